@@ -1,0 +1,64 @@
+//! The boundary: errors become codes, panics stop here, and pointers are checked before anything happens.
+
+use crate::error::{Code, Error, Result};
+use std::ffi::{CStr, c_char, c_int};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// Runs the body of an exported function: its count or 0 on success, the error's code otherwise.
+pub(crate) fn guard(body: impl FnOnce() -> Result<c_int>) -> c_int {
+    match catch_unwind(AssertUnwindSafe(body)) {
+        Ok(Ok(count)) => count,
+        Ok(Err(error)) => error.code().0,
+        Err(_) => Code::PANIC.0,
+    }
+}
+
+/// Runs the body of an exported function that answers with a value of its own; `otherwise` where it panics.
+pub(crate) fn guard_value<T>(otherwise: T, body: impl FnOnce() -> T) -> T {
+    catch_unwind(AssertUnwindSafe(body)).unwrap_or(otherwise)
+}
+
+/// A reference that the caller must give.
+///
+/// # Safety
+/// `pointer` is null, or valid for reads for the whole of `'a`.
+pub(crate) unsafe fn required<'a, T>(pointer: *const T, name: &'static str) -> Result<&'a T> {
+    // SAFETY: the caller's promise.
+    unsafe { pointer.as_ref() }.ok_or_else(|| Error::invalid(format!("{name} is NULL")))
+}
+
+/// A place for a result that the caller must give.
+///
+/// # Safety
+/// `pointer` is null, or valid for writes for the whole of `'a`.
+pub(crate) unsafe fn required_out<'a, T>(pointer: *mut T, name: &'static str) -> Result<&'a mut T> {
+    // SAFETY: the caller's promise.
+    unsafe { pointer.as_mut() }.ok_or_else(|| Error::invalid(format!("{name} is NULL")))
+}
+
+/// A C string that the caller may leave out.
+///
+/// # Safety
+/// `pointer` is null, or a string that lives for the whole of `'a`.
+pub(crate) unsafe fn optional_str<'a>(pointer: *const c_char) -> Option<&'a CStr> {
+    // SAFETY: the caller's promise.
+    (!pointer.is_null()).then(|| unsafe { CStr::from_ptr(pointer) })
+}
+
+/// Bytes that the caller gives as a pointer and a length; no pointer is needed for no bytes.
+///
+/// # Safety
+/// `pointer` is null, or valid for reads of `length` bytes for the whole of `'a`.
+pub(crate) unsafe fn bytes<'a>(pointer: *const u8, length: usize, name: &'static str) -> Result<&'a [u8]> {
+    if length == 0 {
+        return Ok(&[]);
+    }
+    if pointer.is_null() {
+        return Err(Error::invalid(format!("{name} is NULL but its length is {length}")));
+    }
+    if length > isize::MAX as usize {
+        return Err(Error::invalid(format!("{name} has a length of {length}, more than there is memory")));
+    }
+    // SAFETY: the caller's promise, and the length is one that a slice may have.
+    Ok(unsafe { std::slice::from_raw_parts(pointer, length) })
+}

@@ -1,0 +1,11 @@
+//! The C ABI of `include/tine.h`, and nothing else: check, convert, one call of the core, map the error.
+//!
+//! Every function here is documented for its C callers; the header is generated from these comments. The items keep
+//! the order in which the header shows them.
+#![allow(non_camel_case_types)]
+// The C callers' duties are in each function's text; a "# Safety" section would only repeat them in the header.
+#![allow(clippy::missing_safety_doc)]
+
+pub mod errors;
+pub(crate) mod guard;
+pub(crate) mod options;

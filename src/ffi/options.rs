@@ -1,0 +1,71 @@
+//! Structs that grow: each starts with its size, shorter ones are filled up with zeros, longer ones must end in zeros.
+
+use crate::error::{Error, Result};
+use std::mem::MaybeUninit;
+
+/// A struct of the C ABI whose first field is `size_t size`.
+///
+/// # Safety
+/// The type is `repr(C)`, starts with a `usize` that holds its size, and every field is valid when all its bytes are
+/// zero.
+pub(crate) unsafe trait Extensible: Copy {
+    /// The name in C, for messages.
+    const NAME: &'static str;
+}
+
+/// No struct of the ABI will ever be as long as this: a larger size is garbage.
+const LONGEST: usize = 64 * 1024;
+
+/// Reads the caller's struct; `None` where there is none.
+///
+/// # Safety
+/// `pointer` is null, or points to a struct of as many readable bytes as its first field says.
+pub(crate) unsafe fn read<T: Extensible>(pointer: *const T) -> Result<Option<T>> {
+    if pointer.is_null() {
+        return Ok(None);
+    }
+    let ours = size_of::<T>();
+    // SAFETY: every struct of the ABI starts with its size.
+    let theirs = unsafe { pointer.cast::<usize>().read() };
+    if theirs < 2 * size_of::<usize>() || theirs > LONGEST {
+        return Err(Error::invalid(format!("{}.size is {theirs}; it should be {ours}", T::NAME)));
+    }
+    let mut value = MaybeUninit::<T>::zeroed();
+    // SAFETY: both sides are valid for the shorter of the two lengths, and bytes are copied.
+    unsafe {
+        std::ptr::copy_nonoverlapping(pointer.cast::<u8>(), value.as_mut_ptr().cast(), theirs.min(ours));
+    }
+    if theirs > ours {
+        // SAFETY: the caller's struct is as long as it says.
+        let tail = unsafe { std::slice::from_raw_parts(pointer.cast::<u8>().add(ours), theirs - ours) };
+        if let Some(at) = tail.iter().position(|byte| *byte != 0) {
+            return Err(Error::errno(
+                libc::E2BIG,
+                format!("{} has a field at byte {} that this version of tine does not know", T::NAME, ours + at),
+            ));
+        }
+    }
+    // SAFETY: all zero is valid for `T` by its trait, and what the caller wrote are plain C fields.
+    Ok(Some(unsafe { value.assume_init() }))
+}
+
+/// Fills the caller's struct as far as it reaches, and leaves its `size` as it was.
+///
+/// # Safety
+/// `pointer` points to a struct of as many writable bytes as its first field says.
+pub(crate) unsafe fn fill<T: Extensible>(pointer: *mut T, value: &T) -> Result<()> {
+    // SAFETY: every struct of the ABI starts with its size.
+    let theirs = unsafe { pointer.cast::<usize>().read() };
+    let first = size_of::<usize>();
+    if theirs < 2 * first || theirs > LONGEST {
+        return Err(Error::invalid(format!("{}.size is {theirs}; it should be {}", T::NAME, size_of::<T>())));
+    }
+    let ours = theirs.min(size_of::<T>());
+    // SAFETY: both sides are valid for the shorter of the two lengths; the tail that we do not know is zeroed.
+    unsafe {
+        let source = std::ptr::from_ref(value).cast::<u8>();
+        std::ptr::copy_nonoverlapping(source.add(first), pointer.cast::<u8>().add(first), ours - first);
+        pointer.cast::<u8>().add(ours).write_bytes(0, theirs - ours);
+    }
+    Ok(())
+}

@@ -1,0 +1,12 @@
+//! tine: process pools, shared memory, queues and locks that settle whatever is killed.
+//!
+//! The crate is the core of the C library `libtine`: everything here is safe to call from Rust, and
+//! [`ffi`] puts the C ABI of `include/tine.h` on top of it and nothing else. `docs/architecture.md` says how
+//! the pieces work together and why.
+
+pub mod error;
+pub mod ffi;
+mod prim;
+pub mod sys;
+
+pub use error::{Error, Result};

@@ -1,0 +1,85 @@
+//! The monotonic clock, and deadlines made of the relative timeouts that the API takes.
+
+use std::time::Duration;
+
+/// Nanoseconds of the monotonic clock, which every process of the machine shares.
+pub fn now_ns() -> u64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `now` is a valid place, and CLOCK_MONOTONIC exists on every Linux.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut now) };
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
+/// How long a call may wait, as the API says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Timeout {
+    /// Do not wait: `EAGAIN` instead.
+    Try,
+    /// Wait for so many nanoseconds, then `ETIMEDOUT`.
+    After(u64),
+    /// Wait for ever.
+    Forever,
+}
+
+impl Timeout {
+    /// From the API's number: 0, a positive number of nanoseconds, or negative for ever.
+    pub fn from_ns(timeout_ns: i64) -> Timeout {
+        match timeout_ns {
+            0 => Timeout::Try,
+            ns if ns < 0 => Timeout::Forever,
+            ns => Timeout::After(ns as u64),
+        }
+    }
+
+    /// The moment at which it runs out, counted from now. The clock is read only where it is needed.
+    pub fn deadline(self) -> Deadline {
+        match self {
+            Timeout::Try => Deadline(0),
+            Timeout::After(ns) => Deadline(now_ns().saturating_add(ns).min(u64::MAX - 1)),
+            Timeout::Forever => Deadline::NEVER,
+        }
+    }
+}
+
+impl From<Duration> for Timeout {
+    fn from(duration: Duration) -> Timeout {
+        if duration.is_zero() {
+            Timeout::Try
+        } else {
+            Timeout::After(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX))
+        }
+    }
+}
+
+/// A moment of the monotonic clock, in nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Deadline(pub u64);
+
+impl Deadline {
+    /// The moment that never comes.
+    pub const NEVER: Deadline = Deadline(u64::MAX);
+
+    /// So many nanoseconds from now.
+    pub fn after(ns: u64) -> Deadline {
+        Timeout::After(ns).deadline()
+    }
+
+    /// Whether it has passed.
+    pub fn passed(self) -> bool {
+        self != Deadline::NEVER && (self.0 == 0 || now_ns() >= self.0)
+    }
+
+    /// As the kernel's calls with an absolute time take it; `None` for never.
+    pub(crate) fn timespec(self) -> Option<libc::timespec> {
+        (self != Deadline::NEVER).then(|| timespec(self.0))
+    }
+
+    /// What is left, as the kernel's calls with a relative time take it; `None` for never.
+    pub(crate) fn remaining(self) -> Option<libc::timespec> {
+        (self != Deadline::NEVER).then(|| timespec(self.0.saturating_sub(now_ns())))
+    }
+}
+
+fn timespec(ns: u64) -> libc::timespec {
+    libc::timespec { tv_sec: (ns / 1_000_000_000) as libc::time_t, tv_nsec: (ns % 1_000_000_000) as libc::c_long }
+}

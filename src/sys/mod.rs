@@ -1,0 +1,18 @@
+//! Linux as tine uses it: raw mechanisms, no policy, and the only user of `libc` besides the numbers of errno.
+
+pub mod clock;
+pub mod futex;
+
+use std::ffi::{CStr, c_int};
+
+/// The C library's sentence for an errno value.
+pub(crate) fn errno_text(errno: c_int) -> &'static CStr {
+    // SAFETY: strerror returns a string that is static, or lives in the calling thread until its next call.
+    unsafe { CStr::from_ptr(libc::strerror(errno)) }
+}
+
+/// The calling thread's errno.
+pub(crate) fn errno() -> c_int {
+    // SAFETY: the location of errno is valid in every thread.
+    unsafe { *libc::__errno_location() }
+}

@@ -1,0 +1,118 @@
+//! `include/tine.h` is what cbindgen makes of `src/ffi` today. `make header` writes it anew.
+//!
+//! Each file of the list is one subject of the header: its title is the file's first line, and its constants, types
+//! and functions stand together below it.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+const SUBJECTS: &[&str] = &["errors"];
+
+/// Functions that are declared by hand, because Rust has no way to define them: (the subject, the declaration).
+const BY_HAND: &[(&str, &str)] = &[];
+
+#[test]
+fn header_is_current() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let path = root.join("include/tine.h");
+    let fresh = generate(root);
+    if std::env::var_os("TINE_WRITE_HEADER").is_some() {
+        std::fs::write(&path, &fresh).expect("include/tine.h can be written");
+        return;
+    }
+    let committed = std::fs::read_to_string(&path).expect("include/tine.h is there");
+    assert!(committed == fresh, "include/tine.h is stale: run `make header` and look at the difference");
+}
+
+fn generate(root: &Path) -> String {
+    let mut header = preamble();
+    for subject in SUBJECTS {
+        let path = root.join(format!("src/ffi/{subject}.rs"));
+        let source = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let title = source.lines().next().and_then(|line| line.strip_prefix("//! ")).expect("a first line of docs");
+        let title = title.trim_end_matches('.');
+        writeln!(header, "\n/* ---- {title} {} */\n", "-".repeat(106 - title.len())).unwrap();
+        let declarations = with_initialisers(&declarations(root, &path));
+        header.push_str(declarations.trim());
+        header.push('\n');
+        for (_, declaration) in BY_HAND.iter().filter(|(of, _)| of == subject) {
+            write!(header, "\n{declaration}\n").unwrap();
+        }
+    }
+    header.push_str("\n#ifdef __cplusplus\n}\n#endif\n\n#endif /* TINE_H */\n");
+    header
+}
+
+/// The preamble's version macros come from Cargo.toml, so that there is one place to change.
+fn preamble() -> String {
+    include_str!("header/preamble.h")
+        .replace("@VERSION@", env!("CARGO_PKG_VERSION"))
+        .replace("@MAJOR@", env!("CARGO_PKG_VERSION_MAJOR"))
+        .replace("@MINOR@", env!("CARGO_PKG_VERSION_MINOR"))
+        .replace("@PATCH@", env!("CARGO_PKG_VERSION_PATCH"))
+}
+
+fn declarations(root: &Path, source: &Path) -> String {
+    let config = cbindgen::Config::from_file(root.join("cbindgen.toml")).expect("cbindgen.toml reads");
+    let mut raw = Vec::new();
+    cbindgen::Builder::new()
+        .with_src(source)
+        .with_config(config)
+        .generate()
+        .unwrap_or_else(|error| panic!("cbindgen on {}: {error}", source.display()))
+        .write(&mut raw);
+    // Rust's comments mark names with backquotes, which mean nothing in C.
+    String::from_utf8(raw).expect("cbindgen writes UTF-8").replace('`', "")
+}
+
+/// Puts behind each struct that starts with its size a `TINE_<NAME>_INIT` that lists every field.
+fn with_initialisers(header: &str) -> String {
+    let mut out = String::new();
+    let mut fields: Option<Vec<String>> = None;
+    for line in header.lines() {
+        out.push_str(line);
+        out.push('\n');
+        if line.starts_with("typedef struct tine_") && line.ends_with('{') {
+            fields = Some(Vec::new());
+        } else if let Some(name) = line.strip_prefix("} ").and_then(|rest| rest.strip_suffix(';')) {
+            let fields = fields.take().unwrap_or_default();
+            if fields.first().is_some_and(|first| first == "size_t size;") {
+                let zeros: String = fields[1..].iter().map(|field| format!(", {}", zero_of(field))).collect();
+                let line = format!("#define {}_INIT {{ sizeof({name}){zeros} }}", name.to_uppercase());
+                writeln!(out, "{}", folded(&line)).unwrap();
+            }
+        } else if let Some(fields) = &mut fields {
+            let code = line.trim();
+            if code.ends_with(';') && !code.starts_with('*') && !code.starts_with("/*") {
+                fields.push(code.to_owned());
+            }
+        }
+    }
+    out
+}
+
+fn zero_of(field: &str) -> &'static str {
+    const FUNCTIONS: &[&str] = &["tine_fn ", "tine_item_fn ", "tine_range_fn "];
+    if field.contains('[') {
+        "{0}"
+    } else if field.contains('*') || FUNCTIONS.iter().any(|function| field.starts_with(function)) {
+        "NULL"
+    } else {
+        "0"
+    }
+}
+
+/// Breaks a macro's line where it would be too long.
+fn folded(line: &str) -> String {
+    let mut out = String::new();
+    let mut width = 0;
+    for word in line.split_inclusive(' ') {
+        if width + word.len() > 104 {
+            out.push_str("\\\n    ");
+            width = 4;
+        }
+        out.push_str(word);
+        width += word.len();
+    }
+    out
+}
