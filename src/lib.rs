@@ -6,6 +6,7 @@
 
 pub mod error;
 pub mod ffi;
+pub mod heap;
 mod prim;
 pub mod sys;
 

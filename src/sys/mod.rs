@@ -1,7 +1,17 @@
 //! Linux as tine uses it: raw mechanisms, no policy, and the only user of `libc` besides the numbers of errno.
 
 pub mod clock;
+pub mod elf;
+pub mod epoll;
+pub mod fd;
+pub mod fork;
 pub mod futex;
+pub mod limits;
+pub mod memory;
+pub mod pidfd;
+pub mod signal;
+pub mod socket;
+pub(crate) mod spawn;
 
 use std::ffi::{CStr, c_int};
 

@@ -1,0 +1,214 @@
+//! The pool's heap: one growing piece of shared memory at the same address in every process of the family.
+//!
+//! ```text
+//!   file      | header | directory: one word per extent ......... | extent 0 | extent 1 | ...
+//!   reserved    page     as far as there are extents (the rest       all that the file's size covers
+//!                        of it is a hole that nobody touches)
+//! ```
+//!
+//! The file's size is what has been reserved: it grows by fallocate, which can fail, and is sealed against shrinking,
+//! so touching a block never can. All of the range is mapped once and for all; nothing beyond the size is ever handed
+//! out.
+//!
+//! Who may write what:
+//!
+//! | word | by whom |
+//! |---|---|
+//! | a directory entry | whoever moves it out of its state with one compare-exchange, then its owner until the next state |
+//! | a slab's `taken` words | the slab's owner alone, with plain stores |
+//! | a slab's `returned` words | every process sets bits; the owner takes them all with one swap |
+//! | everything else about a slab or an allocator | nobody: it is private memory of its owner |
+//!
+//! A process may be killed between any two stores; [`Heap::reclaim`] says what is left and who clears it up. A hostile
+//! process may write anything anywhere: so whatever is read from here is loaded once, and checked against private
+//! bounds before it is used, and no loop runs on shared words alone.
+
+mod allocator;
+mod class;
+mod directory;
+
+use crate::error::{Error, Result};
+use crate::sys::memory::{self, Mapping};
+use allocator::Allocator;
+use directory::Directory;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::ptr::NonNull;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Memory is handed to processes in extents of this size, aligned to it within the heap.
+pub(crate) const EXTENT_BYTES: usize = 64 * 1024;
+
+/// What a fresh heap has reserved.
+const FIRST_EXTENTS: u32 = 4;
+
+/// Which process an extent belongs to: the host is 0, worker `n` is `n + 1`.
+pub(crate) type Owner = u16;
+
+/// The host's number among the owners.
+pub(crate) const HOST: Owner = 0;
+
+/// Where heaps are looked for: far from where the kernel, the loader, sanitizers and valgrind put things.
+#[cfg(target_arch = "x86_64")]
+const ADDRESSES: (usize, usize) = (0x7e80_0000_0000, 0x6000_0000_0000);
+/// The same for 48-bit aarch64. Smaller address spaces take the kernel's choice.
+#[cfg(target_arch = "aarch64")]
+const ADDRESSES: (usize, usize) = (0xfe80_0000_0000, 0xd000_0000_0000);
+
+/// One process's view of a heap.
+#[derive(Debug)]
+pub struct Heap {
+    fd: OwnedFd,
+    mapping: Mapping,
+    directory: Directory,
+    owner: Owner,
+    allocator: Mutex<Allocator>,
+}
+
+/// What a heap holds, as one process knows it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct HeapStats {
+    /// Bytes of memory that are reserved for the heap.
+    pub reserved_bytes: u64,
+    /// Bytes that this process has allocated and nobody has freed yet, rounded up to block sizes.
+    pub allocated_bytes: u64,
+}
+
+impl Heap {
+    /// A new heap that can grow to `range_bytes`.
+    pub fn create(range_bytes: usize) -> Result<Heap> {
+        let fd = memory::memfd(c"tine-heap")?;
+        let directory_bytes = directory::bytes_for(range_bytes);
+        memory::reserve(fd.as_raw_fd(), 0, memory::page_size())?;
+        let fd = memory::seal(fd, &[memfd::FileSeal::SealShrink])?;
+        let mapping = map_somewhere(&fd, directory_bytes + range_bytes.next_multiple_of(EXTENT_BYTES))?;
+        let heap = Heap::over(fd, mapping, HOST);
+        heap.directory.grow(heap.fd.as_raw_fd(), FIRST_EXTENTS)?;
+        Ok(heap)
+    }
+
+    /// The heap of another process, at the address at which that process has it.
+    pub(crate) fn attach(fd: OwnedFd, address: usize, length: usize, owner: Owner) -> Result<Heap> {
+        if !memory::cannot_shrink(fd.as_raw_fd()) {
+            return Err(Error::invalid("the heap's memory is not sealed against shrinking"));
+        }
+        let mapping = Mapping::shared_at(fd.as_raw_fd(), address, length)?;
+        Ok(Heap::over(fd, mapping, owner))
+    }
+
+    fn over(fd: OwnedFd, mapping: Mapping, owner: Owner) -> Heap {
+        mapping.leave_out_of_dumps();
+        let directory = Directory::new(mapping.address(), mapping.length());
+        Heap { fd, mapping, directory, owner, allocator: Mutex::new(Allocator::new()) }
+    }
+
+    /// This process takes the part of another owner: a worker that was forked from one that had attached already.
+    pub(crate) fn become_owner(&mut self, owner: Owner) {
+        self.owner = owner;
+        self.allocator = Mutex::new(Allocator::new());
+    }
+
+    /// A block of at least `size` bytes, aligned to 16. Its content is whatever it was.
+    pub fn allocate(&self, size: usize) -> Result<NonNull<u8>> {
+        self.allocate_announced(size, |_| ())
+    }
+
+    /// The same; `announce` learns the address before the block is anybody's, so that a process that is killed in
+    /// between leaves word of it.
+    pub(crate) fn allocate_announced(
+        &self,
+        size: usize,
+        announce: impl FnOnce(usize),
+    ) -> Result<NonNull<u8>> {
+        let address = self.allocator().allocate(self, size, announce)?;
+        NonNull::new(std::ptr::with_exposed_provenance_mut(address))
+            .ok_or_else(|| Error::errno(libc::ENOMEM, "a block at address zero"))
+    }
+
+    /// Gives a block back, from whatever process. An address that is no allocated block's start is refused.
+    pub fn free(&self, block: NonNull<u8>) -> Result<()> {
+        self.free_address(block.as_ptr().expose_provenance())
+    }
+
+    /// The same for an address that another process has written.
+    pub(crate) fn free_address(&self, address: usize) -> Result<()> {
+        self.allocator().free(self, address)
+    }
+
+    /// Whether all of these bytes lie in memory that the heap has handed out, or could have.
+    pub fn contains(&self, address: usize, length: usize) -> bool {
+        let start = self.directory.data_start();
+        let Some(offset) = address.checked_sub(start) else { return false };
+        let Some(end) = offset.checked_add(length) else { return false };
+        end <= self.directory.known_extents() as usize * EXTENT_BYTES
+            || (end <= self.mapping.length() && end <= self.refreshed_bytes())
+    }
+
+    fn refreshed_bytes(&self) -> usize {
+        self.directory.refresh(self.fd.as_raw_fd()) as usize * EXTENT_BYTES
+    }
+
+    /// Whether any of these bytes lies in the heap's range.
+    pub(crate) fn overlaps(&self, address: usize, length: usize) -> bool {
+        let end = self.mapping.address() + self.mapping.length();
+        address < end && address.saturating_add(length) > self.mapping.address()
+    }
+
+    /// Clears up after a process that has ended: what it was about to claim is free again, and what it has claimed
+    /// belongs to this process from now on. Blocks that it had allocated stay allocated: somebody may hold them.
+    ///
+    /// `unfinished` is the address that it had announced last, or 0; a block there is freed.
+    pub(crate) fn reclaim(&self, owner: Owner, unfinished: usize) {
+        let mut allocator = self.allocator();
+        self.directory.refresh(self.fd.as_raw_fd());
+        allocator.adopt(self, owner);
+        if unfinished != 0 {
+            // Announced but not allocated, or garbage: then there is nothing to free.
+            let _ = allocator.free(self, unfinished);
+        }
+    }
+
+    /// What the heap holds.
+    pub fn stats(&self) -> HeapStats {
+        let allocated_bytes = self.allocator().allocated_bytes();
+        let reserved = self.refreshed_bytes() + self.directory.used_bytes();
+        HeapStats { reserved_bytes: reserved as u64, allocated_bytes }
+    }
+
+    /// Where the heap's mapping begins.
+    pub(crate) fn address(&self) -> usize {
+        self.mapping.address()
+    }
+
+    /// How long the mapping is.
+    pub(crate) fn mapped_bytes(&self) -> usize {
+        self.mapping.length()
+    }
+
+    /// The memory's descriptor.
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        use std::os::fd::AsFd;
+        self.fd.as_fd()
+    }
+
+    fn allocator(&self) -> MutexGuard<'_, Allocator> {
+        // No code of a user's runs under this lock, so a poisoned one comes from a failed assertion of tine's own.
+        self.allocator.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn map_somewhere(fd: &OwnedFd, length: usize) -> Result<Mapping> {
+    let (mut address, lowest) = ADDRESSES;
+    let step = length.next_multiple_of(1 << 30);
+    while address >= lowest + step {
+        match Mapping::shared_at(fd.as_raw_fd(), address - step, length) {
+            Ok(mapping) => return Ok(mapping),
+            Err(error) if error.code().0 == -libc::EEXIST => address -= step,
+            Err(error) => return Err(error),
+        }
+    }
+    let text = format!("no {length} free bytes of address space; a smaller .heap_bytes may help");
+    Err(Error::errno(libc::ENOMEM, text))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,174 @@
+use super::*;
+use crate::sys::fd;
+use std::collections::HashSet;
+use std::os::fd::AsRawFd;
+
+fn heap() -> Heap {
+    Heap::create(1 << 30).expect("a heap")
+}
+
+/// The same heap as another owner sees it. Mapped elsewhere, so for tests of single words only: it is used through
+/// the same addresses, which both views share because they are in one process.
+fn other_owner(heap: &Heap, owner: Owner) -> Heap {
+    // SAFETY: duplicates a descriptor that is open.
+    let copy = unsafe { libc::fcntl(heap.fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 3) };
+    let fd = fd::owned(copy.into(), "dup").unwrap();
+    let mapping = Mapping::shared(fd.as_raw_fd(), memory::page_size()).unwrap();
+    let directory = Directory::new(heap.mapping.address(), heap.mapping.length());
+    Heap { fd, mapping, directory, owner, allocator: Mutex::new(Allocator::new()) }
+}
+
+#[test]
+fn blocks_of_all_sizes_are_apart_and_come_back() {
+    let heap = heap();
+    let mut blocks = Vec::new();
+    for round in 0..3 {
+        for size in [0, 1, 16, 17, 100, 1000, 5000, 40_000, 65_536, 65_537, 1 << 20] {
+            let block = heap.allocate(size).unwrap();
+            assert_eq!(block.as_ptr() as usize % 16, 0);
+            assert!(heap.contains(block.as_ptr() as usize, size));
+            // SAFETY: the block is as long as was asked for.
+            unsafe { block.as_ptr().write_bytes(round * 16 + blocks.len() as u8, size) };
+            blocks.push((block, size, round * 16 + blocks.len() as u8));
+        }
+    }
+    for (block, size, byte) in &blocks {
+        // SAFETY: as above.
+        let bytes = unsafe { std::slice::from_raw_parts(block.as_ptr(), *size) };
+        assert!(bytes.iter().all(|found| found == byte), "a block of {size} was overwritten");
+    }
+    for (block, ..) in &blocks {
+        heap.free(*block).unwrap();
+        assert!(heap.free(*block).is_err(), "a second free");
+    }
+    assert_eq!(heap.stats().allocated_bytes, 0);
+}
+
+#[test]
+fn freed_memory_is_used_again() {
+    let heap = heap();
+    let mut before = 0;
+    for round in 0..20 {
+        let blocks: Vec<_> = (0..500).map(|n| heap.allocate(n * 37).unwrap()).collect();
+        for block in blocks {
+            heap.free(block).unwrap();
+        }
+        match round {
+            0 => before = heap.stats().reserved_bytes,
+            _ => assert_eq!(heap.stats().reserved_bytes, before),
+        }
+    }
+}
+
+#[test]
+fn wrong_addresses_are_refused() {
+    let heap = heap();
+    let small = heap.allocate(100).unwrap().as_ptr() as usize;
+    let large = heap.allocate(200_000).unwrap().as_ptr() as usize;
+    let stack = 0u8;
+    for address in [0, 1, usize::MAX, &raw const stack as usize, small + 1, small + 16, large + 16, large + EXTENT_BYTES]
+    {
+        assert!(heap.free_address(address).is_err(), "{address:#x}");
+    }
+    heap.free_address(small).unwrap();
+    heap.free_address(large).unwrap();
+}
+
+#[test]
+fn full_is_an_error_and_nothing_is_lost() {
+    let heap = Heap::create(1 << 20).unwrap();
+    let mut blocks = Vec::new();
+    let error = loop {
+        match heap.allocate(10_000) {
+            Ok(block) => blocks.push(block),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.code().0, -libc::ENOMEM);
+    assert!(blocks.len() > 80, "{} blocks fit", blocks.len());
+    assert!(heap.allocate(2 << 20).is_err());
+    assert!(heap.allocate(usize::MAX).is_err());
+    for block in blocks {
+        heap.free(block).unwrap();
+    }
+    heap.allocate(900_000).expect("all of it is there again");
+}
+
+#[test]
+fn others_return_blocks() {
+    let heap = heap();
+    let other = other_owner(&heap, 1);
+    let mut seen = HashSet::new();
+    for _ in 0..50 {
+        let blocks: Vec<_> = (0..100).map(|_| heap.allocate(1000).unwrap()).collect();
+        for block in blocks {
+            seen.insert(block);
+            other.free(block).unwrap();
+            assert!(other.free(block).is_err(), "a second return");
+            assert!(heap.free(block).is_err(), "a free after the return");
+        }
+    }
+    assert!(seen.len() < 400, "returned blocks are handed out again: {} different ones", seen.len());
+}
+
+#[test]
+fn what_a_dead_owner_leaves_is_taken_over() {
+    let heap = heap();
+    let dead = other_owner(&heap, 7);
+    let kept = dead.allocate(100).unwrap();
+    let kept_large = dead.allocate(300_000).unwrap();
+    let unfinished = dead.allocate(5000).unwrap();
+    // Killed while it claimed extents: some claimed, some already tails of a head that never came.
+    let known = dead.directory.refresh(dead.fd.as_raw_fd());
+    dead.directory.grow(dead.fd.as_raw_fd(), 4).unwrap();
+    dead.directory.set(known, Entry::claimed(7));
+    let tail = directory::Entry { kind: directory::Kind::Tail, class: 0, owner: 7, aux: 1 };
+    dead.directory.set(known + 1, tail);
+    drop(dead);
+
+    heap.reclaim(7, unfinished.as_ptr() as usize);
+    assert_eq!(heap.directory.get(known), Entry::FREE);
+    assert_eq!(heap.directory.get(known + 1), Entry::FREE);
+    assert!(heap.free(unfinished).is_err(), "it was freed");
+    heap.free(kept).expect("it was kept");
+    heap.free(kept_large).expect("it was kept");
+    assert_eq!(heap.allocate(100).unwrap(), kept, "its slab is in use again");
+}
+
+use directory::Entry;
+
+#[test]
+fn garbage_in_shared_words_is_survived() {
+    let heap = heap();
+    let mut random = 0x9e37_79b9_7f4a_7c15u64;
+    let mut next = || {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        random
+    };
+    let mut blocks = Vec::new();
+    for round in 0..3000 {
+        let size = next() as usize % 100_000;
+        if let Ok(block) = heap.allocate(size) {
+            assert!(heap.contains(block.as_ptr() as usize, size));
+            blocks.push(block);
+        }
+        if round % 3 == 0 && !blocks.is_empty() {
+            let block = blocks.swap_remove(next() as usize % blocks.len());
+            let _ = heap.free(block);
+        }
+        // A hostile process writes anything into the directory and into the words in front of the slabs.
+        let known = heap.directory.known_extents();
+        let extent = next() as u32 % known;
+        let address = match round % 2 {
+            0 => heap.mapping.address() + memory::page_size() + extent as usize * 8,
+            _ => heap.directory.address_of(extent) + next() as usize % 64 * 8,
+        };
+        // SAFETY: both places are reserved words of the heap.
+        unsafe { (*std::ptr::with_exposed_provenance::<crate::prim::AtomicU64>(address)).store(next(), crate::prim::Ordering::Relaxed) };
+        if round % 50 == 0 {
+            heap.reclaim(next() as Owner % 4, next() as usize);
+        }
+    }
+}

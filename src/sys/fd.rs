@@ -1,0 +1,91 @@
+//! Descriptors: always close-on-exec, and never one of the three that the C library takes for stdio.
+
+use crate::error::{Error, Result};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+
+/// Takes what a system call returned: a new descriptor, or -1 with errno set.
+///
+/// A host that has closed its standard descriptors gets 0, 1 or 2 from the kernel; what is printed later would then
+/// be written into tine's own descriptor, so it is moved above them.
+pub(crate) fn owned(rc: libc::c_long, what: &str) -> Result<OwnedFd> {
+    if rc < 0 {
+        return Err(Error::last_os(what));
+    }
+    // SAFETY: the kernel has just returned this descriptor, so nobody else owns it.
+    let fd = unsafe { OwnedFd::from_raw_fd(rc as RawFd) };
+    if fd.as_raw_fd() > 2 {
+        return Ok(fd);
+    }
+    // SAFETY: a plain fcntl on a descriptor that is open.
+    let moved = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 3) };
+    owned(libc::c_long::from(moved), what)
+}
+
+/// A counter that can be polled; it never blocks and is never full for the one use that tine has for it, waking.
+pub fn eventfd() -> Result<OwnedFd> {
+    // SAFETY: no pointers.
+    let rc = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
+    owned(libc::c_long::from(rc), "eventfd")
+}
+
+/// Makes an eventfd readable. That it is readable already is fine.
+pub fn eventfd_signal(fd: RawFd) {
+    let one = 1u64;
+    // SAFETY: eight readable bytes. EAGAIN means that it is as readable as it gets.
+    unsafe { libc::write(fd, (&raw const one).cast(), 8) };
+}
+
+/// Makes an eventfd unreadable.
+pub fn eventfd_clear(fd: RawFd) {
+    let mut count = 0u64;
+    // SAFETY: eight writable bytes. EAGAIN means that it was not readable.
+    unsafe { libc::read(fd, (&raw mut count).cast(), 8) };
+}
+
+/// Closes every descriptor above the standard ones except those listed; `keep` must be sorted.
+///
+/// Async-signal-safe, so that it can run in a child of fork.
+pub(crate) fn close_all_but(keep: &[RawFd]) {
+    let mut first = 3;
+    for &fd in keep {
+        if fd >= first {
+            close_range(first as u32, fd as u32);
+            first = fd + 1;
+        }
+    }
+    close_range(first as u32, u32::MAX);
+}
+
+/// Closes the descriptors from `first` up to, but not including, `end` (`u32::MAX` is the last there can be).
+fn close_range(first: u32, end: u32) {
+    if first >= end {
+        return;
+    }
+    let last = if end == u32::MAX { end } else { end - 1 };
+    // SAFETY: no pointers; what is closed is nobody's in the process that calls this.
+    if unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) } == 0 {
+        return;
+    }
+    // Kernels before 5.9: one by one, up to the limit.
+    // SAFETY: as above.
+    let limit = unsafe { libc::sysconf(libc::_SC_OPEN_MAX) }.clamp(256, 1 << 20) as u32;
+    for fd in first..=last.min(limit) {
+        // SAFETY: as above.
+        unsafe { libc::close(fd as RawFd) };
+    }
+}
+
+/// Points a standard descriptor at /dev/null where the process has none, or always where `force` is set.
+pub(crate) fn null_standard(fd: RawFd, force: bool) {
+    // SAFETY: plain calls on numbers; the path is a C string.
+    unsafe {
+        if !force && libc::fcntl(fd, libc::F_GETFD) != -1 {
+            return;
+        }
+        let null = libc::open(c"/dev/null".as_ptr(), libc::O_RDWR);
+        if null >= 0 && null != fd {
+            libc::dup2(null, fd);
+            libc::close(null);
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! What this process may use: processors and memory, as its affinity mask, its cgroups and the machine say.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// How many workers make sense: the processors of the affinity mask, or the cgroup's quota where that is less.
+pub fn available_cpus() -> usize {
+    let quota = cpu_quota(Path::new("/")).unwrap_or(usize::MAX);
+    affinity_count().min(quota).max(1)
+}
+
+fn affinity_count() -> usize {
+    // A kernel for many processors refuses a mask that is shorter than its own.
+    for words in [16usize, 128, 1024] {
+        let mut mask = vec![0u64; words];
+        // SAFETY: room for as many bytes as are said.
+        let rc = unsafe { libc::sched_getaffinity(0, words * 8, mask.as_mut_ptr().cast()) };
+        if rc == 0 {
+            return mask.iter().map(|word| word.count_ones() as usize).sum();
+        }
+    }
+    1
+}
+
+/// The tightest CPU quota of this process's cgroups, in processors, rounded up.
+fn cpu_quota(root: &Path) -> Option<usize> {
+    let v2 = cgroup_folders(root, None).into_iter().filter_map(|folder| {
+        let text = fs::read_to_string(folder.join("cpu.max")).ok()?;
+        let mut words = text.split_whitespace();
+        ceil_div(words.next()?.parse().ok()?, words.next()?.parse().ok()?)
+    });
+    let v1 = cgroup_folders(root, Some("cpu")).into_iter().filter_map(|folder| {
+        ceil_div(number(&folder.join("cpu.cfs_quota_us"))?, number(&folder.join("cpu.cfs_period_us"))?)
+    });
+    v2.chain(v1).min()
+}
+
+fn ceil_div(quota: i64, period: i64) -> Option<usize> {
+    (quota > 0 && period > 0).then(|| quota.unsigned_abs().div_ceil(period.unsigned_abs()) as usize)
+}
+
+/// How much more memory may be taken: the least of what the machine has and of what is left in the cgroups.
+pub fn available_memory() -> u64 {
+    memory_left(Path::new("/")).unwrap_or(u64::MAX).min(machine_memory().unwrap_or(u64::MAX))
+}
+
+fn machine_memory() -> Option<u64> {
+    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
+}
+
+fn memory_left(root: &Path) -> Option<u64> {
+    let v2 = cgroup_folders(root, None).into_iter().filter_map(|folder| {
+        let limit = number(&folder.join("memory.max"))?;
+        let used = number(&folder.join("memory.current"))? - reclaimable(&folder, "inactive_file ");
+        Some(limit.saturating_sub(used).max(0) as u64)
+    });
+    let v1 = cgroup_folders(root, Some("memory")).into_iter().filter_map(|folder| {
+        let limit = number(&folder.join("memory.limit_in_bytes"))?;
+        let used = number(&folder.join("memory.usage_in_bytes"))? - reclaimable(&folder, "total_inactive_file ");
+        Some(limit.saturating_sub(used).max(0) as u64)
+    });
+    v2.chain(v1).min()
+}
+
+/// File pages that the kernel drops before it kills anybody.
+fn reclaimable(folder: &Path, key: &str) -> i64 {
+    let text = fs::read_to_string(folder.join("memory.stat")).unwrap_or_default();
+    text.lines().find_map(|line| line.strip_prefix(key)).and_then(|rest| rest.trim().parse().ok()).unwrap_or(0)
+}
+
+fn number(path: &Path) -> Option<i64> {
+    fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+/// The folders of this process's cgroup and of all above it: version 2 for `None`, else version 1's controller.
+fn cgroup_folders(root: &Path, controller: Option<&str>) -> Vec<PathBuf> {
+    let cgroup = fs::read_to_string(root.join("proc/self/cgroup")).unwrap_or_default();
+    let own = cgroup.lines().find_map(|line| {
+        let mut parts = line.splitn(3, ':').skip(1);
+        let (controllers, path) = (parts.next()?, parts.next()?);
+        let matches = match controller {
+            None => controllers.is_empty(),
+            Some(name) => controllers.split(',').any(|one| one == name),
+        };
+        matches.then_some(path)
+    });
+    let Some(own) = own else { return Vec::new() };
+    let mounts = fs::read_to_string(root.join("proc/self/mountinfo")).unwrap_or_default();
+    let Some((mounted, place)) = mounts.lines().find_map(|line| cgroup_mount(line, controller)) else {
+        return Vec::new();
+    };
+    // Inside a container the mount may show a subtree only; then paths are relative to that subtree.
+    let inside = own.strip_prefix(mounted.trim_end_matches('/')).unwrap_or("");
+    let top = root.join(place.trim_start_matches('/'));
+    let mut folders = vec![top.clone()];
+    let mut folder = top;
+    for part in inside.split('/').filter(|part| !part.is_empty() && *part != "..") {
+        folder = folder.join(part);
+        folders.push(folder.clone());
+    }
+    folders
+}
+
+/// From a line of mountinfo: which part of the hierarchy is mounted, and where.
+fn cgroup_mount<'a>(line: &'a str, controller: Option<&str>) -> Option<(&'a str, &'a str)> {
+    let (left, right) = line.split_once(" - ")?;
+    let mut right = right.split(' ');
+    let (kind, options) = (right.next()?, right.nth(1).unwrap_or(""));
+    let matches = match controller {
+        None => kind == "cgroup2",
+        Some(name) => kind == "cgroup" && options.split(',').any(|one| one == name),
+    };
+    let mut left = left.split(' ').skip(3);
+    matches.then_some((left.next()?, left.next()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A folder with files in it, gone when dropped.
+    struct Tree(PathBuf);
+
+    impl Tree {
+        fn new(name: &str, files: &[(&str, &str)]) -> Tree {
+            let root = std::env::temp_dir().join(format!("tine-limits-{name}-{}", std::process::id()));
+            for (path, content) in files {
+                let path = root.join(path);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(path, content).unwrap();
+            }
+            Tree(root)
+        }
+    }
+
+    impl Drop for Tree {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn version_2_takes_the_tightest_of_all_levels() {
+        let tree = Tree::new(
+            "v2",
+            &[
+                ("proc/self/cgroup", "0::/a/b\n"),
+                ("proc/self/mountinfo", "30 20 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n"),
+                ("sys/fs/cgroup/a/cpu.max", "150000 100000\n"),
+                ("sys/fs/cgroup/a/b/cpu.max", "max 100000\n"),
+                ("sys/fs/cgroup/a/memory.max", "max\n"),
+                ("sys/fs/cgroup/a/b/memory.max", "1000000\n"),
+                ("sys/fs/cgroup/a/b/memory.current", "900000\n"),
+                ("sys/fs/cgroup/a/b/memory.stat", "anon 1\ninactive_file 100000\n"),
+            ],
+        );
+        assert_eq!(cpu_quota(&tree.0), Some(2));
+        assert_eq!(memory_left(&tree.0), Some(200_000));
+    }
+
+    #[test]
+    fn version_1_inside_a_container() {
+        let tree = Tree::new(
+            "v1",
+            &[
+                ("proc/self/cgroup", "4:memory:/docker/x\n3:cpu,cpuacct:/docker/x\n"),
+                (
+                    "proc/self/mountinfo",
+                    "31 20 0:27 /docker/x /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu,cpuacct\n",
+                ),
+                ("sys/fs/cgroup/cpu/cpu.cfs_quota_us", "50000\n"),
+                ("sys/fs/cgroup/cpu/cpu.cfs_period_us", "100000\n"),
+            ],
+        );
+        assert_eq!(cpu_quota(&tree.0), Some(1));
+        assert_eq!(memory_left(&tree.0), None);
+    }
+
+    #[test]
+    fn no_cgroups_no_limits() {
+        let tree = Tree::new("none", &[("proc/self/cgroup", "")]);
+        assert_eq!(cpu_quota(&tree.0), None);
+        assert!(available_cpus() >= 1);
+        assert!(available_memory() > 0);
+    }
+}

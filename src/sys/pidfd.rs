@@ -1,0 +1,99 @@
+//! Processes by descriptor: a pidfd names one process for good, whatever happens to its number.
+
+use crate::error::{Code, Error, Result};
+use crate::sys::clock::Deadline;
+use std::os::fd::{OwnedFd, RawFd};
+
+/// Opens a process. The caller must know that the number is still this process's: that it is itself, its own unreaped
+/// child, or a process that proves afterwards that it was alive all the time.
+pub fn open(pid: i32) -> Result<OwnedFd> {
+    // SAFETY: no pointers.
+    super::fd::owned(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) }, "pidfd_open")
+}
+
+/// Sends a signal; that the process is gone already is fine.
+pub fn signal(pidfd: RawFd, signal: i32) -> Result<()> {
+    let info = std::ptr::null::<libc::siginfo_t>();
+    // SAFETY: a null siginfo is what kill() would send.
+    let rc = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd, signal, info, 0) };
+    if rc == 0 || super::errno() == libc::ESRCH {
+        return Ok(());
+    }
+    Err(Error::last_os("pidfd_send_signal"))
+}
+
+/// Whether the process has ended, all its threads included.
+pub fn has_ended(pidfd: RawFd) -> bool {
+    poll(pidfd, Deadline(0))
+}
+
+/// Waits until the process has ended; whether it has.
+pub fn wait_end(pidfd: RawFd, deadline: Deadline) -> bool {
+    poll(pidfd, deadline)
+}
+
+/// Waits until a descriptor is readable; whether it is.
+pub(crate) fn poll(fd: RawFd, deadline: Deadline) -> bool {
+    let mut poll = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+    loop {
+        let left = deadline.remaining();
+        let left = left.as_ref().map_or(std::ptr::null(), |left| left as *const libc::timespec);
+        // SAFETY: one pollfd, a valid or null time, no mask.
+        let rc = unsafe { libc::ppoll(&mut poll, 1, left, std::ptr::null()) };
+        if rc > 0 {
+            return true;
+        }
+        if rc == 0 || super::errno() != libc::EINTR {
+            return false;
+        }
+    }
+}
+
+/// How a child ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ended {
+    /// Which one.
+    pub pid: i32,
+    /// The signal that killed it, or 0.
+    pub signal: i32,
+    /// The code with which it exited, where no signal killed it.
+    pub code: i32,
+    /// The most memory that it had resident at once.
+    pub max_rss_bytes: u64,
+}
+
+/// Reaps a child of this process that has ended, if there is one; `ECHILD` where there are no children at all.
+pub(crate) fn reap_any() -> Result<Option<Ended>> {
+    let mut status = 0;
+    // SAFETY: all zero is a valid rusage.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    loop {
+        // SAFETY: valid places for both results.
+        let pid = unsafe { libc::wait4(-1, &mut status, libc::WNOHANG | libc::__WALL, &mut usage) };
+        if pid == 0 {
+            return Ok(None);
+        }
+        if pid < 0 {
+            match super::errno() {
+                libc::EINTR => continue,
+                errno => return Err(Error::from(Code::errno(errno))),
+            }
+        }
+        let killed = libc::WIFSIGNALED(status);
+        return Ok(Some(Ended {
+            pid,
+            signal: if killed { libc::WTERMSIG(status) } else { 0 },
+            code: if killed { 0 } else { libc::WEXITSTATUS(status) },
+            max_rss_bytes: usage.ru_maxrss as u64 * 1024,
+        }));
+    }
+}
+
+/// Reaps this very child where it is one of ours and has ended. Somebody else may have been faster.
+pub(crate) fn reap(pidfd: RawFd) {
+    // SAFETY: all zero is a valid siginfo, and P_PIDFD takes a descriptor.
+    unsafe {
+        let mut info: libc::siginfo_t = std::mem::zeroed();
+        libc::waitid(libc::P_PIDFD, pidfd as libc::id_t, &mut info, libc::WEXITED | libc::WNOHANG | libc::__WALL);
+    }
+}

@@ -1,0 +1,128 @@
+//! Signals: a process of tine's own starts with default dispositions and an empty mask; a host's are never touched.
+
+use crate::error::{Error, Result};
+use std::os::fd::{AsRawFd, OwnedFd};
+
+/// Blocks every signal of the calling thread until dropped.
+pub(crate) struct AllBlocked(libc::sigset_t);
+
+impl AllBlocked {
+    /// Blocks.
+    pub(crate) fn new() -> AllBlocked {
+        // SAFETY: valid sets; the kernel and the C library keep the signals that cannot be blocked.
+        unsafe {
+            let mut all: libc::sigset_t = std::mem::zeroed();
+            let mut before: libc::sigset_t = std::mem::zeroed();
+            libc::sigfillset(&mut all);
+            libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut before);
+            AllBlocked(before)
+        }
+    }
+}
+
+impl Drop for AllBlocked {
+    fn drop(&mut self) {
+        // SAFETY: the set that was in force before.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &self.0, std::ptr::null_mut()) };
+    }
+}
+
+/// Gives every signal its default disposition and empties the calling thread's mask. Async-signal-safe.
+pub(crate) fn reset_all() {
+    // SAFETY: valid sets and actions; the signals that cannot be changed answer with an error that changes nothing.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = libc::SIG_DFL;
+        for signal in 1..=64 {
+            libc::sigaction(signal, &action, std::ptr::null_mut());
+        }
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &none, std::ptr::null_mut());
+    }
+}
+
+/// A descriptor that is readable when children have ended; SIGCHLD is blocked from here on.
+pub(crate) fn child_events() -> Result<OwnedFd> {
+    // SAFETY: valid sets.
+    let fd = unsafe {
+        let mut child: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&mut child);
+        libc::sigaddset(&mut child, libc::SIGCHLD);
+        libc::sigprocmask(libc::SIG_BLOCK, &child, std::ptr::null_mut());
+        libc::signalfd(-1, &child, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK)
+    };
+    super::fd::owned(libc::c_long::from(fd), "signalfd")
+}
+
+/// Reads what has gathered in a descriptor of [`child_events`].
+pub(crate) fn clear_child_events(fd: &OwnedFd) {
+    // SAFETY: room for some records, which are not looked at: who has ended is found by waiting.
+    unsafe {
+        let mut records: [libc::signalfd_siginfo; 8] = std::mem::zeroed();
+        while libc::read(fd.as_raw_fd(), records.as_mut_ptr().cast(), size_of_val(&records)) > 0 {}
+    }
+}
+
+/// The name of a signal, for messages.
+pub fn name(signal: i32) -> String {
+    macro_rules! names {
+        ($($name:ident)*) => { match signal { $(libc::$name => stringify!($name).to_owned(),)* other => format!("signal {other}") } };
+    }
+    names! {
+        SIGHUP SIGINT SIGQUIT SIGILL SIGTRAP SIGABRT SIGBUS SIGFPE SIGKILL SIGUSR1 SIGSEGV SIGUSR2 SIGPIPE SIGALRM
+        SIGTERM SIGSTKFLT SIGCHLD SIGCONT SIGSTOP SIGTSTP SIGTTIN SIGTTOU SIGURG SIGXCPU SIGXFSZ SIGVTALRM SIGPROF
+        SIGWINCH SIGIO SIGPWR SIGSYS
+    }
+}
+
+/// Ends the calling thread's process without running anything of the program's.
+pub(crate) fn exit_now(code: i32) -> ! {
+    // SAFETY: no pointers, and it does not return.
+    unsafe { libc::_exit(code) }
+}
+
+/// Has the kernel kill this process when its parent ends; ends it at once where that has happened already.
+///
+/// Only for children of a single-threaded parent: the kernel watches the thread that forked, not its process.
+pub(crate) fn die_with_parent(parent: i32) {
+    // SAFETY: no pointers.
+    unsafe {
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0);
+        if libc::getppid() != parent {
+            exit_now(0);
+        }
+    }
+}
+
+/// Makes this process the parent of its descendants' orphans.
+pub(crate) fn adopt_orphans() -> Result<()> {
+    // SAFETY: no pointers.
+    if unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) } != 0 {
+        return Err(Error::last_os("PR_SET_CHILD_SUBREAPER"));
+    }
+    Ok(())
+}
+
+/// Whether orphans of this process's descendants become its children.
+pub(crate) fn adopts_orphans() -> bool {
+    let mut adopts: libc::c_int = 0;
+    // SAFETY: a valid place for the answer.
+    unsafe {
+        libc::prctl(libc::PR_GET_CHILD_SUBREAPER, &raw mut adopts, 0, 0, 0);
+        adopts != 0 || libc::getpid() == 1
+    }
+}
+
+/// Names the calling thread, for ps and top.
+pub(crate) fn set_thread_name(name: &std::ffi::CStr) {
+    // SAFETY: a C string; the kernel takes its first 15 bytes.
+    unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr(), 0, 0, 0) };
+}
+
+/// Sets this process's limit on core files; a limit that cannot be raised stays.
+pub(crate) fn limit_core_bytes(bytes: u64) {
+    let limit = libc::rlimit { rlim_cur: bytes, rlim_max: bytes };
+    // SAFETY: a valid limit.
+    unsafe { libc::setrlimit(libc::RLIMIT_CORE, &limit) };
+}
