@@ -8,4 +8,10 @@
 
 pub mod errors;
 pub(crate) mod guard;
+pub mod map;
+pub mod memory;
 pub(crate) mod options;
+pub mod pool;
+pub mod start;
+pub mod submit;
+pub mod task;

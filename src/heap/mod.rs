@@ -95,6 +95,11 @@ impl Heap {
         Ok(Heap::over(fd, mapping, owner))
     }
 
+    /// The heap that the process from which this one was forked has mapped. It stays mapped as long as this lives.
+    pub(crate) fn inherit(fd: OwnedFd, address: usize, length: usize) -> Heap {
+        Heap::over(fd, Mapping::inherited(address, length), HOST)
+    }
+
     fn over(fd: OwnedFd, mapping: Mapping, owner: Owner) -> Heap {
         mapping.leave_out_of_dumps();
         let directory = Directory::new(mapping.address(), mapping.length());

@@ -39,6 +39,14 @@ fn ceil_div(quota: i64, period: i64) -> Option<usize> {
     (quota > 0 && period > 0).then(|| quota.unsigned_abs().div_ceil(period.unsigned_abs()) as usize)
 }
 
+/// The limit on this process's address space, in bytes, if there is one.
+pub(crate) fn address_space() -> Option<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: a valid place.
+    let rc = unsafe { libc::getrlimit(libc::RLIMIT_AS, &mut limit) };
+    (rc == 0 && limit.rlim_cur != libc::RLIM_INFINITY).then_some(limit.rlim_cur)
+}
+
 /// How much more memory may be taken: the least of what the machine has and of what is left in the cgroups.
 pub fn available_memory() -> u64 {
     memory_left(Path::new("/")).unwrap_or(u64::MAX).min(machine_memory().unwrap_or(u64::MAX))
@@ -58,7 +66,8 @@ fn memory_left(root: &Path) -> Option<u64> {
     });
     let v1 = cgroup_folders(root, Some("memory")).into_iter().filter_map(|folder| {
         let limit = number(&folder.join("memory.limit_in_bytes"))?;
-        let used = number(&folder.join("memory.usage_in_bytes"))? - reclaimable(&folder, "total_inactive_file ");
+        let used =
+            number(&folder.join("memory.usage_in_bytes"))? - reclaimable(&folder, "total_inactive_file ");
         Some(limit.saturating_sub(used).max(0) as u64)
     });
     v2.chain(v1).min()
@@ -67,7 +76,10 @@ fn memory_left(root: &Path) -> Option<u64> {
 /// File pages that the kernel drops before it kills anybody.
 fn reclaimable(folder: &Path, key: &str) -> i64 {
     let text = fs::read_to_string(folder.join("memory.stat")).unwrap_or_default();
-    text.lines().find_map(|line| line.strip_prefix(key)).and_then(|rest| rest.trim().parse().ok()).unwrap_or(0)
+    text.lines()
+        .find_map(|line| line.strip_prefix(key))
+        .and_then(|rest| rest.trim().parse().ok())
+        .unwrap_or(0)
 }
 
 fn number(path: &Path) -> Option<i64> {

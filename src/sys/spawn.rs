@@ -93,16 +93,31 @@ pub(crate) fn detached(start: Start<'_>) -> Result<(i32, Option<Keeper>)> {
 }
 
 impl Drop for Keeper {
-    /// The family has ended or is about to; a keeper has nothing else to wait for.
+    /// The family has ended or is about to, and its keeper with it. Where a killed supervisor has left behind what its
+    /// workers had started, the keeper stays for that, and so does its stack.
     fn drop(&mut self) {
-        wait_for(self.pid);
-        self.stack.take();
+        let ended = match crate::sys::pidfd::open(self.pid) {
+            Ok(pidfd) => {
+                use std::os::fd::AsRawFd;
+                crate::sys::pidfd::wait_end(
+                    pidfd.as_raw_fd(),
+                    crate::sys::clock::Deadline::after(100_000_000),
+                )
+            }
+            Err(_) => true,
+        };
+        match self.stack.take() {
+            Some(stack) if !ended => stack.leak(),
+            _ => wait_for(self.pid),
+        }
     }
 }
 
 fn wait_for(pid: c_int) {
     // SAFETY: waiting for a child of ours by its number, which stays its own until it has been waited for.
-    while unsafe { libc::waitpid(pid, std::ptr::null_mut(), libc::__WALL) } < 0 && super::errno() == libc::EINTR {}
+    while unsafe { libc::waitpid(pid, std::ptr::null_mut(), libc::__WALL) } < 0
+        && super::errno() == libc::EINTR
+    {}
 }
 
 extern "C" fn first_step(argument: *mut c_void) -> c_int {

@@ -1,0 +1,3 @@
+//! Rings that connect two processes.
+
+pub(crate) mod ring;
