@@ -70,7 +70,8 @@ examples: staged
 
 # The long form of the kill storm in `make test`: 1,000,000 tasks, 10,000 kills.
 storm: staged
-	@$(WITH) TINE_STORM=long ci/run-c-tests.sh tests/c/storm.c
+	@$(WITH) VARIANTS=shared-c LIMIT=7200 TINE_STORM=long ci/run-c-tests.sh tests/c/storm.c
+	@cat build/c/storm-shared-c.log
 bench:
 	$(CARGO) bench
 

@@ -72,7 +72,10 @@ usage_errors() {
         'build/no-such-directory build/out'; do
         # shellcheck disable=SC2086
         limited build/examples/thumbnails $arguments 2>build/usage.txt
-        [ $? = 2 ] && [ -s build/usage.txt ] || { echo "with: $arguments"; return 1; }
+        if [ $? != 2 ] || [ ! -s build/usage.txt ]; then
+            echo "with: $arguments"
+            return 1
+        fi
     done
 }
 

@@ -26,7 +26,7 @@ check() { # check NAME COMMAND...
     fi
 }
 
-check format cargo fmt --check
+check format cargo fmt --check -- --color never
 check clippy cargo clippy --quiet --all-targets -- -D warnings
 check rust timeout -k 10 900 cargo test --quiet
 check install make --silent staged
