@@ -55,6 +55,7 @@ $(STAGED): $(RELEASE)/libtine.so include/tine.h tine.pc.in src/process/tine-work
 
 demo:
 	@ci/need.sh demo
+	@echo "Building the library and the examples into build/: the first time takes a minute."
 	@$(MAKE) --no-print-directory --silent staged examples
 	@ci/demo.sh
 

@@ -69,7 +69,7 @@ same_thumbnails() {
 usage_errors() {
     local arguments
     for arguments in '' 'one' '-j 0 a b' '-q 101 a b' '-w x a b' '--start thread a b' '--nonsense a b' \
-        'build/no-such-directory build/out'; do
+        'build/no-such-directory build/out' 'src build/out' 'examples-c/samples build/no-such-directory/out'; do
         # shellcheck disable=SC2086
         limited build/examples/thumbnails $arguments 2>build/usage.txt
         if [ $? != 2 ] || [ ! -s build/usage.txt ]; then

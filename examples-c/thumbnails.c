@@ -3,11 +3,11 @@
  * One item of a map for each file. A file that is damaged fails with a sentence; a worker that dies takes nothing
  * along but the file that it was at; both end up in the table of what failed and why, and everything else is done.
  */
-#define _GNU_SOURCE /* for getopt_long and scandir */
+#define _GNU_SOURCE /* for getopt_long */
+#include "files.h"
 #include "image.h"
 #include "progress.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <getopt.h>
 #include <stdbool.h>
@@ -27,24 +27,13 @@ static const char usage[] =
     "  --serial                        do it all in this process first, and compare\n"
     "  --crash-on FILE                 have the worker that gets this file crash\n";
 
-enum { USAGE = 2, REASON = 400 };
+enum { USAGE = 2 };
 
 struct settings {
     unsigned workers, width, quality;
     int start;
     bool serial;
     const char *crash_on, *in, *out;
-};
-
-struct file {
-    char *name, *in, *out;
-    size_t bytes;
-    char reason[REASON]; /* why it failed, or empty */
-};
-
-struct files {
-    struct file *at;
-    size_t count;
 };
 
 /* What a worker gets and gives. The paths lie in the pool's heap, which every process has at the same address. */
@@ -234,85 +223,7 @@ static size_t show_failures(struct files files)
     return failed;
 }
 
-/* ---- Files and options ---- */
-
-static int is_image(const struct dirent *entry)
-{
-    return image_format(entry->d_name) != IMAGE_UNKNOWN;
-}
-
-/* The largest first: were it the last to be taken, all the other workers would have to wait for it. */
-static int larger(const void *left, const void *right)
-{
-    size_t a = ((const struct file *)left)->bytes, b = ((const struct file *)right)->bytes;
-    return (a < b) - (a > b);
-}
-
-static char *join(const char *directory, const char *name)
-{
-    size_t size = strlen(directory) + strlen(name) + 2;
-    char *path = malloc(size);
-    if (path)
-        snprintf(path, size, "%s/%s", directory, name);
-    return path;
-}
-
-static void free_files(struct files files)
-{
-    for (size_t i = 0; i < files.count; i++) {
-        free(files.at[i].name);
-        free(files.at[i].in);
-        free(files.at[i].out);
-    }
-    free(files.at);
-}
-
-static int list(const struct settings *settings, struct files *files)
-{
-    struct dirent **entries;
-    int n = scandir(settings->in, &entries, is_image, alphasort);
-    if (n < 0) {
-        fprintf(stderr, "thumbnails: %s: %s\n", settings->in, strerror(errno));
-        return -1;
-    }
-    int rc = 0;
-    files->at = calloc((size_t)n + 1, sizeof *files->at);
-    files->count = files->at ? (size_t)n : 0;
-    for (int i = 0; i < n; i++) {
-        if (files->at) {
-            struct file *file = &files->at[i];
-            struct stat status;
-            file->name = strdup(entries[i]->d_name);
-            file->in = join(settings->in, entries[i]->d_name);
-            file->out = join(settings->out, entries[i]->d_name);
-            if (!file->name || !file->in || !file->out)
-                rc = -1;
-            else if (stat(file->in, &status) == 0)
-                file->bytes = (size_t)status.st_size;
-        }
-        free(entries[i]);
-    }
-    free(entries);
-    if (!files->at || rc) {
-        fprintf(stderr, "thumbnails: %s\n", strerror(ENOMEM));
-        return -1;
-    }
-    qsort(files->at, files->count, sizeof *files->at, larger);
-    return 0;
-}
-
-/* Reads all files once, so that the first of two runs doesn't pay for the disk alone. */
-static void warm_up(struct files files)
-{
-    static char buffer[1 << 16];
-    for (size_t i = 0; i < files.count; i++) {
-        FILE *file = fopen(files.at[i].in, "rb");
-        while (file && fread(buffer, 1, sizeof buffer, file) > 0)
-            ;
-        if (file)
-            fclose(file);
-    }
-}
+/* ---- Options ---- */
 
 static int number(const char *text, unsigned least, unsigned most, unsigned *out)
 {
@@ -371,18 +282,18 @@ int main(int argc, char **argv)
     tine_init(argc, argv); /* returns here; never returns in a worker */
     struct settings settings = {.width = 256, .quality = 85, .start = TINE_START_FORKSERVER};
     struct files files = {0};
-    if (parse(argc, argv, &settings) || list(&settings, &files)) {
-        free_files(files);
+    if (parse(argc, argv, &settings) || files_list(&files, settings.in, settings.out)) {
+        files_free(files);
         return USAGE;
     }
     if (mkdir(settings.out, 0777) && errno != EEXIST) {
         fprintf(stderr, "thumbnails: %s: %s\n", settings.out, strerror(errno));
-        free_files(files);
+        files_free(files);
         return USAGE;
     }
     struct tally serial = {0}, pool = {0};
     if (settings.serial) {
-        warm_up(files);
+        files_read(files);
         run_serial(&settings, files, &serial);
         show_tally("in this process", &serial);
         putchar('\n');
@@ -396,6 +307,6 @@ int main(int argc, char **argv)
                pool.images ? (double)pool.bytes_out / 1e3 / (double)pool.images : 0, settings.out);
         status = show_failures(files) ? 1 : 0;
     }
-    free_files(files);
+    files_free(files);
     return status;
 }
