@@ -30,6 +30,7 @@ check format cargo fmt --check -- --color never
 check clippy cargo clippy --quiet --all-targets -- -D warnings
 check rust timeout -k 10 900 cargo test --quiet
 check install make --silent staged
+check layout ci/check-install.sh
 check header ci/check-header.sh
 check symbols ci/check-symbols.sh
 check examples ci/check-examples.sh
