@@ -321,28 +321,40 @@ typedef struct tine_stats {
      */
     size_t size;
     /**
-     * Places for workers, and workers that take tasks at this moment.
+     * Places for workers.
      */
     size_t workers;
+    /**
+     * Workers that take tasks at this moment.
+     */
     size_t workers_ready;
     /**
-     * Tasks submitted and tasks settled so far, without the pieces of maps.
+     * Tasks submitted so far, without the pieces of maps.
      */
     uint64_t submitted;
+    /**
+     * Of these, tasks that have settled.
+     */
     uint64_t settled;
     /**
      * Tasks and pieces of maps that have not settled yet.
      */
     uint64_t outstanding;
     /**
-     * Workers and supervisors that have ended while the pool was running.
+     * Workers that have ended while the pool was running.
      */
     uint64_t worker_deaths;
+    /**
+     * Supervisors that have ended while the pool was running.
+     */
     uint64_t supervisor_deaths;
     /**
-     * Memory reserved for the heap, and the blocks that the host has allocated in it, in bytes.
+     * Bytes of memory that are reserved for the heap.
      */
     uint64_t heap_reserved_bytes;
+    /**
+     * Bytes of blocks in it that the host has allocated and nobody has freed.
+     */
     uint64_t heap_allocated_bytes;
 } tine_stats;
 #define TINE_STATS_INIT { sizeof(tine_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0 }
@@ -517,9 +529,12 @@ typedef struct tine_result {
      */
     const char *message;
     /**
-     * The output, and its length in bytes; NULL and 0 if there is none.
+     * The output; NULL if there is none.
      */
     const void *data;
+    /**
+     * Its length in bytes.
+     */
     size_t length;
     /**
      * How the process died that ran the task; NULL if none did.
@@ -620,9 +635,12 @@ typedef struct tine_map_options {
      */
     const char *name;
     /**
-     * Bytes that every call sees through tine_context, and their length; copied, unless they lie in the pool's heap.
+     * Bytes that every call sees through tine_context; copied, unless they lie in the pool's heap. NULL: none.
      */
     const void *context;
+    /**
+     * Their length.
+     */
     size_t context_length;
     /**
      * How many items go to a worker at a time; 0: as many as take about a millisecond, fewer towards the end. It

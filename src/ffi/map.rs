@@ -30,8 +30,9 @@ pub struct tine_map_options {
     /// The name of a registered function, where fn is NULL. It is a tine_fn, called once per item: tine_input is the
     /// item, tine_output its place in out.
     pub name: *const c_char,
-    /// Bytes that every call sees through tine_context, and their length; copied, unless they lie in the pool's heap.
+    /// Bytes that every call sees through tine_context; copied, unless they lie in the pool's heap. NULL: none.
     pub context: *const c_void,
+    /// Their length.
     pub context_length: usize,
     /// How many items go to a worker at a time; 0: as many as take about a millisecond, fewer towards the end. It
     /// decides the speed and nothing else: results, errors and progress are each item's own.

@@ -91,19 +91,23 @@ unsafe impl Extensible for tine_pool_options {
 pub struct tine_stats {
     /// sizeof(tine_stats).
     pub size: usize,
-    /// Places for workers, and workers that take tasks at this moment.
+    /// Places for workers.
     pub workers: usize,
+    /// Workers that take tasks at this moment.
     pub workers_ready: usize,
-    /// Tasks submitted and tasks settled so far, without the pieces of maps.
+    /// Tasks submitted so far, without the pieces of maps.
     pub submitted: u64,
+    /// Of these, tasks that have settled.
     pub settled: u64,
     /// Tasks and pieces of maps that have not settled yet.
     pub outstanding: u64,
-    /// Workers and supervisors that have ended while the pool was running.
+    /// Workers that have ended while the pool was running.
     pub worker_deaths: u64,
+    /// Supervisors that have ended while the pool was running.
     pub supervisor_deaths: u64,
-    /// Memory reserved for the heap, and the blocks that the host has allocated in it, in bytes.
+    /// Bytes of memory that are reserved for the heap.
     pub heap_reserved_bytes: u64,
+    /// Bytes of blocks in it that the host has allocated and nobody has freed.
     pub heap_allocated_bytes: u64,
 }
 
@@ -170,7 +174,7 @@ pub(crate) unsafe fn function<'a>(address: *const c_void, name: *const c_char) -
 }
 
 impl tine_pool_options {
-    unsafe fn to_core(&self) -> Result<PoolOptions<'_>> {
+    unsafe fn read(&self) -> Result<PoolOptions<'_>> {
         const FLAGS: u32 = TINE_INTERRUPTIBLE | TINE_BACKGROUND | TINE_CORE_FILES | TINE_NO_CRASH_HANDLER;
         if self.flags & !FLAGS != 0 {
             return Err(Error::invalid(format!(
@@ -231,7 +235,7 @@ pub unsafe extern "C" fn tine_pool_create(
         let error = options.map_or(std::ptr::null_mut(), |options| options.error);
         let created = match &options {
             // SAFETY: the caller's options.
-            Some(options) => unsafe { options.to_core() }.and_then(|options| Pool::create(&options)),
+            Some(options) => unsafe { options.read() }.and_then(|options| Pool::create(&options)),
             None => Pool::create(&PoolOptions::default()),
         };
         match created {

@@ -85,8 +85,9 @@ pub struct tine_result {
     pub delivery: c_int,
     /// What the function said of its failure (tine_fail), or what is known of it. Never NULL; "" for a success.
     pub message: *const c_char,
-    /// The output, and its length in bytes; NULL and 0 if there is none.
+    /// The output; NULL if there is none.
     pub data: *const c_void,
+    /// Its length in bytes.
     pub length: usize,
     /// How the process died that ran the task; NULL if none did.
     pub death: *const tine_death,

@@ -1,9 +1,9 @@
 //! Inside a task
 
-use crate::ffi::guard::{guard_value, optional_str};
+use crate::ffi::guard::guard_value;
 use crate::ffi::pool::tine_pool;
 use crate::pool::worker::Task;
-use std::ffi::{c_char, c_int, c_void};
+use std::ffi::c_void;
 
 /// A task, as the function that carries it out sees it. Valid until that function returns, in its thread only.
 pub struct tine_task {
@@ -77,16 +77,6 @@ pub unsafe extern "C" fn tine_task_pool(task: *const tine_task) -> *mut tine_poo
         // SAFETY: the caller's task.
         unsafe { self::task(task.cast_mut()) }
             .map_or(std::ptr::null_mut(), |task| tine_pool::of_worker(task.worker()))
-    })
-}
-
-/// The part of tine_fail behind its variable arguments: see variadic.c.
-#[unsafe(no_mangle)]
-unsafe extern "C" fn tine_fail_with_text(task: *mut tine_task, code: c_int, text: *const c_char) -> c_int {
-    guard_value(code, || {
-        // SAFETY: the caller's task and string.
-        let (task, text) = unsafe { (self::task(task), optional_str(text)) };
-        task.map_or(code, |task| task.fail(code, &text.unwrap_or_default().to_string_lossy()))
     })
 }
 

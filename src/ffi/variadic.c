@@ -2,9 +2,10 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-struct tine_task;
-
-int tine_fail_with_text(struct tine_task *task, int code, const char *text);
+/* The beginning of a Task: pool/worker.rs. */
+struct tine_task {
+    int (*fail)(struct tine_task *task, int code, const char *text);
+};
 
 __attribute__((visibility("hidden")))
 int tine_fail_variadic(struct tine_task *task, int code, const char *format, ...)
@@ -19,5 +20,5 @@ int tine_fail_variadic(struct tine_task *task, int code, const char *format, ...
             snprintf(text, sizeof text, "%s", format);
         va_end(arguments);
     }
-    return tine_fail_with_text(task, code, text);
+    return task ? task->fail(task, code, text) : code;
 }

@@ -46,6 +46,14 @@ pub(super) struct Drained {
     pub(super) outcome: Outcome,
 }
 
+/// A task that a dead worker had in its ring.
+pub(super) struct Left {
+    pub(super) index: u32,
+    pub(super) begun: bool,
+    /// Of a chunk: how long the messages of its finished items are.
+    pub(super) messages_length: usize,
+}
+
 impl Lane {
     pub(super) fn new() -> Lane {
         Lane {
@@ -94,6 +102,7 @@ impl Lane {
             }
             Input::Heap { address, .. } => slot.input.store(address as u64, Ordering::Relaxed),
         }
+        slot.message_length.store(0, Ordering::Relaxed);
         slot.state.store(state::READY, Ordering::Relaxed);
         if self.flights.is_empty() {
             self.last_look_ns = now_ns;
@@ -223,14 +232,15 @@ impl Lane {
         tasks.saturating_sub(1)
     }
 
-    /// The worker has ended and its results are drained: what is left, with whether it had begun. The lane is as new.
-    pub(super) fn clear(&mut self, segment: &Segment) -> Vec<(u32, bool)> {
+    /// The worker has ended and its results are drained: what is left. The lane is as new.
+    pub(super) fn clear(&mut self, segment: &Segment) -> Vec<Left> {
         let mut left = Vec::new();
         for (at, flight) in self.flights.iter().enumerate() {
             let Flight::Task(index) = *flight else { continue };
             let slot = segment.slot(self.done.wrapping_add(at as u32));
             let begun = slot.state.load(Ordering::Acquire) != state::READY;
-            left.push((index, begun));
+            let messages_length = slot.message_length.load(Ordering::Relaxed) as usize;
+            left.push(Left { index, begun, messages_length });
         }
         *self = Lane::new();
         left

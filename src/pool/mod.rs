@@ -275,10 +275,9 @@ impl Pool {
     /// Gives the memory of a result back. That it has been given back already is fine.
     pub fn release(&self, id: TaskId) -> Result<()> {
         let mut state = self.inner()?.lock();
-        if let Ok(index) = state.books.find(id) {
-            if state.books.get(index).state == TaskState::Taken {
-                state.release(index);
-            }
+        let taken = |index: &u32| state.books.get(*index).state == TaskState::Taken;
+        if let Some(index) = state.books.find(id).ok().filter(taken) {
+            state.release(index);
         }
         Ok(())
     }
@@ -391,7 +390,7 @@ impl State {
     /// Hands the new task out where a worker has room, and looks now and then for results while there is none.
     fn move_on_after_submit(&mut self) {
         const EVERY: u64 = 16;
-        if self.submitted % EVERY == 0 {
+        if self.submitted.is_multiple_of(EVERY) {
             self.pump(false);
         } else {
             self.feed(now_ns());

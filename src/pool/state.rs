@@ -2,7 +2,7 @@
 
 use super::books::{Books, Delivery, Input, Outcome, Output, State as TaskState};
 use super::call::Kind;
-use super::lane::{Drained, Lane};
+use super::lane::{Drained, Lane, Left};
 use super::wait::{Waiter, Want};
 use crate::engine::family::{Event, Family};
 use crate::engine::member::Death;
@@ -180,10 +180,10 @@ impl State {
         let (mut lost, mut requeue, mut unfinished) = (Vec::new(), Vec::new(), 0);
         if let Some(segment) = self.family.members[slot].segment.take() {
             unfinished = self.lanes[slot].unfinished_output(&segment);
-            for (index, begun) in self.lanes[slot].clear(&segment) {
-                match begun {
-                    true => lost.push((index, self.lost_outcome(index, &segment, &death))),
-                    false => requeue.push(index),
+            for left in self.lanes[slot].clear(&segment) {
+                match left.begun {
+                    true => lost.push((left.index, self.lost_outcome(&left, &segment, &death))),
+                    false => requeue.push(left.index),
                 }
             }
         }
@@ -205,13 +205,14 @@ impl State {
     }
 
     /// What is left of a task that its worker had begun.
-    fn lost_outcome(&self, index: u32, segment: &Segment, death: &Death) -> Outcome {
+    fn lost_outcome(&self, left: &Left, segment: &Segment, death: &Death) -> Outcome {
         use crate::prim::Ordering;
-        let entry = self.books.get(index);
+        let entry = self.books.get(left.index);
         let mut outcome = Outcome::new(Code::DIED.0, Delivery::MaybeRan);
         outcome.message = super::books::to_c_string(death.describe().as_bytes());
         outcome.death = Some(Box::new(death.clone()));
         if entry.kind != Kind::Task {
+            outcome.messages_length = left.messages_length;
             outcome.items = segment.items_done.load(Ordering::Acquire);
             outcome.culprit = segment.items_begun.load(Ordering::Acquire) > outcome.items;
         }
@@ -476,10 +477,8 @@ impl State {
 
     /// A thread is about to leave: where it was to lead and others wait, one of them is to lead.
     pub(super) fn pass_the_lead(&self) {
-        if !self.led {
-            if let Some(waiter) = self.waiters.first() {
-                waiter.wake(&self.attention);
-            }
+        if let Some(waiter) = self.waiters.first().filter(|_| !self.led) {
+            waiter.wake(&self.attention);
         }
     }
 

@@ -10,7 +10,7 @@ use crate::process::function::{Callee, NOT_HERE, Resolver};
 use crate::queue::ring::{INLINE_OUTPUT, MESSAGE, Segment, Slot, phase, state};
 use crate::sys::{clock, environment};
 use std::any::Any;
-use std::ffi::{c_int, c_void};
+use std::ffi::{CStr, c_char, c_int, c_void};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
@@ -31,7 +31,10 @@ pub struct Worker {
 }
 
 /// A call of a user's function, as that function sees it.
+#[repr(C)]
 pub struct Task {
+    /// First, because ffi/variadic.c finds it there.
+    fail: unsafe extern "C" fn(task: *mut Task, code: c_int, text: *const c_char) -> c_int,
     worker: &'static Worker,
     id: u64,
     input: (*const u8, usize),
@@ -193,6 +196,7 @@ fn execute_chunk(slot: &Slot, task: &mut Task, kind: Kind, address: usize, chunk
                 let room =
                     unsafe { std::slice::from_raw_parts_mut(room, chunk.messages_bytes as usize - used) };
                 used += messages::write(room, done, task.message.as_bytes());
+                slot.message_length.store(used as u32, Ordering::Relaxed);
             }
         }
         done += 1;
@@ -200,7 +204,6 @@ fn execute_chunk(slot: &Slot, task: &mut Task, kind: Kind, address: usize, chunk
     }
     slot.items.store(done, Ordering::Relaxed);
     slot.elapsed_ns.store(clock::now_ns() - began, Ordering::Relaxed);
-    slot.message_length.store(used as u32, Ordering::Relaxed);
     slot.output_length.store(0, Ordering::Relaxed);
     slot.status.store(failed, Ordering::Relaxed);
 }
@@ -258,6 +261,7 @@ fn leave_result(slot: &Slot, status: c_int, message: &str, output: Output) {
 impl Task {
     fn new(worker: &'static Worker, id: u64, input: (*const u8, usize)) -> Task {
         Task {
+            fail: fail_with_c_text,
             worker,
             id,
             input,
@@ -357,6 +361,11 @@ impl Task {
         self.message.clear();
         self.message.push_str(&text[..end]);
     }
+}
+
+unsafe extern "C" fn fail_with_c_text(task: *mut Task, code: c_int, text: *const c_char) -> c_int {
+    // SAFETY: ffi/variadic.c passes on the task that its caller has, and a string of its own.
+    unsafe { (*task).fail(code, &CStr::from_ptr(text).to_string_lossy()) }
 }
 
 fn panic_text(panic: &(dyn Any + Send)) -> &str {

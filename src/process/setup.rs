@@ -72,7 +72,6 @@ pub(crate) struct Parts {
     pub(crate) heap: Heap,
     pub(crate) segment: OwnedFd,
     pub(crate) event: OwnedFd,
-    pub(crate) slot: u32,
 }
 
 /// The number that a worker has among the heap's owners.
@@ -134,7 +133,7 @@ pub(crate) fn spawned_worker(message: Message) -> ! {
         settings.load_libraries()?;
         let owner = owner_of(slot as u32);
         let heap = Heap::attach(heap, address as usize, length as usize, owner)?;
-        Ok((Parts { heap, segment, event, slot: slot as u32 }, settings, tables))
+        Ok((Parts { heap, segment, event }, settings, tables))
     };
     match become_it() {
         Ok((parts, settings, tables)) => become_worker(parts, &settings, &tables),

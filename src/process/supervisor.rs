@@ -19,7 +19,7 @@ use crate::heap::Heap;
 use crate::sys::clock::Deadline;
 use crate::sys::epoll::Epoll;
 use crate::sys::pidfd::{self, Ended};
-use crate::sys::spawn::{self, CHILD_SOCKET};
+use crate::sys::spawn;
 use crate::sys::{children, fork, signal, socket};
 use std::collections::HashMap;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -203,7 +203,7 @@ impl Supervisor {
         let mut keep = [segment.as_raw_fd(), event.as_raw_fd(), heap.fd().as_raw_fd()];
         keep.sort_unstable();
         crate::sys::fd::close_all_but(&keep);
-        setup::become_worker(Parts { heap, segment, event, slot }, &self.settings, &self.tables)
+        setup::become_worker(Parts { heap, segment, event }, &self.settings, &self.tables)
     }
 
     fn execute_worker(&mut self, slot: u32, segment: OwnedFd, event: OwnedFd) -> Result<i32> {
@@ -225,7 +225,6 @@ impl Supervisor {
         }
         signal::die_with_parent(parent);
         spawn::become_child(theirs.as_raw_fd(), false);
-        debug_assert_eq!(CHILD_SOCKET, 3);
         children::execute(&program)
     }
 
