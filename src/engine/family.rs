@@ -45,9 +45,10 @@ pub(crate) enum Event {
 
 /// Stops a pool whose workers do not get as far as taking tasks.
 ///
-/// Each failure that is the program's own (it exits, crashes, or its initializer fails) counts: the first ends a pool
-/// that has never had a worker, three in a row any other. A SIGKILL may come from anybody and only makes the next
-/// start wait longer; but when nothing has started for as long as one start may take, that ends the pool too.
+/// Each failure that is the program's own (it exits, crashes, or its initializer fails, before it has done a task)
+/// counts: the first ends a pool that has never had a worker, three in a row any other. A SIGKILL may come from
+/// anybody and only makes the next start wait longer; but when nothing has started for as long as one start may take,
+/// that ends the pool too.
 #[derive(Debug, Default)]
 struct Brake {
     own_failures: u32,
@@ -207,7 +208,8 @@ impl Family {
             match member.state {
                 State::Starting { .. } if member.has_become_ready() => {
                     member.state = State::Ready;
-                    self.brake = Brake { ever_ready: true, ..Brake::default() };
+                    let own_failures = self.brake.own_failures;
+                    self.brake = Brake { ever_ready: true, own_failures, ..Brake::default() };
                     self.events.push_back(Event::Ready(slot));
                 }
                 State::Dying => {
@@ -234,14 +236,25 @@ impl Family {
         let own_fault = death.signal != libc::SIGKILL;
         let reason = (!was_ready).then(|| member.start_failure(&death));
         member.state = State::Ended;
+        member.ended_ready = was_ready;
         self.events.push_back(Event::Ended(slot, death));
         if let Some(reason) = reason.filter(|_| !self.stopping) {
             self.start_failed(slot, own_fault, reason);
         }
     }
 
-    /// The pool has dealt with a worker that ended; its place can be filled again.
-    pub(crate) fn bury(&mut self, slot: usize) {
+    /// A worker has finished a task, so workers that end are not in a loop.
+    pub(crate) fn has_worked(&mut self) {
+        self.brake.own_failures = 0;
+    }
+
+    /// The pool has dealt with a worker that ended; its place can be filled again. `idle` is one that was ready and
+    /// has never begun a task.
+    pub(crate) fn bury(&mut self, slot: usize, death: &Death, idle: bool) {
+        let was_ready = self.members[slot].ended_ready;
+        if idle && was_ready && !self.stopping && death.signal != libc::SIGKILL {
+            self.start_failed(slot, true, format!("{} before its first task", death.describe()));
+        }
         let pause_ns = self.brake.pause_ns();
         self.members[slot].vacate(pause_ns);
     }

@@ -200,6 +200,11 @@ impl Lane {
         Some(outcome)
     }
 
+    /// Whether the worker has finished anything.
+    pub(super) fn has_worked(&self) -> bool {
+        self.done != 0
+    }
+
     /// Takes back the youngest task that has not begun.
     pub(super) fn recall_youngest(&mut self, segment: &Segment) -> Option<u32> {
         for back in 0..self.flights.len() {
@@ -232,7 +237,7 @@ impl Lane {
         tasks.saturating_sub(1)
     }
 
-    /// The worker has ended and its results are drained: what is left. The lane is as new.
+    /// The worker has ended and its results are drained: what is left.
     pub(super) fn clear(&mut self, segment: &Segment) -> Vec<Left> {
         let mut left = Vec::new();
         for (at, flight) in self.flights.iter().enumerate() {
@@ -242,7 +247,7 @@ impl Lane {
             let messages_length = slot.message_length.load(Ordering::Relaxed) as usize;
             left.push(Left { index, begun, messages_length });
         }
-        *self = Lane::new();
+        self.flights.clear();
         left
     }
 
