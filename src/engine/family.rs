@@ -43,6 +43,9 @@ pub(crate) enum Event {
     Broken(Error),
 }
 
+/// A pool that has never had a worker is not tried longer than that: its program is probably not one of tine's.
+const HOPELESS: u32 = 5;
+
 /// Stops a pool whose workers do not get as far as taking tasks.
 ///
 /// Each failure that is the program's own (it exits, crashes, or its initializer fails, before it has done a task)
@@ -102,7 +105,12 @@ impl Family {
     }
 
     /// The functions that the workers can call, once a supervisor has been up.
-    pub(crate) fn callees(&mut self) -> Option<&mut Callees> {
+    pub(crate) fn callees(&self) -> Option<&Callees> {
+        self.callees.as_ref()
+    }
+
+    /// The same, to find a function in.
+    pub(crate) fn callees_mut(&mut self) -> Option<&mut Callees> {
         self.callees.as_mut()
     }
 
@@ -123,7 +131,9 @@ impl Family {
         self.look_at_members(epoll);
         if !self.stopping {
             self.check_timeouts();
-            self.fill_places(heap, epoll)?;
+            if let Err(error) = self.fill_places(heap, epoll) {
+                self.could_not_start(error);
+            }
         }
         if let Some(link) = &mut self.link {
             link.connection.flush()?;
@@ -164,7 +174,10 @@ impl Family {
                 if let Some(pidfd) = &link.pidfd {
                     epoll.add(pidfd.as_raw_fd(), SUPERVISOR)?;
                 }
-                self.callees = Some(Callees::new(tables));
+                match &mut self.callees {
+                    Some(callees) => callees.set_tables(tables),
+                    None => self.callees = Some(Callees::new(tables)),
+                }
             }
             Kind::Refused => {
                 let error = message.error(0);
@@ -181,7 +194,7 @@ impl Family {
                 let error = message.error(2);
                 if let Some(member) = self.member(slot, generation) {
                     member.vacate(0);
-                    self.start_failed(slot as usize, true, error.text().into_owned());
+                    self.could_not_start(error);
                 }
             }
             Kind::Exited => {
@@ -300,10 +313,25 @@ impl Family {
         }
         let enough = if self.brake.ever_ready { 3 } else { 1 };
         let too_long = now_ns().saturating_sub(since) > self.start_timeout_ns;
-        if self.brake.own_failures >= enough || too_long {
+        let hopeless = !self.brake.ever_ready && self.brake.killed >= HOPELESS;
+        if self.brake.own_failures >= enough || too_long || hopeless {
             self.break_down(Error::new(Code::WORKER_START, reason));
         } else if slot == usize::MAX {
             self.link_not_before_ns = now_ns() + self.brake.pause_ns();
+        }
+    }
+
+    /// The machine did not give what a process takes. At first that is the answer; later it may pass.
+    fn could_not_start(&mut self, error: Error) {
+        if !self.brake.ever_ready {
+            return self.break_down(error);
+        }
+        self.start_failed(usize::MAX, false, error.text().into_owned());
+        let pause_ns = self.brake.pause_ns();
+        for member in &mut self.members {
+            if matches!(member.state, State::Vacant { .. }) {
+                member.vacate(pause_ns);
+            }
         }
     }
 

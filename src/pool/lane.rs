@@ -4,6 +4,7 @@ use super::books::{Books, Delivery, Input, Outcome, Output, to_c_string};
 use super::call::Kind;
 use crate::heap::Heap;
 use crate::prim::Ordering;
+use crate::process::function::Callee;
 use crate::queue::ring::{INLINE_INPUT, INLINE_OUTPUT, MESSAGE, SLOTS, Segment, Slot, state};
 use std::collections::VecDeque;
 
@@ -83,14 +84,15 @@ impl Lane {
         segment: &Segment,
         books: &Books,
         index: u32,
+        callee: Callee,
         now_ns: u64,
         listening: bool,
     ) {
         let entry = books.get(index);
         let slot = segment.slot(self.tail);
         slot.kind.store(entry.kind as u32, Ordering::Relaxed);
-        slot.module.store(entry.callee.module, Ordering::Relaxed);
-        slot.offset.store(entry.callee.offset, Ordering::Relaxed);
+        slot.module.store(callee.module, Ordering::Relaxed);
+        slot.offset.store(callee.offset, Ordering::Relaxed);
         slot.id.store(books.id_of(index).0, Ordering::Relaxed);
         slot.input_length.store(entry.input_length as u64, Ordering::Relaxed);
         match entry.input {

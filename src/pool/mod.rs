@@ -397,7 +397,7 @@ impl Inner {
 
 /// What a task carries to have this function called.
 fn resolve(state: &mut State, function: Function<'_>) -> Result<Callee> {
-    match state.family.callees() {
+    match state.family.callees_mut() {
         Some(callees) => callees.resolve(function),
         None => Err(refusal(state).unwrap_or_else(|| Code::WORKER_START.into())),
     }

@@ -297,8 +297,16 @@ impl State {
         let Some(segment) = &self.family.members[slot].segment else {
             return self.queue.push_front(index);
         };
+        let callee = self.books.get(index).callee;
+        let Some(callee) = self.family.callees().and_then(|callees| callees.current(callee)) else {
+            let error = Error::new(
+                Code::MODULE,
+                "the supervisor that took over has not loaded the function's module",
+            );
+            return self.settle(index, Outcome::not_started(&error));
+        };
         self.books.get_mut(index).state = TaskState::Sent(slot as u32);
-        self.lanes[slot].push(segment, &self.books, index, now, listening);
+        self.lanes[slot].push(segment, &self.books, index, callee, now, listening);
     }
 
     /// Takes tasks that have not begun from full rings to workers that have nothing to do.

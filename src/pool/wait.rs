@@ -78,12 +78,7 @@ pub(super) fn wait<'a, T>(
             state.pass_the_lead();
             return (state, Err(Code::errno(errno).into()));
         }
-        let something_runs = want != Want::Events && state.books.outstanding > 0;
-        if something_runs
-            && !state.led
-            && state.spin.look(|| state.has_results() || pool.is_wanted())
-            && !pool.is_wanted()
-        {
+        if want != Want::Events && !state.led && look(pool, &mut state) {
             continue;
         }
         let interrupted;
@@ -98,6 +93,17 @@ pub(super) fn wait<'a, T>(
             return (state, answer);
         }
     }
+}
+
+/// Looks for results for a while; whether there are any. Gives up at once where another thread wants the lock.
+fn look(pool: &super::Inner, state: &mut State) -> bool {
+    if state.books.outstanding == 0 {
+        return false;
+    }
+    let mut spin = state.spin;
+    spin.look(|| state.has_results() || pool.is_wanted());
+    state.spin = spin;
+    state.has_results()
 }
 
 type Slept<'a> = (MutexGuard<'a, State>, bool, bool);

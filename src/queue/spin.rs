@@ -15,19 +15,25 @@ static WORTH_IT: Lazy<bool> = Lazy::new(|| limits::affinity_count() > 1);
 const LEAST_NS: u64 = 1_000;
 const MOST_NS: u64 = 50_000;
 
+/// For how many waits it gives up looking after it was of no use, at first and at most.
+const RESTS: (u32, u32) = (64, 4096);
+
 /// One waiter's memory of how long it had to wait.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Spin {
     limit_ns: u64,
+    /// Waits for which it hardly looks.
+    rest: u32,
+    next_rest: u32,
 }
 
 impl Spin {
     pub(crate) fn new() -> Spin {
-        Spin { limit_ns: if *WORTH_IT { 4 * LEAST_NS } else { 0 } }
+        Spin { limit_ns: if *WORTH_IT { 4 * LEAST_NS } else { 0 }, rest: 0, next_rest: RESTS.0 }
     }
 
     /// Looks until there is something, or for as long as seems worth it; whether there is something.
-    pub(crate) fn look(&self, mut found: impl FnMut() -> bool) -> bool {
+    pub(crate) fn look(&mut self, mut found: impl FnMut() -> bool) -> bool {
         if found() {
             return true;
         }
@@ -39,6 +45,7 @@ impl Spin {
             for _ in 0..16 {
                 core::hint::spin_loop();
                 if found() {
+                    self.next_rest = RESTS.0;
                     return true;
                 }
             }
@@ -53,8 +60,18 @@ impl Spin {
         if self.limit_ns == 0 {
             return;
         }
-        let wanted = if ns < MOST_NS { self.limit_ns * 2 } else { self.limit_ns / 2 };
-        self.limit_ns = wanted.clamp(LEAST_NS, MOST_NS);
+        if self.rest > 0 {
+            self.rest -= 1;
+        } else if ns >= MOST_NS {
+            self.limit_ns = (self.limit_ns / 2).max(LEAST_NS);
+        } else if self.limit_ns < MOST_NS {
+            self.limit_ns = (self.limit_ns * 2).min(MOST_NS);
+        } else {
+            // A long look brought nothing, a short sleep did: the other side needs the processor that looking takes.
+            self.limit_ns = LEAST_NS;
+            self.rest = self.next_rest;
+            self.next_rest = (self.next_rest * 2).min(RESTS.1);
+        }
     }
 }
 
@@ -62,12 +79,25 @@ impl Spin {
 mod tests {
     use super::*;
 
+    fn after(sleeps: &[(u32, u64)]) -> Spin {
+        let mut spin = Spin { limit_ns: LEAST_NS, ..Spin::new() };
+        for (times, ns) in sleeps {
+            (0..*times).for_each(|_| spin.slept(*ns));
+        }
+        spin
+    }
+
     #[test]
     fn short_sleeps_make_it_look_longer_and_long_ones_shorter() {
-        let mut spin = Spin { limit_ns: LEAST_NS };
-        (0..20).for_each(|_| spin.slept(10_000));
-        assert_eq!(spin.limit_ns, MOST_NS);
-        (0..20).for_each(|_| spin.slept(1_000_000));
+        assert_eq!(after(&[(6, 10_000)]).limit_ns, MOST_NS);
+        assert_eq!(after(&[(6, 10_000), (20, 1_000_000)]).limit_ns, LEAST_NS);
+    }
+
+    #[test]
+    fn looking_that_never_helps_is_given_up() {
+        let mut spin = after(&[(7, 10_000)]);
+        assert_eq!((spin.limit_ns, spin.rest), (LEAST_NS, RESTS.0));
+        (0..RESTS.0).for_each(|_| spin.slept(10_000));
         assert_eq!(spin.limit_ns, LEAST_NS);
         assert!(spin.look(|| true));
         assert!(!spin.look(|| false));
