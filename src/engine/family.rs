@@ -461,13 +461,13 @@ impl Family {
 }
 
 impl Brake {
-    /// How long the next start waits: not at all after one failure, up to a fifth of a second after many.
+    /// How long the next start waits: not at all after one failure, up to 16 ms after many. That is long enough not to
+    /// burn a processor, and short enough not to be noticed when somebody kills at random.
     fn pause_ns(&self) -> u64 {
         match self.own_failures + self.killed {
             0 | 1 => 0,
-            many => 1_000_000u64 << many.min(8),
+            many => 1_000_000u64 << many.min(4),
         }
-        .min(200_000_000)
     }
 }
 
