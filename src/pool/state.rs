@@ -10,7 +10,7 @@ use crate::error::{Code, Error};
 use crate::heap::Heap;
 use crate::process::setup;
 use crate::queue::ring::Segment;
-use crate::sys::clock::now_ns;
+use crate::sys::clock::{Deadline, now_ns};
 use crate::sys::epoll::Epoll;
 use crate::sys::fd::{self, Timer};
 use std::collections::VecDeque;
@@ -45,6 +45,8 @@ pub(super) struct State {
     pub(super) waiters: Vec<Waiter>,
     /// A thread sleeps for all: it waits in epoll, everybody else for it.
     pub(super) led: bool,
+    /// Until when the leader sleeps.
+    pub(super) led_until: Deadline,
     /// The pool's descriptor has been asked for, so every event must make it readable.
     pub(super) polled_from_outside: bool,
     /// Readable while there are finished tasks and somebody polls, and to get the leader out of epoll.
@@ -97,6 +99,7 @@ impl State {
             broken: None,
             waiters: Vec::new(),
             led: false,
+            led_until: Deadline::NEVER,
             polled_from_outside: false,
             attention,
             attention_set: false,
@@ -119,14 +122,24 @@ impl State {
             self.family.advance(&heap, &epoll);
             while let Some(event) = self.family.next_event() {
                 self.deal_with(event, now);
+                // A place that has become vacant is filled now: nothing else may happen that would wake anybody.
+                if !self.family.has_event() {
+                    self.family.advance(&heap, &epoll);
+                }
             }
         }
         self.feed(now);
         self.rebalance(now);
         self.wake_waiters();
         self.update_attention();
+        let due = self.family.next_deadline();
         if self.polled_from_outside {
-            self.timer.set(self.family.next_deadline());
+            self.timer.set(due);
+        }
+        // The leader went to sleep before this was due; it has to look at the clock again.
+        if self.led && due < self.led_until {
+            self.led_until = due;
+            fd::eventfd_signal(self.attention.as_raw_fd());
         }
     }
 
@@ -154,7 +167,10 @@ impl State {
             self.family.kill(slot);
         }
         if self.polled_from_outside {
+            // What the worker has finished before it was asked again it has told nobody of.
             segment.ask_to_be_told();
+            crate::prim::fence(crate::prim::Ordering::SeqCst);
+            lane.drain(segment, &mut self.books, &self.heap, now, &mut self.drained);
         }
         let mut drained = std::mem::take(&mut self.drained);
         for Drained { index, outcome } in drained.drain(..) {
@@ -403,7 +419,7 @@ impl State {
         self.finished_count > 0 || self.books.window_tasks > self.claimed_count
     }
 
-    /// Asks every worker that has something to do to tell of it; whether one has told already.
+    /// Asks every worker to tell of results and of being ready; whether there is one that has had to tell already.
     pub(super) fn listen(&self) -> bool {
         for member in &self.family.members {
             if let Some(segment) = &member.segment {
@@ -411,7 +427,7 @@ impl State {
             }
         }
         crate::prim::fence(crate::prim::Ordering::SeqCst);
-        self.has_results()
+        self.has_results() || self.family.has_news()
     }
 
     /// Whether the worker in this place takes tasks.
@@ -439,7 +455,7 @@ impl State {
     }
 
     /// Ends the family, and settles everything that has not settled.
-    pub(super) fn stop(&mut self, deadline: crate::sys::clock::Deadline) {
+    pub(super) fn stop(&mut self, deadline: Deadline) {
         let epoll = Arc::clone(&self.epoll);
         self.closed = true;
         self.family.stop(&epoll, deadline);
