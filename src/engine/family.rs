@@ -126,6 +126,18 @@ impl Family {
         self.events.pop_front()
     }
 
+    /// Whether there is something to deal with.
+    pub(crate) fn has_event(&self) -> bool {
+        !self.events.is_empty()
+    }
+
+    /// Whether a worker has become ready that nobody has been told of.
+    pub(crate) fn has_news(&self) -> bool {
+        self.members
+            .iter()
+            .any(|member| matches!(member.state, State::Starting { .. }) && member.has_become_ready())
+    }
+
     fn try_advance(&mut self, heap: &Heap, epoll: &Epoll) -> Result<()> {
         self.take_messages(epoll)?;
         self.look_at_members(epoll);

@@ -51,6 +51,8 @@ pub(super) struct State {
     pub(super) spin: Spin,
     /// A thread sleeps for all: it waits in epoll, everybody else for it.
     pub(super) led: bool,
+    /// Until when the leader sleeps.
+    pub(super) led_until: Deadline,
     /// The pool's descriptor has been asked for, so every event must make it readable.
     pub(super) polled_from_outside: bool,
     /// Readable while there are finished tasks and somebody polls, and to get the leader out of epoll.
@@ -104,6 +106,7 @@ impl State {
             waiters: Vec::new(),
             spin: Spin::new(),
             led: false,
+            led_until: Deadline::NEVER,
             polled_from_outside: false,
             attention,
             attention_set: false,
@@ -126,14 +129,24 @@ impl State {
             self.family.advance(&heap, &epoll);
             while let Some(event) = self.family.next_event() {
                 self.deal_with(event, now);
+                // A place that has become vacant is filled now: nothing else may happen that would wake anybody.
+                if !self.family.has_event() {
+                    self.family.advance(&heap, &epoll);
+                }
             }
         }
         self.feed(now);
         self.rebalance(now);
         self.wake_waiters();
         self.update_attention();
+        let due = self.next_look();
         if self.polled_from_outside {
-            self.timer.set(self.next_look());
+            self.timer.set(due);
+        }
+        // The leader went to sleep before this was due; it has to look at the clock again.
+        if self.led && due < self.led_until {
+            self.led_until = due;
+            fd::eventfd_signal(self.attention.as_raw_fd());
         }
     }
 
@@ -161,7 +174,10 @@ impl State {
             self.family.kill(slot);
         }
         if self.polled_from_outside {
+            // What the worker has finished before it was asked again it has told nobody of.
             segment.ask_to_be_told();
+            crate::prim::fence(crate::prim::Ordering::SeqCst);
+            lane.drain(segment, &mut self.books, &self.heap, now, &mut self.drained);
         }
         let mut drained = std::mem::take(&mut self.drained);
         if !drained.is_empty() {
@@ -422,7 +438,7 @@ impl State {
         self.finished_count > 0 || self.books.window_tasks > self.claimed_count
     }
 
-    /// Asks every worker that has something to do to tell of it; whether one has told already.
+    /// Asks every worker to tell of results and of being ready; whether there is one that has had to tell already.
     pub(super) fn listen(&self) -> bool {
         for member in &self.family.members {
             if let Some(segment) = &member.segment {
@@ -430,7 +446,7 @@ impl State {
             }
         }
         crate::prim::fence(crate::prim::Ordering::SeqCst);
-        self.has_results()
+        self.has_results() || self.family.has_news()
     }
 
     /// Whether the worker in this place takes tasks.

@@ -117,11 +117,13 @@ fn lead<'a>(
 ) -> Slept<'a> {
     if state.listen() {
         state.stop_listening();
-        return (state, false, false);
+        let happened = state.family.has_news();
+        return (state, false, happened);
     }
     let number = enlist(pool, &mut state, want, None);
     state.led = true;
     let deadline = deadline.min(state.next_look());
+    state.led_until = deadline;
     drop(state);
     let mut tokens = [0; 32];
     let began = now_ns();

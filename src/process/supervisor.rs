@@ -197,6 +197,7 @@ impl Supervisor {
             return Ok(pid);
         }
         signal::die_with_parent(parent);
+        signal::lead_own_group();
         signal::reset_all();
         let Some(mut heap) = self.heap.take() else { signal::exit_now(125) };
         heap.become_owner(setup::owner_of(slot));
@@ -224,6 +225,7 @@ impl Supervisor {
             return Ok(pid);
         }
         signal::die_with_parent(parent);
+        signal::lead_own_group();
         spawn::become_child(theirs.as_raw_fd(), false);
         children::execute(&program)
     }
