@@ -32,6 +32,12 @@ const PIDFDS: u64 = 3 << 32;
 /// Workers that are being started at a time: their descriptors are on their way, of which there are only so many.
 const AT_ONCE: usize = 16;
 
+/// Supervisors of a pool that has never had one, and that end before they are up, until no more are started: about a
+/// second.
+const HOPELESS: u32 = 10;
+
+const NO_INIT_HINT: &str = "does the program's main call tine_init before anything else?";
+
 /// What the pool has to deal with.
 #[derive(Debug)]
 pub(crate) enum Event {
@@ -48,6 +54,9 @@ pub(crate) enum Event {
 /// Each failure that is the program's own (it exits, crashes, or its initializer fails) counts: the first ends a pool
 /// that has never had a worker, three in a row any other. A SIGKILL may come from anybody and only makes the next
 /// start wait longer; but when nothing has started for as long as one start may take, that ends the pool too.
+///
+/// How a supervisor ended nobody can say, as it is nobody's child. Where none has ever been up, [`HOPELESS`] in a row
+/// are a program that is none of tine's rather than somebody who kills.
 #[derive(Debug, Default)]
 struct Brake {
     own_failures: u32,
@@ -274,7 +283,8 @@ impl Family {
             }
         }
         if !was_up && !self.stopping {
-            self.start_failed(usize::MAX, false, "the supervisor ended before it was up".to_owned());
+            let text = format!("the supervisor ended before it was up: {NO_INIT_HINT}");
+            self.start_failed(usize::MAX, false, text);
         }
     }
 
@@ -287,7 +297,8 @@ impl Family {
         }
         let enough = if self.brake.ever_ready { 3 } else { 1 };
         let too_long = now_ns().saturating_sub(since) > self.start_timeout_ns;
-        if self.brake.own_failures >= enough || too_long {
+        let hopeless = slot == usize::MAX && self.callees.is_none() && self.brake.killed >= HOPELESS;
+        if self.brake.own_failures >= enough || too_long || hopeless {
             self.break_down(Error::new(Code::WORKER_START, reason));
         } else if slot == usize::MAX {
             self.link_not_before_ns = now_ns() + self.brake.pause_ns();
@@ -304,12 +315,11 @@ impl Family {
 
     fn check_timeouts(&mut self) {
         let seconds = self.start_timeout_ns as f64 / 1e9;
-        let hint = "does the program's main call tine_init before anything else?";
         if let Some(link) = self.link.as_ref().filter(|link| !link.up && link.deadline.passed()) {
             if let Some(pidfd) = &link.pidfd {
                 let _ = pidfd::signal(pidfd.as_raw_fd(), libc::SIGKILL);
             }
-            let text = format!("the supervisor did not report within {seconds} s: {hint}");
+            let text = format!("the supervisor did not report within {seconds} s: {NO_INIT_HINT}");
             return self.break_down(Error::new(Code::WORKER_START, text));
         }
         for slot in 0..self.members.len() {
