@@ -231,19 +231,26 @@ pub unsafe extern "C" fn tine_pool_create(
 ) -> c_int {
     guard(|| {
         // SAFETY: the caller's pointers.
-        let (options, out) = unsafe { (options::read(options)?, required_out(out, "out")?) };
+        let options = unsafe { options::read(options) }?;
         let error = options.map_or(std::ptr::null_mut(), |options| options.error);
-        let created = match &options {
-            // SAFETY: the caller's options.
-            Some(options) => unsafe { options.read() }.and_then(|options| Pool::create(&options)),
-            None => Pool::create(&PoolOptions::default()),
-        };
-        match created {
-            Ok(pool) => *out = Box::into_raw(Box::new(tine_pool(Kind::Host(pool)))),
-            Err(failed) => return Ok(report(error, &failed)),
+        // SAFETY: as above.
+        match unsafe { create(options.as_ref(), out) } {
+            Ok(()) => Ok(0),
+            Err(failed) => Ok(report(error, &failed)),
         }
-        Ok(0)
     })
+}
+
+unsafe fn create(options: Option<&tine_pool_options>, out: *mut *mut tine_pool) -> Result<()> {
+    // SAFETY: the caller's place.
+    let out = unsafe { required_out(out, "out") }?;
+    let pool = match options {
+        // SAFETY: the caller's options.
+        Some(options) => Pool::create(&unsafe { options.read() }?)?,
+        None => Pool::create(&PoolOptions::default())?,
+    };
+    *out = Box::into_raw(Box::new(tine_pool(Kind::Host(pool))));
+    Ok(())
 }
 
 /// Takes no more tasks, waits until all have settled, and ends the workers in good order. Results can still be taken.

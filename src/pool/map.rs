@@ -235,6 +235,10 @@ impl<'p, 'a> Job<'p, 'a> {
             self.context = address;
             return Ok(());
         }
+        if heap.overlaps(address, context.len()) {
+            let text = format!("the map's context at {address:#x} reaches beyond the heap");
+            return Err(Error::errno(libc::EFAULT, text));
+        }
         let block = heap.allocate(context.len())?;
         // SAFETY: a new block, as long as the context.
         unsafe { std::ptr::copy_nonoverlapping(context.as_ptr(), block.as_ptr(), context.len()) };

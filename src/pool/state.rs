@@ -323,7 +323,13 @@ impl State {
                     return Err(Error::errno(libc::EBUSY, "the task has begun"));
                 }
             }
-            _ => return Err(Error::errno(libc::EALREADY, "the task has settled already")),
+            TaskState::Settled => {
+                return Err(Error::errno(libc::EALREADY, "the task has settled already"));
+            }
+            // What the id is good for must not depend on whether the result has to be kept.
+            TaskState::Taken | TaskState::Free => {
+                return Err(Error::new(Code::ID, "the task's result has been taken already"));
+            }
         }
         let error = Error::errno(libc::ECANCELED, "cancelled before it began");
         self.settle(index, Outcome::not_started(&error));

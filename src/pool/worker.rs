@@ -291,6 +291,9 @@ impl Task {
             }
             return Code::BAD_CODE.0;
         }
+        if status >= 0 {
+            self.message.clear(); // tine_fail was called, and the function went on to succeed all the same.
+        }
         status
     }
 
