@@ -29,8 +29,12 @@ int lib_range(tine_task *task, size_t begin, size_t end)
     return begin <= 13 && 13 < end ? tine_fail(task, -5, "thirteen") : 0;
 }
 
+/* A host with a tine of its own in it, linked statically, has none for its libraries; its workers have. */
+#pragma weak tine_register
+
 /* What runs when the library is loaded: in workers that is before any task. */
 __attribute__((constructor)) static void on_load(void)
 {
-    tine_register("lib_triple", lib_triple);
+    if (tine_register)
+        tine_register("lib_triple", lib_triple);
 }
