@@ -353,7 +353,7 @@ typedef struct tine_stats {
      */
     uint64_t heap_reserved_bytes;
     /**
-     * Bytes of blocks in it that the host has allocated and nobody has freed.
+     * Bytes of allocated blocks in it, rounded up to block sizes: of the host, of workers, inputs and outputs.
      */
     uint64_t heap_allocated_bytes;
 } tine_stats;

@@ -107,7 +107,7 @@ pub struct tine_stats {
     pub supervisor_deaths: u64,
     /// Bytes of memory that are reserved for the heap.
     pub heap_reserved_bytes: u64,
-    /// Bytes of blocks in it that the host has allocated and nobody has freed.
+    /// Bytes of allocated blocks in it, rounded up to block sizes: of the host, of workers, inputs and outputs.
     pub heap_allocated_bytes: u64,
 }
 

@@ -100,7 +100,7 @@ pub struct PoolStats {
     pub supervisor_deaths: u64,
     /// Bytes of memory that are reserved for the heap.
     pub heap_reserved_bytes: u64,
-    /// Bytes of blocks that the host has allocated and nobody has freed.
+    /// Bytes of allocated blocks, whoever has allocated them.
     pub heap_allocated_bytes: u64,
 }
 
