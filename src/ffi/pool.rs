@@ -152,7 +152,7 @@ pub(crate) unsafe fn heap<'a>(pointer: *const tine_pool) -> Result<&'a Heap> {
     match unsafe { pointer.as_ref() } {
         None => Err(Error::invalid("pool is NULL")),
         Some(tine_pool(Kind::Host(pool))) => pool.heap(),
-        Some(tine_pool(Kind::Worker(worker))) => Ok(worker.heap()),
+        Some(tine_pool(Kind::Worker(worker))) => worker.heap(),
     }
 }
 
