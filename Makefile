@@ -73,8 +73,14 @@ examples: staged
 storm: staged
 	@$(WITH) VARIANTS=shared-c LIMIT=7200 TINE_STORM=long ci/run-c-tests.sh tests/c/storm.c
 	@cat build/c/storm-shared-c.log
-bench:
-	$(CARGO) bench
+# Each program of benches/ measures one subject next to its peers, in one interleaved run.
+bench: staged
+	@mkdir -p build/benches
+	@for bench in benches/*.c; do \
+	    program=build/benches/$$(basename $$bench .c); \
+	    $(WITH) sh -c "$(CC) -std=gnu11 -O2 -fopenmp -Wall -Wextra $$bench -o $$program \
+	        \$$(pkg-config --cflags --libs tine) -pthread -Wl,-rpath,$(STAGE)/lib" && $$program || exit 1; \
+	done
 
 # Committed, for people to read in a review: what C programs see, and what the loader sees.
 header:

@@ -49,14 +49,24 @@ pub(crate) enum Event {
     Broken(Error),
 }
 
+/// A pool that has never had a worker is not tried longer than that: its program is probably not one of tine's.
+const HOPELESS: u32 = 5;
+
 /// Stops a pool whose workers do not get as far as taking tasks.
 ///
+<<<<<<< HEAD
 /// Each failure that is the program's own (it exits, crashes, or its initializer fails) counts: the first ends a pool
 /// that has never had a worker, three in a row any other. A SIGKILL may come from anybody and only makes the next
 /// start wait longer; but when nothing has started for as long as one start may take, that ends the pool too.
 ///
 /// How a supervisor ended nobody can say, as it is nobody's child. Where none has ever been up, [`HOPELESS`] in a row
 /// are a program that is none of tine's rather than somebody who kills.
+=======
+/// Each failure that is the program's own (it exits, crashes, or its initializer fails, before it has done a task)
+/// counts: the first ends a pool that has never had a worker, three in a row any other. A SIGKILL may come from
+/// anybody and only makes the next start wait longer; but when nothing has started for as long as one start may take,
+/// that ends the pool too.
+>>>>>>> 000b028d79872f7161e8ac91374848bf4b28704f
 #[derive(Debug, Default)]
 struct Brake {
     own_failures: u32,
@@ -110,7 +120,12 @@ impl Family {
     }
 
     /// The functions that the workers can call, once a supervisor has been up.
-    pub(crate) fn callees(&mut self) -> Option<&mut Callees> {
+    pub(crate) fn callees(&self) -> Option<&Callees> {
+        self.callees.as_ref()
+    }
+
+    /// The same, to find a function in.
+    pub(crate) fn callees_mut(&mut self) -> Option<&mut Callees> {
         self.callees.as_mut()
     }
 
@@ -131,7 +146,9 @@ impl Family {
         self.look_at_members(epoll);
         if !self.stopping {
             self.check_timeouts();
-            self.fill_places(heap, epoll)?;
+            if let Err(error) = self.fill_places(heap, epoll) {
+                self.could_not_start(error);
+            }
         }
         if let Some(link) = &mut self.link {
             link.connection.flush()?;
@@ -172,7 +189,10 @@ impl Family {
                 if let Some(pidfd) = &link.pidfd {
                     epoll.add(pidfd.as_raw_fd(), SUPERVISOR)?;
                 }
-                self.callees = Some(Callees::new(tables));
+                match &mut self.callees {
+                    Some(callees) => callees.set_tables(tables),
+                    None => self.callees = Some(Callees::new(tables)),
+                }
             }
             Kind::Refused => {
                 let error = message.error(0);
@@ -189,7 +209,7 @@ impl Family {
                 let error = message.error(2);
                 if let Some(member) = self.member(slot, generation) {
                     member.vacate(0);
-                    self.start_failed(slot as usize, true, error.text().into_owned());
+                    self.could_not_start(error);
                 }
             }
             Kind::Exited => {
@@ -216,7 +236,8 @@ impl Family {
             match member.state {
                 State::Starting { .. } if member.has_become_ready() => {
                     member.state = State::Ready;
-                    self.brake = Brake { ever_ready: true, ..Brake::default() };
+                    let own_failures = self.brake.own_failures;
+                    self.brake = Brake { ever_ready: true, own_failures, ..Brake::default() };
                     self.events.push_back(Event::Ready(slot));
                 }
                 State::Dying => {
@@ -243,14 +264,25 @@ impl Family {
         let own_fault = death.signal != libc::SIGKILL;
         let reason = (!was_ready).then(|| member.start_failure(&death));
         member.state = State::Ended;
+        member.ended_ready = was_ready;
         self.events.push_back(Event::Ended(slot, death));
         if let Some(reason) = reason.filter(|_| !self.stopping) {
             self.start_failed(slot, own_fault, reason);
         }
     }
 
-    /// The pool has dealt with a worker that ended; its place can be filled again.
-    pub(crate) fn bury(&mut self, slot: usize) {
+    /// A worker has finished a task, so workers that end are not in a loop.
+    pub(crate) fn has_worked(&mut self) {
+        self.brake.own_failures = 0;
+    }
+
+    /// The pool has dealt with a worker that ended; its place can be filled again. `idle` is one that was ready and
+    /// has never begun a task.
+    pub(crate) fn bury(&mut self, slot: usize, death: &Death, idle: bool) {
+        let was_ready = self.members[slot].ended_ready;
+        if idle && was_ready && !self.stopping && death.signal != libc::SIGKILL {
+            self.start_failed(slot, true, format!("{} before its first task", death.describe()));
+        }
         let pause_ns = self.brake.pause_ns();
         self.members[slot].vacate(pause_ns);
     }
@@ -297,11 +329,29 @@ impl Family {
         }
         let enough = if self.brake.ever_ready { 3 } else { 1 };
         let too_long = now_ns().saturating_sub(since) > self.start_timeout_ns;
+<<<<<<< HEAD
         let hopeless = slot == usize::MAX && self.callees.is_none() && self.brake.killed >= HOPELESS;
+=======
+        let hopeless = !self.brake.ever_ready && self.brake.killed >= HOPELESS;
+>>>>>>> 000b028d79872f7161e8ac91374848bf4b28704f
         if self.brake.own_failures >= enough || too_long || hopeless {
             self.break_down(Error::new(Code::WORKER_START, reason));
         } else if slot == usize::MAX {
             self.link_not_before_ns = now_ns() + self.brake.pause_ns();
+        }
+    }
+
+    /// The machine did not give what a process takes. At first that is the answer; later it may pass.
+    fn could_not_start(&mut self, error: Error) {
+        if !self.brake.ever_ready {
+            return self.break_down(error);
+        }
+        self.start_failed(usize::MAX, false, error.text().into_owned());
+        let pause_ns = self.brake.pause_ns();
+        for member in &mut self.members {
+            if matches!(member.state, State::Vacant { .. }) {
+                member.vacate(pause_ns);
+            }
         }
     }
 

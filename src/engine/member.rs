@@ -40,6 +40,8 @@ pub(crate) struct Member {
     pub(crate) state: State,
     /// Counts the processes of this place, so that late news of an earlier one is known as such.
     pub(crate) generation: u64,
+    /// Of a process that has ended: it had been ready.
+    pub(crate) ended_ready: bool,
     pub(crate) segment: Option<Segment>,
     pub(crate) event: OwnedFd,
     pub(crate) pid: i32,
@@ -104,7 +106,7 @@ impl Member {
     pub(crate) fn new() -> Result<Member> {
         let event = fd::eventfd()?;
         let state = State::Vacant { not_before_ns: 0 };
-        Ok(Member { state, generation: 0, segment: None, event, pid: 0, pidfd: None })
+        Ok(Member { state, generation: 0, ended_ready: false, segment: None, event, pid: 0, pidfd: None })
     }
 
     /// A fresh segment for the next process; returns the descriptors that go to it.

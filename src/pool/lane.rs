@@ -4,6 +4,7 @@ use super::books::{Books, Delivery, Input, Outcome, Output, to_c_string};
 use super::call::Kind;
 use crate::heap::Heap;
 use crate::prim::Ordering;
+use crate::process::function::Callee;
 use crate::queue::ring::{INLINE_INPUT, INLINE_OUTPUT, MESSAGE, SLOTS, Segment, Slot, state};
 use std::collections::VecDeque;
 
@@ -83,14 +84,15 @@ impl Lane {
         segment: &Segment,
         books: &Books,
         index: u32,
+        callee: Callee,
         now_ns: u64,
         listening: bool,
     ) {
         let entry = books.get(index);
         let slot = segment.slot(self.tail);
         slot.kind.store(entry.kind as u32, Ordering::Relaxed);
-        slot.module.store(entry.callee.module, Ordering::Relaxed);
-        slot.offset.store(entry.callee.offset, Ordering::Relaxed);
+        slot.module.store(callee.module, Ordering::Relaxed);
+        slot.offset.store(callee.offset, Ordering::Relaxed);
         slot.id.store(books.id_of(index).0, Ordering::Relaxed);
         slot.input_length.store(entry.input_length as u64, Ordering::Relaxed);
         match entry.input {
@@ -200,6 +202,11 @@ impl Lane {
         Some(outcome)
     }
 
+    /// Whether the worker has finished anything.
+    pub(super) fn has_worked(&self) -> bool {
+        self.done != 0
+    }
+
     /// Takes back the youngest task that has not begun.
     pub(super) fn recall_youngest(&mut self, segment: &Segment) -> Option<u32> {
         for back in 0..self.flights.len() {
@@ -232,7 +239,7 @@ impl Lane {
         tasks.saturating_sub(1)
     }
 
-    /// The worker has ended and its results are drained: what is left. The lane is as new.
+    /// The worker has ended and its results are drained: what is left.
     pub(super) fn clear(&mut self, segment: &Segment) -> Vec<Left> {
         let mut left = Vec::new();
         for (at, flight) in self.flights.iter().enumerate() {
@@ -242,7 +249,7 @@ impl Lane {
             let messages_length = slot.message_length.load(Ordering::Relaxed) as usize;
             left.push(Left { index, begun, messages_length });
         }
-        *self = Lane::new();
+        self.flights.clear();
         left
     }
 

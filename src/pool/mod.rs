@@ -21,7 +21,7 @@ use crate::engine::family::Family;
 use crate::engine::member::Death;
 use crate::error::{Code, Error, Result};
 use crate::heap::Heap;
-use crate::prim::{AtomicBool, AtomicU64, Ordering};
+use crate::prim::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use crate::process::function::{Callee, Function};
 use crate::process::init;
 use crate::queue::ring::INLINE_INPUT;
@@ -33,7 +33,7 @@ use call::Kind;
 use state::{State, Window};
 use std::ffi::{CStr, CString};
 use std::os::fd::RawFd;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::JoinHandle;
 use wait::{Want, refusal, wait};
 
@@ -56,6 +56,8 @@ struct Inner {
     epoll: Arc<Epoll>,
     state: Mutex<State>,
     waiter_numbers: AtomicU64,
+    /// Threads that wait for the lock. Relaxed: a hint to who holds it.
+    wanting: AtomicU32,
     /// The background thread is to end. Relaxed: the lock is taken before and after.
     quit: AtomicBool,
 }
@@ -136,6 +138,7 @@ impl Pool {
             epoll,
             state: Mutex::new(state),
             waiter_numbers: AtomicU64::new(0),
+            wanting: AtomicU32::new(0),
             quit: AtomicBool::new(false),
         });
         // From here on dropping the pool ends what has been started.
@@ -374,13 +377,27 @@ impl Drop for Pool {
 impl Inner {
     fn lock(&self) -> MutexGuard<'_, State> {
         // A panic under the lock is a defect of tine's; the boundary reports it, and the books are still there.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        match self.state.try_lock() {
+            Ok(state) => state,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => {
+                self.wanting.fetch_add(1, Ordering::Relaxed);
+                let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+                self.wanting.fetch_sub(1, Ordering::Relaxed);
+                state
+            }
+        }
+    }
+
+    /// Whether other threads wait for the lock: whoever only looks for results should let them have it.
+    fn is_wanted(&self) -> bool {
+        self.wanting.load(Ordering::Relaxed) > 0
     }
 }
 
 /// What a task carries to have this function called.
 fn resolve(state: &mut State, function: Function<'_>) -> Result<Callee> {
-    match state.family.callees() {
+    match state.family.callees_mut() {
         Some(callees) => callees.resolve(function),
         None => Err(refusal(state).unwrap_or_else(|| Code::WORKER_START.into())),
     }

@@ -10,7 +10,8 @@ use crate::error::{Code, Error};
 use crate::heap::Heap;
 use crate::process::setup;
 use crate::queue::ring::Segment;
-use crate::sys::clock::now_ns;
+use crate::queue::spin::Spin;
+use crate::sys::clock::{Deadline, now_ns};
 use crate::sys::epoll::Epoll;
 use crate::sys::fd::{self, Timer};
 use std::collections::VecDeque;
@@ -19,6 +20,9 @@ use std::sync::Arc;
 
 /// How often the family is looked after while results keep coming and nobody sleeps.
 const FAMILY_INTERVAL_NS: u64 = 200_000;
+
+/// A worker that has lost its means to call is noticed within twice this time.
+const LOOK_NS: u64 = 50_000_000;
 
 #[derive(Debug)]
 pub(super) struct State {
@@ -43,6 +47,8 @@ pub(super) struct State {
     pub(super) broken: Option<Error>,
     /// Threads that sleep until a leader, or whoever pumps, finds something for them.
     pub(super) waiters: Vec<Waiter>,
+    /// How long whoever is to lead looks before it sleeps.
+    pub(super) spin: Spin,
     /// A thread sleeps for all: it waits in epoll, everybody else for it.
     pub(super) led: bool,
     /// The pool's descriptor has been asked for, so every event must make it readable.
@@ -96,6 +102,7 @@ impl State {
             closed: false,
             broken: None,
             waiters: Vec::new(),
+            spin: Spin::new(),
             led: false,
             polled_from_outside: false,
             attention,
@@ -126,7 +133,7 @@ impl State {
         self.wake_waiters();
         self.update_attention();
         if self.polled_from_outside {
-            self.timer.set(self.family.next_deadline());
+            self.timer.set(self.next_look());
         }
     }
 
@@ -157,6 +164,9 @@ impl State {
             segment.ask_to_be_told();
         }
         let mut drained = std::mem::take(&mut self.drained);
+        if !drained.is_empty() {
+            self.family.has_worked();
+        }
         for Drained { index, outcome } in drained.drain(..) {
             self.settle(index, outcome);
         }
@@ -187,6 +197,7 @@ impl State {
                 }
             }
         }
+        let idle = lost.is_empty() && !self.lanes[slot].has_worked();
         self.lanes[slot] = Lane::new();
         // Oldest first, in front of what has not been handed out yet.
         for index in requeue.into_iter().rev() {
@@ -197,7 +208,7 @@ impl State {
             self.settle(index, outcome);
         }
         self.heap.reclaim(setup::owner_of(slot as u32), unfinished);
-        self.family.bury(slot);
+        self.family.bury(slot, &death, idle);
         if self.broken.is_some() {
             self.abandon_queue();
         }
@@ -286,8 +297,16 @@ impl State {
         let Some(segment) = &self.family.members[slot].segment else {
             return self.queue.push_front(index);
         };
+        let callee = self.books.get(index).callee;
+        let Some(callee) = self.family.callees().and_then(|callees| callees.current(callee)) else {
+            let error = Error::new(
+                Code::MODULE,
+                "the supervisor that took over has not loaded the function's module",
+            );
+            return self.settle(index, Outcome::not_started(&error));
+        };
         self.books.get_mut(index).state = TaskState::Sent(slot as u32);
-        self.lanes[slot].push(segment, &self.books, index, now, listening);
+        self.lanes[slot].push(segment, &self.books, index, callee, now, listening);
     }
 
     /// Takes tasks that have not begun from full rings to workers that have nothing to do.
@@ -437,15 +456,27 @@ impl State {
         if self.polled_from_outside {
             return;
         }
-        for member in &self.family.members {
-            if let Some(segment) = &member.segment {
+        for (lane, member) in self.lanes.iter().zip(&self.family.members) {
+            // One that is not ready yet has its readiness to tell, and nobody looks for that in passing.
+            if let Some(segment) = member.segment.as_ref().filter(|_| lane.ready) {
                 segment.need_not_be_told();
             }
         }
     }
 
+    /// When whoever sleeps must look again even if nobody has called: something of the family's is due, or a worker
+    /// may have lost the descriptor by which it calls. Only tasks that are under way make anybody look.
+    pub(super) fn next_look(&self) -> Deadline {
+        let family = self.family.next_deadline();
+        if self.books.outstanding == 0 {
+            return family;
+        }
+        // Rounded, so that a timer need not be set anew for every task.
+        family.min(Deadline((now_ns() / LOOK_NS + 2) * LOOK_NS))
+    }
+
     /// Ends the family, and settles everything that has not settled.
-    pub(super) fn stop(&mut self, deadline: crate::sys::clock::Deadline) {
+    pub(super) fn stop(&mut self, deadline: Deadline) {
         let epoll = Arc::clone(&self.epoll);
         self.closed = true;
         self.family.stop(&epoll, deadline);

@@ -8,7 +8,7 @@ use super::state::{ATTENTION, State};
 use crate::engine::family::SOCKET;
 use crate::error::{Code, Error, Result};
 use crate::prim::{AtomicU32, Ordering, futex_wait, futex_wake};
-use crate::sys::clock::{Deadline, Timeout};
+use crate::sys::clock::{Deadline, Timeout, now_ns};
 use crate::sys::epoll::Waited;
 use crate::sys::fd;
 use crate::sys::futex::Wait;
@@ -54,9 +54,6 @@ impl Waiter {
     }
 }
 
-/// How often a waiting thread looks before it sleeps; about two microseconds.
-const SPINS: u32 = 150;
-
 /// Waits until `check` has an answer. Returns with the lock still held, so that the answer is still true.
 pub(super) fn wait<'a, T>(
     pool: &'a super::Inner,
@@ -81,7 +78,7 @@ pub(super) fn wait<'a, T>(
             state.pass_the_lead();
             return (state, Err(Code::errno(errno).into()));
         }
-        if want != Want::Events && spin(&state) {
+        if want != Want::Events && !state.led && look(pool, &mut state) {
             continue;
         }
         let interrupted;
@@ -98,18 +95,15 @@ pub(super) fn wait<'a, T>(
     }
 }
 
-/// Looks for results for a moment; whether there are any.
-fn spin(state: &State) -> bool {
+/// Looks for results for a while; whether there are any. Gives up at once where another thread wants the lock.
+fn look(pool: &super::Inner, state: &mut State) -> bool {
     if state.books.outstanding == 0 {
         return false;
     }
-    for _ in 0..SPINS {
-        if state.has_results() {
-            return true;
-        }
-        core::hint::spin_loop();
-    }
-    false
+    let mut spin = state.spin;
+    spin.look(|| state.has_results() || pool.is_wanted());
+    state.spin = spin;
+    state.has_results()
 }
 
 type Slept<'a> = (MutexGuard<'a, State>, bool, bool);
@@ -127,11 +121,14 @@ fn lead<'a>(
     }
     let number = enlist(pool, &mut state, want, None);
     state.led = true;
-    let deadline = deadline.min(state.family.next_deadline());
+    let deadline = deadline.min(state.next_look());
     drop(state);
     let mut tokens = [0; 32];
+    let began = now_ns();
     let waited = pool.epoll.wait(&mut tokens, deadline);
+    let slept_ns = now_ns() - began;
     let mut state = pool.lock();
+    state.spin.slept(slept_ns);
     state.led = false;
     state.waiters.retain(|waiter| waiter.number != number);
     state.stop_listening();

@@ -8,6 +8,7 @@ use crate::heap::Heap;
 use crate::prim::Ordering;
 use crate::process::function::{Callee, NOT_HERE, Resolver};
 use crate::queue::ring::{INLINE_OUTPUT, MESSAGE, Segment, Slot, phase, state};
+use crate::queue::spin::Spin;
 use crate::sys::{clock, environment, fork};
 use std::any::Any;
 use std::ffi::{CStr, c_char, c_int, c_void};
@@ -17,9 +18,6 @@ use std::ptr::NonNull;
 
 /// The longest text of a failed task, in bytes.
 pub const MESSAGE_BYTES: usize = MESSAGE;
-
-/// How often an idle worker looks before it sleeps; about two microseconds.
-const SPINS: u32 = 120;
 
 /// This process, as a worker.
 pub struct Worker {
@@ -122,7 +120,8 @@ pub(crate) fn run(worker: &'static Worker) -> ! {
     segment.phase.store(phase::READY, Ordering::Release);
     worker.wake_host();
     let mut position = 0u32;
-    while segment.wait_for_task(position, SPINS) {
+    let mut spin = Spin::new();
+    while segment.wait_for_task(position, &mut spin) {
         let slot = segment.slot(position);
         // What the last task left here must not be taken for this one's: zeroed before the claim that begins it.
         if segment.pending_output.load(Ordering::Relaxed) != 0 {

@@ -100,30 +100,74 @@ impl Tables {
 }
 
 /// The host's side: turns functions into what a task carries.
+///
+/// A supervisor that takes another's place may have its modules in another order, or others altogether. So tasks in the
+/// books carry places in this register, which only grows, and get the current supervisor's when they are handed out.
 #[derive(Debug)]
 pub(crate) struct Callees {
     tables: Tables,
+    modules: Vec<(ModuleId, Option<u32>)>,
+    names: Vec<(String, Option<u64>)>,
     /// This process's modules when `generation` was current.
     here: Vec<Module>,
     generation: u64,
     known: HashMap<usize, Callee>,
-    last: Option<(usize, Callee)>,
 }
 
 impl Callees {
     pub(crate) fn new(tables: Tables) -> Callees {
-        Callees { tables, here: Vec::new(), generation: u64::MAX, known: HashMap::new(), last: None }
+        let mut callees = Callees {
+            tables: Tables::default(),
+            modules: Vec::new(),
+            names: Vec::new(),
+            here: Vec::new(),
+            generation: u64::MAX,
+            known: HashMap::new(),
+        };
+        callees.set_tables(tables);
+        callees
+    }
+
+    /// What the supervisor that has come up can call.
+    pub(crate) fn set_tables(&mut self, tables: Tables) {
+        self.modules.iter_mut().for_each(|(_, place)| *place = None);
+        self.names.iter_mut().for_each(|(_, place)| *place = None);
+        for (place, (id, _)) in tables.modules.iter().enumerate() {
+            match self.modules.iter_mut().find(|(known, _)| known == id) {
+                Some(known) => known.1 = Some(place as u32),
+                None => self.modules.push((*id, Some(place as u32))),
+            }
+        }
+        for (place, name) in tables.names.iter().enumerate() {
+            match self.names.iter_mut().find(|(known, _)| known == name) {
+                Some(known) => known.1 = Some(place as u64),
+                None => self.names.push((name.clone(), Some(place as u64))),
+            }
+        }
+        self.tables = tables;
+        self.known.clear();
     }
 
     pub(crate) fn tables(&self) -> &Tables {
         &self.tables
     }
 
+    /// The same function as the current supervisor's workers know it, if they do.
+    pub(crate) fn current(&self, callee: Callee) -> Option<Callee> {
+        if callee.module == BY_NAME {
+            let place = self.names.get(usize::try_from(callee.offset).ok()?)?.1?;
+            return Some(Callee { module: BY_NAME, offset: place });
+        }
+        let place = self.modules.get(callee.module as usize)?.1?;
+        Some(Callee { module: place, offset: callee.offset })
+    }
+
     /// What a task that is to call this function carries.
     pub(crate) fn resolve(&mut self, function: Function<'_>) -> Result<Callee> {
         match function {
             Function::Name(name) => {
-                let place = self.tables.names.iter().position(|known| known == name).ok_or_else(|| {
+                let known = |(known, place): &(String, Option<u64>)| known == name && place.is_some();
+                let place = self.names.iter().position(known).ok_or_else(|| {
                     Error::new(Code::NAME, format!("the workers know no registered function \"{name}\""))
                 })?;
                 Ok(Callee { module: BY_NAME, offset: place as u64 })
@@ -133,9 +177,6 @@ impl Callees {
     }
 
     fn resolve_pointer(&mut self, address: usize) -> Result<Callee> {
-        if let Some((_, callee)) = self.last.filter(|(last, _)| *last == address) {
-            return Ok(callee);
-        }
         // Where libraries have come or gone, an address may mean another function than it did.
         let generation = elf::load_generation();
         if generation != self.generation {
@@ -143,12 +184,11 @@ impl Callees {
             self.generation = generation;
             self.known.clear();
         }
-        let callee = match self.known.get(&address) {
-            Some(callee) => *callee,
-            None => self.find(address)?,
-        };
+        if let Some(callee) = self.known.get(&address) {
+            return Ok(*callee);
+        }
+        let callee = self.find(address)?;
         self.known.insert(address, callee);
-        self.last = Some((address, callee));
         Ok(callee)
     }
 
@@ -156,7 +196,8 @@ impl Callees {
         let module = self.here.iter().find(|module| module.has_code_at(address)).ok_or_else(|| {
             Error::new(Code::FUNCTION, format!("{address:#x} is not a function of any loaded module"))
         })?;
-        let place = self.tables.modules.iter().position(|(id, _)| *id == module.id).ok_or_else(|| {
+        let known = |(id, place): &(ModuleId, Option<u32>)| *id == module.id && place.is_some();
+        let place = self.modules.iter().position(known).ok_or_else(|| {
             let same_path = self.tables.modules.iter().any(|(_, path)| *path == module.path);
             let why = if same_path { "have another build of" } else { "have not loaded" };
             Error::new(Code::MODULE, format!("the workers {why} {}", module.path))
@@ -301,11 +342,26 @@ mod tests {
         let address = some_function as extern "C" fn() as usize;
         let mut callees = Callees::new(tables);
         let callee = callees.resolve(Function::Pointer(address as *const c_void)).unwrap();
+        let callee = callees.current(callee).unwrap();
         assert_eq!(resolver.address(callee), Some(address));
         assert_eq!(resolver.locate(address), Some((u64::from(callee.module), callee.offset)));
         assert_eq!(resolver.address(Callee { module: 9999, offset: 0 }), None);
         assert_eq!(resolver.address(Callee { module: callee.module, offset: u64::MAX }), None);
         assert_eq!(resolver.address(Callee { module: BY_NAME, offset: 77 }), None);
+    }
+
+    #[test]
+    fn another_supervisor_may_have_its_modules_in_another_order() {
+        let address = some_function as extern "C" fn() as usize;
+        let mut callees = Callees::new(tables());
+        let callee = callees.resolve(Function::Pointer(address as *const c_void)).unwrap();
+        let mut turned = tables();
+        turned.modules.reverse();
+        let resolver = Resolver::new(&turned);
+        callees.set_tables(turned);
+        assert_eq!(resolver.address(callees.current(callee).unwrap()), Some(address));
+        callees.set_tables(Tables::default());
+        assert_eq!(callees.current(callee), None);
     }
 
     #[test]

@@ -24,9 +24,10 @@
 //! away. A hostile worker can write all of it; the host keeps its own count of what is in the ring, and takes every
 //! word from here once and checks it.
 
+use super::spin::Spin;
 use crate::error::Result;
 use crate::prim::{AtomicI32, AtomicU32, AtomicU64, Ordering, fence, futex_wait, futex_wake};
-use crate::sys::clock::Deadline;
+use crate::sys::clock::{Deadline, now_ns};
 use crate::sys::fd;
 use crate::sys::memory::{Mapping, sealed_memfd};
 use core::cell::UnsafeCell;
@@ -219,13 +220,10 @@ impl Shared {
     }
 
     /// Worker: waits until there is a task at `position`, or until it is to leave; whether there is one.
-    pub(crate) fn wait_for_task(&self, position: u32, spins: u32) -> bool {
+    pub(crate) fn wait_for_task(&self, position: u32, spin: &mut Spin) -> bool {
         loop {
-            for _ in 0..spins {
-                if self.tail.load(Ordering::Acquire) != position {
-                    return true;
-                }
-                core::hint::spin_loop();
+            if spin.look(|| self.tail.load(Ordering::Acquire) != position) {
+                return true;
             }
             self.worker_sleeps.store(1, Ordering::Relaxed);
             fence(Ordering::SeqCst);
@@ -236,7 +234,9 @@ impl Shared {
             if self.leave.load(Ordering::Acquire) != 0 {
                 return false;
             }
+            let began = now_ns();
             futex_wait(&self.worker_sleeps, 1, Deadline::NEVER);
+            spin.slept(now_ns() - began);
         }
     }
 
@@ -296,7 +296,8 @@ mod tests {
         std::thread::scope(|scope| {
             scope.spawn(move || {
                 let mut position = 0;
-                while worker.wait_for_task(position, 10) {
+                let mut spin = Spin::new();
+                while worker.wait_for_task(position, &mut spin) {
                     let slot = worker.slot(position);
                     if slot.claim(state::STARTED) {
                         slot.status.store(slot.flags.load(Ordering::Relaxed) as i32 + 1, Ordering::Relaxed);

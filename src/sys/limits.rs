@@ -9,7 +9,8 @@ pub fn available_cpus() -> usize {
     affinity_count().min(quota).max(1)
 }
 
-fn affinity_count() -> usize {
+/// How many processors this thread may run on.
+pub(crate) fn affinity_count() -> usize {
     // A kernel for many processors refuses a mask that is shorter than its own.
     for words in [16usize, 128, 1024] {
         let mut mask = vec![0u64; words];
