@@ -32,10 +32,6 @@ const PIDFDS: u64 = 3 << 32;
 /// Workers that are being started at a time: their descriptors are on their way, of which there are only so many.
 const AT_ONCE: usize = 16;
 
-/// Supervisors of a pool that has never had one, and that end before they are up, until no more are started: about a
-/// second.
-const HOPELESS: u32 = 10;
-
 const NO_INIT_HINT: &str = "does the program's main call tine_init before anything else?";
 
 /// What the pool has to deal with.
@@ -54,19 +50,10 @@ const HOPELESS: u32 = 5;
 
 /// Stops a pool whose workers do not get as far as taking tasks.
 ///
-<<<<<<< HEAD
-/// Each failure that is the program's own (it exits, crashes, or its initializer fails) counts: the first ends a pool
-/// that has never had a worker, three in a row any other. A SIGKILL may come from anybody and only makes the next
-/// start wait longer; but when nothing has started for as long as one start may take, that ends the pool too.
-///
-/// How a supervisor ended nobody can say, as it is nobody's child. Where none has ever been up, [`HOPELESS`] in a row
-/// are a program that is none of tine's rather than somebody who kills.
-=======
 /// Each failure that is the program's own (it exits, crashes, or its initializer fails, before it has done a task)
 /// counts: the first ends a pool that has never had a worker, three in a row any other. A SIGKILL may come from
 /// anybody and only makes the next start wait longer; but when nothing has started for as long as one start may take,
 /// that ends the pool too.
->>>>>>> 000b028d79872f7161e8ac91374848bf4b28704f
 #[derive(Debug, Default)]
 struct Brake {
     own_failures: u32,
@@ -329,11 +316,7 @@ impl Family {
         }
         let enough = if self.brake.ever_ready { 3 } else { 1 };
         let too_long = now_ns().saturating_sub(since) > self.start_timeout_ns;
-<<<<<<< HEAD
-        let hopeless = slot == usize::MAX && self.callees.is_none() && self.brake.killed >= HOPELESS;
-=======
         let hopeless = !self.brake.ever_ready && self.brake.killed >= HOPELESS;
->>>>>>> 000b028d79872f7161e8ac91374848bf4b28704f
         if self.brake.own_failures >= enough || too_long || hopeless {
             self.break_down(Error::new(Code::WORKER_START, reason));
         } else if slot == usize::MAX {
