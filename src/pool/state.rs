@@ -123,9 +123,14 @@ impl State {
         if something_happened || now >= self.family_due_ns {
             self.family_due_ns = now + FAMILY_INTERVAL_NS;
             let (heap, epoll) = (Arc::clone(&self.heap), Arc::clone(&self.epoll));
-            self.family.advance(&heap, &epoll);
-            while let Some(event) = self.family.next_event() {
-                self.deal_with(event, now);
+            // Once more after a death: the place that it left is filled now, not at the next event, if there is one.
+            let mut again = true;
+            while std::mem::take(&mut again) {
+                self.family.advance(&heap, &epoll);
+                while let Some(event) = self.family.next_event() {
+                    again |= matches!(event, Event::Ended(..));
+                    self.deal_with(event, now);
+                }
             }
         }
         self.feed(now);
