@@ -367,6 +367,8 @@ impl Drop for Pool {
         self.inner.quit.store(true, Ordering::Relaxed);
         let mut state = self.inner.lock();
         state.stop(Deadline(0));
+        // The background thread, which has nothing of its own to wait for, sees that it is to end.
+        state.wake_all();
         drop(state);
         if let Some(thread) = self.background.lock().unwrap_or_else(PoisonError::into_inner).take() {
             let _ = thread.join();

@@ -517,6 +517,11 @@ impl State {
         }
     }
 
+    /// Wakes every thread that sleeps in the pool: it is about to go.
+    pub(super) fn wake_all(&self) {
+        self.waiters.iter().for_each(|waiter| waiter.wake(&self.attention));
+    }
+
     /// A thread is about to leave: where it was to lead and others wait, one of them is to lead.
     pub(super) fn pass_the_lead(&self) {
         if let Some(waiter) = self.waiters.first().filter(|_| !self.led) {
