@@ -4,6 +4,9 @@ use std::ffi::{CStr, CString, c_char};
 
 unsafe extern "C" {
     static environ: *const *const c_char;
+    static stdout: *mut libc::FILE;
+    static stderr: *mut libc::FILE;
+    fn __fpurge(stream: *mut libc::FILE);
 }
 
 /// Whether a variable is set.
@@ -70,17 +73,35 @@ pub(crate) fn complain(line: &str) {
     unsafe { libc::write(2, line.as_ptr().cast(), line.len()) };
 }
 
+/// Ends the process with SIGABRT, without taking any lock.
+pub(crate) fn abort() -> ! {
+    // SAFETY: no pointers.
+    unsafe { libc::abort() }
+}
+
 /// Ends the process as `exit` does: handlers of the program run, streams are flushed.
 pub(crate) fn exit(code: i32) -> ! {
     // SAFETY: no pointers; called by a worker's only thread of tine's.
     unsafe { libc::exit(code) }
 }
 
-/// Ends a process that is a copy of another: what that one has registered to run at its end is not this one's.
-pub(crate) fn exit_copy(code: i32) -> ! {
-    // SAFETY: a null stream stands for all of them.
+/// Drops what the process that this one is a copy of has printed and not yet written: it will do that itself.
+pub(crate) fn forget_output() {
+    // SAFETY: the C library's streams; this process has one thread.
     unsafe {
-        libc::fflush(std::ptr::null_mut());
+        __fpurge(stdout);
+        __fpurge(stderr);
+    }
+}
+
+/// Ends a process that is a copy of another: what that one has registered to run at its end is not this one's, nor are
+/// its other streams. To flush them all would write what the other process has in its buffers a second time, and move
+/// the positions at which it reads.
+pub(crate) fn exit_copy(code: i32) -> ! {
+    // SAFETY: the C library's streams.
+    unsafe {
+        libc::fflush(stdout);
+        libc::fflush(stderr);
         libc::_exit(code)
     }
 }
