@@ -121,6 +121,9 @@ pub fn receive(socket: RawFd, buffer: &mut [u8]) -> Result<Received> {
     if message.msg_flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) != 0 {
         return Err(Error::errno(libc::EMSGSIZE, "a message on the control socket was cut off"));
     }
+    // The kernel gives them the lowest numbers that are free.
+    let fds =
+        fds.into_iter().map(|fd| super::fd::above_standard(fd, "recvmsg")).collect::<Result<Vec<_>>>()?;
     Ok(Received::Message(length, fds))
 }
 
