@@ -688,7 +688,8 @@ typedef int (*tine_range_fn)(tine_task *task, size_t begin, size_t end);
  * array, a stride of 0, bad options; -EOVERFLOW: more bytes than there can be; -EFAULT: an array reaches beyond the
  * heap; -ENOMEM; -EINTR, with the items that had begun finished; TINE_EFUNCTION, TINE_EMODULE, TINE_ENAME;
  * TINE_ESHUTDOWN, TINE_EWORKERSTART, TINE_EFORKED, TINE_EWORKER.
- * Threads: any, several maps at a time too. The callbacks may call tine, but not destroy the pool.
+ * Threads: any, several maps at a time too. The callbacks may call tine, but not destroy the pool, nor wait for its
+ * shutdown, which waits for the map.
  */
 int tine_map(tine_pool *pool,
              tine_item_fn fn,

@@ -329,7 +329,7 @@ impl Pool {
         state.closed = true;
         state.wake_waiters();
         let deadline = timeout.deadline();
-        let idle = |state: &mut State| (state.books.outstanding == 0).then_some(Ok(()));
+        let idle = |state: &mut State| state.is_idle().then_some(Ok(()));
         let (mut state, idle) = wait(inner, state, Want::Idle, timeout, idle);
         idle?;
         // Workers that have nothing to do need hardly any time to end in good order, but they do need some.
