@@ -135,7 +135,8 @@ typedef int (*tine_fn)(tine_task *task);
 /**
  * Registers a function under a name, for callers that have no pointer to it: other languages, other programs.
  *
- * To be called before tine_init, in every program of a family alike; the name is copied.
+ * To be called before tine_init, in every program of a family alike; the name is copied. A library that workers load
+ * by .preload calls it in a constructor.
  *
  * Parameters: name: 1 to 255 bytes of UTF-8, new in this process. fn: the function.
  * Returns 0, -EINVAL (bad name, or NULL), -EEXIST (a second function of that name), TINE_ELATE (after tine_init).
@@ -489,7 +490,8 @@ typedef int (*tine_range_fn)(tine_task *task, size_t begin, size_t end);
  * array, a stride of 0, bad options; -EOVERFLOW: more bytes than there can be; -EFAULT: an array reaches beyond the
  * heap; -ENOMEM; -EINTR, with the items that had begun finished; TINE_EFUNCTION, TINE_EMODULE, TINE_ENAME;
  * TINE_ESHUTDOWN, TINE_EWORKERSTART, TINE_EFORKED, TINE_EWORKER.
- * Threads: any, several maps at a time too. The callbacks may call tine, but not destroy the pool.
+ * Threads: any, several maps at a time too. The callbacks may call tine, but not destroy the pool, nor wait for its
+ * shutdown, which waits for the map.
  */
 int tine_map(tine_pool *pool, tine_item_fn fn, const void *in, size_t in_stride, void *out, size_t out_stride,
     size_t count, const tine_map_options *options);

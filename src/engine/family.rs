@@ -84,13 +84,9 @@ impl Family {
         program: Option<CString>,
         start_timeout_ns: u64,
         workers: usize,
-        epoll: &Epoll,
-    ) -> Result<Family> {
-        let members = (0..workers).map(|_| Member::new()).collect::<Result<Vec<_>>>()?;
-        for (slot, member) in members.iter().enumerate() {
-            epoll.add_edge(member.event.as_raw_fd(), slot as u64)?;
-        }
-        Ok(Family {
+    ) -> Family {
+        let members = (0..workers).map(|_| Member::new()).collect();
+        Family {
             settings,
             program,
             start_timeout_ns,
@@ -103,7 +99,7 @@ impl Family {
             events: VecDeque::new(),
             supervisor_deaths: 0,
             worker_deaths: 0,
-        })
+        }
     }
 
     /// The functions that the workers can call, once a supervisor has been up.
@@ -401,7 +397,7 @@ impl Family {
             if room == 0 || (not_before_ns != 0 && now_ns() < not_before_ns) {
                 continue;
             }
-            let fds = member.prepare(self.start_timeout_ns)?;
+            let fds = member.prepare(slot as u64, epoll, self.start_timeout_ns)?;
             let words = [slot as u64, member.generation];
             link.connection.send(Message::new(Kind::StartWorker, &words).with_fds(fds))?;
             room -= 1;

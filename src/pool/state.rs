@@ -439,6 +439,11 @@ impl State {
         Ok(())
     }
 
+    /// Whether nothing is under way. A map is until its call returns: between two chunks nothing of it is outstanding.
+    pub(super) fn is_idle(&self) -> bool {
+        self.books.outstanding == 0 && self.jobs.iter().all(Option::is_none)
+    }
+
     /// Whether `next` could ever return: something unclaimed is finished or on its way.
     pub(super) fn has_unclaimed(&self) -> bool {
         self.finished_count > 0 || self.books.window_tasks > self.claimed_count
@@ -518,7 +523,7 @@ impl State {
                 Want::Next => !self.has_unclaimed(),
                 Want::Job(job) => self.jobs[job].as_ref().is_some_and(|settled| !settled.is_empty()),
                 Want::Room(length) => self.closed || self.broken.is_some() || self.has_room(length),
-                Want::Idle => self.books.outstanding == 0,
+                Want::Idle => self.is_idle(),
                 Want::Ready => self.broken.is_some() || self.family.all_ready(),
                 Want::Events => false,
             };
