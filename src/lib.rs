@@ -8,6 +8,7 @@ pub mod error;
 pub mod ffi;
 pub mod heap;
 mod prim;
+pub mod sync;
 pub mod sys;
 
 pub use error::{Error, Result};

@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-const SUBJECTS: &[&str] = &["errors"];
+const SUBJECTS: &[&str] = &["errors", "sync", "sync_rwlock", "sync_signal", "sync_barrier"];
 
 /// Functions that are declared by hand, because Rust has no way to define them: (the subject, the declaration).
 const BY_HAND: &[(&str, &str)] = &[];

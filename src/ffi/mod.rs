@@ -9,3 +9,7 @@
 pub mod errors;
 pub(crate) mod guard;
 pub(crate) mod options;
+pub mod sync;
+pub mod sync_barrier;
+pub mod sync_rwlock;
+pub mod sync_signal;
