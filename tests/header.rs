@@ -28,8 +28,10 @@ fn generate(root: &Path) -> String {
     let mut header = preamble();
     for subject in SUBJECTS {
         let path = root.join(format!("src/ffi/{subject}.rs"));
-        let source = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        let title = source.lines().next().and_then(|line| line.strip_prefix("//! ")).expect("a first line of docs");
+        let source =
+            std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let title =
+            source.lines().next().and_then(|line| line.strip_prefix("//! ")).expect("a first line of docs");
         let title = title.trim_end_matches('.');
         writeln!(header, "\n/* ---- {title} {} */\n", "-".repeat(106 - title.len())).unwrap();
         let declarations = with_initialisers(&declarations(root, &path));

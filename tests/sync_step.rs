@@ -21,9 +21,12 @@ use step::Case;
 const LEAST_POINTS: u32 = 3000;
 
 fn main() {
-    let chosen: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    let chosen: Vec<String> =
+        std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
     let began = Instant::now();
-    println!("| primitive | path | scenario | kill points | hung | wrong | slowest ms |\n|---|---|---|---|---|---|---|");
+    println!(
+        "| primitive | path | scenario | kill points | hung | wrong | slowest ms |\n|---|---|---|---|---|---|---|"
+    );
     let results = step::results();
     // Two at a time, each with its victim on a processor of its own, where stepping is quickest.
     let workers = [0, 1].map(|worker| {
@@ -38,7 +41,7 @@ fn main() {
             }
         })
     });
-    let ended = workers.map(|worker| step::reap(worker, Duration::from_secs(600)) == Some(0));
+    let ended = workers.map(|worker| step::wait_end(worker) == 0);
     let (mut points, mut hung, mut wrong, mut slowest) = (0, 0, 0, Duration::ZERO);
     let mut totals: BTreeMap<&str, u32> = BTreeMap::new();
     for (index, case) in cases().enumerate() {
@@ -63,7 +66,9 @@ fn main() {
         println!("{primitive}: {points} kill points");
     }
     let took = began.elapsed();
-    println!("{points} kill points, {hung} hung, {wrong} wrong; the slowest settled in {slowest:.1?}; {took:.0?} in all");
+    println!(
+        "{points} kill points, {hung} hung, {wrong} wrong; the slowest settled in {slowest:.1?}; {took:.0?} in all"
+    );
     let enough = !chosen.is_empty() || points >= LEAST_POINTS;
     if !enough {
         println!("fewer than {LEAST_POINTS} kill points");

@@ -41,7 +41,11 @@ pub(crate) unsafe fn read<T: Extensible>(pointer: *const T) -> Result<Option<T>>
         if let Some(at) = tail.iter().position(|byte| *byte != 0) {
             return Err(Error::errno(
                 libc::E2BIG,
-                format!("{} has a field at byte {} that this version of tine does not know", T::NAME, ours + at),
+                format!(
+                    "{} has a field at byte {} that this version of tine does not know",
+                    T::NAME,
+                    ours + at
+                ),
             ));
         }
     }

@@ -33,7 +33,12 @@ pub struct tine_event {
 ///
 /// Returns 0; -EINVAL: `s` is NULL or not aligned to 8 bytes, `value` above `max`, `max` above INT32_MAX, unknown flags.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn tine_semaphore_init(s: *mut tine_semaphore, value: u32, max: u32, flags: u32) -> c_int {
+pub unsafe extern "C" fn tine_semaphore_init(
+    s: *mut tine_semaphore,
+    value: u32,
+    max: u32,
+    flags: u32,
+) -> c_int {
     guard_code(|| {
         // SAFETY: the caller's pointer, used for the alignment check and then written.
         unsafe { object::<Semaphore, _>(s) }.ok_or(NULL)?;
@@ -99,7 +104,11 @@ pub unsafe extern "C" fn tine_condition_init(c: *mut tine_condition, flags: u32)
 /// released `m`; -EINTR (a TINE_INTERRUPTIBLE condition). -ENOTRECOVERABLE: `m` is not held, and never will be. Nothing
 /// was done: -EPERM: the caller does not hold `m`; -EINVAL: NULL, misaligned, or `m` is locked more than once; -ENOMEM.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn tine_condition_wait(c: *mut tine_condition, m: *mut tine_mutex, timeout_ns: i64) -> c_int {
+pub unsafe extern "C" fn tine_condition_wait(
+    c: *mut tine_condition,
+    m: *mut tine_mutex,
+    timeout_ns: i64,
+) -> c_int {
     guard_code(|| {
         // SAFETY: the caller's pointers.
         let condition = unsafe { object::<Condition, _>(c) }.ok_or(NULL)?;

@@ -63,7 +63,12 @@ impl Allocator {
         self.allocated_bytes
     }
 
-    pub(super) fn allocate(&mut self, heap: &Heap, size: usize, announce: impl FnOnce(usize)) -> Result<usize> {
+    pub(super) fn allocate(
+        &mut self,
+        heap: &Heap,
+        size: usize,
+        announce: impl FnOnce(usize),
+    ) -> Result<usize> {
         if size > class::LARGEST {
             return self.allocate_large(heap, size, announce);
         }
@@ -113,8 +118,7 @@ impl Allocator {
         }
         let Some(class) = Class::get(index) else { return Err(Error::invalid("no such block size")) };
         let extent = self.claim(heap, class.span)?;
-        let slab =
-            Slab { extent, class, class_index: index as u8, used: 0, hint: 0, full: false };
+        let slab = Slab { extent, class, class_index: index as u8, used: 0, hint: 0, full: false };
         for word in 0..class.words() {
             slab.taken(heap, word).store(0, Ordering::Relaxed);
             slab.returned(heap, word).store(0, Ordering::Relaxed);
@@ -363,8 +367,7 @@ impl Allocator {
         if overlaps || !heap.directory.exchange(extent, entry, mine) {
             return;
         }
-        let mut slab =
-            Slab { extent, class, class_index: entry.class, used: 0, hint: 0, full: false };
+        let mut slab = Slab { extent, class, class_index: entry.class, used: 0, hint: 0, full: false };
         for word in 0..class.words() {
             let taken = slab.taken(heap, word).load(Ordering::Acquire) & class.mask(word);
             slab.used += taken.count_ones();

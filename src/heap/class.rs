@@ -107,7 +107,9 @@ mod tests {
     fn slabs_hold_their_blocks() {
         for class in &TABLE {
             let end = class.first + class.blocks as usize * class.size;
-            assert!(end <= class.span as usize * EXTENT_BYTES && class.size % 16 == 0 && class.first % 64 == 0);
+            assert!(
+                end <= class.span as usize * EXTENT_BYTES && class.size % 16 == 0 && class.first % 64 == 0
+            );
             assert!(class.blocks >= 7 && 2 * class.words() * 8 <= class.first && class.words() <= MAX_WORDS);
             assert_eq!(class.block_at(class.first), Some(0));
             assert_eq!(class.block_at(class.first + 1), None);

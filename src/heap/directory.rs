@@ -46,7 +46,10 @@ impl Entry {
     }
 
     fn word(self) -> u64 {
-        (self.kind as u64) << 56 | u64::from(self.class) << 48 | u64::from(self.owner) << 32 | u64::from(self.aux)
+        (self.kind as u64) << 56
+            | u64::from(self.class) << 48
+            | u64::from(self.owner) << 32
+            | u64::from(self.aux)
     }
 
     /// Garbage, which only a hostile process writes, reads as an extent that is nobody's to use.

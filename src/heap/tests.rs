@@ -66,7 +66,8 @@ fn wrong_addresses_are_refused() {
     let small = heap.allocate(100).unwrap().as_ptr() as usize;
     let large = heap.allocate(200_000).unwrap().as_ptr() as usize;
     let stack = 0u8;
-    for address in [0, 1, usize::MAX, &raw const stack as usize, small + 1, small + 16, large + 16, large + EXTENT_BYTES]
+    for address in
+        [0, 1, usize::MAX, &raw const stack as usize, small + 1, small + 16, large + 16, large + EXTENT_BYTES]
     {
         assert!(heap.free_address(address).is_err(), "{address:#x}");
     }
@@ -166,7 +167,10 @@ fn garbage_in_shared_words_is_survived() {
             _ => heap.directory.address_of(extent) + next() as usize % 64 * 8,
         };
         // SAFETY: both places are reserved words of the heap.
-        unsafe { (*std::ptr::with_exposed_provenance::<crate::prim::AtomicU64>(address)).store(next(), crate::prim::Ordering::Relaxed) };
+        unsafe {
+            (*std::ptr::with_exposed_provenance::<crate::prim::AtomicU64>(address))
+                .store(next(), crate::prim::Ordering::Relaxed)
+        };
         if round % 50 == 0 {
             heap.reclaim(next() as Owner % 4, next() as usize);
         }

@@ -59,7 +59,9 @@ pub struct Barrier {
     /// Not written after the start.
     parties: AtomicU32,
     flags: AtomicU32,
-    reserved: [AtomicU32; 9],
+    /// How many seats have ever been taken: those behind need no look.
+    used: AtomicU32,
+    reserved: [AtomicU32; 8],
     bays: [Bay; BAYS],
 }
 
@@ -89,7 +91,8 @@ impl Barrier {
             arrived: AtomicU32::new(0),
             parties: AtomicU32::new(parties),
             flags: AtomicU32::new(flags),
-            reserved: [const { AtomicU32::new(0) }; 9],
+            used: AtomicU32::new(0),
+            reserved: [const { AtomicU32::new(0) }; 8],
             bays: [const {
                 Bay {
                     seats: [const { Seat { word: AtomicU32::new(0), phase: AtomicU32::new(0) } }; SEATS],
@@ -122,8 +125,11 @@ impl Barrier {
     /// Takes the lock for a moment. While it is held, the gate is pending: should this thread die, a party that sleeps
     /// finds the lock's holder dead.
     fn enter(&self, me: Me) -> Outcome<()> {
-        let taken =
-            if self.lock.take_free(me) { Acquired::Clean } else { self.lock.take(me, Timeout::Forever, true)? };
+        let taken = if self.lock.take_free(me) {
+            Acquired::Clean
+        } else {
+            self.lock.take(me, Timeout::Forever, true)?
+        };
         me.pend(self.gate.spot());
         if taken == Acquired::OwnerDied {
             // Who died in here may have counted itself or not: there is nobody left to ask.
@@ -179,6 +185,10 @@ impl Barrier {
         let (bay, index) = seats
             .find(|(bay, index)| self.bays[*bay].seats[*index].word.load(Ordering::Acquire) & OWNER == 0)?;
         me.push(self.spot(bay, index));
+        let number = (bay * SEATS + index) as u32;
+        if number >= self.used.load(Ordering::SeqCst) {
+            self.used.store(number + 1, Ordering::SeqCst);
+        }
         let seat = &self.bays[bay].seats[index];
         seat.phase.store(phase, Ordering::SeqCst);
         seat.word.store(me.tid(), Ordering::SeqCst);
@@ -196,7 +206,8 @@ impl Barrier {
 
     /// Whether a party that waits for this phase has died.
     fn has_dead(&self, me: Me, phase: u32) -> bool {
-        self.bays.iter().flat_map(|bay| &bay.seats).any(|seat| {
+        let used = self.used.load(Ordering::SeqCst) as usize;
+        self.bays.iter().flat_map(|bay| &bay.seats).take(used).any(|seat| {
             let word = seat.word.load(Ordering::SeqCst);
             let died = word & robust::DIED != 0
                 || (!me.is_robust() && word & OWNER != 0 && owner::thread_ended(word & OWNER, 0));

@@ -8,7 +8,8 @@
 use super::gate::Gate;
 use super::mutex::Mutex;
 use super::{
-    AGAIN, Acquired, INTERRUPTIBLE, INVALID, NO_MEMORY, NOT_OWNER, Outcome, Patience, SLICE_NS, Then, known_flags,
+    AGAIN, Acquired, INTERRUPTIBLE, INVALID, NO_MEMORY, NOT_OWNER, Outcome, Patience, SLICE_NS, Then,
+    known_flags,
 };
 use crate::error::Code;
 use crate::prim::{AtomicU32, AtomicU64, Ordering, futex_wait, futex_wait_any, futex_wake};
@@ -43,8 +44,9 @@ pub struct Condition {
     unused: [AtomicU64; 3],
 }
 
-const _: () =
-    assert!(offset_of!(Condition, entry) - offset_of!(Condition, baton) == ENTRY && size_of::<Condition>() == 64);
+const _: () = assert!(
+    offset_of!(Condition, entry) - offset_of!(Condition, baton) == ENTRY && size_of::<Condition>() == 64
+);
 
 const COUNT: u32 = 0xffff;
 const ONE_MORE_TIME: u32 = COUNT + 1;
@@ -125,7 +127,8 @@ impl Condition {
     fn sleep(&self, me: Me, mut sequence: u32, rounds: u32, patience: &Patience) -> Result<Woken, Code> {
         loop {
             let missed = || {
-                self.rounds.load(Ordering::SeqCst) != rounds || self.sequence.load(Ordering::SeqCst) != sequence
+                self.rounds.load(Ordering::SeqCst) != rounds
+                    || self.sequence.load(Ordering::SeqCst) != sequence
             };
             if missed() {
                 return Ok(Woken::Freely);

@@ -6,8 +6,8 @@
 
 use super::gate::Gate;
 use super::{
-    Acquired, AUTO_REPAIR, DEADLOCK, INTERRUPTIBLE, NO_LOCKS, NOT_OWNER, OTHER_NAMESPACE, Outcome, PROCESS_OWNED,
-    Patience, RECURSIVE, Then, UNRECOVERABLE,
+    AUTO_REPAIR, Acquired, DEADLOCK, INTERRUPTIBLE, NO_LOCKS, NOT_OWNER, OTHER_NAMESPACE, Outcome,
+    PROCESS_OWNED, Patience, RECURSIVE, Then, UNRECOVERABLE,
 };
 use crate::prim::{AtomicU32, AtomicU64, Ordering, futex_wait, futex_wake};
 use crate::sys::clock::Timeout;
@@ -400,7 +400,11 @@ impl Lock {
     /// Checks that the caller holds the lock, and undoes one of several lockings; whether it is the last.
     pub fn about_to_release(&self, me: Me) -> Outcome<bool> {
         if self.flags() & PROCESS_OWNED != 0 {
-            return if self.word.load(Ordering::Relaxed) & OWNER == me.pid() { Ok(true) } else { Err(NOT_OWNER) };
+            return if self.word.load(Ordering::Relaxed) & OWNER == me.pid() {
+                Ok(true)
+            } else {
+                Err(NOT_OWNER)
+            };
         }
         let index = me.find(self.spot()).ok_or(NOT_OWNER)?;
         match me.depth(index) {
@@ -463,8 +467,7 @@ impl Lock {
         let holder = self.word.load(Ordering::Relaxed) & OWNER;
         let (owner, start) = (self.owner.load(Ordering::Relaxed), self.start.load(Ordering::Relaxed));
         let dead = self.dead.load(Ordering::Relaxed);
-        let mut answer =
-            Owner { dead_pid: (dead >> 32) as u32, dead_tid: dead as u32, ..Owner::default() };
+        let mut answer = Owner { dead_pid: (dead >> 32) as u32, dead_tid: dead as u32, ..Owner::default() };
         if holder == 0 {
             return answer;
         }

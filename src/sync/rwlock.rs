@@ -6,8 +6,8 @@
 
 use super::lock::Lock;
 use super::{
-    AGAIN, AUTO_REPAIR, Acquired, DEADLOCK, INTERRUPTIBLE, NO_LOCKS, NO_MEMORY, NOT_OWNER, Outcome, PREFER_READERS,
-    Patience, Then, UNRECOVERABLE, known_flags,
+    AGAIN, AUTO_REPAIR, Acquired, DEADLOCK, INTERRUPTIBLE, NO_LOCKS, NO_MEMORY, NOT_OWNER, Outcome,
+    PREFER_READERS, Patience, Then, UNRECOVERABLE, known_flags,
 };
 use crate::prim::{AtomicU32, Ordering, futex_wait};
 use crate::sys::clock::{Deadline, Timeout, now_ns};

@@ -90,7 +90,8 @@ impl Semaphore {
             if count > max || value > max - count {
                 break Err(TOO_MANY);
             }
-            match self.value.compare_exchange_weak(value, value + count, Ordering::SeqCst, Ordering::Relaxed) {
+            match self.value.compare_exchange_weak(value, value + count, Ordering::SeqCst, Ordering::Relaxed)
+            {
                 Ok(_) => break Ok(()),
                 Err(now) => value = now,
             }

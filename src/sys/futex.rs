@@ -85,7 +85,10 @@ fn has_waitv() -> bool {
 
 /// Sleeps while all words hold what is expected of them; says which of them a wake-up came by, the last one if several.
 /// `None` where the kernel can't.
-pub fn futex_wait_any<const N: usize>(words: [(&AtomicU32, u32); N], deadline: Deadline) -> Option<(Wait, usize)> {
+pub fn futex_wait_any<const N: usize>(
+    words: [(&AtomicU32, u32); N],
+    deadline: Deadline,
+) -> Option<(Wait, usize)> {
     if !has_waitv() {
         return None;
     }

@@ -58,7 +58,8 @@ fn memory_left(root: &Path) -> Option<u64> {
     });
     let v1 = cgroup_folders(root, Some("memory")).into_iter().filter_map(|folder| {
         let limit = number(&folder.join("memory.limit_in_bytes"))?;
-        let used = number(&folder.join("memory.usage_in_bytes"))? - reclaimable(&folder, "total_inactive_file ");
+        let used =
+            number(&folder.join("memory.usage_in_bytes"))? - reclaimable(&folder, "total_inactive_file ");
         Some(limit.saturating_sub(used).max(0) as u64)
     });
     v2.chain(v1).min()
@@ -67,7 +68,10 @@ fn memory_left(root: &Path) -> Option<u64> {
 /// File pages that the kernel drops before it kills anybody.
 fn reclaimable(folder: &Path, key: &str) -> i64 {
     let text = fs::read_to_string(folder.join("memory.stat")).unwrap_or_default();
-    text.lines().find_map(|line| line.strip_prefix(key)).and_then(|rest| rest.trim().parse().ok()).unwrap_or(0)
+    text.lines()
+        .find_map(|line| line.strip_prefix(key))
+        .and_then(|rest| rest.trim().parse().ok())
+        .unwrap_or(0)
 }
 
 fn number(path: &Path) -> Option<i64> {

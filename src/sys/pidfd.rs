@@ -94,6 +94,11 @@ pub(crate) fn reap(pidfd: RawFd) {
     // SAFETY: all zero is a valid siginfo, and P_PIDFD takes a descriptor.
     unsafe {
         let mut info: libc::siginfo_t = std::mem::zeroed();
-        libc::waitid(libc::P_PIDFD, pidfd as libc::id_t, &mut info, libc::WEXITED | libc::WNOHANG | libc::__WALL);
+        libc::waitid(
+            libc::P_PIDFD,
+            pidfd as libc::id_t,
+            &mut info,
+            libc::WEXITED | libc::WNOHANG | libc::__WALL,
+        );
     }
 }

@@ -621,7 +621,8 @@ fn forwards() -> bool {
         b'0'..=b'9' | b'.' => Some(byte),
         _ => None,
     });
-    let mut number = || numbers.by_ref().take_while(|byte| *byte != b'.').fold(0, |n, b| n * 10 + u32::from(b - b'0'));
+    let mut number =
+        || numbers.by_ref().take_while(|byte| *byte != b'.').fold(0, |n, b| n * 10 + u32::from(b - b'0'));
     let (major, minor) = (number(), number());
     (major, minor) >= (6, 2)
 }

@@ -102,7 +102,9 @@ impl Drop for Keeper {
 
 fn wait_for(pid: c_int) {
     // SAFETY: waiting for a child of ours by its number, which stays its own until it has been waited for.
-    while unsafe { libc::waitpid(pid, std::ptr::null_mut(), libc::__WALL) } < 0 && super::errno() == libc::EINTR {}
+    while unsafe { libc::waitpid(pid, std::ptr::null_mut(), libc::__WALL) } < 0
+        && super::errno() == libc::EINTR
+    {}
 }
 
 extern "C" fn first_step(argument: *mut c_void) -> c_int {

@@ -117,7 +117,8 @@ const SETTLES: Step = |shared| {
     for party in come(missing) {
         assert_eq!(reap(party, 2 * HANG), Some(0), "a party that came hangs");
     }
-    let all = || (0..2).all(|index| shared.about[index].load(SeqCst) == 0 || shared.codes[index].load(SeqCst) != 0);
+    let all =
+        || (0..2).all(|index| shared.about[index].load(SeqCst) == 0 || shared.codes[index].load(SeqCst) != 0);
     assert!(until(all), "a party waits for one that died");
     assert_eq!(c!(tine_barrier_reset(at!(shared, barrier))), 0);
     assert_eq!(c!(tine_barrier_waiting(at!(shared, barrier))), 0);

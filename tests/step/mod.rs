@@ -193,6 +193,14 @@ pub fn reap(pid: i32, limit: Duration) -> Option<i32> {
     }
 }
 
+/// Waits for a process's end; its status.
+pub fn wait_end(pid: i32) -> i32 {
+    let mut status = -1;
+    // SAFETY: a place for the status.
+    unsafe { libc::waitpid(pid, &mut status, 0) };
+    status
+}
+
 pub fn kill(pid: i32) {
     // SAFETY: a child of this process that has not been reaped.
     unsafe { libc::kill(pid, libc::SIGKILL) };
@@ -292,7 +300,10 @@ fn start_waiters(case: &Case, shared: &'static Shared, pids: &mut Vec<i32>) {
             waiter(shared);
         });
         pids.push(pid);
-        assert!(until(|| shared.about[index].load(SeqCst) == 1 && state(pid) == b'S'), "a waiter does not sleep");
+        assert!(
+            until(|| shared.about[index].load(SeqCst) == 1 && state(pid) == b'S'),
+            "a waiter does not sleep"
+        );
     }
 }
 

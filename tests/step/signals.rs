@@ -64,9 +64,7 @@ fn all_go(shared: &'static Shared) {
 fn one_by_one(shared: &'static Shared) {
     let waiters = shared.waiters();
     while shared.got.load(SeqCst) < waiters {
-        let settled = || {
-            c!(tine_event_is_set(at!(shared, event))) == 0 || shared.got.load(SeqCst) == waiters
-        };
+        let settled = || c!(tine_event_is_set(at!(shared, event))) == 0 || shared.got.load(SeqCst) == waiters;
         assert!(until(settled), "a waiter sleeps although the event is set");
         SET(shared);
     }
@@ -268,12 +266,7 @@ pub const CASES: &[Case] = &[
         check: one_by_one,
         ..Case::new(E, "wait, automatic, woken", "two waiters, barger")
     },
-    Case {
-        setup: WARM,
-        operation: PRODUCE,
-        check: drain_condition,
-        ..Case::new(C, "notify", "alone")
-    },
+    Case { setup: WARM, operation: PRODUCE, check: drain_condition, ..Case::new(C, "notify", "alone") },
     Case {
         setup: WARM,
         operation: PRODUCE,
