@@ -36,6 +36,12 @@
 extern "C" {
 #endif
 
+/** A pool of worker processes; in a worker, the pool that it belongs to. */
+typedef struct tine_pool tine_pool;
+
+/** A task, as the function that carries it out sees it. Valid until that function returns, in its thread only. */
+typedef struct tine_task tine_task;
+
 /* ---- Errors and the version ------------------------------------------------------------------------------------ */
 
 /**
@@ -47,6 +53,106 @@ extern "C" {
  * Wait for ever: a value for every timeout_ns.
  */
 #define TINE_FOREVER -1
+
+/**
+ * tine_init has not run in this process.
+ */
+#define TINE_ENOINIT -5001
+
+/**
+ * The worker processes could not be started, or end as soon as they are.
+ */
+#define TINE_EWORKERSTART -5002
+
+/**
+ * The process that ran the task died.
+ */
+#define TINE_EDIED -5003
+
+/**
+ * The task's function returned a number below -4095, which is not its to use.
+ */
+#define TINE_EBADCODE -5004
+
+/**
+ * Items of a map failed; their own states say why.
+ */
+#define TINE_EITEMS -5005
+
+/**
+ * The function pointer is not code of a loaded module.
+ */
+#define TINE_EFUNCTION -5006
+
+/**
+ * The function's module is not loaded in the workers, or is another build there.
+ */
+#define TINE_EMODULE -5007
+
+/**
+ * The workers know no registered function of this name.
+ */
+#define TINE_ENAME -5008
+
+/**
+ * The id was never given, or its result has been taken or released.
+ */
+#define TINE_EID -5009
+
+/**
+ * The pool has been shut down.
+ */
+#define TINE_ESHUTDOWN -5010
+
+/**
+ * The object belongs to the process that this one was forked from.
+ */
+#define TINE_EFORKED -5011
+
+/**
+ * The call is the host's and was made in a worker.
+ */
+#define TINE_EWORKER -5012
+
+/**
+ * Nothing is outstanding, so there is nothing to wait for.
+ */
+#define TINE_EEMPTY -5013
+
+/**
+ * The other process runs another build of tine.
+ */
+#define TINE_EVERSION -5014
+
+/**
+ * An error inside tine; the object should not be used further.
+ */
+#define TINE_EPANIC -5017
+
+/**
+ * Too late: tine_init has already run.
+ */
+#define TINE_ELATE -5018
+
+/**
+ * What went wrong, in words that name the thing and its value. It belongs to the caller, who points an options
+ * struct's .error at it; a call that fails fills it in, one that succeeds leaves it alone.
+ */
+typedef struct tine_error {
+    /**
+     * sizeof(tine_error).
+     */
+    size_t size;
+    /**
+     * The code that the call returned.
+     */
+    int code;
+    /**
+     * The text, always terminated.
+     */
+    char text[TINE_ERROR_TEXT];
+} tine_error;
+#define TINE_ERROR_INIT { sizeof(tine_error), 0, {0} }
 
 /**
  * One sentence that says what rc means. Never NULL; the string is static. Any thread, any process.
@@ -63,6 +169,628 @@ const char *tine_errname(int rc);
  * The version of the library that runs, as "0.1.0"; the header's is TINE_VERSION. The string is static.
  */
 const char *tine_version(void);
+
+/* ---- Starting up ----------------------------------------------------------------------------------------------- */
+
+/**
+ * The function of a task. What it returns is the result's status: 0 or more for success, a negated errno value for a
+ * failure (see tine_fail for one with a text).
+ */
+typedef int (*tine_fn)(tine_task *task);
+
+/**
+ * Registers a function under a name, for callers that have no pointer to it: other languages, other programs.
+ *
+ * To be called before tine_init, in every program of a family alike; the name is copied.
+ *
+ * Parameters: name: 1 to 255 bytes of UTF-8, new in this process. fn: the function.
+ * Returns 0, -EINVAL (bad name, or NULL), -EEXIST (a second function of that name), TINE_ELATE (after tine_init).
+ * Threads: any. Fork: a child keeps what was registered.
+ */
+int tine_register(const char *name,
+                  tine_fn fn);
+
+/**
+ * The first thing in main. In the program that its user started it returns; in a copy of it that a pool started it
+ * never does: there it is the pool's supervisor or a worker, until it ends.
+ *
+ * A host whose main is not its own, a plugin, need not call it and names a worker executable instead:
+ * tine_pool_options.worker_path.
+ *
+ * Parameters: argc, argv: main's own, or 0 and NULL. They are not changed.
+ * Returns 0.
+ * Threads: before any other thread is started. Fork: a child need not call it again.
+ */
+int tine_init(int argc,
+              char **argv);
+
+/* ---- Pools ----------------------------------------------------------------------------------------------------- */
+
+/**
+ * A fresh copy of the program becomes the supervisor, and workers are forked from it: warm, and without threads.
+ */
+#define TINE_START_FORKSERVER 0
+
+/**
+ * Each worker is a fresh copy of the program: for runtimes that cannot be forked, such as Go's.
+ */
+#define TINE_START_SPAWN 1
+
+/**
+ * The supervisor is forked from the host, and workers share the host's memory of that moment copy-on-write. The host
+ * should have one thread: what other threads held locked at that moment stays locked in the workers.
+ */
+#define TINE_START_FORK 2
+
+/**
+ * Waits end with -EINTR when a signal handler has run.
+ */
+#define TINE_INTERRUPTIBLE 1
+
+/**
+ * A thread of tine's own moves the pool on while the host does something else.
+ */
+#define TINE_BACKGROUND (1 << 1)
+
+/**
+ * Workers that crash leave core files, as far as the host's limit allows; otherwise they leave none.
+ */
+#define TINE_CORE_FILES (1 << 2)
+
+/**
+ * Workers keep the default dispositions of fatal signals, so deaths come without fault address and backtrace.
+ */
+#define TINE_NO_CRASH_HANDLER (1 << 3)
+
+/**
+ * More workers than this are refused.
+ */
+#define TINE_MAX_WORKERS 4096
+
+/**
+ * What a pool can be told.
+ */
+typedef struct tine_pool_options {
+    /**
+     * sizeof(tine_pool_options).
+     */
+    size_t size;
+    /**
+     * Filled in when tine_pool_create fails; may be NULL.
+     */
+    tine_error *error;
+    /**
+     * How many workers; 0: one per processor of the affinity mask, or fewer where a cgroup's CPU quota is less.
+     */
+    size_t workers;
+    /**
+     * TINE_START_FORKSERVER, TINE_START_SPAWN or TINE_START_FORK.
+     */
+    int start;
+    /**
+     * TINE_INTERRUPTIBLE, TINE_BACKGROUND, TINE_CORE_FILES, TINE_NO_CRASH_HANDLER.
+     */
+    uint32_t flags;
+    /**
+     * How long a process may take from its start until it is ready, in nanoseconds; 0: ten seconds.
+     */
+    int64_t start_timeout_ns;
+    /**
+     * The program that supervisor and workers run; NULL: the host's own. With a program of tine's, tine-worker, a
+     * host need not call tine_init; functions then come from the libraries of .preload.
+     */
+    const char *worker_path;
+    /**
+     * Shared libraries that supervisor and workers load before anything else: paths separated by colons, or NULL.
+     */
+    const char *preload;
+    /**
+     * The most that the pool's heap may grow to, in bytes; 0: 256 GiB, or a quarter of a limited address space.
+     */
+    size_t heap_bytes;
+    /**
+     * How many tasks may be submitted and not yet taken; 0: 1,048,576.
+     */
+    size_t window_tasks;
+    /**
+     * How many bytes their inputs may have together; 0: as much as the heap may hold.
+     */
+    size_t window_bytes;
+    /**
+     * Runs once in each worker before it takes tasks; NULL: nothing. One that fails fails tine_pool_create.
+     */
+    tine_fn initializer;
+    /**
+     * The initializer's input; copied.
+     */
+    const void *initializer_input;
+    /**
+     * Its length in bytes.
+     */
+    size_t initializer_length;
+} tine_pool_options;
+#define TINE_POOL_OPTIONS_INIT { sizeof(tine_pool_options), NULL, 0, 0, 0, 0, NULL, NULL, 0, 0, 0, \
+    NULL, NULL, 0 }
+
+/**
+ * Counters of a pool.
+ */
+typedef struct tine_stats {
+    /**
+     * sizeof(tine_stats).
+     */
+    size_t size;
+    /**
+     * Places for workers.
+     */
+    size_t workers;
+    /**
+     * Workers that take tasks at this moment.
+     */
+    size_t workers_ready;
+    /**
+     * Tasks submitted so far, without the pieces of maps.
+     */
+    uint64_t submitted;
+    /**
+     * Of these, tasks that have settled.
+     */
+    uint64_t settled;
+    /**
+     * Tasks and pieces of maps that have not settled yet.
+     */
+    uint64_t outstanding;
+    /**
+     * Workers that have ended while the pool was running.
+     */
+    uint64_t worker_deaths;
+    /**
+     * Supervisors that have ended while the pool was running.
+     */
+    uint64_t supervisor_deaths;
+    /**
+     * Bytes of memory that are reserved for the heap.
+     */
+    uint64_t heap_reserved_bytes;
+    /**
+     * Bytes of blocks in it that the host has allocated and nobody has freed.
+     */
+    uint64_t heap_allocated_bytes;
+} tine_stats;
+#define TINE_STATS_INIT { sizeof(tine_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+
+/**
+ * Starts a pool, and waits until its workers are ready.
+ *
+ * The host gets no child that it could see, no thread (without TINE_BACKGROUND) and no signal handler. Workers have
+ * default signal dispositions, no descriptors but the standard ones (standard input is empty), and end with the host.
+ *
+ * Parameters: options: NULL for all defaults. out: where the pool goes.
+ * Returns 0; TINE_ENOINIT: tine_init has not run and no .worker_path is given; TINE_EWORKERSTART: the processes could
+ * not be started, or end as soon as they are; TINE_EFUNCTION, TINE_EMODULE: the initializer is not a function of the
+ * workers; -EINVAL, -E2BIG: bad options; -ENOENT: no such .worker_path; -ENOMEM, -EMFILE.
+ * Ownership: tine_pool_destroy ends it. Threads: any. Fork: a child may create pools of its own.
+ */
+int tine_pool_create(const tine_pool_options *options,
+                     tine_pool **out);
+
+/**
+ * Takes no more tasks, waits until all have settled, and ends the workers in good order. Results can still be taken.
+ *
+ * Parameters: pool; timeout_ns: how long to wait for the tasks.
+ * Returns 0; -ETIMEDOUT, -EAGAIN: tasks are still under way; they go on, and it may be called again; -EINTR.
+ * Threads: any. Fork: TINE_EFORKED in a child.
+ */
+int tine_pool_shutdown(tine_pool *pool,
+                       int64_t timeout_ns);
+
+/**
+ * Ends a pool with everything that is its: workers are killed, results and the heap's memory are gone.
+ *
+ * Parameters: pool: may be NULL. No other thread may be in a call on it.
+ * Fork: in a child it forgets the pool, which goes on in the parent.
+ */
+void tine_pool_destroy(tine_pool *pool);
+
+/**
+ * A descriptor that is readable when there is something to call tine_pool_poll for: a result, a death, a worker that
+ * runs out of tasks. For poll, select, epoll; not to be read or closed.
+ *
+ * Returns the descriptor, which stays the pool's; TINE_EFORKED, TINE_EWORKER. Threads: any.
+ */
+int tine_pool_fd(tine_pool *pool);
+
+/**
+ * Moves the pool on without waiting.
+ *
+ * Returns how many results tine_next could take at once; TINE_EFORKED, TINE_EWORKER. Threads: any.
+ */
+int tine_pool_poll(tine_pool *pool);
+
+/**
+ * Counters of a pool.
+ *
+ * Parameters: pool; out: a tine_stats, with its .size set.
+ * Returns 0; -EINVAL; TINE_EFORKED, TINE_EWORKER. Threads: any.
+ */
+int tine_pool_stats(tine_pool *pool, tine_stats *out);
+
+/* ---- Tasks and results ----------------------------------------------------------------------------------------- */
+
+/**
+ * The function ran to its end.
+ */
+#define TINE_RAN 0
+
+/**
+ * For certain the function did not run.
+ */
+#define TINE_NOT_STARTED 1
+
+/**
+ * The function had begun when its process died.
+ */
+#define TINE_MAYBE_RAN 2
+
+/**
+ * What a task can be told.
+ */
+typedef struct tine_submit_options {
+    /**
+     * sizeof(tine_submit_options).
+     */
+    size_t size;
+    /**
+     * Filled in when tine_submit fails; may be NULL.
+     */
+    tine_error *error;
+    /**
+     * The name of a registered function, where fn is NULL.
+     */
+    const char *name;
+    /**
+     * How long to wait while the window is full, in nanoseconds; 0: not at all, -EAGAIN.
+     */
+    int64_t timeout_ns;
+    /**
+     * No flags yet: 0.
+     */
+    uint32_t flags;
+    /**
+     * Carried to the result.
+     */
+    void *user;
+} tine_submit_options;
+#define TINE_SUBMIT_OPTIONS_INIT { sizeof(tine_submit_options), NULL, NULL, 0, 0, NULL }
+
+/**
+ * Names a submitted task within its pool: 64 bits, 0 is never one. A released one is known as stale.
+ */
+typedef uint64_t tine_id;
+
+/**
+ * How a process ended.
+ */
+typedef struct tine_death {
+    /**
+     * sizeof(tine_death).
+     */
+    size_t size;
+    /**
+     * Which process.
+     */
+    pid_t pid;
+    /**
+     * The signal that ended it, or 0.
+     */
+    int signal;
+    /**
+     * Its exit code, where .signal is 0.
+     */
+    int code;
+    /**
+     * For SIGSEGV, SIGBUS, SIGFPE and SIGILL: the address at fault.
+     */
+    void *fault_address;
+    /**
+     * The most memory that it had resident at once, in bytes; 0 if nobody can say.
+     */
+    uint64_t max_rss_bytes;
+    /**
+     * Where it crashed, innermost frame first: lines of module and offset, for addr2line. Never NULL; empty if the
+     * process left no word.
+     */
+    const char *backtrace;
+} tine_death;
+#define TINE_DEATH_INIT { sizeof(tine_death), 0, 0, 0, NULL, 0, NULL }
+
+/**
+ * What came of a task.
+ */
+typedef struct tine_result {
+    /**
+     * sizeof(tine_result).
+     */
+    size_t size;
+    /**
+     * Which task; 0 once the result has been released, and for items of a map.
+     */
+    tine_id id;
+    /**
+     * What the function returned, 0 or more for success; or the code of what went wrong: TINE_EDIED, -ECANCELED.
+     */
+    int status;
+    /**
+     * TINE_RAN, TINE_NOT_STARTED or TINE_MAYBE_RAN.
+     */
+    int delivery;
+    /**
+     * What the function said of its failure (tine_fail), or what is known of it. Never NULL; "" for a success.
+     */
+    const char *message;
+    /**
+     * The output; NULL if there is none.
+     */
+    const void *data;
+    /**
+     * Its length in bytes.
+     */
+    size_t length;
+    /**
+     * How the process died that ran the task; NULL if none did.
+     */
+    const tine_death *death;
+    /**
+     * The option .user of tine_submit, or of the map.
+     */
+    void *user;
+} tine_result;
+#define TINE_RESULT_INIT { sizeof(tine_result), 0, 0, 0, NULL, NULL, 0, NULL, NULL }
+
+/**
+ * Submits one call of a function to a pool.
+ *
+ * A function is named by its address, and need not be registered, if the module that it is in (the program or a
+ * shared library) is loaded in the workers too; or by fn NULL and the option .name.
+ *
+ * Parameters: pool. fn. input, length: copied, unless it lies in the pool's heap: then the worker reads it there, and
+ * it must be left alone until the task has settled; NULL and 0 for none. options: NULL for all defaults. out: where
+ * the id goes, or NULL.
+ * Returns 0; -EAGAIN, -ETIMEDOUT: the window is full; -EMSGSIZE: the input is larger than the whole window;
+ * TINE_EFUNCTION: fn is no function of any module; TINE_EMODULE: its module is not loaded in the workers, or is
+ * another build there; TINE_ENAME; TINE_ESHUTDOWN; TINE_EWORKERSTART: no worker can be started any more; -ENOMEM;
+ * -EINVAL, -E2BIG, -EFAULT; TINE_EFORKED, TINE_EWORKER.
+ * Ownership: the result is the pool's until it is taken. Threads: any.
+ */
+int tine_submit(tine_pool *pool,
+                tine_fn fn,
+                const void *input,
+                size_t length,
+                const tine_submit_options *options,
+                tine_id *out);
+
+/**
+ * Waits for one task, and takes its result: tine_next will not give it.
+ *
+ * Parameters: pool. id: from tine_submit. timeout_ns. out: a tine_result, with its .size set.
+ * Returns 0: the task has settled, whatever its .status; -ETIMEDOUT, -EAGAIN, -EINTR: not yet; TINE_EID: the id was
+ * never given, or its result has been taken or released; -EBUSY: another thread waits for it; -EINVAL; TINE_EFORKED,
+ * TINE_EWORKER.
+ * Ownership: what the result points to is valid until tine_result_release. Threads: any.
+ */
+int tine_wait(tine_pool *pool,
+              tine_id id,
+              int64_t timeout_ns,
+              tine_result *out);
+
+/**
+ * Waits for the next task to settle, in whatever order, and takes its result. Tasks that a tine_wait is on for, and
+ * the items of maps, are left out.
+ *
+ * Parameters: as for tine_wait.
+ * Returns 0; TINE_EEMPTY: no task is outstanding, so a loop may end; otherwise as tine_wait.
+ */
+int tine_next(tine_pool *pool,
+              int64_t timeout_ns,
+              tine_result *out);
+
+/**
+ * Cancels a task that has not begun. It settles with -ECANCELED and TINE_NOT_STARTED; the result is to be taken as any
+ * other.
+ *
+ * Returns 0; -EBUSY: it has begun; -EALREADY: it has settled; TINE_EID; TINE_EFORKED, TINE_EWORKER. Threads: any.
+ */
+int tine_cancel(tine_pool *pool,
+                tine_id id);
+
+/**
+ * Gives back what a result points to, and zeroes it; a zeroed one again is harmless.
+ *
+ * Parameters: pool: the one that gave it. result: may be NULL. Threads: any, one at a time for one result.
+ */
+void tine_result_release(tine_pool *pool, tine_result *result);
+
+/* ---- Maps and loops -------------------------------------------------------------------------------------------- */
+
+/**
+ * The function of a map: once per item. What it returns is the item's status, as for tine_fn.
+ */
+typedef int (*tine_item_fn)(tine_task *task, const void *in, void *out);
+
+/**
+ * What a map or a loop can be told.
+ */
+typedef struct tine_map_options {
+    /**
+     * sizeof(tine_map_options).
+     */
+    size_t size;
+    /**
+     * Filled in when the call fails, though not for TINE_EITEMS; may be NULL.
+     */
+    tine_error *error;
+    /**
+     * The name of a registered function, where fn is NULL. It is a tine_fn, called once per item: tine_input is the
+     * item, tine_output its place in out.
+     */
+    const char *name;
+    /**
+     * Bytes that every call sees through tine_context; copied, unless they lie in the pool's heap. NULL: none.
+     */
+    const void *context;
+    /**
+     * Their length.
+     */
+    size_t context_length;
+    /**
+     * How many items go to a worker at a time; 0: as many as take about a millisecond, fewer towards the end. It
+     * decides the speed and nothing else: results, errors and progress are each item's own.
+     */
+    size_t chunk;
+    /**
+     * An int for each item, which becomes its status; may be NULL.
+     */
+    int *status;
+    /**
+     * Called for each item that has failed, on the thread that called the map; may be NULL. In a loop, for each piece
+     * that has failed, with where it begins. The result is valid until the callback returns.
+     */
+    void (*on_failure)(const tine_result *result, size_t item, void *user);
+    /**
+     * Called now and then, and at the end, with how many items have been dealt with, on the thread that called the
+     * map; may be NULL.
+     */
+    void (*progress)(size_t done, size_t total, void *user);
+    /**
+     * Given to the callbacks.
+     */
+    void *user;
+} tine_map_options;
+#define TINE_MAP_OPTIONS_INIT { sizeof(tine_map_options), NULL, NULL, NULL, 0, 0, NULL, NULL, NULL, \
+    NULL }
+
+/**
+ * The function of a loop: once per piece of the range, from begin up to but not including end.
+ */
+typedef int (*tine_range_fn)(tine_task *task, size_t begin, size_t end);
+
+/**
+ * Calls a function for each item of an array, on all workers, and waits until all items have been dealt with.
+ *
+ * Arrays in the pool's heap are used where they are; others are copied piece by piece, and outputs are copied back
+ * for items that succeed. A worker that dies costs the one item that it was running.
+ *
+ * Parameters: pool. fn, or NULL and the option .name. in, in_stride: the first item, and the bytes from one to the
+ * next. out, out_stride: the same for what becomes of them; NULL and 0 for nothing. count: how many; 0 returns at
+ * once. options: NULL for all defaults.
+ * Returns 0: every item succeeded; TINE_EITEMS: some did not, .status and .on_failure say which; -EINVAL: a NULL
+ * array, a stride of 0, bad options; -EOVERFLOW: more bytes than there can be; -EFAULT: an array reaches beyond the
+ * heap; -ENOMEM; -EINTR, with the items that had begun finished; TINE_EFUNCTION, TINE_EMODULE, TINE_ENAME;
+ * TINE_ESHUTDOWN, TINE_EWORKERSTART, TINE_EFORKED, TINE_EWORKER.
+ * Threads: any, several maps at a time too. The callbacks may call tine, but not destroy the pool.
+ */
+int tine_map(tine_pool *pool,
+             tine_item_fn fn,
+             const void *in,
+             size_t in_stride,
+             void *out,
+             size_t out_stride,
+             size_t count,
+             const tine_map_options *options);
+
+/**
+ * Calls a function for pieces of a range, on all workers, until all of it has been dealt with.
+ *
+ * Parameters: pool. fn. begin, end: the range, without end. options: as for tine_map, without .name; .chunk is the
+ * length of a piece, and a piece that fails fails all its items.
+ * Returns as tine_map; -EINVAL where end is less than begin.
+ */
+int tine_for(tine_pool *pool,
+             tine_range_fn fn,
+             size_t begin,
+             size_t end,
+             const tine_map_options *options);
+
+/* ---- Inside a task --------------------------------------------------------------------------------------------- */
+
+/**
+ * The input of a task, or the item of a map that is called by name.
+ *
+ * Parameters: task: the task. length: a place for the input's length in bytes, or NULL.
+ * Returns where it is; aligned to 16 bytes unless it is the caller's own memory in the heap. It may be read until the
+ * function returns; an input that was submitted from the heap is that very memory.
+ */
+const void *tine_input(const tine_task *task,
+                       size_t *length);
+
+/**
+ * The context of the map or loop that the task is part of; NULL and 0 where there is none.
+ *
+ * Parameters and rules as for tine_input.
+ */
+const void *tine_context(const tine_task *task, size_t *length);
+
+/**
+ * Room for the task's output, to be written in place; the result's .data and .length. Its first content is anything.
+ *
+ * A second call replaces the first. In a map that is called by name this is the item's place in out.
+ *
+ * Parameters: task: the task. length: in bytes.
+ * Returns where it is, aligned to 16 bytes, or NULL: the heap is full, or an item's place is shorter than that.
+ */
+void *tine_output(tine_task *task,
+                  size_t length);
+
+/**
+ * What identifies the task: the number that tine_submit gave, or the item's place in its map.
+ */
+uint64_t tine_task_id(const tine_task *task);
+
+/**
+ * The pool that runs the task. In a worker it serves for its heap: tine_alloc and tine_free; calls that are the
+ * host's give TINE_EWORKER. It is valid as long as the worker lives, in all its threads.
+ */
+tine_pool *tine_task_pool(const tine_task *task);
+
+/**
+ * Fails a task with a text, which becomes the result's .message:
+ *     return tine_fail(task, -EINVAL, "%s: not an image", path);
+ *
+ * Parameters: task. code: a negated errno value, -1 to -4095. format and what it takes: as for printf; up to 184
+ * bytes of text are kept.
+ * Returns code. A function that has called it and returns 0 has failed with that code all the same.
+ */
+int tine_fail(tine_task *task, int code, const char *format, ...)
+#if defined(__GNUC__)
+    __attribute__((format(printf, 3, 4)))
+#endif
+    ;
+
+
+/* ---- Memory: the pool's heap ----------------------------------------------------------------------------------- */
+
+/**
+ * A block of the pool's heap: shared memory at the same address in the host and in every worker, those to come too,
+ * so that pointers into it mean the same everywhere.
+ *
+ * Its pages are reserved before it is handed out: full memory is NULL here, never a SIGBUS later.
+ *
+ * Parameters: pool: in a worker, what tine_task_pool gives. size: in bytes; 0 gives a block as well.
+ * Returns the block, aligned to 16 bytes, its content anything; NULL: no memory, or the heap's limit is reached.
+ * Ownership: until tine_free, from whatever process; the death of the process that allocated it does not end it.
+ * Threads: any. Fork: NULL in a child of the host.
+ */
+void *tine_alloc(tine_pool *pool,
+                 size_t size);
+
+/**
+ * Gives a block back, from whatever process of the pool.
+ *
+ * Parameters: pool; block: from tine_alloc of the same pool, or NULL. What is not the start of an allocated block is
+ * left alone. Threads: any. Fork: does nothing in a child of the host.
+ */
+void tine_free(tine_pool *pool,
+               void *block);
 
 /* ---- Mutexes, and what holds for all locks --------------------------------------------------------------------- */
 
@@ -165,7 +893,7 @@ typedef struct tine_owner {
  *
  * Returns 0; -EINVAL: m is NULL or not aligned to 8 bytes, or flags unknown or not to be combined.
  */
-int tine_mutex_init(struct tine_mutex *m,
+int tine_mutex_init(tine_mutex *m,
                     uint32_t flags);
 
 /**
@@ -179,7 +907,7 @@ int tine_mutex_init(struct tine_mutex *m,
  * -ETIMEDOUT, -EINTR (TINE_INTERRUPTIBLE only), -EDEADLK: the caller holds it; -ENOTRECOVERABLE; -ENOLCK: the thread
  * holds TINE_MOST_HELD locks; -EXDEV: another PID namespace's; -EINVAL: NULL or misaligned; -ENOMEM at a thread's first.
  */
-int tine_mutex_lock(struct tine_mutex *m,
+int tine_mutex_lock(tine_mutex *m,
                     int64_t timeout_ns);
 
 /**
@@ -187,14 +915,14 @@ int tine_mutex_lock(struct tine_mutex *m,
  *
  * Returns 0; -EPERM: the caller does not hold it (nor did it before fork()); -EINVAL: NULL or misaligned.
  */
-int tine_mutex_unlock(struct tine_mutex *m);
+int tine_mutex_unlock(tine_mutex *m);
 
 /**
  * Says that the data is whole again which a dead holder may have torn. For the holder that got -EOWNERDEAD.
  *
  * Returns 0; -EPERM: the caller does not hold it; -EINVAL: there is nothing to repair, or NULL or misaligned.
  */
-int tine_mutex_repair(struct tine_mutex *m);
+int tine_mutex_repair(tine_mutex *m);
 
 /**
  * Says who holds the mutex, for messages: it may have changed hands when the call returns. out->size is set by
@@ -202,8 +930,8 @@ int tine_mutex_repair(struct tine_mutex *m);
  *
  * Returns 0; -EINVAL: NULL, misaligned, or a size that is none. Any thread of any process; nothing is changed.
  */
-int tine_mutex_owner(const struct tine_mutex *m,
-                     struct tine_owner *out);
+int tine_mutex_owner(const tine_mutex *m,
+                     tine_owner *out);
 
 /* ---- Reader-writer locks --------------------------------------------------------------------------------------- */
 
@@ -231,7 +959,7 @@ typedef struct tine_rwlock {
  *
  * Returns 0; -EINVAL: l is NULL or not aligned to 8 bytes, or unknown flags.
  */
-int tine_rwlock_init(struct tine_rwlock *l,
+int tine_rwlock_init(tine_rwlock *l,
                      uint32_t flags);
 
 /**
@@ -242,7 +970,7 @@ int tine_rwlock_init(struct tine_rwlock *l,
  * -EAGAIN (0 ns), -ETIMEDOUT, -EINTR, -EDEADLK: the caller holds it for writing; -ENOTRECOVERABLE, -ENOLCK, -EXDEV,
  * -EINVAL, -ENOMEM as for tine_mutex_lock().
  */
-int tine_rwlock_read_lock(struct tine_rwlock *l,
+int tine_rwlock_read_lock(tine_rwlock *l,
                           int64_t timeout_ns);
 
 /**
@@ -253,7 +981,7 @@ int tine_rwlock_read_lock(struct tine_rwlock *l,
  * -EDEADLK: the caller holds it, for reading or writing; -ENOTRECOVERABLE, -ENOLCK, -EXDEV, -EINVAL, -ENOMEM as for
  * tine_mutex_lock().
  */
-int tine_rwlock_write_lock(struct tine_rwlock *l,
+int tine_rwlock_write_lock(tine_rwlock *l,
                            int64_t timeout_ns);
 
 /**
@@ -261,14 +989,14 @@ int tine_rwlock_write_lock(struct tine_rwlock *l,
  *
  * Returns 0; -EPERM: the thread holds neither; -EINVAL: NULL or misaligned.
  */
-int tine_rwlock_unlock(struct tine_rwlock *l);
+int tine_rwlock_unlock(tine_rwlock *l);
 
 /**
  * Says that the data is whole again which a dead writer may have torn. For a writer that got -EOWNERDEAD.
  *
  * Returns 0; -EPERM: the caller does not hold it for writing; -EINVAL: there is nothing to repair, NULL, misaligned.
  */
-int tine_rwlock_repair(struct tine_rwlock *l);
+int tine_rwlock_repair(tine_rwlock *l);
 
 /* ---- Semaphores, conditions, events ---------------------------------------------------------------------------- */
 
@@ -310,7 +1038,7 @@ typedef struct tine_event {
  *
  * Returns 0; -EINVAL: s is NULL or not aligned to 8 bytes, value above max, max above INT32_MAX, unknown flags.
  */
-int tine_semaphore_init(struct tine_semaphore *s,
+int tine_semaphore_init(tine_semaphore *s,
                         uint32_t value,
                         uint32_t max,
                         uint32_t flags);
@@ -320,7 +1048,7 @@ int tine_semaphore_init(struct tine_semaphore *s,
  *
  * Returns 0; -EAGAIN (0 ns), -ETIMEDOUT, -EINTR (TINE_INTERRUPTIBLE only); -EINVAL: NULL or misaligned; -ENOMEM.
  */
-int tine_semaphore_acquire(struct tine_semaphore *s,
+int tine_semaphore_acquire(tine_semaphore *s,
                            int64_t timeout_ns);
 
 /**
@@ -328,20 +1056,20 @@ int tine_semaphore_acquire(struct tine_semaphore *s,
  *
  * Returns 0; -EOVERFLOW: there would be more than max; -EINVAL: NULL or misaligned; -ENOMEM at a thread's first call.
  */
-int tine_semaphore_release(struct tine_semaphore *s,
+int tine_semaphore_release(tine_semaphore *s,
                            uint32_t n);
 
 /**
  * The units that are free at this moment, or -EINVAL: NULL or misaligned.
  */
-int tine_semaphore_value(const struct tine_semaphore *s);
+int tine_semaphore_value(const tine_semaphore *s);
 
 /**
  * Makes c a condition that nobody waits for. flags: TINE_INTERRUPTIBLE. Nobody may use the memory meanwhile.
  *
  * Returns 0; -EINVAL: c is NULL or not aligned to 8 bytes, or unknown flags.
  */
-int tine_condition_init(struct tine_condition *c,
+int tine_condition_init(tine_condition *c,
                         uint32_t flags);
 
 /**
@@ -353,7 +1081,7 @@ int tine_condition_init(struct tine_condition *c,
  * released m; -EINTR (a TINE_INTERRUPTIBLE condition). -ENOTRECOVERABLE: m is not held, and never will be. Nothing
  * was done: -EPERM: the caller does not hold m; -EINVAL: NULL, misaligned, or m is locked more than once; -ENOMEM.
  */
-int tine_condition_wait(struct tine_condition *c,
+int tine_condition_wait(tine_condition *c,
                         tine_mutex *m,
                         int64_t timeout_ns);
 
@@ -363,20 +1091,20 @@ int tine_condition_wait(struct tine_condition *c,
  *
  * Returns 0; -EINVAL: NULL or misaligned; -ENOMEM at a thread's first call.
  */
-int tine_condition_notify(struct tine_condition *c,
+int tine_condition_notify(tine_condition *c,
                           uint32_t n);
 
 /**
  * Wakes all waiters. Returns as tine_condition_notify().
  */
-int tine_condition_notify_all(struct tine_condition *c);
+int tine_condition_notify_all(tine_condition *c);
 
 /**
  * Makes e an event that is not set. flags: TINE_AUTO_RESET, TINE_INTERRUPTIBLE. Nobody may use the memory meanwhile.
  *
  * Returns 0; -EINVAL: e is NULL or not aligned to 8 bytes, or unknown flags.
  */
-int tine_event_init(struct tine_event *e,
+int tine_event_init(tine_event *e,
                     uint32_t flags);
 
 /**
@@ -384,17 +1112,17 @@ int tine_event_init(struct tine_event *e,
  *
  * Returns 0; -EINVAL: NULL or misaligned; -ENOMEM at a thread's first call.
  */
-int tine_event_set(struct tine_event *e);
+int tine_event_set(tine_event *e);
 
 /**
  * Clears the event. Returns 0; -EINVAL: NULL or misaligned.
  */
-int tine_event_clear(struct tine_event *e);
+int tine_event_clear(tine_event *e);
 
 /**
  * 1 if the event is set at this moment, 0 if not; -EINVAL: NULL or misaligned.
  */
-int tine_event_is_set(const struct tine_event *e);
+int tine_event_is_set(const tine_event *e);
 
 /**
  * Waits until the event is set, for up to timeout_ns nanoseconds; 0 tries, TINE_FOREVER waits. With TINE_AUTO_RESET
@@ -402,10 +1130,15 @@ int tine_event_is_set(const struct tine_event *e);
  *
  * Returns 0; -EAGAIN (0 ns), -ETIMEDOUT, -EINTR (TINE_INTERRUPTIBLE only); -EINVAL: NULL or misaligned; -ENOMEM.
  */
-int tine_event_wait(struct tine_event *e,
+int tine_event_wait(tine_event *e,
                     int64_t timeout_ns);
 
 /* ---- Barriers, and what is done once --------------------------------------------------------------------------- */
+
+/**
+ * The barrier is broken.
+ */
+#define TINE_EBROKEN -5015
 
 /**
  * The most parties that a barrier can have.
@@ -443,7 +1176,7 @@ typedef struct tine_once {
  *
  * Returns 0; -EINVAL: b is NULL or not aligned to 8 bytes, a number of parties out of range, unknown flags.
  */
-int tine_barrier_init(struct tine_barrier *b,
+int tine_barrier_init(tine_barrier *b,
                       uint32_t parties,
                       uint32_t flags);
 
@@ -456,7 +1189,7 @@ int tine_barrier_init(struct tine_barrier *b,
  * has not come; -EINVAL: NULL, misaligned, or no barrier; -ENOLCK: the thread holds TINE_MOST_HELD locks, or more threads
  * than TINE_BARRIER_PARTIES are in the barrier; -EXDEV: another PID namespace's; -ENOMEM.
  */
-int tine_barrier_wait(struct tine_barrier *b,
+int tine_barrier_wait(tine_barrier *b,
                       int64_t timeout_ns);
 
 /**
@@ -464,29 +1197,29 @@ int tine_barrier_wait(struct tine_barrier *b,
  *
  * Returns 0; -EINVAL: NULL or misaligned; -EXDEV; -ENOMEM.
  */
-int tine_barrier_reset(struct tine_barrier *b);
+int tine_barrier_reset(tine_barrier *b);
 
 /**
  * Breaks the barrier: those that wait and those that come get TINE_EBROKEN until it is reset.
  *
  * Returns 0; -EINVAL: NULL or misaligned; -EXDEV; -ENOMEM.
  */
-int tine_barrier_abort(struct tine_barrier *b);
+int tine_barrier_abort(tine_barrier *b);
 
 /**
  * 1 if the barrier is broken, 0 if not; -EINVAL: NULL or misaligned.
  */
-int tine_barrier_broken(const struct tine_barrier *b);
+int tine_barrier_broken(const tine_barrier *b);
 
 /**
  * How many parties the barrier is for, or -EINVAL: NULL or misaligned.
  */
-int tine_barrier_parties(const struct tine_barrier *b);
+int tine_barrier_parties(const tine_barrier *b);
 
 /**
  * How many parties wait at this moment, or -EINVAL: NULL or misaligned.
  */
-int tine_barrier_waiting(const struct tine_barrier *b);
+int tine_barrier_waiting(const tine_barrier *b);
 
 /**
  * Calls initializer(user) unless one has succeeded on this o before, in whatever process; waits for one that runs,
@@ -499,7 +1232,7 @@ int tine_barrier_waiting(const struct tine_barrier *b);
  * Returns 0: done, now or before; what the initialiser returned; -EAGAIN (0 ns), -ETIMEDOUT; -EDEADLK: called from the
  * initialiser; -EINVAL: NULL or misaligned; -ENOLCK, -EXDEV, -ENOMEM as for tine_mutex_lock().
  */
-int tine_once_call(struct tine_once *o,
+int tine_once_call(tine_once *o,
                    int (*initializer)(void *user),
                    void *user,
                    int64_t timeout_ns);

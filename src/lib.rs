@@ -4,10 +4,14 @@
 //! [`ffi`] puts the C ABI of `include/tine.h` on top of it and nothing else. `docs/architecture.md` says how
 //! the pieces work together and why.
 
+mod engine;
 pub mod error;
 pub mod ffi;
 pub mod heap;
+pub mod pool;
 mod prim;
+pub mod process;
+pub mod queue;
 pub mod sync;
 pub mod sys;
 

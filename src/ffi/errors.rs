@@ -1,8 +1,8 @@
 //! Errors and the version.
 
-use crate::error::Code;
+use crate::error::{Code, Error};
 use crate::ffi::guard::guard_value;
-use crate::ffi::options::Extensible;
+use crate::ffi::options::{self, Extensible};
 use std::ffi::{c_char, c_int};
 
 /// The longest text of a `tine_error`, its terminating zero included.
@@ -29,6 +29,56 @@ unsafe impl Extensible for tine_error {
     const NAME: &'static str = "tine_error";
 }
 
+/// tine_init has not run in this process.
+pub const TINE_ENOINIT: c_int = -5001;
+/// The worker processes could not be started, or end as soon as they are.
+pub const TINE_EWORKERSTART: c_int = -5002;
+/// The process that ran the task died.
+pub const TINE_EDIED: c_int = -5003;
+/// The task's function returned a number below -4095, which is not its to use.
+pub const TINE_EBADCODE: c_int = -5004;
+/// Items of a map failed; their own states say why.
+pub const TINE_EITEMS: c_int = -5005;
+/// The function pointer is not code of a loaded module.
+pub const TINE_EFUNCTION: c_int = -5006;
+/// The function's module is not loaded in the workers, or is another build there.
+pub const TINE_EMODULE: c_int = -5007;
+/// The workers know no registered function of this name.
+pub const TINE_ENAME: c_int = -5008;
+/// The id was never given, or its result has been taken or released.
+pub const TINE_EID: c_int = -5009;
+/// The pool has been shut down.
+pub const TINE_ESHUTDOWN: c_int = -5010;
+/// The object belongs to the process that this one was forked from.
+pub const TINE_EFORKED: c_int = -5011;
+/// The call is the host's and was made in a worker.
+pub const TINE_EWORKER: c_int = -5012;
+/// Nothing is outstanding, so there is nothing to wait for.
+pub const TINE_EEMPTY: c_int = -5013;
+/// The other process runs another build of tine.
+pub const TINE_EVERSION: c_int = -5014;
+/// An error inside tine; the object should not be used further.
+pub const TINE_EPANIC: c_int = -5017;
+/// Too late: tine_init has already run.
+pub const TINE_ELATE: c_int = -5018;
+
+/// Fills the caller's error, where there is one.
+pub(crate) fn fill(place: *mut tine_error, error: &Error) {
+    let mut value = tine_error { size: 0, code: error.code().0, text: [0; TINE_ERROR_TEXT] };
+    let text = error.text();
+    let mut end = text.len().min(TINE_ERROR_TEXT - 1);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    for (byte, place) in text.as_bytes()[..end].iter().zip(&mut value.text) {
+        *place = *byte as c_char;
+    }
+    if !place.is_null() {
+        // SAFETY: the caller's struct. One whose size is garbage is left alone.
+        let _ = unsafe { options::fill(place, &value) };
+    }
+}
+
 /// One sentence that says what `rc` means. Never NULL; the string is static. Any thread, any process.
 #[unsafe(no_mangle)]
 pub extern "C" fn tine_strerror(rc: c_int) -> *const c_char {
@@ -46,4 +96,36 @@ pub extern "C" fn tine_errname(rc: c_int) -> *const c_char {
 #[unsafe(no_mangle)]
 pub extern "C" fn tine_version() -> *const c_char {
     concat!(env!("CARGO_PKG_VERSION"), "\0").as_ptr().cast()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::CStr;
+
+    #[test]
+    fn the_constants_are_the_codes_of_their_names() {
+        let codes = [
+            (TINE_ENOINIT, c"TINE_ENOINIT"),
+            (TINE_EWORKERSTART, c"TINE_EWORKERSTART"),
+            (TINE_EDIED, c"TINE_EDIED"),
+            (TINE_EBADCODE, c"TINE_EBADCODE"),
+            (TINE_EITEMS, c"TINE_EITEMS"),
+            (TINE_EFUNCTION, c"TINE_EFUNCTION"),
+            (TINE_EMODULE, c"TINE_EMODULE"),
+            (TINE_ENAME, c"TINE_ENAME"),
+            (TINE_EID, c"TINE_EID"),
+            (TINE_ESHUTDOWN, c"TINE_ESHUTDOWN"),
+            (TINE_EFORKED, c"TINE_EFORKED"),
+            (TINE_EWORKER, c"TINE_EWORKER"),
+            (TINE_EEMPTY, c"TINE_EEMPTY"),
+            (TINE_EVERSION, c"TINE_EVERSION"),
+            (TINE_EPANIC, c"TINE_EPANIC"),
+            (TINE_ELATE, c"TINE_ELATE"),
+        ];
+        for (code, name) in codes {
+            // SAFETY: a static string.
+            assert_eq!(unsafe { CStr::from_ptr(tine_errname(code)) }, name);
+        }
+    }
 }

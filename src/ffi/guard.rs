@@ -18,15 +18,6 @@ pub(crate) fn guard_value<T>(otherwise: T, body: impl FnOnce() -> T) -> T {
     catch_unwind(AssertUnwindSafe(body)).unwrap_or(otherwise)
 }
 
-/// A reference that the caller must give.
-///
-/// # Safety
-/// `pointer` is null, or valid for reads for the whole of `'a`.
-pub(crate) unsafe fn required<'a, T>(pointer: *const T, name: &'static str) -> Result<&'a T> {
-    // SAFETY: the caller's promise.
-    unsafe { pointer.as_ref() }.ok_or_else(|| Error::invalid(format!("{name} is NULL")))
-}
-
 /// A place for a result that the caller must give.
 ///
 /// # Safety

@@ -8,8 +8,14 @@
 
 pub mod errors;
 pub(crate) mod guard;
+pub mod map;
+pub mod memory;
 pub(crate) mod options;
+pub mod pool;
+pub mod start;
+pub mod submit;
 pub mod sync;
 pub mod sync_barrier;
 pub mod sync_rwlock;
 pub mod sync_signal;
+pub mod task;

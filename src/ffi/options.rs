@@ -53,17 +53,42 @@ pub(crate) unsafe fn read<T: Extensible>(pointer: *const T) -> Result<Option<T>>
     Ok(Some(unsafe { value.assume_init() }))
 }
 
+/// Whether the caller's struct can be filled.
+///
+/// # Safety
+/// `pointer` is null, or its first field can be read.
+pub(crate) unsafe fn check<T: Extensible>(pointer: *const T, name: &'static str) -> Result<()> {
+    if pointer.is_null() {
+        return Err(Error::invalid(format!("{name} is NULL")));
+    }
+    // SAFETY: every struct of the ABI starts with its size.
+    let theirs = unsafe { pointer.cast::<usize>().read() };
+    if theirs < 2 * size_of::<usize>() || theirs > LONGEST {
+        return Err(Error::invalid(format!("{}.size is {theirs}; it should be {}", T::NAME, size_of::<T>())));
+    }
+    Ok(())
+}
+
+/// Zeroes the caller's struct, but for its size.
+///
+/// # Safety
+/// As for [`fill`].
+pub(crate) unsafe fn zero<T: Extensible>(pointer: *mut T) -> Result<()> {
+    // SAFETY: the caller's struct; all zero is valid for `T` by its trait.
+    unsafe { fill(pointer, &MaybeUninit::<T>::zeroed().assume_init()) }
+}
+
 /// Fills the caller's struct as far as it reaches, and leaves its `size` as it was.
 ///
 /// # Safety
 /// `pointer` points to a struct of as many writable bytes as its first field says.
 pub(crate) unsafe fn fill<T: Extensible>(pointer: *mut T, value: &T) -> Result<()> {
-    // SAFETY: every struct of the ABI starts with its size.
-    let theirs = unsafe { pointer.cast::<usize>().read() };
+    // SAFETY: the caller's struct.
+    let theirs = unsafe {
+        check(pointer, T::NAME)?;
+        pointer.cast::<usize>().read()
+    };
     let first = size_of::<usize>();
-    if theirs < 2 * first || theirs > LONGEST {
-        return Err(Error::invalid(format!("{}.size is {theirs}; it should be {}", T::NAME, size_of::<T>())));
-    }
     let ours = theirs.min(size_of::<T>());
     // SAFETY: both sides are valid for the shorter of the two lengths; the tail that we do not know is zeroed.
     unsafe {

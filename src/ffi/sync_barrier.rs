@@ -6,6 +6,10 @@ use crate::sync::{Barrier, Once};
 use crate::sys::clock::Timeout;
 use std::ffi::{c_int, c_void};
 
+/// The barrier is broken.
+pub const TINE_EBROKEN: c_int = -5015;
+const _: () = assert!(TINE_EBROKEN == Code::BROKEN.0);
+
 /// The most parties that a barrier can have.
 pub const TINE_BARRIER_PARTIES: u32 = 128;
 

@@ -44,7 +44,6 @@ pub(super) struct Allocator {
     bins: Vec<Bin>,
     /// Where the search for free extents begins.
     search_from: u32,
-    allocated_bytes: u64,
 }
 
 impl Allocator {
@@ -55,12 +54,7 @@ impl Allocator {
             slab_of: Vec::new(),
             bins: (0..class::COUNT).map(|_| Bin::default()).collect(),
             search_from: 0,
-            allocated_bytes: 0,
         }
-    }
-
-    pub(super) fn allocated_bytes(&self) -> u64 {
-        self.allocated_bytes
     }
 
     pub(super) fn allocate(
@@ -88,7 +82,6 @@ impl Allocator {
             let address = heap.directory.address_of(slab.extent) + slab.class.first + block * slab.class.size;
             announce(address);
             slab.take(heap, word, bit);
-            self.allocated_bytes += slab.class.size as u64;
             return Ok(address);
         }
     }
@@ -135,7 +128,6 @@ impl Allocator {
         for at in std::mem::take(&mut self.bins[index].full) {
             let Some(slab) = self.slabs[at].as_mut().filter(|slab| slab.full) else { continue };
             let fetched = slab.fetch(heap);
-            self.allocated_bytes = self.allocated_bytes.saturating_sub(fetched * slab.class.size as u64);
             if fetched > 0 {
                 slab.full = false;
                 self.bins[index].partial.push(at);
@@ -191,7 +183,6 @@ impl Allocator {
         let address = heap.directory.address_of(extent);
         announce(address);
         self.commit(heap, extent, extents, Kind::Large, 0);
-        self.allocated_bytes += u64::from(extents) * EXTENT_BYTES as u64;
         Ok(address)
     }
 
@@ -294,8 +285,6 @@ impl Allocator {
                 }
                 self.release(heap, head, entry.aux);
                 self.search_from = self.search_from.min(head);
-                let bytes = u64::from(entry.aux) * EXTENT_BYTES as u64;
-                self.allocated_bytes = self.allocated_bytes.saturating_sub(bytes);
                 Ok(())
             }
             _ => Err(unknown()),
@@ -314,7 +303,6 @@ impl Allocator {
         slab.taken(heap, word).store(taken & !bit, Ordering::Release);
         slab.used = slab.used.saturating_sub(1);
         slab.hint = slab.hint.min(word);
-        self.allocated_bytes = self.allocated_bytes.saturating_sub(slab.class.size as u64);
         if slab.full {
             slab.full = false;
             let index = usize::from(slab.class_index);
@@ -372,14 +360,48 @@ impl Allocator {
             let taken = slab.taken(heap, word).load(Ordering::Acquire) & class.mask(word);
             slab.used += taken.count_ones();
         }
-        self.allocated_bytes += u64::from(slab.used) * class.size as u64;
         let index = usize::from(entry.class);
         let at = self.add(slab);
         self.bins[index].partial.push(at);
     }
 }
 
+/// Bytes of all allocated blocks, whoever has allocated them, as the shared words say at this moment.
+pub(super) fn allocated_bytes(heap: &Heap) -> u64 {
+    let known = heap.directory.known_extents();
+    let mut bytes = 0;
+    let mut extent = 0;
+    while extent < known {
+        let entry = heap.directory.get(extent);
+        let class = Class::get(usize::from(entry.class)).filter(|class| class.span <= known - extent);
+        let span = match (entry.kind, class) {
+            (Kind::Slab, Some(class)) => {
+                let slab = Slab { extent, class, class_index: entry.class, used: 0, hint: 0, full: false };
+                bytes += slab.allocated_blocks(heap) * class.size as u64;
+                class.span
+            }
+            (Kind::Large, _) => {
+                let span = entry.aux.clamp(1, known - extent);
+                bytes += u64::from(span) * EXTENT_BYTES as u64;
+                span
+            }
+            _ => 1,
+        };
+        extent += span;
+    }
+    bytes
+}
+
 impl Slab {
+    fn allocated_blocks(&self, heap: &Heap) -> u64 {
+        let in_word = |word| {
+            let taken = self.taken(heap, word).load(Ordering::Relaxed);
+            let returned = self.returned(heap, word).load(Ordering::Relaxed);
+            u64::from((taken & !returned & self.class.mask(word)).count_ones())
+        };
+        (0..self.class.words()).map(in_word).sum()
+    }
+
     fn word_at(&self, heap: &Heap, word: usize) -> &AtomicU64 {
         let address = heap.directory.address_of(self.extent) + word * 8;
         // SAFETY: the words lie in front of the slab's first block (`Class::first`), in extents that exist; the heap

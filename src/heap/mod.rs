@@ -64,12 +64,12 @@ pub struct Heap {
     allocator: Mutex<Allocator>,
 }
 
-/// What a heap holds, as one process knows it.
+/// What a heap holds.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct HeapStats {
     /// Bytes of memory that are reserved for the heap.
     pub reserved_bytes: u64,
-    /// Bytes that this process has allocated and nobody has freed yet, rounded up to block sizes.
+    /// Bytes of allocated blocks, whoever has allocated them, rounded up to block sizes.
     pub allocated_bytes: u64,
 }
 
@@ -93,6 +93,11 @@ impl Heap {
         }
         let mapping = Mapping::shared_at(fd.as_raw_fd(), address, length)?;
         Ok(Heap::over(fd, mapping, owner))
+    }
+
+    /// The heap that the process from which this one was forked has mapped. It stays mapped as long as this lives.
+    pub(crate) fn inherit(fd: OwnedFd, address: usize, length: usize) -> Heap {
+        Heap::over(fd, Mapping::inherited(address, length), HOST)
     }
 
     fn over(fd: OwnedFd, mapping: Mapping, owner: Owner) -> Heap {
@@ -169,8 +174,8 @@ impl Heap {
 
     /// What the heap holds.
     pub fn stats(&self) -> HeapStats {
-        let allocated_bytes = self.allocator().allocated_bytes();
         let reserved = self.refreshed_bytes() + self.directory.used_bytes();
+        let allocated_bytes = allocator::allocated_bytes(self);
         HeapStats { reserved_bytes: reserved as u64, allocated_bytes }
     }
 

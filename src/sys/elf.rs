@@ -16,6 +16,17 @@ impl ModuleId {
     const BUILD_ID: u64 = 1;
     const FILE: u64 = 2;
 
+    /// As bytes, to send to another process.
+    pub(crate) fn to_bytes(self) -> Vec<u8> {
+        [&self.kind.to_ne_bytes()[..], &self.bytes].concat()
+    }
+
+    /// From what [`ModuleId::to_bytes`] made.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<ModuleId> {
+        let (kind, rest) = bytes.split_first_chunk::<8>()?;
+        Some(ModuleId { kind: u64::from_ne_bytes(*kind), bytes: rest.try_into().ok()? })
+    }
+
     fn from_build_id(id: &[u8]) -> ModuleId {
         let mut bytes = [0; 32];
         let length = id.len().min(31);

@@ -1,6 +1,7 @@
 //! Descriptors: always close-on-exec, and never one of the three that the C library takes for stdio.
 
 use crate::error::{Error, Result};
+use crate::sys::clock::Deadline;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 /// Takes what a system call returned: a new descriptor, or -1 with errno set.
@@ -40,6 +41,42 @@ pub fn eventfd_clear(fd: RawFd) {
     let mut count = 0u64;
     // SAFETY: eight writable bytes. EAGAIN means that it was not readable.
     unsafe { libc::read(fd, (&raw mut count).cast(), 8) };
+}
+
+/// A descriptor that becomes readable at a moment of the monotonic clock.
+#[derive(Debug)]
+pub struct Timer {
+    fd: OwnedFd,
+    set_to: Deadline,
+}
+
+impl Timer {
+    /// One that is not set.
+    pub fn new() -> Result<Timer> {
+        // SAFETY: no pointers.
+        let rc =
+            unsafe { libc::timerfd_create(libc::CLOCK_MONOTONIC, libc::TFD_CLOEXEC | libc::TFD_NONBLOCK) };
+        Ok(Timer { fd: owned(libc::c_long::from(rc), "timerfd_create")?, set_to: Deadline::NEVER })
+    }
+
+    /// Sets it anew; that also makes it unreadable until then.
+    pub fn set(&mut self, deadline: Deadline) {
+        if deadline == self.set_to {
+            return;
+        }
+        self.set_to = deadline;
+        let zero = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        let time = libc::itimerspec { it_interval: zero, it_value: deadline.timespec().unwrap_or(zero) };
+        // SAFETY: a valid time; an absolute one of zero disarms.
+        unsafe {
+            libc::timerfd_settime(self.fd.as_raw_fd(), libc::TFD_TIMER_ABSTIME, &time, std::ptr::null_mut())
+        };
+    }
+
+    /// The descriptor.
+    pub fn fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
 }
 
 /// Closes every descriptor above the standard ones except those listed; `keep` must be sorted.

@@ -9,7 +9,8 @@ pub fn available_cpus() -> usize {
     affinity_count().min(quota).max(1)
 }
 
-fn affinity_count() -> usize {
+/// How many processors this thread may run on.
+pub(crate) fn affinity_count() -> usize {
     // A kernel for many processors refuses a mask that is shorter than its own.
     for words in [16usize, 128, 1024] {
         let mut mask = vec![0u64; words];
@@ -37,6 +38,14 @@ fn cpu_quota(root: &Path) -> Option<usize> {
 
 fn ceil_div(quota: i64, period: i64) -> Option<usize> {
     (quota > 0 && period > 0).then(|| quota.unsigned_abs().div_ceil(period.unsigned_abs()) as usize)
+}
+
+/// The limit on this process's address space, in bytes, if there is one.
+pub(crate) fn address_space() -> Option<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: a valid place.
+    let rc = unsafe { libc::getrlimit(libc::RLIMIT_AS, &mut limit) };
+    (rc == 0 && limit.rlim_cur != libc::RLIM_INFINITY).then_some(limit.rlim_cur)
 }
 
 /// How much more memory may be taken: the least of what the machine has and of what is left in the cgroups.

@@ -96,6 +96,11 @@ impl Mapping {
         }
     }
 
+    /// A mapping that a forked process has from its parent and is the only one to use in this process.
+    pub(crate) fn inherited(address: usize, length: usize) -> Mapping {
+        Mapping { address, length }
+    }
+
     /// Private memory for a stack, with an inaccessible page at its low end.
     pub(crate) fn stack(length: usize) -> Result<Mapping> {
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_STACK;

@@ -1,7 +1,10 @@
 //! Linux as tine uses it: raw mechanisms, no policy, and the only user of `libc` besides the numbers of errno.
 
+pub(crate) mod children;
 pub mod clock;
+pub(crate) mod crash;
 pub mod elf;
+pub(crate) mod environment;
 pub mod epoll;
 pub mod fd;
 pub mod fork;

@@ -95,6 +95,12 @@ pub(crate) fn die_with_parent(parent: i32) {
     }
 }
 
+/// Puts this process into a group of its own, so that what it sends to its group meets nobody else of the family.
+pub(crate) fn lead_own_group() {
+    // SAFETY: no pointers.
+    unsafe { libc::setpgid(0, 0) };
+}
+
 /// Makes this process the parent of its descendants' orphans.
 pub(crate) fn adopt_orphans() -> Result<()> {
     // SAFETY: no pointers.

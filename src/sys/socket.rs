@@ -133,3 +133,21 @@ fn message_header(iov: &mut libc::iovec, control: &mut Control) -> libc::msghdr 
     message.msg_controllen = size_of::<Control>() as _;
     message
 }
+
+/// Takes over a socket that was inherited under a fixed number.
+pub(crate) fn take_inherited(number: RawFd) -> Result<OwnedFd> {
+    let mut kind: libc::c_int = 0;
+    let mut length = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: valid places for the answer and its length.
+    let rc = unsafe {
+        libc::getsockopt(number, libc::SOL_SOCKET, libc::SO_TYPE, (&raw mut kind).cast(), &mut length)
+    };
+    if rc != 0 || kind != libc::SOCK_SEQPACKET {
+        return Err(Error::errno(libc::EBADF, format!("descriptor {number} is not a pool's socket")));
+    }
+    // SAFETY: it is open, and was passed to this process for nobody else.
+    unsafe {
+        libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC);
+        Ok(OwnedFd::from_raw_fd(number))
+    }
+}

@@ -6,11 +6,15 @@
 //! vfork does; it makes the second, which is the process proper, and ends. The second is then an orphan, and belongs
 //! to init or to the nearest subreaper.
 //!
+//! The first step is the host's own: whoever kills it kills a part of the host, and only for the start method `fork`
+//! is there anything in it that the host could miss.
+//!
 //! A host that is a subreaper or PID 1 would get the orphan back. There the first step stays, as a *keeper*: it is a
 //! subreaper between the host and the family, takes in whatever the family leaves, and ends with the last of it. It
 //! shares the host's memory for good, so it runs nothing but a loop of system calls on a stack of its own.
 
 use crate::error::{Code, Error, Result};
+use crate::sys::environment;
 use crate::sys::memory::Mapping;
 use crate::sys::signal::{self, AllBlocked};
 use std::ffi::{CStr, c_char, c_int, c_void};
@@ -40,6 +44,8 @@ struct Plan<'a> {
     inner_stack: *mut c_void,
     pid: c_int,
     errno: c_int,
+    /// The first step is inside the C library's fork, which holds locks of the host's.
+    forking: bool,
     /// 0 until the process is started or has failed to; then 1. The keeper's Release store pairs with the host's
     /// Acquire load.
     settled: AtomicU32,
@@ -59,6 +65,7 @@ pub(crate) fn detached(start: Start<'_>) -> Result<(i32, Option<Keeper>)> {
         inner_stack: unsafe { stack.pointer().add(STACK_BYTES) }.cast(),
         pid: 0,
         errno: 0,
+        forking: false,
         settled: AtomicU32::new(0),
     };
     // SAFETY: as above.
@@ -79,6 +86,12 @@ pub(crate) fn detached(start: Start<'_>) -> Result<(i32, Option<Keeper>)> {
     } else {
         wait_for(first);
     }
+    if plan.forking {
+        // Somebody has killed the first step, which is a part of the host, in the middle of the C library's fork. Its
+        // locks, malloc's among them, will never be free again: an end is better than a host that hangs.
+        environment::complain("tine: the host was killed while it forked its supervisor\n");
+        environment::abort();
+    }
     drop(blocked);
     let keeper = keep.then_some(Keeper { pid: first, stack: Some(stack) });
     if plan.errno != 0 {
@@ -93,10 +106,23 @@ pub(crate) fn detached(start: Start<'_>) -> Result<(i32, Option<Keeper>)> {
 }
 
 impl Drop for Keeper {
-    /// The family has ended or is about to; a keeper has nothing else to wait for.
+    /// The family has ended or is about to, and its keeper with it. Where a killed supervisor has left behind what its
+    /// workers had started, the keeper stays for that, and so does its stack.
     fn drop(&mut self) {
-        wait_for(self.pid);
-        self.stack.take();
+        let ended = match crate::sys::pidfd::open(self.pid) {
+            Ok(pidfd) => {
+                use std::os::fd::AsRawFd;
+                crate::sys::pidfd::wait_end(
+                    pidfd.as_raw_fd(),
+                    crate::sys::clock::Deadline::after(100_000_000),
+                )
+            }
+            Err(_) => true,
+        };
+        match self.stack.take() {
+            Some(stack) if !ended => stack.leak(),
+            _ => wait_for(self.pid),
+        }
     }
 }
 
@@ -131,8 +157,10 @@ extern "C" fn first_step(argument: *mut c_void) -> c_int {
             plan.pid = pid;
         }
         Start::Fork { run } => {
+            plan.forking = true;
             // SAFETY: to the C library this is the host's calling thread, which does not run meanwhile.
             let pid = unsafe { libc::fork() };
+            plan.forking = false;
             if pid == 0 {
                 run();
                 signal::exit_now(0);

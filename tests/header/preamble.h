@@ -35,3 +35,9 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+
+/** A pool of worker processes; in a worker, the pool that it belongs to. */
+typedef struct tine_pool tine_pool;
+
+/** A task, as the function that carries it out sees it. Valid until that function returns, in its thread only. */
+typedef struct tine_task tine_task;

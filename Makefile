@@ -1,0 +1,93 @@
+# tine's one entry: `make demo` shows it, `make test` checks it, `make install` hands it over.
+# Cargo knows how to build the library and when; this file knows where things go and in which order to check them.
+
+PREFIX     ?= /usr/local
+DESTDIR    ?=
+LIBDIR     ?= $(PREFIX)/lib
+INCLUDEDIR ?= $(PREFIX)/include
+LIBEXECDIR ?= $(PREFIX)/libexec
+CC         ?= cc
+CFLAGS     ?= -O2 -g
+CARGO      ?= cargo
+
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+MINOR   := $(word 2,$(subst ., ,$(VERSION)))
+# Before 1.0 the minor version is what may break the ABI, so it is part of the file's name; build.rs sets the soname.
+SONAME  := libtine.so.0
+SHARED  := $(SONAME).$(MINOR)
+
+RELEASE := $(or $(CARGO_TARGET_DIR),target)/release
+# What the demo and the checks build against: the package as installed, never the source tree.
+STAGE   := $(CURDIR)/build/prefix
+STAGED  := $(STAGE)/.installed
+WITH    := PKG_CONFIG_PATH="$(STAGE)/lib/pkgconfig"
+
+.PHONY: all install staged demo test c-tests examples storm bench header symbols clean FORCE
+all: $(RELEASE)/libtine.so
+
+# Cargo decides whether there is anything to do; make then goes by the time of the file that it left.
+$(RELEASE)/libtine.so $(RELEASE)/libtine.a &: FORCE
+	$(CARGO) build --release --quiet
+FORCE:
+
+install: $(RELEASE)/libtine.so $(RELEASE)/libtine.a
+	install -d "$(DESTDIR)$(LIBDIR)/pkgconfig" "$(DESTDIR)$(INCLUDEDIR)" "$(DESTDIR)$(LIBEXECDIR)"
+	install -m 755 $(RELEASE)/libtine.so "$(DESTDIR)$(LIBDIR)/$(SHARED)"
+	ln -sf $(SHARED) "$(DESTDIR)$(LIBDIR)/$(SONAME)"
+	ln -sf $(SONAME) "$(DESTDIR)$(LIBDIR)/libtine.so"
+	install -m 644 $(RELEASE)/libtine.a "$(DESTDIR)$(LIBDIR)/libtine.a"
+	install -m 644 include/tine.h "$(DESTDIR)$(INCLUDEDIR)/tine.h"
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' \
+	    -e 's|@LIBEXECDIR@|$(LIBEXECDIR)|' -e 's|@VERSION@|$(VERSION)|' tine.pc.in \
+	    > "$(DESTDIR)$(LIBDIR)/pkgconfig/tine.pc"
+# A relative run path, so that the worker finds the very library that it was installed with, wherever it is moved to.
+	$(CC) -std=c11 $(CFLAGS) -Wall -Wextra -I"$(DESTDIR)$(INCLUDEDIR)" src/process/tine-worker.c \
+	    -o "$(DESTDIR)$(LIBEXECDIR)/tine-worker" $(LDFLAGS) -L"$(DESTDIR)$(LIBDIR)" -ltine \
+	    -Wl,-rpath,'$$ORIGIN/$(shell realpath -m --relative-to="$(LIBEXECDIR)" "$(LIBDIR)")'
+# The loader's cache covers the system's prefixes only; a package's own scripts see to it where there is a DESTDIR.
+	@case "$(DESTDIR)|$(PREFIX)" in "|/usr"|"|/usr/local") ldconfig || true;; esac
+
+staged: $(STAGED)
+$(STAGED): $(RELEASE)/libtine.so include/tine.h tine.pc.in src/process/tine-worker.c Makefile
+	@$(MAKE) --no-print-directory --silent install PREFIX="$(STAGE)" DESTDIR= \
+	    LIBDIR="$(STAGE)/lib" INCLUDEDIR="$(STAGE)/include" LIBEXECDIR="$(STAGE)/libexec"
+	@touch $@
+
+demo:
+	@ci/need.sh demo
+	@echo "Building the library and the examples into build/: the first time takes a minute."
+	@$(MAKE) --no-print-directory --silent staged examples
+	@ci/demo.sh
+
+test:
+	@ci/need.sh test
+	@ci/test.sh
+
+# Pieces of `make test` that are worth running alone.
+c-tests: staged
+	@$(WITH) ci/run-c-tests.sh $(TESTS)
+examples: staged
+	@$(WITH) $(MAKE) --no-print-directory -C examples-c OUT="$(CURDIR)/build/examples"
+
+# The long form of the kill storm in `make test`: 1,000,000 tasks, 10,000 kills.
+storm: staged
+	@$(WITH) VARIANTS=shared-c LIMIT=7200 TINE_STORM=long ci/run-c-tests.sh tests/c/storm.c
+	@cat build/c/storm-shared-c.log
+# Each program of benches/ measures one subject next to its peers, in one interleaved run.
+bench: staged
+	@mkdir -p build/benches
+	@for bench in benches/*.c; do \
+	    program=build/benches/$$(basename $$bench .c); \
+	    $(WITH) sh -c "$(CC) -std=gnu11 -O2 -fopenmp -Wall -Wextra $$bench -o $$program \
+	        \$$(pkg-config --cflags --libs tine) -pthread -Wl,-rpath,$(STAGE)/lib" && $$program || exit 1; \
+	done
+
+# Committed, for people to read in a review: what C programs see, and what the loader sees.
+header:
+	TINE_WRITE_HEADER=1 $(CARGO) test --quiet --test header
+symbols: staged
+	@ci/check-symbols.sh --write
+
+clean:
+	$(CARGO) clean
+	rm -rf build

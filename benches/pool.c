@@ -1,0 +1,423 @@
+/*
+ * Pools next to their peers: `make bench`. Every round measures each row once, one after the other, so that whatever
+ * else the machine does hits all of them alike; the table gives medians of the rounds, the best round, and the ratio of
+ * the medians to the row's peer. On a machine with a python3 its pools are measured in the same rounds.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <tine.h>
+#include <unistd.h>
+
+#define WORKERS 2
+#define MOST_ROUNDS 64
+
+static tine_pool *pool;
+static const char *python;
+
+static double now_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * 1e9 + now.tv_nsec;
+}
+
+static void must(int rc, const char *what)
+{
+    if (rc >= 0) return;
+    fprintf(stderr, "%s: %s\n", what, tine_strerror(rc));
+    exit(1);
+}
+
+static int compare(const void *a, const void *b)
+{
+    double left = *(const double *)a, right = *(const double *)b;
+    return (left > right) - (left < right);
+}
+
+static double median(double *values, int count)
+{
+    qsort(values, (size_t)count, sizeof *values, compare);
+    return values[count / 2];
+}
+
+/* What the tasks do. */
+
+static int nothing(tine_task *task) { (void)task; return 0; }
+
+static int nothing_item(tine_task *task, const void *in, void *out)
+{
+    (void)task;
+    *(int *)out = *(const int *)in + 1;
+    return 0;
+}
+
+static int nothing_range(tine_task *task, size_t begin, size_t end)
+{
+    (void)task;
+    for (volatile size_t at = begin; at < end; at++) { }
+    return 0;
+}
+
+static void busy(double ns)
+{
+    double end = now_ns() + ns;
+    while (now_ns() < end) { }
+}
+
+static int ten_milliseconds(tine_task *task) { (void)task; busy(10e6); return 0; }
+
+static int megabyte(tine_task *task)
+{
+    size_t length;
+    const unsigned char *in = tine_input(task, &length);
+    unsigned char *out = tine_output(task, length);
+    if (!out) return -ENOMEM;
+    for (size_t at = 0; at < length; at += 64) out[at] = in[at];
+    return 0;
+}
+
+/* One empty task, there and back. */
+
+static double trip_of_tine(double pause_ns)
+{
+    enum { HOT = 5000, ASLEEP = 200 };
+    int trips = pause_ns ? ASLEEP : HOT;
+    static double each[HOT];
+    tine_result result = TINE_RESULT_INIT;
+    tine_id id;
+
+    for (int trip = 0; trip < trips; trip++) {
+        if (pause_ns) usleep((useconds_t)(pause_ns / 1e3));
+        double start = now_ns();
+        must(tine_submit(pool, nothing, NULL, 0, NULL, &id), "submit");
+        must(tine_wait(pool, id, TINE_FOREVER, &result), "wait");
+        each[trip] = now_ns() - start;
+    }
+    return median(each, trips);
+}
+
+static int there[2], back[2];
+
+static void start_echo(void)
+{
+    if (pipe(there) || pipe(back)) exit(1);
+    if (fork()) return;
+    char byte;
+    close(there[1]);
+    while (read(there[0], &byte, 1) == 1 && write(back[1], &byte, 1) == 1) { }
+    _exit(0);
+}
+
+static double trip_of_pipe(double pause_ns)
+{
+    enum { TRIPS = 1000 };
+    int trips = pause_ns ? 200 : TRIPS;
+    static double each[TRIPS];
+    char byte = 0;
+
+    for (int trip = 0; trip < trips; trip++) {
+        if (pause_ns) usleep((useconds_t)(pause_ns / 1e3));
+        double start = now_ns();
+        if (write(there[1], &byte, 1) != 1 || read(back[0], &byte, 1) != 1) exit(1);
+        each[trip] = now_ns() - start;
+    }
+    return median(each, trips);
+}
+
+static double hot_tine(void) { return trip_of_tine(0); }
+static double hot_pipe(void) { return trip_of_pipe(0); }
+static double asleep_tine(void) { return trip_of_tine(500e3); }
+static double asleep_pipe(void) { return trip_of_pipe(500e3); }
+
+/* 100,000 empty tasks, each on its own. */
+
+enum { MANY = 100000 };
+
+static double many_of_tine(void)
+{
+    tine_result result = TINE_RESULT_INIT;
+    int taken = 0;
+    double start = now_ns();
+    for (int task = 0; task < MANY; task++) must(tine_submit(pool, nothing, NULL, 0, NULL, NULL), "submit");
+    while (tine_next(pool, TINE_FOREVER, &result) == 0) taken++;
+    if (taken != MANY) exit(1);
+    return (now_ns() - start) / MANY;
+}
+
+static double many_of_openmp(void)
+{
+    static int sink[MANY];
+    (void)sink;
+    double start = now_ns();
+#pragma omp parallel num_threads(WORKERS)
+#pragma omp single
+    for (int task = 0; task < MANY; task++) {
+#pragma omp task firstprivate(task)
+        sink[task] = task;
+    }
+    return (now_ns() - start) / MANY;
+}
+
+/* Runs a line of Python that prints nanoseconds; 0 where there is no python3. */
+static double of_python(const char *code)
+{
+    char command[1024], line[64] = "0";
+    if (!python) return 0;
+    snprintf(command, sizeof command, "%s -c '%s'", python, code);
+    FILE *output = popen(command, "r");
+    if (output) {
+        if (!fgets(line, sizeof line, output)) line[0] = '0';
+        pclose(output);
+    }
+    return atof(line);
+}
+
+#define PYTHON_TIMED(import, setup, work, tasks)                                                       \
+    import "; import time\ndef f(x): return None\nif __name__ == \"__main__\":\n " setup "\n"           \
+    " t = time.perf_counter_ns()\n " work "\n print((time.perf_counter_ns() - t) / " tasks ")"
+
+static double many_of_executor(void)
+{
+    return of_python(PYTHON_TIMED("from concurrent.futures import ProcessPoolExecutor as P",
+        "p = P(2); list(p.map(f, range(10)))", "fs = [p.submit(f, 1) for _ in range(3000)]; [g.result() for g in fs]",
+        "3000"));
+}
+
+static double many_of_pool_map(void)
+{
+    return of_python(PYTHON_TIMED("from multiprocessing import Pool", "p = Pool(2); p.map(f, range(10))",
+        "p.map(f, range(20000), 1)", "20000"));
+}
+
+/* Maps and loops, per item. */
+
+enum { ITEMS = 1000000 };
+static int *items_in, *items_out;
+
+static double map_of_tine(size_t chunk)
+{
+    tine_map_options options = TINE_MAP_OPTIONS_INIT;
+    options.chunk = chunk;
+    double start = now_ns();
+    must(tine_map(pool, nothing_item, items_in, sizeof *items_in, items_out, sizeof *items_out, ITEMS, &options), "map");
+    return (now_ns() - start) / ITEMS;
+}
+
+static double map_measured(void) { return map_of_tine(0); }
+static double map_fixed(void) { return map_of_tine(10000); }
+
+static double for_of_tine(void)
+{
+    double start = now_ns();
+    must(tine_for(pool, nothing_range, 0, ITEMS, NULL), "for");
+    return (now_ns() - start) / ITEMS;
+}
+
+static double map_of_openmp(void)
+{
+    double start = now_ns();
+#pragma omp parallel for schedule(dynamic, 1) num_threads(WORKERS)
+    for (int item = 0; item < ITEMS; item++) items_out[item] = items_in[item] + 1;
+    return (now_ns() - start) / ITEMS;
+}
+
+/* 1 MiB in and 1 MiB out per task, in the heap. */
+
+enum { MEGABYTE = 1 << 20, MEGABYTES = 100 };
+
+static double megabytes_of_tine(void)
+{
+    tine_result result = TINE_RESULT_INIT;
+    void *input = tine_alloc(pool, MEGABYTE);
+    double start = now_ns();
+    for (int task = 0; task < MEGABYTES; task++) {
+        must(tine_submit(pool, megabyte, input, MEGABYTE, NULL, NULL), "submit");
+        if (task < 4) continue; /* a few under way at a time, as a pipeline has them */
+        must(tine_next(pool, TINE_FOREVER, &result), "next");
+        tine_result_release(pool, &result);
+    }
+    while (tine_next(pool, TINE_FOREVER, &result) == 0) tine_result_release(pool, &result);
+    double each = (now_ns() - start) / MEGABYTES;
+    tine_free(pool, input);
+    return each;
+}
+
+static double megabytes_of_forks(void)
+{
+    unsigned char *shared = mmap(NULL, 3 * MEGABYTE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    memset(shared, 1, 3 * MEGABYTE);
+    double start = now_ns();
+    for (int worker = 0; worker < WORKERS; worker++) {
+        if (fork()) continue;
+        unsigned char *out = shared + (1 + worker) * MEGABYTE;
+        for (int task = 0; task < MEGABYTES / WORKERS; task++)
+            for (size_t at = 0; at < MEGABYTE; at += 64) out[at] = ((volatile unsigned char *)shared)[at];
+        _exit(0);
+    }
+    for (int worker = 0; worker < WORKERS; worker++) wait(NULL);
+    double each = (now_ns() - start) / MEGABYTES;
+    munmap(shared, 3 * MEGABYTE);
+    return each;
+}
+
+/* Tasks of 10 ms. */
+
+enum { LONG_TASKS = 40 };
+
+static double long_of_tine(void)
+{
+    tine_result result = TINE_RESULT_INIT;
+    double start = now_ns();
+    for (int task = 0; task < LONG_TASKS; task++) must(tine_submit(pool, ten_milliseconds, NULL, 0, NULL, NULL), "submit");
+    while (tine_next(pool, TINE_FOREVER, &result) == 0) { }
+    return now_ns() - start;
+}
+
+static double long_of_forks(void)
+{
+    double start = now_ns();
+    for (int worker = 0; worker < WORKERS; worker++) {
+        if (fork()) continue;
+        cpu_set_t own;
+        CPU_ZERO(&own);
+        CPU_SET(worker, &own);
+        sched_setaffinity(0, sizeof own, &own);
+        for (int task = 0; task < LONG_TASKS / WORKERS; task++) busy(10e6);
+        _exit(0);
+    }
+    for (int worker = 0; worker < WORKERS; worker++) wait(NULL);
+    return now_ns() - start;
+}
+
+/* A pool up and down; a worker replaced. */
+
+static double down_ns;
+
+static double pool_up(int start)
+{
+    tine_pool_options options = TINE_POOL_OPTIONS_INIT;
+    tine_pool *other;
+    options.workers = WORKERS;
+    options.start = start;
+    double began = now_ns();
+    must(tine_pool_create(&options, &other), "create");
+    double up = now_ns() - began;
+    began = now_ns();
+    tine_pool_destroy(other);
+    down_ns = now_ns() - began;
+    return up;
+}
+
+static double up_forkserver(void) { return pool_up(TINE_START_FORKSERVER); }
+static double up_spawn(void) { return pool_up(TINE_START_SPAWN); }
+static double up_fork(void) { return pool_up(TINE_START_FORK); }
+static double down(void) { return down_ns; }
+
+static double up_of_forks(void)
+{
+    int ready[2];
+    char byte;
+    if (pipe(ready)) exit(1);
+    double start = now_ns();
+    for (int worker = 0; worker < WORKERS; worker++)
+        if (!fork()) _exit(write(ready[1], "", 1) != 1);
+    for (int worker = 0; worker < WORKERS; worker++) if (read(ready[0], &byte, 1) != 1) exit(1);
+    double took = now_ns() - start;
+    for (int worker = 0; worker < WORKERS; worker++) wait(NULL);
+    close(ready[0]);
+    close(ready[1]);
+    return took;
+}
+
+static int kill_self(tine_task *task) { (void)task; return raise(SIGKILL); }
+
+/* From the submission of a task that kills its worker until as many workers as before are ready. */
+static double replaced(void)
+{
+    tine_result result = TINE_RESULT_INIT;
+    tine_stats stats = TINE_STATS_INIT;
+    tine_id id;
+    double start = now_ns();
+    must(tine_submit(pool, kill_self, NULL, 0, NULL, &id), "submit");
+    must(tine_wait(pool, id, TINE_FOREVER, &result), "wait");
+    tine_result_release(pool, &result);
+    do must(tine_pool_stats(pool, &stats), "stats"); while (stats.workers_ready < WORKERS);
+    return now_ns() - start;
+}
+
+struct row {
+    const char *name, *unit;
+    double scale;
+    double (*measure)(void);
+    int peer; /* the row of the peer, counted from this one; 0 for a peer */
+    double rounds[MOST_ROUNDS];
+};
+
+static struct row rows[] = {
+    { "empty task there and back, host waiting", "us", 1e3, hot_tine, 1, { 0 } },
+    { "  pipe between two processes", "us", 1e3, hot_pipe, 0, { 0 } },
+    { "the same, both asleep before", "us", 1e3, asleep_tine, 1, { 0 } },
+    { "  pipe, both asleep before", "us", 1e3, asleep_pipe, 0, { 0 } },
+    { "100,000 empty tasks, each", "us", 1e3, many_of_tine, 1, { 0 } },
+    { "  OpenMP task, 2 threads", "us", 1e3, many_of_openmp, 0, { 0 } },
+    { "  ProcessPoolExecutor.submit", "us", 1e3, many_of_executor, -2, { 0 } },
+    { "  multiprocessing.Pool.map, chunk 1", "us", 1e3, many_of_pool_map, -3, { 0 } },
+    { "map, chunk measured, per item", "ns", 1, map_measured, 3, { 0 } },
+    { "map, chunk 10,000, per item", "ns", 1, map_fixed, 2, { 0 } },
+    { "for, chunk measured, per item", "ns", 1, for_of_tine, 1, { 0 } },
+    { "  OpenMP dynamic, per item", "ns", 1, map_of_openmp, 0, { 0 } },
+    { "1 MiB in, 1 MiB out, per task", "us", 1e3, megabytes_of_tine, 1, { 0 } },
+    { "  two forks touching the same bytes", "us", 1e3, megabytes_of_forks, 0, { 0 } },
+    { "40 tasks of 10 ms, 2 workers", "ms", 1e6, long_of_tine, 1, { 0 } },
+    { "  two pinned forks, static split", "ms", 1e6, long_of_forks, 0, { 0 } },
+    { "pool of 2 ready, spawn", "ms", 1e6, up_spawn, 4, { 0 } },
+    { "pool of 2 ready, fork", "ms", 1e6, up_fork, 3, { 0 } },
+    { "pool of 2 ready, forkserver", "ms", 1e6, up_forkserver, 2, { 0 } },
+    { "the same, destroyed", "ms", 1e6, down, 1, { 0 } },
+    { "  two bare forks ready", "ms", 1e6, up_of_forks, 0, { 0 } },
+    { "worker killed, another one ready", "ms", 1e6, replaced, 0, { 0 } },
+};
+
+int main(int argc, char **argv)
+{
+    tine_init(argc, argv);
+    enum { ROWS = sizeof rows / sizeof *rows };
+    int rounds = argc > 1 ? atoi(argv[1]) : 9;
+    if (rounds < 1 || rounds > MOST_ROUNDS) rounds = 9;
+    python = system("command -v python3 >/dev/null") ? NULL : "python3";
+    start_echo(); /* before the pool, so that it is not the pool's pipes that it holds open */
+
+    tine_pool_options options = TINE_POOL_OPTIONS_INIT;
+    options.workers = WORKERS;
+    must(tine_pool_create(&options, &pool), "create");
+    items_in = tine_alloc(pool, ITEMS * sizeof *items_in);
+    items_out = tine_alloc(pool, ITEMS * sizeof *items_out);
+    if (!items_in || !items_out) return 1;
+    for (int item = 0; item < ITEMS; item++) items_in[item] = item;
+
+    for (int round = 0; round < rounds; round++)
+        for (int row = 0; row < ROWS; row++) rows[row].rounds[round] = rows[row].measure();
+
+    printf("%-42s %10s %10s   %s\n", "", "median", "best", "to its peer");
+    double medians[ROWS];
+    for (int row = 0; row < ROWS; row++) medians[row] = median(rows[row].rounds, rounds);
+    for (int row = 0; row < ROWS; row++) {
+        const struct row *shown = &rows[row];
+        if (medians[row] == 0) continue;
+        printf("%-42s %7.3f %s %7.3f %s", shown->name, medians[row] / shown->scale, shown->unit,
+            shown->rounds[0] / shown->scale, shown->unit);
+        if (shown->peer) printf("   %.3f", medians[row] / medians[row + shown->peer]);
+        printf("\n");
+    }
+    close(there[1]);
+    tine_pool_destroy(pool);
+    return 0;
+}

@@ -1,0 +1,91 @@
+#!/bin/bash
+# Builds the examples against the installed package, and compares what they say with what is known to be right.
+set -u
+cd "$(dirname "$0")/.." || exit 2
+passed=0 failed=0
+
+try() { # try NAME COMMAND...
+    local name=$1
+    shift
+    if "$@"; then
+        passed=$((passed + 1))
+        echo "ok    $name"
+    else
+        failed=$((failed + 1))
+        echo "FAIL  $name"
+    fi
+}
+
+limited() { timeout -k 5 120 "$@"; }
+
+hello() {
+    limited build/examples/hello | tee build/hello.txt
+    # Two different process numbers: the task ran in a worker.
+    local host worker
+    read -r host worker < <(sed -n 's/^process \([0-9]*\) was told: hello, world, from process \([0-9]*\)$/\1 \2/p' build/hello.txt)
+    [ -n "${worker-}" ] && [ "$worker" != "$host" ]
+}
+
+# The program in the README is this very one.
+readme() { sed -n '/^```c$/,/^```$/p' README.md | sed '/^```/d' | diff - examples-c/hello.c; }
+
+word_count() {
+    rm -rf build/words
+    mkdir -p build/words
+    cp examples-c/*.[ch] LICENSE-* build/words
+    printf 'no newline at the end' >build/words/short
+    : >build/words/empty
+    limited build/examples/word-count build/words >build/words.txt || return 1
+    # wc counts the same; its rows are in another order, and its last one is called total.
+    (cd build/words && LC_ALL=C wc ./*) | sed 's|\./||; s/ total$/ in all/' | awk '{ $1 = $1; print }' | sort >build/wc.txt
+    awk '{ $1 = $1; print }' build/words.txt | sort | diff - build/wc.txt
+}
+
+word_count_failure() { # a file that can't be read is named, and the others are counted
+    rm -rf build/words
+    mkdir -p build/words
+    echo "one two" >build/words/good
+    ln -s nowhere build/words/dangling
+    mkfifo build/words/fifo # not a file with words: left alone
+    echo "1 2 8 in all" >build/wc.txt
+    limited build/examples/word-count build/words | tail -n 1 | awk '{ $1 = $1; print }' | diff - build/wc.txt &&
+        ! limited build/examples/word-count build/no-such-directory
+}
+
+# Every start method and any number of workers give the same bytes.
+same_thumbnails() {
+    local run=0 arguments
+    rm -rf build/same-*
+    for arguments in '-j 1' '-j 3 --start forkserver' '-j 2 --start spawn' '-j 2 --start fork'; do
+        # shellcheck disable=SC2086  # a list of words
+        limited build/examples/thumbnails $arguments examples-c/samples build/same-$run
+        [ $? = 1 ] || return 1 # truncated.jpg
+        diff -r build/same-0 build/same-$run || return 1
+        run=$((run + 1))
+    done
+    [ -s build/same-0/rocket.jpg ] && [ ! -e build/same-0/truncated.jpg ]
+}
+
+usage_errors() {
+    local arguments
+    for arguments in '' 'one' '-j 0 a b' '-q 101 a b' '-w x a b' '--start thread a b' '--nonsense a b' \
+        'build/no-such-directory build/out' 'src build/out' 'examples-c/samples build/no-such-directory/out'; do
+        # shellcheck disable=SC2086
+        limited build/examples/thumbnails $arguments 2>build/usage.txt
+        if [ $? != 2 ] || [ ! -s build/usage.txt ]; then
+            echo "with: $arguments"
+            return 1
+        fi
+    done
+}
+
+try build make --silent examples
+try hello hello
+try readme readme
+try word-count word_count
+try word-count-failure word_count_failure
+try thumbnails-same same_thumbnails
+try thumbnails-usage usage_errors
+try demo ci/demo.sh
+echo "$passed passed, $failed failed"
+[ $failed = 0 ]

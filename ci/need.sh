@@ -1,0 +1,40 @@
+#!/bin/sh
+# need.sh demo|test: sees to it that what the target needs is there. Where root on Debian, what is missing gets
+# installed; elsewhere the first missing package is named, by Debian's name for it.
+set -eu
+
+missing=
+need() { # need PACKAGE COMMAND...: the package is there when the command succeeds
+    package=$1
+    shift
+    "$@" >/dev/null 2>&1 || missing="$missing $package"
+}
+need pkg-config pkg-config --version
+# Without pkg-config there is no asking for the libraries; installing what is there already does no harm.
+need libjpeg-dev pkg-config --exists libjpeg
+need libpng-dev pkg-config --exists libpng
+case $1 in
+    demo) ;;
+    test)
+        need g++ g++ --version
+        need clang clang --version
+        for tool in fmt clippy; do
+            cargo "$tool" --version >/dev/null 2>&1 || { echo "make $1 needs cargo $tool" >&2; exit 1; }
+        done
+        ;;
+    *) echo "usage: need.sh demo|test" >&2; exit 2 ;;
+esac
+[ -n "$missing" ] || exit 0
+
+if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    echo "installing$missing"
+    mkdir -p build/log
+    export DEBIAN_FRONTEND=noninteractive
+    # shellcheck disable=SC2086  # a list of words
+    { apt-get update && apt-get -o DPkg::Lock::Timeout=300 install -y --no-install-recommends $missing; } \
+        >build/log/apt 2>&1 || { tail -n 20 build/log/apt >&2; exit 1; }
+else
+    first=${missing# }
+    echo "make $1 needs the package ${first%% *} (Debian's name); please install it and try again" >&2
+    exit 1
+fi

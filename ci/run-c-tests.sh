@@ -1,0 +1,85 @@
+#!/bin/bash
+# run-c-tests.sh [FILE...]: the C tests, tests/c/*.c, each a program of its own that passes by exiting with 0.
+#
+# Each is built four ways, {shared, static} x {C, C++}, against the package that pkg-config finds, and runs in its own
+# process with a time limit of 120 s, or what a comment of the form "limit: 300" in its first lines says.
+# Two run at a time: one that waits should not hold up the rest.
+# VARIANTS=shared-c builds and runs that one alone; LIMIT=7200 sets the time limit of all.
+set -u
+cd "$(dirname "$0")/.." || exit 2
+out=build/c
+mkdir -p $out
+
+variants=${VARIANTS:-shared-c shared-c++ static-c static-c++}
+warnings='-Wall -Wextra -Wpedantic -Werror'
+
+build() { # build SOURCE LINK LANGUAGE PROGRAM
+    local libs compiler
+    case $3 in
+        # C hides what isn't C; g++ never does, and defines this macro by itself.
+        c) compiler="${CC:-cc} -std=c11 -D_GNU_SOURCE" ;;
+        c++) compiler="${CXX:-g++} -x c++ -std=c++17" ;;
+    esac
+    case $2 in
+        shared) libs="$(pkg-config --libs tine) -Wl,-rpath,$(pkg-config --variable=libdir tine)" ;;
+        # The linker prefers the shared library, unless it is told the archive's name.
+        static) libs=$(pkg-config --static --libs tine | sed 's/-ltine/-l:libtine.a/') ;;
+    esac
+    # shellcheck disable=SC2046,SC2086  # lists of words
+    $compiler -O1 -g -pthread $warnings $(pkg-config --cflags tine) "$1" -x none -o "$4" $libs
+}
+
+one() { # one SOURCE LINK LANGUAGE: leaves its log and its verdict beside the program
+    local name program limit status verdict started
+    name=$(basename "$1" .c)-$2-$3
+    program=$out/$name
+    rm -f "$program.verdict"
+    exec >"$program.log" 2>&1
+    started=$(date +%s%N)
+    if [ ! -x "$program" ] || [ -n "$(find "$1" tests/c/*.h ci/run-c-tests.sh \
+        "$(pkg-config --variable=libdir tine)"/libtine.* "$(pkg-config --variable=includedir tine)/tine.h" \
+        -newer "$program")" ]; then
+        build "$1" "$2" "$3" "$program" || { echo "does not build"; echo FAIL >"$program.verdict"; return; }
+    fi
+    limit=$(sed -n '1,20s/.*limit: \([0-9][0-9]*\).*/\1/p' "$1" | head -n 1)
+    limit=${LIMIT:-${limit:-120}}
+    timeout -k 5 "$limit" "$program" </dev/null
+    status=$? verdict=FAIL
+    case $status in
+        0) verdict=ok ;;
+        124 | 137) echo "killed: it ran for more than $limit s, or something killed it" ;;
+        *) echo "exit status $status" ;;
+    esac
+    printf '%-5s %6.1f s\n' $verdict "$((($(date +%s%N) - started) / 100000000))e-1" >"$program.verdict"
+}
+
+if [ "${1-}" = --one ]; then
+    one "$2" "$3" "$4"
+    exit
+fi
+
+pkg-config --exists tine || { echo "pkg-config finds no tine: make c-tests sets PKG_CONFIG_PATH" >&2; exit 2; }
+[ $# -gt 0 ] || set -- tests/c/*.c
+for source; do
+    for variant in $variants; do
+        printf '%s\0' "$source" "${variant%-*}" "${variant#*-}"
+    done
+done | xargs -0 -n 3 -P 2 "$0" --one
+
+passed=0 failed=0
+for source; do
+    for variant in $variants; do
+        name=$(basename "$source" .c)-$variant
+        verdict=$(cat "$out/$name.verdict" 2>/dev/null || echo "FAIL  no verdict")
+        echo "$verdict  $name"
+        case $verdict in
+            ok*) passed=$((passed + 1)) ;;
+            *)
+                failed=$((failed + 1))
+                sed 's/^/      | /' "$out/$name.log" | tail -n 60
+                ;;
+        esac
+    done
+done
+echo "$passed passed, $failed failed"
+[ $failed = 0 ]

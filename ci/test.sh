@@ -1,0 +1,40 @@
+#!/bin/bash
+# `make test`: every check, one after the other, each with its full output in build/log. A check that fails doesn't
+# stop the others; the last line counts the tests of all of them.
+set -u
+cd "$(dirname "$0")/.." || exit 2
+export PKG_CONFIG_PATH=$PWD/build/prefix/lib/pkgconfig
+mkdir -p build/log
+passed=0 failed=0
+
+check() { # check NAME COMMAND...
+    local name=$1 log=build/log/$1 started=$SECONDS ok bad
+    shift
+    printf '%-12s %s\n' "$name" "$*"
+    if "$@" >"$log" 2>&1 </dev/null; then status=0; else status=$?; fi
+    # cargo counts once for each test program, the scripts here once at the end; what doesn't count is one test.
+    read -r ok bad < <(sed -n 's/^\(test result: [a-zA-Z]*\. \)*\([0-9]*\) passed[,;] \([0-9]*\) failed.*/\2 \3/p' "$log" |
+        awk '{ ok += $1; bad += $2 } END { print ok + 0, bad + 0 }')
+    [ $status = 0 ] && [ $((ok + bad)) = 0 ] && ok=1
+    [ $status != 0 ] && [ "$bad" = 0 ] && bad=1
+    passed=$((passed + ok)) failed=$((failed + bad))
+    if [ $status = 0 ]; then
+        printf '%-12s ok: %d in %d s\n' '' "$ok" $((SECONDS - started))
+    else
+        printf '%-12s FAILED (status %d) in %d s; the end of %s:\n' '' $status $((SECONDS - started)) "$log"
+        tail -n 60 "$log" | sed 's/^/    | /'
+    fi
+}
+
+check format cargo fmt --check -- --color never
+check clippy cargo clippy --quiet --all-targets -- -D warnings
+check rust timeout -k 10 900 cargo test --quiet
+check install make --silent staged
+check layout ci/check-install.sh
+check header ci/check-header.sh
+check symbols ci/check-symbols.sh
+check examples ci/check-examples.sh
+check c ci/run-c-tests.sh
+
+echo "$passed passed, $failed failed"
+[ $failed = 0 ]

@@ -1,0 +1,493 @@
+//! The family of a pool as its host sees it: one supervisor, and a place for each worker.
+//!
+//! What the host does when one of them dies:
+//!
+//! | who | how it is noticed | what follows |
+//! |---|---|---|
+//! | a worker | `Exited` from the supervisor, who has reaped it | [`Event::Ended`]; the place is filled again |
+//! | the supervisor | the end of its messages, or its pidfd | its workers go with it: they are killed once more by pidfd, each is [`Event::Ended`] when its pidfd says so, and a new supervisor is started |
+//! | one that has not started yet | the same, or its `start_timeout` | the brake: see [`Brake`] |
+
+use super::link::Link;
+use super::member::{Death, Member, State};
+use crate::error::{Code, Error, Result};
+use crate::heap::Heap;
+use crate::prim::Ordering;
+use crate::process::function::Callees;
+use crate::process::setup::Settings;
+use crate::process::wire::{Kind, Message};
+use crate::queue::ring::phase;
+use crate::sys::clock::{Deadline, now_ns};
+use crate::sys::epoll::Epoll;
+use crate::sys::pidfd;
+use std::collections::VecDeque;
+use std::ffi::CString;
+use std::os::fd::AsRawFd;
+
+/// Tokens of the epoll set: a worker's eventfd is its slot, its pidfd is that and `PIDFDS`.
+pub(crate) const SOCKET: u64 = 1 << 32;
+pub(crate) const SUPERVISOR: u64 = 2 << 32;
+const PIDFDS: u64 = 3 << 32;
+
+/// Workers that are being started at a time: their descriptors are on their way, of which there are only so many.
+const AT_ONCE: usize = 16;
+
+/// What the pool has to deal with.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// A worker takes tasks from now on.
+    Ready(usize),
+    /// A worker has ended for sure; its segment can still be looked at until [`Family::bury`].
+    Ended(usize, Death),
+    /// No worker can be started any more.
+    Broken(Error),
+}
+
+/// A pool that has never had a worker is not tried longer than that: its program is probably not one of tine's.
+const HOPELESS: u32 = 5;
+
+/// Stops a pool whose workers do not get as far as taking tasks.
+///
+/// Each failure that is the program's own (it exits, crashes, or its initializer fails, before it has done a task)
+/// counts: the first ends a pool that has never had a worker, three in a row any other. A SIGKILL may come from
+/// anybody and only makes the next start wait longer; but when nothing has started for as long as one start may take,
+/// that ends the pool too.
+#[derive(Debug, Default)]
+struct Brake {
+    own_failures: u32,
+    killed: u32,
+    since_ns: Option<u64>,
+    ever_ready: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Family {
+    settings: Settings,
+    program: Option<CString>,
+    start_timeout_ns: u64,
+    link: Option<Link>,
+    link_not_before_ns: u64,
+    pub(crate) members: Vec<Member>,
+    callees: Option<Callees>,
+    brake: Brake,
+    stopping: bool,
+    events: VecDeque<Event>,
+    pub(crate) supervisor_deaths: u64,
+    pub(crate) worker_deaths: u64,
+}
+
+impl Family {
+    pub(crate) fn new(
+        settings: Settings,
+        program: Option<CString>,
+        start_timeout_ns: u64,
+        workers: usize,
+        epoll: &Epoll,
+    ) -> Result<Family> {
+        let members = (0..workers).map(|_| Member::new()).collect::<Result<Vec<_>>>()?;
+        for (slot, member) in members.iter().enumerate() {
+            epoll.add_edge(member.event.as_raw_fd(), slot as u64)?;
+        }
+        Ok(Family {
+            settings,
+            program,
+            start_timeout_ns,
+            link: None,
+            link_not_before_ns: 0,
+            members,
+            callees: None,
+            brake: Brake::default(),
+            stopping: false,
+            events: VecDeque::new(),
+            supervisor_deaths: 0,
+            worker_deaths: 0,
+        })
+    }
+
+    /// The functions that the workers can call, once a supervisor has been up.
+    pub(crate) fn callees(&self) -> Option<&Callees> {
+        self.callees.as_ref()
+    }
+
+    /// The same, to find a function in.
+    pub(crate) fn callees_mut(&mut self) -> Option<&mut Callees> {
+        self.callees.as_mut()
+    }
+
+    /// Takes in what has happened and moves things on; never blocks.
+    pub(crate) fn advance(&mut self, heap: &Heap, epoll: &Epoll) {
+        if let Err(error) = self.try_advance(heap, epoll) {
+            self.break_down(error);
+        }
+    }
+
+    /// The next thing for the pool to deal with.
+    pub(crate) fn next_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// Whether there is something to deal with.
+    pub(crate) fn has_event(&self) -> bool {
+        !self.events.is_empty()
+    }
+
+    /// Whether a worker has become ready that nobody has been told of.
+    pub(crate) fn has_news(&self) -> bool {
+        self.members
+            .iter()
+            .any(|member| matches!(member.state, State::Starting { .. }) && member.has_become_ready())
+    }
+
+    fn try_advance(&mut self, heap: &Heap, epoll: &Epoll) -> Result<()> {
+        self.take_messages(epoll)?;
+        self.look_at_members(epoll);
+        if !self.stopping {
+            self.check_timeouts();
+            if let Err(error) = self.fill_places(heap, epoll) {
+                self.could_not_start(error);
+            }
+        }
+        if let Some(link) = &mut self.link {
+            link.connection.flush()?;
+            let (fd, waiting) = (link.connection.fd(), link.connection.is_waiting());
+            if waiting != link.writable_watched {
+                link.writable_watched = waiting;
+                epoll.watch_writable(fd, SOCKET, waiting)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn take_messages(&mut self, epoll: &Epoll) -> Result<()> {
+        while let Some(link) = &mut self.link {
+            match link.connection.receive() {
+                Ok(Some(message)) => self.take(message, epoll)?,
+                // The socket may be held open by a child of a library's making; the pidfd cannot be.
+                Ok(None) if link.has_ended() => match link.connection.receive() {
+                    Ok(Some(message)) => self.take(message, epoll)?,
+                    _ => self.lose_supervisor(epoll),
+                },
+                Ok(None) => return Ok(()),
+                Err(_) => self.lose_supervisor(epoll),
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, message: Message, epoll: &Epoll) -> Result<()> {
+        let [slot, generation, third, fourth, fifth, sixth, ..] = message.words;
+        match message.kind {
+            Kind::Ready => {
+                let Some(link) = &mut self.link else { return Ok(()) };
+                if let Some(pidfd) = &link.pidfd {
+                    epoll.remove(pidfd.as_raw_fd());
+                }
+                let tables = link.is_up(message)?;
+                if let Some(pidfd) = &link.pidfd {
+                    epoll.add(pidfd.as_raw_fd(), SUPERVISOR)?;
+                }
+                match &mut self.callees {
+                    Some(callees) => callees.set_tables(tables),
+                    None => self.callees = Some(Callees::new(tables)),
+                }
+            }
+            Kind::Refused => {
+                let error = message.error(0);
+                self.lose_supervisor(epoll);
+                self.break_down(Error::new(start_code(&error), format!("the supervisor: {}", error.text())));
+            }
+            Kind::Started => {
+                if let Some(member) = self.member(slot, generation) {
+                    member.pid = third as i32;
+                    member.pidfd = message.fds.into_iter().next();
+                }
+            }
+            Kind::NotStarted => {
+                let error = message.error(2);
+                if let Some(member) = self.member(slot, generation) {
+                    member.vacate(0);
+                    self.could_not_start(error);
+                }
+            }
+            Kind::Exited => {
+                let death = Death::new(sixth as i32, third as i32, fourth as i32, fifth);
+                if self.member(slot, generation).is_some() {
+                    self.ended(slot as usize, death);
+                }
+            }
+            other => return Err(Error::errno(libc::EPROTO, format!("an unexpected message, {other:?}"))),
+        }
+        Ok(())
+    }
+
+    /// The member that a message is about, if it is still about the same process.
+    fn member(&mut self, slot: u64, generation: u64) -> Option<&mut Member> {
+        let member = self.members.get_mut(usize::try_from(slot).ok()?)?;
+        let alive = !matches!(member.state, State::Vacant { .. } | State::Ended);
+        (alive && member.generation == generation).then_some(member)
+    }
+
+    fn look_at_members(&mut self, epoll: &Epoll) {
+        for slot in 0..self.members.len() {
+            let member = &mut self.members[slot];
+            match member.state {
+                State::Starting { .. } if member.has_become_ready() => {
+                    member.state = State::Ready;
+                    let own_failures = self.brake.own_failures;
+                    self.brake = Brake { ever_ready: true, own_failures, ..Brake::default() };
+                    self.events.push_back(Event::Ready(slot));
+                }
+                State::Dying => {
+                    let Some(pidfd) = &member.pidfd else { continue };
+                    if pidfd::has_ended(pidfd.as_raw_fd()) {
+                        epoll.remove(pidfd.as_raw_fd());
+                        pidfd::reap(pidfd.as_raw_fd());
+                        // Nobody is left to say how it ended; the supervisor's death has killed it.
+                        let death = Death::new(member.pid, libc::SIGKILL, 0, 0);
+                        self.ended(slot, death);
+                    }
+                }
+                _ => (),
+            }
+        }
+    }
+
+    fn ended(&mut self, slot: usize, mut death: Death) {
+        self.worker_deaths += u64::from(!self.stopping);
+        let tables = self.callees.as_ref().map(Callees::tables);
+        let member = &mut self.members[slot];
+        member.complete(&mut death, tables);
+        let was_ready = member.state == State::Ready || member.phase() == phase::READY;
+        let own_fault = death.signal != libc::SIGKILL;
+        let reason = (!was_ready).then(|| member.start_failure(&death));
+        member.state = State::Ended;
+        member.ended_ready = was_ready;
+        self.events.push_back(Event::Ended(slot, death));
+        if let Some(reason) = reason.filter(|_| !self.stopping) {
+            self.start_failed(slot, own_fault, reason);
+        }
+    }
+
+    /// A worker has finished a task, so workers that end are not in a loop.
+    pub(crate) fn has_worked(&mut self) {
+        self.brake.own_failures = 0;
+    }
+
+    /// The pool has dealt with a worker that ended; its place can be filled again. `idle` is one that was ready and
+    /// has never begun a task.
+    pub(crate) fn bury(&mut self, slot: usize, death: &Death, idle: bool) {
+        let was_ready = self.members[slot].ended_ready;
+        if idle && was_ready && !self.stopping && death.signal != libc::SIGKILL {
+            self.start_failed(slot, true, format!("{} before its first task", death.describe()));
+        }
+        let pause_ns = self.brake.pause_ns();
+        self.members[slot].vacate(pause_ns);
+    }
+
+    /// Ends a worker that cannot be trusted any more; [`Event::Ended`] follows.
+    pub(crate) fn kill(&self, slot: usize) {
+        self.members[slot].kill();
+    }
+
+    fn lose_supervisor(&mut self, epoll: &Epoll) {
+        let Some(link) = self.link.take() else { return };
+        epoll.remove(link.connection.fd());
+        if let Some(pidfd) = &link.pidfd {
+            epoll.remove(pidfd.as_raw_fd());
+        }
+        let was_up = link.up;
+        link.finish(Deadline(0));
+        self.supervisor_deaths += u64::from(!self.stopping);
+        for slot in 0..self.members.len() {
+            let member = &mut self.members[slot];
+            match (member.state, &member.pidfd) {
+                (State::Vacant { .. } | State::Dying | State::Ended, _) => (),
+                (_, Some(pidfd)) => {
+                    let _ = pidfd::signal(pidfd.as_raw_fd(), libc::SIGKILL);
+                    let _ = epoll.add(pidfd.as_raw_fd(), PIDFDS | slot as u64);
+                    member.state = State::Dying;
+                }
+                // Never given a task, and it goes with its supervisor.
+                (_, None) => member.vacate(0),
+            }
+        }
+        if !was_up && !self.stopping {
+            self.start_failed(usize::MAX, false, "the supervisor ended before it was up".to_owned());
+        }
+    }
+
+    fn start_failed(&mut self, slot: usize, own_fault: bool, reason: String) {
+        let since = *self.brake.since_ns.get_or_insert_with(now_ns);
+        if own_fault {
+            self.brake.own_failures += 1;
+        } else {
+            self.brake.killed += 1;
+        }
+        let enough = if self.brake.ever_ready { 3 } else { 1 };
+        let too_long = now_ns().saturating_sub(since) > self.start_timeout_ns;
+        let hopeless = !self.brake.ever_ready && self.brake.killed >= HOPELESS;
+        if self.brake.own_failures >= enough || too_long || hopeless {
+            self.break_down(Error::new(Code::WORKER_START, reason));
+        } else if slot == usize::MAX {
+            self.link_not_before_ns = now_ns() + self.brake.pause_ns();
+        }
+    }
+
+    /// The machine did not give what a process takes. At first that is the answer; later it may pass.
+    fn could_not_start(&mut self, error: Error) {
+        if !self.brake.ever_ready {
+            return self.break_down(error);
+        }
+        self.start_failed(usize::MAX, false, error.text().into_owned());
+        let pause_ns = self.brake.pause_ns();
+        for member in &mut self.members {
+            if matches!(member.state, State::Vacant { .. }) {
+                member.vacate(pause_ns);
+            }
+        }
+    }
+
+    fn break_down(&mut self, error: Error) {
+        if !self.stopping {
+            self.events.push_back(Event::Broken(error));
+        }
+        self.stopping = true;
+        self.members.iter().for_each(Member::kill);
+    }
+
+    fn check_timeouts(&mut self) {
+        let seconds = self.start_timeout_ns as f64 / 1e9;
+        let hint = "does the program's main call tine_init before anything else?";
+        if let Some(link) = self.link.as_ref().filter(|link| !link.up && link.deadline.passed()) {
+            if let Some(pidfd) = &link.pidfd {
+                let _ = pidfd::signal(pidfd.as_raw_fd(), libc::SIGKILL);
+            }
+            let text = format!("the supervisor did not report within {seconds} s: {hint}");
+            return self.break_down(Error::new(Code::WORKER_START, text));
+        }
+        for slot in 0..self.members.len() {
+            let member = &self.members[slot];
+            let late = matches!(member.state, State::Starting { deadline } if deadline.passed());
+            if late {
+                member.kill();
+                let text = format!("worker {} was not ready within {seconds} s", member.pid);
+                return self.break_down(Error::new(Code::WORKER_START, text));
+            }
+        }
+    }
+
+    fn fill_places(&mut self, heap: &Heap, epoll: &Epoll) -> Result<()> {
+        if self.link.is_none() {
+            if now_ns() < self.link_not_before_ns {
+                return Ok(());
+            }
+            let link = Link::start(&self.settings, self.program.as_ref(), heap, self.start_timeout_ns);
+            let link = link.map_err(|error| Error::new(start_code(&error), error.text().into_owned()))?;
+            epoll.add(link.connection.fd(), SOCKET)?;
+            if let Some(pidfd) = &link.pidfd {
+                epoll.add(pidfd.as_raw_fd(), SUPERVISOR)?;
+            }
+            self.link = Some(link);
+        }
+        let Some(link) = &mut self.link else { return Ok(()) };
+        let unanswered =
+            |member: &Member| matches!(member.state, State::Starting { .. }) && member.pidfd.is_none();
+        let mut room =
+            AT_ONCE.saturating_sub(self.members.iter().filter(|member| unanswered(member)).count());
+        for (slot, member) in self.members.iter_mut().enumerate() {
+            let State::Vacant { not_before_ns } = member.state else { continue };
+            if room == 0 || (not_before_ns != 0 && now_ns() < not_before_ns) {
+                continue;
+            }
+            let fds = member.prepare(self.start_timeout_ns)?;
+            let words = [slot as u64, member.generation];
+            link.connection.send(Message::new(Kind::StartWorker, &words).with_fds(fds))?;
+            room -= 1;
+        }
+        Ok(())
+    }
+
+    /// When something is due even if nothing happens.
+    pub(crate) fn next_deadline(&self) -> Deadline {
+        if self.stopping {
+            return Deadline::NEVER;
+        }
+        let link = match &self.link {
+            None => Deadline(self.link_not_before_ns.max(1)),
+            Some(link) if !link.up => link.deadline,
+            Some(_) => Deadline::NEVER,
+        };
+        let members = self.members.iter().map(|member| match member.state {
+            State::Vacant { not_before_ns } if not_before_ns != 0 => Deadline(not_before_ns),
+            State::Starting { deadline } => deadline,
+            _ => Deadline::NEVER,
+        });
+        members.fold(link, Deadline::min)
+    }
+
+    /// Whether every place has a worker that takes tasks.
+    pub(crate) fn all_ready(&self) -> bool {
+        self.members.iter().all(|member| member.state == State::Ready)
+    }
+
+    pub(crate) fn ready_count(&self) -> usize {
+        self.members.iter().filter(|member| member.state == State::Ready).count()
+    }
+
+    /// Ends the family and waits for it: workers may finish what they do until the deadline, then all are killed.
+    pub(crate) fn stop(&mut self, epoll: &Epoll, deadline: Deadline) {
+        self.stopping = true;
+        let grace_ns = deadline.0.saturating_sub(now_ns());
+        let killed_at_once = deadline.passed();
+        for member in &self.members {
+            match &member.segment {
+                Some(segment) if !killed_at_once => {
+                    segment.leave.store(1, Ordering::Release);
+                    segment.wake_worker();
+                }
+                _ => member.kill(),
+            }
+        }
+        if let Some(mut link) = self.link.take() {
+            epoll.remove(link.connection.fd());
+            if let Some(pidfd) = &link.pidfd {
+                epoll.remove(pidfd.as_raw_fd());
+            }
+            let _ = link.connection.send(Message::new(Kind::Stop, &[grace_ns]));
+            // Killing and reaping takes the supervisor some milliseconds more than the workers were given.
+            link.finish(Deadline(deadline.0.max(now_ns()).saturating_add(500_000_000)));
+        }
+        for (slot, member) in self.members.iter_mut().enumerate() {
+            member.kill();
+            if let Some(pidfd) = &member.pidfd {
+                pidfd::wait_end(pidfd.as_raw_fd(), Deadline::NEVER);
+                pidfd::reap(pidfd.as_raw_fd());
+            }
+            if !matches!(member.state, State::Vacant { .. } | State::Ended) {
+                let death = Death::new(member.pid, libc::SIGKILL, 0, 0);
+                member.state = State::Ended;
+                self.events.push_back(Event::Ended(slot, death));
+            }
+        }
+    }
+}
+
+impl Brake {
+    /// How long the next start waits: not at all after one failure, up to 16 ms after many. That is long enough not to
+    /// burn a processor, and short enough not to be noticed when somebody kills at random.
+    fn pause_ns(&self) -> u64 {
+        match self.own_failures + self.killed {
+            0 | 1 => 0,
+            many => 1_000_000u64 << many.min(4),
+        }
+    }
+}
+
+/// A start that failed for a reason of its own keeps it; what says nothing to the caller is a failed start.
+fn start_code(error: &Error) -> Code {
+    match -error.code().0 {
+        libc::ENOMEM | libc::EMFILE | libc::ENFILE => error.code(),
+        _ if error.code().0 < -4095 => error.code(),
+        _ => Code::WORKER_START,
+    }
+}

@@ -1,0 +1,191 @@
+//! One place for a worker in the family, and the processes that fill it one after the other.
+//!
+//! ```text
+//!   VACANT    no process. Its time has come, or a pause after a failed start is on
+//!     | StartWorker sent
+//!   STARTING  a segment exists; the process may exist; `start_timeout` runs
+//!     | the segment's phase is READY, and `Started` has brought the pidfd
+//!   READY     takes tasks
+//!     | `Exited`, or (when the supervisor is gone) the pidfd says so: from STARTING and READY alike
+//!   ENDED     the pool deals with what is in the ring
+//!     | buried
+//!   VACANT    the segment is gone
+//!
+//!   DYING     the supervisor is gone while STARTING or READY: killed, waiting for the pidfd; then as above
+//! ```
+
+use crate::error::{Error, Result};
+use crate::prim::Ordering;
+use crate::process::function::Tables;
+use crate::queue::ring::{CrashRecord, FRAMES, Segment, phase};
+use crate::sys::clock::{Deadline, now_ns};
+use crate::sys::{fd, pidfd, signal};
+use std::ffi::{CStr, CString, c_char};
+use std::fmt::Write as _;
+use std::mem::offset_of;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    Vacant { not_before_ns: u64 },
+    Starting { deadline: Deadline },
+    Ready,
+    Dying,
+    Ended,
+}
+
+#[derive(Debug)]
+pub(crate) struct Member {
+    pub(crate) state: State,
+    /// Counts the processes of this place, so that late news of an earlier one is known as such.
+    pub(crate) generation: u64,
+    /// Of a process that has ended: it had been ready.
+    pub(crate) ended_ready: bool,
+    pub(crate) segment: Option<Segment>,
+    pub(crate) event: OwnedFd,
+    pub(crate) pid: i32,
+    pub(crate) pidfd: Option<OwnedFd>,
+}
+
+/// How a worker ended, and what it left of a crash. Its beginning is what C sees as `tine_death`.
+#[derive(Clone, Debug)]
+#[repr(C)]
+pub struct Death {
+    /// The length of what C sees.
+    pub(crate) size: usize,
+    /// The process.
+    pub pid: i32,
+    /// The signal that ended it, or 0.
+    pub signal: i32,
+    /// Its exit code, where no signal ended it.
+    pub code: i32,
+    /// For a crash, the address that the processor could not deal with.
+    pub fault_address: usize,
+    /// The most memory that it had resident at once; 0 where nobody can say.
+    pub max_rss_bytes: u64,
+    /// Points into `text`.
+    pub(crate) backtrace: *const c_char,
+    /// Where it crashed, innermost first, a line each of module and offset; empty where it left no word.
+    text: Arc<CStr>,
+}
+
+// SAFETY: the pointer is to the text, which is shared and never changes.
+unsafe impl Send for Death {}
+// SAFETY: as above.
+unsafe impl Sync for Death {}
+
+impl Death {
+    /// Without word of where it was.
+    pub(crate) fn new(pid: i32, signal: i32, code: i32, max_rss_bytes: u64) -> Death {
+        let text: Arc<CStr> = Arc::from(c"");
+        let (size, backtrace) = (offset_of!(Death, text), text.as_ptr());
+        Death { size, pid, signal, code, fault_address: 0, max_rss_bytes, backtrace, text }
+    }
+
+    fn set_backtrace(&mut self, text: String) {
+        self.text = Arc::from(CString::new(text).unwrap_or_default());
+        self.backtrace = self.text.as_ptr();
+    }
+
+    /// Where it crashed, innermost first, a line each of module and offset; empty where it left no word.
+    pub fn backtrace(&self) -> &CStr {
+        &self.text
+    }
+
+    /// One sentence for people.
+    pub fn describe(&self) -> String {
+        match self.signal {
+            0 => format!("worker {} exited with code {}", self.pid, self.code),
+            signal => format!("worker {} was ended by {}", self.pid, signal::name(signal)),
+        }
+    }
+}
+
+impl Member {
+    pub(crate) fn new() -> Result<Member> {
+        let event = fd::eventfd()?;
+        let state = State::Vacant { not_before_ns: 0 };
+        Ok(Member { state, generation: 0, ended_ready: false, segment: None, event, pid: 0, pidfd: None })
+    }
+
+    /// A fresh segment for the next process; returns the descriptors that go to it.
+    pub(crate) fn prepare(&mut self, start_timeout_ns: u64) -> Result<Vec<OwnedFd>> {
+        let (segment, fd) = Segment::create()?;
+        let event = self.event.try_clone().map_err(|error| Error::from_io("dup", &error))?;
+        // The first news is that it is ready.
+        segment.ask_to_be_told();
+        self.generation += 1;
+        self.segment = Some(segment);
+        self.pid = 0;
+        self.pidfd = None;
+        self.state = State::Starting { deadline: Deadline::after(start_timeout_ns) };
+        Ok(vec![fd, event])
+    }
+
+    pub(crate) fn phase(&self) -> u32 {
+        self.segment.as_ref().map_or(phase::STARTING, |segment| segment.phase.load(Ordering::Acquire))
+    }
+
+    /// Whether its process is known and has reported.
+    pub(crate) fn has_become_ready(&self) -> bool {
+        self.phase() == phase::READY && self.pidfd.is_some()
+    }
+
+    pub(crate) fn kill(&self) {
+        if let Some(pidfd) = &self.pidfd {
+            let _ = pidfd::signal(pidfd.as_raw_fd(), libc::SIGKILL);
+        }
+    }
+
+    /// Why its start has failed, in the worker's own words where it left some.
+    pub(crate) fn start_failure(&self, death: &Death) -> String {
+        let said = self.segment.as_ref().filter(|_| self.phase() == phase::FAILED).map(|segment| {
+            let length = segment.failure_length.load(Ordering::Relaxed) as usize;
+            String::from_utf8_lossy(&segment.failure.read(length)).into_owned()
+        });
+        let executed = death.signal == 0 && death.code == 127;
+        said.unwrap_or_else(|| {
+            let hint = if executed { " (its program could not be executed)" } else { "" };
+            format!("{} before it was ready{hint}", death.describe())
+        })
+    }
+
+    /// Completes what the kernel says of a death with what the worker's handler of fatal signals has left.
+    pub(crate) fn complete(&self, death: &mut Death, tables: Option<&Tables>) {
+        let Some(segment) = &self.segment else { return };
+        let crash = &segment.crash;
+        let signal = crash.signal.load(Ordering::Acquire);
+        // A record without a death by signal is one of a handler that the program has put in tine's place.
+        if signal == 0 || death.signal == 0 {
+            return;
+        }
+        if (1..=64).contains(&signal) {
+            death.signal = signal;
+        }
+        death.fault_address = crash.fault_address.load(Ordering::Relaxed) as usize;
+        death.set_backtrace(backtrace(crash, tables));
+    }
+
+    /// The process has ended and everything about it has been dealt with.
+    pub(crate) fn vacate(&mut self, pause_ns: u64) {
+        let not_before_ns = if pause_ns == 0 { 0 } else { now_ns() + pause_ns };
+        self.state = State::Vacant { not_before_ns };
+        self.segment = None;
+        self.pidfd = None;
+        self.pid = 0;
+    }
+}
+
+fn backtrace(crash: &CrashRecord, tables: Option<&Tables>) -> String {
+    let count = crash.frame_count.load(Ordering::Acquire) as usize;
+    let mut text = String::new();
+    for (number, frame) in crash.frames.iter().take(count.min(FRAMES)).enumerate() {
+        let (module, offset) = (frame.0.load(Ordering::Relaxed), frame.1.load(Ordering::Relaxed));
+        let _ = match tables.and_then(|tables| tables.path_of(module)) {
+            Some(path) => writeln!(text, "#{number} {path}+{offset:#x}"),
+            None => writeln!(text, "#{number} {offset:#x}"),
+        };
+    }
+    text
+}

@@ -1,0 +1,196 @@
+//! Maps and loops
+
+use crate::error::{Code, Error, Result};
+use crate::ffi::errors::tine_error;
+use crate::ffi::guard::{bytes, guard};
+use crate::ffi::options::{self, Extensible};
+use crate::ffi::pool::{function, host, tine_pool};
+use crate::ffi::start::report;
+use crate::ffi::submit::{delivery_number, tine_result, view};
+use crate::ffi::task::tine_task;
+use crate::pool::{Failure, Map, MapCall};
+use std::ffi::{c_char, c_int, c_void};
+
+/// The function of a map: once per item. What it returns is the item's status, as for tine_fn.
+pub type tine_item_fn =
+    Option<unsafe extern "C-unwind" fn(task: *mut tine_task, r#in: *const c_void, out: *mut c_void) -> c_int>;
+
+/// The function of a loop: once per piece of the range, from begin up to but not including end.
+pub type tine_range_fn =
+    Option<unsafe extern "C-unwind" fn(task: *mut tine_task, begin: usize, end: usize) -> c_int>;
+
+/// What a map or a loop can be told.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct tine_map_options {
+    /// sizeof(tine_map_options).
+    pub size: usize,
+    /// Filled in when the call fails, though not for TINE_EITEMS; may be NULL.
+    pub error: *mut tine_error,
+    /// The name of a registered function, where fn is NULL. It is a tine_fn, called once per item: tine_input is the
+    /// item, tine_output its place in out.
+    pub name: *const c_char,
+    /// Bytes that every call sees through tine_context; copied, unless they lie in the pool's heap. NULL: none.
+    pub context: *const c_void,
+    /// Their length.
+    pub context_length: usize,
+    /// How many items go to a worker at a time; 0: as many as take about a millisecond, fewer towards the end. It
+    /// decides the speed and nothing else: results, errors and progress are each item's own.
+    pub chunk: usize,
+    /// An int for each item, which becomes its status; may be NULL.
+    pub status: *mut c_int,
+    /// Called for each item that has failed, on the thread that called the map; may be NULL. In a loop, for each piece
+    /// that has failed, with where it begins. The result is valid until the callback returns.
+    pub on_failure: Option<unsafe extern "C" fn(result: *const tine_result, item: usize, user: *mut c_void)>,
+    /// Called now and then, and at the end, with how many items have been dealt with, on the thread that called the
+    /// map; may be NULL.
+    pub progress: Option<unsafe extern "C" fn(done: usize, total: usize, user: *mut c_void)>,
+    /// Given to the callbacks.
+    pub user: *mut c_void,
+}
+
+// SAFETY: `repr(C)`, size first, and zero is valid for every field.
+unsafe impl Extensible for tine_map_options {
+    const NAME: &'static str = "tine_map_options";
+}
+
+/// Calls a function for each item of an array, on all workers, and waits until all items have been dealt with.
+///
+/// Arrays in the pool's heap are used where they are; others are copied piece by piece, and outputs are copied back
+/// for items that succeed. A worker that dies costs the one item that it was running.
+///
+/// Parameters: pool. fn, or NULL and the option .name. in, in_stride: the first item, and the bytes from one to the
+/// next. out, out_stride: the same for what becomes of them; NULL and 0 for nothing. count: how many; 0 returns at
+/// once. options: NULL for all defaults.
+/// Returns 0: every item succeeded; TINE_EITEMS: some did not, .status and .on_failure say which; -EINVAL: a NULL
+/// array, a stride of 0, bad options; -EOVERFLOW: more bytes than there can be; -EFAULT: an array reaches beyond the
+/// heap; -ENOMEM; -EINTR, with the items that had begun finished; TINE_EFUNCTION, TINE_EMODULE, TINE_ENAME;
+/// TINE_ESHUTDOWN, TINE_EWORKERSTART, TINE_EFORKED, TINE_EWORKER.
+/// Threads: any, several maps at a time too. The callbacks may call tine, but not destroy the pool.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_map(
+    pool: *mut tine_pool,
+    r#fn: tine_item_fn,
+    r#in: *const c_void,
+    in_stride: usize,
+    out: *mut c_void,
+    out_stride: usize,
+    count: usize,
+    options: *const tine_map_options,
+) -> c_int {
+    guard(|| {
+        let address = r#fn.map_or(std::ptr::null(), |function| function as *const c_void);
+        // SAFETY: the caller's options and name.
+        unsafe {
+            run(pool, count, options, |options| {
+                let name = options.map_or(std::ptr::null(), |options| options.name);
+                let (input, output) = ((r#in.cast(), in_stride), (out.cast(), out_stride));
+                Ok(MapCall::Items { function: function(address, name)?, input, output })
+            })
+        }
+    })
+}
+
+/// Calls a function for pieces of a range, on all workers, until all of it has been dealt with.
+///
+/// Parameters: pool. fn. begin, end: the range, without end. options: as for tine_map, without .name; .chunk is the
+/// length of a piece, and a piece that fails fails all its items.
+/// Returns as tine_map; -EINVAL where end is less than begin.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_for(
+    pool: *mut tine_pool,
+    r#fn: tine_range_fn,
+    begin: usize,
+    end: usize,
+    options: *const tine_map_options,
+) -> c_int {
+    guard(|| {
+        let count = end
+            .checked_sub(begin)
+            .ok_or_else(|| Error::invalid(format!("the range ends at {end}, before it begins at {begin}")))?;
+        let address = r#fn.map_or(std::ptr::null(), |function| function as *const c_void);
+        // SAFETY: the caller's options.
+        unsafe {
+            run(pool, count, options, |options| {
+                if options.is_some_and(|options| !options.name.is_null()) {
+                    return Err(Error::invalid("a loop's function cannot be given by .name"));
+                }
+                Ok(MapCall::Range { function: function(address, std::ptr::null())?, begin })
+            })
+        }
+    })
+}
+
+unsafe fn run<'a>(
+    pool: *mut tine_pool,
+    count: usize,
+    options: *const tine_map_options,
+    call: impl FnOnce(Option<&tine_map_options>) -> Result<MapCall<'a>>,
+) -> Result<c_int> {
+    // SAFETY: the caller's options.
+    let options = unsafe { options::read(options) }?;
+    let error = options.map_or(std::ptr::null_mut(), |options| options.error);
+    // SAFETY: the caller's pool, arrays and callbacks.
+    match call(options.as_ref()).and_then(|call| unsafe { run_core(pool, count, options.as_ref(), call) }) {
+        Ok(0) => Ok(0),
+        Ok(_) => Ok(Code::ITEMS.0),
+        Err(failed) => Ok(report(error, &failed)),
+    }
+}
+
+/// How many items failed.
+unsafe fn run_core(
+    pool: *mut tine_pool,
+    count: usize,
+    options: Option<&tine_map_options>,
+    call: MapCall<'_>,
+) -> Result<usize> {
+    // SAFETY: the caller's pool.
+    let pool = unsafe { host(pool) }?;
+    let Some(options) = options else {
+        let map = Map {
+            call,
+            count,
+            context: &[],
+            chunk: 0,
+            status: std::ptr::null_mut(),
+            on_failure: None,
+            progress: None,
+        };
+        return Ok(pool.map(map)?.failed);
+    };
+    let user = options.user;
+    let mut failed =
+        options.on_failure.map(|callback| move |failure: &Failure| tell(failure, callback, user));
+    // SAFETY: the caller's callback, on the caller's thread.
+    let mut progress = options.progress.map(|callback| move |done| unsafe { callback(done, count, user) });
+    let map = Map {
+        call,
+        count,
+        // SAFETY: the caller's bytes.
+        context: unsafe { bytes(options.context.cast(), options.context_length, "context") }?,
+        chunk: options.chunk,
+        status: options.status,
+        on_failure: failed.as_mut().map(|callback| callback as &mut dyn FnMut(&Failure)),
+        progress: progress.as_mut().map(|callback| callback as &mut dyn FnMut(usize)),
+    };
+    Ok(pool.map(map)?.failed)
+}
+
+type OnFailure = unsafe extern "C" fn(result: *const tine_result, item: usize, user: *mut c_void);
+
+fn tell(failure: &Failure, callback: OnFailure, user: *mut c_void) {
+    let result = tine_result {
+        size: size_of::<tine_result>(),
+        id: 0,
+        status: failure.status,
+        delivery: delivery_number(failure.delivery),
+        message: failure.message.as_deref().unwrap_or_else(|| Code(failure.status).text()).as_ptr(),
+        data: std::ptr::null(),
+        length: 0,
+        death: view(failure.death.as_deref()),
+        user,
+    };
+    // SAFETY: the caller's callback, on the caller's thread.
+    unsafe { callback(&result, failure.item, user) };
+}

@@ -1,0 +1,326 @@
+//! Pools
+
+use crate::error::{Code, Error, Result};
+use crate::ffi::errors::tine_error;
+use crate::ffi::guard::{bytes, guard, guard_value, optional_str, required_out};
+use crate::ffi::options::{self, Extensible};
+use crate::ffi::start::{report, tine_fn};
+use crate::heap::Heap;
+use crate::pool::worker::Worker;
+use crate::pool::{Pool, PoolOptions};
+use crate::process::StartMethod;
+use crate::process::function::Function;
+use crate::sys::clock::Timeout;
+use std::ffi::{OsStr, c_char, c_int, c_void};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// A pool of worker processes, or in a worker the pool that it belongs to.
+pub struct tine_pool(Kind);
+
+enum Kind {
+    Host(Pool),
+    Worker(&'static Worker),
+}
+
+/// A fresh copy of the program becomes the supervisor, and workers are forked from it: warm, and without threads.
+pub const TINE_START_FORKSERVER: c_int = 0;
+/// Each worker is a fresh copy of the program: for runtimes that cannot be forked, such as Go's.
+pub const TINE_START_SPAWN: c_int = 1;
+/// The supervisor is forked from the host, and workers share the host's memory of that moment copy-on-write. The host
+/// should have one thread: what other threads held locked at that moment stays locked in the workers.
+pub const TINE_START_FORK: c_int = 2;
+
+/// Waits end with -EINTR when a signal handler has run.
+pub const TINE_INTERRUPTIBLE: u32 = 1;
+/// A thread of tine's own moves the pool on while the host does something else.
+pub const TINE_BACKGROUND: u32 = 1 << 1;
+/// Workers that crash leave core files, as far as the host's limit allows; otherwise they leave none.
+pub const TINE_CORE_FILES: u32 = 1 << 2;
+/// Workers keep the default dispositions of fatal signals, so deaths come without fault address and backtrace.
+pub const TINE_NO_CRASH_HANDLER: u32 = 1 << 3;
+
+/// More workers than this are refused.
+pub const TINE_MAX_WORKERS: usize = 4096;
+
+const _: () = assert!(TINE_MAX_WORKERS == crate::pool::MAX_WORKERS);
+
+/// What a pool can be told.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct tine_pool_options {
+    /// sizeof(tine_pool_options).
+    pub size: usize,
+    /// Filled in when tine_pool_create fails; may be NULL.
+    pub error: *mut tine_error,
+    /// How many workers; 0: one per processor of the affinity mask, or fewer where a cgroup's CPU quota is less.
+    pub workers: usize,
+    /// TINE_START_FORKSERVER, TINE_START_SPAWN or TINE_START_FORK.
+    pub start: c_int,
+    /// TINE_INTERRUPTIBLE, TINE_BACKGROUND, TINE_CORE_FILES, TINE_NO_CRASH_HANDLER.
+    pub flags: u32,
+    /// How long a process may take from its start until it is ready, in nanoseconds; 0: ten seconds.
+    pub start_timeout_ns: i64,
+    /// The program that supervisor and workers run; NULL: the host's own. With a program of tine's, tine-worker, a
+    /// host need not call tine_init; functions then come from the libraries of .preload.
+    pub worker_path: *const c_char,
+    /// Shared libraries that supervisor and workers load before anything else: paths separated by colons, or NULL.
+    pub preload: *const c_char,
+    /// The most that the pool's heap may grow to, in bytes; 0: 256 GiB, or a quarter of a limited address space.
+    pub heap_bytes: usize,
+    /// How many tasks may be submitted and not yet taken; 0: 1,048,576.
+    pub window_tasks: usize,
+    /// How many bytes their inputs may have together; 0: as much as the heap may hold.
+    pub window_bytes: usize,
+    /// Runs once in each worker before it takes tasks; NULL: nothing. One that fails fails tine_pool_create.
+    pub initializer: tine_fn,
+    /// The initializer's input; copied.
+    pub initializer_input: *const c_void,
+    /// Its length in bytes.
+    pub initializer_length: usize,
+}
+
+// SAFETY: `repr(C)`, size first, and zero is valid for every field.
+unsafe impl Extensible for tine_pool_options {
+    const NAME: &'static str = "tine_pool_options";
+}
+
+/// Counters of a pool.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct tine_stats {
+    /// sizeof(tine_stats).
+    pub size: usize,
+    /// Places for workers.
+    pub workers: usize,
+    /// Workers that take tasks at this moment.
+    pub workers_ready: usize,
+    /// Tasks submitted so far, without the pieces of maps.
+    pub submitted: u64,
+    /// Of these, tasks that have settled.
+    pub settled: u64,
+    /// Tasks and pieces of maps that have not settled yet.
+    pub outstanding: u64,
+    /// Workers that have ended while the pool was running.
+    pub worker_deaths: u64,
+    /// Supervisors that have ended while the pool was running.
+    pub supervisor_deaths: u64,
+    /// Bytes of memory that are reserved for the heap.
+    pub heap_reserved_bytes: u64,
+    /// Bytes of blocks in it that the host has allocated and nobody has freed.
+    pub heap_allocated_bytes: u64,
+}
+
+// SAFETY: `repr(C)`, size first, plain integers.
+unsafe impl Extensible for tine_stats {
+    const NAME: &'static str = "tine_stats";
+}
+
+impl tine_pool {
+    /// The pool of a worker, for `tine_task_pool`.
+    pub(crate) fn of_worker(worker: &'static Worker) -> *mut tine_pool {
+        use once_cell::sync::OnceCell;
+        static POOL: OnceCell<tine_pool> = OnceCell::new();
+        std::ptr::from_ref(POOL.get_or_init(|| tine_pool(Kind::Worker(worker)))).cast_mut()
+    }
+}
+
+// SAFETY: a `Pool` and a `Worker`'s heap may be used from any thread.
+unsafe impl Send for tine_pool {}
+// SAFETY: as above.
+unsafe impl Sync for tine_pool {}
+
+/// The host's pool behind a pointer.
+///
+/// # Safety
+/// `pointer` is null, or a pool that has not been destroyed.
+pub(crate) unsafe fn host<'a>(pointer: *const tine_pool) -> Result<&'a Pool> {
+    // SAFETY: the caller's promise.
+    match unsafe { pointer.as_ref() } {
+        None => Err(Error::invalid("pool is NULL")),
+        Some(tine_pool(Kind::Host(pool))) => Ok(pool),
+        Some(tine_pool(Kind::Worker(_))) => Err(Code::WORKER.into()),
+    }
+}
+
+/// The heap of a pool, in the host and in a worker.
+///
+/// # Safety
+/// As for [`host`].
+pub(crate) unsafe fn heap<'a>(pointer: *const tine_pool) -> Result<&'a Heap> {
+    // SAFETY: the caller's promise.
+    match unsafe { pointer.as_ref() } {
+        None => Err(Error::invalid("pool is NULL")),
+        Some(tine_pool(Kind::Host(pool))) => pool.heap(),
+        Some(tine_pool(Kind::Worker(worker))) => Ok(worker.heap()),
+    }
+}
+
+/// The function that a caller names: by its address, or by its name where there is no address.
+///
+/// # Safety
+/// `name` is null, or a string that lives for the whole of `'a`.
+pub(crate) unsafe fn function<'a>(address: *const c_void, name: *const c_char) -> Result<Function<'a>> {
+    // SAFETY: the caller's promise.
+    match (address.is_null(), unsafe { optional_str(name) }) {
+        (false, None) => Ok(Function::Pointer(address)),
+        (true, Some(name)) => name
+            .to_str()
+            .map(Function::Name)
+            .map_err(|_| Error::new(Code::NAME, "the function's name is not UTF-8")),
+        (true, None) => Err(Error::new(Code::FUNCTION, "fn is NULL and there is no .name")),
+        (false, Some(_)) => Err(Error::invalid("both fn and .name are given")),
+    }
+}
+
+impl tine_pool_options {
+    unsafe fn read(&self) -> Result<PoolOptions<'_>> {
+        const FLAGS: u32 = TINE_INTERRUPTIBLE | TINE_BACKGROUND | TINE_CORE_FILES | TINE_NO_CRASH_HANDLER;
+        if self.flags & !FLAGS != 0 {
+            return Err(Error::invalid(format!(
+                "flags has bits {:#x} that mean nothing",
+                self.flags & !FLAGS
+            )));
+        }
+        let start = match self.start {
+            TINE_START_FORKSERVER => StartMethod::Forkserver,
+            TINE_START_SPAWN => StartMethod::Spawn,
+            TINE_START_FORK => StartMethod::Fork,
+            other => return Err(Error::invalid(format!("start is {other}, which is no start method"))),
+        };
+        // SAFETY: the caller's strings and bytes, which live until tine_pool_create returns.
+        let (worker_path, preload, input) = unsafe {
+            let input = self.initializer_input.cast();
+            let input = bytes(input, self.initializer_length, "initializer_input")?;
+            (optional_str(self.worker_path), optional_str(self.preload), input)
+        };
+        let text = |string: &'static str| move |_| Error::invalid(format!("{string} is not UTF-8"));
+        Ok(PoolOptions {
+            workers: self.workers,
+            start,
+            start_timeout_ns: u64::try_from(self.start_timeout_ns).unwrap_or(u64::MAX / 2),
+            worker_path: worker_path.map(|path| Path::new(OsStr::from_bytes(path.to_bytes()))),
+            preload: preload.map(|list| list.to_str().map_err(text("preload"))).transpose()?,
+            heap_bytes: self.heap_bytes,
+            window_tasks: self.window_tasks,
+            window_bytes: self.window_bytes,
+            initializer: self.initializer.map(|function| Function::Pointer(function as *const c_void)),
+            initializer_input: input,
+            interruptible: self.flags & TINE_INTERRUPTIBLE != 0,
+            background: self.flags & TINE_BACKGROUND != 0,
+            core_files: self.flags & TINE_CORE_FILES != 0,
+            no_crash_handler: self.flags & TINE_NO_CRASH_HANDLER != 0,
+        })
+    }
+}
+
+/// Starts a pool, and waits until its workers are ready.
+///
+/// The host gets no child that it could see, no thread (without TINE_BACKGROUND) and no signal handler. Workers have
+/// default signal dispositions, no descriptors but the standard ones (standard input is empty), and end with the host.
+///
+/// Parameters: options: NULL for all defaults. out: where the pool goes.
+/// Returns 0; TINE_ENOINIT: tine_init has not run and no .worker_path is given; TINE_EWORKERSTART: the processes could
+/// not be started, or end as soon as they are; TINE_EFUNCTION, TINE_EMODULE: the initializer is not a function of the
+/// workers; -EINVAL, -E2BIG: bad options; -ENOENT: no such .worker_path; -ENOMEM, -EMFILE.
+/// Ownership: tine_pool_destroy ends it. Threads: any. Fork: a child may create pools of its own.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_pool_create(
+    options: *const tine_pool_options,
+    out: *mut *mut tine_pool,
+) -> c_int {
+    guard(|| {
+        // SAFETY: the caller's pointers.
+        let (options, out) = unsafe { (options::read(options)?, required_out(out, "out")?) };
+        let error = options.map_or(std::ptr::null_mut(), |options| options.error);
+        let created = match &options {
+            // SAFETY: the caller's options.
+            Some(options) => unsafe { options.read() }.and_then(|options| Pool::create(&options)),
+            None => Pool::create(&PoolOptions::default()),
+        };
+        match created {
+            Ok(pool) => *out = Box::into_raw(Box::new(tine_pool(Kind::Host(pool)))),
+            Err(failed) => return Ok(report(error, &failed)),
+        }
+        Ok(0)
+    })
+}
+
+/// Takes no more tasks, waits until all have settled, and ends the workers in good order. Results can still be taken.
+///
+/// Parameters: pool; timeout_ns: how long to wait for the tasks.
+/// Returns 0; -ETIMEDOUT, -EAGAIN: tasks are still under way; they go on, and it may be called again; -EINTR.
+/// Threads: any. Fork: TINE_EFORKED in a child.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_pool_shutdown(pool: *mut tine_pool, timeout_ns: i64) -> c_int {
+    guard(|| {
+        // SAFETY: the caller's pool.
+        unsafe { host(pool) }?.shutdown(Timeout::from_ns(timeout_ns))?;
+        Ok(0)
+    })
+}
+
+/// Ends a pool with everything that is its: workers are killed, results and the heap's memory are gone.
+///
+/// Parameters: pool: may be NULL. No other thread may be in a call on it.
+/// Fork: in a child it forgets the pool, which goes on in the parent.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_pool_destroy(pool: *mut tine_pool) {
+    guard_value((), || {
+        // SAFETY: the caller's pool, which came from `tine_pool_create`; a worker's is not the caller's to destroy.
+        if unsafe { host(pool) }.is_ok() {
+            // SAFETY: as above.
+            drop(unsafe { Box::from_raw(pool) });
+        }
+    });
+}
+
+/// A descriptor that is readable when there is something to call tine_pool_poll for: a result, a death, a worker that
+/// runs out of tasks. For poll, select, epoll; not to be read or closed.
+///
+/// Returns the descriptor, which stays the pool's; TINE_EFORKED, TINE_EWORKER. Threads: any.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_pool_fd(pool: *mut tine_pool) -> c_int {
+    // SAFETY: the caller's pool.
+    guard(|| unsafe { host(pool) }?.descriptor())
+}
+
+/// Moves the pool on without waiting.
+///
+/// Returns how many results tine_next could take at once; TINE_EFORKED, TINE_EWORKER. Threads: any.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_pool_poll(pool: *mut tine_pool) -> c_int {
+    guard(|| {
+        // SAFETY: the caller's pool.
+        let finished = unsafe { host(pool) }?.poll()?;
+        Ok(c_int::try_from(finished).unwrap_or(c_int::MAX))
+    })
+}
+
+/// Counters of a pool.
+///
+/// Parameters: pool; out: a tine_stats, with its .size set.
+/// Returns 0; -EINVAL; TINE_EFORKED, TINE_EWORKER. Threads: any.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_pool_stats(pool: *mut tine_pool, out: *mut tine_stats) -> c_int {
+    guard(|| {
+        // SAFETY: the caller's pointers.
+        let (pool, place) = unsafe { (host(pool)?, required_out(out, "out")?) };
+        let stats = pool.stats()?;
+        let stats = tine_stats {
+            size: 0,
+            workers: stats.workers,
+            workers_ready: stats.workers_ready,
+            submitted: stats.submitted,
+            settled: stats.settled,
+            outstanding: stats.outstanding as u64,
+            worker_deaths: stats.worker_deaths,
+            supervisor_deaths: stats.supervisor_deaths,
+            heap_reserved_bytes: stats.heap_reserved_bytes,
+            heap_allocated_bytes: stats.heap_allocated_bytes,
+        };
+        // SAFETY: the caller's struct.
+        unsafe { options::fill(place, &stats) }?;
+        Ok(0)
+    })
+}

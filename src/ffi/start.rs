@@ -1,0 +1,53 @@
+//! Starting up
+
+use crate::ffi::errors::tine_error;
+use crate::ffi::guard::{guard, optional_str};
+use crate::ffi::task::tine_task;
+use crate::process::init;
+use std::ffi::{c_char, c_int};
+
+/// The function of a task. What it returns is the result's status: 0 or more for success, a negated errno value for a
+/// failure (see tine_fail for one with a text).
+pub type tine_fn = Option<unsafe extern "C-unwind" fn(task: *mut tine_task) -> c_int>;
+
+/// Registers a function under a name, for callers that have no pointer to it: other languages, other programs.
+///
+/// To be called before tine_init, in every program of a family alike; the name is copied.
+///
+/// Parameters: name: 1 to 255 bytes of UTF-8, new in this process. fn: the function.
+/// Returns 0, -EINVAL (bad name, or NULL), -EEXIST (a second function of that name), TINE_ELATE (after tine_init).
+/// Threads: any. Fork: a child keeps what was registered.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_register(name: *const c_char, r#fn: tine_fn) -> c_int {
+    guard(|| {
+        // SAFETY: the caller's string.
+        let name = unsafe { optional_str(name) }.ok_or_else(|| crate::Error::invalid("name is NULL"))?;
+        let function = r#fn.map_or(std::ptr::null(), |function| function as *const std::ffi::c_void);
+        init::register(name, function)?;
+        Ok(0)
+    })
+}
+
+/// The first thing in main. In the program that its user started it returns; in a copy of it that a pool started it
+/// never does: there it is the pool's supervisor or a worker, until it ends.
+///
+/// A host whose main is not its own, a plugin, need not call it and names a worker executable instead:
+/// tine_pool_options.worker_path.
+///
+/// Parameters: argc, argv: main's own, or 0 and NULL. They are not changed.
+/// Returns 0.
+/// Threads: before any other thread is started. Fork: a child need not call it again.
+#[unsafe(no_mangle)]
+pub extern "C" fn tine_init(argc: c_int, argv: *mut *mut c_char) -> c_int {
+    let _ = (argc, argv);
+    guard(|| {
+        init::init();
+        Ok(0)
+    })
+}
+
+/// Fills the caller's error, where there is one, and gives the code back.
+pub(crate) fn report(place: *mut tine_error, error: &crate::Error) -> c_int {
+    crate::ffi::errors::fill(place, error);
+    error.code().0
+}

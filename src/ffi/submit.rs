@@ -1,0 +1,278 @@
+//! Tasks and results
+
+use crate::engine::member::Death;
+use crate::error::Error;
+use crate::ffi::errors::tine_error;
+use crate::ffi::guard::{bytes, guard, guard_value};
+use crate::ffi::options::{self, Extensible};
+use crate::ffi::pool::{function, host, tine_pool};
+use crate::ffi::start::{report, tine_fn};
+use crate::pool::{Delivery, SubmitOptions, TaskId, TaskResult};
+use crate::sys::clock::Timeout;
+use std::ffi::{c_char, c_int, c_void};
+use std::mem::offset_of;
+
+/// Names a submitted task within its pool: 64 bits, 0 is never one. A released one is known as stale.
+pub type tine_id = u64;
+
+/// The function ran to its end.
+pub const TINE_RAN: c_int = 0;
+/// For certain the function did not run.
+pub const TINE_NOT_STARTED: c_int = 1;
+/// The function had begun when its process died.
+pub const TINE_MAYBE_RAN: c_int = 2;
+
+/// What a task can be told.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct tine_submit_options {
+    /// sizeof(tine_submit_options).
+    pub size: usize,
+    /// Filled in when tine_submit fails; may be NULL.
+    pub error: *mut tine_error,
+    /// The name of a registered function, where fn is NULL.
+    pub name: *const c_char,
+    /// How long to wait while the window is full, in nanoseconds; 0: not at all, -EAGAIN.
+    pub timeout_ns: i64,
+    /// No flags yet: 0.
+    pub flags: u32,
+    /// Carried to the result.
+    pub user: *mut c_void,
+}
+
+// SAFETY: `repr(C)`, size first, and zero is valid for every field.
+unsafe impl Extensible for tine_submit_options {
+    const NAME: &'static str = "tine_submit_options";
+}
+
+/// How a process ended.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct tine_death {
+    /// sizeof(tine_death).
+    pub size: usize,
+    /// Which process.
+    pub pid: libc::pid_t,
+    /// The signal that ended it, or 0.
+    pub signal: c_int,
+    /// Its exit code, where .signal is 0.
+    pub code: c_int,
+    /// For SIGSEGV, SIGBUS, SIGFPE and SIGILL: the address at fault.
+    pub fault_address: *mut c_void,
+    /// The most memory that it had resident at once, in bytes; 0 if nobody can say.
+    pub max_rss_bytes: u64,
+    /// Where it crashed, innermost frame first: lines of module and offset, for addr2line. Never NULL; empty if the
+    /// process left no word.
+    pub backtrace: *const c_char,
+}
+
+// SAFETY: `repr(C)`, size first, and zero is valid for every field.
+unsafe impl Extensible for tine_death {
+    const NAME: &'static str = "tine_death";
+}
+
+/// What came of a task.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct tine_result {
+    /// sizeof(tine_result).
+    pub size: usize,
+    /// Which task; 0 once the result has been released, and for items of a map.
+    pub id: tine_id,
+    /// What the function returned, 0 or more for success; or the code of what went wrong: TINE_EDIED, -ECANCELED.
+    pub status: c_int,
+    /// TINE_RAN, TINE_NOT_STARTED or TINE_MAYBE_RAN.
+    pub delivery: c_int,
+    /// What the function said of its failure (tine_fail), or what is known of it. Never NULL; "" for a success.
+    pub message: *const c_char,
+    /// The output; NULL if there is none.
+    pub data: *const c_void,
+    /// Its length in bytes.
+    pub length: usize,
+    /// How the process died that ran the task; NULL if none did.
+    pub death: *const tine_death,
+    /// The option .user of tine_submit, or of the map.
+    pub user: *mut c_void,
+}
+
+// SAFETY: `repr(C)`, size first, and zero is valid for every field.
+unsafe impl Extensible for tine_result {
+    const NAME: &'static str = "tine_result";
+}
+
+// What C sees of a death is the beginning of the core's.
+const _: () = {
+    assert!(offset_of!(tine_death, pid) == offset_of!(Death, pid));
+    assert!(offset_of!(tine_death, signal) == offset_of!(Death, signal));
+    assert!(offset_of!(tine_death, code) == offset_of!(Death, code));
+    assert!(offset_of!(tine_death, fault_address) == offset_of!(Death, fault_address));
+    assert!(offset_of!(tine_death, max_rss_bytes) == offset_of!(Death, max_rss_bytes));
+    assert!(offset_of!(tine_death, backtrace) == offset_of!(Death, backtrace));
+};
+
+pub(crate) fn view(death: Option<&Death>) -> *const tine_death {
+    death.map_or(std::ptr::null(), |death| std::ptr::from_ref(death).cast())
+}
+
+pub(crate) fn delivery_number(delivery: Delivery) -> c_int {
+    match delivery {
+        Delivery::Ran => TINE_RAN,
+        Delivery::NotStarted => TINE_NOT_STARTED,
+        Delivery::MaybeRan => TINE_MAYBE_RAN,
+    }
+}
+
+/// Fills the caller's result.
+unsafe fn give(result: &TaskResult, place: *mut tine_result) -> crate::Result<()> {
+    let view = tine_result {
+        size: 0,
+        id: result.id.0,
+        status: result.status,
+        delivery: delivery_number(result.delivery),
+        message: result.message,
+        data: result.data.cast(),
+        length: result.length,
+        // SAFETY: null, or a death that lives until the result is released.
+        death: view(unsafe { result.death.as_ref() }),
+        user: std::ptr::with_exposed_provenance_mut(result.user),
+    };
+    // SAFETY: the caller's struct, whose size has been checked before the result was taken.
+    unsafe { options::fill(place, &view) }
+}
+
+/// Submits one call of a function to a pool.
+///
+/// A function is named by its address, and need not be registered, if the module that it is in (the program or a
+/// shared library) is loaded in the workers too; or by fn NULL and the option .name.
+///
+/// Parameters: pool. fn. input, length: copied, unless it lies in the pool's heap: then the worker reads it there, and
+/// it must be left alone until the task has settled; NULL and 0 for none. options: NULL for all defaults. out: where
+/// the id goes, or NULL.
+/// Returns 0; -EAGAIN, -ETIMEDOUT: the window is full; -EMSGSIZE: the input is larger than the whole window;
+/// TINE_EFUNCTION: fn is no function of any module; TINE_EMODULE: its module is not loaded in the workers, or is
+/// another build there; TINE_ENAME; TINE_ESHUTDOWN; TINE_EWORKERSTART: no worker can be started any more; -ENOMEM;
+/// -EINVAL, -E2BIG, -EFAULT; TINE_EFORKED, TINE_EWORKER.
+/// Ownership: the result is the pool's until it is taken. Threads: any.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_submit(
+    pool: *mut tine_pool,
+    r#fn: tine_fn,
+    input: *const c_void,
+    length: usize,
+    options: *const tine_submit_options,
+    out: *mut tine_id,
+) -> c_int {
+    guard(|| {
+        // SAFETY: the caller's options.
+        let options = unsafe { options::read(options) }?;
+        let error = options.map_or(std::ptr::null_mut(), |options| options.error);
+        let address = r#fn.map_or(std::ptr::null(), |function| function as *const c_void);
+        // SAFETY: the caller's pointers.
+        match unsafe { submit(pool, address, (input.cast(), length), options.as_ref()) } {
+            // SAFETY: null, or the caller's place.
+            Ok(id) => unsafe { out.as_mut() }.map_or((), |out| *out = id.0),
+            Err(failed) => return Ok(report(error, &failed)),
+        }
+        Ok(0)
+    })
+}
+
+unsafe fn submit(
+    pool: *mut tine_pool,
+    address: *const c_void,
+    input: (*const u8, usize),
+    options: Option<&tine_submit_options>,
+) -> crate::Result<TaskId> {
+    // SAFETY: the caller's pool and bytes.
+    let (pool, input) = unsafe { (host(pool)?, bytes(input.0, input.1, "input")?) };
+    let mut core = SubmitOptions::default();
+    let mut name = std::ptr::null();
+    if let Some(options) = options {
+        if options.flags != 0 {
+            return Err(Error::invalid(format!("flags has bits {:#x} that mean nothing", options.flags)));
+        }
+        core = SubmitOptions {
+            timeout: Timeout::from_ns(options.timeout_ns),
+            user: options.user.expose_provenance(),
+        };
+        name = options.name;
+    }
+    // SAFETY: the caller's string.
+    pool.submit(unsafe { function(address, name) }?, input, &core)
+}
+
+/// Waits for one task, and takes its result: tine_next will not give it.
+///
+/// Parameters: pool. id: from tine_submit. timeout_ns. out: a tine_result, with its .size set.
+/// Returns 0: the task has settled, whatever its .status; -ETIMEDOUT, -EAGAIN, -EINTR: not yet; TINE_EID: the id was
+/// never given, or its result has been taken or released; -EBUSY: another thread waits for it; -EINVAL; TINE_EFORKED,
+/// TINE_EWORKER.
+/// Ownership: what the result points to is valid until tine_result_release. Threads: any.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_wait(
+    pool: *mut tine_pool,
+    id: tine_id,
+    timeout_ns: i64,
+    out: *mut tine_result,
+) -> c_int {
+    guard(|| {
+        // SAFETY: the caller's pointers.
+        unsafe {
+            let pool = host(pool)?;
+            options::check(out, "out")?;
+            give(&pool.wait(TaskId(id), Timeout::from_ns(timeout_ns))?, out)?;
+        }
+        Ok(0)
+    })
+}
+
+/// Waits for the next task to settle, in whatever order, and takes its result. Tasks that a tine_wait is on for, and
+/// the items of maps, are left out.
+///
+/// Parameters: as for tine_wait.
+/// Returns 0; TINE_EEMPTY: no task is outstanding, so a loop may end; otherwise as tine_wait.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_next(pool: *mut tine_pool, timeout_ns: i64, out: *mut tine_result) -> c_int {
+    guard(|| {
+        // SAFETY: the caller's pointers.
+        unsafe {
+            let pool = host(pool)?;
+            options::check(out, "out")?;
+            give(&pool.next(Timeout::from_ns(timeout_ns))?, out)?;
+        }
+        Ok(0)
+    })
+}
+
+/// Cancels a task that has not begun. It settles with -ECANCELED and TINE_NOT_STARTED; the result is to be taken as any
+/// other.
+///
+/// Returns 0; -EBUSY: it has begun; -EALREADY: it has settled; TINE_EID; TINE_EFORKED, TINE_EWORKER. Threads: any.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_cancel(pool: *mut tine_pool, id: tine_id) -> c_int {
+    guard(|| {
+        // SAFETY: the caller's pool.
+        unsafe { host(pool) }?.cancel(TaskId(id))?;
+        Ok(0)
+    })
+}
+
+/// Gives back what a result points to, and zeroes it; a zeroed one again is harmless.
+///
+/// Parameters: pool: the one that gave it. result: may be NULL. Threads: any, one at a time for one result.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_result_release(pool: *mut tine_pool, result: *mut tine_result) {
+    guard_value((), || {
+        // SAFETY: the caller's pool and result.
+        unsafe {
+            if options::check(result, "result").is_err() {
+                return;
+            }
+            let Ok(Some(given)) = options::read(result) else { return };
+            if let Ok(pool) = host(pool) {
+                let _ = pool.release(TaskId(given.id));
+            }
+            let _ = options::zero(result);
+        }
+    });
+}

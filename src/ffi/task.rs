@@ -1,0 +1,97 @@
+//! Inside a task
+
+use crate::ffi::guard::guard_value;
+use crate::ffi::pool::tine_pool;
+use crate::pool::worker::Task;
+use std::ffi::c_void;
+
+/// A task, as the function that carries it out sees it. Valid until that function returns, in its thread only.
+pub struct tine_task {
+    _task: Task,
+}
+
+unsafe fn task<'a>(pointer: *mut tine_task) -> Option<&'a mut Task> {
+    // SAFETY: null, or the task that tine has passed to the function that calls; `tine_task` is a `Task`.
+    unsafe { pointer.cast::<Task>().as_mut() }
+}
+
+/// The input of a task, or the item of a map that is called by name.
+///
+/// Parameters: task: the task. length: a place for the input's length in bytes, or NULL.
+/// Returns where it is; aligned to 16 bytes unless it is the caller's own memory in the heap. It may be read until the
+/// function returns; an input that was submitted from the heap is that very memory.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_input(task: *const tine_task, length: *mut usize) -> *const c_void {
+    guard_value(std::ptr::null(), || {
+        // SAFETY: the caller's pointers.
+        unsafe { self::task(task.cast_mut()).map_or(std::ptr::null(), |task| put(task.input(), length)) }
+    })
+}
+
+/// The context of the map or loop that the task is part of; NULL and 0 where there is none.
+///
+/// Parameters and rules as for tine_input.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_context(task: *const tine_task, length: *mut usize) -> *const c_void {
+    guard_value(std::ptr::null(), || {
+        // SAFETY: the caller's pointers.
+        unsafe { self::task(task.cast_mut()).map_or(std::ptr::null(), |task| put(task.context(), length)) }
+    })
+}
+
+unsafe fn put((pointer, bytes): (*const u8, usize), length: *mut usize) -> *const c_void {
+    // SAFETY: null, or the caller's place.
+    if let Some(length) = unsafe { length.as_mut() } {
+        *length = bytes;
+    }
+    if bytes == 0 { std::ptr::null() } else { pointer.cast() }
+}
+
+/// Room for the task's output, to be written in place; the result's .data and .length. Its first content is anything.
+///
+/// A second call replaces the first. In a map that is called by name this is the item's place in out.
+///
+/// Parameters: task: the task. length: in bytes.
+/// Returns where it is, aligned to 16 bytes, or NULL: the heap is full, or an item's place is shorter than that.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_output(task: *mut tine_task, length: usize) -> *mut c_void {
+    guard_value(std::ptr::null_mut(), || {
+        // SAFETY: the caller's task.
+        let output = unsafe { self::task(task) }.map(|task| task.output(length));
+        output.and_then(Result::ok).map_or(std::ptr::null_mut(), |place| place.as_ptr().cast())
+    })
+}
+
+/// What identifies the task: the number that tine_submit gave, or the item's place in its map.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_task_id(task: *const tine_task) -> u64 {
+    // SAFETY: the caller's task.
+    guard_value(0, || unsafe { self::task(task.cast_mut()) }.map_or(0, |task| task.id()))
+}
+
+/// The pool that runs the task. In a worker it serves for its heap: tine_alloc and tine_free; calls that are the
+/// host's give TINE_EWORKER. It is valid as long as the worker lives, in all its threads.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_task_pool(task: *const tine_task) -> *mut tine_pool {
+    guard_value(std::ptr::null_mut(), || {
+        // SAFETY: the caller's task.
+        unsafe { self::task(task.cast_mut()) }
+            .map_or(std::ptr::null_mut(), |task| tine_pool::of_worker(task.worker()))
+    })
+}
+
+unsafe extern "C" {
+    fn tine_fail_variadic();
+}
+
+/// `tine_fail` itself: Rust cannot define a function of variable arguments, so it goes on where C has defined one.
+/// Declared in the header by hand (tests/header.rs).
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+#[unsafe(naked)]
+#[unsafe(no_mangle)]
+unsafe extern "C" fn tine_fail() {
+    #[cfg(target_arch = "x86_64")]
+    std::arch::naked_asm!("jmp {}", sym tine_fail_variadic);
+    #[cfg(target_arch = "aarch64")]
+    std::arch::naked_asm!("b {}", sym tine_fail_variadic);
+}

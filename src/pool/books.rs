@@ -1,0 +1,242 @@
+//! The host's books: what has been submitted, where it is, and what came of it. Private memory of the host; nothing
+//! that a worker writes gets in here unchecked.
+//!
+//! ```text
+//!   FREE      the next submit may have it
+//!     | submit
+//!   QUEUED    in the pool's queue ---- cancelled, or the pool breaks down ---+
+//!     | pushed into a worker's ring         ^                                |
+//!   SENT      in the ring of that worker    | recalled, or the worker died   |
+//!     | the result was drained, or the      | before it had begun            |
+//!     | worker died after it had begun -----+                                |
+//!   SETTLED   has a result, which nobody has taken  <------------------------+
+//!     | taken by wait or next
+//!   TAKEN     the caller has the result and may look into it
+//!     | released
+//!   FREE      with the next generation: the old id means nothing any more
+//! ```
+
+use super::call::Kind;
+use crate::engine::member::Death;
+use crate::error::{Code, Error, Result};
+use crate::process::function::Callee;
+use crate::queue::ring::INLINE_INPUT;
+use std::ffi::CString;
+
+/// Names a task: its place and the generation there. Never zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TaskId(pub u64);
+
+/// Whether a task's function ran.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// To its end.
+    Ran,
+    /// For certain not.
+    NotStarted,
+    /// It had begun when its process died.
+    MaybeRan,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    Free,
+    Queued,
+    Sent(u32),
+    Settled,
+    Taken,
+}
+
+/// Where an input is.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Input {
+    Inline,
+    /// In the heap; `owned` where the pool has put it there and frees it.
+    Heap {
+        address: usize,
+        owned: bool,
+    },
+}
+
+/// Where an output is.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Output {
+    Inline,
+    Heap(usize),
+}
+
+/// What came of a task.
+#[derive(Debug)]
+pub(super) struct Outcome {
+    pub(super) status: i32,
+    pub(super) delivery: Delivery,
+    pub(super) message: Option<CString>,
+    pub(super) output: Output,
+    pub(super) output_length: usize,
+    pub(super) death: Option<Box<Death>>,
+    /// Of a chunk: items that have finished, whether one more had begun, how long it took, how long its messages are.
+    pub(super) items: u64,
+    pub(super) culprit: bool,
+    pub(super) elapsed_ns: u64,
+    pub(super) messages_length: usize,
+}
+
+impl Outcome {
+    pub(super) fn new(status: i32, delivery: Delivery) -> Outcome {
+        Outcome {
+            status,
+            delivery,
+            message: None,
+            output: Output::Inline,
+            output_length: 0,
+            death: None,
+            items: 0,
+            culprit: false,
+            elapsed_ns: 0,
+            messages_length: 0,
+        }
+    }
+
+    /// For a task that was never given to a worker.
+    pub(super) fn not_started(error: &Error) -> Outcome {
+        let mut outcome = Outcome::new(error.code().0, Delivery::NotStarted);
+        outcome.message = to_c_string(error.text().as_bytes());
+        outcome
+    }
+}
+
+/// Text for C: what follows a zero byte is lost.
+pub(super) fn to_c_string(bytes: &[u8]) -> Option<CString> {
+    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+    CString::new(String::from_utf8_lossy(&bytes[..end]).into_owned()).ok()
+}
+
+/// Bytes that travel in a slot; the input before the task has run, the output afterwards.
+#[derive(Debug)]
+#[repr(C, align(16))]
+pub(super) struct Inline(pub(super) [u8; INLINE_INPUT]);
+
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) generation: u32,
+    pub(super) state: State,
+    pub(super) kind: Kind,
+    /// A wait is on for this very task, so `next` leaves it alone.
+    pub(super) claimed: bool,
+    pub(super) callee: Callee,
+    pub(super) input: Input,
+    pub(super) input_length: usize,
+    /// The caller's word, carried to the result.
+    pub(super) user: usize,
+    /// The map that the task is a chunk of.
+    pub(super) job: Option<usize>,
+    pub(super) outcome: Option<Outcome>,
+    pub(super) inline: Inline,
+}
+
+/// Entries do not move: results point into them.
+const BLOCK: usize = 512;
+
+#[derive(Debug, Default)]
+pub(super) struct Books {
+    blocks: Vec<Box<[Entry]>>,
+    free: Vec<u32>,
+    /// Submitted and not settled, chunks included.
+    pub(super) outstanding: usize,
+    /// Submitted and not taken, without chunks; and the bytes of their inputs.
+    pub(super) window_tasks: usize,
+    pub(super) window_bytes: usize,
+}
+
+impl Books {
+    pub(super) fn get(&self, index: u32) -> &Entry {
+        &self.blocks[index as usize / BLOCK][index as usize % BLOCK]
+    }
+
+    pub(super) fn get_mut(&mut self, index: u32) -> &mut Entry {
+        &mut self.blocks[index as usize / BLOCK][index as usize % BLOCK]
+    }
+
+    /// A free entry, which the caller fills.
+    pub(super) fn open(&mut self) -> u32 {
+        if let Some(index) = self.free.pop() {
+            return index;
+        }
+        let first = (self.blocks.len() * BLOCK) as u32;
+        let entry = |_| Entry {
+            generation: 1,
+            state: State::Free,
+            kind: Kind::Task,
+            claimed: false,
+            callee: Callee { module: 0, offset: 0 },
+            input: Input::Inline,
+            input_length: 0,
+            user: 0,
+            job: None,
+            outcome: None,
+            inline: Inline([0; INLINE_INPUT]),
+        };
+        self.blocks.push((0..BLOCK).map(entry).collect());
+        self.free.extend((first + 1..first + BLOCK as u32).rev());
+        first
+    }
+
+    /// Makes an entry free again. Its id is stale from now on.
+    pub(super) fn close(&mut self, index: u32) {
+        let entry = self.get_mut(index);
+        entry.state = State::Free;
+        entry.generation = entry.generation.wrapping_add(1).max(1);
+        entry.outcome = None;
+        entry.job = None;
+        entry.claimed = false;
+        self.free.push(index);
+    }
+
+    pub(super) fn id_of(&self, index: u32) -> TaskId {
+        TaskId(u64::from(self.get(index).generation) << 32 | u64::from(index + 1))
+    }
+
+    /// The entry of an id that is in use and is no chunk.
+    pub(super) fn find(&self, id: TaskId) -> Result<u32> {
+        let unknown = || Error::new(Code::ID, format!("the id {:#x} was never given, or was released", id.0));
+        let index = (id.0 as u32).checked_sub(1).ok_or_else(unknown)?;
+        if index as usize / BLOCK >= self.blocks.len() {
+            return Err(unknown());
+        }
+        let entry = self.get(index);
+        let in_use = entry.state != State::Free && entry.job.is_none();
+        if in_use && u64::from(entry.generation) == id.0 >> 32 { Ok(index) } else { Err(unknown()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_unique_and_go_stale() {
+        let mut books = Books::default();
+        let mut seen = std::collections::HashSet::new();
+        for _ in 0..3 {
+            let indices: Vec<u32> = (0..1500).map(|_| books.open()).collect();
+            for index in &indices {
+                books.get_mut(*index).state = State::Queued;
+                let id = books.id_of(*index);
+                assert!(id.0 != 0 && seen.insert(id));
+                assert_eq!(books.find(id).unwrap(), *index);
+            }
+            let id = books.id_of(indices[0]);
+            indices.into_iter().for_each(|index| books.close(index));
+            assert_eq!(books.find(id).unwrap_err().code(), Code::ID);
+        }
+        for garbage in [0, 1, u64::MAX, 1 << 32, 5000] {
+            assert!(books.find(TaskId(garbage)).is_err(), "{garbage:#x}");
+        }
+    }
+
+    #[test]
+    fn text_for_c_ends_at_a_zero() {
+        assert_eq!(to_c_string(b"a\0b").unwrap(), c"a".to_owned());
+        assert_eq!(to_c_string(b"\xff").unwrap().to_str().unwrap(), "\u{fffd}");
+    }
+}

@@ -1,0 +1,261 @@
+//! The host's private account of one worker's ring.
+
+use super::books::{Books, Delivery, Input, Outcome, Output, to_c_string};
+use super::call::Kind;
+use crate::heap::Heap;
+use crate::prim::Ordering;
+use crate::process::function::Callee;
+use crate::queue::ring::{INLINE_INPUT, INLINE_OUTPUT, MESSAGE, SLOTS, Segment, Slot, state};
+use std::collections::VecDeque;
+
+/// How deep a ring is filled while nothing is known of how long its tasks take.
+const FIRST_DEPTH: usize = 2;
+
+/// A ring is filled with about this much work, so that a worker never waits for the host between short tasks.
+const FILL_NS: u64 = 60_000;
+
+/// What is at a position of the ring, from the oldest on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Flight {
+    /// A task of the books.
+    Task(u32),
+    /// One that the host has taken back; the worker passes over it.
+    Recalled,
+}
+
+#[derive(Debug)]
+pub(super) struct Lane {
+    pub(super) ready: bool,
+    /// The worker has written what cannot be; nothing of its ring is believed any more but the states of its slots.
+    pub(super) distrusted: bool,
+    flights: VecDeque<Flight>,
+    /// Positions: the next to push, the next to drain.
+    tail: u32,
+    done: u32,
+    depth: usize,
+    /// Mean time of a task, as far as has been seen; 0 while nothing has.
+    task_ns: u64,
+    last_look_ns: u64,
+    /// The heap block of the last output that was drained: not to be freed as unfinished when the worker dies.
+    last_output: usize,
+}
+
+/// What draining has brought.
+#[derive(Debug)]
+pub(super) struct Drained {
+    pub(super) index: u32,
+    pub(super) outcome: Outcome,
+}
+
+/// A task that a dead worker had in its ring.
+pub(super) struct Left {
+    pub(super) index: u32,
+    pub(super) begun: bool,
+    /// Of a chunk: how long the messages of its finished items are.
+    pub(super) messages_length: usize,
+}
+
+impl Lane {
+    pub(super) fn new() -> Lane {
+        Lane {
+            ready: false,
+            distrusted: false,
+            flights: VecDeque::with_capacity(SLOTS as usize),
+            tail: 0,
+            done: 0,
+            depth: FIRST_DEPTH,
+            task_ns: 0,
+            last_look_ns: 0,
+            last_output: 0,
+        }
+    }
+
+    pub(super) fn in_ring(&self) -> usize {
+        self.flights.len()
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.ready && !self.distrusted && self.flights.len() < self.depth
+    }
+
+    /// Puts a task into the ring.
+    pub(super) fn push(
+        &mut self,
+        segment: &Segment,
+        books: &Books,
+        index: u32,
+        callee: Callee,
+        now_ns: u64,
+        listening: bool,
+    ) {
+        let entry = books.get(index);
+        let slot = segment.slot(self.tail);
+        slot.kind.store(entry.kind as u32, Ordering::Relaxed);
+        slot.module.store(callee.module, Ordering::Relaxed);
+        slot.offset.store(callee.offset, Ordering::Relaxed);
+        slot.id.store(books.id_of(index).0, Ordering::Relaxed);
+        slot.input_length.store(entry.input_length as u64, Ordering::Relaxed);
+        match entry.input {
+            Input::Inline => {
+                slot.input.store(0, Ordering::Relaxed);
+                if entry.input_length > 0 {
+                    slot.inline_input.write(&entry.inline.0[..entry.input_length.min(INLINE_INPUT)]);
+                }
+            }
+            Input::Heap { address, .. } => slot.input.store(address as u64, Ordering::Relaxed),
+        }
+        slot.message_length.store(0, Ordering::Relaxed);
+        slot.state.store(state::READY, Ordering::Relaxed);
+        if self.flights.is_empty() {
+            self.last_look_ns = now_ns;
+        }
+        self.flights.push_back(Flight::Task(index));
+        self.tail = self.tail.wrapping_add(1);
+        if listening {
+            segment.ask_to_be_told(); // Before the publication, so that the result of this very task is told.
+        }
+        segment.publish(self.tail);
+    }
+
+    /// Whether there are results to drain.
+    pub(super) fn has_results(&self, segment: &Segment) -> bool {
+        let count = self.flights.len() as u32;
+        count > 0 && !self.distrusted && segment.finished(self.done, count) != Some(0)
+    }
+
+    /// Takes the results that are there. A worker that has written what cannot be is distrusted from then on.
+    pub(super) fn drain(
+        &mut self,
+        segment: &Segment,
+        books: &mut Books,
+        heap: &Heap,
+        now_ns: u64,
+        out: &mut Vec<Drained>,
+    ) {
+        if self.distrusted || self.flights.is_empty() {
+            return;
+        }
+        let Some(count) = segment.finished(self.done, self.flights.len() as u32) else {
+            self.distrusted = true;
+            return;
+        };
+        if count == 0 {
+            return;
+        }
+        for _ in 0..count {
+            let slot = segment.slot(self.done);
+            self.done = self.done.wrapping_add(1);
+            let Some(Flight::Task(index)) = self.flights.pop_front() else { continue };
+            match self.read_result(slot, books, heap, index) {
+                Some(outcome) => out.push(Drained { index, outcome }),
+                None => {
+                    // It goes back to the front as what it is: begun, and its worker is about to be killed.
+                    self.done = self.done.wrapping_sub(1);
+                    self.flights.push_front(Flight::Task(index));
+                    self.distrusted = true;
+                    return;
+                }
+            }
+        }
+        self.measure(u64::from(count), now_ns);
+    }
+
+    /// Learns how long tasks take and how deep the ring should be filled.
+    fn measure(&mut self, count: u64, now_ns: u64) {
+        let each = now_ns.saturating_sub(self.last_look_ns) / count;
+        self.last_look_ns = now_ns;
+        self.task_ns = if self.task_ns == 0 { each } else { (3 * self.task_ns + each) / 4 };
+        let fitting = FILL_NS / self.task_ns.max(1);
+        // One slot stays free: the ring's positions are compared modulo their number.
+        self.depth = (fitting as usize).clamp(FIRST_DEPTH, SLOTS as usize - 1);
+    }
+
+    /// A result as the worker has left it; `None` if it cannot be one.
+    fn read_result(&mut self, slot: &Slot, books: &mut Books, heap: &Heap, index: u32) -> Option<Outcome> {
+        let mut outcome = Outcome::new(slot.status.load(Ordering::Relaxed), Delivery::Ran);
+        let entry = books.get_mut(index);
+        let message_length = slot.message_length.load(Ordering::Relaxed) as usize;
+        if entry.kind != Kind::Task {
+            outcome.items = slot.items.load(Ordering::Relaxed);
+            outcome.elapsed_ns = slot.elapsed_ns.load(Ordering::Relaxed);
+            outcome.messages_length = message_length;
+            return Some(outcome);
+        }
+        if message_length > 0 {
+            outcome.message = to_c_string(&slot.message.read(message_length.min(MESSAGE)));
+        }
+        let length = slot.output_length.load(Ordering::Relaxed) as usize;
+        if length == 0 {
+            return Some(outcome);
+        }
+        outcome.output_length = length;
+        match slot.output.load(Ordering::Relaxed) as usize {
+            0 if length <= INLINE_OUTPUT => {
+                entry.inline.0[..length].copy_from_slice(&slot.inline_output.read(length));
+            }
+            address if address != 0 && heap.contains(address, length) => {
+                outcome.output = Output::Heap(address);
+                self.last_output = address;
+            }
+            _ => return None,
+        }
+        Some(outcome)
+    }
+
+    /// Whether the worker has finished anything.
+    pub(super) fn has_worked(&self) -> bool {
+        self.done != 0
+    }
+
+    /// Takes back the youngest task that has not begun.
+    pub(super) fn recall_youngest(&mut self, segment: &Segment) -> Option<u32> {
+        for back in 0..self.flights.len() {
+            let at = self.flights.len() - 1 - back;
+            let Flight::Task(index) = self.flights[at] else { continue };
+            // Older ones have begun earlier, or will.
+            return self.recall_at(segment, at).then_some(index);
+        }
+        None
+    }
+
+    /// Takes back this very task, if it has not begun.
+    pub(super) fn recall(&mut self, segment: &Segment, index: u32) -> bool {
+        let at = self.flights.iter().position(|flight| *flight == Flight::Task(index));
+        at.is_some_and(|at| self.recall_at(segment, at))
+    }
+
+    fn recall_at(&mut self, segment: &Segment, at: usize) -> bool {
+        let recalled =
+            !self.distrusted && segment.slot(self.done.wrapping_add(at as u32)).claim(state::RECALLED);
+        if recalled {
+            self.flights[at] = Flight::Recalled;
+        }
+        recalled
+    }
+
+    /// Tasks in the ring behind the one that is, or is next to be, under way.
+    pub(super) fn waiting(&self) -> usize {
+        let tasks = self.flights.iter().filter(|flight| matches!(flight, Flight::Task(_))).count();
+        tasks.saturating_sub(1)
+    }
+
+    /// The worker has ended and its results are drained: what is left.
+    pub(super) fn clear(&mut self, segment: &Segment) -> Vec<Left> {
+        let mut left = Vec::new();
+        for (at, flight) in self.flights.iter().enumerate() {
+            let Flight::Task(index) = *flight else { continue };
+            let slot = segment.slot(self.done.wrapping_add(at as u32));
+            let begun = slot.state.load(Ordering::Acquire) != state::READY;
+            let messages_length = slot.message_length.load(Ordering::Relaxed) as usize;
+            left.push(Left { index, begun, messages_length });
+        }
+        self.flights.clear();
+        left
+    }
+
+    /// The address of an output that the worker had begun and that nobody has been given.
+    pub(super) fn unfinished_output(&self, segment: &Segment) -> usize {
+        let pending = segment.pending_output.load(Ordering::Acquire) as usize;
+        if pending == self.last_output { 0 } else { pending }
+    }
+}

@@ -1,0 +1,550 @@
+//! All of a pool that its lock protects, and the one function that moves it on: [`State::pump`].
+
+use super::books::{Books, Delivery, Input, Outcome, Output, State as TaskState};
+use super::call::Kind;
+use super::lane::{Drained, Lane, Left};
+use super::wait::{Waiter, Want};
+use crate::engine::family::{Event, Family};
+use crate::engine::member::Death;
+use crate::error::{Code, Error};
+use crate::heap::Heap;
+use crate::process::setup;
+use crate::queue::ring::Segment;
+use crate::queue::spin::Spin;
+use crate::sys::clock::{Deadline, now_ns};
+use crate::sys::epoll::Epoll;
+use crate::sys::fd::{self, Timer};
+use std::collections::VecDeque;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
+
+/// How often the family is looked after while results keep coming and nobody sleeps.
+const FAMILY_INTERVAL_NS: u64 = 200_000;
+
+/// A worker that has lost its means to call is noticed within twice this time.
+const LOOK_NS: u64 = 50_000_000;
+
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) heap: Arc<Heap>,
+    pub(super) epoll: Arc<Epoll>,
+    pub(super) family: Family,
+    pub(super) books: Books,
+    lanes: Vec<Lane>,
+    queue: VecDeque<u32>,
+    /// Settled tasks that nobody has taken or claimed, oldest first. May name ones that were taken by their id.
+    finished: VecDeque<u32>,
+    pub(super) finished_count: usize,
+    /// Tasks that a wait is on for.
+    claimed_count: usize,
+    /// The window's limits.
+    pub(super) window: Window,
+    /// The chunks of each map that have settled and wait for its caller.
+    pub(super) jobs: Vec<Option<VecDeque<u32>>>,
+    /// No more submits.
+    pub(super) closed: bool,
+    /// No worker can be started any more: why.
+    pub(super) broken: Option<Error>,
+    /// Threads that sleep until a leader, or whoever pumps, finds something for them.
+    pub(super) waiters: Vec<Waiter>,
+    /// How long whoever is to lead looks before it sleeps.
+    pub(super) spin: Spin,
+    /// A thread sleeps for all: it waits in epoll, everybody else for it.
+    pub(super) led: bool,
+    /// Until when the leader sleeps.
+    pub(super) led_until: Deadline,
+    /// The pool's descriptor has been asked for, so every event must make it readable.
+    pub(super) polled_from_outside: bool,
+    /// Readable while there are finished tasks and somebody polls, and to get the leader out of epoll.
+    pub(super) attention: OwnedFd,
+    attention_set: bool,
+    /// Makes the pool's descriptor readable when the family has something due and nobody sleeps in here.
+    timer: Timer,
+    family_due_ns: u64,
+    drained: Vec<Drained>,
+    pub(super) submitted: u64,
+    pub(super) settled: u64,
+}
+
+/// The tokens of `State::attention` and `State::timer`.
+pub(super) const ATTENTION: u64 = 4 << 32;
+const TIMER: u64 = 5 << 32;
+
+/// How much may be under way at a time.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Window {
+    pub(super) tasks: usize,
+    pub(super) bytes: usize,
+}
+
+impl State {
+    pub(super) fn new(
+        heap: Arc<Heap>,
+        epoll: Arc<Epoll>,
+        family: Family,
+        window: Window,
+    ) -> crate::Result<State> {
+        let attention = fd::eventfd()?;
+        epoll.add(attention.as_raw_fd(), ATTENTION)?;
+        let timer = Timer::new()?;
+        epoll.add(timer.fd(), TIMER)?;
+        let lanes = family.members.iter().map(|_| Lane::new()).collect();
+        Ok(State {
+            heap,
+            epoll,
+            family,
+            books: Books::default(),
+            lanes,
+            queue: VecDeque::new(),
+            finished: VecDeque::new(),
+            finished_count: 0,
+            claimed_count: 0,
+            window,
+            jobs: Vec::new(),
+            closed: false,
+            broken: None,
+            waiters: Vec::new(),
+            spin: Spin::new(),
+            led: false,
+            led_until: Deadline::NEVER,
+            polled_from_outside: false,
+            attention,
+            attention_set: false,
+            timer,
+            family_due_ns: 0,
+            drained: Vec::new(),
+            submitted: 0,
+            settled: 0,
+        })
+    }
+
+    /// Takes in what has happened, settles what has come to an end, and hands out what can be handed out.
+    /// `something_happened` says that a descriptor was readable, so that the family has to be looked after now.
+    pub(super) fn pump(&mut self, something_happened: bool) {
+        let now = now_ns();
+        self.drain_rings(now);
+        if something_happened || now >= self.family_due_ns {
+            self.family_due_ns = now + FAMILY_INTERVAL_NS;
+            let (heap, epoll) = (Arc::clone(&self.heap), Arc::clone(&self.epoll));
+            self.family.advance(&heap, &epoll);
+            while let Some(event) = self.family.next_event() {
+                self.deal_with(event, now);
+                // A place that has become vacant is filled now: nothing else may happen that would wake anybody.
+                if !self.family.has_event() {
+                    self.family.advance(&heap, &epoll);
+                }
+            }
+        }
+        self.feed(now);
+        self.rebalance(now);
+        self.wake_waiters();
+        self.update_attention();
+        let due = self.next_look();
+        if self.polled_from_outside {
+            self.timer.set(due);
+        }
+        // The leader went to sleep before this was due; it has to look at the clock again.
+        if self.led && due < self.led_until {
+            self.led_until = due;
+            fd::eventfd_signal(self.attention.as_raw_fd());
+        }
+    }
+
+    /// Whether there is room in the window for an input of this length.
+    pub(super) fn has_room(&self, length: usize) -> bool {
+        self.books.window_tasks < self.window.tasks
+            && length <= self.window.bytes - self.books.window_bytes.min(self.window.bytes)
+    }
+
+    fn drain_rings(&mut self, now: u64) {
+        for slot in 0..self.lanes.len() {
+            self.drain(slot, now);
+        }
+    }
+
+    fn drain(&mut self, slot: usize, now: u64) {
+        let Some(segment) = &self.family.members[slot].segment else { return };
+        let lane = &mut self.lanes[slot];
+        if lane.in_ring() == 0 {
+            return;
+        }
+        let trusted = !lane.distrusted;
+        lane.drain(segment, &mut self.books, &self.heap, now, &mut self.drained);
+        if trusted && lane.distrusted {
+            self.family.kill(slot);
+        }
+        if self.polled_from_outside {
+            // What the worker has finished before it was asked again it has told nobody of.
+            segment.ask_to_be_told();
+            crate::prim::fence(crate::prim::Ordering::SeqCst);
+            lane.drain(segment, &mut self.books, &self.heap, now, &mut self.drained);
+        }
+        let mut drained = std::mem::take(&mut self.drained);
+        if !drained.is_empty() {
+            self.family.has_worked();
+        }
+        for Drained { index, outcome } in drained.drain(..) {
+            self.settle(index, outcome);
+        }
+        self.drained = drained;
+    }
+
+    fn deal_with(&mut self, event: Event, now: u64) {
+        match event {
+            Event::Ready(slot) => self.lanes[slot].ready = true,
+            Event::Ended(slot, death) => self.deal_with_death(slot, death, now),
+            Event::Broken(error) => {
+                self.broken.get_or_insert(error);
+                self.abandon_queue();
+            }
+        }
+    }
+
+    /// A worker is dead for sure: what it finished counts, what it had begun may have run, the rest runs elsewhere.
+    fn deal_with_death(&mut self, slot: usize, death: Death, now: u64) {
+        self.drain(slot, now);
+        let (mut lost, mut requeue, mut unfinished) = (Vec::new(), Vec::new(), 0);
+        if let Some(segment) = self.family.members[slot].segment.take() {
+            unfinished = self.lanes[slot].unfinished_output(&segment);
+            for left in self.lanes[slot].clear(&segment) {
+                match left.begun {
+                    true => lost.push((left.index, self.lost_outcome(&left, &segment, &death))),
+                    false => requeue.push(left.index),
+                }
+            }
+        }
+        let idle = lost.is_empty() && !self.lanes[slot].has_worked();
+        self.lanes[slot] = Lane::new();
+        // Oldest first, in front of what has not been handed out yet.
+        for index in requeue.into_iter().rev() {
+            self.books.get_mut(index).state = TaskState::Queued;
+            self.queue.push_front(index);
+        }
+        for (index, outcome) in lost {
+            self.settle(index, outcome);
+        }
+        self.heap.reclaim(setup::owner_of(slot as u32), unfinished);
+        self.family.bury(slot, &death, idle);
+        if self.broken.is_some() {
+            self.abandon_queue();
+        }
+        self.family_due_ns = 0;
+    }
+
+    /// What is left of a task that its worker had begun.
+    fn lost_outcome(&self, left: &Left, segment: &Segment, death: &Death) -> Outcome {
+        use crate::prim::Ordering;
+        let entry = self.books.get(left.index);
+        let mut outcome = Outcome::new(Code::DIED.0, Delivery::MaybeRan);
+        outcome.message = super::books::to_c_string(death.describe().as_bytes());
+        outcome.death = Some(Box::new(death.clone()));
+        if entry.kind != Kind::Task {
+            outcome.messages_length = left.messages_length;
+            outcome.items = segment.items_done.load(Ordering::Acquire);
+            outcome.culprit = segment.items_begun.load(Ordering::Acquire) > outcome.items;
+        }
+        outcome
+    }
+
+    /// Nobody will run what is queued.
+    fn abandon_queue(&mut self) {
+        let error = self.broken.clone().unwrap_or_else(|| Code::SHUTDOWN.into());
+        for index in std::mem::take(&mut self.queue) {
+            self.settle(index, Outcome::not_started(&error));
+        }
+    }
+
+    /// Everything that is still queued is settled as cancelled.
+    pub(super) fn cancel_queue(&mut self) {
+        let error = Error::errno(libc::ECANCELED, "the pool was destroyed before the task began");
+        for index in std::mem::take(&mut self.queue) {
+            self.settle(index, Outcome::not_started(&error));
+        }
+    }
+
+    fn settle(&mut self, index: u32, outcome: Outcome) {
+        let entry = self.books.get_mut(index);
+        let input = std::mem::replace(&mut entry.input, Input::Inline);
+        entry.outcome = Some(outcome);
+        entry.state = TaskState::Settled;
+        let (job, claimed) = (entry.job, entry.claimed);
+        if let Input::Heap { address, owned: true } = input {
+            let _ = self.heap.free_address(address);
+        }
+        self.books.outstanding -= 1;
+        match job {
+            Some(job) => {
+                if let Some(settled) = &mut self.jobs[job] {
+                    settled.push_back(index);
+                }
+            }
+            None => {
+                self.settled += 1;
+                if !claimed {
+                    self.finished.push_back(index);
+                    self.finished_count += 1;
+                }
+            }
+        }
+    }
+
+    /// Enters a task whose entry has been filled.
+    pub(super) fn enqueue(&mut self, index: u32) {
+        self.books.get_mut(index).state = TaskState::Queued;
+        self.books.outstanding += 1;
+        self.queue.push_back(index);
+        if self.broken.is_some() {
+            self.abandon_queue();
+        }
+    }
+
+    /// Hands tasks out, each to the worker with the least before it.
+    pub(super) fn feed(&mut self, now: u64) {
+        let listening = self.led || self.polled_from_outside;
+        while let Some(index) = self.queue.front().copied() {
+            let open = (0..self.lanes.len()).filter(|slot| self.lanes[*slot].has_room());
+            let Some(slot) = open.min_by_key(|slot| self.lanes[*slot].in_ring()) else { return };
+            self.queue.pop_front();
+            self.push(slot, index, now, listening);
+        }
+    }
+
+    fn push(&mut self, slot: usize, index: u32, now: u64, listening: bool) {
+        let Some(segment) = &self.family.members[slot].segment else {
+            return self.queue.push_front(index);
+        };
+        let callee = self.books.get(index).callee;
+        let Some(callee) = self.family.callees().and_then(|callees| callees.current(callee)) else {
+            let error = Error::new(
+                Code::MODULE,
+                "the supervisor that took over has not loaded the function's module",
+            );
+            return self.settle(index, Outcome::not_started(&error));
+        };
+        self.books.get_mut(index).state = TaskState::Sent(slot as u32);
+        self.lanes[slot].push(segment, &self.books, index, callee, now, listening);
+    }
+
+    /// Takes tasks that have not begun from full rings to workers that have nothing to do.
+    fn rebalance(&mut self, now: u64) {
+        if !self.queue.is_empty() {
+            return;
+        }
+        let listening = self.led || self.polled_from_outside;
+        for slot in 0..self.lanes.len() {
+            if self.lanes[slot].in_ring() > 0 || !self.lanes[slot].has_room() {
+                continue;
+            }
+            let fullest = (0..self.lanes.len()).max_by_key(|slot| self.lanes[*slot].waiting());
+            let Some(from) = fullest.filter(|slot| self.lanes[*slot].waiting() > 0) else { return };
+            let Some(segment) = &self.family.members[from].segment else { return };
+            let Some(index) = self.lanes[from].recall_youngest(segment) else { return };
+            self.push(slot, index, now, listening);
+        }
+    }
+
+    /// Cancels a task that has not begun.
+    pub(super) fn cancel(&mut self, index: u32) -> crate::Result<()> {
+        match self.books.get(index).state {
+            TaskState::Queued => {
+                if let Some(at) = self.queue.iter().position(|queued| *queued == index) {
+                    self.queue.remove(at);
+                }
+            }
+            TaskState::Sent(slot) => {
+                let segment = self.family.members[slot as usize].segment.as_ref();
+                let lane = &mut self.lanes[slot as usize];
+                if !segment.is_some_and(|segment| lane.recall(segment, index)) {
+                    return Err(Error::errno(libc::EBUSY, "the task has begun"));
+                }
+            }
+            _ => return Err(Error::errno(libc::EALREADY, "the task has settled already")),
+        }
+        let error = Error::errno(libc::ECANCELED, "cancelled before it began");
+        self.settle(index, Outcome::not_started(&error));
+        self.wake_waiters();
+        self.update_attention();
+        Ok(())
+    }
+
+    /// The oldest settled task that nobody has taken or claimed; it is the caller's from now on.
+    pub(super) fn take_finished(&mut self) -> Option<u32> {
+        while let Some(index) = self.finished.pop_front() {
+            let entry = self.books.get(index);
+            // Taken by its id meanwhile, and perhaps in use again and settled again: then it is listed again, too.
+            let stale = entry.state != TaskState::Settled || entry.claimed || entry.job.is_some();
+            if !stale {
+                self.finished_count -= 1;
+                self.mark_taken(index);
+                return Some(index);
+            }
+        }
+        None
+    }
+
+    /// A claimed task that has settled is its waiter's.
+    pub(super) fn mark_taken(&mut self, index: u32) {
+        let entry = self.books.get_mut(index);
+        entry.state = TaskState::Taken;
+        let length = entry.input_length;
+        if std::mem::take(&mut entry.claimed) {
+            self.claimed_count -= 1;
+        }
+        self.books.window_tasks -= 1;
+        self.books.window_bytes -= length;
+        self.update_attention();
+    }
+
+    /// Makes an entry's result go away: its memory, its id.
+    pub(super) fn release(&mut self, index: u32) {
+        if let Some(Outcome { output: Output::Heap(address), output_length: 1.., .. }) =
+            self.books.get(index).outcome
+        {
+            let _ = self.heap.free_address(address);
+        }
+        self.books.close(index);
+    }
+
+    /// Takes the claim of a waiter back: the task is anybody's again.
+    pub(super) fn unclaim(&mut self, index: u32) {
+        let entry = self.books.get_mut(index);
+        entry.claimed = false;
+        self.claimed_count -= 1;
+        if entry.state == TaskState::Settled {
+            self.finished.push_back(index);
+            self.finished_count += 1;
+        }
+    }
+
+    /// Claims a task for a waiter: it is no longer among those that `next` gives out.
+    pub(super) fn claim(&mut self, index: u32) -> crate::Result<()> {
+        let entry = self.books.get_mut(index);
+        if entry.claimed {
+            return Err(Error::errno(libc::EBUSY, "another thread waits for this very task"));
+        }
+        if entry.state == TaskState::Taken {
+            return Err(Error::new(Code::ID, "the task's result has been taken already"));
+        }
+        entry.claimed = true;
+        self.claimed_count += 1;
+        if entry.state == TaskState::Settled {
+            self.finished_count -= 1;
+        }
+        Ok(())
+    }
+
+    /// Whether `next` could ever return: something unclaimed is finished or on its way.
+    pub(super) fn has_unclaimed(&self) -> bool {
+        self.finished_count > 0 || self.books.window_tasks > self.claimed_count
+    }
+
+    /// Asks every worker to tell of results and of being ready; whether there is one that has had to tell already.
+    pub(super) fn listen(&self) -> bool {
+        for member in &self.family.members {
+            if let Some(segment) = &member.segment {
+                segment.ask_to_be_told();
+            }
+        }
+        crate::prim::fence(crate::prim::Ordering::SeqCst);
+        self.has_results() || self.family.has_news()
+    }
+
+    /// Whether the worker in this place takes tasks.
+    pub(super) fn is_ready(&self, slot: usize) -> bool {
+        self.lanes.get(slot).is_some_and(|lane| lane.ready)
+    }
+
+    /// Whether there are results in a ring.
+    pub(super) fn has_results(&self) -> bool {
+        self.lanes
+            .iter()
+            .zip(&self.family.members)
+            .any(|(lane, member)| member.segment.as_ref().is_some_and(|segment| lane.has_results(segment)))
+    }
+
+    pub(super) fn stop_listening(&self) {
+        if self.polled_from_outside {
+            return;
+        }
+        for (lane, member) in self.lanes.iter().zip(&self.family.members) {
+            // One that is not ready yet has its readiness to tell, and nobody looks for that in passing.
+            if let Some(segment) = member.segment.as_ref().filter(|_| lane.ready) {
+                segment.need_not_be_told();
+            }
+        }
+    }
+
+    /// When whoever sleeps must look again even if nobody has called: something of the family's is due, or a worker
+    /// may have lost the descriptor by which it calls. Only tasks that are under way make anybody look.
+    pub(super) fn next_look(&self) -> Deadline {
+        let family = self.family.next_deadline();
+        if self.books.outstanding == 0 {
+            return family;
+        }
+        // Rounded, so that a timer need not be set anew for every task.
+        family.min(Deadline((now_ns() / LOOK_NS + 2) * LOOK_NS))
+    }
+
+    /// Ends the family, and settles everything that has not settled.
+    pub(super) fn stop(&mut self, deadline: Deadline) {
+        let epoll = Arc::clone(&self.epoll);
+        self.closed = true;
+        self.family.stop(&epoll, deadline);
+        let now = now_ns();
+        while let Some(event) = self.family.next_event() {
+            self.deal_with(event, now);
+        }
+        self.cancel_queue();
+        self.wake_waiters();
+        self.update_attention();
+    }
+
+    /// Wakes the threads whose wish has come true.
+    pub(super) fn wake_waiters(&mut self) {
+        let mut finished = self.finished_count;
+        for at in 0..self.waiters.len() {
+            let satisfied = match self.waiters[at].want {
+                Want::Task(index) => self.books.get(index).state == TaskState::Settled,
+                Want::Next if finished > 0 => {
+                    finished -= 1;
+                    true
+                }
+                Want::Next => !self.has_unclaimed(),
+                Want::Job(job) => self.jobs[job].as_ref().is_some_and(|settled| !settled.is_empty()),
+                Want::Room(length) => self.closed || self.broken.is_some() || self.has_room(length),
+                Want::Idle => self.books.outstanding == 0,
+                Want::Ready => self.broken.is_some() || self.family.all_ready(),
+                Want::Events => false,
+            };
+            if satisfied {
+                self.waiters[at].wake(&self.attention);
+            }
+        }
+    }
+
+    /// A thread is about to leave: where it was to lead and others wait, one of them is to lead.
+    pub(super) fn pass_the_lead(&self) {
+        if let Some(waiter) = self.waiters.first().filter(|_| !self.led) {
+            waiter.wake(&self.attention);
+        }
+    }
+
+    /// Whoever polls the pool's descriptor finds it readable while there are finished tasks.
+    fn update_attention(&mut self) {
+        let wanted = self.polled_from_outside && self.finished_count > 0;
+        if wanted != self.attention_set {
+            self.attention_set = wanted;
+            match wanted {
+                true => fd::eventfd_signal(self.attention.as_raw_fd()),
+                false => fd::eventfd_clear(self.attention.as_raw_fd()),
+            }
+        }
+    }
+
+    /// The leader was called out of epoll.
+    pub(super) fn attention_seen(&mut self) {
+        fd::eventfd_clear(self.attention.as_raw_fd());
+        self.attention_set = false;
+        self.update_attention();
+    }
+}

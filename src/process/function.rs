@@ -1,0 +1,378 @@
+//! How a function gets from one process to another.
+//!
+//! An address means nothing in another process, but (module, offset in it) does, and a name does. The supervisor tells
+//! the host which modules and names it has, so the host finds out at submit what a worker could not call. A task then
+//! carries the place in the supervisor's table, and each worker knows where its own copy of that module lies.
+
+use super::wire::{Reader, Writer};
+use crate::error::{Code, Error, Result};
+use crate::sys::elf::{self, Module, ModuleId};
+use std::collections::HashMap;
+use std::ffi::{CStr, c_int, c_void};
+use std::sync::{Mutex, PoisonError};
+
+/// Which function is to be called, as its caller names it.
+#[derive(Clone, Copy, Debug)]
+pub enum Function<'a> {
+    /// By its address in this process.
+    Pointer(*const c_void),
+    /// By the name under which it was registered in the workers.
+    Name(&'a str),
+}
+
+/// A function as a task carries it: the place in the supervisor's table of modules and the offset there, or the place
+/// in its table of names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Callee {
+    pub(crate) module: u32,
+    pub(crate) offset: u64,
+}
+
+/// The `module` of a function that goes by its name; its offset is the place in the table of names.
+const BY_NAME: u32 = u32::MAX;
+
+/// The names that have been registered in this process.
+static NAMES: Mutex<Vec<(String, usize)>> = Mutex::new(Vec::new());
+
+/// The longest name of a function, in bytes.
+pub const LONGEST_NAME: usize = 255;
+
+/// Registers a function under a name.
+pub fn register(name: &CStr, address: *const c_void) -> Result<()> {
+    let name = name.to_str().map_err(|_| Error::invalid("the function's name is not UTF-8"))?;
+    if name.is_empty() || name.len() > LONGEST_NAME {
+        let text = format!("the function's name has {} bytes; 1 to {LONGEST_NAME} are allowed", name.len());
+        return Err(Error::invalid(text));
+    }
+    if address.is_null() {
+        return Err(Error::invalid(format!("the function {name} is NULL")));
+    }
+    let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
+    if names.iter().any(|(known, _)| known == name) {
+        return Err(Error::errno(libc::EEXIST, format!("a function {name} is registered already")));
+    }
+    names.push((name.to_owned(), address as usize));
+    Ok(())
+}
+
+/// What a process can call: sent from the supervisor to the host and to spawned workers.
+#[derive(Debug, Default)]
+pub(crate) struct Tables {
+    modules: Vec<(ModuleId, String)>,
+    names: Vec<String>,
+}
+
+impl Tables {
+    /// This process's own.
+    pub(crate) fn own() -> Tables {
+        let modules = elf::loaded_modules().into_iter().map(|module| (module.id, module.path)).collect();
+        let names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
+        Tables { modules, names: names.iter().map(|(name, _)| name.clone()).collect() }
+    }
+
+    pub(crate) fn encode(&self, writer: &mut Writer) {
+        writer.number(self.modules.len() as u64);
+        for (id, path) in &self.modules {
+            writer.bytes(&id.to_bytes());
+            writer.bytes(path.as_bytes());
+        }
+        writer.number(self.names.len() as u64);
+        self.names.iter().for_each(|name| writer.bytes(name.as_bytes()));
+    }
+
+    pub(crate) fn decode(reader: &mut Reader<'_>) -> Result<Tables> {
+        let mut tables = Tables::default();
+        for _ in 0..reader.number()? {
+            let id = ModuleId::from_bytes(reader.bytes()?);
+            let id = id.ok_or_else(|| Error::errno(libc::EPROTO, "a module's identity is cut off"))?;
+            tables.modules.push((id, reader.text()?));
+        }
+        for _ in 0..reader.number()? {
+            tables.names.push(reader.text()?);
+        }
+        Ok(tables)
+    }
+
+    /// The file of a module, for messages about a crash.
+    pub(crate) fn path_of(&self, module: u64) -> Option<&str> {
+        Some(self.modules.get(usize::try_from(module).ok()?)?.1.as_str())
+    }
+}
+
+/// The host's side: turns functions into what a task carries.
+///
+/// A supervisor that takes another's place may have its modules in another order, or others altogether. So tasks in the
+/// books carry places in this register, which only grows, and get the current supervisor's when they are handed out.
+#[derive(Debug)]
+pub(crate) struct Callees {
+    tables: Tables,
+    modules: Vec<(ModuleId, Option<u32>)>,
+    names: Vec<(String, Option<u64>)>,
+    /// This process's modules when `generation` was current.
+    here: Vec<Module>,
+    generation: u64,
+    known: HashMap<usize, Callee>,
+}
+
+impl Callees {
+    pub(crate) fn new(tables: Tables) -> Callees {
+        let mut callees = Callees {
+            tables: Tables::default(),
+            modules: Vec::new(),
+            names: Vec::new(),
+            here: Vec::new(),
+            generation: u64::MAX,
+            known: HashMap::new(),
+        };
+        callees.set_tables(tables);
+        callees
+    }
+
+    /// What the supervisor that has come up can call.
+    pub(crate) fn set_tables(&mut self, tables: Tables) {
+        self.modules.iter_mut().for_each(|(_, place)| *place = None);
+        self.names.iter_mut().for_each(|(_, place)| *place = None);
+        for (place, (id, _)) in tables.modules.iter().enumerate() {
+            match self.modules.iter_mut().find(|(known, _)| known == id) {
+                Some(known) => known.1 = Some(place as u32),
+                None => self.modules.push((*id, Some(place as u32))),
+            }
+        }
+        for (place, name) in tables.names.iter().enumerate() {
+            match self.names.iter_mut().find(|(known, _)| known == name) {
+                Some(known) => known.1 = Some(place as u64),
+                None => self.names.push((name.clone(), Some(place as u64))),
+            }
+        }
+        self.tables = tables;
+        self.known.clear();
+    }
+
+    pub(crate) fn tables(&self) -> &Tables {
+        &self.tables
+    }
+
+    /// The same function as the current supervisor's workers know it, if they do.
+    pub(crate) fn current(&self, callee: Callee) -> Option<Callee> {
+        if callee.module == BY_NAME {
+            let place = self.names.get(usize::try_from(callee.offset).ok()?)?.1?;
+            return Some(Callee { module: BY_NAME, offset: place });
+        }
+        let place = self.modules.get(callee.module as usize)?.1?;
+        Some(Callee { module: place, offset: callee.offset })
+    }
+
+    /// What a task that is to call this function carries.
+    pub(crate) fn resolve(&mut self, function: Function<'_>) -> Result<Callee> {
+        match function {
+            Function::Name(name) => {
+                let known = |(known, place): &(String, Option<u64>)| known == name && place.is_some();
+                let place = self.names.iter().position(known).ok_or_else(|| {
+                    Error::new(Code::NAME, format!("the workers know no registered function \"{name}\""))
+                })?;
+                Ok(Callee { module: BY_NAME, offset: place as u64 })
+            }
+            Function::Pointer(pointer) => self.resolve_pointer(pointer as usize),
+        }
+    }
+
+    fn resolve_pointer(&mut self, address: usize) -> Result<Callee> {
+        // Where libraries have come or gone, an address may mean another function than it did.
+        let generation = elf::load_generation();
+        if generation != self.generation {
+            self.here = elf::loaded_modules();
+            self.generation = generation;
+            self.known.clear();
+        }
+        if let Some(callee) = self.known.get(&address) {
+            return Ok(*callee);
+        }
+        let callee = self.find(address)?;
+        self.known.insert(address, callee);
+        Ok(callee)
+    }
+
+    fn find(&self, address: usize) -> Result<Callee> {
+        let module = self.here.iter().find(|module| module.has_code_at(address)).ok_or_else(|| {
+            Error::new(Code::FUNCTION, format!("{address:#x} is not a function of any loaded module"))
+        })?;
+        let known = |(id, place): &(ModuleId, Option<u32>)| *id == module.id && place.is_some();
+        let place = self.modules.iter().position(known).ok_or_else(|| {
+            let same_path = self.tables.modules.iter().any(|(_, path)| *path == module.path);
+            let why = if same_path { "have another build of" } else { "have not loaded" };
+            Error::new(Code::MODULE, format!("the workers {why} {}", module.path))
+        })?;
+        Ok(Callee { module: place as u32, offset: (address - module.base) as u64 })
+    }
+}
+
+/// A worker's side: turns what a task carries into an address.
+#[derive(Debug, Default)]
+pub(crate) struct Resolver {
+    /// For each module of the supervisor's table this process's own, if it has it.
+    modules: Vec<Option<Module>>,
+    names: Vec<Option<usize>>,
+}
+
+impl Resolver {
+    /// For the supervisor's tables, in this process.
+    pub(crate) fn new(tables: &Tables) -> Resolver {
+        let here = elf::loaded_modules();
+        let names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
+        Resolver {
+            modules: tables
+                .modules
+                .iter()
+                .map(|(id, _)| here.iter().find(|module| module.id == *id).cloned())
+                .collect(),
+            names: tables
+                .names
+                .iter()
+                .map(|name| names.iter().find(|(known, _)| known == name).map(|(_, address)| *address))
+                .collect(),
+        }
+    }
+
+    /// The address of a function.
+    pub(crate) fn address(&self, callee: Callee) -> Option<usize> {
+        if callee.module == BY_NAME {
+            return *self.names.get(usize::try_from(callee.offset).ok()?)?;
+        }
+        let module = self.modules.get(callee.module as usize)?.as_ref()?;
+        let address = module.base.checked_add(usize::try_from(callee.offset).ok()?)?;
+        module.has_code_at(address).then_some(address)
+    }
+
+    /// The module that an address lies in and the offset there, for a backtrace. Async-signal-safe.
+    pub(crate) fn locate(&self, address: usize) -> Option<(u64, u64)> {
+        self.modules.iter().enumerate().find_map(|(place, module)| {
+            let module = module.as_ref().filter(|module| module.has_code_at(address))?;
+            Some((place as u64, (address - module.base) as u64))
+        })
+    }
+}
+
+/// A function as settings carry it, before the supervisor's tables are known.
+#[derive(Clone, Debug)]
+pub(crate) enum Target {
+    Pointer { id: ModuleId, path: String, offset: u64 },
+    Name(String),
+}
+
+impl Target {
+    /// Of a function in this process.
+    pub(crate) fn of(function: Function<'_>) -> Result<Target> {
+        match function {
+            Function::Name(name) => Ok(Target::Name(name.to_owned())),
+            Function::Pointer(pointer) => {
+                let address = pointer as usize;
+                let modules = elf::loaded_modules();
+                let module = modules.iter().find(|module| module.has_code_at(address)).ok_or_else(|| {
+                    let text = format!("{address:#x} is not a function of any loaded module");
+                    Error::new(Code::FUNCTION, text)
+                })?;
+                let offset = (address - module.base) as u64;
+                Ok(Target::Pointer { id: module.id, path: module.path.clone(), offset })
+            }
+        }
+    }
+
+    /// Its address in this process.
+    pub(crate) fn address(&self) -> Result<usize> {
+        match self {
+            Target::Name(name) => NAMES
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .iter()
+                .find(|(known, _)| known == name)
+                .map(|(_, address)| *address)
+                .ok_or_else(|| Error::new(Code::NAME, format!("no function \"{name}\" is registered"))),
+            Target::Pointer { id, path, offset } => elf::loaded_modules()
+                .iter()
+                .find(|module| module.id == *id)
+                .map(|module| module.base + *offset as usize)
+                .ok_or_else(|| Error::new(Code::MODULE, format!("the workers have not loaded {path}"))),
+        }
+    }
+
+    pub(crate) fn encode(&self, writer: &mut Writer) {
+        match self {
+            Target::Pointer { id, path, offset } => {
+                writer.number(0);
+                writer.bytes(&id.to_bytes());
+                writer.bytes(path.as_bytes());
+                writer.number(*offset);
+            }
+            Target::Name(name) => {
+                writer.number(1);
+                writer.bytes(name.as_bytes());
+            }
+        }
+    }
+
+    pub(crate) fn decode(reader: &mut Reader<'_>) -> Result<Target> {
+        if reader.number()? == 1 {
+            return Ok(Target::Name(reader.text()?));
+        }
+        let id = ModuleId::from_bytes(reader.bytes()?);
+        let id = id.ok_or_else(|| Error::errno(libc::EPROTO, "a module's identity is cut off"))?;
+        Ok(Target::Pointer { id, path: reader.text()?, offset: reader.number()? })
+    }
+}
+
+/// The status of a function that a worker does not have although the supervisor does.
+pub(crate) const NOT_HERE: c_int = Code::FUNCTION.0;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    extern "C" fn some_function() {}
+
+    fn tables() -> Tables {
+        let mut writer = Writer::default();
+        Tables::own().encode(&mut writer);
+        Tables::decode(&mut Reader(&writer.0)).unwrap()
+    }
+
+    #[test]
+    fn an_address_survives_the_way_through_the_tables() {
+        let tables = tables();
+        let resolver = Resolver::new(&tables);
+        let address = some_function as extern "C" fn() as usize;
+        let mut callees = Callees::new(tables);
+        let callee = callees.resolve(Function::Pointer(address as *const c_void)).unwrap();
+        let callee = callees.current(callee).unwrap();
+        assert_eq!(resolver.address(callee), Some(address));
+        assert_eq!(resolver.locate(address), Some((u64::from(callee.module), callee.offset)));
+        assert_eq!(resolver.address(Callee { module: 9999, offset: 0 }), None);
+        assert_eq!(resolver.address(Callee { module: callee.module, offset: u64::MAX }), None);
+        assert_eq!(resolver.address(Callee { module: BY_NAME, offset: 77 }), None);
+    }
+
+    #[test]
+    fn another_supervisor_may_have_its_modules_in_another_order() {
+        let address = some_function as extern "C" fn() as usize;
+        let mut callees = Callees::new(tables());
+        let callee = callees.resolve(Function::Pointer(address as *const c_void)).unwrap();
+        let mut turned = tables();
+        turned.modules.reverse();
+        let resolver = Resolver::new(&turned);
+        callees.set_tables(turned);
+        assert_eq!(resolver.address(callees.current(callee).unwrap()), Some(address));
+        callees.set_tables(Tables::default());
+        assert_eq!(callees.current(callee), None);
+    }
+
+    #[test]
+    fn what_is_no_function_of_the_workers_is_refused() {
+        let mut callees = Callees::new(tables());
+        let data = 5u8;
+        let code = |result: Result<Callee>| result.unwrap_err().code();
+        assert_eq!(code(callees.resolve(Function::Pointer((&raw const data).cast()))), Code::FUNCTION);
+        assert_eq!(code(callees.resolve(Function::Name("nobody"))), Code::NAME);
+        let mut empty = Callees::new(Tables::default());
+        let address = some_function as extern "C" fn() as *const c_void;
+        assert_eq!(code(empty.resolve(Function::Pointer(address))), Code::MODULE);
+    }
+}

@@ -1,0 +1,86 @@
+//! `tine_init`: the place in a program where a started copy of it turns into what it was started for.
+
+use super::supervisor;
+use super::wire::{Connection, Kind};
+use super::{function, setup};
+use crate::error::{Code, Error, Result};
+use crate::prim::{AtomicBool, Ordering};
+use crate::sys::children::Program;
+use crate::sys::spawn::CHILD_SOCKET;
+use crate::sys::{self, signal};
+use std::ffi::{CStr, CString, c_void};
+use std::os::unix::ffi::OsStrExt;
+
+/// Tells a started program that it is a process of a pool; its value is always "1", the socket has a fixed number.
+pub(crate) const CHILD_VARIABLE: &CStr = c"TINE_CHILD";
+
+/// Set once `init` has returned in this process, and kept by its forked children. Release and Acquire: what was
+/// registered before is there for who sees it set.
+static INITIALISED: AtomicBool = AtomicBool::new(false);
+
+/// Registers a function under a name; only before [`init`], so that every process of a family knows the same names.
+pub fn register(name: &CStr, address: *const c_void) -> Result<()> {
+    if INITIALISED.load(Ordering::Acquire) {
+        let text = format!("\"{}\" is registered after tine_init", name.to_string_lossy());
+        return Err(Error::new(Code::LATE, text));
+    }
+    function::register(name, address)
+}
+
+/// Returns in the program that its user started. In a process that a pool started it never returns: there it is the
+/// supervisor or a worker until it ends.
+pub fn init() {
+    if sys::environment::take(CHILD_VARIABLE).is_some() {
+        // A pool inside a worker starts its processes from this same program.
+        INITIALISED.store(true, Ordering::Release);
+        be_what_was_started();
+    }
+    INITIALISED.store(true, Ordering::Release);
+}
+
+/// Whether [`init`] has run in this process.
+pub(crate) fn has_run() -> bool {
+    INITIALISED.load(Ordering::Acquire)
+}
+
+/// Whether this process was started by a pool and has not come to [`init`] yet.
+pub(crate) fn is_before_its_turn() -> bool {
+    sys::environment::is_set(CHILD_VARIABLE)
+}
+
+fn be_what_was_started() -> ! {
+    let connection = match sys::socket::take_inherited(CHILD_SOCKET) {
+        Ok(socket) => Connection::new(socket),
+        Err(error) => give_up(&format!("{} is set, but {error}", CHILD_VARIABLE.to_string_lossy())),
+    };
+    run(connection)
+}
+
+/// What both an executed and a forked process do with their socket: the first message says which they are.
+pub(crate) fn run(mut connection: Connection) -> ! {
+    let first = loop {
+        match connection.receive() {
+            Ok(Some(message)) => break message,
+            Ok(None) => drop(sys::pidfd::poll(connection.fd(), sys::clock::Deadline::NEVER)),
+            Err(error) if error.code().0 == -libc::EPIPE => signal::exit_now(0),
+            Err(error) => give_up(&error.text()),
+        }
+    };
+    match first.kind {
+        Kind::Configure => supervisor::run(connection, first),
+        Kind::Setup => setup::spawned_worker(first),
+        other => give_up(&format!("an unexpected first message, {other:?}")),
+    }
+}
+
+/// The program that this process runs, to be started once more.
+pub(crate) fn program_again() -> Program {
+    let name = std::env::args_os().next().and_then(|name| CString::new(name.as_bytes()).ok());
+    Program::new(c"/proc/self/exe", &name.unwrap_or_else(|| c"tine".to_owned()), CHILD_VARIABLE)
+}
+
+/// Ends a process that cannot become what it should be: going on would run the program's `main` a second time.
+pub(crate) fn give_up(why: &str) -> ! {
+    sys::environment::complain(&format!("tine: process {}, started for a pool: {why}\n", std::process::id()));
+    signal::exit_now(125);
+}

@@ -1,0 +1,142 @@
+//! How a process becomes a worker, by whichever start method.
+
+use super::function::{Resolver, Tables, Target};
+use super::init::give_up;
+use super::wire::{self, Message, Reader, Writer};
+use super::{StartMethod, crash};
+use crate::error::{Error, Result};
+use crate::heap::{Heap, Owner};
+use crate::pool::worker::{self, Worker};
+use crate::prim::Ordering;
+use crate::queue::ring::{Segment, phase};
+use crate::sys::{elf, signal};
+use std::ffi::CString;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+/// What all workers of a pool have in common.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Settings {
+    pub(crate) start: StartMethod,
+    /// Libraries to load before anything else.
+    pub(crate) preload: Vec<String>,
+    /// Runs once in each worker, with this input.
+    pub(crate) initializer: Option<(Target, Vec<u8>)>,
+    /// Workers leave core files as the host would.
+    pub(crate) core_files: bool,
+    /// Workers keep the default dispositions of fatal signals, and leave no record of a crash.
+    pub(crate) no_crash_handler: bool,
+}
+
+impl Settings {
+    pub(crate) fn encode(&self, writer: &mut Writer) {
+        writer.number(self.start.number());
+        writer.number(u64::from(self.core_files));
+        writer.number(u64::from(self.no_crash_handler));
+        writer.number(self.preload.len() as u64);
+        self.preload.iter().for_each(|path| writer.bytes(path.as_bytes()));
+        writer.number(u64::from(self.initializer.is_some()));
+        if let Some((target, input)) = &self.initializer {
+            target.encode(writer);
+            writer.bytes(input);
+        }
+    }
+
+    pub(crate) fn decode(reader: &mut Reader<'_>) -> Result<Settings> {
+        let start = StartMethod::from_number(reader.number()?)
+            .ok_or_else(|| Error::errno(libc::EPROTO, "an unknown start method"))?;
+        let core_files = reader.number()? != 0;
+        let no_crash_handler = reader.number()? != 0;
+        let mut preload = Vec::new();
+        for _ in 0..reader.number()? {
+            preload.push(reader.text()?);
+        }
+        let initializer = match reader.number()? {
+            0 => None,
+            _ => Some((Target::decode(reader)?, reader.bytes()?.to_vec())),
+        };
+        Ok(Settings { start, preload, initializer, core_files, no_crash_handler })
+    }
+
+    /// Loads the libraries that the pool's options name.
+    pub(crate) fn load_libraries(&self) -> Result<()> {
+        for path in &self.preload {
+            let path = CString::new(path.as_str()).unwrap_or_default();
+            elf::load(&path).map_err(|why| Error::errno(libc::ENOENT, format!("preload: {why}")))?;
+        }
+        Ok(())
+    }
+}
+
+/// The parts of a worker that its supervisor has for it.
+pub(crate) struct Parts {
+    pub(crate) heap: Heap,
+    pub(crate) segment: OwnedFd,
+    pub(crate) event: OwnedFd,
+}
+
+/// The number that a worker has among the heap's owners.
+pub(crate) fn owner_of(slot: u32) -> Owner {
+    slot as Owner + 1
+}
+
+/// The last step of every start method: this process is a worker until it ends.
+pub(crate) fn become_worker(parts: Parts, settings: &Settings, tables: &Tables) -> ! {
+    signal::set_thread_name(c"tine-worker");
+    let segment = match Segment::attach(parts.segment.as_raw_fd()) {
+        Ok(segment) => segment,
+        Err(error) => give_up(&error.text()),
+    };
+    drop(parts.segment);
+    if !settings.core_files {
+        signal::limit_core_bytes(0);
+    }
+    let resolver = Resolver::new(tables);
+    let worker = Worker::new(segment, parts.heap, parts.event, resolver, settings.start == StartMethod::Fork);
+    if !settings.no_crash_handler {
+        crash::install(worker);
+    }
+    let ready = match &settings.initializer {
+        Some((target, input)) => target.address().and_then(|address| worker.initialize(address, input)),
+        None => Ok(()),
+    };
+    if let Err(error) = ready {
+        report_failure(worker.segment(), &error);
+        worker.wake_host();
+        worker.end(1);
+    }
+    worker::run(worker)
+}
+
+/// Leaves word of why a worker could not start.
+fn report_failure(segment: &Segment, error: &Error) {
+    let length = segment.failure.write(error.text().as_bytes());
+    segment.failure_length.store(length as u32, Ordering::Relaxed);
+    segment.phase.store(phase::FAILED, Ordering::Release);
+}
+
+/// A worker that was executed, from the message that its supervisor has sent it.
+pub(crate) fn spawned_worker(message: Message) -> ! {
+    let become_it = || -> Result<(Parts, Settings, Tables)> {
+        let [version, slot, address, length, parent, ..] = message.words;
+        if version != wire::version() {
+            return Err(crate::error::Code::VERSION.into());
+        }
+        signal::die_with_parent(parent as i32);
+        let [heap, segment, event, settings]: [OwnedFd; 4] = message
+            .fds
+            .try_into()
+            .map_err(|_| Error::errno(libc::EPROTO, "a worker's descriptors are missing"))?;
+        let bytes = wire::from_memfd(&settings)?;
+        let mut reader = Reader(&bytes);
+        let settings = Settings::decode(&mut reader)?;
+        let tables = Tables::decode(&mut reader)?;
+        settings.load_libraries()?;
+        let owner = owner_of(slot as u32);
+        let heap = Heap::attach(heap, address as usize, length as usize, owner)?;
+        Ok((Parts { heap, segment, event }, settings, tables))
+    };
+    match become_it() {
+        Ok((parts, settings, tables)) => become_worker(parts, &settings, &tables),
+        Err(error) => give_up(&error.text()),
+    }
+}

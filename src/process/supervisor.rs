@@ -1,0 +1,286 @@
+//! The supervisor: makes workers, reaps them, reports, and takes the family down when the host is gone.
+//!
+//! It is one thread in one loop that runs no user code but the libraries to preload. It holds no state that a task
+//! depends on: when it is killed, its workers go with it, the host finds out by its pidfd and starts another one.
+//!
+//! | event | answer |
+//! |---|---|
+//! | `StartWorker` | fork or execute one; `Started` with its pidfd, or `NotStarted` with the reason |
+//! | a child has ended | reap it; if it was a worker, `Exited` with how. Others are orphans of workers |
+//! | `Stop` | wait for the workers that long, then end the family |
+//! | the host's end of the socket, or the host itself, is gone | end the family at once |
+
+use super::function::Tables;
+use super::setup::{self, Parts, Settings};
+use super::wire::{self, Connection, Kind, Message, Reader, Writer};
+use super::{StartMethod, init};
+use crate::error::{Code, Error, Result};
+use crate::heap::Heap;
+use crate::sys::clock::Deadline;
+use crate::sys::epoll::Epoll;
+use crate::sys::pidfd::{self, Ended};
+use crate::sys::spawn;
+use crate::sys::{children, fork, signal, socket};
+use std::collections::HashMap;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+const SOCKET: u64 = 0;
+const HOST: u64 = 1;
+const CHILDREN: u64 = 2;
+
+struct Child {
+    slot: u32,
+    generation: u64,
+    pidfd: OwnedFd,
+}
+
+struct Supervisor {
+    connection: Connection,
+    host: OwnedFd,
+    child_events: OwnedFd,
+    epoll: Epoll,
+    settings: Settings,
+    tables: Tables,
+    /// Taken by the worker in the process that becomes one.
+    heap: Option<Heap>,
+    workers: HashMap<i32, Child>,
+    writable_watched: bool,
+}
+
+/// The whole life of a supervisor, from the host's first message on.
+pub(crate) fn run(mut connection: Connection, configure: Message) -> ! {
+    signal::set_thread_name(c"tine-supervisor");
+    match Supervisor::set_up(&mut connection, configure) {
+        Ok(parts) => {
+            let mut supervisor = parts(connection);
+            if let Err(error) = supervisor.serve() {
+                let _ = supervisor.connection.send(Message::failure(Kind::Refused, &[], &error));
+            }
+            supervisor.end_family();
+            signal::exit_now(0);
+        }
+        Err(error) => {
+            let _ = connection.send(Message::failure(Kind::Refused, &[], &error));
+            signal::exit_now(1);
+        }
+    }
+}
+
+impl Supervisor {
+    /// Everything that can fail, so that the host learns why; gives back what makes a supervisor of the connection.
+    fn set_up(
+        connection: &mut Connection,
+        configure: Message,
+    ) -> Result<impl FnOnce(Connection) -> Supervisor + use<>> {
+        let [version, address, length, ..] = configure.words;
+        if version != wire::version() {
+            return Err(Code::VERSION.into());
+        }
+        let [heap, host, settings]: [OwnedFd; 3] = configure
+            .fds
+            .try_into()
+            .map_err(|_| Error::errno(libc::EPROTO, "the supervisor's descriptors are missing"))?;
+        let settings = Settings::decode(&mut Reader(&wire::from_memfd(&settings)?))?;
+        signal::adopt_orphans()?;
+        settings.load_libraries()?;
+        let (address, length) = (address as usize, length as usize);
+        let heap = match settings.start {
+            StartMethod::Fork => Heap::inherit(heap, address, length),
+            _ => Heap::attach(heap, address, length, 0)?,
+        };
+        let tables = Tables::own();
+        let mut writer = Writer::default();
+        tables.encode(&mut writer);
+        let fds = vec![fork::own_pidfd()?, wire::to_memfd(&writer.0)?];
+        connection.send(Message::new(Kind::Ready, &[version]).with_fds(fds))?;
+
+        let epoll = Epoll::new()?;
+        let child_events = signal::child_events()?;
+        epoll.add(connection.fd(), SOCKET)?;
+        epoll.add(host.as_raw_fd(), HOST)?;
+        epoll.add(child_events.as_raw_fd(), CHILDREN)?;
+        Ok(move |connection| Supervisor {
+            connection,
+            host,
+            child_events,
+            epoll,
+            settings,
+            tables,
+            heap: Some(heap),
+            workers: HashMap::new(),
+            writable_watched: false,
+        })
+    }
+
+    /// Returns when the family is to end.
+    fn serve(&mut self) -> Result<()> {
+        loop {
+            if !self.take_messages()? || pidfd::has_ended(self.host.as_raw_fd()) {
+                return Ok(());
+            }
+            self.reap()?;
+            self.watch_writable()?;
+            self.epoll.wait(&mut [0; 32], Deadline::NEVER)?;
+        }
+    }
+
+    /// Whether to go on.
+    fn take_messages(&mut self) -> Result<bool> {
+        self.connection.flush()?;
+        loop {
+            match self.connection.receive() {
+                Ok(None) => return Ok(true),
+                Ok(Some(message)) if message.kind == Kind::StartWorker => self.start_worker(message)?,
+                Ok(Some(message)) if message.kind == Kind::Stop => {
+                    self.wait_for_workers(Deadline::after(message.words[0]))?;
+                    return Ok(false);
+                }
+                Ok(Some(message)) => {
+                    let text = format!("an unexpected message, {:?}", message.kind);
+                    return Err(Error::errno(libc::EPROTO, text));
+                }
+                Err(error) if error.code().0 == -libc::EPIPE => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn watch_writable(&mut self) -> Result<()> {
+        let wanted = self.connection.is_waiting();
+        if wanted != self.writable_watched {
+            self.epoll.watch_writable(self.connection.fd(), SOCKET, wanted)?;
+            self.writable_watched = wanted;
+        }
+        Ok(())
+    }
+
+    fn start_worker(&mut self, message: Message) -> Result<()> {
+        let [slot, generation, ..] = message.words;
+        let answer = match self.try_start(slot as u32, message.fds) {
+            Ok((pid, pidfd)) => {
+                let copy = pidfd.try_clone().map_err(|error| Error::from_io("dup", &error))?;
+                self.workers.insert(pid, Child { slot: slot as u32, generation, pidfd });
+                Message::new(Kind::Started, &[slot, generation, pid as u64]).with_fds(vec![copy])
+            }
+            Err(error) => Message::failure(Kind::NotStarted, &[slot, generation], &error),
+        };
+        self.connection.send(answer)
+    }
+
+    fn try_start(&mut self, slot: u32, fds: Vec<OwnedFd>) -> Result<(i32, OwnedFd)> {
+        let [segment, event]: [OwnedFd; 2] =
+            fds.try_into().map_err(|_| Error::errno(libc::EPROTO, "a worker's descriptors are missing"))?;
+        // A library that was preloaded may have started a thread; a fork would leave its locks as they are.
+        let warm = match self.settings.start {
+            StartMethod::Forkserver => children::thread_count() == 1,
+            StartMethod::Fork => true,
+            StartMethod::Spawn => false,
+        };
+        let pid = if warm {
+            self.fork_worker(slot, segment, event)?
+        } else {
+            self.execute_worker(slot, segment, event)?
+        };
+        // It is a child that has not been reaped, so the number is its own.
+        match pidfd::open(pid) {
+            Ok(pidfd) => Ok((pid, pidfd)),
+            Err(error) => {
+                children::kill(pid);
+                Err(error)
+            }
+        }
+    }
+
+    fn fork_worker(&mut self, slot: u32, segment: OwnedFd, event: OwnedFd) -> Result<i32> {
+        let parent = fork::pid();
+        if let Some(pid) = children::fork()? {
+            return Ok(pid);
+        }
+        signal::die_with_parent(parent);
+        signal::lead_own_group();
+        signal::reset_all();
+        let Some(mut heap) = self.heap.take() else { signal::exit_now(125) };
+        heap.become_owner(setup::owner_of(slot));
+        let mut keep = [segment.as_raw_fd(), event.as_raw_fd(), heap.fd().as_raw_fd()];
+        keep.sort_unstable();
+        crate::sys::fd::close_all_but(&keep);
+        setup::become_worker(Parts { heap, segment, event }, &self.settings, &self.tables)
+    }
+
+    fn execute_worker(&mut self, slot: u32, segment: OwnedFd, event: OwnedFd) -> Result<i32> {
+        let Some(heap) = &self.heap else { return Err(Error::errno(libc::EPROTO, "no heap")) };
+        let mut writer = Writer::default();
+        self.settings.encode(&mut writer);
+        self.tables.encode(&mut writer);
+        let heap_fd = heap.fd().try_clone_to_owned().map_err(|error| Error::from_io("dup", &error))?;
+        let fds = vec![heap_fd, segment, event, wire::to_memfd(&writer.0)?];
+        let (address, length) = (heap.address() as u64, heap.mapped_bytes() as u64);
+        let parent = fork::pid();
+        let words = [wire::version(), u64::from(slot), address, length, parent as u64];
+        let (ours, theirs) = socket::pair()?;
+        // Sent before the worker exists: the socket keeps it, whatever becomes of this end.
+        Connection::new(ours).send(Message::new(Kind::Setup, &words).with_fds(fds))?;
+        let program = init::program_again();
+        if let Some(pid) = children::fork()? {
+            return Ok(pid);
+        }
+        signal::die_with_parent(parent);
+        signal::lead_own_group();
+        spawn::become_child(theirs.as_raw_fd(), false);
+        children::execute(&program)
+    }
+
+    fn reap(&mut self) -> Result<()> {
+        signal::clear_child_events(&self.child_events);
+        // Without children the answer is ECHILD, and there is nothing to do either.
+        while let Ok(Some(ended)) = pidfd::reap_any() {
+            self.report(ended)?;
+        }
+        Ok(())
+    }
+
+    fn report(&mut self, ended: Ended) -> Result<()> {
+        let Some(worker) = self.workers.remove(&ended.pid) else { return Ok(()) };
+        let Ended { pid, signal, code, max_rss_bytes } = ended;
+        let words = [
+            u64::from(worker.slot),
+            worker.generation,
+            signal as u64,
+            code as u64,
+            max_rss_bytes,
+            pid as u64,
+        ];
+        self.connection.send(Message::new(Kind::Exited, &words))
+    }
+
+    /// Waits for workers that have been asked to leave; a host that is gone ends the waiting.
+    fn wait_for_workers(&mut self, deadline: Deadline) -> Result<()> {
+        loop {
+            self.reap()?;
+            if self.workers.is_empty() || deadline.passed() || pidfd::has_ended(self.host.as_raw_fd()) {
+                return Ok(());
+            }
+            self.connection.flush()?;
+            self.epoll.wait(&mut [0; 32], deadline)?;
+        }
+    }
+
+    /// Kills the workers and everything that they have started, and waits until nothing is left.
+    fn end_family(&mut self) {
+        for worker in self.workers.values() {
+            let _ = pidfd::signal(worker.pidfd.as_raw_fd(), libc::SIGKILL);
+        }
+        // What the workers had started becomes a child of this process when they are gone; what that had started, in
+        // the next round. The loop ends when there are no children: nobody here makes new ones.
+        loop {
+            children::kill_all();
+            match pidfd::reap_any() {
+                Ok(Some(ended)) => drop(self.report(ended)),
+                Ok(None) => drop(pidfd::poll(self.child_events.as_raw_fd(), Deadline::after(5_000_000))),
+                Err(_) => break,
+            }
+            signal::clear_child_events(&self.child_events);
+        }
+        let _ = self.connection.flush();
+    }
+}

@@ -1,0 +1,281 @@
+//! The messages between host and supervisor, and from the supervisor to a spawned worker.
+//!
+//! Every message is one packet: eight words, then text, with descriptors beside it. What is longer travels in a memfd.
+//! Only processes that run no user code hold these sockets, so what comes from them is trusted as far as its origin;
+//! a version in the first message keeps different builds of tine apart.
+
+use crate::error::{Code, Error, Result};
+use crate::sys::memory::{self, Mapping};
+use crate::sys::socket::{self, Received, Sent};
+use std::collections::VecDeque;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+
+/// Changes with every change of a message, of the segment or of the heap's layout.
+pub(crate) const PROTOCOL: u64 = 1;
+
+/// What tells builds apart that do not speak the same protocol.
+pub(crate) fn version() -> u64 {
+    let build = concat!(env!("CARGO_PKG_VERSION"), "/", env!("CARGO_PKG_NAME"));
+    let layout = size_of::<crate::queue::ring::Shared>() as u64;
+    build
+        .bytes()
+        .fold(PROTOCOL << 32 ^ layout, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
+}
+
+/// What a message is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub(crate) enum Kind {
+    /// Host to supervisor, first: version, start method, heap address and length; heap, host's pidfd, settings.
+    Configure = 1,
+    /// Host to supervisor: slot, generation; the worker's segment and the host's eventfd for it.
+    StartWorker = 2,
+    /// Host to supervisor: how many nanoseconds workers that have been asked to leave may take.
+    Stop = 3,
+    /// Supervisor to host: it is up; its own pidfd, and its tables of modules and names.
+    Ready = 4,
+    /// Supervisor to host: it cannot be used; code and text.
+    Refused = 5,
+    /// Supervisor to host: slot, generation, pid; the worker's pidfd.
+    Started = 6,
+    /// Supervisor to host: slot, generation, code and text.
+    NotStarted = 7,
+    /// Supervisor to host: slot, generation, signal, exit code, peak memory, pid.
+    Exited = 8,
+    /// Supervisor to a spawned worker: version, slot, generation, heap address and length; heap, segment, eventfd,
+    /// settings and tables.
+    Setup = 9,
+}
+
+const KINDS: [Kind; 9] = [
+    Kind::Configure,
+    Kind::StartWorker,
+    Kind::Stop,
+    Kind::Ready,
+    Kind::Refused,
+    Kind::Started,
+    Kind::NotStarted,
+    Kind::Exited,
+    Kind::Setup,
+];
+
+/// The words of a message besides its kind.
+pub(crate) const WORDS: usize = 7;
+const HEADER: usize = (WORDS + 1) * 8;
+const TEXT: usize = 960;
+
+/// A message.
+#[derive(Debug)]
+pub(crate) struct Message {
+    pub(crate) kind: Kind,
+    pub(crate) words: [u64; WORDS],
+    pub(crate) text: String,
+    pub(crate) fds: Vec<OwnedFd>,
+}
+
+impl Message {
+    pub(crate) fn new(kind: Kind, words: &[u64]) -> Message {
+        let mut all = [0; WORDS];
+        all[..words.len()].copy_from_slice(words);
+        Message { kind, words: all, text: String::new(), fds: Vec::new() }
+    }
+
+    pub(crate) fn with_fds(mut self, fds: Vec<OwnedFd>) -> Message {
+        self.fds = fds;
+        self
+    }
+
+    /// A message that carries an error: its code follows the words given.
+    pub(crate) fn failure(kind: Kind, words: &[u64], error: &Error) -> Message {
+        let mut all = words.to_vec();
+        all.push(error.code().0 as u64);
+        let mut message = Message::new(kind, &all);
+        message.text = error.text().chars().take(TEXT / 4).collect();
+        message
+    }
+
+    /// The error that such a message carries.
+    pub(crate) fn error(&self, word: usize) -> Error {
+        Error::new(Code(self.words[word] as i32), self.text.clone())
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(HEADER + self.text.len());
+        bytes.extend((self.kind as u64).to_ne_bytes());
+        self.words.iter().for_each(|word| bytes.extend(word.to_ne_bytes()));
+        bytes.extend(self.text.as_bytes());
+        bytes
+    }
+
+    fn decode(bytes: &[u8], fds: Vec<OwnedFd>) -> Result<Message> {
+        let broken = || Error::errno(libc::EPROTO, "a message on the control socket is not tine's");
+        let (header, text) = bytes.split_at_checked(HEADER).ok_or_else(broken)?;
+        let mut words =
+            header.chunks_exact(8).map(|word| u64::from_ne_bytes(word.try_into().unwrap_or_default()));
+        let number = words.next().unwrap_or(0);
+        let kind = KINDS.into_iter().find(|kind| *kind as u64 == number).ok_or_else(broken)?;
+        let mut all = [0; WORDS];
+        all.iter_mut().zip(words).for_each(|(place, word)| *place = word);
+        Ok(Message { kind, words: all, text: String::from_utf8_lossy(text).into_owned(), fds })
+    }
+}
+
+/// One end of a control socket. Sending never blocks: what the socket does not take waits here.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    socket: OwnedFd,
+    waiting: VecDeque<Message>,
+}
+
+impl Connection {
+    pub(crate) fn new(socket: OwnedFd) -> Connection {
+        Connection { socket, waiting: VecDeque::new() }
+    }
+
+    pub(crate) fn fd(&self) -> RawFd {
+        self.socket.as_raw_fd()
+    }
+
+    /// Whether something waits until the socket can be written.
+    pub(crate) fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Sends, or puts in the queue. A peer that is gone is found out by reading.
+    pub(crate) fn send(&mut self, message: Message) -> Result<()> {
+        self.waiting.push_back(message);
+        self.flush()
+    }
+
+    /// Sends what waits, as far as the socket takes it.
+    pub(crate) fn flush(&mut self) -> Result<()> {
+        while let Some(message) = self.waiting.front() {
+            let fds: Vec<RawFd> = message.fds.iter().map(AsRawFd::as_raw_fd).collect();
+            match socket::send(self.fd(), &message.encode(), &fds)? {
+                Sent::Done => drop(self.waiting.pop_front()),
+                Sent::Full => return Ok(()),
+                Sent::Gone => self.waiting.clear(),
+            }
+        }
+        Ok(())
+    }
+
+    /// The next message; `None` where there is none yet.
+    ///
+    /// A peer that is gone is `EPIPE`.
+    pub(crate) fn receive(&mut self) -> Result<Option<Message>> {
+        let mut buffer = [0; HEADER + TEXT];
+        match socket::receive(self.fd(), &mut buffer)? {
+            Received::Nothing => Ok(None),
+            Received::Gone => Err(Error::errno(libc::EPIPE, "the other end of the control socket is gone")),
+            Received::Message(length, fds) => Message::decode(&buffer[..length], fds).map(Some),
+        }
+    }
+}
+
+/// Bytes that are too long for a message, in a memfd.
+pub(crate) fn to_memfd(bytes: &[u8]) -> Result<OwnedFd> {
+    let fd = memory::sealed_memfd(c"tine-settings", bytes.len().max(1))?;
+    let mapping = Mapping::shared(fd.as_raw_fd(), bytes.len().max(1))?;
+    // SAFETY: the mapping is as long as the bytes, and new.
+    unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), mapping.pointer(), bytes.len()) };
+    Ok(fd)
+}
+
+/// The bytes of a memfd of [`to_memfd`].
+pub(crate) fn from_memfd(fd: &OwnedFd) -> Result<Vec<u8>> {
+    let length = memory::length_of(fd.as_raw_fd())?;
+    let mapping = Mapping::shared(fd.as_raw_fd(), length.max(1))?;
+    // SAFETY: the memfd is sealed, so the mapping stays as long as it is; its writer has finished.
+    Ok(unsafe { std::slice::from_raw_parts(mapping.pointer(), length) }.to_vec())
+}
+
+/// Puts values one behind the other.
+#[derive(Default)]
+pub(crate) struct Writer(pub(crate) Vec<u8>);
+
+impl Writer {
+    pub(crate) fn number(&mut self, number: u64) {
+        self.0.extend(number.to_ne_bytes());
+    }
+
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) {
+        self.number(bytes.len() as u64);
+        self.0.extend(bytes);
+    }
+}
+
+/// Takes them apart again.
+pub(crate) struct Reader<'a>(pub(crate) &'a [u8]);
+
+impl<'a> Reader<'a> {
+    pub(crate) fn number(&mut self) -> Result<u64> {
+        let bytes = self.take(8)?;
+        Ok(u64::from_ne_bytes(bytes.try_into().unwrap_or_default()))
+    }
+
+    pub(crate) fn bytes(&mut self) -> Result<&'a [u8]> {
+        let length = self.number()?;
+        self.take(usize::try_from(length).unwrap_or(usize::MAX))
+    }
+
+    pub(crate) fn text(&mut self) -> Result<String> {
+        Ok(String::from_utf8_lossy(self.bytes()?).into_owned())
+    }
+
+    fn take(&mut self, length: usize) -> Result<&'a [u8]> {
+        let (taken, rest) = self
+            .0
+            .split_at_checked(length)
+            .ok_or_else(|| Error::errno(libc::EPROTO, "settings of the control socket are cut off"))?;
+        self.0 = rest;
+        Ok(taken)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_arrive_whole_with_their_descriptors() {
+        let (left, right) = socket::pair().unwrap();
+        let (mut left, mut right) = (Connection::new(left), Connection::new(right));
+        assert!(right.receive().unwrap().is_none());
+        let memfd = to_memfd(b"long things").unwrap();
+        let error = Error::invalid("ä".repeat(2000));
+        left.send(Message::new(Kind::Exited, &[1, 2, 3]).with_fds(vec![memfd])).unwrap();
+        left.send(Message::failure(Kind::Refused, &[9], &error)).unwrap();
+        let first = right.receive().unwrap().unwrap();
+        assert_eq!((first.kind, first.words[2]), (Kind::Exited, 3));
+        assert_eq!(from_memfd(&first.fds[0]).unwrap(), b"long things");
+        let second = right.receive().unwrap().unwrap();
+        assert_eq!(second.error(1).code(), error.code());
+        drop(left);
+        assert_eq!(right.receive().unwrap_err().code().0, -libc::EPIPE);
+    }
+
+    #[test]
+    fn a_full_socket_keeps_what_does_not_fit() {
+        let (left, right) = socket::pair().unwrap();
+        let (mut left, mut right) = (Connection::new(left), Connection::new(right));
+        for number in 0..5000 {
+            left.send(Message::new(Kind::Exited, &[number])).unwrap();
+        }
+        assert!(left.is_waiting());
+        for number in 0..5000 {
+            left.flush().unwrap();
+            assert_eq!(right.receive().unwrap().unwrap().words[0], number);
+        }
+        assert!(!left.is_waiting());
+    }
+
+    #[test]
+    fn settings_that_are_cut_off_are_refused() {
+        let mut writer = Writer::default();
+        writer.bytes(b"abc");
+        assert_eq!(Reader(&writer.0).bytes().unwrap(), b"abc");
+        assert!(Reader(&writer.0[..10]).bytes().is_err());
+        assert!(Reader(&[255; 8]).bytes().is_err());
+    }
+}

@@ -1,0 +1,4 @@
+//! Rings that connect two processes.
+
+pub(crate) mod ring;
+pub(crate) mod spin;

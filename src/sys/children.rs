@@ -1,0 +1,85 @@
+//! Making, executing and killing children, for processes that are tine's own.
+
+use super::environment::Environment;
+use super::signal;
+use crate::error::{Error, Result};
+use std::ffi::{CStr, CString, c_char};
+use std::path::Path;
+
+/// Forks; the child's number in the parent, `None` in the child.
+pub(crate) fn fork() -> Result<Option<i32>> {
+    // SAFETY: called by single-threaded processes, so the child may do what the parent may.
+    match unsafe { libc::fork() } {
+        0 => Ok(None),
+        pid if pid > 0 => Ok(Some(pid)),
+        _ => Err(Error::last_os("fork")),
+    }
+}
+
+/// A program with its arguments and its environment, ready for exec.
+pub(crate) struct Program {
+    pub(crate) path: CString,
+    argument: CString,
+    environment: Environment,
+}
+
+impl Program {
+    /// A program that is told in the environment what it was started for. It gets its own name as its one argument.
+    pub(crate) fn new(path: &CStr, argument: &CStr, variable: &CStr) -> Program {
+        let environment = Environment::with(variable, c"1");
+        Program { path: path.to_owned(), argument: argument.to_owned(), environment }
+    }
+
+    pub(crate) fn argv(&self) -> [*const c_char; 2] {
+        [self.argument.as_ptr(), std::ptr::null()]
+    }
+
+    pub(crate) fn envp(&self) -> &[*const c_char] {
+        self.environment.pointers()
+    }
+}
+
+/// Executes a program in place of this one.
+pub(crate) fn execute(program: &Program) -> ! {
+    // SAFETY: null-terminated arrays of C strings.
+    unsafe { libc::execve(program.path.as_ptr(), program.argv().as_ptr(), program.envp().as_ptr()) };
+    signal::exit_now(127)
+}
+
+/// Kills a child that has not been reaped.
+pub(crate) fn kill(pid: i32) {
+    // SAFETY: no pointers; the number is a child's, so nobody else has it.
+    unsafe { libc::kill(pid, libc::SIGKILL) };
+}
+
+/// Kills every child of this process.
+pub(crate) fn kill_all() {
+    for pid in list() {
+        kill(pid);
+    }
+}
+
+/// This process's children.
+fn list() -> Vec<i32> {
+    let own = super::fork::pid();
+    let numbers = |text: String| text.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+    if let Ok(text) = std::fs::read_to_string(format!("/proc/self/task/{own}/children")) {
+        return numbers(text);
+    }
+    // Kernels that do not keep that list: whoever names this process as its parent.
+    let Ok(folder) = std::fs::read_dir("/proc") else { return Vec::new() };
+    folder
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter(|pid: &i32| parent_of(*pid) == Some(own))
+        .collect()
+}
+
+fn parent_of(pid: i32) -> Option<i32> {
+    let text = std::fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("stat")).ok()?;
+    text.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// How many threads this process has; 1 where that cannot be found out.
+pub(crate) fn thread_count() -> usize {
+    std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count)
+}
