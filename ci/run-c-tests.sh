@@ -4,6 +4,8 @@
 # Each is built four ways, {shared, static} x {C, C++}, against the package that pkg-config finds, and runs in its own
 # process with a time limit of 120 s, or what a comment of the form "limit: 300" in its first lines says.
 # Two run at a time: one that waits should not hold up the rest.
+# A test finds the ready-made worker in TINE_WORKER_PROGRAM, and in TINE_TEST_LIBRARY a shared library of functions for
+# workers, which is made from tests/c/lib/functions.c.
 # VARIANTS=shared-c builds and runs that one alone; LIMIT=7200 sets the time limit of all.
 set -u
 cd "$(dirname "$0")/.." || exit 2
@@ -59,6 +61,13 @@ if [ "${1-}" = --one ]; then
 fi
 
 pkg-config --exists tine || { echo "pkg-config finds no tine: make c-tests sets PKG_CONFIG_PATH" >&2; exit 2; }
+TINE_WORKER_PROGRAM=$(pkg-config --variable=worker tine)
+TINE_TEST_LIBRARY=$PWD/$out/functions.so
+export TINE_WORKER_PROGRAM TINE_TEST_LIBRARY
+# Lazily bound: a host may load it to have its functions' addresses without having all that they call.
+# shellcheck disable=SC2046,SC2086  # lists of words
+${CC:-cc} -std=c11 -O1 -g -shared -fPIC -Wl,-z,lazy $warnings $(pkg-config --cflags tine) tests/c/lib/functions.c \
+    -o "$TINE_TEST_LIBRARY.new" && mv "$TINE_TEST_LIBRARY.new" "$TINE_TEST_LIBRARY" || exit 2
 [ $# -gt 0 ] || set -- tests/c/*.c
 for source; do
     for variant in $variants; do

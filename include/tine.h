@@ -353,7 +353,7 @@ typedef struct tine_stats {
      */
     uint64_t heap_reserved_bytes;
     /**
-     * Bytes of blocks in it that the host has allocated and nobody has freed.
+     * Bytes of allocated blocks in it, rounded up to block sizes: of the host, of workers, inputs and outputs.
      */
     uint64_t heap_allocated_bytes;
 } tine_stats;
@@ -778,7 +778,7 @@ int tine_fail(tine_task *task, int code, const char *format, ...)
  * Parameters: pool: in a worker, what tine_task_pool gives. size: in bytes; 0 gives a block as well.
  * Returns the block, aligned to 16 bytes, its content anything; NULL: no memory, or the heap's limit is reached.
  * Ownership: until tine_free, from whatever process; the death of the process that allocated it does not end it.
- * Threads: any. Fork: NULL in a child of the host.
+ * Threads: any. Fork: NULL in a child of the host, and of a worker.
  */
 void *tine_alloc(tine_pool *pool,
                  size_t size);
@@ -787,7 +787,7 @@ void *tine_alloc(tine_pool *pool,
  * Gives a block back, from whatever process of the pool.
  *
  * Parameters: pool; block: from tine_alloc of the same pool, or NULL. What is not the start of an allocated block is
- * left alone. Threads: any. Fork: does nothing in a child of the host.
+ * left alone. Threads: any. Fork: does nothing in a child of the host or of a worker.
  */
 void tine_free(tine_pool *pool,
                void *block);

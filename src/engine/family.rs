@@ -32,6 +32,8 @@ const PIDFDS: u64 = 3 << 32;
 /// Workers that are being started at a time: their descriptors are on their way, of which there are only so many.
 const AT_ONCE: usize = 16;
 
+const NO_INIT_HINT: &str = "does the program's main call tine_init before anything else?";
+
 /// What the pool has to deal with.
 #[derive(Debug)]
 pub(crate) enum Event {
@@ -312,7 +314,8 @@ impl Family {
             }
         }
         if !was_up && !self.stopping {
-            self.start_failed(usize::MAX, false, "the supervisor ended before it was up".to_owned());
+            let text = format!("the supervisor ended before it was up: {NO_INIT_HINT}");
+            self.start_failed(usize::MAX, false, text);
         }
     }
 
@@ -357,12 +360,11 @@ impl Family {
 
     fn check_timeouts(&mut self) {
         let seconds = self.start_timeout_ns as f64 / 1e9;
-        let hint = "does the program's main call tine_init before anything else?";
         if let Some(link) = self.link.as_ref().filter(|link| !link.up && link.deadline.passed()) {
             if let Some(pidfd) = &link.pidfd {
                 let _ = pidfd::signal(pidfd.as_raw_fd(), libc::SIGKILL);
             }
-            let text = format!("the supervisor did not report within {seconds} s: {hint}");
+            let text = format!("the supervisor did not report within {seconds} s: {NO_INIT_HINT}");
             return self.break_down(Error::new(Code::WORKER_START, text));
         }
         for slot in 0..self.members.len() {

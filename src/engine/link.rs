@@ -10,7 +10,7 @@ use crate::process::wire::{self, Connection, Kind, Message, Reader, Writer};
 use crate::sys::children::Program;
 use crate::sys::clock::Deadline;
 use crate::sys::spawn::{self, CHILD_SOCKET, Keeper, Start};
-use crate::sys::{fork, pidfd, socket};
+use crate::sys::{environment, fork, pidfd, socket};
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -121,6 +121,7 @@ impl Link {
 /// The supervisor as a forked copy of the host.
 fn run_forked(socket: i32) {
     spawn::become_child(socket, true);
+    environment::forget_output();
     match socket::take_inherited(CHILD_SOCKET) {
         Ok(socket) => init::run(Connection::new(socket)),
         Err(error) => init::give_up(&error.text()),

@@ -105,13 +105,15 @@ pub unsafe extern "C" fn tine_for(
     options: *const tine_map_options,
 ) -> c_int {
     guard(|| {
-        let count = end
-            .checked_sub(begin)
-            .ok_or_else(|| Error::invalid(format!("the range ends at {end}, before it begins at {begin}")))?;
         let address = r#fn.map_or(std::ptr::null(), |function| function as *const c_void);
         // SAFETY: the caller's options.
         unsafe {
-            run(pool, count, options, |options| {
+            run(pool, end.saturating_sub(begin), options, |options| {
+                if end < begin {
+                    return Err(Error::invalid(format!(
+                        "the range ends at {end}, before it begins at {begin}"
+                    )));
+                }
                 if options.is_some_and(|options| !options.name.is_null()) {
                     return Err(Error::invalid("a loop's function cannot be given by .name"));
                 }

@@ -13,7 +13,7 @@ use std::ptr::NonNull;
 /// Parameters: pool: in a worker, what tine_task_pool gives. size: in bytes; 0 gives a block as well.
 /// Returns the block, aligned to 16 bytes, its content anything; NULL: no memory, or the heap's limit is reached.
 /// Ownership: until tine_free, from whatever process; the death of the process that allocated it does not end it.
-/// Threads: any. Fork: NULL in a child of the host.
+/// Threads: any. Fork: NULL in a child of the host, and of a worker.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_alloc(pool: *mut tine_pool, size: usize) -> *mut c_void {
     guard_value(std::ptr::null_mut(), || {
@@ -26,7 +26,7 @@ pub unsafe extern "C" fn tine_alloc(pool: *mut tine_pool, size: usize) -> *mut c
 /// Gives a block back, from whatever process of the pool.
 ///
 /// Parameters: pool; block: from tine_alloc of the same pool, or NULL. What is not the start of an allocated block is
-/// left alone. Threads: any. Fork: does nothing in a child of the host.
+/// left alone. Threads: any. Fork: does nothing in a child of the host or of a worker.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_free(pool: *mut tine_pool, block: *mut c_void) {
     guard_value((), || {

@@ -107,7 +107,7 @@ pub struct tine_stats {
     pub supervisor_deaths: u64,
     /// Bytes of memory that are reserved for the heap.
     pub heap_reserved_bytes: u64,
-    /// Bytes of blocks in it that the host has allocated and nobody has freed.
+    /// Bytes of allocated blocks in it, rounded up to block sizes: of the host, of workers, inputs and outputs.
     pub heap_allocated_bytes: u64,
 }
 
@@ -152,7 +152,7 @@ pub(crate) unsafe fn heap<'a>(pointer: *const tine_pool) -> Result<&'a Heap> {
     match unsafe { pointer.as_ref() } {
         None => Err(Error::invalid("pool is NULL")),
         Some(tine_pool(Kind::Host(pool))) => pool.heap(),
-        Some(tine_pool(Kind::Worker(worker))) => Ok(worker.heap()),
+        Some(tine_pool(Kind::Worker(worker))) => worker.heap(),
     }
 }
 
@@ -231,19 +231,26 @@ pub unsafe extern "C" fn tine_pool_create(
 ) -> c_int {
     guard(|| {
         // SAFETY: the caller's pointers.
-        let (options, out) = unsafe { (options::read(options)?, required_out(out, "out")?) };
+        let options = unsafe { options::read(options) }?;
         let error = options.map_or(std::ptr::null_mut(), |options| options.error);
-        let created = match &options {
-            // SAFETY: the caller's options.
-            Some(options) => unsafe { options.read() }.and_then(|options| Pool::create(&options)),
-            None => Pool::create(&PoolOptions::default()),
-        };
-        match created {
-            Ok(pool) => *out = Box::into_raw(Box::new(tine_pool(Kind::Host(pool)))),
-            Err(failed) => return Ok(report(error, &failed)),
+        // SAFETY: as above.
+        match unsafe { create(options.as_ref(), out) } {
+            Ok(()) => Ok(0),
+            Err(failed) => Ok(report(error, &failed)),
         }
-        Ok(0)
     })
+}
+
+unsafe fn create(options: Option<&tine_pool_options>, out: *mut *mut tine_pool) -> Result<()> {
+    // SAFETY: the caller's place.
+    let out = unsafe { required_out(out, "out") }?;
+    let pool = match options {
+        // SAFETY: the caller's options.
+        Some(options) => Pool::create(&unsafe { options.read() }?)?,
+        None => Pool::create(&PoolOptions::default())?,
+    };
+    *out = Box::into_raw(Box::new(tine_pool(Kind::Host(pool))));
+    Ok(())
 }
 
 /// Takes no more tasks, waits until all have settled, and ends the workers in good order. Results can still be taken.

@@ -11,6 +11,7 @@ use super::wait::{Want, refusal, wait};
 use super::{Inner, Pool, resolve};
 use crate::engine::member::Death;
 use crate::error::{Code, Error, Result};
+use crate::heap::Heap;
 use crate::process::function::{Callee, Function};
 use crate::sys::clock::Timeout;
 use std::collections::{HashMap, VecDeque};
@@ -235,6 +236,10 @@ impl<'p, 'a> Job<'p, 'a> {
             self.context = address;
             return Ok(());
         }
+        if heap.overlaps(address, context.len()) {
+            let text = format!("the map's context at {address:#x} reaches beyond the heap");
+            return Err(Error::errno(libc::EFAULT, text));
+        }
         let block = heap.allocate(context.len())?;
         // SAFETY: a new block, as long as the context.
         unsafe { std::ptr::copy_nonoverlapping(context.as_ptr(), block.as_ptr(), context.len()) };
@@ -288,12 +293,23 @@ impl<'p, 'a> Job<'p, 'a> {
             match self.make_chunk(first, count) {
                 Ok(made) => ready.push(made),
                 Err(error) => {
-                    // What is on its way will give its memory back.
-                    self.again.push_front((first, count));
-                    if self.sent.is_empty() && ready.is_empty() {
+                    let nothing_under_way = self.sent.is_empty() && ready.is_empty();
+                    if !self.spare.is_empty() {
+                        self.free_spare(&inner.heap);
+                    } else if !nothing_under_way {
+                        // What is on its way will give its memory back.
+                        self.again.push_front((first, count));
+                        break;
+                    } else if count == 1 || self.kind == Kind::Range {
                         return Err(error);
+                    } else {
+                        // The chunk size decides nothing but speed: a smaller one may fit.
+                        self.again.push_front((first + count / 2, count - count / 2));
+                        self.again.push_front((first, count / 2));
+                        self.chunk_items = count / 2;
+                        continue;
                     }
-                    break;
+                    self.again.push_front((first, count));
                 }
             }
         }
@@ -534,14 +550,18 @@ impl<'p, 'a> Job<'p, 'a> {
         }
     }
 
+    fn free_spare(&mut self, heap: &Heap) {
+        for (block, _) in self.spare.drain(..) {
+            let _ = heap.free_address(block);
+        }
+    }
+
     fn clean_up(&mut self, inner: &Inner) {
         if !self.sent.is_empty() {
             self.call_back(inner);
         }
         let heap = &inner.heap;
-        for (block, _) in self.spare.drain(..) {
-            let _ = heap.free_address(block);
-        }
+        self.free_spare(heap);
         let own = self.map.context.as_ptr().expose_provenance() != self.context;
         if self.context != 0 && own {
             let _ = heap.free_address(self.context);

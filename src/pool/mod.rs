@@ -102,7 +102,7 @@ pub struct PoolStats {
     pub supervisor_deaths: u64,
     /// Bytes of memory that are reserved for the heap.
     pub heap_reserved_bytes: u64,
-    /// Bytes of blocks that the host has allocated and nobody has freed.
+    /// Bytes of allocated blocks, whoever has allocated them.
     pub heap_allocated_bytes: u64,
 }
 
@@ -367,6 +367,8 @@ impl Drop for Pool {
         self.inner.quit.store(true, Ordering::Relaxed);
         let mut state = self.inner.lock();
         state.stop(Deadline(0));
+        // The background thread, which has nothing of its own to wait for, sees that it is to end.
+        state.wake_all();
         drop(state);
         if let Some(thread) = self.background.lock().unwrap_or_else(PoisonError::into_inner).take() {
             let _ = thread.join();

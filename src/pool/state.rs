@@ -358,7 +358,13 @@ impl State {
                     return Err(Error::errno(libc::EBUSY, "the task has begun"));
                 }
             }
-            _ => return Err(Error::errno(libc::EALREADY, "the task has settled already")),
+            TaskState::Settled => {
+                return Err(Error::errno(libc::EALREADY, "the task has settled already"));
+            }
+            // What the id is good for must not depend on whether the result has to be kept.
+            TaskState::Taken | TaskState::Free => {
+                return Err(Error::new(Code::ID, "the task's result has been taken already"));
+            }
         }
         let error = Error::errno(libc::ECANCELED, "cancelled before it began");
         self.settle(index, Outcome::not_started(&error));
@@ -520,6 +526,11 @@ impl State {
                 self.waiters[at].wake(&self.attention);
             }
         }
+    }
+
+    /// Wakes every thread that sleeps in the pool: it is about to go.
+    pub(super) fn wake_all(&self) {
+        self.waiters.iter().for_each(|waiter| waiter.wake(&self.attention));
     }
 
     /// A thread is about to leave: where it was to lead and others wait, one of them is to lead.

@@ -9,7 +9,7 @@ use crate::prim::Ordering;
 use crate::process::function::{Callee, NOT_HERE, Resolver};
 use crate::queue::ring::{INLINE_OUTPUT, MESSAGE, Segment, Slot, phase, state};
 use crate::queue::spin::Spin;
-use crate::sys::{clock, environment};
+use crate::sys::{clock, environment, fork};
 use std::any::Any;
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -21,6 +21,8 @@ pub const MESSAGE_BYTES: usize = MESSAGE;
 
 /// This process, as a worker.
 pub struct Worker {
+    /// A forked child of a task's is not the worker: it has the same allocator and would hand out the same blocks.
+    pid: i32,
     segment: Segment,
     heap: Heap,
     event: OwnedFd,
@@ -63,7 +65,8 @@ impl Worker {
         resolver: Resolver,
         is_copy_of_host: bool,
     ) -> &'static Worker {
-        Box::leak(Box::new(Worker { segment, heap, event, resolver, is_copy_of_host }))
+        let pid = fork::pid();
+        Box::leak(Box::new(Worker { pid, segment, heap, event, resolver, is_copy_of_host }))
     }
 
     pub(crate) fn segment(&self) -> &Segment {
@@ -75,8 +78,8 @@ impl Worker {
     }
 
     /// The pool's heap.
-    pub fn heap(&self) -> &Heap {
-        &self.heap
+    pub fn heap(&self) -> Result<&Heap> {
+        if self.pid == fork::pid() { Ok(&self.heap) } else { Err(Code::FORKED.into()) }
     }
 
     pub(crate) fn wake_host(&self) {
@@ -290,6 +293,9 @@ impl Task {
             }
             return Code::BAD_CODE.0;
         }
+        if status >= 0 {
+            self.message.clear(); // tine_fail was called, and the function went on to succeed all the same.
+        }
         status
     }
 
@@ -332,7 +338,7 @@ impl Task {
         let pending = &self.worker.segment.pending_output;
         let block = self
             .worker
-            .heap
+            .heap()?
             .allocate_announced(length, |address| pending.store(address as u64, Ordering::Release))?;
         self.output = Output::Block(block.as_ptr().expose_provenance(), length);
         Ok(block)
@@ -341,7 +347,7 @@ impl Task {
     fn discard_output(&mut self) {
         if let Output::Block(address, _) = std::mem::replace(&mut self.output, Output::None) {
             self.worker.segment.pending_output.store(0, Ordering::Release);
-            let _ = self.worker.heap.free_address(address);
+            let _ = self.worker.heap().and_then(|heap| heap.free_address(address));
         }
     }
 
