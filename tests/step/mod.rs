@@ -149,7 +149,7 @@ pub fn stay_on_processor(index: usize) {
     }
 }
 
-fn map<T>() -> &'static T {
+pub fn map<T>() -> &'static T {
     let length = size_of::<T>().next_multiple_of(4096);
     // SAFETY: a new mapping that is never unmapped; all zero is valid for both types that lie in one.
     unsafe {
@@ -339,25 +339,20 @@ fn run(case: &Case, shared: &'static Shared, steps: u32) -> Run {
                 done += u32::from(shared.mark.load(SeqCst) == 1);
             }
             Stop::Sleeps => {
-                if woken || case.wake.is_none() {
-                    // A timed wait: it goes on by itself. The sleep itself counts as one point.
-                    done += 1;
-                    if done >= steps {
-                        break;
-                    }
-                } else {
-                    if case.waiters_behind {
-                        start_waiters(case, shared, &mut pids);
-                    }
-                    done += 1;
-                    if done >= steps {
-                        break;
-                    }
-                    case.wake.unwrap()(shared);
+                // The sleep itself is one point. A timed wait goes on by itself.
+                let wake = if woken { None } else { case.wake };
+                if wake.is_some() && case.waiters_behind {
+                    start_waiters(case, shared, &mut pids);
+                }
+                done += 1;
+                if done >= steps {
+                    break;
+                }
+                if let Some(wake) = wake {
+                    wake(shared);
                     woken = true;
                 }
-                // SAFETY: a place for the status.
-                unsafe { libc::waitpid(victim, &mut 0, libc::__WALL) };
+                wait_stop(victim);
             }
             Stop::Ended => complete = true,
         }
