@@ -12,6 +12,7 @@ pub mod pool;
 mod prim;
 pub mod process;
 pub mod queue;
+pub mod sync;
 pub mod sys;
 
 pub use error::{Error, Result};

@@ -3,5 +3,5 @@
 //! Everything that is shared between processes goes through these names and no others, so that a model checker's
 //! versions can stand in for them in one place.
 
-pub(crate) use crate::sys::futex::{futex_wait, futex_wake};
+pub(crate) use crate::sys::futex::{Wait, futex_wait, futex_wait_any, futex_wake};
 pub(crate) use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering, fence};

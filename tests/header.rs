@@ -6,7 +6,19 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-const SUBJECTS: &[&str] = &["errors", "start", "pool", "submit", "map", "task", "memory"];
+const SUBJECTS: &[&str] = &[
+    "errors",
+    "start",
+    "pool",
+    "submit",
+    "map",
+    "task",
+    "memory",
+    "sync",
+    "sync_rwlock",
+    "sync_signal",
+    "sync_barrier",
+];
 
 /// Functions that are declared by hand, because Rust has no way to define them: (the subject, the declaration).
 const BY_HAND: &[(&str, &str)] = &[("task", include_str!("header/fail.h"))];

@@ -14,4 +14,8 @@ pub(crate) mod options;
 pub mod pool;
 pub mod start;
 pub mod submit;
+pub mod sync;
+pub mod sync_barrier;
+pub mod sync_rwlock;
+pub mod sync_signal;
 pub mod task;

@@ -1,7 +1,7 @@
 //! The futex, shared between processes: never with FUTEX_PRIVATE_FLAG.
 
 use super::clock::Deadline;
-use core::sync::atomic::AtomicU32;
+use core::sync::atomic::{AtomicU32, Ordering};
 
 /// How a wait ended, spurious wake-ups included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,4 +50,65 @@ pub fn futex_wake(word: &AtomicU32, count: u32) -> u32 {
         libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, count.min(i32::MAX as u32))
     };
     rc.max(0) as u32
+}
+
+/// One word of several that a thread sleeps on; as <linux/futex.h> has it.
+#[repr(C)]
+struct Waiter {
+    value: u64,
+    address: u64,
+    flags: u32,
+    reserved: u32,
+}
+
+/// A 32-bit word that processes share.
+const FUTEX2_SIZE_U32: u32 = 2;
+const SYS_FUTEX_WAITV: libc::c_long = 449;
+
+/// 0: not yet asked, 1: there is futex_waitv, 2: there is none. Relaxed: every thread would store the same.
+static WAITV: AtomicU32 = AtomicU32::new(0);
+
+fn has_waitv() -> bool {
+    match WAITV.load(Ordering::Relaxed) {
+        0 => {
+            let none = super::robust::forced_off("waitv") || {
+                // SAFETY: no words at all: refused with EINVAL where the call exists.
+                let rc = unsafe { libc::syscall(SYS_FUTEX_WAITV, 0, 0, 0, 0, 0) };
+                rc != -1 || super::errno() != libc::EINVAL
+            };
+            WAITV.store(1 + u32::from(none), Ordering::Relaxed);
+            !none
+        }
+        known => known == 1,
+    }
+}
+
+/// Sleeps while all words hold what is expected of them; says which of them a wake-up came by, the last one if several.
+/// `None` where the kernel can't.
+pub fn futex_wait_any<const N: usize>(
+    words: [(&AtomicU32, u32); N],
+    deadline: Deadline,
+) -> Option<(Wait, usize)> {
+    if !has_waitv() {
+        return None;
+    }
+    let waiters = words.map(|(word, value)| Waiter {
+        value: u64::from(value),
+        address: word.as_ptr() as u64,
+        flags: FUTEX2_SIZE_U32,
+        reserved: 0,
+    });
+    let time = deadline.timespec();
+    let time = time.as_ref().map_or(std::ptr::null(), |time| time as *const libc::timespec);
+    // SAFETY: N waiters whose words outlive the call; `time` is null or valid, and absolute.
+    let rc = unsafe { libc::syscall(SYS_FUTEX_WAITV, waiters.as_ptr(), N, 0, time, libc::CLOCK_MONOTONIC) };
+    if rc >= 0 {
+        return Some((Wait::Woken, rc as usize));
+    }
+    match super::errno() {
+        libc::EAGAIN => Some((Wait::Changed, 0)),
+        libc::ETIMEDOUT => Some((Wait::TimedOut, 0)),
+        libc::EINTR => Some((Wait::Interrupted, 0)),
+        _ => None,
+    }
 }

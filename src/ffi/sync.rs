@@ -1,0 +1,183 @@
+//! Mutexes, and what holds for all locks.
+
+use crate::error::Code;
+use crate::ffi::guard::guard_value;
+use crate::ffi::options::{Extensible, fill};
+use crate::sync::{self, Acquired, Mutex, Outcome};
+use crate::sys::clock::Timeout;
+use std::ffi::c_int;
+
+/// A mutex whose holder may lock it again, and unlocks it as often.
+pub const TINE_RECURSIVE: u32 = 1;
+
+/// A mutex that a process holds, not a thread: any thread of it may unlock it, and only the whole process's death is
+/// its holder's. For runtimes that move work between threads. Another thread of the holder waits like anybody else.
+pub const TINE_PROCESS_OWNED: u32 = 2;
+
+/// Waits end with -EINTR after a signal handler has run. Without it they go on.
+pub const TINE_INTERRUPTIBLE: u32 = 4;
+
+/// A lock on data that a death can't tear: who takes it from a dead holder gets -EOWNERDEAD, but need not repair it.
+pub const TINE_AUTO_REPAIR: u32 = 8;
+
+/// An event that clears itself when it lets a waiter go.
+pub const TINE_AUTO_RESET: u32 = 16;
+
+/// A reader-writer lock on which readers don't wait for a writer that waits. It may starve writers.
+pub const TINE_PREFER_READERS: u32 = 32;
+
+/// How many locks a thread may hold at a time, read locks and barriers that it waits at included. One more is -ENOLCK.
+pub const TINE_MOST_HELD: u32 = 128;
+
+/// One at a time, among threads and processes.
+///
+/// All locks of the family are plain memory of the caller's, aligned to 8 bytes: in a heap, in any MAP_SHARED memory, at
+/// another address in each process if need be, or in private memory for threads of one process. All-zero memory is a
+/// free lock without flags. No call allocates or frees anything for them, and there is nothing to destroy; memory in
+/// which a lock is held or waited for must stay mapped, and a lock must be released through the address by which it
+/// was taken. The content is tine's.
+///
+/// A thread or process that ends, is killed, or executes another program while it holds a lock, at whatever instruction,
+/// leaves it to the next taker, who gets -EOWNERDEAD. A child of fork() holds nothing. Threads of one PID namespace
+/// only may share a lock; others get -EXDEV. Locks are not for signal handlers, and pthread_cancel() is not supported:
+/// a thread must not be cancelled inside a call.
+///
+/// Where neither the kernel nor the C library helps (before Linux 6.2, or by TINE_FORCE_NO=robust in the environment,
+/// which all processes that share a lock must agree on), waits look every 50 ms whether the holder lives.
+#[repr(C)]
+pub struct tine_mutex {
+    /// tine's.
+    pub opaque: [u64; 8],
+}
+
+/// Who holds a mutex, or died holding it.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct tine_owner {
+    /// sizeof(tine_owner).
+    pub size: usize,
+    /// The holder's process; 0 where nobody holds the mutex.
+    pub pid: i32,
+    /// The holder's thread; for TINE_PROCESS_OWNED, the one that took the mutex.
+    pub tid: i32,
+    /// When the thread, or for TINE_PROCESS_OWNED the process, started: field 22 of /proc/PID/stat. 0 where not known.
+    pub start_time: u64,
+    /// The process that died holding it, until the mutex is repaired or unlocked; 0 where none did, or where it died
+    /// between taking the mutex and signing for it.
+    pub dead_pid: i32,
+    /// Its thread.
+    pub dead_tid: i32,
+}
+
+// SAFETY: `repr(C)`, size first, plain integers.
+unsafe impl Extensible for tine_owner {
+    const NAME: &'static str = "tine_owner";
+}
+
+/// The object behind a caller's pointer, of which `T` is the core's type and `U` the header's.
+///
+/// # Safety
+/// `pointer` is null, misaligned, or valid for the whole of `'a` and shared by atomics only.
+#[inline(always)]
+pub(crate) unsafe fn object<'a, T, U>(pointer: *const U) -> Option<&'a T> {
+    const { assert!(size_of::<T>() == size_of::<U>() && align_of::<T>() <= 8) };
+    if pointer.is_null() || !pointer.cast::<u64>().is_aligned() {
+        return None;
+    }
+    // SAFETY: the caller's promise; the sizes agree, and every bit pattern is one of the core's atomics.
+    Some(unsafe { &*pointer.cast::<T>() })
+}
+
+/// Runs the body of a lock's function: plain codes, because the paths are short.
+#[inline(always)]
+pub(crate) fn guard_code(body: impl FnOnce() -> Outcome<c_int>) -> c_int {
+    guard_value(Code::PANIC.0, || body().unwrap_or_else(|code| code.0))
+}
+
+/// 0, or `EOWNERDEAD` with the lock held.
+#[inline(always)]
+pub(crate) fn taken(acquired: Acquired) -> c_int {
+    match acquired {
+        Acquired::Clean => 0,
+        Acquired::OwnerDied => -libc::EOWNERDEAD,
+    }
+}
+
+pub(crate) const NULL: Code = Code::errno(libc::EINVAL);
+
+/// Makes `m` a free mutex. `flags`: TINE_RECURSIVE or TINE_PROCESS_OWNED, TINE_INTERRUPTIBLE, TINE_AUTO_REPAIR.
+///
+/// Nobody may use the memory meanwhile. Without TINE_RECURSIVE a holder that locks again gets -EDEADLK.
+///
+/// Returns 0; -EINVAL: `m` is NULL or not aligned to 8 bytes, or flags unknown or not to be combined.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_mutex_init(m: *mut tine_mutex, flags: u32) -> c_int {
+    guard_code(|| {
+        // SAFETY: the caller's pointer, used for the alignment check and then written.
+        unsafe { object::<Mutex, _>(m) }.ok_or(NULL)?;
+        let mutex = Mutex::new(flags)?;
+        // SAFETY: not null, aligned, and the caller's to initialise.
+        unsafe { m.cast::<Mutex>().write(mutex) };
+        Ok(0)
+    })
+}
+
+/// Takes the mutex, waiting for up to `timeout_ns` nanoseconds; 0 tries, TINE_FOREVER waits.
+///
+/// A thread-owned mutex belongs to the operating system's thread: a goroutine or coroutine must be pinned to its thread
+/// (runtime.LockOSThread) from lock to unlock, or the mutex made TINE_PROCESS_OWNED.
+///
+/// Returns 0: taken. -EOWNERDEAD: taken from a holder that died; make the data whole and call tine_mutex_repair(), or
+/// unlocking makes the mutex useless for good (-ENOTRECOVERABLE). Otherwise it was not taken: -EAGAIN (0 ns),
+/// -ETIMEDOUT, -EINTR (TINE_INTERRUPTIBLE only), -EDEADLK: the caller holds it; -ENOTRECOVERABLE; -ENOLCK: the thread
+/// holds TINE_MOST_HELD locks; -EXDEV: another PID namespace's; -EINVAL: NULL or misaligned; -ENOMEM at a thread's first.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_mutex_lock(m: *mut tine_mutex, timeout_ns: i64) -> c_int {
+    guard_code(|| {
+        // SAFETY: the caller's pointer.
+        let mutex = unsafe { object::<Mutex, _>(m) }.ok_or(NULL)?;
+        mutex.lock(Timeout::from_ns(timeout_ns)).map(taken)
+    })
+}
+
+/// Releases the mutex, and wakes one waiter if there is any.
+///
+/// Returns 0; -EPERM: the caller does not hold it (nor did it before fork()); -EINVAL: NULL or misaligned.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_mutex_unlock(m: *mut tine_mutex) -> c_int {
+    guard_code(|| {
+        // SAFETY: the caller's pointer.
+        unsafe { object::<Mutex, _>(m) }.ok_or(NULL)?.unlock().map(|()| 0)
+    })
+}
+
+/// Says that the data is whole again which a dead holder may have torn. For the holder that got -EOWNERDEAD.
+///
+/// Returns 0; -EPERM: the caller does not hold it; -EINVAL: there is nothing to repair, or NULL or misaligned.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_mutex_repair(m: *mut tine_mutex) -> c_int {
+    guard_code(|| {
+        // SAFETY: the caller's pointer.
+        unsafe { object::<Mutex, _>(m) }.ok_or(NULL)?.repair().map(|()| 0)
+    })
+}
+
+/// Says who holds the mutex, for messages: it may have changed hands when the call returns. `out->size` is set by
+/// TINE_OWNER_INIT.
+///
+/// Returns 0; -EINVAL: NULL, misaligned, or a size that is none. Any thread of any process; nothing is changed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_mutex_owner(m: *const tine_mutex, out: *mut tine_owner) -> c_int {
+    guard_code(|| {
+        // SAFETY: the caller's pointer.
+        let owner = unsafe { object::<Mutex, _>(m) }.ok_or(NULL)?.owner();
+        if out.is_null() {
+            return Err(NULL);
+        }
+        let sync::Owner { pid, tid, start_time, dead_pid, dead_tid } = owner;
+        let (pid, tid, dead_pid, dead_tid) = (pid as i32, tid as i32, dead_pid as i32, dead_tid as i32);
+        let answer = tine_owner { size: 0, pid, tid, start_time, dead_pid, dead_tid };
+        // SAFETY: the caller's struct is as long as it says.
+        unsafe { fill(out, &answer) }.map(|()| 0).map_err(|error| error.code())
+    })
+}

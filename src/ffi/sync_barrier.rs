@@ -1,0 +1,142 @@
+//! Barriers, and what is done once.
+
+use crate::error::Code;
+use crate::ffi::sync::{NULL, guard_code, object};
+use crate::sync::{Barrier, Once};
+use crate::sys::clock::Timeout;
+use std::ffi::{c_int, c_void};
+
+/// The barrier is broken.
+pub const TINE_EBROKEN: c_int = -5015;
+const _: () = assert!(TINE_EBROKEN == Code::BROKEN.0);
+
+/// The most parties that a barrier can have.
+pub const TINE_BARRIER_PARTIES: u32 = 128;
+
+/// A meeting of a fixed number of threads, of any processes, again and again. What holds for tine_mutex holds here, but
+/// all-zero memory is no barrier: tine_barrier_init() says how many parties it is for.
+///
+/// A party that dies while it waits breaks the barrier: everybody gets TINE_EBROKEN until tine_barrier_reset(). One that
+/// never comes is found by the timeout.
+#[repr(C)]
+pub struct tine_barrier {
+    /// tine's.
+    pub opaque: [u64; 272],
+}
+
+/// Something that is done once, by whichever process comes first. All-zero memory is one that has not been done; what
+/// holds for tine_mutex holds here.
+#[repr(C)]
+pub struct tine_once {
+    /// tine's.
+    pub opaque: [u64; 8],
+}
+
+/// Makes `b` a barrier for `parties` parties, from 1 to TINE_BARRIER_PARTIES. `flags`: TINE_INTERRUPTIBLE. Nobody may use
+/// the memory meanwhile.
+///
+/// Returns 0; -EINVAL: `b` is NULL or not aligned to 8 bytes, a number of parties out of range, unknown flags.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_barrier_init(b: *mut tine_barrier, parties: u32, flags: u32) -> c_int {
+    guard_code(|| {
+        // SAFETY: the caller's pointer, used for the alignment check and then written.
+        unsafe { object::<Barrier, _>(b) }.ok_or(NULL)?;
+        let barrier = Barrier::new(parties, flags)?;
+        // SAFETY: not null, aligned, and the caller's to initialise.
+        unsafe { b.cast::<Barrier>().write(barrier) };
+        Ok(0)
+    })
+}
+
+/// Waits until all parties have come, for up to `timeout_ns` nanoseconds; TINE_FOREVER waits. A wait that runs out of time
+/// breaks the barrier for the others; with 0, a party that isn't the last has not come at all.
+///
+/// Returns 1 for one of the parties, 0 for the others. TINE_EBROKEN: a party died or ran out of time, or the barrier was
+/// aborted or reset; -EAGAIN (0 ns); -ETIMEDOUT: the barrier is broken now; -EINTR (TINE_INTERRUPTIBLE only): the party
+/// has not come; -EINVAL: NULL, misaligned, or no barrier; -ENOLCK: the thread holds TINE_MOST_HELD locks, or more threads
+/// than TINE_BARRIER_PARTIES are in the barrier; -EXDEV: another PID namespace's; -ENOMEM.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_barrier_wait(b: *mut tine_barrier, timeout_ns: i64) -> c_int {
+    guard_code(|| {
+        // SAFETY: the caller's pointer.
+        unsafe { object::<Barrier, _>(b) }.ok_or(NULL)?.wait(Timeout::from_ns(timeout_ns)).map(c_int::from)
+    })
+}
+
+/// Makes the barrier as new: it isn't broken, and nobody waits; those that did get TINE_EBROKEN.
+///
+/// Returns 0; -EINVAL: NULL or misaligned; -EXDEV; -ENOMEM.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_barrier_reset(b: *mut tine_barrier) -> c_int {
+    guard_code(|| {
+        // SAFETY: the caller's pointer.
+        unsafe { object::<Barrier, _>(b) }.ok_or(NULL)?.reset().map(|()| 0)
+    })
+}
+
+/// Breaks the barrier: those that wait and those that come get TINE_EBROKEN until it is reset.
+///
+/// Returns 0; -EINVAL: NULL or misaligned; -EXDEV; -ENOMEM.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_barrier_abort(b: *mut tine_barrier) -> c_int {
+    guard_code(|| {
+        // SAFETY: the caller's pointer.
+        unsafe { object::<Barrier, _>(b) }.ok_or(NULL)?.abort().map(|()| 0)
+    })
+}
+
+/// 1 if the barrier is broken, 0 if not; -EINVAL: NULL or misaligned.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_barrier_broken(b: *const tine_barrier) -> c_int {
+    guard_code(|| {
+        // SAFETY: the caller's pointer.
+        Ok(unsafe { object::<Barrier, _>(b) }.ok_or(NULL)?.is_broken().into())
+    })
+}
+
+/// How many parties the barrier is for, or -EINVAL: NULL or misaligned.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_barrier_parties(b: *const tine_barrier) -> c_int {
+    guard_code(|| {
+        // SAFETY: the caller's pointer.
+        Ok(unsafe { object::<Barrier, _>(b) }.ok_or(NULL)?.parties() as c_int)
+    })
+}
+
+/// How many parties wait at this moment, or -EINVAL: NULL or misaligned.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_barrier_waiting(b: *const tine_barrier) -> c_int {
+    guard_code(|| {
+        // SAFETY: the caller's pointer.
+        Ok(unsafe { object::<Barrier, _>(b) }.ok_or(NULL)?.waiting() as c_int)
+    })
+}
+
+/// Calls `initializer(user)` unless one has succeeded on this `o` before, in whatever process; waits for one that runs,
+/// for up to `timeout_ns` nanoseconds (0 tries, TINE_FOREVER waits).
+///
+/// An initialiser that returns something other than 0 has failed: its caller gets that number, and the next caller's
+/// initialiser runs. So does the next one after an initialiser whose process died, and it may find things half done. An
+/// initialiser must not throw or longjmp out.
+///
+/// Returns 0: done, now or before; what the initialiser returned; -EAGAIN (0 ns), -ETIMEDOUT; -EDEADLK: called from the
+/// initialiser; -EINVAL: NULL or misaligned; -ENOLCK, -EXDEV, -ENOMEM as for tine_mutex_lock().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_once_call(
+    o: *mut tine_once,
+    initializer: Option<unsafe extern "C" fn(user: *mut c_void) -> c_int>,
+    user: *mut c_void,
+    timeout_ns: i64,
+) -> c_int {
+    guard_code(|| {
+        // SAFETY: the caller's pointer.
+        let once = unsafe { object::<Once, _>(o) }.ok_or(NULL)?;
+        let initializer = initializer.ok_or(NULL)?;
+        // SAFETY: the caller's function and its argument.
+        let run = || match unsafe { initializer(user) } {
+            0 => Ok(()),
+            code => Err(Code(code)),
+        };
+        once.call(Timeout::from_ns(timeout_ns), run).map(|()| 0)
+    })
+}

@@ -1,0 +1,87 @@
+//! Reader-writer locks.
+
+use crate::ffi::sync::{NULL, guard_code, object, taken};
+use crate::sync::RwLock;
+use crate::sys::clock::Timeout;
+use std::ffi::c_int;
+
+/// How many readers there can be at a time; more wait.
+pub const TINE_RWLOCK_READERS: u32 = 15;
+
+/// Many readers or one writer, among threads and processes. What holds for tine_mutex holds here.
+///
+/// A dead reader is forgotten. A dead writer is reported to the next writer, who repairs or loses the lock, and to the
+/// readers before that.
+#[repr(C)]
+pub struct tine_rwlock {
+    /// tine's.
+    pub opaque: [u64; 128],
+}
+
+/// Makes `l` a free lock. `flags`: TINE_PREFER_READERS, TINE_INTERRUPTIBLE, TINE_AUTO_REPAIR. Without the first, a
+/// writer that waits lets no new readers in, but for threads that read already. Nobody may use the memory meanwhile.
+///
+/// Returns 0; -EINVAL: `l` is NULL or not aligned to 8 bytes, or unknown flags.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_rwlock_init(l: *mut tine_rwlock, flags: u32) -> c_int {
+    guard_code(|| {
+        // SAFETY: the caller's pointer, used for the alignment check and then written.
+        unsafe { object::<RwLock, _>(l) }.ok_or(NULL)?;
+        let lock = RwLock::new(flags)?;
+        // SAFETY: not null, aligned, and the caller's to initialise.
+        unsafe { l.cast::<RwLock>().write(lock) };
+        Ok(0)
+    })
+}
+
+/// Takes the lock for reading, waiting for up to `timeout_ns` nanoseconds; 0 tries, TINE_FOREVER waits. A thread may
+/// read-lock again what it has read-locked, and unlocks as often.
+///
+/// Returns 0: taken. -EOWNERDEAD: taken, but a writer died and no writer has repaired the data since. Otherwise not taken:
+/// -EAGAIN (0 ns), -ETIMEDOUT, -EINTR, -EDEADLK: the caller holds it for writing; -ENOTRECOVERABLE, -ENOLCK, -EXDEV,
+/// -EINVAL, -ENOMEM as for tine_mutex_lock().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_rwlock_read_lock(l: *mut tine_rwlock, timeout_ns: i64) -> c_int {
+    guard_code(|| {
+        // SAFETY: the caller's pointer.
+        let lock = unsafe { object::<RwLock, _>(l) }.ok_or(NULL)?;
+        lock.read_lock(Timeout::from_ns(timeout_ns)).map(taken)
+    })
+}
+
+/// Takes the lock for writing, waiting for up to `timeout_ns` nanoseconds; 0 tries, TINE_FOREVER waits.
+///
+/// Returns 0: taken. -EOWNERDEAD: taken, but a writer died: make the data whole and call tine_rwlock_repair(), or
+/// unlocking makes the lock useless for good (-ENOTRECOVERABLE). Otherwise not taken: -EAGAIN (0 ns), -ETIMEDOUT, -EINTR,
+/// -EDEADLK: the caller holds it, for reading or writing; -ENOTRECOVERABLE, -ENOLCK, -EXDEV, -EINVAL, -ENOMEM as for
+/// tine_mutex_lock().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_rwlock_write_lock(l: *mut tine_rwlock, timeout_ns: i64) -> c_int {
+    guard_code(|| {
+        // SAFETY: the caller's pointer.
+        let lock = unsafe { object::<RwLock, _>(l) }.ok_or(NULL)?;
+        lock.write_lock(Timeout::from_ns(timeout_ns)).map(taken)
+    })
+}
+
+/// Releases what the calling thread holds: the write lock, or one of its read locks.
+///
+/// Returns 0; -EPERM: the thread holds neither; -EINVAL: NULL or misaligned.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_rwlock_unlock(l: *mut tine_rwlock) -> c_int {
+    guard_code(|| {
+        // SAFETY: the caller's pointer.
+        unsafe { object::<RwLock, _>(l) }.ok_or(NULL)?.unlock().map(|()| 0)
+    })
+}
+
+/// Says that the data is whole again which a dead writer may have torn. For a writer that got -EOWNERDEAD.
+///
+/// Returns 0; -EPERM: the caller does not hold it for writing; -EINVAL: there is nothing to repair, NULL, misaligned.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_rwlock_repair(l: *mut tine_rwlock) -> c_int {
+    guard_code(|| {
+        // SAFETY: the caller's pointer.
+        unsafe { object::<RwLock, _>(l) }.ok_or(NULL)?.repair().map(|()| 0)
+    })
+}

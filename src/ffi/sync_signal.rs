@@ -1,0 +1,197 @@
+//! Semaphores, conditions, events.
+
+use crate::ffi::sync::{NULL, guard_code, object, taken, tine_mutex};
+use crate::sync::{Condition, Event, Mutex, Semaphore};
+use crate::sys::clock::Timeout;
+use std::ffi::c_int;
+
+/// Units that are taken and given back, by any thread of any process. All-zero memory has none, and no limit below
+/// INT32_MAX. A unit that a dead process had taken is gone; a wake-up never is.
+#[repr(C)]
+pub struct tine_semaphore {
+    /// tine's.
+    pub opaque: [u64; 8],
+}
+
+/// Waiting for something to become true that a mutex protects. All-zero memory is one that nobody waits for. A
+/// notification whose receiver is killed goes to another waiter. Waits may end without a notification: test again.
+#[repr(C)]
+pub struct tine_condition {
+    /// tine's.
+    pub opaque: [u64; 8],
+}
+
+/// Something that has happened, or not yet. All-zero memory is one that has not, and stays set once it is.
+#[repr(C)]
+pub struct tine_event {
+    /// tine's.
+    pub opaque: [u64; 8],
+}
+
+/// Gives `s` `value` free units out of at most `max`; a `max` of 0 is as many as fit. `flags`: TINE_INTERRUPTIBLE. Nobody
+/// may use the memory meanwhile.
+///
+/// Returns 0; -EINVAL: `s` is NULL or not aligned to 8 bytes, `value` above `max`, `max` above INT32_MAX, unknown flags.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_semaphore_init(
+    s: *mut tine_semaphore,
+    value: u32,
+    max: u32,
+    flags: u32,
+) -> c_int {
+    guard_code(|| {
+        // SAFETY: the caller's pointer, used for the alignment check and then written.
+        unsafe { object::<Semaphore, _>(s) }.ok_or(NULL)?;
+        let semaphore = Semaphore::new(value, max, flags)?;
+        // SAFETY: not null, aligned, and the caller's to initialise.
+        unsafe { s.cast::<Semaphore>().write(semaphore) };
+        Ok(0)
+    })
+}
+
+/// Takes one unit, waiting for up to `timeout_ns` nanoseconds; 0 tries, TINE_FOREVER waits.
+///
+/// Returns 0; -EAGAIN (0 ns), -ETIMEDOUT, -EINTR (TINE_INTERRUPTIBLE only); -EINVAL: NULL or misaligned; -ENOMEM.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_semaphore_acquire(s: *mut tine_semaphore, timeout_ns: i64) -> c_int {
+    guard_code(|| {
+        // SAFETY: the caller's pointer.
+        let semaphore = unsafe { object::<Semaphore, _>(s) }.ok_or(NULL)?;
+        semaphore.acquire(Timeout::from_ns(timeout_ns)).map(|()| 0)
+    })
+}
+
+/// Gives `n` units, all or none. Who gives them need not have taken them.
+///
+/// Returns 0; -EOVERFLOW: there would be more than `max`; -EINVAL: NULL or misaligned; -ENOMEM at a thread's first call.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_semaphore_release(s: *mut tine_semaphore, n: u32) -> c_int {
+    guard_code(|| {
+        // SAFETY: the caller's pointer.
+        unsafe { object::<Semaphore, _>(s) }.ok_or(NULL)?.release(n).map(|()| 0)
+    })
+}
+
+/// The units that are free at this moment, or -EINVAL: NULL or misaligned.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_semaphore_value(s: *const tine_semaphore) -> c_int {
+    guard_code(|| {
+        // SAFETY: the caller's pointer.
+        Ok(unsafe { object::<Semaphore, _>(s) }.ok_or(NULL)?.value() as c_int)
+    })
+}
+
+/// Makes `c` a condition that nobody waits for. `flags`: TINE_INTERRUPTIBLE. Nobody may use the memory meanwhile.
+///
+/// Returns 0; -EINVAL: `c` is NULL or not aligned to 8 bytes, or unknown flags.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_condition_init(c: *mut tine_condition, flags: u32) -> c_int {
+    guard_code(|| {
+        // SAFETY: the caller's pointer, used for the alignment check and then written.
+        unsafe { object::<Condition, _>(c) }.ok_or(NULL)?;
+        let condition = Condition::new(flags)?;
+        // SAFETY: not null, aligned, and the caller's to initialise.
+        unsafe { c.cast::<Condition>().write(condition) };
+        Ok(0)
+    })
+}
+
+/// Releases `m`, which the caller has locked once, waits for a notification for up to `timeout_ns` nanoseconds, and takes
+/// `m` back, however long that takes. All waiters of a condition use the same mutex.
+///
+/// Returns, with `m` held: 0: notified, or for no reason; -EOWNERDEAD: `m` was taken back from a holder that died, which
+/// is said rather than -ETIMEDOUT: repair the data and `m`, and notify all; -ETIMEDOUT; -EAGAIN (0 ns), without having
+/// released `m`; -EINTR (a TINE_INTERRUPTIBLE condition). -ENOTRECOVERABLE: `m` is not held, and never will be. Nothing
+/// was done: -EPERM: the caller does not hold `m`; -EINVAL: NULL, misaligned, or `m` is locked more than once; -ENOMEM.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_condition_wait(
+    c: *mut tine_condition,
+    m: *mut tine_mutex,
+    timeout_ns: i64,
+) -> c_int {
+    guard_code(|| {
+        // SAFETY: the caller's pointers.
+        let condition = unsafe { object::<Condition, _>(c) }.ok_or(NULL)?;
+        // SAFETY: as above.
+        let mutex = unsafe { object::<Mutex, _>(m) }.ok_or(NULL)?;
+        condition.wait(mutex, Timeout::from_ns(timeout_ns)).map(taken)
+    })
+}
+
+/// Wakes `n` waiters, or as many as there are. What they wait for should be changed with their mutex held; the mutex may
+/// be held here or not.
+///
+/// Returns 0; -EINVAL: NULL or misaligned; -ENOMEM at a thread's first call.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_condition_notify(c: *mut tine_condition, n: u32) -> c_int {
+    guard_code(|| {
+        // SAFETY: the caller's pointer.
+        unsafe { object::<Condition, _>(c) }.ok_or(NULL)?.notify(n).map(|()| 0)
+    })
+}
+
+/// Wakes all waiters. Returns as tine_condition_notify().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_condition_notify_all(c: *mut tine_condition) -> c_int {
+    guard_code(|| {
+        // SAFETY: the caller's pointer.
+        unsafe { object::<Condition, _>(c) }.ok_or(NULL)?.notify_all().map(|()| 0)
+    })
+}
+
+/// Makes `e` an event that is not set. `flags`: TINE_AUTO_RESET, TINE_INTERRUPTIBLE. Nobody may use the memory meanwhile.
+///
+/// Returns 0; -EINVAL: `e` is NULL or not aligned to 8 bytes, or unknown flags.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_event_init(e: *mut tine_event, flags: u32) -> c_int {
+    guard_code(|| {
+        // SAFETY: the caller's pointer, used for the alignment check and then written.
+        unsafe { object::<Event, _>(e) }.ok_or(NULL)?;
+        let event = Event::new(flags)?;
+        // SAFETY: not null, aligned, and the caller's to initialise.
+        unsafe { e.cast::<Event>().write(event) };
+        Ok(0)
+    })
+}
+
+/// Sets the event and lets all waiters go, even if it is cleared before they run; with TINE_AUTO_RESET, one.
+///
+/// Returns 0; -EINVAL: NULL or misaligned; -ENOMEM at a thread's first call.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_event_set(e: *mut tine_event) -> c_int {
+    guard_code(|| {
+        // SAFETY: the caller's pointer.
+        unsafe { object::<Event, _>(e) }.ok_or(NULL)?.set().map(|()| 0)
+    })
+}
+
+/// Clears the event. Returns 0; -EINVAL: NULL or misaligned.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_event_clear(e: *mut tine_event) -> c_int {
+    guard_code(|| {
+        // SAFETY: the caller's pointer.
+        unsafe { object::<Event, _>(e) }.ok_or(NULL)?.clear();
+        Ok(0)
+    })
+}
+
+/// 1 if the event is set at this moment, 0 if not; -EINVAL: NULL or misaligned.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_event_is_set(e: *const tine_event) -> c_int {
+    guard_code(|| {
+        // SAFETY: the caller's pointer.
+        Ok(unsafe { object::<Event, _>(e) }.ok_or(NULL)?.is_set().into())
+    })
+}
+
+/// Waits until the event is set, for up to `timeout_ns` nanoseconds; 0 tries, TINE_FOREVER waits. With TINE_AUTO_RESET
+/// one waiter clears it; if that one is killed before it has, another does.
+///
+/// Returns 0; -EAGAIN (0 ns), -ETIMEDOUT, -EINTR (TINE_INTERRUPTIBLE only); -EINVAL: NULL or misaligned; -ENOMEM.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_event_wait(e: *mut tine_event, timeout_ns: i64) -> c_int {
+    guard_code(|| {
+        // SAFETY: the caller's pointer.
+        unsafe { object::<Event, _>(e) }.ok_or(NULL)?.wait(Timeout::from_ns(timeout_ns)).map(|()| 0)
+    })
+}

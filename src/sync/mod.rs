@@ -1,0 +1,124 @@
+//! Locks that no death can wedge: for memory that processes share, whatever of them is killed, and wherever.
+//!
+//! Every object is plain memory: all zero or made by its `new`, without a pointer that this code would follow, so it
+//! may lie anywhere that processes share, at another address in each. `docs/design/locks.md` has the states, who may
+//! write which word, and what a death at each point leaves behind.
+
+pub mod barrier;
+pub mod condition;
+pub mod event;
+pub(crate) mod gate;
+pub(crate) mod lock;
+pub mod mutex;
+pub mod once;
+pub mod rwlock;
+pub mod semaphore;
+
+use crate::error::Code;
+use crate::prim::Wait;
+use crate::sys::clock::{Deadline, Timeout};
+
+pub use barrier::Barrier;
+pub use condition::Condition;
+pub use event::Event;
+pub use lock::Owner;
+pub use mutex::Mutex;
+pub use once::Once;
+pub use rwlock::RwLock;
+pub use semaphore::Semaphore;
+
+/// The result of the calls on locks: plain codes, because the paths are short.
+pub type Outcome<T> = core::result::Result<T, Code>;
+
+/// How a lock was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Acquired {
+    /// From nobody, or from a holder that released it.
+    Clean,
+    /// From a holder that died: the data may be torn. The lock is held.
+    OwnerDied,
+}
+
+/// The holder may lock again, and unlocks as often.
+pub const RECURSIVE: u32 = 1;
+/// The process holds the lock, whichever of its threads took it.
+pub const PROCESS_OWNED: u32 = 2;
+/// Waits end with `EINTR` when a signal handler has run.
+pub const INTERRUPTIBLE: u32 = 4;
+/// Data that a death can't tear: a lock that is taken from a dead holder needs no repair.
+pub const AUTO_REPAIR: u32 = 8;
+/// An event that clears itself when it lets a waiter go.
+pub const AUTO_RESET: u32 = 16;
+/// Readers don't wait for a writer that waits.
+pub const PREFER_READERS: u32 = 32;
+
+pub(crate) const AGAIN: Code = Code::errno(libc::EAGAIN);
+pub(crate) const TIMED_OUT: Code = Code::errno(libc::ETIMEDOUT);
+pub(crate) const INTERRUPTED: Code = Code::errno(libc::EINTR);
+pub(crate) const INVALID: Code = Code::errno(libc::EINVAL);
+pub(crate) const DEADLOCK: Code = Code::errno(libc::EDEADLK);
+pub(crate) const NOT_OWNER: Code = Code::errno(libc::EPERM);
+pub(crate) const NO_LOCKS: Code = Code::errno(libc::ENOLCK);
+pub(crate) const NO_MEMORY: Code = Code::errno(libc::ENOMEM);
+pub(crate) const OTHER_NAMESPACE: Code = Code::errno(libc::EXDEV);
+pub(crate) const UNRECOVERABLE: Code = Code::errno(libc::ENOTRECOVERABLE);
+pub(crate) const TOO_MANY: Code = Code::errno(libc::EOVERFLOW);
+
+/// How long a wait may go without looking round, where the kernel doesn't see to every death.
+const SLICE_NS: u64 = 50_000_000;
+
+/// The way a wait goes: until when, in which slices, and whether a signal ends it.
+pub(crate) struct Patience {
+    timeout: Timeout,
+    deadline: Option<Deadline>,
+    interruptible: bool,
+    sliced: bool,
+}
+
+/// What a waiter does after it has slept.
+pub(crate) enum Then {
+    /// Looks again. `slept` is false where the wait never began.
+    Look { slept: bool },
+    /// A slice is over: looks whether somebody died.
+    Check,
+}
+
+impl Patience {
+    pub fn new(timeout: Timeout, interruptible: bool, sliced: bool) -> Patience {
+        Patience { timeout, deadline: None, interruptible, sliced }
+    }
+
+    /// Fails where the caller doesn't want to wait at all.
+    pub fn may_wait(&mut self) -> Outcome<()> {
+        if self.timeout == Timeout::Try {
+            return Err(AGAIN);
+        }
+        if self.deadline.is_none() {
+            self.deadline = Some(self.timeout.deadline());
+        }
+        Ok(())
+    }
+
+    /// When the next sleep must end. Call `may_wait` before.
+    pub fn until(&self) -> Deadline {
+        let deadline = self.deadline.unwrap_or(Deadline::NEVER);
+        if self.sliced { deadline.min(Deadline::after(SLICE_NS)) } else { deadline }
+    }
+
+    /// What the end of a sleep means.
+    pub fn after(&self, wait: Wait) -> Outcome<Then> {
+        match wait {
+            Wait::Woken => Ok(Then::Look { slept: true }),
+            Wait::Changed => Ok(Then::Look { slept: false }),
+            Wait::TimedOut if self.deadline.is_some_and(Deadline::passed) => Err(TIMED_OUT),
+            Wait::TimedOut => Ok(Then::Check),
+            Wait::Interrupted if self.interruptible => Err(INTERRUPTED),
+            Wait::Interrupted => Ok(Then::Look { slept: true }),
+        }
+    }
+}
+
+/// Checks that an object's flags are among those it knows.
+pub(crate) fn known_flags(flags: u32, known: u32) -> Outcome<u32> {
+    if flags & !known == 0 { Ok(flags) } else { Err(INVALID) }
+}

@@ -1,0 +1,81 @@
+//! The mutex.
+
+use super::lock::{Lock, Owner};
+use super::{
+    AUTO_REPAIR, Acquired, INTERRUPTIBLE, INVALID, NO_MEMORY, Outcome, PROCESS_OWNED, RECURSIVE, known_flags,
+};
+use crate::sys::clock::Timeout;
+use crate::sys::robust::{self, Me};
+
+/// One at a time, among the threads of all processes that share it. All-zero memory is a free, plain one.
+#[repr(transparent)]
+#[derive(Debug)]
+pub struct Mutex {
+    lock: Lock,
+}
+
+impl Mutex {
+    /// A free mutex. `RECURSIVE` and `PROCESS_OWNED` exclude each other.
+    pub fn new(flags: u32) -> Outcome<Mutex> {
+        let flags = known_flags(flags, RECURSIVE | PROCESS_OWNED | INTERRUPTIBLE | AUTO_REPAIR)?;
+        if flags & RECURSIVE != 0 && flags & PROCESS_OWNED != 0 {
+            return Err(INVALID);
+        }
+        Ok(Mutex { lock: Lock::new(flags) })
+    }
+
+    /// Takes the mutex.
+    #[inline(always)]
+    pub fn lock(&self, timeout: Timeout) -> Outcome<Acquired> {
+        match robust::known() {
+            Some(me) if self.lock.take_free(me) => Ok(Acquired::Clean),
+            _ => self.lock_slowly(timeout),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn lock_slowly(&self, timeout: Timeout) -> Outcome<Acquired> {
+        self.lock.take(robust::me().ok_or(NO_MEMORY)?, timeout, false)
+    }
+
+    /// Releases it. `EPERM` where the caller does not hold it.
+    #[inline(always)]
+    pub fn unlock(&self) -> Outcome<()> {
+        match robust::known() {
+            Some(me) if self.lock.release_plain(me) => Ok(()),
+            _ => self.unlock_slowly(),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn unlock_slowly(&self) -> Outcome<()> {
+        let me = robust::me().ok_or(NO_MEMORY)?;
+        if self.lock.about_to_release(me)? {
+            self.lock.leave();
+            self.lock.release(me);
+        }
+        Ok(())
+    }
+
+    /// Says that the data which a dead holder left is whole again. `EINVAL` where no death is to be repaired.
+    pub fn repair(&self) -> Outcome<()> {
+        self.lock.repair(robust::me().ok_or(NO_MEMORY)?)
+    }
+
+    /// Who holds it at this moment.
+    pub fn owner(&self) -> Owner {
+        self.lock.owner()
+    }
+
+    /// How often the caller has locked it again; `None` where it does not hold it.
+    pub(crate) fn held_by(&self, me: Me) -> Option<u32> {
+        self.lock.held_by(me)
+    }
+
+    /// Takes it back after a condition's wait: without a limit, and whatever signals come.
+    pub(crate) fn lock_again(&self, me: Me) -> Outcome<Acquired> {
+        if self.lock.take_free(me) { Ok(Acquired::Clean) } else { self.lock.take(me, Timeout::Forever, true) }
+    }
+}
