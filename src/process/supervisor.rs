@@ -156,14 +156,19 @@ impl Supervisor {
 
     fn start_worker(&mut self, message: Message) -> Result<()> {
         let [slot, generation, ..] = message.words;
-        let answer = match self.try_start(slot as u32, message.fds) {
-            Ok((pid, pidfd, copy)) => {
-                self.workers.insert(pid, Child { slot: slot as u32, generation, pidfd });
-                Message::new(Kind::Started, &[slot, generation, pid as u64]).with_fds(vec![copy])
+        let started = self.try_start(slot as u32, message.fds).and_then(|(pid, pidfd, copy)| {
+            let news = Message::new(Kind::Started, &[slot, generation, pid as u64]).with_fds(vec![copy]);
+            // A worker of which the host cannot be told is none.
+            self.connection.send(news).inspect_err(|_| children::kill(pid))?;
+            self.workers.insert(pid, Child { slot: slot as u32, generation, pidfd });
+            Ok(())
+        });
+        match started {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                self.connection.send(Message::failure(Kind::NotStarted, &[slot, generation], &error))
             }
-            Err(error) => Message::failure(Kind::NotStarted, &[slot, generation], &error),
-        };
-        self.connection.send(answer)
+        }
     }
 
     /// The worker's number, its pidfd, and another one for the host.
