@@ -797,18 +797,13 @@ void tine_free(tine_pool *pool,
 /**
  * A mutex whose holder may lock it again, and unlocks it as often.
  */
-#define TINE_RECURSIVE 1
+#define TINE_RECURSIVE 2
 
 /**
  * A mutex that a process holds, not a thread: any thread of it may unlock it, and only the whole process's death is
  * its holder's. For runtimes that move work between threads. Another thread of the holder waits like anybody else.
  */
-#define TINE_PROCESS_OWNED 2
-
-/**
- * Waits end with -EINTR after a signal handler has run. Without it they go on.
- */
-#define TINE_INTERRUPTIBLE 4
+#define TINE_PROCESS_OWNED 4
 
 /**
  * A lock on data that a death can't tear: who takes it from a dead holder gets -EOWNERDEAD, but need not repair it.
