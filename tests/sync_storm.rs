@@ -38,6 +38,7 @@ struct Storm {
 }
 
 type Work = fn(&'static Storm, usize);
+type After = fn(&Storm);
 
 macro_rules! c {
     ($call:ident($($argument:expr),*)) => {
@@ -149,7 +150,7 @@ fn worker(storm: &'static Storm, work: Work, index: usize) -> i32 {
     })
 }
 
-fn storm(name: &str, work: Work, kills: u32, after_kill: fn(&Storm)) -> bool {
+fn storm(name: &str, work: Work, kills: u32, after_kill: After) -> bool {
     let storm: &'static Storm = step::map();
     let shared = &storm.shared;
     assert_eq!(c!(tine_barrier_init(pointer(&shared.barrier), WORKERS as u32, 0)), 0);
@@ -207,16 +208,16 @@ fn main() {
     let kills = if std::env::var_os("TINE_STORM").is_some() { LONG } else { SHORT };
     let chosen: Vec<String> =
         std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
-    let nothing: fn(&Storm) = |_| {};
-    let unit: fn(&Storm) = |storm| {
+    let nothing: After = |_| {};
+    let unit: After = |storm| {
         if c!(tine_semaphore_value(pointer(&storm.shared.semaphore))) == 0 {
             c!(tine_semaphore_release(pointer(&storm.shared.semaphore), 1));
         }
     };
-    let set: fn(&Storm) = |storm| {
+    let set: After = |storm| {
         c!(tine_event_set(pointer(&storm.shared.event)));
     };
-    let all: [(&str, Work, fn(&Storm)); 6] = [
+    let all: [(&str, Work, After); 6] = [
         ("mutex", MUTEX, nothing),
         ("rwlock", RWLOCK, nothing),
         ("semaphore", SEMAPHORE, unit),
