@@ -29,8 +29,8 @@ pub(crate) struct Lock {
     namespace: AtomicU32,
     /// How long spinning has been worth it of late. A hint that anybody writes.
     spins: AtomicU32,
-    /// Who holds it, or held it last: process and thread. Written by the holder, read for messages and by waiters that
-    /// look after a holder's life; those need `start` too.
+    /// Who holds it, process and thread; 0 where nobody does. Written by the holder, read for messages and by waiters
+    /// that look after a holder's life; those need `start` too.
     owner: AtomicU64,
     start: AtomicU64,
     /// The kernel's way to the next lock of the same thread. Written by the holder, read by the kernel alone.
@@ -204,6 +204,7 @@ impl Lock {
         if self.mode.load(Ordering::Relaxed) != 0 || !me.newest_is(self.spot()) {
             return false;
         }
+        self.owner.store(0, Ordering::Relaxed);
         me.pend(self.spot());
         me.remove_newest();
         // Release: the next holder sees everything that this one wrote. SeqCst for `rwlock`.
@@ -272,10 +273,8 @@ impl Lock {
         };
         me.push(spot);
         if died {
-            // A holder that died before it could sign has left its predecessor's name, who mostly lives.
-            let signed = self.owner.load(Ordering::Relaxed);
-            let dead = if owner::thread_ended(signed as u32, 0) { signed } else { 0 };
-            self.dead.store(dead, Ordering::Relaxed);
+            // Nobody's name, if the holder died before it could sign, or after it had begun to release.
+            self.dead.store(self.owner.load(Ordering::Relaxed), Ordering::Relaxed);
         }
         self.sign(me);
         if died && flags & AUTO_REPAIR == 0 && self.state() == CONSISTENT {
@@ -385,8 +384,8 @@ impl Lock {
 
     /// Releases a lock that the caller holds.
     pub fn release(&self, me: Me) {
+        self.owner.store(0, Ordering::Relaxed);
         if self.flags() & PROCESS_OWNED != 0 {
-            self.owner.store(0, Ordering::Relaxed);
             if self.word.compare_exchange(me.pid(), 0, Ordering::Release, Ordering::Relaxed).is_err() {
                 self.hand_over(me.pid());
             }
