@@ -172,13 +172,13 @@ int tine_init(int argc, char **argv);
 #define TINE_START_FORK 2
 
 /** A thread of tine's own moves the pool on while the host does something else. */
-#define TINE_BACKGROUND 1
+#define TINE_BACKGROUND (1 << 8)
 
 /** Workers that crash leave core files, as far as the host's limit allows; otherwise they leave none. */
-#define TINE_CORE_FILES (1 << 1)
+#define TINE_CORE_FILES (1 << 9)
 
 /** Workers keep the default dispositions of fatal signals, so deaths come without fault address and backtrace. */
-#define TINE_NO_CRASH_HANDLER (1 << 3)
+#define TINE_NO_CRASH_HANDLER (1 << 10)
 
 /** More workers than this are refused. */
 #define TINE_MAX_WORKERS 4096

@@ -33,11 +33,11 @@ pub const TINE_START_SPAWN: c_int = 1;
 pub const TINE_START_FORK: c_int = 2;
 
 /// A thread of tine's own moves the pool on while the host does something else.
-pub const TINE_BACKGROUND: u32 = 1;
+pub const TINE_BACKGROUND: u32 = 1 << 8;
 /// Workers that crash leave core files, as far as the host's limit allows; otherwise they leave none.
-pub const TINE_CORE_FILES: u32 = 1 << 1;
+pub const TINE_CORE_FILES: u32 = 1 << 9;
 /// Workers keep the default dispositions of fatal signals, so deaths come without fault address and backtrace.
-pub const TINE_NO_CRASH_HANDLER: u32 = 1 << 3;
+pub const TINE_NO_CRASH_HANDLER: u32 = 1 << 10;
 
 /// More workers than this are refused.
 pub const TINE_MAX_WORKERS: usize = 4096;

@@ -63,8 +63,14 @@ pub fn send(socket: RawFd, bytes: &[u8], fds: &[RawFd]) -> Result<Sent> {
         }
         match super::errno() {
             libc::EINTR => continue,
-            // ENOBUFS and ETOOMANYREFS pass when the receiver has caught up.
-            libc::EAGAIN | libc::ENOBUFS | libc::ETOOMANYREFS => return Ok(Sent::Full),
+            libc::EAGAIN | libc::ENOBUFS => return Ok(Sent::Full),
+            // The user's descriptors on their way, in whatever sockets, are more than this process may have open.
+            libc::ETOOMANYREFS => {
+                return Err(Error::errno(
+                    libc::EMFILE,
+                    "too many descriptors are on their way through sockets",
+                ));
+            }
             libc::EPIPE | libc::ECONNRESET | libc::ENOTCONN => return Ok(Sent::Gone),
             _ => return Err(Error::last_os("sendmsg")),
         }
