@@ -42,96 +42,63 @@ typedef struct tine_pool tine_pool;
 /** A task, as the function that carries it out sees it. Valid until that function returns, in its thread only. */
 typedef struct tine_task tine_task;
 
-/* ---- Errors and the version ------------------------------------------------------------------------------------ */
+/* ---- Errors, timeouts and the version -------------------------------------------------------------------------- */
 
-/**
- * The longest text of a tine_error, its terminating zero included.
- */
+/** The longest text of a tine_error, its terminating zero included. */
 #define TINE_ERROR_TEXT 240
 
-/**
- * Wait for ever: a value for every timeout_ns.
- */
+/** Wait for ever: a value for every timeout_ns. */
 #define TINE_FOREVER -1
 
-/**
- * tine_init has not run in this process.
- */
+/** A flag of every object that can be waited for: its waits end with -EINTR when a signal handler has run. */
+#define TINE_INTERRUPTIBLE 1
+
+/** tine_init has not run in this process. */
 #define TINE_ENOINIT -5001
 
-/**
- * The worker processes could not be started, or end as soon as they are.
- */
+/** The worker processes could not be started, or end as soon as they are. */
 #define TINE_EWORKERSTART -5002
 
-/**
- * The process that ran the task died.
- */
+/** The process that ran the task died. */
 #define TINE_EDIED -5003
 
-/**
- * The task's function returned a number below -4095, which is not its to use.
- */
+/** The task's function returned a number below -4095, which is not its to use. */
 #define TINE_EBADCODE -5004
 
-/**
- * Items of a map failed; their own states say why.
- */
+/** Items of a map failed; their own states say why. */
 #define TINE_EITEMS -5005
 
-/**
- * The function pointer is not code of a loaded module.
- */
+/** The function pointer is not code of a loaded module. */
 #define TINE_EFUNCTION -5006
 
-/**
- * The function's module is not loaded in the workers, or is another build there.
- */
+/** The function's module is not loaded in the workers, or is another build there. */
 #define TINE_EMODULE -5007
 
-/**
- * The workers know no registered function of this name.
- */
+/** The workers know no registered function of this name. */
 #define TINE_ENAME -5008
 
-/**
- * The id was never given, or its result has been taken or released.
- */
+/** The id was never given, or its result has been taken or released. */
 #define TINE_EID -5009
 
-/**
- * The pool has been shut down.
- */
+/** The pool has been shut down. */
 #define TINE_ESHUTDOWN -5010
 
-/**
- * The object belongs to the process that this one was forked from.
- */
+/** The object belongs to the process that this one was forked from. */
 #define TINE_EFORKED -5011
 
-/**
- * The call is the host's and was made in a worker.
- */
+/** The call is the host's and was made in a worker. */
 #define TINE_EWORKER -5012
 
-/**
- * Nothing is outstanding, so there is nothing to wait for.
- */
+/** Nothing is outstanding, so there is nothing to wait for. */
 #define TINE_EEMPTY -5013
 
-/**
- * The other process runs another build of tine.
- */
+/** The other process runs another build of tine. */
 #define TINE_EVERSION -5014
 
-/**
- * An error inside tine; the object should not be used further.
- */
+/** An error inside tine; the object should not be used further. */
 #define TINE_EPANIC -5017
 
-/**
- * Too late: tine_init has already run.
- */
+/** Too late: tine_init has already run. */
 #define TINE_ELATE -5018
 
 /**
@@ -139,24 +106,16 @@ typedef struct tine_task tine_task;
  * struct's .error at it; a call that fails fills it in, one that succeeds leaves it alone.
  */
 typedef struct tine_error {
-    /**
-     * sizeof(tine_error).
-     */
+    /** sizeof(tine_error). */
     size_t size;
-    /**
-     * The code that the call returned.
-     */
+    /** The code that the call returned. */
     int code;
-    /**
-     * The text, always terminated.
-     */
+    /** The text, always terminated. */
     char text[TINE_ERROR_TEXT];
 } tine_error;
 #define TINE_ERROR_INIT { sizeof(tine_error), 0, {0} }
 
-/**
- * One sentence that says what rc means. Never NULL; the string is static. Any thread, any process.
- */
+/** One sentence that says what rc means. Never NULL; the string is static. Any thread, any process. */
 const char *tine_strerror(int rc);
 
 /**
@@ -165,9 +124,7 @@ const char *tine_strerror(int rc);
  */
 const char *tine_errname(int rc);
 
-/**
- * The version of the library that runs, as "0.1.0"; the header's is TINE_VERSION. The string is static.
- */
+/** The version of the library that runs, as "0.1.0"; the header's is TINE_VERSION. The string is static. */
 const char *tine_version(void);
 
 /* ---- Starting up ----------------------------------------------------------------------------------------------- */
@@ -181,14 +138,14 @@ typedef int (*tine_fn)(tine_task *task);
 /**
  * Registers a function under a name, for callers that have no pointer to it: other languages, other programs.
  *
- * To be called before tine_init, in every program of a family alike; the name is copied.
+ * To be called before tine_init, in every program of a family alike; the name is copied. A library that workers load
+ * by .preload calls it in a constructor.
  *
  * Parameters: name: 1 to 255 bytes of UTF-8, new in this process. fn: the function.
  * Returns 0, -EINVAL (bad name, or NULL), -EEXIST (a second function of that name), TINE_ELATE (after tine_init).
  * Threads: any. Fork: a child keeps what was registered.
  */
-int tine_register(const char *name,
-                  tine_fn fn);
+int tine_register(const char *name, tine_fn fn);
 
 /**
  * The first thing in main. In the program that its user started it returns; in a copy of it that a pool started it
@@ -201,19 +158,14 @@ int tine_register(const char *name,
  * Returns 0.
  * Threads: before any other thread is started. Fork: a child need not call it again.
  */
-int tine_init(int argc,
-              char **argv);
+int tine_init(int argc, char **argv);
 
 /* ---- Pools ----------------------------------------------------------------------------------------------------- */
 
-/**
- * A fresh copy of the program becomes the supervisor, and workers are forked from it: warm, and without threads.
- */
+/** A fresh copy of the program becomes the supervisor, and workers are forked from it: warm, and without threads. */
 #define TINE_START_FORKSERVER 0
 
-/**
- * Each worker is a fresh copy of the program: for runtimes that cannot be forked, such as Go's.
- */
+/** Each worker is a fresh copy of the program: for runtimes that cannot be forked, such as Go's. */
 #define TINE_START_SPAWN 1
 
 /**
@@ -222,139 +174,76 @@ int tine_init(int argc,
  */
 #define TINE_START_FORK 2
 
-/**
- * Waits end with -EINTR when a signal handler has run.
- */
-#define TINE_INTERRUPTIBLE 1
+/** A thread of tine's own moves the pool on while the host does something else. */
+#define TINE_BACKGROUND (1 << 8)
 
-/**
- * A thread of tine's own moves the pool on while the host does something else.
- */
-#define TINE_BACKGROUND (1 << 1)
+/** Workers that crash leave core files, as far as the host's limit allows; otherwise they leave none. */
+#define TINE_CORE_FILES (1 << 9)
 
-/**
- * Workers that crash leave core files, as far as the host's limit allows; otherwise they leave none.
- */
-#define TINE_CORE_FILES (1 << 2)
+/** Workers keep the default dispositions of fatal signals, so deaths come without fault address and backtrace. */
+#define TINE_NO_CRASH_HANDLER (1 << 10)
 
-/**
- * Workers keep the default dispositions of fatal signals, so deaths come without fault address and backtrace.
- */
-#define TINE_NO_CRASH_HANDLER (1 << 3)
-
-/**
- * More workers than this are refused.
- */
+/** More workers than this are refused. */
 #define TINE_MAX_WORKERS 4096
 
-/**
- * What a pool can be told.
- */
+/** What a pool can be told. */
 typedef struct tine_pool_options {
-    /**
-     * sizeof(tine_pool_options).
-     */
+    /** sizeof(tine_pool_options). */
     size_t size;
-    /**
-     * Filled in when tine_pool_create fails; may be NULL.
-     */
+    /** Filled in when tine_pool_create fails; may be NULL. */
     tine_error *error;
-    /**
-     * How many workers; 0: one per processor of the affinity mask, or fewer where a cgroup's CPU quota is less.
-     */
+    /** How many workers; 0: one per processor of the affinity mask, or fewer where a cgroup's CPU quota is less. */
     size_t workers;
-    /**
-     * TINE_START_FORKSERVER, TINE_START_SPAWN or TINE_START_FORK.
-     */
+    /** TINE_START_FORKSERVER, TINE_START_SPAWN or TINE_START_FORK. */
     int start;
-    /**
-     * TINE_INTERRUPTIBLE, TINE_BACKGROUND, TINE_CORE_FILES, TINE_NO_CRASH_HANDLER.
-     */
+    /** TINE_INTERRUPTIBLE, TINE_BACKGROUND, TINE_CORE_FILES, TINE_NO_CRASH_HANDLER. */
     uint32_t flags;
-    /**
-     * How long a process may take from its start until it is ready, in nanoseconds; 0: ten seconds.
-     */
+    /** How long a process may take from its start until it is ready, in nanoseconds; 0: ten seconds. */
     int64_t start_timeout_ns;
     /**
      * The program that supervisor and workers run; NULL: the host's own. With a program of tine's, tine-worker, a
      * host need not call tine_init; functions then come from the libraries of .preload.
      */
     const char *worker_path;
-    /**
-     * Shared libraries that supervisor and workers load before anything else: paths separated by colons, or NULL.
-     */
+    /** Shared libraries that supervisor and workers load before anything else: paths separated by colons, or NULL. */
     const char *preload;
-    /**
-     * The most that the pool's heap may grow to, in bytes; 0: 256 GiB, or a quarter of a limited address space.
-     */
+    /** The most that the pool's heap may grow to, in bytes; 0: 256 GiB, or a quarter of a limited address space. */
     size_t heap_bytes;
-    /**
-     * How many tasks may be submitted and not yet taken; 0: 1,048,576.
-     */
+    /** How many tasks may be submitted and not yet taken; 0: 1,048,576. */
     size_t window_tasks;
-    /**
-     * How many bytes their inputs may have together; 0: as much as the heap may hold.
-     */
+    /** How many bytes their inputs may have together; 0: as much as the heap may hold. */
     size_t window_bytes;
-    /**
-     * Runs once in each worker before it takes tasks; NULL: nothing. One that fails fails tine_pool_create.
-     */
+    /** Runs once in each worker before it takes tasks; NULL: nothing. One that fails fails tine_pool_create. */
     tine_fn initializer;
-    /**
-     * The initializer's input; copied.
-     */
+    /** The initializer's input; copied. */
     const void *initializer_input;
-    /**
-     * Its length in bytes.
-     */
+    /** Its length in bytes. */
     size_t initializer_length;
 } tine_pool_options;
 #define TINE_POOL_OPTIONS_INIT { sizeof(tine_pool_options), NULL, 0, 0, 0, 0, NULL, NULL, 0, 0, 0, \
     NULL, NULL, 0 }
 
-/**
- * Counters of a pool.
- */
+/** Counters of a pool. */
 typedef struct tine_stats {
-    /**
-     * sizeof(tine_stats).
-     */
+    /** sizeof(tine_stats). */
     size_t size;
-    /**
-     * Places for workers.
-     */
+    /** Places for workers. */
     size_t workers;
-    /**
-     * Workers that take tasks at this moment.
-     */
+    /** Workers that take tasks at this moment. */
     size_t workers_ready;
-    /**
-     * Tasks submitted so far, without the pieces of maps.
-     */
+    /** Tasks submitted so far, without the pieces of maps. */
     uint64_t submitted;
-    /**
-     * Of these, tasks that have settled.
-     */
+    /** Of these, tasks that have settled. */
     uint64_t settled;
-    /**
-     * Tasks and pieces of maps that have not settled yet.
-     */
+    /** Tasks and pieces of maps that have not settled yet. */
     uint64_t outstanding;
-    /**
-     * Workers that have ended while the pool was running.
-     */
+    /** Workers that have ended while the pool was running. */
     uint64_t worker_deaths;
-    /**
-     * Supervisors that have ended while the pool was running.
-     */
+    /** Supervisors that have ended while the pool was running. */
     uint64_t supervisor_deaths;
-    /**
-     * Bytes of memory that are reserved for the heap.
-     */
+    /** Bytes of memory that are reserved for the heap. */
     uint64_t heap_reserved_bytes;
-    /**
-     * Bytes of allocated blocks in it, rounded up to block sizes: of the host, of workers, inputs and outputs.
-     */
+    /** Bytes of allocated blocks in it, rounded up to block sizes: of the host, of workers, inputs and outputs. */
     uint64_t heap_allocated_bytes;
 } tine_stats;
 #define TINE_STATS_INIT { sizeof(tine_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0 }
@@ -371,8 +260,7 @@ typedef struct tine_stats {
  * workers; -EINVAL, -E2BIG: bad options; -ENOENT: no such .worker_path; -ENOMEM, -EMFILE.
  * Ownership: tine_pool_destroy ends it. Threads: any. Fork: a child may create pools of its own.
  */
-int tine_pool_create(const tine_pool_options *options,
-                     tine_pool **out);
+int tine_pool_create(const tine_pool_options *options, tine_pool **out);
 
 /**
  * Takes no more tasks, waits until all have settled, and ends the workers in good order. Results can still be taken.
@@ -381,8 +269,7 @@ int tine_pool_create(const tine_pool_options *options,
  * Returns 0; -ETIMEDOUT, -EAGAIN: tasks are still under way; they go on, and it may be called again; -EINTR.
  * Threads: any. Fork: TINE_EFORKED in a child.
  */
-int tine_pool_shutdown(tine_pool *pool,
-                       int64_t timeout_ns);
+int tine_pool_shutdown(tine_pool *pool, int64_t timeout_ns);
 
 /**
  * Ends a pool with everything that is its: workers are killed, results and the heap's memory are gone.
@@ -417,84 +304,48 @@ int tine_pool_stats(tine_pool *pool, tine_stats *out);
 
 /* ---- Tasks and results ----------------------------------------------------------------------------------------- */
 
-/**
- * The function ran to its end.
- */
+/** The function ran to its end. */
 #define TINE_RAN 0
 
-/**
- * For certain the function did not run.
- */
+/** For certain the function did not run. */
 #define TINE_NOT_STARTED 1
 
-/**
- * The function had begun when its process died.
- */
+/** The function had begun when its process died. */
 #define TINE_MAYBE_RAN 2
 
-/**
- * What a task can be told.
- */
+/** What a task can be told. */
 typedef struct tine_submit_options {
-    /**
-     * sizeof(tine_submit_options).
-     */
+    /** sizeof(tine_submit_options). */
     size_t size;
-    /**
-     * Filled in when tine_submit fails; may be NULL.
-     */
+    /** Filled in when tine_submit fails; may be NULL. */
     tine_error *error;
-    /**
-     * The name of a registered function, where fn is NULL.
-     */
+    /** The name of a registered function, where fn is NULL. */
     const char *name;
-    /**
-     * How long to wait while the window is full, in nanoseconds; 0: not at all, -EAGAIN.
-     */
+    /** How long to wait while the window is full, in nanoseconds; 0: not at all, -EAGAIN. */
     int64_t timeout_ns;
-    /**
-     * No flags yet: 0.
-     */
+    /** No flags yet: 0. */
     uint32_t flags;
-    /**
-     * Carried to the result.
-     */
+    /** Carried to the result. */
     void *user;
 } tine_submit_options;
 #define TINE_SUBMIT_OPTIONS_INIT { sizeof(tine_submit_options), NULL, NULL, 0, 0, NULL }
 
-/**
- * Names a submitted task within its pool: 64 bits, 0 is never one. A released one is known as stale.
- */
+/** Names a submitted task within its pool: 64 bits, 0 is never one. A released one is known as stale. */
 typedef uint64_t tine_id;
 
-/**
- * How a process ended.
- */
+/** How a process ended. */
 typedef struct tine_death {
-    /**
-     * sizeof(tine_death).
-     */
+    /** sizeof(tine_death). */
     size_t size;
-    /**
-     * Which process.
-     */
+    /** Which process. */
     pid_t pid;
-    /**
-     * The signal that ended it, or 0.
-     */
+    /** The signal that ended it, or 0. */
     int signal;
-    /**
-     * Its exit code, where .signal is 0.
-     */
+    /** Its exit code, where .signal is 0. */
     int code;
-    /**
-     * For SIGSEGV, SIGBUS, SIGFPE and SIGILL: the address at fault.
-     */
+    /** For SIGSEGV, SIGBUS, SIGFPE and SIGILL: the address at fault. */
     void *fault_address;
-    /**
-     * The most memory that it had resident at once, in bytes; 0 if nobody can say.
-     */
+    /** The most memory that it had resident at once, in bytes; 0 if nobody can say. */
     uint64_t max_rss_bytes;
     /**
      * Where it crashed, innermost frame first: lines of module and offset, for addr2line. Never NULL; empty if the
@@ -504,45 +355,25 @@ typedef struct tine_death {
 } tine_death;
 #define TINE_DEATH_INIT { sizeof(tine_death), 0, 0, 0, NULL, 0, NULL }
 
-/**
- * What came of a task.
- */
+/** What came of a task. */
 typedef struct tine_result {
-    /**
-     * sizeof(tine_result).
-     */
+    /** sizeof(tine_result). */
     size_t size;
-    /**
-     * Which task; 0 once the result has been released, and for items of a map.
-     */
+    /** Which task; 0 once the result has been released, and for items of a map. */
     tine_id id;
-    /**
-     * What the function returned, 0 or more for success; or the code of what went wrong: TINE_EDIED, -ECANCELED.
-     */
+    /** What the function returned, 0 or more for success; or the code of what went wrong: TINE_EDIED, -ECANCELED. */
     int status;
-    /**
-     * TINE_RAN, TINE_NOT_STARTED or TINE_MAYBE_RAN.
-     */
+    /** TINE_RAN, TINE_NOT_STARTED or TINE_MAYBE_RAN. */
     int delivery;
-    /**
-     * What the function said of its failure (tine_fail), or what is known of it. Never NULL; "" for a success.
-     */
+    /** What the function said of its failure (tine_fail), or what is known of it. Never NULL; "" for a success. */
     const char *message;
-    /**
-     * The output; NULL if there is none.
-     */
+    /** The output; NULL if there is none. */
     const void *data;
-    /**
-     * Its length in bytes.
-     */
+    /** Its length in bytes. */
     size_t length;
-    /**
-     * How the process died that ran the task; NULL if none did.
-     */
+    /** How the process died that ran the task; NULL if none did. */
     const tine_death *death;
-    /**
-     * The option .user of tine_submit, or of the map.
-     */
+    /** The option .user of tine_submit, or of the map. */
     void *user;
 } tine_result;
 #define TINE_RESULT_INIT { sizeof(tine_result), 0, 0, 0, NULL, NULL, 0, NULL, NULL }
@@ -562,12 +393,8 @@ typedef struct tine_result {
  * -EINVAL, -E2BIG, -EFAULT; TINE_EFORKED, TINE_EWORKER.
  * Ownership: the result is the pool's until it is taken. Threads: any.
  */
-int tine_submit(tine_pool *pool,
-                tine_fn fn,
-                const void *input,
-                size_t length,
-                const tine_submit_options *options,
-                tine_id *out);
+int tine_submit(tine_pool *pool, tine_fn fn, const void *input, size_t length,
+    const tine_submit_options *options, tine_id *out);
 
 /**
  * Waits for one task, and takes its result: tine_next will not give it.
@@ -578,10 +405,7 @@ int tine_submit(tine_pool *pool,
  * TINE_EWORKER.
  * Ownership: what the result points to is valid until tine_result_release. Threads: any.
  */
-int tine_wait(tine_pool *pool,
-              tine_id id,
-              int64_t timeout_ns,
-              tine_result *out);
+int tine_wait(tine_pool *pool, tine_id id, int64_t timeout_ns, tine_result *out);
 
 /**
  * Waits for the next task to settle, in whatever order, and takes its result. Tasks that a tine_wait is on for, and
@@ -590,9 +414,7 @@ int tine_wait(tine_pool *pool,
  * Parameters: as for tine_wait.
  * Returns 0; TINE_EEMPTY: no task is outstanding, so a loop may end; otherwise as tine_wait.
  */
-int tine_next(tine_pool *pool,
-              int64_t timeout_ns,
-              tine_result *out);
+int tine_next(tine_pool *pool, int64_t timeout_ns, tine_result *out);
 
 /**
  * Cancels a task that has not begun. It settles with -ECANCELED and TINE_NOT_STARTED; the result is to be taken as any
@@ -600,8 +422,7 @@ int tine_next(tine_pool *pool,
  *
  * Returns 0; -EBUSY: it has begun; -EALREADY: it has settled; TINE_EID; TINE_EFORKED, TINE_EWORKER. Threads: any.
  */
-int tine_cancel(tine_pool *pool,
-                tine_id id);
+int tine_cancel(tine_pool *pool, tine_id id);
 
 /**
  * Gives back what a result points to, and zeroes it; a zeroed one again is harmless.
@@ -612,44 +433,30 @@ void tine_result_release(tine_pool *pool, tine_result *result);
 
 /* ---- Maps and loops -------------------------------------------------------------------------------------------- */
 
-/**
- * The function of a map: once per item. What it returns is the item's status, as for tine_fn.
- */
+/** The function of a map: once per item. What it returns is the item's status, as for tine_fn. */
 typedef int (*tine_item_fn)(tine_task *task, const void *in, void *out);
 
-/**
- * What a map or a loop can be told.
- */
+/** What a map or a loop can be told. */
 typedef struct tine_map_options {
-    /**
-     * sizeof(tine_map_options).
-     */
+    /** sizeof(tine_map_options). */
     size_t size;
-    /**
-     * Filled in when the call fails, though not for TINE_EITEMS; may be NULL.
-     */
+    /** Filled in when the call fails, though not for TINE_EITEMS; may be NULL. */
     tine_error *error;
     /**
      * The name of a registered function, where fn is NULL. It is a tine_fn, called once per item: tine_input is the
      * item, tine_output its place in out.
      */
     const char *name;
-    /**
-     * Bytes that every call sees through tine_context; copied, unless they lie in the pool's heap. NULL: none.
-     */
+    /** Bytes that every call sees through tine_context; copied, unless they lie in the pool's heap. NULL: none. */
     const void *context;
-    /**
-     * Their length.
-     */
+    /** Their length. */
     size_t context_length;
     /**
      * How many items go to a worker at a time; 0: as many as take about a millisecond, fewer towards the end. It
      * decides the speed and nothing else: results, errors and progress are each item's own.
      */
     size_t chunk;
-    /**
-     * An int for each item, which becomes its status; may be NULL.
-     */
+    /** An int for each item, which becomes its status; may be NULL. */
     int *status;
     /**
      * Called for each item that has failed, on the thread that called the map; may be NULL. In a loop, for each piece
@@ -661,17 +468,13 @@ typedef struct tine_map_options {
      * map; may be NULL.
      */
     void (*progress)(size_t done, size_t total, void *user);
-    /**
-     * Given to the callbacks.
-     */
+    /** Given to the callbacks. */
     void *user;
 } tine_map_options;
 #define TINE_MAP_OPTIONS_INIT { sizeof(tine_map_options), NULL, NULL, NULL, 0, 0, NULL, NULL, NULL, \
     NULL }
 
-/**
- * The function of a loop: once per piece of the range, from begin up to but not including end.
- */
+/** The function of a loop: once per piece of the range, from begin up to but not including end. */
 typedef int (*tine_range_fn)(tine_task *task, size_t begin, size_t end);
 
 /**
@@ -687,16 +490,11 @@ typedef int (*tine_range_fn)(tine_task *task, size_t begin, size_t end);
  * array, a stride of 0, bad options; -EOVERFLOW: more bytes than there can be; -EFAULT: an array reaches beyond the
  * heap; -ENOMEM; -EINTR, with the items that had begun finished; TINE_EFUNCTION, TINE_EMODULE, TINE_ENAME;
  * TINE_ESHUTDOWN, TINE_EWORKERSTART, TINE_EFORKED, TINE_EWORKER.
- * Threads: any, several maps at a time too. The callbacks may call tine, but not destroy the pool.
+ * Threads: any, several maps at a time too. The callbacks may call tine, but not destroy the pool, nor wait for its
+ * shutdown, which waits for the map.
  */
-int tine_map(tine_pool *pool,
-             tine_item_fn fn,
-             const void *in,
-             size_t in_stride,
-             void *out,
-             size_t out_stride,
-             size_t count,
-             const tine_map_options *options);
+int tine_map(tine_pool *pool, tine_item_fn fn, const void *in, size_t in_stride, void *out, size_t out_stride,
+    size_t count, const tine_map_options *options);
 
 /**
  * Calls a function for pieces of a range, on all workers, until all of it has been dealt with.
@@ -705,11 +503,7 @@ int tine_map(tine_pool *pool,
  * length of a piece, and a piece that fails fails all its items.
  * Returns as tine_map; -EINVAL where end is less than begin.
  */
-int tine_for(tine_pool *pool,
-             tine_range_fn fn,
-             size_t begin,
-             size_t end,
-             const tine_map_options *options);
+int tine_for(tine_pool *pool, tine_range_fn fn, size_t begin, size_t end, const tine_map_options *options);
 
 /* ---- Inside a task --------------------------------------------------------------------------------------------- */
 
@@ -720,8 +514,7 @@ int tine_for(tine_pool *pool,
  * Returns where it is; aligned to 16 bytes unless it is the caller's own memory in the heap. It may be read until the
  * function returns; an input that was submitted from the heap is that very memory.
  */
-const void *tine_input(const tine_task *task,
-                       size_t *length);
+const void *tine_input(const tine_task *task, size_t *length);
 
 /**
  * The context of the map or loop that the task is part of; NULL and 0 where there is none.
@@ -738,12 +531,9 @@ const void *tine_context(const tine_task *task, size_t *length);
  * Parameters: task: the task. length: in bytes.
  * Returns where it is, aligned to 16 bytes, or NULL: the heap is full, or an item's place is shorter than that.
  */
-void *tine_output(tine_task *task,
-                  size_t length);
+void *tine_output(tine_task *task, size_t length);
 
-/**
- * What identifies the task: the number that tine_submit gave, or the item's place in its map.
- */
+/** What identifies the task: the number that tine_submit gave, or the item's place in its map. */
 uint64_t tine_task_id(const tine_task *task);
 
 /**
@@ -780,8 +570,7 @@ int tine_fail(tine_task *task, int code, const char *format, ...)
  * Ownership: until tine_free, from whatever process; the death of the process that allocated it does not end it.
  * Threads: any. Fork: NULL in a child of the host, and of a worker.
  */
-void *tine_alloc(tine_pool *pool,
-                 size_t size);
+void *tine_alloc(tine_pool *pool, size_t size);
 
 /**
  * Gives a block back, from whatever process of the pool.
@@ -789,14 +578,11 @@ void *tine_alloc(tine_pool *pool,
  * Parameters: pool; block: from tine_alloc of the same pool, or NULL. What is not the start of an allocated block is
  * left alone. Threads: any. Fork: does nothing in a child of the host or of a worker.
  */
-void tine_free(tine_pool *pool,
-               void *block);
+void tine_free(tine_pool *pool, void *block);
 
 /* ---- Mutexes, and what holds for all locks --------------------------------------------------------------------- */
 
-/**
- * A mutex whose holder may lock it again, and unlocks it as often.
- */
+/** A mutex whose holder may lock it again, and unlocks it as often. */
 #define TINE_RECURSIVE 2
 
 /**
@@ -805,24 +591,16 @@ void tine_free(tine_pool *pool,
  */
 #define TINE_PROCESS_OWNED 4
 
-/**
- * A lock on data that a death can't tear: who takes it from a dead holder gets -EOWNERDEAD, but need not repair it.
- */
+/** A lock on data that a death can't tear: who takes it from a dead holder gets -EOWNERDEAD, but need not repair it. */
 #define TINE_AUTO_REPAIR 8
 
-/**
- * An event that clears itself when it lets a waiter go.
- */
+/** An event that clears itself when it lets a waiter go. */
 #define TINE_AUTO_RESET 16
 
-/**
- * A reader-writer lock on which readers don't wait for a writer that waits. It may starve writers.
- */
+/** A reader-writer lock on which readers don't wait for a writer that waits. It may starve writers. */
 #define TINE_PREFER_READERS 32
 
-/**
- * How many locks a thread may hold at a time, read locks and barriers that it waits at included. One more is -ENOLCK.
- */
+/** How many locks a thread may hold at a time, read locks and barriers that it waits at included. One more is -ENOLCK. */
 #define TINE_MOST_HELD 128
 
 /**
@@ -843,40 +621,26 @@ void tine_free(tine_pool *pool,
  * which all processes that share a lock must agree on), waits look every 50 ms whether the holder lives.
  */
 typedef struct tine_mutex {
-    /**
-     * tine's.
-     */
+    /** tine's. */
     uint64_t opaque[8];
 } tine_mutex;
 
-/**
- * Who holds a mutex, or died holding it.
- */
+/** Who holds a mutex, or died holding it. */
 typedef struct tine_owner {
-    /**
-     * sizeof(tine_owner).
-     */
+    /** sizeof(tine_owner). */
     size_t size;
-    /**
-     * The holder's process; 0 where nobody holds the mutex.
-     */
+    /** The holder's process; 0 where nobody holds the mutex. */
     int32_t pid;
-    /**
-     * The holder's thread; for TINE_PROCESS_OWNED, the one that took the mutex.
-     */
+    /** The holder's thread; for TINE_PROCESS_OWNED, the one that took the mutex. */
     int32_t tid;
-    /**
-     * When the thread, or for TINE_PROCESS_OWNED the process, started: field 22 of /proc/PID/stat. 0 where not known.
-     */
+    /** When the thread, or for TINE_PROCESS_OWNED the process, started: field 22 of /proc/PID/stat. 0 where not known. */
     uint64_t start_time;
     /**
      * The process that died holding it, until the mutex is repaired or unlocked; 0 where none did, or where it died
      * between taking the mutex and signing for it.
      */
     int32_t dead_pid;
-    /**
-     * Its thread.
-     */
+    /** Its thread. */
     int32_t dead_tid;
 } tine_owner;
 #define TINE_OWNER_INIT { sizeof(tine_owner), 0, 0, 0, 0, 0 }
@@ -888,8 +652,7 @@ typedef struct tine_owner {
  *
  * Returns 0; -EINVAL: m is NULL or not aligned to 8 bytes, or flags unknown or not to be combined.
  */
-int tine_mutex_init(tine_mutex *m,
-                    uint32_t flags);
+int tine_mutex_init(tine_mutex *m, uint32_t flags);
 
 /**
  * Takes the mutex, waiting for up to timeout_ns nanoseconds; 0 tries, TINE_FOREVER waits.
@@ -902,8 +665,7 @@ int tine_mutex_init(tine_mutex *m,
  * -ETIMEDOUT, -EINTR (TINE_INTERRUPTIBLE only), -EDEADLK: the caller holds it; -ENOTRECOVERABLE; -ENOLCK: the thread
  * holds TINE_MOST_HELD locks; -EXDEV: another PID namespace's; -EINVAL: NULL or misaligned; -ENOMEM at a thread's first.
  */
-int tine_mutex_lock(tine_mutex *m,
-                    int64_t timeout_ns);
+int tine_mutex_lock(tine_mutex *m, int64_t timeout_ns);
 
 /**
  * Releases the mutex, and wakes one waiter if there is any.
@@ -925,14 +687,11 @@ int tine_mutex_repair(tine_mutex *m);
  *
  * Returns 0; -EINVAL: NULL, misaligned, or a size that is none. Any thread of any process; nothing is changed.
  */
-int tine_mutex_owner(const tine_mutex *m,
-                     tine_owner *out);
+int tine_mutex_owner(const tine_mutex *m, tine_owner *out);
 
 /* ---- Reader-writer locks --------------------------------------------------------------------------------------- */
 
-/**
- * How many readers there can be at a time; more wait.
- */
+/** How many readers there can be at a time; more wait. */
 #define TINE_RWLOCK_READERS 15
 
 /**
@@ -942,9 +701,7 @@ int tine_mutex_owner(const tine_mutex *m,
  * readers before that.
  */
 typedef struct tine_rwlock {
-    /**
-     * tine's.
-     */
+    /** tine's. */
     uint64_t opaque[128];
 } tine_rwlock;
 
@@ -954,8 +711,7 @@ typedef struct tine_rwlock {
  *
  * Returns 0; -EINVAL: l is NULL or not aligned to 8 bytes, or unknown flags.
  */
-int tine_rwlock_init(tine_rwlock *l,
-                     uint32_t flags);
+int tine_rwlock_init(tine_rwlock *l, uint32_t flags);
 
 /**
  * Takes the lock for reading, waiting for up to timeout_ns nanoseconds; 0 tries, TINE_FOREVER waits. A thread may
@@ -965,8 +721,7 @@ int tine_rwlock_init(tine_rwlock *l,
  * -EAGAIN (0 ns), -ETIMEDOUT, -EINTR, -EDEADLK: the caller holds it for writing; -ENOTRECOVERABLE, -ENOLCK, -EXDEV,
  * -EINVAL, -ENOMEM as for tine_mutex_lock().
  */
-int tine_rwlock_read_lock(tine_rwlock *l,
-                          int64_t timeout_ns);
+int tine_rwlock_read_lock(tine_rwlock *l, int64_t timeout_ns);
 
 /**
  * Takes the lock for writing, waiting for up to timeout_ns nanoseconds; 0 tries, TINE_FOREVER waits.
@@ -976,8 +731,7 @@ int tine_rwlock_read_lock(tine_rwlock *l,
  * -EDEADLK: the caller holds it, for reading or writing; -ENOTRECOVERABLE, -ENOLCK, -EXDEV, -EINVAL, -ENOMEM as for
  * tine_mutex_lock().
  */
-int tine_rwlock_write_lock(tine_rwlock *l,
-                           int64_t timeout_ns);
+int tine_rwlock_write_lock(tine_rwlock *l, int64_t timeout_ns);
 
 /**
  * Releases what the calling thread holds: the write lock, or one of its read locks.
@@ -1000,9 +754,7 @@ int tine_rwlock_repair(tine_rwlock *l);
  * INT32_MAX. A unit that a dead process had taken is gone; a wake-up never is.
  */
 typedef struct tine_semaphore {
-    /**
-     * tine's.
-     */
+    /** tine's. */
     uint64_t opaque[8];
 } tine_semaphore;
 
@@ -1011,19 +763,13 @@ typedef struct tine_semaphore {
  * notification whose receiver is killed goes to another waiter. Waits may end without a notification: test again.
  */
 typedef struct tine_condition {
-    /**
-     * tine's.
-     */
+    /** tine's. */
     uint64_t opaque[8];
 } tine_condition;
 
-/**
- * Something that has happened, or not yet. All-zero memory is one that has not, and stays set once it is.
- */
+/** Something that has happened, or not yet. All-zero memory is one that has not, and stays set once it is. */
 typedef struct tine_event {
-    /**
-     * tine's.
-     */
+    /** tine's. */
     uint64_t opaque[8];
 } tine_event;
 
@@ -1033,30 +779,23 @@ typedef struct tine_event {
  *
  * Returns 0; -EINVAL: s is NULL or not aligned to 8 bytes, value above max, max above INT32_MAX, unknown flags.
  */
-int tine_semaphore_init(tine_semaphore *s,
-                        uint32_t value,
-                        uint32_t max,
-                        uint32_t flags);
+int tine_semaphore_init(tine_semaphore *s, uint32_t value, uint32_t max, uint32_t flags);
 
 /**
  * Takes one unit, waiting for up to timeout_ns nanoseconds; 0 tries, TINE_FOREVER waits.
  *
  * Returns 0; -EAGAIN (0 ns), -ETIMEDOUT, -EINTR (TINE_INTERRUPTIBLE only); -EINVAL: NULL or misaligned; -ENOMEM.
  */
-int tine_semaphore_acquire(tine_semaphore *s,
-                           int64_t timeout_ns);
+int tine_semaphore_acquire(tine_semaphore *s, int64_t timeout_ns);
 
 /**
  * Gives n units, all or none. Who gives them need not have taken them.
  *
  * Returns 0; -EOVERFLOW: there would be more than max; -EINVAL: NULL or misaligned; -ENOMEM at a thread's first call.
  */
-int tine_semaphore_release(tine_semaphore *s,
-                           uint32_t n);
+int tine_semaphore_release(tine_semaphore *s, uint32_t n);
 
-/**
- * The units that are free at this moment, or -EINVAL: NULL or misaligned.
- */
+/** The units that are free at this moment, or -EINVAL: NULL or misaligned. */
 int tine_semaphore_value(const tine_semaphore *s);
 
 /**
@@ -1064,8 +803,7 @@ int tine_semaphore_value(const tine_semaphore *s);
  *
  * Returns 0; -EINVAL: c is NULL or not aligned to 8 bytes, or unknown flags.
  */
-int tine_condition_init(tine_condition *c,
-                        uint32_t flags);
+int tine_condition_init(tine_condition *c, uint32_t flags);
 
 /**
  * Releases m, which the caller has locked once, waits for a notification for up to timeout_ns nanoseconds, and takes
@@ -1076,9 +814,7 @@ int tine_condition_init(tine_condition *c,
  * released m; -EINTR (a TINE_INTERRUPTIBLE condition). -ENOTRECOVERABLE: m is not held, and never will be. Nothing
  * was done: -EPERM: the caller does not hold m; -EINVAL: NULL, misaligned, or m is locked more than once; -ENOMEM.
  */
-int tine_condition_wait(tine_condition *c,
-                        tine_mutex *m,
-                        int64_t timeout_ns);
+int tine_condition_wait(tine_condition *c, tine_mutex *m, int64_t timeout_ns);
 
 /**
  * Wakes n waiters, or as many as there are. What they wait for should be changed with their mutex held; the mutex may
@@ -1086,12 +822,9 @@ int tine_condition_wait(tine_condition *c,
  *
  * Returns 0; -EINVAL: NULL or misaligned; -ENOMEM at a thread's first call.
  */
-int tine_condition_notify(tine_condition *c,
-                          uint32_t n);
+int tine_condition_notify(tine_condition *c, uint32_t n);
 
-/**
- * Wakes all waiters. Returns as tine_condition_notify().
- */
+/** Wakes all waiters. Returns as tine_condition_notify(). */
 int tine_condition_notify_all(tine_condition *c);
 
 /**
@@ -1099,8 +832,7 @@ int tine_condition_notify_all(tine_condition *c);
  *
  * Returns 0; -EINVAL: e is NULL or not aligned to 8 bytes, or unknown flags.
  */
-int tine_event_init(tine_event *e,
-                    uint32_t flags);
+int tine_event_init(tine_event *e, uint32_t flags);
 
 /**
  * Sets the event and lets all waiters go, even if it is cleared before they run; with TINE_AUTO_RESET, one.
@@ -1109,14 +841,10 @@ int tine_event_init(tine_event *e,
  */
 int tine_event_set(tine_event *e);
 
-/**
- * Clears the event. Returns 0; -EINVAL: NULL or misaligned.
- */
+/** Clears the event. Returns 0; -EINVAL: NULL or misaligned. */
 int tine_event_clear(tine_event *e);
 
-/**
- * 1 if the event is set at this moment, 0 if not; -EINVAL: NULL or misaligned.
- */
+/** 1 if the event is set at this moment, 0 if not; -EINVAL: NULL or misaligned. */
 int tine_event_is_set(const tine_event *e);
 
 /**
@@ -1125,19 +853,14 @@ int tine_event_is_set(const tine_event *e);
  *
  * Returns 0; -EAGAIN (0 ns), -ETIMEDOUT, -EINTR (TINE_INTERRUPTIBLE only); -EINVAL: NULL or misaligned; -ENOMEM.
  */
-int tine_event_wait(tine_event *e,
-                    int64_t timeout_ns);
+int tine_event_wait(tine_event *e, int64_t timeout_ns);
 
 /* ---- Barriers, and what is done once --------------------------------------------------------------------------- */
 
-/**
- * The barrier is broken.
- */
+/** The barrier is broken. */
 #define TINE_EBROKEN -5015
 
-/**
- * The most parties that a barrier can have.
- */
+/** The most parties that a barrier can have. */
 #define TINE_BARRIER_PARTIES 128
 
 /**
@@ -1148,9 +871,7 @@ int tine_event_wait(tine_event *e,
  * never comes is found by the timeout.
  */
 typedef struct tine_barrier {
-    /**
-     * tine's.
-     */
+    /** tine's. */
     uint64_t opaque[272];
 } tine_barrier;
 
@@ -1159,9 +880,7 @@ typedef struct tine_barrier {
  * holds for tine_mutex holds here.
  */
 typedef struct tine_once {
-    /**
-     * tine's.
-     */
+    /** tine's. */
     uint64_t opaque[8];
 } tine_once;
 
@@ -1171,9 +890,7 @@ typedef struct tine_once {
  *
  * Returns 0; -EINVAL: b is NULL or not aligned to 8 bytes, a number of parties out of range, unknown flags.
  */
-int tine_barrier_init(tine_barrier *b,
-                      uint32_t parties,
-                      uint32_t flags);
+int tine_barrier_init(tine_barrier *b, uint32_t parties, uint32_t flags);
 
 /**
  * Waits until all parties have come, for up to timeout_ns nanoseconds; TINE_FOREVER waits. A wait that runs out of time
@@ -1184,8 +901,7 @@ int tine_barrier_init(tine_barrier *b,
  * has not come; -EINVAL: NULL, misaligned, or no barrier; -ENOLCK: the thread holds TINE_MOST_HELD locks, or more threads
  * than TINE_BARRIER_PARTIES are in the barrier; -EXDEV: another PID namespace's; -ENOMEM.
  */
-int tine_barrier_wait(tine_barrier *b,
-                      int64_t timeout_ns);
+int tine_barrier_wait(tine_barrier *b, int64_t timeout_ns);
 
 /**
  * Makes the barrier as new: it isn't broken, and nobody waits; those that did get TINE_EBROKEN.
@@ -1201,19 +917,13 @@ int tine_barrier_reset(tine_barrier *b);
  */
 int tine_barrier_abort(tine_barrier *b);
 
-/**
- * 1 if the barrier is broken, 0 if not; -EINVAL: NULL or misaligned.
- */
+/** 1 if the barrier is broken, 0 if not; -EINVAL: NULL or misaligned. */
 int tine_barrier_broken(const tine_barrier *b);
 
-/**
- * How many parties the barrier is for, or -EINVAL: NULL or misaligned.
- */
+/** How many parties the barrier is for, or -EINVAL: NULL or misaligned. */
 int tine_barrier_parties(const tine_barrier *b);
 
-/**
- * How many parties wait at this moment, or -EINVAL: NULL or misaligned.
- */
+/** How many parties wait at this moment, or -EINVAL: NULL or misaligned. */
 int tine_barrier_waiting(const tine_barrier *b);
 
 /**
@@ -1227,10 +937,7 @@ int tine_barrier_waiting(const tine_barrier *b);
  * Returns 0: done, now or before; what the initialiser returned; -EAGAIN (0 ns), -ETIMEDOUT; -EDEADLK: called from the
  * initialiser; -EINVAL: NULL or misaligned; -ENOLCK, -EXDEV, -ENOMEM as for tine_mutex_lock().
  */
-int tine_once_call(tine_once *o,
-                   int (*initializer)(void *user),
-                   void *user,
-                   int64_t timeout_ns);
+int tine_once_call(tine_once *o, int (*initializer)(void *user), void *user, int64_t timeout_ns);
 
 #ifdef __cplusplus
 }

@@ -46,7 +46,7 @@ fn generate(root: &Path) -> String {
             source.lines().next().and_then(|line| line.strip_prefix("//! ")).expect("a first line of docs");
         let title = title.trim_end_matches('.');
         writeln!(header, "\n/* ---- {title} {} */\n", "-".repeat(106 - title.len())).unwrap();
-        let declarations = with_initialisers(&declarations(root, &path));
+        let declarations = compact(&with_initialisers(&declarations(root, &path)));
         header.push_str(declarations.trim());
         header.push('\n');
         for (_, declaration) in BY_HAND.iter().filter(|(of, _)| of == subject) {
@@ -119,6 +119,44 @@ fn zero_of(field: &str) -> &'static str {
     } else {
         "0"
     }
+}
+
+/// Puts comments of one line on one line, and breaks the lines of functions with many parameters.
+fn compact(header: &str) -> String {
+    let lines: Vec<&str> = header.lines().collect();
+    let mut out = String::new();
+    let mut at = 0;
+    while at < lines.len() {
+        let line = lines[at];
+        let indent = &line[..line.len() - line.trim_start().len()];
+        if line.trim() == "/**" && lines.get(at + 2).is_some_and(|end| end.trim() == "*/") {
+            let text = lines[at + 1].trim().trim_start_matches("* ");
+            writeln!(out, "{indent}/** {text} */").unwrap();
+            at += 3;
+            continue;
+        }
+        let is_function = line.ends_with(");") && line.len() > 116 && indent.is_empty();
+        out.push_str(&if is_function { broken(line) } else { line.to_owned() });
+        out.push('\n');
+        at += 1;
+    }
+    out
+}
+
+/// A function's declaration on as few lines as it needs.
+fn broken(line: &str) -> String {
+    let mut out = String::new();
+    let mut width = 0;
+    for part in line.split_inclusive(", ") {
+        if width + part.trim_end().len() > 112 {
+            out.truncate(out.trim_end().len());
+            out.push_str("\n    ");
+            width = 4;
+        }
+        out.push_str(part);
+        width += part.len();
+    }
+    out
 }
 
 /// Breaks a macro's line where it would be too long.

@@ -19,6 +19,7 @@ use crate::prim::Ordering;
 use crate::process::function::Tables;
 use crate::queue::ring::{CrashRecord, FRAMES, Segment, phase};
 use crate::sys::clock::{Deadline, now_ns};
+use crate::sys::epoll::Epoll;
 use crate::sys::{fd, pidfd, signal};
 use std::ffi::{CStr, CString, c_char};
 use std::fmt::Write as _;
@@ -43,7 +44,7 @@ pub(crate) struct Member {
     /// Of a process that has ended: it had been ready.
     pub(crate) ended_ready: bool,
     pub(crate) segment: Option<Segment>,
-    pub(crate) event: OwnedFd,
+    event: Option<OwnedFd>,
     pub(crate) pid: i32,
     pub(crate) pidfd: Option<OwnedFd>,
 }
@@ -103,16 +104,27 @@ impl Death {
 }
 
 impl Member {
-    pub(crate) fn new() -> Result<Member> {
-        let event = fd::eventfd()?;
+    pub(crate) fn new() -> Member {
         let state = State::Vacant { not_before_ns: 0 };
-        Ok(Member { state, generation: 0, ended_ready: false, segment: None, event, pid: 0, pidfd: None })
+        Member { state, generation: 0, ended_ready: false, segment: None, event: None, pid: 0, pidfd: None }
     }
 
-    /// A fresh segment for the next process; returns the descriptors that go to it.
-    pub(crate) fn prepare(&mut self, start_timeout_ns: u64) -> Result<Vec<OwnedFd>> {
+    /// A fresh segment for the next process, and a fresh eventfd, of which `token` will tell: a process can fill the one
+    /// that it has, or make it block. Returns the descriptors that go to it.
+    pub(crate) fn prepare(
+        &mut self,
+        token: u64,
+        epoll: &Epoll,
+        start_timeout_ns: u64,
+    ) -> Result<Vec<OwnedFd>> {
         let (segment, fd) = Segment::create()?;
-        let event = self.event.try_clone().map_err(|error| Error::from_io("dup", &error))?;
+        let event = fd::eventfd()?;
+        epoll.add_edge(event.as_raw_fd(), token)?;
+        let copy = event.try_clone().map_err(|error| Error::from_io("dup", &error))?;
+        if let Some(old) = self.event.replace(event) {
+            // Something that the last process has left behind may still hold it.
+            epoll.remove(old.as_raw_fd());
+        }
         // The first news is that it is ready.
         segment.ask_to_be_told();
         self.generation += 1;
@@ -120,7 +132,7 @@ impl Member {
         self.pid = 0;
         self.pidfd = None;
         self.state = State::Starting { deadline: Deadline::after(start_timeout_ns) };
-        Ok(vec![fd, event])
+        Ok(vec![fd, copy])
     }
 
     pub(crate) fn phase(&self) -> u32 {

@@ -66,7 +66,8 @@ unsafe impl Extensible for tine_map_options {
 /// array, a stride of 0, bad options; -EOVERFLOW: more bytes than there can be; -EFAULT: an array reaches beyond the
 /// heap; -ENOMEM; -EINTR, with the items that had begun finished; TINE_EFUNCTION, TINE_EMODULE, TINE_ENAME;
 /// TINE_ESHUTDOWN, TINE_EWORKERSTART, TINE_EFORKED, TINE_EWORKER.
-/// Threads: any, several maps at a time too. The callbacks may call tine, but not destroy the pool.
+/// Threads: any, several maps at a time too. The callbacks may call tine, but not destroy the pool, nor wait for its
+/// shutdown, which waits for the map.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_map(
     pool: *mut tine_pool,

@@ -12,7 +12,8 @@ pub type tine_fn = Option<unsafe extern "C-unwind" fn(task: *mut tine_task) -> c
 
 /// Registers a function under a name, for callers that have no pointer to it: other languages, other programs.
 ///
-/// To be called before tine_init, in every program of a family alike; the name is copied.
+/// To be called before tine_init, in every program of a family alike; the name is copied. A library that workers load
+/// by .preload calls it in a constructor.
 ///
 /// Parameters: name: 1 to 255 bytes of UTF-8, new in this process. fn: the function.
 /// Returns 0, -EINVAL (bad name, or NULL), -EEXIST (a second function of that name), TINE_ELATE (after tine_init).

@@ -1,9 +1,9 @@
 //! Mutexes, and what holds for all locks.
 
 use crate::error::Code;
+use crate::ffi::errors::TINE_INTERRUPTIBLE;
 use crate::ffi::guard::guard_value;
 use crate::ffi::options::{Extensible, fill};
-use crate::ffi::pool::TINE_INTERRUPTIBLE;
 use crate::sync::{self, Acquired, Mutex, Outcome};
 use crate::sys::clock::Timeout;
 use std::ffi::c_int;
@@ -27,7 +27,7 @@ pub const TINE_PREFER_READERS: u32 = 32;
 /// How many locks a thread may hold at a time, read locks and barriers that it waits at included. One more is -ENOLCK.
 pub const TINE_MOST_HELD: u32 = 128;
 
-// What the header says is what the core goes by; TINE_INTERRUPTIBLE is the pools' as well, and stands with them.
+// What the header says is what the core goes by.
 const _: () = assert!(
     TINE_RECURSIVE == sync::RECURSIVE
         && TINE_PROCESS_OWNED == sync::PROCESS_OWNED

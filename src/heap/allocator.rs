@@ -251,8 +251,9 @@ impl Allocator {
 
     pub(super) fn free(&mut self, heap: &Heap, address: usize) -> Result<()> {
         let directory = &heap.directory;
+        let fd = heap.fd.as_raw_fd();
         let unknown = || Error::invalid(format!("{address:#x} is not the start of an allocated block"));
-        let extent = directory.extent_at(address, heap.fd.as_raw_fd()).ok_or_else(unknown)?;
+        let extent = directory.extent_at(address, fd).ok_or_else(unknown)?;
         if let Some(at) = self.slab_of.get(extent as usize).filter(|at| **at != 0) {
             return self.free_own(heap, *at as usize - 1, address).ok_or_else(unknown);
         }
@@ -266,7 +267,7 @@ impl Allocator {
         match entry.kind {
             Kind::Slab => {
                 let class = Class::get(usize::from(entry.class)).ok_or_else(unknown)?;
-                let inside = extent - head < class.span && head + class.span <= directory.known_extents();
+                let inside = extent - head < class.span && directory.reaches(head + class.span, fd);
                 let block = class.block_at(offset).filter(|_| inside).ok_or_else(unknown)?;
                 let slab =
                     Slab { extent: head, class, class_index: entry.class, used: 0, hint: 0, full: false };
@@ -279,7 +280,7 @@ impl Allocator {
                 Ok(())
             }
             Kind::Large if offset == 0 => {
-                let whole = head.checked_add(entry.aux).is_some_and(|end| end <= directory.known_extents());
+                let whole = head.checked_add(entry.aux).is_some_and(|end| directory.reaches(end, fd));
                 if !whole || !directory.exchange(head, entry, Entry::claimed(heap.owner)) {
                     return Err(unknown());
                 }

@@ -120,7 +120,12 @@ impl Directory {
     /// The extent that an address lies in, if that extent exists.
     pub(super) fn extent_at(&self, address: usize, fd: RawFd) -> Option<u32> {
         let extent = u32::try_from(address.checked_sub(self.data)? / EXTENT_BYTES).ok()?;
-        (extent < self.known_extents() || extent < self.refresh(fd)).then_some(extent)
+        self.reaches(extent.checked_add(1)?, fd).then_some(extent)
+    }
+
+    /// Whether there are as many extents as that: another process may just have made more than are known here.
+    pub(super) fn reaches(&self, end: u32, fd: RawFd) -> bool {
+        end <= self.known_extents() || end <= self.refresh(fd)
     }
 
     fn word(&self, extent: u32) -> &AtomicU64 {

@@ -31,6 +31,7 @@ use crate::error::{Error, Result};
 use crate::sys::memory::{self, Mapping};
 use allocator::Allocator;
 use directory::Directory;
+use memfd::FileSeal;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -79,7 +80,8 @@ impl Heap {
         let fd = memory::memfd(c"tine-heap")?;
         let directory_bytes = directory::bytes_for(range_bytes);
         memory::reserve(fd.as_raw_fd(), 0, memory::page_size())?;
-        let fd = memory::seal(fd, &[memfd::FileSeal::SealShrink])?;
+        // No further seals: a worker could forbid the heap to grow, or later workers to map it for writing.
+        let fd = memory::seal(fd, &[FileSeal::SealShrink, FileSeal::SealSeal])?;
         let mapping = map_somewhere(&fd, directory_bytes + range_bytes.next_multiple_of(EXTENT_BYTES))?;
         let heap = Heap::over(fd, mapping, HOST);
         heap.directory.grow(heap.fd.as_raw_fd(), FIRST_EXTENTS)?;

@@ -569,5 +569,6 @@ impl<'p, 'a> Job<'p, 'a> {
         let mut state: std::sync::MutexGuard<'_, State> = inner.lock();
         debug_assert!(state.jobs[self.number].as_ref().is_none_or(VecDeque::is_empty));
         state.jobs[self.number] = None;
+        state.wake_waiters(); // A shutdown waits for maps, too.
     }
 }

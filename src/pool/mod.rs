@@ -121,13 +121,8 @@ impl Pool {
             if options.workers == 0 { limits::available_cpus().min(MAX_WORKERS) } else { options.workers };
         let heap = Arc::new(Heap::create(options.heap_range())?);
         let epoll = Arc::new(Epoll::new()?);
-        let family = Family::new(
-            options.settings()?,
-            options.program()?,
-            options.start_timeout_ns(),
-            workers,
-            &epoll,
-        )?;
+        let family =
+            Family::new(options.settings()?, options.program()?, options.start_timeout_ns(), workers);
         let window = Window { tasks: options.window_tasks(), bytes: options.window_bytes() };
         let state = State::new(Arc::clone(&heap), Arc::clone(&epoll), family, window)?;
         let inner = Arc::new(Inner {
@@ -334,7 +329,7 @@ impl Pool {
         state.closed = true;
         state.wake_waiters();
         let deadline = timeout.deadline();
-        let idle = |state: &mut State| (state.books.outstanding == 0).then_some(Ok(()));
+        let idle = |state: &mut State| state.is_idle().then_some(Ok(()));
         let (mut state, idle) = wait(inner, state, Want::Idle, timeout, idle);
         idle?;
         // Workers that have nothing to do need hardly any time to end in good order, but they do need some.

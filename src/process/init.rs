@@ -18,9 +18,13 @@ pub(crate) const CHILD_VARIABLE: &CStr = c"TINE_CHILD";
 /// registered before is there for who sees it set.
 static INITIALISED: AtomicBool = AtomicBool::new(false);
 
+/// Set when no more names may be registered: at the end of `init`, or, in a process of a pool, when the libraries to
+/// preload have been loaded, whose constructors may have names too. Release and Acquire as above.
+static NAMES_FIXED: AtomicBool = AtomicBool::new(false);
+
 /// Registers a function under a name; only before [`init`], so that every process of a family knows the same names.
 pub fn register(name: &CStr, address: *const c_void) -> Result<()> {
-    if INITIALISED.load(Ordering::Acquire) {
+    if NAMES_FIXED.load(Ordering::Acquire) {
         let text = format!("\"{}\" is registered after tine_init", name.to_string_lossy());
         return Err(Error::new(Code::LATE, text));
     }
@@ -36,6 +40,12 @@ pub fn init() {
         be_what_was_started();
     }
     INITIALISED.store(true, Ordering::Release);
+    fix_names();
+}
+
+/// From now on the names are what they are.
+pub(crate) fn fix_names() {
+    NAMES_FIXED.store(true, Ordering::Release);
 }
 
 /// Whether [`init`] has run in this process.

@@ -1,7 +1,7 @@
 //! How a process becomes a worker, by whichever start method.
 
 use super::function::{Resolver, Tables, Target};
-use super::init::give_up;
+use super::init::{self, give_up};
 use super::wire::{self, Message, Reader, Writer};
 use super::{StartMethod, crash};
 use crate::error::{Error, Result};
@@ -63,6 +63,7 @@ impl Settings {
             let path = CString::new(path.as_str()).unwrap_or_default();
             elf::load(&path).map_err(|why| Error::errno(libc::ENOENT, format!("preload: {why}")))?;
         }
+        init::fix_names();
         Ok(())
     }
 }

@@ -13,7 +13,11 @@ pub(crate) fn owned(rc: libc::c_long, what: &str) -> Result<OwnedFd> {
         return Err(Error::last_os(what));
     }
     // SAFETY: the kernel has just returned this descriptor, so nobody else owns it.
-    let fd = unsafe { OwnedFd::from_raw_fd(rc as RawFd) };
+    above_standard(unsafe { OwnedFd::from_raw_fd(rc as RawFd) }, what)
+}
+
+/// Moves a descriptor that has the number of a standard one.
+pub(crate) fn above_standard(fd: OwnedFd, what: &str) -> Result<OwnedFd> {
     if fd.as_raw_fd() > 2 {
         return Ok(fd);
     }
