@@ -5,7 +5,7 @@
 
 use super::class::{self, Class};
 use super::directory::{Entry, Kind};
-use super::{EXTENT_BYTES, Heap, Owner};
+use super::{EXTENT_BYTES, HOST, Heap, Owner};
 use crate::error::{Error, Result};
 use crate::prim::{AtomicU64, Ordering};
 use std::os::fd::AsRawFd;
@@ -44,6 +44,8 @@ pub(super) struct Allocator {
     bins: Vec<Bin>,
     /// Where the search for free extents begins.
     search_from: u32,
+    /// Extents whose pages this process has seen reserved with its own eyes.
+    reserved: Vec<bool>,
 }
 
 impl Allocator {
@@ -54,6 +56,7 @@ impl Allocator {
             slab_of: Vec::new(),
             bins: (0..class::COUNT).map(|_| Bin::default()).collect(),
             search_from: 0,
+            reserved: Vec::new(),
         }
     }
 
@@ -194,7 +197,7 @@ impl Allocator {
             let known = heap.directory.refresh(fd);
             let found = self.search(heap, self.search_from, known, count);
             if let Some(extent) = found.or_else(|| self.search(heap, 0, known, count)) {
-                if let Err(error) = heap.directory.reserve_extents(fd, extent + count) {
+                if let Err(error) = self.see_reserved(heap, extent, count) {
                     self.release(heap, extent, count);
                     return Err(error);
                 }
@@ -207,6 +210,24 @@ impl Allocator {
             }
             heap.directory.grow(fd, count)?;
         }
+    }
+
+    /// The host makes sure that the pages of what it hands out are reserved: a hostile worker could have made the file
+    /// longer without reserving anything. Only these extents: to go over all of a large heap takes long, and others
+    /// wait for it in the kernel.
+    fn see_reserved(&mut self, heap: &Heap, extent: u32, count: u32) -> Result<()> {
+        let range = extent as usize..(extent + count) as usize;
+        if heap.owner != HOST
+            || self.reserved.get(range.clone()).is_some_and(|seen| seen.iter().all(|seen| *seen))
+        {
+            return Ok(());
+        }
+        heap.directory.reserve_extents(heap.fd.as_raw_fd(), extent..extent + count)?;
+        if self.reserved.len() < range.end {
+            self.reserved.resize(range.end, false);
+        }
+        self.reserved[range].fill(true);
+        Ok(())
     }
 
     fn search(&self, heap: &Heap, from: u32, end: u32, count: u32) -> Option<u32> {

@@ -17,6 +17,7 @@ use super::{EXTENT_BYTES, Owner};
 use crate::error::{Error, Result};
 use crate::prim::{AtomicU32, AtomicU64, Ordering};
 use crate::sys::{limits, memory};
+use std::ops::Range;
 use std::os::fd::RawFd;
 
 /// What an extent is.
@@ -73,9 +74,6 @@ pub(super) struct Directory {
     max_extents: u32,
     /// Extents that exist for sure; private. Relaxed: it only grows, and the file's size is behind it.
     known: AtomicU32,
-    /// Extents whose pages this process has seen reserved with its own eyes; private, Relaxed likewise. Another
-    /// process could have made the file longer without reserving anything.
-    reserved: AtomicU32,
 }
 
 /// Bytes in front of the extents for a heap of `range_bytes`: the header page and the directory.
@@ -97,7 +95,6 @@ impl Directory {
             data: address + bytes_for(extents * EXTENT_BYTES),
             max_extents: extents as u32,
             known: AtomicU32::new(0),
-            reserved: AtomicU32::new(0),
         }
     }
 
@@ -196,16 +193,10 @@ impl Directory {
         Ok(())
     }
 
-    /// Makes sure that the pages of these extents are reserved, whoever made the file so long.
-    pub(super) fn reserve_extents(&self, fd: RawFd, end: u32) -> Result<()> {
-        let reserved = self.reserved.load(Ordering::Relaxed);
-        if end <= reserved {
-            return Ok(());
-        }
-        let offset = self.address_of(reserved) - (self.start - memory::page_size());
-        memory::reserve(fd, offset, (end - reserved) as usize * EXTENT_BYTES)?;
-        self.reserved.fetch_max(end, Ordering::Relaxed);
-        Ok(())
+    /// Reserves the pages of these extents, whoever made the file so long.
+    pub(super) fn reserve_extents(&self, fd: RawFd, extents: Range<u32>) -> Result<()> {
+        let offset = self.address_of(extents.start) - (self.start - memory::page_size());
+        memory::reserve(fd, offset, extents.len() * EXTENT_BYTES)
     }
 }
 
