@@ -150,6 +150,26 @@ fn worker(storm: &'static Storm, work: Work, index: usize) -> i32 {
     })
 }
 
+/// What a hang looks like: who does not move, where it sleeps, and the words of all objects.
+fn describe(storm: &Storm, pids: &[i32], before: &[u64]) {
+    for (index, pid) in pids.iter().enumerate() {
+        let moved = storm.progress[index].load(SeqCst) - before[index];
+        let read = |what: &str| std::fs::read_to_string(format!("/proc/{pid}/{what}")).unwrap_or_default();
+        let (stat, call) = (read("stat"), read("syscall"));
+        println!("worker {index}, pid {pid}: moved {moved}; stat {}; syscall {}", stat.trim(), call.trim());
+    }
+    let at = std::ptr::from_ref(&storm.shared).cast::<u32>();
+    println!("shared at {at:?}");
+    for line in 0..size_of::<Shared>() / 64 {
+        // SAFETY: within the object, which consists of such words; they are read as they are while others write them.
+        let word = |index| unsafe { at.add(16 * line + index).read_volatile() };
+        let words: Vec<u32> = (0..16).map(word).collect();
+        if words.iter().any(|word| *word != 0) {
+            println!("{:#06x}: {words:x?}", 64 * line);
+        }
+    }
+}
+
 fn storm(name: &str, work: Work, kills: u32, after_kill: After) -> bool {
     let storm: &'static Storm = step::map();
     let shared = &storm.shared;
@@ -159,7 +179,7 @@ fn storm(name: &str, work: Work, kills: u32, after_kill: After) -> bool {
     assert_eq!(c!(tine_event_set(pointer(&shared.event))), 0);
     let mut pids: Vec<i32> = (0..WORKERS).map(|index| worker(storm, work, index)).collect();
     let long = kills > SHORT;
-    let mut done = 0;
+    let (mut done, mut slowest) = (0, Duration::ZERO);
     let (mut seed, mut hung, began) = (0x9e37_79b9_7f4a_7c15_u64, false, Instant::now());
     for round in 0..kills {
         seed ^= seed << 13;
@@ -177,13 +197,17 @@ fn storm(name: &str, work: Work, kills: u32, after_kill: After) -> bool {
         pids[victim] = worker(storm, work, victim);
         if round % 16 == 15 {
             let before: Vec<u64> = storm.progress.iter().map(|progress| progress.load(SeqCst)).collect();
-            let end = Instant::now() + HANG;
+            let (start, mut limit) = (Instant::now(), step::Limit::new(HANG));
             let all_moved =
                 || storm.progress.iter().zip(&before).all(|(now, before)| now.load(SeqCst) != *before);
-            while !all_moved() && Instant::now() < end {
+            while !all_moved() && !limit.is_over() {
                 step::pause();
             }
+            slowest = slowest.max(start.elapsed());
             hung = !all_moved();
+            if hung {
+                describe(storm, &pids, &before);
+            }
         }
         done = round + 1;
         if hung || (!long && done >= LEAST_KILLS && began.elapsed() > ENOUGH) {
@@ -197,7 +221,7 @@ fn storm(name: &str, work: Work, kills: u32, after_kill: After) -> bool {
     let torn = storm.torn.load(SeqCst);
     let operations: u64 = storm.progress.iter().map(|progress| progress.load(SeqCst)).sum();
     println!(
-        "{name}: {done} kills, {operations} operations, {} deaths reported, hung {hung}, torn unnoticed {torn}, {:.1?}",
+        "{name}: {done} kills, {operations} operations, {} deaths reported, hung {hung}, torn unnoticed {torn}, all moved within {slowest:.1?}; {:.1?}",
         storm.deaths.load(SeqCst),
         began.elapsed()
     );

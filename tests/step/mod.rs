@@ -182,14 +182,37 @@ pub fn spawn(body: impl FnOnce()) -> i32 {
     pid
 }
 
+/// A while that this process has been running for. A machine that stood still, as a virtual one does when it is saved or
+/// moved, does not make anything hang.
+pub struct Limit {
+    left: Duration,
+    last: Instant,
+}
+
+impl Limit {
+    /// Between two looks at the clock at most so much counts.
+    const STEP: Duration = Duration::from_millis(100);
+
+    pub fn new(left: Duration) -> Limit {
+        Limit { left, last: Instant::now() }
+    }
+
+    pub fn is_over(&mut self) -> bool {
+        let now = Instant::now();
+        self.left = self.left.saturating_sub((now - self.last).min(Limit::STEP));
+        self.last = now;
+        self.left.is_zero()
+    }
+}
+
 /// Waits for a process's end for as long as `limit`; its status.
 pub fn reap(pid: i32, limit: Duration) -> Option<i32> {
-    let end = Instant::now() + limit;
+    let mut limit = Limit::new(limit);
     loop {
         let mut status = 0;
         // SAFETY: a place for the status.
         match unsafe { libc::waitpid(pid, &mut status, libc::WNOHANG) } {
-            0 if Instant::now() < end => pause(),
+            0 if !limit.is_over() => pause(),
             0 => return None,
             _ => return Some(status),
         }
@@ -223,9 +246,9 @@ fn state(pid: i32) -> u8 {
 
 /// Waits until a condition holds; whether it came to hold in time.
 pub fn until(condition: impl Fn() -> bool) -> bool {
-    let end = Instant::now() + HANG;
+    let mut limit = Limit::new(HANG);
     while !condition() {
-        if Instant::now() > end {
+        if limit.is_over() {
             return false;
         }
         pause();
