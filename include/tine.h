@@ -198,6 +198,27 @@ typedef struct tine_pool_options {
     int start;
     /** TINE_INTERRUPTIBLE, TINE_BACKGROUND, TINE_CORE_FILES, TINE_NO_CRASH_HANDLER. */
     uint32_t flags;
+    /**
+     * How long a task or an item may run from the moment at which its function is called, in nanoseconds, unless it
+     * has a deadline of its own; 0: as long as it likes.
+     */
+    int64_t deadline_ns;
+    /**
+     * How long a task that is past its deadline or cancelled may still take, in nanoseconds; 0: 200 ms. At first
+     * tine_cancelled becomes true in it; after half the grace its worker gets SIGTERM, and at the end SIGKILL.
+     */
+    int64_t grace_ns;
+    /** A signal that the worker gets at once when its task is to end, for functions that block; 0: none. */
+    int cancel_signal;
+    /**
+     * A worker is replaced after so many tasks (a piece of a map counts as one), or up to an eighth fewer, so that
+     * they aren't all replaced at a time; 0: never.
+     */
+    uint32_t max_tasks_per_worker;
+    /** A worker is replaced when it is so old and has nothing to do, in nanoseconds; 0: at no age. */
+    int64_t max_worker_age_ns;
+    /** A worker is replaced when it has more private resident memory than this after a task, in bytes; 0: never. */
+    uint64_t max_worker_bytes;
     /** How long a process may take from its start until it is ready, in nanoseconds; 0: ten seconds. */
     int64_t start_timeout_ns;
     /**
@@ -220,8 +241,8 @@ typedef struct tine_pool_options {
     /** Its length in bytes. */
     size_t initializer_length;
 } tine_pool_options;
-#define TINE_POOL_OPTIONS_INIT { sizeof(tine_pool_options), NULL, 0, 0, 0, 0, NULL, NULL, 0, 0, 0, \
-    NULL, NULL, 0 }
+#define TINE_POOL_OPTIONS_INIT { sizeof(tine_pool_options), NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, \
+    NULL, 0, 0, 0, NULL, NULL, 0 }
 
 /** Counters of a pool. */
 typedef struct tine_stats {
@@ -237,8 +258,10 @@ typedef struct tine_stats {
     uint64_t settled;
     /** Tasks and pieces of maps that have not settled yet. */
     uint64_t outstanding;
-    /** Workers that have ended while the pool was running. */
+    /** Workers that have died while the pool was running. */
     uint64_t worker_deaths;
+    /** Workers that were replaced in good order: .max_tasks_per_worker, .max_worker_age_ns, .max_worker_bytes. */
+    uint64_t workers_recycled;
     /** Supervisors that have ended while the pool was running. */
     uint64_t supervisor_deaths;
     /** Bytes of memory that are reserved for the heap. */
@@ -246,7 +269,7 @@ typedef struct tine_stats {
     /** Bytes of allocated blocks in it, rounded up to block sizes: of the host, of workers, inputs and outputs. */
     uint64_t heap_allocated_bytes;
 } tine_stats;
-#define TINE_STATS_INIT { sizeof(tine_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+#define TINE_STATS_INIT { sizeof(tine_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 /**
  * Starts a pool, and waits until its workers are ready.
@@ -313,6 +336,9 @@ int tine_pool_stats(tine_pool *pool, tine_stats *out);
 /** The function had begun when its process died. */
 #define TINE_MAYBE_RAN 2
 
+/** Running it twice does no harm, so it may be run again after a death that it may or may not have preceded. */
+#define TINE_IDEMPOTENT (1 << 16)
+
 /** What a task can be told. */
 typedef struct tine_submit_options {
     /** sizeof(tine_submit_options). */
@@ -321,14 +347,26 @@ typedef struct tine_submit_options {
     tine_error *error;
     /** The name of a registered function, where fn is NULL. */
     const char *name;
+    /** How long the function may run, in nanoseconds; 0: the pool's .deadline_ns; TINE_FOREVER: as long as it likes. */
+    int64_t deadline_ns;
+    /**
+     * How soon it must begin, in nanoseconds from tine_submit; 0: whenever there is a worker for it. A task that has
+     * not begun by then settles with -ETIMEDOUT and TINE_NOT_STARTED.
+     */
+    int64_t queue_deadline_ns;
     /** How long to wait while the window is full, in nanoseconds; 0: not at all, -EAGAIN. */
     int64_t timeout_ns;
-    /** No flags yet: 0. */
+    /**
+     * How often the task may be run again after its process has died with it; only with TINE_IDEMPOTENT. A task that
+     * had not begun runs elsewhere in any case.
+     */
+    uint32_t retries;
+    /** TINE_IDEMPOTENT. */
     uint32_t flags;
     /** Carried to the result. */
     void *user;
 } tine_submit_options;
-#define TINE_SUBMIT_OPTIONS_INIT { sizeof(tine_submit_options), NULL, NULL, 0, 0, NULL }
+#define TINE_SUBMIT_OPTIONS_INIT { sizeof(tine_submit_options), NULL, NULL, 0, 0, 0, 0, 0, NULL }
 
 /** Names a submitted task within its pool: 64 bits, 0 is never one. A released one is known as stale. */
 typedef uint64_t tine_id;
@@ -371,12 +409,14 @@ typedef struct tine_result {
     const void *data;
     /** Its length in bytes. */
     size_t length;
-    /** How the process died that ran the task; NULL if none did. */
+    /** How the process died that ran the task; NULL if none did, or if the task was run again since. */
     const tine_death *death;
+    /** How many processes have died while they ran the task. */
+    uint32_t deaths;
     /** The option .user of tine_submit, or of the map. */
     void *user;
 } tine_result;
-#define TINE_RESULT_INIT { sizeof(tine_result), 0, 0, 0, NULL, NULL, 0, NULL, NULL }
+#define TINE_RESULT_INIT { sizeof(tine_result), 0, 0, 0, NULL, NULL, 0, NULL, 0, NULL }
 
 /**
  * Submits one call of a function to a pool.
@@ -417,12 +457,41 @@ int tine_wait(tine_pool *pool, tine_id id, int64_t timeout_ns, tine_result *out)
 int tine_next(tine_pool *pool, int64_t timeout_ns, tine_result *out);
 
 /**
- * Cancels a task that has not begun. It settles with -ECANCELED and TINE_NOT_STARTED; the result is to be taken as any
- * other.
+ * Cancels a task. It settles with -ECANCELED; the result is to be taken as any other.
  *
- * Returns 0; -EBUSY: it has begun; -EALREADY: it has settled; TINE_EID; TINE_EFORKED, TINE_EWORKER. Threads: any.
+ * One that has not begun settles at once, with TINE_NOT_STARTED. One that runs is told so (tine_cancelled), and has the
+ * pool's .grace_ns to return, TINE_RAN; then its worker is ended and replaced, TINE_MAYBE_RAN. One that returns by
+ * itself in this very moment keeps its result.
+ *
+ * Returns 0; -EALREADY: it has settled; TINE_EID; TINE_EFORKED, TINE_EWORKER. Threads: any.
  */
 int tine_cancel(tine_pool *pool, tine_id id);
+
+/**
+ * Cancels every submitted task that has not settled, as tine_cancel does. Maps and loops go on.
+ *
+ * Returns how many there were; TINE_EFORKED, TINE_EWORKER. Threads: any.
+ */
+int tine_cancel_all(tine_pool *pool);
+
+/**
+ * Waits for the first of several tasks to settle, and takes its result; the others stay as they are.
+ *
+ * Parameters: pool. ids, count: tasks; their place in the array gives one that has settled the preference. timeout_ns.
+ * out: a tine_result, with its .size set; .id says which task.
+ * Returns 0; TINE_EEMPTY: count is 0; otherwise as tine_wait, where an error for one of the ids is one for all.
+ * Ownership: as for tine_wait. Threads: any.
+ */
+int tine_wait_any(tine_pool *pool, const tine_id *ids, size_t count, int64_t timeout_ns, tine_result *out);
+
+/**
+ * Waits until several tasks have settled. Their results stay to be taken.
+ *
+ * Parameters: pool. ids, count: tasks; NULL and 0: all that have been submitted. timeout_ns.
+ * Returns 0: all have settled, whatever their .status; -ETIMEDOUT, -EAGAIN, -EINTR: not yet; TINE_EID: one of the ids
+ * was never given, or its result was released; -EINVAL; TINE_EFORKED, TINE_EWORKER. Threads: any.
+ */
+int tine_wait_all(tine_pool *pool, const tine_id *ids, size_t count, int64_t timeout_ns);
 
 /**
  * Gives back what a result points to, and zeroes it; a zeroed one again is harmless.
@@ -459,6 +528,15 @@ typedef struct tine_map_options {
     /** An int for each item, which becomes its status; may be NULL. */
     int *status;
     /**
+     * How long the call of each item may take, in nanoseconds; 0: the pool's .deadline_ns; TINE_FOREVER: any time. An
+     * item that takes longer fails with -ETIMEDOUT, and no other with it. In a loop, of each piece.
+     */
+    int64_t item_deadline_ns;
+    /** How often an item may be run again after its process has died with it; only with TINE_IDEMPOTENT. */
+    uint32_t retries;
+    /** TINE_IDEMPOTENT. */
+    uint32_t flags;
+    /**
      * Called for each item that has failed, on the thread that called the map; may be NULL. In a loop, for each piece
      * that has failed, with where it begins. The result is valid until the callback returns.
      */
@@ -471,8 +549,8 @@ typedef struct tine_map_options {
     /** Given to the callbacks. */
     void *user;
 } tine_map_options;
-#define TINE_MAP_OPTIONS_INIT { sizeof(tine_map_options), NULL, NULL, NULL, 0, 0, NULL, NULL, NULL, \
-    NULL }
+#define TINE_MAP_OPTIONS_INIT { sizeof(tine_map_options), NULL, NULL, NULL, 0, 0, NULL, 0, 0, 0, NULL, \
+    NULL, NULL }
 
 /** The function of a loop: once per piece of the range, from begin up to but not including end. */
 typedef int (*tine_range_fn)(tine_task *task, size_t begin, size_t end);
@@ -535,6 +613,12 @@ void *tine_output(tine_task *task, size_t length);
 
 /** What identifies the task: the number that tine_submit gave, or the item's place in its map. */
 uint64_t tine_task_id(const tine_task *task);
+
+/**
+ * Whether the task, or this item of its map, should return: it is past its deadline, or it was cancelled. One that
+ * does not gets SIGTERM after half of the pool's .grace_ns, and SIGKILL after all of it. It costs next to nothing.
+ */
+bool tine_cancelled(const tine_task *task);
 
 /**
  * The pool that runs the task. In a worker it serves for its heap: tine_alloc and tine_free; calls that are the

@@ -29,6 +29,9 @@ pub(crate) const SOCKET: u64 = 1 << 32;
 pub(crate) const SUPERVISOR: u64 = 2 << 32;
 const PIDFDS: u64 = 3 << 32;
 
+/// How long a worker may take to leave in good order when it is replaced.
+const LEAVING_NS: u64 = 1_000_000_000;
+
 /// Workers that are being started at a time: their descriptors are on their way, of which there are only so many.
 const AT_ONCE: usize = 16;
 
@@ -77,6 +80,7 @@ pub(crate) struct Family {
     events: VecDeque<Event>,
     pub(crate) supervisor_deaths: u64,
     pub(crate) worker_deaths: u64,
+    pub(crate) workers_recycled: u64,
 }
 
 impl Family {
@@ -100,6 +104,7 @@ impl Family {
             events: VecDeque::new(),
             supervisor_deaths: 0,
             worker_deaths: 0,
+            workers_recycled: 0,
         }
     }
 
@@ -254,7 +259,11 @@ impl Family {
     }
 
     fn ended(&mut self, slot: usize, mut death: Death) {
-        self.worker_deaths += u64::from(!self.stopping);
+        if self.members[slot].leaving.is_some() && death.signal == 0 {
+            self.workers_recycled += u64::from(!self.stopping);
+        } else {
+            self.worker_deaths += u64::from(!self.stopping);
+        }
         let tables = self.callees.as_ref().map(Callees::tables);
         let member = &mut self.members[slot];
         member.complete(&mut death, tables);
@@ -278,14 +287,25 @@ impl Family {
     /// has never begun a task.
     pub(crate) fn bury(&mut self, slot: usize, death: &Death, idle: bool) {
         let was_ready = self.members[slot].ended_ready;
-        if idle && was_ready && !self.stopping && death.signal != libc::SIGKILL {
+        let asked_to = self.members[slot].leaving.is_some();
+        if idle && was_ready && !asked_to && !self.stopping && death.signal != libc::SIGKILL {
             self.start_failed(slot, true, format!("{} before its first task", death.describe()));
         }
         let pause_ns = self.brake.pause_ns();
         self.members[slot].vacate(pause_ns);
     }
 
-    /// Ends a worker that cannot be trusted any more; [`Event::Ended`] follows.
+    /// Asks a worker that has nothing under way to leave; [`Event::Ended`] follows, and its place is filled again.
+    pub(crate) fn retire(&mut self, slot: usize) {
+        self.members[slot].retire(Deadline::after(LEAVING_NS));
+    }
+
+    /// Sends a worker a signal.
+    pub(crate) fn signal(&self, slot: usize, signal: i32) {
+        self.members[slot].signal(signal);
+    }
+
+    /// Ends a worker that cannot be trusted any more, or does not end by itself; [`Event::Ended`] follows.
     pub(crate) fn kill(&self, slot: usize) {
         self.members[slot].kill();
     }
@@ -371,6 +391,10 @@ impl Family {
         }
         for slot in 0..self.members.len() {
             let member = &mut self.members[slot];
+            if member.leaving.is_some_and(Deadline::passed) {
+                member.kill();
+                member.leaving = Some(Deadline::NEVER);
+            }
             let late = matches!(member.state, State::Starting { deadline } if deadline.passed());
             if !late {
                 continue;
@@ -435,7 +459,7 @@ impl Family {
         let members = self.members.iter().map(|member| match member.state {
             State::Vacant { not_before_ns } if not_before_ns != 0 => Deadline(not_before_ns),
             State::Starting { deadline } => deadline,
-            _ => Deadline::NEVER,
+            _ => member.leaving.unwrap_or(Deadline::NEVER),
         });
         members.fold(link, Deadline::min)
     }

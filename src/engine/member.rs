@@ -43,6 +43,8 @@ pub(crate) struct Member {
     pub(crate) generation: u64,
     /// Of a process that has ended: it had been ready.
     pub(crate) ended_ready: bool,
+    /// It has been asked to leave, and until when it should have.
+    pub(crate) leaving: Option<Deadline>,
     pub(crate) segment: Option<Segment>,
     event: Option<OwnedFd>,
     pub(crate) pid: i32,
@@ -106,7 +108,16 @@ impl Death {
 impl Member {
     pub(crate) fn new() -> Member {
         let state = State::Vacant { not_before_ns: 0 };
-        Member { state, generation: 0, ended_ready: false, segment: None, event: None, pid: 0, pidfd: None }
+        Member {
+            state,
+            generation: 0,
+            ended_ready: false,
+            leaving: None,
+            segment: None,
+            event: None,
+            pid: 0,
+            pidfd: None,
+        }
     }
 
     /// A fresh segment for the next process, and a fresh eventfd, of which `token` will tell: a process can fill the one
@@ -131,6 +142,7 @@ impl Member {
         self.segment = Some(segment);
         self.pid = 0;
         self.pidfd = None;
+        self.leaving = None;
         self.state = State::Starting { deadline: Deadline::after(start_timeout_ns) };
         Ok(vec![fd, copy])
     }
@@ -145,8 +157,20 @@ impl Member {
     }
 
     pub(crate) fn kill(&self) {
+        self.signal(libc::SIGKILL);
+    }
+
+    pub(crate) fn signal(&self, signal: i32) {
         if let Some(pidfd) = &self.pidfd {
-            let _ = pidfd::signal(pidfd.as_raw_fd(), libc::SIGKILL);
+            let _ = pidfd::signal(pidfd.as_raw_fd(), signal);
+        }
+    }
+
+    pub(crate) fn retire(&mut self, deadline: Deadline) {
+        if let Some(segment) = &self.segment {
+            segment.leave.store(1, Ordering::Release);
+            segment.wake_worker();
+            self.leaving = Some(deadline);
         }
     }
 

@@ -53,3 +53,16 @@ pub(crate) unsafe fn bytes<'a>(pointer: *const u8, length: usize, name: &'static
     // SAFETY: the caller's promise, and the length is one that a slice may have.
     Ok(unsafe { std::slice::from_raw_parts(pointer, length) })
 }
+
+/// A length of time in nanoseconds that an option gives; 0 stands for the default.
+pub(crate) fn duration(ns: i64, name: &'static str) -> Result<u64> {
+    u64::try_from(ns).map_err(|_| Error::invalid(format!("{name} is {ns}; it cannot be negative")))
+}
+
+/// The same, where `TINE_FOREVER` is an answer too: `None`.
+pub(crate) fn deadline(ns: i64, name: &'static str) -> Result<Option<u64>> {
+    match ns {
+        -1 => Ok(None),
+        ns => duration(ns, name).map(Some),
+    }
+}

@@ -2,11 +2,11 @@
 
 use crate::error::{Code, Error, Result};
 use crate::ffi::errors::tine_error;
-use crate::ffi::guard::{bytes, guard};
+use crate::ffi::guard::{bytes, deadline, guard};
 use crate::ffi::options::{self, Extensible};
 use crate::ffi::pool::{function, host, tine_pool};
 use crate::ffi::start::report;
-use crate::ffi::submit::{delivery_number, tine_result, view};
+use crate::ffi::submit::{delivery_number, retries, tine_result, view};
 use crate::ffi::task::tine_task;
 use crate::pool::{Failure, Map, MapCall};
 use std::ffi::{c_char, c_int, c_void};
@@ -39,6 +39,13 @@ pub struct tine_map_options {
     pub chunk: usize,
     /// An int for each item, which becomes its status; may be NULL.
     pub status: *mut c_int,
+    /// How long the call of each item may take, in nanoseconds; 0: the pool's .deadline_ns; TINE_FOREVER: any time. An
+    /// item that takes longer fails with -ETIMEDOUT, and no other with it. In a loop, of each piece.
+    pub item_deadline_ns: i64,
+    /// How often an item may be run again after its process has died with it; only with TINE_IDEMPOTENT.
+    pub retries: u32,
+    /// TINE_IDEMPOTENT.
+    pub flags: u32,
     /// Called for each item that has failed, on the thread that called the map; may be NULL. In a loop, for each piece
     /// that has failed, with where it begins. The result is valid until the callback returns.
     pub on_failure: Option<unsafe extern "C" fn(result: *const tine_result, item: usize, user: *mut c_void)>,
@@ -157,6 +164,8 @@ unsafe fn run_core(
             context: &[],
             chunk: 0,
             status: std::ptr::null_mut(),
+            item_deadline_ns: 0,
+            retries: 0,
             on_failure: None,
             progress: None,
         };
@@ -174,6 +183,11 @@ unsafe fn run_core(
         context: unsafe { bytes(options.context.cast(), options.context_length, "context") }?,
         chunk: options.chunk,
         status: options.status,
+        item_deadline_ns: match options.item_deadline_ns {
+            0 => 0,
+            ns => deadline(ns, "item_deadline_ns")?.unwrap_or(u64::MAX),
+        },
+        retries: retries(options.retries, options.flags)?,
         on_failure: failed.as_mut().map(|callback| callback as &mut dyn FnMut(&Failure)),
         progress: progress.as_mut().map(|callback| callback as &mut dyn FnMut(usize)),
     };
@@ -192,6 +206,7 @@ fn tell(failure: &Failure, callback: OnFailure, user: *mut c_void) {
         data: std::ptr::null(),
         length: 0,
         death: view(failure.death.as_deref()),
+        deaths: u32::from(failure.death.is_some()),
         user,
     };
     // SAFETY: the caller's callback, on the caller's thread.

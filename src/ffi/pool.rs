@@ -2,7 +2,7 @@
 
 use crate::error::{Code, Error, Result};
 use crate::ffi::errors::{TINE_INTERRUPTIBLE, tine_error};
-use crate::ffi::guard::{bytes, guard, guard_value, optional_str, required_out};
+use crate::ffi::guard::{bytes, deadline, duration, guard, guard_value, optional_str, required_out};
 use crate::ffi::options::{self, Extensible};
 use crate::ffi::start::{report, tine_fn};
 use crate::heap::Heap;
@@ -57,6 +57,21 @@ pub struct tine_pool_options {
     pub start: c_int,
     /// TINE_INTERRUPTIBLE, TINE_BACKGROUND, TINE_CORE_FILES, TINE_NO_CRASH_HANDLER.
     pub flags: u32,
+    /// How long a task or an item may run from the moment at which its function is called, in nanoseconds, unless it
+    /// has a deadline of its own; 0: as long as it likes.
+    pub deadline_ns: i64,
+    /// How long a task that is past its deadline or cancelled may still take, in nanoseconds; 0: 200 ms. At first
+    /// tine_cancelled becomes true in it; after half the grace its worker gets SIGTERM, and at the end SIGKILL.
+    pub grace_ns: i64,
+    /// A signal that the worker gets at once when its task is to end, for functions that block; 0: none.
+    pub cancel_signal: c_int,
+    /// A worker is replaced after so many tasks (a piece of a map counts as one), or up to an eighth fewer, so that
+    /// they aren't all replaced at a time; 0: never.
+    pub max_tasks_per_worker: u32,
+    /// A worker is replaced when it is so old and has nothing to do, in nanoseconds; 0: at no age.
+    pub max_worker_age_ns: i64,
+    /// A worker is replaced when it has more private resident memory than this after a task, in bytes; 0: never.
+    pub max_worker_bytes: u64,
     /// How long a process may take from its start until it is ready, in nanoseconds; 0: ten seconds.
     pub start_timeout_ns: i64,
     /// The program that supervisor and workers run; NULL: the host's own. With a program of tine's, tine-worker, a
@@ -99,8 +114,10 @@ pub struct tine_stats {
     pub settled: u64,
     /// Tasks and pieces of maps that have not settled yet.
     pub outstanding: u64,
-    /// Workers that have ended while the pool was running.
+    /// Workers that have died while the pool was running.
     pub worker_deaths: u64,
+    /// Workers that were replaced in good order: .max_tasks_per_worker, .max_worker_age_ns, .max_worker_bytes.
+    pub workers_recycled: u64,
     /// Supervisors that have ended while the pool was running.
     pub supervisor_deaths: u64,
     /// Bytes of memory that are reserved for the heap.
@@ -196,7 +213,13 @@ impl tine_pool_options {
         Ok(PoolOptions {
             workers: self.workers,
             start,
-            start_timeout_ns: u64::try_from(self.start_timeout_ns).unwrap_or(u64::MAX / 2),
+            deadline_ns: deadline(self.deadline_ns, "deadline_ns")?.unwrap_or(0),
+            grace_ns: duration(self.grace_ns, "grace_ns")?,
+            cancel_signal: self.cancel_signal,
+            max_tasks_per_worker: self.max_tasks_per_worker,
+            max_worker_age_ns: duration(self.max_worker_age_ns, "max_worker_age_ns")?,
+            max_worker_bytes: self.max_worker_bytes,
+            start_timeout_ns: duration(self.start_timeout_ns, "start_timeout_ns")?,
             worker_path: worker_path.map(|path| Path::new(OsStr::from_bytes(path.to_bytes()))),
             preload: preload.map(|list| list.to_str().map_err(text("preload"))).transpose()?,
             heap_bytes: self.heap_bytes,
@@ -320,6 +343,7 @@ pub unsafe extern "C" fn tine_pool_stats(pool: *mut tine_pool, out: *mut tine_st
             settled: stats.settled,
             outstanding: stats.outstanding as u64,
             worker_deaths: stats.worker_deaths,
+            workers_recycled: stats.workers_recycled,
             supervisor_deaths: stats.supervisor_deaths,
             heap_reserved_bytes: stats.heap_reserved_bytes,
             heap_allocated_bytes: stats.heap_allocated_bytes,

@@ -3,7 +3,7 @@
 use crate::engine::member::Death;
 use crate::error::Error;
 use crate::ffi::errors::tine_error;
-use crate::ffi::guard::{bytes, guard, guard_value};
+use crate::ffi::guard::{bytes, deadline, duration, guard, guard_value};
 use crate::ffi::options::{self, Extensible};
 use crate::ffi::pool::{function, host, tine_pool};
 use crate::ffi::start::{report, tine_fn};
@@ -22,6 +22,9 @@ pub const TINE_NOT_STARTED: c_int = 1;
 /// The function had begun when its process died.
 pub const TINE_MAYBE_RAN: c_int = 2;
 
+/// Running it twice does no harm, so it may be run again after a death that it may or may not have preceded.
+pub const TINE_IDEMPOTENT: u32 = 1 << 16;
+
 /// What a task can be told.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -32,9 +35,17 @@ pub struct tine_submit_options {
     pub error: *mut tine_error,
     /// The name of a registered function, where fn is NULL.
     pub name: *const c_char,
+    /// How long the function may run, in nanoseconds; 0: the pool's .deadline_ns; TINE_FOREVER: as long as it likes.
+    pub deadline_ns: i64,
+    /// How soon it must begin, in nanoseconds from tine_submit; 0: whenever there is a worker for it. A task that has
+    /// not begun by then settles with -ETIMEDOUT and TINE_NOT_STARTED.
+    pub queue_deadline_ns: i64,
     /// How long to wait while the window is full, in nanoseconds; 0: not at all, -EAGAIN.
     pub timeout_ns: i64,
-    /// No flags yet: 0.
+    /// How often the task may be run again after its process has died with it; only with TINE_IDEMPOTENT. A task that
+    /// had not begun runs elsewhere in any case.
+    pub retries: u32,
+    /// TINE_IDEMPOTENT.
     pub flags: u32,
     /// Carried to the result.
     pub user: *mut c_void,
@@ -89,8 +100,10 @@ pub struct tine_result {
     pub data: *const c_void,
     /// Its length in bytes.
     pub length: usize,
-    /// How the process died that ran the task; NULL if none did.
+    /// How the process died that ran the task; NULL if none did, or if the task was run again since.
     pub death: *const tine_death,
+    /// How many processes have died while they ran the task.
+    pub deaths: u32,
     /// The option .user of tine_submit, or of the map.
     pub user: *mut c_void,
 }
@@ -134,6 +147,7 @@ unsafe fn give(result: &TaskResult, place: *mut tine_result) -> crate::Result<()
         length: result.length,
         // SAFETY: null, or a death that lives until the result is released.
         death: view(unsafe { result.death.as_ref() }),
+        deaths: result.deaths,
         user: std::ptr::with_exposed_provenance_mut(result.user),
     };
     // SAFETY: the caller's struct, whose size has been checked before the result was taken.
@@ -177,6 +191,17 @@ pub unsafe extern "C" fn tine_submit(
     })
 }
 
+/// How often a task may be run again, as its options and flags say it together.
+pub(crate) fn retries(retries: u32, flags: u32) -> crate::Result<u32> {
+    match flags {
+        0 => Ok(0),
+        TINE_IDEMPOTENT => Ok(retries),
+        flags => {
+            Err(Error::invalid(format!("flags has bits {:#x} that mean nothing", flags & !TINE_IDEMPOTENT)))
+        }
+    }
+}
+
 unsafe fn submit(
     pool: *mut tine_pool,
     address: *const c_void,
@@ -188,11 +213,18 @@ unsafe fn submit(
     let mut core = SubmitOptions::default();
     let mut name = std::ptr::null();
     if let Some(options) = options {
-        if options.flags != 0 {
-            return Err(Error::invalid(format!("flags has bits {:#x} that mean nothing", options.flags)));
-        }
+        let retries = retries(options.retries, options.flags)?;
         core = SubmitOptions {
             timeout: Timeout::from_ns(options.timeout_ns),
+            deadline_ns: match options.deadline_ns {
+                0 => None,
+                ns => Some(deadline(ns, "deadline_ns")?.unwrap_or(0)),
+            },
+            queue_deadline_ns: match duration(options.queue_deadline_ns, "queue_deadline_ns")? {
+                0 => None,
+                ns => Some(ns),
+            },
+            retries,
             user: options.user.expose_provenance(),
         };
         name = options.name;
@@ -244,10 +276,13 @@ pub unsafe extern "C" fn tine_next(pool: *mut tine_pool, timeout_ns: i64, out: *
     })
 }
 
-/// Cancels a task that has not begun. It settles with -ECANCELED and TINE_NOT_STARTED; the result is to be taken as any
-/// other.
+/// Cancels a task. It settles with -ECANCELED; the result is to be taken as any other.
 ///
-/// Returns 0; -EBUSY: it has begun; -EALREADY: it has settled; TINE_EID; TINE_EFORKED, TINE_EWORKER. Threads: any.
+/// One that has not begun settles at once, with TINE_NOT_STARTED. One that runs is told so (tine_cancelled), and has the
+/// pool's .grace_ns to return, TINE_RAN; then its worker is ended and replaced, TINE_MAYBE_RAN. One that returns by
+/// itself in this very moment keeps its result.
+///
+/// Returns 0; -EALREADY: it has settled; TINE_EID; TINE_EFORKED, TINE_EWORKER. Threads: any.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_cancel(pool: *mut tine_pool, id: tine_id) -> c_int {
     guard(|| {
@@ -255,6 +290,73 @@ pub unsafe extern "C" fn tine_cancel(pool: *mut tine_pool, id: tine_id) -> c_int
         unsafe { host(pool) }?.cancel(TaskId(id))?;
         Ok(0)
     })
+}
+
+/// Cancels every submitted task that has not settled, as tine_cancel does. Maps and loops go on.
+///
+/// Returns how many there were; TINE_EFORKED, TINE_EWORKER. Threads: any.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_cancel_all(pool: *mut tine_pool) -> c_int {
+    guard(|| {
+        // SAFETY: the caller's pool.
+        let cancelled = unsafe { host(pool) }?.cancel_all()?;
+        Ok(c_int::try_from(cancelled).unwrap_or(c_int::MAX))
+    })
+}
+
+/// Waits for the first of several tasks to settle, and takes its result; the others stay as they are.
+///
+/// Parameters: pool. ids, count: tasks; their place in the array gives one that has settled the preference. timeout_ns.
+/// out: a tine_result, with its .size set; .id says which task.
+/// Returns 0; TINE_EEMPTY: count is 0; otherwise as tine_wait, where an error for one of the ids is one for all.
+/// Ownership: as for tine_wait. Threads: any.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_wait_any(
+    pool: *mut tine_pool,
+    ids: *const tine_id,
+    count: usize,
+    timeout_ns: i64,
+    out: *mut tine_result,
+) -> c_int {
+    guard(|| {
+        // SAFETY: the caller's pointers.
+        unsafe {
+            let pool = host(pool)?;
+            options::check(out, "out")?;
+            give(&pool.wait_any(&task_ids(ids, count)?, Timeout::from_ns(timeout_ns))?, out)?;
+        }
+        Ok(0)
+    })
+}
+
+/// Waits until several tasks have settled. Their results stay to be taken.
+///
+/// Parameters: pool. ids, count: tasks; NULL and 0: all that have been submitted. timeout_ns.
+/// Returns 0: all have settled, whatever their .status; -ETIMEDOUT, -EAGAIN, -EINTR: not yet; TINE_EID: one of the ids
+/// was never given, or its result was released; -EINVAL; TINE_EFORKED, TINE_EWORKER. Threads: any.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_wait_all(
+    pool: *mut tine_pool,
+    ids: *const tine_id,
+    count: usize,
+    timeout_ns: i64,
+) -> c_int {
+    guard(|| {
+        // SAFETY: the caller's pointers.
+        unsafe { host(pool)?.wait_all(&task_ids(ids, count)?, Timeout::from_ns(timeout_ns)) }?;
+        Ok(0)
+    })
+}
+
+unsafe fn task_ids(ids: *const tine_id, count: usize) -> crate::Result<Vec<TaskId>> {
+    if count == 0 {
+        return Ok(Vec::new());
+    }
+    if ids.is_null() || count > isize::MAX as usize / size_of::<tine_id>() {
+        return Err(Error::invalid(format!("ids is {ids:?} and count is {count}")));
+    }
+    // SAFETY: the caller's array.
+    Ok(unsafe { std::slice::from_raw_parts(ids, count) }.iter().map(|id| TaskId(*id)).collect())
 }
 
 /// Gives back what a result points to, and zeroes it; a zeroed one again is harmless.

@@ -69,6 +69,14 @@ pub unsafe extern "C" fn tine_task_id(task: *const tine_task) -> u64 {
     guard_value(0, || unsafe { self::task(task.cast_mut()) }.map_or(0, |task| task.id()))
 }
 
+/// Whether the task, or this item of its map, should return: it is past its deadline, or it was cancelled. One that
+/// does not gets SIGTERM after half of the pool's .grace_ns, and SIGKILL after all of it. It costs next to nothing.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_cancelled(task: *const tine_task) -> bool {
+    // SAFETY: the caller's task.
+    guard_value(false, || unsafe { self::task(task.cast_mut()) }.is_some_and(|task| task.is_cancelled()))
+}
+
 /// The pool that runs the task. In a worker it serves for its heap: tine_alloc and tine_free; calls that are the
 /// host's give TINE_EWORKER. It is valid as long as the worker lives, in all its threads.
 #[unsafe(no_mangle)]

@@ -79,6 +79,8 @@ pub(super) struct Outcome {
     pub(super) culprit: bool,
     pub(super) elapsed_ns: u64,
     pub(super) messages_length: usize,
+    /// Of a chunk: the item that was ended, and its status.
+    pub(super) late: Option<(u64, i32)>,
 }
 
 impl Outcome {
@@ -94,6 +96,7 @@ impl Outcome {
             culprit: false,
             elapsed_ns: 0,
             messages_length: 0,
+            late: None,
         }
     }
 
@@ -128,6 +131,13 @@ pub(super) struct Entry {
     pub(super) input_length: usize,
     /// The caller's word, carried to the result.
     pub(super) user: usize,
+    /// How long the call, or the call of each item, may take; 0 for as long as it likes.
+    pub(super) deadline_ns: u64,
+    /// Until when it must have begun; 0 for never mind.
+    pub(super) queue_due_ns: u64,
+    /// How often it may still be run again after its process has died, and how many processes have died with it.
+    pub(super) retries: u32,
+    pub(super) deaths: u32,
     /// The map that the task is a chunk of.
     pub(super) job: Option<usize>,
     pub(super) outcome: Option<Outcome>,
@@ -172,6 +182,10 @@ impl Books {
             input: Input::Inline,
             input_length: 0,
             user: 0,
+            deadline_ns: 0,
+            queue_due_ns: 0,
+            retries: 0,
+            deaths: 0,
             job: None,
             outcome: None,
             inline: Inline([0; INLINE_INPUT]),
@@ -189,7 +203,14 @@ impl Books {
         entry.outcome = None;
         entry.job = None;
         entry.claimed = false;
+        (entry.deadline_ns, entry.queue_due_ns, entry.retries, entry.deaths) = (0, 0, 0, 0);
         self.free.push(index);
+    }
+
+    /// The places of all tasks that are in use, without chunks.
+    pub(super) fn tasks_in_use(&self) -> impl Iterator<Item = u32> + '_ {
+        (0..(self.blocks.len() * BLOCK) as u32)
+            .filter(|index| self.get(*index).state != State::Free && self.get(*index).job.is_none())
     }
 
     pub(super) fn id_of(&self, index: u32) -> TaskId {

@@ -2,10 +2,11 @@
 
 use super::books::{Books, Delivery, Input, Outcome, Output, to_c_string};
 use super::call::Kind;
+use super::ending::{Beginning, Ending};
 use crate::heap::Heap;
 use crate::prim::Ordering;
 use crate::process::function::Callee;
-use crate::queue::ring::{INLINE_INPUT, INLINE_OUTPUT, MESSAGE, SLOTS, Segment, Slot, state};
+use crate::queue::ring::{INLINE_INPUT, INLINE_OUTPUT, MESSAGE, SLOTS, Segment, Slot, flag, state};
 use std::collections::VecDeque;
 
 /// How deep a ring is filled while nothing is known of how long its tasks take.
@@ -13,6 +14,9 @@ const FIRST_DEPTH: usize = 2;
 
 /// A ring is filled with about this much work, so that a worker never waits for the host between short tasks.
 const FILL_NS: u64 = 60_000;
+
+/// A task that takes longer than this is a long one.
+const STUCK_NS: u64 = 1_000_000;
 
 /// What is at a position of the ring, from the oldest on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +32,19 @@ pub(super) struct Lane {
     pub(super) ready: bool,
     /// The worker has written what cannot be; nothing of its ring is believed any more but the states of its slots.
     pub(super) distrusted: bool,
+    /// The task in front is being ended.
+    pub(super) ending: Option<Ending>,
+    pub(super) beginning: Option<Beginning>,
+    /// Tasks in the ring that have a deadline.
+    timed: usize,
+    /// When the worker became ready, and how many tasks it may be given, and has been.
+    pub(super) ready_ns: u64,
+    pub(super) share: u32,
+    given: u32,
+    /// It gets no more; and it has been asked to leave.
+    pub(super) retiring: bool,
+    pub(super) leaving: bool,
+    pub(super) next_memory_look_ns: u64,
     flights: VecDeque<Flight>,
     /// Positions: the next to push, the next to drain.
     tail: u32,
@@ -60,6 +77,15 @@ impl Lane {
         Lane {
             ready: false,
             distrusted: false,
+            ending: None,
+            beginning: None,
+            timed: 0,
+            ready_ns: 0,
+            share: u32::MAX,
+            given: 0,
+            retiring: false,
+            leaving: false,
+            next_memory_look_ns: 0,
             flights: VecDeque::with_capacity(SLOTS as usize),
             tail: 0,
             done: 0,
@@ -75,7 +101,35 @@ impl Lane {
     }
 
     pub(super) fn has_room(&self) -> bool {
-        self.ready && !self.distrusted && self.flights.len() < self.depth
+        self.ready
+            && !self.distrusted
+            && self.ending.is_none()
+            && !self.retiring
+            && !self.has_served_its_share()
+            && self.flights.len() < self.depth
+    }
+
+    /// Whether the worker has been given as many tasks as it may be.
+    pub(super) fn has_served_its_share(&self) -> bool {
+        self.given >= self.share
+    }
+
+    /// Whether a task in the ring may have to be ended.
+    pub(super) fn needs_watching(&self) -> bool {
+        self.ending.is_some() || self.timed > 0
+    }
+
+    /// Whether the worker has been on one task for so long that nothing should wait behind it.
+    pub(super) fn is_stuck(&self, now_ns: u64) -> bool {
+        !self.flights.is_empty() && now_ns.saturating_sub(self.last_look_ns) > STUCK_NS
+    }
+
+    /// The oldest task in the ring: the one that runs, or is the next to.
+    pub(super) fn front(&self) -> Option<(u32, u32)> {
+        self.flights.iter().enumerate().find_map(|(at, flight)| match flight {
+            Flight::Task(index) => Some((self.done.wrapping_add(at as u32), *index)),
+            Flight::Recalled => None,
+        })
     }
 
     /// Puts a task into the ring.
@@ -105,6 +159,10 @@ impl Lane {
             Input::Heap { address, .. } => slot.input.store(address as u64, Ordering::Relaxed),
         }
         slot.message_length.store(0, Ordering::Relaxed);
+        let timed = entry.deadline_ns != 0;
+        self.timed += usize::from(timed);
+        self.given += 1;
+        slot.flags.store(if timed { flag::TIMED } else { 0 }, Ordering::Relaxed);
         slot.state.store(state::READY, Ordering::Relaxed);
         if self.flights.is_empty() {
             self.last_look_ns = now_ns;
@@ -147,7 +205,10 @@ impl Lane {
             self.done = self.done.wrapping_add(1);
             let Some(Flight::Task(index)) = self.flights.pop_front() else { continue };
             match self.read_result(slot, books, heap, index) {
-                Some(outcome) => out.push(Drained { index, outcome }),
+                Some(outcome) => {
+                    self.timed -= usize::from(books.get(index).deadline_ns != 0);
+                    out.push(Drained { index, outcome });
+                }
                 None => {
                     // It goes back to the front as what it is: begun, and its worker is about to be killed.
                     self.done = self.done.wrapping_sub(1);
@@ -208,27 +269,50 @@ impl Lane {
     }
 
     /// Takes back the youngest task that has not begun.
-    pub(super) fn recall_youngest(&mut self, segment: &Segment) -> Option<u32> {
+    pub(super) fn recall_youngest(&mut self, segment: &Segment, books: &Books) -> Option<u32> {
         for back in 0..self.flights.len() {
             let at = self.flights.len() - 1 - back;
             let Flight::Task(index) = self.flights[at] else { continue };
             // Older ones have begun earlier, or will.
-            return self.recall_at(segment, at).then_some(index);
+            return self.recall_at(segment, books, at, index).then_some(index);
         }
         None
     }
 
-    /// Takes back this very task, if it has not begun.
-    pub(super) fn recall(&mut self, segment: &Segment, index: u32) -> bool {
-        let at = self.flights.iter().position(|flight| *flight == Flight::Task(index));
-        at.is_some_and(|at| self.recall_at(segment, at))
+    /// Takes back everything behind the task in front, the oldest first; and whether all of it had not begun.
+    pub(super) fn recall_behind(&mut self, segment: &Segment, books: &Books) -> (Vec<u32>, bool) {
+        let tasks: Vec<(usize, u32)> = (0..self.flights.len())
+            .filter_map(|at| match self.flights[at] {
+                Flight::Task(index) => Some((at, index)),
+                Flight::Recalled => None,
+            })
+            .skip(1)
+            .collect();
+        let (mut recalled, mut all) = (Vec::new(), true);
+        for (at, index) in tasks.into_iter().rev() {
+            if self.recall_at(segment, books, at, index) {
+                recalled.push(index);
+            } else {
+                all = false;
+            }
+        }
+        recalled.reverse();
+        (recalled, all)
     }
 
-    fn recall_at(&mut self, segment: &Segment, at: usize) -> bool {
+    /// Takes back this very task, if it has not begun.
+    pub(super) fn recall(&mut self, segment: &Segment, books: &Books, index: u32) -> bool {
+        let at = self.flights.iter().position(|flight| *flight == Flight::Task(index));
+        at.is_some_and(|at| self.recall_at(segment, books, at, index))
+    }
+
+    fn recall_at(&mut self, segment: &Segment, books: &Books, at: usize, index: u32) -> bool {
         let recalled =
             !self.distrusted && segment.slot(self.done.wrapping_add(at as u32)).claim(state::RECALLED);
         if recalled {
             self.flights[at] = Flight::Recalled;
+            self.given -= 1;
+            self.timed -= usize::from(books.get(index).deadline_ns != 0);
         }
         recalled
     }

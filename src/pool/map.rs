@@ -6,6 +6,7 @@
 
 use super::books::{Delivery, Input, Outcome, to_c_string};
 use super::call::{Chunk, Kind, messages};
+use super::ending::Ending;
 use super::state::State;
 use super::wait::{Want, refusal, wait};
 use super::{Inner, Pool, resolve};
@@ -29,6 +30,10 @@ pub struct Map<'a> {
     pub chunk: usize,
     /// A place for each item's state, or null.
     pub status: *mut i32,
+    /// How long the call of an item may take, in nanoseconds; 0 for the pool's deadline, `u64::MAX` for any time.
+    pub item_deadline_ns: u64,
+    /// How often an item may be run again after its process has died with it.
+    pub retries: u32,
     /// Called for each item that has failed.
     pub on_failure: Option<&'a mut dyn FnMut(&Failure)>,
     /// Called now and then with how many items have been dealt with, and at the end.
@@ -124,6 +129,9 @@ struct Job<'p, 'a> {
     chunk_ns: u64,
     dealt_with: usize,
     failed: usize,
+    deadline_ns: u64,
+    /// Items that have been run again, and how often.
+    retried: HashMap<usize, u32>,
 }
 
 impl Pool {
@@ -199,6 +207,11 @@ impl<'p, 'a> Job<'p, 'a> {
             MapCall::Range { begin, .. } => ((0, 0), (0, 0), *begin),
         };
         let chunk_items = map.chunk.max(1);
+        let deadline_ns = match map.item_deadline_ns {
+            0 => pool.inner.deadline_ns,
+            u64::MAX => 0,
+            deadline_ns => deadline_ns,
+        };
         Job {
             pool,
             map,
@@ -219,6 +232,8 @@ impl<'p, 'a> Job<'p, 'a> {
             chunk_ns: CHUNK_NS,
             dealt_with: 0,
             failed: 0,
+            deadline_ns,
+            retried: HashMap::new(),
         }
     }
 
@@ -326,6 +341,7 @@ impl<'p, 'a> Job<'p, 'a> {
             entry.input = Input::Inline;
             entry.input_length = bytes.len();
             entry.inline.0[..bytes.len()].copy_from_slice(&bytes);
+            entry.deadline_ns = self.deadline_ns;
             entry.job = Some(self.number);
             self.sent.insert(index, sent);
             state.enqueue(index);
@@ -429,13 +445,19 @@ impl<'p, 'a> Job<'p, 'a> {
         let died = outcome.status == Code::DIED.0 && outcome.delivery == Delivery::MaybeRan;
         let mut next = finished;
         if finished > 0 {
-            self.take_finished(sent, finished, outcome.messages_length);
+            self.take_finished(sent, finished, &outcome);
         }
         if died {
             if outcome.culprit && finished < pieces {
-                let failure = self.failure(sent, finished, &outcome);
-                self.fail(sent, failure);
                 next += 1;
+                let late = outcome.late.filter(|(item, _)| *item == finished as u64);
+                if late.is_none() && self.may_run_again(sent.first + finished) {
+                    let items = if self.kind == Kind::Range { sent.count } else { 1 };
+                    self.again.push_back((sent.first + finished, items));
+                } else {
+                    let failure = self.ended(self.failure(sent, finished, &outcome), late);
+                    self.fail(sent, failure);
+                }
             }
         } else if outcome.status < 0 || finished == 0 {
             // The chunk as a whole: it was never started, or its worker does not have the function.
@@ -464,8 +486,9 @@ impl<'p, 'a> Job<'p, 'a> {
     }
 
     /// Takes over the states and outputs of the items of a chunk that have finished.
-    fn take_finished(&mut self, sent: &Sent, finished: usize, messages_length: usize) {
+    fn take_finished(&mut self, sent: &Sent, finished: usize, outcome: &Outcome) {
         let layout = sent.layout;
+        let messages_length = outcome.messages_length;
         let place = |offset: usize| std::ptr::with_exposed_provenance_mut::<u8>(sent.block + offset);
         let length = messages_length.min(layout.messages_bytes);
         // SAFETY: the block's room for messages. Its bytes are the worker's, who has finished with them; they are
@@ -475,7 +498,8 @@ impl<'p, 'a> Job<'p, 'a> {
         for piece in 0..finished {
             // SAFETY: the block has an `i32` for each item; it is read once.
             let status = unsafe { place(layout.status).cast::<i32>().add(piece).read_volatile() };
-            if status < 0 {
+            let late = outcome.late.filter(|(item, _)| *item == piece as u64);
+            if status < 0 || late.is_some() {
                 let message = match messages::read(texts) {
                     Some((item, text, rest)) if item == piece as u64 => {
                         texts = rest;
@@ -485,7 +509,8 @@ impl<'p, 'a> Job<'p, 'a> {
                 };
                 let item = self.begin + sent.first + piece;
                 let delivery = Delivery::Ran;
-                self.fail(sent, Failure { item, status, message, delivery, death: None });
+                let failure = Failure { item, status, message, delivery, death: None };
+                self.fail(sent, self.ended(failure, late));
                 continue;
             }
             if self.carry_output {
@@ -501,6 +526,23 @@ impl<'p, 'a> Job<'p, 'a> {
             self.note(sent, self.begin + sent.first + piece, status);
         }
         debug_assert!(layout.input <= layout.output);
+    }
+
+    /// An item that was ended has failed for that reason, whatever else is known.
+    fn ended(&self, failure: Failure, late: Option<(u64, i32)>) -> Failure {
+        let Some((_, status)) = late else { return failure };
+        let said = failure.message.filter(|_| failure.delivery == Delivery::Ran && failure.status < 0);
+        let text = Ending::text_of(status, failure.delivery);
+        Failure { status, message: said.or_else(|| to_c_string(text.as_bytes())), ..failure }
+    }
+
+    fn may_run_again(&mut self, item: usize) -> bool {
+        if self.map.retries == 0 {
+            return false;
+        }
+        let retried = self.retried.entry(item).or_default();
+        *retried += 1;
+        *retried <= self.map.retries
     }
 
     fn fail(&mut self, sent: &Sent, failure: Failure) {
@@ -540,7 +582,7 @@ impl<'p, 'a> Job<'p, 'a> {
     fn call_back(&mut self, inner: &Inner) {
         let mut state = inner.lock();
         for index in self.sent.keys() {
-            let _ = state.cancel(*index);
+            state.cancel_unbegun(*index);
         }
         drop(state);
         while !self.sent.is_empty() {

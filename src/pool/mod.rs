@@ -6,9 +6,13 @@
 
 mod books;
 pub mod call;
+mod dispatch;
+mod ending;
 mod lane;
 mod map;
 mod options;
+mod recycle;
+mod results;
 mod state;
 mod wait;
 pub mod worker;
@@ -28,10 +32,10 @@ use crate::queue::ring::INLINE_INPUT;
 use crate::sys::clock::{Deadline, Timeout, now_ns};
 use crate::sys::epoll::Epoll;
 use crate::sys::{fork, limits, signal};
-use books::{Input, Output, State as TaskState};
+use books::Input;
 use call::Kind;
-use state::{State, Window};
-use std::ffi::{CStr, CString};
+use recycle::Recycle;
+use state::{Rules, State, Window};
 use std::os::fd::RawFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::JoinHandle;
@@ -51,6 +55,8 @@ struct Inner {
     /// The process that created the pool: a forked child must not touch it.
     pid: i32,
     interruptible: bool,
+    /// What a task may take that says nothing of its own; 0 for as long as it likes.
+    deadline_ns: u64,
     workers: usize,
     heap: Arc<Heap>,
     epoll: Arc<Epoll>,
@@ -79,6 +85,8 @@ pub struct TaskResult {
     pub delivery: Delivery,
     /// How its process died, if it did.
     pub death: *const Death,
+    /// How many processes have died with it.
+    pub deaths: u32,
     /// The word that submit was given.
     pub user: usize,
 }
@@ -98,6 +106,8 @@ pub struct PoolStats {
     pub outstanding: usize,
     /// Workers that have ended while the pool was running.
     pub worker_deaths: u64,
+    /// Workers that were replaced in good order.
+    pub workers_recycled: u64,
     /// Supervisors that have ended while the pool was running.
     pub supervisor_deaths: u64,
     /// Bytes of memory that are reserved for the heap.
@@ -123,11 +133,21 @@ impl Pool {
         let epoll = Arc::new(Epoll::new()?);
         let family =
             Family::new(options.settings()?, options.program()?, options.start_timeout_ns(), workers);
-        let window = Window { tasks: options.window_tasks(), bytes: options.window_bytes() };
-        let state = State::new(Arc::clone(&heap), Arc::clone(&epoll), family, window)?;
+        let rules = Rules {
+            window: Window { tasks: options.window_tasks(), bytes: options.window_bytes() },
+            grace_ns: options.grace_ns(),
+            cancel_signal: options.cancel_signal,
+            recycle: Recycle {
+                tasks: options.max_tasks_per_worker,
+                age_ns: options.max_worker_age_ns,
+                private_bytes: options.max_worker_bytes,
+            },
+        };
+        let state = State::new(Arc::clone(&heap), Arc::clone(&epoll), family, rules)?;
         let inner = Arc::new(Inner {
             pid: fork::pid(),
             interruptible: options.interruptible,
+            deadline_ns: options.deadline_ns,
             workers,
             heap,
             epoll,
@@ -199,6 +219,9 @@ impl Pool {
         entry.input = place;
         entry.input_length = input.len();
         entry.user = options.user;
+        entry.deadline_ns = options.deadline_ns.unwrap_or(inner.deadline_ns);
+        entry.queue_due_ns = options.queue_deadline_ns.map_or(0, |ns| now_ns().saturating_add(ns));
+        entry.retries = options.retries;
         if let Input::Inline = place {
             entry.inline.0[..input.len()].copy_from_slice(input);
         }
@@ -229,55 +252,6 @@ impl Pool {
         // SAFETY: a new block, as long as the input.
         unsafe { std::ptr::copy_nonoverlapping(input.as_ptr(), block.as_ptr(), input.len()) };
         Ok(Input::Heap { address: block.as_ptr().expose_provenance(), owned: true })
-    }
-
-    /// Waits for one task, and takes its result.
-    pub fn wait(&self, id: TaskId, timeout: Timeout) -> Result<TaskResult> {
-        let inner = self.inner()?;
-        let mut state = inner.lock();
-        let index = state.books.find(id)?;
-        state.claim(index)?;
-        let settled =
-            |state: &mut State| (state.books.get(index).state == TaskState::Settled).then_some(Ok(()));
-        let (mut state, waited) = wait(inner, state, Want::Task(index), timeout, settled);
-        if let Err(error) = waited {
-            state.unclaim(index);
-            state.wake_waiters();
-            return Err(error);
-        }
-        state.mark_taken(index);
-        Ok(state.hand_over(index))
-    }
-
-    /// Waits for the next task to settle that no [`Pool::wait`] is on for, and takes its result.
-    pub fn next(&self, timeout: Timeout) -> Result<TaskResult> {
-        let inner = self.inner()?;
-        let (mut state, taken) =
-            wait(inner, inner.lock(), Want::Next, timeout, |state| match state.take_finished() {
-                Some(index) => Some(Ok(index)),
-                None => (!state.has_unclaimed()).then(|| Err(Code::EMPTY.into())),
-            });
-        let index = taken?;
-        Ok(state.hand_over(index))
-    }
-
-    /// Cancels a task that has not begun; it settles as `ECANCELED`.
-    pub fn cancel(&self, id: TaskId) -> Result<()> {
-        let inner = self.inner()?;
-        let mut state = inner.lock();
-        state.pump(false);
-        let index = state.books.find(id)?;
-        state.cancel(index)
-    }
-
-    /// Gives the memory of a result back. That it has been given back already is fine.
-    pub fn release(&self, id: TaskId) -> Result<()> {
-        let mut state = self.inner()?.lock();
-        let taken = |index: &u32| state.books.get(*index).state == TaskState::Taken;
-        if let Some(index) = state.books.find(id).ok().filter(taken) {
-            state.release(index);
-        }
-        Ok(())
     }
 
     /// Moves the pool on without waiting; how many settled tasks are there to be taken.
@@ -314,6 +288,7 @@ impl Pool {
             settled: state.settled,
             outstanding: state.books.outstanding,
             worker_deaths: state.family.worker_deaths,
+            workers_recycled: state.family.workers_recycled,
             supervisor_deaths: state.family.supervisor_deaths,
             heap_reserved_bytes: heap.reserved_bytes,
             heap_allocated_bytes: heap.allocated_bytes,
@@ -410,42 +385,4 @@ impl State {
             self.feed(now_ns());
         }
     }
-
-    /// The result of a task that has been taken. Where nothing has to be kept for it, its entry is free at once.
-    fn hand_over(&mut self, index: u32) -> TaskResult {
-        let id = self.books.id_of(index);
-        let entry = self.books.get(index);
-        let Some(outcome) = &entry.outcome else { unreachable!("a taken task has an outcome") };
-        let data = match outcome.output {
-            _ if outcome.output_length == 0 => std::ptr::null(),
-            Output::Inline => entry.inline.0.as_ptr(),
-            Output::Heap(address) => std::ptr::with_exposed_provenance(address),
-        };
-        let result = TaskResult {
-            id,
-            status: outcome.status,
-            message: message_of(outcome.status, outcome.message.as_ref()),
-            data,
-            length: outcome.output_length,
-            delivery: outcome.delivery,
-            death: outcome.death.as_deref().map_or(std::ptr::null(), std::ptr::from_ref),
-            user: entry.user,
-        };
-        let keeps = outcome.output_length > 0 || outcome.message.is_some() || outcome.death.is_some();
-        if !keeps {
-            self.release(index);
-        }
-        self.wake_waiters();
-        result
-    }
-}
-
-/// A result's message: its own, or the sentence of its code; empty for a success.
-fn message_of(status: i32, message: Option<&CString>) -> *const std::ffi::c_char {
-    let text: &CStr = match message {
-        Some(message) => message,
-        None if status < 0 => Code(status).text(),
-        None => c"",
-    };
-    text.as_ptr()
 }

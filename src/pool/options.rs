@@ -12,6 +12,8 @@ use std::path::Path;
 /// More workers than this are refused.
 pub const MAX_WORKERS: usize = 4096;
 
+/// How long a task that is to end may take where nothing is said.
+const DEFAULT_GRACE_NS: u64 = 200_000_000;
 const DEFAULT_START_TIMEOUT_NS: u64 = 10_000_000_000;
 const DEFAULT_WINDOW_TASKS: usize = 1 << 20;
 const DEFAULT_HEAP_BYTES: usize = 256 << 30;
@@ -40,6 +42,18 @@ pub struct PoolOptions<'a> {
     pub initializer: Option<Function<'a>>,
     /// Its input.
     pub initializer_input: &'a [u8],
+    /// How long a task may run, in nanoseconds, unless it says so itself; 0 for as long as it likes.
+    pub deadline_ns: u64,
+    /// How long a task that is to end may take for it, in nanoseconds; 0 for 200 ms.
+    pub grace_ns: u64,
+    /// The signal that a task gets that is to end; 0 for none.
+    pub cancel_signal: i32,
+    /// Tasks after which a worker is replaced; 0 for never.
+    pub max_tasks_per_worker: u32,
+    /// How old a worker may get, in nanoseconds; 0 for any age.
+    pub max_worker_age_ns: u64,
+    /// How much private memory a worker may have after a task, in bytes; 0 for any amount.
+    pub max_worker_bytes: u64,
     /// Waits end with `EINTR` when a signal handler has run.
     pub interruptible: bool,
     /// A thread of its own moves the pool on while the host does something else.
@@ -55,13 +69,25 @@ pub struct PoolOptions<'a> {
 pub struct SubmitOptions {
     /// How long to wait for room in the window.
     pub timeout: Timeout,
+    /// How long it may run, in nanoseconds, 0 for as long as it likes; the pool's deadline where nothing is said.
+    pub deadline_ns: Option<u64>,
+    /// How soon it must begin, in nanoseconds.
+    pub queue_deadline_ns: Option<u64>,
+    /// How often it may be run again after its process has died with it.
+    pub retries: u32,
     /// Carried to the result.
     pub user: usize,
 }
 
 impl Default for SubmitOptions {
     fn default() -> SubmitOptions {
-        SubmitOptions { timeout: Timeout::Try, user: 0 }
+        SubmitOptions {
+            timeout: Timeout::Try,
+            deadline_ns: None,
+            queue_deadline_ns: None,
+            retries: 0,
+            user: 0,
+        }
     }
 }
 
@@ -72,6 +98,11 @@ impl PoolOptions<'_> {
                 "workers is {}; at most {MAX_WORKERS} are allowed",
                 self.workers
             )));
+        }
+        let unfit = matches!(self.cancel_signal, libc::SIGKILL | libc::SIGSTOP);
+        if unfit || !(0..=64).contains(&self.cancel_signal) {
+            let text = format!("cancel_signal is {}, which cannot be handled", self.cancel_signal);
+            return Err(Error::invalid(text));
         }
         if self.heap_bytes != 0 && self.heap_bytes < LEAST_HEAP_BYTES {
             let text = format!("heap_bytes is {}; at least {LEAST_HEAP_BYTES} are needed", self.heap_bytes);
@@ -90,6 +121,10 @@ impl PoolOptions<'_> {
             ));
         }
         Ok(())
+    }
+
+    pub(super) fn grace_ns(&self) -> u64 {
+        if self.grace_ns == 0 { DEFAULT_GRACE_NS } else { self.grace_ns }
     }
 
     pub(super) fn start_timeout_ns(&self) -> u64 {

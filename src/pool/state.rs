@@ -1,8 +1,10 @@
 //! All of a pool that its lock protects, and the one function that moves it on: [`State::pump`].
 
-use super::books::{Books, Delivery, Input, Outcome, Output, State as TaskState};
+use super::books::{Books, Delivery, Input, Outcome, State as TaskState};
 use super::call::Kind;
+use super::dispatch::Queue;
 use super::lane::{Drained, Lane, Left};
+use super::recycle::Recycle;
 use super::wait::{Waiter, Want};
 use crate::engine::family::{Event, Family};
 use crate::engine::member::Death;
@@ -14,7 +16,7 @@ use crate::queue::spin::Spin;
 use crate::sys::clock::{Deadline, now_ns};
 use crate::sys::epoll::Epoll;
 use crate::sys::fd::{self, Timer};
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 
@@ -30,19 +32,21 @@ pub(super) struct State {
     pub(super) epoll: Arc<Epoll>,
     pub(super) family: Family,
     pub(super) books: Books,
-    lanes: Vec<Lane>,
-    queue: VecDeque<u32>,
+    pub(super) lanes: Vec<Lane>,
+    pub(super) queue: Queue,
     /// Settled tasks that nobody has taken or claimed, oldest first. May name ones that were taken by their id.
-    finished: VecDeque<u32>,
+    pub(super) finished: VecDeque<u32>,
     pub(super) finished_count: usize,
     /// Tasks that a wait is on for.
-    claimed_count: usize,
+    pub(super) claimed_count: usize,
     /// The window's limits.
     pub(super) window: Window,
     /// The chunks of each map that have settled and wait for its caller.
     pub(super) jobs: Vec<Option<VecDeque<u32>>>,
     /// No more submits.
     pub(super) closed: bool,
+    /// The family is being ended: nothing runs again.
+    closing: bool,
     /// No worker can be started any more: why.
     pub(super) broken: Option<Error>,
     /// Threads that sleep until a leader, or whoever pumps, finds something for them.
@@ -61,14 +65,31 @@ pub(super) struct State {
     /// Makes the pool's descriptor readable when the family has something due and nobody sleeps in here.
     timer: Timer,
     family_due_ns: u64,
+    /// When a task that runs has to be looked at.
+    pub(super) running_due_ns: u64,
+    /// How long a task that is to end may take, and the signal that tells it besides its flag; 0 for none.
+    pub(super) grace_ns: u64,
+    pub(super) cancel_signal: i32,
+    pub(super) recycle: Recycle,
     drained: Vec<Drained>,
     pub(super) submitted: u64,
     pub(super) settled: u64,
+    /// As it was when waiters were last told.
+    settled_when_told: u64,
 }
 
 /// The tokens of `State::attention` and `State::timer`.
 pub(super) const ATTENTION: u64 = 4 << 32;
 const TIMER: u64 = 5 << 32;
+
+/// What a pool's options say to its state.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rules {
+    pub(super) window: Window,
+    pub(super) grace_ns: u64,
+    pub(super) cancel_signal: i32,
+    pub(super) recycle: Recycle,
+}
 
 /// How much may be under way at a time.
 #[derive(Clone, Copy, Debug)]
@@ -82,7 +103,7 @@ impl State {
         heap: Arc<Heap>,
         epoll: Arc<Epoll>,
         family: Family,
-        window: Window,
+        rules: Rules,
     ) -> crate::Result<State> {
         let attention = fd::eventfd()?;
         epoll.add(attention.as_raw_fd(), ATTENTION)?;
@@ -95,13 +116,14 @@ impl State {
             family,
             books: Books::default(),
             lanes,
-            queue: VecDeque::new(),
+            queue: Queue::default(),
             finished: VecDeque::new(),
             finished_count: 0,
             claimed_count: 0,
-            window,
+            window: rules.window,
             jobs: Vec::new(),
             closed: false,
+            closing: false,
             broken: None,
             waiters: Vec::new(),
             spin: Spin::new(),
@@ -112,9 +134,14 @@ impl State {
             attention_set: false,
             timer,
             family_due_ns: 0,
+            running_due_ns: u64::MAX,
+            grace_ns: rules.grace_ns,
+            cancel_signal: rules.cancel_signal,
+            recycle: rules.recycle,
             drained: Vec::new(),
             submitted: 0,
             settled: 0,
+            settled_when_told: 0,
         })
     }
 
@@ -135,6 +162,10 @@ impl State {
                 }
             }
         }
+        self.expire_queue(now);
+        self.look_after_running(now);
+        self.recycle(now);
+        self.free_stuck(now);
         self.feed(now);
         self.rebalance(now);
         self.wake_waiters();
@@ -148,12 +179,6 @@ impl State {
             self.led_until = due;
             fd::eventfd_signal(self.attention.as_raw_fd());
         }
-    }
-
-    /// Whether there is room in the window for an input of this length.
-    pub(super) fn has_room(&self, length: usize) -> bool {
-        self.books.window_tasks < self.window.tasks
-            && length <= self.window.bytes - self.books.window_bytes.min(self.window.bytes)
     }
 
     fn drain_rings(&mut self, now: u64) {
@@ -183,7 +208,15 @@ impl State {
         if !drained.is_empty() {
             self.family.has_worked();
         }
-        for Drained { index, outcome } in drained.drain(..) {
+        for Drained { index, mut outcome } in drained.drain(..) {
+            if let Some(ending) = self.lanes[slot].ending.take_if(|ending| ending.index == index) {
+                if let Some(segment) = &self.family.members[slot].segment {
+                    ending.clear(segment);
+                }
+                if let Some(output) = ending.amend(&mut outcome, self.books.get(index).kind) {
+                    let _ = self.heap.free_address(output);
+                }
+            }
             self.settle(index, outcome);
         }
         self.drained = drained;
@@ -191,7 +224,11 @@ impl State {
 
     fn deal_with(&mut self, event: Event, now: u64) {
         match event {
-            Event::Ready(slot) => self.lanes[slot].ready = true,
+            Event::Ready(slot) => {
+                let share = self.recycle.share(slot, self.family.members[slot].generation);
+                let lane = &mut self.lanes[slot];
+                (lane.ready, lane.ready_ns, lane.share) = (true, now, share);
+            }
             Event::Ended(slot, death) => self.deal_with_death(slot, death, now),
             Event::Broken(error) => {
                 self.broken.get_or_insert(error);
@@ -204,22 +241,21 @@ impl State {
     fn deal_with_death(&mut self, slot: usize, death: Death, now: u64) {
         self.drain(slot, now);
         let (mut lost, mut requeue, mut unfinished) = (Vec::new(), Vec::new(), 0);
+        let mut idle = !self.lanes[slot].has_worked();
         if let Some(segment) = self.family.members[slot].segment.take() {
             unfinished = self.lanes[slot].unfinished_output(&segment);
             for left in self.lanes[slot].clear(&segment) {
-                match left.begun {
-                    true => lost.push((left.index, self.lost_outcome(&left, &segment, &death))),
-                    false => requeue.push(left.index),
+                idle &= !left.begun;
+                if left.begun && !self.may_run_again(slot, left.index) {
+                    lost.push((left.index, self.lost_outcome(slot, &left, &segment, &death)));
+                } else {
+                    requeue.push(left.index);
                 }
             }
         }
-        let idle = lost.is_empty() && !self.lanes[slot].has_worked();
         self.lanes[slot] = Lane::new();
         // Oldest first, in front of what has not been handed out yet.
-        for index in requeue.into_iter().rev() {
-            self.books.get_mut(index).state = TaskState::Queued;
-            self.queue.push_front(index);
-        }
+        self.requeue(requeue);
         for (index, outcome) in lost {
             self.settle(index, outcome);
         }
@@ -231,8 +267,18 @@ impl State {
         self.family_due_ns = 0;
     }
 
+    /// Whether a task that has died with its process runs again: its submitter has said that it may, and how often.
+    fn may_run_again(&mut self, slot: usize, index: u32) -> bool {
+        let ended = self.lanes[slot].ending.as_ref().is_some_and(|ending| ending.index == index);
+        let entry = self.books.get_mut(index);
+        entry.deaths += 1;
+        let again = !ended && !self.closing && entry.retries > 0;
+        entry.retries -= u32::from(again);
+        again
+    }
+
     /// What is left of a task that its worker had begun.
-    fn lost_outcome(&self, left: &Left, segment: &Segment, death: &Death) -> Outcome {
+    fn lost_outcome(&self, slot: usize, left: &Left, segment: &Segment, death: &Death) -> Outcome {
         use crate::prim::Ordering;
         let entry = self.books.get(left.index);
         let mut outcome = Outcome::new(Code::DIED.0, Delivery::MaybeRan);
@@ -243,26 +289,13 @@ impl State {
             outcome.items = segment.items_done.load(Ordering::Acquire);
             outcome.culprit = segment.items_begun.load(Ordering::Acquire) > outcome.items;
         }
+        if let Some(ending) = self.lanes[slot].ending.as_ref().filter(|ending| ending.index == left.index) {
+            ending.amend(&mut outcome, entry.kind); // What it had of an output is the heap's to reclaim.
+        }
         outcome
     }
 
-    /// Nobody will run what is queued.
-    fn abandon_queue(&mut self) {
-        let error = self.broken.clone().unwrap_or_else(|| Code::SHUTDOWN.into());
-        for index in std::mem::take(&mut self.queue) {
-            self.settle(index, Outcome::not_started(&error));
-        }
-    }
-
-    /// Everything that is still queued is settled as cancelled.
-    pub(super) fn cancel_queue(&mut self) {
-        let error = Error::errno(libc::ECANCELED, "the pool was destroyed before the task began");
-        for index in std::mem::take(&mut self.queue) {
-            self.settle(index, Outcome::not_started(&error));
-        }
-    }
-
-    fn settle(&mut self, index: u32, outcome: Outcome) {
+    pub(super) fn settle(&mut self, index: u32, outcome: Outcome) {
         let entry = self.books.get_mut(index);
         let input = std::mem::replace(&mut entry.input, Input::Inline);
         entry.outcome = Some(outcome);
@@ -288,181 +321,9 @@ impl State {
         }
     }
 
-    /// Enters a task whose entry has been filled.
-    pub(super) fn enqueue(&mut self, index: u32) {
-        self.books.get_mut(index).state = TaskState::Queued;
-        self.books.outstanding += 1;
-        self.queue.push_back(index);
-        if self.broken.is_some() {
-            self.abandon_queue();
-        }
-    }
-
-    /// Hands tasks out, each to the worker with the least before it.
-    pub(super) fn feed(&mut self, now: u64) {
-        let listening = self.led || self.polled_from_outside;
-        while let Some(index) = self.queue.front().copied() {
-            let open = (0..self.lanes.len()).filter(|slot| self.lanes[*slot].has_room());
-            let Some(slot) = open.min_by_key(|slot| self.lanes[*slot].in_ring()) else { return };
-            self.queue.pop_front();
-            self.push(slot, index, now, listening);
-        }
-    }
-
-    fn push(&mut self, slot: usize, index: u32, now: u64, listening: bool) {
-        let Some(segment) = &self.family.members[slot].segment else {
-            return self.queue.push_front(index);
-        };
-        let callee = self.books.get(index).callee;
-        let Some(callee) = self.family.callees().and_then(|callees| callees.current(callee)) else {
-            let error = Error::new(
-                Code::MODULE,
-                "the supervisor that took over has not loaded the function's module",
-            );
-            return self.settle(index, Outcome::not_started(&error));
-        };
-        self.books.get_mut(index).state = TaskState::Sent(slot as u32);
-        self.lanes[slot].push(segment, &self.books, index, callee, now, listening);
-    }
-
-    /// Takes tasks that have not begun from full rings to workers that have nothing to do.
-    fn rebalance(&mut self, now: u64) {
-        if !self.queue.is_empty() {
-            return;
-        }
-        let listening = self.led || self.polled_from_outside;
-        for slot in 0..self.lanes.len() {
-            if self.lanes[slot].in_ring() > 0 || !self.lanes[slot].has_room() {
-                continue;
-            }
-            let fullest = (0..self.lanes.len()).max_by_key(|slot| self.lanes[*slot].waiting());
-            let Some(from) = fullest.filter(|slot| self.lanes[*slot].waiting() > 0) else { return };
-            let Some(segment) = &self.family.members[from].segment else { return };
-            let Some(index) = self.lanes[from].recall_youngest(segment) else { return };
-            self.push(slot, index, now, listening);
-        }
-    }
-
-    /// Cancels a task that has not begun.
-    pub(super) fn cancel(&mut self, index: u32) -> crate::Result<()> {
-        match self.books.get(index).state {
-            TaskState::Queued => {
-                if let Some(at) = self.queue.iter().position(|queued| *queued == index) {
-                    self.queue.remove(at);
-                }
-            }
-            TaskState::Sent(slot) => {
-                let segment = self.family.members[slot as usize].segment.as_ref();
-                let lane = &mut self.lanes[slot as usize];
-                if !segment.is_some_and(|segment| lane.recall(segment, index)) {
-                    return Err(Error::errno(libc::EBUSY, "the task has begun"));
-                }
-            }
-            TaskState::Settled => {
-                return Err(Error::errno(libc::EALREADY, "the task has settled already"));
-            }
-            // What the id is good for must not depend on whether the result has to be kept.
-            TaskState::Taken | TaskState::Free => {
-                return Err(Error::new(Code::ID, "the task's result has been taken already"));
-            }
-        }
-        let error = Error::errno(libc::ECANCELED, "cancelled before it began");
-        self.settle(index, Outcome::not_started(&error));
-        self.wake_waiters();
-        self.update_attention();
-        Ok(())
-    }
-
-    /// The oldest settled task that nobody has taken or claimed; it is the caller's from now on.
-    pub(super) fn take_finished(&mut self) -> Option<u32> {
-        while let Some(index) = self.finished.pop_front() {
-            let entry = self.books.get(index);
-            // Taken by its id meanwhile, and perhaps in use again and settled again: then it is listed again, too.
-            let stale = entry.state != TaskState::Settled || entry.claimed || entry.job.is_some();
-            if !stale {
-                self.finished_count -= 1;
-                self.mark_taken(index);
-                return Some(index);
-            }
-        }
-        None
-    }
-
-    /// A claimed task that has settled is its waiter's.
-    pub(super) fn mark_taken(&mut self, index: u32) {
-        let entry = self.books.get_mut(index);
-        entry.state = TaskState::Taken;
-        let length = entry.input_length;
-        if std::mem::take(&mut entry.claimed) {
-            self.claimed_count -= 1;
-        }
-        self.books.window_tasks -= 1;
-        self.books.window_bytes -= length;
-        self.update_attention();
-    }
-
-    /// Makes an entry's result go away: its memory, its id.
-    pub(super) fn release(&mut self, index: u32) {
-        if let Some(Outcome { output: Output::Heap(address), output_length: 1.., .. }) =
-            self.books.get(index).outcome
-        {
-            let _ = self.heap.free_address(address);
-        }
-        self.books.close(index);
-    }
-
-    /// Takes the claim of a waiter back: the task is anybody's again.
-    pub(super) fn unclaim(&mut self, index: u32) {
-        let entry = self.books.get_mut(index);
-        entry.claimed = false;
-        self.claimed_count -= 1;
-        if entry.state == TaskState::Settled {
-            self.finished.push_back(index);
-            self.finished_count += 1;
-        }
-    }
-
-    /// Claims a task for a waiter: it is no longer among those that `next` gives out.
-    pub(super) fn claim(&mut self, index: u32) -> crate::Result<()> {
-        let entry = self.books.get_mut(index);
-        if entry.claimed {
-            return Err(Error::errno(libc::EBUSY, "another thread waits for this very task"));
-        }
-        if entry.state == TaskState::Taken {
-            return Err(Error::new(Code::ID, "the task's result has been taken already"));
-        }
-        entry.claimed = true;
-        self.claimed_count += 1;
-        if entry.state == TaskState::Settled {
-            self.finished_count -= 1;
-            self.tidy_finished();
-        }
-        Ok(())
-    }
-
-    /// Drops from the list of finished tasks what has been taken by its id, once that is most of it: a host that never
-    /// calls `next` would make it grow for ever.
-    fn tidy_finished(&mut self) {
-        if self.finished.len() < 64 + 2 * self.finished_count {
-            return;
-        }
-        let mut seen = HashSet::new();
-        let books = &self.books;
-        self.finished.retain(|index| {
-            let entry = books.get(*index);
-            let listed = entry.state == TaskState::Settled && !entry.claimed && entry.job.is_none();
-            listed && seen.insert(*index)
-        });
-    }
-
     /// Whether nothing is under way. A map is until its call returns: between two chunks nothing of it is outstanding.
     pub(super) fn is_idle(&self) -> bool {
         self.books.outstanding == 0 && self.jobs.iter().all(Option::is_none)
-    }
-
-    /// Whether `next` could ever return: something unclaimed is finished or on its way.
-    pub(super) fn has_unclaimed(&self) -> bool {
-        self.finished_count > 0 || self.books.window_tasks > self.claimed_count
     }
 
     /// Asks every worker to tell of results and of being ready; whether there is one that has had to tell already.
@@ -509,13 +370,15 @@ impl State {
             return family;
         }
         // Rounded, so that a timer need not be set anew for every task.
-        family.min(Deadline((now_ns() / LOOK_NS + 2) * LOOK_NS))
+        let look = Deadline((now_ns() / LOOK_NS + 2) * LOOK_NS);
+        family.min(look).min(Deadline(self.running_due_ns.min(self.queue_due_ns())))
     }
 
     /// Ends the family, and settles everything that has not settled.
     pub(super) fn stop(&mut self, deadline: Deadline) {
         let epoll = Arc::clone(&self.epoll);
         self.closed = true;
+        self.closing = true;
         self.family.stop(&epoll, deadline);
         let now = now_ns();
         while let Some(event) = self.family.next_event() {
@@ -541,12 +404,15 @@ impl State {
                 Want::Room(length) => self.closed || self.broken.is_some() || self.has_room(length),
                 Want::Idle => self.is_idle(),
                 Want::Ready => self.broken.is_some() || self.family.all_ready(),
+                // Whether it is the right one only its thread knows.
+                Want::Change => self.settled != self.settled_when_told,
                 Want::Events => false,
             };
             if satisfied {
                 self.waiters[at].wake(&self.attention);
             }
         }
+        self.settled_when_told = self.settled;
     }
 
     /// Wakes every thread that sleeps in the pool: it is about to go.
@@ -562,7 +428,7 @@ impl State {
     }
 
     /// Whoever polls the pool's descriptor finds it readable while there are finished tasks.
-    fn update_attention(&mut self) {
+    pub(super) fn update_attention(&mut self) {
         let wanted = self.polled_from_outside && self.finished_count > 0;
         if wanted != self.attention_set {
             self.attention_set = wanted;

@@ -28,6 +28,8 @@ pub(super) enum Want {
     Room(usize),
     /// That everything has settled.
     Idle,
+    /// That any task settles.
+    Change,
     /// That all workers are ready.
     Ready,
     /// Nothing of its own: it moves the pool on in the background.

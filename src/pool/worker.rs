@@ -5,9 +5,9 @@
 use super::call::{Chunk, ItemFunction, Kind, RangeFunction, TaskFunction, messages};
 use crate::error::{Code, Error, Result};
 use crate::heap::Heap;
-use crate::prim::Ordering;
+use crate::prim::{Ordering, fence};
 use crate::process::function::{Callee, NOT_HERE, Resolver};
-use crate::queue::ring::{INLINE_OUTPUT, MESSAGE, Segment, Slot, phase, state};
+use crate::queue::ring::{INLINE_OUTPUT, MESSAGE, Segment, Slot, flag, phase, state};
 use crate::queue::spin::Spin;
 use crate::sys::{clock, environment, fork};
 use std::any::Any;
@@ -40,6 +40,10 @@ pub struct Task {
     input: (*const u8, usize),
     context: (*const u8, usize),
     output: Output,
+    /// Where the host says that the call is to end; none for the initializer.
+    slot: Option<&'static Slot>,
+    /// Of a chunk: which item, by its number in the chunk.
+    item: u64,
     /// Where small outputs go; the slot's.
     inline_output: *mut u8,
     failed: c_int,
@@ -131,6 +135,9 @@ pub(crate) fn run(worker: &'static Worker) -> ! {
             segment.items_begun.store(0, Ordering::Relaxed);
             segment.items_done.store(0, Ordering::Relaxed);
         }
+        if segment.begun_ns.load(Ordering::Relaxed) != 0 {
+            segment.begun_ns.store(0, Ordering::Relaxed);
+        }
         if slot.claim(state::STARTED) {
             execute(worker, slot);
         }
@@ -140,7 +147,8 @@ pub(crate) fn run(worker: &'static Worker) -> ! {
     worker.end(0)
 }
 
-fn execute(worker: &'static Worker, slot: &Slot) {
+fn execute(worker: &'static Worker, slot: &'static Slot) {
+    let timed = slot.flags.load(Ordering::Relaxed) & flag::TIMED != 0;
     let callee =
         Callee { module: slot.module.load(Ordering::Relaxed), offset: slot.offset.load(Ordering::Relaxed) };
     let kind = Kind::from_number(slot.kind.load(Ordering::Relaxed));
@@ -155,8 +163,12 @@ fn execute(worker: &'static Worker, slot: &Slot) {
     };
     let mut task = Task::new(worker, slot.id.load(Ordering::Relaxed), (input, length));
     task.inline_output = slot.inline_output.pointer();
+    task.slot = Some(slot);
     match kind {
         Kind::Task => {
+            if timed {
+                worker.segment.begun_ns.store(clock::now_ns(), Ordering::Release);
+            }
             // SAFETY: the host has resolved the function to this place in this module, as one of this type.
             let function: TaskFunction = unsafe { std::mem::transmute(address) };
             // SAFETY: as above.
@@ -167,7 +179,7 @@ fn execute(worker: &'static Worker, slot: &Slot) {
             // SAFETY: the slot's input, which the host has filled.
             let bytes = unsafe { std::slice::from_raw_parts(input, length) };
             match Chunk::from_bytes(bytes) {
-                Ok(chunk) => execute_chunk(slot, &mut task, kind, address, &chunk),
+                Ok(chunk) => execute_chunk(slot, &mut task, kind, address, &chunk, timed),
                 Err(error) => leave_result(slot, error.code().0, "", Output::None),
             }
         }
@@ -175,7 +187,7 @@ fn execute(worker: &'static Worker, slot: &Slot) {
 }
 
 /// Runs the items of a chunk, until all are done or there is no more room for messages.
-fn execute_chunk(slot: &Slot, task: &mut Task, kind: Kind, address: usize, chunk: &Chunk) {
+fn execute_chunk(slot: &Slot, task: &mut Task, kind: Kind, address: usize, chunk: &Chunk, timed: bool) {
     let segment = &task.worker.segment;
     let began = clock::now_ns();
     task.context = (std::ptr::with_exposed_provenance(chunk.context as usize), chunk.context_length as usize);
@@ -183,7 +195,19 @@ fn execute_chunk(slot: &Slot, task: &mut Task, kind: Kind, address: usize, chunk
     let count = if kind == Kind::Range { 1 } else { chunk.count };
     let (mut done, mut failed, mut used) = (0, 0, 0);
     while done < count && used + messages::LARGEST_RECORD <= chunk.messages_bytes as usize {
+        if timed {
+            segment.begun_ns.store(clock::now_ns(), Ordering::Relaxed);
+        }
         segment.items_begun.store(done + 1, Ordering::Release);
+        if timed {
+            // Either the host sees that this item has begun, or this sees that the last one was to be the last.
+            fence(Ordering::SeqCst);
+            if slot.asked.load(Ordering::Relaxed) != 0 {
+                segment.items_begun.store(done, Ordering::Release);
+                break;
+            }
+        }
+        task.item = done;
         let status = execute_item(task, kind, address, chunk, done);
         if chunk.status != 0 {
             let place = std::ptr::with_exposed_provenance_mut::<c_int>(chunk.status as usize);
@@ -269,6 +293,8 @@ impl Task {
             input,
             context: (std::ptr::null(), 0),
             output: Output::None,
+            slot: None,
+            item: 0,
             inline_output: std::ptr::null_mut(),
             failed: 0,
             message: String::new(),
@@ -317,6 +343,11 @@ impl Task {
     /// The heap of the pool that runs the task.
     pub fn worker(&self) -> &'static Worker {
         self.worker
+    }
+
+    /// Whether the host wants the call to end.
+    pub fn is_cancelled(&self) -> bool {
+        self.slot.is_some_and(|slot| slot.asked.load(Ordering::Relaxed) == self.item + 1)
     }
 
     /// Room for an output of `length` bytes, in place of any that was asked for before.

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `StartWorker` | fork or execute one; `Started` with its pidfd, or `NotStarted` with the reason |
 //! | a child has ended | reap it; if it was a worker, `Exited` with how. Others are orphans of workers |
+//! | the child was a worker, ended by a signal | before that, kill its process group: what its task had started |
 //! | `Stop` | wait for the workers that long, then end the family |
 //! | the host's end of the socket, or the host itself, is gone | end the family at once |
 
@@ -237,9 +238,14 @@ impl Supervisor {
 
     fn reap(&mut self) -> Result<()> {
         signal::clear_child_events(&self.child_events);
-        // Without children the answer is ECHILD, and there is nothing to do either.
-        while let Ok(Some(ended)) = pidfd::reap_any() {
-            self.report(ended)?;
+        while let Some((pid, killed)) = pidfd::peek_any() {
+            if killed && self.workers.contains_key(&pid) {
+                // What its task has started goes with it. The group's number is its own until it is reaped.
+                children::kill_group(pid);
+            }
+            if let Ok(Some(ended)) = pidfd::reap_one(pid) {
+                self.report(ended)?;
+            }
         }
         Ok(())
     }

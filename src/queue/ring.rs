@@ -19,6 +19,8 @@
 //! | `worker_sleeps` | worker sets, host clears | both | Dekker with `tail`: both store, fence, then look |
 //! | `host_sleeps` | host sets, worker clears | both | Dekker with `done` |
 //! | `phase`, `pending_output`, `items_*` | worker, Release | host, Acquire, after a death too | each stands alone |
+//! | `begun_ns` | worker, Release | host, Acquire | zeroed before the claim, so never an earlier task's |
+//! | `asked` | host | worker | where TIMED, Dekker with `items_begun`: both store, fence, then look |
 //!
 //! A death leaves nothing to repair: the host drains what was committed, looks at the states, and throws the segment
 //! away. A hostile worker can write all of it; the host keeps its own count of what is in the ring, and takes every
@@ -51,6 +53,12 @@ pub(crate) mod state {
     pub(crate) const READY: u32 = 1;
     pub(crate) const STARTED: u32 = 2;
     pub(crate) const RECALLED: u32 = 3;
+}
+
+/// Bits of a slot's `flags`.
+pub(crate) mod flag {
+    /// The host wants to know when the call begins, and the call of each item.
+    pub(crate) const TIMED: u32 = 1;
 }
 
 /// Phases of a worker's life.
@@ -116,7 +124,9 @@ pub(crate) struct Slot {
     pub(crate) elapsed_ns: AtomicU64,
     /// Items of a chunk that have finished.
     pub(crate) items: AtomicU64,
-    _pad: [u64; 5],
+    /// The host wants the call to end: 1; for a chunk, the number of the item plus 1.
+    pub(crate) asked: AtomicU64,
+    _pad: [u64; 4],
     pub(crate) inline_input: Bytes<INLINE_INPUT>,
     pub(crate) inline_output: Bytes<INLINE_OUTPUT>,
     pub(crate) message: Bytes<MESSAGE>,
@@ -158,6 +168,8 @@ pub(crate) struct Shared {
     /// Items of the running chunk that have begun, and that have finished.
     pub(crate) items_begun: CachePadded<AtomicU64>,
     pub(crate) items_done: AtomicU64,
+    /// When the running task, or the running item, began; 0 where nobody has asked.
+    pub(crate) begun_ns: AtomicU64,
     pub(crate) crash: CrashRecord,
     pub(crate) failure: Bytes<512>,
     slots: [Slot; SLOTS as usize],
@@ -275,6 +287,11 @@ impl Shared {
 }
 
 impl Slot {
+    /// Whether the worker has begun, and perhaps finished, what is in the slot.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.state.load(Ordering::Acquire) == state::STARTED
+    }
+
     /// One side's claim of a task that has not begun; exactly one of the two succeeds.
     pub(crate) fn claim(&self, as_state: u32) -> bool {
         self.state.compare_exchange(state::READY, as_state, Ordering::AcqRel, Ordering::Acquire).is_ok()

@@ -52,6 +52,12 @@ pub(crate) fn kill(pid: i32) {
     unsafe { libc::kill(pid, libc::SIGKILL) };
 }
 
+/// Kills the process group that a child has led which has not been reaped.
+pub(crate) fn kill_group(pid: i32) {
+    // SAFETY: no pointers; the number is a child's, so no other group has it.
+    unsafe { libc::kill(-pid, libc::SIGKILL) };
+}
+
 /// Kills every child of this process.
 pub(crate) fn kill_all() {
     for pid in list() {

@@ -62,14 +62,31 @@ pub struct Ended {
     pub max_rss_bytes: u64,
 }
 
+/// A child that has ended and has not been reaped, so that its number is still its own; and whether a signal ended it.
+pub(crate) fn peek_any() -> Option<(i32, bool)> {
+    // SAFETY: all zero is a valid siginfo, with pid 0 for nobody; a valid place for the answer.
+    unsafe {
+        let mut info: libc::siginfo_t = std::mem::zeroed();
+        let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL;
+        let rc = libc::waitid(libc::P_ALL, 0, &mut info, options);
+        let pid = if rc == 0 { info.si_pid() } else { 0 };
+        (pid > 0).then_some((pid, info.si_code != libc::CLD_EXITED))
+    }
+}
+
 /// Reaps a child of this process that has ended, if there is one; `ECHILD` where there are no children at all.
 pub(crate) fn reap_any() -> Result<Option<Ended>> {
+    reap_one(-1)
+}
+
+/// The same for one child.
+pub(crate) fn reap_one(which: i32) -> Result<Option<Ended>> {
     let mut status = 0;
     // SAFETY: all zero is a valid rusage.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
     loop {
         // SAFETY: valid places for both results.
-        let pid = unsafe { libc::wait4(-1, &mut status, libc::WNOHANG | libc::__WALL, &mut usage) };
+        let pid = unsafe { libc::wait4(which, &mut status, libc::WNOHANG | libc::__WALL, &mut usage) };
         if pid == 0 {
             return Ok(None);
         }

@@ -1,0 +1,239 @@
+//! Tasks on their way to the workers: the queue, whose turn it is, and what is taken back.
+
+use super::books::{Outcome, State as TaskState};
+use super::ending::Reason;
+use super::lane::Lane;
+use super::state::State;
+use crate::error::{Code, Error};
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+
+/// A queued task. One that was settled meanwhile stays in the queue and is passed over: its state or its generation
+/// says so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Ticket {
+    index: u32,
+    generation: u32,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    tickets: VecDeque<Ticket>,
+    /// Until when tasks with a queue deadline must have begun, the earliest first.
+    due: BinaryHeap<Reverse<(u64, Ticket)>>,
+}
+
+impl State {
+    /// Whether there is room in the window for an input of this length.
+    pub(super) fn has_room(&self, length: usize) -> bool {
+        self.books.window_tasks < self.window.tasks
+            && length <= self.window.bytes - self.books.window_bytes.min(self.window.bytes)
+    }
+
+    fn ticket(&self, index: u32) -> Ticket {
+        Ticket { index, generation: self.books.get(index).generation }
+    }
+
+    fn is_queued(&self, ticket: Ticket) -> bool {
+        let entry = self.books.get(ticket.index);
+        entry.state == TaskState::Queued && entry.generation == ticket.generation
+    }
+
+    /// Enters a task whose entry has been filled.
+    pub(super) fn enqueue(&mut self, index: u32) {
+        let ticket = self.ticket(index);
+        let entry = self.books.get_mut(index);
+        entry.state = TaskState::Queued;
+        if entry.queue_due_ns != 0 {
+            let due = entry.queue_due_ns;
+            self.tidy_due();
+            self.queue.due.push(Reverse((due, ticket)));
+        }
+        self.books.outstanding += 1;
+        self.queue.tickets.push_back(ticket);
+        if self.broken.is_some() {
+            self.abandon_queue();
+        }
+    }
+
+    /// Puts tasks that had been handed out and have not begun in front of the queue, in their order.
+    pub(super) fn requeue(&mut self, indices: Vec<u32>) {
+        for index in indices.into_iter().rev() {
+            self.books.get_mut(index).state = TaskState::Queued;
+            let ticket = self.ticket(index);
+            self.queue.tickets.push_front(ticket);
+        }
+    }
+
+    /// The task whose turn it is.
+    fn front(&mut self) -> Option<u32> {
+        while let Some(ticket) = self.queue.tickets.front().copied() {
+            if self.is_queued(ticket) {
+                return Some(ticket.index);
+            }
+            self.queue.tickets.pop_front();
+        }
+        None
+    }
+
+    /// Hands tasks out, each to the worker with the least before it.
+    pub(super) fn feed(&mut self, now: u64) {
+        let listening = self.led || self.polled_from_outside;
+        while let Some(index) = self.front() {
+            let open = (0..self.lanes.len()).filter(|slot| self.lanes[*slot].has_room());
+            let Some(slot) = open.min_by_key(|slot| self.lanes[*slot].in_ring()) else { return };
+            self.queue.tickets.pop_front();
+            self.push(slot, index, now, listening);
+        }
+    }
+
+    /// Takes what waits behind a long task back to the queue's front, where another worker gets on and could have it.
+    pub(super) fn free_stuck(&mut self, now: u64) {
+        let moving = |lane: &Lane| lane.has_room() && !lane.is_stuck(now);
+        for slot in 0..self.lanes.len() {
+            let lane = &self.lanes[slot];
+            if lane.in_ring() > 1 && lane.is_stuck(now) && self.lanes.iter().any(moving) {
+                let Some(segment) = &self.family.members[slot].segment else { continue };
+                let (recalled, _) = self.lanes[slot].recall_behind(segment, &self.books);
+                self.requeue(recalled);
+            }
+        }
+    }
+
+    fn push(&mut self, slot: usize, index: u32, now: u64, listening: bool) {
+        let Some(segment) = &self.family.members[slot].segment else {
+            return self.requeue(vec![index]);
+        };
+        let callee = self.books.get(index).callee;
+        let Some(callee) = self.family.callees().and_then(|callees| callees.current(callee)) else {
+            let error = Error::new(
+                Code::MODULE,
+                "the supervisor that took over has not loaded the function's module",
+            );
+            return self.settle(index, Outcome::not_started(&error));
+        };
+        self.books.get_mut(index).state = TaskState::Sent(slot as u32);
+        self.lanes[slot].push(segment, &self.books, index, callee, now, listening);
+    }
+
+    /// Takes tasks that have not begun from full rings to workers that have nothing to do.
+    pub(super) fn rebalance(&mut self, now: u64) {
+        if self.front().is_some() {
+            return;
+        }
+        let listening = self.led || self.polled_from_outside;
+        for slot in 0..self.lanes.len() {
+            if self.lanes[slot].in_ring() > 0 || !self.lanes[slot].has_room() {
+                continue;
+            }
+            let fullest = (0..self.lanes.len()).max_by_key(|slot| self.lanes[*slot].waiting());
+            let Some(from) = fullest.filter(|slot| self.lanes[*slot].waiting() > 0) else { return };
+            let Some(segment) = &self.family.members[from].segment else { return };
+            let Some(index) = self.lanes[from].recall_youngest(segment, &self.books) else { return };
+            self.push(slot, index, now, listening);
+        }
+    }
+
+    /// Takes a task back that has not begun; whether it was that. Its ticket, if it has one, is void when the task has
+    /// been settled.
+    pub(super) fn take_back(&mut self, index: u32) -> bool {
+        match self.books.get(index).state {
+            TaskState::Queued => true,
+            TaskState::Sent(slot) => {
+                let segment = self.family.members[slot as usize].segment.as_ref();
+                segment.is_some_and(|segment| self.lanes[slot as usize].recall(segment, &self.books, index))
+            }
+            _ => false,
+        }
+    }
+
+    /// Cancels a task: one that has not begun settles at once, one that runs is asked to end, and made to.
+    pub(super) fn cancel(&mut self, index: u32, now: u64) -> crate::Result<()> {
+        match self.books.get(index).state {
+            TaskState::Settled => {
+                return Err(Error::errno(libc::EALREADY, "the task has settled already"));
+            }
+            // What the id is good for must not depend on whether the result has to be kept.
+            TaskState::Taken | TaskState::Free => {
+                return Err(Error::new(Code::ID, "the task's result has been taken already"));
+            }
+            TaskState::Queued | TaskState::Sent(_) => (),
+        }
+        if !self.cancel_unbegun(index)
+            && let TaskState::Sent(slot) = self.books.get(index).state
+        {
+            self.end_running(slot as usize, index, Reason::Cancelled, now);
+        }
+        self.wake_waiters();
+        self.update_attention();
+        Ok(())
+    }
+
+    /// Cancels a task that has not begun; whether it was that.
+    pub(super) fn cancel_unbegun(&mut self, index: u32) -> bool {
+        let unbegun = self.take_back(index);
+        if unbegun {
+            let error = Error::errno(libc::ECANCELED, "cancelled before it began");
+            self.settle(index, Outcome::not_started(&error));
+        }
+        unbegun
+    }
+
+    /// Settles what has not begun by its queue deadline.
+    pub(super) fn expire_queue(&mut self, now: u64) {
+        while let Some(Reverse((due_ns, ticket))) = self.queue.due.peek().copied() {
+            let entry = self.books.get(ticket.index);
+            let pending = matches!(entry.state, TaskState::Queued | TaskState::Sent(_));
+            if entry.generation != ticket.generation || !pending {
+                self.queue.due.pop();
+                continue;
+            }
+            if due_ns > now {
+                return;
+            }
+            self.queue.due.pop();
+            if self.take_back(ticket.index) {
+                let text = "it had not begun by its queue deadline";
+                let error = Error::errno(libc::ETIMEDOUT, text);
+                self.settle(ticket.index, Outcome::not_started(&error));
+            }
+        }
+    }
+
+    /// When the next queue deadline is.
+    pub(super) fn queue_due_ns(&self) -> u64 {
+        self.queue.due.peek().map_or(u64::MAX, |Reverse((due_ns, _))| *due_ns)
+    }
+
+    /// Tasks that settle long before their queue deadlines must not pile up here.
+    fn tidy_due(&mut self) {
+        if self.queue.due.len() < 64 + 2 * self.books.outstanding {
+            return;
+        }
+        let books = &self.books;
+        self.queue.due.retain(|Reverse((_, ticket))| {
+            let entry = books.get(ticket.index);
+            entry.generation == ticket.generation
+                && matches!(entry.state, TaskState::Queued | TaskState::Sent(_))
+        });
+    }
+
+    /// Nobody will run what is queued.
+    pub(super) fn abandon_queue(&mut self) {
+        let error = self.broken.clone().unwrap_or_else(|| Code::SHUTDOWN.into());
+        self.settle_queue(&error);
+    }
+
+    /// Everything that is still queued is settled as cancelled.
+    pub(super) fn cancel_queue(&mut self) {
+        self.settle_queue(&Error::errno(libc::ECANCELED, "the pool was destroyed before the task began"));
+    }
+
+    fn settle_queue(&mut self, error: &Error) {
+        for ticket in std::mem::take(&mut self.queue.tickets) {
+            if self.is_queued(ticket) {
+                self.settle(ticket.index, Outcome::not_started(error));
+            }
+        }
+    }
+}

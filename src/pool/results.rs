@@ -1,0 +1,259 @@
+//! Settled tasks on their way to whoever waits for them.
+
+use super::books::{Outcome, Output, State as TaskState, TaskId};
+use super::state::State;
+use super::wait::{Want, wait};
+use super::{Pool, TaskResult};
+use crate::error::{Code, Error, Result};
+use crate::sys::clock::{Timeout, now_ns};
+use std::collections::HashSet;
+use std::ffi::CStr;
+
+impl Pool {
+    /// Waits for one task, and takes its result.
+    pub fn wait(&self, id: TaskId, timeout: Timeout) -> Result<TaskResult> {
+        let inner = self.inner()?;
+        let mut state = inner.lock();
+        let index = state.books.find(id)?;
+        state.claim(index)?;
+        let settled =
+            |state: &mut State| (state.books.get(index).state == TaskState::Settled).then_some(Ok(()));
+        let (mut state, waited) = wait(inner, state, Want::Task(index), timeout, settled);
+        if let Err(error) = waited {
+            state.unclaim(index);
+            state.wake_waiters();
+            return Err(error);
+        }
+        state.mark_taken(index);
+        Ok(state.hand_over(index))
+    }
+
+    /// Waits for the next task to settle that no [`Pool::wait`] is on for, and takes its result.
+    pub fn next(&self, timeout: Timeout) -> Result<TaskResult> {
+        let inner = self.inner()?;
+        let (mut state, taken) =
+            wait(inner, inner.lock(), Want::Next, timeout, |state| match state.take_finished() {
+                Some(index) => Some(Ok(index)),
+                None => (!state.has_unclaimed()).then(|| Err(Code::EMPTY.into())),
+            });
+        let index = taken?;
+        Ok(state.hand_over(index))
+    }
+
+    /// Cancels a task, whether it has begun or not; it settles as `ECANCELED`, unless it ends by itself in this moment.
+    pub fn cancel(&self, id: TaskId) -> Result<()> {
+        let inner = self.inner()?;
+        let mut state = inner.lock();
+        state.pump(false);
+        let index = state.books.find(id)?;
+        state.cancel(index, now_ns())
+    }
+
+    /// Gives the memory of a result back. That it has been given back already is fine.
+    pub fn release(&self, id: TaskId) -> Result<()> {
+        let mut state = self.inner()?.lock();
+        let taken = |index: &u32| state.books.get(*index).state == TaskState::Taken;
+        if let Some(index) = state.books.find(id).ok().filter(taken) {
+            state.release(index);
+        }
+        Ok(())
+    }
+
+    /// Waits for the first of several tasks to settle, and takes its result.
+    pub fn wait_any(&self, ids: &[TaskId], timeout: Timeout) -> Result<TaskResult> {
+        if ids.is_empty() {
+            return Err(Code::EMPTY.into());
+        }
+        let inner = self.inner()?;
+        let mut state = inner.lock();
+        let indices = state.claim_all(ids)?;
+        let (mut state, first) = wait(inner, state, Want::Change, timeout, |state| {
+            let settled = |index: &&u32| state.books.get(**index).state == TaskState::Settled;
+            indices.iter().find(settled).map(|index| Ok(*index))
+        });
+        for index in &indices {
+            if first.as_ref().ok() != Some(index) {
+                state.unclaim(*index);
+            }
+        }
+        let index = first.inspect_err(|_| state.wake_waiters())?;
+        state.mark_taken(index);
+        Ok(state.hand_over(index))
+    }
+
+    /// Waits until these tasks have settled, or all where none are named. Their results stay to be taken.
+    pub fn wait_all(&self, ids: &[TaskId], timeout: Timeout) -> Result<()> {
+        let inner = self.inner()?;
+        let state = inner.lock();
+        for id in ids {
+            state.books.find(*id)?;
+        }
+        let mut next = 0;
+        let (_state, all) = wait(inner, state, Want::Change, timeout, |state| {
+            let pending = |id: TaskId| {
+                let found = state.books.find(id).map(|index| state.books.get(index).state);
+                matches!(found, Ok(TaskState::Queued | TaskState::Sent(_)))
+            };
+            if ids.is_empty() {
+                return (state.settled == state.submitted).then_some(Ok(()));
+            }
+            // What another thread has taken meanwhile has settled.
+            while ids.get(next).is_some_and(|id| !pending(*id)) {
+                next += 1;
+            }
+            (next == ids.len()).then_some(Ok(()))
+        });
+        all
+    }
+
+    /// Cancels every task that has not settled; how many that were.
+    pub fn cancel_all(&self) -> Result<usize> {
+        let inner = self.inner()?;
+        let mut state = inner.lock();
+        state.pump(false);
+        Ok(state.cancel_all(now_ns()))
+    }
+}
+
+impl State {
+    /// The oldest settled task that nobody has taken or claimed; it is the caller's from now on.
+    pub(super) fn take_finished(&mut self) -> Option<u32> {
+        while let Some(index) = self.finished.pop_front() {
+            let entry = self.books.get(index);
+            // Taken by its id meanwhile, and perhaps in use again and settled again: then it is listed again, too.
+            let stale = entry.state != TaskState::Settled || entry.claimed || entry.job.is_some();
+            if !stale {
+                self.finished_count -= 1;
+                self.mark_taken(index);
+                return Some(index);
+            }
+        }
+        None
+    }
+
+    /// A claimed task that has settled is its waiter's.
+    pub(super) fn mark_taken(&mut self, index: u32) {
+        let entry = self.books.get_mut(index);
+        entry.state = TaskState::Taken;
+        let length = entry.input_length;
+        if std::mem::take(&mut entry.claimed) {
+            self.claimed_count -= 1;
+        }
+        self.books.window_tasks -= 1;
+        self.books.window_bytes -= length;
+        self.update_attention();
+    }
+
+    /// Claims a task for a waiter: it is no longer among those that `next` gives out.
+    pub(super) fn claim(&mut self, index: u32) -> Result<()> {
+        let entry = self.books.get_mut(index);
+        if entry.claimed {
+            return Err(Error::errno(libc::EBUSY, "another thread waits for this very task"));
+        }
+        if entry.state == TaskState::Taken {
+            return Err(Error::new(Code::ID, "the task's result has been taken already"));
+        }
+        entry.claimed = true;
+        self.claimed_count += 1;
+        if entry.state == TaskState::Settled {
+            self.finished_count -= 1;
+            self.tidy_finished();
+        }
+        Ok(())
+    }
+
+    /// Claims several tasks, or none where that fails for one of them.
+    fn claim_all(&mut self, ids: &[TaskId]) -> Result<Vec<u32>> {
+        let mut claimed = Vec::with_capacity(ids.len());
+        for id in ids {
+            match self.books.find(*id).and_then(|index| self.claim(index).map(|()| index)) {
+                Ok(index) => claimed.push(index),
+                Err(error) => {
+                    claimed.into_iter().for_each(|index| self.unclaim(index));
+                    return Err(error);
+                }
+            }
+        }
+        Ok(claimed)
+    }
+
+    /// Takes the claim of a waiter back: the task is anybody's again.
+    pub(super) fn unclaim(&mut self, index: u32) {
+        let entry = self.books.get_mut(index);
+        entry.claimed = false;
+        self.claimed_count -= 1;
+        if entry.state == TaskState::Settled {
+            self.finished.push_back(index);
+            self.finished_count += 1;
+        }
+    }
+
+    /// Drops from the list of finished tasks what has been taken by its id, once that is most of it: a host that never
+    /// calls `next` would make it grow for ever.
+    fn tidy_finished(&mut self) {
+        if self.finished.len() < 64 + 2 * self.finished_count {
+            return;
+        }
+        let mut seen = HashSet::new();
+        let books = &self.books;
+        self.finished.retain(|index| {
+            let entry = books.get(*index);
+            let listed = entry.state == TaskState::Settled && !entry.claimed && entry.job.is_none();
+            listed && seen.insert(*index)
+        });
+    }
+
+    /// Makes an entry's result go away: its memory, its id.
+    pub(super) fn release(&mut self, index: u32) {
+        if let Some(Outcome { output: Output::Heap(address), output_length: 1.., .. }) =
+            self.books.get(index).outcome
+        {
+            let _ = self.heap.free_address(address);
+        }
+        self.books.close(index);
+    }
+
+    /// Whether `next` could ever return: something unclaimed is finished or on its way.
+    pub(super) fn has_unclaimed(&self) -> bool {
+        self.finished_count > 0 || self.books.window_tasks > self.claimed_count
+    }
+
+    /// The result of a task that has been taken. Where nothing has to be kept for it, its entry is free at once.
+    pub(super) fn hand_over(&mut self, index: u32) -> TaskResult {
+        let id = self.books.id_of(index);
+        let entry = self.books.get(index);
+        let Some(outcome) = &entry.outcome else { unreachable!("a taken task has an outcome") };
+        let data = match outcome.output {
+            _ if outcome.output_length == 0 => std::ptr::null(),
+            Output::Inline => entry.inline.0.as_ptr(),
+            Output::Heap(address) => std::ptr::with_exposed_provenance(address),
+        };
+        let result = TaskResult {
+            id,
+            status: outcome.status,
+            message: message_of(outcome.status, outcome.message.as_ref()),
+            data,
+            length: outcome.output_length,
+            delivery: outcome.delivery,
+            death: outcome.death.as_deref().map_or(std::ptr::null(), std::ptr::from_ref),
+            deaths: entry.deaths,
+            user: entry.user,
+        };
+        let keeps = outcome.output_length > 0 || outcome.message.is_some() || outcome.death.is_some();
+        if !keeps {
+            self.release(index);
+        }
+        self.wake_waiters();
+        result
+    }
+}
+
+/// A result's message: its own, or the sentence of its code; empty for a success.
+fn message_of(status: i32, message: Option<&std::ffi::CString>) -> *const std::ffi::c_char {
+    let text: &CStr = match message {
+        Some(message) => message,
+        None if status < 0 => Code(status).text(),
+        None => c"",
+    };
+    text.as_ptr()
+}
