@@ -69,10 +69,11 @@ c-tests: staged
 examples: staged
 	@$(WITH) $(MAKE) --no-print-directory -C examples-c OUT="$(CURDIR)/build/examples"
 
-# The long form of the kill storm in `make test`: 1,000,000 tasks, 10,000 kills.
+# The long forms of the storms in `make test`: 1,000,000 tasks and 10,000 kills; 6,000 tasks with deadlines; 1,000,000 tasks
+# in workers that are replaced after 1 to 7 of them.
 storm: staged
-	@$(WITH) VARIANTS=shared-c LIMIT=7200 TINE_STORM=long ci/run-c-tests.sh tests/c/storm.c
-	@cat build/c/storm-shared-c.log
+	@$(WITH) VARIANTS=shared-c LIMIT=7200 TINE_STORM=long ci/run-c-tests.sh tests/c/storm.c tests/c/ending_storm.c
+	@cat build/c/storm-shared-c.log build/c/ending_storm-shared-c.log
 # Each program of benches/ measures one subject next to its peers, in one interleaved run.
 bench: staged
 	@mkdir -p build/benches
