@@ -95,6 +95,9 @@ typedef struct tine_task tine_task;
 /** The other process runs another build of tine. */
 #define TINE_EVERSION -5014
 
+/** The task used more memory than its worker may. */
+#define TINE_EMEMORY -5016
+
 /** An error inside tine; the object should not be used further. */
 #define TINE_EPANIC -5017
 
@@ -186,6 +189,25 @@ int tine_init(int argc, char **argv);
 /** More workers than this are refused. */
 #define TINE_MAX_WORKERS 4096
 
+/** Workers run wherever the host may. */
+#define TINE_AFFINITY_NONE 0
+
+/** Each worker has a processor, in the order of their numbers. */
+#define TINE_AFFINITY_COMPACT 1
+
+/** Each worker has a processor, those of the first half and of the second in turn. */
+#define TINE_AFFINITY_SPREAD 2
+
+/** A resource limit, as setrlimit takes it. */
+typedef struct tine_limit {
+    /** RLIMIT_NOFILE, RLIMIT_CPU, and the like. */
+    int resource;
+    /** The limit that counts. */
+    uint64_t soft;
+    /** How far the worker itself may raise it. */
+    uint64_t hard;
+} tine_limit;
+
 /** What a pool can be told. */
 typedef struct tine_pool_options {
     /** sizeof(tine_pool_options). */
@@ -216,9 +238,40 @@ typedef struct tine_pool_options {
      */
     uint32_t max_tasks_per_worker;
     /** A worker is replaced when it is so old and has nothing to do, in nanoseconds; 0: at no age. */
-    int64_t max_worker_age_ns;
+    int64_t recycle_age_ns;
     /** A worker is replaced when it has more private resident memory than this after a task, in bytes; 0: never. */
+    uint64_t recycle_bytes;
+    /**
+     * The most private resident memory that a worker may have in the middle of a task, in bytes; 0: any amount. A task
+     * that takes more fails with TINE_EMEMORY, and its worker is replaced. It is looked at every 10 ms.
+     */
     uint64_t max_worker_bytes;
+    /**
+     * Changes of the workers' environment: strings of "NAME=value", or "NAME" for one that is to go, with NULL at the
+     * end; or NULL. They are there before the program begins.
+     */
+    const char *const *environment;
+    /** The workers' working directory; NULL: the host's. */
+    const char *directory;
+    /**
+     * How many threads numerical libraries are told to start in each worker, by OMP_NUM_THREADS and the like; 0:
+     * they are told nothing.
+     */
+    uint32_t library_threads;
+    /** Added to the workers' niceness: -20 to 19. */
+    int nice;
+    /** The workers' oom_score_adj, from -1000 to 1000; 0: as the host's. */
+    int oom_score_adj;
+    /** TINE_AFFINITY_NONE, TINE_AFFINITY_COMPACT or TINE_AFFINITY_SPREAD. */
+    int affinity;
+    /** The processors to give out, one to each worker in turn, by .affinity; NULL and 0: those that the host may use. */
+    const uint32_t *processors;
+    /** How many. */
+    size_t processor_count;
+    /** Resource limits of the workers; NULL and 0: as the host's. */
+    const tine_limit *limits;
+    /** How many. */
+    size_t limit_count;
     /** How long a process may take from its start until it is ready, in nanoseconds; 0: ten seconds. */
     int64_t start_timeout_ns;
     /**
@@ -240,9 +293,14 @@ typedef struct tine_pool_options {
     const void *initializer_input;
     /** Its length in bytes. */
     size_t initializer_length;
+    /**
+     * Runs once in each worker that leaves in good order, by tine_pool_shutdown or because it is replaced; NULL:
+     * nothing. One that is killed has no time for it.
+     */
+    tine_fn finalizer;
 } tine_pool_options;
 #define TINE_POOL_OPTIONS_INIT { sizeof(tine_pool_options), NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, \
-    NULL, 0, 0, 0, NULL, NULL, 0 }
+    NULL, 0, 0, 0, 0, NULL, 0, NULL, 0, 0, NULL, NULL, 0, 0, 0, NULL, NULL, 0, NULL }
 
 /** Counters of a pool. */
 typedef struct tine_stats {
@@ -260,7 +318,7 @@ typedef struct tine_stats {
     uint64_t outstanding;
     /** Workers that have died while the pool was running. */
     uint64_t worker_deaths;
-    /** Workers that were replaced in good order: .max_tasks_per_worker, .max_worker_age_ns, .max_worker_bytes. */
+    /** Workers that were replaced in good order: .max_tasks_per_worker, .recycle_age_ns, .recycle_bytes. */
     uint64_t workers_recycled;
     /** Supervisors that have ended while the pool was running. */
     uint64_t supervisor_deaths;
@@ -613,6 +671,16 @@ void *tine_output(tine_task *task, size_t length);
 
 /** What identifies the task: the number that tine_submit gave, or the item's place in its map. */
 uint64_t tine_task_id(const tine_task *task);
+
+/**
+ * Leaves something of the program's own for the tasks of this worker to find: what an initializer has opened or loaded.
+ *
+ * Parameters: task: the initializer's, or any other. state: anything; tine neither reads nor frees it.
+ */
+void tine_set_worker_state(tine_task *task, void *state);
+
+/** What tine_set_worker_state has left in this worker; NULL if nothing was. */
+void *tine_worker_state(const tine_task *task);
 
 /**
  * Whether the task, or this item of its map, should return: it is past its deadline, or it was cancelled. One that

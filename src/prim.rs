@@ -4,4 +4,6 @@
 //! versions can stand in for them in one place.
 
 pub(crate) use crate::sys::futex::{Wait, futex_wait, futex_wait_any, futex_wake};
-pub(crate) use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering, fence};
+pub(crate) use core::sync::atomic::{
+    AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering, fence,
+};

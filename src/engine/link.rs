@@ -7,7 +7,6 @@ use crate::process::function::Tables;
 use crate::process::init;
 use crate::process::setup::Settings;
 use crate::process::wire::{self, Connection, Kind, Message, Reader, Writer};
-use crate::sys::children::Program;
 use crate::sys::clock::Deadline;
 use crate::sys::spawn::{self, CHILD_SOCKET, Keeper, Start};
 use crate::sys::{environment, fork, pidfd, socket};
@@ -54,8 +53,8 @@ impl Link {
             }
             _ => {
                 let program = match program {
-                    Some(path) => Program::new(path, path, init::CHILD_VARIABLE),
-                    None => init::program_again(),
+                    Some(path) => init::start_of(path, path, &settings.surroundings.environment),
+                    None => init::program_again(&settings.surroundings.environment),
                 };
                 let (argv, socket) = (program.argv(), theirs.as_raw_fd());
                 let envp = program.envp();

@@ -60,6 +60,8 @@ pub const TINE_EWORKER: c_int = -5012;
 pub const TINE_EEMPTY: c_int = -5013;
 /// The other process runs another build of tine.
 pub const TINE_EVERSION: c_int = -5014;
+/// The task used more memory than its worker may.
+pub const TINE_EMEMORY: c_int = -5016;
 /// An error inside tine; the object should not be used further.
 pub const TINE_EPANIC: c_int = -5017;
 /// Too late: tine_init has already run.
@@ -123,6 +125,7 @@ mod tests {
             (TINE_EWORKER, c"TINE_EWORKER"),
             (TINE_EEMPTY, c"TINE_EEMPTY"),
             (TINE_EVERSION, c"TINE_EVERSION"),
+            (TINE_EMEMORY, c"TINE_EMEMORY"),
             (TINE_EPANIC, c"TINE_EPANIC"),
             (TINE_ELATE, c"TINE_ELATE"),
         ];

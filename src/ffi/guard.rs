@@ -1,7 +1,7 @@
 //! The boundary: errors become codes, panics stop here, and pointers are checked before anything happens.
 
 use crate::error::{Code, Error, Result};
-use std::ffi::{CStr, c_char, c_int};
+use std::ffi::{CStr, CString, c_char, c_int};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Runs the body of an exported function: its count or 0 on success, the error's code otherwise.
@@ -52,6 +52,38 @@ pub(crate) unsafe fn bytes<'a>(pointer: *const u8, length: usize, name: &'static
     }
     // SAFETY: the caller's promise, and the length is one that a slice may have.
     Ok(unsafe { std::slice::from_raw_parts(pointer, length) })
+}
+
+/// An array that the caller gives as a pointer and a count; no pointer is needed for no elements.
+///
+/// # Safety
+/// `pointer` is null, or valid for reads of `count` elements for the whole of `'a`.
+pub(crate) unsafe fn slice<'a, T>(pointer: *const T, count: usize, name: &'static str) -> Result<&'a [T]> {
+    if count == 0 {
+        return Ok(&[]);
+    }
+    if pointer.is_null() || count > isize::MAX as usize / size_of::<T>().max(1) {
+        return Err(Error::invalid(format!("{name} is {pointer:?} and its count is {count}")));
+    }
+    // SAFETY: the caller's promise, and the count is one that a slice may have.
+    Ok(unsafe { std::slice::from_raw_parts(pointer, count) })
+}
+
+/// Strings that the caller gives as an array which ends with null, or as null for none.
+///
+/// # Safety
+/// `pointer` is null, or such an array.
+pub(crate) unsafe fn strings(pointer: *const *const c_char) -> Vec<CString> {
+    let mut strings = Vec::new();
+    let mut at = pointer;
+    // SAFETY: the caller's array, up to the null at its end.
+    unsafe {
+        while !at.is_null() && !(*at).is_null() {
+            strings.push(CStr::from_ptr(*at).to_owned());
+            at = at.add(1);
+        }
+    }
+    strings
 }
 
 /// A length of time in nanoseconds that an option gives; 0 stands for the default.

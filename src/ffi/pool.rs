@@ -2,12 +2,14 @@
 
 use crate::error::{Code, Error, Result};
 use crate::ffi::errors::{TINE_INTERRUPTIBLE, tine_error};
-use crate::ffi::guard::{bytes, deadline, duration, guard, guard_value, optional_str, required_out};
+use crate::ffi::guard::{
+    bytes, deadline, duration, guard, guard_value, optional_str, required_out, slice, strings,
+};
 use crate::ffi::options::{self, Extensible};
 use crate::ffi::start::{report, tine_fn};
 use crate::heap::Heap;
 use crate::pool::worker::Worker;
-use crate::pool::{Pool, PoolOptions};
+use crate::pool::{Affinity, Limit, Pool, PoolOptions};
 use crate::process::StartMethod;
 use crate::process::function::Function;
 use crate::sys::clock::Timeout;
@@ -43,6 +45,25 @@ pub const TINE_MAX_WORKERS: usize = 4096;
 
 const _: () = assert!(TINE_MAX_WORKERS == crate::pool::MAX_WORKERS);
 
+/// Workers run wherever the host may.
+pub const TINE_AFFINITY_NONE: c_int = 0;
+/// Each worker has a processor, in the order of their numbers.
+pub const TINE_AFFINITY_COMPACT: c_int = 1;
+/// Each worker has a processor, those of the first half and of the second in turn.
+pub const TINE_AFFINITY_SPREAD: c_int = 2;
+
+/// A resource limit, as setrlimit takes it.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct tine_limit {
+    /// RLIMIT_NOFILE, RLIMIT_CPU, and the like.
+    pub resource: c_int,
+    /// The limit that counts.
+    pub soft: u64,
+    /// How far the worker itself may raise it.
+    pub hard: u64,
+}
+
 /// What a pool can be told.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -69,9 +90,34 @@ pub struct tine_pool_options {
     /// they aren't all replaced at a time; 0: never.
     pub max_tasks_per_worker: u32,
     /// A worker is replaced when it is so old and has nothing to do, in nanoseconds; 0: at no age.
-    pub max_worker_age_ns: i64,
+    pub recycle_age_ns: i64,
     /// A worker is replaced when it has more private resident memory than this after a task, in bytes; 0: never.
+    pub recycle_bytes: u64,
+    /// The most private resident memory that a worker may have in the middle of a task, in bytes; 0: any amount. A task
+    /// that takes more fails with TINE_EMEMORY, and its worker is replaced. It is looked at every 10 ms.
     pub max_worker_bytes: u64,
+    /// Changes of the workers' environment: strings of "NAME=value", or "NAME" for one that is to go, with NULL at the
+    /// end; or NULL. They are there before the program begins.
+    pub environment: *const *const c_char,
+    /// The workers' working directory; NULL: the host's.
+    pub directory: *const c_char,
+    /// How many threads numerical libraries are told to start in each worker, by OMP_NUM_THREADS and the like; 0:
+    /// they are told nothing.
+    pub library_threads: u32,
+    /// Added to the workers' niceness: -20 to 19.
+    pub nice: c_int,
+    /// The workers' oom_score_adj, from -1000 to 1000; 0: as the host's.
+    pub oom_score_adj: c_int,
+    /// TINE_AFFINITY_NONE, TINE_AFFINITY_COMPACT or TINE_AFFINITY_SPREAD.
+    pub affinity: c_int,
+    /// The processors to give out, one to each worker in turn, by .affinity; NULL and 0: those that the host may use.
+    pub processors: *const u32,
+    /// How many.
+    pub processor_count: usize,
+    /// Resource limits of the workers; NULL and 0: as the host's.
+    pub limits: *const tine_limit,
+    /// How many.
+    pub limit_count: usize,
     /// How long a process may take from its start until it is ready, in nanoseconds; 0: ten seconds.
     pub start_timeout_ns: i64,
     /// The program that supervisor and workers run; NULL: the host's own. With a program of tine's, tine-worker, a
@@ -91,6 +137,9 @@ pub struct tine_pool_options {
     pub initializer_input: *const c_void,
     /// Its length in bytes.
     pub initializer_length: usize,
+    /// Runs once in each worker that leaves in good order, by tine_pool_shutdown or because it is replaced; NULL:
+    /// nothing. One that is killed has no time for it.
+    pub finalizer: tine_fn,
 }
 
 // SAFETY: `repr(C)`, size first, and zero is valid for every field.
@@ -116,7 +165,7 @@ pub struct tine_stats {
     pub outstanding: u64,
     /// Workers that have died while the pool was running.
     pub worker_deaths: u64,
-    /// Workers that were replaced in good order: .max_tasks_per_worker, .max_worker_age_ns, .max_worker_bytes.
+    /// Workers that were replaced in good order: .max_tasks_per_worker, .recycle_age_ns, .recycle_bytes.
     pub workers_recycled: u64,
     /// Supervisors that have ended while the pool was running.
     pub supervisor_deaths: u64,
@@ -209,6 +258,23 @@ impl tine_pool_options {
             let input = bytes(input, self.initializer_length, "initializer_input")?;
             (optional_str(self.worker_path), optional_str(self.preload), input)
         };
+        // SAFETY: as above.
+        let (environment, directory, processors, limits) = unsafe {
+            (
+                strings(self.environment),
+                optional_str(self.directory),
+                slice(self.processors, self.processor_count, "processors")?,
+                slice(self.limits, self.limit_count, "limits")?,
+            )
+        };
+        let affinity = match self.affinity {
+            TINE_AFFINITY_NONE => Affinity::None,
+            TINE_AFFINITY_COMPACT => Affinity::Compact,
+            TINE_AFFINITY_SPREAD => Affinity::Spread,
+            other => return Err(Error::invalid(format!("affinity is {other}, which is none"))),
+        };
+        let limit =
+            |limit: &tine_limit| Limit { resource: limit.resource, soft: limit.soft, hard: limit.hard };
         let text = |string: &'static str| move |_| Error::invalid(format!("{string} is not UTF-8"));
         Ok(PoolOptions {
             workers: self.workers,
@@ -217,8 +283,17 @@ impl tine_pool_options {
             grace_ns: duration(self.grace_ns, "grace_ns")?,
             cancel_signal: self.cancel_signal,
             max_tasks_per_worker: self.max_tasks_per_worker,
-            max_worker_age_ns: duration(self.max_worker_age_ns, "max_worker_age_ns")?,
+            recycle_age_ns: duration(self.recycle_age_ns, "recycle_age_ns")?,
+            recycle_bytes: self.recycle_bytes,
             max_worker_bytes: self.max_worker_bytes,
+            environment,
+            directory,
+            library_threads: self.library_threads,
+            nice: self.nice,
+            oom_score_adj: self.oom_score_adj,
+            affinity,
+            processors,
+            limits: limits.iter().map(limit).collect(),
             start_timeout_ns: duration(self.start_timeout_ns, "start_timeout_ns")?,
             worker_path: worker_path.map(|path| Path::new(OsStr::from_bytes(path.to_bytes()))),
             preload: preload.map(|list| list.to_str().map_err(text("preload"))).transpose()?,
@@ -227,6 +302,7 @@ impl tine_pool_options {
             window_bytes: self.window_bytes,
             initializer: self.initializer.map(|function| Function::Pointer(function as *const c_void)),
             initializer_input: input,
+            finalizer: self.finalizer.map(|function| Function::Pointer(function as *const c_void)),
             interruptible: self.flags & TINE_INTERRUPTIBLE != 0,
             background: self.flags & TINE_BACKGROUND != 0,
             core_files: self.flags & TINE_CORE_FILES != 0,

@@ -3,7 +3,7 @@
 use crate::engine::member::Death;
 use crate::error::Error;
 use crate::ffi::errors::tine_error;
-use crate::ffi::guard::{bytes, deadline, duration, guard, guard_value};
+use crate::ffi::guard::{bytes, deadline, duration, guard, guard_value, slice};
 use crate::ffi::options::{self, Extensible};
 use crate::ffi::pool::{function, host, tine_pool};
 use crate::ffi::start::{report, tine_fn};
@@ -349,14 +349,8 @@ pub unsafe extern "C" fn tine_wait_all(
 }
 
 unsafe fn task_ids(ids: *const tine_id, count: usize) -> crate::Result<Vec<TaskId>> {
-    if count == 0 {
-        return Ok(Vec::new());
-    }
-    if ids.is_null() || count > isize::MAX as usize / size_of::<tine_id>() {
-        return Err(Error::invalid(format!("ids is {ids:?} and count is {count}")));
-    }
     // SAFETY: the caller's array.
-    Ok(unsafe { std::slice::from_raw_parts(ids, count) }.iter().map(|id| TaskId(*id)).collect())
+    Ok(unsafe { slice(ids, count, "ids") }?.iter().map(|id| TaskId(*id)).collect())
 }
 
 /// Gives back what a result points to, and zeroes it; a zeroed one again is harmless.

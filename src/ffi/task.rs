@@ -69,6 +69,24 @@ pub unsafe extern "C" fn tine_task_id(task: *const tine_task) -> u64 {
     guard_value(0, || unsafe { self::task(task.cast_mut()) }.map_or(0, |task| task.id()))
 }
 
+/// Leaves something of the program's own for the tasks of this worker to find: what an initializer has opened or loaded.
+///
+/// Parameters: task: the initializer's, or any other. state: anything; tine neither reads nor frees it.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_set_worker_state(task: *mut tine_task, state: *mut c_void) {
+    // SAFETY: the caller's task.
+    guard_value((), || unsafe { self::task(task) }.map_or((), |task| task.worker().set_state(state)));
+}
+
+/// What tine_set_worker_state has left in this worker; NULL if nothing was.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_worker_state(task: *const tine_task) -> *mut c_void {
+    guard_value(std::ptr::null_mut(), || {
+        // SAFETY: the caller's task.
+        unsafe { self::task(task.cast_mut()) }.map_or(std::ptr::null_mut(), |task| task.worker().state())
+    })
+}
+
 /// Whether the task, or this item of its map, should return: it is past its deadline, or it was cancelled. One that
 /// does not gets SIGTERM after half of the pool's .grace_ns, and SIGKILL after all of it. It costs next to nothing.
 #[unsafe(no_mangle)]

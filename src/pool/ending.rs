@@ -6,14 +6,21 @@
 use super::books::{Delivery, Outcome, Output, State as TaskState, to_c_string};
 use super::call::Kind;
 use super::state::State;
+use crate::error::Code;
 use crate::prim::{Ordering, fence};
 use crate::queue::ring::Segment;
+use crate::sys::limits;
+
+/// How often a worker's memory is looked at while it has a limit.
+const MEMORY_LOOK_NS: u64 = 10_000_000;
 
 /// Why a task is ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reason {
     Deadline,
     Cancelled,
+    /// Its worker has more memory than it may.
+    Memory,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +57,7 @@ impl Reason {
         match self {
             Reason::Deadline => -libc::ETIMEDOUT,
             Reason::Cancelled => -libc::ECANCELED,
+            Reason::Memory => Code::MEMORY.0,
         }
     }
 
@@ -59,6 +67,7 @@ impl Reason {
             (Reason::Deadline, _) => "past its deadline",
             (Reason::Cancelled, Delivery::MaybeRan) => "cancelled while it ran; its worker was ended",
             (Reason::Cancelled, _) => "cancelled while it ran",
+            (Reason::Memory, _) => "it took more memory than .max_worker_bytes",
         }
     }
 }
@@ -84,8 +93,8 @@ impl Ending {
 
     /// The text for an item of a chunk that was ended.
     pub(super) fn text_of(status: i32, delivery: Delivery) -> &'static str {
-        let reason = if status == -libc::ETIMEDOUT { Reason::Deadline } else { Reason::Cancelled };
-        reason.text(delivery)
+        let reasons = [Reason::Deadline, Reason::Cancelled, Reason::Memory];
+        reasons.iter().find(|reason| reason.status() == status).map_or("", |reason| reason.text(delivery))
     }
 
     /// The worker may use the slot for another task.
@@ -99,7 +108,8 @@ impl State {
     pub(super) fn look_after_running(&mut self, now: u64) {
         self.running_due_ns = u64::MAX;
         for slot in 0..self.lanes.len() {
-            if self.lanes[slot].needs_watching() {
+            let watched = self.max_worker_bytes != 0 && self.lanes[slot].in_ring() > 0;
+            if watched || self.lanes[slot].needs_watching() {
                 let due_ns = self.look_after(slot, now);
                 self.running_due_ns = self.running_due_ns.min(due_ns);
             }
@@ -111,15 +121,20 @@ impl State {
         if self.lanes[slot].ending.is_some() {
             return self.press(slot, now);
         }
+        let Some((position, index)) = self.lanes[slot].front() else { return u64::MAX };
+        if self.max_worker_bytes != 0 && self.is_too_large(slot, now) {
+            self.end_running(slot, index, Reason::Memory, now);
+            return self.press(slot, now).min(now + MEMORY_LOOK_NS);
+        }
         let Some(segment) = &self.family.members[slot].segment else { return u64::MAX };
         let lane = &mut self.lanes[slot];
-        let Some((position, index)) = lane.front() else { return u64::MAX };
+        let memory_due_ns = if self.max_worker_bytes == 0 { u64::MAX } else { now + MEMORY_LOOK_NS };
         let deadline_ns = self.books.get(index).deadline_ns;
         if deadline_ns == 0 {
-            return u64::MAX; // When it has finished somebody looks again.
+            return memory_due_ns; // When it has finished somebody looks again.
         }
         if !segment.slot(position).has_begun() {
-            return now.saturating_add(deadline_ns);
+            return now.saturating_add(deadline_ns).min(memory_due_ns);
         }
         let item = segment.items_begun.load(Ordering::Acquire);
         let known = lane.beginning.filter(|known| known.position == position && known.item == item);
@@ -132,10 +147,20 @@ impl State {
         lane.beginning = Some(beginning);
         let due_ns = beginning.since_ns.saturating_add(deadline_ns);
         if now < due_ns {
-            return due_ns;
+            return due_ns.min(memory_due_ns);
         }
         self.end_running(slot, index, Reason::Deadline, now);
         self.lanes[slot].ending.as_ref().map_or(now.saturating_add(1_000_000), |ending| ending.due_ns)
+    }
+
+    fn is_too_large(&mut self, slot: usize, now: u64) -> bool {
+        let lane = &mut self.lanes[slot];
+        if now < lane.next_memory_look_ns {
+            return false;
+        }
+        lane.next_memory_look_ns = now + MEMORY_LOOK_NS;
+        let bytes = limits::private_bytes(self.family.members[slot].pid);
+        bytes.is_some_and(|bytes| bytes > self.max_worker_bytes)
     }
 
     /// Begins to end a task that has begun. Where it has finished meanwhile, nothing happens.
@@ -163,10 +188,14 @@ impl State {
             }
         }
         if alone {
-            let due_ns = now.saturating_add(self.grace_ns / 2);
+            // Memory does not wait.
+            let (stage, due_ns) = match reason {
+                Reason::Memory => (Stage::Terminated, now),
+                _ => (Stage::Asked, now.saturating_add(self.grace_ns / 2)),
+            };
             let item = asked - 1;
-            lane.ending = Some(Ending { index, position, item, reason, stage: Stage::Asked, due_ns });
-            if self.cancel_signal != 0 {
+            lane.ending = Some(Ending { index, position, item, reason, stage, due_ns });
+            if self.cancel_signal != 0 && reason != Reason::Memory {
                 self.family.signal(slot, self.cancel_signal);
             }
             self.running_due_ns = self.running_due_ns.min(due_ns);

@@ -44,7 +44,9 @@ pub(super) struct Lane {
     /// It gets no more; and it has been asked to leave.
     pub(super) retiring: bool,
     pub(super) leaving: bool,
+    /// When the worker's memory is looked at again: in the middle of a task, and between two.
     pub(super) next_memory_look_ns: u64,
+    pub(super) next_recycle_look_ns: u64,
     flights: VecDeque<Flight>,
     /// Positions: the next to push, the next to drain.
     tail: u32,
@@ -86,6 +88,7 @@ impl Lane {
             retiring: false,
             leaving: false,
             next_memory_look_ns: 0,
+            next_recycle_look_ns: 0,
             flights: VecDeque::with_capacity(SLOTS as usize),
             tail: 0,
             done: 0,

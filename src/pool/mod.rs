@@ -17,9 +17,10 @@ mod state;
 mod wait;
 pub mod worker;
 
+pub use crate::process::surroundings::Limit;
 pub use books::{Delivery, TaskId};
 pub use map::{Failure, Map, MapCall, MapReport};
-pub use options::{MAX_WORKERS, PoolOptions, SubmitOptions};
+pub use options::{Affinity, MAX_WORKERS, PoolOptions, SubmitOptions};
 
 use crate::engine::family::Family;
 use crate::engine::member::Death;
@@ -137,10 +138,11 @@ impl Pool {
             window: Window { tasks: options.window_tasks(), bytes: options.window_bytes() },
             grace_ns: options.grace_ns(),
             cancel_signal: options.cancel_signal,
+            max_worker_bytes: options.max_worker_bytes,
             recycle: Recycle {
                 tasks: options.max_tasks_per_worker,
-                age_ns: options.max_worker_age_ns,
-                private_bytes: options.max_worker_bytes,
+                age_ns: options.recycle_age_ns,
+                private_bytes: options.recycle_bytes,
             },
         };
         let state = State::new(Arc::clone(&heap), Arc::clone(&epoll), family, rules)?;

@@ -4,10 +4,14 @@ use crate::error::{Error, Result};
 use crate::process::StartMethod;
 use crate::process::function::{Function, Target};
 use crate::process::setup::Settings;
+use crate::process::surroundings::{Limit, Surroundings, check_variable, spread};
 use crate::sys::clock::Timeout;
 use crate::sys::limits;
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::path::Path;
+
+/// The largest number of a processor that any kernel knows.
+const MAX_PROCESSOR: u32 = 65535;
 
 /// More workers than this are refused.
 pub const MAX_WORKERS: usize = 4096;
@@ -42,6 +46,8 @@ pub struct PoolOptions<'a> {
     pub initializer: Option<Function<'a>>,
     /// Its input.
     pub initializer_input: &'a [u8],
+    /// Called once in each worker that leaves in good order.
+    pub finalizer: Option<Function<'a>>,
     /// How long a task may run, in nanoseconds, unless it says so itself; 0 for as long as it likes.
     pub deadline_ns: u64,
     /// How long a task that is to end may take for it, in nanoseconds; 0 for 200 ms.
@@ -51,9 +57,27 @@ pub struct PoolOptions<'a> {
     /// Tasks after which a worker is replaced; 0 for never.
     pub max_tasks_per_worker: u32,
     /// How old a worker may get, in nanoseconds; 0 for any age.
-    pub max_worker_age_ns: u64,
+    pub recycle_age_ns: u64,
     /// How much private memory a worker may have after a task, in bytes; 0 for any amount.
+    pub recycle_bytes: u64,
+    /// How much private memory a worker may have in the middle of a task, in bytes; 0 for any amount.
     pub max_worker_bytes: u64,
+    /// "NAME=value" to set in the workers' environment, "NAME" to take from it.
+    pub environment: Vec<CString>,
+    /// The workers' working directory; the host's where nothing is said.
+    pub directory: Option<&'a CStr>,
+    /// How many threads numerical libraries are told to start; 0 to tell them nothing.
+    pub library_threads: u32,
+    /// Added to the workers' niceness.
+    pub nice: i32,
+    /// The workers' oom_score_adj; 0 to leave it.
+    pub oom_score_adj: i32,
+    /// Whether each worker has a processor of its own.
+    pub affinity: Affinity,
+    /// The processors that are given out; those that the host may use where there are none.
+    pub processors: &'a [u32],
+    /// Resource limits of the workers.
+    pub limits: Vec<Limit>,
     /// Waits end with `EINTR` when a signal handler has run.
     pub interruptible: bool,
     /// A thread of its own moves the pool on while the host does something else.
@@ -62,6 +86,18 @@ pub struct PoolOptions<'a> {
     pub core_files: bool,
     /// Workers keep the default dispositions of fatal signals.
     pub no_crash_handler: bool,
+}
+
+/// How workers are given processors, one each, in turn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Affinity {
+    /// Not at all: they run where the host may.
+    #[default]
+    None,
+    /// In the order of their numbers.
+    Compact,
+    /// Those of the first half and of the second in turn.
+    Spread,
 }
 
 /// What a task can be told.
@@ -159,6 +195,45 @@ impl PoolOptions<'_> {
         CString::new(path.as_os_str().as_bytes()).map(Some).map_err(|_| error("a path with a zero byte"))
     }
 
+    fn surroundings(&self) -> Result<Surroundings> {
+        self.environment.iter().try_for_each(check_variable)?;
+        if !(-20..=19).contains(&self.nice) {
+            return Err(Error::invalid(format!("nice is {}; it can be from -20 to 19", self.nice)));
+        }
+        if !(-1000..=1000).contains(&self.oom_score_adj) {
+            let text = format!("oom_score_adj is {}; it can be from -1000 to 1000", self.oom_score_adj);
+            return Err(Error::invalid(text));
+        }
+        if let Some(limit) = self.limits.iter().find(|limit| limit.soft > limit.hard) {
+            let text = format!(
+                "limit {} has a soft value of {} above the hard one of {}",
+                limit.resource, limit.soft, limit.hard
+            );
+            return Err(Error::invalid(text));
+        }
+        if let Some(number) = self.processors.iter().find(|number| **number > MAX_PROCESSOR) {
+            return Err(Error::invalid(format!("there is no processor {number}")));
+        }
+        let given = match self.processors {
+            [] => limits::processors(),
+            given => given.to_vec(),
+        };
+        let mut surroundings = Surroundings {
+            environment: self.environment.clone(),
+            directory: self.directory.map(CStr::to_owned),
+            nice: self.nice,
+            oom_score_adj: self.oom_score_adj,
+            processors: match self.affinity {
+                Affinity::None if self.processors.is_empty() => Vec::new(),
+                Affinity::None | Affinity::Compact => given,
+                Affinity::Spread => spread(&given),
+            },
+            limits: self.limits.clone(),
+        };
+        surroundings.set_library_threads(self.library_threads);
+        Ok(surroundings)
+    }
+
     pub(super) fn settings(&self) -> Result<Settings> {
         let initializer = self.initializer.map(Target::of).transpose()?;
         Ok(Settings {
@@ -166,7 +241,9 @@ impl PoolOptions<'_> {
             preload: self.preload.map_or_else(Vec::new, |list| {
                 list.split(':').filter(|path| !path.is_empty()).map(str::to_owned).collect()
             }),
+            finalizer: self.finalizer.map(Target::of).transpose()?,
             initializer: initializer.map(|target| (target, self.initializer_input.to_vec())),
+            surroundings: self.surroundings()?,
             core_files: self.core_files,
             no_crash_handler: self.no_crash_handler,
         })

@@ -53,10 +53,10 @@ impl State {
         if rules.age_ns != 0 && now.saturating_sub(lane.ready_ns) >= rules.age_ns {
             return true;
         }
-        if rules.private_bytes == 0 || !lane.has_worked() || now < lane.next_memory_look_ns {
+        if rules.private_bytes == 0 || !lane.has_worked() || now < lane.next_recycle_look_ns {
             return false;
         }
-        lane.next_memory_look_ns = now + LOOK_NS;
+        lane.next_recycle_look_ns = now + LOOK_NS;
         limits::private_bytes(self.family.members[slot].pid).is_some_and(|bytes| bytes > rules.private_bytes)
     }
 }

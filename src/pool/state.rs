@@ -70,6 +70,8 @@ pub(super) struct State {
     /// How long a task that is to end may take, and the signal that tells it besides its flag; 0 for none.
     pub(super) grace_ns: u64,
     pub(super) cancel_signal: i32,
+    /// Above so much private memory a task is ended; 0 for never.
+    pub(super) max_worker_bytes: u64,
     pub(super) recycle: Recycle,
     drained: Vec<Drained>,
     pub(super) submitted: u64,
@@ -88,6 +90,7 @@ pub(super) struct Rules {
     pub(super) window: Window,
     pub(super) grace_ns: u64,
     pub(super) cancel_signal: i32,
+    pub(super) max_worker_bytes: u64,
     pub(super) recycle: Recycle,
 }
 
@@ -137,6 +140,7 @@ impl State {
             running_due_ns: u64::MAX,
             grace_ns: rules.grace_ns,
             cancel_signal: rules.cancel_signal,
+            max_worker_bytes: rules.max_worker_bytes,
             recycle: rules.recycle,
             drained: Vec::new(),
             submitted: 0,

@@ -5,7 +5,7 @@
 use super::call::{Chunk, ItemFunction, Kind, RangeFunction, TaskFunction, messages};
 use crate::error::{Code, Error, Result};
 use crate::heap::Heap;
-use crate::prim::{Ordering, fence};
+use crate::prim::{AtomicPtr, Ordering, fence};
 use crate::process::function::{Callee, NOT_HERE, Resolver};
 use crate::queue::ring::{INLINE_OUTPUT, MESSAGE, Segment, Slot, flag, phase, state};
 use crate::queue::spin::Spin;
@@ -28,6 +28,8 @@ pub struct Worker {
     event: OwnedFd,
     resolver: Resolver,
     is_copy_of_host: bool,
+    /// The user's own. Release and Acquire: what it points to was written before.
+    state: AtomicPtr<c_void>,
 }
 
 /// A call of a user's function, as that function sees it.
@@ -70,7 +72,8 @@ impl Worker {
         is_copy_of_host: bool,
     ) -> &'static Worker {
         let pid = fork::pid();
-        Box::leak(Box::new(Worker { pid, segment, heap, event, resolver, is_copy_of_host }))
+        let state = AtomicPtr::new(std::ptr::null_mut());
+        Box::leak(Box::new(Worker { pid, segment, heap, event, resolver, is_copy_of_host, state }))
     }
 
     pub(crate) fn segment(&self) -> &Segment {
@@ -92,20 +95,35 @@ impl Worker {
 
     /// Runs the pool's initializer.
     pub(crate) fn initialize(&'static self, address: usize, input: &[u8]) -> Result<()> {
-        let mut task = Task::new(self, 0, (input.as_ptr(), input.len()));
-        task.inline_output = self.segment.slot(0).inline_output.pointer();
-        // SAFETY: the address of a function that its user has given as an initializer.
-        let function: TaskFunction = unsafe { std::mem::transmute(address) };
-        // SAFETY: as above.
-        let status = task.run(|task| unsafe { function(task) });
-        task.discard_output();
+        let (status, message) = self.call(address, input);
         if status >= 0 {
             return Ok(());
         }
         let name = Code(status).name().to_string_lossy();
-        let text =
-            if task.message.is_empty() { Code(status).text().to_string_lossy() } else { task.message.into() };
+        let text = if message.is_empty() { Code(status).text().to_string_lossy() } else { message.into() };
         Err(Error::new(Code(status), format!("the initializer failed with {name}: {text}")))
+    }
+
+    /// Calls a function that is no task: its status and its message.
+    fn call(&'static self, address: usize, input: &[u8]) -> (c_int, String) {
+        let mut task = Task::new(self, 0, (input.as_ptr(), input.len()));
+        task.inline_output = self.segment.slot(0).inline_output.pointer();
+        // SAFETY: the address of a function that its user has given as an initializer or finalizer.
+        let function: TaskFunction = unsafe { std::mem::transmute(address) };
+        // SAFETY: as above.
+        let status = task.run(|task| unsafe { function(task) });
+        task.discard_output();
+        (status, task.message)
+    }
+
+    /// What the initializer has left for the tasks; null where it has left nothing.
+    pub fn state(&self) -> *mut c_void {
+        self.state.load(Ordering::Acquire)
+    }
+
+    /// Leaves something for the tasks of this worker.
+    pub fn set_state(&self, state: *mut c_void) {
+        self.state.store(state, Ordering::Release);
     }
 
     /// Ends the process in good order.
@@ -118,7 +136,7 @@ impl Worker {
 }
 
 /// The worker's loop.
-pub(crate) fn run(worker: &'static Worker) -> ! {
+pub(crate) fn run(worker: &'static Worker, finalizer: Option<usize>) -> ! {
     let segment = &worker.segment;
     let event = worker.event.as_raw_fd();
     segment.phase.store(phase::READY, Ordering::Release);
@@ -143,6 +161,10 @@ pub(crate) fn run(worker: &'static Worker) -> ! {
         }
         position = position.wrapping_add(1);
         segment.finish(position, event);
+    }
+    if let Some(address) = finalizer {
+        // How it ends is nobody's business any more.
+        let _ = worker.call(address, &[]);
     }
     worker.end(0)
 }

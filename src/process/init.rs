@@ -83,10 +83,18 @@ pub(crate) fn run(mut connection: Connection) -> ! {
     }
 }
 
-/// The program that this process runs, to be started once more.
-pub(crate) fn program_again() -> Program {
+/// The program that this process runs, to be started once more as a process of a pool.
+pub(crate) fn program_again(environment: &[CString]) -> Program {
     let name = std::env::args_os().next().and_then(|name| CString::new(name.as_bytes()).ok());
-    Program::new(c"/proc/self/exe", &name.unwrap_or_else(|| c"tine".to_owned()), CHILD_VARIABLE)
+    start_of(c"/proc/self/exe", &name.unwrap_or_else(|| c"tine".to_owned()), environment)
+}
+
+/// A program to be started as a process of a pool, in this process's environment with some changes.
+pub(crate) fn start_of(path: &CStr, argument: &CStr, environment: &[CString]) -> Program {
+    let mut changes = environment.to_vec();
+    let variable = [CHILD_VARIABLE.to_bytes(), b"=1"].concat();
+    changes.extend(CString::new(variable).ok());
+    Program::new(path, argument, changes)
 }
 
 /// Ends a process that cannot become what it should be: going on would run the program's `main` a second time.

@@ -9,6 +9,7 @@ pub mod function;
 pub mod init;
 pub(crate) mod setup;
 pub(crate) mod supervisor;
+pub(crate) mod surroundings;
 pub(crate) mod wire;
 
 /// How a pool's processes are born.

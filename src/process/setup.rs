@@ -2,6 +2,7 @@
 
 use super::function::{Resolver, Tables, Target};
 use super::init::{self, give_up};
+use super::surroundings::Surroundings;
 use super::wire::{self, Message, Reader, Writer};
 use super::{StartMethod, crash};
 use crate::error::{Error, Result};
@@ -21,6 +22,10 @@ pub(crate) struct Settings {
     pub(crate) preload: Vec<String>,
     /// Runs once in each worker, with this input.
     pub(crate) initializer: Option<(Target, Vec<u8>)>,
+    /// Runs once in each worker that leaves in good order.
+    pub(crate) finalizer: Option<Target>,
+    /// What they find around them.
+    pub(crate) surroundings: Surroundings,
     /// Workers leave core files as the host would.
     pub(crate) core_files: bool,
     /// Workers keep the default dispositions of fatal signals, and leave no record of a crash.
@@ -39,6 +44,11 @@ impl Settings {
             target.encode(writer);
             writer.bytes(input);
         }
+        writer.number(u64::from(self.finalizer.is_some()));
+        if let Some(target) = &self.finalizer {
+            target.encode(writer);
+        }
+        self.surroundings.encode(writer);
     }
 
     pub(crate) fn decode(reader: &mut Reader<'_>) -> Result<Settings> {
@@ -54,7 +64,12 @@ impl Settings {
             0 => None,
             _ => Some((Target::decode(reader)?, reader.bytes()?.to_vec())),
         };
-        Ok(Settings { start, preload, initializer, core_files, no_crash_handler })
+        let finalizer = match reader.number()? {
+            0 => None,
+            _ => Some(Target::decode(reader)?),
+        };
+        let surroundings = Surroundings::decode(reader)?;
+        Ok(Settings { start, preload, initializer, finalizer, surroundings, core_files, no_crash_handler })
     }
 
     /// Loads the libraries that the pool's options name.
@@ -81,7 +96,7 @@ pub(crate) fn owner_of(slot: u32) -> Owner {
 }
 
 /// The last step of every start method: this process is a worker until it ends.
-pub(crate) fn become_worker(parts: Parts, settings: &Settings, tables: &Tables) -> ! {
+pub(crate) fn become_worker(slot: u32, parts: Parts, settings: &Settings, tables: &Tables) -> ! {
     signal::set_thread_name(c"tine-worker");
     let segment = match Segment::attach(parts.segment.as_raw_fd()) {
         Ok(segment) => segment,
@@ -96,16 +111,19 @@ pub(crate) fn become_worker(parts: Parts, settings: &Settings, tables: &Tables) 
     if !settings.no_crash_handler {
         crash::install(worker);
     }
-    let ready = match &settings.initializer {
+    let ready = settings.surroundings.apply(slot).and_then(|()| match &settings.initializer {
         Some((target, input)) => target.address().and_then(|address| worker.initialize(address, input)),
         None => Ok(()),
-    };
-    if let Err(error) = ready {
-        report_failure(worker.segment(), &error);
-        worker.wake_host();
-        worker.end(1);
+    });
+    let ready = ready.and_then(|()| settings.finalizer.as_ref().map(Target::address).transpose());
+    match ready {
+        Ok(finalizer) => worker::run(worker, finalizer),
+        Err(error) => {
+            report_failure(worker.segment(), &error);
+            worker.wake_host();
+            worker.end(1)
+        }
     }
-    worker::run(worker)
 }
 
 /// Leaves word of why a worker could not start.
@@ -117,8 +135,9 @@ fn report_failure(segment: &Segment, error: &Error) {
 
 /// A worker that was executed, from the message that its supervisor has sent it.
 pub(crate) fn spawned_worker(message: Message) -> ! {
+    let slot = message.words[1] as u32;
     let become_it = || -> Result<(Parts, Settings, Tables)> {
-        let [version, slot, address, length, parent, ..] = message.words;
+        let [version, _, address, length, parent, ..] = message.words;
         if version != wire::version() {
             return Err(crate::error::Code::VERSION.into());
         }
@@ -132,12 +151,12 @@ pub(crate) fn spawned_worker(message: Message) -> ! {
         let settings = Settings::decode(&mut reader)?;
         let tables = Tables::decode(&mut reader)?;
         settings.load_libraries()?;
-        let owner = owner_of(slot as u32);
+        let owner = owner_of(slot);
         let heap = Heap::attach(heap, address as usize, length as usize, owner)?;
         Ok((Parts { heap, segment, event }, settings, tables))
     };
     match become_it() {
-        Ok((parts, settings, tables)) => become_worker(parts, &settings, &tables),
+        Ok((parts, settings, tables)) => become_worker(slot, parts, &settings, &tables),
         Err(error) => give_up(&error.text()),
     }
 }

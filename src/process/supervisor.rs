@@ -83,6 +83,7 @@ impl Supervisor {
             .map_err(|_| Error::errno(libc::EPROTO, "the supervisor's descriptors are missing"))?;
         let settings = Settings::decode(&mut Reader(&wire::from_memfd(&settings)?))?;
         signal::adopt_orphans()?;
+        settings.surroundings.enter(settings.start == StartMethod::Fork)?;
         settings.load_libraries()?;
         let (address, length) = (address as usize, length as usize);
         let heap = match settings.start {
@@ -210,7 +211,7 @@ impl Supervisor {
         let mut keep = [segment.as_raw_fd(), event.as_raw_fd(), heap.fd().as_raw_fd()];
         keep.sort_unstable();
         crate::sys::fd::close_all_but(&keep);
-        setup::become_worker(Parts { heap, segment, event }, &self.settings, &self.tables)
+        setup::become_worker(slot, Parts { heap, segment, event }, &self.settings, &self.tables)
     }
 
     fn execute_worker(&mut self, slot: u32, segment: OwnedFd, event: OwnedFd) -> Result<i32> {
@@ -226,7 +227,7 @@ impl Supervisor {
         let (ours, theirs) = socket::pair()?;
         // Sent before the worker exists: the socket keeps it, whatever becomes of this end.
         Connection::new(ours).send(Message::new(Kind::Setup, &words).with_fds(fds))?;
-        let program = init::program_again();
+        let program = init::program_again(&[]);
         if let Some(pid) = children::fork()? {
             return Ok(pid);
         }

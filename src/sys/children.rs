@@ -24,9 +24,9 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    /// A program that is told in the environment what it was started for. It gets its own name as its one argument.
-    pub(crate) fn new(path: &CStr, argument: &CStr, variable: &CStr) -> Program {
-        let environment = Environment::with(variable, c"1");
+    /// A program in this process's environment with some changes. It gets its own name as its one argument.
+    pub(crate) fn new(path: &CStr, argument: &CStr, changes: Vec<CString>) -> Program {
+        let environment = Environment::changed(changes);
         Program { path: path.to_owned(), argument: argument.to_owned(), environment }
     }
 

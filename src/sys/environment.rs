@@ -1,5 +1,6 @@
 //! The environment, as programs pass it on.
 
+use crate::error::{Error, Result};
 use std::ffi::{CStr, CString, c_char};
 
 unsafe extern "C" {
@@ -30,39 +31,70 @@ pub(crate) fn take(name: &CStr) -> Option<CString> {
     }
 }
 
-/// The environment with one more variable, ready for exec: the strings, and the null-terminated array of them.
+/// Sets "NAME=value", or unsets "NAME". For a process with one thread.
+pub(crate) fn put(line: &CStr) {
+    let bytes = line.to_bytes();
+    let (name, value) = match bytes.iter().position(|byte| *byte == b'=') {
+        Some(at) => (&bytes[..at], Some(&bytes[at + 1..])),
+        None => (bytes, None),
+    };
+    let string = |bytes: &[u8]| CString::new(bytes).unwrap_or_default();
+    let name = string(name);
+    // SAFETY: C strings, and nobody else reads the environment.
+    unsafe {
+        match value.map(string) {
+            Some(value) => libc::setenv(name.as_ptr(), value.as_ptr(), 1),
+            None => libc::unsetenv(name.as_ptr()),
+        }
+    };
+}
+
+/// Changes the working directory.
+pub(crate) fn change_directory(path: &CStr) -> Result<()> {
+    // SAFETY: a C string.
+    if unsafe { libc::chdir(path.as_ptr()) } == 0 {
+        return Ok(());
+    }
+    let error = std::io::Error::last_os_error();
+    Err(Error::from_io(&format!("directory {}", path.to_string_lossy()), &error))
+}
+
+/// An environment for exec: the strings that are not this process's own, and the null-terminated array of all.
 pub(crate) struct Environment {
-    added: CString,
+    _changes: Vec<CString>,
     pointers: Vec<*const c_char>,
 }
 
 impl Environment {
-    /// This process's, with `name` set to `value`.
-    pub(crate) fn with(name: &CStr, value: &CStr) -> Environment {
-        let added = [name.to_bytes(), b"=", value.to_bytes()].concat();
-        let added = CString::new(added).unwrap_or_default();
-        let prefix = name.to_bytes();
+    /// This process's, changed by lines of "NAME=value" and "NAME"; the last one for a name counts.
+    pub(crate) fn changed(changes: Vec<CString>) -> Environment {
+        let name_of =
+            |line: &CStr| line.to_bytes().split(|byte| *byte == b'=').next().unwrap_or_default().to_vec();
+        let changed: Vec<Vec<u8>> = changes.iter().map(|line| name_of(line)).collect();
         let mut pointers = Vec::new();
         // SAFETY: the C library's array ends with null and holds C strings. A host that changes its environment in
         // another thread at this moment breaks every reader of it, as setenv says.
         unsafe {
             let mut entry = environ;
             while !entry.is_null() && !(*entry).is_null() {
-                let text = CStr::from_ptr(*entry).to_bytes();
-                if text.strip_prefix(prefix).is_none_or(|rest| !rest.starts_with(b"=")) {
+                if !changed.contains(&name_of(CStr::from_ptr(*entry))) {
                     pointers.push(*entry);
                 }
                 entry = entry.add(1);
             }
         }
-        pointers.push(added.as_ptr());
+        for (at, line) in changes.iter().enumerate() {
+            let is_last = !changed[at + 1..].contains(&changed[at]);
+            if is_last && line.to_bytes().contains(&b'=') {
+                pointers.push(line.as_ptr());
+            }
+        }
         pointers.push(std::ptr::null());
-        Environment { added, pointers }
+        Environment { _changes: changes, pointers }
     }
 
     /// For exec; ends with null.
     pub(crate) fn pointers(&self) -> &[*const c_char] {
-        debug_assert!(self.pointers.contains(&self.added.as_ptr()));
         &self.pointers
     }
 }

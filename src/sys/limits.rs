@@ -1,5 +1,6 @@
 //! What this process may use: processors and memory, as its affinity mask, its cgroups and the machine say.
 
+use crate::error::{Error, Result};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -11,16 +12,51 @@ pub fn available_cpus() -> usize {
 
 /// How many processors this thread may run on.
 pub(crate) fn affinity_count() -> usize {
+    processors().len().max(1)
+}
+
+/// The processors that this thread may run on.
+pub(crate) fn processors() -> Vec<u32> {
     // A kernel for many processors refuses a mask that is shorter than its own.
     for words in [16usize, 128, 1024] {
         let mut mask = vec![0u64; words];
         // SAFETY: room for as many bytes as are said.
         let rc = unsafe { libc::sched_getaffinity(0, words * 8, mask.as_mut_ptr().cast()) };
         if rc == 0 {
-            return mask.iter().map(|word| word.count_ones() as usize).sum();
+            let bits = (0..words as u32 * 64).filter(|bit| mask[*bit as usize / 64] >> (bit % 64) & 1 != 0);
+            return bits.collect();
         }
     }
-    1
+    Vec::new()
+}
+
+/// Runs this thread, and those that it starts, on one processor only.
+pub(crate) fn run_on(processor: u32) -> Result<()> {
+    let mut mask = vec![0u64; processor as usize / 64 + 1];
+    mask[processor as usize / 64] = 1 << (processor % 64);
+    // SAFETY: as many readable bytes as are said.
+    let rc = unsafe { libc::sched_setaffinity(0, mask.len() * 8, mask.as_ptr().cast()) };
+    if rc == 0 {
+        return Ok(());
+    }
+    Err(Error::from_io(&format!("running on processor {processor}"), &std::io::Error::last_os_error()))
+}
+
+/// Sets one of this process's limits.
+pub(crate) fn set(resource: i32, soft: u64, hard: u64) -> Result<()> {
+    let limit = libc::rlimit { rlim_cur: soft, rlim_max: hard };
+    // SAFETY: a valid limit; a resource that there is not is refused. C libraries differ in its type.
+    if unsafe { libc::setrlimit(resource as _, &limit) } == 0 {
+        return Ok(());
+    }
+    let error = std::io::Error::last_os_error();
+    Err(Error::from_io(&format!("setting limit {resource} to {soft} and {hard}"), &error))
+}
+
+/// Makes this process more or less welcome to the kernel when memory runs out.
+pub(crate) fn set_oom_score_adj(score: i32) -> Result<()> {
+    fs::write("/proc/self/oom_score_adj", score.to_string())
+        .map_err(|error| Error::from_io(&format!("setting oom_score_adj to {score}"), &error))
 }
 
 /// The tightest CPU quota of this process's cgroups, in processors, rounded up.

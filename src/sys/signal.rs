@@ -101,6 +101,19 @@ pub(crate) fn lead_own_group() {
     unsafe { libc::setpgid(0, 0) };
 }
 
+/// Adds to this process's niceness.
+pub(crate) fn be_nicer(increment: i32) -> Result<()> {
+    // SAFETY: no pointers. The old value may be -1, so errno tells.
+    let failed = unsafe {
+        *libc::__errno_location() = 0;
+        libc::nice(increment) == -1 && *libc::__errno_location() != 0
+    };
+    if !failed {
+        return Ok(());
+    }
+    Err(Error::from_io(&format!("nice {increment}"), &std::io::Error::last_os_error()))
+}
+
 /// Makes this process the parent of its descendants' orphans.
 pub(crate) fn adopt_orphans() -> Result<()> {
     // SAFETY: no pointers.

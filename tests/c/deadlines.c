@@ -582,7 +582,7 @@ static void recycling(int start)
     /* By age, and by the memory that it has kept. */
     tine_pool_options settings = TINE_POOL_OPTIONS_INIT;
     tine_stats stats = TINE_STATS_INIT;
-    settings.max_worker_age_ns = 5 * MS;
+    settings.recycle_age_ns = 5 * MS;
     tine_pool *pool = make_pool(start, 1, settings);
     WAIT_UNTIL((check_serves(pool), tine_pool_stats(pool, &stats) == 0 && stats.workers_recycled >= 3));
     CHECK_EQ(stats.worker_deaths, 0);
@@ -612,7 +612,7 @@ static void recycling_by_memory(int start)
 {
     tine_pool_options settings = TINE_POOL_OPTIONS_INIT;
     tine_stats stats = TINE_STATS_INIT;
-    settings.max_worker_bytes = 64 << 20;
+    settings.recycle_bytes = 64 << 20;
     tine_pool *pool = make_pool(start, 1, settings);
     WAIT_UNTIL((hoard_once(pool), tine_pool_stats(pool, &stats) == 0 && stats.workers_recycled >= 2));
     CHECK_EQ(stats.worker_deaths, 0);
@@ -632,7 +632,7 @@ static void bad_options(void)
     } bad[] = {
         {-2, 0, 0, 0, "deadline_ns is -2; it cannot be negative"},
         {0, -1, 0, 0, "grace_ns is -1; it cannot be negative"},
-        {0, 0, -5, 0, "max_worker_age_ns is -5; it cannot be negative"},
+        {0, 0, -5, 0, "recycle_age_ns is -5; it cannot be negative"},
         {0, 0, 0, SIGKILL, "cancel_signal is 9, which cannot be handled"},
         {0, 0, 0, 65, "cancel_signal is 65, which cannot be handled"},
         {0, 0, 0, -1, "cancel_signal is -1, which cannot be handled"},
@@ -643,7 +643,7 @@ static void bad_options(void)
         options.workers = 1;
         options.deadline_ns = bad[i].deadline;
         options.grace_ns = bad[i].grace;
-        options.max_worker_age_ns = bad[i].age;
+        options.recycle_age_ns = bad[i].age;
         options.cancel_signal = bad[i].signal;
         CHECK_RC(tine_pool_create(&options, &pool), -EINVAL);
         CHECK(pool == NULL);

@@ -1,0 +1,170 @@
+//! What a worker finds around it: environment, directory, limits, processors.
+//!
+//! Environment and directory are the supervisor's too, so that they are there before the libraries that it loads; the
+//! rest is each worker's own, and set before its initializer runs.
+
+use super::wire::{Reader, Writer};
+use crate::error::{Error, Result};
+use crate::sys::{environment, limits, signal};
+use std::ffi::CString;
+
+/// What all workers of a pool are put into. Empty and zero leaves it as it is.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Surroundings {
+    /// "NAME=value", or "NAME" for a variable that is not to be there.
+    pub(crate) environment: Vec<CString>,
+    pub(crate) directory: Option<CString>,
+    /// Added to the niceness of the host.
+    pub(crate) nice: i32,
+    pub(crate) oom_score_adj: i32,
+    /// Processors, one for each worker in turn.
+    pub(crate) processors: Vec<u32>,
+    pub(crate) limits: Vec<Limit>,
+}
+
+/// A resource limit, as setrlimit takes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// RLIMIT_NOFILE and the like.
+    pub resource: i32,
+    /// The limit that counts.
+    pub soft: u64,
+    /// How far the worker itself may raise it.
+    pub hard: u64,
+}
+
+/// The variables by which numerical libraries are told how many threads they may start.
+const THREAD_VARIABLES: [&str; 9] = [
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
+    "RAYON_NUM_THREADS",
+    "GOMAXPROCS",
+];
+
+impl Surroundings {
+    /// Gives libraries so many threads each.
+    pub(crate) fn set_library_threads(&mut self, threads: u32) {
+        if threads == 0 {
+            return;
+        }
+        let line = |name: &&str| CString::new(format!("{name}={threads}")).ok();
+        // In front: what the caller says about a single variable counts.
+        self.environment.splice(0..0, THREAD_VARIABLES.iter().filter_map(line));
+    }
+
+    pub(crate) fn encode(&self, writer: &mut Writer) {
+        writer.number(self.environment.len() as u64);
+        self.environment.iter().for_each(|line| writer.bytes(line.as_bytes()));
+        writer.bytes(self.directory.as_deref().unwrap_or_default().to_bytes());
+        writer.number(self.nice as u64);
+        writer.number(self.oom_score_adj as u64);
+        writer.number(self.processors.len() as u64);
+        self.processors.iter().for_each(|number| writer.number(u64::from(*number)));
+        writer.number(self.limits.len() as u64);
+        for limit in &self.limits {
+            writer.number(limit.resource as u64);
+            writer.number(limit.soft);
+            writer.number(limit.hard);
+        }
+    }
+
+    pub(crate) fn decode(reader: &mut Reader<'_>) -> Result<Surroundings> {
+        let string = |bytes: &[u8]| CString::new(bytes).unwrap_or_default();
+        let count = reader.number()?;
+        let environment = (0..count).map(|_| reader.bytes().map(string)).collect::<Result<_>>()?;
+        let directory = Some(string(reader.bytes()?)).filter(|path| !path.is_empty());
+        let (nice, oom_score_adj) = (reader.number()? as i32, reader.number()? as i32);
+        let count = reader.number()?;
+        let processors =
+            (0..count).map(|_| reader.number().map(|number| number as u32)).collect::<Result<_>>()?;
+        let count = reader.number()?;
+        let limits = (0..count)
+            .map(|_| {
+                let resource = reader.number()? as i32;
+                Ok(Limit { resource, soft: reader.number()?, hard: reader.number()? })
+            })
+            .collect::<Result<_>>()?;
+        Ok(Surroundings { environment, directory, nice, oom_score_adj, processors, limits })
+    }
+
+    /// In the supervisor, before anything is loaded. One that was executed has the environment already.
+    pub(crate) fn enter(&self, forked: bool) -> Result<()> {
+        if forked {
+            self.environment.iter().for_each(|line| environment::put(line));
+        }
+        match &self.directory {
+            Some(path) => environment::change_directory(path),
+            None => Ok(()),
+        }
+    }
+
+    /// In the worker in this place, before its initializer.
+    pub(crate) fn apply(&self, slot: u32) -> Result<()> {
+        for Limit { resource, soft, hard } in self.limits.iter().copied() {
+            limits::set(resource, soft, hard)?;
+        }
+        if self.oom_score_adj != 0 {
+            limits::set_oom_score_adj(self.oom_score_adj)?;
+        }
+        if !self.processors.is_empty() {
+            limits::run_on(self.processors[slot as usize % self.processors.len()])?;
+        }
+        // Last: it makes all else slower.
+        if self.nice != 0 { signal::be_nicer(self.nice) } else { Ok(()) }
+    }
+}
+
+/// Checks one line of the environment.
+pub(crate) fn check_variable(line: &CString) -> Result<()> {
+    let name = line.as_bytes().split(|byte| *byte == b'=').next().unwrap_or_default();
+    if name.is_empty() {
+        return Err(Error::invalid(format!(
+            "environment has \"{}\", without a name",
+            line.to_string_lossy()
+        )));
+    }
+    Ok(())
+}
+
+/// An order of the processors that this process may use in which neighbours in the order are far apart.
+pub(crate) fn spread(processors: &[u32]) -> Vec<u32> {
+    let half = processors.len().div_ceil(2);
+    let (low, high) = processors.split_at(half);
+    let pairs = low.iter().enumerate().flat_map(|(at, first)| [Some(*first), high.get(at).copied()]);
+    pairs.flatten().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_of_it_arrives() {
+        let mut sent = Surroundings {
+            environment: vec![c"A=1".to_owned(), c"B".to_owned()],
+            directory: Some(c"/tmp".to_owned()),
+            nice: -3,
+            oom_score_adj: 500,
+            processors: vec![7, 1],
+            limits: vec![Limit { resource: 7, soft: 5, hard: u64::MAX }],
+        };
+        sent.set_library_threads(2);
+        let mut writer = Writer::default();
+        sent.encode(&mut writer);
+        let got = Surroundings::decode(&mut Reader(&writer.0)).unwrap();
+        assert_eq!(format!("{sent:?}"), format!("{got:?}"));
+        assert_eq!(got.environment.last().unwrap().as_c_str(), c"B");
+    }
+
+    #[test]
+    fn spreading_keeps_every_processor() {
+        assert_eq!(spread(&[0, 1, 2, 3, 4]), [0, 3, 1, 4, 2]);
+        assert_eq!(spread(&[3]), [3]);
+        assert!(check_variable(&c"=x".to_owned()).is_err() && check_variable(&c"x".to_owned()).is_ok());
+    }
+}
