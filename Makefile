@@ -69,8 +69,11 @@ c-tests: staged
 examples: staged
 	@$(WITH) $(MAKE) --no-print-directory -C examples-c OUT="$(CURDIR)/build/examples"
 
-# The long form of the kill storm in `make test`: 1,000,000 tasks, 10,000 kills.
+# The long forms of what `make test` does: 1,000,000 tasks with 10,000 kills; 100,000 kills of users of each lock, all their
+# slow cases single-stepped, and their models with one preemption more.
 storm: staged
+	TINE_STORM=1 $(CARGO) test --test sync_storm --test sync_step
+	TINE_STORM=1 $(CARGO) test --test sync_model settles -- --nocapture
 	@$(WITH) VARIANTS=shared-c LIMIT=7200 TINE_STORM=long ci/run-c-tests.sh tests/c/storm.c
 	@cat build/c/storm-shared-c.log
 # Each program of benches/ measures one subject next to its peers, in one interleaved run.
