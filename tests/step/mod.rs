@@ -240,6 +240,14 @@ pub fn until(condition: impl Fn() -> bool) -> bool {
     true
 }
 
+/// The way that the operation goes, as far as that is known.
+#[derive(Default)]
+struct Way {
+    /// Where to write it down.
+    trace: Option<&'static stepper::Trace>,
+    landmarks: stepper::Landmarks,
+}
+
 struct Run {
     /// The operation ended before the kill was due.
     complete: bool,
@@ -268,7 +276,7 @@ fn start_waiters(case: &Case, shared: &'static Shared, pids: &mut Vec<i32>) {
 }
 
 /// Kills the victim after `steps` instructions of its operation.
-fn run(case: &Case, shared: &'static Shared, steps: u32) -> Run {
+fn run(case: &Case, shared: &'static Shared, steps: u32, way: &Way) -> Run {
     zero(shared);
     (case.init)(shared);
     let mut pids = Vec::new();
@@ -277,12 +285,13 @@ fn run(case: &Case, shared: &'static Shared, steps: u32) -> Run {
         assert!(until(|| shared.ready.load(SeqCst) == 1), "the holder is not ready");
     }
     let (setup, operation) = (case.setup, case.operation);
-    stepper::set_limit(shared, steps);
+    stepper::set_limit(shared, steps, &way.landmarks);
+    let trace = way.trace;
     let victim = spawn(move || {
         setup(shared);
         shared.set_up.store(1, SeqCst);
         until(|| shared.begin.load(SeqCst) == 1);
-        stepper::begin(shared);
+        stepper::begin(shared, trace);
         shared.mark.store(1, SeqCst);
         operation(shared);
         shared.mark.store(2, SeqCst);
@@ -340,8 +349,19 @@ fn run(case: &Case, shared: &'static Shared, steps: u32) -> Run {
 /// Kills at every instruction of a case, from the first to the operation's end.
 pub fn kill_everywhere(case: &Case, shared: &'static Shared) -> Outcome {
     let mut outcome = Outcome { points: 0, hung: 0, wrong: 0, slowest: Duration::ZERO };
+    let trace = stepper::new_trace();
+    let whole = run(case, shared, u32::MAX, &Way { trace: Some(trace), ..Way::default() });
+    if !whole.complete || whole.hung || whole.error.is_some() {
+        eprintln!("{} {} {}: fails with nobody killed", case.primitive, case.path, case.scenario);
+        return Outcome { points: 0, hung: 1, ..outcome };
+    }
+    let way = Way { trace: None, landmarks: trace.landmarks(stepper::steps(shared)) };
     for steps in 1.. {
-        let run = run(case, shared, steps);
+        let mut run = run(case, shared, steps, &way);
+        if run.complete {
+            // It was over, or it went another way.
+            run = self::run(case, shared, steps, &Way::default());
+        }
         outcome.points += 1;
         outcome.slowest = outcome.slowest.max(run.took);
         if run.hung {
