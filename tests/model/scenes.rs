@@ -61,7 +61,8 @@ fn visit(mutex: &Mutex, data: &Data) {
     some(mutex.unlock());
 }
 
-/// Three who lock and unlock, so that the victim is holder, waiter, woken and barger in turn.
+/// Three who lock and unlock, one of them twice, so that the victim is holder, waiter, woken and barger in turn, and one
+/// may barge in while another sleeps.
 fn mutex(dies: Option<u32>) {
     let shared = Rc::new((some(Mutex::new(0)), Data::default()));
     visit(&shared.0, &shared.1); // From here on the short way is open.
@@ -69,6 +70,7 @@ fn mutex(dies: Option<u32>) {
         let shared = shared.clone();
         spawn(dies, move || visit(&shared.0, &shared.1));
     }
+    visit(&shared.0, &shared.1);
     visit(&shared.0, &shared.1);
     assert_eq!(quiesce(), 0, "one sleeps on the mutex for good");
     visit(&shared.0, &shared.1);
