@@ -69,9 +69,12 @@ c-tests: staged
 examples: staged
 	@$(WITH) $(MAKE) --no-print-directory -C examples-c OUT="$(CURDIR)/build/examples"
 
-# The long forms of the storms in `make test`: 1,000,000 tasks and 10,000 kills; 6,000 tasks with deadlines; 1,000,000 tasks
-# in workers that are replaced after 1 to 7 of them.
+# The long forms of what `make test` does: 1,000,000 tasks with 10,000 kills; 6,000 tasks with deadlines; 1,000,000 tasks in
+# workers that are replaced after 1 to 7 of them; 100,000 kills of users of each lock, all their slow cases single-stepped,
+# and their models with one preemption more.
 storm: staged
+	TINE_STORM=1 $(CARGO) test --test sync_storm --test sync_step
+	TINE_STORM=1 $(CARGO) test --test sync_model settles -- --nocapture
 	@$(WITH) VARIANTS=shared-c LIMIT=7200 TINE_STORM=long ci/run-c-tests.sh tests/c/storm.c tests/c/ending_storm.c
 	@cat build/c/storm-shared-c.log build/c/ending_storm-shared-c.log
 # Each program of benches/ measures one subject next to its peers, in one interleaved run.

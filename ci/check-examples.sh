@@ -52,6 +52,19 @@ word_count_failure() { # a file that can't be read is named, and the others are 
         ! limited build/examples/word-count build/no-such-directory
 }
 
+# Whoever is killed, the money is all there; and some are killed in the middle.
+bank() {
+    limited build/examples/bank -k 300 >build/bank.txt
+    local status=$?
+    cat build/bank.txt
+    [ $status = 0 ] && grep -q ' 300 kills, [1-9][0-9]* of them in the middle, .* 16000 of 16000 there$' build/bank.txt
+}
+
+bank_wedges() { # with locks that don't notice deaths, and it ends its processes
+    limited build/examples/bank --pthread -k 1000 >build/bank.txt
+    [ $? = 1 ] && grep -q '^wedged after' build/bank.txt
+}
+
 # Every start method and any number of workers give the same bytes.
 same_thumbnails() {
     local run=0 arguments
@@ -84,6 +97,8 @@ try hello hello
 try readme readme
 try word-count word_count
 try word-count-failure word_count_failure
+try bank bank
+try bank-wedges bank_wedges
 try thumbnails-same same_thumbnails
 try thumbnails-usage usage_errors
 try demo ci/demo.sh

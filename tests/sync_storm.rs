@@ -19,11 +19,11 @@ const WORKERS: usize = 4;
 const OWNER_DEAD: i32 = -libc::EOWNERDEAD;
 /// Nobody may make no progress for as long; ten times what is promised.
 const HANG: Duration = Duration::from_secs(20);
-/// How often to kill, or as often as a few seconds allow.
+/// How often to kill.
 const SHORT: u32 = 5000;
 const LONG: u32 = 100_000;
-const LEAST_KILLS: u32 = 200;
-const ENOUGH: Duration = Duration::from_secs(5);
+/// A killed process must come to run in order to die, and its successor to be born: so the others pause now and then.
+const BETWEEN_YIELDS: u64 = 512;
 
 #[repr(C)]
 struct Storm {
@@ -57,7 +57,10 @@ fn change(storm: &Storm, rc: i32) {
     if storm.writers.fetch_add(1, SeqCst) != 0 || storm.left.load(SeqCst) != storm.right.load(SeqCst) {
         storm.torn.store(1, SeqCst);
     }
-    storm.left.fetch_add(1, SeqCst);
+    // Half of the pauses are in the middle of a change, so that many die there.
+    if storm.left.fetch_add(1, SeqCst).is_multiple_of(BETWEEN_YIELDS) {
+        step::pause();
+    }
     storm.right.fetch_add(1, SeqCst);
     storm.writers.store(0, SeqCst);
 }
@@ -82,7 +85,8 @@ const RWLOCK: Work = |storm, worker| {
         }
     } else {
         let rc = c!(tine_rwlock_read_lock(lock, -1));
-        if rc == 0 && storm.left.load(SeqCst) != storm.right.load(SeqCst) {
+        let written = storm.writers.load(SeqCst) != 0 || storm.left.load(SeqCst) != storm.right.load(SeqCst);
+        if rc == 0 && written {
             storm.torn.store(2, SeqCst);
         }
     }
@@ -145,29 +149,11 @@ fn worker(storm: &'static Storm, work: Work, index: usize) -> i32 {
         unsafe { libc::nice(10) };
         loop {
             work(storm, index);
-            storm.progress[index].fetch_add(1, SeqCst);
+            if storm.progress[index].fetch_add(1, SeqCst).is_multiple_of(BETWEEN_YIELDS) {
+                step::pause();
+            }
         }
     })
-}
-
-/// What a hang looks like: who does not move, where it sleeps, and the words of all objects.
-fn describe(storm: &Storm, pids: &[i32], before: &[u64]) {
-    for (index, pid) in pids.iter().enumerate() {
-        let moved = storm.progress[index].load(SeqCst) - before[index];
-        let read = |what: &str| std::fs::read_to_string(format!("/proc/{pid}/{what}")).unwrap_or_default();
-        let (stat, call) = (read("stat"), read("syscall"));
-        println!("worker {index}, pid {pid}: moved {moved}; stat {}; syscall {}", stat.trim(), call.trim());
-    }
-    let at = std::ptr::from_ref(&storm.shared).cast::<u32>();
-    println!("shared at {at:?}");
-    for line in 0..size_of::<Shared>() / 64 {
-        // SAFETY: within the object, which consists of such words; they are read as they are while others write them.
-        let word = |index| unsafe { at.add(16 * line + index).read_volatile() };
-        let words: Vec<u32> = (0..16).map(word).collect();
-        if words.iter().any(|word| *word != 0) {
-            println!("{:#06x}: {words:x?}", 64 * line);
-        }
-    }
 }
 
 fn storm(name: &str, work: Work, kills: u32, after_kill: After) -> bool {
@@ -178,8 +164,7 @@ fn storm(name: &str, work: Work, kills: u32, after_kill: After) -> bool {
     assert_eq!(c!(tine_event_init(pointer(&shared.event), TINE_AUTO_RESET)), 0);
     assert_eq!(c!(tine_event_set(pointer(&shared.event))), 0);
     let mut pids: Vec<i32> = (0..WORKERS).map(|index| worker(storm, work, index)).collect();
-    let long = kills > SHORT;
-    let (mut done, mut slowest) = (0, Duration::ZERO);
+    let (mut done, mut longest) = (0, Duration::ZERO);
     let (mut seed, mut hung, began) = (0x9e37_79b9_7f4a_7c15_u64, false, Instant::now());
     for round in 0..kills {
         seed ^= seed << 13;
@@ -197,20 +182,18 @@ fn storm(name: &str, work: Work, kills: u32, after_kill: After) -> bool {
         pids[victim] = worker(storm, work, victim);
         if round % 16 == 15 {
             let before: Vec<u64> = storm.progress.iter().map(|progress| progress.load(SeqCst)).collect();
-            let (start, mut limit) = (Instant::now(), step::Limit::new(HANG));
+            let (looked, mut limit) = (Instant::now(), step::Limit::new(HANG));
             let all_moved =
                 || storm.progress.iter().zip(&before).all(|(now, before)| now.load(SeqCst) != *before);
             while !all_moved() && !limit.is_over() {
                 step::pause();
             }
-            slowest = slowest.max(start.elapsed());
             hung = !all_moved();
-            if hung {
-                describe(storm, &pids, &before);
-            }
+            longest = longest.max(looked.elapsed());
         }
         done = round + 1;
-        if hung || (!long && done >= LEAST_KILLS && began.elapsed() > ENOUGH) {
+        if hung {
+            describe(storm, &pids);
             break;
         }
     }
@@ -221,11 +204,27 @@ fn storm(name: &str, work: Work, kills: u32, after_kill: After) -> bool {
     let torn = storm.torn.load(SeqCst);
     let operations: u64 = storm.progress.iter().map(|progress| progress.load(SeqCst)).sum();
     println!(
-        "{name}: {done} kills, {operations} operations, {} deaths reported, hung {hung}, torn unnoticed {torn}, all moved within {slowest:.1?}; {:.1?}",
+        "{name}: {done} kills, {operations} operations, {} deaths reported, hung {hung}, torn or owned twice {torn}, \
+         all went on within {longest:.1?}, {:.1?} in all",
         storm.deaths.load(SeqCst),
         began.elapsed()
     );
     !hung && torn == 0
+}
+
+/// What a hang looks like, before everybody is killed.
+fn describe(storm: &Storm, pids: &[i32]) {
+    let words = |name: &str, words: &[u64]| println!("{name}: {words:x?}");
+    words("mutex", &storm.shared.mutex.opaque);
+    words("rwlock", &storm.shared.rwlock.opaque);
+    words("semaphore", &storm.shared.semaphore.opaque);
+    words("event", &storm.shared.event.opaque);
+    words("condition", &storm.shared.condition.opaque);
+    words("barrier", &storm.shared.barrier.opaque[..32]);
+    for (pid, progress) in pids.iter().zip(&storm.progress) {
+        let call = std::fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
+        println!("{pid}: {} operations, in {}", progress.load(SeqCst), call.trim());
+    }
 }
 
 fn main() {

@@ -1,25 +1,28 @@
 //! The barrier: so many parties wait for each other.
 //!
 //! A lock guards arrivals. Each party that waits has a seat, a word that is on its thread's robust list, so that its
-//! death is written there for everybody to see; and while it sleeps at the gate, the kernel wakes another at its death,
-//! which looks at the seats and breaks the barrier.
+//! death is written there for everybody to see. All that wait sleep on the gate and on all seats, taken or not, so the
+//! kernel wakes one at a party's death, which looks at the seats and breaks the barrier.
 
-use super::gate::{EVERYBODY, Gate};
+use super::gate::{EVERYBODY, Gate, Watched};
 use super::lock::Lock;
 use super::{
     AGAIN, Acquired, INTERRUPTED, INTERRUPTIBLE, INVALID, NO_LOCKS, NO_MEMORY, Outcome, Patience, known_flags,
 };
 use crate::error::Code;
-use crate::prim::{AtomicU32, AtomicU64, Ordering};
+use crate::prim::{AtomicU32, AtomicU64, MODEL, Ordering};
 use crate::sys::clock::Timeout;
 use crate::sys::owner;
-use crate::sys::robust::{self, ENTRY, Me, OWNER, Spot};
+use crate::sys::robust::{self, ENTRY, Me, OWNER, Spot, WAITERS};
+use core::array::from_fn;
 use core::mem::{offset_of, size_of};
 
 /// The most parties that a barrier can have.
-pub const MOST_PARTIES: u32 = 128;
+pub const MOST_PARTIES: u32 = if MODEL { 4 } else { 128 };
 const BAYS: usize = MOST_PARTIES as usize / SEATS;
 const SEATS: usize = 4;
+/// How many words the kernel can watch for one sleeper. Parties beyond that look round while they wait.
+const MOST_WATCHED: usize = 128;
 
 /// One party that waits.
 #[repr(C)]
@@ -41,7 +44,8 @@ struct Bay {
     entries: [AtomicU64; SEATS],
 }
 
-const _: () = assert!(size_of::<Seat>() == 8 && offset_of!(Bay, entries) - offset_of!(Seat, word) == ENTRY);
+const _: () =
+    assert!(MODEL || size_of::<Seat>() == 8 && offset_of!(Bay, entries) - offset_of!(Seat, word) == ENTRY);
 
 /// A meeting of a fixed number of parties, again and again. It must be made by `new`.
 #[repr(C)]
@@ -92,13 +96,11 @@ impl Barrier {
             parties: AtomicU32::new(parties),
             flags: AtomicU32::new(flags),
             used: AtomicU32::new(0),
-            reserved: [const { AtomicU32::new(0) }; 8],
-            bays: [const {
-                Bay {
-                    seats: [const { Seat { word: AtomicU32::new(0), phase: AtomicU32::new(0) } }; SEATS],
-                    entries: [const { AtomicU64::new(0) }; SEATS],
-                }
-            }; BAYS],
+            reserved: from_fn(|_| AtomicU32::new(0)),
+            bays: from_fn(|_| Bay {
+                seats: from_fn(|_| Seat { word: AtomicU32::new(0), phase: AtomicU32::new(0) }),
+                entries: from_fn(|_| AtomicU64::new(0)),
+            }),
         })
     }
 
@@ -142,7 +144,7 @@ impl Barrier {
     /// With the lock in hand: comes, and either completes the phase or takes a seat.
     fn arrive(&self, me: Me, parties: u32, timeout: Timeout) -> Outcome<Option<(usize, usize)>> {
         let phase = self.phase.load(Ordering::SeqCst);
-        if self.broken.load(Ordering::SeqCst) != 0 || self.has_dead(me, phase) {
+        if self.broken.load(Ordering::SeqCst) != 0 || self.has_dead(me, phase, |_, _| ()) {
             self.break_up();
             return Err(Code::BROKEN);
         }
@@ -182,8 +184,13 @@ impl Barrier {
     /// Takes a free seat. The lock is held, so nobody else does; the entry is on the list before the word counts.
     fn sit_down(&self, me: Me, phase: u32) -> Option<(usize, usize)> {
         let mut seats = (0..BAYS).flat_map(|bay| (0..SEATS).map(move |index| (bay, index)));
-        let (bay, index) = seats
-            .find(|(bay, index)| self.bays[*bay].seats[*index].word.load(Ordering::Acquire) & OWNER == 0)?;
+        let (bay, index) = seats.find(|(bay, index)| {
+            let seat = &self.bays[*bay].seats[*index];
+            let word = seat.word.load(Ordering::Acquire);
+            // One who has just died of this phase keeps the seat, or nobody would ever know.
+            let died = word & robust::DIED != 0 && seat.phase.load(Ordering::SeqCst) == phase;
+            word & OWNER == 0 && !died
+        })?;
         me.push(self.spot(bay, index));
         let number = (bay * SEATS + index) as u32;
         if number >= self.used.load(Ordering::SeqCst) {
@@ -191,7 +198,8 @@ impl Barrier {
         }
         let seat = &self.bays[bay].seats[index];
         seat.phase.store(phase, Ordering::SeqCst);
-        seat.word.store(me.tid(), Ordering::SeqCst);
+        // Others sleep on this word as on the gate's, which is not pending all the time.
+        seat.word.store(me.tid() | WAITERS, Ordering::SeqCst);
         Some((bay, index))
     }
 
@@ -204,30 +212,41 @@ impl Barrier {
         me.pend_nothing();
     }
 
-    /// Whether a party that waits for this phase has died.
-    fn has_dead(&self, me: Me, phase: u32) -> bool {
+    /// Whether a party that waits for this phase has died. `see` gets the words that say so.
+    fn has_dead<'a>(&'a self, me: Me, phase: u32, mut see: impl FnMut(&'a AtomicU32, u32)) -> bool {
         let used = self.used.load(Ordering::SeqCst) as usize;
-        self.bays.iter().flat_map(|bay| &bay.seats).take(used).any(|seat| {
+        // Those that come later, too: the parties of this meeting, and as many that have not left the last one yet.
+        let seats = used.max(2 * self.parties.load(Ordering::Relaxed) as usize);
+        self.bays.iter().flat_map(|bay| &bay.seats).take(seats).any(|seat| {
             let word = seat.word.load(Ordering::SeqCst);
+            see(&seat.word, word);
             let died = word & robust::DIED != 0
                 || (!me.is_robust() && word & OWNER != 0 && owner::thread_ended(word & OWNER, 0));
             died && seat.phase.load(Ordering::SeqCst) == phase
         })
     }
 
-    fn ended(&self, me: Me, phase: u32) -> Option<Ended> {
-        if self.phase.load(Ordering::SeqCst) != phase {
+    /// Whether and how the wait for a phase is over. `see` gets the words that say so.
+    fn ended<'a>(&'a self, me: Me, phase: u32, mut see: impl FnMut(&'a AtomicU32, u32)) -> Option<Ended> {
+        let now = self.phase.load(Ordering::SeqCst);
+        see(&self.phase, now);
+        if now != phase {
             let reset = self.resets.load(Ordering::SeqCst) >> (phase % 32) & 1 != 0;
             return Some(if reset { Ended::Reset } else { Ended::Met });
         }
-        if self.broken.load(Ordering::SeqCst) != 0 {
+        let broken = self.broken.load(Ordering::SeqCst);
+        see(&self.broken, broken);
+        if broken != 0 {
             return Some(Ended::Broken);
         }
-        (self.lock.peek() & robust::DIED != 0 || self.has_dead(me, phase)).then_some(Ended::Died)
+        // Not to be watched: a sleeper on the lock's word would take the wake-ups of those that want the lock. Who dies
+        // with the lock and has changed something has changed one of the other words.
+        let died = self.lock.peek() & robust::DIED != 0;
+        (died || self.has_dead(me, phase, see)).then_some(Ended::Died)
     }
 
     /// Sleeps until the phase is over, one way or another.
-    fn stay(&self, me: Me, phase: u32, timeout: Timeout) -> Outcome<()> {
+    fn stay<'a>(&'a self, me: Me, phase: u32, timeout: Timeout) -> Outcome<()> {
         let interruptible = self.flags.load(Ordering::Relaxed) & INTERRUPTIBLE != 0;
         let patience = Patience::new(timeout, interruptible, !me.is_robust());
         let wake_rest = || {
@@ -235,7 +254,10 @@ impl Barrier {
             self.gate.wake_rest();
             false
         };
-        let result = self.gate.wait(me, patience, || self.ended(me, phase), wake_rest);
+        let ready = |watched: &mut Watched<'a, MOST_WATCHED>| {
+            self.ended(me, phase, |word, value| watched.see(word, value))
+        };
+        let result = self.gate.wait(me, patience, ready, wake_rest);
         match result {
             Ok(Ended::Met) => return Ok(()),
             Ok(Ended::Reset | Ended::Broken) => return Err(Code::BROKEN),
@@ -243,7 +265,7 @@ impl Barrier {
         }
         // What this comes to depends on what has happened by the time that the lock is held.
         self.enter(me)?;
-        let outcome = match self.ended(me, phase) {
+        let outcome = match self.ended(me, phase, |_, _| ()) {
             Some(Ended::Met) => Ok(()),
             Some(Ended::Reset) => Err(Code::BROKEN),
             Some(Ended::Broken | Ended::Died) => {
@@ -302,4 +324,4 @@ impl Barrier {
     }
 }
 
-const _: () = assert!(size_of::<Barrier>() == 64 + 64 + BAYS * 64);
+const _: () = assert!(MODEL || size_of::<Barrier>() == 64 + 64 + BAYS * 64);

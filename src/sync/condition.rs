@@ -12,9 +12,10 @@ use super::{
     known_flags,
 };
 use crate::error::Code;
-use crate::prim::{AtomicU32, AtomicU64, Ordering, futex_wait, futex_wait_any, futex_wake};
+use crate::prim::{AtomicU32, AtomicU64, MODEL, Ordering, futex_wait, futex_wait_any, futex_wake};
 use crate::sys::clock::{Deadline, Timeout};
 use crate::sys::robust::{self, ENTRY, Me, OWNER, Spot, WAITERS};
+use core::array::from_fn;
 use core::mem::{offset_of, size_of};
 
 /// Waiting for something to become true that a mutex protects. All-zero memory is one that nobody waits for. All
@@ -45,7 +46,9 @@ pub struct Condition {
 }
 
 const _: () = assert!(
-    offset_of!(Condition, entry) - offset_of!(Condition, baton) == ENTRY && size_of::<Condition>() == 64
+    MODEL
+        || offset_of!(Condition, entry) - offset_of!(Condition, baton) == ENTRY
+            && size_of::<Condition>() == 64
 );
 
 const COUNT: u32 = 0xffff;
@@ -74,7 +77,7 @@ impl Condition {
             flags: AtomicU32::new(flags),
             reserved: AtomicU32::new(0),
             entry: AtomicU64::new(0),
-            unused: [const { AtomicU64::new(0) }; 3],
+            unused: from_fn(|_| AtomicU64::new(0)),
         })
     }
 
@@ -136,7 +139,7 @@ impl Condition {
             let baton = self.baton.fetch_or(WAITERS, Ordering::SeqCst) | WAITERS;
             self.gate.close();
             let words = [(&self.sequence, sequence), (self.gate.word(), WAITERS), (&self.baton, baton)];
-            let (wait, by) = futex_wait_any(words, patience.until()).unwrap_or_else(|| {
+            let (wait, by) = futex_wait_any(&words, patience.until()).unwrap_or_else(|| {
                 // Without it a death goes unnoticed, so the wait looks round; it then finds the sequence moved.
                 let until = patience.until().min(Deadline::after(SLICE_NS));
                 (futex_wait(&self.sequence, sequence, until), 0)

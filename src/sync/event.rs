@@ -1,10 +1,11 @@
 //! The event.
 
-use super::gate::{EVERYBODY, Gate};
+use super::gate::{EVERYBODY, Gate, Watched};
 use super::{AUTO_RESET, INTERRUPTIBLE, NO_MEMORY, Outcome, Patience, known_flags};
 use crate::prim::{AtomicU32, Ordering};
 use crate::sys::clock::Timeout;
 use crate::sys::robust;
+use core::array::from_fn;
 
 /// Something that has happened, or not yet. All-zero memory is one that has not, and stays set once it is.
 #[repr(C, align(8))]
@@ -29,7 +30,7 @@ impl Event {
             state: AtomicU32::new(0),
             gate: Gate::new(),
             flags: AtomicU32::new(flags),
-            reserved: [const { AtomicU32::new(0) }; 13],
+            reserved: from_fn(|_| AtomicU32::new(0)),
         })
     }
 
@@ -64,43 +65,53 @@ impl Event {
         self.state.load(Ordering::SeqCst) & SET != 0
     }
 
-    fn take(&self) -> Option<()> {
+    /// Clears it, if it is set; otherwise what the word is.
+    fn take(&self) -> Result<(), u32> {
         let mut state = self.state.load(Ordering::SeqCst);
         while state & SET != 0 {
             match self.state.compare_exchange_weak(state, state & !SET, Ordering::SeqCst, Ordering::Relaxed) {
-                Ok(_) => return Some(()),
+                Ok(_) => return Ok(()),
                 Err(now) => state = now,
             }
         }
-        None
+        Err(state)
     }
 
     /// Waits until it is set; where it resets itself, one waiter clears it.
-    pub fn wait(&self, timeout: Timeout) -> Outcome<()> {
+    pub fn wait<'a>(&'a self, timeout: Timeout) -> Outcome<()> {
         if self.is_automatic() {
-            if self.take().is_some() {
+            if self.take().is_ok() {
                 return Ok(());
             }
             let (me, patience) = self.patience(timeout)?;
-            return self.gate.wait(me, patience, || self.take(), || self.is_set());
+            let ready = |watched: &mut Watched<'a, 2>| match self.take() {
+                Ok(()) => Some(()),
+                Err(state) => {
+                    watched.see(&self.state, state);
+                    None
+                }
+            };
+            return self.gate.wait(me, patience, ready, || self.is_set());
         }
         let began = self.state.load(Ordering::SeqCst);
         if began & SET != 0 {
             return Ok(());
         }
         let (me, patience) = self.patience(timeout)?;
-        let happened = || {
+        let happened = |now: u32| now & SET != 0 || now >> 1 != began >> 1;
+        let ready = |watched: &mut Watched<'a, 2>| {
             let now = self.state.load(Ordering::SeqCst);
-            (now & SET != 0 || now >> 1 != began >> 1).then_some(())
+            watched.see(&self.state, now);
+            happened(now).then_some(())
         };
         // Who set it may have died between opening the gate and waking everybody, so each of them wakes the rest.
         let wake_rest = || {
-            if happened().is_some() {
+            if happened(self.state.load(Ordering::SeqCst)) {
                 self.gate.wake_rest();
             }
             false
         };
-        self.gate.wait(me, patience, happened, wake_rest)
+        self.gate.wait(me, patience, ready, wake_rest)
     }
 
     fn patience(&self, timeout: Timeout) -> Outcome<(robust::Me, Patience)> {

@@ -5,10 +5,17 @@
 //! a waiter sets the bit before it looks at what it waits for; who publishes something looks at the bit afterwards;
 //! and a waiter that has been woken sets the bit again, because others may sleep on, and wakes one more if there is
 //! more to be had.
+//!
+//! Between a waiter's last look and its sleep, the bit may have gone and come back (another waiter's), and a wake-up of
+//! the kernel's finds nobody and leaves no trace. So a waiter sleeps on the words that it looked at as well, with the
+//! gate's queue joined first: what it waits for either wakes it there, or has changed one of those words. They must be
+//! words that nobody else sleeps on, or it would take the others' wake-ups.
 
-use super::{Outcome, Patience, Then};
-use crate::prim::{AtomicU32, Ordering, futex_wait, futex_wake};
+use super::{Outcome, Patience, SLICE_NS, Then};
+use crate::prim::{AtomicU32, Ordering, futex_wait, futex_wait_any, futex_wake};
+use crate::sys::clock::Deadline;
 use crate::sys::robust::{Me, Spot, WAITERS};
+use core::mem::MaybeUninit;
 
 pub(crate) const EVERYBODY: u32 = u32::MAX;
 
@@ -16,8 +23,44 @@ pub(crate) const EVERYBODY: u32 = u32::MAX;
 #[derive(Debug)]
 pub(crate) struct Gate(AtomicU32);
 
+/// The words that a waiter has looked at, and what it saw there. The gate's own is the first.
+pub(crate) struct Watched<'a, const N: usize> {
+    /// As many as `count`, or all, are written.
+    words: [MaybeUninit<(&'a AtomicU32, u32)>; N],
+    count: usize,
+}
+
+impl<'a, const N: usize> Watched<'a, N> {
+    fn new(gate: &'a AtomicU32) -> Watched<'a, N> {
+        let mut watched = Watched { words: [const { MaybeUninit::uninit() }; N], count: 0 };
+        watched.see(gate, WAITERS);
+        watched
+    }
+
+    pub fn see(&mut self, word: &'a AtomicU32, value: u32) {
+        if let Some(place) = self.words.get_mut(self.count) {
+            place.write((word, value));
+        }
+        self.count += 1;
+    }
+
+    /// Sleeps until one of the words has changed, or somebody has been woken by one; not for long where there were more
+    /// words than there is room for, or where the kernel can't.
+    fn sleep(&self, until: Deadline) -> crate::prim::Wait {
+        let soon = || until.min(Deadline::after(SLICE_NS));
+        let until = if self.count > N { soon() } else { until };
+        let words = &self.words[..self.count.min(N)];
+        // SAFETY: `see` has written as many as it has counted, and `MaybeUninit` has the layout of what it holds.
+        let words = unsafe { &*(std::ptr::from_ref(words) as *const [(&AtomicU32, u32)]) };
+        match futex_wait_any(words, until) {
+            Some((wait, _)) => wait,
+            None => futex_wait(words[0].0, WAITERS, soon()),
+        }
+    }
+}
+
 impl Gate {
-    pub const fn new() -> Gate {
+    pub fn new() -> Gate {
         Gate(AtomicU32::new(0))
     }
 
@@ -66,28 +109,30 @@ impl Gate {
         futex_wake(&self.0, EVERYBODY);
     }
 
-    /// Waits at the gate until `ready` gives something. `more` says whether others could have something too.
-    pub fn wait<T>(
-        &self,
+    /// Waits at the gate until `ready` gives something; when it doesn't, it has named the words that it looked at.
+    /// `more` says whether others could have something too.
+    pub fn wait<'a, T, const N: usize>(
+        &'a self,
         me: Me,
         mut patience: Patience,
-        ready: impl Fn() -> Option<T>,
+        ready: impl Fn(&mut Watched<'a, N>) -> Option<T>,
         more: impl Fn() -> bool,
     ) -> Outcome<T> {
         me.pend(self.spot());
         let mut slept = false;
         let result = loop {
-            if let Some(result) = ready() {
+            if let Some(result) = ready(&mut Watched::new(&self.0)) {
                 break Ok(result);
             }
             if let Err(code) = patience.may_wait() {
                 break Err(code);
             }
             self.close();
-            if let Some(result) = ready() {
+            let mut watched = Watched::new(&self.0);
+            if let Some(result) = ready(&mut watched) {
                 break Ok(result);
             }
-            match patience.after(futex_wait(&self.0, WAITERS, patience.until())) {
+            match patience.after(watched.sleep(patience.until())) {
                 Ok(Then::Look { slept: false }) => {}
                 Ok(_) => slept = true,
                 Err(code) => break Err(code),

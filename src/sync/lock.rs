@@ -9,10 +9,11 @@ use super::{
     AUTO_REPAIR, Acquired, DEADLOCK, INTERRUPTIBLE, NO_LOCKS, NOT_OWNER, OTHER_NAMESPACE, Outcome,
     PROCESS_OWNED, Patience, RECURSIVE, Then, UNRECOVERABLE,
 };
-use crate::prim::{AtomicU32, AtomicU64, Ordering, futex_wait, futex_wake};
+use crate::prim::{AtomicU32, AtomicU64, MODEL, Ordering, futex_wait, futex_wake};
 use crate::sys::clock::Timeout;
 use crate::sys::owner;
 use crate::sys::robust::{self, DIED, ENTRY, Me, OWNER, Spot, WAITERS, mark_died};
+use core::array::from_fn;
 use core::mem::{offset_of, size_of};
 
 /// 64 bytes: the word, and what belongs to its holder.
@@ -42,7 +43,8 @@ pub(crate) struct Lock {
     pub extra: [AtomicU32; 3],
 }
 
-const _: () = assert!(offset_of!(Lock, entry) - offset_of!(Lock, word) == ENTRY && size_of::<Lock>() == 64);
+const _: () =
+    assert!(MODEL || offset_of!(Lock, entry) - offset_of!(Lock, word) == ENTRY && size_of::<Lock>() == 64);
 
 /// The states in the low byte of the mode.
 const STATE: u32 = 0xff;
@@ -70,7 +72,7 @@ pub struct Owner {
 }
 
 impl Lock {
-    pub const fn new(flags: u32) -> Lock {
+    pub fn new(flags: u32) -> Lock {
         Lock {
             word: AtomicU32::new(0),
             mode: AtomicU32::new(flags << FLAGS),
@@ -81,7 +83,7 @@ impl Lock {
             entry: AtomicU64::new(0),
             dead: AtomicU64::new(0),
             gate: Gate::new(),
-            extra: [const { AtomicU32::new(0) }; 3],
+            extra: from_fn(|_| AtomicU32::new(0)),
         }
     }
 

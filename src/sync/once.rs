@@ -21,7 +21,7 @@ impl Default for Once {
 
 impl Once {
     /// One that has not been done.
-    pub const fn new() -> Once {
+    pub fn new() -> Once {
         Once { lock: Lock::new(0) }
     }
 

@@ -4,18 +4,20 @@
 //! writers' lock and then looks at the slots. Each of the two writes its own word before it looks at the other's, so
 //! at least one sees the other. Readers that run on different processors share no line that anybody writes.
 
+use super::gate::Watched;
 use super::lock::Lock;
 use super::{
     AGAIN, AUTO_REPAIR, Acquired, DEADLOCK, INTERRUPTIBLE, NO_LOCKS, NO_MEMORY, NOT_OWNER, Outcome,
     PREFER_READERS, Patience, Then, UNRECOVERABLE, known_flags,
 };
-use crate::prim::{AtomicU32, Ordering, futex_wait};
+use crate::prim::{AtomicU32, MODEL, Ordering, futex_wait};
 use crate::sys::clock::{Deadline, Timeout, now_ns};
 use crate::sys::robust::{self, DIED, Me, OWNER, WAITERS};
+use core::array::from_fn;
 use core::mem::size_of;
 
 /// How many readers there can be at a time; more wait.
-pub const READERS: usize = 15;
+pub const READERS: usize = if MODEL { 2 } else { 15 };
 
 /// Many readers or one writer, among the threads of all processes that share it. All-zero memory is a free one that
 /// prefers writers.
@@ -27,13 +29,13 @@ pub struct RwLock {
     slots: [Lock; READERS],
 }
 
-const _: () = assert!(size_of::<RwLock>() == 1024);
+const _: () = assert!(MODEL || size_of::<RwLock>() == 1024);
 
 impl RwLock {
     /// A free lock.
     pub fn new(flags: u32) -> Outcome<RwLock> {
         let flags = known_flags(flags, PREFER_READERS | INTERRUPTIBLE | AUTO_REPAIR)?;
-        Ok(RwLock { writers: Lock::new(flags), slots: [const { Lock::new(0) }; READERS] })
+        Ok(RwLock { writers: Lock::new(flags), slots: from_fn(|_| Lock::new(0)) })
     }
 
     /// Where readers are preferred: 1 while a writer has the lock, and not only waits for the readers to go. Written by
@@ -113,8 +115,9 @@ impl RwLock {
             // Readers that die make room without a word, so this wait looks round.
             let interruptible = self.writers.flags() & INTERRUPTIBLE != 0;
             let patience = Patience::new(left(timeout, deadline), interruptible, true);
-            let room = || self.slots.iter().any(|slot| slot.is_free(me)).then_some(());
-            self.writers.gate.wait(me, patience, room, || room().is_some())?;
+            let room = || self.slots.iter().any(|slot| slot.is_free(me));
+            let ready = |_: &mut Watched<'_, 1>| room().then_some(());
+            self.writers.gate.wait(me, patience, ready, room)?;
         }
     }
 

@@ -1,11 +1,12 @@
 //! The counting semaphore.
 
-use super::gate::Gate;
+use super::gate::{Gate, Watched};
 use super::{INTERRUPTIBLE, INVALID, NO_MEMORY, Outcome, Patience, TOO_MANY, known_flags};
 use crate::prim::{AtomicU32, Ordering};
 use crate::sys::clock::Timeout;
 use crate::sys::owner;
 use crate::sys::robust::{self, Me};
+use core::array::from_fn;
 
 /// The most units that a semaphore can have.
 pub const MOST: u32 = i32::MAX as u32;
@@ -37,7 +38,7 @@ impl Semaphore {
             gate: Gate::new(),
             max: AtomicU32::new(max),
             flags: AtomicU32::new(flags),
-            reserved: [const { AtomicU32::new(0) }; 12],
+            reserved: from_fn(|_| AtomicU32::new(0)),
         })
     }
 
@@ -68,7 +69,7 @@ impl Semaphore {
 
     #[cold]
     #[inline(never)]
-    fn acquire_slowly(&self, timeout: Timeout) -> Outcome<()> {
+    fn acquire_slowly<'a>(&'a self, timeout: Timeout) -> Outcome<()> {
         let me = robust::me().ok_or(NO_MEMORY)?;
         if timeout != Timeout::Try && owner::many_processors() {
             for _ in 0..SPINS {
@@ -80,7 +81,11 @@ impl Semaphore {
         }
         let interruptible = self.flags.load(Ordering::Relaxed) & INTERRUPTIBLE != 0;
         let patience = Patience::new(timeout, interruptible, !me.is_robust());
-        self.gate.wait(me, patience, || self.take(), || self.value.load(Ordering::SeqCst) > 0)
+        let ready = |watched: &mut Watched<'a, 2>| {
+            watched.see(&self.value, 0);
+            self.take()
+        };
+        self.gate.wait(me, patience, ready, || self.value.load(Ordering::SeqCst) > 0)
     }
 
     /// Gives `count` units the short way: room for them, and nobody waits. Whether it was that.

@@ -1,6 +1,7 @@
 //! The futex, shared between processes: never with FUTEX_PRIVATE_FLAG.
 
 use super::clock::Deadline;
+use core::mem::MaybeUninit;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 /// How a wait ended, spurious wake-ups included.
@@ -83,25 +84,26 @@ fn has_waitv() -> bool {
     }
 }
 
-/// Sleeps while all words hold what is expected of them; says which of them a wake-up came by, the last one if several.
+/// The most words that the kernel takes (FUTEX_WAITV_MAX).
+const MOST_WORDS: usize = 128;
+
+/// Sleeps while all words hold what is expected of them, whose queues it joins in their order before it looks at each; says which of them a wake-up came by, the last one if several.
 /// `None` where the kernel can't.
-pub fn futex_wait_any<const N: usize>(
-    words: [(&AtomicU32, u32); N],
-    deadline: Deadline,
-) -> Option<(Wait, usize)> {
+pub fn futex_wait_any(words: &[(&AtomicU32, u32)], deadline: Deadline) -> Option<(Wait, usize)> {
     if !has_waitv() {
         return None;
     }
-    let waiters = words.map(|(word, value)| Waiter {
-        value: u64::from(value),
-        address: word.as_ptr() as u64,
-        flags: FUTEX2_SIZE_U32,
-        reserved: 0,
-    });
+    let mut waiters = [const { MaybeUninit::<Waiter>::uninit() }; MOST_WORDS];
+    for ((word, value), waiter) in words.iter().zip(&mut waiters) {
+        let (value, address) = (u64::from(*value), word.as_ptr() as u64);
+        waiter.write(Waiter { value, address, flags: FUTEX2_SIZE_U32, reserved: 0 });
+    }
+    let count = words.len().min(MOST_WORDS);
     let time = deadline.timespec();
     let time = time.as_ref().map_or(std::ptr::null(), |time| time as *const libc::timespec);
-    // SAFETY: N waiters whose words outlive the call; `time` is null or valid, and absolute.
-    let rc = unsafe { libc::syscall(SYS_FUTEX_WAITV, waiters.as_ptr(), N, 0, time, libc::CLOCK_MONOTONIC) };
+    // SAFETY: so many waiters are written, whose words outlive the call; `time` is null or valid, and absolute.
+    let rc =
+        unsafe { libc::syscall(SYS_FUTEX_WAITV, waiters.as_ptr(), count, 0, time, libc::CLOCK_MONOTONIC) };
     if rc >= 0 {
         return Some((Wait::Woken, rc as usize));
     }

@@ -15,7 +15,7 @@
 
 mod setup;
 
-use crate::prim::futex_wake;
+use super::futex::futex_wake;
 use std::ffi::c_void;
 use std::mem::size_of;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, compiler_fence};

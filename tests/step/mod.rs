@@ -4,10 +4,14 @@
 //! A case names the processes: the victim, which is single-stepped; others that wait before the first step; what is
 //! done when the victim sleeps in the kernel, so that it goes on; and what must hold after its death.
 
+#[path = "stepper.rs"]
+mod stepper;
+
 use std::fs;
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering::SeqCst};
 use std::time::{Duration, Instant};
+use stepper::Stopped;
 use tine::ffi::sync::*;
 use tine::ffi::sync_barrier::*;
 use tine::ffi::sync_rwlock::*;
@@ -40,8 +44,11 @@ pub struct Shared {
     pub go: AtomicU32,
     pub ready: AtomicU32,
     pub torn: AtomicU32,
+    set_up: AtomicU32,
+    begin: AtomicU32,
     pub about: [AtomicU32; 4],
     pub codes: [AtomicI32; 4],
+    progress: stepper::Progress,
 }
 
 impl Shared {
@@ -238,7 +245,7 @@ pub fn pause() {
     unsafe { libc::sched_yield() };
 }
 
-fn state(pid: i32) -> u8 {
+pub fn state(pid: i32) -> u8 {
     let stat = fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
     let close = stat.iter().rposition(|byte| *byte == b')').unwrap_or(0);
     stat.get(close + 2).copied().unwrap_or(b'X')
@@ -256,60 +263,12 @@ pub fn until(condition: impl Fn() -> bool) -> bool {
     true
 }
 
-/// One stop of the victim.
-enum Stop {
-    Stepped,
-    Sleeps,
-    Ended,
-}
-
-fn step(victim: i32) -> Stop {
-    let may_sleep = at_syscall(victim);
-    // SAFETY: a stopped tracee of this process.
-    unsafe { libc::ptrace(libc::PTRACE_SINGLESTEP, victim, 0, 0) };
-    if !may_sleep {
-        return wait_stop(victim);
-    }
-    loop {
-        let mut status = 0;
-        // SAFETY: a place for the status.
-        let rc = unsafe { libc::waitpid(victim, &mut status, libc::WNOHANG | libc::__WALL) };
-        if rc == victim {
-            return if libc::WIFSTOPPED(status) { Stop::Stepped } else { Stop::Ended };
-        }
-        if state(victim) == b'S' {
-            return Stop::Sleeps;
-        }
-        pause();
-    }
-}
-
-/// Whether the next instruction enters the kernel, where the victim may sleep.
-#[cfg(target_arch = "x86_64")]
-fn at_syscall(victim: i32) -> bool {
-    use std::cell::RefCell;
-    use std::collections::HashMap;
-    thread_local! {
-        /// What stands where: the code is the same in every victim.
-        static KNOWN: RefCell<HashMap<i64, bool>> = RefCell::default();
-    }
-    // SAFETY: a stopped tracee of this process; both calls return what they read.
-    let at = unsafe { libc::ptrace(libc::PTRACE_PEEKUSER, victim, 8 * libc::RIP as usize, 0) };
-    // SAFETY: as above.
-    let look = || unsafe { libc::ptrace(libc::PTRACE_PEEKTEXT, victim, at, 0) & 0xffff == 0x050f };
-    KNOWN.with_borrow_mut(|known| *known.entry(at).or_insert_with(look))
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn at_syscall(_victim: i32) -> bool {
-    true
-}
-
-fn wait_stop(victim: i32) -> Stop {
-    let mut status = 0;
-    // SAFETY: a place for the status.
-    unsafe { libc::waitpid(victim, &mut status, libc::__WALL) };
-    if libc::WIFSTOPPED(status) { Stop::Stepped } else { Stop::Ended }
+/// The way that the operation goes, as far as that is known.
+#[derive(Default)]
+struct Way {
+    /// Where to write it down.
+    trace: Option<&'static stepper::Trace>,
+    landmarks: stepper::Landmarks,
 }
 
 struct Run {
@@ -340,7 +299,7 @@ fn start_waiters(case: &Case, shared: &'static Shared, pids: &mut Vec<i32>) {
 }
 
 /// Kills the victim after `steps` instructions of its operation.
-fn run(case: &Case, shared: &'static Shared, steps: u32) -> Run {
+fn run(case: &Case, shared: &'static Shared, steps: u32, way: &Way) -> Run {
     zero(shared);
     (case.init)(shared);
     let mut pids = Vec::new();
@@ -349,50 +308,35 @@ fn run(case: &Case, shared: &'static Shared, steps: u32) -> Run {
         assert!(until(|| shared.ready.load(SeqCst) == 1), "the holder is not ready");
     }
     let (setup, operation) = (case.setup, case.operation);
+    stepper::set_limit(shared, steps, &way.landmarks);
+    let trace = way.trace;
     let victim = spawn(move || {
         setup(shared);
-        // SAFETY: plain system calls.
-        unsafe {
-            libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0);
-            libc::raise(libc::SIGSTOP);
-        }
+        shared.set_up.store(1, SeqCst);
+        until(|| shared.begin.load(SeqCst) == 1);
+        stepper::begin(shared, trace);
         shared.mark.store(1, SeqCst);
         operation(shared);
         shared.mark.store(2, SeqCst);
     });
-    assert!(matches!(wait_stop(victim), Stop::Stepped));
+    assert!(until(|| shared.set_up.load(SeqCst) == 1), "the victim is not ready");
     if !case.waiters_behind {
         start_waiters(case, shared, &mut pids);
     }
-    let (mut done, mut complete, mut woken) = (0, false, false);
-    while done < steps {
-        match step(victim) {
-            Stop::Stepped => {
-                done += u32::from(shared.mark.load(SeqCst) == 1);
+    shared.begin.store(1, SeqCst);
+    stepper::wait_begun(victim, shared);
+    let mut woken = false;
+    let stopped = stepper::drive(victim, shared, || {
+        // A timed wait goes on by itself.
+        if let Some(wake) = case.wake.filter(|_| !woken) {
+            if case.waiters_behind {
+                start_waiters(case, shared, &mut pids);
             }
-            Stop::Sleeps => {
-                // The sleep itself is one point. A timed wait goes on by itself.
-                let wake = if woken { None } else { case.wake };
-                if wake.is_some() && case.waiters_behind {
-                    start_waiters(case, shared, &mut pids);
-                }
-                done += 1;
-                if done >= steps {
-                    break;
-                }
-                if let Some(wake) = wake {
-                    wake(shared);
-                    woken = true;
-                }
-                wait_stop(victim);
-            }
-            Stop::Ended => complete = true,
+            wake(shared);
+            woken = true;
         }
-        if shared.mark.load(SeqCst) == 2 || complete {
-            complete = true;
-            break;
-        }
-    }
+    });
+    let complete = stopped == Stopped::Complete;
     if let Some((before, _)) = case.barger {
         before(shared);
     }
@@ -428,8 +372,19 @@ fn run(case: &Case, shared: &'static Shared, steps: u32) -> Run {
 /// Kills at every instruction of a case, from the first to the operation's end.
 pub fn kill_everywhere(case: &Case, shared: &'static Shared) -> Outcome {
     let mut outcome = Outcome { points: 0, hung: 0, wrong: 0, slowest: Duration::ZERO };
+    let trace = stepper::new_trace();
+    let whole = run(case, shared, u32::MAX, &Way { trace: Some(trace), ..Way::default() });
+    if !whole.complete || whole.hung || whole.error.is_some() {
+        eprintln!("{} {} {}: fails with nobody killed", case.primitive, case.path, case.scenario);
+        return Outcome { points: 0, hung: 1, ..outcome };
+    }
+    let way = Way { trace: None, landmarks: trace.landmarks(stepper::steps(shared)) };
     for steps in 1.. {
-        let run = run(case, shared, steps);
+        let mut run = run(case, shared, steps, &way);
+        if run.complete {
+            // It was over, or it went another way.
+            run = self::run(case, shared, steps, &Way::default());
+        }
         outcome.points += 1;
         outcome.slowest = outcome.slowest.max(run.took);
         if run.hung {

@@ -1,0 +1,36 @@
+#!/bin/bash
+# The programs in docs/*.md, which are the ```c blocks with a main: each is built against the installed package, without a
+# warning, and must run and exit with 0. Their names are the page's and the line's.
+set -u
+cd "$(dirname "$0")/.." || exit 2
+export PKG_CONFIG_PATH=${PKG_CONFIG_PATH:-$PWD/build/prefix/lib/pkgconfig}
+out=build/docs
+rm -rf $out
+mkdir -p $out
+passed=0 failed=0
+
+for page in docs/*.md; do
+    name=$(basename "$page" .md)
+    # A block's file begins with as many empty lines as the page has before it, so that the compiler's line is the page's.
+    awk -v stem="$out/$name" '
+        /^```c$/ { inside = 1; text = ""; start = NR; for (i = 0; i < NR; i++) text = text "\n"; next }
+        /^```/ && inside { inside = 0; if (text ~ /int main\(/) printf "%s", text >(stem "-" start ".c"); next }
+        inside { text = text $0 "\n" }' "$page"
+done
+
+libs="$(pkg-config --cflags --libs tine) -pthread -Wl,-rpath,$(pkg-config --variable=libdir tine)" || exit 2
+for source in "$out"/*.c; do
+    [ -e "$source" ] || { echo "no program in docs/*.md: 0 passed, 1 failed"; exit 1; }
+    program=${source%.c}
+    # shellcheck disable=SC2086  # a list of words
+    if ${CC:-cc} -std=c11 -D_GNU_SOURCE -O2 -Wall -Wextra -Werror "$source" -o "$program" $libs &&
+        (cd $out && timeout -k 5 60 "./$(basename "$program")" </dev/null); then
+        echo "ok    $(basename "$program")"
+        passed=$((passed + 1))
+    else
+        echo "FAIL  $(basename "$program")"
+        failed=$((failed + 1))
+    fi
+done
+echo "$passed passed, $failed failed"
+[ $failed = 0 ]

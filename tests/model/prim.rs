@@ -1,0 +1,108 @@
+//! What `src/prim.rs` is to the library: the atomics and the futex, here loom's and the model kernel's.
+//!
+//! loom takes SeqCst accesses for AcqRel ones, so each gets a fence, which makes it a little stronger than the language
+//! does. A victim may die before each access that others could see; before a mere load it makes no difference.
+
+use crate::kernel;
+use loom::sync::atomic::{self as model, fence};
+use std::cell::Cell;
+
+pub(crate) use crate::kernel::{Wait, futex_wait, futex_wait_any, futex_wake};
+pub(crate) use std::sync::atomic::Ordering;
+
+/// This is the model: objects are not laid out as the library lays them out.
+pub(crate) const MODEL: bool = true;
+
+#[derive(Debug)]
+pub(crate) struct AtomicU32(model::AtomicU32);
+
+impl AtomicU32 {
+    pub fn new(value: u32) -> AtomicU32 {
+        AtomicU32(model::AtomicU32::new(value))
+    }
+
+    pub fn load(&self, ordering: Ordering) -> u32 {
+        order(ordering);
+        self.0.load(ordering)
+    }
+
+    pub fn store(&self, value: u32, ordering: Ordering) {
+        kernel::step();
+        // An exchange: loom lets a blind store lose against an exchange that has seen an older value.
+        let release = if ordering == Ordering::Relaxed { ordering } else { Ordering::Release };
+        self.0.swap(value, release);
+        order(ordering);
+    }
+
+    fn modify<T>(&self, ordering: Ordering, change: impl FnOnce(&model::AtomicU32) -> T) -> T {
+        kernel::step();
+        let result = change(&self.0);
+        order(ordering);
+        result
+    }
+
+    pub fn swap(&self, value: u32, ordering: Ordering) -> u32 {
+        self.modify(ordering, |word| word.swap(value, ordering))
+    }
+
+    pub fn fetch_add(&self, value: u32, ordering: Ordering) -> u32 {
+        self.modify(ordering, |word| word.fetch_add(value, ordering))
+    }
+
+    pub fn fetch_or(&self, value: u32, ordering: Ordering) -> u32 {
+        self.modify(ordering, |word| word.fetch_or(value, ordering))
+    }
+
+    pub fn fetch_and(&self, value: u32, ordering: Ordering) -> u32 {
+        self.modify(ordering, |word| word.fetch_and(value, ordering))
+    }
+
+    pub fn compare_exchange(&self, old: u32, new: u32, yes: Ordering, no: Ordering) -> Result<u32, u32> {
+        self.modify(yes, |word| word.compare_exchange(old, new, yes, no))
+    }
+
+    pub fn compare_exchange_weak(&self, old: u32, new: u32, yes: Ordering, no: Ordering) -> Result<u32, u32> {
+        self.compare_exchange(old, new, yes, no)
+    }
+
+    /// The kernel's view: the word as it is now. An exchange that fails, so that loom tries it before and after others'.
+    pub fn now(&self) -> u32 {
+        const NEVER: u32 = 0x7fff_fffe;
+        match self.0.compare_exchange(NEVER, NEVER, Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(_) => unreachable!("no word of ours"),
+            Err(value) => value,
+        }
+    }
+
+    /// The kernel's exchange, which no death interrupts.
+    pub fn exchange(&self, old: u32, new: u32) -> Result<u32, u32> {
+        self.0.compare_exchange(old, new, Ordering::SeqCst, Ordering::Relaxed)
+    }
+}
+
+fn order(ordering: Ordering) {
+    if ordering == Ordering::SeqCst {
+        fence(Ordering::SeqCst);
+    }
+}
+
+/// In the locks these are signatures and the kernel's links, on which nothing depends: no place for interleavings.
+#[derive(Debug)]
+pub(crate) struct AtomicU64(Cell<u64>);
+
+// SAFETY: loom runs all threads of a model on one, and switches only inside its own calls.
+unsafe impl Sync for AtomicU64 {}
+
+impl AtomicU64 {
+    pub fn new(value: u64) -> AtomicU64 {
+        AtomicU64(Cell::new(value))
+    }
+
+    pub fn load(&self, _: Ordering) -> u64 {
+        self.0.get()
+    }
+
+    pub fn store(&self, value: u64, _: Ordering) {
+        self.0.set(value);
+    }
+}

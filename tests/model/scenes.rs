@@ -1,0 +1,383 @@
+//! What the threads of each model do, and what must hold once those that live have settled.
+
+use crate::error::Code;
+use crate::kernel::{Without, check, quiesce, spawn, step};
+use crate::sync::{
+    AGAIN, AUTO_RESET, Acquired, Barrier, Condition, Event, Mutex, Outcome, RwLock, Semaphore,
+};
+use crate::sys::clock::Timeout;
+use loom::cell::UnsafeCell;
+use std::cell::Cell;
+use std::rc::Rc;
+
+const FOREVER: Timeout = Timeout::Forever;
+
+/// What a lock protects. loom objects where two are at it at a time, or one without having seen the other's writes.
+#[derive(Default)]
+struct Data {
+    cell: UnsafeCell<()>,
+    /// Somebody is in the middle of a change.
+    torn: Cell<bool>,
+}
+
+impl Data {
+    fn change(&self, acquired: Acquired) {
+        self.cell.with_mut(|_| ());
+        self.hear(acquired);
+        self.torn.set(true);
+        step();
+        self.torn.set(false);
+        self.cell.with_mut(|_| ());
+    }
+
+    fn hear(&self, acquired: Acquired) {
+        if acquired == Acquired::OwnerDied {
+            self.torn.set(false);
+        }
+        assert!(!self.torn.get(), "torn data, and nobody was told");
+    }
+
+    fn look(&self, acquired: Acquired) {
+        self.cell.with(|_| ());
+        assert!(
+            acquired == Acquired::OwnerDied || !self.torn.get(),
+            "torn data, and the reader was not told"
+        );
+    }
+}
+
+fn some<T>(outcome: Outcome<T>) -> T {
+    outcome.unwrap_or_else(|code| panic!("{code:?}"))
+}
+
+// ---- the mutex
+
+fn visit(mutex: &Mutex, data: &Data) {
+    let acquired = some(mutex.lock(FOREVER));
+    data.change(acquired);
+    if acquired == Acquired::OwnerDied {
+        some(mutex.repair());
+    }
+    some(mutex.unlock());
+}
+
+/// Three who lock and unlock, one of them twice, so that the victim is holder, waiter, woken and barger in turn, and one
+/// may barge in while another sleeps.
+fn mutex(dies: Option<u32>) {
+    let shared = Rc::new((some(Mutex::new(0)), Data::default()));
+    visit(&shared.0, &shared.1); // From here on the short way is open.
+    for dies in [dies, None] {
+        let shared = shared.clone();
+        spawn(dies, move || visit(&shared.0, &shared.1));
+    }
+    visit(&shared.0, &shared.1);
+    visit(&shared.0, &shared.1);
+    assert_eq!(quiesce(), 0, "one sleeps on the mutex for good");
+    visit(&shared.0, &shared.1);
+}
+
+// ---- the semaphore, and with it the gate
+
+fn settled(semaphore: &Semaphore, taken: usize) {
+    let asleep = quiesce();
+    assert!(asleep == 0 || semaphore.value() == 0, "one sleeps although there is a unit");
+    for _ in 0..asleep {
+        some(semaphore.release(1));
+    }
+    assert_eq!(quiesce(), 0, "a unit wakes nobody");
+    assert!(semaphore.value() as usize <= taken, "more units than were given");
+}
+
+/// The victim is one of two that wait for a unit, while as many are given.
+fn semaphore_waiter(dies: Option<u32>) {
+    let semaphore = Rc::new(some(Semaphore::new(0, 0, 0)));
+    for dies in [dies, None] {
+        let semaphore = semaphore.clone();
+        spawn(dies, move || some(semaphore.acquire(FOREVER)));
+    }
+    some(semaphore.release(1));
+    some(semaphore.release(1));
+    settled(&semaphore, 2);
+}
+
+/// The victim gives two units to two that wait.
+fn semaphore_giver(dies: Option<u32>) {
+    let semaphore = Rc::new(some(Semaphore::new(0, 0, 0)));
+    for _ in 0..2 {
+        let semaphore = semaphore.clone();
+        spawn(None, move || some(semaphore.acquire(FOREVER)));
+    }
+    let giver = semaphore.clone();
+    spawn(dies, move || some(giver.release(2)));
+    settled(&semaphore, 2);
+}
+
+// ---- the condition
+
+#[derive(Debug)]
+struct Tokens {
+    mutex: Mutex,
+    condition: Condition,
+    count: Cell<u32>,
+}
+
+impl Tokens {
+    fn new() -> Rc<Tokens> {
+        let (mutex, condition) = (some(Mutex::new(0)), some(Condition::new(0)));
+        some(mutex.lock(FOREVER));
+        some(mutex.unlock());
+        Rc::new(Tokens { mutex, condition, count: Cell::new(0) })
+    }
+
+    /// Who hears of a death repairs, and notifies everybody.
+    fn hear(&self, acquired: Acquired) {
+        if acquired == Acquired::OwnerDied {
+            some(self.mutex.repair());
+            some(self.condition.notify_all());
+        }
+    }
+
+    fn take(&self) {
+        self.hear(some(self.mutex.lock(FOREVER)));
+        while self.count.get() == 0 {
+            self.hear(some(self.condition.wait(&self.mutex, FOREVER)));
+        }
+        self.count.set(self.count.get() - 1);
+        some(self.mutex.unlock());
+    }
+
+    fn put(&self, count: u32, notify: impl Fn(&Condition) -> Outcome<()>) {
+        self.hear(some(self.mutex.lock(FOREVER)));
+        self.count.set(self.count.get() + count);
+        some(notify(&self.condition));
+        some(self.mutex.unlock());
+    }
+
+    fn settled(&self) {
+        quiesce();
+        self.put(0, |_| Ok(())); // Where the victim died with the mutex, somebody has to notice.
+        let asleep = quiesce();
+        assert!(asleep == 0 || self.count.get() == 0, "one sleeps although there is a token");
+        for _ in 0..asleep {
+            self.put(1, |condition| condition.notify(1));
+        }
+        assert_eq!(quiesce(), 0, "a notification wakes nobody");
+    }
+}
+
+/// The victim is one of two that wait, while two tokens come one by one.
+fn condition_waiter(dies: Option<u32>) {
+    let tokens = Tokens::new();
+    for dies in [dies, None] {
+        let tokens = tokens.clone();
+        spawn(dies, move || tokens.take());
+    }
+    quiesce_one_may_be_dead(&tokens);
+    tokens.put(1, |condition| condition.notify(1));
+    tokens.settled();
+}
+
+/// From here on both wait, or one has died: the interesting part begins, and the rest needs no interleavings.
+fn quiesce_one_may_be_dead(tokens: &Tokens) {
+    quiesce();
+    tokens.put(0, |_| Ok(()));
+}
+
+/// The victim notifies everybody.
+fn condition_notifier(dies: Option<u32>) {
+    let tokens = Tokens::new();
+    for _ in 0..2 {
+        let tokens = tokens.clone();
+        spawn(None, move || tokens.take());
+    }
+    quiesce();
+    let notifier = tokens.clone();
+    spawn(dies, move || notifier.put(2, Condition::notify_all));
+    tokens.settled();
+}
+
+/// The victim notifies two.
+fn condition_notifier_of_two(dies: Option<u32>) {
+    let tokens = Tokens::new();
+    for _ in 0..2 {
+        let tokens = tokens.clone();
+        spawn(None, move || tokens.take());
+    }
+    quiesce();
+    let notifier = tokens.clone();
+    spawn(dies, move || notifier.put(2, |condition| condition.notify(2)));
+    tokens.settled();
+}
+
+// ---- the reader-writer lock
+
+struct Table {
+    lock: RwLock,
+    data: Data,
+}
+
+impl Table {
+    fn new() -> Rc<Table> {
+        let table = Rc::new(Table { lock: some(RwLock::new(0)), data: Data::default() });
+        table.write();
+        table
+    }
+
+    fn write(&self) {
+        let acquired = some(self.lock.write_lock(FOREVER));
+        self.data.change(acquired);
+        if acquired == Acquired::OwnerDied {
+            some(self.lock.repair());
+        }
+        some(self.lock.unlock());
+    }
+
+    fn read(&self) {
+        self.data.look(some(self.lock.read_lock(FOREVER)));
+        some(self.lock.unlock());
+    }
+
+    fn run(dies: Option<u32>, victim: fn(&Table), other: fn(&Table), first: fn(&Table)) {
+        let table = Table::new();
+        for (dies, body) in [(dies, victim), (None, other)] {
+            let table = table.clone();
+            spawn(dies, move || body(&table));
+        }
+        first(&table);
+        assert_eq!(quiesce(), 0, "one sleeps on the lock for good");
+        table.write();
+        table.read();
+    }
+}
+
+fn rwlock_reader(dies: Option<u32>) {
+    Table::run(dies, Table::read, Table::write, Table::read);
+}
+
+fn rwlock_writer(dies: Option<u32>) {
+    Table::run(dies, Table::write, Table::read, Table::write);
+}
+
+// ---- the event
+
+/// Two wait; the victim sets it.
+fn event(dies: Option<u32>, flags: u32) {
+    let event = Rc::new(some(Event::new(flags)));
+    for _ in 0..2 {
+        let event = event.clone();
+        spawn(None, move || some(event.wait(FOREVER)));
+    }
+    let setter = event.clone();
+    spawn(dies, move || some(setter.set()));
+    for _ in 0..3 {
+        let asleep = quiesce();
+        assert!(asleep == 0 || !event.is_set(), "one sleeps although the event is set");
+        some(event.set());
+    }
+    assert_eq!(quiesce(), 0, "an event wakes nobody");
+}
+
+fn event_manual(dies: Option<u32>) {
+    event(dies, 0);
+}
+
+fn event_automatic(dies: Option<u32>) {
+    event(dies, AUTO_RESET);
+}
+
+// ---- the barrier
+
+/// Meets; whether the barrier is whole.
+fn meet(barrier: &Barrier) -> bool {
+    match barrier.wait(FOREVER) {
+        Ok(_) => true,
+        Err(code) => {
+            assert_eq!(code, Code::BROKEN);
+            false
+        }
+    }
+}
+
+/// Comes for those who never will, until nobody waits.
+fn come(barrier: &Barrier) {
+    for _ in 0..4 {
+        let asleep = quiesce();
+        assert!(asleep == 0 || barrier.waiting() as usize == asleep, "a dead party is waited for");
+        if barrier.wait(Timeout::Try) == Err(AGAIN) {
+            some(barrier.abort()); // One that died before it came can't be replaced by this one alone.
+        }
+    }
+    assert_eq!(quiesce(), 0, "one sleeps at the barrier for good");
+}
+
+/// Two meet twice, so that the second meeting begins while somebody is about to sleep for the first.
+fn barrier_twice(dies: Option<u32>) {
+    let barrier = Rc::new(some(Barrier::new(2, 0)));
+    for dies in [dies, None] {
+        let barrier = barrier.clone();
+        spawn(dies, move || {
+            let _ = meet(&barrier) && meet(&barrier);
+        });
+    }
+    come(&barrier);
+}
+
+/// Two of three wait, and one of the two dies.
+fn barrier_of_three(dies: Option<u32>) {
+    let barrier = Rc::new(some(Barrier::new(3, 0)));
+    for dies in [dies, None] {
+        let barrier = barrier.clone();
+        spawn(dies, move || {
+            meet(&barrier);
+        });
+    }
+    come(&barrier);
+}
+
+// ---- the tests
+
+/// How many preemptions: in `make test`, and in `make storm`.
+fn explore(name: &str, (short, long): (usize, usize), model: fn(Option<u32>)) {
+    let preemptions = if std::env::var_os("TINE_STORM").is_some() { long } else { short };
+    let began = std::time::Instant::now();
+    let (places, executions) = check(preemptions, Without::Nothing, model);
+    println!(
+        "{name}: {places} places to die at, {executions} executions, {preemptions} preemptions, {:.1?}",
+        began.elapsed()
+    );
+}
+
+macro_rules! models {
+    ($($model:ident: $preemptions:expr, found with $without:ident;)*) => { $(
+        mod $model {
+            use super::*;
+
+            #[test]
+            fn settles_whatever_dies() {
+                explore(stringify!($model), $preemptions, super::$model);
+            }
+
+            /// The model can fail: with a kernel that leaves something out, it does.
+            #[test]
+            #[should_panic]
+            fn fails_without_the_kernel() {
+                check(2, Without::$without, super::$model);
+            }
+        }
+    )* };
+}
+
+models! {
+    mutex: (2, 3), found with Marks;
+    semaphore_waiter: (2, 3), found with Forwarding;
+    semaphore_giver: (2, 3), found with Forwarding;
+    event_manual: (2, 3), found with Forwarding;
+    event_automatic: (2, 3), found with Forwarding;
+    barrier_twice: (1, 2), found with Forwarding;
+    barrier_of_three: (1, 2), found with Marks;
+    condition_waiter: (2, 3), found with Forwarding;
+    condition_notifier: (2, 3), found with Marks;
+    condition_notifier_of_two: (2, 3), found with Marks;
+    rwlock_reader: (2, 3), found with Marks;
+    rwlock_writer: (2, 3), found with Marks;
+}

@@ -1,0 +1,49 @@
+//! Models: the very code of `src/sync`, on loom's atomics and a model of the kernel. Every interleaving within a bound
+//! of preemptions, with weak memory; and in each, a victim that dies before any one of its steps.
+//!
+//! Single-stepping (`sync_step`) shows that no place to die at is bad with the others where they usually are; this shows
+//! it for the others anywhere.
+
+#![allow(dead_code, unused_imports)] // The code under test is compiled whole, and used in part.
+
+mod error {
+    pub use tine::error::Code;
+}
+#[path = "model/kernel.rs"]
+mod kernel;
+#[path = "model/prim.rs"]
+mod prim;
+#[path = "model/robust.rs"]
+mod robust;
+#[path = "model/scenes.rs"]
+mod scenes;
+#[path = "../src/sync/mod.rs"]
+mod sync;
+
+mod sys {
+    pub(crate) use crate::robust;
+    pub use tine::sys::clock;
+
+    pub mod owner {
+        pub fn thread_ended(_: u32, _: u64) -> bool {
+            unreachable!("the model's kernel sees to every death")
+        }
+
+        pub fn process_ended(_: u32, _: u64) -> bool {
+            unreachable!("the model's kernel sees to every death")
+        }
+
+        pub fn process_of(tid: u32) -> u32 {
+            tid
+        }
+
+        pub fn start_time(_: u32) -> u64 {
+            0
+        }
+
+        /// One processor: no spinning, which would be interleavings without a meaning.
+        pub fn many_processors() -> bool {
+            false
+        }
+    }
+}
