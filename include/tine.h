@@ -383,6 +383,38 @@ int tine_pool_poll(tine_pool *pool);
  */
 int tine_pool_stats(tine_pool *pool, tine_stats *out);
 
+/* ---- Deaths ---------------------------------------------------------------------------------------------------- */
+
+/** How a process ended. */
+typedef struct tine_death {
+    /** sizeof(tine_death). */
+    size_t size;
+    /** Which process. */
+    pid_t pid;
+    /** The signal that ended it, or 0. */
+    int signal;
+    /** Its exit code, where .signal is 0. */
+    int code;
+    /** For SIGSEGV, SIGBUS, SIGFPE and SIGILL: the address at fault. */
+    void *fault_address;
+    /** The most memory that it had resident at once, in bytes; 0 if nobody can say. */
+    uint64_t max_rss_bytes;
+    /**
+     * Where it crashed, innermost frame first: lines of module and offset, for addr2line. Never NULL; empty if the
+     * process left no word.
+     */
+    const char *backtrace;
+} tine_death;
+#define TINE_DEATH_INIT { sizeof(tine_death), 0, 0, 0, NULL, 0, NULL }
+
+/**
+ * Writes what is known of a death, for people: a line for how it came about, and a line for each frame.
+ *
+ * Parameters: death: a result's .death. fd: where to, 2 for standard error.
+ * Returns 0; -EINVAL: death is NULL; -EIO: it could not be written. Threads: any.
+ */
+int tine_death_print(const tine_death *death, int fd);
+
 /* ---- Tasks and results ----------------------------------------------------------------------------------------- */
 
 /** The function ran to its end. */
@@ -428,28 +460,6 @@ typedef struct tine_submit_options {
 
 /** Names a submitted task within its pool: 64 bits, 0 is never one. A released one is known as stale. */
 typedef uint64_t tine_id;
-
-/** How a process ended. */
-typedef struct tine_death {
-    /** sizeof(tine_death). */
-    size_t size;
-    /** Which process. */
-    pid_t pid;
-    /** The signal that ended it, or 0. */
-    int signal;
-    /** Its exit code, where .signal is 0. */
-    int code;
-    /** For SIGSEGV, SIGBUS, SIGFPE and SIGILL: the address at fault. */
-    void *fault_address;
-    /** The most memory that it had resident at once, in bytes; 0 if nobody can say. */
-    uint64_t max_rss_bytes;
-    /**
-     * Where it crashed, innermost frame first: lines of module and offset, for addr2line. Never NULL; empty if the
-     * process left no word.
-     */
-    const char *backtrace;
-} tine_death;
-#define TINE_DEATH_INIT { sizeof(tine_death), 0, 0, 0, NULL, 0, NULL }
 
 /** What came of a task. */
 typedef struct tine_result {

@@ -10,6 +10,7 @@ const SUBJECTS: &[&str] = &[
     "errors",
     "start",
     "pool",
+    "death",
     "submit",
     "map",
     "task",

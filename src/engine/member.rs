@@ -98,10 +98,15 @@ impl Death {
 
     /// One sentence for people.
     pub fn describe(&self) -> String {
-        match self.signal {
-            0 => format!("worker {} exited with code {}", self.pid, self.code),
-            signal => format!("worker {} was ended by {}", self.pid, signal::name(signal)),
-        }
+        describe(self.pid, self.signal, self.code)
+    }
+}
+
+/// How a worker ended, in one sentence.
+pub(crate) fn describe(pid: i32, signal: i32, code: i32) -> String {
+    match signal {
+        0 => format!("worker {pid} exited with code {code}"),
+        signal => format!("worker {pid} was ended by {}", signal::name(signal)),
     }
 }
 

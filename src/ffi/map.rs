@@ -1,12 +1,13 @@
 //! Maps and loops
 
 use crate::error::{Code, Error, Result};
+use crate::ffi::death::view;
 use crate::ffi::errors::tine_error;
 use crate::ffi::guard::{bytes, deadline, guard};
 use crate::ffi::options::{self, Extensible};
 use crate::ffi::pool::{function, host, tine_pool};
 use crate::ffi::start::report;
-use crate::ffi::submit::{delivery_number, retries, tine_result, view};
+use crate::ffi::submit::{delivery_number, retries, tine_result};
 use crate::ffi::task::tine_task;
 use crate::pool::{Failure, Map, MapCall};
 use std::ffi::{c_char, c_int, c_void};

@@ -1,7 +1,7 @@
 //! Tasks and results
 
-use crate::engine::member::Death;
 use crate::error::Error;
+use crate::ffi::death::{tine_death, view};
 use crate::ffi::errors::tine_error;
 use crate::ffi::guard::{bytes, deadline, duration, guard, guard_value, slice};
 use crate::ffi::options::{self, Extensible};
@@ -10,7 +10,6 @@ use crate::ffi::start::{report, tine_fn};
 use crate::pool::{Delivery, SubmitOptions, TaskId, TaskResult};
 use crate::sys::clock::Timeout;
 use std::ffi::{c_char, c_int, c_void};
-use std::mem::offset_of;
 
 /// Names a submitted task within its pool: 64 bits, 0 is never one. A released one is known as stale.
 pub type tine_id = u64;
@@ -56,32 +55,6 @@ unsafe impl Extensible for tine_submit_options {
     const NAME: &'static str = "tine_submit_options";
 }
 
-/// How a process ended.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct tine_death {
-    /// sizeof(tine_death).
-    pub size: usize,
-    /// Which process.
-    pub pid: libc::pid_t,
-    /// The signal that ended it, or 0.
-    pub signal: c_int,
-    /// Its exit code, where .signal is 0.
-    pub code: c_int,
-    /// For SIGSEGV, SIGBUS, SIGFPE and SIGILL: the address at fault.
-    pub fault_address: *mut c_void,
-    /// The most memory that it had resident at once, in bytes; 0 if nobody can say.
-    pub max_rss_bytes: u64,
-    /// Where it crashed, innermost frame first: lines of module and offset, for addr2line. Never NULL; empty if the
-    /// process left no word.
-    pub backtrace: *const c_char,
-}
-
-// SAFETY: `repr(C)`, size first, and zero is valid for every field.
-unsafe impl Extensible for tine_death {
-    const NAME: &'static str = "tine_death";
-}
-
 /// What came of a task.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -111,20 +84,6 @@ pub struct tine_result {
 // SAFETY: `repr(C)`, size first, and zero is valid for every field.
 unsafe impl Extensible for tine_result {
     const NAME: &'static str = "tine_result";
-}
-
-// What C sees of a death is the beginning of the core's.
-const _: () = {
-    assert!(offset_of!(tine_death, pid) == offset_of!(Death, pid));
-    assert!(offset_of!(tine_death, signal) == offset_of!(Death, signal));
-    assert!(offset_of!(tine_death, code) == offset_of!(Death, code));
-    assert!(offset_of!(tine_death, fault_address) == offset_of!(Death, fault_address));
-    assert!(offset_of!(tine_death, max_rss_bytes) == offset_of!(Death, max_rss_bytes));
-    assert!(offset_of!(tine_death, backtrace) == offset_of!(Death, backtrace));
-};
-
-pub(crate) fn view(death: Option<&Death>) -> *const tine_death {
-    death.map_or(std::ptr::null(), |death| std::ptr::from_ref(death).cast())
 }
 
 pub(crate) fn delivery_number(delivery: Delivery) -> c_int {

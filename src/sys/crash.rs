@@ -56,7 +56,11 @@ extern "C" fn handle(signal: c_int, info: *mut libc::siginfo_t, _context: *mut c
         let record = RECORD.load(Ordering::Acquire);
         if !record.is_null() {
             let record: fn(Fault) = std::mem::transmute(record);
-            record(Fault { signal, code: (*info).si_code, address: (*info).si_addr() as usize });
+            // Of a signal that somebody has sent, the same bytes hold who did.
+            let faults = [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGTRAP];
+            let of_processor = faults.contains(&signal) && (*info).si_code > 0;
+            let address = if of_processor { (*info).si_addr() as usize } else { 0 };
+            record(Fault { signal, code: (*info).si_code, address });
         }
         // The disposition is the default again: for the process that sent it, the signal is what it was.
         libc::raise(signal);

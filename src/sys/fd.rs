@@ -130,3 +130,17 @@ pub(crate) fn null_standard(fd: RawFd, force: bool) {
         }
     }
 }
+
+/// Writes all of it.
+pub(crate) fn write_all(fd: RawFd, mut bytes: &[u8]) -> Result<()> {
+    while !bytes.is_empty() {
+        // SAFETY: as many readable bytes as are said.
+        let written = unsafe { libc::write(fd, bytes.as_ptr().cast(), bytes.len()) };
+        if written >= 0 {
+            bytes = &bytes[written as usize..];
+        } else if super::errno() != libc::EINTR {
+            return Err(Error::last_os("write"));
+        }
+    }
+    Ok(())
+}

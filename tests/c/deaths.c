@@ -166,6 +166,9 @@ static void check_death_of(const tine_result *result, int way, int handled)
         CHECK_STR(death->backtrace, "");
         return;
     }
+    if (expected[way].signal == SIGABRT) {
+        CHECK(death->fault_address == NULL); /* nothing was at fault but the program */
+    }
     if (expected[way].fault_address) {
         CHECK_EQ((uintptr_t)death->fault_address, expected[way].fault_address);
     }
