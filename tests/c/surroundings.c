@@ -213,7 +213,8 @@ static void state(int start)
     options.initializer_length = sizeof input;
     tine_pool *pool = make_pool(options);
     for (int i = 0; i < 6; i++) {
-        CHECK_STR(view_of(pool).state, "opened the database");
+        struct view view = view_of(pool);
+        CHECK_STR(view.state, "opened the database");
     }
     CHECK_RC(tine_pool_shutdown(pool, HANG_NS), 0);
     if (start == TINE_START_FORK) {
