@@ -8,6 +8,10 @@ use crate::error::{Code, Error};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
+/// A worker that begins nothing for so long loses what it was given; after the second time, its life.
+const WEDGED_NS: u64 = 100_000_000;
+const HUNG_NS: u64 = 1_000_000_000;
+
 /// A queued task. One that was settled meanwhile stays in the queue and is passed over: its state or its generation
 /// says so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -97,7 +101,34 @@ impl State {
                 let (recalled, _) = self.lanes[slot].recall_behind(segment, &self.books);
                 self.requeue(recalled);
             }
+            if self.lanes[slot].in_ring() > 0 && self.lanes[slot].quiet_ns(now) > WEDGED_NS {
+                self.give_up_on(slot, now);
+            }
         }
+    }
+
+    /// A worker that does not even begin with what it has been given, because it is stopped, or has damaged its ring, must
+    /// not keep it. One that goes on like that is ended; nothing runs in it.
+    fn give_up_on(&mut self, slot: usize, now: u64) {
+        let Some(segment) = &self.family.members[slot].segment else { return };
+        let lane = &mut self.lanes[slot];
+        let Some((position, index)) = lane.front() else {
+            if lane.quiet_ns(now) > HUNG_NS {
+                self.family.kill(slot);
+            }
+            return;
+        };
+        if segment.slot(position).has_begun() {
+            return;
+        }
+        let (mut recalled, _) = lane.recall_behind(segment, &self.books);
+        if lane.recall(segment, &self.books, index) {
+            recalled.insert(0, index);
+        } else if !segment.slot(position).has_begun() {
+            lane.distrusted = true;
+            self.family.kill(slot);
+        }
+        self.requeue(recalled);
     }
 
     fn push(&mut self, slot: usize, index: u32, now: u64, listening: bool) {

@@ -124,7 +124,12 @@ impl Lane {
 
     /// Whether the worker has been on one task for so long that nothing should wait behind it.
     pub(super) fn is_stuck(&self, now_ns: u64) -> bool {
-        !self.flights.is_empty() && now_ns.saturating_sub(self.last_look_ns) > STUCK_NS
+        !self.flights.is_empty() && self.quiet_ns(now_ns) > STUCK_NS
+    }
+
+    /// For how long nothing has come out of the ring.
+    pub(super) fn quiet_ns(&self, now_ns: u64) -> u64 {
+        now_ns.saturating_sub(self.last_look_ns)
     }
 
     /// The oldest task in the ring: the one that runs, or is the next to.

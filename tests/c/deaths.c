@@ -385,6 +385,45 @@ static void a_stopped_supervisor_loses_nothing(int start)
     tine_pool_destroy(pool);
 }
 
+/* A worker that does not begin what it has been given, because it is stopped while it has nothing to do, loses it to others
+ * and is replaced in the end. */
+static void a_stopped_worker_keeps_nothing(int start)
+{
+    tine_pool *pool = create(start, 2, 0);
+    struct sight *sight = new_sight(pool);
+    tine_id id = submit_sight(pool, sight), ids[100];
+    tine_result result;
+    tine_stats stats = TINE_STATS_INIT;
+    WAIT_UNTIL(tine_pool_poll(pool) >= 0 && __atomic_load_n(&sight->started, __ATOMIC_SEQ_CST));
+    __atomic_store_n(&sight->let_go, 1, __ATOMIC_SEQ_CST);
+    take(pool, id, &result);
+    CHECK_EQ(result.status, 77);
+    tine_result_release(pool, &result);
+    CHECK_EQ(kill(sight->pid, SIGSTOP), 0);
+    for (int i = 0; i < 100; i++) {
+        CHECK_RC(tine_submit(pool, add_one, &i, sizeof i, NULL, &ids[i]), 0);
+    }
+    for (int i = 0; i < 100; i++) {
+        take(pool, ids[i], &result);
+        CHECK_EQ(result.status, i + 1);
+        tine_result_release(pool, &result);
+    }
+    for (int64_t last = clock_ns(), spent = 0; stats.worker_deaths == 0;) {
+        int more = 0;
+        CHECK(!is_over(HANG_NS, &last, &spent));
+        CHECK_RC(tine_submit(pool, add_one, &more, sizeof more, NULL, &id), 0);
+        take(pool, id, &result);
+        CHECK_EQ(result.status, 1);
+        tine_result_release(pool, &result);
+        CHECK_RC(tine_pool_stats(pool, &stats), 0);
+    }
+    CHECK_EQ(stats.worker_deaths, 1);
+    struct process gone;
+    WAIT_UNTIL(!look_at(sight->pid, &gone));
+    tine_free(pool, sight);
+    tine_pool_destroy(pool);
+}
+
 /* One that is stopped for good must not hold up the end either. */
 static void a_stopped_family_can_be_destroyed(int start)
 {
@@ -539,6 +578,7 @@ int main(int argc, char **argv)
         a_map_loses_the_culprits_alone(start);
         a_dead_supervisor_costs_what_was_running(start);
         a_stopped_supervisor_loses_nothing(start);
+        a_stopped_worker_keeps_nothing(start);
         a_stopped_family_can_be_destroyed(start);
         a_start_that_fails_says_why(start);
         later_generations_that_fail_end_the_pool(start);
