@@ -77,14 +77,21 @@ storm: staged
 	TINE_STORM=1 $(CARGO) test --test sync_model settles -- --nocapture
 	@$(WITH) VARIANTS=shared-c LIMIT=7200 TINE_STORM=long ci/run-c-tests.sh tests/c/storm.c tests/c/ending_storm.c
 	@cat build/c/storm-shared-c.log build/c/ending_storm-shared-c.log
-# Each program of benches/ measures one subject next to its peers, in one interleaved run.
+# Each program of benches/ measures one subject next to its peers, in one interleaved run. NAME_PEER.cpp has a peer's part
+# of NAME.c, which is told by HAVE_PEER that the peer is here.
 bench: staged
 	@mkdir -p build/benches
 	@for bench in benches/*.c; do \
-	    program=build/benches/$$(basename $$bench .c); \
-	    $(WITH) sh -c "$(CC) -std=gnu11 -O2 -fopenmp -Wall -Wextra $$bench -o $$program \
+	    program=build/benches/$$(basename $$bench .c); parts=; \
+	    for part in $$(ls $${bench%.c}_*.cpp 2>/dev/null); do \
+	        object=build/benches/$$(basename $$part .cpp).o; \
+	        peer=$$(basename $$part .cpp | sed 's/.*_//' | tr a-z A-Z); \
+	        if $(CXX) -std=c++17 -O2 -c $$part -o $$object 2>build/benches/missing; then parts="$$parts $$object -DHAVE_$$peer -lstdc++"; fi; \
+	    done; \
+	    $(WITH) sh -c "$(CC) -std=gnu11 -O2 -fopenmp -Wall -Wextra $$bench $$parts -o $$program \
 	        \$$(pkg-config --cflags --libs tine) -pthread -Wl,-rpath,$(STAGE)/lib" && $$program || exit 1; \
 	done
+	@$(CARGO) bench --quiet --bench locks
 
 # Committed, for people to read in a review: what C programs see, and what the loader sees.
 header:

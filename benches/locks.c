@@ -1,7 +1,8 @@
 /*
- * Locks next to glibc's: `make bench`. Every round measures each row once, tine and its peer one after the other, so that
- * whatever else the machine does hits both alike; the table gives medians of the rounds and the ratio of each pair's,
- * again the median of the rounds.
+ * Locks next to glibc's and Boost's: `make bench`. (std's and parking_lot's are in locks.rs.) Every round measures each row
+ * once, tine and its peer one after the other, so that whatever else the machine does hits both alike; the table gives
+ * medians of the rounds and the ratio of each pair's, again the median of the rounds. Of two processes, each on a processor
+ * of its own, that slice out of several counts in which the fewest other tasks came between.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -13,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <tine.h>
@@ -21,7 +23,16 @@
 #define ROUNDS 9
 #define LOOPS 2000000
 #define SLICE_NS 150e6
+#define SHORT_SLICE_NS 25e6
+#define TRIES 8
+#define KILLS 1000
 #define MOST 4
+
+#ifdef HAVE_BOOST /* locks_boost.cpp */
+void boost_make(void *at);
+void boost_lock(void *at);
+void boost_unlock(void *at);
+#endif
 
 static struct shared {
     tine_mutex mutex __attribute__((aligned(64)));
@@ -29,9 +40,13 @@ static struct shared {
     tine_semaphore semaphore __attribute__((aligned(64)));
     pthread_mutex_t robust __attribute__((aligned(64)));
     pthread_mutex_t plain __attribute__((aligned(64)));
+    pthread_mutex_t standard __attribute__((aligned(64)));
+    pthread_mutex_t again __attribute__((aligned(64)));
+    tine_mutex recursive __attribute__((aligned(64)));
+    char boost[256] __attribute__((aligned(64)));
     pthread_rwlock_t peer_rwlock __attribute__((aligned(64)));
     sem_t peer_semaphore __attribute__((aligned(64)));
-    struct { volatile long count; char pad[56]; } done[MOST] __attribute__((aligned(64)));
+    struct { volatile long count, switches; char pad[48]; } done[MOST] __attribute__((aligned(64)));
     volatile int go, stop, holds;
     volatile double killed;
 } *s;
@@ -72,11 +87,21 @@ static volatile unsigned long sink;
     static void name##_100(void) { lock; sink = section(sink); unlock; }
 OPERATIONS(tine, tine_mutex_lock(&s->mutex, TINE_FOREVER), tine_mutex_unlock(&s->mutex))
 OPERATIONS(robust, pthread_mutex_lock(&s->robust), pthread_mutex_unlock(&s->robust))
-OPERATION(plain, pthread_mutex_lock(&s->plain), pthread_mutex_unlock(&s->plain))
+OPERATIONS(plain, pthread_mutex_lock(&s->plain), pthread_mutex_unlock(&s->plain))
+OPERATION(standard, pthread_mutex_lock(&s->standard), pthread_mutex_unlock(&s->standard))
+OPERATION(recursive, tine_mutex_lock(&s->recursive, TINE_FOREVER), tine_mutex_unlock(&s->recursive))
+OPERATION(peer_recursive, pthread_mutex_lock(&s->again), pthread_mutex_unlock(&s->again))
+#ifdef HAVE_BOOST
+OPERATIONS(boost, boost_lock(s->boost), boost_unlock(s->boost))
+#endif
 OPERATIONS(reader, tine_rwlock_read_lock(&s->rwlock, TINE_FOREVER), tine_rwlock_unlock(&s->rwlock))
 OPERATIONS(peer_reader, pthread_rwlock_rdlock(&s->peer_rwlock), pthread_rwlock_unlock(&s->peer_rwlock))
-OPERATION(unit, tine_semaphore_acquire(&s->semaphore, TINE_FOREVER), tine_semaphore_release(&s->semaphore, 1))
-OPERATION(peer_unit, sem_wait(&s->peer_semaphore), sem_post(&s->peer_semaphore))
+OPERATION(writer, tine_rwlock_write_lock(&s->rwlock, TINE_FOREVER), tine_rwlock_unlock(&s->rwlock))
+OPERATION(peer_writer, pthread_rwlock_wrlock(&s->peer_rwlock), pthread_rwlock_unlock(&s->peer_rwlock))
+OPERATIONS(unit, tine_semaphore_acquire(&s->semaphore, TINE_FOREVER), tine_semaphore_release(&s->semaphore, 1))
+OPERATIONS(peer_unit, sem_wait(&s->peer_semaphore), sem_post(&s->peer_semaphore))
+
+static void nothing_100(void) { sink = section(sink); }
 
 /* ns per operation, alone: of the processor's time, so that others who want it don't count. */
 static double alone(void (*operation)(void))
@@ -89,8 +114,9 @@ static double alone(void (*operation)(void))
     return ((after.tv_sec - before.tv_sec) * 1e9 + (after.tv_nsec - before.tv_nsec)) / LOOPS;
 }
 
-/* Million operations per second of several processes; *share is the least busy one's part of its fair share. */
-static double together(void (*operation)(void), int processes, double slice_ns, double *share)
+/* Million operations per second of several processes; *share is the least busy one's part of its fair share, *switches how
+ * often one of them had to give way. */
+static double slice(void (*operation)(void), int processes, double slice_ns, double *share, long *switches)
 {
     pid_t pids[MOST];
     double began, took, total = 0, least = 1e300;
@@ -99,14 +125,19 @@ static double together(void (*operation)(void), int processes, double slice_ns, 
         s->done[i].count = 0;
         if ((pids[i] = fork()) == 0) {
             long count = 0;
+            struct rusage before, after;
             cpu_set_t one; /* each on a processor of its own, as far as there are enough */
             CPU_ZERO(&one);
             CPU_SET(i % sysconf(_SC_NPROCESSORS_ONLN), &one);
             sched_setaffinity(0, sizeof one, &one);
+            setpriority(PRIO_PROCESS, 0, -20); /* where that is allowed */
             operation();
             while (!s->go) {}
+            getrusage(RUSAGE_SELF, &before);
             for (; !s->stop; count++) operation();
+            getrusage(RUSAGE_SELF, &after);
             s->done[i].count = count;
+            s->done[i].switches = after.ru_nivcsw - before.ru_nivcsw;
             _exit(0);
         }
     }
@@ -114,17 +145,35 @@ static double together(void (*operation)(void), int processes, double slice_ns, 
     s->go = 1;
     do {
         struct timespec nap = {0, 5000000};
+        if (slice_ns < SLICE_NS) nap.tv_nsec = (long)slice_ns;
         nanosleep(&nap, NULL);
     } while (now_ns() - began < slice_ns);
     s->stop = 1;
     took = now_ns() - began;
     for (int i = 0; i < processes; i++) waitpid(pids[i], NULL, 0);
+    *switches = 0;
     for (int i = 0; i < processes; i++) {
         total += s->done[i].count;
+        *switches += s->done[i].switches;
         if (s->done[i].count < least) least = s->done[i].count;
     }
     if (share) *share = least * processes / total;
     return total * 1e3 / took;
+}
+
+static double together(void (*operation)(void), int processes)
+{
+    double best = 0;
+    long switches, fewest = -1;
+    if (processes > 2) return slice(operation, processes, SLICE_NS, NULL, &switches);
+    for (int i = 0; i < TRIES && fewest != 0; i++) {
+        double speed = slice(operation, processes, SHORT_SLICE_NS, NULL, &switches);
+        if (fewest < 0 || switches < fewest) {
+            fewest = switches;
+            best = speed;
+        }
+    }
+    return best;
 }
 
 /* From the kill of a holder until the waiter has its lock, in ns. */
@@ -171,7 +220,15 @@ static void set_up(void)
     pthread_rwlock_init(&s->peer_rwlock, &rwlock);
     pthread_mutexattr_init(&mutex);
     pthread_mutexattr_setpshared(&mutex, PTHREAD_PROCESS_SHARED);
+    pthread_mutex_init(&s->standard, NULL);
     pthread_mutex_init(&s->plain, &mutex);
+    pthread_mutexattr_settype(&mutex, PTHREAD_MUTEX_RECURSIVE);
+    pthread_mutex_init(&s->again, &mutex);
+    pthread_mutexattr_settype(&mutex, PTHREAD_MUTEX_DEFAULT);
+    tine_mutex_init(&s->recursive, TINE_RECURSIVE);
+#ifdef HAVE_BOOST
+    boost_make(s->boost);
+#endif
     pthread_mutexattr_setrobust(&mutex, PTHREAD_MUTEX_ROBUST);
     pthread_mutex_init(&s->robust, &mutex);
 }
@@ -185,43 +242,64 @@ struct row {
 
 int main(void)
 {
+#define ROW(name, unit, aim, ours, theirs, processes) {name, unit, aim, ours, theirs, processes, {0}, {0}, {0}}
     static struct row rows[] = {
-        {"mutex lock + unlock, alone", "ns", "<= 0.9x glibc robust", tine, robust, 0, {0}, {0}, {0}},
-        {"the same, not robust", "ns", "-", tine, plain, 0, {0}, {0}, {0}},
-        {"mutex, 2 processes, 100 ns", "Mops/s", ">= 1.2x glibc robust", tine_100, robust_100, 2, {0}, {0}, {0}},
-        {"mutex, 4 processes, 100 ns", "Mops/s", ">= 1.2x glibc robust", tine_100, robust_100, 4, {0}, {0}, {0}},
-        {"rwlock, 2 readers, empty", "Mops/s", ">= 5x pthread_rwlock", reader, peer_reader, 2, {0}, {0}, {0}},
-        {"rwlock, 2 readers, 100 ns", "Mops/s", ">= 2x pthread_rwlock", reader_100, peer_reader_100, 2, {0}, {0}, {0}},
-        {"semaphore acquire + release", "ns", "<= 1.0x sem_t", unit, peer_unit, 0, {0}, {0}, {0}},
+        ROW("mutex alone, robust", "ns", "<= 0.9", tine, robust, 0),
+        ROW("mutex alone, process-shared", "ns", "-", tine, plain, 0),
+        ROW("mutex alone, default", "ns", "-", tine, standard, 0),
+        ROW("recursive mutex alone, process-shared", "ns", "-", recursive, peer_recursive, 0),
+        ROW("mutex, 2 processes, empty, robust", "Mops/s", "-", tine, robust, 2),
+        ROW("mutex, 2 processes, 100 ns, robust", "Mops/s", ">= 1.2", tine_100, robust_100, 2),
+        ROW("mutex, 2 processes, 100 ns, process-shared", "Mops/s", "-", tine_100, plain_100, 2),
+        ROW("mutex, 4 processes, empty, robust", "Mops/s", "-", tine, robust, 4),
+        ROW("mutex, 4 processes, 100 ns, robust", "Mops/s", ">= 1.2", tine_100, robust_100, 4),
+        ROW("mutex, 4 processes, 100 ns, process-shared", "Mops/s", "-", tine_100, plain_100, 4),
+#ifdef HAVE_BOOST
+        ROW("mutex alone, Boost.Interprocess", "ns", "-", tine, boost, 0),
+        ROW("mutex, 2 processes, 100 ns, Boost.Interprocess", "Mops/s", "-", tine_100, boost_100, 2),
+        ROW("mutex, 4 processes, 100 ns, Boost.Interprocess", "Mops/s", "-", tine_100, boost_100, 4),
+#endif
+        ROW("rwlock alone, reading", "ns", "-", reader, peer_reader, 0),
+        ROW("rwlock alone, writing", "ns", "-", writer, peer_writer, 0),
+        ROW("rwlock, 2 readers, empty", "Mops/s", ">= 5", reader, peer_reader, 2),
+        ROW("rwlock, 2 readers, 100 ns", "Mops/s", ">= 2", reader_100, peer_reader_100, 2),
+        ROW("no lock at all, twice, 2 processes, 100 ns", "Mops/s", "-", nothing_100, nothing_100, 2),
+        ROW("semaphore alone", "ns", "<= 1.0", unit, peer_unit, 0),
+        ROW("semaphore, 2 processes, 100 ns", "Mops/s", "-", unit_100, peer_unit_100, 2),
+        ROW("semaphore, 4 processes, 100 ns", "Mops/s", "-", unit_100, peer_unit_100, 4),
     };
-    int count = sizeof rows / sizeof *rows, kills = 200;
-    double shares[ROUNDS], mine[1024], peer[1024];
+    int count = sizeof rows / sizeof *rows;
+    long switches;
+    static double shares[ROUNDS], mine[KILLS], peer[KILLS];
     set_up();
     for (int round = 0; round < ROUNDS; round++) {
         for (int i = 0; i < count; i++) {
             struct row *row = &rows[i];
-            row->mine[round] = row->processes ? together(row->ours, row->processes, SLICE_NS, NULL) : alone(row->ours);
-            row->peer[round] = row->processes ? together(row->theirs, row->processes, SLICE_NS, NULL) : alone(row->theirs);
+            row->mine[round] = row->processes ? together(row->ours, row->processes) : alone(row->ours);
+            row->peer[round] = row->processes ? together(row->theirs, row->processes) : alone(row->theirs);
             row->ratio[round] = row->mine[round] / row->peer[round];
         }
-        together(tine_100, 4, 1e9, &shares[round]);
+        slice(tine_100, 4, 1e9, &shares[round], &switches);
     }
-    for (int i = 0; i < kills; i++) {
+    for (int i = 0; i < KILLS; i++) {
         mine[i] = hand_over(take_tine, give_tine) / 1e3;
         peer[i] = hand_over(take_robust, give_robust) / 1e3;
     }
-    printf("| locks | tine | glibc | ratio | aim |\n|---|---|---|---|---|\n");
+    printf("| locks | tine | peer | ratio | aim |\n|---|---|---|---|---|\n");
     for (int i = 0; i < count; i++) {
         struct row *row = &rows[i];
         printf("| %s, %s | %.1f | %.1f | %.2f | %s |\n", row->name, row->unit, median(row->mine, ROUNDS),
                median(row->peer, ROUNDS), median(row->ratio, ROUNDS), row->aim);
     }
-    printf("| kill to hand-over, us | %.0f | %.0f | %.2f | - |\n", median(mine, kills), median(peer, kills),
-           median(mine, kills) / median(peer, kills));
-    qsort(mine, (size_t)kills, sizeof *mine, compare);
-    qsort(peer, (size_t)kills, sizeof *peer, compare);
-    printf("| the slowest of %d, us | %.0f | %.0f | %.2f | - |\n", kills, mine[kills - 1], peer[kills - 1],
-           mine[kills - 1] / peer[kills - 1]);
+    qsort(mine, KILLS, sizeof *mine, compare);
+    qsort(peer, KILLS, sizeof *peer, compare);
+    printf("| kill to hand-over, robust, us | %.0f | %.0f | %.2f | - |\n", mine[KILLS / 2], peer[KILLS / 2],
+           mine[KILLS / 2] / peer[KILLS / 2]);
+    printf("| 99.9 %% of %d within, us | %.0f | %.0f | %.2f | - |\n", KILLS, mine[KILLS - 2], peer[KILLS - 2],
+           mine[KILLS - 2] / peer[KILLS - 2]);
     printf("| least busy of 4 in 1 s, part of its fair share | %.2f | | | >= 0.25 |\n", median(shares, ROUNDS));
+#ifndef HAVE_BOOST
+    printf("Boost.Interprocess: not here (libboost-dev)\n");
+#endif
     return 0;
 }
