@@ -559,6 +559,42 @@ int tine_fail(tine_task *task, int code, const char *format, ...)
 
 /* ---- Memory: the pool's heap ----------------------------------------------------------------------------------- */
 
+/** What a pool's heap holds. */
+typedef struct tine_heap_info {
+    /** sizeof(tine_heap_info). */
+    size_t size;
+    /** Bytes of the system's memory that are reserved for the heap. */
+    uint64_t reserved_bytes;
+    /** The most that were reserved at once. */
+    uint64_t peak_bytes;
+    /** Bytes of allocated blocks, rounded up to block sizes, of all processes together. */
+    uint64_t used_bytes;
+    /** How many allocated blocks there are. */
+    uint64_t used_blocks;
+} tine_heap_info;
+#define TINE_HEAP_INFO_INIT { sizeof(tine_heap_info), 0, 0, 0, 0 }
+
+/** What one process has allocated in a pool's heap, and nobody has freed. */
+typedef struct tine_heap_usage {
+    /** sizeof(tine_heap_usage). */
+    size_t size;
+    /** The process. */
+    int pid;
+    /** 1: the host or a worker; 0: a worker that has died. */
+    int alive;
+    /** Bytes of its blocks, rounded up to block sizes. */
+    uint64_t bytes;
+    /** How many blocks. */
+    uint64_t blocks;
+} tine_heap_usage;
+#define TINE_HEAP_USAGE_INIT { sizeof(tine_heap_usage), 0, 0, 0, 0 }
+
+/** Called with what one process has. A return other than 0 ends the listing. */
+typedef int (*tine_heap_usage_fn)(const tine_heap_usage *usage, void *user);
+
+/** Called with one block and its size in bytes. A return other than 0 ends the listing. */
+typedef int (*tine_heap_block_fn)(void *block, size_t length, void *user);
+
 /**
  * A block of the pool's heap: shared memory at the same address in the host and in every worker, those to come too,
  * so that pointers into it mean the same everywhere.
@@ -573,18 +609,102 @@ int tine_fail(tine_task *task, int code, const char *format, ...)
 void *tine_alloc(tine_pool *pool, size_t size);
 
 /**
+ * A block for an array, all of it zeroed.
+ *
+ * Parameters: pool; count: how many elements; size: of each, in bytes. A product that overflows is NULL.
+ * Otherwise as tine_alloc.
+ */
+void *tine_calloc(tine_pool *pool, size_t count, size_t size);
+
+/**
+ * A block whose address is a multiple of alignment: for vectors, pages, direct I/O.
+ *
+ * Parameters: pool; alignment: in bytes, a power of two, otherwise NULL; size: in bytes.
+ * Otherwise as tine_alloc. Alignments above 64 KiB are of whole 64 KiB pieces.
+ */
+void *tine_alloc_aligned(tine_pool *pool, size_t alignment, size_t size);
+
+/**
+ * Makes a block longer or shorter, in its place or in another one; its content goes along, an alignment does not.
+ *
+ * Parameters: pool; block: from the same pool, or NULL: then it is tine_alloc. size: in bytes; 0 gives a block as well.
+ * Returns the block, which takes the old one's place; NULL: no memory, or not a block, and the old one is as it was.
+ * Threads: any; nobody else may use the block meanwhile. Fork: NULL in a child of the host, and of a worker.
+ */
+void *tine_realloc(tine_pool *pool, void *block, size_t size);
+
+/**
  * Gives a block back, from whatever process of the pool.
  *
- * Parameters: pool; block: from tine_alloc of the same pool, or NULL. What is not the start of an allocated block is
- * left alone. Threads: any. Fork: does nothing in a child of the host or of a worker.
+ * Parameters: pool; block: of the same pool, or NULL. What is not the start of an allocated block is left alone: one
+ * that was freed already, a pointer into a block, a pointer to something else.
+ * Threads: any. Fork: does nothing in a child of the host or of a worker.
  */
 void tine_free(tine_pool *pool, void *block);
 
-/* ---- Mutexes, and what holds for all locks --------------------------------------------------------------------- */
+/**
+ * How many bytes a block really has, which is at least what was asked for; all of them may be used.
+ *
+ * Returns 0 for NULL and for what is not the start of an allocated block. Threads: any. Fork: 0 in a child of the host.
+ */
+size_t tine_block_size(tine_pool *pool, const void *block);
 
 /**
- * A mutex whose holder may lock it again, and unlocks it as often.
+ * Whether every process of the pool can use these bytes: whether all of them lie in memory of the pool's heap.
+ *
+ * Parameters: pool; pointer; length: in bytes.
+ * Returns 1 or 0; 0 for NULL. Threads: any. Fork: TINE_EFORKED in a child of the host.
  */
+int tine_is_shared(tine_pool *pool, const void *pointer, size_t length);
+
+/**
+ * What the heap holds, counted by a walk over it; other processes may allocate and free meanwhile.
+ *
+ * Parameters: pool: in a worker, what tine_task_pool gives. out: a tine_heap_info, with its .size set.
+ * Returns 0; -EINVAL; TINE_EFORKED. Threads: any.
+ */
+int tine_heap_stats(tine_pool *pool, tine_heap_info *out);
+
+/**
+ * Lists what each process has in the heap: the host, each worker, and each worker that has died and left blocks.
+ *
+ * Parameters: pool; visit: called once for each, on this thread; it may use the pool. user: passed on.
+ * Returns how many there are, or what visit returned other than 0; -EINVAL; TINE_EFORKED, TINE_EWORKER. Threads: any.
+ */
+int tine_heap_processes(tine_pool *pool, tine_heap_usage_fn visit, void *user);
+
+/**
+ * Lists the blocks that a worker had when it died and nobody has freed since.
+ *
+ * They stay as they are: other processes may have pointers to them. Memory that tine itself had taken for the worker
+ * is not among them, it is free again.
+ *
+ * Parameters: pool; pid; visit: called once for each block, on this thread; it may free it. user: passed on.
+ * Returns how many there are, 0 for a process that left nothing, or what visit returned other than 0; -EINVAL;
+ * TINE_EFORKED, TINE_EWORKER. Threads: any.
+ */
+int tine_heap_blocks(tine_pool *pool, int pid, tine_heap_block_fn visit, void *user);
+
+/**
+ * Frees all blocks that a worker had when it died: for when nobody has a pointer to any of them.
+ *
+ * Parameters: pool; pid: of a worker that has died.
+ * Returns how many blocks it freed; -EBUSY: the process is not known to have died; TINE_EFORKED, TINE_EWORKER.
+ * Threads: any.
+ */
+int tine_heap_release_process(tine_pool *pool, int pid);
+
+/**
+ * Gives the memory that nothing is in back to the system. Without it, up to 32 MiB stay reserved for the next blocks.
+ *
+ * Parameters: pool: in a worker, what tine_task_pool gives; then it is about what that worker has freed.
+ * Returns 0; -EINVAL; TINE_EFORKED. Threads: any.
+ */
+int tine_heap_trim(tine_pool *pool);
+
+/* ---- Mutexes, and what holds for all locks --------------------------------------------------------------------- */
+
+/** A mutex whose holder may lock it again, and unlocks it as often. */
 #define TINE_RECURSIVE 1
 
 /**
@@ -593,29 +713,19 @@ void tine_free(tine_pool *pool, void *block);
  */
 #define TINE_PROCESS_OWNED 2
 
-/**
- * Waits end with -EINTR after a signal handler has run. Without it they go on.
- */
+/** Waits end with -EINTR after a signal handler has run. Without it they go on. */
 #define TINE_INTERRUPTIBLE 4
 
-/**
- * A lock on data that a death can't tear: who takes it from a dead holder gets -EOWNERDEAD, but need not repair it.
- */
+/** A lock on data that a death can't tear: who takes it from a dead holder gets -EOWNERDEAD, but need not repair it. */
 #define TINE_AUTO_REPAIR 8
 
-/**
- * An event that clears itself when it lets a waiter go.
- */
+/** An event that clears itself when it lets a waiter go. */
 #define TINE_AUTO_RESET 16
 
-/**
- * A reader-writer lock on which readers don't wait for a writer that waits. It may starve writers.
- */
+/** A reader-writer lock on which readers don't wait for a writer that waits. It may starve writers. */
 #define TINE_PREFER_READERS 32
 
-/**
- * How many locks a thread may hold at a time, read locks and barriers that it waits at included. One more is -ENOLCK.
- */
+/** How many locks a thread may hold at a time, read locks and barriers that it waits at included. One more is -ENOLCK. */
 #define TINE_MOST_HELD 128
 
 /**
@@ -636,40 +746,26 @@ void tine_free(tine_pool *pool, void *block);
  * which all processes that share a lock must agree on), waits look every 50 ms whether the holder lives.
  */
 typedef struct tine_mutex {
-    /**
-     * tine's.
-     */
+    /** tine's. */
     uint64_t opaque[8];
 } tine_mutex;
 
-/**
- * Who holds a mutex, or died holding it.
- */
+/** Who holds a mutex, or died holding it. */
 typedef struct tine_owner {
-    /**
-     * sizeof(tine_owner).
-     */
+    /** sizeof(tine_owner). */
     size_t size;
-    /**
-     * The holder's process; 0 where nobody holds the mutex.
-     */
+    /** The holder's process; 0 where nobody holds the mutex. */
     int32_t pid;
-    /**
-     * The holder's thread; for TINE_PROCESS_OWNED, the one that took the mutex.
-     */
+    /** The holder's thread; for TINE_PROCESS_OWNED, the one that took the mutex. */
     int32_t tid;
-    /**
-     * When the thread, or for TINE_PROCESS_OWNED the process, started: field 22 of /proc/PID/stat. 0 where not known.
-     */
+    /** When the thread, or for TINE_PROCESS_OWNED the process, started: field 22 of /proc/PID/stat. 0 where not known. */
     uint64_t start_time;
     /**
      * The process that died holding it, until the mutex is repaired or unlocked; 0 where none did, or where it died
      * between taking the mutex and signing for it.
      */
     int32_t dead_pid;
-    /**
-     * Its thread.
-     */
+    /** Its thread. */
     int32_t dead_tid;
 } tine_owner;
 #define TINE_OWNER_INIT { sizeof(tine_owner), 0, 0, 0, 0, 0 }
@@ -681,8 +777,7 @@ typedef struct tine_owner {
  *
  * Returns 0; -EINVAL: m is NULL or not aligned to 8 bytes, or flags unknown or not to be combined.
  */
-int tine_mutex_init(tine_mutex *m,
-                    uint32_t flags);
+int tine_mutex_init(tine_mutex *m, uint32_t flags);
 
 /**
  * Takes the mutex, waiting for up to timeout_ns nanoseconds; 0 tries, TINE_FOREVER waits.
@@ -695,8 +790,7 @@ int tine_mutex_init(tine_mutex *m,
  * -ETIMEDOUT, -EINTR (TINE_INTERRUPTIBLE only), -EDEADLK: the caller holds it; -ENOTRECOVERABLE; -ENOLCK: the thread
  * holds TINE_MOST_HELD locks; -EXDEV: another PID namespace's; -EINVAL: NULL or misaligned; -ENOMEM at a thread's first.
  */
-int tine_mutex_lock(tine_mutex *m,
-                    int64_t timeout_ns);
+int tine_mutex_lock(tine_mutex *m, int64_t timeout_ns);
 
 /**
  * Releases the mutex, and wakes one waiter if there is any.
@@ -718,14 +812,11 @@ int tine_mutex_repair(tine_mutex *m);
  *
  * Returns 0; -EINVAL: NULL, misaligned, or a size that is none. Any thread of any process; nothing is changed.
  */
-int tine_mutex_owner(const tine_mutex *m,
-                     tine_owner *out);
+int tine_mutex_owner(const tine_mutex *m, tine_owner *out);
 
 /* ---- Reader-writer locks --------------------------------------------------------------------------------------- */
 
-/**
- * How many readers there can be at a time; more wait.
- */
+/** How many readers there can be at a time; more wait. */
 #define TINE_RWLOCK_READERS 15
 
 /**
@@ -735,9 +826,7 @@ int tine_mutex_owner(const tine_mutex *m,
  * readers before that.
  */
 typedef struct tine_rwlock {
-    /**
-     * tine's.
-     */
+    /** tine's. */
     uint64_t opaque[128];
 } tine_rwlock;
 
@@ -747,8 +836,7 @@ typedef struct tine_rwlock {
  *
  * Returns 0; -EINVAL: l is NULL or not aligned to 8 bytes, or unknown flags.
  */
-int tine_rwlock_init(tine_rwlock *l,
-                     uint32_t flags);
+int tine_rwlock_init(tine_rwlock *l, uint32_t flags);
 
 /**
  * Takes the lock for reading, waiting for up to timeout_ns nanoseconds; 0 tries, TINE_FOREVER waits. A thread may
@@ -758,8 +846,7 @@ int tine_rwlock_init(tine_rwlock *l,
  * -EAGAIN (0 ns), -ETIMEDOUT, -EINTR, -EDEADLK: the caller holds it for writing; -ENOTRECOVERABLE, -ENOLCK, -EXDEV,
  * -EINVAL, -ENOMEM as for tine_mutex_lock().
  */
-int tine_rwlock_read_lock(tine_rwlock *l,
-                          int64_t timeout_ns);
+int tine_rwlock_read_lock(tine_rwlock *l, int64_t timeout_ns);
 
 /**
  * Takes the lock for writing, waiting for up to timeout_ns nanoseconds; 0 tries, TINE_FOREVER waits.
@@ -769,8 +856,7 @@ int tine_rwlock_read_lock(tine_rwlock *l,
  * -EDEADLK: the caller holds it, for reading or writing; -ENOTRECOVERABLE, -ENOLCK, -EXDEV, -EINVAL, -ENOMEM as for
  * tine_mutex_lock().
  */
-int tine_rwlock_write_lock(tine_rwlock *l,
-                           int64_t timeout_ns);
+int tine_rwlock_write_lock(tine_rwlock *l, int64_t timeout_ns);
 
 /**
  * Releases what the calling thread holds: the write lock, or one of its read locks.
@@ -793,9 +879,7 @@ int tine_rwlock_repair(tine_rwlock *l);
  * INT32_MAX. A unit that a dead process had taken is gone; a wake-up never is.
  */
 typedef struct tine_semaphore {
-    /**
-     * tine's.
-     */
+    /** tine's. */
     uint64_t opaque[8];
 } tine_semaphore;
 
@@ -804,19 +888,13 @@ typedef struct tine_semaphore {
  * notification whose receiver is killed goes to another waiter. Waits may end without a notification: test again.
  */
 typedef struct tine_condition {
-    /**
-     * tine's.
-     */
+    /** tine's. */
     uint64_t opaque[8];
 } tine_condition;
 
-/**
- * Something that has happened, or not yet. All-zero memory is one that has not, and stays set once it is.
- */
+/** Something that has happened, or not yet. All-zero memory is one that has not, and stays set once it is. */
 typedef struct tine_event {
-    /**
-     * tine's.
-     */
+    /** tine's. */
     uint64_t opaque[8];
 } tine_event;
 
@@ -826,30 +904,23 @@ typedef struct tine_event {
  *
  * Returns 0; -EINVAL: s is NULL or not aligned to 8 bytes, value above max, max above INT32_MAX, unknown flags.
  */
-int tine_semaphore_init(tine_semaphore *s,
-                        uint32_t value,
-                        uint32_t max,
-                        uint32_t flags);
+int tine_semaphore_init(tine_semaphore *s, uint32_t value, uint32_t max, uint32_t flags);
 
 /**
  * Takes one unit, waiting for up to timeout_ns nanoseconds; 0 tries, TINE_FOREVER waits.
  *
  * Returns 0; -EAGAIN (0 ns), -ETIMEDOUT, -EINTR (TINE_INTERRUPTIBLE only); -EINVAL: NULL or misaligned; -ENOMEM.
  */
-int tine_semaphore_acquire(tine_semaphore *s,
-                           int64_t timeout_ns);
+int tine_semaphore_acquire(tine_semaphore *s, int64_t timeout_ns);
 
 /**
  * Gives n units, all or none. Who gives them need not have taken them.
  *
  * Returns 0; -EOVERFLOW: there would be more than max; -EINVAL: NULL or misaligned; -ENOMEM at a thread's first call.
  */
-int tine_semaphore_release(tine_semaphore *s,
-                           uint32_t n);
+int tine_semaphore_release(tine_semaphore *s, uint32_t n);
 
-/**
- * The units that are free at this moment, or -EINVAL: NULL or misaligned.
- */
+/** The units that are free at this moment, or -EINVAL: NULL or misaligned. */
 int tine_semaphore_value(const tine_semaphore *s);
 
 /**
@@ -857,8 +928,7 @@ int tine_semaphore_value(const tine_semaphore *s);
  *
  * Returns 0; -EINVAL: c is NULL or not aligned to 8 bytes, or unknown flags.
  */
-int tine_condition_init(tine_condition *c,
-                        uint32_t flags);
+int tine_condition_init(tine_condition *c, uint32_t flags);
 
 /**
  * Releases m, which the caller has locked once, waits for a notification for up to timeout_ns nanoseconds, and takes
@@ -869,9 +939,7 @@ int tine_condition_init(tine_condition *c,
  * released m; -EINTR (a TINE_INTERRUPTIBLE condition). -ENOTRECOVERABLE: m is not held, and never will be. Nothing
  * was done: -EPERM: the caller does not hold m; -EINVAL: NULL, misaligned, or m is locked more than once; -ENOMEM.
  */
-int tine_condition_wait(tine_condition *c,
-                        tine_mutex *m,
-                        int64_t timeout_ns);
+int tine_condition_wait(tine_condition *c, tine_mutex *m, int64_t timeout_ns);
 
 /**
  * Wakes n waiters, or as many as there are. What they wait for should be changed with their mutex held; the mutex may
@@ -879,12 +947,9 @@ int tine_condition_wait(tine_condition *c,
  *
  * Returns 0; -EINVAL: NULL or misaligned; -ENOMEM at a thread's first call.
  */
-int tine_condition_notify(tine_condition *c,
-                          uint32_t n);
+int tine_condition_notify(tine_condition *c, uint32_t n);
 
-/**
- * Wakes all waiters. Returns as tine_condition_notify().
- */
+/** Wakes all waiters. Returns as tine_condition_notify(). */
 int tine_condition_notify_all(tine_condition *c);
 
 /**
@@ -892,8 +957,7 @@ int tine_condition_notify_all(tine_condition *c);
  *
  * Returns 0; -EINVAL: e is NULL or not aligned to 8 bytes, or unknown flags.
  */
-int tine_event_init(tine_event *e,
-                    uint32_t flags);
+int tine_event_init(tine_event *e, uint32_t flags);
 
 /**
  * Sets the event and lets all waiters go, even if it is cleared before they run; with TINE_AUTO_RESET, one.
@@ -902,14 +966,10 @@ int tine_event_init(tine_event *e,
  */
 int tine_event_set(tine_event *e);
 
-/**
- * Clears the event. Returns 0; -EINVAL: NULL or misaligned.
- */
+/** Clears the event. Returns 0; -EINVAL: NULL or misaligned. */
 int tine_event_clear(tine_event *e);
 
-/**
- * 1 if the event is set at this moment, 0 if not; -EINVAL: NULL or misaligned.
- */
+/** 1 if the event is set at this moment, 0 if not; -EINVAL: NULL or misaligned. */
 int tine_event_is_set(const tine_event *e);
 
 /**
@@ -918,19 +978,14 @@ int tine_event_is_set(const tine_event *e);
  *
  * Returns 0; -EAGAIN (0 ns), -ETIMEDOUT, -EINTR (TINE_INTERRUPTIBLE only); -EINVAL: NULL or misaligned; -ENOMEM.
  */
-int tine_event_wait(tine_event *e,
-                    int64_t timeout_ns);
+int tine_event_wait(tine_event *e, int64_t timeout_ns);
 
 /* ---- Barriers, and what is done once --------------------------------------------------------------------------- */
 
-/**
- * The barrier is broken.
- */
+/** The barrier is broken. */
 #define TINE_EBROKEN -5015
 
-/**
- * The most parties that a barrier can have.
- */
+/** The most parties that a barrier can have. */
 #define TINE_BARRIER_PARTIES 128
 
 /**
@@ -941,9 +996,7 @@ int tine_event_wait(tine_event *e,
  * never comes is found by the timeout.
  */
 typedef struct tine_barrier {
-    /**
-     * tine's.
-     */
+    /** tine's. */
     uint64_t opaque[272];
 } tine_barrier;
 
@@ -952,9 +1005,7 @@ typedef struct tine_barrier {
  * holds for tine_mutex holds here.
  */
 typedef struct tine_once {
-    /**
-     * tine's.
-     */
+    /** tine's. */
     uint64_t opaque[8];
 } tine_once;
 
@@ -964,9 +1015,7 @@ typedef struct tine_once {
  *
  * Returns 0; -EINVAL: b is NULL or not aligned to 8 bytes, a number of parties out of range, unknown flags.
  */
-int tine_barrier_init(tine_barrier *b,
-                      uint32_t parties,
-                      uint32_t flags);
+int tine_barrier_init(tine_barrier *b, uint32_t parties, uint32_t flags);
 
 /**
  * Waits until all parties have come, for up to timeout_ns nanoseconds; TINE_FOREVER waits. A wait that runs out of time
@@ -977,8 +1026,7 @@ int tine_barrier_init(tine_barrier *b,
  * has not come; -EINVAL: NULL, misaligned, or no barrier; -ENOLCK: the thread holds TINE_MOST_HELD locks, or more threads
  * than TINE_BARRIER_PARTIES are in the barrier; -EXDEV: another PID namespace's; -ENOMEM.
  */
-int tine_barrier_wait(tine_barrier *b,
-                      int64_t timeout_ns);
+int tine_barrier_wait(tine_barrier *b, int64_t timeout_ns);
 
 /**
  * Makes the barrier as new: it isn't broken, and nobody waits; those that did get TINE_EBROKEN.
@@ -994,19 +1042,13 @@ int tine_barrier_reset(tine_barrier *b);
  */
 int tine_barrier_abort(tine_barrier *b);
 
-/**
- * 1 if the barrier is broken, 0 if not; -EINVAL: NULL or misaligned.
- */
+/** 1 if the barrier is broken, 0 if not; -EINVAL: NULL or misaligned. */
 int tine_barrier_broken(const tine_barrier *b);
 
-/**
- * How many parties the barrier is for, or -EINVAL: NULL or misaligned.
- */
+/** How many parties the barrier is for, or -EINVAL: NULL or misaligned. */
 int tine_barrier_parties(const tine_barrier *b);
 
-/**
- * How many parties wait at this moment, or -EINVAL: NULL or misaligned.
- */
+/** How many parties wait at this moment, or -EINVAL: NULL or misaligned. */
 int tine_barrier_waiting(const tine_barrier *b);
 
 /**
@@ -1020,10 +1062,7 @@ int tine_barrier_waiting(const tine_barrier *b);
  * Returns 0: done, now or before; what the initialiser returned; -EAGAIN (0 ns), -ETIMEDOUT; -EDEADLK: called from the
  * initialiser; -EINVAL: NULL or misaligned; -ENOLCK, -EXDEV, -ENOMEM as for tine_mutex_lock().
  */
-int tine_once_call(tine_once *o,
-                   int (*initializer)(void *user),
-                   void *user,
-                   int64_t timeout_ns);
+int tine_once_call(tine_once *o, int (*initializer)(void *user), void *user, int64_t timeout_ns);
 
 #ifdef __cplusplus
 }

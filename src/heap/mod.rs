@@ -2,13 +2,13 @@
 //!
 //! ```text
 //!   file      | header | directory: one word per extent ......... | extent 0 | extent 1 | ...
-//!   reserved    page     as far as there are extents (the rest       all that the file's size covers
-//!                        of it is a hole that nobody touches)
+//!   reserved    page     as far as there are extents (the rest       all that the file's size covers,
+//!                        of it is a hole that nobody touches)        less what was given back
 //! ```
 //!
-//! The file's size is what has been reserved: it grows by fallocate, which can fail, and is sealed against shrinking,
-//! so touching a block never can. All of the range is mapped once and for all; nothing beyond the size is ever handed
-//! out.
+//! The file grows by fallocate, which can fail, and is sealed against shrinking, so touching a block never can. All of
+//! the range is mapped once and for all; nothing beyond the size is ever handed out. Extents that are free beyond what
+//! is kept for the next blocks are punched out of the file, and reserved again before anybody gets them.
 //!
 //! Who may write what:
 //!
@@ -26,21 +26,30 @@
 mod allocator;
 mod class;
 mod directory;
+mod estate;
+mod private;
+mod slab;
+mod survey;
+
+pub use survey::{HeapStats, Usage};
 
 use crate::error::{Error, Result};
 use crate::sys::memory::{self, Mapping};
 use allocator::Allocator;
 use directory::Directory;
 use memfd::FileSeal;
+use private::{Guard, Private};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Memory is handed to processes in extents of this size, aligned to it within the heap.
 pub(crate) const EXTENT_BYTES: usize = 64 * 1024;
 
 /// What a fresh heap has reserved.
 const FIRST_EXTENTS: u32 = 4;
+
+/// As much of what is free stays reserved: 32 MiB, so that blocks that come and go cost no system calls.
+const KEPT_EXTENTS: u32 = 512;
 
 /// Which process an extent belongs to: the host is 0, worker `n` is `n + 1`.
 pub(crate) type Owner = u16;
@@ -62,16 +71,7 @@ pub struct Heap {
     mapping: Mapping,
     directory: Directory,
     owner: Owner,
-    allocator: Mutex<Allocator>,
-}
-
-/// What a heap holds.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct HeapStats {
-    /// Bytes of memory that are reserved for the heap.
-    pub reserved_bytes: u64,
-    /// Bytes of allocated blocks, whoever has allocated them, rounded up to block sizes.
-    pub allocated_bytes: u64,
+    allocator: Private<Allocator>,
 }
 
 impl Heap {
@@ -104,14 +104,14 @@ impl Heap {
 
     fn over(fd: OwnedFd, mapping: Mapping, owner: Owner) -> Heap {
         mapping.leave_out_of_dumps();
-        let directory = Directory::new(mapping.address(), mapping.length());
-        Heap { fd, mapping, directory, owner, allocator: Mutex::new(Allocator::new()) }
+        let directory = Directory::new(mapping.address(), mapping.address(), mapping.length());
+        Heap { fd, mapping, directory, owner, allocator: Private::new(Allocator::new()) }
     }
 
     /// This process takes the part of another owner: a worker that was forked from one that had attached already.
     pub(crate) fn become_owner(&mut self, owner: Owner) {
         self.owner = owner;
-        self.allocator = Mutex::new(Allocator::new());
+        self.allocator = Private::new(Allocator::new());
     }
 
     /// A block of at least `size` bytes, aligned to 16. Its content is whatever it was.
@@ -127,8 +127,44 @@ impl Heap {
         announce: impl FnOnce(usize),
     ) -> Result<NonNull<u8>> {
         let address = self.allocator().allocate(self, size, announce)?;
-        NonNull::new(std::ptr::with_exposed_provenance_mut(address))
-            .ok_or_else(|| Error::errno(libc::ENOMEM, "a block at address zero"))
+        to_pointer(address)
+    }
+
+    /// The same, all of it zeroed: `count` times `size` bytes.
+    pub fn allocate_zeroed(&self, count: usize, size: usize) -> Result<NonNull<u8>> {
+        let too_long = || Error::errno(libc::ENOMEM, format!("{count} times {size} bytes do not exist"));
+        let bytes = count.checked_mul(size).ok_or_else(too_long)?;
+        let block = self.allocate(bytes)?;
+        // SAFETY: a new block, as long as the bytes.
+        unsafe { block.as_ptr().write_bytes(0, bytes) };
+        Ok(block)
+    }
+
+    /// A block whose address is a multiple of `alignment`, a power of two.
+    pub fn allocate_aligned(&self, alignment: usize, size: usize) -> Result<NonNull<u8>> {
+        if !alignment.is_power_of_two() {
+            return Err(Error::invalid(format!("an alignment of {alignment}, which is no power of two")));
+        }
+        let address = self.allocator().allocate_aligned(self, size, alignment)?;
+        to_pointer(address)
+    }
+
+    /// Makes a block longer or shorter. Its content moves along; on failure it stays as it is.
+    pub fn reallocate(&self, block: NonNull<u8>, size: usize) -> Result<NonNull<u8>> {
+        let has = self.size_of(block)?;
+        if size <= has && size >= has / 2 {
+            return Ok(block);
+        }
+        let new = self.allocate(size)?;
+        // SAFETY: both blocks are at least as long as the shorter of the two, and apart.
+        unsafe { std::ptr::copy_nonoverlapping(block.as_ptr(), new.as_ptr(), has.min(size)) };
+        self.free(block)?;
+        Ok(new)
+    }
+
+    /// How many bytes a block really has.
+    pub fn size_of(&self, block: NonNull<u8>) -> Result<usize> {
+        self.allocator().size_of(self, block.as_ptr().expose_provenance())
     }
 
     /// Gives a block back, from whatever process. An address that is no allocated block's start is refused.
@@ -139,6 +175,11 @@ impl Heap {
     /// The same for an address that another process has written.
     pub(crate) fn free_address(&self, address: usize) -> Result<()> {
         self.allocator().free(self, address)
+    }
+
+    /// Gives all memory that nothing is in back to the system.
+    pub fn trim(&self) {
+        self.allocator().trim(self);
     }
 
     /// Whether all of these bytes lie in memory that the heap has handed out, or could have.
@@ -161,24 +202,41 @@ impl Heap {
     }
 
     /// Clears up after a process that has ended: what it was about to claim is free again, and what it has claimed
-    /// belongs to this process from now on. Blocks that it had allocated stay allocated: somebody may hold them.
+    /// belongs to this process from now on. Blocks that it had allocated stay allocated: somebody may hold them. They
+    /// are listed under `pid`.
     ///
     /// `unfinished` is the address that it had announced last, or 0; a block there is freed.
-    pub(crate) fn reclaim(&self, owner: Owner, unfinished: usize) {
+    pub(crate) fn reclaim(&self, owner: Owner, pid: i32, unfinished: usize) {
         let mut allocator = self.allocator();
         self.directory.refresh(self.fd.as_raw_fd());
-        allocator.adopt(self, owner);
+        allocator.adopt(self, owner, pid);
         if unfinished != 0 {
             // Announced but not allocated, or garbage: then there is nothing to free.
             let _ = allocator.free(self, unfinished);
         }
     }
 
-    /// What the heap holds.
-    pub fn stats(&self) -> HeapStats {
-        let reserved = self.refreshed_bytes() + self.directory.used_bytes();
-        let allocated_bytes = allocator::allocated_bytes(self);
-        HeapStats { reserved_bytes: reserved as u64, allocated_bytes }
+    /// The blocks that a process had when it died and nobody has freed since: address and size.
+    pub fn left_by(&self, pid: i32) -> Vec<(usize, usize)> {
+        self.allocator().left_by(self, pid)
+    }
+
+    /// The processes that have died and left blocks, with what they have left.
+    pub(crate) fn dead(&self) -> Vec<(i32, Usage)> {
+        let allocator = self.allocator();
+        let usage = |pid: i32| {
+            let mut usage = Usage::default();
+            allocator.left_by(self, pid).iter().for_each(|(_, size)| usage.add(1, *size as u64));
+            (pid, usage)
+        };
+        allocator.dead().into_iter().map(usage).filter(|(_, usage)| usage.blocks > 0).collect()
+    }
+
+    /// Frees the blocks that a process has left; how many there were.
+    pub fn release_process(&self, pid: i32) -> usize {
+        let mut allocator = self.allocator();
+        let blocks = allocator.left_by(self, pid);
+        blocks.iter().filter(|(address, _)| allocator.free(self, *address).is_ok()).count()
     }
 
     /// Where the heap's mapping begins.
@@ -197,10 +255,15 @@ impl Heap {
         self.fd.as_fd()
     }
 
-    fn allocator(&self) -> MutexGuard<'_, Allocator> {
-        // No code of a user's runs under this lock, so a poisoned one comes from a failed assertion of tine's own.
-        self.allocator.lock().unwrap_or_else(PoisonError::into_inner)
+    #[inline]
+    fn allocator(&self) -> Guard<'_, Allocator> {
+        self.allocator.lock()
     }
+}
+
+fn to_pointer(address: usize) -> Result<NonNull<u8>> {
+    NonNull::new(std::ptr::with_exposed_provenance_mut(address))
+        .ok_or_else(|| Error::errno(libc::ENOMEM, "a block at address zero"))
 }
 
 fn map_somewhere(fd: &OwnedFd, length: usize) -> Result<Mapping> {

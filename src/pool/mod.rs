@@ -20,10 +20,10 @@ pub use options::{MAX_WORKERS, PoolOptions, SubmitOptions};
 use crate::engine::family::Family;
 use crate::engine::member::Death;
 use crate::error::{Code, Error, Result};
-use crate::heap::Heap;
+use crate::heap::{Heap, Usage};
 use crate::prim::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use crate::process::function::{Callee, Function};
-use crate::process::init;
+use crate::process::{init, setup};
 use crate::queue::ring::INLINE_INPUT;
 use crate::sys::clock::{Deadline, Timeout, now_ns};
 use crate::sys::epoll::Epoll;
@@ -104,6 +104,17 @@ pub struct PoolStats {
     pub heap_reserved_bytes: u64,
     /// Bytes of allocated blocks, whoever has allocated them.
     pub heap_allocated_bytes: u64,
+}
+
+/// What one process has in the heap.
+#[derive(Clone, Copy, Debug)]
+pub struct ProcessUsage {
+    /// The process.
+    pub pid: i32,
+    /// Whether it is one of the family; otherwise it has died.
+    pub alive: bool,
+    /// Its blocks.
+    pub usage: Usage,
 }
 
 impl Pool {
@@ -316,7 +327,7 @@ impl Pool {
             worker_deaths: state.family.worker_deaths,
             supervisor_deaths: state.family.supervisor_deaths,
             heap_reserved_bytes: heap.reserved_bytes,
-            heap_allocated_bytes: heap.allocated_bytes,
+            heap_allocated_bytes: heap.used_bytes,
         })
     }
 
@@ -336,6 +347,38 @@ impl Pool {
         let least = Deadline::after(LEAST_LEAVING_NS);
         state.stop(deadline.max(least).min(Deadline::after(LEAVING_NS)));
         Ok(())
+    }
+
+    /// What each process has allocated: the host, the workers, and those that have died and left blocks.
+    pub fn heap_usage(&self) -> Result<Vec<ProcessUsage>> {
+        let inner = self.inner()?;
+        let mut state = inner.lock();
+        state.pump(true);
+        let (dead, mut usage) = (inner.heap.dead(), inner.heap.usage());
+        // What was a dead process's belongs to the host now, for the heap's purposes.
+        let host = usage.entry(crate::heap::HOST).or_default();
+        for (_, left) in &dead {
+            host.blocks = host.blocks.saturating_sub(left.blocks);
+            host.bytes = host.bytes.saturating_sub(left.bytes);
+        }
+        let mut all = vec![ProcessUsage { pid: inner.pid, alive: true, usage: *host }];
+        for (slot, member) in state.family.members.iter().enumerate().filter(|(_, member)| member.pid != 0) {
+            let usage = usage.get(&setup::owner_of(slot as u32)).copied().unwrap_or_default();
+            all.push(ProcessUsage { pid: member.pid, alive: true, usage });
+        }
+        all.extend(dead.into_iter().map(|(pid, usage)| ProcessUsage { pid, alive: false, usage }));
+        Ok(all)
+    }
+
+    /// Frees the blocks that a process had when it died; how many there were.
+    pub fn release_process(&self, pid: i32) -> Result<usize> {
+        let inner = self.inner()?;
+        let mut state = inner.lock();
+        state.pump(true);
+        if pid == inner.pid || state.family.members.iter().any(|member| member.pid == pid && pid != 0) {
+            return Err(Error::errno(libc::EBUSY, format!("process {pid} is not known to have ended")));
+        }
+        Ok(inner.heap.release_process(pid))
     }
 
     /// The heap.

@@ -223,7 +223,7 @@ impl State {
         for (index, outcome) in lost {
             self.settle(index, outcome);
         }
-        self.heap.reclaim(setup::owner_of(slot as u32), unfinished);
+        self.heap.reclaim(setup::owner_of(slot as u32), death.pid, unfinished);
         self.family.bury(slot, &death, idle);
         if self.broken.is_some() {
             self.abandon_queue();

@@ -44,6 +44,12 @@ pub(crate) fn cannot_shrink(fd: RawFd) -> bool {
 
 /// Reserves pages, so that touching them cannot fail; makes the file longer where it is shorter.
 pub(crate) fn reserve(fd: RawFd, offset: usize, length: usize) -> Result<()> {
+    // The kernel answers a limit on file sizes by SIGXFSZ, so it is looked at before.
+    let end = offset as u64 + length as u64;
+    if super::limits::file_size().is_some_and(|limit| end > limit) && end > length_of(fd)? as u64 {
+        let text = format!("{end} shared bytes are beyond the limit on file sizes, RLIMIT_FSIZE");
+        return Err(Error::errno(libc::ENOMEM, text));
+    }
     loop {
         // SAFETY: no pointers.
         if unsafe { libc::fallocate(fd, 0, offset as libc::off_t, length as libc::off_t) } == 0 {
@@ -60,15 +66,38 @@ pub(crate) fn reserve(fd: RawFd, offset: usize, length: usize) -> Result<()> {
     }
 }
 
+/// Gives pages back to the system; whoever reads them afterwards finds zeros.
+pub(crate) fn punch(fd: RawFd, offset: usize, length: usize) -> Result<()> {
+    let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+    loop {
+        // SAFETY: no pointers.
+        if unsafe { libc::fallocate(fd, mode, offset as libc::off_t, length as libc::off_t) } == 0 {
+            return Ok(());
+        }
+        if super::errno() != libc::EINTR {
+            return Err(Error::last_os("punching a hole"));
+        }
+    }
+}
+
 /// The length of the file behind a descriptor.
 pub(crate) fn length_of(fd: RawFd) -> Result<usize> {
+    Ok(stat(fd)?.st_size as usize)
+}
+
+/// The bytes that the file behind a descriptor takes of the system's memory.
+pub(crate) fn reserved_bytes(fd: RawFd) -> u64 {
+    stat(fd).map_or(0, |stat| stat.st_blocks as u64 * 512)
+}
+
+fn stat(fd: RawFd) -> Result<libc::stat> {
     // SAFETY: all zero is a valid stat.
     let mut stat: libc::stat = unsafe { std::mem::zeroed() };
     // SAFETY: `stat` is a valid place.
     if unsafe { libc::fstat(fd, &mut stat) } != 0 {
         return Err(Error::last_os("fstat"));
     }
-    Ok(stat.st_size as usize)
+    Ok(stat)
 }
 
 /// A mapping; unmapped when dropped.
