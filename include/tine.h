@@ -171,17 +171,14 @@ int tine_init(int argc, char **argv);
  */
 #define TINE_START_FORK 2
 
-/** Waits end with -EINTR when a signal handler has run. */
-#define TINE_INTERRUPTIBLE 1
-
 /** A thread of tine's own moves the pool on while the host does something else. */
-#define TINE_BACKGROUND (1 << 1)
+#define TINE_BACKGROUND (1 << 8)
 
 /** Workers that crash leave core files, as far as the host's limit allows; otherwise they leave none. */
-#define TINE_CORE_FILES (1 << 2)
+#define TINE_CORE_FILES (1 << 9)
 
 /** Workers keep the default dispositions of fatal signals, so deaths come without fault address and backtrace. */
-#define TINE_NO_CRASH_HANDLER (1 << 3)
+#define TINE_NO_CRASH_HANDLER (1 << 10)
 
 /** More workers than this are refused. */
 #define TINE_MAX_WORKERS 4096
@@ -701,6 +698,102 @@ int tine_heap_release_process(tine_pool *pool, int pid);
  * Returns 0; -EINVAL; TINE_EFORKED. Threads: any.
  */
 int tine_heap_trim(tine_pool *pool);
+
+/* ---- Segments: shared memory of its own ------------------------------------------------------------------------ */
+
+/** Only the process that creates the segment, and its forked children, can write; the kernel sees to it. */
+#define TINE_SEGMENT_READ_ONLY 1
+
+/** Huge pages if there are enough, ordinary ones otherwise. */
+#define TINE_SEGMENT_HUGE_PAGES (1 << 1)
+
+/** Wherever there is room, instead of at the same address in every process. Pointers into it then mean nothing to others. */
+#define TINE_SEGMENT_ANY_ADDRESS (1 << 2)
+
+/** All pages are mapped at once, so that no first touch of one costs time later. */
+#define TINE_SEGMENT_POPULATE (1 << 3)
+
+/** A piece of shared memory, as one process has it mapped. */
+typedef struct tine_segment tine_segment;
+
+/** What a segment can be told. */
+typedef struct tine_segment_options {
+    /** sizeof(tine_segment_options). */
+    size_t size;
+    /** Filled in when the call fails; may be NULL. */
+    tine_error *error;
+    /**
+     * TINE_SEGMENT_READ_ONLY, TINE_SEGMENT_HUGE_PAGES (both for tine_segment_create only), TINE_SEGMENT_ANY_ADDRESS,
+     * TINE_SEGMENT_POPULATE.
+     */
+    uint32_t flags;
+} tine_segment_options;
+#define TINE_SEGMENT_OPTIONS_INIT { sizeof(tine_segment_options), NULL, 0 }
+
+/**
+ * New shared memory, all of it zero, reserved, and of a size that nobody can change: touching it never fails.
+ *
+ * It is mapped at the same address in every process that attaches, so that pointers into it mean the same everywhere.
+ * It has no name and leaves nothing behind: it is gone when the last process that has it is.
+ *
+ * Parameters: size: in bytes, not 0; options: NULL for all defaults; out: where the segment goes.
+ * Returns 0; -ENOMEM: no memory, or a cgroup's or the process's limit is in the way; -EINVAL, -E2BIG: bad options;
+ * -EMFILE, -ENFILE. Ownership: tine_segment_close. Threads: any. Fork: a child has it mapped as well, for writing too.
+ */
+int tine_segment_create(size_t size, const tine_segment_options *options, tine_segment **out);
+
+/**
+ * Maps a segment that another process has made.
+ *
+ * Parameters: fd: a descriptor of it, inherited or received; it stays the caller's. options: NULL for all defaults;
+ * out: where the segment goes.
+ * Returns 0; -EPERM: the memory could be shrunk by others, so it is not safe to touch; -EINVAL: not a segment, or bad
+ * options; TINE_EVERSION: of another version of tine, or its locks are laid out for another C library; -EXDEV: made in
+ * another PID namespace, where locks would take one thread for another; -EEXIST: something else is at its address
+ * (TINE_SEGMENT_ANY_ADDRESS helps); -EBADF, -ENOMEM, -EMFILE.
+ * Ownership: tine_segment_close. Threads: any. Fork: a child has it mapped as well.
+ */
+int tine_segment_attach(int fd, const tine_segment_options *options, tine_segment **out);
+
+/** Where the segment's bytes begin: a multiple of 4096. NULL for NULL. Threads: any. Fork: the same in a child. */
+void *tine_segment_address(const tine_segment *s);
+
+/** How many bytes the segment has: what it was created with. 0 for NULL. Threads: any. */
+size_t tine_segment_size(const tine_segment *s);
+
+/**
+ * A descriptor to pass to other processes: close-on-exec, and the segment's own, not to be closed.
+ *
+ * Returns the descriptor; -EINVAL for NULL. Threads: any.
+ */
+int tine_segment_fd(const tine_segment *s);
+
+/**
+ * Unmaps a segment in this process; others keep it. Pointers into it are dangling from here on.
+ *
+ * Parameters: s: may be NULL. No other thread may use it any more.
+ * Returns 0; -EBUSY: the calling thread holds a lock in it, and the segment is as it was.
+ * Fork: in a child it unmaps the child's.
+ */
+int tine_segment_close(tine_segment *s);
+
+/**
+ * Sends a segment to the process at the other end of a unix socket, without waiting.
+ *
+ * Parameters: socket: connected, of whatever type, used for whole segments only while one is on its way; s.
+ * Returns 0; -EAGAIN: the socket is full; -EPIPE: nobody is there any more; -EINVAL; -EBADF. Threads: any.
+ */
+int tine_segment_send(int socket, const tine_segment *s);
+
+/**
+ * Takes a segment that another process has sent with tine_segment_send, and maps it. It waits for one if the socket is
+ * one that blocks.
+ *
+ * Parameters: socket; options: NULL for all defaults; out: where the segment goes.
+ * Returns 0; -EAGAIN: none is there yet; -EPIPE: the other side is gone; -EPROTO: what came is no segment; the errors
+ * of tine_segment_attach. Ownership: tine_segment_close. Threads: any.
+ */
+int tine_segment_receive(int socket, const tine_segment_options *options, tine_segment **out);
 
 /* ---- Mutexes, and what holds for all locks --------------------------------------------------------------------- */
 

@@ -208,7 +208,8 @@ fn main() {
     let set: fn(&Storm) = |storm| {
         c!(tine_event_set(pointer(&storm.shared.event)));
     };
-    let all: [(&str, Work, fn(&Storm)); 6] = [
+    type Check = fn(&Storm);
+    let all: [(&str, Work, Check); 6] = [
         ("mutex", MUTEX, nothing),
         ("rwlock", RWLOCK, nothing),
         ("semaphore", SEMAPHORE, unit),

@@ -51,7 +51,8 @@ const HOPELESS: u32 = 5;
 /// Stops a pool whose workers do not get as far as taking tasks.
 ///
 /// Each failure that is the program's own (it exits, crashes, or its initializer fails, before it has done a task)
-/// counts: the first ends a pool that has never had a worker, three in a row any other. A SIGKILL may come from
+/// counts: the first ends a pool that has never had a worker, three in a row any other that has no worker left. A
+/// SIGKILL may come from
 /// anybody and only makes the next start wait longer; but when nothing has started for as long as one start may take,
 /// that ends the pool too.
 #[derive(Debug, Default)]
@@ -325,7 +326,9 @@ impl Family {
         let enough = if self.brake.ever_ready { 3 } else { 1 };
         let too_long = now_ns().saturating_sub(since) > self.start_timeout_ns;
         let hopeless = !self.brake.ever_ready && self.brake.killed >= HOPELESS;
-        if self.brake.own_failures >= enough || too_long || hopeless {
+        // Workers that do work are not ended for the sake of one that does not come up.
+        let others = self.members.iter().any(|member| member.state == State::Ready);
+        if !others && (self.brake.own_failures >= enough || too_long || hopeless) {
             self.break_down(Error::new(Code::WORKER_START, reason));
         } else if slot == usize::MAX {
             self.link_not_before_ns = now_ns() + self.brake.pause_ns();
@@ -364,13 +367,24 @@ impl Family {
             return self.break_down(Error::new(Code::WORKER_START, text));
         }
         for slot in 0..self.members.len() {
-            let member = &self.members[slot];
+            let member = &mut self.members[slot];
             let late = matches!(member.state, State::Starting { deadline } if deadline.passed());
-            if late {
-                member.kill();
+            if !late {
+                continue;
+            }
+            member.kill();
+            if let (None, Some(pidfd)) =
+                (&member.pidfd, self.link.as_ref().and_then(|link| link.pidfd.as_ref()))
+            {
+                // The supervisor itself does not answer; the next one will.
+                let _ = pidfd::signal(pidfd.as_raw_fd(), libc::SIGKILL);
+            }
+            if !self.brake.ever_ready {
                 let text = format!("worker {} was not ready within {seconds} s", member.pid);
                 return self.break_down(Error::new(Code::WORKER_START, text));
             }
+            // Its end is a failed start like any other.
+            member.state = State::Starting { deadline: Deadline::NEVER };
         }
     }
 
@@ -472,8 +486,12 @@ impl Family {
 
 impl Brake {
     /// How long the next start waits: not at all after one failure, up to 16 ms after many. That is long enough not to
-    /// burn a processor, and short enough not to be noticed when somebody kills at random.
+    /// burn a processor, and short enough not to be noticed when somebody kills at random. A place whose workers fail
+    /// by themselves, while others work, is tried once a second.
     fn pause_ns(&self) -> u64 {
+        if self.own_failures >= 3 {
+            return 1_000_000_000;
+        }
         match self.own_failures + self.killed {
             0 | 1 => 0,
             many => 1_000_000u64 << many.min(4),

@@ -5,6 +5,7 @@ use crate::ffi::errors::tine_error;
 use crate::ffi::guard::{bytes, guard, guard_value, optional_str, required_out};
 use crate::ffi::options::{self, Extensible};
 use crate::ffi::start::{report, tine_fn};
+use crate::ffi::sync::TINE_INTERRUPTIBLE;
 use crate::heap::Heap;
 use crate::pool::worker::Worker;
 use crate::pool::{Pool, PoolOptions};
@@ -31,14 +32,12 @@ pub const TINE_START_SPAWN: c_int = 1;
 /// should have one thread: what other threads held locked at that moment stays locked in the workers.
 pub const TINE_START_FORK: c_int = 2;
 
-/// Waits end with -EINTR when a signal handler has run.
-pub const TINE_INTERRUPTIBLE: u32 = 1;
 /// A thread of tine's own moves the pool on while the host does something else.
-pub const TINE_BACKGROUND: u32 = 1 << 1;
+pub const TINE_BACKGROUND: u32 = 1 << 8;
 /// Workers that crash leave core files, as far as the host's limit allows; otherwise they leave none.
-pub const TINE_CORE_FILES: u32 = 1 << 2;
+pub const TINE_CORE_FILES: u32 = 1 << 9;
 /// Workers keep the default dispositions of fatal signals, so deaths come without fault address and backtrace.
-pub const TINE_NO_CRASH_HANDLER: u32 = 1 << 3;
+pub const TINE_NO_CRASH_HANDLER: u32 = 1 << 10;
 
 /// More workers than this are refused.
 pub const TINE_MAX_WORKERS: usize = 4096;

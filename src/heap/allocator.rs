@@ -77,6 +77,26 @@ impl Allocator {
         self.allocate_small(heap, Class::index_for(size), announce)
     }
 
+    #[inline(always)]
+    pub(super) fn allocate_quickly(&mut self, heap: &Heap, size: usize) -> Option<usize> {
+        if size > class::LARGEST {
+            return None;
+        }
+        let slab = self.slabs.get_mut(self.bins.get(Class::index_for(size))?.current?)?.as_mut()?;
+        let (word, bit) = slab.find(heap)?;
+        slab.take(heap, word, bit);
+        Some(slab.address_of(heap, word * 64 + bit as usize))
+    }
+
+    #[inline(always)]
+    pub(super) fn free_quickly(&mut self, heap: &Heap, address: usize) -> bool {
+        let Some((at, block)) = self.find_own(heap, address) else { return false };
+        let Some(slab) = self.slabs.get_mut(at).and_then(Option::as_mut) else { return false };
+        // What needs more than a bit: a slab that becomes partial or empty, a block that somebody has left.
+        let plain = !slab.full && (slab.partial_at.is_none() || slab.used > 1) && slab.left.is_none();
+        plain && slab.give_back(heap, block)
+    }
+
     /// `alignment` is a power of two.
     pub(super) fn allocate_aligned(&mut self, heap: &Heap, size: usize, alignment: usize) -> Result<usize> {
         match Class::index_aligned(size, alignment) {
@@ -88,7 +108,7 @@ impl Allocator {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn allocate_small(&mut self, heap: &Heap, index: usize, announce: impl FnOnce(usize)) -> Result<usize> {
         loop {
             let Some(at) = self.bins[index].current else {
@@ -232,6 +252,7 @@ impl Allocator {
     }
 
     /// A block of whole extents, aligned to `alignment` of them.
+    #[inline(never)]
     fn allocate_large(
         &mut self,
         heap: &Heap,
@@ -424,7 +445,8 @@ impl Allocator {
     fn find(&self, heap: &Heap, address: usize) -> Result<Place> {
         let directory = &heap.directory;
         let foreign = || Error::invalid(format!("{address:#x} is not in this heap"));
-        let extent = directory.extent_at(address, heap.fd.as_raw_fd()).ok_or_else(foreign)?;
+        let fd = heap.fd.as_raw_fd();
+        let extent = directory.extent_at(address, fd).ok_or_else(foreign)?;
         if let Some(at) = self.slab_of.get(extent as usize).copied().filter(|at| *at != 0) {
             let at = at as usize - 1;
             let slab = self.slabs[at].as_ref().ok_or_else(foreign)?;
@@ -442,7 +464,7 @@ impl Allocator {
         match entry.kind {
             Kind::Slab => {
                 let class = Class::get(usize::from(entry.class)).ok_or_else(foreign)?;
-                let inside = extent - head < class.span && head + class.span <= directory.known_extents();
+                let inside = extent - head < class.span && directory.reaches(head + class.span, fd);
                 let slab = Slab::new(head, class, entry.class);
                 match class.block_at(offset) {
                     Some(block) if inside => Ok(Place::Other(slab, block)),
@@ -451,7 +473,7 @@ impl Allocator {
                 }
             }
             Kind::Large => {
-                let whole = head.checked_add(entry.aux).filter(|end| *end <= directory.known_extents());
+                let whole = head.checked_add(entry.aux).filter(|end| directory.reaches(*end, fd));
                 whole.filter(|end| extent < *end).ok_or_else(|| not_allocated(address))?;
                 if offset != 0 {
                     let text = format!("{address:#x} points {offset} bytes into a block, not to its start");
@@ -474,15 +496,17 @@ impl Allocator {
         self.free_anywhere(heap, address)
     }
 
-    #[inline]
+    #[inline(always)]
     fn find_own(&self, heap: &Heap, address: usize) -> Option<(usize, usize)> {
         let extent = address.checked_sub(heap.directory.data_start())? / EXTENT_BYTES;
         let at = self.slab_of.get(extent)?.checked_sub(1)? as usize;
-        let slab = self.slabs[at].as_ref()?;
+        let slab = self.slabs.get(at)?.as_ref()?;
         let block = slab.class.block_at(address - heap.directory.address_of(slab.extent))?;
         Some((at, block))
     }
 
+    #[cold]
+    #[inline(never)]
     fn free_anywhere(&mut self, heap: &Heap, address: usize) -> Result<()> {
         match self.find(heap, address)? {
             Place::Own(at, block) => self.free_own(heap, at, block).ok_or_else(|| not_allocated(address)),
@@ -499,7 +523,7 @@ impl Allocator {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn free_own(&mut self, heap: &Heap, at: usize, block: usize) -> Option<()> {
         let slab = self.slabs[at].as_mut()?;
         if !slab.give_back(heap, block) {

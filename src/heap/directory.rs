@@ -109,6 +109,7 @@ impl Directory {
         }
     }
 
+    #[inline]
     pub(super) fn data_start(&self) -> usize {
         self.data
     }
@@ -117,6 +118,7 @@ impl Directory {
         self.known.load(Ordering::Relaxed)
     }
 
+    #[inline]
     pub(super) fn address_of(&self, extent: u32) -> usize {
         self.data + extent as usize * EXTENT_BYTES
     }
@@ -124,7 +126,12 @@ impl Directory {
     /// The extent that an address lies in, if that extent exists.
     pub(super) fn extent_at(&self, address: usize, fd: RawFd) -> Option<u32> {
         let extent = u32::try_from(address.checked_sub(self.data)? / EXTENT_BYTES).ok()?;
-        (extent < self.known_extents() || extent < self.refresh(fd)).then_some(extent)
+        self.reaches(extent.checked_add(1)?, fd).then_some(extent)
+    }
+
+    /// Whether there are as many extents as that: another process may just have made more than are known here.
+    pub(super) fn reaches(&self, end: u32, fd: RawFd) -> bool {
+        end <= self.known_extents() || end <= self.refresh(fd)
     }
 
     /// The most bytes that have been reserved at once; in the header page. Relaxed: a figure for people.

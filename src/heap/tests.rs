@@ -170,6 +170,22 @@ fn others_return_blocks() {
 }
 
 #[test]
+fn a_slab_that_reaches_beyond_what_was_known_is_freed_all_the_same() {
+    let heap = heap();
+    let other = other_owner(&heap, 1);
+    // The first extents are known here; the rest of the slab is not there yet.
+    let known = heap.directory.known_extents();
+    let blocks: Vec<_> = (0..3).map(|_| other.allocate(50_000).unwrap()).collect();
+    assert_eq!(heap.directory.known_extents(), known);
+    for block in blocks {
+        heap.free(block).unwrap();
+    }
+    let large = other.allocate(10 << 20).unwrap();
+    heap.free(large).unwrap();
+    assert_eq!(heap.stats().used_bytes, 0);
+}
+
+#[test]
 fn what_a_dead_owner_leaves_is_taken_over() {
     let heap = heap();
     let dead = other_owner(&heap, 7);
