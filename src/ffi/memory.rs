@@ -3,7 +3,7 @@
 use crate::error::Error;
 use crate::ffi::guard::{guard, guard_value, required_out};
 use crate::ffi::options::{self, Extensible};
-use crate::ffi::pool::{heap, host, tine_pool};
+use crate::ffi::pool::{heap, heap_quickly, host, tine_pool};
 use std::ffi::{c_int, c_void};
 use std::ptr::NonNull;
 
@@ -63,6 +63,10 @@ pub type tine_heap_block_fn =
 /// Threads: any. Fork: NULL in a child of the host, and of a worker.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_alloc(pool: *mut tine_pool, size: usize) -> *mut c_void {
+    // SAFETY: the caller's pool.
+    if let Some(block) = unsafe { heap_quickly(pool) }.and_then(|heap| heap.allocate_quickly(size)) {
+        return block.as_ptr().cast();
+    }
     guard_value(std::ptr::null_mut(), || {
         // SAFETY: the caller's pool.
         pointer(unsafe { heap(pool) }.and_then(|heap| heap.allocate(size)))
@@ -121,6 +125,10 @@ pub unsafe extern "C" fn tine_realloc(pool: *mut tine_pool, block: *mut c_void, 
 /// Threads: any. Fork: does nothing in a child of the host or of a worker.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_free(pool: *mut tine_pool, block: *mut c_void) {
+    // SAFETY: the caller's pool.
+    if unsafe { heap_quickly(pool) }.is_some_and(|heap| heap.free_quickly(block.cast())) {
+        return;
+    }
     guard_value((), || {
         // SAFETY: the caller's pool.
         if let (Ok(heap), Some(block)) = (unsafe { heap(pool) }, NonNull::new(block.cast::<u8>())) {

@@ -146,12 +146,26 @@ pub(crate) unsafe fn host<'a>(pointer: *const tine_pool) -> Result<&'a Pool> {
 ///
 /// # Safety
 /// As for [`host`].
+#[inline]
 pub(crate) unsafe fn heap<'a>(pointer: *const tine_pool) -> Result<&'a Heap> {
     // SAFETY: the caller's promise.
     match unsafe { pointer.as_ref() } {
         None => Err(Error::invalid("pool is NULL")),
         Some(tine_pool(Kind::Host(pool))) => pool.heap(),
         Some(tine_pool(Kind::Worker(worker))) => worker.heap(),
+    }
+}
+
+/// The same without a word on why there is none, and without a way to panic.
+///
+/// # Safety
+/// As for [`host`].
+#[inline(always)]
+pub(crate) unsafe fn heap_quickly<'a>(pointer: *const tine_pool) -> Option<&'a Heap> {
+    // SAFETY: the caller's promise.
+    match unsafe { pointer.as_ref() }? {
+        tine_pool(Kind::Host(pool)) => pool.heap().ok(),
+        tine_pool(Kind::Worker(worker)) => worker.heap().ok(),
     }
 }
 

@@ -13,6 +13,10 @@ pub(super) struct Class {
     pub blocks: u32,
     /// Where in the slab the first block is. Before it: the `taken` words, then the `returned` words.
     pub first: usize,
+    /// Words of bits for the blocks.
+    words: u32,
+    /// The bits of the last of them that stand for blocks.
+    last_mask: u64,
     /// The reciprocal of `size`, by which offsets are divided.
     magic: u64,
 }
@@ -32,7 +36,8 @@ const fn lowest_bit(size: usize) -> usize {
 }
 
 const fn table() -> [Class; COUNT] {
-    let mut table = [Class { size: 0, span: 1, blocks: 0, first: 0, magic: 0 }; COUNT];
+    let mut table =
+        [Class { size: 0, span: 1, blocks: 0, first: 0, words: 0, last_mask: 0, magic: 0 }; COUNT];
     let mut index = 0;
     while index < COUNT {
         let size = if index < 8 { 16 * (index + 1) } else { (5 + (index - 8) % 4) << (5 + (index - 8) / 4) };
@@ -54,7 +59,10 @@ const fn table() -> [Class; COUNT] {
             blocks -= 1;
         }
         let magic = (1 << MAGIC_SHIFT) / size as u64 + 1;
-        table[index] = Class { size, span: span as u32, blocks: blocks as u32, first, magic };
+        let words = blocks.div_ceil(64) as u32;
+        let last_mask = u64::MAX >> (words as usize * 64 - blocks);
+        table[index] =
+            Class { size, span: span as u32, blocks: blocks as u32, first, words, last_mask, magic };
         index += 1;
     }
     table
@@ -62,6 +70,7 @@ const fn table() -> [Class; COUNT] {
 
 impl Class {
     /// The class for blocks of `size` bytes, which is at most [`LARGEST`].
+    #[inline]
     pub(super) fn index_for(size: usize) -> usize {
         if size <= 128 {
             return size.max(1).div_ceil(16) - 1;
@@ -77,19 +86,19 @@ impl Class {
     }
 
     /// Words of bits for the blocks.
+    #[inline]
     pub(super) fn words(&self) -> usize {
-        self.blocks.div_ceil(64) as usize
+        self.words as usize
     }
 
     /// The bits of word `word` that stand for blocks.
+    #[inline]
     pub(super) fn mask(&self, word: usize) -> u64 {
-        match self.blocks as usize - word * 64 {
-            64.. => u64::MAX,
-            bits => (1 << bits) - 1,
-        }
+        if word + 1 < self.words() { u64::MAX } else { self.last_mask }
     }
 
     /// The block at `offset` bytes from the slab's start, where one begins there.
+    #[inline]
     pub(super) fn block_at(&self, offset: usize) -> Option<usize> {
         let offset = offset.checked_sub(self.first)?;
         let block = (offset as u64).wrapping_mul(self.magic) >> MAGIC_SHIFT;

@@ -51,6 +51,9 @@ const FIRST_EXTENTS: u32 = 4;
 /// As much of what is free stays reserved: 32 MiB, so that blocks that come and go cost no system calls.
 const KEPT_EXTENTS: u32 = 512;
 
+/// Blocks up to this size are not moved to become shorter.
+const KEPT_IN_PLACE: usize = 256;
+
 /// Which process an extent belongs to: the host is 0, worker `n` is `n + 1`.
 pub(crate) type Owner = u16;
 
@@ -115,12 +118,14 @@ impl Heap {
     }
 
     /// A block of at least `size` bytes, aligned to 16. Its content is whatever it was.
+    #[inline]
     pub fn allocate(&self, size: usize) -> Result<NonNull<u8>> {
         self.allocate_announced(size, |_| ())
     }
 
     /// The same; `announce` learns the address before the block is anybody's, so that a process that is killed in
     /// between leaves word of it.
+    #[inline]
     pub(crate) fn allocate_announced(
         &self,
         size: usize,
@@ -128,6 +133,20 @@ impl Heap {
     ) -> Result<NonNull<u8>> {
         let address = self.allocator().allocate(self, size, announce)?;
         to_pointer(address)
+    }
+
+    /// A block where that takes no more than setting a bit. It cannot panic, so its caller needs no net.
+    #[inline(always)]
+    pub(crate) fn allocate_quickly(&self, size: usize) -> Option<NonNull<u8>> {
+        let address = self.allocator.lock_if_alone()?.allocate_quickly(self, size)?;
+        NonNull::new(std::ptr::with_exposed_provenance_mut(address))
+    }
+
+    /// Frees a block where that takes no more than clearing a bit; whether it did. It cannot panic either.
+    #[inline(always)]
+    pub(crate) fn free_quickly(&self, block: *mut u8) -> bool {
+        let allocator = self.allocator.lock_if_alone();
+        allocator.is_some_and(|mut allocator| allocator.free_quickly(self, block.expose_provenance()))
     }
 
     /// The same, all of it zeroed: `count` times `size` bytes.
@@ -152,7 +171,7 @@ impl Heap {
     /// Makes a block longer or shorter. Its content moves along; on failure it stays as it is.
     pub fn reallocate(&self, block: NonNull<u8>, size: usize) -> Result<NonNull<u8>> {
         let has = self.size_of(block)?;
-        if size <= has && size >= has / 2 {
+        if size <= has && (size >= has / 2 || has <= KEPT_IN_PLACE) {
             return Ok(block);
         }
         let new = self.allocate(size)?;
@@ -168,11 +187,13 @@ impl Heap {
     }
 
     /// Gives a block back, from whatever process. An address that is no allocated block's start is refused.
+    #[inline]
     pub fn free(&self, block: NonNull<u8>) -> Result<()> {
         self.free_address(block.as_ptr().expose_provenance())
     }
 
     /// The same for an address that another process has written.
+    #[inline]
     pub(crate) fn free_address(&self, address: usize) -> Result<()> {
         self.allocator().free(self, address)
     }

@@ -45,6 +45,18 @@ impl<T> Private<T> {
     }
 }
 
+impl<T> Private<T> {
+    /// The same where it costs nothing, and never a panic.
+    #[inline(always)]
+    pub(super) fn lock_if_alone(&self) -> Option<Guard<'_, T>> {
+        if !threads::only_one() || self.busy.load(Ordering::Relaxed) {
+            return None;
+        }
+        self.busy.store(true, Ordering::Relaxed);
+        Some(Guard { private: self, mutex: None })
+    }
+}
+
 impl<T> Deref for Guard<'_, T> {
     type Target = T;
     #[inline]

@@ -382,11 +382,13 @@ impl Pool {
     }
 
     /// The heap.
+    #[inline]
     pub fn heap(&self) -> Result<&Heap> {
         Ok(&self.inner()?.heap)
     }
 
     /// The process that created the pool is the only one that may use it.
+    #[inline]
     fn inner(&self) -> Result<&Inner> {
         if self.inner.pid == fork::pid() { Ok(&self.inner) } else { Err(Code::FORKED.into()) }
     }

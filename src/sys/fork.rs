@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicI32, AtomicPtr, Ordering};
 static PAGE: AtomicPtr<AtomicI32> = AtomicPtr::new(std::ptr::null_mut());
 
 /// This process's number, kept in the page. Relaxed: every thread would write the same value.
+#[inline]
 pub fn pid() -> i32 {
     let page = PAGE.load(Ordering::Acquire);
     let page = if page.is_null() { make_page() } else { page };
@@ -23,6 +24,7 @@ pub fn pid() -> i32 {
     }
 }
 
+#[cold]
 fn real_pid() -> i32 {
     // SAFETY: no pointers. The raw call, because a C library may remember another process's answer.
     unsafe { libc::syscall(libc::SYS_getpid) as i32 }
