@@ -14,6 +14,7 @@ const SUBJECTS: &[&str] = &[
     "map",
     "task",
     "memory",
+    "segment",
     "sync",
     "sync_rwlock",
     "sync_signal",

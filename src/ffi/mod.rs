@@ -12,6 +12,7 @@ pub mod map;
 pub mod memory;
 pub(crate) mod options;
 pub mod pool;
+pub mod segment;
 pub mod start;
 pub mod submit;
 pub mod sync;

@@ -28,6 +28,7 @@ mod class;
 mod directory;
 mod estate;
 mod private;
+pub mod segment;
 mod slab;
 mod survey;
 

@@ -16,6 +16,12 @@ pub(crate) fn owned(rc: libc::c_long, what: &str) -> Result<OwnedFd> {
     above_standard(unsafe { OwnedFd::from_raw_fd(rc as RawFd) }, what)
 }
 
+/// A copy of a descriptor that stays somebody else's; close-on-exec, above the standard ones.
+pub(crate) fn duplicate(fd: RawFd) -> Result<OwnedFd> {
+    // SAFETY: no pointers.
+    owned(libc::c_long::from(unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 3) }), "the descriptor")
+}
+
 /// Moves a descriptor that has the number of a standard one.
 pub(crate) fn above_standard(fd: OwnedFd, what: &str) -> Result<OwnedFd> {
     if fd.as_raw_fd() > 2 {

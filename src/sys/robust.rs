@@ -354,6 +354,12 @@ impl Me {
         held.iter().rev().find_map(|held| held.spot.offset_in(object))
     }
 
+    /// Whether the thread holds a lock in these bytes.
+    pub fn holds_within(self, address: usize, length: usize) -> bool {
+        let held = &self.record().held[..self.record().count as usize];
+        held.iter().any(|held| (held.spot.0 as usize).wrapping_sub(address) < length)
+    }
+
     /// How often the lock at `index` has been locked again.
     pub fn depth(self, index: usize) -> u32 {
         self.record().held[index].depth
