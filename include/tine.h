@@ -42,13 +42,16 @@ typedef struct tine_pool tine_pool;
 /** A task, as the function that carries it out sees it. Valid until that function returns, in its thread only. */
 typedef struct tine_task tine_task;
 
-/* ---- Errors and the version ------------------------------------------------------------------------------------ */
+/* ---- Errors, timeouts and the version -------------------------------------------------------------------------- */
 
 /** The longest text of a tine_error, its terminating zero included. */
 #define TINE_ERROR_TEXT 240
 
 /** Wait for ever: a value for every timeout_ns. */
 #define TINE_FOREVER -1
+
+/** A flag of every object that can be waited for: its waits end with -EINTR when a signal handler has run. */
+#define TINE_INTERRUPTIBLE 1
 
 /** tine_init has not run in this process. */
 #define TINE_ENOINIT -5001
@@ -798,16 +801,13 @@ int tine_segment_receive(int socket, const tine_segment_options *options, tine_s
 /* ---- Mutexes, and what holds for all locks --------------------------------------------------------------------- */
 
 /** A mutex whose holder may lock it again, and unlocks it as often. */
-#define TINE_RECURSIVE 1
+#define TINE_RECURSIVE 2
 
 /**
  * A mutex that a process holds, not a thread: any thread of it may unlock it, and only the whole process's death is
  * its holder's. For runtimes that move work between threads. Another thread of the holder waits like anybody else.
  */
-#define TINE_PROCESS_OWNED 2
-
-/** Waits end with -EINTR after a signal handler has run. Without it they go on. */
-#define TINE_INTERRUPTIBLE 4
+#define TINE_PROCESS_OWNED 4
 
 /** A lock on data that a death can't tear: who takes it from a dead holder gets -EOWNERDEAD, but need not repair it. */
 #define TINE_AUTO_REPAIR 8

@@ -1,7 +1,7 @@
 //! Single-stepping: every instruction of every primitive is a place to die at.
 //!
 //! A program of its own, without the test harness, because it forks: the processes must have one thread. Arguments
-//! choose cases by what their names contain.
+//! choose cases by what their names contain; TINE_STORM=1 adds the slow ones.
 
 #[path = "step/groups.rs"]
 mod groups;
@@ -80,5 +80,6 @@ fn main() {
 }
 
 fn cases() -> impl Iterator<Item = &'static Case> {
-    mutex::CASES.iter().chain(signals::CASES).chain(groups::CASES)
+    let long = std::env::var_os("TINE_STORM").is_some();
+    mutex::CASES.iter().chain(signals::CASES).chain(groups::CASES).filter(move |case| long || !case.long)
 }

@@ -19,6 +19,11 @@ const WORKERS: usize = 4;
 const OWNER_DEAD: i32 = -libc::EOWNERDEAD;
 /// Nobody may make no progress for as long; ten times what is promised.
 const HANG: Duration = Duration::from_secs(20);
+/// How often to kill, or as often as a few seconds allow.
+const SHORT: u32 = 5000;
+const LONG: u32 = 100_000;
+const LEAST_KILLS: u32 = 200;
+const ENOUGH: Duration = Duration::from_secs(5);
 
 #[repr(C)]
 struct Storm {
@@ -33,6 +38,7 @@ struct Storm {
 }
 
 type Work = fn(&'static Storm, usize);
+type After = fn(&Storm);
 
 macro_rules! c {
     ($call:ident($($argument:expr),*)) => {
@@ -144,7 +150,7 @@ fn worker(storm: &'static Storm, work: Work, index: usize) -> i32 {
     })
 }
 
-fn storm(name: &str, work: Work, kills: u32, after_kill: fn(&Storm)) -> bool {
+fn storm(name: &str, work: Work, kills: u32, after_kill: After) -> bool {
     let storm: &'static Storm = step::map();
     let shared = &storm.shared;
     assert_eq!(c!(tine_barrier_init(pointer(&shared.barrier), WORKERS as u32, 0)), 0);
@@ -152,6 +158,8 @@ fn storm(name: &str, work: Work, kills: u32, after_kill: fn(&Storm)) -> bool {
     assert_eq!(c!(tine_event_init(pointer(&shared.event), TINE_AUTO_RESET)), 0);
     assert_eq!(c!(tine_event_set(pointer(&shared.event))), 0);
     let mut pids: Vec<i32> = (0..WORKERS).map(|index| worker(storm, work, index)).collect();
+    let long = kills > SHORT;
+    let mut done = 0;
     let (mut seed, mut hung, began) = (0x9e37_79b9_7f4a_7c15_u64, false, Instant::now());
     for round in 0..kills {
         seed ^= seed << 13;
@@ -177,7 +185,8 @@ fn storm(name: &str, work: Work, kills: u32, after_kill: fn(&Storm)) -> bool {
             }
             hung = !all_moved();
         }
-        if hung {
+        done = round + 1;
+        if hung || (!long && done >= LEAST_KILLS && began.elapsed() > ENOUGH) {
             break;
         }
     }
@@ -188,7 +197,7 @@ fn storm(name: &str, work: Work, kills: u32, after_kill: fn(&Storm)) -> bool {
     let torn = storm.torn.load(SeqCst);
     let operations: u64 = storm.progress.iter().map(|progress| progress.load(SeqCst)).sum();
     println!(
-        "{name}: {kills} kills, {operations} operations, {} deaths reported, hung {hung}, torn unnoticed {torn}, {:.1?}",
+        "{name}: {done} kills, {operations} operations, {} deaths reported, hung {hung}, torn unnoticed {torn}, {:.1?}",
         storm.deaths.load(SeqCst),
         began.elapsed()
     );
@@ -196,20 +205,19 @@ fn storm(name: &str, work: Work, kills: u32, after_kill: fn(&Storm)) -> bool {
 }
 
 fn main() {
-    let kills = if std::env::var_os("TINE_STORM").is_some() { 100_000 } else { 1000 };
+    let kills = if std::env::var_os("TINE_STORM").is_some() { LONG } else { SHORT };
     let chosen: Vec<String> =
         std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
-    let nothing: fn(&Storm) = |_| {};
-    let unit: fn(&Storm) = |storm| {
+    let nothing: After = |_| {};
+    let unit: After = |storm| {
         if c!(tine_semaphore_value(pointer(&storm.shared.semaphore))) == 0 {
             c!(tine_semaphore_release(pointer(&storm.shared.semaphore), 1));
         }
     };
-    let set: fn(&Storm) = |storm| {
+    let set: After = |storm| {
         c!(tine_event_set(pointer(&storm.shared.event)));
     };
-    type Check = fn(&Storm);
-    let all: [(&str, Work, Check); 6] = [
+    let all: [(&str, Work, After); 6] = [
         ("mutex", MUTEX, nothing),
         ("rwlock", RWLOCK, nothing),
         ("semaphore", SEMAPHORE, unit),

@@ -1,4 +1,4 @@
-//! Errors and the version.
+//! Errors, timeouts and the version.
 
 use crate::error::{Code, Error};
 use crate::ffi::guard::guard_value;
@@ -28,6 +28,9 @@ pub struct tine_error {
 unsafe impl Extensible for tine_error {
     const NAME: &'static str = "tine_error";
 }
+
+/// A flag of every object that can be waited for: its waits end with -EINTR when a signal handler has run.
+pub const TINE_INTERRUPTIBLE: u32 = 1;
 
 /// tine_init has not run in this process.
 pub const TINE_ENOINIT: c_int = -5001;

@@ -1,11 +1,10 @@
 //! Pools
 
 use crate::error::{Code, Error, Result};
-use crate::ffi::errors::tine_error;
+use crate::ffi::errors::{TINE_INTERRUPTIBLE, tine_error};
 use crate::ffi::guard::{bytes, guard, guard_value, optional_str, required_out};
 use crate::ffi::options::{self, Extensible};
 use crate::ffi::start::{report, tine_fn};
-use crate::ffi::sync::TINE_INTERRUPTIBLE;
 use crate::heap::Heap;
 use crate::pool::worker::Worker;
 use crate::pool::{Pool, PoolOptions};

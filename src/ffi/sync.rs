@@ -1,6 +1,7 @@
 //! Mutexes, and what holds for all locks.
 
 use crate::error::Code;
+use crate::ffi::errors::TINE_INTERRUPTIBLE;
 use crate::ffi::guard::guard_value;
 use crate::ffi::options::{Extensible, fill};
 use crate::sync::{self, Acquired, Mutex, Outcome};
@@ -8,14 +9,11 @@ use crate::sys::clock::Timeout;
 use std::ffi::c_int;
 
 /// A mutex whose holder may lock it again, and unlocks it as often.
-pub const TINE_RECURSIVE: u32 = 1;
+pub const TINE_RECURSIVE: u32 = 2;
 
 /// A mutex that a process holds, not a thread: any thread of it may unlock it, and only the whole process's death is
 /// its holder's. For runtimes that move work between threads. Another thread of the holder waits like anybody else.
-pub const TINE_PROCESS_OWNED: u32 = 2;
-
-/// Waits end with -EINTR after a signal handler has run. Without it they go on.
-pub const TINE_INTERRUPTIBLE: u32 = 4;
+pub const TINE_PROCESS_OWNED: u32 = 4;
 
 /// A lock on data that a death can't tear: who takes it from a dead holder gets -EOWNERDEAD, but need not repair it.
 pub const TINE_AUTO_REPAIR: u32 = 8;
@@ -28,6 +26,17 @@ pub const TINE_PREFER_READERS: u32 = 32;
 
 /// How many locks a thread may hold at a time, read locks and barriers that it waits at included. One more is -ENOLCK.
 pub const TINE_MOST_HELD: u32 = 128;
+
+// What the header says is what the core goes by.
+const _: () = assert!(
+    TINE_RECURSIVE == sync::RECURSIVE
+        && TINE_PROCESS_OWNED == sync::PROCESS_OWNED
+        && TINE_INTERRUPTIBLE == sync::INTERRUPTIBLE
+        && TINE_AUTO_REPAIR == sync::AUTO_REPAIR
+        && TINE_AUTO_RESET == sync::AUTO_RESET
+        && TINE_PREFER_READERS == sync::PREFER_READERS
+        && TINE_MOST_HELD as usize == crate::sys::robust::MOST_HELD
+);
 
 /// One at a time, among threads and processes.
 ///
@@ -94,6 +103,13 @@ pub(crate) fn guard_code(body: impl FnOnce() -> Outcome<c_int>) -> c_int {
     guard_value(Code::PANIC.0, || body().unwrap_or_else(|code| code.0))
 }
 
+/// The same out of line, for what doesn't go the short way: that has no call in it, and needs no stack.
+#[cold]
+#[inline(never)]
+pub(crate) fn slowly(body: impl FnOnce() -> Outcome<c_int>) -> c_int {
+    guard_code(body)
+}
+
 /// 0, or `EOWNERDEAD` with the lock held.
 #[inline(always)]
 pub(crate) fn taken(acquired: Acquired) -> c_int {
@@ -133,11 +149,12 @@ pub unsafe extern "C" fn tine_mutex_init(m: *mut tine_mutex, flags: u32) -> c_in
 /// holds TINE_MOST_HELD locks; -EXDEV: another PID namespace's; -EINVAL: NULL or misaligned; -ENOMEM at a thread's first.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_mutex_lock(m: *mut tine_mutex, timeout_ns: i64) -> c_int {
-    guard_code(|| {
-        // SAFETY: the caller's pointer.
-        let mutex = unsafe { object::<Mutex, _>(m) }.ok_or(NULL)?;
-        mutex.lock(Timeout::from_ns(timeout_ns)).map(taken)
-    })
+    // SAFETY: the caller's pointer.
+    let mutex = unsafe { object::<Mutex, _>(m) };
+    if mutex.is_some_and(Mutex::lock_free) {
+        return 0;
+    }
+    slowly(|| mutex.ok_or(NULL)?.lock(Timeout::from_ns(timeout_ns)).map(taken))
 }
 
 /// Releases the mutex, and wakes one waiter if there is any.
@@ -145,10 +162,12 @@ pub unsafe extern "C" fn tine_mutex_lock(m: *mut tine_mutex, timeout_ns: i64) ->
 /// Returns 0; -EPERM: the caller does not hold it (nor did it before fork()); -EINVAL: NULL or misaligned.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_mutex_unlock(m: *mut tine_mutex) -> c_int {
-    guard_code(|| {
-        // SAFETY: the caller's pointer.
-        unsafe { object::<Mutex, _>(m) }.ok_or(NULL)?.unlock().map(|()| 0)
-    })
+    // SAFETY: the caller's pointer.
+    let mutex = unsafe { object::<Mutex, _>(m) };
+    if mutex.is_some_and(Mutex::unlock_newest) {
+        return 0;
+    }
+    slowly(|| mutex.ok_or(NULL)?.unlock().map(|()| 0))
 }
 
 /// Says that the data is whole again which a dead holder may have torn. For the holder that got -EOWNERDEAD.

@@ -8,7 +8,8 @@ use std::ffi::{c_int, c_void};
 
 /// The barrier is broken.
 pub const TINE_EBROKEN: c_int = -5015;
-const _: () = assert!(TINE_EBROKEN == Code::BROKEN.0);
+const _: () =
+    assert!(TINE_EBROKEN == Code::BROKEN.0 && TINE_BARRIER_PARTIES == crate::sync::barrier::MOST_PARTIES);
 
 /// The most parties that a barrier can have.
 pub const TINE_BARRIER_PARTIES: u32 = 128;

@@ -1,12 +1,14 @@
 //! Reader-writer locks.
 
-use crate::ffi::sync::{NULL, guard_code, object, taken};
+use crate::ffi::sync::{NULL, guard_code, object, slowly, taken};
 use crate::sync::RwLock;
 use crate::sys::clock::Timeout;
 use std::ffi::c_int;
 
 /// How many readers there can be at a time; more wait.
 pub const TINE_RWLOCK_READERS: u32 = 15;
+
+const _: () = assert!(TINE_RWLOCK_READERS as usize == crate::sync::rwlock::READERS);
 
 /// Many readers or one writer, among threads and processes. What holds for tine_mutex holds here.
 ///
@@ -42,11 +44,12 @@ pub unsafe extern "C" fn tine_rwlock_init(l: *mut tine_rwlock, flags: u32) -> c_
 /// -EINVAL, -ENOMEM as for tine_mutex_lock().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_rwlock_read_lock(l: *mut tine_rwlock, timeout_ns: i64) -> c_int {
-    guard_code(|| {
-        // SAFETY: the caller's pointer.
-        let lock = unsafe { object::<RwLock, _>(l) }.ok_or(NULL)?;
-        lock.read_lock(Timeout::from_ns(timeout_ns)).map(taken)
-    })
+    // SAFETY: the caller's pointer.
+    let lock = unsafe { object::<RwLock, _>(l) };
+    if lock.is_some_and(RwLock::read_free) {
+        return 0;
+    }
+    slowly(|| lock.ok_or(NULL)?.read_lock(Timeout::from_ns(timeout_ns)).map(taken))
 }
 
 /// Takes the lock for writing, waiting for up to `timeout_ns` nanoseconds; 0 tries, TINE_FOREVER waits.
@@ -69,10 +72,12 @@ pub unsafe extern "C" fn tine_rwlock_write_lock(l: *mut tine_rwlock, timeout_ns:
 /// Returns 0; -EPERM: the thread holds neither; -EINVAL: NULL or misaligned.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_rwlock_unlock(l: *mut tine_rwlock) -> c_int {
-    guard_code(|| {
-        // SAFETY: the caller's pointer.
-        unsafe { object::<RwLock, _>(l) }.ok_or(NULL)?.unlock().map(|()| 0)
-    })
+    // SAFETY: the caller's pointer.
+    let lock = unsafe { object::<RwLock, _>(l) };
+    if lock.is_some_and(RwLock::read_unlock_newest) {
+        return 0;
+    }
+    slowly(|| lock.ok_or(NULL)?.unlock().map(|()| 0))
 }
 
 /// Says that the data is whole again which a dead writer may have torn. For a writer that got -EOWNERDEAD.

@@ -1,6 +1,6 @@
 //! Semaphores, conditions, events.
 
-use crate::ffi::sync::{NULL, guard_code, object, taken, tine_mutex};
+use crate::ffi::sync::{NULL, guard_code, object, slowly, taken, tine_mutex};
 use crate::sync::{Condition, Event, Mutex, Semaphore};
 use crate::sys::clock::Timeout;
 use std::ffi::c_int;
@@ -54,11 +54,12 @@ pub unsafe extern "C" fn tine_semaphore_init(
 /// Returns 0; -EAGAIN (0 ns), -ETIMEDOUT, -EINTR (TINE_INTERRUPTIBLE only); -EINVAL: NULL or misaligned; -ENOMEM.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_semaphore_acquire(s: *mut tine_semaphore, timeout_ns: i64) -> c_int {
-    guard_code(|| {
-        // SAFETY: the caller's pointer.
-        let semaphore = unsafe { object::<Semaphore, _>(s) }.ok_or(NULL)?;
-        semaphore.acquire(Timeout::from_ns(timeout_ns)).map(|()| 0)
-    })
+    // SAFETY: the caller's pointer.
+    let semaphore = unsafe { object::<Semaphore, _>(s) };
+    if semaphore.is_some_and(Semaphore::take_free) {
+        return 0;
+    }
+    slowly(|| semaphore.ok_or(NULL)?.acquire(Timeout::from_ns(timeout_ns)).map(|()| 0))
 }
 
 /// Gives `n` units, all or none. Who gives them need not have taken them.
@@ -66,10 +67,12 @@ pub unsafe extern "C" fn tine_semaphore_acquire(s: *mut tine_semaphore, timeout_
 /// Returns 0; -EOVERFLOW: there would be more than `max`; -EINVAL: NULL or misaligned; -ENOMEM at a thread's first call.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_semaphore_release(s: *mut tine_semaphore, n: u32) -> c_int {
-    guard_code(|| {
-        // SAFETY: the caller's pointer.
-        unsafe { object::<Semaphore, _>(s) }.ok_or(NULL)?.release(n).map(|()| 0)
-    })
+    // SAFETY: the caller's pointer.
+    let semaphore = unsafe { object::<Semaphore, _>(s) };
+    if semaphore.is_some_and(|semaphore| semaphore.give_unnoticed(n)) {
+        return 0;
+    }
+    slowly(|| semaphore.ok_or(NULL)?.release(n).map(|()| 0))
 }
 
 /// The units that are free at this moment, or -EINVAL: NULL or misaligned.

@@ -14,7 +14,7 @@ use crate::queue::spin::Spin;
 use crate::sys::clock::{Deadline, now_ns};
 use crate::sys::epoll::Epoll;
 use crate::sys::fd::{self, Timer};
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 
@@ -435,8 +435,24 @@ impl State {
         self.claimed_count += 1;
         if entry.state == TaskState::Settled {
             self.finished_count -= 1;
+            self.tidy_finished();
         }
         Ok(())
+    }
+
+    /// Drops from the list of finished tasks what has been taken by its id, once that is most of it: a host that never
+    /// calls `next` would make it grow for ever.
+    fn tidy_finished(&mut self) {
+        if self.finished.len() < 64 + 2 * self.finished_count {
+            return;
+        }
+        let mut seen = HashSet::new();
+        let books = &self.books;
+        self.finished.retain(|index| {
+            let entry = books.get(*index);
+            let listed = entry.state == TaskState::Settled && !entry.claimed && entry.job.is_none();
+            listed && seen.insert(*index)
+        });
     }
 
     /// Whether nothing is under way. A map is until its call returns: between two chunks nothing of it is outstanding.

@@ -156,18 +156,23 @@ impl Supervisor {
 
     fn start_worker(&mut self, message: Message) -> Result<()> {
         let [slot, generation, ..] = message.words;
-        let answer = match self.try_start(slot as u32, message.fds) {
-            Ok((pid, pidfd)) => {
-                let copy = pidfd.try_clone().map_err(|error| Error::from_io("dup", &error))?;
-                self.workers.insert(pid, Child { slot: slot as u32, generation, pidfd });
-                Message::new(Kind::Started, &[slot, generation, pid as u64]).with_fds(vec![copy])
+        let started = self.try_start(slot as u32, message.fds).and_then(|(pid, pidfd, copy)| {
+            let news = Message::new(Kind::Started, &[slot, generation, pid as u64]).with_fds(vec![copy]);
+            // A worker of which the host cannot be told is none.
+            self.connection.send(news).inspect_err(|_| children::kill(pid))?;
+            self.workers.insert(pid, Child { slot: slot as u32, generation, pidfd });
+            Ok(())
+        });
+        match started {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                self.connection.send(Message::failure(Kind::NotStarted, &[slot, generation], &error))
             }
-            Err(error) => Message::failure(Kind::NotStarted, &[slot, generation], &error),
-        };
-        self.connection.send(answer)
+        }
     }
 
-    fn try_start(&mut self, slot: u32, fds: Vec<OwnedFd>) -> Result<(i32, OwnedFd)> {
+    /// The worker's number, its pidfd, and another one for the host.
+    fn try_start(&mut self, slot: u32, fds: Vec<OwnedFd>) -> Result<(i32, OwnedFd, OwnedFd)> {
         let [segment, event]: [OwnedFd; 2] =
             fds.try_into().map_err(|_| Error::errno(libc::EPROTO, "a worker's descriptors are missing"))?;
         // A library that was preloaded may have started a thread; a fork would leave its locks as they are.
@@ -182,8 +187,8 @@ impl Supervisor {
             self.execute_worker(slot, segment, event)?
         };
         // It is a child that has not been reaped, so the number is its own.
-        match pidfd::open(pid) {
-            Ok(pidfd) => Ok((pid, pidfd)),
+        match pidfd::open(pid).and_then(|pidfd| Ok((pidfd, pidfd::open(pid)?))) {
+            Ok((pidfd, copy)) => Ok((pid, pidfd, copy)),
             Err(error) => {
                 children::kill(pid);
                 Err(error)
@@ -270,6 +275,8 @@ impl Supervisor {
         for worker in self.workers.values() {
             let _ = pidfd::signal(worker.pidfd.as_raw_fd(), libc::SIGKILL);
         }
+        // To find the others takes a descriptor, of which there may be none left.
+        self.heap = None;
         // What the workers had started becomes a child of this process when they are gone; what that had started, in
         // the next round. The loop ends when there are no children: nobody here makes new ones.
         loop {

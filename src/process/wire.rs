@@ -141,7 +141,7 @@ impl Connection {
         !self.waiting.is_empty()
     }
 
-    /// Sends, or puts in the queue. A peer that is gone is found out by reading.
+    /// Sends, or puts in the queue. A peer that is gone is found out by reading. A message that cannot be sent is lost.
     pub(crate) fn send(&mut self, message: Message) -> Result<()> {
         self.waiting.push_back(message);
         self.flush()
@@ -151,10 +151,14 @@ impl Connection {
     pub(crate) fn flush(&mut self) -> Result<()> {
         while let Some(message) = self.waiting.front() {
             let fds: Vec<RawFd> = message.fds.iter().map(AsRawFd::as_raw_fd).collect();
-            match socket::send(self.fd(), &message.encode(), &fds)? {
-                Sent::Done => drop(self.waiting.pop_front()),
-                Sent::Full => return Ok(()),
-                Sent::Gone => self.waiting.clear(),
+            match socket::send(self.fd(), &message.encode(), &fds) {
+                Ok(Sent::Done) => drop(self.waiting.pop_front()),
+                Ok(Sent::Full) => return Ok(()),
+                Ok(Sent::Gone) => self.waiting.clear(),
+                Err(error) => {
+                    self.waiting.pop_front();
+                    return Err(error);
+                }
             }
         }
         Ok(())

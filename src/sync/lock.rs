@@ -30,7 +30,7 @@ pub(crate) struct Lock {
     /// How long spinning has been worth it of late. A hint that anybody writes.
     spins: AtomicU32,
     /// Who holds it, process and thread; 0 where nobody does. Written by the holder, read for messages and by waiters
-    /// that look after a holder's life.
+    /// that look after a holder's life; those need `start` too.
     owner: AtomicU64,
     start: AtomicU64,
     /// The kernel's way to the next lock of the same thread. Written by the holder, read by the kernel alone.
@@ -124,10 +124,13 @@ impl Lock {
         self.mode.load(Ordering::Relaxed) == 0 && self.namespace.load(Ordering::Relaxed) == me.namespace()
     }
 
+    /// Who has the lock now. Where the kernel sees to deaths, the time of its start can be looked up while it lives.
     #[inline(always)]
     fn sign(&self, me: Me) {
         self.owner.store(me.identity(), Ordering::Relaxed);
-        self.start.store(me.start(), Ordering::Relaxed);
+        if !me.is_robust() {
+            self.start.store(me.start(), Ordering::Relaxed);
+        }
     }
 
     /// The short way, for a plain lock that nobody holds or waits for; whether it was that.
@@ -139,18 +142,22 @@ impl Lock {
         let spot = self.spot();
         me.pend(spot);
         // SeqCst, which costs nothing here, is for `rwlock`; the rest of the family needs Acquire.
-        let taken = self.word.compare_exchange(0, me.tid(), Ordering::SeqCst, Ordering::Relaxed).is_ok();
-        if taken {
-            me.push(spot);
-            self.sign(me);
-        }
-        me.pend_nothing();
-        // The last holder may have left it inconsistent or lost since `is_plain`: the long way sees to that.
-        if taken && self.state() != CONSISTENT {
-            self.release(me);
+        if self.word.compare_exchange(0, me.tid(), Ordering::SeqCst, Ordering::Relaxed).is_err() {
+            me.pend_nothing();
             return false;
         }
-        taken
+        me.push(spot);
+        self.sign(me);
+        me.pend_nothing();
+        // The last holder may have left it inconsistent or lost since `is_plain`: the long way sees to that.
+        if self.state() != CONSISTENT { self.take_back(me) } else { true }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn take_back(&self, me: Me) -> bool {
+        self.release(me);
+        false
     }
 
     /// For a reader's slot: takes it if it is free. Whoever died in it is forgotten.
@@ -197,7 +204,22 @@ impl Lock {
         if self.mode.load(Ordering::Relaxed) != 0 || !me.newest_is(self.spot()) {
             return false;
         }
-        self.release(me);
+        self.owner.store(0, Ordering::Relaxed);
+        me.pend(self.spot());
+        me.remove_newest();
+        // Release: the next holder sees everything that this one wrote. SeqCst for `rwlock`.
+        if self.word.compare_exchange(me.tid(), 0, Ordering::SeqCst, Ordering::Relaxed).is_err() {
+            return self.hand_over_plain(me);
+        }
+        me.pend_nothing();
+        true
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn hand_over_plain(&self, me: Me) -> bool {
+        self.hand_over(me.tid());
+        me.pend_nothing();
         true
     }
 
@@ -250,9 +272,9 @@ impl Lock {
             }
         };
         me.push(spot);
-        let before = self.owner.load(Ordering::Relaxed);
-        if died && before != 0 {
-            self.dead.store(before, Ordering::Relaxed);
+        if died {
+            // Nobody's name, if the holder died before it could sign, or after it had begun to release.
+            self.dead.store(self.owner.load(Ordering::Relaxed), Ordering::Relaxed);
         }
         self.sign(me);
         if died && flags & AUTO_REPAIR == 0 && self.state() == CONSISTENT {
@@ -361,22 +383,21 @@ impl Lock {
     }
 
     /// Releases a lock that the caller holds.
-    #[inline(always)]
     pub fn release(&self, me: Me) {
-        let owned = self.mode.load(Ordering::Relaxed) & (PROCESS_OWNED << FLAGS) != 0;
-        let (spot, holder) = (self.spot(), if owned { me.pid() } else { me.tid() });
         self.owner.store(0, Ordering::Relaxed);
-        if !owned {
-            me.pend(spot);
-            me.remove(spot);
+        if self.flags() & PROCESS_OWNED != 0 {
+            if self.word.compare_exchange(me.pid(), 0, Ordering::Release, Ordering::Relaxed).is_err() {
+                self.hand_over(me.pid());
+            }
+            return;
         }
-        // Release: the next holder sees everything that this one wrote. SeqCst for `rwlock`.
-        if self.word.compare_exchange(holder, 0, Ordering::SeqCst, Ordering::Relaxed).is_err() {
-            self.hand_over(holder);
+        me.pend(self.spot());
+        me.remove(self.spot());
+        // As in `release_plain`.
+        if self.word.compare_exchange(me.tid(), 0, Ordering::SeqCst, Ordering::Relaxed).is_err() {
+            self.hand_over(me.tid());
         }
-        if !owned {
-            me.pend_nothing();
-        }
+        me.pend_nothing();
     }
 
     /// Releases a lock on which somebody may sleep. The bit stays until a wake-up finds nobody.
@@ -473,13 +494,14 @@ impl Lock {
         }
         let process = self.flags() & PROCESS_OWNED != 0;
         let signed = if process { (owner >> 32) as u32 } else { owner as u32 };
+        let start = if process { start } else { owner::start_time(holder) };
         (answer.pid, answer.tid, answer.start_time) = if signed == holder {
             ((owner >> 32) as u32, owner as u32, start)
         } else if process {
             (holder, holder, owner::start_time(holder))
         } else {
             // Caught between taking the lock and signing it.
-            (owner::process_of(holder), holder, owner::start_time(holder))
+            (owner::process_of(holder), holder, start)
         };
         answer
     }

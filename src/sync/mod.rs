@@ -40,11 +40,11 @@ pub enum Acquired {
 }
 
 /// The holder may lock again, and unlocks as often.
-pub const RECURSIVE: u32 = 1;
+pub const RECURSIVE: u32 = 2;
 /// The process holds the lock, whichever of its threads took it.
-pub const PROCESS_OWNED: u32 = 2;
+pub const PROCESS_OWNED: u32 = 4;
 /// Waits end with `EINTR` when a signal handler has run.
-pub const INTERRUPTIBLE: u32 = 4;
+pub const INTERRUPTIBLE: u32 = 1;
 /// Data that a death can't tear: a lock that is taken from a dead holder needs no repair.
 pub const AUTO_REPAIR: u32 = 8;
 /// An event that clears itself when it lets a waiter go.

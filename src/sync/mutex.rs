@@ -24,13 +24,16 @@ impl Mutex {
         Ok(Mutex { lock: Lock::new(flags) })
     }
 
+    /// Takes the mutex the short way, if it is a plain one, free, and waited for by nobody; whether it was.
+    #[inline(always)]
+    pub fn lock_free(&self) -> bool {
+        robust::known().is_some_and(|me| self.lock.take_free(me))
+    }
+
     /// Takes the mutex.
     #[inline(always)]
     pub fn lock(&self, timeout: Timeout) -> Outcome<Acquired> {
-        match robust::known() {
-            Some(me) if self.lock.take_free(me) => Ok(Acquired::Clean),
-            _ => self.lock_slowly(timeout),
-        }
+        if self.lock_free() { Ok(Acquired::Clean) } else { self.lock_slowly(timeout) }
     }
 
     #[cold]
@@ -39,13 +42,16 @@ impl Mutex {
         self.lock.take(robust::me().ok_or(NO_MEMORY)?, timeout, false)
     }
 
+    /// Releases it the short way, if it is a plain one and the newest lock of the caller's; whether it was.
+    #[inline(always)]
+    pub fn unlock_newest(&self) -> bool {
+        robust::known().is_some_and(|me| self.lock.release_plain(me))
+    }
+
     /// Releases it. `EPERM` where the caller does not hold it.
     #[inline(always)]
     pub fn unlock(&self) -> Outcome<()> {
-        match robust::known() {
-            Some(me) if self.lock.release_plain(me) => Ok(()),
-            _ => self.unlock_slowly(),
-        }
+        if self.unlock_newest() { Ok(()) } else { self.unlock_slowly() }
     }
 
     #[cold]

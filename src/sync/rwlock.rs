@@ -54,23 +54,31 @@ impl RwLock {
             && (!self.prefers_readers() || writer & DIED != 0 || self.active().load(Ordering::SeqCst) != 0)
     }
 
+    /// Takes the lock for reading the short way: no writer, no doubt, and a slot at the first try. Whether it was that.
+    #[inline(always)]
+    pub fn read_free(&self) -> bool {
+        let Some(me) = robust::known() else { return false };
+        if me.is_full() || !self.writers.is_namespace(me) || self.is_closed() {
+            return false;
+        }
+        let slot = &self.slots[first_slot(me)];
+        if !slot.claim(me) {
+            return false;
+        }
+        if self.is_closed() || self.writers.is_in_doubt() { self.give_way(me, slot) } else { true }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn give_way(&self, me: Me, slot: &Lock) -> bool {
+        self.leave_slot(me, slot);
+        false
+    }
+
     /// Takes the lock for reading, along with other readers. After a writer's death: `OwnerDied` until one repairs.
     #[inline(always)]
     pub fn read_lock(&self, timeout: Timeout) -> Outcome<Acquired> {
-        if let Some(me) = robust::known()
-            && !me.is_full()
-            && self.writers.is_namespace(me)
-            && !self.is_closed()
-        {
-            let slot = &self.slots[first_slot(me)];
-            if slot.claim(me) {
-                if !self.is_closed() && !self.writers.is_in_doubt() {
-                    return Ok(Acquired::Clean);
-                }
-                self.leave_slot(me, slot);
-            }
-        }
-        self.read_lock_slowly(timeout)
+        if self.read_free() { Ok(Acquired::Clean) } else { self.read_lock_slowly(timeout) }
     }
 
     #[cold]
@@ -124,13 +132,10 @@ impl RwLock {
         Ok(if self.writers.is_in_doubt() { Acquired::OwnerDied } else { Acquired::Clean })
     }
 
-    #[inline(always)]
     fn leave_slot(&self, me: Me, slot: &Lock) {
         slot.release(me);
         if self.writers.gate.is_closed() {
-            me.pend(self.writers.gate.spot());
-            self.writers.gate.open(1);
-            me.pend_nothing();
+            self.make_room(me);
         }
     }
 
@@ -181,9 +186,38 @@ impl RwLock {
         Ok(())
     }
 
+    /// Releases a read lock the short way: the newest lock of the caller's, and nobody waits. Whether it was that.
+    #[inline(always)]
+    pub fn read_unlock_newest(&self) -> bool {
+        let Some(me) = robust::known() else { return false };
+        let Some(offset) = me.newest_in(self) else { return false };
+        match (offset / size_of::<Lock>()).checked_sub(1) {
+            Some(index) if index < READERS => {
+                self.slots[index].release_plain(me);
+                if self.writers.gate.is_closed() { self.make_room(me) } else { true }
+            }
+            _ => false,
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn make_room(&self, me: Me) -> bool {
+        me.pend(self.writers.gate.spot());
+        self.writers.gate.open(1);
+        me.pend_nothing();
+        true
+    }
+
     /// Releases what the caller holds: its newest read lock, or the write lock.
     #[inline(always)]
     pub fn unlock(&self) -> Outcome<()> {
+        if self.read_unlock_newest() { Ok(()) } else { self.unlock_slowly() }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn unlock_slowly(&self) -> Outcome<()> {
         let me = robust::me().ok_or(NO_MEMORY)?;
         let offset = me.newest_within(self).ok_or(NOT_OWNER)?;
         match (offset / size_of::<Lock>()).checked_sub(1) {

@@ -4,7 +4,8 @@ use super::gate::Gate;
 use super::{INTERRUPTIBLE, INVALID, NO_MEMORY, Outcome, Patience, TOO_MANY, known_flags};
 use crate::prim::{AtomicU32, Ordering};
 use crate::sys::clock::Timeout;
-use crate::sys::{owner, robust};
+use crate::sys::owner;
+use crate::sys::robust::{self, Me};
 
 /// The most units that a semaphore can have.
 pub const MOST: u32 = i32::MAX as u32;
@@ -52,6 +53,12 @@ impl Semaphore {
         None
     }
 
+    /// Takes one unit if there is one; whether there was.
+    #[inline(always)]
+    pub fn take_free(&self) -> bool {
+        self.take().is_some()
+    }
+
     /// Takes one unit.
     #[inline(always)]
     pub fn acquire(&self, timeout: Timeout) -> Outcome<()> {
@@ -76,14 +83,50 @@ impl Semaphore {
         self.gate.wait(me, patience, || self.take(), || self.value.load(Ordering::SeqCst) > 0)
     }
 
+    /// Gives `count` units the short way: room for them, and nobody waits. Whether it was that.
+    #[inline(always)]
+    pub fn give_unnoticed(&self, count: u32) -> bool {
+        let Some(me) = robust::known() else { return false };
+        let (max, value) = (self.most(), self.value.load(Ordering::Relaxed));
+        if count > max || value > max - count {
+            return false;
+        }
+        me.pend(self.gate.spot());
+        let given =
+            self.value.compare_exchange(value, value + count, Ordering::SeqCst, Ordering::Relaxed).is_ok();
+        if given && self.gate.is_closed() {
+            return self.notice(me, count);
+        }
+        me.pend_nothing();
+        given
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn notice(&self, me: Me, count: u32) -> bool {
+        self.gate.open(count);
+        me.pend_nothing();
+        true
+    }
+
+    fn most(&self) -> u32 {
+        match self.max.load(Ordering::Relaxed) {
+            0 => MOST,
+            max => max,
+        }
+    }
+
     /// Gives `count` units; `EOVERFLOW`, and none given, where that would be more than there may be.
     #[inline(always)]
     pub fn release(&self, count: u32) -> Outcome<()> {
-        let Some(me) = robust::me() else { return Err(NO_MEMORY) };
-        let max = match self.max.load(Ordering::Relaxed) {
-            0 => MOST,
-            max => max,
-        };
+        if self.give_unnoticed(count) { Ok(()) } else { self.release_slowly(count) }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn release_slowly(&self, count: u32) -> Outcome<()> {
+        let me = robust::me().ok_or(NO_MEMORY)?;
+        let max = self.most();
         me.pend(self.gate.spot());
         let mut value = self.value.load(Ordering::Relaxed);
         let result = loop {

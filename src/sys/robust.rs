@@ -82,10 +82,11 @@ struct Anchor {
 }
 
 /// One lock that the thread holds.
+#[repr(C)]
 #[derive(Clone, Copy)]
 struct Held {
     spot: Spot,
-    /// How often it has been locked again.
+    /// How often it has been locked again. 0 in places that are not in use.
     depth: u32,
 }
 
@@ -275,35 +276,43 @@ impl Me {
             (*spot.entry()).store((*record).anchor.next.load(Ordering::Relaxed), Ordering::Relaxed);
             order();
             (*record).anchor.next.store(spot.entry() as u64, Ordering::Relaxed);
-            (*record).held[count] = Held { spot, depth: 0 };
+            // No bounds check on the shortest path of all; the depth was left at 0 by whoever was here before.
+            (&raw mut (*record).held).cast::<Held>().add(count).cast::<Spot>().write(spot);
             (*record).count = count as u32 + 1;
         }
     }
 
     /// Takes a lock off the list before it is released. The spot is pending.
-    #[inline(always)]
     pub fn remove(self, spot: Spot) {
-        let record = self.0;
-        // SAFETY: as above; the index below the count is that of an initialised entry.
-        unsafe {
-            let count = (*record).count as usize;
-            if count > 0 && (*record).held[count - 1].spot == spot {
-                (*record).anchor.next.store(self.entry_below(count - 1), Ordering::Relaxed);
-                (*record).count = count as u32 - 1;
-                order();
-            } else {
-                self.remove_older(spot);
-            }
+        if self.newest() == Some(spot) {
+            self.remove_newest();
+        } else {
+            self.remove_older(spot);
         }
+    }
+
+    /// The same for the newest lock that the thread holds; there is one.
+    #[inline(always)]
+    pub fn remove_newest(self) {
+        let record = self.0;
+        // SAFETY: the record is this thread's, and holds at least one lock.
+        unsafe {
+            let count = (*record).count - 1;
+            (*record).anchor.next.store(self.entry_below(count as usize), Ordering::Relaxed);
+            (*record).count = count;
+        }
+        order();
     }
 
     /// The address of the entry that follows that of the lock at `index`.
     #[inline(always)]
     fn entry_below(self, index: usize) -> u64 {
-        let record = self.record();
+        let record = self.0;
         match index {
-            0 => record.head as u64,
-            _ => record.held[index - 1].spot.entry() as u64,
+            // SAFETY: the record is this thread's, and the index that of a lock it holds.
+            0 => unsafe { (*record).head as u64 },
+            // SAFETY: as above.
+            _ => unsafe { (*(&raw const (*record).held).cast::<Held>().add(index - 1)).spot.entry() as u64 },
         }
     }
 
@@ -323,6 +332,7 @@ impl Me {
             for at in index..count - 1 {
                 (*record).held[at] = (*record).held[at + 1];
             }
+            (*record).held[count - 1].depth = 0;
             (*record).count = count as u32 - 1;
         }
         order();
@@ -333,7 +343,12 @@ impl Me {
     pub fn newest_is(self, spot: Spot) -> bool {
         let record = self.record();
         let count = record.count as usize;
-        count > 0 && record.held[count - 1].spot == spot && record.held[count - 1].depth == 0
+        // SAFETY: one below the count is the place of a lock that is held.
+        count > 0
+            && unsafe {
+                let newest = &*(&raw const record.held).cast::<Held>().add(count - 1);
+                newest.spot == spot && newest.depth == 0
+            }
     }
 
     /// The newest lock that the thread holds.
@@ -347,8 +362,16 @@ impl Me {
         self.record().held[..self.record().count as usize].iter().rposition(|held| held.spot == spot)
     }
 
-    /// How far inside `object` the newest spot of it lies that the thread holds.
+    /// How far inside `object` the newest lock of all lies that the thread holds, if it lies in there.
     #[inline(always)]
+    pub fn newest_in<T>(self, object: *const T) -> Option<usize> {
+        let record = self.record();
+        let index = (record.count as usize).checked_sub(1)?;
+        // SAFETY: one below the count is the place of a lock that is held.
+        unsafe { (*(&raw const record.held).cast::<Held>().add(index)).spot.offset_in(object) }
+    }
+
+    /// How far inside `object` the newest spot of it lies that the thread holds.
     pub fn newest_within<T>(self, object: *const T) -> Option<usize> {
         let held = &self.record().held[..self.record().count as usize];
         held.iter().rev().find_map(|held| held.spot.offset_in(object))

@@ -63,8 +63,14 @@ pub fn send(socket: RawFd, bytes: &[u8], fds: &[RawFd]) -> Result<Sent> {
         }
         match super::errno() {
             libc::EINTR => continue,
-            // ENOBUFS and ETOOMANYREFS pass when the receiver has caught up.
-            libc::EAGAIN | libc::ENOBUFS | libc::ETOOMANYREFS => return Ok(Sent::Full),
+            libc::EAGAIN | libc::ENOBUFS => return Ok(Sent::Full),
+            // The user's descriptors on their way, in whatever sockets, are more than this process may have open.
+            libc::ETOOMANYREFS => {
+                return Err(Error::errno(
+                    libc::EMFILE,
+                    "too many descriptors are on their way through sockets",
+                ));
+            }
             libc::EPIPE | libc::ECONNRESET | libc::ENOTCONN => return Ok(Sent::Gone),
             _ => return Err(Error::last_os("sendmsg")),
         }
@@ -87,6 +93,7 @@ pub fn receive(socket: RawFd, buffer: &mut [u8]) -> Result<Received> {
     let mut iov = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
     let mut control = Control([0; 64]);
     let mut message = message_header(&mut iov, &mut control);
+    let mut was_reset = false;
     let length = loop {
         // SAFETY: the header and everything that it points to live until the call returns.
         let rc = unsafe { libc::recvmsg(socket, &mut message, libc::MSG_CMSG_CLOEXEC) };
@@ -96,6 +103,9 @@ pub fn receive(socket: RawFd, buffer: &mut [u8]) -> Result<Received> {
         match super::errno() {
             libc::EINTR => continue,
             libc::EAGAIN => return Ok(Received::Nothing),
+            // The other side has ended without reading everything. That is said once, and ahead of the messages that
+            // it had sent before, its reason among them.
+            libc::ECONNRESET if !was_reset => was_reset = true,
             libc::ECONNRESET => return Ok(Received::Gone),
             _ => return Err(Error::last_os("recvmsg")),
         }

@@ -192,6 +192,7 @@ pub const CASES: &[Case] = &[
         waiters_behind: true,
         wake: Some(LET_GO),
         check: BOTH,
+        long: true,
         ..Case::new(R, "read lock, no slot free, woken", "one reader waits")
     },
     Case {
@@ -208,6 +209,7 @@ pub const CASES: &[Case] = &[
         operation: COMES,
         wake: Some(|shared| assert_eq!(c!(tine_barrier_wait(at!(shared, barrier), HANG_NS)), 1)),
         check: SETTLES,
+        long: true,
         ..Case::new(B, "wait, woken", "alone")
     },
     Case {
@@ -226,6 +228,7 @@ pub const CASES: &[Case] = &[
         waiters: &[PARTY],
         wake: Some(|shared| assert_eq!(c!(tine_barrier_abort(at!(shared, barrier))), 0)),
         check: SETTLES,
+        long: true,
         ..Case::new(B, "wait, aborted", "one waits")
     },
     Case {

@@ -205,6 +205,7 @@ pub const CASES: &[Case] = &[
         operation: CYCLE,
         wake: Some(LET_GO),
         check: CHECK,
+        long: true,
         ..Case::new(M, "lock, woken", "alone")
     },
     Case {

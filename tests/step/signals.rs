@@ -293,6 +293,7 @@ pub const CASES: &[Case] = &[
         operation: WAIT,
         wake: Some(PRODUCE),
         check: drain_condition,
+        long: true,
         ..Case::new(C, "wait, woken", "alone")
     },
     Case {

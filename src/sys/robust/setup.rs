@@ -271,6 +271,7 @@ extern "C" fn retire(record: *mut c_void) {
         }
         let me = Me(record);
         while let Some(spot) = me.newest() {
+            me.set_depth((*record).count as usize - 1, 0);
             me.pend(spot);
             me.remove(spot);
             mark_died(&*spot.word(), (*record).tid);
