@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -241,8 +242,52 @@ static void limits_are_errors(void)
     CHECK_RC(tine_segment_fd(NULL), -EINVAL);
 }
 
+static int put(const char *folder, const char *name, long long value)
+{
+    char path[300];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    FILE *file = fopen(path, "w");
+    if (!file)
+        return -1;
+    int written = fprintf(file, "%lld", value);
+    return fclose(file) == 0 && written > 0 ? 0 : -1;
+}
+
+/* The kernel answers this limit by killing, so the answer has to come before anything is reserved. Needs root. */
+static void a_memory_cgroup_is_an_error_too(void)
+{
+    static const char *const roots[] = {"/sys/fs/cgroup/memory", "/sys/fs/cgroup"};
+    static const char *const names[] = {"memory.limit_in_bytes", "memory.max"};
+    for (int i = 0; i < 2; i++) {
+        char folder[200];
+        snprintf(folder, sizeof folder, "%s/tine-test-%d", roots[i], (int)getpid());
+        if (mkdir(folder, 0755) != 0)
+            continue;
+        int limited = put(folder, names[i], 64 << 20) == 0;
+        pid_t child = limited ? fork() : 0;
+        CHECK(child >= 0);
+        if (limited && child == 0) {
+            if (put(folder, "cgroup.procs", getpid()) != 0)
+                exit(77);
+            tine_segment *s = NULL;
+            CHECK_RC(tine_segment_create(100 << 20, NULL, &s), -ENOMEM);
+            CHECK_RC(tine_segment_create(16 << 20, NULL, &s), 0);
+            memset(tine_segment_address(s), 1, 16 << 20);
+            exit(0);
+        }
+        int status = limited ? ended(child) : 77;
+        CHECK_EQ(rmdir(folder), 0);
+        if (status == 77)
+            continue;
+        CHECK_EQ(status, 0);
+        return;
+    }
+    printf("no memory cgroup can be made here: not tested\n");
+}
+
 int main(void)
 {
+    a_memory_cgroup_is_an_error_too();
     a_segment_is_zero_reserved_and_fixed();
     pointers_mean_the_same_at_the_other_end(SOCK_STREAM);
     pointers_mean_the_same_at_the_other_end(SOCK_SEQPACKET);
