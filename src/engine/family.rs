@@ -232,8 +232,10 @@ impl Family {
             match member.state {
                 State::Starting { .. } if member.has_become_ready() => {
                     member.state = State::Ready;
+                    // Until all are ready for the first time somebody waits for the pool, and wants to know why not.
+                    let ever_ready = self.brake.ever_ready || self.all_ready();
                     let own_failures = self.brake.own_failures;
-                    self.brake = Brake { ever_ready: true, own_failures, ..Brake::default() };
+                    self.brake = Brake { ever_ready, own_failures, ..Brake::default() };
                     self.events.push_back(Event::Ready(slot));
                 }
                 State::Dying => {
@@ -328,7 +330,8 @@ impl Family {
         let hopeless = !self.brake.ever_ready && self.brake.killed >= HOPELESS;
         // Workers that do work are not ended for the sake of one that does not come up.
         let others = self.members.iter().any(|member| member.state == State::Ready);
-        if !others && (self.brake.own_failures >= enough || too_long || hopeless) {
+        let may_go_on = others && self.brake.ever_ready;
+        if !may_go_on && (self.brake.own_failures >= enough || too_long || hopeless) {
             self.break_down(Error::new(Code::WORKER_START, reason));
         } else if slot == usize::MAX {
             self.link_not_before_ns = now_ns() + self.brake.pause_ns();

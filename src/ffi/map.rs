@@ -64,8 +64,8 @@ unsafe impl Extensible for tine_map_options {
 /// once. options: NULL for all defaults.
 /// Returns 0: every item succeeded; TINE_EITEMS: some did not, .status and .on_failure say which; -EINVAL: a NULL
 /// array, a stride of 0, bad options; -EOVERFLOW: more bytes than there can be; -EFAULT: an array reaches beyond the
-/// heap; -ENOMEM; -EINTR, with the items that had begun finished; TINE_EFUNCTION, TINE_EMODULE, TINE_ENAME;
-/// TINE_ESHUTDOWN, TINE_EWORKERSTART, TINE_EFORKED, TINE_EWORKER.
+/// heap; -ENOMEM; -EINTR, with the items that had begun finished and others -ECANCELED; TINE_EFUNCTION,
+/// TINE_EMODULE, TINE_ENAME; TINE_ESHUTDOWN, TINE_EWORKERSTART, TINE_EFORKED, TINE_EWORKER.
 /// Threads: any, several maps at a time too. The callbacks may call tine, but not destroy the pool, nor wait for its
 /// shutdown, which waits for the map.
 #[unsafe(no_mangle)]

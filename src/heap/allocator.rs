@@ -9,6 +9,9 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
 
+/// So often the heap grows for one block, before that is an error.
+const GROWN_IN_VAIN: u32 = 32;
+
 /// The slabs of one block size.
 #[derive(Debug, Default)]
 struct Bin {
@@ -278,6 +281,7 @@ impl Allocator {
     fn claim(&mut self, heap: &Heap, count: u32) -> Result<u32> {
         let fd = heap.fd.as_raw_fd();
         let mut discarded = false;
+        let mut grown_in_vain = 0;
         let extent = loop {
             let known = heap.directory.refresh(fd);
             if let Some(extent) = self.find_free(heap, known, count) {
@@ -287,9 +291,14 @@ impl Allocator {
                 discarded = true;
                 continue;
             }
+            // Others may have been quicker once or twice; somebody hostile says of all that is new that it is taken.
+            if grown_in_vain == GROWN_IN_VAIN {
+                return Err(Error::errno(libc::ENOMEM, "everything by which the heap has grown is taken"));
+            }
             self.search_from = known;
-            let grown = heap.directory.grow(fd, count)?;
+            let grown = heap.directory.grow(fd, count, grown_in_vain == 0)?;
             self.mark_seen(grown, true);
+            grown_in_vain += 1;
         };
         let mut from = extent;
         while from < extent + count {

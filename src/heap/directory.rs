@@ -174,13 +174,13 @@ impl Directory {
         self.known_extents()
     }
 
-    fn reserve_words(&self, fd: RawFd, extents: u32) -> Result<()> {
+    pub(super) fn reserve_words(&self, fd: RawFd, extents: u32) -> Result<()> {
         let header = self.start - memory::page_size() - self.origin;
         memory::reserve(fd, header, memory::page_size() + extents as usize * 8)
     }
 
-    /// Makes at least `extents` more extents, more if that is cheap; which ones.
-    pub(super) fn grow(&self, fd: RawFd, extents: u32) -> Result<Range<u32>> {
+    /// Makes at least `extents` more extents, with `generous` more if that is cheap; which ones.
+    pub(super) fn grow(&self, fd: RawFd, extents: u32, generous: bool) -> Result<Range<u32>> {
         let known = self.refresh(fd);
         let room = self.max_extents - known;
         if extents > room {
@@ -188,7 +188,8 @@ impl Directory {
             return Err(Error::errno(libc::ENOMEM, text));
         }
         let left = self.take_credit(extents)?;
-        let wanted = extents.max((known / 4).clamp(FIRST_STEP, LAST_STEP)).min(room).min(left);
+        let step = if generous { (known / 4).clamp(FIRST_STEP, LAST_STEP) } else { 0 };
+        let wanted = extents.max(step).min(room).min(left);
         self.reserve_words(fd, known + wanted)?;
         let mut count = wanted;
         if self.fill(fd, known, count).is_err() {

@@ -88,7 +88,7 @@ impl Heap {
         let fd = memory::seal(fd, &[FileSeal::SealShrink, FileSeal::SealSeal])?;
         let mapping = map_somewhere(&fd, directory_bytes + range_bytes.next_multiple_of(EXTENT_BYTES))?;
         let heap = Heap::over(fd, mapping, HOST);
-        heap.directory.grow(heap.fd.as_raw_fd(), FIRST_EXTENTS)?;
+        heap.directory.grow(heap.fd.as_raw_fd(), FIRST_EXTENTS, false)?;
         Ok(heap)
     }
 

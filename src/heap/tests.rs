@@ -153,6 +153,21 @@ fn full_is_an_error_and_nothing_is_lost() {
 }
 
 #[test]
+fn a_directory_that_is_hostile_does_not_make_the_heap_grow_without_end() {
+    let heap = heap();
+    // All extents that there will ever be are somebody's.
+    heap.directory.reserve_words(heap.fd.as_raw_fd(), 4096).unwrap();
+    for extent in 0..4096 {
+        let word = heap.mapping.address() + memory::page_size() + extent * 8;
+        // SAFETY: a word of the directory, reserved by the line above.
+        unsafe { std::ptr::with_exposed_provenance_mut::<u64>(word).write(1 << 56 | 999 << 32) };
+    }
+    let error = heap.allocate(100).unwrap_err();
+    assert_eq!(error.code().0, -libc::ENOMEM);
+    assert!(heap.stats().reserved_bytes < 8 << 20, "{:?}", heap.stats());
+}
+
+#[test]
 fn others_return_blocks() {
     let heap = heap();
     let other = other_owner(&heap, 1);
@@ -194,7 +209,7 @@ fn what_a_dead_owner_leaves_is_taken_over() {
     let unfinished = dead.allocate(5000).unwrap();
     // Killed while it claimed extents: some claimed, some already tails of a head that never came.
     let known = dead.directory.refresh(dead.fd.as_raw_fd());
-    dead.directory.grow(dead.fd.as_raw_fd(), 4).unwrap();
+    dead.directory.grow(dead.fd.as_raw_fd(), 4, false).unwrap();
     dead.directory.set(known, Entry::claimed(7));
     let tail = directory::Entry { kind: directory::Kind::Tail, class: 0, owner: 7, aux: 1 };
     dead.directory.set(known + 1, tail);

@@ -525,7 +525,8 @@ impl<'p, 'a> Job<'p, 'a> {
 
     /// Learns from a chunk how long the next should be.
     fn measure(&mut self, finished: usize, elapsed_ns: u64, sent_items: usize) {
-        self.chunk_ns = (self.chunk_ns + elapsed_ns) / 2;
+        // The worker's word: any number.
+        self.chunk_ns = self.chunk_ns.saturating_add(elapsed_ns) / 2;
         if self.map.chunk != 0 {
             return;
         }
@@ -535,7 +536,7 @@ impl<'p, 'a> Job<'p, 'a> {
         self.chunk_items = wanted.clamp(1, self.chunk_items.saturating_mul(4));
     }
 
-    /// Something ended the wait: takes back what has not begun, and waits for what has.
+    /// Something ended the wait: takes back what has not begun, waits for what has, and deals with both.
     fn call_back(&mut self, inner: &Inner) {
         let mut state = inner.lock();
         for index in self.sent.keys() {
@@ -544,9 +545,10 @@ impl<'p, 'a> Job<'p, 'a> {
         drop(state);
         while !self.sent.is_empty() {
             // A further signal changes nothing: the chunks' memory must not go before them.
-            let _ = self.wait_for_chunks(inner).map(|settled| {
-                self.spare.extend(settled.iter().map(|(sent, _)| (sent.block, sent.block_bytes)));
-            });
+            for (sent, outcome) in self.wait_for_chunks(inner).unwrap_or_default() {
+                self.take_in(&sent, outcome);
+                self.spare.push((sent.block, sent.block_bytes));
+            }
         }
     }
 

