@@ -15,6 +15,7 @@ const SUBJECTS: &[&str] = &[
     "task",
     "memory",
     "segment",
+    "heap",
     "sync",
     "sync_rwlock",
     "sync_signal",

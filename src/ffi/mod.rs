@@ -8,6 +8,7 @@
 
 pub mod errors;
 pub(crate) mod guard;
+pub mod heap;
 pub mod map;
 pub mod memory;
 pub(crate) mod options;

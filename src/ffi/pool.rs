@@ -3,9 +3,9 @@
 use crate::error::{Code, Error, Result};
 use crate::ffi::errors::{TINE_INTERRUPTIBLE, tine_error};
 use crate::ffi::guard::{bytes, guard, guard_value, optional_str, required_out};
+use crate::ffi::heap::tine_heap;
 use crate::ffi::options::{self, Extensible};
 use crate::ffi::start::{report, tine_fn};
-use crate::heap::Heap;
 use crate::pool::worker::Worker;
 use crate::pool::{Pool, PoolOptions};
 use crate::process::StartMethod;
@@ -16,7 +16,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 /// A pool of worker processes, or in a worker the pool that it belongs to.
-pub struct tine_pool(Kind);
+pub struct tine_pool {
+    kind: Kind,
+    heap: tine_heap,
+}
 
 enum Kind {
     Host(Pool),
@@ -119,7 +122,11 @@ impl tine_pool {
     pub(crate) fn of_worker(worker: &'static Worker) -> *mut tine_pool {
         use once_cell::sync::OnceCell;
         static POOL: OnceCell<tine_pool> = OnceCell::new();
-        std::ptr::from_ref(POOL.get_or_init(|| tine_pool(Kind::Worker(worker)))).cast_mut()
+        let make = || {
+            let heap = tine_heap::of_worker(worker);
+            tine_pool { kind: Kind::Worker(worker), heap }
+        };
+        std::ptr::from_ref(POOL.get_or_init(make)).cast_mut()
     }
 }
 
@@ -136,35 +143,31 @@ pub(crate) unsafe fn host<'a>(pointer: *const tine_pool) -> Result<&'a Pool> {
     // SAFETY: the caller's promise.
     match unsafe { pointer.as_ref() } {
         None => Err(Error::invalid("pool is NULL")),
-        Some(tine_pool(Kind::Host(pool))) => Ok(pool),
-        Some(tine_pool(Kind::Worker(_))) => Err(Code::WORKER.into()),
+        Some(tine_pool { kind: Kind::Host(pool), .. }) => Ok(pool),
+        Some(tine_pool { kind: Kind::Worker(_), .. }) => Err(Code::WORKER.into()),
     }
 }
 
-/// The heap of a pool, in the host and in a worker.
-///
-/// # Safety
-/// As for [`host`].
-#[inline]
-pub(crate) unsafe fn heap<'a>(pointer: *const tine_pool) -> Result<&'a Heap> {
-    // SAFETY: the caller's promise.
-    match unsafe { pointer.as_ref() } {
-        None => Err(Error::invalid("pool is NULL")),
-        Some(tine_pool(Kind::Host(pool))) => pool.heap(),
-        Some(tine_pool(Kind::Worker(worker))) => worker.heap(),
-    }
-}
-
-/// The same without a word on why there is none, and without a way to panic.
+/// The heap of a pool, in the host and in a worker; null for null.
 ///
 /// # Safety
 /// As for [`host`].
 #[inline(always)]
-pub(crate) unsafe fn heap_quickly<'a>(pointer: *const tine_pool) -> Option<&'a Heap> {
+pub(crate) unsafe fn heap_of(pointer: *const tine_pool) -> *const tine_heap {
     // SAFETY: the caller's promise.
-    match unsafe { pointer.as_ref() }? {
-        tine_pool(Kind::Host(pool)) => pool.heap().ok(),
-        tine_pool(Kind::Worker(worker)) => worker.heap().ok(),
+    unsafe { pointer.as_ref() }.map_or(std::ptr::null(), |pool| &raw const pool.heap)
+}
+
+/// Whether every process of the pool can use these bytes.
+///
+/// # Safety
+/// As for [`host`].
+pub(crate) unsafe fn is_shared(pointer: *const tine_pool, address: usize, length: usize) -> Result<bool> {
+    // SAFETY: the caller's promise.
+    match unsafe { pointer.as_ref() } {
+        None => Err(Error::invalid("pool is NULL")),
+        Some(tine_pool { kind: Kind::Host(pool), .. }) => pool.is_shared(address, length),
+        Some(tine_pool { kind: Kind::Worker(worker), .. }) => worker.is_shared(address, length),
     }
 }
 
@@ -261,7 +264,11 @@ unsafe fn create(options: Option<&tine_pool_options>, out: *mut *mut tine_pool) 
         Some(options) => Pool::create(&unsafe { options.read() }?)?,
         None => Pool::create(&PoolOptions::default())?,
     };
-    *out = Box::into_raw(Box::new(tine_pool(Kind::Host(pool))));
+    let heap = tine_heap::of_host(pool.heap()?);
+    let pool = Box::into_raw(Box::new(tine_pool { kind: Kind::Host(pool), heap }));
+    // SAFETY: the pool that has just been made; its heap lists what the pool knows of its workers.
+    unsafe { (*pool).heap.belongs_to(pool) };
+    *out = pool;
     Ok(())
 }
 

@@ -4,13 +4,15 @@ use crate::error::Error;
 use crate::ffi::errors::tine_error;
 use crate::ffi::guard::{guard, guard_value, required_out};
 use crate::ffi::options::{self, Extensible};
+use crate::ffi::pool::{host, tine_pool};
 use crate::ffi::start::report;
 use crate::heap::segment::{Segment, SegmentOptions};
 use std::ffi::{c_int, c_void};
 use std::os::fd::AsRawFd;
+use std::sync::Arc;
 
 /// A piece of shared memory, as one process has it mapped.
-pub struct tine_segment(Segment);
+pub struct tine_segment(Arc<Segment>);
 
 /// Only the process that creates the segment, and its forked children, can write; the kernel sees to it.
 pub const TINE_SEGMENT_READ_ONLY: u32 = 1;
@@ -94,7 +96,7 @@ pub unsafe extern "C" fn tine_segment_address(s: *const tine_segment) -> *mut c_
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_segment_size(s: *const tine_segment) -> usize {
     // SAFETY: the caller's segment.
-    guard_value(0, || unsafe { get(s) }.map_or(0, Segment::size))
+    guard_value(0, || unsafe { get(s) }.map_or(0, |segment| segment.size()))
 }
 
 /// A descriptor to pass to other processes: close-on-exec, and the segment's own, not to be closed.
@@ -109,13 +111,17 @@ pub unsafe extern "C" fn tine_segment_fd(s: *const tine_segment) -> c_int {
 /// Unmaps a segment in this process; others keep it. Pointers into it are dangling from here on.
 ///
 /// Parameters: s: may be NULL. No other thread may use it any more.
-/// Returns 0; -EBUSY: the calling thread holds a lock in it, and the segment is as it was.
+/// Returns 0; -EBUSY: a heap in it is open here (tine_heap_close), or a thread of this process holds a lock in it, as far
+/// as that can be known (not of a mutex that is TINE_PROCESS_OWNED); then the segment is as it was.
 /// Fork: in a child it unmaps the child's.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_segment_close(s: *mut tine_segment) -> c_int {
     guard(|| {
         // SAFETY: the caller's segment.
         let Ok(segment) = (unsafe { get(s) }) else { return Ok(0) };
+        if Arc::strong_count(segment) > 1 {
+            return Err(Error::errno(libc::EBUSY, "a heap in the segment is open"));
+        }
         if segment.is_locked() {
             return Err(Error::errno(libc::EBUSY, "a lock in the segment is held"));
         }
@@ -155,6 +161,25 @@ pub unsafe extern "C" fn tine_segment_receive(
     unsafe { make(options, out, FLAGS, |options| Segment::receive(socket, options)) }
 }
 
+/// Has a segment mapped in every worker of a pool, at the address that it has here: pointers into it mean the same in all
+/// of them. Workers to come get it too. Ones that are busy get it before their next task.
+///
+/// Parameters: pool; s: stays the caller's, who may close it here; the workers keep it until the pool is destroyed.
+/// Returns 0; -EEXIST: something else is at its address in a worker, or in the range of the pool's heap: nobody shares it
+/// then, and that worker is replaced; -EALREADY: it is shared; -ENOSPC: 64 segments are; -EINVAL; -ENOMEM, -EMFILE;
+/// TINE_ESHUTDOWN, TINE_EWORKERSTART, TINE_EFORKED, TINE_EWORKER. A worker to come that cannot have it is one that cannot
+/// be started: tasks say so when no worker is left.
+/// Threads: any.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_pool_share(pool: *mut tine_pool, s: *mut tine_segment) -> c_int {
+    guard(|| {
+        // SAFETY: the caller's pointers.
+        let (pool, segment) = unsafe { (host(pool)?, get(s)?) };
+        pool.share(segment)?;
+        Ok(0)
+    })
+}
+
 /// # Safety
 /// The pointers are as the exported functions want them.
 unsafe fn make(
@@ -179,7 +204,7 @@ unsafe fn make(
             })
         };
         match made {
-            Ok(segment) => *out = Box::into_raw(Box::new(tine_segment(segment))),
+            Ok(segment) => *out = Box::into_raw(Box::new(tine_segment(Arc::new(segment)))),
             Err(failed) => return Ok(report(error, &failed)),
         }
         Ok(0)
@@ -188,7 +213,7 @@ unsafe fn make(
 
 /// # Safety
 /// `pointer` is null, or a segment that has not been closed.
-unsafe fn get<'a>(pointer: *const tine_segment) -> crate::Result<&'a Segment> {
+pub(crate) unsafe fn get<'a>(pointer: *const tine_segment) -> crate::Result<&'a Arc<Segment>> {
     // SAFETY: the caller's promise.
     unsafe { pointer.as_ref() }.map(|segment| &segment.0).ok_or_else(|| Error::invalid("segment is NULL"))
 }

@@ -3,7 +3,7 @@
 use super::class::{self, Class};
 use super::directory::{Entry, Kind};
 use super::slab::Slab;
-use super::{EXTENT_BYTES, Heap, KEPT_EXTENTS};
+use super::{EXTENT_BYTES, Heap};
 use crate::error::{Error, Result};
 use std::collections::HashMap;
 use std::ops::Range;
@@ -218,7 +218,7 @@ impl Allocator {
     }
 
     /// Gives the extents of empty slabs back. Whether there were any.
-    fn discard_empty(&mut self, heap: &Heap) -> bool {
+    pub(super) fn discard_empty(&mut self, heap: &Heap) -> bool {
         let mut any = false;
         for index in 0..class::COUNT {
             self.fetch_full(heap, index);
@@ -394,7 +394,7 @@ impl Allocator {
     }
 
     /// Frees extents whose head this process has claimed: what belongs to the head, the head last.
-    fn release(&mut self, heap: &Heap, extent: u32, count: u32) {
+    pub(super) fn release(&mut self, heap: &Heap, extent: u32, count: u32) {
         for distance in (0..count).rev() {
             let at = extent + distance;
             let entry = heap.directory.get(at);
@@ -405,8 +405,8 @@ impl Allocator {
         }
         self.look_for_reserved = true;
         self.freed = self.freed.saturating_add(count);
-        if self.freed > KEPT_EXTENTS {
-            self.punch_beyond(heap, KEPT_EXTENTS);
+        if self.freed > heap.kept {
+            self.punch_beyond(heap, heap.kept);
         }
     }
 

@@ -8,6 +8,7 @@ use super::class::Class;
 use super::directory::{Entry, Kind};
 use super::slab::Slab;
 use super::{EXTENT_BYTES, Heap, Owner};
+use std::os::fd::AsRawFd;
 
 impl Allocator {
     /// Takes over what an owner that has ended had: see [`Heap::reclaim`].
@@ -38,16 +39,7 @@ impl Allocator {
                     self.left_large.insert(extent, pid);
                 }
                 Kind::Tail => {
-                    let head = extent.checked_sub(entry.aux).map(|head| directory.get(head));
-                    let reached = head.is_some_and(|head| match head.kind {
-                        Kind::Slab | Kind::Large => head.aux > entry.aux,
-                        Kind::Claimed => head.owner != owner,
-                        _ => false,
-                    });
-                    // The exchange fails where the extent has moved on since it was looked at.
-                    if !reached {
-                        directory.exchange(extent, entry, Entry::HOLE);
-                    }
+                    self.undo_tail(heap, extent, entry, owner);
                 }
                 _ => (),
             }
@@ -55,6 +47,78 @@ impl Allocator {
         }
         self.search_from = 0;
         self.look_for_reserved = true;
+    }
+
+    /// Frees a tail whose head a dead owner never wrote, or was about to free.
+    fn undo_tail(&self, heap: &Heap, extent: u32, entry: Entry, owner: Owner) {
+        let head = extent.checked_sub(entry.aux).map(|head| heap.directory.get(head));
+        let reached = head.is_some_and(|head| match head.kind {
+            Kind::Slab | Kind::Large => head.aux > entry.aux,
+            Kind::Claimed => head.owner != owner,
+            _ => false,
+        });
+        // The exchange fails where the extent has moved on since it was looked at.
+        if !reached {
+            heap.directory.exchange(extent, entry, Entry::HOLE);
+        }
+    }
+
+    /// Clears up after an owner that has ended, without taking over what it had: claims are undone and slabs without
+    /// blocks freed; with `all`, slabs with blocks and large blocks too. How many blocks that freed, and how many are
+    /// left. Nobody else does this for the same owner at this time.
+    pub(super) fn clear_up(&mut self, heap: &Heap, owner: Owner, all: bool) -> (usize, usize) {
+        let known = heap.directory.refresh(heap.fd.as_raw_fd());
+        let (mut freed, mut left) = (0, 0);
+        let mut extent = 0;
+        while extent < known {
+            let entry = heap.directory.get(extent);
+            let (mut span, mut blocks) = (1, 0);
+            match entry.kind {
+                // An exchange here and below: who comes late must not undo what another process has begun since.
+                Kind::Claimed if entry.owner == owner => {
+                    self.mark_seen(extent..extent + 1, false);
+                    heap.directory.exchange(extent, entry, Entry::HOLE);
+                }
+                Kind::Slab if entry.owner == owner => {
+                    if let Some(slab) = heap.slab_at(extent, known) {
+                        span = slab.class.span;
+                        let words = 0..slab.class.words();
+                        blocks = words.map(|word| slab.allocated(heap, word).count_ones() as usize).sum();
+                    }
+                }
+                Kind::Large if entry.owner == owner => {
+                    (span, blocks) = (entry.aux.clamp(1, known - extent), 1)
+                }
+                Kind::Tail => self.undo_tail(heap, extent, entry, owner),
+                _ => (),
+            }
+            if matches!(entry.kind, Kind::Slab | Kind::Large) && entry.owner == owner {
+                if (all || blocks == 0) && Allocator::free_run(heap, extent, span, entry) {
+                    freed += blocks;
+                } else {
+                    left += blocks;
+                }
+            }
+            extent += span;
+        }
+        self.search_from = 0;
+        self.look_for_reserved = true;
+        (freed, left)
+    }
+
+    /// Frees the extents of an owner that has ended, in its name: a death in between leaves what its own would have.
+    fn free_run(heap: &Heap, extent: u32, span: u32, entry: Entry) -> bool {
+        let claimed = Entry::claimed(entry.owner);
+        if !heap.directory.exchange(extent, entry, claimed) {
+            return false;
+        }
+        for distance in (1..span).rev() {
+            let tail = heap.directory.get(extent + distance);
+            if tail.kind == Kind::Tail && tail.aux == distance {
+                heap.directory.exchange(extent + distance, tail, Entry::FREE);
+            }
+        }
+        heap.directory.exchange(extent, claimed, Entry::FREE)
     }
 
     fn adopt_slab(&mut self, heap: &Heap, extent: u32, entry: Entry, class: &'static Class, pid: i32) {

@@ -27,6 +27,7 @@ mod allocator;
 mod class;
 mod directory;
 mod estate;
+pub mod own;
 mod private;
 pub mod segment;
 mod slab;
@@ -40,8 +41,10 @@ use allocator::Allocator;
 use directory::Directory;
 use memfd::FileSeal;
 use private::{Guard, Private};
+use segment::Segment;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
+use std::sync::Arc;
 
 /// Memory is handed to processes in extents of this size, aligned to it within the heap.
 pub(crate) const EXTENT_BYTES: usize = 64 * 1024;
@@ -72,9 +75,15 @@ const ADDRESSES: (usize, usize) = (0xfe80_0000_0000, 0xd000_0000_0000);
 #[derive(Debug)]
 pub struct Heap {
     fd: OwnedFd,
-    mapping: Mapping,
+    /// Where the heap begins, how long its range is, and what keeps that mapped.
+    start: usize,
+    length: usize,
+    _mapping: Option<Mapping>,
+    segment: Option<Arc<Segment>>,
     directory: Directory,
     owner: Owner,
+    /// So many extents that are free stay reserved.
+    kept: u32,
     allocator: Private<Allocator>,
 }
 
@@ -108,8 +117,11 @@ impl Heap {
 
     fn over(fd: OwnedFd, mapping: Mapping, owner: Owner) -> Heap {
         mapping.leave_out_of_dumps();
-        let directory = Directory::new(mapping.address(), mapping.address(), mapping.length());
-        Heap { fd, mapping, directory, owner, allocator: Private::new(Allocator::new()) }
+        let (start, length) = (mapping.address(), mapping.length());
+        let directory = Directory::new(start, start, length);
+        let allocator = Private::new(Allocator::new());
+        let _mapping = Some(mapping);
+        Heap { fd, start, length, _mapping, segment: None, directory, owner, kept: KEPT_EXTENTS, allocator }
     }
 
     /// This process takes the part of another owner: a worker that was forked from one that had attached already.
@@ -204,13 +216,18 @@ impl Heap {
         self.allocator().trim(self);
     }
 
+    /// Frees the slabs that nothing is in.
+    fn trim_empty_slabs(&self) {
+        self.allocator().discard_empty(self);
+    }
+
     /// Whether all of these bytes lie in memory that the heap has handed out, or could have.
     pub fn contains(&self, address: usize, length: usize) -> bool {
         let start = self.directory.data_start();
         let Some(offset) = address.checked_sub(start) else { return false };
         let Some(end) = offset.checked_add(length) else { return false };
         end <= self.directory.known_extents() as usize * EXTENT_BYTES
-            || (end <= self.mapping.length() && end <= self.refreshed_bytes())
+            || (end <= self.length && end <= self.refreshed_bytes())
     }
 
     fn refreshed_bytes(&self) -> usize {
@@ -219,8 +236,8 @@ impl Heap {
 
     /// Whether any of these bytes lies in the heap's range.
     pub(crate) fn overlaps(&self, address: usize, length: usize) -> bool {
-        let end = self.mapping.address() + self.mapping.length();
-        address < end && address.saturating_add(length) > self.mapping.address()
+        let end = self.start + self.length;
+        address < end && address.saturating_add(length) > self.start
     }
 
     /// Clears up after a process that has ended: what it was about to claim is free again, and what it has claimed
@@ -261,14 +278,19 @@ impl Heap {
         blocks.iter().filter(|(address, _)| allocator.free(self, *address).is_ok()).count()
     }
 
+    /// Whether its memory is a segment's.
+    pub fn is_in_segment(&self) -> bool {
+        self.segment.is_some()
+    }
+
     /// Where the heap's mapping begins.
     pub(crate) fn address(&self) -> usize {
-        self.mapping.address()
+        self.start
     }
 
     /// How long the mapping is.
     pub(crate) fn mapped_bytes(&self) -> usize {
-        self.mapping.length()
+        self.length
     }
 
     /// The memory's descriptor.

@@ -20,7 +20,7 @@ const VERSION: u64 = 1;
 const HEADER_WORDS: usize = 6;
 
 /// The bytes in front of the user's.
-const HEADER_BYTES: usize = 4096;
+pub(crate) const HEADER_BYTES: usize = 4096;
 
 /// What a message with a segment's descriptor says.
 const ANNOUNCEMENT: &[u8; 8] = b"tine/seg";
@@ -51,6 +51,7 @@ pub struct Segment {
     fd: OwnedFd,
     mapping: Mapping,
     size: usize,
+    writable: bool,
 }
 
 impl Segment {
@@ -79,7 +80,7 @@ impl Segment {
         unsafe { mapping.pointer().cast::<[u64; HEADER_WORDS]>().write(header) };
         // Sealing against later writable mappings comes after this process's own.
         memory::fix(fd.as_raw_fd(), options.read_only_for_others)?;
-        Ok(Segment { fd, mapping, size })
+        Ok(Segment { fd, mapping, size, writable: true })
     }
 
     /// The segment behind a descriptor, which stays the caller's.
@@ -127,7 +128,7 @@ impl Segment {
             true => Mapping::shared_with(fd.as_raw_fd(), None, length, access)?,
             false => Mapping::shared_with(fd.as_raw_fd(), Some(address), length, access)?,
         };
-        Ok(Segment { fd, mapping, size })
+        Ok(Segment { fd, mapping, size, writable: access.write })
     }
 
     /// Passes the segment to the process at the other end of a unix socket.
@@ -162,15 +163,38 @@ impl Segment {
         self.size
     }
 
+    /// Where the mapping begins, and how long it is: a page more than the user's bytes.
+    pub(crate) fn mapped(&self) -> (usize, usize) {
+        (self.mapping.address(), self.mapping.length())
+    }
+
+    /// Whether this process has it mapped for writing.
+    pub(crate) fn is_writable(&self) -> bool {
+        self.writable
+    }
+
+    /// Whether processes that map it later may write.
+    pub(crate) fn is_writable_for_others(&self) -> bool {
+        memory::seals(self.fd.as_raw_fd()).is_ok_and(|seals| !seals.read_only)
+    }
+
     /// The memory's descriptor.
     pub fn fd(&self) -> BorrowedFd<'_> {
         use std::os::fd::AsFd;
         self.fd.as_fd()
     }
 
-    /// Whether the calling thread holds a lock in it.
+    /// Whether the address is the one that the segment has in every process.
+    pub(crate) fn is_at_home(&self) -> bool {
+        let mut bytes = [0; HEADER_WORDS * 8];
+        let read = memory::read_first(self.fd.as_raw_fd(), &mut bytes).unwrap_or(false);
+        let address = bytes.last_chunk().map_or(0, |word| u64::from_ne_bytes(*word));
+        read && address == self.mapping.address() as u64
+    }
+
+    /// Whether a thread of this process is known to hold a lock in it.
     pub fn is_locked(&self) -> bool {
-        robust::known().is_some_and(|me| me.holds_within(self.mapping.address(), self.mapping.length()))
+        robust::held_within(self.mapping.address(), self.mapping.length())
     }
 }
 

@@ -48,7 +48,7 @@ impl Heap {
         let reserved_bytes = memory::reserved_bytes(self.fd.as_raw_fd());
         // Another process may have written anything there.
         let noted = self.directory.peak().load(crate::prim::Ordering::Relaxed);
-        let peak_bytes = noted.min(self.mapping.length() as u64).max(reserved_bytes);
+        let peak_bytes = noted.min(self.length as u64).max(reserved_bytes);
         HeapStats { reserved_bytes, peak_bytes, used_bytes: bytes, used_blocks: blocks }
     }
 
@@ -74,8 +74,37 @@ impl Heap {
         all
     }
 
+    /// The blocks of one owner, address and size, as the shared words say.
+    pub(super) fn blocks_of(&self, owner: Owner) -> Vec<(usize, usize)> {
+        let mut all = Vec::new();
+        let known = self.directory.refresh(self.fd.as_raw_fd());
+        let mut extent = 0;
+        while extent < known {
+            let entry = self.directory.get(extent);
+            let mut span = 1;
+            if entry.kind == Kind::Large {
+                span = entry.aux.clamp(1, known - extent);
+                if entry.owner == owner {
+                    all.push((self.directory.address_of(extent), span as usize * EXTENT_BYTES));
+                }
+            } else if let Some(slab) = self.slab_at(extent, known) {
+                span = slab.class.span;
+                for word in (0..slab.class.words()).filter(|_| entry.owner == owner) {
+                    let mut bits = slab.allocated(self, word);
+                    while bits != 0 {
+                        let block = word * 64 + bits.trailing_zeros() as usize;
+                        all.push((slab.address_of(self, block), slab.class.size));
+                        bits &= bits - 1;
+                    }
+                }
+            }
+            extent += span;
+        }
+        all
+    }
+
     /// The slab that the directory says begins at an extent.
-    fn slab_at(&self, extent: u32, known: u32) -> Option<Slab> {
+    pub(super) fn slab_at(&self, extent: u32, known: u32) -> Option<Slab> {
         let entry = self.directory.get(extent);
         let class = Class::get(usize::from(entry.class)).filter(|_| entry.kind == Kind::Slab)?;
         (extent + class.span <= known).then(|| Slab::new(extent, class, entry.class))

@@ -14,8 +14,10 @@ fn other_owner(heap: &Heap, owner: Owner) -> Heap {
     let copy = unsafe { libc::fcntl(heap.fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 3) };
     let fd = fd::owned(copy.into(), "dup").unwrap();
     let mapping = Mapping::shared(fd.as_raw_fd(), memory::page_size()).unwrap();
-    let directory = Directory::new(heap.mapping.address(), heap.mapping.address(), heap.mapping.length());
-    Heap { fd, mapping, directory, owner, allocator: Private::new(Allocator::new()) }
+    let (start, length) = (heap.start, heap.length);
+    let directory = Directory::new(start, start, length);
+    let (_mapping, allocator) = (Some(mapping), Private::new(Allocator::new()));
+    Heap { fd, start, length, _mapping, segment: None, directory, owner, kept: KEPT_EXTENTS, allocator }
 }
 
 #[test]
@@ -158,7 +160,7 @@ fn a_directory_that_is_hostile_does_not_make_the_heap_grow_without_end() {
     // All extents that there will ever be are somebody's.
     heap.directory.reserve_words(heap.fd.as_raw_fd(), 4096).unwrap();
     for extent in 0..4096 {
-        let word = heap.mapping.address() + memory::page_size() + extent * 8;
+        let word = heap.start + memory::page_size() + extent * 8;
         // SAFETY: a word of the directory, reserved by the line above.
         unsafe { std::ptr::with_exposed_provenance_mut::<u64>(word).write(1 << 56 | 999 << 32) };
     }
@@ -257,7 +259,7 @@ fn garbage_in_shared_words_is_survived() {
         let known = heap.directory.known_extents();
         let extent = next() as u32 % known;
         let address = match round % 2 {
-            0 => heap.mapping.address() + memory::page_size() + extent as usize * 8,
+            0 => heap.start + memory::page_size() + extent as usize * 8,
             _ => heap.directory.address_of(extent) + next() as usize % 64 * 8,
         };
         // SAFETY: both places are reserved words of the heap.

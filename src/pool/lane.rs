@@ -105,6 +105,8 @@ impl Lane {
             Input::Heap { address, .. } => slot.input.store(address as u64, Ordering::Relaxed),
         }
         slot.message_length.store(0, Ordering::Relaxed);
+        // A worker that has written there what it likes fools itself only.
+        slot.shares.store(segment.shares.load(Ordering::Relaxed), Ordering::Relaxed);
         slot.state.store(state::READY, Ordering::Relaxed);
         if self.flights.is_empty() {
             self.last_look_ns = now_ns;

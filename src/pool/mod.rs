@@ -19,8 +19,11 @@ pub use options::{MAX_WORKERS, PoolOptions, SubmitOptions};
 
 use crate::engine::family::Family;
 use crate::engine::member::Death;
+use crate::engine::share::Share;
 use crate::error::{Code, Error, Result};
-use crate::heap::{Heap, Usage};
+use crate::heap::Heap;
+use crate::heap::own::Process;
+use crate::heap::segment::Segment;
 use crate::prim::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use crate::process::function::{Callee, Function};
 use crate::process::{init, setup};
@@ -58,6 +61,8 @@ struct Inner {
     waiter_numbers: AtomicU64,
     /// Threads that wait for the lock. Relaxed: a hint to who holds it.
     wanting: AtomicU32,
+    /// One segment is shared at a time.
+    sharing: Mutex<()>,
     /// The background thread is to end. Relaxed: the lock is taken before and after.
     quit: AtomicBool,
 }
@@ -106,17 +111,6 @@ pub struct PoolStats {
     pub heap_allocated_bytes: u64,
 }
 
-/// What one process has in the heap.
-#[derive(Clone, Copy, Debug)]
-pub struct ProcessUsage {
-    /// The process.
-    pub pid: i32,
-    /// Whether it is one of the family; otherwise it has died.
-    pub alive: bool,
-    /// Its blocks.
-    pub usage: Usage,
-}
-
 impl Pool {
     /// Starts a pool and waits until its workers are ready.
     pub fn create(options: &PoolOptions) -> Result<Pool> {
@@ -145,6 +139,7 @@ impl Pool {
             state: Mutex::new(state),
             waiter_numbers: AtomicU64::new(0),
             wanting: AtomicU32::new(0),
+            sharing: Mutex::new(()),
             quit: AtomicBool::new(false),
         });
         // From here on dropping the pool ends what has been started.
@@ -350,7 +345,7 @@ impl Pool {
     }
 
     /// What each process has allocated: the host, the workers, and those that have died and left blocks.
-    pub fn heap_usage(&self) -> Result<Vec<ProcessUsage>> {
+    pub fn heap_usage(&self) -> Result<Vec<Process>> {
         let inner = self.inner()?;
         let mut state = inner.lock();
         state.pump(true);
@@ -361,13 +356,50 @@ impl Pool {
             host.blocks = host.blocks.saturating_sub(left.blocks);
             host.bytes = host.bytes.saturating_sub(left.bytes);
         }
-        let mut all = vec![ProcessUsage { pid: inner.pid, alive: true, usage: *host }];
+        let mut all = vec![Process { pid: inner.pid, alive: true, usage: *host }];
         for (slot, member) in state.family.members.iter().enumerate().filter(|(_, member)| member.pid != 0) {
             let usage = usage.get(&setup::owner_of(slot as u32)).copied().unwrap_or_default();
-            all.push(ProcessUsage { pid: member.pid, alive: true, usage });
+            all.push(Process { pid: member.pid, alive: true, usage });
         }
-        all.extend(dead.into_iter().map(|(pid, usage)| ProcessUsage { pid, alive: false, usage }));
+        all.extend(dead.into_iter().map(|(pid, usage)| Process { pid, alive: false, usage }));
         Ok(all)
+    }
+
+    /// Has a segment mapped in every worker, at the address that it has here, and in those to come.
+    ///
+    /// Workers that are busy do it before their next task. Where one cannot, nothing is shared: that worker ends, and
+    /// its place is filled anew.
+    pub fn share(&self, segment: &Segment) -> Result<()> {
+        let inner = self.inner()?;
+        let _turn = inner.sharing.lock().unwrap_or_else(PoisonError::into_inner);
+        let share = Share::new(segment)?;
+        let mut state = inner.lock();
+        if let Some(error) = refusal(&state) {
+            return Err(error);
+        }
+        let (address, length) = (segment.address(), segment.size());
+        if state.family.is_shared(address, length) {
+            return Err(Error::errno(
+                libc::EALREADY,
+                format!("the segment at {address:#x} is shared already"),
+            ));
+        }
+        if inner.heap.overlaps(address, length) {
+            return Err(Error::errno(
+                libc::EEXIST,
+                format!("the segment at {address:#x} lies in the heap's range"),
+            ));
+        }
+        state.family.share(share)?;
+        let (mut state, shared) = wait(inner, state, Want::Shared, Timeout::Forever, State::sharing_answer);
+        state.family.end_sharing(shared.is_ok());
+        shared
+    }
+
+    /// Whether every worker can use these bytes: memory of the heap, or of a segment that is shared.
+    pub fn is_shared(&self, address: usize, length: usize) -> Result<bool> {
+        let inner = self.inner()?;
+        Ok(inner.heap.contains(address, length) || inner.lock().family.is_shared(address, length))
     }
 
     /// Frees the blocks that a process had when it died; how many there were.

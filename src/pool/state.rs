@@ -481,6 +481,15 @@ impl State {
         self.lanes.get(slot).is_some_and(|lane| lane.ready)
     }
 
+    /// What there is to say of the segment that is being shared.
+    pub(super) fn sharing_answer(&mut self) -> Option<crate::Result<()>> {
+        if let Some(error) = &self.broken {
+            return Some(Err(error.clone()));
+        }
+        let lanes = &self.lanes;
+        self.family.shared(|slot| lanes[slot].in_ring() > 0)
+    }
+
     /// Whether there are results in a ring.
     pub(super) fn has_results(&self) -> bool {
         self.lanes
@@ -541,6 +550,8 @@ impl State {
                 Want::Room(length) => self.closed || self.broken.is_some() || self.has_room(length),
                 Want::Idle => self.is_idle(),
                 Want::Ready => self.broken.is_some() || self.family.all_ready(),
+                // Whoever shares looks for itself: there is one of them at a time, and it happens seldom.
+                Want::Shared => true,
                 Want::Events => false,
             };
             if satisfied {

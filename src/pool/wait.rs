@@ -30,6 +30,8 @@ pub(super) enum Want {
     Idle,
     /// That all workers are ready.
     Ready,
+    /// That all workers have mapped a segment.
+    Shared,
     /// Nothing of its own: it moves the pool on in the background.
     Events,
 }

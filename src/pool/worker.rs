@@ -3,18 +3,21 @@
 //! It runs user code, so anything can happen to it at any time; what it leaves then is said in `queue::ring`.
 
 use super::call::{Chunk, ItemFunction, Kind, RangeFunction, TaskFunction, messages};
+use crate::engine::share;
 use crate::error::{Code, Error, Result};
 use crate::heap::Heap;
 use crate::prim::Ordering;
 use crate::process::function::{Callee, NOT_HERE, Resolver};
+use crate::process::wire::{self, Connection};
 use crate::queue::ring::{INLINE_OUTPUT, MESSAGE, Segment, Slot, phase, state};
 use crate::queue::spin::Spin;
-use crate::sys::{clock, environment, fork};
+use crate::sys::{clock, environment, fork, pidfd};
 use std::any::Any;
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
+use std::sync::{Mutex, PoisonError};
 
 /// The longest text of a failed task, in bytes.
 pub const MESSAGE_BYTES: usize = MESSAGE;
@@ -26,6 +29,9 @@ pub struct Worker {
     segment: Segment,
     heap: Heap,
     event: OwnedFd,
+    /// By which the host passes segments; and those that it has passed. Only the worker's own thread adds to them.
+    tidings: Mutex<Connection>,
+    shares: Mutex<Vec<(usize, usize)>>,
     resolver: Resolver,
     is_copy_of_host: bool,
 }
@@ -62,11 +68,55 @@ impl Worker {
         segment: Segment,
         heap: Heap,
         event: OwnedFd,
+        socket: OwnedFd,
         resolver: Resolver,
         is_copy_of_host: bool,
     ) -> &'static Worker {
         let pid = fork::pid();
-        Box::leak(Box::new(Worker { pid, segment, heap, event, resolver, is_copy_of_host }))
+        let (tidings, shares) = (Mutex::new(Connection::new(socket)), Mutex::default());
+        Box::leak(Box::new(Worker { pid, segment, heap, event, tidings, shares, resolver, is_copy_of_host }))
+    }
+
+    /// Maps the segments that the host has passed and are not mapped yet; a worker that cannot ends.
+    pub(crate) fn take_shares(&self) {
+        let wanted = self.segment.shares.load(Ordering::Acquire);
+        let mut have = self.segment.shared.load(Ordering::Relaxed);
+        while have < wanted {
+            let mut tidings = self.tidings.lock().unwrap_or_else(PoisonError::into_inner);
+            let message = match tidings.receive() {
+                Ok(Some(message)) if message.kind == wire::Kind::Share => message,
+                Ok(Some(_)) => continue,
+                Ok(None) => {
+                    pidfd::poll(tidings.fd(), clock::Deadline::NEVER);
+                    continue;
+                }
+                // The host is gone, or will find that this worker is.
+                Err(_) => self.end(1),
+            };
+            match share::map(message) {
+                Ok(range) => self.shares.lock().unwrap_or_else(PoisonError::into_inner).push(range),
+                Err(error) => self.give_up(&error, phase::CANNOT_MAP),
+            }
+            have += 1;
+            self.segment.shared.store(have, Ordering::Release);
+            self.wake_host();
+        }
+    }
+
+    /// Whether all processes of the pool can use these bytes.
+    pub fn is_shared(&self, address: usize, length: usize) -> Result<bool> {
+        let shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
+        let heap = self.heap()?;
+        Ok(heap.contains(address, length) || shares.iter().any(|range| share::holds(*range, address, length)))
+    }
+
+    /// Leaves word of why this process cannot be a worker, and ends.
+    pub(crate) fn give_up(&self, error: &Error, phase: u32) -> ! {
+        let length = self.segment.failure.write(error.text().as_bytes());
+        self.segment.failure_length.store(length as u32, Ordering::Relaxed);
+        self.segment.phase.store(phase, Ordering::Release);
+        self.wake_host();
+        self.end(1)
     }
 
     pub(crate) fn segment(&self) -> &Segment {
@@ -80,6 +130,16 @@ impl Worker {
     /// The pool's heap.
     pub fn heap(&self) -> Result<&Heap> {
         if self.pid == fork::pid() { Ok(&self.heap) } else { Err(Code::FORKED.into()) }
+    }
+
+    /// The same, whoever asks: for who checks the process by itself.
+    pub(crate) fn own_heap(&self) -> &Heap {
+        &self.heap
+    }
+
+    /// This process's number.
+    pub(crate) fn pid(&self) -> i32 {
+        self.pid
     }
 
     pub(crate) fn wake_host(&self) {
@@ -121,8 +181,11 @@ pub(crate) fn run(worker: &'static Worker) -> ! {
     worker.wake_host();
     let mut position = 0u32;
     let mut spin = Spin::new();
-    while segment.wait_for_task(position, &mut spin) {
+    while segment.wait_for_task(position, &mut spin, || worker.take_shares()) {
         let slot = segment.slot(position);
+        if slot.shares.load(Ordering::Relaxed) > segment.shared.load(Ordering::Relaxed) {
+            worker.take_shares();
+        }
         // What the last task left here must not be taken for this one's: zeroed before the claim that begins it.
         if segment.pending_output.load(Ordering::Relaxed) != 0 {
             segment.pending_output.store(0, Ordering::Relaxed);

@@ -7,7 +7,6 @@ use super::{StartMethod, crash};
 use crate::error::{Error, Result};
 use crate::heap::{Heap, Owner};
 use crate::pool::worker::{self, Worker};
-use crate::prim::Ordering;
 use crate::queue::ring::{Segment, phase};
 use crate::sys::{elf, signal};
 use std::ffi::CString;
@@ -73,6 +72,8 @@ pub(crate) struct Parts {
     pub(crate) heap: Heap,
     pub(crate) segment: OwnedFd,
     pub(crate) event: OwnedFd,
+    /// By which the host passes it segments.
+    pub(crate) socket: OwnedFd,
 }
 
 /// The number that a worker has among the heap's owners.
@@ -92,27 +93,20 @@ pub(crate) fn become_worker(parts: Parts, settings: &Settings, tables: &Tables) 
         signal::limit_core_bytes(0);
     }
     let resolver = Resolver::new(tables);
-    let worker = Worker::new(segment, parts.heap, parts.event, resolver, settings.start == StartMethod::Fork);
+    let is_copy = settings.start == StartMethod::Fork;
+    let worker = Worker::new(segment, parts.heap, parts.event, parts.socket, resolver, is_copy);
     if !settings.no_crash_handler {
         crash::install(worker);
     }
+    worker.take_shares();
     let ready = match &settings.initializer {
         Some((target, input)) => target.address().and_then(|address| worker.initialize(address, input)),
         None => Ok(()),
     };
     if let Err(error) = ready {
-        report_failure(worker.segment(), &error);
-        worker.wake_host();
-        worker.end(1);
+        worker.give_up(&error, phase::FAILED);
     }
     worker::run(worker)
-}
-
-/// Leaves word of why a worker could not start.
-fn report_failure(segment: &Segment, error: &Error) {
-    let length = segment.failure.write(error.text().as_bytes());
-    segment.failure_length.store(length as u32, Ordering::Relaxed);
-    segment.phase.store(phase::FAILED, Ordering::Release);
 }
 
 /// A worker that was executed, from the message that its supervisor has sent it.
@@ -123,7 +117,7 @@ pub(crate) fn spawned_worker(message: Message) -> ! {
             return Err(crate::error::Code::VERSION.into());
         }
         signal::die_with_parent(parent as i32);
-        let [heap, segment, event, settings]: [OwnedFd; 4] = message
+        let [heap, segment, event, socket, settings]: [OwnedFd; 5] = message
             .fds
             .try_into()
             .map_err(|_| Error::errno(libc::EPROTO, "a worker's descriptors are missing"))?;
@@ -134,7 +128,7 @@ pub(crate) fn spawned_worker(message: Message) -> ! {
         settings.load_libraries()?;
         let owner = owner_of(slot as u32);
         let heap = Heap::attach(heap, address as usize, length as usize, owner)?;
-        Ok((Parts { heap, segment, event }, settings, tables))
+        Ok((Parts { heap, segment, event, socket }, settings, tables))
     };
     match become_it() {
         Ok((parts, settings, tables)) => become_worker(parts, &settings, &tables),

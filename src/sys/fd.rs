@@ -136,3 +136,14 @@ pub(crate) fn null_standard(fd: RawFd, force: bool) {
         }
     }
 }
+
+/// What file a descriptor is of: its device's numbers, its inode.
+pub(crate) fn identity(fd: RawFd) -> Result<((u32, u32), u64)> {
+    // SAFETY: all zero is a valid stat.
+    let mut stat: libc::stat = unsafe { std::mem::zeroed() };
+    // SAFETY: `stat` is a valid place.
+    if unsafe { libc::fstat(fd, &mut stat) } != 0 {
+        return Err(Error::last_os("fstat"));
+    }
+    Ok(((libc::major(stat.st_dev), libc::minor(stat.st_dev)), stat.st_ino))
+}

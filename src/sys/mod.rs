@@ -10,6 +10,7 @@ pub mod fd;
 pub mod fork;
 pub mod futex;
 pub mod limits;
+pub(crate) mod maps;
 pub mod memory;
 pub(crate) mod owner;
 pub mod pidfd;

@@ -13,7 +13,10 @@
 //! The next fields of tine's entries lie in shared memory. They are written there for the kernel and never read:
 //! what a thread holds is in its private record.
 
+mod held;
 mod setup;
+
+pub use held::held_within;
 
 use crate::prim::futex_wake;
 use std::ffi::c_void;

@@ -115,7 +115,7 @@ static void live_with_it(tine_pool *pool, uint64_t *random)
         tine_result_release(pool, &result);
     }
     tine_heap_info info = TINE_HEAP_INFO_INIT;
-    CHECK_RC(tine_heap_stats(pool, &info), 0);
+    CHECK_RC(tine_heap_stats(tine_pool_heap(pool), &info), 0);
     for (int i = 0; i < BLOCKS; i++)
         tine_free(pool, blocks[i]);
     tine_free(pool, in);

@@ -53,17 +53,17 @@ static void blocks_of_all_kinds(tine_pool *pool)
 static void memory_goes_back_to_the_system(tine_pool *pool)
 {
     tine_heap_info info = TINE_HEAP_INFO_INIT;
-    CHECK_RC(tine_heap_stats(pool, &info), 0);
+    CHECK_RC(tine_heap_stats(tine_pool_heap(pool), &info), 0);
     CHECK_EQ(info.used_blocks, 0);
     void *large = tine_alloc(pool, 100 << 20);
     CHECK(large != NULL);
     memset(large, 1, 100 << 20);
-    CHECK_RC(tine_heap_stats(pool, &info), 0);
+    CHECK_RC(tine_heap_stats(tine_pool_heap(pool), &info), 0);
     CHECK_EQ(info.used_blocks, 1);
     CHECK(info.used_bytes >= 100 << 20 && info.reserved_bytes >= info.used_bytes);
     tine_free(pool, large);
-    CHECK_RC(tine_heap_trim(pool), 0);
-    CHECK_RC(tine_heap_stats(pool, &info), 0);
+    CHECK_RC(tine_heap_trim(tine_pool_heap(pool)), 0);
+    CHECK_RC(tine_heap_stats(tine_pool_heap(pool), &info), 0);
     CHECK_EQ(info.used_bytes, 0);
     CHECK(info.reserved_bytes < 2 << 20 && info.peak_bytes >= 100 << 20);
 }
@@ -116,20 +116,20 @@ static void a_dead_worker_leaves_its_blocks(tine_pool *pool)
     tine_result_release(pool, &result);
 
     struct seen seen = {pid, 0, 0, 0};
-    CHECK(tine_heap_processes(pool, look, &seen) >= 2);
+    CHECK(tine_heap_processes(tine_pool_heap(pool), look, &seen) >= 2);
     CHECK_EQ(seen.dead, 1);
     CHECK_EQ(seen.blocks, 2);
     size_t bytes = 0;
-    CHECK_EQ(tine_heap_blocks(pool, pid, count, &bytes), 2);
+    CHECK_EQ(tine_heap_blocks(tine_pool_heap(pool), pid, count, &bytes), 2);
     CHECK(bytes >= 300100);
     CHECK_STR(left->small, "still here");
     tine_free(pool, left->small);
-    CHECK_EQ(tine_heap_release_process(pool, pid), 1);
-    CHECK_EQ(tine_heap_release_process(pool, pid), 0);
-    CHECK_EQ(tine_heap_release_process(pool, getpid()), -EBUSY);
+    CHECK_EQ(tine_heap_release_process(tine_pool_heap(pool), pid), 1);
+    CHECK_EQ(tine_heap_release_process(tine_pool_heap(pool), pid), 0);
+    CHECK_EQ(tine_heap_release_process(tine_pool_heap(pool), getpid()), -EBUSY);
     tine_free(pool, left);
     tine_heap_info info = TINE_HEAP_INFO_INIT;
-    CHECK_RC(tine_heap_stats(pool, &info), 0);
+    CHECK_RC(tine_heap_stats(tine_pool_heap(pool), &info), 0);
     CHECK_EQ(info.used_blocks, 0);
 }
 
@@ -140,12 +140,12 @@ static int ask_as_worker(tine_task *task)
     CHECK(block && (uintptr_t)block % 4096 == 0);
     CHECK_EQ(tine_is_shared(pool, block, 4096), 1);
     tine_heap_info info = TINE_HEAP_INFO_INIT;
-    CHECK_RC(tine_heap_stats(pool, &info), 0);
+    CHECK_RC(tine_heap_stats(tine_pool_heap(pool), &info), 0);
     CHECK_EQ(info.used_blocks, 1);
     tine_free(pool, block);
-    CHECK_RC(tine_heap_trim(pool), 0);
-    CHECK_RC(tine_heap_processes(pool, look, NULL), TINE_EWORKER);
-    CHECK_RC(tine_heap_release_process(pool, 1), TINE_EWORKER);
+    CHECK_RC(tine_heap_trim(tine_pool_heap(pool)), 0);
+    CHECK_RC(tine_heap_processes(tine_pool_heap(pool), look, NULL), TINE_EWORKER);
+    CHECK_RC(tine_heap_release_process(tine_pool_heap(pool), 1), TINE_EWORKER);
     return 77;
 }
 
@@ -163,11 +163,11 @@ static void bad_input_is_answered(tine_pool *pool)
 {
     tine_heap_info info = TINE_HEAP_INFO_INIT;
     CHECK_RC(tine_heap_stats(NULL, &info), -EINVAL);
-    CHECK_RC(tine_heap_stats(pool, NULL), -EINVAL);
+    CHECK_RC(tine_heap_stats(tine_pool_heap(pool), NULL), -EINVAL);
     info.size = 3;
-    CHECK_RC(tine_heap_stats(pool, &info), -EINVAL);
-    CHECK_RC(tine_heap_processes(pool, NULL, NULL), -EINVAL);
-    CHECK_RC(tine_heap_blocks(pool, 1, NULL, NULL), -EINVAL);
+    CHECK_RC(tine_heap_stats(tine_pool_heap(pool), &info), -EINVAL);
+    CHECK_RC(tine_heap_processes(tine_pool_heap(pool), NULL, NULL), -EINVAL);
+    CHECK_RC(tine_heap_blocks(tine_pool_heap(pool), 1, NULL, NULL), -EINVAL);
     CHECK_RC(tine_heap_trim(NULL), -EINVAL);
     CHECK(!tine_alloc(NULL, 1) && !tine_calloc(NULL, 1, 1) && !tine_realloc(NULL, NULL, 1));
 }

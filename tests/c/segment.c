@@ -2,6 +2,7 @@
 #include <tine.h>
 #include "check.h"
 #include <errno.h>
+#include <pthread.h>
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
@@ -208,6 +209,60 @@ static void a_held_lock_keeps_the_segment(void)
     CHECK_RC(tine_segment_close(s), 0);
 }
 
+struct held {
+    tine_rwlock lock;
+    tine_mutex mutex;
+    pthread_mutex_t libc;
+    volatile int which, holds, release;
+};
+
+static void *hold(void *argument)
+{
+    struct held *held = (struct held *)argument;
+    switch (held->which) {
+        case 0: CHECK_RC(tine_mutex_lock(&held->mutex, TINE_FOREVER), 0); break;
+        case 1: CHECK_RC(tine_rwlock_write_lock(&held->lock, TINE_FOREVER), 0); break;
+        default: CHECK_EQ(pthread_mutex_lock(&held->libc), 0); break;
+    }
+    held->holds = 1;
+    while (!held->release)
+        usleep(100);
+    switch (held->which) {
+        case 0: CHECK_RC(tine_mutex_unlock(&held->mutex), 0); break;
+        case 1: CHECK_RC(tine_rwlock_unlock(&held->lock), 0); break;
+        default: CHECK_EQ(pthread_mutex_unlock(&held->libc), 0); break;
+    }
+    held->holds = 0;
+    return NULL;
+}
+
+/* Another thread's locks: a mutex, an rwlock, and a robust mutex of the C library's. */
+static void a_lock_that_another_thread_holds_keeps_it_too(void)
+{
+    struct held *held;
+    tine_segment *s;
+    CHECK_RC(tine_segment_create(sizeof *held, NULL, &s), 0);
+    held = (struct held *)tine_segment_address(s);
+    pthread_mutexattr_t attributes;
+    pthread_mutexattr_init(&attributes);
+    pthread_mutexattr_setrobust(&attributes, PTHREAD_MUTEX_ROBUST);
+    pthread_mutexattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);
+    pthread_mutex_init(&held->libc, &attributes);
+    for (int which = 0; which < 3; which++) {
+        pthread_t thread;
+        held->which = which;
+        held->release = 0;
+        CHECK_EQ(pthread_create(&thread, NULL, hold, held), 0);
+        while (!held->holds)
+            usleep(100);
+        CHECK_RC(tine_segment_close(s), -EBUSY);
+        held->release = 1;
+        CHECK_EQ(pthread_join(thread, NULL), 0);
+        CHECK_EQ(held->holds, 0);
+    }
+    CHECK_RC(tine_segment_close(s), 0);
+}
+
 /* Each limit in a process of its own: an error, and no signal. */
 static void limits_are_errors(void)
 {
@@ -297,6 +352,7 @@ int main(void)
     dangerous_descriptors_are_refused();
     other_pid_namespaces_are_refused();
     a_held_lock_keeps_the_segment();
+    a_lock_that_another_thread_holds_keeps_it_too();
     limits_are_errors();
     return 0;
 }
