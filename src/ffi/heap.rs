@@ -1,5 +1,6 @@
 //! Heaps: the same for every heap, a pool's and one's own
 
+use crate::check;
 use crate::error::{Code, Error, Result};
 use crate::ffi::errors::tine_error;
 use crate::ffi::guard::{guard, guard_value, required_out};
@@ -419,12 +420,12 @@ pub(crate) unsafe fn allocate(pointer: *const tine_heap, size: usize) -> *mut c_
         return block.as_ptr().cast();
     }
     // SAFETY: as above.
-    unsafe { try_twice(pointer, |heap| heap.allocate(size)) }
+    unsafe { try_twice(pointer, "allocating a block", |heap| heap.allocate(size)) }
 }
 
 pub(crate) unsafe fn allocate_zeroed(pointer: *const tine_heap, count: usize, size: usize) -> *mut c_void {
     // SAFETY: the caller's promise.
-    unsafe { try_twice(pointer, |heap| heap.allocate_zeroed(count, size)) }
+    unsafe { try_twice(pointer, "allocating an array", |heap| heap.allocate_zeroed(count, size)) }
 }
 
 pub(crate) unsafe fn allocate_aligned(
@@ -433,7 +434,9 @@ pub(crate) unsafe fn allocate_aligned(
     size: usize,
 ) -> *mut c_void {
     // SAFETY: the caller's promise.
-    unsafe { try_twice(pointer, |heap| heap.allocate_aligned(alignment, size)) }
+    unsafe {
+        try_twice(pointer, "allocating an aligned block", |heap| heap.allocate_aligned(alignment, size))
+    }
 }
 
 pub(crate) unsafe fn reallocate(pointer: *const tine_heap, block: *mut c_void, size: usize) -> *mut c_void {
@@ -442,7 +445,7 @@ pub(crate) unsafe fn reallocate(pointer: *const tine_heap, block: *mut c_void, s
         None => heap.allocate(size),
     };
     // SAFETY: the caller's promise.
-    unsafe { try_twice(pointer, anew) }
+    unsafe { try_twice(pointer, "changing a block's size", anew) }
 }
 
 #[inline(always)]
@@ -460,9 +463,8 @@ unsafe fn free_slowly(pointer: *const tine_heap, block: *mut c_void) -> c_int {
     guard(|| {
         // SAFETY: the caller's promise.
         let heap = unsafe { get(pointer) }?;
-        if let Some(block) = NonNull::new(block.cast::<u8>()) {
-            heap.free(block)?;
-        }
+        let freed = NonNull::new(block.cast::<u8>()).map_or(Ok(()), |block| heap.free(block));
+        freed.inspect_err(|error| mistake("freeing a block", error))?;
         Ok(0)
     })
 }
@@ -480,6 +482,7 @@ pub(crate) unsafe fn block_size(pointer: *const tine_heap, block: *const c_void)
 #[cold]
 unsafe fn try_twice(
     pointer: *const tine_heap,
+    call: &str,
     attempt: impl Fn(&Heap) -> Result<NonNull<u8>>,
 ) -> *mut c_void {
     guard_value(std::ptr::null_mut(), || {
@@ -493,8 +496,17 @@ unsafe fn try_twice(
             }
             (block, _) => block,
         };
-        block.map_or(std::ptr::null_mut(), |block| block.as_ptr().cast())
+        block
+            .inspect_err(|error| mistake(call, error))
+            .map_or(std::ptr::null_mut(), |block| block.as_ptr().cast())
     })
+}
+
+/// With TINE_CHECK, an error that is the caller's own ends the process; that there is no memory is none of these.
+fn mistake(call: &str, error: &Error) {
+    if check::is_on() && matches!(-error.code().0, libc::EINVAL | libc::EOVERFLOW) {
+        check::die(call, &error.text());
+    }
 }
 
 /// # Safety

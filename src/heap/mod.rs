@@ -164,7 +164,8 @@ impl Heap {
 
     /// The same, all of it zeroed: `count` times `size` bytes.
     pub fn allocate_zeroed(&self, count: usize, size: usize) -> Result<NonNull<u8>> {
-        let too_long = || Error::errno(libc::ENOMEM, format!("{count} times {size} bytes do not exist"));
+        let too_long =
+            || Error::errno(libc::EOVERFLOW, format!("{count} times {size} bytes are more than fit a size"));
         let bytes = count.checked_mul(size).ok_or_else(too_long)?;
         let block = self.allocate(bytes)?;
         // SAFETY: a new block, as long as the bytes.

@@ -75,7 +75,7 @@ impl Heap {
     }
 
     /// The blocks of one owner, address and size, as the shared words say.
-    pub(super) fn blocks_of(&self, owner: Owner) -> Vec<(usize, usize)> {
+    pub(crate) fn blocks_of(&self, owner: Owner) -> Vec<(usize, usize)> {
         let mut all = Vec::new();
         let known = self.directory.refresh(self.fd.as_raw_fd());
         let mut extent = 0;

@@ -17,6 +17,7 @@ pub use books::{Delivery, TaskId};
 pub use map::{Failure, Map, MapCall, MapReport};
 pub use options::{MAX_WORKERS, PoolOptions, SubmitOptions};
 
+use crate::check;
 use crate::engine::family::Family;
 use crate::engine::member::Death;
 use crate::engine::share::Share;
@@ -212,6 +213,9 @@ impl Pool {
         state.books.window_bytes += input.len();
         state.submitted += 1;
         let id = state.books.id_of(index);
+        if check::is_on() {
+            check::look_through(input, || format!("task {:#x} ({}), input", id.0, function.describe()));
+        }
         state.enqueue(index);
         state.move_on_after_submit();
         Ok(id)
@@ -439,6 +443,9 @@ impl Drop for Pool {
         self.inner.quit.store(true, Ordering::Relaxed);
         let mut state = self.inner.lock();
         state.stop(Deadline(0));
+        if check::is_on() {
+            state.list_leaks(self.inner.pid);
+        }
         // The background thread, which has nothing of its own to wait for, sees that it is to end.
         state.wake_all();
         drop(state);

@@ -4,6 +4,7 @@ use super::books::{Books, Delivery, Input, Outcome, Output, State as TaskState};
 use super::call::Kind;
 use super::lane::{Drained, Lane, Left};
 use super::wait::{Waiter, Want};
+use crate::check;
 use crate::engine::family::{Event, Family};
 use crate::engine::member::Death;
 use crate::error::{Code, Error};
@@ -533,6 +534,31 @@ impl State {
         self.cancel_queue();
         self.wake_waiters();
         self.update_attention();
+    }
+
+    /// For `TINE_CHECK`: who has left what in the heap, when everything else is over.
+    #[cold]
+    pub(super) fn list_leaks(&self, host: i32) {
+        let (mut known, mut kept) = (HashSet::new(), 0);
+        for entry in self.books.in_use() {
+            if let Some(Outcome { output: Output::Heap(address), output_length: 1.., .. }) = entry.outcome {
+                known.insert(address);
+                kept += usize::from(entry.state == TaskState::Taken);
+            }
+        }
+        if kept > 0 {
+            check::say(&format!(
+                "results that were taken and not released when the pool is destroyed: {kept}"
+            ));
+        }
+        let of_host = self.heap.blocks_of(crate::heap::HOST);
+        for (pid, _) in self.heap.dead() {
+            let blocks: Vec<_> =
+                self.heap.left_by(pid).into_iter().filter(|(address, _)| known.insert(*address)).collect();
+            check::list_leaks("worker", pid, &blocks);
+        }
+        let of_host: Vec<_> = of_host.into_iter().filter(|(address, _)| !known.contains(address)).collect();
+        check::list_leaks("the host", host, &of_host);
     }
 
     /// Wakes the threads whose wish has come true.

@@ -3,6 +3,7 @@
 //! It runs user code, so anything can happen to it at any time; what it leaves then is said in `queue::ring`.
 
 use super::call::{Chunk, ItemFunction, Kind, RangeFunction, TaskFunction, messages};
+use crate::check;
 use crate::engine::share;
 use crate::error::{Code, Error, Result};
 use crate::heap::Heap;
@@ -224,6 +225,9 @@ fn execute(worker: &'static Worker, slot: &Slot) {
             let function: TaskFunction = unsafe { std::mem::transmute(address) };
             // SAFETY: as above.
             let status = task.run(|task| unsafe { function(task) });
+            if check::is_on() {
+                task.look_through(&check::name_of(address));
+            }
             leave_result(slot, status, &task.message, task.output);
         }
         Kind::Items | Kind::TaskItems | Kind::Range => {
@@ -248,6 +252,9 @@ fn execute_chunk(slot: &Slot, task: &mut Task, kind: Kind, address: usize, chunk
     while done < count && used + messages::LARGEST_RECORD <= chunk.messages_bytes as usize {
         segment.items_begun.store(done + 1, Ordering::Release);
         let status = execute_item(task, kind, address, chunk, done);
+        if check::is_on() {
+            task.look_through(&check::name_of(address));
+        }
         if chunk.status != 0 {
             let place = std::ptr::with_exposed_provenance_mut::<c_int>(chunk.status as usize);
             // SAFETY: the host has allocated an `int` for each item of the chunk.
@@ -405,6 +412,24 @@ impl Task {
             .allocate_announced(length, |address| pending.store(address as u64, Ordering::Release))?;
         self.output = Output::Block(block.as_ptr().expose_provenance(), length);
         Ok(block)
+    }
+
+    /// Looks for pointers to this worker's own memory in the output.
+    #[cold]
+    fn look_through(&self, name: &str) {
+        let (place, length) = match self.output {
+            Output::None => return,
+            Output::Inline(length) => (self.inline_output.cast_const(), length),
+            Output::Block(address, length) => (std::ptr::with_exposed_provenance(address), length),
+            Output::Item(place, _) if place.is_null() => return,
+            Output::Item(place, length) => (place.cast_const(), length),
+        };
+        // SAFETY: the task's own output, which it has finished.
+        let bytes = unsafe { std::slice::from_raw_parts(place, length) };
+        check::look_through(bytes, || match self.output {
+            Output::Item(..) => format!("item {} of a map ({name}), output", self.id),
+            _ => format!("task {:#x} ({name}), output", self.id),
+        });
     }
 
     fn discard_output(&mut self) {
