@@ -207,7 +207,10 @@ typedef struct tine_pool_options {
     const char *worker_path;
     /** Shared libraries that supervisor and workers load before anything else: paths separated by colons, or NULL. */
     const char *preload;
-    /** The most that the pool's heap may grow to, in bytes; 0: 256 GiB, or a quarter of a limited address space. */
+    /**
+     * The most that the pool's heap may grow to, in bytes; 0: 256 GiB, or a quarter of a limited address
+     * space, or the limit on file sizes.
+     */
     size_t heap_bytes;
     /** How many tasks may be submitted and not yet taken; 0: 1,048,576. */
     size_t window_tasks;

@@ -67,7 +67,8 @@ pub struct tine_pool_options {
     pub worker_path: *const c_char,
     /// Shared libraries that supervisor and workers load before anything else: paths separated by colons, or NULL.
     pub preload: *const c_char,
-    /// The most that the pool's heap may grow to, in bytes; 0: 256 GiB, or a quarter of a limited address space.
+    /// The most that the pool's heap may grow to, in bytes; 0: 256 GiB, or a quarter of a limited address
+    /// space, or the limit on file sizes.
     pub heap_bytes: usize,
     /// How many tasks may be submitted and not yet taken; 0: 1,048,576.
     pub window_tasks: usize,

@@ -246,6 +246,12 @@ impl Mapping {
         let mapped = unsafe {
             libc::mmap(std::ptr::without_provenance_mut(address), length, protection, flags, fd, 0)
         };
+        if mapped == libc::MAP_FAILED && super::errno() == libc::EAGAIN {
+            let text = format!(
+                "mapping {length} bytes: all memory is to be locked (mlockall), and RLIMIT_MEMLOCK does not allow as much"
+            );
+            return Err(Error::errno(libc::ENOMEM, text));
+        }
         if mapped == libc::MAP_FAILED {
             return Err(Error::last_os(&format!("mapping {length} bytes")));
         }
