@@ -12,6 +12,9 @@ use std::os::fd::AsRawFd;
 /// So often the heap grows for one block, before that is an error.
 const GROWN_IN_VAIN: u32 = 32;
 
+/// So many large blocks are remembered.
+const RECENT: usize = 8;
+
 /// The slabs of one block size.
 #[derive(Debug, Default)]
 struct Bin {
@@ -34,6 +37,9 @@ pub(super) struct Allocator {
     /// A bit for each extent that this process has seen reserved with its own eyes: another process could have made
     /// the file longer without reserving anything.
     seen: Vec<u64>,
+    /// Heads of large blocks that this process has had lately: likely to be spare now. The next one goes to `next_recent`.
+    recent: [u32; RECENT],
+    next_recent: usize,
     /// Where the search for free extents begins.
     pub(super) search_from: u32,
     /// Whether free extents that are no holes may be found: set when this process frees some.
@@ -61,6 +67,8 @@ impl Allocator {
             bins: (0..class::COUNT).map(|_| Bin::default()).collect(),
             left_large: HashMap::new(),
             seen: Vec::new(),
+            recent: [u32::MAX; RECENT],
+            next_recent: 0,
             search_from: 0,
             look_for_reserved: true,
             freed: 0,
@@ -72,7 +80,7 @@ impl Allocator {
         &mut self,
         heap: &Heap,
         size: usize,
-        announce: impl FnOnce(usize),
+        announce: impl FnMut(usize),
     ) -> Result<usize> {
         if size > class::LARGEST {
             return self.allocate_large(heap, size, 1, announce);
@@ -112,7 +120,12 @@ impl Allocator {
     }
 
     #[inline(always)]
-    fn allocate_small(&mut self, heap: &Heap, index: usize, announce: impl FnOnce(usize)) -> Result<usize> {
+    fn allocate_small(
+        &mut self,
+        heap: &Heap,
+        index: usize,
+        mut announce: impl FnMut(usize),
+    ) -> Result<usize> {
         loop {
             let Some(at) = self.bins[index].current else {
                 self.refill(heap, index)?;
@@ -261,11 +274,23 @@ impl Allocator {
         heap: &Heap,
         size: usize,
         alignment: u32,
-        announce: impl FnOnce(usize),
+        mut announce: impl FnMut(usize),
     ) -> Result<usize> {
         let count = u32::try_from(size.max(1).div_ceil(EXTENT_BYTES)).unwrap_or(u32::MAX);
         let too_long = || Error::errno(libc::ENOMEM, format!("{size} bytes are more than any heap holds"));
         let all = count.checked_add(alignment - 1).ok_or_else(too_long)?;
+        if alignment == 1
+            && let Some((head, entry)) = self.find_spare(heap, count)
+        {
+            let address = heap.directory.address_of(head);
+            announce(address);
+            let taken = Entry { kind: Kind::Large, class: 0, owner: heap.owner, aux: count };
+            if heap.directory.exchange(head, entry, taken) {
+                self.left_large.remove(&head);
+                return Ok(address);
+            }
+            announce(0);
+        }
         let first = self.claim(heap, all)?;
         let bytes = alignment as usize * EXTENT_BYTES;
         let address = heap.directory.address_of(first).next_multiple_of(bytes);
@@ -274,7 +299,38 @@ impl Allocator {
         self.undo(heap, extent + count..first + all);
         announce(address);
         self.commit(heap, extent, count, Kind::Large, 0);
+        self.recent[self.next_recent % RECENT] = extent;
+        self.next_recent += 1;
         Ok(address)
+    }
+
+    /// A spare block of that many extents among those that this process has had.
+    fn find_spare(&self, heap: &Heap, count: u32) -> Option<(u32, Entry)> {
+        let known = heap.directory.known_extents();
+        self.recent.iter().find_map(|head| {
+            let fits = head.checked_add(count).is_some_and(|end| end <= known);
+            let entry = fits.then(|| heap.directory.get(*head))?;
+            (entry.kind == Kind::Spare && entry.aux == count).then_some((*head, entry))
+        })
+    }
+
+    /// Takes spare blocks apart; whether there were any.
+    fn take_spares_apart(&mut self, heap: &Heap) -> bool {
+        let known = heap.directory.known_extents();
+        let claimed = Entry::claimed(heap.owner);
+        let mut any = false;
+        let mut extent = 0;
+        while extent < known {
+            let entry = heap.directory.get(extent);
+            let whole = entry.kind == Kind::Spare && entry.aux >= 1 && entry.aux <= known - extent;
+            if whole && heap.directory.exchange(extent, entry, claimed) {
+                self.free_extents(heap, extent, entry.aux);
+                any = true;
+            }
+            extent += if whole { entry.aux } else { 1 };
+        }
+        self.look_for_reserved |= any;
+        any
     }
 
     /// Claims `count` neighbouring extents, whose pages are reserved.
@@ -328,6 +384,12 @@ impl Allocator {
         for holes in [false, true] {
             if !holes && !self.look_for_reserved {
                 continue;
+            }
+            if holes && self.take_spares_apart(heap) {
+                let found = self.search(heap, 0..known, count, false);
+                if found.is_some() {
+                    return found;
+                }
             }
             let found = self.search(heap, from..known, count, holes);
             if let Some(extent) = found.or_else(|| self.search(heap, 0..known, count, holes)) {
@@ -395,6 +457,12 @@ impl Allocator {
 
     /// Frees extents whose head this process has claimed: what belongs to the head, the head last.
     pub(super) fn release(&mut self, heap: &Heap, extent: u32, count: u32) {
+        self.free_extents(heap, extent, count);
+        self.look_for_reserved = true;
+        self.count_freed(heap, count);
+    }
+
+    fn free_extents(&self, heap: &Heap, extent: u32, count: u32) {
         for distance in (0..count).rev() {
             let at = extent + distance;
             let entry = heap.directory.get(at);
@@ -403,7 +471,9 @@ impl Allocator {
                 heap.directory.set(at, Entry::FREE);
             }
         }
-        self.look_for_reserved = true;
+    }
+
+    fn count_freed(&mut self, heap: &Heap, count: u32) {
         self.freed = self.freed.saturating_add(count);
         if self.freed > heap.kept {
             self.punch_beyond(heap, heap.kept);
@@ -413,11 +483,18 @@ impl Allocator {
     /// Gives the pages of free extents back to the system, all but so many, the last ones first.
     fn punch_beyond(&mut self, heap: &Heap, kept: u32) {
         let known = heap.directory.known_extents();
-        let free = (0..known).filter(|extent| heap.directory.get(*extent) == Entry::FREE).count() as u32;
+        let free = (0..known)
+            .map(|extent| match heap.directory.get(extent) {
+                Entry::FREE => 1,
+                entry if entry.kind == Kind::Spare => entry.aux.min(known - extent),
+                _ => 0,
+            })
+            .fold(0, u32::saturating_add);
         self.freed = free.min(kept);
         if free <= kept {
             return;
         }
+        self.take_spares_apart(heap);
         // Half of what may be kept, so that this happens once in a while and not with every block.
         let mut surplus = free - kept / 2;
         self.freed = kept / 2;
@@ -520,12 +597,16 @@ impl Allocator {
         match self.find(heap, address)? {
             Place::Own(at, block) => self.free_own(heap, at, block).ok_or_else(|| not_allocated(address)),
             Place::Other(slab, block) if slab.hand_back(heap, block) => Ok(()),
-            Place::Large(head, entry) if heap.directory.exchange(head, entry, Entry::claimed(heap.owner)) => {
+            Place::Large(head, entry) => {
+                let spare = Entry { kind: Kind::Spare, class: 0, owner: 0, aux: entry.aux };
+                if !heap.directory.exchange(head, entry, spare) {
+                    return Err(not_allocated(address));
+                }
                 if !self.left_large.is_empty() {
                     self.left_large.remove(&head);
                 }
-                self.release(heap, head, entry.aux);
                 self.search_from = self.search_from.min(head);
+                self.count_freed(heap, entry.aux);
                 Ok(())
             }
             _ => Err(not_allocated(address)),

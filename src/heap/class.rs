@@ -70,7 +70,7 @@ const fn table() -> [Class; COUNT] {
 
 impl Class {
     /// The class for blocks of `size` bytes, which is at most [`LARGEST`].
-    #[inline]
+    #[inline(always)]
     pub(super) fn index_for(size: usize) -> usize {
         if size <= 128 {
             return size.max(1).div_ceil(16) - 1;
@@ -86,19 +86,19 @@ impl Class {
     }
 
     /// Words of bits for the blocks.
-    #[inline]
+    #[inline(always)]
     pub(super) fn words(&self) -> usize {
         self.words as usize
     }
 
     /// The bits of word `word` that stand for blocks.
-    #[inline]
+    #[inline(always)]
     pub(super) fn mask(&self, word: usize) -> u64 {
         if word + 1 < self.words() { u64::MAX } else { self.last_mask }
     }
 
     /// The block at `offset` bytes from the slab's start, where one begins there.
-    #[inline]
+    #[inline(always)]
     pub(super) fn block_at(&self, offset: usize) -> Option<usize> {
         let offset = offset.checked_sub(self.first)?;
         let block = (offset as u64).wrapping_mul(self.magic) >> MAGIC_SHIFT;

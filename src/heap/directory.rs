@@ -5,13 +5,17 @@
 //!   FREE     0: reserved; 1: a hole  CLAIMED, by compare-exchange of whoever wants the extent
 //!   CLAIMED  -                       TAIL then SLAB/LARGE (in this order, the head last), or FREE; by its owner
 //!   SLAB     -       class           CLAIMED, by its owner when the slab is empty
-//!   LARGE    extents                 CLAIMED, by compare-exchange of whoever frees the block: two frees, one winner
+//!   LARGE    extents                 SPARE, by compare-exchange of whoever frees the block: two frees, one winner
+//!   SPARE    extents                 LARGE or CLAIMED, by compare-exchange of whoever wants the block, or its extents
 //!   TAIL     distance to its head    FREE, by whoever has the head CLAIMED
 //! ```
 //!
 //! The head is the commit point: a run of extents is taken from the moment its head says so. A death before that
 //! leaves CLAIMED words and TAILs of no head, a death while freeing leaves a CLAIMED head and some TAILs; both are
 //! found by the owner's number and by "a TAIL whose head is neither a head that reaches it nor CLAIMED".
+//!
+//! A large block that was freed stays in one piece for the next of its length: to take a hundred extents apart and put them
+//! together again costs ten times what an empty task does. Whoever finds no free extents takes the spare ones apart.
 //!
 //! A free extent whose pages the system has been given back is a hole. It is punched while CLAIMED, and reserved again
 //! while CLAIMED, so nobody meets one half done; what a death leaves CLAIMED counts as a hole.
@@ -31,6 +35,7 @@ pub(super) enum Kind {
     Slab = 2,
     Large = 3,
     Tail = 4,
+    Spare = 5,
 }
 
 /// A directory word, taken apart.
@@ -64,6 +69,7 @@ impl Entry {
             2 => Kind::Slab,
             3 => Kind::Large,
             4 => Kind::Tail,
+            5 => Kind::Spare,
             _ => Kind::Claimed,
         };
         Entry { kind, class: (word >> 48) as u8, owner: (word >> 32) as Owner, aux: word as u32 }

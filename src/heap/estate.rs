@@ -53,7 +53,7 @@ impl Allocator {
     fn undo_tail(&self, heap: &Heap, extent: u32, entry: Entry, owner: Owner) {
         let head = extent.checked_sub(entry.aux).map(|head| heap.directory.get(head));
         let reached = head.is_some_and(|head| match head.kind {
-            Kind::Slab | Kind::Large => head.aux > entry.aux,
+            Kind::Slab | Kind::Large | Kind::Spare => head.aux > entry.aux,
             Kind::Claimed => head.owner != owner,
             _ => false,
         });

@@ -139,11 +139,7 @@ impl Heap {
     /// The same; `announce` learns the address before the block is anybody's, so that a process that is killed in
     /// between leaves word of it.
     #[inline]
-    pub(crate) fn allocate_announced(
-        &self,
-        size: usize,
-        announce: impl FnOnce(usize),
-    ) -> Result<NonNull<u8>> {
+    pub(crate) fn allocate_announced(&self, size: usize, announce: impl FnMut(usize)) -> Result<NonNull<u8>> {
         let address = self.allocator().allocate(self, size, announce)?;
         to_pointer(address)
     }
@@ -151,15 +147,16 @@ impl Heap {
     /// A block where that takes no more than setting a bit. It cannot panic, so its caller needs no net.
     #[inline(always)]
     pub(crate) fn allocate_quickly(&self, size: usize) -> Option<NonNull<u8>> {
-        let address = self.allocator.lock_if_alone()?.allocate_quickly(self, size)?;
+        let mut allocator = self.allocator.try_lock()?;
+        let address = allocator.allocate_quickly(self, size)?;
         NonNull::new(std::ptr::with_exposed_provenance_mut(address))
     }
 
     /// Frees a block where that takes no more than clearing a bit; whether it did. It cannot panic either.
     #[inline(always)]
     pub(crate) fn free_quickly(&self, block: *mut u8) -> bool {
-        let allocator = self.allocator.lock_if_alone();
-        allocator.is_some_and(|mut allocator| allocator.free_quickly(self, block.expose_provenance()))
+        let Some(mut allocator) = self.allocator.try_lock() else { return false };
+        allocator.free_quickly(self, block.expose_provenance())
     }
 
     /// The same, all of it zeroed: `count` times `size` bytes.

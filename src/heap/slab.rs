@@ -46,12 +46,12 @@ impl Slab {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn address_of(&self, heap: &Heap, block: usize) -> usize {
         heap.directory.address_of(self.extent) + self.class.first + block * self.class.size
     }
 
-    #[inline]
+    #[inline(always)]
     fn word_at(&self, heap: &Heap, word: usize) -> &AtomicU64 {
         let address = heap.directory.address_of(self.extent) + word * 8;
         // SAFETY: the words lie in front of the slab's first block (`Class::first`), in extents that exist; the heap
@@ -59,13 +59,13 @@ impl Slab {
         unsafe { &*std::ptr::with_exposed_provenance::<AtomicU64>(address) }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn taken(&self, heap: &Heap, word: usize) -> &AtomicU64 {
         assert!(word < self.class.words());
         self.word_at(heap, word)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn returned(&self, heap: &Heap, word: usize) -> &AtomicU64 {
         assert!(word < self.class.words());
         self.word_at(heap, self.class.words() + word)
@@ -78,7 +78,7 @@ impl Slab {
     }
 
     /// A free block: its word and its bit.
-    #[inline]
+    #[inline(always)]
     pub(super) fn find(&mut self, heap: &Heap) -> Option<(usize, u32)> {
         while self.hint < self.class.words() {
             let word = self.hint;
@@ -92,7 +92,7 @@ impl Slab {
     }
 
     /// Takes a block that is free; the store is the commit.
-    #[inline]
+    #[inline(always)]
     pub(super) fn take(&mut self, heap: &Heap, word: usize, bit: u32) {
         let taken = self.taken(heap, word);
         taken.store(taken.load(Ordering::Relaxed) | 1 << bit, Ordering::Release);
@@ -100,7 +100,7 @@ impl Slab {
     }
 
     /// Frees a block of this process's own slab; whether it was allocated.
-    #[inline]
+    #[inline(always)]
     pub(super) fn give_back(&mut self, heap: &Heap, block: usize) -> bool {
         let (word, bit) = (block / 64, 1u64 << (block % 64));
         let returned = self.returned(heap, word).load(Ordering::Relaxed);

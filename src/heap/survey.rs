@@ -129,8 +129,8 @@ impl Heap {
                 Kind::Free => (),
                 Kind::Claimed => fault("claimed, and nobody claims it"),
                 Kind::Tail => fault("a tail without its head"),
-                Kind::Slab | Kind::Large => {
-                    if !owners.contains(&entry.owner) {
+                Kind::Slab | Kind::Large | Kind::Spare => {
+                    if entry.kind != Kind::Spare && !owners.contains(&entry.owner) {
                         fault("its owner is dead");
                     }
                     match self.slab_at(extent, known) {

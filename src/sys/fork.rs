@@ -25,12 +25,14 @@ pub fn pid() -> i32 {
 }
 
 #[cold]
+#[inline(never)]
 fn real_pid() -> i32 {
     // SAFETY: no pointers. The raw call, because a C library may remember another process's answer.
     unsafe { libc::syscall(libc::SYS_getpid) as i32 }
 }
 
 #[cold]
+#[inline(never)]
 fn make_page() -> *mut AtomicI32 {
     let length = super::memory::page_size();
     // SAFETY: a new private mapping at an address of the kernel's choice.

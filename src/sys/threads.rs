@@ -21,6 +21,7 @@ pub(crate) fn only_one() -> bool {
 }
 
 #[cold]
+#[inline(never)]
 fn find() -> *mut c_char {
     // SAFETY: a C string; glibc has the variable since 2.32.
     let found = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"__libc_single_threaded".as_ptr()) };

@@ -2,6 +2,7 @@
 #include <tine.h>
 #include "check.h"
 #include <errno.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdint.h>
 #include <unistd.h>
@@ -172,6 +173,53 @@ static void bad_input_is_answered(tine_pool *pool)
     CHECK(!tine_alloc(NULL, 1) && !tine_calloc(NULL, 1, 1) && !tine_realloc(NULL, NULL, 1));
 }
 
+enum { THREADS = 4, SLOTS = 32, STEPS = 30000 };
+
+struct board {
+    tine_pool *pool;
+    unsigned char *blocks[SLOTS];
+};
+
+/* Takes a block off the board, looks at it and frees it; puts a new one there. */
+static void *exchange(void *argument)
+{
+    struct board *board = (struct board *)argument;
+    uint64_t random = (uint64_t)(uintptr_t)&random | 1;
+    for (int i = 0; i < STEPS; i++) {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        size_t size = random % 16 == 0 ? 70000 + random % 100000 : 1 + random % 2000;
+        unsigned char *block = (unsigned char *)tine_alloc(board->pool, size);
+        CHECK(block);
+        block[0] = (unsigned char)i;
+        block[size - 1] = block[0];
+        unsigned char *other = __atomic_exchange_n(&board->blocks[(random >> 20) % SLOTS], block, __ATOMIC_ACQ_REL);
+        if (other) {
+            CHECK_RC(tine_heap_free(tine_pool_heap(board->pool), other), 0);
+        }
+    }
+    return NULL;
+}
+
+static void threads_use_one_heap(tine_pool *pool)
+{
+    struct board board;
+    tine_heap_info before = TINE_HEAP_INFO_INIT, after = TINE_HEAP_INFO_INIT;
+    pthread_t threads[THREADS];
+    memset(&board, 0, sizeof board);
+    board.pool = pool;
+    CHECK_RC(tine_heap_stats(tine_pool_heap(pool), &before), 0);
+    for (int i = 0; i < THREADS; i++)
+        CHECK_EQ(pthread_create(&threads[i], NULL, exchange, &board), 0);
+    for (int i = 0; i < THREADS; i++)
+        CHECK_EQ(pthread_join(threads[i], NULL), 0);
+    for (int i = 0; i < SLOTS; i++)
+        tine_free(pool, board.blocks[i]);
+    CHECK_RC(tine_heap_stats(tine_pool_heap(pool), &after), 0);
+    CHECK_EQ(after.used_blocks, before.used_blocks);
+}
+
 int main(int argc, char **argv)
 {
     CHECK_RC(tine_init(argc, argv), 0);
@@ -184,6 +232,7 @@ int main(int argc, char **argv)
     a_dead_worker_leaves_its_blocks(pool);
     workers_may_ask_too(pool);
     bad_input_is_answered(pool);
+    threads_use_one_heap(pool);
     tine_pool_destroy(pool);
     return 0;
 }
