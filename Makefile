@@ -69,10 +69,16 @@ c-tests: staged
 examples: staged
 	@$(WITH) $(MAKE) --no-print-directory -C examples-c OUT="$(CURDIR)/build/examples"
 
-# The long form of the kill storm in `make test`: 1,000,000 tasks, 10,000 kills.
+# The long forms of what kills and scribbles in `make test`: 1,000,000 tasks with 10,000 kills; 2,000 kills in a heap of
+# one's own; 5,000 kills inside alloc and free; 60 s of random writes, and again under AddressSanitizer.
 storm: staged
 	@$(WITH) VARIANTS=shared-c LIMIT=7200 TINE_STORM=long ci/run-c-tests.sh tests/c/storm.c
 	@cat build/c/storm-shared-c.log
+	@$(WITH) VARIANTS=shared-c LIMIT=7200 TINE_STORM=long TINE_SCRIBBLE=60 ci/run-c-tests.sh tests/c/heap-own.c \
+	    tests/c/heap-scribble.c
+	@cat build/c/heap-own-shared-c.log build/c/heap-scribble-shared-c.log
+	TINE_KILLS=5000 $(CARGO) test --release --quiet --lib kills
+	ci/check-asan.sh 60
 # Each program of benches/ measures one subject next to its peers, in one interleaved run.
 bench: staged
 	@mkdir -p build/benches

@@ -35,6 +35,8 @@ check layout ci/check-install.sh
 check header ci/check-header.sh
 check symbols ci/check-symbols.sh
 check examples ci/check-examples.sh
+check docs ci/check-docs.sh
+check asan ci/check-asan.sh
 check c ci/run-c-tests.sh
 
 echo "$passed passed, $failed failed"

@@ -64,12 +64,16 @@ pub(crate) type Owner = u16;
 /// The host's number among the owners.
 pub(crate) const HOST: Owner = 0;
 
-/// Where heaps are looked for: far from where the kernel, the loader, sanitizers and valgrind put things.
+/// Where heaps are looked for, downwards: far from where the kernel, the loader, sanitizers and valgrind put things. The
+/// place must be free in every process of the family. LLVM's AddressSanitizer reserves 4 TiB at an address that changes
+/// from process to process; so what is not free at the first place is tried below all of that, and not beside it.
 #[cfg(target_arch = "x86_64")]
-const ADDRESSES: (usize, usize) = (0x7e80_0000_0000, 0x6000_0000_0000);
-/// The same for 48-bit aarch64. Smaller address spaces take the kernel's choice.
+const ADDRESSES: [(usize, usize); 2] =
+    [(0x7e80_0000_0000, 0x7e00_0000_0000), (0x7000_0000_0000, 0x6000_0000_0000)];
+/// The same for 48-bit aarch64.
 #[cfg(target_arch = "aarch64")]
-const ADDRESSES: (usize, usize) = (0xfe80_0000_0000, 0xd000_0000_0000);
+const ADDRESSES: [(usize, usize); 2] =
+    [(0xfe80_0000_0000, 0xfe00_0000_0000), (0xa000_0000_0000, 0x8000_0000_0000)];
 
 /// One process's view of a heap.
 #[derive(Debug)]
@@ -309,13 +313,14 @@ fn to_pointer(address: usize) -> Result<NonNull<u8>> {
 }
 
 fn map_somewhere(fd: &OwnedFd, length: usize) -> Result<Mapping> {
-    let (mut address, lowest) = ADDRESSES;
     let step = length.next_multiple_of(1 << 30);
-    while address >= lowest + step {
-        match Mapping::shared_at(fd.as_raw_fd(), address - step, length) {
-            Ok(mapping) => return Ok(mapping),
-            Err(error) if error.code().0 == -libc::EEXIST => address -= step,
-            Err(error) => return Err(error),
+    for (mut address, lowest) in ADDRESSES {
+        while address >= lowest + step {
+            match Mapping::shared_at(fd.as_raw_fd(), address - step, length) {
+                Ok(mapping) => return Ok(mapping),
+                Err(error) if error.code().0 == -libc::EEXIST => address -= step,
+                Err(error) => return Err(error),
+            }
         }
     }
     let text = format!("no {length} free bytes of address space; a smaller .heap_bytes may help");
