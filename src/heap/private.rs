@@ -103,17 +103,23 @@ mod tests {
 
     #[test]
     fn threads_keep_each_other_out() {
-        let counter = Private::new(0u64);
+        let private = Private::new((0u64, false));
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
-                    for _ in 0..100_000 {
-                        let mut guard = counter.lock();
-                        *guard += 1;
+                    for round in 0..20_000 {
+                        let mut guard = private.lock();
+                        let (count, inside) = &mut *guard;
+                        assert!(!std::mem::replace(inside, true), "two threads are inside");
+                        *count += 1;
+                        if round % 16 == 0 {
+                            std::thread::yield_now(); // The others come while this one has it.
+                        }
+                        *inside = false;
                     }
                 });
             }
         });
-        assert_eq!(*counter.lock(), 400_000);
+        assert_eq!(*private.lock(), (80_000, false));
     }
 }

@@ -69,6 +69,8 @@ impl Segment {
         if length as u64 > limits::available_memory().saturating_sub(SPARE) {
             return Err(Error::errno(libc::ENOMEM, format!("{size} bytes are beyond what is available")));
         }
+        // Before all that memory is taken, for nothing.
+        Mapping::probe(length)?;
         let (fd, length) = reserve(length, options.huge_pages)?;
         let mapping = place(&fd, length, options)?;
         if options.huge_pages {

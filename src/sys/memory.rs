@@ -104,13 +104,18 @@ pub(crate) fn reserve(fd: RawFd, offset: usize, length: usize) -> Result<()> {
         let text = format!("{end} shared bytes are beyond the limit on file sizes, RLIMIT_FSIZE");
         return Err(Error::errno(libc::ENOMEM, text));
     }
-    loop {
+    // A signal makes older kernels give up, and give back what they have reserved. A host whose timer or runtime sends itself
+    // one every few milliseconds would never get a large piece at once.
+    let (mut at, mut piece) = (offset, LARGEST_PIECE);
+    while at < offset + length {
+        let next = piece.min(offset + length - at);
         // SAFETY: no pointers.
-        if unsafe { libc::fallocate(fd, 0, offset as libc::off_t, length as libc::off_t) } == 0 {
-            return Ok(());
+        if unsafe { libc::fallocate(fd, 0, at as libc::off_t, next as libc::off_t) } == 0 {
+            at += next;
+            continue;
         }
         match super::errno() {
-            libc::EINTR => continue,
+            libc::EINTR => piece = (piece / 2).max(SMALLEST_PIECE),
             // The file system of memfds is full, or a limit on file sizes is reached: to the caller both are memory.
             libc::ENOSPC | libc::ENOMEM | libc::EFBIG => {
                 return Err(Error::errno(libc::ENOMEM, format!("no memory for {length} shared bytes")));
@@ -118,7 +123,12 @@ pub(crate) fn reserve(fd: RawFd, offset: usize, length: usize) -> Result<()> {
             _ => return Err(Error::last_os("fallocate")),
         }
     }
+    Ok(())
 }
+
+/// So much is reserved at a time, and no less when signals keep coming.
+const LARGEST_PIECE: usize = 16 << 20;
+const SMALLEST_PIECE: usize = 64 << 10;
 
 /// Gives pages back to the system; whoever reads them afterwards finds zeros.
 pub(crate) fn punch(fd: RawFd, offset: usize, length: usize) -> Result<()> {
@@ -209,6 +219,12 @@ impl Mapping {
             (Err(error), Some(address)) if error.code().0 == -libc::EEXIST => Err(taken(address)),
             (mapping, _) => mapping,
         }
+    }
+
+    /// Whether there is address space for so many bytes; the error says why not.
+    pub(crate) fn probe(length: usize) -> Result<()> {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        Mapping::map_as(0, length, libc::PROT_NONE, flags, -1).map(drop)
     }
 
     /// Asks for huge pages where the kernel can give them later.

@@ -11,6 +11,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -297,6 +298,26 @@ static void limits_are_errors(void)
     CHECK_RC(tine_segment_fd(NULL), -EINVAL);
 }
 
+static void on_alarm(int number)
+{
+    (void)number;
+}
+
+/* Older kernels give up on reserving when a signal comes; and one comes every millisecond. */
+static void signals_do_not_stop_it(void)
+{
+    struct sigaction action;
+    struct itimerval every = {{0, 1000}, {0, 1000}}, never = {{0, 0}, {0, 0}};
+    memset(&action, 0, sizeof action);
+    action.sa_handler = on_alarm;
+    CHECK_EQ(sigaction(SIGALRM, &action, NULL), 0);
+    CHECK_EQ(setitimer(ITIMER_REAL, &every, NULL), 0);
+    tine_segment *s;
+    CHECK_RC(tine_segment_create(300 << 20, NULL, &s), 0);
+    CHECK_EQ(setitimer(ITIMER_REAL, &never, NULL), 0);
+    CHECK_RC(tine_segment_close(s), 0);
+}
+
 static int put(const char *folder, const char *name, long long value)
 {
     char path[300];
@@ -354,5 +375,6 @@ int main(void)
     a_held_lock_keeps_the_segment();
     a_lock_that_another_thread_holds_keeps_it_too();
     limits_are_errors();
+    signals_do_not_stop_it();
     return 0;
 }
