@@ -1,6 +1,7 @@
 #!/bin/bash
 # The programs in docs/*.md, which are the ```c blocks with a main: each is built against the installed package, without a
-# warning, and must run and exit with 0. Their names are the page's and the line's.
+# warning, and must run and exit with 0. Their names are the page's and the line's. A first line /* prints: ... */ says what
+# a program must print.
 set -u
 cd "$(dirname "$0")/.." || exit 2
 export PKG_CONFIG_PATH=${PKG_CONFIG_PATH:-$PWD/build/prefix/lib/pkgconfig}
@@ -22,13 +23,16 @@ libs="$(pkg-config --cflags --libs tine) -pthread -Wl,-rpath,$(pkg-config --vari
 for source in "$out"/*.c; do
     [ -e "$source" ] || { echo "no program in docs/*.md: 0 passed, 1 failed"; exit 1; }
     program=${source%.c}
+    wanted=$(sed -n 's|^/\* prints: \(.*\) \*/$|\1|p' "$source" | head -n 1)
     # shellcheck disable=SC2086  # a list of words
     if ${CC:-cc} -std=c11 -D_GNU_SOURCE -O2 -Wall -Wextra -Werror "$source" -o "$program" $libs &&
-        (cd $out && timeout -k 5 60 "./$(basename "$program")" </dev/null); then
+        (cd $out && timeout -k 5 60 "./$(basename "$program")" </dev/null >"$(basename "$program").txt") &&
+        { [ -z "$wanted" ] || [ "$(cat "$program.txt")" = "$wanted" ]; }; then
         echo "ok    $(basename "$program")"
         passed=$((passed + 1))
     else
-        echo "FAIL  $(basename "$program")"
+        echo "FAIL  $(basename "$program")${wanted:+, which is to print \"$wanted\"}; it prints:"
+        cat "$program.txt"
         failed=$((failed + 1))
     fi
 done

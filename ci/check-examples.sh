@@ -92,10 +92,17 @@ usage_errors() {
     done
 }
 
+linked_list() { [ "$(limited build/examples/linked-list)" = "a worker found Supervisor" ]; }
+
+# Two programs that each count so often; none of it is lost.
+shared_counter() { [ "$(limited build/examples/shared-counter 20000)" = "two programs counted to 40000" ]; }
+
 try build make --silent examples
 try hello hello
 try readme readme
 try word-count word_count
+try linked-list linked_list
+try shared-counter shared_counter
 try word-count-failure word_count_failure
 try bank bank
 try bank-wedges bank_wedges

@@ -20,6 +20,7 @@ check() { # check NAME COMMAND...
     passed=$((passed + ok)) failed=$((failed + bad))
     if [ $status = 0 ]; then
         printf '%-12s ok: %d in %d s\n' '' "$ok" $((SECONDS - started))
+        sed -n 's/.*| not tested: /not tested: /p' "$log" | sort -u | sed 's/^/             /'
     else
         printf '%-12s FAILED (status %d) in %d s; the end of %s:\n' '' $status $((SECONDS - started)) "$log"
         tail -n 60 "$log" | sed 's/^/    | /'
@@ -35,6 +36,7 @@ check header ci/check-header.sh
 check symbols ci/check-symbols.sh
 check examples ci/check-examples.sh
 check docs ci/check-docs.sh
+check asan ci/check-asan.sh
 check c ci/run-c-tests.sh
 
 echo "$passed passed, $failed failed"

@@ -281,7 +281,10 @@ typedef struct tine_pool_options {
     const char *worker_path;
     /** Shared libraries that supervisor and workers load before anything else: paths separated by colons, or NULL. */
     const char *preload;
-    /** The most that the pool's heap may grow to, in bytes; 0: 256 GiB, or a quarter of a limited address space. */
+    /**
+     * The most that the pool's heap may grow to, in bytes; 0: 256 GiB, or a quarter of a limited address
+     * space, or the limit on file sizes.
+     */
     size_t heap_bytes;
     /** How many tasks may be submitted and not yet taken; 0: 1,048,576. */
     size_t window_tasks;
@@ -730,17 +733,342 @@ int tine_fail(tine_task *task, int code, const char *format, ...)
  * Parameters: pool: in a worker, what tine_task_pool gives. size: in bytes; 0 gives a block as well.
  * Returns the block, aligned to 16 bytes, its content anything; NULL: no memory, or the heap's limit is reached.
  * Ownership: until tine_free, from whatever process; the death of the process that allocated it does not end it.
- * Threads: any. Fork: NULL in a child of the host, and of a worker.
+ * Threads: any; not in a signal handler. Fork: NULL in a child of the host, and of a worker.
  */
 void *tine_alloc(tine_pool *pool, size_t size);
 
 /**
+ * A block for an array, all of it zeroed.
+ *
+ * Parameters: pool; count: how many elements; size: of each, in bytes. A product that overflows is NULL.
+ * Otherwise as tine_alloc.
+ */
+void *tine_calloc(tine_pool *pool, size_t count, size_t size);
+
+/**
+ * A block whose address is a multiple of alignment: for vectors, pages, direct I/O.
+ *
+ * Parameters: pool; alignment: in bytes, a power of two, otherwise NULL; size: in bytes.
+ * Otherwise as tine_alloc. Alignments above 64 KiB are of whole 64 KiB pieces.
+ */
+void *tine_alloc_aligned(tine_pool *pool, size_t alignment, size_t size);
+
+/**
+ * Makes a block longer or shorter, in its place or in another one; its content goes along, an alignment does not.
+ *
+ * Parameters: pool; block: from the same pool, or NULL: then it is tine_alloc. size: in bytes; 0 gives a block as well.
+ * Returns the block, which takes the old one's place; NULL: no memory, or not a block, and the old one is as it was.
+ * Threads: any; nobody else may use the block meanwhile. Fork: NULL in a child of the host, and of a worker.
+ */
+void *tine_realloc(tine_pool *pool, void *block, size_t size);
+
+/**
  * Gives a block back, from whatever process of the pool.
  *
- * Parameters: pool; block: from tine_alloc of the same pool, or NULL. What is not the start of an allocated block is
- * left alone. Threads: any. Fork: does nothing in a child of the host or of a worker.
+ * Parameters: pool; block: of the same pool, or NULL. What is not the start of an allocated block is left alone: one
+ * that was freed already, a pointer into a block, a pointer to something else. With TINE_CHECK=1 in the environment that
+ * ends the process, with a message; tine_heap_free has a code for it.
+ * Threads: any; not in a signal handler. Fork: does nothing in a child of the host or of a worker.
  */
 void tine_free(tine_pool *pool, void *block);
+
+/**
+ * How many bytes a block really has, which is at least what was asked for; all of them may be used.
+ *
+ * Returns 0 for NULL and for what is not the start of an allocated block. Threads: any. Fork: 0 in a child of the host.
+ */
+size_t tine_block_size(tine_pool *pool, const void *block);
+
+/**
+ * Whether every process of the pool can use these bytes: whether all of them lie in memory of the pool's heap, or of
+ * one segment that tine_pool_share has passed to the workers.
+ *
+ * Parameters: pool; pointer; length: in bytes.
+ * Returns 1 or 0; 0 for NULL. Threads: any. Fork: TINE_EFORKED in a child of the host.
+ */
+int tine_is_shared(tine_pool *pool, const void *pointer, size_t length);
+
+/* ---- Segments: shared memory of its own ------------------------------------------------------------------------ */
+
+/** Only the process that creates the segment, and its forked children, can write; the kernel sees to it. */
+#define TINE_SEGMENT_READ_ONLY 1
+
+/** Huge pages if there are enough, ordinary ones otherwise. */
+#define TINE_SEGMENT_HUGE_PAGES (1 << 1)
+
+/** Wherever there is room, instead of at the same address in every process. Pointers into it then mean nothing to others. */
+#define TINE_SEGMENT_ANY_ADDRESS (1 << 2)
+
+/** All pages are mapped at once, so that no first touch of one costs time later. */
+#define TINE_SEGMENT_POPULATE (1 << 3)
+
+/** A piece of shared memory, as one process has it mapped. */
+typedef struct tine_segment tine_segment;
+
+/** What a segment can be told. */
+typedef struct tine_segment_options {
+    /** sizeof(tine_segment_options). */
+    size_t size;
+    /** Filled in when the call fails; may be NULL. */
+    tine_error *error;
+    /**
+     * TINE_SEGMENT_READ_ONLY, TINE_SEGMENT_HUGE_PAGES (both for tine_segment_create only), TINE_SEGMENT_ANY_ADDRESS,
+     * TINE_SEGMENT_POPULATE.
+     */
+    uint32_t flags;
+} tine_segment_options;
+#define TINE_SEGMENT_OPTIONS_INIT { sizeof(tine_segment_options), NULL, 0 }
+
+/**
+ * New shared memory, all of it zero, reserved, and of a size that nobody can change: touching it never fails.
+ *
+ * It is mapped at the same address in every process that attaches, so that pointers into it mean the same everywhere.
+ * It has no name and leaves nothing behind: it is gone when the last process that has it is.
+ *
+ * Parameters: size: in bytes, not 0; options: NULL for all defaults; out: where the segment goes.
+ * Returns 0; -ENOMEM: no memory, or a cgroup's or the process's limit is in the way; -EINVAL, -E2BIG: bad options;
+ * -EMFILE, -ENFILE. Ownership: tine_segment_close. Threads: any. Fork: a child has it mapped as well, for writing too.
+ */
+int tine_segment_create(size_t size, const tine_segment_options *options, tine_segment **out);
+
+/**
+ * Maps a segment that another process has made.
+ *
+ * Parameters: fd: a descriptor of it, inherited or received; it stays the caller's. options: NULL for all defaults;
+ * out: where the segment goes.
+ * Returns 0; -EPERM: the memory could be shrunk by others, so it is not safe to touch; -EINVAL: not a segment, or bad
+ * options; TINE_EVERSION: of another version of tine, or its locks are laid out for another C library; -EXDEV: made in
+ * another PID namespace, where locks would take one thread for another; -EEXIST: something else is at its address
+ * (TINE_SEGMENT_ANY_ADDRESS helps); -EBADF, -ENOMEM, -EMFILE.
+ * Ownership: tine_segment_close. Threads: any. Fork: a child has it mapped as well.
+ */
+int tine_segment_attach(int fd, const tine_segment_options *options, tine_segment **out);
+
+/** Where the segment's bytes begin: a multiple of 4096. NULL for NULL. Threads: any. Fork: the same in a child. */
+void *tine_segment_address(const tine_segment *s);
+
+/** How many bytes the segment has: what it was created with. 0 for NULL. Threads: any. */
+size_t tine_segment_size(const tine_segment *s);
+
+/**
+ * A descriptor to pass to other processes: close-on-exec, and the segment's own, not to be closed.
+ *
+ * Returns the descriptor; -EINVAL for NULL. Threads: any.
+ */
+int tine_segment_fd(const tine_segment *s);
+
+/**
+ * Unmaps a segment in this process; others keep it. Pointers into it are dangling from here on.
+ *
+ * Parameters: s: may be NULL. No other thread may use it any more.
+ * Returns 0; -EBUSY: a heap in it is open here (tine_heap_close), or a thread of this process holds a lock in it, as far
+ * as that can be known (not of a mutex that is TINE_PROCESS_OWNED); then the segment is as it was.
+ * Fork: in a child it unmaps the child's.
+ */
+int tine_segment_close(tine_segment *s);
+
+/**
+ * Sends a segment to the process at the other end of a unix socket, without waiting.
+ *
+ * Parameters: socket: connected, of whatever type, used for whole segments only while one is on its way; s.
+ * Returns 0; -EAGAIN: the socket is full; -EPIPE: nobody is there any more; -EINVAL; -EBADF. Threads: any.
+ */
+int tine_segment_send(int socket, const tine_segment *s);
+
+/**
+ * Takes a segment that another process has sent with tine_segment_send, and maps it. It waits for one if the socket is
+ * one that blocks.
+ *
+ * Parameters: socket; options: NULL for all defaults; out: where the segment goes.
+ * Returns 0; -EAGAIN: none is there yet; -EPIPE: the other side is gone; -EPROTO: what came is no segment; the errors
+ * of tine_segment_attach. Ownership: tine_segment_close. Threads: any.
+ */
+int tine_segment_receive(int socket, const tine_segment_options *options, tine_segment **out);
+
+/**
+ * Has a segment mapped in every worker of a pool, at the address that it has here: pointers into it mean the same in all
+ * of them. Workers to come get it too. Ones that are busy get it before their next task.
+ *
+ * Parameters: pool; s: stays the caller's, who may close it here; the workers keep it until the pool is destroyed.
+ * Returns 0; -EEXIST: something else is at its address in a worker, or in the range of the pool's heap: nobody shares it
+ * then, and that worker is replaced; -EALREADY: it is shared; -ENOSPC: 64 segments are; -EINVAL; -ENOMEM, -EMFILE;
+ * TINE_ESHUTDOWN, TINE_EWORKERSTART, TINE_EFORKED, TINE_EWORKER. A worker to come that cannot have it is one that cannot
+ * be started: tasks say so when no worker is left.
+ * Threads: any.
+ */
+int tine_pool_share(tine_pool *pool, tine_segment *s);
+
+/* ---- Heaps: the same for every heap, a pool's and one's own ---------------------------------------------------- */
+
+/** A heap: that of a pool, or one of its own in a segment, for processes that have no pool in common. */
+typedef struct tine_heap tine_heap;
+
+/** What tine_heap_create and tine_heap_attach can be told. */
+typedef struct tine_heap_options {
+    /** sizeof(tine_heap_options). */
+    size_t size;
+    /** Filled in when the call fails; may be NULL. */
+    tine_error *error;
+} tine_heap_options;
+#define TINE_HEAP_OPTIONS_INIT { sizeof(tine_heap_options), NULL }
+
+/** What a heap holds. */
+typedef struct tine_heap_info {
+    /** sizeof(tine_heap_info). */
+    size_t size;
+    /** Bytes of the system's memory that are reserved for the heap; for one in a segment, for the segment. */
+    uint64_t reserved_bytes;
+    /** The most that were reserved at once. */
+    uint64_t peak_bytes;
+    /** Bytes of allocated blocks, rounded up to block sizes, of all processes together. */
+    uint64_t used_bytes;
+    /** How many allocated blocks there are. */
+    uint64_t used_blocks;
+} tine_heap_info;
+#define TINE_HEAP_INFO_INIT { sizeof(tine_heap_info), 0, 0, 0, 0 }
+
+/** What one process has allocated in a heap, and nobody has freed. */
+typedef struct tine_heap_usage {
+    /** sizeof(tine_heap_usage). */
+    size_t size;
+    /** The process. */
+    int pid;
+    /** 1: it has the heap; 0: it has died, or closed the heap. */
+    int alive;
+    /** Bytes of its blocks, rounded up to block sizes. */
+    uint64_t bytes;
+    /** How many blocks. */
+    uint64_t blocks;
+} tine_heap_usage;
+#define TINE_HEAP_USAGE_INIT { sizeof(tine_heap_usage), 0, 0, 0, 0 }
+
+/** Called with what one process has. A return other than 0 ends the listing. */
+typedef int (*tine_heap_usage_fn)(const tine_heap_usage *usage, void *user);
+
+/** Called with one block and its size in bytes. A return other than 0 ends the listing. */
+typedef int (*tine_heap_block_fn)(void *block, size_t length, void *user);
+
+/**
+ * The heap of a pool. tine_alloc(pool, size) is short for tine_heap_alloc(tine_pool_heap(pool), size), and so on.
+ *
+ * Parameters: pool: in a worker, what tine_task_pool gives.
+ * Returns the heap, which lives and ends with the pool; NULL for NULL. Threads: any.
+ */
+tine_heap *tine_pool_heap(tine_pool *pool);
+
+/**
+ * Makes a heap in a segment, which it takes up as a whole. Every process that has the segment may attach, and allocate
+ * and free blocks in it; a pointer to a block means the same in all of them.
+ *
+ * Parameters: s: of at least 256 KiB, without TINE_SEGMENT_READ_ONLY and TINE_SEGMENT_ANY_ADDRESS, and not used for
+ * anything else. options: NULL for all defaults. out: where the heap goes.
+ * Returns 0; -EEXIST: there is a heap in the segment, or something else; -EINVAL: the segment is too small, or not at its
+ * address; -EACCES: it is for reading only; -EMFILE.
+ * Ownership: tine_heap_close, which tine_segment_close wants first. Threads: any. Fork: a child attaches for itself.
+ */
+int tine_heap_create(tine_segment *s, const tine_heap_options *options, tine_heap **out);
+
+/**
+ * Opens the heap that another process has made in a segment.
+ *
+ * Parameters: s; options: NULL for all defaults; out: where the heap goes.
+ * Returns 0; -EINVAL: there is no heap in the segment, or one of another version, or the segment is not at its address;
+ * -ENOSPC: 252 processes have it; -EACCES: the segment is for reading only; -EMFILE.
+ * Ownership: tine_heap_close. Threads: any. Fork: a child attaches for itself.
+ */
+int tine_heap_attach(tine_segment *s, const tine_heap_options *options, tine_heap **out);
+
+/**
+ * Leaves a heap that tine_heap_create or tine_heap_attach has given. The blocks stay: those of this process are listed
+ * under its number.
+ *
+ * Parameters: heap: may be NULL. No other thread may use it any more.
+ * Returns 0; -EINVAL: it is a pool's. Fork: in a child it forgets the heap, which the parent has.
+ */
+int tine_heap_close(tine_heap *heap);
+
+/**
+ * A block: what tine_alloc says of a pool's holds for any heap, with the processes that have the heap for those of the
+ * pool.
+ *
+ * Returns the block, or NULL. Threads: any; not in a signal handler. Fork: NULL in a child.
+ */
+void *tine_heap_alloc(tine_heap *heap, size_t size);
+
+/** As tine_calloc. */
+void *tine_heap_calloc(tine_heap *heap, size_t count, size_t size);
+
+/** As tine_alloc_aligned. */
+void *tine_heap_alloc_aligned(tine_heap *heap, size_t alignment, size_t size);
+
+/** As tine_realloc. */
+void *tine_heap_realloc(tine_heap *heap, void *block, size_t size);
+
+/**
+ * As tine_free, with an answer.
+ *
+ * Returns 0, for NULL too; -EINVAL: the block was freed already, or is no block's start, or not in this heap: nothing is
+ * changed (with TINE_CHECK=1 in the environment the process ends, with a message); TINE_EFORKED.
+ */
+int tine_heap_free(tine_heap *heap, void *block);
+
+/** As tine_block_size. */
+size_t tine_heap_block_size(tine_heap *heap, const void *block);
+
+/**
+ * Whether all of these bytes lie in memory of the heap.
+ *
+ * Returns 1 or 0; 0 for NULL; -EINVAL; TINE_EFORKED. Threads: any.
+ */
+int tine_heap_contains(tine_heap *heap, const void *pointer, size_t length);
+
+/**
+ * What the heap holds, counted by a walk over it; other processes may allocate and free meanwhile.
+ *
+ * Parameters: heap; out: a tine_heap_info, with its .size set.
+ * Returns 0; -EINVAL; TINE_EFORKED. Threads: any.
+ */
+int tine_heap_stats(tine_heap *heap, tine_heap_info *out);
+
+/**
+ * Lists what each process has in the heap: those that have it, and those that have ended and left blocks. Of a pool's:
+ * the host, each worker, and each worker that has died and left blocks.
+ *
+ * Parameters: heap; visit: called once for each, on this thread; it may use the heap. user: passed on.
+ * Returns how many there are, or what visit returned other than 0; -EINVAL; TINE_EFORKED; TINE_EWORKER for a pool's heap.
+ * Threads: any.
+ */
+int tine_heap_processes(tine_heap *heap, tine_heap_usage_fn visit, void *user);
+
+/**
+ * Lists the blocks that a process had when it died, or closed the heap, and nobody has freed since.
+ *
+ * They stay as they are: other processes may have pointers to them. Memory that tine itself had taken for a worker
+ * is not among them, it is free again.
+ *
+ * Parameters: heap; pid; visit: called once for each block, on this thread; it may free it. user: passed on.
+ * Returns how many there are, 0 for a process that left nothing, or what visit returned other than 0; -EINVAL;
+ * TINE_EFORKED; TINE_EWORKER for a pool's heap. Threads: any.
+ */
+int tine_heap_blocks(tine_heap *heap, int pid, tine_heap_block_fn visit, void *user);
+
+/**
+ * Frees all blocks that a process had when it died: for when nobody has a pointer to any of them.
+ *
+ * Parameters: heap; pid: of a process that has died or closed the heap.
+ * Returns how many blocks it freed; -EBUSY: the process is not known to have ended; -EINVAL; TINE_EFORKED; TINE_EWORKER
+ * for a pool's heap. Threads: any.
+ */
+int tine_heap_release_process(tine_heap *heap, int pid);
+
+/**
+ * Gives the memory that nothing is in back to the system. Without it, up to 32 MiB of a pool's heap stay reserved for the
+ * next blocks, and all of a segment; memory that was given back is reserved anew for the next blocks, or they are NULL.
+ *
+ * Parameters: heap: in a worker it is about what that worker has freed.
+ * Returns 0; -EINVAL; TINE_EFORKED. Threads: any.
+ */
+int tine_heap_trim(tine_heap *heap);
 
 /* ---- Mutexes, and what holds for all locks --------------------------------------------------------------------- */
 

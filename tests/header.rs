@@ -15,6 +15,8 @@ const SUBJECTS: &[&str] = &[
     "map",
     "task",
     "memory",
+    "segment",
+    "heap",
     "sync",
     "sync_rwlock",
     "sync_signal",

@@ -10,6 +10,7 @@
 
 use super::link::Link;
 use super::member::{Death, Member, State};
+use super::share::{self, Share};
 use crate::error::{Code, Error, Result};
 use crate::heap::Heap;
 use crate::prim::Ordering;
@@ -66,6 +67,15 @@ struct Brake {
     ever_ready: bool,
 }
 
+/// A segment that is being shared.
+#[derive(Debug, Default)]
+struct Sharing {
+    /// How many workers had mapped it when that was counted last.
+    mapped: usize,
+    /// Why one could not.
+    failure: Option<Error>,
+}
+
 #[derive(Debug)]
 pub(crate) struct Family {
     settings: Settings,
@@ -78,6 +88,10 @@ pub(crate) struct Family {
     brake: Brake,
     stopping: bool,
     events: VecDeque<Event>,
+    /// Segments that every worker gets.
+    shares: Vec<Share>,
+    /// While one is being shared: what is known of it.
+    sharing: Option<Sharing>,
     pub(crate) supervisor_deaths: u64,
     pub(crate) worker_deaths: u64,
     pub(crate) workers_recycled: u64,
@@ -102,6 +116,8 @@ impl Family {
             brake: Brake::default(),
             stopping: false,
             events: VecDeque::new(),
+            shares: Vec::new(),
+            sharing: None,
             supervisor_deaths: 0,
             worker_deaths: 0,
             workers_recycled: 0,
@@ -140,6 +156,56 @@ impl Family {
         self.members
             .iter()
             .any(|member| matches!(member.state, State::Starting { .. }) && member.has_become_ready())
+            || self.sharing.as_ref().is_some_and(|sharing| sharing.mapped != self.mapped_count())
+    }
+
+    /// Begins to share a segment with all workers; [`Family::shared`] tells how it goes.
+    pub(crate) fn share(&mut self, share: Share) -> Result<()> {
+        if self.shares.len() == share::MOST {
+            let text =
+                format!("the pool shares {} segments already, the most that there can be", share::MOST);
+            return Err(Error::errno(libc::ENOSPC, text));
+        }
+        self.sharing = Some(Sharing::default());
+        self.shares.push(share);
+        let share = &self.shares[self.shares.len() - 1];
+        let passed = self.members.iter_mut().try_for_each(|member| member.pass(share));
+        if passed.is_err() {
+            self.end_sharing(false);
+        }
+        passed
+    }
+
+    /// Whether the segment that is being shared has got to every worker, but for those that are `busy`: they look
+    /// before their next task.
+    pub(crate) fn shared(&mut self, busy: impl Fn(usize) -> bool) -> Option<Result<()>> {
+        let mapped = self.mapped_count();
+        let sharing = self.sharing.as_mut()?;
+        sharing.mapped = mapped;
+        if let Some(failure) = sharing.failure.take() {
+            return Some(Err(failure));
+        }
+        let has = |(slot, member): (usize, &Member)| {
+            member.state == State::Ready && (member.has_mapped() || busy(slot))
+        };
+        self.members.iter().enumerate().all(has).then_some(Ok(()))
+    }
+
+    /// Ends what [`Family::share`] began; workers to come get the segment only if it was `kept`.
+    pub(crate) fn end_sharing(&mut self, kept: bool) {
+        self.sharing = None;
+        if !kept {
+            self.shares.pop();
+        }
+    }
+
+    /// Whether a range lies in a segment that is shared.
+    pub(crate) fn is_shared(&self, address: usize, length: usize) -> bool {
+        self.shares.iter().any(|share| share.contains(address, length))
+    }
+
+    fn mapped_count(&self) -> usize {
+        self.members.iter().filter(|member| member.has_mapped()).count()
     }
 
     fn try_advance(&mut self, heap: &Heap, epoll: &Epoll) -> Result<()> {
@@ -267,12 +333,18 @@ impl Family {
         let tables = self.callees.as_ref().map(Callees::tables);
         let member = &mut self.members[slot];
         member.complete(&mut death, tables);
-        let was_ready = member.state == State::Ready || member.phase() == phase::READY;
+        let cannot_map = member.phase() == phase::CANNOT_MAP;
+        let was_ready = !cannot_map && (member.state == State::Ready || member.phase() == phase::READY);
         let own_fault = death.signal != libc::SIGKILL;
         let reason = (!was_ready).then(|| member.start_failure(&death));
         member.state = State::Ended;
         member.ended_ready = was_ready;
         self.events.push_back(Event::Ended(slot, death));
+        if let (true, Some(sharing), Some(reason)) = (cannot_map, &mut self.sharing, &reason) {
+            // Whoever shares is told; the place gets a worker without the segment.
+            sharing.failure.get_or_insert(Error::errno(libc::EEXIST, reason.clone()));
+            return;
+        }
         if let Some(reason) = reason.filter(|_| !self.stopping) {
             self.start_failed(slot, own_fault, reason);
         }
@@ -438,7 +510,7 @@ impl Family {
             if room == 0 || (not_before_ns != 0 && now_ns() < not_before_ns) {
                 continue;
             }
-            let fds = member.prepare(slot as u64, epoll, self.start_timeout_ns)?;
+            let fds = member.prepare(slot as u64, epoll, self.start_timeout_ns, &self.shares)?;
             let words = [slot as u64, member.generation];
             link.connection.send(Message::new(Kind::StartWorker, &words).with_fds(fds))?;
             room -= 1;

@@ -14,13 +14,15 @@
 //!   DYING     the supervisor is gone while STARTING or READY: killed, waiting for the pidfd; then as above
 //! ```
 
+use super::share::Share;
 use crate::error::{Error, Result};
 use crate::prim::Ordering;
 use crate::process::function::Tables;
+use crate::process::wire::Connection;
 use crate::queue::ring::{CrashRecord, FRAMES, Segment, phase};
 use crate::sys::clock::{Deadline, now_ns};
 use crate::sys::epoll::Epoll;
-use crate::sys::{fd, pidfd, signal};
+use crate::sys::{fd, pidfd, signal, socket};
 use std::ffi::{CStr, CString, c_char};
 use std::fmt::Write as _;
 use std::mem::offset_of;
@@ -47,6 +49,10 @@ pub(crate) struct Member {
     pub(crate) leaving: Option<Deadline>,
     pub(crate) segment: Option<Segment>,
     event: Option<OwnedFd>,
+    /// By which the process gets the segments that the pool shares.
+    tidings: Option<Connection>,
+    /// How many of them it has been passed.
+    passed: u32,
     pub(crate) pid: i32,
     pub(crate) pidfd: Option<OwnedFd>,
 }
@@ -120,6 +126,8 @@ impl Member {
             leaving: None,
             segment: None,
             event: None,
+            tidings: None,
+            passed: 0,
             pid: 0,
             pidfd: None,
         }
@@ -132,6 +140,7 @@ impl Member {
         token: u64,
         epoll: &Epoll,
         start_timeout_ns: u64,
+        shares: &[Share],
     ) -> Result<Vec<OwnedFd>> {
         let (segment, fd) = Segment::create()?;
         let event = fd::eventfd()?;
@@ -141,6 +150,14 @@ impl Member {
             // Something that the last process has left behind may still hold it.
             epoll.remove(old.as_raw_fd());
         }
+        let (ours, theirs) = socket::pair()?;
+        let mut tidings = Connection::new(ours);
+        for share in shares {
+            tidings.send(share.message()?)?;
+        }
+        self.passed = shares.len() as u32;
+        segment.shares.store(self.passed, Ordering::Release);
+        self.tidings = Some(tidings);
         // The first news is that it is ready.
         segment.ask_to_be_told();
         self.generation += 1;
@@ -149,7 +166,24 @@ impl Member {
         self.pidfd = None;
         self.leaving = None;
         self.state = State::Starting { deadline: Deadline::after(start_timeout_ns) };
-        Ok(vec![fd, copy])
+        Ok(vec![fd, copy, theirs])
+    }
+
+    /// Passes one more segment to the process.
+    pub(crate) fn pass(&mut self, share: &Share) -> Result<()> {
+        if let (Some(tidings), Some(segment)) = (&mut self.tidings, &self.segment) {
+            tidings.send(share.message()?)?;
+            self.passed += 1;
+            segment.shares.store(self.passed, Ordering::Release);
+            segment.ask_to_be_told();
+            segment.wake_worker();
+        }
+        Ok(())
+    }
+
+    /// Whether the process has mapped all segments that it was passed.
+    pub(crate) fn has_mapped(&self) -> bool {
+        self.segment.as_ref().is_some_and(|segment| segment.shared.load(Ordering::Acquire) >= self.passed)
     }
 
     pub(crate) fn phase(&self) -> u32 {
@@ -181,7 +215,8 @@ impl Member {
 
     /// Why its start has failed, in the worker's own words where it left some.
     pub(crate) fn start_failure(&self, death: &Death) -> String {
-        let said = self.segment.as_ref().filter(|_| self.phase() == phase::FAILED).map(|segment| {
+        let left_word = matches!(self.phase(), phase::FAILED | phase::CANNOT_MAP);
+        let said = self.segment.as_ref().filter(|_| left_word).map(|segment| {
             let length = segment.failure_length.load(Ordering::Relaxed) as usize;
             String::from_utf8_lossy(&segment.failure.read(length)).into_owned()
         });
@@ -213,6 +248,7 @@ impl Member {
         let not_before_ns = if pause_ns == 0 { 0 } else { now_ns() + pause_ns };
         self.state = State::Vacant { not_before_ns };
         self.segment = None;
+        self.tidings = None;
         self.pidfd = None;
         self.pid = 0;
     }

@@ -3,3 +3,4 @@
 pub(crate) mod family;
 mod link;
 pub(crate) mod member;
+pub(crate) mod share;

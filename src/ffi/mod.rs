@@ -9,10 +9,12 @@
 pub mod death;
 pub mod errors;
 pub(crate) mod guard;
+pub mod heap;
 pub mod map;
 pub mod memory;
 pub(crate) mod options;
 pub mod pool;
+pub mod segment;
 pub mod start;
 pub mod submit;
 pub mod sync;

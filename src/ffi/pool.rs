@@ -5,9 +5,9 @@ use crate::ffi::errors::{TINE_INTERRUPTIBLE, tine_error};
 use crate::ffi::guard::{
     bytes, deadline, duration, guard, guard_value, optional_str, required_out, slice, strings,
 };
+use crate::ffi::heap::tine_heap;
 use crate::ffi::options::{self, Extensible};
 use crate::ffi::start::{report, tine_fn};
-use crate::heap::Heap;
 use crate::pool::worker::Worker;
 use crate::pool::{Affinity, Limit, Pool, PoolOptions};
 use crate::process::StartMethod;
@@ -18,7 +18,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 /// A pool of worker processes, or in a worker the pool that it belongs to.
-pub struct tine_pool(Kind);
+pub struct tine_pool {
+    kind: Kind,
+    heap: tine_heap,
+}
 
 enum Kind {
     Host(Pool),
@@ -125,7 +128,8 @@ pub struct tine_pool_options {
     pub worker_path: *const c_char,
     /// Shared libraries that supervisor and workers load before anything else: paths separated by colons, or NULL.
     pub preload: *const c_char,
-    /// The most that the pool's heap may grow to, in bytes; 0: 256 GiB, or a quarter of a limited address space.
+    /// The most that the pool's heap may grow to, in bytes; 0: 256 GiB, or a quarter of a limited address
+    /// space, or the limit on file sizes.
     pub heap_bytes: usize,
     /// How many tasks may be submitted and not yet taken; 0: 1,048,576.
     pub window_tasks: usize,
@@ -185,7 +189,11 @@ impl tine_pool {
     pub(crate) fn of_worker(worker: &'static Worker) -> *mut tine_pool {
         use once_cell::sync::OnceCell;
         static POOL: OnceCell<tine_pool> = OnceCell::new();
-        std::ptr::from_ref(POOL.get_or_init(|| tine_pool(Kind::Worker(worker)))).cast_mut()
+        let make = || {
+            let heap = tine_heap::of_worker(worker);
+            tine_pool { kind: Kind::Worker(worker), heap }
+        };
+        std::ptr::from_ref(POOL.get_or_init(make)).cast_mut()
     }
 }
 
@@ -202,21 +210,31 @@ pub(crate) unsafe fn host<'a>(pointer: *const tine_pool) -> Result<&'a Pool> {
     // SAFETY: the caller's promise.
     match unsafe { pointer.as_ref() } {
         None => Err(Error::invalid("pool is NULL")),
-        Some(tine_pool(Kind::Host(pool))) => Ok(pool),
-        Some(tine_pool(Kind::Worker(_))) => Err(Code::WORKER.into()),
+        Some(tine_pool { kind: Kind::Host(pool), .. }) => Ok(pool),
+        Some(tine_pool { kind: Kind::Worker(_), .. }) => Err(Code::WORKER.into()),
     }
 }
 
-/// The heap of a pool, in the host and in a worker.
+/// The heap of a pool, in the host and in a worker; null for null.
 ///
 /// # Safety
 /// As for [`host`].
-pub(crate) unsafe fn heap<'a>(pointer: *const tine_pool) -> Result<&'a Heap> {
+#[inline(always)]
+pub(crate) unsafe fn heap_of(pointer: *const tine_pool) -> *const tine_heap {
+    // SAFETY: the caller's promise.
+    unsafe { pointer.as_ref() }.map_or(std::ptr::null(), |pool| &raw const pool.heap)
+}
+
+/// Whether every process of the pool can use these bytes.
+///
+/// # Safety
+/// As for [`host`].
+pub(crate) unsafe fn is_shared(pointer: *const tine_pool, address: usize, length: usize) -> Result<bool> {
     // SAFETY: the caller's promise.
     match unsafe { pointer.as_ref() } {
         None => Err(Error::invalid("pool is NULL")),
-        Some(tine_pool(Kind::Host(pool))) => pool.heap(),
-        Some(tine_pool(Kind::Worker(worker))) => worker.heap(),
+        Some(tine_pool { kind: Kind::Host(pool), .. }) => pool.is_shared(address, length),
+        Some(tine_pool { kind: Kind::Worker(worker), .. }) => worker.is_shared(address, length),
     }
 }
 
@@ -346,7 +364,11 @@ unsafe fn create(options: Option<&tine_pool_options>, out: *mut *mut tine_pool) 
         Some(options) => Pool::create(&unsafe { options.read() }?)?,
         None => Pool::create(&PoolOptions::default())?,
     };
-    *out = Box::into_raw(Box::new(tine_pool(Kind::Host(pool))));
+    let heap = tine_heap::of_host(pool.heap()?);
+    let pool = Box::into_raw(Box::new(tine_pool { kind: Kind::Host(pool), heap }));
+    // SAFETY: the pool that has just been made; its heap lists what the pool knows of its workers.
+    unsafe { (*pool).heap.belongs_to(pool) };
+    *out = pool;
     Ok(())
 }
 

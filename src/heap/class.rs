@@ -11,8 +11,14 @@ pub(super) struct Class {
     pub span: u32,
     /// Blocks of a slab.
     pub blocks: u32,
-    /// Where in the slab the first block is. Before it: a page of the `taken` words, then the `returned` words.
+    /// Where in the slab the first block is. Before it: the `taken` words, then the `returned` words.
     pub first: usize,
+    /// Words of bits for the blocks.
+    words: u32,
+    /// The bits of the last of them that stand for blocks.
+    last_mask: u64,
+    /// The reciprocal of `size`, by which offsets are divided.
+    magic: u64,
 }
 
 pub(super) const COUNT: usize = 44;
@@ -22,8 +28,16 @@ pub(super) const LARGEST: usize = 64 * 1024;
 
 static TABLE: [Class; COUNT] = table();
 
+/// Enough for slabs of up to 2^20 bytes of blocks of up to 2^16: see the test.
+const MAGIC_SHIFT: u32 = 40;
+
+const fn lowest_bit(size: usize) -> usize {
+    size & size.wrapping_neg()
+}
+
 const fn table() -> [Class; COUNT] {
-    let mut table = [Class { size: 0, span: 1, blocks: 0, first: 0 }; COUNT];
+    let mut table =
+        [Class { size: 0, span: 1, blocks: 0, first: 0, words: 0, last_mask: 0, magic: 0 }; COUNT];
     let mut index = 0;
     while index < COUNT {
         let size = if index < 8 { 16 * (index + 1) } else { (5 + (index - 8) % 4) << (5 + (index - 8) / 4) };
@@ -37,13 +51,18 @@ const fn table() -> [Class; COUNT] {
         let mut first;
         loop {
             let words = blocks.div_ceil(64);
-            first = (2 * words * 8).next_multiple_of(64);
+            first =
+                (2 * words * 8).next_multiple_of(if lowest_bit(size) < 64 { 64 } else { lowest_bit(size) });
             if first + blocks * size <= bytes {
                 break;
             }
             blocks -= 1;
         }
-        table[index] = Class { size, span: span as u32, blocks: blocks as u32, first };
+        let magic = (1 << MAGIC_SHIFT) / size as u64 + 1;
+        let words = blocks.div_ceil(64) as u32;
+        let last_mask = u64::MAX >> (words as usize * 64 - blocks);
+        table[index] =
+            Class { size, span: span as u32, blocks: blocks as u32, first, words, last_mask, magic };
         index += 1;
     }
     table
@@ -51,6 +70,7 @@ const fn table() -> [Class; COUNT] {
 
 impl Class {
     /// The class for blocks of `size` bytes, which is at most [`LARGEST`].
+    #[inline(always)]
     pub(super) fn index_for(size: usize) -> usize {
         if size <= 128 {
             return size.max(1).div_ceil(16) - 1;
@@ -66,23 +86,43 @@ impl Class {
     }
 
     /// Words of bits for the blocks.
+    #[inline(always)]
     pub(super) fn words(&self) -> usize {
-        self.blocks.div_ceil(64) as usize
+        self.words as usize
     }
 
     /// The bits of word `word` that stand for blocks.
+    #[inline(always)]
     pub(super) fn mask(&self, word: usize) -> u64 {
-        match self.blocks as usize - word * 64 {
-            64.. => u64::MAX,
-            bits => (1 << bits) - 1,
-        }
+        if word + 1 < self.words() { u64::MAX } else { self.last_mask }
     }
 
     /// The block at `offset` bytes from the slab's start, where one begins there.
+    #[inline(always)]
     pub(super) fn block_at(&self, offset: usize) -> Option<usize> {
         let offset = offset.checked_sub(self.first)?;
-        let block = offset / self.size;
-        (offset % self.size == 0 && block < self.blocks as usize).then_some(block)
+        let block = (offset as u64).wrapping_mul(self.magic) >> MAGIC_SHIFT;
+        let block = block as usize;
+        (block < self.blocks as usize && block * self.size == offset).then_some(block)
+    }
+
+    /// The block that `offset` bytes from the slab's start lie in.
+    pub(super) fn block_around(&self, offset: usize) -> Option<usize> {
+        let block = offset.checked_sub(self.first)? / self.size;
+        (block < self.blocks as usize).then_some(block)
+    }
+
+    /// What every block of it is aligned to; a power of two.
+    pub(super) fn alignment(&self) -> usize {
+        lowest_bit(self.size)
+    }
+
+    /// The class for blocks of `size` bytes that are aligned to `alignment`, if one of them does it.
+    pub(super) fn index_aligned(size: usize, alignment: usize) -> Option<usize> {
+        if size > LARGEST {
+            return None;
+        }
+        (Class::index_for(size)..COUNT).find(|index| TABLE[*index].alignment() >= alignment)
     }
 }
 
@@ -107,11 +147,17 @@ mod tests {
             assert!(
                 end <= class.span as usize * EXTENT_BYTES && class.size % 16 == 0 && class.first % 64 == 0
             );
+            assert_eq!(class.first % class.alignment(), 0);
             assert!(class.blocks >= 7 && 2 * class.words() * 8 <= class.first);
             assert_eq!(class.block_at(class.first), Some(0));
             assert_eq!(class.block_at(class.first + 1), None);
             assert_eq!(class.block_at(end), None);
             assert_eq!(class.block_at(0), None);
+            for offset in 0..class.span as usize * EXTENT_BYTES {
+                let known = offset.checked_sub(class.first).filter(|at| at % class.size == 0);
+                let block = known.map(|at| at / class.size).filter(|at| *at < class.blocks as usize);
+                assert_eq!(class.block_at(offset), block, "{offset} in blocks of {}", class.size);
+            }
         }
     }
 }

@@ -2,16 +2,23 @@
 //!
 //! ```text
 //!   state    aux                     moves to
-//!   FREE     -                       CLAIMED, by compare-exchange of whoever wants the extent
+//!   FREE     0: reserved; 1: a hole  CLAIMED, by compare-exchange of whoever wants the extent
 //!   CLAIMED  -                       TAIL then SLAB/LARGE (in this order, the head last), or FREE; by its owner
 //!   SLAB     -       class           CLAIMED, by its owner when the slab is empty
-//!   LARGE    extents                 CLAIMED, by compare-exchange of whoever frees the block: two frees, one winner
+//!   LARGE    extents                 SPARE, by compare-exchange of whoever frees the block: two frees, one winner
+//!   SPARE    extents                 LARGE or CLAIMED, by compare-exchange of whoever wants the block, or its extents
 //!   TAIL     distance to its head    FREE, by whoever has the head CLAIMED
 //! ```
 //!
 //! The head is the commit point: a run of extents is taken from the moment its head says so. A death before that
 //! leaves CLAIMED words and TAILs of no head, a death while freeing leaves a CLAIMED head and some TAILs; both are
 //! found by the owner's number and by "a TAIL whose head is neither a head that reaches it nor CLAIMED".
+//!
+//! A large block that was freed stays in one piece for the next of its length: to take a hundred extents apart and put them
+//! together again costs ten times what an empty task does. Whoever finds no free extents takes the spare ones apart.
+//!
+//! A free extent whose pages the system has been given back is a hole. It is punched while CLAIMED, and reserved again
+//! while CLAIMED, so nobody meets one half done; what a death leaves CLAIMED counts as a hole.
 
 use super::{EXTENT_BYTES, Owner};
 use crate::error::{Error, Result};
@@ -28,6 +35,7 @@ pub(super) enum Kind {
     Slab = 2,
     Large = 3,
     Tail = 4,
+    Spare = 5,
 }
 
 /// A directory word, taken apart.
@@ -41,6 +49,7 @@ pub(super) struct Entry {
 
 impl Entry {
     pub(super) const FREE: Entry = Entry { kind: Kind::Free, class: 0, owner: 0, aux: 0 };
+    pub(super) const HOLE: Entry = Entry { kind: Kind::Free, class: 0, owner: 0, aux: 1 };
 
     pub(super) fn claimed(owner: Owner) -> Entry {
         Entry { kind: Kind::Claimed, class: 0, owner, aux: 0 }
@@ -60,6 +69,7 @@ impl Entry {
             2 => Kind::Slab,
             3 => Kind::Large,
             4 => Kind::Tail,
+            5 => Kind::Spare,
             _ => Kind::Claimed,
         };
         Entry { kind, class: (word >> 48) as u8, owner: (word >> 32) as Owner, aux: word as u32 }
@@ -69,11 +79,16 @@ impl Entry {
 /// One process's view of the directory.
 #[derive(Debug)]
 pub(super) struct Directory {
+    /// The address of the file's first byte.
+    origin: usize,
+    /// The directory's words, and the extents.
     start: usize,
     data: usize,
     max_extents: u32,
     /// Extents that exist for sure; private. Relaxed: it only grows, and the file's size is behind it.
     known: AtomicU32,
+    /// Holes that may be filled before what is left is looked at again; private. Relaxed: under the allocator's lock.
+    credit: AtomicU32,
 }
 
 /// Bytes in front of the extents for a heap of `range_bytes`: the header page and the directory.
@@ -83,21 +98,24 @@ pub(super) fn bytes_for(range_bytes: usize) -> usize {
 }
 
 impl Directory {
-    /// Over a mapping that was laid out with [`bytes_for`].
-    pub(super) fn new(address: usize, length: usize) -> Directory {
+    /// Over memory that was laid out with [`bytes_for`], in a file whose first byte is at `origin`.
+    pub(super) fn new(origin: usize, address: usize, length: usize) -> Directory {
         // The number of extents is what fits with the directory that it needs.
         let mut extents = length / EXTENT_BYTES;
-        while bytes_for(extents * EXTENT_BYTES) + extents * EXTENT_BYTES > length {
+        while extents > 0 && bytes_for(extents * EXTENT_BYTES) + extents * EXTENT_BYTES > length {
             extents -= 1;
         }
         Directory {
+            origin,
             start: address + memory::page_size(),
             data: address + bytes_for(extents * EXTENT_BYTES),
             max_extents: extents as u32,
             known: AtomicU32::new(0),
+            credit: AtomicU32::new(0),
         }
     }
 
+    #[inline]
     pub(super) fn data_start(&self) -> usize {
         self.data
     }
@@ -106,10 +124,7 @@ impl Directory {
         self.known.load(Ordering::Relaxed)
     }
 
-    pub(super) fn used_bytes(&self) -> usize {
-        memory::page_size() + self.known_extents() as usize * 8
-    }
-
+    #[inline]
     pub(super) fn address_of(&self, extent: u32) -> usize {
         self.data + extent as usize * EXTENT_BYTES
     }
@@ -123,6 +138,12 @@ impl Directory {
     /// Whether there are as many extents as that: another process may just have made more than are known here.
     pub(super) fn reaches(&self, end: u32, fd: RawFd) -> bool {
         end <= self.known_extents() || end <= self.refresh(fd)
+    }
+
+    /// The most bytes that have been reserved at once; in the header page. Relaxed: a figure for people.
+    pub(super) fn peak(&self) -> &AtomicU64 {
+        // SAFETY: the header page is reserved, and mapped for as long as the heap, which owns this view.
+        unsafe { &*std::ptr::with_exposed_provenance::<AtomicU64>(self.start - memory::page_size()) }
     }
 
     fn word(&self, extent: u32) -> &AtomicU64 {
@@ -149,7 +170,7 @@ impl Directory {
 
     /// Looks at the file's size again: other processes make it grow.
     pub(super) fn refresh(&self, fd: RawFd) -> u32 {
-        let before = self.data - (self.start - memory::page_size());
+        let before = self.data - self.origin;
         let extents = memory::length_of(fd).unwrap_or(0).saturating_sub(before) / EXTENT_BYTES;
         let known = (extents as u32).min(self.max_extents);
         // The directory's words for the new extents: reserved by whoever reserved the extents, unless it was hostile.
@@ -159,45 +180,90 @@ impl Directory {
         self.known_extents()
     }
 
-    fn reserve_words(&self, fd: RawFd, extents: u32) -> Result<()> {
-        memory::reserve(fd, 0, memory::page_size() + extents as usize * 8)
+    pub(super) fn reserve_words(&self, fd: RawFd, extents: u32) -> Result<()> {
+        let header = self.start - memory::page_size() - self.origin;
+        memory::reserve(fd, header, memory::page_size() + extents as usize * 8)
     }
 
-    /// Makes at least `extents` more extents, more if that is cheap.
-    pub(super) fn grow(&self, fd: RawFd, extents: u32) -> Result<()> {
+    /// Makes at least `extents` more extents, with `generous` more if that is cheap; which ones.
+    pub(super) fn grow(&self, fd: RawFd, extents: u32, generous: bool) -> Result<Range<u32>> {
         let known = self.refresh(fd);
         let room = self.max_extents - known;
         if extents > room {
             let text = format!("the heap is limited to {} bytes", self.max_extents as usize * EXTENT_BYTES);
             return Err(Error::errno(libc::ENOMEM, text));
         }
-        // The kernel answers a cgroup's limit by killing, so what is left is looked at before. Some is left over for
-        // what the family needs besides.
-        const SPARE: u64 = 8 << 20;
-        let left = limits::available_memory().saturating_sub(SPARE) / EXTENT_BYTES as u64;
-        let left = u32::try_from(left).unwrap_or(u32::MAX);
-        if extents > left {
-            let text = format!("{} bytes more are beyond what is available", extents as usize * EXTENT_BYTES);
-            return Err(Error::errno(libc::ENOMEM, text));
-        }
-        let wanted = extents.max((known / 4).clamp(FIRST_STEP, LAST_STEP)).min(room).min(left);
+        let left = self.take_credit(extents)?;
+        let step = if generous { (known / 4).clamp(FIRST_STEP, LAST_STEP) } else { 0 };
+        let wanted = extents.max(step).min(room).min(left);
         self.reserve_words(fd, known + wanted)?;
-        let reserve = |count: u32| {
-            let offset = self.address_of(known) - (self.start - memory::page_size());
-            memory::reserve(fd, offset, count as usize * EXTENT_BYTES)
-        };
-        if reserve(wanted).is_err() {
-            reserve(extents)?;
+        let mut count = wanted;
+        if self.fill(fd, known, count).is_err() {
+            count = extents;
+            self.fill(fd, known, count)?;
         }
         self.refresh(fd);
+        self.note_peak(fd);
+        Ok(known..known + count)
+    }
+
+    /// Reserves the pages of extents that this process has not seen reserved; some of them may be holes.
+    pub(super) fn reserve(&self, fd: RawFd, extents: Range<u32>, holes: bool) -> Result<()> {
+        let count = extents.end - extents.start;
+        if holes {
+            self.take_credit(count)?;
+        }
+        self.fill(fd, extents.start, count)?;
+        if holes {
+            self.note_peak(fd);
+        }
         Ok(())
     }
 
-    /// Reserves the pages of these extents, whoever made the file so long.
-    pub(super) fn reserve_extents(&self, fd: RawFd, extents: Range<u32>) -> Result<()> {
-        let offset = self.address_of(extents.start) - (self.start - memory::page_size());
-        memory::reserve(fd, offset, extents.len() * EXTENT_BYTES)
+    /// How many extents may be reserved now, which is `count` at least. What is left is looked at once for many small
+    /// steps: it takes reading a handful of files.
+    fn take_credit(&self, count: u32) -> Result<u32> {
+        let credit = self.credit.load(Ordering::Relaxed);
+        if count <= credit {
+            self.credit.store(credit - count, Ordering::Relaxed);
+            return Ok(credit);
+        }
+        let left = extents_left();
+        if count > left {
+            let text = format!("{} bytes more are beyond what is available", count as usize * EXTENT_BYTES);
+            return Err(Error::errno(libc::ENOMEM, text));
+        }
+        self.credit.store((left / 8).min(LAST_STEP / 4), Ordering::Relaxed);
+        Ok(left)
     }
+
+    /// For tests that have no time for reading those files.
+    #[cfg(test)]
+    pub(super) fn trust_in_memory(&self) {
+        self.credit.store(u32::MAX / 2, Ordering::Relaxed);
+    }
+
+    /// Gives the pages of extents back to the system.
+    pub(super) fn punch(&self, fd: RawFd, extents: Range<u32>) -> Result<()> {
+        let count = (extents.end - extents.start) as usize;
+        memory::punch(fd, self.address_of(extents.start) - self.origin, count * EXTENT_BYTES)
+    }
+
+    fn fill(&self, fd: RawFd, extent: u32, count: u32) -> Result<()> {
+        memory::reserve(fd, self.address_of(extent) - self.origin, count as usize * EXTENT_BYTES)
+    }
+
+    fn note_peak(&self, fd: RawFd) {
+        self.peak().fetch_max(memory::reserved_bytes(fd), Ordering::Relaxed);
+    }
+}
+
+/// How many more extents the machine and the cgroups have room for. The kernel answers a cgroup's limit by killing, so
+/// what is left is looked at before. Some is left over for what the family needs besides.
+fn extents_left() -> u32 {
+    const SPARE: u64 = 8 << 20;
+    let left = limits::available_memory().saturating_sub(SPARE) / EXTENT_BYTES as u64;
+    u32::try_from(left).unwrap_or(u32::MAX)
 }
 
 /// The heap grows by at least 256 KiB and by at most 64 MiB more than is needed at once.

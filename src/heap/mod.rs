@@ -2,13 +2,13 @@
 //!
 //! ```text
 //!   file      | header | directory: one word per extent ......... | extent 0 | extent 1 | ...
-//!   reserved    page     as far as there are extents (the rest       all that the file's size covers
-//!                        of it is a hole that nobody touches)
+//!   reserved    page     as far as there are extents (the rest       all that the file's size covers,
+//!                        of it is a hole that nobody touches)        less what was given back
 //! ```
 //!
-//! The file's size is what has been reserved: it grows by fallocate, which can fail, and is sealed against shrinking,
-//! so touching a block never can. All of the range is mapped once and for all; nothing beyond the size is ever handed
-//! out.
+//! The file grows by fallocate, which can fail, and is sealed against shrinking, so touching a block never can. All of
+//! the range is mapped once and for all; nothing beyond the size is ever handed out. Extents that are free beyond what
+//! is kept for the next blocks are punched out of the file, and reserved again before anybody gets them.
 //!
 //! Who may write what:
 //!
@@ -26,15 +26,25 @@
 mod allocator;
 mod class;
 mod directory;
+mod estate;
+pub mod own;
+mod private;
+pub mod segment;
+mod slab;
+mod survey;
+
+pub use survey::{HeapStats, Usage};
 
 use crate::error::{Error, Result};
 use crate::sys::memory::{self, Mapping};
 use allocator::Allocator;
 use directory::Directory;
 use memfd::FileSeal;
+use private::{Guard, Private};
+use segment::Segment;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 /// Memory is handed to processes in extents of this size, aligned to it within the heap.
 pub(crate) const EXTENT_BYTES: usize = 64 * 1024;
@@ -42,36 +52,43 @@ pub(crate) const EXTENT_BYTES: usize = 64 * 1024;
 /// What a fresh heap has reserved.
 const FIRST_EXTENTS: u32 = 4;
 
+/// As much of what is free stays reserved: 32 MiB, so that blocks that come and go cost no system calls.
+const KEPT_EXTENTS: u32 = 512;
+
+/// Blocks up to this size are not moved to become shorter.
+const KEPT_IN_PLACE: usize = 256;
+
 /// Which process an extent belongs to: the host is 0, worker `n` is `n + 1`.
 pub(crate) type Owner = u16;
 
 /// The host's number among the owners.
 pub(crate) const HOST: Owner = 0;
 
-/// Where heaps are looked for: far from where the kernel, the loader, sanitizers and valgrind put things.
+/// Where heaps are looked for, downwards: far from where the kernel, the loader, sanitizers and valgrind put things. The
+/// place must be free in every process of the family. LLVM's AddressSanitizer reserves 4 TiB at an address that changes
+/// from process to process; so what is not free at the first place is tried below all of that, and not beside it.
 #[cfg(target_arch = "x86_64")]
-const ADDRESSES: (usize, usize) = (0x7e80_0000_0000, 0x6000_0000_0000);
-/// The same for 48-bit aarch64. Smaller address spaces take the kernel's choice.
+const ADDRESSES: [(usize, usize); 2] =
+    [(0x7e80_0000_0000, 0x7e00_0000_0000), (0x7000_0000_0000, 0x6000_0000_0000)];
+/// The same for 48-bit aarch64.
 #[cfg(target_arch = "aarch64")]
-const ADDRESSES: (usize, usize) = (0xfe80_0000_0000, 0xd000_0000_0000);
+const ADDRESSES: [(usize, usize); 2] =
+    [(0xfe80_0000_0000, 0xfe00_0000_0000), (0xa000_0000_0000, 0x8000_0000_0000)];
 
 /// One process's view of a heap.
 #[derive(Debug)]
 pub struct Heap {
     fd: OwnedFd,
-    mapping: Mapping,
+    /// Where the heap begins, how long its range is, and what keeps that mapped.
+    start: usize,
+    length: usize,
+    _mapping: Option<Mapping>,
+    segment: Option<Arc<Segment>>,
     directory: Directory,
     owner: Owner,
-    allocator: Mutex<Allocator>,
-}
-
-/// What a heap holds.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct HeapStats {
-    /// Bytes of memory that are reserved for the heap.
-    pub reserved_bytes: u64,
-    /// Bytes of allocated blocks, whoever has allocated them, rounded up to block sizes.
-    pub allocated_bytes: u64,
+    /// So many extents that are free stay reserved.
+    kept: u32,
+    allocator: Private<Allocator>,
 }
 
 impl Heap {
@@ -84,7 +101,7 @@ impl Heap {
         let fd = memory::seal(fd, &[FileSeal::SealShrink, FileSeal::SealSeal])?;
         let mapping = map_somewhere(&fd, directory_bytes + range_bytes.next_multiple_of(EXTENT_BYTES))?;
         let heap = Heap::over(fd, mapping, HOST);
-        heap.directory.grow(heap.fd.as_raw_fd(), FIRST_EXTENTS)?;
+        heap.directory.grow(heap.fd.as_raw_fd(), FIRST_EXTENTS, false)?;
         Ok(heap)
     }
 
@@ -104,41 +121,106 @@ impl Heap {
 
     fn over(fd: OwnedFd, mapping: Mapping, owner: Owner) -> Heap {
         mapping.leave_out_of_dumps();
-        let directory = Directory::new(mapping.address(), mapping.length());
-        Heap { fd, mapping, directory, owner, allocator: Mutex::new(Allocator::new()) }
+        let (start, length) = (mapping.address(), mapping.length());
+        let directory = Directory::new(start, start, length);
+        let allocator = Private::new(Allocator::new());
+        let _mapping = Some(mapping);
+        Heap { fd, start, length, _mapping, segment: None, directory, owner, kept: KEPT_EXTENTS, allocator }
     }
 
     /// This process takes the part of another owner: a worker that was forked from one that had attached already.
     pub(crate) fn become_owner(&mut self, owner: Owner) {
         self.owner = owner;
-        self.allocator = Mutex::new(Allocator::new());
+        self.allocator = Private::new(Allocator::new());
     }
 
     /// A block of at least `size` bytes, aligned to 16. Its content is whatever it was.
+    #[inline]
     pub fn allocate(&self, size: usize) -> Result<NonNull<u8>> {
         self.allocate_announced(size, |_| ())
     }
 
     /// The same; `announce` learns the address before the block is anybody's, so that a process that is killed in
     /// between leaves word of it.
-    pub(crate) fn allocate_announced(
-        &self,
-        size: usize,
-        announce: impl FnOnce(usize),
-    ) -> Result<NonNull<u8>> {
+    #[inline]
+    pub(crate) fn allocate_announced(&self, size: usize, announce: impl FnMut(usize)) -> Result<NonNull<u8>> {
         let address = self.allocator().allocate(self, size, announce)?;
+        to_pointer(address)
+    }
+
+    /// A block where that takes no more than setting a bit. It cannot panic, so its caller needs no net.
+    #[inline(always)]
+    pub(crate) fn allocate_quickly(&self, size: usize) -> Option<NonNull<u8>> {
+        let mut allocator = self.allocator.try_lock()?;
+        let address = allocator.allocate_quickly(self, size)?;
         NonNull::new(std::ptr::with_exposed_provenance_mut(address))
-            .ok_or_else(|| Error::errno(libc::ENOMEM, "a block at address zero"))
+    }
+
+    /// Frees a block where that takes no more than clearing a bit; whether it did. It cannot panic either.
+    #[inline(always)]
+    pub(crate) fn free_quickly(&self, block: *mut u8) -> bool {
+        let Some(mut allocator) = self.allocator.try_lock() else { return false };
+        allocator.free_quickly(self, block.expose_provenance())
+    }
+
+    /// The same, all of it zeroed: `count` times `size` bytes.
+    pub fn allocate_zeroed(&self, count: usize, size: usize) -> Result<NonNull<u8>> {
+        let too_long =
+            || Error::errno(libc::EOVERFLOW, format!("{count} times {size} bytes are more than fit a size"));
+        let bytes = count.checked_mul(size).ok_or_else(too_long)?;
+        let block = self.allocate(bytes)?;
+        // SAFETY: a new block, as long as the bytes.
+        unsafe { block.as_ptr().write_bytes(0, bytes) };
+        Ok(block)
+    }
+
+    /// A block whose address is a multiple of `alignment`, a power of two.
+    pub fn allocate_aligned(&self, alignment: usize, size: usize) -> Result<NonNull<u8>> {
+        if !alignment.is_power_of_two() {
+            return Err(Error::invalid(format!("an alignment of {alignment}, which is no power of two")));
+        }
+        let address = self.allocator().allocate_aligned(self, size, alignment)?;
+        to_pointer(address)
+    }
+
+    /// Makes a block longer or shorter. Its content moves along; on failure it stays as it is.
+    pub fn reallocate(&self, block: NonNull<u8>, size: usize) -> Result<NonNull<u8>> {
+        let has = self.size_of(block)?;
+        if size <= has && (size >= has / 2 || has <= KEPT_IN_PLACE) {
+            return Ok(block);
+        }
+        let new = self.allocate(size)?;
+        // SAFETY: both blocks are at least as long as the shorter of the two, and apart.
+        unsafe { std::ptr::copy_nonoverlapping(block.as_ptr(), new.as_ptr(), has.min(size)) };
+        self.free(block)?;
+        Ok(new)
+    }
+
+    /// How many bytes a block really has.
+    pub fn size_of(&self, block: NonNull<u8>) -> Result<usize> {
+        self.allocator().size_of(self, block.as_ptr().expose_provenance())
     }
 
     /// Gives a block back, from whatever process. An address that is no allocated block's start is refused.
+    #[inline]
     pub fn free(&self, block: NonNull<u8>) -> Result<()> {
         self.free_address(block.as_ptr().expose_provenance())
     }
 
     /// The same for an address that another process has written.
+    #[inline]
     pub(crate) fn free_address(&self, address: usize) -> Result<()> {
         self.allocator().free(self, address)
+    }
+
+    /// Gives all memory that nothing is in back to the system.
+    pub fn trim(&self) {
+        self.allocator().trim(self);
+    }
+
+    /// Frees the slabs that nothing is in.
+    fn trim_empty_slabs(&self) {
+        self.allocator().discard_empty(self);
     }
 
     /// Whether all of these bytes lie in memory that the heap has handed out, or could have.
@@ -147,7 +229,7 @@ impl Heap {
         let Some(offset) = address.checked_sub(start) else { return false };
         let Some(end) = offset.checked_add(length) else { return false };
         end <= self.directory.known_extents() as usize * EXTENT_BYTES
-            || (end <= self.mapping.length() && end <= self.refreshed_bytes())
+            || (end <= self.length && end <= self.refreshed_bytes())
     }
 
     fn refreshed_bytes(&self) -> usize {
@@ -156,39 +238,61 @@ impl Heap {
 
     /// Whether any of these bytes lies in the heap's range.
     pub(crate) fn overlaps(&self, address: usize, length: usize) -> bool {
-        let end = self.mapping.address() + self.mapping.length();
-        address < end && address.saturating_add(length) > self.mapping.address()
+        let end = self.start + self.length;
+        address < end && address.saturating_add(length) > self.start
     }
 
     /// Clears up after a process that has ended: what it was about to claim is free again, and what it has claimed
-    /// belongs to this process from now on. Blocks that it had allocated stay allocated: somebody may hold them.
+    /// belongs to this process from now on. Blocks that it had allocated stay allocated: somebody may hold them. They
+    /// are listed under `pid`.
     ///
     /// `unfinished` is the address that it had announced last, or 0; a block there is freed.
-    pub(crate) fn reclaim(&self, owner: Owner, unfinished: usize) {
+    pub(crate) fn reclaim(&self, owner: Owner, pid: i32, unfinished: usize) {
         let mut allocator = self.allocator();
         self.directory.refresh(self.fd.as_raw_fd());
-        allocator.adopt(self, owner);
+        allocator.adopt(self, owner, pid);
         if unfinished != 0 {
             // Announced but not allocated, or garbage: then there is nothing to free.
             let _ = allocator.free(self, unfinished);
         }
     }
 
-    /// What the heap holds.
-    pub fn stats(&self) -> HeapStats {
-        let reserved = self.refreshed_bytes() + self.directory.used_bytes();
-        let allocated_bytes = allocator::allocated_bytes(self);
-        HeapStats { reserved_bytes: reserved as u64, allocated_bytes }
+    /// The blocks that a process had when it died and nobody has freed since: address and size.
+    pub fn left_by(&self, pid: i32) -> Vec<(usize, usize)> {
+        self.allocator().left_by(self, pid)
+    }
+
+    /// The processes that have died and left blocks, with what they have left.
+    pub(crate) fn dead(&self) -> Vec<(i32, Usage)> {
+        let allocator = self.allocator();
+        let usage = |pid: i32| {
+            let mut usage = Usage::default();
+            allocator.left_by(self, pid).iter().for_each(|(_, size)| usage.add(1, *size as u64));
+            (pid, usage)
+        };
+        allocator.dead().into_iter().map(usage).filter(|(_, usage)| usage.blocks > 0).collect()
+    }
+
+    /// Frees the blocks that a process has left; how many there were.
+    pub fn release_process(&self, pid: i32) -> usize {
+        let mut allocator = self.allocator();
+        let blocks = allocator.left_by(self, pid);
+        blocks.iter().filter(|(address, _)| allocator.free(self, *address).is_ok()).count()
+    }
+
+    /// Whether its memory is a segment's.
+    pub fn is_in_segment(&self) -> bool {
+        self.segment.is_some()
     }
 
     /// Where the heap's mapping begins.
     pub(crate) fn address(&self) -> usize {
-        self.mapping.address()
+        self.start
     }
 
     /// How long the mapping is.
     pub(crate) fn mapped_bytes(&self) -> usize {
-        self.mapping.length()
+        self.length
     }
 
     /// The memory's descriptor.
@@ -197,20 +301,26 @@ impl Heap {
         self.fd.as_fd()
     }
 
-    fn allocator(&self) -> MutexGuard<'_, Allocator> {
-        // No code of a user's runs under this lock, so a poisoned one comes from a failed assertion of tine's own.
-        self.allocator.lock().unwrap_or_else(PoisonError::into_inner)
+    #[inline]
+    fn allocator(&self) -> Guard<'_, Allocator> {
+        self.allocator.lock()
     }
 }
 
+fn to_pointer(address: usize) -> Result<NonNull<u8>> {
+    NonNull::new(std::ptr::with_exposed_provenance_mut(address))
+        .ok_or_else(|| Error::errno(libc::ENOMEM, "a block at address zero"))
+}
+
 fn map_somewhere(fd: &OwnedFd, length: usize) -> Result<Mapping> {
-    let (mut address, lowest) = ADDRESSES;
     let step = length.next_multiple_of(1 << 30);
-    while address >= lowest + step {
-        match Mapping::shared_at(fd.as_raw_fd(), address - step, length) {
-            Ok(mapping) => return Ok(mapping),
-            Err(error) if error.code().0 == -libc::EEXIST => address -= step,
-            Err(error) => return Err(error),
+    for (mut address, lowest) in ADDRESSES {
+        while address >= lowest + step {
+            match Mapping::shared_at(fd.as_raw_fd(), address - step, length) {
+                Ok(mapping) => return Ok(mapping),
+                Err(error) if error.code().0 == -libc::EEXIST => address -= step,
+                Err(error) => return Err(error),
+            }
         }
     }
     let text = format!("no {length} free bytes of address space; a smaller .heap_bytes may help");

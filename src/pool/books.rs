@@ -167,6 +167,11 @@ impl Books {
         &mut self.blocks[index as usize / BLOCK][index as usize % BLOCK]
     }
 
+    /// Those that are not free.
+    pub(super) fn in_use(&self) -> impl Iterator<Item = &Entry> {
+        self.blocks.iter().flatten().filter(|entry| entry.state != State::Free)
+    }
+
     /// A free entry, which the caller fills.
     pub(super) fn open(&mut self) -> u32 {
         if let Some(index) = self.free.pop() {

@@ -152,7 +152,6 @@ impl Lane {
     ) {
         let entry = books.get(index);
         let slot = segment.slot(self.tail);
-        slot.kind.store(entry.kind as u32, Ordering::Relaxed);
         slot.module.store(callee.module, Ordering::Relaxed);
         slot.offset.store(callee.offset, Ordering::Relaxed);
         slot.id.store(books.id_of(index).0, Ordering::Relaxed);
@@ -170,7 +169,9 @@ impl Lane {
         let timed = entry.deadline_ns != 0;
         self.timed += usize::from(timed);
         self.given += 1;
-        slot.flags.store(if timed { flag::TIMED } else { 0 }, Ordering::Relaxed);
+        slot.kind.store(entry.kind as u32 | if timed { flag::TIMED } else { 0 }, Ordering::Relaxed);
+        // A worker that has written there what it likes fools itself only.
+        slot.shares.store(segment.shares.load(Ordering::Relaxed), Ordering::Relaxed);
         slot.state.store(state::READY, Ordering::Relaxed);
         if self.flights.is_empty() {
             self.last_look_ns = now_ns;

@@ -10,6 +10,7 @@ use super::ending::Ending;
 use super::state::State;
 use super::wait::{Want, refusal, wait};
 use super::{Inner, Pool, resolve};
+use crate::check;
 use crate::engine::member::Death;
 use crate::error::{Code, Error, Result};
 use crate::heap::Heap;
@@ -239,6 +240,9 @@ impl<'p, 'a> Job<'p, 'a> {
 
     /// Finds out what is in the heap, and copies the context there.
     fn prepare(&mut self) -> Result<()> {
+        if check::is_on() {
+            self.look_through();
+        }
         self.carry_input = self.must_be_carried("in", self.input)?;
         self.carry_output = self.must_be_carried("out", self.output)?;
         let context = self.map.context;
@@ -260,6 +264,23 @@ impl<'p, 'a> Job<'p, 'a> {
         unsafe { std::ptr::copy_nonoverlapping(context.as_ptr(), block.as_ptr(), context.len()) };
         self.context = block.as_ptr().expose_provenance();
         Ok(())
+    }
+
+    /// Looks for pointers to the host's own memory in the items and in the context.
+    #[cold]
+    fn look_through(&self) {
+        let name = self.map.function().describe();
+        check::look_through(self.map.context, || format!("map ({name}), context"));
+        let (address, stride) = self.input;
+        for item in (0..self.map.count).filter(|_| address != 0) {
+            let place = std::ptr::with_exposed_provenance::<u8>(address + item * stride);
+            // SAFETY: the caller's item.
+            let bytes = unsafe { std::slice::from_raw_parts(place, stride) };
+            if check::look_through(bytes, || format!("item {item} of a map ({name}), input")) {
+                // The others are most likely the same.
+                break;
+            }
+        }
     }
 
     fn must_be_carried(&self, name: &str, (address, stride): (usize, usize)) -> Result<bool> {

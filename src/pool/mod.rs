@@ -22,13 +22,17 @@ pub use books::{Delivery, TaskId};
 pub use map::{Failure, Map, MapCall, MapReport};
 pub use options::{Affinity, MAX_WORKERS, PoolOptions, SubmitOptions};
 
+use crate::check;
 use crate::engine::family::Family;
 use crate::engine::member::Death;
+use crate::engine::share::Share;
 use crate::error::{Code, Error, Result};
 use crate::heap::Heap;
+use crate::heap::own::Process;
+use crate::heap::segment::Segment;
 use crate::prim::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use crate::process::function::{Callee, Function};
-use crate::process::init;
+use crate::process::{init, setup};
 use crate::queue::ring::INLINE_INPUT;
 use crate::sys::clock::{Deadline, Timeout, now_ns};
 use crate::sys::epoll::Epoll;
@@ -65,6 +69,8 @@ struct Inner {
     waiter_numbers: AtomicU64,
     /// Threads that wait for the lock. Relaxed: a hint to who holds it.
     wanting: AtomicU32,
+    /// One segment is shared at a time.
+    sharing: Mutex<()>,
     /// The background thread is to end. Relaxed: the lock is taken before and after.
     quit: AtomicBool,
 }
@@ -156,6 +162,7 @@ impl Pool {
             state: Mutex::new(state),
             waiter_numbers: AtomicU64::new(0),
             wanting: AtomicU32::new(0),
+            sharing: Mutex::new(()),
             quit: AtomicBool::new(false),
         });
         // From here on dropping the pool ends what has been started.
@@ -231,6 +238,9 @@ impl Pool {
         state.books.window_bytes += input.len();
         state.submitted += 1;
         let id = state.books.id_of(index);
+        if check::is_on() {
+            check::look_through(input, || format!("task {:#x} ({}), input", id.0, function.describe()));
+        }
         state.enqueue(index);
         state.move_on_after_submit();
         Ok(id)
@@ -293,7 +303,7 @@ impl Pool {
             workers_recycled: state.family.workers_recycled,
             supervisor_deaths: state.family.supervisor_deaths,
             heap_reserved_bytes: heap.reserved_bytes,
-            heap_allocated_bytes: heap.allocated_bytes,
+            heap_allocated_bytes: heap.used_bytes,
         })
     }
 
@@ -315,12 +325,83 @@ impl Pool {
         Ok(())
     }
 
+    /// What each process has allocated: the host, the workers, and those that have died and left blocks.
+    pub fn heap_usage(&self) -> Result<Vec<Process>> {
+        let inner = self.inner()?;
+        let mut state = inner.lock();
+        state.pump(true);
+        let (dead, mut usage) = (inner.heap.dead(), inner.heap.usage());
+        // What was a dead process's belongs to the host now, for the heap's purposes.
+        let host = usage.entry(crate::heap::HOST).or_default();
+        for (_, left) in &dead {
+            host.blocks = host.blocks.saturating_sub(left.blocks);
+            host.bytes = host.bytes.saturating_sub(left.bytes);
+        }
+        let mut all = vec![Process { pid: inner.pid, alive: true, usage: *host }];
+        for (slot, member) in state.family.members.iter().enumerate().filter(|(_, member)| member.pid != 0) {
+            let usage = usage.get(&setup::owner_of(slot as u32)).copied().unwrap_or_default();
+            all.push(Process { pid: member.pid, alive: true, usage });
+        }
+        all.extend(dead.into_iter().map(|(pid, usage)| Process { pid, alive: false, usage }));
+        Ok(all)
+    }
+
+    /// Has a segment mapped in every worker, at the address that it has here, and in those to come.
+    ///
+    /// Workers that are busy do it before their next task. Where one cannot, nothing is shared: that worker ends, and
+    /// its place is filled anew.
+    pub fn share(&self, segment: &Segment) -> Result<()> {
+        let inner = self.inner()?;
+        let _turn = inner.sharing.lock().unwrap_or_else(PoisonError::into_inner);
+        let share = Share::new(segment)?;
+        let mut state = inner.lock();
+        if let Some(error) = refusal(&state) {
+            return Err(error);
+        }
+        let (address, length) = (segment.address(), segment.size());
+        if state.family.is_shared(address, length) {
+            return Err(Error::errno(
+                libc::EALREADY,
+                format!("the segment at {address:#x} is shared already"),
+            ));
+        }
+        if inner.heap.overlaps(address, length) {
+            return Err(Error::errno(
+                libc::EEXIST,
+                format!("the segment at {address:#x} lies in the heap's range"),
+            ));
+        }
+        state.family.share(share)?;
+        let (mut state, shared) = wait(inner, state, Want::Shared, Timeout::Forever, State::sharing_answer);
+        state.family.end_sharing(shared.is_ok());
+        shared
+    }
+
+    /// Whether every worker can use these bytes: memory of the heap, or of a segment that is shared.
+    pub fn is_shared(&self, address: usize, length: usize) -> Result<bool> {
+        let inner = self.inner()?;
+        Ok(inner.heap.contains(address, length) || inner.lock().family.is_shared(address, length))
+    }
+
+    /// Frees the blocks that a process had when it died; how many there were.
+    pub fn release_process(&self, pid: i32) -> Result<usize> {
+        let inner = self.inner()?;
+        let mut state = inner.lock();
+        state.pump(true);
+        if pid == inner.pid || state.family.members.iter().any(|member| member.pid == pid && pid != 0) {
+            return Err(Error::errno(libc::EBUSY, format!("process {pid} is not known to have ended")));
+        }
+        Ok(inner.heap.release_process(pid))
+    }
+
     /// The heap.
+    #[inline]
     pub fn heap(&self) -> Result<&Heap> {
         Ok(&self.inner()?.heap)
     }
 
     /// The process that created the pool is the only one that may use it.
+    #[inline]
     fn inner(&self) -> Result<&Inner> {
         if self.inner.pid == fork::pid() { Ok(&self.inner) } else { Err(Code::FORKED.into()) }
     }
@@ -339,6 +420,9 @@ impl Drop for Pool {
         self.inner.quit.store(true, Ordering::Relaxed);
         let mut state = self.inner.lock();
         state.stop(Deadline(0));
+        if check::is_on() {
+            state.list_leaks(self.inner.pid);
+        }
         // The background thread, which has nothing of its own to wait for, sees that it is to end.
         state.wake_all();
         drop(state);

@@ -175,14 +175,15 @@ impl PoolOptions<'_> {
         if self.window_bytes == 0 { self.heap_range() } else { self.window_bytes }
     }
 
-    /// The heap's range: what was asked for, or a large one that leaves the host most of its address space.
+    /// The heap's range: what was asked for, or a large one that leaves the host most of its address space, and that is
+    /// no longer than a file may be.
     pub(super) fn heap_range(&self) -> usize {
-        match self.heap_bytes {
-            0 => limits::address_space().map_or(DEFAULT_HEAP_BYTES, |limit| {
-                DEFAULT_HEAP_BYTES.min((limit / 4).max(LEAST_HEAP_BYTES as u64) as usize)
-            }),
-            bytes => bytes,
+        if self.heap_bytes != 0 {
+            return self.heap_bytes;
         }
+        let address_space = limits::address_space().map_or(u64::MAX, |limit| limit / 4);
+        let limit = address_space.min(limits::file_size().unwrap_or(u64::MAX));
+        DEFAULT_HEAP_BYTES.min(limit.max(LEAST_HEAP_BYTES as u64) as usize)
     }
 
     pub(super) fn program(&self) -> Result<Option<CString>> {

@@ -1,11 +1,12 @@
 //! All of a pool that its lock protects, and the one function that moves it on: [`State::pump`].
 
-use super::books::{Books, Delivery, Input, Outcome, State as TaskState};
+use super::books::{Books, Delivery, Input, Outcome, Output, State as TaskState};
 use super::call::Kind;
 use super::dispatch::Queue;
 use super::lane::{Drained, Lane, Left};
 use super::recycle::Recycle;
 use super::wait::{Waiter, Want};
+use crate::check;
 use crate::engine::family::{Event, Family};
 use crate::engine::member::Death;
 use crate::error::{Code, Error};
@@ -16,7 +17,7 @@ use crate::queue::spin::Spin;
 use crate::sys::clock::{Deadline, now_ns};
 use crate::sys::epoll::Epoll;
 use crate::sys::fd::{self, Timer};
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 
@@ -263,7 +264,7 @@ impl State {
         for (index, outcome) in lost {
             self.settle(index, outcome);
         }
-        self.heap.reclaim(setup::owner_of(slot as u32), unfinished);
+        self.heap.reclaim(setup::owner_of(slot as u32), death.pid, unfinished);
         self.family.bury(slot, &death, idle);
         if self.broken.is_some() {
             self.abandon_queue();
@@ -346,6 +347,15 @@ impl State {
         self.lanes.get(slot).is_some_and(|lane| lane.ready)
     }
 
+    /// What there is to say of the segment that is being shared.
+    pub(super) fn sharing_answer(&mut self) -> Option<crate::Result<()>> {
+        if let Some(error) = &self.broken {
+            return Some(Err(error.clone()));
+        }
+        let lanes = &self.lanes;
+        self.family.shared(|slot| lanes[slot].in_ring() > 0)
+    }
+
     /// Whether there are results in a ring.
     pub(super) fn has_results(&self) -> bool {
         self.lanes
@@ -393,6 +403,31 @@ impl State {
         self.update_attention();
     }
 
+    /// For `TINE_CHECK`: who has left what in the heap, when everything else is over.
+    #[cold]
+    pub(super) fn list_leaks(&self, host: i32) {
+        let (mut known, mut kept) = (HashSet::new(), 0);
+        for entry in self.books.in_use() {
+            if let Some(Outcome { output: Output::Heap(address), output_length: 1.., .. }) = entry.outcome {
+                known.insert(address);
+                kept += usize::from(entry.state == TaskState::Taken);
+            }
+        }
+        if kept > 0 {
+            check::say(&format!(
+                "results that were taken and not released when the pool is destroyed: {kept}"
+            ));
+        }
+        let of_host = self.heap.blocks_of(crate::heap::HOST);
+        for (pid, _) in self.heap.dead() {
+            let blocks: Vec<_> =
+                self.heap.left_by(pid).into_iter().filter(|(address, _)| known.insert(*address)).collect();
+            check::list_leaks("worker", pid, &blocks);
+        }
+        let of_host: Vec<_> = of_host.into_iter().filter(|(address, _)| !known.contains(address)).collect();
+        check::list_leaks("the host", host, &of_host);
+    }
+
     /// Wakes the threads whose wish has come true.
     pub(super) fn wake_waiters(&mut self) {
         let mut finished = self.finished_count;
@@ -410,6 +445,8 @@ impl State {
                 Want::Ready => self.broken.is_some() || self.family.all_ready(),
                 // Whether it is the right one only its thread knows.
                 Want::Change => self.settled != self.settled_when_told,
+                // Whoever shares looks for itself: there is one of them at a time, and it happens seldom.
+                Want::Shared => true,
                 Want::Events => false,
             };
             if satisfied {

@@ -32,6 +32,8 @@ pub(super) enum Want {
     Change,
     /// That all workers are ready.
     Ready,
+    /// That all workers have mapped a segment.
+    Shared,
     /// Nothing of its own: it moves the pool on in the background.
     Events,
 }

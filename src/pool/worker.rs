@@ -3,18 +3,22 @@
 //! It runs user code, so anything can happen to it at any time; what it leaves then is said in `queue::ring`.
 
 use super::call::{Chunk, ItemFunction, Kind, RangeFunction, TaskFunction, messages};
+use crate::check;
+use crate::engine::share;
 use crate::error::{Code, Error, Result};
 use crate::heap::Heap;
 use crate::prim::{AtomicPtr, Ordering, fence};
 use crate::process::function::{Callee, NOT_HERE, Resolver};
+use crate::process::wire::{self, Connection};
 use crate::queue::ring::{INLINE_OUTPUT, MESSAGE, Segment, Slot, flag, phase, state};
 use crate::queue::spin::Spin;
-use crate::sys::{clock, environment, fork};
+use crate::sys::{clock, environment, fork, pidfd};
 use std::any::Any;
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
+use std::sync::{Mutex, PoisonError};
 
 /// The longest text of a failed task, in bytes.
 pub const MESSAGE_BYTES: usize = MESSAGE;
@@ -26,6 +30,9 @@ pub struct Worker {
     segment: Segment,
     heap: Heap,
     event: OwnedFd,
+    /// By which the host passes segments; and those that it has passed. Only the worker's own thread adds to them.
+    tidings: Mutex<Connection>,
+    shares: Mutex<Vec<(usize, usize)>>,
     resolver: Resolver,
     is_copy_of_host: bool,
     /// The user's own. Release and Acquire: what it points to was written before.
@@ -68,12 +75,66 @@ impl Worker {
         segment: Segment,
         heap: Heap,
         event: OwnedFd,
+        socket: OwnedFd,
         resolver: Resolver,
         is_copy_of_host: bool,
     ) -> &'static Worker {
         let pid = fork::pid();
+        let (tidings, shares) = (Mutex::new(Connection::new(socket)), Mutex::default());
         let state = AtomicPtr::new(std::ptr::null_mut());
-        Box::leak(Box::new(Worker { pid, segment, heap, event, resolver, is_copy_of_host, state }))
+        Box::leak(Box::new(Worker {
+            pid,
+            segment,
+            heap,
+            event,
+            tidings,
+            shares,
+            resolver,
+            is_copy_of_host,
+            state,
+        }))
+    }
+
+    /// Maps the segments that the host has passed and are not mapped yet; a worker that cannot ends.
+    pub(crate) fn take_shares(&self) {
+        let wanted = self.segment.shares.load(Ordering::Acquire);
+        let mut have = self.segment.shared.load(Ordering::Relaxed);
+        while have < wanted {
+            let mut tidings = self.tidings.lock().unwrap_or_else(PoisonError::into_inner);
+            let message = match tidings.receive() {
+                Ok(Some(message)) if message.kind == wire::Kind::Share => message,
+                Ok(Some(_)) => continue,
+                Ok(None) => {
+                    pidfd::poll(tidings.fd(), clock::Deadline::NEVER);
+                    continue;
+                }
+                // The host is gone, or will find that this worker is.
+                Err(_) => self.end(1),
+            };
+            match share::map(message) {
+                Ok(range) => self.shares.lock().unwrap_or_else(PoisonError::into_inner).push(range),
+                Err(error) => self.give_up(&error, phase::CANNOT_MAP),
+            }
+            have += 1;
+            self.segment.shared.store(have, Ordering::Release);
+            self.wake_host();
+        }
+    }
+
+    /// Whether all processes of the pool can use these bytes.
+    pub fn is_shared(&self, address: usize, length: usize) -> Result<bool> {
+        let shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
+        let heap = self.heap()?;
+        Ok(heap.contains(address, length) || shares.iter().any(|range| share::holds(*range, address, length)))
+    }
+
+    /// Leaves word of why this process cannot be a worker, and ends.
+    pub(crate) fn give_up(&self, error: &Error, phase: u32) -> ! {
+        let length = self.segment.failure.write(error.text().as_bytes());
+        self.segment.failure_length.store(length as u32, Ordering::Relaxed);
+        self.segment.phase.store(phase, Ordering::Release);
+        self.wake_host();
+        self.end(1)
     }
 
     pub(crate) fn segment(&self) -> &Segment {
@@ -87,6 +148,16 @@ impl Worker {
     /// The pool's heap.
     pub fn heap(&self) -> Result<&Heap> {
         if self.pid == fork::pid() { Ok(&self.heap) } else { Err(Code::FORKED.into()) }
+    }
+
+    /// The same, whoever asks: for who checks the process by itself.
+    pub(crate) fn own_heap(&self) -> &Heap {
+        &self.heap
+    }
+
+    /// This process's number.
+    pub(crate) fn pid(&self) -> i32 {
+        self.pid
     }
 
     pub(crate) fn wake_host(&self) {
@@ -143,8 +214,11 @@ pub(crate) fn run(worker: &'static Worker, finalizer: Option<usize>) -> ! {
     worker.wake_host();
     let mut position = 0u32;
     let mut spin = Spin::new();
-    while segment.wait_for_task(position, &mut spin) {
+    while segment.wait_for_task(position, &mut spin, || worker.take_shares()) {
         let slot = segment.slot(position);
+        if slot.shares.load(Ordering::Relaxed) > segment.shared.load(Ordering::Relaxed) {
+            worker.take_shares();
+        }
         // What the last task left here must not be taken for this one's: zeroed before the claim that begins it.
         if segment.pending_output.load(Ordering::Relaxed) != 0 {
             segment.pending_output.store(0, Ordering::Relaxed);
@@ -170,10 +244,11 @@ pub(crate) fn run(worker: &'static Worker, finalizer: Option<usize>) -> ! {
 }
 
 fn execute(worker: &'static Worker, slot: &'static Slot) {
-    let timed = slot.flags.load(Ordering::Relaxed) & flag::TIMED != 0;
+    let kind = slot.kind.load(Ordering::Relaxed);
+    let timed = kind & flag::TIMED != 0;
     let callee =
         Callee { module: slot.module.load(Ordering::Relaxed), offset: slot.offset.load(Ordering::Relaxed) };
-    let kind = Kind::from_number(slot.kind.load(Ordering::Relaxed));
+    let kind = Kind::from_number(kind & !flag::TIMED);
     let (Some(address), Some(kind)) = (worker.resolver.address(callee), kind) else {
         slot.items.store(0, Ordering::Relaxed);
         return leave_result(slot, NOT_HERE, "", Output::None);
@@ -195,6 +270,9 @@ fn execute(worker: &'static Worker, slot: &'static Slot) {
             let function: TaskFunction = unsafe { std::mem::transmute(address) };
             // SAFETY: as above.
             let status = task.run(|task| unsafe { function(task) });
+            if check::is_on() {
+                task.look_through(&check::name_of(address));
+            }
             leave_result(slot, status, &task.message, task.output);
         }
         Kind::Items | Kind::TaskItems | Kind::Range => {
@@ -231,6 +309,9 @@ fn execute_chunk(slot: &Slot, task: &mut Task, kind: Kind, address: usize, chunk
         }
         task.item = done;
         let status = execute_item(task, kind, address, chunk, done);
+        if check::is_on() {
+            task.look_through(&check::name_of(address));
+        }
         if chunk.status != 0 {
             let place = std::ptr::with_exposed_provenance_mut::<c_int>(chunk.status as usize);
             // SAFETY: the host has allocated an `int` for each item of the chunk.
@@ -395,6 +476,24 @@ impl Task {
             .allocate_announced(length, |address| pending.store(address as u64, Ordering::Release))?;
         self.output = Output::Block(block.as_ptr().expose_provenance(), length);
         Ok(block)
+    }
+
+    /// Looks for pointers to this worker's own memory in the output.
+    #[cold]
+    fn look_through(&self, name: &str) {
+        let (place, length) = match self.output {
+            Output::None => return,
+            Output::Inline(length) => (self.inline_output.cast_const(), length),
+            Output::Block(address, length) => (std::ptr::with_exposed_provenance(address), length),
+            Output::Item(place, _) if place.is_null() => return,
+            Output::Item(place, length) => (place.cast_const(), length),
+        };
+        // SAFETY: the task's own output, which it has finished.
+        let bytes = unsafe { std::slice::from_raw_parts(place, length) };
+        check::look_through(bytes, || match self.output {
+            Output::Item(..) => format!("item {} of a map ({name}), output", self.id),
+            _ => format!("task {:#x} ({name}), output", self.id),
+        });
     }
 
     fn discard_output(&mut self) {

@@ -20,6 +20,16 @@ pub enum Function<'a> {
     Name(&'a str),
 }
 
+impl Function<'_> {
+    /// What people know it by.
+    pub(crate) fn describe(&self) -> String {
+        match self {
+            Function::Pointer(address) => crate::check::name_of(address.addr()),
+            Function::Name(name) => (*name).to_owned(),
+        }
+    }
+}
+
 /// A function as a task carries it: the place in the supervisor's table of modules and the offset there, or the place
 /// in its table of names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,7 +8,6 @@ use super::{StartMethod, crash};
 use crate::error::{Error, Result};
 use crate::heap::{Heap, Owner};
 use crate::pool::worker::{self, Worker};
-use crate::prim::Ordering;
 use crate::queue::ring::{Segment, phase};
 use crate::sys::{elf, signal};
 use std::ffi::CString;
@@ -88,6 +87,8 @@ pub(crate) struct Parts {
     pub(crate) heap: Heap,
     pub(crate) segment: OwnedFd,
     pub(crate) event: OwnedFd,
+    /// By which the host passes it segments.
+    pub(crate) socket: OwnedFd,
 }
 
 /// The number that a worker has among the heap's owners.
@@ -107,10 +108,12 @@ pub(crate) fn become_worker(slot: u32, parts: Parts, settings: &Settings, tables
         signal::limit_core_bytes(0);
     }
     let resolver = Resolver::new(tables);
-    let worker = Worker::new(segment, parts.heap, parts.event, resolver, settings.start == StartMethod::Fork);
+    let is_copy = settings.start == StartMethod::Fork;
+    let worker = Worker::new(segment, parts.heap, parts.event, parts.socket, resolver, is_copy);
     if !settings.no_crash_handler {
         crash::install(worker);
     }
+    worker.take_shares();
     let ready = settings.surroundings.apply(slot).and_then(|()| match &settings.initializer {
         Some((target, input)) => target.address().and_then(|address| worker.initialize(address, input)),
         None => Ok(()),
@@ -118,19 +121,8 @@ pub(crate) fn become_worker(slot: u32, parts: Parts, settings: &Settings, tables
     let ready = ready.and_then(|()| settings.finalizer.as_ref().map(Target::address).transpose());
     match ready {
         Ok(finalizer) => worker::run(worker, finalizer),
-        Err(error) => {
-            report_failure(worker.segment(), &error);
-            worker.wake_host();
-            worker.end(1)
-        }
+        Err(error) => worker.give_up(&error, phase::FAILED),
     }
-}
-
-/// Leaves word of why a worker could not start.
-fn report_failure(segment: &Segment, error: &Error) {
-    let length = segment.failure.write(error.text().as_bytes());
-    segment.failure_length.store(length as u32, Ordering::Relaxed);
-    segment.phase.store(phase::FAILED, Ordering::Release);
 }
 
 /// A worker that was executed, from the message that its supervisor has sent it.
@@ -142,7 +134,7 @@ pub(crate) fn spawned_worker(message: Message) -> ! {
             return Err(crate::error::Code::VERSION.into());
         }
         signal::die_with_parent(parent as i32);
-        let [heap, segment, event, settings]: [OwnedFd; 4] = message
+        let [heap, segment, event, socket, settings]: [OwnedFd; 5] = message
             .fds
             .try_into()
             .map_err(|_| Error::errno(libc::EPROTO, "a worker's descriptors are missing"))?;
@@ -153,7 +145,7 @@ pub(crate) fn spawned_worker(message: Message) -> ! {
         settings.load_libraries()?;
         let owner = owner_of(slot);
         let heap = Heap::attach(heap, address as usize, length as usize, owner)?;
-        Ok((Parts { heap, segment, event }, settings, tables))
+        Ok((Parts { heap, segment, event, socket }, settings, tables))
     };
     match become_it() {
         Ok((parts, settings, tables)) => become_worker(slot, parts, &settings, &tables),

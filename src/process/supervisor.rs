@@ -175,7 +175,7 @@ impl Supervisor {
 
     /// The worker's number, its pidfd, and another one for the host.
     fn try_start(&mut self, slot: u32, fds: Vec<OwnedFd>) -> Result<(i32, OwnedFd, OwnedFd)> {
-        let [segment, event]: [OwnedFd; 2] =
+        let fds: [OwnedFd; 3] =
             fds.try_into().map_err(|_| Error::errno(libc::EPROTO, "a worker's descriptors are missing"))?;
         // A library that was preloaded may have started a thread; a fork would leave its locks as they are.
         let warm = match self.settings.start {
@@ -183,11 +183,7 @@ impl Supervisor {
             StartMethod::Fork => true,
             StartMethod::Spawn => false,
         };
-        let pid = if warm {
-            self.fork_worker(slot, segment, event)?
-        } else {
-            self.execute_worker(slot, segment, event)?
-        };
+        let pid = if warm { self.fork_worker(slot, fds)? } else { self.execute_worker(slot, fds)? };
         // It is a child that has not been reaped, so the number is its own.
         match pidfd::open(pid).and_then(|pidfd| Ok((pidfd, pidfd::open(pid)?))) {
             Ok((pidfd, copy)) => Ok((pid, pidfd, copy)),
@@ -198,7 +194,7 @@ impl Supervisor {
         }
     }
 
-    fn fork_worker(&mut self, slot: u32, segment: OwnedFd, event: OwnedFd) -> Result<i32> {
+    fn fork_worker(&mut self, slot: u32, [segment, event, socket]: [OwnedFd; 3]) -> Result<i32> {
         let parent = fork::pid();
         if let Some(pid) = children::fork()? {
             return Ok(pid);
@@ -208,19 +204,20 @@ impl Supervisor {
         signal::reset_all();
         let Some(mut heap) = self.heap.take() else { signal::exit_now(125) };
         heap.become_owner(setup::owner_of(slot));
-        let mut keep = [segment.as_raw_fd(), event.as_raw_fd(), heap.fd().as_raw_fd()];
+        let mut keep = [&segment, &event, &socket].map(|fd| fd.as_raw_fd()).to_vec();
+        keep.push(heap.fd().as_raw_fd());
         keep.sort_unstable();
         crate::sys::fd::close_all_but(&keep);
-        setup::become_worker(slot, Parts { heap, segment, event }, &self.settings, &self.tables)
+        setup::become_worker(slot, Parts { heap, segment, event, socket }, &self.settings, &self.tables)
     }
 
-    fn execute_worker(&mut self, slot: u32, segment: OwnedFd, event: OwnedFd) -> Result<i32> {
+    fn execute_worker(&mut self, slot: u32, [segment, event, socket]: [OwnedFd; 3]) -> Result<i32> {
         let Some(heap) = &self.heap else { return Err(Error::errno(libc::EPROTO, "no heap")) };
         let mut writer = Writer::default();
         self.settings.encode(&mut writer);
         self.tables.encode(&mut writer);
         let heap_fd = heap.fd().try_clone_to_owned().map_err(|error| Error::from_io("dup", &error))?;
-        let fds = vec![heap_fd, segment, event, wire::to_memfd(&writer.0)?];
+        let fds = vec![heap_fd, segment, event, socket, wire::to_memfd(&writer.0)?];
         let (address, length) = (heap.address() as u64, heap.mapped_bytes() as u64);
         let parent = fork::pid();
         let words = [wire::version(), u64::from(slot), address, length, parent as u64];

@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 /// Changes with every change of a message, of the segment or of the heap's layout.
-pub(crate) const PROTOCOL: u64 = 1;
+pub(crate) const PROTOCOL: u64 = 2;
 
 /// What tells builds apart that do not speak the same protocol.
 pub(crate) fn version() -> u64 {
@@ -28,7 +28,8 @@ pub(crate) fn version() -> u64 {
 pub(crate) enum Kind {
     /// Host to supervisor, first: version, start method, heap address and length; heap, host's pidfd, settings.
     Configure = 1,
-    /// Host to supervisor: slot, generation; the worker's segment and the host's eventfd for it.
+    /// Host to supervisor: slot, generation; the worker's segment, the host's eventfd for it, and the
+    /// worker's end of a socket by which it gets further segments.
     StartWorker = 2,
     /// Host to supervisor: how many nanoseconds workers that have been asked to leave may take.
     Stop = 3,
@@ -43,11 +44,13 @@ pub(crate) enum Kind {
     /// Supervisor to host: slot, generation, signal, exit code, peak memory, pid.
     Exited = 8,
     /// Supervisor to a spawned worker: version, slot, generation, heap address and length; heap, segment, eventfd,
-    /// settings and tables.
+    /// socket, settings and tables.
     Setup = 9,
+    /// Host to a worker, over a socket of its own: address, length, whether for writing; a segment to map there.
+    Share = 10,
 }
 
-const KINDS: [Kind; 9] = [
+const KINDS: [Kind; 10] = [
     Kind::Configure,
     Kind::StartWorker,
     Kind::Stop,
@@ -57,6 +60,7 @@ const KINDS: [Kind; 9] = [
     Kind::NotStarted,
     Kind::Exited,
     Kind::Setup,
+    Kind::Share,
 ];
 
 /// The words of a message besides its kind.

@@ -55,10 +55,10 @@ pub(crate) mod state {
     pub(crate) const RECALLED: u32 = 3;
 }
 
-/// Bits of a slot's `flags`.
+/// Bits beside the number in a slot's `kind`.
 pub(crate) mod flag {
     /// The host wants to know when the call begins, and the call of each item.
-    pub(crate) const TIMED: u32 = 1;
+    pub(crate) const TIMED: u32 = 1 << 16;
 }
 
 /// Phases of a worker's life.
@@ -69,6 +69,8 @@ pub(crate) mod phase {
     pub(crate) const READY: u32 = 1;
     /// Its start has failed; the segment's `failure` says why.
     pub(crate) const FAILED: u32 = 2;
+    /// It cannot map a segment that the pool shares, and ends; `failure` says why.
+    pub(crate) const CANNOT_MAP: u32 = 3;
 }
 
 /// Bytes that one side writes before it publishes them and the other copies out afterwards.
@@ -108,7 +110,8 @@ pub(crate) struct Slot {
     pub(crate) kind: AtomicU32,
     /// The function: module and offset, or the place in the table of names.
     pub(crate) module: AtomicU32,
-    pub(crate) flags: AtomicU32,
+    /// How many segments the worker has to have mapped before it runs the task.
+    pub(crate) shares: AtomicU32,
     pub(crate) offset: AtomicU64,
     /// The input's address in the heap; 0 for an input in the slot.
     pub(crate) input: AtomicU64,
@@ -163,6 +166,10 @@ pub(crate) struct Shared {
     pub(crate) leave: CachePadded<AtomicU32>,
     pub(crate) phase: AtomicU32,
     pub(crate) failure_length: AtomicU32,
+    /// How many segments the worker is to have mapped, by the host; and how many it has, by the worker. Release, for
+    /// what was sent and mapped before.
+    pub(crate) shares: AtomicU32,
+    pub(crate) shared: AtomicU32,
     /// The block that the running task's output is being allocated in; see `Heap::allocate_announced`.
     pub(crate) pending_output: CachePadded<AtomicU64>,
     /// Items of the running chunk that have begun, and that have finished.
@@ -231,8 +238,9 @@ impl Shared {
         }
     }
 
-    /// Worker: waits until there is a task at `position`, or until it is to leave; whether there is one.
-    pub(crate) fn wait_for_task(&self, position: u32, spin: &mut Spin) -> bool {
+    /// Worker: waits until there is a task at `position`, or until it is to leave; whether there is one. `look_around`
+    /// is called before each sleep: it sees whatever the host has stored before it woke the worker.
+    pub(crate) fn wait_for_task(&self, position: u32, spin: &mut Spin, look_around: impl Fn()) -> bool {
         loop {
             if spin.look(|| self.tail.load(Ordering::Acquire) != position) {
                 return true;
@@ -246,6 +254,7 @@ impl Shared {
             if self.leave.load(Ordering::Acquire) != 0 {
                 return false;
             }
+            look_around();
             let began = now_ns();
             futex_wait(&self.worker_sleeps, 1, Deadline::NEVER);
             spin.slept(now_ns() - began);
@@ -314,10 +323,10 @@ mod tests {
             scope.spawn(move || {
                 let mut position = 0;
                 let mut spin = Spin::new();
-                while worker.wait_for_task(position, &mut spin) {
+                while worker.wait_for_task(position, &mut spin, || ()) {
                     let slot = worker.slot(position);
                     if slot.claim(state::STARTED) {
-                        slot.status.store(slot.flags.load(Ordering::Relaxed) as i32 + 1, Ordering::Relaxed);
+                        slot.status.store(slot.shares.load(Ordering::Relaxed) as i32 + 1, Ordering::Relaxed);
                     }
                     position = position.wrapping_add(1);
                     worker.finish(position, host_event);
@@ -328,7 +337,7 @@ mod tests {
             while done < TASKS {
                 while tail < TASKS && tail - done < SLOTS {
                     let slot = segment.slot(tail);
-                    slot.flags.store(tail, Ordering::Relaxed);
+                    slot.shares.store(tail, Ordering::Relaxed);
                     slot.state.store(state::READY, Ordering::Relaxed);
                     tail += 1;
                     segment.publish(tail);

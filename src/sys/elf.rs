@@ -154,6 +154,18 @@ pub(crate) fn load(path: &CStr) -> Result<(), String> {
     }
 }
 
+/// The module that an address lies in, and the function or variable there, as far as the loader knows names.
+pub(crate) fn place_of(address: usize) -> Option<(String, Option<String>)> {
+    // SAFETY: all zero is a valid Dl_info, which dladdr fills; its strings live as long as the module.
+    unsafe {
+        let mut info: libc::Dl_info = std::mem::zeroed();
+        let found = libc::dladdr(std::ptr::without_provenance(address), &mut info) != 0;
+        let text = |name: *const libc::c_char| CStr::from_ptr(name).to_string_lossy().into_owned();
+        let module = (found && !info.dli_fname.is_null()).then(|| text(info.dli_fname))?;
+        Some((module, (!info.dli_sname.is_null()).then(|| text(info.dli_sname))))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

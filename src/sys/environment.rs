@@ -16,6 +16,15 @@ pub(crate) fn is_set(name: &CStr) -> bool {
     unsafe { !libc::getenv(name.as_ptr()).is_null() }
 }
 
+/// Whether a variable is set to anything but nothing and "0".
+pub(crate) fn says_yes(name: &CStr) -> bool {
+    // SAFETY: C strings; the value is looked at before anything could change it.
+    unsafe {
+        let value = libc::getenv(name.as_ptr());
+        !value.is_null() && !matches!(CStr::from_ptr(value).to_bytes(), b"" | b"0")
+    }
+}
+
 /// Reads a variable and unsets it, so that no program started from here takes it for its own. For the beginning of
 /// `main`, where no other thread reads the environment.
 pub(crate) fn take(name: &CStr) -> Option<CString> {

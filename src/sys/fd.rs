@@ -16,6 +16,12 @@ pub(crate) fn owned(rc: libc::c_long, what: &str) -> Result<OwnedFd> {
     above_standard(unsafe { OwnedFd::from_raw_fd(rc as RawFd) }, what)
 }
 
+/// A copy of a descriptor that stays somebody else's; close-on-exec, above the standard ones.
+pub(crate) fn duplicate(fd: RawFd) -> Result<OwnedFd> {
+    // SAFETY: no pointers.
+    owned(libc::c_long::from(unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 3) }), "the descriptor")
+}
+
 /// Moves a descriptor that has the number of a standard one.
 pub(crate) fn above_standard(fd: OwnedFd, what: &str) -> Result<OwnedFd> {
     if fd.as_raw_fd() > 2 {
@@ -143,4 +149,15 @@ pub(crate) fn write_all(fd: RawFd, mut bytes: &[u8]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// What file a descriptor is of: its device's numbers, its inode.
+pub(crate) fn identity(fd: RawFd) -> Result<((u32, u32), u64)> {
+    // SAFETY: all zero is a valid stat.
+    let mut stat: libc::stat = unsafe { std::mem::zeroed() };
+    // SAFETY: `stat` is a valid place.
+    if unsafe { libc::fstat(fd, &mut stat) } != 0 {
+        return Err(Error::last_os("fstat"));
+    }
+    Ok(((libc::major(stat.st_dev), libc::minor(stat.st_dev)), stat.st_ino))
 }

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicI32, AtomicPtr, Ordering};
 static PAGE: AtomicPtr<AtomicI32> = AtomicPtr::new(std::ptr::null_mut());
 
 /// This process's number, kept in the page. Relaxed: every thread would write the same value.
+#[inline]
 pub fn pid() -> i32 {
     let page = PAGE.load(Ordering::Acquire);
     let page = if page.is_null() { make_page() } else { page };
@@ -23,12 +24,15 @@ pub fn pid() -> i32 {
     }
 }
 
+#[cold]
+#[inline(never)]
 fn real_pid() -> i32 {
     // SAFETY: no pointers. The raw call, because a C library may remember another process's answer.
     unsafe { libc::syscall(libc::SYS_getpid) as i32 }
 }
 
 #[cold]
+#[inline(never)]
 fn make_page() -> *mut AtomicI32 {
     let length = super::memory::page_size();
     // SAFETY: a new private mapping at an address of the kernel's choice.

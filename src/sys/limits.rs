@@ -92,6 +92,14 @@ pub(crate) fn private_bytes(pid: i32) -> Option<u64> {
     Some(resident.saturating_sub(shared) * super::memory::page_size() as u64)
 }
 
+/// The limit on how long this process may make files, in bytes, if there is one.
+pub(crate) fn file_size() -> Option<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: a valid place.
+    let rc = unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &mut limit) };
+    (rc == 0 && limit.rlim_cur != libc::RLIM_INFINITY).then_some(limit.rlim_cur)
+}
+
 /// How much more memory may be taken: the least of what the machine has and of what is left in the cgroups.
 pub fn available_memory() -> u64 {
     memory_left(Path::new("/")).unwrap_or(u64::MAX).min(machine_memory().unwrap_or(u64::MAX))

@@ -17,6 +17,17 @@ pub(crate) fn memfd(name: &CStr) -> Result<OwnedFd> {
     super::fd::owned(rc, "memfd_create")
 }
 
+/// A memfd of huge pages, and how long one of them is.
+pub(crate) fn huge_memfd(name: &CStr) -> Result<(OwnedFd, usize)> {
+    let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING | libc::MFD_HUGETLB;
+    // SAFETY: the name is a C string.
+    let rc = unsafe { libc::syscall(libc::SYS_memfd_create, name.as_ptr(), flags) };
+    let fd = super::fd::owned(rc, "memfd_create")?;
+    // A file of huge pages says how long they are as its block size.
+    let page = stat(fd.as_raw_fd())?.st_blksize as usize;
+    Ok((fd, page.max(page_size())))
+}
+
 /// A memfd of `length` bytes whose pages are reserved and whose size nobody can change.
 pub(crate) fn sealed_memfd(name: &CStr, length: usize) -> Result<OwnedFd> {
     let fd = memfd(name)?;
@@ -37,20 +48,74 @@ pub(crate) fn seal(fd: OwnedFd, seals: &[FileSeal]) -> Result<OwnedFd> {
 
 /// Whether nobody can shrink the memory behind the descriptor.
 pub(crate) fn cannot_shrink(fd: RawFd) -> bool {
+    seals(fd).is_ok_and(|sealed| sealed.cannot_shrink)
+}
+
+/// What nobody can do any more with the memory behind a descriptor.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sealed {
+    /// Make it shorter.
+    pub(crate) cannot_shrink: bool,
+    /// Map it for writing.
+    pub(crate) read_only: bool,
+}
+
+/// The seals of a descriptor; one of no memfd is `EINVAL`.
+pub(crate) fn seals(fd: RawFd) -> Result<Sealed> {
     // SAFETY: a plain fcntl.
     let seals = unsafe { libc::fcntl(fd, libc::F_GET_SEALS) };
-    seals >= 0 && seals & libc::F_SEAL_SHRINK != 0
+    if seals < 0 {
+        return Err(Error::last_os("the descriptor is not shared memory"));
+    }
+    let read_only = seals & (libc::F_SEAL_FUTURE_WRITE | libc::F_SEAL_WRITE) != 0;
+    Ok(Sealed { cannot_shrink: seals & libc::F_SEAL_SHRINK != 0, read_only })
+}
+
+/// Fixes the size of the memory for ever; with `read_only`, nobody can map it for writing from now on.
+pub(crate) fn fix(fd: RawFd, read_only: bool) -> Result<()> {
+    let fixed = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
+    let seals = if read_only { fixed | libc::F_SEAL_FUTURE_WRITE } else { fixed };
+    // SAFETY: a plain fcntl.
+    match unsafe { libc::fcntl(fd, libc::F_ADD_SEALS, seals) } {
+        0 => Ok(()),
+        _ => Err(Error::last_os("sealing shared memory")),
+    }
+}
+
+/// Reads a file's first bytes; whether there were as many.
+pub(crate) fn read_first(fd: RawFd, buffer: &mut [u8]) -> Result<bool> {
+    loop {
+        // SAFETY: as many writable bytes as are said.
+        let read = unsafe { libc::pread(fd, buffer.as_mut_ptr().cast(), buffer.len(), 0) };
+        if read >= 0 {
+            return Ok(read as usize == buffer.len());
+        }
+        if super::errno() != libc::EINTR {
+            return Err(Error::last_os("reading shared memory"));
+        }
+    }
 }
 
 /// Reserves pages, so that touching them cannot fail; makes the file longer where it is shorter.
 pub(crate) fn reserve(fd: RawFd, offset: usize, length: usize) -> Result<()> {
-    loop {
+    // The kernel answers a limit on file sizes by SIGXFSZ, so it is looked at before.
+    let end = offset as u64 + length as u64;
+    if super::limits::file_size().is_some_and(|limit| end > limit) && end > length_of(fd)? as u64 {
+        let text = format!("{end} shared bytes are beyond the limit on file sizes, RLIMIT_FSIZE");
+        return Err(Error::errno(libc::ENOMEM, text));
+    }
+    // A signal makes older kernels give up, and give back what they have reserved. A host whose timer or runtime sends itself
+    // one every few milliseconds would never get a large piece at once.
+    let (mut at, mut piece) = (offset, LARGEST_PIECE);
+    while at < offset + length {
+        let next = piece.min(offset + length - at);
         // SAFETY: no pointers.
-        if unsafe { libc::fallocate(fd, 0, offset as libc::off_t, length as libc::off_t) } == 0 {
-            return Ok(());
+        if unsafe { libc::fallocate(fd, 0, at as libc::off_t, next as libc::off_t) } == 0 {
+            at += next;
+            continue;
         }
         match super::errno() {
-            libc::EINTR => continue,
+            libc::EINTR => piece = (piece / 2).max(SMALLEST_PIECE),
             // The file system of memfds is full, or a limit on file sizes is reached: to the caller both are memory.
             libc::ENOSPC | libc::ENOMEM | libc::EFBIG => {
                 return Err(Error::errno(libc::ENOMEM, format!("no memory for {length} shared bytes")));
@@ -58,17 +123,54 @@ pub(crate) fn reserve(fd: RawFd, offset: usize, length: usize) -> Result<()> {
             _ => return Err(Error::last_os("fallocate")),
         }
     }
+    Ok(())
+}
+
+/// So much is reserved at a time, and no less when signals keep coming.
+const LARGEST_PIECE: usize = 16 << 20;
+const SMALLEST_PIECE: usize = 64 << 10;
+
+/// Gives pages back to the system; whoever reads them afterwards finds zeros.
+pub(crate) fn punch(fd: RawFd, offset: usize, length: usize) -> Result<()> {
+    let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+    loop {
+        // SAFETY: no pointers.
+        if unsafe { libc::fallocate(fd, mode, offset as libc::off_t, length as libc::off_t) } == 0 {
+            return Ok(());
+        }
+        if super::errno() != libc::EINTR {
+            return Err(Error::last_os("punching a hole"));
+        }
+    }
 }
 
 /// The length of the file behind a descriptor.
 pub(crate) fn length_of(fd: RawFd) -> Result<usize> {
+    Ok(stat(fd)?.st_size as usize)
+}
+
+/// The bytes that the file behind a descriptor takes of the system's memory.
+pub(crate) fn reserved_bytes(fd: RawFd) -> u64 {
+    stat(fd).map_or(0, |stat| stat.st_blocks as u64 * 512)
+}
+
+fn stat(fd: RawFd) -> Result<libc::stat> {
     // SAFETY: all zero is a valid stat.
     let mut stat: libc::stat = unsafe { std::mem::zeroed() };
     // SAFETY: `stat` is a valid place.
     if unsafe { libc::fstat(fd, &mut stat) } != 0 {
         return Err(Error::last_os("fstat"));
     }
-    Ok(stat.st_size as usize)
+    Ok(stat)
+}
+
+/// How a file is mapped.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Access {
+    /// For writing, too.
+    pub(crate) write: bool,
+    /// All pages at once.
+    pub(crate) populate: bool,
 }
 
 /// A mapping; unmapped when dropped.
@@ -96,6 +198,41 @@ impl Mapping {
         }
     }
 
+    /// Maps a shared file, at this very address if there is one, which must be free.
+    pub(crate) fn shared_with(
+        fd: RawFd,
+        address: Option<usize>,
+        length: usize,
+        access: Access,
+    ) -> Result<Mapping> {
+        let populate = if access.populate { libc::MAP_POPULATE } else { 0 };
+        let fixed = if address.is_some() { libc::MAP_FIXED_NOREPLACE } else { 0 };
+        let protection = libc::PROT_READ | if access.write { libc::PROT_WRITE } else { 0 };
+        let flags = libc::MAP_SHARED | populate | fixed;
+        let mapping = Mapping::map_as(address.unwrap_or(0), length, protection, flags, fd);
+        let taken = |address: usize| {
+            Error::errno(libc::EEXIST, format!("the {length} bytes at {address:#x} are not free here"))
+        };
+        match (mapping, address) {
+            // Kernels before 4.17 take the address for a hint.
+            (Ok(mapping), Some(address)) if mapping.address != address => Err(taken(address)),
+            (Err(error), Some(address)) if error.code().0 == -libc::EEXIST => Err(taken(address)),
+            (mapping, _) => mapping,
+        }
+    }
+
+    /// Whether there is address space for so many bytes; the error says why not.
+    pub(crate) fn probe(length: usize) -> Result<()> {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        Mapping::map_as(0, length, libc::PROT_NONE, flags, -1).map(drop)
+    }
+
+    /// Asks for huge pages where the kernel can give them later.
+    pub(crate) fn prefer_huge_pages(&self) {
+        // SAFETY: advice about a mapping that is ours; its failure changes nothing that we rely on.
+        unsafe { libc::madvise(self.pointer().cast(), self.length, libc::MADV_HUGEPAGE) };
+    }
+
     /// A mapping that a forked process has from its parent and is the only one to use in this process.
     pub(crate) fn inherited(address: usize, length: usize) -> Mapping {
         Mapping { address, length }
@@ -111,11 +248,26 @@ impl Mapping {
     }
 
     fn map(address: usize, length: usize, flags: libc::c_int, fd: RawFd) -> Result<Mapping> {
-        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        Mapping::map_as(address, length, libc::PROT_READ | libc::PROT_WRITE, flags, fd)
+    }
+
+    fn map_as(
+        address: usize,
+        length: usize,
+        protection: libc::c_int,
+        flags: libc::c_int,
+        fd: RawFd,
+    ) -> Result<Mapping> {
         // SAFETY: without MAP_FIXED the kernel replaces no mapping.
         let mapped = unsafe {
             libc::mmap(std::ptr::without_provenance_mut(address), length, protection, flags, fd, 0)
         };
+        if mapped == libc::MAP_FAILED && super::errno() == libc::EAGAIN {
+            let text = format!(
+                "mapping {length} bytes: all memory is to be locked (mlockall), and RLIMIT_MEMLOCK does not allow as much"
+            );
+            return Err(Error::errno(libc::ENOMEM, text));
+        }
         if mapped == libc::MAP_FAILED {
             return Err(Error::last_os(&format!("mapping {length} bytes")));
         }

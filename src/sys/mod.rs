@@ -10,6 +10,7 @@ pub mod fd;
 pub mod fork;
 pub mod futex;
 pub mod limits;
+pub(crate) mod maps;
 pub mod memory;
 pub(crate) mod owner;
 pub mod pidfd;
@@ -17,6 +18,7 @@ pub(crate) mod robust;
 pub mod signal;
 pub mod socket;
 pub(crate) mod spawn;
+pub(crate) mod threads;
 
 use std::ffi::{CStr, c_int};
 

@@ -13,7 +13,10 @@
 //! The next fields of tine's entries lie in shared memory. They are written there for the kernel and never read:
 //! what a thread holds is in its private record.
 
+mod held;
 mod setup;
+
+pub use held::held_within;
 
 use super::futex::futex_wake;
 use std::ffi::c_void;
@@ -375,6 +378,12 @@ impl Me {
     pub fn newest_within<T>(self, object: *const T) -> Option<usize> {
         let held = &self.record().held[..self.record().count as usize];
         held.iter().rev().find_map(|held| held.spot.offset_in(object))
+    }
+
+    /// Whether the thread holds a lock in these bytes.
+    pub fn holds_within(self, address: usize, length: usize) -> bool {
+        let held = &self.record().held[..self.record().count as usize];
+        held.iter().any(|held| (held.spot.0 as usize).wrapping_sub(address) < length)
     }
 
     /// How often the lock at `index` has been locked again.

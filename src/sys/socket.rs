@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
 /// No message of tine carries more descriptors than this.
-pub const MAX_FDS: usize = 4;
+pub const MAX_FDS: usize = 5;
 
 /// A connected pair of SEQPACKET sockets, both non-blocking and close-on-exec.
 pub fn pair() -> Result<(OwnedFd, OwnedFd)> {

@@ -1,0 +1,534 @@
+//! Heaps: the same for every heap, a pool's and one's own
+
+use crate::check;
+use crate::error::{Code, Error, Result};
+use crate::ffi::errors::tine_error;
+use crate::ffi::guard::{guard, guard_value, required_out};
+use crate::ffi::options::{self, Extensible};
+use crate::ffi::pool::{heap_of, host, tine_pool};
+use crate::ffi::segment::{get as segment, tine_segment};
+use crate::ffi::start::report;
+use crate::heap::Heap;
+use crate::heap::own::OwnHeap;
+use crate::heap::segment::Segment;
+use crate::pool::worker::Worker;
+use crate::sys::fork;
+use std::ffi::{c_int, c_void};
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+/// A heap: that of a pool, or one of its own in a segment, for processes that have no pool in common.
+pub struct tine_heap {
+    /// Behind `of`, for as long as that lives.
+    heap: NonNull<Heap>,
+    /// The only process that may use it.
+    pid: i32,
+    of: Of,
+}
+
+enum Of {
+    Host(*mut tine_pool),
+    Worker,
+    Segment(Box<OwnHeap>),
+}
+
+// SAFETY: a `Heap` may be used from any thread, and so may a pool.
+unsafe impl Send for tine_heap {}
+// SAFETY: as above.
+unsafe impl Sync for tine_heap {}
+
+/// What a heap holds.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct tine_heap_info {
+    /// sizeof(tine_heap_info).
+    pub size: usize,
+    /// Bytes of the system's memory that are reserved for the heap; for one in a segment, for the segment.
+    pub reserved_bytes: u64,
+    /// The most that were reserved at once.
+    pub peak_bytes: u64,
+    /// Bytes of allocated blocks, rounded up to block sizes, of all processes together.
+    pub used_bytes: u64,
+    /// How many allocated blocks there are.
+    pub used_blocks: u64,
+}
+
+// SAFETY: `repr(C)`, size first, plain integers.
+unsafe impl Extensible for tine_heap_info {
+    const NAME: &'static str = "tine_heap_info";
+}
+
+/// What one process has allocated in a heap, and nobody has freed.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct tine_heap_usage {
+    /// sizeof(tine_heap_usage).
+    pub size: usize,
+    /// The process.
+    pub pid: c_int,
+    /// 1: it has the heap; 0: it has died, or closed the heap.
+    pub alive: c_int,
+    /// Bytes of its blocks, rounded up to block sizes.
+    pub bytes: u64,
+    /// How many blocks.
+    pub blocks: u64,
+}
+
+/// Called with what one process has. A return other than 0 ends the listing.
+pub type tine_heap_usage_fn =
+    Option<unsafe extern "C-unwind" fn(usage: *const tine_heap_usage, user: *mut c_void) -> c_int>;
+
+/// Called with one block and its size in bytes. A return other than 0 ends the listing.
+pub type tine_heap_block_fn =
+    Option<unsafe extern "C-unwind" fn(block: *mut c_void, length: usize, user: *mut c_void) -> c_int>;
+
+/// What tine_heap_create and tine_heap_attach can be told.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct tine_heap_options {
+    /// sizeof(tine_heap_options).
+    pub size: usize,
+    /// Filled in when the call fails; may be NULL.
+    pub error: *mut tine_error,
+}
+
+// SAFETY: `repr(C)`, size first, and zero is valid for every field.
+unsafe impl Extensible for tine_heap_options {
+    const NAME: &'static str = "tine_heap_options";
+}
+
+/// The heap of a pool. tine_alloc(pool, size) is short for tine_heap_alloc(tine_pool_heap(pool), size), and so on.
+///
+/// Parameters: pool: in a worker, what tine_task_pool gives.
+/// Returns the heap, which lives and ends with the pool; NULL for NULL. Threads: any.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_pool_heap(pool: *mut tine_pool) -> *mut tine_heap {
+    // SAFETY: the caller's pool.
+    unsafe { heap_of(pool) }.cast_mut()
+}
+
+/// Makes a heap in a segment, which it takes up as a whole. Every process that has the segment may attach, and allocate
+/// and free blocks in it; a pointer to a block means the same in all of them.
+///
+/// Parameters: s: of at least 256 KiB, without TINE_SEGMENT_READ_ONLY and TINE_SEGMENT_ANY_ADDRESS, and not used for
+/// anything else. options: NULL for all defaults. out: where the heap goes.
+/// Returns 0; -EEXIST: there is a heap in the segment, or something else; -EINVAL: the segment is too small, or not at its
+/// address; -EACCES: it is for reading only; -EMFILE.
+/// Ownership: tine_heap_close, which tine_segment_close wants first. Threads: any. Fork: a child attaches for itself.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_heap_create(
+    s: *mut tine_segment,
+    options: *const tine_heap_options,
+    out: *mut *mut tine_heap,
+) -> c_int {
+    // SAFETY: the caller's pointers.
+    unsafe { make(s, options, out, OwnHeap::create) }
+}
+
+/// Opens the heap that another process has made in a segment.
+///
+/// Parameters: s; options: NULL for all defaults; out: where the heap goes.
+/// Returns 0; -EINVAL: there is no heap in the segment, or one of another version, or the segment is not at its address;
+/// -ENOSPC: 252 processes have it; -EACCES: the segment is for reading only; -EMFILE.
+/// Ownership: tine_heap_close. Threads: any. Fork: a child attaches for itself.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_heap_attach(
+    s: *mut tine_segment,
+    options: *const tine_heap_options,
+    out: *mut *mut tine_heap,
+) -> c_int {
+    // SAFETY: the caller's pointers.
+    unsafe { make(s, options, out, OwnHeap::attach) }
+}
+
+/// Leaves a heap that tine_heap_create or tine_heap_attach has given. The blocks stay: those of this process are listed
+/// under its number.
+///
+/// Parameters: heap: may be NULL. No other thread may use it any more.
+/// Returns 0; -EINVAL: it is a pool's. Fork: in a child it forgets the heap, which the parent has.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_heap_close(heap: *mut tine_heap) -> c_int {
+    guard(|| {
+        // SAFETY: the caller's heap.
+        match unsafe { heap.as_ref() } {
+            None => Ok(0),
+            Some(tine_heap { of: Of::Segment(_), .. }) => {
+                // SAFETY: it came from `make`, and is the caller's to give up.
+                drop(unsafe { Box::from_raw(heap) });
+                Ok(0)
+            }
+            Some(_) => Err(Error::invalid("the heap is a pool's and ends with it")),
+        }
+    })
+}
+
+/// A block: what tine_alloc says of a pool's holds for any heap, with the processes that have the heap for those of the
+/// pool.
+///
+/// Returns the block, or NULL. Threads: any; not in a signal handler. Fork: NULL in a child.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_heap_alloc(heap: *mut tine_heap, size: usize) -> *mut c_void {
+    // SAFETY: the caller's heap.
+    unsafe { allocate(heap, size) }
+}
+
+/// As tine_calloc.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_heap_calloc(heap: *mut tine_heap, count: usize, size: usize) -> *mut c_void {
+    // SAFETY: the caller's heap.
+    unsafe { allocate_zeroed(heap, count, size) }
+}
+
+/// As tine_alloc_aligned.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_heap_alloc_aligned(
+    heap: *mut tine_heap,
+    alignment: usize,
+    size: usize,
+) -> *mut c_void {
+    // SAFETY: the caller's heap.
+    unsafe { allocate_aligned(heap, alignment, size) }
+}
+
+/// As tine_realloc.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_heap_realloc(
+    heap: *mut tine_heap,
+    block: *mut c_void,
+    size: usize,
+) -> *mut c_void {
+    // SAFETY: the caller's heap.
+    unsafe { reallocate(heap, block, size) }
+}
+
+/// As tine_free, with an answer.
+///
+/// Returns 0, for NULL too; -EINVAL: the block was freed already, or is no block's start, or not in this heap: nothing is
+/// changed (with TINE_CHECK=1 in the environment the process ends, with a message); TINE_EFORKED.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_heap_free(heap: *mut tine_heap, block: *mut c_void) -> c_int {
+    // SAFETY: the caller's heap.
+    unsafe { free(heap, block) }
+}
+
+/// As tine_block_size.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_heap_block_size(heap: *mut tine_heap, block: *const c_void) -> usize {
+    // SAFETY: the caller's heap.
+    unsafe { block_size(heap, block) }
+}
+
+/// Whether all of these bytes lie in memory of the heap.
+///
+/// Returns 1 or 0; 0 for NULL; -EINVAL; TINE_EFORKED. Threads: any.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_heap_contains(
+    heap: *mut tine_heap,
+    pointer: *const c_void,
+    length: usize,
+) -> c_int {
+    guard(|| {
+        // SAFETY: the caller's heap.
+        let heap = unsafe { get(heap) }?;
+        Ok(c_int::from(!pointer.is_null() && heap.contains(pointer.expose_provenance(), length)))
+    })
+}
+
+/// What the heap holds, counted by a walk over it; other processes may allocate and free meanwhile.
+///
+/// Parameters: heap; out: a tine_heap_info, with its .size set.
+/// Returns 0; -EINVAL; TINE_EFORKED. Threads: any.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_heap_stats(heap: *mut tine_heap, out: *mut tine_heap_info) -> c_int {
+    guard(|| {
+        // SAFETY: the caller's pointers.
+        let (heap, place) = unsafe { (get(heap)?, required_out(out, "out")?) };
+        let stats = heap.stats();
+        let info = tine_heap_info {
+            size: 0,
+            reserved_bytes: stats.reserved_bytes,
+            peak_bytes: stats.peak_bytes,
+            used_bytes: stats.used_bytes,
+            used_blocks: stats.used_blocks,
+        };
+        // SAFETY: the caller's struct.
+        unsafe { options::fill(place, &info) }?;
+        Ok(0)
+    })
+}
+
+/// Lists what each process has in the heap: those that have it, and those that have ended and left blocks. Of a pool's:
+/// the host, each worker, and each worker that has died and left blocks.
+///
+/// Parameters: heap; visit: called once for each, on this thread; it may use the heap. user: passed on.
+/// Returns how many there are, or what visit returned other than 0; -EINVAL; TINE_EFORKED; TINE_EWORKER for a pool's heap.
+/// Threads: any.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_heap_processes(
+    heap: *mut tine_heap,
+    visit: tine_heap_usage_fn,
+    user: *mut c_void,
+) -> c_int {
+    guard(|| {
+        let visit = visit.ok_or_else(|| Error::invalid("visit is NULL"))?;
+        // SAFETY: the caller's heap, and its pool, which lives as long.
+        let all: Vec<_> = match unsafe { of(heap) }? {
+            // SAFETY: as above.
+            Of::Host(pool) => unsafe { host(*pool) }?.heap_usage()?,
+            Of::Worker => return Err(Code::WORKER.into()),
+            Of::Segment(own) => own.processes(),
+        };
+        for one in &all {
+            let usage = tine_heap_usage {
+                size: size_of::<tine_heap_usage>(),
+                pid: one.pid,
+                alive: c_int::from(one.alive),
+                bytes: one.usage.bytes,
+                blocks: one.usage.blocks,
+            };
+            // SAFETY: the caller's function, as its type says.
+            let rc = unsafe { visit(&usage, user) };
+            if rc != 0 {
+                return Ok(rc);
+            }
+        }
+        Ok(all.len() as c_int)
+    })
+}
+
+/// Lists the blocks that a process had when it died, or closed the heap, and nobody has freed since.
+///
+/// They stay as they are: other processes may have pointers to them. Memory that tine itself had taken for a worker
+/// is not among them, it is free again.
+///
+/// Parameters: heap; pid; visit: called once for each block, on this thread; it may free it. user: passed on.
+/// Returns how many there are, 0 for a process that left nothing, or what visit returned other than 0; -EINVAL;
+/// TINE_EFORKED; TINE_EWORKER for a pool's heap. Threads: any.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_heap_blocks(
+    heap: *mut tine_heap,
+    pid: c_int,
+    visit: tine_heap_block_fn,
+    user: *mut c_void,
+) -> c_int {
+    guard(|| {
+        let visit = visit.ok_or_else(|| Error::invalid("visit is NULL"))?;
+        // SAFETY: the caller's heap, and its pool, which lives as long.
+        let blocks = match unsafe { of(heap) }? {
+            Of::Host(pool) => {
+                // SAFETY: as above.
+                let pool = unsafe { host(*pool) }?;
+                pool.poll()?;
+                pool.heap()?.left_by(pid)
+            }
+            Of::Worker => return Err(Code::WORKER.into()),
+            Of::Segment(own) => own.left_by(pid),
+        };
+        for (address, length) in &blocks {
+            // SAFETY: the caller's function, as its type says.
+            let rc = unsafe { visit(std::ptr::with_exposed_provenance_mut(*address), *length, user) };
+            if rc != 0 {
+                return Ok(rc);
+            }
+        }
+        Ok(blocks.len() as c_int)
+    })
+}
+
+/// Frees all blocks that a process had when it died: for when nobody has a pointer to any of them.
+///
+/// Parameters: heap; pid: of a process that has died or closed the heap.
+/// Returns how many blocks it freed; -EBUSY: the process is not known to have ended; -EINVAL; TINE_EFORKED; TINE_EWORKER
+/// for a pool's heap. Threads: any.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_heap_release_process(heap: *mut tine_heap, pid: c_int) -> c_int {
+    guard(|| {
+        // SAFETY: the caller's heap, and its pool, which lives as long.
+        let freed = match unsafe { of(heap) }? {
+            // SAFETY: as above.
+            Of::Host(pool) => unsafe { host(*pool) }?.release_process(pid)?,
+            Of::Worker => return Err(Code::WORKER.into()),
+            Of::Segment(own) => own.release_process(pid)?,
+        };
+        Ok(c_int::try_from(freed).unwrap_or(c_int::MAX))
+    })
+}
+
+/// Gives the memory that nothing is in back to the system. Without it, up to 32 MiB of a pool's heap stay reserved for the
+/// next blocks, and all of a segment; memory that was given back is reserved anew for the next blocks, or they are NULL.
+///
+/// Parameters: heap: in a worker it is about what that worker has freed.
+/// Returns 0; -EINVAL; TINE_EFORKED. Threads: any.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_heap_trim(heap: *mut tine_heap) -> c_int {
+    guard(|| {
+        // SAFETY: the caller's heap.
+        unsafe { get(heap) }?.trim();
+        Ok(0)
+    })
+}
+
+impl tine_heap {
+    /// A pool's, in the host; whose is said by `belongs_to`.
+    pub(crate) fn of_host(heap: &Heap) -> tine_heap {
+        tine_heap { heap: NonNull::from(heap), pid: fork::pid(), of: Of::Host(std::ptr::null_mut()) }
+    }
+
+    pub(crate) fn belongs_to(&mut self, pool: *mut tine_pool) {
+        self.of = Of::Host(pool);
+    }
+
+    pub(crate) fn of_worker(worker: &'static Worker) -> tine_heap {
+        tine_heap { heap: NonNull::from(worker.own_heap()), pid: worker.pid(), of: Of::Worker }
+    }
+}
+
+/// # Safety
+/// `pointer` is null, or a heap that has not been closed, of a pool that has not been destroyed.
+unsafe fn of<'a>(pointer: *const tine_heap) -> Result<&'a Of> {
+    // SAFETY: the caller's promise.
+    match unsafe { pointer.as_ref() } {
+        None => Err(Error::invalid("heap is NULL")),
+        Some(heap) if heap.pid == fork::pid() => Ok(&heap.of),
+        Some(_) => Err(Code::FORKED.into()),
+    }
+}
+
+/// # Safety
+/// As for [`of`].
+unsafe fn get<'a>(pointer: *const tine_heap) -> Result<&'a Heap> {
+    // SAFETY: the caller's promise; the heap lives as long as what it is of.
+    unsafe { of(pointer).map(|_| (*pointer).heap.as_ref()) }
+}
+
+/// The same without a word on why there is none, and without a way to panic.
+///
+/// # Safety
+/// As for [`of`].
+#[inline(always)]
+unsafe fn get_quickly<'a>(pointer: *const tine_heap) -> Option<&'a Heap> {
+    // SAFETY: the caller's promise; the heap lives as long as what it is of.
+    unsafe { pointer.as_ref().filter(|heap| heap.pid == fork::pid()).map(|heap| heap.heap.as_ref()) }
+}
+
+/// # Safety
+/// As for [`of`], here and in the next.
+#[inline(always)]
+pub(crate) unsafe fn allocate(pointer: *const tine_heap, size: usize) -> *mut c_void {
+    // SAFETY: the caller's promise.
+    if let Some(block) = unsafe { get_quickly(pointer) }.and_then(|heap| heap.allocate_quickly(size)) {
+        return block.as_ptr().cast();
+    }
+    // SAFETY: as above.
+    unsafe { try_twice(pointer, "allocating a block", |heap| heap.allocate(size)) }
+}
+
+pub(crate) unsafe fn allocate_zeroed(pointer: *const tine_heap, count: usize, size: usize) -> *mut c_void {
+    // SAFETY: the caller's promise.
+    unsafe { try_twice(pointer, "allocating an array", |heap| heap.allocate_zeroed(count, size)) }
+}
+
+pub(crate) unsafe fn allocate_aligned(
+    pointer: *const tine_heap,
+    alignment: usize,
+    size: usize,
+) -> *mut c_void {
+    // SAFETY: the caller's promise.
+    unsafe {
+        try_twice(pointer, "allocating an aligned block", |heap| heap.allocate_aligned(alignment, size))
+    }
+}
+
+pub(crate) unsafe fn reallocate(pointer: *const tine_heap, block: *mut c_void, size: usize) -> *mut c_void {
+    let anew = |heap: &Heap| match NonNull::new(block.cast::<u8>()) {
+        Some(block) => heap.reallocate(block, size),
+        None => heap.allocate(size),
+    };
+    // SAFETY: the caller's promise.
+    unsafe { try_twice(pointer, "changing a block's size", anew) }
+}
+
+#[inline(always)]
+pub(crate) unsafe fn free(pointer: *const tine_heap, block: *mut c_void) -> c_int {
+    // SAFETY: the caller's promise.
+    if unsafe { get_quickly(pointer) }.is_some_and(|heap| heap.free_quickly(block.cast())) {
+        return 0;
+    }
+    // SAFETY: as above.
+    unsafe { free_slowly(pointer, block) }
+}
+
+#[cold]
+unsafe fn free_slowly(pointer: *const tine_heap, block: *mut c_void) -> c_int {
+    guard(|| {
+        // SAFETY: the caller's promise.
+        let heap = unsafe { get(pointer) }?;
+        let freed = NonNull::new(block.cast::<u8>()).map_or(Ok(()), |block| heap.free(block));
+        freed.inspect_err(|error| mistake("freeing a block", error))?;
+        Ok(0)
+    })
+}
+
+pub(crate) unsafe fn block_size(pointer: *const tine_heap, block: *const c_void) -> usize {
+    guard_value(0, || {
+        // SAFETY: the caller's promise.
+        let heap = unsafe { get(pointer) };
+        let block = NonNull::new(block.cast_mut().cast::<u8>());
+        block.and_then(|block| heap.ok()?.size_of(block).ok()).unwrap_or(0)
+    })
+}
+
+/// Where memory is short in a heap without a host, what dead processes have left half done may be enough.
+#[cold]
+unsafe fn try_twice(
+    pointer: *const tine_heap,
+    call: &str,
+    attempt: impl Fn(&Heap) -> Result<NonNull<u8>>,
+) -> *mut c_void {
+    guard_value(std::ptr::null_mut(), || {
+        // SAFETY: the caller's promise.
+        let (Ok(heap), Ok(of)) = (unsafe { get(pointer) }, unsafe { of(pointer) }) else {
+            return std::ptr::null_mut();
+        };
+        let block = match (attempt(heap), of) {
+            (Err(error), Of::Segment(own)) if error.code().0 == -libc::ENOMEM && own.clear_up() => {
+                attempt(heap)
+            }
+            (block, _) => block,
+        };
+        block
+            .inspect_err(|error| mistake(call, error))
+            .map_or(std::ptr::null_mut(), |block| block.as_ptr().cast())
+    })
+}
+
+/// With TINE_CHECK, an error that is the caller's own ends the process; that there is no memory is none of these.
+fn mistake(call: &str, error: &Error) {
+    if check::is_on() && matches!(-error.code().0, libc::EINVAL | libc::EOVERFLOW) {
+        check::die(call, &error.text());
+    }
+}
+
+/// # Safety
+/// The pointers are as the exported functions want them.
+unsafe fn make(
+    s: *mut tine_segment,
+    options: *const tine_heap_options,
+    out: *mut *mut tine_heap,
+    body: impl FnOnce(&Arc<Segment>) -> Result<OwnHeap>,
+) -> c_int {
+    guard(|| {
+        // SAFETY: the caller's pointers.
+        let (options, out) = unsafe { (options::read(options)?, required_out(out, "out")?) };
+        // SAFETY: as above.
+        match unsafe { segment(s) }.and_then(body) {
+            Ok(own) => {
+                let own = Box::new(own);
+                let heap = NonNull::from(own.heap());
+                *out = Box::into_raw(Box::new(tine_heap { heap, pid: fork::pid(), of: Of::Segment(own) }));
+                Ok(0)
+            }
+            Err(failed) => Ok(report(options.map_or(std::ptr::null_mut(), |options| options.error), &failed)),
+        }
+    })
+}

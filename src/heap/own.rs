@@ -1,0 +1,287 @@
+//! A heap of one's own: in a segment, for processes that have nothing else in common.
+//!
+//! ```text
+//!   the segment's bytes | (to a multiple of 64 KiB) | header page | directory | extents ...
+//!   header page         | peak | mark | ......... | processes: two words each .......... |
+//! ```
+//!
+//! The mark is written with one compare-exchange, and says that a heap is there, of which layout and where: a heap
+//! exists or it does not. There is no host here that learns of deaths. Each process that attaches takes a place in the
+//! table, whose number is its owner number, and whoever needs to know looks whether the processes are still there.
+//!
+//! | word of a place | states | written by |
+//! |---|---|---|
+//! | process | 0; the process (number and start); the same with CLOSED | from 0 by compare-exchange of who attaches; CLOSED by it; to 0 by who has cleared up |
+//! | cleaner | 0; the process that clears up after it | by compare-exchange, from 0 or from a process that has ended |
+//!
+//! What a process leaves stays under its number, in the directory, until somebody says that it goes: so every process
+//! sees it. Clearing up can be done again from any point, and a cleaner that dies is followed by the next.
+
+use super::allocator::Allocator;
+use super::directory::Directory;
+use super::private::Private;
+use super::segment::Segment;
+use super::survey::{HeapStats, Usage};
+use super::{EXTENT_BYTES, Heap, Owner};
+use crate::error::{Error, Result};
+use crate::prim::{AtomicU64, Ordering};
+use crate::sys::owner;
+use std::sync::Arc;
+
+const LAYOUT: u64 = 1;
+/// Where in the header page the mark and the table are.
+const MARK_AT: usize = 8;
+const TABLE_AT: usize = 64;
+/// As many places as fit into the smallest page.
+pub const PLACES: usize = (4096 - TABLE_AT) / 16;
+/// The process has closed its heap.
+const CLOSED: u64 = 1 << 63;
+const PID_BITS: u32 = 22;
+
+/// One process's view of a heap in a segment. Dropping it leaves the process's blocks as they are.
+#[derive(Debug)]
+pub struct OwnHeap {
+    heap: Heap,
+}
+
+/// What one process has in such a heap.
+#[derive(Clone, Copy, Debug)]
+pub struct Process {
+    /// Its number.
+    pub pid: i32,
+    /// Whether it has the heap open.
+    pub alive: bool,
+    /// Its blocks.
+    pub usage: Usage,
+}
+
+impl OwnHeap {
+    /// A new heap in a segment that has none.
+    pub fn create(segment: &Arc<Segment>) -> Result<OwnHeap> {
+        let heap = over(segment)?;
+        let made = heap.mark().compare_exchange(0, mark_of(&heap), Ordering::AcqRel, Ordering::Acquire);
+        if made.is_err() {
+            return Err(Error::errno(libc::EEXIST, "there is a heap in the segment, or something else"));
+        }
+        OwnHeap::enter(heap)
+    }
+
+    /// The heap that another process has made in the segment.
+    pub fn attach(segment: &Arc<Segment>) -> Result<OwnHeap> {
+        let heap = over(segment)?;
+        match heap.mark().load(Ordering::Acquire) {
+            0 => Err(Error::invalid("there is no heap in the segment")),
+            mark if mark == mark_of(&heap) => OwnHeap::enter(heap),
+            _ => Err(Error::invalid(
+                "the segment holds something else than a heap of this version at this address",
+            )),
+        }
+    }
+
+    /// Takes a place in the table of processes.
+    fn enter(mut heap: Heap) -> Result<OwnHeap> {
+        let me = identity();
+        for round in 0..2 {
+            for place in 0..PLACES {
+                let free = heap.process(place).compare_exchange(0, me, Ordering::AcqRel, Ordering::Relaxed);
+                if free.is_ok() {
+                    heap.owner = place as Owner;
+                    let own = OwnHeap { heap };
+                    own.clear_up();
+                    return Ok(own);
+                }
+            }
+            if round == 0 {
+                // Places of processes that are gone and have left nothing.
+                clear_up_all(&heap);
+            }
+        }
+        let text = format!("{PLACES} processes have the heap, or have ended and left blocks in it");
+        Err(Error::errno(libc::ENOSPC, text))
+    }
+
+    /// The heap itself. Where memory is short, [`OwnHeap::clear_up`] may find some.
+    pub fn heap(&self) -> &Heap {
+        &self.heap
+    }
+
+    /// Clears up after processes that have ended; whether there were any.
+    pub fn clear_up(&self) -> bool {
+        clear_up_all(&self.heap)
+    }
+
+    /// What each process has that has the heap open, or that has ended and left blocks.
+    pub fn processes(&self) -> Vec<Process> {
+        self.clear_up();
+        let usage = self.heap.usage();
+        let of = |place: usize| {
+            let word = self.heap.process(place).load(Ordering::Acquire);
+            let usage = usage.get(&(place as Owner)).copied().unwrap_or_default();
+            (word != 0).then(|| Process { pid: pid_of(word), alive: !has_ended(word), usage })
+        };
+        (0..PLACES).filter_map(of).filter(|one| one.alive || one.usage.blocks > 0).collect()
+    }
+
+    /// What the heap holds.
+    pub fn stats(&self) -> HeapStats {
+        self.heap.stats()
+    }
+
+    /// The blocks of a process that has ended: address and size.
+    pub fn left_by(&self, pid: i32) -> Vec<(usize, usize)> {
+        self.clear_up();
+        self.ended(pid).flat_map(|place| self.heap.blocks_of(place as Owner)).collect()
+    }
+
+    /// Frees the blocks of a process that has ended; how many there were.
+    pub fn release_process(&self, pid: i32) -> Result<usize> {
+        let open = |place: &usize| {
+            let word = self.heap.process(*place).load(Ordering::Acquire);
+            word != 0 && pid_of(word) == pid && !has_ended(word)
+        };
+        if (0..PLACES).any(|place| open(&place)) && self.ended(pid).next().is_none() {
+            return Err(Error::errno(libc::EBUSY, format!("process {pid} has the heap open")));
+        }
+        Ok(self.ended(pid).map(|place| clear_up_after(&self.heap, place, true)).sum())
+    }
+
+    fn ended(&self, pid: i32) -> impl Iterator<Item = usize> {
+        (0..PLACES).filter(move |place| {
+            let word = self.heap.process(*place).load(Ordering::Acquire);
+            word != 0 && pid_of(word) == pid && has_ended(word)
+        })
+    }
+}
+
+impl Drop for OwnHeap {
+    fn drop(&mut self) {
+        let me = self.heap.process(usize::from(self.heap.owner));
+        // A forked child's copy: the place is its parent's.
+        if me.load(Ordering::Relaxed) != identity() {
+            return;
+        }
+        self.heap.trim_empty_slabs();
+        me.fetch_or(CLOSED, Ordering::AcqRel);
+        clear_up_after(&self.heap, usize::from(self.heap.owner), false);
+    }
+}
+
+impl Heap {
+    fn mark(&self) -> &AtomicU64 {
+        self.header_word(MARK_AT)
+    }
+
+    fn process(&self, place: usize) -> &AtomicU64 {
+        self.header_word(TABLE_AT + place * 16)
+    }
+
+    fn cleaner(&self, place: usize) -> &AtomicU64 {
+        self.header_word(TABLE_AT + place * 16 + 8)
+    }
+
+    fn header_word(&self, at: usize) -> &AtomicU64 {
+        assert!(at < TABLE_AT + PLACES * 16);
+        // SAFETY: within the header page, which is reserved, and mapped for as long as the heap.
+        unsafe { &*std::ptr::with_exposed_provenance::<AtomicU64>(self.start + at) }
+    }
+}
+
+/// The range of a heap in a segment, with nobody's number yet.
+fn over(segment: &Arc<Segment>) -> Result<Heap> {
+    const LEAST: usize = 4 * EXTENT_BYTES;
+    if segment.size() < LEAST {
+        let text = format!("a segment of {} bytes; a heap needs {LEAST}", segment.size());
+        return Err(Error::invalid(text));
+    }
+    if !segment.is_writable() {
+        return Err(Error::errno(libc::EACCES, "the segment is for reading only"));
+    }
+    if !segment.is_at_home() {
+        let text = format!("the segment is at {:#x}, which is not its address everywhere", segment.address());
+        return Err(Error::invalid(text));
+    }
+    let end = segment.address() + segment.size();
+    let start = segment.address().next_multiple_of(EXTENT_BYTES);
+    let length = end - start;
+    let fd = segment.fd().try_clone_to_owned().map_err(|error| Error::from_io("dup", &error))?;
+    let directory = Directory::new(segment.mapped().0, start, length);
+    let allocator = Private::new(Allocator::new());
+    let segment = Some(Arc::clone(segment));
+    // The segment was reserved as a whole, so pages go back to the system only when that is asked for.
+    Ok(Heap {
+        fd,
+        start,
+        length,
+        _mapping: None,
+        segment,
+        directory,
+        owner: Owner::MAX,
+        kept: u32::MAX,
+        allocator,
+    })
+}
+
+/// What the mark of a heap is: its layout, its address and its length in one word.
+fn mark_of(heap: &Heap) -> u64 {
+    let words = [u64::from_ne_bytes(*b"tineheap"), LAYOUT, heap.start as u64, heap.length as u64];
+    words.iter().fold(0xcbf2_9ce4_8422_2325, |hash: u64, word| {
+        (hash ^ word).wrapping_mul(0x100_0000_01b3).rotate_left(23)
+    }) | 1
+}
+
+/// This process: its number, and when it started, so that a later one of the same number is another.
+fn identity() -> u64 {
+    let pid = owner::getpid();
+    identity_of(pid, owner::start_time(pid))
+}
+
+fn identity_of(pid: u32, start: u64) -> u64 {
+    (start << PID_BITS | u64::from(pid)) & !CLOSED
+}
+
+fn pid_of(word: u64) -> i32 {
+    (word & ((1 << PID_BITS) - 1)) as i32
+}
+
+fn has_ended(word: u64) -> bool {
+    word & CLOSED != 0 || owner::process_ended(pid_of(word) as u32, word >> PID_BITS)
+}
+
+/// Clears up after all that have ended; whether there were any.
+fn clear_up_all(heap: &Heap) -> bool {
+    let mut any = false;
+    for place in 0..PLACES {
+        let word = heap.process(place).load(Ordering::Acquire);
+        if word != 0 && has_ended(word) {
+            clear_up_after(heap, place, false);
+            any = true;
+        }
+    }
+    any
+}
+
+/// Clears up after a process that has ended, and frees its place where nothing is left; with `all`, frees its blocks,
+/// and says how many there were.
+fn clear_up_after(heap: &Heap, place: usize, all: bool) -> usize {
+    let me = identity();
+    let cleaner = heap.cleaner(place);
+    let before = cleaner.load(Ordering::Acquire);
+    let mut allocator = heap.allocator();
+    // Not even another thread of this process, with a handle of its own, may do this at the same time: it could take
+    // the next process of the place for the last.
+    let nobody = before == 0 || (before != me && has_ended(before));
+    if !nobody || cleaner.compare_exchange(before, me, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+        return 0;
+    }
+    let word = heap.process(place).load(Ordering::Acquire);
+    let mut freed = 0;
+    if word != 0 && has_ended(word) {
+        let left;
+        (freed, left) = allocator.clear_up(heap, place as Owner, all);
+        if left == 0 {
+            let _ = heap.process(place).compare_exchange(word, 0, Ordering::AcqRel, Ordering::Relaxed);
+        }
+    }
+    let _ = cleaner.compare_exchange(me, 0, Ordering::AcqRel, Ordering::Relaxed);
+    freed
+}

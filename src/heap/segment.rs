@@ -1,0 +1,243 @@
+//! A segment: shared memory of its own, for pools and for processes that have nothing else in common.
+//!
+//! ```text
+//!   memfd, reserved and sealed:  | header page | the user's bytes ............. |
+//! ```
+//!
+//! The header is written once, by the process that creates the segment, before anybody else can have the descriptor.
+//! Whoever attaches reads it with one call into private memory, checks it there, and never looks at it again: what
+//! other processes write into it later changes nothing. No process can shrink the memory, so that no access to it can
+//! fail; a descriptor that could be shrunk is refused before anything is mapped.
+
+use crate::error::{Code, Error, Result};
+use crate::sys::memory::{self, Access, Mapping};
+use crate::sys::socket::{self, Received, Sent};
+use crate::sys::{limits, owner, robust};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+
+const MAGIC: u64 = u64::from_ne_bytes(*b"tine/seg");
+const VERSION: u64 = 1;
+const HEADER_WORDS: usize = 6;
+
+/// The bytes in front of the user's.
+pub(crate) const HEADER_BYTES: usize = 4096;
+
+/// What a message with a segment's descriptor says.
+const ANNOUNCEMENT: &[u8; 8] = b"tine/seg";
+
+/// Where segments are put: far from where the kernel, the loader, sanitizers and the heaps of pools are.
+#[cfg(target_arch = "x86_64")]
+const ADDRESSES: (usize, usize) = (0x7000_0000_0000, 0x7800_0000_0000);
+/// The same for 48-bit aarch64. Smaller address spaces take the kernel's choice.
+#[cfg(target_arch = "aarch64")]
+const ADDRESSES: (usize, usize) = (0xa000_0000_0000, 0xc000_0000_0000);
+
+/// What a segment can be told; all false is the default.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SegmentOptions {
+    /// Only the process that creates it can write.
+    pub read_only_for_others: bool,
+    /// Huge pages where there are any.
+    pub huge_pages: bool,
+    /// Wherever there is room, instead of at the same address in all processes.
+    pub any_address: bool,
+    /// All pages are mapped at once, and not with the first touch of each.
+    pub populate: bool,
+}
+
+/// Shared memory of its own. Dropping it unmaps it in this process.
+#[derive(Debug)]
+pub struct Segment {
+    fd: OwnedFd,
+    mapping: Mapping,
+    size: usize,
+    writable: bool,
+}
+
+impl Segment {
+    /// New memory of `size` bytes, all zero.
+    pub fn create(size: usize, options: &SegmentOptions) -> Result<Segment> {
+        if size == 0 {
+            return Err(Error::invalid("a segment of 0 bytes"));
+        }
+        let too_long = || Error::errno(libc::ENOMEM, format!("{size} bytes are more than there is memory"));
+        let length =
+            size.checked_add(HEADER_BYTES).and_then(|all| all.checked_next_multiple_of(memory::page_size()));
+        let length = length.filter(|length| *length <= isize::MAX as usize).ok_or_else(too_long)?;
+        // The kernel answers a cgroup's limit by killing, so what is left is looked at before.
+        const SPARE: u64 = 8 << 20;
+        if length as u64 > limits::available_memory().saturating_sub(SPARE) {
+            return Err(Error::errno(libc::ENOMEM, format!("{size} bytes are beyond what is available")));
+        }
+        // Before all that memory is taken, for nothing.
+        Mapping::probe(length)?;
+        let (fd, length) = reserve(length, options.huge_pages)?;
+        let mapping = place(&fd, length, options)?;
+        if options.huge_pages {
+            mapping.prefer_huge_pages();
+        }
+        let address = if options.any_address { 0 } else { mapping.address() as u64 };
+        let header = [MAGIC, VERSION, layout(), u64::from(owner::namespace()), size as u64, address];
+        // SAFETY: the mapping is new, writable and longer than the header.
+        unsafe { mapping.pointer().cast::<[u64; HEADER_WORDS]>().write(header) };
+        // Sealing against later writable mappings comes after this process's own.
+        memory::fix(fd.as_raw_fd(), options.read_only_for_others)?;
+        Ok(Segment { fd, mapping, size, writable: true })
+    }
+
+    /// The segment behind a descriptor, which stays the caller's.
+    pub fn attach(fd: RawFd, options: &SegmentOptions) -> Result<Segment> {
+        Segment::from_fd(crate::sys::fd::duplicate(fd)?, options)
+    }
+
+    fn from_fd(fd: OwnedFd, options: &SegmentOptions) -> Result<Segment> {
+        let seals = memory::seals(fd.as_raw_fd())?;
+        if !seals.cannot_shrink {
+            return Err(Error::errno(libc::EPERM, "the memory is not sealed: its owner could shrink it"));
+        }
+        let length = memory::length_of(fd.as_raw_fd())?;
+        let no_segment = || Error::invalid("the descriptor is not a segment of tine's");
+        let mut bytes = [0; HEADER_WORDS * 8];
+        if !memory::read_first(fd.as_raw_fd(), &mut bytes)? {
+            return Err(no_segment());
+        }
+        let mut words =
+            bytes.chunks_exact(8).map(|word| u64::from_ne_bytes(word.try_into().unwrap_or_default()));
+        let mut word = || words.next().unwrap_or(0);
+        let (magic, version, tag, namespace) = (word(), word(), word(), word());
+        let (size, address) = (word() as usize, word() as usize);
+        if magic != MAGIC {
+            return Err(no_segment());
+        }
+        if version != VERSION || tag != layout() {
+            let text =
+                format!("a segment of version {version}, locks {tag:#x}; here {VERSION}, {:#x}", layout());
+            return Err(Error::new(Code::VERSION, text));
+        }
+        if namespace != u64::from(owner::namespace()) {
+            let text =
+                "the segment was made in another PID namespace, where its locks would name other threads";
+            return Err(Error::errno(libc::EXDEV, text));
+        }
+        if size == 0
+            || size > length.saturating_sub(HEADER_BYTES)
+            || !address.is_multiple_of(memory::page_size())
+        {
+            return Err(no_segment());
+        }
+        let access = Access { write: !seals.read_only, populate: options.populate };
+        let mapping = match options.any_address || address == 0 {
+            true => Mapping::shared_with(fd.as_raw_fd(), None, length, access)?,
+            false => Mapping::shared_with(fd.as_raw_fd(), Some(address), length, access)?,
+        };
+        Ok(Segment { fd, mapping, size, writable: access.write })
+    }
+
+    /// Passes the segment to the process at the other end of a unix socket.
+    pub fn send(&self, socket: RawFd) -> Result<()> {
+        match socket::send(socket, ANNOUNCEMENT, &[self.fd.as_raw_fd()])? {
+            Sent::Done => Ok(()),
+            Sent::Full => Err(Code::errno(libc::EAGAIN).into()),
+            Sent::Gone => Err(Code::errno(libc::EPIPE).into()),
+        }
+    }
+
+    /// Takes a segment that another process has sent.
+    pub fn receive(socket: RawFd, options: &SegmentOptions) -> Result<Segment> {
+        let mut buffer = [0; ANNOUNCEMENT.len()];
+        match socket::receive(socket, &mut buffer)? {
+            Received::Nothing => Err(Code::errno(libc::EAGAIN).into()),
+            Received::Gone => Err(Code::errno(libc::EPIPE).into()),
+            Received::Message(length, fds) => match <[OwnedFd; 1]>::try_from(fds) {
+                Ok([fd]) if buffer[..length] == *ANNOUNCEMENT => Segment::from_fd(fd, options),
+                _ => Err(Error::errno(libc::EPROTO, "the message on the socket is not a segment")),
+            },
+        }
+    }
+
+    /// Where the user's bytes begin.
+    pub fn address(&self) -> usize {
+        self.mapping.address() + HEADER_BYTES
+    }
+
+    /// How many there are.
+    pub fn size(&self) -> usize {
+        self.size
+    }
+
+    /// Where the mapping begins, and how long it is: a page more than the user's bytes.
+    pub(crate) fn mapped(&self) -> (usize, usize) {
+        (self.mapping.address(), self.mapping.length())
+    }
+
+    /// Whether this process has it mapped for writing.
+    pub(crate) fn is_writable(&self) -> bool {
+        self.writable
+    }
+
+    /// Whether processes that map it later may write.
+    pub(crate) fn is_writable_for_others(&self) -> bool {
+        memory::seals(self.fd.as_raw_fd()).is_ok_and(|seals| !seals.read_only)
+    }
+
+    /// The memory's descriptor.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        use std::os::fd::AsFd;
+        self.fd.as_fd()
+    }
+
+    /// Whether the address is the one that the segment has in every process.
+    pub(crate) fn is_at_home(&self) -> bool {
+        let mut bytes = [0; HEADER_WORDS * 8];
+        let read = memory::read_first(self.fd.as_raw_fd(), &mut bytes).unwrap_or(false);
+        let address = bytes.last_chunk().map_or(0, |word| u64::from_ne_bytes(*word));
+        read && address == self.mapping.address() as u64
+    }
+
+    /// Whether a thread of this process is known to hold a lock in it.
+    pub fn is_locked(&self) -> bool {
+        robust::held_within(self.mapping.address(), self.mapping.length())
+    }
+}
+
+/// A memfd of that many bytes at least: of huge pages if that is wished and there are enough.
+fn reserve(length: usize, huge: bool) -> Result<(OwnedFd, usize)> {
+    if huge && let Ok((fd, page)) = memory::huge_memfd(c"tine-segment") {
+        let length = length.next_multiple_of(page);
+        if memory::reserve(fd.as_raw_fd(), 0, length).is_ok() {
+            return Ok((fd, length));
+        }
+    }
+    let fd = memory::memfd(c"tine-segment")?;
+    memory::reserve(fd.as_raw_fd(), 0, length)?;
+    Ok((fd, length))
+}
+
+/// A place that is most likely free in every process: at random, so that the segments of several processes are apart.
+fn place(fd: &OwnedFd, length: usize, options: &SegmentOptions) -> Result<Mapping> {
+    let access = Access { write: true, populate: options.populate };
+    let (low, high) = ADDRESSES;
+    let step = length.next_multiple_of(1 << 30);
+    if !options.any_address && step < high - low {
+        let mut random =
+            crate::sys::clock::now_ns() ^ (u64::from(owner::getpid()) << 40) ^ fd.as_raw_fd() as u64;
+        for _ in 0..64 {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let at = low + ((random >> 20) as usize % (high - low - step)) / (1 << 30) * (1 << 30);
+            match Mapping::shared_with(fd.as_raw_fd(), Some(at), length, access) {
+                Ok(mapping) => return Ok(mapping),
+                Err(error) if error.code().0 == -libc::EEXIST => (),
+                // A small address space has no such place.
+                Err(_) => break,
+            }
+        }
+    }
+    Mapping::shared_with(fd.as_raw_fd(), None, length, access)
+}
+
+/// What the processes that share locks have to agree on: where the C library's robust list has its entries, and how
+/// long the locks are.
+fn layout() -> u64 {
+    let locks = size_of::<crate::sync::Mutex>() as u64;
+    (robust::ENTRY as u64) << 32 | (size_of::<usize>() as u64) << 16 | locks
+}

@@ -1,0 +1,332 @@
+/* Segments that a pool's workers share: the same address in all of them, those that are busy, those to come; and what
+ * happens where the address is not free. */
+#include "family.h"
+#include <stdint.h>
+
+struct item {
+    struct item *next;
+    int value;
+};
+
+static tine_pool *create(int start, size_t workers)
+{
+    tine_pool_options options = TINE_POOL_OPTIONS_INIT;
+    tine_error error = TINE_ERROR_INIT;
+    tine_pool *pool = NULL;
+    options.start = start;
+    options.workers = workers;
+    options.error = &error;
+    if (tine_pool_create(&options, &pool) != 0) {
+        fprintf(stderr, "tine_pool_create: %s\n", error.text);
+        exit(1);
+    }
+    return pool;
+}
+
+static int status_of(tine_pool *pool, tine_id id)
+{
+    tine_result result = TINE_RESULT_INIT;
+    CHECK_RC(tine_wait(pool, id, HANG_NS, &result), 0);
+    int status = result.status;
+    tine_result_release(pool, &result);
+    return status;
+}
+
+static int call(tine_pool *pool, tine_fn fn, const void *input, size_t length)
+{
+    tine_id id;
+    CHECK_RC(tine_submit(pool, fn, input, length, NULL, &id), 0);
+    return status_of(pool, id);
+}
+
+static uint64_t deaths(tine_pool *pool)
+{
+    tine_stats stats = TINE_STATS_INIT;
+    CHECK_RC(tine_pool_stats(pool, &stats), 0);
+    return stats.worker_deaths + stats.supervisor_deaths;
+}
+
+/* Returns when the pool has noticed that so many have died of it: what is submitted then does not run there. */
+static void kill_it(tine_pool *pool, pid_t pid, uint64_t dead)
+{
+    uint64_t before = deaths(pool);
+    CHECK_EQ(kill(pid, SIGKILL), 0);
+    WAIT_UNTIL(deaths(pool) >= before + dead);
+}
+
+/* ---- In workers ---- */
+
+static int walk(tine_task *task)
+{
+    struct item *item;
+    int sum = 0;
+    memcpy(&item, tine_input(task, NULL), sizeof item);
+    if (tine_is_shared(tine_task_pool(task), item, sizeof *item) != 1)
+        return tine_fail(task, -EFAULT, "not shared, says the worker");
+    for (; item; item = item->next)
+        sum += item->value;
+    return sum;
+}
+
+static int set(tine_task *task)
+{
+    struct item *item;
+    memcpy(&item, tine_input(task, NULL), sizeof item);
+    item->value = (int)getpid();
+    return 0;
+}
+
+struct gate {
+    volatile int inside, open;
+};
+
+static int wait_at(tine_task *task)
+{
+    struct gate *gate;
+    memcpy(&gate, tine_input(task, NULL), sizeof gate);
+    gate->inside = 1;
+    while (!gate->open)
+        nap_ns(100000);
+    return 0;
+}
+
+static int occupy(tine_task *task)
+{
+    void *page;
+    memcpy(&page, tine_input(task, NULL), sizeof page);
+    void *mapped = mmap(page, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+    return mapped == page ? 0 : -errno;
+}
+
+static int map_item(tine_task *task, const void *in, void *out)
+{
+    struct item *item;
+    (void)task;
+    memcpy(&item, in, sizeof item);
+    *(int *)out = item->value;
+    return 0;
+}
+
+static int tell_parent(tine_task *task)
+{
+    (void)task;
+    return (int)getppid();
+}
+
+/* ---- In the host ---- */
+
+static struct item *list_in(tine_segment *s, int count)
+{
+    struct item *items = (struct item *)tine_segment_address(s);
+    for (int i = 0; i < count; i++) {
+        items[i].value = i + 1;
+        items[i].next = i + 1 < count ? &items[i + 1] : NULL;
+    }
+    return items;
+}
+
+static void all_workers_have_it(tine_pool *pool, struct item *list, int sum)
+{
+    enum { MANY = 200 };
+    struct item *in[MANY];
+    int out[MANY];
+    for (int i = 0; i < MANY; i++)
+        in[i] = list;
+    CHECK_RC(tine_map(pool, map_item, in, sizeof *in, out, sizeof *out, MANY, NULL), 0);
+    for (int i = 0; i < 20; i++)
+        CHECK_EQ(call(pool, walk, &list, sizeof list), sum);
+}
+
+static void shared_by_all(int start)
+{
+    struct belongings before = take_stock();
+    tine_pool *pool = create(start, 2);
+    tine_segment *s, *second;
+    CHECK_RC(tine_segment_create(10000, NULL, &s), 0);
+    struct item *list = list_in(s, 4);
+    CHECK_EQ(tine_is_shared(pool, list, 16), 0);
+    CHECK_RC(tine_pool_share(pool, s), 0);
+    CHECK_RC(tine_pool_share(pool, s), -EALREADY);
+    CHECK_EQ(tine_is_shared(pool, list, 10000), 1);
+    CHECK_EQ(tine_is_shared(pool, list, 1 << 20), 0);
+    CHECK_EQ(tine_is_shared(pool, (char *)list - 1, 2), 0);
+    all_workers_have_it(pool, list, 10);
+    CHECK_RC(call(pool, set, &list, sizeof list), 0);
+    int worker = list->value;
+    CHECK(worker > 1 && worker != getpid());
+    list->value = 1;
+
+    /* Workers to come, after the death of one and after that of the supervisor. */
+    kill_it(pool, worker, 1);
+    all_workers_have_it(pool, list, 10);
+    CHECK_RC(tine_segment_create(5000, NULL, &second), 0);
+    CHECK_RC(tine_pool_share(pool, second), 0);
+    kill_it(pool, call(pool, tell_parent, NULL, 0), 3);
+    all_workers_have_it(pool, list_in(second, 5), 15);
+    all_workers_have_it(pool, list, 10);
+
+    /* Closed here, it is still there for them. */
+    CHECK_RC(tine_segment_close(s), 0);
+    for (int i = 0; i < 10; i++)
+        CHECK_EQ(call(pool, walk, &list, sizeof list), 10);
+    CHECK_RC(tine_segment_close(second), 0);
+    tine_pool_destroy(pool);
+    check_stock(before);
+}
+
+static void busy_workers_get_it_before_their_next_task(int start)
+{
+    tine_pool *pool = create(start, 1);
+    struct gate *gate = (struct gate *)tine_calloc(pool, 1, sizeof *gate);
+    tine_segment *s;
+    tine_id busy, next;
+    CHECK_RC(tine_submit(pool, wait_at, &gate, sizeof gate, NULL, &busy), 0);
+    WAIT_UNTIL(gate->inside);
+    CHECK_RC(tine_segment_create(100, NULL, &s), 0);
+    struct item *list = list_in(s, 3);
+    CHECK_RC(tine_pool_share(pool, s), 0);
+    CHECK_RC(tine_submit(pool, walk, &list, sizeof list, NULL, &next), 0);
+    gate->open = 1;
+    CHECK_RC(status_of(pool, busy), 0);
+    CHECK_EQ(status_of(pool, next), 6);
+    CHECK_RC(tine_segment_close(s), 0);
+    tine_pool_destroy(pool);
+}
+
+static void a_taken_address_is_an_error(int start)
+{
+    tine_pool *pool = create(start, 2);
+    tine_segment *s;
+    CHECK_RC(tine_segment_create(20000, NULL, &s), 0);
+    struct item *list = list_in(s, 3);
+    char *page = (char *)list - 4096;
+    int rc;
+    CHECK_RC(call(pool, occupy, &page, sizeof page), 0);
+    CHECK_RC(tine_pool_share(pool, s), -EEXIST);
+    CHECK_EQ(tine_is_shared(pool, list, 1), 0);
+    tine_stats stats = TINE_STATS_INIT;
+    CHECK_RC(tine_pool_stats(pool, &stats), 0);
+    CHECK_EQ(stats.worker_deaths, 1);
+    /* Its place has been filled anew, with a worker that has room. */
+    CHECK_RC(tine_pool_share(pool, s), 0);
+    all_workers_have_it(pool, list, 6);
+    CHECK_RC(tine_pool_stats(pool, &stats), 0);
+    CHECK_EQ(stats.worker_deaths, 1);
+
+    /* A worker that was busy when the segment was shared: its next task runs elsewhere, and nothing is lost. */
+    tine_segment *other;
+    tine_id ids[40], busy;
+    CHECK_RC(tine_segment_create(20000, NULL, &other), 0);
+    page = (char *)tine_segment_address(other) - 4096;
+    CHECK_RC(call(pool, occupy, &page, sizeof page), 0);
+    struct gate *gate = (struct gate *)tine_calloc(pool, 2, sizeof *gate);
+    struct gate *gates[2] = {&gate[0], &gate[1]};
+    CHECK_RC(tine_submit(pool, wait_at, &gates[0], sizeof gates[0], NULL, &busy), 0);
+    CHECK_RC(tine_submit(pool, wait_at, &gates[1], sizeof gates[1], NULL, &ids[0]), 0);
+    WAIT_UNTIL(gate[0].inside && gate[1].inside);
+    CHECK_RC(tine_pool_share(pool, other), 0);
+    struct item *more = list_in(other, 2);
+    for (int i = 1; i < 40; i++)
+        CHECK_RC(tine_submit(pool, walk, &more, sizeof more, NULL, &ids[i]), 0);
+    gate[0].open = gate[1].open = 1;
+    CHECK_RC(status_of(pool, busy), 0);
+    CHECK_RC(status_of(pool, ids[0]), 0);
+    for (int i = 1; i < 40; i++) {
+        rc = status_of(pool, ids[i]);
+        CHECK_EQ(rc, 3);
+    }
+    CHECK_RC(tine_segment_close(other), 0);
+    CHECK_RC(tine_segment_close(s), 0);
+    tine_pool_destroy(pool);
+}
+
+static void only_the_creator_writes(int start)
+{
+    tine_pool *pool = create(start, 1);
+    tine_segment_options options = TINE_SEGMENT_OPTIONS_INIT;
+    options.flags = TINE_SEGMENT_READ_ONLY;
+    tine_segment *s;
+    CHECK_RC(tine_segment_create(100, &options, &s), 0);
+    struct item *list = list_in(s, 3);
+    CHECK_RC(tine_pool_share(pool, s), 0);
+    CHECK_EQ(call(pool, walk, &list, sizeof list), 6);
+    CHECK_RC(call(pool, set, &list, sizeof list), TINE_EDIED);
+    CHECK_EQ(list->value, 1);
+    CHECK_RC(tine_segment_close(s), 0);
+    tine_pool_destroy(pool);
+}
+
+static void sharing_while_workers_are_killed(int start)
+{
+    struct belongings before = take_stock();
+    tine_pool *pool = create(start, 2);
+    uint64_t random = random_seed();
+    tine_segment *all[20];
+    for (int i = 0; i < 20; i++) {
+        tine_id id;
+        struct item *list = i > 0 ? (struct item *)tine_segment_address(all[i - 1]) : NULL;
+        if (list) {
+            (void)call(pool, set, &list, sizeof list);
+            CHECK_RC(tine_submit(pool, set, &list, sizeof list, NULL, &id), 0);
+            if (list->value > 1)
+                kill(list->value, SIGKILL);
+        }
+        CHECK_RC(tine_segment_create(1 + random_next(&random) % 30000, NULL, &all[i]), 0);
+        CHECK_RC(tine_pool_share(pool, all[i]), 0);
+        if (list)
+            (void)status_of(pool, id);
+    }
+    for (int i = 0; i < 20; i++) {
+        if (tine_segment_size(all[i]) < 100)
+            continue;
+        struct item *list = list_in(all[i], 3);
+        int sum;
+        /* The last one to be killed may have got the task. */
+        while ((sum = call(pool, walk, &list, sizeof list)) == TINE_EDIED) {
+        }
+        CHECK_EQ(sum, 6);
+    }
+    for (int i = 0; i < 20; i++)
+        CHECK_RC(tine_segment_close(all[i]), 0);
+    tine_pool_destroy(pool);
+    check_stock(before);
+}
+
+static void what_cannot_be_shared(void)
+{
+    tine_pool *pool = create(TINE_START_FORKSERVER, 1);
+    tine_segment *s, *many[64];
+    CHECK_RC(tine_segment_create(100, NULL, &s), 0);
+    CHECK_RC(tine_pool_share(NULL, s), -EINVAL);
+    CHECK_RC(tine_pool_share(pool, NULL), -EINVAL);
+    for (int i = 0; i < 64; i++) {
+        CHECK_RC(tine_segment_create(100, NULL, &many[i]), 0);
+        CHECK_RC(tine_pool_share(pool, many[i]), 0);
+    }
+    CHECK_RC(tine_pool_share(pool, s), -ENOSPC);
+    kill_it(pool, call(pool, tell_parent, NULL, 0), 2);
+    struct item *list = list_in(many[63], 3);
+    CHECK_EQ(call(pool, walk, &list, sizeof list), 6);
+    CHECK_RC(tine_pool_shutdown(pool, HANG_NS), 0);
+    CHECK_RC(tine_pool_share(pool, s), TINE_ESHUTDOWN);
+    for (int i = 0; i < 64; i++)
+        CHECK_RC(tine_segment_close(many[i]), 0);
+    CHECK_RC(tine_segment_close(s), 0);
+    tine_pool_destroy(pool);
+}
+
+int main(int argc, char **argv)
+{
+    tag_family(argv);
+    CHECK_RC(tine_init(argc, argv), 0);
+    for (int i = 0; i < 3; i++) {
+        shared_by_all(all_starts[i]);
+        busy_workers_get_it_before_their_next_task(all_starts[i]);
+        a_taken_address_is_an_error(all_starts[i]);
+        only_the_creator_writes(all_starts[i]);
+        sharing_while_workers_are_killed(all_starts[i]);
+        WAIT_UNTIL(family_is_gone(family_tag(), 0));
+    }
+    what_cannot_be_shared();
+    return 0;
+}
