@@ -9,6 +9,7 @@ use crate::prim::Ordering;
 use crate::process::function::{Callee, NOT_HERE, Resolver};
 use crate::queue::ring::{INLINE_OUTPUT, MESSAGE, Segment, Slot, phase, state};
 use crate::queue::spin::Spin;
+use crate::queue::{self, Known};
 use crate::sys::{clock, environment, fork};
 use std::any::Any;
 use std::ffi::{CStr, c_char, c_int, c_void};
@@ -66,7 +67,10 @@ impl Worker {
         is_copy_of_host: bool,
     ) -> &'static Worker {
         let pid = fork::pid();
-        Box::leak(Box::new(Worker { pid, segment, heap, event, resolver, is_copy_of_host }))
+        let worker: &'static Worker =
+            Box::leak(Box::new(Worker { pid, segment, heap, event, resolver, is_copy_of_host }));
+        queue::know_heap(Known::Worker(&worker.heap));
+        worker
     }
 
     pub(crate) fn segment(&self) -> &Segment {

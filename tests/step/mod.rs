@@ -27,6 +27,7 @@ pub struct Shared {
     pub event: tine_event,
     pub barrier: tine_barrier,
     pub once: tine_once,
+    pub queue: QueueMemory,
     /// 1 while the victim's stepped operation runs, 2 afterwards.
     pub mark: AtomicU32,
     /// Not 0 while somebody changes what the lock protects.
@@ -43,6 +44,10 @@ pub struct Shared {
     pub about: [AtomicU32; 4],
     pub codes: [AtomicI32; 4],
 }
+
+/// Room for a small queue.
+#[repr(C, align(64))]
+pub struct QueueMemory(pub [u64; 256]);
 
 impl Shared {
     /// How many waiters have been started.
