@@ -223,6 +223,28 @@ fn threads_lose_nothing_and_keep_each_producers_order() {
     assert_eq!(total, PRODUCERS * EACH);
 }
 
+#[test]
+fn two_that_sleep_all_the_time_never_sleep_both() {
+    let (there, back) = (queue(1, 16), queue(3, 16));
+    let echo = std::thread::spawn(move || {
+        while let Ok(bytes) = get(&there, LIMIT) {
+            back.put(&bytes, LIMIT).unwrap();
+        }
+    });
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for number in 0..300_000u64 {
+                there.put(&number.to_ne_bytes(), LIMIT).unwrap();
+            }
+            there.close().unwrap();
+        });
+        for number in 0..300_000u64 {
+            assert_eq!(get(&back, LIMIT).unwrap(), number.to_ne_bytes());
+        }
+    });
+    echo.join().unwrap();
+}
+
 /// Whatever stands in the queue's memory, calls end, and touch nothing beyond it: a guard page lies behind it.
 #[test]
 fn garbage_in_the_queue_is_survived() {
