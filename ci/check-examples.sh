@@ -52,6 +52,36 @@ word_count_failure() { # a file that can't be read is named, and the others are 
         ! limited build/examples/word-count build/no-such-directory
 }
 
+pipeline() { # grep counts the same
+    local hits longest
+    hits=$(grep -c the LICENSE-APACHE)
+    longest=$(grep the LICENSE-APACHE | awk 'length > most { most = length; line = $0 } END { print line }')
+    echo "$hits lines with \"the\"; the longest: $longest" >build/pipeline.txt
+    limited build/examples/pipeline LICENSE-APACHE the | cut -c -60 | diff - <(cut -c -60 build/pipeline.txt) || return 1
+    # A file that isn't there is named, and the pipeline ends all the same.
+    limited build/examples/pipeline build/no-such-file the >/dev/null 2>build/pipeline.err
+    [ $? = 1 ] && grep -q no-such-file build/pipeline.err
+}
+
+# The whole programs in docs/queues.md say what they should.
+queue_programs() {
+    local number
+    mkdir -p build/queue-programs
+    awk '/^```c$/ { getline line; if (line ~ /^#include/) { whole = 1; number++; print line > file() } next }
+        /^```$/ { whole = 0 }
+        whole { print > file() }
+        function file() { return "build/queue-programs/" number ".c" }' docs/queues.md
+    for number in 1 2; do
+        # shellcheck disable=SC2046  # a list of words
+        ${CC:-cc} -std=c11 -Wall -Wextra -Werror build/queue-programs/$number.c -o build/queue-programs/$number \
+            $(PKG_CONFIG_PATH=build/prefix/lib/pkgconfig pkg-config --cflags --libs tine) \
+            -Wl,-rpath,"$PWD/build/prefix/lib" || return 1
+        limited build/queue-programs/$number | sort >build/queue-programs/$number.txt
+    done
+    [ "$(cat build/queue-programs/1.txt)" = 333833500 ] &&
+        [ "$(cat build/queue-programs/2.txt)" = $'hello\nthe task returned 0' ]
+}
+
 # Every start method and any number of workers give the same bytes.
 same_thumbnails() {
     local run=0 arguments
@@ -84,6 +114,8 @@ try hello hello
 try readme readme
 try word-count word_count
 try word-count-failure word_count_failure
+try pipeline pipeline
+try queue-programs queue_programs
 try thumbnails-same same_thumbnails
 try thumbnails-usage usage_errors
 try demo ci/demo.sh
