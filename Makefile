@@ -76,6 +76,9 @@ storm: staged
 # Each program of benches/ measures one subject next to its peers, in one interleaved run.
 bench: staged
 	@mkdir -p build/benches
+# A peer that may be there or not: Debian's libboost-dev.
+	@if [ -e /usr/include/boost/interprocess/ipc/message_queue.hpp ]; then \
+	    $(CXX) -O2 benches/queue-boost.cc -o build/benches/queue-boost -pthread -lrt; fi
 	@for bench in benches/*.c; do \
 	    program=build/benches/$$(basename $$bench .c); \
 	    $(WITH) sh -c "$(CC) -std=gnu11 -O2 -fopenmp -Wall -Wextra $$bench -o $$program \
