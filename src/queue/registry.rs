@@ -7,7 +7,7 @@
 
 use super::layout::{Geometry, Header, Memory, Shared};
 use super::message::{Queue, QueueOptions};
-use super::watch;
+use super::watch::{self, Watches};
 use crate::error::{Code, Error, Result};
 use crate::heap::Heap;
 use crate::prim::{AtomicU64, Ordering};
@@ -56,6 +56,7 @@ impl Known {
 struct Registry {
     pid: i32,
     heaps: Mutex<Vec<Known>>,
+    watches: Watches,
 }
 
 /// Null before the first heap. Acquire and Release: who sees the pointer sees the registry.
@@ -80,6 +81,11 @@ fn registry() -> Option<&'static Registry> {
     unsafe { REGISTRY.load(Ordering::Acquire).as_ref() }
 }
 
+/// The descriptors of this process's queues; `None` where it has no heaps.
+pub(super) fn watches() -> Option<&'static Watches> {
+    registry().filter(|registry| registry.pid == fork::pid()).map(|registry| &registry.watches)
+}
+
 impl Registry {
     fn heaps(&self) -> MutexGuard<'_, Vec<Known>> {
         self.heaps.lock().unwrap_or_else(PoisonError::into_inner)
@@ -99,7 +105,11 @@ pub(crate) fn know_heap(heap: Known) {
             break;
         }
         // One per process that has heaps, for as long as it lives.
-        let new = Box::into_raw(Box::new(Registry { pid, heaps: Mutex::new(Vec::new()) }));
+        let new = Box::into_raw(Box::new(Registry {
+            pid,
+            heaps: Mutex::new(Vec::new()),
+            watches: Watches::default(),
+        }));
         if REGISTRY.compare_exchange(current, new, Ordering::AcqRel, Ordering::Acquire).is_err() {
             // SAFETY: made above, and nobody else has seen it.
             drop(unsafe { Box::from_raw(new) });

@@ -5,12 +5,13 @@
 //! then it sleeps on a private word until a get has found the queue empty.
 
 use super::message::{Queue, caller};
+use super::registry;
 use crate::error::{Error, Result};
 use crate::prim::{AtomicU32, Ordering, futex_wait, futex_wake};
-use crate::sync::TIMED_OUT;
 use crate::sync::gate::EVERYBODY;
+use crate::sync::{INVALID, TIMED_OUT};
 use crate::sys::clock::Deadline;
-use crate::sys::{fd, fork, signal};
+use crate::sys::{fd, signal};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -25,7 +26,6 @@ const SLICE_NS: u64 = 1_000_000_000;
 
 struct Watch {
     address: usize,
-    pid: i32,
     shared: Arc<Watched>,
     queue: Queue,
     thread: Option<JoinHandle<()>>,
@@ -39,19 +39,22 @@ struct Watched {
     stop: AtomicU32,
 }
 
-/// How many there are. Relaxed: a queue that a process watches was asked about in this very process before.
+/// How many there are, those of a forked process's parent included. Relaxed: a queue that a process watches was asked
+/// about in this very process before.
 static COUNT: AtomicU32 = AtomicU32::new(0);
-static WATCHES: Mutex<Vec<Watch>> = Mutex::new(Vec::new());
 
-fn watches() -> MutexGuard<'static, Vec<Watch>> {
-    WATCHES.lock().unwrap_or_else(PoisonError::into_inner)
+/// The watches of one process; part of its registry, so that a forked one has its own, with a lock that nobody held.
+#[derive(Default)]
+pub(super) struct Watches(Mutex<Vec<Watch>>);
+
+fn watches() -> Option<MutexGuard<'static, Vec<Watch>>> {
+    registry::watches().map(|watches| watches.0.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
 /// The descriptor for a queue; the same one each time.
 pub(crate) fn descriptor(address: usize, queue: Queue) -> Result<RawFd> {
-    let pid = fork::pid();
-    let mut watches = watches();
-    if let Some(watch) = watches.iter().find(|watch| watch.address == address && watch.pid == pid) {
+    let mut watches = watches().ok_or(INVALID)?;
+    if let Some(watch) = watches.iter().find(|watch| watch.address == address) {
         return Ok(watch.shared.event.as_raw_fd());
     }
     let event = fd::eventfd()?;
@@ -66,7 +69,7 @@ pub(crate) fn descriptor(address: usize, queue: Queue) -> Result<RawFd> {
         .spawn(move || run(&watched, queue))
         .map_err(|error| Error::from_io("starting the queue's thread", &error))?;
     drop(blocked);
-    watches.push(Watch { address, pid, shared, queue, thread: Some(thread) });
+    watches.push(Watch { address, shared, queue, thread: Some(thread) });
     COUNT.fetch_add(1, Ordering::Relaxed);
     Ok(number)
 }
@@ -97,8 +100,8 @@ pub(crate) fn found_empty(address: usize) {
 
 #[cold]
 fn arm(address: usize) {
-    let pid = fork::pid();
-    if let Some(watch) = watches().iter().find(|watch| watch.address == address && watch.pid == pid) {
+    let Some(watches) = watches() else { return };
+    if let Some(watch) = watches.iter().find(|watch| watch.address == address) {
         fd::eventfd_clear(watch.shared.event.as_raw_fd());
         watch.shared.state.store(ARMED, Ordering::SeqCst);
         futex_wake(&watch.shared.state, 1);
@@ -110,11 +113,10 @@ pub(crate) fn end(which: impl Fn(usize) -> bool) {
     if COUNT.load(Ordering::Relaxed) == 0 {
         return;
     }
-    let pid = fork::pid();
-    let mut watches = watches();
+    let Some(mut watches) = watches() else { return };
     let mut index = 0;
     while index < watches.len() {
-        if watches[index].pid != pid || !which(watches[index].address) {
+        if !which(watches[index].address) {
             index += 1;
             continue;
         }
