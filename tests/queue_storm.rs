@@ -125,11 +125,7 @@ fn consume(field: Field, worker: usize) {
 }
 
 fn worker(field: Field, index: usize) -> i32 {
-    spawn(move || {
-        // SAFETY: no pointers. The one that kills shall come to run.
-        unsafe { libc::nice(10) };
-        if index < PRODUCERS { produce(field, index) } else { consume(field, index) }
-    })
+    spawn(move || if index < PRODUCERS { produce(field, index) } else { consume(field, index) })
 }
 
 /// Waits until every worker has moved since `before`; whether they have.
