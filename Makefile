@@ -85,6 +85,9 @@ storm: staged
 # of NAME.c, which is told by HAVE_PEER that the peer is here.
 bench: staged
 	@mkdir -p build/benches
+# A peer that may be there or not: Debian's libboost-dev.
+	@if [ -e /usr/include/boost/interprocess/ipc/message_queue.hpp ]; then \
+	    $(CXX) -O2 benches/queue-boost.cc -o build/benches/queue-boost -pthread -lrt; fi
 	@for bench in benches/*.c; do \
 	    program=build/benches/$$(basename $$bench .c); parts=; \
 	    for part in $$(ls $${bench%.c}_*.cpp 2>/dev/null); do \

@@ -65,6 +65,17 @@ bank_wedges() { # with locks that don't notice deaths, and it ends its processes
     [ $? = 1 ] && grep -q '^wedged after' build/bank.txt
 }
 
+pipeline() { # grep counts the same
+    local hits longest
+    hits=$(grep -c the LICENSE-APACHE)
+    longest=$(grep the LICENSE-APACHE | awk 'length > most { most = length; line = $0 } END { print line }')
+    echo "$hits lines with \"the\"; the longest: $longest" >build/pipeline.txt
+    limited build/examples/pipeline LICENSE-APACHE the | cut -c -60 | diff - <(cut -c -60 build/pipeline.txt) || return 1
+    # A file that isn't there is named, and the pipeline ends all the same.
+    limited build/examples/pipeline build/no-such-file the >/dev/null 2>build/pipeline.err
+    [ $? = 1 ] && grep -q no-such-file build/pipeline.err
+}
+
 # Every start method and any number of workers give the same bytes.
 same_thumbnails() {
     local run=0 arguments
@@ -106,6 +117,7 @@ try shared-counter shared_counter
 try word-count-failure word_count_failure
 try bank bank
 try bank-wedges bank_wedges
+try pipeline pipeline
 try thumbnails-same same_thumbnails
 try thumbnails-usage usage_errors
 try demo ci/demo.sh

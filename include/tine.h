@@ -1429,6 +1429,206 @@ int tine_barrier_waiting(const tine_barrier *b);
  */
 int tine_once_call(tine_once *o, int (*initializer)(void *user), void *user, int64_t timeout_ns);
 
+/* ---- Queues ---------------------------------------------------------------------------------------------------- */
+
+/** How many messages a queue can be made for. */
+#define TINE_MOST_MESSAGES (1 << 26)
+
+/** How many bytes a queue can be made for, and so the longest message. */
+#define TINE_MOST_MESSAGE_BYTES 4294967040
+
+/**
+ * A queue of messages between processes of a pool: many producers, many consumers.
+ *
+ * It lies in the pool's heap, and a pointer to it is valid in the host and in every worker, those to come too: pass it
+ * in a task's input. What one producer puts is got in that order, and each message by one consumer. When a put has
+ * returned 0, the message is in the queue for whoever gets it next; there is no thread that would still have to send it.
+ *
+ * A process that is killed, at whatever instruction, blocks nobody. A producer takes along what it had not put yet, at
+ * most one message, or one call's; a consumer what it had taken, at most one message, or one call's. No message is got
+ * twice.
+ *
+ * Calls may be made from any thread of the host and of the workers. A child of fork() of either gets TINE_EFORKED. A
+ * pointer that is no queue of a living pool of this process is -EINVAL, as is one that has been destroyed. -EBADMSG
+ * means that somebody has written into the queue's memory. -EXDEV, -ENOMEM and -ENOLCK are as for tine_mutex_lock.
+ */
+typedef struct tine_queue tine_queue;
+
+/** What a queue can be told. */
+typedef struct tine_queue_options {
+    /** sizeof(tine_queue_options). */
+    size_t size;
+    /** Filled in when tine_queue_create fails; may be NULL. */
+    tine_error *error;
+    /** How many messages the queue holds; 0: 1,024. */
+    size_t capacity_messages;
+    /**
+     * How many bytes of messages it holds together, and so how long one may be; 0: 1 MiB, or 64 bytes for each message
+     * where that is more. A message counts as its length rounded up to 16, one of up to 8 bytes not at all. The queue
+     * takes up twice that and 16 bytes per message of the heap, both rounded up to powers of two.
+     */
+    size_t capacity_bytes;
+    /** TINE_INTERRUPTIBLE. */
+    uint32_t flags;
+    /** 0. */
+    uint32_t reserved;
+} tine_queue_options;
+#define TINE_QUEUE_OPTIONS_INIT { sizeof(tine_queue_options), NULL, 0, 0, 0, 0 }
+
+/**
+ * Makes a queue in the pool's heap.
+ *
+ * Parameters: pool: in a worker, what tine_task_pool gives. options: NULL for all defaults. out: where the pointer goes.
+ * Returns 0; -EINVAL, -E2BIG: bad options; -ENOMEM: no memory, or the heap's limit is reached; TINE_EFORKED.
+ * Ownership: until tine_queue_destroy, from whatever process, or the end of the pool; the death of its maker does not
+ * end it.
+ */
+int tine_queue_create(tine_pool *pool, const tine_queue_options *options, tine_queue **out);
+
+/**
+ * Ends a queue and gives its memory back; what is in it is gone. No process may be in a call on it, or come to one.
+ *
+ * Parameters: q: may be NULL; what is no queue is left alone. Fork: does nothing in a child.
+ */
+void tine_queue_destroy(tine_queue *q);
+
+/**
+ * Puts one message, waiting for up to timeout_ns nanoseconds for room; 0 tries, TINE_FOREVER waits.
+ *
+ * One that tries waits for up to 100 ms for another producer that is in the middle of a put.
+ *
+ * Parameters: data: copied; may be NULL where length is 0. length: in bytes, up to the queue's capacity.
+ * Returns 0; -EAGAIN, -ETIMEDOUT: no room; -EPIPE: the queue is closed; -EMSGSIZE: longer than the queue can hold;
+ * -EDEADLK: the thread has reserved a message; -EINTR; -EINVAL.
+ */
+int tine_queue_put(tine_queue *q, const void *data, size_t length, int64_t timeout_ns);
+
+/**
+ * Takes the next message, waiting for up to timeout_ns nanoseconds for one; 0 tries, TINE_FOREVER waits.
+ *
+ * One that tries waits for up to 100 ms for another consumer that is in the middle of a get.
+ *
+ * Parameters: buffer, capacity: where the message goes; NULL where capacity is 0. length: its length; may be NULL.
+ * Returns 0; -EAGAIN, -ETIMEDOUT: no message; -EPIPE: none, and the queue is closed; -EMSGSIZE: it is longer than
+ * capacity; it stays, and *length is what it needs; -EDEADLK: the thread looks at a message in place; -EINTR; -EINVAL.
+ */
+int tine_queue_get(tine_queue *q, int64_t timeout_ns, void *buffer, size_t capacity, size_t *length);
+
+/**
+ * Nothing more is put. Producers get -EPIPE at once, those that wait too; consumers get what is in the queue, and then
+ * -EPIPE. Closing again is fine. Any process may do it.
+ *
+ * Returns 0; -EINVAL.
+ */
+int tine_queue_close(tine_queue *q);
+
+/** How many messages are in the queue at this moment; 0 where q is no queue. */
+size_t tine_queue_count(const tine_queue *q);
+
+/** Whether there is no message in the queue at this moment; true where q is no queue. */
+bool tine_queue_is_empty(const tine_queue *q);
+
+/**
+ * Says that a message which was got has been dealt with, for tine_queue_join.
+ *
+ * Returns 0; -EINVAL: said more often than messages were put, or no queue.
+ */
+int tine_queue_task_done(tine_queue *q);
+
+/**
+ * Waits until tine_queue_task_done was called for every message that was put.
+ *
+ * A consumer that was killed has not called it for the message in its hands: whoever takes its work over does, or the
+ * wait should have a limit.
+ *
+ * Returns 0; -EAGAIN, -ETIMEDOUT, -EINTR; -EINVAL.
+ */
+int tine_queue_join(tine_queue *q, int64_t timeout_ns);
+
+/**
+ * A descriptor that is readable while there may be something to get: from when a message comes, or the queue is closed,
+ * until a tine_queue_get of this process returns -EAGAIN or -ETIMEDOUT. For poll, select, epoll; not to be read or
+ * closed.
+ *
+ * The first call starts a thread in this process, which sleeps until there is a message, and which tine_queue_destroy
+ * in this process or the end of the pool ends.
+ *
+ * Returns the descriptor, which stays the queue's; -EINVAL; -EMFILE, -EAGAIN: no descriptor, no thread.
+ */
+int tine_queue_fd(tine_queue *q);
+
+/* ---- Queues: many messages at a time, and messages in place ---------------------------------------------------- */
+
+/**
+ * Puts several messages, which lie one behind the other in data: cheaper than one by one. Those for which there is
+ * room at a time become visible together; the others wait for room.
+ *
+ * Parameters: lengths: of each message, in bytes. count: how many. The rest as for tine_queue_put.
+ * Returns how many were put: fewer than count where the time ran out, the queue was closed or a signal came, but not
+ * none: then the code is that of tine_queue_put. -EMSGSIZE: one is longer than the queue can hold; none was put.
+ */
+int tine_queue_put_many(tine_queue *q, const void *data, const size_t *lengths, size_t count, int64_t timeout_ns);
+
+/**
+ * Takes several messages: as many as there are, at most count, and as fit, but at least one, for which it waits. They
+ * lie one behind the other in buffer.
+ *
+ * A consumer that is killed in here takes along what it was taking: up to count messages.
+ *
+ * Parameters: lengths: for each message its length. The rest as for tine_queue_get.
+ * Returns how many were taken; otherwise the codes of tine_queue_get, and for -EMSGSIZE lengths[0] is what the next
+ * message needs. 0: count is 0.
+ */
+int tine_queue_get_many(tine_queue *q, int64_t timeout_ns, void *buffer, size_t capacity, size_t *lengths,
+    size_t count);
+
+/**
+ * Room in the queue for a message of up to length bytes, to be written in place: no copy. The thread then calls
+ * tine_queue_commit or tine_queue_abandon; until it does, or dies, other producers wait.
+ *
+ * A thread that has reserved counts it among the locks that it holds (TINE_MOST_HELD).
+ *
+ * Parameters: out: where the address goes, aligned to 16 bytes, or to 8 where length is at most 8.
+ * Returns 0, or the codes of tine_queue_put.
+ */
+int tine_queue_reserve(tine_queue *q, size_t length, int64_t timeout_ns, void **out);
+
+/**
+ * Puts the message that the thread has reserved and written: its first length bytes.
+ *
+ * Returns 0; -EPERM: the thread has reserved none; -EMSGSIZE: longer than was reserved, which it still is; -EPIPE: the
+ * queue has been closed, and the message is gone.
+ */
+int tine_queue_commit(tine_queue *q, size_t length);
+
+/**
+ * Gives up the message that the thread has reserved.
+ *
+ * Returns 0; -EPERM: the thread has reserved none.
+ */
+int tine_queue_abandon(tine_queue *q);
+
+/**
+ * Takes the next message without copying it: it may be read, and written, in place until the thread calls
+ * tine_queue_release. Until it does, or dies, other consumers wait. Should it die, the message is gone.
+ *
+ * A thread that looks at a message counts it among the locks that it holds (TINE_MOST_HELD).
+ *
+ * Parameters: out, length: where its address and length go; the address is aligned as for tine_queue_reserve.
+ * Returns 0, or the codes of tine_queue_get.
+ */
+int tine_queue_peek(tine_queue *q, int64_t timeout_ns, void **out, size_t *length);
+
+/**
+ * Gives the message's room back that the thread has looked at in place.
+ *
+ * Returns 0; -EPERM: the thread looks at none.
+ */
+int tine_queue_release(tine_queue *q);
+
+/** Whether the queue has been closed; true where q is no queue. */
+bool tine_queue_is_closed(const tine_queue *q);
+
 #ifdef __cplusplus
 }
 #endif

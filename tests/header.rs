@@ -21,6 +21,8 @@ const SUBJECTS: &[&str] = &[
     "sync_rwlock",
     "sync_signal",
     "sync_barrier",
+    "queue",
+    "queue_place",
 ];
 
 /// Functions that are declared by hand, because Rust has no way to define them: (the subject, the declaration).

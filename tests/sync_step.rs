@@ -7,6 +7,8 @@
 mod groups;
 #[path = "step/mutex.rs"]
 mod mutex;
+#[path = "step/queue.rs"]
+mod queue;
 #[path = "step/signals.rs"]
 mod signals;
 #[path = "step/mod.rs"]
@@ -81,5 +83,6 @@ fn main() {
 
 fn cases() -> impl Iterator<Item = &'static Case> {
     let long = std::env::var_os("TINE_STORM").is_some();
-    mutex::CASES.iter().chain(signals::CASES).chain(groups::CASES).filter(move |case| long || !case.long)
+    let all = mutex::CASES.iter().chain(signals::CASES).chain(groups::CASES).chain(queue::CASES);
+    all.filter(move |case| long || !case.long)
 }

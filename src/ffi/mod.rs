@@ -14,6 +14,8 @@ pub mod map;
 pub mod memory;
 pub(crate) mod options;
 pub mod pool;
+pub mod queue;
+pub mod queue_place;
 pub mod segment;
 pub mod start;
 pub mod submit;

@@ -8,6 +8,7 @@ use crate::ffi::guard::{
 use crate::ffi::heap::tine_heap;
 use crate::ffi::options::{self, Extensible};
 use crate::ffi::start::{report, tine_fn};
+use crate::heap::Heap;
 use crate::pool::worker::Worker;
 use crate::pool::{Affinity, Limit, Pool, PoolOptions};
 use crate::process::StartMethod;
@@ -223,6 +224,19 @@ pub(crate) unsafe fn host<'a>(pointer: *const tine_pool) -> Result<&'a Pool> {
 pub(crate) unsafe fn heap_of(pointer: *const tine_pool) -> *const tine_heap {
     // SAFETY: the caller's promise.
     unsafe { pointer.as_ref() }.map_or(std::ptr::null(), |pool| &raw const pool.heap)
+}
+
+/// The same as the core has it.
+///
+/// # Safety
+/// As for [`host`].
+pub(crate) unsafe fn core_heap<'a>(pointer: *const tine_pool) -> Result<&'a Heap> {
+    // SAFETY: the caller's promise.
+    match unsafe { pointer.as_ref() } {
+        None => Err(Error::invalid("pool is NULL")),
+        Some(tine_pool { kind: Kind::Host(pool), .. }) => pool.heap(),
+        Some(tine_pool { kind: Kind::Worker(worker), .. }) => worker.heap(),
+    }
 }
 
 /// Whether every process of the pool can use these bytes.

@@ -34,6 +34,7 @@ use crate::prim::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use crate::process::function::{Callee, Function};
 use crate::process::{init, setup};
 use crate::queue::ring::INLINE_INPUT;
+use crate::queue::{self, Known};
 use crate::sys::clock::{Deadline, Timeout, now_ns};
 use crate::sys::epoll::Epoll;
 use crate::sys::{fork, limits, signal};
@@ -137,6 +138,7 @@ impl Pool {
         let workers =
             if options.workers == 0 { limits::available_cpus().min(MAX_WORKERS) } else { options.workers };
         let heap = Arc::new(Heap::create(options.heap_range())?);
+        queue::know_heap(Known::Host(Arc::downgrade(&heap)));
         let epoll = Arc::new(Epoll::new()?);
         let family =
             Family::new(options.settings()?, options.program()?, options.start_timeout_ns(), workers);
@@ -417,6 +419,7 @@ impl Drop for Pool {
             // A forked child's copy: the family is its parent's. What is mapped stays mapped.
             return;
         }
+        queue::forget_heap(&self.inner.heap);
         self.inner.quit.store(true, Ordering::Relaxed);
         let mut state = self.inner.lock();
         state.stop(Deadline(0));

@@ -12,6 +12,7 @@ use crate::process::function::{Callee, NOT_HERE, Resolver};
 use crate::process::wire::{self, Connection};
 use crate::queue::ring::{INLINE_OUTPUT, MESSAGE, Segment, Slot, flag, phase, state};
 use crate::queue::spin::Spin;
+use crate::queue::{self, Known};
 use crate::sys::{clock, environment, fork, pidfd};
 use std::any::Any;
 use std::ffi::{CStr, c_char, c_int, c_void};
@@ -82,7 +83,7 @@ impl Worker {
         let pid = fork::pid();
         let (tidings, shares) = (Mutex::new(Connection::new(socket)), Mutex::default());
         let state = AtomicPtr::new(std::ptr::null_mut());
-        Box::leak(Box::new(Worker {
+        let worker: &'static Worker = Box::leak(Box::new(Worker {
             pid,
             segment,
             heap,
@@ -92,7 +93,9 @@ impl Worker {
             resolver,
             is_copy_of_host,
             state,
-        }))
+        }));
+        queue::know_heap(Known::Worker(&worker.heap));
+        worker
     }
 
     /// Maps the segments that the host has passed and are not mapped yet; a worker that cannot ends.

@@ -1,4 +1,19 @@
-//! Rings that connect two processes.
+//! Rings that connect two processes, and queues that connect many.
 
+pub(crate) mod layout;
+pub mod message;
+mod place;
+mod registry;
 pub(crate) mod ring;
+mod settle;
 pub(crate) mod spin;
+mod transfer;
+pub(crate) mod watch;
+
+pub use layout::{MOST_BYTES, MOST_MESSAGES};
+pub use message::{Queue, QueueOptions};
+pub(crate) use registry::{Known, create, destroy, find, forget_heap, know_heap};
+pub use transfer::{Buffer, Refused};
+
+#[cfg(test)]
+mod tests;

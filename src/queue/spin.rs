@@ -32,6 +32,23 @@ impl Spin {
         Spin { limit_ns: if *WORTH_IT { 4 * LEAST_NS } else { 0 }, rest: 0, next_rest: RESTS.0 }
     }
 
+    /// What `hint` gave, from shared memory: whatever stands there, the look is no longer than it may be.
+    pub(crate) fn from_hint(hint: u64) -> Spin {
+        if hint == 0 || !*WORTH_IT {
+            return Spin::new();
+        }
+        Spin {
+            limit_ns: (hint & 0xffff).clamp(LEAST_NS, MOST_NS),
+            rest: (hint >> 16 & 0xffff) as u32,
+            next_rest: ((hint >> 32 & 0xffff) as u32).clamp(RESTS.0, RESTS.1),
+        }
+    }
+
+    /// What it has learnt, as a number for those that wait next.
+    pub(crate) fn hint(&self) -> u64 {
+        self.limit_ns | u64::from(self.rest.min(0xffff)) << 16 | u64::from(self.next_rest) << 32
+    }
+
     /// Looks until there is something, or for as long as seems worth it; whether there is something.
     pub(crate) fn look(&mut self, mut found: impl FnMut() -> bool) -> bool {
         if found() {
@@ -91,6 +108,20 @@ mod tests {
     fn short_sleeps_make_it_look_longer_and_long_ones_shorter() {
         assert_eq!(after(&[(6, 10_000)]).limit_ns, MOST_NS);
         assert_eq!(after(&[(6, 10_000), (20, 1_000_000)]).limit_ns, LEAST_NS);
+    }
+
+    #[test]
+    fn a_hint_says_it_all_and_garbage_does_no_harm() {
+        let spin = after(&[(7, 10_000)]);
+        let again = Spin::from_hint(spin.hint());
+        if *WORTH_IT {
+            assert_eq!(
+                (again.limit_ns, again.rest, again.next_rest),
+                (spin.limit_ns, spin.rest, spin.next_rest)
+            );
+        }
+        let garbage = Spin::from_hint(u64::MAX);
+        assert!(garbage.limit_ns <= MOST_NS && garbage.next_rest <= RESTS.1);
     }
 
     #[test]

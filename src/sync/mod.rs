@@ -65,7 +65,7 @@ pub(crate) const UNRECOVERABLE: Code = Code::errno(libc::ENOTRECOVERABLE);
 pub(crate) const TOO_MANY: Code = Code::errno(libc::EOVERFLOW);
 
 /// How long a wait may go without looking round, where the kernel doesn't see to every death.
-const SLICE_NS: u64 = 50_000_000;
+pub(crate) const SLICE_NS: u64 = 50_000_000;
 
 /// The way a wait goes: until when, in which slices, and whether a signal ends it.
 pub(crate) struct Patience {

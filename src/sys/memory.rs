@@ -173,6 +173,24 @@ pub(crate) struct Access {
     pub(crate) populate: bool,
 }
 
+/// Private memory, zero at first and in every child of fork, however the child was made.
+pub(crate) fn wiped_in_children(length: usize) -> Option<*mut std::ffi::c_void> {
+    // SAFETY: a new private mapping; given back if the kernel can't zero it in children.
+    unsafe {
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        let at = libc::mmap(std::ptr::null_mut(), length, protection, flags, -1, 0);
+        if at == libc::MAP_FAILED {
+            return None;
+        }
+        if libc::madvise(at, length, libc::MADV_WIPEONFORK) != 0 {
+            libc::munmap(at, length);
+            return None;
+        }
+        Some(at)
+    }
+}
+
 /// A mapping; unmapped when dropped.
 #[derive(Debug)]
 pub struct Mapping {

@@ -31,6 +31,7 @@ pub struct Shared {
     pub event: tine_event,
     pub barrier: tine_barrier,
     pub once: tine_once,
+    pub queue: QueueMemory,
     /// 1 while the victim's stepped operation runs, 2 afterwards.
     pub mark: AtomicU32,
     /// Not 0 while somebody changes what the lock protects.
@@ -50,6 +51,10 @@ pub struct Shared {
     pub codes: [AtomicI32; 4],
     progress: stepper::Progress,
 }
+
+/// Room for a small queue.
+#[repr(C, align(64))]
+pub struct QueueMemory(pub [u64; 256]);
 
 impl Shared {
     /// How many waiters have been started.

@@ -22,28 +22,11 @@ static ARENA: AtomicPtr<Arena> = AtomicPtr::new(std::ptr::null_mut());
 /// The pthread key whose destructor sees threads end, plus one; 0 before it is made. Relaxed: the value is all.
 static KEY: AtomicUsize = AtomicUsize::new(0);
 
-fn wiped_memory(length: usize) -> Option<*mut c_void> {
-    // SAFETY: a new private mapping; given back if the kernel can't zero it in children.
-    unsafe {
-        let protection = libc::PROT_READ | libc::PROT_WRITE;
-        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-        let at = libc::mmap(std::ptr::null_mut(), length, protection, flags, -1, 0);
-        if at == libc::MAP_FAILED {
-            return None;
-        }
-        if libc::madvise(at, length, libc::MADV_WIPEONFORK) != 0 {
-            libc::munmap(at, length);
-            return None;
-        }
-        Some(at)
-    }
-}
-
 fn arena() -> Option<&'static Arena> {
     let mut arena = ARENA.load(Ordering::Acquire);
     if arena.is_null() {
         let length = memory::page_size();
-        let new = wiped_memory(length)?.cast::<Arena>();
+        let new = memory::wiped_in_children(length)?.cast::<Arena>();
         arena = match ARENA.compare_exchange(arena, new, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => new,
             Err(other) => {
@@ -76,7 +59,7 @@ fn new_record() -> Option<*mut Record> {
         if free.is_null() {
             let page = memory::page_size();
             let length = (RECORDS_AT_ONCE * size_of::<Record>()).next_multiple_of(page);
-            let first = wiped_memory(length)?.cast::<Record>();
+            let first = memory::wiped_in_children(length)?.cast::<Record>();
             for index in 0..RECORDS_AT_ONCE {
                 // SAFETY: inside the new mapping.
                 unsafe {

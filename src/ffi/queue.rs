@@ -1,0 +1,276 @@
+//! Queues
+
+use crate::error::{Code, Error, Result};
+use crate::ffi::errors::{TINE_INTERRUPTIBLE, tine_error};
+use crate::ffi::guard::{bytes, guard, guard_value, required_out};
+use crate::ffi::options::{self, Extensible};
+use crate::ffi::pool::{core_heap, tine_pool};
+use crate::ffi::start::report;
+use crate::queue::{self, Buffer, Queue, QueueOptions, Refused, watch};
+use crate::sync::{INVALID, Outcome};
+use crate::sys::clock::Timeout;
+use std::ffi::{c_int, c_void};
+
+/// A queue of messages between processes of a pool: many producers, many consumers.
+///
+/// It lies in the pool's heap, and a pointer to it is valid in the host and in every worker, those to come too: pass it
+/// in a task's input. What one producer puts is got in that order, and each message by one consumer. When a put has
+/// returned 0, the message is in the queue for whoever gets it next; there is no thread that would still have to send it.
+///
+/// A process that is killed, at whatever instruction, blocks nobody. A producer takes along what it had not put yet, at
+/// most one message, or one call's; a consumer what it had taken, at most one message, or one call's. No message is got
+/// twice.
+///
+/// Calls may be made from any thread of the host and of the workers. A child of fork() of either gets TINE_EFORKED. A
+/// pointer that is no queue of a living pool of this process is -EINVAL, as is one that has been destroyed. -EBADMSG
+/// means that somebody has written into the queue's memory. -EXDEV, -ENOMEM and -ENOLCK are as for tine_mutex_lock.
+pub struct tine_queue {
+    _private: [u8; 0],
+}
+
+/// How many messages a queue can be made for.
+pub const TINE_MOST_MESSAGES: usize = 1 << 26;
+/// How many bytes a queue can be made for, and so the longest message.
+pub const TINE_MOST_MESSAGE_BYTES: usize = 4_294_967_040;
+
+const _: () =
+    assert!(TINE_MOST_MESSAGES == queue::MOST_MESSAGES && TINE_MOST_MESSAGE_BYTES == queue::MOST_BYTES);
+
+/// What a queue can be told.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct tine_queue_options {
+    /// sizeof(tine_queue_options).
+    pub size: usize,
+    /// Filled in when tine_queue_create fails; may be NULL.
+    pub error: *mut tine_error,
+    /// How many messages the queue holds; 0: 1,024.
+    pub capacity_messages: usize,
+    /// How many bytes of messages it holds together, and so how long one may be; 0: 1 MiB, or 64 bytes for each message
+    /// where that is more. A message counts as its length rounded up to 16, one of up to 8 bytes not at all. The queue
+    /// takes up twice that and 16 bytes per message of the heap, both rounded up to powers of two.
+    pub capacity_bytes: usize,
+    /// TINE_INTERRUPTIBLE.
+    pub flags: u32,
+    /// 0.
+    pub reserved: u32,
+}
+
+// SAFETY: `repr(C)`, size first, and zero is valid for every field.
+unsafe impl Extensible for tine_queue_options {
+    const NAME: &'static str = "tine_queue_options";
+}
+
+impl tine_queue_options {
+    fn read(&self) -> Result<QueueOptions> {
+        let unknown = self.flags & !TINE_INTERRUPTIBLE;
+        if unknown != 0 {
+            return Err(Error::invalid(format!("flags has bits {unknown:#x} that mean nothing")));
+        }
+        if self.reserved != 0 {
+            return Err(Error::invalid(format!("reserved is {}; it should be 0", self.reserved)));
+        }
+        let most = |name, value, most| {
+            if value <= most {
+                return Ok(());
+            }
+            Err(Error::invalid(format!("{name} is {value}; at most {most} are allowed")))
+        };
+        most("capacity_messages", self.capacity_messages, TINE_MOST_MESSAGES)?;
+        most("capacity_bytes", self.capacity_bytes, TINE_MOST_MESSAGE_BYTES)?;
+        Ok(QueueOptions { messages: self.capacity_messages, bytes: self.capacity_bytes, flags: self.flags })
+    }
+}
+
+/// The queue behind a caller's pointer.
+#[inline(always)]
+pub(crate) fn queue(pointer: *const tine_queue) -> Outcome<Queue> {
+    queue::find(pointer.cast())
+}
+
+/// The code of a call on a queue; plain codes, because the paths are short.
+#[inline(always)]
+pub(crate) fn answer(body: impl FnOnce() -> Outcome<c_int>) -> c_int {
+    guard_value(Code::PANIC.0, || body().unwrap_or_else(|code| code.0))
+}
+
+/// A call that gets: what a watching process is to hear, and how long a message is that does not fit.
+#[inline(always)]
+pub(crate) unsafe fn got<T>(
+    q: *const tine_queue,
+    result: core::result::Result<T, Refused>,
+    length: *mut usize,
+) -> Outcome<T> {
+    result.map_err(|(code, needed)| {
+        match -code.0 {
+            libc::EMSGSIZE if !length.is_null() => {
+                // SAFETY: the caller's place.
+                unsafe { length.write(needed) };
+            }
+            libc::EAGAIN | libc::ETIMEDOUT => watch::found_empty(q.addr()),
+            _ => {}
+        }
+        code
+    })
+}
+
+/// A caller's bytes.
+#[inline(always)]
+unsafe fn data<'a>(data: *const c_void, length: usize) -> Outcome<&'a [u8]> {
+    // SAFETY: the caller's promise.
+    unsafe { bytes(data.cast(), length, "data") }.map_err(|error| error.code())
+}
+
+#[inline(always)]
+pub(crate) fn room(buffer: *mut c_void, capacity: usize) -> Outcome<Buffer> {
+    if (buffer.is_null() && capacity != 0) || capacity > isize::MAX as usize {
+        return Err(INVALID);
+    }
+    // SAFETY: the caller's buffer, as long as it says.
+    Ok(unsafe { Buffer::new(buffer.cast(), capacity) })
+}
+
+/// Makes a queue in the pool's heap.
+///
+/// Parameters: pool: in a worker, what tine_task_pool gives. options: NULL for all defaults. out: where the pointer goes.
+/// Returns 0; -EINVAL, -E2BIG: bad options; -ENOMEM: no memory, or the heap's limit is reached; TINE_EFORKED.
+/// Ownership: until tine_queue_destroy, from whatever process, or the end of the pool; the death of its maker does not
+/// end it.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_queue_create(
+    pool: *mut tine_pool,
+    options: *const tine_queue_options,
+    out: *mut *mut tine_queue,
+) -> c_int {
+    guard(|| {
+        // SAFETY: the caller's pointers.
+        let options = unsafe { options::read(options) }?;
+        let error = options.map_or(std::ptr::null_mut(), |options| options.error);
+        // SAFETY: as above.
+        match unsafe { create(pool, options.as_ref(), out) } {
+            Ok(()) => Ok(0),
+            Err(failed) => Ok(report(error, &failed)),
+        }
+    })
+}
+
+unsafe fn create(
+    pool: *mut tine_pool,
+    options: Option<&tine_queue_options>,
+    out: *mut *mut tine_queue,
+) -> Result<()> {
+    // SAFETY: the caller's pointers.
+    let (heap, out) = unsafe { (core_heap(pool)?, required_out(out, "out")?) };
+    let options = options.map_or(Ok(QueueOptions::default()), tine_queue_options::read)?;
+    *out = queue::create(heap, &options)?.as_ptr().cast();
+    Ok(())
+}
+
+/// Ends a queue and gives its memory back; what is in it is gone. No process may be in a call on it, or come to one.
+///
+/// Parameters: q: may be NULL; what is no queue is left alone. Fork: does nothing in a child.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_queue_destroy(q: *mut tine_queue) {
+    guard_value((), || {
+        let _ = queue::destroy(q.cast());
+    });
+}
+
+/// Puts one message, waiting for up to `timeout_ns` nanoseconds for room; 0 tries, TINE_FOREVER waits.
+///
+/// One that tries waits for up to 100 ms for another producer that is in the middle of a put.
+///
+/// Parameters: data: copied; may be NULL where length is 0. length: in bytes, up to the queue's capacity.
+/// Returns 0; -EAGAIN, -ETIMEDOUT: no room; -EPIPE: the queue is closed; -EMSGSIZE: longer than the queue can hold;
+/// -EDEADLK: the thread has reserved a message; -EINTR; -EINVAL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_queue_put(
+    q: *mut tine_queue,
+    data: *const c_void,
+    length: usize,
+    timeout_ns: i64,
+) -> c_int {
+    // SAFETY: the caller's bytes.
+    answer(|| queue(q)?.put(unsafe { self::data(data, length) }?, Timeout::from_ns(timeout_ns)).map(|()| 0))
+}
+
+/// Takes the next message, waiting for up to `timeout_ns` nanoseconds for one; 0 tries, TINE_FOREVER waits.
+///
+/// One that tries waits for up to 100 ms for another consumer that is in the middle of a get.
+///
+/// Parameters: buffer, capacity: where the message goes; NULL where capacity is 0. length: its length; may be NULL.
+/// Returns 0; -EAGAIN, -ETIMEDOUT: no message; -EPIPE: none, and the queue is closed; -EMSGSIZE: it is longer than
+/// capacity; it stays, and *length is what it needs; -EDEADLK: the thread looks at a message in place; -EINTR; -EINVAL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_queue_get(
+    q: *mut tine_queue,
+    timeout_ns: i64,
+    buffer: *mut c_void,
+    capacity: usize,
+    length: *mut usize,
+) -> c_int {
+    answer(|| {
+        let result = queue(q)?.get(room(buffer, capacity)?, Timeout::from_ns(timeout_ns));
+        // SAFETY: the caller's place.
+        unsafe {
+            let got = got(q, result, length)?;
+            if !length.is_null() {
+                length.write(got);
+            }
+        }
+        Ok(0)
+    })
+}
+
+/// Nothing more is put. Producers get -EPIPE at once, those that wait too; consumers get what is in the queue, and then
+/// -EPIPE. Closing again is fine. Any process may do it.
+///
+/// Returns 0; -EINVAL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_queue_close(q: *mut tine_queue) -> c_int {
+    answer(|| queue(q)?.close().map(|()| 0))
+}
+
+/// How many messages are in the queue at this moment; 0 where `q` is no queue.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_queue_count(q: *const tine_queue) -> usize {
+    guard_value(0, || queue(q).map_or(0, |queue| queue.count()))
+}
+
+/// Whether there is no message in the queue at this moment; true where `q` is no queue.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_queue_is_empty(q: *const tine_queue) -> bool {
+    guard_value(true, || queue(q).map_or(true, |queue| queue.is_empty()))
+}
+
+/// Says that a message which was got has been dealt with, for tine_queue_join.
+///
+/// Returns 0; -EINVAL: said more often than messages were put, or no queue.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_queue_task_done(q: *mut tine_queue) -> c_int {
+    answer(|| queue(q)?.task_done().map(|()| 0))
+}
+
+/// Waits until tine_queue_task_done was called for every message that was put.
+///
+/// A consumer that was killed has not called it for the message in its hands: whoever takes its work over does, or the
+/// wait should have a limit.
+///
+/// Returns 0; -EAGAIN, -ETIMEDOUT, -EINTR; -EINVAL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_queue_join(q: *mut tine_queue, timeout_ns: i64) -> c_int {
+    answer(|| queue(q)?.join(Timeout::from_ns(timeout_ns)).map(|()| 0))
+}
+
+/// A descriptor that is readable while there may be something to get: from when a message comes, or the queue is closed,
+/// until a tine_queue_get of this process returns -EAGAIN or -ETIMEDOUT. For poll, select, epoll; not to be read or
+/// closed.
+///
+/// The first call starts a thread in this process, which sleeps until there is a message, and which tine_queue_destroy
+/// in this process or the end of the pool ends.
+///
+/// Returns the descriptor, which stays the queue's; -EINVAL; -EMFILE, -EAGAIN: no descriptor, no thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_queue_fd(q: *mut tine_queue) -> c_int {
+    guard(|| watch::descriptor(q.addr(), queue(q).map_err(Error::from)?))
+}

@@ -1,0 +1,159 @@
+//! Queues: many messages at a time, and messages in place
+
+use crate::ffi::guard::guard_value;
+use crate::ffi::queue::{answer, got, queue, room, tine_queue};
+use crate::sync::{INVALID, Outcome};
+use crate::sys::clock::Timeout;
+use std::ffi::{c_int, c_void};
+
+/// The caller's lengths.
+unsafe fn lengths<'a>(lengths: *mut usize, count: usize) -> Outcome<&'a mut [usize]> {
+    if count == 0 {
+        return Ok(&mut []);
+    }
+    if lengths.is_null() || count > c_int::MAX as usize || !lengths.is_aligned() {
+        return Err(INVALID);
+    }
+    // SAFETY: the caller's array, as long as it says.
+    Ok(unsafe { std::slice::from_raw_parts_mut(lengths, count) })
+}
+
+/// Puts several messages, which lie one behind the other in `data`: cheaper than one by one. Those for which there is
+/// room at a time become visible together; the others wait for room.
+///
+/// Parameters: lengths: of each message, in bytes. count: how many. The rest as for tine_queue_put.
+/// Returns how many were put: fewer than `count` where the time ran out, the queue was closed or a signal came, but not
+/// none: then the code is that of tine_queue_put. -EMSGSIZE: one is longer than the queue can hold; none was put.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_queue_put_many(
+    q: *mut tine_queue,
+    data: *const c_void,
+    lengths: *const usize,
+    count: usize,
+    timeout_ns: i64,
+) -> c_int {
+    answer(|| {
+        let queue = queue(q)?;
+        // SAFETY: the caller's array, which is only read.
+        let lengths: &[usize] = unsafe { self::lengths(lengths.cast_mut(), count) }?;
+        let total = lengths.iter().try_fold(0usize, |sum, length| sum.checked_add(*length)).ok_or(INVALID)?;
+        if (data.is_null() && total != 0) || total > isize::MAX as usize {
+            return Err(INVALID);
+        }
+        let bytes = match total {
+            0 => &[],
+            // SAFETY: the caller's bytes, as many as the lengths say.
+            total => unsafe { std::slice::from_raw_parts(data.cast::<u8>(), total) },
+        };
+        queue.put_many(bytes, lengths, Timeout::from_ns(timeout_ns)).map(|put| put as c_int)
+    })
+}
+
+/// Takes several messages: as many as there are, at most `count`, and as fit, but at least one, for which it waits. They
+/// lie one behind the other in `buffer`.
+///
+/// A consumer that is killed in here takes along what it was taking: up to `count` messages.
+///
+/// Parameters: lengths: for each message its length. The rest as for tine_queue_get.
+/// Returns how many were taken; otherwise the codes of tine_queue_get, and for -EMSGSIZE lengths[0] is what the next
+/// message needs. 0: `count` is 0.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_queue_get_many(
+    q: *mut tine_queue,
+    timeout_ns: i64,
+    buffer: *mut c_void,
+    capacity: usize,
+    lengths: *mut usize,
+    count: usize,
+) -> c_int {
+    answer(|| {
+        let queue = queue(q)?;
+        let buffer = room(buffer, capacity)?;
+        // SAFETY: the caller's array.
+        let places = unsafe { self::lengths(lengths, count) }?;
+        let result = queue.get_many(buffer, places, Timeout::from_ns(timeout_ns));
+        // SAFETY: the caller's array has at least one place where something can fail.
+        unsafe { got(q, result, lengths) }.map(|got| got as c_int)
+    })
+}
+
+/// Room in the queue for a message of up to `length` bytes, to be written in place: no copy. The thread then calls
+/// tine_queue_commit or tine_queue_abandon; until it does, or dies, other producers wait.
+///
+/// A thread that has reserved counts it among the locks that it holds (TINE_MOST_HELD).
+///
+/// Parameters: out: where the address goes, aligned to 16 bytes, or to 8 where length is at most 8.
+/// Returns 0, or the codes of tine_queue_put.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_queue_reserve(
+    q: *mut tine_queue,
+    length: usize,
+    timeout_ns: i64,
+    out: *mut *mut c_void,
+) -> c_int {
+    answer(|| {
+        let queue = queue(q)?;
+        // SAFETY: the caller's place.
+        let out = unsafe { out.as_mut() }.ok_or(INVALID)?;
+        *out = queue.reserve(length, Timeout::from_ns(timeout_ns))?.as_ptr().cast();
+        Ok(0)
+    })
+}
+
+/// Puts the message that the thread has reserved and written: its first `length` bytes.
+///
+/// Returns 0; -EPERM: the thread has reserved none; -EMSGSIZE: longer than was reserved, which it still is; -EPIPE: the
+/// queue has been closed, and the message is gone.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_queue_commit(q: *mut tine_queue, length: usize) -> c_int {
+    answer(|| queue(q)?.commit(length).map(|()| 0))
+}
+
+/// Gives up the message that the thread has reserved.
+///
+/// Returns 0; -EPERM: the thread has reserved none.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_queue_abandon(q: *mut tine_queue) -> c_int {
+    answer(|| queue(q)?.abandon().map(|()| 0))
+}
+
+/// Takes the next message without copying it: it may be read, and written, in place until the thread calls
+/// tine_queue_release. Until it does, or dies, other consumers wait. Should it die, the message is gone.
+///
+/// A thread that looks at a message counts it among the locks that it holds (TINE_MOST_HELD).
+///
+/// Parameters: out, length: where its address and length go; the address is aligned as for tine_queue_reserve.
+/// Returns 0, or the codes of tine_queue_get.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_queue_peek(
+    q: *mut tine_queue,
+    timeout_ns: i64,
+    out: *mut *mut c_void,
+    length: *mut usize,
+) -> c_int {
+    answer(|| {
+        let queue = queue(q)?;
+        // SAFETY: the caller's places.
+        let (out, length) = unsafe { (out.as_mut().ok_or(INVALID)?, length.as_mut().ok_or(INVALID)?) };
+        let result = queue.peek(Timeout::from_ns(timeout_ns)).map_err(|code| (code, 0));
+        // SAFETY: no place is written.
+        let (place, bytes) = unsafe { got(q, result, std::ptr::null_mut()) }?;
+        *out = place.as_ptr().cast();
+        *length = bytes;
+        Ok(0)
+    })
+}
+
+/// Gives the message's room back that the thread has looked at in place.
+///
+/// Returns 0; -EPERM: the thread looks at none.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_queue_release(q: *mut tine_queue) -> c_int {
+    answer(|| queue(q)?.release().map(|()| 0))
+}
+
+/// Whether the queue has been closed; true where `q` is no queue.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_queue_is_closed(q: *const tine_queue) -> bool {
+    guard_value(true, || queue(q).map_or(true, |queue| queue.is_closed()))
+}

@@ -1,0 +1,240 @@
+//! Which memory this process knows: what stands behind a queue's pointer before anything in there is touched.
+//!
+//! A queue is named by its address, which any process of the pool may have from any other. At its first use here the
+//! address is looked for in the heaps of this process and the queue's bounds are checked against them; then both are
+//! kept, in one word, so that the next use costs a load and a comparison. The kernel zeroes these words in a child of
+//! fork, which thereby knows no queue.
+
+use super::layout::{Geometry, Header, Memory, Shared};
+use super::message::{Queue, QueueOptions};
+use super::watch::{self, Watches};
+use crate::error::{Code, Error, Result};
+use crate::heap::Heap;
+use crate::prim::{AtomicU64, Ordering};
+use crate::sync::gate::EVERYBODY;
+use crate::sync::{INVALID, Outcome};
+use crate::sys::{fork, memory};
+use core::ptr::NonNull;
+use std::sync::atomic::AtomicPtr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+/// A heap of this process.
+pub(crate) enum Known {
+    /// A pool's that this process has made: as long as that pool lives.
+    Host(Weak<Heap>),
+    /// The one that a worker has from its host: as long as the process.
+    Worker(&'static Heap),
+}
+
+/// A heap to be used for the moment.
+pub(crate) enum Borrowed {
+    Host(Arc<Heap>),
+    Worker(&'static Heap),
+}
+
+impl std::ops::Deref for Borrowed {
+    type Target = Heap;
+
+    fn deref(&self) -> &Heap {
+        match self {
+            Borrowed::Host(heap) => heap,
+            Borrowed::Worker(heap) => heap,
+        }
+    }
+}
+
+impl Known {
+    fn borrow(&self) -> Option<Borrowed> {
+        match self {
+            Known::Host(heap) => heap.upgrade().map(Borrowed::Host),
+            Known::Worker(heap) => Some(Borrowed::Worker(heap)),
+        }
+    }
+}
+
+/// The heaps of one process. A forked child leaves its parent's alone: who held its lock there is not here.
+struct Registry {
+    pid: i32,
+    heaps: Mutex<Vec<Known>>,
+    watches: Watches,
+}
+
+/// Null before the first heap. Acquire and Release: who sees the pointer sees the registry.
+static REGISTRY: AtomicPtr<Registry> = AtomicPtr::new(std::ptr::null_mut());
+
+/// The queues seen last: address and geometry in one word, so that they belong together. Null before the first, and
+/// where there is no such memory. Acquire and Release for the pointer; the words are Relaxed, each stands alone.
+static SEEN: AtomicPtr<AtomicU64> = AtomicPtr::new(std::ptr::null_mut());
+const PLACES: usize = 512;
+const ADDRESS_BITS: u32 = 48;
+
+#[inline(always)]
+fn place_for(address: usize) -> Option<&'static AtomicU64> {
+    let places = SEEN.load(Ordering::Acquire);
+    let index = (address >> 6 ^ address >> 16) % PLACES;
+    // SAFETY: null, or `PLACES` words that are never unmapped.
+    unsafe { places.wrapping_add(index).as_ref() }.filter(|_| !places.is_null())
+}
+
+fn registry() -> Option<&'static Registry> {
+    // SAFETY: null, or leaked.
+    unsafe { REGISTRY.load(Ordering::Acquire).as_ref() }
+}
+
+/// The descriptors of this process's queues; `None` where it has no heaps.
+pub(super) fn watches() -> Option<&'static Watches> {
+    registry().filter(|registry| registry.pid == fork::pid()).map(|registry| &registry.watches)
+}
+
+impl Registry {
+    fn heaps(&self) -> MutexGuard<'_, Vec<Known>> {
+        self.heaps.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// From now on queues may lie in this heap.
+pub(crate) fn know_heap(heap: Known) {
+    let pid = fork::pid();
+    loop {
+        let current = REGISTRY.load(Ordering::Acquire);
+        // SAFETY: null, or leaked.
+        if let Some(registry) = unsafe { current.as_ref() }.filter(|registry| registry.pid == pid) {
+            let mut heaps = registry.heaps();
+            heaps.retain(|known| known.borrow().is_some());
+            heaps.push(heap);
+            break;
+        }
+        // One per process that has heaps, for as long as it lives.
+        let new = Box::into_raw(Box::new(Registry {
+            pid,
+            heaps: Mutex::new(Vec::new()),
+            watches: Watches::default(),
+        }));
+        if REGISTRY.compare_exchange(current, new, Ordering::AcqRel, Ordering::Acquire).is_err() {
+            // SAFETY: made above, and nobody else has seen it.
+            drop(unsafe { Box::from_raw(new) });
+        }
+    }
+    if SEEN.load(Ordering::Acquire).is_null()
+        && let Some(new) = memory::wiped_in_children(PLACES * size_of::<AtomicU64>())
+    {
+        // Where another thread was faster, this page is wasted, once.
+        let _ = SEEN.compare_exchange(std::ptr::null_mut(), new.cast(), Ordering::AcqRel, Ordering::Acquire);
+    }
+}
+
+/// The heap is about to go, and with it its queues.
+pub(crate) fn forget_heap(heap: &Heap) {
+    let range = heap.address()..heap.address() + heap.mapped_bytes();
+    watch::end(|address| range.contains(&address));
+    if let Some(registry) = registry().filter(|registry| registry.pid == fork::pid()) {
+        registry.heaps().retain(|known| known.borrow().is_some_and(|known| known.address() != range.start));
+    }
+    let places = SEEN.load(Ordering::Acquire);
+    for index in 0..PLACES {
+        // SAFETY: null, or `PLACES` words.
+        let Some(place) = (unsafe { places.wrapping_add(index).as_ref() }).filter(|_| !places.is_null())
+        else {
+            break;
+        };
+        let seen = place.load(Ordering::Relaxed);
+        if range.contains(&((seen & ((1 << ADDRESS_BITS) - 1)) as usize)) {
+            // A queue of another heap that comes in between is looked up once more.
+            place.store(0, Ordering::Relaxed);
+        }
+    }
+}
+
+/// The queue at an address. `EINVAL` where there is none, `TINE_EFORKED` in a child that has no heaps of its own.
+#[inline(always)]
+pub(crate) fn find(pointer: *const u8) -> Outcome<Queue> {
+    let address = pointer.addr();
+    if let Some(place) = place_for(address) {
+        let seen = place.load(Ordering::Relaxed);
+        if seen & ((1 << ADDRESS_BITS) - 1) == address as u64
+            && let Some(start) = NonNull::new(pointer.cast_mut())
+        {
+            let geometry = Geometry::from_number(seen >> ADDRESS_BITS);
+            // SAFETY: the address and the geometry were checked together, and are forgotten with the heap.
+            let memory = unsafe { Memory::new(start, geometry) };
+            // Acquire: the queue may have been made in another process since another one was here.
+            if memory.shared().header.mark.load(Ordering::Acquire) == geometry.mark() {
+                return Ok(Queue { memory });
+            }
+        }
+    }
+    find_slowly(pointer)
+}
+
+/// The heap that has these bytes.
+fn heap_of(address: usize, length: usize) -> Outcome<Borrowed> {
+    let registry = registry().ok_or(INVALID)?;
+    if registry.pid != fork::pid() {
+        return Err(Code::FORKED);
+    }
+    let heaps = registry.heaps();
+    heaps
+        .iter()
+        .filter_map(Known::borrow)
+        .find(|heap| heap.overlaps(address, 1) && heap.contains(address, length))
+        .ok_or(INVALID)
+}
+
+#[cold]
+#[inline(never)]
+fn find_slowly(pointer: *const u8) -> Outcome<Queue> {
+    let address = pointer.addr();
+    let start = NonNull::new(pointer.cast_mut()).ok_or(INVALID)?;
+    if !address.is_multiple_of(align_of::<Shared>()) || address >> ADDRESS_BITS != 0 {
+        return Err(INVALID);
+    }
+    let heap = heap_of(address, size_of::<Shared>())?;
+    // SAFETY: the words lie in the heap; how much else there is, is checked below before it is used.
+    let queue = unsafe { Queue::attach(start, usize::MAX) }?;
+    let geometry = queue.memory.geometry;
+    if !heap.contains(address, geometry.total()) {
+        return Err(INVALID);
+    }
+    if let Some(place) = place_for(address) {
+        place.store(address as u64 | geometry.number() << ADDRESS_BITS, Ordering::Relaxed);
+    }
+    Ok(queue)
+}
+
+/// A queue in a heap; its address.
+pub(crate) fn create(heap: &Heap, options: &QueueOptions) -> Result<NonNull<u8>> {
+    let align = align_of::<Shared>();
+    let size = options.size().map_err(Error::from)?;
+    let block = heap.allocate(size + align)?;
+    let shift = block.as_ptr().align_offset(align);
+    // SAFETY: the block is that much longer than the queue.
+    let start = unsafe { block.add(shift) };
+    // SAFETY: the block is this caller's, aligned now, and stays mapped as long as the heap.
+    match unsafe { Queue::create(start, options) } {
+        Ok(queue) => {
+            queue.memory.shared().header.shift.store(shift as u32, Ordering::Relaxed);
+            Ok(start)
+        }
+        Err(code) => {
+            heap.free(block)?;
+            Err(code.into())
+        }
+    }
+}
+
+/// Ends a queue, and gives its memory back. Only one of several that try does.
+pub(crate) fn destroy(pointer: *const u8) -> Outcome<()> {
+    let queue = find(pointer)?;
+    watch::end(|address| address == pointer.addr());
+    let header: &Header = &queue.memory.shared().header;
+    let mark = queue.memory.geometry.mark();
+    header.mark.compare_exchange(mark, 0, Ordering::AcqRel, Ordering::Acquire).map_err(|_| INVALID)?;
+    if let Some(place) = place_for(pointer.addr()) {
+        place.store(0, Ordering::Relaxed);
+    }
+    header.gate.open(EVERYBODY);
+    let shift = header.shift.load(Ordering::Relaxed) as usize % align_of::<Shared>();
+    let block = pointer.addr() - shift;
+    // The block is freed only if it is one: garbage in `shift` frees nothing.
+    heap_of(block, 1)?.free_address(block).map_err(|error| error.code())
+}
