@@ -244,6 +244,8 @@ impl<'a> Reader<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::clock::Deadline;
+    use crate::sys::pidfd;
 
     #[test]
     fn messages_arrive_whole_with_their_descriptors() {
@@ -260,6 +262,8 @@ mod tests {
         let second = right.receive().unwrap().unwrap();
         assert_eq!(second.error(1).code(), error.code());
         drop(left);
+        // A test in another thread may have forked, and its child has the other end as well, for as long as it lives.
+        assert!(pidfd::poll(right.fd(), Deadline::after(60_000_000_000)));
         assert_eq!(right.receive().unwrap_err().code().0, -libc::EPIPE);
     }
 
