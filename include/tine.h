@@ -248,7 +248,7 @@ typedef struct tine_pool_options {
     uint64_t max_worker_bytes;
     /**
      * Changes of the workers' environment: strings of "NAME=value", or "NAME" for one that is to go, with NULL at the
-     * end; or NULL. They are there before the program begins.
+     * end; or NULL. They are there before the program begins; with TINE_START_FORK, before the initializer runs.
      */
     const char *const *environment;
     /** The workers' working directory; NULL: the host's. */

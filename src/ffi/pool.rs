@@ -101,7 +101,7 @@ pub struct tine_pool_options {
     /// that takes more fails with TINE_EMEMORY, and its worker is replaced. It is looked at every 10 ms.
     pub max_worker_bytes: u64,
     /// Changes of the workers' environment: strings of "NAME=value", or "NAME" for one that is to go, with NULL at the
-    /// end; or NULL. They are there before the program begins.
+    /// end; or NULL. They are there before the program begins; with TINE_START_FORK, before the initializer runs.
     pub environment: *const *const c_char,
     /// The workers' working directory; NULL: the host's.
     pub directory: *const c_char,
