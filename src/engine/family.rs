@@ -8,6 +8,7 @@
 //! | the supervisor | the end of its messages, or its pidfd | its workers go with it: they are killed once more by pidfd, each is [`Event::Ended`] when its pidfd says so, and a new supervisor is started |
 //! | one that has not started yet | the same, or its `start_timeout` | the brake: see [`Brake`] |
 
+use super::brake::{Brake, HOPELESS};
 use super::link::Link;
 use super::member::{Death, Member, State};
 use super::share::{self, Share};
@@ -47,24 +48,6 @@ pub(crate) enum Event {
     Ended(usize, Death),
     /// No worker can be started any more.
     Broken(Error),
-}
-
-/// A pool that has never had a worker is not tried longer than that: its program is probably not one of tine's.
-const HOPELESS: u32 = 5;
-
-/// Stops a pool whose workers do not get as far as taking tasks.
-///
-/// Each failure that is the program's own (it exits, crashes, or its initializer fails, before it has done a task)
-/// counts: the first ends a pool that has never had a worker, three in a row any other that has no worker left. A
-/// SIGKILL may come from
-/// anybody and only makes the next start wait longer; but when nothing has started for as long as one start may take,
-/// that ends the pool too.
-#[derive(Debug, Default)]
-struct Brake {
-    own_failures: u32,
-    killed: u32,
-    since_ns: Option<u64>,
-    ever_ready: bool,
 }
 
 /// A segment that is being shared.
@@ -579,21 +562,6 @@ impl Family {
                 member.state = State::Ended;
                 self.events.push_back(Event::Ended(slot, death));
             }
-        }
-    }
-}
-
-impl Brake {
-    /// How long the next start waits: not at all after one failure, up to 16 ms after many. That is long enough not to
-    /// burn a processor, and short enough not to be noticed when somebody kills at random. A place whose workers fail
-    /// by themselves, while others work, is tried once a second.
-    fn pause_ns(&self) -> u64 {
-        if self.own_failures >= 3 {
-            return 1_000_000_000;
-        }
-        match self.own_failures + self.killed {
-            0 | 1 => 0,
-            many => 1_000_000u64 << many.min(4),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What a pool runs on. One engine so far: the processors of this machine.
 
+mod brake;
 pub(crate) mod family;
 mod link;
 pub(crate) mod member;
