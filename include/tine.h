@@ -222,7 +222,8 @@ typedef struct tine_pool_options {
     uint32_t flags;
     /**
      * How long a task or an item may run from the moment at which its function is called, in nanoseconds, unless it
-     * has a deadline of its own; 0: as long as it likes.
+     * has a deadline of its own; 0: as long as it likes. It is the host that ends what is late: when it calls into tine
+     * or waits there, or at any time with TINE_BACKGROUND.
      */
     int64_t deadline_ns;
     /**
@@ -264,7 +265,10 @@ typedef struct tine_pool_options {
     int oom_score_adj;
     /** TINE_AFFINITY_NONE, TINE_AFFINITY_COMPACT or TINE_AFFINITY_SPREAD. */
     int affinity;
-    /** The processors to give out, one to each worker in turn, by .affinity; NULL and 0: those that the host may use. */
+    /**
+     * The processors to give out, one to each worker in turn, in this order unless it is TINE_AFFINITY_SPREAD; NULL and
+     * 0: those that the host may use, by .affinity.
+     */
     const uint32_t *processors;
     /** How many. */
     size_t processor_count;

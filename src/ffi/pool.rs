@@ -83,7 +83,8 @@ pub struct tine_pool_options {
     /// TINE_INTERRUPTIBLE, TINE_BACKGROUND, TINE_CORE_FILES, TINE_NO_CRASH_HANDLER.
     pub flags: u32,
     /// How long a task or an item may run from the moment at which its function is called, in nanoseconds, unless it
-    /// has a deadline of its own; 0: as long as it likes.
+    /// has a deadline of its own; 0: as long as it likes. It is the host that ends what is late: when it calls into tine
+    /// or waits there, or at any time with TINE_BACKGROUND.
     pub deadline_ns: i64,
     /// How long a task that is past its deadline or cancelled may still take, in nanoseconds; 0: 200 ms. At first
     /// tine_cancelled becomes true in it; after half the grace its worker gets SIGTERM, and at the end SIGKILL.
@@ -114,7 +115,8 @@ pub struct tine_pool_options {
     pub oom_score_adj: c_int,
     /// TINE_AFFINITY_NONE, TINE_AFFINITY_COMPACT or TINE_AFFINITY_SPREAD.
     pub affinity: c_int,
-    /// The processors to give out, one to each worker in turn, by .affinity; NULL and 0: those that the host may use.
+    /// The processors to give out, one to each worker in turn, in this order unless it is TINE_AFFINITY_SPREAD; NULL and
+    /// 0: those that the host may use, by .affinity.
     pub processors: *const u32,
     /// How many.
     pub processor_count: usize,
