@@ -186,6 +186,13 @@ int tine_init(int argc, char **argv);
 /** Workers keep the default dispositions of fatal signals, so deaths come without fault address and backtrace. */
 #define TINE_NO_CRASH_HANDLER (1 << 10)
 
+/**
+ * No processes are started: everything runs in the calling one, for debuggers. A task runs before its tine_submit returns,
+ * an item of a map while its caller waits, one at a time. Results, errors and windows are the same; a crash is the host's,
+ * what is late or cancelled is told so and not ended, and options of worker processes have no effect.
+ */
+#define TINE_INLINE (1 << 11)
+
 /** More workers than this are refused. */
 #define TINE_MAX_WORKERS 4096
 
@@ -218,7 +225,7 @@ typedef struct tine_pool_options {
     size_t workers;
     /** TINE_START_FORKSERVER, TINE_START_SPAWN or TINE_START_FORK. */
     int start;
-    /** TINE_INTERRUPTIBLE, TINE_BACKGROUND, TINE_CORE_FILES, TINE_NO_CRASH_HANDLER. */
+    /** TINE_INTERRUPTIBLE, TINE_BACKGROUND, TINE_CORE_FILES, TINE_NO_CRASH_HANDLER, TINE_INLINE. */
     uint32_t flags;
     /**
      * How long a task or an item may run from the moment at which its function is called, in nanoseconds, unless it
@@ -706,8 +713,11 @@ void *tine_worker_state(const tine_task *task);
 bool tine_cancelled(const tine_task *task);
 
 /**
- * The pool that runs the task. In a worker it serves for its heap: tine_alloc and tine_free; calls that are the
- * host's give TINE_EWORKER. It is valid as long as the worker lives, in all its threads.
+ * The pool that runs the task, for what the task allocates there, and for what it submits to its own pool: tine_submit,
+ * tine_map, tine_for and what follows them run the functions there and then, in the worker that calls, so that
+ * nothing nested can wait for ever. What a task has submitted and not taken when it returns is released; what it
+ * runs inside itself dies with it. Calls that are the host's (tine_pool_fd, tine_pool_stats, tine_pool_shutdown) give
+ * TINE_EWORKER. The pool is valid as long as the worker lives, in all its threads.
  */
 tine_pool *tine_task_pool(const tine_task *task);
 

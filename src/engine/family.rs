@@ -15,7 +15,7 @@ use super::share::{self, Share};
 use crate::error::{Code, Error, Result};
 use crate::heap::Heap;
 use crate::prim::Ordering;
-use crate::process::function::Callees;
+use crate::process::function::{Callees, Tables};
 use crate::process::setup::Settings;
 use crate::process::wire::{Kind, Message};
 use crate::queue::ring::phase;
@@ -107,6 +107,12 @@ impl Family {
         }
     }
 
+    /// One without any members: its tasks run in this process, and it has nothing to look after.
+    pub(crate) fn of_nobody(settings: Settings) -> Family {
+        let callees = Some(Callees::new(Tables::default()));
+        Family { callees, stopping: true, ..Family::new(settings, None, 0, 0) }
+    }
+
     /// The functions that the workers can call, once a supervisor has been up.
     pub(crate) fn callees(&self) -> Option<&Callees> {
         self.callees.as_ref()
@@ -119,6 +125,9 @@ impl Family {
 
     /// Takes in what has happened and moves things on; never blocks.
     pub(crate) fn advance(&mut self, heap: &Heap, epoll: &Epoll) {
+        if self.members.is_empty() {
+            return;
+        }
         if let Err(error) = self.try_advance(heap, epoll) {
             self.break_down(error);
         }

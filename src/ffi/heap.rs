@@ -378,6 +378,11 @@ impl tine_heap {
         self.of = Of::Host(pool);
     }
 
+    /// The same, as tasks see it that run in the host.
+    pub(crate) fn of_task(heap: &Heap) -> tine_heap {
+        tine_heap { heap: NonNull::from(heap), pid: fork::pid(), of: Of::Worker }
+    }
+
     pub(crate) fn of_worker(worker: &'static Worker) -> tine_heap {
         tine_heap { heap: NonNull::from(worker.own_heap()), pid: worker.pid(), of: Of::Worker }
     }

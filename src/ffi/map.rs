@@ -5,7 +5,7 @@ use crate::ffi::death::view;
 use crate::ffi::errors::tine_error;
 use crate::ffi::guard::{bytes, deadline, guard};
 use crate::ffi::options::{self, Extensible};
-use crate::ffi::pool::{function, host, tine_pool};
+use crate::ffi::pool::{function, taker, tine_pool};
 use crate::ffi::start::report;
 use crate::ffi::submit::{delivery_number, retries, tine_result};
 use crate::ffi::task::tine_task;
@@ -157,7 +157,7 @@ unsafe fn run_core(
     call: MapCall<'_>,
 ) -> Result<usize> {
     // SAFETY: the caller's pool.
-    let pool = unsafe { host(pool) }?;
+    let pool = unsafe { taker(pool) }?;
     let Some(options) = options else {
         let map = Map {
             call,

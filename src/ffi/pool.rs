@@ -9,6 +9,7 @@ use crate::ffi::heap::tine_heap;
 use crate::ffi::options::{self, Extensible};
 use crate::ffi::start::{report, tine_fn};
 use crate::heap::Heap;
+use crate::pool::task::Place;
 use crate::pool::worker::Worker;
 use crate::pool::{Affinity, Limit, Pool, PoolOptions};
 use crate::process::StartMethod;
@@ -22,11 +23,18 @@ use std::path::Path;
 pub struct tine_pool {
     kind: Kind,
     heap: tine_heap,
+    /// With TINE_INLINE: what its tasks see.
+    nested: Option<Box<tine_pool>>,
 }
 
 enum Kind {
     Host(Pool),
     Worker(&'static Worker),
+    /// For the tasks of a pool with TINE_INLINE; that pool and this end together.
+    Nested {
+        pool: *const Pool,
+        host: *const Pool,
+    },
 }
 
 /// A fresh copy of the program becomes the supervisor, and workers are forked from it: warm, and without threads.
@@ -43,6 +51,10 @@ pub const TINE_BACKGROUND: u32 = 1 << 8;
 pub const TINE_CORE_FILES: u32 = 1 << 9;
 /// Workers keep the default dispositions of fatal signals, so deaths come without fault address and backtrace.
 pub const TINE_NO_CRASH_HANDLER: u32 = 1 << 10;
+/// No processes are started: everything runs in the calling one, for debuggers. A task runs before its tine_submit returns,
+/// an item of a map while its caller waits, one at a time. Results, errors and windows are the same; a crash is the host's,
+/// what is late or cancelled is told so and not ended, and options of worker processes have no effect.
+pub const TINE_INLINE: u32 = 1 << 11;
 
 /// More workers than this are refused.
 pub const TINE_MAX_WORKERS: usize = 4096;
@@ -80,7 +92,7 @@ pub struct tine_pool_options {
     pub workers: usize,
     /// TINE_START_FORKSERVER, TINE_START_SPAWN or TINE_START_FORK.
     pub start: c_int,
-    /// TINE_INTERRUPTIBLE, TINE_BACKGROUND, TINE_CORE_FILES, TINE_NO_CRASH_HANDLER.
+    /// TINE_INTERRUPTIBLE, TINE_BACKGROUND, TINE_CORE_FILES, TINE_NO_CRASH_HANDLER, TINE_INLINE.
     pub flags: u32,
     /// How long a task or an item may run from the moment at which its function is called, in nanoseconds, unless it
     /// has a deadline of its own; 0: as long as it likes. It is the host that ends what is late: when it calls into tine
@@ -188,13 +200,20 @@ unsafe impl Extensible for tine_stats {
 }
 
 impl tine_pool {
-    /// The pool of a worker, for `tine_task_pool`.
-    pub(crate) fn of_worker(worker: &'static Worker) -> *mut tine_pool {
+    /// The pool of a task, for `tine_task_pool`.
+    pub(crate) fn of_task(place: Place<'_>) -> *mut tine_pool {
+        match place {
+            Place::Worker(worker) => tine_pool::of_worker(worker),
+            Place::Here(here) => here.worker().map_or(here.handle().cast(), tine_pool::of_worker),
+        }
+    }
+
+    fn of_worker(worker: &'static Worker) -> *mut tine_pool {
         use once_cell::sync::OnceCell;
         static POOL: OnceCell<tine_pool> = OnceCell::new();
         let make = || {
             let heap = tine_heap::of_worker(worker);
-            tine_pool { kind: Kind::Worker(worker), heap }
+            tine_pool { kind: Kind::Worker(worker), heap, nested: None }
         };
         std::ptr::from_ref(POOL.get_or_init(make)).cast_mut()
     }
@@ -214,7 +233,22 @@ pub(crate) unsafe fn host<'a>(pointer: *const tine_pool) -> Result<&'a Pool> {
     match unsafe { pointer.as_ref() } {
         None => Err(Error::invalid("pool is NULL")),
         Some(tine_pool { kind: Kind::Host(pool), .. }) => Ok(pool),
-        Some(tine_pool { kind: Kind::Worker(_), .. }) => Err(Code::WORKER.into()),
+        Some(tine_pool { kind: Kind::Worker(_) | Kind::Nested { .. }, .. }) => Err(Code::WORKER.into()),
+    }
+}
+
+/// The pool that takes tasks behind a pointer: in a worker, the one that runs them there and then.
+///
+/// # Safety
+/// As for [`host`].
+pub(crate) unsafe fn taker<'a>(pointer: *const tine_pool) -> Result<&'a Pool> {
+    // SAFETY: the caller's promise.
+    match unsafe { pointer.as_ref() } {
+        Some(tine_pool { kind: Kind::Worker(worker), .. }) => worker.nested(),
+        // SAFETY: it lives as long as the pool whose task it is.
+        Some(tine_pool { kind: Kind::Nested { pool, .. }, .. }) => Ok(unsafe { &**pool }),
+        // SAFETY: as above.
+        _ => unsafe { host(pointer) },
     }
 }
 
@@ -238,6 +272,8 @@ pub(crate) unsafe fn core_heap<'a>(pointer: *const tine_pool) -> Result<&'a Heap
         None => Err(Error::invalid("pool is NULL")),
         Some(tine_pool { kind: Kind::Host(pool), .. }) => pool.heap(),
         Some(tine_pool { kind: Kind::Worker(worker), .. }) => worker.heap(),
+        // SAFETY: it lives as long as the pool whose task it is.
+        Some(tine_pool { kind: Kind::Nested { pool, .. }, .. }) => unsafe { &**pool }.heap(),
     }
 }
 
@@ -251,6 +287,10 @@ pub(crate) unsafe fn is_shared(pointer: *const tine_pool, address: usize, length
         None => Err(Error::invalid("pool is NULL")),
         Some(tine_pool { kind: Kind::Host(pool), .. }) => pool.is_shared(address, length),
         Some(tine_pool { kind: Kind::Worker(worker), .. }) => worker.is_shared(address, length),
+        Some(tine_pool { kind: Kind::Nested { host, .. }, .. }) => {
+            // SAFETY: it lives as long as the pool whose task it is.
+            unsafe { &**host }.is_shared(address, length)
+        }
     }
 }
 
@@ -273,7 +313,8 @@ pub(crate) unsafe fn function<'a>(address: *const c_void, name: *const c_char) -
 
 impl tine_pool_options {
     unsafe fn read(&self) -> Result<PoolOptions<'_>> {
-        const FLAGS: u32 = TINE_INTERRUPTIBLE | TINE_BACKGROUND | TINE_CORE_FILES | TINE_NO_CRASH_HANDLER;
+        const FLAGS: u32 =
+            TINE_INTERRUPTIBLE | TINE_BACKGROUND | TINE_CORE_FILES | TINE_NO_CRASH_HANDLER | TINE_INLINE;
         if self.flags & !FLAGS != 0 {
             return Err(Error::invalid(format!(
                 "flags has bits {:#x} that mean nothing",
@@ -338,6 +379,7 @@ impl tine_pool_options {
             initializer_input: input,
             finalizer: self.finalizer.map(|function| Function::Pointer(function as *const c_void)),
             interruptible: self.flags & TINE_INTERRUPTIBLE != 0,
+            inline: self.flags & TINE_INLINE != 0,
             background: self.flags & TINE_BACKGROUND != 0,
             core_files: self.flags & TINE_CORE_FILES != 0,
             no_crash_handler: self.flags & TINE_NO_CRASH_HANDLER != 0,
@@ -375,17 +417,34 @@ pub unsafe extern "C" fn tine_pool_create(
 unsafe fn create(options: Option<&tine_pool_options>, out: *mut *mut tine_pool) -> Result<()> {
     // SAFETY: the caller's place.
     let out = unsafe { required_out(out, "out") }?;
-    let pool = match options {
+    let options = match options {
         // SAFETY: the caller's options.
-        Some(options) => Pool::create(&unsafe { options.read() }?)?,
-        None => Pool::create(&PoolOptions::default())?,
+        Some(options) => unsafe { options.read() }?,
+        None => PoolOptions::default(),
     };
-    let heap = tine_heap::of_host(pool.heap()?);
-    let pool = Box::into_raw(Box::new(tine_pool { kind: Kind::Host(pool), heap }));
-    // SAFETY: the pool that has just been made; its heap lists what the pool knows of its workers.
-    unsafe { (*pool).heap.belongs_to(pool) };
-    *out = pool;
-    Ok(())
+    let core = Pool::new(&options)?;
+    let heap = tine_heap::of_host(core.heap()?);
+    let pointer = Box::into_raw(Box::new(tine_pool { kind: Kind::Host(core), heap, nested: None }));
+    // SAFETY: the pool that has just been made; nobody else has it.
+    let started = unsafe {
+        // The heap lists what the pool knows of its workers.
+        (*pointer).heap.belongs_to(pointer);
+        let core = host(pointer)?;
+        if let Some(nested) = core.nested() {
+            let heap = tine_heap::of_task(core.heap()?);
+            let mut inside =
+                Box::new(tine_pool { kind: Kind::Nested { pool: nested, host: core }, heap, nested: None });
+            core.set_handle((&raw mut *inside).cast());
+            (*pointer).nested = Some(inside);
+        }
+        core.start(&options)
+    };
+    match started {
+        Ok(()) => *out = pointer,
+        // SAFETY: as above.
+        Err(_) => drop(unsafe { Box::from_raw(pointer) }),
+    }
+    started
 }
 
 /// Takes no more tasks, waits until all have settled, and ends the workers in good order. Results can still be taken.
@@ -434,7 +493,7 @@ pub unsafe extern "C" fn tine_pool_fd(pool: *mut tine_pool) -> c_int {
 pub unsafe extern "C" fn tine_pool_poll(pool: *mut tine_pool) -> c_int {
     guard(|| {
         // SAFETY: the caller's pool.
-        let finished = unsafe { host(pool) }?.poll()?;
+        let finished = unsafe { taker(pool) }?.poll()?;
         Ok(c_int::try_from(finished).unwrap_or(c_int::MAX))
     })
 }

@@ -5,7 +5,7 @@ use crate::ffi::death::{tine_death, view};
 use crate::ffi::errors::tine_error;
 use crate::ffi::guard::{bytes, deadline, duration, guard, guard_value, slice};
 use crate::ffi::options::{self, Extensible};
-use crate::ffi::pool::{function, host, tine_pool};
+use crate::ffi::pool::{function, taker, tine_pool};
 use crate::ffi::start::{report, tine_fn};
 use crate::pool::{Delivery, SubmitOptions, TaskId, TaskResult};
 use crate::sys::clock::Timeout;
@@ -168,7 +168,7 @@ unsafe fn submit(
     options: Option<&tine_submit_options>,
 ) -> crate::Result<TaskId> {
     // SAFETY: the caller's pool and bytes.
-    let (pool, input) = unsafe { (host(pool)?, bytes(input.0, input.1, "input")?) };
+    let (pool, input) = unsafe { (taker(pool)?, bytes(input.0, input.1, "input")?) };
     let mut core = SubmitOptions::default();
     let mut name = std::ptr::null();
     if let Some(options) = options {
@@ -209,7 +209,7 @@ pub unsafe extern "C" fn tine_wait(
     guard(|| {
         // SAFETY: the caller's pointers.
         unsafe {
-            let pool = host(pool)?;
+            let pool = taker(pool)?;
             options::check(out, "out")?;
             give(&pool.wait(TaskId(id), Timeout::from_ns(timeout_ns))?, out)?;
         }
@@ -227,7 +227,7 @@ pub unsafe extern "C" fn tine_next(pool: *mut tine_pool, timeout_ns: i64, out: *
     guard(|| {
         // SAFETY: the caller's pointers.
         unsafe {
-            let pool = host(pool)?;
+            let pool = taker(pool)?;
             options::check(out, "out")?;
             give(&pool.next(Timeout::from_ns(timeout_ns))?, out)?;
         }
@@ -246,7 +246,7 @@ pub unsafe extern "C" fn tine_next(pool: *mut tine_pool, timeout_ns: i64, out: *
 pub unsafe extern "C" fn tine_cancel(pool: *mut tine_pool, id: tine_id) -> c_int {
     guard(|| {
         // SAFETY: the caller's pool.
-        unsafe { host(pool) }?.cancel(TaskId(id))?;
+        unsafe { taker(pool) }?.cancel(TaskId(id))?;
         Ok(0)
     })
 }
@@ -258,7 +258,7 @@ pub unsafe extern "C" fn tine_cancel(pool: *mut tine_pool, id: tine_id) -> c_int
 pub unsafe extern "C" fn tine_cancel_all(pool: *mut tine_pool) -> c_int {
     guard(|| {
         // SAFETY: the caller's pool.
-        let cancelled = unsafe { host(pool) }?.cancel_all()?;
+        let cancelled = unsafe { taker(pool) }?.cancel_all()?;
         Ok(c_int::try_from(cancelled).unwrap_or(c_int::MAX))
     })
 }
@@ -280,7 +280,7 @@ pub unsafe extern "C" fn tine_wait_any(
     guard(|| {
         // SAFETY: the caller's pointers.
         unsafe {
-            let pool = host(pool)?;
+            let pool = taker(pool)?;
             options::check(out, "out")?;
             give(&pool.wait_any(&task_ids(ids, count)?, Timeout::from_ns(timeout_ns))?, out)?;
         }
@@ -302,7 +302,7 @@ pub unsafe extern "C" fn tine_wait_all(
 ) -> c_int {
     guard(|| {
         // SAFETY: the caller's pointers.
-        unsafe { host(pool)?.wait_all(&task_ids(ids, count)?, Timeout::from_ns(timeout_ns)) }?;
+        unsafe { taker(pool)?.wait_all(&task_ids(ids, count)?, Timeout::from_ns(timeout_ns)) }?;
         Ok(0)
     })
 }
@@ -324,7 +324,7 @@ pub unsafe extern "C" fn tine_result_release(pool: *mut tine_pool, result: *mut 
                 return;
             }
             let Ok(Some(given)) = options::read(result) else { return };
-            if let Ok(pool) = host(pool) {
+            if let Ok(pool) = taker(pool) {
                 let _ = pool.release(TaskId(given.id));
             }
             let _ = options::zero(result);

@@ -2,17 +2,17 @@
 
 use crate::ffi::guard::guard_value;
 use crate::ffi::pool::tine_pool;
-use crate::pool::worker::Task;
+use crate::pool::task::Task;
 use std::ffi::c_void;
 
 /// A task, as the function that carries it out sees it. Valid until that function returns, in its thread only.
 pub struct tine_task {
-    _task: Task,
+    _task: Task<'static>,
 }
 
-unsafe fn task<'a>(pointer: *mut tine_task) -> Option<&'a mut Task> {
+unsafe fn task<'a>(pointer: *mut tine_task) -> Option<&'a mut Task<'static>> {
     // SAFETY: null, or the task that tine has passed to the function that calls; `tine_task` is a `Task`.
-    unsafe { pointer.cast::<Task>().as_mut() }
+    unsafe { pointer.cast::<Task<'static>>().as_mut() }
 }
 
 /// The input of a task, or the item of a map that is called by name.
@@ -75,7 +75,7 @@ pub unsafe extern "C" fn tine_task_id(task: *const tine_task) -> u64 {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_set_worker_state(task: *mut tine_task, state: *mut c_void) {
     // SAFETY: the caller's task.
-    guard_value((), || unsafe { self::task(task) }.map_or((), |task| task.worker().set_state(state)));
+    guard_value((), || unsafe { self::task(task) }.map_or((), |task| task.set_worker_state(state)));
 }
 
 /// What tine_set_worker_state has left in this worker; NULL if nothing was.
@@ -83,7 +83,7 @@ pub unsafe extern "C" fn tine_set_worker_state(task: *mut tine_task, state: *mut
 pub unsafe extern "C" fn tine_worker_state(task: *const tine_task) -> *mut c_void {
     guard_value(std::ptr::null_mut(), || {
         // SAFETY: the caller's task.
-        unsafe { self::task(task.cast_mut()) }.map_or(std::ptr::null_mut(), |task| task.worker().state())
+        unsafe { self::task(task.cast_mut()) }.map_or(std::ptr::null_mut(), |task| task.worker_state())
     })
 }
 
@@ -95,14 +95,17 @@ pub unsafe extern "C" fn tine_cancelled(task: *const tine_task) -> bool {
     guard_value(false, || unsafe { self::task(task.cast_mut()) }.is_some_and(|task| task.is_cancelled()))
 }
 
-/// The pool that runs the task. In a worker it serves for its heap: tine_alloc and tine_free; calls that are the
-/// host's give TINE_EWORKER. It is valid as long as the worker lives, in all its threads.
+/// The pool that runs the task, for what the task allocates there, and for what it submits to its own pool: tine_submit,
+/// tine_map, tine_for and what follows them run the functions there and then, in the worker that calls, so that
+/// nothing nested can wait for ever. What a task has submitted and not taken when it returns is released; what it
+/// runs inside itself dies with it. Calls that are the host's (tine_pool_fd, tine_pool_stats, tine_pool_shutdown) give
+/// TINE_EWORKER. The pool is valid as long as the worker lives, in all its threads.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_task_pool(task: *const tine_task) -> *mut tine_pool {
     guard_value(std::ptr::null_mut(), || {
         // SAFETY: the caller's task.
         unsafe { self::task(task.cast_mut()) }
-            .map_or(std::ptr::null_mut(), |task| tine_pool::of_worker(task.worker()))
+            .map_or(std::ptr::null_mut(), |task| tine_pool::of_task(task.place()))
     })
 }
 

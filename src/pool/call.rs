@@ -4,16 +4,16 @@ use crate::error::{Error, Result};
 use std::ffi::{c_int, c_void};
 
 /// The function of one call.
-pub type TaskFunction = unsafe extern "C-unwind" fn(task: *mut super::worker::Task) -> c_int;
+pub type TaskFunction = unsafe extern "C-unwind" fn(task: *mut super::task::Task<'static>) -> c_int;
 /// The function of a map: once per item.
 pub type ItemFunction = unsafe extern "C-unwind" fn(
-    task: *mut super::worker::Task,
+    task: *mut super::task::Task<'static>,
     input: *const c_void,
     output: *mut c_void,
 ) -> c_int;
 /// The function of a loop: once per piece of the range.
 pub type RangeFunction =
-    unsafe extern "C-unwind" fn(task: *mut super::worker::Task, begin: usize, end: usize) -> c_int;
+    unsafe extern "C-unwind" fn(task: *mut super::task::Task<'static>, begin: usize, end: usize) -> c_int;
 
 /// What a slot's `kind` says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +80,7 @@ impl Chunk {
 
 /// The texts of a chunk's failed items: records of item, length and text, each aligned to eight bytes.
 pub(crate) mod messages {
-    use super::super::worker::MESSAGE_BYTES;
+    use super::super::task::MESSAGE_BYTES;
 
     /// What a record can take at most.
     pub(crate) const LARGEST_RECORD: usize = 16 + MESSAGE_BYTES.next_multiple_of(8);

@@ -80,6 +80,13 @@ impl State {
         None
     }
 
+    /// The same, which leaves the queue.
+    pub(super) fn take_front(&mut self) -> Option<u32> {
+        let index = self.front()?;
+        self.queue.tickets.pop_front();
+        Some(index)
+    }
+
     /// Hands tasks out, each to the worker with the least before it.
     pub(super) fn feed(&mut self, now: u64) {
         let listening = self.led || self.polled_from_outside;
@@ -171,7 +178,8 @@ impl State {
         match self.books.get(index).state {
             TaskState::Queued => true,
             TaskState::Sent(slot) => {
-                let segment = self.family.members[slot as usize].segment.as_ref();
+                let segment =
+                    self.family.members.get(slot as usize).and_then(|member| member.segment.as_ref());
                 segment.is_some_and(|segment| self.lanes[slot as usize].recall(segment, &self.books, index))
             }
             _ => false,
@@ -193,7 +201,10 @@ impl State {
         if !self.cancel_unbegun(index)
             && let TaskState::Sent(slot) = self.books.get(index).state
         {
-            self.end_running(slot as usize, index, Reason::Cancelled, now);
+            match &self.here {
+                Some(here) => drop(here.cancel(index)),
+                None => self.end_running(slot as usize, index, Reason::Cancelled, now),
+            }
         }
         self.wake_waiters();
         self.update_attention();

@@ -53,7 +53,7 @@ pub(super) struct Beginning {
 }
 
 impl Reason {
-    fn status(self) -> i32 {
+    pub(super) fn status(self) -> i32 {
         match self {
             Reason::Deadline => -libc::ETIMEDOUT,
             Reason::Cancelled => -libc::ECANCELED,
@@ -61,7 +61,7 @@ impl Reason {
         }
     }
 
-    fn text(self, delivery: Delivery) -> &'static str {
+    pub(super) fn text(self, delivery: Delivery) -> &'static str {
         match (self, delivery) {
             (Reason::Deadline, Delivery::MaybeRan) => "past its deadline; its worker was ended",
             (Reason::Deadline, _) => "past its deadline",
@@ -72,23 +72,29 @@ impl Reason {
     }
 }
 
-impl Ending {
-    /// What a settled task comes to that was being ended. The output that it leaves is returned, to be freed.
-    pub(super) fn amend(&self, outcome: &mut Outcome, kind: Kind) -> Option<usize> {
-        let status = self.reason.status();
-        if kind != Kind::Task {
-            outcome.late = Some((self.item, status));
-            return None;
-        }
+impl Reason {
+    /// What a settled task comes to that was to be ended. The output that it leaves is returned, to be freed.
+    pub(super) fn amend(self, outcome: &mut Outcome) -> Option<usize> {
         let ran = outcome.delivery == Delivery::Ran;
         if !(ran && outcome.status < 0 && outcome.message.is_some()) {
-            outcome.message = to_c_string(self.reason.text(outcome.delivery).as_bytes());
+            outcome.message = to_c_string(self.text(outcome.delivery).as_bytes());
         }
-        outcome.status = status;
+        outcome.status = self.status();
         match (std::mem::take(&mut outcome.output_length), outcome.output) {
             (1.., Output::Heap(address)) => Some(address),
             _ => None,
         }
+    }
+}
+
+impl Ending {
+    /// What a settled task comes to that was being ended. The output that it leaves is returned, to be freed.
+    pub(super) fn amend(&self, outcome: &mut Outcome, kind: Kind) -> Option<usize> {
+        if kind != Kind::Task {
+            outcome.late = Some((self.item, self.reason.status()));
+            return None;
+        }
+        self.reason.amend(outcome)
     }
 
     /// The text for an item of a chunk that was ended.

@@ -145,7 +145,7 @@ impl Pool {
             MapCall::Items { .. } => (map.function(), Kind::Items),
             MapCall::Range { .. } => (map.function(), Kind::Range),
         };
-        let callee = resolve(&mut state, function)?;
+        let callee = resolve(inner, &mut state, function)?;
         map.check()?;
         if let Some(error) = refusal(&state) {
             return Err(error);

@@ -8,12 +8,15 @@ mod books;
 pub mod call;
 mod dispatch;
 mod ending;
+mod execute;
+mod here;
 mod lane;
 mod map;
 mod options;
 mod recycle;
 mod results;
 mod state;
+pub mod task;
 mod wait;
 pub mod worker;
 
@@ -38,10 +41,12 @@ use crate::queue::{self, Known};
 use crate::sys::clock::{Deadline, Timeout, now_ns};
 use crate::sys::epoll::Epoll;
 use crate::sys::{fork, limits, signal};
-use books::Input;
+use books::{Input, State as TaskState};
 use call::Kind;
+use here::{Here, initializer_failure, run_queued};
 use recycle::Recycle;
 use state::{Rules, State, Window};
+use std::ffi::c_void;
 use std::os::fd::RawFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::JoinHandle;
@@ -60,9 +65,12 @@ pub struct Pool {
 struct Inner {
     /// The process that created the pool: a forked child must not touch it.
     pid: i32,
+    /// Where there are no workers: the tasks run in this process.
+    here: Option<Arc<Here>>,
     interruptible: bool,
     /// What a task may take that says nothing of its own; 0 for as long as it likes.
     deadline_ns: u64,
+    /// How many tasks can run at a time.
     workers: usize,
     heap: Arc<Heap>,
     epoll: Arc<Epoll>,
@@ -127,6 +135,13 @@ pub struct PoolStats {
 impl Pool {
     /// Starts a pool and waits until its workers are ready.
     pub fn create(options: &PoolOptions) -> Result<Pool> {
+        let pool = Pool::new(options)?;
+        pool.start(options)?;
+        Ok(pool)
+    }
+
+    /// A pool of which nothing has been started yet.
+    pub(crate) fn new(options: &PoolOptions) -> Result<Pool> {
         options.check()?;
         if init::is_before_its_turn() {
             let text = "this process was started for a pool and has not come to tine_init yet";
@@ -135,13 +150,39 @@ impl Pool {
         if options.worker_path.is_none() && !init::has_run() {
             return Err(Code::NO_INIT.into());
         }
-        let workers =
-            if options.workers == 0 { limits::available_cpus().min(MAX_WORKERS) } else { options.workers };
         let heap = Arc::new(Heap::create(options.heap_range())?);
         queue::know_heap(Known::Host(Arc::downgrade(&heap)));
+        let settings = options.settings()?;
+        if options.inline {
+            let here = Here::of_host(&heap)?;
+            return Pool::build(options, heap, Family::of_nobody(settings), Some(Arc::new(here)));
+        }
+        let workers =
+            if options.workers == 0 { limits::available_cpus().min(MAX_WORKERS) } else { options.workers };
+        let family = Family::new(settings, options.program()?, options.start_timeout_ns(), workers);
+        Pool::build(options, heap, family, None)
+    }
+
+    /// One to which tasks submit.
+    fn of_here(heap: &Arc<Heap>, here: Here) -> Result<Pool> {
+        let options = PoolOptions::default();
+        let family = Family::of_nobody(options.settings()?);
+        Pool::build(&options, Arc::clone(heap), family, Some(Arc::new(here)))
+    }
+
+    /// Where tasks run in this process: the pool to which they submit.
+    pub(crate) fn nested(&self) -> Option<&Pool> {
+        self.inner.here.as_ref()?.nested()
+    }
+
+    fn build(
+        options: &PoolOptions,
+        heap: Arc<Heap>,
+        family: Family,
+        here: Option<Arc<Here>>,
+    ) -> Result<Pool> {
         let epoll = Arc::new(Epoll::new()?);
-        let family =
-            Family::new(options.settings()?, options.program()?, options.start_timeout_ns(), workers);
+        let workers = family.members.len().max(1);
         let rules = Rules {
             window: Window { tasks: options.window_tasks(), bytes: options.window_bytes() },
             grace_ns: options.grace_ns(),
@@ -152,10 +193,12 @@ impl Pool {
                 age_ns: options.recycle_age_ns,
                 private_bytes: options.recycle_bytes,
             },
+            here: here.clone(),
         };
         let state = State::new(Arc::clone(&heap), Arc::clone(&epoll), family, rules)?;
         let inner = Arc::new(Inner {
             pid: fork::pid(),
+            here,
             interruptible: options.interruptible,
             deadline_ns: options.deadline_ns,
             workers,
@@ -167,13 +210,37 @@ impl Pool {
             sharing: Mutex::new(()),
             quit: AtomicBool::new(false),
         });
-        // From here on dropping the pool ends what has been started.
-        let pool = Pool { inner, background: Mutex::new(None) };
-        pool.wait_until_ready()?;
-        if options.background {
-            pool.start_background()?;
+        Ok(Pool { inner, background: Mutex::new(None) })
+    }
+
+    /// Starts what there is to start, and waits until it is ready. Dropping the pool ends it again.
+    pub(crate) fn start(&self, options: &PoolOptions) -> Result<()> {
+        if let Some(here) = &self.inner.here {
+            let settings = options.settings()?;
+            settings.load_libraries()?;
+            if let Some(target) = &settings.finalizer {
+                here.set_finalizer(target.address()?);
+            }
+            if let Some((target, input)) = &settings.initializer {
+                let (status, message) = here.call(target.address()?, input);
+                if status < 0 {
+                    let failure = initializer_failure(status, message);
+                    return Err(Error::new(Code::WORKER_START, failure.text().into_owned()));
+                }
+            }
         }
-        Ok(pool)
+        self.wait_until_ready()?;
+        if options.background {
+            self.start_background()?;
+        }
+        Ok(())
+    }
+
+    /// What tasks that run in this process are to know the pool by.
+    pub(crate) fn set_handle(&self, handle: *mut c_void) {
+        if let Some(here) = &self.inner.here {
+            here.set_handle(handle);
+        }
     }
 
     fn wait_until_ready(&self) -> Result<()> {
@@ -207,7 +274,7 @@ impl Pool {
     pub fn submit(&self, function: Function<'_>, input: &[u8], options: &SubmitOptions) -> Result<TaskId> {
         let inner = self.inner()?;
         let mut state = inner.lock();
-        let callee = resolve(&mut state, function)?;
+        let callee = resolve(inner, &mut state, function)?;
         if input.len() > state.window.bytes {
             let text = format!("an input of {} bytes; the window is {}", input.len(), state.window.bytes);
             return Err(Error::errno(libc::EMSGSIZE, text));
@@ -245,6 +312,7 @@ impl Pool {
         }
         state.enqueue(index);
         state.move_on_after_submit();
+        drop(run_queued(inner, state));
         Ok(id)
     }
 
@@ -276,6 +344,7 @@ impl Pool {
         let mut state = inner.lock();
         state.attention_seen();
         state.pump(waited.is_ok());
+        let state = run_queued(inner, state);
         Ok(state.finished_count)
     }
 
@@ -296,7 +365,7 @@ impl Pool {
         state.pump(true);
         let heap = inner.heap.stats();
         Ok(PoolStats {
-            workers: inner.workers,
+            workers: state.family.members.len(),
             workers_ready: state.family.ready_count(),
             submitted: state.submitted,
             settled: state.settled,
@@ -324,6 +393,10 @@ impl Pool {
         // Workers that have nothing to do need hardly any time to end in good order, but they do need some.
         let least = Deadline::after(LEAST_LEAVING_NS);
         state.stop(deadline.max(least).min(Deadline::after(LEAVING_NS)));
+        drop(state);
+        if let Some(here) = &inner.here {
+            here.finalize();
+        }
         Ok(())
     }
 
@@ -396,6 +469,24 @@ impl Pool {
         Ok(inner.heap.release_process(pid))
     }
 
+    /// Gives everything back that has not been taken.
+    fn forget_results(&self) {
+        let mut state = self.inner.lock();
+        let left: Vec<u32> = state.books.tasks_in_use().collect();
+        for index in left {
+            if state.books.get(index).state == TaskState::Settled {
+                if !state.books.get(index).claimed {
+                    state.finished_count -= 1;
+                }
+                state.mark_taken(index);
+            }
+            if state.books.get(index).state == TaskState::Taken {
+                state.release(index);
+            }
+        }
+        state.finished.clear();
+    }
+
     /// The heap.
     #[inline]
     pub fn heap(&self) -> Result<&Heap> {
@@ -419,7 +510,9 @@ impl Drop for Pool {
             // A forked child's copy: the family is its parent's. What is mapped stays mapped.
             return;
         }
-        queue::forget_heap(&self.inner.heap);
+        if self.inner.here.as_ref().is_none_or(|here| !here.is_inside()) {
+            queue::forget_heap(&self.inner.heap);
+        }
         self.inner.quit.store(true, Ordering::Relaxed);
         let mut state = self.inner.lock();
         state.stop(Deadline(0));
@@ -457,9 +550,14 @@ impl Inner {
 }
 
 /// What a task carries to have this function called.
-fn resolve(state: &mut State, function: Function<'_>) -> Result<Callee> {
+fn resolve(inner: &Inner, state: &mut State, function: Function<'_>) -> Result<Callee> {
     match state.family.callees_mut() {
-        Some(callees) => callees.resolve(function),
+        Some(callees) => {
+            if let Some(here) = &inner.here {
+                here.refresh(callees);
+            }
+            callees.resolve(function)
+        }
         None => Err(refusal(state).unwrap_or_else(|| Code::WORKER_START.into())),
     }
 }

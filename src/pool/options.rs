@@ -80,6 +80,8 @@ pub struct PoolOptions<'a> {
     pub limits: Vec<Limit>,
     /// Waits end with `EINTR` when a signal handler has run.
     pub interruptible: bool,
+    /// No workers: everything runs in the calling process.
+    pub inline: bool,
     /// A thread of its own moves the pool on while the host does something else.
     pub background: bool,
     /// Workers that crash leave core files, as far as the host may.

@@ -3,6 +3,7 @@
 use super::books::{Books, Delivery, Input, Outcome, Output, State as TaskState};
 use super::call::Kind;
 use super::dispatch::Queue;
+use super::here::Here;
 use super::lane::{Drained, Lane, Left};
 use super::recycle::Recycle;
 use super::wait::{Waiter, Want};
@@ -20,6 +21,7 @@ use crate::sys::fd::{self, Timer};
 use std::collections::{HashSet, VecDeque};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
+use std::thread::ThreadId;
 
 /// How often the family is looked after while results keep coming and nobody sleeps.
 const FAMILY_INTERVAL_NS: u64 = 200_000;
@@ -75,6 +77,9 @@ pub(super) struct State {
     pub(super) max_worker_bytes: u64,
     pub(super) recycle: Recycle,
     drained: Vec<Drained>,
+    /// Where tasks run in this process: which thread runs them.
+    pub(super) here: Option<Arc<Here>>,
+    pub(super) runner: Option<ThreadId>,
     pub(super) submitted: u64,
     pub(super) settled: u64,
     /// As it was when waiters were last told.
@@ -86,13 +91,14 @@ pub(super) const ATTENTION: u64 = 4 << 32;
 const TIMER: u64 = 5 << 32;
 
 /// What a pool's options say to its state.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Rules {
     pub(super) window: Window,
     pub(super) grace_ns: u64,
     pub(super) cancel_signal: i32,
     pub(super) max_worker_bytes: u64,
     pub(super) recycle: Recycle,
+    pub(super) here: Option<Arc<Here>>,
 }
 
 /// How much may be under way at a time.
@@ -144,6 +150,8 @@ impl State {
             max_worker_bytes: rules.max_worker_bytes,
             recycle: rules.recycle,
             drained: Vec::new(),
+            here: rules.here,
+            runner: None,
             submitted: 0,
             settled: 0,
             settled_when_told: 0,

@@ -4,6 +4,7 @@
 //! of their own until somebody who has the lock sees that their wish has come true, or that nobody leads any more.
 //! Whoever leaves while others wait and nobody leads wakes one of them: no wake-up is lost with a thread.
 
+use super::here::run_queued;
 use super::state::{ATTENTION, State};
 use crate::engine::family::SOCKET;
 use crate::error::{Code, Error, Result};
@@ -71,6 +72,9 @@ pub(super) fn wait<'a, T>(
     loop {
         state.pump(happened);
         happened = false;
+        if want != Want::Events {
+            state = run_queued(pool, state);
+        }
         if let Some(answer) = check(&mut state) {
             state.pass_the_lead();
             return (state, answer);

@@ -600,19 +600,11 @@ static int leave_a_pool(tine_task *task)
 static int misuse_own_pool(tine_task *task)
 {
     tine_pool *pool = tine_task_pool(task);
-    tine_result result = TINE_RESULT_INIT;
     tine_stats stats = TINE_STATS_INIT;
-    int number = 1, out;
     CHECK(pool);
-    CHECK_RC(tine_submit(pool, add_one, &number, sizeof number, NULL, NULL), TINE_EWORKER);
-    CHECK_RC(tine_next(pool, 0, &result), TINE_EWORKER);
-    CHECK_RC(tine_wait(pool, 1, 0, &result), TINE_EWORKER);
-    CHECK_RC(tine_cancel(pool, 1), TINE_EWORKER);
     CHECK_RC(tine_pool_fd(pool), TINE_EWORKER);
-    CHECK_RC(tine_pool_poll(pool), TINE_EWORKER);
     CHECK_RC(tine_pool_stats(pool, &stats), TINE_EWORKER);
     CHECK_RC(tine_pool_shutdown(pool, 0), TINE_EWORKER);
-    CHECK_RC(tine_map(pool, square, &number, sizeof number, &out, sizeof out, 1, NULL), TINE_EWORKER);
     return 6;
 }
 
