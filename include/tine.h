@@ -443,35 +443,6 @@ int tine_death_print(const tine_death *death, int fd);
 /** Running it twice does no harm, so it may be run again after a death that it may or may not have preceded. */
 #define TINE_IDEMPOTENT (1 << 16)
 
-/** What a task can be told. */
-typedef struct tine_submit_options {
-    /** sizeof(tine_submit_options). */
-    size_t size;
-    /** Filled in when tine_submit fails; may be NULL. */
-    tine_error *error;
-    /** The name of a registered function, where fn is NULL. */
-    const char *name;
-    /** How long the function may run, in nanoseconds; 0: the pool's .deadline_ns; TINE_FOREVER: as long as it likes. */
-    int64_t deadline_ns;
-    /**
-     * How soon it must begin, in nanoseconds from tine_submit; 0: whenever there is a worker for it. A task that has
-     * not begun by then settles with -ETIMEDOUT and TINE_NOT_STARTED.
-     */
-    int64_t queue_deadline_ns;
-    /** How long to wait while the window is full, in nanoseconds; 0: not at all, -EAGAIN. */
-    int64_t timeout_ns;
-    /**
-     * How often the task may be run again after its process has died with it; only with TINE_IDEMPOTENT. A task that
-     * had not begun runs elsewhere in any case.
-     */
-    uint32_t retries;
-    /** TINE_IDEMPOTENT. */
-    uint32_t flags;
-    /** Carried to the result. */
-    void *user;
-} tine_submit_options;
-#define TINE_SUBMIT_OPTIONS_INIT { sizeof(tine_submit_options), NULL, NULL, 0, 0, 0, 0, 0, NULL }
-
 /** Names a submitted task within its pool: 64 bits, 0 is never one. A released one is known as stale. */
 typedef uint64_t tine_id;
 
@@ -499,6 +470,52 @@ typedef struct tine_result {
     void *user;
 } tine_result;
 #define TINE_RESULT_INIT { sizeof(tine_result), 0, 0, 0, NULL, NULL, 0, NULL, 0, NULL }
+
+/** What a task can be told. */
+typedef struct tine_submit_options {
+    /** sizeof(tine_submit_options). */
+    size_t size;
+    /** Filled in when tine_submit fails; may be NULL. */
+    tine_error *error;
+    /** The name of a registered function, where fn is NULL. */
+    const char *name;
+    /** How long the function may run, in nanoseconds; 0: the pool's .deadline_ns; TINE_FOREVER: as long as it likes. */
+    int64_t deadline_ns;
+    /**
+     * How soon it must begin, in nanoseconds from tine_submit; 0: whenever there is a worker for it. A task that has
+     * not begun by then settles with -ETIMEDOUT and TINE_NOT_STARTED.
+     */
+    int64_t queue_deadline_ns;
+    /** How long to wait while the window is full, in nanoseconds; 0: not at all, -EAGAIN. */
+    int64_t timeout_ns;
+    /**
+     * How often the task may be run again after its process has died with it; only with TINE_IDEMPOTENT. A task that
+     * had not begun runs elsewhere in any case.
+     */
+    uint32_t retries;
+    /** TINE_IDEMPOTENT. */
+    uint32_t flags;
+    /** Carried to the result, and given to the callbacks. */
+    void *user;
+    /**
+     * Called when the task has begun, with the worker's process; again when it is run again; may be NULL. A task that
+     * ends first is told of before its on_settled; one that goes on, within some milliseconds.
+     */
+    void (*on_begin)(tine_id id, pid_t pid, void *user);
+    /**
+     * Called once with the result, whatever the task has come to: done, failed, past its deadline, cancelled, died; may be
+     * NULL. Nobody else gets the result then: tine_next leaves it out, tine_wait gives -EBUSY, and the id is over when the
+     * callback returns. The result is valid until then.
+     *
+     * Both run on a host thread that is in tine_pool_poll or waits in any call on the pool (or shuts it down or
+     * destroys it, for tasks that are cancelled by that); with TINE_BACKGROUND on the pool's own thread and no other, but
+     * for tine_pool_destroy. One callback may submit and cancel; it may wait, too, and no other callback begins on its thread meanwhile.
+     * It may not destroy the pool.
+     */
+    void (*on_settled)(const tine_result *result, void *user);
+} tine_submit_options;
+#define TINE_SUBMIT_OPTIONS_INIT { sizeof(tine_submit_options), NULL, NULL, 0, 0, 0, 0, 0, NULL, NULL, \
+    NULL }
 
 /**
  * Submits one call of a function to a pool.

@@ -7,9 +7,11 @@ use crate::ffi::guard::{bytes, deadline, duration, guard, guard_value, slice};
 use crate::ffi::options::{self, Extensible};
 use crate::ffi::pool::{function, taker, tine_pool};
 use crate::ffi::start::{report, tine_fn};
-use crate::pool::{Delivery, SubmitOptions, TaskId, TaskResult};
+use crate::pool::{Callbacks, Delivery, OnBegin, OnSettled, SubmitOptions, TaskId, TaskResult};
 use crate::sys::clock::Timeout;
+use libc::pid_t;
 use std::ffi::{c_char, c_int, c_void};
+use std::sync::Arc;
 
 /// Names a submitted task within its pool: 64 bits, 0 is never one. A released one is known as stale.
 pub type tine_id = u64;
@@ -46,8 +48,20 @@ pub struct tine_submit_options {
     pub retries: u32,
     /// TINE_IDEMPOTENT.
     pub flags: u32,
-    /// Carried to the result.
+    /// Carried to the result, and given to the callbacks.
     pub user: *mut c_void,
+    /// Called when the task has begun, with the worker's process; again when it is run again; may be NULL. A task that
+    /// ends first is told of before its on_settled; one that goes on, within some milliseconds.
+    pub on_begin: Option<unsafe extern "C" fn(id: tine_id, pid: pid_t, user: *mut c_void)>,
+    /// Called once with the result, whatever the task has come to: done, failed, past its deadline, cancelled, died; may be
+    /// NULL. Nobody else gets the result then: tine_next leaves it out, tine_wait gives -EBUSY, and the id is over when the
+    /// callback returns. The result is valid until then.
+    ///
+    /// Both run on a host thread that is in tine_pool_poll or waits in any call on the pool (or shuts it down or
+    /// destroys it, for tasks that are cancelled by that); with TINE_BACKGROUND on the pool's own thread and no other, but
+    /// for tine_pool_destroy. One callback may submit and cancel; it may wait, too, and no other callback begins on its thread meanwhile.
+    /// It may not destroy the pool.
+    pub on_settled: Option<unsafe extern "C" fn(result: *const tine_result, user: *mut c_void)>,
 }
 
 // SAFETY: `repr(C)`, size first, and zero is valid for every field.
@@ -94,10 +108,10 @@ pub(crate) fn delivery_number(delivery: Delivery) -> c_int {
     }
 }
 
-/// Fills the caller's result.
-unsafe fn give(result: &TaskResult, place: *mut tine_result) -> crate::Result<()> {
-    let view = tine_result {
-        size: 0,
+/// A result as C sees it.
+pub(crate) fn view_of(result: &TaskResult) -> tine_result {
+    tine_result {
+        size: size_of::<tine_result>(),
         id: result.id.0,
         status: result.status,
         delivery: delivery_number(result.delivery),
@@ -108,9 +122,32 @@ unsafe fn give(result: &TaskResult, place: *mut tine_result) -> crate::Result<()
         death: view(unsafe { result.death.as_ref() }),
         deaths: result.deaths,
         user: std::ptr::with_exposed_provenance_mut(result.user),
-    };
+    }
+}
+
+/// Fills the caller's result.
+pub(crate) unsafe fn give(result: &TaskResult, place: *mut tine_result) -> crate::Result<()> {
     // SAFETY: the caller's struct, whose size has been checked before the result was taken.
-    unsafe { options::fill(place, &view) }
+    unsafe { options::fill(place, &view_of(result)) }
+}
+
+/// The caller's callbacks, which take the caller's word along.
+fn callbacks(options: &tine_submit_options) -> Callbacks {
+    let user = options.user.expose_provenance();
+    Callbacks {
+        on_begin: options.on_begin.map(|callback| -> OnBegin {
+            // SAFETY: the caller's callback, which says that it may be called on any thread.
+            Arc::new(move |id, pid| unsafe {
+                callback(id.0, pid, std::ptr::with_exposed_provenance_mut(user))
+            })
+        }),
+        on_settled: options.on_settled.map(|callback| -> OnSettled {
+            Arc::new(move |result| {
+                // SAFETY: as above.
+                unsafe { callback(&view_of(result), std::ptr::with_exposed_provenance_mut(user)) };
+            })
+        }),
+    }
 }
 
 /// Submits one call of a function to a pool.
@@ -185,11 +222,12 @@ unsafe fn submit(
             },
             retries,
             user: options.user.expose_provenance(),
+            callbacks: callbacks(options),
         };
         name = options.name;
     }
     // SAFETY: the caller's string.
-    pool.submit(unsafe { function(address, name) }?, input, &core)
+    pool.submit(unsafe { function(address, name) }?, input, core)
 }
 
 /// Waits for one task, and takes its result: tine_next will not give it.

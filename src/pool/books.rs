@@ -17,6 +17,7 @@
 //! ```
 
 use super::call::Kind;
+use super::callbacks::Calls;
 use crate::engine::member::Death;
 use crate::error::{Code, Error, Result};
 use crate::process::function::Callee;
@@ -141,6 +142,8 @@ pub(super) struct Entry {
     /// The map that the task is a chunk of.
     pub(super) job: Option<usize>,
     pub(super) outcome: Option<Outcome>,
+    /// What its submitter wants to be told.
+    pub(super) calls: Option<Box<Calls>>,
     pub(super) inline: Inline,
 }
 
@@ -193,6 +196,7 @@ impl Books {
             deaths: 0,
             job: None,
             outcome: None,
+            calls: None,
             inline: Inline([0; INLINE_INPUT]),
         };
         self.blocks.push((0..BLOCK).map(entry).collect());
@@ -206,6 +210,7 @@ impl Books {
         entry.state = State::Free;
         entry.generation = entry.generation.wrapping_add(1).max(1);
         entry.outcome = None;
+        entry.calls = None;
         entry.job = None;
         entry.claimed = false;
         (entry.deadline_ns, entry.queue_due_ns, entry.retries, entry.deaths) = (0, 0, 0, 0);

@@ -328,6 +328,7 @@ pub(super) fn run_queued<'a>(pool: &'a Inner, mut state: MutexGuard<'a, State>) 
     }
     let outer = state.runner.replace(me);
     while let Some(work) = state.take_work() {
+        state.note_begin(work.index, pool.pid);
         drop(state);
         let (outcome, room) = here.run(&work);
         if let Some(nested) = here.nested() {

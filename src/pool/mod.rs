@@ -6,6 +6,7 @@
 
 mod books;
 pub mod call;
+mod callbacks;
 mod dispatch;
 mod ending;
 mod execute;
@@ -22,6 +23,7 @@ pub mod worker;
 
 pub use crate::process::surroundings::Limit;
 pub use books::{Delivery, TaskId};
+pub use callbacks::{Callbacks, OnBegin, OnSettled};
 pub use map::{Failure, Map, MapCall, MapReport};
 pub use options::{Affinity, MAX_WORKERS, PoolOptions, SubmitOptions};
 
@@ -43,6 +45,7 @@ use crate::sys::epoll::Epoll;
 use crate::sys::{fork, limits, signal};
 use books::{Input, State as TaskState};
 use call::Kind;
+use callbacks::tell;
 use here::{Here, initializer_failure, run_queued};
 use recycle::Recycle;
 use state::{Rules, State, Window};
@@ -68,6 +71,8 @@ struct Inner {
     /// Where there are no workers: the tasks run in this process.
     here: Option<Arc<Here>>,
     interruptible: bool,
+    /// Callbacks are the background thread's to call.
+    background: bool,
     /// What a task may take that says nothing of its own; 0 for as long as it likes.
     deadline_ns: u64,
     /// How many tasks can run at a time.
@@ -200,6 +205,7 @@ impl Pool {
             pid: fork::pid(),
             here,
             interruptible: options.interruptible,
+            background: options.background,
             deadline_ns: options.deadline_ns,
             workers,
             heap,
@@ -271,7 +277,7 @@ impl Pool {
     }
 
     /// Submits one call of a function.
-    pub fn submit(&self, function: Function<'_>, input: &[u8], options: &SubmitOptions) -> Result<TaskId> {
+    pub fn submit(&self, function: Function<'_>, input: &[u8], options: SubmitOptions) -> Result<TaskId> {
         let inner = self.inner()?;
         let mut state = inner.lock();
         let callee = resolve(inner, &mut state, function)?;
@@ -303,6 +309,7 @@ impl Pool {
         if let Input::Inline = place {
             entry.inline.0[..input.len()].copy_from_slice(input);
         }
+        state.expect(index, options.callbacks);
         state.books.window_tasks += 1;
         state.books.window_bytes += input.len();
         state.submitted += 1;
@@ -344,7 +351,10 @@ impl Pool {
         let mut state = inner.lock();
         state.attention_seen();
         state.pump(waited.is_ok());
-        let state = run_queued(inner, state);
+        state = run_queued(inner, state);
+        if !inner.background {
+            state = tell(inner, state);
+        }
         Ok(state.finished_count)
     }
 
@@ -471,7 +481,7 @@ impl Pool {
 
     /// Gives everything back that has not been taken.
     fn forget_results(&self) {
-        let mut state = self.inner.lock();
+        let mut state = tell(&self.inner, self.inner.lock());
         let left: Vec<u32> = state.books.tasks_in_use().collect();
         for index in left {
             if state.books.get(index).state == TaskState::Settled {
@@ -525,6 +535,8 @@ impl Drop for Pool {
         if let Some(thread) = self.background.lock().unwrap_or_else(PoisonError::into_inner).take() {
             let _ = thread.join();
         }
+        // Whoever has been promised a call gets one, of tasks that settled as cancelled just now, too.
+        drop(tell(&self.inner, self.inner.lock()));
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a pool and a task can be told.
 
+use super::callbacks::Callbacks;
 use crate::error::{Error, Result};
 use crate::process::StartMethod;
 use crate::process::function::{Function, Target};
@@ -103,7 +104,7 @@ pub enum Affinity {
 }
 
 /// What a task can be told.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct SubmitOptions {
     /// How long to wait for room in the window.
     pub timeout: Timeout,
@@ -115,6 +116,8 @@ pub struct SubmitOptions {
     pub retries: u32,
     /// Carried to the result.
     pub user: usize,
+    /// What the submitter wants to be told.
+    pub callbacks: Callbacks,
 }
 
 impl Default for SubmitOptions {
@@ -125,6 +128,7 @@ impl Default for SubmitOptions {
             queue_deadline_ns: None,
             retries: 0,
             user: 0,
+            callbacks: Callbacks::default(),
         }
     }
 }

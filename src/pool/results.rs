@@ -95,7 +95,7 @@ impl Pool {
                 matches!(found, Ok(TaskState::Queued | TaskState::Sent(_)))
             };
             if ids.is_empty() {
-                return (state.settled == state.submitted).then_some(Ok(()));
+                return (state.settled == state.submitted && state.has_told_all()).then_some(Ok(()));
             }
             // What another thread has taken meanwhile has settled.
             while ids.get(next).is_some_and(|id| !pending(*id)) {
@@ -148,7 +148,13 @@ impl State {
     pub(super) fn claim(&mut self, index: u32) -> Result<()> {
         let entry = self.books.get_mut(index);
         if entry.claimed {
-            return Err(Error::errno(libc::EBUSY, "another thread waits for this very task"));
+            let text = match &entry.calls {
+                Some(calls) if calls.callbacks.on_settled.is_some() => {
+                    "the task's result goes to its callback"
+                }
+                _ => "another thread waits for this very task",
+            };
+            return Err(Error::errno(libc::EBUSY, text));
         }
         if entry.state == TaskState::Taken {
             return Err(Error::new(Code::ID, "the task's result has been taken already"));

@@ -2,6 +2,7 @@
 
 use super::books::{Books, Delivery, Input, Outcome, Output, State as TaskState};
 use super::call::Kind;
+use super::callbacks::News;
 use super::dispatch::Queue;
 use super::here::Here;
 use super::lane::{Drained, Lane, Left};
@@ -29,6 +30,9 @@ const FAMILY_INTERVAL_NS: u64 = 200_000;
 /// A worker that has lost its means to call is noticed within twice this time.
 const LOOK_NS: u64 = 50_000_000;
 
+/// The same for a task of which it is to be told that it has begun.
+const BEGINS_NS: u64 = 5_000_000;
+
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) heap: Arc<Heap>,
@@ -42,6 +46,8 @@ pub(super) struct State {
     pub(super) finished_count: usize,
     /// Tasks that a wait is on for.
     pub(super) claimed_count: usize,
+    /// What callbacks are to be told.
+    pub(super) news: News,
     /// The window's limits.
     pub(super) window: Window,
     /// The chunks of each map that have settled and wait for its caller.
@@ -130,6 +136,7 @@ impl State {
             finished: VecDeque::new(),
             finished_count: 0,
             claimed_count: 0,
+            news: News::default(),
             window: rules.window,
             jobs: Vec::new(),
             closed: false,
@@ -163,6 +170,7 @@ impl State {
     pub(super) fn pump(&mut self, something_happened: bool) {
         let now = now_ns();
         self.drain_rings(now);
+        self.look_for_begins();
         if something_happened || now >= self.family_due_ns {
             self.family_due_ns = now + FAMILY_INTERVAL_NS;
             let (heap, epoll) = (Arc::clone(&self.heap), Arc::clone(&self.epoll));
@@ -230,6 +238,7 @@ impl State {
                     let _ = self.heap.free_address(output);
                 }
             }
+            self.note_begin(index, self.family.members[slot].pid);
             self.settle(index, outcome);
         }
         self.drained = drained;
@@ -259,6 +268,9 @@ impl State {
             unfinished = self.lanes[slot].unfinished_output(&segment);
             for left in self.lanes[slot].clear(&segment) {
                 idle &= !left.begun;
+                if left.begun {
+                    self.note_begin(left.index, death.pid);
+                }
                 if left.begun && !self.may_run_again(slot, left.index) {
                     lost.push((left.index, self.lost_outcome(slot, &left, &segment, &death)));
                 } else {
@@ -287,6 +299,9 @@ impl State {
         entry.deaths += 1;
         let again = !ended && !self.closing && entry.retries > 0;
         entry.retries -= u32::from(again);
+        if again {
+            self.begins_again(index);
+        }
         again
     }
 
@@ -326,7 +341,7 @@ impl State {
             }
             None => {
                 self.settled += 1;
-                if !claimed {
+                if !self.note_settled(index) && !claimed {
                     self.finished.push_back(index);
                     self.finished_count += 1;
                 }
@@ -336,7 +351,7 @@ impl State {
 
     /// Whether nothing is under way. A map is until its call returns: between two chunks nothing of it is outstanding.
     pub(super) fn is_idle(&self) -> bool {
-        self.books.outstanding == 0 && self.jobs.iter().all(Option::is_none)
+        self.books.outstanding == 0 && self.jobs.iter().all(Option::is_none) && self.has_told_all()
     }
 
     /// Asks every worker to tell of results and of being ready; whether there is one that has had to tell already.
@@ -392,7 +407,8 @@ impl State {
             return family;
         }
         // Rounded, so that a timer need not be set anew for every task.
-        let look = Deadline((now_ns() / LOOK_NS + 2) * LOOK_NS);
+        let interval_ns = if self.awaits_begins() { BEGINS_NS } else { LOOK_NS };
+        let look = Deadline((now_ns() / interval_ns + 2) * interval_ns);
         family.min(look).min(Deadline(self.running_due_ns.min(self.queue_due_ns())))
     }
 
@@ -455,13 +471,25 @@ impl State {
                 Want::Change => self.settled != self.settled_when_told,
                 // Whoever shares looks for itself: there is one of them at a time, and it happens seldom.
                 Want::Shared => true,
-                Want::Events => false,
+                Want::Events => self.has_news(),
             };
             if satisfied {
                 self.waiters[at].wake(&self.attention);
             }
         }
+        // The thread that sleeps for all tells, unless there is one that does nothing else.
+        let teller = self.waiters.iter().any(|waiter| waiter.want == Want::Events);
+        if self.led && !teller && self.has_news() {
+            fd::eventfd_signal(self.attention.as_raw_fd());
+        }
         self.settled_when_told = self.settled;
+    }
+
+    /// The last callback has returned: who waits for that is to look again.
+    pub(super) fn all_is_told(&mut self) {
+        self.settled_when_told = u64::MAX;
+        self.wake_waiters();
+        self.update_attention();
     }
 
     /// Wakes every thread that sleeps in the pool: it is about to go.
@@ -478,7 +506,7 @@ impl State {
 
     /// Whoever polls the pool's descriptor finds it readable while there are finished tasks.
     pub(super) fn update_attention(&mut self) {
-        let wanted = self.polled_from_outside && self.finished_count > 0;
+        let wanted = self.polled_from_outside && (self.finished_count > 0 || self.has_news());
         if wanted != self.attention_set {
             self.attention_set = wanted;
             match wanted {

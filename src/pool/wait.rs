@@ -4,6 +4,7 @@
 //! of their own until somebody who has the lock sees that their wish has come true, or that nobody leads any more.
 //! Whoever leaves while others wait and nobody leads wakes one of them: no wake-up is lost with a thread.
 
+use super::callbacks::tell;
 use super::here::run_queued;
 use super::state::{ATTENTION, State};
 use crate::engine::family::SOCKET;
@@ -74,6 +75,9 @@ pub(super) fn wait<'a, T>(
         happened = false;
         if want != Want::Events {
             state = run_queued(pool, state);
+        }
+        if pool.background == (want == Want::Events) {
+            state = tell(pool, state);
         }
         if let Some(answer) = check(&mut state) {
             state.pass_the_lead();

@@ -1,0 +1,219 @@
+//! Callbacks of tasks: what a host wants to be told, on its own threads.
+//!
+//! Whoever has the pool's lock finds out that a task has begun or settled and enters it in `State::news`; who waits or polls
+//! tells, without the lock. In a pool with a background thread that thread tells, and nobody else; without one, the
+//! thread that sleeps for all is called out for it.
+//!
+//! ```text
+//!   SETTLED, entered in the news --- a thread that tells takes it ---> TAKEN --- the callback returns ---> FREE
+//! ```
+//!
+//! News are told in the order in which they came, by one thread or by several. A thread that is in a callback tells nothing
+//! more, so callbacks do not pile up inside each other.
+
+use super::books::{State as TaskState, TaskId};
+use super::state::State;
+use super::{Inner, TaskResult};
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Arc, MutexGuard};
+
+/// Told that a task has begun, and in which process.
+pub type OnBegin = Arc<dyn Fn(TaskId, i32) + Send + Sync>;
+/// Told what came of a task; the result is valid until it returns.
+pub type OnSettled = Arc<dyn Fn(&TaskResult) + Send + Sync>;
+
+/// What a task's submitter wants to be told.
+#[derive(Clone, Default)]
+pub struct Callbacks {
+    /// Each time that the task begins.
+    pub on_begin: Option<OnBegin>,
+    /// Its result, which nobody else gets then.
+    pub on_settled: Option<OnSettled>,
+}
+
+impl fmt::Debug for Callbacks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (begin, settled) = (self.on_begin.is_some(), self.on_settled.is_some());
+        f.debug_struct("Callbacks").field("on_begin", &begin).field("on_settled", &settled).finish()
+    }
+}
+
+/// The callbacks of a task in the books.
+#[derive(Debug)]
+pub(super) struct Calls {
+    pub(super) callbacks: Callbacks,
+    /// That it has begun has been entered in the news.
+    begun: bool,
+}
+
+impl Calls {
+    pub(super) fn new(callbacks: Callbacks) -> Option<Box<Calls>> {
+        let any = callbacks.on_begin.is_some() || callbacks.on_settled.is_some();
+        any.then(|| Box::new(Calls { callbacks, begun: false }))
+    }
+
+    fn awaits_begin(&self) -> bool {
+        self.callbacks.on_begin.is_some() && !self.begun
+    }
+}
+
+enum Item {
+    Begun(OnBegin, TaskId, i32),
+    Settled(u32),
+}
+
+/// What there is to tell.
+#[derive(Default)]
+pub(super) struct News {
+    items: VecDeque<Item>,
+    /// Threads that are in a callback.
+    telling: usize,
+    /// Tasks of which it is to be told that they have begun, and has not been.
+    awaited: usize,
+}
+
+impl fmt::Debug for News {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("News").field("items", &self.items.len()).field("telling", &self.telling).finish()
+    }
+}
+
+thread_local! {
+    static IN_CALLBACK: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Marks this thread as being in a callback, whose panics pass.
+struct Telling;
+
+impl Telling {
+    fn new() -> Telling {
+        IN_CALLBACK.set(true);
+        Telling
+    }
+}
+
+impl Drop for Telling {
+    fn drop(&mut self) {
+        IN_CALLBACK.set(false);
+    }
+}
+
+/// Tells the news, without the lock while a callback runs.
+pub(super) fn tell<'a>(pool: &'a Inner, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+    if state.news.items.is_empty() || IN_CALLBACK.get() {
+        return state;
+    }
+    while let Some(item) = state.news.items.pop_front() {
+        state.news.telling += 1;
+        match item {
+            Item::Begun(callback, id, pid) => {
+                drop(state);
+                let telling = Telling::new();
+                callback(id, pid);
+                drop(telling);
+                state = pool.lock();
+            }
+            Item::Settled(index) => {
+                let callback = state.books.get_mut(index).calls.take();
+                let callback = callback.and_then(|calls| calls.callbacks.on_settled);
+                state.mark_taken(index);
+                let result = state.hand_over(index);
+                drop(state);
+                let telling = Telling::new();
+                callback.inspect(|callback| callback(&result));
+                drop(telling);
+                state = pool.lock();
+                let taken = |index: &u32| state.books.get(*index).state == TaskState::Taken;
+                if let Some(index) = state.books.find(result.id).ok().filter(taken) {
+                    state.release(index);
+                }
+            }
+        }
+        state.news.telling -= 1;
+    }
+    // Who waits until everything is over waits for callbacks, too.
+    state.all_is_told();
+    state
+}
+
+impl State {
+    /// Whether there is something to tell.
+    pub(super) fn has_news(&self) -> bool {
+        !self.news.items.is_empty()
+    }
+
+    /// Whether all callbacks have returned, but for the one that this thread may be in.
+    pub(super) fn has_told_all(&self) -> bool {
+        IN_CALLBACK.get() || self.news.items.is_empty() && self.news.telling == 0
+    }
+
+    /// A task with callbacks has been entered in the books.
+    pub(super) fn expect(&mut self, index: u32, callbacks: Callbacks) {
+        let entry = self.books.get_mut(index);
+        entry.calls = Calls::new(callbacks);
+        let Some(calls) = &entry.calls else { return };
+        self.news.awaited += usize::from(calls.awaits_begin());
+        if calls.callbacks.on_settled.is_some() {
+            entry.claimed = true;
+            self.claimed_count += 1;
+        }
+    }
+
+    /// A task has begun in a process.
+    pub(super) fn note_begin(&mut self, index: u32, pid: i32) {
+        let id = self.books.id_of(index);
+        let Some(calls) = self.books.get_mut(index).calls.as_deref_mut().filter(|calls| calls.awaits_begin())
+        else {
+            return;
+        };
+        calls.begun = true;
+        self.news.awaited -= 1;
+        if let Some(callback) = &calls.callbacks.on_begin {
+            self.news.items.push_back(Item::Begun(Arc::clone(callback), id, pid));
+        }
+    }
+
+    /// A task that had begun is to begin once more.
+    pub(super) fn begins_again(&mut self, index: u32) {
+        if let Some(calls) = self.books.get_mut(index).calls.as_deref_mut() {
+            self.news.awaited += usize::from(calls.begun);
+            calls.begun = false;
+        }
+    }
+
+    /// A task has settled; whether its callback gets the result.
+    pub(super) fn note_settled(&mut self, index: u32) -> bool {
+        let Some(calls) = self.books.get_mut(index).calls.as_deref_mut() else { return false };
+        if calls.awaits_begin() {
+            calls.begun = true;
+            self.news.awaited -= 1;
+        }
+        let told = calls.callbacks.on_settled.is_some();
+        if told {
+            self.news.items.push_back(Item::Settled(index));
+        }
+        told
+    }
+
+    /// Whether it is to be told that a task has begun, of which no worker tells by itself.
+    pub(super) fn awaits_begins(&self) -> bool {
+        self.news.awaited > 0
+    }
+
+    /// Looks for tasks that have begun.
+    pub(super) fn look_for_begins(&mut self) {
+        for slot in 0..self.lanes.len() {
+            if !self.awaits_begins() {
+                return;
+            }
+            let Some((position, index)) = self.lanes[slot].front() else { continue };
+            let member = &self.family.members[slot];
+            if member.segment.as_ref().is_some_and(|segment| segment.slot(position).has_begun()) {
+                let pid = member.pid;
+                self.note_begin(index, pid);
+            }
+        }
+    }
+}
