@@ -601,6 +601,9 @@ void tine_result_release(tine_pool *pool, tine_result *result);
 
 /* ---- Maps and loops -------------------------------------------------------------------------------------------- */
 
+/** After the first item that fails no other begins: those that had not fail with -ECANCELED and TINE_NOT_STARTED. */
+#define TINE_STOP_ON_FAILURE (1 << 17)
+
 /** The function of a map: once per item. What it returns is the item's status, as for tine_fn. */
 typedef int (*tine_item_fn)(tine_task *task, const void *in, void *out);
 
@@ -681,6 +684,106 @@ int tine_map(tine_pool *pool, tine_item_fn fn, const void *in, size_t in_stride,
  * Returns as tine_map; -EINVAL where end is less than begin.
  */
 int tine_for(tine_pool *pool, tine_range_fn fn, size_t begin, size_t end, const tine_map_options *options);
+
+/* ---- Streams of items ------------------------------------------------------------------------------------------ */
+
+/** Results come as they finish, not in the order of the items. */
+#define TINE_UNORDERED (1 << 18)
+
+/**
+ * Items go in one after the other, results come out in the same order or as they finish, and between the two there are
+ * never more than a window allows: for input that does not fit into memory, or that has no end.
+ *
+ * Items are put (tine_stream_put) or drawn as there is room (.pull). Each is one call of a tine_fn, with tine_input and
+ * tine_output, and has one result, whatever becomes of it, its worker or the supervisor. tine_next, tine_wait and the like
+ * know nothing of a stream's items; while one has a result to give, tine_pool_fd is readable.
+ *
+ * Calls may be made from any thread, several at a time: one that puts and one that takes, say. A thread that does both
+ * must not wait to put while the window is full of results that it has not taken. A child of fork() gets TINE_EFORKED.
+ */
+typedef struct tine_stream tine_stream;
+
+/** What a stream can be told. */
+typedef struct tine_stream_options {
+    /** sizeof(tine_stream_options). */
+    size_t size;
+    /** Filled in when tine_stream_create fails; may be NULL. */
+    tine_error *error;
+    /** The name of a registered function, where fn is NULL. */
+    const char *name;
+    /** How many items may be in and their results not taken; 0: 16 for each worker. */
+    size_t window_tasks;
+    /** How many bytes the inputs of these may have together; 0: as many as the pool's .window_bytes. */
+    size_t window_bytes;
+    /** How long the call for each item may take, in nanoseconds; 0: the pool's .deadline_ns; TINE_FOREVER: any time. */
+    int64_t item_deadline_ns;
+    /** How often an item may be run again after its process has died with it; only with TINE_IDEMPOTENT. */
+    uint32_t retries;
+    /**
+     * TINE_IDEMPOTENT, TINE_UNORDERED, and TINE_STOP_ON_FAILURE: after the first item that fails no other begins. Those that
+     * had not settle with -ECANCELED, further ones are refused with it, and the results of all are there to be taken.
+     */
+    uint32_t flags;
+    /**
+     * Draws an item: called by tine_stream_next, on its thread, while there is room in the window; NULL: items are put.
+     * It gives 1 and says where the item is, which stays there until the next call, and what is to be carried to the
+     * result's .user; 0 at the end; or a negative code, which ends the input as well and is what tine_stream_next gives
+     * after the last result. An item longer than .window_bytes is drawn, and its result is -EMSGSIZE.
+     */
+    int (*pull)(void *user, const void **input, size_t *length, void **item);
+    /** Given to .pull. */
+    void *user;
+} tine_stream_options;
+#define TINE_STREAM_OPTIONS_INIT { sizeof(tine_stream_options), NULL, NULL, 0, 0, 0, 0, 0, NULL, NULL }
+
+/**
+ * Begins a stream.
+ *
+ * Parameters: pool: also what tine_task_pool gives. fn: called for each item, or NULL and the option .name. options: NULL for
+ * all defaults. out: where the stream goes.
+ * Returns 0; TINE_EFUNCTION, TINE_EMODULE, TINE_ENAME, TINE_ESHUTDOWN, TINE_EWORKERSTART: as tine_submit; -EINVAL,
+ * -E2BIG: bad options; TINE_EFORKED.
+ * Ownership: tine_stream_destroy ends it, before the pool is destroyed. Threads: any.
+ */
+int tine_stream_create(tine_pool *pool, tine_fn fn, const tine_stream_options *options, tine_stream **out);
+
+/**
+ * Puts an item in.
+ *
+ * Parameters: stream. input, length: copied, unless it lies in the pool's heap, as with tine_submit; NULL and 0 for
+ * none. user: carried to the result. timeout_ns: how long to wait while the window is full.
+ * Returns 0: the item has a result to come; -EAGAIN, -ETIMEDOUT, -EINTR: the window is full; -EMSGSIZE: longer than
+ * .window_bytes; -EPIPE: after tine_stream_end; -ECANCELED: an item has failed, with TINE_STOP_ON_FAILURE; -EINVAL: the
+ * stream has .pull; -EFAULT, -ENOMEM, TINE_ESHUTDOWN, TINE_EWORKERSTART: as tine_submit; TINE_EFORKED.
+ */
+int tine_stream_put(tine_stream *stream, const void *input, size_t length, void *user, int64_t timeout_ns);
+
+/**
+ * Says that no more items will be put; again is harmless.
+ *
+ * Returns 0; -EINVAL: stream is NULL; TINE_EFORKED.
+ */
+int tine_stream_end(tine_stream *stream);
+
+/**
+ * Waits for the next result, and takes it: that of the oldest item, or with TINE_UNORDERED of the first to settle.
+ *
+ * Parameters: stream. timeout_ns. out: a tine_result, with its .size set; .user is the item's.
+ * Returns 0: an item has settled, whatever its .status; TINE_EEMPTY: the input has ended and all results are taken;
+ * -ETIMEDOUT, -EAGAIN, -EINTR: not yet; what .pull has given, once; TINE_ESHUTDOWN, TINE_EWORKERSTART: nothing more can
+ * come; -ENOMEM: the item that was drawn does not fit into the heap, and is kept; -EINVAL; TINE_EFORKED.
+ * Ownership: what the result points to is valid until tine_result_release, with the stream's pool.
+ */
+int tine_stream_next(tine_stream *stream, int64_t timeout_ns, tine_result *out);
+
+/**
+ * Ends a stream. Items that have not begun never do, those that run are cancelled, and results that have not been taken are
+ * gone; those that have are as they were.
+ *
+ * Parameters: stream: may be NULL. No other thread may be in a call on it.
+ * Fork: in a child it forgets the stream, which goes on in the parent.
+ */
+void tine_stream_destroy(tine_stream *stream);
 
 /* ---- Inside a task --------------------------------------------------------------------------------------------- */
 

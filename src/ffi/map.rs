@@ -20,6 +20,9 @@ pub type tine_item_fn =
 pub type tine_range_fn =
     Option<unsafe extern "C-unwind" fn(task: *mut tine_task, begin: usize, end: usize) -> c_int>;
 
+/// After the first item that fails no other begins: those that had not fail with -ECANCELED and TINE_NOT_STARTED.
+pub const TINE_STOP_ON_FAILURE: u32 = 1 << 17;
+
 /// What a map or a loop can be told.
 #[repr(C)]
 #[derive(Clone, Copy)]

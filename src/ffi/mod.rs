@@ -18,6 +18,7 @@ pub mod queue;
 pub mod queue_place;
 pub mod segment;
 pub mod start;
+pub mod stream;
 pub mod submit;
 pub mod sync;
 pub mod sync_barrier;

@@ -141,10 +141,19 @@ pub(super) struct Entry {
     pub(super) deaths: u32,
     /// The map that the task is a chunk of.
     pub(super) job: Option<usize>,
+    /// The stream that the task is an item of.
+    pub(super) line: Option<usize>,
     pub(super) outcome: Option<Outcome>,
     /// What its submitter wants to be told.
     pub(super) calls: Option<Box<Calls>>,
     pub(super) inline: Inline,
+}
+
+impl Entry {
+    /// Whether it was submitted by itself: no chunk of a map and no item of a stream.
+    pub(super) fn is_a_callers(&self) -> bool {
+        self.job.is_none() && self.line.is_none()
+    }
 }
 
 /// Entries do not move: results point into them.
@@ -195,6 +204,7 @@ impl Books {
             retries: 0,
             deaths: 0,
             job: None,
+            line: None,
             outcome: None,
             calls: None,
             inline: Inline([0; INLINE_INPUT]),
@@ -211,23 +221,23 @@ impl Books {
         entry.generation = entry.generation.wrapping_add(1).max(1);
         entry.outcome = None;
         entry.calls = None;
-        entry.job = None;
+        (entry.job, entry.line) = (None, None);
         entry.claimed = false;
         (entry.deadline_ns, entry.queue_due_ns, entry.retries, entry.deaths) = (0, 0, 0, 0);
         self.free.push(index);
     }
 
-    /// The places of all tasks that are in use, without chunks.
+    /// The places of all tasks that are in use, without chunks and items of streams.
     pub(super) fn tasks_in_use(&self) -> impl Iterator<Item = u32> + '_ {
         (0..(self.blocks.len() * BLOCK) as u32)
-            .filter(|index| self.get(*index).state != State::Free && self.get(*index).job.is_none())
+            .filter(|index| self.get(*index).state != State::Free && self.get(*index).is_a_callers())
     }
 
     pub(super) fn id_of(&self, index: u32) -> TaskId {
         TaskId(u64::from(self.get(index).generation) << 32 | u64::from(index + 1))
     }
 
-    /// The entry of an id that is in use and is no chunk.
+    /// The entry of an id that is in use and is no chunk, nor an item of a stream that has not been taken.
     pub(super) fn find(&self, id: TaskId) -> Result<u32> {
         let unknown = || Error::new(Code::ID, format!("the id {:#x} was never given, or was released", id.0));
         let index = (id.0 as u32).checked_sub(1).ok_or_else(unknown)?;
@@ -235,7 +245,11 @@ impl Books {
             return Err(unknown());
         }
         let entry = self.get(index);
-        let in_use = entry.state != State::Free && entry.job.is_none();
+        let in_use = match entry.state {
+            State::Free => false,
+            State::Taken => entry.job.is_none(),
+            State::Queued | State::Sent(_) | State::Settled => entry.is_a_callers(),
+        };
         if in_use && u64::from(entry.generation) == id.0 >> 32 { Ok(index) } else { Err(unknown()) }
     }
 }

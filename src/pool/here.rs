@@ -340,6 +340,7 @@ pub(super) fn run_queued<'a>(pool: &'a Inner, mut state: MutexGuard<'a, State>) 
             entry.inline = room;
         }
         state.settle(work.index, outcome);
+        state.stop_lines();
         state.wake_waiters();
         state.update_attention();
     }

@@ -17,6 +17,7 @@ mod options;
 mod recycle;
 mod results;
 mod state;
+mod stream;
 pub mod task;
 mod wait;
 pub mod worker;
@@ -26,6 +27,7 @@ pub use books::{Delivery, TaskId};
 pub use callbacks::{Callbacks, OnBegin, OnSettled};
 pub use map::{Failure, Map, MapCall, MapReport};
 pub use options::{Affinity, MAX_WORKERS, PoolOptions, SubmitOptions};
+pub use stream::{Pull, Pulled, Stream, StreamOptions};
 
 use crate::check;
 use crate::engine::family::Family;
@@ -295,7 +297,7 @@ impl Pool {
             });
             entered?;
         }
-        let place = self.place_input(input)?;
+        let place = inner.place_input(input)?;
         let index = state.books.open();
         let entry = state.books.get_mut(index);
         entry.kind = Kind::Task;
@@ -321,26 +323,6 @@ impl Pool {
         state.move_on_after_submit();
         drop(run_queued(inner, state));
         Ok(id)
-    }
-
-    /// Where an input travels: in the slot, or in the heap, where it may be already.
-    fn place_input(&self, input: &[u8]) -> Result<Input> {
-        let address = input.as_ptr().expose_provenance();
-        let heap = &self.inner.heap;
-        if !input.is_empty() && heap.overlaps(address, input.len()) {
-            if !heap.contains(address, input.len()) {
-                let text = format!("the input at {address:#x} reaches beyond the heap");
-                return Err(Error::errno(libc::EFAULT, text));
-            }
-            return Ok(Input::Heap { address, owned: false });
-        }
-        if input.len() <= INLINE_INPUT {
-            return Ok(Input::Inline);
-        }
-        let block = heap.allocate(input.len())?;
-        // SAFETY: a new block, as long as the input.
-        unsafe { std::ptr::copy_nonoverlapping(input.as_ptr(), block.as_ptr(), input.len()) };
-        Ok(Input::Heap { address: block.as_ptr().expose_provenance(), owned: true })
     }
 
     /// Moves the pool on without waiting; how many settled tasks are there to be taken.
@@ -553,6 +535,26 @@ impl Inner {
                 state
             }
         }
+    }
+
+    /// Where an input travels: in the slot, or in the heap, where it may be already.
+    fn place_input(&self, input: &[u8]) -> Result<Input> {
+        let address = input.as_ptr().expose_provenance();
+        let heap = &self.heap;
+        if !input.is_empty() && heap.overlaps(address, input.len()) {
+            if !heap.contains(address, input.len()) {
+                let text = format!("the input at {address:#x} reaches beyond the heap");
+                return Err(Error::errno(libc::EFAULT, text));
+            }
+            return Ok(Input::Heap { address, owned: false });
+        }
+        if input.len() <= INLINE_INPUT {
+            return Ok(Input::Inline);
+        }
+        let block = heap.allocate(input.len())?;
+        // SAFETY: a new block, as long as the input.
+        unsafe { std::ptr::copy_nonoverlapping(input.as_ptr(), block.as_ptr(), input.len()) };
+        Ok(Input::Heap { address: block.as_ptr().expose_provenance(), owned: true })
     }
 
     /// Whether other threads wait for the lock: whoever only looks for results should let them have it.

@@ -121,7 +121,7 @@ impl State {
         while let Some(index) = self.finished.pop_front() {
             let entry = self.books.get(index);
             // Taken by its id meanwhile, and perhaps in use again and settled again: then it is listed again, too.
-            let stale = entry.state != TaskState::Settled || entry.claimed || entry.job.is_some();
+            let stale = entry.state != TaskState::Settled || entry.claimed || !entry.is_a_callers();
             if !stale {
                 self.finished_count -= 1;
                 self.mark_taken(index);
@@ -204,7 +204,7 @@ impl State {
         let books = &self.books;
         self.finished.retain(|index| {
             let entry = books.get(*index);
-            let listed = entry.state == TaskState::Settled && !entry.claimed && entry.job.is_none();
+            let listed = entry.state == TaskState::Settled && !entry.claimed && entry.is_a_callers();
             listed && seen.insert(*index)
         });
     }

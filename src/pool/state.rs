@@ -7,6 +7,7 @@ use super::dispatch::Queue;
 use super::here::Here;
 use super::lane::{Drained, Lane, Left};
 use super::recycle::Recycle;
+use super::stream::Line;
 use super::wait::{Waiter, Want};
 use crate::check;
 use crate::engine::family::{Event, Family};
@@ -52,6 +53,9 @@ pub(super) struct State {
     pub(super) window: Window,
     /// The chunks of each map that have settled and wait for its caller.
     pub(super) jobs: Vec<Option<VecDeque<u32>>>,
+    /// The accounts of streams; and whether there is one to stop.
+    pub(super) lines: Vec<Option<Line>>,
+    pub(super) lines_to_stop: bool,
     /// No more submits.
     pub(super) closed: bool,
     /// The family is being ended: nothing runs again.
@@ -139,6 +143,8 @@ impl State {
             news: News::default(),
             window: rules.window,
             jobs: Vec::new(),
+            lines: Vec::new(),
+            lines_to_stop: false,
             closed: false,
             closing: false,
             broken: None,
@@ -187,6 +193,7 @@ impl State {
         self.look_after_running(now);
         self.recycle(now);
         self.free_stuck(now);
+        self.stop_lines();
         self.feed(now);
         self.rebalance(now);
         self.wake_waiters();
@@ -328,18 +335,19 @@ impl State {
         let input = std::mem::replace(&mut entry.input, Input::Inline);
         entry.outcome = Some(outcome);
         entry.state = TaskState::Settled;
-        let (job, claimed) = (entry.job, entry.claimed);
+        let (job, line, claimed) = (entry.job, entry.line, entry.claimed);
         if let Input::Heap { address, owned: true } = input {
             let _ = self.heap.free_address(address);
         }
         self.books.outstanding -= 1;
-        match job {
-            Some(job) => {
+        match (job, line) {
+            (Some(job), _) => {
                 if let Some(settled) = &mut self.jobs[job] {
                     settled.push_back(index);
                 }
             }
-            None => {
+            (None, Some(line)) => self.note_in_line(line, index),
+            (None, None) => {
                 self.settled += 1;
                 if !self.note_settled(index) && !claimed {
                     self.finished.push_back(index);
@@ -465,6 +473,8 @@ impl State {
                 Want::Next => !self.has_unclaimed(),
                 Want::Job(job) => self.jobs[job].as_ref().is_some_and(|settled| !settled.is_empty()),
                 Want::Room(length) => self.closed || self.broken.is_some() || self.has_room(length),
+                Want::Stream(number) => self.line_has_news(number),
+                Want::StreamRoom(number, length) => self.room_in_line(number, length).is_some(),
                 Want::Idle => self.is_idle(),
                 Want::Ready => self.broken.is_some() || self.family.all_ready(),
                 // Whether it is the right one only its thread knows.
@@ -506,7 +516,8 @@ impl State {
 
     /// Whoever polls the pool's descriptor finds it readable while there are finished tasks.
     pub(super) fn update_attention(&mut self) {
-        let wanted = self.polled_from_outside && (self.finished_count > 0 || self.has_news());
+        let wanted = self.polled_from_outside
+            && (self.finished_count > 0 || self.has_news() || self.any_line_has_results());
         if wanted != self.attention_set {
             self.attention_set = wanted;
             match wanted {

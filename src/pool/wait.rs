@@ -28,6 +28,10 @@ pub(super) enum Want {
     Job(usize),
     /// Room in the window for an input of this length.
     Room(usize),
+    /// A result of this stream, or that there will be none.
+    Stream(usize),
+    /// Room in this stream for an item of this length.
+    StreamRoom(usize, usize),
     /// That everything has settled.
     Idle,
     /// That any task settles.

@@ -1,0 +1,454 @@
+//! Streams: items in one after the other, results out in the same order or as they finish, and never more between the two
+//! than the window allows.
+//!
+//! An item is a task of the pool's books that belongs to its stream: no call of the pool's own sees it, until its result has
+//! been taken. The stream's own account, a [`Line`], is the pool's, under its lock:
+//!
+//! ```text
+//!   put or pulled --> in the line --- settles ---> takeable: at the line's front, or at once if unordered
+//!                        |                            | next
+//!                        | the stream is destroyed    v
+//!                        +--- settles ---> freed    out of the line, its place in the window is free; the caller's until released
+//! ```
+
+use super::books::{Input, Outcome, State as TaskState};
+use super::call::Kind;
+use super::here::run_queued;
+use super::state::State;
+use super::wait::{Want, refusal, wait};
+use super::{Inner, Pool, TaskResult, resolve};
+use crate::error::{Code, Error, Result};
+use crate::process::function::{Callee, Function};
+use crate::sys::clock::{Timeout, now_ns};
+use crate::sys::fork;
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
+
+/// Items of a window of which nothing is said, for each worker: enough to keep one busy with short items.
+const WINDOW_PER_WORKER: usize = 16;
+
+/// What a stream can be told; all zero is the default.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct StreamOptions {
+    /// Items that may be in and not out; 0 for 16 per worker.
+    pub window_tasks: usize,
+    /// Bytes of their inputs together; 0 for as many as the pool's window has.
+    pub window_bytes: usize,
+    /// How long an item may run; the pool's deadline where nothing is said, 0 for as long as it likes.
+    pub deadline_ns: Option<u64>,
+    /// How often an item may be run again after its process has died with it.
+    pub retries: u32,
+    /// Results come as they finish, not in the order of the items.
+    pub unordered: bool,
+    /// After the first failure nothing more begins.
+    pub stop_on_failure: bool,
+}
+
+/// An item that is drawn: where it is, how long, and a word that is carried to its result.
+#[derive(Clone, Copy, Debug)]
+pub struct Pulled {
+    /// Its bytes, which stay until the next is drawn.
+    pub input: (*const u8, usize),
+    /// Carried to the result.
+    pub user: usize,
+}
+
+/// Draws the next item; `None` at the end. An error ends the input, too.
+pub type Pull = Box<dyn FnMut() -> Result<Option<Pulled>> + Send>;
+
+/// A stream of items through a pool.
+pub struct Stream {
+    inner: Arc<Inner>,
+    number: usize,
+    callee: Callee,
+    options: StreamOptions,
+    source: Option<Mutex<Source>>,
+}
+
+impl fmt::Debug for Stream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stream").field("number", &self.number).field("options", &self.options).finish()
+    }
+}
+
+/// Where a stream draws its items from.
+struct Source {
+    pull: Pull,
+    /// Drawn, and waiting for room.
+    held: Option<Pulled>,
+    over: bool,
+    /// Why it was over before its end; told once.
+    failure: Option<Error>,
+}
+
+// SAFETY: what is held is a place in memory of the caller's, who has been told on which threads it is read.
+unsafe impl Send for Source {}
+
+/// A stream's account.
+#[derive(Debug)]
+pub(super) struct Line {
+    /// What is in and not out, in the order of the input.
+    items: VecDeque<u32>,
+    bytes: usize,
+    /// Of these, what has settled, in that order.
+    settled: VecDeque<u32>,
+    unordered: bool,
+    stop_on_failure: bool,
+    window_tasks: usize,
+    window_bytes: usize,
+    /// No more input.
+    ended: bool,
+    /// An item has failed, and no other is to begin.
+    stopped: bool,
+    /// Nobody wants the results.
+    abandoned: bool,
+}
+
+impl Line {
+    fn has_room(&self, length: usize) -> bool {
+        self.items.len() < self.window_tasks
+            && length <= self.window_bytes - self.bytes.min(self.window_bytes)
+    }
+}
+
+impl Pool {
+    /// Begins a stream that calls a function of tasks for each item; the items are put, or drawn from `pull`.
+    pub fn stream(
+        &self,
+        function: Function<'_>,
+        pull: Option<Pull>,
+        options: StreamOptions,
+    ) -> Result<Stream> {
+        let inner = self.inner()?;
+        let mut state = inner.lock();
+        let callee = resolve(inner, &mut state, function)?;
+        if let Some(error) = refusal(&state) {
+            return Err(error);
+        }
+        let or = |value: usize, default: usize| if value == 0 { default } else { value };
+        let line = Line {
+            items: VecDeque::new(),
+            bytes: 0,
+            settled: VecDeque::new(),
+            unordered: options.unordered,
+            stop_on_failure: options.stop_on_failure,
+            window_tasks: or(options.window_tasks, WINDOW_PER_WORKER * inner.workers),
+            window_bytes: or(options.window_bytes, state.window.bytes),
+            ended: false,
+            stopped: false,
+            abandoned: false,
+        };
+        let free = state.lines.iter().position(Option::is_none);
+        let number = free.unwrap_or_else(|| {
+            state.lines.push(None);
+            state.lines.len() - 1
+        });
+        state.lines[number] = Some(line);
+        drop(state);
+        let source = pull.map(|pull| Mutex::new(Source { pull, held: None, over: false, failure: None }));
+        Ok(Stream { inner: Arc::clone(&self.inner), number, callee, options, source })
+    }
+}
+
+impl Stream {
+    fn inner(&self) -> Result<&Inner> {
+        if self.inner.pid == fork::pid() { Ok(&self.inner) } else { Err(Code::FORKED.into()) }
+    }
+
+    /// Puts an item in; waits while the window is full.
+    pub fn put(&self, input: &[u8], user: usize, timeout: Timeout) -> Result<()> {
+        let inner = self.inner()?;
+        if self.source.is_some() {
+            return Err(Error::invalid("the stream draws its input by .pull"));
+        }
+        let number = self.number;
+        let state = inner.lock();
+        let most = state.line(number).window_bytes;
+        if input.len() > most {
+            let text = format!("an item of {} bytes; the stream's window is {most}", input.len());
+            return Err(Error::errno(libc::EMSGSIZE, text));
+        }
+        let want = Want::StreamRoom(number, input.len());
+        let (mut state, room) =
+            wait(inner, state, want, timeout, |state| state.room_in_line(number, input.len()));
+        room?;
+        let place = inner.place_input(input)?;
+        self.enter(&mut state, place, input, user);
+        state.move_on_after_submit();
+        drop(run_queued(inner, state));
+        Ok(())
+    }
+
+    /// Enters an item for which there is room.
+    fn enter(&self, state: &mut State, place: Input, input: &[u8], user: usize) {
+        let index = state.books.open();
+        let entry = state.books.get_mut(index);
+        entry.kind = Kind::Task;
+        entry.callee = self.callee;
+        entry.input = place;
+        entry.input_length = input.len();
+        entry.user = user;
+        entry.deadline_ns = self.options.deadline_ns.unwrap_or(self.inner.deadline_ns);
+        entry.retries = self.options.retries;
+        entry.line = Some(self.number);
+        if let Input::Inline = place {
+            entry.inline.0[..input.len()].copy_from_slice(input);
+        }
+        let line = state.line_mut(self.number);
+        line.items.push_back(index);
+        line.bytes += input.len();
+        state.enqueue(index);
+    }
+
+    /// Says that there is no more input. Again is harmless.
+    pub fn end(&self) -> Result<()> {
+        let mut state = self.inner()?.lock();
+        state.line_mut(self.number).ended = true;
+        state.wake_waiters();
+        Ok(())
+    }
+
+    /// Waits for the next result and takes it.
+    pub fn next(&self, timeout: Timeout) -> Result<TaskResult> {
+        let inner = self.inner()?;
+        let number = self.number;
+        self.draw()?;
+        let (mut state, taken) =
+            wait(inner, inner.lock(), Want::Stream(number), timeout, |state| {
+                match state.take_from_line(number) {
+                    Some(index) => Some(Ok(index)),
+                    None => state.end_of_line(number).map(Err),
+                }
+            });
+        let index = match taken {
+            Ok(index) => index,
+            Err(error) if error.code() == Code::EMPTY => {
+                drop(state);
+                return Err(self.failure().unwrap_or(error));
+            }
+            Err(error) => return Err(error),
+        };
+        Ok(state.hand_over(index))
+    }
+
+    /// Draws items while there is room for them.
+    fn draw(&self) -> Result<()> {
+        let Some(source) = &self.source else { return Ok(()) };
+        let mut source = match source.try_lock() {
+            Ok(source) => source,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            // Another thread is at it, for both.
+            Err(TryLockError::WouldBlock) => return Ok(()),
+        };
+        while !source.over {
+            let state = self.inner.lock();
+            let line = state.line(self.number);
+            if line.stopped || refusal(&state).is_some() {
+                break;
+            }
+            let waits = source
+                .held
+                .map_or(!line.has_room(0), |held| !line.has_room(held.input.1.min(line.window_bytes)));
+            drop(state);
+            if waits {
+                return Ok(());
+            }
+            let drawn = match source.held.take() {
+                Some(held) => Ok(Some(held)),
+                None => (source.pull)(),
+            };
+            match drawn {
+                Ok(Some(item)) => match self.enter_drawn(item) {
+                    Ok(true) => (),
+                    Ok(false) => source.held = Some(item),
+                    Err(error) => {
+                        source.held = Some(item);
+                        return Err(error);
+                    }
+                },
+                Ok(None) => source.over = true,
+                Err(error) => (source.over, source.failure) = (true, Some(error)),
+            }
+        }
+        source.over = true;
+        drop(source);
+        self.end()
+    }
+
+    /// Enters an item that was drawn; whether there was room for it.
+    fn enter_drawn(&self, item: Pulled) -> Result<bool> {
+        let inner = &self.inner;
+        let mut state = inner.lock();
+        let line = state.line(self.number);
+        let (length, most) = (item.input.1, line.window_bytes);
+        if !line.has_room(length.min(most)) {
+            return Ok(false);
+        }
+        if length > most {
+            let text = format!("an item of {length} bytes; the stream's window is {most}");
+            self.enter(&mut state, Input::Inline, &[], item.user);
+            let index = *state.line(self.number).items.back().unwrap_or(&0);
+            if state.take_back(index) {
+                state.settle(index, Outcome::not_started(&Error::errno(libc::EMSGSIZE, text)));
+            }
+            return Ok(true);
+        }
+        let input = match length {
+            0 => &[],
+            // SAFETY: the caller's bytes, which stay until the next item is drawn.
+            _ => unsafe { std::slice::from_raw_parts(item.input.0, length) },
+        };
+        let place = match inner.place_input(input) {
+            Ok(place) => place,
+            // What is on its way will give its memory back.
+            Err(_) if !line.items.is_empty() => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        self.enter(&mut state, place, input, item.user);
+        state.move_on_after_submit();
+        drop(run_queued(inner, state));
+        Ok(true)
+    }
+
+    /// What ended the input before its end, once.
+    fn failure(&self) -> Option<Error> {
+        let source = self.source.as_ref()?;
+        source.lock().unwrap_or_else(PoisonError::into_inner).failure.take()
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        if self.inner.pid != fork::pid() {
+            return;
+        }
+        let mut state = self.inner.lock();
+        let line = state.line_mut(self.number);
+        line.abandoned = true;
+        line.ended = true;
+        let items: Vec<u32> = line.items.iter().copied().collect();
+        let now = now_ns();
+        for index in items {
+            match state.books.get(index).state {
+                TaskState::Settled => state.leave_line(index),
+                _ => drop(state.cancel(index, now)),
+            }
+        }
+        state.close_line(self.number);
+        state.wake_waiters();
+    }
+}
+
+impl State {
+    fn line(&self, number: usize) -> &Line {
+        let Some(line) = &self.lines[number] else { unreachable!("a stream has its line") };
+        line
+    }
+
+    fn line_mut(&mut self, number: usize) -> &mut Line {
+        let Some(line) = &mut self.lines[number] else { unreachable!("a stream has its line") };
+        line
+    }
+
+    /// Whether an item can be put, or why none can ever be.
+    pub(super) fn room_in_line(&self, number: usize, length: usize) -> Option<Result<()>> {
+        let line = self.line(number);
+        if line.stopped {
+            return Some(Err(Error::errno(libc::ECANCELED, "an item of the stream has failed")));
+        }
+        if line.ended {
+            return Some(Err(Error::errno(libc::EPIPE, "the stream's input has been ended")));
+        }
+        refusal(self).map(Err).or_else(|| line.has_room(length).then_some(Ok(())))
+    }
+
+    /// The result that comes next, if it is there.
+    fn next_in_line(&self, number: usize) -> Option<u32> {
+        let line = self.line(number);
+        if line.unordered {
+            return line.settled.front().copied();
+        }
+        line.items.front().copied().filter(|index| self.books.get(*index).state == TaskState::Settled)
+    }
+
+    fn take_from_line(&mut self, number: usize) -> Option<u32> {
+        let index = self.next_in_line(number)?;
+        let length = self.books.get(index).input_length;
+        self.books.get_mut(index).state = TaskState::Taken;
+        let line = self.line_mut(number);
+        line.items.retain(|item| *item != index);
+        line.settled.retain(|item| *item != index);
+        line.bytes -= length;
+        self.update_attention();
+        Some(index)
+    }
+
+    /// Why no result will come, where none will.
+    fn end_of_line(&self, number: usize) -> Option<Error> {
+        let line = self.line(number);
+        if !line.items.is_empty() {
+            return None;
+        }
+        if line.ended || line.stopped {
+            return Some(Code::EMPTY.into());
+        }
+        refusal(self)
+    }
+
+    /// Whether a thread that waits for a result should look.
+    pub(super) fn line_has_news(&self, number: usize) -> bool {
+        self.next_in_line(number).is_some() || self.end_of_line(number).is_some()
+    }
+
+    /// Whether a result could be taken from any stream.
+    pub(super) fn any_line_has_results(&self) -> bool {
+        let lines = self.lines.iter().enumerate().filter(|(_, line)| line.is_some());
+        lines.map(|(number, _)| number).any(|number| self.next_in_line(number).is_some())
+    }
+
+    /// An item has settled.
+    pub(super) fn note_in_line(&mut self, number: usize, index: u32) {
+        let failed = self.books.get(index).outcome.as_ref().is_some_and(|outcome| outcome.status < 0);
+        let line = self.line_mut(number);
+        if line.abandoned {
+            return self.leave_line(index);
+        }
+        line.settled.push_back(index);
+        if failed && line.stop_on_failure && !line.stopped {
+            line.stopped = true;
+            self.lines_to_stop = true;
+        }
+    }
+
+    /// Cancels what has not begun in streams that have failed.
+    pub(super) fn stop_lines(&mut self) {
+        if !std::mem::take(&mut self.lines_to_stop) {
+            return;
+        }
+        let stopped = self.lines.iter().flatten().filter(|line| line.stopped);
+        let items: Vec<u32> = stopped.flat_map(|line| line.items.iter().copied()).collect();
+        for index in items {
+            if matches!(self.books.get(index).state, TaskState::Queued | TaskState::Sent(_)) {
+                self.cancel_unbegun(index);
+            }
+        }
+    }
+
+    /// Nobody wants the result of this item.
+    fn leave_line(&mut self, index: u32) {
+        let number = self.books.get(index).line;
+        self.release(index);
+        if let Some(number) = number {
+            self.line_mut(number).items.retain(|item| *item != index);
+            self.close_line(number);
+        }
+    }
+
+    /// Ends the account of a stream that is gone, when nothing of it is on its way any more.
+    fn close_line(&mut self, number: usize) {
+        if self.lines[number].as_ref().is_some_and(|line| line.abandoned && line.items.is_empty()) {
+            self.lines[number] = None;
+        }
+    }
+}
