@@ -340,8 +340,12 @@ typedef struct tine_stats {
     uint64_t heap_reserved_bytes;
     /** Bytes of allocated blocks in it, rounded up to block sizes: of the host, of workers, inputs and outputs. */
     uint64_t heap_allocated_bytes;
+    /** Items of maps, loops and streams that have been dealt with so far. */
+    uint64_t items_settled;
+    /** Of these, items that failed. */
+    uint64_t items_failed;
 } tine_stats;
-#define TINE_STATS_INIT { sizeof(tine_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+#define TINE_STATS_INIT { sizeof(tine_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 /**
  * Starts a pool, and waits until its workers are ready.
@@ -604,6 +608,15 @@ void tine_result_release(tine_pool *pool, tine_result *result);
 /** After the first item that fails no other begins: those that had not fail with -ECANCELED and TINE_NOT_STARTED. */
 #define TINE_STOP_ON_FAILURE (1 << 17)
 
+/** Pieces of .chunk items; where that is 0, of as many as take about a millisecond, fewer towards the end. */
+#define TINE_SCHEDULE_MEASURED 0
+
+/** One piece for each worker. */
+#define TINE_SCHEDULE_STATIC 1
+
+/** Pieces of half of a worker's share of what is left, and never fewer items than .chunk but for the last. */
+#define TINE_SCHEDULE_GUIDED 2
+
 /** The function of a map: once per item. What it returns is the item's status, as for tine_fn. */
 typedef int (*tine_item_fn)(tine_task *task, const void *in, void *out);
 
@@ -624,7 +637,8 @@ typedef struct tine_map_options {
     size_t context_length;
     /**
      * How many items go to a worker at a time; 0: as many as take about a millisecond, fewer towards the end. It
-     * decides the speed and nothing else: results, errors and progress are each item's own.
+     * decides the speed and nothing else: results, errors and progress are each item's own. The last pieces are taken
+     * back from slow workers item by item when others have nothing left to do.
      */
     size_t chunk;
     /** An int for each item, which becomes its status; may be NULL. */
@@ -636,7 +650,7 @@ typedef struct tine_map_options {
     int64_t item_deadline_ns;
     /** How often an item may be run again after its process has died with it; only with TINE_IDEMPOTENT. */
     uint32_t retries;
-    /** TINE_IDEMPOTENT. */
+    /** TINE_IDEMPOTENT, TINE_STOP_ON_FAILURE. */
     uint32_t flags;
     /**
      * Called for each item that has failed, on the thread that called the map; may be NULL. In a loop, for each piece
@@ -650,9 +664,13 @@ typedef struct tine_map_options {
     void (*progress)(size_t done, size_t total, void *user);
     /** Given to the callbacks. */
     void *user;
+    /** TINE_SCHEDULE_MEASURED, TINE_SCHEDULE_STATIC or TINE_SCHEDULE_GUIDED: it decides as little as .chunk does. */
+    int schedule;
+    /** How many bytes of inputs and outputs a piece may have at most, though at least one item; 0: any number. Not for loops. */
+    size_t chunk_bytes;
 } tine_map_options;
 #define TINE_MAP_OPTIONS_INIT { sizeof(tine_map_options), NULL, NULL, NULL, 0, 0, NULL, 0, 0, 0, NULL, \
-    NULL, NULL }
+    NULL, NULL, 0, 0 }
 
 /** The function of a loop: once per piece of the range, from begin up to but not including end. */
 typedef int (*tine_range_fn)(tine_task *task, size_t begin, size_t end);

@@ -9,7 +9,7 @@ use crate::ffi::pool::{function, taker, tine_pool};
 use crate::ffi::start::report;
 use crate::ffi::submit::{delivery_number, retries, tine_result};
 use crate::ffi::task::tine_task;
-use crate::pool::{Failure, Map, MapCall};
+use crate::pool::{Failure, Map, MapCall, Schedule};
 use std::ffi::{c_char, c_int, c_void};
 
 /// The function of a map: once per item. What it returns is the item's status, as for tine_fn.
@@ -22,6 +22,13 @@ pub type tine_range_fn =
 
 /// After the first item that fails no other begins: those that had not fail with -ECANCELED and TINE_NOT_STARTED.
 pub const TINE_STOP_ON_FAILURE: u32 = 1 << 17;
+
+/// Pieces of .chunk items; where that is 0, of as many as take about a millisecond, fewer towards the end.
+pub const TINE_SCHEDULE_MEASURED: c_int = 0;
+/// One piece for each worker.
+pub const TINE_SCHEDULE_STATIC: c_int = 1;
+/// Pieces of half of a worker's share of what is left, and never fewer items than .chunk but for the last.
+pub const TINE_SCHEDULE_GUIDED: c_int = 2;
 
 /// What a map or a loop can be told.
 #[repr(C)]
@@ -39,7 +46,8 @@ pub struct tine_map_options {
     /// Their length.
     pub context_length: usize,
     /// How many items go to a worker at a time; 0: as many as take about a millisecond, fewer towards the end. It
-    /// decides the speed and nothing else: results, errors and progress are each item's own.
+    /// decides the speed and nothing else: results, errors and progress are each item's own. The last pieces are taken
+    /// back from slow workers item by item when others have nothing left to do.
     pub chunk: usize,
     /// An int for each item, which becomes its status; may be NULL.
     pub status: *mut c_int,
@@ -48,7 +56,7 @@ pub struct tine_map_options {
     pub item_deadline_ns: i64,
     /// How often an item may be run again after its process has died with it; only with TINE_IDEMPOTENT.
     pub retries: u32,
-    /// TINE_IDEMPOTENT.
+    /// TINE_IDEMPOTENT, TINE_STOP_ON_FAILURE.
     pub flags: u32,
     /// Called for each item that has failed, on the thread that called the map; may be NULL. In a loop, for each piece
     /// that has failed, with where it begins. The result is valid until the callback returns.
@@ -58,6 +66,10 @@ pub struct tine_map_options {
     pub progress: Option<unsafe extern "C" fn(done: usize, total: usize, user: *mut c_void)>,
     /// Given to the callbacks.
     pub user: *mut c_void,
+    /// TINE_SCHEDULE_MEASURED, TINE_SCHEDULE_STATIC or TINE_SCHEDULE_GUIDED: it decides as little as .chunk does.
+    pub schedule: c_int,
+    /// How many bytes of inputs and outputs a piece may have at most, though at least one item; 0: any number. Not for loops.
+    pub chunk_bytes: usize,
 }
 
 // SAFETY: `repr(C)`, size first, and zero is valid for every field.
@@ -167,6 +179,9 @@ unsafe fn run_core(
             count,
             context: &[],
             chunk: 0,
+            schedule: Schedule::Measured,
+            chunk_bytes: 0,
+            stop_on_failure: false,
             status: std::ptr::null_mut(),
             item_deadline_ns: 0,
             retries: 0,
@@ -186,12 +201,20 @@ unsafe fn run_core(
         // SAFETY: the caller's bytes.
         context: unsafe { bytes(options.context.cast(), options.context_length, "context") }?,
         chunk: options.chunk,
+        schedule: match options.schedule {
+            TINE_SCHEDULE_MEASURED => Schedule::Measured,
+            TINE_SCHEDULE_STATIC => Schedule::Static,
+            TINE_SCHEDULE_GUIDED => Schedule::Guided,
+            other => return Err(Error::invalid(format!("schedule is {other}, which is none"))),
+        },
+        chunk_bytes: options.chunk_bytes,
+        stop_on_failure: options.flags & TINE_STOP_ON_FAILURE != 0,
         status: options.status,
         item_deadline_ns: match options.item_deadline_ns {
             0 => 0,
             ns => deadline(ns, "item_deadline_ns")?.unwrap_or(u64::MAX),
         },
-        retries: retries(options.retries, options.flags)?,
+        retries: retries(options.retries, options.flags & !TINE_STOP_ON_FAILURE)?,
         on_failure: failed.as_mut().map(|callback| callback as &mut dyn FnMut(&Failure)),
         progress: progress.as_mut().map(|callback| callback as &mut dyn FnMut(usize)),
     };

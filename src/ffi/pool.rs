@@ -192,6 +192,10 @@ pub struct tine_stats {
     pub heap_reserved_bytes: u64,
     /// Bytes of allocated blocks in it, rounded up to block sizes: of the host, of workers, inputs and outputs.
     pub heap_allocated_bytes: u64,
+    /// Items of maps, loops and streams that have been dealt with so far.
+    pub items_settled: u64,
+    /// Of these, items that failed.
+    pub items_failed: u64,
 }
 
 // SAFETY: `repr(C)`, size first, plain integers.
@@ -520,6 +524,8 @@ pub unsafe extern "C" fn tine_pool_stats(pool: *mut tine_pool, out: *mut tine_st
             supervisor_deaths: stats.supervisor_deaths,
             heap_reserved_bytes: stats.heap_reserved_bytes,
             heap_allocated_bytes: stats.heap_allocated_bytes,
+            items_settled: stats.items_settled,
+            items_failed: stats.items_failed,
         };
         // SAFETY: the caller's struct.
         unsafe { options::fill(place, &stats) }?;

@@ -56,6 +56,8 @@ pub(crate) struct Chunk {
     pub(crate) messages_bytes: u64,
     pub(crate) context: u64,
     pub(crate) context_length: u64,
+    /// 1: an item that fails is the last of its chunk.
+    pub(crate) stop_on_failure: u64,
 }
 
 const _: () = assert!(size_of::<Chunk>() <= crate::queue::ring::INLINE_INPUT);
@@ -64,7 +66,7 @@ impl Chunk {
     const BYTES: usize = size_of::<Chunk>();
 
     pub(crate) fn to_bytes(self) -> [u8; Chunk::BYTES] {
-        // SAFETY: eleven words without padding.
+        // SAFETY: twelve words without padding.
         unsafe { std::mem::transmute(self) }
     }
 

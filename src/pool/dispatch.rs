@@ -80,6 +80,12 @@ impl State {
         None
     }
 
+    /// Whether a task waits for a worker, in the queue or in a ring.
+    pub(super) fn has_waiting(&self) -> bool {
+        self.queue.tickets.iter().any(|ticket| self.is_queued(*ticket))
+            || self.lanes.iter().any(|lane| lane.waiting() > 0)
+    }
+
     /// The same, which leaves the queue.
     pub(super) fn take_front(&mut self) -> Option<u32> {
         let index = self.front()?;

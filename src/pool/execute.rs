@@ -84,6 +84,9 @@ pub(super) unsafe fn run_chunk(
         }
         done += 1;
         watch.has_done(done);
+        if status < 0 && chunk.stop_on_failure != 0 {
+            break;
+        }
     }
     ChunkEnd { items: done, failed, messages_bytes: used, elapsed_ns: clock::now_ns() - began }
 }

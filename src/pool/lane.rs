@@ -35,6 +35,8 @@ pub(super) struct Lane {
     /// The task in front is being ended.
     pub(super) ending: Option<Ending>,
     pub(super) beginning: Option<Beginning>,
+    /// The chunk that is to end after the item it is at.
+    pub(super) cut: Option<u32>,
     /// Tasks in the ring that have a deadline.
     timed: usize,
     /// When the worker became ready, and how many tasks it may be given, and has been.
@@ -81,6 +83,7 @@ impl Lane {
             distrusted: false,
             ending: None,
             beginning: None,
+            cut: None,
             timed: 0,
             ready_ns: 0,
             share: u32::MAX,
@@ -215,6 +218,9 @@ impl Lane {
             let Some(Flight::Task(index)) = self.flights.pop_front() else { continue };
             match self.read_result(slot, books, heap, index) {
                 Some(outcome) => {
+                    if self.cut.take_if(|cut| *cut == index).is_some() {
+                        slot.cut.store(0, Ordering::Relaxed);
+                    }
                     self.timed -= usize::from(books.get(index).deadline_ns != 0);
                     out.push(Drained { index, outcome });
                 }

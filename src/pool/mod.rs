@@ -7,15 +7,18 @@
 mod books;
 pub mod call;
 mod callbacks;
+mod cut;
 mod dispatch;
 mod ending;
 mod execute;
 mod here;
+mod job;
 mod lane;
 mod map;
 mod options;
 mod recycle;
 mod results;
+mod schedule;
 mod state;
 mod stream;
 pub mod task;
@@ -27,6 +30,7 @@ pub use books::{Delivery, TaskId};
 pub use callbacks::{Callbacks, OnBegin, OnSettled};
 pub use map::{Failure, Map, MapCall, MapReport};
 pub use options::{Affinity, MAX_WORKERS, PoolOptions, SubmitOptions};
+pub use schedule::Schedule;
 pub use stream::{Pull, Pulled, Stream, StreamOptions};
 
 use crate::check;
@@ -127,6 +131,10 @@ pub struct PoolStats {
     pub settled: u64,
     /// Tasks and chunks that have not settled yet.
     pub outstanding: usize,
+    /// Items of maps, loops and streams that have been dealt with.
+    pub items_settled: u64,
+    /// Of these, how many failed.
+    pub items_failed: u64,
     /// Workers that have ended while the pool was running.
     pub worker_deaths: u64,
     /// Workers that were replaced in good order.
@@ -362,6 +370,8 @@ impl Pool {
             submitted: state.submitted,
             settled: state.settled,
             outstanding: state.books.outstanding,
+            items_settled: state.items.0,
+            items_failed: state.items.1,
             worker_deaths: state.family.worker_deaths,
             workers_recycled: state.family.workers_recycled,
             supervisor_deaths: state.family.supervisor_deaths,

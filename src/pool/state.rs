@@ -90,6 +90,10 @@ pub(super) struct State {
     /// Where tasks run in this process: which thread runs them.
     pub(super) here: Option<Arc<Here>>,
     pub(super) runner: Option<ThreadId>,
+    /// When a chunk may have to be cut.
+    pub(super) cut_due_ns: u64,
+    /// Items that have been dealt with, and of these, those that failed.
+    pub(super) items: (u64, u64),
     pub(super) submitted: u64,
     pub(super) settled: u64,
     /// As it was when waiters were last told.
@@ -165,6 +169,8 @@ impl State {
             drained: Vec::new(),
             here: rules.here,
             runner: None,
+            cut_due_ns: u64::MAX,
+            items: (0, 0),
             submitted: 0,
             settled: 0,
             settled_when_told: 0,
@@ -196,6 +202,7 @@ impl State {
         self.stop_lines();
         self.feed(now);
         self.rebalance(now);
+        self.cut_long(now);
         self.wake_waiters();
         self.update_attention();
         let due = self.next_look();
@@ -417,7 +424,7 @@ impl State {
         // Rounded, so that a timer need not be set anew for every task.
         let interval_ns = if self.awaits_begins() { BEGINS_NS } else { LOOK_NS };
         let look = Deadline((now_ns() / interval_ns + 2) * interval_ns);
-        family.min(look).min(Deadline(self.running_due_ns.min(self.queue_due_ns())))
+        family.min(look).min(Deadline(self.running_due_ns.min(self.queue_due_ns()).min(self.cut_due_ns)))
     }
 
     /// Ends the family, and settles everything that has not settled.

@@ -410,6 +410,7 @@ impl State {
     /// An item has settled.
     pub(super) fn note_in_line(&mut self, number: usize, index: u32) {
         let failed = self.books.get(index).outcome.as_ref().is_some_and(|outcome| outcome.status < 0);
+        self.count_items(1, usize::from(failed));
         let line = self.line_mut(number);
         if line.abandoned {
             return self.leave_line(index);

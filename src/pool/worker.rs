@@ -287,6 +287,9 @@ impl Watch for Watched {
     #[inline(always)]
     fn begins(&mut self, item: u64) -> bool {
         let segment = self.segment;
+        if item > 0 && self.slot.cut.load(Ordering::Relaxed) != 0 {
+            return false;
+        }
         if self.timed {
             segment.begun_ns.store(clock::now_ns(), Ordering::Relaxed);
         }

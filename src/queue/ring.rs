@@ -129,7 +129,9 @@ pub(crate) struct Slot {
     pub(crate) items: AtomicU64,
     /// The host wants the call to end: 1; for a chunk, the number of the item plus 1.
     pub(crate) asked: AtomicU64,
-    _pad: [u64; 4],
+    /// The host wants the chunk to end after the item that it is at: 1. Relaxed; it may be seen late, or not at all.
+    pub(crate) cut: AtomicU64,
+    _pad: [u64; 3],
     pub(crate) inline_input: Bytes<INLINE_INPUT>,
     pub(crate) inline_output: Bytes<INLINE_OUTPUT>,
     pub(crate) message: Bytes<MESSAGE>,
