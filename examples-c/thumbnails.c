@@ -6,7 +6,6 @@
 #define _GNU_SOURCE /* for getopt_long */
 #include "files.h"
 #include "image.h"
-#include "progress.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -96,9 +95,9 @@ static void count(struct tally *tally, const struct file *file, const struct thu
 
 static void run_serial(const struct settings *settings, struct files files, struct tally *tally)
 {
-    struct progress bar;
+    tine_progress bar = TINE_PROGRESS_INIT;
     double start = now();
-    progress_begin(&bar, stdout, "in this process");
+    bar.label = "in this process";
     for (size_t i = 0; i < files.count; i++) {
         const struct file *file = &files.at[i];
         struct job job = {file->in, file->out, settings->width, settings->quality, false};
@@ -106,9 +105,10 @@ static void run_serial(const struct settings *settings, struct files files, stru
         char reason[IMAGE_REASON];
         if (make_thumbnail(&job, &thumb, reason) == 0)
             count(tally, file, &thumb);
-        progress_show(&bar, i + 1, files.count);
+        else
+            bar.failed++;
+        tine_progress_bar(i + 1, files.count, &bar);
     }
-    progress_end(&bar);
     tally->seconds = now() - start;
 }
 
@@ -116,12 +116,14 @@ static void run_serial(const struct settings *settings, struct files files, stru
 
 struct watch {
     struct files files;
-    struct progress bar;
+    tine_progress bar;
 };
 
 static void on_failure(const tine_result *result, size_t item, void *user)
 {
-    char *reason = ((struct watch *)user)->files.at[item].reason;
+    struct watch *watch = user;
+    char *reason = watch->files.at[item].reason;
+    watch->bar.failed++;
     const tine_death *death = result->death;
     if (death && death->signal)
         snprintf(reason, REASON, "worker %d died: signal %d, %s", (int)death->pid, (int)death->signal,
@@ -134,7 +136,7 @@ static void on_failure(const tine_result *result, size_t item, void *user)
 
 static void on_progress(size_t done, size_t total, void *user)
 {
-    progress_show(&((struct watch *)user)->bar, done, total);
+    tine_progress_bar(done, total, &((struct watch *)user)->bar);
 }
 
 static const char *share(tine_pool *pool, const char *text)
@@ -158,8 +160,8 @@ static int map_files(tine_pool *pool, const struct settings *settings, struct fi
         if (!jobs[i].in || !jobs[i].out)
             return -ENOMEM;
     }
-    struct watch watch = {.files = files};
-    progress_begin(&watch.bar, stdout, "in the pool");
+    struct watch watch = {.files = files, .bar = TINE_PROGRESS_INIT};
+    watch.bar.label = "in the pool";
 
     tine_map_options options = TINE_MAP_OPTIONS_INIT;
     options.error = error;
@@ -169,7 +171,6 @@ static int map_files(tine_pool *pool, const struct settings *settings, struct fi
     options.user = &watch;
     int rc = tine_map(pool, shrink, jobs, sizeof *jobs, thumbs, sizeof *thumbs, files.count, &options);
 
-    progress_end(&watch.bar);
     for (size_t i = 0; i < files.count; i++)
         if (!files.at[i].reason[0])
             count(tally, &files.at[i], &thumbs[i]);

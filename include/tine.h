@@ -703,6 +703,41 @@ int tine_map(tine_pool *pool, tine_item_fn fn, const void *in, size_t in_stride,
  */
 int tine_for(tine_pool *pool, tine_range_fn fn, size_t begin, size_t end, const tine_map_options *options);
 
+/* ---- Progress for people --------------------------------------------------------------------------------------- */
+
+/** What tine_progress_bar shows besides the numbers, and what it remembers. Zero is the default of every field. */
+typedef struct tine_progress {
+    /** sizeof(tine_progress). */
+    size_t size;
+    /** What is going on; NULL: nothing is said of it. */
+    const char *label;
+    /** Where to; 0: standard error. */
+    int fd;
+    /** How many have failed: the caller's to count, in .on_failure, say. */
+    uint64_t failed;
+    /** What the bar remembers. */
+    uint64_t began_ns;
+    /** As above. */
+    uint64_t drawn_ns;
+    /** As above. */
+    uint64_t shown;
+} tine_progress;
+#define TINE_PROGRESS_INIT { sizeof(tine_progress), NULL, 0, 0, 0, 0, 0 }
+
+/**
+ * A progress bar, for .progress of maps and loops, or to be called by hand.
+ *
+ * On a terminal it is a line with a bar, how many of how many, the rate, the time left and how many have failed, drawn at
+ * most ten times a second and ended when done is total; elsewhere a plain line for each quarter. It is written as any write
+ * is: it waits for a terminal that has been stopped, unless the descriptor is non-blocking, and a pipe whose reader has
+ * gone gives SIGPIPE.
+ *
+ * Parameters: done, total: items. user: a tine_progress, or NULL for all defaults; then only the end is shown. In a map: its
+ * .user, so on_failure gets it too.
+ * Threads: one at a time for one tine_progress.
+ */
+void tine_progress_bar(size_t done, size_t total, void *user);
+
 /* ---- Streams of items ------------------------------------------------------------------------------------------ */
 
 /** Results come as they finish, not in the order of the items. */

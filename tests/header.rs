@@ -13,6 +13,7 @@ const SUBJECTS: &[&str] = &[
     "death",
     "submit",
     "map",
+    "progress",
     "stream",
     "task",
     "memory",

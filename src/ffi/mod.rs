@@ -14,6 +14,7 @@ pub mod map;
 pub mod memory;
 pub(crate) mod options;
 pub mod pool;
+pub mod progress;
 pub mod queue;
 pub mod queue_place;
 pub mod segment;

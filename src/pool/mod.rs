@@ -16,6 +16,7 @@ mod job;
 mod lane;
 mod map;
 mod options;
+mod progress;
 mod recycle;
 mod results;
 mod schedule;
@@ -30,6 +31,7 @@ pub use books::{Delivery, TaskId};
 pub use callbacks::{Callbacks, OnBegin, OnSettled};
 pub use map::{Failure, Map, MapCall, MapReport};
 pub use options::{Affinity, MAX_WORKERS, PoolOptions, SubmitOptions};
+pub use progress::Progress;
 pub use schedule::Schedule;
 pub use stream::{Pull, Pulled, Stream, StreamOptions};
 

@@ -42,7 +42,8 @@ impl Pieces {
         (carried, bytes): (usize, usize),
         most_bytes: usize,
     ) -> Pieces {
-        let fitting = |room: usize, each: usize| if each == 0 { usize::MAX } else { (room / each).max(1) };
+        let fitting =
+            |room: usize, each: usize| room.checked_div(each).map_or(usize::MAX, |items| items.max(1));
         let mut most = if most_bytes == 0 { usize::MAX } else { fitting(most_bytes, bytes) };
         if schedule == Schedule::Measured && chunk == 0 {
             most = most.min(fitting(CARRIED_BYTES, carried));

@@ -18,6 +18,7 @@ pub(crate) mod robust;
 pub mod signal;
 pub mod socket;
 pub(crate) mod spawn;
+pub(crate) mod terminal;
 pub(crate) mod threads;
 
 use std::ffi::{CStr, c_int};

@@ -1,0 +1,66 @@
+//! Progress for people
+
+use crate::ffi::guard::{guard_value, optional_str};
+use crate::ffi::options::{self, Extensible};
+use crate::pool::Progress;
+use std::ffi::{c_char, c_int, c_void};
+
+/// What tine_progress_bar shows besides the numbers, and what it remembers. Zero is the default of every field.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct tine_progress {
+    /// sizeof(tine_progress).
+    pub size: usize,
+    /// What is going on; NULL: nothing is said of it.
+    pub label: *const c_char,
+    /// Where to; 0: standard error.
+    pub fd: c_int,
+    /// How many have failed: the caller's to count, in .on_failure, say.
+    pub failed: u64,
+    /// What the bar remembers.
+    pub began_ns: u64,
+    /// As above.
+    pub drawn_ns: u64,
+    /// As above.
+    pub shown: u64,
+}
+
+// SAFETY: `repr(C)`, size first, and zero is valid for every field.
+unsafe impl Extensible for tine_progress {
+    const NAME: &'static str = "tine_progress";
+}
+
+/// A progress bar, for .progress of maps and loops, or to be called by hand.
+///
+/// On a terminal it is a line with a bar, how many of how many, the rate, the time left and how many have failed, drawn at
+/// most ten times a second and ended when done is total; elsewhere a plain line for each quarter. It is written as any write
+/// is: it waits for a terminal that has been stopped, unless the descriptor is non-blocking, and a pipe whose reader has
+/// gone gives SIGPIPE.
+///
+/// Parameters: done, total: items. user: a tine_progress, or NULL for all defaults; then only the end is shown. In a map: its
+/// .user, so on_failure gets it too.
+/// Threads: one at a time for one tine_progress.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_progress_bar(done: usize, total: usize, user: *mut c_void) {
+    guard_value((), || {
+        let place = user.cast::<tine_progress>();
+        // SAFETY: the caller's struct.
+        let Ok(read) = (unsafe { options::read(place.cast_const()) }) else { return };
+        let mut view = match read {
+            Some(view) => view,
+            None if done < total => return,
+            // SAFETY: all zero is valid for the struct.
+            None => unsafe { std::mem::zeroed() },
+        };
+        // SAFETY: the caller's string.
+        let label = unsafe { optional_str(view.label) }
+            .map_or_else(String::new, |label| label.to_string_lossy().into_owned());
+        let mut bar = Progress { began_ns: view.began_ns, drawn_ns: view.drawn_ns, shown: view.shown };
+        bar.draw(if view.fd == 0 { 2 } else { view.fd }, &label, done, total, view.failed);
+        (view.began_ns, view.drawn_ns, view.shown) = (bar.began_ns, bar.drawn_ns, bar.shown);
+        if read.is_some() {
+            // SAFETY: as above.
+            let _ = unsafe { options::fill(place, &view) };
+        }
+    });
+}
