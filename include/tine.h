@@ -205,6 +205,15 @@ int tine_init(int argc, char **argv);
 /** Each worker has a processor, those of the first half and of the second in turn. */
 #define TINE_AFFINITY_SPREAD 2
 
+/** What workers write to their standard output and error goes where the host's goes. */
+#define TINE_OUTPUT_INHERIT 0
+
+/** The last 64 KiB of it are kept for each worker, for the report of its death. */
+#define TINE_OUTPUT_CAPTURE 1
+
+/** It goes nowhere. */
+#define TINE_OUTPUT_NULL 2
+
 /** A resource limit, as setrlimit takes it. */
 typedef struct tine_limit {
     /** RLIMIT_NOFILE, RLIMIT_CPU, and the like. */
@@ -312,9 +321,13 @@ typedef struct tine_pool_options {
      * nothing. One that is killed has no time for it.
      */
     tine_fn finalizer;
+    /** TINE_OUTPUT_INHERIT, TINE_OUTPUT_CAPTURE or TINE_OUTPUT_NULL. */
+    int output;
+    /** A file to the end of which workers write instead; it is made where there is none. NULL: as .output says. */
+    const char *output_path;
 } tine_pool_options;
 #define TINE_POOL_OPTIONS_INIT { sizeof(tine_pool_options), NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, \
-    NULL, 0, 0, 0, 0, NULL, 0, NULL, 0, 0, NULL, NULL, 0, 0, 0, NULL, NULL, 0, NULL }
+    NULL, 0, 0, 0, 0, NULL, 0, NULL, 0, 0, NULL, NULL, 0, 0, 0, NULL, NULL, 0, NULL, 0, NULL }
 
 /** Counters of a pool. */
 typedef struct tine_stats {
@@ -422,11 +435,34 @@ typedef struct tine_death {
      * process left no word.
      */
     const char *backtrace;
+    /** How much processor time it took in its own code, in nanoseconds; 0 if nobody can say. */
+    uint64_t user_ns;
+    /** And in the kernel's. */
+    uint64_t system_ns;
+    /**
+     * 1: it was most likely killed for want of memory: by .max_worker_bytes, or by the kernel, which has killed somebody
+     * for that since the pool looked last.
+     */
+    int out_of_memory;
+    /** The task that it was running; 0 for an item of a map or loop. */
+    uint64_t task;
+    /** That item. */
+    uint64_t item;
+    /** The function that it was running: its registered name, its symbol, or module and offset. Never NULL. */
+    const char *function;
+    /**
+     * The last 64 KiB of what it had written to its standard output and error, with TINE_OUTPUT_CAPTURE, and a zero behind
+     * them. Never NULL.
+     */
+    const char *output;
+    /** The length of .output in bytes. */
+    size_t output_length;
 } tine_death;
-#define TINE_DEATH_INIT { sizeof(tine_death), 0, 0, 0, NULL, 0, NULL }
+#define TINE_DEATH_INIT { sizeof(tine_death), 0, 0, 0, NULL, 0, NULL, 0, 0, 0, 0, 0, NULL, NULL, 0 }
 
 /**
- * Writes what is known of a death, for people: a line for how it came about, and a line for each frame.
+ * Writes what is known of a death, for people: how it came about and in what, a line for each frame, and the last that the
+ * process had written.
  *
  * Parameters: death: a result's .death. fd: where to, 2 for standard error.
  * Returns 0; -EINVAL: death is NULL; -EIO: it could not be written. Threads: any.

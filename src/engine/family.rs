@@ -17,11 +17,11 @@ use crate::heap::Heap;
 use crate::prim::Ordering;
 use crate::process::function::{Callees, Tables};
 use crate::process::setup::Settings;
-use crate::process::wire::{Kind, Message};
+use crate::process::wire::{self, Kind, Message};
 use crate::queue::ring::phase;
 use crate::sys::clock::{Deadline, now_ns};
 use crate::sys::epoll::Epoll;
-use crate::sys::pidfd;
+use crate::sys::{limits, pidfd};
 use std::collections::VecDeque;
 use std::ffi::CString;
 use std::os::fd::AsRawFd;
@@ -75,6 +75,8 @@ pub(crate) struct Family {
     shares: Vec<Share>,
     /// While one is being shared: what is known of it.
     sharing: Option<Sharing>,
+    /// How often the kernel has killed for want of memory, as it was counted last.
+    oom_kills: u64,
     pub(crate) supervisor_deaths: u64,
     pub(crate) worker_deaths: u64,
     pub(crate) workers_recycled: u64,
@@ -101,6 +103,7 @@ impl Family {
             events: VecDeque::new(),
             shares: Vec::new(),
             sharing: None,
+            oom_kills: limits::oom_kills(),
             supervisor_deaths: 0,
             worker_deaths: 0,
             workers_recycled: 0,
@@ -237,7 +240,7 @@ impl Family {
     }
 
     fn take(&mut self, message: Message, epoll: &Epoll) -> Result<()> {
-        let [slot, generation, third, fourth, fifth, sixth, ..] = message.words;
+        let [slot, generation, third, fourth, fifth, sixth, seventh] = message.words;
         match message.kind {
             Kind::Ready => {
                 let Some(link) = &mut self.link else { return Ok(()) };
@@ -272,7 +275,16 @@ impl Family {
                 }
             }
             Kind::Exited => {
-                let death = Death::new(sixth as i32, third as i32, fourth as i32, fifth);
+                let (signal, code) = ((third >> 32) as i32, third as u32 as i32);
+                let mut death = Death::new(fifth as i32, signal, code, fourth);
+                (death.user_ns, death.system_ns) = (sixth, seventh);
+                if let Some(said) = message.fds.first().and_then(|fd| wire::from_memfd(fd).ok()) {
+                    death.set_output(said);
+                }
+                if signal == libc::SIGKILL {
+                    let kills = limits::oom_kills();
+                    death.out_of_memory = i32::from(kills > std::mem::replace(&mut self.oom_kills, kills));
+                }
                 if self.member(slot, generation).is_some() {
                     self.ended(slot as usize, death);
                 }
@@ -322,9 +334,8 @@ impl Family {
         } else {
             self.worker_deaths += u64::from(!self.stopping);
         }
-        let tables = self.callees.as_ref().map(Callees::tables);
         let member = &mut self.members[slot];
-        member.complete(&mut death, tables);
+        member.complete(&mut death, self.callees.as_ref());
         let cannot_map = member.phase() == phase::CANNOT_MAP;
         let was_ready = !cannot_map && (member.state == State::Ready || member.phase() == phase::READY);
         let own_fault = death.signal != libc::SIGKILL;

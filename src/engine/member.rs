@@ -17,7 +17,7 @@
 use super::share::Share;
 use crate::error::{Error, Result};
 use crate::prim::Ordering;
-use crate::process::function::Tables;
+use crate::process::function::Callees;
 use crate::process::wire::Connection;
 use crate::queue::ring::{CrashRecord, FRAMES, Segment, phase};
 use crate::sys::clock::{Deadline, now_ns};
@@ -75,21 +75,81 @@ pub struct Death {
     pub max_rss_bytes: u64,
     /// Points into `text`.
     pub(crate) backtrace: *const c_char,
+    /// How much processor time it took in its own code, and in the kernel's.
+    pub user_ns: u64,
+    /// As above.
+    pub system_ns: u64,
+    /// 1: it has most likely been killed for want of memory.
+    pub out_of_memory: i32,
+    /// The task that it was running; 0 for an item of a map.
+    pub task: u64,
+    /// The item, where it was one of a map.
+    pub item: u64,
+    /// Points into `name`; empty where it was running nothing.
+    pub(crate) function: *const c_char,
+    /// Points into `said`, and how long that is without its final zero.
+    pub(crate) output: *const c_char,
+    pub(crate) output_length: usize,
     /// Where it crashed, innermost first, a line each of module and offset; empty where it left no word.
     text: Arc<CStr>,
+    /// The function that it was running.
+    name: Arc<CStr>,
+    /// The end of what it had written.
+    said: Arc<[u8]>,
 }
 
-// SAFETY: the pointer is to the text, which is shared and never changes.
+// SAFETY: the pointers are to texts that are shared and never change.
 unsafe impl Send for Death {}
 // SAFETY: as above.
 unsafe impl Sync for Death {}
 
 impl Death {
+    /// The length of what C sees.
+    pub(crate) const VISIBLE: usize = offset_of!(Death, text);
+
     /// Without word of where it was.
     pub(crate) fn new(pid: i32, signal: i32, code: i32, max_rss_bytes: u64) -> Death {
-        let text: Arc<CStr> = Arc::from(c"");
-        let (size, backtrace) = (offset_of!(Death, text), text.as_ptr());
-        Death { size, pid, signal, code, fault_address: 0, max_rss_bytes, backtrace, text }
+        let (text, name): (Arc<CStr>, Arc<CStr>) = (Arc::from(c""), Arc::from(c""));
+        let said: Arc<[u8]> = Arc::from(&b"\0"[..]);
+        Death {
+            size: Death::VISIBLE,
+            pid,
+            signal,
+            code,
+            fault_address: 0,
+            max_rss_bytes,
+            backtrace: text.as_ptr(),
+            user_ns: 0,
+            system_ns: 0,
+            out_of_memory: 0,
+            task: 0,
+            item: 0,
+            function: name.as_ptr(),
+            output: said.as_ptr().cast(),
+            output_length: 0,
+            text,
+            name,
+            said,
+        }
+    }
+
+    /// The end of what it had written.
+    pub(crate) fn set_output(&mut self, mut said: Vec<u8>) {
+        said.push(0);
+        self.said = Arc::from(said);
+        (self.output, self.output_length) = (self.said.as_ptr().cast(), self.said.len() - 1);
+    }
+
+    /// What it had begun when it died.
+    pub(crate) fn set_task(&mut self, task: u64, item: u64, function: String) {
+        (self.task, self.item) = (task, item);
+        self.name = Arc::from(CString::new(function).unwrap_or_default());
+        self.function = self.name.as_ptr();
+    }
+
+    /// The end of what it had written.
+    pub fn output(&self) -> &[u8] {
+        &self.said[..self.output_length]
     }
 
     fn set_backtrace(&mut self, text: String) {
@@ -228,7 +288,7 @@ impl Member {
     }
 
     /// Completes what the kernel says of a death with what the worker's handler of fatal signals has left.
-    pub(crate) fn complete(&self, death: &mut Death, tables: Option<&Tables>) {
+    pub(crate) fn complete(&self, death: &mut Death, callees: Option<&Callees>) {
         let Some(segment) = &self.segment else { return };
         let crash = &segment.crash;
         let signal = crash.signal.load(Ordering::Acquire);
@@ -240,7 +300,7 @@ impl Member {
             death.signal = signal;
         }
         death.fault_address = crash.fault_address.load(Ordering::Relaxed) as usize;
-        death.set_backtrace(backtrace(crash, tables));
+        death.set_backtrace(backtrace(crash, callees));
     }
 
     /// The process has ended and everything about it has been dealt with.
@@ -254,13 +314,18 @@ impl Member {
     }
 }
 
-fn backtrace(crash: &CrashRecord, tables: Option<&Tables>) -> String {
+fn backtrace(crash: &CrashRecord, callees: Option<&Callees>) -> String {
     let count = crash.frame_count.load(Ordering::Acquire) as usize;
     let mut text = String::new();
     for (number, frame) in crash.frames.iter().take(count.min(FRAMES)).enumerate() {
         let (module, offset) = (frame.0.load(Ordering::Relaxed), frame.1.load(Ordering::Relaxed));
-        let _ = match tables.and_then(|tables| tables.path_of(module)) {
-            Some(path) => writeln!(text, "#{number} {path}+{offset:#x}"),
+        let place = callees.and_then(|callees| {
+            let path = callees.tables().path_of(module)?;
+            Some((path, callees.symbol(module, offset)))
+        });
+        let _ = match place {
+            Some((path, Some(symbol))) => writeln!(text, "#{number} {path}+{offset:#x} ({symbol})"),
+            Some((path, None)) => writeln!(text, "#{number} {path}+{offset:#x}"),
             None => writeln!(text, "#{number} {offset:#x}"),
         };
     }

@@ -26,6 +26,24 @@ pub struct tine_death {
     /// Where it crashed, innermost frame first: lines of module and offset, for addr2line. Never NULL; empty if the
     /// process left no word.
     pub backtrace: *const c_char,
+    /// How much processor time it took in its own code, in nanoseconds; 0 if nobody can say.
+    pub user_ns: u64,
+    /// And in the kernel's.
+    pub system_ns: u64,
+    /// 1: it was most likely killed for want of memory: by .max_worker_bytes, or by the kernel, which has killed somebody
+    /// for that since the pool looked last.
+    pub out_of_memory: c_int,
+    /// The task that it was running; 0 for an item of a map or loop.
+    pub task: u64,
+    /// That item.
+    pub item: u64,
+    /// The function that it was running: its registered name, its symbol, or module and offset. Never NULL.
+    pub function: *const c_char,
+    /// The last 64 KiB of what it had written to its standard output and error, with TINE_OUTPUT_CAPTURE, and a zero behind
+    /// them. Never NULL.
+    pub output: *const c_char,
+    /// The length of .output in bytes.
+    pub output_length: usize,
 }
 
 // SAFETY: `repr(C)`, size first, and zero is valid for every field.
@@ -35,19 +53,29 @@ unsafe impl Extensible for tine_death {
 
 // What C sees of a death is the beginning of the core's.
 const _: () = {
+    assert!(size_of::<tine_death>() == Death::VISIBLE);
     assert!(offset_of!(tine_death, pid) == offset_of!(Death, pid));
     assert!(offset_of!(tine_death, signal) == offset_of!(Death, signal));
     assert!(offset_of!(tine_death, code) == offset_of!(Death, code));
     assert!(offset_of!(tine_death, fault_address) == offset_of!(Death, fault_address));
     assert!(offset_of!(tine_death, max_rss_bytes) == offset_of!(Death, max_rss_bytes));
     assert!(offset_of!(tine_death, backtrace) == offset_of!(Death, backtrace));
+    assert!(offset_of!(tine_death, user_ns) == offset_of!(Death, user_ns));
+    assert!(offset_of!(tine_death, system_ns) == offset_of!(Death, system_ns));
+    assert!(offset_of!(tine_death, out_of_memory) == offset_of!(Death, out_of_memory));
+    assert!(offset_of!(tine_death, task) == offset_of!(Death, task));
+    assert!(offset_of!(tine_death, item) == offset_of!(Death, item));
+    assert!(offset_of!(tine_death, function) == offset_of!(Death, function));
+    assert!(offset_of!(tine_death, output) == offset_of!(Death, output));
+    assert!(offset_of!(tine_death, output_length) == offset_of!(Death, output_length));
 };
 
 pub(crate) fn view(death: Option<&Death>) -> *const tine_death {
     death.map_or(std::ptr::null(), |death| std::ptr::from_ref(death).cast())
 }
 
-/// Writes what is known of a death, for people: a line for how it came about, and a line for each frame.
+/// Writes what is known of a death, for people: how it came about and in what, a line for each frame, and the last that the
+/// process had written.
 ///
 /// Parameters: death: a result's .death. fd: where to, 2 for standard error.
 /// Returns 0; -EINVAL: death is NULL; -EIO: it could not be written. Threads: any.
@@ -58,21 +86,57 @@ pub unsafe extern "C" fn tine_death_print(death: *const tine_death, fd: c_int) -
         let Some(death) = unsafe { options::read(death) }? else {
             return Err(Error::invalid("death is NULL"));
         };
-        let mut text = crate::engine::member::describe(death.pid, death.signal, death.code);
-        if !death.fault_address.is_null() {
-            text += &format!(", at address {:?}", death.fault_address);
-        }
-        if death.max_rss_bytes > 0 {
-            text += &format!("; it had {:.1} MiB at most", death.max_rss_bytes as f64 / f64::from(1 << 20));
-        }
-        text.push('\n');
-        if !death.backtrace.is_null() {
-            // SAFETY: a string that lives as long as the result.
-            for line in unsafe { CStr::from_ptr(death.backtrace) }.to_string_lossy().lines() {
-                text += &format!("  {line}\n");
-            }
-        }
-        crate::sys::fd::write_all(fd, text.as_bytes())?;
+        // SAFETY: the strings live as long as the result.
+        let text = unsafe { text_of(&death) };
+        crate::sys::fd::write_all(fd, &text)?;
         Ok(0)
     })
+}
+
+/// # Safety
+/// The death's strings are there, or null.
+unsafe fn text_of(death: &tine_death) -> Vec<u8> {
+    // SAFETY: the caller's promise.
+    let string = |at: *const c_char| match at.is_null() {
+        true => String::new(),
+        // SAFETY: as above.
+        false => unsafe { CStr::from_ptr(at) }.to_string_lossy().into_owned(),
+    };
+    let mut text = crate::engine::member::describe(death.pid, death.signal, death.code);
+    if !death.fault_address.is_null() {
+        text += &format!(", at address {:?}", death.fault_address);
+    }
+    if death.out_of_memory != 0 {
+        text += ", most likely for want of memory";
+    }
+    text.push('\n');
+    let function = string(death.function);
+    if !function.is_empty() {
+        let what =
+            if death.task == 0 { format!("item {}", death.item) } else { format!("task {:#x}", death.task) };
+        text += &format!("  in {what}: {function}\n");
+    }
+    if death.max_rss_bytes > 0 {
+        let mebibytes = death.max_rss_bytes as f64 / f64::from(1 << 20);
+        let seconds = |ns: u64| ns as f64 / 1e9;
+        let (user, system) = (seconds(death.user_ns), seconds(death.system_ns));
+        text += &format!(
+            "  {mebibytes:.1} MiB at most, {user:.3} s of processor time and {system:.3} s in the kernel\n"
+        );
+    }
+    for line in string(death.backtrace).lines() {
+        text += &format!("  {line}\n");
+    }
+    let mut text = text.into_bytes();
+    if death.output_length > 0 && !death.output.is_null() {
+        // SAFETY: the caller's promise.
+        let said = unsafe { std::slice::from_raw_parts(death.output.cast::<u8>(), death.output_length) };
+        text.extend(b"  the last that it wrote:\n");
+        for line in said.strip_suffix(b"\n").unwrap_or(said).split(|byte| *byte == b'\n') {
+            text.extend(b"    | ");
+            text.extend(line);
+            text.push(b'\n');
+        }
+    }
+    text
 }

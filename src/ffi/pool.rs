@@ -11,7 +11,7 @@ use crate::ffi::start::{report, tine_fn};
 use crate::heap::Heap;
 use crate::pool::task::Place;
 use crate::pool::worker::Worker;
-use crate::pool::{Affinity, Limit, Pool, PoolOptions};
+use crate::pool::{Affinity, Limit, OutputTo, Pool, PoolOptions};
 use crate::process::StartMethod;
 use crate::process::function::Function;
 use crate::sys::clock::Timeout;
@@ -67,6 +67,13 @@ pub const TINE_AFFINITY_NONE: c_int = 0;
 pub const TINE_AFFINITY_COMPACT: c_int = 1;
 /// Each worker has a processor, those of the first half and of the second in turn.
 pub const TINE_AFFINITY_SPREAD: c_int = 2;
+
+/// What workers write to their standard output and error goes where the host's goes.
+pub const TINE_OUTPUT_INHERIT: c_int = 0;
+/// The last 64 KiB of it are kept for each worker, for the report of its death.
+pub const TINE_OUTPUT_CAPTURE: c_int = 1;
+/// It goes nowhere.
+pub const TINE_OUTPUT_NULL: c_int = 2;
 
 /// A resource limit, as setrlimit takes it.
 #[repr(C)]
@@ -159,6 +166,10 @@ pub struct tine_pool_options {
     /// Runs once in each worker that leaves in good order, by tine_pool_shutdown or because it is replaced; NULL:
     /// nothing. One that is killed has no time for it.
     pub finalizer: tine_fn,
+    /// TINE_OUTPUT_INHERIT, TINE_OUTPUT_CAPTURE or TINE_OUTPUT_NULL.
+    pub output: c_int,
+    /// A file to the end of which workers write instead; it is made where there is none. NULL: as .output says.
+    pub output_path: *const c_char,
 }
 
 // SAFETY: `repr(C)`, size first, and zero is valid for every field.
@@ -382,6 +393,20 @@ impl tine_pool_options {
             initializer: self.initializer.map(|function| Function::Pointer(function as *const c_void)),
             initializer_input: input,
             finalizer: self.finalizer.map(|function| Function::Pointer(function as *const c_void)),
+            // SAFETY: as above.
+            output: match (self.output, unsafe { optional_str(self.output_path) }) {
+                (TINE_OUTPUT_INHERIT, None) => OutputTo::Inherit,
+                (TINE_OUTPUT_INHERIT, Some(path)) => OutputTo::File(path),
+                (TINE_OUTPUT_CAPTURE, None) => OutputTo::Capture,
+                (TINE_OUTPUT_NULL, None) => OutputTo::Null,
+                (TINE_OUTPUT_CAPTURE | TINE_OUTPUT_NULL, Some(_)) => {
+                    return Err(Error::invalid(format!(
+                        "output is {} and output_path is given, too",
+                        self.output
+                    )));
+                }
+                (other, _) => return Err(Error::invalid(format!("output is {other}, which is none"))),
+            },
             interruptible: self.flags & TINE_INTERRUPTIBLE != 0,
             inline: self.flags & TINE_INLINE != 0,
             background: self.flags & TINE_BACKGROUND != 0,

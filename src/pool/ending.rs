@@ -80,6 +80,9 @@ impl Reason {
             outcome.message = to_c_string(self.text(outcome.delivery).as_bytes());
         }
         outcome.status = self.status();
+        if let (Reason::Memory, Some(death)) = (self, &mut outcome.death) {
+            death.out_of_memory = 1;
+        }
         match (std::mem::take(&mut outcome.output_length), outcome.output) {
             (1.., Output::Heap(address)) => Some(address),
             _ => None,
@@ -92,6 +95,9 @@ impl Ending {
     pub(super) fn amend(&self, outcome: &mut Outcome, kind: Kind) -> Option<usize> {
         if kind != Kind::Task {
             outcome.late = Some((self.item, self.reason.status()));
+            if let (Reason::Memory, Some(death)) = (self.reason, &mut outcome.death) {
+                death.out_of_memory = 1;
+            }
             return None;
         }
         self.reason.amend(outcome)

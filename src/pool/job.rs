@@ -416,12 +416,17 @@ impl<'p, 'a> Job<'p, 'a> {
     }
 
     fn failure(&self, sent: &Sent, piece: usize, outcome: &Outcome) -> Failure {
+        let item = self.begin + sent.first + piece;
+        let mut death = outcome.death.clone();
+        if let Some(death) = &mut death {
+            death.item = item as u64;
+        }
         Failure {
-            item: self.begin + sent.first + piece,
+            item,
             status: outcome.status,
             message: outcome.message.clone(),
             delivery: outcome.delivery,
-            death: outcome.death.clone(),
+            death,
         }
     }
 

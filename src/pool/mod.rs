@@ -30,7 +30,7 @@ pub use crate::process::surroundings::Limit;
 pub use books::{Delivery, TaskId};
 pub use callbacks::{Callbacks, OnBegin, OnSettled};
 pub use map::{Failure, Map, MapCall, MapReport};
-pub use options::{Affinity, MAX_WORKERS, PoolOptions, SubmitOptions};
+pub use options::{Affinity, MAX_WORKERS, OutputTo, PoolOptions, SubmitOptions};
 pub use progress::Progress;
 pub use schedule::Schedule;
 pub use stream::{Pull, Pulled, Stream, StreamOptions};

@@ -4,6 +4,7 @@ use super::callbacks::Callbacks;
 use crate::error::{Error, Result};
 use crate::process::StartMethod;
 use crate::process::function::{Function, Target};
+use crate::process::output::Output;
 use crate::process::setup::Settings;
 use crate::process::surroundings::{Limit, Surroundings, check_variable, spread};
 use crate::sys::clock::Timeout;
@@ -79,6 +80,8 @@ pub struct PoolOptions<'a> {
     pub processors: &'a [u32],
     /// Resource limits of the workers.
     pub limits: Vec<Limit>,
+    /// Where the workers' standard output and error go.
+    pub output: OutputTo<'a>,
     /// Waits end with `EINTR` when a signal handler has run.
     pub interruptible: bool,
     /// No workers: everything runs in the calling process.
@@ -89,6 +92,20 @@ pub struct PoolOptions<'a> {
     pub core_files: bool,
     /// Workers keep the default dispositions of fatal signals.
     pub no_crash_handler: bool,
+}
+
+/// Where the workers' standard output and error go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OutputTo<'a> {
+    /// Where the host's go.
+    #[default]
+    Inherit,
+    /// Their end into the report of a worker's death.
+    Capture,
+    /// Nowhere.
+    Null,
+    /// To the end of a file.
+    File(&'a CStr),
 }
 
 /// How workers are given processors, one each, in turn.
@@ -236,6 +253,12 @@ impl PoolOptions<'_> {
                 Affinity::Spread => spread(&given),
             },
             limits: self.limits.clone(),
+            output: match self.output {
+                OutputTo::Inherit => Output::Inherit,
+                OutputTo::Capture => Output::Capture,
+                OutputTo::Null => Output::Null,
+                OutputTo::File(path) => Output::File(path.to_owned()),
+            },
         };
         surroundings.set_library_threads(self.library_threads);
         Ok(surroundings)

@@ -325,7 +325,12 @@ impl State {
         let entry = self.books.get(left.index);
         let mut outcome = Outcome::new(Code::DIED.0, Delivery::MaybeRan);
         outcome.message = super::books::to_c_string(death.describe().as_bytes());
-        outcome.death = Some(Box::new(death.clone()));
+        let mut death = Box::new(death.clone());
+        let function =
+            self.family.callees().map(|callees| callees.describe(entry.callee)).unwrap_or_default();
+        let id = if entry.job.is_none() { self.books.id_of(left.index).0 } else { 0 };
+        death.set_task(id, 0, function);
+        outcome.death = Some(death);
         if entry.kind != Kind::Task {
             outcome.messages_length = left.messages_length;
             outcome.items = segment.items_done.load(Ordering::Acquire);

@@ -162,6 +162,26 @@ impl Callees {
         &self.tables
     }
 
+    /// The name of what lies at a place of the supervisor's table of modules, where this process has the same module and
+    /// the loader knows a name.
+    pub(crate) fn symbol(&self, module: u64, offset: u64) -> Option<String> {
+        let (id, _) = self.tables.modules.get(usize::try_from(module).ok()?)?;
+        let here = self.here.iter().find(|module| module.id == *id)?;
+        elf::place_of(here.base.checked_add(usize::try_from(offset).ok()?)?)?.1
+    }
+
+    /// What people know a function by.
+    pub(crate) fn describe(&self, callee: Callee) -> String {
+        let named = |(name, _): &(String, Option<u64>)| name.clone();
+        if callee.module == BY_NAME {
+            return self.names.get(callee.offset as usize).map(named).unwrap_or_default();
+        }
+        let Some(current) = self.current(callee) else { return String::new() };
+        let (module, offset) = (u64::from(current.module), current.offset);
+        let path = || self.tables.path_of(module).map(|path| format!("{path}+{offset:#x}"));
+        self.symbol(module, offset).or_else(path).unwrap_or_default()
+    }
+
     /// The same function as the current supervisor's workers know it, if they do.
     pub(crate) fn current(&self, callee: Callee) -> Option<Callee> {
         if callee.module == BY_NAME {

@@ -7,6 +7,7 @@
 pub(crate) mod crash;
 pub mod function;
 pub mod init;
+pub(crate) mod output;
 pub(crate) mod setup;
 pub(crate) mod supervisor;
 pub(crate) mod surroundings;

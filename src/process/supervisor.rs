@@ -12,13 +12,14 @@
 //! | the host's end of the socket, or the host itself, is gone | end the family at once |
 
 use super::function::Tables;
+use super::output::{Pipe, Sink, Tail};
 use super::setup::{self, Parts, Settings};
 use super::wire::{self, Connection, Kind, Message, Reader, Writer};
 use super::{StartMethod, init};
 use crate::error::{Code, Error, Result};
 use crate::heap::Heap;
 use crate::sys::clock::Deadline;
-use crate::sys::epoll::Epoll;
+use crate::sys::epoll::{Epoll, Waited};
 use crate::sys::pidfd::{self, Ended};
 use crate::sys::spawn;
 use crate::sys::{children, fork, signal, socket};
@@ -28,11 +29,23 @@ use std::os::fd::{AsRawFd, OwnedFd};
 const SOCKET: u64 = 0;
 const HOST: u64 = 1;
 const CHILDREN: u64 = 2;
+const OUTPUT: u64 = 3;
 
 struct Child {
     slot: u32,
     generation: u64,
     pidfd: OwnedFd,
+    /// What it writes, where that is captured.
+    tail: Option<Tail>,
+}
+
+/// What the host gets of a worker that has been started.
+struct StartedWorker {
+    pid: i32,
+    pidfd: OwnedFd,
+    /// The host's.
+    copy: OwnedFd,
+    tail: Option<Tail>,
 }
 
 struct Supervisor {
@@ -45,6 +58,7 @@ struct Supervisor {
     /// Taken by the worker in the process that becomes one.
     heap: Option<Heap>,
     workers: HashMap<i32, Child>,
+    sink: Sink,
     writable_watched: bool,
 }
 
@@ -84,6 +98,7 @@ impl Supervisor {
         let settings = Settings::decode(&mut Reader(&wire::from_memfd(&settings)?))?;
         signal::adopt_orphans()?;
         settings.surroundings.enter(settings.start == StartMethod::Fork)?;
+        let sink = Sink::open(&settings.surroundings.output)?;
         settings.load_libraries()?;
         let (address, length) = (address as usize, length as usize);
         let heap = match settings.start {
@@ -110,6 +125,7 @@ impl Supervisor {
             tables,
             heap: Some(heap),
             workers: HashMap::new(),
+            sink,
             writable_watched: false,
         })
     }
@@ -122,7 +138,7 @@ impl Supervisor {
             }
             self.reap()?;
             self.watch_writable()?;
-            self.epoll.wait(&mut [0; 32], Deadline::NEVER)?;
+            self.wait(Deadline::NEVER)?;
         }
     }
 
@@ -147,6 +163,18 @@ impl Supervisor {
         }
     }
 
+    /// Sleeps until something happens, and reads what workers have written.
+    fn wait(&mut self, deadline: Deadline) -> Result<()> {
+        let mut tokens = [0; 32];
+        let Waited::Ready(count) = self.epoll.wait(&mut tokens, deadline)? else { return Ok(()) };
+        if tokens[..count].contains(&OUTPUT) {
+            for tail in self.workers.values_mut().filter_map(|worker| worker.tail.as_mut()) {
+                tail.read();
+            }
+        }
+        Ok(())
+    }
+
     fn watch_writable(&mut self) -> Result<()> {
         let wanted = self.connection.is_waiting();
         if wanted != self.writable_watched {
@@ -158,11 +186,15 @@ impl Supervisor {
 
     fn start_worker(&mut self, message: Message) -> Result<()> {
         let [slot, generation, ..] = message.words;
-        let started = self.try_start(slot as u32, message.fds).and_then(|(pid, pidfd, copy)| {
+        let started = self.try_start(slot as u32, message.fds).and_then(|started| {
+            let StartedWorker { pid, pidfd, copy, tail } = started;
             let news = Message::new(Kind::Started, &[slot, generation, pid as u64]).with_fds(vec![copy]);
             // A worker of which the host cannot be told is none.
             self.connection.send(news).inspect_err(|_| children::kill(pid))?;
-            self.workers.insert(pid, Child { slot: slot as u32, generation, pidfd });
+            if let Some(tail) = &tail {
+                self.epoll.add(tail.fd(), OUTPUT).inspect_err(|_| children::kill(pid))?;
+            }
+            self.workers.insert(pid, Child { slot: slot as u32, generation, pidfd, tail });
             Ok(())
         });
         match started {
@@ -173,8 +205,7 @@ impl Supervisor {
         }
     }
 
-    /// The worker's number, its pidfd, and another one for the host.
-    fn try_start(&mut self, slot: u32, fds: Vec<OwnedFd>) -> Result<(i32, OwnedFd, OwnedFd)> {
+    fn try_start(&mut self, slot: u32, fds: Vec<OwnedFd>) -> Result<StartedWorker> {
         let fds: [OwnedFd; 3] =
             fds.try_into().map_err(|_| Error::errno(libc::EPROTO, "a worker's descriptors are missing"))?;
         // A library that was preloaded may have started a thread; a fork would leave its locks as they are.
@@ -183,10 +214,15 @@ impl Supervisor {
             StartMethod::Fork => true,
             StartMethod::Spawn => false,
         };
-        let pid = if warm { self.fork_worker(slot, fds)? } else { self.execute_worker(slot, fds)? };
+        let pipe = self.sink.pipe()?;
+        let pid = match warm {
+            true => self.fork_worker(slot, fds, pipe.as_ref())?,
+            false => self.execute_worker(slot, fds, pipe.as_ref())?,
+        };
+        let tail = pipe.map(|pipe| pipe.tail);
         // It is a child that has not been reaped, so the number is its own.
         match pidfd::open(pid).and_then(|pidfd| Ok((pidfd, pidfd::open(pid)?))) {
-            Ok((pidfd, copy)) => Ok((pid, pidfd, copy)),
+            Ok((pidfd, copy)) => Ok(StartedWorker { pid, pidfd, copy, tail }),
             Err(error) => {
                 children::kill(pid);
                 Err(error)
@@ -194,7 +230,12 @@ impl Supervisor {
         }
     }
 
-    fn fork_worker(&mut self, slot: u32, [segment, event, socket]: [OwnedFd; 3]) -> Result<i32> {
+    fn fork_worker(
+        &mut self,
+        slot: u32,
+        [segment, event, socket]: [OwnedFd; 3],
+        pipe: Option<&Pipe>,
+    ) -> Result<i32> {
         let parent = fork::pid();
         if let Some(pid) = children::fork()? {
             return Ok(pid);
@@ -202,6 +243,7 @@ impl Supervisor {
         signal::die_with_parent(parent);
         signal::lead_own_group();
         signal::reset_all();
+        self.sink.enter(pipe);
         let Some(mut heap) = self.heap.take() else { signal::exit_now(125) };
         heap.become_owner(setup::owner_of(slot));
         let mut keep = [&segment, &event, &socket].map(|fd| fd.as_raw_fd()).to_vec();
@@ -211,7 +253,12 @@ impl Supervisor {
         setup::become_worker(slot, Parts { heap, segment, event, socket }, &self.settings, &self.tables)
     }
 
-    fn execute_worker(&mut self, slot: u32, [segment, event, socket]: [OwnedFd; 3]) -> Result<i32> {
+    fn execute_worker(
+        &mut self,
+        slot: u32,
+        [segment, event, socket]: [OwnedFd; 3],
+        pipe: Option<&Pipe>,
+    ) -> Result<i32> {
         let Some(heap) = &self.heap else { return Err(Error::errno(libc::EPROTO, "no heap")) };
         let mut writer = Writer::default();
         self.settings.encode(&mut writer);
@@ -230,6 +277,7 @@ impl Supervisor {
         }
         signal::die_with_parent(parent);
         signal::lead_own_group();
+        self.sink.enter(pipe);
         spawn::become_child(theirs.as_raw_fd(), false);
         children::execute(&program)
     }
@@ -250,16 +298,19 @@ impl Supervisor {
 
     fn report(&mut self, ended: Ended) -> Result<()> {
         let Some(worker) = self.workers.remove(&ended.pid) else { return Ok(()) };
-        let Ended { pid, signal, code, max_rss_bytes } = ended;
-        let words = [
-            u64::from(worker.slot),
-            worker.generation,
-            signal as u64,
-            code as u64,
-            max_rss_bytes,
-            pid as u64,
-        ];
-        self.connection.send(Message::new(Kind::Exited, &words))
+        let Ended { pid, signal, code, max_rss_bytes, user_ns, system_ns } = ended;
+        let how = (signal as u64) << 32 | u64::from(code as u32);
+        let slot = u64::from(worker.slot);
+        let words = [slot, worker.generation, how, max_rss_bytes, pid as u64, user_ns, system_ns];
+        let mut message = Message::new(Kind::Exited, &words);
+        if let Some(tail) = worker.tail {
+            self.epoll.remove(tail.fd());
+            let said = tail.finish();
+            // Where there is no memory for what it has said, its end is told all the same.
+            let said = Some(said).filter(|said| !said.is_empty()).and_then(|said| wire::to_memfd(&said).ok());
+            message.fds.extend(said);
+        }
+        self.connection.send(message)
     }
 
     /// Waits for workers that have been asked to leave; a host that is gone ends the waiting.
@@ -270,7 +321,7 @@ impl Supervisor {
                 return Ok(());
             }
             self.connection.flush()?;
-            self.epoll.wait(&mut [0; 32], deadline)?;
+            self.wait(deadline)?;
         }
     }
 

@@ -3,6 +3,7 @@
 //! Environment and directory are the supervisor's too, so that they are there before the libraries that it loads; the
 //! rest is each worker's own, and set before its initializer runs.
 
+use super::output::Output;
 use super::wire::{Reader, Writer};
 use crate::error::{Error, Result};
 use crate::sys::{environment, limits, signal};
@@ -20,6 +21,8 @@ pub(crate) struct Surroundings {
     /// Processors, one for each worker in turn.
     pub(crate) processors: Vec<u32>,
     pub(crate) limits: Vec<Limit>,
+    /// Where their standard output and error go.
+    pub(crate) output: Output,
 }
 
 /// A resource limit, as setrlimit takes it.
@@ -71,6 +74,7 @@ impl Surroundings {
             writer.number(limit.soft);
             writer.number(limit.hard);
         }
+        self.output.encode(writer);
     }
 
     pub(crate) fn decode(reader: &mut Reader<'_>) -> Result<Surroundings> {
@@ -89,7 +93,8 @@ impl Surroundings {
                 Ok(Limit { resource, soft: reader.number()?, hard: reader.number()? })
             })
             .collect::<Result<_>>()?;
-        Ok(Surroundings { environment, directory, nice, oom_score_adj, processors, limits })
+        let output = Output::decode(reader)?;
+        Ok(Surroundings { environment, directory, nice, oom_score_adj, processors, limits, output })
     }
 
     /// In the supervisor, before anything is loaded. One that was executed has the environment already.
@@ -113,6 +118,10 @@ impl Surroundings {
         }
         if !self.processors.is_empty() {
             limits::run_on(self.processors[slot as usize % self.processors.len()])?;
+        }
+        if self.output == Output::Capture {
+            // What a crash finds in the C library's buffer is lost.
+            environment::buffer_output_by_line();
         }
         // Last: it makes all else slower.
         if self.nice != 0 { signal::be_nicer(self.nice) } else { Ok(()) }
@@ -152,6 +161,7 @@ mod tests {
             oom_score_adj: 500,
             processors: vec![7, 1],
             limits: vec![Limit { resource: 7, soft: 5, hard: u64::MAX }],
+            output: Output::File(c"/tmp/x".to_owned()),
         };
         sent.set_library_threads(2);
         let mut writer = Writer::default();

@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 /// Changes with every change of a message, of the segment or of the heap's layout.
-pub(crate) const PROTOCOL: u64 = 2;
+pub(crate) const PROTOCOL: u64 = 3;
 
 /// What tells builds apart that do not speak the same protocol.
 pub(crate) fn version() -> u64 {
@@ -41,7 +41,8 @@ pub(crate) enum Kind {
     Started = 6,
     /// Supervisor to host: slot, generation, code and text.
     NotStarted = 7,
-    /// Supervisor to host: slot, generation, signal, exit code, peak memory, pid.
+    /// Supervisor to host: slot, generation, signal and exit code, peak memory, pid, processor time in its own code and in
+    /// the kernel's; the end of its output, where that is captured.
     Exited = 8,
     /// Supervisor to a spawned worker: version, slot, generation, heap address and length; heap, segment, eventfd,
     /// socket, settings and tables.

@@ -146,3 +146,12 @@ pub(crate) fn exit_copy(code: i32) -> ! {
         libc::_exit(code)
     }
 }
+
+/// Has the C library pass standard output on at the end of each line.
+pub(crate) fn buffer_output_by_line() {
+    unsafe extern "C" {
+        static stdout: *mut libc::FILE;
+    }
+    // SAFETY: the C library's own stream, before anything else in this process uses it.
+    unsafe { libc::setvbuf(stdout, std::ptr::null_mut(), libc::_IOLBF, 0) };
+}

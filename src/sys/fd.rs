@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::sys::clock::Deadline;
+use std::ffi::CStr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 /// Takes what a system call returned: a new descriptor, or -1 with errno set.
@@ -134,6 +135,49 @@ pub(crate) fn null_standard(fd: RawFd, force: bool) {
             libc::dup2(null, fd);
             libc::close(null);
         }
+    }
+}
+
+/// A pipe: an end to read from, which never blocks, and one to write to, which does.
+pub(crate) fn pipe() -> Result<(OwnedFd, OwnedFd)> {
+    let mut ends = [0; 2];
+    // SAFETY: a place for two descriptors.
+    if unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) } != 0 {
+        return Err(Error::last_os("pipe"));
+    }
+    // SAFETY: the kernel has just returned them, so nobody else owns them.
+    let [read, write] = ends.map(|end| unsafe { OwnedFd::from_raw_fd(end) });
+    let (read, write) = (above_standard(read, "pipe")?, above_standard(write, "pipe")?);
+    // SAFETY: a plain fcntl on a descriptor that is open.
+    unsafe { libc::fcntl(read.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) };
+    Ok((read, write))
+}
+
+/// A file to the end of which everything is written; made where there is none.
+pub(crate) fn append_to(path: &CStr) -> Result<OwnedFd> {
+    let flags = libc::O_WRONLY | libc::O_APPEND | libc::O_CREAT | libc::O_CLOEXEC | libc::O_NOCTTY;
+    // SAFETY: a C string.
+    let rc = unsafe { libc::open(path.as_ptr(), flags, 0o666) };
+    owned(libc::c_long::from(rc), "open")
+}
+
+/// Reads what there is, up to the length of the buffer; 0 at the end, and where there is nothing for now.
+pub(crate) fn read_some(fd: RawFd, buffer: &mut [u8]) -> usize {
+    loop {
+        // SAFETY: as many writable bytes as are said.
+        let got = unsafe { libc::read(fd, buffer.as_mut_ptr().cast(), buffer.len()) };
+        if got >= 0 || super::errno() != libc::EINTR {
+            return usize::try_from(got).unwrap_or(0);
+        }
+    }
+}
+
+/// Makes a descriptor this process's standard output and error. Async-signal-safe.
+pub(crate) fn become_output(fd: RawFd) {
+    // SAFETY: plain calls on numbers.
+    unsafe {
+        libc::dup2(fd, 1);
+        libc::dup2(fd, 2);
     }
 }
 

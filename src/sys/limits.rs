@@ -100,6 +100,13 @@ pub(crate) fn file_size() -> Option<u64> {
     (rc == 0 && limit.rlim_cur != libc::RLIM_INFINITY).then_some(limit.rlim_cur)
 }
 
+/// How often the kernel has killed a process of this machine for want of memory, in whatever cgroup.
+pub(crate) fn oom_kills() -> u64 {
+    let text = fs::read_to_string("/proc/vmstat").unwrap_or_default();
+    let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
+    count.and_then(|count| count.trim().parse().ok()).unwrap_or(0)
+}
+
 /// How much more memory may be taken: the least of what the machine has and of what is left in the cgroups.
 pub fn available_memory() -> u64 {
     memory_left(Path::new("/")).unwrap_or(u64::MAX).min(machine_memory().unwrap_or(u64::MAX))

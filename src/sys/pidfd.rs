@@ -60,6 +60,10 @@ pub struct Ended {
     pub code: i32,
     /// The most memory that it had resident at once.
     pub max_rss_bytes: u64,
+    /// How much processor time it took in its own code, and in the kernel's.
+    pub user_ns: u64,
+    /// As above.
+    pub system_ns: u64,
 }
 
 /// A child that has ended and has not been reaped, so that its number is still its own; and whether a signal ended it.
@@ -102,8 +106,14 @@ pub(crate) fn reap_one(which: i32) -> Result<Option<Ended>> {
             signal: if killed { libc::WTERMSIG(status) } else { 0 },
             code: if killed { 0 } else { libc::WEXITSTATUS(status) },
             max_rss_bytes: usage.ru_maxrss as u64 * 1024,
+            user_ns: to_ns(usage.ru_utime),
+            system_ns: to_ns(usage.ru_stime),
         }));
     }
+}
+
+fn to_ns(time: libc::timeval) -> u64 {
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_usec as u64 * 1000
 }
 
 /// Reaps this very child where it is one of ours and has ended. Somebody else may have been faster.

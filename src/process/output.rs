@@ -1,0 +1,164 @@
+//! Where the standard output and error of workers go, and the end of them that is kept for a death's report.
+//!
+//! What is captured goes through a pipe of each worker's to the supervisor, which does nothing but wait and so is always
+//! there to read it; a worker that writes a lot is slowed down to the speed of that, and never stands still. The
+//! supervisor keeps the last [`KEPT`] bytes of each worker, and sends them along when the worker has ended. When the supervisor
+//! itself dies they are lost with it.
+
+use super::wire::{Reader, Writer};
+use crate::error::{Error, Result};
+use crate::sys::fd;
+use std::collections::VecDeque;
+use std::ffi::CString;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+/// How much of what a worker has written is kept.
+pub(crate) const KEPT: usize = 64 << 10;
+
+/// What a worker that has ended may have left in its pipe, unless others go on writing.
+const LEFT: usize = 1 << 20;
+
+/// Where what workers write is to go.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Output {
+    /// Where the host's goes.
+    #[default]
+    Inherit,
+    /// Its end into the report of the worker's death.
+    Capture,
+    /// Nowhere.
+    Null,
+    /// To the end of a file.
+    File(CString),
+}
+
+impl Output {
+    pub(crate) fn encode(&self, writer: &mut Writer) {
+        let (number, path) = match self {
+            Output::Inherit => (0, &[][..]),
+            Output::Capture => (1, &[][..]),
+            Output::Null => (2, &[][..]),
+            Output::File(path) => (3, path.as_bytes()),
+        };
+        writer.number(number);
+        writer.bytes(path);
+    }
+
+    pub(crate) fn decode(reader: &mut Reader<'_>) -> Result<Output> {
+        let (number, path) = (reader.number()?, reader.bytes()?);
+        match number {
+            0 => Ok(Output::Inherit),
+            1 => Ok(Output::Capture),
+            2 => Ok(Output::Null),
+            3 => Ok(Output::File(CString::new(path).unwrap_or_default())),
+            _ => Err(Error::errno(libc::EPROTO, "an unknown place for output")),
+        }
+    }
+}
+
+/// The supervisor's side: what is ready for the workers to come.
+#[derive(Debug)]
+pub(crate) enum Sink {
+    Inherit,
+    Capture,
+    To(OwnedFd),
+}
+
+impl Sink {
+    pub(crate) fn open(output: &Output) -> Result<Sink> {
+        match output {
+            Output::Inherit => Ok(Sink::Inherit),
+            Output::Capture => Ok(Sink::Capture),
+            Output::Null => fd::append_to(c"/dev/null").map(Sink::To),
+            Output::File(path) => fd::append_to(path).map(Sink::To).map_err(|error| {
+                let text = format!("output_path {}: {}", path.to_string_lossy(), error.text());
+                Error::new(error.code(), text)
+            }),
+        }
+    }
+
+    /// For one worker: a pipe, where its output is captured.
+    pub(crate) fn pipe(&self) -> Result<Option<Pipe>> {
+        match self {
+            Sink::Capture => {
+                let (read, write) = fd::pipe()?;
+                Ok(Some(Pipe { tail: Tail { pipe: read, bytes: VecDeque::new() }, write }))
+            }
+            Sink::Inherit | Sink::To(_) => Ok(None),
+        }
+    }
+
+    /// In the process that becomes a worker.
+    pub(crate) fn enter(&self, pipe: Option<&Pipe>) {
+        match (self, pipe) {
+            (Sink::To(file), _) => fd::become_output(file.as_raw_fd()),
+            (Sink::Capture, Some(pipe)) => fd::become_output(pipe.write.as_raw_fd()),
+            (Sink::Capture, None) | (Sink::Inherit, _) => (),
+        }
+    }
+}
+
+/// A worker's pipe while the worker is being made.
+#[derive(Debug)]
+pub(crate) struct Pipe {
+    pub(crate) tail: Tail,
+    write: OwnedFd,
+}
+
+/// The supervisor's end of a pipe, and what has come out of it last.
+#[derive(Debug)]
+pub(crate) struct Tail {
+    pipe: OwnedFd,
+    bytes: VecDeque<u8>,
+}
+
+impl Tail {
+    pub(crate) fn fd(&self) -> i32 {
+        self.pipe.as_raw_fd()
+    }
+
+    /// Reads once; how much there was.
+    pub(crate) fn read(&mut self) -> usize {
+        let mut buffer = [0; KEPT];
+        let got = fd::read_some(self.fd(), &mut buffer);
+        let excess = (self.bytes.len() + got).saturating_sub(KEPT);
+        self.bytes.drain(..excess.min(self.bytes.len()));
+        self.bytes.extend(&buffer[..got]);
+        got
+    }
+
+    /// The worker has ended: the last of what it has written.
+    pub(crate) fn finish(mut self) -> Vec<u8> {
+        let mut left = LEFT;
+        while left > 0 {
+            match self.read() {
+                0 => break,
+                got => left = left.saturating_sub(got),
+            }
+        }
+        self.bytes.into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_what_was_written_is_kept() {
+        let Some(Pipe { mut tail, write }) = Sink::Capture.pipe().unwrap() else { unreachable!() };
+        assert_eq!(tail.read(), 0);
+        let mut written = Vec::new();
+        for round in 0..100u32 {
+            let block = vec![round as u8; 3000];
+            fd::write_all(write.as_raw_fd(), &block).unwrap();
+            written.extend(block);
+            tail.read();
+        }
+        fd::write_all(write.as_raw_fd(), b"the end").unwrap();
+        written.extend(b"the end");
+        let kept = tail.finish();
+        assert_eq!(kept.len(), KEPT);
+        assert!(written.ends_with(&kept));
+    }
+}
