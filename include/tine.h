@@ -321,13 +321,23 @@ typedef struct tine_pool_options {
      * nothing. One that is killed has no time for it.
      */
     tine_fn finalizer;
+    /**
+     * With how many workers the pool begins, and how many it keeps; further ones, up to .workers, are started when tasks
+     * wait and no worker is free. 0: as many as .workers.
+     */
+    size_t min_workers;
+    /**
+     * How long a worker above .min_workers may have nothing to do before it ends, in nanoseconds; 0: any time. It ends as
+     * one that is replaced does, when the host is in tine.
+     */
+    int64_t idle_timeout_ns;
     /** TINE_OUTPUT_INHERIT, TINE_OUTPUT_CAPTURE or TINE_OUTPUT_NULL. */
     int output;
     /** A file to the end of which workers write instead; it is made where there is none. NULL: as .output says. */
     const char *output_path;
 } tine_pool_options;
 #define TINE_POOL_OPTIONS_INIT { sizeof(tine_pool_options), NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, \
-    NULL, 0, 0, 0, 0, NULL, 0, NULL, 0, 0, NULL, NULL, 0, 0, 0, NULL, NULL, 0, NULL, 0, NULL }
+    NULL, 0, 0, 0, 0, NULL, 0, NULL, 0, 0, NULL, NULL, 0, 0, 0, NULL, NULL, 0, NULL, 0, 0, 0, NULL }
 
 /** Counters of a pool. */
 typedef struct tine_stats {
@@ -345,7 +355,7 @@ typedef struct tine_stats {
     uint64_t outstanding;
     /** Workers that have died while the pool was running. */
     uint64_t worker_deaths;
-    /** Workers that were replaced in good order: .max_tasks_per_worker, .recycle_age_ns, .recycle_bytes. */
+    /** Workers that have ended in good order: .max_tasks_per_worker, .recycle_age_ns, .recycle_bytes, .idle_timeout_ns. */
     uint64_t workers_recycled;
     /** Supervisors that have ended while the pool was running. */
     uint64_t supervisor_deaths;

@@ -181,7 +181,8 @@ impl Family {
             return Some(Err(failure));
         }
         let has = |(slot, member): (usize, &Member)| {
-            member.state == State::Ready && (member.has_mapped() || busy(slot))
+            let vacant = member.parked && matches!(member.state, State::Vacant { .. });
+            vacant || member.state == State::Ready && (member.has_mapped() || busy(slot))
         };
         self.members.iter().enumerate().all(has).then_some(Ok(()))
     }
@@ -510,7 +511,7 @@ impl Family {
             AT_ONCE.saturating_sub(self.members.iter().filter(|member| unanswered(member)).count());
         for (slot, member) in self.members.iter_mut().enumerate() {
             let State::Vacant { not_before_ns } = member.state else { continue };
-            if room == 0 || (not_before_ns != 0 && now_ns() < not_before_ns) {
+            if member.parked || room == 0 || (not_before_ns != 0 && now_ns() < not_before_ns) {
                 continue;
             }
             let fds = member.prepare(slot as u64, epoll, self.start_timeout_ns, &self.shares)?;
@@ -532,7 +533,9 @@ impl Family {
             Some(_) => Deadline::NEVER,
         };
         let members = self.members.iter().map(|member| match member.state {
-            State::Vacant { not_before_ns } if not_before_ns != 0 => Deadline(not_before_ns),
+            State::Vacant { not_before_ns } if not_before_ns != 0 && !member.parked => {
+                Deadline(not_before_ns)
+            }
             State::Starting { deadline } => deadline,
             _ => member.leaving.unwrap_or(Deadline::NEVER),
         });
@@ -541,7 +544,31 @@ impl Family {
 
     /// Whether every place has a worker that takes tasks.
     pub(crate) fn all_ready(&self) -> bool {
-        self.members.iter().all(|member| member.state == State::Ready)
+        self.members.iter().all(|member| member.parked || member.state == State::Ready)
+    }
+
+    /// Leaves places vacant from this one on.
+    pub(crate) fn park_from(&mut self, first: usize) {
+        self.members.iter_mut().skip(first).for_each(|member| member.parked = true);
+    }
+
+    /// Places that are not parked.
+    pub(crate) fn wanted_count(&self) -> usize {
+        self.members.iter().filter(|member| !member.parked).count()
+    }
+
+    /// Has so many more places filled, as far as there are any; whether there were.
+    pub(crate) fn unpark(&mut self, count: usize) -> bool {
+        let vacant = |member: &&mut Member| member.parked && matches!(member.state, State::Vacant { .. });
+        let places: Vec<&mut Member> = self.members.iter_mut().filter(vacant).take(count).collect();
+        let any = !places.is_empty();
+        places.into_iter().for_each(|member| member.parked = false);
+        any
+    }
+
+    /// Leaves the place of a worker vacant that is asked to leave.
+    pub(crate) fn park(&mut self, slot: usize) {
+        self.members[slot].parked = true;
     }
 
     pub(crate) fn ready_count(&self) -> usize {

@@ -11,6 +11,8 @@
 //!     | buried
 //!   VACANT    the segment is gone
 //!
+//!             One that is parked stays vacant until more workers are wanted
+//!
 //!   DYING     the supervisor is gone while STARTING or READY: killed, waiting for the pidfd; then as above
 //! ```
 
@@ -45,6 +47,8 @@ pub(crate) struct Member {
     pub(crate) generation: u64,
     /// Of a process that has ended: it had been ready.
     pub(crate) ended_ready: bool,
+    /// It stays vacant until somebody wants it: see [`super::family::Family::unpark`].
+    pub(crate) parked: bool,
     /// It has been asked to leave, and until when it should have.
     pub(crate) leaving: Option<Deadline>,
     pub(crate) segment: Option<Segment>,
@@ -183,6 +187,7 @@ impl Member {
             state,
             generation: 0,
             ended_ready: false,
+            parked: false,
             leaving: None,
             segment: None,
             event: None,

@@ -166,6 +166,12 @@ pub struct tine_pool_options {
     /// Runs once in each worker that leaves in good order, by tine_pool_shutdown or because it is replaced; NULL:
     /// nothing. One that is killed has no time for it.
     pub finalizer: tine_fn,
+    /// With how many workers the pool begins, and how many it keeps; further ones, up to .workers, are started when tasks
+    /// wait and no worker is free. 0: as many as .workers.
+    pub min_workers: usize,
+    /// How long a worker above .min_workers may have nothing to do before it ends, in nanoseconds; 0: any time. It ends as
+    /// one that is replaced does, when the host is in tine.
+    pub idle_timeout_ns: i64,
     /// TINE_OUTPUT_INHERIT, TINE_OUTPUT_CAPTURE or TINE_OUTPUT_NULL.
     pub output: c_int,
     /// A file to the end of which workers write instead; it is made where there is none. NULL: as .output says.
@@ -195,7 +201,7 @@ pub struct tine_stats {
     pub outstanding: u64,
     /// Workers that have died while the pool was running.
     pub worker_deaths: u64,
-    /// Workers that were replaced in good order: .max_tasks_per_worker, .recycle_age_ns, .recycle_bytes.
+    /// Workers that have ended in good order: .max_tasks_per_worker, .recycle_age_ns, .recycle_bytes, .idle_timeout_ns.
     pub workers_recycled: u64,
     /// Supervisors that have ended while the pool was running.
     pub supervisor_deaths: u64,
@@ -368,6 +374,8 @@ impl tine_pool_options {
         let text = |string: &'static str| move |_| Error::invalid(format!("{string} is not UTF-8"));
         Ok(PoolOptions {
             workers: self.workers,
+            min_workers: self.min_workers,
+            idle_timeout_ns: duration(self.idle_timeout_ns, "idle_timeout_ns")?,
             start,
             deadline_ns: deadline(self.deadline_ns, "deadline_ns")?.unwrap_or(0),
             grace_ns: duration(self.grace_ns, "grace_ns")?,

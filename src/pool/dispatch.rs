@@ -80,6 +80,11 @@ impl State {
         None
     }
 
+    /// How many tasks are queued, some of which may have been settled meanwhile.
+    pub(super) fn queued_at_most(&self) -> usize {
+        self.queue.tickets.len()
+    }
+
     /// Whether a task waits for a worker, in the queue or in a ring.
     pub(super) fn has_waiting(&self) -> bool {
         self.queue.tickets.iter().any(|ticket| self.is_queued(*ticket))

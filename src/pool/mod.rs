@@ -176,7 +176,14 @@ impl Pool {
         }
         let workers =
             if options.workers == 0 { limits::available_cpus().min(MAX_WORKERS) } else { options.workers };
-        let family = Family::new(settings, options.program()?, options.start_timeout_ns(), workers);
+        if options.min_workers > workers {
+            let text = format!("min_workers is {}, more than the {workers} workers", options.min_workers);
+            return Err(Error::invalid(text));
+        }
+        let mut family = Family::new(settings, options.program()?, options.start_timeout_ns(), workers);
+        if options.min_workers > 0 {
+            family.park_from(options.min_workers);
+        }
         Pool::build(options, heap, family, None)
     }
 
@@ -209,6 +216,8 @@ impl Pool {
                 tasks: options.max_tasks_per_worker,
                 age_ns: options.recycle_age_ns,
                 private_bytes: options.recycle_bytes,
+                idle_ns: if options.min_workers > 0 { options.idle_timeout_ns } else { 0 },
+                least: options.min_workers,
             },
             here: here.clone(),
         };
@@ -596,6 +605,7 @@ impl State {
             self.pump(false);
         } else {
             self.feed(now_ns());
+            self.grow();
         }
     }
 }

@@ -30,6 +30,10 @@ const LEAST_HEAP_BYTES: usize = 1 << 20;
 pub struct PoolOptions<'a> {
     /// How many workers; 0 for one per available processor.
     pub workers: usize,
+    /// How many workers there are at least; more, up to `workers`, are started when tasks wait. 0 for always all.
+    pub min_workers: usize,
+    /// How long a worker above `min_workers` may be idle before it ends, in nanoseconds; 0 for any time.
+    pub idle_timeout_ns: u64,
     /// How processes are born.
     pub start: StartMethod,
     /// How long a process may take to be ready, in nanoseconds; 0 for ten seconds.

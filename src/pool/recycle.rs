@@ -3,13 +3,17 @@
 use super::lane::Lane;
 use super::state::State;
 use crate::sys::limits;
+use std::sync::Arc;
 
-/// When a worker has served long enough; 0 for never.
+/// When a worker has served long enough, or has been idle for too long; 0 for never.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Recycle {
     pub(super) tasks: u32,
     pub(super) age_ns: u64,
     pub(super) private_bytes: u64,
+    pub(super) idle_ns: u64,
+    /// So many workers stay however idle they are.
+    pub(super) least: usize,
 }
 
 /// How often a worker's memory is looked at.
@@ -32,18 +36,53 @@ impl Recycle {
 impl State {
     /// Asks workers to leave that have served long enough and have nothing under way.
     pub(super) fn recycle(&mut self, now: u64) {
+        self.idle_due_ns = u64::MAX;
         for slot in 0..self.lanes.len() {
             if !self.lanes[slot].ready || self.lanes[slot].leaving {
                 continue;
             }
             if !self.lanes[slot].retiring && self.has_served(slot, now) {
                 self.lanes[slot].retiring = true;
+            } else if !self.lanes[slot].retiring && self.has_been_idle(slot, now) {
+                self.lanes[slot].retiring = true;
+                self.family.park(slot);
             }
             let lane = &self.lanes[slot];
             if (lane.retiring || lane.has_served_its_share()) && lane.in_ring() == 0 {
                 self.lanes[slot].leaving = true;
                 self.family.retire(slot);
             }
+        }
+    }
+
+    /// Whether a worker is one too many. Where it is too early to say, there is a time to look again.
+    fn has_been_idle(&mut self, slot: usize, now: u64) -> bool {
+        let Recycle { idle_ns, least, .. } = self.recycle;
+        let lane = &self.lanes[slot];
+        if idle_ns == 0 || lane.in_ring() > 0 || self.family.wanted_count() <= least {
+            return false;
+        }
+        let due_ns = now.saturating_sub(lane.quiet_ns(now)).max(lane.ready_ns).saturating_add(idle_ns);
+        self.idle_due_ns = self.idle_due_ns.min(due_ns);
+        now >= due_ns
+    }
+
+    /// Has more workers started where tasks wait and nobody is free.
+    pub(super) fn grow(&mut self) {
+        let parked = self.family.members.len() - self.family.wanted_count();
+        if parked == 0 || self.closing() {
+            return;
+        }
+        let free = |lane: &Lane| lane.in_ring() == 0 && lane.has_room();
+        if self.lanes.iter().any(free) {
+            return;
+        }
+        let waiting = self.queued_at_most() + self.lanes.iter().map(Lane::waiting).sum::<usize>();
+        let coming = self.family.wanted_count() - self.lanes.iter().filter(|lane| lane.ready).count();
+        if waiting > coming && self.family.unpark(waiting - coming) {
+            let (heap, epoll) = (Arc::clone(&self.heap), Arc::clone(&self.epoll));
+            self.family.advance(&heap, &epoll);
+            self.look_soon();
         }
     }
 

@@ -90,6 +90,8 @@ pub(super) struct State {
     /// Where tasks run in this process: which thread runs them.
     pub(super) here: Option<Arc<Here>>,
     pub(super) runner: Option<ThreadId>,
+    /// When a worker may have been idle for too long.
+    pub(super) idle_due_ns: u64,
     /// When a chunk may have to be cut.
     pub(super) cut_due_ns: u64,
     /// Items that have been dealt with, and of these, those that failed.
@@ -169,6 +171,7 @@ impl State {
             drained: Vec::new(),
             here: rules.here,
             runner: None,
+            idle_due_ns: u64::MAX,
             cut_due_ns: u64::MAX,
             items: (0, 0),
             submitted: 0,
@@ -203,6 +206,7 @@ impl State {
         self.feed(now);
         self.rebalance(now);
         self.cut_long(now);
+        self.grow();
         self.wake_waiters();
         self.update_attention();
         let due = self.next_look();
@@ -422,7 +426,7 @@ impl State {
     /// When whoever sleeps must look again even if nobody has called: something of the family's is due, or a worker
     /// may have lost the descriptor by which it calls. Only tasks that are under way make anybody look.
     pub(super) fn next_look(&self) -> Deadline {
-        let family = self.family.next_deadline();
+        let family = self.family.next_deadline().min(Deadline(self.idle_due_ns));
         if self.books.outstanding == 0 {
             return family;
         }
@@ -430,6 +434,16 @@ impl State {
         let interval_ns = if self.awaits_begins() { BEGINS_NS } else { LOOK_NS };
         let look = Deadline((now_ns() / interval_ns + 2) * interval_ns);
         family.min(look).min(Deadline(self.running_due_ns.min(self.queue_due_ns()).min(self.cut_due_ns)))
+    }
+
+    /// The family is to be looked after at the next occasion.
+    pub(super) fn look_soon(&mut self) {
+        self.family_due_ns = 0;
+    }
+
+    /// Whether the family is being ended.
+    pub(super) fn closing(&self) -> bool {
+        self.closing
     }
 
     /// Ends the family, and settles everything that has not settled.
