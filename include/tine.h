@@ -1862,6 +1862,185 @@ int tine_queue_release(tine_queue *q);
 /** Whether the queue has been closed; true where q is no queue. */
 bool tine_queue_is_closed(const tine_queue *q);
 
+/* ---- Single processes ------------------------------------------------------------------------------------------ */
+
+/** The process goes on when the host ends or closes its handle. What it has started and left behind ends with it then. */
+#define TINE_DETACHED (1 << 19)
+
+/**
+ * A process of its own that calls one function, as a worker does, and ends when that returns.
+ *
+ * It starts and is found as a pool's workers are: by function pointer or name, by the same start methods, in the same
+ * surroundings; and as with them the host gets no child. It leads a process group of its own. When the host ends, however that
+ * comes about, it is killed with everything that it has started, unless it is TINE_DETACHED.
+ *
+ * A process costs a second one beside it, which watches it. For many short pieces of work there are pools.
+ */
+typedef struct tine_process tine_process;
+
+/** What a process can be told. */
+typedef struct tine_process_options {
+    /** sizeof(tine_process_options). */
+    size_t size;
+    /** Filled in when tine_process_start fails; may be NULL. */
+    tine_error *error;
+    /** The name of a registered function, where fn is NULL. */
+    const char *name;
+    /**
+     * TINE_START_FORKSERVER (a process without threads forks itself; the program's own state is that of its start),
+     * TINE_START_SPAWN or TINE_START_FORK.
+     */
+    int start;
+    /** TINE_DETACHED, TINE_INTERRUPTIBLE, TINE_CORE_FILES, TINE_NO_CRASH_HANDLER. */
+    uint32_t flags;
+    /** What ps and tine_process_title show; the kernel keeps 15 bytes of it. NULL: "tine-process". */
+    const char *title;
+    /**
+     * How long it may live, in nanoseconds from its start; 0: as long as it likes. Then it gets SIGTERM, and after
+     * .grace_ns SIGKILL, whatever the host does meanwhile.
+     */
+    int64_t deadline_ns;
+    /** How long it may live on after the SIGTERM, in nanoseconds; 0: 200 ms. */
+    int64_t grace_ns;
+    /** Segments that are mapped in it before the function begins, at the addresses that they have here; NULL and 0 for none. */
+    tine_segment *const *segments;
+    /** How many. */
+    size_t segment_count;
+    /** As in tine_pool_options. */
+    const char *const *environment;
+    /** Its working directory; NULL: the host's. */
+    const char *directory;
+    /** As in tine_pool_options. */
+    uint32_t library_threads;
+    /** Added to its niceness: -20 to 19. */
+    int nice;
+    /** Its oom_score_adj, from -1000 to 1000; 0: as the host's. */
+    int oom_score_adj;
+    /** TINE_OUTPUT_INHERIT, TINE_OUTPUT_CAPTURE or TINE_OUTPUT_NULL. */
+    int output;
+    /** A file to the end of which it writes instead; it is made where there is none. NULL: as .output says. */
+    const char *output_path;
+    /** The processors that it may run on; NULL and 0: those that the host may use. */
+    const uint32_t *processors;
+    /** How many. */
+    size_t processor_count;
+    /** Its resource limits; NULL and 0: as the host's. */
+    const tine_limit *limits;
+    /** How many. */
+    size_t limit_count;
+    /** How long it may take from its start until the function begins, in nanoseconds; 0: ten seconds. */
+    int64_t start_timeout_ns;
+    /** As in tine_pool_options. */
+    const char *worker_path;
+    /** As in tine_pool_options. */
+    const char *preload;
+    /**
+     * The most that its output and what it allocates from tine_task_pool may take, in bytes; 0: 1 GiB, or a quarter of a
+     * limited address space, or the limit on file sizes.
+     */
+    size_t heap_bytes;
+} tine_process_options;
+#define TINE_PROCESS_OPTIONS_INIT { sizeof(tine_process_options), NULL, NULL, 0, 0, NULL, 0, 0, NULL, \
+    0, NULL, NULL, 0, 0, 0, 0, NULL, NULL, 0, NULL, 0, 0, NULL, NULL, 0 }
+
+/** How a process ended, and what its function left. */
+typedef struct tine_exit {
+    /** sizeof(tine_exit). */
+    size_t size;
+    /**
+     * Its exit code, where .signal is 0. Of one whose function has returned: 0 to 255 as that returned, 255 for more, 1 for a
+     * failure.
+     */
+    int code;
+    /** The signal that ended it, or 0. */
+    int signal;
+    /**
+     * What the function returned. TINE_EDIED: it never did, because the process exited or was killed in it; -ETIMEDOUT:
+     * because it was past its deadline.
+     */
+    int status;
+    /** What the function said of its failure (tine_fail), or what is known of it. Never NULL; "" for a success. */
+    const char *message;
+    /** The output (tine_output); NULL if there is none. */
+    const void *data;
+    /** Its length in bytes. */
+    size_t length;
+    /** All that is known of the end; never NULL. */
+    const tine_death *death;
+} tine_exit;
+#define TINE_EXIT_INIT { sizeof(tine_exit), 0, 0, 0, NULL, NULL, 0, NULL }
+
+/**
+ * Starts a process, and waits until its function has begun.
+ *
+ * In there the task has no pool that others share: tine_task_pool is a heap of its own, and runs what is submitted there and
+ * then. What is to be shared are segments, and heaps, queues and locks in them.
+ *
+ * Parameters: fn, or NULL and the option .name. input, length: copied; NULL and 0 for none. options: NULL for all defaults.
+ * out: where the process goes.
+ * Returns 0; TINE_ENOINIT: tine_init has not run and no .worker_path is given; TINE_EWORKERSTART: it could not be
+ * started; TINE_EFUNCTION, TINE_EMODULE, TINE_ENAME: the function is none of the process's; -EEXIST: a segment's address is
+ * taken there; -EINVAL, -E2BIG: bad options; -ENOENT: no such .worker_path; -ENOMEM, -EMFILE.
+ * Ownership: tine_process_close ends it. Threads: any. Fork: a child may start processes of its own.
+ */
+int tine_process_start(const tine_process_options *options, tine_fn fn, const void *input, size_t length,
+    tine_process **out);
+
+/**
+ * Waits until the process has ended, for up to timeout_ns nanoseconds; 0 asks, TINE_FOREVER waits.
+ *
+ * It may be called again, and by several threads: the answer stays the same. One that finds the process ended waits
+ * for the word on how, which its supervisor has within microseconds.
+ *
+ * Parameters: p. timeout_ns. out: a tine_exit, with its .size set, or NULL.
+ * Returns 0: it has ended, in whatever way; -EAGAIN, -ETIMEDOUT: it has not; -EINTR (TINE_INTERRUPTIBLE only); -EINVAL;
+ * TINE_EFORKED. Ownership: what the exit points to is valid until tine_process_close. Threads: any.
+ */
+int tine_process_wait(tine_process *p, int64_t timeout_ns, tine_exit *out);
+
+/**
+ * Sends the process a signal: SIGTERM asks it to end, SIGINT interrupts it, SIGKILL ends it.
+ *
+ * Parameters: p. signal: 1 to 64.
+ * Returns 0; -ESRCH: it has ended; -EINVAL: p is NULL, or no signal; -EPERM; TINE_EFORKED. Threads: any.
+ */
+int tine_process_kill(tine_process *p, int signal);
+
+/**
+ * Sends a signal to the process and to everything that it has started and that is still there, also what has outlived
+ * it and what has left its process group. It is the process's supervisor that does it, at once but not before the call returns.
+ *
+ * Parameters: p. signal: 1 to 64.
+ * Returns 0; -EINVAL: p is NULL, or no signal; TINE_EFORKED. Threads: any.
+ */
+int tine_process_kill_tree(tine_process *p, int signal);
+
+/** 1 while the process has not ended, 0 from then on; -EINVAL: p is NULL; TINE_EFORKED. Threads: any. */
+int tine_process_alive(const tine_process *p);
+
+/** The process's number; -EINVAL: p is NULL. It is its own until tine_process_wait has returned 0. Threads: any. */
+pid_t tine_process_pid(const tine_process *p);
+
+/**
+ * A descriptor that is readable from the end of the process on, and then for good. For poll, select, epoll; not to be
+ * closed.
+ *
+ * Returns the descriptor, which stays the handle's; -EINVAL: p is NULL; TINE_EFORKED. Threads: any.
+ */
+int tine_process_fd(const tine_process *p);
+
+/** The process's title: .title, or "tine-process". NULL for NULL; valid until tine_process_close. Threads: any. */
+const char *tine_process_title(const tine_process *p);
+
+/**
+ * Ends a process with everything that it has started: both are killed. One that is TINE_DETACHED goes on, and nobody will know
+ * how it ends.
+ *
+ * Parameters: p: may be NULL. No other thread may be in a call on it.
+ * Fork: in a child it forgets the process, which goes on.
+ */
+void tine_process_close(tine_process *p);
+
 #ifdef __cplusplus
 }
 #endif

@@ -100,6 +100,8 @@ pub struct Death {
     name: Arc<CStr>,
     /// The end of what it had written.
     said: Arc<[u8]>,
+    /// The supervisor has ended it, because it was past its deadline.
+    pub(crate) late: bool,
 }
 
 // SAFETY: the pointers are to texts that are shared and never change.
@@ -134,6 +136,7 @@ impl Death {
             text,
             name,
             said,
+            late: false,
         }
     }
 

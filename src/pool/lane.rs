@@ -6,7 +6,7 @@ use super::ending::{Beginning, Ending};
 use crate::heap::Heap;
 use crate::prim::Ordering;
 use crate::process::function::Callee;
-use crate::queue::ring::{INLINE_INPUT, INLINE_OUTPUT, MESSAGE, SLOTS, Segment, Slot, flag, state};
+use crate::queue::ring::{INLINE_INPUT, Left, SLOTS, Segment, Slot, flag, state};
 use std::collections::VecDeque;
 
 /// How deep a ring is filled while nothing is known of how long its tasks take.
@@ -69,7 +69,7 @@ pub(super) struct Drained {
 }
 
 /// A task that a dead worker had in its ring.
-pub(super) struct Left {
+pub(super) struct LeftTask {
     pub(super) index: u32,
     pub(super) begun: bool,
     /// Of a chunk: how long the messages of its finished items are.
@@ -258,22 +258,18 @@ impl Lane {
             return Some(outcome);
         }
         if message_length > 0 {
-            outcome.message = to_c_string(&slot.message.read(message_length.min(MESSAGE)));
+            outcome.message = to_c_string(&slot.message_left());
         }
-        let length = slot.output_length.load(Ordering::Relaxed) as usize;
-        if length == 0 {
-            return Some(outcome);
-        }
-        outcome.output_length = length;
-        match slot.output.load(Ordering::Relaxed) as usize {
-            0 if length <= INLINE_OUTPUT => {
+        match slot.output_left(|address, length| heap.contains(address, length))? {
+            Left::Nothing => (),
+            Left::Inline(length) => {
+                outcome.output_length = length;
                 entry.inline.0[..length].copy_from_slice(&slot.inline_output.read(length));
             }
-            address if address != 0 && heap.contains(address, length) => {
-                outcome.output = Output::Heap(address);
+            Left::Block(address, length) => {
+                (outcome.output_length, outcome.output) = (length, Output::Heap(address));
                 self.last_output = address;
             }
-            _ => return None,
         }
         Some(outcome)
     }
@@ -339,14 +335,14 @@ impl Lane {
     }
 
     /// The worker has ended and its results are drained: what is left.
-    pub(super) fn clear(&mut self, segment: &Segment) -> Vec<Left> {
+    pub(super) fn clear(&mut self, segment: &Segment) -> Vec<LeftTask> {
         let mut left = Vec::new();
         for (at, flight) in self.flights.iter().enumerate() {
             let Flight::Task(index) = *flight else { continue };
             let slot = segment.slot(self.done.wrapping_add(at as u32));
             let begun = slot.state.load(Ordering::Acquire) != state::READY;
             let messages_length = slot.message_length.load(Ordering::Relaxed) as usize;
-            left.push(Left { index, begun, messages_length });
+            left.push(LeftTask { index, begun, messages_length });
         }
         self.flights.clear();
         left

@@ -26,11 +26,12 @@ pub mod task;
 mod wait;
 pub mod worker;
 
+pub use crate::process::options::{Affinity, OutputTo, WorkerOptions};
 pub use crate::process::surroundings::Limit;
 pub use books::{Delivery, TaskId};
 pub use callbacks::{Callbacks, OnBegin, OnSettled};
 pub use map::{Failure, Map, MapCall, MapReport};
-pub use options::{Affinity, MAX_WORKERS, OutputTo, PoolOptions, SubmitOptions};
+pub use options::{MAX_WORKERS, PoolOptions, SubmitOptions};
 pub use progress::Progress;
 pub use schedule::Schedule;
 pub use stream::{Pull, Pulled, Stream, StreamOptions};
@@ -45,7 +46,7 @@ use crate::heap::own::Process;
 use crate::heap::segment::Segment;
 use crate::prim::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use crate::process::function::{Callee, Function};
-use crate::process::{init, setup};
+use crate::process::setup;
 use crate::queue::ring::INLINE_INPUT;
 use crate::queue::{self, Known};
 use crate::sys::clock::{Deadline, Timeout, now_ns};
@@ -160,13 +161,6 @@ impl Pool {
     /// A pool of which nothing has been started yet.
     pub(crate) fn new(options: &PoolOptions) -> Result<Pool> {
         options.check()?;
-        if init::is_before_its_turn() {
-            let text = "this process was started for a pool and has not come to tine_init yet";
-            return Err(Error::new(Code::NO_INIT, text));
-        }
-        if options.worker_path.is_none() && !init::has_run() {
-            return Err(Code::NO_INIT.into());
-        }
         let heap = Arc::new(Heap::create(options.heap_range())?);
         queue::know_heap(Known::Host(Arc::downgrade(&heap)));
         let settings = options.settings()?;
@@ -180,7 +174,8 @@ impl Pool {
             let text = format!("min_workers is {}, more than the {workers} workers", options.min_workers);
             return Err(Error::invalid(text));
         }
-        let mut family = Family::new(settings, options.program()?, options.start_timeout_ns(), workers);
+        let program = options.worker.program()?;
+        let mut family = Family::new(settings, program, options.worker.start_timeout_ns(), workers);
         if options.min_workers > 0 {
             family.park_from(options.min_workers);
         }

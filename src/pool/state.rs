@@ -5,7 +5,7 @@ use super::call::Kind;
 use super::callbacks::News;
 use super::dispatch::Queue;
 use super::here::Here;
-use super::lane::{Drained, Lane, Left};
+use super::lane::{Drained, Lane, LeftTask};
 use super::recycle::Recycle;
 use super::stream::Line;
 use super::wait::{Waiter, Want};
@@ -324,7 +324,7 @@ impl State {
     }
 
     /// What is left of a task that its worker had begun.
-    fn lost_outcome(&self, slot: usize, left: &Left, segment: &Segment, death: &Death) -> Outcome {
+    fn lost_outcome(&self, slot: usize, left: &LeftTask, segment: &Segment, death: &Death) -> Outcome {
         use crate::prim::Ordering;
         let entry = self.books.get(left.index);
         let mut outcome = Outcome::new(Code::DIED.0, Delivery::MaybeRan);
@@ -380,13 +380,8 @@ impl State {
 
     /// Asks every worker to tell of results and of being ready; whether there is one that has had to tell already.
     pub(super) fn listen(&self) -> bool {
-        for member in &self.family.members {
-            if let Some(segment) = &member.segment {
-                segment.ask_to_be_told();
-            }
-        }
-        crate::prim::fence(crate::prim::Ordering::SeqCst);
-        self.has_results() || self.family.has_news()
+        let news = self.family.listen();
+        news || self.has_results()
     }
 
     /// Whether the worker in this place takes tasks.

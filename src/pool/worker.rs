@@ -22,6 +22,9 @@ use std::ffi::{c_int, c_void};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
+/// The number of the task that is all that a single process does.
+pub(crate) const ONLY_TASK: u64 = 1;
+
 /// This process, as a worker.
 pub struct Worker {
     /// A forked child of a task's is not the worker: it has the same allocator and would hand out the same blocks.
@@ -176,6 +179,23 @@ impl Worker {
         let status = unsafe { run_once(&mut task, address) };
         task.discard_output();
         (status, task.message)
+    }
+
+    /// What a single process does: calls its one function, leaves the result, and ends with its code.
+    pub(crate) fn run_job(&'static self, address: usize, input: &[u8]) -> ! {
+        self.segment.phase.store(phase::READY, Ordering::Release);
+        self.wake_host();
+        let slot = self.segment.slot(0);
+        let room = slot.inline_output.pointer();
+        let mut task = Task::new(Place::Worker(self), ONLY_TASK, (input.as_ptr(), input.len()), room);
+        // SAFETY: the address of a function that the host has given as one of this type.
+        let status = unsafe { run_once(&mut task, address) };
+        if check::is_on() {
+            task.look_through(&check::name_of(address));
+        }
+        leave_result(slot, status, &task.message, task.output);
+        self.segment.finish(1, self.event.as_raw_fd());
+        self.end(if status < 0 { 1 } else { status.min(255) })
     }
 
     /// Ends the process in good order.

@@ -297,7 +297,38 @@ impl Shared {
     }
 }
 
+/// Where a worker has left an output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Left {
+    Nothing,
+    /// In the slot: so many bytes.
+    Inline(usize),
+    /// In the heap: address and length.
+    Block(usize, usize),
+}
+
 impl Slot {
+    /// Where the output is that the worker has left; `None` if it cannot be there. `holds` says whether the heap has so many
+    /// bytes at an address.
+    pub(crate) fn output_left(&self, holds: impl FnOnce(usize, usize) -> bool) -> Option<Left> {
+        let length = self.output_length.load(Ordering::Relaxed) as usize;
+        if length == 0 {
+            return Some(Left::Nothing);
+        }
+        match self.output.load(Ordering::Relaxed) as usize {
+            0 => (length <= INLINE_OUTPUT).then_some(Left::Inline(length)),
+            address => holds(address, length).then_some(Left::Block(address, length)),
+        }
+    }
+
+    /// The text that the worker has left.
+    pub(crate) fn message_left(&self) -> Vec<u8> {
+        match self.message_length.load(Ordering::Relaxed) as usize {
+            0 => Vec::new(),
+            length => self.message.read(length.min(MESSAGE)),
+        }
+    }
+
     /// Whether the worker has begun, and perhaps finished, what is in the slot.
     pub(crate) fn has_begun(&self) -> bool {
         self.state.load(Ordering::Acquire) == state::STARTED
