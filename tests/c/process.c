@@ -615,6 +615,42 @@ static void storm(int rounds)
     free(times);
 }
 
+/* The host is killed at any moment while it starts and ends processes with trees below them: nothing of it is left. */
+static void hosts_die(int rounds)
+{
+    uint64_t seed = random_seed();
+    char tag[64];
+    volatile int *count;
+    tine_segment *segment = counter(&count);
+    snprintf(tag, sizeof tag, "%s", family_tag());
+    int64_t *times = (int64_t *)malloc(sizeof *times * (size_t)rounds);
+    for (int round = 0; round < rounds; round++) {
+        pid_t host = fork();
+        if (host == 0) {
+            for (;;) {
+                tine_process *processes[2];
+                for (int i = 0; i < 2; i++) {
+                    processes[i] = start_with(segment, plant_tree, count, 0);
+                }
+                for (int i = 0; i < 2; i++) {
+                    tine_process_close(processes[i]);
+                }
+            }
+        }
+        nap_ns((int64_t)(random_next(&seed) % 20000000));
+        CHECK_EQ(kill(host, SIGKILL), 0);
+        int status;
+        CHECK_EQ(waitpid(host, &status, 0), host);
+        CHECK(WIFSIGNALED(status));
+        int64_t began = clock_ns();
+        WAIT_UNTIL(family_is_gone(tag, 0));
+        times[round] = clock_ns() - began;
+    }
+    CHECK_RC(tine_segment_close(segment), 0);
+    print_percentiles("from the host's kill to nobody left", times, (size_t)rounds);
+    free(times);
+}
+
 int main(int argc, char **argv)
 {
     tine_init(argc, argv);
@@ -634,8 +670,9 @@ int main(int argc, char **argv)
         errors();
         interrupted();
         check_stock(before);
-        const char *rounds = getenv("TINE_ROUNDS");
-        storm(rounds ? atoi(rounds) : 20);
+        int is_long = getenv("TINE_STORM") != NULL;
+        storm(is_long ? 1000 : 20);
+        hosts_die(is_long ? 300 : 10);
     }
     return 0;
 }
