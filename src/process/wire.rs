@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 /// Changes with every change of a message, of the segment or of the heap's layout.
-pub(crate) const PROTOCOL: u64 = 3;
+pub(crate) const PROTOCOL: u64 = 4;
 
 /// What tells builds apart that do not speak the same protocol.
 pub(crate) fn version() -> u64 {
@@ -49,9 +49,11 @@ pub(crate) enum Kind {
     Setup = 9,
     /// Host to a worker, over a socket of its own: address, length, whether for writing; a segment to map there.
     Share = 10,
+    /// Host to a worker, over the same socket: the reading end of an [`crate::engine::handover`].
+    Handover = 11,
 }
 
-const KINDS: [Kind; 10] = [
+const KINDS: [Kind; 11] = [
     Kind::Configure,
     Kind::StartWorker,
     Kind::Stop,
@@ -62,6 +64,7 @@ const KINDS: [Kind; 10] = [
     Kind::Exited,
     Kind::Setup,
     Kind::Share,
+    Kind::Handover,
 ];
 
 /// The words of a message besides its kind.
