@@ -42,6 +42,9 @@ typedef struct tine_pool tine_pool;
 /** A task, as the function that carries it out sees it. Valid until that function returns, in its thread only. */
 typedef struct tine_task tine_task;
 
+/** One end of a channel: see tine_channel_create. */
+typedef struct tine_channel tine_channel;
+
 /* ---- Errors, timeouts and the version -------------------------------------------------------------------------- */
 
 /** The longest text of a tine_error, its terminating zero included. */
@@ -563,9 +566,18 @@ typedef struct tine_submit_options {
      * It may not destroy the pool.
      */
     void (*on_settled)(const tine_result *result, void *user);
+    /**
+     * An end of a channel that the task is to have, by tine_task_channel; may be NULL. When tine_submit returns 0 it is
+     * given away: the handle is closed here, and is not to be used any more. Otherwise it stays the caller's.
+     *
+     * The worker closes it when the function returns. The one at the other end gets -EPIPE then, and when the worker
+     * dies, and when the task settles without having begun. A task that is run elsewhere takes it along; one with
+     * .retries keeps it until it has settled, which takes a call on the pool.
+     */
+    tine_channel *channel;
 } tine_submit_options;
 #define TINE_SUBMIT_OPTIONS_INIT { sizeof(tine_submit_options), NULL, NULL, 0, 0, 0, 0, 0, NULL, NULL, \
-    NULL }
+    NULL, NULL }
 
 /**
  * Submits one call of a function to a pool.
@@ -579,8 +591,8 @@ typedef struct tine_submit_options {
  * Returns 0; -EAGAIN, -ETIMEDOUT: the window is full; -EMSGSIZE: the input is larger than the whole window;
  * TINE_EFUNCTION: fn is no function of any module; TINE_EMODULE: its module is not loaded in the workers, or is
  * another build there; TINE_ENAME; TINE_ESHUTDOWN; TINE_EWORKERSTART: no worker can be started any more; -ENOMEM;
- * -EINVAL, -E2BIG, -EFAULT; TINE_EFORKED, TINE_EWORKER.
- * Ownership: the result is the pool's until it is taken. Threads: any.
+ * -EMFILE: no descriptor is free for the .channel; -EINVAL, -E2BIG, -EFAULT; TINE_EFORKED, TINE_EWORKER.
+ * Ownership: the result is the pool's until it is taken. A .channel is given away. Threads: any.
  */
 int tine_submit(tine_pool *pool, tine_fn fn, const void *input, size_t length,
     const tine_submit_options *options, tine_id *out);
@@ -1861,6 +1873,120 @@ int tine_queue_release(tine_queue *q);
 
 /** Whether the queue has been closed; true where q is no queue. */
 bool tine_queue_is_closed(const tine_queue *q);
+
+/* ---- Channels -------------------------------------------------------------------------------------------------- */
+
+/** What a channel can be told. */
+typedef struct tine_channel_options {
+    /** sizeof(tine_channel_options). */
+    size_t size;
+    /** Filled in when the call fails; may be NULL. */
+    tine_error *error;
+    /**
+     * How many bytes may be on their way in each direction before a send waits, as far as the system allows
+     * (net.core.wmem_max); 0: the system's default, about 200 KiB. A message counts as at least 768 bytes. One that is
+     * longer than 64 KiB, or than this, travels in memory of its own and counts as one of no bytes.
+     */
+    size_t buffer_bytes;
+    /** TINE_INTERRUPTIBLE. */
+    uint32_t flags;
+    /** 0. */
+    uint32_t reserved;
+} tine_channel_options;
+#define TINE_CHANNEL_OPTIONS_INIT { sizeof(tine_channel_options), NULL, 0, 0, 0 }
+
+/**
+ * Makes a channel: two ends, between which whole messages go both ways, and descriptors.
+ *
+ * An end is one process's at a time. It is given to a task (tine_submit_options.channel), or to any other process: by
+ * tine_channel_send_fd of tine_channel_fd, and tine_channel_attach there.
+ *
+ * A process that is killed, at whatever instruction, leaves each message sent or not sent, never a part of one. Whoever
+ * has the other end receives what was sent, in order and once, and then gets -EPIPE; that holds when an end is closed,
+ * too. A copy of the end in another process, a forked child's, keeps it from that for as long as it exists.
+ *
+ * Calls on an end may be made from any thread; several may receive, and each message goes to one of them. A child of
+ * fork() gets TINE_EFORKED.
+ *
+ * Parameters: options: NULL for all defaults. a, b: where the ends go.
+ * Returns 0; -EINVAL, -E2BIG: bad options; -EMFILE, -ENFILE, -ENOMEM.
+ * Ownership: each until tine_channel_close, or until it is given away. Threads: any. Fork: a child may make its own.
+ */
+int tine_channel_create(const tine_channel_options *options, tine_channel **a, tine_channel **b);
+
+/**
+ * Takes over an end of a channel that has come from another process.
+ *
+ * Parameters: fd: a descriptor of it, received or inherited; it stays the caller's, who should close it: as long as it
+ * is open, the other end does not see this one closed. options: NULL for all defaults. out: where the end goes.
+ * Returns 0; -EBADF: no descriptor; -EINVAL: not an end of a channel, or bad options; TINE_EVERSION: a message of
+ * another version of tine waits in it; -E2BIG, -EMFILE, -ENOMEM.
+ * Ownership: until tine_channel_close, or until it is given away. Threads: any.
+ */
+int tine_channel_attach(int fd, const tine_channel_options *options, tine_channel **out);
+
+/**
+ * Closes an end. What was sent can still be received at the other one, which then gets -EPIPE.
+ *
+ * In a task, its own end (tine_task_channel) is ended, whoever else has it; it stays valid until the function returns.
+ *
+ * Parameters: c: may be NULL. No other thread may be in a call on it, but for a task's own.
+ * Fork: a child closes its copy.
+ */
+void tine_channel_close(tine_channel *c);
+
+/**
+ * Sends one message, waiting for up to timeout_ns nanoseconds for room; 0 tries, TINE_FOREVER waits.
+ *
+ * Parameters: data: copied; may be NULL where length is 0, which is a message too. length: in bytes.
+ * Returns 0: the kernel has it, whole, whatever becomes of this process; -EAGAIN, -ETIMEDOUT: no room; -EPIPE: the other
+ * end is gone; -ENOMEM: no memory for it; -EMFILE: for one longer than 64 KiB, no descriptor is free, or too many are on
+ * their way; -EINTR; -EINVAL; TINE_EFORKED. After any of these nothing was sent.
+ */
+int tine_channel_send(tine_channel *c, const void *data, size_t length, int64_t timeout_ns);
+
+/**
+ * Receives the next message, waiting for up to timeout_ns nanoseconds for one; 0 tries, TINE_FOREVER waits.
+ *
+ * Parameters: buffer, capacity: where it goes; NULL where capacity is 0. length: its length in bytes; may be NULL.
+ * Returns 0; -EAGAIN, -ETIMEDOUT: no message; -EPIPE: none, and there will be none: the other end is gone; -EMSGSIZE: it
+ * is longer than capacity; it stays, and *length is what it needs; -ENOMSG: the next is a descriptor, for
+ * tine_channel_receive_fd; it stays; -EMFILE: no descriptor is free, which one longer than 64 KiB needs; it stays;
+ * -EBADMSG: something that tine has not sent; it is thrown away; TINE_EVERSION: the other end has another version of
+ * tine; the message is thrown away; -EINTR; -EINVAL; TINE_EFORKED.
+ */
+int tine_channel_receive(tine_channel *c, int64_t timeout_ns, void *buffer, size_t capacity, size_t *length);
+
+/**
+ * Sends a descriptor: of a file, a segment, an end of another channel. What came before it is received before it.
+ *
+ * Parameters: fd: stays the caller's. timeout_ns: as for tine_channel_send.
+ * Returns 0, or the codes of tine_channel_send; -EBADF: fd is no descriptor; -EMFILE: too many are on their way.
+ */
+int tine_channel_send_fd(tine_channel *c, int fd, int64_t timeout_ns);
+
+/**
+ * Receives a descriptor, which is the caller's to close, and close-on-exec.
+ *
+ * Parameters: timeout_ns: as for tine_channel_receive. fd: where it goes.
+ * Returns 0, or the codes of tine_channel_receive; -ENOMSG: the next is a message, for tine_channel_receive; it stays;
+ * -EMFILE: this process has no descriptor free; the one that was sent stays.
+ */
+int tine_channel_receive_fd(tine_channel *c, int64_t timeout_ns, int *fd);
+
+/**
+ * A descriptor that is readable while there is something to receive, or the other end is gone. For poll, select, epoll,
+ * and to be sent to another process; not to be read or closed.
+ *
+ * Returns the descriptor, which stays the channel's; -EINVAL; TINE_EFORKED.
+ */
+int tine_channel_fd(const tine_channel *c);
+
+/**
+ * The end of a channel that was given to the task (tine_submit_options.channel); NULL if none was. It is valid until the
+ * function returns, in all threads, and is closed then. To keep it longer, attach its descriptor.
+ */
+tine_channel *tine_task_channel(const tine_task *task);
 
 /* ---- Single processes ------------------------------------------------------------------------------------------ */
 

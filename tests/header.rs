@@ -25,6 +25,7 @@ const SUBJECTS: &[&str] = &[
     "sync_barrier",
     "queue",
     "queue_place",
+    "channel",
     "process",
 ];
 

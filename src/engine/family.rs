@@ -287,7 +287,7 @@ impl Family {
                 }
             }
             Kind::Exited => {
-                let wire::End { signal, code, late } = wire::End::from_word(third);
+                let wire::How { signal, code, late } = wire::How::from_word(third);
                 let mut death = Death::new(fifth as i32, signal, code, fourth);
                 (death.user_ns, death.system_ns, death.late) = (sixth, seventh, late);
                 if let Some(said) = message.fds.first().and_then(|fd| wire::from_memfd(fd).ok()) {

@@ -6,6 +6,7 @@
 // The C callers' duties are in each function's text; a "# Safety" section would only repeat them in the header.
 #![allow(clippy::missing_safety_doc)]
 
+pub mod channel;
 pub mod death;
 pub mod errors;
 pub(crate) mod guard;

@@ -186,7 +186,7 @@ impl State {
         if front != index || !segment.slot(position).has_begun() {
             return;
         }
-        let (behind, all) = lane.recall_behind(segment, &self.books);
+        let (behind, all) = lane.recall_behind(segment, &mut self.books);
         let kind = self.books.get(index).kind;
         let begun = segment.items_begun.load(Ordering::Acquire);
         let asked = if kind == Kind::Task { 1 } else { begun };

@@ -10,6 +10,7 @@ mod callbacks;
 mod cut;
 mod dispatch;
 mod ending;
+mod ends;
 mod execute;
 mod here;
 mod job;
@@ -36,6 +37,7 @@ pub use progress::Progress;
 pub use schedule::Schedule;
 pub use stream::{Pull, Pulled, Stream, StreamOptions};
 
+use crate::channel::Channel;
 use crate::check;
 use crate::engine::family::Family;
 use crate::engine::member::Death;
@@ -292,8 +294,8 @@ impl Pool {
         Ok(())
     }
 
-    /// Submits one call of a function.
-    pub fn submit(&self, function: Function<'_>, input: &[u8], options: SubmitOptions) -> Result<TaskId> {
+    /// Submits one call of a function. An end of a channel that goes with it is still the caller's to drop.
+    pub fn submit(&self, function: Function<'_>, input: &[u8], options: SubmitOptions<'_>) -> Result<TaskId> {
         let inner = self.inner()?;
         let mut state = inner.lock();
         let callee = resolve(inner, &mut state, function)?;
@@ -311,6 +313,7 @@ impl Pool {
             });
             entered?;
         }
+        let end = options.channel.map(Channel::share_end).transpose()?;
         let place = inner.place_input(input)?;
         let index = state.books.open();
         let entry = state.books.get_mut(index);
@@ -322,6 +325,7 @@ impl Pool {
         entry.deadline_ns = options.deadline_ns.unwrap_or(inner.deadline_ns);
         entry.queue_due_ns = options.queue_deadline_ns.map_or(0, |ns| now_ns().saturating_add(ns));
         entry.retries = options.retries;
+        (entry.has_end, entry.end) = (end.is_some(), end);
         if let Input::Inline = place {
             entry.inline.0[..input.len()].copy_from_slice(input);
         }

@@ -1,6 +1,7 @@
 //! What a pool and a task can be told.
 
 use super::callbacks::Callbacks;
+use crate::channel::Channel;
 use crate::error::{Error, Result};
 use crate::process::function::{Function, Target};
 use crate::process::options::WorkerOptions;
@@ -60,7 +61,7 @@ pub struct PoolOptions<'a> {
 
 /// What a task can be told.
 #[derive(Clone, Debug)]
-pub struct SubmitOptions {
+pub struct SubmitOptions<'a> {
     /// How long to wait for room in the window.
     pub timeout: Timeout,
     /// How long it may run, in nanoseconds, 0 for as long as it likes; the pool's deadline where nothing is said.
@@ -73,10 +74,12 @@ pub struct SubmitOptions {
     pub user: usize,
     /// What the submitter wants to be told.
     pub callbacks: Callbacks,
+    /// The end of a channel that the task is to have.
+    pub channel: Option<&'a Channel>,
 }
 
-impl Default for SubmitOptions {
-    fn default() -> SubmitOptions {
+impl Default for SubmitOptions<'_> {
+    fn default() -> Self {
         SubmitOptions {
             timeout: Timeout::Try,
             deadline_ns: None,
@@ -84,6 +87,7 @@ impl Default for SubmitOptions {
             retries: 0,
             user: 0,
             callbacks: Callbacks::default(),
+            channel: None,
         }
     }
 }

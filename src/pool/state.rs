@@ -284,7 +284,7 @@ impl State {
         let mut idle = !self.lanes[slot].has_worked();
         if let Some(segment) = self.family.members[slot].segment.take() {
             unfinished = self.lanes[slot].unfinished_output(&segment);
-            for left in self.lanes[slot].clear(&segment) {
+            for left in self.lanes[slot].clear(&segment, &mut self.books) {
                 idle &= !left.begun;
                 if left.begun {
                     self.note_begin(left.index, death.pid);
@@ -350,6 +350,7 @@ impl State {
         let entry = self.books.get_mut(index);
         let input = std::mem::replace(&mut entry.input, Input::Inline);
         entry.outcome = Some(outcome);
+        entry.end = None;
         entry.state = TaskState::Settled;
         let (job, line, claimed) = (entry.job, entry.line, entry.claimed);
         if let Input::Heap { address, owned: true } = input {

@@ -7,8 +7,9 @@ use super::call::{Chunk, Kind};
 use super::execute::{Watch, run_chunk, run_once};
 use super::here::{Nested, initializer_failure};
 use super::task::{Output, Place, Task};
+use crate::channel::End;
 use crate::check;
-use crate::engine::share;
+use crate::engine::{handover, share};
 use crate::error::{Code, Error, Result};
 use crate::heap::Heap;
 use crate::prim::{AtomicPtr, Ordering, fence};
@@ -32,9 +33,10 @@ pub struct Worker {
     segment: Segment,
     heap: Arc<Heap>,
     event: OwnedFd,
-    /// By which the host passes segments; and those that it has passed. Only the worker's own thread adds to them.
+    /// By which the host passes segments and the handover; and what it has passed. Only the worker's own thread adds to it.
     tidings: Mutex<Connection>,
     shares: Mutex<Vec<(usize, usize)>>,
+    handover: Mutex<Option<OwnedFd>>,
     resolver: Resolver,
     is_copy_of_host: bool,
     /// The user's own. Release and Acquire: what it points to was written before.
@@ -71,6 +73,7 @@ impl Worker {
             event,
             tidings,
             shares,
+            handover: Mutex::default(),
             resolver,
             is_copy_of_host,
             state,
@@ -81,14 +84,16 @@ impl Worker {
         worker
     }
 
-    /// Maps the segments that the host has passed and are not mapped yet; a worker that cannot ends.
+    /// Takes what the host has passed and is not here yet, and maps the segments; a worker that cannot ends.
     pub(crate) fn take_shares(&self) {
         let wanted = self.segment.shares.load(Ordering::Acquire);
         let mut have = self.segment.shared.load(Ordering::Relaxed);
         while have < wanted {
             let mut tidings = self.tidings.lock().unwrap_or_else(PoisonError::into_inner);
             let message = match tidings.receive() {
-                Ok(Some(message)) if message.kind == wire::Kind::Share => message,
+                Ok(Some(message)) if matches!(message.kind, wire::Kind::Share | wire::Kind::Handover) => {
+                    message
+                }
                 Ok(Some(_)) => continue,
                 Ok(None) => {
                     pidfd::poll(tidings.fd(), clock::Deadline::NEVER);
@@ -97,14 +102,28 @@ impl Worker {
                 // The host is gone, or will find that this worker is.
                 Err(_) => self.end(1),
             };
-            match share::map(message) {
-                Ok(range) => self.shares.lock().unwrap_or_else(PoisonError::into_inner).push(range),
-                Err(error) => self.give_up(&error, phase::CANNOT_MAP),
+            match message.kind {
+                wire::Kind::Handover => self.set_handover(message.fds.into_iter().next()),
+                _ => match share::map(message) {
+                    Ok(range) => self.shares.lock().unwrap_or_else(PoisonError::into_inner).push(range),
+                    Err(error) => self.give_up(&error, phase::CANNOT_MAP),
+                },
             }
             have += 1;
             self.segment.shared.store(have, Ordering::Release);
             self.wake_host();
         }
+    }
+
+    fn set_handover(&self, socket: Option<OwnedFd>) {
+        *self.handover.lock().unwrap_or_else(PoisonError::into_inner) = socket;
+    }
+
+    /// Takes the end of a channel that goes with the task which has just begun.
+    fn take_end(&self) -> Result<End> {
+        let handover = self.handover.lock().unwrap_or_else(PoisonError::into_inner);
+        let nothing = || Error::errno(libc::EPIPE, "the worker was not told how to get a task's channel");
+        handover::take(handover.as_ref().ok_or_else(nothing)?.as_raw_fd())
     }
 
     /// Whether all processes of the pool can use these bytes.
@@ -251,7 +270,10 @@ fn execute(worker: &'static Worker, slot: &'static Slot) {
     let timed = kind & flag::TIMED != 0;
     let callee =
         Callee { module: slot.module.load(Ordering::Relaxed), offset: slot.offset.load(Ordering::Relaxed) };
-    let kind = Kind::from_number(kind & !flag::TIMED);
+    let with_channel = kind & flag::CHANNEL != 0;
+    // Whatever becomes of the call, the next task must not find it.
+    let end = with_channel.then(|| worker.take_end()).transpose();
+    let kind = Kind::from_number(kind & !(flag::TIMED | flag::CHANNEL));
     let (Some(address), Some(kind)) = (worker.resolver.address(callee), kind) else {
         slot.items.store(0, Ordering::Relaxed);
         return leave_result(slot, NOT_HERE, "", Output::None);
@@ -265,6 +287,11 @@ fn execute(worker: &'static Worker, slot: &'static Slot) {
     let id = slot.id.load(Ordering::Relaxed);
     let mut task = Task::new(Place::Worker(worker), id, (input, length), room);
     task.slot = Some(slot);
+    match end {
+        Ok(Some(end)) => task.set_channel(end),
+        Ok(None) => (),
+        Err(error) => return leave_result(slot, error.code().0, &error.text(), Output::None),
+    }
     match kind {
         Kind::Task => {
             if timed {

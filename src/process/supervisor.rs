@@ -344,9 +344,9 @@ impl Supervisor {
     fn report(&mut self, ended: Ended) -> Result<()> {
         let Some(worker) = self.workers.remove(&ended.pid) else { return Ok(()) };
         let Ended { pid, signal, code, max_rss_bytes, user_ns, system_ns } = ended;
-        let end = wire::End { signal, code, late: matches!(worker.limit, TimeLimit::Late { .. }) };
+        let how = wire::How { signal, code, late: matches!(worker.limit, TimeLimit::Late { .. }) };
         let slot = u64::from(worker.slot);
-        let words = [slot, worker.generation, end.to_word(), max_rss_bytes, pid as u64, user_ns, system_ns];
+        let words = [slot, worker.generation, how.to_word(), max_rss_bytes, pid as u64, user_ns, system_ns];
         let mut message = Message::new(Kind::Exited, &words);
         if let Some(tail) = worker.tail {
             self.epoll.remove(tail.fd());

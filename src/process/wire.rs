@@ -41,7 +41,7 @@ pub(crate) enum Kind {
     Started = 6,
     /// Supervisor to host: slot, generation, code and text.
     NotStarted = 7,
-    /// Supervisor to host: slot, generation, how ([`End`]), peak memory, pid, processor time in its own code and in
+    /// Supervisor to host: slot, generation, how ([`How`]), peak memory, pid, processor time in its own code and in
     /// the kernel's; the end of its output, where that is captured.
     Exited = 8,
     /// Supervisor to a spawned worker: version, slot, generation, heap address and length; heap, segment, eventfd,
@@ -51,9 +51,11 @@ pub(crate) enum Kind {
     Share = 10,
     /// Host to the supervisor of a single process: a signal, for the process and all that it has started.
     SignalTree = 11,
+    /// Host to a worker, over the same socket: the reading end of an [`crate::engine::handover`].
+    Handover = 12,
 }
 
-const KINDS: [Kind; 11] = [
+const KINDS: [Kind; 12] = [
     Kind::Configure,
     Kind::StartWorker,
     Kind::Stop,
@@ -65,24 +67,25 @@ const KINDS: [Kind; 11] = [
     Kind::Setup,
     Kind::Share,
     Kind::SignalTree,
+    Kind::Handover,
 ];
 
 /// How a worker has ended, in a word of `Exited`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct End {
+pub(crate) struct How {
     pub(crate) signal: i32,
     pub(crate) code: i32,
     /// The supervisor has ended it, because it was past its deadline.
     pub(crate) late: bool,
 }
 
-impl End {
+impl How {
     pub(crate) fn to_word(self) -> u64 {
         u64::from(self.late) << 63 | (self.signal as u64) << 32 | u64::from(self.code as u32)
     }
 
-    pub(crate) fn from_word(word: u64) -> End {
-        End { signal: (word >> 32) as i32 & i32::MAX, code: word as u32 as i32, late: word >> 63 != 0 }
+    pub(crate) fn from_word(word: u64) -> How {
+        How { signal: (word >> 32) as i32 & i32::MAX, code: word as u32 as i32, late: word >> 63 != 0 }
     }
 }
 
@@ -291,10 +294,10 @@ mod tests {
     }
 
     #[test]
-    fn an_end_travels_in_a_word() {
+    fn how_one_ended_travels_in_a_word() {
         for (signal, code, late) in [(0, 255, false), (9, 0, true), (64, 0, false)] {
-            let end = End { signal, code, late };
-            assert_eq!(End::from_word(end.to_word()), end);
+            let how = How { signal, code, late };
+            assert_eq!(How::from_word(how.to_word()), how);
         }
     }
 

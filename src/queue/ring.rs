@@ -59,6 +59,8 @@ pub(crate) mod state {
 pub(crate) mod flag {
     /// The host wants to know when the call begins, and the call of each item.
     pub(crate) const TIMED: u32 = 1 << 16;
+    /// An end of a channel goes with the task: see `engine::handover`.
+    pub(crate) const CHANNEL: u32 = 1 << 17;
 }
 
 /// Phases of a worker's life.
@@ -110,7 +112,7 @@ pub(crate) struct Slot {
     pub(crate) kind: AtomicU32,
     /// The function: module and offset, or the place in the table of names.
     pub(crate) module: AtomicU32,
-    /// How many segments the worker has to have mapped before it runs the task.
+    /// How many messages the worker has to have taken, and so segments mapped, before it runs the task.
     pub(crate) shares: AtomicU32,
     pub(crate) offset: AtomicU64,
     /// The input's address in the heap; 0 for an input in the slot.
@@ -168,8 +170,8 @@ pub(crate) struct Shared {
     pub(crate) leave: CachePadded<AtomicU32>,
     pub(crate) phase: AtomicU32,
     pub(crate) failure_length: AtomicU32,
-    /// How many segments the worker is to have mapped, by the host; and how many it has, by the worker. Release, for
-    /// what was sent and mapped before.
+    /// How many messages the host has sent through the worker's socket, nearly all of them segments to map; and how many
+    /// the worker has dealt with. Release, for what was sent and mapped before.
     pub(crate) shares: AtomicU32,
     pub(crate) shared: AtomicU32,
     /// The block that the running task's output is being allocated in; see `Heap::allocate_announced`.
