@@ -1898,7 +1898,8 @@ typedef struct tine_channel_options {
 /**
  * Makes a channel: two ends, between which whole messages go both ways, and descriptors.
  *
- * An end is one process's at a time. It is given to a task (tine_submit_options.channel), or to any other process: by
+ * An end is one process's at a time. It is given to a task (tine_submit_options.channel), to a process that starts
+ * (tine_process_options.channel), or to any other: by
  * tine_channel_send_fd of tine_channel_fd, and tine_channel_attach there.
  *
  * A process that is killed, at whatever instruction, leaves each message sent or not sent, never a part of one. Whoever
@@ -1983,7 +1984,8 @@ int tine_channel_receive_fd(tine_channel *c, int64_t timeout_ns, int *fd);
 int tine_channel_fd(const tine_channel *c);
 
 /**
- * The end of a channel that was given to the task (tine_submit_options.channel); NULL if none was. It is valid until the
+ * The end of a channel that was given to the task (tine_submit_options.channel) or to the process
+ * (tine_process_options.channel); NULL if none was. It is valid until the
  * function returns, in all threads, and is closed then. To keep it longer, attach its descriptor.
  */
 tine_channel *tine_task_channel(const tine_task *task);
@@ -2028,6 +2030,11 @@ typedef struct tine_process_options {
     int64_t deadline_ns;
     /** How long it may live on after the SIGTERM, in nanoseconds; 0: 200 ms. */
     int64_t grace_ns;
+    /**
+     * An end of a channel that it is to have, by tine_task_channel; may be NULL. When tine_process_start returns 0 it is
+     * closed here, and not to be used any more.
+     */
+    tine_channel *channel;
     /** Segments that are mapped in it before the function begins, at the addresses that they have here; NULL and 0 for none. */
     tine_segment *const *segments;
     /** How many. */
@@ -2067,7 +2074,7 @@ typedef struct tine_process_options {
     size_t heap_bytes;
 } tine_process_options;
 #define TINE_PROCESS_OPTIONS_INIT { sizeof(tine_process_options), NULL, NULL, 0, 0, NULL, 0, 0, NULL, \
-    0, NULL, NULL, 0, 0, 0, 0, NULL, NULL, 0, NULL, 0, 0, NULL, NULL, 0 }
+    NULL, 0, NULL, NULL, 0, 0, 0, 0, NULL, NULL, 0, NULL, 0, 0, NULL, NULL, 0 }
 
 /** How a process ended, and what its function left. */
 typedef struct tine_exit {
@@ -2100,14 +2107,14 @@ typedef struct tine_exit {
  * Starts a process, and waits until its function has begun.
  *
  * In there the task has no pool that others share: tine_task_pool is a heap of its own, and runs what is submitted there and
- * then. What is to be shared are segments, and heaps, queues and locks in them.
+ * then. What is to be shared are segments, and heaps, queues and locks in them; and it may have an end of a channel.
  *
  * Parameters: fn, or NULL and the option .name. input, length: copied; NULL and 0 for none. options: NULL for all defaults.
  * out: where the process goes.
  * Returns 0; TINE_ENOINIT: tine_init has not run and no .worker_path is given; TINE_EWORKERSTART: it could not be
  * started; TINE_EFUNCTION, TINE_EMODULE, TINE_ENAME: the function is none of the process's; -EEXIST: a segment's address is
  * taken there; -EINVAL, -E2BIG: bad options; -ENOENT: no such .worker_path; -ENOMEM, -EMFILE.
- * Ownership: tine_process_close ends it. Threads: any. Fork: a child may start processes of its own.
+ * Ownership: tine_process_close ends it; a .channel is given away. Threads: any. Fork: a child may start processes of its own.
  */
 int tine_process_start(const tine_process_options *options, tine_fn fn, const void *input, size_t length,
     tine_process **out);

@@ -9,9 +9,11 @@
 //! | one that has not started yet | the same, or its `start_timeout` | the brake: see [`Brake`] |
 
 use super::brake::{Brake, HOPELESS};
+use super::handover::Handover;
 use super::link::Link;
 use super::member::{Death, Member, State};
 use super::share::{self, Share};
+use crate::channel::End;
 use crate::error::{Code, Error, Result};
 use crate::heap::Heap;
 use crate::prim::{Ordering, fence};
@@ -75,6 +77,8 @@ pub(crate) struct Family {
     shares: Vec<Share>,
     /// While one is being shared: what is known of it.
     sharing: Option<Sharing>,
+    /// The end of a channel that whoever is started gets.
+    end: Option<End>,
     /// How often the kernel has killed for want of memory, as it was counted last.
     oom_kills: u64,
     pub(crate) supervisor_deaths: u64,
@@ -103,6 +107,7 @@ impl Family {
             events: VecDeque::new(),
             shares: Vec::new(),
             sharing: None,
+            end: None,
             oom_kills: limits::oom_kills(),
             supervisor_deaths: 0,
             worker_deaths: 0,
@@ -526,6 +531,11 @@ impl Family {
                 continue;
             }
             let fds = member.prepare(slot as u64, epoll, self.start_timeout_ns, &self.shares)?;
+            if let Some(end) = &self.end {
+                let handover = Handover::new()?;
+                handover.put(end)?;
+                member.pass_handover(&handover)?;
+            }
             let words = [slot as u64, member.generation];
             link.connection.send(Message::new(Kind::StartWorker, &words).with_fds(fds))?;
             room -= 1;
@@ -553,9 +563,15 @@ impl Family {
         members.fold(link, Deadline::min)
     }
 
+    /// Gives an end of a channel to everybody who is started from now on. The one in here is closed when nobody is any more.
+    pub(crate) fn give_end(&mut self, end: End) {
+        self.end = Some(end);
+    }
+
     /// No place is filled any more, and nobody is started again: what runs, runs to its end.
     pub(crate) fn start_no_more(&mut self) {
         self.stopping = true;
+        self.end = None;
     }
 
     /// Sends a signal to everything that descends from the supervisor.

@@ -54,7 +54,8 @@ impl tine_channel_options {
 
 /// Makes a channel: two ends, between which whole messages go both ways, and descriptors.
 ///
-/// An end is one process's at a time. It is given to a task (tine_submit_options.channel), or to any other process: by
+/// An end is one process's at a time. It is given to a task (tine_submit_options.channel), to a process that starts
+/// (tine_process_options.channel), or to any other: by
 /// tine_channel_send_fd of tine_channel_fd, and tine_channel_attach there.
 ///
 /// A process that is killed, at whatever instruction, leaves each message sent or not sent, never a part of one. Whoever
@@ -217,7 +218,8 @@ pub unsafe extern "C" fn tine_channel_fd(c: *const tine_channel) -> c_int {
     guard(|| unsafe { channel(c) }?.descriptor())
 }
 
-/// The end of a channel that was given to the task (tine_submit_options.channel); NULL if none was. It is valid until the
+/// The end of a channel that was given to the task (tine_submit_options.channel) or to the process
+/// (tine_process_options.channel); NULL if none was. It is valid until the
 /// function returns, in all threads, and is closed then. To keep it longer, attach its descriptor.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_task_channel(task: *const tine_task) -> *mut tine_channel {

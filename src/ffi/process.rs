@@ -1,6 +1,7 @@
 //! Single processes
 
 use crate::error::{Error, Result};
+use crate::ffi::channel::{tine_channel, tine_channel_close};
 use crate::ffi::death::{tine_death, view};
 use crate::ffi::errors::{TINE_INTERRUPTIBLE, tine_error};
 use crate::ffi::guard::{bytes, duration, guard, guard_value, optional_str, required_out, slice};
@@ -47,6 +48,9 @@ pub struct tine_process_options {
     pub deadline_ns: i64,
     /// How long it may live on after the SIGTERM, in nanoseconds; 0: 200 ms.
     pub grace_ns: i64,
+    /// An end of a channel that it is to have, by tine_task_channel; may be NULL. When tine_process_start returns 0 it is
+    /// closed here, and not to be used any more.
+    pub channel: *mut tine_channel,
     /// Segments that are mapped in it before the function begins, at the addresses that they have here; NULL and 0 for none.
     pub segments: *const *mut tine_segment,
     /// How many.
@@ -126,10 +130,11 @@ impl tine_process_options {
             return Err(Error::invalid(text));
         }
         // SAFETY: the caller's strings and arrays, which live until tine_process_start returns.
-        let (worker, segments, title) = unsafe {
+        let (worker, segments, title, channel) = unsafe {
             let segments = slice(self.segments, self.segment_count, "segments")?;
             let segments = segments.iter().map(|segment| Ok(&**get(*segment)?)).collect::<Result<_>>()?;
-            (worker_options!(self, TINE_AFFINITY_NONE), segments, optional_str(self.title))
+            let channel = self.channel.as_ref().map(|channel| &channel.0);
+            (worker_options!(self, TINE_AFFINITY_NONE), segments, optional_str(self.title), channel)
         };
         Ok(ProcessOptions {
             worker,
@@ -137,6 +142,7 @@ impl tine_process_options {
             deadline_ns: duration(self.deadline_ns, "deadline_ns")?,
             grace_ns: duration(self.grace_ns, "grace_ns")?,
             segments,
+            channel,
             detached: self.flags & TINE_DETACHED != 0,
             interruptible: self.flags & TINE_INTERRUPTIBLE != 0,
         })
@@ -146,14 +152,14 @@ impl tine_process_options {
 /// Starts a process, and waits until its function has begun.
 ///
 /// In there the task has no pool that others share: tine_task_pool is a heap of its own, and runs what is submitted there and
-/// then. What is to be shared are segments, and heaps, queues and locks in them.
+/// then. What is to be shared are segments, and heaps, queues and locks in them; and it may have an end of a channel.
 ///
 /// Parameters: fn, or NULL and the option .name. input, length: copied; NULL and 0 for none. options: NULL for all defaults.
 /// out: where the process goes.
 /// Returns 0; TINE_ENOINIT: tine_init has not run and no .worker_path is given; TINE_EWORKERSTART: it could not be
 /// started; TINE_EFUNCTION, TINE_EMODULE, TINE_ENAME: the function is none of the process's; -EEXIST: a segment's address is
 /// taken there; -EINVAL, -E2BIG: bad options; -ENOENT: no such .worker_path; -ENOMEM, -EMFILE.
-/// Ownership: tine_process_close ends it. Threads: any. Fork: a child may start processes of its own.
+/// Ownership: tine_process_close ends it; a .channel is given away. Threads: any. Fork: a child may start processes of its own.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_process_start(
     options: *const tine_process_options,
@@ -187,9 +193,11 @@ unsafe fn start(
         let input = bytes(input, length, "input")?;
         let name = options.map_or(std::ptr::null(), |options| options.name);
         let function = function(address, name)?;
-        let options = options.map(|options| options.read()).transpose()?.unwrap_or_default();
-        let process = Process::start(function, input, &options)?;
+        let core = options.map(|options| options.read()).transpose()?.unwrap_or_default();
+        let process = Process::start(function, input, &core)?;
         *out = Box::into_raw(Box::new(tine_process(process)));
+        // Last: the process has its own.
+        tine_channel_close(options.map_or(std::ptr::null_mut(), |options| options.channel));
     }
     Ok(())
 }

@@ -14,6 +14,7 @@ use crate::error::{Code, Error, Result};
 use crate::heap::Heap;
 use crate::prim::{AtomicPtr, Ordering, fence};
 use crate::process::function::{Callee, NOT_HERE, Resolver};
+use crate::process::single::Job;
 use crate::process::wire::{self, Connection};
 use crate::queue::ring::{Segment, Slot, flag, phase, state};
 use crate::queue::spin::Spin;
@@ -201,18 +202,26 @@ impl Worker {
     }
 
     /// What a single process does: calls its one function, leaves the result, and ends with its code.
-    pub(crate) fn run_job(&'static self, address: usize, input: &[u8]) -> ! {
+    pub(crate) fn run_job(&'static self, address: usize, job: &Job) -> ! {
+        let end = match job.has_end.then(|| self.take_end()).transpose() {
+            Ok(end) => end,
+            Err(error) => self.give_up(&error, phase::FAILED),
+        };
         self.segment.phase.store(phase::READY, Ordering::Release);
         self.wake_host();
         let slot = self.segment.slot(0);
-        let room = slot.inline_output.pointer();
-        let mut task = Task::new(Place::Worker(self), ONLY_TASK, (input.as_ptr(), input.len()), room);
+        let (room, input) = (slot.inline_output.pointer(), (job.input.as_ptr(), job.input.len()));
+        let mut task = Task::new(Place::Worker(self), ONLY_TASK, input, room);
+        if let Some(end) = end {
+            task.set_channel(end);
+        }
         // SAFETY: the address of a function that the host has given as one of this type.
         let status = unsafe { run_once(&mut task, address) };
         if check::is_on() {
             task.look_through(&check::name_of(address));
         }
         leave_result(slot, status, &task.message, task.output);
+        drop(task);
         self.segment.finish(1, self.event.as_raw_fd());
         self.end(if status < 0 { 1 } else { status.min(255) })
     }

@@ -146,7 +146,7 @@ pub(crate) fn become_worker(slot: u32, parts: Parts, settings: &Settings, tables
         Ok((address_of(job.map(|job| &job.target))?, address_of(settings.finalizer.as_ref())?))
     });
     match (addresses, job) {
-        (Ok((Some(address), _)), Some(job)) => worker.run_job(address, &job.input),
+        (Ok((Some(address), _)), Some(job)) => worker.run_job(address, job),
         (Ok((_, finalizer)), _) => worker::run(worker, finalizer),
         (Err(error), _) => worker.give_up(&error, phase::FAILED),
     }

@@ -5,6 +5,7 @@ use super::function::{Function, Target};
 use super::options::WorkerOptions;
 use super::setup::{self, Settings};
 use super::wire::{Reader, Writer};
+use crate::channel::Channel;
 use crate::engine::family::{Event, Family};
 use crate::engine::member::Death;
 use crate::engine::share::Share;
@@ -41,6 +42,8 @@ pub struct ProcessOptions<'a> {
     pub grace_ns: u64,
     /// Segments that are mapped in it, at the addresses that they have here.
     pub segments: Vec<&'a Segment>,
+    /// An end of a channel, which the process gets a copy of.
+    pub channel: Option<&'a Channel>,
     /// It lives on when this process ends, or drops its handle.
     pub detached: bool,
     /// Waits end with `EINTR` when a signal handler has run.
@@ -53,6 +56,8 @@ pub(crate) struct Job {
     pub(crate) target: Target,
     pub(crate) input: Vec<u8>,
     pub(crate) title: CString,
+    /// There is an end of a channel for it.
+    pub(crate) has_end: bool,
     pub(crate) deadline_ns: u64,
     pub(crate) grace_ns: u64,
     pub(crate) detached: bool,
@@ -63,6 +68,7 @@ impl Job {
         self.target.encode(writer);
         writer.bytes(&self.input);
         writer.bytes(self.title.to_bytes());
+        writer.number(u64::from(self.has_end));
         writer.number(self.deadline_ns);
         writer.number(self.grace_ns);
         writer.number(u64::from(self.detached));
@@ -73,6 +79,7 @@ impl Job {
             target: Target::decode(reader)?,
             input: reader.bytes()?.to_vec(),
             title: CString::new(reader.bytes()?).unwrap_or_default(),
+            has_end: reader.number()? != 0,
             deadline_ns: reader.number()?,
             grace_ns: reader.number()?,
             detached: reader.number()? != 0,
@@ -140,13 +147,18 @@ impl Process {
         let grace_ns = if options.grace_ns == 0 { DEFAULT_GRACE_NS } else { options.grace_ns };
         let (deadline_ns, detached) = (options.deadline_ns, options.detached);
         let (target, input) = (Target::of(function)?, input.to_vec());
-        let job = Job { target, input, title: title.clone(), deadline_ns, grace_ns, detached };
+        let end = options.channel.map(Channel::share_end).transpose()?;
+        let has_end = end.is_some();
+        let job = Job { target, input, title: title.clone(), has_end, deadline_ns, grace_ns, detached };
         let settings = Settings { job: Some(job), ..worker.settings()? };
         let heap = Heap::create(worker.heap_range(DEFAULT_HEAP_BYTES))?;
         let mut family = Family::new(settings, worker.program()?, worker.start_timeout_ns(), 1);
         for segment in &options.segments {
             family.share(Share::new(segment)?)?;
             family.end_sharing(true);
+        }
+        if let Some(end) = end {
+            family.give_end(end);
         }
         let epoll = Epoll::new()?;
         let started = begin(&mut family, &heap, &epoll);

@@ -384,6 +384,77 @@ static void detached(void)
     CHECK_RC(tine_segment_close(segment), 0);
 }
 
+/* ---- Channels ---- */
+
+/* Sends back what comes, until nobody is at the other end. */
+static int echo(tine_task *task)
+{
+    char buffer[100];
+    size_t length;
+    tine_channel *channel = tine_task_channel(task);
+    int rc, count = 0;
+    if (!channel) {
+        return -ENOLINK;
+    }
+    while ((rc = tine_channel_receive(channel, TINE_FOREVER, buffer, sizeof buffer, &length)) == 0) {
+        if ((rc = tine_channel_send(channel, buffer, length, TINE_FOREVER))) {
+            return rc;
+        }
+        count++;
+    }
+    return rc == -EPIPE ? count : rc;
+}
+
+static int say_and_die(tine_task *task)
+{
+    tine_channel_send(tine_task_channel(task), "bye", 4, TINE_FOREVER);
+    return raise(SIGKILL);
+}
+
+static void channels(void)
+{
+    tine_channel *near, *far;
+    char buffer[100];
+    size_t length;
+    CHECK_RC(tine_channel_create(NULL, &near, &far), 0);
+    tine_process_options options = options_of();
+    options.channel = far;
+    tine_process *process = start(echo, NULL, 0, &options);
+    for (int i = 0; i < 50; i++) {
+        CHECK_RC(tine_channel_send(near, &i, sizeof i, HANG_NS), 0);
+        CHECK_RC(tine_channel_receive(near, HANG_NS, buffer, sizeof buffer, &length), 0);
+        CHECK_EQ(length, sizeof i);
+        CHECK(memcmp(buffer, &i, sizeof i) == 0);
+    }
+    tine_channel_close(near);
+    CHECK_EQ(wait_for(process).status, 50);
+    tine_process_close(process);
+
+    /* Its death is seen at the other end, after what it had sent. */
+    CHECK_RC(tine_channel_create(NULL, &near, &far), 0);
+    options.channel = far;
+    process = start(say_and_die, NULL, 0, &options);
+    CHECK_RC(tine_channel_receive(near, HANG_NS, buffer, sizeof buffer, &length), 0);
+    CHECK_STR(buffer, "bye");
+    CHECK_RC(tine_channel_receive(near, HANG_NS, buffer, sizeof buffer, &length), -EPIPE);
+    CHECK_EQ(wait_for(process).signal, SIGKILL);
+    tine_process_close(process);
+    tine_channel_close(near);
+
+    /* A start that fails leaves the end where it is. */
+    CHECK_RC(tine_channel_create(NULL, &near, &far), 0);
+    options.channel = far;
+    options.directory = "/no/such/place";
+    CHECK_RC(tine_process_start(&options, echo, NULL, 0, &process), TINE_EWORKERSTART);
+    CHECK_RC(tine_channel_send(far, "x", 1, 0), 0);
+    CHECK_RC(tine_channel_receive(near, 0, buffer, sizeof buffer, &length), 0);
+    tine_channel_close(near);
+    tine_channel_close(far);
+    process = start(echo, NULL, 0, NULL);
+    CHECK_EQ(wait_for(process).status, -ENOLINK);
+    tine_process_close(process);
+}
+
 /* ---- Its surroundings ---- */
 
 static int look_around(tine_task *task)
@@ -665,6 +736,7 @@ int main(int argc, char **argv)
         deadlines();
         trees();
         detached();
+        channels();
         surroundings();
         supervisor_dies();
         errors();
