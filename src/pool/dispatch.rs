@@ -163,10 +163,10 @@ impl State {
             );
             return self.settle(index, Outcome::not_started(&error));
         };
-        if self.books.get(index).has_end
-            && let Err(error) = self.pass_end(slot, index)
-        {
-            return self.settle(index, Outcome::not_started(&error));
+        match self.pass_end(slot, index) {
+            Ok(true) => (),
+            Ok(false) => return self.requeue(vec![index]),
+            Err(error) => return self.settle(index, Outcome::not_started(&error)),
         }
         let Some(segment) = &self.family.members[slot].segment else { return };
         self.books.get_mut(index).state = TaskState::Sent(slot as u32);

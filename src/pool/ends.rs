@@ -12,11 +12,15 @@ use crate::engine::handover::Handover;
 use crate::error::{Error, Result};
 
 impl State {
-    /// Gives a task's end to the worker that is to have the task.
-    pub(super) fn pass_end(&mut self, slot: usize, index: u32) -> Result<()> {
+    /// Gives a task's end to the worker that is to have the task, if it has one; whether the worker may have the task.
+    pub(super) fn pass_end(&mut self, slot: usize, index: u32) -> Result<bool> {
         let entry = self.books.get_mut(index);
+        if !entry.has_end {
+            return Ok(true);
+        }
         let Some(end) = entry.end.take() else {
-            return Err(Error::errno(libc::EPIPE, "a worker has taken the task's end of its channel along"));
+            let text = "the task's end of its channel could not be had back from a worker";
+            return Err(Error::errno(libc::EPIPE, text));
         };
         let lane = &mut self.lanes[slot];
         if lane.handover.is_none() {
@@ -24,11 +28,14 @@ impl State {
             self.family.members[slot].pass_handover(&handover)?;
             lane.handover = Some(handover);
         }
-        if let Some(handover) = &lane.handover {
-            handover.put(&end)?;
+        if !lane.handover.as_ref().map_or(Ok(false), |handover| handover.put(&end))? {
+            lane.distrusted = true;
+            self.family.kill(slot);
+            entry.end = Some(end);
+            return Ok(false);
         }
         lane.carries = Some(index);
         entry.end = (entry.retries > 0).then_some(end);
-        Ok(())
+        Ok(true)
     }
 }

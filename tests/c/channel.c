@@ -364,6 +364,38 @@ static void test_descriptors(void)
     close(pipes[0]);
 }
 
+/* More descriptors on their way than the process may have open: an error, until some have arrived. The kernel does not hold
+ * root to it. */
+static void test_many_descriptors(void)
+{
+    int status;
+    fflush(stdout);
+    pid_t child = fork();
+    if (child == 0) {
+        struct rlimit limit = {40, 40};
+        struct ends ends = make(0, 0);
+        int count = 0, rc, fd;
+        unsigned char *large = filled(70000, 5);
+        CHECK_EQ(setrlimit(RLIMIT_NOFILE, &limit), 0);
+        if (getuid() == 0)
+            CHECK(setgid(65534) == 0 && setuid(65534) == 0);
+        while ((rc = tine_channel_send_fd(ends.a, 0, 0)) == 0 && count < 1000)
+            count++;
+        CHECK_RC(rc, -EMFILE);
+        CHECK(count > 0 && count <= 41);
+        CHECK_RC(tine_channel_send(ends.a, large, 70000, 0), -EMFILE);
+        CHECK_RC(tine_channel_send(ends.a, large, 60000, 0), 0); /* needs none */
+        CHECK_RC(tine_channel_receive_fd(ends.b, 0, &fd), 0);
+        close(fd);
+        CHECK_RC(tine_channel_receive_fd(ends.b, 0, &fd), 0);
+        close(fd);
+        CHECK_RC(tine_channel_send(ends.a, large, 70000, 0), 0);
+        _exit(0);
+    }
+    CHECK_EQ(waitpid(child, &status, 0), child);
+    CHECK_EQ(status, 0);
+}
+
 static void test_attach(void)
 {
     tine_channel_options options = TINE_CHANNEL_OPTIONS_INIT;
@@ -651,6 +683,7 @@ int main(void)
     test_gone();
     test_gone_while_waiting();
     test_descriptors();
+    test_many_descriptors();
     test_attach();
     test_hostile();
     test_threads();

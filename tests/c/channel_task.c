@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <stdint.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 
 static tine_pool *create(int start, size_t workers, uint32_t flags)
 {
@@ -417,6 +418,38 @@ static void test_in_worker_limits(void)
     tine_pool_destroy(pool);
 }
 
+/* Cuts every socket that it has. */
+static int cut_sockets(tine_task *task)
+{
+    (void)task;
+    for (int fd = 3; fd < 64; fd++)
+        shutdown(fd, SHUT_RDWR);
+    return 0;
+}
+
+/* A worker that cannot be given ends any more goes, and its tasks run in another one. */
+static void test_vandal(void)
+{
+    tine_pool *pool = create(TINE_START_FORKSERVER, 1, 0);
+    tine_stats stats = TINE_STATS_INIT;
+    for (int i = 0; i < 3; i++) {
+        tine_id id;
+        struct handed handed = hand(pool, say_who, 0);
+        CHECK_RC(status_of(pool, handed.id), 0);
+        pid_t before = (pid_t)number_from(handed.ours);
+        tine_channel_close(handed.ours);
+        CHECK_RC(tine_submit(pool, cut_sockets, NULL, 0, NULL, &id), 0);
+        CHECK_RC(status_of(pool, id), 0);
+        handed = hand(pool, say_who, 0);
+        CHECK_RC(status_of(pool, handed.id), 0);
+        CHECK(number_from(handed.ours) != before);
+        tine_channel_close(handed.ours);
+    }
+    CHECK_RC(tine_pool_stats(pool, &stats), 0);
+    CHECK_EQ(stats.worker_deaths, 3);
+    tine_pool_destroy(pool);
+}
+
 #define MANY 400
 
 static void test_many(tine_pool *pool)
@@ -457,6 +490,7 @@ int main(int argc, char **argv)
     }
     test_moved();
     test_in_worker_limits();
+    test_vandal();
     tine_pool *pool = create(TINE_START_FORKSERVER, 2, TINE_INLINE);
     test_plain(pool, 0);
     tine_pool_destroy(pool);
