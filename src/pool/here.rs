@@ -331,7 +331,8 @@ pub(super) fn run_queued<'a>(pool: &'a Inner, mut state: MutexGuard<'a, State>) 
         state.note_begin(work.index, pool.pid);
         drop(state);
         let (outcome, room) = here.run(&work);
-        if let Some(nested) = here.nested() {
+        // A task inside of another leaves that one its results.
+        if let Some(nested) = here.nested().filter(|_| here.running().is_empty()) {
             nested.forget_results();
         }
         state = pool.lock();

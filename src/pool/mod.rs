@@ -482,15 +482,16 @@ impl Pool {
         Ok(inner.heap.release_process(pid))
     }
 
-    /// Gives everything back that has not been taken.
+    /// Gives everything back that has not been taken, but for what somebody waits for, or is to be told.
     fn forget_results(&self) {
         let mut state = tell(&self.inner, self.inner.lock());
         let left: Vec<u32> = state.books.tasks_in_use().collect();
         for index in left {
+            if state.books.get(index).claimed {
+                continue;
+            }
             if state.books.get(index).state == TaskState::Settled {
-                if !state.books.get(index).claimed {
-                    state.finished_count -= 1;
-                }
+                state.finished_count -= 1;
                 state.mark_taken(index);
             }
             if state.books.get(index).state == TaskState::Taken {
