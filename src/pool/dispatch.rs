@@ -100,7 +100,7 @@ impl State {
 
     /// Hands tasks out, each to the worker with the least before it.
     pub(super) fn feed(&mut self, now: u64) {
-        let listening = self.led || self.polled_from_outside;
+        let listening = self.led || self.is_looked_at();
         while let Some(index) = self.front() {
             let open = (0..self.lanes.len()).filter(|slot| self.lanes[*slot].has_room());
             let Some(slot) = open.min_by_key(|slot| self.lanes[*slot].in_ring()) else { return };
@@ -170,7 +170,7 @@ impl State {
         if self.front().is_some() {
             return;
         }
-        let listening = self.led || self.polled_from_outside;
+        let listening = self.led || self.is_looked_at();
         for slot in 0..self.lanes.len() {
             if self.lanes[slot].in_ring() > 0 || !self.lanes[slot].has_room() {
                 continue;
@@ -218,7 +218,7 @@ impl State {
             }
         }
         self.wake_waiters();
-        self.update_attention();
+        self.update_outside();
         Ok(())
     }
 

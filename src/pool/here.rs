@@ -343,7 +343,7 @@ pub(super) fn run_queued<'a>(pool: &'a Inner, mut state: MutexGuard<'a, State>) 
         state.settle(work.index, outcome);
         state.stop_lines();
         state.wake_waiters();
-        state.update_attention();
+        state.update_outside();
     }
     state.runner = outer;
     state

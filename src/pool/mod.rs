@@ -16,6 +16,7 @@ mod job;
 mod lane;
 mod map;
 mod options;
+mod outside;
 mod progress;
 mod recycle;
 mod results;
@@ -362,11 +363,7 @@ impl Pool {
     /// A descriptor that is readable when there is something to [`Pool::poll`] for. It is the pool's.
     pub fn descriptor(&self) -> Result<RawFd> {
         let inner = self.inner()?;
-        let mut state = inner.lock();
-        state.polled_from_outside = true;
-        state.listen();
-        state.pump(true);
-        Ok(inner.epoll.fd())
+        inner.lock().look_from_outside()
     }
 
     /// Counters.

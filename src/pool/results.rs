@@ -141,7 +141,7 @@ impl State {
         }
         self.books.window_tasks -= 1;
         self.books.window_bytes -= length;
-        self.update_attention();
+        self.update_outside();
     }
 
     /// Claims a task for a waiter: it is no longer among those that `next` gives out.

@@ -380,7 +380,7 @@ impl State {
         line.items.retain(|item| *item != index);
         line.settled.retain(|item| *item != index);
         line.bytes -= length;
-        self.update_attention();
+        self.update_outside();
         Some(index)
     }
 
