@@ -113,6 +113,14 @@ impl Pool {
         state.pump(false);
         Ok(state.cancel_all(now_ns()))
     }
+
+    /// Cancels every task that has not begun; how many that were.
+    pub fn cancel_queued(&self) -> Result<usize> {
+        let inner = self.inner()?;
+        let mut state = inner.lock();
+        state.pump(false);
+        Ok(state.cancel_queued())
+    }
 }
 
 impl State {
