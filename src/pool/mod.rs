@@ -56,6 +56,7 @@ use books::{Input, State as TaskState};
 use call::Kind;
 use callbacks::tell;
 use here::{Here, initializer_failure, run_queued};
+use lane::Lane;
 use recycle::Recycle;
 use state::{Rules, State, Window};
 use std::ffi::c_void;
@@ -602,7 +603,9 @@ impl State {
         if self.submitted.is_multiple_of(EVERY) {
             self.pump(false);
         } else {
-            self.feed(now_ns());
+            if self.lanes.iter().any(Lane::has_room) {
+                self.feed(now_ns());
+            }
             self.grow();
         }
     }

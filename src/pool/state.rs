@@ -29,6 +29,9 @@ use std::thread::ThreadId;
 /// How often the family is looked after while results keep coming and nobody sleeps.
 const FAMILY_INTERVAL_NS: u64 = 200_000;
 
+/// So many results are given out before the pool is moved on again.
+const GIVEN_OUT: u32 = 16;
+
 /// A worker that has lost its means to call is noticed within twice this time.
 const LOOK_NS: u64 = 50_000_000;
 
@@ -76,6 +79,8 @@ pub(super) struct State {
     /// Gets the leader out of epoll.
     pub(super) attention: OwnedFd,
     family_due_ns: u64,
+    /// Results that have been given out since the pool was moved on.
+    given_out: u32,
     /// When a task that runs has to be looked at.
     pub(super) running_due_ns: u64,
     /// How long a task that is to end may take, and the signal that tells it besides its flag; 0 for none.
@@ -156,6 +161,7 @@ impl State {
             outside: None,
             attention,
             family_due_ns: 0,
+            given_out: 0,
             running_due_ns: u64::MAX,
             grace_ns: rules.grace_ns,
             cancel_signal: rules.cancel_signal,
@@ -177,6 +183,7 @@ impl State {
     /// `something_happened` says that a descriptor was readable, so that the family has to be looked after now.
     pub(super) fn pump(&mut self, something_happened: bool) {
         let now = now_ns();
+        self.given_out = 0;
         self.drain_rings(now);
         self.look_for_begins();
         if something_happened || now >= self.family_due_ns {
@@ -209,6 +216,12 @@ impl State {
             self.led_until = due;
             fd::eventfd_signal(self.attention.as_raw_fd());
         }
+    }
+
+    /// Whether somebody who takes a result that is there need not move the pool on: it costs more than the result.
+    pub(super) fn may_answer_at_once(&mut self) -> bool {
+        self.given_out += 1;
+        self.given_out < GIVEN_OUT && !self.has_news() && !self.awaits_begins()
     }
 
     fn drain_rings(&mut self, now: u64) {
