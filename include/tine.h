@@ -390,7 +390,12 @@ int tine_pool_create(const tine_pool_options *options, tine_pool **out);
 /**
  * Takes no more tasks, waits until all have settled, and ends the workers in good order. Results can still be taken.
  *
- * Parameters: pool; timeout_ns: how long to wait for the tasks.
+ * That lets everything run to its end. To end sooner, call it with 0, so that nothing more comes, then tine_cancel_queued
+ * (what has not begun never does) or tine_cancel_all (what runs is ended, too), and then call it again;
+ * tine_pool_destroy alone kills.
+ *
+ * Parameters: pool; timeout_ns: how long to wait for the tasks. Workers that have nothing to do any more get what is left
+ * of it to leave, though at least 50 ms and at most a second, and then are killed.
  * Returns 0; -ETIMEDOUT, -EAGAIN: tasks are still under way; they go on, and it may be called again; -EINTR.
  * Threads: any. Fork: TINE_EFORKED in a child.
  */
@@ -563,7 +568,7 @@ typedef struct tine_submit_options {
      * Both run on a host thread that is in tine_pool_poll or waits in any call on the pool (or shuts it down or
      * destroys it, for tasks that are cancelled by that); with TINE_BACKGROUND on the pool's own thread and no other, but
      * for tine_pool_destroy. One callback may submit and cancel; it may wait, too, and no other callback begins on its thread meanwhile.
-     * It may not destroy the pool.
+     * It may not destroy the pool, and a child that it forks may not return from it.
      */
     void (*on_settled)(const tine_result *result, void *user);
     /**
@@ -629,11 +634,18 @@ int tine_next(tine_pool *pool, int64_t timeout_ns, tine_result *out);
 int tine_cancel(tine_pool *pool, tine_id id);
 
 /**
- * Cancels every submitted task that has not settled, as tine_cancel does. Maps and loops go on.
+ * Cancels every submitted task that has not settled, as tine_cancel does. Maps, loops and streams go on.
  *
  * Returns how many there were; TINE_EFORKED, TINE_EWORKER. Threads: any.
  */
 int tine_cancel_all(tine_pool *pool);
+
+/**
+ * Cancels every submitted task that has not begun, as tine_cancel does. What runs goes on, and so do maps, loops and streams.
+ *
+ * Returns how many there were; TINE_EFORKED, TINE_EWORKER. Threads: any.
+ */
+int tine_cancel_queued(tine_pool *pool);
 
 /**
  * Waits for the first of several tasks to settle, and takes its result; the others stay as they are.

@@ -432,7 +432,12 @@ unsafe fn create(options: Option<&tine_pool_options>, out: *mut *mut tine_pool) 
 
 /// Takes no more tasks, waits until all have settled, and ends the workers in good order. Results can still be taken.
 ///
-/// Parameters: pool; timeout_ns: how long to wait for the tasks.
+/// That lets everything run to its end. To end sooner, call it with 0, so that nothing more comes, then tine_cancel_queued
+/// (what has not begun never does) or tine_cancel_all (what runs is ended, too), and then call it again;
+/// tine_pool_destroy alone kills.
+///
+/// Parameters: pool; timeout_ns: how long to wait for the tasks. Workers that have nothing to do any more get what is left
+/// of it to leave, though at least 50 ms and at most a second, and then are killed.
 /// Returns 0; -ETIMEDOUT, -EAGAIN: tasks are still under way; they go on, and it may be called again; -EINTR.
 /// Threads: any. Fork: TINE_EFORKED in a child.
 #[unsafe(no_mangle)]

@@ -61,7 +61,7 @@ pub struct tine_submit_options {
     /// Both run on a host thread that is in tine_pool_poll or waits in any call on the pool (or shuts it down or
     /// destroys it, for tasks that are cancelled by that); with TINE_BACKGROUND on the pool's own thread and no other, but
     /// for tine_pool_destroy. One callback may submit and cancel; it may wait, too, and no other callback begins on its thread meanwhile.
-    /// It may not destroy the pool.
+    /// It may not destroy the pool, and a child that it forks may not return from it.
     pub on_settled: Option<unsafe extern "C" fn(result: *const tine_result, user: *mut c_void)>,
     /// An end of a channel that the task is to have, by tine_task_channel; may be NULL. When tine_submit returns 0 it is
     /// given away: the handle is closed here, and is not to be used any more. Otherwise it stays the caller's.
@@ -304,7 +304,7 @@ pub unsafe extern "C" fn tine_cancel(pool: *mut tine_pool, id: tine_id) -> c_int
     })
 }
 
-/// Cancels every submitted task that has not settled, as tine_cancel does. Maps and loops go on.
+/// Cancels every submitted task that has not settled, as tine_cancel does. Maps, loops and streams go on.
 ///
 /// Returns how many there were; TINE_EFORKED, TINE_EWORKER. Threads: any.
 #[unsafe(no_mangle)]
@@ -312,6 +312,18 @@ pub unsafe extern "C" fn tine_cancel_all(pool: *mut tine_pool) -> c_int {
     guard(|| {
         // SAFETY: the caller's pool.
         let cancelled = unsafe { taker(pool) }?.cancel_all()?;
+        Ok(c_int::try_from(cancelled).unwrap_or(c_int::MAX))
+    })
+}
+
+/// Cancels every submitted task that has not begun, as tine_cancel does. What runs goes on, and so do maps, loops and streams.
+///
+/// Returns how many there were; TINE_EFORKED, TINE_EWORKER. Threads: any.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_cancel_queued(pool: *mut tine_pool) -> c_int {
+    guard(|| {
+        // SAFETY: the caller's pool.
+        let cancelled = unsafe { taker(pool) }?.cancel_queued()?;
         Ok(c_int::try_from(cancelled).unwrap_or(c_int::MAX))
     })
 }

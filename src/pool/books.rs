@@ -234,10 +234,14 @@ impl Books {
         self.free.push(index);
     }
 
+    /// All places.
+    pub(super) fn places(&self) -> impl Iterator<Item = u32> + use<> {
+        0..(self.blocks.len() * BLOCK) as u32
+    }
+
     /// The places of all tasks that are in use, without chunks and items of streams.
     pub(super) fn tasks_in_use(&self) -> impl Iterator<Item = u32> + '_ {
-        (0..(self.blocks.len() * BLOCK) as u32)
-            .filter(|index| self.get(*index).state != State::Free && self.get(*index).is_a_callers())
+        self.places().filter(|index| self.get(*index).state != State::Free && self.get(*index).is_a_callers())
     }
 
     pub(super) fn id_of(&self, index: u32) -> TaskId {

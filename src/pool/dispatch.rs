@@ -100,7 +100,7 @@ impl State {
 
     /// Hands tasks out, each to the worker with the least before it.
     pub(super) fn feed(&mut self, now: u64) {
-        let listening = self.led || self.polled_from_outside;
+        let listening = self.led || self.is_looked_at();
         while let Some(index) = self.front() {
             let has_end = self.books.get(index).has_end;
             let can_have = |lane: &Lane| lane.has_room() && !(has_end && lane.carries.is_some());
@@ -178,7 +178,7 @@ impl State {
         if self.front().is_some() {
             return;
         }
-        let listening = self.led || self.polled_from_outside;
+        let listening = self.led || self.is_looked_at();
         for slot in 0..self.lanes.len() {
             if self.lanes[slot].in_ring() > 0 || !self.lanes[slot].has_room() {
                 continue;
@@ -227,7 +227,7 @@ impl State {
             }
         }
         self.wake_waiters();
-        self.update_attention();
+        self.update_outside();
         Ok(())
     }
 

@@ -336,7 +336,8 @@ pub(super) fn run_queued<'a>(pool: &'a Inner, mut state: MutexGuard<'a, State>) 
         state.note_begin(work.index, pool.pid);
         drop(state);
         let (outcome, room) = here.run(&mut work);
-        if let Some(nested) = here.nested() {
+        // A task inside of another leaves that one its results.
+        if let Some(nested) = here.nested().filter(|_| here.running().is_empty()) {
             nested.forget_results();
         }
         state = pool.lock();
@@ -347,7 +348,7 @@ pub(super) fn run_queued<'a>(pool: &'a Inner, mut state: MutexGuard<'a, State>) 
         state.settle(work.index, outcome);
         state.stop_lines();
         state.wake_waiters();
-        state.update_attention();
+        state.update_outside();
     }
     state.runner = outer;
     state

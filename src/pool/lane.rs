@@ -225,9 +225,7 @@ impl Lane {
             let Some(Flight::Task(index)) = self.flights.pop_front() else { continue };
             match self.read_result(slot, books, heap, index) {
                 Some(outcome) => {
-                    if self.cut.take_if(|cut| *cut == index).is_some() {
-                        slot.cut.store(0, Ordering::Relaxed);
-                    }
+                    self.forget_cut(slot, index);
                     self.carries.take_if(|carries| *carries == index);
                     self.timed -= usize::from(books.get(index).deadline_ns != 0);
                     out.push(Drained { index, outcome });
@@ -326,10 +324,11 @@ impl Lane {
     }
 
     fn recall_at(&mut self, segment: &Segment, books: &mut Books, at: usize, index: u32) -> bool {
-        let recalled =
-            !self.distrusted && segment.slot(self.done.wrapping_add(at as u32)).claim(state::RECALLED);
+        let slot = segment.slot(self.done.wrapping_add(at as u32));
+        let recalled = !self.distrusted && slot.claim(state::RECALLED);
         if recalled {
             self.flights[at] = Flight::Recalled;
+            self.forget_cut(slot, index);
             self.take_end_back(books, index);
             self.given -= 1;
             self.timed -= usize::from(books.get(index).deadline_ns != 0);
@@ -343,6 +342,13 @@ impl Lane {
             let end = self.handover.as_ref().and_then(Handover::take_back);
             let entry = books.get_mut(index);
             entry.end = entry.end.take().or(end);
+        }
+    }
+
+    /// The slot is for another task now, which is not to be cut.
+    fn forget_cut(&mut self, slot: &Slot, index: u32) {
+        if self.cut.take_if(|cut| *cut == index).is_some() {
+            slot.cut.store(0, Ordering::Relaxed);
         }
     }
 
@@ -372,5 +378,23 @@ impl Lane {
     pub(super) fn unfinished_output(&self, segment: &Segment) -> usize {
         let pending = segment.pending_output.load(Ordering::Acquire) as usize;
         if pending == self.last_output { 0 } else { pending }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_recalled_chunk_leaves_no_cut_behind() {
+        let (segment, _fd) = Segment::create().unwrap();
+        let (mut lane, mut books) = (Lane::new(), Books::default());
+        let index = books.open();
+        lane.push(&segment, &books, index, Callee { module: 0, offset: 0 }, 1, false);
+        // As `State::cut` does, before the worker has begun.
+        segment.slot(0).cut.store(1, Ordering::Relaxed);
+        lane.cut = Some(index);
+        assert!(lane.recall(&segment, &mut books, index));
+        assert_eq!((lane.cut, segment.slot(0).cut.load(Ordering::Relaxed)), (None, 0));
     }
 }

@@ -17,6 +17,7 @@ mod job;
 mod lane;
 mod map;
 mod options;
+mod outside;
 mod progress;
 mod recycle;
 mod results;
@@ -58,6 +59,7 @@ use books::{Input, State as TaskState};
 use call::Kind;
 use callbacks::tell;
 use here::{Here, initializer_failure, run_queued};
+use lane::Lane;
 use recycle::Recycle;
 use state::{Rules, State, Window};
 use std::ffi::c_void;
@@ -361,11 +363,7 @@ impl Pool {
     /// A descriptor that is readable when there is something to [`Pool::poll`] for. It is the pool's.
     pub fn descriptor(&self) -> Result<RawFd> {
         let inner = self.inner()?;
-        let mut state = inner.lock();
-        state.polled_from_outside = true;
-        state.listen();
-        state.pump(true);
-        Ok(inner.epoll.fd())
+        inner.lock().look_from_outside()
     }
 
     /// Counters.
@@ -481,15 +479,16 @@ impl Pool {
         Ok(inner.heap.release_process(pid))
     }
 
-    /// Gives everything back that has not been taken.
+    /// Gives everything back that has not been taken, but for what somebody waits for, or is to be told.
     fn forget_results(&self) {
         let mut state = tell(&self.inner, self.inner.lock());
         let left: Vec<u32> = state.books.tasks_in_use().collect();
         for index in left {
+            if state.books.get(index).claimed {
+                continue;
+            }
             if state.books.get(index).state == TaskState::Settled {
-                if !state.books.get(index).claimed {
-                    state.finished_count -= 1;
-                }
+                state.finished_count -= 1;
                 state.mark_taken(index);
             }
             if state.books.get(index).state == TaskState::Taken {
@@ -603,7 +602,9 @@ impl State {
         if self.submitted.is_multiple_of(EVERY) {
             self.pump(false);
         } else {
-            self.feed(now_ns());
+            if self.lanes.iter().any(Lane::has_room) {
+                self.feed(now_ns());
+            }
             self.grow();
         }
     }

@@ -209,7 +209,10 @@ impl Supervisor {
         let Waited::Ready(count) = self.epoll.wait(&mut tokens, deadline)? else { return Ok(()) };
         if tokens[..count].contains(&OUTPUT) {
             for tail in self.workers.values_mut().filter_map(|worker| worker.tail.as_mut()) {
-                tail.read();
+                if tail.read() == Some(0) {
+                    // A worker that has closed what it could write to would wake this process for ever.
+                    self.epoll.remove(tail.fd());
+                }
             }
         }
         Ok(())
@@ -228,9 +231,7 @@ impl Supervisor {
         let [slot, generation, ..] = message.words;
         let started = self.try_start(slot as u32, message.fds).and_then(|started| {
             let StartedWorker { pid, pidfd, copy, tail } = started;
-            let news = Message::new(Kind::Started, &[slot, generation, pid as u64]).with_fds(vec![copy]);
-            // A worker of which the host cannot be told is none.
-            self.connection.send(news).inspect_err(|_| children::kill(pid))?;
+            // Before the host is told: a worker that it knows of ends by `Exited` and by nothing else.
             if let Some(tail) = &tail {
                 self.epoll.add(tail.fd(), OUTPUT).inspect_err(|_| children::kill(pid))?;
             }
@@ -239,6 +240,9 @@ impl Supervisor {
                 due: Deadline::after(job.deadline_ns),
                 grace_ns: job.grace_ns,
             });
+            let news = Message::new(Kind::Started, &[slot, generation, pid as u64]).with_fds(vec![copy]);
+            // A worker of which the host cannot be told is none.
+            self.connection.send(news).inspect_err(|_| children::kill(pid))?;
             self.workers.insert(pid, Child { slot: slot as u32, generation, pidfd, tail, limit });
             Ok(())
         });

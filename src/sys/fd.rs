@@ -167,13 +167,13 @@ pub(crate) fn append_to(path: &CStr) -> Result<OwnedFd> {
     owned(libc::c_long::from(rc), "open")
 }
 
-/// Reads what there is, up to the length of the buffer; 0 at the end, and where there is nothing for now.
-pub(crate) fn read_some(fd: RawFd, buffer: &mut [u8]) -> usize {
+/// Reads what there is, up to the length of the buffer; 0 at the end, `None` where there is nothing for now.
+pub(crate) fn read_some(fd: RawFd, buffer: &mut [u8]) -> Option<usize> {
     loop {
         // SAFETY: as many writable bytes as are said.
         let got = unsafe { libc::read(fd, buffer.as_mut_ptr().cast(), buffer.len()) };
         if got >= 0 || super::errno() != libc::EINTR {
-            return usize::try_from(got).unwrap_or(0);
+            return usize::try_from(got).ok();
         }
     }
 }
