@@ -168,7 +168,7 @@ impl Pool {
             return Err(Code::NO_INIT.into());
         }
         let heap = Arc::new(Heap::create(options.heap_range())?);
-        queue::know_heap(Known::Host(Arc::downgrade(&heap)));
+        queue::know_heap(Known::Mapped(Arc::downgrade(&heap)));
         let settings = options.settings()?;
         if options.inline {
             let here = Here::of_host(&heap)?;

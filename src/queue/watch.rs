@@ -11,7 +11,7 @@ use crate::prim::{AtomicU32, Ordering, futex_wait, futex_wake};
 use crate::sync::gate::EVERYBODY;
 use crate::sync::{INVALID, TIMED_OUT};
 use crate::sys::clock::Deadline;
-use crate::sys::{fd, signal};
+use crate::sys::{fd, owner, signal};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -33,6 +33,9 @@ struct Watch {
 
 struct Watched {
     event: OwnedFd,
+    /// The thread, once it runs. Relaxed: it is stored before the thread takes its first lock, and asked for by who has
+    /// found a lock taken.
+    tid: AtomicU32,
     /// ARMED or SIGNALLED. SeqCst: stored after the descriptor was cleared, and before it is signalled.
     state: AtomicU32,
     /// Not 0: the thread is to end. SeqCst: pairs with its look before it sleeps at the gate.
@@ -59,7 +62,12 @@ pub(crate) fn descriptor(address: usize, queue: Queue) -> Result<RawFd> {
     }
     let event = fd::eventfd()?;
     let number = event.as_raw_fd();
-    let shared = Arc::new(Watched { event, state: AtomicU32::new(ARMED), stop: AtomicU32::new(0) });
+    let shared = Arc::new(Watched {
+        event,
+        tid: AtomicU32::new(0),
+        state: AtomicU32::new(ARMED),
+        stop: AtomicU32::new(0),
+    });
     let watched = Arc::clone(&shared);
     // The new thread inherits the mask, and with it none of the process's signals.
     let blocked = signal::AllBlocked::new();
@@ -75,6 +83,7 @@ pub(crate) fn descriptor(address: usize, queue: Queue) -> Result<RawFd> {
 }
 
 fn run(watched: &Watched, queue: Queue) {
+    watched.tid.store(owner::gettid(), Ordering::Relaxed);
     let stopped = || watched.stop.load(Ordering::SeqCst) != 0;
     while !stopped() {
         let waited = caller().and_then(|me| queue.wait_for_some(me, SLICE_NS, stopped));
@@ -106,6 +115,14 @@ fn arm(address: usize) {
         watch.shared.state.store(ARMED, Ordering::SeqCst);
         futex_wake(&watch.shared.state, 1);
     }
+}
+
+/// The threads that watch, which take locks for the descriptors only.
+pub(super) fn threads() -> Vec<u32> {
+    let tids = |watches: MutexGuard<'static, Vec<Watch>>| {
+        watches.iter().map(|watch| watch.shared.tid.load(Ordering::Relaxed)).collect()
+    };
+    watches().map_or_else(Vec::new, tids)
 }
 
 /// Ends the watches of these queues, which are still there.
