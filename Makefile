@@ -86,9 +86,12 @@ storm: staged
 # of NAME.c, which is told by HAVE_PEER that the peer is here.
 bench: staged
 	@mkdir -p build/benches
-# A peer that may be there or not: Debian's libboost-dev.
+# Peers that may be there or not: Debian's libboost-dev, and crates, in a package of their own.
 	@if [ -e /usr/include/boost/interprocess/ipc/message_queue.hpp ]; then \
 	    $(CXX) -O2 benches/queue-boost.cc -o build/benches/queue-boost -pthread -lrt; fi
+	@if $(CARGO) build --quiet --release --locked --manifest-path benches/peers/Cargo.toml --target-dir build/benches/peers; \
+	    then cp build/benches/peers/release/queue-peers build/benches/; \
+	    else echo "benches/peers does not build here: without iceoryx2 and ipc-channel"; fi
 	@for bench in benches/*.c; do \
 	    program=build/benches/$$(basename $$bench .c); parts=; \
 	    for part in $$(ls $${bench%.c}_*.cpp 2>/dev/null); do \

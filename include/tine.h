@@ -1118,8 +1118,8 @@ int tine_segment_fd(const tine_segment *s);
  * Unmaps a segment in this process; others keep it. Pointers into it are dangling from here on.
  *
  * Parameters: s: may be NULL. No other thread may use it any more.
- * Returns 0; -EBUSY: a heap in it is open here (tine_heap_close), or a thread of this process holds a lock in it, as far
- * as that can be known (not of a mutex that is TINE_PROCESS_OWNED); then the segment is as it was.
+ * Returns 0; -EBUSY: a heap in it is open here (tine_heap_close), or a thread of this process holds a lock in it or
+ * waits for one, as far as that can be known (not of a mutex that is TINE_PROCESS_OWNED); then the segment is as it was.
  * Fork: in a child it unmaps the child's.
  */
 int tine_segment_close(tine_segment *s);
@@ -1237,10 +1237,13 @@ int tine_heap_attach(tine_segment *s, const tine_heap_options *options, tine_hea
 
 /**
  * Leaves a heap that tine_heap_create or tine_heap_attach has given. The blocks stay: those of this process are listed
- * under its number.
+ * under its number. Queues in it stay for other processes; in this one their descriptors are closed, and their pointers
+ * are -EINVAL, unless it has the same heap open once more.
  *
  * Parameters: heap: may be NULL. No other thread may use it any more.
- * Returns 0; -EINVAL: it is a pool's. Fork: in a child it forgets the heap, which the parent has.
+ * Returns 0; -EINVAL: it is a pool's; -EBUSY: a thread of this process is in a call on a queue in the heap, or has a
+ * message of one in its hands, or holds a lock in it or waits for one, as far as that can be known; then everything is
+ * as it was. Fork: in a child it forgets the heap, which the parent has.
  */
 int tine_heap_close(tine_heap *heap);
 
@@ -1695,19 +1698,21 @@ int tine_once_call(tine_once *o, int (*initializer)(void *user), void *user, int
 #define TINE_MOST_MESSAGE_BYTES 4294967040
 
 /**
- * A queue of messages between processes of a pool: many producers, many consumers.
+ * A queue of messages between processes: many producers, many consumers.
  *
- * It lies in the pool's heap, and a pointer to it is valid in the host and in every worker, those to come too: pass it
- * in a task's input. What one producer puts is got in that order, and each message by one consumer. When a put has
+ * It lies in a pool's heap, and a pointer to it is valid in the host and in every worker, those to come too: pass it in a
+ * task's input. Or it lies in a heap of its own in a segment, and the pointer is valid in every process that has the heap
+ * open, until it closes it. What one producer puts is got in that order, and each message by one consumer. When a put has
  * returned 0, the message is in the queue for whoever gets it next; there is no thread that would still have to send it.
  *
  * A process that is killed, at whatever instruction, blocks nobody. A producer takes along what it had not put yet, at
  * most one message, or one call's; a consumer what it had taken, at most one message, or one call's. No message is got
  * twice.
  *
- * Calls may be made from any thread of the host and of the workers. A child of fork() of either gets TINE_EFORKED. A
- * pointer that is no queue of a living pool of this process is -EINVAL, as is one that has been destroyed. -EBADMSG
- * means that somebody has written into the queue's memory. -EXDEV, -ENOMEM and -ENOLCK are as for tine_mutex_lock.
+ * Calls may be made from any thread of these processes. A child of fork() gets TINE_EFORKED, or -EINVAL once it has a pool
+ * or an open heap of its own, by which it may use the queues in that heap. A pointer that is no queue of a living pool or
+ * an open heap of this process is -EINVAL, as is one that has been destroyed. -EBADMSG means that somebody has written
+ * into the queue's memory. -EXDEV, -ENOMEM and -ENOLCK are as for tine_mutex_lock.
  */
 typedef struct tine_queue tine_queue;
 
@@ -1729,16 +1734,23 @@ typedef struct tine_queue_options {
     uint32_t flags;
     /** 0. */
     uint32_t reserved;
+    /**
+     * With pool NULL: the heap in which the queue lies, for processes that have no pool in common. tine_heap_create makes
+     * one in a segment.
+     */
+    tine_heap *heap;
 } tine_queue_options;
-#define TINE_QUEUE_OPTIONS_INIT { sizeof(tine_queue_options), NULL, 0, 0, 0, 0 }
+#define TINE_QUEUE_OPTIONS_INIT { sizeof(tine_queue_options), NULL, 0, 0, 0, 0, NULL }
 
 /**
- * Makes a queue in the pool's heap.
+ * Makes a queue in a pool's heap, or in the one that the options name.
  *
- * Parameters: pool: in a worker, what tine_task_pool gives. options: NULL for all defaults. out: where the pointer goes.
+ * Parameters: pool: in a worker, what tine_task_pool gives; NULL where options->heap is given. options: NULL for all
+ * defaults. out: where the pointer goes.
  * Returns 0; -EINVAL, -E2BIG: bad options; -ENOMEM: no memory, or the heap's limit is reached; TINE_EFORKED.
- * Ownership: until tine_queue_destroy, from whatever process, or the end of the pool; the death of its maker does not
- * end it.
+ * Ownership: until tine_queue_destroy, from whatever process, or the end of the pool or the segment; the death of its
+ * maker does not end it. Its memory is a block of the process that made it, for tine_heap_blocks and
+ * tine_heap_release_process.
  */
 int tine_queue_create(tine_pool *pool, const tine_queue_options *options, tine_queue **out);
 
@@ -1808,7 +1820,7 @@ int tine_queue_join(tine_queue *q, int64_t timeout_ns);
  * closed.
  *
  * The first call starts a thread in this process, which sleeps until there is a message, and which tine_queue_destroy
- * in this process or the end of the pool ends.
+ * in this process, tine_heap_close or the end of the pool ends.
  *
  * Returns the descriptor, which stays the queue's; -EINVAL; -EMFILE, -EAGAIN: no descriptor, no thread.
  */

@@ -12,6 +12,7 @@ use crate::heap::Heap;
 use crate::heap::own::OwnHeap;
 use crate::heap::segment::Segment;
 use crate::pool::worker::Worker;
+use crate::queue::{self, Known};
 use crate::sys::fork;
 use std::ffi::{c_int, c_void};
 use std::ptr::NonNull;
@@ -142,17 +143,23 @@ pub unsafe extern "C" fn tine_heap_attach(
 }
 
 /// Leaves a heap that tine_heap_create or tine_heap_attach has given. The blocks stay: those of this process are listed
-/// under its number.
+/// under its number. Queues in it stay for other processes; in this one their descriptors are closed, and their pointers
+/// are -EINVAL, unless it has the same heap open once more.
 ///
 /// Parameters: heap: may be NULL. No other thread may use it any more.
-/// Returns 0; -EINVAL: it is a pool's. Fork: in a child it forgets the heap, which the parent has.
+/// Returns 0; -EINVAL: it is a pool's; -EBUSY: a thread of this process is in a call on a queue in the heap, or has a
+/// message of one in its hands, or holds a lock in it or waits for one, as far as that can be known; then everything is
+/// as it was. Fork: in a child it forgets the heap, which the parent has.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_heap_close(heap: *mut tine_heap) -> c_int {
     guard(|| {
         // SAFETY: the caller's heap.
         match unsafe { heap.as_ref() } {
             None => Ok(0),
-            Some(tine_heap { of: Of::Segment(_), .. }) => {
+            Some(tine_heap { of: Of::Segment(own), pid, .. }) => {
+                if *pid == fork::pid() {
+                    queue::leave_heap(own.heap())?;
+                }
                 // SAFETY: it came from `make`, and is the caller's to give up.
                 drop(unsafe { Box::from_raw(heap) });
                 Ok(0)
@@ -492,19 +499,30 @@ unsafe fn try_twice(
 ) -> *mut c_void {
     guard_value(std::ptr::null_mut(), || {
         // SAFETY: the caller's promise.
-        let (Ok(heap), Ok(of)) = (unsafe { get(pointer) }, unsafe { of(pointer) }) else {
+        if unsafe { of(pointer) }.is_err() {
             return std::ptr::null_mut();
-        };
-        let block = match (attempt(heap), of) {
-            (Err(error), Of::Segment(own)) if error.code().0 == -libc::ENOMEM && own.clear_up() => {
-                attempt(heap)
-            }
-            (block, _) => block,
-        };
-        block
+        }
+        // SAFETY: as above.
+        unsafe { with_memory(pointer, attempt) }
             .inspect_err(|error| mistake(call, error))
             .map_or(std::ptr::null_mut(), |block| block.as_ptr().cast())
     })
+}
+
+/// Does what takes memory of a heap.
+///
+/// # Safety
+/// As for [`of`].
+pub(crate) unsafe fn with_memory<T>(
+    pointer: *const tine_heap,
+    attempt: impl Fn(&Heap) -> Result<T>,
+) -> Result<T> {
+    // SAFETY: the caller's promise.
+    match unsafe { of(pointer) }? {
+        Of::Segment(own) => own.attempt(attempt),
+        // SAFETY: as above.
+        _ => attempt(unsafe { get(pointer) }?),
+    }
 }
 
 /// With TINE_CHECK, an error that is the caller's own ends the process; that there is no memory is none of these.
@@ -529,7 +547,8 @@ unsafe fn make(
         match unsafe { segment(s) }.and_then(body) {
             Ok(own) => {
                 let own = Box::new(own);
-                let heap = NonNull::from(own.heap());
+                let heap = NonNull::from(&**own.heap());
+                queue::know_heap(Known::Mapped(Arc::downgrade(own.heap())));
                 *out = Box::into_raw(Box::new(tine_heap { heap, pid: fork::pid(), of: Of::Segment(own) }));
                 Ok(0)
             }

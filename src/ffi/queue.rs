@@ -3,6 +3,7 @@
 use crate::error::{Code, Error, Result};
 use crate::ffi::errors::{TINE_INTERRUPTIBLE, tine_error};
 use crate::ffi::guard::{bytes, guard, guard_value, required_out};
+use crate::ffi::heap::{self, tine_heap};
 use crate::ffi::options::{self, Extensible};
 use crate::ffi::pool::{core_heap, tine_pool};
 use crate::ffi::start::report;
@@ -11,19 +12,21 @@ use crate::sync::{INVALID, Outcome};
 use crate::sys::clock::Timeout;
 use std::ffi::{c_int, c_void};
 
-/// A queue of messages between processes of a pool: many producers, many consumers.
+/// A queue of messages between processes: many producers, many consumers.
 ///
-/// It lies in the pool's heap, and a pointer to it is valid in the host and in every worker, those to come too: pass it
-/// in a task's input. What one producer puts is got in that order, and each message by one consumer. When a put has
+/// It lies in a pool's heap, and a pointer to it is valid in the host and in every worker, those to come too: pass it in a
+/// task's input. Or it lies in a heap of its own in a segment, and the pointer is valid in every process that has the heap
+/// open, until it closes it. What one producer puts is got in that order, and each message by one consumer. When a put has
 /// returned 0, the message is in the queue for whoever gets it next; there is no thread that would still have to send it.
 ///
 /// A process that is killed, at whatever instruction, blocks nobody. A producer takes along what it had not put yet, at
 /// most one message, or one call's; a consumer what it had taken, at most one message, or one call's. No message is got
 /// twice.
 ///
-/// Calls may be made from any thread of the host and of the workers. A child of fork() of either gets TINE_EFORKED. A
-/// pointer that is no queue of a living pool of this process is -EINVAL, as is one that has been destroyed. -EBADMSG
-/// means that somebody has written into the queue's memory. -EXDEV, -ENOMEM and -ENOLCK are as for tine_mutex_lock.
+/// Calls may be made from any thread of these processes. A child of fork() gets TINE_EFORKED, or -EINVAL once it has a pool
+/// or an open heap of its own, by which it may use the queues in that heap. A pointer that is no queue of a living pool or
+/// an open heap of this process is -EINVAL, as is one that has been destroyed. -EBADMSG means that somebody has written
+/// into the queue's memory. -EXDEV, -ENOMEM and -ENOLCK are as for tine_mutex_lock.
 pub struct tine_queue {
     _private: [u8; 0],
 }
@@ -54,6 +57,9 @@ pub struct tine_queue_options {
     pub flags: u32,
     /// 0.
     pub reserved: u32,
+    /// With pool NULL: the heap in which the queue lies, for processes that have no pool in common. tine_heap_create makes
+    /// one in a segment.
+    pub heap: *mut tine_heap,
 }
 
 // SAFETY: `repr(C)`, size first, and zero is valid for every field.
@@ -130,12 +136,14 @@ pub(crate) fn room(buffer: *mut c_void, capacity: usize) -> Outcome<Buffer> {
     Ok(unsafe { Buffer::new(buffer.cast(), capacity) })
 }
 
-/// Makes a queue in the pool's heap.
+/// Makes a queue in a pool's heap, or in the one that the options name.
 ///
-/// Parameters: pool: in a worker, what tine_task_pool gives. options: NULL for all defaults. out: where the pointer goes.
+/// Parameters: pool: in a worker, what tine_task_pool gives; NULL where options->heap is given. options: NULL for all
+/// defaults. out: where the pointer goes.
 /// Returns 0; -EINVAL, -E2BIG: bad options; -ENOMEM: no memory, or the heap's limit is reached; TINE_EFORKED.
-/// Ownership: until tine_queue_destroy, from whatever process, or the end of the pool; the death of its maker does not
-/// end it.
+/// Ownership: until tine_queue_destroy, from whatever process, or the end of the pool or the segment; the death of its
+/// maker does not end it. Its memory is a block of the process that made it, for tine_heap_blocks and
+/// tine_heap_release_process.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_queue_create(
     pool: *mut tine_pool,
@@ -159,10 +167,19 @@ unsafe fn create(
     options: Option<&tine_queue_options>,
     out: *mut *mut tine_queue,
 ) -> Result<()> {
-    // SAFETY: the caller's pointers.
-    let (heap, out) = unsafe { (core_heap(pool)?, required_out(out, "out")?) };
+    let own = options.map_or(std::ptr::null_mut(), |options| options.heap);
     let options = options.map_or(Ok(QueueOptions::default()), tine_queue_options::read)?;
-    *out = queue::create(heap, &options)?.as_ptr().cast();
+    // SAFETY: the caller's place.
+    let out = unsafe { required_out(out, "out") }?;
+    let made = match (pool.is_null(), own.is_null()) {
+        // SAFETY: the caller's pool.
+        (false, true) => queue::create(unsafe { core_heap(pool) }?, &options),
+        // SAFETY: the caller's heap.
+        (true, false) => unsafe { heap::with_memory(own, |heap| queue::create(heap, &options)) },
+        (true, true) => Err(Error::invalid("pool is NULL, and options.heap names no heap")),
+        (false, false) => Err(Error::invalid("both pool and options.heap are given")),
+    };
+    *out = made?.as_ptr().cast();
     Ok(())
 }
 
@@ -267,7 +284,7 @@ pub unsafe extern "C" fn tine_queue_join(q: *mut tine_queue, timeout_ns: i64) ->
 /// closed.
 ///
 /// The first call starts a thread in this process, which sleeps until there is a message, and which tine_queue_destroy
-/// in this process or the end of the pool ends.
+/// in this process, tine_heap_close or the end of the pool ends.
 ///
 /// Returns the descriptor, which stays the queue's; -EINVAL; -EMFILE, -EAGAIN: no descriptor, no thread.
 #[unsafe(no_mangle)]

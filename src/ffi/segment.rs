@@ -111,8 +111,8 @@ pub unsafe extern "C" fn tine_segment_fd(s: *const tine_segment) -> c_int {
 /// Unmaps a segment in this process; others keep it. Pointers into it are dangling from here on.
 ///
 /// Parameters: s: may be NULL. No other thread may use it any more.
-/// Returns 0; -EBUSY: a heap in it is open here (tine_heap_close), or a thread of this process holds a lock in it, as far
-/// as that can be known (not of a mutex that is TINE_PROCESS_OWNED); then the segment is as it was.
+/// Returns 0; -EBUSY: a heap in it is open here (tine_heap_close), or a thread of this process holds a lock in it or
+/// waits for one, as far as that can be known (not of a mutex that is TINE_PROCESS_OWNED); then the segment is as it was.
 /// Fork: in a child it unmaps the child's.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_segment_close(s: *mut tine_segment) -> c_int {

@@ -41,7 +41,7 @@ const PID_BITS: u32 = 22;
 /// One process's view of a heap in a segment. Dropping it leaves the process's blocks as they are.
 #[derive(Debug)]
 pub struct OwnHeap {
-    heap: Heap,
+    heap: Arc<Heap>,
 }
 
 /// What one process has in such a heap.
@@ -86,7 +86,7 @@ impl OwnHeap {
                 let free = heap.process(place).compare_exchange(0, me, Ordering::AcqRel, Ordering::Relaxed);
                 if free.is_ok() {
                     heap.owner = place as Owner;
-                    let own = OwnHeap { heap };
+                    let own = OwnHeap { heap: Arc::new(heap) };
                     own.clear_up();
                     return Ok(own);
                 }
@@ -100,9 +100,17 @@ impl OwnHeap {
         Err(Error::errno(libc::ENOSPC, text))
     }
 
-    /// The heap itself. Where memory is short, [`OwnHeap::clear_up`] may find some.
-    pub fn heap(&self) -> &Heap {
+    /// The heap itself. Where memory is short, [`OwnHeap::attempt`] may find some.
+    pub fn heap(&self) -> &Arc<Heap> {
         &self.heap
+    }
+
+    /// Does what takes memory; where there is too little, once more, if dead processes have left some half done.
+    pub fn attempt<T>(&self, attempt: impl Fn(&Heap) -> Result<T>) -> Result<T> {
+        match attempt(&self.heap) {
+            Err(error) if error.code().0 == -libc::ENOMEM && self.clear_up() => attempt(&self.heap),
+            result => result,
+        }
     }
 
     /// Clears up after processes that have ended; whether there were any.

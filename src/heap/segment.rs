@@ -194,9 +194,9 @@ impl Segment {
         read && address == self.mapping.address() as u64
     }
 
-    /// Whether a thread of this process is known to hold a lock in it.
+    /// Whether a thread of this process is known to hold a lock in it, or to wait for one.
     pub fn is_locked(&self) -> bool {
-        robust::held_within(self.mapping.address(), self.mapping.length())
+        robust::held_within(self.mapping.address(), self.mapping.length(), &[])
     }
 }
 

@@ -166,7 +166,7 @@ impl Pool {
     pub(crate) fn new(options: &PoolOptions) -> Result<Pool> {
         options.check()?;
         let heap = Arc::new(Heap::create(options.heap_range())?);
-        queue::know_heap(Known::Host(Arc::downgrade(&heap)));
+        queue::know_heap(Known::Mapped(Arc::downgrade(&heap)));
         let settings = options.settings()?;
         if options.inline {
             let here = Here::of_host(&heap)?;

@@ -45,8 +45,6 @@ pub(crate) struct Header {
     pub(crate) most_messages: AtomicU32,
     pub(crate) most_bytes: AtomicU32,
     pub(crate) flags: AtomicU32,
-    /// How far behind its heap block's start the queue lies.
-    pub(crate) shift: AtomicU32,
     /// Who holds the producers' lock and finds no room sleeps here, and who holds the consumers' and finds nothing.
     pub(crate) gate: Gate,
     /// Those that wait in `join`.

@@ -9,7 +9,7 @@
 use super::layout::{Geometry, Memory, NOTHING_RESERVED, Shared, Side, UNIT, low_half, units_for};
 use super::spin::Spin;
 use crate::error::Code;
-use crate::prim::{AtomicU64, Ordering, futex_wait, futex_wait_any};
+use crate::prim::{AtomicU32, AtomicU64, Ordering, futex_wait, futex_wait_any, futex_wake};
 use crate::sync::gate::{EVERYBODY, Gate};
 use crate::sync::{
     AGAIN, Acquired, INTERRUPTIBLE, INVALID, NO_MEMORY, Outcome, Patience, SLICE_NS, TIMED_OUT, Then,
@@ -187,8 +187,9 @@ impl Queue {
             other => other?,
         };
         if acquired == Acquired::OwnerDied {
-            // Nothing to make whole: what the dead one has not committed never was.
-            side.lock.repair(me)?;
+            // Nothing to make whole: what the dead one has not committed never was. It can't fail but by somebody's
+            // writing into the lock, and then there is nothing to make whole either.
+            let _ = side.lock.repair(me);
         }
         Ok(())
     }
@@ -444,14 +445,24 @@ impl Queue {
         if self.fresh_tail(message)? == message { Err(CLOSED) } else { Ok(message) }
     }
 
-    /// Waits until there is a message, or the queue is closed, or `stopped`, and takes nothing. `ETIMEDOUT` where another
-    /// consumer was in the way for `patience_ns`.
-    pub(super) fn wait_for_some(&self, me: Me, patience_ns: u64, stopped: impl Fn() -> bool) -> Outcome<()> {
-        let side = &self.shared().consumers;
-        self.enter(me, side, &mut Wait::new(Timeout::After(patience_ns)), || false)?;
+    /// Waits until there is a message, or the queue is closed, or `stop` is not 0, and takes nothing.
+    pub(super) fn wait_for_some(&self, me: Me, stop: &AtomicU32) -> Outcome<()> {
+        let lock = &self.shared().consumers.lock;
+        if lock.take_unless(me, stop)? == Acquired::OwnerDied {
+            let _ = lock.repair(me);
+        }
+        let stopped = || stop.load(Ordering::SeqCst) != 0;
         let result = self.find_message(me, &mut Wait::new(Timeout::Forever), stopped);
-        self.leave(me, side);
+        self.leave(me, &self.shared().consumers);
         result.map(|_| ())
+    }
+
+    /// Wakes whoever waits in there, whatever the words say; others than the one that is meant sleep on.
+    pub(super) fn wake_watcher(&self) {
+        let shared = self.shared();
+        shared.header.gate.open(EVERYBODY);
+        shared.header.gate.wake_rest();
+        futex_wake(shared.consumers.lock.word(), EVERYBODY);
     }
 
     /// How many messages have been put. Acquire: they can be read.

@@ -12,7 +12,7 @@ pub(crate) mod watch;
 
 pub use layout::{MOST_BYTES, MOST_MESSAGES};
 pub use message::{Queue, QueueOptions};
-pub(crate) use registry::{Known, create, destroy, find, forget_heap, know_heap};
+pub(crate) use registry::{Known, create, destroy, find, forget_heap, know_heap, leave_heap};
 pub use transfer::{Buffer, Refused};
 
 #[cfg(test)]

@@ -13,22 +13,22 @@ use crate::heap::Heap;
 use crate::prim::{AtomicU64, Ordering};
 use crate::sync::gate::EVERYBODY;
 use crate::sync::{INVALID, Outcome};
-use crate::sys::{fork, memory};
+use crate::sys::{fork, memory, robust};
 use core::ptr::NonNull;
 use std::sync::atomic::AtomicPtr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 /// A heap of this process.
 pub(crate) enum Known {
-    /// A pool's that this process has made: as long as that pool lives.
-    Host(Weak<Heap>),
+    /// As long as the pool that this process has made, or until it closes a heap in a segment.
+    Mapped(Weak<Heap>),
     /// The one that a worker has from its host: as long as the process.
     Worker(&'static Heap),
 }
 
 /// A heap to be used for the moment.
 pub(crate) enum Borrowed {
-    Host(Arc<Heap>),
+    Mapped(Arc<Heap>),
     Worker(&'static Heap),
 }
 
@@ -37,7 +37,7 @@ impl std::ops::Deref for Borrowed {
 
     fn deref(&self) -> &Heap {
         match self {
-            Borrowed::Host(heap) => heap,
+            Borrowed::Mapped(heap) => heap,
             Borrowed::Worker(heap) => heap,
         }
     }
@@ -46,7 +46,7 @@ impl std::ops::Deref for Borrowed {
 impl Known {
     fn borrow(&self) -> Option<Borrowed> {
         match self {
-            Known::Host(heap) => heap.upgrade().map(Borrowed::Host),
+            Known::Mapped(heap) => heap.upgrade().map(Borrowed::Mapped),
             Known::Worker(heap) => Some(Borrowed::Worker(heap)),
         }
     }
@@ -90,6 +90,12 @@ impl Registry {
     fn heaps(&self) -> MutexGuard<'_, Vec<Known>> {
         self.heaps.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// How often the process has the heap at this address: one in a segment can be attached to several times.
+    fn count(&self, address: usize) -> usize {
+        let is_it = |known: &&Known| known.borrow().is_some_and(|heap| heap.address() == address);
+        self.heaps().iter().filter(is_it).count()
+    }
 }
 
 /// From now on queues may lie in this heap.
@@ -126,10 +132,13 @@ pub(crate) fn know_heap(heap: Known) {
 /// The heap is about to go, and with it its queues.
 pub(crate) fn forget_heap(heap: &Heap) {
     let range = heap.address()..heap.address() + heap.mapped_bytes();
-    watch::end(|address| range.contains(&address));
     if let Some(registry) = registry().filter(|registry| registry.pid == fork::pid()) {
-        registry.heaps().retain(|known| known.borrow().is_some_and(|known| known.address() != range.start));
+        registry.heaps().retain(|known| known.borrow().is_some_and(|known| !std::ptr::eq(&*known, heap)));
+        if registry.count(range.start) > 0 {
+            return;
+        }
     }
+    watch::end(|address| range.contains(&address));
     let places = SEEN.load(Ordering::Acquire);
     for index in 0..PLACES {
         // SAFETY: null, or `PLACES` words.
@@ -143,6 +152,20 @@ pub(crate) fn forget_heap(heap: &Heap) {
             place.store(0, Ordering::Relaxed);
         }
     }
+}
+
+/// The same, if no thread of this process has to do with a queue in there, as far as that can be known. A thread that
+/// only watches one for its descriptor ends.
+pub(crate) fn leave_heap(heap: &Heap) -> Result<()> {
+    let (address, length) = (heap.address(), heap.mapped_bytes());
+    let is_last = registry().is_none_or(|registry| registry.count(address) <= 1);
+    if is_last && robust::held_within(address, length, &watch::threads()) {
+        let text =
+            "a thread is in a call on a queue in the heap, has one of its messages, or holds a lock in it";
+        return Err(Error::errno(libc::EBUSY, text));
+    }
+    forget_heap(heap);
+    Ok(())
 }
 
 /// The queue at an address. `EINVAL` where there is none, `TINE_EFORKED` in a child that has no heaps of its own.
@@ -205,18 +228,12 @@ fn find_slowly(pointer: *const u8) -> Outcome<Queue> {
 pub(crate) fn create(heap: &Heap, options: &QueueOptions) -> Result<NonNull<u8>> {
     let align = align_of::<Shared>();
     let size = options.size().map_err(Error::from)?;
-    let block = heap.allocate(size + align)?;
-    let shift = block.as_ptr().align_offset(align);
-    // SAFETY: the block is that much longer than the queue.
-    let start = unsafe { block.add(shift) };
-    // SAFETY: the block is this caller's, aligned now, and stays mapped as long as the heap.
+    let start = heap.allocate_aligned(align, size)?;
+    // SAFETY: the block is this caller's, aligned and as long as that, and stays mapped as long as the heap.
     match unsafe { Queue::create(start, options) } {
-        Ok(queue) => {
-            queue.memory.shared().header.shift.store(shift as u32, Ordering::Relaxed);
-            Ok(start)
-        }
+        Ok(_) => Ok(start),
         Err(code) => {
-            heap.free(block)?;
+            heap.free(start)?;
             Err(code.into())
         }
     }
@@ -233,8 +250,5 @@ pub(crate) fn destroy(pointer: *const u8) -> Outcome<()> {
         place.store(0, Ordering::Relaxed);
     }
     header.gate.open(EVERYBODY);
-    let shift = header.shift.load(Ordering::Relaxed) as usize % align_of::<Shared>();
-    let block = pointer.addr() - shift;
-    // The block is freed only if it is one: garbage in `shift` frees nothing.
-    heap_of(block, 1)?.free_address(block).map_err(|error| error.code())
+    heap_of(pointer.addr(), 1)?.free_address(pointer.addr()).map_err(|error| error.code())
 }

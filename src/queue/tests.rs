@@ -82,6 +82,27 @@ fn both_bounds_hold_exactly() {
     assert_eq!(queue.count(), 3);
 }
 
+/// Units are counted in 32 bits, which 64 GiB of messages use up.
+#[test]
+fn the_count_of_units_starts_again() {
+    for before in 0..40 {
+        let queue = queue(8, 256);
+        queue.memory.slot(u64::MAX).describe(0, u32::MAX - before);
+        for round in 0..100 {
+            let lengths = [9 + round % 50, 3, 100 - round % 50];
+            for length in lengths {
+                queue.put(&message(round, length), Timeout::Try).unwrap();
+            }
+            for length in lengths {
+                assert_eq!(get(&queue, Timeout::Try).unwrap(), message(round, length));
+            }
+        }
+        queue.put(&[7; 256], Timeout::Try).unwrap();
+        assert_eq!(queue.put(&[7; 9], Timeout::Try), Err(AGAIN));
+        assert_eq!(get(&queue, Timeout::Try).unwrap(), [7; 256]);
+    }
+}
+
 #[test]
 fn what_does_not_fit_stays() {
     let queue = queue(4, 64);
@@ -243,6 +264,52 @@ fn two_that_sleep_all_the_time_never_sleep_both() {
         }
     });
     echo.join().unwrap();
+}
+
+/// A hostile process changes a lock's words while this thread has it: the thread must not keep it, or its robust list would
+/// lead into memory that is unmapped one day.
+#[test]
+fn no_lock_stays_with_a_thread_that_has_released_it() {
+    use crate::sys::robust::{self, DIED, WAITERS};
+    let queue = queue(4, 256);
+    let start = std::ptr::from_ref(queue.shared()).cast::<u8>();
+    let me = robust::me().unwrap();
+    let (mut seed, mut left) = (0x9e37_79b9_7f4a_7c15u64, 0);
+    let mut chance = move || {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        seed
+    };
+    for round in 0..50_000 {
+        let produces = round % 2 == 0;
+        let side = if produces { &queue.shared().producers } else { &queue.shared().consumers };
+        let _ = queue.put(b"x", Timeout::Try);
+        let held =
+            if produces { queue.reserve(20, Timeout::Try).is_ok() } else { queue.peek(Timeout::Try).is_ok() };
+        // Its mode, its tag and so on; and its word, which does not look as if another one had it.
+        let words: NonNull<u32> = NonNull::from(&side.lock).cast();
+        for _ in 0..chance() % 3 {
+            let value = if chance() % 2 == 0 { 1 << (chance() % 32) } else { chance() as u32 };
+            // SAFETY: within the lock, of which the first word is not meant.
+            unsafe { words.add(1 + (chance() % 15) as usize).write_volatile(value) };
+        }
+        if chance() % 4 == 0 {
+            let known = [0, WAITERS, DIED, DIED | WAITERS, me.tid(), me.pid() | WAITERS];
+            // SAFETY: the lock's word.
+            unsafe { words.write_volatile(known[(chance() % 6) as usize]) };
+        }
+        if held {
+            let _ = if produces { queue.commit(17) } else { queue.release() };
+        }
+        left += u32::from(me.holds_within(start.addr(), 1024));
+        // As it was, for the next round.
+        // SAFETY: nobody else uses the queue.
+        unsafe { words.write_bytes(0, 16) };
+        let _ = queue.get([0; 32].as_mut_slice().into(), Timeout::Try);
+        left += u32::from(me.holds_within(start.addr(), 1024));
+    }
+    assert_eq!(left, 0);
 }
 
 /// Whatever stands in the queue's memory, calls end, and touch nothing beyond it: a guard page lies behind it.

@@ -8,21 +8,21 @@ use super::message::{Queue, caller};
 use super::registry;
 use crate::error::{Error, Result};
 use crate::prim::{AtomicU32, Ordering, futex_wait, futex_wake};
-use crate::sync::gate::EVERYBODY;
-use crate::sync::{INVALID, TIMED_OUT};
+use crate::sync::INVALID;
 use crate::sys::clock::Deadline;
-use crate::sys::{fd, signal};
+use crate::sys::{fd, owner, signal};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 /// The thread waits for a message.
 const ARMED: u32 = 0;
 /// There is one, and the descriptor says so.
 const SIGNALLED: u32 = 1;
 
-/// How long it waits behind another consumer before it looks whether it is still wanted.
-const SLICE_NS: u64 = 1_000_000_000;
+/// Between two wake-ups of a thread that is to end.
+const NAP: Duration = Duration::from_micros(50);
 
 struct Watch {
     address: usize,
@@ -33,9 +33,11 @@ struct Watch {
 
 struct Watched {
     event: OwnedFd,
+    /// The thread, stored by itself; nobody sees the watch before. Relaxed: the value is all that matters.
+    tid: AtomicU32,
     /// ARMED or SIGNALLED. SeqCst: stored after the descriptor was cleared, and before it is signalled.
     state: AtomicU32,
-    /// Not 0: the thread is to end. SeqCst: pairs with its look before it sleeps at the gate.
+    /// Not 0: the thread is to end. SeqCst: pairs with its look before it sleeps, at the gate or for the lock.
     stop: AtomicU32,
 }
 
@@ -59,7 +61,12 @@ pub(crate) fn descriptor(address: usize, queue: Queue) -> Result<RawFd> {
     }
     let event = fd::eventfd()?;
     let number = event.as_raw_fd();
-    let shared = Arc::new(Watched { event, state: AtomicU32::new(ARMED), stop: AtomicU32::new(0) });
+    let shared = Arc::new(Watched {
+        event,
+        tid: AtomicU32::new(0),
+        state: AtomicU32::new(ARMED),
+        stop: AtomicU32::new(0),
+    });
     let watched = Arc::clone(&shared);
     // The new thread inherits the mask, and with it none of the process's signals.
     let blocked = signal::AllBlocked::new();
@@ -69,18 +76,20 @@ pub(crate) fn descriptor(address: usize, queue: Queue) -> Result<RawFd> {
         .spawn(move || run(&watched, queue))
         .map_err(|error| Error::from_io("starting the queue's thread", &error))?;
     drop(blocked);
+    while shared.tid.load(Ordering::Relaxed) == 0 {
+        futex_wait(&shared.tid, 0, Deadline::NEVER);
+    }
     watches.push(Watch { address, shared, queue, thread: Some(thread) });
     COUNT.fetch_add(1, Ordering::Relaxed);
     Ok(number)
 }
 
 fn run(watched: &Watched, queue: Queue) {
+    watched.tid.store(owner::gettid(), Ordering::Relaxed);
+    futex_wake(&watched.tid, 1);
     let stopped = || watched.stop.load(Ordering::SeqCst) != 0;
     while !stopped() {
-        let waited = caller().and_then(|me| queue.wait_for_some(me, SLICE_NS, stopped));
-        if waited == Err(TIMED_OUT) {
-            continue;
-        }
+        let _ = caller().and_then(|me| queue.wait_for_some(me, &watched.stop));
         // A message; or a queue that is closed or overwritten, which who polls finds out by a get.
         watched.state.store(SIGNALLED, Ordering::SeqCst);
         fd::eventfd_signal(watched.event.as_raw_fd());
@@ -108,6 +117,14 @@ fn arm(address: usize) {
     }
 }
 
+/// The threads that watch, which take locks for the descriptors only.
+pub(super) fn threads() -> Vec<u32> {
+    let tids = |watches: MutexGuard<'static, Vec<Watch>>| {
+        watches.iter().map(|watch| watch.shared.tid.load(Ordering::Relaxed)).collect()
+    };
+    watches().map_or_else(Vec::new, tids)
+}
+
 /// Ends the watches of these queues, which are still there.
 pub(crate) fn end(which: impl Fn(usize) -> bool) {
     if COUNT.load(Ordering::Relaxed) == 0 {
@@ -125,9 +142,12 @@ pub(crate) fn end(which: impl Fn(usize) -> bool) {
         watch.shared.stop.store(1, Ordering::SeqCst);
         watch.shared.state.store(ARMED, Ordering::SeqCst);
         futex_wake(&watch.shared.state, 1);
-        watch.queue.shared().header.gate.open(EVERYBODY);
-        if let Some(thread) = watch.thread.take() {
-            let _ = thread.join();
+        let Some(thread) = watch.thread.take() else { continue };
+        while !thread.is_finished() {
+            watch.queue.wake_watcher();
+            // Once is not enough: it may just be about to sleep, and a hostile process can undo what was done here.
+            std::thread::sleep(NAP);
         }
+        let _ = thread.join();
     }
 }

@@ -106,7 +106,7 @@ impl Condition {
         self.announce();
         mutex.unlock()?;
         me.pend(self.gate.spot());
-        let woken = self.sleep(me, sequence, rounds, &patience);
+        let woken = self.sleep(me, sequence, rounds, &mut patience);
         me.pend_nothing();
         let again = mutex.lock_again(me);
         if let Ok(Woken::ByBaton) = woken {
@@ -127,7 +127,7 @@ impl Condition {
     }
 
     /// Sleeps until notified. The gate is pending, before and after.
-    fn sleep(&self, me: Me, mut sequence: u32, rounds: u32, patience: &Patience) -> Result<Woken, Code> {
+    fn sleep(&self, me: Me, mut sequence: u32, rounds: u32, patience: &mut Patience) -> Result<Woken, Code> {
         loop {
             let missed = || {
                 self.rounds.load(Ordering::SeqCst) != rounds
@@ -144,11 +144,16 @@ impl Condition {
                 let until = patience.until().min(Deadline::after(SLICE_NS));
                 (futex_wait(&self.sequence, sequence, until), 0)
             });
-            match patience.after(wait) {
-                Ok(Then::Look { slept: true }) if wait == crate::prim::Wait::Woken => {}
-                Ok(_) => continue,
-                Err(_) if missed() => return Ok(Woken::Freely),
-                Err(code) => return Err(code),
+            let again = match patience.after(wait) {
+                Ok(Then::Look { slept: true }) if wait == crate::prim::Wait::Woken => None,
+                Ok(_) => Some(patience.may_wait()),
+                Err(code) => Some(Err(code)),
+            };
+            match again {
+                None => {}
+                Some(Ok(())) => continue,
+                Some(Err(_)) if missed() => return Ok(Woken::Freely),
+                Some(Err(code)) => return Err(code),
             }
             if self.rounds.load(Ordering::SeqCst) != rounds {
                 if by != 0 {

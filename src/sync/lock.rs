@@ -6,8 +6,8 @@
 
 use super::gate::Gate;
 use super::{
-    AUTO_REPAIR, Acquired, DEADLOCK, INTERRUPTIBLE, NO_LOCKS, NOT_OWNER, OTHER_NAMESPACE, Outcome,
-    PROCESS_OWNED, Patience, RECURSIVE, Then, UNRECOVERABLE,
+    AUTO_REPAIR, Acquired, DEADLOCK, INTERRUPTED, INTERRUPTIBLE, NO_LOCKS, NOT_OWNER, OTHER_NAMESPACE,
+    Outcome, PROCESS_OWNED, Patience, RECURSIVE, Then, UNRECOVERABLE,
 };
 use crate::prim::{AtomicU32, AtomicU64, MODEL, Ordering, futex_wait, futex_wake};
 use crate::sys::clock::Timeout;
@@ -55,6 +55,16 @@ const LOST: u32 = 2;
 const FLAGS: u32 = 8;
 
 const MOST_SPINS: u32 = 100;
+
+/// How somebody waits for a lock.
+#[derive(Clone, Copy)]
+struct Way<'a> {
+    timeout: Timeout,
+    /// Signals don't end it, and the thread may hold more than it should.
+    patient: bool,
+    /// What ends it. SeqCst: looked at before each sleep.
+    stop: Option<&'a AtomicU32>,
+}
 
 /// Who holds a lock, for messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -244,10 +254,20 @@ impl Lock {
     #[cold]
     #[inline(never)]
     pub fn take(&self, me: Me, timeout: Timeout, patient: bool) -> Outcome<Acquired> {
+        self.take_with(me, Way { timeout, patient, stop: None })
+    }
+
+    /// Takes the lock, but `EINTR` where `stop` is not 0 and the thread would have to sleep. Who sets it wakes those that
+    /// sleep on the word, until it has been heard.
+    pub fn take_unless(&self, me: Me, stop: &AtomicU32) -> Outcome<Acquired> {
+        self.take_with(me, Way { timeout: Timeout::Forever, patient: true, stop: Some(stop) })
+    }
+
+    fn take_with(&self, me: Me, way: Way) -> Outcome<Acquired> {
         let flags = self.flags();
         self.check_namespace(me)?;
         if flags & PROCESS_OWNED != 0 {
-            let died = self.contend(me.pid(), timeout, patient, true)?;
+            let died = self.contend(me.pid(), way, true)?;
             self.owner.store(me.identity(), Ordering::Relaxed);
             self.start.store(me.process_start(), Ordering::Relaxed);
             return self.settle(me, died);
@@ -262,11 +282,11 @@ impl Lock {
                 _ => Err(DEADLOCK),
             };
         }
-        if me.is_full() && !patient {
+        if me.is_full() && !way.patient {
             return Err(NO_LOCKS);
         }
         me.pend(spot);
-        let died = match self.contend(me.tid(), timeout, patient, !me.is_robust()) {
+        let died = match self.contend(me.tid(), way, !me.is_robust()) {
             Ok(died) => died,
             Err(code) => {
                 me.pend_nothing();
@@ -306,9 +326,9 @@ impl Lock {
     }
 
     /// Gets the word for `holder`; whether its last holder died. The spot is pending, or the wait `watched`.
-    fn contend(&self, holder: u32, timeout: Timeout, patient: bool, watched: bool) -> Outcome<bool> {
-        let interruptible = !patient && self.flags() & INTERRUPTIBLE != 0;
-        let mut patience = Patience::new(timeout, interruptible, watched);
+    fn contend(&self, holder: u32, way: Way, watched: bool) -> Outcome<bool> {
+        let interruptible = !way.patient && self.flags() & INTERRUPTIBLE != 0;
+        let mut patience = Patience::new(way.timeout, interruptible, watched);
         // How often to look before sleeping; not known before there is a reason to wait.
         let (mut allowed, mut spun, mut slept) = (None, 0, 0);
         loop {
@@ -323,10 +343,13 @@ impl Lock {
                 }
                 continue;
             }
-            if value & WAITERS == 0 && spun < *allowed.get_or_insert_with(|| self.spin_budget(timeout)) {
+            if value & WAITERS == 0 && spun < *allowed.get_or_insert_with(|| self.spin_budget(way.timeout)) {
                 spun += 1;
                 core::hint::spin_loop();
                 continue;
+            }
+            if way.stop.is_some_and(|stop| stop.load(Ordering::SeqCst) != 0) {
+                return Err(INTERRUPTED);
             }
             if let Err(code) = patience.may_wait() {
                 // Who only tries must learn of a death as well.
@@ -387,7 +410,8 @@ impl Lock {
     /// Releases a lock that the caller holds.
     pub fn release(&self, me: Me) {
         self.owner.store(0, Ordering::Relaxed);
-        if self.flags() & PROCESS_OWNED != 0 {
+        // What is on the thread's list leaves it, whatever the flags have become.
+        if self.flags() & PROCESS_OWNED != 0 && me.find(self.spot()).is_none() {
             if self.word.compare_exchange(me.pid(), 0, Ordering::Release, Ordering::Relaxed).is_err() {
                 self.hand_over(me.pid());
             }
@@ -422,14 +446,15 @@ impl Lock {
 
     /// Checks that the caller holds the lock, and undoes one of several lockings; whether it is the last.
     pub fn about_to_release(&self, me: Me) -> Outcome<bool> {
-        if self.flags() & PROCESS_OWNED != 0 {
+        let index = me.find(self.spot());
+        if index.is_none() && self.flags() & PROCESS_OWNED != 0 {
             return if self.word.load(Ordering::Relaxed) & OWNER == me.pid() {
                 Ok(true)
             } else {
                 Err(NOT_OWNER)
             };
         }
-        let index = me.find(self.spot()).ok_or(NOT_OWNER)?;
+        let index = index.ok_or(NOT_OWNER)?;
         match me.depth(index) {
             0 => Ok(true),
             depth => {
@@ -454,10 +479,11 @@ impl Lock {
 
     /// Whether the caller holds the lock, and how often it has locked it again.
     pub fn held_by(&self, me: Me) -> Option<u32> {
-        if self.flags() & PROCESS_OWNED != 0 {
+        let by_thread = me.find(self.spot()).map(|index| me.depth(index));
+        if by_thread.is_none() && self.flags() & PROCESS_OWNED != 0 {
             return (self.word.load(Ordering::Relaxed) & OWNER == me.pid()).then_some(0);
         }
-        me.find(self.spot()).map(|index| me.depth(index))
+        by_thread
     }
 
     /// Says that the data is whole again.

@@ -88,13 +88,16 @@ impl Patience {
         Patience { timeout, deadline: None, interruptible, sliced }
     }
 
-    /// Fails where the caller doesn't want to wait at all.
+    /// Fails where the caller doesn't want to wait at all, or where its time has run out since it was asked first: a word
+    /// that changes all the time keeps a waiter from sleeping, not from ending.
     pub fn may_wait(&mut self) -> Outcome<()> {
         if self.timeout == Timeout::Try {
             return Err(AGAIN);
         }
-        if self.deadline.is_none() {
-            self.deadline = Some(self.timeout.deadline());
+        match self.deadline {
+            None => self.deadline = Some(self.timeout.deadline()),
+            Some(deadline) if deadline.passed() => return Err(TIMED_OUT),
+            Some(_) => {}
         }
         Ok(())
     }
@@ -121,4 +124,24 @@ impl Patience {
 /// Checks that an object's flags are among those it knows.
 pub(crate) fn known_flags(flags: u32, known: u32) -> Outcome<u32> {
     if flags & !known == 0 { Ok(flags) } else { Err(INVALID) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_that_somebody_keeps_from_sleeping_ends_at_its_time() {
+        let mut patience = Patience::new(Timeout::After(1_000_000), false, false);
+        assert_eq!(patience.may_wait(), Ok(()));
+        let end = patience.until();
+        while !end.passed() {
+            std::thread::yield_now();
+        }
+        // The word that it wants to sleep on has changed again: nobody looked at the clock.
+        assert!(matches!(patience.after(Wait::Changed), Ok(Then::Look { slept: false })));
+        assert_eq!(patience.may_wait(), Err(TIMED_OUT));
+        let mut endless = Patience::new(Timeout::Forever, false, false);
+        assert_eq!((endless.may_wait(), endless.may_wait()), (Ok(()), Ok(())));
+    }
 }

@@ -7,8 +7,8 @@
 use super::gate::Watched;
 use super::lock::Lock;
 use super::{
-    AGAIN, AUTO_REPAIR, Acquired, DEADLOCK, INTERRUPTIBLE, NO_LOCKS, NO_MEMORY, NOT_OWNER, Outcome,
-    PREFER_READERS, Patience, Then, UNRECOVERABLE, known_flags,
+    AUTO_REPAIR, Acquired, DEADLOCK, INTERRUPTIBLE, NO_LOCKS, NO_MEMORY, NOT_OWNER, Outcome, PREFER_READERS,
+    Patience, Then, UNRECOVERABLE, known_flags,
 };
 use crate::prim::{AtomicU32, MODEL, Ordering, futex_wait};
 use crate::sys::clock::{Deadline, Timeout, now_ns};
@@ -259,8 +259,8 @@ fn wait_for(slot: &Lock, patience: &mut Patience) -> Outcome<()> {
         if value & OWNER == 0 {
             return Ok(());
         }
-        if patience.may_wait().is_err() {
-            return if slot.is_watched_free(value) { Ok(()) } else { Err(AGAIN) };
+        if let Err(code) = patience.may_wait() {
+            return if slot.is_watched_free(value) { Ok(()) } else { Err(code) };
         }
         let marked = value | WAITERS;
         // Relaxed: the bit orders nothing; the reader's release sees it in the same word.

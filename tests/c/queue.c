@@ -1,15 +1,10 @@
 /* Queues between a host and its workers: every function, every error, and what happens at the end. */
-#include <tine.h>
-#include "check.h"
-#include <errno.h>
+#include "family.h"
 #include <poll.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdint.h>
 #include <sys/epoll.h>
-#include <sys/wait.h>
-#include <time.h>
-#include <unistd.h>
+#include <sys/resource.h>
 
 #define LIMIT INT64_C(20000000000) /* ns: a hang */
 #define SHORT INT64_C(2000000)     /* ns: runs out */
@@ -68,7 +63,12 @@ static void test_options(void)
     options.flags = 0;
     options.reserved = 1;
     CHECK_RC(tine_queue_create(pool, &options, &q), -EINVAL);
+    CHECK(strstr(error.text, "reserved is 1"));
     options.reserved = 0;
+    options.capacity_messages = options.capacity_bytes = SIZE_MAX;
+    CHECK_RC(tine_queue_create(pool, &options, &q), -EINVAL);
+    CHECK(strstr(error.text, "18446744073709551615"));
+    options.capacity_messages = options.capacity_bytes = 0;
     options.size = 3;
     CHECK_RC(tine_queue_create(pool, &options, &q), -EINVAL);
     struct { tine_queue_options options; size_t newer; } longer = {TINE_QUEUE_OPTIONS_INIT, 1};
@@ -76,13 +76,15 @@ static void test_options(void)
     CHECK_RC(tine_queue_create(pool, &longer.options, &q), -E2BIG);
     options.size = sizeof options;
     CHECK_RC(tine_queue_create(NULL, &options, &q), -EINVAL);
+    CHECK(strstr(error.text, "pool is NULL"));
+    CHECK_RC(tine_queue_create(NULL, NULL, &q), -EINVAL);
     CHECK_RC(tine_queue_create(pool, &options, NULL), -EINVAL);
     CHECK(strstr(error.text, "out is NULL"));
     /* More than the heap may hold. */
     options.capacity_bytes = (size_t)1 << 30;
     CHECK_RC(tine_queue_create(pool, &options, &q), -ENOMEM);
     CHECK_EQ(error.code, -ENOMEM);
-    CHECK(q == NULL);
+    CHECK(error.text[0] && q == NULL);
     CHECK_RC(tine_queue_create(pool, NULL, &q), 0);
     tine_queue_destroy(q);
 }
@@ -126,6 +128,13 @@ static void test_pointers(void)
     refused((tine_queue *)(uintptr_t)64, -EINVAL);
     refused((tine_queue *)(~(uintptr_t)0 << 6), -EINVAL);
     tine_free(pool, block);
+    /* Inside a queue, and right behind it. */
+    tine_queue *whole = make(4, 64, 0);
+    refused((tine_queue *)(void *)((char *)whole + 64), -EINVAL);
+    refused((tine_queue *)(void *)((char *)whole + 8), -EINVAL);
+    refused((tine_queue *)(void *)((char *)whole + 4096), -EINVAL);
+    CHECK_EQ(tine_queue_count(whole), 0);
+    tine_queue_destroy(whole);
     /* After its end, and when another one has taken its place. */
     tine_queue *q = make(4, 4096, 0);
     CHECK_RC(tine_queue_put(q, "x", 1, 0), 0);
@@ -206,6 +215,11 @@ static void test_many(void)
         numbers[i] = i;
         lengths[i] = sizeof *numbers;
     }
+    size_t *crooked = (size_t *)(void *)((char *)lengths + 1);
+    CHECK_RC(tine_queue_put_many(q, numbers, crooked, 1, 0), -EINVAL);
+    CHECK_RC(tine_queue_get_many(q, 0, back, sizeof back, crooked, 1), -EINVAL);
+    CHECK_RC(tine_queue_get_many(q, 0, back, (size_t)-1, got, 1), -EINVAL);
+    CHECK_RC(tine_queue_get_many(q, 0, back, sizeof back, got, (size_t)-1), -EINVAL);
     CHECK_RC(tine_queue_put_many(q, numbers, NULL, 1, 0), -EINVAL);
     CHECK_RC(tine_queue_put_many(q, NULL, lengths, 1, 0), -EINVAL);
     CHECK_RC(tine_queue_put_many(q, numbers, lengths, (size_t)-1, 0), -EINVAL);
@@ -276,6 +290,22 @@ static void test_in_place(void)
     CHECK_RC(tine_queue_get(q, 0, &byte, 1, NULL), -EDEADLK);
     CHECK(pthread_create(&thread, NULL, commit_elsewhere, q) == 0 && pthread_join(thread, NULL) == 0);
     CHECK_RC(tine_queue_release(q), 0);
+    /* None at all is a message, too. */
+    CHECK_RC(tine_queue_reserve(q, 0, 0, &place), 0);
+    CHECK_RC(tine_queue_commit(q, 1), -EMSGSIZE);
+    CHECK_RC(tine_queue_commit(q, 0), 0);
+    CHECK_RC(tine_queue_peek(q, 0, &place, &length), 0);
+    CHECK(place != NULL && length == 0);
+    CHECK_RC(tine_queue_release(q), 0);
+    CHECK_RC(tine_queue_reserve(q, SIZE_MAX, 0, &place), -EMSGSIZE);
+    CHECK_RC(tine_queue_commit(q, SIZE_MAX), -EPERM);
+    CHECK_RC(tine_queue_reserve(q, 16, 0, &place), 0);
+    CHECK_RC(tine_queue_commit(q, SIZE_MAX), -EMSGSIZE);
+    CHECK_RC(tine_queue_abandon(q), 0);
+    CHECK_RC(tine_queue_task_done(q), 0);
+    CHECK_RC(tine_queue_task_done(q), 0);
+    CHECK_RC(tine_queue_task_done(q), -EINVAL); /* more than were put */
+    CHECK_RC(tine_queue_join(q, 0), 0);
     CHECK_RC(tine_queue_reserve(q, 16, 0, &place), 0);
     CHECK_RC(tine_queue_close(q), 0);
     CHECK_RC(tine_queue_commit(q, 16), -EPIPE);
@@ -525,6 +555,332 @@ static void test_descriptor(void)
     /* `q` and its thread end with the pool. */
 }
 
+/* A worker that writes into the queue's words can't keep the watching thread, or whoever waits for its end. */
+static void test_descriptor_of_a_queue_that_is_overwritten(void)
+{
+    for (int round = 0; round < 50; round++) {
+        tine_queue *q = make(4, 1024, 0);
+        CHECK(tine_queue_fd(q) >= 0);
+        if (round % 2)
+            CHECK(!readable(tine_queue_fd(q), 2)); /* the thread sleeps by now, as a rule */
+        memset((char *)q + 8, 0, 56); /* all of the first line but what says that there is a queue */
+        tine_queue_destroy(q);
+        CHECK_RC(tine_queue_fd(q), -EINVAL);
+    }
+}
+
+static int get_one(tine_task *task)
+{
+    tine_queue *const *q = (tine_queue *const *)tine_input(task, NULL);
+    char byte;
+    return tine_queue_get(*q, TINE_FOREVER, &byte, 1, NULL);
+}
+
+static long switches(const char *tid)
+{
+    char path[300], text[4096];
+    snprintf(path, sizeof path, "/proc/self/task/%s/status", tid);
+    FILE *file = fopen(path, "r");
+    CHECK(file);
+    text[fread(text, 1, sizeof text - 1, file)] = '\0';
+    fclose(file);
+    const char *line = strstr(text, "voluntary_ctxt_switches:");
+    CHECK(line);
+    return atol(line + strlen("voluntary_ctxt_switches:"));
+}
+
+/* The threads that watch, by name. */
+static int watchers(char tids[][16], int room)
+{
+    int count = 0;
+    DIR *folder = opendir("/proc/self/task");
+    struct dirent *entry;
+    CHECK(folder);
+    while ((entry = readdir(folder))) {
+        char path[300], name[32] = "";
+        snprintf(path, sizeof path, "/proc/self/task/%s/comm", entry->d_name);
+        FILE *file = fopen(path, "r");
+        if (file && fgets(name, sizeof name, file) && strcmp(name, "tine-queue\n") == 0 && count < room)
+            snprintf(tids[count++], 16, "%.15s", entry->d_name);
+        if (file)
+            fclose(file);
+    }
+    closedir(folder);
+    return count;
+}
+
+/* ---- A worker that writes over a queue ---- */
+
+static int scribble(tine_task *task)
+{
+    const struct job *job = (const struct job *)tine_input(task, NULL);
+    static const uint64_t known[] = {0, 1, 2, 7, 64, UINT32_MAX, (uint64_t)1 << 31, (uint64_t)1 << 63, UINT64_MAX};
+    volatile uint64_t *words = (volatile uint64_t *)(void *)job->in;
+    uint64_t random = job->first;
+    int64_t until = clock_ns() + (int64_t)job->count;
+    uint64_t whole[101];
+    memcpy(whole, job->in, sizeof whole);
+    while (clock_ns() < until) {
+        /* As it was, now and then, so that the host comes into the middle of things again. */
+        memcpy((char *)job->in + 8, whole + 1, sizeof whole - 8);
+        nap_ns((int64_t)(random % 100000));
+        for (int i = 0; i < 50; i++) {
+            /* All but the mark, which says that there is a queue: locks, commits, slots, bytes. */
+            uint64_t word = 1 + random_next(&random) % 100, value = random_next(&random);
+            if (value % 3 == 0)
+                value = known[value / 3 % (sizeof known / sizeof *known)];
+            else if (value % 3 == 1)
+                value = words[word] + value % 5 - 2;
+            if (random_next(&random) % 2)
+                words[word] = value;
+            else
+                ((volatile uint32_t *)words)[2 * word + random_next(&random) % 2] = (uint32_t)value;
+        }
+    }
+    return 0;
+}
+
+struct user {
+    tine_queue *q;
+    int done, gone;
+    long calls, failed;
+};
+
+static void *use_the_queue(void *argument)
+{
+    struct user *user = (struct user *)argument;
+    tine_queue *q = user->q;
+    char buffer[512];
+    size_t lengths[4] = {8, 40, 0, 100};
+    memset(buffer, 'h', sizeof buffer);
+    while (!__atomic_load_n(&user->done, __ATOMIC_ACQUIRE)) {
+        void *place;
+        size_t length;
+        user->failed += tine_queue_put(q, buffer, 60, SHORT) != 0;
+        user->failed += tine_queue_get(q, SHORT, buffer, sizeof buffer, &length) != 0;
+        user->failed += tine_queue_put_many(q, buffer, lengths, 4, SHORT) < 0;
+        if (tine_queue_reserve(q, 100, SHORT, &place) == 0) {
+            memset(place, 'r', 100);
+            if (tine_queue_commit(q, 90) != 0)
+                (void)tine_queue_abandon(q);
+        }
+        if (tine_queue_peek(q, SHORT, &place, &length) == 0) {
+            unsigned sum = 0;
+            for (size_t i = 0; i < length; i++)
+                sum += ((unsigned char *)place)[i];
+            CHECK(length <= 1024 && sum <= 255 * length);
+            (void)tine_queue_release(q);
+        }
+        size_t many[4];
+        user->failed += tine_queue_get_many(q, SHORT, buffer, sizeof buffer, many, 4) < 0;
+        (void)tine_queue_task_done(q);
+        (void)tine_queue_join(q, SHORT);
+        if (user->calls % 1000 == 990)
+            (void)tine_queue_close(q);
+        CHECK(tine_queue_count(q) <= 64);
+        (void)tine_queue_is_empty(q);
+        user->calls += 10;
+    }
+    /* And it ends when the memory is gone. */
+    while (!__atomic_load_n(&user->gone, __ATOMIC_ACQUIRE))
+        nap_ns(1000000);
+    return NULL;
+}
+
+static void test_hostile_worker(void)
+{
+    tine_pool_options options = TINE_POOL_OPTIONS_INIT;
+    tine_queue_options small = TINE_QUEUE_OPTIONS_INIT;
+    uint64_t random = random_seed();
+    tine_pool *other;
+    tine_result result = TINE_RESULT_INIT;
+    pthread_t threads[2];
+    struct user users[2];
+    tine_id id;
+    options.workers = 1;
+    small.capacity_messages = 8;
+    small.capacity_bytes = 512;
+    CHECK_RC(tine_pool_create(&options, &other), 0);
+    for (int round = 0; round < 2; round++) {
+        tine_queue *q = NULL;
+        CHECK_RC(tine_queue_create(other, &small, &q), 0);
+        CHECK(tine_queue_fd(q) >= 0);
+        struct job job = {q, NULL, random_next(&random) | 1, 700000000};
+        CHECK_RC(tine_submit(other, scribble, &job, sizeof job, NULL, &id), 0);
+        for (int i = 0; i < 2; i++) {
+            memset(&users[i], 0, sizeof users[i]);
+            users[i].q = q;
+            CHECK(pthread_create(&threads[i], NULL, use_the_queue, &users[i]) == 0);
+        }
+        CHECK_RC(tine_wait(other, id, LIMIT, &result), 0);
+        tine_result_release(other, &result);
+        for (int i = 0; i < 2; i++)
+            __atomic_store_n(&users[i].done, 1, __ATOMIC_RELEASE);
+        char buffer[512];
+        memset((char *)q + 384, 0x7f, 256); /* what garbage stays for good: a call ends, whatever it says */
+        (void)tine_queue_get(q, SHORT, buffer, sizeof buffer, NULL);
+        if (round == 0) {
+            for (int i = 0; i < 2; i++) {
+                __atomic_store_n(&users[i].gone, 1, __ATOMIC_RELEASE);
+                CHECK(pthread_join(threads[i], NULL) == 0);
+            }
+            tine_queue_destroy(q);
+        }
+    }
+    nap_ns(3 * SHORT);
+    tine_pool_destroy(other);
+    for (int i = 0; i < 2; i++) {
+        __atomic_store_n(&users[i].gone, 1, __ATOMIC_RELEASE);
+        CHECK(pthread_join(threads[i], NULL) == 0);
+        printf("%ld calls, %ld of them failed\n", users[i].calls, users[i].failed);
+        CHECK(users[i].calls > 0);
+    }
+}
+
+/* Garbage in the words that commit, with nobody in the way: it has a code of its own. */
+static void test_garbage(void)
+{
+    tine_queue *q = make(4, 64, 0);
+    char byte;
+    memset((char *)q + 384, 0x7e, 8); /* the tail */
+    CHECK_RC(tine_queue_get(q, 0, &byte, 1, NULL), -EBADMSG);
+    CHECK_RC(tine_queue_get(q, SHORT, &byte, 1, NULL), -EBADMSG);
+    tine_queue_destroy(q);
+}
+
+/* A queue outlives its pool's work: what workers have put can be got until the pool is destroyed. */
+static void test_after_shutdown(void)
+{
+    tine_pool_options options = TINE_POOL_OPTIONS_INIT;
+    tine_pool *other;
+    tine_queue *q = NULL;
+    char byte = 0;
+    options.workers = 1;
+    CHECK_RC(tine_pool_create(&options, &other), 0);
+    CHECK_RC(tine_queue_create(other, NULL, &q), 0);
+    CHECK_RC(tine_queue_put(q, "x", 1, 0), 0);
+    CHECK_RC(tine_pool_shutdown(other, LIMIT), 0);
+    CHECK_RC(tine_queue_get(q, 0, &byte, 1, NULL), 0);
+    CHECK_EQ(byte, 'x');
+    tine_pool_destroy(other);
+    CHECK_RC(tine_queue_get(q, 0, &byte, 1, NULL), -EINVAL);
+}
+
+/* A thread only where somebody has asked; it sleeps without waking up, behind a consumer too; and it goes. */
+static void test_watching_thread(void)
+{
+    enum { QUEUES = 5 };
+    tine_queue *queues[QUEUES];
+    char tids[16][16];
+    struct epoll_event event;
+    int before = watchers(tids, 16), set = epoll_create1(EPOLL_CLOEXEC);
+    for (int i = 0; i < QUEUES; i++)
+        queues[i] = make(4, 64, 0);
+    tine_id id = start(get_one, &queues[0], sizeof *queues);
+    CHECK_EQ(watchers(tids, 16), before);
+    for (int i = 0; i < QUEUES; i++) {
+        event.events = EPOLLIN;
+        event.data.u32 = (uint32_t)i;
+        CHECK(epoll_ctl(set, EPOLL_CTL_ADD, tine_queue_fd(queues[i]), &event) == 0);
+        CHECK_EQ(tine_queue_fd(queues[i]), tine_queue_fd(queues[i]));
+    }
+    int count;
+    WAIT_UNTIL((count = watchers(tids, 16)) == before + QUEUES);
+    CHECK_EQ(epoll_wait(set, &event, 1, 100), 0); /* all asleep by now, or nearly */
+    long started = 0, now = 0;
+    for (int i = 0; i < count; i++)
+        started += switches(tids[i]);
+    nap_ns(1200000000);
+    for (int i = 0; i < count; i++)
+        now += switches(tids[i]);
+    CHECK(now - started <= QUEUES); /* at most the last one before it slept */
+    /* Each calls for itself. */
+    for (int i = 1; i < QUEUES; i++) {
+        char byte;
+        CHECK_RC(tine_queue_put(queues[i], "x", 1, 0), 0);
+        CHECK_EQ(epoll_wait(set, &event, 1, 20000), 1);
+        CHECK_EQ(event.data.u32, i);
+        do
+            CHECK_RC(tine_queue_get(queues[i], 0, &byte, 1, NULL), 0);
+        while (tine_queue_count(queues[i]) != 0);
+        for (int tries = 0; tries < 1000 && epoll_wait(set, &event, 1, 0) != 0; tries++)
+            CHECK_RC(tine_queue_get(queues[i], 0, &byte, 1, NULL), -EAGAIN);
+        CHECK_EQ(epoll_wait(set, &event, 1, 0), 0);
+    }
+    CHECK_RC(tine_queue_put(queues[0], "x", 1, 0), 0);
+    CHECK_EQ(end(id), 0);
+    for (int i = 0; i < QUEUES; i++)
+        tine_queue_destroy(queues[i]);
+    CHECK_EQ(watchers(tids, 16), before);
+    close(set);
+}
+
+/* No descriptor left: a code, nothing kept, and the queue goes on. */
+static void test_no_descriptor(void)
+{
+    struct rlimit limit, none;
+    char tids[16][16], byte;
+    int before = watchers(tids, 16), used[512], count = 0;
+    tine_queue *q = make(4, 64, 0);
+    CHECK(getrlimit(RLIMIT_NOFILE, &limit) == 0);
+    none = limit;
+    none.rlim_cur = 200;
+    CHECK(setrlimit(RLIMIT_NOFILE, &none) == 0);
+    while (count < 512 && (used[count] = dup(2)) >= 0)
+        count++;
+    CHECK(errno == EMFILE);
+    CHECK_RC(tine_queue_fd(q), -EMFILE);
+    CHECK_RC(tine_queue_fd(q), -EMFILE);
+    CHECK_RC(tine_queue_put(q, "x", 1, 0), 0);
+    CHECK_RC(tine_queue_get(q, 0, &byte, 1, NULL), 0);
+    CHECK(setrlimit(RLIMIT_NOFILE, &limit) == 0);
+    while (count > 0)
+        close(used[--count]);
+    CHECK_EQ(watchers(tids, 16), before);
+    CHECK(tine_queue_fd(q) >= 0);
+    tine_queue_destroy(q);
+}
+
+/* The pool ends while a worker waits in a queue that this process watches. */
+static void test_the_pool_ends_first(void)
+{
+    tine_pool_options options = TINE_POOL_OPTIONS_INIT;
+    tine_pool *other;
+    tine_queue *q = NULL;
+    tine_id id;
+    char tids[16][16];
+    int before = watchers(tids, 16);
+    options.workers = 1;
+    CHECK_RC(tine_pool_create(&options, &other), 0);
+    CHECK_RC(tine_queue_create(other, NULL, &q), 0);
+    CHECK_RC(tine_submit(other, get_one, &q, sizeof q, NULL, &id), 0);
+    int fd = tine_queue_fd(q);
+    CHECK(!readable(fd, 20));
+    tine_pool_destroy(other);
+    CHECK_EQ(watchers(tids, 16), before);
+    CHECK(fcntl(fd, F_GETFD) < 0 && errno == EBADF);
+    CHECK_RC(tine_queue_put(q, "x", 1, 0), -EINVAL);
+}
+
+/* A child of fork has a copy of the descriptor, and no thread: it may close it. */
+static void test_descriptor_in_a_child(void)
+{
+    tine_queue *q = make(4, 64, 0);
+    int fd = tine_queue_fd(q), status = -1;
+    pid_t pid = fork();
+    if (pid == 0) {
+        CHECK_RC(tine_queue_fd(q), TINE_EFORKED);
+        CHECK_EQ(count_entries("/proc/self/task"), 1);
+        close(fd);
+        _exit(0);
+    }
+    CHECK(waitpid(pid, &status, 0) == pid);
+    CHECK_EQ(status, 0);
+    CHECK_RC(tine_queue_put(q, "x", 1, 0), 0);
+    CHECK(readable(fd, 20000));
+    tine_queue_destroy(q);
+}
+
 int main(int argc, char **argv)
 {
     tine_pool_options options = TINE_POOL_OPTIONS_INIT;
@@ -543,6 +899,14 @@ int main(int argc, char **argv)
     test_made_by_a_worker();
     test_deaths();
     test_descriptor();
+    test_descriptor_of_a_queue_that_is_overwritten();
+    test_watching_thread();
+    test_hostile_worker();
+    test_garbage();
+    test_after_shutdown();
+    test_no_descriptor();
+    test_the_pool_ends_first();
+    test_descriptor_in_a_child();
     tine_queue *left = make(4, 64, 0);
     tine_pool_destroy(pool);
     refused(left, -EINVAL);

@@ -4,20 +4,21 @@
 //! takes or releases a lock at this moment may be seen with or without it.
 
 use super::{ENTRY, Head, known};
-use std::mem::size_of;
+use std::mem::{offset_of, size_of};
 
 /// A list is no longer than that: the kernel's own limit.
 const LONGEST: usize = 2048;
 
-/// Whether a thread of this process is known to hold a lock in these bytes: one of tine's that a thread owns, or a robust
-/// mutex of the C library's.
-pub fn held_within(address: usize, length: usize) -> bool {
+/// Whether a thread of this process, other than these, is known to hold a lock in these bytes, or to wait for one: one of
+/// tine's that a thread owns, or a robust mutex of the C library's.
+pub fn held_within(address: usize, length: usize, except: &[u32]) -> bool {
     if known().is_some_and(|me| me.holds_within(address, length)) {
         return true;
     }
     let Ok(threads) = std::fs::read_dir("/proc/self/task") else { return false };
     let numbers = threads.flatten().filter_map(|thread| thread.file_name().to_str()?.parse().ok());
-    numbers.into_iter().any(|tid| list_reaches(tid, address, length))
+    let mut numbers = numbers.into_iter().filter(|tid| !except.contains(&(*tid as u32)));
+    numbers.any(|tid| list_reaches(tid, address, length))
 }
 
 fn list_reaches(tid: i32, address: usize, length: usize) -> bool {
@@ -27,11 +28,17 @@ fn list_reaches(tid: i32, address: usize, length: usize) -> bool {
     if rc != 0 || head == 0 || size != size_of::<Head>() {
         return false;
     }
+    let is_within = |at: usize| {
+        at.wrapping_sub(address) < length || at.wrapping_sub(ENTRY).wrapping_sub(address) < length
+    };
+    if read_word(head + offset_of!(Head, pending)).is_some_and(is_within) {
+        return true;
+    }
     let mut entry = read_word(head);
     for _ in 0..LONGEST {
         // The lowest bit says that the word is of a kind that inherits priority.
         let Some(at) = entry.map(|entry| entry & !1).filter(|at| *at != head) else { return false };
-        if at.wrapping_sub(address) < length || at.wrapping_sub(ENTRY).wrapping_sub(address) < length {
+        if is_within(at) {
             return true;
         }
         entry = read_word(at);
