@@ -46,7 +46,8 @@ pub struct Channel {
     /// It belongs to a task, which ends it when it returns.
     lent: bool,
     /// How many packets this process has taken. A thread that has looked at the first packet takes it only if no other
-    /// has taken one since; counted under `turn`. Acquire and Release are the lock's, or the read is judged again there.
+    /// has taken one since. Written under `turn`, Release; read before the look, Acquire, so that the look sees what was
+    /// taken.
     taken: AtomicU64,
     turn: Mutex<()>,
     /// A thread sleeps in the look itself, which the kernel wakes alone. Relaxed: it guards no memory.

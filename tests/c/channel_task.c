@@ -418,6 +418,19 @@ static void test_in_worker_limits(void)
     tine_pool_destroy(pool);
 }
 
+/* A pool that is made later has no copies of the host's ends. */
+static void test_not_inherited(int start)
+{
+    tine_channel *ours, *theirs;
+    char byte;
+    CHECK_RC(tine_channel_create(NULL, &ours, &theirs), 0);
+    tine_pool *pool = create(start, 2, 0);
+    tine_channel_close(theirs);
+    CHECK_RC(tine_channel_receive(ours, 0, &byte, 1, NULL), -EPIPE);
+    tine_channel_close(ours);
+    tine_pool_destroy(pool);
+}
+
 /* Cuts every socket that it has. */
 static int cut_sockets(tine_task *task)
 {
@@ -486,6 +499,7 @@ int main(int argc, char **argv)
         test_many(pool);
         tine_pool_destroy(pool);
         test_not_begun(all_starts[i]);
+        test_not_inherited(all_starts[i]);
         check_stock(before);
     }
     test_moved();
