@@ -1895,6 +1895,12 @@ int tine_queue_peek(tine_queue *q, int64_t timeout_ns, void **out, size_t *lengt
  */
 int tine_queue_release(tine_queue *q);
 
+/**
+ * Whether the queue holds as many messages as it may at this moment, so that a put would have to wait. Bytes are another
+ * matter: for a long message there may be no room before. False where the queue is closed, or q is no queue.
+ */
+bool tine_queue_is_full(const tine_queue *q);
+
 /** Whether the queue has been closed; true where q is no queue. */
 bool tine_queue_is_closed(const tine_queue *q);
 

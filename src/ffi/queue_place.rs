@@ -152,6 +152,13 @@ pub unsafe extern "C" fn tine_queue_release(q: *mut tine_queue) -> c_int {
     answer(|| queue(q)?.release().map(|()| 0))
 }
 
+/// Whether the queue holds as many messages as it may at this moment, so that a put would have to wait. Bytes are another
+/// matter: for a long message there may be no room before. False where the queue is closed, or `q` is no queue.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_queue_is_full(q: *const tine_queue) -> bool {
+    guard_value(false, || queue(q).is_ok_and(|queue| queue.is_full()))
+}
+
 /// Whether the queue has been closed; true where `q` is no queue.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_queue_is_closed(q: *const tine_queue) -> bool {

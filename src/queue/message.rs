@@ -288,7 +288,7 @@ impl Queue {
             return Err(TOO_LONG);
         }
         let side = &self.shared().producers;
-        self.enter(me, side, wait, || self.is_full(length))?;
+        self.enter(me, side, wait, || self.is_full_for(length))?;
         match self.find_room(me, length, wait) {
             Ok(found) => Ok(found),
             Err(code) => {
@@ -382,7 +382,7 @@ impl Queue {
     }
 
     /// Whether a message of this length would have to wait; from outside the lock, so of the moment only.
-    fn is_full(&self, length: usize) -> bool {
+    pub(super) fn is_full_for(&self, length: usize) -> bool {
         let tail = self.shared().tail.0.load(Ordering::SeqCst);
         let message = tail >> 1;
         let fits = |head| self.fits(message, head, self.place_behind(message), length);

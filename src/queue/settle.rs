@@ -23,6 +23,11 @@ impl Queue {
         self.count() == 0
     }
 
+    /// Whether it holds as many as it may; not where it is closed, for then nobody waits for room.
+    pub fn is_full(&self) -> bool {
+        self.is_full_for(0)
+    }
+
     /// Whether the queue has been closed.
     pub fn is_closed(&self) -> bool {
         self.shared().tail.0.load(Ordering::SeqCst) & MARKED != 0

@@ -110,7 +110,7 @@ static void refused(tine_queue *q, int expected)
     CHECK_RC(tine_queue_fd(q), expected);
     CHECK_EQ(tine_queue_count(q), 0);
     CHECK(tine_queue_is_empty(q));
-    CHECK(tine_queue_is_closed(q));
+    CHECK(tine_queue_is_closed(q) && !tine_queue_is_full(q));
     CHECK(length == 77 && place == &byte);
     tine_queue_destroy(q);
 }
@@ -184,7 +184,9 @@ static void test_messages(void)
     CHECK_EQ(length, 5);
     /* Empty ones are messages, too. */
     CHECK_RC(tine_queue_put(q, NULL, 0, 0), 0);
+    CHECK(!tine_queue_is_full(q));
     CHECK_RC(tine_queue_put(q, bytes, 100, 0), 0);
+    CHECK(tine_queue_is_full(q));
     CHECK_RC(tine_queue_put(q, bytes, 0, 0), -EAGAIN);
     CHECK_RC(tine_queue_put(q, bytes, 1, SHORT), -ETIMEDOUT);
     CHECK_EQ(tine_queue_count(q), 2);
@@ -196,12 +198,19 @@ static void test_messages(void)
     CHECK_RC(tine_queue_get(q, 0, buffer, 99, NULL), -EMSGSIZE);
     CHECK_RC(tine_queue_get(q, 0, buffer, 100, NULL), 0);
     CHECK(memcmp(buffer, bytes, 100) == 0);
-    CHECK(tine_queue_is_empty(q));
+    CHECK(tine_queue_is_empty(q) && !tine_queue_is_full(q));
+    length = 1;
+    CHECK_RC(tine_queue_put_many(q, bytes, &length, 1, 0), 1);
+    CHECK_RC(tine_queue_put_many(q, bytes, &length, 1, 0), 1);
+    CHECK(tine_queue_is_full(q));
+    CHECK_RC(tine_queue_close(q), 0);
+    CHECK(!tine_queue_is_full(q)); /* nobody waits for room */
     /* The bound in bytes, alone. */
     tine_queue *narrow = make(100, 64, 0);
     CHECK_RC(tine_queue_put(narrow, bytes, 32, 0), 0);
     CHECK_RC(tine_queue_put(narrow, bytes, 32, 0), 0);
     CHECK_RC(tine_queue_put(narrow, bytes, 16, 0), -EAGAIN);
+    CHECK(!tine_queue_is_full(narrow)); /* a short one would fit */
     tine_queue_destroy(narrow);
     tine_queue_destroy(q);
 }
@@ -642,7 +651,7 @@ static int scribble(tine_task *task)
 
 struct user {
     tine_queue *q;
-    int done, gone;
+    int done, out, gone;
     long calls, failed;
 };
 
@@ -681,6 +690,7 @@ static void *use_the_queue(void *argument)
         (void)tine_queue_is_empty(q);
         user->calls += 10;
     }
+    __atomic_store_n(&user->out, 1, __ATOMIC_RELEASE);
     /* And it ends when the memory is gone. */
     while (!__atomic_load_n(&user->gone, __ATOMIC_ACQUIRE))
         nap_ns(1000000);
@@ -716,6 +726,8 @@ static void test_hostile_worker(void)
         tine_result_release(other, &result);
         for (int i = 0; i < 2; i++)
             __atomic_store_n(&users[i].done, 1, __ATOMIC_RELEASE);
+        for (int i = 0; i < 2; i++)
+            WAIT_UNTIL(__atomic_load_n(&users[i].out, __ATOMIC_ACQUIRE)); /* a limit for each call, too */
         char buffer[512];
         memset((char *)q + 384, 0x7f, 256); /* what garbage stays for good: a call ends, whatever it says */
         (void)tine_queue_get(q, SHORT, buffer, sizeof buffer, NULL);
@@ -727,7 +739,6 @@ static void test_hostile_worker(void)
             tine_queue_destroy(q);
         }
     }
-    nap_ns(3 * SHORT);
     tine_pool_destroy(other);
     for (int i = 0; i < 2; i++) {
         __atomic_store_n(&users[i].gone, 1, __ATOMIC_RELEASE);
@@ -735,6 +746,31 @@ static void test_hostile_worker(void)
         printf("%ld calls, %ld of them failed\n", users[i].calls, users[i].failed);
         CHECK(users[i].calls > 0);
     }
+}
+
+/* The flags of a lock that a thread holds are changed: the thread must not keep it on its list, which would lead into the
+ * pool's memory when that is gone. */
+static void *outlive_the_pool(void *argument)
+{
+    tine_pool_options options = TINE_POOL_OPTIONS_INIT;
+    tine_pool *other;
+    tine_queue *q = NULL;
+    void *place;
+    (void)argument;
+    options.workers = 1;
+    CHECK_RC(tine_pool_create(&options, &other), 0);
+    CHECK_RC(tine_queue_create(other, NULL, &q), 0);
+    CHECK_RC(tine_queue_reserve(q, 8, 0, &place), 0);
+    *(volatile uint32_t *)(void *)((char *)q + 68) = TINE_PROCESS_OWNED << 8; /* as the producers' lock has them */
+    CHECK_RC(tine_queue_commit(q, 8), 0);
+    tine_pool_destroy(other);
+    return NULL;
+}
+
+static void test_changed_flags(void)
+{
+    pthread_t thread;
+    CHECK(pthread_create(&thread, NULL, outlive_the_pool, NULL) == 0 && pthread_join(thread, NULL) == 0);
 }
 
 /* Garbage in the words that commit, with nobody in the way: it has a code of its own. */
@@ -885,6 +921,7 @@ int main(int argc, char **argv)
 {
     tine_pool_options options = TINE_POOL_OPTIONS_INIT;
     tine_init(argc, argv);
+    struct belongings before = take_stock();
     options.workers = 3;
     options.heap_bytes = 256 << 20;
     CHECK_RC(tine_pool_create(&options, &pool), 0);
@@ -902,6 +939,7 @@ int main(int argc, char **argv)
     test_descriptor_of_a_queue_that_is_overwritten();
     test_watching_thread();
     test_hostile_worker();
+    test_changed_flags();
     test_garbage();
     test_after_shutdown();
     test_no_descriptor();
@@ -910,5 +948,11 @@ int main(int argc, char **argv)
     tine_queue *left = make(4, 64, 0);
     tine_pool_destroy(pool);
     refused(left, -EINVAL);
+    /* Not all mappings: the C library keeps the stacks of threads. */
+    struct belongings after = take_stock();
+    CHECK_EQ(after.descriptors, before.descriptors);
+    CHECK_EQ(after.threads, before.threads);
+    CHECK_EQ(after.children, before.children);
+    CHECK_EQ(after.shared_mappings, before.shared_mappings);
     return 0;
 }

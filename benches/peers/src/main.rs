@@ -68,14 +68,19 @@ impl Iceoryx2 {
 
 impl Side for Iceoryx2 {
     fn send(&mut self, bytes: &[u8]) -> Result<()> {
-        let sample = self.publisher.loan_slice_uninit(bytes.len())?;
-        if self.copies {
-            sample.write_from_slice(bytes).send()?;
-        } else {
-            // SAFETY: shared memory, in which every byte is a number, whatever it is; nobody reads it.
-            unsafe { sample.assume_init() }.send()?;
+        loop {
+            let sample = self.publisher.loan_slice_uninit(bytes.len())?;
+            let receivers = if self.copies {
+                sample.write_from_slice(bytes).send()?
+            } else {
+                // SAFETY: shared memory, in which every byte is a number, whatever it is; nobody reads it.
+                unsafe { sample.assume_init() }.send()?
+            };
+            // None, where it has not seen the subscriber yet: then the message is gone.
+            if receivers > 0 {
+                return Ok(());
+            }
         }
-        Ok(())
     }
 
     fn receive(&mut self, buffer: &mut [u8]) -> Result<()> {
