@@ -370,8 +370,12 @@ typedef struct tine_stats {
     uint64_t items_settled;
     /** Of these, items that failed. */
     uint64_t items_failed;
+    /** Workers that are in the middle of a task at this moment. */
+    size_t workers_busy;
+    /** How many of .outstanding have not begun. */
+    uint64_t waiting;
 } tine_stats;
-#define TINE_STATS_INIT { sizeof(tine_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+#define TINE_STATS_INIT { sizeof(tine_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 /**
  * Starts a pool, and waits until its workers are ready.

@@ -639,6 +639,8 @@ impl Family {
                 Some(segment) if !killed_at_once => {
                     segment.leave.store(1, Ordering::Release);
                     segment.wake_worker();
+                    // One that somebody has stopped could not leave.
+                    member.signal(libc::SIGCONT);
                 }
                 _ => member.kill(),
             }
@@ -649,6 +651,9 @@ impl Family {
                 epoll.remove(pidfd.as_raw_fd());
             }
             let _ = link.connection.send(Message::new(Kind::Stop, &[grace_ns]));
+            if let Some(pidfd) = &link.pidfd {
+                let _ = pidfd::signal(pidfd.as_raw_fd(), libc::SIGCONT);
+            }
             // Killing and reaping takes the supervisor some milliseconds more than the workers were given.
             link.finish(Deadline(deadline.0.max(now_ns()).saturating_add(500_000_000)));
         }

@@ -209,6 +209,10 @@ pub struct tine_stats {
     pub items_settled: u64,
     /// Of these, items that failed.
     pub items_failed: u64,
+    /// Workers that are in the middle of a task at this moment.
+    pub workers_busy: usize,
+    /// How many of .outstanding have not begun.
+    pub waiting: u64,
 }
 
 // SAFETY: `repr(C)`, size first, plain integers.
@@ -510,6 +514,8 @@ pub unsafe extern "C" fn tine_pool_stats(pool: *mut tine_pool, out: *mut tine_st
             heap_allocated_bytes: stats.heap_allocated_bytes,
             items_settled: stats.items_settled,
             items_failed: stats.items_failed,
+            workers_busy: stats.workers_busy,
+            waiting: stats.outstanding.saturating_sub(stats.workers_busy) as u64,
         };
         // SAFETY: the caller's struct.
         unsafe { options::fill(place, &stats) }?;

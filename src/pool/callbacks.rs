@@ -16,6 +16,7 @@ use super::state::State;
 use super::{Inner, TaskResult};
 use std::collections::VecDeque;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, MutexGuard};
 use std::thread::ThreadId;
 
@@ -91,29 +92,38 @@ pub(super) fn tell<'a>(pool: &'a Inner, mut state: MutexGuard<'a, State>) -> Mut
     let me = std::thread::current().id();
     while let Some(item) = state.news.items.pop_front() {
         state.news.telling.push(me);
-        match item {
+        let told = match item {
             Item::Begun(callback, id, pid) => {
                 drop(state);
-                callback(id, pid);
+                let told = catch_unwind(AssertUnwindSafe(|| callback(id, pid)));
                 state = pool.lock();
+                told
             }
             Item::Settled(id) => {
+                let mut told = Ok(());
                 if let Ok(index) = state.books.find(id) {
                     let callback = state.books.get_mut(index).calls.take();
                     let callback = callback.and_then(|calls| calls.callbacks.on_settled);
                     state.mark_taken(index);
                     let result = state.hand_over(index);
                     drop(state);
-                    callback.inspect(|callback| callback(&result));
+                    if let Some(callback) = callback {
+                        told = catch_unwind(AssertUnwindSafe(|| callback(&result)));
+                    }
                     state = pool.lock();
                 }
                 let taken = |index: &u32| state.books.get(*index).state == TaskState::Taken;
                 if let Some(index) = state.books.find(id).ok().filter(taken) {
                     state.release(index);
                 }
+                told
             }
-        }
+        };
         state.news.telling.retain(|teller| *teller != me);
+        if let Err(panic) = told {
+            drop(state);
+            resume_unwind(panic);
+        }
     }
     // Who waits until everything is over waits for callbacks, too.
     state.all_is_told();

@@ -168,6 +168,11 @@ impl Here {
         lock(&self.running)
     }
 
+    /// How many tasks are under way here, each but the first inside of another.
+    pub(super) fn running_count(&self) -> usize {
+        self.running().len()
+    }
+
     /// Whether the innermost task is to end: because it is, or because one is that waits for it.
     pub(super) fn is_cancelled(&self) -> bool {
         let late = |running: &Running| running.cancelled || running.due_ns != 0 && now_ns() >= running.due_ns;

@@ -386,6 +386,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_ring_is_as_deep_as_its_tasks_are_short() {
+        let depth_after = |task_ns: u64| {
+            let mut lane = Lane::new();
+            (1..=20).for_each(|round| lane.measure(1, round * task_ns));
+            lane.depth
+        };
+        assert_eq!(depth_after(100), SLOTS as usize - 1);
+        assert_eq!(depth_after(6_000), 10);
+        assert_eq!(depth_after(10_000_000), FIRST_DEPTH);
+        let mut lane = Lane { depth: 100, task_ns: 100, ..Lane::new() };
+        lane.measure(1, 10_000_000);
+        assert_eq!(lane.depth, FIRST_DEPTH, "one long task is enough");
+    }
+
+    #[test]
     fn a_recalled_chunk_leaves_no_cut_behind() {
         let (segment, _fd) = Segment::create().unwrap();
         let (mut lane, mut books) = (Lane::new(), Books::default());

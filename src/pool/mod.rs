@@ -142,6 +142,8 @@ pub struct PoolStats {
     pub items_settled: u64,
     /// Of these, how many failed.
     pub items_failed: u64,
+    /// Workers that are in the middle of a task; where tasks run in this process, tasks that are.
+    pub workers_busy: usize,
     /// Workers that have ended while the pool was running.
     pub worker_deaths: u64,
     /// Workers that were replaced in good order.
@@ -380,6 +382,7 @@ impl Pool {
             outstanding: state.books.outstanding,
             items_settled: state.items.0,
             items_failed: state.items.1,
+            workers_busy: inner.here.as_ref().map_or_else(|| state.busy_count(), |here| here.running_count()),
             worker_deaths: state.family.worker_deaths,
             workers_recycled: state.family.workers_recycled,
             supervisor_deaths: state.family.supervisor_deaths,

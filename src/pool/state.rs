@@ -12,7 +12,7 @@ use super::stream::Line;
 use super::wait::{Waiter, Want};
 use crate::check;
 use crate::engine::family::{Event, Family};
-use crate::engine::member::Death;
+use crate::engine::member::{Death, Member};
 use crate::error::{Code, Error};
 use crate::heap::Heap;
 use crate::process::setup;
@@ -401,6 +401,17 @@ impl State {
         }
         let lanes = &self.lanes;
         self.family.shared(|slot| lanes[slot].in_ring() > 0)
+    }
+
+    /// Workers that are in the middle of a task.
+    pub(super) fn busy_count(&self) -> usize {
+        let is_busy = |(lane, member): (&Lane, &Member)| {
+            let segment = member.segment.as_ref();
+            lane.front()
+                .zip(segment)
+                .is_some_and(|((position, _), segment)| segment.slot(position).has_begun())
+        };
+        self.lanes.iter().zip(&self.family.members).filter(|pair| is_busy(*pair)).count()
     }
 
     /// Whether there are results in a ring.

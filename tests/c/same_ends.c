@@ -95,6 +95,9 @@ static void cancelling(const struct way *way)
     for (int i = 0; i < 4; i++) {
         queued[i] = submit(pool, turn_round, "abc", 3, NULL);
     }
+    tine_stats stats = TINE_STATS_INIT;
+    CHECK_RC(tine_pool_stats(pool, &stats), 0);
+    say("%d idle, %d wait\n", (int)(way->workers - stats.workers_busy), (int)stats.waiting);
     CHECK_RC(tine_cancel(pool, queued[1]), 0);
     say_task(pool, queued[1]);
     say("%d\n", tine_cancel_queued(pool));
@@ -374,7 +377,7 @@ static const struct row rows[] = {
     {"items that are late and give up", polite_items, EVERYWHERE, 1, "TINE_EITEMS, item 6 ETIMEDOUT, 19 fine\n"},
     {"items that are late and do not", stubborn_items, IN_WORKERS, 1, "TINE_EITEMS, item 6 ETIMEDOUT, 19 fine\n"},
     {"cancelling", cancelling, IN_WORKERS, 0,
-     "ECANCELED, not started, 'cancelled before it began'\n3\nECANCELED, not started, 'cancelled before it began'\n"
+     "0 idle, 4 wait\nECANCELED, not started, 'cancelled before it began'\n3\nECANCELED, not started, 'cancelled before it began'\n"
      "0\nECANCELED\n0\nECANCELED, signal 9\n" SERVES},
     {"queue deadlines", queue_deadlines, IN_WORKERS, 0,
      "ETIMEDOUT, not started, 'it had not begun by its queue deadline'\n"},
