@@ -23,6 +23,7 @@
 use super::{EXTENT_BYTES, Owner};
 use crate::error::{Error, Result};
 use crate::prim::{AtomicU32, AtomicU64, Ordering};
+use crate::sys::memory::FileId;
 use crate::sys::{limits, memory};
 use std::ops::Range;
 use std::os::fd::RawFd;
@@ -89,6 +90,8 @@ pub(super) struct Directory {
     known: AtomicU32,
     /// Holes that may be filled before what is left is looked at again; private. Relaxed: under the allocator's lock.
     credit: AtomicU32,
+    /// Which file it is. Code that has closed the descriptor may have opened another one with its number.
+    file: FileId,
 }
 
 /// Bytes in front of the extents for a heap of `range_bytes`: the header page and the directory.
@@ -99,7 +102,7 @@ pub(super) fn bytes_for(range_bytes: usize) -> usize {
 
 impl Directory {
     /// Over memory that was laid out with [`bytes_for`], in a file whose first byte is at `origin`.
-    pub(super) fn new(origin: usize, address: usize, length: usize) -> Directory {
+    pub(super) fn new(file: FileId, origin: usize, address: usize, length: usize) -> Directory {
         // The number of extents is what fits with the directory that it needs.
         let mut extents = length / EXTENT_BYTES;
         while extents > 0 && bytes_for(extents * EXTENT_BYTES) + extents * EXTENT_BYTES > length {
@@ -112,6 +115,7 @@ impl Directory {
             max_extents: extents as u32,
             known: AtomicU32::new(0),
             credit: AtomicU32::new(0),
+            file,
         }
     }
 
@@ -171,7 +175,8 @@ impl Directory {
     /// Looks at the file's size again: other processes make it grow.
     pub(super) fn refresh(&self, fd: RawFd) -> u32 {
         let before = self.data - self.origin;
-        let extents = memory::length_of(fd).unwrap_or(0).saturating_sub(before) / EXTENT_BYTES;
+        let length = self.check_file(fd).and_then(|()| memory::length_of(fd)).unwrap_or(0);
+        let extents = length.saturating_sub(before) / EXTENT_BYTES;
         let known = (extents as u32).min(self.max_extents);
         // The directory's words for the new extents: reserved by whoever reserved the extents, unless it was hostile.
         if known > self.known_extents() && self.reserve_words(fd, known).is_ok() {
@@ -181,6 +186,7 @@ impl Directory {
     }
 
     pub(super) fn reserve_words(&self, fd: RawFd, extents: u32) -> Result<()> {
+        self.check_file(fd)?;
         let header = self.start - memory::page_size() - self.origin;
         memory::reserve(fd, header, memory::page_size() + extents as usize * 8)
     }
@@ -245,11 +251,23 @@ impl Directory {
 
     /// Gives the pages of extents back to the system.
     pub(super) fn punch(&self, fd: RawFd, extents: Range<u32>) -> Result<()> {
+        self.check_file(fd)?;
         let count = (extents.end - extents.start) as usize;
         memory::punch(fd, self.address_of(extents.start) - self.origin, count * EXTENT_BYTES)
     }
 
+    fn check_file(&self, fd: RawFd) -> Result<()> {
+        if FileId::of(fd).is_ok_and(|file| file == self.file) {
+            return Ok(());
+        }
+        Err(Error::errno(
+            libc::EBADF,
+            "the heap's descriptor has been closed: it cannot grow in this process",
+        ))
+    }
+
     fn fill(&self, fd: RawFd, extent: u32, count: u32) -> Result<()> {
+        self.check_file(fd)?;
         memory::reserve(fd, self.address_of(extent) - self.origin, count as usize * EXTENT_BYTES)
     }
 

@@ -36,7 +36,7 @@ mod survey;
 pub use survey::{HeapStats, Usage};
 
 use crate::error::{Error, Result};
-use crate::sys::memory::{self, Mapping};
+use crate::sys::memory::{self, FileId, Mapping};
 use allocator::Allocator;
 use directory::Directory;
 use memfd::FileSeal;
@@ -45,6 +45,7 @@ use segment::Segment;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Memory is handed to processes in extents of this size, aligned to it within the heap.
 pub(crate) const EXTENT_BYTES: usize = 64 * 1024;
@@ -122,7 +123,8 @@ impl Heap {
     fn over(fd: OwnedFd, mapping: Mapping, owner: Owner) -> Heap {
         mapping.leave_out_of_dumps();
         let (start, length) = (mapping.address(), mapping.length());
-        let directory = Directory::new(start, start, length);
+        let file = FileId::of(fd.as_raw_fd()).unwrap_or_default();
+        let directory = Directory::new(file, start, start, length);
         let allocator = Private::new(Allocator::new());
         let _mapping = Some(mapping);
         Heap { fd, start, length, _mapping, segment: None, directory, owner, kept: KEPT_EXTENTS, allocator }
@@ -312,12 +314,21 @@ fn to_pointer(address: usize) -> Result<NonNull<u8>> {
         .ok_or_else(|| Error::errno(libc::ENOMEM, "a block at address zero"))
 }
 
+/// Where the last heap was put: below it there is most likely room for the next. Relaxed: a hint.
+static LAST: AtomicUsize = AtomicUsize::new(0);
+
 fn map_somewhere(fd: &OwnedFd, length: usize) -> Result<Mapping> {
     let step = length.next_multiple_of(1 << 30);
-    for (mut address, lowest) in ADDRESSES {
+    let last = LAST.load(Ordering::Relaxed);
+    let below = ADDRESSES.into_iter().find(|(highest, lowest)| (*lowest..*highest).contains(&last));
+    let below = below.map(|(_, lowest)| (last, lowest));
+    for (mut address, lowest) in below.into_iter().chain(ADDRESSES) {
         while address >= lowest + step {
             match Mapping::shared_at(fd.as_raw_fd(), address - step, length) {
-                Ok(mapping) => return Ok(mapping),
+                Ok(mapping) => {
+                    LAST.store(mapping.address(), Ordering::Relaxed);
+                    return Ok(mapping);
+                }
                 Err(error) if error.code().0 == -libc::EEXIST => address -= step,
                 Err(error) => return Err(error),
             }

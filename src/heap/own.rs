@@ -25,7 +25,9 @@ use super::survey::{HeapStats, Usage};
 use super::{EXTENT_BYTES, Heap, Owner};
 use crate::error::{Error, Result};
 use crate::prim::{AtomicU64, Ordering};
+use crate::sys::memory::FileId;
 use crate::sys::owner;
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
 const LAYOUT: u64 = 1;
@@ -212,7 +214,8 @@ fn over(segment: &Arc<Segment>) -> Result<Heap> {
     let start = segment.address().next_multiple_of(EXTENT_BYTES);
     let length = end - start;
     let fd = segment.fd().try_clone_to_owned().map_err(|error| Error::from_io("dup", &error))?;
-    let directory = Directory::new(segment.mapped().0, start, length);
+    let file = FileId::of(segment.fd().as_raw_fd()).unwrap_or_default();
+    let directory = Directory::new(file, segment.mapped().0, start, length);
     let allocator = Private::new(Allocator::new());
     let segment = Some(Arc::clone(segment));
     // The segment was reserved as a whole, so pages go back to the system only when that is asked for.

@@ -15,7 +15,8 @@ fn other_owner(heap: &Heap, owner: Owner) -> Heap {
     let fd = fd::owned(copy.into(), "dup").unwrap();
     let mapping = Mapping::shared(fd.as_raw_fd(), memory::page_size()).unwrap();
     let (start, length) = (heap.start, heap.length);
-    let directory = Directory::new(start, start, length);
+    let file = FileId::of(fd.as_raw_fd()).unwrap();
+    let directory = Directory::new(file, start, start, length);
     let (_mapping, allocator) = (Some(mapping), Private::new(Allocator::new()));
     Heap { fd, start, length, _mapping, segment: None, directory, owner, kept: KEPT_EXTENTS, allocator }
 }

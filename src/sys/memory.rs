@@ -178,6 +178,21 @@ pub(crate) fn punch(fd: RawFd, offset: usize, length: usize) -> Result<()> {
     }
 }
 
+/// What tells a file from any other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct FileId {
+    device: u64,
+    number: u64,
+}
+
+impl FileId {
+    /// Of the file behind a descriptor.
+    pub(crate) fn of(fd: RawFd) -> Result<FileId> {
+        let stat = stat(fd)?;
+        Ok(FileId { device: stat.st_dev, number: stat.st_ino })
+    }
+}
+
 /// The length of the file behind a descriptor.
 pub(crate) fn length_of(fd: RawFd) -> Result<usize> {
     Ok(stat(fd)?.st_size as usize)
