@@ -224,6 +224,7 @@ impl Here {
         let mut room = Inline([0; INLINE_INPUT]);
         let known = self.resolver.lock().unwrap_or_else(PoisonError::into_inner);
         let address = work.callee.and_then(|callee| known.resolver.address(callee));
+        let name = work.callee.and_then(|callee| known.resolver.name(callee));
         drop(known);
         let Some(address) = address else {
             return (Outcome::new(NOT_HERE, Delivery::NotStarted), room);
@@ -235,6 +236,7 @@ impl Here {
         self.running().push(Running { index: work.index, cancelled: false, due_ns: 0 });
         let mut outcome = Outcome::new(0, Delivery::Ran);
         let mut task = Task::new(Place::Here(self), work.id, (input, work.length), room.0.as_mut_ptr());
+        task.name = name;
         if work.kind == Kind::Task {
             self.begin(work.deadline_ns);
             // SAFETY: resolved from a pointer or a name that was given as such a function.

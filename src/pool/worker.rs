@@ -245,6 +245,7 @@ fn execute(worker: &'static Worker, slot: &'static Slot) {
     let id = slot.id.load(Ordering::Relaxed);
     let mut task = Task::new(Place::Worker(worker), id, (input, length), room);
     task.slot = Some(slot);
+    task.name = worker.resolver.name(callee);
     match kind {
         Kind::Task => {
             if timed {
