@@ -205,8 +205,8 @@ func (p *Pool) submit(ctx context.Context, w *work, name *C.char, input []byte, 
 		err.What, err.Delivery = w.what, NotStarted
 		w.settleWith(err)
 	}
-	if err := ctx.Err(); err != nil {
-		refuse(&Error{Code: codeOf(err), Cause: context.Cause(ctx)})
+	if ctx.Err() != nil {
+		refuse(ended(ctx, w.what))
 		return
 	}
 	if options.Retries < 0 || options.Deadline < 0 || options.QueueDeadline < 0 {
@@ -226,7 +226,7 @@ func (p *Pool) submit(ctx context.Context, w *work, name *C.char, input []byte, 
 			if err == nil {
 				p.leave()
 			}
-			refuse(&Error{Code: ErrShutdown, Message: "the pool is closed"})
+			refuse(closed(w.what))
 			return
 		}
 		if p.nested {
@@ -257,7 +257,7 @@ func (p *Pool) submit(ctx context.Context, w *work, name *C.char, input []byte, 
 		select {
 		case <-room:
 		case <-ctx.Done():
-			refuse(&Error{Code: codeOf(ctx.Err()), Cause: context.Cause(ctx)})
+			refuse(ended(ctx, w.what))
 			return
 		case <-time.After(longestWait): // maps and other callers take room, too
 		}

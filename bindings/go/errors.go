@@ -25,34 +25,34 @@ type Code int
 
 // The codes of tine's own, and those of errno that programs ask for most.
 const (
-	ErrWorkerDied      Code = C.TINE_EDIED            // the process that ran the task died: see Death
-	ErrNotInitialized  Code = C.TINE_ENOINIT          // Main has not run in this process
-	ErrWorkerStart     Code = C.TINE_EWORKERSTART     // workers cannot be started, or end as soon as they are
-	ErrBadCode         Code = C.TINE_EBADCODE         // a C function returned a number that isn't its to use
-	ErrItems           Code = C.TINE_EITEMS           // items of a map failed: see MapError
-	ErrFunction        Code = C.TINE_EFUNCTION        // a worker does not have the function
-	ErrName            Code = C.TINE_ENAME            // the workers know no function of this name
-	ErrID              Code = C.TINE_EID              // the task is over
-	ErrShutdown        Code = C.TINE_ESHUTDOWN        // the pool has been shut down or closed
-	ErrForked          Code = C.TINE_EFORKED          // the object is the parent process's
-	ErrWorker          Code = C.TINE_EWORKER          // the call is the host's, and was made in a worker
-	ErrVersion         Code = C.TINE_EVERSION         // the workers have another build of tine
-	ErrBroken          Code = C.TINE_EBROKEN          // the barrier is broken
-	ErrMemoryLimit     Code = C.TINE_EMEMORY          // the task used more memory than its worker may
-	ErrInternal        Code = C.TINE_EPANIC           // an error inside of tine
-	ErrCanceled        Code = -Code(syscall.ECANCELED) // the task was cancelled; context.Canceled, too
-	ErrDeadline        Code = -Code(syscall.ETIMEDOUT) // a deadline has passed; context.DeadlineExceeded, too
-	ErrWouldBlock      Code = -Code(syscall.EAGAIN)    // it would have to wait
-	ErrNoMemory        Code = -Code(syscall.ENOMEM)    // the heap is full
-	ErrClosed          Code = -Code(syscall.EPIPE)     // the queue is closed
-	ErrOwnerDied       Code = -Code(syscall.EOWNERDEAD)
-	ErrNotRecoverable  Code = -Code(syscall.ENOTRECOVERABLE)
-	ErrNotHeld         Code = -Code(syscall.EPERM)
-	ErrInvalid         Code = -Code(syscall.EINVAL)
-	ErrMessageTooLong  Code = -Code(syscall.EMSGSIZE)
-	ErrLayout          Code = -Code(syscall.EPROTO)  // bytes that are not of the type that they should be of
-	ErrPanicked        Code = -Code(syscall.EBADE)   // the Go function panicked; the message says with what
-	otherFailure       Code = -Code(syscall.EIO)
+	ErrWorkerDied     Code = C.TINE_EDIED             // the process that ran the task died: see Death
+	ErrNotInitialized Code = C.TINE_ENOINIT           // Main has not run in this process
+	ErrWorkerStart    Code = C.TINE_EWORKERSTART      // workers cannot be started, or end as soon as they are
+	ErrBadCode        Code = C.TINE_EBADCODE          // a C function returned a number that isn't its to use
+	ErrItems          Code = C.TINE_EITEMS            // items of a map failed: see MapError
+	ErrFunction       Code = C.TINE_EFUNCTION         // a worker does not have the function
+	ErrName           Code = C.TINE_ENAME             // the workers know no function of this name
+	ErrID             Code = C.TINE_EID               // the task is over
+	ErrShutdown       Code = C.TINE_ESHUTDOWN         // the pool has been shut down or closed
+	ErrForked         Code = C.TINE_EFORKED           // the object is the parent process's
+	ErrWorker         Code = C.TINE_EWORKER           // the call is the host's, and was made in a worker
+	ErrVersion        Code = C.TINE_EVERSION          // the workers have another build of tine
+	ErrBroken         Code = C.TINE_EBROKEN           // the barrier is broken
+	ErrMemoryLimit    Code = C.TINE_EMEMORY           // the task used more memory than its worker may
+	ErrInternal       Code = C.TINE_EPANIC            // an error inside of tine
+	ErrCanceled       Code = -Code(syscall.ECANCELED) // the task was cancelled; context.Canceled, too
+	ErrDeadline       Code = -Code(syscall.ETIMEDOUT) // a deadline has passed; context.DeadlineExceeded, too
+	ErrWouldBlock     Code = -Code(syscall.EAGAIN)    // it would have to wait
+	ErrNoMemory       Code = -Code(syscall.ENOMEM)    // the heap is full
+	ErrClosed         Code = -Code(syscall.EPIPE)     // the queue is closed
+	ErrOwnerDied      Code = -Code(syscall.EOWNERDEAD)
+	ErrNotRecoverable Code = -Code(syscall.ENOTRECOVERABLE)
+	ErrNotHeld        Code = -Code(syscall.EPERM)
+	ErrInvalid        Code = -Code(syscall.EINVAL)
+	ErrMessageTooLong Code = -Code(syscall.EMSGSIZE)
+	ErrLayout         Code = -Code(syscall.EPROTO) // bytes that are not of the type that they should be of
+	ErrPanicked       Code = -Code(syscall.EBADE)  // the Go function panicked; the message says with what
+	otherFailure      Code = -Code(syscall.EIO)
 )
 
 // Error is the sentence that tine has for the code.
@@ -218,6 +218,13 @@ func failedWith(what string, answer C.tine_go_answer) error {
 		C.free(unsafe.Pointer(answer.text))
 	}
 	return err
+}
+
+func either(first, second error) error {
+	if first != nil {
+		return first
+	}
+	return second
 }
 
 func invalid(what, format string, arguments ...any) error {

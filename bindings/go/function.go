@@ -52,7 +52,7 @@ func Register[In, Out any](name string, f func(ctx context.Context, in In) (Out,
 	add(&registered{name: name, run: func(t *task, input unsafe.Pointer, length int) error {
 		var value In
 		if err := in.decode(input, length, &value, true); err != nil {
-			return fmt.Errorf("its input: %w: %w", err, ErrLayout)
+			return mislaid{fmt.Errorf("its input: %w", err)}
 		}
 		result, err := f(t, value)
 		if err != nil {
@@ -77,7 +77,7 @@ func write[Out any](t *task, out *codec[Out], result *Out) error {
 	}
 	encoded, err := out.encode(result)
 	if err != nil {
-		return fmt.Errorf("its output: %w: %w", err, ErrLayout)
+		return mislaid{fmt.Errorf("its output: %w", err)}
 	}
 	room := t.output(len(encoded))
 	if room == nil {
@@ -86,6 +86,11 @@ func write[Out any](t *task, out *codec[Out], result *Out) error {
 	copy(unsafe.Slice((*byte)(room), len(encoded)), encoded)
 	return nil
 }
+
+// mislaid is ErrLayout in other words.
+type mislaid struct{ error }
+
+func (e mislaid) Unwrap() []error { return []error{ErrLayout, e.error} }
 
 func noRoom(length int) error {
 	return fmt.Errorf("no room for an output of %d bytes: %w", length, syscall.ENOMEM)

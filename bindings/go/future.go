@@ -144,7 +144,7 @@ func (w *work) wait(ctx context.Context) error {
 	case <-w.done:
 		return w.err
 	case <-ctx.Done():
-		return &Error{What: "waiting for " + w.what, Code: codeOf(ctx.Err()), Cause: context.Cause(ctx)}
+		return ended(ctx, "waiting for "+w.what)
 	}
 }
 

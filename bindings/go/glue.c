@@ -113,9 +113,7 @@ static int initialize(tine_task *task)
     const char *input = tine_input(task, &length);
     size_t name = strnlen(input, length) + 1;
     share_signals();
-    if (name >= length)
-        return 0;
-    return tineGoInitialize(task, (char *)input, (void *)(input + name), length - name - 1);
+    return tineGoInitialize(task, (char *)input, (void *)(input + name), length - name);
 }
 
 int tine_go_register(const char *name)

@@ -77,8 +77,8 @@ func MapInto[In, Out any](ctx context.Context, pool *Pool, f Function[In, Out], 
 	if options.Chunk < 0 || f.options.Retries < 0 || f.options.Deadline < 0 {
 		return invalid(f.name, "negative options of a map")
 	}
-	if err := ctx.Err(); err != nil {
-		return &Error{What: f.name, Code: codeOf(err), Delivery: NotStarted, Cause: context.Cause(ctx)}
+	if ctx.Err() != nil {
+		return ended(ctx, f.name)
 	}
 	whole := f.in.form == plain && f.out.form == plain && f.in.size > 0
 	if whole && (ctx.Done() == nil || options.Context != nil || pool.nested) {
@@ -103,7 +103,7 @@ func mapChunks[In, Out any](pool *Pool, f Function[In, Out], in []In, out []Out,
 	}
 	defer pool.leave()
 	if pool.closing.Load() {
-		return &Error{What: f.name, Code: ErrShutdown, Message: "the pool is closed"}
+		return closed(f.name)
 	}
 	m := &mapping{what: f.name, progress: options.Progress}
 	handle := cgo.NewHandle(m)

@@ -8,7 +8,6 @@ import "C"
 import (
 	"context"
 	"errors"
-	"fmt"
 	"runtime"
 	"strings"
 	"sync"
@@ -107,11 +106,16 @@ type core struct {
 	pointer *C.tine_pool
 	nested  bool // of the tasks of this process, which is a worker
 
-	// uses is held for reading in calls on the pool, and for writing to destroy it.
-	uses    sync.RWMutex
+	// uses counts calls on the pool that are in progress; it is far below zero once the pool is closed. While it is being
+	// closed nothing new begins, but what is held can still be released. unused says that uses has come to 0.
+	uses    atomic.Int64
 	closing atomic.Bool
-	closed  bool
+	unused  chan struct{}
 	close   sync.Once
+	// ending is done when the pool is being closed; holders are the goroutines that hold locks for others.
+	ending  context.Context
+	end     context.CancelFunc
+	holders sync.WaitGroup
 
 	dispatcher
 }
@@ -138,6 +142,8 @@ func NewPool(options Options) (*Pool, error) {
 		return nil, err
 	}
 	pool := &Pool{&core{pointer: (*C.tine_pool)(answer.made)}}
+	pool.unused = make(chan struct{}, 1)
+	pool.ending, pool.end = context.WithCancel(context.Background())
 	pool.start()
 	// For a pool that was forgotten; its place is in Close.
 	runtime.SetFinalizer(pool, func(p *Pool) { go p.Close() })
@@ -235,15 +241,21 @@ func (o *Options) inC() (c C.tine_pool_options, free func(), err error) {
 
 // enter begins a call on the pool, which leave ends; the pool is not destroyed meanwhile.
 func (p *core) enter(what string) error {
-	p.uses.RLock()
-	if p.closed {
-		p.uses.RUnlock()
-		return &Error{What: what, Code: ErrShutdown, Message: "the pool is closed"}
+	if p.uses.Add(1) <= 0 {
+		p.uses.Add(-1)
+		return closed(what)
 	}
 	return nil
 }
 
-func (p *core) leave() { p.uses.RUnlock() }
+func (p *core) leave() {
+	if p.uses.Add(-1) == 0 && p.closing.Load() {
+		select {
+		case p.unused <- struct{}{}:
+		default:
+		}
+	}
+}
 
 // Shutdown takes no more tasks, waits until all have settled, and ends the workers in good order. When ctx is done
 // before that, the tasks go on, and Shutdown may be called again. The pool's memory stays until Close.
@@ -257,8 +269,8 @@ func (p *Pool) Shutdown(ctx context.Context) error {
 		if !isWaiting(code) {
 			return failed("shutdown", code)
 		}
-		if err := ctx.Err(); err != nil {
-			return &Error{What: "shutdown", Code: codeOf(err), Cause: context.Cause(ctx)}
+		if ctx.Err() != nil {
+			return ended(ctx, "shutdown")
 		}
 	}
 }
@@ -273,14 +285,16 @@ func (p *Pool) Close() error {
 	p.close.Do(func() {
 		runtime.SetFinalizer(p, nil)
 		p.closing.Store(true)
-		p.uses.Lock() // whoever is submitting has submitted
+		p.end()
 		C.tine_cancel_all(p.pointer)
-		p.uses.Unlock()
+		p.holders.Wait()
+		const manyCalls = 1 << 40
+		for !p.uses.CompareAndSwap(0, -manyCalls) {
+			<-p.unused
+		}
+		C.tine_cancel_all(p.pointer) // what was just being submitted
 		p.stop()
-		p.uses.Lock()
-		p.closed = true
 		C.tine_pool_destroy(p.pointer)
-		p.uses.Unlock()
 	})
 	return nil
 }
@@ -335,7 +349,7 @@ func isWaiting(code C.int) bool {
 }
 
 // wait calls attempt, which waits in C for as long as it is told, until it has come to something, ctx is done or the
-// pool closed. The first attempt does not wait.
+// pool is being closed. The first attempt, which does not wait, is made in any case.
 func (p *core) wait(ctx context.Context, what string, turn *turn, attempt func(timeoutNS C.int64_t) C.int) (C.int, error) {
 	try := func(timeout time.Duration) (C.int, error) {
 		if err := p.enter(what); err != nil {
@@ -344,23 +358,14 @@ func (p *core) wait(ctx context.Context, what string, turn *turn, attempt func(t
 		defer p.leave()
 		return attempt(C.int64_t(timeout)), nil
 	}
-	waiting := func() error {
-		if err := ctx.Err(); err != nil {
-			return &Error{What: what, Code: codeOf(err), Cause: context.Cause(ctx)}
-		}
-		if p.closing.Load() {
-			return &Error{What: what, Code: ErrShutdown, Message: "the pool is being closed"}
-		}
-		return nil
-	}
 	// Those that wait already come first.
 	if turn.isFree() {
 		if code, err := try(0); err != nil || !isWaiting(code) {
 			return code, err
 		}
 	}
-	if err := turn.take(ctx); err != nil {
-		return 0, fmt.Errorf("tine: %s: %w", what, err)
+	if err := turn.take(ctx, p, what); err != nil {
+		return 0, err
 	}
 	defer turn.give()
 	for {
@@ -368,8 +373,20 @@ func (p *core) wait(ctx context.Context, what string, turn *turn, attempt func(t
 		if err != nil || !isWaiting(code) {
 			return code, err
 		}
-		if err := waiting(); err != nil {
-			return 0, err
+		if ctx.Err() != nil {
+			return 0, ended(ctx, what)
+		}
+		if p.closing.Load() {
+			return 0, closed(what)
 		}
 	}
+}
+
+// ended is the error of a call whose context is done.
+func ended(ctx context.Context, what string) *Error {
+	return &Error{What: what, Code: codeOf(ctx.Err()), Cause: context.Cause(ctx)}
+}
+
+func closed(what string) *Error {
+	return &Error{What: what, Code: ErrShutdown, Message: "the pool is closed"}
 }

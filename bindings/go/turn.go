@@ -10,18 +10,29 @@ func newTurn() *turn { return &turn{make(chan struct{}, 1)} }
 
 func (t *turn) isFree() bool { return len(t.taken) == 0 }
 
-func (t *turn) take(ctx context.Context) error {
-	select {
-	case t.taken <- struct{}{}:
+// take takes the turn, unless ctx is done before that, or the pool is being closed.
+func (t *turn) take(ctx context.Context, p *core, what string) error {
+	if t.try() {
 		return nil
-	default:
 	}
 	select {
 	case t.taken <- struct{}{}:
 		return nil
 	case <-ctx.Done():
-		return &Error{What: "waiting", Code: codeOf(ctx.Err()), Cause: context.Cause(ctx)}
+		return ended(ctx, what)
+	case <-p.ending.Done():
+		return closed(what)
 	}
 }
 
 func (t *turn) give() { <-t.taken }
+
+// try takes the turn if nobody has it; whether it did.
+func (t *turn) try() bool {
+	select {
+	case t.taken <- struct{}{}:
+		return true
+	default:
+		return false
+	}
+}

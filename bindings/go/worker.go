@@ -218,7 +218,7 @@ func PoolOf(ctx context.Context) *Pool {
 	ownPool.Lock()
 	defer ownPool.Unlock()
 	if ownPool.pool == nil || ownPool.pool.pointer != pointer {
-		ownPool.pool = &Pool{&core{pointer: pointer, nested: true}}
+		ownPool.pool = &Pool{&core{pointer: pointer, nested: true, ending: context.Background()}}
 	}
 	return ownPool.pool
 }
