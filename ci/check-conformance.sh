@@ -41,5 +41,11 @@ for start in forkserver spawn fork; do
 done
 drive c forkserver $out/c "$worker"
 
+# shellcheck disable=SC2086
+${CXX:-g++} -std=c++17 -O1 -g $warnings $suite/driver.cc -o $out/c++ $tine || exit 1
+for start in forkserver spawn fork; do
+    drive c++ $start $out/c++
+done
+
 echo "$passed passed, $failed failed"
 [ $failed = 0 ]
