@@ -16,6 +16,10 @@ MINOR   := $(word 2,$(subst ., ,$(VERSION)))
 SONAME  := libtine.so.0
 SHARED  := $(SONAME).$(MINOR)
 
+# The C++ binding: headers beside tine.h, those that tine.hpp includes in a directory of their own.
+CPP := bindings/cpp/tine.hpp $(wildcard bindings/cpp/tine/*.hpp)
+CMAKE := tine-config.cmake.in tine-config-version.cmake.in
+
 RELEASE := $(or $(CARGO_TARGET_DIR),target)/release
 # What the demo and the checks build against: the package as installed, never the source tree.
 STAGE   := $(CURDIR)/build/prefix
@@ -36,10 +40,19 @@ install: $(RELEASE)/libtine.so $(RELEASE)/libtine.a
 	ln -sf $(SHARED) "$(DESTDIR)$(LIBDIR)/$(SONAME)"
 	ln -sf $(SONAME) "$(DESTDIR)$(LIBDIR)/libtine.so"
 	install -m 644 $(RELEASE)/libtine.a "$(DESTDIR)$(LIBDIR)/libtine.a"
-	install -m 644 include/tine.h "$(DESTDIR)$(INCLUDEDIR)/tine.h"
+	install -m 644 include/tine.h bindings/cpp/tine.hpp "$(DESTDIR)$(INCLUDEDIR)"
+	install -d "$(DESTDIR)$(INCLUDEDIR)/tine" "$(DESTDIR)$(LIBDIR)/cmake/tine"
+	install -m 644 bindings/cpp/tine/*.hpp "$(DESTDIR)$(INCLUDEDIR)/tine"
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' \
 	    -e 's|@LIBEXECDIR@|$(LIBEXECDIR)|' -e 's|@VERSION@|$(VERSION)|' tine.pc.in \
 	    > "$(DESTDIR)$(LIBDIR)/pkgconfig/tine.pc"
+# CMake's files find the rest from where they are.
+	for file in $(CMAKE); do \
+	    sed -e 's|@INCLUDEDIR@|$(shell realpath -m --relative-to="$(LIBDIR)" "$(INCLUDEDIR)")|' \
+	        -e 's|@LIBEXECDIR@|$(shell realpath -m --relative-to="$(LIBDIR)" "$(LIBEXECDIR)")|' \
+	        -e 's|@SHARED@|$(SHARED)|' -e 's|@SONAME@|$(SONAME)|' -e 's|@VERSION@|$(VERSION)|' \
+	        -e 's|@MAJOR_MINOR@|$(basename $(VERSION))|' $$file > "$(DESTDIR)$(LIBDIR)/cmake/tine/$${file%.in}"; \
+	done
 # A relative run path, so that the worker finds the very library that it was installed with, wherever it is moved to.
 	$(CC) -std=c11 $(CFLAGS) -Wall -Wextra -I"$(DESTDIR)$(INCLUDEDIR)" src/process/tine-worker.c \
 	    -o "$(DESTDIR)$(LIBEXECDIR)/tine-worker" $(LDFLAGS) -L"$(DESTDIR)$(LIBDIR)" -ltine \
@@ -48,7 +61,7 @@ install: $(RELEASE)/libtine.so $(RELEASE)/libtine.a
 	@case "$(DESTDIR)|$(PREFIX)" in "|/usr"|"|/usr/local") ldconfig || true;; esac
 
 staged: $(STAGED)
-$(STAGED): $(RELEASE)/libtine.so include/tine.h tine.pc.in src/process/tine-worker.c Makefile
+$(STAGED): $(RELEASE)/libtine.so include/tine.h tine.pc.in $(CPP) $(CMAKE) src/process/tine-worker.c Makefile
 	@$(MAKE) --no-print-directory --silent install PREFIX="$(STAGE)" DESTDIR= \
 	    LIBDIR="$(STAGE)/lib" INCLUDEDIR="$(STAGE)/include" LIBEXECDIR="$(STAGE)/libexec"
 	@touch $@

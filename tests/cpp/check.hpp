@@ -1,0 +1,45 @@
+/* What every test of the C++ binding starts from. */
+#ifndef CHECK_HPP
+#define CHECK_HPP
+
+#include "../c/check.h"
+
+#include <tine.hpp>
+
+#include <cerrno>
+#include <csignal>
+#include <string>
+
+/* The statement throws a tine::error of this code. */
+#define CHECK_THROWS(statement, expected)                                                                    \
+    do {                                                                                                     \
+        int code_ = 0;                                                                                       \
+        try {                                                                                                \
+            statement;                                                                                       \
+        } catch (const tine::error &wrong_) {                                                                \
+            code_ = wrong_.code();                                                                           \
+        }                                                                                                    \
+        if (code_ != (expected)) {                                                                           \
+            std::fprintf(stderr, "%s:%d: %s throws %s, not %s\n", __FILE__, __LINE__, #statement,            \
+                         tine_errname(code_), tine_errname(expected));                                       \
+            std::exit(1);                                                                                    \
+        }                                                                                                    \
+    } while (0)
+
+/* Only what hangs reaches it. */
+inline constexpr std::chrono::seconds hang{20};
+
+/* Runs a test with each start method. */
+template <class Test>
+void with_all_starts(std::size_t workers, Test test)
+{
+    for (int start : {TINE_START_FORKSERVER, TINE_START_SPAWN, TINE_START_FORK}) {
+        tine::pool_options options;
+        options.workers = workers;
+        options.start = start;
+        tine::pool pool(options);
+        test(pool);
+    }
+}
+
+#endif
