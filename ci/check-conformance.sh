@@ -47,5 +47,11 @@ for start in forkserver spawn fork; do
     drive c++ $start $out/c++
 done
 
+# A Go program can't be forked: its workers are started, or run another program.
+ci/go-module.sh conformance $suite/driver.go && ci/go.sh -C build/go/conformance build -o "$PWD/$out/go" . || exit 1
+drive go spawn $out/go
+drive go spawn $out/go "$worker"
+drive go forkserver $out/go "$worker"
+
 echo "$passed passed, $failed failed"
 [ $failed = 0 ]

@@ -203,6 +203,7 @@ func (d *dispatcher) nextRoom() <-chan struct{} {
 func (p *Pool) submit(ctx context.Context, w *work, name *C.char, input []byte, options TaskOptions, s settler) {
 	refuse := func(err *Error) {
 		err.What, err.Delivery = w.what, NotStarted
+		w.refused = err
 		w.settleWith(err)
 	}
 	if ctx.Err() != nil {
@@ -217,6 +218,7 @@ func (p *Pool) submit(ctx context.Context, w *work, name *C.char, input []byte, 
 	if options.Idempotent {
 		flags |= C.TINE_IDEMPOTENT
 	}
+	began := time.Now()
 	for first := true; ; first = false {
 		var room <-chan struct{}
 		if !first {
@@ -246,12 +248,20 @@ func (p *Pool) submit(ctx context.Context, w *work, name *C.char, input []byte, 
 		}
 		p.take(place)
 		p.leave()
-		if Code(answer.code) != ErrWouldBlock || options.NoWait {
+		if Code(answer.code) != ErrWouldBlock || options.RoomTimeout < 0 {
 			refuse(failedWith(w.what, answer).(*Error))
 			return
 		}
 		if first {
 			continue
+		}
+		wait := longestWait // maps and other callers take room, too
+		if options.RoomTimeout > 0 {
+			wait = min(wait, options.RoomTimeout-time.Since(began))
+			if wait <= 0 {
+				refuse(&Error{Code: ErrDeadline, Message: "the pool's window is full"})
+				return
+			}
 		}
 		w.want()
 		select {
@@ -259,7 +269,7 @@ func (p *Pool) submit(ctx context.Context, w *work, name *C.char, input []byte, 
 		case <-ctx.Done():
 			refuse(ended(ctx, w.what))
 			return
-		case <-time.After(longestWait): // maps and other callers take room, too
+		case <-time.After(wait):
 		}
 	}
 }
@@ -278,6 +288,7 @@ func (p *core) runHere(w *work, name *C.char, input []byte, options TaskOptions,
 		answer.code = code
 		err := failedWith(w.what, answer).(*Error)
 		err.Delivery = NotStarted
+		w.refused = err
 		w.settleWith(err)
 		return
 	}

@@ -50,8 +50,8 @@ const (
 	ErrNotHeld        Code = -Code(syscall.EPERM)
 	ErrInvalid        Code = -Code(syscall.EINVAL)
 	ErrMessageTooLong Code = -Code(syscall.EMSGSIZE)
-	ErrLayout         Code = -Code(syscall.EPROTO) // bytes that are not of the type that they should be of
-	ErrPanicked       Code = -Code(syscall.EBADE)  // the Go function panicked; the message says with what
+	ErrLayout         Code = -Code(syscall.EPROTO)    // bytes that are not of the type that they should be of
+	ErrPanicked       Code = -Code(syscall.EREMOTEIO) // the Go function panicked; the message says with what
 	otherFailure      Code = -Code(syscall.EIO)
 )
 

@@ -35,8 +35,9 @@ type TaskOptions struct {
 	// twice does no harm.
 	Retries    int
 	Idempotent bool
-	// NoWait has Submit fail with ErrWouldBlock while the pool's window is full, instead of waiting.
-	NoWait bool
+	// RoomTimeout is how long Submit waits while the pool's window is full; 0: until its context is done; negative: not
+	// at all, and it is ErrWouldBlock.
+	RoomTimeout time.Duration
 }
 
 // Register makes f a function that workers can be asked to call. It has to be called before Main, in every process
@@ -137,7 +138,7 @@ func (f Function[In, Out]) With(options TaskOptions) Function[In, Out] {
 	return f
 }
 
-// Submit submits one call of the function. While the pool's window is full it waits, until ctx is done.
+// Submit submits one call of the function. While the pool's window is full it waits for room.
 //
 // ctx goes with the task: when it is done, the task is cancelled, whether it waits or runs, and its worker is ended if
 // it does not return in time. Failures of Submit itself are the future's.
@@ -146,7 +147,8 @@ func (f Function[In, Out]) Submit(ctx context.Context, pool *Pool, in In) *Futur
 	future.init(ctx, pool, f.name)
 	encoded, err := f.in.encode(&in)
 	if err != nil {
-		future.settleWith(&Error{What: f.name, Code: ErrLayout, Message: err.Error(), Delivery: NotStarted})
+		future.refused = &Error{What: f.name, Code: ErrLayout, Message: err.Error(), Delivery: NotStarted}
+		future.settleWith(future.refused)
 		return future
 	}
 	pool.submit(ctx, &future.work, f.c, encoded, f.options, future)

@@ -26,8 +26,11 @@ type work struct {
 	pool   *Pool
 	ctx    context.Context
 	status int
+	deaths int
 	err    error
-	phase  atomic.Int32
+	// refused is set before Submit returns.
+	refused *Error
+	phase   atomic.Int32
 
 	mu   sync.Mutex
 	id   C.tine_id
@@ -53,7 +56,7 @@ func (w *work) init(ctx context.Context, pool *Pool, what string) {
 
 // settle takes the result, whose memory is the pool's again when it returns.
 func (f *Future[Out]) settle(r *C.tine_result) {
-	f.status = int(r.status)
+	f.status, f.deaths = int(r.status), int(r.deaths)
 	if r.status < 0 {
 		err := failure(f.what, r)
 		if (err.Code == ErrCanceled || err.Code == ErrDeadline) && f.ctx.Err() != nil {
@@ -156,6 +159,20 @@ func (w *work) Err() error { return w.wait(context.Background()) }
 func (w *work) Status() int {
 	w.wait(context.Background())
 	return w.status
+}
+
+// Deaths waits for the task, and says how many processes have died while they ran it.
+func (w *work) Deaths() int {
+	w.wait(context.Background())
+	return w.deaths
+}
+
+// SubmitErr is what submitting the task has failed with, and Err as well; nil if it was submitted. It does not wait.
+func (w *work) SubmitErr() error {
+	if w.refused == nil {
+		return nil
+	}
+	return w.refused
 }
 
 // Cancel cancels the task. One that has not begun settles at once; one that runs has the pool's grace to return, then

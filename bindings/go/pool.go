@@ -275,6 +275,15 @@ func (p *Pool) Shutdown(ctx context.Context) error {
 	}
 }
 
+// TryShutdown takes no more tasks, and is ErrWouldBlock while tasks are under way. Otherwise it is as Shutdown.
+func (p *Pool) TryShutdown() error {
+	if err := p.enter("shutdown"); err != nil {
+		return err
+	}
+	defer p.leave()
+	return failed("shutdown", C.tine_pool_shutdown(p.pointer, 0))
+}
+
 // Close ends the pool: tasks that have not settled are cancelled, workers ended, and the heap's memory is gone, with
 // everything in it. It waits for calls that are in progress: Map, waits for locks and queues end by themselves. Again
 // it does nothing.

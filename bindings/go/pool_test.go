@@ -230,7 +230,10 @@ func TestWindow(t *testing.T) {
 	if err := misbehave.Submit(ctx, pool, "no").Err(); !errors.Is(err, context.DeadlineExceeded) {
 		t.Error(err)
 	}
-	if err := misbehave.With(tine.TaskOptions{NoWait: true}).Submit(background, pool, "no").Err(); !errors.Is(err, tine.ErrWouldBlock) {
+	if err := misbehave.With(tine.TaskOptions{RoomTimeout: -1}).Submit(background, pool, "no").Err(); !errors.Is(err, tine.ErrWouldBlock) {
+		t.Error(err)
+	}
+	if err := misbehave.With(tine.TaskOptions{RoomTimeout: time.Millisecond}).Submit(background, pool, "no").SubmitErr(); !errors.Is(err, tine.ErrDeadline) {
 		t.Error(err)
 	}
 	var all sync.WaitGroup

@@ -89,11 +89,7 @@ func (q *Queue[T]) TryPut(message T) error {
 	if err != nil {
 		return err
 	}
-	if err := q.pool.enter("put"); err != nil {
-		return err
-	}
-	defer q.pool.leave()
-	return failed("put", q.put(encoded, 0))
+	return q.call("put", func() C.int { return q.put(encoded, 0) })
 }
 
 func (q *Queue[T]) encode(message *T) ([]byte, error) {
@@ -137,6 +133,30 @@ func (q *Queue[T]) TryGet() (T, error) {
 	return message, q.decode(taken, &message)
 }
 
+// GetInto takes the next message's bytes, as they are, into buffer, and gives the part of it that they fill. One that is
+// longer than buffer is ErrMessageTooLong, and stays in the queue. Otherwise it is as Get.
+func (q *Queue[T]) GetInto(ctx context.Context, buffer []byte) ([]byte, error) {
+	var length C.size_t
+	code, err := q.pool.wait(ctx, "get", q.gets, func(timeout C.int64_t) C.int { return q.get(buffer, timeout, &length) })
+	if err := either(err, failed("get", code)); err != nil {
+		return nil, err
+	}
+	return buffer[:length], nil
+}
+
+// TryGetInto is GetInto for a message that is there now; if there is none it is ErrWouldBlock.
+func (q *Queue[T]) TryGetInto(buffer []byte) ([]byte, error) {
+	var length C.size_t
+	if err := q.call("get", func() C.int { return q.get(buffer, 0, &length) }); err != nil {
+		return nil, err
+	}
+	return buffer[:length], nil
+}
+
+func (q *Queue[T]) get(room []byte, timeout C.int64_t, length *C.size_t) C.int {
+	return C.tine_queue_get(q.queue, timeout, unsafe.Pointer(unsafe.SliceData(room)), C.size_t(len(room)), length)
+}
+
 const usualMessage = 256
 
 // take takes the bytes of the next message, in room that grows until it fits.
@@ -145,7 +165,7 @@ func (q *Queue[T]) take(call func(attempt func(C.int64_t) C.int) (C.int, error))
 	var length C.size_t
 	attempt := func(timeout C.int64_t) C.int {
 		for {
-			code := C.tine_queue_get(q.queue, timeout, unsafe.Pointer(unsafe.SliceData(room)), C.size_t(len(room)), &length)
+			code := q.get(room, timeout, &length)
 			if Code(code) != ErrMessageTooLong {
 				return code
 			}
@@ -202,6 +222,11 @@ func (q *Queue[T]) Join(ctx context.Context) error {
 		return C.tine_queue_join(q.queue, timeout)
 	})
 	return either(err, failed("join", code))
+}
+
+// TryJoin is Join without waiting: ErrWouldBlock if there is a message that has not been dealt with.
+func (q *Queue[T]) TryJoin() error {
+	return q.call("join", func() C.int { return C.tine_queue_join(q.queue, 0) })
 }
 
 // Destroy gives the queue's memory back. No process may use it any more.

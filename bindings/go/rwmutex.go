@@ -96,8 +96,14 @@ func (l *RWMutex) hold(ctx context.Context, try bool, take func(l *C.tine_rwlock
 			code, err = l.pool.wait(ctx, l.what, newTurn(), attempt)
 			err = either(err, failed(l.what, code))
 		}
+		held := err == nil || errors.Is(err, ErrOwnerDied)
+		if held && l.pool.closing.Load() {
+			// Another holder has let it go because of that.
+			C.tine_rwlock_unlock(lock)
+			held, err = false, closed(l.what)
+		}
 		taken <- err
-		if err == nil || errors.Is(err, ErrOwnerDied) {
+		if held {
 			h.serve(l.what, lock, l.pool.ending.Done())
 		}
 	}()
