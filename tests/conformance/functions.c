@@ -176,9 +176,7 @@ static int until_cancelled(tine_task *task)
 /* words:@begun, or none: does not care what it is told. */
 static int never_return(tine_task *task)
 {
-    sigset_t all;
-    sigfillset(&all);
-    sigprocmask(SIG_BLOCK, &all, NULL);
+    signal(SIGTERM, SIG_IGN); /* in every thread, where the host's language has given the worker more than this one */
     if (word(task, 0))
         tine_event_set(object(task, 0));
     sleep_for_ever();
