@@ -56,10 +56,10 @@ thumbnails() { # the same files as the C program's, and the same one that fails
     make --silent examples && program thumbnails examples-go/thumbnails.go examples-c/image.c examples-c/image.h || return 1
     limited build/examples/thumbnails examples-c/samples $out/c >/dev/null
     [ $? = 1 ] || return 1 # truncated.jpg
-    limited $out/thumbnails/program examples-c/samples $out/thumbs | tee $out/thumbs.txt
+    limited $out/thumbnails/program examples-c/samples $out/thumbs 2>&1 | tee $out/thumbs.txt
     [ "${PIPESTATUS[0]}" = 1 ] && diff -r $out/c $out/thumbs && grep -q '^truncated.jpg: ' $out/thumbs.txt || return 1
     limited $out/thumbnails/program -crash-on rocket.jpg examples-c/samples $out/crash 2>&1 | tee $out/crash.txt
-    [ "${PIPESTATUS[0]}" = 1 ] && grep -q '^2 of 15 files failed' $out/crash.txt &&
+    [ "${PIPESTATUS[0]}" = 1 ] && grep -q '2 of 15 items failed' $out/crash.txt &&
         grep -q '^rocket.jpg: .*worker [0-9]* died: signal ' $out/crash.txt && [ "$(wc -l <examples-go/thumbnails.go)" -lt 80 ]
 }
 

@@ -73,7 +73,6 @@ func main() {
 		for _, item := range failed.Items {
 			fmt.Printf("%s: %v\n", filepath.Base(jobs[item.Item].In), item.Err)
 		}
-		fmt.Printf("%d of %d files failed\n", len(failed.Items), len(jobs))
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

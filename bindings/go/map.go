@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"runtime/cgo"
 	"slices"
+	"strings"
 	"unsafe"
 )
 
@@ -40,7 +41,8 @@ type ItemError struct {
 }
 
 func (e *MapError) Error() string {
-	return fmt.Sprintf("tine: %d of %d items failed; item %d: %v", len(e.Items), e.total, e.Items[0].Item, e.Items[0].Err)
+	first := strings.TrimPrefix(e.Items[0].Err.Error(), "tine: ")
+	return fmt.Sprintf("tine: %d of %d items failed; item %d: %s", len(e.Items), e.total, e.Items[0].Item, first)
 }
 
 // Unwrap gives ErrItems, and what the items have failed with.

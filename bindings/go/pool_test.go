@@ -96,8 +96,16 @@ func TestContextEndsTheWork(t *testing.T) {
 	pool := newPool(t, tine.Options{Workers: 1, Grace: 20 * time.Millisecond})
 	for _, how := range []string{"heed", "ask", "derive", "ignore", "deadlock"} {
 		died := how == "ignore" || how == "deadlock"
+		ready := func() { // the last worker may have been ended
+			t.Helper()
+			if _, err := misbehave.Call(background, pool, "no"); err != nil {
+				t.Fatal(err)
+			}
+		}
 		t.Run(how, func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(background, 30*time.Millisecond)
+			ready()
+			// It is to have begun by then, on whatever machine, and to be going on.
+			ctx, cancel := context.WithTimeout(background, 300*time.Millisecond)
 			defer cancel()
 			_, err := misbehave.Call(ctx, pool, how)
 			var death *tine.Death
@@ -106,6 +114,7 @@ func TestContextEndsTheWork(t *testing.T) {
 			}
 		})
 		t.Run(how+" with a cause", func(t *testing.T) {
+			ready()
 			ctx, cancel := context.WithCancelCause(background)
 			enough := errors.New("enough")
 			future := misbehave.Submit(ctx, pool, how)

@@ -13,6 +13,7 @@ struct record {
     double score;
     char name[16];
     bool flag;
+    char unused[3];
     struct { std::int16_t x, y; } part;
 };
 
