@@ -112,6 +112,7 @@ bench: staged
 	        \$$(pkg-config --cflags --libs tine) -pthread -Wl,-rpath,$(STAGE)/lib" && $$program || exit 1; \
 	done
 	@$(CARGO) bench --quiet --bench locks
+	@$(WITH) benches/go.sh
 
 # Committed, for people to read in a review: what C programs see, and what the loader sees.
 header:

@@ -37,11 +37,11 @@ go_tests() { # go_tests NAME [FLAG]...: one program for each run, whose processe
 nobody_left() {
     local left tries
     for tries in $(seq 100); do
-        left=$(find /proc/[0-9]*/exe -lname "$PWD/$out/*" 2>/dev/null)
+        left=$(find /proc/[0-9]*/exe -lname "$PWD/$out/test-*" 2>/dev/null)
         [ -z "$left" ] && return
         sleep 0.1
     done
-    echo "after $tries looks: $left"
+    echo "after $tries looks, still there: $left"
     return 1
 }
 

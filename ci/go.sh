@@ -11,7 +11,8 @@ export CGO_LDFLAGS CGO_ENABLED=1 GOTOOLCHAIN=local GOPROXY=off GOFLAGS=-mod=mod 
 export GOCACHE="$own/cache" GOPATH="$own/path"
 
 new_enough() { # new_enough GO
-    "$1" version 2>/dev/null | awk '{ sub("go", "", $3); split($3, v, "."); exit !(v[1] > 1 || v[1] == 1 && v[2] >= 23) }'
+    "$1" version 2>/dev/null |
+        awk '{ sub("go", "", $3); split($3, v, "."); good = v[1] > 1 || v[1] == 1 && v[2] >= 23 } END { exit !good }'
 }
 
 go=go

@@ -47,7 +47,6 @@ var shrink = tine.Register("shrink", func(ctx context.Context, job job) (struct{
 
 func main() {
 	tine.Main()
-	width := flag.Int("w", 256, "width of the thumbnails, in `pixels`")
 	workers := flag.Int("j", 0, "how many workers; 0: one for each processor")
 	crash := flag.String("crash-on", "", "have the worker that gets this `file` crash")
 	flag.Parse()
@@ -59,7 +58,7 @@ func main() {
 	}
 	jobs := []job{}
 	for _, file := range append(jpegs, pngs...) {
-		jobs = append(jobs, job{In: file, Out: filepath.Join(flag.Arg(1), filepath.Base(file)), Width: *width})
+		jobs = append(jobs, job{In: file, Out: filepath.Join(flag.Arg(1), filepath.Base(file)), Width: 256})
 		if filepath.Base(file) == *crash {
 			jobs[len(jobs)-1].Crash = 1
 		}

@@ -31,8 +31,7 @@ type dispatcher struct {
 	free   []uintptr
 
 	lead    sync.Mutex
-	batch   []C.tine_result
-	have    C.int // results in it whose memory is still to be given back
+	batch   *C.tine_go_batch
 	stopped chan struct{}
 	quit    chan struct{}
 
@@ -49,13 +48,11 @@ type dispatcher struct {
 	waiting bool
 }
 
-const mostResults = 64
-
 func (p *core) start() {
 	p.stopped, p.quit = make(chan struct{}), make(chan struct{})
 	p.wake = make(chan struct{}, 1)
 	p.room = make(chan struct{})
-	p.batch = unsafe.Slice((*C.tine_result)(C.calloc(mostResults, C.sizeof_tine_result)), mostResults)
+	p.batch = (*C.tine_go_batch)(C.calloc(1, C.sizeof_tine_go_batch))
 	go p.dispatch()
 }
 
@@ -63,7 +60,7 @@ func (p *core) start() {
 func (p *core) stop() {
 	close(p.quit)
 	<-p.stopped
-	C.free(unsafe.Pointer(unsafe.SliceData(p.batch)))
+	C.free(unsafe.Pointer(p.batch))
 }
 
 func (d *dispatcher) open(s settler) uintptr {
@@ -110,23 +107,24 @@ func (p *core) dispatch() {
 	}
 }
 
-// leadUntil delivers results until done is closed, if nobody leads; whether it did.
-func (p *core) leadUntil(done <-chan struct{}) bool {
+// leadUntil delivers results until w has settled, if nobody leads; whether it did.
+func (p *core) leadUntil(w *work) bool {
 	if !p.lead.TryLock() {
 		return false
 	}
-	for {
-		select {
-		case <-done:
-			p.giveBack()
-			p.lead.Unlock()
-			if p.demand.Load() > 0 {
-				p.wakeUp()
-			}
-			return true
-		default:
-			p.deliver()
-		}
+	p.leadOn(w)
+	return true
+}
+
+// leadOn is leadUntil for who leads already.
+func (p *core) leadOn(w *work) {
+	for w.phase.Load() != settled {
+		p.deliver()
+	}
+	p.giveBack()
+	p.lead.Unlock()
+	if p.demand.Load() > 0 {
+		p.wakeUp()
 	}
 }
 
@@ -137,11 +135,17 @@ func (d *dispatcher) wakeUp() {
 	}
 }
 
+func (p *core) inC() C.uintptr_t      { return C.uintptr_t(uintptr(unsafe.Pointer(p.pointer))) }
+func (p *core) batchInC() C.uintptr_t { return C.uintptr_t(uintptr(unsafe.Pointer(p.batch))) }
+
 // deliver waits for results and passes them on. For who leads.
 func (p *core) deliver() {
-	most := max(min(p.underWay.Load(), mostResults), 1)
-	count := C.tine_go_next(p.pointer, unsafe.SliceData(p.batch), p.have, C.int(most))
-	p.have = max(count, 0)
+	most := max(min(p.underWay.Load(), C.TINE_GO_MOST_RESULTS), 1)
+	p.passOn(C.tine_go_next(p.inC(), p.batchInC(), C.int(most)))
+}
+
+// passOn passes on the results in the batch, or deals with the code that came instead.
+func (p *core) passOn(count C.int) {
 	if count < 0 {
 		if count != C.TINE_EEMPTY {
 			p.giveUp(Code(count))
@@ -150,8 +154,8 @@ func (p *core) deliver() {
 		runtime.Gosched()
 		return
 	}
-	for i := range p.batch[:count] {
-		r := &p.batch[i]
+	for i := range p.batch.results[:count] {
+		r := &p.batch.results[i]
 		p.take(uintptr(r.user)).settle(r)
 	}
 	p.underWay.Add(-int64(count))
@@ -160,9 +164,8 @@ func (p *core) deliver() {
 
 // giveBack gives back the memory of the last results.
 func (p *core) giveBack() {
-	if p.have > 0 {
-		C.tine_go_release(p.pointer, unsafe.SliceData(p.batch), p.have)
-		p.have = 0
+	if p.batch.kept > 0 {
+		C.tine_go_release(p.inC(), p.batchInC())
 	}
 }
 
@@ -199,8 +202,11 @@ func (d *dispatcher) nextRoom() <-chan struct{} {
 	return d.room
 }
 
-// submit submits a task, whose end s is told of.
-func (p *Pool) submit(ctx context.Context, w *work, name *C.char, input []byte, options TaskOptions, s settler) {
+func inNumbers(name *C.char) C.uintptr_t { return C.uintptr_t(uintptr(unsafe.Pointer(name))) }
+
+// submit submits a task, whose end s is told of. With alone the caller will wait for it at once, so that it may as well lead:
+// then one crossing into C submits the task and takes its result.
+func (p *Pool) submit(ctx context.Context, w *work, name *C.char, input []byte, options TaskOptions, alone bool, s settler) {
 	refuse := func(err *Error) {
 		err.What, err.Delivery = w.what, NotStarted
 		w.refused = err
@@ -218,7 +224,7 @@ func (p *Pool) submit(ctx context.Context, w *work, name *C.char, input []byte, 
 	if options.Idempotent {
 		flags |= C.TINE_IDEMPOTENT
 	}
-	began := time.Now()
+	var began time.Time
 	for first := true; ; first = false {
 		var room <-chan struct{}
 		if !first {
@@ -237,14 +243,32 @@ func (p *Pool) submit(ctx context.Context, w *work, name *C.char, input []byte, 
 			return
 		}
 		place := p.open(s)
-		answer := C.tine_go_submit(p.pointer, name, unsafe.Pointer(unsafe.SliceData(input)), C.size_t(len(input)),
-			C.int64_t(options.Deadline), C.int64_t(options.QueueDeadline), C.uint32_t(options.Retries), flags,
-			C.uintptr_t(place))
+		var answer C.tine_go_answer
+		leads := alone && ctx.Done() == nil && p.lead.TryLock()
+		if leads {
+			answer = C.tine_go_call(p.inC(), inNumbers(name), unsafe.Pointer(unsafe.SliceData(input)),
+				C.size_t(len(input)), C.int64_t(options.Deadline), C.int64_t(options.QueueDeadline),
+				C.uint32_t(options.Retries), flags, C.uintptr_t(place), p.batchInC())
+		} else {
+			answer = C.tine_go_submit(p.inC(), inNumbers(name), unsafe.Pointer(unsafe.SliceData(input)),
+				C.size_t(len(input)), C.int64_t(options.Deadline), C.int64_t(options.QueueDeadline),
+				C.uint32_t(options.Retries), flags, C.uintptr_t(place))
+		}
 		if answer.code == 0 {
 			p.underWay.Add(1)
 			p.leave()
 			w.follow(answer.id)
+			if leads {
+				p.passOn(answer.count)
+				p.leadOn(w)
+			}
 			return
+		}
+		if leads {
+			p.lead.Unlock()
+			if p.demand.Load() > 0 {
+				p.wakeUp()
+			}
 		}
 		p.take(place)
 		p.leave()
@@ -253,6 +277,7 @@ func (p *Pool) submit(ctx context.Context, w *work, name *C.char, input []byte, 
 			return
 		}
 		if first {
+			began = time.Now()
 			continue
 		}
 		wait := longestWait // maps and other callers take room, too
@@ -276,7 +301,7 @@ func (p *Pool) submit(ctx context.Context, w *work, name *C.char, input []byte, 
 
 // runHere submits a task of a worker's, which has run when tine_submit returns.
 func (p *core) runHere(w *work, name *C.char, input []byte, options TaskOptions, flags C.uint32_t, s settler) {
-	answer := C.tine_go_submit(p.pointer, name, unsafe.Pointer(unsafe.SliceData(input)), C.size_t(len(input)),
+	answer := C.tine_go_submit(p.inC(), inNumbers(name), unsafe.Pointer(unsafe.SliceData(input)), C.size_t(len(input)),
 		C.int64_t(options.Deadline), C.int64_t(options.QueueDeadline), C.uint32_t(options.Retries), flags, 0)
 	r := (*C.tine_result)(C.calloc(1, C.sizeof_tine_result))
 	defer C.free(unsafe.Pointer(r))

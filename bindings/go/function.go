@@ -143,22 +143,26 @@ func (f Function[In, Out]) With(options TaskOptions) Function[In, Out] {
 // ctx goes with the task: when it is done, the task is cancelled, whether it waits or runs, and its worker is ended if
 // it does not return in time. Failures of Submit itself are the future's.
 func (f Function[In, Out]) Submit(ctx context.Context, pool *Pool, in In) *Future[Out] {
+	return f.submit(ctx, pool, &in, false)
+}
+
+func (f *Function[In, Out]) submit(ctx context.Context, pool *Pool, in *In, alone bool) *Future[Out] {
 	future := &Future[Out]{out: &f.out}
 	future.init(ctx, pool, f.name)
-	encoded, err := f.in.encode(&in)
+	encoded, err := f.in.encode(in)
 	if err != nil {
 		future.refused = &Error{What: f.name, Code: ErrLayout, Message: err.Error(), Delivery: NotStarted}
 		future.settleWith(future.refused)
 		return future
 	}
-	pool.submit(ctx, &future.work, f.c, encoded, f.options, future)
+	pool.submit(ctx, &future.work, f.c, encoded, f.options, alone, future)
 	return future
 }
 
 // Call submits one call and waits for what comes of it. When ctx is done, so is the call: it returns as soon as the
 // task has settled.
 func (f Function[In, Out]) Call(ctx context.Context, pool *Pool, in In) (Out, error) {
-	return f.Submit(ctx, pool, in).Wait(context.Background())
+	return f.submit(ctx, pool, &in, true).Wait(context.Background())
 }
 
 // Initializer is a call of the function that each worker makes before it takes tasks: Options.Initializer.

@@ -21,7 +21,6 @@ type Future[Out any] struct {
 
 // work is the part of a future that does not depend on the type.
 type work struct {
-	done   chan struct{}
 	what   string
 	pool   *Pool
 	ctx    context.Context
@@ -33,6 +32,7 @@ type work struct {
 	phase   atomic.Int32
 
 	mu   sync.Mutex
+	done chan struct{} // made when somebody waits for it
 	id   C.tine_id
 	stop func() bool // of what cancels the task when its context is done
 }
@@ -50,7 +50,6 @@ type settler interface {
 }
 
 func (w *work) init(ctx context.Context, pool *Pool, what string) {
-	w.done = make(chan struct{})
 	w.ctx, w.pool, w.what = ctx, pool, what
 }
 
@@ -79,14 +78,17 @@ func (w *work) settleWith(err *Error) {
 			w.status = int(err.Code)
 		}
 	}
-	if w.phase.Swap(settled) == wanted {
-		w.pool.demand.Add(-1)
-	}
 	w.mu.Lock()
 	stop := w.stop
 	w.stop = nil
-	close(w.done)
+	before := w.phase.Swap(settled)
+	if w.done != nil {
+		close(w.done)
+	}
 	w.mu.Unlock()
+	if before == wanted {
+		w.pool.demand.Add(-1)
+	}
 	if stop != nil {
 		stop()
 	}
@@ -104,12 +106,7 @@ func (w *work) follow(id C.tine_id) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.id = id
-	if w.ctx.Done() == nil {
-		return
-	}
-	select {
-	case <-w.done:
-	default:
+	if w.ctx.Done() != nil && w.phase.Load() != settled {
 		// It may take some time after the cancel until the worker has ended, and somebody must see to that.
 		w.stop = context.AfterFunc(w.ctx, func() {
 			w.want()
@@ -121,6 +118,14 @@ func (w *work) follow(id C.tine_id) {
 // Done is closed when the task has settled.
 func (w *work) Done() <-chan struct{} {
 	w.want()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.done == nil {
+		w.done = make(chan struct{})
+		if w.phase.Load() == settled {
+			close(w.done)
+		}
+	}
 	return w.done
 }
 
@@ -134,17 +139,14 @@ func (f *Future[Out]) Wait(ctx context.Context) (Out, error) {
 }
 
 func (w *work) wait(ctx context.Context) error {
-	select {
-	case <-w.done:
-		return w.err
-	default:
-	}
-	if ctx.Done() == nil && !w.pool.nested && w.pool.leadUntil(w.done) {
+	if w.phase.Load() == settled {
 		return w.err
 	}
-	w.want()
+	if ctx.Done() == nil && !w.pool.nested && w.pool.leadUntil(w) {
+		return w.err
+	}
 	select {
-	case <-w.done:
+	case <-w.Done():
 		return w.err
 	case <-ctx.Done():
 		return ended(ctx, "waiting for "+w.what)

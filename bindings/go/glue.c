@@ -97,13 +97,27 @@ void tine_go_init(void)
     tine_init(0, NULL);
 }
 
+/* A small output comes back here, so that Go need not come back for room. */
+static int finish(tine_task *task, int status, const char *small, size_t length)
+{
+    if (status == 0 && length) {
+        void *room = tine_output(task, length);
+        if (!room)
+            return tine_fail(task, -ENOMEM, "no room for an output of %zu bytes", length);
+        memcpy(room, small, length);
+    }
+    return status;
+}
+
 /* Every Go function is registered as this one, which asks by which name it was called. */
 static int run(tine_task *task)
 {
-    size_t length;
+    char small[TINE_GO_SMALL];
+    size_t length, output = 0;
     const void *input = tine_input(task, &length);
     share_signals();
-    return tineGoRun(task, (char *)tine_task_name(task), (void *)input, length);
+    int status = tineGoRun(task, (char *)tine_task_name(task), (void *)input, length, small, &output);
+    return finish(task, status, small, output);
 }
 
 /* A pool's initializer has no name: its input is the name, a zero, and the function's input. */
@@ -139,10 +153,10 @@ tine_go_answer tine_go_pool_create(tine_pool_options options, int with_initializ
         options.initializer_length = length;
     }
     int code = tine_pool_create(&options, &pool);
-    return (tine_go_answer){code, code ? text_of(&error) : NULL, 0, pool};
+    return (tine_go_answer){code, code ? text_of(&error) : NULL, 0, pool, 0};
 }
 
-tine_go_answer tine_go_submit(tine_pool *pool, const char *name, const void *input, size_t length, int64_t deadline_ns,
+tine_go_answer tine_go_submit(uintptr_t pool, uintptr_t name, const void *input, size_t length, int64_t deadline_ns,
                               int64_t queue_deadline_ns, uint32_t retries, uint32_t flags, uintptr_t user)
 {
     tine_error error;
@@ -151,35 +165,71 @@ tine_go_answer tine_go_submit(tine_pool *pool, const char *name, const void *inp
     error.size = sizeof error;
     error.text[0] = 0;
     options.error = &error;
-    options.name = name;
+    options.name = (const char *)name;
     options.deadline_ns = deadline_ns;
     options.queue_deadline_ns = queue_deadline_ns;
     options.retries = retries;
     options.flags = flags;
     options.user = (void *)user;
-    int code = tine_submit(pool, NULL, input, length, &options, &id);
-    return (tine_go_answer){code, code && code != -EAGAIN ? text_of(&error) : NULL, id, NULL};
+    int code = tine_submit((tine_pool *)pool, NULL, input, length, &options, &id);
+    return (tine_go_answer){code, code && code != -EAGAIN ? text_of(&error) : NULL, id, NULL, 0};
 }
 
-void tine_go_release(tine_pool *pool, tine_result *batch, int have)
+static void release(tine_pool *pool, tine_go_batch *batch)
 {
-    for (int at = 0; at < have; at++)
-        tine_result_release(pool, &batch[at]);
+    for (int at = 0; batch->kept > 0 && at < batch->count; at++)
+        if (batch->results[at].id) {
+            tine_result_release(pool, &batch->results[at]);
+            batch->kept--;
+        }
+    batch->count = 0;
 }
 
-/* Gives back the results of the last call, waits for one more, and takes what else there is. */
-int tine_go_next(tine_pool *pool, tine_result *batch, int have, int most)
+void tine_go_release(uintptr_t pool, uintptr_t batch)
 {
-    int count = 0, code = 0;
-    tine_go_release(pool, batch, have);
-    while (count < most) {
-        batch[count].size = sizeof *batch;
-        code = tine_next(pool, count ? 0 : TINE_FOREVER, &batch[count]);
+    release((tine_pool *)pool, (tine_go_batch *)batch);
+}
+
+/* Gives back the results of the last call, waits for one more, and takes what else there is, up to most. */
+static int next(tine_pool *pool, tine_go_batch *batch, int most)
+{
+    int code = 0;
+    release(pool, batch);
+    while (batch->count < most) {
+        tine_result *result = &batch->results[batch->count];
+        result->size = sizeof *result;
+        code = tine_next(pool, batch->count ? 0 : TINE_FOREVER, result);
         if (code)
             break;
-        count++;
+        if (result->status >= 0 && result->length <= TINE_GO_SMALL) {
+            tine_result whole = *result;
+            if (result->length)
+                memcpy(batch->small[batch->count], result->data, result->length);
+            tine_result_release(pool, &whole);
+            result->data = batch->small[batch->count];
+            result->id = 0;
+        } else {
+            batch->kept++;
+        }
+        batch->count++;
     }
-    return count ? count : code;
+    return batch->count ? batch->count : code;
+}
+
+int tine_go_next(uintptr_t pool, uintptr_t batch, int most)
+{
+    return next((tine_pool *)pool, (tine_go_batch *)batch, most);
+}
+
+/* Submits a task and takes the next result, which need not be the task's. */
+tine_go_answer tine_go_call(uintptr_t pool, uintptr_t name, const void *input, size_t length, int64_t deadline_ns,
+                            int64_t queue_deadline_ns, uint32_t retries, uint32_t flags, uintptr_t user, uintptr_t batch)
+{
+    tine_go_answer answer =
+        tine_go_submit(pool, name, input, length, deadline_ns, queue_deadline_ns, retries, flags, user);
+    if (answer.code == 0)
+        answer.count = next((tine_pool *)pool, (tine_go_batch *)batch, 1);
+    return answer;
 }
 
 int tine_go_wait(tine_pool *pool, tine_id id, tine_result *result)
@@ -216,7 +266,7 @@ tine_go_answer tine_go_map(tine_pool *pool, const char *name, const void *in, si
     options.progress = progress ? on_progress : NULL;
     options.user = (void *)user;
     int code = tine_map(pool, NULL, in, in_stride, out, out_stride, count, &options);
-    return (tine_go_answer){code, code ? text_of(&error) : NULL, 0, NULL};
+    return (tine_go_answer){code, code ? text_of(&error) : NULL, 0, NULL, 0};
 }
 
 void tine_go_fail(tine_task *task, int code, const char *text)
@@ -252,7 +302,7 @@ tine_go_answer tine_go_queue_create(tine_pool *pool, size_t messages, size_t byt
     options.capacity_messages = messages;
     options.capacity_bytes = bytes;
     int code = tine_queue_create(pool, &options, &queue);
-    return (tine_go_answer){code, code ? text_of(&error) : NULL, 0, queue};
+    return (tine_go_answer){code, code ? text_of(&error) : NULL, 0, queue, 0};
 }
 
 void tine_go_end(int code)

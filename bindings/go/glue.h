@@ -13,17 +13,31 @@ typedef struct {
     char *text;
     tine_id id;
     void *made;
+    int count;
 } tine_go_answer;
+
+enum { TINE_GO_MOST_RESULTS = 64, TINE_GO_SMALL = 64 };
+
+/* Results on their way to Go. Small outputs of successes are copied here, and the results released at once; of the others
+   the memory is kept until the next call. */
+typedef struct {
+    int count, kept;
+    tine_result results[TINE_GO_MOST_RESULTS];
+    char small[TINE_GO_MOST_RESULTS][TINE_GO_SMALL];
+} tine_go_batch;
 
 int tine_go_register(const char *name);
 void tine_go_init(void);
 void tine_go_allow_init(void);
 
 tine_go_answer tine_go_pool_create(tine_pool_options options, int initialize, const void *input, size_t length);
-tine_go_answer tine_go_submit(tine_pool *pool, const char *name, const void *input, size_t length, int64_t deadline_ns,
+/* Pointers to C's own memory are numbers here: Go does not look whether they are its own. */
+tine_go_answer tine_go_submit(uintptr_t pool, uintptr_t name, const void *input, size_t length, int64_t deadline_ns,
                               int64_t queue_deadline_ns, uint32_t retries, uint32_t flags, uintptr_t user);
-int tine_go_next(tine_pool *pool, tine_result *batch, int have, int most);
-void tine_go_release(tine_pool *pool, tine_result *batch, int have);
+tine_go_answer tine_go_call(uintptr_t pool, uintptr_t name, const void *input, size_t length, int64_t deadline_ns,
+                            int64_t queue_deadline_ns, uint32_t retries, uint32_t flags, uintptr_t user, uintptr_t batch);
+int tine_go_next(uintptr_t pool, uintptr_t batch, int most);
+void tine_go_release(uintptr_t pool, uintptr_t batch);
 int tine_go_wait(tine_pool *pool, tine_id id, tine_result *result);
 tine_go_answer tine_go_map(tine_pool *pool, const char *name, const void *in, size_t in_stride, void *out,
                            size_t out_stride, size_t count, const void *context, size_t context_length, size_t chunk,

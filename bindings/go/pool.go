@@ -299,9 +299,13 @@ func (p *Pool) Close() error {
 		p.holders.Wait()
 		const manyCalls = 1 << 40
 		for !p.uses.CompareAndSwap(0, -manyCalls) {
-			<-p.unused
+			select {
+			case <-p.unused:
+			case <-time.After(longestWait):
+			}
+			C.tine_cancel_all(p.pointer) // what was just being submitted
 		}
-		C.tine_cancel_all(p.pointer) // what was just being submitted
+		C.tine_cancel_all(p.pointer)
 		p.stop()
 		C.tine_pool_destroy(p.pointer)
 	})

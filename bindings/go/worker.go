@@ -21,6 +21,9 @@ import (
 // task is a call of a Go function in this process, and the function's context.
 type task struct {
 	pointer *C.tine_task
+	// Where a small output goes, and how long it is; nil where there is no such place.
+	small  *C.char
+	length *C.size_t
 
 	mu   sync.Mutex
 	done chan struct{} // made when somebody asks for it
@@ -102,6 +105,10 @@ func (t *task) finish() {
 
 // output is room for the task's output; nil where there is none.
 func (t *task) output(length int) unsafe.Pointer {
+	if t.small != nil && length <= C.TINE_GO_SMALL {
+		*t.length = C.size_t(length)
+		return unsafe.Pointer(t.small)
+	}
 	return C.tine_output(t.pointer, C.size_t(length))
 }
 
@@ -126,8 +133,8 @@ func lookUp(name *C.char) *registered {
 }
 
 //export tineGoRun
-func tineGoRun(pointer *C.tine_task, name *C.char, input unsafe.Pointer, length C.size_t) C.int {
-	return run(lookUp(name), pointer, input, int(length))
+func tineGoRun(pointer *C.tine_task, name *C.char, input unsafe.Pointer, length C.size_t, small *C.char, output *C.size_t) C.int {
+	return run(lookUp(name), &task{pointer: pointer, small: small, length: output}, input, int(length))
 }
 
 //export tineGoInitialize
@@ -135,14 +142,14 @@ func tineGoInitialize(pointer *C.tine_task, name *C.char, input unsafe.Pointer, 
 	functions.Lock()
 	function := functions.named[C.GoString(name)]
 	functions.Unlock()
-	return run(function, pointer, input, int(length))
+	return run(function, &task{pointer: pointer}, input, int(length))
 }
 
-func run(function *registered, pointer *C.tine_task, input unsafe.Pointer, length int) (status C.int) {
+func run(function *registered, t *task, input unsafe.Pointer, length int) (status C.int) {
+	pointer := t.pointer
 	if function == nil {
 		return fail(pointer, ErrFunction, "this program has no such Go function")
 	}
-	t := &task{pointer: pointer}
 	returned := false
 	defer func() {
 		t.finish()
