@@ -1,6 +1,6 @@
 #!/bin/bash
-# The C++ binding: tests/cpp/*.cpp compiled by gcc and clang as C++17 and C++20 without a warning, run as gcc has them, and as
-# clang has them under AddressSanitizer and UBSan; tests/cpp/refused/*.cpp, which must not compile and whose first line says what
+# The C++ binding: tests/cpp/*.cpp compiled by gcc and clang as C++17 and C++20 without a warning, run as clang has them, and as
+# gcc has them under AddressSanitizer and UBSan; tests/cpp/refused/*.cpp, which must not compile and whose first line says what
 # the compiler must say; each header alone; and a program built by CMake. Two at a time.
 # check-cpp.sh NAME...: these tests alone (submit, refused, headers, cmake).
 set -u
@@ -54,7 +54,7 @@ run() { # run NAME VARIANT COMPILER FLAG...
 sanitized() { # sanitized NAME
     rm -f "$out/$1-report".*
     export ASAN_OPTIONS=abort_on_error=1:log_path=$PWD/$out/$1-report UBSAN_OPTIONS=print_stacktrace=1
-    run "$1" sanitized "$clang" -std=c++20 -O1 -fsanitize=address,undefined -fno-sanitize-recover=undefined || { cat "$out/$1-report".*; return 1; }
+    run "$1" sanitized "$gcc" -std=c++17 -O1 -fsanitize=address,undefined -fno-sanitize-recover=undefined || { cat "$out/$1-report".*; return 1; }
     ! grep -l 'ERROR' "$out/$1-report".* 2>/dev/null || { cat "$out/$1-report".*; return 1; }
 }
 
@@ -119,7 +119,7 @@ tasks() { # what to do, a line each
             headers) echo "headers headers" ;;
             cmake) echo "cmake by_cmake" ;;
             *)
-                echo "$name-gcc-17 run $name gcc-17 $gcc -std=c++17 -O1"
+                echo "$name-clang-20 run $name clang-20 $clang -std=c++20 -O1"
                 echo "$name-sanitized sanitized $name"
                 echo "$name-gcc-20 check $name $gcc -std=c++20"
                 echo "$name-clang-17 check $name $clang -std=c++17"
