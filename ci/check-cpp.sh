@@ -135,6 +135,7 @@ xargs -L 1 -P 2 "$0" --one <$out/tasks
 while read -r name _; do
     verdict=$(cat "$out/$name.verdict" 2>/dev/null || echo "FAIL")
     printf '%-5s %s\n' "$verdict" "$name"
+    grep '^not tested: ' "$out/$name.log" 2>/dev/null | sed 's/^/      | /'
     if [ "$verdict" = ok ]; then
         passed=$((passed + 1))
     else

@@ -29,11 +29,18 @@
 /* Only what hangs reaches it. */
 inline constexpr std::chrono::seconds hang{20};
 
-/* Runs a test with each start method. */
+/* Runs a test with each start method. With fork, workers run on a stack that is tine's, which AddressSanitizer does not know:
+   it says so, and that its reports are then false, as soon as a worker throws. */
 template <class Test>
 void with_all_starts(std::size_t workers, Test test)
 {
     for (int start : {TINE_START_FORKSERVER, TINE_START_SPAWN, TINE_START_FORK}) {
+#ifdef __SANITIZE_ADDRESS__
+        if (start == TINE_START_FORK) {
+            std::puts("not tested: start method fork under AddressSanitizer, which does not know the stack of such workers");
+            continue;
+        }
+#endif
         tine::pool_options options;
         options.workers = workers;
         options.start = start;
