@@ -47,14 +47,15 @@ check() { # check NAME COMPILER FLAG...: it compiles
 run() { # run NAME VARIANT COMPILER FLAG...
     local name=$1 variant=$2
     shift 2
-    build "$name" "$out/$name-$variant" "$@" && timeout -k 5 120 "$out/$name-$variant" </dev/null
+    build "$name" "$out/$name-$variant" "$@" || return 1
+    timeout -k 5 120 "$out/$name-$variant" </dev/null || { echo "exit status $?"; return 1; }
 }
 
 # Workers are processes of their own, and write their reports beside the host's; a crash that is meant is told by its kind.
 sanitized() { # sanitized NAME
     rm -f "$out/$1-report".*
     export ASAN_OPTIONS=abort_on_error=1:log_path=$PWD/$out/$1-report UBSAN_OPTIONS=print_stacktrace=1
-    run "$1" sanitized "$gcc" -std=c++17 -O1 -fsanitize=address,undefined -fno-sanitize-recover=undefined || { cat "$out/$1-report".*; return 1; }
+    run "$1" sanitized "$gcc" -std=c++17 -O1 -fsanitize=address,undefined -fno-sanitize-recover=undefined || { cat "$out/$1-report".* /dev/null; return 1; }
     ! grep -l 'ERROR' "$out/$1-report".* 2>/dev/null || { cat "$out/$1-report".*; return 1; }
 }
 

@@ -29,7 +29,8 @@
 /* Only what hangs reaches it. */
 inline constexpr std::chrono::seconds hang{20};
 
-/* Runs a test with each start method. With fork, workers run on a stack that is tine's, which AddressSanitizer does not know:
+/* Runs a test with each start method. The pool has a thread of its own: tests wait for locks and events while a worker that has
+   died is to be replaced, and a host that waits for something else than the pool does not move it on. With fork, workers run on a stack that is tine's, which AddressSanitizer does not know:
    it says so, and that its reports are then false, as soon as a worker throws. */
 template <class Test>
 void with_all_starts(std::size_t workers, Test test)
@@ -44,6 +45,7 @@ void with_all_starts(std::size_t workers, Test test)
         tine::pool_options options;
         options.workers = workers;
         options.start = start;
+        options.flags = TINE_BACKGROUND;
         tine::pool pool(options);
         test(pool);
     }
