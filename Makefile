@@ -81,6 +81,7 @@ c-tests: staged
 	@$(WITH) ci/run-c-tests.sh $(TESTS)
 examples: staged
 	@$(WITH) $(MAKE) --no-print-directory -C examples-c OUT="$(CURDIR)/build/examples"
+	@$(WITH) $(MAKE) --no-print-directory -C bindings/cpp/examples OUT="$(CURDIR)/build/examples"
 
 # The long forms of what `make test` does: 1,000,000 tasks with 10,000 kills; 6,000 tasks with deadlines; 1,000,000 tasks in
 # workers that are replaced after 1 to 7 of them; 100,000 kills of users of each lock, all their slow cases single-stepped,
@@ -101,6 +102,8 @@ bench: staged
 # A peer that may be there or not: Debian's libboost-dev.
 	@if [ -e /usr/include/boost/interprocess/ipc/message_queue.hpp ]; then \
 	    $(CXX) -O2 benches/queue-boost.cc -o build/benches/queue-boost -pthread -lrt; fi
+	@$(WITH) sh -c '$(CXX) -std=c++17 -O2 -Wall -Wextra benches/binding.cc -o build/benches/binding \
+	    $$(pkg-config --cflags --libs tine) -pthread -Wl,-rpath,$(STAGE)/lib' && build/benches/binding
 	@for bench in benches/*.c; do \
 	    program=build/benches/$$(basename $$bench .c); parts=; \
 	    for part in $$(ls $${bench%.c}_*.cpp 2>/dev/null); do \

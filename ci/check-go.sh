@@ -25,7 +25,7 @@ try() { # try NAME COMMAND...
 
 limited() { timeout -k 5 180 "$@"; }
 
-formatted() { [ -z "$(ci/go.sh gofmt -l bindings/go examples-go tests/conformance benches | tee /dev/stderr)" ]; }
+formatted() { [ -z "$(ci/go.sh gofmt -l bindings/go tests/conformance benches | tee /dev/stderr)" ]; }
 
 go_tests() { # go_tests NAME [FLAG]...: one program for each run, whose processes can be told by its path
     local program=$PWD/$out/test-$1
@@ -52,15 +52,15 @@ program() { # program NAME FILE...: builds a program that uses the binding
 }
 
 thumbnails() { # the same files as the C program's, and the same one that fails
-    rm -rf $out/c $out/thumbs $out/crash
-    make --silent examples && program thumbnails examples-go/thumbnails.go examples-c/image.c examples-c/image.h || return 1
+    rm -rf $out/c $out/thumbs $out/crash $out/thumbnails
+    make --silent examples && ci/go.sh -C bindings/go build -o "$PWD/$out/thumbnails" ./examples/thumbnails || return 1
     limited build/examples/thumbnails examples-c/samples $out/c >/dev/null
     [ $? = 1 ] || return 1 # truncated.jpg
-    limited $out/thumbnails/program examples-c/samples $out/thumbs 2>&1 | tee $out/thumbs.txt
+    limited $out/thumbnails examples-c/samples $out/thumbs 2>&1 | tee $out/thumbs.txt
     [ "${PIPESTATUS[0]}" = 1 ] && diff -r $out/c $out/thumbs && grep -q '^truncated.jpg: ' $out/thumbs.txt || return 1
-    limited $out/thumbnails/program -crash-on rocket.jpg examples-c/samples $out/crash 2>&1 | tee $out/crash.txt
+    limited $out/thumbnails -crash-on rocket.jpg examples-c/samples $out/crash 2>&1 | tee $out/crash.txt
     [ "${PIPESTATUS[0]}" = 1 ] && grep -q '2 of 15 items failed' $out/crash.txt &&
-        grep -q '^rocket.jpg: .*worker [0-9]* died: signal ' $out/crash.txt && [ "$(wc -l <examples-go/thumbnails.go)" -lt 80 ]
+        grep -q '^rocket.jpg: .*worker [0-9]* died: signal ' $out/crash.txt && [ "$(wc -l <bindings/go/examples/thumbnails/main.go)" -lt 80 ]
 }
 
 # The ```go blocks of the page that are programs. A first line "// prints: ..." says what one must print.

@@ -18,6 +18,7 @@ case $1 in
     test)
         need g++ g++ --version
         need clang clang --version
+        need cmake cmake --version
         # For the Go toolchain, where there is none that is new enough: ci/go.sh gets it.
         case $(go version 2>/dev/null) in
             *go1.2[3-9]* | *go1.[3-9][0-9]*) ;;

@@ -33,7 +33,7 @@ static void maps(tine::pool &pool)
     std::vector<int> wrong(2);
     CHECK_THROWS(pool.map_into(array, wrong, [](int number) { return number; }), -EINVAL);
 
-    for (std::size_t chunk : {1, 7, 0}) {
+    for (std::size_t chunk : {1u, 7u, 0u}) {
         tine::map_options options;
         std::size_t told = 0, total = 0, failed = 0;
         options.chunk = chunk;

@@ -138,6 +138,11 @@ static void arguments(tine::pool &pool)
     CHECK_EQ(pool.submit([](wide &&at, std::string, char) { return at.content[63]; }, wide{{}}, "s", 'c').get(), 0);
     CHECK(pool.submit([](std::u16string wide_text) { return wide_text.size(); }, std::u16string(3, u'x')).get() == 3);
 
+    auto both = pool.submit([](std::pair<int, std::string> in, std::tuple<> nothing_in) {
+        return std::make_tuple(in.second, in.first, std::vector<int>{in.first}, nothing_in);
+    }, std::make_pair(7, std::string("seven")), std::tuple<>()).get();
+    CHECK(std::get<0>(both) == "seven" && std::get<1>(both) == 7 && std::get<2>(both)[0] == 7);
+
     polygon square{"square", {{0, 0}, {0, 1}, {1, 1}, {1, 0}}};
     polygon back = pool.submit([](polygon shape, std::string suffix) {
         shape.name += suffix;

@@ -3,7 +3,7 @@
  * tine for C++: what can travel to another process, and how.
  *
  * A value travels as bytes. Types that are trivially copyable travel as they are, strings and vectors of such types as
- * their elements; a type of one's own gets a specialisation of tine::codec. What holds addresses of the sender's private
+ * their elements, pairs and tuples as their parts; a type of one's own gets a specialisation of tine::codec. What holds addresses of the sender's private
  * memory is refused where the compiler can see it. A plain pointer can't be told from one into shared memory: run with
  * TINE_CHECK=1 in the environment, which looks for such in all inputs and outputs.
  */
@@ -22,6 +22,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <tuple>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -274,6 +275,38 @@ private:
     const unsigned char *at_;
     std::size_t left_;
 };
+
+/* Pairs and tuples, which are not trivially copyable: their parts, one behind the other. */
+template <class Whole, class... Parts>
+struct product_codec {
+    static std::size_t size(const Whole &value)
+    {
+        return std::apply([](const Parts &...each) { return (packed_size(each) + ... + std::size_t{0}); }, std::tuple<const Parts &...>(value));
+    }
+    static void encode(const Whole &value, void *at)
+    {
+        auto *to = static_cast<unsigned char *>(at);
+        std::apply([&](const Parts &...each) { ((to = pack(each, to)), ...); }, std::tuple<const Parts &...>(value));
+    }
+    static Whole decode(bytes from)
+    {
+        unpacker parts(from);
+        return Whole{parts.next<Parts>()...};
+    }
+};
+
+} // namespace detail
+
+template <class First, class Second>
+struct codec<std::pair<First, Second>,
+             std::enable_if_t<!detail::is_plain<std::pair<First, Second>> && detail::can_travel<First>::value && detail::can_travel<Second>::value>>
+    : detail::product_codec<std::pair<First, Second>, First, Second> {};
+
+template <class... T>
+struct codec<std::tuple<T...>, std::enable_if_t<!detail::is_plain<std::tuple<T...>> && (detail::can_travel<T>::value && ...)>>
+    : detail::product_codec<std::tuple<T...>, T...> {};
+
+namespace detail {
 
 /* Room for packed values: small ones without an allocation. */
 class packet {

@@ -14,7 +14,9 @@
 #include "error.hpp"
 
 #include <cxxabi.h>
+#include <link.h>
 
+#include <algorithm>
 #include <string>
 #include <system_error>
 #include <tuple>
@@ -259,7 +261,27 @@ namespace local __attribute__((visibility("hidden"))) {
 
 extern "C" {
 extern const char tine_module_begin[] __asm__("__ehdr_start") __attribute__((visibility("hidden"), weak));
-extern const char tine_module_end[] __asm__("_end") __attribute__((visibility("hidden"), weak));
+}
+
+/* Where this module's code ends, by its own ELF header: of the linker's names, the one for that may be another module's. */
+inline std::uintptr_t code_end()
+{
+    static const std::uintptr_t end = [] {
+        if (!tine_module_begin)
+            return std::uintptr_t(0);
+        auto *header = reinterpret_cast<const ElfW(Ehdr) *>(tine_module_begin);
+        auto *segment = reinterpret_cast<const ElfW(Phdr) *>(tine_module_begin + header->e_phoff);
+        std::uintptr_t lowest = UINTPTR_MAX, highest = 0;
+        for (int left = header->e_phnum; left > 0; left--, segment++) {
+            if (segment->p_type != PT_LOAD)
+                continue;
+            lowest = std::min<std::uintptr_t>(lowest, segment->p_vaddr - segment->p_offset);
+            if ((segment->p_flags & PF_X) != 0)
+                highest = std::max<std::uintptr_t>(highest, segment->p_vaddr + segment->p_memsz);
+        }
+        return reinterpret_cast<std::uintptr_t>(tine_module_begin) + (highest - lowest);
+    }();
+    return end;
 }
 
 /* A pointer to a function, as it travels: as the distance from this module's beginning. */
@@ -270,8 +292,7 @@ struct by_address {
     static bool is_here(F function)
     {
         auto at = reinterpret_cast<std::uintptr_t>(function);
-        return at >= reinterpret_cast<std::uintptr_t>(tine_module_begin) &&
-               at < reinterpret_cast<std::uintptr_t>(tine_module_end);
+        return at >= reinterpret_cast<std::uintptr_t>(tine_module_begin) && at < code_end();
     }
 
     static by_address of(F function)

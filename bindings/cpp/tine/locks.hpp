@@ -464,7 +464,7 @@ public:
     {
         return detail::check(tine_barrier_wait(&barrier_, TINE_FOREVER), "tine::barrier::arrive_and_wait") == 1;
     }
-    /** Waits so long; false: the others have not come, and the barrier is broken. */
+    /** Waits so long; false: the others have not come, and the barrier is broken; but for 0, where this party has not come either. */
     template <class Rep, class Period>
     bool arrive_and_wait_for(std::chrono::duration<Rep, Period> timeout)
     {

@@ -4,6 +4,7 @@ package main
 
 /*
 #cgo pkg-config: libjpeg libpng
+#cgo CFLAGS: -I${SRCDIR}/../../../../examples-c
 #include <stdlib.h>
 #include "image.h"
 static int shrink(const char *in, const char *out, int width, int crash, char reason[IMAGE_REASON])
@@ -26,9 +27,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"unsafe"
-
 	"tine"
+	"unsafe"
 )
 
 type job struct {
