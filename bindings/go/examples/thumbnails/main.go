@@ -9,8 +9,7 @@ package main
 #include "image.h"
 static int shrink(const char *in, const char *out, int width, int crash, char reason[IMAGE_REASON])
 {
-    struct image image;
-    size_t bytes;
+    struct image image; size_t bytes;
     if (crash) *(volatile char *volatile)NULL = 1;
     if (image_read(&image, in, width, reason)) return -1;
     int rc = image_shrink(&image, width, reason) || image_write(&image, out, 85, &bytes, reason) ? -1 : 0;
