@@ -16,6 +16,10 @@ MINOR   := $(word 2,$(subst ., ,$(VERSION)))
 SONAME  := libtine.so.0
 SHARED  := $(SONAME).$(MINOR)
 
+# The C++ binding: headers beside tine.h, those that tine.hpp includes in a directory of their own.
+CPP := bindings/cpp/tine.hpp $(wildcard bindings/cpp/tine/*.hpp)
+CMAKE := tine-config.cmake.in tine-config-version.cmake.in
+
 RELEASE := $(or $(CARGO_TARGET_DIR),target)/release
 # What the demo and the checks build against: the package as installed, never the source tree.
 STAGE   := $(CURDIR)/build/prefix
@@ -36,10 +40,19 @@ install: $(RELEASE)/libtine.so $(RELEASE)/libtine.a
 	ln -sf $(SHARED) "$(DESTDIR)$(LIBDIR)/$(SONAME)"
 	ln -sf $(SONAME) "$(DESTDIR)$(LIBDIR)/libtine.so"
 	install -m 644 $(RELEASE)/libtine.a "$(DESTDIR)$(LIBDIR)/libtine.a"
-	install -m 644 include/tine.h "$(DESTDIR)$(INCLUDEDIR)/tine.h"
+	install -m 644 include/tine.h bindings/cpp/tine.hpp "$(DESTDIR)$(INCLUDEDIR)"
+	install -d "$(DESTDIR)$(INCLUDEDIR)/tine" "$(DESTDIR)$(LIBDIR)/cmake/tine"
+	install -m 644 bindings/cpp/tine/*.hpp "$(DESTDIR)$(INCLUDEDIR)/tine"
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' \
 	    -e 's|@LIBEXECDIR@|$(LIBEXECDIR)|' -e 's|@VERSION@|$(VERSION)|' tine.pc.in \
 	    > "$(DESTDIR)$(LIBDIR)/pkgconfig/tine.pc"
+# CMake's files find the rest from where they are.
+	for file in $(CMAKE); do \
+	    sed -e 's|@INCLUDEDIR@|$(shell realpath -m --relative-to="$(LIBDIR)" "$(INCLUDEDIR)")|' \
+	        -e 's|@LIBEXECDIR@|$(shell realpath -m --relative-to="$(LIBDIR)" "$(LIBEXECDIR)")|' \
+	        -e 's|@SHARED@|$(SHARED)|' -e 's|@SONAME@|$(SONAME)|' -e 's|@VERSION@|$(VERSION)|' \
+	        -e 's|@MAJOR_MINOR@|$(basename $(VERSION))|' $$file > "$(DESTDIR)$(LIBDIR)/cmake/tine/$${file%.in}"; \
+	done
 # A relative run path, so that the worker finds the very library that it was installed with, wherever it is moved to.
 	$(CC) -std=c11 $(CFLAGS) -Wall -Wextra -I"$(DESTDIR)$(INCLUDEDIR)" src/process/tine-worker.c \
 	    -o "$(DESTDIR)$(LIBEXECDIR)/tine-worker" $(LDFLAGS) -L"$(DESTDIR)$(LIBDIR)" -ltine \
@@ -48,7 +61,7 @@ install: $(RELEASE)/libtine.so $(RELEASE)/libtine.a
 	@case "$(DESTDIR)|$(PREFIX)" in "|/usr"|"|/usr/local") ldconfig || true;; esac
 
 staged: $(STAGED)
-$(STAGED): $(RELEASE)/libtine.so include/tine.h tine.pc.in src/process/tine-worker.c Makefile
+$(STAGED): $(RELEASE)/libtine.so include/tine.h tine.pc.in $(CPP) $(CMAKE) src/process/tine-worker.c Makefile
 	@$(MAKE) --no-print-directory --silent install PREFIX="$(STAGE)" DESTDIR= \
 	    LIBDIR="$(STAGE)/lib" INCLUDEDIR="$(STAGE)/include" LIBEXECDIR="$(STAGE)/libexec"
 	@touch $@
@@ -68,6 +81,7 @@ c-tests: staged
 	@$(WITH) ci/run-c-tests.sh $(TESTS)
 examples: staged
 	@$(WITH) $(MAKE) --no-print-directory -C examples-c OUT="$(CURDIR)/build/examples"
+	@$(WITH) $(MAKE) --no-print-directory -C bindings/cpp/examples OUT="$(CURDIR)/build/examples"
 
 # The long forms of what `make test` does: 1,000,000 tasks with 10,000 kills; 6,000 tasks with deadlines; 1,000,000 tasks in
 # workers that are replaced after 1 to 7 of them; 100,000 kills of users of each lock, all their slow cases single-stepped,
@@ -93,6 +107,8 @@ bench: staged
 	@if $(CARGO) build --quiet --release --locked --manifest-path benches/peers/Cargo.toml --target-dir build/benches/peers; \
 	    then cp build/benches/peers/release/queue-peers build/benches/; \
 	    else echo "benches/peers does not build here: without iceoryx2 and ipc-channel"; fi
+	@$(WITH) sh -c '$(CXX) -std=c++17 -O2 -Wall -Wextra benches/binding.cc -o build/benches/binding \
+	    $$(pkg-config --cflags --libs tine) -pthread -Wl,-rpath,$(STAGE)/lib' && build/benches/binding
 	@for bench in benches/*.c; do \
 	    program=build/benches/$$(basename $$bench .c); parts=; \
 	    for part in $$(ls $${bench%.c}_*.cpp 2>/dev/null); do \
@@ -104,6 +120,7 @@ bench: staged
 	        \$$(pkg-config --cflags --libs tine) -pthread -Wl,-rpath,$(STAGE)/lib" && $$program || exit 1; \
 	done
 	@$(CARGO) bench --quiet --bench locks
+	@$(WITH) benches/go.sh
 
 # Committed, for people to read in a review: what C programs see, and what the loader sees.
 header:

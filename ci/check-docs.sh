@@ -1,5 +1,5 @@
 #!/bin/bash
-# The programs in docs/*.md, which are the ```c blocks with a main: each is built against the installed package, without a
+# The programs in docs/*.md, which are the ```c and ```cpp blocks with a main: each is built against the installed package, without a
 # warning, and must run and exit with 0. Their names are the page's and the line's. A first line /* prints: ... */ says what
 # a program must print.
 set -u
@@ -14,18 +14,26 @@ for page in docs/*.md; do
     name=$(basename "$page" .md)
     # A block's file begins with as many empty lines as the page has before it, so that the compiler's line is the page's.
     awk -v stem="$out/$name" '
-        /^```c$/ { inside = 1; text = ""; start = NR; for (i = 0; i < NR; i++) text = text "\n"; next }
-        /^```/ && inside { inside = 0; if (text ~ /int main\(/) printf "%s", text >(stem "-" start ".c"); next }
+        /^```c(pp)?$/ { inside = substr($0, 4); text = ""; start = NR; for (i = 0; i < NR; i++) text = text "\n"; next }
+        /^```/ && inside { if (text ~ /int main\(/) printf "%s", text >(stem "-" start "." inside); inside = ""; next }
         inside { text = text $0 "\n" }' "$page"
 done
 
 libs="$(pkg-config --cflags --libs tine) -pthread -Wl,-rpath,$(pkg-config --variable=libdir tine)" || exit 2
-for source in "$out"/*.c; do
+compile() { # compile SOURCE PROGRAM
+    case $1 in
+        # shellcheck disable=SC2086  # lists of words
+        *.cpp) ${CXX:-g++} -std=c++17 -O1 -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror "$1" -o "$2" $libs ;;
+        # shellcheck disable=SC2086
+        *) ${CC:-cc} -std=c11 -D_GNU_SOURCE -O2 -Wall -Wextra -Werror "$1" -o "$2" $libs ;;
+    esac
+}
+
+for source in "$out"/*.c "$out"/*.cpp; do
     [ -e "$source" ] || { echo "no program in docs/*.md: 0 passed, 1 failed"; exit 1; }
-    program=${source%.c}
+    program=${source%.*}
     wanted=$(sed -n 's|^/\* prints: \(.*\) \*/$|\1|p' "$source" | head -n 1)
-    # shellcheck disable=SC2086  # a list of words
-    if ${CC:-cc} -std=c11 -D_GNU_SOURCE -O2 -Wall -Wextra -Werror "$source" -o "$program" $libs &&
+    if compile "$source" "$program" &&
         (cd $out && timeout -k 5 60 "./$(basename "$program")" </dev/null >"$(basename "$program").txt") &&
         { [ -z "$wanted" ] || [ "$(cat "$program.txt")" = "$wanted" ]; }; then
         echo "ok    $(basename "$program")"

@@ -95,6 +95,20 @@ same_thumbnails() {
     [ -s build/same-0/rocket.jpg ] && [ ! -e build/same-0/truncated.jpg ]
 }
 
+# The C++ program makes the same files as C's, and says of the same file that it failed.
+cpp_thumbnails() {
+    local start
+    limited build/examples/thumbnails examples-c/samples build/same-0 # again: each test is enough for itself
+    for start in forkserver spawn fork; do
+        rm -rf build/same-cpp
+        limited build/examples/thumbnails-c++ examples-c/samples build/same-cpp $start >build/cpp.txt
+        [ $? = 1 ] && diff -r build/same-0 build/same-cpp && grep -q '^truncated.jpg  ' build/cpp.txt &&
+            [ "$(wc -l <build/cpp.txt)" = 1 ] || return 1
+    done
+    limited build/examples/thumbnails-c++ build/no-such-directory build/same-cpp 2>build/usage.txt
+    [ $? = 2 ] && grep -q no-such-directory build/usage.txt
+}
+
 usage_errors() {
     local arguments
     for arguments in '' 'one' '-j 0 a b' '-q 101 a b' '-w x a b' '--start thread a b' '--nonsense a b' \
@@ -125,6 +139,7 @@ try bank-wedges bank_wedges
 try pipeline pipeline
 try one-loop one_loop
 try thumbnails-same same_thumbnails
+try thumbnails-c++ cpp_thumbnails
 try thumbnails-usage usage_errors
 try demo ci/demo.sh
 echo "$passed passed, $failed failed"

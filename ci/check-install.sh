@@ -12,6 +12,10 @@ minor=$(cut -d . -f 2 <<<"$version")
 (cd "$dest$prefix" && find . ! -type d -printf '%P %l\n' | sed 's/ $//' | LC_ALL=C sort) >build/installed.txt
 diff - build/installed.txt <<END
 include/tine.h
+include/tine.hpp
+$(cd bindings/cpp && LC_ALL=C ls tine/*.hpp | sed 's|^|include/|')
+lib/cmake/tine/tine-config-version.cmake
+lib/cmake/tine/tine-config.cmake
 lib/libtine.a
 lib/libtine.so libtine.so.0
 lib/libtine.so.0 libtine.so.0.$minor

@@ -19,6 +19,12 @@ case $1 in
         need g++ g++ --version
         need clang clang --version
         need libuv1-dev pkg-config --exists libuv
+        need cmake cmake --version
+        # For the Go toolchain, where there is none that is new enough: ci/go.sh gets it.
+        case $(go version 2>/dev/null) in
+            *go1.2[3-9]* | *go1.[3-9][0-9]*) ;;
+            *) need python3-pip python3 -m pip --version ;;
+        esac
         for tool in fmt clippy; do
             cargo "$tool" --version >/dev/null 2>&1 || { echo "make $1 needs cargo $tool" >&2; exit 1; }
         done

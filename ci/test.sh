@@ -38,6 +38,9 @@ check examples ci/check-examples.sh
 check docs ci/check-docs.sh
 check asan ci/check-asan.sh
 check c ci/run-c-tests.sh
+check cpp ci/check-cpp.sh
+check go ci/check-go.sh
+check conformance ci/check-conformance.sh
 
 echo "$passed passed, $failed failed"
 [ $failed = 0 ]

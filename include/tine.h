@@ -944,6 +944,15 @@ void *tine_output(tine_task *task, size_t length);
 uint64_t tine_task_id(const tine_task *task);
 
 /**
+ * The name by which the task's function is called: for a function that is registered under many names, because it stands
+ * for those of another language.
+ *
+ * Returns the name, as it was registered; NULL where the function is called by its address. The string lives as long as
+ * the process, and is the same one at each call by that name.
+ */
+const char *tine_task_name(const tine_task *task);
+
+/**
  * Leaves something of the program's own for the tasks of this worker to find: what an initializer has opened or loaded.
  *
  * Parameters: task: the initializer's, or any other. state: anything; tine neither reads nor frees it.

@@ -3,7 +3,7 @@
 use crate::ffi::guard::guard_value;
 use crate::ffi::pool::tine_pool;
 use crate::pool::task::Task;
-use std::ffi::c_void;
+use std::ffi::{CStr, c_char, c_void};
 
 /// A task, as the function that carries it out sees it. Valid until that function returns, in its thread only.
 pub struct tine_task {
@@ -67,6 +67,20 @@ pub unsafe extern "C" fn tine_output(task: *mut tine_task, length: usize) -> *mu
 pub unsafe extern "C" fn tine_task_id(task: *const tine_task) -> u64 {
     // SAFETY: the caller's task.
     guard_value(0, || unsafe { self::task(task.cast_mut()) }.map_or(0, |task| task.id()))
+}
+
+/// The name by which the task's function is called: for a function that is registered under many names, because it stands
+/// for those of another language.
+///
+/// Returns the name, as it was registered; NULL where the function is called by its address. The string lives as long as
+/// the process, and is the same one at each call by that name.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_task_name(task: *const tine_task) -> *const c_char {
+    guard_value(std::ptr::null(), || {
+        // SAFETY: the caller's task.
+        let name = unsafe { self::task(task.cast_mut()) }.and_then(|task| task.name());
+        name.map_or(std::ptr::null(), CStr::as_ptr)
+    })
 }
 
 /// Leaves something of the program's own for the tasks of this worker to find: what an initializer has opened or loaded.

@@ -231,6 +231,7 @@ impl Here {
         let mut room = Inline([0; INLINE_INPUT]);
         let known = self.resolver.lock().unwrap_or_else(PoisonError::into_inner);
         let address = work.callee.and_then(|callee| known.resolver.address(callee));
+        let name = work.callee.and_then(|callee| known.resolver.name(callee));
         drop(known);
         let Some(address) = address else {
             return (Outcome::new(NOT_HERE, Delivery::NotStarted), room);
@@ -245,6 +246,7 @@ impl Here {
         if let Some(end) = work.end.take() {
             task.set_channel(end);
         }
+        task.name = name;
         if work.kind == Kind::Task {
             self.begin(work.deadline_ns);
             // SAFETY: resolved from a pointer or a name that was given as such a function.

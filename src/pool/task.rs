@@ -23,6 +23,8 @@ pub struct Task<'a> {
     fail: unsafe extern "C" fn(task: *mut Task<'_>, code: c_int, text: *const c_char) -> c_int,
     place: Place<'a>,
     pub(super) id: u64,
+    /// By which the function is called; none where it is called by its address.
+    pub(super) name: Option<&'static CStr>,
     pub(super) input: (*const u8, usize),
     pub(super) context: (*const u8, usize),
     pub(super) output: Output,
@@ -91,6 +93,7 @@ impl<'a> Task<'a> {
             fail: fail_with_c_text,
             place,
             id,
+            name: None,
             input,
             context: (std::ptr::null(), 0),
             output: Output::None,
@@ -130,6 +133,11 @@ impl<'a> Task<'a> {
     /// Which task it is: the id that submit gave, or the item's number in its map.
     pub fn id(&self) -> u64 {
         self.id
+    }
+
+    /// The name by which the function is called; none where it is called by its address.
+    pub fn name(&self) -> Option<&'static CStr> {
+        self.name
     }
 
     /// The input.

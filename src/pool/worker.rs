@@ -212,6 +212,7 @@ impl Worker {
         let slot = self.segment.slot(0);
         let (room, input) = (slot.inline_output.pointer(), (job.input.as_ptr(), job.input.len()));
         let mut task = Task::new(Place::Worker(self), ONLY_TASK, input, room);
+        task.name = job.target.name();
         if let Some(end) = end {
             task.set_channel(end);
         }
@@ -301,6 +302,7 @@ fn execute(worker: &'static Worker, slot: &'static Slot) {
         Ok(None) => (),
         Err(error) => return leave_result(slot, error.code().0, &error.text(), Output::None),
     }
+    task.name = worker.resolver.name(callee);
     match kind {
         Kind::Task => {
             if timed {

@@ -41,14 +41,21 @@ pub(crate) struct Callee {
 /// The `module` of a function that goes by its name; its offset is the place in the table of names.
 const BY_NAME: u32 = u32::MAX;
 
-/// The names that have been registered in this process.
-static NAMES: Mutex<Vec<(String, usize)>> = Mutex::new(Vec::new());
+/// A name that has been registered in this process, as long as that lives, and the function's address.
+type Registered = (&'static CStr, usize);
+
+static NAMES: Mutex<Vec<Registered>> = Mutex::new(Vec::new());
+
+fn is_called(known: &CStr, name: &str) -> bool {
+    known.to_bytes() == name.as_bytes()
+}
 
 /// The longest name of a function, in bytes.
 pub const LONGEST_NAME: usize = 255;
 
 /// Registers a function under a name.
 pub fn register(name: &CStr, address: *const c_void) -> Result<()> {
+    let bytes = name;
     let name = name.to_str().map_err(|_| Error::invalid("the function's name is not UTF-8"))?;
     if name.is_empty() || name.len() > LONGEST_NAME {
         let text = format!("the function's name has {} bytes; 1 to {LONGEST_NAME} are allowed", name.len());
@@ -58,10 +65,10 @@ pub fn register(name: &CStr, address: *const c_void) -> Result<()> {
         return Err(Error::invalid(format!("the function {name} is NULL")));
     }
     let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
-    if names.iter().any(|(known, _)| known == name) {
+    if names.iter().any(|(known, _)| *known == bytes) {
         return Err(Error::errno(libc::EEXIST, format!("a function {name} is registered already")));
     }
-    names.push((name.to_owned(), address as usize));
+    names.push((Box::leak(bytes.to_owned().into_boxed_c_str()), address as usize));
     Ok(())
 }
 
@@ -77,7 +84,7 @@ impl Tables {
     pub(crate) fn own() -> Tables {
         let modules = elf::loaded_modules().into_iter().map(|module| (module.id, module.path)).collect();
         let names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
-        Tables { modules, names: names.iter().map(|(name, _)| name.clone()).collect() }
+        Tables { modules, names: names.iter().map(|(name, _)| name.to_string_lossy().into_owned()).collect() }
     }
 
     pub(crate) fn encode(&self, writer: &mut Writer) {
@@ -241,7 +248,7 @@ impl Callees {
 pub(crate) struct Resolver {
     /// For each module of the supervisor's table this process's own, if it has it.
     modules: Vec<Option<Module>>,
-    names: Vec<Option<usize>>,
+    names: Vec<Option<Registered>>,
 }
 
 impl Resolver {
@@ -258,7 +265,7 @@ impl Resolver {
             names: tables
                 .names
                 .iter()
-                .map(|name| names.iter().find(|(known, _)| known == name).map(|(_, address)| *address))
+                .map(|name| names.iter().find(|(known, _)| is_called(known, name)).copied())
                 .collect(),
         }
     }
@@ -266,11 +273,20 @@ impl Resolver {
     /// The address of a function.
     pub(crate) fn address(&self, callee: Callee) -> Option<usize> {
         if callee.module == BY_NAME {
-            return *self.names.get(usize::try_from(callee.offset).ok()?)?;
+            return self.registered(callee).map(|(_, address)| address);
         }
         let module = self.modules.get(callee.module as usize)?.as_ref()?;
         let address = module.base.checked_add(usize::try_from(callee.offset).ok()?)?;
         module.has_code_at(address).then_some(address)
+    }
+
+    /// The name by which a function is called, where it is called by one.
+    pub(crate) fn name(&self, callee: Callee) -> Option<&'static CStr> {
+        if callee.module == BY_NAME { self.registered(callee).map(|(name, _)| name) } else { None }
+    }
+
+    fn registered(&self, callee: Callee) -> Option<Registered> {
+        *self.names.get(usize::try_from(callee.offset).ok()?)?
     }
 
     /// The module that an address lies in and the offset there, for a backtrace. Async-signal-safe.
@@ -307,6 +323,13 @@ impl Target {
         }
     }
 
+    /// The name by which it is called, where it is called by one that is registered in this process.
+    pub(crate) fn name(&self) -> Option<&'static CStr> {
+        let Target::Name(name) = self else { return None };
+        let names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
+        names.iter().find(|(known, _)| is_called(known, name)).map(|(name, _)| *name)
+    }
+
     /// Its address in this process.
     pub(crate) fn address(&self) -> Result<usize> {
         match self {
@@ -314,7 +337,7 @@ impl Target {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .iter()
-                .find(|(known, _)| known == name)
+                .find(|(known, _)| is_called(known, name))
                 .map(|(_, address)| *address)
                 .ok_or_else(|| Error::new(Code::NAME, format!("no function \"{name}\" is registered"))),
             Target::Pointer { id, path, offset } => elf::loaded_modules()

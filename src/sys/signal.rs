@@ -1,7 +1,9 @@
 //! Signals: a process of tine's own starts with default dispositions and an empty mask; a host's are never touched.
 
 use crate::error::{Error, Result};
+use std::ffi::c_int;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::atomic::{AtomicI32, Ordering};
 
 /// The largest number of a signal.
 pub(crate) const LAST: i32 = 64;
@@ -45,10 +47,21 @@ pub(crate) fn reset_all() {
     }
 }
 
-/// A descriptor that is readable when children have ended; SIGCHLD is blocked from here on.
+/// The thread that reads about children. Release at installation, Acquire in the handler.
+static CHILDREN_READER: AtomicI32 = AtomicI32::new(0);
+
+/// A descriptor that is readable, in this thread, when children have ended; SIGCHLD is blocked in it from here on.
+///
+/// Where the program had threads before it came here, as those of other languages' runtimes have, the kernel tells
+/// whichever of them has not blocked the signal, and the descriptor knows nothing of it. So they pass it on.
 pub(crate) fn child_events() -> Result<OwnedFd> {
-    // SAFETY: valid sets.
+    CHILDREN_READER.store(super::owner::gettid() as i32, Ordering::Release);
+    // SAFETY: valid sets, and a valid action; a runtime's threads may have little stack but that for signals.
     let fd = unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = pass_on_child_event as extern "C" fn(c_int) as usize;
+        action.sa_flags = libc::SA_ONSTACK | libc::SA_RESTART;
+        libc::sigaction(libc::SIGCHLD, &action, std::ptr::null_mut());
         let mut child: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&mut child);
         libc::sigaddset(&mut child, libc::SIGCHLD);
@@ -56,6 +69,12 @@ pub(crate) fn child_events() -> Result<OwnedFd> {
         libc::signalfd(-1, &child, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK)
     };
     super::fd::owned(libc::c_long::from(fd), "signalfd")
+}
+
+extern "C" fn pass_on_child_event(signal: c_int) {
+    let reader = CHILDREN_READER.load(Ordering::Acquire);
+    // SAFETY: no pointers; async-signal-safe. In the reader itself the signal is blocked, so it does not come back here.
+    unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), reader, signal) };
 }
 
 /// Reads what has gathered in a descriptor of [`child_events`].

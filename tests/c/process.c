@@ -74,6 +74,13 @@ static int refuse(tine_task *task)
     return tine_fail(task, -EDOM, "no %s today", "answer");
 }
 
+static int say_name(tine_task *task)
+{
+    const char *name = tine_task_name(task);
+    strcpy((char *)tine_output(task, 20), name ? name : "nobody");
+    return 0;
+}
+
 static int leave(tine_task *task)
 {
     exit(answer(task));
@@ -174,6 +181,13 @@ static void results(void)
         tine_exit end = wait_for(process);
         CHECK_EQ(end.status, codes[i][0]);
         CHECK_EQ(end.code, codes[i][1]);
+        tine_process_close(process);
+    }
+    tine_process_options options = options_of();
+    for (int named = 0; named < 2; named++) {
+        options.name = named ? "who am I" : NULL;
+        tine_process *process = start(named ? NULL : say_name, NULL, 0, &options);
+        CHECK_STR((const char *)wait_for(process).data, named ? "who am I" : "nobody");
         tine_process_close(process);
     }
     tine_process *process = start(refuse, NULL, 0, NULL);
@@ -724,6 +738,7 @@ static void hosts_die(int rounds)
 
 int main(int argc, char **argv)
 {
+    CHECK_RC(tine_register("who am I", say_name), 0);
     tine_init(argc, argv);
     tag_family(argv);
     many_waiters(); /* The C library keeps what threads had. */

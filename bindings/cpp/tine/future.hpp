@@ -1,0 +1,342 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0
+ *
+ * tine for C++: what comes of a task.
+ */
+#ifndef TINE_FUTURE_HPP
+#define TINE_FUTURE_HPP
+
+#include "codec.hpp"
+#include "error.hpp"
+#include "memory.hpp"
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <deque>
+#include <future>
+#include <memory>
+#include <mutex>
+#include <new>
+#include <string_view>
+#include <utility>
+
+namespace tine {
+
+namespace detail {
+
+/*
+ * A pool, as its futures know it: they may outlive it. Results that nobody will ask for count in the pool's window until they
+ * are taken, so futures that are destroyed leave their tasks' numbers here; what has settled of them is released by later calls.
+ */
+class pool_state {
+public:
+    pool_state(tine_pool *handle, bool owned) : handle_(handle), owned_(owned) {}
+    pool_state(const pool_state &) = delete;
+    pool_state &operator=(const pool_state &) = delete;
+    ~pool_state() { end(); }
+
+    /* nullptr once the pool has been destroyed. */
+    tine_pool *handle() const noexcept { return handle_; }
+
+    /* The same, but nullptr too while there are tasks that nobody will ask for. */
+    tine_pool *clean_handle() const noexcept
+    {
+        return abandoned_count_.load(std::memory_order_relaxed) == 0 ? handle_ : nullptr;
+    }
+
+    void end() noexcept
+    {
+        tine_pool *handle = std::exchange(handle_, nullptr);
+        if (!handle || !owned_)
+            return;
+        known_heaps::instance().remove(tine_pool_heap(handle));
+        tine_pool_destroy(handle);
+    }
+
+    int submit(tine_fn function, const void *input, std::size_t size, tine_submit_options &options, tine_id &id)
+    {
+        if (!handle_)
+            return TINE_ESHUTDOWN;
+        if (clean_handle())
+            return tine_submit(handle_, function, input, size, &options, &id);
+        return submit_and_sweep(function, input, size, options, id);
+    }
+
+    void abandon(tine_id id) noexcept
+    {
+        if (!handle_ || release_if_settled(id))
+            return;
+        try {
+            std::lock_guard<std::mutex> guard(mutex_);
+            abandoned_.push_back(id);
+            abandoned_count_.store(abandoned_.size(), std::memory_order_relaxed);
+        } catch (...) {
+            // Its place in the window is lost until the pool ends.
+        }
+    }
+
+private:
+    /* Whether there is nothing more to release. */
+    bool release_if_settled(tine_id id) noexcept
+    {
+        tine_result gone = TINE_RESULT_INIT;
+        int rc = tine_wait(handle_, id, 0, &gone);
+        tine_result_release(handle_, &gone);
+        return rc != -EAGAIN && rc != -EINTR && rc != -EBUSY;
+    }
+
+    /* Tasks settle in about the order in which they were submitted, so looking at the oldest is enough, as a rule. */
+    void sweep(bool all)
+    {
+        std::lock_guard<std::mutex> guard(mutex_);
+        while (!abandoned_.empty() && release_if_settled(abandoned_.front()))
+            abandoned_.pop_front();
+        if (all)
+            abandoned_.erase(std::remove_if(abandoned_.begin(), abandoned_.end(),
+                                            [this](tine_id id) { return release_if_settled(id); }),
+                             abandoned_.end());
+        abandoned_count_.store(abandoned_.size(), std::memory_order_relaxed);
+    }
+
+    /* A window that is full of abandoned tasks has room as soon as they are looked at, so a wait for it is made of short ones. */
+    int submit_and_sweep(tine_fn function, const void *input, std::size_t size, tine_submit_options &options, tine_id &id)
+    {
+        using clock = std::chrono::steady_clock;
+        constexpr std::int64_t slice_ns = 5'000'000;
+        const std::int64_t whole_ns = options.timeout_ns;
+        const auto began = clock::now();
+        sweep(false);
+        for (;;) {
+            std::int64_t left_ns = whole_ns;
+            if (whole_ns > 0) {
+                std::int64_t spent_ns = std::chrono::nanoseconds(clock::now() - began).count();
+                left_ns = whole_ns > spent_ns ? whole_ns - spent_ns : 0;
+            }
+            bool last = whole_ns >= 0 && left_ns <= slice_ns;
+            options.timeout_ns = last ? left_ns : slice_ns;
+            int rc = tine_submit(handle_, function, input, size, &options, &id);
+            if (rc == -EAGAIN || rc == -ETIMEDOUT) {
+                sweep(true);
+                if (!last)
+                    continue;
+                options.timeout_ns = 0;
+                int again = tine_submit(handle_, function, input, size, &options, &id);
+                rc = again == -EAGAIN ? (whole_ns == 0 ? -EAGAIN : -ETIMEDOUT) : again;
+            }
+            options.timeout_ns = whole_ns;
+            return rc;
+        }
+    }
+
+    tine_pool *handle_;
+    const bool owned_;
+    std::atomic<std::size_t> abandoned_count_{0};
+    std::mutex mutex_;
+    std::deque<tine_id> abandoned_;
+};
+
+inline failure failure_of(const tine_result &result)
+{
+    failure what;
+    what.code = result.status;
+    what.message = result.message && result.message[0] ? result.message : tine_strerror(result.status);
+    what.delivery = result.delivery;
+    what.deaths = result.deaths;
+    what.of_task = true;
+    if (result.death)
+        what.death = std::make_shared<const death>(*result.death);
+    return what;
+}
+
+} // namespace detail
+
+/** What a task has come to, as tine.h has it, without a copy of its output: for functions that are called by name. */
+class result {
+public:
+    result(std::shared_ptr<detail::pool_state> pool, const tine_result &from) noexcept : pool_(std::move(pool)), result_(from) {}
+    result(result &&other) noexcept : pool_(std::move(other.pool_)), result_(std::exchange(other.result_, nothing())) {}
+    result &operator=(result &&other) noexcept
+    {
+        std::swap(pool_, other.pool_);
+        std::swap(result_, other.result_);
+        return *this;
+    }
+    ~result()
+    {
+        if (pool_ && pool_->handle())
+            tine_result_release(pool_->handle(), &result_);
+    }
+
+    /** What the function returned: 0 or more. */
+    int status() const noexcept { return result_.status; }
+    /** Its output; valid as long as this and the pool are. */
+    const void *data() const noexcept { return result_.data; }
+    /** Its length in bytes. */
+    std::size_t size() const noexcept { return result_.length; }
+    /** The output as characters. */
+    std::string_view text() const noexcept { return {static_cast<const char *>(result_.data), result_.length}; }
+    /** The output as a T; throws -EBADMSG where it is none. */
+    template <class T>
+    T as() const
+    {
+        return codec<T>::decode({result_.data, result_.length});
+    }
+    /** How many processes have died while they ran the task. */
+    std::uint32_t deaths() const noexcept { return result_.deaths; }
+    /** tine.h's. */
+    const tine_result &native_handle() const noexcept { return result_; }
+
+private:
+    static tine_result nothing() noexcept { return TINE_RESULT_INIT; }
+
+    std::shared_ptr<detail::pool_state> pool_;
+    tine_result result_;
+};
+
+/**
+ * A task's result to come. It may be moved, not copied, and may outlive its pool: then it is TINE_ESHUTDOWN.
+ *
+ * One that is destroyed leaves the task to itself: it runs, and its result is released.
+ */
+template <class R>
+class [[nodiscard]] future {
+public:
+    future() = default;
+    future(std::shared_ptr<detail::pool_state> pool, tine_id id) noexcept : pool_(std::move(pool)), id_(id) {}
+    future(future &&other) noexcept : pool_(std::move(other.pool_)), id_(std::exchange(other.id_, 0)) {}
+    future &operator=(future &&other) noexcept
+    {
+        future old(std::move(*this));
+        pool_ = std::move(other.pool_);
+        id_ = std::exchange(other.id_, 0);
+        return *this;
+    }
+    ~future()
+    {
+        if (pool_)
+            pool_->abandon(id_);
+    }
+
+    /** Whether there is a result to come: false once get() has given it. */
+    bool valid() const noexcept { return pool_ != nullptr; }
+    /** The task's number; 0 where there is none. */
+    tine_id id() const noexcept { return id_; }
+
+    /**
+     * Waits for the task, and takes its result.
+     *
+     * Throws task_failed if the function threw, returned an error or ran out of time, worker_died if its process died;
+     * tine::error with -ETIMEDOUT or -EAGAIN, and the future is as before, if the time given here runs out; TINE_EID if
+     * the result has been taken; TINE_ESHUTDOWN if the pool has been destroyed.
+     */
+    R get(std::chrono::nanoseconds timeout = forever)
+    {
+        taken what(*this, timeout);
+        if (what.code)
+            detail::plain(what.code, "tine::future::get").raise();
+        if (what.result.status < 0)
+            detail::failure_of(what.result).raise();
+        return what.value();
+    }
+
+    /** The same without exceptions. */
+    expected<R> get(std::nothrow_t, std::chrono::nanoseconds timeout = forever)
+    {
+        taken what(*this, timeout);
+        if (what.code)
+            return detail::plain(what.code, "tine::future::get");
+        if (what.result.status < 0)
+            return detail::failure_of(what.result);
+        try {
+            if constexpr (std::is_void_v<R>)
+                return what.value(), expected<void>();
+            else
+                return what.value();
+        } catch (const error &wrong) {
+            return wrong.failure();
+        }
+    }
+
+    /** Waits until the task has settled. The result stays to be taken. */
+    void wait() const { detail::check(settle(TINE_FOREVER), "tine::future::wait"); }
+
+    template <class Rep, class Period>
+    std::future_status wait_for(std::chrono::duration<Rep, Period> timeout) const
+    {
+        return status(timeout <= timeout.zero() ? 0 : ns(timeout));
+    }
+
+    template <class Clock, class Duration>
+    std::future_status wait_until(std::chrono::time_point<Clock, Duration> time) const
+    {
+        return status(ns_until(time));
+    }
+
+    /** Whether the task has settled. */
+    bool is_ready() const { return status(0) == std::future_status::ready; }
+
+    /** Cancels the task, which settles with -ECANCELED. Throws -EALREADY: it has settled. */
+    void cancel() const { cancel(std::nothrow).value(); }
+
+    /** The same without exceptions. */
+    expected<void> cancel(std::nothrow_t) const
+    {
+        tine_pool *pool = pool_ ? pool_->handle() : nullptr;
+        int rc = pool ? tine_cancel(pool, id_) : pool_ ? TINE_ESHUTDOWN : TINE_EID;
+        if (rc < 0)
+            return detail::plain(rc, "tine::future::cancel");
+        return {};
+    }
+
+private:
+    /* A result that has been taken; what it points to is released at the end of the call. */
+    struct taken {
+        taken(future &from, std::chrono::nanoseconds timeout)
+        {
+            tine_pool *pool = from.pool_ ? from.pool_->handle() : nullptr;
+            code = pool ? tine_wait(pool, from.id_, ns(timeout), &result) : from.pool_ ? TINE_ESHUTDOWN : TINE_EID;
+            if (code == 0) {
+                owner = std::move(from.pool_);
+                from.id_ = 0;
+            }
+        }
+        taken(const taken &) = delete;
+        taken &operator=(const taken &) = delete;
+        ~taken()
+        {
+            if (owner)
+                tine_result_release(owner->handle(), &result);
+        }
+
+        R value()
+        {
+            if constexpr (std::is_same_v<R, tine::result>)
+                return tine::result(std::move(owner), result);
+            else if constexpr (!std::is_void_v<R>)
+                return codec<R>::decode({result.data, result.length});
+        }
+
+        int code;
+        tine_result result = TINE_RESULT_INIT;
+        std::shared_ptr<detail::pool_state> owner;
+    };
+
+    int settle(std::int64_t timeout_ns) const
+    {
+        tine_pool *pool = pool_ ? pool_->handle() : nullptr;
+        return pool ? tine_wait_all(pool, &id_, 1, timeout_ns) : pool_ ? TINE_ESHUTDOWN : TINE_EID;
+    }
+
+    std::future_status status(std::int64_t timeout_ns) const
+    {
+        return detail::done_or_not_now(settle(timeout_ns), "tine::future::wait_for") ? std::future_status::ready
+                                                                                      : std::future_status::timeout;
+    }
+
+    std::shared_ptr<detail::pool_state> pool_;
+    tine_id id_ = 0;
+};
+
+} // namespace tine
+
+#endif /* TINE_FUTURE_HPP */

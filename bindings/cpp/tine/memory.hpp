@@ -1,0 +1,291 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0
+ *
+ * tine for C++: objects and containers in shared memory.
+ *
+ * A heap lies at the same address in every process that has it, so that containers with tine::allocator can be built by one
+ * process and read, and changed, by another. They are as safe as any container between threads: who changes one that others
+ * use needs a lock, and a process that dies in the middle of a change leaves it as it was at that moment.
+ */
+#ifndef TINE_MEMORY_HPP
+#define TINE_MEMORY_HPP
+
+#include "error.hpp"
+#include "function.hpp"
+
+#include <atomic>
+#include <cstddef>
+#include <limits>
+#include <memory>
+#include <new>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+namespace tine {
+
+template <class T>
+class allocator;
+
+namespace detail {
+
+/*
+ * The heaps that this process has, for finding the one in which an address lies: an allocator that lies in shared memory
+ * can't hold a handle, which is a process's own. Entries are added and taken without a lock, so that a child of fork()
+ * finds no lock that somebody else holds; none is ever deleted, a free one is used again.
+ */
+class known_heaps {
+public:
+    static known_heaps &instance()
+    {
+        static known_heaps all;
+        return all;
+    }
+
+    void add(tine_heap *heap)
+    {
+        for (entry *at = first_.load(std::memory_order_acquire); at; at = at->next) {
+            tine_heap *none = nullptr;
+            if (at->heap.load(std::memory_order_relaxed) == heap || at->heap.compare_exchange_strong(none, heap))
+                return;
+        }
+        auto *fresh = new entry{heap, nullptr, first_.load(std::memory_order_relaxed)};
+        while (!first_.compare_exchange_weak(fresh->next, fresh, std::memory_order_release))
+            ;
+    }
+
+    void remove(tine_heap *heap)
+    {
+        for (entry *at = first_.load(std::memory_order_acquire); at; at = at->next)
+            if (at->heap.load(std::memory_order_relaxed) == heap) {
+                at->anchor.store(nullptr, std::memory_order_relaxed);
+                at->heap.store(nullptr, std::memory_order_release);
+            }
+    }
+
+    /* The heap in which an address lies; nullptr: none of this process. That of the task in this thread is known by it. */
+    tine_heap *find(const void *address)
+    {
+        tine_heap *heap = find_known(address);
+        if (!heap && running_task::current()) {
+            add(tine_pool_heap(tine_task_pool(running_task::current())));
+            heap = find_known(address);
+        }
+        return heap;
+    }
+
+    /* An address in a heap that stays a block of it: what tells allocators which heap is theirs, in every process. */
+    void *anchor(tine_heap *heap)
+    {
+        add(heap);
+        for (entry *at = first_.load(std::memory_order_acquire); at; at = at->next) {
+            if (at->heap.load(std::memory_order_relaxed) != heap)
+                continue;
+            void *known = at->anchor.load(std::memory_order_acquire);
+            if (known)
+                return known;
+            void *fresh = tine_heap_alloc(heap, 1);
+            if (!fresh)
+                throw std::bad_alloc();
+            if (at->anchor.compare_exchange_strong(known, fresh))
+                return fresh;
+            tine_heap_free(heap, fresh);
+            return known;
+        }
+        throw std::bad_alloc(); // somebody has ended the heap meanwhile
+    }
+
+private:
+    struct entry {
+        std::atomic<tine_heap *> heap;
+        std::atomic<void *> anchor;
+        entry *next;
+    };
+
+    tine_heap *find_known(const void *address) const
+    {
+        for (entry *at = first_.load(std::memory_order_acquire); at; at = at->next) {
+            tine_heap *heap = at->heap.load(std::memory_order_acquire);
+            if (heap && tine_heap_contains(heap, address, 1) == 1)
+                return heap;
+        }
+        return nullptr;
+    }
+
+    std::atomic<entry *> first_{nullptr};
+};
+
+} // namespace detail
+
+/** Destroys an object that heap::make has made and gives its memory back; does nothing once the heap has ended. */
+struct heap_delete {
+    template <class T>
+    void operator()(T *object) const
+    {
+        tine_heap *heap = detail::known_heaps::instance().find(object);
+        if (!heap)
+            return; // its memory has gone with the heap
+        object->~T();
+        tine_heap_free(heap, const_cast<std::remove_cv_t<T> *>(object));
+    }
+};
+
+/** Owns an object in a heap. Its address, .get(), may go to workers. */
+template <class T>
+using heap_ptr = std::unique_ptr<T, heap_delete>;
+
+/** A heap, as tine.h's tine_heap: a pool's (pool.heap()), or one of its own. It is a name, not an owner, and may be copied. */
+class heap {
+public:
+    explicit heap(tine_heap *handle) noexcept : handle_(handle) {}
+
+    /** A block; its content is anything. Throws std::bad_alloc: no memory, or the heap's limit is reached. */
+    void *allocate(std::size_t bytes, std::size_t alignment = 16) const
+    {
+        void *block = alignment <= 16 ? tine_heap_alloc(handle_, bytes) : tine_heap_alloc_aligned(handle_, alignment, bytes);
+        if (!block)
+            throw std::bad_alloc();
+        return block;
+    }
+
+    /** Gives a block back. Throws -EINVAL: it is none, or was freed already. */
+    void deallocate(void *block) const { detail::check(tine_heap_free(handle_, block), "tine::heap::deallocate"); }
+
+    /**
+     * An object in the heap. One that takes an allocator, such as tine::vector, is given this heap's.
+     *
+     * Throws std::bad_alloc, and what its constructor throws. Any process of the heap may use the object by its address;
+     * the one that made it destroys it.
+     */
+    template <class T, class... A>
+    heap_ptr<T> make(A &&...arguments) const;
+
+    /** For containers: tine::vector<int> numbers(heap.allocator()). */
+    inline tine::allocator<std::byte> allocator() const;
+
+    /** Whether all of these bytes lie in the heap. */
+    bool contains(const void *pointer, std::size_t length = 1) const
+    {
+        return detail::check(tine_heap_contains(handle_, pointer, length), "tine::heap::contains") == 1;
+    }
+
+    /** What the heap holds. */
+    tine_heap_info stats() const
+    {
+        tine_heap_info info = TINE_HEAP_INFO_INIT;
+        detail::check(tine_heap_stats(handle_, &info), "tine::heap::stats");
+        return info;
+    }
+
+    /** Frees what a process that has died had in the heap, for when nobody uses it. Returns how many blocks. */
+    int release_process(int pid) const
+    {
+        return detail::check(tine_heap_release_process(handle_, pid), "tine::heap::release_process");
+    }
+
+    /** Gives the memory that nothing is in back to the system. */
+    void trim() const { detail::check(tine_heap_trim(handle_), "tine::heap::trim"); }
+
+    /** tine.h's. */
+    tine_heap *native_handle() const noexcept { return handle_; }
+
+private:
+    tine_heap *handle_;
+};
+
+/**
+ * A standard allocator over a heap, for containers that processes share. In a worker it allocates through that worker, so
+ * that a container which the host has made may grow there.
+ *
+ * A container that outlives its heap must not be touched any more; to destroy one of trivially destructible elements is
+ * harmless. The first allocator of a heap in a process takes a block of 16 bytes there. A thread that a task has started can
+ * allocate once the task has called tine::task::pool().heap().
+ */
+template <class T>
+class allocator {
+public:
+    using value_type = T;
+    using propagate_on_container_copy_assignment = std::false_type;
+    using propagate_on_container_move_assignment = std::true_type;
+    using propagate_on_container_swap = std::true_type;
+    using is_always_equal = std::false_type;
+
+    explicit allocator(const tine::heap &heap) : anchor_(detail::known_heaps::instance().anchor(heap.native_handle())) {}
+
+    template <class U>
+    allocator(const allocator<U> &other) noexcept : anchor_(other.anchor())
+    {
+    }
+
+    T *allocate(std::size_t count)
+    {
+        if (count > std::numeric_limits<std::size_t>::max() / sizeof(T))
+            throw std::bad_array_new_length();
+        tine_heap *heap = detail::known_heaps::instance().find(anchor_);
+        if (!heap)
+            throw error(-EXDEV, "tine::allocator: this process does not have the heap");
+        return static_cast<T *>(tine::heap(heap).allocate(count * sizeof(T), alignof(T)));
+    }
+
+    void deallocate(T *block, std::size_t) noexcept
+    {
+        if (tine_heap *heap = detail::known_heaps::instance().find(block))
+            tine_heap_free(heap, block);
+    }
+
+    const void *anchor() const noexcept { return anchor_; }
+
+private:
+    const void *anchor_;
+};
+
+/** Whether memory of the one can be given back by the other: they are of the same heap. */
+template <class T, class U>
+bool operator==(const allocator<T> &left, const allocator<U> &right) noexcept
+{
+    if (left.anchor() == right.anchor())
+        return true;
+    detail::known_heaps &all = detail::known_heaps::instance();
+    tine_heap *heap = all.find(left.anchor());
+    return heap && heap == all.find(right.anchor());
+}
+
+template <class T, class U>
+bool operator!=(const allocator<T> &left, const allocator<U> &right) noexcept
+{
+    return !(left == right);
+}
+
+/** A vector in shared memory. */
+template <class T>
+using vector = std::vector<T, allocator<T>>;
+
+/** A string in shared memory. */
+using string = std::basic_string<char, std::char_traits<char>, allocator<char>>;
+
+inline tine::allocator<std::byte> heap::allocator() const
+{
+    return tine::allocator<std::byte>(*this);
+}
+
+template <class T, class... A>
+heap_ptr<T> heap::make(A &&...arguments) const
+{
+    static_assert(!std::is_array_v<T>, "tine: make<tine::vector<T>> for several objects");
+    detail::known_heaps::instance().add(handle_);
+    void *block = allocate(sizeof(T), alignof(T));
+    try {
+        using any = tine::allocator<std::byte>;
+        if constexpr (std::uses_allocator_v<T, any> && std::is_constructible_v<T, A..., any>)
+            return heap_ptr<T>(::new (block) T(std::forward<A>(arguments)..., allocator()));
+        else
+            return heap_ptr<T>(::new (block) T(std::forward<A>(arguments)...));
+    } catch (...) {
+        tine_heap_free(handle_, block);
+        throw;
+    }
+}
+
+} // namespace tine
+
+#endif /* TINE_MEMORY_HPP */

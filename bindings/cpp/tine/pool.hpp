@@ -1,0 +1,693 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0
+ *
+ * tine for C++: pools.
+ */
+#ifndef TINE_POOL_HPP
+#define TINE_POOL_HPP
+
+#include "codec.hpp"
+#include "error.hpp"
+#include "function.hpp"
+#include "future.hpp"
+#include "memory.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <cstddef>
+#include <cstdio>
+#include <exception>
+#include <functional>
+#include <iterator>
+#include <memory>
+#include <new>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+namespace tine {
+
+/** What a pool can be told: tine.h's tine_pool_options, at its defaults. */
+struct pool_options : tine_pool_options {
+    pool_options() : tine_pool_options TINE_POOL_OPTIONS_INIT {}
+};
+
+/** What a task can be told: tine.h's tine_submit_options, at its defaults; .name is set by tine::named. */
+struct submit_options : tine_submit_options {
+    submit_options() : tine_submit_options TINE_SUBMIT_OPTIONS_INIT {}
+};
+
+/**
+ * What a map or loop can be told: tine.h's tine_map_options, at its defaults, with callbacks of C++'s kind, which run on the
+ * thread that called. One that throws is not called again, and its exception leaves the map when all is done. .context is
+ * for functions that are called by name; others have their captures.
+ */
+struct map_options : tine_map_options {
+    map_options() : tine_map_options TINE_MAP_OPTIONS_INIT {}
+    /** Called for each item that fails. */
+    std::function<void(std::size_t item, const failure &why)> on_failure;
+    /** Called now and then, and at the end, with how many items have been dealt with. */
+    std::function<void(std::size_t done, std::size_t total)> progress;
+};
+
+namespace detail {
+
+template <class T>
+struct is_shared_allocator : std::false_type {};
+template <class T>
+struct is_shared_allocator<tine::allocator<T>> : std::true_type {};
+
+/* Containers in shared memory: their elements are used where they are, so these may be of any type. */
+template <class Range, class = void>
+struct is_shared_range : std::false_type {};
+template <class Range>
+struct is_shared_range<Range, std::void_t<typename Range::allocator_type>>
+    : is_shared_allocator<typename Range::allocator_type> {};
+
+template <class Range, class = void>
+struct is_contiguous : std::false_type {};
+template <class Range>
+struct is_contiguous<Range, std::void_t<decltype(*std::data(std::declval<Range &>())), decltype(std::size(std::declval<Range &>()))>>
+    : std::true_type {};
+
+template <bool, class Range>
+struct item_of {
+    using type = int;
+};
+template <class Range>
+struct item_of<true, Range> {
+    using element = std::remove_reference_t<decltype(*std::data(std::declval<Range &>()))>;
+    // Workers get copies of what isn't shared, so that changing one would change nothing.
+    using type = std::conditional_t<is_shared_range<std::remove_const_t<Range>>::value, element, const element>;
+};
+template <class Range>
+using item = typename item_of<is_contiguous<Range>::value, Range>::type;
+
+template <class Range>
+constexpr bool check_range()
+{
+    static_assert(is_contiguous<Range>::value,
+                  "tine: a map needs a contiguous range: a std::vector, std::array, tine::vector, std::span or an array");
+    if constexpr (is_contiguous<Range>::value && !is_shared_range<std::remove_const_t<Range>>::value) {
+        using type = std::remove_const_t<item<Range>>;
+        static_assert(is_plain<type>, "tine: items of this type cannot be copied to another process. Put them into a tine::vector, which "
+                                      "lies in the pool's heap, or submit them one by one");
+        static_assert(alignof(type) <= ALIGNMENT, "tine: items with an alignment above 16 must lie in a tine::vector");
+    }
+    return true;
+}
+
+template <class F>
+using map_function = std::conditional_t<std::is_pointer_v<F> && std::is_function_v<std::remove_pointer_t<F>>,
+                                        local::by_address<F>, F>;
+
+/* The calling side of a map: failures are gathered, callbacks are told, exceptions wait for the end. */
+class map_call {
+public:
+    explicit map_call(const map_options &options) : options_(options), call_(options)
+    {
+        if (!call_.error)
+            call_.error = report_.place();
+        call_.user = this;
+        call_.on_failure = [](const tine_result *result, std::size_t item, void *user) {
+            static_cast<map_call *>(user)->fail(*result, item);
+        };
+        if (options.progress)
+            call_.progress = [](std::size_t done, std::size_t total, void *user) {
+                static_cast<map_call *>(user)->tell(done, total);
+            };
+    }
+    map_call(const map_call &) = delete;
+    map_call &operator=(const map_call &) = delete;
+
+    tine_map_options *options() noexcept { return &call_; }
+
+    expected<void> finish(int rc, std::size_t count)
+    {
+        if (thrown_)
+            std::rethrow_exception(thrown_);
+        if (rc == 0)
+            return {};
+        if (rc != TINE_EITEMS)
+            return report_.take(rc);
+        std::sort(failed_.begin(), failed_.end(),
+                  [](const item_failure &left, const item_failure &right) { return left.item < right.item; });
+        failure what;
+        what.code = rc;
+        what.message = std::to_string(failed_.size()) + " of " + std::to_string(count) + " items failed";
+        if (!failed_.empty())
+            what.message += "; item " + std::to_string(failed_.front().item) + ": " + failed_.front().why.message;
+        what.items = std::make_shared<const std::vector<item_failure>>(std::move(failed_));
+        return what;
+    }
+
+private:
+    template <class Body>
+    void keep(Body &&body) noexcept
+    {
+        if (thrown_)
+            return;
+        try {
+            body();
+        } catch (...) {
+            thrown_ = std::current_exception();
+        }
+    }
+
+    void fail(const tine_result &result, std::size_t item) noexcept
+    {
+        keep([&] {
+            failed_.push_back({item, failure_of(result)});
+            if (options_.on_failure)
+                options_.on_failure(item, failed_.back().why);
+        });
+    }
+
+    void tell(std::size_t done, std::size_t total) noexcept
+    {
+        keep([&] { options_.progress(done, total); });
+    }
+
+    const map_options &options_;
+    tine_map_options call_;
+    report report_;
+    std::vector<item_failure> failed_;
+    std::exception_ptr thrown_;
+};
+
+/* What a submission gives. */
+template <class F, class... A>
+struct submission {
+    using type = result_of<F, A...>;
+};
+template <class R, class... A>
+struct submission<named_function<R>, A...> {
+    using type = R;
+};
+template <class... A>
+struct submission<tine_fn, A...> {
+    using type = tine::result;
+};
+template <class F, class... A>
+using submission_of = typename submission<std::decay_t<F>, arrival<A>...>::type;
+
+/* So that options and std::nothrow are not taken for functions. */
+template <class F>
+inline constexpr bool may_be_function =
+    !std::is_same_v<std::decay_t<F>, std::nothrow_t> && !std::is_base_of_v<tine_submit_options, std::decay_t<F>> &&
+    !std::is_base_of_v<tine_map_options, std::decay_t<F>>;
+
+} // namespace detail
+
+/**
+ * A pool of worker processes. It ends with this object, and kills what still runs: shutdown() waits for it.
+ *
+ * What can be submitted: functions, lambdas that capture nothing or copies of trivially copyable values, functions that are
+ * registered (tine::named), and C's tine_fn. Arguments are copied to the worker: trivially copyable values, strings,
+ * vectors of such values, and what has a tine::codec. A function whose first parameter is tine::task & is given its task.
+ */
+class pool {
+public:
+    /** Starts the workers, and waits until they are ready. */
+    explicit pool(const pool_options &options = {}) : state_(std::move(*create_state(options))) {}
+
+    /** So many workers; 0: one for each CPU. */
+    explicit pool(std::size_t workers) : pool(with_workers(workers)) {}
+
+    /** The same without exceptions. */
+    static expected<pool> create(std::nothrow_t, const pool_options &options = {})
+    {
+        auto state = create_state(options, std::nothrow);
+        if (!state)
+            return state.error();
+        return pool(std::move(*state));
+    }
+
+    /** A pool that somebody else owns: C's, or a task's own. */
+    static pool from(tine_pool *handle) { return pool(std::make_shared<detail::pool_state>(handle, false)); }
+
+    pool(pool &&) noexcept = default;
+    pool &operator=(pool &&other) noexcept
+    {
+        if (state_)
+            state_->end();
+        state_ = std::move(other.state_);
+        return *this;
+    }
+    ~pool()
+    {
+        if (state_)
+            state_->end();
+    }
+
+    /* ---- Tasks ---- */
+
+    /**
+     * Submits one call of a function:
+     *
+     *     auto area = pool.submit([](double width, double height) { return width * height; }, 2.0, 3.0);
+     *     area.get();
+     *
+     * Throws tine::error: -EAGAIN: the window is full; TINE_EFUNCTION: the function is not of this module (wrap it in a
+     * lambda), TINE_EMODULE, TINE_ENAME, TINE_ESHUTDOWN and the rest of tine_submit().
+     */
+    template <class F, class... A, std::enable_if_t<detail::may_be_function<F>, int> = 0>
+    TINE_LOCAL future<detail::submission_of<F, A...>> submit(F &&function, A &&...arguments)
+    {
+        detail::report report;
+        tine_id id = 0;
+        int rc = send(report, id, nullptr, std::forward<F>(function), std::forward<A>(arguments)...);
+        if (rc < 0)
+            report.take(rc).raise();
+        return {state_, id};
+    }
+
+    /** The same with options. */
+    template <class F, class... A, std::enable_if_t<detail::may_be_function<F>, int> = 0>
+    TINE_LOCAL future<detail::submission_of<F, A...>> submit(const submit_options &options, F &&function, A &&...arguments)
+    {
+        detail::report report;
+        tine_id id = 0;
+        int rc = send(report, id, &options, std::forward<F>(function), std::forward<A>(arguments)...);
+        if (rc < 0)
+            report.take(rc).raise();
+        return {state_, id};
+    }
+
+    /** The same without exceptions. */
+    template <class F, class... A, std::enable_if_t<detail::may_be_function<F>, int> = 0>
+    TINE_LOCAL expected<future<detail::submission_of<F, A...>>> submit(std::nothrow_t, const submit_options &options, F &&function,
+                                                            A &&...arguments)
+    {
+        detail::report report;
+        tine_id id = 0;
+        int rc = send(report, id, &options, std::forward<F>(function), std::forward<A>(arguments)...);
+        if (rc < 0)
+            return report.take(rc);
+        return future<detail::submission_of<F, A...>>(state_, id);
+    }
+
+    template <class F, class... A, std::enable_if_t<detail::may_be_function<F>, int> = 0>
+    TINE_LOCAL expected<future<detail::submission_of<F, A...>>> submit(std::nothrow_t, F &&function, A &&...arguments)
+    {
+        return submit(std::nothrow, submit_options(), std::forward<F>(function), std::forward<A>(arguments)...);
+    }
+
+    /** Waits until all tasks have settled; false: they have not within this time. Their results stay to be taken. */
+    bool wait_all(std::chrono::nanoseconds timeout = forever)
+    {
+        return detail::done_or_not_now(tine_wait_all(handle(), nullptr, 0, ns(timeout)), "tine::pool::wait_all");
+    }
+
+    /** Cancels every task that has not settled. Returns how many. */
+    int cancel_all() { return detail::check(tine_cancel_all(handle()), "tine::pool::cancel_all"); }
+
+    /* ---- Maps and loops ---- */
+
+    /**
+     * Calls a function for each item of a range, on all workers, and gives the results in the items' order:
+     *
+     *     std::vector<double> roots = pool.map(numbers, [](double number) { return std::sqrt(number); });
+     *
+     * The range is contiguous; its items and the results are trivially copyable, or the range is a tine::vector. The function
+     * takes const T &, or T, and before that a tine::task & if it likes.
+     *
+     * Throws items_failed if some items failed, after all have been dealt with (map_into() keeps the others' results); else
+     * tine::error, as tine_map().
+     */
+    template <class Range, class F, std::enable_if_t<detail::may_be_function<Range>, int> = 0>
+    TINE_LOCAL auto map(Range &&range, F &&function)
+    {
+        return map(map_options(), std::forward<Range>(range), std::forward<F>(function));
+    }
+
+    /** The same with options. */
+    template <class Range, class F>
+    TINE_LOCAL auto map(const map_options &options, Range &&range, F &&function)
+    {
+        return map(std::nothrow, options, std::forward<Range>(range), std::forward<F>(function)).value();
+    }
+
+    /** The same without exceptions, but for those of callbacks and std::bad_alloc. */
+    template <class Range, class F>
+    TINE_LOCAL auto map(std::nothrow_t, const map_options &options, Range &&range, F &&function)
+    {
+        using type = std::remove_reference_t<Range>;
+        if constexpr (check_map<type, F>()) {
+            using output = map_output<type, F>;
+            static_assert(!std::is_void_v<output>, "tine: this function gives nothing: use for_each");
+            static_assert(!std::is_same_v<output, bool>, "tine: a vector of bool has no addresses: return a char");
+            static_assert(std::is_void_v<output> || detail::is_plain<output>,
+                          "tine: results of this type cannot be copied to another process. Return a trivially copyable value, or use "
+                          "map_into with a tine::vector");
+            using place = std::conditional_t<std::is_void_v<output> || std::is_same_v<output, bool>, char, output>;
+            std::vector<place> results(std::size(range));
+            expected<void> done = run_map(options, range, results, function);
+            if (!done)
+                return expected<std::vector<place>>(done.error());
+            return expected<std::vector<place>>(std::move(results));
+        } else {
+            return expected<std::vector<char>>(failure());
+        }
+    }
+
+    template <class Range, class F, std::enable_if_t<detail::may_be_function<Range>, int> = 0>
+    TINE_LOCAL auto map(std::nothrow_t, Range &&range, F &&function)
+    {
+        return map(std::nothrow, map_options(), std::forward<Range>(range), std::forward<F>(function));
+    }
+
+    /**
+     * The same into a range that is there already, of the same length: what becomes of an item that fails is as it was. With a
+     * tine::vector results may be of any type that the worker can build in the heap.
+     */
+    template <class Range, class Output, class F, std::enable_if_t<detail::may_be_function<Range>, int> = 0>
+    TINE_LOCAL void map_into(Range &&range, Output &&output, F &&function)
+    {
+        map_into(map_options(), std::forward<Range>(range), std::forward<Output>(output), std::forward<F>(function));
+    }
+
+    template <class Range, class Output, class F>
+    TINE_LOCAL void map_into(const map_options &options, Range &&range, Output &&output, F &&function)
+    {
+        run_map(options, range, output, function).value();
+    }
+
+    template <class Range, class Output, class F>
+    TINE_LOCAL expected<void> map_into(std::nothrow_t, const map_options &options, Range &&range, Output &&output, F &&function)
+    {
+        return run_map(options, range, output, function);
+    }
+
+    /**
+     * Calls a function for each item of a range, for what it does: with a tine::vector it may change the items, where they
+     * are; of other ranges it gets copies.
+     */
+    template <class Range, class F, std::enable_if_t<detail::may_be_function<Range>, int> = 0>
+    TINE_LOCAL void for_each(Range &&range, F &&function)
+    {
+        for_each(map_options(), std::forward<Range>(range), std::forward<F>(function));
+    }
+
+    template <class Range, class F, std::enable_if_t<!std::is_integral_v<std::decay_t<Range>>, int> = 0>
+    TINE_LOCAL void for_each(const map_options &options, Range &&range, F &&function)
+    {
+        no_output none;
+        run_map(options, range, none, function).value();
+    }
+
+    /**
+     * Calls a function for each number from begin up to but not including end, in pieces of options.chunk numbers. A number that
+     * fails fails its piece: what follows there is not called.
+     */
+    template <class F>
+    TINE_LOCAL void for_each(std::size_t begin, std::size_t end, F &&function)
+    {
+        for_each(map_options(), begin, end, std::forward<F>(function));
+    }
+
+    template <class F>
+    TINE_LOCAL void for_each(const map_options &options, std::size_t begin, std::size_t end, F &&function)
+    {
+        using type = detail::map_function<std::decay_t<F>>;
+        detail::check_function<type>();
+        if constexpr (detail::is_plain<type>)
+            detail::check_call<type, std::size_t>();
+        detail::map_call call(options);
+        detail::packet captures;
+        int rc = carry(call, captures, function);
+        if (rc == 0)
+            rc = tine_for(handle(), detail::local::run_range<type>, begin, end, call.options());
+        call.finish(rc, end - begin).value();
+    }
+
+    /* ---- Memory ---- */
+
+    /** The pool's heap. */
+    tine::heap heap() const
+    {
+        tine_heap *all = tine_pool_heap(handle());
+        detail::known_heaps::instance().add(all);
+        return tine::heap(all);
+    }
+
+    /** An object in the pool's heap: heap().make. Its address may go to workers. */
+    template <class T, class... A>
+    heap_ptr<T> make(A &&...arguments) const
+    {
+        return heap().template make<T>(std::forward<A>(arguments)...);
+    }
+
+    /** For containers in the pool's heap: tine::vector<int> numbers(pool.allocator()). */
+    tine::allocator<std::byte> allocator() const { return heap().allocator(); }
+
+    /* ---- The pool itself ---- */
+
+    /** Takes no more tasks and waits for all, so long; false: some are still under way, and it may be called again. */
+    bool shutdown(std::chrono::nanoseconds timeout = forever)
+    {
+        return detail::done_or_not_now(tine_pool_shutdown(handle(), ns(timeout)), "tine::pool::shutdown");
+    }
+
+    /** The same without exceptions; time that ran out is -EAGAIN or -ETIMEDOUT. */
+    expected<void> shutdown(std::nothrow_t, std::chrono::nanoseconds timeout = forever)
+    {
+        if (int rc = tine_pool_shutdown(handle(), ns(timeout)))
+            return detail::plain(rc, "tine::pool::shutdown");
+        return {};
+    }
+
+    /** Counters. */
+    tine_stats stats() const
+    {
+        tine_stats counters = TINE_STATS_INIT;
+        detail::check(tine_pool_stats(handle(), &counters), "tine::pool::stats");
+        return counters;
+    }
+
+    /** A descriptor that is readable when there is something to call poll() for. */
+    int fd() const { return detail::check(tine_pool_fd(handle()), "tine::pool::fd"); }
+
+    /** Moves the pool on without waiting. */
+    int poll() { return detail::check(tine_pool_poll(handle()), "tine::pool::poll"); }
+
+    /** tine.h's, for the calls there. */
+    tine_pool *native_handle() const noexcept { return handle(); }
+
+private:
+    explicit pool(std::shared_ptr<detail::pool_state> state) : state_(std::move(state)) {}
+
+    static pool_options with_workers(std::size_t workers)
+    {
+        pool_options options;
+        options.workers = workers;
+        return options;
+    }
+
+    static expected<std::shared_ptr<detail::pool_state>> create_state(pool_options options, std::nothrow_t)
+    {
+        detail::report report;
+        if (!options.error)
+            options.error = report.place();
+        tine_pool *handle = nullptr;
+        int rc = tine_pool_create(&options, &handle);
+        if (rc < 0)
+            return report.take(rc);
+        return std::make_shared<detail::pool_state>(handle, true);
+    }
+
+    static expected<std::shared_ptr<detail::pool_state>> create_state(const pool_options &options)
+    {
+        auto state = create_state(options, std::nothrow);
+        if (!state)
+            state.error().raise();
+        return state;
+    }
+
+    tine_pool *handle() const noexcept { return state_ ? state_->handle() : nullptr; }
+
+    /* One task on its way. Options may be nullptr. */
+    template <class F, class... A>
+    TINE_LOCAL int send(detail::report &report, tine_id &id, const submit_options *options, F &&function, A &&...arguments)
+    {
+        using type = std::decay_t<F>;
+        if constexpr (detail::is_named<type>::value) {
+            submit_options named = options ? *options : submit_options();
+            named.name = function.name.c_str();
+            return send_raw(report, id, &named, nullptr, detail::depart(std::forward<A>(arguments))...);
+        } else if constexpr (std::is_same_v<type, tine_fn>) {
+            return send_raw(report, id, options, function, detail::depart(std::forward<A>(arguments))...);
+        } else if constexpr (std::is_pointer_v<type> && std::is_function_v<std::remove_pointer_t<type>>) {
+            using sent = detail::local::by_address<type>;
+            if (!sent::is_here(function))
+                return elsewhere(*report.place());
+            return send(report, id, options, sent::of(function), std::forward<A>(arguments)...);
+        } else {
+            detail::check_submission<type, detail::arrival<A>...>();
+            if constexpr (detail::is_plain<type> && (detail::can_travel<detail::arrival<A>>::value && ... && true)) {
+                detail::packet packet;
+                packet.fill(static_cast<const type &>(function), detail::depart(std::forward<A>(arguments))...);
+                return transmit(report, id, options, detail::local::run<type, detail::arrival<A>...>,
+                                {packet.data(), packet.size()});
+            }
+            return TINE_EFUNCTION;
+        }
+    }
+
+    /* The input is the value's bytes alone, from where they are if they are in one place. */
+    template <class... T>
+    int send_raw(detail::report &report, tine_id &id, const submit_options *options, tine_fn function, const T &...value)
+    {
+        static_assert(sizeof...(T) <= 1, "tine: a function that is called by name, or a tine_fn, has one input");
+        if constexpr (sizeof...(T) == 0)
+            return transmit(report, id, options, function, {});
+        else
+            return (send_one(report, id, options, function, value), ...);
+    }
+
+    template <class T>
+    int send_one(detail::report &report, tine_id &id, const submit_options *options, tine_fn function, const T &value)
+    {
+        if constexpr (std::is_same_v<T, bytes>) {
+            return transmit(report, id, options, function, value);
+        } else if constexpr (detail::check_argument<T>() && detail::is_contiguous<const T>::value) {
+            return transmit(report, id, options, function, {std::data(value), codec<T>::size(value)});
+        } else if constexpr (detail::can_travel<T>::value) {
+            std::vector<unsigned char> input(codec<T>::size(value));
+            codec<T>::encode(value, input.data());
+            return transmit(report, id, options, function, {input.data(), input.size()});
+        }
+    }
+
+    /* Without options there is no text for an error, and nothing to look at for who succeeds, as nearly all do. A call that
+       fails changes nothing, so the one that doesn't may ask again, for the text. */
+    int transmit(detail::report &report, tine_id &id, const submit_options *options, tine_fn function, bytes input)
+    {
+        if (!options) {
+            if (tine_pool *clean = state_ ? state_->clean_handle() : nullptr)
+                if (int rc = tine_submit(clean, function, input.data, input.size, nullptr, &id); rc >= 0)
+                    return rc;
+        }
+        submit_options full = options ? *options : submit_options();
+        if (!full.error)
+            full.error = report.place();
+        return state_ ? state_->submit(function, input.data, input.size, full, id) : TINE_ESHUTDOWN;
+    }
+
+    static int elsewhere(tine_error &error)
+    {
+        error.code = TINE_EFUNCTION;
+        std::snprintf(error.text, sizeof error.text,
+                      "the function is in another module (a shared library) than the call: wrap it in a lambda");
+        return TINE_EFUNCTION;
+    }
+
+    struct no_output {};
+
+    template <class Range, class F, bool Named = detail::is_named<std::decay_t<F>>::value>
+    struct output_of {
+        using type = detail::result_of<detail::map_function<std::decay_t<F>>, detail::item<Range> &>;
+    };
+    template <class Range, class F>
+    struct output_of<Range, F, true> {
+        using type = typename detail::submission<std::decay_t<F>>::type;
+    };
+    template <class Range, class F>
+    using map_output = typename output_of<Range, F>::type;
+
+    /* Says what is wrong, and whether something is. */
+    template <class Range, class F>
+    static constexpr bool check_map()
+    {
+        using type = detail::map_function<std::decay_t<F>>;
+        constexpr bool fine_range = detail::check_range<Range>() && detail::is_contiguous<Range>::value;
+        if constexpr (detail::is_named<std::decay_t<F>>::value) {
+            return fine_range;
+        } else {
+            detail::check_function<type>();
+            if constexpr (fine_range && detail::is_plain<type>) {
+                detail::check_call<type, detail::item<Range> &>();
+                return detail::is_callable<type, detail::item<Range> &>;
+            }
+            return false;
+        }
+    }
+
+    /* A function's captures, as the map's context. */
+    template <class F>
+    TINE_LOCAL int carry(detail::map_call &call, detail::packet &captures, F &function)
+    {
+        using type = std::decay_t<F>;
+        if (call.options()->context) {
+            call.options()->error->code = -EINVAL;
+            std::snprintf(call.options()->error->text, sizeof call.options()->error->text,
+                          ".context is for functions that are called by name: capture it instead");
+            return -EINVAL;
+        }
+        if constexpr (std::is_pointer_v<type> && std::is_function_v<std::remove_pointer_t<type>>) {
+            using sent = detail::local::by_address<type>;
+            if (!sent::is_here(function))
+                return elsewhere(*call.options()->error);
+            captures.fill(sent::of(function));
+        } else if constexpr (detail::is_plain<type>) {
+            captures.fill(static_cast<const type &>(function));
+        }
+        call.options()->context = captures.data();
+        call.options()->context_length = captures.size();
+        return 0;
+    }
+
+    template <class Range, class Output, class F>
+    TINE_LOCAL expected<void> run_map(const map_options &options, Range &range, Output &output, F &function)
+    {
+        constexpr bool has_output = !std::is_same_v<std::remove_const_t<Output>, no_output>;
+        constexpr bool is_named = detail::is_named<std::decay_t<F>>::value;
+        if constexpr (has_output)
+            detail::check_range<Output>();
+        if constexpr (check_map<Range, F>() && (!has_output || detail::is_contiguous<Output>::value)) {
+            using in = detail::item<Range>;
+            detail::map_call call(options);
+            detail::packet captures;
+            void *out = nullptr;
+            std::size_t out_stride = 0;
+            tine_item_fn item_function = nullptr;
+            if constexpr (has_output) {
+                out = std::data(output);
+                out_stride = sizeof(*std::data(output));
+                if (std::size(output) != std::size(range))
+                    return detail::plain(-EINVAL, "tine::pool::map_into: the ranges' lengths differ");
+            }
+            int rc = 0;
+            if constexpr (is_named) {
+                call.options()->name = function.name.c_str();
+            } else {
+                using type = detail::map_function<std::decay_t<F>>;
+                if constexpr (has_output) {
+                    using gives = detail::result_of<type, in &>;
+                    using to = std::remove_reference_t<decltype(*std::data(output))>;
+                    static_assert(!std::is_const_v<to>, "tine: the range for the results is const");
+                    static_assert(std::is_convertible_v<gives, to>, "tine: the function's result is not what the range for the results holds");
+                    constexpr bool assigned = detail::is_shared_range<Output>::value && !detail::is_plain<to>;
+                    item_function = detail::local::run_item<type, in, to, assigned>;
+                } else {
+                    item_function = detail::local::run_item<type, in, void, false>;
+                }
+                rc = carry(call, captures, function);
+            }
+            if (rc == 0)
+                rc = tine_map(handle(), item_function, std::data(range), sizeof(in), out, out_stride, std::size(range), call.options());
+            return call.finish(rc, std::size(range));
+        }
+        return {};
+    }
+
+    std::shared_ptr<detail::pool_state> state_;
+};
+
+inline tine::pool task::pool() const
+{
+    return tine::pool::from(tine_task_pool(handle_));
+}
+
+} // namespace tine
+
+#endif /* TINE_POOL_HPP */

@@ -1,0 +1,331 @@
+package tine
+
+/*
+#include "glue.h"
+*/
+import "C"
+
+import (
+	"context"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unsafe"
+)
+
+// dispatcher takes results out of C and gives them to their futures.
+//
+// One goroutine at a time does so, and is the only one that waits in C, with a thread; it has the lock `lead`. Everybody
+// else who waits for a future waits in Go, without a thread. A goroutine that waits for a future, and finds that nobody
+// leads, leads until its own future has settled: the usual case of one caller then costs no switch between goroutines.
+// For all others there is a goroutine of the pool's own, which leads while somebody wants a result (`demand`), and sleeps
+// otherwise. Nobody leads where nobody waits: then results stay where they are, and submitting costs least.
+//
+// A result finds its future by its place in the table, which goes along as tine's .user. Places are given before the
+// task is submitted, so a result never comes before its future is there.
+type dispatcher struct {
+	mu     sync.Mutex
+	places []settler
+	free   []uintptr
+
+	lead    sync.Mutex
+	batch   *C.tine_go_batch
+	stopped chan struct{}
+	quit    chan struct{}
+
+	// underWay is how many tasks have been submitted and not been delivered. A submitter counts after it has submitted,
+	// so it may be less than that for a moment, and even negative. So may demand, how many futures that have not settled
+	// somebody waits for. Whoever makes it 1 wakes the pool's goroutine.
+	underWay atomic.Int64
+	demand   atomic.Int64
+	wake     chan struct{}
+
+	// For those that found the window full.
+	roomMu  sync.Mutex
+	room    chan struct{}
+	waiting bool
+}
+
+func (p *core) start() {
+	p.stopped, p.quit = make(chan struct{}), make(chan struct{})
+	p.wake = make(chan struct{}, 1)
+	p.room = make(chan struct{})
+	p.batch = (*C.tine_go_batch)(C.calloc(1, C.sizeof_tine_go_batch))
+	go p.dispatch()
+}
+
+// stop waits until every task has settled, and ends the pool's goroutine. Nobody leads any more.
+func (p *core) stop() {
+	close(p.quit)
+	<-p.stopped
+	C.free(unsafe.Pointer(p.batch))
+}
+
+func (d *dispatcher) open(s settler) uintptr {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if last := len(d.free) - 1; last >= 0 {
+		place := d.free[last]
+		d.free = d.free[:last]
+		d.places[place] = s
+		return place
+	}
+	d.places = append(d.places, s)
+	return uintptr(len(d.places) - 1)
+}
+
+func (d *dispatcher) take(place uintptr) settler {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	s := d.places[place]
+	d.places[place] = nil
+	d.free = append(d.free, place)
+	return s
+}
+
+func (p *core) dispatch() {
+	defer close(p.stopped)
+	for {
+		select {
+		case <-p.wake:
+			p.lead.Lock()
+			for p.demand.Load() > 0 {
+				p.deliver()
+			}
+			p.giveBack()
+			p.lead.Unlock()
+		case <-p.quit:
+			p.lead.Lock() // for good
+			for p.underWay.Load() > 0 {
+				p.deliver()
+			}
+			p.giveBack()
+			return
+		}
+	}
+}
+
+// leadUntil delivers results until w has settled, if nobody leads; whether it did.
+func (p *core) leadUntil(w *work) bool {
+	if !p.lead.TryLock() {
+		return false
+	}
+	p.leadOn(w)
+	return true
+}
+
+// leadOn is leadUntil for who leads already.
+func (p *core) leadOn(w *work) {
+	for w.phase.Load() != settled {
+		p.deliver()
+	}
+	p.giveBack()
+	p.lead.Unlock()
+	if p.demand.Load() > 0 {
+		p.wakeUp()
+	}
+}
+
+func (d *dispatcher) wakeUp() {
+	select {
+	case d.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (p *core) inC() C.uintptr_t      { return C.uintptr_t(uintptr(unsafe.Pointer(p.pointer))) }
+func (p *core) batchInC() C.uintptr_t { return C.uintptr_t(uintptr(unsafe.Pointer(p.batch))) }
+
+// deliver waits for results and passes them on. For who leads.
+func (p *core) deliver() {
+	most := max(min(p.underWay.Load(), C.TINE_GO_MOST_RESULTS), 1)
+	p.passOn(C.tine_go_next(p.inC(), p.batchInC(), C.int(most)))
+}
+
+// passOn passes on the results in the batch, or deals with the code that came instead.
+func (p *core) passOn(count C.int) {
+	if count < 0 {
+		if count != C.TINE_EEMPTY {
+			p.giveUp(Code(count))
+		}
+		// Empty: whoever is waited for is being submitted, or has settled.
+		runtime.Gosched()
+		return
+	}
+	for i := range p.batch.results[:count] {
+		r := &p.batch.results[i]
+		p.take(uintptr(r.user)).settle(r)
+	}
+	p.underWay.Add(-int64(count))
+	p.tellRoom()
+}
+
+// giveBack gives back the memory of the last results.
+func (p *core) giveBack() {
+	if p.batch.kept > 0 {
+		C.tine_go_release(p.inC(), p.batchInC())
+	}
+}
+
+// giveUp fails everything that is under way: tine has no results for it.
+func (p *core) giveUp(code Code) {
+	p.mu.Lock()
+	all := slices.Clone(p.places)
+	p.mu.Unlock()
+	for place, s := range all {
+		if s == nil {
+			continue
+		}
+		var r C.tine_result
+		r.status, r.delivery = C.int(code), C.TINE_MAYBE_RAN
+		p.take(uintptr(place)).settle(&r)
+		p.underWay.Add(-1)
+	}
+}
+
+func (d *dispatcher) tellRoom() {
+	d.roomMu.Lock()
+	if d.waiting {
+		close(d.room)
+		d.room = make(chan struct{})
+		d.waiting = false
+	}
+	d.roomMu.Unlock()
+}
+
+func (d *dispatcher) nextRoom() <-chan struct{} {
+	d.roomMu.Lock()
+	defer d.roomMu.Unlock()
+	d.waiting = true
+	return d.room
+}
+
+func inNumbers(name *C.char) C.uintptr_t { return C.uintptr_t(uintptr(unsafe.Pointer(name))) }
+
+// submit submits a task, whose end s is told of. With alone the caller will wait for it at once, so that it may as well lead:
+// then one crossing into C submits the task and takes its result.
+func (p *Pool) submit(ctx context.Context, w *work, name *C.char, input []byte, options TaskOptions, alone bool, s settler) {
+	refuse := func(err *Error) {
+		err.What, err.Delivery = w.what, NotStarted
+		w.refused = err
+		w.settleWith(err)
+	}
+	if ctx.Err() != nil {
+		refuse(ended(ctx, w.what))
+		return
+	}
+	if options.Retries < 0 || options.Deadline < 0 || options.QueueDeadline < 0 {
+		refuse(&Error{Code: ErrInvalid, Message: "negative TaskOptions"})
+		return
+	}
+	var flags C.uint32_t
+	if options.Idempotent {
+		flags |= C.TINE_IDEMPOTENT
+	}
+	var began time.Time
+	for first := true; ; first = false {
+		var room <-chan struct{}
+		if !first {
+			room = p.nextRoom()
+		}
+		if err := p.enter(w.what); err != nil || p.closing.Load() {
+			if err == nil {
+				p.leave()
+			}
+			refuse(closed(w.what))
+			return
+		}
+		if p.nested {
+			p.runHere(w, name, input, options, flags, s)
+			p.leave()
+			return
+		}
+		place := p.open(s)
+		var answer C.tine_go_answer
+		leads := alone && ctx.Done() == nil && p.lead.TryLock()
+		if leads {
+			answer = C.tine_go_call(p.inC(), inNumbers(name), unsafe.Pointer(unsafe.SliceData(input)),
+				C.size_t(len(input)), C.int64_t(options.Deadline), C.int64_t(options.QueueDeadline),
+				C.uint32_t(options.Retries), flags, C.uintptr_t(place), p.batchInC())
+		} else {
+			answer = C.tine_go_submit(p.inC(), inNumbers(name), unsafe.Pointer(unsafe.SliceData(input)),
+				C.size_t(len(input)), C.int64_t(options.Deadline), C.int64_t(options.QueueDeadline),
+				C.uint32_t(options.Retries), flags, C.uintptr_t(place))
+		}
+		if answer.code == 0 {
+			p.underWay.Add(1)
+			p.leave()
+			w.follow(answer.id)
+			if leads {
+				p.passOn(answer.count)
+				p.leadOn(w)
+			}
+			return
+		}
+		if leads {
+			p.lead.Unlock()
+			if p.demand.Load() > 0 {
+				p.wakeUp()
+			}
+		}
+		p.take(place)
+		p.leave()
+		if Code(answer.code) != ErrWouldBlock || options.RoomTimeout < 0 {
+			refuse(failedWith(w.what, answer).(*Error))
+			return
+		}
+		if first {
+			began = time.Now()
+			continue
+		}
+		wait := longestWait // maps and other callers take room, too
+		if options.RoomTimeout > 0 {
+			wait = min(wait, options.RoomTimeout-time.Since(began))
+			if wait <= 0 {
+				refuse(&Error{Code: ErrDeadline, Message: "the pool's window is full"})
+				return
+			}
+		}
+		w.want()
+		select {
+		case <-room:
+		case <-ctx.Done():
+			refuse(ended(ctx, w.what))
+			return
+		case <-time.After(wait):
+		}
+	}
+}
+
+// runHere submits a task of a worker's, which has run when tine_submit returns.
+func (p *core) runHere(w *work, name *C.char, input []byte, options TaskOptions, flags C.uint32_t, s settler) {
+	answer := C.tine_go_submit(p.inC(), inNumbers(name), unsafe.Pointer(unsafe.SliceData(input)), C.size_t(len(input)),
+		C.int64_t(options.Deadline), C.int64_t(options.QueueDeadline), C.uint32_t(options.Retries), flags, 0)
+	r := (*C.tine_result)(C.calloc(1, C.sizeof_tine_result))
+	defer C.free(unsafe.Pointer(r))
+	code := answer.code
+	if code == 0 {
+		code = C.tine_go_wait(p.pointer, answer.id, r)
+	}
+	if code != 0 {
+		answer.code = code
+		err := failedWith(w.what, answer).(*Error)
+		err.Delivery = NotStarted
+		w.refused = err
+		w.settleWith(err)
+		return
+	}
+	s.settle(r)
+	C.tine_result_release(p.pointer, r)
+}
+
+// cancel cancels a task.
+func (p *core) cancel(id C.tine_id) error {
+	if err := p.enter("cancel"); err != nil {
+		return err
+	}
+	defer p.leave()
+	return failed("cancel", C.tine_cancel(p.pointer, id))
+}

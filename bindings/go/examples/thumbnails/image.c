@@ -1,0 +1,2 @@
+/* The C program's own code. */
+#include "../../../../examples-c/image.c"

@@ -1,0 +1,180 @@
+package tine
+
+/*
+#include "glue.h"
+*/
+import "C"
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+	"unsafe"
+)
+
+// A Function is a function of the workers, by its name, with the types that go in and come out. It is made by Register
+// or Named, and used from any goroutine.
+type Function[In, Out any] struct {
+	name    string
+	c       *C.char // the name; kept for good
+	in      codec[In]
+	out     codec[Out]
+	options TaskOptions
+}
+
+// TaskOptions are what a task, or an item of a map, can be told. The zero value is the default.
+type TaskOptions struct {
+	// Deadline is how long the function may run from its beginning; 0: as Options.Deadline says.
+	Deadline time.Duration
+	// QueueDeadline is how soon a task must begin; 0: whenever there is a worker for it. Not for items of maps.
+	QueueDeadline time.Duration
+	// Retries is how often a task may run again after its process has died with it, if it is Idempotent: running it
+	// twice does no harm.
+	Retries    int
+	Idempotent bool
+	// RoomTimeout is how long Submit waits while the pool's window is full; 0: until its context is done; negative: not
+	// at all, and it is ErrWouldBlock.
+	RoomTimeout time.Duration
+}
+
+// Register makes f a function that workers can be asked to call. It has to be called before Main, in every process
+// alike: as the value of a package's variable, say. It panics if the name is taken, or if In or Out is a type whose
+// values cannot travel, with the reason. How values travel is said at the top of this page.
+//
+// In the worker, ctx is cancelled when the task is to end, and when f has returned; an In of type []byte is shared
+// memory, which must not be used after that. A panic in f fails the task with ErrPanicked; an error fails it with the
+// error's text (up to 184 bytes of it) and the syscall.Errno in its chain.
+func Register[In, Out any](name string, f func(ctx context.Context, in In) (Out, error)) Function[In, Out] {
+	function := Named[In, Out](name)
+	in, out := function.in, function.out
+	add(&registered{name: name, run: func(t *task, input unsafe.Pointer, length int) error {
+		var value In
+		if err := in.decode(input, length, &value, true); err != nil {
+			return mislaid{fmt.Errorf("its input: %w", err)}
+		}
+		result, err := f(t, value)
+		if err != nil {
+			return err
+		}
+		return write(t, &out, &result)
+	}})
+	return function
+}
+
+func write[Out any](t *task, out *codec[Out], result *Out) error {
+	if out.form == plain {
+		if out.size == 0 {
+			return nil
+		}
+		room := t.output(out.size)
+		if room == nil {
+			return noRoom(out.size)
+		}
+		copy(unsafe.Slice((*byte)(room), out.size), unsafe.Slice((*byte)(unsafe.Pointer(result)), out.size))
+		return nil
+	}
+	encoded, err := out.encode(result)
+	if err != nil {
+		return mislaid{fmt.Errorf("its output: %w", err)}
+	}
+	room := t.output(len(encoded))
+	if room == nil {
+		return noRoom(len(encoded))
+	}
+	copy(unsafe.Slice((*byte)(room), len(encoded)), encoded)
+	return nil
+}
+
+// mislaid is ErrLayout in other words.
+type mislaid struct{ error }
+
+func (e mislaid) Unwrap() []error { return []error{ErrLayout, e.error} }
+
+func noRoom(length int) error {
+	return fmt.Errorf("no room for an output of %d bytes: %w", length, syscall.ENOMEM)
+}
+
+// Named is a function that others register: C or C++ in a library of Options.Preload, or another program. In and Out
+// must be laid out as it has them; see Layout. It panics as Register does.
+func Named[In, Out any](name string) Function[In, Out] {
+	if name == "" || len(name) > 255 || strings.ContainsRune(name, 0) {
+		panic(fmt.Sprintf("tine: %q is no name of a function: 1 to 255 bytes, without zeros", name))
+	}
+	function := Function[In, Out]{name: name, c: inC(name)}
+	var err error
+	if function.in, err = newCodec[In](); err == nil {
+		function.out, err = newCodec[Out]()
+	}
+	if err != nil {
+		panic("tine: function " + name + ": " + err.Error())
+	}
+	return function
+}
+
+// inC is a name as C has it. It is kept for good, once for each name.
+func inC(name string) *C.char {
+	if c, ok := names.Load(name); ok {
+		return c.(*C.char)
+	}
+	c := C.CString(name)
+	if other, loaded := names.LoadOrStore(name, c); loaded {
+		C.free(unsafe.Pointer(c))
+		return other.(*C.char)
+	}
+	return c
+}
+
+var names sync.Map
+
+// Name is the name by which workers know the function.
+func (f Function[In, Out]) Name() string { return f.name }
+
+// With is the same function with other options.
+func (f Function[In, Out]) With(options TaskOptions) Function[In, Out] {
+	f.options = options
+	return f
+}
+
+// Submit submits one call of the function. While the pool's window is full it waits for room.
+//
+// ctx goes with the task: when it is done, the task is cancelled, whether it waits or runs, and its worker is ended if
+// it does not return in time. Failures of Submit itself are the future's.
+func (f Function[In, Out]) Submit(ctx context.Context, pool *Pool, in In) *Future[Out] {
+	return f.submit(ctx, pool, &in, false)
+}
+
+func (f *Function[In, Out]) submit(ctx context.Context, pool *Pool, in *In, alone bool) *Future[Out] {
+	future := &Future[Out]{out: &f.out}
+	future.init(ctx, pool, f.name)
+	encoded, err := f.in.encode(in)
+	if err != nil {
+		future.refused = &Error{What: f.name, Code: ErrLayout, Message: err.Error(), Delivery: NotStarted}
+		future.settleWith(future.refused)
+		return future
+	}
+	pool.submit(ctx, &future.work, f.c, encoded, f.options, alone, future)
+	return future
+}
+
+// Call submits one call and waits for what comes of it. When ctx is done, so is the call: it returns as soon as the
+// task has settled.
+func (f Function[In, Out]) Call(ctx context.Context, pool *Pool, in In) (Out, error) {
+	return f.submit(ctx, pool, &in, true).Wait(context.Background())
+}
+
+// Initializer is a call of the function that each worker makes before it takes tasks: Options.Initializer.
+func (f Function[In, Out]) Initializer(in In) Initializer {
+	encoded, err := f.in.encode(&in)
+	message := append([]byte(f.name), 0)
+	return Initializer{message: append(message, encoded...), err: err}
+}
+
+// An Initializer is a call that each worker makes before it takes tasks. A pool whose workers' initializer fails is
+// not created.
+type Initializer struct {
+	message []byte
+	err     error
+}

@@ -1,0 +1,248 @@
+package tine
+
+/*
+#include "glue.h"
+*/
+import "C"
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/cgo"
+	"slices"
+	"strings"
+	"unsafe"
+)
+
+// MapOptions are what a map can be told. The zero value is the default.
+type MapOptions struct {
+	// Chunk is how many items go to a worker at a time; 0: as many as take about a millisecond. It decides the speed and
+	// nothing else.
+	Chunk int
+	// Context are bytes that the function finds with ContextBytes for every item, in C with tine_context.
+	Context []byte
+	// StopOnFailure lets no other item begin after the first that fails.
+	StopOnFailure bool
+	// Progress is called now and then, and at the end, with how many items have been dealt with.
+	Progress func(done, total int)
+}
+
+// A MapError says which items of a map have failed, in their order. errors.Is and errors.As look through all of them.
+type MapError struct {
+	Items []ItemError
+	total int
+}
+
+// An ItemError is what one item has failed with.
+type ItemError struct {
+	Item int
+	Err  *Error
+}
+
+func (e *MapError) Error() string {
+	first := strings.TrimPrefix(e.Items[0].Err.Error(), "tine: ")
+	return fmt.Sprintf("tine: %d of %d items failed; item %d: %s", len(e.Items), e.total, e.Items[0].Item, first)
+}
+
+// Unwrap gives ErrItems, and what the items have failed with.
+func (e *MapError) Unwrap() []error {
+	all := []error{ErrItems}
+	for _, item := range e.Items {
+		all = append(all, item.Err)
+	}
+	return all
+}
+
+// Map calls a function for each item, on all workers, and waits until all have been dealt with. A worker that dies costs
+// the one item that it was running. If items fail, the error is a *MapError, and the results of the others are there.
+//
+// When ctx is done, items that have not begun never do, and those that run are cancelled. With a ctx that can be
+// cancelled each item is a task of its own, which costs about a microsecond; with one that can't, and types without
+// pointers, items go to the workers in chunks, which costs a fraction of that. Results are the same.
+func Map[In, Out any](ctx context.Context, pool *Pool, f Function[In, Out], in []In) ([]Out, error) {
+	return MapWith(ctx, pool, f, in, MapOptions{})
+}
+
+// MapWith is Map with options.
+func MapWith[In, Out any](ctx context.Context, pool *Pool, f Function[In, Out], in []In, options MapOptions) ([]Out, error) {
+	out := make([]Out, len(in))
+	return out, MapInto(ctx, pool, f, in, out, options)
+}
+
+// MapInto is Map with a place for the results, which may lie in the pool's heap, as the items may: then they are used
+// where they are, and not copied. out is as long as in.
+func MapInto[In, Out any](ctx context.Context, pool *Pool, f Function[In, Out], in []In, out []Out, options MapOptions) error {
+	if len(out) != len(in) {
+		return invalid(f.name, "room for %d results of %d items", len(out), len(in))
+	}
+	if options.Chunk < 0 || f.options.Retries < 0 || f.options.Deadline < 0 {
+		return invalid(f.name, "negative options of a map")
+	}
+	if ctx.Err() != nil {
+		return ended(ctx, f.name)
+	}
+	whole := f.in.form == plain && f.out.form == plain && f.in.size > 0
+	if whole && (ctx.Done() == nil || options.Context != nil || pool.nested) {
+		return mapChunks(pool, f, in, out, options)
+	}
+	if options.Context != nil {
+		return invalid(f.name, "MapOptions.Context needs items and results without pointers")
+	}
+	return mapTasks(ctx, pool, f, in, out, options)
+}
+
+// mapping is what the callbacks of a map in C find by their handle.
+type mapping struct {
+	what     string
+	failed   []ItemError
+	progress func(done, total int)
+}
+
+func mapChunks[In, Out any](pool *Pool, f Function[In, Out], in []In, out []Out, options MapOptions) error {
+	if err := pool.enter(f.name); err != nil {
+		return err
+	}
+	defer pool.leave()
+	if pool.closing.Load() {
+		return closed(f.name)
+	}
+	m := &mapping{what: f.name, progress: options.Progress}
+	handle := cgo.NewHandle(m)
+	defer handle.Delete()
+	var flags C.uint32_t
+	if f.options.Idempotent {
+		flags |= C.TINE_IDEMPOTENT
+	}
+	if options.StopOnFailure {
+		flags |= C.TINE_STOP_ON_FAILURE
+	}
+	var results unsafe.Pointer
+	if f.out.size > 0 {
+		results = unsafe.Pointer(unsafe.SliceData(out))
+	}
+	answer := C.tine_go_map(pool.pointer, f.c, unsafe.Pointer(unsafe.SliceData(in)), C.size_t(f.in.size),
+		results, C.size_t(f.out.size), C.size_t(len(in)), unsafe.Pointer(unsafe.SliceData(options.Context)),
+		C.size_t(len(options.Context)), C.size_t(options.Chunk), C.int64_t(f.options.Deadline),
+		C.uint32_t(f.options.Retries), flags, cBool(options.Progress != nil), C.uintptr_t(handle))
+	if err := failedWith(f.name, answer); err != nil && !errors.Is(err, ErrItems) {
+		return err
+	}
+	return m.result(len(in))
+}
+
+func (m *mapping) result(total int) error {
+	if len(m.failed) == 0 {
+		return nil
+	}
+	slices.SortFunc(m.failed, func(a, b ItemError) int { return a.Item - b.Item })
+	return &MapError{m.failed, total}
+}
+
+//export tineGoFailure
+func tineGoFailure(r *C.tine_result, item C.size_t, user C.uintptr_t) {
+	m := cgo.Handle(user).Value().(*mapping)
+	m.failed = append(m.failed, ItemError{int(item), failure(m.what, r)})
+}
+
+//export tineGoProgress
+func tineGoProgress(done, total C.size_t, user C.uintptr_t) {
+	cgo.Handle(user).Value().(*mapping).progress(int(done), int(total))
+}
+
+// mapTasks makes a task of each item, a few hundred at a time.
+func mapTasks[In, Out any](ctx context.Context, pool *Pool, f Function[In, Out], in []In, out []Out, options MapOptions) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	m := &mapping{what: f.name}
+	var call *Error // of what has failed without being an item's failure
+	window := 256
+	futures := make([]*Future[Out], len(in))
+	next := 0
+	for done := range in {
+		for ; next < len(in) && next-done < window; next++ {
+			futures[next] = f.Submit(ctx, pool, in[next])
+		}
+		value, err := futures[done].Wait(context.Background())
+		futures[done] = nil
+		if err == nil {
+			out[done] = value
+		} else {
+			var clear Out
+			out[done] = clear
+			failure := err.(*Error)
+			m.failed = append(m.failed, ItemError{done, failure})
+			switch failure.Code {
+			case ErrShutdown, ErrName, ErrWorkerStart, ErrFunction:
+				if failure.Delivery == NotStarted && call == nil {
+					call = failure
+				}
+			}
+			if options.StopOnFailure || call != nil {
+				cancel()
+			}
+		}
+		if options.Progress != nil {
+			options.Progress(done+1, len(in))
+		}
+	}
+	if call != nil {
+		return call
+	}
+	return m.result(len(in))
+}
+
+// A Result is what came of one item of a stream.
+type Result[Out any] struct {
+	Item  int // its place in the stream, from 0
+	Value Out
+	Err   error
+}
+
+// Stream calls a function for each item that comes from in, on all workers, and passes the results on in the same order.
+// Between the two there are never more than window items (0: 16 for each worker). The results end when in is closed and
+// all its items have been dealt with, or when ctx is done.
+func Stream[In, Out any](ctx context.Context, pool *Pool, f Function[In, Out], in <-chan In, window int) <-chan Result[Out] {
+	if window <= 0 {
+		stats, _ := pool.Stats()
+		window = 16 * max(stats.Workers, 1)
+	}
+	futures := make(chan *Future[Out], window-1)
+	room := make(chan struct{}, window)
+	results := make(chan Result[Out])
+	go func() {
+		defer close(futures)
+		for {
+			select {
+			case room <- struct{}{}:
+			case <-ctx.Done():
+				return
+			}
+			select {
+			case item, ok := <-in:
+				if !ok {
+					return
+				}
+				futures <- f.Submit(ctx, pool, item)
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	go func() {
+		defer close(results)
+		item := 0
+		for future := range futures {
+			value, err := future.Wait(context.Background())
+			if ctx.Err() == nil {
+				select {
+				case results <- Result[Out]{item, value, err}:
+				case <-ctx.Done():
+				}
+			}
+			item++
+			<-room
+		}
+	}()
+	return results
+}

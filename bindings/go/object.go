@@ -1,0 +1,115 @@
+package tine
+
+/*
+#include "glue.h"
+*/
+import "C"
+
+import (
+	"context"
+	"unsafe"
+)
+
+// object is what locks have in common: they lie in a pool's heap, and this is one process's way to them.
+type object struct {
+	pool    *Pool
+	address Address
+	what    string
+}
+
+// newObject makes zeroed room for a lock in the pool's heap, and has it initialised.
+func newObject(pool *Pool, what string, size uintptr, init func(p unsafe.Pointer) C.int) (object, error) {
+	if err := pool.enter(what); err != nil {
+		return object{}, err
+	}
+	defer pool.leave()
+	p := C.tine_calloc(pool.pointer, 1, C.size_t(size))
+	if p == nil {
+		return object{}, &Error{What: what, Code: ErrNoMemory}
+	}
+	if code := init(p); code < 0 {
+		C.tine_free(pool.pointer, p)
+		return object{}, failed(what, code)
+	}
+	return object{pool, Address(p), what}, nil
+}
+
+// openObject is a lock that lies in the pool's heap already.
+func openObject(pool *Pool, what string, address Address, size uintptr) (object, error) {
+	if err := pool.inHeap(what, address, size, 8); err != nil {
+		return object{}, err
+	}
+	return object{pool, address, what}, nil
+}
+
+// Address is where it lies in the pool's heap, for other processes to open it there.
+func (o *object) Address() Address { return o.address }
+
+// Free gives its memory back to the pool's heap. No process may use it any more. It is for what New has made, and not
+// for what lies in a struct of the program's own.
+func (o *object) Free() error {
+	return o.call(func(p unsafe.Pointer) C.int { return C.tine_heap_free(C.tine_pool_heap(o.pool.pointer), p) })
+}
+
+// call makes a call that does not wait.
+func (o *object) call(f func(p unsafe.Pointer) C.int) error {
+	if err := o.pool.enter(o.what); err != nil {
+		return err
+	}
+	defer o.pool.leave()
+	return failed(o.what, f(o.address.pointer()))
+}
+
+// number makes a call that gives a number, or a code.
+func (o *object) number(f func(p unsafe.Pointer) C.int) (n int, err error) {
+	err = o.call(func(p unsafe.Pointer) C.int {
+		code := f(p)
+		n = int(max(code, 0))
+		return code
+	})
+	return n, err
+}
+
+// waitWhole makes a call that waits in C, with a thread, and must not be cut into pieces; interrupt, in another thread,
+// makes it end when ctx is done or the pool is being closed.
+func (o *object) waitWhole(ctx context.Context, wait func(p unsafe.Pointer, timeoutNS C.int64_t) C.int,
+	interrupt func(p unsafe.Pointer)) (C.int, error) {
+	if ctx.Err() != nil {
+		return 0, ended(ctx, o.what)
+	}
+	if err := o.pool.enter(o.what); err != nil {
+		return 0, err
+	}
+	defer o.pool.leave()
+	if o.pool.closing.Load() {
+		return 0, closed(o.what)
+	}
+	p := o.address.pointer()
+	for _, ctx := range []context.Context{ctx, o.pool.ending} {
+		if ctx.Done() != nil {
+			defer afterFunc(ctx, func() { interrupt(p) })()
+		}
+	}
+	code := wait(p, C.TINE_FOREVER)
+	if ctx.Err() != nil {
+		return code, ended(ctx, o.what)
+	}
+	if o.pool.closing.Load() {
+		return code, closed(o.what)
+	}
+	return code, nil
+}
+
+// afterFunc is context.AfterFunc, with a stop that waits for the function if it has begun.
+func afterFunc(ctx context.Context, f func()) (stop func()) {
+	done := make(chan struct{})
+	cancel := context.AfterFunc(ctx, func() {
+		defer close(done)
+		f()
+	})
+	return func() {
+		if !cancel() {
+			<-done
+		}
+	}
+}

@@ -1,0 +1,480 @@
+/* The conformance suite's driver for C: README.md says what it does. */
+#include <dlfcn.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <tine.h>
+
+enum { MOST = 64, WORDS = 16, ROOM = 4096 };
+
+struct bytes { void *at; size_t length; };
+
+/* One call of the table. */
+static char *words[WORDS];
+static int word_count;
+static char result[ROOM];
+
+/* What the case has made so far, by name. */
+static struct named { char name[32]; void *address; tine_id task; } things[MOST];
+static int thing_count;
+static tine_pool *pool;
+
+static int start;
+static const char *library, *worker;
+
+_Noreturn static void confused(const char *what, const char *word)
+{
+    fprintf(stderr, "conformance driver: %s: %s\n", what, word);
+    exit(2);
+}
+
+/* ---- Words ---- */
+
+static const char *argument(int at)
+{
+    if (at >= word_count)
+        confused("an argument is missing after", words[0]);
+    return words[at];
+}
+
+static const char *setting(const char *name)
+{
+    size_t length = strlen(name);
+    for (int i = 1; i < word_count; i++)
+        if (strncmp(words[i], name, length) == 0 && words[i][length] == '=')
+            return words[i] + length + 1;
+    return NULL;
+}
+
+static int64_t number(const char *text)
+{
+    char *end;
+    int64_t value = strtoll(text, &end, 10);
+    if (end == text || *end)
+        confused("no number", text);
+    return value;
+}
+
+static int64_t number_setting(const char *name, int64_t otherwise)
+{
+    const char *text = setting(name);
+    return text ? number(text) : otherwise;
+}
+
+static int64_t ns_setting(const char *name, int64_t otherwise)
+{
+    const char *text = setting(name);
+    return text ? number(text) * 1000000 : otherwise;
+}
+
+static struct named *thing(const char *name)
+{
+    for (int i = 0; i < thing_count; i++)
+        if (strcmp(things[i].name, name) == 0)
+            return &things[i];
+    confused("nothing has the name", name);
+}
+
+static struct named *new_thing(const char *name)
+{
+    if (thing_count == MOST)
+        confused("too many names", name);
+    snprintf(things[thing_count].name, sizeof things[0].name, "%s", name);
+    return &things[thing_count++];
+}
+
+static void *object(void)
+{
+    return thing(argument(1))->address;
+}
+
+static struct bytes reserve(size_t length)
+{
+    struct bytes bytes = {malloc(length ? length : 1), length};
+    if (!bytes.at)
+        confused("out of memory", words[0]);
+    return bytes;
+}
+
+static struct bytes parse(const char *word)
+{
+    struct bytes bytes;
+    size_t count = 1;
+    if (strcmp(word, "none") == 0)
+        return (struct bytes){NULL, 0};
+    if (strncmp(word, "text:", 5) == 0) {
+        bytes = reserve(strlen(word + 5));
+        return memcpy(bytes.at, word + 5, bytes.length), bytes;
+    }
+    if (strncmp(word, "bytes:", 6) == 0) {
+        bytes = reserve((size_t)number(word + 6));
+        for (size_t i = 0; i < bytes.length; i++)
+            ((unsigned char *)bytes.at)[i] = (unsigned char)(i + i / 251);
+        return bytes;
+    }
+    int wide = strncmp(word, "words:", 6) == 0;
+    if (!wide && strncmp(word, "ints:", 5) != 0)
+        confused("no bytes", word);
+    for (const char *at = word; *at; at++)
+        count += *at == ',';
+    bytes = reserve(count * (wide ? 8 : 4));
+    char *list = strdup(strchr(word, ':') + 1), *item = strtok(list, ",");
+    for (size_t i = 0; item; i++, item = strtok(NULL, ",")) {
+        int64_t value = *item == '@' ? (int64_t)(intptr_t)thing(item + 1)->address : number(item);
+        if (wide)
+            ((int64_t *)bytes.at)[i] = value;
+        else
+            ((int32_t *)bytes.at)[i] = (int32_t)value;
+    }
+    free(list);
+    return bytes;
+}
+
+/* ---- Results ---- */
+
+static void say(const char *format, ...)
+{
+    size_t at = strlen(result);
+    va_list list;
+    va_start(list, format);
+    vsnprintf(result + at, sizeof result - at, format, list);
+    va_end(list);
+}
+
+static void say_code(int code)
+{
+    say("%s", code >= 0 ? "OK" : tine_errname(code));
+}
+
+static void say_number(int64_t value)
+{
+    if (value < 0)
+        say_code((int)value);
+    else
+        say("%" PRId64, value);
+}
+
+static void say_bytes(const void *at, size_t length)
+{
+    const unsigned char *bytes = at;
+    uint64_t hash = UINT64_C(0xcbf29ce484222325);
+    int text = length <= 64;
+    for (size_t i = 0; i < length; i++) {
+        hash = (hash ^ bytes[i]) * UINT64_C(0x100000001b3);
+        text = text && bytes[i] >= 0x20 && bytes[i] <= 0x7e;
+    }
+    if (length == 0)
+        say("none");
+    else if (text)
+        say("text:%.*s", (int)length, (const char *)at);
+    else
+        say("bytes:%zu:%016" PRIx64, length, hash);
+}
+
+static int shows(const char *what)
+{
+    for (int i = 1; i < word_count; i++)
+        if (strncmp(words[i], "show=", 5) == 0 && strcmp(words[i] + 5, what) == 0)
+            return 1;
+    return 0;
+}
+
+/* ---- Pools ---- */
+
+static int pool_create(void)
+{
+    tine_pool_options options = TINE_POOL_OPTIONS_INIT;
+    options.workers = (size_t)number_setting("workers", 0);
+    options.window_tasks = (size_t)number_setting("window_tasks", 0);
+    options.window_bytes = (size_t)number_setting("window_bytes", 0);
+    options.heap_bytes = (size_t)number_setting("heap_bytes", 0);
+    options.grace_ns = ns_setting("grace_ms", 0);
+    options.deadline_ns = ns_setting("deadline_ms", 0);
+    options.start = start;
+    options.worker_path = worker;
+    options.preload = start == TINE_START_FORK ? NULL : library;
+    return tine_pool_create(&options, &pool);
+}
+
+static int pool_submit(void)
+{
+    struct bytes input = parse(argument(3));
+    tine_submit_options options = TINE_SUBMIT_OPTIONS_INIT;
+    tine_id id = 0;
+    options.name = argument(2);
+    options.deadline_ns = ns_setting("deadline_ms", 0);
+    options.queue_deadline_ns = ns_setting("queue_deadline_ms", 0);
+    options.timeout_ns = ns_setting("timeout_ms", 0);
+    options.retries = (uint32_t)number_setting("retries", 0);
+    options.flags = number_setting("idempotent", 0) ? TINE_IDEMPOTENT : 0;
+    int rc = tine_submit(pool, NULL, input.at, input.length, &options, &id);
+    if (rc == 0)
+        new_thing(argument(1))->task = id;
+    free(input.at);
+    return rc;
+}
+
+static void say_delivery(const tine_result *task)
+{
+    static const char *const deliveries[] = {"ran", "not_started", "maybe_ran"};
+    say("%s %s", tine_errname(task->status), deliveries[task->delivery]);
+    if (task->death && task->death->signal)
+        say(" signal %d", task->death->signal);
+    else if (task->death)
+        say(" exit %d", task->death->code);
+}
+
+static void pool_wait(void)
+{
+    tine_result task = TINE_RESULT_INIT;
+    int rc = tine_wait(pool, thing(argument(1))->task, ns_setting("timeout_ms", TINE_FOREVER), &task);
+    if (rc) {
+        say_code(rc);
+        return;
+    }
+    if (task.status >= 0) {
+        say("%d ", task.status);
+        say_bytes(task.data, task.length);
+    } else {
+        say_delivery(&task);
+        if (shows("message"))
+            say(" %s", task.message);
+    }
+    if (shows("deaths"))
+        say(" deaths %u", task.deaths);
+    tine_result_release(pool, &task);
+}
+
+struct failures { size_t count; int *codes; char (*messages)[256]; };
+
+static void on_failure(const tine_result *task, size_t item, void *user)
+{
+    struct failures *failures = user;
+    failures->count++;
+    failures->codes[item] = task->status;
+    snprintf(failures->messages[item], sizeof failures->messages[item], "%s", task->message);
+}
+
+static void pool_map(void)
+{
+    size_t count = (size_t)number(argument(3));
+    struct bytes in = reserve(count * 4), out = reserve(count * 4), codes = reserve(count * sizeof(int)),
+                 messages = reserve(count * 256), context = parse(setting("context") ? setting("context") : "none");
+    struct failures failures = {0, memset(codes.at, 0, codes.length), messages.at};
+    tine_map_options options = TINE_MAP_OPTIONS_INIT;
+    int64_t total = 0;
+    for (size_t i = 0; i < count; i++)
+        ((int32_t *)in.at)[i] = (int32_t)(number(argument(2)) + (int64_t)i);
+    memset(out.at, 0, out.length);
+    options.name = argument(1);
+    options.context = context.at;
+    options.context_length = context.length;
+    options.chunk = (size_t)number_setting("chunk", 0);
+    options.item_deadline_ns = ns_setting("item_deadline_ms", 0);
+    options.retries = (uint32_t)number_setting("retries", 0);
+    options.flags = number_setting("idempotent", 0) ? TINE_IDEMPOTENT : 0;
+    options.on_failure = on_failure;
+    options.user = &failures;
+    int rc = tine_map(pool, NULL, in.at, 4, out.at, 4, count, &options);
+    say_code(rc);
+    for (size_t i = 0; i < count; i++)
+        total += ((int32_t *)out.at)[i];
+    say(" sum %" PRId64, total);
+    for (size_t i = 0; i < count; i++)
+        if (failures.codes[i]) {
+            say(" %zu:%s", i, tine_errname(failures.codes[i]));
+            if (shows("message"))
+                say(":%s", failures.messages[i]);
+        }
+    free(in.at), free(out.at), free(codes.at), free(messages.at), free(context.at);
+}
+
+/* ---- Memory ---- */
+
+static int heap_alloc(void)
+{
+    void *block = tine_calloc(pool, 1, (size_t)number(argument(2)));
+    if (!block)
+        return -ENOMEM;
+    new_thing(argument(1))->address = block;
+    return 0;
+}
+
+static int heap_fill(void)
+{
+    struct bytes bytes = parse(argument(2));
+    memcpy(object(), bytes.at, bytes.length);
+    free(bytes.at);
+    return 0;
+}
+
+static int64_t heap_used(void)
+{
+    tine_heap_info info = TINE_HEAP_INFO_INIT;
+    int rc = tine_heap_stats(tine_pool_heap(pool), &info);
+    return rc ? rc : (int64_t)info.used_blocks;
+}
+
+/* ---- Locks and queues ---- */
+
+static void *make(size_t size)
+{
+    void *lock = tine_calloc(pool, 1, size);
+    if (!lock)
+        confused("no memory for", argument(1));
+    return new_thing(argument(1))->address = lock;
+}
+
+static int initializer(void *user)
+{
+    *(int *)user = 1;
+    return 0;
+}
+
+static void once_call(int64_t timeout_ns)
+{
+    int ran = 0, rc = tine_once_call(object(), initializer, &ran, timeout_ns);
+    say("%s", rc ? tine_errname(rc) : ran ? "ran" : "done");
+}
+
+static int queue_create(void)
+{
+    tine_queue_options options = TINE_QUEUE_OPTIONS_INIT;
+    tine_queue *queue;
+    options.capacity_messages = (size_t)number_setting("messages", 0);
+    options.capacity_bytes = (size_t)number_setting("bytes", 0);
+    int rc = tine_queue_create(pool, &options, &queue);
+    if (rc == 0)
+        new_thing(argument(1))->address = queue;
+    return rc;
+}
+
+static int queue_put(int64_t timeout_ns)
+{
+    struct bytes bytes = parse(argument(2));
+    int rc = tine_queue_put(object(), bytes.at, bytes.length, timeout_ns);
+    free(bytes.at);
+    return rc;
+}
+
+static void queue_get(int64_t timeout_ns)
+{
+    struct bytes buffer = reserve((size_t)number_setting("capacity", 4096));
+    size_t length;
+    int rc = tine_queue_get(object(), timeout_ns, buffer.at, buffer.length, &length);
+    if (rc)
+        say_code(rc);
+    else
+        say_bytes(buffer.at, length);
+    free(buffer.at);
+}
+
+/* ---- One call after the other ---- */
+
+static void perform(const char *operation)
+{
+    int64_t timeout_ns = ns_setting("timeout_ms", TINE_FOREVER);
+#define CODE(name, call) if (strcmp(operation, name) == 0) say_code(call); else
+#define NUMBER(name, call) if (strcmp(operation, name) == 0) say_number(call); else
+#define SAYS(name, call) if (strcmp(operation, name) == 0) call; else
+    CODE("pool.create", pool_create())
+    CODE("pool.shutdown", tine_pool_shutdown(pool, timeout_ns))
+    CODE("pool.submit", pool_submit())
+    SAYS("pool.wait", pool_wait())
+    CODE("pool.cancel", tine_cancel(pool, thing(argument(1))->task))
+    SAYS("pool.map", pool_map())
+    CODE("heap.alloc", heap_alloc())
+    CODE("heap.free", tine_heap_free(tine_pool_heap(pool), object()))
+    CODE("heap.fill", heap_fill())
+    SAYS("heap.show", say_bytes(object(), (size_t)number(argument(2))))
+    NUMBER("heap.used", heap_used())
+    CODE("mutex.create", tine_mutex_init(make(sizeof(tine_mutex)),
+                                         number_setting("process_owned", 0) ? TINE_PROCESS_OWNED : 0))
+    CODE("mutex.lock", tine_mutex_lock(object(), timeout_ns))
+    CODE("mutex.unlock", tine_mutex_unlock(object()))
+    CODE("mutex.repair", tine_mutex_repair(object()))
+    CODE("rwlock.create", tine_rwlock_init(make(sizeof(tine_rwlock)), 0))
+    CODE("rwlock.read_lock", tine_rwlock_read_lock(object(), timeout_ns))
+    CODE("rwlock.write_lock", tine_rwlock_write_lock(object(), timeout_ns))
+    CODE("rwlock.unlock", tine_rwlock_unlock(object()))
+    CODE("rwlock.repair", tine_rwlock_repair(object()))
+    CODE("semaphore.create", tine_semaphore_init(make(sizeof(tine_semaphore)), (uint32_t)number(argument(2)),
+                                                 (uint32_t)number_setting("max", 0), 0))
+    CODE("semaphore.acquire", tine_semaphore_acquire(object(), timeout_ns))
+    CODE("semaphore.release", tine_semaphore_release(object(), (uint32_t)number(argument(2))))
+    NUMBER("semaphore.value", tine_semaphore_value(object()))
+    CODE("event.create", tine_event_init(make(sizeof(tine_event)),
+                                         number_setting("auto_reset", 0) ? TINE_AUTO_RESET : 0))
+    CODE("event.wait", tine_event_wait(object(), timeout_ns))
+    CODE("event.set", tine_event_set(object()))
+    CODE("event.clear", tine_event_clear(object()))
+    SAYS("event.is_set", say("%s", tine_event_is_set(object()) ? "yes" : "no"))
+    CODE("barrier.create", tine_barrier_init(make(sizeof(tine_barrier)), (uint32_t)number(argument(2)), 0))
+    CODE("barrier.wait", tine_barrier_wait(object(), timeout_ns))
+    CODE("barrier.reset", tine_barrier_reset(object()))
+    CODE("barrier.abort", tine_barrier_abort(object()))
+    CODE("condition.create", tine_condition_init(make(sizeof(tine_condition)), 0))
+    CODE("condition.wait", tine_condition_wait(object(), thing(argument(2))->address, timeout_ns))
+    CODE("once.create", make(sizeof(tine_once)) ? 0 : -ENOMEM)
+    SAYS("once.call", once_call(timeout_ns))
+    CODE("queue.create", queue_create())
+    CODE("queue.put", queue_put(timeout_ns))
+    SAYS("queue.get", queue_get(timeout_ns))
+    CODE("queue.close", tine_queue_close(object()))
+    CODE("queue.task_done", tine_queue_task_done(object()))
+    CODE("queue.join", tine_queue_join(object(), timeout_ns))
+    NUMBER("queue.count", (int64_t)tine_queue_count(object()))
+    confused("no such operation", operation);
+}
+
+static void end_case(void)
+{
+    tine_pool_destroy(pool);
+    pool = NULL;
+    thing_count = 0;
+}
+
+int main(int argc, char **argv)
+{
+    static const char *const starts[] = {"forkserver", "spawn", "fork"};
+    char line[ROOM], call[ROOM], current[ROOM] = "";
+    if (argc > 2 && strcmp(argv[1], "fork") == 0 && !dlopen(argv[2], RTLD_NOW)) /* its names, before tine_init */
+        confused("not loaded", dlerror());
+    tine_init(argc, argv);
+    if (argc < 3)
+        confused("usage", "driver START LIBRARY [WORKER] <cases.tsv");
+    while (start < 3 && strcmp(argv[1], starts[start]) != 0)
+        start++;
+    if (start == 3)
+        confused("no start method", argv[1]);
+    library = argv[2];
+    worker = argv[3]; /* or the NULL at the end */
+
+    while (fgets(line, sizeof line, stdin)) {
+        line[strcspn(line, "\n")] = 0;
+        if (!line[0] || line[0] == '#')
+            continue;
+        char *end = strrchr(line, '\t'), *operation = strchr(line, '\t');
+        if (!end || end == operation)
+            confused("no four columns", line);
+        *end = 0;
+        strcpy(call, line);
+        *operation++ = 0;
+        if (strcmp(current, line) != 0)
+            end_case();
+        memcpy(current, line, strlen(line) + 1);
+        word_count = 0;
+        for (char *word = strtok(operation, "\t "); word && word_count < WORDS; word = strtok(NULL, " "))
+            words[word_count++] = word;
+        result[0] = 0;
+        perform(words[0]);
+        printf("%s\t%s\n", call, result);
+        fflush(stdout); /* before a pool can be forked with it */
+    }
+    end_case();
+    return 0;
+}
