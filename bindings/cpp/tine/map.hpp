@@ -54,7 +54,8 @@ struct is_shared_range<Range, std::void_t<typename Range::allocator_type>>
 template <class Range, class = void>
 struct is_contiguous : std::false_type {};
 template <class Range>
-struct is_contiguous<Range, std::void_t<decltype(*std::data(std::declval<Range &>())), decltype(std::size(std::declval<Range &>()))>>
+struct is_contiguous<
+    Range, std::void_t<decltype(*std::data(std::declval<Range &>())), decltype(std::size(std::declval<Range &>()))>>
     : std::true_type {};
 
 template <bool, class Range>

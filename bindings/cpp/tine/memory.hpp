@@ -235,8 +235,8 @@ private:
  * that a container which the host has made may grow there.
  *
  * A container that outlives its heap must not be touched any more; to destroy one of trivially destructible elements is
- * harmless. The first allocator of a heap in a process, or object made in it, takes a block of 16 bytes there. A thread that a task has started can
- * allocate once the task has called tine::task::pool().heap().
+ * harmless. The first allocator of a heap in a process, or object made in it, takes a block of 16 bytes there. A thread that a
+ * task has started can allocate once the task has called tine::task::pool().heap().
  */
 template <class T>
 class allocator {

@@ -65,7 +65,7 @@ inline constexpr bool may_be_function =
  *
  * What can be submitted: functions, lambdas that capture nothing or copies of trivially copyable values, functions that are
  * registered (tine::named), and C's tine_fn. Arguments are copied to the worker: trivially copyable values, strings,
- * vectors of such values, and what has a tine::codec. A function whose first parameter is tine::task & is given its task.
+ * vectors of such values, pairs and tuples, and what has a tine::codec. A function whose first parameter is tine::task & is given its task.
  */
 class pool {
 public:
@@ -536,7 +536,8 @@ private:
                 rc = carry(call, captures, function);
             }
             if (rc == 0)
-                rc = tine_map(handle(), item_function, std::data(range), sizeof(in), out, out_stride, std::size(range), call.options());
+                rc = tine_map(handle(), item_function, std::data(range), sizeof(in), out, out_stride, std::size(range),
+                              call.options());
             return call.finish(rc, std::size(range));
         }
         return {};
