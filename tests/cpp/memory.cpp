@@ -26,6 +26,7 @@ struct alignas(256) wide {
 
 static void objects(tine::pool &pool)
 {
+    (void)pool.allocator(); // the block that names the heap
     std::uint64_t before = pool.heap().stats().used_blocks;
     {
         auto object = pool.make<counted>(7);
@@ -117,8 +118,15 @@ static void outlived()
         object = pool.make<tine::vector<int>>(std::size_t(3), 7);
         vector = std::make_unique<tine::vector<int>>(std::size_t(3), 7, pool.allocator());
     }
+    // Another heap may lie where the first one was, and have blocks of its own there.
+    tine::pool later(1);
+    std::vector<void *> blocks;
+    for (int i = 0; i < 1000; i++)
+        blocks.push_back(later.heap().allocate(12));
+    std::uint64_t before = later.heap().stats().used_blocks;
     object.reset();
     vector.reset();
+    CHECK_EQ(later.heap().stats().used_blocks, before);
     tine::vector<int> *none = nullptr;
     {
         tine::pool pool(1);

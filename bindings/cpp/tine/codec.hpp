@@ -3,8 +3,8 @@
  * tine for C++: what can travel to another process, and how.
  *
  * A value travels as bytes. Types that are trivially copyable travel as they are, strings and vectors of such types as
- * their elements, pairs and tuples as their parts; a type of one's own gets a specialisation of tine::codec. What holds addresses of the sender's private
- * memory is refused where the compiler can see it. A plain pointer can't be told from one into shared memory: run with
+ * their elements, pairs and tuples as their parts; a type of one's own gets a specialisation of tine::codec. What holds
+ * addresses of the sender's private memory is refused where the compiler can see it. A plain pointer can't be told from one into shared memory: run with
  * TINE_CHECK=1 in the environment, which looks for such in all inputs and outputs.
  */
 #ifndef TINE_CODEC_HPP
@@ -281,7 +281,8 @@ template <class Whole, class... Parts>
 struct product_codec {
     static std::size_t size(const Whole &value)
     {
-        return std::apply([](const Parts &...each) { return (packed_size(each) + ... + std::size_t{0}); }, std::tuple<const Parts &...>(value));
+        return std::apply([](const Parts &...each) { return (packed_size(each) + ... + std::size_t{0}); },
+                          std::tuple<const Parts &...>(value));
     }
     static void encode(const Whole &value, void *at)
     {
@@ -299,7 +300,8 @@ struct product_codec {
 
 template <class First, class Second>
 struct codec<std::pair<First, Second>,
-             std::enable_if_t<!detail::is_plain<std::pair<First, Second>> && detail::can_travel<First>::value && detail::can_travel<Second>::value>>
+             std::enable_if_t<!detail::is_plain<std::pair<First, Second>> && detail::can_travel<First>::value &&
+                              detail::can_travel<Second>::value>>
     : detail::product_codec<std::pair<First, Second>, First, Second> {};
 
 template <class... T>

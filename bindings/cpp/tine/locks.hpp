@@ -16,8 +16,8 @@
  *   - lock(), try_lock() and so on throw tine::owner_died, and the mutex is not held. Nobody can know what the data is worth,
  *     so the mutex is given up for good: whoever comes later gets tine::error with -ENOTRECOVERABLE. This is the safe way
  *     for who hasn't thought of deaths.
- *   - tine::lock_or_repair(mutex, repair) takes the mutex and calls repair() if its holder has died, with the mutex held; when that returns,
- *     the data counts as whole again. All users of data that can be made whole should lock in this way.
+ *   - tine::lock_or_repair(mutex, repair) takes the mutex and calls repair() if its holder has died, with the mutex held; when
+ *     that returns, the data counts as whole again. All users of data that can be made whole should lock in this way.
  *   - An auto_repair_mutex is for data that a death can't tear, a counter say: taking it from a dead holder is as taking it from
  *     a living one.
  *
@@ -464,7 +464,8 @@ public:
     {
         return detail::check(tine_barrier_wait(&barrier_, TINE_FOREVER), "tine::barrier::arrive_and_wait") == 1;
     }
-    /** Waits so long; false: the others have not come, and the barrier is broken; but for 0, where this party has not come either. */
+    /** Waits so long; false: the others have not come, and the barrier is broken; but for 0, where this party has not come
+        either. */
     template <class Rep, class Period>
     bool arrive_and_wait_for(std::chrono::duration<Rep, Period> timeout)
     {

@@ -12,8 +12,12 @@
 #include "error.hpp"
 #include "function.hpp"
 
+#include <unistd.h>
+
 #include <atomic>
+#include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <limits>
 #include <memory>
 #include <new>
@@ -30,8 +34,22 @@ class allocator;
 namespace detail {
 
 /*
- * The heaps that this process has, for finding the one in which an address lies: an allocator that lies in shared memory
- * can't hold a handle, which is a process's own. Entries are added and taken without a lock, so that a child of fork()
+ * What tells the users of a heap which it is, in every process: a block of it, and a number that stands there and nowhere
+ * else. A later heap may lie at the same address.
+ */
+struct heap_name {
+    std::uint64_t *block = nullptr;
+    std::uint64_t number = 0;
+
+    friend bool operator==(const heap_name &left, const heap_name &right) noexcept
+    {
+        return left.block == right.block && left.number == right.number;
+    }
+};
+
+/*
+ * The heaps that this process has, for finding one by its name: an allocator that lies in shared memory can't hold a handle,
+ * which is a process's own. Entries are added and taken without a lock, so that a child of fork()
  * finds no lock that somebody else holds; none is ever deleted, a free one is used again.
  */
 class known_heaps {
@@ -58,39 +76,40 @@ public:
     {
         for (entry *at = first_.load(std::memory_order_acquire); at; at = at->next)
             if (at->heap.load(std::memory_order_relaxed) == heap) {
-                at->anchor.store(nullptr, std::memory_order_relaxed);
+                at->block.store(nullptr, std::memory_order_relaxed);
                 at->heap.store(nullptr, std::memory_order_release);
             }
     }
 
-    /* The heap in which an address lies; nullptr: none of this process. That of the task in this thread is known by it. */
-    tine_heap *find(const void *address)
+    /* The heap of this name; nullptr: this process does not have it. That of the task in this thread is known by the task. */
+    tine_heap *find(const heap_name &name)
     {
-        tine_heap *heap = find_known(address);
+        tine_heap *heap = find_known(name);
         if (!heap && running_task::current()) {
             add(tine_pool_heap(tine_task_pool(running_task::current())));
-            heap = find_known(address);
+            heap = find_known(name);
         }
         return heap;
     }
 
-    /* An address in a heap that stays a block of it: what tells allocators which heap is theirs, in every process. */
-    void *anchor(tine_heap *heap)
+    /* The name that a heap has in this process; others may have given it other ones. */
+    heap_name name_of(tine_heap *heap)
     {
         add(heap);
         for (entry *at = first_.load(std::memory_order_acquire); at; at = at->next) {
             if (at->heap.load(std::memory_order_relaxed) != heap)
                 continue;
-            void *known = at->anchor.load(std::memory_order_acquire);
+            std::uint64_t *known = at->block.load(std::memory_order_acquire);
             if (known)
-                return known;
-            void *fresh = tine_heap_alloc(heap, 1);
+                return {known, *known};
+            auto *fresh = static_cast<std::uint64_t *>(tine_heap_alloc(heap, sizeof(std::uint64_t)));
             if (!fresh)
                 throw std::bad_alloc();
-            if (at->anchor.compare_exchange_strong(known, fresh))
-                return fresh;
+            *fresh = new_number();
+            if (at->block.compare_exchange_strong(known, fresh))
+                return {fresh, *fresh};
             tine_heap_free(heap, fresh);
-            return known;
+            return {known, *known};
         }
         throw std::bad_alloc(); // somebody has ended the heap meanwhile
     }
@@ -98,18 +117,29 @@ public:
 private:
     struct entry {
         std::atomic<tine_heap *> heap;
-        std::atomic<void *> anchor;
+        std::atomic<std::uint64_t *> block;
         entry *next;
     };
 
-    tine_heap *find_known(const void *address) const
+    tine_heap *find_known(const heap_name &name) const
     {
         for (entry *at = first_.load(std::memory_order_acquire); at; at = at->next) {
             tine_heap *heap = at->heap.load(std::memory_order_acquire);
-            if (heap && tine_heap_contains(heap, address, 1) == 1)
+            if (heap && tine_heap_contains(heap, name.block, sizeof *name.block) == 1 && *name.block == name.number)
                 return heap;
         }
         return nullptr;
+    }
+
+    /* As good as unique, and never 0: a process, a time and a place, well mixed. */
+    static std::uint64_t new_number()
+    {
+        static std::atomic<std::uint64_t> count{0};
+        std::uint64_t mixed = std::uint64_t(std::chrono::steady_clock::now().time_since_epoch().count()) ^
+                              (std::uint64_t(getpid()) << 40) ^ (++count << 20);
+        mixed = (mixed ^ (mixed >> 30)) * 0xbf58476d1ce4e5b9;
+        mixed = (mixed ^ (mixed >> 27)) * 0x94d049bb133111eb;
+        return (mixed ^ (mixed >> 31)) | 1;
     }
 
     std::atomic<entry *> first_{nullptr};
@@ -118,16 +148,23 @@ private:
 } // namespace detail
 
 /** Destroys an object that heap::make has made and gives its memory back; does nothing once the heap has ended. */
-struct heap_delete {
+class heap_delete {
+public:
+    heap_delete() = default;
+    explicit heap_delete(detail::heap_name name) noexcept : name_(name) {}
+
     template <class T>
     void operator()(T *object) const
     {
-        tine_heap *heap = detail::known_heaps::instance().find(object);
+        tine_heap *heap = detail::known_heaps::instance().find(name_);
         if (!heap)
             return; // its memory has gone with the heap
         object->~T();
         tine_heap_free(heap, const_cast<std::remove_cv_t<T> *>(object));
     }
+
+private:
+    detail::heap_name name_;
 };
 
 /** Owns an object in a heap. Its address, .get(), may go to workers. */
@@ -198,8 +235,8 @@ private:
  * that a container which the host has made may grow there.
  *
  * A container that outlives its heap must not be touched any more; to destroy one of trivially destructible elements is
- * harmless. The first allocator of a heap in a process takes a block of 16 bytes there. A thread that a task has started can
- * allocate once the task has called tine::task::pool().heap().
+ * harmless. The first allocator of a heap in a process, or object made in it, takes a block of 16 bytes there. A thread that a
+ * task has started can allocate once the task has called tine::task::pool().heap().
  */
 template <class T>
 class allocator {
@@ -210,10 +247,10 @@ public:
     using propagate_on_container_swap = std::true_type;
     using is_always_equal = std::false_type;
 
-    explicit allocator(const tine::heap &heap) : anchor_(detail::known_heaps::instance().anchor(heap.native_handle())) {}
+    explicit allocator(const tine::heap &heap) : name_(detail::known_heaps::instance().name_of(heap.native_handle())) {}
 
     template <class U>
-    allocator(const allocator<U> &other) noexcept : anchor_(other.anchor())
+    allocator(const allocator<U> &other) noexcept : name_(other.name())
     {
     }
 
@@ -221,7 +258,7 @@ public:
     {
         if (count > std::numeric_limits<std::size_t>::max() / sizeof(T))
             throw std::bad_array_new_length();
-        tine_heap *heap = detail::known_heaps::instance().find(anchor_);
+        tine_heap *heap = detail::known_heaps::instance().find(name_);
         if (!heap)
             throw error(-EXDEV, "tine::allocator: this process does not have the heap");
         return static_cast<T *>(tine::heap(heap).allocate(count * sizeof(T), alignof(T)));
@@ -229,25 +266,25 @@ public:
 
     void deallocate(T *block, std::size_t) noexcept
     {
-        if (tine_heap *heap = detail::known_heaps::instance().find(block))
+        if (tine_heap *heap = detail::known_heaps::instance().find(name_))
             tine_heap_free(heap, block);
     }
 
-    const void *anchor() const noexcept { return anchor_; }
+    const detail::heap_name &name() const noexcept { return name_; }
 
 private:
-    const void *anchor_;
+    detail::heap_name name_;
 };
 
 /** Whether memory of the one can be given back by the other: they are of the same heap. */
 template <class T, class U>
 bool operator==(const allocator<T> &left, const allocator<U> &right) noexcept
 {
-    if (left.anchor() == right.anchor())
+    if (left.name() == right.name())
         return true;
     detail::known_heaps &all = detail::known_heaps::instance();
-    tine_heap *heap = all.find(left.anchor());
-    return heap && heap == all.find(right.anchor());
+    tine_heap *heap = all.find(left.name());
+    return heap && heap == all.find(right.name());
 }
 
 template <class T, class U>
@@ -272,14 +309,14 @@ template <class T, class... A>
 heap_ptr<T> heap::make(A &&...arguments) const
 {
     static_assert(!std::is_array_v<T>, "tine: make<tine::vector<T>> for several objects");
-    detail::known_heaps::instance().add(handle_);
+    heap_delete deleter(detail::known_heaps::instance().name_of(handle_));
     void *block = allocate(sizeof(T), alignof(T));
     try {
         using any = tine::allocator<std::byte>;
         if constexpr (std::uses_allocator_v<T, any> && std::is_constructible_v<T, A..., any>)
-            return heap_ptr<T>(::new (block) T(std::forward<A>(arguments)..., allocator()));
+            return heap_ptr<T>(::new (block) T(std::forward<A>(arguments)..., allocator()), deleter);
         else
-            return heap_ptr<T>(::new (block) T(std::forward<A>(arguments)...));
+            return heap_ptr<T>(::new (block) T(std::forward<A>(arguments)...), deleter);
     } catch (...) {
         tine_heap_free(handle_, block);
         throw;

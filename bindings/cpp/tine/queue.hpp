@@ -143,7 +143,8 @@ private:
                 if (int rc = tine_queue_get(handle_, timeout_ns, place, sizeof place, &length)) {
                     failure what = detail::plain(rc, "tine::queue::get");
                     if (rc == -EMSGSIZE)
-                        what.message = "a message of " + std::to_string(length) + " bytes is no value of " + std::to_string(sizeof(T));
+                        what.message = "a message of " + std::to_string(length) + " bytes is no value of " +
+                                       std::to_string(sizeof(T));
                     return what;
                 }
                 return codec<T>::decode({place, length});
