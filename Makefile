@@ -71,16 +71,16 @@ examples: staged
 
 # The long forms of what `make test` does: 1,000,000 tasks with 10,000 kills; 6,000 tasks with deadlines; 1,000,000 tasks in
 # workers that are replaced after 1 to 7 of them; 100,000 kills of users of each lock, all their slow cases single-stepped,
-# and their models with one preemption more; 15,000 kills and 10,000 histories of queues, 5,000 of processes that share nothing
-# but a segment; 2,000 kills in a heap of one's own, 5,000 inside alloc and free; 60 s of random writes, and again under
-# AddressSanitizer.
+# and their models with one preemption more; 15,000 kills and 10,000 histories of queues, 5,000 kills of processes that share
+# nothing but a segment; 2,000 kills in a heap of one's own, 5,000 inside alloc and free; 60 s of random writes, and again
+# under AddressSanitizer; 12,500 kills of processes with channels; 9,000 single processes and 900 of their hosts.
+STORMS := storm ending_storm heap-own heap-scribble queue_segment channel_death process
 storm: staged
 	TINE_STORM=1 $(CARGO) test --test sync_storm --test sync_step --test queue_storm
 	TINE_STORM=1 $(CARGO) test --test sync_model settles -- --nocapture
-	@$(WITH) VARIANTS=shared-c LIMIT=7200 TINE_STORM=long TINE_SCRIBBLE=60 ci/run-c-tests.sh tests/c/storm.c \
-	    tests/c/ending_storm.c tests/c/heap-own.c tests/c/heap-scribble.c tests/c/queue_segment.c
-	@cd build/c && cat storm-shared-c.log ending_storm-shared-c.log heap-own-shared-c.log heap-scribble-shared-c.log \
-	    queue_segment-shared-c.log
+	@$(WITH) VARIANTS=shared-c LIMIT=7200 TINE_STORM=long TINE_SCRIBBLE=60 ci/run-c-tests.sh \
+	    $(STORMS:%=tests/c/%.c)
+	@cd build/c && cat $(STORMS:%=%-shared-c.log)
 	TINE_KILLS=5000 $(CARGO) test --release --quiet --lib kills
 	ci/check-asan.sh 60
 # Each program of benches/ measures one subject next to its peers, in one interleaved run. NAME_PEER.cpp has a peer's part

@@ -229,6 +229,32 @@ static double map_of_openmp(void)
     return (now_ns() - start) / ITEMS;
 }
 
+/* Items that take very different times: most 5 us, and at the end, where it hurts, some 1 ms. */
+
+enum { UNEVEN = 4000, SLOW = 40 };
+
+static int uneven_item(tine_task *task, const void *in, void *out)
+{
+    (void)task;
+    (void)out;
+    busy(*(const int *)in < UNEVEN - SLOW ? 5e3 : 1e6);
+    return 0;
+}
+
+static double uneven_of(size_t chunk)
+{
+    tine_map_options options = TINE_MAP_OPTIONS_INIT;
+    options.chunk = chunk;
+    double start = now_ns();
+    must(tine_map(pool, uneven_item, items_in, sizeof *items_in, NULL, 0, UNEVEN, &options), "map");
+    return now_ns() - start;
+}
+
+static double uneven_measured(void) { return uneven_of(0); }
+static double uneven_1(void) { return uneven_of(1); }
+static double uneven_8(void) { return uneven_of(8); }
+static double uneven_64(void) { return uneven_of(64); }
+
 /* 1 MiB in and 1 MiB out per task, in the heap. */
 
 enum { MEGABYTE = 1 << 20, MEGABYTES = 100 };
@@ -374,6 +400,10 @@ static struct row rows[] = {
     { "map, chunk 10,000, per item", "ns", 1, map_fixed, 2, { 0 } },
     { "for, chunk measured, per item", "ns", 1, for_of_tine, 1, { 0 } },
     { "  OpenMP dynamic, per item", "ns", 1, map_of_openmp, 0, { 0 } },
+    { "4,000 uneven items, chunk measured", "ms", 1e6, uneven_measured, 1, { 0 } },
+    { "the same, chunk 1", "ms", 1e6, uneven_1, 0, { 0 } },
+    { "the same, chunk 8", "ms", 1e6, uneven_8, -2, { 0 } },
+    { "the same, chunk 64", "ms", 1e6, uneven_64, -3, { 0 } },
     { "1 MiB in, 1 MiB out, per task", "us", 1e3, megabytes_of_tine, 1, { 0 } },
     { "  two forks touching the same bytes", "us", 1e3, megabytes_of_forks, 0, { 0 } },
     { "40 tasks of 10 ms, 2 workers", "ms", 1e6, long_of_tine, 1, { 0 } },

@@ -76,6 +76,11 @@ pipeline() { # grep counts the same
     [ $? = 1 ] && grep -q no-such-file build/pipeline.err
 }
 
+# As many primes as there are, and none is missed at the end.
+one_loop() {
+    [ "$(limited build/examples/one-loop)" = "14683 primes below 160000; 160000 numbers looked at, says the monitor" ]
+}
+
 # Every start method and any number of workers give the same bytes.
 same_thumbnails() {
     local run=0 arguments
@@ -118,6 +123,7 @@ try word-count-failure word_count_failure
 try bank bank
 try bank-wedges bank_wedges
 try pipeline pipeline
+try one-loop one_loop
 try thumbnails-same same_thumbnails
 try thumbnails-usage usage_errors
 try demo ci/demo.sh

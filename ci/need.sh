@@ -18,6 +18,7 @@ case $1 in
     test)
         need g++ g++ --version
         need clang clang --version
+        need libuv1-dev pkg-config --exists libuv
         for tool in fmt clippy; do
             cargo "$tool" --version >/dev/null 2>&1 || { echo "make $1 needs cargo $tool" >&2; exit 1; }
         done

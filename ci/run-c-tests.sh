@@ -4,8 +4,9 @@
 # Each is built four ways, {shared, static} x {C, C++}, against the package that pkg-config finds, and runs in its own
 # process with a time limit of 120 s, or what a comment of the form "limit: 300" in its first lines says.
 # Two run at a time: one that waits should not hold up the rest.
-# A test finds the ready-made worker in TINE_WORKER_PROGRAM, and in TINE_TEST_LIBRARY a shared library of functions for
-# workers, which is made from tests/c/lib/functions.c.
+# A test finds the ready-made worker in TINE_WORKER_PROGRAM, in TINE_TEST_LIBRARY a shared library of functions for
+# workers, which is made from tests/c/lib/functions.c, and in TINE_TEST_PLUGINS the folder of two plugins, which are made from
+# tests/c/lib/plugin.c. One that needs other libraries has a comment "packages: NAMES", for pkg-config.
 # VARIANTS=shared-c builds and runs that one alone; LIMIT=7200 sets the time limit of all.
 set -u
 cd "$(dirname "$0")/.." || exit 2
@@ -16,7 +17,8 @@ variants=${VARIANTS:-shared-c shared-c++ static-c static-c++}
 warnings='-Wall -Wextra -Wpedantic -Werror'
 
 build() { # build SOURCE LINK LANGUAGE PROGRAM
-    local libs compiler
+    local libs compiler packages
+    packages=$(sed -n '1,20s|.*packages: \([^*]*\).*|\1|p' "$1" | head -n 1)
     case $3 in
         # C hides what isn't C; g++ never does, and defines this macro by itself.
         c) compiler="${CC:-cc} -std=c11 -D_GNU_SOURCE" ;;
@@ -28,7 +30,8 @@ build() { # build SOURCE LINK LANGUAGE PROGRAM
         static) libs=$(pkg-config --static --libs tine | sed 's/-ltine/-l:libtine.a/') ;;
     esac
     # shellcheck disable=SC2046,SC2086  # lists of words
-    $compiler -O1 -g -pthread $warnings $(pkg-config --cflags tine) "$1" -x none -o "$4" $libs
+    $compiler -O1 -g -pthread $warnings $(pkg-config --cflags tine $packages) "$1" -x none -o "$4" $libs \
+        ${packages:+$(pkg-config --libs $packages)}
 }
 
 one() { # one SOURCE LINK LANGUAGE: leaves its log and its verdict beside the program
@@ -63,11 +66,18 @@ fi
 pkg-config --exists tine || { echo "pkg-config finds no tine: make c-tests sets PKG_CONFIG_PATH" >&2; exit 2; }
 TINE_WORKER_PROGRAM=$(pkg-config --variable=worker tine)
 TINE_TEST_LIBRARY=$PWD/$out/functions.so
-export TINE_WORKER_PROGRAM TINE_TEST_LIBRARY
+TINE_TEST_PLUGINS=$PWD/$out
+export TINE_WORKER_PROGRAM TINE_TEST_LIBRARY TINE_TEST_PLUGINS
 # Lazily bound: a host may load it to have its functions' addresses without having all that they call.
 # shellcheck disable=SC2046,SC2086  # lists of words
 ${CC:-cc} -std=c11 -O1 -g -shared -fPIC -Wl,-z,lazy $warnings $(pkg-config --cflags tine) tests/c/lib/functions.c \
     -o "$TINE_TEST_LIBRARY.new" && mv "$TINE_TEST_LIBRARY.new" "$TINE_TEST_LIBRARY" || exit 2
+for number in 1 2; do
+    # shellcheck disable=SC2046,SC2086  # lists of words
+    ${CC:-cc} -std=c11 -O1 -g -shared -fPIC -DPLUGIN=$number $warnings $(pkg-config --cflags tine) tests/c/lib/plugin.c \
+        -o "$out/plugin.new" $(pkg-config --libs tine) -Wl,-rpath,"$(pkg-config --variable=libdir tine)" &&
+        mv "$out/plugin.new" "$out/plugin$number.so" || exit 2
+done
 [ $# -gt 0 ] || set -- tests/c/*.c
 for source; do
     for variant in $variants; do

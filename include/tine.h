@@ -42,6 +42,9 @@ typedef struct tine_pool tine_pool;
 /** A task, as the function that carries it out sees it. Valid until that function returns, in its thread only. */
 typedef struct tine_task tine_task;
 
+/** One end of a channel: see tine_channel_create. */
+typedef struct tine_channel tine_channel;
+
 /* ---- Errors, timeouts and the version -------------------------------------------------------------------------- */
 
 /** The longest text of a tine_error, its terminating zero included. */
@@ -387,7 +390,12 @@ int tine_pool_create(const tine_pool_options *options, tine_pool **out);
 /**
  * Takes no more tasks, waits until all have settled, and ends the workers in good order. Results can still be taken.
  *
- * Parameters: pool; timeout_ns: how long to wait for the tasks.
+ * That lets everything run to its end. To end sooner, call it with 0, so that nothing more comes, then tine_cancel_queued
+ * (what has not begun never does) or tine_cancel_all (what runs is ended, too), and then call it again;
+ * tine_pool_destroy alone kills.
+ *
+ * Parameters: pool; timeout_ns: how long to wait for the tasks. Workers that have nothing to do any more get what is left
+ * of it to leave, though at least 50 ms and at most a second, and then are killed.
  * Returns 0; -ETIMEDOUT, -EAGAIN: tasks are still under way; they go on, and it may be called again; -EINTR.
  * Threads: any. Fork: TINE_EFORKED in a child.
  */
@@ -560,12 +568,21 @@ typedef struct tine_submit_options {
      * Both run on a host thread that is in tine_pool_poll or waits in any call on the pool (or shuts it down or
      * destroys it, for tasks that are cancelled by that); with TINE_BACKGROUND on the pool's own thread and no other, but
      * for tine_pool_destroy. One callback may submit and cancel; it may wait, too, and no other callback begins on its thread meanwhile.
-     * It may not destroy the pool.
+     * It may not destroy the pool, and a child that it forks may not return from it.
      */
     void (*on_settled)(const tine_result *result, void *user);
+    /**
+     * An end of a channel that the task is to have, by tine_task_channel; may be NULL. When tine_submit returns 0 it is
+     * given away: the handle is closed here, and is not to be used any more. Otherwise it stays the caller's.
+     *
+     * The worker closes it when the function returns. The one at the other end gets -EPIPE then, and when the worker
+     * dies, and when the task settles without having begun. A task that is run elsewhere takes it along; one with
+     * .retries keeps it until it has settled, which takes a call on the pool.
+     */
+    tine_channel *channel;
 } tine_submit_options;
 #define TINE_SUBMIT_OPTIONS_INIT { sizeof(tine_submit_options), NULL, NULL, 0, 0, 0, 0, 0, NULL, NULL, \
-    NULL }
+    NULL, NULL }
 
 /**
  * Submits one call of a function to a pool.
@@ -579,8 +596,8 @@ typedef struct tine_submit_options {
  * Returns 0; -EAGAIN, -ETIMEDOUT: the window is full; -EMSGSIZE: the input is larger than the whole window;
  * TINE_EFUNCTION: fn is no function of any module; TINE_EMODULE: its module is not loaded in the workers, or is
  * another build there; TINE_ENAME; TINE_ESHUTDOWN; TINE_EWORKERSTART: no worker can be started any more; -ENOMEM;
- * -EINVAL, -E2BIG, -EFAULT; TINE_EFORKED, TINE_EWORKER.
- * Ownership: the result is the pool's until it is taken. Threads: any.
+ * -EMFILE: no descriptor is free for the .channel; -EINVAL, -E2BIG, -EFAULT; TINE_EFORKED, TINE_EWORKER.
+ * Ownership: the result is the pool's until it is taken. A .channel is given away. Threads: any.
  */
 int tine_submit(tine_pool *pool, tine_fn fn, const void *input, size_t length,
     const tine_submit_options *options, tine_id *out);
@@ -617,11 +634,18 @@ int tine_next(tine_pool *pool, int64_t timeout_ns, tine_result *out);
 int tine_cancel(tine_pool *pool, tine_id id);
 
 /**
- * Cancels every submitted task that has not settled, as tine_cancel does. Maps and loops go on.
+ * Cancels every submitted task that has not settled, as tine_cancel does. Maps, loops and streams go on.
  *
  * Returns how many there were; TINE_EFORKED, TINE_EWORKER. Threads: any.
  */
 int tine_cancel_all(tine_pool *pool);
+
+/**
+ * Cancels every submitted task that has not begun, as tine_cancel does. What runs goes on, and so do maps, loops and streams.
+ *
+ * Returns how many there were; TINE_EFORKED, TINE_EWORKER. Threads: any.
+ */
+int tine_cancel_queued(tine_pool *pool);
 
 /**
  * Waits for the first of several tasks to settle, and takes its result; the others stay as they are.
@@ -1879,6 +1903,306 @@ bool tine_queue_is_full(const tine_queue *q);
 
 /** Whether the queue has been closed; true where q is no queue. */
 bool tine_queue_is_closed(const tine_queue *q);
+
+/* ---- Channels -------------------------------------------------------------------------------------------------- */
+
+/** What a channel can be told. */
+typedef struct tine_channel_options {
+    /** sizeof(tine_channel_options). */
+    size_t size;
+    /** Filled in when the call fails; may be NULL. */
+    tine_error *error;
+    /**
+     * How many bytes may be on their way in each direction before a send waits, as far as the system allows
+     * (net.core.wmem_max); 0: the system's default, about 200 KiB. A message counts as at least 768 bytes. One that is
+     * longer than 64 KiB, or than this, travels in memory of its own and counts as one of no bytes.
+     */
+    size_t buffer_bytes;
+    /** TINE_INTERRUPTIBLE. */
+    uint32_t flags;
+    /** 0. */
+    uint32_t reserved;
+} tine_channel_options;
+#define TINE_CHANNEL_OPTIONS_INIT { sizeof(tine_channel_options), NULL, 0, 0, 0 }
+
+/**
+ * Makes a channel: two ends, between which whole messages go both ways, and descriptors.
+ *
+ * An end is one process's at a time. It is given to a task (tine_submit_options.channel), to a process that starts
+ * (tine_process_options.channel), or to any other: by
+ * tine_channel_send_fd of tine_channel_fd, and tine_channel_attach there.
+ *
+ * A process that is killed, at whatever instruction, leaves each message sent or not sent, never a part of one. Whoever
+ * has the other end receives what was sent, in order and once, and then gets -EPIPE; that holds when an end is closed,
+ * too. A copy of the end in another process, a forked child's, keeps it from that for as long as it exists.
+ *
+ * Calls on an end may be made from any thread; several may receive, and each message goes to one of them. A child of
+ * fork() gets TINE_EFORKED.
+ *
+ * Parameters: options: NULL for all defaults. a, b: where the ends go.
+ * Returns 0; -EINVAL, -E2BIG: bad options; -EMFILE, -ENFILE, -ENOMEM.
+ * Ownership: each until tine_channel_close, or until it is given away. Threads: any. Fork: a child may make its own.
+ */
+int tine_channel_create(const tine_channel_options *options, tine_channel **a, tine_channel **b);
+
+/**
+ * Takes over an end of a channel that has come from another process.
+ *
+ * Parameters: fd: a descriptor of it, received or inherited; it stays the caller's, who should close it: as long as it
+ * is open, the other end does not see this one closed. options: NULL for all defaults. out: where the end goes.
+ * Returns 0; -EBADF: no descriptor; -EINVAL: not an end of a channel, or bad options; TINE_EVERSION: a message of
+ * another version of tine waits in it; -E2BIG, -EMFILE, -ENOMEM.
+ * Ownership: until tine_channel_close, or until it is given away. Threads: any.
+ */
+int tine_channel_attach(int fd, const tine_channel_options *options, tine_channel **out);
+
+/**
+ * Closes an end. What was sent can still be received at the other one, which then gets -EPIPE.
+ *
+ * In a task, its own end (tine_task_channel) is ended, whoever else has it; it stays valid until the function returns.
+ *
+ * Parameters: c: may be NULL. No other thread may be in a call on it, but for a task's own.
+ * Fork: a child closes its copy.
+ */
+void tine_channel_close(tine_channel *c);
+
+/**
+ * Sends one message, waiting for up to timeout_ns nanoseconds for room; 0 tries, TINE_FOREVER waits.
+ *
+ * Parameters: data: copied; may be NULL where length is 0, which is a message too. length: in bytes.
+ * Returns 0: the kernel has it, whole, whatever becomes of this process; -EAGAIN, -ETIMEDOUT: no room; -EPIPE: the other
+ * end is gone; -ENOMEM: no memory for it; -EMFILE: for one longer than 64 KiB, no descriptor is free, or too many are on
+ * their way; -EINTR; -EINVAL; TINE_EFORKED. After any of these nothing was sent.
+ */
+int tine_channel_send(tine_channel *c, const void *data, size_t length, int64_t timeout_ns);
+
+/**
+ * Receives the next message, waiting for up to timeout_ns nanoseconds for one; 0 tries, TINE_FOREVER waits.
+ *
+ * Parameters: buffer, capacity: where it goes; NULL where capacity is 0. length: its length in bytes; may be NULL.
+ * Returns 0; -EAGAIN, -ETIMEDOUT: no message; -EPIPE: none, and there will be none: the other end is gone; -EMSGSIZE: it
+ * is longer than capacity; it stays, and *length is what it needs; -ENOMSG: the next is a descriptor, for
+ * tine_channel_receive_fd; it stays; -EMFILE: no descriptor is free, which one longer than 64 KiB needs; it stays;
+ * -EBADMSG: something that tine has not sent; it is thrown away; TINE_EVERSION: the other end has another version of
+ * tine; the message is thrown away; -EINTR; -EINVAL; TINE_EFORKED.
+ */
+int tine_channel_receive(tine_channel *c, int64_t timeout_ns, void *buffer, size_t capacity, size_t *length);
+
+/**
+ * Sends a descriptor: of a file, a segment, an end of another channel. What came before it is received before it.
+ *
+ * Parameters: fd: stays the caller's. timeout_ns: as for tine_channel_send.
+ * Returns 0, or the codes of tine_channel_send; -EBADF: fd is no descriptor; -EMFILE: too many are on their way.
+ */
+int tine_channel_send_fd(tine_channel *c, int fd, int64_t timeout_ns);
+
+/**
+ * Receives a descriptor, which is the caller's to close, and close-on-exec.
+ *
+ * Parameters: timeout_ns: as for tine_channel_receive. fd: where it goes.
+ * Returns 0, or the codes of tine_channel_receive; -ENOMSG: the next is a message, for tine_channel_receive; it stays;
+ * -EMFILE: this process has no descriptor free; the one that was sent stays.
+ */
+int tine_channel_receive_fd(tine_channel *c, int64_t timeout_ns, int *fd);
+
+/**
+ * A descriptor that is readable while there is something to receive, or the other end is gone. For poll, select, epoll,
+ * and to be sent to another process; not to be read or closed.
+ *
+ * Returns the descriptor, which stays the channel's; -EINVAL; TINE_EFORKED.
+ */
+int tine_channel_fd(const tine_channel *c);
+
+/**
+ * The end of a channel that was given to the task (tine_submit_options.channel) or to the process
+ * (tine_process_options.channel); NULL if none was. It is valid until the
+ * function returns, in all threads, and is closed then. To keep it longer, attach its descriptor.
+ */
+tine_channel *tine_task_channel(const tine_task *task);
+
+/* ---- Single processes ------------------------------------------------------------------------------------------ */
+
+/** The process goes on when the host ends or closes its handle. What it has started and left behind ends with it then. */
+#define TINE_DETACHED (1 << 19)
+
+/**
+ * A process of its own that calls one function, as a worker does, and ends when that returns.
+ *
+ * It starts and is found as a pool's workers are: by function pointer or name, by the same start methods, in the same
+ * surroundings; and as with them the host gets no child. It leads a process group of its own. When the host ends, however that
+ * comes about, it is killed with everything that it has started, unless it is TINE_DETACHED.
+ *
+ * A process costs a second one beside it, which watches it. For many short pieces of work there are pools.
+ */
+typedef struct tine_process tine_process;
+
+/** What a process can be told. */
+typedef struct tine_process_options {
+    /** sizeof(tine_process_options). */
+    size_t size;
+    /** Filled in when tine_process_start fails; may be NULL. */
+    tine_error *error;
+    /** The name of a registered function, where fn is NULL. */
+    const char *name;
+    /**
+     * TINE_START_FORKSERVER (a process without threads forks itself; the program's own state is that of its start),
+     * TINE_START_SPAWN or TINE_START_FORK.
+     */
+    int start;
+    /** TINE_DETACHED, TINE_INTERRUPTIBLE, TINE_CORE_FILES, TINE_NO_CRASH_HANDLER. */
+    uint32_t flags;
+    /** What ps and tine_process_title show; the kernel keeps 15 bytes of it. NULL: "tine-process". */
+    const char *title;
+    /**
+     * How long it may live, in nanoseconds from its start; 0: as long as it likes. Then it gets SIGTERM, and after
+     * .grace_ns SIGKILL, whatever the host does meanwhile.
+     */
+    int64_t deadline_ns;
+    /** How long it may live on after the SIGTERM, in nanoseconds; 0: 200 ms. */
+    int64_t grace_ns;
+    /**
+     * An end of a channel that it is to have, by tine_task_channel; may be NULL. When tine_process_start returns 0 it is
+     * closed here, and not to be used any more.
+     */
+    tine_channel *channel;
+    /** Segments that are mapped in it before the function begins, at the addresses that they have here; NULL and 0 for none. */
+    tine_segment *const *segments;
+    /** How many. */
+    size_t segment_count;
+    /** As in tine_pool_options. */
+    const char *const *environment;
+    /** Its working directory; NULL: the host's. */
+    const char *directory;
+    /** As in tine_pool_options. */
+    uint32_t library_threads;
+    /** Added to its niceness: -20 to 19. */
+    int nice;
+    /** Its oom_score_adj, from -1000 to 1000; 0: as the host's. */
+    int oom_score_adj;
+    /** TINE_OUTPUT_INHERIT, TINE_OUTPUT_CAPTURE or TINE_OUTPUT_NULL. */
+    int output;
+    /** A file to the end of which it writes instead; it is made where there is none. NULL: as .output says. */
+    const char *output_path;
+    /** The processors that it may run on; NULL and 0: those that the host may use. */
+    const uint32_t *processors;
+    /** How many. */
+    size_t processor_count;
+    /** Its resource limits; NULL and 0: as the host's. */
+    const tine_limit *limits;
+    /** How many. */
+    size_t limit_count;
+    /** How long it may take from its start until the function begins, in nanoseconds; 0: ten seconds. */
+    int64_t start_timeout_ns;
+    /** As in tine_pool_options. */
+    const char *worker_path;
+    /** As in tine_pool_options. */
+    const char *preload;
+    /**
+     * The most that its output and what it allocates from tine_task_pool may take, in bytes; 0: 1 GiB, or a quarter of a
+     * limited address space, or the limit on file sizes.
+     */
+    size_t heap_bytes;
+} tine_process_options;
+#define TINE_PROCESS_OPTIONS_INIT { sizeof(tine_process_options), NULL, NULL, 0, 0, NULL, 0, 0, NULL, \
+    NULL, 0, NULL, NULL, 0, 0, 0, 0, NULL, NULL, 0, NULL, 0, 0, NULL, NULL, 0 }
+
+/** How a process ended, and what its function left. */
+typedef struct tine_exit {
+    /** sizeof(tine_exit). */
+    size_t size;
+    /**
+     * Its exit code, where .signal is 0. Of one whose function has returned: 0 to 255 as that returned, 255 for more, 1 for a
+     * failure.
+     */
+    int code;
+    /** The signal that ended it, or 0. */
+    int signal;
+    /**
+     * What the function returned. TINE_EDIED: it never did, because the process exited or was killed in it; -ETIMEDOUT:
+     * because it was past its deadline.
+     */
+    int status;
+    /** What the function said of its failure (tine_fail), or what is known of it. Never NULL; "" for a success. */
+    const char *message;
+    /** The output (tine_output); NULL if there is none. */
+    const void *data;
+    /** Its length in bytes. */
+    size_t length;
+    /** All that is known of the end; never NULL. */
+    const tine_death *death;
+} tine_exit;
+#define TINE_EXIT_INIT { sizeof(tine_exit), 0, 0, 0, NULL, NULL, 0, NULL }
+
+/**
+ * Starts a process, and waits until its function has begun.
+ *
+ * In there the task has no pool that others share: tine_task_pool is a heap of its own, and runs what is submitted there and
+ * then. What is to be shared are segments, and heaps, queues and locks in them; and it may have an end of a channel.
+ *
+ * Parameters: fn, or NULL and the option .name. input, length: copied; NULL and 0 for none. options: NULL for all defaults.
+ * out: where the process goes.
+ * Returns 0; TINE_ENOINIT: tine_init has not run and no .worker_path is given; TINE_EWORKERSTART: it could not be
+ * started; TINE_EFUNCTION, TINE_EMODULE, TINE_ENAME: the function is none of the process's; -EEXIST: a segment's address is
+ * taken there; -EINVAL, -E2BIG: bad options; -ENOENT: no such .worker_path; -ENOMEM, -EMFILE.
+ * Ownership: tine_process_close ends it; a .channel is given away. Threads: any. Fork: a child may start processes of its own.
+ */
+int tine_process_start(const tine_process_options *options, tine_fn fn, const void *input, size_t length,
+    tine_process **out);
+
+/**
+ * Waits until the process has ended, for up to timeout_ns nanoseconds; 0 asks, TINE_FOREVER waits.
+ *
+ * It may be called again, and by several threads: the answer stays the same. One that finds the process ended waits
+ * for the word on how, which its supervisor has within microseconds.
+ *
+ * Parameters: p. timeout_ns. out: a tine_exit, with its .size set, or NULL.
+ * Returns 0: it has ended, in whatever way; -EAGAIN, -ETIMEDOUT: it has not; -EINTR (TINE_INTERRUPTIBLE only); -EINVAL;
+ * TINE_EFORKED. Ownership: what the exit points to is valid until tine_process_close. Threads: any.
+ */
+int tine_process_wait(tine_process *p, int64_t timeout_ns, tine_exit *out);
+
+/**
+ * Sends the process a signal: SIGTERM asks it to end, SIGINT interrupts it, SIGKILL ends it.
+ *
+ * Parameters: p. signal: 1 to 64.
+ * Returns 0; -ESRCH: it has ended; -EINVAL: p is NULL, or no signal; -EPERM; TINE_EFORKED. Threads: any.
+ */
+int tine_process_kill(tine_process *p, int signal);
+
+/**
+ * Sends a signal to the process and to everything that it has started and that is still there, also what has outlived
+ * it and what has left its process group. It is the process's supervisor that does it, at once but not before the call returns.
+ *
+ * Parameters: p. signal: 1 to 64.
+ * Returns 0; -EINVAL: p is NULL, or no signal; TINE_EFORKED. Threads: any.
+ */
+int tine_process_kill_tree(tine_process *p, int signal);
+
+/** 1 while the process has not ended, 0 from then on; -EINVAL: p is NULL; TINE_EFORKED. Threads: any. */
+int tine_process_alive(const tine_process *p);
+
+/** The process's number; -EINVAL: p is NULL. It is its own until tine_process_wait has returned 0. Threads: any. */
+pid_t tine_process_pid(const tine_process *p);
+
+/**
+ * A descriptor that is readable from the end of the process on, and then for good. For poll, select, epoll; not to be
+ * closed.
+ *
+ * Returns the descriptor, which stays the handle's; -EINVAL: p is NULL; TINE_EFORKED. Threads: any.
+ */
+int tine_process_fd(const tine_process *p);
+
+/** The process's title: .title, or "tine-process". NULL for NULL; valid until tine_process_close. Threads: any. */
+const char *tine_process_title(const tine_process *p);
+
+/**
+ * Ends a process with everything that it has started: both are killed. One that is TINE_DETACHED goes on, and nobody will know
+ * how it ends.
+ *
+ * Parameters: p: may be NULL. No other thread may be in a call on it.
+ * Fork: in a child it forgets the process, which goes on.
+ */
+void tine_process_close(tine_process *p);
 
 #ifdef __cplusplus
 }

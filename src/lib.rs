@@ -4,6 +4,7 @@
 //! [`ffi`] puts the C ABI of `include/tine.h` on top of it and nothing else. `docs/architecture.md` says how
 //! the pieces work together and why.
 
+pub mod channel;
 mod check;
 mod engine;
 pub mod error;

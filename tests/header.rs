@@ -25,6 +25,8 @@ const SUBJECTS: &[&str] = &[
     "sync_barrier",
     "queue",
     "queue_place",
+    "channel",
+    "process",
 ];
 
 /// Functions that are declared by hand, because Rust has no way to define them: (the subject, the declaration).

@@ -9,12 +9,14 @@
 //! | one that has not started yet | the same, or its `start_timeout` | the brake: see [`Brake`] |
 
 use super::brake::{Brake, HOPELESS};
+use super::handover::Handover;
 use super::link::Link;
 use super::member::{Death, Member, State};
 use super::share::{self, Share};
+use crate::channel::End;
 use crate::error::{Code, Error, Result};
 use crate::heap::Heap;
-use crate::prim::Ordering;
+use crate::prim::{Ordering, fence};
 use crate::process::function::{Callees, Tables};
 use crate::process::setup::Settings;
 use crate::process::wire::{self, Kind, Message};
@@ -75,6 +77,8 @@ pub(crate) struct Family {
     shares: Vec<Share>,
     /// While one is being shared: what is known of it.
     sharing: Option<Sharing>,
+    /// The end of a channel that whoever is started gets.
+    end: Option<End>,
     /// How often the kernel has killed for want of memory, as it was counted last.
     oom_kills: u64,
     pub(crate) supervisor_deaths: u64,
@@ -103,6 +107,7 @@ impl Family {
             events: VecDeque::new(),
             shares: Vec::new(),
             sharing: None,
+            end: None,
             oom_kills: limits::oom_kills(),
             supervisor_deaths: 0,
             worker_deaths: 0,
@@ -144,6 +149,17 @@ impl Family {
     /// Whether there is something to deal with.
     pub(crate) fn has_event(&self) -> bool {
         !self.events.is_empty()
+    }
+
+    /// Asks every worker to tell of what it does from now on; whether there is one that has become ready already. What else
+    /// there may be is to be looked for once more.
+    pub(crate) fn listen(&self) -> bool {
+        self.members
+            .iter()
+            .filter_map(|member| member.segment.as_ref())
+            .for_each(|segment| segment.ask_to_be_told());
+        fence(Ordering::SeqCst);
+        self.has_news()
     }
 
     /// Whether a worker has become ready that nobody has been told of.
@@ -276,9 +292,9 @@ impl Family {
                 }
             }
             Kind::Exited => {
-                let (signal, code) = ((third >> 32) as i32, third as u32 as i32);
+                let wire::How { signal, code, late } = wire::How::from_word(third);
                 let mut death = Death::new(fifth as i32, signal, code, fourth);
-                (death.user_ns, death.system_ns) = (sixth, seventh);
+                (death.user_ns, death.system_ns, death.late) = (sixth, seventh, late);
                 if let Some(said) = message.fds.first().and_then(|fd| wire::from_memfd(fd).ok()) {
                     death.set_output(said);
                 }
@@ -515,6 +531,11 @@ impl Family {
                 continue;
             }
             let fds = member.prepare(slot as u64, epoll, self.start_timeout_ns, &self.shares)?;
+            if let Some(end) = &self.end {
+                let handover = Handover::new()?;
+                handover.put(end)?;
+                member.pass_handover(&handover)?;
+            }
             let words = [slot as u64, member.generation];
             link.connection.send(Message::new(Kind::StartWorker, &words).with_fds(fds))?;
             room -= 1;
@@ -540,6 +561,39 @@ impl Family {
             _ => member.leaving.unwrap_or(Deadline::NEVER),
         });
         members.fold(link, Deadline::min)
+    }
+
+    /// Gives an end of a channel to everybody who is started from now on. The one in here is closed when nobody is any more.
+    pub(crate) fn give_end(&mut self, end: End) {
+        self.end = Some(end);
+    }
+
+    /// No place is filled any more, and nobody is started again: what runs, runs to its end.
+    pub(crate) fn start_no_more(&mut self) {
+        self.stopping = true;
+        self.end = None;
+    }
+
+    /// Sends a signal to everything that descends from the supervisor.
+    pub(crate) fn signal_tree(&mut self, signal: i32) -> Result<()> {
+        match &mut self.link {
+            Some(link) => link.connection.send(Message::new(Kind::SignalTree, &[signal as u64])),
+            None => Ok(()),
+        }
+    }
+
+    /// The supervisor has not said for too long what it must have seen.
+    pub(crate) fn kill_supervisor(&self) {
+        if let Some(pidfd) = self.link.as_ref().and_then(|link| link.pidfd.as_ref()) {
+            let _ = pidfd::signal(pidfd.as_raw_fd(), libc::SIGKILL);
+        }
+    }
+
+    /// Leaves the family to itself: to its supervisor this host is gone.
+    pub(crate) fn leave(mut self) {
+        if let Some(link) = self.link.take() {
+            link.leave();
+        }
     }
 
     /// Whether every place has a worker that takes tasks.

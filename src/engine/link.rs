@@ -101,6 +101,11 @@ impl Link {
         self.pidfd.as_ref().is_some_and(|pidfd| pidfd::has_ended(pidfd.as_raw_fd()))
     }
 
+    /// Lets it live on without this host. The keeper's stack stays, too: it keeps for as long as the family lives.
+    pub(super) fn leave(self) {
+        std::mem::forget(self.keeper);
+    }
+
     /// Waits for the supervisor's end, which has been asked for; kills it if it takes longer.
     pub(super) fn finish(self, deadline: Deadline) {
         let Link { connection, pidfd, keeper, .. } = self;

@@ -16,11 +16,12 @@
 //!   DYING     the supervisor is gone while STARTING or READY: killed, waiting for the pidfd; then as above
 //! ```
 
+use super::handover::Handover;
 use super::share::Share;
 use crate::error::{Error, Result};
 use crate::prim::Ordering;
 use crate::process::function::Callees;
-use crate::process::wire::Connection;
+use crate::process::wire::{Connection, Message};
 use crate::queue::ring::{CrashRecord, FRAMES, Segment, phase};
 use crate::sys::clock::{Deadline, now_ns};
 use crate::sys::epoll::Epoll;
@@ -53,9 +54,9 @@ pub(crate) struct Member {
     pub(crate) leaving: Option<Deadline>,
     pub(crate) segment: Option<Segment>,
     event: Option<OwnedFd>,
-    /// By which the process gets the segments that the pool shares.
+    /// By which the process gets the segments that the pool shares, and a [`Handover`].
     tidings: Option<Connection>,
-    /// How many of them it has been passed.
+    /// How many messages it has been passed there.
     passed: u32,
     pub(crate) pid: i32,
     pub(crate) pidfd: Option<OwnedFd>,
@@ -100,6 +101,8 @@ pub struct Death {
     name: Arc<CStr>,
     /// The end of what it had written.
     said: Arc<[u8]>,
+    /// The supervisor has ended it, because it was past its deadline.
+    pub(crate) late: bool,
 }
 
 // SAFETY: the pointers are to texts that are shared and never change.
@@ -134,6 +137,7 @@ impl Death {
             text,
             name,
             said,
+            late: false,
         }
     }
 
@@ -236,8 +240,17 @@ impl Member {
 
     /// Passes one more segment to the process.
     pub(crate) fn pass(&mut self, share: &Share) -> Result<()> {
+        self.tell(share.message()?)
+    }
+
+    /// Passes to the process what it gets the ends of channels by.
+    pub(crate) fn pass_handover(&mut self, handover: &Handover) -> Result<()> {
+        self.tell(handover.message()?)
+    }
+
+    fn tell(&mut self, message: Message) -> Result<()> {
         if let (Some(tidings), Some(segment)) = (&mut self.tidings, &self.segment) {
-            tidings.send(share.message()?)?;
+            tidings.send(message)?;
             self.passed += 1;
             segment.shares.store(self.passed, Ordering::Release);
             segment.ask_to_be_told();
@@ -246,7 +259,7 @@ impl Member {
         Ok(())
     }
 
-    /// Whether the process has mapped all segments that it was passed.
+    /// Whether the process has dealt with all that it was passed.
     pub(crate) fn has_mapped(&self) -> bool {
         self.segment.as_ref().is_some_and(|segment| segment.shared.load(Ordering::Acquire) >= self.passed)
     }

@@ -6,6 +6,7 @@
 // The C callers' duties are in each function's text; a "# Safety" section would only repeat them in the header.
 #![allow(clippy::missing_safety_doc)]
 
+pub mod channel;
 pub mod death;
 pub mod errors;
 pub(crate) mod guard;
@@ -14,6 +15,7 @@ pub mod map;
 pub mod memory;
 pub(crate) mod options;
 pub mod pool;
+pub mod process;
 pub mod progress;
 pub mod queue;
 pub mod queue_place;
@@ -26,3 +28,4 @@ pub mod sync_barrier;
 pub mod sync_rwlock;
 pub mod sync_signal;
 pub mod task;
+pub(crate) mod worker_options;

@@ -2,22 +2,18 @@
 
 use crate::error::{Code, Error, Result};
 use crate::ffi::errors::{TINE_INTERRUPTIBLE, tine_error};
-use crate::ffi::guard::{
-    bytes, deadline, duration, guard, guard_value, optional_str, required_out, slice, strings,
-};
+use crate::ffi::guard::{bytes, deadline, duration, guard, guard_value, optional_str, required_out};
 use crate::ffi::heap::tine_heap;
 use crate::ffi::options::{self, Extensible};
 use crate::ffi::start::{report, tine_fn};
+use crate::ffi::worker_options::worker_options;
 use crate::heap::Heap;
 use crate::pool::task::Place;
 use crate::pool::worker::Worker;
-use crate::pool::{Affinity, Limit, OutputTo, Pool, PoolOptions};
-use crate::process::StartMethod;
+use crate::pool::{Pool, PoolOptions};
 use crate::process::function::Function;
 use crate::sys::clock::Timeout;
-use std::ffi::{OsStr, c_char, c_int, c_void};
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::ffi::{c_char, c_int, c_void};
 
 /// A pool of worker processes, or in a worker the pool that it belongs to.
 pub struct tine_pool {
@@ -342,41 +338,19 @@ impl tine_pool_options {
                 self.flags & !FLAGS
             )));
         }
-        let start = match self.start {
-            TINE_START_FORKSERVER => StartMethod::Forkserver,
-            TINE_START_SPAWN => StartMethod::Spawn,
-            TINE_START_FORK => StartMethod::Fork,
-            other => return Err(Error::invalid(format!("start is {other}, which is no start method"))),
-        };
-        // SAFETY: the caller's strings and bytes, which live until tine_pool_create returns.
-        let (worker_path, preload, input) = unsafe {
+        // SAFETY: the caller's strings, arrays and bytes, which live until tine_pool_create returns.
+        let (worker, input) = unsafe {
             let input = self.initializer_input.cast();
-            let input = bytes(input, self.initializer_length, "initializer_input")?;
-            (optional_str(self.worker_path), optional_str(self.preload), input)
-        };
-        // SAFETY: as above.
-        let (environment, directory, processors, limits) = unsafe {
             (
-                strings(self.environment),
-                optional_str(self.directory),
-                slice(self.processors, self.processor_count, "processors")?,
-                slice(self.limits, self.limit_count, "limits")?,
+                worker_options!(self, self.affinity),
+                bytes(input, self.initializer_length, "initializer_input")?,
             )
         };
-        let affinity = match self.affinity {
-            TINE_AFFINITY_NONE => Affinity::None,
-            TINE_AFFINITY_COMPACT => Affinity::Compact,
-            TINE_AFFINITY_SPREAD => Affinity::Spread,
-            other => return Err(Error::invalid(format!("affinity is {other}, which is none"))),
-        };
-        let limit =
-            |limit: &tine_limit| Limit { resource: limit.resource, soft: limit.soft, hard: limit.hard };
-        let text = |string: &'static str| move |_| Error::invalid(format!("{string} is not UTF-8"));
         Ok(PoolOptions {
+            worker,
             workers: self.workers,
             min_workers: self.min_workers,
             idle_timeout_ns: duration(self.idle_timeout_ns, "idle_timeout_ns")?,
-            start,
             deadline_ns: deadline(self.deadline_ns, "deadline_ns")?.unwrap_or(0),
             grace_ns: duration(self.grace_ns, "grace_ns")?,
             cancel_signal: self.cancel_signal,
@@ -384,42 +358,14 @@ impl tine_pool_options {
             recycle_age_ns: duration(self.recycle_age_ns, "recycle_age_ns")?,
             recycle_bytes: self.recycle_bytes,
             max_worker_bytes: self.max_worker_bytes,
-            environment,
-            directory,
-            library_threads: self.library_threads,
-            nice: self.nice,
-            oom_score_adj: self.oom_score_adj,
-            affinity,
-            processors,
-            limits: limits.iter().map(limit).collect(),
-            start_timeout_ns: duration(self.start_timeout_ns, "start_timeout_ns")?,
-            worker_path: worker_path.map(|path| Path::new(OsStr::from_bytes(path.to_bytes()))),
-            preload: preload.map(|list| list.to_str().map_err(text("preload"))).transpose()?,
-            heap_bytes: self.heap_bytes,
             window_tasks: self.window_tasks,
             window_bytes: self.window_bytes,
             initializer: self.initializer.map(|function| Function::Pointer(function as *const c_void)),
             initializer_input: input,
             finalizer: self.finalizer.map(|function| Function::Pointer(function as *const c_void)),
-            // SAFETY: as above.
-            output: match (self.output, unsafe { optional_str(self.output_path) }) {
-                (TINE_OUTPUT_INHERIT, None) => OutputTo::Inherit,
-                (TINE_OUTPUT_INHERIT, Some(path)) => OutputTo::File(path),
-                (TINE_OUTPUT_CAPTURE, None) => OutputTo::Capture,
-                (TINE_OUTPUT_NULL, None) => OutputTo::Null,
-                (TINE_OUTPUT_CAPTURE | TINE_OUTPUT_NULL, Some(_)) => {
-                    return Err(Error::invalid(format!(
-                        "output is {} and output_path is given, too",
-                        self.output
-                    )));
-                }
-                (other, _) => return Err(Error::invalid(format!("output is {other}, which is none"))),
-            },
             interruptible: self.flags & TINE_INTERRUPTIBLE != 0,
             inline: self.flags & TINE_INLINE != 0,
             background: self.flags & TINE_BACKGROUND != 0,
-            core_files: self.flags & TINE_CORE_FILES != 0,
-            no_crash_handler: self.flags & TINE_NO_CRASH_HANDLER != 0,
         })
     }
 }
@@ -486,7 +432,12 @@ unsafe fn create(options: Option<&tine_pool_options>, out: *mut *mut tine_pool) 
 
 /// Takes no more tasks, waits until all have settled, and ends the workers in good order. Results can still be taken.
 ///
-/// Parameters: pool; timeout_ns: how long to wait for the tasks.
+/// That lets everything run to its end. To end sooner, call it with 0, so that nothing more comes, then tine_cancel_queued
+/// (what has not begun never does) or tine_cancel_all (what runs is ended, too), and then call it again;
+/// tine_pool_destroy alone kills.
+///
+/// Parameters: pool; timeout_ns: how long to wait for the tasks. Workers that have nothing to do any more get what is left
+/// of it to leave, though at least 50 ms and at most a second, and then are killed.
 /// Returns 0; -ETIMEDOUT, -EAGAIN: tasks are still under way; they go on, and it may be called again; -EINTR.
 /// Threads: any. Fork: TINE_EFORKED in a child.
 #[unsafe(no_mangle)]

@@ -1,6 +1,7 @@
 //! Tasks and results
 
 use crate::error::Error;
+use crate::ffi::channel::{tine_channel, tine_channel_close};
 use crate::ffi::death::{tine_death, view};
 use crate::ffi::errors::tine_error;
 use crate::ffi::guard::{bytes, deadline, duration, guard, guard_value, slice};
@@ -60,8 +61,15 @@ pub struct tine_submit_options {
     /// Both run on a host thread that is in tine_pool_poll or waits in any call on the pool (or shuts it down or
     /// destroys it, for tasks that are cancelled by that); with TINE_BACKGROUND on the pool's own thread and no other, but
     /// for tine_pool_destroy. One callback may submit and cancel; it may wait, too, and no other callback begins on its thread meanwhile.
-    /// It may not destroy the pool.
+    /// It may not destroy the pool, and a child that it forks may not return from it.
     pub on_settled: Option<unsafe extern "C" fn(result: *const tine_result, user: *mut c_void)>,
+    /// An end of a channel that the task is to have, by tine_task_channel; may be NULL. When tine_submit returns 0 it is
+    /// given away: the handle is closed here, and is not to be used any more. Otherwise it stays the caller's.
+    ///
+    /// The worker closes it when the function returns. The one at the other end gets -EPIPE then, and when the worker
+    /// dies, and when the task settles without having begun. A task that is run elsewhere takes it along; one with
+    /// .retries keeps it until it has settled, which takes a call on the pool.
+    pub channel: *mut tine_channel,
 }
 
 // SAFETY: `repr(C)`, size first, and zero is valid for every field.
@@ -161,8 +169,8 @@ fn callbacks(options: &tine_submit_options) -> Callbacks {
 /// Returns 0; -EAGAIN, -ETIMEDOUT: the window is full; -EMSGSIZE: the input is larger than the whole window;
 /// TINE_EFUNCTION: fn is no function of any module; TINE_EMODULE: its module is not loaded in the workers, or is
 /// another build there; TINE_ENAME; TINE_ESHUTDOWN; TINE_EWORKERSTART: no worker can be started any more; -ENOMEM;
-/// -EINVAL, -E2BIG, -EFAULT; TINE_EFORKED, TINE_EWORKER.
-/// Ownership: the result is the pool's until it is taken. Threads: any.
+/// -EMFILE: no descriptor is free for the .channel; -EINVAL, -E2BIG, -EFAULT; TINE_EFORKED, TINE_EWORKER.
+/// Ownership: the result is the pool's until it is taken. A .channel is given away. Threads: any.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_submit(
     pool: *mut tine_pool,
@@ -223,11 +231,18 @@ unsafe fn submit(
             retries,
             user: options.user.expose_provenance(),
             callbacks: callbacks(options),
+            // SAFETY: null, or the caller's channel.
+            channel: unsafe { options.channel.as_ref() }.map(|channel| &channel.0),
         };
         name = options.name;
     }
     // SAFETY: the caller's string.
-    pool.submit(unsafe { function(address, name) }?, input, core)
+    let id = pool.submit(unsafe { function(address, name) }?, input, core)?;
+    if let Some(options) = options {
+        // SAFETY: the caller has given it away.
+        unsafe { tine_channel_close(options.channel) };
+    }
+    Ok(id)
 }
 
 /// Waits for one task, and takes its result: tine_next will not give it.
@@ -289,7 +304,7 @@ pub unsafe extern "C" fn tine_cancel(pool: *mut tine_pool, id: tine_id) -> c_int
     })
 }
 
-/// Cancels every submitted task that has not settled, as tine_cancel does. Maps and loops go on.
+/// Cancels every submitted task that has not settled, as tine_cancel does. Maps, loops and streams go on.
 ///
 /// Returns how many there were; TINE_EFORKED, TINE_EWORKER. Threads: any.
 #[unsafe(no_mangle)]
@@ -297,6 +312,18 @@ pub unsafe extern "C" fn tine_cancel_all(pool: *mut tine_pool) -> c_int {
     guard(|| {
         // SAFETY: the caller's pool.
         let cancelled = unsafe { taker(pool) }?.cancel_all()?;
+        Ok(c_int::try_from(cancelled).unwrap_or(c_int::MAX))
+    })
+}
+
+/// Cancels every submitted task that has not begun, as tine_cancel does. What runs goes on, and so do maps, loops and streams.
+///
+/// Returns how many there were; TINE_EFORKED, TINE_EWORKER. Threads: any.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_cancel_queued(pool: *mut tine_pool) -> c_int {
+    guard(|| {
+        // SAFETY: the caller's pool.
+        let cancelled = unsafe { taker(pool) }?.cancel_queued()?;
         Ok(c_int::try_from(cancelled).unwrap_or(c_int::MAX))
     })
 }

@@ -10,7 +10,7 @@ pub struct tine_task {
     _task: Task<'static>,
 }
 
-unsafe fn task<'a>(pointer: *mut tine_task) -> Option<&'a mut Task<'static>> {
+pub(crate) unsafe fn task<'a>(pointer: *mut tine_task) -> Option<&'a mut Task<'static>> {
     // SAFETY: null, or the task that tine has passed to the function that calls; `tine_task` is a `Task`.
     unsafe { pointer.cast::<Task<'static>>().as_mut() }
 }

@@ -18,6 +18,7 @@
 
 use super::call::Kind;
 use super::callbacks::Calls;
+use crate::channel::End;
 use crate::engine::member::Death;
 use crate::error::{Code, Error, Result};
 use crate::process::function::Callee;
@@ -146,6 +147,9 @@ pub(super) struct Entry {
     pub(super) outcome: Option<Outcome>,
     /// What its submitter wants to be told.
     pub(super) calls: Option<Box<Calls>>,
+    /// An end of a channel goes with it; and that end, while it is here: see `ends`.
+    pub(super) has_end: bool,
+    pub(super) end: Option<End>,
     pub(super) inline: Inline,
 }
 
@@ -207,6 +211,8 @@ impl Books {
             line: None,
             outcome: None,
             calls: None,
+            has_end: false,
+            end: None,
             inline: Inline([0; INLINE_INPUT]),
         };
         self.blocks.push((0..BLOCK).map(entry).collect());
@@ -221,16 +227,21 @@ impl Books {
         entry.generation = entry.generation.wrapping_add(1).max(1);
         entry.outcome = None;
         entry.calls = None;
+        (entry.has_end, entry.end) = (false, None);
         (entry.job, entry.line) = (None, None);
         entry.claimed = false;
         (entry.deadline_ns, entry.queue_due_ns, entry.retries, entry.deaths) = (0, 0, 0, 0);
         self.free.push(index);
     }
 
+    /// All places.
+    pub(super) fn places(&self) -> impl Iterator<Item = u32> + use<> {
+        0..(self.blocks.len() * BLOCK) as u32
+    }
+
     /// The places of all tasks that are in use, without chunks and items of streams.
     pub(super) fn tasks_in_use(&self) -> impl Iterator<Item = u32> + '_ {
-        (0..(self.blocks.len() * BLOCK) as u32)
-            .filter(|index| self.get(*index).state != State::Free && self.get(*index).is_a_callers())
+        self.places().filter(|index| self.get(*index).state != State::Free && self.get(*index).is_a_callers())
     }
 
     pub(super) fn id_of(&self, index: u32) -> TaskId {

@@ -9,15 +9,15 @@
 //! ```
 //!
 //! News are told in the order in which they came, by one thread or by several. A thread that is in a callback tells nothing
-//! more, so callbacks do not pile up inside each other.
+//! more of the same pool's, so callbacks do not pile up inside each other.
 
 use super::books::{State as TaskState, TaskId};
 use super::state::State;
 use super::{Inner, TaskResult};
-use std::cell::Cell;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, MutexGuard};
+use std::thread::ThreadId;
 
 /// Told that a task has begun, and in which process.
 pub type OnBegin = Arc<dyn Fn(TaskId, i32) + Send + Sync>;
@@ -61,77 +61,59 @@ impl Calls {
 
 enum Item {
     Begun(OnBegin, TaskId, i32),
-    Settled(u32),
+    Settled(TaskId),
 }
 
 /// What there is to tell.
 #[derive(Default)]
 pub(super) struct News {
     items: VecDeque<Item>,
-    /// Threads that are in a callback.
-    telling: usize,
+    /// Threads that are in a callback of this pool's.
+    telling: Vec<ThreadId>,
     /// Tasks of which it is to be told that they have begun, and has not been.
     awaited: usize,
 }
 
 impl fmt::Debug for News {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("News").field("items", &self.items.len()).field("telling", &self.telling).finish()
-    }
-}
-
-thread_local! {
-    static IN_CALLBACK: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Marks this thread as being in a callback, whose panics pass.
-struct Telling;
-
-impl Telling {
-    fn new() -> Telling {
-        IN_CALLBACK.set(true);
-        Telling
-    }
-}
-
-impl Drop for Telling {
-    fn drop(&mut self) {
-        IN_CALLBACK.set(false);
+        f.debug_struct("News")
+            .field("items", &self.items.len())
+            .field("telling", &self.telling)
+            .finish_non_exhaustive()
     }
 }
 
 /// Tells the news, without the lock while a callback runs.
 pub(super) fn tell<'a>(pool: &'a Inner, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
-    if state.news.items.is_empty() || IN_CALLBACK.get() {
+    if state.news.items.is_empty() || state.is_in_callback() {
         return state;
     }
+    let me = std::thread::current().id();
     while let Some(item) = state.news.items.pop_front() {
-        state.news.telling += 1;
+        state.news.telling.push(me);
         match item {
             Item::Begun(callback, id, pid) => {
                 drop(state);
-                let telling = Telling::new();
                 callback(id, pid);
-                drop(telling);
                 state = pool.lock();
             }
-            Item::Settled(index) => {
-                let callback = state.books.get_mut(index).calls.take();
-                let callback = callback.and_then(|calls| calls.callbacks.on_settled);
-                state.mark_taken(index);
-                let result = state.hand_over(index);
-                drop(state);
-                let telling = Telling::new();
-                callback.inspect(|callback| callback(&result));
-                drop(telling);
-                state = pool.lock();
+            Item::Settled(id) => {
+                if let Ok(index) = state.books.find(id) {
+                    let callback = state.books.get_mut(index).calls.take();
+                    let callback = callback.and_then(|calls| calls.callbacks.on_settled);
+                    state.mark_taken(index);
+                    let result = state.hand_over(index);
+                    drop(state);
+                    callback.inspect(|callback| callback(&result));
+                    state = pool.lock();
+                }
                 let taken = |index: &u32| state.books.get(*index).state == TaskState::Taken;
-                if let Some(index) = state.books.find(result.id).ok().filter(taken) {
+                if let Some(index) = state.books.find(id).ok().filter(taken) {
                     state.release(index);
                 }
             }
         }
-        state.news.telling -= 1;
+        state.news.telling.retain(|teller| *teller != me);
     }
     // Who waits until everything is over waits for callbacks, too.
     state.all_is_told();
@@ -144,9 +126,14 @@ impl State {
         !self.news.items.is_empty()
     }
 
+    /// Whether this thread is in a callback of this pool's.
+    fn is_in_callback(&self) -> bool {
+        !self.news.telling.is_empty() && self.news.telling.contains(&std::thread::current().id())
+    }
+
     /// Whether all callbacks have returned, but for the one that this thread may be in.
     pub(super) fn has_told_all(&self) -> bool {
-        IN_CALLBACK.get() || self.news.items.is_empty() && self.news.telling == 0
+        self.news.items.is_empty() && self.news.telling.is_empty() || self.is_in_callback()
     }
 
     /// A task with callbacks has been entered in the books.
@@ -185,6 +172,7 @@ impl State {
 
     /// A task has settled; whether its callback gets the result.
     pub(super) fn note_settled(&mut self, index: u32) -> bool {
+        let id = self.books.id_of(index);
         let Some(calls) = self.books.get_mut(index).calls.as_deref_mut() else { return false };
         if calls.awaits_begin() {
             calls.begun = true;
@@ -192,7 +180,7 @@ impl State {
         }
         let told = calls.callbacks.on_settled.is_some();
         if told {
-            self.news.items.push_back(Item::Settled(index));
+            self.news.items.push_back(Item::Settled(id));
         }
         told
     }

@@ -3,7 +3,7 @@
 //!
 //! | who | what it does |
 //! |---|---|
-//! | the host | sets the slot's `cut` while the chunk runs; clears it when it drains the chunk's result |
+//! | the host | sets the slot's `cut` while the chunk runs; clears it when it drains the chunk's result, or takes a chunk back that had not begun |
 //! | the worker | looks at it between two items, and ends the chunk as it does when there is no more room for messages |
 //!
 //! Nothing depends on it. A worker that sees it late, or not at all, finishes its chunk; one that dies leaves what a death

@@ -100,9 +100,11 @@ impl State {
 
     /// Hands tasks out, each to the worker with the least before it.
     pub(super) fn feed(&mut self, now: u64) {
-        let listening = self.led || self.polled_from_outside;
+        let listening = self.led || self.is_looked_at();
         while let Some(index) = self.front() {
-            let open = (0..self.lanes.len()).filter(|slot| self.lanes[*slot].has_room());
+            let has_end = self.books.get(index).has_end;
+            let can_have = |lane: &Lane| lane.has_room() && !(has_end && lane.carries.is_some());
+            let open = (0..self.lanes.len()).filter(|slot| can_have(&self.lanes[*slot]));
             let Some(slot) = open.min_by_key(|slot| self.lanes[*slot].in_ring()) else { return };
             self.queue.tickets.pop_front();
             self.push(slot, index, now, listening);
@@ -116,7 +118,7 @@ impl State {
             let lane = &self.lanes[slot];
             if lane.in_ring() > 1 && lane.is_stuck(now) && self.lanes.iter().any(moving) {
                 let Some(segment) = &self.family.members[slot].segment else { continue };
-                let (recalled, _) = self.lanes[slot].recall_behind(segment, &self.books);
+                let (recalled, _) = self.lanes[slot].recall_behind(segment, &mut self.books);
                 self.requeue(recalled);
             }
             if self.lanes[slot].in_ring() > 0 && self.lanes[slot].quiet_ns(now) > WEDGED_NS {
@@ -139,8 +141,8 @@ impl State {
         if segment.slot(position).has_begun() {
             return;
         }
-        let (mut recalled, _) = lane.recall_behind(segment, &self.books);
-        if lane.recall(segment, &self.books, index) {
+        let (mut recalled, _) = lane.recall_behind(segment, &mut self.books);
+        if lane.recall(segment, &mut self.books, index) {
             recalled.insert(0, index);
         } else if !segment.slot(position).has_begun() {
             lane.distrusted = true;
@@ -150,9 +152,9 @@ impl State {
     }
 
     fn push(&mut self, slot: usize, index: u32, now: u64, listening: bool) {
-        let Some(segment) = &self.family.members[slot].segment else {
+        if self.family.members[slot].segment.is_none() {
             return self.requeue(vec![index]);
-        };
+        }
         let callee = self.books.get(index).callee;
         let Some(callee) = self.family.callees().and_then(|callees| callees.current(callee)) else {
             let error = Error::new(
@@ -161,6 +163,12 @@ impl State {
             );
             return self.settle(index, Outcome::not_started(&error));
         };
+        match self.pass_end(slot, index) {
+            Ok(true) => (),
+            Ok(false) => return self.requeue(vec![index]),
+            Err(error) => return self.settle(index, Outcome::not_started(&error)),
+        }
+        let Some(segment) = &self.family.members[slot].segment else { return };
         self.books.get_mut(index).state = TaskState::Sent(slot as u32);
         self.lanes[slot].push(segment, &self.books, index, callee, now, listening);
     }
@@ -170,7 +178,7 @@ impl State {
         if self.front().is_some() {
             return;
         }
-        let listening = self.led || self.polled_from_outside;
+        let listening = self.led || self.is_looked_at();
         for slot in 0..self.lanes.len() {
             if self.lanes[slot].in_ring() > 0 || !self.lanes[slot].has_room() {
                 continue;
@@ -178,7 +186,7 @@ impl State {
             let fullest = (0..self.lanes.len()).max_by_key(|slot| self.lanes[*slot].waiting());
             let Some(from) = fullest.filter(|slot| self.lanes[*slot].waiting() > 0) else { return };
             let Some(segment) = &self.family.members[from].segment else { return };
-            let Some(index) = self.lanes[from].recall_youngest(segment, &self.books) else { return };
+            let Some(index) = self.lanes[from].recall_youngest(segment, &mut self.books) else { return };
             self.push(slot, index, now, listening);
         }
     }
@@ -191,7 +199,8 @@ impl State {
             TaskState::Sent(slot) => {
                 let segment =
                     self.family.members.get(slot as usize).and_then(|member| member.segment.as_ref());
-                segment.is_some_and(|segment| self.lanes[slot as usize].recall(segment, &self.books, index))
+                segment
+                    .is_some_and(|segment| self.lanes[slot as usize].recall(segment, &mut self.books, index))
             }
             _ => false,
         }
@@ -218,7 +227,7 @@ impl State {
             }
         }
         self.wake_waiters();
-        self.update_attention();
+        self.update_outside();
         Ok(())
     }
 

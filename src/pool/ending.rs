@@ -186,7 +186,7 @@ impl State {
         if front != index || !segment.slot(position).has_begun() {
             return;
         }
-        let (behind, all) = lane.recall_behind(segment, &self.books);
+        let (behind, all) = lane.recall_behind(segment, &mut self.books);
         let kind = self.books.get(index).kind;
         let begun = segment.items_begun.load(Ordering::Acquire);
         let asked = if kind == Kind::Task { 1 } else { begun };
@@ -235,16 +235,25 @@ impl State {
         ending.due_ns
     }
 
+    /// Submitted tasks that have not settled.
+    fn under_way(&self) -> Vec<u32> {
+        let under_way =
+            |index: &u32| matches!(self.books.get(*index).state, TaskState::Queued | TaskState::Sent(_));
+        self.books.tasks_in_use().filter(under_way).collect()
+    }
+
     /// Cancels every submitted task that has not settled; how many that were.
     pub(super) fn cancel_all(&mut self, now: u64) -> usize {
-        let open: Vec<u32> = self.books.tasks_in_use().collect();
-        let mut cancelled = 0;
-        for index in open {
-            let under_way = |state: TaskState| matches!(state, TaskState::Queued | TaskState::Sent(_));
-            if under_way(self.books.get(index).state) && self.cancel(index, now).is_ok() {
-                cancelled += 1;
-            }
-        }
+        let open = self.under_way();
+        open.into_iter().filter(|index| self.cancel(*index, now).is_ok()).count()
+    }
+
+    /// Cancels every submitted task that has not begun; how many that were.
+    pub(super) fn cancel_queued(&mut self) -> usize {
+        let open = self.under_way();
+        let cancelled = open.into_iter().filter(|index| self.cancel_unbegun(*index)).count();
+        self.wake_waiters();
+        self.update_outside();
         cancelled
     }
 }

@@ -21,6 +21,7 @@ use super::state::State;
 use super::task::{self, Place, Task};
 use super::worker::Worker;
 use super::{Inner, Pool};
+use crate::channel::End;
 use crate::check;
 use crate::error::{Code, Error, Result};
 use crate::heap::Heap;
@@ -93,6 +94,7 @@ struct Work {
     length: usize,
     inline: Inline,
     deadline_ns: u64,
+    end: Option<End>,
 }
 
 impl Here {
@@ -220,7 +222,7 @@ impl Here {
     }
 
     /// Runs a task; what came of it, and its output where that is a small one.
-    fn run(&self, work: &Work) -> (Outcome, Inline) {
+    fn run(&self, work: &mut Work) -> (Outcome, Inline) {
         let mut room = Inline([0; INLINE_INPUT]);
         let known = self.resolver.lock().unwrap_or_else(PoisonError::into_inner);
         let address = work.callee.and_then(|callee| known.resolver.address(callee));
@@ -235,6 +237,9 @@ impl Here {
         self.running().push(Running { index: work.index, cancelled: false, due_ns: 0 });
         let mut outcome = Outcome::new(0, Delivery::Ran);
         let mut task = Task::new(Place::Here(self), work.id, (input, work.length), room.0.as_mut_ptr());
+        if let Some(end) = work.end.take() {
+            task.set_channel(end);
+        }
         if work.kind == Kind::Task {
             self.begin(work.deadline_ns);
             // SAFETY: resolved from a pointer or a name that was given as such a function.
@@ -327,11 +332,12 @@ pub(super) fn run_queued<'a>(pool: &'a Inner, mut state: MutexGuard<'a, State>) 
         return state;
     }
     let outer = state.runner.replace(me);
-    while let Some(work) = state.take_work() {
+    while let Some(mut work) = state.take_work() {
         state.note_begin(work.index, pool.pid);
         drop(state);
-        let (outcome, room) = here.run(&work);
-        if let Some(nested) = here.nested() {
+        let (outcome, room) = here.run(&mut work);
+        // A task inside of another leaves that one its results.
+        if let Some(nested) = here.nested().filter(|_| here.running().is_empty()) {
             nested.forget_results();
         }
         state = pool.lock();
@@ -342,7 +348,7 @@ pub(super) fn run_queued<'a>(pool: &'a Inner, mut state: MutexGuard<'a, State>) 
         state.settle(work.index, outcome);
         state.stop_lines();
         state.wake_waiters();
-        state.update_attention();
+        state.update_outside();
     }
     state.runner = outer;
     state
@@ -367,6 +373,7 @@ impl State {
             length: entry.input_length,
             inline: Inline(entry.inline.0),
             deadline_ns: entry.deadline_ns,
+            end: entry.end.take(),
         })
     }
 }

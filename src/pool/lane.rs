@@ -3,10 +3,11 @@
 use super::books::{Books, Delivery, Input, Outcome, Output, to_c_string};
 use super::call::Kind;
 use super::ending::{Beginning, Ending};
+use crate::engine::handover::Handover;
 use crate::heap::Heap;
 use crate::prim::Ordering;
 use crate::process::function::Callee;
-use crate::queue::ring::{INLINE_INPUT, INLINE_OUTPUT, MESSAGE, SLOTS, Segment, Slot, flag, state};
+use crate::queue::ring::{INLINE_INPUT, Left, SLOTS, Segment, Slot, flag, state};
 use std::collections::VecDeque;
 
 /// How deep a ring is filled while nothing is known of how long its tasks take.
@@ -39,6 +40,9 @@ pub(super) struct Lane {
     pub(super) cut: Option<u32>,
     /// Tasks in the ring that have a deadline.
     timed: usize,
+    /// By which the worker gets the ends of channels, once it has got one; and the task in the ring that has one.
+    pub(super) handover: Option<Handover>,
+    pub(super) carries: Option<u32>,
     /// When the worker became ready, and how many tasks it may be given, and has been.
     pub(super) ready_ns: u64,
     pub(super) share: u32,
@@ -69,7 +73,7 @@ pub(super) struct Drained {
 }
 
 /// A task that a dead worker had in its ring.
-pub(super) struct Left {
+pub(super) struct LeftTask {
     pub(super) index: u32,
     pub(super) begun: bool,
     /// Of a chunk: how long the messages of its finished items are.
@@ -85,6 +89,8 @@ impl Lane {
             beginning: None,
             cut: None,
             timed: 0,
+            handover: None,
+            carries: None,
             ready_ns: 0,
             share: u32::MAX,
             given: 0,
@@ -172,7 +178,8 @@ impl Lane {
         let timed = entry.deadline_ns != 0;
         self.timed += usize::from(timed);
         self.given += 1;
-        slot.kind.store(entry.kind as u32 | if timed { flag::TIMED } else { 0 }, Ordering::Relaxed);
+        let flags = if timed { flag::TIMED } else { 0 } | if entry.has_end { flag::CHANNEL } else { 0 };
+        slot.kind.store(entry.kind as u32 | flags, Ordering::Relaxed);
         // A worker that has written there what it likes fools itself only.
         slot.shares.store(segment.shares.load(Ordering::Relaxed), Ordering::Relaxed);
         slot.state.store(state::READY, Ordering::Relaxed);
@@ -218,9 +225,8 @@ impl Lane {
             let Some(Flight::Task(index)) = self.flights.pop_front() else { continue };
             match self.read_result(slot, books, heap, index) {
                 Some(outcome) => {
-                    if self.cut.take_if(|cut| *cut == index).is_some() {
-                        slot.cut.store(0, Ordering::Relaxed);
-                    }
+                    self.forget_cut(slot, index);
+                    self.carries.take_if(|carries| *carries == index);
                     self.timed -= usize::from(books.get(index).deadline_ns != 0);
                     out.push(Drained { index, outcome });
                 }
@@ -258,22 +264,18 @@ impl Lane {
             return Some(outcome);
         }
         if message_length > 0 {
-            outcome.message = to_c_string(&slot.message.read(message_length.min(MESSAGE)));
+            outcome.message = to_c_string(&slot.message_left());
         }
-        let length = slot.output_length.load(Ordering::Relaxed) as usize;
-        if length == 0 {
-            return Some(outcome);
-        }
-        outcome.output_length = length;
-        match slot.output.load(Ordering::Relaxed) as usize {
-            0 if length <= INLINE_OUTPUT => {
+        match slot.output_left(|address, length| heap.contains(address, length))? {
+            Left::Nothing => (),
+            Left::Inline(length) => {
+                outcome.output_length = length;
                 entry.inline.0[..length].copy_from_slice(&slot.inline_output.read(length));
             }
-            address if address != 0 && heap.contains(address, length) => {
-                outcome.output = Output::Heap(address);
+            Left::Block(address, length) => {
+                (outcome.output_length, outcome.output) = (length, Output::Heap(address));
                 self.last_output = address;
             }
-            _ => return None,
         }
         Some(outcome)
     }
@@ -284,7 +286,7 @@ impl Lane {
     }
 
     /// Takes back the youngest task that has not begun.
-    pub(super) fn recall_youngest(&mut self, segment: &Segment, books: &Books) -> Option<u32> {
+    pub(super) fn recall_youngest(&mut self, segment: &Segment, books: &mut Books) -> Option<u32> {
         for back in 0..self.flights.len() {
             let at = self.flights.len() - 1 - back;
             let Flight::Task(index) = self.flights[at] else { continue };
@@ -295,7 +297,7 @@ impl Lane {
     }
 
     /// Takes back everything behind the task in front, the oldest first; and whether all of it had not begun.
-    pub(super) fn recall_behind(&mut self, segment: &Segment, books: &Books) -> (Vec<u32>, bool) {
+    pub(super) fn recall_behind(&mut self, segment: &Segment, books: &mut Books) -> (Vec<u32>, bool) {
         let tasks: Vec<(usize, u32)> = (0..self.flights.len())
             .filter_map(|at| match self.flights[at] {
                 Flight::Task(index) => Some((at, index)),
@@ -316,20 +318,38 @@ impl Lane {
     }
 
     /// Takes back this very task, if it has not begun.
-    pub(super) fn recall(&mut self, segment: &Segment, books: &Books, index: u32) -> bool {
+    pub(super) fn recall(&mut self, segment: &Segment, books: &mut Books, index: u32) -> bool {
         let at = self.flights.iter().position(|flight| *flight == Flight::Task(index));
         at.is_some_and(|at| self.recall_at(segment, books, at, index))
     }
 
-    fn recall_at(&mut self, segment: &Segment, books: &Books, at: usize, index: u32) -> bool {
-        let recalled =
-            !self.distrusted && segment.slot(self.done.wrapping_add(at as u32)).claim(state::RECALLED);
+    fn recall_at(&mut self, segment: &Segment, books: &mut Books, at: usize, index: u32) -> bool {
+        let slot = segment.slot(self.done.wrapping_add(at as u32));
+        let recalled = !self.distrusted && slot.claim(state::RECALLED);
         if recalled {
             self.flights[at] = Flight::Recalled;
+            self.forget_cut(slot, index);
+            self.take_end_back(books, index);
             self.given -= 1;
             self.timed -= usize::from(books.get(index).deadline_ns != 0);
         }
         recalled
+    }
+
+    /// Puts the end of a channel of a task that has not begun back into the books.
+    fn take_end_back(&mut self, books: &mut Books, index: u32) {
+        if self.carries.take_if(|carries| *carries == index).is_some() {
+            let end = self.handover.as_ref().and_then(Handover::take_back);
+            let entry = books.get_mut(index);
+            entry.end = entry.end.take().or(end);
+        }
+    }
+
+    /// The slot is for another task now, which is not to be cut.
+    fn forget_cut(&mut self, slot: &Slot, index: u32) {
+        if self.cut.take_if(|cut| *cut == index).is_some() {
+            slot.cut.store(0, Ordering::Relaxed);
+        }
     }
 
     /// Tasks in the ring behind the one that is, or is next to be, under way.
@@ -339,16 +359,18 @@ impl Lane {
     }
 
     /// The worker has ended and its results are drained: what is left.
-    pub(super) fn clear(&mut self, segment: &Segment) -> Vec<Left> {
+    pub(super) fn clear(&mut self, segment: &Segment, books: &mut Books) -> Vec<LeftTask> {
         let mut left = Vec::new();
-        for (at, flight) in self.flights.iter().enumerate() {
-            let Flight::Task(index) = *flight else { continue };
+        for (at, flight) in std::mem::take(&mut self.flights).into_iter().enumerate() {
+            let Flight::Task(index) = flight else { continue };
             let slot = segment.slot(self.done.wrapping_add(at as u32));
             let begun = slot.state.load(Ordering::Acquire) != state::READY;
             let messages_length = slot.message_length.load(Ordering::Relaxed) as usize;
-            left.push(Left { index, begun, messages_length });
+            if !begun {
+                self.take_end_back(books, index);
+            }
+            left.push(LeftTask { index, begun, messages_length });
         }
-        self.flights.clear();
         left
     }
 
@@ -356,5 +378,23 @@ impl Lane {
     pub(super) fn unfinished_output(&self, segment: &Segment) -> usize {
         let pending = segment.pending_output.load(Ordering::Acquire) as usize;
         if pending == self.last_output { 0 } else { pending }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_recalled_chunk_leaves_no_cut_behind() {
+        let (segment, _fd) = Segment::create().unwrap();
+        let (mut lane, mut books) = (Lane::new(), Books::default());
+        let index = books.open();
+        lane.push(&segment, &books, index, Callee { module: 0, offset: 0 }, 1, false);
+        // As `State::cut` does, before the worker has begun.
+        segment.slot(0).cut.store(1, Ordering::Relaxed);
+        lane.cut = Some(index);
+        assert!(lane.recall(&segment, &mut books, index));
+        assert_eq!((lane.cut, segment.slot(0).cut.load(Ordering::Relaxed)), (None, 0));
     }
 }

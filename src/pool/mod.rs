@@ -10,12 +10,14 @@ mod callbacks;
 mod cut;
 mod dispatch;
 mod ending;
+mod ends;
 mod execute;
 mod here;
 mod job;
 mod lane;
 mod map;
 mod options;
+mod outside;
 mod progress;
 mod recycle;
 mod results;
@@ -26,15 +28,17 @@ pub mod task;
 mod wait;
 pub mod worker;
 
+pub use crate::process::options::{Affinity, OutputTo, WorkerOptions};
 pub use crate::process::surroundings::Limit;
 pub use books::{Delivery, TaskId};
 pub use callbacks::{Callbacks, OnBegin, OnSettled};
 pub use map::{Failure, Map, MapCall, MapReport};
-pub use options::{Affinity, MAX_WORKERS, OutputTo, PoolOptions, SubmitOptions};
+pub use options::{MAX_WORKERS, PoolOptions, SubmitOptions};
 pub use progress::Progress;
 pub use schedule::Schedule;
 pub use stream::{Pull, Pulled, Stream, StreamOptions};
 
+use crate::channel::Channel;
 use crate::check;
 use crate::engine::family::Family;
 use crate::engine::member::Death;
@@ -45,7 +49,7 @@ use crate::heap::own::Process;
 use crate::heap::segment::Segment;
 use crate::prim::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use crate::process::function::{Callee, Function};
-use crate::process::{init, setup};
+use crate::process::setup;
 use crate::queue::ring::INLINE_INPUT;
 use crate::queue::{self, Known};
 use crate::sys::clock::{Deadline, Timeout, now_ns};
@@ -55,6 +59,7 @@ use books::{Input, State as TaskState};
 use call::Kind;
 use callbacks::tell;
 use here::{Here, initializer_failure, run_queued};
+use lane::Lane;
 use recycle::Recycle;
 use state::{Rules, State, Window};
 use std::ffi::c_void;
@@ -160,13 +165,6 @@ impl Pool {
     /// A pool of which nothing has been started yet.
     pub(crate) fn new(options: &PoolOptions) -> Result<Pool> {
         options.check()?;
-        if init::is_before_its_turn() {
-            let text = "this process was started for a pool and has not come to tine_init yet";
-            return Err(Error::new(Code::NO_INIT, text));
-        }
-        if options.worker_path.is_none() && !init::has_run() {
-            return Err(Code::NO_INIT.into());
-        }
         let heap = Arc::new(Heap::create(options.heap_range())?);
         queue::know_heap(Known::Mapped(Arc::downgrade(&heap)));
         let settings = options.settings()?;
@@ -180,7 +178,8 @@ impl Pool {
             let text = format!("min_workers is {}, more than the {workers} workers", options.min_workers);
             return Err(Error::invalid(text));
         }
-        let mut family = Family::new(settings, options.program()?, options.start_timeout_ns(), workers);
+        let program = options.worker.program()?;
+        let mut family = Family::new(settings, program, options.worker.start_timeout_ns(), workers);
         if options.min_workers > 0 {
             family.park_from(options.min_workers);
         }
@@ -297,8 +296,8 @@ impl Pool {
         Ok(())
     }
 
-    /// Submits one call of a function.
-    pub fn submit(&self, function: Function<'_>, input: &[u8], options: SubmitOptions) -> Result<TaskId> {
+    /// Submits one call of a function. An end of a channel that goes with it is still the caller's to drop.
+    pub fn submit(&self, function: Function<'_>, input: &[u8], options: SubmitOptions<'_>) -> Result<TaskId> {
         let inner = self.inner()?;
         let mut state = inner.lock();
         let callee = resolve(inner, &mut state, function)?;
@@ -316,6 +315,7 @@ impl Pool {
             });
             entered?;
         }
+        let end = options.channel.map(Channel::share_end).transpose()?;
         let place = inner.place_input(input)?;
         let index = state.books.open();
         let entry = state.books.get_mut(index);
@@ -327,6 +327,7 @@ impl Pool {
         entry.deadline_ns = options.deadline_ns.unwrap_or(inner.deadline_ns);
         entry.queue_due_ns = options.queue_deadline_ns.map_or(0, |ns| now_ns().saturating_add(ns));
         entry.retries = options.retries;
+        (entry.has_end, entry.end) = (end.is_some(), end);
         if let Input::Inline = place {
             entry.inline.0[..input.len()].copy_from_slice(input);
         }
@@ -362,11 +363,7 @@ impl Pool {
     /// A descriptor that is readable when there is something to [`Pool::poll`] for. It is the pool's.
     pub fn descriptor(&self) -> Result<RawFd> {
         let inner = self.inner()?;
-        let mut state = inner.lock();
-        state.polled_from_outside = true;
-        state.listen();
-        state.pump(true);
-        Ok(inner.epoll.fd())
+        inner.lock().look_from_outside()
     }
 
     /// Counters.
@@ -482,15 +479,16 @@ impl Pool {
         Ok(inner.heap.release_process(pid))
     }
 
-    /// Gives everything back that has not been taken.
+    /// Gives everything back that has not been taken, but for what somebody waits for, or is to be told.
     fn forget_results(&self) {
         let mut state = tell(&self.inner, self.inner.lock());
         let left: Vec<u32> = state.books.tasks_in_use().collect();
         for index in left {
+            if state.books.get(index).claimed {
+                continue;
+            }
             if state.books.get(index).state == TaskState::Settled {
-                if !state.books.get(index).claimed {
-                    state.finished_count -= 1;
-                }
+                state.finished_count -= 1;
                 state.mark_taken(index);
             }
             if state.books.get(index).state == TaskState::Taken {
@@ -604,7 +602,9 @@ impl State {
         if self.submitted.is_multiple_of(EVERY) {
             self.pump(false);
         } else {
-            self.feed(now_ns());
+            if self.lanes.iter().any(Lane::has_room) {
+                self.feed(now_ns());
+            }
             self.grow();
         }
     }

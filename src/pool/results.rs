@@ -113,6 +113,14 @@ impl Pool {
         state.pump(false);
         Ok(state.cancel_all(now_ns()))
     }
+
+    /// Cancels every task that has not begun; how many that were.
+    pub fn cancel_queued(&self) -> Result<usize> {
+        let inner = self.inner()?;
+        let mut state = inner.lock();
+        state.pump(false);
+        Ok(state.cancel_queued())
+    }
 }
 
 impl State {
@@ -141,7 +149,7 @@ impl State {
         }
         self.books.window_tasks -= 1;
         self.books.window_bytes -= length;
-        self.update_attention();
+        self.update_outside();
     }
 
     /// Claims a task for a waiter: it is no longer among those that `next` gives out.

@@ -5,7 +5,8 @@ use super::call::Kind;
 use super::callbacks::News;
 use super::dispatch::Queue;
 use super::here::Here;
-use super::lane::{Drained, Lane, Left};
+use super::lane::{Drained, Lane, LeftTask};
+use super::outside::Outside;
 use super::recycle::Recycle;
 use super::stream::Line;
 use super::wait::{Waiter, Want};
@@ -19,7 +20,7 @@ use crate::queue::ring::Segment;
 use crate::queue::spin::Spin;
 use crate::sys::clock::{Deadline, now_ns};
 use crate::sys::epoll::Epoll;
-use crate::sys::fd::{self, Timer};
+use crate::sys::fd;
 use std::collections::{HashSet, VecDeque};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
@@ -27,6 +28,9 @@ use std::thread::ThreadId;
 
 /// How often the family is looked after while results keep coming and nobody sleeps.
 const FAMILY_INTERVAL_NS: u64 = 200_000;
+
+/// So many results are given out before the pool is moved on again.
+const GIVEN_OUT: u32 = 16;
 
 /// A worker that has lost its means to call is noticed within twice this time.
 const LOOK_NS: u64 = 50_000_000;
@@ -70,14 +74,13 @@ pub(super) struct State {
     pub(super) led: bool,
     /// Until when the leader sleeps.
     pub(super) led_until: Deadline,
-    /// The pool's descriptor has been asked for, so every event must make it readable.
-    pub(super) polled_from_outside: bool,
-    /// Readable while there are finished tasks and somebody polls, and to get the leader out of epoll.
+    /// Where the pool's descriptor has been asked for: every event must make it readable.
+    pub(super) outside: Option<Outside>,
+    /// Gets the leader out of epoll.
     pub(super) attention: OwnedFd,
-    attention_set: bool,
-    /// Makes the pool's descriptor readable when the family has something due and nobody sleeps in here.
-    timer: Timer,
     family_due_ns: u64,
+    /// Results that have been given out since the pool was moved on.
+    given_out: u32,
     /// When a task that runs has to be looked at.
     pub(super) running_due_ns: u64,
     /// How long a task that is to end may take, and the signal that tells it besides its flag; 0 for none.
@@ -102,9 +105,8 @@ pub(super) struct State {
     settled_when_told: u64,
 }
 
-/// The tokens of `State::attention` and `State::timer`.
+/// The token of `State::attention`.
 pub(super) const ATTENTION: u64 = 4 << 32;
-const TIMER: u64 = 5 << 32;
 
 /// What a pool's options say to its state.
 #[derive(Clone, Debug)]
@@ -133,8 +135,6 @@ impl State {
     ) -> crate::Result<State> {
         let attention = fd::eventfd()?;
         epoll.add(attention.as_raw_fd(), ATTENTION)?;
-        let timer = Timer::new()?;
-        epoll.add(timer.fd(), TIMER)?;
         let lanes = family.members.iter().map(|_| Lane::new()).collect();
         Ok(State {
             heap,
@@ -158,11 +158,10 @@ impl State {
             spin: Spin::new(),
             led: false,
             led_until: Deadline::NEVER,
-            polled_from_outside: false,
+            outside: None,
             attention,
-            attention_set: false,
-            timer,
             family_due_ns: 0,
+            given_out: 0,
             running_due_ns: u64::MAX,
             grace_ns: rules.grace_ns,
             cancel_signal: rules.cancel_signal,
@@ -184,6 +183,7 @@ impl State {
     /// `something_happened` says that a descriptor was readable, so that the family has to be looked after now.
     pub(super) fn pump(&mut self, something_happened: bool) {
         let now = now_ns();
+        self.given_out = 0;
         self.drain_rings(now);
         self.look_for_begins();
         if something_happened || now >= self.family_due_ns {
@@ -208,16 +208,20 @@ impl State {
         self.cut_long(now);
         self.grow();
         self.wake_waiters();
-        self.update_attention();
+        self.update_outside();
         let due = self.next_look();
-        if self.polled_from_outside {
-            self.timer.set(due);
-        }
+        self.call_outside_at(due);
         // The leader went to sleep before this was due; it has to look at the clock again.
         if self.led && due < self.led_until {
             self.led_until = due;
             fd::eventfd_signal(self.attention.as_raw_fd());
         }
+    }
+
+    /// Whether somebody who takes a result that is there need not move the pool on: it costs more than the result.
+    pub(super) fn may_answer_at_once(&mut self) -> bool {
+        self.given_out += 1;
+        self.given_out < GIVEN_OUT && !self.has_news() && !self.awaits_begins()
     }
 
     fn drain_rings(&mut self, now: u64) {
@@ -237,7 +241,7 @@ impl State {
         if trusted && lane.distrusted {
             self.family.kill(slot);
         }
-        if self.polled_from_outside {
+        if self.outside.is_some() {
             // What the worker has finished before it was asked again it has told nobody of.
             segment.ask_to_be_told();
             crate::prim::fence(crate::prim::Ordering::SeqCst);
@@ -284,7 +288,7 @@ impl State {
         let mut idle = !self.lanes[slot].has_worked();
         if let Some(segment) = self.family.members[slot].segment.take() {
             unfinished = self.lanes[slot].unfinished_output(&segment);
-            for left in self.lanes[slot].clear(&segment) {
+            for left in self.lanes[slot].clear(&segment, &mut self.books) {
                 idle &= !left.begun;
                 if left.begun {
                     self.note_begin(left.index, death.pid);
@@ -324,7 +328,7 @@ impl State {
     }
 
     /// What is left of a task that its worker had begun.
-    fn lost_outcome(&self, slot: usize, left: &Left, segment: &Segment, death: &Death) -> Outcome {
+    fn lost_outcome(&self, slot: usize, left: &LeftTask, segment: &Segment, death: &Death) -> Outcome {
         use crate::prim::Ordering;
         let entry = self.books.get(left.index);
         let mut outcome = Outcome::new(Code::DIED.0, Delivery::MaybeRan);
@@ -350,6 +354,7 @@ impl State {
         let entry = self.books.get_mut(index);
         let input = std::mem::replace(&mut entry.input, Input::Inline);
         entry.outcome = Some(outcome);
+        entry.end = None;
         entry.state = TaskState::Settled;
         let (job, line, claimed) = (entry.job, entry.line, entry.claimed);
         if let Input::Heap { address, owned: true } = input {
@@ -380,13 +385,8 @@ impl State {
 
     /// Asks every worker to tell of results and of being ready; whether there is one that has had to tell already.
     pub(super) fn listen(&self) -> bool {
-        for member in &self.family.members {
-            if let Some(segment) = &member.segment {
-                segment.ask_to_be_told();
-            }
-        }
-        crate::prim::fence(crate::prim::Ordering::SeqCst);
-        self.has_results() || self.family.has_news()
+        let news = self.family.listen();
+        news || self.has_results()
     }
 
     /// Whether the worker in this place takes tasks.
@@ -412,7 +412,7 @@ impl State {
     }
 
     pub(super) fn stop_listening(&self) {
-        if self.polled_from_outside {
+        if self.is_looked_at() {
             return;
         }
         for (lane, member) in self.lanes.iter().zip(&self.family.members) {
@@ -458,7 +458,7 @@ impl State {
         }
         self.cancel_queue();
         self.wake_waiters();
-        self.update_attention();
+        self.update_outside();
     }
 
     /// For `TINE_CHECK`: who has left what in the heap, when everything else is over.
@@ -525,7 +525,7 @@ impl State {
     pub(super) fn all_is_told(&mut self) {
         self.settled_when_told = u64::MAX;
         self.wake_waiters();
-        self.update_attention();
+        self.update_outside();
     }
 
     /// Wakes every thread that sleeps in the pool: it is about to go.
@@ -540,23 +540,8 @@ impl State {
         }
     }
 
-    /// Whoever polls the pool's descriptor finds it readable while there are finished tasks.
-    pub(super) fn update_attention(&mut self) {
-        let wanted = self.polled_from_outside
-            && (self.finished_count > 0 || self.has_news() || self.any_line_has_results());
-        if wanted != self.attention_set {
-            self.attention_set = wanted;
-            match wanted {
-                true => fd::eventfd_signal(self.attention.as_raw_fd()),
-                false => fd::eventfd_clear(self.attention.as_raw_fd()),
-            }
-        }
-    }
-
     /// The leader was called out of epoll.
-    pub(super) fn attention_seen(&mut self) {
+    pub(super) fn attention_seen(&self) {
         fd::eventfd_clear(self.attention.as_raw_fd());
-        self.attention_set = false;
-        self.update_attention();
     }
 }

@@ -88,11 +88,11 @@ unsafe impl Send for Source {}
 /// A stream's account.
 #[derive(Debug)]
 pub(super) struct Line {
-    /// What is in and not out, in the order of the input.
-    items: VecDeque<u32>,
+    /// How many items are in and not out, and how many bytes their inputs have.
+    items: usize,
     bytes: usize,
-    /// Of these, what has settled, in that order.
-    settled: VecDeque<u32>,
+    /// These items in the order in which they come out: that of the input; if unordered, those that have settled.
+    order: VecDeque<u32>,
     unordered: bool,
     stop_on_failure: bool,
     window_tasks: usize,
@@ -107,8 +107,7 @@ pub(super) struct Line {
 
 impl Line {
     fn has_room(&self, length: usize) -> bool {
-        self.items.len() < self.window_tasks
-            && length <= self.window_bytes - self.bytes.min(self.window_bytes)
+        self.items < self.window_tasks && length <= self.window_bytes - self.bytes.min(self.window_bytes)
     }
 }
 
@@ -128,9 +127,9 @@ impl Pool {
         }
         let or = |value: usize, default: usize| if value == 0 { default } else { value };
         let line = Line {
-            items: VecDeque::new(),
+            items: 0,
             bytes: 0,
-            settled: VecDeque::new(),
+            order: VecDeque::new(),
             unordered: options.unordered,
             stop_on_failure: options.stop_on_failure,
             window_tasks: or(options.window_tasks, WINDOW_PER_WORKER * inner.workers),
@@ -181,7 +180,7 @@ impl Stream {
     }
 
     /// Enters an item for which there is room.
-    fn enter(&self, state: &mut State, place: Input, input: &[u8], user: usize) {
+    fn enter(&self, state: &mut State, place: Input, input: &[u8], user: usize) -> u32 {
         let index = state.books.open();
         let entry = state.books.get_mut(index);
         entry.kind = Kind::Task;
@@ -196,9 +195,13 @@ impl Stream {
             entry.inline.0[..input.len()].copy_from_slice(input);
         }
         let line = state.line_mut(self.number);
-        line.items.push_back(index);
+        line.items += 1;
         line.bytes += input.len();
+        if !line.unordered {
+            line.order.push_back(index);
+        }
         state.enqueue(index);
+        index
     }
 
     /// Says that there is no more input. Again is harmless.
@@ -244,7 +247,12 @@ impl Stream {
         while !source.over {
             let state = self.inner.lock();
             let line = state.line(self.number);
-            if line.stopped || refusal(&state).is_some() {
+            if line.stopped {
+                break;
+            }
+            if let Some(refusal) = refusal(&state) {
+                // This is not the end of the input, and must not be taken for it.
+                source.failure = Some(refusal);
                 break;
             }
             let waits = source
@@ -287,8 +295,7 @@ impl Stream {
         }
         if length > most {
             let text = format!("an item of {length} bytes; the stream's window is {most}");
-            self.enter(&mut state, Input::Inline, &[], item.user);
-            let index = *state.line(self.number).items.back().unwrap_or(&0);
+            let index = self.enter(&mut state, Input::Inline, &[], item.user);
             if state.take_back(index) {
                 state.settle(index, Outcome::not_started(&Error::errno(libc::EMSGSIZE, text)));
             }
@@ -302,7 +309,7 @@ impl Stream {
         let place = match inner.place_input(input) {
             Ok(place) => place,
             // What is on its way will give its memory back.
-            Err(_) if !line.items.is_empty() => return Ok(false),
+            Err(_) if line.items > 0 => return Ok(false),
             Err(error) => return Err(error),
         };
         self.enter(&mut state, place, input, item.user);
@@ -327,9 +334,9 @@ impl Drop for Stream {
         let line = state.line_mut(self.number);
         line.abandoned = true;
         line.ended = true;
-        let items: Vec<u32> = line.items.iter().copied().collect();
+        line.order.clear();
         let now = now_ns();
-        for index in items {
+        for index in state.items_in_line(self.number) {
             match state.books.get(index).state {
                 TaskState::Settled => state.leave_line(index),
                 _ => drop(state.cancel(index, now)),
@@ -365,11 +372,18 @@ impl State {
 
     /// The result that comes next, if it is there.
     fn next_in_line(&self, number: usize) -> Option<u32> {
-        let line = self.line(number);
-        if line.unordered {
-            return line.settled.front().copied();
-        }
-        line.items.front().copied().filter(|index| self.books.get(*index).state == TaskState::Settled)
+        let next = self.line(number).order.front().copied();
+        next.filter(|index| self.books.get(*index).state == TaskState::Settled)
+    }
+
+    /// What is in a stream and not out.
+    fn items_in_line(&self, number: usize) -> Vec<u32> {
+        let of_this = |index: &u32| {
+            let entry = self.books.get(*index);
+            let inside = !matches!(entry.state, TaskState::Free | TaskState::Taken);
+            inside && entry.line == Some(number)
+        };
+        self.books.places().filter(of_this).collect()
     }
 
     fn take_from_line(&mut self, number: usize) -> Option<u32> {
@@ -377,17 +391,17 @@ impl State {
         let length = self.books.get(index).input_length;
         self.books.get_mut(index).state = TaskState::Taken;
         let line = self.line_mut(number);
-        line.items.retain(|item| *item != index);
-        line.settled.retain(|item| *item != index);
+        line.order.pop_front();
+        line.items -= 1;
         line.bytes -= length;
-        self.update_attention();
+        self.update_outside();
         Some(index)
     }
 
     /// Why no result will come, where none will.
     fn end_of_line(&self, number: usize) -> Option<Error> {
         let line = self.line(number);
-        if !line.items.is_empty() {
+        if line.items > 0 {
             return None;
         }
         if line.ended || line.stopped {
@@ -415,7 +429,9 @@ impl State {
         if line.abandoned {
             return self.leave_line(index);
         }
-        line.settled.push_back(index);
+        if line.unordered {
+            line.order.push_back(index);
+        }
         if failed && line.stop_on_failure && !line.stopped {
             line.stopped = true;
             self.lines_to_stop = true;
@@ -427,11 +443,14 @@ impl State {
         if !std::mem::take(&mut self.lines_to_stop) {
             return;
         }
-        let stopped = self.lines.iter().flatten().filter(|line| line.stopped);
-        let items: Vec<u32> = stopped.flat_map(|line| line.items.iter().copied()).collect();
-        for index in items {
-            if matches!(self.books.get(index).state, TaskState::Queued | TaskState::Sent(_)) {
-                self.cancel_unbegun(index);
+        for number in 0..self.lines.len() {
+            if !self.lines[number].as_ref().is_some_and(|line| line.stopped) {
+                continue;
+            }
+            for index in self.items_in_line(number) {
+                if matches!(self.books.get(index).state, TaskState::Queued | TaskState::Sent(_)) {
+                    self.cancel_unbegun(index);
+                }
             }
         }
     }
@@ -441,14 +460,14 @@ impl State {
         let number = self.books.get(index).line;
         self.release(index);
         if let Some(number) = number {
-            self.line_mut(number).items.retain(|item| *item != index);
+            self.line_mut(number).items -= 1;
             self.close_line(number);
         }
     }
 
     /// Ends the account of a stream that is gone, when nothing of it is on its way any more.
     fn close_line(&mut self, number: usize) {
-        if self.lines[number].as_ref().is_some_and(|line| line.abandoned && line.items.is_empty()) {
+        if self.lines[number].as_ref().is_some_and(|line| line.abandoned && line.items == 0) {
             self.lines[number] = None;
         }
     }

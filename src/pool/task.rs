@@ -2,6 +2,7 @@
 
 use super::here::Here;
 use super::worker::Worker;
+use crate::channel::{Channel, End};
 use crate::check;
 use crate::error::{Code, Error, Result};
 use crate::heap::Heap;
@@ -33,6 +34,8 @@ pub struct Task<'a> {
     inline_output: *mut u8,
     pub(super) failed: c_int,
     pub(super) message: String,
+    /// Its end of a channel; closed with the task.
+    channel: Option<Box<Channel>>,
 }
 
 /// Where a task runs.
@@ -96,6 +99,7 @@ impl<'a> Task<'a> {
             inline_output,
             failed: 0,
             message: String::new(),
+            channel: None,
         }
     }
 
@@ -136,6 +140,16 @@ impl<'a> Task<'a> {
     /// The map's context.
     pub fn context(&self) -> (*const u8, usize) {
         self.context
+    }
+
+    /// The end of a channel that it was given.
+    pub fn channel(&self) -> Option<&Channel> {
+        self.channel.as_deref()
+    }
+
+    /// Gives it one, until the task is dropped.
+    pub(crate) fn set_channel(&mut self, end: End) {
+        self.channel = Some(Box::new(Channel::lend(end)));
     }
 
     /// Where it runs.

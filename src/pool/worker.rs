@@ -7,12 +7,14 @@ use super::call::{Chunk, Kind};
 use super::execute::{Watch, run_chunk, run_once};
 use super::here::{Nested, initializer_failure};
 use super::task::{Output, Place, Task};
+use crate::channel::End;
 use crate::check;
-use crate::engine::share;
+use crate::engine::{handover, share};
 use crate::error::{Code, Error, Result};
 use crate::heap::Heap;
 use crate::prim::{AtomicPtr, Ordering, fence};
 use crate::process::function::{Callee, NOT_HERE, Resolver};
+use crate::process::single::Job;
 use crate::process::wire::{self, Connection};
 use crate::queue::ring::{Segment, Slot, flag, phase, state};
 use crate::queue::spin::Spin;
@@ -22,6 +24,9 @@ use std::ffi::{c_int, c_void};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
+/// The number of the task that is all that a single process does.
+pub(crate) const ONLY_TASK: u64 = 1;
+
 /// This process, as a worker.
 pub struct Worker {
     /// A forked child of a task's is not the worker: it has the same allocator and would hand out the same blocks.
@@ -29,9 +34,10 @@ pub struct Worker {
     segment: Segment,
     heap: Arc<Heap>,
     event: OwnedFd,
-    /// By which the host passes segments; and those that it has passed. Only the worker's own thread adds to them.
+    /// By which the host passes segments and the handover; and what it has passed. Only the worker's own thread adds to it.
     tidings: Mutex<Connection>,
     shares: Mutex<Vec<(usize, usize)>>,
+    handover: Mutex<Option<OwnedFd>>,
     resolver: Resolver,
     is_copy_of_host: bool,
     /// The user's own. Release and Acquire: what it points to was written before.
@@ -68,6 +74,7 @@ impl Worker {
             event,
             tidings,
             shares,
+            handover: Mutex::default(),
             resolver,
             is_copy_of_host,
             state,
@@ -78,14 +85,16 @@ impl Worker {
         worker
     }
 
-    /// Maps the segments that the host has passed and are not mapped yet; a worker that cannot ends.
+    /// Takes what the host has passed and is not here yet, and maps the segments; a worker that cannot ends.
     pub(crate) fn take_shares(&self) {
         let wanted = self.segment.shares.load(Ordering::Acquire);
         let mut have = self.segment.shared.load(Ordering::Relaxed);
         while have < wanted {
             let mut tidings = self.tidings.lock().unwrap_or_else(PoisonError::into_inner);
             let message = match tidings.receive() {
-                Ok(Some(message)) if message.kind == wire::Kind::Share => message,
+                Ok(Some(message)) if matches!(message.kind, wire::Kind::Share | wire::Kind::Handover) => {
+                    message
+                }
                 Ok(Some(_)) => continue,
                 Ok(None) => {
                     pidfd::poll(tidings.fd(), clock::Deadline::NEVER);
@@ -94,14 +103,28 @@ impl Worker {
                 // The host is gone, or will find that this worker is.
                 Err(_) => self.end(1),
             };
-            match share::map(message) {
-                Ok(range) => self.shares.lock().unwrap_or_else(PoisonError::into_inner).push(range),
-                Err(error) => self.give_up(&error, phase::CANNOT_MAP),
+            match message.kind {
+                wire::Kind::Handover => self.set_handover(message.fds.into_iter().next()),
+                _ => match share::map(message) {
+                    Ok(range) => self.shares.lock().unwrap_or_else(PoisonError::into_inner).push(range),
+                    Err(error) => self.give_up(&error, phase::CANNOT_MAP),
+                },
             }
             have += 1;
             self.segment.shared.store(have, Ordering::Release);
             self.wake_host();
         }
+    }
+
+    fn set_handover(&self, socket: Option<OwnedFd>) {
+        *self.handover.lock().unwrap_or_else(PoisonError::into_inner) = socket;
+    }
+
+    /// Takes the end of a channel that goes with the task which has just begun.
+    fn take_end(&self) -> Result<End> {
+        let handover = self.handover.lock().unwrap_or_else(PoisonError::into_inner);
+        let nothing = || Error::errno(libc::EPIPE, "the worker was not told how to get a task's channel");
+        handover::take(handover.as_ref().ok_or_else(nothing)?.as_raw_fd())
     }
 
     /// Whether all processes of the pool can use these bytes.
@@ -178,6 +201,31 @@ impl Worker {
         (status, task.message)
     }
 
+    /// What a single process does: calls its one function, leaves the result, and ends with its code.
+    pub(crate) fn run_job(&'static self, address: usize, job: &Job) -> ! {
+        let end = match job.has_end.then(|| self.take_end()).transpose() {
+            Ok(end) => end,
+            Err(error) => self.give_up(&error, phase::FAILED),
+        };
+        self.segment.phase.store(phase::READY, Ordering::Release);
+        self.wake_host();
+        let slot = self.segment.slot(0);
+        let (room, input) = (slot.inline_output.pointer(), (job.input.as_ptr(), job.input.len()));
+        let mut task = Task::new(Place::Worker(self), ONLY_TASK, input, room);
+        if let Some(end) = end {
+            task.set_channel(end);
+        }
+        // SAFETY: the address of a function that the host has given as one of this type.
+        let status = unsafe { run_once(&mut task, address) };
+        if check::is_on() {
+            task.look_through(&check::name_of(address));
+        }
+        leave_result(slot, status, &task.message, task.output);
+        drop(task);
+        self.segment.finish(1, self.event.as_raw_fd());
+        self.end(if status < 0 { 1 } else { status.min(255) })
+    }
+
     /// Ends the process in good order.
     pub(crate) fn end(&self, code: i32) -> ! {
         if self.is_copy_of_host {
@@ -231,7 +279,10 @@ fn execute(worker: &'static Worker, slot: &'static Slot) {
     let timed = kind & flag::TIMED != 0;
     let callee =
         Callee { module: slot.module.load(Ordering::Relaxed), offset: slot.offset.load(Ordering::Relaxed) };
-    let kind = Kind::from_number(kind & !flag::TIMED);
+    let with_channel = kind & flag::CHANNEL != 0;
+    // Whatever becomes of the call, the next task must not find it.
+    let end = with_channel.then(|| worker.take_end()).transpose();
+    let kind = Kind::from_number(kind & !(flag::TIMED | flag::CHANNEL));
     let (Some(address), Some(kind)) = (worker.resolver.address(callee), kind) else {
         slot.items.store(0, Ordering::Relaxed);
         return leave_result(slot, NOT_HERE, "", Output::None);
@@ -245,6 +296,11 @@ fn execute(worker: &'static Worker, slot: &'static Slot) {
     let id = slot.id.load(Ordering::Relaxed);
     let mut task = Task::new(Place::Worker(worker), id, (input, length), room);
     task.slot = Some(slot);
+    match end {
+        Ok(Some(end)) => task.set_channel(end),
+        Ok(None) => (),
+        Err(error) => return leave_result(slot, error.code().0, &error.text(), Output::None),
+    }
     match kind {
         Kind::Task => {
             if timed {

@@ -48,14 +48,13 @@ pub(crate) fn fix_names() {
     NAMES_FIXED.store(true, Ordering::Release);
 }
 
-/// Whether [`init`] has run in this process.
-pub(crate) fn has_run() -> bool {
-    INITIALISED.load(Ordering::Acquire)
-}
-
-/// Whether this process was started by a pool and has not come to [`init`] yet.
-pub(crate) fn is_before_its_turn() -> bool {
-    sys::environment::is_set(CHILD_VARIABLE)
+/// Whether this process may start a family, of this very program unless it `has_worker_path`.
+pub(crate) fn may_start(has_worker_path: bool) -> Result<()> {
+    if sys::environment::is_set(CHILD_VARIABLE) {
+        let text = "this process was started for a pool and has not come to tine_init yet";
+        return Err(Error::new(Code::NO_INIT, text));
+    }
+    if has_worker_path || INITIALISED.load(Ordering::Acquire) { Ok(()) } else { Err(Code::NO_INIT.into()) }
 }
 
 fn be_what_was_started() -> ! {

@@ -7,8 +7,10 @@
 pub(crate) mod crash;
 pub mod function;
 pub mod init;
+pub(crate) mod options;
 pub(crate) mod output;
 pub(crate) mod setup;
+pub mod single;
 pub(crate) mod supervisor;
 pub(crate) mod surroundings;
 pub(crate) mod wire;

@@ -117,24 +117,23 @@ impl Tail {
         self.pipe.as_raw_fd()
     }
 
-    /// Reads once; how much there was.
-    pub(crate) fn read(&mut self) -> usize {
+    /// Reads once; how much there was, which is 0 when nobody can write any more.
+    pub(crate) fn read(&mut self) -> Option<usize> {
         let mut buffer = [0; KEPT];
-        let got = fd::read_some(self.fd(), &mut buffer);
+        let got = fd::read_some(self.fd(), &mut buffer)?;
         let excess = (self.bytes.len() + got).saturating_sub(KEPT);
         self.bytes.drain(..excess.min(self.bytes.len()));
         self.bytes.extend(&buffer[..got]);
-        got
+        Some(got)
     }
 
     /// The worker has ended: the last of what it has written.
     pub(crate) fn finish(mut self) -> Vec<u8> {
         let mut left = LEFT;
-        while left > 0 {
-            match self.read() {
-                0 => break,
-                got => left = left.saturating_sub(got),
-            }
+        while left > 0
+            && let Some(got @ 1..) = self.read()
+        {
+            left = left.saturating_sub(got);
         }
         self.bytes.into()
     }
@@ -147,7 +146,7 @@ mod tests {
     #[test]
     fn the_end_of_what_was_written_is_kept() {
         let Some(Pipe { mut tail, write }) = Sink::Capture.pipe().unwrap() else { unreachable!() };
-        assert_eq!(tail.read(), 0);
+        assert_eq!(tail.read(), None);
         let mut written = Vec::new();
         for round in 0..100u32 {
             let block = vec![round as u8; 3000];
@@ -160,5 +159,9 @@ mod tests {
         let kept = tail.finish();
         assert_eq!(kept.len(), KEPT);
         assert!(written.ends_with(&kept));
+
+        let Some(Pipe { mut tail, write }) = Sink::Capture.pipe().unwrap() else { unreachable!() };
+        drop(write);
+        assert_eq!(tail.read(), Some(0));
     }
 }

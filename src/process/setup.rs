@@ -2,6 +2,7 @@
 
 use super::function::{Resolver, Tables, Target};
 use super::init::{self, give_up};
+use super::single::Job;
 use super::surroundings::Surroundings;
 use super::wire::{self, Message, Reader, Writer};
 use super::{StartMethod, crash};
@@ -23,6 +24,8 @@ pub(crate) struct Settings {
     pub(crate) initializer: Option<(Target, Vec<u8>)>,
     /// Runs once in each worker that leaves in good order.
     pub(crate) finalizer: Option<Target>,
+    /// What the one worker of a single process's family does instead of taking tasks.
+    pub(crate) job: Option<Job>,
     /// What they find around them.
     pub(crate) surroundings: Surroundings,
     /// Workers leave core files as the host would.
@@ -47,6 +50,10 @@ impl Settings {
         if let Some(target) = &self.finalizer {
             target.encode(writer);
         }
+        writer.number(u64::from(self.job.is_some()));
+        if let Some(job) = &self.job {
+            job.encode(writer);
+        }
         self.surroundings.encode(writer);
     }
 
@@ -67,8 +74,21 @@ impl Settings {
             0 => None,
             _ => Some(Target::decode(reader)?),
         };
+        let job = match reader.number()? {
+            0 => None,
+            _ => Some(Job::decode(reader)?),
+        };
         let surroundings = Surroundings::decode(reader)?;
-        Ok(Settings { start, preload, initializer, finalizer, surroundings, core_files, no_crash_handler })
+        Ok(Settings {
+            start,
+            preload,
+            initializer,
+            finalizer,
+            job,
+            surroundings,
+            core_files,
+            no_crash_handler,
+        })
     }
 
     /// Loads the libraries that the pool's options name.
@@ -98,7 +118,8 @@ pub(crate) fn owner_of(slot: u32) -> Owner {
 
 /// The last step of every start method: this process is a worker until it ends.
 pub(crate) fn become_worker(slot: u32, parts: Parts, settings: &Settings, tables: &Tables) -> ! {
-    signal::set_thread_name(c"tine-worker");
+    let job = settings.job.as_ref();
+    signal::set_thread_name(job.map_or(c"tine-worker", |job| &job.title));
     let segment = match Segment::attach(parts.segment.as_raw_fd()) {
         Ok(segment) => segment,
         Err(error) => give_up(&error.text()),
@@ -114,14 +135,20 @@ pub(crate) fn become_worker(slot: u32, parts: Parts, settings: &Settings, tables
         crash::install(worker);
     }
     worker.take_shares();
-    let ready = settings.surroundings.apply(slot).and_then(|()| match &settings.initializer {
-        Some((target, input)) => target.address().and_then(|address| worker.initialize(address, input)),
-        None => Ok(()),
+    let ready = settings.surroundings.apply(job.is_none().then_some(slot)).and_then(|()| {
+        match &settings.initializer {
+            Some((target, input)) => target.address().and_then(|address| worker.initialize(address, input)),
+            None => Ok(()),
+        }
     });
-    let ready = ready.and_then(|()| settings.finalizer.as_ref().map(Target::address).transpose());
-    match ready {
-        Ok(finalizer) => worker::run(worker, finalizer),
-        Err(error) => worker.give_up(&error, phase::FAILED),
+    let addresses = ready.and_then(|()| {
+        let address_of = |target: Option<&Target>| target.map(Target::address).transpose();
+        Ok((address_of(job.map(|job| &job.target))?, address_of(settings.finalizer.as_ref())?))
+    });
+    match (addresses, job) {
+        (Ok((Some(address), _)), Some(job)) => worker.run_job(address, job),
+        (Ok((_, finalizer)), _) => worker::run(worker, finalizer),
+        (Err(error), _) => worker.give_up(&error, phase::FAILED),
     }
 }
 

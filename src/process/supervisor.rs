@@ -9,7 +9,9 @@
 //! | a child has ended | reap it; if it was a worker, `Exited` with how. Others are orphans of workers |
 //! | the child was a worker, ended by a signal | before that, kill its process group: what its task had started |
 //! | `Stop` | wait for the workers that long, then end the family |
-//! | the host's end of the socket, or the host itself, is gone | end the family at once |
+//! | `SignalTree` | pass the signal on to everything that descends from this process |
+//! | a single process is past its deadline | SIGTERM; after the grace SIGKILL |
+//! | the host's end of the socket, or the host itself, is gone | end the family at once; where a single process is detached, when that has ended |
 
 use super::function::Tables;
 use super::output::{Pipe, Sink, Tail};
@@ -37,6 +39,22 @@ struct Child {
     pidfd: OwnedFd,
     /// What it writes, where that is captured.
     tail: Option<Tail>,
+    limit: TimeLimit,
+}
+
+/// Of a single process: when it is to be ended, and how far that has got.
+#[derive(Clone, Copy, Debug)]
+enum TimeLimit {
+    None,
+    /// When it gets SIGTERM, and how long it may live on after that.
+    Running {
+        due: Deadline,
+        grace_ns: u64,
+    },
+    /// When it gets SIGKILL.
+    Late {
+        due: Deadline,
+    },
 }
 
 /// What the host gets of a worker that has been started.
@@ -134,10 +152,26 @@ impl Supervisor {
     fn serve(&mut self) -> Result<()> {
         loop {
             if !self.take_messages()? || pidfd::has_ended(self.host.as_raw_fd()) {
-                return Ok(());
+                return self.serve_alone();
             }
             self.reap()?;
             self.watch_writable()?;
+            self.wait(Deadline::NEVER)?;
+        }
+    }
+
+    /// Nobody is there any more to be told: a process that is detached may end in its own time.
+    fn serve_alone(&mut self) -> Result<()> {
+        if !self.settings.job.as_ref().is_some_and(|job| job.detached) {
+            return Ok(());
+        }
+        self.epoll.remove(self.connection.fd());
+        self.epoll.remove(self.host.as_raw_fd());
+        loop {
+            self.reap()?;
+            if self.workers.is_empty() {
+                return Ok(());
+            }
             self.wait(Deadline::NEVER)?;
         }
     }
@@ -153,6 +187,10 @@ impl Supervisor {
                     self.wait_for_workers(Deadline::after(message.words[0]))?;
                     return Ok(false);
                 }
+                Ok(Some(message)) if message.kind == Kind::SignalTree => match message.words[0] as i32 {
+                    libc::SIGKILL => self.kill_everything(),
+                    signal => children::signal_tree(signal),
+                },
                 Ok(Some(message)) => {
                     let text = format!("an unexpected message, {:?}", message.kind);
                     return Err(Error::errno(libc::EPROTO, text));
@@ -163,13 +201,18 @@ impl Supervisor {
         }
     }
 
-    /// Sleeps until something happens, and reads what workers have written.
+    /// Sleeps until something happens or is due, and reads what workers have written.
     fn wait(&mut self, deadline: Deadline) -> Result<()> {
+        let deadline =
+            self.workers.values_mut().fold(deadline, |deadline, worker| worker.keep_limit(deadline));
         let mut tokens = [0; 32];
         let Waited::Ready(count) = self.epoll.wait(&mut tokens, deadline)? else { return Ok(()) };
         if tokens[..count].contains(&OUTPUT) {
             for tail in self.workers.values_mut().filter_map(|worker| worker.tail.as_mut()) {
-                tail.read();
+                if tail.read() == Some(0) {
+                    // A worker that has closed what it could write to would wake this process for ever.
+                    self.epoll.remove(tail.fd());
+                }
             }
         }
         Ok(())
@@ -188,13 +231,19 @@ impl Supervisor {
         let [slot, generation, ..] = message.words;
         let started = self.try_start(slot as u32, message.fds).and_then(|started| {
             let StartedWorker { pid, pidfd, copy, tail } = started;
-            let news = Message::new(Kind::Started, &[slot, generation, pid as u64]).with_fds(vec![copy]);
-            // A worker of which the host cannot be told is none.
-            self.connection.send(news).inspect_err(|_| children::kill(pid))?;
+            // Before the host is told: a worker that it knows of ends by `Exited` and by nothing else.
             if let Some(tail) = &tail {
                 self.epoll.add(tail.fd(), OUTPUT).inspect_err(|_| children::kill(pid))?;
             }
-            self.workers.insert(pid, Child { slot: slot as u32, generation, pidfd, tail });
+            let limit = self.settings.job.as_ref().filter(|job| job.deadline_ns != 0);
+            let limit = limit.map_or(TimeLimit::None, |job| TimeLimit::Running {
+                due: Deadline::after(job.deadline_ns),
+                grace_ns: job.grace_ns,
+            });
+            let news = Message::new(Kind::Started, &[slot, generation, pid as u64]).with_fds(vec![copy]);
+            // A worker of which the host cannot be told is none.
+            self.connection.send(news).inspect_err(|_| children::kill(pid))?;
+            self.workers.insert(pid, Child { slot: slot as u32, generation, pidfd, tail, limit });
             Ok(())
         });
         match started {
@@ -299,9 +348,9 @@ impl Supervisor {
     fn report(&mut self, ended: Ended) -> Result<()> {
         let Some(worker) = self.workers.remove(&ended.pid) else { return Ok(()) };
         let Ended { pid, signal, code, max_rss_bytes, user_ns, system_ns } = ended;
-        let how = (signal as u64) << 32 | u64::from(code as u32);
+        let how = wire::How { signal, code, late: matches!(worker.limit, TimeLimit::Late { .. }) };
         let slot = u64::from(worker.slot);
-        let words = [slot, worker.generation, how, max_rss_bytes, pid as u64, user_ns, system_ns];
+        let words = [slot, worker.generation, how.to_word(), max_rss_bytes, pid as u64, user_ns, system_ns];
         let mut message = Message::new(Kind::Exited, &words);
         if let Some(tail) = worker.tail {
             self.epoll.remove(tail.fd());
@@ -325,13 +374,19 @@ impl Supervisor {
         }
     }
 
-    /// Kills the workers and everything that they have started, and waits until nothing is left.
+    /// The last that the supervisor does.
     fn end_family(&mut self) {
+        self.kill_everything();
+        let _ = self.connection.flush();
+    }
+
+    /// Kills the workers and everything that they have started, and waits until nothing is left.
+    fn kill_everything(&mut self) {
+        // To find everything takes a descriptor, of which there may be none left.
+        self.heap = None;
         for worker in self.workers.values() {
             let _ = pidfd::signal(worker.pidfd.as_raw_fd(), libc::SIGKILL);
         }
-        // To find the others takes a descriptor, of which there may be none left.
-        self.heap = None;
         // What the workers had started becomes a child of this process when they are gone; what that had started, in
         // the next round. The loop ends when there are no children: nobody here makes new ones.
         loop {
@@ -343,6 +398,27 @@ impl Supervisor {
             }
             signal::clear_child_events(&self.child_events);
         }
-        let _ = self.connection.flush();
+    }
+}
+
+impl Child {
+    /// Does what is due; the earlier of `deadline` and of when the next thing is.
+    fn keep_limit(&mut self, deadline: Deadline) -> Deadline {
+        let fd = self.pidfd.as_raw_fd();
+        match self.limit {
+            TimeLimit::Running { due, grace_ns } if due.passed() => {
+                let _ = pidfd::signal(fd, libc::SIGTERM);
+                self.limit = TimeLimit::Late { due: Deadline::after(grace_ns) };
+            }
+            TimeLimit::Late { due } if due.passed() => {
+                let _ = pidfd::signal(fd, libc::SIGKILL);
+                self.limit = TimeLimit::Late { due: Deadline::NEVER };
+            }
+            _ => (),
+        }
+        match self.limit {
+            TimeLimit::None => deadline,
+            TimeLimit::Running { due, .. } | TimeLimit::Late { due } => deadline.min(due),
+        }
     }
 }

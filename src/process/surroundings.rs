@@ -108,16 +108,18 @@ impl Surroundings {
         }
     }
 
-    /// In the worker in this place, before its initializer.
-    pub(crate) fn apply(&self, slot: u32) -> Result<()> {
+    /// In the worker in this place, before its initializer. A single process has no place, and all the processors.
+    pub(crate) fn apply(&self, slot: Option<u32>) -> Result<()> {
         for Limit { resource, soft, hard } in self.limits.iter().copied() {
             limits::set(resource, soft, hard)?;
         }
         if self.oom_score_adj != 0 {
             limits::set_oom_score_adj(self.oom_score_adj)?;
         }
-        if !self.processors.is_empty() {
-            limits::run_on(self.processors[slot as usize % self.processors.len()])?;
+        match (&self.processors[..], slot) {
+            ([], _) => (),
+            (all, None) => limits::run_on(all)?,
+            (all, Some(slot)) => limits::run_on(&[all[slot as usize % all.len()]])?,
         }
         if self.output == Output::Capture {
             // What a crash finds in the C library's buffer is lost.

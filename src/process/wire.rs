@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 /// Changes with every change of a message, of the segment or of the heap's layout.
-pub(crate) const PROTOCOL: u64 = 3;
+pub(crate) const PROTOCOL: u64 = 4;
 
 /// What tells builds apart that do not speak the same protocol.
 pub(crate) fn version() -> u64 {
@@ -41,7 +41,7 @@ pub(crate) enum Kind {
     Started = 6,
     /// Supervisor to host: slot, generation, code and text.
     NotStarted = 7,
-    /// Supervisor to host: slot, generation, signal and exit code, peak memory, pid, processor time in its own code and in
+    /// Supervisor to host: slot, generation, how ([`How`]), peak memory, pid, processor time in its own code and in
     /// the kernel's; the end of its output, where that is captured.
     Exited = 8,
     /// Supervisor to a spawned worker: version, slot, generation, heap address and length; heap, segment, eventfd,
@@ -49,9 +49,13 @@ pub(crate) enum Kind {
     Setup = 9,
     /// Host to a worker, over a socket of its own: address, length, whether for writing; a segment to map there.
     Share = 10,
+    /// Host to the supervisor of a single process: a signal, for the process and all that it has started.
+    SignalTree = 11,
+    /// Host to a worker, over the same socket: the reading end of an [`crate::engine::handover`].
+    Handover = 12,
 }
 
-const KINDS: [Kind; 10] = [
+const KINDS: [Kind; 12] = [
     Kind::Configure,
     Kind::StartWorker,
     Kind::Stop,
@@ -62,7 +66,28 @@ const KINDS: [Kind; 10] = [
     Kind::Exited,
     Kind::Setup,
     Kind::Share,
+    Kind::SignalTree,
+    Kind::Handover,
 ];
+
+/// How a worker has ended, in a word of `Exited`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct How {
+    pub(crate) signal: i32,
+    pub(crate) code: i32,
+    /// The supervisor has ended it, because it was past its deadline.
+    pub(crate) late: bool,
+}
+
+impl How {
+    pub(crate) fn to_word(self) -> u64 {
+        u64::from(self.late) << 63 | (self.signal as u64) << 32 | u64::from(self.code as u32)
+    }
+
+    pub(crate) fn from_word(word: u64) -> How {
+        How { signal: (word >> 32) as i32 & i32::MAX, code: word as u32 as i32, late: word >> 63 != 0 }
+    }
+}
 
 /// The words of a message besides its kind.
 pub(crate) const WORDS: usize = 7;
@@ -266,6 +291,14 @@ mod tests {
         // A test in another thread may have forked, and its child has the other end as well, for as long as it lives.
         assert!(pidfd::poll(right.fd(), Deadline::after(60_000_000_000)));
         assert_eq!(right.receive().unwrap_err().code().0, -libc::EPIPE);
+    }
+
+    #[test]
+    fn how_one_ended_travels_in_a_word() {
+        for (signal, code, late) in [(0, 255, false), (9, 0, true), (64, 0, false)] {
+            let how = How { signal, code, late };
+            assert_eq!(How::from_word(how.to_word()), how);
+        }
     }
 
     #[test]

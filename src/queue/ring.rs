@@ -59,6 +59,8 @@ pub(crate) mod state {
 pub(crate) mod flag {
     /// The host wants to know when the call begins, and the call of each item.
     pub(crate) const TIMED: u32 = 1 << 16;
+    /// An end of a channel goes with the task: see `engine::handover`.
+    pub(crate) const CHANNEL: u32 = 1 << 17;
 }
 
 /// Phases of a worker's life.
@@ -110,7 +112,7 @@ pub(crate) struct Slot {
     pub(crate) kind: AtomicU32,
     /// The function: module and offset, or the place in the table of names.
     pub(crate) module: AtomicU32,
-    /// How many segments the worker has to have mapped before it runs the task.
+    /// How many messages the worker has to have taken, and so segments mapped, before it runs the task.
     pub(crate) shares: AtomicU32,
     pub(crate) offset: AtomicU64,
     /// The input's address in the heap; 0 for an input in the slot.
@@ -168,8 +170,8 @@ pub(crate) struct Shared {
     pub(crate) leave: CachePadded<AtomicU32>,
     pub(crate) phase: AtomicU32,
     pub(crate) failure_length: AtomicU32,
-    /// How many segments the worker is to have mapped, by the host; and how many it has, by the worker. Release, for
-    /// what was sent and mapped before.
+    /// How many messages the host has sent through the worker's socket, nearly all of them segments to map; and how many
+    /// the worker has dealt with. Release, for what was sent and mapped before.
     pub(crate) shares: AtomicU32,
     pub(crate) shared: AtomicU32,
     /// The block that the running task's output is being allocated in; see `Heap::allocate_announced`.
@@ -297,7 +299,38 @@ impl Shared {
     }
 }
 
+/// Where a worker has left an output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Left {
+    Nothing,
+    /// In the slot: so many bytes.
+    Inline(usize),
+    /// In the heap: address and length.
+    Block(usize, usize),
+}
+
 impl Slot {
+    /// Where the output is that the worker has left; `None` if it cannot be there. `holds` says whether the heap has so many
+    /// bytes at an address.
+    pub(crate) fn output_left(&self, holds: impl FnOnce(usize, usize) -> bool) -> Option<Left> {
+        let length = self.output_length.load(Ordering::Relaxed) as usize;
+        if length == 0 {
+            return Some(Left::Nothing);
+        }
+        match self.output.load(Ordering::Relaxed) as usize {
+            0 => (length <= INLINE_OUTPUT).then_some(Left::Inline(length)),
+            address => holds(address, length).then_some(Left::Block(address, length)),
+        }
+    }
+
+    /// The text that the worker has left.
+    pub(crate) fn message_left(&self) -> Vec<u8> {
+        match self.message_length.load(Ordering::Relaxed) as usize {
+            0 => Vec::new(),
+            length => self.message.read(length.min(MESSAGE)),
+        }
+    }
+
     /// Whether the worker has begun, and perhaps finished, what is in the slot.
     pub(crate) fn has_begun(&self) -> bool {
         self.state.load(Ordering::Acquire) == state::STARTED

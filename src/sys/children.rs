@@ -4,6 +4,7 @@ use super::environment::Environment;
 use super::signal;
 use crate::error::{Error, Result};
 use std::ffi::{CStr, CString, c_char};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 
 /// Forks; the child's number in the parent, `None` in the child.
@@ -65,6 +66,36 @@ pub(crate) fn kill_all() {
     }
 }
 
+/// Sends a signal to everything that descends from this process, as it is at this moment.
+pub(crate) fn signal_tree(signal: i32) {
+    let parents = parents();
+    let mut tree = vec![super::fork::pid()];
+    let mut at = 0;
+    while let Some(&of) = tree.get(at) {
+        tree.extend(parents.iter().filter(|(_, parent)| *parent == of).map(|(pid, _)| *pid));
+        at += 1;
+    }
+    // Only when it is open is it certain that a number is still that of a descendant: its parent is one of them. All are
+    // opened before the first gets the signal, whose children have another parent then.
+    let is_below = |pid: i32| parent_of(pid).is_some_and(|parent| tree.contains(&parent));
+    let open = |pid: &i32| super::pidfd::open(*pid).ok().filter(|_| is_below(*pid));
+    let open: Vec<OwnedFd> = tree[1..].iter().filter_map(open).collect();
+    for pidfd in open {
+        let _ = super::pidfd::signal(pidfd.as_raw_fd(), signal);
+    }
+}
+
+/// Every process and its parent.
+fn parents() -> Vec<(i32, i32)> {
+    let Ok(folder) = std::fs::read_dir("/proc") else { return Vec::new() };
+    folder
+        .filter_map(|entry| {
+            let pid = entry.ok()?.file_name().to_str()?.parse().ok()?;
+            Some((pid, parent_of(pid)?))
+        })
+        .collect()
+}
+
 /// This process's children.
 fn list() -> Vec<i32> {
     let own = super::fork::pid();
@@ -73,11 +104,7 @@ fn list() -> Vec<i32> {
         return numbers(text);
     }
     // Kernels that do not keep that list: whoever names this process as its parent.
-    let Ok(folder) = std::fs::read_dir("/proc") else { return Vec::new() };
-    folder
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .filter(|pid: &i32| parent_of(*pid) == Some(own))
-        .collect()
+    parents().into_iter().filter(|(_, parent)| *parent == own).map(|(pid, _)| pid).collect()
 }
 
 fn parent_of(pid: i32) -> Option<i32> {

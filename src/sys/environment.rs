@@ -152,6 +152,9 @@ pub(crate) fn buffer_output_by_line() {
     unsafe extern "C" {
         static stdout: *mut libc::FILE;
     }
-    // SAFETY: the C library's own stream, before anything else in this process uses it.
-    unsafe { libc::setvbuf(stdout, std::ptr::null_mut(), libc::_IOLBF, 0) };
+    const BUFFER_BYTES: usize = 4096;
+    // With a buffer of its own: in the one that a copy of the host has, the C library would go on as the host has begun.
+    let buffer: &mut [u8] = Vec::leak(vec![0; BUFFER_BYTES]);
+    // SAFETY: the C library's own stream, of which nobody else in this process is in the middle; the buffer is for good.
+    unsafe { libc::setvbuf(stdout, buffer.as_mut_ptr().cast(), libc::_IOLBF, BUFFER_BYTES) };
 }

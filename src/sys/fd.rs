@@ -19,8 +19,7 @@ pub(crate) fn owned(rc: libc::c_long, what: &str) -> Result<OwnedFd> {
 
 /// A copy of a descriptor that stays somebody else's; close-on-exec, above the standard ones.
 pub(crate) fn duplicate(fd: RawFd) -> Result<OwnedFd> {
-    // SAFETY: no pointers.
-    owned(libc::c_long::from(unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 3) }), "the descriptor")
+    copy_above_standard(fd, "the descriptor")
 }
 
 /// Moves a descriptor that has the number of a standard one.
@@ -28,9 +27,16 @@ pub(crate) fn above_standard(fd: OwnedFd, what: &str) -> Result<OwnedFd> {
     if fd.as_raw_fd() > 2 {
         return Ok(fd);
     }
-    // SAFETY: a plain fcntl on a descriptor that is open.
-    let moved = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 3) };
-    owned(libc::c_long::from(moved), what)
+    copy_above_standard(fd.as_raw_fd(), what)
+}
+
+fn copy_above_standard(fd: RawFd, what: &str) -> Result<OwnedFd> {
+    // SAFETY: no pointers.
+    let copy = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 3) };
+    if copy < 0 && super::errno() == libc::EINVAL {
+        return Err(Error::errno(libc::EMFILE, format!("{what}: the limit on descriptors is below 4")));
+    }
+    owned(libc::c_long::from(copy), what)
 }
 
 /// A counter that can be polled; it never blocks and is never full for the one use that tine has for it, waking.
@@ -161,13 +167,13 @@ pub(crate) fn append_to(path: &CStr) -> Result<OwnedFd> {
     owned(libc::c_long::from(rc), "open")
 }
 
-/// Reads what there is, up to the length of the buffer; 0 at the end, and where there is nothing for now.
-pub(crate) fn read_some(fd: RawFd, buffer: &mut [u8]) -> usize {
+/// Reads what there is, up to the length of the buffer; 0 at the end, `None` where there is nothing for now.
+pub(crate) fn read_some(fd: RawFd, buffer: &mut [u8]) -> Option<usize> {
     loop {
         // SAFETY: as many writable bytes as are said.
         let got = unsafe { libc::read(fd, buffer.as_mut_ptr().cast(), buffer.len()) };
         if got >= 0 || super::errno() != libc::EINTR {
-            return usize::try_from(got).unwrap_or(0);
+            return usize::try_from(got).ok();
         }
     }
 }

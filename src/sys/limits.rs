@@ -31,15 +31,19 @@ pub(crate) fn processors() -> Vec<u32> {
 }
 
 /// Runs this thread, and those that it starts, on one processor only.
-pub(crate) fn run_on(processor: u32) -> Result<()> {
-    let mut mask = vec![0u64; processor as usize / 64 + 1];
-    mask[processor as usize / 64] = 1 << (processor % 64);
+pub(crate) fn run_on(processors: &[u32]) -> Result<()> {
+    let mut mask = vec![0u64; processors.iter().max().map_or(0, |last| *last as usize / 64 + 1)];
+    for processor in processors {
+        mask[*processor as usize / 64] |= 1 << (processor % 64);
+    }
     // SAFETY: as many readable bytes as are said.
     let rc = unsafe { libc::sched_setaffinity(0, mask.len() * 8, mask.as_ptr().cast()) };
     if rc == 0 {
         return Ok(());
     }
-    Err(Error::from_io(&format!("running on processor {processor}"), &std::io::Error::last_os_error()))
+    let numbers: Vec<String> = processors.iter().map(u32::to_string).collect();
+    let what = format!("running on processor {}", numbers.join(" or "));
+    Err(Error::from_io(&what, &std::io::Error::last_os_error()))
 }
 
 /// Sets one of this process's limits.

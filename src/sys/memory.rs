@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use memfd::{FileSeal, Memfd};
 use std::ffi::CStr;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
 
 /// A memfd without a size yet: close-on-exec, sealable, not executable where the kernel can say so.
@@ -94,6 +95,39 @@ pub(crate) fn read_first(fd: RawFd, buffer: &mut [u8]) -> Result<bool> {
             return Err(Error::last_os("reading shared memory"));
         }
     }
+}
+
+/// Writes a file's bytes from the first on.
+pub(crate) fn write_all(fd: RawFd, bytes: &[u8]) -> Result<()> {
+    let mut at = 0;
+    while at < bytes.len() {
+        let rest = &bytes[at..];
+        // SAFETY: as many readable bytes as are said.
+        let written = unsafe { libc::pwrite(fd, rest.as_ptr().cast(), rest.len(), at as libc::off_t) };
+        match written {
+            1.. => at += written as usize,
+            _ if written < 0 && super::errno() == libc::EINTR => (),
+            _ => return Err(Error::last_os("writing shared memory")),
+        }
+    }
+    Ok(())
+}
+
+/// Reads as many of a file's first bytes as there is room for; whether there were as many.
+pub(crate) fn read_exactly(fd: RawFd, room: &mut [MaybeUninit<u8>]) -> Result<bool> {
+    let mut at = 0;
+    while at < room.len() {
+        let rest = &mut room[at..];
+        // SAFETY: as many writable bytes as are said.
+        let read = unsafe { libc::pread(fd, rest.as_mut_ptr().cast(), rest.len(), at as libc::off_t) };
+        match read {
+            1.. => at += read as usize,
+            0 => return Ok(false),
+            _ if super::errno() == libc::EINTR => (),
+            _ => return Err(Error::last_os("reading shared memory")),
+        }
+    }
+    Ok(true)
 }
 
 /// Reserves pages, so that touching them cannot fail; makes the file longer where it is shorter.

@@ -2,6 +2,7 @@
 
 use crate::error::{Code, Error, Result};
 use crate::sys::clock::Deadline;
+use crate::sys::epoll::Waited;
 use std::os::fd::{OwnedFd, RawFd};
 
 /// Opens a process. The caller must know that the number is still this process's: that it is itself, its own unreaped
@@ -34,18 +35,25 @@ pub fn wait_end(pidfd: RawFd, deadline: Deadline) -> bool {
 
 /// Waits until a descriptor is readable; whether it is.
 pub(crate) fn poll(fd: RawFd, deadline: Deadline) -> bool {
-    let mut poll = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
     loop {
-        let left = deadline.remaining();
-        let left = left.as_ref().map_or(std::ptr::null(), |left| left as *const libc::timespec);
-        // SAFETY: one pollfd, a valid or null time, no mask.
-        let rc = unsafe { libc::ppoll(&mut poll, 1, left, std::ptr::null()) };
-        if rc > 0 {
-            return true;
+        match poll_once(fd, deadline) {
+            Waited::Ready(_) => return true,
+            Waited::TimedOut => return false,
+            Waited::Interrupted => (),
         }
-        if rc == 0 || super::errno() != libc::EINTR {
-            return false;
-        }
+    }
+}
+
+/// The same, until a signal handler has run.
+pub(crate) fn poll_once(fd: RawFd, deadline: Deadline) -> Waited {
+    let mut poll = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+    let left = deadline.remaining();
+    let left = left.as_ref().map_or(std::ptr::null(), |left| left as *const libc::timespec);
+    // SAFETY: one pollfd, a valid or null time, no mask.
+    match unsafe { libc::ppoll(&mut poll, 1, left, std::ptr::null()) } {
+        rc if rc > 0 => Waited::Ready(1),
+        rc if rc < 0 && super::errno() == libc::EINTR => Waited::Interrupted,
+        _ => Waited::TimedOut,
     }
 }
 

@@ -3,6 +3,9 @@
 use crate::error::{Error, Result};
 use std::os::fd::{AsRawFd, OwnedFd};
 
+/// The largest number of a signal.
+pub(crate) const LAST: i32 = 64;
+
 /// Blocks every signal of the calling thread until dropped.
 pub(crate) struct AllBlocked(libc::sigset_t);
 
@@ -33,7 +36,7 @@ pub(crate) fn reset_all() {
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = libc::SIG_DFL;
-        for signal in 1..=64 {
+        for signal in 1..=LAST {
             libc::sigaction(signal, &action, std::ptr::null_mut());
         }
         let mut none: libc::sigset_t = std::mem::zeroed();

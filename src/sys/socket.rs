@@ -1,6 +1,7 @@
 //! Unix sockets that keep message boundaries and carry descriptors.
 
 use crate::error::{Error, Result};
+use crate::sys::clock::Deadline;
 use std::mem::MaybeUninit;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
@@ -9,8 +10,17 @@ pub const MAX_FDS: usize = 5;
 
 /// A connected pair of SEQPACKET sockets, both non-blocking and close-on-exec.
 pub fn pair() -> Result<(OwnedFd, OwnedFd)> {
+    connected(libc::SOCK_NONBLOCK)
+}
+
+/// The same, where calls wait that do not say otherwise.
+pub(crate) fn waiting_pair() -> Result<(OwnedFd, OwnedFd)> {
+    connected(0)
+}
+
+fn connected(flags: libc::c_int) -> Result<(OwnedFd, OwnedFd)> {
     let mut fds = [-1; 2];
-    let kind = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    let kind = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC | flags;
     // SAFETY: room for two descriptors.
     if unsafe { libc::socketpair(libc::AF_UNIX, kind, 0, fds.as_mut_ptr()) } != 0 {
         return Err(Error::last_os("socketpair"));
@@ -37,10 +47,19 @@ struct Control([u8; 64]);
 
 /// Sends one message with descriptors, without blocking and without SIGPIPE.
 pub fn send(socket: RawFd, bytes: &[u8], fds: &[RawFd]) -> Result<Sent> {
+    match send_parts(socket, [bytes, &[]], fds) {
+        Err(error) if error.code().0 == -libc::ENOBUFS => Ok(Sent::Full),
+        sent => sent,
+    }
+}
+
+/// The same for a message in two parts. `EMSGSIZE`: no message can be that long; `ENOBUFS`: the kernel has no memory.
+pub(crate) fn send_parts(socket: RawFd, parts: [&[u8]; 2], fds: &[RawFd]) -> Result<Sent> {
     assert!(fds.len() <= MAX_FDS);
-    let mut iov = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+    let mut iov =
+        parts.map(|part| libc::iovec { iov_base: part.as_ptr().cast_mut().cast(), iov_len: part.len() });
     let mut control = Control([0; 64]);
-    let mut message = message_header(&mut iov, &mut control);
+    let mut message = message_header(&mut iov, Some(&mut control));
     if fds.is_empty() {
         message.msg_control = std::ptr::null_mut();
         message.msg_controllen = 0;
@@ -58,12 +77,12 @@ pub fn send(socket: RawFd, bytes: &[u8], fds: &[RawFd]) -> Result<Sent> {
     }
     loop {
         // SAFETY: the header and everything that it points to live until the call returns.
-        if unsafe { libc::sendmsg(socket, &message, libc::MSG_NOSIGNAL) } >= 0 {
+        if unsafe { libc::sendmsg(socket, &message, libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT) } >= 0 {
             return Ok(Sent::Done);
         }
         match super::errno() {
             libc::EINTR => continue,
-            libc::EAGAIN | libc::ENOBUFS => return Ok(Sent::Full),
+            libc::EAGAIN => return Ok(Sent::Full),
             // The user's descriptors on their way, in whatever sockets, are more than this process may have open.
             libc::ETOOMANYREFS => {
                 return Err(Error::errno(
@@ -90,41 +109,15 @@ pub enum Received {
 
 /// Receives one message without blocking.
 pub fn receive(socket: RawFd, buffer: &mut [u8]) -> Result<Received> {
-    let mut iov = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    let mut iov = [libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() }];
     let mut control = Control([0; 64]);
-    let mut message = message_header(&mut iov, &mut control);
-    let mut was_reset = false;
-    let length = loop {
-        // SAFETY: the header and everything that it points to live until the call returns.
-        let rc = unsafe { libc::recvmsg(socket, &mut message, libc::MSG_CMSG_CLOEXEC) };
-        if rc >= 0 {
-            break rc as usize;
-        }
-        match super::errno() {
-            libc::EINTR => continue,
-            libc::EAGAIN => return Ok(Received::Nothing),
-            // The other side has ended without reading everything. That is said once, and ahead of the messages that
-            // it had sent before, its reason among them.
-            libc::ECONNRESET if !was_reset => was_reset = true,
-            libc::ECONNRESET => return Ok(Received::Gone),
-            _ => return Err(Error::last_os("recvmsg")),
-        }
+    let mut message = message_header(&mut iov, Some(&mut control));
+    let length = match receive_raw(socket, &mut message, 0)? {
+        Raw::Nothing | Raw::Interrupted => return Ok(Received::Nothing),
+        Raw::Gone => return Ok(Received::Gone),
+        Raw::Message(length) => length,
     };
-    let mut fds = Vec::new();
-    // SAFETY: the kernel has filled the control buffer, and the descriptors in it are new and ours.
-    unsafe {
-        let mut header = libc::CMSG_FIRSTHDR(&message);
-        while !header.is_null() {
-            if (*header).cmsg_level == libc::SOL_SOCKET && (*header).cmsg_type == libc::SCM_RIGHTS {
-                let payload = (*header).cmsg_len as usize - libc::CMSG_LEN(0) as usize;
-                let data = libc::CMSG_DATA(header).cast::<RawFd>();
-                for index in 0..payload / size_of::<RawFd>() {
-                    fds.push(OwnedFd::from_raw_fd(data.add(index).read_unaligned()));
-                }
-            }
-            header = libc::CMSG_NXTHDR(&message, header);
-        }
-    }
+    let fds = descriptors(&message);
     if length == 0 && fds.is_empty() {
         return Ok(Received::Gone); // tine sends no empty messages.
     }
@@ -137,14 +130,192 @@ pub fn receive(socket: RawFd, buffer: &mut [u8]) -> Result<Received> {
     Ok(Received::Message(length, fds))
 }
 
-fn message_header(iov: &mut libc::iovec, control: &mut Control) -> libc::msghdr {
+/// The first message of a socket, which stays there.
+#[derive(Debug)]
+pub(crate) enum Peeked {
+    /// How long it is, how much of it is in the buffer, its descriptors, and whether there are more of those than this
+    /// process can have. No bytes and no descriptors: an empty message, or the other side is gone.
+    Message { length: usize, fds: Vec<OwnedFd>, fds_lost: bool },
+    /// Nothing is there yet.
+    Nothing,
+    /// A signal handler ran while it waited.
+    Interrupted,
+}
+
+/// Looks at the beginning of the first message; its descriptors are the caller's, as copies. With `wait`, waits for one,
+/// unless the socket is one that never waits.
+pub(crate) fn peek(socket: RawFd, beginning: &mut [u8], wait: bool) -> Result<Peeked> {
+    let mut iov = [libc::iovec { iov_base: beginning.as_mut_ptr().cast(), iov_len: beginning.len() }];
+    let mut control = Control([0; 64]);
+    let mut message = message_header(&mut iov, Some(&mut control));
+    let dont_wait = if wait { 0 } else { libc::MSG_DONTWAIT };
+    match receive_raw(socket, &mut message, libc::MSG_PEEK | libc::MSG_TRUNC | dont_wait)? {
+        Raw::Nothing => Ok(Peeked::Nothing),
+        Raw::Interrupted => Ok(Peeked::Interrupted),
+        Raw::Gone => Ok(Peeked::Message { length: 0, fds: Vec::new(), fds_lost: false }),
+        Raw::Message(length) => {
+            let fds_lost = message.msg_flags & libc::MSG_CTRUNC != 0;
+            Ok(Peeked::Message { length, fds: descriptors(&message), fds_lost })
+        }
+    }
+}
+
+/// Takes the first message out of the socket, without its descriptors; how long it is, or `None` where there is none.
+/// What does not fit in the two places is lost.
+pub(crate) fn take(
+    socket: RawFd,
+    beginning: &mut [u8],
+    rest: &mut [MaybeUninit<u8>],
+) -> Result<Option<usize>> {
+    let mut iov = [
+        libc::iovec { iov_base: beginning.as_mut_ptr().cast(), iov_len: beginning.len() },
+        libc::iovec { iov_base: rest.as_mut_ptr().cast(), iov_len: rest.len() },
+    ];
+    let mut message = message_header(&mut iov, None);
+    match receive_raw(socket, &mut message, libc::MSG_TRUNC | libc::MSG_DONTWAIT)? {
+        Raw::Nothing | Raw::Interrupted => Ok(None),
+        Raw::Gone => Ok(Some(0)),
+        Raw::Message(length) => Ok(Some(length)),
+    }
+}
+
+enum Raw {
+    Message(usize),
+    Nothing,
+    Interrupted,
+    Gone,
+}
+
+fn receive_raw(socket: RawFd, message: &mut libc::msghdr, flags: libc::c_int) -> Result<Raw> {
+    let mut was_reset = false;
+    loop {
+        // SAFETY: the caller's header; everything that it points to lives until the call returns.
+        let rc = unsafe { libc::recvmsg(socket, message, flags | libc::MSG_CMSG_CLOEXEC) };
+        if rc >= 0 {
+            return Ok(Raw::Message(rc as usize));
+        }
+        match super::errno() {
+            libc::EINTR => return Ok(Raw::Interrupted),
+            libc::EAGAIN => return Ok(Raw::Nothing),
+            // The other side has ended without reading everything. That is said once, and ahead of the messages that
+            // it had sent before, its reason among them.
+            libc::ECONNRESET if !was_reset => was_reset = true,
+            libc::ECONNRESET => return Ok(Raw::Gone),
+            _ => return Err(Error::last_os("recvmsg")),
+        }
+    }
+}
+
+/// The descriptors that came with a message.
+fn descriptors(message: &libc::msghdr) -> Vec<OwnedFd> {
+    let mut fds = Vec::new();
+    // SAFETY: the kernel has filled the control buffer, and the descriptors in it are new and ours.
+    unsafe {
+        let mut header = libc::CMSG_FIRSTHDR(message);
+        while !header.is_null() {
+            if (*header).cmsg_level == libc::SOL_SOCKET && (*header).cmsg_type == libc::SCM_RIGHTS {
+                let payload = (*header).cmsg_len as usize - libc::CMSG_LEN(0) as usize;
+                let data = libc::CMSG_DATA(header).cast::<RawFd>();
+                for index in 0..payload / size_of::<RawFd>() {
+                    fds.push(OwnedFd::from_raw_fd(data.add(index).read_unaligned()));
+                }
+            }
+            header = libc::CMSG_NXTHDR(message, header);
+        }
+    }
+    fds
+}
+
+fn message_header(iov: &mut [libc::iovec], control: Option<&mut Control>) -> libc::msghdr {
     // SAFETY: all zero is a valid msghdr.
     let mut message: libc::msghdr = unsafe { MaybeUninit::zeroed().assume_init() };
-    message.msg_iov = iov;
-    message.msg_iovlen = 1;
-    message.msg_control = control.0.as_mut_ptr().cast();
-    message.msg_controllen = size_of::<Control>() as _;
+    message.msg_iov = iov.as_mut_ptr();
+    message.msg_iovlen = iov.len() as _;
+    if let Some(control) = control {
+        message.msg_control = control.0.as_mut_ptr().cast();
+        message.msg_controllen = size_of::<Control>() as _;
+    }
     message
+}
+
+/// What a socket is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ready {
+    /// That there is something to read, or the other side is gone.
+    ToRead,
+    /// That there is room to write, or nobody to read it any more.
+    ToWrite,
+}
+
+/// How a wait ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Waited {
+    Ready,
+    TimedOut,
+    Interrupted,
+}
+
+/// Waits for a socket.
+pub(crate) fn wait(socket: RawFd, what: Ready, deadline: Deadline) -> Waited {
+    let events = if what == Ready::ToRead { libc::POLLIN } else { libc::POLLOUT };
+    let mut poll = libc::pollfd { fd: socket, events, revents: 0 };
+    let left = deadline.remaining();
+    let left = left.as_ref().map_or(std::ptr::null(), |left| left as *const libc::timespec);
+    // SAFETY: one pollfd, a valid or null time, no mask.
+    match unsafe { libc::ppoll(&mut poll, 1, left, std::ptr::null()) } {
+        0 => Waited::TimedOut,
+        rc if rc < 0 => Waited::Interrupted,
+        _ => Waited::Ready,
+    }
+}
+
+/// Whether the other side is gone, though what it has sent may still be there.
+pub(crate) fn is_hung_up(socket: RawFd) -> bool {
+    let mut poll = libc::pollfd { fd: socket, events: 0, revents: 0 };
+    // SAFETY: one pollfd.
+    unsafe { libc::poll(&mut poll, 1, 0) > 0 && poll.revents & libc::POLLHUP != 0 }
+}
+
+/// Ends the connection, for whoever has a descriptor of this side; what was sent can still be read.
+pub(crate) fn shut_down(socket: RawFd) {
+    // SAFETY: no pointers. That the other side is gone already is fine.
+    unsafe { libc::shutdown(socket, libc::SHUT_RDWR) };
+}
+
+/// How many bytes may be on their way in one direction, as far as the system allows.
+pub(crate) fn set_send_buffer(socket: RawFd, bytes: usize) -> Result<()> {
+    let bytes = bytes.min(libc::c_int::MAX as usize / 2) as libc::c_int;
+    let length = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: an int and its length.
+    let rc = unsafe {
+        libc::setsockopt(socket, libc::SOL_SOCKET, libc::SO_SNDBUF, (&raw const bytes).cast(), length)
+    };
+    if rc == 0 { Ok(()) } else { Err(Error::last_os("SO_SNDBUF")) }
+}
+
+/// Whether a descriptor is a unix socket that keeps message boundaries and is connected. `EBADF` where there is none.
+pub(crate) fn is_connected_unix(socket: RawFd) -> Result<bool> {
+    let option = |name: libc::c_int| {
+        let mut value: libc::c_int = 0;
+        let mut length = size_of::<libc::c_int>() as libc::socklen_t;
+        // SAFETY: valid places for the answer and its length.
+        let rc =
+            unsafe { libc::getsockopt(socket, libc::SOL_SOCKET, name, (&raw mut value).cast(), &mut length) };
+        (rc == 0).then_some(value)
+    };
+    let Some(family) = option(libc::SO_DOMAIN) else {
+        let errno = super::errno();
+        if errno == libc::EBADF {
+            return Err(Error::errno(errno, format!("{socket} is no descriptor")));
+        }
+        return Ok(false);
+    };
+    // SAFETY: all zero is a valid address.
+    let mut address: libc::sockaddr_un = unsafe { std::mem::zeroed() };
+    let mut length = size_of::<libc::sockaddr_un>() as libc::socklen_t;
+    // SAFETY: valid places for the address and its length.
+    let connected = unsafe { libc::getpeername(socket, (&raw mut address).cast(), &mut length) } == 0;
+    Ok(family == libc::AF_UNIX && option(libc::SO_TYPE) == Some(libc::SOCK_SEQPACKET) && connected)
 }
 
 /// Takes over a socket that was inherited under a fixed number.

@@ -328,6 +328,56 @@ static void told_by_many(tine_pool *pool)
     }
 }
 
+static int inner_settled;
+
+static void count_inner(const tine_result *result, void *user)
+{
+    (void)user;
+    CHECK_EQ(result->status, 6);
+    CHECK_EQ(*(const int *)result->data, 12);
+    inner_settled++;
+}
+
+/* A task that submits to its own pool, and leaves what it has submitted. */
+static int submits_inside(tine_task *task)
+{
+    tine_submit_options options = TINE_SUBMIT_OPTIONS_INIT;
+    int n = 6;
+    options.on_settled = count_inner;
+    for (int i = 0; i < 3; i++) {
+        CHECK_EQ(tine_submit(tine_task_pool(task), twice, &n, sizeof n, &options, NULL), 0);
+    }
+    return *(const int *)tine_input(task, NULL);
+}
+
+static void submit_such(const tine_result *result, void *user)
+{
+    tine_pool *pool = (tine_pool *)user;
+    tine_result inner = TINE_RESULT_INIT;
+    tine_id id;
+    int n = 4;
+    CHECK_EQ(result->status, 5);
+    CHECK_EQ(tine_submit(pool, submits_inside, &n, sizeof n, NULL, &id), 0);
+    CHECK_EQ(tine_wait(pool, id, HANG_NS, &inner), 0);
+    CHECK_EQ(inner.status, 4);
+    tine_result_release(pool, &inner);
+}
+
+/* Callbacks inside of tasks are told before the task is over, also where the task runs inside of a callback. */
+static void callbacks_inside(tine_pool *pool)
+{
+    tine_submit_options options = TINE_SUBMIT_OPTIONS_INIT;
+    int n = 5;
+    options.on_settled = submit_such;
+    options.user = pool;
+    inner_settled = 0;
+    for (int i = 1; i <= 3; i++) {
+        CHECK_EQ(tine_submit(pool, submits_inside, &n, sizeof n, &options, NULL), 0);
+        CHECK_EQ(tine_wait_all(pool, NULL, 0, HANG_NS), 0);
+        CHECK_EQ(inner_settled, 6 * i);
+    }
+}
+
 int main(int argc, char **argv)
 {
     tine_init(argc, argv);
@@ -347,6 +397,7 @@ int main(int argc, char **argv)
     tine_pool *pool = create(TINE_START_FORKSERVER, TINE_INLINE);
     told_while_waiting(pool, 0);
     calls_from_callbacks(pool);
+    callbacks_inside(pool);
     tine_pool_destroy(pool);
     told_in_background(TINE_START_FORKSERVER, TINE_INLINE);
     return 0;

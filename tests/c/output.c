@@ -143,6 +143,36 @@ static void captured(int start)
     tine_pool_destroy(pool);
 }
 
+static int closes_both(tine_task *task)
+{
+    (void)task;
+    close(1);
+    close(2);
+    return getppid();
+}
+
+static int64_t processor_time_ns(pid_t pid)
+{
+    struct timespec time;
+    clockid_t clock;
+    CHECK_EQ(clock_getcpuclockid(pid, &clock), 0);
+    CHECK_EQ(clock_gettime(clock, &time), 0);
+    return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
+}
+
+/* A worker may close what is captured, as daemons and some libraries do, and live on. */
+static void closed(int start)
+{
+    tine_pool *pool = create(start, TINE_OUTPUT_CAPTURE, NULL);
+    tine_result result = TINE_RESULT_INIT;
+    wait_for(pool, closes_both, NULL, 0, &result);
+    CHECK(result.status > 0);
+    int64_t before = processor_time_ns(result.status);
+    nap_ns(200000000);
+    CHECK(processor_time_ns(result.status) - before < 20000000); /* the supervisor sleeps */
+    tine_pool_destroy(pool);
+}
+
 static void redirected(int start)
 {
     char path[64], text[200] = {0};
@@ -218,6 +248,7 @@ int main(int argc, char **argv)
     tine_init(argc, argv);
     for (int i = 0; i < 3; i++) {
         captured(all_starts[i]);
+        closed(all_starts[i]);
         redirected(all_starts[i]);
         out_of_memory(all_starts[i]);
     }

@@ -366,6 +366,38 @@ static void shut_down(int start, uint32_t flags)
     tine_pool_destroy(pool);
 }
 
+/* Input that was not drawn because the pool has been shut down is no end of the input. */
+static void cut_off(int start, uint32_t flags, int count)
+{
+    static struct source source;
+    tine_pool *pool = create(start, flags);
+    tine_stream_options options = TINE_STREAM_OPTIONS_INIT;
+    tine_result result = TINE_RESULT_INIT;
+    tine_stream *stream;
+    int taken = 0, rc;
+    memset(&source, 0, sizeof source);
+    options.pull = pull;
+    options.user = &source;
+    source.count = count;
+    source.window_tasks = options.window_tasks = 4;
+    CHECK_EQ(tine_stream_create(pool, number, &options, &stream), 0);
+    while (taken < 4) {
+        CHECK_EQ(tine_stream_next(stream, HANG_NS, &result), 0);
+        CHECK_EQ(result.status, taken++);
+        source.taken++;
+    }
+    CHECK_EQ(tine_pool_shutdown(pool, HANG_NS), 0);
+    while ((rc = tine_stream_next(stream, HANG_NS, &result)) == 0) {
+        CHECK_EQ(result.status, taken++);
+        source.taken++;
+    }
+    CHECK_EQ(taken, source.drawn);
+    CHECK_RC(rc, source.drawn < count ? TINE_ESHUTDOWN : TINE_EEMPTY);
+    CHECK_EQ(source.drawn < count, count > 8);
+    tine_stream_destroy(stream);
+    tine_pool_destroy(pool);
+}
+
 static void errors(tine_pool *pool)
 {
     tine_error error = TINE_ERROR_INIT;
@@ -459,7 +491,10 @@ int main(int argc, char **argv)
         tine_pool_destroy(pool);
         shut_down(all_starts[i], 0);
         shut_down(all_starts[i], TINE_BACKGROUND);
+        cut_off(all_starts[i], 0, 100);
+        cut_off(all_starts[i], 0, 5);
     }
+    cut_off(TINE_START_FORKSERVER, TINE_INLINE, 100);
     shut_down(TINE_START_FORKSERVER, TINE_INLINE);
     tine_pool *pool = create(TINE_START_FORKSERVER, TINE_INLINE);
     windows(pool);

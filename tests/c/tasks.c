@@ -729,6 +729,35 @@ static void event_loop(int use_epoll, int start)
     tine_pool_destroy(pool);
 }
 
+/* One result waits for the host's event loop while a thread waits for another task: it sleeps. */
+static void waits_asleep(tine_pool *pool)
+{
+    int *words[2] = {make_word(pool), make_word(pool)};
+    int one = 1, fd = tine_pool_fd(pool);
+    struct timespec before, after;
+    tine_result result = TINE_RESULT_INIT;
+    tine_id running = submit(pool, until_told, words, sizeof words);
+    await(words[0], 1);
+    submit(pool, give_back, &one, sizeof one);
+    while (tine_pool_poll(pool) == 0) {
+        struct pollfd ready = {fd, POLLIN, 0};
+        CHECK_EQ(poll(&ready, 1, 20000), 1);
+    }
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &before);
+    CHECK_RC(tine_wait(pool, running, 300000000, &result), -ETIMEDOUT);
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &after);
+    int64_t busy_ns = (after.tv_sec - before.tv_sec) * 1000000000ll + after.tv_nsec - before.tv_nsec;
+    CHECK(busy_ns < 30000000);
+    struct pollfd ready = {fd, POLLIN, 0};
+    CHECK_EQ(poll(&ready, 1, 0), 1); /* the result is still there to be told of */
+    CHECK_EQ(tine_pool_poll(pool), 1);
+    CHECK_RC(tine_next(pool, 0, &result), 0);
+    tine_result_release(pool, &result);
+    set(words[1], 1);
+    result = wait_for(pool, running);
+    tine_result_release(pool, &result);
+}
+
 /* A thread of tine's moves things on while the host calls nothing: even a death and what was queued behind it. */
 static void background(int start)
 {
@@ -1026,6 +1055,9 @@ int main(int argc, char **argv)
         tine_pool_destroy(pool);
         background(starts[i]);
         event_loop((int)i % 2, starts[i]);
+        pool = make_pool(2, starts[i], 0);
+        waits_asleep(pool);
+        tine_pool_destroy(pool);
         shutdowns(starts[i]);
         printed(starts[i]);
     }

@@ -41,3 +41,6 @@ typedef struct tine_pool tine_pool;
 
 /** A task, as the function that carries it out sees it. Valid until that function returns, in its thread only. */
 typedef struct tine_task tine_task;
+
+/** One end of a channel: see tine_channel_create. */
+typedef struct tine_channel tine_channel;

@@ -1,0 +1,59 @@
+//! Messages that are too long for a packet: in memory of their own, whose descriptor goes with the packet.
+//!
+//! The sender writes with calls, and the receiver reads with calls, so that neither touches a page that may not be there:
+//! full memory is an error, and whatever the sender does to the memory afterwards, the receiver reads bytes or finds that
+//! there are too few. It has to be memory, because reading something else could wait for ever.
+
+use super::packet::not_ours;
+use crate::error::{Error, Result};
+use crate::prim::{AtomicU64, Ordering};
+use crate::sys::clock::now_ns;
+use crate::sys::{limits, memory};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+/// Left to everybody else.
+const SPARE_BYTES: u64 = 8 << 20;
+
+/// How long what was found to be available counts. It takes longer to find out than to send a message.
+const FRESH_NS: u64 = 10_000_000;
+
+/// What was available when it was looked at, less what has been taken since; and until when that counts. Relaxed: a
+/// budget, in which threads may be off by what they take at the same moment.
+static LEFT: AtomicU64 = AtomicU64::new(0);
+static UNTIL_NS: AtomicU64 = AtomicU64::new(0);
+
+/// New memory with these bytes.
+pub(super) fn write(bytes: &[u8]) -> Result<OwnedFd> {
+    ask_for(bytes.len() as u64)?;
+    let fd = memory::memfd(c"tine-message")?;
+    memory::reserve(fd.as_raw_fd(), 0, bytes.len())?;
+    memory::write_all(fd.as_raw_fd(), bytes)?;
+    Ok(fd)
+}
+
+/// The bytes of such memory, as many as there is room for.
+pub(super) fn read(fd: &OwnedFd, room: &mut [MaybeUninit<u8>]) -> Result<()> {
+    if memory::seals(fd.as_raw_fd()).is_err() || !memory::read_exactly(fd.as_raw_fd(), room)? {
+        return Err(not_ours());
+    }
+    Ok(())
+}
+
+/// Whether so much memory can be had: the kernel answers a cgroup's limit by killing.
+fn ask_for(bytes: u64) -> Result<()> {
+    let now = now_ns();
+    let fresh = now < UNTIL_NS.load(Ordering::Relaxed);
+    let take = |left: u64| left.checked_sub(bytes);
+    if fresh && LEFT.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok() {
+        return Ok(());
+    }
+    let left = limits::available_memory().saturating_sub(SPARE_BYTES);
+    let Some(rest) = left.checked_sub(bytes) else {
+        let text = format!("a message of {bytes} bytes; {left} are available");
+        return Err(Error::errno(libc::ENOMEM, text));
+    };
+    LEFT.store(rest, Ordering::Relaxed);
+    UNTIL_NS.store(now + FRESH_NS, Ordering::Relaxed);
+    Ok(())
+}

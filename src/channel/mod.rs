@@ -1,0 +1,309 @@
+//! Channels: two ends, both ways, whole messages and descriptors.
+//!
+//! An end is one unix socket that keeps message boundaries, and nothing else: no memory is shared, so a death leaves
+//! nothing to repair. The kernel has a packet whole or not at all, keeps it until it is read, and tells the survivor.
+//! docs/design/channels.md has the table of deaths.
+
+mod long;
+mod packet;
+
+use crate::error::{Code, Error, Result};
+use crate::prim::{AtomicBool, AtomicU64, Ordering};
+use crate::sys::clock::{Deadline, Timeout};
+use crate::sys::socket::{self, Peeked, Ready, Sent, Waited};
+use crate::sys::{fd, fork};
+use packet::{First, Flaw, HEADER_BYTES, Header, Kind, judge, not_ours};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::sync::{Mutex, PoisonError};
+
+/// Messages up to this length travel in the packet.
+const SHORT_BYTES: usize = 64 << 10;
+
+/// What a channel can be told; all zero is the default.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ChannelOptions {
+    /// Waits end when a signal handler has run.
+    pub interruptible: bool,
+    /// How many bytes may be on their way in each direction; 0 for the system's default.
+    pub buffer_bytes: usize,
+}
+
+/// What travels when an end is given to another process.
+#[derive(Debug)]
+pub struct End {
+    pub(crate) socket: OwnedFd,
+    pub(crate) interruptible: bool,
+}
+
+/// One end of a channel. Dropping it closes it in this process.
+#[derive(Debug)]
+pub struct Channel {
+    socket: OwnedFd,
+    /// A forked child must not use it.
+    pid: i32,
+    interruptible: bool,
+    /// It belongs to a task, which ends it when it returns.
+    lent: bool,
+    /// How many packets this process has taken. A thread that has looked at the first packet takes it only if no other
+    /// has taken one since. Written under `turn`, Release; read before the look, Acquire, so that the look sees what was
+    /// taken.
+    taken: AtomicU64,
+    turn: Mutex<()>,
+    /// A thread sleeps in the look itself, which the kernel wakes alone. Relaxed: it guards no memory.
+    sleeper: AtomicBool,
+}
+
+/// What came of a receive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Received {
+    /// A message of this length.
+    Message(usize),
+    /// The next message is this long, which is more than there is room for. It stays.
+    TooLong(usize),
+}
+
+impl Channel {
+    /// A new channel: its two ends.
+    pub fn pair(options: &ChannelOptions) -> Result<(Channel, Channel)> {
+        let (first, second) = socket::waiting_pair()?;
+        Ok((Channel::of(first, options)?, Channel::of(second, options)?))
+    }
+
+    /// The end behind a descriptor, which stays the caller's.
+    pub fn attach(fd: RawFd, options: &ChannelOptions) -> Result<Channel> {
+        if !socket::is_connected_unix(fd)? {
+            return Err(Error::invalid(format!("descriptor {fd} is no end of a channel")));
+        }
+        packet::check_first(fd).map_err(|error| match -error.code().0 {
+            libc::EBADMSG => Error::invalid(format!("descriptor {fd} carries something else than a channel")),
+            _ => error,
+        })?;
+        Channel::of(fd::duplicate(fd)?, options)
+    }
+
+    fn of(socket: OwnedFd, options: &ChannelOptions) -> Result<Channel> {
+        if options.buffer_bytes != 0 {
+            socket::set_send_buffer(socket.as_raw_fd(), options.buffer_bytes)?;
+        }
+        Ok(Channel::from_end(End { socket, interruptible: options.interruptible }))
+    }
+
+    /// The end that another process has given away.
+    pub fn from_end(end: End) -> Channel {
+        Channel {
+            socket: end.socket,
+            pid: fork::pid(),
+            interruptible: end.interruptible,
+            lent: false,
+            taken: AtomicU64::new(0),
+            turn: Mutex::new(()),
+            sleeper: AtomicBool::new(false),
+        }
+    }
+
+    /// The same, of which a task has the use until it returns.
+    pub(crate) fn lend(end: End) -> Channel {
+        Channel { lent: true, ..Channel::from_end(end) }
+    }
+
+    /// Gives the end away.
+    pub fn into_end(self) -> Result<End> {
+        self.socket()?;
+        Ok(End { socket: self.socket, interruptible: self.interruptible })
+    }
+
+    /// The same, of one that stays here until it is dropped. What a task has the use of is not the task's to give.
+    pub fn share_end(&self) -> Result<End> {
+        if self.lent {
+            return Err(Error::invalid("the end of the channel is the calling task's, until it returns"));
+        }
+        Ok(End { socket: fd::duplicate(self.socket()?)?, interruptible: self.interruptible })
+    }
+
+    /// Whether it belongs to a task.
+    pub fn is_lent(&self) -> bool {
+        self.lent
+    }
+
+    /// Ends the channel, whoever else has this end.
+    pub fn shut_down(&self) {
+        if self.pid == fork::pid() {
+            socket::shut_down(self.socket.as_raw_fd());
+        }
+    }
+
+    /// A descriptor that is readable while there is something to receive or the other end is gone.
+    pub fn descriptor(&self) -> Result<RawFd> {
+        self.socket()
+    }
+
+    fn socket(&self) -> Result<RawFd> {
+        if self.pid == fork::pid() { Ok(self.socket.as_raw_fd()) } else { Err(Code::FORKED.into()) }
+    }
+
+    /// Sends one message.
+    pub fn send(&self, message: &[u8], timeout: Timeout) -> Result<()> {
+        let length = message.len();
+        if length <= SHORT_BYTES {
+            match self.put(Header { kind: Kind::Short, length }, message, None, timeout) {
+                // The buffer was made so small, or the system's is.
+                Err(error) if error.code().0 == -libc::EMSGSIZE => (),
+                sent => return sent,
+            }
+        }
+        self.socket()?;
+        let memory = long::write(message)?;
+        self.put(Header { kind: Kind::Long, length }, &[], Some(memory.as_raw_fd()), timeout)
+    }
+
+    /// Sends a descriptor, which stays the caller's.
+    pub fn send_fd(&self, fd: RawFd, timeout: Timeout) -> Result<()> {
+        let sent = self.put(Header { kind: Kind::Descriptor, length: 0 }, &[], Some(fd), timeout);
+        sent.map_err(|error| match -error.code().0 {
+            libc::EBADF => Error::errno(libc::EBADF, format!("{fd} is no descriptor")),
+            _ => error,
+        })
+    }
+
+    fn put(&self, header: Header, body: &[u8], fd: Option<RawFd>, timeout: Timeout) -> Result<()> {
+        let socket = self.socket()?;
+        let header = header.encode();
+        let mut deadline = None;
+        loop {
+            match socket::send_parts(socket, [&header, body], fd.as_slice()) {
+                Ok(Sent::Done) => return Ok(()),
+                Ok(Sent::Gone) => return Err(gone()),
+                Ok(Sent::Full) => self.wait(Ready::ToWrite, timeout, &mut deadline)?,
+                Err(error) if error.code().0 == -libc::ENOBUFS => {
+                    return Err(Error::errno(libc::ENOMEM, error.text().into_owned()));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Receives one message.
+    pub fn receive(&self, timeout: Timeout, room: &mut [MaybeUninit<u8>]) -> Result<Received> {
+        let mut deadline = None;
+        loop {
+            let (first, seen) = self.first(timeout, &mut deadline)?;
+            let length = first.header.length;
+            if first.header.kind == Kind::Descriptor {
+                return Err(Error::errno(libc::ENOMSG, "the next is a descriptor, not a message"));
+            }
+            if length > room.len() {
+                return Ok(Received::TooLong(length));
+            }
+            match first.fd {
+                None if self.take(seen, &mut room[..length])? => return Ok(Received::Message(length)),
+                Some(memory) if self.take(seen, &mut [])? => {
+                    long::read(&memory, &mut room[..length])?;
+                    return Ok(Received::Message(length));
+                }
+                _ => (),
+            }
+        }
+    }
+
+    /// Receives a descriptor.
+    pub fn receive_fd(&self, timeout: Timeout) -> Result<OwnedFd> {
+        let mut deadline = None;
+        loop {
+            let (first, seen) = self.first(timeout, &mut deadline)?;
+            match first.fd {
+                Some(fd) if first.header.kind == Kind::Descriptor => {
+                    // Before it is taken: there may be no other number.
+                    let fd = fd::above_standard(fd, "the descriptor")?;
+                    if self.take(seen, &mut [])? {
+                        return Ok(fd);
+                    }
+                }
+                _ => return Err(Error::errno(libc::ENOMSG, "the next is a message, not a descriptor")),
+            }
+        }
+    }
+
+    /// Waits for a packet and looks at it; and how many had been taken when it looked.
+    fn first(&self, timeout: Timeout, deadline: &mut Option<Deadline>) -> Result<(First, u64)> {
+        let socket = self.socket()?;
+        loop {
+            let seen = self.taken.load(Ordering::Acquire);
+            let mut bytes = [0; HEADER_BYTES];
+            // One thread alone: who looks and goes without taking would have had the wake-up of another.
+            let sleeps = timeout == Timeout::Forever
+                && !self.interruptible
+                && !self.sleeper.swap(true, Ordering::Relaxed);
+            let peeked = socket::peek(socket, &mut bytes, sleeps);
+            if sleeps {
+                self.sleeper.store(false, Ordering::Relaxed);
+            }
+            let (length, fds, fds_lost) = match peeked? {
+                Peeked::Interrupted => continue,
+                Peeked::Nothing => {
+                    self.wait(Ready::ToRead, timeout, deadline)?;
+                    continue;
+                }
+                Peeked::Message { length: 0, .. } if socket::is_hung_up(socket) => return Err(gone()),
+                Peeked::Message { length, fds, fds_lost } => (length, fds, fds_lost),
+            };
+            match judge(&bytes, length, fds, fds_lost) {
+                Ok(first) => return Ok((first, seen)),
+                Err(Flaw::NoDescriptor(error)) => return Err(error),
+                Err(Flaw::Broken(error)) => {
+                    if self.drop_first(seen)? {
+                        return Err(error);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes the first packet, if no other thread has been faster; whether it has. It is as long as there is room.
+    fn take(&self, seen: u64, room: &mut [MaybeUninit<u8>]) -> Result<bool> {
+        let (mut bytes, wanted) = ([0; HEADER_BYTES], HEADER_BYTES + room.len());
+        match self.take_raw(seen, &mut bytes, room)? {
+            None => Ok(false),
+            Some(length) if length == wanted => Ok(true),
+            // Only if another process receives from this end: an end is one process's at a time.
+            Some(_) => Err(not_ours()),
+        }
+    }
+
+    fn drop_first(&self, seen: u64) -> Result<bool> {
+        Ok(self.take_raw(seen, &mut [0; HEADER_BYTES], &mut [])?.is_some())
+    }
+
+    fn take_raw(
+        &self,
+        seen: u64,
+        bytes: &mut [u8; HEADER_BYTES],
+        room: &mut [MaybeUninit<u8>],
+    ) -> Result<Option<usize>> {
+        // Held for one call that does not wait, so nobody's timeout is at stake here.
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.taken.load(Ordering::Relaxed) != seen {
+            return Ok(None);
+        }
+        let taken = socket::take(self.socket.as_raw_fd(), bytes, room)?;
+        self.taken.store(seen.wrapping_add(u64::from(taken.is_some())), Ordering::Release);
+        Ok(taken)
+    }
+
+    /// Waits until it is worth while to try again.
+    fn wait(&self, what: Ready, timeout: Timeout, deadline: &mut Option<Deadline>) -> Result<()> {
+        if timeout == Timeout::Try {
+            return Err(Code::errno(libc::EAGAIN).into());
+        }
+        let deadline = *deadline.get_or_insert_with(|| timeout.deadline());
+        match socket::wait(self.socket.as_raw_fd(), what, deadline) {
+            Waited::TimedOut => Err(Code::errno(libc::ETIMEDOUT).into()),
+            Waited::Interrupted if self.interruptible => Err(Code::errno(libc::EINTR).into()),
+            Waited::Interrupted | Waited::Ready => Ok(()),
+        }
+    }
+}
+
+fn gone() -> Error {
+    Error::errno(libc::EPIPE, "the other end of the channel is gone")
+}

@@ -1,0 +1,61 @@
+//! How the end of a channel gets from the host into a worker, or back.
+//!
+//! It waits in a socket of which host and worker both have the reading end. Whoever has claimed the task (see
+//! `queue::ring`) takes it out: the worker when it begins, the host when it has recalled the task or the worker died before
+//! it began. One task of a ring at a time has an end in there, so nobody takes another's. The host keeps no copy: when the
+//! worker dies the end is closed there and then, and the one at the other end of the channel is told by the kernel, even if
+//! the host makes no call.
+
+use crate::channel::End;
+use crate::error::{Error, Result};
+use crate::process::wire::{Kind, Message};
+use crate::sys::fd;
+use crate::sys::socket::{self, Peeked, Sent};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+
+#[derive(Debug)]
+pub(crate) struct Handover {
+    to_put: OwnedFd,
+    to_take: OwnedFd,
+}
+
+impl Handover {
+    pub(crate) fn new() -> Result<Handover> {
+        let (to_put, to_take) = socket::pair()?;
+        Ok(Handover { to_put, to_take })
+    }
+
+    /// By which the worker gets its descriptor of it.
+    pub(super) fn message(&self) -> Result<Message> {
+        Ok(Message::new(Kind::Handover, &[]).with_fds(vec![fd::duplicate(self.to_take.as_raw_fd())?]))
+    }
+
+    /// Puts an end in; whether it is. Only a worker that has tampered with its descriptor is in the way.
+    pub(crate) fn put(&self, end: &End) -> Result<bool> {
+        let bytes = [u8::from(end.interruptible)];
+        let sent = socket::send(self.to_put.as_raw_fd(), &bytes, &[end.socket.as_raw_fd()])?;
+        Ok(sent == Sent::Done)
+    }
+
+    /// The end that is still in there.
+    pub(crate) fn take_back(&self) -> Option<End> {
+        take(self.to_take.as_raw_fd()).ok()
+    }
+}
+
+/// Takes out what was put in. Where this process has no descriptor free for it, it is lost.
+pub(crate) fn take(socket: RawFd) -> Result<End> {
+    let mut bytes = [0; 1];
+    let peeked = socket::peek(socket, &mut bytes, false)?;
+    let Peeked::Message { length: 1, fds, fds_lost } = peeked else {
+        return Err(Error::errno(libc::EPIPE, "the task's end of its channel is gone"));
+    };
+    socket::take(socket, &mut bytes, &mut [])?;
+    match fds.into_iter().next() {
+        Some(socket) if !fds_lost => {
+            let socket = fd::above_standard(socket, "the task's end of its channel")?;
+            Ok(End { socket, interruptible: bytes[0] != 0 })
+        }
+        _ => Err(Error::errno(libc::EMFILE, "no descriptor is free for the task's end of its channel")),
+    }
+}

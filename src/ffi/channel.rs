@@ -1,0 +1,273 @@
+//! Channels
+
+use crate::channel::{Channel, ChannelOptions, Received};
+use crate::error::{Error, Result};
+use crate::ffi::errors::{TINE_INTERRUPTIBLE, tine_error};
+use crate::ffi::guard::{bytes, guard, guard_value, required_out};
+use crate::ffi::options::{self, Extensible};
+use crate::ffi::start::report;
+use crate::ffi::task::{task, tine_task};
+use crate::sys::clock::Timeout;
+use std::ffi::{c_int, c_void};
+use std::mem::MaybeUninit;
+use std::os::fd::IntoRawFd;
+
+/// One end of a channel: see tine_channel_create.
+#[repr(transparent)]
+pub struct tine_channel(pub(crate) Channel);
+
+/// What a channel can be told.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct tine_channel_options {
+    /// sizeof(tine_channel_options).
+    pub size: usize,
+    /// Filled in when the call fails; may be NULL.
+    pub error: *mut tine_error,
+    /// How many bytes may be on their way in each direction before a send waits, as far as the system allows
+    /// (net.core.wmem_max); 0: the system's default, about 200 KiB. A message counts as at least 768 bytes. One that is
+    /// longer than 64 KiB, or than this, travels in memory of its own and counts as one of no bytes.
+    pub buffer_bytes: usize,
+    /// TINE_INTERRUPTIBLE.
+    pub flags: u32,
+    /// 0.
+    pub reserved: u32,
+}
+
+// SAFETY: `repr(C)`, size first, and zero is valid for every field.
+unsafe impl Extensible for tine_channel_options {
+    const NAME: &'static str = "tine_channel_options";
+}
+
+impl tine_channel_options {
+    fn read(&self) -> Result<ChannelOptions> {
+        let unknown = self.flags & !TINE_INTERRUPTIBLE;
+        if unknown != 0 {
+            return Err(Error::invalid(format!("flags has bits {unknown:#x} that mean nothing here")));
+        }
+        if self.reserved != 0 {
+            return Err(Error::invalid(format!("reserved is {}; it should be 0", self.reserved)));
+        }
+        Ok(ChannelOptions { interruptible: self.flags != 0, buffer_bytes: self.buffer_bytes })
+    }
+}
+
+/// Makes a channel: two ends, between which whole messages go both ways, and descriptors.
+///
+/// An end is one process's at a time. It is given to a task (tine_submit_options.channel), to a process that starts
+/// (tine_process_options.channel), or to any other: by
+/// tine_channel_send_fd of tine_channel_fd, and tine_channel_attach there.
+///
+/// A process that is killed, at whatever instruction, leaves each message sent or not sent, never a part of one. Whoever
+/// has the other end receives what was sent, in order and once, and then gets -EPIPE; that holds when an end is closed,
+/// too. A copy of the end in another process, a forked child's, keeps it from that for as long as it exists.
+///
+/// Calls on an end may be made from any thread; several may receive, and each message goes to one of them. A child of
+/// fork() gets TINE_EFORKED.
+///
+/// Parameters: options: NULL for all defaults. a, b: where the ends go.
+/// Returns 0; -EINVAL, -E2BIG: bad options; -EMFILE, -ENFILE, -ENOMEM.
+/// Ownership: each until tine_channel_close, or until it is given away. Threads: any. Fork: a child may make its own.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_channel_create(
+    options: *const tine_channel_options,
+    a: *mut *mut tine_channel,
+    b: *mut *mut tine_channel,
+) -> c_int {
+    // SAFETY: the caller's pointers.
+    unsafe {
+        make(options, |options| {
+            let (a, b) = (required_out(a, "a")?, required_out(b, "b")?);
+            let (first, second) = Channel::pair(options)?;
+            (*a, *b) = (handle(first), handle(second));
+            Ok(())
+        })
+    }
+}
+
+/// Takes over an end of a channel that has come from another process.
+///
+/// Parameters: fd: a descriptor of it, received or inherited; it stays the caller's, who should close it: as long as it
+/// is open, the other end does not see this one closed. options: NULL for all defaults. out: where the end goes.
+/// Returns 0; -EBADF: no descriptor; -EINVAL: not an end of a channel, or bad options; TINE_EVERSION: a message of
+/// another version of tine waits in it; -E2BIG, -EMFILE, -ENOMEM.
+/// Ownership: until tine_channel_close, or until it is given away. Threads: any.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_channel_attach(
+    fd: c_int,
+    options: *const tine_channel_options,
+    out: *mut *mut tine_channel,
+) -> c_int {
+    // SAFETY: the caller's pointers.
+    unsafe {
+        make(options, |options| {
+            let out = required_out(out, "out")?;
+            *out = handle(Channel::attach(fd, options)?);
+            Ok(())
+        })
+    }
+}
+
+/// Closes an end. What was sent can still be received at the other one, which then gets -EPIPE.
+///
+/// In a task, its own end (tine_task_channel) is ended, whoever else has it; it stays valid until the function returns.
+///
+/// Parameters: c: may be NULL. No other thread may be in a call on it, but for a task's own.
+/// Fork: a child closes its copy.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_channel_close(c: *mut tine_channel) {
+    guard_value((), || {
+        // SAFETY: null, or the caller's channel.
+        match unsafe { c.as_ref() } {
+            None => (),
+            Some(channel) if channel.0.is_lent() => channel.0.shut_down(),
+            // SAFETY: it came from `handle`, and is the caller's to give up.
+            Some(_) => drop(unsafe { Box::from_raw(c) }),
+        }
+    });
+}
+
+/// Sends one message, waiting for up to timeout_ns nanoseconds for room; 0 tries, TINE_FOREVER waits.
+///
+/// Parameters: data: copied; may be NULL where length is 0, which is a message too. length: in bytes.
+/// Returns 0: the kernel has it, whole, whatever becomes of this process; -EAGAIN, -ETIMEDOUT: no room; -EPIPE: the other
+/// end is gone; -ENOMEM: no memory for it; -EMFILE: for one longer than 64 KiB, no descriptor is free, or too many are on
+/// their way; -EINTR; -EINVAL; TINE_EFORKED. After any of these nothing was sent.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_channel_send(
+    c: *mut tine_channel,
+    data: *const c_void,
+    length: usize,
+    timeout_ns: i64,
+) -> c_int {
+    guard(|| {
+        // SAFETY: the caller's channel and bytes.
+        let (channel, data) = unsafe { (channel(c)?, bytes(data.cast(), length, "data")?) };
+        channel.send(data, Timeout::from_ns(timeout_ns))?;
+        Ok(0)
+    })
+}
+
+/// Receives the next message, waiting for up to timeout_ns nanoseconds for one; 0 tries, TINE_FOREVER waits.
+///
+/// Parameters: buffer, capacity: where it goes; NULL where capacity is 0. length: its length in bytes; may be NULL.
+/// Returns 0; -EAGAIN, -ETIMEDOUT: no message; -EPIPE: none, and there will be none: the other end is gone; -EMSGSIZE: it
+/// is longer than capacity; it stays, and *length is what it needs; -ENOMSG: the next is a descriptor, for
+/// tine_channel_receive_fd; it stays; -EMFILE: no descriptor is free, which one longer than 64 KiB needs; it stays;
+/// -EBADMSG: something that tine has not sent; it is thrown away; TINE_EVERSION: the other end has another version of
+/// tine; the message is thrown away; -EINTR; -EINVAL; TINE_EFORKED.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_channel_receive(
+    c: *mut tine_channel,
+    timeout_ns: i64,
+    buffer: *mut c_void,
+    capacity: usize,
+    length: *mut usize,
+) -> c_int {
+    guard(|| {
+        // SAFETY: the caller's channel, buffer and place.
+        let (channel, room, length) = unsafe { (channel(c)?, room(buffer, capacity)?, length.as_mut()) };
+        let received = channel.receive(Timeout::from_ns(timeout_ns), room)?;
+        let (Received::Message(bytes) | Received::TooLong(bytes)) = received;
+        if let Some(length) = length {
+            *length = bytes;
+        }
+        Ok(if matches!(received, Received::TooLong(_)) { -libc::EMSGSIZE } else { 0 })
+    })
+}
+
+/// Sends a descriptor: of a file, a segment, an end of another channel. What came before it is received before it.
+///
+/// Parameters: fd: stays the caller's. timeout_ns: as for tine_channel_send.
+/// Returns 0, or the codes of tine_channel_send; -EBADF: fd is no descriptor; -EMFILE: too many are on their way.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_channel_send_fd(c: *mut tine_channel, fd: c_int, timeout_ns: i64) -> c_int {
+    guard(|| {
+        // SAFETY: the caller's channel.
+        unsafe { channel(c) }?.send_fd(fd, Timeout::from_ns(timeout_ns))?;
+        Ok(0)
+    })
+}
+
+/// Receives a descriptor, which is the caller's to close, and close-on-exec.
+///
+/// Parameters: timeout_ns: as for tine_channel_receive. fd: where it goes.
+/// Returns 0, or the codes of tine_channel_receive; -ENOMSG: the next is a message, for tine_channel_receive; it stays;
+/// -EMFILE: this process has no descriptor free; the one that was sent stays.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_channel_receive_fd(
+    c: *mut tine_channel,
+    timeout_ns: i64,
+    fd: *mut c_int,
+) -> c_int {
+    guard(|| {
+        // SAFETY: the caller's channel and place.
+        let (channel, fd) = unsafe { (channel(c)?, required_out(fd, "fd")?) };
+        *fd = channel.receive_fd(Timeout::from_ns(timeout_ns))?.into_raw_fd();
+        Ok(0)
+    })
+}
+
+/// A descriptor that is readable while there is something to receive, or the other end is gone. For poll, select, epoll,
+/// and to be sent to another process; not to be read or closed.
+///
+/// Returns the descriptor, which stays the channel's; -EINVAL; TINE_EFORKED.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_channel_fd(c: *const tine_channel) -> c_int {
+    // SAFETY: the caller's channel.
+    guard(|| unsafe { channel(c) }?.descriptor())
+}
+
+/// The end of a channel that was given to the task (tine_submit_options.channel) or to the process
+/// (tine_process_options.channel); NULL if none was. It is valid until the
+/// function returns, in all threads, and is closed then. To keep it longer, attach its descriptor.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_task_channel(task: *const tine_task) -> *mut tine_channel {
+    guard_value(std::ptr::null_mut(), || {
+        // SAFETY: the caller's task.
+        let channel = unsafe { self::task(task.cast_mut()) }.and_then(|task| task.channel());
+        channel.map_or(std::ptr::null_mut(), |channel| std::ptr::from_ref(channel).cast_mut().cast())
+    })
+}
+
+/// # Safety
+/// The pointers are as the exported functions want them.
+unsafe fn make(
+    options: *const tine_channel_options,
+    body: impl FnOnce(&ChannelOptions) -> Result<()>,
+) -> c_int {
+    guard(|| {
+        // SAFETY: the caller's options.
+        let options = unsafe { options::read(options) }?;
+        let error = options.map_or(std::ptr::null_mut(), |options| options.error);
+        let core = options.map_or(Ok(ChannelOptions::default()), |options| options.read());
+        match core.and_then(|core| body(&core)) {
+            Ok(()) => Ok(0),
+            Err(failed) => Ok(report(error, &failed)),
+        }
+    })
+}
+
+fn handle(channel: Channel) -> *mut tine_channel {
+    Box::into_raw(Box::new(tine_channel(channel)))
+}
+
+/// # Safety
+/// `pointer` is null, or a channel that has not been closed.
+unsafe fn channel<'a>(pointer: *const tine_channel) -> Result<&'a Channel> {
+    // SAFETY: the caller's promise.
+    unsafe { pointer.as_ref() }.map(|channel| &channel.0).ok_or_else(|| Error::invalid("channel is NULL"))
+}
+
+/// # Safety
+/// `buffer` is null, or valid for writes of `capacity` bytes for the whole of `'a`.
+unsafe fn room<'a>(buffer: *mut c_void, capacity: usize) -> Result<&'a mut [MaybeUninit<u8>]> {
+    if capacity == 0 {
+        return Ok(&mut []);
+    }
+    if buffer.is_null() || capacity > isize::MAX as usize {
+        return Err(Error::invalid(format!("buffer is {buffer:?} and its capacity {capacity}")));
+    }
+    // SAFETY: the caller's promise, and the length is one that a slice may have.
+    Ok(unsafe { std::slice::from_raw_parts_mut(buffer.cast(), capacity) })
+}

@@ -1,0 +1,513 @@
+/* Ends of channels that go with tasks: into workers of every kind, back when a task has not begun, and closed when it is
+ * over, however it ends. */
+#include "family.h"
+#include <pthread.h>
+#include <stdint.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+
+static tine_pool *create(int start, size_t workers, uint32_t flags)
+{
+    tine_pool_options options = TINE_POOL_OPTIONS_INIT;
+    tine_error error = TINE_ERROR_INIT;
+    tine_pool *pool = NULL;
+    options.start = start;
+    options.workers = workers;
+    options.flags = flags;
+    options.error = &error;
+    if (tine_pool_create(&options, &pool) != 0) {
+        fprintf(stderr, "tine_pool_create: %s\n", error.text);
+        exit(1);
+    }
+    return pool;
+}
+
+struct handed {
+    tine_channel *ours;
+    tine_id id;
+};
+
+/* Submits a task with an end, and keeps the other. */
+static struct handed hand(tine_pool *pool, tine_fn fn, uint32_t retries)
+{
+    tine_submit_options options = TINE_SUBMIT_OPTIONS_INIT;
+    struct handed handed = {NULL, 0};
+    CHECK_RC(tine_channel_create(NULL, &handed.ours, &options.channel), 0);
+    options.retries = retries;
+    options.flags = retries ? TINE_IDEMPOTENT : 0;
+    CHECK_RC(tine_submit(pool, fn, NULL, 0, &options, &handed.id), 0);
+    return handed;
+}
+
+static tine_result wait_for(tine_pool *pool, tine_id id)
+{
+    tine_result result = TINE_RESULT_INIT;
+    CHECK_RC(tine_wait(pool, id, HANG_NS, &result), 0);
+    return result;
+}
+
+static int status_of(tine_pool *pool, tine_id id)
+{
+    tine_result result = wait_for(pool, id);
+    int status = result.status;
+    if (status < 0)
+        printf("task: %s\n", result.message);
+    tine_result_release(pool, &result);
+    return status;
+}
+
+static int64_t number_from(tine_channel *c)
+{
+    int64_t number = 0;
+    size_t length = 0;
+    CHECK_RC(tine_channel_receive(c, HANG_NS, &number, sizeof number, &length), 0);
+    CHECK_EQ(length, sizeof number);
+    return number;
+}
+
+/* The first number of a task, which may need the host to begin. */
+static int64_t greeting(tine_pool *pool, tine_channel *c)
+{
+    int64_t number = 0, spent = 0, last = clock_ns();
+    int rc;
+    while ((rc = tine_channel_receive(c, 1000000, &number, sizeof number, NULL)) == -ETIMEDOUT) {
+        CHECK(!is_over(HANG_NS, &last, &spent));
+        CHECK(tine_pool_poll(pool) >= 0);
+    }
+    CHECK_RC(rc, 0);
+    return number;
+}
+
+static void tell(tine_channel *c, int64_t number)
+{
+    CHECK_RC(tine_channel_send(c, &number, sizeof number, HANG_NS), 0);
+}
+
+/* ---- In workers ---- */
+
+/* Says who it is, and gives back what it gets until there is nothing more. */
+static int echo(tine_task *task)
+{
+    tine_channel *c = tine_task_channel(task);
+    int64_t number = getpid();
+    size_t length;
+    int rc;
+    if (!c)
+        return tine_fail(task, -ENODEV, "no channel");
+    if ((rc = tine_channel_send(c, &number, sizeof number, TINE_FOREVER)))
+        return rc;
+    while ((rc = tine_channel_receive(c, TINE_FOREVER, &number, sizeof number, &length)) == 0) {
+        if (number < 0)
+            return 5;
+        if ((rc = tine_channel_send(c, &number, length, TINE_FOREVER)))
+            return rc;
+    }
+    return rc == -EPIPE ? 0 : rc;
+}
+
+static int say_who(tine_task *task)
+{
+    int64_t number = getpid();
+    return tine_channel_send(tine_task_channel(task), &number, sizeof number, 0);
+}
+
+static int has_none(tine_task *task)
+{
+    return tine_task_channel(task) == NULL ? 0 : -EEXIST;
+}
+
+/* Ends it early, and goes on. */
+static int close_and_wait(tine_task *task)
+{
+    tine_channel *c = tine_task_channel(task);
+    char byte;
+    tine_channel_send(c, "last", 4, 0);
+    tine_channel_close(c);
+    if (tine_channel_send(c, "x", 1, 0) != -EPIPE || tine_channel_receive(c, 0, &byte, 1, NULL) != -EPIPE)
+        return -EINVAL;
+    while (!tine_cancelled(task))
+        nap_ns(100000);
+    tine_channel_close(c);
+    return 0;
+}
+
+static int wait_for_ever(tine_task *task)
+{
+    while (!tine_cancelled(task))
+        nap_ns(100000);
+    return 0;
+}
+
+static int sleep_a_little(tine_task *task)
+{
+    (void)task;
+    nap_ns(20000000);
+    return 0;
+}
+
+/* What a task hands to a task of its own. */
+static int hand_on(tine_task *task)
+{
+    tine_submit_options options = TINE_SUBMIT_OPTIONS_INIT;
+    tine_result result = TINE_RESULT_INIT;
+    tine_pool *pool = tine_task_pool(task);
+    tine_channel *ours, *mine = tine_task_channel(task);
+    tine_error error = TINE_ERROR_INIT;
+    int64_t number;
+    tine_id id;
+    options.error = &error;
+    options.channel = mine;
+    if (tine_submit(pool, say_who, NULL, 0, &options, &id) != -EINVAL || !strstr(error.text, "calling task's"))
+        return -1;
+    if (tine_channel_create(NULL, &ours, &options.channel))
+        return -2;
+    if (tine_submit(pool, say_who, NULL, 0, &options, &id))
+        return -3;
+    if (tine_wait(pool, id, 0, &result) || result.status)
+        return -4;
+    tine_result_release(pool, &result);
+    if (tine_channel_receive(ours, 0, &number, sizeof number, NULL) || number != getpid())
+        return -5;
+    if (tine_channel_receive(ours, 0, &number, sizeof number, NULL) != -EPIPE)
+        return -6;
+    tine_channel_close(ours);
+    return tine_channel_send(mine, &number, sizeof number, 0);
+}
+
+static int keep(tine_task *task)
+{
+    tine_channel *kept;
+    int rc = tine_channel_attach(tine_channel_fd(tine_task_channel(task)), NULL, &kept);
+    tine_set_worker_state(task, kept);
+    return rc;
+}
+
+static int use_kept(tine_task *task)
+{
+    tine_channel *kept = (tine_channel *)tine_worker_state(task);
+    int rc = tine_channel_send(kept, "kept", 4, 0);
+    tine_channel_close(kept);
+    return rc;
+}
+
+static int use_up_descriptors(tine_task *task)
+{
+    struct rlimit limit;
+    (void)task;
+    getrlimit(RLIMIT_NOFILE, &limit);
+    limit.rlim_cur = 0;
+    return setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+static int restore_descriptors(tine_task *task)
+{
+    struct rlimit limit;
+    (void)task;
+    getrlimit(RLIMIT_NOFILE, &limit);
+    limit.rlim_cur = 256;
+    return setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+/* ---- The tests ---- */
+
+static void test_plain(tine_pool *pool, int in_worker)
+{
+    char byte;
+    for (int i = 0; i < 50; i++) {
+        if (in_worker) {
+            struct handed handed = hand(pool, echo, 0);
+            CHECK(greeting(pool, handed.ours) != getpid());
+            for (int64_t number = 0; number < 20; number++) {
+                tell(handed.ours, number * 1000);
+                CHECK_EQ(number_from(handed.ours), number * 1000);
+            }
+            if (i % 2) {
+                tell(handed.ours, -1);
+                CHECK_RC(tine_channel_receive(handed.ours, HANG_NS, &byte, 1, NULL), -EPIPE); /* no call on the pool */
+            }
+            tine_channel_close(handed.ours);
+            CHECK_RC(status_of(pool, handed.id), i % 2 ? 5 : 0);
+        }
+        struct handed handed = hand(pool, say_who, 0);
+        CHECK((greeting(pool, handed.ours) == getpid()) == !in_worker);
+        CHECK_RC(tine_channel_receive(handed.ours, HANG_NS, &byte, 1, NULL), -EPIPE);
+        CHECK_RC(status_of(pool, handed.id), 0);
+        tine_channel_close(handed.ours);
+        handed = hand(pool, hand_on, 0);
+        CHECK((greeting(pool, handed.ours) == getpid()) == !in_worker);
+        CHECK_RC(status_of(pool, handed.id), 0);
+        tine_channel_close(handed.ours);
+        tine_id id;
+        CHECK_RC(tine_submit(pool, has_none, NULL, 0, NULL, &id), 0);
+        CHECK_RC(status_of(pool, id), 0);
+    }
+}
+
+/* A submit that fails leaves the handle alone. */
+static void test_refused(tine_pool *pool)
+{
+    tine_submit_options options = TINE_SUBMIT_OPTIONS_INIT;
+    tine_channel *ours;
+    tine_id id = 0;
+    char byte;
+    CHECK_RC(tine_channel_create(NULL, &ours, &options.channel), 0);
+    options.name = "nobody knows it";
+    CHECK_RC(tine_submit(pool, NULL, NULL, 0, &options, &id), TINE_ENAME);
+    options.name = NULL;
+    struct rlimit before, none;
+    CHECK_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+    none = before;
+    none.rlim_cur = 0;
+    CHECK_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
+    CHECK_RC(tine_submit(pool, say_who, NULL, 0, &options, &id), -EMFILE);
+    CHECK_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
+    CHECK_EQ(id, 0);
+    CHECK_RC(tine_channel_send(options.channel, "1", 1, 0), 0);
+    CHECK_RC(tine_channel_receive(ours, 0, &byte, 1, NULL), 0);
+    tine_channel_close(options.channel);
+    tine_channel_close(ours);
+    pid_t child = fork();
+    if (child == 0) {
+        CHECK_RC(tine_submit(pool, say_who, NULL, 0, &options, &id), TINE_EFORKED);
+        _exit(0);
+    }
+    int status;
+    CHECK(waitpid(child, &status, 0) == child && status == 0);
+}
+
+static void test_early_close(tine_pool *pool)
+{
+    char text[8];
+    size_t length;
+    struct handed handed = hand(pool, close_and_wait, 0);
+    WAIT_UNTIL(tine_pool_poll(pool) >= 0 &&
+               tine_channel_receive(handed.ours, 0, NULL, 0, &length) == -EMSGSIZE);
+    CHECK_RC(tine_channel_receive(handed.ours, HANG_NS, text, sizeof text, &length), 0);
+    CHECK(length == 4 && memcmp(text, "last", 4) == 0);
+    CHECK_RC(tine_channel_receive(handed.ours, HANG_NS, text, sizeof text, NULL), -EPIPE);
+    CHECK_RC(tine_channel_send(handed.ours, "x", 1, TINE_FOREVER), -EPIPE);
+    CHECK_RC(tine_cancel(pool, handed.id), 0);
+    CHECK_RC(status_of(pool, handed.id), -ECANCELED);
+    tine_channel_close(handed.ours);
+}
+
+/* The worker's death is seen at the other end, by a host that makes no call on the pool. */
+static void test_killed(tine_pool *pool)
+{
+    char byte;
+    for (int i = 0; i < 10; i++) {
+        struct handed handed = hand(pool, echo, 0);
+        pid_t worker = (pid_t)greeting(pool, handed.ours);
+        CHECK_EQ(kill(worker, SIGKILL), 0);
+        CHECK_RC(tine_channel_receive(handed.ours, HANG_NS, &byte, 1, NULL), -EPIPE);
+        CHECK_RC(status_of(pool, handed.id), TINE_EDIED);
+        tine_channel_close(handed.ours);
+    }
+}
+
+/* A task that may be run again has the same end each time; its last death is seen. */
+static void test_retried(tine_pool *pool)
+{
+    char byte;
+    struct handed handed = hand(pool, echo, 3);
+    for (int i = 0; i < 4; i++) {
+        pid_t worker = (pid_t)greeting(pool, handed.ours);
+        tell(handed.ours, i);
+        CHECK_EQ(number_from(handed.ours), i);
+        CHECK_EQ(kill(worker, SIGKILL), 0);
+    }
+    CHECK_RC(tine_channel_receive(handed.ours, HANG_NS, &byte, 1, NULL), -EPIPE);
+    CHECK_RC(status_of(pool, handed.id), TINE_EDIED);
+    tine_channel_close(handed.ours);
+}
+
+/* All workers are busy: the ends wait in the books, or in a worker that has not come to its task. */
+static void test_not_begun(int start)
+{
+    tine_pool *pool = create(start, 1, 0);
+    struct handed handed[5];
+    tine_id busy;
+    char byte;
+    CHECK_RC(tine_submit(pool, wait_for_ever, NULL, 0, NULL, &busy), 0);
+    for (int i = 0; i < 5; i++) {
+        handed[i] = hand(pool, say_who, 0);
+        tine_pool_poll(pool);
+    }
+    CHECK_RC(tine_channel_receive(handed[0].ours, 0, &byte, 1, NULL), -EAGAIN);
+    /* One that is cancelled: the other end is told. */
+    for (int i = 0; i < 5; i += 2) {
+        CHECK_RC(tine_cancel(pool, handed[i].id), 0);
+        CHECK_RC(tine_channel_receive(handed[i].ours, 0, &byte, 1, NULL), -EPIPE);
+        CHECK_RC(status_of(pool, handed[i].id), -ECANCELED);
+        tine_channel_close(handed[i].ours);
+    }
+    /* The others run in the next worker. */
+    CHECK_RC(tine_cancel(pool, busy), 0);
+    CHECK_RC(status_of(pool, busy), -ECANCELED);
+    for (int i = 1; i < 5; i += 2) {
+        CHECK_RC(status_of(pool, handed[i].id), 0);
+        number_from(handed[i].ours);
+        CHECK_RC(tine_channel_receive(handed[i].ours, 0, &byte, 1, NULL), -EPIPE);
+        tine_channel_close(handed[i].ours);
+    }
+    /* And what is there when the pool is destroyed. */
+    CHECK_RC(tine_submit(pool, wait_for_ever, NULL, 0, NULL, &busy), 0);
+    for (int i = 0; i < 5; i++)
+        handed[i] = hand(pool, say_who, (uint32_t)i);
+    tine_pool_destroy(pool);
+    for (int i = 0; i < 5; i++) {
+        CHECK_RC(tine_channel_receive(handed[i].ours, 0, &byte, 1, NULL), -EPIPE);
+        tine_channel_close(handed[i].ours);
+    }
+}
+
+/* A task in a stopped worker's ring goes elsewhere, and its end with it. */
+static void test_moved(void)
+{
+    tine_pool *pool = create(TINE_START_FORKSERVER, 2, 0);
+    char byte;
+    for (int i = 0; i < 5; i++) {
+        struct handed first = hand(pool, echo, 0), second = hand(pool, echo, 0);
+        pid_t stopped = (pid_t)greeting(pool, first.ours), other = (pid_t)greeting(pool, second.ours);
+        CHECK(stopped != other);
+        tell(first.ours, -1);
+        CHECK_RC(status_of(pool, first.id), 5);
+        tine_channel_close(first.ours);
+        CHECK_EQ(kill(stopped, SIGSTOP), 0);
+        first = hand(pool, echo, 0); /* to the one that has nothing to do, which cannot */
+        tell(second.ours, -1);
+        CHECK_RC(status_of(pool, second.id), 5);
+        tine_channel_close(second.ours);
+        pid_t taker = (pid_t)greeting(pool, first.ours);
+        CHECK(taker != stopped);
+        tell(first.ours, -1);
+        CHECK_RC(tine_channel_receive(first.ours, HANG_NS, &byte, 1, NULL), -EPIPE);
+        CHECK_RC(status_of(pool, first.id), 5);
+        tine_channel_close(first.ours);
+        kill(stopped, SIGCONT);
+    }
+    tine_pool_destroy(pool);
+}
+
+static void test_in_worker_limits(void)
+{
+    tine_pool *pool = create(TINE_START_FORKSERVER, 1, 0);
+    char byte;
+    tine_id id;
+    struct handed handed = hand(pool, say_who, 0); /* by which the worker gets what it gets ends by */
+    CHECK_RC(status_of(pool, handed.id), 0);
+    tine_channel_close(handed.ours);
+    CHECK_RC(tine_submit(pool, use_up_descriptors, NULL, 0, NULL, &id), 0);
+    CHECK_RC(status_of(pool, id), 0);
+    handed = hand(pool, say_who, 0);
+    CHECK_RC(tine_channel_receive(handed.ours, HANG_NS, &byte, 1, NULL), -EPIPE);
+    tine_result result = wait_for(pool, handed.id);
+    CHECK_RC(result.status, -EMFILE);
+    CHECK(strstr(result.message, "no descriptor is free"));
+    tine_result_release(pool, &result);
+    tine_channel_close(handed.ours);
+    CHECK_RC(tine_submit(pool, restore_descriptors, NULL, 0, NULL, &id), 0);
+    CHECK_RC(status_of(pool, id), 0);
+    handed = hand(pool, keep, 0);
+    CHECK_RC(status_of(pool, handed.id), 0);
+    CHECK_RC(tine_channel_receive(handed.ours, 0, &byte, 1, NULL), -EAGAIN);
+    CHECK_RC(tine_submit(pool, use_kept, NULL, 0, NULL, &id), 0);
+    CHECK_RC(status_of(pool, id), 0);
+    CHECK_RC(tine_channel_receive(handed.ours, 0, NULL, 0, NULL), -EMSGSIZE);
+    tine_channel_close(handed.ours);
+    tine_pool_destroy(pool);
+}
+
+/* A pool that is made later has no copies of the host's ends. */
+static void test_not_inherited(int start)
+{
+    tine_channel *ours, *theirs;
+    char byte;
+    CHECK_RC(tine_channel_create(NULL, &ours, &theirs), 0);
+    tine_pool *pool = create(start, 2, 0);
+    tine_channel_close(theirs);
+    CHECK_RC(tine_channel_receive(ours, 0, &byte, 1, NULL), -EPIPE);
+    tine_channel_close(ours);
+    tine_pool_destroy(pool);
+}
+
+/* Cuts every socket that it has. */
+static int cut_sockets(tine_task *task)
+{
+    (void)task;
+    for (int fd = 3; fd < 64; fd++)
+        shutdown(fd, SHUT_RDWR);
+    return 0;
+}
+
+/* A worker that cannot be given ends any more goes, and its tasks run in another one. */
+static void test_vandal(void)
+{
+    tine_pool *pool = create(TINE_START_FORKSERVER, 1, 0);
+    tine_stats stats = TINE_STATS_INIT;
+    for (int i = 0; i < 3; i++) {
+        tine_id id;
+        struct handed handed = hand(pool, say_who, 0);
+        CHECK_RC(status_of(pool, handed.id), 0);
+        pid_t before = (pid_t)number_from(handed.ours);
+        tine_channel_close(handed.ours);
+        CHECK_RC(tine_submit(pool, cut_sockets, NULL, 0, NULL, &id), 0);
+        CHECK_RC(status_of(pool, id), 0);
+        handed = hand(pool, say_who, 0);
+        CHECK_RC(status_of(pool, handed.id), 0);
+        CHECK(number_from(handed.ours) != before);
+        tine_channel_close(handed.ours);
+    }
+    CHECK_RC(tine_pool_stats(pool, &stats), 0);
+    CHECK_EQ(stats.worker_deaths, 3);
+    tine_pool_destroy(pool);
+}
+
+#define MANY 400
+
+static void test_many(tine_pool *pool)
+{
+    static struct handed handed[MANY];
+    tine_id short_ones[MANY];
+    char byte;
+    for (int i = 0; i < MANY; i++) {
+        handed[i] = hand(pool, say_who, i % 3 == 0);
+        CHECK_RC(tine_submit(pool, i % 50 ? has_none : sleep_a_little, NULL, 0, NULL, &short_ones[i]), 0);
+    }
+    for (int i = 0; i < MANY; i++) {
+        CHECK_RC(status_of(pool, handed[i].id), 0);
+        CHECK(number_from(handed[i].ours) != getpid());
+        CHECK_RC(tine_channel_receive(handed[i].ours, 0, &byte, 1, NULL), -EPIPE);
+        tine_channel_close(handed[i].ours);
+        CHECK_RC(status_of(pool, short_ones[i]), 0);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    tine_init(argc, argv);
+    struct belongings before = take_stock();
+    for (int i = 0; i < 3; i++) {
+        tine_pool *pool = create(all_starts[i], 2, 0);
+        printf("%s\n", start_name(all_starts[i]));
+        fflush(stdout);
+        test_plain(pool, 1);
+        test_refused(pool);
+        test_early_close(pool);
+        test_killed(pool);
+        test_retried(pool);
+        test_many(pool);
+        tine_pool_destroy(pool);
+        test_not_begun(all_starts[i]);
+        test_not_inherited(all_starts[i]);
+        check_stock(before);
+    }
+    test_moved();
+    test_in_worker_limits();
+    test_vandal();
+    tine_pool *pool = create(TINE_START_FORKSERVER, 2, TINE_INLINE);
+    test_plain(pool, 0);
+    tine_pool_destroy(pool);
+    check_stock(before);
+    return 0;
+}
