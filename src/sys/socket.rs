@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
 /// No message of tine carries more descriptors than this.
-pub const MAX_FDS: usize = 5;
+pub const MAX_FDS: usize = 6;
 
 /// A connected pair of SEQPACKET sockets, both non-blocking and close-on-exec.
 pub fn pair() -> Result<(OwnedFd, OwnedFd)> {
@@ -75,6 +75,12 @@ pub fn send(socket: RawFd, bytes: &[u8], fds: &[RawFd]) -> Result<Sent> {
             _ => return Err(Error::last_os("sendmsg")),
         }
     }
+}
+
+/// Ends a connection for everybody who has a copy of this socket; what has been sent still arrives.
+pub fn shut_down(socket: RawFd) {
+    // SAFETY: no pointers. One whose peer is gone needs no end.
+    unsafe { libc::shutdown(socket, libc::SHUT_RDWR) };
 }
 
 /// How a receive ended.
