@@ -2156,7 +2156,7 @@ typedef struct tine_exit {
  * out: where the process goes.
  * Returns 0; TINE_ENOINIT: tine_init has not run and no .worker_path is given; TINE_EWORKERSTART: it could not be
  * started; TINE_EFUNCTION, TINE_EMODULE, TINE_ENAME: the function is none of the process's; -EEXIST: a segment's address is
- * taken there; -EINVAL, -E2BIG: bad options; -ENOENT: no such .worker_path; -ENOMEM, -EMFILE.
+ * taken there; -ENOSPC: more than 64 segments; -EINVAL, -E2BIG: bad options; -ENOENT: no such .worker_path; -ENOMEM, -EMFILE.
  * Ownership: tine_process_close ends it; a .channel is given away. Threads: any. Fork: a child may start processes of its own.
  */
 int tine_process_start(const tine_process_options *options, tine_fn fn, const void *input, size_t length,
@@ -2194,7 +2194,7 @@ int tine_process_kill_tree(tine_process *p, int signal);
 /** 1 while the process has not ended, 0 from then on; -EINVAL: p is NULL; TINE_EFORKED. Threads: any. */
 int tine_process_alive(const tine_process *p);
 
-/** The process's number; -EINVAL: p is NULL. It is its own until tine_process_wait has returned 0. Threads: any. */
+/** The process's number; -EINVAL: p is NULL. It may be given to another one after its end. Threads: any. */
 pid_t tine_process_pid(const tine_process *p);
 
 /**

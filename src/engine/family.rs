@@ -18,6 +18,7 @@ use crate::error::{Code, Error, Result};
 use crate::heap::Heap;
 use crate::prim::{Ordering, fence};
 use crate::process::function::{Callees, Tables};
+use crate::process::job::Input;
 use crate::process::setup::Settings;
 use crate::process::wire::{self, Kind, Message};
 use crate::queue::ring::phase;
@@ -357,6 +358,9 @@ impl Family {
         let was_ready = !cannot_map && (member.state == State::Ready || member.phase() == phase::READY);
         let own_fault = death.signal != libc::SIGKILL;
         let reason = (!was_ready).then(|| member.start_failure(&death));
+        // What an initializer's failure says is the user's affair; of a single process it is the answer.
+        let is_single = self.settings.job.is_some();
+        let code = member.failure_code().filter(|_| is_single).unwrap_or(Code::WORKER_START);
         member.state = State::Ended;
         member.ended_ready = was_ready;
         self.events.push_back(Event::Ended(slot, death));
@@ -366,7 +370,7 @@ impl Family {
             return;
         }
         if let Some(reason) = reason.filter(|_| !self.stopping) {
-            self.start_failed(slot, own_fault, reason);
+            self.start_failed(slot, own_fault, Error::new(code, reason));
         }
     }
 
@@ -381,7 +385,8 @@ impl Family {
         let was_ready = self.members[slot].ended_ready;
         let asked_to = self.members[slot].leaving.is_some();
         if idle && was_ready && !asked_to && !self.stopping && death.signal != libc::SIGKILL {
-            self.start_failed(slot, true, format!("{} before its first task", death.describe()));
+            let text = format!("{} before its first task", death.describe());
+            self.start_failed(slot, true, Error::new(Code::WORKER_START, text));
         }
         let pause_ns = self.brake.pause_ns();
         self.members[slot].vacate(pause_ns);
@@ -426,11 +431,11 @@ impl Family {
         }
         if !was_up && !self.stopping {
             let text = format!("the supervisor ended before it was up: {NO_INIT_HINT}");
-            self.start_failed(usize::MAX, false, text);
+            self.start_failed(usize::MAX, false, Error::new(Code::WORKER_START, text));
         }
     }
 
-    fn start_failed(&mut self, slot: usize, own_fault: bool, reason: String) {
+    fn start_failed(&mut self, slot: usize, own_fault: bool, reason: Error) {
         let since = *self.brake.since_ns.get_or_insert_with(now_ns);
         if own_fault {
             self.brake.own_failures += 1;
@@ -444,7 +449,7 @@ impl Family {
         let others = self.members.iter().any(|member| member.state == State::Ready);
         let may_go_on = others && self.brake.ever_ready;
         if !may_go_on && (self.brake.own_failures >= enough || too_long || hopeless) {
-            self.break_down(Error::new(Code::WORKER_START, reason));
+            self.break_down(reason);
         } else if slot == usize::MAX {
             self.link_not_before_ns = now_ns() + self.brake.pause_ns();
         }
@@ -455,7 +460,8 @@ impl Family {
         if !self.brake.ever_ready {
             return self.break_down(error);
         }
-        self.start_failed(usize::MAX, false, error.text().into_owned());
+        let text = error.text().into_owned();
+        self.start_failed(usize::MAX, false, Error::new(Code::WORKER_START, text));
         let pause_ns = self.brake.pause_ns();
         for member in &mut self.members {
             if matches!(member.state, State::Vacant { .. }) {
@@ -568,24 +574,30 @@ impl Family {
         self.end = Some(end);
     }
 
-    /// No place is filled any more, and nobody is started again: what runs, runs to its end.
-    pub(crate) fn start_no_more(&mut self) {
+    /// No place is filled any more, and nobody is started again: what runs, runs to its end, and needs only its supervisor.
+    pub(crate) fn start_no_more(&mut self, epoll: &Epoll) {
         self.stopping = true;
         self.end = None;
+        self.shares.clear();
+        self.members.iter_mut().for_each(|member| member.fall_silent(epoll));
+        if let Some(job) = &mut self.settings.job {
+            job.input = Input::default();
+        }
     }
 
     /// Sends a signal to everything that descends from the supervisor.
     pub(crate) fn signal_tree(&mut self, signal: i32) -> Result<()> {
-        match &mut self.link {
-            Some(link) => link.connection.send(Message::new(Kind::SignalTree, &[signal as u64])),
-            None => Ok(()),
+        if let Some(link) = &mut self.link {
+            link.connection.send(Message::new(Kind::SignalTree, &[signal as u64]))?;
+            link.signal(libc::SIGCONT);
         }
+        Ok(())
     }
 
-    /// The supervisor has not said for too long what it must have seen.
-    pub(crate) fn kill_supervisor(&self) {
-        if let Some(pidfd) = self.link.as_ref().and_then(|link| link.pidfd.as_ref()) {
-            let _ = pidfd::signal(pidfd.as_raw_fd(), libc::SIGKILL);
+    /// Sends the supervisor a signal.
+    pub(crate) fn signal_supervisor(&self, signal: i32) {
+        if let Some(link) = &self.link {
+            link.signal(signal);
         }
     }
 
@@ -651,17 +663,19 @@ impl Family {
                 epoll.remove(pidfd.as_raw_fd());
             }
             let _ = link.connection.send(Message::new(Kind::Stop, &[grace_ns]));
-            if let Some(pidfd) = &link.pidfd {
-                let _ = pidfd::signal(pidfd.as_raw_fd(), libc::SIGCONT);
-            }
-            // Killing and reaping takes the supervisor some milliseconds more than the workers were given.
-            link.finish(Deadline(deadline.0.max(now_ns()).saturating_add(500_000_000)));
+            link.signal(libc::SIGCONT);
+            // Killing and reaping takes the supervisor some milliseconds more than the workers were given. What a single
+            // process has started may be a lot, and no deadline has been promised.
+            let patience_ns = if self.settings.job.is_some() { 5_000_000_000 } else { 500_000_000 };
+            link.finish(Deadline(deadline.0.max(now_ns()).saturating_add(patience_ns)));
         }
         for (slot, member) in self.members.iter_mut().enumerate() {
-            member.kill();
-            if let Some(pidfd) = &member.pidfd {
-                pidfd::wait_end(pidfd.as_raw_fd(), Deadline::NEVER);
-                pidfd::reap(pidfd.as_raw_fd());
+            if let Some(pidfd) = member.pidfd.as_ref().map(AsRawFd::as_raw_fd) {
+                // One that has become somebody else by executing a program may not be killed; nor is it waited for.
+                if pidfd::signal(pidfd, libc::SIGKILL).is_ok() {
+                    pidfd::wait_end(pidfd, Deadline::NEVER);
+                }
+                pidfd::reap(pidfd);
             }
             if !matches!(member.state, State::Vacant { .. } | State::Ended) {
                 let death = Death::new(member.pid, libc::SIGKILL, 0, 0);

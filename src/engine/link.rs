@@ -69,7 +69,8 @@ impl Link {
         let mut writer = Writer::default();
         settings.encode(&mut writer);
         let heap_fd = heap.fd().try_clone_to_owned().map_err(|error| Error::from_io("dup", &error))?;
-        let fds = vec![heap_fd, fork::own_pidfd()?, wire::to_memfd(&writer.0)?];
+        let mut fds = vec![heap_fd, fork::own_pidfd()?, wire::to_memfd(&writer.0)?];
+        fds.extend(settings.copy_of_input()?);
         let words = [wire::version(), heap.address() as u64, heap.mapped_bytes() as u64];
         connection.send(Message::new(Kind::Configure, &words).with_fds(fds))?;
         Ok(Link {
@@ -101,9 +102,20 @@ impl Link {
         self.pidfd.as_ref().is_some_and(|pidfd| pidfd::has_ended(pidfd.as_raw_fd()))
     }
 
-    /// Lets it live on without this host. The keeper's stack stays, too: it keeps for as long as the family lives.
+    /// Sends it a signal.
+    pub(super) fn signal(&self, signal: i32) {
+        if let Some(pidfd) = &self.pidfd {
+            let _ = pidfd::signal(pidfd.as_raw_fd(), signal);
+        }
+    }
+
+    /// Lets it live on without this host; with its keeper, which keeps for as long as the family lives.
     pub(super) fn leave(self) {
-        std::mem::forget(self.keeper);
+        // A forked child of the host may have the socket as well, so that to close it says nothing.
+        socket::shut_down(self.connection.fd());
+        if let Some(keeper) = self.keeper {
+            keeper.leave();
+        }
     }
 
     /// Waits for the supervisor's end, which has been asked for; kills it if it takes longer.

@@ -18,7 +18,7 @@
 
 use super::handover::Handover;
 use super::share::Share;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::prim::Ordering;
 use crate::process::function::Callees;
 use crate::process::wire::{Connection, Message};
@@ -259,6 +259,14 @@ impl Member {
         Ok(())
     }
 
+    /// Nothing more is passed to the process, and it need not tell of anything but its end.
+    pub(crate) fn fall_silent(&mut self, epoll: &Epoll) {
+        self.tidings = None;
+        if let Some(event) = self.event.take() {
+            epoll.remove(event.as_raw_fd());
+        }
+    }
+
     /// Whether the process has dealt with all that it was passed.
     pub(crate) fn has_mapped(&self) -> bool {
         self.segment.as_ref().is_some_and(|segment| segment.shared.load(Ordering::Acquire) >= self.passed)
@@ -303,6 +311,14 @@ impl Member {
             let hint = if executed { " (its program could not be executed)" } else { "" };
             format!("{} before it was ready{hint}", death.describe())
         })
+    }
+
+    /// The code that belongs to its own words, where it is one that a caller can do something about.
+    pub(crate) fn failure_code(&self) -> Option<Code> {
+        let code = Code(self.segment.as_ref()?.failure_code.load(Ordering::Relaxed));
+        let known = [Code::NAME, Code::MODULE, Code::FUNCTION];
+        let system = [libc::EEXIST, libc::ENOMEM, libc::EMFILE, libc::ENFILE].map(Code::errno);
+        (known.contains(&code) || system.contains(&code)).then_some(code)
     }
 
     /// Completes what the kernel says of a death with what the worker's handler of fatal signals has left.

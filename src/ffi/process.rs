@@ -158,7 +158,7 @@ impl tine_process_options {
 /// out: where the process goes.
 /// Returns 0; TINE_ENOINIT: tine_init has not run and no .worker_path is given; TINE_EWORKERSTART: it could not be
 /// started; TINE_EFUNCTION, TINE_EMODULE, TINE_ENAME: the function is none of the process's; -EEXIST: a segment's address is
-/// taken there; -EINVAL, -E2BIG: bad options; -ENOENT: no such .worker_path; -ENOMEM, -EMFILE.
+/// taken there; -ENOSPC: more than 64 segments; -EINVAL, -E2BIG: bad options; -ENOENT: no such .worker_path; -ENOMEM, -EMFILE.
 /// Ownership: tine_process_close ends it; a .channel is given away. Threads: any. Fork: a child may start processes of its own.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_process_start(
@@ -283,7 +283,7 @@ pub unsafe extern "C" fn tine_process_alive(p: *const tine_process) -> c_int {
     guard(|| Ok(c_int::from(unsafe { process(p) }?.is_alive()?)))
 }
 
-/// The process's number; -EINVAL: p is NULL. It is its own until tine_process_wait has returned 0. Threads: any.
+/// The process's number; -EINVAL: p is NULL. It may be given to another one after its end. Threads: any.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_process_pid(p: *const tine_process) -> libc::pid_t {
     // SAFETY: the caller's process.

@@ -14,7 +14,7 @@ use crate::error::{Code, Error, Result};
 use crate::heap::Heap;
 use crate::prim::{AtomicPtr, Ordering, fence};
 use crate::process::function::{Callee, NOT_HERE, Resolver};
-use crate::process::single::Job;
+use crate::process::job::Job;
 use crate::process::wire::{self, Connection};
 use crate::queue::ring::{Segment, Slot, flag, phase, state};
 use crate::queue::spin::Spin;
@@ -138,6 +138,7 @@ impl Worker {
     pub(crate) fn give_up(&self, error: &Error, phase: u32) -> ! {
         let length = self.segment.failure.write(error.text().as_bytes());
         self.segment.failure_length.store(length as u32, Ordering::Relaxed);
+        self.segment.failure_code.store(error.code().0, Ordering::Relaxed);
         self.segment.phase.store(phase, Ordering::Release);
         self.wake_host();
         self.end(1)
@@ -202,7 +203,7 @@ impl Worker {
     }
 
     /// What a single process does: calls its one function, leaves the result, and ends with its code.
-    pub(crate) fn run_job(&'static self, address: usize, job: &Job) -> ! {
+    pub(crate) fn run_job(&'static self, address: usize, job: &Job, input: (*const u8, usize)) -> ! {
         let end = match job.has_end.then(|| self.take_end()).transpose() {
             Ok(end) => end,
             Err(error) => self.give_up(&error, phase::FAILED),
@@ -210,7 +211,7 @@ impl Worker {
         self.segment.phase.store(phase::READY, Ordering::Release);
         self.wake_host();
         let slot = self.segment.slot(0);
-        let (room, input) = (slot.inline_output.pointer(), (job.input.as_ptr(), job.input.len()));
+        let room = slot.inline_output.pointer();
         let mut task = Task::new(Place::Worker(self), ONLY_TASK, input, room);
         task.name = job.target.name();
         if let Some(end) = end {
@@ -218,13 +219,21 @@ impl Worker {
         }
         // SAFETY: the address of a function that the host has given as one of this type.
         let status = unsafe { run_once(&mut task, address) };
+        let code = if status < 0 { 1 } else { status.min(255) };
+        if self.pid != fork::pid() {
+            // A child that the function has forked has come back in its stead. It ends as it would anywhere, and the result
+            // is its parent's to leave.
+            self.end(code);
+        }
         if check::is_on() {
             task.look_through(&check::name_of(address));
         }
         leave_result(slot, status, &task.message, task.output);
         drop(task);
-        self.segment.finish(1, self.event.as_raw_fd());
-        self.end(if status < 0 { 1 } else { status.min(255) })
+        // Nobody is to be woken: what is waited for is the end. The function may have closed the descriptor for it, and its
+        // number may be that of a file by now.
+        self.segment.commit(1);
+        self.end(code)
     }
 
     /// Ends the process in good order.

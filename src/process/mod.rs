@@ -7,6 +7,7 @@
 pub(crate) mod crash;
 pub mod function;
 pub mod init;
+pub(crate) mod job;
 pub(crate) mod options;
 pub(crate) mod output;
 pub(crate) mod setup;

@@ -2,7 +2,7 @@
 
 use super::function::{Resolver, Tables, Target};
 use super::init::{self, give_up};
-use super::single::Job;
+use super::job::Job;
 use super::surroundings::Surroundings;
 use super::wire::{self, Message, Reader, Writer};
 use super::{StartMethod, crash};
@@ -57,7 +57,8 @@ impl Settings {
         self.surroundings.encode(writer);
     }
 
-    pub(crate) fn decode(reader: &mut Reader<'_>) -> Result<Settings> {
+    /// `input` is the descriptor of a job's input, where it has one.
+    pub(crate) fn decode(reader: &mut Reader<'_>, input: Option<OwnedFd>) -> Result<Settings> {
         let start = StartMethod::from_number(reader.number()?)
             .ok_or_else(|| Error::errno(libc::EPROTO, "an unknown start method"))?;
         let core_files = reader.number()? != 0;
@@ -76,7 +77,7 @@ impl Settings {
         };
         let job = match reader.number()? {
             0 => None,
-            _ => Some(Job::decode(reader)?),
+            _ => Some(Job::decode(reader, input)?),
         };
         let surroundings = Surroundings::decode(reader)?;
         Ok(Settings {
@@ -89,6 +90,11 @@ impl Settings {
             core_files,
             no_crash_handler,
         })
+    }
+
+    /// A long input's descriptor, to send along.
+    pub(crate) fn copy_of_input(&self) -> Result<Option<OwnedFd>> {
+        self.job.as_ref().map_or(Ok(None), |job| job.input.copy_of_fd())
     }
 
     /// Loads the libraries that the pool's options name.
@@ -146,7 +152,10 @@ pub(crate) fn become_worker(slot: u32, parts: Parts, settings: &Settings, tables
         Ok((address_of(job.map(|job| &job.target))?, address_of(settings.finalizer.as_ref())?))
     });
     match (addresses, job) {
-        (Ok((Some(address), _)), Some(job)) => worker.run_job(address, job),
+        (Ok((Some(address), _)), Some(job)) => match job.input.in_memory() {
+            Ok(input) => worker.run_job(address, job, input),
+            Err(error) => worker.give_up(&error, phase::FAILED),
+        },
         (Ok((_, finalizer)), _) => worker::run(worker, finalizer),
         (Err(error), _) => worker.give_up(&error, phase::FAILED),
     }
@@ -161,13 +170,11 @@ pub(crate) fn spawned_worker(message: Message) -> ! {
             return Err(crate::error::Code::VERSION.into());
         }
         signal::die_with_parent(parent as i32);
-        let [heap, segment, event, socket, settings]: [OwnedFd; 5] = message
-            .fds
-            .try_into()
-            .map_err(|_| Error::errno(libc::EPROTO, "a worker's descriptors are missing"))?;
+        let (fds, input) = wire::split(message.fds, "a worker's descriptors are missing")?;
+        let [heap, segment, event, socket, settings]: [OwnedFd; 5] = fds;
         let bytes = wire::from_memfd(&settings)?;
         let mut reader = Reader(&bytes);
-        let settings = Settings::decode(&mut reader)?;
+        let settings = Settings::decode(&mut reader, input)?;
         let tables = Tables::decode(&mut reader)?;
         settings.load_libraries()?;
         let owner = owner_of(slot);

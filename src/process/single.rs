@@ -2,20 +2,20 @@
 //! a death at each point leaves.
 
 use super::function::{Function, Target};
+use super::job::{Input, Job};
 use super::options::WorkerOptions;
 use super::setup::{self, Settings};
-use super::wire::{Reader, Writer};
 use crate::channel::Channel;
 use crate::engine::family::{Event, Family};
 use crate::engine::member::Death;
-use crate::engine::share::Share;
+use crate::engine::share::{self, Share};
 use crate::error::{Code, Error, Result};
 use crate::heap::Heap;
 use crate::heap::segment::Segment;
 use crate::pool::worker::ONLY_TASK;
 use crate::prim::Ordering;
 use crate::queue::ring::Left;
-use crate::sys::clock::{Deadline, Timeout};
+use crate::sys::clock::{Deadline, Timeout, now_ns};
 use crate::sys::epoll::{Epoll, Waited};
 use crate::sys::{fork, pidfd, signal};
 use std::ffi::{CStr, CString};
@@ -26,8 +26,9 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 const DEFAULT_HEAP_BYTES: usize = 1 << 30;
 const DEFAULT_GRACE_NS: u64 = 200_000_000;
 
-/// How long a supervisor may keep the end of its process to itself: see [`Process::wait`].
-const SILENCE_NS: u64 = 1_000_000_000;
+/// How long a supervisor may keep the end of its process to itself before it is taken for stopped, and for lost.
+const STOPPED_NS: u64 = 100_000_000;
+const LOST_NS: u64 = 2_000_000_000;
 
 /// What a single process can be told; all zero and empty is the default.
 #[derive(Clone, Debug, Default)]
@@ -48,43 +49,6 @@ pub struct ProcessOptions<'a> {
     pub detached: bool,
     /// Waits end with `EINTR` when a signal handler has run.
     pub interruptible: bool,
-}
-
-/// What the process is to do, as it travels there.
-#[derive(Clone, Debug)]
-pub(crate) struct Job {
-    pub(crate) target: Target,
-    pub(crate) input: Vec<u8>,
-    pub(crate) title: CString,
-    /// There is an end of a channel for it.
-    pub(crate) has_end: bool,
-    pub(crate) deadline_ns: u64,
-    pub(crate) grace_ns: u64,
-    pub(crate) detached: bool,
-}
-
-impl Job {
-    pub(crate) fn encode(&self, writer: &mut Writer) {
-        self.target.encode(writer);
-        writer.bytes(&self.input);
-        writer.bytes(self.title.to_bytes());
-        writer.number(u64::from(self.has_end));
-        writer.number(self.deadline_ns);
-        writer.number(self.grace_ns);
-        writer.number(u64::from(self.detached));
-    }
-
-    pub(crate) fn decode(reader: &mut Reader<'_>) -> Result<Job> {
-        Ok(Job {
-            target: Target::decode(reader)?,
-            input: reader.bytes()?.to_vec(),
-            title: CString::new(reader.bytes()?).unwrap_or_default(),
-            has_end: reader.number()? != 0,
-            deadline_ns: reader.number()?,
-            grace_ns: reader.number()?,
-            detached: reader.number()? != 0,
-        })
-    }
 }
 
 /// How a process has ended, and what its function left.
@@ -146,11 +110,15 @@ impl Process {
         let title = options.title.unwrap_or(c"tine-process").to_owned();
         let grace_ns = if options.grace_ns == 0 { DEFAULT_GRACE_NS } else { options.grace_ns };
         let (deadline_ns, detached) = (options.deadline_ns, options.detached);
-        let (target, input) = (Target::of(function)?, input.to_vec());
+        let (target, input) = (Target::of(function)?, Input::of(input)?);
         let end = options.channel.map(Channel::share_end).transpose()?;
         let has_end = end.is_some();
         let job = Job { target, input, title: title.clone(), has_end, deadline_ns, grace_ns, detached };
         let settings = Settings { job: Some(job), ..worker.settings()? };
+        if options.segments.len() > share::MOST {
+            let (count, most) = (options.segments.len(), share::MOST);
+            return Err(Error::errno(libc::ENOSPC, format!("{count} segments; a process can have {most}")));
+        }
         let heap = Heap::create(worker.heap_range(DEFAULT_HEAP_BYTES))?;
         let mut family = Family::new(settings, worker.program()?, worker.start_timeout_ns(), 1);
         for segment in &options.segments {
@@ -161,21 +129,16 @@ impl Process {
             family.give_end(end);
         }
         let epoll = Epoll::new()?;
-        let started = begin(&mut family, &heap, &epoll);
-        family.start_no_more();
-        let member = &family.members[0];
-        let (ended, pidfd) = match (started, &member.pidfd) {
-            (Ok(ended), Some(pidfd)) => (ended, pidfd.try_clone()),
-            (Err(error), _) => {
-                family.stop(&epoll, Deadline(0));
-                return Err(error);
-            }
-            (Ok(_), None) => return Err(Code::WORKER_START.into()),
-        };
+        let started = begin(&mut family, &heap, &epoll).and_then(|ended| {
+            let pidfd = family.members[0].pidfd.as_ref().ok_or(Code::WORKER_START)?;
+            Ok((ended, pidfd.try_clone().map_err(|error| Error::from_io("dup", &error))?))
+        });
+        family.start_no_more(&epoll);
+        let (ended, pidfd) = started.inspect_err(|_| family.stop(&epoll, Deadline(0)))?;
         let process = Process {
             owner: fork::pid(),
-            pid: member.pid,
-            pidfd: pidfd.map_err(|error| Error::from_io("dup", &error))?,
+            pid: family.members[0].pid,
+            pidfd,
             title,
             function: function.describe(),
             detached,
@@ -217,15 +180,20 @@ impl Process {
     pub fn wait(&self, timeout: Timeout) -> Result<&Exit> {
         self.mine()?;
         let deadline = timeout.deadline();
-        let mut ended = self.wait_for_end(deadline);
-        // Its end is announced before its supervisor can say how it came about.
-        let silence = Deadline::after(SILENCE_NS);
+        let mut ended_ns = None;
         loop {
-            if let Some(exit) = self.learn(silence.passed()) {
+            if let Some(exit) = self.learn() {
                 return Ok(exit);
             }
-            match ended {
-                Waited::Ready(_) => drop(pidfd::poll(self.epoll.fd(), Deadline::after(2_000_000))),
+            if pidfd::has_ended(self.pidfd.as_raw_fd()) {
+                // Its end is announced before its supervisor can say how it came about.
+                let since_ns = *ended_ns.get_or_insert_with(now_ns);
+                self.prompt(now_ns() - since_ns);
+                pidfd::poll(self.epoll.fd(), Deadline::after(2_000_000));
+                continue;
+            }
+            // The end of the supervisor counts, too: a process that outlives it is to be ended.
+            match pidfd::poll_either([self.pidfd.as_raw_fd(), self.epoll.fd()], deadline) {
                 Waited::TimedOut if timeout == Timeout::Try => {
                     return Err(Error::from(Code::errno(libc::EAGAIN)));
                 }
@@ -233,7 +201,7 @@ impl Process {
                 Waited::Interrupted if self.interruptible => {
                     return Err(Error::from(Code::errno(libc::EINTR)));
                 }
-                Waited::Interrupted => ended = self.wait_for_end(deadline),
+                Waited::Ready(_) | Waited::Interrupted => (),
             }
         }
     }
@@ -266,22 +234,11 @@ impl Process {
         self.family.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wait_for_end(&self, deadline: Deadline) -> Waited {
-        if self.exit.get().is_some() {
-            Waited::Ready(1)
-        } else {
-            pidfd::poll_once(self.pidfd.as_raw_fd(), deadline)
-        }
-    }
-
-    /// What is known of its end. `enough`: its supervisor has had the time to say.
-    fn learn(&self, enough: bool) -> Option<&Exit> {
+    /// What is known of its end.
+    fn learn(&self) -> Option<&Exit> {
         if self.exit.get().is_none()
             && let Some(family) = &mut *self.lock()
         {
-            if enough && pidfd::has_ended(self.pidfd.as_raw_fd()) {
-                family.kill_supervisor();
-            }
             let _ = self.epoll.wait(&mut [0; 32], Deadline(0));
             family.advance(&self.heap, &self.epoll);
             while let Some(event) = family.next_event() {
@@ -291,6 +248,16 @@ impl Process {
             }
         }
         self.exit.get()
+    }
+
+    /// The process has ended, and its supervisor has not said so for this long: somebody has stopped it, or worse.
+    fn prompt(&self, silent_ns: u64) {
+        if silent_ns > STOPPED_NS
+            && let Some(family) = &*self.lock()
+        {
+            let signal = if silent_ns > LOST_NS { libc::SIGKILL } else { libc::SIGCONT };
+            family.signal_supervisor(signal);
+        }
     }
 
     /// Takes what it has left. Its memory is its own no more: it has ended.
@@ -344,18 +311,24 @@ impl Drop for Process {
 fn begin(family: &mut Family, heap: &Heap, epoll: &Epoll) -> Result<Option<Death>> {
     loop {
         family.advance(heap, epoll);
+        let mut is_vacant = false;
         while let Some(event) = family.next_event() {
             match event {
                 Event::Ready(_) => return Ok(None),
-                Event::Ended(slot, death) if family.members[slot].ended_ready => return Ok(Some(death)),
+                // One whose deadline was over before its function could begin has had its time.
+                Event::Ended(slot, death) if family.members[slot].ended_ready || death.late => {
+                    return Ok(Some(death));
+                }
                 Event::Ended(slot, death) => {
                     heap.reclaim(setup::owner_of(slot as u32), death.pid, 0);
                     family.bury(slot, &death, false);
+                    is_vacant = true;
                 }
                 Event::Broken(error) => return Err(error),
             }
         }
-        if !family.listen() {
+        // Where one has just died, the next is started before anything is waited for.
+        if !is_vacant && !family.listen() {
             epoll.wait(&mut [0; 32], family.next_deadline())?;
         }
     }

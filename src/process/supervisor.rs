@@ -57,6 +57,15 @@ enum TimeLimit {
     },
 }
 
+/// What is known of the host when its messages have been dealt with.
+enum News {
+    None,
+    /// It wants the family to end.
+    Stop,
+    /// Nothing will come from it any more.
+    HostGone,
+}
+
 /// What the host gets of a worker that has been started.
 struct StartedWorker {
     pid: i32,
@@ -109,11 +118,9 @@ impl Supervisor {
         if version != wire::version() {
             return Err(Code::VERSION.into());
         }
-        let [heap, host, settings]: [OwnedFd; 3] = configure
-            .fds
-            .try_into()
-            .map_err(|_| Error::errno(libc::EPROTO, "the supervisor's descriptors are missing"))?;
-        let settings = Settings::decode(&mut Reader(&wire::from_memfd(&settings)?))?;
+        let (fds, input) = wire::split(configure.fds, "the supervisor's descriptors are missing")?;
+        let [heap, host, settings]: [OwnedFd; 3] = fds;
+        let settings = Settings::decode(&mut Reader(&wire::from_memfd(&settings)?), input)?;
         signal::adopt_orphans()?;
         settings.surroundings.enter(settings.start == StartMethod::Fork)?;
         let sink = Sink::open(&settings.surroundings.output)?;
@@ -151,8 +158,11 @@ impl Supervisor {
     /// Returns when the family is to end.
     fn serve(&mut self) -> Result<()> {
         loop {
-            if !self.take_messages()? || pidfd::has_ended(self.host.as_raw_fd()) {
-                return self.serve_alone();
+            match self.take_messages()? {
+                News::None if pidfd::has_ended(self.host.as_raw_fd()) => return self.serve_alone(),
+                News::None => (),
+                News::HostGone => return self.serve_alone(),
+                News::Stop => return Ok(()),
             }
             self.reap()?;
             self.watch_writable()?;
@@ -176,16 +186,15 @@ impl Supervisor {
         }
     }
 
-    /// Whether to go on.
-    fn take_messages(&mut self) -> Result<bool> {
+    fn take_messages(&mut self) -> Result<News> {
         self.connection.flush()?;
         loop {
             match self.connection.receive() {
-                Ok(None) => return Ok(true),
+                Ok(None) => return Ok(News::None),
                 Ok(Some(message)) if message.kind == Kind::StartWorker => self.start_worker(message)?,
                 Ok(Some(message)) if message.kind == Kind::Stop => {
                     self.wait_for_workers(Deadline::after(message.words[0]))?;
-                    return Ok(false);
+                    return Ok(News::Stop);
                 }
                 Ok(Some(message)) if message.kind == Kind::SignalTree => match message.words[0] as i32 {
                     libc::SIGKILL => self.kill_everything(),
@@ -195,7 +204,7 @@ impl Supervisor {
                     let text = format!("an unexpected message, {:?}", message.kind);
                     return Err(Error::errno(libc::EPROTO, text));
                 }
-                Err(error) if error.code().0 == -libc::EPIPE => return Ok(false),
+                Err(error) if error.code().0 == -libc::EPIPE => return Ok(News::HostGone),
                 Err(error) => return Err(error),
             }
         }
@@ -297,6 +306,7 @@ impl Supervisor {
         heap.become_owner(setup::owner_of(slot));
         let mut keep = [&segment, &event, &socket].map(|fd| fd.as_raw_fd()).to_vec();
         keep.push(heap.fd().as_raw_fd());
+        keep.extend(self.settings.job.as_ref().and_then(|job| job.input.fd()));
         keep.sort_unstable();
         crate::sys::fd::close_all_but(&keep);
         setup::become_worker(slot, Parts { heap, segment, event, socket }, &self.settings, &self.tables)
@@ -313,7 +323,8 @@ impl Supervisor {
         self.settings.encode(&mut writer);
         self.tables.encode(&mut writer);
         let heap_fd = heap.fd().try_clone_to_owned().map_err(|error| Error::from_io("dup", &error))?;
-        let fds = vec![heap_fd, segment, event, socket, wire::to_memfd(&writer.0)?];
+        let mut fds = vec![heap_fd, segment, event, socket, wire::to_memfd(&writer.0)?];
+        fds.extend(self.settings.copy_of_input()?);
         let (address, length) = (heap.address() as u64, heap.mapped_bytes() as u64);
         let parent = fork::pid();
         let words = [wire::version(), u64::from(slot), address, length, parent as u64];
@@ -389,14 +400,31 @@ impl Supervisor {
         }
         // What the workers had started becomes a child of this process when they are gone; what that had started, in
         // the next round. The loop ends when there are no children: nobody here makes new ones.
+        while self.kill_children() {}
+    }
+
+    /// One round of it: kills the children that there are, and reaps as many, or those that end within some milliseconds. To
+    /// look for them again after each would take the square of their number. Whether there are any left.
+    fn kill_children(&mut self) -> bool {
+        let mut count = children::kill_all();
         loop {
-            children::kill_all();
             match pidfd::reap_any() {
-                Ok(Some(ended)) => drop(self.report(ended)),
-                Ok(None) => drop(pidfd::poll(self.child_events.as_raw_fd(), Deadline::after(5_000_000))),
-                Err(_) => break,
+                Ok(Some(ended)) => {
+                    let _ = self.report(ended);
+                    count = count.saturating_sub(1);
+                    if count == 0 {
+                        return true;
+                    }
+                }
+                Ok(None) => {
+                    let more = pidfd::poll(self.child_events.as_raw_fd(), Deadline::after(5_000_000));
+                    signal::clear_child_events(&self.child_events);
+                    if !more {
+                        return true;
+                    }
+                }
+                Err(_) => return false,
             }
-            signal::clear_child_events(&self.child_events);
         }
     }
 }

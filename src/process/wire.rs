@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 /// Changes with every change of a message, of the segment or of the heap's layout.
-pub(crate) const PROTOCOL: u64 = 4;
+pub(crate) const PROTOCOL: u64 = 5;
 
 /// What tells builds apart that do not speak the same protocol.
 pub(crate) fn version() -> u64 {
@@ -26,7 +26,8 @@ pub(crate) fn version() -> u64 {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u64)]
 pub(crate) enum Kind {
-    /// Host to supervisor, first: version, start method, heap address and length; heap, host's pidfd, settings.
+    /// Host to supervisor, first: version, start method, heap address and length; heap, host's pidfd, settings, and a
+    /// single process's input where it is long.
     Configure = 1,
     /// Host to supervisor: slot, generation; the worker's segment, the host's eventfd for it, and the
     /// worker's end of a socket by which it gets further segments.
@@ -45,7 +46,7 @@ pub(crate) enum Kind {
     /// the kernel's; the end of its output, where that is captured.
     Exited = 8,
     /// Supervisor to a spawned worker: version, slot, generation, heap address and length; heap, segment, eventfd,
-    /// socket, settings and tables.
+    /// socket, settings and tables, and the input as above.
     Setup = 9,
     /// Host to a worker, over a socket of its own: address, length, whether for writing; a segment to map there.
     Share = 10,
@@ -205,6 +206,16 @@ impl Connection {
             Received::Message(length, fds) => Message::decode(&buffer[..length], fds).map(Some),
         }
     }
+}
+
+/// The descriptors that a message must have, and one more that it may have.
+pub(crate) fn split<const N: usize>(
+    mut fds: Vec<OwnedFd>,
+    missing: &'static str,
+) -> Result<([OwnedFd; N], Option<OwnedFd>)> {
+    let more = if fds.len() > N { fds.pop() } else { None };
+    let fds = fds.try_into().map_err(|_| Error::errno(libc::EPROTO, missing))?;
+    Ok((fds, more))
 }
 
 /// Bytes that are too long for a message, in a memfd.

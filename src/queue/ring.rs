@@ -170,6 +170,7 @@ pub(crate) struct Shared {
     pub(crate) leave: CachePadded<AtomicU32>,
     pub(crate) phase: AtomicU32,
     pub(crate) failure_length: AtomicU32,
+    pub(crate) failure_code: AtomicI32,
     /// How many messages the host has sent through the worker's socket, nearly all of them segments to map; and how many
     /// the worker has dealt with. Release, for what was sent and mapped before.
     pub(crate) shares: AtomicU32,
@@ -267,8 +268,13 @@ impl Shared {
 
     /// Worker: the results before `done` are there. Wakes the host where it sleeps.
     pub(crate) fn finish(&self, done: u32, host: RawFd) {
-        self.done.store(done, Ordering::Release);
+        self.commit(done);
         self.wake_host(host);
+    }
+
+    /// Worker: the same for a host that waits for something else.
+    pub(crate) fn commit(&self, done: u32) {
+        self.done.store(done, Ordering::Release);
     }
 
     /// Worker: makes the host look again, where it has said that it wants to be told.

@@ -3,8 +3,9 @@
 use super::environment::Environment;
 use super::signal;
 use crate::error::{Error, Result};
+use std::collections::{HashMap, HashSet};
 use std::ffi::{CStr, CString, c_char};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 use std::path::Path;
 
 /// Forks; the child's number in the parent, `None` in the child.
@@ -59,29 +60,32 @@ pub(crate) fn kill_group(pid: i32) {
     unsafe { libc::kill(-pid, libc::SIGKILL) };
 }
 
-/// Kills every child of this process.
-pub(crate) fn kill_all() {
-    for pid in list() {
-        kill(pid);
-    }
+/// Kills every child of this process; how many there were.
+pub(crate) fn kill_all() -> usize {
+    let children = list();
+    children.iter().for_each(|pid| kill(*pid));
+    children.len()
 }
 
 /// Sends a signal to everything that descends from this process, as it is at this moment.
 pub(crate) fn signal_tree(signal: i32) {
-    let parents = parents();
+    let mut children: HashMap<i32, Vec<i32>> = HashMap::new();
+    parents().into_iter().for_each(|(pid, parent)| children.entry(parent).or_default().push(pid));
     let mut tree = vec![super::fork::pid()];
     let mut at = 0;
-    while let Some(&of) = tree.get(at) {
-        tree.extend(parents.iter().filter(|(_, parent)| *parent == of).map(|(pid, _)| *pid));
+    while let Some(of) = tree.get(at) {
+        tree.extend(children.remove(of).unwrap_or_default());
         at += 1;
     }
-    // Only when it is open is it certain that a number is still that of a descendant: its parent is one of them. All are
-    // opened before the first gets the signal, whose children have another parent then.
-    let is_below = |pid: i32| parent_of(pid).is_some_and(|parent| tree.contains(&parent));
-    let open = |pid: &i32| super::pidfd::open(*pid).ok().filter(|_| is_below(*pid));
-    let open: Vec<OwnedFd> = tree[1..].iter().filter_map(open).collect();
-    for pidfd in open {
-        let _ = super::pidfd::signal(pidfd.as_raw_fd(), signal);
+    // Only when it is open is it certain that a number is still that of a descendant: its parent is one of them. What has lost
+    // its parent by the signal is a child of this process by then, which is one of them, too. One by one: there may be more
+    // than this process can have open.
+    let known: HashSet<i32> = tree.iter().copied().collect();
+    for pid in &tree[1..] {
+        let Ok(pidfd) = super::pidfd::open(*pid) else { continue };
+        if parent_of(*pid).is_some_and(|parent| known.contains(&parent)) {
+            let _ = super::pidfd::signal(pidfd.as_raw_fd(), signal);
+        }
     }
 }
 

@@ -46,11 +46,19 @@ pub(crate) fn poll(fd: RawFd, deadline: Deadline) -> bool {
 
 /// The same, until a signal handler has run.
 pub(crate) fn poll_once(fd: RawFd, deadline: Deadline) -> Waited {
-    let mut poll = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+    poll_all(&mut [libc::pollfd { fd, events: libc::POLLIN, revents: 0 }], deadline)
+}
+
+/// Waits until one of two descriptors is readable, or a signal handler has run.
+pub(crate) fn poll_either(fds: [RawFd; 2], deadline: Deadline) -> Waited {
+    poll_all(&mut fds.map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 }), deadline)
+}
+
+fn poll_all(polls: &mut [libc::pollfd], deadline: Deadline) -> Waited {
     let left = deadline.remaining();
     let left = left.as_ref().map_or(std::ptr::null(), |left| left as *const libc::timespec);
-    // SAFETY: one pollfd, a valid or null time, no mask.
-    match unsafe { libc::ppoll(&mut poll, 1, left, std::ptr::null()) } {
+    // SAFETY: as many pollfds as are said, a valid or null time, no mask.
+    match unsafe { libc::ppoll(polls.as_mut_ptr(), polls.len() as libc::nfds_t, left, std::ptr::null()) } {
         rc if rc > 0 => Waited::Ready(1),
         rc if rc < 0 && super::errno() == libc::EINTR => Waited::Interrupted,
         _ => Waited::TimedOut,

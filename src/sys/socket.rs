@@ -6,7 +6,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
 /// No message of tine carries more descriptors than this.
-pub const MAX_FDS: usize = 5;
+pub const MAX_FDS: usize = 6;
 
 /// A connected pair of SEQPACKET sockets, both non-blocking and close-on-exec.
 pub fn pair() -> Result<(OwnedFd, OwnedFd)> {
@@ -94,6 +94,12 @@ pub(crate) fn send_parts(socket: RawFd, parts: [&[u8]; 2], fds: &[RawFd]) -> Res
             _ => return Err(Error::last_os("sendmsg")),
         }
     }
+}
+
+/// Ends a connection for everybody who has a copy of this socket; what has been sent still arrives.
+pub fn shut_down(socket: RawFd) {
+    // SAFETY: no pointers. One whose peer is gone needs no end.
+    unsafe { libc::shutdown(socket, libc::SHUT_RDWR) };
 }
 
 /// How a receive ended.
@@ -274,12 +280,6 @@ pub(crate) fn is_hung_up(socket: RawFd) -> bool {
     let mut poll = libc::pollfd { fd: socket, events: 0, revents: 0 };
     // SAFETY: one pollfd.
     unsafe { libc::poll(&mut poll, 1, 0) > 0 && poll.revents & libc::POLLHUP != 0 }
-}
-
-/// Ends the connection, for whoever has a descriptor of this side; what was sent can still be read.
-pub(crate) fn shut_down(socket: RawFd) {
-    // SAFETY: no pointers. That the other side is gone already is fine.
-    unsafe { libc::shutdown(socket, libc::SHUT_RDWR) };
 }
 
 /// How many bytes may be on their way in one direction, as far as the system allows.

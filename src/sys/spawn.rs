@@ -19,6 +19,7 @@ use crate::sys::memory::Mapping;
 use crate::sys::signal::{self, AllBlocked};
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::os::fd::RawFd;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// The descriptor under which a started program finds its socket.
@@ -56,6 +57,7 @@ const STACK_BYTES: usize = 8 << 20;
 
 /// Starts a process that is nobody's child. Returns its number (0 where an emulator hides it) and the keeper.
 pub(crate) fn detached(start: Start<'_>) -> Result<(i32, Option<Keeper>)> {
+    Keeper::reap_left();
     let stack = Mapping::stack(2 * STACK_BYTES)?;
     let keep = signal::adopts_orphans();
     let mut plan = Plan {
@@ -71,7 +73,8 @@ pub(crate) fn detached(start: Start<'_>) -> Result<(i32, Option<Keeper>)> {
     // SAFETY: as above.
     let outer_stack = unsafe { stack.pointer().add(2 * STACK_BYTES) }.cast();
     let blocked = AllBlocked::new();
-    let suspend = if keep { 0 } else { libc::CLONE_VFORK };
+    // The descriptors need not be copied twice: while this thread is suspended nobody is in the way.
+    let suspend = if keep { 0 } else { libc::CLONE_VFORK | libc::CLONE_FILES };
     let argument = (&raw mut plan).cast();
     // SAFETY: the child has a stack of its own, and `plan` outlives its use of it: with CLONE_VFORK this thread is
     // suspended until the child has ended, without it the loop below waits until the child has settled the plan.
@@ -105,10 +108,45 @@ pub(crate) fn detached(start: Start<'_>) -> Result<(i32, Option<Keeper>)> {
     Ok((plan.pid, keeper))
 }
 
+/// Keepers that still keep, for nobody in particular. They are looked at whenever a process is started or a keeper let go.
+static LEFT: Mutex<Vec<Keeper>> = Mutex::new(Vec::new());
+
+impl Keeper {
+    /// Lets it keep for as long as there is a family. It is reaped by a later call.
+    pub(crate) fn leave(self) {
+        Keeper::reap_left();
+        if let Ok(mut left) = LEFT.try_lock() {
+            left.push(self);
+        } else {
+            std::mem::forget(self);
+        }
+    }
+
+    /// Lets go of those that have ended. Never waits: in a forked child, a thread that is not there may hold the lock.
+    fn reap_left() {
+        let Ok(mut left) = LEFT.try_lock() else { return };
+        left.retain_mut(|keeper| {
+            // SAFETY: a child of ours by its number, or nobody's in particular: then it has been waited for, or is the
+            // child of a process of which this one is a forked copy, and so is the stack.
+            let running =
+                unsafe { libc::waitpid(keeper.pid, std::ptr::null_mut(), libc::__WCLONE | libc::WNOHANG) }
+                    == 0;
+            if !running {
+                drop(keeper.stack.take());
+                keeper.pid = 0;
+            }
+            running
+        });
+    }
+}
+
 impl Drop for Keeper {
     /// The family has ended or is about to, and its keeper with it. Where a killed supervisor has left behind what its
     /// workers had started, the keeper stays for that, and so does its stack.
     fn drop(&mut self) {
+        if self.pid == 0 {
+            return; // It has been reaped.
+        }
         let ended = match crate::sys::pidfd::open(self.pid) {
             Ok(pidfd) => {
                 use std::os::fd::AsRawFd;
@@ -120,7 +158,7 @@ impl Drop for Keeper {
             Err(_) => true,
         };
         match self.stack.take() {
-            Some(stack) if !ended => stack.leak(),
+            Some(stack) if !ended => Keeper { pid: self.pid, stack: Some(stack) }.leave(),
             _ => wait_for(self.pid),
         }
     }
