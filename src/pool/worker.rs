@@ -198,6 +198,7 @@ impl Worker {
         let mut task = Task::new(Place::Worker(self), 0, (input.as_ptr(), input.len()), room);
         // SAFETY: the address of a function that its user has given as an initializer or finalizer.
         let status = unsafe { run_once(&mut task, address) };
+        self.end_a_forked_child(0);
         task.discard_output();
         (status, task.message)
     }
@@ -220,11 +221,7 @@ impl Worker {
         // SAFETY: the address of a function that the host has given as one of this type.
         let status = unsafe { run_once(&mut task, address) };
         let code = if status < 0 { 1 } else { status.min(255) };
-        if self.pid != fork::pid() {
-            // A child that the function has forked has come back in its stead. It ends as it would anywhere, and the result
-            // is its parent's to leave.
-            self.end(code);
-        }
+        self.end_a_forked_child(code);
         if check::is_on() {
             task.look_through(&check::name_of(address));
         }
@@ -234,6 +231,15 @@ impl Worker {
         // number may be that of a file by now.
         self.segment.commit(1);
         self.end(code)
+    }
+
+    /// Ends this process where it is a child that the function has forked and that has come back in its stead: the result is
+    /// its parent's to leave, and so are all further tasks.
+    #[inline(always)]
+    fn end_a_forked_child(&self, code: i32) {
+        if self.pid != fork::pid() {
+            self.end(code);
+        }
     }
 
     /// Ends the process in good order.
@@ -319,6 +325,7 @@ fn execute(worker: &'static Worker, slot: &'static Slot) {
             }
             // SAFETY: the host has resolved the function to this place in this module, as one of this type.
             let status = unsafe { run_once(&mut task, address) };
+            worker.end_a_forked_child(0);
             if check::is_on() {
                 task.look_through(&check::name_of(address));
             }
@@ -331,7 +338,7 @@ fn execute(worker: &'static Worker, slot: &'static Slot) {
                 Ok(chunk) => chunk,
                 Err(error) => return leave_result(slot, error.code().0, "", Output::None),
             };
-            let mut watch = Watched { segment: &worker.segment, slot, timed };
+            let mut watch = Watched { worker, segment: &worker.segment, slot, timed };
             // SAFETY: as above; the host has made the chunk.
             let end = unsafe { run_chunk(&mut task, kind, address, &chunk, &mut watch) };
             slot.items.store(end.items, Ordering::Relaxed);
@@ -344,6 +351,7 @@ fn execute(worker: &'static Worker, slot: &'static Slot) {
 
 /// The host looks on: what it needs to know if this process dies is in the segment before and after each item.
 struct Watched {
+    worker: &'static Worker,
     segment: &'static Segment,
     slot: &'static Slot,
     /// The items have a deadline.
@@ -374,6 +382,7 @@ impl Watch for Watched {
 
     #[inline(always)]
     fn judges(&mut self, _: &mut Task<'_>, status: c_int) -> c_int {
+        self.worker.end_a_forked_child(0);
         status
     }
 
