@@ -358,7 +358,7 @@ typedef struct tine_stats {
     uint64_t outstanding;
     /** Workers that have died while the pool was running. */
     uint64_t worker_deaths;
-    /** Workers that have ended in good order: .max_tasks_per_worker, .recycle_age_ns, .recycle_bytes, .idle_timeout_ns. */
+    /** Workers that were asked to leave, and are gone: .max_tasks_per_worker, .recycle_age_ns, .recycle_bytes, .idle_timeout_ns. */
     uint64_t workers_recycled;
     /** Supervisors that have ended while the pool was running. */
     uint64_t supervisor_deaths;

@@ -347,7 +347,9 @@ impl Family {
     }
 
     fn ended(&mut self, slot: usize, mut death: Death) {
-        if self.members[slot].leaving.is_some() && death.signal == 0 {
+        let leaving = self.members[slot].leaving;
+        // One that took too long to leave was killed by this process, and has lost nothing.
+        if leaving.is_some() && death.signal == 0 || leaving == Some(Deadline::NEVER) {
             self.workers_recycled += u64::from(!self.stopping);
         } else {
             self.worker_deaths += u64::from(!self.stopping);

@@ -197,7 +197,7 @@ pub struct tine_stats {
     pub outstanding: u64,
     /// Workers that have died while the pool was running.
     pub worker_deaths: u64,
-    /// Workers that have ended in good order: .max_tasks_per_worker, .recycle_age_ns, .recycle_bytes, .idle_timeout_ns.
+    /// Workers that were asked to leave, and are gone: .max_tasks_per_worker, .recycle_age_ns, .recycle_bytes, .idle_timeout_ns.
     pub workers_recycled: u64,
     /// Supervisors that have ended while the pool was running.
     pub supervisor_deaths: u64,

@@ -105,13 +105,13 @@ static void captured(int start)
     close(ends[1]);
     tine_result_release(pool, &result);
 
-    /* 4 MB; the end of it is kept. */
-    struct talk talk = {100000, 1};
+    /* 1 MB; the end of it is kept. */
+    struct talk talk = {20000, 1};
     wait_for(pool, talks, &talk, sizeof talk, &result);
     CHECK(result.death);
     CHECK_EQ(result.death->output_length, KEPT);
-    const char *end = result.death->output + KEPT - strlen("line 00099999 of a worker that talks and talks\n");
-    CHECK_STR(end, "line 00099999 of a worker that talks and talks\n");
+    const char *end = result.death->output + KEPT - strlen("line 00019999 of a worker that talks and talks\n");
+    CHECK_STR(end, "line 00019999 of a worker that talks and talks\n");
     tine_result_release(pool, &result);
 
     /* Nobody waits for a reader. */
