@@ -80,8 +80,10 @@ func (d *dispatcher) take(place uintptr) settler {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	s := d.places[place]
-	d.places[place] = nil
-	d.free = append(d.free, place)
+	if s != nil { // nobody has given up on it
+		d.places[place] = nil
+		d.free = append(d.free, place)
+	}
 	return s
 }
 
@@ -156,7 +158,9 @@ func (p *core) passOn(count C.int) {
 	}
 	for i := range p.batch.results[:count] {
 		r := &p.batch.results[i]
-		p.take(uintptr(r.user)).settle(r)
+		if s := p.take(uintptr(r.user)); s != nil {
+			s.settle(r)
+		}
 	}
 	p.underWay.Add(-int64(count))
 	p.tellRoom()
@@ -174,14 +178,13 @@ func (p *core) giveUp(code Code) {
 	p.mu.Lock()
 	all := slices.Clone(p.places)
 	p.mu.Unlock()
-	for place, s := range all {
-		if s == nil {
-			continue
-		}
+	for place := range all {
 		var r C.tine_result
 		r.status, r.delivery = C.int(code), C.TINE_MAYBE_RAN
-		p.take(uintptr(place)).settle(&r)
-		p.underWay.Add(-1)
+		if s := p.take(uintptr(place)); s != nil {
+			s.settle(&r)
+			p.underWay.Add(-1)
+		}
 	}
 }
 

@@ -100,7 +100,7 @@ func noRoom(length int) error {
 // Named is a function that others register: C or C++ in a library of Options.Preload, or another program. In and Out
 // must be laid out as it has them; see Layout. It panics as Register does.
 func Named[In, Out any](name string) Function[In, Out] {
-	if name == "" || len(name) > 255 || strings.ContainsRune(name, 0) {
+	if !isName(name) {
 		panic(fmt.Sprintf("tine: %q is no name of a function: 1 to 255 bytes, without zeros", name))
 	}
 	function := Function[In, Out]{name: name, c: inC(name)}
@@ -112,6 +112,10 @@ func Named[In, Out any](name string) Function[In, Out] {
 		panic("tine: function " + name + ": " + err.Error())
 	}
 	return function
+}
+
+func isName(name string) bool {
+	return name != "" && len(name) <= 255 && !strings.ContainsRune(name, 0)
 }
 
 // inC is a name as C has it. It is kept for good, once for each name.

@@ -654,6 +654,7 @@ func TestCloseEndsWaits(t *testing.T) {
 				t.Error(err)
 			}
 		}
+		m.Unlock() // as a deferred call would
 		if err := l.Release(); err == nil {
 			t.Error("released in memory that is gone")
 		}

@@ -342,6 +342,7 @@ func TestOptionsAreChecked(t *testing.T) {
 		{tine.Options{WorkerPath: "/no/such/program"}, "/no/such/program"},
 		{tine.Options{Preload: []string{"/no/such/library.so"}}, "/no/such/library.so"},
 		{tine.Options{Directory: "a\x00b"}, "zero byte"},
+		{tine.Options{Preload: []string{"a:b"}}, "colon"},
 		{tine.Options{Initializer: misbehave.Initializer("error")}, "no such luck"},
 	} {
 		pool, err := tine.NewPool(c.options)
@@ -375,6 +376,9 @@ var (
 func TestUnknownName(t *testing.T) {
 	pool := newPool(t, tine.Options{Workers: 1})
 	if err := pool.Submit(background, "no such function", nil).Err(); !errors.Is(err, tine.ErrName) {
+		t.Error(err)
+	}
+	if err := pool.Submit(background, "", nil).Err(); !errors.Is(err, tine.ErrName) {
 		t.Error(err)
 	}
 	if _, err := tine.Map(background, pool, tine.Named[int, int]("no such function"), make([]int, 10)); !errors.Is(err, tine.ErrName) {
