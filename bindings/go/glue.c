@@ -25,18 +25,13 @@ static const int faults[FAULTS] = {SIGSEGV, SIGBUS, SIGFPE};
 static struct sigaction of_go[FAULTS], of_tine[FAULTS];
 static int in_pool; /* this is a process that a pool has started */
 
-static void leave_to_tine(int number, siginfo_t *info, void *context)
+static void pass_on(int number, siginfo_t *info, void *context)
 {
     /* Tine's handler raises the signal again when it has made its report: then it is to end the process. */
     signal(number, SIG_DFL);
     for (int at = 0; at < FAULTS; at++)
         if (faults[at] == number && of_tine[at].sa_sigaction)
             of_tine[at].sa_sigaction(number, info, context);
-}
-
-static void pass_on(int number, siginfo_t *info, void *context)
-{
-    leave_to_tine(number, info, context);
 }
 
 static void first(int number, siginfo_t *info, void *context)
@@ -46,7 +41,7 @@ static void first(int number, siginfo_t *info, void *context)
             of_go[at].sa_sigaction(number, info, context);
             return;
         }
-    leave_to_tine(number, info, context);
+    pass_on(number, info, context);
 }
 
 static void set_handler(int number, void (*handler)(int, siginfo_t *, void *))
