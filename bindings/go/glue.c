@@ -151,8 +151,7 @@ tine_go_answer tine_go_pool_create(tine_pool_options options, int with_initializ
     return (tine_go_answer){code, code ? text_of(&error) : NULL, 0, pool, 0};
 }
 
-tine_go_answer tine_go_submit(uintptr_t pool, uintptr_t name, const void *input, size_t length, int64_t deadline_ns,
-                              int64_t queue_deadline_ns, uint32_t retries, uint32_t flags, uintptr_t user)
+tine_go_answer tine_go_submit(uintptr_t pool, tine_go_task task, const void *input)
 {
     tine_error error;
     tine_submit_options options = TINE_SUBMIT_OPTIONS_INIT;
@@ -160,13 +159,15 @@ tine_go_answer tine_go_submit(uintptr_t pool, uintptr_t name, const void *input,
     error.size = sizeof error;
     error.text[0] = 0;
     options.error = &error;
-    options.name = (const char *)name;
-    options.deadline_ns = deadline_ns;
-    options.queue_deadline_ns = queue_deadline_ns;
-    options.retries = retries;
-    options.flags = flags;
-    options.user = (void *)user;
-    int code = tine_submit((tine_pool *)pool, NULL, input, length, &options, &id);
+    options.name = (const char *)task.name;
+    options.deadline_ns = task.deadline_ns;
+    options.queue_deadline_ns = task.queue_deadline_ns;
+    options.retries = task.retries;
+    options.flags = task.flags;
+    options.user = (void *)task.user;
+    if (!input && task.length)
+        input = task.small;
+    int code = tine_submit((tine_pool *)pool, NULL, input, task.length, &options, &id);
     return (tine_go_answer){code, code && code != -EAGAIN ? text_of(&error) : NULL, id, NULL, 0};
 }
 
@@ -217,11 +218,9 @@ int tine_go_next(uintptr_t pool, uintptr_t batch, int most)
 }
 
 /* Submits a task and takes the next result, which need not be the task's. */
-tine_go_answer tine_go_call(uintptr_t pool, uintptr_t name, const void *input, size_t length, int64_t deadline_ns,
-                            int64_t queue_deadline_ns, uint32_t retries, uint32_t flags, uintptr_t user, uintptr_t batch)
+tine_go_answer tine_go_call(uintptr_t pool, tine_go_task task, const void *input, uintptr_t batch)
 {
-    tine_go_answer answer =
-        tine_go_submit(pool, name, input, length, deadline_ns, queue_deadline_ns, retries, flags, user);
+    tine_go_answer answer = tine_go_submit(pool, task, input);
     if (answer.code == 0)
         answer.count = next((tine_pool *)pool, (tine_go_batch *)batch, 1);
     return answer;
