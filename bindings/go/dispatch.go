@@ -79,9 +79,16 @@ func (d *dispatcher) open(s settler) uintptr {
 func (d *dispatcher) take(place uintptr) settler {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	return d.taken(place)
+}
+
+// taken is take with the lock held.
+func (d *dispatcher) taken(place uintptr) settler {
 	s := d.places[place]
-	d.places[place] = nil
-	d.free = append(d.free, place)
+	if s != nil { // nobody has given up on it
+		d.places[place] = nil
+		d.free = append(d.free, place)
+	}
 	return s
 }
 
@@ -154,9 +161,16 @@ func (p *core) passOn(count C.int) {
 		runtime.Gosched()
 		return
 	}
+	var settlers [C.TINE_GO_MOST_RESULTS]settler
+	p.mu.Lock()
 	for i := range p.batch.results[:count] {
-		r := &p.batch.results[i]
-		p.take(uintptr(r.user)).settle(r)
+		settlers[i] = p.taken(uintptr(p.batch.results[i].user))
+	}
+	p.mu.Unlock()
+	for i, s := range settlers[:count] {
+		if s != nil {
+			s.settle(&p.batch.results[i])
+		}
 	}
 	p.underWay.Add(-int64(count))
 	p.tellRoom()
@@ -174,14 +188,13 @@ func (p *core) giveUp(code Code) {
 	p.mu.Lock()
 	all := slices.Clone(p.places)
 	p.mu.Unlock()
-	for place, s := range all {
-		if s == nil {
-			continue
-		}
+	for place := range all {
 		var r C.tine_result
 		r.status, r.delivery = C.int(code), C.TINE_MAYBE_RAN
-		p.take(uintptr(place)).settle(&r)
-		p.underWay.Add(-1)
+		if s := p.take(uintptr(place)); s != nil {
+			s.settle(&r)
+			p.underWay.Add(-1)
+		}
 	}
 }
 
@@ -204,9 +217,15 @@ func (d *dispatcher) nextRoom() <-chan struct{} {
 
 func inNumbers(name *C.char) C.uintptr_t { return C.uintptr_t(uintptr(unsafe.Pointer(name))) }
 
+// parcel is a task on its way to C: see tine_go_task.
+type parcel struct {
+	task  C.tine_go_task
+	input []byte
+}
+
 // submit submits a task, whose end s is told of. With alone the caller will wait for it at once, so that it may as well lead:
 // then one crossing into C submits the task and takes its result.
-func (p *Pool) submit(ctx context.Context, w *work, name *C.char, input []byte, options TaskOptions, alone bool, s settler) {
+func (p *Pool) submit(ctx context.Context, w *work, parcel *parcel, options TaskOptions, alone bool, s settler) {
 	refuse := func(err *Error) {
 		err.What, err.Delivery = w.what, NotStarted
 		w.refused = err
@@ -220,10 +239,13 @@ func (p *Pool) submit(ctx context.Context, w *work, name *C.char, input []byte, 
 		refuse(&Error{Code: ErrInvalid, Message: "negative TaskOptions"})
 		return
 	}
-	var flags C.uint32_t
+	task := &parcel.task
+	task.deadline_ns, task.queue_deadline_ns = C.int64_t(options.Deadline), C.int64_t(options.QueueDeadline)
+	task.retries = C.uint32_t(options.Retries)
 	if options.Idempotent {
-		flags |= C.TINE_IDEMPOTENT
+		task.flags = C.TINE_IDEMPOTENT
 	}
+	input := unsafe.Pointer(unsafe.SliceData(parcel.input))
 	var began time.Time
 	for first := true; ; first = false {
 		var room <-chan struct{}
@@ -238,21 +260,18 @@ func (p *Pool) submit(ctx context.Context, w *work, name *C.char, input []byte, 
 			return
 		}
 		if p.nested {
-			p.runHere(w, name, input, options, flags, s)
+			p.runHere(w, parcel, s)
 			p.leave()
 			return
 		}
 		place := p.open(s)
+		task.user = C.uintptr_t(place)
 		var answer C.tine_go_answer
 		leads := alone && ctx.Done() == nil && p.lead.TryLock()
 		if leads {
-			answer = C.tine_go_call(p.inC(), inNumbers(name), unsafe.Pointer(unsafe.SliceData(input)),
-				C.size_t(len(input)), C.int64_t(options.Deadline), C.int64_t(options.QueueDeadline),
-				C.uint32_t(options.Retries), flags, C.uintptr_t(place), p.batchInC())
+			answer = C.tine_go_call(p.inC(), *task, input, p.batchInC())
 		} else {
-			answer = C.tine_go_submit(p.inC(), inNumbers(name), unsafe.Pointer(unsafe.SliceData(input)),
-				C.size_t(len(input)), C.int64_t(options.Deadline), C.int64_t(options.QueueDeadline),
-				C.uint32_t(options.Retries), flags, C.uintptr_t(place))
+			answer = C.tine_go_submit(p.inC(), *task, input)
 		}
 		if answer.code == 0 {
 			p.underWay.Add(1)
@@ -300,9 +319,8 @@ func (p *Pool) submit(ctx context.Context, w *work, name *C.char, input []byte, 
 }
 
 // runHere submits a task of a worker's, which has run when tine_submit returns.
-func (p *core) runHere(w *work, name *C.char, input []byte, options TaskOptions, flags C.uint32_t, s settler) {
-	answer := C.tine_go_submit(p.inC(), inNumbers(name), unsafe.Pointer(unsafe.SliceData(input)), C.size_t(len(input)),
-		C.int64_t(options.Deadline), C.int64_t(options.QueueDeadline), C.uint32_t(options.Retries), flags, 0)
+func (p *core) runHere(w *work, parcel *parcel, s settler) {
+	answer := C.tine_go_submit(p.inC(), parcel.task, unsafe.Pointer(unsafe.SliceData(parcel.input)))
 	r := (*C.tine_result)(C.calloc(1, C.sizeof_tine_result))
 	defer C.free(unsafe.Pointer(r))
 	code := answer.code

@@ -18,11 +18,15 @@ import (
 // A Function is a function of the workers, by its name, with the types that go in and come out. It is made by Register
 // or Named, and used from any goroutine.
 type Function[In, Out any] struct {
-	name    string
-	c       *C.char // the name; kept for good
-	in      codec[In]
-	out     codec[Out]
+	*shared[In, Out]
 	options TaskOptions
+}
+
+type shared[In, Out any] struct {
+	name string
+	c    *C.char // the name; kept for good
+	in   codec[In]
+	out  codec[Out]
 }
 
 // TaskOptions are what a task, or an item of a map, can be told. The zero value is the default.
@@ -100,10 +104,10 @@ func noRoom(length int) error {
 // Named is a function that others register: C or C++ in a library of Options.Preload, or another program. In and Out
 // must be laid out as it has them; see Layout. It panics as Register does.
 func Named[In, Out any](name string) Function[In, Out] {
-	if name == "" || len(name) > 255 || strings.ContainsRune(name, 0) {
+	if !isName(name) {
 		panic(fmt.Sprintf("tine: %q is no name of a function: 1 to 255 bytes, without zeros", name))
 	}
-	function := Function[In, Out]{name: name, c: inC(name)}
+	function := Function[In, Out]{shared: &shared[In, Out]{name: name, c: inC(name)}}
 	var err error
 	if function.in, err = newCodec[In](); err == nil {
 		function.out, err = newCodec[Out]()
@@ -112,6 +116,10 @@ func Named[In, Out any](name string) Function[In, Out] {
 		panic("tine: function " + name + ": " + err.Error())
 	}
 	return function
+}
+
+func isName(name string) bool {
+	return name != "" && len(name) <= 255 && !strings.ContainsRune(name, 0)
 }
 
 // inC is a name as C has it. It is kept for good, once for each name.
@@ -143,26 +151,36 @@ func (f Function[In, Out]) With(options TaskOptions) Function[In, Out] {
 // ctx goes with the task: when it is done, the task is cancelled, whether it waits or runs, and its worker is ended if
 // it does not return in time. Failures of Submit itself are the future's.
 func (f Function[In, Out]) Submit(ctx context.Context, pool *Pool, in In) *Future[Out] {
-	return f.submit(ctx, pool, &in, false)
+	return f.submit(ctx, pool, in, false)
 }
 
-func (f *Function[In, Out]) submit(ctx context.Context, pool *Pool, in *In, alone bool) *Future[Out] {
+func (f *Function[In, Out]) submit(ctx context.Context, pool *Pool, in In, alone bool) *Future[Out] {
 	future := &Future[Out]{out: &f.out}
 	future.init(ctx, pool, f.name)
-	encoded, err := f.in.encode(in)
-	if err != nil {
-		future.refused = &Error{What: f.name, Code: ErrLayout, Message: err.Error(), Delivery: NotStarted}
-		future.settleWith(future.refused)
-		return future
+	var parcel parcel
+	parcel.task.name = inNumbers(f.c)
+	if f.in.form == plain && f.in.size <= C.TINE_GO_SMALL {
+		parcel.task.length = C.size_t(f.in.size)
+		copy(unsafe.Slice((*byte)(unsafe.Pointer(&parcel.task.small)), C.TINE_GO_SMALL),
+			unsafe.Slice((*byte)(unsafe.Pointer(&in)), f.in.size))
+	} else {
+		boxed := in // apart, so that the other way needs no memory of the heap's
+		encoded, err := f.in.encode(&boxed)
+		if err != nil {
+			future.refused = &Error{What: f.name, Code: ErrLayout, Message: err.Error(), Delivery: NotStarted}
+			future.settleWith(future.refused)
+			return future
+		}
+		parcel.input, parcel.task.length = encoded, C.size_t(len(encoded))
 	}
-	pool.submit(ctx, &future.work, f.c, encoded, f.options, alone, future)
+	pool.submit(ctx, &future.work, &parcel, f.options, alone, future)
 	return future
 }
 
 // Call submits one call and waits for what comes of it. When ctx is done, so is the call: it returns as soon as the
 // task has settled.
 func (f Function[In, Out]) Call(ctx context.Context, pool *Pool, in In) (Out, error) {
-	return f.submit(ctx, pool, &in, true).Wait(context.Background())
+	return f.submit(ctx, pool, in, true).Wait(context.Background())
 }
 
 // Initializer is a call of the function that each worker makes before it takes tasks: Options.Initializer.

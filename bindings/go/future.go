@@ -191,6 +191,13 @@ func (w *work) Cancel() error {
 
 // Submit submits one call of a function that is known by its name only; bytes go in and come out as they are.
 func (p *Pool) Submit(ctx context.Context, name string, input []byte) *Future[[]byte] {
+	if !isName(name) {
+		future := &Future[[]byte]{}
+		future.init(ctx, p, name)
+		future.refused = &Error{What: name, Code: ErrName, Message: "no name of a function", Delivery: NotStarted}
+		future.settleWith(future.refused)
+		return future
+	}
 	return Named[[]byte, []byte](name).Submit(ctx, p, input)
 }
 

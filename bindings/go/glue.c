@@ -25,18 +25,13 @@ static const int faults[FAULTS] = {SIGSEGV, SIGBUS, SIGFPE};
 static struct sigaction of_go[FAULTS], of_tine[FAULTS];
 static int in_pool; /* this is a process that a pool has started */
 
-static void leave_to_tine(int number, siginfo_t *info, void *context)
+static void pass_on(int number, siginfo_t *info, void *context)
 {
     /* Tine's handler raises the signal again when it has made its report: then it is to end the process. */
     signal(number, SIG_DFL);
     for (int at = 0; at < FAULTS; at++)
         if (faults[at] == number && of_tine[at].sa_sigaction)
             of_tine[at].sa_sigaction(number, info, context);
-}
-
-static void pass_on(int number, siginfo_t *info, void *context)
-{
-    leave_to_tine(number, info, context);
 }
 
 static void first(int number, siginfo_t *info, void *context)
@@ -46,7 +41,7 @@ static void first(int number, siginfo_t *info, void *context)
             of_go[at].sa_sigaction(number, info, context);
             return;
         }
-    leave_to_tine(number, info, context);
+    pass_on(number, info, context);
 }
 
 static void set_handler(int number, void (*handler)(int, siginfo_t *, void *))
@@ -156,8 +151,7 @@ tine_go_answer tine_go_pool_create(tine_pool_options options, int with_initializ
     return (tine_go_answer){code, code ? text_of(&error) : NULL, 0, pool, 0};
 }
 
-tine_go_answer tine_go_submit(uintptr_t pool, uintptr_t name, const void *input, size_t length, int64_t deadline_ns,
-                              int64_t queue_deadline_ns, uint32_t retries, uint32_t flags, uintptr_t user)
+tine_go_answer tine_go_submit(uintptr_t pool, tine_go_task task, const void *input)
 {
     tine_error error;
     tine_submit_options options = TINE_SUBMIT_OPTIONS_INIT;
@@ -165,13 +159,15 @@ tine_go_answer tine_go_submit(uintptr_t pool, uintptr_t name, const void *input,
     error.size = sizeof error;
     error.text[0] = 0;
     options.error = &error;
-    options.name = (const char *)name;
-    options.deadline_ns = deadline_ns;
-    options.queue_deadline_ns = queue_deadline_ns;
-    options.retries = retries;
-    options.flags = flags;
-    options.user = (void *)user;
-    int code = tine_submit((tine_pool *)pool, NULL, input, length, &options, &id);
+    options.name = (const char *)task.name;
+    options.deadline_ns = task.deadline_ns;
+    options.queue_deadline_ns = task.queue_deadline_ns;
+    options.retries = task.retries;
+    options.flags = task.flags;
+    options.user = (void *)task.user;
+    if (!input && task.length)
+        input = task.small;
+    int code = tine_submit((tine_pool *)pool, NULL, input, task.length, &options, &id);
     return (tine_go_answer){code, code && code != -EAGAIN ? text_of(&error) : NULL, id, NULL, 0};
 }
 
@@ -222,11 +218,9 @@ int tine_go_next(uintptr_t pool, uintptr_t batch, int most)
 }
 
 /* Submits a task and takes the next result, which need not be the task's. */
-tine_go_answer tine_go_call(uintptr_t pool, uintptr_t name, const void *input, size_t length, int64_t deadline_ns,
-                            int64_t queue_deadline_ns, uint32_t retries, uint32_t flags, uintptr_t user, uintptr_t batch)
+tine_go_answer tine_go_call(uintptr_t pool, tine_go_task task, const void *input, uintptr_t batch)
 {
-    tine_go_answer answer =
-        tine_go_submit(pool, name, input, length, deadline_ns, queue_deadline_ns, retries, flags, user);
+    tine_go_answer answer = tine_go_submit(pool, task, input);
     if (answer.code == 0)
         answer.count = next((tine_pool *)pool, (tine_go_batch *)batch, 1);
     return answer;

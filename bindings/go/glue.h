@@ -31,11 +31,18 @@ void tine_go_init(void);
 void tine_go_allow_init(void);
 
 tine_go_answer tine_go_pool_create(tine_pool_options options, int initialize, const void *input, size_t length);
-/* Pointers to C's own memory are numbers here: Go does not look whether they are its own. */
-tine_go_answer tine_go_submit(uintptr_t pool, uintptr_t name, const void *input, size_t length, int64_t deadline_ns,
-                              int64_t queue_deadline_ns, uint32_t retries, uint32_t flags, uintptr_t user);
-tine_go_answer tine_go_call(uintptr_t pool, uintptr_t name, const void *input, size_t length, int64_t deadline_ns,
-                            int64_t queue_deadline_ns, uint32_t retries, uint32_t flags, uintptr_t user, uintptr_t batch);
+/* A task to be submitted. Pointers to C's own memory are numbers here: Go does not look whether they are its own. An input
+   that is NULL, and yet has a length, is in small: Go need not keep memory for it then. */
+typedef struct {
+    uintptr_t name, user;
+    size_t length;
+    int64_t deadline_ns, queue_deadline_ns;
+    uint32_t retries, flags;
+    char small[TINE_GO_SMALL];
+} tine_go_task;
+
+tine_go_answer tine_go_submit(uintptr_t pool, tine_go_task task, const void *input);
+tine_go_answer tine_go_call(uintptr_t pool, tine_go_task task, const void *input, uintptr_t batch);
 int tine_go_next(uintptr_t pool, uintptr_t batch, int most);
 void tine_go_release(uintptr_t pool, uintptr_t batch);
 int tine_go_wait(tine_pool *pool, tine_id id, tine_result *result);

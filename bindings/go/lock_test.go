@@ -3,7 +3,6 @@ package tine_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"runtime"
 	"sync"
@@ -237,124 +236,6 @@ func TestManyGoroutinesWaitForAMutex(t *testing.T) {
 	within(t, hang, all.Wait)
 	if now := threads(t); n != 10000 || now > before+500 {
 		t.Errorf("%d; %d threads, %d before", n, now, before)
-	}
-}
-
-// Readers and writers count each other, as in a reader-writer lock's textbook test.
-func hammer(lock *tine.RWMutex, readers, rounds int, inside *atomic.Int32) error {
-	var all sync.WaitGroup
-	var wrong atomic.Int32
-	part := func(lock sync.Locker, by, most int32) {
-		defer all.Done()
-		for range rounds {
-			lock.Lock()
-			if n := inside.Add(by); n < 1 || n > most {
-				wrong.Store(n)
-			}
-			for range 100 {
-			}
-			inside.Add(-by)
-			lock.Unlock()
-		}
-	}
-	const writer = 10000
-	for i := range readers {
-		all.Add(1)
-		go part(lock.RLocker(), 1, writer-1)
-		if i%3 == 0 {
-			all.Add(1)
-			go part(lock, writer, writer)
-		}
-	}
-	all.Wait()
-	if n := wrong.Load(); n != 0 {
-		return fmt.Errorf("%d readers and writers (at 10,000 each) at a time", n)
-	}
-	return nil
-}
-
-var hammerIt = tine.Register("hammer", func(ctx context.Context, in counting) (struct{}, error) {
-	pool := tine.PoolOf(ctx)
-	lock, err := tine.OpenRWMutex(pool, in.Lock)
-	if err != nil {
-		return struct{}{}, err
-	}
-	inside, err := sharedInside(pool, in.Counter)
-	if err != nil {
-		return struct{}{}, err
-	}
-	return struct{}{}, hammer(lock, 6, in.Rounds, inside)
-})
-
-func TestRWMutexReadersAndWriters(t *testing.T) {
-	pool := newPool(t, tine.Options{Workers: 2})
-	lock := got(tine.NewRWMutex(pool))(t)
-	memory := got(tine.Alloc[atomic.Int32](pool, 1))(t)
-	in := counting{lock.Address(), tine.AddressOf(&memory[0]), 30}
-	within(t, 2*hang, func() {
-		a, b := hammerIt.Submit(background, pool, in), hammerIt.Submit(background, pool, in)
-		if err := errors.Join(hammer(lock, 6, in.Rounds, &memory[0]), a.Err(), b.Err()); err != nil {
-			t.Error(err)
-		}
-	})
-}
-
-func TestRWMutexLetsReadersInTogether(t *testing.T) {
-	pool := newPool(t, tine.Options{Workers: 1})
-	lock := got(tine.NewRWMutex(pool))(t)
-	const readers = 100 // more than there is room for in C's lock
-	var in, out sync.WaitGroup
-	leave := make(chan struct{})
-	for range readers {
-		in.Add(1)
-		out.Add(1)
-		go func() {
-			defer out.Done()
-			lock.RLock()
-			in.Done()
-			<-leave
-			lock.RUnlock()
-		}()
-	}
-	within(t, hang, in.Wait)
-	if lock.TryLock() {
-		t.Error("a writer came in among readers")
-	}
-	close(leave)
-	out.Wait()
-	if !lock.TryLock() || lock.TryRLock() || lock.TryLock() {
-		t.Error("a writer is not alone")
-	}
-	go lock.Unlock() // another goroutine may
-	within(t, hang, lock.RLock)
-	if !lock.TryRLock() {
-		t.Error("a reader keeps others out")
-	}
-	// While a writer waits, no more readers come in.
-	locked := make(chan struct{})
-	go func() { lock.Lock(); close(locked) }()
-	for lock.TryRLock() {
-		lock.RUnlock()
-		time.Sleep(time.Millisecond)
-	}
-	lock.RUnlock()
-	lock.RUnlock()
-	<-locked
-	lock.Unlock()
-	for _, err := range []error{lock.Release(), lock.ReleaseRead(), lock.Repair()} {
-		if !errors.Is(err, tine.ErrNotHeld) {
-			t.Error(err)
-		}
-	}
-	// A goroutine that ends holds it no less.
-	for range 20 {
-		done := make(chan struct{})
-		go func() { defer close(done); lock.Lock(); runtime.Goexit() }()
-		<-done
-		if lock.TryRLock() {
-			t.Fatal("the lock was lost with its goroutine")
-		}
-		lock.Unlock()
 	}
 }
 
@@ -654,6 +535,7 @@ func TestCloseEndsWaits(t *testing.T) {
 				t.Error(err)
 			}
 		}
+		m.Unlock() // as a deferred call would
 		if err := l.Release(); err == nil {
 			t.Error("released in memory that is gone")
 		}

@@ -20,7 +20,8 @@ type MapOptions struct {
 	// Chunk is how many items go to a worker at a time; 0: as many as take about a millisecond. It decides the speed and
 	// nothing else.
 	Chunk int
-	// Context are bytes that the function finds with ContextBytes for every item, in C with tine_context.
+	// Context are bytes that the function finds with ContextBytes for every item, in C with tine_context. Items and results
+	// must have no pointers in them, and a map that has begun then goes on when its context.Context is done.
 	Context []byte
 	// StopOnFailure lets no other item begin after the first that fails.
 	StopOnFailure bool

@@ -118,8 +118,8 @@ func (m *Mutex) Lock() { must(m.Acquire(context.Background()), m.Release) }
 // TryLock locks the mutex if it is free; whether it has.
 func (m *Mutex) TryLock() bool { return tried(m.TryAcquire(), m.Release) }
 
-// Unlock unlocks the mutex. It panics if this process does not hold it.
-func (m *Mutex) Unlock() { must(m.Release(), nil) }
+// Unlock unlocks the mutex. It panics if this process does not hold it; after the pool's end it does nothing.
+func (m *Mutex) Unlock() { unlocked(m.Release()) }
 
 // Do calls f with the mutex held, and releases it however f ends. If f was not called, the error says why; one of
 // ErrOwnerDied leaves the mutex useless, so set OnOwnerDeath.
@@ -143,6 +143,12 @@ func must(err error, release func() error) {
 		release()
 	}
 	panic(err)
+}
+
+func unlocked(err error) {
+	if !errors.Is(err, ErrShutdown) {
+		must(err, nil)
+	}
 }
 
 func tried(err error, release func() error) bool {

@@ -189,6 +189,11 @@ func (o *Options) inC() (c C.tine_pool_options, free func(), err error) {
 			return c, free, invalid("pool", "Options.%s is %d", n.name, n.value)
 		}
 	}
+	for _, library := range o.Preload {
+		if strings.ContainsRune(library, ':') {
+			return c, free, invalid("pool", "Options.Preload has %q, with a colon, which is between two libraries in C", library)
+		}
+	}
 	start := o.Start
 	if start == StartDefault && o.WorkerPath != "" {
 		start = StartForkserver

@@ -296,8 +296,8 @@ func (l *RWMutex) Lock() { must(l.Acquire(context.Background()), l.Release) }
 // TryLock takes the lock for writing if it is free; whether it has.
 func (l *RWMutex) TryLock() bool { return tried(l.TryAcquire(), l.Release) }
 
-// Unlock releases the lock for writing. It panics if it isn't held.
-func (l *RWMutex) Unlock() { must(l.Release(), nil) }
+// Unlock releases the lock for writing. It panics if it isn't held; after the pool's end it does nothing.
+func (l *RWMutex) Unlock() { unlocked(l.Release()) }
 
 // RLock takes the lock for reading. It panics where AcquireRead gives an error.
 func (l *RWMutex) RLock() { must(l.AcquireRead(context.Background()), l.ReleaseRead) }
@@ -305,8 +305,8 @@ func (l *RWMutex) RLock() { must(l.AcquireRead(context.Background()), l.ReleaseR
 // TryRLock takes the lock for reading if it can at once; whether it has.
 func (l *RWMutex) TryRLock() bool { return tried(l.TryAcquireRead(), l.ReleaseRead) }
 
-// RUnlock releases the lock for one reader. It panics if there is none.
-func (l *RWMutex) RUnlock() { must(l.ReleaseRead(), nil) }
+// RUnlock releases the lock for one reader. It panics if there is none; after the pool's end it does nothing.
+func (l *RWMutex) RUnlock() { unlocked(l.ReleaseRead()) }
 
 // RLocker is a sync.Locker whose Lock and Unlock are RLock and RUnlock.
 func (l *RWMutex) RLocker() sync.Locker { return (*readLocker)(l) }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -59,6 +60,7 @@ var (
 			go panic("nobody recovers this")
 			time.Sleep(time.Minute)
 		case "stack":
+			debug.SetMaxStack(1 << 20) // the usual 1 GB takes a while to fill
 			return deep(1), nil
 		case "deadlock":
 			select {}

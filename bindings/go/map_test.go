@@ -1,0 +1,130 @@
+package tine_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"syscall"
+	"testing"
+	"time"
+
+	"tine"
+)
+
+var picky = tine.Register("picky", func(ctx context.Context, n int) (int, error) {
+	switch {
+	case n%10 == 3:
+		return 0, fmt.Errorf("%d: %w", n, syscall.EDOM)
+	case n == 50:
+		syscall.Kill(os.Getpid(), syscall.SIGKILL)
+	case n == 1000:
+		<-ctx.Done()
+		return 0, ctx.Err()
+	}
+	return 2 * n, nil
+})
+
+func numbers(n int) []int {
+	in := make([]int, n)
+	for i := range in {
+		in[i] = i
+	}
+	return in
+}
+
+// However the items get to the workers, what comes of them is the same.
+func TestMapsAgree(t *testing.T) {
+	pool := newPool(t, tine.Options{Workers: 2})
+	cancellable, cancel := context.WithCancel(background)
+	defer cancel()
+	var before string
+	for _, ctx := range []context.Context{background, cancellable} {
+		for _, chunk := range []int{0, 1, 7} {
+			last := 0
+			out, err := tine.MapWith(ctx, pool, picky, numbers(100), tine.MapOptions{Chunk: chunk,
+				Progress: func(done, total int) {
+					if done < last || total != 100 {
+						t.Error("progress", last, done, total)
+					}
+					last = done
+				}})
+			var failed *tine.MapError
+			if !errors.As(err, &failed) || !errors.Is(err, tine.ErrItems) || !errors.Is(err, tine.ErrWorkerDied) || last != 100 {
+				t.Fatal(err, last)
+			}
+			text := fmt.Sprint(out)
+			for _, item := range failed.Items {
+				text += fmt.Sprint(" ", item.Item, item.Err.Code.Name(), item.Err.Delivery, item.Err.Deaths, item.Err.Death != nil)
+			}
+			if before != "" && before != text {
+				t.Errorf("%s\n%s", before, text)
+			}
+			before = text
+		}
+	}
+}
+
+func TestMapEnds(t *testing.T) {
+	pool := newPool(t, tine.Options{Workers: 2})
+	ctx, cancel := context.WithTimeout(background, 100*time.Millisecond)
+	defer cancel()
+	in := append(numbers(3), 1000, 1000, 1000, 1000)
+	within(t, hang, func() {
+		out, err := tine.Map(ctx, pool, picky, in)
+		if !errors.Is(err, context.DeadlineExceeded) || !slices.Equal(out, []int{0, 2, 4, 0, 0, 0, 0}) {
+			t.Error(out, err)
+		}
+	})
+	cancellable, cancel := context.WithCancel(background)
+	defer cancel()
+	for _, ctx := range []context.Context{background, cancellable} {
+		_, err := tine.MapWith(ctx, pool, picky, numbers(10000), tine.MapOptions{StopOnFailure: true})
+		if !errors.Is(err, syscall.EDOM) || !errors.Is(err, tine.ErrCanceled) {
+			t.Error(err)
+		}
+	}
+	if _, err := tine.Map(background, pool, picky, nil); err != nil {
+		t.Error(err)
+	}
+	if err := tine.MapInto(background, pool, picky, numbers(3), numbers(2), tine.MapOptions{}); !errors.Is(err, tine.ErrInvalid) {
+		t.Error(err)
+	}
+	// Items and results in the heap are used where they are.
+	in, out := got(tine.Alloc[int](pool, 100))(t), got(tine.Alloc[int](pool, 100))(t)
+	copy(in, slices.Repeat([]int{1, 2}, 50))
+	must(t, tine.MapInto(background, pool, picky, in, out, tine.MapOptions{}))
+	if out[98] != 2 || out[99] != 4 {
+		t.Error(out)
+	}
+}
+
+func TestStreamEnds(t *testing.T) {
+	pool := newPool(t, tine.Options{Workers: 2})
+	ctx, cancel := context.WithCancel(background)
+	in := make(chan int)
+	results := tine.Stream(ctx, pool, picky, in, 2)
+	go func() {
+		for _, n := range []int{1, 3, 50, 1000} {
+			select {
+			case in <- n: // the third waits until the first result is taken
+			case <-ctx.Done():
+			}
+		}
+	}()
+	within(t, hang, func() {
+		for i, want := range []error{nil, syscall.EDOM, tine.ErrWorkerDied} {
+			r := <-results
+			if r.Item != i || !errors.Is(r.Err, want) {
+				t.Error(r)
+			}
+		}
+		cancel()
+		for r := range results {
+			if !errors.Is(r.Err, context.Canceled) {
+				t.Error(r)
+			}
+		}
+	})
+}
