@@ -13,10 +13,10 @@ need pkg-config pkg-config --version
 # Without pkg-config there is no asking for the libraries; installing what is there already does no harm.
 need libjpeg-dev pkg-config --exists libjpeg
 need libpng-dev pkg-config --exists libpng
+need g++ g++ --version
 case $1 in
     demo) ;;
     test)
-        need g++ g++ --version
         need clang clang --version
         need libuv1-dev pkg-config --exists libuv
         need cmake cmake --version

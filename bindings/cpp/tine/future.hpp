@@ -57,7 +57,8 @@ public:
     {
         if (!handle_)
             return TINE_ESHUTDOWN;
-        if (clean_handle())
+        // While one thread waits for room, futures may be destroyed in another: a wait is of the other kind, too.
+        if (clean_handle() && options.timeout_ns == 0)
             return tine_submit(handle_, function, input, size, &options, &id);
         return submit_and_sweep(function, input, size, options, id);
     }
