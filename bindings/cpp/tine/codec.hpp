@@ -323,7 +323,7 @@ public:
         size_ = (packed_size(values) + ... + std::size_t{0});
         unsigned char *at = small_.data();
         if (size_ > small_.size()) {
-            large_ = std::make_unique<unsigned char[]>(size_);
+            large_.reset(new unsigned char[size_]); // not make_unique: it would write zeros first
             at = large_.get();
         }
         ((at = pack(values, at)), ...);
