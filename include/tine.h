@@ -2035,7 +2035,10 @@ tine_channel *tine_task_channel(const tine_task *task);
 
 /* ---- Single processes ------------------------------------------------------------------------------------------ */
 
-/** The process goes on when the host ends or closes its handle. What it has started and left behind ends with it then. */
+/**
+ * The process goes on when the host ends or closes its handle. What it has started and left behind ends with it then. One that
+ * was started in a worker, or in another process, still ends with that.
+ */
 #define TINE_DETACHED (1 << 19)
 
 /**
@@ -2068,7 +2071,8 @@ typedef struct tine_process_options {
     const char *title;
     /**
      * How long it may live, in nanoseconds from its start; 0: as long as it likes. Then it gets SIGTERM, and after
-     * .grace_ns SIGKILL, whatever the host does meanwhile.
+     * .grace_ns SIGKILL, whatever the host does meanwhile. One whose time is over before its function could begin has
+     * started all the same, and ended with -ETIMEDOUT.
      */
     int64_t deadline_ns;
     /** How long it may live on after the SIGTERM, in nanoseconds; 0: 200 ms. */
@@ -2209,8 +2213,7 @@ int tine_process_fd(const tine_process *p);
 const char *tine_process_title(const tine_process *p);
 
 /**
- * Ends a process with everything that it has started: both are killed. One that is TINE_DETACHED goes on, and nobody will know
- * how it ends.
+ * Kills the process and everything that it has started. One that is TINE_DETACHED goes on, and nobody will know how it ends.
  *
  * Parameters: p: may be NULL. No other thread may be in a call on it.
  * Fork: in a child it forgets the process, which goes on.

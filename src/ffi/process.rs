@@ -23,7 +23,8 @@ use std::ffi::{c_char, c_int, c_void};
 /// A process costs a second one beside it, which watches it. For many short pieces of work there are pools.
 pub struct tine_process(Process);
 
-/// The process goes on when the host ends or closes its handle. What it has started and left behind ends with it then.
+/// The process goes on when the host ends or closes its handle. What it has started and left behind ends with it then. One that
+/// was started in a worker, or in another process, still ends with that.
 pub const TINE_DETACHED: u32 = 1 << 19;
 
 /// What a process can be told.
@@ -44,7 +45,8 @@ pub struct tine_process_options {
     /// What ps and tine_process_title show; the kernel keeps 15 bytes of it. NULL: "tine-process".
     pub title: *const c_char,
     /// How long it may live, in nanoseconds from its start; 0: as long as it likes. Then it gets SIGTERM, and after
-    /// .grace_ns SIGKILL, whatever the host does meanwhile.
+    /// .grace_ns SIGKILL, whatever the host does meanwhile. One whose time is over before its function could begin has
+    /// started all the same, and ended with -ETIMEDOUT.
     pub deadline_ns: i64,
     /// How long it may live on after the SIGTERM, in nanoseconds; 0: 200 ms.
     pub grace_ns: i64,
@@ -307,8 +309,7 @@ pub unsafe extern "C" fn tine_process_title(p: *const tine_process) -> *const c_
     guard_value(std::ptr::null(), || unsafe { process(p) }.map_or(std::ptr::null(), |p| p.title().as_ptr()))
 }
 
-/// Ends a process with everything that it has started: both are killed. One that is TINE_DETACHED goes on, and nobody will know
-/// how it ends.
+/// Kills the process and everything that it has started. One that is TINE_DETACHED goes on, and nobody will know how it ends.
 ///
 /// Parameters: p: may be NULL. No other thread may be in a call on it.
 /// Fork: in a child it forgets the process, which goes on.
