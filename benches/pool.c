@@ -1,52 +1,16 @@
-/*
- * Pools next to their peers: `make bench`. Every round measures each row once, one after the other, so that whatever
- * else the machine does hits all of them alike; the table gives medians of the rounds, the best round, and the ratio of
- * the medians to the row's peer. On a machine with a python3 its pools are measured in the same rounds.
- */
+/* Pools next to their peers: `make bench`. On a machine with a python3 its pools are measured in the same rounds. */
 #define _GNU_SOURCE
+#include "bench.h"
 #include <errno.h>
 #include <sched.h>
 #include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
-#include <time.h>
-#include <tine.h>
 #include <unistd.h>
 
 #define WORKERS 2
-#define MOST_ROUNDS 64
 
 static tine_pool *pool;
-static const char *python;
-
-static double now_ns(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return now.tv_sec * 1e9 + now.tv_nsec;
-}
-
-static void must(int rc, const char *what)
-{
-    if (rc >= 0) return;
-    fprintf(stderr, "%s: %s\n", what, tine_strerror(rc));
-    exit(1);
-}
-
-static int compare(const void *a, const void *b)
-{
-    double left = *(const double *)a, right = *(const double *)b;
-    return (left > right) - (left < right);
-}
-
-static double median(double *values, int count)
-{
-    qsort(values, (size_t)count, sizeof *values, compare);
-    return values[count / 2];
-}
 
 /* What the tasks do. */
 
@@ -164,20 +128,6 @@ static double many_of_openmp(void)
         sink[task] = task;
     }
     return (now_ns() - start) / MANY;
-}
-
-/* Runs a line of Python that prints nanoseconds; 0 where there is no python3. */
-static double of_python(const char *code)
-{
-    char command[1024], line[64] = "0";
-    if (!python) return 0;
-    snprintf(command, sizeof command, "%s -c '%s'", python, code);
-    FILE *output = popen(command, "r");
-    if (output) {
-        if (!fgets(line, sizeof line, output)) line[0] = '0';
-        pclose(output);
-    }
-    return atof(line);
 }
 
 #define PYTHON_TIMED(import, setup, work, tasks)                                                       \
@@ -379,14 +329,6 @@ static double replaced(void)
     return now_ns() - start;
 }
 
-struct row {
-    const char *name, *unit;
-    double scale;
-    double (*measure)(void);
-    int peer; /* the row of the peer, counted from this one; 0 for a peer */
-    double rounds[MOST_ROUNDS];
-};
-
 static struct row rows[] = {
     { "empty task there and back, host waiting", "us", 1e3, hot_tine, 1, { 0 } },
     { "  pipe between two processes", "us", 1e3, hot_pipe, 0, { 0 } },
@@ -419,10 +361,6 @@ static struct row rows[] = {
 int main(int argc, char **argv)
 {
     tine_init(argc, argv);
-    enum { ROWS = sizeof rows / sizeof *rows };
-    int rounds = argc > 1 ? atoi(argv[1]) : 9;
-    if (rounds < 1 || rounds > MOST_ROUNDS) rounds = 9;
-    python = system("command -v python3 >/dev/null") ? NULL : "python3";
     start_echo(); /* before the pool, so that it is not the pool's pipes that it holds open */
 
     tine_pool_options options = TINE_POOL_OPTIONS_INIT;
@@ -433,20 +371,7 @@ int main(int argc, char **argv)
     if (!items_in || !items_out) return 1;
     for (int item = 0; item < ITEMS; item++) items_in[item] = item;
 
-    for (int round = 0; round < rounds; round++)
-        for (int row = 0; row < ROWS; row++) rows[row].rounds[round] = rows[row].measure();
-
-    printf("%-42s %10s %10s   %s\n", "", "median", "best", "to its peer");
-    double medians[ROWS];
-    for (int row = 0; row < ROWS; row++) medians[row] = median(rows[row].rounds, rounds);
-    for (int row = 0; row < ROWS; row++) {
-        const struct row *shown = &rows[row];
-        if (medians[row] == 0) continue;
-        printf("%-42s %7.3f %s %7.3f %s", shown->name, medians[row] / shown->scale, shown->unit,
-            shown->rounds[0] / shown->scale, shown->unit);
-        if (shown->peer) printf("   %.3f", medians[row] / medians[row + shown->peer]);
-        printf("\n");
-    }
+    run_table(rows, sizeof rows / sizeof *rows, argc, argv);
     close(there[1]);
     tine_pool_destroy(pool);
     return 0;

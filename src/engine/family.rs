@@ -18,7 +18,6 @@ use crate::error::{Code, Error, Result};
 use crate::heap::Heap;
 use crate::prim::{Ordering, fence};
 use crate::process::function::{Callees, Tables};
-use crate::process::job::Input;
 use crate::process::setup::Settings;
 use crate::process::wire::{self, Kind, Message};
 use crate::queue::ring::phase;
@@ -64,22 +63,22 @@ struct Sharing {
 
 #[derive(Debug)]
 pub(crate) struct Family {
-    settings: Settings,
+    pub(super) settings: Settings,
     program: Option<CString>,
     start_timeout_ns: u64,
-    link: Option<Link>,
+    pub(super) link: Option<Link>,
     link_not_before_ns: u64,
     pub(crate) members: Vec<Member>,
     callees: Option<Callees>,
     brake: Brake,
-    stopping: bool,
-    events: VecDeque<Event>,
+    pub(super) stopping: bool,
+    pub(super) events: VecDeque<Event>,
     /// Segments that every worker gets.
-    shares: Vec<Share>,
+    pub(super) shares: Vec<Share>,
     /// While one is being shared: what is known of it.
     sharing: Option<Sharing>,
     /// The end of a channel that whoever is started gets.
-    end: Option<End>,
+    pub(super) end: Option<End>,
     /// How often the kernel has killed for want of memory, as it was counted last.
     oom_kills: u64,
     pub(crate) supervisor_deaths: u64,
@@ -576,40 +575,6 @@ impl Family {
         self.end = Some(end);
     }
 
-    /// No place is filled any more, and nobody is started again: what runs, runs to its end, and needs only its supervisor.
-    pub(crate) fn start_no_more(&mut self, epoll: &Epoll) {
-        self.stopping = true;
-        self.end = None;
-        self.shares.clear();
-        self.members.iter_mut().for_each(|member| member.fall_silent(epoll));
-        if let Some(job) = &mut self.settings.job {
-            job.input = Input::default();
-        }
-    }
-
-    /// Sends a signal to everything that descends from the supervisor.
-    pub(crate) fn signal_tree(&mut self, signal: i32) -> Result<()> {
-        if let Some(link) = &mut self.link {
-            link.connection.send(Message::new(Kind::SignalTree, &[signal as u64]))?;
-            link.signal(libc::SIGCONT);
-        }
-        Ok(())
-    }
-
-    /// Sends the supervisor a signal.
-    pub(crate) fn signal_supervisor(&self, signal: i32) {
-        if let Some(link) = &self.link {
-            link.signal(signal);
-        }
-    }
-
-    /// Leaves the family to itself: to its supervisor this host is gone.
-    pub(crate) fn leave(mut self) {
-        if let Some(link) = self.link.take() {
-            link.leave();
-        }
-    }
-
     /// Whether every place has a worker that takes tasks.
     pub(crate) fn all_ready(&self) -> bool {
         self.members.iter().all(|member| member.parked || member.state == State::Ready)
@@ -641,50 +606,6 @@ impl Family {
 
     pub(crate) fn ready_count(&self) -> usize {
         self.members.iter().filter(|member| member.state == State::Ready).count()
-    }
-
-    /// Ends the family and waits for it: workers may finish what they do until the deadline, then all are killed.
-    pub(crate) fn stop(&mut self, epoll: &Epoll, deadline: Deadline) {
-        self.stopping = true;
-        let grace_ns = deadline.0.saturating_sub(now_ns());
-        let killed_at_once = deadline.passed();
-        for member in &self.members {
-            match &member.segment {
-                Some(segment) if !killed_at_once => {
-                    segment.leave.store(1, Ordering::Release);
-                    segment.wake_worker();
-                    // One that somebody has stopped could not leave.
-                    member.signal(libc::SIGCONT);
-                }
-                _ => member.kill(),
-            }
-        }
-        if let Some(mut link) = self.link.take() {
-            epoll.remove(link.connection.fd());
-            if let Some(pidfd) = &link.pidfd {
-                epoll.remove(pidfd.as_raw_fd());
-            }
-            let _ = link.connection.send(Message::new(Kind::Stop, &[grace_ns]));
-            link.signal(libc::SIGCONT);
-            // Killing and reaping takes the supervisor some milliseconds more than the workers were given. What a single
-            // process has started may be a lot, and no deadline has been promised.
-            let patience_ns = if self.settings.job.is_some() { 5_000_000_000 } else { 500_000_000 };
-            link.finish(Deadline(deadline.0.max(now_ns()).saturating_add(patience_ns)));
-        }
-        for (slot, member) in self.members.iter_mut().enumerate() {
-            if let Some(pidfd) = member.pidfd.as_ref().map(AsRawFd::as_raw_fd) {
-                // One that has become somebody else by executing a program may not be killed; nor is it waited for.
-                if pidfd::signal(pidfd, libc::SIGKILL).is_ok() {
-                    pidfd::wait_end(pidfd, Deadline::NEVER);
-                }
-                pidfd::reap(pidfd);
-            }
-            if !matches!(member.state, State::Vacant { .. } | State::Ended) {
-                let death = Death::new(member.pid, libc::SIGKILL, 0, 0);
-                member.state = State::Ended;
-                self.events.push_back(Event::Ended(slot, death));
-            }
-        }
     }
 }
 
