@@ -301,7 +301,6 @@ func (p *Pool) Close() error {
 		p.closing.Store(true)
 		p.end()
 		C.tine_cancel_all(p.pointer)
-		p.holders.Wait()
 		const manyCalls = 1 << 40
 		for !p.uses.CompareAndSwap(0, -manyCalls) {
 			select {
@@ -311,6 +310,7 @@ func (p *Pool) Close() error {
 			C.tine_cancel_all(p.pointer) // what was just being submitted
 		}
 		C.tine_cancel_all(p.pointer)
+		p.holders.Wait() // nobody makes any more
 		p.stop()
 		C.tine_pool_destroy(p.pointer)
 	})
