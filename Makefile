@@ -98,7 +98,7 @@ storm: staged
 	TINE_KILLS=5000 $(CARGO) test --release --quiet --lib kills
 	ci/check-asan.sh 60
 # Each program of benches/ measures one subject next to its peers, in one interleaved run. NAME_PEER.cpp has a peer's part
-# of NAME.c, which is told by HAVE_PEER that the peer is here.
+# of NAME.c, which is told by HAVE_PEER that the peer is here; a line "links: -lLIBRARY" says what the peer needs.
 bench: staged
 	@mkdir -p build/benches
 # Peers that may be there or not: Debian's libboost-dev, and crates, in a package of their own.
@@ -114,7 +114,8 @@ bench: staged
 	    for part in $$(ls $${bench%.c}_*.cpp 2>/dev/null); do \
 	        object=build/benches/$$(basename $$part .cpp).o; \
 	        peer=$$(basename $$part .cpp | sed 's/.*_//' | tr a-z A-Z); \
-	        if $(CXX) -std=c++17 -O2 -c $$part -o $$object 2>build/benches/missing; then parts="$$parts $$object -DHAVE_$$peer -lstdc++"; fi; \
+	        if $(CXX) -std=c++17 -O2 -c $$part -o $$object 2>build/benches/missing; then \
+            parts="$$parts $$object -DHAVE_$$peer $$(sed -n 's/.*links: //p' $$part) -lstdc++"; fi; \
 	    done; \
 	    $(WITH) sh -c "$(CC) -std=gnu11 -O2 -fopenmp -Wall -Wextra $$bench $$parts -o $$program \
 	        \$$(pkg-config --cflags --libs tine) -pthread -Wl,-rpath,$(STAGE)/lib" && $$program || exit 1; \
