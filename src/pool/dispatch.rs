@@ -9,7 +9,6 @@ use crate::sys::clock::now_ns;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
-
 /// A queued task. One that was settled meanwhile stays in the queue and is passed over: its state or its generation
 /// says so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

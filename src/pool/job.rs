@@ -390,7 +390,8 @@ impl<'p, 'a> Job<'p, 'a> {
             self.take_finished(sent, finished, &outcome);
         }
         if died {
-            if (outcome.culprit || finished == 0 && self.suspects(sent.first, &outcome)) && finished < pieces {
+            if (outcome.culprit || finished == 0 && self.suspects(sent.first, &outcome)) && finished < pieces
+            {
                 next += 1;
                 let late = outcome.late.filter(|(item, _)| *item == finished as u64);
                 if late.is_none() && self.may_run_again(sent.first + finished) {
