@@ -314,8 +314,7 @@ mod tests {
 
     #[test]
     fn a_thread_that_has_ended_is_known_to_have() {
-        let (tid, cookie) =
-            std::thread::spawn(|| (gettid(), cookie(gettid(), Kind::Thread))).join().unwrap();
+        let (tid, cookie) = std::thread::spawn(|| (gettid(), cookie(gettid(), Kind::Thread))).join().unwrap();
         // The number goes when the kernel has finished with the thread, a moment after join returns.
         let limit = std::time::Instant::now() + std::time::Duration::from_secs(10);
         while !thread_ended(tid, cookie) || !seems_ended(tid, cookie, Kind::Thread) {
