@@ -111,7 +111,7 @@ fn is_gone(tid: u32) -> bool {
 /// Makes a record this thread's if it is nobody's; `is_free` is asked about the thread whose it was, 0 for none.
 fn try_claim(record: *mut Record, tid: u32, is_free: impl FnOnce(u32) -> bool) -> bool {
     // SAFETY: records are never unmapped, and the claim is an atomic that threads share.
-    let claim = unsafe { &*(&raw const (*record).claim) };
+    let claim = unsafe { &(*record).claim };
     // Relaxed: nothing in a record passes from one thread to the next. The count in the upper half tells a thread that
     // has claimed it from an earlier one of the same number.
     let before = claim.load(Ordering::Relaxed);
