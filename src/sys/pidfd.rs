@@ -82,6 +82,16 @@ pub struct Ended {
     pub system_ns: u64,
 }
 
+impl Ended {
+    /// From what wait() says of it.
+    pub(crate) fn from_status(pid: i32, status: i32) -> Ended {
+        let killed = libc::WIFSIGNALED(status);
+        let (signal, code) =
+            if killed { (libc::WTERMSIG(status), 0) } else { (0, libc::WEXITSTATUS(status)) };
+        Ended { pid, signal, code, ..Ended::default() }
+    }
+}
+
 /// A child that has ended and has not been reaped, so that its number is still its own; and whether a signal ended it.
 pub(crate) fn peek_any() -> Option<(i32, bool)> {
     // SAFETY: all zero is a valid siginfo, with pid 0 for nobody; a valid place for the answer.
@@ -116,14 +126,11 @@ pub(crate) fn reap_one(which: i32) -> Result<Option<Ended>> {
                 errno => return Err(Error::from(Code::errno(errno))),
             }
         }
-        let killed = libc::WIFSIGNALED(status);
         return Ok(Some(Ended {
-            pid,
-            signal: if killed { libc::WTERMSIG(status) } else { 0 },
-            code: if killed { 0 } else { libc::WEXITSTATUS(status) },
             max_rss_bytes: usage.ru_maxrss as u64 * 1024,
             user_ns: to_ns(usage.ru_utime),
             system_ns: to_ns(usage.ru_stime),
+            ..Ended::from_status(pid, status)
         }));
     }
 }
