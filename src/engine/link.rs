@@ -11,6 +11,7 @@ use crate::sys::clock::Deadline;
 use crate::sys::pidfd::Ended;
 use crate::sys::spawn::{self, CHILD_SOCKET, Keeper, News, Start};
 use crate::sys::{environment, fork, pidfd, socket, threads};
+use crate::sys::fd::{self, Guarded};
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -24,7 +25,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 /// ```
 pub(crate) struct Link {
     pub(super) connection: Connection,
-    pub(super) pidfd: Option<OwnedFd>,
+    pub(super) pidfd: Option<Guarded>,
     pub(super) up: bool,
     pub(super) deadline: Deadline,
     pub(super) writable_watched: bool,
@@ -59,7 +60,7 @@ impl Link {
         let mut connection = Connection::new(ours);
         let mut writer = Writer::default();
         settings.encode(&mut writer);
-        let heap_fd = heap.fd().try_clone_to_owned().map_err(|error| Error::from_io("dup", &error))?;
+        let heap_fd = fd::duplicate(heap.fd())?;
         let mut fds = vec![heap_fd, fork::own_pidfd()?, wire::to_memfd(&writer.0)?];
         fds.extend(settings.copy_of_input()?);
         let words = [wire::version(), heap.address() as u64, heap.mapped_bytes() as u64];
@@ -79,7 +80,7 @@ impl Link {
     pub(super) fn is_born(&mut self, message: Message) -> std::result::Result<(), i32> {
         match message.words[0] as i32 {
             0 => {
-                self.pidfd = message.fds.into_iter().next();
+                self.pidfd = message.fds.into_iter().next().map(Guarded::new);
                 Ok(())
             }
             errno => Err(errno),
@@ -95,7 +96,7 @@ impl Link {
             .fds
             .try_into()
             .map_err(|_| Error::errno(libc::EPROTO, "the supervisor's descriptors are missing"))?;
-        self.pidfd = Some(pidfd);
+        self.pidfd = Some(Guarded::new(pidfd));
         self.up = true;
         Tables::decode(&mut Reader(&wire::from_memfd(&tables)?))
     }

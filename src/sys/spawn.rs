@@ -32,6 +32,7 @@
 use crate::error::{Error, Result};
 use crate::sys::memory::{self, Mapping};
 use crate::sys::raw::{self, call};
+use crate::sys::fd::Guarded;
 use crate::sys::signal::AllBlocked;
 use crate::sys::{clock::Deadline, fork, keeper, pidfd};
 use std::ffi::{CStr, c_char, c_int, c_void};
@@ -62,7 +63,7 @@ pub(crate) struct News {
 pub(crate) struct Keeper {
     pid: c_int,
     /// `None`: it is not this process's child.
-    pidfd: Option<OwnedFd>,
+    pidfd: Option<Guarded>,
 }
 
 struct Plan<'a> {
@@ -100,7 +101,7 @@ pub(crate) fn born(start: Start<'_>, socket: RawFd, news: &News, detached: bool)
     }
     // SAFETY: the kernel has just returned it, so nobody else owns it.
     let pidfd = super::fd::above_standard(unsafe { OwnedFd::from_raw_fd(own) }, "pidfd")?;
-    let copy = Keeper { pid: pid as c_int, pidfd: Some(pidfd) };
+    let copy = Keeper { pid: pid as c_int, pidfd: Some(Guarded::new(pidfd)) };
     if orphan {
         copy.finish();
         return Ok(Keeper { pid: 0, pidfd: None });
