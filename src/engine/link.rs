@@ -53,18 +53,18 @@ impl Link {
         timeout_ns: u64,
     ) -> Result<Link> {
         let deadline = Deadline::after(timeout_ns);
+        let mut writer = Writer::default();
+        settings.encode(&mut writer);
+        let mut fds = vec![fd::duplicate(heap.fd())?, fork::own_pidfd()?, wire::to_memfd(&writer.0)?];
+        fds.extend(settings.copy_of_input()?);
+        let words = [wire::version(), heap.address() as u64, heap.mapped_bytes() as u64];
+        let configure = Message::new(Kind::Configure, &words).with_fds(fds);
         let (ours, keeper) = match settings.start {
             StartMethod::Fork => fork_host(settings, deadline)?,
             _ => execute(settings, program)?,
         };
         let mut connection = Connection::new(ours);
-        let mut writer = Writer::default();
-        settings.encode(&mut writer);
-        let heap_fd = fd::duplicate(heap.fd())?;
-        let mut fds = vec![heap_fd, fork::own_pidfd()?, wire::to_memfd(&writer.0)?];
-        fds.extend(settings.copy_of_input()?);
-        let words = [wire::version(), heap.address() as u64, heap.mapped_bytes() as u64];
-        connection.send(Message::new(Kind::Configure, &words).with_fds(fds))?;
+        connection.send(configure).inspect_err(|_| keeper.kill())?;
         Ok(Link {
             connection,
             pidfd: None,
@@ -81,6 +81,9 @@ impl Link {
         match message.words[0] as i32 {
             0 => {
                 self.pidfd = message.fds.into_iter().next().map(Guarded::new);
+                if self.pidfd.is_some() {
+                    self.keeper.let_go();
+                }
                 Ok(())
             }
             errno => Err(errno),
@@ -97,6 +100,7 @@ impl Link {
             .try_into()
             .map_err(|_| Error::errno(libc::EPROTO, "the supervisor's descriptors are missing"))?;
         self.pidfd = Some(Guarded::new(pidfd));
+        self.keeper.let_go();
         self.up = true;
         Tables::decode(&mut Reader(&wire::from_memfd(&tables)?))
     }
@@ -146,8 +150,10 @@ impl Link {
             // Where somebody has killed the keeper of a host that adopts orphans, it is that host's.
             pidfd::reap(pidfd.as_raw_fd());
         }
+        // In this order: to wait for the keeper takes a descriptor.
         drop(connection);
-        keeper.finish();
+        drop(pidfd);
+        drop(keeper);
     }
 }
 
@@ -186,7 +192,6 @@ fn fork_host(settings: &Settings, deadline: Deadline) -> Result<(OwnedFd, Keeper
             return Ok((ours, keeper));
         }
         keeper.kill();
-        keeper.finish();
         patience_ns *= 2;
     }
 }

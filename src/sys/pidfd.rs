@@ -34,6 +34,21 @@ fn in_pidfs(pidfd: &OwnedFd) -> bool {
     }
 }
 
+/// Opens a child of this process, if the number is that of one that has not been reaped.
+pub(crate) fn open_child(pid: i32) -> Result<Option<OwnedFd>> {
+    let pidfd = match open(pid) {
+        Err(error) if error.code() == Code::errno(libc::ESRCH) => return Ok(None),
+        opened => opened?,
+    };
+    // SAFETY: all zero is a valid siginfo; P_PIDFD takes a descriptor, and nobody is reaped.
+    let is_child = unsafe {
+        let mut info: libc::siginfo_t = std::mem::zeroed();
+        let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL;
+        libc::waitid(libc::P_PIDFD, pidfd.as_raw_fd() as libc::id_t, &mut info, options) == 0
+    };
+    Ok(is_child.then_some(pidfd))
+}
+
 /// Sends a signal; that the process is gone already is fine.
 pub fn signal(pidfd: RawFd, signal: i32) -> Result<()> {
     let info = std::ptr::null::<libc::siginfo_t>();

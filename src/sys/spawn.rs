@@ -32,7 +32,6 @@
 use crate::error::{Error, Result};
 use crate::sys::memory::{self, Mapping};
 use crate::sys::raw::{self, call};
-use crate::sys::fd::Guarded;
 use crate::sys::signal::AllBlocked;
 use crate::sys::{clock::Deadline, fork, keeper, pidfd};
 use std::ffi::{CStr, c_char, c_int, c_void};
@@ -59,11 +58,16 @@ pub(crate) struct News {
 }
 
 /// The process between the host and a family.
+///
+/// Dropped, it is waited for as long as it may take to end when its family has; after that a later call reaps it.
 #[derive(Debug)]
 pub(crate) struct Keeper {
+    /// Whose child it is: a forked child of that one has only a copy of this.
+    parent: c_int,
+    /// 0: it is nobody's whom this process would have to look after.
     pid: c_int,
-    /// `None`: it is not this process's child.
-    pidfd: Option<Guarded>,
+    /// Until the supervisor has one of its own.
+    pidfd: Option<OwnedFd>,
 }
 
 struct Plan<'a> {
@@ -100,11 +104,11 @@ pub(crate) fn born(start: Start<'_>, socket: RawFd, news: &News, detached: bool)
         return Err(Error::from_io("a copy of this process, to start others from", &error));
     }
     // SAFETY: the kernel has just returned it, so nobody else owns it.
-    let pidfd = super::fd::above_standard(unsafe { OwnedFd::from_raw_fd(own) }, "pidfd")?;
-    let copy = Keeper { pid: pid as c_int, pidfd: Some(Guarded::new(pidfd)) };
+    let pidfd = super::fd::above_standard(unsafe { OwnedFd::from_raw_fd(own) }, "pidfd").ok();
+    let copy = Keeper { parent: fork::pid(), pid: pid as c_int, pidfd };
     if orphan {
-        copy.finish();
-        return Ok(Keeper { pid: 0, pidfd: None });
+        drop(copy);
+        return Ok(Keeper { parent: 0, pid: 0, pidfd: None });
     }
     Ok(copy)
 }
@@ -234,15 +238,24 @@ const ENDING_NS: u64 = 100_000_000;
 
 impl Keeper {
     /// Lets it keep for as long as there is a family. It is reaped by a later call.
-    pub(crate) fn leave(self) {
-        Keeper::reap_left();
-        if self.pidfd.is_none() {
+    pub(crate) fn leave(mut self) {
+        self.leave_to_later_calls();
+        self.pid = 0;
+    }
+
+    /// Its supervisor can be reached without it.
+    pub(crate) fn let_go(&mut self) {
+        self.pidfd = None;
+    }
+
+    fn leave_to_later_calls(&self) {
+        if self.pid == 0 {
             return;
         }
         // Another thread has the lock for a moment; or, in a forked child, for ever.
         for _ in 0..10_000 {
             if let Ok(mut left) = LEFT.try_lock() {
-                return left.push((fork::pid(), self.pid));
+                return left.push((self.parent, self.pid));
             }
             std::thread::yield_now();
         }
@@ -266,18 +279,28 @@ impl Keeper {
             let _ = pidfd::signal(pidfd.as_raw_fd(), libc::SIGKILL);
         }
     }
+}
 
-    /// The family has ended or is about to, and its keeper with it. Where a killed supervisor has left behind what its
-    /// workers had started, the keeper stays for that.
-    pub(crate) fn finish(self) {
-        let Some(pidfd) = self.pidfd.as_ref().map(AsRawFd::as_raw_fd) else { return };
+impl Drop for Keeper {
+    /// Where a killed supervisor has left behind what its workers had started, the keeper stays for that.
+    fn drop(&mut self) {
+        if self.pid == 0 || self.parent != fork::pid() {
+            return;
+        }
+        // A host that waits for children of every kind may have reaped it, and the number be somebody else's.
+        let pidfd = match self.pidfd.take().map_or_else(|| pidfd::open_child(self.pid), |pidfd| Ok(Some(pidfd))) {
+            Ok(Some(pidfd)) => pidfd,
+            Ok(None) => return,
+            Err(_) => return self.leave_to_later_calls(),
+        };
+        let pidfd = pidfd.as_raw_fd();
         if !pidfd::wait_end(pidfd, Deadline::after(ENDING_NS)) {
             // Somebody may have stopped it; that it cannot be told to go on changes nothing.
             let _ = pidfd::signal(pidfd, libc::SIGCONT);
         }
         match pidfd::has_ended(pidfd) {
             true => pidfd::reap(pidfd),
-            false => self.leave(),
+            false => self.leave_to_later_calls(),
         }
         Keeper::reap_left();
     }
