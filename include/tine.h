@@ -1141,7 +1141,8 @@ int tine_segment_close(tine_segment *s);
  * Sends a segment to the process at the other end of a unix socket, without waiting.
  *
  * Parameters: socket: connected, of whatever type, used for whole segments only while one is on its way; s.
- * Returns 0; -EAGAIN: the socket is full; -EPIPE: nobody is there any more; -EINVAL; -EBADF. Threads: any.
+ * Returns 0; -EAGAIN: the socket is full; -EPIPE: nobody is there any more; -EMFILE: too many descriptors are on their way;
+ * -EINVAL; -EBADF. Threads: any.
  */
 int tine_segment_send(int socket, const tine_segment *s);
 
@@ -1149,9 +1150,16 @@ int tine_segment_send(int socket, const tine_segment *s);
  * Takes a segment that another process has sent with tine_segment_send, and maps it. It waits for one if the socket is
  * one that blocks.
  *
- * Parameters: socket; options: NULL for all defaults; out: where the segment goes.
- * Returns 0; -EAGAIN: none is there yet; -EPIPE: the other side is gone; -EPROTO: what came is no segment; the errors
- * of tine_segment_attach. Ownership: tine_segment_close. Threads: any.
+ * What this process cannot have at the moment stays in the socket, to be received again: after -EEXIST, say, with
+ * TINE_SEGMENT_ANY_ADDRESS. What nobody could have is thrown away.
+ *
+ * Parameters: socket: one process at a time receives from it; options: NULL for all defaults; out: where the segment
+ * goes.
+ * Returns 0; -EAGAIN: none is there yet; -EPIPE: the other side is gone. It stays: -EMFILE: no descriptor is free;
+ * -ENOMEM: no memory or address space; -EEXIST: something else is at its address. It is gone: -EPROTO: what came is no
+ * message of tine_segment_send; -EPERM, -EXDEV, TINE_EVERSION and -EINVAL as for tine_segment_attach. -EINVAL for bad
+ * options, -EBADF and -ENOTSOCK come before anything is looked at.
+ * Ownership: tine_segment_close. Threads: any.
  */
 int tine_segment_receive(int socket, const tine_segment_options *options, tine_segment **out);
 
@@ -1768,16 +1776,23 @@ typedef struct tine_queue_options {
 int tine_queue_create(tine_pool *pool, const tine_queue_options *options, tine_queue **out);
 
 /**
- * Ends a queue and gives its memory back; what is in it is gone. No process may be in a call on it, or come to one.
+ * Ends a queue and gives its memory back; what is in it is gone.
  *
- * Parameters: q: may be NULL; what is no queue is left alone. Fork: does nothing in a child.
+ * It may be called, in any process, as soon as every call on the queue has returned, by whatever thread of whatever
+ * process, or its process has died; and no call may follow. From when it returns the memory may be another block, and
+ * nothing of the queue is touched any more: not by processes that have a descriptor of it either (tine_queue_fd). It waits
+ * for their threads to let go, for a second at most: where one of them is stopped, the memory stays taken, and is listed
+ * under the process that made the queue. Their descriptors become readable, for a tine_queue_get that returns -EINVAL.
+ *
+ * Parameters: q: may be NULL; what is no queue is left alone. Threads: any; of several that call it, one does it. Fork: does
+ * nothing in a child.
  */
 void tine_queue_destroy(tine_queue *q);
 
 /**
  * Puts one message, waiting for up to timeout_ns nanoseconds for room; 0 tries, TINE_FOREVER waits.
  *
- * One that tries waits for up to 100 ms for another producer that is in the middle of a put.
+ * One that tries never waits: while another producer is in the middle of a put, or waits for room, it is -EAGAIN too.
  *
  * Parameters: data: copied; may be NULL where length is 0. length: in bytes, up to the queue's capacity.
  * Returns 0; -EAGAIN, -ETIMEDOUT: no room; -EPIPE: the queue is closed; -EMSGSIZE: longer than the queue can hold;
@@ -1788,7 +1803,7 @@ int tine_queue_put(tine_queue *q, const void *data, size_t length, int64_t timeo
 /**
  * Takes the next message, waiting for up to timeout_ns nanoseconds for one; 0 tries, TINE_FOREVER waits.
  *
- * One that tries waits for up to 100 ms for another consumer that is in the middle of a get.
+ * One that tries never waits: while another consumer is in the middle of a get, or waits for a message, it is -EAGAIN too.
  *
  * Parameters: buffer, capacity: where the message goes; NULL where capacity is 0. length: its length; may be NULL.
  * Returns 0; -EAGAIN, -ETIMEDOUT: no message; -EPIPE: none, and the queue is closed; -EMSGSIZE: it is longer than
@@ -1832,10 +1847,13 @@ int tine_queue_join(tine_queue *q, int64_t timeout_ns);
  * until a tine_queue_get of this process returns -EAGAIN or -ETIMEDOUT. For poll, select, epoll; not to be read or
  * closed.
  *
- * The first call starts a thread in this process, which sleeps until there is a message, and which tine_queue_destroy
- * in this process, tine_heap_close or the end of the pool ends.
+ * The first call starts a thread in this process, which sleeps until there is a message. tine_queue_destroy in this
+ * process, tine_heap_close or the end of the pool ends it and closes the descriptor. tine_queue_destroy in another process
+ * ends it, and leaves the descriptor readable and open until then, or until this process asks for that of another queue
+ * at the same address.
  *
- * Returns the descriptor, which stays the queue's; -EINVAL; -EMFILE, -EAGAIN: no descriptor, no thread.
+ * Returns the descriptor, which stays the queue's; -EINVAL; -EMFILE, -EAGAIN: no descriptor, no thread; -ENOLCK: too many
+ * processes watch it.
  */
 int tine_queue_fd(tine_queue *q);
 
