@@ -300,8 +300,8 @@ static void on_a_stack(Wait wait)
     worker.join();
 }
 
-static_assert(tine::ns(0s) == 0 && tine::ns(-5s) == 1 && tine::ns(3us) == 3000 && tine::ns(tine::forever) == TINE_FOREVER);
-static_assert(tine::ns(std::chrono::hours::max()) == TINE_FOREVER && tine::ns(std::chrono::hours::min()) == 1);
+static_assert(tine::ns(0s) == 0 && tine::ns(-5s) == -1 && tine::ns(3us) == 3000 && tine::ns(tine::forever) == TINE_FOREVER);
+static_assert(tine::ns(std::chrono::hours::max()) == TINE_FOREVER && tine::ns(std::chrono::hours::min()) == -1);
 static_assert(tine::ns(duration<double>(0.25)) == 250000000 && tine::ns(duration<float, std::nano>(0.5f)) == 1);
 
 int main(int argc, char **argv)

@@ -32,8 +32,7 @@ using wide = std::chrono::duration<long double, std::nano>;
 
 /**
  * A duration as the number that tine.h's fields take. tine::forever, and what is longer than there are nanoseconds, is
- * TINE_FOREVER. One that is over already, because it is negative, is the shortest there is, 1; 0 is 0, which stands for a
- * field's default.
+ * TINE_FOREVER. A negative one is over already, and stays so: -1. 0 is 0, which stands for a field's default.
  */
 template <class Rep, class Period>
 constexpr std::int64_t ns(std::chrono::duration<Rep, Period> duration)
@@ -41,7 +40,7 @@ constexpr std::int64_t ns(std::chrono::duration<Rep, Period> duration)
     if (duration == duration.zero())
         return 0;
     if (!(duration > duration.zero()))
-        return 1;
+        return -1;
     if (detail::wide(duration) >= detail::wide(forever))
         return TINE_FOREVER;
     auto whole = std::chrono::duration_cast<std::chrono::nanoseconds>(duration);
