@@ -38,6 +38,7 @@ pub use survey::{HeapStats, Usage};
 use crate::error::{Error, Result};
 use crate::sys::memory::{self, FileId, Mapping};
 use allocator::Allocator;
+use crate::queue::bell::Bell;
 use directory::Directory;
 use memfd::FileSeal;
 use private::{Guard, Private};
@@ -128,6 +129,11 @@ impl Heap {
         let allocator = Private::new(Allocator::new());
         let _mapping = Some(mapping);
         Heap { fd, start, length, _mapping, segment: None, directory, owner, kept: KEPT_EXTENTS, allocator }
+    }
+
+    /// What wakes the host of the pool whose heap this is.
+    pub(crate) fn bell(&self) -> &Bell {
+        self.directory.bell()
     }
 
     /// This process takes the part of another owner: a worker that was forked from one that had attached already.

@@ -183,7 +183,7 @@ impl Worker {
     }
 
     pub(crate) fn wake_host(&self) {
-        self.segment.wake_host(self.event.as_raw_fd());
+        self.segment.tell_host(self.heap.bell(), self.event.as_raw_fd());
     }
 
     /// Runs the pool's initializer.
@@ -281,7 +281,7 @@ pub(crate) fn run(worker: &'static Worker, finalizer: Option<usize>) -> ! {
             worker.nested.clear();
         }
         position = position.wrapping_add(1);
-        segment.finish(position, event);
+        segment.finish(position, worker.heap.bell(), event);
     }
     if let Some(address) = finalizer {
         // How it ends is nobody's business any more.
