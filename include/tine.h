@@ -50,8 +50,11 @@ typedef struct tine_channel tine_channel;
 /** The longest text of a tine_error, its terminating zero included. */
 #define TINE_ERROR_TEXT 240
 
-/** Wait for ever: a value for every timeout_ns. */
-#define TINE_FOREVER -1
+/**
+ * Waits for ever: a value for every timeout_ns. A negative one is over already, as 0 is: end - now that comes out just
+ * below zero does not wait.
+ */
+#define TINE_FOREVER INT64_MAX
 
 /** A flag of every object that can be waited for: its waits end with -EINTR when a signal handler has run. */
 #define TINE_INTERRUPTIBLE 1

@@ -323,7 +323,7 @@ impl Family {
             let member = &mut self.members[slot];
             match member.state {
                 State::Starting { .. } if member.has_become_ready() => {
-                    member.state = State::Ready;
+                    (member.state, member.was_ready) = (State::Ready, true);
                     // Until all are ready for the first time somebody waits for the pool, and wants to know why not.
                     let ever_ready = self.brake.ever_ready || self.all_ready();
                     let own_failures = self.brake.own_failures;
@@ -355,22 +355,24 @@ impl Family {
         }
         let member = &mut self.members[slot];
         member.complete(&mut death, self.callees.as_ref());
-        let cannot_map = member.phase() == phase::CANNOT_MAP;
-        let was_ready = !cannot_map && (member.state == State::Ready || member.phase() == phase::READY);
+        // One that has been ready may say this of what is being shared, and nothing more.
+        let asked_to_map = !member.was_ready || self.sharing.is_some() && !member.has_mapped();
+        let cannot_map = asked_to_map && member.phase() == phase::CANNOT_MAP;
+        member.was_ready |= member.phase() == phase::READY;
+        let was_ready = member.was_ready;
         let own_fault = death.signal != libc::SIGKILL;
-        let reason = (!was_ready).then(|| member.start_failure(&death));
+        let reason = (cannot_map || !was_ready).then(|| member.start_failure(&death));
         // What an initializer's failure says is the user's affair; of a single process it is the answer.
         let is_single = self.settings.job.is_some();
         let code = member.failure_code().filter(|_| is_single).unwrap_or(Code::WORKER_START);
         member.state = State::Ended;
-        member.ended_ready = was_ready;
         self.events.push_back(Event::Ended(slot, death));
         if let (true, Some(sharing), Some(reason)) = (cannot_map, &mut self.sharing, &reason) {
             // Whoever shares is told; the place gets a worker without the segment.
             sharing.failure.get_or_insert(Error::errno(libc::EEXIST, reason.clone()));
             return;
         }
-        if let Some(reason) = reason.filter(|_| !self.stopping) {
+        if let Some(reason) = reason.filter(|_| !was_ready && !self.stopping) {
             self.start_failed(slot, own_fault, Error::new(code, reason));
         }
     }
@@ -383,7 +385,7 @@ impl Family {
     /// The pool has dealt with a worker that ended; its place can be filled again. `idle` is one that was ready and
     /// has never begun a task.
     pub(crate) fn bury(&mut self, slot: usize, death: &Death, idle: bool) {
-        let was_ready = self.members[slot].ended_ready;
+        let was_ready = self.members[slot].was_ready;
         let asked_to = self.members[slot].leaving.is_some();
         if idle && was_ready && !asked_to && !self.stopping && death.signal != libc::SIGKILL {
             let text = format!("{} before its first task", death.describe());

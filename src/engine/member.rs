@@ -46,8 +46,8 @@ pub(crate) struct Member {
     pub(crate) state: State,
     /// Counts the processes of this place, so that late news of an earlier one is known as such.
     pub(crate) generation: u64,
-    /// Of a process that has ended: it had been ready.
-    pub(crate) ended_ready: bool,
+    /// The host has seen it ready: from then on nothing that it writes makes it a start that failed.
+    pub(crate) was_ready: bool,
     /// It stays vacant until somebody wants it: see [`super::family::Family::unpark`].
     pub(crate) parked: bool,
     /// It has been asked to leave, and until when it should have.
@@ -190,7 +190,7 @@ impl Member {
         Member {
             state,
             generation: 0,
-            ended_ready: false,
+            was_ready: false,
             parked: false,
             leaving: None,
             segment: None,
@@ -234,6 +234,7 @@ impl Member {
         self.pid = 0;
         self.pidfd = None;
         self.leaving = None;
+        self.was_ready = false;
         self.state = State::Starting { deadline: Deadline::after(start_timeout_ns) };
         Ok(vec![fd, copy, theirs])
     }

@@ -316,7 +316,7 @@ fn begin(family: &mut Family, heap: &Heap, epoll: &Epoll) -> Result<Option<Death
             match event {
                 Event::Ready(_) => return Ok(None),
                 // One whose deadline was over before its function could begin has had its time.
-                Event::Ended(slot, death) if family.members[slot].ended_ready || death.late => {
+                Event::Ended(slot, death) if family.members[slot].was_ready || death.late => {
                     return Ok(Some(death));
                 }
                 Event::Ended(slot, death) => {

@@ -358,6 +358,11 @@ impl Slot {
         self.state.load(Ordering::Acquire) == state::STARTED
     }
 
+    /// Whether neither side has claimed what is in the slot.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.state.load(Ordering::Acquire) == state::READY
+    }
+
     /// One side's claim of a task that has not begun; exactly one of the two succeeds.
     pub(crate) fn claim(&self, as_state: u32) -> bool {
         self.state.compare_exchange(state::READY, as_state, Ordering::AcqRel, Ordering::Acquire).is_ok()
