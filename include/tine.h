@@ -183,8 +183,8 @@ int tine_init(int argc, char **argv);
  */
 #define TINE_START_FORK 2
 
-/** A thread of tine's own moves the pool on while the host does something else. */
-#define TINE_BACKGROUND (1 << 8)
+/** The host gets no thread of tine's: it moves the pool on, and gets its callbacks, in its own calls, or by tine_pool_fd. */
+#define TINE_NO_THREAD (1 << 8)
 
 /** Workers that crash leave core files, as far as the host's limit allows; otherwise they leave none. */
 #define TINE_CORE_FILES (1 << 9)
@@ -240,12 +240,12 @@ typedef struct tine_pool_options {
     size_t workers;
     /** TINE_START_FORKSERVER, TINE_START_SPAWN or TINE_START_FORK. */
     int start;
-    /** TINE_INTERRUPTIBLE, TINE_BACKGROUND, TINE_CORE_FILES, TINE_NO_CRASH_HANDLER, TINE_INLINE. */
+    /** TINE_INTERRUPTIBLE, TINE_NO_THREAD, TINE_CORE_FILES, TINE_NO_CRASH_HANDLER, TINE_INLINE. */
     uint32_t flags;
     /**
      * How long a task or an item may run from the moment at which its function is called, in nanoseconds, unless it
      * has a deadline of its own; 0: as long as it likes. It is the host that ends what is late: when it calls into tine
-     * or waits there, or at any time with TINE_BACKGROUND.
+     * or waits there, or at any time with TINE_NO_THREAD.
      */
     int64_t deadline_ns;
     /**
@@ -383,7 +383,7 @@ typedef struct tine_stats {
 /**
  * Starts a pool, and waits until its workers are ready.
  *
- * The host gets no child that it could see, no thread (without TINE_BACKGROUND) and no signal handler. Workers have
+ * The host gets no child that it could see, no thread (without TINE_NO_THREAD) and no signal handler. Workers have
  * default signal dispositions, no descriptors but the standard ones (standard input is empty), and end with the host.
  *
  * Parameters: options: NULL for all defaults. out: where the pool goes.

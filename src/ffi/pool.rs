@@ -41,8 +41,8 @@ pub const TINE_START_SPAWN: c_int = 1;
 /// should have one thread: what other threads held locked at that moment stays locked in the workers.
 pub const TINE_START_FORK: c_int = 2;
 
-/// A thread of tine's own moves the pool on while the host does something else.
-pub const TINE_BACKGROUND: u32 = 1 << 8;
+/// The host gets no thread of tine's: it moves the pool on, and gets its callbacks, in its own calls, or by tine_pool_fd.
+pub const TINE_NO_THREAD: u32 = 1 << 8;
 /// Workers that crash leave core files, as far as the host's limit allows; otherwise they leave none.
 pub const TINE_CORE_FILES: u32 = 1 << 9;
 /// Workers keep the default dispositions of fatal signals, so deaths come without fault address and backtrace.
@@ -95,11 +95,11 @@ pub struct tine_pool_options {
     pub workers: usize,
     /// TINE_START_FORKSERVER, TINE_START_SPAWN or TINE_START_FORK.
     pub start: c_int,
-    /// TINE_INTERRUPTIBLE, TINE_BACKGROUND, TINE_CORE_FILES, TINE_NO_CRASH_HANDLER, TINE_INLINE.
+    /// TINE_INTERRUPTIBLE, TINE_NO_THREAD, TINE_CORE_FILES, TINE_NO_CRASH_HANDLER, TINE_INLINE.
     pub flags: u32,
     /// How long a task or an item may run from the moment at which its function is called, in nanoseconds, unless it
     /// has a deadline of its own; 0: as long as it likes. It is the host that ends what is late: when it calls into tine
-    /// or waits there, or at any time with TINE_BACKGROUND.
+    /// or waits there, or at any time with TINE_NO_THREAD.
     pub deadline_ns: i64,
     /// How long a task that is past its deadline or cancelled may still take, in nanoseconds; 0: 200 ms. At first
     /// tine_cancelled becomes true in it; after half the grace its worker gets SIGTERM, and at the end SIGKILL.
@@ -335,7 +335,7 @@ pub(crate) unsafe fn function<'a>(address: *const c_void, name: *const c_char) -
 impl tine_pool_options {
     unsafe fn read(&self) -> Result<PoolOptions<'_>> {
         const FLAGS: u32 =
-            TINE_INTERRUPTIBLE | TINE_BACKGROUND | TINE_CORE_FILES | TINE_NO_CRASH_HANDLER | TINE_INLINE;
+            TINE_INTERRUPTIBLE | TINE_NO_THREAD | TINE_CORE_FILES | TINE_NO_CRASH_HANDLER | TINE_INLINE;
         if self.flags & !FLAGS != 0 {
             return Err(Error::invalid(format!(
                 "flags has bits {:#x} that mean nothing",
@@ -369,14 +369,14 @@ impl tine_pool_options {
             finalizer: self.finalizer.map(|function| Function::Pointer(function as *const c_void)),
             interruptible: self.flags & TINE_INTERRUPTIBLE != 0,
             inline: self.flags & TINE_INLINE != 0,
-            background: self.flags & TINE_BACKGROUND != 0,
+            no_thread: self.flags & TINE_NO_THREAD != 0,
         })
     }
 }
 
 /// Starts a pool, and waits until its workers are ready.
 ///
-/// The host gets no child that it could see, no thread (without TINE_BACKGROUND) and no signal handler. Workers have
+/// The host gets no child that it could see, no thread (without TINE_NO_THREAD) and no signal handler. Workers have
 /// default signal dispositions, no descriptors but the standard ones (standard input is empty), and end with the host.
 ///
 /// Parameters: options: NULL for all defaults. out: where the pool goes.

@@ -36,9 +36,9 @@ mod survey;
 pub use survey::{HeapStats, Usage};
 
 use crate::error::{Error, Result};
+use crate::queue::bell::Bell;
 use crate::sys::memory::{self, FileId, Mapping};
 use allocator::Allocator;
-use crate::queue::bell::Bell;
 use directory::Directory;
 use memfd::FileSeal;
 use private::{Guard, Private};

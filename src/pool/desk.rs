@@ -23,6 +23,7 @@
 use crate::prim::{AtomicU32, Ordering, futex_wake};
 use crate::queue::bell::Bell;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 /// What can be wished for.
@@ -50,6 +51,13 @@ pub(crate) enum Key {
     Shared,
     /// That the workers are gone.
     Gone,
+}
+
+impl Key {
+    /// Whether it can come true by other things than that tasks settle.
+    fn is_various(self) -> bool {
+        !matches!(self, Key::Task(_) | Key::Job(_))
+    }
 }
 
 const ASLEEP: u32 = 0;
@@ -96,6 +104,8 @@ enum Lead {
 pub(crate) struct Desk {
     serial: u64,
     wishes: BTreeMap<(Key, u64), Arc<Sleeper>>,
+    /// How many of them come true by more than one thing.
+    various: usize,
     /// Those that sleep on their own words.
     followers: BTreeMap<u64, Arc<Sleeper>>,
     lead: Lead,
@@ -108,6 +118,7 @@ impl Desk {
         Desk {
             serial: 0,
             wishes: BTreeMap::new(),
+            various: 0,
             followers: BTreeMap::new(),
             lead: Lead::Nobody,
             woken: Vec::new(),
@@ -132,14 +143,33 @@ impl Desk {
 
     /// It wishes for this, too, or again.
     pub(crate) fn wish(&mut self, sleeper: &Arc<Sleeper>, key: Key) {
-        self.wishes.entry((key, sleeper.serial)).or_insert_with(|| Arc::clone(sleeper));
+        if let Entry::Vacant(place) = self.wishes.entry((key, sleeper.serial)) {
+            place.insert(Arc::clone(sleeper));
+            self.various += usize::from(key.is_various());
+        }
     }
 
     /// A thread does not wait any more.
     pub(crate) fn rise(&mut self, sleeper: &Sleeper, keys: &[Key]) {
         for key in keys {
-            self.wishes.remove(&(*key, sleeper.serial));
+            self.take(*key, sleeper.serial);
         }
+    }
+
+    fn take(&mut self, key: Key, serial: u64) -> Option<Arc<Sleeper>> {
+        let taken = self.wishes.remove(&(key, serial))?;
+        self.various -= usize::from(key.is_various());
+        Some(taken)
+    }
+
+    /// Whether nobody wishes for anything but that tasks settle.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.various == 0
+    }
+
+    /// Whether nobody waits.
+    pub(crate) fn nobody_is_there(&self) -> bool {
+        self.lead == Lead::Nobody && self.followers.is_empty()
     }
 
     /// Whether a thread sleeps on the bell.
@@ -200,7 +230,7 @@ impl Desk {
             return false;
         }
         let Some(serial) = self.first(key).map(|sleeper| sleeper.serial) else { return false };
-        let Some(sleeper) = self.wishes.remove(&(key, serial)) else { return false };
+        let Some(sleeper) = self.take(key, serial) else { return false };
         let missing = sleeper.missing.load(Ordering::Relaxed).saturating_sub(1);
         sleeper.missing.store(missing, Ordering::Relaxed);
         if missing == 0 {
@@ -221,6 +251,7 @@ impl Desk {
 
     /// Everybody is to look, whatever it waits for.
     pub(crate) fn tell_everybody(&mut self) {
+        self.various = 0;
         for sleeper in std::mem::take(&mut self.wishes).into_values() {
             if sleeper.word.swap(TOLD, Ordering::Relaxed) == ASLEEP {
                 self.followers.remove(&sleeper.serial);

@@ -64,7 +64,8 @@ struct Inside {
     caller: Option<JoinHandle<()>>,
     /// The pool whose callbacks are being called.
     telling: Option<Arc<Inner>>,
-    quit: bool,
+    /// A thread of an earlier generation is to end.
+    generation: u64,
 }
 
 #[derive(Debug)]
@@ -135,19 +136,25 @@ impl Threads {
     fn take_in(&'static self, pool: &Arc<Inner>, wanted: u32) -> Result<()> {
         let mut inside = self.lock();
         let wanted = wanted & !pool.guarded.load(Ordering::Relaxed);
-        if wanted & GUARDED != 0 && inside.standby.is_none() {
-            inside.standby = Some(start("tine", Some(STACK_BYTES), move || self.stand_by())?);
-        }
-        if wanted & CALLED != 0 && inside.caller.is_none() {
-            inside.caller = Some(start("tine-callbacks", None, move || self.call_back())?);
-        }
+        let generation = inside.generation;
         if !inside.wards.iter().any(|ward| ward.is(pool)) {
             inside.wards.push(Ward { pool: Arc::downgrade(pool), due: Deadline(0) });
         }
         let _ = pool.threads.set(self);
-        pool.guarded.fetch_or(wanted, Ordering::Release);
-        pool.lock().is_guarded |= wanted & GUARDED != 0;
-        self.wake_standby(&inside);
+        if wanted & GUARDED != 0 {
+            if inside.standby.is_none() {
+                inside.standby = Some(start("tine", Some(STACK_BYTES), move || self.stand_by(generation))?);
+            }
+            pool.guarded.fetch_or(GUARDED, Ordering::Release);
+            pool.lock().is_guarded = true;
+            self.wake_standby(&inside);
+        }
+        if wanted & CALLED != 0 {
+            if inside.caller.is_none() {
+                inside.caller = Some(start("tine-callbacks", None, move || self.call_back(generation))?);
+            }
+            pool.guarded.fetch_or(CALLED, Ordering::Release);
+        }
         Ok(())
     }
 
@@ -168,12 +175,12 @@ impl Threads {
     }
 
     /// The whole life of the thread that stands by.
-    fn stand_by(&self) {
+    fn stand_by(&self, generation: u64) {
         let mut woken_in_time = true;
         loop {
             self.changed.store(0, Ordering::Relaxed);
             let mut inside = self.lock();
-            if inside.quit {
+            if inside.generation != generation {
                 return;
             }
             let (mut words, mut due) = (vec![Word::new(&self.changed, 0)], FAR);
@@ -196,13 +203,13 @@ impl Threads {
     }
 
     /// The whole life of the thread that calls callbacks.
-    fn call_back(&self) {
+    fn call_back(&self, generation: u64) {
         loop {
             self.news.store(0, Ordering::Relaxed);
             let mut inside = self.lock();
             let of = |ward: &Ward| ward.pool.upgrade().filter(|pool| pool.lock().has_news());
             let Some(pool) = inside.wards.iter().find_map(of) else {
-                if inside.quit {
+                if inside.generation != generation {
                     return;
                 }
                 drop(inside);
@@ -246,7 +253,7 @@ impl Threads {
         if !inside.wards.is_empty() {
             return;
         }
-        inside.quit = true;
+        inside.generation += 1;
         let threads = [inside.standby.take(), inside.caller.take()];
         drop(inside);
         self.wake_caller();
@@ -254,7 +261,6 @@ impl Threads {
         if !own {
             threads.into_iter().flatten().for_each(|thread| drop(thread.join()));
         }
-        self.lock().quit = false;
     }
 
     /// In a forked child, which has none of its parent's threads: what they held of a pool.
@@ -302,7 +308,7 @@ impl State {
     /// What tine's thread is to hear of as things are.
     fn standby_wanted(&self) -> u32 {
         match () {
-            () if self.news.awaits_results() => standby::CURIOUS,
+            () if self.awaits_results() => standby::CURIOUS,
             () if self.queued_at_most() > 0 => standby::HUNGRY,
             () => standby::QUIET,
         }
@@ -323,6 +329,9 @@ impl State {
     /// thread has to know of what it leaves under way.
     pub(super) fn leave(&mut self) {
         self.desk.pass_the_lead();
+        if self.desk.is_led() && self.led_until == FAR && self.books.outstanding > 0 {
+            self.heap.bell().ring_leader();
+        }
         if !self.is_guarded || self.books.outstanding == 0 || !self.desk.nobody_is_there() {
             return;
         }

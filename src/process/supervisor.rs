@@ -190,14 +190,21 @@ impl Supervisor {
     /// Sends the host a message, and wakes it.
     fn tell(&mut self, message: Message) -> Result<()> {
         let sent = self.connection.send(message);
-        if let Some(heap) = &self.heap {
-            heap.bell().ring_for_news();
-        }
+        self.wake_host();
         sent
     }
 
+    fn wake_host(&self) {
+        if let Some(heap) = &self.heap {
+            heap.bell().ring_for_news();
+        }
+    }
+
     fn take_messages(&mut self) -> Result<News> {
-        self.connection.flush()?;
+        if self.connection.is_waiting() {
+            self.connection.flush()?;
+            self.wake_host();
+        }
         loop {
             match self.connection.receive() {
                 Ok(None) => return Ok(News::None),
@@ -267,9 +274,7 @@ impl Supervisor {
         });
         match started {
             Ok(()) => Ok(()),
-            Err(error) => {
-                self.tell(Message::failure(Kind::NotStarted, &[slot, generation], &error))
-            }
+            Err(error) => self.tell(Message::failure(Kind::NotStarted, &[slot, generation], &error)),
         }
     }
 

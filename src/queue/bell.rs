@@ -16,6 +16,7 @@
 
 use crate::prim::{AtomicU32, Ordering, Wait, fence, futex_wait, futex_wake};
 use crate::sys::clock::Deadline;
+use crate::sys::futex::Word;
 
 /// What tine's thread, asleep, wants to hear of.
 pub(crate) mod standby {
@@ -32,7 +33,7 @@ pub(crate) mod standby {
 const ASLEEP: u32 = 1;
 
 #[repr(C, align(64))]
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Bell {
     leader: AtomicU32,
     standby: AtomicU32,
@@ -130,7 +131,8 @@ impl Bell {
 
     /// What tine's thread sleeps on, and what is there now.
     pub(crate) fn standby_word(&self) -> Word {
-        Word::new(&self.standby, self.standby.load(Ordering::Relaxed))
+        // Where somebody has just rung, it does not hold this.
+        Word::new(&self.standby, self.standby.load(Ordering::Relaxed).max(standby::QUIET))
     }
 
     /// Host: whether there are news.

@@ -278,6 +278,11 @@ impl Shared {
         self.signal_host(host);
     }
 
+    /// Host: the same of what the worker has finished so far.
+    pub(crate) fn runs_low(&self) -> bool {
+        self.is_low(self.done.load(Ordering::Relaxed))
+    }
+
     /// Whether no more is left in the ring than the host has said to be little.
     pub(crate) fn is_low(&self, done: u32) -> bool {
         done.wrapping_sub(self.low_at.load(Ordering::Relaxed)) as i32 >= 0
@@ -311,13 +316,6 @@ impl Shared {
     /// Host: asks to be told of the next result. Afterwards, what has come meanwhile must be looked for once more.
     pub(crate) fn ask_to_be_told(&self) {
         self.host_sleeps.store(1, Ordering::Relaxed);
-    }
-
-    /// Host: need not be told any more.
-    pub(crate) fn need_not_be_told(&self) {
-        if self.host_sleeps.load(Ordering::Relaxed) != 0 {
-            self.host_sleeps.store(0, Ordering::Relaxed);
-        }
     }
 }
 
@@ -380,6 +378,7 @@ mod tests {
         let worker = Segment::attach(fd.as_raw_fd()).unwrap();
         let event = crate::sys::fd::eventfd().unwrap();
         let host_event = event.as_raw_fd();
+        let bell = Bell::default();
         const TASKS: u32 = 100_000;
         std::thread::scope(|scope| {
             scope.spawn(move || {
@@ -391,7 +390,7 @@ mod tests {
                         slot.status.store(slot.shares.load(Ordering::Relaxed) as i32 + 1, Ordering::Relaxed);
                     }
                     position = position.wrapping_add(1);
-                    worker.finish(position, host_event);
+                    worker.finish(position, &bell, host_event);
                 }
                 assert_eq!(position, TASKS);
             });
