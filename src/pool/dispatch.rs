@@ -3,7 +3,6 @@
 use super::books::{DID_NOTHING, Outcome, State as TaskState, TO_BLAME};
 use super::ending::Reason;
 use super::here::HERE;
-use super::here::HERE;
 use super::lane::{Lane, WEDGED_NS};
 use super::state::State;
 use crate::error::{Code, Error};

@@ -32,11 +32,11 @@ use super::spin::Spin;
 use crate::error::Result;
 use crate::prim::{AtomicI32, AtomicU32, AtomicU64, Ordering, fence, futex_wait, futex_wake};
 use crate::sys::clock::{Deadline, now_ns};
-use crate::sys::fd;
+use crate::sys::fd::{self, Guarded};
 use crate::sys::memory::{Mapping, sealed_memfd};
 use core::cell::UnsafeCell;
 use crossbeam_utils::CachePadded;
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 /// Slots of a ring. How many of them are in use at a time is the host's choice.
 pub(crate) const SLOTS: u32 = 64;
@@ -214,7 +214,6 @@ impl Segment {
     /// A fresh one, all zero, and the descriptor by which the worker gets it.
     pub(crate) fn create() -> Result<(Segment, OwnedFd)> {
         let fd = sealed_memfd(c"tine-ring", size_of::<Shared>())?;
-        use std::os::fd::AsRawFd;
         let mapping = Mapping::shared(fd.as_raw_fd(), size_of::<Shared>())?;
         Ok((Segment(mapping), fd))
     }
@@ -271,7 +270,7 @@ impl Shared {
     }
 
     /// Worker: the results before `done` are there. Wakes the host where it sleeps.
-    pub(crate) fn finish(&self, done: u32, bell: &Bell, host: RawFd) {
+    pub(crate) fn finish(&self, done: u32, bell: &Bell, host: &Guarded) {
         self.commit(done);
         fence(Ordering::SeqCst);
         bell.ring_for_result(|| self.is_low(done));
@@ -294,15 +293,15 @@ impl Shared {
     }
 
     /// Worker: has news for the host that are no result.
-    pub(crate) fn tell_host(&self, bell: &Bell, host: RawFd) {
+    pub(crate) fn tell_host(&self, bell: &Bell, host: &Guarded) {
         bell.ring_for_news();
         self.signal_host(host);
     }
 
     /// Worker, after a fence: makes the descriptor readable by which the host is to be told, where it wants that.
-    fn signal_host(&self, host: RawFd) {
+    fn signal_host(&self, host: &Guarded) {
         if self.host_sleeps.load(Ordering::Relaxed) != 0 && self.host_sleeps.swap(0, Ordering::Relaxed) != 0 {
-            fd::eventfd_signal(host);
+            fd::eventfd_signal(host.as_raw_fd());
         }
     }
 
@@ -374,10 +373,9 @@ mod tests {
     #[test]
     fn tasks_and_results_pass_between_threads() {
         let (segment, fd) = Segment::create().unwrap();
-        use std::os::fd::AsRawFd;
         let worker = Segment::attach(fd.as_raw_fd()).unwrap();
         let event = crate::sys::fd::eventfd().unwrap();
-        let host_event = event.as_raw_fd();
+        let host_event = &Guarded::new(event);
         let bell = Bell::default();
         const TASKS: u32 = 100_000;
         std::thread::scope(|scope| {
@@ -408,10 +406,10 @@ mod tests {
                 let mut finished = segment.finished(done, tail - done).unwrap();
                 if finished == 0 {
                     assert!(
-                        crate::sys::pidfd::poll(host_event, Deadline::after(20_000_000_000)),
+                        crate::sys::pidfd::poll(host_event.as_raw_fd(), Deadline::after(20_000_000_000)),
                         "a lost wake-up"
                     );
-                    crate::sys::fd::eventfd_clear(host_event);
+                    crate::sys::fd::eventfd_clear(host_event.as_raw_fd());
                     finished = segment.finished(done, tail - done).unwrap();
                 }
                 for _ in 0..finished {

@@ -129,7 +129,7 @@ static void told_while_waiting(tine_pool *pool, int dying)
     static struct book book;
     memset(&book, 0, sizeof book);
     submit_many(pool, dying ? twice_or_dies : twice, &book);
-    CHECK_EQ(book.settled, 0); /* nothing is told in tine_submit */
+    CHECK(!host_tells || book.settled == 0); /* nothing is told in tine_submit */
     CHECK_EQ(tine_wait_all(pool, NULL, 0, HANG_NS), 0);
     check_each_once(&book, dying);
     CHECK_EQ(!!pthread_equal(book.thread, pthread_self()), host_tells);
