@@ -17,12 +17,14 @@ use crate::channel::End;
 use crate::error::{Code, Error, Result};
 use crate::heap::Heap;
 use crate::prim::{Ordering, fence};
+use crate::process::StartMethod;
 use crate::process::function::{Callees, Tables};
 use crate::process::setup::Settings;
 use crate::process::wire::{self, Kind, Message};
 use crate::queue::ring::phase;
 use crate::sys::clock::{Deadline, now_ns};
 use crate::sys::epoll::Epoll;
+use crate::sys::fd::Guarded;
 use crate::sys::{limits, pidfd};
 use std::collections::VecDeque;
 use std::ffi::CString;
@@ -72,6 +74,9 @@ pub(crate) struct Family {
     callees: Option<Callees>,
     brake: Brake,
     pub(super) stopping: bool,
+    /// It is a thread of the host's that moves things on, not tine's. The copy of the host that `fork` makes is to have one of
+    /// those as its only one.
+    pub(crate) host_calls: bool,
     pub(super) events: VecDeque<Event>,
     /// Segments that every worker gets.
     pub(super) shares: Vec<Share>,
@@ -104,6 +109,7 @@ impl Family {
             callees: None,
             brake: Brake::default(),
             stopping: false,
+            host_calls: true,
             events: VecDeque::new(),
             shares: Vec::new(),
             sharing: None,
@@ -281,7 +287,7 @@ impl Family {
             Kind::Started => {
                 if let Some(member) = self.member(slot, generation) {
                     member.pid = third as i32;
-                    member.pidfd = message.fds.into_iter().next();
+                    member.pidfd = message.fds.into_iter().next().map(Guarded::new);
                 }
             }
             Kind::NotStarted => {
@@ -421,8 +427,15 @@ impl Family {
         self.supervisor_deaths += u64::from(!self.stopping);
         for slot in 0..self.members.len() {
             let member = &mut self.members[slot];
+            let is_known = member.renew_pidfd();
             match (member.state, &member.pidfd) {
-                (State::Vacant { .. } | State::Dying | State::Ended, _) => (),
+                (State::Vacant { .. } | State::Ended, _) => (),
+                // Nothing is left by which its end could be seen, but that its supervisor takes it along.
+                (State::Starting { .. } | State::Ready | State::Dying, Some(_)) if !is_known => {
+                    let death = Death::new(member.pid, libc::SIGKILL, 0, 0);
+                    self.ended(slot, death);
+                }
+                (State::Dying, _) => (),
                 (_, Some(pidfd)) => {
                     let _ = pidfd::signal(pidfd.as_raw_fd(), libc::SIGKILL);
                     let _ = epoll.add(pidfd.as_raw_fd(), PIDFDS | slot as u64);
@@ -518,7 +531,13 @@ impl Family {
 
     fn fill_places(&mut self, heap: &Heap, epoll: &Epoll) -> Result<()> {
         if self.link.is_none() {
-            if now_ns() < self.link_not_before_ns {
+            if now_ns() < self.link_not_before_ns || !self.may_be_born() {
+                return Ok(());
+            }
+            if heap.fd() < 0 {
+                // For good: without it nobody can be given the heap.
+                let text = "the program has closed the pool's descriptors, so that no worker can be started";
+                self.break_down(Error::new(Code::WORKER_START, text));
                 return Ok(());
             }
             let link = Link::start(&self.settings, self.program.as_ref(), heap, self.start_timeout_ns);
@@ -552,12 +571,25 @@ impl Family {
         Ok(())
     }
 
+    /// Whether a supervisor can be started by this call.
+    fn may_be_born(&self) -> bool {
+        self.host_calls || self.settings.start != StartMethod::Fork
+    }
+
+    /// Whether a process is about to come up or to end, which nobody may be able to tell of.
+    pub(crate) fn is_changing(&self) -> bool {
+        let link = self.link.as_ref().is_some_and(|link| !link.up);
+        let changing = |member: &Member| matches!(member.state, State::Starting { .. } | State::Dying);
+        link || self.members.iter().any(changing)
+    }
+
     /// When something is due even if nothing happens.
     pub(crate) fn next_deadline(&self) -> Deadline {
         if self.stopping {
             return Deadline::NEVER;
         }
         let link = match &self.link {
+            None if !self.may_be_born() => Deadline::NEVER,
             None => Deadline(self.link_not_before_ns.max(1)),
             Some(link) if !link.up => link.deadline,
             Some(_) => Deadline::NEVER,

@@ -24,7 +24,7 @@ use crate::sys::clock::Deadline;
 use crate::sys::epoll::{Epoll, Waited};
 use crate::sys::pidfd::{self, Ended};
 use crate::sys::spawn;
-use crate::sys::{children, fork, signal, socket};
+use crate::sys::{children, fd, fork, signal, socket};
 use std::collections::HashMap;
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -135,6 +135,7 @@ impl Supervisor {
         tables.encode(&mut writer);
         let fds = vec![fork::own_pidfd()?, wire::to_memfd(&writer.0)?];
         connection.send(Message::new(Kind::Ready, &[version]).with_fds(fds))?;
+        heap.bell().ring_for_news();
 
         let epoll = Epoll::new()?;
         let child_events = signal::child_events()?;
@@ -186,8 +187,24 @@ impl Supervisor {
         }
     }
 
+    /// Sends the host a message, and wakes it.
+    fn tell(&mut self, message: Message) -> Result<()> {
+        let sent = self.connection.send(message);
+        self.wake_host();
+        sent
+    }
+
+    fn wake_host(&self) {
+        if let Some(heap) = &self.heap {
+            heap.bell().ring_for_news();
+        }
+    }
+
     fn take_messages(&mut self) -> Result<News> {
-        self.connection.flush()?;
+        if self.connection.is_waiting() {
+            self.connection.flush()?;
+            self.wake_host();
+        }
         loop {
             match self.connection.receive() {
                 Ok(None) => return Ok(News::None),
@@ -251,15 +268,13 @@ impl Supervisor {
             });
             let news = Message::new(Kind::Started, &[slot, generation, pid as u64]).with_fds(vec![copy]);
             // A worker of which the host cannot be told is none.
-            self.connection.send(news).inspect_err(|_| children::kill(pid))?;
+            self.tell(news).inspect_err(|_| children::kill(pid))?;
             self.workers.insert(pid, Child { slot: slot as u32, generation, pidfd, tail, limit });
             Ok(())
         });
         match started {
             Ok(()) => Ok(()),
-            Err(error) => {
-                self.connection.send(Message::failure(Kind::NotStarted, &[slot, generation], &error))
-            }
+            Err(error) => self.tell(Message::failure(Kind::NotStarted, &[slot, generation], &error)),
         }
     }
 
@@ -305,7 +320,7 @@ impl Supervisor {
         let Some(mut heap) = self.heap.take() else { signal::exit_now(125) };
         heap.become_owner(setup::owner_of(slot));
         let mut keep = [&segment, &event, &socket].map(|fd| fd.as_raw_fd()).to_vec();
-        keep.push(heap.fd().as_raw_fd());
+        keep.push(heap.fd());
         keep.extend(self.settings.job.as_ref().and_then(|job| job.input.fd()));
         keep.sort_unstable();
         crate::sys::fd::close_all_but(&keep);
@@ -322,7 +337,7 @@ impl Supervisor {
         let mut writer = Writer::default();
         self.settings.encode(&mut writer);
         self.tables.encode(&mut writer);
-        let heap_fd = heap.fd().try_clone_to_owned().map_err(|error| Error::from_io("dup", &error))?;
+        let heap_fd = fd::duplicate(heap.fd())?;
         let mut fds = vec![heap_fd, segment, event, socket, wire::to_memfd(&writer.0)?];
         fds.extend(self.settings.copy_of_input()?);
         let (address, length) = (heap.address() as u64, heap.mapped_bytes() as u64);
@@ -370,7 +385,7 @@ impl Supervisor {
             let said = Some(said).filter(|said| !said.is_empty()).and_then(|said| wire::to_memfd(&said).ok());
             message.fds.extend(said);
         }
-        self.connection.send(message)
+        self.tell(message)
     }
 
     /// Waits for workers that have been asked to leave; a host that is gone ends the waiting.

@@ -1,5 +1,6 @@
 //! Rings that connect two processes, and queues that connect many.
 
+pub(crate) mod bell;
 pub(crate) mod layout;
 pub mod message;
 mod place;
