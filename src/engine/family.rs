@@ -75,6 +75,9 @@ pub(crate) struct Family {
     callees: Option<Callees>,
     brake: Brake,
     pub(super) stopping: bool,
+    /// It is a thread of the host's that moves things on, not tine's. The copy of the host that `fork` makes is to have one of
+    /// those as its only one.
+    pub(crate) host_calls: bool,
     pub(super) events: VecDeque<Event>,
     /// Segments that every worker gets.
     pub(super) shares: Vec<Share>,
@@ -107,6 +110,7 @@ impl Family {
             callees: None,
             brake: Brake::default(),
             stopping: false,
+            host_calls: true,
             events: VecDeque::new(),
             shares: Vec::new(),
             sharing: None,
@@ -567,7 +571,7 @@ impl Family {
 
     fn fill_places(&mut self, heap: &Heap, epoll: &Epoll) -> Result<()> {
         if self.link.is_none() {
-            if now_ns() < self.link_not_before_ns {
+            if now_ns() < self.link_not_before_ns || !self.may_be_born() {
                 return Ok(());
             }
             if heap.fd() < 0 {
@@ -604,12 +608,25 @@ impl Family {
         Ok(())
     }
 
+    /// Whether a supervisor can be started by this call.
+    fn may_be_born(&self) -> bool {
+        self.host_calls || self.settings.start != StartMethod::Fork
+    }
+
+    /// Whether a process is about to come up or to end, which nobody may be able to tell of.
+    pub(crate) fn is_changing(&self) -> bool {
+        let link = self.link.as_ref().is_some_and(|link| !link.up);
+        let changing = |member: &Member| matches!(member.state, State::Starting { .. } | State::Dying);
+        link || self.members.iter().any(changing)
+    }
+
     /// When something is due even if nothing happens.
     pub(crate) fn next_deadline(&self) -> Deadline {
         if self.stopping {
             return Deadline::NEVER;
         }
         let link = match &self.link {
+            None if !self.may_be_born() => Deadline::NEVER,
             None => Deadline(self.link_not_before_ns.max(1)),
             Some(link) if !link.up => link.deadline,
             Some(_) => Deadline::NEVER,
