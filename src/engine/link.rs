@@ -8,10 +8,10 @@ use crate::process::init;
 use crate::process::setup::Settings;
 use crate::process::wire::{self, Connection, Kind, Message, Reader, Writer};
 use crate::sys::clock::Deadline;
+use crate::sys::fd::{self, Guarded};
 use crate::sys::pidfd::Ended;
 use crate::sys::spawn::{self, CHILD_SOCKET, Keeper, News, Start};
 use crate::sys::{environment, fork, pidfd, socket, threads};
-use crate::sys::fd::{self, Guarded};
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -65,15 +65,7 @@ impl Link {
         };
         let mut connection = Connection::new(ours);
         connection.send(configure).inspect_err(|_| keeper.kill())?;
-        Ok(Link {
-            connection,
-            pidfd: None,
-            up: false,
-            deadline,
-            writable_watched: false,
-            gone: None,
-            keeper,
-        })
+        Ok(Link { connection, pidfd: None, up: false, deadline, writable_watched: false, gone: None, keeper })
     }
 
     /// Takes the keeper's word that the process exists; the errno of why it does not.

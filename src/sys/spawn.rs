@@ -162,7 +162,8 @@ fn tell(socket: RawFd, words: [u64; 8], fd: Option<RawFd>) {
     #[repr(C, align(8))]
     struct Control([u8; 64]);
     let mut control = Control([0; 64]);
-    let mut iov = libc::iovec { iov_base: (&raw const words).cast_mut().cast(), iov_len: size_of_val(&words) };
+    let mut iov =
+        libc::iovec { iov_base: (&raw const words).cast_mut().cast(), iov_len: size_of_val(&words) };
     // SAFETY: all zero is a valid header; the control message fits, and everything lives until the call returns.
     unsafe {
         let mut message: libc::msghdr = std::mem::zeroed();
@@ -268,7 +269,8 @@ impl Keeper {
             let nowhere = std::ptr::null_mut();
             // SAFETY: no pointers. A child's number is its own until it has been reaped; if the host has done that, the number may be
             // that of another of its children, but of none that is as invisible as these.
-            parent == fork::pid() && unsafe { libc::waitpid(pid, nowhere, libc::__WCLONE | libc::WNOHANG) } == 0
+            parent == fork::pid()
+                && unsafe { libc::waitpid(pid, nowhere, libc::__WCLONE | libc::WNOHANG) } == 0
         });
     }
 
@@ -288,11 +290,12 @@ impl Drop for Keeper {
             return;
         }
         // A host that waits for children of every kind may have reaped it, and the number be somebody else's.
-        let pidfd = match self.pidfd.take().map_or_else(|| pidfd::open_child(self.pid), |pidfd| Ok(Some(pidfd))) {
-            Ok(Some(pidfd)) => pidfd,
-            Ok(None) => return,
-            Err(_) => return self.leave_to_later_calls(),
-        };
+        let pidfd =
+            match self.pidfd.take().map_or_else(|| pidfd::open_child(self.pid), |pidfd| Ok(Some(pidfd))) {
+                Ok(Some(pidfd)) => pidfd,
+                Ok(None) => return,
+                Err(_) => return self.leave_to_later_calls(),
+            };
         let pidfd = pidfd.as_raw_fd();
         if !pidfd::wait_end(pidfd, Deadline::after(ENDING_NS)) {
             // Somebody may have stopped it; that it cannot be told to go on changes nothing.
