@@ -316,8 +316,14 @@ typedef struct tine_pool_options {
     /**
      * The program that supervisor and workers run; NULL: the host's own. With a program of tine's, tine-worker, a
      * host need not call tine_init; functions then come from the libraries of .preload.
+     * A script with an interpreter does, too.
      */
     const char *worker_path;
+    /**
+     * What that program is called with, besides its name: strings, with NULL at the end; or NULL. The host's own program is called with
+     * all that the host was called with.
+     */
+    const char *const *worker_arguments;
     /** Shared libraries that supervisor and workers load before anything else: paths separated by colons, or NULL. */
     const char *preload;
     /**
@@ -356,7 +362,8 @@ typedef struct tine_pool_options {
     const char *output_path;
 } tine_pool_options;
 #define TINE_POOL_OPTIONS_INIT { sizeof(tine_pool_options), NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, \
-    NULL, 0, 0, 0, 0, NULL, 0, NULL, 0, 0, NULL, NULL, 0, 0, 0, NULL, NULL, 0, NULL, 0, 0, 0, NULL }
+    NULL, 0, 0, 0, 0, NULL, 0, NULL, 0, 0, NULL, NULL, NULL, 0, 0, 0, NULL, NULL, 0, NULL, 0, 0, 0, \
+    NULL }
 
 /** Counters of a pool. */
 typedef struct tine_stats {
@@ -2150,6 +2157,8 @@ typedef struct tine_process_options {
     /** As in tine_pool_options. */
     const char *worker_path;
     /** As in tine_pool_options. */
+    const char *const *worker_arguments;
+    /** As in tine_pool_options. */
     const char *preload;
     /**
      * The most that its output and what it allocates from tine_task_pool may take, in bytes; 0: 1 GiB, or a quarter of a
@@ -2158,7 +2167,7 @@ typedef struct tine_process_options {
     size_t heap_bytes;
 } tine_process_options;
 #define TINE_PROCESS_OPTIONS_INIT { sizeof(tine_process_options), NULL, NULL, 0, 0, NULL, 0, 0, NULL, \
-    NULL, 0, NULL, NULL, 0, 0, 0, 0, NULL, NULL, 0, NULL, 0, 0, NULL, NULL, 0 }
+    NULL, 0, NULL, NULL, 0, 0, 0, 0, NULL, NULL, 0, NULL, 0, 0, NULL, NULL, NULL, 0 }
 
 /** How a process ended, and what its function left. */
 typedef struct tine_exit {
