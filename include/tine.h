@@ -1638,7 +1638,7 @@ int tine_event_wait(tine_event *e, int64_t timeout_ns);
  */
 typedef struct tine_barrier {
     /** tine's. */
-    uint64_t opaque[272];
+    uint64_t opaque[520];
 } tine_barrier;
 
 /**

@@ -3,10 +3,50 @@
 //! Everything that is shared between processes goes through these names and no others, so that a model checker's
 //! versions can stand in for them in one place (`tests/model/prim.rs`).
 
-pub(crate) use crate::sys::futex::{Wait, futex_wait, futex_wait_any, futex_wake};
+pub(crate) use crate::sys::futex::{Change, Wait, futex_change, futex_wait, futex_wait_any, futex_wake};
 pub(crate) use core::sync::atomic::{
     AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering, fence,
 };
 
 /// Whether this is a model checker's: then objects are not laid out as processes share them.
 pub(crate) const MODEL: bool = false;
+
+/// A word that threads sleep on and a number beside it, which change in one step.
+#[repr(transparent)]
+#[derive(Debug)]
+pub(crate) struct Pair(AtomicU64);
+
+/// The word and the number.
+pub(crate) type Both = (u32, u32);
+
+impl Pair {
+    pub const fn new((word, number): Both) -> Pair {
+        Pair(AtomicU64::new((number as u64) << 32 | word as u64))
+    }
+
+    fn pack((word, number): Both) -> u64 {
+        u64::from(number) << 32 | u64::from(word)
+    }
+
+    fn unpack(both: u64) -> Both {
+        (both as u32, (both >> 32) as u32)
+    }
+
+    #[inline(always)]
+    pub fn load(&self, ordering: Ordering) -> Both {
+        Pair::unpack(self.0.load(ordering))
+    }
+
+    #[inline(always)]
+    pub fn compare_exchange(&self, old: Both, new: Both, yes: Ordering, no: Ordering) -> Result<Both, Both> {
+        let result = self.0.compare_exchange(Pair::pack(old), Pair::pack(new), yes, no);
+        result.map(Pair::unpack).map_err(Pair::unpack)
+    }
+
+    /// The word, for the kernel: to sleep on, to wake, to be pending. Nothing else reads or writes it by itself.
+    pub fn word(&self) -> &AtomicU32 {
+        let word = self.0.as_ptr().cast::<AtomicU32>();
+        // SAFETY: it is the lower half of a number that is aligned for both, and lives as long.
+        unsafe { &*word.add(usize::from(cfg!(target_endian = "big"))) }
+    }
+}

@@ -22,7 +22,7 @@ pub const TINE_BARRIER_PARTIES: u32 = 128;
 #[repr(C)]
 pub struct tine_barrier {
     /// tine's.
-    pub opaque: [u64; 272],
+    pub opaque: [u64; 520],
 }
 
 /// Something that is done once, by whichever process comes first. All-zero memory is one that has not been done; what
@@ -71,7 +71,8 @@ pub unsafe extern "C" fn tine_barrier_wait(b: *mut tine_barrier, timeout_ns: i64
 pub unsafe extern "C" fn tine_barrier_reset(b: *mut tine_barrier) -> c_int {
     guard_code(|| {
         // SAFETY: the caller's pointer.
-        unsafe { object::<Barrier, _>(b) }.ok_or(NULL)?.reset().map(|()| 0)
+        unsafe { object::<Barrier, _>(b) }.ok_or(NULL)?.reset();
+        Ok(0)
     })
 }
 
@@ -82,7 +83,8 @@ pub unsafe extern "C" fn tine_barrier_reset(b: *mut tine_barrier) -> c_int {
 pub unsafe extern "C" fn tine_barrier_abort(b: *mut tine_barrier) -> c_int {
     guard_code(|| {
         // SAFETY: the caller's pointer.
-        unsafe { object::<Barrier, _>(b) }.ok_or(NULL)?.abort().map(|()| 0)
+        unsafe { object::<Barrier, _>(b) }.ok_or(NULL)?.abort();
+        Ok(0)
     })
 }
 

@@ -164,7 +164,8 @@ pub unsafe extern "C" fn tine_event_init(e: *mut tine_event, flags: u32) -> c_in
 pub unsafe extern "C" fn tine_event_set(e: *mut tine_event) -> c_int {
     guard_code(|| {
         // SAFETY: the caller's pointer.
-        unsafe { object::<Event, _>(e) }.ok_or(NULL)?.set().map(|()| 0)
+        unsafe { object::<Event, _>(e) }.ok_or(NULL)?.set();
+        Ok(0)
     })
 }
 

@@ -10,6 +10,12 @@ use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    Set(u32),
+    SetOnly(u32),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wait {
     Woken,
     Changed,
@@ -56,6 +62,8 @@ pub enum Without {
     Marks,
     /// The wake-up that a dead thread had received, or was about to give, is not passed on.
     Forwarding,
+    /// A change of a word and the wake-up of its sleepers are two steps.
+    OneStep,
 }
 
 thread_local! {
@@ -235,6 +243,16 @@ fn rise(me: usize) -> Option<usize> {
 pub fn futex_wake(word: &AtomicU32, count: u32) -> u32 {
     step();
     wake(word, count)
+}
+
+/// Both in one step: no death comes between.
+pub fn futex_change(word: &AtomicU32, change: Change, count: u32) {
+    step();
+    word.change(change);
+    if WITHOUT.get() == Without::OneStep {
+        step();
+    }
+    wake(word, count);
 }
 
 fn wake(word: &AtomicU32, count: u32) -> u32 {
