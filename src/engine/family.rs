@@ -23,6 +23,7 @@ use crate::process::wire::{self, Kind, Message};
 use crate::queue::ring::phase;
 use crate::sys::clock::{Deadline, now_ns};
 use crate::sys::epoll::Epoll;
+use crate::sys::fd::Guarded;
 use crate::sys::{limits, pidfd};
 use std::collections::VecDeque;
 use std::ffi::CString;
@@ -281,7 +282,7 @@ impl Family {
             Kind::Started => {
                 if let Some(member) = self.member(slot, generation) {
                     member.pid = third as i32;
-                    member.pidfd = message.fds.into_iter().next();
+                    member.pidfd = message.fds.into_iter().next().map(Guarded::new);
                 }
             }
             Kind::NotStarted => {
@@ -421,8 +422,15 @@ impl Family {
         self.supervisor_deaths += u64::from(!self.stopping);
         for slot in 0..self.members.len() {
             let member = &mut self.members[slot];
+            let is_known = member.renew_pidfd();
             match (member.state, &member.pidfd) {
-                (State::Vacant { .. } | State::Dying | State::Ended, _) => (),
+                (State::Vacant { .. } | State::Ended, _) => (),
+                // Nothing is left by which its end could be seen, but that its supervisor takes it along.
+                (State::Starting { .. } | State::Ready | State::Dying, Some(_)) if !is_known => {
+                    let death = Death::new(member.pid, libc::SIGKILL, 0, 0);
+                    self.ended(slot, death);
+                }
+                (State::Dying, _) => (),
                 (_, Some(pidfd)) => {
                     let _ = pidfd::signal(pidfd.as_raw_fd(), libc::SIGKILL);
                     let _ = epoll.add(pidfd.as_raw_fd(), PIDFDS | slot as u64);
@@ -519,6 +527,12 @@ impl Family {
     fn fill_places(&mut self, heap: &Heap, epoll: &Epoll) -> Result<()> {
         if self.link.is_none() {
             if now_ns() < self.link_not_before_ns {
+                return Ok(());
+            }
+            if heap.fd() < 0 {
+                // For good: without it nobody can be given the heap.
+                let text = "the program has closed the pool's descriptors, so that no worker can be started";
+                self.break_down(Error::new(Code::WORKER_START, text));
                 return Ok(());
             }
             let link = Link::start(&self.settings, self.program.as_ref(), heap, self.start_timeout_ns);

@@ -25,8 +25,9 @@ use super::survey::{HeapStats, Usage};
 use super::{EXTENT_BYTES, Heap, Owner};
 use crate::error::{Error, Result};
 use crate::prim::{AtomicU64, Ordering};
+use crate::sys::fd::Guarded;
 use crate::sys::memory::FileId;
-use crate::sys::owner;
+use crate::sys::owner::{self, Kind};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
@@ -220,7 +221,7 @@ fn over(segment: &Arc<Segment>) -> Result<Heap> {
     let segment = Some(Arc::clone(segment));
     // The segment was reserved as a whole, so pages go back to the system only when that is asked for.
     Ok(Heap {
-        fd,
+        fd: Guarded::new(fd),
         start,
         length,
         _mapping: None,
@@ -240,14 +241,14 @@ fn mark_of(heap: &Heap) -> u64 {
     }) | 1
 }
 
-/// This process: its number, and when it started, so that a later one of the same number is another.
+/// This process: its number, and its cookie, so that a later one of the same number is another.
 fn identity() -> u64 {
     let pid = owner::getpid();
-    identity_of(pid, owner::start_time(pid))
+    identity_of(pid, owner::cookie(pid, Kind::Process))
 }
 
-fn identity_of(pid: u32, start: u64) -> u64 {
-    (start << PID_BITS | u64::from(pid)) & !CLOSED
+fn identity_of(pid: u32, cookie: u32) -> u64 {
+    u64::from(cookie) << PID_BITS | u64::from(pid)
 }
 
 fn pid_of(word: u64) -> i32 {
@@ -255,7 +256,7 @@ fn pid_of(word: u64) -> i32 {
 }
 
 fn has_ended(word: u64) -> bool {
-    word & CLOSED != 0 || owner::process_ended(pid_of(word) as u32, word >> PID_BITS)
+    word & CLOSED != 0 || owner::process_ended(pid_of(word) as u32, (word >> PID_BITS) as u32)
 }
 
 /// Clears up after all that have ended; whether there were any.

@@ -20,9 +20,9 @@ use crate::queue::ring::Segment;
 use crate::queue::spin::Spin;
 use crate::sys::clock::{Deadline, now_ns};
 use crate::sys::epoll::Epoll;
-use crate::sys::fd;
+use crate::sys::fd::{self, Guarded};
 use std::collections::{HashSet, VecDeque};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::thread::ThreadId;
 
@@ -77,7 +77,7 @@ pub(super) struct State {
     /// Where the pool's descriptor has been asked for: every event must make it readable.
     pub(super) outside: Option<Outside>,
     /// Gets the leader out of epoll.
-    pub(super) attention: OwnedFd,
+    pub(super) attention: Guarded,
     family_due_ns: u64,
     /// Results that have been given out since the pool was moved on.
     given_out: u32,
@@ -135,7 +135,7 @@ impl State {
         family: Family,
         rules: Rules,
     ) -> crate::Result<State> {
-        let attention = fd::eventfd()?;
+        let attention = Guarded::new(fd::eventfd()?);
         epoll.add(attention.as_raw_fd(), ATTENTION)?;
         let lanes = family.members.iter().map(|_| Lane::new()).collect();
         Ok(State {

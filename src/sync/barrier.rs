@@ -83,6 +83,9 @@ pub struct Barrier {
     bays: [Bay; BAYS],
 }
 
+/// A seat has no room for one: a namesake of a dead party counts as alive where only a look can tell.
+const NO_COOKIE: u32 = 0;
+
 const BROKEN: u32 = 1;
 const BROKEN_BIT: u32 = 0;
 
@@ -151,7 +154,7 @@ impl Barrier {
             }
             let meeting = word >> 1;
             if timeout == Timeout::Try && (number & COME) + 1 < parties {
-                if !self.has_dead(me, meeting) {
+                if !self.has_dead(meeting, !me.is_robust()) {
                     return Err(AGAIN);
                 }
                 self.break_up(meeting);
@@ -172,7 +175,8 @@ impl Barrier {
 
     /// As a lock's, for the numbers in the seats.
     fn check_namespace(&self, me: Me) -> Outcome<()> {
-        let mine = me.namespace();
+        // A caller that can't tell its own must not leave a mark by which the others are refused.
+        let mine = me.find_namespace().ok_or(OTHER_NAMESPACE)?;
         // Relaxed: the value is all that matters.
         match self.namespace.compare_exchange(0, mine, Ordering::Relaxed, Ordering::Relaxed) {
             Err(tag) if tag != mine => Err(OTHER_NAMESPACE),
@@ -240,17 +244,18 @@ impl Barrier {
         me.pend_nothing();
     }
 
-    /// Whether the seat's party has died of this meeting. The word as it was seen.
-    fn is_dead(&self, me: Me, meeting: u32, seat: u32) -> (bool, u32) {
+    /// Whether the seat's party has died of this meeting, and the word as it was seen. `look` asks whether a party lives
+    /// that the kernel hasn't marked.
+    fn is_dead(&self, meeting: u32, seat: u32, look: bool) -> (bool, u32) {
         let seat = self.seat(meeting, seat);
         let word = seat.word.load(Ordering::SeqCst);
-        let died = word & DIED != 0
-            || !me.is_robust() && word & OWNER != 0 && owner::thread_ended(word & OWNER, 0);
+        let died =
+            word & DIED != 0 || look && word & OWNER != 0 && owner::thread_ended(word & OWNER, NO_COOKIE);
         (died && seat.meeting.load(Ordering::SeqCst) == meeting, word)
     }
 
-    fn has_dead(&self, me: Me, meeting: u32) -> bool {
-        (0..self.range() as u32).any(|seat| self.is_dead(me, meeting, seat).0)
+    fn has_dead(&self, meeting: u32, look: bool) -> bool {
+        (0..self.range() as u32).any(|seat| self.is_dead(meeting, seat, look).0)
     }
 
     // ---- meetings
@@ -268,7 +273,7 @@ impl Barrier {
             }
             let come = (number & COME) + 1;
             if come >= parties {
-                if self.has_dead(me, meeting) {
+                if self.has_dead(meeting, !me.is_robust()) {
                     self.break_up(meeting);
                     continue;
                 }
@@ -307,7 +312,8 @@ impl Barrier {
     /// Waits until the meeting is over.
     fn stay(&self, me: Me, meeting: u32, seat: u32, timeout: Timeout) -> Outcome<Ended> {
         let interruptible = self.flags.load(Ordering::Relaxed) & INTERRUPTIBLE != 0;
-        let mut patience = Patience::new(timeout, interruptible, !me.is_robust());
+        // The seats name holders: somebody looks round, for those whose end the kernel doesn't tell.
+        let mut patience = Patience::new(timeout, interruptible, true);
         let mut by_seat = false;
         let code = loop {
             if let Some(ended) = self.ended(meeting) {
@@ -324,13 +330,14 @@ impl Barrier {
             if word != meeting << 1 {
                 continue;
             }
-            let slept = match watcher(number) {
+            let watcher = watcher(number);
+            let slept = match watcher {
                 NOBODY => {
                     self.change((word, number), (word, with_watcher(number, seat)));
                     continue;
                 }
-                it if it == seat => self.watch(me, meeting, seat, patience.until()),
-                other => self.follow(me, meeting, other, patience.until()),
+                _ if watcher == seat => self.watch(meeting, seat, patience.until()),
+                _ => self.follow(me, meeting, watcher, patience.until()),
             };
             let Some((wait, by)) = slept else {
                 self.break_up(meeting);
@@ -338,21 +345,29 @@ impl Barrier {
             };
             by_seat |= wait == Wait::Woken && by > 0;
             match patience.after(wait) {
-                Ok(Then::Check) if self.has_dead(me, meeting) => self.break_up(meeting),
-                Ok(_) => {}
+                Ok(Then::Check) => {
+                    let dead = match watcher == seat {
+                        true => self.has_dead(meeting, true),
+                        false => self.is_dead(meeting, watcher, true).0,
+                    };
+                    if dead {
+                        self.break_up(meeting);
+                    }
+                }
+                Ok(Then::Look { .. }) => {}
                 Err(code) => break code,
             }
         };
-        self.give_up(me, meeting, seat, code)
+        self.give_up(meeting, seat, code)
     }
 
     /// Sleeps on the meeting and on everybody's seat; `None` where a party has died.
-    fn watch(&self, me: Me, meeting: u32, mine: u32, until: Deadline) -> Option<(Wait, usize)> {
+    fn watch(&self, meeting: u32, mine: u32, until: Deadline) -> Option<(Wait, usize)> {
         let mut words = [(self.state.word(), meeting << 1); MOST_WATCHED];
         let others = (0..self.range() as u32).filter(|seat| *seat != mine);
         let mut count = 1;
         for (seat, place) in others.zip(&mut words[1..]) {
-            let (dead, word) = self.is_dead(me, meeting, seat);
+            let (dead, word) = self.is_dead(meeting, seat, false);
             if dead {
                 return None;
             }
@@ -364,7 +379,7 @@ impl Barrier {
 
     /// Sleeps on the meeting and on the watcher's seat; `None` where it has died.
     fn follow(&self, me: Me, meeting: u32, watcher: u32, until: Deadline) -> Option<(Wait, usize)> {
-        let (dead, word) = self.is_dead(me, meeting, watcher);
+        let (dead, word) = self.is_dead(meeting, watcher, false);
         if dead {
             return None;
         }
@@ -394,8 +409,8 @@ impl Barrier {
 
     /// One that runs out of time takes the others along; one that was interrupted has just not come. Neither, where the
     /// meeting is over by now.
-    fn give_up(&self, me: Me, meeting: u32, seat: u32, code: Code) -> Outcome<Ended> {
-        let code = if code != INTERRUPTED && self.has_dead(me, meeting) { Code::BROKEN } else { code };
+    fn give_up(&self, meeting: u32, seat: u32, code: Code) -> Outcome<Ended> {
+        let code = if code != INTERRUPTED && self.has_dead(meeting, true) { Code::BROKEN } else { code };
         loop {
             if let Some(ended) = self.ended(meeting) {
                 return Ok(ended);

@@ -407,19 +407,19 @@ macro_rules! models {
 }
 
 models! {
-    mutex: (2, 3), found with Marks;
+    mutex: (2, 3), found with Looks;
     semaphore_waiter: (2, 3), found with Forwarding;
     semaphore_three: (0, 1), found with Forwarding;
     semaphore_giver: (2, 3), found with Forwarding;
     event_manual: (2, 3), found with OneStep;
     event_automatic: (2, 3), found with OneStep;
     event_automatic_waiters: (1, 2), found with Forwarding;
-    barrier_met: (1, 2), found with Marks;
-    barrier_twice: (1, 2), found with Marks;
-    barrier_of_three: (1, 2), found with Marks;
+    barrier_met: (1, 2), found with MarksAndLooks;
+    barrier_twice: (1, 2), found with MarksAndLooks;
+    barrier_of_three: (1, 2), found with MarksAndLooks;
     condition_waiter: (2, 3), found with Forwarding;
-    condition_notifier: (2, 3), found with Marks;
-    condition_notifier_of_two: (2, 3), found with Marks;
-    rwlock_reader: (2, 3), found with Marks;
-    rwlock_writer: (2, 3), found with Marks;
+    condition_notifier: (2, 3), found with Looks;
+    condition_notifier_of_two: (2, 3), found with Looks;
+    rwlock_reader: (2, 3), found with Looks;
+    rwlock_writer: (2, 3), found with Looks;
 }
