@@ -4,6 +4,7 @@
 //! versions can stand in for them in one place (`tests/model/prim.rs`).
 
 pub(crate) use crate::sys::futex::{Change, Wait, futex_change, futex_wait, futex_wait_any, futex_wake};
+use crate::sys::robust::{cookie_of, pair_of, word_of};
 pub(crate) use core::sync::atomic::{
     AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering, fence,
 };
@@ -11,43 +12,6 @@ pub(crate) use core::sync::atomic::{
 /// Whether this is a model checker's: then objects are not laid out as processes share them.
 pub(crate) const MODEL: bool = false;
 
-/// A word that threads sleep on and a number beside it, which change in one step.
-#[repr(transparent)]
-#[derive(Debug)]
-pub(crate) struct Pair(AtomicU64);
-
-/// The word and the number.
-pub(crate) type Both = (u32, u32);
-
-impl Pair {
-    pub const fn new((word, number): Both) -> Pair {
-        Pair(AtomicU64::new((number as u64) << 32 | word as u64))
-    }
-
-    fn pack((word, number): Both) -> u64 {
-        u64::from(number) << 32 | u64::from(word)
-    }
-
-    fn unpack(both: u64) -> Both {
-        (both as u32, (both >> 32) as u32)
-    }
-
-    #[inline(always)]
-    pub fn load(&self, ordering: Ordering) -> Both {
-        Pair::unpack(self.0.load(ordering))
-    }
-
-    #[inline(always)]
-    pub fn compare_exchange(&self, old: Both, new: Both, yes: Ordering, no: Ordering) -> Result<Both, Both> {
-        let result = self.0.compare_exchange(Pair::pack(old), Pair::pack(new), yes, no);
-        result.map(Pair::unpack).map_err(Pair::unpack)
-    }
-
-    /// The word, for the kernel: to sleep on, to wake, to be pending. Nothing else reads or writes it by itself.
-    pub fn word(&self) -> &AtomicU32 {
-        let word = self.0.as_ptr().cast::<AtomicU32>();
-        // SAFETY: it is the lower half of a number that is aligned for both, and lives as long.
-        unsafe { &*word.add(usize::from(cfg!(target_endian = "big"))) }
 /// A lock's word and its holder's cookie, which change as one.
 #[derive(Debug)]
 #[repr(transparent)]
@@ -79,5 +43,44 @@ impl AtomicPair {
         const AT: usize = if crate::sys::robust::word_of(1) == 1 { 0 } else { 1 };
         // SAFETY: inside the pair, and aligned.
         unsafe { &*(&raw const self.0).cast::<AtomicU32>().add(AT) }
+    }
+}
+
+/// A word that threads sleep on and a number beside it, which change in one step.
+#[repr(transparent)]
+#[derive(Debug)]
+pub(crate) struct Pair(AtomicPair);
+
+/// The word and the number.
+pub(crate) type Both = (u32, u32);
+
+impl Pair {
+    pub fn new(both: Both) -> Pair {
+        Pair(AtomicPair::new(Pair::pack(both)))
+    }
+
+    fn pack((word, number): Both) -> u64 {
+        pair_of(word, number)
+    }
+
+    fn unpack(pair: u64) -> Both {
+        (word_of(pair), cookie_of(pair))
+    }
+
+    #[inline(always)]
+    pub fn load(&self, ordering: Ordering) -> Both {
+        Pair::unpack(self.0.load(ordering))
+    }
+
+    #[inline(always)]
+    pub fn compare_exchange(&self, old: Both, new: Both, yes: Ordering, no: Ordering) -> Result<Both, Both> {
+        let result = self.0.compare_exchange(Pair::pack(old), Pair::pack(new), yes, no);
+        result.map(Pair::unpack).map_err(Pair::unpack)
+    }
+
+    /// As a lock's.
+    #[inline(always)]
+    pub fn word(&self) -> &AtomicU32 {
+        self.0.word()
     }
 }
