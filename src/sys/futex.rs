@@ -119,6 +119,60 @@ fn has_waitv() -> bool {
     }
 }
 
+/// A word and what it is expected to hold, by its address: it may be unmapped by the time that the kernel looks, which says so.
+#[derive(Clone, Copy, Debug)]
+pub struct Word {
+    address: u64,
+    value: u32,
+}
+
+impl Word {
+    /// This word.
+    pub fn new(word: &AtomicU32, value: u32) -> Word {
+        Word { address: word.as_ptr() as u64, value }
+    }
+}
+
+/// Sleeps while all words hold what is expected of them; whether it was woken before the deadline, as far as that can be said.
+/// A kernel that can't, or too many words: sleeps on the last, and where there are more than two, no longer than `in_turn_ns`.
+pub fn wait_any_of(words: &[Word], deadline: Deadline, in_turn_ns: u64) -> bool {
+    if words.len() <= MOST_WORDS && has_waitv() {
+        let waiters: Vec<Waiter> = words
+            .iter()
+            .map(|word| Waiter {
+                value: u64::from(word.value),
+                address: word.address,
+                flags: FUTEX2_SIZE_U32,
+                reserved: 0,
+            })
+            .collect();
+        let time = deadline.timespec();
+        let time = time.as_ref().map_or(std::ptr::null(), |time| time as *const libc::timespec);
+        // SAFETY: so many waiters, whose addresses the kernel checks; `time` is null or valid, and absolute.
+        let rc = unsafe {
+            libc::syscall(SYS_FUTEX_WAITV, waiters.as_ptr(), waiters.len(), 0, time, libc::CLOCK_MONOTONIC)
+        };
+        return rc >= 0 || super::errno() != libc::ETIMEDOUT;
+    }
+    let Some(last) = words.last() else { return true };
+    let deadline = if words.len() > 2 { deadline.min(Deadline::after(in_turn_ns)) } else { deadline };
+    let time = deadline.timespec();
+    let time = time.as_ref().map_or(std::ptr::null(), |time| time as *const libc::timespec);
+    // SAFETY: the kernel checks the address; `time` is null or valid, and absolute.
+    let rc = unsafe {
+        libc::syscall(
+            libc::SYS_futex,
+            last.address,
+            libc::FUTEX_WAIT_BITSET,
+            last.value,
+            time,
+            std::ptr::null::<u32>(),
+            u32::MAX,
+        )
+    };
+    rc == 0 || super::errno() != libc::ETIMEDOUT
+}
+
 /// The most words that the kernel takes (FUTEX_WAITV_MAX).
 const MOST_WORDS: usize = 128;
 
