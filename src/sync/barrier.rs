@@ -18,13 +18,13 @@
 //! counted out, and then nobody is told.
 
 use super::{
-    AGAIN, INTERRUPTED, INTERRUPTIBLE, INVALID, NO_LOCKS, NO_MEMORY, OTHER_NAMESPACE, Outcome, Patience, SLICE_NS,
-    Then, known_flags,
+    AGAIN, INTERRUPTED, INTERRUPTIBLE, INVALID, NO_LOCKS, NO_MEMORY, OTHER_NAMESPACE, Outcome, Patience,
+    SLICE_NS, Then, known_flags,
 };
 use crate::error::Code;
 use crate::prim::{
-    AtomicU32, AtomicU64, Both, Change, MODEL, Ordering, Pair, Wait, futex_change, futex_wait, futex_wait_any,
-    futex_wake,
+    AtomicU32, AtomicU64, Both, Change, MODEL, Ordering, Pair, Wait, futex_change, futex_wait,
+    futex_wait_any, futex_wake,
 };
 use crate::sync::gate::EVERYBODY;
 use crate::sys::clock::{Deadline, Timeout};
@@ -389,7 +389,8 @@ impl Barrier {
         }
         // Should this one be woken by the watcher's death and die of it, another is.
         me.pend(self.spot(meeting, watcher));
-        let slept = sleep(&[(self.state.word(), meeting << 1), (&self.seat(meeting, watcher).word, word)], until);
+        let slept =
+            sleep(&[(self.state.word(), meeting << 1), (&self.seat(meeting, watcher).word, word)], until);
         me.pend_nothing();
         Some(slept)
     }

@@ -57,8 +57,12 @@ impl Semaphore {
     pub fn take_free(&self) -> bool {
         let (mut mark, mut free) = self.state.load(Ordering::Relaxed);
         while free > 0 {
-            let taken =
-                self.state.compare_exchange((mark, free), (mark, free - 1), Ordering::Acquire, Ordering::Relaxed);
+            let taken = self.state.compare_exchange(
+                (mark, free),
+                (mark, free - 1),
+                Ordering::Acquire,
+                Ordering::Relaxed,
+            );
             match taken {
                 Ok(_) => return true,
                 Err(now) => (mark, free) = now,
@@ -98,7 +102,8 @@ impl Semaphore {
     /// Says that somebody is about to sleep, unless there are units.
     fn mark(&self) -> bool {
         let (mark, free) = self.state.load(Ordering::Relaxed);
-        let marked = |_| self.state.compare_exchange((0, 0), (WAITERS, 0), Ordering::Relaxed, Ordering::Relaxed);
+        let marked =
+            |_| self.state.compare_exchange((0, 0), (WAITERS, 0), Ordering::Relaxed, Ordering::Relaxed);
         free == 0 && (mark != 0 || marked(()).is_ok())
     }
 
@@ -118,7 +123,9 @@ impl Semaphore {
         if mark != 0 || !self.has_room(free, count) {
             return false;
         }
-        self.state.compare_exchange((0, free), (0, free + count), Ordering::Release, Ordering::Relaxed).is_ok()
+        self.state
+            .compare_exchange((0, free), (0, free + count), Ordering::Release, Ordering::Relaxed)
+            .is_ok()
     }
 
     #[inline(always)]

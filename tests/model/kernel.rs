@@ -170,7 +170,8 @@ fn exit(index: usize) {
 
 /// Whether a thread has ended, for those that look round.
 pub fn has_ended(tid: u32) -> bool {
-    let ended = !matches!(WITHOUT.get(), Without::Looks | Without::MarksAndLooks) && on_thread(tid as usize - 1, |thread| thread.ended);
+    let ended = !matches!(WITHOUT.get(), Without::Looks | Without::MarksAndLooks)
+        && on_thread(tid as usize - 1, |thread| thread.ended);
     if ended {
         fence(Ordering::SeqCst);
     }
