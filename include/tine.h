@@ -1160,7 +1160,8 @@ int tine_segment_close(tine_segment *s);
  * Sends a segment to the process at the other end of a unix socket, without waiting.
  *
  * Parameters: socket: connected, of whatever type, used for whole segments only while one is on its way; s.
- * Returns 0; -EAGAIN: the socket is full; -EPIPE: nobody is there any more; -EINVAL; -EBADF. Threads: any.
+ * Returns 0; -EAGAIN: the socket is full; -EPIPE: nobody is there any more; -EMFILE: too many descriptors are on their way;
+ * -EINVAL; -EBADF. Threads: any.
  */
 int tine_segment_send(int socket, const tine_segment *s);
 
@@ -1168,9 +1169,16 @@ int tine_segment_send(int socket, const tine_segment *s);
  * Takes a segment that another process has sent with tine_segment_send, and maps it. It waits for one if the socket is
  * one that blocks.
  *
- * Parameters: socket; options: NULL for all defaults; out: where the segment goes.
- * Returns 0; -EAGAIN: none is there yet; -EPIPE: the other side is gone; -EPROTO: what came is no segment; the errors
- * of tine_segment_attach. Ownership: tine_segment_close. Threads: any.
+ * What this process cannot have at the moment stays in the socket, to be received again: after -EEXIST, say, with
+ * TINE_SEGMENT_ANY_ADDRESS. What nobody could have is thrown away.
+ *
+ * Parameters: socket: one process at a time receives from it; options: NULL for all defaults; out: where the segment
+ * goes.
+ * Returns 0; -EAGAIN: none is there yet; -EPIPE: the other side is gone. It stays: -EMFILE: no descriptor is free;
+ * -ENOMEM: no memory or address space; -EEXIST: something else is at its address. It is gone: -EPROTO: what came is no
+ * message of tine_segment_send; -EPERM, -EXDEV, TINE_EVERSION and -EINVAL as for tine_segment_attach. -EINVAL for bad
+ * options, -EBADF and -ENOTSOCK come before anything is looked at.
+ * Ownership: tine_segment_close. Threads: any.
  */
 int tine_segment_receive(int socket, const tine_segment_options *options, tine_segment **out);
 
@@ -1534,6 +1542,9 @@ int tine_rwlock_repair(tine_rwlock *l);
 /**
  * Units that are taken and given back, by any thread of any process. All-zero memory has none, and no limit below
  * INT32_MAX. A unit that a dead process had taken is gone; a wake-up never is.
+ *
+ * Whoever got a unit may free or unmap the semaphore, or make it anew, as soon as nobody else is to use it: the call that
+ * gave the unit does not touch the memory any more, even if it has not returned yet.
  */
 typedef struct tine_semaphore {
     /** tine's. */
@@ -1549,7 +1560,12 @@ typedef struct tine_condition {
     uint64_t opaque[8];
 } tine_condition;
 
-/** Something that has happened, or not yet. All-zero memory is one that has not, and stays set once it is. */
+/**
+ * Something that has happened, or not yet. All-zero memory is one that has not, and stays set once it is.
+ *
+ * Whoever was told that it is set may free or unmap the event, or make it anew, as soon as nobody else is to wait for it:
+ * the call that set it does not touch the memory any more, even if it has not returned yet.
+ */
 typedef struct tine_event {
     /** tine's. */
     uint64_t opaque[8];
@@ -1571,9 +1587,11 @@ int tine_semaphore_init(tine_semaphore *s, uint32_t value, uint32_t max, uint32_
 int tine_semaphore_acquire(tine_semaphore *s, int64_t timeout_ns);
 
 /**
- * Gives n units, all or none. Who gives them need not have taken them.
+ * Gives n units, all or none. Who gives them need not have taken them. May be called in signal handlers, whatever call
+ * of tine's or the C library's they interrupt.
  *
- * Returns 0; -EOVERFLOW: there would be more than max; -EINVAL: NULL or misaligned; -ENOMEM at a thread's first call.
+ * Returns 0; -EOVERFLOW: there would be more than max; -EINVAL: NULL or misaligned; -ENOMEM where somebody waits, at a
+ * thread's first call.
  */
 int tine_semaphore_release(tine_semaphore *s, uint32_t n);
 
@@ -1617,9 +1635,10 @@ int tine_condition_notify_all(tine_condition *c);
 int tine_event_init(tine_event *e, uint32_t flags);
 
 /**
- * Sets the event and lets all waiters go, even if it is cleared before they run; with TINE_AUTO_RESET, one.
+ * Sets the event and lets all waiters go, even if it is cleared before they run; with TINE_AUTO_RESET, one. May be called
+ * in signal handlers.
  *
- * Returns 0; -EINVAL: NULL or misaligned; -ENOMEM at a thread's first call.
+ * Returns 0; -EINVAL: NULL or misaligned.
  */
 int tine_event_set(tine_event *e);
 
@@ -1651,10 +1670,13 @@ int tine_event_wait(tine_event *e, int64_t timeout_ns);
  *
  * A party that dies while it waits breaks the barrier: everybody gets TINE_EBROKEN until tine_barrier_reset(). One that
  * never comes is found by the timeout.
+ *
+ * Whoever gets 1 may free, unmap or make anew the barrier at once: it was the last to leave, and no other party's call
+ * looks at the memory any more. The others may not, unless they know by other means that all calls have returned.
  */
 typedef struct tine_barrier {
     /** tine's. */
-    uint64_t opaque[272];
+    uint64_t opaque[520];
 } tine_barrier;
 
 /**
@@ -1678,24 +1700,25 @@ int tine_barrier_init(tine_barrier *b, uint32_t parties, uint32_t flags);
  * Waits until all parties have come, for up to timeout_ns nanoseconds; TINE_FOREVER waits. A wait that runs out of time
  * breaks the barrier for the others; with 0, a party that isn't the last has not come at all.
  *
- * Returns 1 for one of the parties, 0 for the others. TINE_EBROKEN: a party died or ran out of time, or the barrier was
+ * Returns 1 for one of the parties, the last to leave, and 0 for the others; nobody gets 1 where a party is killed on its
+ * way out. TINE_EBROKEN: a party died or ran out of time, or the barrier was
  * aborted or reset; -EAGAIN (0 ns); -ETIMEDOUT: the barrier is broken now; -EINTR (TINE_INTERRUPTIBLE only): the party
  * has not come; -EINVAL: NULL, misaligned, or no barrier; -ENOLCK: the thread holds TINE_MOST_HELD locks, or more threads
- * than TINE_BARRIER_PARTIES are in the barrier; -EXDEV: another PID namespace's; -ENOMEM.
+ * than twice the parties are in the barrier; -EXDEV: another PID namespace's; -ENOMEM.
  */
 int tine_barrier_wait(tine_barrier *b, int64_t timeout_ns);
 
 /**
  * Makes the barrier as new: it isn't broken, and nobody waits; those that did get TINE_EBROKEN.
  *
- * Returns 0; -EINVAL: NULL or misaligned; -EXDEV; -ENOMEM.
+ * Returns 0; -EINVAL: NULL or misaligned.
  */
 int tine_barrier_reset(tine_barrier *b);
 
 /**
  * Breaks the barrier: those that wait and those that come get TINE_EBROKEN until it is reset.
  *
- * Returns 0; -EINVAL: NULL or misaligned; -EXDEV; -ENOMEM.
+ * Returns 0; -EINVAL: NULL or misaligned.
  */
 int tine_barrier_abort(tine_barrier *b);
 
@@ -1787,16 +1810,23 @@ typedef struct tine_queue_options {
 int tine_queue_create(tine_pool *pool, const tine_queue_options *options, tine_queue **out);
 
 /**
- * Ends a queue and gives its memory back; what is in it is gone. No process may be in a call on it, or come to one.
+ * Ends a queue and gives its memory back; what is in it is gone.
  *
- * Parameters: q: may be NULL; what is no queue is left alone. Fork: does nothing in a child.
+ * It may be called, in any process, as soon as every call on the queue has returned, by whatever thread of whatever
+ * process, or its process has died; and no call may follow. From when it returns the memory may be another block, and
+ * nothing of the queue is touched any more: not by processes that have a descriptor of it either (tine_queue_fd). It waits
+ * for their threads to let go, for a second at most: where one of them is stopped, the memory stays taken, and is listed
+ * under the process that made the queue. Their descriptors become readable, for a tine_queue_get that returns -EINVAL.
+ *
+ * Parameters: q: may be NULL; what is no queue is left alone. Threads: any; of several that call it, one does it. Fork: does
+ * nothing in a child.
  */
 void tine_queue_destroy(tine_queue *q);
 
 /**
  * Puts one message, waiting for up to timeout_ns nanoseconds for room; 0 tries, TINE_FOREVER waits.
  *
- * One that tries waits for up to 100 ms for another producer that is in the middle of a put.
+ * One that tries never waits: while another producer is in the middle of a put, or waits for room, it is -EAGAIN too.
  *
  * Parameters: data: copied; may be NULL where length is 0. length: in bytes, up to the queue's capacity.
  * Returns 0; -EAGAIN, -ETIMEDOUT: no room; -EPIPE: the queue is closed; -EMSGSIZE: longer than the queue can hold;
@@ -1807,7 +1837,7 @@ int tine_queue_put(tine_queue *q, const void *data, size_t length, int64_t timeo
 /**
  * Takes the next message, waiting for up to timeout_ns nanoseconds for one; 0 tries, TINE_FOREVER waits.
  *
- * One that tries waits for up to 100 ms for another consumer that is in the middle of a get.
+ * One that tries never waits: while another consumer is in the middle of a get, or waits for a message, it is -EAGAIN too.
  *
  * Parameters: buffer, capacity: where the message goes; NULL where capacity is 0. length: its length; may be NULL.
  * Returns 0; -EAGAIN, -ETIMEDOUT: no message; -EPIPE: none, and the queue is closed; -EMSGSIZE: it is longer than
@@ -1851,10 +1881,13 @@ int tine_queue_join(tine_queue *q, int64_t timeout_ns);
  * until a tine_queue_get of this process returns -EAGAIN or -ETIMEDOUT. For poll, select, epoll; not to be read or
  * closed.
  *
- * The first call starts a thread in this process, which sleeps until there is a message, and which tine_queue_destroy
- * in this process, tine_heap_close or the end of the pool ends.
+ * The first call starts a thread in this process, which sleeps until there is a message. tine_queue_destroy in this
+ * process, tine_heap_close or the end of the pool ends it and closes the descriptor. tine_queue_destroy in another process
+ * ends it, and leaves the descriptor readable and open until then, or until this process asks for that of another queue
+ * at the same address.
  *
- * Returns the descriptor, which stays the queue's; -EINVAL; -EMFILE, -EAGAIN: no descriptor, no thread.
+ * Returns the descriptor, which stays the queue's; -EINVAL; -EMFILE, -EAGAIN: no descriptor, no thread; -ENOLCK: too many
+ * processes watch it.
  */
 int tine_queue_fd(tine_queue *q);
 

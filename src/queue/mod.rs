@@ -9,6 +9,7 @@ pub(crate) mod ring;
 mod settle;
 pub(crate) mod spin;
 mod transfer;
+mod vigil;
 pub(crate) mod watch;
 
 pub use layout::{MOST_BYTES, MOST_MESSAGES};
