@@ -1549,6 +1549,9 @@ int tine_rwlock_repair(tine_rwlock *l);
 /**
  * Units that are taken and given back, by any thread of any process. All-zero memory has none, and no limit below
  * INT32_MAX. A unit that a dead process had taken is gone; a wake-up never is.
+ *
+ * Whoever got a unit may free or unmap the semaphore, or make it anew, as soon as nobody else is to use it: the call that
+ * gave the unit does not touch the memory any more, even if it has not returned yet.
  */
 typedef struct tine_semaphore {
     /** tine's. */
@@ -1564,7 +1567,12 @@ typedef struct tine_condition {
     uint64_t opaque[8];
 } tine_condition;
 
-/** Something that has happened, or not yet. All-zero memory is one that has not, and stays set once it is. */
+/**
+ * Something that has happened, or not yet. All-zero memory is one that has not, and stays set once it is.
+ *
+ * Whoever was told that it is set may free or unmap the event, or make it anew, as soon as nobody else is to wait for it:
+ * the call that set it does not touch the memory any more, even if it has not returned yet.
+ */
 typedef struct tine_event {
     /** tine's. */
     uint64_t opaque[8];
@@ -1586,9 +1594,11 @@ int tine_semaphore_init(tine_semaphore *s, uint32_t value, uint32_t max, uint32_
 int tine_semaphore_acquire(tine_semaphore *s, int64_t timeout_ns);
 
 /**
- * Gives n units, all or none. Who gives them need not have taken them.
+ * Gives n units, all or none. Who gives them need not have taken them. May be called in signal handlers, whatever call
+ * of tine's or the C library's they interrupt.
  *
- * Returns 0; -EOVERFLOW: there would be more than max; -EINVAL: NULL or misaligned; -ENOMEM at a thread's first call.
+ * Returns 0; -EOVERFLOW: there would be more than max; -EINVAL: NULL or misaligned; -ENOMEM where somebody waits, at a
+ * thread's first call.
  */
 int tine_semaphore_release(tine_semaphore *s, uint32_t n);
 
@@ -1632,9 +1642,10 @@ int tine_condition_notify_all(tine_condition *c);
 int tine_event_init(tine_event *e, uint32_t flags);
 
 /**
- * Sets the event and lets all waiters go, even if it is cleared before they run; with TINE_AUTO_RESET, one.
+ * Sets the event and lets all waiters go, even if it is cleared before they run; with TINE_AUTO_RESET, one. May be called
+ * in signal handlers.
  *
- * Returns 0; -EINVAL: NULL or misaligned; -ENOMEM at a thread's first call.
+ * Returns 0; -EINVAL: NULL or misaligned.
  */
 int tine_event_set(tine_event *e);
 
@@ -1666,10 +1677,13 @@ int tine_event_wait(tine_event *e, int64_t timeout_ns);
  *
  * A party that dies while it waits breaks the barrier: everybody gets TINE_EBROKEN until tine_barrier_reset(). One that
  * never comes is found by the timeout.
+ *
+ * Whoever gets 1 may free, unmap or make anew the barrier at once: it was the last to leave, and no other party's call
+ * looks at the memory any more. The others may not, unless they know by other means that all calls have returned.
  */
 typedef struct tine_barrier {
     /** tine's. */
-    uint64_t opaque[272];
+    uint64_t opaque[520];
 } tine_barrier;
 
 /**
@@ -1693,24 +1707,25 @@ int tine_barrier_init(tine_barrier *b, uint32_t parties, uint32_t flags);
  * Waits until all parties have come, for up to timeout_ns nanoseconds; TINE_FOREVER waits. A wait that runs out of time
  * breaks the barrier for the others; with 0, a party that isn't the last has not come at all.
  *
- * Returns 1 for one of the parties, 0 for the others. TINE_EBROKEN: a party died or ran out of time, or the barrier was
+ * Returns 1 for one of the parties, the last to leave, and 0 for the others; nobody gets 1 where a party is killed on its
+ * way out. TINE_EBROKEN: a party died or ran out of time, or the barrier was
  * aborted or reset; -EAGAIN (0 ns); -ETIMEDOUT: the barrier is broken now; -EINTR (TINE_INTERRUPTIBLE only): the party
  * has not come; -EINVAL: NULL, misaligned, or no barrier; -ENOLCK: the thread holds TINE_MOST_HELD locks, or more threads
- * than TINE_BARRIER_PARTIES are in the barrier; -EXDEV: another PID namespace's; -ENOMEM.
+ * than twice the parties are in the barrier; -EXDEV: another PID namespace's; -ENOMEM.
  */
 int tine_barrier_wait(tine_barrier *b, int64_t timeout_ns);
 
 /**
  * Makes the barrier as new: it isn't broken, and nobody waits; those that did get TINE_EBROKEN.
  *
- * Returns 0; -EINVAL: NULL or misaligned; -EXDEV; -ENOMEM.
+ * Returns 0; -EINVAL: NULL or misaligned.
  */
 int tine_barrier_reset(tine_barrier *b);
 
 /**
  * Breaks the barrier: those that wait and those that come get TINE_EBROKEN until it is reset.
  *
- * Returns 0; -EINVAL: NULL or misaligned; -EXDEV; -ENOMEM.
+ * Returns 0; -EINVAL: NULL or misaligned.
  */
 int tine_barrier_abort(tine_barrier *b);
 
