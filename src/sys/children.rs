@@ -37,7 +37,8 @@ impl Program {
     pub(crate) fn new(command: Command, changes: Vec<CString>) -> Program {
         let environment = Environment::changed(changes);
         // The strings stay where they are when the list of them is moved.
-        let argv = command.arguments.iter().map(|argument| argument.as_ptr()).chain([std::ptr::null()]).collect();
+        let argv =
+            command.arguments.iter().map(|argument| argument.as_ptr()).chain([std::ptr::null()]).collect();
         Program { command, argv, environment }
     }
 

@@ -62,8 +62,10 @@ pub(crate) fn put(line: &CStr) {
 /// What this process was executed with, all of it: an interpreter's script, a loader's program. What `main` gets may be less.
 pub(crate) fn command_line() -> Vec<CString> {
     let text = std::fs::read("/proc/self/cmdline").unwrap_or_default();
-    let whole: Vec<CString> =
-        text.split_inclusive(|byte| *byte == 0).filter_map(|line| CString::from_vec_with_nul(line.to_vec()).ok()).collect();
+    let whole: Vec<CString> = text
+        .split_inclusive(|byte| *byte == 0)
+        .filter_map(|line| CString::from_vec_with_nul(line.to_vec()).ok())
+        .collect();
     if !whole.is_empty() {
         return whole;
     }
