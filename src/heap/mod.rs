@@ -36,13 +36,15 @@ mod survey;
 pub use survey::{HeapStats, Usage};
 
 use crate::error::{Error, Result};
+use crate::queue::bell::Bell;
+use crate::sys::fd::Guarded;
 use crate::sys::memory::{self, FileId, Mapping};
 use allocator::Allocator;
 use directory::Directory;
 use memfd::FileSeal;
 use private::{Guard, Private};
 use segment::Segment;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -79,7 +81,7 @@ const ADDRESSES: [(usize, usize); 2] =
 /// One process's view of a heap.
 #[derive(Debug)]
 pub struct Heap {
-    fd: OwnedFd,
+    fd: Guarded,
     /// Where the heap begins, how long its range is, and what keeps that mapped.
     start: usize,
     length: usize,
@@ -127,7 +129,13 @@ impl Heap {
         let directory = Directory::new(file, start, start, length);
         let allocator = Private::new(Allocator::new());
         let _mapping = Some(mapping);
+        let fd = Guarded::new(fd);
         Heap { fd, start, length, _mapping, segment: None, directory, owner, kept: KEPT_EXTENTS, allocator }
+    }
+
+    /// What wakes the host of the pool whose heap this is.
+    pub(crate) fn bell(&self) -> &Bell {
+        self.directory.bell()
     }
 
     /// This process takes the part of another owner: a worker that was forked from one that had attached already.
@@ -297,10 +305,9 @@ impl Heap {
         self.length
     }
 
-    /// The memory's descriptor.
-    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
-        use std::os::fd::AsFd;
-        self.fd.as_fd()
+    /// The memory's descriptor; -1 where the program has closed it.
+    pub(crate) fn fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
     }
 
     #[inline]

@@ -25,6 +25,7 @@ use super::survey::{HeapStats, Usage};
 use super::{EXTENT_BYTES, Heap, Owner};
 use crate::error::{Error, Result};
 use crate::prim::{AtomicU64, Ordering};
+use crate::sys::fd::Guarded;
 use crate::sys::memory::FileId;
 use crate::sys::owner::{self, Kind};
 use std::os::fd::AsRawFd;
@@ -220,7 +221,7 @@ fn over(segment: &Arc<Segment>) -> Result<Heap> {
     let segment = Some(Arc::clone(segment));
     // The segment was reserved as a whole, so pages go back to the system only when that is asked for.
     Ok(Heap {
-        fd,
+        fd: Guarded::new(fd),
         start,
         length,
         _mapping: None,

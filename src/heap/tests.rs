@@ -1,5 +1,6 @@
 use super::*;
 use crate::sys::fd;
+use crate::sys::fd::Guarded;
 use std::collections::HashSet;
 use std::os::fd::AsRawFd;
 
@@ -18,7 +19,17 @@ fn other_owner(heap: &Heap, owner: Owner) -> Heap {
     let file = FileId::of(fd.as_raw_fd()).unwrap();
     let directory = Directory::new(file, start, start, length);
     let (_mapping, allocator) = (Some(mapping), Private::new(Allocator::new()));
-    Heap { fd, start, length, _mapping, segment: None, directory, owner, kept: KEPT_EXTENTS, allocator }
+    Heap {
+        fd: Guarded::new(fd),
+        start,
+        length,
+        _mapping,
+        segment: None,
+        directory,
+        owner,
+        kept: KEPT_EXTENTS,
+        allocator,
+    }
 }
 
 #[test]

@@ -24,7 +24,7 @@ use crate::sys::clock::Deadline;
 use crate::sys::epoll::{Epoll, Waited};
 use crate::sys::pidfd::{self, Ended};
 use crate::sys::spawn;
-use crate::sys::{children, fork, signal, socket};
+use crate::sys::{children, environment, fd, fork, signal, socket};
 use std::collections::HashMap;
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -86,6 +86,9 @@ struct Supervisor {
     heap: Option<Heap>,
     workers: HashMap<i32, Child>,
     sink: Sink,
+    /// Where programs are executed: where the host was, whatever the processes' own directory is to be. Paths by which programs and their
+    /// libraries are found may be relative.
+    birthplace: Option<OwnedFd>,
     writable_watched: bool,
 }
 
@@ -122,6 +125,8 @@ impl Supervisor {
         let [heap, host, settings]: [OwnedFd; 3] = fds;
         let settings = Settings::decode(&mut Reader(&wire::from_memfd(&settings)?), input)?;
         signal::adopt_orphans()?;
+        let moves = settings.surroundings.directory.is_some() && settings.start != StartMethod::Fork;
+        let birthplace = moves.then(environment::working_directory).transpose()?;
         settings.surroundings.enter(settings.start == StartMethod::Fork)?;
         let sink = Sink::open(&settings.surroundings.output)?;
         settings.load_libraries()?;
@@ -135,6 +140,7 @@ impl Supervisor {
         tables.encode(&mut writer);
         let fds = vec![fork::own_pidfd()?, wire::to_memfd(&writer.0)?];
         connection.send(Message::new(Kind::Ready, &[version]).with_fds(fds))?;
+        heap.bell().ring_for_news();
 
         let epoll = Epoll::new()?;
         let child_events = signal::child_events()?;
@@ -151,6 +157,7 @@ impl Supervisor {
             heap: Some(heap),
             workers: HashMap::new(),
             sink,
+            birthplace,
             writable_watched: false,
         })
     }
@@ -186,8 +193,24 @@ impl Supervisor {
         }
     }
 
+    /// Sends the host a message, and wakes it.
+    fn tell(&mut self, message: Message) -> Result<()> {
+        let sent = self.connection.send(message);
+        self.wake_host();
+        sent
+    }
+
+    fn wake_host(&self) {
+        if let Some(heap) = &self.heap {
+            heap.bell().ring_for_news();
+        }
+    }
+
     fn take_messages(&mut self) -> Result<News> {
-        self.connection.flush()?;
+        if self.connection.is_waiting() {
+            self.connection.flush()?;
+            self.wake_host();
+        }
         loop {
             match self.connection.receive() {
                 Ok(None) => return Ok(News::None),
@@ -251,15 +274,13 @@ impl Supervisor {
             });
             let news = Message::new(Kind::Started, &[slot, generation, pid as u64]).with_fds(vec![copy]);
             // A worker of which the host cannot be told is none.
-            self.connection.send(news).inspect_err(|_| children::kill(pid))?;
+            self.tell(news).inspect_err(|_| children::kill(pid))?;
             self.workers.insert(pid, Child { slot: slot as u32, generation, pidfd, tail, limit });
             Ok(())
         });
         match started {
             Ok(()) => Ok(()),
-            Err(error) => {
-                self.connection.send(Message::failure(Kind::NotStarted, &[slot, generation], &error))
-            }
+            Err(error) => self.tell(Message::failure(Kind::NotStarted, &[slot, generation], &error)),
         }
     }
 
@@ -305,7 +326,7 @@ impl Supervisor {
         let Some(mut heap) = self.heap.take() else { signal::exit_now(125) };
         heap.become_owner(setup::owner_of(slot));
         let mut keep = [&segment, &event, &socket].map(|fd| fd.as_raw_fd()).to_vec();
-        keep.push(heap.fd().as_raw_fd());
+        keep.push(heap.fd());
         keep.extend(self.settings.job.as_ref().and_then(|job| job.input.fd()));
         keep.sort_unstable();
         crate::sys::fd::close_all_but(&keep);
@@ -322,7 +343,7 @@ impl Supervisor {
         let mut writer = Writer::default();
         self.settings.encode(&mut writer);
         self.tables.encode(&mut writer);
-        let heap_fd = heap.fd().try_clone_to_owned().map_err(|error| Error::from_io("dup", &error))?;
+        let heap_fd = fd::duplicate(heap.fd())?;
         let mut fds = vec![heap_fd, segment, event, socket, wire::to_memfd(&writer.0)?];
         fds.extend(self.settings.copy_of_input()?);
         let (address, length) = (heap.address() as u64, heap.mapped_bytes() as u64);
@@ -338,6 +359,9 @@ impl Supervisor {
         signal::die_with_parent(parent);
         signal::lead_own_group();
         self.sink.enter(pipe);
+        if self.birthplace.as_ref().is_some_and(|birthplace| !environment::go_back(birthplace.as_raw_fd())) {
+            signal::exit_now(126);
+        }
         spawn::become_child(theirs.as_raw_fd(), false);
         children::execute(&program)
     }
@@ -370,7 +394,7 @@ impl Supervisor {
             let said = Some(said).filter(|said| !said.is_empty()).and_then(|said| wire::to_memfd(&said).ok());
             message.fds.extend(said);
         }
-        self.connection.send(message)
+        self.tell(message)
     }
 
     /// Waits for workers that have been asked to leave; a host that is gone ends the waiting.

@@ -3,13 +3,50 @@
 use crate::error::{Code, Error, Result};
 use crate::sys::clock::Deadline;
 use crate::sys::epoll::Waited;
-use std::os::fd::{OwnedFd, RawFd};
+use crate::sys::fd::Guarded;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 /// Opens a process. The caller must know that the number is still this process's: that it is itself, its own unreaped
 /// child, or a process that proves afterwards that it was alive all the time.
 pub fn open(pid: i32) -> Result<OwnedFd> {
     // SAFETY: no pointers.
     super::fd::owned(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) }, "pidfd_open")
+}
+
+/// Opens once more a process whose pidfd somebody has closed: only where the kernel gives each process an inode of its own, so
+/// that it is known to be the same. `Ok(None)` is a process that has ended and been reaped.
+pub(crate) fn reopen(pid: i32, lost: &Guarded) -> Result<Option<OwnedFd>> {
+    match open(pid) {
+        Ok(pidfd) if lost.is_same(&pidfd) && in_pidfs(&pidfd) => Ok(Some(pidfd)),
+        Ok(pidfd) if in_pidfs(&pidfd) => Ok(None),
+        Err(error) if error.code() == Code::errno(libc::ESRCH) => Ok(None),
+        Err(error) => Err(error),
+        Ok(_) => Err(Code::errno(libc::EBADF).into()),
+    }
+}
+
+fn in_pidfs(pidfd: &OwnedFd) -> bool {
+    const PID_FS_MAGIC: libc::c_long = 0x5049_4446;
+    // SAFETY: all zero is a valid statfs, and there is room for one.
+    unsafe {
+        let mut info: libc::statfs = std::mem::zeroed();
+        libc::fstatfs(pidfd.as_raw_fd(), &mut info) == 0 && info.f_type as libc::c_long == PID_FS_MAGIC
+    }
+}
+
+/// Opens a child of this process, if the number is that of one that has not been reaped.
+pub(crate) fn open_child(pid: i32) -> Result<Option<OwnedFd>> {
+    let pidfd = match open(pid) {
+        Err(error) if error.code() == Code::errno(libc::ESRCH) => return Ok(None),
+        opened => opened?,
+    };
+    // SAFETY: all zero is a valid siginfo; P_PIDFD takes a descriptor, and nobody is reaped.
+    let is_child = unsafe {
+        let mut info: libc::siginfo_t = std::mem::zeroed();
+        let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL;
+        libc::waitid(libc::P_PIDFD, pidfd.as_raw_fd() as libc::id_t, &mut info, options) == 0
+    };
+    Ok(is_child.then_some(pidfd))
 }
 
 /// Sends a signal; that the process is gone already is fine.
@@ -34,7 +71,12 @@ pub fn wait_end(pidfd: RawFd, deadline: Deadline) -> bool {
 }
 
 /// Waits until a descriptor is readable; whether it is.
+///
+/// Nobody waits for a number that is none: see [`super::fd::Guarded`].
 pub(crate) fn poll(fd: RawFd, deadline: Deadline) -> bool {
+    if fd < 0 {
+        return false;
+    }
     loop {
         match poll_once(fd, deadline) {
             Waited::Ready(_) => return true,
@@ -82,6 +124,16 @@ pub struct Ended {
     pub system_ns: u64,
 }
 
+impl Ended {
+    /// From what wait() says of it.
+    pub(crate) fn from_status(pid: i32, status: i32) -> Ended {
+        let killed = libc::WIFSIGNALED(status);
+        let (signal, code) =
+            if killed { (libc::WTERMSIG(status), 0) } else { (0, libc::WEXITSTATUS(status)) };
+        Ended { pid, signal, code, ..Ended::default() }
+    }
+}
+
 /// A child that has ended and has not been reaped, so that its number is still its own; and whether a signal ended it.
 pub(crate) fn peek_any() -> Option<(i32, bool)> {
     // SAFETY: all zero is a valid siginfo, with pid 0 for nobody; a valid place for the answer.
@@ -116,14 +168,11 @@ pub(crate) fn reap_one(which: i32) -> Result<Option<Ended>> {
                 errno => return Err(Error::from(Code::errno(errno))),
             }
         }
-        let killed = libc::WIFSIGNALED(status);
         return Ok(Some(Ended {
-            pid,
-            signal: if killed { libc::WTERMSIG(status) } else { 0 },
-            code: if killed { 0 } else { libc::WEXITSTATUS(status) },
             max_rss_bytes: usage.ru_maxrss as u64 * 1024,
             user_ns: to_ns(usage.ru_utime),
             system_ns: to_ns(usage.ru_stime),
+            ..Ended::from_status(pid, status)
         }));
     }
 }
