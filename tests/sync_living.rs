@@ -6,11 +6,11 @@
 
 #[path = "living/cases.rs"]
 mod cases;
-#[path = "living/stop.rs"]
-mod stop;
 #[allow(dead_code)] // Of the single-stepper's tools, this needs those for processes.
 #[path = "step/mod.rs"]
 mod step;
+#[path = "living/stop.rs"]
+mod stop;
 
 use std::time::Instant;
 

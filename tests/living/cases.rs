@@ -177,7 +177,8 @@ const TRY: Part = |shared| match c!(tine_mutex_lock(mutex(), 0)) {
         leave(shared);
     }
 };
-const NOBODY_DIED: Part = |shared| assert_eq!(shared.deaths.load(SeqCst), 0, "a living holder counted as dead");
+const NOBODY_DIED: Part =
+    |shared| assert_eq!(shared.deaths.load(SeqCst), 0, "a living holder counted as dead");
 const ONE_DIED: Part = |shared| assert_eq!(shared.deaths.load(SeqCst), 1, "one death, reported once");
 
 /// Its last holder has died with it, and nobody has noticed: the kernel marks no lock that a process owns.
@@ -256,7 +257,12 @@ const UNMAPPED: &str = "taken, released and unmapped";
 const FILLED: &str = "taken, released and filled with other data";
 pub const CASES: &[Case] = &[
     Case { prepare: HOLD, stepped: UNLOCK, ..Case::new("unlock", UNMAPPED, Thread(UNMAPS)) },
-    Case { prepare: HOLD, stepped: UNLOCK, asleep: true, ..Case::new("unlock, a waiter", UNMAPPED, Thread(UNMAPS)) },
+    Case {
+        prepare: HOLD,
+        stepped: UNLOCK,
+        asleep: true,
+        ..Case::new("unlock, a waiter", UNMAPPED, Thread(UNMAPS))
+    },
     Case {
         prepare: HOLD,
         stepped: UNLOCK,
@@ -269,7 +275,11 @@ pub const CASES: &[Case] = &[
         stepped: UNLOCK,
         dies: true,
         after: UNTOUCHED,
-        ..Case::new("unlock, killed", "taken, released and filled with its number", Process(FILLS_WITH_ITS_NUMBER))
+        ..Case::new(
+            "unlock, killed",
+            "taken, released and filled with its number",
+            Process(FILLS_WITH_ITS_NUMBER),
+        )
     },
     Case {
         prepare: HOLD,
@@ -285,7 +295,11 @@ pub const CASES: &[Case] = &[
         after: UNTOUCHED,
         ..Case::new("unlock, not the newest", FILLED, Process(FILLS_OLDER))
     },
-    Case { prepare: HOLD_RECURSIVE, stepped: UNLOCK, ..Case::new("unlock, recursive", UNMAPPED, Thread(UNMAPS)) },
+    Case {
+        prepare: HOLD_RECURSIVE,
+        stepped: UNLOCK,
+        ..Case::new("unlock, recursive", UNMAPPED, Thread(UNMAPS))
+    },
     Case {
         prepare: HOLD_OWNED,
         stepped: UNLOCK,
@@ -299,8 +313,17 @@ pub const CASES: &[Case] = &[
         after: UNTOUCHED,
         ..Case::new("unlock, process-owned, a waiter", FILLED, Process(FILLS))
     },
-    Case { prepare: RECORD, stepped: ONCE, ..Case::new("once", "waited for and unmapped", Thread(ONCE_UNMAPS)) },
-    Case { prepare: RECORD, stepped: ONCE, after: UNTOUCHED, ..Case::new("once", "waited for and filled", Process(ONCE_FILLS)) },
+    Case {
+        prepare: RECORD,
+        stepped: ONCE,
+        ..Case::new("once", "waited for and unmapped", Thread(ONCE_UNMAPS))
+    },
+    Case {
+        prepare: RECORD,
+        stepped: ONCE,
+        after: UNTOUCHED,
+        ..Case::new("once", "waited for and filled", Process(ONCE_FILLS))
+    },
     Case {
         prepare: |_| warm(TINE_PROCESS_OWNED),
         stepped: VISIT,

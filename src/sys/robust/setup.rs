@@ -7,8 +7,8 @@
 //! is needed.
 
 use super::{Anchor, ENTRY, Head, Me, Record, forced_off, local, order, pair_of};
-use crate::sys::owner::{self, Kind};
 use crate::sys::memory;
+use crate::sys::owner::{self, Kind};
 use std::mem::{offset_of, size_of};
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
