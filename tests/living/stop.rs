@@ -110,10 +110,9 @@ extern "C" fn on_trap(_: i32, _: *mut libc::siginfo_t, context: *mut c_void) {
     }
     let steps = shared.steps.fetch_add(1, SeqCst) + 1;
     let stop_at = shared.stop_at.load(SeqCst);
-    // SAFETY: set before the first case.
-    if stop_at == NEVER
-        && let Some(place) = unsafe { &*TRACE.load(SeqCst) }.0.get(steps as usize)
-    {
+    // SAFETY: mapped as long as a run may have this number.
+    let trace = (stop_at == NEVER).then(|| unsafe { &*TRACE.load(SeqCst) });
+    if let Some(place) = trace.and_then(|trace| trace.0.get(steps as usize)) {
         place.store(registers[libc::REG_RIP as usize] as u64, SeqCst);
     }
     if steps != stop_at {
