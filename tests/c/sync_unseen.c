@@ -203,6 +203,7 @@ static void *execs(void *unused)
     (void)unused;
     CHECK_RC(tine_mutex_lock(&s->plain, 0), 0);
     CHECK_RC(tine_rwlock_write_lock(&s->written, 0), 0);
+    s->ready = 1;
     execl("/proc/self/exe", "sync_unseen", "--stay", (char *)NULL);
     _exit(1);
 }
@@ -217,7 +218,7 @@ static void executed(void)
         CHECK(pthread_create(&thread, NULL, execs, NULL) == 0);
         for (;;) pause();
     }
-    while (tine_mutex_lock(&s->plain, 0) == 0) CHECK_RC(tine_mutex_unlock(&s->plain), 0);
+    while (!s->ready) sched_yield();
     CHECK_RC(tine_mutex_lock(&s->plain, LONG), -EOWNERDEAD);
     CHECK_RC(tine_rwlock_write_lock(&s->written, LONG), -EOWNERDEAD);
     CHECK(kill(pid, SIGKILL) == 0);
