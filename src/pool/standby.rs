@@ -282,7 +282,8 @@ impl Threads {
         }
         self.wake_standby(&inside);
         pool.heap.bell().ring_standby();
-        if !inside.wards.is_empty() {
+        let bits = |ward: &Ward| ward.pool.upgrade().map_or(0, |pool| pool.guarded.load(Ordering::Relaxed));
+        if inside.wards.iter().any(|ward| bits(ward) & (GUARDED | CALLED) != 0) {
             return;
         }
         inside.generation += 1;
