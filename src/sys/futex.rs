@@ -53,6 +53,41 @@ pub fn futex_wake(word: &AtomicU32, count: u32) -> u32 {
     rc.max(0) as u32
 }
 
+/// What `futex_change` does to the word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Sets the bit of this number.
+    Set(u32),
+    /// Leaves the bit of this number alone set.
+    SetOnly(u32),
+}
+
+/// Changes `word` and wakes at most `count` of its sleepers in one step of the kernel's: no death comes between the two,
+/// and no sleeper who has seen the old value is missed.
+pub fn futex_change(word: &AtomicU32, change: Change, count: u32) {
+    // <linux/futex.h>: FUTEX_OP_OR and FUTEX_OP_SET, by 1 << bit; and a comparison with a value that no word of ours
+    // has, upon which sleepers of the second word would be woken, which is the first here.
+    const SHIFTED: u32 = 8;
+    let (operation, bit) = match change {
+        Change::Set(bit) => (2, bit),
+        Change::SetOnly(bit) => (0, bit),
+    };
+    let encoded = (operation | SHIFTED) << 28 | (bit & 31) << 12 | 0xfff;
+    let count = count.min(i32::MAX as u32);
+    // SAFETY: the word outlives the call.
+    let rc = unsafe {
+        libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE_OP, count, 0, word.as_ptr(), encoded)
+    };
+    if rc < 0 {
+        // Refused, by a filter of system calls for example: in two steps then, between which a death loses the wake-up.
+        match change {
+            Change::Set(bit) => word.fetch_or(1 << bit, Ordering::SeqCst),
+            Change::SetOnly(bit) => word.swap(1 << bit, Ordering::SeqCst),
+        };
+        futex_wake(word, count);
+    }
+}
+
 /// One word of several that a thread sleeps on; as <linux/futex.h> has it.
 #[repr(C)]
 struct Waiter {
