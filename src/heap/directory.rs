@@ -1,81 +1,26 @@
-//! The directory: one word per extent that says what the extent is and whose.
+//! The directory: one word per extent, of which the first of each run says what the run is and whose.
 //!
 //! ```text
-//!   state    aux                     moves to
-//!   FREE     0: reserved; 1: a hole  CLAIMED, by compare-exchange of whoever wants the extent
-//!   CLAIMED  -                       TAIL then SLAB/LARGE (in this order, the head last), or FREE; by its owner
-//!   SLAB     -       class           CLAIMED, by its owner when the slab is empty
-//!   LARGE    extents                 SPARE, by compare-exchange of whoever frees the block: two frees, one winner
-//!   SPARE    extents                 LARGE or CLAIMED, by compare-exchange of whoever wants the block, or its extents
-//!   TAIL     distance to its head    FREE, by whoever has the head CLAIMED
+//!   state    aux          moves to
+//!   FREE     length       CLAIMED, by compare-exchange of whoever wants it, or wants to join it to a neighbour
+//!   CLAIMED  length       SLAB, LARGE, FREE, or several runs; by its owner, or who clears up after that
+//!   SLAB     generation   LOOSE, by its owner when nothing in it is free, or by who clears up after that
+//!   LOOSE    generation   SLAB, by its owner; CLAIMED, by compare-exchange of whoever finds it without blocks
+//!   LARGE    length       CLAIMED, by compare-exchange of whoever frees the block: two frees, one winner
+//!   TAIL     -            all of it follows the first word: see `runs.rs`
 //! ```
 //!
-//! The head is the commit point: a run of extents is taken from the moment its head says so. A death before that
-//! leaves CLAIMED words and TAILs of no head, a death while freeing leaves a CLAIMED head and some TAILs; both are
-//! found by the owner's number and by "a TAIL whose head is neither a head that reaches it nor CLAIMED".
-//!
-//! A large block that was freed stays in one piece for the next of its length: to take a hundred extents apart and put them
-//! together again costs ten times what an empty task does. Whoever finds no free extents takes the spare ones apart.
-//!
-//! A free extent whose pages the system has been given back is a hole. It is punched while CLAIMED, and reserved again
-//! while CLAIMED, so nobody meets one half done; what a death leaves CLAIMED counts as a hole.
+//! A block is there from the moment the first word says so. The pages of a free run that the system has been given back
+//! are a hole. They are punched while CLAIMED, and reserved again while CLAIMED, so nobody meets one half done.
 
-use super::{EXTENT_BYTES, Owner};
+use super::EXTENT_BYTES;
+use super::entry::Entry;
 use crate::error::{Error, Result};
 use crate::prim::{AtomicU32, AtomicU64, Ordering};
 use crate::sys::memory::FileId;
 use crate::sys::{limits, memory};
 use std::ops::Range;
 use std::os::fd::RawFd;
-
-/// What an extent is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Kind {
-    Free = 0,
-    Claimed = 1,
-    Slab = 2,
-    Large = 3,
-    Tail = 4,
-    Spare = 5,
-}
-
-/// A directory word, taken apart.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Entry {
-    pub kind: Kind,
-    pub class: u8,
-    pub owner: Owner,
-    pub aux: u32,
-}
-
-impl Entry {
-    pub(super) const FREE: Entry = Entry { kind: Kind::Free, class: 0, owner: 0, aux: 0 };
-    pub(super) const HOLE: Entry = Entry { kind: Kind::Free, class: 0, owner: 0, aux: 1 };
-
-    pub(super) fn claimed(owner: Owner) -> Entry {
-        Entry { kind: Kind::Claimed, class: 0, owner, aux: 0 }
-    }
-
-    fn word(self) -> u64 {
-        (self.kind as u64) << 56
-            | u64::from(self.class) << 48
-            | u64::from(self.owner) << 32
-            | u64::from(self.aux)
-    }
-
-    /// Garbage, which only a hostile process writes, reads as an extent that is nobody's to use.
-    fn from_word(word: u64) -> Entry {
-        let kind = match word >> 56 {
-            0 => Kind::Free,
-            2 => Kind::Slab,
-            3 => Kind::Large,
-            4 => Kind::Tail,
-            5 => Kind::Spare,
-            _ => Kind::Claimed,
-        };
-        Entry { kind, class: (word >> 48) as u8, owner: (word >> 32) as Owner, aux: word as u32 }
-    }
-}
 
 /// One process's view of the directory.
 #[derive(Debug)]
@@ -88,8 +33,12 @@ pub(super) struct Directory {
     max_extents: u32,
     /// Extents that exist for sure; private. Relaxed: it only grows, and the file's size is behind it.
     known: AtomicU32,
-    /// Holes that may be filled before what is left is looked at again; private. Relaxed: under the allocator's lock.
+    /// Holes that may be filled before what is left is looked at again; private. Relaxed: an estimate.
     credit: AtomicU32,
+    /// A bit for each extent that this process has seen reserved with its own eyes: another process could have made the
+    /// file longer, or called a hole reserved, without reserving anything. Private. Relaxed: about extents that this
+    /// thread has claimed.
+    seen: Box<[AtomicU64]>,
     /// Which file it is. Code that has closed the descriptor may have opened another one with its number.
     file: FileId,
 }
@@ -115,6 +64,7 @@ impl Directory {
             max_extents: extents as u32,
             known: AtomicU32::new(0),
             credit: AtomicU32::new(0),
+            seen: zeros(extents.div_ceil(64)),
             file,
         }
     }
@@ -231,7 +181,7 @@ impl Directory {
     fn take_credit(&self, count: u32) -> Result<u32> {
         let credit = self.credit.load(Ordering::Relaxed);
         if count <= credit {
-            self.credit.store(credit - count, Ordering::Relaxed);
+            self.credit.fetch_sub(count, Ordering::Relaxed);
             return Ok(credit);
         }
         let left = extents_left();
@@ -247,6 +197,24 @@ impl Directory {
     #[cfg(test)]
     pub(super) fn trust_in_memory(&self) {
         self.credit.store(u32::MAX / 2, Ordering::Relaxed);
+    }
+
+    /// Whether this process has seen all of these extents reserved.
+    pub(super) fn has_seen(&self, extents: Range<u32>) -> bool {
+        let seen = |(word, bits): (usize, u64)| {
+            self.seen.get(word).map_or(0, |word: &AtomicU64| word.load(Ordering::Relaxed)) & bits == bits
+        };
+        words_of(extents).all(seen)
+    }
+
+    pub(super) fn mark_seen(&self, extents: Range<u32>, seen: bool) {
+        for (word, bits) in words_of(extents) {
+            let Some(word) = self.seen.get(word) else { return };
+            match seen {
+                true => word.fetch_or(bits, Ordering::Relaxed),
+                false => word.fetch_and(!bits, Ordering::Relaxed),
+            };
+        }
     }
 
     /// Gives the pages of extents back to the system.
@@ -274,6 +242,22 @@ impl Directory {
     fn note_peak(&self, fd: RawFd) {
         self.peak().fetch_max(memory::reserved_bytes(fd), Ordering::Relaxed);
     }
+}
+
+/// The words of a bit per extent that stand for a range, and which bits of each.
+fn words_of(extents: Range<u32>) -> impl Iterator<Item = (usize, u64)> {
+    let (start, end) = (extents.start, extents.end);
+    (start / 64..end.div_ceil(64)).map(move |word| {
+        let (from, to) = (start.max(word * 64) % 64, (end - word * 64).min(64));
+        (word as usize, (u64::MAX >> (64 - to)) & (u64::MAX << from))
+    })
+}
+
+/// Memory that is not touched before it is used: there are many more extents than most heaps come to have.
+fn zeros(words: usize) -> Box<[AtomicU64]> {
+    let zeros = Box::into_raw(vec![0u64; words].into_boxed_slice());
+    // SAFETY: an atomic has the size and the alignment of its integer here (all 64-bit targets), and any bits are valid.
+    unsafe { Box::from_raw(zeros as *mut [AtomicU64]) }
 }
 
 /// How many more extents the machine and the cgroups have room for. The kernel answers a cgroup's limit by killing, so

@@ -164,13 +164,8 @@ impl Arena {
             self.heap.free(*block).unwrap();
         }
         self.heap.trim();
-        let known = self.heap.directory.refresh(self.heap.fd.as_raw_fd());
-        for extent in 0..known {
-            assert_eq!(
-                self.heap.directory.get(extent).kind,
-                directory::Kind::Free,
-                "extent {extent} is lost"
-            );
+        for (extent, entry, _) in self.heap.runs() {
+            assert_eq!(entry.kind, Kind::Free, "extent {extent} is lost");
         }
     }
 }
