@@ -87,8 +87,10 @@ examples: staged
 # workers that are replaced after 1 to 7 of them; 100,000 kills of users of each lock, all their slow cases single-stepped,
 # and their models with one preemption more; 15,000 kills and 10,000 histories of queues, 5,000 kills of processes that share
 # nothing but a segment; 2,000 kills in a heap of one's own, 5,000 inside alloc and free; 60 s of random writes, and again
-# under AddressSanitizer; 12,500 kills of processes with channels; 9,000 single processes and 900 of their hosts.
-STORMS := storm ending_storm heap-own heap-scribble queue_segment channel_death process
+# under AddressSanitizer; 12,500 kills of processes with channels; 9,000 single processes and 900 of their hosts; and every
+# system call of the scenarios of tests/c/sweep_*.c, failing in each way that it can.
+SWEEPS := $(patsubst tests/c/%.c,%,$(wildcard tests/c/sweep_*.c))
+STORMS := storm ending_storm heap-own heap-scribble queue_segment channel_death process $(SWEEPS)
 storm: staged
 	TINE_STORM=1 $(CARGO) test --test sync_storm --test sync_step --test queue_storm
 	TINE_STORM=1 $(CARGO) test --test sync_model settles -- --nocapture
@@ -98,7 +100,7 @@ storm: staged
 	TINE_KILLS=5000 $(CARGO) test --release --quiet --lib kills
 	ci/check-asan.sh 60
 # Each program of benches/ measures one subject next to its peers, in one interleaved run. NAME_PEER.cpp has a peer's part
-# of NAME.c, which is told by HAVE_PEER that the peer is here.
+# of NAME.c, which is told by HAVE_PEER that the peer is here; a line "links: -lLIBRARY" says what the peer needs.
 bench: staged
 	@mkdir -p build/benches
 # Peers that may be there or not: Debian's libboost-dev, and crates, in a package of their own.
@@ -114,7 +116,8 @@ bench: staged
 	    for part in $$(ls $${bench%.c}_*.cpp 2>/dev/null); do \
 	        object=build/benches/$$(basename $$part .cpp).o; \
 	        peer=$$(basename $$part .cpp | sed 's/.*_//' | tr a-z A-Z); \
-	        if $(CXX) -std=c++17 -O2 -c $$part -o $$object 2>build/benches/missing; then parts="$$parts $$object -DHAVE_$$peer -lstdc++"; fi; \
+	        if $(CXX) -std=c++17 -O2 -c $$part -o $$object 2>build/benches/missing; then \
+            parts="$$parts $$object -DHAVE_$$peer $$(sed -n 's/.*links: //p' $$part) -lstdc++"; fi; \
 	    done; \
 	    $(WITH) sh -c "$(CC) -std=gnu11 -O2 -fopenmp -Wall -Wextra $$bench $$parts -o $$program \
 	        \$$(pkg-config --cflags --libs tine) -pthread -Wl,-rpath,$(STAGE)/lib" && $$program || exit 1; \

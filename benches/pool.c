@@ -69,11 +69,12 @@ static double trip_of_tine(double pause_ns)
 }
 
 static int there[2], back[2];
+static pid_t echo;
 
 static void start_echo(void)
 {
     if (pipe(there) || pipe(back)) exit(1);
-    if (fork()) return;
+    if ((echo = fork()) != 0) return;
     char byte;
     close(there[1]);
     while (read(there[0], &byte, 1) == 1 && write(back[1], &byte, 1) == 1) { }
@@ -96,10 +97,48 @@ static double trip_of_pipe(double pause_ns)
     return median(each, trips);
 }
 
+/* The least that two processes can take: each looks at one word until it changes. The pool's workers sleep meanwhile. */
+static double hot_pair(void)
+{
+    enum { TRIPS = 5000 };
+    static double each[TRIPS];
+    volatile int *word = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    pid_t other = fork();
+    if (!other) {
+        for (int trip = 0; trip < TRIPS; trip++) {
+            while (word[0] != trip + 1) { }
+            word[16] = trip + 1;
+        }
+        _exit(0);
+    }
+    for (int trip = 0; trip < TRIPS; trip++) {
+        double start = now_ns();
+        word[0] = trip + 1;
+        while (word[16] != trip + 1) { }
+        each[trip] = now_ns() - start;
+    }
+    waitpid(other, NULL, 0);
+    munmap((void *)word, 4096);
+    return median(each, TRIPS);
+}
+
 static double hot_tine(void) { return trip_of_tine(0); }
 static double hot_pipe(void) { return trip_of_pipe(0); }
 static double asleep_tine(void) { return trip_of_tine(500e3); }
-static double asleep_pipe(void) { return trip_of_pipe(500e3); }
+
+static double asleep_pipe(int processor)
+{
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    CPU_SET(processor, &set);
+    sched_setaffinity(echo, sizeof set, &set);
+    pin(0);
+    double trip = trip_of_pipe(500e3);
+    pin(-1);
+    return trip;
+}
+static double asleep_pipe_across(void) { return sysconf(_SC_NPROCESSORS_ONLN) > 1 ? asleep_pipe(1) : 0; }
+static double asleep_pipe_on_one(void) { return asleep_pipe(0); }
 
 /* 100,000 empty tasks, each on its own. */
 
@@ -129,6 +168,19 @@ static double many_of_openmp(void)
     }
     return (now_ns() - start) / MANY;
 }
+
+#ifdef HAVE_TBB /* pool_tbb.cpp */
+void tbb_empty_tasks(int tasks, int threads);
+static double many_of_tbb(void)
+{
+    double start = now_ns();
+    tbb_empty_tasks(MANY, WORKERS);
+    return (now_ns() - start) / MANY;
+}
+#define TBB(measure) PEER("oneTBB task_group, 2 threads", "us", 1e3, measure, 2.2),
+#else
+#define TBB(measure)
+#endif
 
 #define PYTHON_TIMED(import, setup, work, tasks)                                                       \
     import "; import time\ndef f(x): return None\nif __name__ == \"__main__\":\n " setup "\n"           \
@@ -330,32 +382,38 @@ static double replaced(void)
 }
 
 static struct row rows[] = {
-    { "empty task there and back, host waiting", "us", 1e3, hot_tine, 1, { 0 } },
-    { "  pipe between two processes", "us", 1e3, hot_pipe, 0, { 0 } },
-    { "the same, both asleep before", "us", 1e3, asleep_tine, 1, { 0 } },
-    { "  pipe, both asleep before", "us", 1e3, asleep_pipe, 0, { 0 } },
-    { "100,000 empty tasks, each", "us", 1e3, many_of_tine, 1, { 0 } },
-    { "  OpenMP task, 2 threads", "us", 1e3, many_of_openmp, 0, { 0 } },
-    { "  ProcessPoolExecutor.submit", "us", 1e3, many_of_executor, -2, { 0 } },
-    { "  multiprocessing.Pool.map, chunk 1", "us", 1e3, many_of_pool_map, -3, { 0 } },
-    { "map, chunk measured, per item", "ns", 1, map_measured, 3, { 0 } },
-    { "map, chunk 10,000, per item", "ns", 1, map_fixed, 2, { 0 } },
-    { "for, chunk measured, per item", "ns", 1, for_of_tine, 1, { 0 } },
-    { "  OpenMP dynamic, per item", "ns", 1, map_of_openmp, 0, { 0 } },
-    { "4,000 uneven items, chunk measured", "ms", 1e6, uneven_measured, 1, { 0 } },
-    { "the same, chunk 1", "ms", 1e6, uneven_1, 0, { 0 } },
-    { "the same, chunk 8", "ms", 1e6, uneven_8, -2, { 0 } },
-    { "the same, chunk 64", "ms", 1e6, uneven_64, -3, { 0 } },
-    { "1 MiB in, 1 MiB out, per task", "us", 1e3, megabytes_of_tine, 1, { 0 } },
-    { "  two forks touching the same bytes", "us", 1e3, megabytes_of_forks, 0, { 0 } },
-    { "40 tasks of 10 ms, 2 workers", "ms", 1e6, long_of_tine, 1, { 0 } },
-    { "  two pinned forks, static split", "ms", 1e6, long_of_forks, 0, { 0 } },
-    { "pool of 2 ready, spawn", "ms", 1e6, up_spawn, 4, { 0 } },
-    { "pool of 2 ready, fork", "ms", 1e6, up_fork, 3, { 0 } },
-    { "pool of 2 ready, forkserver", "ms", 1e6, up_forkserver, 2, { 0 } },
-    { "the same, destroyed", "ms", 1e6, down, 1, { 0 } },
-    { "  two bare forks ready", "ms", 1e6, up_of_forks, 0, { 0 } },
-    { "worker killed, another one ready", "ms", 1e6, replaced, 0, { 0 } },
+    OURS("empty task there and back, host waiting", "us", 1e3, hot_tine),
+    PEER("a bare pair of spinning processes", "us", 1e3, hot_pair, 3),
+    PEER("pipe between two processes", "us", 1e3, hot_pipe, 0),
+    OURS("empty task there and back, both asleep", "us", 1e3, asleep_tine),
+    PEER("pipe, both asleep, each on a processor", "us", 1e3, asleep_pipe_across, 0.5),
+    PEER("pipe, both asleep, on one processor", "us", 1e3, asleep_pipe_on_one, 0),
+    OURS("100,000 empty tasks, each", "us", 1e3, many_of_tine),
+    TBB(many_of_tbb)
+    PEER("OpenMP task, 2 threads", "us", 1e3, many_of_openmp, 0),
+    PEER("ProcessPoolExecutor.submit", "us", 1e3, many_of_executor, 1 / 200.0),
+    PEER("multiprocessing.Pool.map, chunk 1", "us", 1e3, many_of_pool_map, 1 / 70.0),
+    OURS("map, chunk measured, per item", "ns", 1, map_measured),
+    PEER("OpenMP dynamic, per item", "ns", 1, map_of_openmp, 0.4),
+    OURS("map, chunk 10,000, per item", "ns", 1, map_fixed),
+    PEER("OpenMP dynamic, per item", "ns", 1, map_of_openmp, 0),
+    OURS("for, chunk measured, per item", "ns", 1, for_of_tine),
+    PEER("OpenMP dynamic, per item", "ns", 1, map_of_openmp, 0),
+    OURS("4,000 uneven items, chunk measured", "ms", 1e6, uneven_measured),
+    PEER("chunk 1", "ms", 1e6, uneven_1, 1.2),
+    PEER("chunk 8", "ms", 1e6, uneven_8, 1.2),
+    PEER("chunk 64", "ms", 1e6, uneven_64, 1.2),
+    OURS("1 MiB in, 1 MiB out, per task", "us", 1e3, megabytes_of_tine),
+    PEER("two forks touching the same bytes", "us", 1e3, megabytes_of_forks, 0.55),
+    OURS("40 tasks of 10 ms, 2 workers", "ms", 1e6, long_of_tine),
+    PEER("two pinned forks, static split", "ms", 1e6, long_of_forks, 1.01),
+    OURS("pool of 2 ready, fork", "ms", 1e6, up_fork),
+    PEER("two bare forks ready", "ms", 1e6, up_of_forks, 1.6),
+    OURS("pool of 2 ready, forkserver", "ms", 1e6, up_forkserver),
+    PEER("two bare forks ready", "ms", 1e6, up_of_forks, 0),
+    OURS("the same, destroyed", "ms", 1e6, down),
+    OURS("pool of 2 ready, spawn", "ms", 1e6, up_spawn),
+    OURS("worker killed, another one ready", "ms", 1e6, replaced),
 };
 
 int main(int argc, char **argv)
@@ -374,5 +432,8 @@ int main(int argc, char **argv)
     run_table(rows, sizeof rows / sizeof *rows, argc, argv);
     close(there[1]);
     tine_pool_destroy(pool);
+#ifndef HAVE_TBB
+    printf("oneTBB: not here (libtbb-dev)\n");
+#endif
     return 0;
 }

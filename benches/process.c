@@ -78,14 +78,15 @@ int main(int argc, char **argv)
 {
     tine_init(argc, argv);
     static struct row rows[] = {
-        { "a process, start to end, fork", "ms", 1e6, copy, 1, { 0 } },
-        { "  fork, waitpid", "ms", 1e6, bare_fork, 0, { 0 } },
-        { "  multiprocessing.Process, fork", "ms", 1e6, python_fork, 0, { 0 } },
-        { "a process, start to end, forkserver", "ms", 1e6, forkserver, 1, { 0 } },
-        { "  multiprocessing.Process, forkserver", "ms", 1e6, python_forkserver, 0, { 0 } },
-        { "a process, start to end, spawn", "ms", 1e6, spawn, 2, { 0 } },
-        { "  posix_spawn of true, waitpid", "ms", 1e6, bare_spawn, 0, { 0 } },
-        { "  multiprocessing.Process, spawn", "ms", 1e6, python_spawn, 0, { 0 } },
+        OURS("a process, start to end, fork", "ms", 1e6, copy),
+        PEER("fork, waitpid", "ms", 1e6, bare_fork, 6),
+        PEER("multiprocessing.Process, fork", "ms", 1e6, python_fork, 0),
+        OURS("a process, start to end, forkserver", "ms", 1e6, forkserver),
+        PEER("posix_spawn of true, waitpid", "ms", 1e6, bare_spawn, 2),
+        PEER("multiprocessing.Process, forkserver", "ms", 1e6, python_forkserver, 0),
+        OURS("a process, start to end, spawn", "ms", 1e6, spawn),
+        PEER("posix_spawn of true, waitpid", "ms", 1e6, bare_spawn, 0),
+        PEER("multiprocessing.Process, spawn", "ms", 1e6, python_spawn, 0),
     };
     run_table(rows, sizeof rows / sizeof *rows, argc, argv);
     return 0;

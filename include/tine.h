@@ -50,8 +50,11 @@ typedef struct tine_channel tine_channel;
 /** The longest text of a tine_error, its terminating zero included. */
 #define TINE_ERROR_TEXT 240
 
-/** Wait for ever: a value for every timeout_ns. */
-#define TINE_FOREVER -1
+/**
+ * Waits for ever: a value for every timeout_ns. A negative one is over already, as 0 is: end - now that comes out just
+ * below zero does not wait.
+ */
+#define TINE_FOREVER INT64_MAX
 
 /** A flag of every object that can be waited for: its waits end with -EINTR when a signal handler has run. */
 #define TINE_INTERRUPTIBLE 1
@@ -381,7 +384,10 @@ typedef struct tine_stats {
  * Starts a pool, and waits until its workers are ready.
  *
  * The host gets no child that it could see, no thread (without TINE_BACKGROUND) and no signal handler. Workers have
- * default signal dispositions, no descriptors but the standard ones (standard input is empty), and end with the host.
+ * default signal dispositions, and end with the host. Of the host's descriptors they have the standard ones alone (standard input is
+ * empty); beside those a few of tine's, close-on-exec. What the program's own code closes of these, in a worker or in the host, is not
+ * used any more: a worker works on, but its part of the heap cannot grow, and it ends when it is to get a segment or a channel; a host
+ * that has closed the pool's has its tasks settled with TINE_EWORKERSTART.
  *
  * Parameters: options: NULL for all defaults. out: where the pool goes.
  * Returns 0; TINE_ENOINIT: tine_init has not run and no .worker_path is given; TINE_EWORKERSTART: the processes could

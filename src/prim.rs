@@ -10,3 +10,37 @@ pub(crate) use core::sync::atomic::{
 
 /// Whether this is a model checker's: then objects are not laid out as processes share them.
 pub(crate) const MODEL: bool = false;
+
+/// A lock's word and its holder's cookie, which change as one.
+#[derive(Debug)]
+#[repr(transparent)]
+pub(crate) struct AtomicPair(AtomicU64);
+
+impl AtomicPair {
+    pub fn new(pair: u64) -> AtomicPair {
+        AtomicPair(AtomicU64::new(pair))
+    }
+
+    #[inline(always)]
+    pub fn load(&self, ordering: Ordering) -> u64 {
+        self.0.load(ordering)
+    }
+
+    #[inline(always)]
+    pub fn swap(&self, pair: u64, ordering: Ordering) -> u64 {
+        self.0.swap(pair, ordering)
+    }
+
+    #[inline(always)]
+    pub fn compare_exchange(&self, old: u64, new: u64, yes: Ordering, no: Ordering) -> Result<u64, u64> {
+        self.0.compare_exchange(old, new, yes, no)
+    }
+
+    /// The half that the kernel knows and threads sleep on. For the futex calls alone.
+    #[inline(always)]
+    pub fn word(&self) -> &AtomicU32 {
+        const AT: usize = if crate::sys::robust::word_of(1) == 1 { 0 } else { 1 };
+        // SAFETY: inside the pair, and aligned.
+        unsafe { &*(&raw const self.0).cast::<AtomicU32>().add(AT) }
+    }
+}

@@ -25,12 +25,14 @@ mod sys {
     pub use tine::sys::clock;
 
     pub mod owner {
-        pub fn thread_ended(_: u32, _: u64) -> bool {
-            unreachable!("the model's kernel sees to every death")
+        #[derive(Clone, Copy, PartialEq, Eq)]
+        pub enum Kind {
+            Thread,
+            Process,
         }
 
-        pub fn process_ended(_: u32, _: u64) -> bool {
-            unreachable!("the model's kernel sees to every death")
+        pub fn thread_ended(tid: u32, _: u32) -> bool {
+            crate::kernel::has_ended(tid)
         }
 
         pub fn process_of(tid: u32) -> u32 {

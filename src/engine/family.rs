@@ -23,6 +23,7 @@ use crate::process::wire::{self, Kind, Message};
 use crate::queue::ring::phase;
 use crate::sys::clock::{Deadline, now_ns};
 use crate::sys::epoll::Epoll;
+use crate::sys::fd::Guarded;
 use crate::sys::{limits, pidfd};
 use std::collections::VecDeque;
 use std::ffi::CString;
@@ -281,7 +282,7 @@ impl Family {
             Kind::Started => {
                 if let Some(member) = self.member(slot, generation) {
                     member.pid = third as i32;
-                    member.pidfd = message.fds.into_iter().next();
+                    member.pidfd = message.fds.into_iter().next().map(Guarded::new);
                 }
             }
             Kind::NotStarted => {
@@ -323,7 +324,7 @@ impl Family {
             let member = &mut self.members[slot];
             match member.state {
                 State::Starting { .. } if member.has_become_ready() => {
-                    member.state = State::Ready;
+                    (member.state, member.was_ready) = (State::Ready, true);
                     // Until all are ready for the first time somebody waits for the pool, and wants to know why not.
                     let ever_ready = self.brake.ever_ready || self.all_ready();
                     let own_failures = self.brake.own_failures;
@@ -355,22 +356,24 @@ impl Family {
         }
         let member = &mut self.members[slot];
         member.complete(&mut death, self.callees.as_ref());
-        let cannot_map = member.phase() == phase::CANNOT_MAP;
-        let was_ready = !cannot_map && (member.state == State::Ready || member.phase() == phase::READY);
+        // One that has been ready may say this of what is being shared, and nothing more.
+        let asked_to_map = !member.was_ready || self.sharing.is_some() && !member.has_mapped();
+        let cannot_map = asked_to_map && member.phase() == phase::CANNOT_MAP;
+        member.was_ready |= member.phase() == phase::READY;
+        let was_ready = member.was_ready;
         let own_fault = death.signal != libc::SIGKILL;
-        let reason = (!was_ready).then(|| member.start_failure(&death));
+        let reason = (cannot_map || !was_ready).then(|| member.start_failure(&death));
         // What an initializer's failure says is the user's affair; of a single process it is the answer.
         let is_single = self.settings.job.is_some();
         let code = member.failure_code().filter(|_| is_single).unwrap_or(Code::WORKER_START);
         member.state = State::Ended;
-        member.ended_ready = was_ready;
         self.events.push_back(Event::Ended(slot, death));
         if let (true, Some(sharing), Some(reason)) = (cannot_map, &mut self.sharing, &reason) {
             // Whoever shares is told; the place gets a worker without the segment.
             sharing.failure.get_or_insert(Error::errno(libc::EEXIST, reason.clone()));
             return;
         }
-        if let Some(reason) = reason.filter(|_| !self.stopping) {
+        if let Some(reason) = reason.filter(|_| !was_ready && !self.stopping) {
             self.start_failed(slot, own_fault, Error::new(code, reason));
         }
     }
@@ -383,7 +386,7 @@ impl Family {
     /// The pool has dealt with a worker that ended; its place can be filled again. `idle` is one that was ready and
     /// has never begun a task.
     pub(crate) fn bury(&mut self, slot: usize, death: &Death, idle: bool) {
-        let was_ready = self.members[slot].ended_ready;
+        let was_ready = self.members[slot].was_ready;
         let asked_to = self.members[slot].leaving.is_some();
         if idle && was_ready && !asked_to && !self.stopping && death.signal != libc::SIGKILL {
             let text = format!("{} before its first task", death.describe());
@@ -419,8 +422,15 @@ impl Family {
         self.supervisor_deaths += u64::from(!self.stopping);
         for slot in 0..self.members.len() {
             let member = &mut self.members[slot];
+            let is_known = member.renew_pidfd();
             match (member.state, &member.pidfd) {
-                (State::Vacant { .. } | State::Dying | State::Ended, _) => (),
+                (State::Vacant { .. } | State::Ended, _) => (),
+                // Nothing is left by which its end could be seen, but that its supervisor takes it along.
+                (State::Starting { .. } | State::Ready | State::Dying, Some(_)) if !is_known => {
+                    let death = Death::new(member.pid, libc::SIGKILL, 0, 0);
+                    self.ended(slot, death);
+                }
+                (State::Dying, _) => (),
                 (_, Some(pidfd)) => {
                     let _ = pidfd::signal(pidfd.as_raw_fd(), libc::SIGKILL);
                     let _ = epoll.add(pidfd.as_raw_fd(), PIDFDS | slot as u64);
@@ -517,6 +527,12 @@ impl Family {
     fn fill_places(&mut self, heap: &Heap, epoll: &Epoll) -> Result<()> {
         if self.link.is_none() {
             if now_ns() < self.link_not_before_ns {
+                return Ok(());
+            }
+            if heap.fd() < 0 {
+                // For good: without it nobody can be given the heap.
+                let text = "the program has closed the pool's descriptors, so that no worker can be started";
+                self.break_down(Error::new(Code::WORKER_START, text));
                 return Ok(());
             }
             let link = Link::start(&self.settings, self.program.as_ref(), heap, self.start_timeout_ns);

@@ -9,25 +9,25 @@
 use crate::channel::End;
 use crate::error::{Error, Result};
 use crate::process::wire::{Kind, Message};
-use crate::sys::fd;
+use crate::sys::fd::{self, Guarded};
 use crate::sys::socket::{self, Peeked, Sent};
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, RawFd};
 
 #[derive(Debug)]
 pub(crate) struct Handover {
-    to_put: OwnedFd,
-    to_take: OwnedFd,
+    to_put: Guarded,
+    to_take: Guarded,
 }
 
 impl Handover {
     pub(crate) fn new() -> Result<Handover> {
         let (to_put, to_take) = socket::pair()?;
-        Ok(Handover { to_put, to_take })
+        Ok(Handover { to_put: Guarded::new(to_put), to_take: Guarded::new(to_take) })
     }
 
     /// By which the worker gets its descriptor of it.
     pub(super) fn message(&self) -> Result<Message> {
-        Ok(Message::new(Kind::Handover, &[]).with_fds(vec![fd::duplicate(self.to_take.as_raw_fd())?]))
+        Ok(Message::new(Kind::Handover, &[]).with_fds(vec![self.to_take.duplicate()?]))
     }
 
     /// Puts an end in; whether it is. Only a worker that has tampered with its descriptor is in the way.

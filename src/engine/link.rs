@@ -8,6 +8,7 @@ use crate::process::init;
 use crate::process::setup::Settings;
 use crate::process::wire::{self, Connection, Kind, Message, Reader, Writer};
 use crate::sys::clock::Deadline;
+use crate::sys::fd::{self, Guarded};
 use crate::sys::spawn::{self, CHILD_SOCKET, Keeper, Start};
 use crate::sys::{environment, fork, pidfd, socket};
 use std::ffi::CString;
@@ -22,7 +23,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 /// ```
 pub(crate) struct Link {
     pub(super) connection: Connection,
-    pub(super) pidfd: Option<OwnedFd>,
+    pub(super) pidfd: Option<Guarded>,
     pub(super) up: bool,
     pub(super) deadline: Deadline,
     pub(super) writable_watched: bool,
@@ -65,10 +66,10 @@ impl Link {
         let mut connection = Connection::new(ours);
         // Its number is not reused within the microseconds since it was made, and `Ready` proves that the pidfd is
         // the process that holds the other end of the socket.
-        let pidfd = if pid > 0 { pidfd::open(pid).ok() } else { None };
+        let pidfd = if pid > 0 { pidfd::open(pid).ok().map(Guarded::new) } else { None };
         let mut writer = Writer::default();
         settings.encode(&mut writer);
-        let heap_fd = heap.fd().try_clone_to_owned().map_err(|error| Error::from_io("dup", &error))?;
+        let heap_fd = fd::duplicate(heap.fd())?;
         let mut fds = vec![heap_fd, fork::own_pidfd()?, wire::to_memfd(&writer.0)?];
         fds.extend(settings.copy_of_input()?);
         let words = [wire::version(), heap.address() as u64, heap.mapped_bytes() as u64];
@@ -92,7 +93,7 @@ impl Link {
             .fds
             .try_into()
             .map_err(|_| Error::errno(libc::EPROTO, "the supervisor's descriptors are missing"))?;
-        self.pidfd = Some(pidfd);
+        self.pidfd = Some(Guarded::new(pidfd));
         self.up = true;
         Tables::decode(&mut Reader(&wire::from_memfd(&tables)?))
     }

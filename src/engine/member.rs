@@ -25,7 +25,8 @@ use crate::process::wire::{Connection, Message};
 use crate::queue::ring::{CrashRecord, FRAMES, Segment, phase};
 use crate::sys::clock::{Deadline, now_ns};
 use crate::sys::epoll::Epoll;
-use crate::sys::{fd, pidfd, signal, socket};
+use crate::sys::fd::{self, Guarded};
+use crate::sys::{pidfd, signal, socket};
 use std::ffi::{CStr, CString, c_char};
 use std::fmt::Write as _;
 use std::mem::offset_of;
@@ -46,20 +47,20 @@ pub(crate) struct Member {
     pub(crate) state: State,
     /// Counts the processes of this place, so that late news of an earlier one is known as such.
     pub(crate) generation: u64,
-    /// Of a process that has ended: it had been ready.
-    pub(crate) ended_ready: bool,
+    /// The host has seen it ready: from then on nothing that it writes makes it a start that failed.
+    pub(crate) was_ready: bool,
     /// It stays vacant until somebody wants it: see [`super::family::Family::unpark`].
     pub(crate) parked: bool,
     /// It has been asked to leave, and until when it should have.
     pub(crate) leaving: Option<Deadline>,
     pub(crate) segment: Option<Segment>,
-    event: Option<OwnedFd>,
+    event: Option<Guarded>,
     /// By which the process gets the segments that the pool shares, and a [`Handover`].
     tidings: Option<Connection>,
     /// How many messages it has been passed there.
     passed: u32,
     pub(crate) pid: i32,
-    pub(crate) pidfd: Option<OwnedFd>,
+    pub(crate) pidfd: Option<Guarded>,
 }
 
 /// How a worker ended, and what it left of a crash. Its beginning is what C sees as `tine_death`.
@@ -190,7 +191,7 @@ impl Member {
         Member {
             state,
             generation: 0,
-            ended_ready: false,
+            was_ready: false,
             parked: false,
             leaving: None,
             segment: None,
@@ -215,7 +216,7 @@ impl Member {
         let event = fd::eventfd()?;
         epoll.add_edge(event.as_raw_fd(), token)?;
         let copy = event.try_clone().map_err(|error| Error::from_io("dup", &error))?;
-        if let Some(old) = self.event.replace(event) {
+        if let Some(old) = self.event.replace(Guarded::of_eventfd(event)) {
             // Something that the last process has left behind may still hold it.
             epoll.remove(old.as_raw_fd());
         }
@@ -234,6 +235,7 @@ impl Member {
         self.pid = 0;
         self.pidfd = None;
         self.leaving = None;
+        self.was_ready = false;
         self.state = State::Starting { deadline: Deadline::after(start_timeout_ns) };
         Ok(vec![fd, copy, theirs])
     }
@@ -279,6 +281,14 @@ impl Member {
     /// Whether its process is known and has reported.
     pub(crate) fn has_become_ready(&self) -> bool {
         self.phase() == phase::READY && self.pidfd.is_some()
+    }
+
+    /// Where the program has closed the process's descriptor, opens it anew; whether there is one.
+    pub(super) fn renew_pidfd(&mut self) -> bool {
+        let Some(lost) = self.pidfd.as_ref().filter(|pidfd| !pidfd.is_ours()) else { return true };
+        let Ok(Some(again)) = pidfd::reopen(self.pid, lost) else { return false };
+        self.pidfd = Some(Guarded::new(again));
+        true
     }
 
     pub(crate) fn kill(&self) {

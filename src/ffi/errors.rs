@@ -8,8 +8,9 @@ use std::ffi::{c_char, c_int};
 /// The longest text of a `tine_error`, its terminating zero included.
 pub const TINE_ERROR_TEXT: usize = 240;
 
-/// Wait for ever: a value for every `timeout_ns`.
-pub const TINE_FOREVER: i64 = -1;
+/// Waits for ever: a value for every `timeout_ns`. A negative one is over already, as 0 is: `end - now` that comes out just
+/// below zero does not wait.
+pub const TINE_FOREVER: i64 = i64::MAX;
 
 /// What went wrong, in words that name the thing and its value. It belongs to the caller, who points an options
 /// struct's `.error` at it; a call that fails fills it in, one that succeeds leaves it alone.

@@ -1,6 +1,7 @@
 //! The boundary: errors become codes, panics stop here, and pointers are checked before anything happens.
 
 use crate::error::{Code, Error, Result};
+use crate::ffi::errors::TINE_FOREVER;
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -94,7 +95,7 @@ pub(crate) fn duration(ns: i64, name: &'static str) -> Result<u64> {
 /// The same, where `TINE_FOREVER` is an answer too: `None`.
 pub(crate) fn deadline(ns: i64, name: &'static str) -> Result<Option<u64>> {
     match ns {
-        -1 => Ok(None),
+        TINE_FOREVER => Ok(None),
         ns => duration(ns, name).map(Some),
     }
 }

@@ -377,7 +377,10 @@ impl tine_pool_options {
 /// Starts a pool, and waits until its workers are ready.
 ///
 /// The host gets no child that it could see, no thread (without TINE_BACKGROUND) and no signal handler. Workers have
-/// default signal dispositions, no descriptors but the standard ones (standard input is empty), and end with the host.
+/// default signal dispositions, and end with the host. Of the host's descriptors they have the standard ones alone (standard input is
+/// empty); beside those a few of tine's, close-on-exec. What the program's own code closes of these, in a worker or in the host, is not
+/// used any more: a worker works on, but its part of the heap cannot grow, and it ends when it is to get a segment or a channel; a host
+/// that has closed the pool's has its tasks settled with TINE_EWORKERSTART.
 ///
 /// Parameters: options: NULL for all defaults. out: where the pool goes.
 /// Returns 0; TINE_ENOINIT: tine_init has not run and no .worker_path is given; TINE_EWORKERSTART: the processes could

@@ -12,7 +12,6 @@ use super::extents::Hints;
 use super::runs;
 use super::slab::{Listed, Slab};
 use crate::error::{Error, Result};
-use std::os::fd::AsRawFd;
 
 /// So many slabs without a free block are tried, before that is an error.
 const FOUND_IN_VAIN: u32 = 64;
@@ -43,6 +42,8 @@ pub(super) struct Allocator {
     pub(super) freed: u32,
     /// How many free extents stayed reserved then.
     pub(super) kept: u32,
+    /// The longest block that was freed lately.
+    pub(super) largest: u32,
 }
 
 impl Allocator {
@@ -57,6 +58,7 @@ impl Allocator {
             search_from: 0,
             freed: 0,
             kept: 0,
+            largest: 0,
         }
     }
 
@@ -134,7 +136,11 @@ impl Allocator {
             let address = slab.address_of(heap, word * 64 + bit as usize);
             announce(address);
             slab.take(heap, word, bit);
-            if slab.used >= slab.class.blocks && slab.look_for_returned(heap) {
+            // Blocks that others have returned are looked for before it is let go of, unless there are others at hand.
+            if slab.used >= slab.class.blocks
+                && self.bins[index].partial.is_empty()
+                && slab.look_for_returned(heap)
+            {
                 slab.fetch(heap);
             }
             if slab.used >= slab.class.blocks {
@@ -398,6 +404,7 @@ impl Allocator {
                 if !heap.directory.exchange(head, entry, claimed) {
                     return Err(not_allocated(address));
                 }
+                self.largest = self.largest.max(entry.aux);
                 self.release(heap, head, entry.aux);
                 Ok(())
             }
@@ -416,7 +423,7 @@ enum Place {
 fn find(heap: &Heap, address: usize) -> Result<Place> {
     let directory = &heap.directory;
     let foreign = || Error::invalid(format!("{address:#x} is not in this heap"));
-    let fd = heap.fd.as_raw_fd();
+    let fd = &heap.fd;
     let extent = directory.extent_at(address, fd).ok_or_else(foreign)?;
     let entry = directory.get(extent);
     let (head, first) = match entry.kind {

@@ -17,10 +17,10 @@ use super::EXTENT_BYTES;
 use super::entry::Entry;
 use crate::error::{Error, Result};
 use crate::prim::{AtomicU32, AtomicU64, Ordering};
-use crate::sys::memory::FileId;
+use crate::sys::fd::Guarded;
 use crate::sys::{limits, memory};
 use std::ops::Range;
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, RawFd};
 
 /// One process's view of the directory.
 #[derive(Debug)]
@@ -39,8 +39,6 @@ pub(super) struct Directory {
     /// file longer, or called a hole reserved, without reserving anything. Private. Relaxed: about extents that this
     /// thread has claimed.
     seen: Box<[AtomicU64]>,
-    /// Which file it is. Code that has closed the descriptor may have opened another one with its number.
-    file: FileId,
 }
 
 /// Bytes in front of the extents for a heap of `range_bytes`: the header page and the directory.
@@ -51,7 +49,7 @@ pub(super) fn bytes_for(range_bytes: usize) -> usize {
 
 impl Directory {
     /// Over memory that was laid out with [`bytes_for`], in a file whose first byte is at `origin`.
-    pub(super) fn new(file: FileId, origin: usize, address: usize, length: usize) -> Directory {
+    pub(super) fn new(origin: usize, address: usize, length: usize) -> Directory {
         // The number of extents is what fits with the directory that it needs.
         let mut extents = length / EXTENT_BYTES;
         while extents > 0 && bytes_for(extents * EXTENT_BYTES) + extents * EXTENT_BYTES > length {
@@ -65,7 +63,6 @@ impl Directory {
             known: AtomicU32::new(0),
             credit: AtomicU32::new(0),
             seen: zeros(extents.div_ceil(64)),
-            file,
         }
     }
 
@@ -84,13 +81,13 @@ impl Directory {
     }
 
     /// The extent that an address lies in, if that extent exists.
-    pub(super) fn extent_at(&self, address: usize, fd: RawFd) -> Option<u32> {
+    pub(super) fn extent_at(&self, address: usize, fd: &Guarded) -> Option<u32> {
         let extent = u32::try_from(address.checked_sub(self.data)? / EXTENT_BYTES).ok()?;
         self.reaches(extent.checked_add(1)?, fd).then_some(extent)
     }
 
     /// Whether there are as many extents as that: another process may just have made more than are known here.
-    pub(super) fn reaches(&self, end: u32, fd: RawFd) -> bool {
+    pub(super) fn reaches(&self, end: u32, fd: &Guarded) -> bool {
         end <= self.known_extents() || end <= self.refresh(fd)
     }
 
@@ -123,9 +120,9 @@ impl Directory {
     }
 
     /// Looks at the file's size again: other processes make it grow.
-    pub(super) fn refresh(&self, fd: RawFd) -> u32 {
+    pub(super) fn refresh(&self, fd: &Guarded) -> u32 {
         let before = self.data - self.origin;
-        let length = self.check_file(fd).and_then(|()| memory::length_of(fd)).unwrap_or(0);
+        let length = open(fd).and_then(memory::length_of).unwrap_or(0);
         let extents = length.saturating_sub(before) / EXTENT_BYTES;
         let known = (extents as u32).min(self.max_extents);
         // The directory's words for the new extents: reserved by whoever reserved the extents, unless it was hostile.
@@ -135,14 +132,13 @@ impl Directory {
         self.known_extents()
     }
 
-    pub(super) fn reserve_words(&self, fd: RawFd, extents: u32) -> Result<()> {
-        self.check_file(fd)?;
+    pub(super) fn reserve_words(&self, fd: &Guarded, extents: u32) -> Result<()> {
         let header = self.start - memory::page_size() - self.origin;
-        memory::reserve(fd, header, memory::page_size() + extents as usize * 8)
+        memory::reserve(open(fd)?, header, memory::page_size() + extents as usize * 8)
     }
 
     /// Makes at least `extents` more extents, with `generous` more if that is cheap; which ones.
-    pub(super) fn grow(&self, fd: RawFd, extents: u32, generous: bool) -> Result<Range<u32>> {
+    pub(super) fn grow(&self, fd: &Guarded, extents: u32, generous: bool) -> Result<Range<u32>> {
         let known = self.refresh(fd);
         let room = self.max_extents - known;
         if extents > room {
@@ -164,7 +160,7 @@ impl Directory {
     }
 
     /// Reserves the pages of extents that this process has not seen reserved; some of them may be holes.
-    pub(super) fn reserve(&self, fd: RawFd, extents: Range<u32>, holes: bool) -> Result<()> {
+    pub(super) fn reserve(&self, fd: &Guarded, extents: Range<u32>, holes: bool) -> Result<()> {
         let count = extents.end - extents.start;
         if holes {
             self.take_credit(count)?;
@@ -218,29 +214,17 @@ impl Directory {
     }
 
     /// Gives the pages of extents back to the system.
-    pub(super) fn punch(&self, fd: RawFd, extents: Range<u32>) -> Result<()> {
-        self.check_file(fd)?;
+    pub(super) fn punch(&self, fd: &Guarded, extents: Range<u32>) -> Result<()> {
         let count = (extents.end - extents.start) as usize;
-        memory::punch(fd, self.address_of(extents.start) - self.origin, count * EXTENT_BYTES)
+        memory::punch(open(fd)?, self.address_of(extents.start) - self.origin, count * EXTENT_BYTES)
     }
 
-    fn check_file(&self, fd: RawFd) -> Result<()> {
-        if FileId::of(fd).is_ok_and(|file| file == self.file) {
-            return Ok(());
-        }
-        Err(Error::errno(
-            libc::EBADF,
-            "the heap's descriptor has been closed: it cannot grow in this process",
-        ))
+    fn fill(&self, fd: &Guarded, extent: u32, count: u32) -> Result<()> {
+        memory::reserve(open(fd)?, self.address_of(extent) - self.origin, count as usize * EXTENT_BYTES)
     }
 
-    fn fill(&self, fd: RawFd, extent: u32, count: u32) -> Result<()> {
-        self.check_file(fd)?;
-        memory::reserve(fd, self.address_of(extent) - self.origin, count as usize * EXTENT_BYTES)
-    }
-
-    fn note_peak(&self, fd: RawFd) {
-        self.peak().fetch_max(memory::reserved_bytes(fd), Ordering::Relaxed);
+    fn note_peak(&self, fd: &Guarded) {
+        self.peak().fetch_max(memory::reserved_bytes(fd.as_raw_fd()), Ordering::Relaxed);
     }
 }
 
@@ -258,6 +242,12 @@ fn zeros(words: usize) -> Box<[AtomicU64]> {
     let zeros = Box::into_raw(vec![0u64; words].into_boxed_slice());
     // SAFETY: an atomic has the size and the alignment of its integer here (all 64-bit targets), and any bits are valid.
     unsafe { Box::from_raw(zeros as *mut [AtomicU64]) }
+}
+
+/// The heap's descriptor, if the program has not closed it.
+fn open(fd: &Guarded) -> Result<RawFd> {
+    let closed = "the heap's descriptor has been closed: it cannot grow in this process";
+    Some(fd.as_raw_fd()).filter(|fd| *fd >= 0).ok_or_else(|| Error::errno(libc::EBADF, closed))
 }
 
 /// How many more extents the machine and the cgroups have room for. The kernel answers a cgroup's limit by killing, so

@@ -11,14 +11,13 @@ use super::runs;
 use super::slab::Slab;
 use super::survey::Usage;
 use crate::prim::Ordering;
-use std::os::fd::AsRawFd;
 
 impl Heap {
     /// Clears up after a process that has ended and that nobody else clears up after: what it was about to claim is free
     /// again. Blocks that it had allocated stay allocated: somebody may hold them. They are listed under `pid`.
     pub(super) fn clear_up(&self, allocator: &mut Allocator, place: Owner, pid: i32) {
         let directory = &self.directory;
-        let known = directory.refresh(self.fd.as_raw_fd());
+        let known = directory.refresh(&self.fd);
         let mut extent = 0;
         while extent < known {
             let entry = directory.get(extent);

@@ -6,7 +6,6 @@ use super::directory::Directory;
 use super::entry::{Entry, Kind};
 use super::runs;
 use crate::error::{Error, Result};
-use std::os::fd::AsRawFd;
 
 /// So often the heap grows for one block, before that is an error.
 const GROWN_IN_VAIN: u32 = 32;
@@ -81,7 +80,7 @@ impl Allocator {
 
     /// Reserves the pages of a run that this allocator has claimed, or gives it back.
     fn reserve(&mut self, heap: &Heap, extent: u32, count: u32, holes: bool) -> Result<()> {
-        let reserved = heap.directory.reserve(heap.fd.as_raw_fd(), extent..extent + count, holes);
+        let reserved = heap.directory.reserve(&heap.fd, extent..extent + count, holes);
         match reserved {
             Ok(()) => heap.directory.mark_seen(extent..extent + count, true),
             Err(_) => {
@@ -92,7 +91,7 @@ impl Allocator {
     }
 
     fn find_free(&mut self, heap: &Heap, count: u32) -> Result<u32> {
-        let fd = heap.fd.as_raw_fd();
+        let fd = &heap.fd;
         let mut taken_back = false;
         let mut grown_in_vain = 0;
         loop {
@@ -218,13 +217,14 @@ impl Allocator {
         let run = runs::give(&heap.directory, self.owner, extent, count, false);
         self.remember(Some(run));
         self.freed = self.freed.saturating_add(count);
-        if self.freed > self.kept.max(heap.kept) {
+        if self.freed > self.kept.max(heap.kept).max(self.largest.saturating_mul(2)) {
             self.punch_beyond(heap, heap.kept);
         }
     }
 
-    /// Gives the pages of free runs back to the system, the last ones first, all but `kept` extents, or but a quarter of
-    /// what is in use where that is more: what comes and goes must not be punched and reserved each time.
+    /// Gives the pages of free runs back to the system, the last ones first, all but `kept` extents, or a quarter of what is
+    /// in use, or twice the largest block that was freed lately: what comes and goes must not be punched and reserved each
+    /// time.
     pub(super) fn punch_beyond(&mut self, heap: &Heap, kept: u32) {
         let known = heap.directory.known_extents();
         let (mut free, mut used) = (0u32, 0u32);
@@ -241,12 +241,13 @@ impl Allocator {
             }
             extent += length;
         }
-        self.kept = if kept == 0 { 0 } else { kept.max(used / 4) };
+        self.kept = if kept == 0 { 0 } else { kept.max(used / 4).max(self.largest.saturating_mul(2)) };
         // Half of what may be kept, so that this happens once in a while and not with every block.
         self.freed = free.min(self.kept - self.kept / 8);
         if free <= self.kept {
             return;
         }
+        self.largest /= 2;
         let mut surplus = free - self.kept / 2;
         self.freed = self.kept / 2;
         for head in reserved.into_iter().rev() {
@@ -273,7 +274,7 @@ impl Allocator {
             let kept = runs::give(directory, self.owner, head, length - most, false);
             self.remember(Some(kept));
         }
-        let punched = directory.punch(heap.fd.as_raw_fd(), from..from + count).is_ok();
+        let punched = directory.punch(&heap.fd, from..from + count).is_ok();
         directory.mark_seen(from..from + count, !punched);
         runs::give(directory, self.owner, from, count, punched);
         count

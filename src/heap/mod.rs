@@ -43,15 +43,15 @@ pub(crate) use entry::Owner;
 pub use survey::{HeapStats, Usage};
 
 use crate::error::{Error, Result};
-use crate::sys::memory::{self, FileId, Mapping};
+use crate::sys::fd::Guarded;
+use crate::sys::memory::{self, Mapping};
 use crate::sys::threads;
 use allocator::Allocator;
 use directory::Directory;
 use entry::PLACE_BITS;
-use memfd::FileSeal;
 use private::{Guard, Private};
 use segment::Segment;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -88,7 +88,7 @@ const ADDRESSES: [(usize, usize); 2] =
 /// One process's view of a heap.
 #[derive(Debug)]
 pub struct Heap {
-    fd: OwnedFd,
+    fd: Guarded,
     /// Where the heap begins, how long its range is, and what keeps that mapped.
     start: usize,
     length: usize,
@@ -108,10 +108,10 @@ impl Heap {
         let directory_bytes = directory::bytes_for(range_bytes);
         memory::reserve(fd.as_raw_fd(), 0, memory::page_size())?;
         // No further seals: a worker could forbid the heap to grow, or later workers to map it for writing.
-        let fd = memory::seal(fd, &[FileSeal::SealShrink, FileSeal::SealSeal])?;
+        let fd = memory::seal(fd, libc::F_SEAL_SHRINK | libc::F_SEAL_SEAL)?;
         let mapping = map_somewhere(&fd, directory_bytes + range_bytes.next_multiple_of(EXTENT_BYTES))?;
         let heap = Heap::over(fd, mapping, HOST)?;
-        heap.directory.grow(heap.fd.as_raw_fd(), FIRST_EXTENTS, false)?;
+        heap.directory.grow(&heap.fd, FIRST_EXTENTS, false)?;
         Ok(heap)
     }
 
@@ -132,9 +132,9 @@ impl Heap {
     fn over(fd: OwnedFd, mapping: Mapping, owner: Owner) -> Result<Heap> {
         mapping.leave_out_of_dumps();
         let (start, length) = (mapping.address(), mapping.length());
-        let file = FileId::of(fd.as_raw_fd())?;
-        let directory = Directory::new(file, start, start, length);
+        let directory = Directory::new(start, start, length);
         let (_mapping, allocators) = (Some(mapping), allocators_of(owner));
+        let fd = Guarded::new(fd);
         Ok(Heap {
             fd,
             start,
@@ -272,7 +272,7 @@ impl Heap {
     }
 
     fn refreshed_bytes(&self) -> usize {
-        self.directory.refresh(self.fd.as_raw_fd()) as usize * EXTENT_BYTES
+        self.directory.refresh(&self.fd) as usize * EXTENT_BYTES
     }
 
     /// Whether any of these bytes lies in the heap's range.
@@ -296,10 +296,9 @@ impl Heap {
         self.length
     }
 
-    /// The memory's descriptor.
-    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
-        use std::os::fd::AsFd;
-        self.fd.as_fd()
+    /// The memory's descriptor; -1 where the program has closed it.
+    pub(crate) fn fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
     }
 
     #[inline(always)]

@@ -25,9 +25,8 @@ use super::survey::{HeapStats, Usage};
 use super::{EXTENT_BYTES, Heap, allocators_of};
 use crate::error::{Code, Error, Result};
 use crate::prim::{AtomicU64, Ordering};
-use crate::sys::memory::FileId;
-use crate::sys::owner;
-use std::os::fd::AsRawFd;
+use crate::sys::fd::Guarded;
+use crate::sys::owner::{self, Kind};
 use std::sync::Arc;
 
 /// Changed with the meaning of any word of the heap's.
@@ -226,12 +225,11 @@ fn over(segment: &Arc<Segment>) -> Result<Heap> {
     let start = segment.address().next_multiple_of(EXTENT_BYTES);
     let length = end - start;
     let fd = segment.fd().try_clone_to_owned().map_err(|error| Error::from_io("dup", &error))?;
-    let file = FileId::of(segment.fd().as_raw_fd())?;
-    let directory = Directory::new(file, segment.mapped().0, start, length);
+    let directory = Directory::new(segment.mapped().0, start, length);
     let segment = Some(Arc::clone(segment));
     // The segment was reserved as a whole, so pages go back to the system only when that is asked for.
     Ok(Heap {
-        fd,
+        fd: Guarded::new(fd),
         start,
         length,
         _mapping: None,
@@ -252,14 +250,14 @@ fn mark_of(heap: &Heap, layout: u8) -> u64 {
     (hash | 1 << 63) & !0xff | u64::from(layout)
 }
 
-/// This process: its number, and when it started, so that a later one of the same number is another.
+/// This process: its number, and its cookie, so that a later one of the same number is another.
 fn identity() -> u64 {
     let pid = owner::getpid();
-    identity_of(pid, owner::start_time(pid))
+    identity_of(pid, owner::cookie(pid, Kind::Process))
 }
 
-fn identity_of(pid: u32, start: u64) -> u64 {
-    (start << PID_BITS | u64::from(pid)) & !CLOSED
+fn identity_of(pid: u32, cookie: u32) -> u64 {
+    u64::from(cookie) << PID_BITS | u64::from(pid)
 }
 
 fn pid_of(word: u64) -> i32 {
@@ -267,7 +265,7 @@ fn pid_of(word: u64) -> i32 {
 }
 
 fn has_ended(word: u64) -> bool {
-    word & CLOSED != 0 || owner::process_ended(pid_of(word) as u32, word >> PID_BITS)
+    word & CLOSED != 0 || owner::process_ended(pid_of(word) as u32, (word >> PID_BITS) as u32)
 }
 
 /// Clears up after all that have ended; whether there were any.

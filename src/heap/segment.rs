@@ -16,7 +16,8 @@ use crate::sys::{limits, owner, robust};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 const MAGIC: u64 = u64::from_ne_bytes(*b"tine/seg");
-const VERSION: u64 = 1;
+/// Changed with the layout of anything that processes share in a segment: its header, locks, heaps, queues.
+const VERSION: u64 = 2;
 const HEADER_WORDS: usize = 6;
 
 /// The bytes in front of the user's.
@@ -238,6 +239,8 @@ fn place(fd: &OwnedFd, length: usize, options: &SegmentOptions) -> Result<Mappin
 /// What the processes that share locks have to agree on: where the C library's robust list has its entries, and how
 /// long the locks are.
 fn layout() -> u64 {
-    let locks = size_of::<crate::sync::Mutex>() as u64;
+    /// Moves when the same bytes come to mean something else. 2: the holder's cookie stands beside its number.
+    const LOCKS: u64 = 2;
+    let locks = LOCKS << 8 | size_of::<crate::sync::Mutex>() as u64;
     (robust::ENTRY as u64) << 32 | (size_of::<usize>() as u64) << 16 | locks
 }

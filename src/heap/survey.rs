@@ -54,7 +54,7 @@ impl Heap {
     /// The runs of extents as they lie: where each begins, what it is, and how long. None reaches beyond the heap's end,
     /// whatever the words say.
     pub(super) fn runs(&self) -> impl Iterator<Item = (u32, Entry, u32)> {
-        let known = self.directory.refresh(self.fd.as_raw_fd());
+        let known = self.directory.refresh(&self.fd);
         let mut next = 0;
         std::iter::from_fn(move || {
             let extent = next;
@@ -111,7 +111,7 @@ impl Heap {
     /// to have ended; no bits are set that stand for nothing.
     pub fn check(&self, owners: &[Owner]) -> Vec<String> {
         let mut faults = Vec::new();
-        let known = self.directory.refresh(self.fd.as_raw_fd());
+        let known = self.directory.refresh(&self.fd);
         for (extent, entry, length) in self.runs() {
             let mut fault = |text: &str| faults.push(format!("extent {extent}, {entry:?}: {text}"));
             match entry.kind {

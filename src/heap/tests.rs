@@ -1,6 +1,7 @@
 use super::entry::{Entry, Kind, ended};
 use super::*;
 use crate::sys::fd;
+use crate::sys::fd::Guarded;
 use std::collections::HashSet;
 use std::os::fd::AsRawFd;
 
@@ -16,9 +17,9 @@ fn other_owner(heap: &Heap, owner: Owner) -> Heap {
     let fd = fd::owned(copy.into(), "dup").unwrap();
     let mapping = Mapping::shared(fd.as_raw_fd(), memory::page_size()).unwrap();
     let (start, length) = (heap.start, heap.length);
-    let file = FileId::of(fd.as_raw_fd()).unwrap();
-    let directory = Directory::new(file, start, start, length);
+    let directory = Directory::new(start, start, length);
     let (_mapping, allocators) = (Some(mapping), allocators_of(owner));
+    let fd = Guarded::new(fd);
     Heap { fd, start, length, _mapping, segment: None, directory, owner, kept: KEPT_EXTENTS, allocators }
 }
 
@@ -160,7 +161,7 @@ fn full_is_an_error_and_nothing_is_lost() {
 fn a_directory_that_is_hostile_does_not_make_the_heap_grow_without_end() {
     let heap = heap();
     // All extents that there will ever be are somebody's.
-    heap.directory.reserve_words(heap.fd.as_raw_fd(), 4096).unwrap();
+    heap.directory.reserve_words(&heap.fd, 4096).unwrap();
     for extent in 0..4096 {
         let word = heap.start + memory::page_size() + extent * 8;
         // SAFETY: a word of the directory, reserved by the line above.
@@ -212,8 +213,8 @@ fn what_a_dead_owner_leaves_is_taken_over() {
     let kept_large = dead.allocate(300_000).unwrap();
     let unfinished = dead.allocate(5000).unwrap();
     // Killed while it split four extents that it had claimed.
-    let known = dead.directory.refresh(dead.fd.as_raw_fd());
-    dead.directory.grow(dead.fd.as_raw_fd(), 4, false).unwrap();
+    let known = dead.directory.refresh(&dead.fd);
+    dead.directory.grow(&dead.fd, 4, false).unwrap();
     dead.directory.set(known, Entry::claimed(7, 4));
     dead.directory.set(known + 1, Entry::tail(0));
     dead.directory.set(known + 2, Entry::claimed(7, 2));
@@ -275,4 +276,6 @@ fn garbage_in_shared_words_is_survived() {
     }
 }
 
+mod beside;
 mod kills;
+mod others;

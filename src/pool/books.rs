@@ -16,7 +16,7 @@
 //!   FREE      with the next generation: the old id means nothing any more
 //! ```
 
-use super::call::Kind;
+use super::call::{Chunk, Kind};
 use super::callbacks::Calls;
 use crate::channel::End;
 use crate::engine::member::Death;
@@ -140,6 +140,10 @@ pub(super) struct Entry {
     /// How often it may still be run again after its process has died, and how many processes have died with it.
     pub(super) retries: u32,
     pub(super) deaths: u32,
+    /// Grows with each worker that has come to nothing without having begun with it, as the worker says; see [`TO_BLAME`].
+    pub(super) suspicion: u32,
+    /// It is cancelled, and settles as such if it has to be handed out again.
+    pub(super) unwanted: bool,
     /// The map that the task is a chunk of.
     pub(super) job: Option<usize>,
     /// The stream that the task is an item of.
@@ -158,6 +162,28 @@ impl Entry {
     pub(super) fn is_a_callers(&self) -> bool {
         self.job.is_none() && self.line.is_none()
     }
+
+    /// How many items a worker may say that it has begun: those of a chunk; 1 where it is one call.
+    pub(super) fn items(&self) -> u64 {
+        match self.kind {
+            Kind::Task | Kind::Range => 1,
+            Kind::Items | Kind::TaskItems => {
+                Chunk::from_bytes(&self.inline.0[..self.input_length]).map_or(0, |chunk| chunk.count)
+            }
+        }
+    }
+}
+
+/// A task is to blame for what becomes of its workers, although they say that they have not begun with it, when the suspicion
+/// has grown to this: two that ended by themselves, three that did nothing, or so many that were killed, which may be anybody's
+/// doing. Else a task that damages its worker's ring would go from worker to worker for ever.
+pub(super) const TO_BLAME: u32 = 16;
+pub(super) const ENDED_ITSELF: u32 = 8;
+pub(super) const DID_NOTHING: u32 = 6;
+
+/// How much a worker's end says against what was in front of it.
+pub(super) fn suspicion_after(signal: i32) -> u32 {
+    if signal == libc::SIGKILL { 1 } else { ENDED_ITSELF }
 }
 
 /// Entries do not move: results point into them.
@@ -207,6 +233,8 @@ impl Books {
             queue_due_ns: 0,
             retries: 0,
             deaths: 0,
+            suspicion: 0,
+            unwanted: false,
             job: None,
             line: None,
             outcome: None,
@@ -229,7 +257,7 @@ impl Books {
         entry.calls = None;
         (entry.has_end, entry.end) = (false, None);
         (entry.job, entry.line) = (None, None);
-        entry.claimed = false;
+        (entry.claimed, entry.unwanted, entry.suspicion) = (false, false, 0);
         (entry.deadline_ns, entry.queue_due_ns, entry.retries, entry.deaths) = (0, 0, 0, 0);
         self.free.push(index);
     }

@@ -12,7 +12,7 @@
 //! all workers finish together. A piece of a range is one call and cannot be cut.
 
 use super::books::State as TaskState;
-use super::call::{Chunk, Kind};
+use super::call::Kind;
 use super::state::State;
 use crate::prim::Ordering;
 
@@ -49,9 +49,8 @@ impl State {
         if !matches!(entry.kind, Kind::Items | Kind::TaskItems) {
             return 0;
         }
-        let Ok(chunk) = Chunk::from_bytes(&entry.inline.0[..entry.input_length]) else { return 0 };
         let Some(segment) = &self.family.members[slot].segment else { return 0 };
-        chunk.count.saturating_sub(segment.items_begun.load(Ordering::Relaxed))
+        entry.items().saturating_sub(segment.items_begun.load(Ordering::Relaxed))
     }
 
     /// Has a chunk that runs end after the item it is at.

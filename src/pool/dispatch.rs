@@ -1,16 +1,13 @@
 //! Tasks on their way to the workers: the queue, whose turn it is, and what is taken back.
 
-use super::books::{Outcome, State as TaskState};
+use super::books::{DID_NOTHING, Outcome, State as TaskState, TO_BLAME};
 use super::ending::Reason;
-use super::lane::Lane;
+use super::lane::{Lane, WEDGED_NS};
 use super::state::State;
 use crate::error::{Code, Error};
+use crate::sys::clock::now_ns;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
-
-/// A worker that begins nothing for so long loses what it was given; after the second time, its life.
-const WEDGED_NS: u64 = 100_000_000;
-const HUNG_NS: u64 = 1_000_000_000;
 
 /// A queued task. One that was settled meanwhile stays in the queue and is passed over: its state or its generation
 /// says so.
@@ -63,6 +60,11 @@ impl State {
     /// Puts tasks that had been handed out and have not begun in front of the queue, in their order.
     pub(super) fn requeue(&mut self, indices: Vec<u32>) {
         for index in indices.into_iter().rev() {
+            if self.books.get(index).unwanted {
+                let error = Error::errno(libc::ECANCELED, "cancelled before it began");
+                self.settle(index, Outcome::not_started(&error));
+                continue;
+            }
             self.books.get_mut(index).state = TaskState::Queued;
             let ticket = self.ticket(index);
             self.queue.tickets.push_front(ticket);
@@ -114,6 +116,7 @@ impl State {
     /// Takes what waits behind a long task back to the queue's front, where another worker gets on and could have it.
     pub(super) fn free_stuck(&mut self, now: u64) {
         let moving = |lane: &Lane| lane.has_room() && !lane.is_stuck(now);
+        self.hung_due_ns = u64::MAX;
         for slot in 0..self.lanes.len() {
             let lane = &self.lanes[slot];
             if lane.in_ring() > 1 && lane.is_stuck(now) && self.lanes.iter().any(moving) {
@@ -124,31 +127,44 @@ impl State {
             if self.lanes[slot].in_ring() > 0 && self.lanes[slot].quiet_ns(now) > WEDGED_NS {
                 self.give_up_on(slot, now);
             }
+            self.hung_due_ns = self.hung_due_ns.min(self.lanes[slot].hung_due_ns());
         }
     }
 
     /// A worker that does not even begin with what it has been given, because it is stopped, or has damaged its ring, must
-    /// not keep it. One that goes on like that is ended; nothing runs in it.
+    /// not keep it. One that goes on like that is ended; nothing runs in it, or nothing that it has said.
     fn give_up_on(&mut self, slot: usize, now: u64) {
         let Some(segment) = &self.family.members[slot].segment else { return };
         let lane = &mut self.lanes[slot];
+        if lane.ending.is_some() || lane.distrusted {
+            return; // Its end is on its way.
+        }
         let Some((position, index)) = lane.front() else {
-            if lane.quiet_ns(now) > HUNG_NS {
-                self.family.kill(slot);
+            if lane.is_hung(now) {
+                self.distrust(slot);
             }
             return;
         };
         if segment.slot(position).has_begun() {
             return;
         }
-        let (mut recalled, _) = lane.recall_behind(segment, &mut self.books);
-        if lane.recall(segment, &mut self.books, index) {
-            recalled.insert(0, index);
-        } else if !segment.slot(position).has_begun() {
-            lane.distrusted = true;
-            self.family.kill(slot);
+        let entry = self.books.get_mut(index);
+        entry.suspicion += DID_NOTHING;
+        let (blamed, deadline_ns) = (entry.suspicion >= TO_BLAME, entry.deadline_ns);
+        if deadline_ns != 0 {
+            lane.hurry(deadline_ns.saturating_add(self.grace_ns));
+        }
+        let (recalled, believed) = lane.give_up(segment, &mut self.books, blamed);
+        if !believed {
+            self.distrust(slot);
         }
         self.requeue(recalled);
+    }
+
+    /// A worker has written what cannot be: it is ended, and what it had is dealt with when it is dead.
+    pub(super) fn distrust(&mut self, slot: usize) {
+        self.lanes[slot].distrusted = true;
+        self.family.kill(slot);
     }
 
     fn push(&mut self, slot: usize, index: u32, now: u64, listening: bool) {
@@ -196,11 +212,20 @@ impl State {
     pub(super) fn take_back(&mut self, index: u32) -> bool {
         match self.books.get(index).state {
             TaskState::Queued => true,
+            // What is being ended has begun, whatever its worker says by now.
+            TaskState::Sent(slot)
+                if self.lanes[slot as usize].ending.as_ref().is_some_and(|ending| ending.index == index) =>
+            {
+                false
+            }
             TaskState::Sent(slot) => {
-                let segment =
-                    self.family.members.get(slot as usize).and_then(|member| member.segment.as_ref());
-                segment
-                    .is_some_and(|segment| self.lanes[slot as usize].recall(segment, &mut self.books, index))
+                self.lanes[slot as usize].hurry_for(index, self.grace_ns, now_ns());
+                let member = self.family.members.get(slot as usize);
+                let Some(segment) = member.and_then(|member| member.segment.as_ref()) else { return false };
+                let lane = &mut self.lanes[slot as usize];
+                let recalled = lane.recall(segment, &mut self.books, index);
+                self.hung_due_ns = self.hung_due_ns.min(lane.hung_due_ns());
+                recalled
             }
             _ => false,
         }

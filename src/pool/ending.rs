@@ -52,6 +52,28 @@ pub(super) struct Beginning {
     since_ns: u64,
 }
 
+impl Beginning {
+    /// What is known after another look; `None` where what the worker says cannot be. Only a higher number is another item's
+    /// beginning, and there are so many: what a worker gains by lying is no more than its chunk may take. One less than was
+    /// seen is a worker that was about to begin an item and was asked not to.
+    fn next(
+        known: Option<Beginning>,
+        position: u32,
+        item: u64,
+        items: u64,
+        said_ns: u64,
+        now: u64,
+    ) -> Option<Beginning> {
+        let since_ns = if said_ns == 0 { now } else { said_ns.min(now) };
+        match known {
+            _ if item > items => None,
+            Some(known) if item + 1 < known.item => None,
+            Some(known) if item <= known.item => Some(known),
+            _ => Some(Beginning { position, item, since_ns }),
+        }
+    }
+}
+
 impl Reason {
     pub(super) fn status(self) -> i32 {
         match self {
@@ -134,28 +156,33 @@ impl State {
             return self.press(slot, now);
         }
         let Some((position, index)) = self.lanes[slot].front() else { return u64::MAX };
-        if self.max_worker_bytes != 0 && self.is_too_large(slot, now) {
+        if self.lanes[slot].distrusted {
+            return u64::MAX; // It is being killed.
+        }
+        if self.max_worker_bytes != 0 && self.has_begun(slot, position) && self.is_too_large(slot, now) {
             self.end_running(slot, index, Reason::Memory, now);
             return self.press(slot, now).min(now + MEMORY_LOOK_NS);
         }
         let Some(segment) = &self.family.members[slot].segment else { return u64::MAX };
         let lane = &mut self.lanes[slot];
         let memory_due_ns = if self.max_worker_bytes == 0 { u64::MAX } else { now + MEMORY_LOOK_NS };
-        let deadline_ns = self.books.get(index).deadline_ns;
+        let entry = self.books.get(index);
+        let deadline_ns = entry.deadline_ns;
         if deadline_ns == 0 {
             return memory_due_ns; // When it has finished somebody looks again.
         }
         if !segment.slot(position).has_begun() {
+            // A worker that never says that it has begun is given up on: see `State::free_stuck`.
             return now.saturating_add(deadline_ns).min(memory_due_ns);
         }
-        let item = segment.items_begun.load(Ordering::Acquire);
-        let known = lane.beginning.filter(|known| known.position == position && known.item == item);
-        let beginning = known.unwrap_or_else(|| {
-            // The worker's word; 0 where it has not written it yet.
-            let said = segment.begun_ns.load(Ordering::Acquire);
-            let since_ns = if said == 0 { now } else { said.min(now) };
-            Beginning { position, item, since_ns }
-        });
+        // The worker's words: which item it is at, and since when (0 where it has not written that yet).
+        let item = if entry.kind == Kind::Task { 0 } else { segment.items_begun.load(Ordering::Acquire) };
+        let said = segment.begun_ns.load(Ordering::Acquire);
+        let known = lane.beginning.filter(|known| known.position == position);
+        let Some(beginning) = Beginning::next(known, position, item, entry.items(), said, now) else {
+            self.end_at_once(slot, index, position, known.map_or(0, |known| known.item), Reason::Deadline);
+            return u64::MAX;
+        };
         lane.beginning = Some(beginning);
         let due_ns = beginning.since_ns.saturating_add(deadline_ns);
         if now < due_ns {
@@ -175,26 +202,39 @@ impl State {
         bytes.is_some_and(|bytes| bytes > self.max_worker_bytes)
     }
 
-    /// Begins to end a task that has begun. Where it has finished meanwhile, nothing happens.
+    fn has_begun(&self, slot: usize, position: u32) -> bool {
+        let segment = self.family.members[slot].segment.as_ref();
+        segment.is_some_and(|segment| segment.slot(position).has_begun())
+    }
+
+    /// Begins to end a task that has begun, as the worker says or as its slot could not be taken back. Where it has finished
+    /// meanwhile, nothing happens.
     pub(super) fn end_running(&mut self, slot: usize, index: u32, reason: Reason, now: u64) {
         if self.lanes[slot].ending.is_some() {
             return;
         }
+        if !self.lanes[slot].is_in_front(index) {
+            // What was in front of it has ended meanwhile, and perhaps so has the task.
+            self.drain(slot, now);
+            if self.books.get(index).state != TaskState::Sent(slot as u32) {
+                return;
+            }
+        }
         let Some(segment) = &self.family.members[slot].segment else { return };
         let lane = &mut self.lanes[slot];
-        let Some((position, front)) = lane.front() else { return };
-        if front != index || !segment.slot(position).has_begun() {
-            return;
-        }
+        let Some((position, _)) = lane.front().filter(|(_, front)| *front == index) else {
+            // The worker says that it has begun, and that what is in front of it has not ended.
+            self.books.get_mut(index).unwanted = true;
+            return self.distrust(slot);
+        };
         let (behind, all) = lane.recall_behind(segment, &mut self.books);
-        let kind = self.books.get(index).kind;
-        let begun = segment.items_begun.load(Ordering::Acquire);
-        let asked = if kind == Kind::Task { 1 } else { begun };
-        let mut alone = all && asked != 0;
+        let is_task = self.books.get(index).kind == Kind::Task;
+        let begun = if is_task { 1 } else { segment.items_begun.load(Ordering::Acquire) };
+        let mut alone = all && begun != 0;
         if alone {
-            segment.slot(position).asked.store(asked, Ordering::Relaxed);
+            segment.slot(position).asked.store(begun, Ordering::Relaxed);
             fence(Ordering::SeqCst);
-            if kind != Kind::Task && segment.items_begun.load(Ordering::Acquire) != begun {
+            if !is_task && segment.items_begun.load(Ordering::Acquire) != begun {
                 segment.slot(position).asked.store(0, Ordering::Relaxed);
                 alone = false;
             }
@@ -205,14 +245,25 @@ impl State {
                 Reason::Memory => (Stage::Terminated, now),
                 _ => (Stage::Asked, now.saturating_add(self.grace_ns / 2)),
             };
-            let item = asked - 1;
-            lane.ending = Some(Ending { index, position, item, reason, stage, due_ns });
+            lane.ending = Some(Ending { index, position, item: begun - 1, reason, stage, due_ns });
+            lane.blamed = Some(index);
             if self.cancel_signal != 0 && reason != Reason::Memory {
                 self.family.signal(slot, self.cancel_signal);
             }
             self.running_due_ns = self.running_due_ns.min(due_ns);
+        } else if begun == 0 || lane.contradicts_itself(segment) {
+            // It has begun with the chunk and with none of its items, or with what is behind what it has not ended.
+            self.end_at_once(slot, index, position, begun.saturating_sub(1), reason);
         }
         self.requeue(behind);
+    }
+
+    /// Ends the task in front of a worker that has written what cannot be.
+    fn end_at_once(&mut self, slot: usize, index: u32, position: u32, item: u64, reason: Reason) {
+        let lane = &mut self.lanes[slot];
+        lane.ending = Some(Ending { index, position, item, reason, stage: Stage::Killed, due_ns: u64::MAX });
+        lane.blamed = Some(index);
+        self.distrust(slot);
     }
 
     /// Goes on to the next stage when its time has come.

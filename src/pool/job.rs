@@ -5,7 +5,7 @@
 //! that was running is the culprit, the rest becomes another chunk. So the chunk size decides nothing but speed. Towards the
 //! end a chunk may be cut ([`super::cut`]): it ends after the item it is at, and its rest is shared out.
 
-use super::books::{Delivery, Input, Outcome, to_c_string};
+use super::books::{Delivery, Input, Outcome, TO_BLAME, suspicion_after, to_c_string};
 use super::call::{Chunk, Kind, messages};
 use super::ending::Ending;
 use super::map::{Failure, Map, MapCall};
@@ -67,6 +67,8 @@ pub(super) struct Job<'p, 'a> {
     deadline_ns: u64,
     /// Items that have been run again, and how often.
     retried: HashMap<usize, u32>,
+    /// Items in front of which workers have come to nothing, as these say: see [`TO_BLAME`].
+    suspicion: HashMap<usize, u32>,
 }
 
 impl<'p, 'a> Job<'p, 'a> {
@@ -110,6 +112,7 @@ impl<'p, 'a> Job<'p, 'a> {
             counted: (0, 0),
             deadline_ns,
             retried: HashMap::new(),
+            suspicion: HashMap::new(),
         }
     }
 
@@ -387,7 +390,8 @@ impl<'p, 'a> Job<'p, 'a> {
             self.take_finished(sent, finished, &outcome);
         }
         if died {
-            if outcome.culprit && finished < pieces {
+            if (outcome.culprit || finished == 0 && self.suspects(sent.first, &outcome)) && finished < pieces
+            {
                 next += 1;
                 let late = outcome.late.filter(|(item, _)| *item == finished as u64);
                 if late.is_none() && self.may_run_again(sent.first + finished) {
@@ -479,6 +483,14 @@ impl<'p, 'a> Job<'p, 'a> {
         let said = failure.message.filter(|_| failure.delivery == Delivery::Ran && failure.status < 0);
         let text = Ending::text_of(status, failure.delivery);
         Failure { status, message: said.or_else(|| to_c_string(text.as_bytes())), ..failure }
+    }
+
+    /// Whether the first item of a chunk is to blame for the end of its worker, who says that none had begun.
+    fn suspects(&mut self, item: usize, outcome: &Outcome) -> bool {
+        let signal = outcome.death.as_ref().map_or(libc::SIGKILL, |death| death.signal);
+        let suspicion = self.suspicion.entry(item).or_default();
+        *suspicion += suspicion_after(signal);
+        *suspicion >= TO_BLAME
     }
 
     fn may_run_again(&mut self, item: usize) -> bool {

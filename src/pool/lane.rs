@@ -19,6 +19,10 @@ const FILL_NS: u64 = 60_000;
 /// A task that takes longer than this is a long one.
 const STUCK_NS: u64 = 1_000_000;
 
+/// A worker that begins nothing for so long loses what it was given; after the second time, its life.
+pub(super) const WEDGED_NS: u64 = 100_000_000;
+const HUNG_NS: u64 = 1_000_000_000;
+
 /// What is at a position of the ring, from the oldest on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Flight {
@@ -61,6 +65,12 @@ pub(super) struct Lane {
     /// Mean time of a task, as far as has been seen; 0 while nothing has.
     task_ns: u64,
     last_look_ns: u64,
+    /// It has been given up on, and gets nothing until it has passed over what was taken back.
+    wedged: bool,
+    /// How long it may take to do so before it is ended.
+    patience_ns: u64,
+    /// The task in front is to blame for the end of its worker, whatever the worker says of it.
+    pub(super) blamed: Option<u32>,
     /// The heap block of the last output that was drained: not to be freed as unfinished when the worker dies.
     last_output: usize,
 }
@@ -76,6 +86,10 @@ pub(super) struct Drained {
 pub(super) struct LeftTask {
     pub(super) index: u32,
     pub(super) begun: bool,
+    /// It was the next to begin, and has not, as the worker says.
+    pub(super) is_next: bool,
+    /// It is made answerable for its worker's end although the worker says that it has not begun.
+    pub(super) to_blame: bool,
     /// Of a chunk: how long the messages of its finished items are.
     pub(super) messages_length: usize,
 }
@@ -104,6 +118,9 @@ impl Lane {
             depth: FIRST_DEPTH,
             task_ns: 0,
             last_look_ns: 0,
+            wedged: false,
+            patience_ns: HUNG_NS,
+            blamed: None,
             last_output: 0,
         }
     }
@@ -115,6 +132,7 @@ impl Lane {
     pub(super) fn has_room(&self) -> bool {
         self.ready
             && !self.distrusted
+            && !self.wedged
             && self.ending.is_none()
             && !self.retiring
             && !self.has_served_its_share()
@@ -141,12 +159,43 @@ impl Lane {
         now_ns.saturating_sub(self.last_look_ns)
     }
 
+    /// Whether the worker has had its time to pass over what was taken back from the front of its ring.
+    pub(super) fn is_hung(&self, now_ns: u64) -> bool {
+        self.quiet_ns(now_ns) > self.patience_ns
+    }
+
+    /// What is about to be taken back from the front has to be passed over this long after it got there.
+    pub(super) fn hurry(&mut self, within_ns: u64) {
+        self.patience_ns = self.patience_ns.min(within_ns.max(WEDGED_NS));
+    }
+
+    /// The same from now on, if it is this task.
+    pub(super) fn hurry_for(&mut self, index: u32, within_ns: u64, now_ns: u64) {
+        if self.flights.front() == Some(&Flight::Task(index)) {
+            self.hurry(self.quiet_ns(now_ns).saturating_add(within_ns.max(WEDGED_NS)));
+        }
+    }
+
+    /// By when the worker must have passed over what was taken back from the front; `u64::MAX` where nothing was.
+    pub(super) fn hung_due_ns(&self) -> u64 {
+        match self.flights.front() {
+            Some(Flight::Recalled) if !self.distrusted && self.ending.is_none() => {
+                self.last_look_ns.saturating_add(self.patience_ns)
+            }
+            _ => u64::MAX,
+        }
+    }
+
     /// The oldest task in the ring: the one that runs, or is the next to.
     pub(super) fn front(&self) -> Option<(u32, u32)> {
         self.flights.iter().enumerate().find_map(|(at, flight)| match flight {
             Flight::Task(index) => Some((self.done.wrapping_add(at as u32), *index)),
             Flight::Recalled => None,
         })
+    }
+
+    pub(super) fn is_in_front(&self, index: u32) -> bool {
+        self.front().is_some_and(|(_, front)| front == index)
     }
 
     /// Puts a task into the ring.
@@ -223,7 +272,9 @@ impl Lane {
             let slot = segment.slot(self.done);
             self.done = self.done.wrapping_add(1);
             let Some(Flight::Task(index)) = self.flights.pop_front() else { continue };
-            match self.read_result(slot, books, heap, index) {
+            // What was never begun cannot have come to its end.
+            let result = if slot.has_begun() { self.read_result(slot, books, heap, index) } else { None };
+            match result {
                 Some(outcome) => {
                     self.forget_cut(slot, index);
                     self.carries.take_if(|carries| *carries == index);
@@ -246,6 +297,7 @@ impl Lane {
     fn measure(&mut self, count: u64, now_ns: u64) {
         let each = now_ns.saturating_sub(self.last_look_ns) / count;
         self.last_look_ns = now_ns;
+        (self.wedged, self.patience_ns) = (false, HUNG_NS);
         self.task_ns = if self.task_ns == 0 { each } else { (3 * self.task_ns + each) / 4 };
         let fitting = FILL_NS / self.task_ns.max(1);
         // One slot stays free: the ring's positions are compared modulo their number.
@@ -352,24 +404,56 @@ impl Lane {
         }
     }
 
+    /// The worker is given up on: what is behind the task in front is taken back, and so is that, unless it is to blame. Whether
+    /// the worker can be believed.
+    pub(super) fn give_up(&mut self, segment: &Segment, books: &mut Books, blamed: bool) -> (Vec<u32>, bool) {
+        self.wedged = true;
+        let Some((_, index)) = self.front() else { return (Vec::new(), true) };
+        let (mut recalled, _) = self.recall_behind(segment, books);
+        if blamed {
+            self.blamed = Some(index);
+        } else if self.recall(segment, books, index) {
+            recalled.insert(0, index);
+            return (recalled, true);
+        }
+        (recalled, false)
+    }
+
     /// Tasks in the ring behind the one that is, or is next to be, under way.
     pub(super) fn waiting(&self) -> usize {
         let tasks = self.flights.iter().filter(|flight| matches!(flight, Flight::Task(_))).count();
         tasks.saturating_sub(1)
     }
 
+    /// Whether the worker says that it has begun with what is behind the task in front, which, as it also says, has not ended.
+    /// No worker that keeps to the protocol does: it moves `done` before it claims the next slot.
+    pub(super) fn contradicts_itself(&self, segment: &Segment) -> bool {
+        let Some((front, _)) = self.front() else { return false };
+        let tasks = self.flights.iter().enumerate().filter(|(_, flight)| **flight != Flight::Recalled);
+        let positions = tasks.map(|(at, _)| self.done.wrapping_add(at as u32));
+        let begun = positions.skip(1).any(|position| !segment.slot(position).is_ready());
+        let passed = segment.finished(self.done, self.flights.len() as u32);
+        begun && passed.is_none_or(|count| count <= front.wrapping_sub(self.done))
+    }
+
     /// The worker has ended and its results are drained: what is left.
+    ///
+    /// Tasks are begun in their order, so only the first that has not ended can have begun, whatever the states say. Where the
+    /// worker has written into `done` what cannot be, the states are all that there is.
     pub(super) fn clear(&mut self, segment: &Segment, books: &mut Books) -> Vec<LeftTask> {
         let mut left = Vec::new();
+        let last = segment.finished(self.done, self.flights.len() as u32).unwrap_or(u32::MAX);
         for (at, flight) in std::mem::take(&mut self.flights).into_iter().enumerate() {
             let Flight::Task(index) = flight else { continue };
             let slot = segment.slot(self.done.wrapping_add(at as u32));
-            let begun = slot.state.load(Ordering::Acquire) != state::READY;
+            let to_blame = self.blamed == Some(index);
+            let begun = to_blame || at as u32 <= last && !slot.is_ready();
+            let is_next = !begun && !left.iter().any(|task: &LeftTask| task.is_next || task.begun);
             let messages_length = slot.message_length.load(Ordering::Relaxed) as usize;
             if !begun {
                 self.take_end_back(books, index);
             }
-            left.push(LeftTask { index, begun, messages_length });
+            left.push(LeftTask { index, begun, is_next, to_blame, messages_length });
         }
         left
     }

@@ -8,13 +8,13 @@ use super::state::State;
 use crate::error::Result;
 use crate::sys::clock::Deadline;
 use crate::sys::epoll::Epoll;
-use crate::sys::fd::{self, Timer};
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use crate::sys::fd::{self, Guarded, Timer};
+use std::os::fd::{AsRawFd, RawFd};
 
 #[derive(Debug)]
 pub(super) struct Outside {
     set: Epoll,
-    due: OwnedFd,
+    due: Guarded,
     is_due: bool,
     /// Makes it readable when something is due and nobody sleeps in here.
     timer: Timer,
@@ -22,7 +22,7 @@ pub(super) struct Outside {
 
 impl Outside {
     fn new(inside: &Epoll) -> Result<Outside> {
-        let (set, due, timer) = (Epoll::new()?, fd::eventfd()?, Timer::new()?);
+        let (set, due, timer) = (Epoll::new()?, Guarded::new(fd::eventfd()?), Timer::new()?);
         for (token, fd) in [inside.fd(), due.as_raw_fd(), timer.fd()].into_iter().enumerate() {
             set.add(fd, token as u64)?;
         }

@@ -1,6 +1,6 @@
 //! All of a pool that its lock protects, and the one function that moves it on: [`State::pump`].
 
-use super::books::{Books, Delivery, Input, Outcome, Output, State as TaskState};
+use super::books::{Books, Delivery, Input, Outcome, Output, State as TaskState, TO_BLAME, suspicion_after};
 use super::call::Kind;
 use super::callbacks::News;
 use super::dispatch::Queue;
@@ -20,9 +20,9 @@ use crate::queue::ring::Segment;
 use crate::queue::spin::Spin;
 use crate::sys::clock::{Deadline, now_ns};
 use crate::sys::epoll::Epoll;
-use crate::sys::fd;
+use crate::sys::fd::{self, Guarded};
 use std::collections::{HashSet, VecDeque};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::thread::ThreadId;
 
@@ -77,7 +77,7 @@ pub(super) struct State {
     /// Where the pool's descriptor has been asked for: every event must make it readable.
     pub(super) outside: Option<Outside>,
     /// Gets the leader out of epoll.
-    pub(super) attention: OwnedFd,
+    pub(super) attention: Guarded,
     family_due_ns: u64,
     /// Results that have been given out since the pool was moved on.
     given_out: u32,
@@ -95,6 +95,8 @@ pub(super) struct State {
     pub(super) runner: Option<ThreadId>,
     /// When a worker may have been idle for too long.
     pub(super) idle_due_ns: u64,
+    /// When a worker must have passed over what was taken back from it.
+    pub(super) hung_due_ns: u64,
     /// When a chunk may have to be cut.
     pub(super) cut_due_ns: u64,
     /// Items that have been dealt with, and of these, those that failed.
@@ -133,7 +135,7 @@ impl State {
         family: Family,
         rules: Rules,
     ) -> crate::Result<State> {
-        let attention = fd::eventfd()?;
+        let attention = Guarded::new(fd::eventfd()?);
         epoll.add(attention.as_raw_fd(), ATTENTION)?;
         let lanes = family.members.iter().map(|_| Lane::new()).collect();
         Ok(State {
@@ -171,6 +173,7 @@ impl State {
             here: rules.here,
             runner: None,
             idle_due_ns: u64::MAX,
+            hung_due_ns: u64::MAX,
             cut_due_ns: u64::MAX,
             items: (0, 0),
             submitted: 0,
@@ -230,7 +233,7 @@ impl State {
         }
     }
 
-    fn drain(&mut self, slot: usize, now: u64) {
+    pub(super) fn drain(&mut self, slot: usize, now: u64) {
         let Some(segment) = &self.family.members[slot].segment else { return };
         let lane = &mut self.lanes[slot];
         if lane.in_ring() == 0 {
@@ -289,6 +292,8 @@ impl State {
         if let Some(segment) = self.family.members[slot].segment.take() {
             unfinished = self.lanes[slot].unfinished_output(&segment);
             for left in self.lanes[slot].clear(&segment, &mut self.books) {
+                let to_blame = left.is_next && self.suspect(left.index, suspicion_after(death.signal));
+                let left = LeftTask { begun: left.begun || to_blame, to_blame, ..left };
                 idle &= !left.begun;
                 if left.begun {
                     self.note_begin(left.index, death.pid);
@@ -327,6 +332,18 @@ impl State {
         again
     }
 
+    /// Whether a task that its worker says not to have begun with is to blame for the worker's end all the same. Then the program's
+    /// own fault it is not.
+    fn suspect(&mut self, index: u32, more: u32) -> bool {
+        let entry = self.books.get_mut(index);
+        entry.suspicion += more;
+        let to_blame = entry.suspicion >= TO_BLAME;
+        if to_blame {
+            self.family.has_worked();
+        }
+        to_blame
+    }
+
     /// What is left of a task that its worker had begun.
     fn lost_outcome(&self, slot: usize, left: &LeftTask, segment: &Segment, death: &Death) -> Outcome {
         use crate::prim::Ordering;
@@ -343,8 +360,14 @@ impl State {
             outcome.messages_length = left.messages_length;
             outcome.items = segment.items_done.load(Ordering::Acquire);
             outcome.culprit = segment.items_begun.load(Ordering::Acquire) > outcome.items;
+            if left.to_blame {
+                (outcome.items, outcome.culprit) = (0, true);
+            }
         }
         if let Some(ending) = self.lanes[slot].ending.as_ref().filter(|ending| ending.index == left.index) {
+            // The item that it was asked to end is the last that it can have been at, and it was at that.
+            outcome.items = outcome.items.clamp(ending.item, ending.item.saturating_add(1));
+            outcome.culprit = outcome.items == ending.item;
             ending.amend(&mut outcome, entry.kind); // What it had of an output is the heap's to reclaim.
         }
         outcome
@@ -437,7 +460,7 @@ impl State {
     /// When whoever sleeps must look again even if nobody has called: something of the family's is due, or a worker
     /// may have lost the descriptor by which it calls. Only tasks that are under way make anybody look.
     pub(super) fn next_look(&self) -> Deadline {
-        let family = self.family.next_deadline().min(Deadline(self.idle_due_ns));
+        let family = self.family.next_deadline().min(Deadline(self.idle_due_ns.min(self.hung_due_ns)));
         if self.books.outstanding == 0 {
             return family;
         }

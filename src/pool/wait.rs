@@ -12,9 +12,9 @@ use crate::error::{Code, Error, Result};
 use crate::prim::{AtomicU32, Ordering, futex_wait, futex_wake};
 use crate::sys::clock::{Deadline, Timeout, now_ns};
 use crate::sys::epoll::Waited;
-use crate::sys::fd;
+use crate::sys::fd::{self, Guarded};
 use crate::sys::futex::Wait;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 use std::sync::{Arc, MutexGuard};
 
 /// What a thread waits for.
@@ -53,7 +53,7 @@ pub(super) struct Waiter {
 }
 
 impl Waiter {
-    pub(super) fn wake(&self, attention: &OwnedFd) {
+    pub(super) fn wake(&self, attention: &Guarded) {
         match &self.word {
             Some(word) => {
                 word.store(1, Ordering::Relaxed);

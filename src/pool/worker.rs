@@ -19,6 +19,7 @@ use crate::process::wire::{self, Connection};
 use crate::queue::ring::{Segment, Slot, flag, phase, state};
 use crate::queue::spin::Spin;
 use crate::queue::{self, Known};
+use crate::sys::fd::Guarded;
 use crate::sys::{clock, environment, fork, pidfd};
 use std::ffi::{c_int, c_void};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -33,11 +34,11 @@ pub struct Worker {
     pid: i32,
     segment: Segment,
     heap: Arc<Heap>,
-    event: OwnedFd,
+    event: Guarded,
     /// By which the host passes segments and the handover; and what it has passed. Only the worker's own thread adds to it.
     tidings: Mutex<Connection>,
     shares: Mutex<Vec<(usize, usize)>>,
-    handover: Mutex<Option<OwnedFd>>,
+    handover: Mutex<Option<Guarded>>,
     resolver: Resolver,
     is_copy_of_host: bool,
     /// The user's own. Release and Acquire: what it points to was written before.
@@ -71,7 +72,7 @@ impl Worker {
             pid,
             segment,
             heap: Arc::new(heap),
-            event,
+            event: Guarded::of_eventfd(event),
             tidings,
             shares,
             handover: Mutex::default(),
@@ -117,7 +118,7 @@ impl Worker {
     }
 
     fn set_handover(&self, socket: Option<OwnedFd>) {
-        *self.handover.lock().unwrap_or_else(PoisonError::into_inner) = socket;
+        *self.handover.lock().unwrap_or_else(PoisonError::into_inner) = socket.map(Guarded::new);
     }
 
     /// Takes the end of a channel that goes with the task which has just begun.
@@ -183,7 +184,7 @@ impl Worker {
     }
 
     pub(crate) fn wake_host(&self) {
-        self.segment.wake_host(self.event.as_raw_fd());
+        self.segment.wake_host(&self.event);
     }
 
     /// Runs the pool's initializer.
@@ -254,7 +255,6 @@ impl Worker {
 /// The worker's loop.
 pub(crate) fn run(worker: &'static Worker, finalizer: Option<usize>) -> ! {
     let segment = &worker.segment;
-    let event = worker.event.as_raw_fd();
     segment.phase.store(phase::READY, Ordering::Release);
     worker.wake_host();
     let mut position = 0u32;
@@ -281,7 +281,7 @@ pub(crate) fn run(worker: &'static Worker, finalizer: Option<usize>) -> ! {
             worker.nested.clear();
         }
         position = position.wrapping_add(1);
-        segment.finish(position, event);
+        segment.finish(position, &worker.event);
     }
     if let Some(address) = finalizer {
         // How it ends is nobody's business any more.

@@ -17,9 +17,10 @@ use crate::prim::Ordering;
 use crate::queue::ring::Left;
 use crate::sys::clock::{Deadline, Timeout, now_ns};
 use crate::sys::epoll::{Epoll, Waited};
+use crate::sys::fd::Guarded;
 use crate::sys::{fork, pidfd, signal};
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// The heap is for the result and for what the function allocates.
@@ -90,7 +91,7 @@ pub struct Process {
     /// The process that started it: a forked child must not touch it.
     owner: i32,
     pid: i32,
-    pidfd: OwnedFd,
+    pidfd: Guarded,
     title: CString,
     function: String,
     detached: bool,
@@ -131,7 +132,7 @@ impl Process {
         let epoll = Epoll::new()?;
         let started = begin(&mut family, &heap, &epoll).and_then(|ended| {
             let pidfd = family.members[0].pidfd.as_ref().ok_or(Code::WORKER_START)?;
-            Ok((ended, pidfd.try_clone().map_err(|error| Error::from_io("dup", &error))?))
+            Ok((ended, Guarded::new(pidfd.duplicate()?)))
         });
         family.start_no_more(&epoll);
         let (ended, pidfd) = started.inspect_err(|_| family.stop(&epoll, Deadline(0)))?;
@@ -316,7 +317,7 @@ fn begin(family: &mut Family, heap: &Heap, epoll: &Epoll) -> Result<Option<Death
             match event {
                 Event::Ready(_) => return Ok(None),
                 // One whose deadline was over before its function could begin has had its time.
-                Event::Ended(slot, death) if family.members[slot].ended_ready || death.late => {
+                Event::Ended(slot, death) if family.members[slot].was_ready || death.late => {
                     return Ok(Some(death));
                 }
                 Event::Ended(slot, death) => {

@@ -24,7 +24,7 @@ use crate::sys::clock::Deadline;
 use crate::sys::epoll::{Epoll, Waited};
 use crate::sys::pidfd::{self, Ended};
 use crate::sys::spawn;
-use crate::sys::{children, fork, signal, socket};
+use crate::sys::{children, fd, fork, signal, socket};
 use std::collections::HashMap;
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -305,7 +305,7 @@ impl Supervisor {
         let Some(mut heap) = self.heap.take() else { signal::exit_now(125) };
         heap.become_owner(setup::owner_of(slot));
         let mut keep = [&segment, &event, &socket].map(|fd| fd.as_raw_fd()).to_vec();
-        keep.push(heap.fd().as_raw_fd());
+        keep.push(heap.fd());
         keep.extend(self.settings.job.as_ref().and_then(|job| job.input.fd()));
         keep.sort_unstable();
         crate::sys::fd::close_all_but(&keep);
@@ -322,7 +322,7 @@ impl Supervisor {
         let mut writer = Writer::default();
         self.settings.encode(&mut writer);
         self.tables.encode(&mut writer);
-        let heap_fd = heap.fd().try_clone_to_owned().map_err(|error| Error::from_io("dup", &error))?;
+        let heap_fd = fd::duplicate(heap.fd())?;
         let mut fds = vec![heap_fd, segment, event, socket, wire::to_memfd(&writer.0)?];
         fds.extend(self.settings.copy_of_input()?);
         let (address, length) = (heap.address() as u64, heap.mapped_bytes() as u64);

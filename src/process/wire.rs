@@ -5,6 +5,7 @@
 //! a version in the first message keeps different builds of tine apart.
 
 use crate::error::{Code, Error, Result};
+use crate::sys::fd::Guarded;
 use crate::sys::memory::{self, Mapping};
 use crate::sys::socket::{self, Received, Sent};
 use std::collections::VecDeque;
@@ -154,13 +155,13 @@ impl Message {
 /// One end of a control socket. Sending never blocks: what the socket does not take waits here.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    socket: OwnedFd,
+    socket: Guarded,
     waiting: VecDeque<Message>,
 }
 
 impl Connection {
     pub(crate) fn new(socket: OwnedFd) -> Connection {
-        Connection { socket, waiting: VecDeque::new() }
+        Connection { socket: Guarded::new(socket), waiting: VecDeque::new() }
     }
 
     pub(crate) fn fd(&self) -> RawFd {

@@ -30,11 +30,11 @@ use super::spin::Spin;
 use crate::error::Result;
 use crate::prim::{AtomicI32, AtomicU32, AtomicU64, Ordering, fence, futex_wait, futex_wake};
 use crate::sys::clock::{Deadline, now_ns};
-use crate::sys::fd;
+use crate::sys::fd::{self, Guarded};
 use crate::sys::memory::{Mapping, sealed_memfd};
 use core::cell::UnsafeCell;
 use crossbeam_utils::CachePadded;
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 /// Slots of a ring. How many of them are in use at a time is the host's choice.
 pub(crate) const SLOTS: u32 = 64;
@@ -210,7 +210,6 @@ impl Segment {
     /// A fresh one, all zero, and the descriptor by which the worker gets it.
     pub(crate) fn create() -> Result<(Segment, OwnedFd)> {
         let fd = sealed_memfd(c"tine-ring", size_of::<Shared>())?;
-        use std::os::fd::AsRawFd;
         let mapping = Mapping::shared(fd.as_raw_fd(), size_of::<Shared>())?;
         Ok((Segment(mapping), fd))
     }
@@ -267,7 +266,7 @@ impl Shared {
     }
 
     /// Worker: the results before `done` are there. Wakes the host where it sleeps.
-    pub(crate) fn finish(&self, done: u32, host: RawFd) {
+    pub(crate) fn finish(&self, done: u32, host: &Guarded) {
         self.commit(done);
         self.wake_host(host);
     }
@@ -278,10 +277,10 @@ impl Shared {
     }
 
     /// Worker: makes the host look again, where it has said that it wants to be told.
-    pub(crate) fn wake_host(&self, host: RawFd) {
+    pub(crate) fn wake_host(&self, host: &Guarded) {
         fence(Ordering::SeqCst);
         if self.host_sleeps.load(Ordering::Relaxed) != 0 && self.host_sleeps.swap(0, Ordering::Relaxed) != 0 {
-            fd::eventfd_signal(host);
+            fd::eventfd_signal(host.as_raw_fd());
         }
     }
 
@@ -342,6 +341,11 @@ impl Slot {
         self.state.load(Ordering::Acquire) == state::STARTED
     }
 
+    /// Whether neither side has claimed what is in the slot.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.state.load(Ordering::Acquire) == state::READY
+    }
+
     /// One side's claim of a task that has not begun; exactly one of the two succeeds.
     pub(crate) fn claim(&self, as_state: u32) -> bool {
         self.state.compare_exchange(state::READY, as_state, Ordering::AcqRel, Ordering::Acquire).is_ok()
@@ -355,10 +359,9 @@ mod tests {
     #[test]
     fn tasks_and_results_pass_between_threads() {
         let (segment, fd) = Segment::create().unwrap();
-        use std::os::fd::AsRawFd;
         let worker = Segment::attach(fd.as_raw_fd()).unwrap();
         let event = crate::sys::fd::eventfd().unwrap();
-        let host_event = event.as_raw_fd();
+        let host_event = &Guarded::new(event);
         const TASKS: u32 = 100_000;
         std::thread::scope(|scope| {
             scope.spawn(move || {
@@ -388,10 +391,10 @@ mod tests {
                 let mut finished = segment.finished(done, tail - done).unwrap();
                 if finished == 0 {
                     assert!(
-                        crate::sys::pidfd::poll(host_event, Deadline::after(20_000_000_000)),
+                        crate::sys::pidfd::poll(host_event.as_raw_fd(), Deadline::after(20_000_000_000)),
                         "a lost wake-up"
                     );
-                    crate::sys::fd::eventfd_clear(host_event);
+                    crate::sys::fd::eventfd_clear(host_event.as_raw_fd());
                     finished = segment.finished(done, tail - done).unwrap();
                 }
                 for _ in 0..finished {

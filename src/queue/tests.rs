@@ -295,7 +295,7 @@ fn no_lock_stays_with_a_thread_that_has_released_it() {
             unsafe { words.add(1 + (chance() % 15) as usize).write_volatile(value) };
         }
         if chance() % 4 == 0 {
-            let known = [0, WAITERS, DIED, DIED | WAITERS, me.tid(), me.pid() | WAITERS];
+            let known = [0, WAITERS, DIED, DIED | WAITERS, me.tid(), std::process::id() | WAITERS];
             // SAFETY: the lock's word.
             unsafe { words.write_volatile(known[(chance() % 6) as usize]) };
         }

@@ -1,18 +1,19 @@
 //! The word that a thread or process holds, and that the kernel knows it by: what every lock of the family is made of.
 //!
-//! The word: 0 free; a holder's number; WAITERS on top while somebody may sleep on it, with or without a holder; DIED
-//! in place of a holder that died. Whoever takes the lock keeps WAITERS, and whoever has slept adds it: so a woken
-//! waiter that is killed can't take the others' wake-up along, whoever else has the lock by then.
+//! The word: 0 free; a holder's number; WAITERS on top while somebody may sleep on it; DIED in place of a holder that
+//! died. Beside it, and changed with it as one, is the holder's cookie (`sys::owner`), so that whoever looks at a lock
+//! knows of one moment who has it. Whoever sleeps looks round every `SLICE_NS` whether that one lives: the kernel's
+//! mark and wake-up are the quick way, not the only one.
 
-use super::gate::Gate;
+use super::gate::{EVERYBODY, Gate};
 use super::{
-    AUTO_REPAIR, Acquired, DEADLOCK, INTERRUPTED, INTERRUPTIBLE, NO_LOCKS, NOT_OWNER, OTHER_NAMESPACE,
-    Outcome, PROCESS_OWNED, Patience, RECURSIVE, Then, UNRECOVERABLE,
+    ALREADY, AUTO_REPAIR, Acquired, DEADLOCK, INTERRUPTED, INTERRUPTIBLE, NO_LOCKS, NOT_OWNER,
+    OTHER_NAMESPACE, Outcome, PROCESS_OWNED, Patience, RECURSIVE, Then, UNRECOVERABLE,
 };
-use crate::prim::{AtomicU32, AtomicU64, MODEL, Ordering, futex_wait, futex_wake};
+use crate::prim::{AtomicPair, AtomicU32, AtomicU64, MODEL, Ordering, futex_wait, futex_wake};
 use crate::sys::clock::Timeout;
-use crate::sys::owner;
-use crate::sys::robust::{self, DIED, ENTRY, Me, OWNER, Spot, WAITERS, mark_died};
+use crate::sys::owner::{self, Kind};
+use crate::sys::robust::{DIED, ENTRY, Me, OWNER, Spot, WAITERS, cookie_of, pair_of, word_of};
 use core::array::from_fn;
 use core::mem::{offset_of, size_of};
 
@@ -20,20 +21,17 @@ use core::mem::{offset_of, size_of};
 #[repr(C, align(8))]
 #[derive(Debug)]
 pub(crate) struct Lock {
-    #[cfg(not(target_env = "musl"))]
-    word: AtomicU32,
-    /// The flags, above a byte for the state. Flags are never written after the start, the state only by the holder.
-    mode: AtomicU32,
-    #[cfg(target_env = "musl")]
-    word: AtomicU32,
+    /// The word and its holder's cookie. The cookie means nothing where the word names nobody.
+    pair: AtomicPair,
     /// The PID namespace whose numbers the word holds; 0 until the first use.
     namespace: AtomicU32,
+    /// The flags, above a byte for the state. Flags are never written after the start, the state only by the holder.
+    mode: AtomicU32,
     /// How long spinning has been worth it of late. A hint that anybody writes.
     spins: AtomicU32,
-    /// Who holds it, process and thread; 0 where nobody does. Written by the holder, read for messages and by waiters
-    /// that look after a holder's life; those need `start` too.
+    reserved: AtomicU32,
+    /// Who holds it, process and thread; 0 where nobody does. Written by the holder, for messages alone.
     owner: AtomicU64,
-    start: AtomicU64,
     /// The kernel's way to the next lock of the same thread. Written by the holder, read by the kernel alone.
     entry: AtomicU64,
     /// The one that died holding it. Written by the holder.
@@ -43,8 +41,13 @@ pub(crate) struct Lock {
     pub extra: [AtomicU32; 3],
 }
 
-const _: () =
-    assert!(MODEL || offset_of!(Lock, entry) - offset_of!(Lock, word) == ENTRY && size_of::<Lock>() == 64);
+/// Where the kernel's word is.
+const WORD: usize = if word_of(1) == 1 { 0 } else { 4 };
+
+const _: () = assert!(MODEL || offset_of!(Lock, entry) - WORD == ENTRY && size_of::<Lock>() == 64);
+
+/// The pair of a lock that nobody will ever take again.
+const SPENT: u64 = pair_of(0, u32::MAX);
 
 /// The states in the low byte of the mode.
 const STATE: u32 = 0xff;
@@ -84,12 +87,12 @@ pub struct Owner {
 impl Lock {
     pub fn new(flags: u32) -> Lock {
         Lock {
-            word: AtomicU32::new(0),
-            mode: AtomicU32::new(flags << FLAGS),
+            pair: AtomicPair::new(0),
             namespace: AtomicU32::new(0),
+            mode: AtomicU32::new(flags << FLAGS),
             spins: AtomicU32::new(0),
+            reserved: AtomicU32::new(0),
             owner: AtomicU64::new(0),
-            start: AtomicU64::new(0),
             entry: AtomicU64::new(0),
             dead: AtomicU64::new(0),
             gate: Gate::new(),
@@ -100,7 +103,7 @@ impl Lock {
     #[inline(always)]
     pub fn spot(&self) -> Spot {
         // SAFETY: the entry lies `ENTRY` bytes behind the word and is written by the robust list alone.
-        unsafe { Spot::new(self, offset_of!(Lock, word)) }
+        unsafe { Spot::new(self, offset_of!(Lock, pair) + WORD) }
     }
 
     pub fn flags(&self) -> u32 {
@@ -122,12 +125,12 @@ impl Lock {
     /// both miss the other (`rwlock`).
     #[inline(always)]
     pub fn peek(&self) -> u32 {
-        self.word.load(Ordering::SeqCst)
+        word_of(self.pair.load(Ordering::SeqCst))
     }
 
-    /// The word itself, for those that sleep on it.
+    /// The word itself, for those that sleep on it or wake others.
     pub fn word(&self) -> &AtomicU32 {
-        &self.word
+        self.pair.word()
     }
 
     /// Whether nothing is special about the lock: no flags, no death, the caller's namespace.
@@ -136,13 +139,10 @@ impl Lock {
         self.mode.load(Ordering::Relaxed) == 0 && self.namespace.load(Ordering::Relaxed) == me.namespace()
     }
 
-    /// Who has the lock now. Where the kernel sees to deaths, the time of its start can be looked up while it lives.
+    /// Who has the lock now.
     #[inline(always)]
     fn sign(&self, me: Me) {
         self.owner.store(me.identity(), Ordering::Relaxed);
-        if !me.is_robust() {
-            self.start.store(me.start(), Ordering::Relaxed);
-        }
     }
 
     /// The short way, for a plain lock that nobody holds or waits for; whether it was that.
@@ -154,7 +154,7 @@ impl Lock {
         let spot = self.spot();
         me.pend(spot);
         // SeqCst, which costs nothing here, is for `rwlock`; the rest of the family needs Acquire.
-        if self.word.compare_exchange(0, me.tid(), Ordering::SeqCst, Ordering::Relaxed).is_err() {
+        if self.pair.compare_exchange(0, me.holder(), Ordering::SeqCst, Ordering::Relaxed).is_err() {
             me.pend_nothing();
             return false;
         }
@@ -175,15 +175,15 @@ impl Lock {
     /// For a reader's slot: takes it if it is free. Whoever died in it is forgotten.
     #[inline(always)]
     pub fn claim(&self, me: Me) -> bool {
-        let value = self.word.load(Ordering::Relaxed);
-        if value & OWNER != 0 {
+        let pair = self.pair.load(Ordering::Relaxed);
+        if word_of(pair) & OWNER != 0 {
             return false;
         }
         let spot = self.spot();
         me.pend(spot);
         // SeqCst: pairs with the writer's look at the slots. WAITERS stays, as everywhere.
-        let mine = me.tid() | value & WAITERS;
-        let taken = self.word.compare_exchange(value, mine, Ordering::SeqCst, Ordering::Relaxed).is_ok();
+        let mine = with_bits(me.holder(), word_of(pair) & WAITERS);
+        let taken = self.pair.compare_exchange(pair, mine, Ordering::SeqCst, Ordering::Relaxed).is_ok();
         if taken {
             me.push(spot);
             self.sign(me);
@@ -192,16 +192,21 @@ impl Lock {
         taken
     }
 
-    /// Whether nobody holds it, or nobody who lives where the kernel doesn't say.
+    /// Whether nobody holds it, or nobody who lives.
     pub fn is_free(&self, me: Me) -> bool {
-        let value = self.peek();
-        value & OWNER == 0 || (!me.is_robust() && self.bury(value))
+        let pair = self.pair.load(Ordering::SeqCst);
+        word_of(pair) & OWNER == 0 || self.bury(me, pair)
     }
 
-    /// Where the kernel may not see to deaths: whether the holder of a slot has ended.
-    pub fn is_watched_free(&self, value: u32) -> bool {
-        let me = robust::known();
-        me.is_some_and(|me| !me.is_robust()) && value & OWNER != 0 && self.bury(value)
+    /// Sleeps until nobody holds it, without taking it. The spot is pending.
+    pub fn wait_free(&self, me: Me, patience: &mut Patience) -> Outcome<()> {
+        loop {
+            let pair = self.pair.load(Ordering::SeqCst);
+            if word_of(pair) & OWNER == 0 {
+                return Ok(());
+            }
+            self.sleep(me, pair, patience)?;
+        }
     }
 
     /// Whether the lock is of the caller's PID namespace, and has been used before.
@@ -217,36 +222,34 @@ impl Lock {
             return false;
         }
         self.owner.store(0, Ordering::Relaxed);
-        me.pend(self.spot());
         me.remove_newest();
         // Release: the next holder sees everything that this one wrote. SeqCst for `rwlock`.
-        if self.word.compare_exchange(me.tid(), 0, Ordering::SeqCst, Ordering::Relaxed).is_err() {
+        if self.pair.compare_exchange(me.holder(), 0, Ordering::SeqCst, Ordering::Relaxed).is_err() {
             return self.hand_over_plain(me);
         }
-        me.pend_nothing();
         true
     }
 
     #[cold]
     #[inline(never)]
     fn hand_over_plain(&self, me: Me) -> bool {
-        self.hand_over(me.tid());
-        me.pend_nothing();
+        self.hand_over(me.holder(), 0);
         true
     }
 
     /// Numbers are the caller's namespace's, or the lock is not for it.
     pub fn check_namespace(&self, me: Me) -> Outcome<()> {
+        // A caller that can't tell its own must not leave a mark by which the others are refused.
+        let mine = me.find_namespace().ok_or(OTHER_NAMESPACE)?;
         // Relaxed: the value is all that matters.
         let mut tag = self.namespace.load(Ordering::Relaxed);
         if tag == 0 {
-            let mine = me.namespace();
             tag = match self.namespace.compare_exchange(0, mine, Ordering::Relaxed, Ordering::Relaxed) {
                 Ok(_) => mine,
                 Err(other) => other,
             };
         }
-        if tag == me.namespace() { Ok(()) } else { Err(OTHER_NAMESPACE) }
+        if tag == mine { Ok(()) } else { Err(OTHER_NAMESPACE) }
     }
 
     /// Takes the lock, whatever it is. `patient` waits go on after signals whatever the flags say, and may exceed the
@@ -267,10 +270,9 @@ impl Lock {
         let flags = self.flags();
         self.check_namespace(me)?;
         if flags & PROCESS_OWNED != 0 {
-            let died = self.contend(me.pid(), way, true)?;
-            self.owner.store(me.identity(), Ordering::Relaxed);
-            self.start.store(me.process_start(), Ordering::Relaxed);
-            return self.settle(me, died);
+            let died = self.contend(me, me.process_holder(), way)?;
+            self.enter(me, died);
+            return self.settled(me, died);
         }
         let spot = self.spot();
         if let Some(index) = me.find(spot) {
@@ -286,7 +288,7 @@ impl Lock {
             return Err(NO_LOCKS);
         }
         me.pend(spot);
-        let died = match self.contend(me.tid(), way, !me.is_robust()) {
+        let died = match self.contend(me, me.holder(), way) {
             Ok(died) => died,
             Err(code) => {
                 me.pend_nothing();
@@ -294,24 +296,21 @@ impl Lock {
             }
         };
         me.push(spot);
+        self.enter(me, died);
+        me.pend_nothing();
+        self.settled(me, died)
+    }
+
+    /// What a new holder writes first: who died, who it is, and what that means for the data.
+    fn enter(&self, me: Me, died: bool) {
         if died {
             // Nobody's name, if the holder died before it could sign, or after it had begun to release.
             self.dead.store(self.owner.load(Ordering::Relaxed), Ordering::Relaxed);
         }
         self.sign(me);
-        if died && flags & AUTO_REPAIR == 0 && self.state() == CONSISTENT {
-            self.set_state(INCONSISTENT);
-        }
-        me.pend_nothing();
-        self.settled(me, died)
-    }
-
-    /// The rest of taking a lock that processes own: who died, and the state.
-    fn settle(&self, me: Me, died: bool) -> Outcome<Acquired> {
         if died && self.flags() & AUTO_REPAIR == 0 && self.state() == CONSISTENT {
             self.set_state(INCONSISTENT);
         }
-        self.settled(me, died)
     }
 
     fn settled(&self, me: Me, died: bool) -> Outcome<Acquired> {
@@ -325,53 +324,97 @@ impl Lock {
         }
     }
 
-    /// Gets the word for `holder`; whether its last holder died. The spot is pending, or the wait `watched`.
-    fn contend(&self, holder: u32, way: Way, watched: bool) -> Outcome<bool> {
+    /// Gets the lock for `mine`; whether its last holder died. For a thread, the spot is pending.
+    fn contend(&self, me: Me, mine: u64, way: Way) -> Outcome<bool> {
         let interruptible = !way.patient && self.flags() & INTERRUPTIBLE != 0;
-        let mut patience = Patience::new(way.timeout, interruptible, watched);
+        let mut patience = Patience::new(way.timeout, interruptible, true);
         // How often to look before sleeping; not known before there is a reason to wait.
         let (mut allowed, mut spun, mut slept) = (None, 0, 0);
-        loop {
+        let failed = loop {
             // Relaxed: a look; what counts is the exchange.
-            let value = self.word.load(Ordering::Relaxed);
-            if value & OWNER == 0 {
-                let mine = holder | value & WAITERS | slept;
+            let pair = self.pair.load(Ordering::Relaxed);
+            let word = word_of(pair);
+            if word & OWNER == 0 {
+                if pair == SPENT {
+                    return Err(ALREADY);
+                }
+                // Who has slept doesn't know who else does.
+                let mine = with_bits(mine, word & WAITERS | slept);
                 // SeqCst for `rwlock`, Acquire for the rest.
-                if self.word.compare_exchange(value, mine, Ordering::SeqCst, Ordering::Relaxed).is_ok() {
-                    self.learn(spun);
-                    return Ok(value & DIED != 0);
+                if self.pair.compare_exchange(pair, mine, Ordering::SeqCst, Ordering::Relaxed).is_ok() {
+                    self.learn(if slept == 0 { spun } else { 0 }, spun);
+                    return Ok(word & DIED != 0);
                 }
                 continue;
             }
-            if value & WAITERS == 0 && spun < *allowed.get_or_insert_with(|| self.spin_budget(way.timeout)) {
+            if without_waiters(pair) == mine && self.kind() == Kind::Thread {
+                // By another mapping of the same memory; or a copy of this lock, which the caller does not hold.
+                if me.holds_any() {
+                    break DEADLOCK;
+                }
+                self.mark_died(pair);
+                continue;
+            }
+            if word & WAITERS == 0 && spun < *allowed.get_or_insert_with(|| self.spin_budget(way.timeout)) {
                 spun += 1;
                 core::hint::spin_loop();
                 continue;
             }
             if way.stop.is_some_and(|stop| stop.load(Ordering::SeqCst) != 0) {
-                return Err(INTERRUPTED);
+                break INTERRUPTED;
             }
-            if let Err(code) = patience.may_wait() {
-                // Who only tries must learn of a death as well.
-                if watched && self.bury(value) {
-                    continue;
+            match self.sleep(me, pair, &mut patience) {
+                Ok(true) => slept = WAITERS,
+                Ok(false) => {}
+                Err(code) => break code,
+            }
+        };
+        if slept != 0 {
+            self.pass_on();
+        }
+        Err(failed)
+    }
+
+    /// Sleeps on a lock that somebody holds, and looks round now and then, and before giving up: who doesn't want to
+    /// wait, or has no more time to, must learn of a death as well. Whether it slept. The holder may be marked now.
+    fn sleep(&self, me: Me, pair: u64, patience: &mut Patience) -> Outcome<bool> {
+        if let Err(code) = patience.may_wait() {
+            return if self.bury(me, pair) { Ok(false) } else { Err(code) };
+        }
+        let marked = with_bits(pair, WAITERS);
+        // Relaxed: the bit orders nothing; the holder's release sees it in the same word.
+        if pair != marked
+            && self.pair.compare_exchange(pair, marked, Ordering::Relaxed, Ordering::Relaxed).is_err()
+        {
+            return Ok(false);
+        }
+        match patience.after(futex_wait(self.word(), word_of(marked), patience.until())) {
+            Ok(Then::Look { slept }) => Ok(slept),
+            Ok(Then::Check) => {
+                self.bury(me, marked);
+                Ok(true)
+            }
+            Err(code) => {
+                if self.bury(me, marked) {
+                    return Ok(true);
                 }
-                return Err(code);
+                Err(code)
             }
-            let marked = value | WAITERS;
-            // Relaxed: the bit orders nothing; the holder's release sees it in the same word.
-            if value != marked
-                && self.word.compare_exchange(value, marked, Ordering::Relaxed, Ordering::Relaxed).is_err()
-            {
-                continue;
+        }
+    }
+
+    /// One that has slept goes without the lock: a wake-up that it may have got is somebody else's.
+    fn pass_on(&self) {
+        loop {
+            let pair = self.pair.load(Ordering::Relaxed);
+            if word_of(pair) & OWNER == 0 {
+                futex_wake(self.word(), 1);
+                return;
             }
-            match patience.after(futex_wait(&self.word, marked, patience.until()))? {
-                Then::Look { slept: false } => {}
-                Then::Look { slept: true } => slept = WAITERS,
-                Then::Check => {
-                    slept = WAITERS;
-                    self.bury(marked);
-                }
+            let marked = with_bits(pair, WAITERS);
+            // Relaxed: as in `sleep`.
+            if self.pair.compare_exchange(pair, marked, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+                return;
             }
         }
     }
@@ -383,76 +426,97 @@ impl Lock {
         (self.spins.load(Ordering::Relaxed).min(MOST_SPINS) * 2 + 10).min(MOST_SPINS)
     }
 
-    /// Moves the hint an eighth of the way towards what was needed this time.
-    fn learn(&self, spun: u32) {
+    /// Moves the hint an eighth of the way towards what was needed this time; to nothing, where spinning was no use.
+    fn learn(&self, needed: u32, spun: u32) {
         if spun > 0 {
             let before = self.spins.load(Ordering::Relaxed).min(MOST_SPINS);
-            self.spins.store((before * 7 + spun).div_ceil(8), Ordering::Relaxed);
+            self.spins.store((before * 7 + needed) / 8, Ordering::Relaxed);
         }
     }
 
-    /// Where the kernel does not: marks the lock of a holder that has ended. Whether it did.
-    fn bury(&self, value: u32) -> bool {
-        let holder = value & OWNER;
-        let (owner, start) = (self.owner.load(Ordering::Relaxed), self.start.load(Ordering::Relaxed));
-        let ended = if self.flags() & PROCESS_OWNED != 0 {
-            // A record of another holder is one that died before it could sign.
-            owner::process_ended(holder, if (owner >> 32) as u32 == holder { start } else { 0 })
-        } else {
-            owner::thread_ended(holder, if owner as u32 == holder { start } else { 0 })
-        };
-        if ended && self.flags() & PROCESS_OWNED != 0 {
-            self.dead.store(owner, Ordering::Relaxed);
-        }
-        ended && mark_died(&self.word, holder)
+    fn kind(&self) -> Kind {
+        if self.flags() & PROCESS_OWNED != 0 { Kind::Process } else { Kind::Thread }
     }
 
-    /// Releases a lock that the caller holds.
+    /// Marks the lock of a holder that has ended, as the kernel would. Whether it did.
+    #[cold]
+    fn bury(&self, me: Me, pair: u64) -> bool {
+        me.sees_end(without_waiters(pair), self.kind()) && self.mark_died(pair)
+    }
+
+    /// Marks a lock as the kernel does at its holder's end, if it is still that one's: number and cookie are compared as
+    /// one, so whoever has it by now keeps it.
+    fn mark_died(&self, pair: u64) -> bool {
+        let mut now = pair;
+        while without_waiters(now) == without_waiters(pair) {
+            let marked = pair_of(word_of(now) & WAITERS | DIED, cookie_of(now));
+            // Release: who takes the lock over sees what the dead one wrote, as this thread does, since the kernel has told
+            // it of the end.
+            match self.pair.compare_exchange(now, marked, Ordering::Release, Ordering::Relaxed) {
+                Ok(_) => {
+                    if word_of(now) & WAITERS != 0 {
+                        futex_wake(self.word(), 1);
+                    }
+                    return true;
+                }
+                Err(other) => now = other,
+            }
+        }
+        false
+    }
+
+    /// Releases a lock that the caller holds. Nothing of the lock is touched after the exchange that makes it free: the
+    /// next holder may be the last, and its memory gone. A wake-up by an address where nothing is any more does no harm.
     pub fn release(&self, me: Me) {
+        self.release_as(me, 0);
+    }
+
+    /// Releases it for good: whoever waits, or comes, gets `ALREADY`.
+    pub fn release_spent(&self, me: Me) {
+        self.release_as(me, SPENT);
+    }
+
+    /// Whether it has been released for good.
+    #[inline(always)]
+    pub fn is_spent(&self) -> bool {
+        // Acquire: pairs with the release.
+        self.pair.load(Ordering::Acquire) == SPENT
+    }
+
+    fn release_as(&self, me: Me, left: u64) {
         self.owner.store(0, Ordering::Relaxed);
         // What is on the thread's list leaves it, whatever the flags have become.
-        if self.flags() & PROCESS_OWNED != 0 && me.find(self.spot()).is_none() {
-            if self.word.compare_exchange(me.pid(), 0, Ordering::Release, Ordering::Relaxed).is_err() {
-                self.hand_over(me.pid());
-            }
-            return;
-        }
-        me.pend(self.spot());
-        me.remove(self.spot());
+        let holder = if self.kind() == Kind::Process && me.find(self.spot()).is_none() {
+            me.process_holder()
+        } else {
+            me.remove(self.spot());
+            me.holder()
+        };
         // As in `release_plain`.
-        if self.word.compare_exchange(me.tid(), 0, Ordering::SeqCst, Ordering::Relaxed).is_err() {
-            self.hand_over(me.tid());
+        if self.pair.compare_exchange(holder, left, Ordering::SeqCst, Ordering::Relaxed).is_err() {
+            self.hand_over(holder, left);
         }
-        me.pend_nothing();
     }
 
-    /// Releases a lock on which somebody may sleep. The bit stays until a wake-up finds nobody.
+    /// Releases a lock on which somebody may sleep. One that is woken says again that somebody may, when it gets the lock
+    /// or sleeps again; should it be killed instead, the others look round.
     #[cold]
     #[inline(never)]
-    fn hand_over(&self, holder: u32) {
-        if self.word.load(Ordering::Relaxed) & OWNER != holder {
+    fn hand_over(&self, holder: u64, left: u64) {
+        let word = self.word();
+        if without_waiters(self.pair.load(Ordering::Relaxed)) != holder {
             return; // Somebody has overwritten a lock that is held: it isn't this thread's to give away any more.
         }
         // Only WAITERS can have been added to a held word, so nothing is lost by a store.
-        self.word.store(WAITERS, Ordering::SeqCst);
-        if futex_wake(&self.word, 1) == 0
-            && self.word.compare_exchange(WAITERS, 0, Ordering::Relaxed, Ordering::Relaxed).is_ok()
-        {
-            // Between the two, others may have taken the lock, slept on it and released it, and the bit that has
-            // just gone was then theirs. Whoever sleeps still is woken, and sets it again.
-            futex_wake(&self.word, 1);
-        }
+        self.pair.swap(left, Ordering::SeqCst);
+        futex_wake(word, if left == SPENT { EVERYBODY } else { 1 });
     }
 
     /// Checks that the caller holds the lock, and undoes one of several lockings; whether it is the last.
     pub fn about_to_release(&self, me: Me) -> Outcome<bool> {
         let index = me.find(self.spot());
         if index.is_none() && self.flags() & PROCESS_OWNED != 0 {
-            return if self.word.load(Ordering::Relaxed) & OWNER == me.pid() {
-                Ok(true)
-            } else {
-                Err(NOT_OWNER)
-            };
+            return if self.is_process(me) { Ok(true) } else { Err(NOT_OWNER) };
         }
         let index = index.ok_or(NOT_OWNER)?;
         match me.depth(index) {
@@ -481,9 +545,25 @@ impl Lock {
     pub fn held_by(&self, me: Me) -> Option<u32> {
         let by_thread = me.find(self.spot()).map(|index| me.depth(index));
         if by_thread.is_none() && self.flags() & PROCESS_OWNED != 0 {
-            return (self.word.load(Ordering::Relaxed) & OWNER == me.pid()).then_some(0);
+            return self.is_process(me).then_some(0);
         }
         by_thread
+    }
+
+    /// Whether the caller's process holds it.
+    fn is_process(&self, me: Me) -> bool {
+        without_waiters(self.pair.load(Ordering::Relaxed)) == me.process_holder()
+    }
+
+    /// For memory that was copied or kept while processes used it, and that nobody uses now: whoever holds the lock there
+    /// is not coming back, and its numbers may be of another boot or namespace.
+    pub fn reset(&self) {
+        let pair = self.pair.load(Ordering::Relaxed);
+        if pair != SPENT {
+            let died = if word_of(pair) & (OWNER | DIED) != 0 { DIED } else { 0 };
+            self.pair.swap(pair_of(died, 0), Ordering::SeqCst);
+        }
+        self.namespace.store(0, Ordering::Relaxed);
     }
 
     /// Says that the data is whole again.
@@ -513,24 +593,36 @@ impl Lock {
 
     /// Who holds it.
     pub fn owner(&self) -> Owner {
-        let holder = self.word.load(Ordering::Relaxed) & OWNER;
-        let (owner, start) = (self.owner.load(Ordering::Relaxed), self.start.load(Ordering::Relaxed));
+        let holder = word_of(self.pair.load(Ordering::Relaxed)) & OWNER;
+        let owner = self.owner.load(Ordering::Relaxed);
         let dead = self.dead.load(Ordering::Relaxed);
         let mut answer = Owner { dead_pid: (dead >> 32) as u32, dead_tid: dead as u32, ..Owner::default() };
         if holder == 0 {
             return answer;
         }
-        let process = self.flags() & PROCESS_OWNED != 0;
+        let process = self.kind() == Kind::Process;
         let signed = if process { (owner >> 32) as u32 } else { owner as u32 };
-        let start = if process { start } else { owner::start_time(holder) };
-        (answer.pid, answer.tid, answer.start_time) = if signed == holder {
-            ((owner >> 32) as u32, owner as u32, start)
+        (answer.pid, answer.tid) = if signed == holder {
+            ((owner >> 32) as u32, owner as u32)
         } else if process {
-            (holder, holder, owner::start_time(holder))
+            (holder, holder)
         } else {
             // Caught between taking the lock and signing it.
-            (owner::process_of(holder), holder, start)
+            (owner::process_of(holder), holder)
         };
+        answer.start_time = owner::start_time(holder);
         answer
     }
+}
+
+/// The same holder, with bits of the word added.
+#[inline(always)]
+fn with_bits(pair: u64, bits: u32) -> u64 {
+    pair | pair_of(bits, 0)
+}
+
+/// The same holder, whoever may sleep.
+#[inline(always)]
+fn without_waiters(pair: u64) -> u64 {
+    pair & !pair_of(WAITERS, 0)
 }

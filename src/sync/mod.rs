@@ -17,6 +17,7 @@ pub mod semaphore;
 use crate::error::Code;
 use crate::prim::Wait;
 use crate::sys::clock::{Deadline, Timeout};
+use core::cell::Cell;
 
 pub use barrier::Barrier;
 pub use condition::Condition;
@@ -61,10 +62,12 @@ pub(crate) const NOT_OWNER: Code = Code::errno(libc::EPERM);
 pub(crate) const NO_LOCKS: Code = Code::errno(libc::ENOLCK);
 pub(crate) const NO_MEMORY: Code = Code::errno(libc::ENOMEM);
 pub(crate) const OTHER_NAMESPACE: Code = Code::errno(libc::EXDEV);
+pub(crate) const ALREADY: Code = Code::errno(libc::EALREADY);
 pub(crate) const UNRECOVERABLE: Code = Code::errno(libc::ENOTRECOVERABLE);
 pub(crate) const TOO_MANY: Code = Code::errno(libc::EOVERFLOW);
 
-/// How long a wait may go without looking round, where the kernel doesn't see to every death.
+/// How long a wait may go without looking round: on a word that names a holder always, elsewhere where the kernel doesn't
+/// see to every death.
 pub(crate) const SLICE_NS: u64 = 50_000_000;
 
 /// The way a wait goes: until when, in which slices, and whether a signal ends it.
@@ -72,7 +75,16 @@ pub(crate) struct Patience {
     timeout: Timeout,
     deadline: Option<Deadline>,
     interruptible: bool,
-    sliced: bool,
+    /// When to look round next. It stays where it is while other things end the sleeps: signals must not put it off.
+    look: Cell<Look>,
+}
+
+#[derive(Clone, Copy)]
+enum Look {
+    Never,
+    /// So long after the next sleep begins.
+    Soon,
+    At(Deadline),
 }
 
 /// What a waiter does after it has slept.
@@ -85,7 +97,8 @@ pub(crate) enum Then {
 
 impl Patience {
     pub fn new(timeout: Timeout, interruptible: bool, sliced: bool) -> Patience {
-        Patience { timeout, deadline: None, interruptible, sliced }
+        let look = Cell::new(if sliced { Look::Soon } else { Look::Never });
+        Patience { timeout, deadline: None, interruptible, look }
     }
 
     /// Fails where the caller doesn't want to wait at all, or where its time has run out since it was asked first: a word
@@ -105,7 +118,13 @@ impl Patience {
     /// When the next sleep must end. Call `may_wait` before.
     pub fn until(&self) -> Deadline {
         let deadline = self.deadline.unwrap_or(Deadline::NEVER);
-        if self.sliced { deadline.min(Deadline::after(SLICE_NS)) } else { deadline }
+        let look = match self.look.get() {
+            Look::Never => return deadline,
+            Look::Soon => Deadline::after(SLICE_NS),
+            Look::At(moment) => moment,
+        };
+        self.look.set(Look::At(look));
+        deadline.min(look)
     }
 
     /// What the end of a sleep means.
@@ -114,7 +133,10 @@ impl Patience {
             Wait::Woken => Ok(Then::Look { slept: true }),
             Wait::Changed => Ok(Then::Look { slept: false }),
             Wait::TimedOut if self.deadline.is_some_and(Deadline::passed) => Err(TIMED_OUT),
-            Wait::TimedOut => Ok(Then::Check),
+            Wait::TimedOut => {
+                self.look.set(Look::Soon);
+                Ok(Then::Check)
+            }
             Wait::Interrupted if self.interruptible => Err(INTERRUPTED),
             Wait::Interrupted => Ok(Then::Look { slept: true }),
         }
@@ -129,6 +151,17 @@ pub(crate) fn known_flags(flags: u32, known: u32) -> Outcome<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn signals_do_not_put_off_the_next_look() {
+        let patience = Patience::new(Timeout::Forever, false, true);
+        let first = patience.until();
+        assert_ne!(first, Deadline::NEVER);
+        assert!(matches!(patience.after(Wait::Interrupted), Ok(Then::Look { slept: true })));
+        assert_eq!(patience.until(), first);
+        assert!(matches!(patience.after(Wait::TimedOut), Ok(Then::Check)));
+        assert!(patience.until() > first);
+    }
 
     #[test]
     fn a_wait_that_somebody_keeps_from_sleeping_ends_at_its_time() {

@@ -70,6 +70,12 @@ impl Mutex {
         self.lock.repair(robust::me().ok_or(NO_MEMORY)?)
     }
 
+    /// For memory that was copied or kept while processes used it, and that nobody uses now: whoever holds it there has
+    /// died.
+    pub fn reset(&self) {
+        self.lock.reset();
+    }
+
     /// Who holds it at this moment.
     pub fn owner(&self) -> Owner {
         self.lock.owner()

@@ -1,7 +1,7 @@
 //! Something that is done once, by whichever process comes first, even if the first one dies of it.
 
 use super::lock::Lock;
-use super::{NO_MEMORY, Outcome};
+use super::{ALREADY, NO_MEMORY, Outcome};
 use crate::prim::{AtomicU32, Ordering};
 use crate::sys::clock::Timeout;
 use crate::sys::robust;
@@ -25,7 +25,8 @@ impl Once {
         Once { lock: Lock::new(0) }
     }
 
-    /// 1 once the initialiser has succeeded. Release by who ran it, Acquire by who relies on it.
+    /// 1 once the initialiser has succeeded: for who gets the lock from one that died before it could release it. Written
+    /// and read with the lock in hand. Everybody else goes by the lock's own word, which is the last that is touched.
     fn done(&self) -> &AtomicU32 {
         &self.lock.extra[0]
     }
@@ -33,7 +34,13 @@ impl Once {
     /// Whether it has been done.
     #[inline(always)]
     pub fn is_done(&self) -> bool {
-        self.done().load(Ordering::Acquire) != 0
+        self.lock.is_spent()
+    }
+
+    /// For memory that was copied or kept while processes used it, and that nobody uses now: what was done stays done,
+    /// what was being done is done anew.
+    pub fn reset(&self) {
+        self.lock.reset();
     }
 
     /// Runs `initialiser` unless one has succeeded before; waits for one that runs. What it fails with is returned,
@@ -44,21 +51,29 @@ impl Once {
         }
         let me = robust::me().ok_or(NO_MEMORY)?;
         if !self.lock.take_free(me) {
-            self.lock.take(me, timeout, false)?;
+            match self.lock.take(me, timeout, false) {
+                Err(ALREADY) => return Ok(()),
+                taken => taken?,
+            };
         }
         // Should the initialiser unwind, the lock is released all the same and the next caller runs its own.
-        struct Release<'a>(&'a Lock, robust::Me);
+        struct Release<'a>(&'a Once, robust::Me);
         impl Drop for Release<'_> {
             fn drop(&mut self) {
+                let Release(once, me) = *self;
                 // A dead predecessor's work is done anew, so there is nothing to repair.
-                let _ = self.0.repair(self.1);
-                self.0.release(self.1);
+                let _ = once.lock.repair(me);
+                // Relaxed: the lock is held.
+                match once.done().load(Ordering::Relaxed) {
+                    0 => once.lock.release(me),
+                    _ => once.lock.release_spent(me),
+                }
             }
         }
-        let _release = Release(&self.lock, me);
-        if !self.is_done() {
+        let _release = Release(self, me);
+        if self.done().load(Ordering::Relaxed) == 0 {
             initialiser()?;
-            self.done().store(1, Ordering::Release);
+            self.done().store(1, Ordering::Relaxed);
         }
         Ok(())
     }

@@ -8,11 +8,11 @@ use super::gate::Watched;
 use super::lock::Lock;
 use super::{
     AUTO_REPAIR, Acquired, DEADLOCK, INTERRUPTIBLE, NO_LOCKS, NO_MEMORY, NOT_OWNER, Outcome, PREFER_READERS,
-    Patience, Then, UNRECOVERABLE, known_flags,
+    Patience, UNRECOVERABLE, known_flags,
 };
-use crate::prim::{AtomicU32, MODEL, Ordering, futex_wait};
+use crate::prim::{AtomicU32, MODEL, Ordering};
 use crate::sys::clock::{Deadline, Timeout, now_ns};
-use crate::sys::robust::{self, DIED, Me, OWNER, WAITERS};
+use crate::sys::robust::{self, DIED, Me, OWNER};
 use core::array::from_fn;
 use core::mem::size_of;
 
@@ -176,13 +176,13 @@ impl RwLock {
     /// Waits until each slot has been free once. Those that are free stay so, or their claimants give way.
     fn drain(&self, me: Me, timeout: Timeout) -> Outcome<()> {
         let interruptible = self.writers.flags() & INTERRUPTIBLE != 0;
-        let mut patience = Patience::new(timeout, interruptible, !me.is_robust());
+        let mut patience = Patience::new(timeout, interruptible, true);
         for slot in &self.slots {
             if slot.peek() & OWNER == 0 {
                 continue;
             }
             me.pend(slot.spot());
-            let result = wait_for(slot, &mut patience);
+            let result = slot.wait_free(me, &mut patience);
             me.pend_nothing();
             result?;
         }
@@ -249,28 +249,5 @@ fn left(timeout: Timeout, deadline: Deadline) -> Timeout {
     match timeout {
         Timeout::After(_) => Timeout::After(deadline.0.saturating_sub(now_ns()).max(1)),
         other => other,
-    }
-}
-
-/// Sleeps on a reader's slot until it is free. The slot is pending.
-fn wait_for(slot: &Lock, patience: &mut Patience) -> Outcome<()> {
-    loop {
-        let value = slot.peek();
-        if value & OWNER == 0 {
-            return Ok(());
-        }
-        if let Err(code) = patience.may_wait() {
-            return if slot.is_watched_free(value) { Ok(()) } else { Err(code) };
-        }
-        let marked = value | WAITERS;
-        // Relaxed: the bit orders nothing; the reader's release sees it in the same word.
-        if value != marked
-            && slot.word().compare_exchange(value, marked, Ordering::Relaxed, Ordering::Relaxed).is_err()
-        {
-            continue;
-        }
-        if let Then::Check = patience.after(futex_wait(slot.word(), marked, patience.until()))? {
-            slot.is_watched_free(marked);
-        }
     }
 }

@@ -22,11 +22,12 @@ pub enum Timeout {
 }
 
 impl Timeout {
-    /// From the API's number: 0, a positive number of nanoseconds, or negative for ever.
+    /// From the API's number of nanoseconds; the greatest is for ever. One below zero is over already, as 0 is: the
+    /// difference of two times that comes out just below zero must not wait for ever.
     pub fn from_ns(timeout_ns: i64) -> Timeout {
         match timeout_ns {
-            0 => Timeout::Try,
-            ns if ns < 0 => Timeout::Forever,
+            i64::MAX => Timeout::Forever,
+            ns if ns <= 0 => Timeout::Try,
             ns => Timeout::After(ns as u64),
         }
     }

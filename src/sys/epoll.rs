@@ -2,12 +2,13 @@
 
 use crate::error::{Error, Result};
 use crate::sys::clock::{Deadline, now_ns};
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use crate::sys::fd::Guarded;
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A set of descriptors that is itself a descriptor to wait for.
 #[derive(Debug)]
-pub struct Epoll(OwnedFd);
+pub struct Epoll(Guarded);
 
 /// Whether the kernel has epoll_pwait2, which counts in nanoseconds. Relaxed: a hint that every thread finds out.
 static HAS_PWAIT2: AtomicBool = AtomicBool::new(true);
@@ -28,7 +29,7 @@ impl Epoll {
     pub fn new() -> Result<Epoll> {
         // SAFETY: no pointers.
         let rc = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
-        Ok(Epoll(super::fd::owned(libc::c_long::from(rc), "epoll_create1")?))
+        Ok(Epoll(Guarded::new(super::fd::owned(libc::c_long::from(rc), "epoll_create1")?)))
     }
 
     /// Adds a descriptor that is reported while it is readable.
@@ -104,7 +105,7 @@ impl Epoll {
         i64::from(unsafe { libc::epoll_wait(self.fd(), events.as_mut_ptr(), 32, milliseconds) })
     }
 
-    /// The set's own descriptor.
+    /// The set's own descriptor; -1 where the program has closed it.
     pub fn fd(&self) -> RawFd {
         self.0.as_raw_fd()
     }

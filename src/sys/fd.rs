@@ -1,9 +1,85 @@
 //! Descriptors: always close-on-exec, and never one of the three that the C library takes for stdio.
 
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::sys::clock::Deadline;
+use crate::sys::memory::FileId;
 use std::ffi::CStr;
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+
+/// A descriptor of tine's in a process that runs its user's code. That code may close any number, and have a file of its own
+/// under it a moment later: what is behind the number is looked at before each use, and before it is closed.
+///
+/// Eventfds have one inode together; /proc numbers them. Without that, and for other descriptors that have no inode of their own, one
+/// cannot be told from the next. Nor can a thread be helped that closes a number between the look and the use.
+#[derive(Debug)]
+pub(crate) struct Guarded {
+    fd: ManuallyDrop<OwnedFd>,
+    /// What was behind it at first; `None` where nobody could say, and then it is taken for what it was.
+    file: Option<FileId>,
+    /// The number of an eventfd, which nobody else gets while the process at its other end has it too.
+    eventfd: Option<u64>,
+}
+
+impl Guarded {
+    pub(crate) fn new(fd: OwnedFd) -> Guarded {
+        let file = FileId::of(fd.as_raw_fd()).ok();
+        Guarded { fd: ManuallyDrop::new(fd), file, eventfd: None }
+    }
+
+    /// The same for an eventfd.
+    pub(crate) fn of_eventfd(fd: OwnedFd) -> Guarded {
+        let eventfd = number_of_eventfd(fd.as_raw_fd());
+        let mut guarded = Guarded::new(fd);
+        guarded.eventfd = eventfd;
+        guarded
+    }
+
+    /// Whether the number still means what it meant.
+    pub(crate) fn is_ours(&self) -> bool {
+        let Some(file) = self.file else { return true };
+        match FileId::of(self.fd.as_raw_fd()) {
+            Ok(now) => {
+                now == file
+                    && (self.eventfd.is_none() || self.eventfd == number_of_eventfd(self.fd.as_raw_fd()))
+            }
+            Err(error) => error.code() != Code::errno(libc::EBADF),
+        }
+    }
+
+    /// A descriptor of one's own of the same file.
+    pub(crate) fn duplicate(&self) -> Result<OwnedFd> {
+        duplicate(self.as_raw_fd())
+    }
+
+    /// Whether this is the same file.
+    pub(crate) fn is_same(&self, other: &OwnedFd) -> bool {
+        self.file.is_some() && self.file == FileId::of(other.as_raw_fd()).ok()
+    }
+}
+
+impl AsRawFd for Guarded {
+    /// The number, or -1, which every system call refuses, where it is somebody else's by now.
+    fn as_raw_fd(&self) -> RawFd {
+        if self.is_ours() { self.fd.as_raw_fd() } else { -1 }
+    }
+}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        if self.is_ours() {
+            // SAFETY: dropped once, here, and not used afterwards.
+            unsafe { ManuallyDrop::drop(&mut self.fd) };
+        }
+    }
+}
+
+/// The number that the kernel has given an eventfd.
+fn number_of_eventfd(fd: RawFd) -> Option<u64> {
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
+    let line = info.lines().find_map(|line| line.strip_prefix("eventfd-id:"))?;
+    line.trim().parse().ok()
+}
 
 /// Takes what a system call returned: a new descriptor, or -1 with errno set.
 ///
@@ -63,7 +139,7 @@ pub fn eventfd_clear(fd: RawFd) {
 /// A descriptor that becomes readable at a moment of the monotonic clock.
 #[derive(Debug)]
 pub struct Timer {
-    fd: OwnedFd,
+    fd: Guarded,
     set_to: Deadline,
 }
 
@@ -73,7 +149,10 @@ impl Timer {
         // SAFETY: no pointers.
         let rc =
             unsafe { libc::timerfd_create(libc::CLOCK_MONOTONIC, libc::TFD_CLOEXEC | libc::TFD_NONBLOCK) };
-        Ok(Timer { fd: owned(libc::c_long::from(rc), "timerfd_create")?, set_to: Deadline::NEVER })
+        Ok(Timer {
+            fd: Guarded::new(owned(libc::c_long::from(rc), "timerfd_create")?),
+            set_to: Deadline::NEVER,
+        })
     }
 
     /// Sets it anew; that also makes it unreadable until then.
@@ -210,4 +289,40 @@ pub(crate) fn identity(fd: RawFd) -> Result<((u32, u32), u64)> {
         return Err(Error::last_os("fstat"));
     }
     Ok(((libc::major(stat.st_dev), libc::minor(stat.st_dev)), stat.st_ino))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Closes the number and puts something else there.
+    fn replace(guarded: &Guarded, by: &OwnedFd) {
+        // SAFETY: what a program's own code may do to a number that it takes for its own.
+        assert!(unsafe { libc::dup2(by.as_raw_fd(), guarded.fd.as_raw_fd()) } >= 0);
+    }
+
+    #[test]
+    fn what_somebody_else_has_put_there_is_neither_used_nor_closed() {
+        let (read, write) = pipe().unwrap();
+        let event = eventfd().unwrap();
+        // Its other end has it too.
+        let held = event.try_clone().unwrap();
+        for (guarded, other) in [
+            (Guarded::new(write), pipe().unwrap().1),
+            (Guarded::of_eventfd(event), eventfd().unwrap()),
+            (Guarded::new(read), eventfd().unwrap()),
+        ] {
+            let number = guarded.fd.as_raw_fd();
+            assert!(guarded.is_ours() && guarded.as_raw_fd() == number);
+            replace(&guarded, &other);
+            assert!(!guarded.is_ours() && guarded.as_raw_fd() == -1);
+            drop(guarded);
+            // SAFETY: a number to look at, and then one that nobody owns.
+            unsafe {
+                assert!(libc::fcntl(number, libc::F_GETFD) >= 0, "it was closed");
+                libc::close(number);
+            }
+        }
+        drop(held);
+    }
 }

@@ -1,33 +1,70 @@
 //! Who holds a lock, told apart from whoever gets the same number later; and the numbers' PID namespace.
+//!
+//! A thread or process is named by its number and a *cookie*. The cookie comes from the inode number of its pidfd, which
+//! the kernel (6.9) gives out once per boot, whatever namespaces see it: no clock, no /proc, no permission. Older kernels
+//! give the time of the start, which /proc shows in the reader's time namespace; so that is part of the cookie, and a
+//! reader of another one can't compare. Where neither is to be had the cookie is 0: only the number is known then, and a
+//! dead holder whose number has been given out again is not seen to be dead before that one ends as well.
 
-use super::{errno, pidfd};
-use std::ffi::CStr;
-use std::os::fd::AsRawFd;
+use super::errno;
+use std::ffi::{CStr, c_long};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// The calling thread's number.
+/// What a number and a cookie are those of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Kind {
+    /// One thread.
+    Thread,
+    /// A whole process, which has ended when all its threads have.
+    Process,
+}
+
+/// A system call that is no cancellation point, and allocates nothing: these run in forked children, and in waits that
+/// `pthread_cancel` must not unwind.
+macro_rules! call {
+    ($number:ident $(, $argument:expr)*) => {
+        // SAFETY: each caller passes what the call takes, and places that are valid for it.
+        unsafe { libc::syscall(libc::$number $(, $argument)*) }
+    };
+}
+
+/// The calling thread's number. The raw call, because a C library may remember another process's answer.
 pub(crate) fn gettid() -> u32 {
-    // SAFETY: no pointers. The raw call, because a C library may remember another process's answer.
-    unsafe { libc::syscall(libc::SYS_gettid) as u32 }
+    call!(SYS_gettid) as u32
 }
 
 /// The calling process's number.
 pub(crate) fn getpid() -> u32 {
-    // SAFETY: as above.
-    unsafe { libc::syscall(libc::SYS_getpid) as u32 }
+    call!(SYS_getpid) as u32
 }
 
-/// A file of /proc, or what fits; nothing where it can't be read. No allocation: it may run in a forked child.
-fn read_proc<'a>(path: &CStr, buffer: &'a mut [u8]) -> Option<&'a [u8]> {
-    // SAFETY: a valid path; the descriptor is closed below.
-    let fd = unsafe { libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) };
-    if fd < 0 {
-        return None;
+/// A descriptor for a moment.
+struct Handle(c_long);
+
+impl Handle {
+    fn new(fd: c_long) -> Option<Handle> {
+        (fd >= 0).then_some(Handle(fd))
     }
-    // SAFETY: the buffer is valid for its length.
-    let length = unsafe { libc::read(fd, buffer.as_mut_ptr().cast(), buffer.len()) };
-    // SAFETY: opened above.
-    unsafe { libc::close(fd) };
+
+    fn inode(&self) -> Option<u64> {
+        // SAFETY: all zero is a valid stat.
+        let mut stat: libc::stat = unsafe { std::mem::zeroed() };
+        // SAFETY: an open descriptor and a place for the answer; no cancellation point.
+        (unsafe { libc::fstat(self.0 as i32, &mut stat) } == 0).then_some(stat.st_ino)
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        call!(SYS_close, self.0);
+    }
+}
+
+/// A file of /proc, or what fits; nothing where it can't be read.
+fn read_proc<'a>(path: &CStr, buffer: &'a mut [u8]) -> Option<&'a [u8]> {
+    let flags = libc::O_RDONLY | libc::O_CLOEXEC;
+    let file = Handle::new(call!(SYS_openat, libc::AT_FDCWD, path.as_ptr(), flags))?;
+    let length = call!(SYS_read, file.0, buffer.as_mut_ptr(), buffer.len());
     (length > 0).then(|| &buffer[..length as usize])
 }
 
@@ -39,8 +76,17 @@ fn path(pid: u32, leaf: &str, buffer: &mut [u8; 48]) {
     let _ = write!(cursor, "/proc/{pid}/{leaf}\0");
 }
 
-/// A thread's state letter and the time of its start, in the clock ticks after boot that /proc counts in.
-fn stat(tid: u32) -> Option<(u8, u64)> {
+/// What /proc says about a thread.
+struct Stat {
+    /// The letter of its state.
+    state: u8,
+    /// How many threads its process has.
+    threads: u32,
+    /// When it started, in clock ticks after boot as the reader's time namespace counts them.
+    start: u64,
+}
+
+fn stat(tid: u32) -> Option<Stat> {
     let mut name = [0; 48];
     path(tid, "stat", &mut name);
     let mut buffer = [0; 1024];
@@ -49,13 +95,14 @@ fn stat(tid: u32) -> Option<(u8, u64)> {
     let rest = &text[text.iter().rposition(|byte| *byte == b')')? + 1..];
     let mut fields = rest.split(|byte| *byte == b' ').filter(|field| !field.is_empty());
     let state = *fields.next()?.first()?;
-    let start = fields.nth(18)?;
-    Some((state, std::str::from_utf8(start).ok()?.parse().ok()?))
+    let number = |field: &[u8]| std::str::from_utf8(field).ok()?.parse::<u64>().ok();
+    let threads = number(fields.nth(16)?)? as u32;
+    Some(Stat { state, threads, start: number(fields.nth(1)?)? })
 }
 
 /// The start of a thread, or of a process's first one; 0 where /proc doesn't say.
 pub(crate) fn start_time(tid: u32) -> u64 {
-    stat(tid).map_or(0, |stat| stat.1)
+    stat(tid).map_or(0, |stat| stat.start)
 }
 
 /// The process that a thread belongs to; 0 where /proc doesn't say.
@@ -71,30 +118,157 @@ pub(crate) fn process_of(tid: u32) -> u32 {
     read().unwrap_or(0)
 }
 
-/// Whether a thread has ended, or is another than the one that started at `start` (0: not known).
-pub(crate) fn thread_ended(tid: u32, start: u64) -> bool {
-    match stat(tid) {
-        Some((state, now)) => matches!(state, b'Z' | b'X') || (start != 0 && now != start),
-        // SAFETY: signal 0 is sent to nobody; it asks whether the number is in use.
-        None => unsafe { libc::syscall(libc::SYS_tkill, tid, 0) != 0 && errno() == libc::ESRCH },
+fn open(number: u32, kind: Kind) -> Option<Handle> {
+    /// For one thread, since 6.9.
+    const PIDFD_THREAD: i32 = libc::O_EXCL;
+    let flags = if kind == Kind::Thread { PIDFD_THREAD } else { 0 };
+    Handle::new(call!(SYS_pidfd_open, number, flags))
+}
+
+/// A cookie made of an inode number has this bit; one made of a start has not, and is not 0.
+const INODE: u32 = 1 << 31;
+
+fn of_inode(inode: u64) -> u32 {
+    inode as u32 | INODE
+}
+
+fn of_start(start: u64) -> u32 {
+    const START_BITS: u32 = 21;
+    // SAFETY: all zero is a valid stat.
+    let mut stat: libc::stat = unsafe { std::mem::zeroed() };
+    // Without the file there is one time namespace for all.
+    // SAFETY: a valid path and a place for the answer.
+    unsafe { libc::stat(c"/proc/self/ns/time".as_ptr(), &mut stat) };
+    ((stat.st_ino as u32) << START_BITS | (start as u32 & ((1 << START_BITS) - 1))) & !INODE | 1
+}
+
+/// Whether two cookies made of starts were made in the same time namespace.
+fn same_clock(one: u32, other: u32) -> bool {
+    (one ^ other) >> 21 == 0
+}
+
+/// Whether pidfds have inode numbers of their own. 0: not yet asked. Relaxed: every thread would store the same.
+static PIDFS: AtomicU32 = AtomicU32::new(0);
+
+fn has_inodes(handle: &Handle) -> bool {
+    const PID_FS_MAGIC: u64 = 0x5049_4446;
+    if PIDFS.load(Ordering::Relaxed) == 0 {
+        // SAFETY: all zero is a valid statfs, and a place for the answer.
+        let is_pidfs = unsafe {
+            let mut answer: libc::statfs = std::mem::zeroed();
+            libc::fstatfs(handle.0 as i32, &mut answer) == 0 && answer.f_type as u64 == PID_FS_MAGIC
+        };
+        PIDFS.store(1 + u32::from(is_pidfs), Ordering::Relaxed);
+    }
+    PIDFS.load(Ordering::Relaxed) == 2
+}
+
+/// The cookie of a thread or process that the caller knows to live; 0 where there is none to be had.
+pub(crate) fn cookie(number: u32, kind: Kind) -> u32 {
+    if let Some(handle) = open(number, kind)
+        && has_inodes(&handle)
+        && let Some(inode) = handle.inode()
+    {
+        return of_inode(inode);
+    }
+    stat(number).map_or(0, |stat| of_start(stat.start))
+}
+
+/// Whether a thread or process has ended, by its number and cookie.
+///
+/// That this process is refused a look says neither that the holder lives nor that it is dead: then the next way of
+/// finding out is tried. Where none knows, it counts as alive.
+pub(crate) fn has_ended(number: u32, cookie: u32, kind: Kind) -> bool {
+    match open(number, kind) {
+        Some(handle) => {
+            let is_another = match cookie & INODE {
+                0 => is_another_by_start(number, cookie),
+                _ => handle.inode().is_some_and(|inode| of_inode(inode) != cookie),
+            };
+            // The handle is older than that look at /proc, so both are about the same one or the start differs.
+            is_another || is_readable(&handle)
+        }
+        None => match errno() {
+            libc::ESRCH => true,
+            // The number is that of a thread, by now, which is no process's first.
+            libc::EINVAL | libc::ENOENT if kind == Kind::Process => true,
+            _ => seems_ended(number, cookie, kind),
+        },
     }
 }
 
-/// The same for a whole process: it has ended when all its threads have.
-pub(crate) fn process_ended(pid: u32, start: u64) -> bool {
-    let Ok(handle) = pidfd::open(pid as i32) else { return errno() == libc::ESRCH };
-    // The handle is older than this look at /proc, so both are about the same process or the start differs.
-    (start != 0 && stat(pid).is_some_and(|stat| stat.1 != start)) || pidfd::has_ended(handle.as_raw_fd())
+fn is_another_by_start(number: u32, cookie: u32) -> bool {
+    cookie != 0
+        && stat(number).is_some_and(|stat| {
+            let now = of_start(stat.start);
+            same_clock(now, cookie) && now != cookie
+        })
 }
 
-/// The tag of this process's PID namespace; numbers of threads mean nothing in another. Never 0.
-pub(crate) fn namespace() -> u32 {
-    // SAFETY: a valid path and a place for the answer.
-    let inode = unsafe {
-        let mut stat = std::mem::zeroed::<libc::stat>();
-        if libc::stat(c"/proc/self/ns/pid".as_ptr(), &mut stat) == 0 { stat.st_ino as u32 } else { 0 }
+fn is_readable(handle: &Handle) -> bool {
+    let mut poll = libc::pollfd { fd: handle.0 as i32, events: libc::POLLIN, revents: 0 };
+    let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    call!(SYS_ppoll, &raw mut poll, 1, &raw const now, 0, 0) == 1
+}
+
+/// The same without a descriptor: none is free, or the sandbox refuses them, or the kernel has none for threads.
+fn seems_ended(number: u32, cookie: u32, kind: Kind) -> bool {
+    // Signal 0 is sent to nobody; it asks whether the number is in use.
+    let asked = match kind {
+        Kind::Thread => call!(SYS_tkill, number, 0),
+        Kind::Process => call!(SYS_kill, number, 0),
     };
-    inode.max(1)
+    if asked != 0 && errno() == libc::ESRCH {
+        return true;
+    }
+    // It is, but perhaps by one that only waits for its parent to look.
+    let is_own_zombie = kind == Kind::Process && {
+        let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL;
+        // SAFETY: all zero is a valid siginfo, with pid 0 for nobody; the call gets a place for the answer.
+        unsafe {
+            let mut info: libc::siginfo_t = std::mem::zeroed();
+            libc::syscall(libc::SYS_waitid, libc::P_PID, number, &raw mut info, options, 0) == 0
+                && info.si_pid() as u32 == number
+        }
+    };
+    let by_proc = || {
+        stat(number).is_some_and(|stat| {
+            // A process's first thread may have ended before the others.
+            matches!(stat.state, b'Z' | b'X') && (kind == Kind::Thread || stat.threads <= 1)
+        }) || cookie & INODE == 0 && is_another_by_start(number, cookie)
+    };
+    is_own_zombie || by_proc()
+}
+
+/// Whether a thread has ended.
+pub(crate) fn thread_ended(tid: u32, cookie: u32) -> bool {
+    has_ended(tid, cookie, Kind::Thread)
+}
+
+/// Whether a whole process has.
+pub(crate) fn process_ended(pid: u32, cookie: u32) -> bool {
+    has_ended(pid, cookie, Kind::Process)
+}
+
+/// What `namespace` gives where this process can't find out: no namespace's number.
+pub(crate) const UNKNOWN_NAMESPACE: u32 = 1;
+
+/// The tag of this process's PID namespace; numbers of threads mean nothing in another. Never 0. Without /proc, kernels
+/// since 6.11 say it by a pidfd.
+pub(crate) fn namespace() -> u32 {
+    /// _IO(0xff, 5).
+    const PIDFD_GET_PID_NAMESPACE: c_long = 0xff05;
+    // SAFETY: all zero is a valid stat.
+    let mut stat: libc::stat = unsafe { std::mem::zeroed() };
+    // SAFETY: a valid path and a place for the answer.
+    if unsafe { libc::stat(c"/proc/self/ns/pid".as_ptr(), &mut stat) } == 0 {
+        return (stat.st_ino as u32).max(UNKNOWN_NAMESPACE);
+    }
+    let by_pidfd = || {
+        let own = open(getpid(), Kind::Process)?;
+        Handle::new(call!(SYS_ioctl, own.0, PIDFD_GET_PID_NAMESPACE, 0))?.inode()
+    };
+    by_pidfd().map_or(UNKNOWN_NAMESPACE, |inode| (inode as u32).max(UNKNOWN_NAMESPACE))
 }
 
 /// Whether spinning makes sense: a holder can run while a waiter does. 0: not yet asked. Relaxed: every thread would
@@ -121,21 +295,66 @@ mod tests {
     #[test]
     fn this_thread_lives_and_its_namesake_of_another_time_does_not() {
         let (tid, pid) = (gettid(), getpid());
-        let start = start_time(tid);
-        assert_ne!(start, 0);
-        assert!(!thread_ended(tid, start) && thread_ended(tid, start + 1));
-        assert!(!process_ended(pid, start_time(pid)) && process_ended(pid, start_time(pid) + 1));
+        let (thread, process) = (cookie(tid, Kind::Thread), cookie(pid, Kind::Process));
+        assert!(thread != 0 && process != 0);
+        assert!(!thread_ended(tid, thread) && thread_ended(tid, thread ^ 2));
+        assert!(!process_ended(pid, process) && process_ended(pid, process ^ 2));
+        // Without a cookie it's the number alone.
+        assert!(!thread_ended(tid, 0) && !process_ended(pid, 0));
         assert_eq!(process_of(tid), pid);
     }
 
     #[test]
+    fn a_start_of_another_time_namespace_is_not_compared() {
+        let pid = getpid();
+        let mine = of_start(start_time(pid));
+        assert!(!is_another_by_start(pid, mine) && is_another_by_start(pid, mine ^ 2));
+        assert!(!is_another_by_start(pid, mine ^ 1 << 21 ^ 2));
+    }
+
+    #[test]
     fn a_thread_that_has_ended_is_known_to_have() {
-        let (tid, start) = std::thread::spawn(|| (gettid(), start_time(gettid()))).join().unwrap();
+        let (tid, cookie) = std::thread::spawn(|| (gettid(), cookie(gettid(), Kind::Thread))).join().unwrap();
         // The number goes when the kernel has finished with the thread, a moment after join returns.
         let limit = std::time::Instant::now() + std::time::Duration::from_secs(10);
-        while !thread_ended(tid, start) {
+        while !thread_ended(tid, cookie) || !seems_ended(tid, cookie, Kind::Thread) {
             assert!(std::time::Instant::now() < limit, "an ended thread still counts as alive");
             std::thread::yield_now();
         }
+    }
+
+    #[test]
+    fn a_process_that_nobody_has_reaped_has_ended_with_and_without_descriptors() {
+        // SAFETY: the child makes only calls that are allowed after fork.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            // SAFETY: sleeps until it is killed.
+            unsafe {
+                libc::pause();
+                libc::_exit(0)
+            }
+        }
+        let number = child as u32;
+        let name = cookie(number, Kind::Process);
+        assert!(!process_ended(number, name) && !seems_ended(number, name, Kind::Process));
+        // SAFETY: this test's own child; a place for the answer.
+        unsafe {
+            libc::kill(child, libc::SIGKILL);
+            let mut info: libc::siginfo_t = std::mem::zeroed();
+            libc::waitid(libc::P_PID, number, &mut info, libc::WEXITED | libc::WNOWAIT);
+        }
+        assert!(process_ended(number, name) && seems_ended(number, name, Kind::Process));
+        // SAFETY: as above.
+        unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) };
+        assert!(process_ended(number, name) && seems_ended(number, name, Kind::Process));
+    }
+
+    #[test]
+    fn the_namespace_is_the_same_with_and_without_proc() {
+        let own = open(getpid(), Kind::Process).unwrap();
+        let tag = Handle::new(call!(SYS_ioctl, own.0, 0xff05, 0)).and_then(|handle| handle.inode());
+        // Kernels before 6.11 don't say.
+        assert!(tag.is_none_or(|tag| tag as u32 == namespace()));
+        assert!(namespace() > UNKNOWN_NAMESPACE);
     }
 }

@@ -3,13 +3,35 @@
 use crate::error::{Code, Error, Result};
 use crate::sys::clock::Deadline;
 use crate::sys::epoll::Waited;
-use std::os::fd::{OwnedFd, RawFd};
+use crate::sys::fd::Guarded;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 /// Opens a process. The caller must know that the number is still this process's: that it is itself, its own unreaped
 /// child, or a process that proves afterwards that it was alive all the time.
 pub fn open(pid: i32) -> Result<OwnedFd> {
     // SAFETY: no pointers.
     super::fd::owned(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) }, "pidfd_open")
+}
+
+/// Opens once more a process whose pidfd somebody has closed: only where the kernel gives each process an inode of its own, so
+/// that it is known to be the same. `Ok(None)` is a process that has ended and been reaped.
+pub(crate) fn reopen(pid: i32, lost: &Guarded) -> Result<Option<OwnedFd>> {
+    match open(pid) {
+        Ok(pidfd) if lost.is_same(&pidfd) && in_pidfs(&pidfd) => Ok(Some(pidfd)),
+        Ok(pidfd) if in_pidfs(&pidfd) => Ok(None),
+        Err(error) if error.code() == Code::errno(libc::ESRCH) => Ok(None),
+        Err(error) => Err(error),
+        Ok(_) => Err(Code::errno(libc::EBADF).into()),
+    }
+}
+
+fn in_pidfs(pidfd: &OwnedFd) -> bool {
+    const PID_FS_MAGIC: libc::c_long = 0x5049_4446;
+    // SAFETY: all zero is a valid statfs, and there is room for one.
+    unsafe {
+        let mut info: libc::statfs = std::mem::zeroed();
+        libc::fstatfs(pidfd.as_raw_fd(), &mut info) == 0 && info.f_type as libc::c_long == PID_FS_MAGIC
+    }
 }
 
 /// Sends a signal; that the process is gone already is fine.
@@ -34,7 +56,12 @@ pub fn wait_end(pidfd: RawFd, deadline: Deadline) -> bool {
 }
 
 /// Waits until a descriptor is readable; whether it is.
+///
+/// Nobody waits for a number that is none: see [`super::fd::Guarded`].
 pub(crate) fn poll(fd: RawFd, deadline: Deadline) -> bool {
+    if fd < 0 {
+        return false;
+    }
     loop {
         match poll_once(fd, deadline) {
             Waited::Ready(_) => return true,

@@ -18,10 +18,11 @@ mod setup;
 
 pub use held::held_within;
 
-use super::futex::futex_wake;
+use super::clock::now_ns;
+use super::owner::{self, Kind};
 use std::ffi::c_void;
 use std::mem::size_of;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, compiler_fence};
+use std::sync::atomic::{AtomicU64, Ordering, compiler_fence};
 
 /// The holder's number, in a lock's word.
 pub const OWNER: u32 = 0x3fff_ffff;
@@ -29,6 +30,29 @@ pub const OWNER: u32 = 0x3fff_ffff;
 pub const WAITERS: u32 = 0x8000_0000;
 /// The kernel's mark: the holder has died.
 pub const DIED: u32 = 0x4000_0000;
+
+/// A lock's word and the holder's cookie beside it change as one: the word is the half that the kernel knows, at 4 bytes
+/// with musl and at 0 elsewhere.
+const WORD_SHIFT: u32 = if cfg!(target_env = "musl") { 32 } else { 0 };
+const _: () = assert!(cfg!(target_endian = "little"));
+
+/// The word of such a pair.
+#[inline(always)]
+pub const fn word_of(pair: u64) -> u32 {
+    (pair >> WORD_SHIFT) as u32
+}
+
+/// The cookie of such a pair.
+#[inline(always)]
+pub const fn cookie_of(pair: u64) -> u32 {
+    (pair >> (32 - WORD_SHIFT)) as u32
+}
+
+/// Both together.
+#[inline(always)]
+pub const fn pair_of(word: u32, cookie: u32) -> u64 {
+    (word as u64) << WORD_SHIFT | (cookie as u64) << (32 - WORD_SHIFT)
+}
 
 /// How many locks a thread may hold at a time.
 pub const MOST_HELD: usize = 128;
@@ -56,10 +80,6 @@ impl Spot {
 
     fn entry(self) -> *mut AtomicU64 {
         self.0.wrapping_add(ENTRY).cast_mut().cast()
-    }
-
-    fn word(self) -> *const AtomicU32 {
-        self.0.cast()
     }
 
     /// How far behind the start of an object the spot lies; `None` if it isn't in it.
@@ -103,15 +123,20 @@ struct Record {
     namespace: u32,
     /// The kernel knows of the list, and forwards a dead waiter's wake-up.
     robust: bool,
+    /// Process and thread.
     identity: u64,
-    start: u64,
-    process_start: u64,
-    pid: u32,
+    /// What the thread, and its process, put into a lock that they hold: number and cookie.
+    holder: u64,
+    process_holder: u64,
+    /// The last holder that was seen alive, and when. In this thread's time, so nobody else's clock matters.
+    seen: u64,
+    seen_ns: u64,
     anchor: Anchor,
     held: [Held; ROOM],
     /// For threads that no C library has given a head, and a place for the pending entry where there is no list.
     own_head: Head,
-    next_free: *mut Record,
+    /// Whose it is, in the half of a number that counts how often it has changed hands. See `setup`.
+    claim: AtomicU64,
 }
 
 /// The calling thread's record.
@@ -211,39 +236,79 @@ impl Me {
         self.record().tid
     }
 
-    /// The process's number.
-    #[inline(always)]
-    pub fn pid(self) -> u32 {
-        self.record().pid
-    }
-
     /// Process and thread in one number.
     #[inline(always)]
     pub fn identity(self) -> u64 {
         self.record().identity
     }
 
-    /// The time of the thread's start.
+    /// The thread as a lock names it that a thread holds: word and cookie.
     #[inline(always)]
-    pub fn start(self) -> u64 {
-        self.record().start
+    pub fn holder(self) -> u64 {
+        self.record().holder
     }
 
-    /// The time of the process's start.
-    pub fn process_start(self) -> u64 {
-        self.record().process_start
+    /// The process as a lock names it that a process holds.
+    pub fn process_holder(self) -> u64 {
+        let record = self.0;
+        // SAFETY: the record is this thread's.
+        unsafe {
+            if cookie_of((*record).process_holder) == 0 {
+                // There may have been no descriptor to find it out with.
+                let pid = word_of((*record).process_holder);
+                (*record).process_holder = pair_of(pid, owner::cookie(pid, Kind::Process));
+            }
+            (*record).process_holder
+        }
     }
 
-    /// The tag of the PID namespace.
+    /// Whether the holder of a lock has ended, as far as this thread has looked within the last few microseconds or
+    /// can find out now: a look costs some system calls, and who tries again and again must not pay for each.
+    pub fn sees_end(self, holder: u64, kind: Kind) -> bool {
+        /// Less than it takes to learn of a death in another way.
+        const FRESH_NS: u64 = 10_000;
+        let record = self.0;
+        let now = now_ns();
+        // SAFETY: the record is this thread's.
+        unsafe {
+            if (*record).seen == holder && now.wrapping_sub((*record).seen_ns) < FRESH_NS {
+                return false;
+            }
+            let ended = owner::has_ended(word_of(holder) & OWNER, cookie_of(holder), kind);
+            if !ended {
+                ((*record).seen, (*record).seen_ns) = (holder, now);
+            }
+            ended
+        }
+    }
+
+    /// The tag of the PID namespace; `UNKNOWN_NAMESPACE`, which no lock has, where it can't be found out.
     #[inline(always)]
     pub fn namespace(self) -> u32 {
         self.record().namespace
+    }
+
+    /// The same, after another attempt to find it out; `None` where that fails too.
+    pub fn find_namespace(self) -> Option<u32> {
+        let record = self.0;
+        // SAFETY: the record is this thread's.
+        unsafe {
+            if (*record).namespace == owner::UNKNOWN_NAMESPACE {
+                (*record).namespace = owner::namespace();
+            }
+            ((*record).namespace != owner::UNKNOWN_NAMESPACE).then_some((*record).namespace)
+        }
     }
 
     /// Whether the kernel sees to a death; otherwise waits must look after each other.
     #[inline(always)]
     pub fn is_robust(self) -> bool {
         self.record().robust
+    }
+
+    /// Whether the thread holds any lock.
+    pub fn holds_any(self) -> bool {
+        self.record().count != 0
     }
 
     /// Whether the thread holds as many locks as it may.
@@ -285,7 +350,9 @@ impl Me {
         }
     }
 
-    /// Takes a lock off the list before it is released. The spot is pending.
+    /// Takes a lock off the list, just before it is released: nothing of the thread's may lead to memory that is the next
+    /// holder's to free. A thread that dies between the two leaves a word with its number that nobody marks; whoever
+    /// waits looks round and does.
     pub fn remove(self, spot: Spot) {
         if self.newest() == Some(spot) {
             self.remove_newest();
@@ -409,23 +476,4 @@ pub(crate) fn forced_off(mechanism: &str) -> bool {
         std::ffi::CStr::from_ptr(value)
     };
     value.to_bytes().split(|byte| *byte == b',').any(|name| name == mechanism.as_bytes())
-}
-
-/// Does to a word what the kernel does at the end of its holder; whether the word was the holder's.
-pub(crate) fn mark_died(word: &AtomicU32, holder: u32) -> bool {
-    // Relaxed to look, Release to mark: who takes the lock over sees what the dead one wrote.
-    let mut value = word.load(Ordering::Relaxed);
-    while value & OWNER == holder {
-        let marked = value & WAITERS | DIED;
-        match word.compare_exchange_weak(value, marked, Ordering::Release, Ordering::Relaxed) {
-            Ok(_) => {
-                if value & WAITERS != 0 {
-                    futex_wake(word, 1);
-                }
-                return true;
-            }
-            Err(now) => value = now,
-        }
-    }
-    false
 }

@@ -6,6 +6,7 @@
 use crate::prim::AtomicU32;
 use crate::sys::clock::Deadline;
 use crate::sys::robust::{DIED, OWNER, Spot, WAITERS};
+use loom::sync::atomic::{Ordering, fence};
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
@@ -27,6 +28,9 @@ pub struct Thread {
     /// How many more steps it may do; `None` for those that live.
     steps: Option<u32>,
     asleep: bool,
+    /// It sleeps for a time only, or has been woken because that has passed.
+    timed: bool,
+    timed_out: bool,
     ended: bool,
 }
 
@@ -46,7 +50,15 @@ struct Kernel {
     woken: Vec<(usize, usize)>,
     /// The first thread waits until all others sleep or have ended.
     quiescing: bool,
+    /// Somebody has died, so that others may have to look round.
+    died: bool,
+    /// How often time has passed, and how often it may.
+    rounds: u32,
+    most_rounds: u32,
 }
+
+/// How often those that look round do so before they count as sleeping for good.
+const LOOKS: u32 = 2;
 
 /// What this kernel leaves out, to show that the models notice.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -54,6 +66,8 @@ pub enum Without {
     Nothing,
     /// Words of dead holders are not marked.
     Marks,
+    /// Who looks round sees nobody dead.
+    Looks,
     /// The wake-up that a dead thread had received, or was about to give, is not passed on.
     Forwarding,
 }
@@ -127,7 +141,8 @@ pub fn step() {
     }
 }
 
-/// What the kernel does at a thread's end: the list, the newest entry first, then the pending one.
+/// What the kernel does at a thread's end: the list, the newest entry first, then the pending one. Only then can others
+/// see that it has ended.
 fn exit(index: usize) {
     let (held, pending) =
         on_thread(index, |thread| (std::mem::take(&mut thread.held), thread.pending.take()));
@@ -138,6 +153,18 @@ fn exit(index: usize) {
     if let Some(spot) = pending {
         mark(spot.word(), tid, true);
     }
+    // Whoever hears of the end from the kernel sees what was done before.
+    fence(Ordering::SeqCst);
+    with(|kernel| kernel.died = true);
+}
+
+/// Whether a thread has ended, for those that look round.
+pub fn has_ended(tid: u32) -> bool {
+    let ended = WITHOUT.get() != Without::Looks && on_thread(tid as usize - 1, |thread| thread.ended);
+    if ended {
+        fence(Ordering::SeqCst);
+    }
+    ended
 }
 
 fn mark(word: &AtomicU32, tid: u32, pending: bool) {
@@ -166,26 +193,45 @@ pub fn tid(index: usize) -> u32 {
     index as u32 + 1
 }
 
-/// Wakes the first thread if it waits for the others to settle, and they have.
+/// Where nobody can go on: lets time pass for those that sleep for a time, if one has died; else wakes the first
+/// thread, if it waits for the others to settle.
 fn settle() {
-    let first = with(|kernel| {
-        let settled = kernel.threads[1..].iter().all(|thread| thread.asleep || thread.ended);
-        (kernel.quiescing && settled).then(|| kernel.threads[0].handle.clone().expect("the first thread"))
+    let next = with(|kernel| {
+        let quiet = kernel.threads[1..].iter().all(|thread| thread.asleep || thread.ended);
+        if !quiet || !(kernel.quiescing || kernel.threads[0].asleep) {
+            return Vec::new();
+        }
+        let mut next = Vec::new();
+        if kernel.died && kernel.rounds < kernel.most_rounds {
+            for thread in kernel.threads.iter_mut().filter(|thread| thread.asleep && thread.timed) {
+                (thread.asleep, thread.timed_out) = (false, true);
+                next.extend(thread.handle.clone());
+            }
+            kernel.rounds += 1;
+        }
+        if next.is_empty() && kernel.quiescing {
+            next.extend(kernel.threads[0].handle.clone());
+        }
+        next
     });
-    if let Some(first) = first {
-        first.unpark();
-    }
+    next.into_iter().for_each(|thread| thread.unpark());
 }
 
 /// For the first thread: waits until all others sleep or have ended. How many sleep.
 pub fn quiesce() -> usize {
+    with(|kernel| (kernel.quiescing, kernel.most_rounds) = (true, kernel.rounds + LOOKS));
     loop {
+        settle();
         let (settled, asleep) = with(|kernel| {
             let others = &kernel.threads[1..];
-            kernel.quiescing = !others.iter().all(|thread| thread.asleep || thread.ended);
-            (!kernel.quiescing, others.iter().filter(|thread| thread.asleep).count())
+            let quiet = others.iter().all(|thread| thread.asleep || thread.ended);
+            let looking = kernel.died
+                && kernel.rounds < kernel.most_rounds
+                && others.iter().any(|thread| thread.asleep && thread.timed);
+            (quiet && !looking, others.iter().filter(|thread| thread.asleep).count())
         });
         if settled {
+            with(|kernel| kernel.quiescing = false);
             return asleep;
         }
         loom::thread::park();
@@ -198,9 +244,12 @@ pub fn futex_wait(word: &AtomicU32, expected: u32, deadline: Deadline) -> Wait {
 
 /// As futex_waitv does it: one word after the other, each looked at and queued in one go.
 pub fn futex_wait_any(words: &[(&AtomicU32, u32)], deadline: Deadline) -> Option<(Wait, usize)> {
-    assert_eq!(deadline, Deadline::NEVER, "the model has no clock");
     let me = current();
     step();
+    if me == 0 {
+        with(|kernel| kernel.most_rounds = kernel.rounds + LOOKS);
+    }
+    on_thread(me, |thread| (thread.timed, thread.timed_out) = (deadline != Deadline::NEVER, false));
     for (index, (word, expected)) in words.iter().enumerate() {
         if word.now() != *expected {
             return Some(rise(me).map_or((Wait::Changed, 0), |index| (Wait::Woken, index)));
@@ -215,6 +264,10 @@ pub fn futex_wait_any(words: &[(&AtomicU32, u32)], deadline: Deadline) -> Option
     loop {
         if with(|kernel| kernel.woken.iter().any(|(thread, _)| *thread == me)) {
             return rise(me).map(|index| (Wait::Woken, index));
+        }
+        if on_thread(me, |thread| thread.timed_out) {
+            rise(me);
+            return Some((Wait::TimedOut, 0));
         }
         on_thread(me, |thread| thread.asleep = true);
         settle();

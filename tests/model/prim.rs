@@ -4,6 +4,7 @@
 //! does. A victim may die before each access that others could see; before a mere load it makes no difference.
 
 use crate::kernel;
+use crate::robust::{OWNER, cookie, pair_of, word_of};
 use loom::sync::atomic::{self as model, fence};
 use std::cell::Cell;
 
@@ -84,6 +85,37 @@ fn order(ordering: Ordering) {
     if ordering == Ordering::SeqCst {
         fence(Ordering::SeqCst);
     }
+}
+
+/// A lock's word and its holder's cookie. In a model a number is nobody else's later, so the cookie follows from the word.
+#[derive(Debug)]
+pub(crate) struct AtomicPair(AtomicU32);
+
+impl AtomicPair {
+    pub fn new(pair: u64) -> AtomicPair {
+        AtomicPair(AtomicU32::new(word_of(pair)))
+    }
+
+    pub fn load(&self, ordering: Ordering) -> u64 {
+        widen(self.0.load(ordering))
+    }
+
+    pub fn swap(&self, pair: u64, ordering: Ordering) -> u64 {
+        widen(self.0.swap(word_of(pair), ordering))
+    }
+
+    pub fn compare_exchange(&self, old: u64, new: u64, yes: Ordering, no: Ordering) -> Result<u64, u64> {
+        let result = self.0.compare_exchange(word_of(old), word_of(new), yes, no);
+        result.map(widen).map_err(widen)
+    }
+
+    pub fn word(&self) -> &AtomicU32 {
+        &self.0
+    }
+}
+
+fn widen(word: u32) -> u64 {
+    pair_of(word, cookie(word & OWNER))
 }
 
 /// In the locks these are signatures and the kernel's links, on which nothing depends: no place for interleavings.

@@ -1,13 +1,31 @@
 //! What `src/sys/robust.rs` is to the library, on the model kernel's lists.
 
-use crate::kernel::{current, on_thread, step, tid};
+use crate::kernel::{current, has_ended, on_thread, step, tid};
 use crate::prim::AtomicU32;
+use crate::sys::owner::Kind;
 use std::mem::size_of;
 
 pub const OWNER: u32 = 0x3fff_ffff;
 pub const WAITERS: u32 = 0x8000_0000;
 pub const DIED: u32 = 0x4000_0000;
 pub const ENTRY: usize = 32;
+
+pub const fn word_of(pair: u64) -> u32 {
+    pair as u32
+}
+
+pub const fn cookie_of(pair: u64) -> u32 {
+    (pair >> 32) as u32
+}
+
+pub const fn pair_of(word: u32, cookie: u32) -> u64 {
+    word as u64 | (cookie as u64) << 32
+}
+
+/// What tells a thread from others of its number.
+pub fn cookie(tid: u32) -> u32 {
+    tid * 16
+}
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Spot(*const u8);
@@ -45,24 +63,35 @@ impl Me {
         tid(self.0)
     }
 
-    pub fn pid(self) -> u32 {
-        self.tid()
-    }
-
     pub fn identity(self) -> u64 {
-        u64::from(self.pid()) << 32 | u64::from(self.tid())
+        u64::from(self.tid()) << 32 | u64::from(self.tid())
     }
 
-    pub fn start(self) -> u64 {
-        0
+    pub fn holder(self) -> u64 {
+        pair_of(self.tid(), cookie(self.tid()))
     }
 
-    pub fn process_start(self) -> u64 {
-        0
+    /// Each thread is a process of its own.
+    pub fn process_holder(self) -> u64 {
+        self.holder()
+    }
+
+    pub fn sees_end(self, holder: u64, _: Kind) -> bool {
+        let (word, cookie) = (word_of(holder), cookie_of(holder));
+        assert_eq!(cookie, self::cookie(word & OWNER), "a holder that never was");
+        has_ended(word & OWNER)
     }
 
     pub fn namespace(self) -> u32 {
         1
+    }
+
+    pub fn find_namespace(self) -> Option<u32> {
+        Some(1)
+    }
+
+    pub fn holds_any(self) -> bool {
+        on_thread(self.0, |thread| !thread.held.is_empty())
     }
 
     pub fn is_robust(self) -> bool {
@@ -124,8 +153,4 @@ impl Me {
     pub fn set_depth(self, index: usize, depth: u32) {
         on_thread(self.0, |thread| thread.held[index].1 = depth);
     }
-}
-
-pub fn mark_died(_: &AtomicU32, _: u32) -> bool {
-    unreachable!("the model's kernel sees to every death")
 }

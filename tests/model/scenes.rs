@@ -368,7 +368,7 @@ macro_rules! models {
 }
 
 models! {
-    mutex: (2, 3), found with Marks;
+    mutex: (2, 3), found with Looks;
     semaphore_waiter: (2, 3), found with Forwarding;
     semaphore_giver: (2, 3), found with Forwarding;
     event_manual: (2, 3), found with Forwarding;
@@ -376,8 +376,8 @@ models! {
     barrier_twice: (1, 2), found with Forwarding;
     barrier_of_three: (1, 2), found with Marks;
     condition_waiter: (2, 3), found with Forwarding;
-    condition_notifier: (2, 3), found with Marks;
-    condition_notifier_of_two: (2, 3), found with Marks;
-    rwlock_reader: (2, 3), found with Marks;
-    rwlock_writer: (2, 3), found with Marks;
+    condition_notifier: (2, 3), found with Looks;
+    condition_notifier_of_two: (2, 3), found with Looks;
+    rwlock_reader: (2, 3), found with Looks;
+    rwlock_writer: (2, 3), found with Looks;
 }

@@ -23,13 +23,15 @@ namespace tine {
 /** Waits for ever: a value for every timeout. */
 inline constexpr std::chrono::nanoseconds forever{TINE_FOREVER};
 
-/** A duration as the number that tine.h's fields take; tine::forever and other negative ones are TINE_FOREVER. */
+/** A duration as the number that tine.h's fields take. A negative one is over already, and stays so. */
 template <class Rep, class Period>
 constexpr std::int64_t ns(std::chrono::duration<Rep, Period> duration)
 {
     // More nanoseconds than there are is for ever, in practice as well. Compared as a floating-point number, which any fits.
     using wide = std::chrono::duration<long double, std::nano>;
-    if (duration < duration.zero() || wide(duration) >= wide(std::chrono::nanoseconds::max()))
+    if (duration < duration.zero())
+        return -1;
+    if (wide(duration) >= wide(std::chrono::nanoseconds::max()))
         return TINE_FOREVER;
     auto whole = std::chrono::duration_cast<std::chrono::nanoseconds>(duration);
     // What is shorter than a nanosecond still is a wait.

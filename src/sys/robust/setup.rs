@@ -1,26 +1,40 @@
-//! A thread's record: where it comes from, how its list is found, and what becomes of both when the thread ends.
+//! A thread's record: where it comes from, and how the thread's list is found.
+//!
+//! All of it is safe in a signal handler that interrupts any of it: signals are blocked while a record is set up, and
+//! threads that look for one at the same time claim it by an exchange. So there is no lock that only an interrupted
+//! thread could release; and no destructor, which some C libraries allocate memory to remember: a record whose thread
+//! has ended is found when another is needed.
 
-use super::{Anchor, ENTRY, Head, Me, Record, forced_off, local, mark_died, order};
-use crate::sys::{memory, owner};
-use std::ffi::c_void;
+use super::{Anchor, ENTRY, Head, Me, Record, forced_off, local, order, pair_of};
+use crate::sys::owner::{self, Kind};
+use crate::sys::{memory, signal};
 use std::mem::{offset_of, size_of};
-use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
 const ANCHOR_ENTRY: usize = offset_of!(Anchor, next);
 
-/// What one process keeps for its threads, in a page that is zeroed in a forked child.
+/// What one process keeps for its threads, in a page that is zeroed in a forked child. The child's thread keeps its
+/// record; the others are nobody's.
 #[repr(C)]
 struct Arena {
-    /// 0 free, 1 taken: guards `free`. Acquire and Release.
-    lock: AtomicU32,
-    free: *mut Record,
+    /// Acquire and Release: who sees a chunk sees its `next`.
+    chunks: AtomicPtr<Chunk>,
+    /// Where the last search for a record whose thread has ended came to. Relaxed: a hint.
+    searched: AtomicU64,
+}
+
+const RECORDS_AT_ONCE: usize = 16;
+
+/// Never unmapped: the kernel may be on its way through an anchor.
+#[repr(C)]
+struct Chunk {
+    records: [Record; RECORDS_AT_ONCE],
+    /// Not written once the chunk is known.
+    next: *mut Chunk,
 }
 
 /// Null until the first use. Acquire and Release: who sees the pointer sees the page.
 static ARENA: AtomicPtr<Arena> = AtomicPtr::new(std::ptr::null_mut());
-
-/// The pthread key whose destructor sees threads end, plus one; 0 before it is made. Relaxed: the value is all.
-static KEY: AtomicUsize = AtomicUsize::new(0);
 
 fn arena() -> Option<&'static Arena> {
     let mut arena = ARENA.load(Ordering::Acquire);
@@ -40,80 +54,97 @@ fn arena() -> Option<&'static Arena> {
     Some(unsafe { &*arena })
 }
 
-/// Runs with the list of free records. A child of fork finds the lock free, whoever held it in the parent.
-fn with_free<T>(arena: &Arena, run: impl FnOnce(&mut *mut Record) -> T) -> T {
-    while arena.lock.compare_exchange_weak(0, 1, Ordering::Acquire, Ordering::Relaxed).is_err() {
-        std::thread::yield_now();
+impl Arena {
+    fn records(&self) -> impl Iterator<Item = *mut Record> {
+        let mut chunk = self.chunks.load(Ordering::Acquire);
+        std::iter::from_fn(move || {
+            let this = chunk;
+            // SAFETY: chunks are never unmapped, and `next` is not written any more.
+            (!this.is_null()).then(|| unsafe {
+                chunk = (*this).next;
+                (&raw mut (*this).records).cast::<Record>()
+            })
+        })
+        // SAFETY: inside the chunk.
+        .flat_map(|first| (0..RECORDS_AT_ONCE).map(move |index| unsafe { first.add(index) }))
     }
-    // SAFETY: the lock is held, so this is the only reference.
-    let result = run(unsafe { &mut *(&raw const arena.free).cast_mut() });
-    arena.lock.store(0, Ordering::Release);
-    result
-}
 
-const RECORDS_AT_ONCE: usize = 16;
+    /// A record that has never been used, or whose thread has ended, or a new one.
+    fn claim(&self, tid: u32) -> Option<*mut Record> {
+        /// More looks than that cost more than a record does.
+        const MOST_LOOKS: usize = 32;
+        if let Some(unused) = self.records().find(|record| try_claim(*record, tid, |owner| owner == 0)) {
+            return Some(unused);
+        }
+        let count = self.records().count();
+        let start = self.searched.fetch_add(MOST_LOOKS as u64, Ordering::Relaxed) as usize % count.max(1);
+        let mut looked_at = self.records().chain(self.records()).skip(start).take(MOST_LOOKS.min(count));
+        looked_at.find(|record| try_claim(*record, tid, is_gone)).or_else(|| self.grow(tid))
+    }
 
-fn new_record() -> Option<*mut Record> {
-    let arena = arena()?;
-    with_free(arena, |free| {
-        if free.is_null() {
-            let page = memory::page_size();
-            let length = (RECORDS_AT_ONCE * size_of::<Record>()).next_multiple_of(page);
-            let first = memory::wiped_in_children(length)?.cast::<Record>();
-            for index in 0..RECORDS_AT_ONCE {
-                // SAFETY: inside the new mapping.
-                unsafe {
-                    let record = first.add(index);
-                    (*record).next_free = *free;
-                    *free = record;
+    fn grow(&self, tid: u32) -> Option<*mut Record> {
+        let length = size_of::<Chunk>().next_multiple_of(memory::page_size());
+        let new = memory::wiped_in_children(length)?.cast::<Chunk>();
+        // SAFETY: mapped above and known to nobody else before the exchange; all zero is a valid chunk.
+        unsafe {
+            let first = (&raw mut (*new).records).cast::<Record>();
+            try_claim(first, tid, |owner| owner == 0);
+            let mut head = self.chunks.load(Ordering::Acquire);
+            loop {
+                (*new).next = head;
+                match self.chunks.compare_exchange_weak(head, new, Ordering::AcqRel, Ordering::Acquire) {
+                    Ok(_) => return Some(first),
+                    Err(now) => head = now,
                 }
             }
         }
-        let record = *free;
-        // SAFETY: the records on the list are valid.
-        *free = unsafe { (*record).next_free };
-        Some(record)
-    })
+    }
 }
 
-fn key() -> Option<libc::pthread_key_t> {
-    let known = KEY.load(Ordering::Relaxed);
-    if known != 0 {
-        return Some(known as libc::pthread_key_t - 1);
-    }
-    let mut key = 0;
-    // SAFETY: a place for the key; the library is never unloaded, so the destructor stays.
-    if unsafe { libc::pthread_key_create(&mut key, Some(retire)) } != 0 {
-        return None;
-    }
-    match KEY.compare_exchange(0, key as usize + 1, Ordering::Relaxed, Ordering::Relaxed) {
-        Ok(_) => Some(key),
-        Err(other) => {
-            // SAFETY: made above and not used.
-            unsafe { libc::pthread_key_delete(key) };
-            Some(other as libc::pthread_key_t - 1)
-        }
-    }
+/// Whether a thread of this process has ended: the kernel has long been through its list then.
+fn is_gone(tid: u32) -> bool {
+    // SAFETY: no pointers; signal 0 is sent to nobody.
+    let asked = unsafe { libc::syscall(libc::SYS_tgkill, owner::getpid(), tid, 0) };
+    asked != 0 && crate::sys::errno() == libc::ESRCH
+}
+
+/// Makes a record this thread's if it is nobody's; `is_free` is asked about the thread whose it was, 0 for none.
+fn try_claim(record: *mut Record, tid: u32, is_free: impl FnOnce(u32) -> bool) -> bool {
+    // SAFETY: records are never unmapped, and the claim is an atomic that threads share.
+    let claim = unsafe { &(*record).claim };
+    // Relaxed: nothing in a record passes from one thread to the next. The count in the upper half tells a thread that
+    // has claimed it from an earlier one of the same number.
+    let before = claim.load(Ordering::Relaxed);
+    let after = ((before >> 32) + 1) << 32 | u64::from(tid);
+    is_free(before as u32)
+        && claim.compare_exchange(before, after, Ordering::Relaxed, Ordering::Relaxed).is_ok()
 }
 
 #[cold]
 #[inline(never)]
 pub(super) fn set_up() -> Option<Me> {
+    let _blocked = signal::AllBlocked::new();
+    if let Some(me) = super::known() {
+        return Some(me); // A handler was faster.
+    }
+    let (tid, pid) = (owner::gettid(), owner::getpid());
     let mut record = local::get();
+    // After a fork the thread has a zeroed one of its own already.
     if record.is_null() {
-        record = new_record()?;
+        record = arena()?.claim(tid)?;
         local::set(record);
     }
-    let key = key()?;
-    // SAFETY: the record is this thread's alone: new, or its own of before a fork. The key exists.
+    // SAFETY: the record is this thread's alone: claimed, or its own of before a fork.
     unsafe {
-        libc::pthread_setspecific(key, record.cast());
-        let (tid, pid) = (owner::gettid(), owner::getpid());
+        (*record).tid = 0;
         (*record).count = 0;
-        (*record).pid = pid;
+        (*record).held.fill(super::Held { spot: super::Spot(std::ptr::null()), depth: 0 });
         (*record).identity = u64::from(pid) << 32 | u64::from(tid);
-        (*record).start = owner::start_time(tid);
-        (*record).process_start = if tid == pid { (*record).start } else { owner::start_time(pid) };
+        let cookie = owner::cookie(tid, Kind::Thread);
+        (*record).holder = pair_of(tid, cookie);
+        let process = if tid == pid { cookie } else { owner::cookie(pid, Kind::Process) };
+        (*record).process_holder = pair_of(pid, process);
+        ((*record).seen, (*record).seen_ns) = (0, 0);
         (*record).namespace = owner::namespace();
         owner::many_processors(); // Found out here once, so that no wait has to.
         (*record).anchor = Anchor { words: [0; 6], previous: 0, next: AtomicU64::new(0) };
@@ -242,37 +273,4 @@ fn forwards() -> bool {
         || numbers.by_ref().take_while(|byte| *byte != b'.').fold(0, |n, b| n * 10 + u32::from(b - b'0'));
     let (major, minor) = (number(), number());
     (major, minor) >= (6, 2)
-}
-
-/// The key's destructor: a thread ends. What it holds is marked as the kernel would mark it, and its record is free.
-extern "C" fn retire(record: *mut c_void) {
-    let record = record.cast::<Record>();
-    // SAFETY: the key's value is this thread's record; in a forked child that never locked, it is zeroed.
-    unsafe {
-        if (*record).tid != owner::gettid() {
-            return;
-        }
-        let me = Me(record);
-        while let Some(spot) = me.newest() {
-            me.set_depth((*record).count as usize - 1, 0);
-            me.pend(spot);
-            me.remove(spot);
-            mark_died(&*spot.word(), (*record).tid);
-            me.pend_nothing();
-        }
-        if (*record).robust {
-            let anchor = record.cast::<u8>().add(offset_of!(Record, anchor) + ANCHOR_ENTRY) as u64;
-            // A list that isn't whole stays as it is, and the record with it.
-            let Some((place, _)) = place_before((*record).head, anchor) else { return };
-            place.write_volatile((*record).head as u64);
-        }
-        (*record).tid = 0;
-        local::set(std::ptr::null_mut());
-        if let Some(arena) = arena() {
-            with_free(arena, |free| {
-                (*record).next_free = *free;
-                *free = record;
-            });
-        }
-    }
 }
