@@ -36,7 +36,7 @@ impl Hints {
     fn take(&mut self, directory: &Directory, owner: u32, count: u32) -> Option<(u32, runs::Rest)> {
         let known = directory.known_extents();
         for bits in count.max(1).ilog2()..32 {
-            let Some(list) = self.by_length.get_mut(bits as usize) else { return None };
+            let list = self.by_length.get_mut(bits as usize)?;
             let end = list.len();
             for place in (end.saturating_sub(LOOKED_AT)..end).rev() {
                 let head = list[place];

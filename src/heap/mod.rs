@@ -43,6 +43,7 @@ pub(crate) use entry::Owner;
 pub use survey::{HeapStats, Usage};
 
 use crate::error::{Error, Result};
+use crate::queue::bell::Bell;
 use crate::sys::fd::Guarded;
 use crate::sys::memory::{self, Mapping};
 use crate::sys::threads;
@@ -146,6 +147,11 @@ impl Heap {
             kept: KEPT_EXTENTS,
             allocators,
         })
+    }
+
+    /// What wakes the host of the pool whose heap this is.
+    pub(crate) fn bell(&self) -> &Bell {
+        self.directory.bell()
     }
 
     /// This process takes the part of another owner: a worker that was forked from one that had attached already.

@@ -135,6 +135,7 @@ impl Supervisor {
         tables.encode(&mut writer);
         let fds = vec![fork::own_pidfd()?, wire::to_memfd(&writer.0)?];
         connection.send(Message::new(Kind::Ready, &[version]).with_fds(fds))?;
+        heap.bell().ring_for_news();
 
         let epoll = Epoll::new()?;
         let child_events = signal::child_events()?;
@@ -186,8 +187,24 @@ impl Supervisor {
         }
     }
 
+    /// Sends the host a message, and wakes it.
+    fn tell(&mut self, message: Message) -> Result<()> {
+        let sent = self.connection.send(message);
+        self.wake_host();
+        sent
+    }
+
+    fn wake_host(&self) {
+        if let Some(heap) = &self.heap {
+            heap.bell().ring_for_news();
+        }
+    }
+
     fn take_messages(&mut self) -> Result<News> {
-        self.connection.flush()?;
+        if self.connection.is_waiting() {
+            self.connection.flush()?;
+            self.wake_host();
+        }
         loop {
             match self.connection.receive() {
                 Ok(None) => return Ok(News::None),
@@ -251,15 +268,13 @@ impl Supervisor {
             });
             let news = Message::new(Kind::Started, &[slot, generation, pid as u64]).with_fds(vec![copy]);
             // A worker of which the host cannot be told is none.
-            self.connection.send(news).inspect_err(|_| children::kill(pid))?;
+            self.tell(news).inspect_err(|_| children::kill(pid))?;
             self.workers.insert(pid, Child { slot: slot as u32, generation, pidfd, tail, limit });
             Ok(())
         });
         match started {
             Ok(()) => Ok(()),
-            Err(error) => {
-                self.connection.send(Message::failure(Kind::NotStarted, &[slot, generation], &error))
-            }
+            Err(error) => self.tell(Message::failure(Kind::NotStarted, &[slot, generation], &error)),
         }
     }
 
@@ -370,7 +385,7 @@ impl Supervisor {
             let said = Some(said).filter(|said| !said.is_empty()).and_then(|said| wire::to_memfd(&said).ok());
             message.fds.extend(said);
         }
-        self.connection.send(message)
+        self.tell(message)
     }
 
     /// Waits for workers that have been asked to leave; a host that is gone ends the waiting.

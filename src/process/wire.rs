@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 /// Changes with every change of a message, of the segment or of the heap's layout.
-pub(crate) const PROTOCOL: u64 = 5;
+pub(crate) const PROTOCOL: u64 = 6;
 
 /// What tells builds apart that do not speak the same protocol.
 pub(crate) fn version() -> u64 {
@@ -55,9 +55,13 @@ pub(crate) enum Kind {
     SignalTree = 11,
     /// Host to a worker, over the same socket: the reading end of an [`crate::engine::handover`].
     Handover = 12,
+    /// Keeper to host: 0 or the errno of why there is no supervisor, its number; its pidfd.
+    Born = 13,
+    /// Keeper to host: how the supervisor has ended, as wait() has it.
+    Gone = 14,
 }
 
-const KINDS: [Kind; 12] = [
+const KINDS: [Kind; 14] = [
     Kind::Configure,
     Kind::StartWorker,
     Kind::Stop,
@@ -70,6 +74,8 @@ const KINDS: [Kind; 12] = [
     Kind::Share,
     Kind::SignalTree,
     Kind::Handover,
+    Kind::Born,
+    Kind::Gone,
 ];
 
 /// How a worker has ended, in a word of `Exited`.
