@@ -1261,6 +1261,23 @@ typedef int (*tine_heap_block_fn)(void *block, size_t length, void *user);
 tine_heap *tine_pool_heap(tine_pool *pool);
 
 /**
+ * The heap of this process in which an address lies: the pool's, or one that tine_heap_create or tine_heap_attach has opened
+ * and that is not closed. So what was kept of a heap in shared memory, or beyond its end, finds it or finds that it is gone.
+ *
+ * Returns the heap, as its other calls take it, or NULL. In a worker its pool's is found once tine_task_pool was called.
+ * Ownership: as before. Threads: any, while no other closes the heap. Fork: NULL in a child, but for heaps of its own.
+ */
+tine_heap *tine_heap_find(const void *address);
+
+/**
+ * A pointer that goes with a heap's handle in this process, for who writes a language's binding: tag from now on if there was
+ * none. NULL asks only.
+ *
+ * Returns the pointer that goes with it now; NULL: none, or heap is NULL. Threads: any; of several that give one, one does.
+ */
+void *tine_heap_tag(tine_heap *heap, void *tag);
+
+/**
  * Makes a heap in a segment, which it takes up as a whole. Every process that has the segment may attach, and allocate
  * and free blocks in it; a pointer to a block means the same in all of them.
  *

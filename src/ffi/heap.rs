@@ -16,6 +16,7 @@ use crate::queue::{self, Known};
 use crate::sys::fork;
 use std::ffi::{c_int, c_void};
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::Arc;
 
 /// A heap: that of a pool, or one of its own in a segment, for processes that have no pool in common.
@@ -25,6 +26,8 @@ pub struct tine_heap {
     /// The only process that may use it.
     pid: i32,
     of: Of,
+    /// A language binding's own. AcqRel: who sees it sees what it points to.
+    tag: AtomicPtr<c_void>,
 }
 
 enum Of {
@@ -106,6 +109,35 @@ unsafe impl Extensible for tine_heap_options {
 pub unsafe extern "C" fn tine_pool_heap(pool: *mut tine_pool) -> *mut tine_heap {
     // SAFETY: the caller's pool.
     unsafe { heap_of(pool) }.cast_mut()
+}
+
+/// The heap of this process in which an address lies: the pool's, or one that tine_heap_create or tine_heap_attach has opened
+/// and that is not closed. So what was kept of a heap in shared memory, or beyond its end, finds it or finds that it is gone.
+///
+/// Returns the heap, as its other calls take it, or NULL. In a worker its pool's is found once tine_task_pool was called.
+/// Ownership: as before. Threads: any, while no other closes the heap. Fork: NULL in a child, but for heaps of its own.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_heap_find(address: *const c_void) -> *mut tine_heap {
+    guard_value(std::ptr::null_mut(), || {
+        std::ptr::with_exposed_provenance_mut(queue::handle_at(address.addr()))
+    })
+}
+
+/// A pointer that goes with a heap's handle in this process, for who writes a language's binding: `tag` from now on if there was
+/// none. NULL asks only.
+///
+/// Returns the pointer that goes with it now; NULL: none, or `heap` is NULL. Threads: any; of several that give one, one does.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_heap_tag(heap: *mut tine_heap, tag: *mut c_void) -> *mut c_void {
+    guard_value(std::ptr::null_mut(), || {
+        // SAFETY: null, or the caller's heap.
+        let Some(heap) = (unsafe { heap.as_ref() }) else { return std::ptr::null_mut() };
+        let none = std::ptr::null_mut();
+        match heap.tag.compare_exchange(none, tag, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => tag,
+            Err(there) => there,
+        }
+    })
 }
 
 /// Makes a heap in a segment, which it takes up as a whole. Every process that has the segment may attach, and allocate
@@ -378,7 +410,7 @@ pub unsafe extern "C" fn tine_heap_trim(heap: *mut tine_heap) -> c_int {
 impl tine_heap {
     /// A pool's, in the host; whose is said by `belongs_to`.
     pub(crate) fn of_host(heap: &Heap) -> tine_heap {
-        tine_heap { heap: NonNull::from(heap), pid: fork::pid(), of: Of::Host(std::ptr::null_mut()) }
+        tine_heap { heap: NonNull::from(heap), pid: fork::pid(), of: Of::Host(std::ptr::null_mut()), tag: AtomicPtr::default() }
     }
 
     pub(crate) fn belongs_to(&mut self, pool: *mut tine_pool) {
@@ -387,12 +419,21 @@ impl tine_heap {
 
     /// The same, as tasks see it that run in the host.
     pub(crate) fn of_task(heap: &Heap) -> tine_heap {
-        tine_heap { heap: NonNull::from(heap), pid: fork::pid(), of: Of::Worker }
+        tine_heap { heap: NonNull::from(heap), pid: fork::pid(), of: Of::Worker, tag: AtomicPtr::default() }
     }
 
     pub(crate) fn of_worker(worker: &'static Worker) -> tine_heap {
-        tine_heap { heap: NonNull::from(worker.own_heap()), pid: worker.pid(), of: Of::Worker }
+        tine_heap { heap: NonNull::from(worker.own_heap()), pid: worker.pid(), of: Of::Worker, tag: AtomicPtr::default() }
     }
+}
+
+/// From now on `tine_heap_find` gives this handle.
+///
+/// # Safety
+/// A heap's, at the place where it stays.
+pub(crate) unsafe fn name(pointer: *const tine_heap) {
+    // SAFETY: the caller's promise, and the heap lives as long as what it is of.
+    queue::name_heap(unsafe { (*pointer).heap.as_ref() }, pointer.expose_provenance());
 }
 
 /// # Safety
@@ -549,7 +590,10 @@ unsafe fn make(
                 let own = Box::new(own);
                 let heap = NonNull::from(&**own.heap());
                 queue::know_heap(Known::Mapped(Arc::downgrade(own.heap())));
-                *out = Box::into_raw(Box::new(tine_heap { heap, pid: fork::pid(), of: Of::Segment(own) }));
+                let made = tine_heap { heap, pid: fork::pid(), of: Of::Segment(own), tag: AtomicPtr::default() };
+                *out = Box::into_raw(Box::new(made));
+                // SAFETY: made just now.
+                unsafe { name(*out) };
                 Ok(0)
             }
             Err(failed) => Ok(report(options.map_or(std::ptr::null_mut(), |options| options.error), &failed)),
