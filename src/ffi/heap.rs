@@ -16,8 +16,8 @@ use crate::queue::{self, Known};
 use crate::sys::fork;
 use std::ffi::{c_int, c_void};
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicPtr, Ordering};
 
 /// A heap: that of a pool, or one of its own in a segment, for processes that have no pool in common.
 pub struct tine_heap {
@@ -410,7 +410,12 @@ pub unsafe extern "C" fn tine_heap_trim(heap: *mut tine_heap) -> c_int {
 impl tine_heap {
     /// A pool's, in the host; whose is said by `belongs_to`.
     pub(crate) fn of_host(heap: &Heap) -> tine_heap {
-        tine_heap { heap: NonNull::from(heap), pid: fork::pid(), of: Of::Host(std::ptr::null_mut()), tag: AtomicPtr::default() }
+        tine_heap {
+            heap: NonNull::from(heap),
+            pid: fork::pid(),
+            of: Of::Host(std::ptr::null_mut()),
+            tag: AtomicPtr::default(),
+        }
     }
 
     pub(crate) fn belongs_to(&mut self, pool: *mut tine_pool) {
@@ -423,7 +428,12 @@ impl tine_heap {
     }
 
     pub(crate) fn of_worker(worker: &'static Worker) -> tine_heap {
-        tine_heap { heap: NonNull::from(worker.own_heap()), pid: worker.pid(), of: Of::Worker, tag: AtomicPtr::default() }
+        tine_heap {
+            heap: NonNull::from(worker.own_heap()),
+            pid: worker.pid(),
+            of: Of::Worker,
+            tag: AtomicPtr::default(),
+        }
     }
 }
 
@@ -590,7 +600,8 @@ unsafe fn make(
                 let own = Box::new(own);
                 let heap = NonNull::from(&**own.heap());
                 queue::know_heap(Known::Mapped(Arc::downgrade(own.heap())));
-                let made = tine_heap { heap, pid: fork::pid(), of: Of::Segment(own), tag: AtomicPtr::default() };
+                let made =
+                    tine_heap { heap, pid: fork::pid(), of: Of::Segment(own), tag: AtomicPtr::default() };
                 *out = Box::into_raw(Box::new(made));
                 // SAFETY: made just now.
                 unsafe { name(*out) };

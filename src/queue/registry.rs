@@ -146,7 +146,8 @@ pub(crate) fn know_heap(heap: Known) {
 pub(crate) fn name_heap(heap: &Heap, handle: usize) {
     let Some(registry) = registry().filter(|registry| registry.pid == fork::pid()) else { return };
     let mut heaps = registry.heaps();
-    let entry = heaps.iter_mut().find(|entry| entry.borrow().is_some_and(|known| std::ptr::eq(&*known, heap)));
+    let entry =
+        heaps.iter_mut().find(|entry| entry.borrow().is_some_and(|known| std::ptr::eq(&*known, heap)));
     if let Some(entry) = entry {
         entry.handle = handle;
     }
@@ -155,9 +156,8 @@ pub(crate) fn name_heap(heap: &Heap, handle: usize) {
 /// The handle of the heap that has this address; 0 where this process knows none.
 pub(crate) fn handle_at(address: usize) -> usize {
     let Some(registry) = registry().filter(|registry| registry.pid == fork::pid()) else { return 0 };
-    let has_it = |entry: &&Entry| {
-        entry.handle != 0 && entry.borrow().is_some_and(|heap| heap.contains(address, 1))
-    };
+    let has_it =
+        |entry: &&Entry| entry.handle != 0 && entry.borrow().is_some_and(|heap| heap.contains(address, 1));
     registry.heaps().iter().find(has_it).map_or(0, |entry| entry.handle)
 }
 
