@@ -1,5 +1,6 @@
 //! The host's end of a supervisor: starting it, and what is known of it.
 
+use super::family::UNWATCHED_NS;
 use crate::error::{Code, Error, Result};
 use crate::heap::Heap;
 use crate::process::StartMethod;
@@ -73,7 +74,7 @@ impl Link {
         let mut fds = vec![heap_fd, fork::own_pidfd()?, wire::to_memfd(&writer.0)?];
         fds.extend(settings.copy_of_input()?);
         let words = [wire::version(), heap.address() as u64, heap.mapped_bytes() as u64];
-        connection.send(Message::new(Kind::Configure, &words).with_fds(fds))?;
+        connection.try_send(Message::new(Kind::Configure, &words).with_fds(fds))?;
         Ok(Link {
             connection,
             pidfd,
@@ -90,12 +91,21 @@ impl Link {
             return Err(Code::VERSION.into());
         }
         let [pidfd, tables]: [OwnedFd; 2] = message
+            .whole()?
             .fds
             .try_into()
             .map_err(|_| Error::errno(libc::EPROTO, "the supervisor's descriptors are missing"))?;
         self.pidfd = Some(Guarded::new(pidfd));
         self.up = true;
         Tables::decode(&mut Reader(&wire::from_memfd(&tables)?))
+    }
+
+    /// When something is to be done though nothing happens.
+    pub(super) fn next_deadline(&self) -> Deadline {
+        let start = if self.up { Deadline::NEVER } else { self.deadline };
+        let unwatched = self.connection.awaits_room() != self.writable_watched;
+        let look = if unwatched { Deadline::after(UNWATCHED_NS) } else { Deadline::NEVER };
+        start.min(look).min(self.connection.next_try())
     }
 
     /// Whether the supervisor is known to have ended.

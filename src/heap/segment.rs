@@ -148,6 +148,9 @@ impl Segment {
         match socket::receive(socket, &mut buffer)? {
             Received::Nothing => Err(Code::errno(libc::EAGAIN).into()),
             Received::Gone => Err(Code::errno(libc::EPIPE).into()),
+            Received::Stripped(_) => {
+                Err(Error::errno(libc::EMFILE, "the descriptor of a segment found no room in this process"))
+            }
             Received::Message(length, fds) => match <[OwnedFd; 1]>::try_from(fds) {
                 Ok([fd]) if buffer[..length] == *ANNOUNCEMENT => Segment::from_fd(fd, options),
                 _ => Err(Error::errno(libc::EPROTO, "the message on the socket is not a segment")),

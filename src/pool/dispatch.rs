@@ -316,7 +316,8 @@ impl State {
         self.settle_queue(&Error::errno(libc::ECANCELED, "the pool was destroyed before the task began"));
     }
 
-    fn settle_queue(&mut self, error: &Error) {
+    /// Everything that is queued is settled with this error, as not begun.
+    pub(super) fn settle_queue(&mut self, error: &Error) {
         for ticket in std::mem::take(&mut self.queue.tickets) {
             if self.is_queued(ticket) {
                 self.settle(ticket.index, Outcome::not_started(error));

@@ -25,6 +25,7 @@ mod schedule;
 mod state;
 mod stream;
 pub mod task;
+mod turns;
 mod wait;
 pub mod worker;
 
@@ -66,6 +67,7 @@ use std::ffi::c_void;
 use std::os::fd::RawFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::JoinHandle;
+use turns::Turns;
 use wait::{Want, refusal, wait};
 
 /// A pool of worker processes.
@@ -97,7 +99,7 @@ struct Inner {
     /// Threads that wait for the lock. Relaxed: a hint to who holds it.
     wanting: AtomicU32,
     /// One segment is shared at a time.
-    sharing: Mutex<()>,
+    sharing: Turns,
     /// The background thread is to end. Relaxed: the lock is taken before and after.
     quit: AtomicBool,
 }
@@ -235,7 +237,7 @@ impl Pool {
             state: Mutex::new(state),
             waiter_numbers: AtomicU64::new(0),
             wanting: AtomicU32::new(0),
-            sharing: Mutex::new(()),
+            sharing: Turns::default(),
             quit: AtomicBool::new(false),
         });
         Ok(Pool { inner, background: Mutex::new(None) })
@@ -438,9 +440,10 @@ impl Pool {
     ///
     /// Workers that are busy do it before their next task. Where one cannot, nothing is shared: that worker ends, and
     /// its place is filled anew.
-    pub fn share(&self, segment: &Segment) -> Result<()> {
+    pub fn share(&self, segment: &Segment, timeout: Timeout) -> Result<()> {
         let inner = self.inner()?;
-        let _turn = inner.sharing.lock().unwrap_or_else(PoisonError::into_inner);
+        let deadline = timeout.deadline();
+        let _turn = inner.sharing.take(timeout, deadline)?;
         let share = Share::new(segment)?;
         let mut state = inner.lock();
         if let Some(error) = refusal(&state) {
@@ -460,7 +463,7 @@ impl Pool {
             ));
         }
         state.family.share(share)?;
-        let (mut state, shared) = wait(inner, state, Want::Shared, Timeout::Forever, State::sharing_answer);
+        let (mut state, shared) = wait(inner, state, Want::Shared, timeout.what_is_left(deadline), State::sharing_answer);
         state.family.end_sharing(shared.is_ok());
         shared
     }

@@ -96,8 +96,12 @@ pub(crate) fn start_of(path: &CStr, argument: &CStr, environment: &[CString]) ->
     Program::new(path, argument, changes)
 }
 
+/// How a process ends that cannot become what it should be, and one whose program could not be executed or loaded.
+pub(crate) const GAVE_UP: i32 = 125;
+pub(crate) const NOT_EXECUTED: i32 = 127;
+
 /// Ends a process that cannot become what it should be: going on would run the program's `main` a second time.
 pub(crate) fn give_up(why: &str) -> ! {
     sys::environment::complain(&format!("tine: process {}, started for a pool: {why}\n", std::process::id()));
-    signal::exit_now(125);
+    signal::exit_now(GAVE_UP);
 }
