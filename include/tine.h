@@ -183,7 +183,7 @@ int tine_init(int argc, char **argv);
  */
 #define TINE_START_FORK 2
 
-/** A thread of tine's own moves the pool on while the host does something else. */
+/** What 0.1 called the thread that is the default now: accepted, and without effect. */
 #define TINE_BACKGROUND (1 << 8)
 
 /** Workers that crash leave core files, as far as the host's limit allows; otherwise they leave none. */
@@ -198,6 +198,19 @@ int tine_init(int argc, char **argv);
  * what is late or cancelled is told so and not ended, and options of worker processes have no effect.
  */
 #define TINE_INLINE (1 << 11)
+
+/**
+ * The host gets no thread of tine's: its pool is moved on, and its callbacks called, in its own calls, or when tine_pool_fd
+ * says so; and every promise that something happens within a time counts from its next call.
+ *
+ * Otherwise the first call that leaves work under way when it returns (tine_submit, an item of a stream; never tine_map, nor with
+ * TINE_INLINE) starts one thread for all pools of the process, which runs no code of the host's and sleeps while a thread of the
+ * host's waits in tine, or nothing is to be done; the first callback asked for starts a second one, on which callbacks are
+ * called one at a time. They have all signals blocked but those that the C library uses itself, and end with the last pool. What
+ * a thread costs a host: unshare(CLONE_NEWUSER) and setns to a user namespace fail, and so does unshare(CLONE_THREAD); malloc
+ * and stdio lock where they need not with one thread; a forked child has only the thread that forked.
+ */
+#define TINE_NO_THREAD (1 << 12)
 
 /** More workers than this are refused. */
 #define TINE_MAX_WORKERS 4096
@@ -240,12 +253,12 @@ typedef struct tine_pool_options {
     size_t workers;
     /** TINE_START_FORKSERVER, TINE_START_SPAWN or TINE_START_FORK. */
     int start;
-    /** TINE_INTERRUPTIBLE, TINE_BACKGROUND, TINE_CORE_FILES, TINE_NO_CRASH_HANDLER, TINE_INLINE. */
+    /** TINE_INTERRUPTIBLE, TINE_CORE_FILES, TINE_NO_CRASH_HANDLER, TINE_INLINE, TINE_NO_THREAD. */
     uint32_t flags;
     /**
      * How long a task or an item may run from the moment at which its function is called, in nanoseconds, unless it
-     * has a deadline of its own; 0: as long as it likes. It is the host that ends what is late: when it calls into tine
-     * or waits there, or at any time with TINE_BACKGROUND.
+     * has a deadline of its own; 0: as long as it likes. It is the host that ends what is late: tine's thread in it, or
+     * with TINE_NO_THREAD the thread that calls into tine or waits there.
      */
     int64_t deadline_ns;
     /**
@@ -383,7 +396,7 @@ typedef struct tine_stats {
 /**
  * Starts a pool, and waits until its workers are ready.
  *
- * The host gets no child that it could see, no thread (without TINE_BACKGROUND) and no signal handler. Workers have
+ * The host gets no child that it could see, no signal handler, and no thread yet (see TINE_NO_THREAD). Workers have
  * default signal dispositions, and end with the host. Of the host's descriptors they have the standard ones alone (standard input is
  * empty); beside those a few of tine's, close-on-exec. What the program's own code closes of these, in a worker or in the host, is not
  * used any more: a worker works on, but its part of the heap cannot grow, and it ends when it is to get a segment or a channel; a host
@@ -575,9 +588,9 @@ typedef struct tine_submit_options {
      * NULL. Nobody else gets the result then: tine_next leaves it out, tine_wait gives -EBUSY, and the id is over when the
      * callback returns. The result is valid until then.
      *
-     * Both run on a host thread that is in tine_pool_poll or waits in any call on the pool (or shuts it down or
-     * destroys it, for tasks that are cancelled by that); with TINE_BACKGROUND on the pool's own thread and no other, but
-     * for tine_pool_destroy. One callback may submit and cancel; it may wait, too, and no other callback begins on its thread meanwhile.
+     * Both run on a thread of tine's, one at a time, whatever the host does; those of tasks that tine_pool_destroy cancels,
+     * before it returns. With TINE_NO_THREAD, and for what a task submits, they run on a thread that is in tine_pool_poll or
+     * waits in any call on the pool, or shuts it down or destroys it. One callback may submit and cancel; it may wait, too, and no other callback begins on its thread meanwhile.
      * It may not destroy the pool, and a child that it forks may not return from it.
      */
     void (*on_settled)(const tine_result *result, void *user);
@@ -603,7 +616,7 @@ typedef struct tine_submit_options {
  * Parameters: pool. fn. input, length: copied, unless it lies in the pool's heap: then the worker reads it there, and
  * it must be left alone until the task has settled; NULL and 0 for none. options: NULL for all defaults. out: where
  * the id goes, or NULL.
- * Returns 0; -EAGAIN, -ETIMEDOUT: the window is full; -EMSGSIZE: the input is larger than the whole window;
+ * Returns 0; -EAGAIN, -ETIMEDOUT: the window is full; -EAGAIN also: no thread can be started (see TINE_NO_THREAD); -EMSGSIZE: the input is larger than the whole window;
  * TINE_EFUNCTION: fn is no function of any module; TINE_EMODULE: its module is not loaded in the workers, or is
  * another build there; TINE_ENAME; TINE_ESHUTDOWN; TINE_EWORKERSTART: no worker can be started any more; -ENOMEM;
  * -EMFILE: no descriptor is free for the .channel; -EINVAL, -E2BIG, -EFAULT; TINE_EFORKED, TINE_EWORKER.
@@ -885,7 +898,7 @@ int tine_stream_create(tine_pool *pool, tine_fn fn, const tine_stream_options *o
  *
  * Parameters: stream. input, length: copied, unless it lies in the pool's heap, as with tine_submit; NULL and 0 for
  * none. user: carried to the result. timeout_ns: how long to wait while the window is full.
- * Returns 0: the item has a result to come; -EAGAIN, -ETIMEDOUT, -EINTR: the window is full; -EMSGSIZE: longer than
+ * Returns 0: the item has a result to come; -EAGAIN, -ETIMEDOUT, -EINTR: the window is full; -EAGAIN also: no thread can be started; -EMSGSIZE: longer than
  * .window_bytes; -EPIPE: after tine_stream_end; -ECANCELED: an item has failed, with TINE_STOP_ON_FAILURE; -EINVAL: the
  * stream has .pull; -EFAULT, -ENOMEM, TINE_ESHUTDOWN, TINE_EWORKERSTART: as tine_submit; TINE_EFORKED.
  */
@@ -1147,7 +1160,8 @@ int tine_segment_close(tine_segment *s);
  * Sends a segment to the process at the other end of a unix socket, without waiting.
  *
  * Parameters: socket: connected, of whatever type, used for whole segments only while one is on its way; s.
- * Returns 0; -EAGAIN: the socket is full; -EPIPE: nobody is there any more; -EINVAL; -EBADF. Threads: any.
+ * Returns 0; -EAGAIN: the socket is full; -EPIPE: nobody is there any more; -EMFILE: too many descriptors are on their way;
+ * -EINVAL; -EBADF. Threads: any.
  */
 int tine_segment_send(int socket, const tine_segment *s);
 
@@ -1155,9 +1169,16 @@ int tine_segment_send(int socket, const tine_segment *s);
  * Takes a segment that another process has sent with tine_segment_send, and maps it. It waits for one if the socket is
  * one that blocks.
  *
- * Parameters: socket; options: NULL for all defaults; out: where the segment goes.
- * Returns 0; -EAGAIN: none is there yet; -EPIPE: the other side is gone; -EPROTO: what came is no segment; the errors
- * of tine_segment_attach. Ownership: tine_segment_close. Threads: any.
+ * What this process cannot have at the moment stays in the socket, to be received again: after -EEXIST, say, with
+ * TINE_SEGMENT_ANY_ADDRESS. What nobody could have is thrown away.
+ *
+ * Parameters: socket: one process at a time receives from it; options: NULL for all defaults; out: where the segment
+ * goes.
+ * Returns 0; -EAGAIN: none is there yet; -EPIPE: the other side is gone. It stays: -EMFILE: no descriptor is free;
+ * -ENOMEM: no memory or address space; -EEXIST: something else is at its address. It is gone: -EPROTO: what came is no
+ * message of tine_segment_send; -EPERM, -EXDEV, TINE_EVERSION and -EINVAL as for tine_segment_attach. -EINVAL for bad
+ * options, -EBADF and -ENOTSOCK come before anything is looked at.
+ * Ownership: tine_segment_close. Threads: any.
  */
 int tine_segment_receive(int socket, const tine_segment_options *options, tine_segment **out);
 
@@ -1523,6 +1544,9 @@ int tine_rwlock_repair(tine_rwlock *l);
 /**
  * Units that are taken and given back, by any thread of any process. All-zero memory has none, and no limit below
  * INT32_MAX. A unit that a dead process had taken is gone; a wake-up never is.
+ *
+ * Whoever got a unit may free or unmap the semaphore, or make it anew, as soon as nobody else is to use it: the call that
+ * gave the unit does not touch the memory any more, even if it has not returned yet.
  */
 typedef struct tine_semaphore {
     /** tine's. */
@@ -1538,7 +1562,12 @@ typedef struct tine_condition {
     uint64_t opaque[8];
 } tine_condition;
 
-/** Something that has happened, or not yet. All-zero memory is one that has not, and stays set once it is. */
+/**
+ * Something that has happened, or not yet. All-zero memory is one that has not, and stays set once it is.
+ *
+ * Whoever was told that it is set may free or unmap the event, or make it anew, as soon as nobody else is to wait for it:
+ * the call that set it does not touch the memory any more, even if it has not returned yet.
+ */
 typedef struct tine_event {
     /** tine's. */
     uint64_t opaque[8];
@@ -1560,9 +1589,11 @@ int tine_semaphore_init(tine_semaphore *s, uint32_t value, uint32_t max, uint32_
 int tine_semaphore_acquire(tine_semaphore *s, int64_t timeout_ns);
 
 /**
- * Gives n units, all or none. Who gives them need not have taken them.
+ * Gives n units, all or none. Who gives them need not have taken them. May be called in signal handlers, whatever call
+ * of tine's or the C library's they interrupt.
  *
- * Returns 0; -EOVERFLOW: there would be more than max; -EINVAL: NULL or misaligned; -ENOMEM at a thread's first call.
+ * Returns 0; -EOVERFLOW: there would be more than max; -EINVAL: NULL or misaligned; -ENOMEM where somebody waits, at a
+ * thread's first call.
  */
 int tine_semaphore_release(tine_semaphore *s, uint32_t n);
 
@@ -1606,9 +1637,10 @@ int tine_condition_notify_all(tine_condition *c);
 int tine_event_init(tine_event *e, uint32_t flags);
 
 /**
- * Sets the event and lets all waiters go, even if it is cleared before they run; with TINE_AUTO_RESET, one.
+ * Sets the event and lets all waiters go, even if it is cleared before they run; with TINE_AUTO_RESET, one. May be called
+ * in signal handlers.
  *
- * Returns 0; -EINVAL: NULL or misaligned; -ENOMEM at a thread's first call.
+ * Returns 0; -EINVAL: NULL or misaligned.
  */
 int tine_event_set(tine_event *e);
 
@@ -1640,10 +1672,13 @@ int tine_event_wait(tine_event *e, int64_t timeout_ns);
  *
  * A party that dies while it waits breaks the barrier: everybody gets TINE_EBROKEN until tine_barrier_reset(). One that
  * never comes is found by the timeout.
+ *
+ * Whoever gets 1 may free, unmap or make anew the barrier at once: it was the last to leave, and no other party's call
+ * looks at the memory any more. The others may not, unless they know by other means that all calls have returned.
  */
 typedef struct tine_barrier {
     /** tine's. */
-    uint64_t opaque[272];
+    uint64_t opaque[520];
 } tine_barrier;
 
 /**
@@ -1667,24 +1702,25 @@ int tine_barrier_init(tine_barrier *b, uint32_t parties, uint32_t flags);
  * Waits until all parties have come, for up to timeout_ns nanoseconds; TINE_FOREVER waits. A wait that runs out of time
  * breaks the barrier for the others; with 0, a party that isn't the last has not come at all.
  *
- * Returns 1 for one of the parties, 0 for the others. TINE_EBROKEN: a party died or ran out of time, or the barrier was
+ * Returns 1 for one of the parties, the last to leave, and 0 for the others; nobody gets 1 where a party is killed on its
+ * way out. TINE_EBROKEN: a party died or ran out of time, or the barrier was
  * aborted or reset; -EAGAIN (0 ns); -ETIMEDOUT: the barrier is broken now; -EINTR (TINE_INTERRUPTIBLE only): the party
  * has not come; -EINVAL: NULL, misaligned, or no barrier; -ENOLCK: the thread holds TINE_MOST_HELD locks, or more threads
- * than TINE_BARRIER_PARTIES are in the barrier; -EXDEV: another PID namespace's; -ENOMEM.
+ * than twice the parties are in the barrier; -EXDEV: another PID namespace's; -ENOMEM.
  */
 int tine_barrier_wait(tine_barrier *b, int64_t timeout_ns);
 
 /**
  * Makes the barrier as new: it isn't broken, and nobody waits; those that did get TINE_EBROKEN.
  *
- * Returns 0; -EINVAL: NULL or misaligned; -EXDEV; -ENOMEM.
+ * Returns 0; -EINVAL: NULL or misaligned.
  */
 int tine_barrier_reset(tine_barrier *b);
 
 /**
  * Breaks the barrier: those that wait and those that come get TINE_EBROKEN until it is reset.
  *
- * Returns 0; -EINVAL: NULL or misaligned; -EXDEV; -ENOMEM.
+ * Returns 0; -EINVAL: NULL or misaligned.
  */
 int tine_barrier_abort(tine_barrier *b);
 
@@ -1776,16 +1812,23 @@ typedef struct tine_queue_options {
 int tine_queue_create(tine_pool *pool, const tine_queue_options *options, tine_queue **out);
 
 /**
- * Ends a queue and gives its memory back; what is in it is gone. No process may be in a call on it, or come to one.
+ * Ends a queue and gives its memory back; what is in it is gone.
  *
- * Parameters: q: may be NULL; what is no queue is left alone. Fork: does nothing in a child.
+ * It may be called, in any process, as soon as every call on the queue has returned, by whatever thread of whatever
+ * process, or its process has died; and no call may follow. From when it returns the memory may be another block, and
+ * nothing of the queue is touched any more: not by processes that have a descriptor of it either (tine_queue_fd). It waits
+ * for their threads to let go, for a second at most: where one of them is stopped, the memory stays taken, and is listed
+ * under the process that made the queue. Their descriptors become readable, for a tine_queue_get that returns -EINVAL.
+ *
+ * Parameters: q: may be NULL; what is no queue is left alone. Threads: any; of several that call it, one does it. Fork: does
+ * nothing in a child.
  */
 void tine_queue_destroy(tine_queue *q);
 
 /**
  * Puts one message, waiting for up to timeout_ns nanoseconds for room; 0 tries, TINE_FOREVER waits.
  *
- * One that tries waits for up to 100 ms for another producer that is in the middle of a put.
+ * One that tries never waits: while another producer is in the middle of a put, or waits for room, it is -EAGAIN too.
  *
  * Parameters: data: copied; may be NULL where length is 0. length: in bytes, up to the queue's capacity.
  * Returns 0; -EAGAIN, -ETIMEDOUT: no room; -EPIPE: the queue is closed; -EMSGSIZE: longer than the queue can hold;
@@ -1796,7 +1839,7 @@ int tine_queue_put(tine_queue *q, const void *data, size_t length, int64_t timeo
 /**
  * Takes the next message, waiting for up to timeout_ns nanoseconds for one; 0 tries, TINE_FOREVER waits.
  *
- * One that tries waits for up to 100 ms for another consumer that is in the middle of a get.
+ * One that tries never waits: while another consumer is in the middle of a get, or waits for a message, it is -EAGAIN too.
  *
  * Parameters: buffer, capacity: where the message goes; NULL where capacity is 0. length: its length; may be NULL.
  * Returns 0; -EAGAIN, -ETIMEDOUT: no message; -EPIPE: none, and the queue is closed; -EMSGSIZE: it is longer than
@@ -1840,10 +1883,13 @@ int tine_queue_join(tine_queue *q, int64_t timeout_ns);
  * until a tine_queue_get of this process returns -EAGAIN or -ETIMEDOUT. For poll, select, epoll; not to be read or
  * closed.
  *
- * The first call starts a thread in this process, which sleeps until there is a message, and which tine_queue_destroy
- * in this process, tine_heap_close or the end of the pool ends.
+ * The first call starts a thread in this process, which sleeps until there is a message. tine_queue_destroy in this
+ * process, tine_heap_close or the end of the pool ends it and closes the descriptor. tine_queue_destroy in another process
+ * ends it, and leaves the descriptor readable and open until then, or until this process asks for that of another queue
+ * at the same address.
  *
- * Returns the descriptor, which stays the queue's; -EINVAL; -EMFILE, -EAGAIN: no descriptor, no thread.
+ * Returns the descriptor, which stays the queue's; -EINVAL; -EMFILE, -EAGAIN: no descriptor, no thread; -ENOLCK: too many
+ * processes watch it.
  */
 int tine_queue_fd(tine_queue *q);
 

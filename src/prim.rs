@@ -3,7 +3,8 @@
 //! Everything that is shared between processes goes through these names and no others, so that a model checker's
 //! versions can stand in for them in one place (`tests/model/prim.rs`).
 
-pub(crate) use crate::sys::futex::{Wait, futex_wait, futex_wait_any, futex_wake};
+pub(crate) use crate::sys::futex::{Change, Wait, futex_change, futex_wait, futex_wait_any, futex_wake};
+use crate::sys::robust::{cookie_of, pair_of, word_of};
 pub(crate) use core::sync::atomic::{
     AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering, fence,
 };
@@ -42,5 +43,44 @@ impl AtomicPair {
         const AT: usize = if crate::sys::robust::word_of(1) == 1 { 0 } else { 1 };
         // SAFETY: inside the pair, and aligned.
         unsafe { &*(&raw const self.0).cast::<AtomicU32>().add(AT) }
+    }
+}
+
+/// A word that threads sleep on and a number beside it, which change in one step.
+#[repr(transparent)]
+#[derive(Debug)]
+pub(crate) struct Pair(AtomicPair);
+
+/// The word and the number.
+pub(crate) type Both = (u32, u32);
+
+impl Pair {
+    pub fn new(both: Both) -> Pair {
+        Pair(AtomicPair::new(Pair::pack(both)))
+    }
+
+    fn pack((word, number): Both) -> u64 {
+        pair_of(word, number)
+    }
+
+    fn unpack(pair: u64) -> Both {
+        (word_of(pair), cookie_of(pair))
+    }
+
+    #[inline(always)]
+    pub fn load(&self, ordering: Ordering) -> Both {
+        Pair::unpack(self.0.load(ordering))
+    }
+
+    #[inline(always)]
+    pub fn compare_exchange(&self, old: Both, new: Both, yes: Ordering, no: Ordering) -> Result<Both, Both> {
+        let result = self.0.compare_exchange(Pair::pack(old), Pair::pack(new), yes, no);
+        result.map(Pair::unpack).map_err(Pair::unpack)
+    }
+
+    /// As a lock's.
+    #[inline(always)]
+    pub fn word(&self) -> &AtomicU32 {
+        self.0.word()
     }
 }

@@ -67,7 +67,7 @@ fn change(storm: &Storm, rc: i32) {
 
 const MUTEX: Work = |storm, _| {
     let mutex = pointer(&storm.shared.mutex);
-    let rc = c!(tine_mutex_lock(mutex, -1));
+    let rc = c!(tine_mutex_lock(mutex, i64::MAX));
     change(storm, rc);
     if rc == OWNER_DEAD {
         c!(tine_mutex_repair(mutex));
@@ -78,13 +78,13 @@ const MUTEX: Work = |storm, _| {
 const RWLOCK: Work = |storm, worker| {
     let lock = pointer(&storm.shared.rwlock);
     if storm.progress[worker].load(SeqCst) % 4 == 0 {
-        let rc = c!(tine_rwlock_write_lock(lock, -1));
+        let rc = c!(tine_rwlock_write_lock(lock, i64::MAX));
         change(storm, rc);
         if rc == OWNER_DEAD {
             c!(tine_rwlock_repair(lock));
         }
     } else {
-        let rc = c!(tine_rwlock_read_lock(lock, -1));
+        let rc = c!(tine_rwlock_read_lock(lock, i64::MAX));
         let written = storm.writers.load(SeqCst) != 0 || storm.left.load(SeqCst) != storm.right.load(SeqCst);
         if rc == 0 && written {
             storm.torn.store(2, SeqCst);
@@ -96,13 +96,13 @@ const RWLOCK: Work = |storm, worker| {
 /// A unit in a dead one's hands is gone, so the storm itself puts in another one after each kill.
 const SEMAPHORE: Work = |storm, _| {
     let semaphore = pointer(&storm.shared.semaphore);
-    assert_eq!(c!(tine_semaphore_acquire(semaphore, -1)), 0);
+    assert_eq!(c!(tine_semaphore_acquire(semaphore, i64::MAX)), 0);
     assert_eq!(c!(tine_semaphore_release(semaphore, 1)), 0);
 };
 
 const EVENT: Work = |storm, _| {
     let event = pointer(&storm.shared.event);
-    assert_eq!(c!(tine_event_wait(event, -1)), 0);
+    assert_eq!(c!(tine_event_wait(event, i64::MAX)), 0);
     assert_eq!(c!(tine_event_set(event)), 0);
 };
 
@@ -118,10 +118,10 @@ const CONDITION: Work = |storm, worker| {
             c!(tine_condition_notify_all(condition));
         }
     };
-    heard(c!(tine_mutex_lock(mutex, -1)));
+    heard(c!(tine_mutex_lock(mutex, i64::MAX)));
     let takes = worker % 2 == 0;
     while count.load(SeqCst) == if takes { 0 } else { 3 } {
-        heard(c!(tine_condition_wait(condition, mutex, -1)));
+        heard(c!(tine_condition_wait(condition, mutex, i64::MAX)));
     }
     if takes {
         count.fetch_sub(1, SeqCst);
@@ -135,7 +135,7 @@ const CONDITION: Work = |storm, worker| {
 
 const BARRIER: Work = |storm, _| {
     let barrier = pointer(&storm.shared.barrier);
-    let rc = c!(tine_barrier_wait(barrier, -1));
+    let rc = c!(tine_barrier_wait(barrier, i64::MAX));
     if rc == TINE_EBROKEN {
         c!(tine_barrier_reset(barrier));
     } else {

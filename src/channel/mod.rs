@@ -195,13 +195,17 @@ impl Channel {
             if length > room.len() {
                 return Ok(Received::TooLong(length));
             }
-            match first.fd {
-                None if self.take(seen, &mut room[..length])? => return Ok(Received::Message(length)),
-                Some(memory) if self.take(seen, &mut [])? => {
-                    long::read(&memory, &mut room[..length])?;
+            let Some(memory) = first.fd else {
+                if self.take(seen, &mut room[..length])? {
                     return Ok(Received::Message(length));
                 }
-                _ => (),
+                continue;
+            };
+            // Read before it is taken: a message that cannot be read now stays.
+            let read = long::read(&memory, &mut room[..length]);
+            let stays = read.as_ref().is_err_and(|error| error.code() != not_ours().code());
+            if stays || self.take(seen, &mut [])? {
+                return read.map(|()| Received::Message(length));
             }
         }
     }

@@ -27,14 +27,17 @@ use crate::channel::End;
 use crate::error::{Code, Error, Result};
 use crate::heap::Heap;
 use crate::prim::{Ordering, fence};
+use crate::process::StartMethod;
 use crate::process::function::{Callees, Tables};
+use crate::process::init;
 use crate::process::setup::Settings;
 use crate::process::wire::{self, Kind, Message};
 use crate::queue::ring::phase;
 use crate::sys::clock::{Deadline, now_ns};
 use crate::sys::epoll::Epoll;
 use crate::sys::fd::Guarded;
-use crate::sys::{limits, pidfd};
+use crate::sys::pidfd::Ended;
+use crate::sys::{limits, pidfd, signal};
 use std::collections::VecDeque;
 use std::ffi::CString;
 use std::os::fd::AsRawFd;
@@ -88,6 +91,9 @@ pub(crate) struct Family {
     callees: Option<Callees>,
     brake: Brake,
     pub(super) stopping: bool,
+    /// It is a thread of the host's that moves things on, not tine's. The copy of the host that `fork` makes is to have one of
+    /// those as its only one.
+    pub(crate) host_calls: bool,
     pub(super) events: VecDeque<Event>,
     /// Segments that every worker gets.
     pub(super) shares: Vec<Share>,
@@ -120,6 +126,7 @@ impl Family {
             callees: None,
             brake: Brake::default(),
             stopping: false,
+            host_calls: true,
             events: VecDeque::new(),
             shares: Vec::new(),
             sharing: None,
@@ -252,7 +259,9 @@ impl Family {
     /// Sends what waits to be sent.
     fn tell_supervisor(&mut self, epoll: &Epoll) {
         let Some(link) = &mut self.link else { return };
-        for (slot, member) in self.members.iter_mut().enumerate().filter(|(_, member)| member.asks_for_pidfd()) {
+        for (slot, member) in
+            self.members.iter_mut().enumerate().filter(|(_, member)| member.asks_for_pidfd())
+        {
             member.asks_again = Deadline::after(UNWATCHED_NS);
             let words = [slot as u64, member.generation];
             // Should it fail for good, so does the flush.
@@ -303,6 +312,23 @@ impl Family {
                         link.up = false;
                         self.lose_supervisor(epoll, Some(error));
                     }
+                }
+            }
+            Kind::Born => {
+                let Some(link) = &mut self.link else { return Ok(()) };
+                let born = link.is_born(message);
+                if let Some(pidfd) = &link.pidfd {
+                    // Where that cannot be, the end of its socket says when it has ended, and soon `Ready` comes.
+                    let _ = epoll.add(pidfd.as_raw_fd(), SUPERVISOR);
+                }
+                if let Err(errno) = born {
+                    self.drop_link(epoll);
+                    self.could_not_start(self.no_supervisor(errno));
+                }
+            }
+            Kind::Gone => {
+                if let Some(link) = &mut self.link {
+                    link.gone = Some(Ended::from_status(0, slot as i32));
                 }
             }
             Kind::Refused => {
@@ -447,13 +473,7 @@ impl Family {
 
     /// The supervisor is gone, or of no use; with why, where that is known.
     fn lose_supervisor(&mut self, epoll: &Epoll, why: Option<Error>) {
-        let Some(link) = self.link.take() else { return };
-        epoll.remove(link.connection.fd());
-        if let Some(pidfd) = &link.pidfd {
-            epoll.remove(pidfd.as_raw_fd());
-        }
-        let was_up = link.up;
-        link.finish(Deadline(0));
+        let Some((was_up, how)) = self.drop_link(epoll) else { return };
         self.supervisor_deaths += u64::from(!self.stopping);
         for slot in 0..self.members.len() {
             let member = &mut self.members[slot];
@@ -483,10 +503,44 @@ impl Family {
             Some(error) if error.code() == Code::VERSION => self.break_down(error),
             Some(error) => self.could_not_start(error),
             None => {
-                let text = format!("the supervisor ended before it was up: {NO_INIT_HINT}");
-                self.start_failed(usize::MAX, false, Error::new(Code::WORKER_START, text));
+                // Nobody but itself ends it by anything else than SIGKILL; a program that has worked may fall short.
+                let own_fault = how.is_some_and(|how| how.signal != libc::SIGKILL);
+                let fell_short =
+                    self.brake.ever_ready && how.is_some_and(|how| init::fell_short(how.signal, how.code));
+                let how = match how {
+                    Some(Ended { signal: 0, code, .. }) => format!("exited with code {code}"),
+                    Some(Ended { signal, .. }) => format!("was ended by {}", signal::name(signal)),
+                    None => "ended".to_owned(),
+                };
+                let text = format!("the supervisor {how} before it was up: {NO_INIT_HINT}");
+                let error = Error::new(Code::WORKER_START, text);
+                self.start_failed(usize::MAX, own_fault && !fell_short, error);
             }
         }
+    }
+
+    /// Lets go of the supervisor, which has ended or is to; whether it was up, and how it ended, where that is known.
+    fn drop_link(&mut self, epoll: &Epoll) -> Option<(bool, Option<Ended>)> {
+        let link = self.link.take()?;
+        epoll.remove(link.connection.fd());
+        if let Some(pidfd) = &link.pidfd {
+            epoll.remove(pidfd.as_raw_fd());
+        }
+        let known = (link.up, link.gone);
+        link.finish(Deadline(0));
+        Some(known)
+    }
+
+    /// Why there is no supervisor.
+    fn no_supervisor(&self, errno: i32) -> Error {
+        let what = match (&self.program, self.settings.start) {
+            (Some(path), _) => format!("starting {}", path.to_string_lossy()),
+            (None, StartMethod::Fork) => "fork".to_owned(),
+            (None, _) => "starting this program once more".to_owned(),
+        };
+        let why = Code::errno(errno);
+        let text = format!("{what}: {}", why.text().to_string_lossy());
+        Error::new(start_code(&why.into()), text)
     }
 
     fn start_failed(&mut self, slot: usize, own_fault: bool, reason: Error) {
@@ -542,9 +596,7 @@ impl Family {
     fn check_timeouts(&mut self, epoll: &Epoll) {
         let seconds = self.start_timeout_ns as f64 / 1e9;
         if let Some(link) = self.link.as_ref().filter(|link| !link.up && link.deadline.passed()) {
-            if let Some(pidfd) = &link.pidfd {
-                let _ = pidfd::signal(pidfd.as_raw_fd(), libc::SIGKILL);
-            }
+            link.kill();
             let text = format!("the supervisor did not report within {seconds} s: {NO_INIT_HINT}");
             return self.lose_supervisor(epoll, Some(Error::new(Code::WORKER_START, text)));
         }
@@ -582,7 +634,7 @@ impl Family {
 
     fn fill_places(&mut self, heap: &Heap, epoll: &Epoll) -> Result<()> {
         if self.link.is_none() {
-            if now_ns() < self.link_not_before_ns {
+            if now_ns() < self.link_not_before_ns || !self.may_be_born() {
                 return Ok(());
             }
             if heap.fd() < 0 {
@@ -593,12 +645,7 @@ impl Family {
             }
             let link = Link::start(&self.settings, self.program.as_ref(), heap, self.start_timeout_ns);
             let link = link?;
-            let watched = epoll.add(link.connection.fd(), SOCKET).and_then(|()| match &link.pidfd {
-                Some(pidfd) => epoll.add(pidfd.as_raw_fd(), SUPERVISOR),
-                None => Ok(()),
-            });
-            if let Err(error) = watched {
-                epoll.remove(link.connection.fd());
+            if let Err(error) = epoll.add(link.connection.fd(), SOCKET) {
                 link.finish(Deadline(0));
                 return Err(error);
             }
@@ -633,12 +680,25 @@ impl Family {
         Ok(())
     }
 
+    /// Whether a supervisor can be started by this call.
+    fn may_be_born(&self) -> bool {
+        self.host_calls || self.settings.start != StartMethod::Fork
+    }
+
+    /// Whether a process is about to come up or to end, which nobody may be able to tell of.
+    pub(crate) fn is_changing(&self) -> bool {
+        let link = self.link.as_ref().is_some_and(|link| !link.up);
+        let changing = |member: &Member| matches!(member.state, State::Starting { .. } | State::Dying);
+        link || self.members.iter().any(changing)
+    }
+
     /// When something is due even if nothing happens.
     pub(crate) fn next_deadline(&self) -> Deadline {
         if self.stopping {
             return Deadline::NEVER;
         }
         let link = match &self.link {
+            None if !self.may_be_born() => Deadline::NEVER,
             None => Deadline(self.link_not_before_ns.max(1)),
             Some(link) => link.next_deadline(),
         };

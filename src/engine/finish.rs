@@ -2,6 +2,7 @@
 //! run out, or leaves to itself.
 
 use super::family::{Event, Family};
+use super::link::Link;
 use super::member::{Death, State};
 use crate::error::Result;
 use crate::prim::Ordering;
@@ -11,6 +12,19 @@ use crate::sys::clock::{Deadline, now_ns};
 use crate::sys::epoll::Epoll;
 use crate::sys::pidfd;
 use std::os::fd::AsRawFd;
+
+/// The supervisor of a family that has been told to end.
+pub(crate) struct Leaving {
+    link: Link,
+    until: Deadline,
+}
+
+impl Leaving {
+    /// Waits for its end.
+    pub(crate) fn wait(self) {
+        self.link.finish(self.until);
+    }
+}
 
 impl Family {
     /// No place is filled any more, and nobody is started again: what runs, runs to its end, and needs only its supervisor.
@@ -49,6 +63,14 @@ impl Family {
 
     /// Ends the family and waits for it: workers may finish what they do until the deadline, then all are killed.
     pub(crate) fn stop(&mut self, epoll: &Epoll, deadline: Deadline) {
+        if let Some(leaving) = self.begin_to_stop(epoll, deadline) {
+            leaving.wait();
+        }
+        self.end_all();
+    }
+
+    /// The first half of that, which does not wait; what is left to wait for.
+    pub(crate) fn begin_to_stop(&mut self, epoll: &Epoll, deadline: Deadline) -> Option<Leaving> {
         self.stopping = true;
         let grace_ns = deadline.0.saturating_sub(now_ns());
         let killed_at_once = deadline.passed();
@@ -63,7 +85,7 @@ impl Family {
                 _ => member.kill(),
             }
         }
-        if let Some(mut link) = self.link.take() {
+        self.link.take().map(|mut link| {
             epoll.remove(link.connection.fd());
             if let Some(pidfd) = &link.pidfd {
                 epoll.remove(pidfd.as_raw_fd());
@@ -73,8 +95,12 @@ impl Family {
             // Killing and reaping takes the supervisor some milliseconds more than the workers were given. What a single
             // process has started may be a lot, and no deadline has been promised.
             let patience_ns = if self.settings.job.is_some() { 5_000_000_000 } else { 500_000_000 };
-            link.finish(Deadline(deadline.0.max(now_ns()).saturating_add(patience_ns)));
-        }
+            Leaving { link, until: Deadline(deadline.0.max(now_ns()).saturating_add(patience_ns)) }
+        })
+    }
+
+    /// The second half: whoever is still there is killed.
+    pub(crate) fn end_all(&mut self) {
         for (slot, member) in self.members.iter_mut().enumerate() {
             if let Some(pidfd) = member.pidfd.as_ref().map(AsRawFd::as_raw_fd) {
                 // One that has become somebody else by executing a program may not be killed; nor is it waited for.

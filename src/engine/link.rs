@@ -10,15 +10,17 @@ use crate::process::setup::Settings;
 use crate::process::wire::{self, Connection, Kind, Message, Reader, Writer};
 use crate::sys::clock::Deadline;
 use crate::sys::fd::{self, Guarded};
-use crate::sys::spawn::{self, CHILD_SOCKET, Keeper, Start};
-use crate::sys::{environment, fork, pidfd, socket};
+use crate::sys::pidfd::Ended;
+use crate::sys::spawn::{self, CHILD_SOCKET, Keeper, News, Start};
+use crate::sys::{environment, fork, pidfd, socket, threads};
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 /// A supervisor, from its start until it is known to be gone.
 ///
 /// ```text
-///   STARTING   the process exists, `Configure` is on its way; `start_timeout` runs
+///   STARTING   its keeper exists, `Configure` is on its way; `start_timeout` runs
+///     | Born: the process exists, and its pidfd is here
 ///     | Ready
 ///   UP         has said what it can call
 /// ```
@@ -28,9 +30,14 @@ pub(crate) struct Link {
     pub(super) up: bool,
     pub(super) deadline: Deadline,
     pub(super) writable_watched: bool,
+    /// How it has ended, where its keeper has told.
+    pub(super) gone: Option<Ended>,
     /// Ends with the family; see `sys::spawn`.
-    keeper: Option<Keeper>,
+    keeper: Keeper,
 }
+
+/// In a host with threads, how long a first copy of it may take to be forked from. It may stand still in there: see `sys::spawn`.
+const FIRST_PATIENCE_NS: u64 = 20_000_000;
 
 impl std::fmt::Debug for Link {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -46,43 +53,34 @@ impl Link {
         heap: &Heap,
         timeout_ns: u64,
     ) -> Result<Link> {
-        let (ours, theirs) = socket::pair()?;
-        let (pid, keeper) = match settings.start {
-            StartMethod::Fork => {
-                let socket = theirs.as_raw_fd();
-                let mut run = || run_forked(socket);
-                spawn::detached(Start::Fork { run: &mut run })?
-            }
-            _ => {
-                let program = match program {
-                    Some(path) => init::start_of(path, path, &settings.surroundings.environment),
-                    None => init::program_again(&settings.surroundings.environment),
-                };
-                let (argv, socket) = (program.argv(), theirs.as_raw_fd());
-                let envp = program.envp();
-                spawn::detached(Start::Exec { path: &program.path, argv: &argv, envp, socket })?
-            }
-        };
-        drop(theirs);
-        let mut connection = Connection::new(ours);
-        // Its number is not reused within the microseconds since it was made, and `Ready` proves that the pidfd is
-        // the process that holds the other end of the socket.
-        let pidfd = if pid > 0 { pidfd::open(pid).ok().map(Guarded::new) } else { None };
+        let deadline = Deadline::after(timeout_ns);
         let mut writer = Writer::default();
         settings.encode(&mut writer);
-        let heap_fd = fd::duplicate(heap.fd())?;
-        let mut fds = vec![heap_fd, fork::own_pidfd()?, wire::to_memfd(&writer.0)?];
+        let mut fds = vec![fd::duplicate(heap.fd())?, fork::own_pidfd()?, wire::to_memfd(&writer.0)?];
         fds.extend(settings.copy_of_input()?);
         let words = [wire::version(), heap.address() as u64, heap.mapped_bytes() as u64];
-        connection.try_send(Message::new(Kind::Configure, &words).with_fds(fds))?;
-        Ok(Link {
-            connection,
-            pidfd,
-            up: false,
-            deadline: Deadline::after(timeout_ns),
-            writable_watched: false,
-            keeper,
-        })
+        let configure = Message::new(Kind::Configure, &words).with_fds(fds);
+        let (ours, keeper) = match settings.start {
+            StartMethod::Fork => fork_host(settings, deadline)?,
+            _ => execute(settings, program)?,
+        };
+        let mut connection = Connection::new(ours);
+        connection.try_send(configure).inspect_err(|_| keeper.kill())?;
+        Ok(Link { connection, pidfd: None, up: false, deadline, writable_watched: false, gone: None, keeper })
+    }
+
+    /// Takes the keeper's word that the process exists; the errno of why it does not.
+    pub(super) fn is_born(&mut self, message: Message) -> std::result::Result<(), i32> {
+        match message.words[0] as i32 {
+            0 => {
+                self.pidfd = message.fds.into_iter().next().map(Guarded::new);
+                if self.pidfd.is_some() {
+                    self.keeper.let_go();
+                }
+                Ok(())
+            }
+            errno => Err(errno),
+        }
     }
 
     /// Takes the supervisor's word that it is up; what it can call.
@@ -96,6 +94,7 @@ impl Link {
             .try_into()
             .map_err(|_| Error::errno(libc::EPROTO, "the supervisor's descriptors are missing"))?;
         self.pidfd = Some(Guarded::new(pidfd));
+        self.keeper.let_go();
         self.up = true;
         Tables::decode(&mut Reader(&wire::from_memfd(&tables)?))
     }
@@ -120,33 +119,87 @@ impl Link {
         }
     }
 
+    /// Ends it, whether or not it has said who it is.
+    pub(super) fn kill(&self) {
+        match &self.pidfd {
+            Some(_) => self.signal(libc::SIGKILL),
+            None => self.keeper.kill(),
+        }
+    }
+
     /// Lets it live on without this host; with its keeper, which keeps for as long as the family lives.
     pub(super) fn leave(self) {
         // A forked child of the host may have the socket as well, so that to close it says nothing.
         socket::shut_down(self.connection.fd());
-        if let Some(keeper) = self.keeper {
-            keeper.leave();
-        }
+        self.keeper.leave();
     }
 
     /// Waits for the supervisor's end, which has been asked for; kills it if it takes longer.
     pub(super) fn finish(self, deadline: Deadline) {
         let Link { connection, pidfd, keeper, .. } = self;
-        if let Some(pidfd) = &pidfd {
-            let pidfd = pidfd.as_raw_fd();
-            if !pidfd::wait_end(pidfd, deadline) {
-                let _ = pidfd::signal(pidfd, libc::SIGKILL);
-                pidfd::wait_end(pidfd, Deadline::NEVER);
+        match &pidfd {
+            Some(pidfd) if !pidfd::wait_end(pidfd.as_raw_fd(), deadline) => {
+                let killed = pidfd::signal(pidfd.as_raw_fd(), libc::SIGKILL).is_ok();
+                // One that this host may not kill any more sees the end of the socket; one that is stopped sees nothing.
+                socket::shut_down(connection.fd());
+                let patience = if killed { Deadline::NEVER } else { Deadline::after(REFUSED_NS) };
+                pidfd::wait_end(pidfd.as_raw_fd(), patience);
             }
+            Some(_) => (),
+            None => keeper.kill(),
         }
-        // Without its socket, a supervisor that never said who it is finds nobody and ends.
+        if let Some(pidfd) = &pidfd {
+            // Where somebody has killed the keeper of a host that adopts orphans, it is that host's.
+            pidfd::reap(pidfd.as_raw_fd());
+        }
+        // In this order: to wait for the keeper takes a descriptor.
         drop(connection);
+        drop(pidfd);
         drop(keeper);
     }
 }
 
+/// How long a supervisor may take to end that the host asks to and may not kill.
+const REFUSED_NS: u64 = 1_000_000_000;
+
+const NEWS: News = News { born: Kind::Born as u64, gone: Kind::Gone as u64 };
+
+/// A supervisor that runs a program.
+fn execute(settings: &Settings, program: Option<&CString>) -> Result<(OwnedFd, Keeper)> {
+    let (ours, theirs) = socket::pair()?;
+    let program = match program {
+        Some(path) => init::start_of(path, path, &settings.surroundings.environment),
+        None => init::program_again(&settings.surroundings.environment),
+    };
+    let (argv, envp) = (program.argv(), program.envp());
+    let start = Start::Exec { path: &program.path, argv: &argv, envp };
+    Ok((ours, spawn::born(start, theirs.as_raw_fd(), &NEWS, is_detached(settings))?))
+}
+
+fn is_detached(settings: &Settings) -> bool {
+    settings.job.as_ref().is_some_and(|job| job.detached)
+}
+
+/// A supervisor that is a copy of this process. Where there are other threads, a copy in which one of their locks is held for ever is
+/// given up, and another one is made.
+fn fork_host(settings: &Settings, deadline: Deadline) -> Result<(OwnedFd, Keeper)> {
+    let mut patience_ns = FIRST_PATIENCE_NS;
+    loop {
+        let (ours, theirs) = socket::pair()?;
+        let start = Start::Fork { run: run_forked };
+        let keeper = spawn::born(start, theirs.as_raw_fd(), &NEWS, is_detached(settings))?;
+        drop(theirs);
+        let has_told = threads::only_one() || pidfd::poll(ours.as_raw_fd(), Deadline::after(patience_ns));
+        if has_told || deadline.passed() {
+            return Ok((ours, keeper));
+        }
+        keeper.kill();
+        patience_ns *= 2;
+    }
+}
+
 /// The supervisor as a forked copy of the host.
-fn run_forked(socket: i32) {
+fn run_forked(socket: i32) -> ! {
     spawn::become_child(socket, true);
     environment::forget_output();
     match socket::take_inherited(CHILD_SOCKET) {

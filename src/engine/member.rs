@@ -356,8 +356,7 @@ impl Member {
     pub(super) fn fell_short(&self, death: &Death) -> bool {
         let short = [libc::ENOMEM, libc::EMFILE, libc::ENFILE].map(Code::errno);
         let says_so = self.failure_code().is_some_and(|code| short.contains(&code));
-        let by_itself = death.signal == 0 && matches!(death.code, init::GAVE_UP | init::NOT_EXECUTED);
-        says_so || by_itself && self.phase() == phase::STARTING
+        says_so || init::fell_short(death.signal, death.code) && self.phase() == phase::STARTING
     }
 
     /// Completes what the kernel says of a death with what the worker's handler of fatal signals has left.

@@ -2,7 +2,7 @@
 
 mod brake;
 pub(crate) mod family;
-mod finish;
+pub(crate) mod finish;
 pub(crate) mod handover;
 mod link;
 pub(crate) mod member;

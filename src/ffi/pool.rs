@@ -41,7 +41,7 @@ pub const TINE_START_SPAWN: c_int = 1;
 /// should have one thread: what other threads held locked at that moment stays locked in the workers.
 pub const TINE_START_FORK: c_int = 2;
 
-/// A thread of tine's own moves the pool on while the host does something else.
+/// What 0.1 called the thread that is the default now: accepted, and without effect.
 pub const TINE_BACKGROUND: u32 = 1 << 8;
 /// Workers that crash leave core files, as far as the host's limit allows; otherwise they leave none.
 pub const TINE_CORE_FILES: u32 = 1 << 9;
@@ -51,6 +51,17 @@ pub const TINE_NO_CRASH_HANDLER: u32 = 1 << 10;
 /// an item of a map while its caller waits, one at a time. Results, errors and windows are the same; a crash is the host's,
 /// what is late or cancelled is told so and not ended, and options of worker processes have no effect.
 pub const TINE_INLINE: u32 = 1 << 11;
+
+/// The host gets no thread of tine's: its pool is moved on, and its callbacks called, in its own calls, or when tine_pool_fd
+/// says so; and every promise that something happens within a time counts from its next call.
+///
+/// Otherwise the first call that leaves work under way when it returns (tine_submit, an item of a stream; never tine_map, nor with
+/// TINE_INLINE) starts one thread for all pools of the process, which runs no code of the host's and sleeps while a thread of the
+/// host's waits in tine, or nothing is to be done; the first callback asked for starts a second one, on which callbacks are
+/// called one at a time. They have all signals blocked but those that the C library uses itself, and end with the last pool. What
+/// a thread costs a host: unshare(CLONE_NEWUSER) and setns to a user namespace fail, and so does unshare(CLONE_THREAD); malloc
+/// and stdio lock where they need not with one thread; a forked child has only the thread that forked.
+pub const TINE_NO_THREAD: u32 = 1 << 12;
 
 /// More workers than this are refused.
 pub const TINE_MAX_WORKERS: usize = 4096;
@@ -95,11 +106,11 @@ pub struct tine_pool_options {
     pub workers: usize,
     /// TINE_START_FORKSERVER, TINE_START_SPAWN or TINE_START_FORK.
     pub start: c_int,
-    /// TINE_INTERRUPTIBLE, TINE_BACKGROUND, TINE_CORE_FILES, TINE_NO_CRASH_HANDLER, TINE_INLINE.
+    /// TINE_INTERRUPTIBLE, TINE_CORE_FILES, TINE_NO_CRASH_HANDLER, TINE_INLINE, TINE_NO_THREAD.
     pub flags: u32,
     /// How long a task or an item may run from the moment at which its function is called, in nanoseconds, unless it
-    /// has a deadline of its own; 0: as long as it likes. It is the host that ends what is late: when it calls into tine
-    /// or waits there, or at any time with TINE_BACKGROUND.
+    /// has a deadline of its own; 0: as long as it likes. It is the host that ends what is late: tine's thread in it, or
+    /// with TINE_NO_THREAD the thread that calls into tine or waits there.
     pub deadline_ns: i64,
     /// How long a task that is past its deadline or cancelled may still take, in nanoseconds; 0: 200 ms. At first
     /// tine_cancelled becomes true in it; after half the grace its worker gets SIGTERM, and at the end SIGKILL.
@@ -334,8 +345,12 @@ pub(crate) unsafe fn function<'a>(address: *const c_void, name: *const c_char) -
 
 impl tine_pool_options {
     unsafe fn read(&self) -> Result<PoolOptions<'_>> {
-        const FLAGS: u32 =
-            TINE_INTERRUPTIBLE | TINE_BACKGROUND | TINE_CORE_FILES | TINE_NO_CRASH_HANDLER | TINE_INLINE;
+        const FLAGS: u32 = TINE_INTERRUPTIBLE
+            | TINE_BACKGROUND
+            | TINE_NO_THREAD
+            | TINE_CORE_FILES
+            | TINE_NO_CRASH_HANDLER
+            | TINE_INLINE;
         if self.flags & !FLAGS != 0 {
             return Err(Error::invalid(format!(
                 "flags has bits {:#x} that mean nothing",
@@ -369,14 +384,14 @@ impl tine_pool_options {
             finalizer: self.finalizer.map(|function| Function::Pointer(function as *const c_void)),
             interruptible: self.flags & TINE_INTERRUPTIBLE != 0,
             inline: self.flags & TINE_INLINE != 0,
-            background: self.flags & TINE_BACKGROUND != 0,
+            no_thread: self.flags & TINE_NO_THREAD != 0,
         })
     }
 }
 
 /// Starts a pool, and waits until its workers are ready.
 ///
-/// The host gets no child that it could see, no thread (without TINE_BACKGROUND) and no signal handler. Workers have
+/// The host gets no child that it could see, no signal handler, and no thread yet (see TINE_NO_THREAD). Workers have
 /// default signal dispositions, and end with the host. Of the host's descriptors they have the standard ones alone (standard input is
 /// empty); beside those a few of tine's, close-on-exec. What the program's own code closes of these, in a worker or in the host, is not
 /// used any more: a worker works on, but its part of the heap cannot grow, and it ends when it is to get a segment or a channel; a host

@@ -7,6 +7,7 @@ use crate::ffi::heap::{self, tine_heap};
 use crate::ffi::options::{self, Extensible};
 use crate::ffi::pool::{core_heap, tine_pool};
 use crate::ffi::start::report;
+use crate::pool::meanwhile;
 use crate::queue::{self, Buffer, Queue, QueueOptions, Refused, watch};
 use crate::sync::{INVALID, Outcome};
 use crate::sys::clock::Timeout;
@@ -183,9 +184,16 @@ unsafe fn create(
     Ok(())
 }
 
-/// Ends a queue and gives its memory back; what is in it is gone. No process may be in a call on it, or come to one.
+/// Ends a queue and gives its memory back; what is in it is gone.
 ///
-/// Parameters: q: may be NULL; what is no queue is left alone. Fork: does nothing in a child.
+/// It may be called, in any process, as soon as every call on the queue has returned, by whatever thread of whatever
+/// process, or its process has died; and no call may follow. From when it returns the memory may be another block, and
+/// nothing of the queue is touched any more: not by processes that have a descriptor of it either (tine_queue_fd). It waits
+/// for their threads to let go, for a second at most: where one of them is stopped, the memory stays taken, and is listed
+/// under the process that made the queue. Their descriptors become readable, for a tine_queue_get that returns -EINVAL.
+///
+/// Parameters: q: may be NULL; what is no queue is left alone. Threads: any; of several that call it, one does it. Fork: does
+/// nothing in a child.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_queue_destroy(q: *mut tine_queue) {
     guard_value((), || {
@@ -195,7 +203,7 @@ pub unsafe extern "C" fn tine_queue_destroy(q: *mut tine_queue) {
 
 /// Puts one message, waiting for up to `timeout_ns` nanoseconds for room; 0 tries, TINE_FOREVER waits.
 ///
-/// One that tries waits for up to 100 ms for another producer that is in the middle of a put.
+/// One that tries never waits: while another producer is in the middle of a put, or waits for room, it is -EAGAIN too.
 ///
 /// Parameters: data: copied; may be NULL where length is 0. length: in bytes, up to the queue's capacity.
 /// Returns 0; -EAGAIN, -ETIMEDOUT: no room; -EPIPE: the queue is closed; -EMSGSIZE: longer than the queue can hold;
@@ -207,13 +215,16 @@ pub unsafe extern "C" fn tine_queue_put(
     length: usize,
     timeout_ns: i64,
 ) -> c_int {
-    // SAFETY: the caller's bytes.
-    answer(|| queue(q)?.put(unsafe { self::data(data, length) }?, Timeout::from_ns(timeout_ns)).map(|()| 0))
+    answer(|| {
+        // SAFETY: the caller's bytes.
+        let (queue, data) = (queue(q)?, unsafe { self::data(data, length) }?);
+        meanwhile(Timeout::from_ns(timeout_ns), |timeout| queue.put(data, timeout)).map(|()| 0)
+    })
 }
 
 /// Takes the next message, waiting for up to `timeout_ns` nanoseconds for one; 0 tries, TINE_FOREVER waits.
 ///
-/// One that tries waits for up to 100 ms for another consumer that is in the middle of a get.
+/// One that tries never waits: while another consumer is in the middle of a get, or waits for a message, it is -EAGAIN too.
 ///
 /// Parameters: buffer, capacity: where the message goes; NULL where capacity is 0. length: its length; may be NULL.
 /// Returns 0; -EAGAIN, -ETIMEDOUT: no message; -EPIPE: none, and the queue is closed; -EMSGSIZE: it is longer than
@@ -227,7 +238,9 @@ pub unsafe extern "C" fn tine_queue_get(
     length: *mut usize,
 ) -> c_int {
     answer(|| {
-        let result = queue(q)?.get(room(buffer, capacity)?, Timeout::from_ns(timeout_ns));
+        let queue = queue(q)?;
+        let buffer = room(buffer, capacity)?;
+        let result = meanwhile(Timeout::from_ns(timeout_ns), |timeout| queue.get(buffer, timeout));
         // SAFETY: the caller's place.
         unsafe {
             let got = got(q, result, length)?;
@@ -276,17 +289,23 @@ pub unsafe extern "C" fn tine_queue_task_done(q: *mut tine_queue) -> c_int {
 /// Returns 0; -EAGAIN, -ETIMEDOUT, -EINTR; -EINVAL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_queue_join(q: *mut tine_queue, timeout_ns: i64) -> c_int {
-    answer(|| queue(q)?.join(Timeout::from_ns(timeout_ns)).map(|()| 0))
+    answer(|| {
+        let queue = queue(q)?;
+        meanwhile(Timeout::from_ns(timeout_ns), |timeout| queue.join(timeout)).map(|()| 0)
+    })
 }
 
 /// A descriptor that is readable while there may be something to get: from when a message comes, or the queue is closed,
 /// until a tine_queue_get of this process returns -EAGAIN or -ETIMEDOUT. For poll, select, epoll; not to be read or
 /// closed.
 ///
-/// The first call starts a thread in this process, which sleeps until there is a message, and which tine_queue_destroy
-/// in this process, tine_heap_close or the end of the pool ends.
+/// The first call starts a thread in this process, which sleeps until there is a message. tine_queue_destroy in this
+/// process, tine_heap_close or the end of the pool ends it and closes the descriptor. tine_queue_destroy in another process
+/// ends it, and leaves the descriptor readable and open until then, or until this process asks for that of another queue
+/// at the same address.
 ///
-/// Returns the descriptor, which stays the queue's; -EINVAL; -EMFILE, -EAGAIN: no descriptor, no thread.
+/// Returns the descriptor, which stays the queue's; -EINVAL; -EMFILE, -EAGAIN: no descriptor, no thread; -ENOLCK: too many
+/// processes watch it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_queue_fd(q: *mut tine_queue) -> c_int {
     guard(|| watch::descriptor(q.addr(), queue(q).map_err(Error::from)?))

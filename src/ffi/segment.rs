@@ -135,7 +135,8 @@ pub unsafe extern "C" fn tine_segment_close(s: *mut tine_segment) -> c_int {
 /// Sends a segment to the process at the other end of a unix socket, without waiting.
 ///
 /// Parameters: socket: connected, of whatever type, used for whole segments only while one is on its way; s.
-/// Returns 0; -EAGAIN: the socket is full; -EPIPE: nobody is there any more; -EINVAL; -EBADF. Threads: any.
+/// Returns 0; -EAGAIN: the socket is full; -EPIPE: nobody is there any more; -EMFILE: too many descriptors are on their way;
+/// -EINVAL; -EBADF. Threads: any.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_segment_send(socket: c_int, s: *const tine_segment) -> c_int {
     guard(|| {
@@ -148,9 +149,16 @@ pub unsafe extern "C" fn tine_segment_send(socket: c_int, s: *const tine_segment
 /// Takes a segment that another process has sent with tine_segment_send, and maps it. It waits for one if the socket is
 /// one that blocks.
 ///
-/// Parameters: socket; options: NULL for all defaults; out: where the segment goes.
-/// Returns 0; -EAGAIN: none is there yet; -EPIPE: the other side is gone; -EPROTO: what came is no segment; the errors
-/// of tine_segment_attach. Ownership: tine_segment_close. Threads: any.
+/// What this process cannot have at the moment stays in the socket, to be received again: after -EEXIST, say, with
+/// TINE_SEGMENT_ANY_ADDRESS. What nobody could have is thrown away.
+///
+/// Parameters: socket: one process at a time receives from it; options: NULL for all defaults; out: where the segment
+/// goes.
+/// Returns 0; -EAGAIN: none is there yet; -EPIPE: the other side is gone. It stays: -EMFILE: no descriptor is free;
+/// -ENOMEM: no memory or address space; -EEXIST: something else is at its address. It is gone: -EPROTO: what came is no
+/// message of tine_segment_send; -EPERM, -EXDEV, TINE_EVERSION and -EINVAL as for tine_segment_attach. -EINVAL for bad
+/// options, -EBADF and -ENOTSOCK come before anything is looked at.
+/// Ownership: tine_segment_close. Threads: any.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_segment_receive(
     socket: c_int,

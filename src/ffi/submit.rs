@@ -58,9 +58,9 @@ pub struct tine_submit_options {
     /// NULL. Nobody else gets the result then: tine_next leaves it out, tine_wait gives -EBUSY, and the id is over when the
     /// callback returns. The result is valid until then.
     ///
-    /// Both run on a host thread that is in tine_pool_poll or waits in any call on the pool (or shuts it down or
-    /// destroys it, for tasks that are cancelled by that); with TINE_BACKGROUND on the pool's own thread and no other, but
-    /// for tine_pool_destroy. One callback may submit and cancel; it may wait, too, and no other callback begins on its thread meanwhile.
+    /// Both run on a thread of tine's, one at a time, whatever the host does; those of tasks that tine_pool_destroy cancels,
+    /// before it returns. With TINE_NO_THREAD, and for what a task submits, they run on a thread that is in tine_pool_poll or
+    /// waits in any call on the pool, or shuts it down or destroys it. One callback may submit and cancel; it may wait, too, and no other callback begins on its thread meanwhile.
     /// It may not destroy the pool, and a child that it forks may not return from it.
     pub on_settled: Option<unsafe extern "C" fn(result: *const tine_result, user: *mut c_void)>,
     /// An end of a channel that the task is to have, by tine_task_channel; may be NULL. When tine_submit returns 0 it is
@@ -166,7 +166,7 @@ fn callbacks(options: &tine_submit_options) -> Callbacks {
 /// Parameters: pool. fn. input, length: copied, unless it lies in the pool's heap: then the worker reads it there, and
 /// it must be left alone until the task has settled; NULL and 0 for none. options: NULL for all defaults. out: where
 /// the id goes, or NULL.
-/// Returns 0; -EAGAIN, -ETIMEDOUT: the window is full; -EMSGSIZE: the input is larger than the whole window;
+/// Returns 0; -EAGAIN, -ETIMEDOUT: the window is full; -EAGAIN also: no thread can be started (see TINE_NO_THREAD); -EMSGSIZE: the input is larger than the whole window;
 /// TINE_EFUNCTION: fn is no function of any module; TINE_EMODULE: its module is not loaded in the workers, or is
 /// another build there; TINE_ENAME; TINE_ESHUTDOWN; TINE_EWORKERSTART: no worker can be started any more; -ENOMEM;
 /// -EMFILE: no descriptor is free for the .channel; -EINVAL, -E2BIG, -EFAULT; TINE_EFORKED, TINE_EWORKER.

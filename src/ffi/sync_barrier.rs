@@ -19,10 +19,13 @@ pub const TINE_BARRIER_PARTIES: u32 = 128;
 ///
 /// A party that dies while it waits breaks the barrier: everybody gets TINE_EBROKEN until tine_barrier_reset(). One that
 /// never comes is found by the timeout.
+///
+/// Whoever gets 1 may free, unmap or make anew the barrier at once: it was the last to leave, and no other party's call
+/// looks at the memory any more. The others may not, unless they know by other means that all calls have returned.
 #[repr(C)]
 pub struct tine_barrier {
     /// tine's.
-    pub opaque: [u64; 272],
+    pub opaque: [u64; 520],
 }
 
 /// Something that is done once, by whichever process comes first. All-zero memory is one that has not been done; what
@@ -52,10 +55,11 @@ pub unsafe extern "C" fn tine_barrier_init(b: *mut tine_barrier, parties: u32, f
 /// Waits until all parties have come, for up to `timeout_ns` nanoseconds; TINE_FOREVER waits. A wait that runs out of time
 /// breaks the barrier for the others; with 0, a party that isn't the last has not come at all.
 ///
-/// Returns 1 for one of the parties, 0 for the others. TINE_EBROKEN: a party died or ran out of time, or the barrier was
+/// Returns 1 for one of the parties, the last to leave, and 0 for the others; nobody gets 1 where a party is killed on its
+/// way out. TINE_EBROKEN: a party died or ran out of time, or the barrier was
 /// aborted or reset; -EAGAIN (0 ns); -ETIMEDOUT: the barrier is broken now; -EINTR (TINE_INTERRUPTIBLE only): the party
 /// has not come; -EINVAL: NULL, misaligned, or no barrier; -ENOLCK: the thread holds TINE_MOST_HELD locks, or more threads
-/// than TINE_BARRIER_PARTIES are in the barrier; -EXDEV: another PID namespace's; -ENOMEM.
+/// than twice the parties are in the barrier; -EXDEV: another PID namespace's; -ENOMEM.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_barrier_wait(b: *mut tine_barrier, timeout_ns: i64) -> c_int {
     guard_code(|| {
@@ -66,23 +70,25 @@ pub unsafe extern "C" fn tine_barrier_wait(b: *mut tine_barrier, timeout_ns: i64
 
 /// Makes the barrier as new: it isn't broken, and nobody waits; those that did get TINE_EBROKEN.
 ///
-/// Returns 0; -EINVAL: NULL or misaligned; -EXDEV; -ENOMEM.
+/// Returns 0; -EINVAL: NULL or misaligned.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_barrier_reset(b: *mut tine_barrier) -> c_int {
     guard_code(|| {
         // SAFETY: the caller's pointer.
-        unsafe { object::<Barrier, _>(b) }.ok_or(NULL)?.reset().map(|()| 0)
+        unsafe { object::<Barrier, _>(b) }.ok_or(NULL)?.reset();
+        Ok(0)
     })
 }
 
 /// Breaks the barrier: those that wait and those that come get TINE_EBROKEN until it is reset.
 ///
-/// Returns 0; -EINVAL: NULL or misaligned; -EXDEV; -ENOMEM.
+/// Returns 0; -EINVAL: NULL or misaligned.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_barrier_abort(b: *mut tine_barrier) -> c_int {
     guard_code(|| {
         // SAFETY: the caller's pointer.
-        unsafe { object::<Barrier, _>(b) }.ok_or(NULL)?.abort().map(|()| 0)
+        unsafe { object::<Barrier, _>(b) }.ok_or(NULL)?.abort();
+        Ok(0)
     })
 }
 

@@ -7,6 +7,9 @@ use std::ffi::c_int;
 
 /// Units that are taken and given back, by any thread of any process. All-zero memory has none, and no limit below
 /// INT32_MAX. A unit that a dead process had taken is gone; a wake-up never is.
+///
+/// Whoever got a unit may free or unmap the semaphore, or make it anew, as soon as nobody else is to use it: the call that
+/// gave the unit does not touch the memory any more, even if it has not returned yet.
 #[repr(C)]
 pub struct tine_semaphore {
     /// tine's.
@@ -22,6 +25,9 @@ pub struct tine_condition {
 }
 
 /// Something that has happened, or not yet. All-zero memory is one that has not, and stays set once it is.
+///
+/// Whoever was told that it is set may free or unmap the event, or make it anew, as soon as nobody else is to wait for it:
+/// the call that set it does not touch the memory any more, even if it has not returned yet.
 #[repr(C)]
 pub struct tine_event {
     /// tine's.
@@ -62,9 +68,11 @@ pub unsafe extern "C" fn tine_semaphore_acquire(s: *mut tine_semaphore, timeout_
     slowly(|| semaphore.ok_or(NULL)?.acquire(Timeout::from_ns(timeout_ns)).map(|()| 0))
 }
 
-/// Gives `n` units, all or none. Who gives them need not have taken them.
+/// Gives `n` units, all or none. Who gives them need not have taken them. May be called in signal handlers, whatever call
+/// of tine's or the C library's they interrupt.
 ///
-/// Returns 0; -EOVERFLOW: there would be more than `max`; -EINVAL: NULL or misaligned; -ENOMEM at a thread's first call.
+/// Returns 0; -EOVERFLOW: there would be more than `max`; -EINVAL: NULL or misaligned; -ENOMEM where somebody waits, at a
+/// thread's first call.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_semaphore_release(s: *mut tine_semaphore, n: u32) -> c_int {
     // SAFETY: the caller's pointer.
@@ -157,14 +165,16 @@ pub unsafe extern "C" fn tine_event_init(e: *mut tine_event, flags: u32) -> c_in
     })
 }
 
-/// Sets the event and lets all waiters go, even if it is cleared before they run; with TINE_AUTO_RESET, one.
+/// Sets the event and lets all waiters go, even if it is cleared before they run; with TINE_AUTO_RESET, one. May be called
+/// in signal handlers.
 ///
-/// Returns 0; -EINVAL: NULL or misaligned; -ENOMEM at a thread's first call.
+/// Returns 0; -EINVAL: NULL or misaligned.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_event_set(e: *mut tine_event) -> c_int {
     guard_code(|| {
         // SAFETY: the caller's pointer.
-        unsafe { object::<Event, _>(e) }.ok_or(NULL)?.set().map(|()| 0)
+        unsafe { object::<Event, _>(e) }.ok_or(NULL)?.set();
+        Ok(0)
     })
 }
 

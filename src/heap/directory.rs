@@ -23,6 +23,7 @@
 use super::{EXTENT_BYTES, Owner};
 use crate::error::{Error, Result};
 use crate::prim::{AtomicU32, AtomicU64, Ordering};
+use crate::queue::bell::Bell;
 use crate::sys::memory::FileId;
 use crate::sys::{limits, memory};
 use std::ops::Range;
@@ -148,6 +149,13 @@ impl Directory {
     pub(super) fn peak(&self) -> &AtomicU64 {
         // SAFETY: the header page is reserved, and mapped for as long as the heap, which owns this view.
         unsafe { &*std::ptr::with_exposed_provenance::<AtomicU64>(self.start - memory::page_size()) }
+    }
+
+    /// What wakes the pool's host; in the last quarter of the header page.
+    pub(super) fn bell(&self) -> &Bell {
+        let offset = memory::page_size() / 4;
+        // SAFETY: as above; aligned for it, and every content is one.
+        unsafe { &*std::ptr::with_exposed_provenance::<Bell>(self.start - offset) }
     }
 
     fn word(&self, extent: u32) -> &AtomicU64 {

@@ -36,6 +36,7 @@ mod survey;
 pub use survey::{HeapStats, Usage};
 
 use crate::error::{Error, Result};
+use crate::queue::bell::Bell;
 use crate::sys::fd::Guarded;
 use crate::sys::memory::{self, FileId, Mapping};
 use allocator::Allocator;
@@ -130,6 +131,11 @@ impl Heap {
         let _mapping = Some(mapping);
         let fd = Guarded::new(fd);
         Heap { fd, start, length, _mapping, segment: None, directory, owner, kept: KEPT_EXTENTS, allocator }
+    }
+
+    /// What wakes the host of the pool whose heap this is.
+    pub(crate) fn bell(&self) -> &Bell {
+        self.directory.bell()
     }
 
     /// This process takes the part of another owner: a worker that was forked from one that had attached already.

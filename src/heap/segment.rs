@@ -11,9 +11,10 @@
 
 use crate::error::{Code, Error, Result};
 use crate::sys::memory::{self, Access, Mapping};
-use crate::sys::socket::{self, Received, Sent};
+use crate::sys::socket::{self, Peeked, Sent};
 use crate::sys::{limits, owner, robust};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::{Mutex, PoisonError};
 
 const MAGIC: u64 = u64::from_ne_bytes(*b"tine/seg");
 const VERSION: u64 = 1;
@@ -142,19 +143,50 @@ impl Segment {
         }
     }
 
-    /// Takes a segment that another process has sent.
+    /// Takes a segment that another process has sent, and waits for one where the socket does. One that this process
+    /// cannot have now, for want of a descriptor, of memory or of its address, stays in the socket; what nobody can have
+    /// is thrown away.
     pub fn receive(socket: RawFd, options: &SegmentOptions) -> Result<Segment> {
-        let mut buffer = [0; ANNOUNCEMENT.len()];
-        match socket::receive(socket, &mut buffer)? {
-            Received::Nothing => Err(Code::errno(libc::EAGAIN).into()),
-            Received::Gone => Err(Code::errno(libc::EPIPE).into()),
-            Received::Stripped(_) => {
-                Err(Error::errno(libc::EMFILE, "the descriptor of a segment found no room in this process"))
+        // Between look and taking no other thread may take: then this one would throw away what it has not seen.
+        static TURN: Mutex<()> = Mutex::new(());
+        loop {
+            // Waits without the turn, and leaves what comes to the look.
+            match socket::peek(socket, &mut [0; ANNOUNCEMENT.len()], true)? {
+                Peeked::Message { .. } => (),
+                Peeked::Interrupted => continue,
+                Peeked::Nothing => return Err(Code::errno(libc::EAGAIN).into()),
             }
-            Received::Message(length, fds) => match <[OwnedFd; 1]>::try_from(fds) {
-                Ok([fd]) if buffer[..length] == *ANNOUNCEMENT => Segment::from_fd(fd, options),
-                _ => Err(Error::errno(libc::EPROTO, "the message on the socket is not a segment")),
-            },
+            let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut buffer = [0; ANNOUNCEMENT.len()];
+            let Peeked::Message { length, fds, fds_lost } = socket::peek(socket, &mut buffer, false)? else {
+                continue;
+            };
+            if length == 0 && fds.is_empty() && !fds_lost {
+                return Err(Code::errno(libc::EPIPE).into());
+            }
+            let received = Segment::of_message(&buffer, length, fds, fds_lost, options);
+            let stays = received.as_ref().is_err_and(|error| may_go_well_later(error.code()));
+            if stays || socket::take(socket, &mut buffer, &mut [])?.is_some() {
+                return received;
+            }
+        }
+    }
+
+    /// The segment of a message, which is still in the socket.
+    fn of_message(
+        bytes: &[u8; ANNOUNCEMENT.len()],
+        length: usize,
+        fds: Vec<OwnedFd>,
+        fds_lost: bool,
+        options: &SegmentOptions,
+    ) -> Result<Segment> {
+        let is_ours = bytes.get(..length) == Some(ANNOUNCEMENT);
+        if is_ours && fds.is_empty() && fds_lost {
+            return Err(Error::errno(libc::EMFILE, "no descriptor is free for the segment's"));
+        }
+        match <[OwnedFd; 1]>::try_from(fds) {
+            Ok([fd]) if is_ours => Segment::from_fd(crate::sys::fd::above_standard(fd, "recvmsg")?, options),
+            _ => Err(Error::errno(libc::EPROTO, "the message on the socket is not a segment")),
         }
     }
 
@@ -201,6 +233,13 @@ impl Segment {
     pub fn is_locked(&self) -> bool {
         robust::held_within(self.mapping.address(), self.mapping.length(), &[])
     }
+}
+
+/// Whether a segment that was refused with this code may be had at another time, or at another address: it is no fault of
+/// the segment's.
+fn may_go_well_later(code: Code) -> bool {
+    let is_for_good = [libc::EPROTO, libc::EPERM, libc::EINVAL, libc::EXDEV].contains(&-code.0);
+    !is_for_good && code != Code::VERSION
 }
 
 /// A memfd of that many bytes at least: of huge pages if that is wished and there are enough.

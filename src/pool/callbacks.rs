@@ -13,11 +13,11 @@
 
 use super::books::{State as TaskState, TaskId};
 use super::state::State;
-use super::{Inner, TaskResult};
+use super::{Held, Inner, TaskResult};
 use std::collections::VecDeque;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::{Arc, MutexGuard};
+use std::sync::Arc;
 use std::thread::ThreadId;
 
 /// Told that a task has begun, and in which process.
@@ -69,6 +69,10 @@ enum Item {
 #[derive(Default)]
 pub(super) struct News {
     items: VecDeque<Item>,
+    /// There are new ones since tine's thread was woken for them.
+    pub(super) is_fresh: bool,
+    /// Tasks whose result is a callback's and has not come.
+    expected: usize,
     /// Threads that are in a callback of this pool's.
     telling: Vec<ThreadId>,
     /// Tasks of which it is to be told that they have begun, and has not been.
@@ -84,14 +88,20 @@ impl fmt::Debug for News {
     }
 }
 
-/// Tells the news, without the lock while a callback runs.
-pub(super) fn tell<'a>(pool: &'a Inner, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
-    if state.news.items.is_empty() || state.is_in_callback() {
+/// Tells the news, where no thread of tine's does it.
+pub(super) fn tell<'a>(pool: &'a Inner, state: Held<'a>) -> Held<'a> {
+    if !state.has_news() || pool.has_caller() || state.is_in_callback() {
         return state;
     }
+    tell_all(pool, state)
+}
+
+/// Tells the news, without the lock while a callback runs: others lead meanwhile.
+pub(super) fn tell_all<'a>(pool: &'a Inner, mut state: Held<'a>) -> Held<'a> {
     let me = std::thread::current().id();
     while let Some(item) = state.news.items.pop_front() {
         state.news.telling.push(me);
+        state.leave();
         let told = match item {
             Item::Begun(callback, id, pid) => {
                 drop(state);
@@ -126,7 +136,8 @@ pub(super) fn tell<'a>(pool: &'a Inner, mut state: MutexGuard<'a, State>) -> Mut
         }
     }
     // Who waits until everything is over waits for callbacks, too.
-    state.all_is_told();
+    state.wake_waiters();
+    state.update_outside();
     state
 }
 
@@ -137,13 +148,13 @@ impl State {
     }
 
     /// Whether this thread is in a callback of this pool's.
-    fn is_in_callback(&self) -> bool {
+    pub(super) fn is_in_callback(&self) -> bool {
         !self.news.telling.is_empty() && self.news.telling.contains(&std::thread::current().id())
     }
 
-    /// Whether all callbacks have returned, but for the one that this thread may be in.
+    /// Whether all callbacks have returned.
     pub(super) fn has_told_all(&self) -> bool {
-        self.news.items.is_empty() && self.news.telling.is_empty() || self.is_in_callback()
+        self.news.items.is_empty() && self.news.telling.is_empty()
     }
 
     /// A task with callbacks has been entered in the books.
@@ -153,6 +164,7 @@ impl State {
         let Some(calls) = &entry.calls else { return };
         self.news.awaited += usize::from(calls.awaits_begin());
         if calls.callbacks.on_settled.is_some() {
+            self.news.expected += 1;
             entry.claimed = true;
             self.claimed_count += 1;
         }
@@ -169,6 +181,7 @@ impl State {
         self.news.awaited -= 1;
         if let Some(callback) = &calls.callbacks.on_begin {
             self.news.items.push_back(Item::Begun(Arc::clone(callback), id, pid));
+            self.news.is_fresh = true;
         }
     }
 
@@ -190,9 +203,16 @@ impl State {
         }
         let told = calls.callbacks.on_settled.is_some();
         if told {
+            self.news.expected -= 1;
+            self.news.is_fresh = true;
             self.news.items.push_back(Item::Settled(id));
         }
         told
+    }
+
+    /// Whether callbacks wait for what only results say.
+    pub(super) fn awaits_results(&self) -> bool {
+        self.news.expected > 0 || self.news.awaited > 0
     }
 
     /// Whether it is to be told that a task has begun, of which no worker tells by itself.

@@ -2,6 +2,7 @@
 
 use super::books::{DID_NOTHING, Outcome, State as TaskState, TO_BLAME};
 use super::ending::Reason;
+use super::here::HERE;
 use super::lane::{Lane, WEDGED_NS};
 use super::state::State;
 use crate::error::{Code, Error};
@@ -102,7 +103,7 @@ impl State {
 
     /// Hands tasks out, each to the worker with the least before it.
     pub(super) fn feed(&mut self, now: u64) {
-        let listening = self.led || self.is_looked_at();
+        let listening = self.is_looked_at();
         while let Some(index) = self.front() {
             let has_end = self.books.get(index).has_end;
             let can_have = |lane: &Lane| lane.has_room() && !(has_end && lane.carries.is_some());
@@ -194,7 +195,7 @@ impl State {
         if self.front().is_some() {
             return;
         }
-        let listening = self.led || self.is_looked_at();
+        let listening = self.is_looked_at();
         for slot in 0..self.lanes.len() {
             if self.lanes[slot].in_ring() > 0 || !self.lanes[slot].has_room() {
                 continue;
@@ -212,6 +213,7 @@ impl State {
     pub(super) fn take_back(&mut self, index: u32) -> bool {
         match self.books.get(index).state {
             TaskState::Queued => true,
+            TaskState::Sent(HERE) => false,
             // What is being ended has begun, whatever its worker says by now.
             TaskState::Sent(slot)
                 if self.lanes[slot as usize].ending.as_ref().is_some_and(|ending| ending.index == index) =>

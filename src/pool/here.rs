@@ -20,7 +20,7 @@ use super::execute::{Watch, run_chunk, run_once};
 use super::state::State;
 use super::task::{self, Place, Task};
 use super::worker::Worker;
-use super::{Inner, Pool};
+use super::{Held, Inner, Pool};
 use crate::channel::End;
 use crate::check;
 use crate::error::{Code, Error, Result};
@@ -332,7 +332,7 @@ impl Watch for Watched<'_> {
 }
 
 /// Runs what is queued, where the pool's tasks run here and no other thread is at it.
-pub(super) fn run_queued<'a>(pool: &'a Inner, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+pub(super) fn run_queued<'a>(pool: &'a Inner, mut state: Held<'a>) -> Held<'a> {
     let Some(here) = &pool.here else { return state };
     let me = std::thread::current().id();
     if state.runner.is_some_and(|runner| runner != me) {

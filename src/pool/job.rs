@@ -10,7 +10,6 @@ use super::call::{Chunk, Kind, messages};
 use super::ending::Ending;
 use super::map::{Failure, Map, MapCall};
 use super::schedule::{Pieces, Schedule};
-use super::state::State;
 use super::wait::{Want, wait};
 use super::{Inner, Pool};
 use crate::check;
@@ -287,6 +286,10 @@ impl<'p, 'a> Job<'p, 'a> {
             self.sent.insert(index, sent);
             state.enqueue(index);
         }
+        // Whoever leads sleeps until a result comes.
+        if state.desk.is_led() {
+            state.pump(false);
+        }
         Ok(())
     }
 
@@ -556,7 +559,7 @@ impl<'p, 'a> Job<'p, 'a> {
         if self.context != 0 && own {
             let _ = heap.free_address(self.context);
         }
-        let mut state: std::sync::MutexGuard<'_, State> = inner.lock();
+        let mut state = inner.lock();
         debug_assert!(state.jobs[self.number].as_ref().is_none_or(VecDeque::is_empty));
         state.jobs[self.number] = None;
         state.count_items(self.dealt_with - self.counted.0, self.failed - self.counted.1);

@@ -240,6 +240,7 @@ impl Lane {
         if listening {
             segment.ask_to_be_told(); // Before the publication, so that the result of this very task is told.
         }
+        segment.low_at.store(self.tail.wrapping_sub((self.depth as u32 / 8).max(1)), Ordering::Relaxed);
         segment.publish(self.tail);
     }
 

@@ -8,10 +8,13 @@ mod books;
 pub mod call;
 mod callbacks;
 mod cut;
+mod desk;
 mod dispatch;
+mod driven;
 mod ending;
 mod ends;
 mod execute;
+mod held;
 mod here;
 mod job;
 mod lane;
@@ -22,6 +25,7 @@ mod progress;
 mod recycle;
 mod results;
 mod schedule;
+mod standby;
 mod state;
 mod stream;
 pub mod task;
@@ -33,6 +37,7 @@ pub use crate::process::options::{Affinity, OutputTo, WorkerOptions};
 pub use crate::process::surroundings::Limit;
 pub use books::{Delivery, TaskId};
 pub use callbacks::{Callbacks, OnBegin, OnSettled};
+pub use driven::meanwhile;
 pub use map::{Failure, Map, MapCall, MapReport};
 pub use options::{MAX_WORKERS, PoolOptions, SubmitOptions};
 pub use progress::Progress;
@@ -48,25 +53,26 @@ use crate::error::{Code, Error, Result};
 use crate::heap::Heap;
 use crate::heap::own::Process;
 use crate::heap::segment::Segment;
-use crate::prim::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use crate::prim::{AtomicU32, Ordering};
 use crate::process::function::{Callee, Function};
 use crate::process::setup;
 use crate::queue::ring::INLINE_INPUT;
 use crate::queue::{self, Known};
 use crate::sys::clock::{Deadline, Timeout, now_ns};
 use crate::sys::epoll::Epoll;
-use crate::sys::{fork, limits, signal};
+use crate::sys::{fork, limits};
 use books::{Input, State as TaskState};
 use call::Kind;
 use callbacks::tell;
+use held::Held;
 use here::{Here, initializer_failure, run_queued};
 use lane::Lane;
 use recycle::Recycle;
+use standby::{CALLED, Threads};
 use state::{Rules, State, Window};
 use std::ffi::c_void;
 use std::os::fd::RawFd;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
-use std::thread::JoinHandle;
+use std::sync::{Arc, Mutex, OnceLock, TryLockError};
 use turns::Turns;
 use wait::{Want, refusal, wait};
 
@@ -76,7 +82,6 @@ use wait::{Want, refusal, wait};
 #[derive(Debug)]
 pub struct Pool {
     inner: Arc<Inner>,
-    background: Mutex<Option<JoinHandle<()>>>,
 }
 
 #[derive(Debug)]
@@ -86,8 +91,10 @@ struct Inner {
     /// Where there are no workers: the tasks run in this process.
     here: Option<Arc<Here>>,
     interruptible: bool,
-    /// Callbacks are the background thread's to call.
-    background: bool,
+    /// The host wants no threads of tine's; and which of them know this pool. Release and Acquire: it is in the registry.
+    no_thread: bool,
+    guarded: AtomicU32,
+    threads: OnceLock<&'static Threads>,
     /// What a task may take that says nothing of its own; 0 for as long as it likes.
     deadline_ns: u64,
     /// How many tasks can run at a time.
@@ -95,13 +102,10 @@ struct Inner {
     heap: Arc<Heap>,
     epoll: Arc<Epoll>,
     state: Mutex<State>,
-    waiter_numbers: AtomicU64,
     /// Threads that wait for the lock. Relaxed: a hint to who holds it.
     wanting: AtomicU32,
     /// One segment is shared at a time.
     sharing: Turns,
-    /// The background thread is to end. Relaxed: the lock is taken before and after.
-    quit: AtomicBool,
 }
 
 /// A settled task. Its memory is the pool's until [`Pool::release`].
@@ -225,22 +229,24 @@ impl Pool {
             here: here.clone(),
         };
         let state = State::new(Arc::clone(&heap), Arc::clone(&epoll), family, rules)?;
+        let inside = here.as_ref().is_some_and(|here| here.is_inside());
         let inner = Arc::new(Inner {
             pid: fork::pid(),
             here,
             interruptible: options.interruptible,
-            background: options.background,
+            // What a task submits runs where that is.
+            no_thread: options.no_thread || inside,
+            guarded: AtomicU32::new(0),
+            threads: OnceLock::new(),
             deadline_ns: options.deadline_ns,
             workers,
             heap,
             epoll,
             state: Mutex::new(state),
-            waiter_numbers: AtomicU64::new(0),
             wanting: AtomicU32::new(0),
             sharing: Turns::default(),
-            quit: AtomicBool::new(false),
         });
-        Ok(Pool { inner, background: Mutex::new(None) })
+        Ok(Pool { inner })
     }
 
     /// Starts what there is to start, and waits until it is ready. Dropping the pool ends it again.
@@ -259,11 +265,7 @@ impl Pool {
                 }
             }
         }
-        self.wait_until_ready()?;
-        if options.background {
-            self.start_background()?;
-        }
-        Ok(())
+        self.wait_until_ready()
     }
 
     /// What tasks that run in this process are to know the pool by.
@@ -285,24 +287,10 @@ impl Pool {
         ready
     }
 
-    fn start_background(&self) -> Result<()> {
-        let inner = Arc::clone(&self.inner);
-        // The new thread inherits the mask, and with it none of the host's signals.
-        let _blocked = signal::AllBlocked::new();
-        let thread = std::thread::Builder::new().name("tine".to_owned()).spawn(move || {
-            let state = inner.lock();
-            let (_state, _) = wait(&inner, state, Want::Events, Timeout::Forever, |_| {
-                inner.quit.load(Ordering::Relaxed).then_some(Ok(()))
-            });
-        });
-        let thread = thread.map_err(|error| Error::from_io("starting the pool's thread", &error))?;
-        *self.background.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
-        Ok(())
-    }
-
     /// Submits one call of a function. An end of a channel that goes with it is still the caller's to drop.
     pub fn submit(&self, function: Function<'_>, input: &[u8], options: SubmitOptions<'_>) -> Result<TaskId> {
         let inner = self.inner()?;
+        self.guard(options.callbacks.on_begin.is_some() || options.callbacks.on_settled.is_some())?;
         let mut state = inner.lock();
         let callee = resolve(inner, &mut state, function)?;
         if input.len() > state.window.bytes {
@@ -344,8 +332,8 @@ impl Pool {
             check::look_through(input, || format!("task {:#x} ({}), input", id.0, function.describe()));
         }
         state.enqueue(index);
-        state.move_on_after_submit();
-        drop(run_queued(inner, state));
+        state.move_on_after_submit(index);
+        run_queued(inner, state).leave();
         Ok(id)
     }
 
@@ -355,12 +343,9 @@ impl Pool {
         let mut tokens = [0; 32];
         let waited = inner.epoll.wait(&mut tokens, Deadline(0));
         let mut state = inner.lock();
-        state.attention_seen();
         state.pump(waited.is_ok());
-        state = run_queued(inner, state);
-        if !inner.background {
-            state = tell(inner, state);
-        }
+        state = tell(inner, run_queued(inner, state));
+        state.leave();
         Ok(state.finished_count)
     }
 
@@ -400,15 +385,24 @@ impl Pool {
         let inner = self.inner()?;
         let mut state = inner.lock();
         state.closed = true;
-        state.wake_waiters();
+        state.desk.tell_everybody();
         let deadline = timeout.deadline();
         let idle = |state: &mut State| state.is_idle().then_some(Ok(()));
         let (mut state, idle) = wait(inner, state, Want::Idle, timeout, idle);
         idle?;
+        if state.closing() {
+            let gone = |state: &mut State| state.is_gone.then_some(Ok(()));
+            return wait(inner, state, Want::Gone, timeout, gone).1;
+        }
         // Workers that have nothing to do need hardly any time to end in good order, but they do need some.
         let least = Deadline::after(LEAST_LEAVING_NS);
-        state.stop(deadline.max(least).min(Deadline::after(LEAVING_NS)));
+        let leaving = state.begin_to_stop(deadline.max(least).min(Deadline::after(LEAVING_NS)));
+        // Other threads' calls, which may have promised not to wait, do not wait for this.
         drop(state);
+        if let Some(leaving) = leaving {
+            leaving.wait();
+        }
+        inner.lock().stopped();
         if let Some(here) = &inner.here {
             here.finalize();
         }
@@ -463,7 +457,8 @@ impl Pool {
             ));
         }
         state.family.share(share)?;
-        let (mut state, shared) = wait(inner, state, Want::Shared, timeout.what_is_left(deadline), State::sharing_answer);
+        let (mut state, shared) =
+            wait(inner, state, Want::Shared, timeout.what_is_left(deadline), State::sharing_answer);
         state.family.end_sharing(shared.is_ok());
         shared
     }
@@ -524,42 +519,61 @@ const LEAST_LEAVING_NS: u64 = 50_000_000;
 impl Drop for Pool {
     fn drop(&mut self) {
         if self.inner.pid != fork::pid() {
-            // A forked child's copy: the family is its parent's. What is mapped stays mapped.
+            self.forget_in_child();
             return;
         }
         if self.inner.here.as_ref().is_none_or(|here| !here.is_inside()) {
             queue::forget_heap(&self.inner.heap);
         }
-        self.inner.quit.store(true, Ordering::Relaxed);
+        let leaving = self.inner.lock().begin_to_stop(Deadline(0));
+        if let Some(leaving) = leaving {
+            leaving.wait();
+        }
         let mut state = self.inner.lock();
-        state.stop(Deadline(0));
+        state.stopped();
         if check::is_on() {
             state.list_leaks(self.inner.pid);
         }
-        // The background thread, which has nothing of its own to wait for, sees that it is to end.
-        state.wake_all();
         drop(state);
-        if let Some(thread) = self.background.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            let _ = thread.join();
-        }
         // Whoever has been promised a call gets one, of tasks that settled as cancelled just now, too.
+        if let Some(threads) = self.inner.threads.get() {
+            threads.let_go(&self.inner);
+        }
         drop(tell(&self.inner, self.inner.lock()));
     }
 }
 
-impl Inner {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // A panic under the lock is a defect of tine's; the boundary reports it, and the books are still there.
-        match self.state.try_lock() {
-            Ok(state) => state,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => {
-                self.wanting.fetch_add(1, Ordering::Relaxed);
-                let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-                self.wanting.fetch_sub(1, Ordering::Relaxed);
-                state
-            }
+impl Pool {
+    /// In a forked child: the family is its parent's; the memory and the descriptors are its own to give back.
+    fn forget_in_child(&self) {
+        if let Some(threads) = self.inner.threads.get() {
+            threads.forget_in_child(&self.inner);
         }
+        // A thread that is not here was in the middle of something: what it was at cannot be taken apart.
+        if let Err(TryLockError::WouldBlock) = self.inner.state.try_lock() {
+            std::mem::forget(Arc::clone(&self.inner));
+        }
+    }
+}
+
+impl Inner {
+    /// Whether callbacks are a thread's of tine's to call.
+    fn has_caller(&self) -> bool {
+        self.guarded.load(Ordering::Relaxed) & CALLED != 0
+    }
+
+    fn wake_caller(&self) {
+        if let Some(threads) = self.threads.get() {
+            threads.wake_caller();
+        }
+    }
+
+    /// Waits for the lock.
+    fn want<T>(&self, lock: impl FnOnce() -> T) -> T {
+        self.wanting.fetch_add(1, Ordering::Relaxed);
+        let held = lock();
+        self.wanting.fetch_sub(1, Ordering::Relaxed);
+        held
     }
 
     /// Where an input travels: in the slot, or in the heap, where it may be already.
@@ -603,9 +617,12 @@ fn resolve(inner: &Inner, state: &mut State, function: Function<'_>) -> Result<C
 
 impl State {
     /// Hands the new task out where a worker has room, and looks now and then for results while there is none.
-    fn move_on_after_submit(&mut self) {
+    fn move_on_after_submit(&mut self, index: u32) {
         const EVERY: u64 = 16;
-        if self.submitted.is_multiple_of(EVERY) {
+        let entry = self.books.get(index);
+        // When it has to be looked at is for the pump to say.
+        let timed = entry.deadline_ns != 0 || entry.queue_due_ns != 0;
+        if timed || self.submitted.is_multiple_of(EVERY) {
             self.pump(false);
         } else {
             if self.lanes.iter().any(Lane::has_room) {

@@ -55,8 +55,8 @@ pub struct PoolOptions<'a> {
     pub interruptible: bool,
     /// No workers: everything runs in the calling process.
     pub inline: bool,
-    /// A thread of its own moves the pool on while the host does something else.
-    pub background: bool,
+    /// No thread of tine's own moves the pool on while the host does something else, or calls its callbacks.
+    pub no_thread: bool,
 }
 
 /// What a task can be told.

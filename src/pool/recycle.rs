@@ -78,7 +78,8 @@ impl State {
             return;
         }
         let waiting = self.queued_at_most() + self.lanes.iter().map(Lane::waiting).sum::<usize>();
-        let coming = self.family.wanted_count() - self.lanes.iter().filter(|lane| lane.ready).count();
+        let coming =
+            self.family.wanted_count().saturating_sub(self.lanes.iter().filter(|lane| lane.ready).count());
         if waiting > coming && self.family.unpark(waiting - coming) {
             let (heap, epoll) = (Arc::clone(&self.heap), Arc::clone(&self.epoll));
             self.family.advance(&heap, &epoll);

@@ -1,6 +1,7 @@
 //! Settled tasks on their way to whoever waits for them.
 
 use super::books::{Outcome, Output, State as TaskState, TaskId};
+use super::desk::Key;
 use super::state::State;
 use super::wait::{Want, wait};
 use super::{Pool, TaskResult};
@@ -67,7 +68,7 @@ impl Pool {
         let inner = self.inner()?;
         let mut state = inner.lock();
         let indices = state.claim_all(ids)?;
-        let (mut state, first) = wait(inner, state, Want::Change, timeout, |state| {
+        let (mut state, first) = wait(inner, state, Want::Any(&indices), timeout, |state| {
             let settled = |index: &&u32| state.books.get(**index).state == TaskState::Settled;
             indices.iter().find(settled).map(|index| Ok(*index))
         });
@@ -85,25 +86,21 @@ impl Pool {
     pub fn wait_all(&self, ids: &[TaskId], timeout: Timeout) -> Result<()> {
         let inner = self.inner()?;
         let state = inner.lock();
-        for id in ids {
-            state.books.find(*id)?;
+        if ids.is_empty() {
+            let all = |state: &mut State| state.all_settled().then_some(Ok(()));
+            return wait(inner, state, Want::All, timeout, all).1;
         }
+        let indices = ids.iter().map(|id| state.books.find(*id)).collect::<Result<Vec<u32>>>()?;
         let mut next = 0;
-        let (_state, all) = wait(inner, state, Want::Change, timeout, |state| {
-            let pending = |id: TaskId| {
-                let found = state.books.find(id).map(|index| state.books.get(index).state);
-                matches!(found, Ok(TaskState::Queued | TaskState::Sent(_)))
-            };
-            if ids.is_empty() {
-                return (state.settled == state.submitted && state.has_told_all()).then_some(Ok(()));
-            }
-            // What another thread has taken meanwhile has settled.
-            while ids.get(next).is_some_and(|id| !pending(*id)) {
+        wait(inner, state, Want::Every(&indices), timeout, |state| {
+            // What another thread has taken meanwhile has settled, and its place may be another task's.
+            let pending = |at: usize| state.books.find(ids[at]).is_ok_and(|index| state.is_under_way(index));
+            while next < ids.len() && !pending(next) {
                 next += 1;
             }
             (next == ids.len()).then_some(Ok(()))
-        });
-        all
+        })
+        .1
     }
 
     /// Cancels every task that has not settled; how many that were.
@@ -124,6 +121,11 @@ impl Pool {
 }
 
 impl State {
+    /// Whether all submitted tasks have settled, and every callback has returned but for the one that this thread may be in.
+    fn all_settled(&self) -> bool {
+        self.settled == self.submitted && (self.has_told_all() || self.is_in_callback())
+    }
+
     /// The oldest settled task that nobody has taken or claimed; it is the caller's from now on.
     pub(super) fn take_finished(&mut self) -> Option<u32> {
         while let Some(index) = self.finished.pop_front() {
@@ -149,6 +151,7 @@ impl State {
         }
         self.books.window_tasks -= 1;
         self.books.window_bytes -= length;
+        self.tell_of_room();
         self.update_outside();
     }
 
@@ -199,6 +202,7 @@ impl State {
         if entry.state == TaskState::Settled {
             self.finished.push_back(index);
             self.finished_count += 1;
+            self.desk.tell_first(Key::Next);
         }
     }
 

@@ -3,15 +3,16 @@
 use super::books::{Books, Delivery, Input, Outcome, Output, State as TaskState, TO_BLAME, suspicion_after};
 use super::call::Kind;
 use super::callbacks::News;
+use super::desk::{Desk, Key};
 use super::dispatch::Queue;
 use super::here::Here;
 use super::lane::{Drained, Lane, LeftTask};
 use super::outside::Outside;
 use super::recycle::Recycle;
 use super::stream::Line;
-use super::wait::{Waiter, Want};
 use crate::check;
 use crate::engine::family::{Event, Family};
+use crate::engine::finish::Leaving;
 use crate::engine::member::{Death, Member};
 use crate::error::{Code, Error};
 use crate::heap::Heap;
@@ -20,9 +21,7 @@ use crate::queue::ring::Segment;
 use crate::queue::spin::Spin;
 use crate::sys::clock::{Deadline, now_ns};
 use crate::sys::epoll::Epoll;
-use crate::sys::fd::{self, Guarded};
 use std::collections::{HashSet, VecDeque};
-use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::thread::ThreadId;
 
@@ -34,6 +33,9 @@ const GIVEN_OUT: u32 = 16;
 
 /// A worker that has lost its means to call is noticed within twice this time.
 const LOOK_NS: u64 = 50_000_000;
+
+/// The same while processes come up or end.
+const CHANGES_NS: u64 = 2_500_000;
 
 /// The same for a task of which it is to be told that it has begun.
 const BEGINS_NS: u64 = 5_000_000;
@@ -62,22 +64,24 @@ pub(super) struct State {
     pub(super) lines_to_stop: bool,
     /// No more submits.
     pub(super) closed: bool,
-    /// The family is being ended: nothing runs again.
+    /// The family is being ended: nothing runs again. And it has ended.
     closing: bool,
+    pub(super) is_gone: bool,
     /// No worker can be started any more: why.
     pub(super) broken: Option<Error>,
-    /// Threads that sleep until a leader, or whoever pumps, finds something for them.
-    pub(super) waiters: Vec<Waiter>,
+    /// Threads that wait, and which of them leads.
+    pub(super) desk: Desk,
     /// How long whoever is to lead looks before it sleeps.
     pub(super) spin: Spin,
-    /// A thread sleeps for all: it waits in epoll, everybody else for it.
-    pub(super) led: bool,
     /// Until when the leader sleeps.
     pub(super) led_until: Deadline,
+    /// tine's thread stands by: until when it sleeps, what it wants to hear of, and whether it is to be woken.
+    pub(super) is_guarded: bool,
+    pub(super) standby_due: Deadline,
+    pub(super) standby_mode: u32,
+    pub(super) calls_standby: bool,
     /// Where the pool's descriptor has been asked for: every event must make it readable.
     pub(super) outside: Option<Outside>,
-    /// Gets the leader out of epoll.
-    pub(super) attention: Guarded,
     family_due_ns: u64,
     /// Results that have been given out since the pool was moved on.
     given_out: u32,
@@ -103,12 +107,7 @@ pub(super) struct State {
     pub(super) items: (u64, u64),
     pub(super) submitted: u64,
     pub(super) settled: u64,
-    /// As it was when waiters were last told.
-    settled_when_told: u64,
 }
-
-/// The token of `State::attention`.
-pub(super) const ATTENTION: u64 = 4 << 32;
 
 /// What a pool's options say to its state.
 #[derive(Clone, Debug)]
@@ -135,8 +134,6 @@ impl State {
         family: Family,
         rules: Rules,
     ) -> crate::Result<State> {
-        let attention = Guarded::new(fd::eventfd()?);
-        epoll.add(attention.as_raw_fd(), ATTENTION)?;
         let lanes = family.members.iter().map(|_| Lane::new()).collect();
         Ok(State {
             heap,
@@ -155,13 +152,16 @@ impl State {
             lines_to_stop: false,
             closed: false,
             closing: false,
+            is_gone: false,
             broken: None,
-            waiters: Vec::new(),
+            desk: Desk::new(),
             spin: Spin::new(),
-            led: false,
             led_until: Deadline::NEVER,
+            is_guarded: false,
+            standby_due: Deadline(0),
+            standby_mode: 0,
+            calls_standby: false,
             outside: None,
-            attention,
             family_due_ns: 0,
             given_out: 0,
             running_due_ns: u64::MAX,
@@ -178,7 +178,6 @@ impl State {
             items: (0, 0),
             submitted: 0,
             settled: 0,
-            settled_when_told: 0,
         })
     }
 
@@ -189,7 +188,8 @@ impl State {
         self.given_out = 0;
         self.drain_rings(now);
         self.look_for_begins();
-        if something_happened || now >= self.family_due_ns {
+        let news = self.heap.bell().take_news();
+        if something_happened || news || now >= self.family_due_ns {
             self.family_due_ns = now + FAMILY_INTERVAL_NS;
             let (heap, epoll) = (Arc::clone(&self.heap), Arc::clone(&self.epoll));
             self.family.advance(&heap, &epoll);
@@ -214,11 +214,12 @@ impl State {
         self.update_outside();
         let due = self.next_look();
         self.call_outside_at(due);
-        // The leader went to sleep before this was due; it has to look at the clock again.
-        if self.led && due < self.led_until {
+        // Who sleeps went to sleep before this was due, and has to look at the clock again.
+        if self.desk.is_led() && due < self.led_until {
             self.led_until = due;
-            fd::eventfd_signal(self.attention.as_raw_fd());
+            self.heap.bell().ring_leader();
         }
+        self.standby_by(due);
     }
 
     /// Whether somebody who takes a result that is there need not move the pool on: it costs more than the result.
@@ -390,6 +391,7 @@ impl State {
                 if let Some(settled) = &mut self.jobs[job] {
                     settled.push_back(index);
                 }
+                self.desk.tell_all(Key::Job(job));
             }
             (None, Some(line)) => self.note_in_line(line, index),
             (None, None) => {
@@ -397,25 +399,45 @@ impl State {
                 if !self.note_settled(index) && !claimed {
                     self.finished.push_back(index);
                     self.finished_count += 1;
+                    self.desk.tell_first(Key::Next);
                 }
+                self.desk.tell_all(Key::Task(index));
             }
         }
     }
 
     /// Whether nothing is under way. A map is until its call returns: between two chunks nothing of it is outstanding.
+    fn has_nothing(&self) -> bool {
+        self.books.outstanding == 0 && self.jobs.iter().all(Option::is_none)
+    }
+
+    /// The same, and every callback has returned but for the one that this thread may be in.
     pub(super) fn is_idle(&self) -> bool {
-        self.books.outstanding == 0 && self.jobs.iter().all(Option::is_none) && self.has_told_all()
+        self.has_nothing() && (self.has_told_all() || self.is_in_callback())
     }
 
-    /// Asks every worker to tell of results and of being ready; whether there is one that has had to tell already.
-    pub(super) fn listen(&self) -> bool {
-        let news = self.family.listen();
-        news || self.has_results()
+    /// Asks every worker to make the pool's descriptor readable.
+    pub(super) fn listen(&self) {
+        self.family.listen();
     }
 
-    /// Whether the worker in this place takes tasks.
-    pub(super) fn is_ready(&self, slot: usize) -> bool {
-        self.lanes.get(slot).is_some_and(|lane| lane.ready)
+    /// Whether there is something for whoever is about to sleep for all.
+    pub(super) fn has_something(&self) -> bool {
+        self.has_results() || self.heap.bell().has_news() || self.family.has_news()
+    }
+
+    /// Whether a ring in which there are results runs low.
+    pub(super) fn has_low_ring(&self) -> bool {
+        let is_low = |(lane, member): (&Lane, &Member)| {
+            let segment = member.segment.as_ref();
+            segment.is_some_and(|segment| lane.has_results(segment) && segment.runs_low())
+        };
+        self.lanes.iter().zip(&self.family.members).any(is_low)
+    }
+
+    /// Whether this task has yet to settle.
+    pub(super) fn is_under_way(&self, index: u32) -> bool {
+        matches!(self.books.get(index).state, TaskState::Queued | TaskState::Sent(_))
     }
 
     /// What there is to say of the segment that is being shared.
@@ -446,22 +468,13 @@ impl State {
             .any(|(lane, member)| member.segment.as_ref().is_some_and(|segment| lane.has_results(segment)))
     }
 
-    pub(super) fn stop_listening(&self) {
-        if self.is_looked_at() {
-            return;
-        }
-        for (lane, member) in self.lanes.iter().zip(&self.family.members) {
-            // One that is not ready yet has its readiness to tell, and nobody looks for that in passing.
-            if let Some(segment) = member.segment.as_ref().filter(|_| lane.ready) {
-                segment.need_not_be_told();
-            }
-        }
-    }
-
     /// When whoever sleeps must look again even if nobody has called: something of the family's is due, or a worker
     /// may have lost the descriptor by which it calls. Only tasks that are under way make anybody look.
     pub(super) fn next_look(&self) -> Deadline {
-        let family = self.family.next_deadline().min(Deadline(self.idle_due_ns.min(self.hung_due_ns)));
+        let mut family = self.family.next_deadline().min(Deadline(self.idle_due_ns.min(self.hung_due_ns)));
+        if self.family.is_changing() {
+            family = family.min(Deadline((now_ns() / CHANGES_NS + 2) * CHANGES_NS));
+        }
         if self.books.outstanding == 0 {
             return family;
         }
@@ -481,18 +494,24 @@ impl State {
         self.closing
     }
 
-    /// Ends the family, and settles everything that has not settled.
-    pub(super) fn stop(&mut self, deadline: Deadline) {
+    /// Begins to end the family: nothing runs again. What is left to wait for.
+    pub(super) fn begin_to_stop(&mut self, deadline: Deadline) -> Option<Leaving> {
         let epoll = Arc::clone(&self.epoll);
         self.closed = true;
         self.closing = true;
-        self.family.stop(&epoll, deadline);
+        self.family.begin_to_stop(&epoll, deadline)
+    }
+
+    /// The family has ended: settles everything that has not settled.
+    pub(super) fn stopped(&mut self) {
+        self.family.end_all();
         let now = now_ns();
         while let Some(event) = self.family.next_event() {
             self.deal_with(event, now);
         }
         self.cancel_queue();
-        self.wake_waiters();
+        self.is_gone = true;
+        self.desk.tell_everybody();
         self.update_outside();
     }
 
@@ -521,62 +540,43 @@ impl State {
         check::list_leaks("the host", host, &of_host);
     }
 
-    /// Wakes the threads whose wish has come true.
+    /// Tells threads whose wish has come true by more than one step. What one step does is told of where it is done.
     pub(super) fn wake_waiters(&mut self) {
-        let mut finished = self.finished_count;
-        for at in 0..self.waiters.len() {
-            let satisfied = match self.waiters[at].want {
-                Want::Task(index) => self.books.get(index).state == TaskState::Settled,
-                Want::Next if finished > 0 => {
-                    finished -= 1;
-                    true
-                }
-                Want::Next => !self.has_unclaimed(),
-                Want::Job(job) => self.jobs[job].as_ref().is_some_and(|settled| !settled.is_empty()),
-                Want::Room(length) => self.closed || self.broken.is_some() || self.has_room(length),
-                Want::Stream(number) => self.line_has_news(number),
-                Want::StreamRoom(number, length) => self.room_in_line(number, length).is_some(),
-                Want::Idle => self.is_idle(),
-                Want::Ready => self.broken.is_some() || self.family.all_ready(),
-                // Whether it is the right one only its thread knows.
-                Want::Change => self.settled != self.settled_when_told,
-                // Whoever shares looks for itself: there is one of them at a time, and it happens seldom.
-                Want::Shared => true,
-                Want::Events => self.has_news(),
-            };
-            if satisfied {
-                self.waiters[at].wake(&self.attention);
+        if self.desk.is_plain() {
+            return;
+        }
+        if self.desk.is_wished(Key::Next) && !self.has_unclaimed() {
+            self.desk.tell_all(Key::Next);
+        }
+        self.tell_of_room();
+        let (nothing, told) = (self.has_nothing(), self.has_told_all());
+        let settled = self.settled == self.submitted;
+        for in_callback in [false, true] {
+            if nothing && (told || in_callback) {
+                self.desk.tell_all(Key::Idle(in_callback));
+            }
+            if settled && (told || in_callback) {
+                self.desk.tell_all(Key::All(in_callback));
             }
         }
-        // The thread that sleeps for all tells, unless there is one that does nothing else.
-        let teller = self.waiters.iter().any(|waiter| waiter.want == Want::Events);
-        if self.led && !teller && self.has_news() {
-            fd::eventfd_signal(self.attention.as_raw_fd());
+        if self.broken.is_some() || self.family.all_ready() {
+            self.desk.tell_all(Key::Ready);
         }
-        self.settled_when_told = self.settled;
-    }
-
-    /// The last callback has returned: who waits for that is to look again.
-    pub(super) fn all_is_told(&mut self) {
-        self.settled_when_told = u64::MAX;
-        self.wake_waiters();
-        self.update_outside();
-    }
-
-    /// Wakes every thread that sleeps in the pool: it is about to go.
-    pub(super) fn wake_all(&self) {
-        self.waiters.iter().for_each(|waiter| waiter.wake(&self.attention));
-    }
-
-    /// A thread is about to leave: where it was to lead and others wait, one of them is to lead.
-    pub(super) fn pass_the_lead(&self) {
-        if let Some(waiter) = self.waiters.first().filter(|_| !self.led) {
-            waiter.wake(&self.attention);
+        // Whoever shares looks for itself: there is one of them at a time, and it happens seldom.
+        self.desk.tell_all(Key::Shared);
+        for number in 0..self.lines.len() {
+            self.tell_line(number);
         }
     }
 
-    /// The leader was called out of epoll.
-    pub(super) fn attention_seen(&self) {
-        fd::eventfd_clear(self.attention.as_raw_fd());
+    /// The first thread that waits for room in the window has it, or there will be none.
+    pub(super) fn tell_of_room(&mut self) {
+        if let Some(length) = self.desk.amount(Key::Room) {
+            if self.closed || self.broken.is_some() {
+                self.desk.tell_all(Key::Room);
+            } else if self.has_room(length) {
+                self.desk.tell_first(Key::Room);
+            }
+        }
     }
 }

@@ -13,7 +13,9 @@
 
 use super::books::{Input, Outcome, State as TaskState};
 use super::call::Kind;
+use super::desk::Key;
 use super::here::run_queued;
+use super::standby;
 use super::state::State;
 use super::wait::{Want, refusal, wait};
 use super::{Inner, Pool, TaskResult, resolve};
@@ -27,6 +29,9 @@ use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 
 /// Items of a window of which nothing is said, for each worker: enough to keep one busy with short items.
 const WINDOW_PER_WORKER: usize = 16;
+
+/// There is no memory for the next item before one that is on its way has given its own back.
+const AFTER_THE_NEXT: usize = usize::MAX;
 
 /// What a stream can be told; all zero is the default.
 #[derive(Clone, Copy, Debug, Default)]
@@ -103,11 +108,43 @@ pub(super) struct Line {
     stopped: bool,
     /// Nobody wants the results.
     abandoned: bool,
+    /// Items are drawn; a thread is at it; and how many bytes the next has that is known already.
+    pulls: bool,
+    drawing: bool,
+    needs: usize,
 }
 
 impl Line {
     fn has_room(&self, length: usize) -> bool {
         self.items < self.window_tasks && length <= self.window_bytes - self.bytes.min(self.window_bytes)
+    }
+}
+
+impl Line {
+    /// Whether there is room for one more item, and nobody who sees to that.
+    fn is_to_be_drawn(&self) -> bool {
+        self.pulls && !self.drawing && !self.ended && !self.stopped && self.has_room(self.needs)
+    }
+}
+
+/// A thread draws, until this is dropped.
+struct Drawing<'a>(&'a Stream);
+
+impl<'a> Drawing<'a> {
+    fn begin(stream: &'a Stream) -> Drawing<'a> {
+        let mut state = stream.inner.lock();
+        let line = state.line_mut(stream.number);
+        (line.drawing, line.needs) = (true, 0);
+        drop(state);
+        Drawing(stream)
+    }
+}
+
+impl Drop for Drawing<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.inner.lock();
+        state.line_mut(self.0.number).drawing = false;
+        state.tell_line(self.0.number);
     }
 }
 
@@ -137,6 +174,9 @@ impl Pool {
             ended: false,
             stopped: false,
             abandoned: false,
+            pulls: pull.is_some(),
+            drawing: false,
+            needs: 0,
         };
         let free = state.lines.iter().position(Option::is_none);
         let number = free.unwrap_or_else(|| {
@@ -162,6 +202,7 @@ impl Stream {
             return Err(Error::invalid("the stream draws its input by .pull"));
         }
         let number = self.number;
+        standby::guard(&self.inner, false)?;
         let state = inner.lock();
         let most = state.line(number).window_bytes;
         if input.len() > most {
@@ -173,9 +214,9 @@ impl Stream {
             wait(inner, state, want, timeout, |state| state.room_in_line(number, input.len()));
         room?;
         let place = inner.place_input(input)?;
-        self.enter(&mut state, place, input, user);
-        state.move_on_after_submit();
-        drop(run_queued(inner, state));
+        let index = self.enter(&mut state, place, input, user);
+        state.move_on_after_submit(index);
+        run_queued(inner, state).leave();
         Ok(())
     }
 
@@ -208,7 +249,8 @@ impl Stream {
     pub fn end(&self) -> Result<()> {
         let mut state = self.inner()?.lock();
         state.line_mut(self.number).ended = true;
-        state.wake_waiters();
+        state.tell_line(self.number);
+        state.desk.tell_all(Key::StreamRoom(self.number));
         Ok(())
     }
 
@@ -216,14 +258,29 @@ impl Stream {
     pub fn next(&self, timeout: Timeout) -> Result<TaskResult> {
         let inner = self.inner()?;
         let number = self.number;
-        self.draw()?;
-        let (mut state, taken) =
-            wait(inner, inner.lock(), Want::Stream(number), timeout, |state| {
+        let mut left = timeout;
+        let deadline = self.source.as_ref().map(|_| timeout.deadline());
+        let (mut state, taken) = loop {
+            self.draw()?;
+            let (state, taken) = wait(inner, inner.lock(), Want::Stream(number), left, |state| {
                 match state.take_from_line(number) {
-                    Some(index) => Some(Ok(index)),
+                    Some(index) => Some(Ok(Some(index))),
+                    // Whoever waits draws, too: the one that did so before may not come back.
+                    None if state.line(number).is_to_be_drawn() => Some(Ok(None)),
                     None => state.end_of_line(number).map(Err),
                 }
             });
+            match taken {
+                Ok(Some(index)) => break (state, Ok(index)),
+                Ok(None) => {
+                    drop(state);
+                    if let Some(deadline) = deadline.filter(|_| timeout != Timeout::Try) {
+                        left = deadline.timeout();
+                    }
+                }
+                Err(error) => break (state, Err(error)),
+            }
+        };
         let index = match taken {
             Ok(index) => index,
             Err(error) if error.code() == Code::EMPTY => {
@@ -244,6 +301,8 @@ impl Stream {
             // Another thread is at it, for both.
             Err(TryLockError::WouldBlock) => return Ok(()),
         };
+        standby::guard(&self.inner, false)?;
+        let _drawing = Drawing::begin(self);
         while !source.over {
             let state = self.inner.lock();
             let line = state.line(self.number);
@@ -255,11 +314,12 @@ impl Stream {
                 source.failure = Some(refusal);
                 break;
             }
-            let waits = source
-                .held
-                .map_or(!line.has_room(0), |held| !line.has_room(held.input.1.min(line.window_bytes)));
+            let needs = source.held.map_or(0, |held| held.input.1.min(line.window_bytes));
+            let waits = !line.has_room(needs);
             drop(state);
             if waits {
+                let mut state = self.inner.lock();
+                state.line_mut(self.number).needs = needs;
                 return Ok(());
             }
             let drawn = match source.held.take() {
@@ -269,7 +329,12 @@ impl Stream {
             match drawn {
                 Ok(Some(item)) => match self.enter_drawn(item) {
                     Ok(true) => (),
-                    Ok(false) => source.held = Some(item),
+                    Ok(false) => {
+                        source.held = Some(item);
+                        let mut state = self.inner.lock();
+                        state.line_mut(self.number).needs = AFTER_THE_NEXT;
+                        return Ok(());
+                    }
                     Err(error) => {
                         source.held = Some(item);
                         return Err(error);
@@ -280,7 +345,6 @@ impl Stream {
             }
         }
         source.over = true;
-        drop(source);
         self.end()
     }
 
@@ -312,9 +376,9 @@ impl Stream {
             Err(_) if line.items > 0 => return Ok(false),
             Err(error) => return Err(error),
         };
-        self.enter(&mut state, place, input, item.user);
-        state.move_on_after_submit();
-        drop(run_queued(inner, state));
+        let index = self.enter(&mut state, place, input, item.user);
+        state.move_on_after_submit(index);
+        run_queued(inner, state).leave();
         Ok(true)
     }
 
@@ -394,6 +458,10 @@ impl State {
         line.order.pop_front();
         line.items -= 1;
         line.bytes -= length;
+        if line.needs == AFTER_THE_NEXT {
+            line.needs = 0;
+        }
+        self.tell_line(number);
         self.update_outside();
         Some(index)
     }
@@ -410,9 +478,23 @@ impl State {
         refusal(self)
     }
 
-    /// Whether a thread that waits for a result should look.
-    pub(super) fn line_has_news(&self, number: usize) -> bool {
-        self.next_in_line(number).is_some() || self.end_of_line(number).is_some()
+    /// Tells threads that wait for something of a stream what has come.
+    pub(super) fn tell_line(&mut self, number: usize) {
+        let Some(line) = &self.lines[number] else { return };
+        if self.desk.is_plain() {
+            return;
+        }
+        let to_be_drawn = line.is_to_be_drawn();
+        if self.end_of_line(number).is_some() {
+            self.desk.tell_all(Key::Stream(number));
+        } else if to_be_drawn || self.next_in_line(number).is_some() {
+            self.desk.tell_first(Key::Stream(number));
+        }
+        if let Some(length) = self.desk.amount(Key::StreamRoom(number))
+            && self.room_in_line(number, length).is_some()
+        {
+            self.desk.tell_first(Key::StreamRoom(number));
+        }
     }
 
     /// Whether a result could be taken from any stream.
@@ -435,7 +517,9 @@ impl State {
         if failed && line.stop_on_failure && !line.stopped {
             line.stopped = true;
             self.lines_to_stop = true;
+            self.desk.tell_all(Key::StreamRoom(number));
         }
+        self.tell_line(number);
     }
 
     /// Cancels what has not begun in streams that have failed.

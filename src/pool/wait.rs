@@ -1,126 +1,153 @@
 //! Threads of the host that wait for the same pool.
 //!
-//! One of them leads: it sleeps in epoll, and what it finds when it wakes it finds for all. The others sleep on a word
-//! of their own until somebody who has the lock sees that their wish has come true, or that nobody leads any more.
-//! Whoever leaves while others wait and nobody leads wakes one of them: no wake-up is lost with a thread.
+//! One of them leads: it sleeps on the pool's bell, and what it finds when it is up it finds for all. The others sleep on words
+//! of their own until their wish has come true, or they are to lead. Who that is, and why no wake-up is lost, is in
+//! [`desk`](super::desk); here is what the threads do.
 
 use super::callbacks::tell;
+use super::desk::{Key, Sleeper};
 use super::here::run_queued;
-use super::state::{ATTENTION, State};
-use crate::engine::family::SOCKET;
+use super::standby;
+use super::state::State;
+use super::{Held, Inner};
 use crate::error::{Code, Error, Result};
-use crate::prim::{AtomicU32, Ordering, futex_wait, futex_wake};
+use crate::prim::{Wait, futex_wait};
 use crate::sys::clock::{Deadline, Timeout, now_ns};
-use crate::sys::epoll::Waited;
-use crate::sys::fd::{self, Guarded};
-use crate::sys::futex::Wait;
-use std::os::fd::AsRawFd;
-use std::sync::{Arc, MutexGuard};
+use std::sync::Arc;
 
 /// What a thread waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Want {
+pub(super) enum Want<'a> {
     /// That this task settles.
     Task(u32),
+    /// That one of these tasks settles.
+    Any(&'a [u32]),
+    /// That all of these tasks have settled.
+    Every(&'a [u32]),
     /// Any settled task, or that there can be none.
     Next,
     /// A settled chunk of this map.
     Job(usize),
     /// Room in the window for an input of this length.
     Room(usize),
-    /// A result of this stream, or that there will be none.
+    /// A result of this stream, or room for one more item to draw, or that there will be none.
     Stream(usize),
     /// Room in this stream for an item of this length.
     StreamRoom(usize, usize),
-    /// That everything has settled.
+    /// That everything has settled, maps too.
     Idle,
-    /// That any task settles.
-    Change,
+    /// That all submitted tasks have settled.
+    All,
     /// That all workers are ready.
     Ready,
     /// That all workers have mapped a segment.
     Shared,
-    /// Nothing of its own: it moves the pool on in the background.
-    Events,
+    /// That all workers are gone.
+    Gone,
 }
 
-#[derive(Debug)]
-pub(super) struct Waiter {
-    pub(super) want: Want,
-    number: u64,
-    /// 0 while it shall sleep. `None` for the leader, who sleeps in epoll. Release and Acquire are the lock's.
-    word: Option<Arc<AtomicU32>>,
-}
-
-impl Waiter {
-    pub(super) fn wake(&self, attention: &Guarded) {
-        match &self.word {
-            Some(word) => {
-                word.store(1, Ordering::Relaxed);
-                futex_wake(word, 1);
+impl Want<'_> {
+    /// What the desk knows it by. Of several tasks, those that have not settled.
+    fn keys(self, state: &State) -> Vec<Key> {
+        let in_callback = state.is_in_callback();
+        vec![match self {
+            Want::Task(index) => Key::Task(index),
+            Want::Any(indices) | Want::Every(indices) => {
+                let open = indices.iter().filter(|index| state.is_under_way(**index));
+                return open.map(|index| Key::Task(*index)).collect();
             }
-            None => fd::eventfd_signal(attention.as_raw_fd()),
+            Want::Next => Key::Next,
+            Want::Job(number) => Key::Job(number),
+            Want::Room(_) => Key::Room,
+            Want::Stream(number) => Key::Stream(number),
+            Want::StreamRoom(number, _) => Key::StreamRoom(number),
+            Want::Idle => Key::Idle(in_callback),
+            Want::All => Key::All(in_callback),
+            Want::Ready => Key::Ready,
+            Want::Shared => Key::Shared,
+            Want::Gone => Key::Gone,
+        }]
+    }
+
+    fn amount(self) -> usize {
+        match self {
+            Want::Room(length) | Want::StreamRoom(_, length) => length,
+            _ => 0,
         }
+    }
+
+    /// Whether it comes true with tasks that settle and in no other way, so that there is nothing to look at before.
+    fn is_of_tasks(self) -> bool {
+        matches!(self, Want::Task(_) | Want::Any(_) | Want::Every(_))
     }
 }
 
 /// Waits until `check` has an answer. Returns with the lock still held, so that the answer is still true.
 pub(super) fn wait<'a, T>(
-    pool: &'a super::Inner,
-    mut state: MutexGuard<'a, State>,
-    want: Want,
+    pool: &'a Inner,
+    mut state: Held<'a>,
+    want: Want<'_>,
     timeout: Timeout,
     mut check: impl FnMut(&mut State) -> Option<Result<T>>,
-) -> (MutexGuard<'a, State>, Result<T>) {
+) -> (Held<'a>, Result<T>) {
     if pool.here.is_none()
         && matches!(want, Want::Next | Want::Task(_) | Want::Stream(_))
         && state.may_answer_at_once()
         && let Some(answer) = check(&mut state)
     {
-        state.pass_the_lead();
+        state.leave();
         return (state, answer);
     }
-    let mut deadline = None;
-    let mut happened = false;
-    loop {
-        state.pump(happened);
-        happened = false;
-        if want != Want::Events {
-            state = run_queued(pool, state);
+    let mut seat: Option<(Arc<Sleeper>, Vec<Key>)> = None;
+    let (mut deadline, mut happened) = (None, false);
+    let answer = loop {
+        // Where somebody leads, what there is to be found is found.
+        if timeout == Timeout::Try || !state.desk.is_led() {
+            state.pump(happened);
         }
-        if pool.background == (want == Want::Events) {
-            state = tell(pool, state);
-        }
-        if let Some(answer) = check(&mut state) {
-            state.pass_the_lead();
-            return (state, answer);
+        state = tell(pool, run_queued(pool, state));
+        let told = seat.as_ref().is_none_or(|(sleeper, _)| sleeper.was_told());
+        if (told || !want.is_of_tasks())
+            && let Some(answer) = check(&mut state)
+        {
+            break answer;
         }
         // The clock is read only by those who have to wait.
         let deadline = *deadline.get_or_insert_with(|| timeout.deadline());
         if deadline.passed() {
             let errno = if timeout == Timeout::Try { libc::EAGAIN } else { libc::ETIMEDOUT };
-            state.pass_the_lead();
-            return (state, Err(Code::errno(errno).into()));
+            break Err(Code::errno(errno).into());
         }
-        if want != Want::Events && !state.led && look(pool, &mut state) {
+        if !state.desk.is_led() && look(pool, &mut state) {
             continue;
         }
+        let (sleeper, keys) = seat.get_or_insert_with(|| {
+            let keys = want.keys(&state);
+            let missing = if let Want::Every(_) = want { keys.len() } else { 1 };
+            (state.desk.sit(&keys, missing, want.amount()), keys)
+        });
+        if !want.is_of_tasks() {
+            keys.iter().for_each(|key| state.desk.wish(sleeper, *key));
+        }
         let interrupted;
-        (state, interrupted, happened) = match state.led {
-            false => lead(pool, state, want, deadline),
-            true => follow(pool, state, want, deadline),
+        (state, interrupted, happened) = match state.desk.is_led() {
+            false => lead(pool, state, sleeper, deadline),
+            true => follow(pool, state, sleeper, deadline),
         };
         if interrupted && pool.interruptible {
             state.pump(true);
-            let answer = check(&mut state).unwrap_or_else(|| Err(Code::errno(libc::EINTR).into()));
-            state.pass_the_lead();
-            return (state, answer);
+            break check(&mut state).unwrap_or_else(|| Err(Code::errno(libc::EINTR).into()));
         }
+    };
+    if let Some((sleeper, keys)) = seat {
+        state.desk.rise(&sleeper, &keys);
     }
+    state.leave();
+    (state, answer)
 }
 
 /// Looks for results for a while; whether there are any. Gives up at once where another thread wants the lock.
-fn look(pool: &super::Inner, state: &mut State) -> bool {
+fn look(pool: &Inner, state: &mut State) -> bool {
     if state.books.outstanding == 0 {
         return false;
     }
@@ -130,67 +157,40 @@ fn look(pool: &super::Inner, state: &mut State) -> bool {
     state.has_results()
 }
 
-type Slept<'a> = (MutexGuard<'a, State>, bool, bool);
+/// A thread that was asleep: the lock, whether a signal came, and whether the family is to be looked after.
+type Slept<'a> = (Held<'a>, bool, bool);
 
-/// Sleeps for all. Returns whether a signal came, and whether something has happened to the family.
-fn lead<'a>(
-    pool: &'a super::Inner,
-    mut state: MutexGuard<'a, State>,
-    want: Want,
-    deadline: Deadline,
-) -> Slept<'a> {
-    if state.listen() {
-        state.stop_listening();
-        let happened = state.family.has_news();
-        return (state, false, happened);
+/// Sleeps on the bell, for all.
+fn lead<'a>(pool: &'a Inner, mut state: Held<'a>, sleeper: &Arc<Sleeper>, deadline: Deadline) -> Slept<'a> {
+    let bell = pool.heap.bell();
+    state.desk.begin_to_lead(sleeper);
+    bell.leader_lies_down();
+    let deadline = deadline.min(state.next_look()).min(standby::FAR);
+    let (mut interrupted, mut timed_out) = (false, false);
+    if !state.has_something() {
+        state.led_until = deadline;
+        drop(state);
+        let began = now_ns();
+        let waited = bell.leader_sleeps(deadline);
+        let slept_ns = now_ns() - began;
+        (interrupted, timed_out) = (waited == Wait::Interrupted, waited == Wait::TimedOut);
+        state = pool.lock();
+        state.spin.slept(slept_ns);
     }
-    let number = enlist(pool, &mut state, want, None);
-    state.led = true;
-    let deadline = deadline.min(state.next_look());
-    state.led_until = deadline;
-    drop(state);
-    let mut tokens = [0; 32];
-    let began = now_ns();
-    let waited = pool.epoll.wait(&mut tokens, deadline);
-    let slept_ns = now_ns() - began;
-    let mut state = pool.lock();
-    state.spin.slept(slept_ns);
-    state.led = false;
-    state.waiters.retain(|waiter| waiter.number != number);
-    state.stop_listening();
-    let mut happened = matches!(waited, Ok(Waited::TimedOut) | Err(_));
-    if let Ok(Waited::Ready(count)) = waited {
-        for token in &tokens[..count] {
-            match *token {
-                ATTENTION => state.attention_seen(),
-                token if token >= SOCKET => happened = true,
-                slot => happened |= !state.is_ready(slot as usize),
-            }
-        }
-    }
-    (state, matches!(waited, Ok(Waited::Interrupted)), happened)
+    bell.leader_is_up();
+    state.desk.is_up(sleeper);
+    (state, interrupted, timed_out)
 }
 
 /// Sleeps until somebody wakes this very thread.
-fn follow<'a>(
-    pool: &'a super::Inner,
-    mut state: MutexGuard<'a, State>,
-    want: Want,
-    deadline: Deadline,
-) -> Slept<'a> {
-    let word = Arc::new(AtomicU32::new(0));
-    let number = enlist(pool, &mut state, want, Some(Arc::clone(&word)));
+fn follow<'a>(pool: &'a Inner, mut state: Held<'a>, sleeper: &Arc<Sleeper>, deadline: Deadline) -> Slept<'a> {
+    state.desk.begin_to_follow(sleeper);
     drop(state);
-    let waited = futex_wait(&word, 0, deadline);
+    // A sleep without any limit would be gone on with after a signal, and the caller not told.
+    let waited = futex_wait(&sleeper.word, 0, deadline.min(standby::FAR));
     let mut state = pool.lock();
-    state.waiters.retain(|waiter| waiter.number != number);
+    state.desk.is_up(sleeper);
     (state, waited == Wait::Interrupted, false)
-}
-
-fn enlist(pool: &super::Inner, state: &mut State, want: Want, word: Option<Arc<AtomicU32>>) -> u64 {
-    let number = pool.waiter_numbers.fetch_add(1, Ordering::Relaxed);
-    state.waiters.push(Waiter { want, number, word });
-    number
 }
 
 /// The error of a pool that takes no more tasks, if it is one.

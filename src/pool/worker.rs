@@ -184,7 +184,7 @@ impl Worker {
     }
 
     pub(crate) fn wake_host(&self) {
-        self.segment.wake_host(&self.event);
+        self.segment.tell_host(self.heap.bell(), &self.event);
     }
 
     /// Runs the pool's initializer.
@@ -281,7 +281,7 @@ pub(crate) fn run(worker: &'static Worker, finalizer: Option<usize>) -> ! {
             worker.nested.clear();
         }
         position = position.wrapping_add(1);
-        segment.finish(position, &worker.event);
+        segment.finish(position, worker.heap.bell(), &worker.event);
     }
     if let Some(address) = finalizer {
         // How it ends is nobody's business any more.

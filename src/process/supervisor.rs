@@ -23,9 +23,9 @@ use crate::error::{Code, Error, Result};
 use crate::heap::Heap;
 use crate::sys::clock::Deadline;
 use crate::sys::epoll::{Epoll, Waited};
+use crate::sys::limits::{self, Limit};
 use crate::sys::pidfd::{self, Ended};
 use crate::sys::spawn;
-use crate::sys::limits::{self, Limit};
 use crate::sys::{children, fd, fork, signal, socket};
 use std::collections::HashMap;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -143,6 +143,7 @@ impl Supervisor {
         tables.encode(&mut writer);
         let fds = vec![fork::own_pidfd()?, wire::to_memfd(&writer.0)?];
         connection.send(Message::new(Kind::Ready, &[version]).with_fds(fds))?;
+        heap.bell().ring_for_news();
 
         let epoll = Epoll::new()?;
         let child_events = signal::child_events()?;
@@ -194,8 +195,31 @@ impl Supervisor {
         }
     }
 
-    fn take_messages(&mut self) -> Result<News> {
+    /// Sends the host a message, and wakes it.
+    fn tell(&mut self, message: Message) -> Result<()> {
+        let sent = self.connection.send(message);
+        self.wake_host();
+        sent
+    }
+
+    /// Sends what could not be sent before.
+    fn flush(&mut self) -> Result<()> {
+        let waited = self.connection.is_waiting();
         self.connection.flush()?;
+        if waited {
+            self.wake_host();
+        }
+        Ok(())
+    }
+
+    fn wake_host(&self) {
+        if let Some(heap) = &self.heap {
+            heap.bell().ring_for_news();
+        }
+    }
+
+    fn take_messages(&mut self) -> Result<News> {
+        self.flush()?;
         loop {
             match self.connection.receive() {
                 Ok(None) => return Ok(News::None),
@@ -259,7 +283,7 @@ impl Supervisor {
         // Without a descriptor here it goes out as it is, and the host asks again.
         let copy = worker.pidfd.try_clone().ok();
         let news = Message::new(Kind::Started, &[slot, generation, *pid as u64]);
-        self.connection.send(news.with_fds(copy.into_iter().collect()))
+        self.tell(news.with_fds(copy.into_iter().collect()))
     }
 
     fn start_worker(&mut self, message: Message) -> Result<()> {
@@ -277,15 +301,13 @@ impl Supervisor {
                 grace_ns: job.grace_ns,
             });
             let news = Message::new(Kind::Started, &[slot, generation, pid as u64]).with_fds(vec![copy]);
-            self.connection.send(news)?;
+            self.tell(news)?;
             self.workers.insert(pid, Child { slot: slot as u32, generation, pidfd, tail, limit });
             Ok(())
         });
         match started {
             Ok(()) => Ok(()),
-            Err(error) => {
-                self.connection.send(Message::failure(Kind::NotStarted, &[slot, generation], &error))
-            }
+            Err(error) => self.tell(Message::failure(Kind::NotStarted, &[slot, generation], &error)),
         }
     }
 
@@ -398,7 +420,7 @@ impl Supervisor {
             let said = Some(said).filter(|said| !said.is_empty()).and_then(|said| wire::to_memfd(&said).ok());
             message.fds.extend(said);
         }
-        self.connection.send(message)
+        self.tell(message)
     }
 
     /// Waits for workers that have been asked to leave; a host that is gone ends the waiting.
@@ -408,7 +430,7 @@ impl Supervisor {
             if self.workers.is_empty() || deadline.passed() || pidfd::has_ended(self.host.as_raw_fd()) {
                 return Ok(());
             }
-            self.connection.flush()?;
+            self.flush()?;
             self.wait(deadline)?;
         }
     }
@@ -416,7 +438,7 @@ impl Supervisor {
     /// The last that the supervisor does.
     fn end_family(&mut self) {
         self.kill_everything();
-        let _ = self.connection.flush();
+        let _ = self.flush();
     }
 
     /// Kills the workers and everything that they have started, and waits until nothing is left.

@@ -56,11 +56,15 @@ pub(crate) enum Kind {
     SignalTree = 11,
     /// Host to a worker, over the same socket: the reading end of an [`crate::engine::handover`].
     Handover = 12,
+    /// Keeper to host: 0 or the errno of why there is no supervisor, its number; its pidfd.
+    Born = 13,
+    /// Keeper to host: how the supervisor has ended, as wait() has it.
+    Gone = 14,
     /// Host to supervisor: slot, generation; it has lost the worker's pidfd, `Started` once more.
-    StartedAgain = 13,
+    StartedAgain = 15,
 }
 
-const KINDS: [Kind; 13] = [
+const KINDS: [Kind; 15] = [
     Kind::Configure,
     Kind::StartWorker,
     Kind::Stop,
@@ -73,6 +77,8 @@ const KINDS: [Kind; 13] = [
     Kind::Share,
     Kind::SignalTree,
     Kind::Handover,
+    Kind::Born,
+    Kind::Gone,
     Kind::StartedAgain,
 ];
 

@@ -11,6 +11,7 @@
 //! once and cut to them.
 
 use crate::prim::{AtomicU32, AtomicU64, Ordering};
+use crate::sync::RwLock;
 use crate::sync::gate::Gate;
 use crate::sync::lock::Lock;
 use core::mem::size_of;
@@ -49,6 +50,8 @@ pub(crate) struct Header {
     pub(crate) gate: Gate,
     /// Those that wait in `join`.
     pub(crate) join_gate: Gate,
+    /// Those that watch the queue sleep here as well, to be told of its end. WAITERS once it has been destroyed.
+    pub(crate) end_gate: Gate,
     /// How often `task_done` was called. Compare-exchange; SeqCst, because `join_gate` is looked at next.
     pub(crate) done: AtomicU64,
 }
@@ -82,9 +85,13 @@ pub(crate) struct Shared {
     /// Messages taken so far, times two, plus one while the next one is being looked at in place. Written by who holds
     /// the consumers' lock: the commit of a get.
     pub(crate) head: Counter,
+    /// Held for reading by each thread that watches the queue for its process's descriptor, and for writing by who gives the
+    /// memory back: so that comes when they have let go of it, or have died.
+    pub(crate) watchers: RwLock,
 }
 
-const MARK: u64 = 0x7469_6e65_5175_0000;
+/// "tineQu", and the layout's version above the geometry's 11 bits.
+const MARK: u64 = 0x7469_6e65_5175_0000 | 1 << 11;
 const _: () = assert!(size_of::<Shared>().is_multiple_of(64) && size_of::<Slot>() == 16);
 
 /// How many slots and units there are, as exponents of two, in 11 bits.

@@ -9,7 +9,7 @@
 use super::layout::{Geometry, Memory, NOTHING_RESERVED, Shared, Side, UNIT, low_half, units_for};
 use super::spin::Spin;
 use crate::error::Code;
-use crate::prim::{AtomicU32, AtomicU64, Ordering, futex_wait, futex_wait_any, futex_wake};
+use crate::prim::{AtomicU32, AtomicU64, Ordering, futex_wait, futex_wait_any};
 use crate::sync::gate::{EVERYBODY, Gate};
 use crate::sync::{
     AGAIN, Acquired, INTERRUPTIBLE, INVALID, NO_MEMORY, Outcome, Patience, SLICE_NS, TIMED_OUT, Then,
@@ -37,11 +37,6 @@ const DEFAULT_MESSAGES: usize = 1024;
 const DEFAULT_BYTES: usize = 1 << 20;
 /// A queue for many messages has at least so much room for each, unless it is told otherwise.
 const BYTES_EACH: usize = 64;
-
-/// How long one that doesn't want to wait waits for a holder that is about to be ready: who copies a long message, or has
-/// lost its processor.
-const TRY_NS: u64 = 100_000_000;
-const TRY_SLICE_NS: u64 = 1_000_000;
 
 /// What a queue can be told; zeros are the defaults.
 #[derive(Clone, Copy, Debug, Default)]
@@ -169,24 +164,17 @@ impl Queue {
 
     // ---- the sides' locks
 
-    /// Takes a side's lock. One that only tries gives up where `hopeless` says that there is nothing to wait for.
+    /// Takes a side's lock; `EAGAIN` where another thread has it and this one does not want to wait.
     #[inline(always)]
-    fn enter(&self, me: Me, side: &Side, wait: &mut Wait, hopeless: impl Fn() -> bool) -> Outcome<()> {
-        if side.lock.take_free(me) { Ok(()) } else { self.enter_slowly(me, side, wait, hopeless) }
+    fn enter(&self, me: Me, side: &Side, wait: &mut Wait) -> Outcome<()> {
+        if side.lock.take_free(me) { Ok(()) } else { self.enter_slowly(me, side, wait) }
     }
 
     #[cold]
     #[inline(never)]
-    fn enter_slowly(&self, me: Me, side: &Side, wait: &mut Wait, hopeless: impl Fn() -> bool) -> Outcome<()> {
-        let acquired = match side.lock.take(me, Timeout::Try, false) {
-            Err(AGAIN) if wait.timeout == Timeout::Try => self.enter_soon(me, side, hopeless)?,
-            Err(AGAIN) => {
-                let left = wait.left()?;
-                side.lock.take(me, left, false)?
-            }
-            other => other?,
-        };
-        if acquired == Acquired::OwnerDied {
+    fn enter_slowly(&self, me: Me, side: &Side, wait: &mut Wait) -> Outcome<()> {
+        let left = wait.left()?;
+        if side.lock.take(me, left, false)? == Acquired::OwnerDied {
             // Nothing to make whole: what the dead one has not committed never was. It can't fail but by somebody's
             // writing into the lock, and then there is nothing to make whole either.
             let _ = side.lock.repair(me);
@@ -194,23 +182,10 @@ impl Queue {
         Ok(())
     }
 
-    /// Waits for a holder that will not be long, because there is room or a message.
-    fn enter_soon(&self, me: Me, side: &Side, hopeless: impl Fn() -> bool) -> Outcome<Acquired> {
-        let end = Deadline::after(TRY_NS);
-        loop {
-            if hopeless() || end.passed() {
-                return Err(AGAIN);
-            }
-            match side.lock.take(me, Timeout::After(TRY_SLICE_NS), false) {
-                Err(TIMED_OUT) => {}
-                other => return other,
-            }
-        }
-    }
-
-    /// Releases a side's lock; whatever was pending is no longer.
+    /// Releases a side's lock; whatever was pending is no longer, and nothing of the queue is touched afterwards.
     #[inline(always)]
     pub(super) fn leave(&self, me: Me, side: &Side) {
+        me.pend_nothing();
         if !side.lock.release_plain(me) {
             side.lock.release(me);
         }
@@ -218,10 +193,18 @@ impl Queue {
 
     // ---- waiting
 
-    /// Waits until `ready`, while holding the side's lock.
+    /// Waits until `ready`, while holding the side's lock. `also` is one more word that ends it when it is not 0, and
+    /// which `ready` looks at.
     #[cold]
     #[inline(never)]
-    fn wait_until(&self, me: Me, side: &Side, wait: &mut Wait, ready: impl Fn() -> bool) -> Outcome<()> {
+    fn wait_until(
+        &self,
+        me: Me,
+        side: &Side,
+        wait: &mut Wait,
+        also: Option<&AtomicU32>,
+        ready: impl Fn() -> bool,
+    ) -> Outcome<()> {
         if ready() {
             return Ok(());
         }
@@ -235,7 +218,7 @@ impl Queue {
             let patience = Patience::new(wait.left()?, self.is_interruptible(), !me.is_robust());
             me.pend(self.shared().header.gate.spot());
             let bit = if std::ptr::eq(side, &self.shared().producers) { PRODUCER } else { CONSUMER };
-            let result = self.sleep(bit, patience, &ready);
+            let result = self.sleep(bit, patience, also, &ready);
             me.pend_nothing();
             spin.slept(now_ns() - began);
             side.spin.store(spin.hint(), Ordering::Relaxed);
@@ -247,7 +230,13 @@ impl Queue {
 
     /// Sleeps at the gate, which is pending; and on both commit words, because whoever changed one of them may have died
     /// before it came to the gate, when this one was not asleep yet and the kernel's wake-up found nobody.
-    fn sleep(&self, bit: u32, mut patience: Patience, ready: impl Fn() -> bool) -> Outcome<()> {
+    fn sleep(
+        &self,
+        bit: u32,
+        mut patience: Patience,
+        also: Option<&AtomicU32>,
+        ready: impl Fn() -> bool,
+    ) -> Outcome<()> {
         let gate: &Gate = &self.shared().header.gate;
         let commits = [&self.shared().tail.0, &self.shared().head.0];
         loop {
@@ -258,8 +247,9 @@ impl Queue {
             if ready() {
                 return Ok(());
             }
-            let words = [(gate.word(), word), tail, head];
-            let wait = futex_wait_any(&words, patience.until()).map_or_else(
+            let words = [(gate.word(), word), tail, head, (also.unwrap_or(gate.word()), 0)];
+            let words = &words[..3 + usize::from(also.is_some())];
+            let wait = futex_wait_any(words, patience.until()).map_or_else(
                 || {
                     // Without it, the wait looks round.
                     let soon = patience.until().min(Deadline::after(SLICE_NS));
@@ -288,7 +278,7 @@ impl Queue {
             return Err(TOO_LONG);
         }
         let side = &self.shared().producers;
-        self.enter(me, side, wait, || self.is_full_for(length))?;
+        self.enter(me, side, wait)?;
         match self.find_room(me, length, wait) {
             Ok(found) => Ok(found),
             Err(code) => {
@@ -321,7 +311,7 @@ impl Queue {
                 || self.fresh_head(message).is_none()
                 || self.room(message, length).is_some()
         };
-        self.wait_until(me, &shared.producers, wait, ready)?;
+        self.wait_until(me, &shared.producers, wait, None, ready)?;
         if shared.tail.0.load(Ordering::Relaxed) & MARKED != 0 {
             return Err(CLOSED);
         }
@@ -413,8 +403,8 @@ impl Queue {
     #[inline(always)]
     pub(super) fn enter_to_get(&self, me: Me, wait: &mut Wait) -> Outcome<u64> {
         let side = &self.shared().consumers;
-        self.enter(me, side, wait, || self.is_empty() && !self.is_closed())?;
-        match self.find_message(me, wait, || false) {
+        self.enter(me, side, wait)?;
+        match self.find_message(me, wait, None) {
             Ok(message) => Ok(message),
             Err(code) => {
                 self.leave(me, side);
@@ -424,7 +414,7 @@ impl Queue {
     }
 
     #[inline(always)]
-    fn find_message(&self, me: Me, wait: &mut Wait, stopped: impl Fn() -> bool) -> Outcome<u64> {
+    pub(super) fn find_message(&self, me: Me, wait: &mut Wait, stop: Option<&AtomicU32>) -> Outcome<u64> {
         let shared = self.shared();
         // Relaxed: written under this lock.
         let mut head = shared.head.0.load(Ordering::Relaxed);
@@ -440,29 +430,11 @@ impl Queue {
         if self.fresh_tail(message)? != message {
             return Ok(message);
         }
-        let arrived = || shared.tail.0.load(Ordering::SeqCst) != message << 1 || stopped();
-        self.wait_until(me, &shared.consumers, wait, arrived)?;
+        let stopped = |stop: &AtomicU32| stop.load(Ordering::SeqCst) != 0 || self.is_gone();
+        let arrived = || shared.tail.0.load(Ordering::SeqCst) != message << 1 || stop.is_some_and(stopped);
+        let also = stop.map(|_| shared.header.end_gate.word());
+        self.wait_until(me, &shared.consumers, wait, also, arrived)?;
         if self.fresh_tail(message)? == message { Err(CLOSED) } else { Ok(message) }
-    }
-
-    /// Waits until there is a message, or the queue is closed, or `stop` is not 0, and takes nothing.
-    pub(super) fn wait_for_some(&self, me: Me, stop: &AtomicU32) -> Outcome<()> {
-        let lock = &self.shared().consumers.lock;
-        if lock.take_unless(me, stop)? == Acquired::OwnerDied {
-            let _ = lock.repair(me);
-        }
-        let stopped = || stop.load(Ordering::SeqCst) != 0;
-        let result = self.find_message(me, &mut Wait::new(Timeout::Forever), stopped);
-        self.leave(me, &self.shared().consumers);
-        result.map(|_| ())
-    }
-
-    /// Wakes whoever waits in there, whatever the words say; others than the one that is meant sleep on.
-    pub(super) fn wake_watcher(&self) {
-        let shared = self.shared();
-        shared.header.gate.open(EVERYBODY);
-        shared.header.gate.wake_rest();
-        futex_wake(shared.consumers.lock.word(), EVERYBODY);
     }
 
     /// How many messages have been put. Acquire: they can be read.

@@ -1,5 +1,6 @@
 //! Rings that connect two processes, and queues that connect many.
 
+pub(crate) mod bell;
 pub(crate) mod layout;
 pub mod message;
 mod place;
@@ -8,6 +9,7 @@ pub(crate) mod ring;
 mod settle;
 pub(crate) mod spin;
 mod transfer;
+mod vigil;
 pub(crate) mod watch;
 
 pub use layout::{MOST_BYTES, MOST_MESSAGES};

@@ -5,13 +5,12 @@
 //! kept, in one word, so that the next use costs a load and a comparison. The kernel zeroes these words in a child of
 //! fork, which thereby knows no queue.
 
-use super::layout::{Geometry, Header, Memory, Shared};
-use super::message::{Queue, QueueOptions};
+use super::layout::{Geometry, Memory, Shared};
+use super::message::{Queue, QueueOptions, caller};
 use super::watch::{self, Watches};
 use crate::error::{Code, Error, Result};
 use crate::heap::Heap;
 use crate::prim::{AtomicU64, Ordering};
-use crate::sync::gate::EVERYBODY;
 use crate::sync::{INVALID, Outcome};
 use crate::sys::{fork, memory, robust};
 use core::ptr::NonNull;
@@ -67,6 +66,8 @@ static REGISTRY: AtomicPtr<Registry> = AtomicPtr::new(std::ptr::null_mut());
 static SEEN: AtomicPtr<AtomicU64> = AtomicPtr::new(std::ptr::null_mut());
 const PLACES: usize = 512;
 const ADDRESS_BITS: u32 = 48;
+
+const BUSY: Code = Code::errno(libc::EBUSY);
 
 #[inline(always)]
 fn place_for(address: usize) -> Option<&'static AtomicU64> {
@@ -239,16 +240,17 @@ pub(crate) fn create(heap: &Heap, options: &QueueOptions) -> Result<NonNull<u8>>
     }
 }
 
-/// Ends a queue, and gives its memory back. Only one of several that try does.
+/// Ends a queue, and gives its memory back. Only one of several that try does. Where a process that watches it is stopped,
+/// the memory stays a block of its maker's.
 pub(crate) fn destroy(pointer: *const u8) -> Outcome<()> {
     let queue = find(pointer)?;
+    queue.put_an_end(caller()?)?;
     watch::end(|address| address == pointer.addr());
-    let header: &Header = &queue.memory.shared().header;
-    let mark = queue.memory.geometry.mark();
-    header.mark.compare_exchange(mark, 0, Ordering::AcqRel, Ordering::Acquire).map_err(|_| INVALID)?;
     if let Some(place) = place_for(pointer.addr()) {
         place.store(0, Ordering::Relaxed);
     }
-    header.gate.open(EVERYBODY);
+    if !queue.all_have_let_go() {
+        return Err(BUSY);
+    }
     heap_of(pointer.addr(), 1)?.free_address(pointer.addr()).map_err(|error| error.code())
 }

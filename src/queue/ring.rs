@@ -16,8 +16,9 @@
 //! | `tail` | host, Release | worker, Acquire | makes the slots before it visible |
 //! | `done` | worker, Release | host, Acquire | makes the results before it visible: the commit of a result |
 //! | `state` | both, compare-exchange AcqRel | both | who has the task: exactly one of the two wins |
+//! | `low_at` | host, Relaxed | worker | stored before `tail`; one seen late rings once too often, or for the next task |
 //! | `worker_sleeps` | worker sets, host clears | both | Dekker with `tail`: both store, fence, then look |
-//! | `host_sleeps` | host sets, worker clears | both | Dekker with `done` |
+//! | `host_sleeps` | host sets, worker clears | both | Dekker with `done`; where the pool's descriptor is watched |
 //! | `phase`, `pending_output`, `items_*` | worker, Release | host, Acquire, after a death too | each stands alone |
 //! | `begun_ns` | worker, Release | host, Acquire | zeroed before the claim, so never an earlier task's |
 //! | `asked` | host | worker | where TIMED, Dekker with `items_begun`: both store, fence, then look |
@@ -26,6 +27,7 @@
 //! away. A hostile worker can write all of it; the host keeps its own count of what is in the ring, and takes every
 //! word from here once and checks it.
 
+use super::bell::Bell;
 use super::spin::Spin;
 use crate::error::Result;
 use crate::prim::{AtomicI32, AtomicU32, AtomicU64, Ordering, fence, futex_wait, futex_wake};
@@ -163,6 +165,8 @@ pub(crate) struct CrashRecord {
 #[repr(C)]
 pub(crate) struct Shared {
     tail: CachePadded<AtomicU32>,
+    /// From which `done` on the ring runs low.
+    pub(crate) low_at: AtomicU32,
     worker_sleeps: CachePadded<AtomicU32>,
     done: CachePadded<AtomicU32>,
     host_sleeps: CachePadded<AtomicU32>,
@@ -266,9 +270,21 @@ impl Shared {
     }
 
     /// Worker: the results before `done` are there. Wakes the host where it sleeps.
-    pub(crate) fn finish(&self, done: u32, host: &Guarded) {
+    pub(crate) fn finish(&self, done: u32, bell: &Bell, host: &Guarded) {
         self.commit(done);
-        self.wake_host(host);
+        fence(Ordering::SeqCst);
+        bell.ring_for_result(|| self.is_low(done));
+        self.signal_host(host);
+    }
+
+    /// Host: the same of what the worker has finished so far.
+    pub(crate) fn runs_low(&self) -> bool {
+        self.is_low(self.done.load(Ordering::Relaxed))
+    }
+
+    /// Whether no more is left in the ring than the host has said to be little.
+    pub(crate) fn is_low(&self, done: u32) -> bool {
+        done.wrapping_sub(self.low_at.load(Ordering::Relaxed)) as i32 >= 0
     }
 
     /// Worker: the same for a host that waits for something else.
@@ -276,9 +292,14 @@ impl Shared {
         self.done.store(done, Ordering::Release);
     }
 
-    /// Worker: makes the host look again, where it has said that it wants to be told.
-    pub(crate) fn wake_host(&self, host: &Guarded) {
-        fence(Ordering::SeqCst);
+    /// Worker: has news for the host that are no result.
+    pub(crate) fn tell_host(&self, bell: &Bell, host: &Guarded) {
+        bell.ring_for_news();
+        self.signal_host(host);
+    }
+
+    /// Worker, after a fence: makes the descriptor readable by which the host is to be told, where it wants that.
+    fn signal_host(&self, host: &Guarded) {
         if self.host_sleeps.load(Ordering::Relaxed) != 0 && self.host_sleeps.swap(0, Ordering::Relaxed) != 0 {
             fd::eventfd_signal(host.as_raw_fd());
         }
@@ -294,13 +315,6 @@ impl Shared {
     /// Host: asks to be told of the next result. Afterwards, what has come meanwhile must be looked for once more.
     pub(crate) fn ask_to_be_told(&self) {
         self.host_sleeps.store(1, Ordering::Relaxed);
-    }
-
-    /// Host: need not be told any more.
-    pub(crate) fn need_not_be_told(&self) {
-        if self.host_sleeps.load(Ordering::Relaxed) != 0 {
-            self.host_sleeps.store(0, Ordering::Relaxed);
-        }
     }
 }
 
@@ -362,6 +376,7 @@ mod tests {
         let worker = Segment::attach(fd.as_raw_fd()).unwrap();
         let event = crate::sys::fd::eventfd().unwrap();
         let host_event = &Guarded::new(event);
+        let bell = Bell::default();
         const TASKS: u32 = 100_000;
         std::thread::scope(|scope| {
             scope.spawn(move || {
@@ -373,7 +388,7 @@ mod tests {
                         slot.status.store(slot.shares.load(Ordering::Relaxed) as i32 + 1, Ordering::Relaxed);
                     }
                     position = position.wrapping_add(1);
-                    worker.finish(position, host_event);
+                    worker.finish(position, &bell, host_event);
                 }
                 assert_eq!(position, TASKS);
             });

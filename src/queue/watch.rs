@@ -2,16 +2,17 @@
 //!
 //! The kernel passes a dead producer's wake-up on to a sleeper at a futex, and to nothing else. So the process that asks
 //! for the descriptor gets a thread that waits as a consumer would, takes nothing, and makes the descriptor readable;
-//! then it sleeps on a private word until a get has found the queue empty.
+//! then it sleeps on a private word until a get has found the queue empty. It keeps the queue's memory from being used for
+//! something else (`vigil.rs`); when another process destroys the queue, the descriptor becomes readable for good.
 
 use super::message::{Queue, caller};
 use super::registry;
 use crate::error::{Error, Result};
-use crate::prim::{AtomicU32, Ordering, futex_wait, futex_wake};
-use crate::sync::INVALID;
-use crate::sys::clock::Deadline;
+use crate::prim::{AtomicU32, Ordering, futex_wake};
+use crate::sync::{INVALID, Outcome};
 use crate::sys::{fd, owner, signal};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::sync::mpsc::{self, SyncSender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -21,6 +22,8 @@ const ARMED: u32 = 0;
 /// There is one, and the descriptor says so.
 const SIGNALLED: u32 = 1;
 
+const NO_VIGIL: &str = "the queue cannot be watched";
+
 /// Between two wake-ups of a thread that is to end.
 const NAP: Duration = Duration::from_micros(50);
 
@@ -28,7 +31,7 @@ struct Watch {
     address: usize,
     shared: Arc<Watched>,
     queue: Queue,
-    thread: Option<JoinHandle<()>>,
+    thread: JoinHandle<()>,
 }
 
 struct Watched {
@@ -37,8 +40,16 @@ struct Watched {
     tid: AtomicU32,
     /// ARMED or SIGNALLED. SeqCst: stored after the descriptor was cleared, and before it is signalled.
     state: AtomicU32,
+    /// Whether the queue's memory is kept for this watch: who wakes the thread there does so while it is.
+    kept: Mutex<bool>,
     /// Not 0: the thread is to end. SeqCst: pairs with its look before it sleeps, at the gate or for the lock.
     stop: AtomicU32,
+}
+
+impl Watched {
+    fn kept(&self) -> MutexGuard<'_, bool> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// How many there are, those of a forked process's parent included. Relaxed: a queue that a process watches was asked
@@ -56,8 +67,14 @@ fn watches() -> Option<MutexGuard<'static, Vec<Watch>>> {
 /// The descriptor for a queue; the same one each time.
 pub(crate) fn descriptor(address: usize, queue: Queue) -> Result<RawFd> {
     let mut watches = watches().ok_or(INVALID)?;
-    if let Some(watch) = watches.iter().find(|watch| watch.address == address) {
-        return Ok(watch.shared.event.as_raw_fd());
+    if let Some(at) = watches.iter().position(|watch| watch.address == address) {
+        if *watches[at].shared.kept() {
+            return Ok(watches[at].shared.event.as_raw_fd());
+        }
+        // It was another queue's, at the same place, that another process has destroyed.
+        let ended = watches.swap_remove(at);
+        COUNT.fetch_sub(1, Ordering::Relaxed);
+        let _ = ended.thread.join();
     }
     let event = fd::eventfd()?;
     let number = event.as_raw_fd();
@@ -65,38 +82,48 @@ pub(crate) fn descriptor(address: usize, queue: Queue) -> Result<RawFd> {
         event,
         tid: AtomicU32::new(0),
         state: AtomicU32::new(ARMED),
+        kept: Mutex::new(true),
         stop: AtomicU32::new(0),
     });
     let watched = Arc::clone(&shared);
     // The new thread inherits the mask, and with it none of the process's signals.
     let blocked = signal::AllBlocked::new();
+    let (told, hears) = mpsc::sync_channel(1);
     let thread = std::thread::Builder::new()
         .name("tine-queue".to_owned())
         .stack_size(128 * 1024)
-        .spawn(move || run(&watched, queue))
+        .spawn(move || run(&watched, queue, &told))
         .map_err(|error| Error::from_io("starting the queue's thread", &error))?;
     drop(blocked);
-    while shared.tid.load(Ordering::Relaxed) == 0 {
-        futex_wait(&shared.tid, 0, Deadline::NEVER);
-    }
-    watches.push(Watch { address, shared, queue, thread: Some(thread) });
+    // The queue's memory is the thread's to touch before this call returns, after which it may be destroyed elsewhere.
+    hears.recv().unwrap_or(Err(INVALID)).map_err(|code| Error::new(code, NO_VIGIL))?;
+    watches.push(Watch { address, shared, queue, thread });
     COUNT.fetch_add(1, Ordering::Relaxed);
     Ok(number)
 }
 
-fn run(watched: &Watched, queue: Queue) {
+fn run(watched: &Watched, queue: Queue, told: &SyncSender<Outcome<()>>) {
     watched.tid.store(owner::gettid(), Ordering::Relaxed);
-    futex_wake(&watched.tid, 1);
-    let stopped = || watched.stop.load(Ordering::SeqCst) != 0;
+    let begun = queue.begin_vigil();
+    let _ = told.send(begun);
+    if begun.is_err() {
+        return;
+    }
+    let stopped = || watched.stop.load(Ordering::SeqCst) != 0 || queue.is_gone();
     while !stopped() {
         let _ = caller().and_then(|me| queue.wait_for_some(me, &watched.stop));
-        // A message; or a queue that is closed or overwritten, which who polls finds out by a get.
+        // A message; or a queue that is closed, overwritten or destroyed, which who polls finds out by a get.
         watched.state.store(SIGNALLED, Ordering::SeqCst);
         fd::eventfd_signal(watched.event.as_raw_fd());
         while !stopped() && watched.state.load(Ordering::SeqCst) == SIGNALLED {
-            futex_wait(&watched.state, SIGNALLED, Deadline::NEVER);
+            queue.wait_for_end(&watched.state, SIGNALLED);
         }
     }
+    // Before the memory can be another queue's, for which this is not the watch.
+    *watched.kept() = false;
+    queue.end_vigil();
+    // Who polls finds out by a get.
+    fd::eventfd_signal(watched.event.as_raw_fd());
 }
 
 /// A get has found nothing: the descriptor is not readable until there is something.
@@ -137,17 +164,20 @@ pub(crate) fn end(which: impl Fn(usize) -> bool) {
             index += 1;
             continue;
         }
-        let mut watch = watches.swap_remove(index);
+        let watch = watches.swap_remove(index);
         COUNT.fetch_sub(1, Ordering::Relaxed);
         watch.shared.stop.store(1, Ordering::SeqCst);
         watch.shared.state.store(ARMED, Ordering::SeqCst);
         futex_wake(&watch.shared.state, 1);
-        let Some(thread) = watch.thread.take() else { continue };
-        while !thread.is_finished() {
-            watch.queue.wake_watcher();
+        while !watch.thread.is_finished() {
+            let kept = watch.shared.kept();
+            if *kept {
+                watch.queue.wake_watcher();
+            }
+            drop(kept);
             // Once is not enough: it may just be about to sleep, and a hostile process can undo what was done here.
             std::thread::sleep(NAP);
         }
-        let _ = thread.join();
+        let _ = watch.thread.join();
     }
 }

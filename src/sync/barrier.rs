@@ -1,27 +1,45 @@
 //! The barrier: so many parties wait for each other.
 //!
-//! A lock guards arrivals. Each party that waits has a seat, a word that is on its thread's robust list, so that its
-//! death is written there for everybody to see. All that wait sleep on the gate and on all seats, taken or not, so the
-//! kernel wakes one at a party's death, which looks at the seats and breaks the barrier.
+//! All that decides how a meeting ends stands in one number and changes in one step: which meeting it is, whether the
+//! barrier is broken, how many have come. There is no lock inside, so nobody waits for who stopped in there.
+//!
+//! | word | means | becomes |
+//! |---|---|---|
+//! | n, 0 | meeting n is on | n, BROKEN by who ran out of time, found a dead party or aborts; n + 1, 0 by the last to come |
+//! | n, BROKEN | everybody who waits or comes is told | n + 1, 0 by a reset |
+//!
+//! Each party has a seat, a word that is on its thread's robust list, so that its death is written there. The first to come
+//! watches: it sleeps on the meeting's word and on all seats, taken or not, and breaks the barrier when a party dies. The others
+//! sleep on the meeting's word and on the watcher's seat. So a meeting costs what its parties cost, not their square. Who
+//! has been woken by a seat wakes everybody once the meeting is over, because the one who ended it may have died before it had.
+//!
+//! The last to leave, not the last to come, is the one that is told so: by then nobody else looks at the barrier any more,
+//! and it may be freed. Those who leave count themselves out as the last thing they do. One that dies on its way out is never
+//! counted out, and then nobody is told.
 
-use super::gate::{EVERYBODY, Gate, Watched};
-use super::lock::Lock;
 use super::{
-    AGAIN, Acquired, INTERRUPTED, INTERRUPTIBLE, INVALID, NO_LOCKS, NO_MEMORY, Outcome, Patience, known_flags,
+    AGAIN, INTERRUPTED, INTERRUPTIBLE, INVALID, NO_LOCKS, NO_MEMORY, OTHER_NAMESPACE, Outcome, Patience,
+    SLICE_NS, Then, known_flags,
 };
 use crate::error::Code;
-use crate::prim::{AtomicU32, AtomicU64, MODEL, Ordering};
-use crate::sys::clock::Timeout;
+use crate::prim::{
+    AtomicU32, AtomicU64, Both, Change, MODEL, Ordering, Pair, Wait, futex_change, futex_wait,
+    futex_wait_any, futex_wake,
+};
+use crate::sync::gate::EVERYBODY;
+use crate::sys::clock::{Deadline, Timeout};
 use crate::sys::owner;
-use crate::sys::robust::{self, ENTRY, Me, OWNER, Spot, WAITERS};
+use crate::sys::robust::{self, DIED, ENTRY, Me, OWNER, Spot, WAITERS};
 use core::array::from_fn;
 use core::mem::{offset_of, size_of};
 
 /// The most parties that a barrier can have.
 pub const MOST_PARTIES: u32 = if MODEL { 4 } else { 128 };
-const BAYS: usize = MOST_PARTIES as usize / SEATS;
+/// Meetings take turns with the halves of the seats: some may still be getting up from the last one.
+const HALF: usize = MOST_PARTIES as usize;
+const BAYS: usize = 2 * HALF / SEATS;
 const SEATS: usize = 4;
-/// How many words the kernel can watch for one sleeper. Parties beyond that look round while they wait.
+/// How many words the kernel can watch for one sleeper.
 const MOST_WATCHED: usize = 128;
 
 /// One party that waits.
@@ -30,8 +48,8 @@ const MOST_WATCHED: usize = 128;
 struct Seat {
     #[cfg(not(target_env = "musl"))]
     word: AtomicU32,
-    /// The phase that it waits for. Written under the lock, by the party that takes the seat.
-    phase: AtomicU32,
+    /// The meeting that it is for. Written by the party that has the seat, before it counts as come.
+    meeting: AtomicU32,
     #[cfg(target_env = "musl")]
     word: AtomicU32,
 }
@@ -48,35 +66,53 @@ const _: () =
     assert!(MODEL || size_of::<Seat>() == 8 && offset_of!(Bay, entries) - offset_of!(Seat, word) == ENTRY);
 
 /// A meeting of a fixed number of parties, again and again. It must be made by `new`.
-#[repr(C)]
+#[repr(C, align(8))]
 #[derive(Debug)]
 pub struct Barrier {
-    lock: Lock,
-    gate: Gate,
-    /// How often the parties have met or the barrier was reset. Written under the lock, like what follows, and read by
-    /// those that wait. SeqCst: the gate is looked at next.
-    phase: AtomicU32,
-    /// Bit n: the last phase whose number ends in these five bits ended by a reset.
-    resets: AtomicU32,
-    broken: AtomicU32,
-    arrived: AtomicU32,
-    /// Not written after the start.
+    /// The word: the meeting's number, above BROKEN. Beside it: how many have come, the watcher's seat, and which of the
+    /// last meetings ended by a reset. SeqCst: seats are looked at next.
+    state: Pair,
+    /// Who is still to leave: a meeting's number, in the upper half, and how many.
+    leaving: AtomicU32,
+    /// Not written after the start, as the flags.
     parties: AtomicU32,
     flags: AtomicU32,
-    /// How many seats have ever been taken: those behind need no look.
-    used: AtomicU32,
-    reserved: [AtomicU32; 8],
+    /// The PID namespace whose numbers the seats hold; 0 until the first use.
+    namespace: AtomicU32,
+    reserved: [AtomicU32; 10],
     bays: [Bay; BAYS],
 }
 
-/// Why a party's wait ended.
+/// A seat has no room for one: a namesake of a dead party counts as alive where only a look can tell.
+const NO_COOKIE: u32 = 0;
+
+const BROKEN: u32 = 1;
+const BROKEN_BIT: u32 = 0;
+
+// Beside the word:
+const COME: u32 = 0xff;
+const WATCHER: u32 = 8;
+const NOBODY: u32 = 0xff;
+const RESETS: u32 = 16;
+
+fn watcher(number: u32) -> u32 {
+    number >> WATCHER & NOBODY
+}
+
+fn with_watcher(number: u32, seat: u32) -> u32 {
+    number & !(NOBODY << WATCHER) | seat << WATCHER
+}
+
+/// What stands beside the next meeting's word.
+fn begun(number: u32, by_reset: bool) -> u32 {
+    (number >> RESETS << 1 | u32::from(by_reset)) << RESETS | NOBODY << WATCHER
+}
+
+/// How a meeting ended.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Ended {
     Met,
-    Reset,
     Broken,
-    /// A party that waits has died, and nobody has said so yet.
-    Died,
 }
 
 impl Barrier {
@@ -87,24 +123,20 @@ impl Barrier {
             return Err(INVALID);
         }
         Ok(Barrier {
-            lock: Lock::new(0),
-            gate: Gate::new(),
-            phase: AtomicU32::new(0),
-            resets: AtomicU32::new(0),
-            broken: AtomicU32::new(0),
-            arrived: AtomicU32::new(0),
+            state: Pair::new((0, NOBODY << WATCHER)),
+            leaving: AtomicU32::new(0),
             parties: AtomicU32::new(parties),
             flags: AtomicU32::new(flags),
-            used: AtomicU32::new(0),
+            namespace: AtomicU32::new(0),
             reserved: from_fn(|_| AtomicU32::new(0)),
             bays: from_fn(|_| Bay {
-                seats: from_fn(|_| Seat { word: AtomicU32::new(0), phase: AtomicU32::new(0) }),
+                seats: from_fn(|_| Seat { word: AtomicU32::new(0), meeting: AtomicU32::new(0) }),
                 entries: from_fn(|_| AtomicU64::new(0)),
             }),
         })
     }
 
-    /// Waits for the others; whether this party was the last to come.
+    /// Waits for the others; whether this party was the last to leave.
     pub fn wait(&self, timeout: Timeout) -> Outcome<bool> {
         let me = robust::me().ok_or(NO_MEMORY)?;
         let parties = self.parties.load(Ordering::Relaxed);
@@ -114,203 +146,344 @@ impl Barrier {
         if me.is_full() {
             return Err(NO_LOCKS);
         }
-        self.enter(me)?;
-        let arrived = self.arrive(me, parties, timeout);
-        self.lock.release(me);
-        let Some((bay, index)) = arrived? else { return Ok(true) };
-        let phase = self.bays[bay].seats[index].phase.load(Ordering::Relaxed);
-        let result = self.stay(me, phase, timeout);
-        self.stand_up(me, bay, index);
-        result.map(|()| false)
-    }
-
-    /// Takes the lock for a moment. While it is held, the gate is pending: should this thread die, a party that sleeps
-    /// finds the lock's holder dead.
-    fn enter(&self, me: Me) -> Outcome<()> {
-        let taken = if self.lock.take_free(me) {
-            Acquired::Clean
-        } else {
-            self.lock.take(me, Timeout::Forever, true)?
-        };
-        me.pend(self.gate.spot());
-        if taken == Acquired::OwnerDied {
-            // Who died in here may have counted itself or not: there is nobody left to ask.
-            self.broken.store(1, Ordering::SeqCst);
-            self.lock.repair(me)?;
+        self.check_namespace(me)?;
+        loop {
+            let (word, number) = self.state.load(Ordering::SeqCst);
+            if word & BROKEN != 0 {
+                return Err(Code::BROKEN);
+            }
+            let meeting = word >> 1;
+            if timeout == Timeout::Try && (number & COME) + 1 < parties {
+                if !self.has_dead(meeting, !me.is_robust()) {
+                    return Err(AGAIN);
+                }
+                self.break_up(meeting);
+                continue;
+            }
+            let seat = self.sit_down(me, meeting, number & COME)?;
+            let outcome = self.come(me, meeting, seat, timeout);
+            self.get_up(me, meeting, seat);
+            match outcome {
+                Ok(Some(Ended::Met)) => return Ok(self.leave(meeting)),
+                Ok(Some(Ended::Broken)) => return Err(Code::BROKEN),
+                // The meeting was over before this party had come to it.
+                Ok(None) => {}
+                Err(code) => return Err(code),
+            }
         }
-        Ok(())
     }
 
-    /// With the lock in hand: comes, and either completes the phase or takes a seat.
-    fn arrive(&self, me: Me, parties: u32, timeout: Timeout) -> Outcome<Option<(usize, usize)>> {
-        let phase = self.phase.load(Ordering::SeqCst);
-        if self.broken.load(Ordering::SeqCst) != 0 || self.has_dead(me, phase, |_, _| ()) {
-            self.break_up();
-            return Err(Code::BROKEN);
+    /// As a lock's, for the numbers in the seats.
+    fn check_namespace(&self, me: Me) -> Outcome<()> {
+        // A caller that can't tell its own must not leave a mark by which the others are refused.
+        let mine = me.find_namespace().ok_or(OTHER_NAMESPACE)?;
+        // Relaxed: the value is all that matters.
+        match self.namespace.compare_exchange(0, mine, Ordering::Relaxed, Ordering::Relaxed) {
+            Err(tag) if tag != mine => Err(OTHER_NAMESPACE),
+            _ => Ok(()),
         }
-        let arrived = self.arrived.load(Ordering::SeqCst);
-        if arrived + 1 >= parties {
-            self.next_phase(phase, false);
-            return Ok(None);
-        }
-        if timeout == Timeout::Try {
-            return Err(AGAIN);
-        }
-        let (bay, index) = self.sit_down(me, phase).ok_or(NO_LOCKS)?;
-        self.arrived.store(arrived + 1, Ordering::SeqCst);
-        Ok(Some((bay, index)))
     }
 
-    fn next_phase(&self, phase: u32, reset: bool) {
-        let bit = 1 << (phase % 32);
-        let resets = self.resets.load(Ordering::SeqCst);
-        self.resets.store(if reset { resets | bit } else { resets & !bit }, Ordering::SeqCst);
-        self.phase.store(phase.wrapping_add(1), Ordering::SeqCst);
-        self.arrived.store(0, Ordering::SeqCst);
-        self.gate.open(EVERYBODY);
+    // ---- seats
+
+    /// How many of the half's seats are in use: for this meeting's parties, and as many that are still getting up.
+    fn range(&self) -> usize {
+        (2 * self.parties.load(Ordering::Relaxed) as usize).clamp(4, HALF)
     }
 
-    fn break_up(&self) {
-        self.broken.store(1, Ordering::SeqCst);
-        self.gate.open(EVERYBODY);
+    fn place(meeting: u32, seat: u32) -> (usize, usize) {
+        let at = (meeting as usize & 1) * HALF + seat as usize;
+        (at / SEATS, at % SEATS)
     }
 
-    fn spot(&self, bay: usize, index: usize) -> Spot {
+    fn seat(&self, meeting: u32, seat: u32) -> &Seat {
+        let (bay, index) = Barrier::place(meeting, seat);
+        &self.bays[bay].seats[index]
+    }
+
+    fn spot(&self, meeting: u32, seat: u32) -> Spot {
+        let (bay, index) = Barrier::place(meeting, seat);
         let at = index * size_of::<Seat>() + offset_of!(Seat, word);
         // SAFETY: the bay has its entry for this seat at the right distance, written by the robust list alone.
         unsafe { Spot::new(&raw const self.bays[bay], at) }
     }
 
-    /// Takes a free seat. The lock is held, so nobody else does; the entry is on the list before the word counts.
-    fn sit_down(&self, me: Me, phase: u32) -> Option<(usize, usize)> {
-        let mut seats = (0..BAYS).flat_map(|bay| (0..SEATS).map(move |index| (bay, index)));
-        let (bay, index) = seats.find(|(bay, index)| {
-            let seat = &self.bays[*bay].seats[*index];
-            let word = seat.word.load(Ordering::Acquire);
-            // One who has just died of this phase keeps the seat, or nobody would ever know.
-            let died = word & robust::DIED != 0 && seat.phase.load(Ordering::SeqCst) == phase;
-            word & OWNER == 0 && !died
-        })?;
-        me.push(self.spot(bay, index));
-        let number = (bay * SEATS + index) as u32;
-        if number >= self.used.load(Ordering::SeqCst) {
-            self.used.store(number + 1, Ordering::SeqCst);
+    /// Takes a free seat, the first try at `hint`.
+    fn sit_down(&self, me: Me, meeting: u32, hint: u32) -> Outcome<u32> {
+        let range = self.range() as u32;
+        for at in 0..range {
+            let index = (hint + at) % range;
+            let (seat, spot) = (self.seat(meeting, index), self.spot(meeting, index));
+            let word = seat.word.load(Ordering::Relaxed);
+            // One who has just died of this meeting keeps the seat, or nobody would ever know.
+            if word & OWNER != 0 || word & DIED != 0 && seat.meeting.load(Ordering::SeqCst) == meeting {
+                continue;
+            }
+            me.pend(spot);
+            // With WAITERS from the start: others sleep on it without a word. Acquire: it is off the last one's list.
+            let mine = me.tid() | WAITERS;
+            let taken = seat.word.compare_exchange(word, mine, Ordering::SeqCst, Ordering::Relaxed).is_ok();
+            if taken {
+                me.push(spot);
+                seat.meeting.store(meeting, Ordering::SeqCst);
+            }
+            me.pend_nothing();
+            if taken {
+                return Ok(index);
+            }
         }
-        let seat = &self.bays[bay].seats[index];
-        seat.phase.store(phase, Ordering::SeqCst);
-        // Others sleep on this word as on the gate's, which is not pending all the time.
-        seat.word.store(me.tid() | WAITERS, Ordering::SeqCst);
-        Some((bay, index))
+        Err(NO_LOCKS)
     }
 
-    fn stand_up(&self, me: Me, bay: usize, index: usize) {
-        let spot = self.spot(bay, index);
+    fn get_up(&self, me: Me, meeting: u32, seat: u32) {
+        let spot = self.spot(meeting, seat);
         me.pend(spot);
         me.remove(spot);
         // Release: whoever takes the seat next finds its entry off this thread's list.
-        self.bays[bay].seats[index].word.store(0, Ordering::Release);
+        self.seat(meeting, seat).word.store(0, Ordering::Release);
         me.pend_nothing();
     }
 
-    /// Whether a party that waits for this phase has died. `see` gets the words that say so.
-    fn has_dead<'a>(&'a self, me: Me, phase: u32, mut see: impl FnMut(&'a AtomicU32, u32)) -> bool {
-        let used = self.used.load(Ordering::SeqCst) as usize;
-        // Those that come later, too: the parties of this meeting, and as many that have not left the last one yet.
-        let seats = used.max(2 * self.parties.load(Ordering::Relaxed) as usize);
-        self.bays.iter().flat_map(|bay| &bay.seats).take(seats).any(|seat| {
-            let word = seat.word.load(Ordering::SeqCst);
-            see(&seat.word, word);
-            let died = word & robust::DIED != 0
-                || (!me.is_robust() && word & OWNER != 0 && owner::thread_ended(word & OWNER, 0));
-            died && seat.phase.load(Ordering::SeqCst) == phase
-        })
+    /// Whether the seat's party has died of this meeting, and the word as it was seen. `look` asks whether a party lives
+    /// that the kernel hasn't marked.
+    fn is_dead(&self, meeting: u32, seat: u32, look: bool) -> (bool, u32) {
+        let seat = self.seat(meeting, seat);
+        let word = seat.word.load(Ordering::SeqCst);
+        let died =
+            word & DIED != 0 || look && word & OWNER != 0 && owner::thread_ended(word & OWNER, NO_COOKIE);
+        (died && seat.meeting.load(Ordering::SeqCst) == meeting, word)
     }
 
-    /// Whether and how the wait for a phase is over. `see` gets the words that say so.
-    fn ended<'a>(&'a self, me: Me, phase: u32, mut see: impl FnMut(&'a AtomicU32, u32)) -> Option<Ended> {
-        let now = self.phase.load(Ordering::SeqCst);
-        see(&self.phase, now);
-        if now != phase {
-            let reset = self.resets.load(Ordering::SeqCst) >> (phase % 32) & 1 != 0;
-            return Some(if reset { Ended::Reset } else { Ended::Met });
-        }
-        let broken = self.broken.load(Ordering::SeqCst);
-        see(&self.broken, broken);
-        if broken != 0 {
-            return Some(Ended::Broken);
-        }
-        // Not to be watched: a sleeper on the lock's word would take the wake-ups of those that want the lock. Who dies
-        // with the lock and has changed something has changed one of the other words.
-        let died = self.lock.peek() & robust::DIED != 0;
-        (died || self.has_dead(me, phase, see)).then_some(Ended::Died)
+    fn has_dead(&self, meeting: u32, look: bool) -> bool {
+        (0..self.range() as u32).any(|seat| self.is_dead(meeting, seat, look).0)
     }
 
-    /// Sleeps until the phase is over, one way or another.
-    fn stay<'a>(&'a self, me: Me, phase: u32, timeout: Timeout) -> Outcome<()> {
-        let interruptible = self.flags.load(Ordering::Relaxed) & INTERRUPTIBLE != 0;
-        let patience = Patience::new(timeout, interruptible, !me.is_robust());
-        let wake_rest = || {
-            // Who let this one go may have died before it had woken the others.
-            self.gate.wake_rest();
-            false
-        };
-        let ready = |watched: &mut Watched<'a, MOST_WATCHED>| {
-            self.ended(me, phase, |word, value| watched.see(word, value))
-        };
-        let result = self.gate.wait(me, patience, ready, wake_rest);
-        match result {
-            Ok(Ended::Met) => return Ok(()),
-            Ok(Ended::Reset | Ended::Broken) => return Err(Code::BROKEN),
-            Ok(Ended::Died) | Err(_) => {}
-        }
-        // What this comes to depends on what has happened by the time that the lock is held.
-        self.enter(me)?;
-        let outcome = match self.ended(me, phase, |_, _| ()) {
-            Some(Ended::Met) => Ok(()),
-            Some(Ended::Reset) => Err(Code::BROKEN),
-            Some(Ended::Broken | Ended::Died) => {
-                self.break_up();
-                Err(Code::BROKEN)
+    // ---- meetings
+
+    /// Comes, with a seat: ends the meeting, or waits for its end. `None` where it is over already.
+    fn come(&self, me: Me, meeting: u32, seat: u32, timeout: Timeout) -> Outcome<Option<Ended>> {
+        let parties = self.parties.load(Ordering::Relaxed);
+        loop {
+            let (word, number) = self.state.load(Ordering::SeqCst);
+            if word == meeting << 1 | BROKEN {
+                return Ok(Some(Ended::Broken));
             }
-            None => self.give_up(result.err().unwrap_or(Code::BROKEN)),
-        };
-        self.lock.release(me);
-        outcome
+            if word != meeting << 1 {
+                return Ok(None);
+            }
+            let come = (number & COME) + 1;
+            if come >= parties {
+                if self.has_dead(meeting, !me.is_robust()) {
+                    self.break_up(meeting);
+                    continue;
+                }
+                self.expect_to_leave(meeting, parties);
+                if self.change((word, number), (meeting.wrapping_add(1) << 1, begun(number, false))) {
+                    futex_wake(self.state.word(), EVERYBODY);
+                    return Ok(Some(Ended::Met));
+                }
+                continue;
+            }
+            if timeout == Timeout::Try {
+                return Err(AGAIN);
+            }
+            let first = with_watcher(number, if come == 1 { seat } else { watcher(number) });
+            if self.change((word, number), (word, first + 1)) {
+                return self.stay(me, meeting, seat, timeout).map(Some);
+            }
+        }
     }
 
-    /// One that runs out of time takes the others along; one that was interrupted has just not come.
-    fn give_up(&self, code: Code) -> Outcome<()> {
-        if code == INTERRUPTED {
-            let arrived = self.arrived.load(Ordering::SeqCst);
-            self.arrived.store(arrived.saturating_sub(1), Ordering::SeqCst);
-        } else {
-            self.break_up();
+    fn change(&self, old: Both, new: Both) -> bool {
+        self.state.compare_exchange(old, new, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+    }
+
+    /// Whether and how a meeting is over.
+    fn ended(&self, meeting: u32) -> Option<Ended> {
+        let (word, number) = self.state.load(Ordering::SeqCst);
+        match (word >> 1).wrapping_sub(meeting) & (u32::MAX >> 1) {
+            0 => (word & BROKEN != 0).then_some(Ended::Broken),
+            // So many meetings ago.
+            age @ 1..=16 if number >> (RESETS + age - 1) & 1 != 0 => Some(Ended::Broken),
+            _ => Some(Ended::Met),
         }
-        Err(code)
+    }
+
+    /// Waits until the meeting is over.
+    fn stay(&self, me: Me, meeting: u32, seat: u32, timeout: Timeout) -> Outcome<Ended> {
+        let interruptible = self.flags.load(Ordering::Relaxed) & INTERRUPTIBLE != 0;
+        // The seats name holders: somebody looks round, for those whose end the kernel doesn't tell.
+        let mut patience = Patience::new(timeout, interruptible, true);
+        let mut by_seat = false;
+        let code = loop {
+            if let Some(ended) = self.ended(meeting) {
+                if by_seat {
+                    // The kernel's wake-up: who ended the meeting may have died before it had woken the others.
+                    futex_wake(self.state.word(), EVERYBODY);
+                }
+                return Ok(ended);
+            }
+            if let Err(code) = patience.may_wait() {
+                break code;
+            }
+            let (word, number) = self.state.load(Ordering::SeqCst);
+            if word != meeting << 1 {
+                continue;
+            }
+            let watcher = watcher(number);
+            let slept = match watcher {
+                NOBODY => {
+                    self.change((word, number), (word, with_watcher(number, seat)));
+                    continue;
+                }
+                _ if watcher == seat => self.watch(meeting, seat, patience.until()),
+                _ => self.follow(me, meeting, watcher, patience.until()),
+            };
+            let Some((wait, by)) = slept else {
+                self.break_up(meeting);
+                continue;
+            };
+            by_seat |= wait == Wait::Woken && by > 0;
+            match patience.after(wait) {
+                Ok(Then::Check) => {
+                    let dead = match watcher == seat {
+                        true => self.has_dead(meeting, true),
+                        false => self.is_dead(meeting, watcher, true).0,
+                    };
+                    if dead {
+                        self.break_up(meeting);
+                    }
+                }
+                Ok(Then::Look { .. }) => {}
+                Err(code) => break code,
+            }
+        };
+        self.give_up(meeting, seat, code)
+    }
+
+    /// Sleeps on the meeting and on everybody's seat; `None` where a party has died.
+    fn watch(&self, meeting: u32, mine: u32, until: Deadline) -> Option<(Wait, usize)> {
+        let mut words = [(self.state.word(), meeting << 1); MOST_WATCHED];
+        let others = (0..self.range() as u32).filter(|seat| *seat != mine);
+        let mut count = 1;
+        for (seat, place) in others.zip(&mut words[1..]) {
+            let (dead, word) = self.is_dead(meeting, seat, false);
+            if dead {
+                return None;
+            }
+            *place = (&self.seat(meeting, seat).word, word);
+            count += 1;
+        }
+        Some(sleep(&words[..count], until))
+    }
+
+    /// Sleeps on the meeting and on the watcher's seat; `None` where it has died.
+    fn follow(&self, me: Me, meeting: u32, watcher: u32, until: Deadline) -> Option<(Wait, usize)> {
+        let (dead, word) = self.is_dead(meeting, watcher, false);
+        if dead {
+            return None;
+        }
+        if word & OWNER == 0 {
+            // It has left, and said so before.
+            return Some((Wait::Changed, 0));
+        }
+        // Should this one be woken by the watcher's death and die of it, another is.
+        me.pend(self.spot(meeting, watcher));
+        let slept =
+            sleep(&[(self.state.word(), meeting << 1), (&self.seat(meeting, watcher).word, word)], until);
+        me.pend_nothing();
+        Some(slept)
+    }
+
+    /// Breaks the barrier, if this meeting is still on.
+    fn break_up(&self, meeting: u32) {
+        let (mut word, mut number) = self.state.load(Ordering::SeqCst);
+        while word == meeting << 1 {
+            let broken = (word | BROKEN, number);
+            match self.state.compare_exchange((word, number), broken, Ordering::SeqCst, Ordering::SeqCst) {
+                Ok(_) => break,
+                Err(now) => (word, number) = now,
+            }
+        }
+        futex_wake(self.state.word(), EVERYBODY);
+    }
+
+    /// One that runs out of time takes the others along; one that was interrupted has just not come. Neither, where the
+    /// meeting is over by now.
+    fn give_up(&self, meeting: u32, seat: u32, code: Code) -> Outcome<Ended> {
+        let code = if code != INTERRUPTED && self.has_dead(meeting, true) { Code::BROKEN } else { code };
+        loop {
+            if let Some(ended) = self.ended(meeting) {
+                return Ok(ended);
+            }
+            let (word, number) = self.state.load(Ordering::SeqCst);
+            if word != meeting << 1 {
+                continue;
+            }
+            if code != INTERRUPTED {
+                if self.change((word, number), (word | BROKEN, number)) {
+                    futex_wake(self.state.word(), EVERYBODY);
+                    return Err(code);
+                }
+                continue;
+            }
+            let watched = watcher(number) == seat;
+            let left = if watched { with_watcher(number, NOBODY) } else { number } - 1;
+            if self.change((word, number), (word, left)) {
+                if watched {
+                    futex_wake(&self.seat(meeting, seat).word, EVERYBODY); // One of them watches from now on.
+                }
+                return Err(code);
+            }
+        }
+    }
+
+    /// Before a meeting ends: so many will leave it. Of several who would like to end it all say the same.
+    fn expect_to_leave(&self, meeting: u32, parties: u32) {
+        let mut now = self.leaving.load(Ordering::SeqCst);
+        while (meeting as u16).wrapping_sub((now >> 16) as u16) as i16 > 0 || now & 0xffff == 0 {
+            let all = meeting << 16 | parties;
+            match self.leaving.compare_exchange(now, all, Ordering::SeqCst, Ordering::SeqCst) {
+                Ok(_) => return,
+                Err(other) => now = other,
+            }
+        }
+    }
+
+    /// The last look at the barrier; whether nobody else will look at it any more.
+    fn leave(&self, meeting: u32) -> bool {
+        let mut now = self.leaving.load(Ordering::SeqCst);
+        while now >> 16 == meeting & 0xffff {
+            match self.leaving.compare_exchange(now, now - 1, Ordering::SeqCst, Ordering::SeqCst) {
+                Ok(_) => return now & 0xffff == 1,
+                Err(other) => now = other,
+            }
+        }
+        false
     }
 
     /// Makes it as new: those that wait get `BROKEN`, a broken one is whole again.
-    pub fn reset(&self) -> Outcome<()> {
-        let me = robust::me().ok_or(NO_MEMORY)?;
-        self.enter(me)?;
-        self.broken.store(0, Ordering::SeqCst);
-        self.next_phase(self.phase.load(Ordering::SeqCst), true);
-        self.lock.release(me);
-        Ok(())
+    pub fn reset(&self) {
+        // Broken first, in one step with the wake-up: should this thread die, nobody sleeps.
+        self.abort();
+        let (mut word, mut number) = self.state.load(Ordering::SeqCst);
+        while word & BROKEN != 0 {
+            let whole = ((word >> 1).wrapping_add(1) << 1, begun(number, true));
+            match self.state.compare_exchange((word, number), whole, Ordering::SeqCst, Ordering::SeqCst) {
+                Ok(_) => return,
+                Err(now) => (word, number) = now,
+            }
+        }
     }
 
     /// Breaks it: those that wait and those that come get `BROKEN`, until it is reset.
-    pub fn abort(&self) -> Outcome<()> {
-        let me = robust::me().ok_or(NO_MEMORY)?;
-        self.enter(me)?;
-        self.break_up();
-        self.lock.release(me);
-        Ok(())
+    pub fn abort(&self) {
+        futex_change(self.state.word(), Change::Set(BROKEN_BIT), EVERYBODY);
     }
 
     /// Whether it is broken.
     pub fn is_broken(&self) -> bool {
-        self.broken.load(Ordering::SeqCst) != 0
+        self.state.load(Ordering::SeqCst).0 & BROKEN != 0
     }
 
     /// How many parties it is for.
@@ -320,8 +493,17 @@ impl Barrier {
 
     /// How many parties wait at this moment.
     pub fn waiting(&self) -> u32 {
-        if self.is_broken() { 0 } else { self.arrived.load(Ordering::SeqCst) }
+        let (word, number) = self.state.load(Ordering::SeqCst);
+        if word & BROKEN != 0 { 0 } else { number & COME }
     }
 }
 
-const _: () = assert!(MODEL || size_of::<Barrier>() == 64 + 64 + BAYS * 64);
+/// Where the kernel can't watch several words, the sleep is short and on the first alone.
+fn sleep(words: &[(&AtomicU32, u32)], until: Deadline) -> (Wait, usize) {
+    futex_wait_any(words, until).unwrap_or_else(|| {
+        let (word, value) = words[0];
+        (futex_wait(word, value, until.min(Deadline::after(SLICE_NS))), 0)
+    })
+}
+
+const _: () = assert!(MODEL || size_of::<Barrier>() == 64 + BAYS * 64);

@@ -1,26 +1,51 @@
 //! The event.
+//!
+//! One word says whether it is set, whether somebody may sleep, and, where it stays set, how often it has been cleared. Who
+//! sets it changes the word and wakes the sleepers in one step of the kernel's (`futex_change`), or knows from the
+//! exchange that sets it that nobody sleeps. So no death comes between, nothing needs to be passed on by who sets it, and it
+//! does not look at the event again: who was told may have freed it.
+//!
+//! | stays set | means | becomes |
+//! |---|---|---|
+//! | n, WAITERS or not | not set; some may sleep | with SET; all wake |
+//! | n, SET | set: nobody sleeps | n + 1 when it is cleared |
+//!
+//! A waiter has seen a number; SET or another number means that it was set since. It needs nothing from anybody who could
+//! die: all are woken at once.
+//!
+//! | resets itself | means | becomes |
+//! |---|---|---|
+//! | 0 | not set; those that sleep have somebody awake who answers for them | SET; WAITERS by who is about to sleep |
+//! | WAITERS | not set; some may sleep | SET, and one wakes |
+//! | SET | set | 0 by who takes it |
+//!
+//! Who has been woken answers for those that sleep on: it has the word pending, which holds no number, so that its death
+//! wakes the next; and it passes on what is left, or sets WAITERS.
 
-use super::gate::{EVERYBODY, Gate, Watched};
-use super::{AUTO_RESET, INTERRUPTIBLE, NO_MEMORY, Outcome, Patience, known_flags};
-use crate::prim::{AtomicU32, Ordering};
+use super::gate::{EVERYBODY, wait_marked};
+use super::{AGAIN, AUTO_RESET, INTERRUPTIBLE, NO_MEMORY, Outcome, Patience, known_flags};
+use crate::prim::{AtomicU32, Change, Ordering, futex_change, futex_wait, futex_wake};
 use crate::sys::clock::Timeout;
-use crate::sys::robust;
+use crate::sys::robust::{self, WAITERS};
 use core::array::from_fn;
 
 /// Something that has happened, or not yet. All-zero memory is one that has not, and stays set once it is.
 #[repr(C, align(8))]
 #[derive(Debug)]
 pub struct Event {
-    /// Bit 0: set. Above: how often it has been set, so that a waiter sees that it was even if it no longer is.
-    /// SeqCst: the gate is looked at next.
+    /// SeqCst: what was done before it was set is seen by who is let go, and those that set it and look at something else
+    /// next don't miss who clears it and looks there next.
     state: AtomicU32,
-    gate: Gate,
     /// Not written after the start.
     flags: AtomicU32,
-    reserved: [AtomicU32; 13],
+    reserved: [AtomicU32; 14],
 }
 
-const SET: u32 = 1;
+/// Not among the bits of a thread's number, as WAITERS, so that the kernel takes the word for nobody's.
+const SET_BIT: u32 = 30;
+const SET: u32 = 1 << SET_BIT;
+/// How often it has been cleared, where it stays set.
+const CLEARED: u32 = SET - 1;
 
 impl Event {
     /// One that is not set.
@@ -28,7 +53,6 @@ impl Event {
         let flags = known_flags(flags, AUTO_RESET | INTERRUPTIBLE)?;
         Ok(Event {
             state: AtomicU32::new(0),
-            gate: Gate::new(),
             flags: AtomicU32::new(flags),
             reserved: from_fn(|_| AtomicU32::new(0)),
         })
@@ -39,25 +63,29 @@ impl Event {
     }
 
     /// Sets it: lets all waiters go, or one where it resets itself.
-    pub fn set(&self) -> Outcome<()> {
-        let me = robust::me().ok_or(NO_MEMORY)?;
-        me.pend(self.gate.spot());
+    pub fn set(&self) {
+        // Before it is set: afterwards it may be gone.
+        let automatic = self.is_automatic();
         let mut state = self.state.load(Ordering::Relaxed);
-        while state & SET == 0 {
-            let set = (state | SET).wrapping_add(2);
-            match self.state.compare_exchange_weak(state, set, Ordering::SeqCst, Ordering::Relaxed) {
-                Ok(_) => break,
+        loop {
+            if state & (SET | WAITERS) == WAITERS {
+                return if automatic {
+                    futex_change(&self.state, Change::SetOnly(SET_BIT), 1);
+                } else {
+                    futex_change(&self.state, Change::Set(SET_BIT), EVERYBODY);
+                };
+            }
+            // An exchange even where it is set: who takes it next must see what was done before this call.
+            match self.state.compare_exchange_weak(state, state | SET, Ordering::SeqCst, Ordering::Relaxed) {
+                Ok(_) => return,
                 Err(now) => state = now,
             }
         }
-        self.gate.open(if self.is_automatic() { 1 } else { EVERYBODY });
-        me.pend_nothing();
-        Ok(())
     }
 
     /// Clears it.
     pub fn clear(&self) {
-        self.state.fetch_and(!SET, Ordering::SeqCst);
+        let _ = self.take();
     }
 
     /// Whether it is set at this moment.
@@ -65,58 +93,70 @@ impl Event {
         self.state.load(Ordering::SeqCst) & SET != 0
     }
 
-    /// Clears it, if it is set; otherwise what the word is.
-    fn take(&self) -> Result<(), u32> {
+    /// Clears it; whether it was set.
+    fn take(&self) -> bool {
         let mut state = self.state.load(Ordering::SeqCst);
         while state & SET != 0 {
-            match self.state.compare_exchange_weak(state, state & !SET, Ordering::SeqCst, Ordering::Relaxed) {
-                Ok(_) => return Ok(()),
+            let cleared = if self.is_automatic() { 0 } else { (state & CLEARED).wrapping_add(1) & CLEARED };
+            match self.state.compare_exchange_weak(state, cleared, Ordering::SeqCst, Ordering::SeqCst) {
+                Ok(_) => return true,
                 Err(now) => state = now,
             }
         }
-        Err(state)
+        false
     }
 
     /// Waits until it is set; where it resets itself, one waiter clears it.
-    pub fn wait<'a>(&'a self, timeout: Timeout) -> Outcome<()> {
-        if self.is_automatic() {
-            if self.take().is_ok() {
-                return Ok(());
-            }
-            let (me, patience) = self.patience(timeout)?;
-            let ready = |watched: &mut Watched<'a, 2>| match self.take() {
-                Ok(()) => Some(()),
-                Err(state) => {
-                    watched.see(&self.state, state);
-                    None
-                }
-            };
-            return self.gate.wait(me, patience, ready, || self.is_set());
-        }
-        let began = self.state.load(Ordering::SeqCst);
-        if began & SET != 0 {
+    pub fn wait(&self, timeout: Timeout) -> Outcome<()> {
+        let (automatic, began) = (self.is_automatic(), self.state.load(Ordering::SeqCst));
+        if if automatic { self.take() } else { began & SET != 0 } {
             return Ok(());
         }
-        let (me, patience) = self.patience(timeout)?;
-        let happened = |now: u32| now & SET != 0 || now >> 1 != began >> 1;
-        let ready = |watched: &mut Watched<'a, 2>| {
-            let now = self.state.load(Ordering::SeqCst);
-            watched.see(&self.state, now);
-            happened(now).then_some(())
-        };
-        // Who set it may have died between opening the gate and waking everybody, so each of them wakes the rest.
-        let wake_rest = || {
-            if happened(self.state.load(Ordering::SeqCst)) {
-                self.gate.wake_rest();
-            }
-            false
-        };
-        self.gate.wait(me, patience, ready, wake_rest)
+        if timeout == Timeout::Try {
+            return Err(AGAIN);
+        }
+        let interruptible = self.flags.load(Ordering::Relaxed) & INTERRUPTIBLE != 0;
+        if automatic {
+            let me = robust::me().ok_or(NO_MEMORY)?;
+            let patience = Patience::new(timeout, interruptible, !me.is_robust());
+            let (take, mark, pass_on) = (|| self.take(), || self.mark(), || self.pass_on());
+            wait_marked(me, &self.state, patience, take, mark, pass_on)
+        } else {
+            self.wait_since(began, Patience::new(timeout, interruptible, false))
+        }
     }
 
-    fn patience(&self, timeout: Timeout) -> Outcome<(robust::Me, Patience)> {
-        let me = robust::me().ok_or(NO_MEMORY)?;
-        let interruptible = self.flags.load(Ordering::Relaxed) & INTERRUPTIBLE != 0;
-        Ok((me, Patience::new(timeout, interruptible, !me.is_robust())))
+    /// Waits until it is set, or has been since the word was `began`.
+    fn wait_since(&self, began: u32, mut patience: Patience) -> Outcome<()> {
+        loop {
+            let now = self.state.load(Ordering::SeqCst);
+            if now & SET != 0 || (now ^ began) & CLEARED != 0 {
+                return Ok(());
+            }
+            patience.may_wait()?;
+            let marked = now | WAITERS;
+            if now == marked
+                || self.state.compare_exchange(now, marked, Ordering::SeqCst, Ordering::Relaxed).is_ok()
+            {
+                patience.after(futex_wait(&self.state, marked, patience.until()))?;
+            }
+        }
+    }
+
+    /// Where it resets itself: says that somebody is about to sleep, unless it is set.
+    fn mark(&self) -> bool {
+        match self.state.compare_exchange(0, WAITERS, Ordering::SeqCst, Ordering::SeqCst) {
+            Ok(_) => true,
+            Err(now) => now == WAITERS,
+        }
+    }
+
+    fn pass_on(&self) {
+        while !self.mark() {
+            if self.is_set() {
+                futex_wake(&self.state, 1);
+                return;
+            }
+        }
     }
 }

@@ -148,3 +148,40 @@ impl Gate {
         result
     }
 }
+
+/// A waiter's way where what it waits for and whether somebody sleeps change in one step, so that the word's value alone
+/// says whether to sleep: `take` takes what there is; `mark` makes the word WAITERS, unless there is something to take;
+/// `pass_on` wakes one more where there is something left, and marks the word otherwise, because others may sleep on.
+pub(crate) fn wait_marked(
+    me: Me,
+    word: &AtomicU32,
+    mut patience: Patience,
+    take: impl Fn() -> bool,
+    mark: impl Fn() -> bool,
+    pass_on: impl Fn(),
+) -> Outcome<()> {
+    // SAFETY: this spot is only ever pending; its entry is computed, never used.
+    me.pend(unsafe { Spot::new(word, 0) });
+    let mut slept = false;
+    let result = loop {
+        if take() {
+            break Ok(());
+        }
+        if let Err(code) = patience.may_wait() {
+            break Err(code);
+        }
+        if !mark() {
+            continue;
+        }
+        match patience.after(futex_wait(word, WAITERS, patience.until())) {
+            Ok(Then::Look { slept: false }) => {}
+            Ok(_) => slept = true,
+            Err(code) => break Err(code),
+        }
+    };
+    if slept {
+        pass_on();
+    }
+    me.pend_nothing();
+    result
+}

@@ -1,11 +1,23 @@
 //! The counting semaphore.
+//!
+//! Whether somebody may sleep and how many units are free stand side by side and change in one step: there are units, or
+//! there is the mark, never both. So who gives units knows from its one exchange whether to wake somebody, and does not
+//! look at the semaphore again: who got the unit may have freed it.
+//!
+//! | mark, free | means | becomes |
+//! |---|---|---|
+//! | 0, n | n can be taken; if n is 0, those that sleep have somebody awake who answers for them | 0, n - 1 by who takes; 0, n + k by who gives |
+//! | WAITERS, 0 | some may sleep | 0, k by who gives k, and wakes as many |
+//!
+//! Who has been woken answers for those that sleep on: it has the mark pending, so that its death wakes the next, and it
+//! passes on what is left, or sets the mark.
 
-use super::gate::{Gate, Watched};
-use super::{INTERRUPTIBLE, INVALID, NO_MEMORY, Outcome, Patience, TOO_MANY, known_flags};
-use crate::prim::{AtomicU32, Ordering};
+use super::gate::wait_marked;
+use super::{AGAIN, INTERRUPTIBLE, INVALID, NO_MEMORY, Outcome, Patience, TOO_MANY, known_flags};
+use crate::prim::{AtomicU32, Ordering, Pair, futex_wake};
 use crate::sys::clock::Timeout;
 use crate::sys::owner;
-use crate::sys::robust::{self, Me};
+use crate::sys::robust::{self, Spot, WAITERS};
 use core::array::from_fn;
 
 /// The most units that a semaphore can have.
@@ -15,10 +27,9 @@ pub const MOST: u32 = i32::MAX as u32;
 #[repr(C, align(8))]
 #[derive(Debug)]
 pub struct Semaphore {
-    /// Free units. Whoever takes or gives one writes it. Acquire to take, Release to give: what was done before a unit
-    /// was given is seen by who takes it; SeqCst where the gate is looked at next.
-    value: AtomicU32,
-    gate: Gate,
+    /// The mark, and the free units. Acquire to take, Release to give: what was done before a unit was given is seen by
+    /// who takes it.
+    state: Pair,
     /// The most free units there may be; 0 stands for `MOST`. Not written after the start, like the flags.
     max: AtomicU32,
     flags: AtomicU32,
@@ -34,46 +45,49 @@ impl Semaphore {
             return Err(INVALID);
         }
         Ok(Semaphore {
-            value: AtomicU32::new(value),
-            gate: Gate::new(),
+            state: Pair::new((0, value)),
             max: AtomicU32::new(max),
             flags: AtomicU32::new(flags),
             reserved: from_fn(|_| AtomicU32::new(0)),
         })
     }
 
-    #[inline(always)]
-    fn take(&self) -> Option<()> {
-        let mut value = self.value.load(Ordering::Relaxed);
-        while value > 0 {
-            match self.value.compare_exchange_weak(value, value - 1, Ordering::Acquire, Ordering::Relaxed) {
-                Ok(_) => return Some(()),
-                Err(now) => value = now,
-            }
-        }
-        None
-    }
-
     /// Takes one unit if there is one; whether there was.
     #[inline(always)]
     pub fn take_free(&self) -> bool {
-        self.take().is_some()
+        let (mut mark, mut free) = self.state.load(Ordering::Relaxed);
+        while free > 0 {
+            let taken = self.state.compare_exchange(
+                (mark, free),
+                (mark, free - 1),
+                Ordering::Acquire,
+                Ordering::Relaxed,
+            );
+            match taken {
+                Ok(_) => return true,
+                Err(now) => (mark, free) = now,
+            }
+        }
+        false
     }
 
     /// Takes one unit.
     #[inline(always)]
     pub fn acquire(&self, timeout: Timeout) -> Outcome<()> {
         // No wake-up is used up here, so a death leaves nothing to pass on.
-        if self.take().is_some() { Ok(()) } else { self.acquire_slowly(timeout) }
+        if self.take_free() { Ok(()) } else { self.acquire_slowly(timeout) }
     }
 
     #[cold]
     #[inline(never)]
-    fn acquire_slowly<'a>(&'a self, timeout: Timeout) -> Outcome<()> {
+    fn acquire_slowly(&self, timeout: Timeout) -> Outcome<()> {
+        if timeout == Timeout::Try {
+            return Err(AGAIN);
+        }
         let me = robust::me().ok_or(NO_MEMORY)?;
-        if timeout != Timeout::Try && owner::many_processors() {
+        if owner::many_processors() {
             for _ in 0..SPINS {
-                if self.take().is_some() {
+                if self.take_free() {
                     return Ok(());
                 }
                 core::hint::spin_loop();
@@ -81,37 +95,43 @@ impl Semaphore {
         }
         let interruptible = self.flags.load(Ordering::Relaxed) & INTERRUPTIBLE != 0;
         let patience = Patience::new(timeout, interruptible, !me.is_robust());
-        let ready = |watched: &mut Watched<'a, 2>| {
-            watched.see(&self.value, 0);
-            self.take()
-        };
-        self.gate.wait(me, patience, ready, || self.value.load(Ordering::SeqCst) > 0)
+        let (take, mark, pass_on) = (|| self.take_free(), || self.mark(), || self.pass_on());
+        wait_marked(me, self.state.word(), patience, take, mark, pass_on)
+    }
+
+    /// Says that somebody is about to sleep, unless there are units.
+    fn mark(&self) -> bool {
+        let (mark, free) = self.state.load(Ordering::Relaxed);
+        let marked =
+            |_| self.state.compare_exchange((0, 0), (WAITERS, 0), Ordering::Relaxed, Ordering::Relaxed);
+        free == 0 && (mark != 0 || marked(()).is_ok())
+    }
+
+    fn pass_on(&self) {
+        while !self.mark() {
+            if self.state.load(Ordering::Relaxed).1 > 0 {
+                futex_wake(self.state.word(), 1);
+                return;
+            }
+        }
     }
 
     /// Gives `count` units the short way: room for them, and nobody waits. Whether it was that.
     #[inline(always)]
     pub fn give_unnoticed(&self, count: u32) -> bool {
-        let Some(me) = robust::known() else { return false };
-        let (max, value) = (self.most(), self.value.load(Ordering::Relaxed));
-        if count > max || value > max - count {
+        let (mark, free) = self.state.load(Ordering::Relaxed);
+        if mark != 0 || !self.has_room(free, count) {
             return false;
         }
-        me.pend(self.gate.spot());
-        let given =
-            self.value.compare_exchange(value, value + count, Ordering::SeqCst, Ordering::Relaxed).is_ok();
-        if given && self.gate.is_closed() {
-            return self.notice(me, count);
-        }
-        me.pend_nothing();
-        given
+        self.state
+            .compare_exchange((0, free), (0, free + count), Ordering::Release, Ordering::Relaxed)
+            .is_ok()
     }
 
-    #[cold]
-    #[inline(never)]
-    fn notice(&self, me: Me, count: u32) -> bool {
-        self.gate.open(count);
-        me.pend_nothing();
-        true
+    #[inline(always)]
+    fn has_room(&self, free: u32, count: u32) -> bool {
+        let most = self.most();
+        count <= most && free <= most - count
     }
 
     fn most(&self) -> u32 {
@@ -131,27 +151,37 @@ impl Semaphore {
     #[inline(never)]
     fn release_slowly(&self, count: u32) -> Outcome<()> {
         let me = robust::me().ok_or(NO_MEMORY)?;
-        let max = self.most();
-        me.pend(self.gate.spot());
-        let mut value = self.value.load(Ordering::Relaxed);
+        // A signal handler may be here, in the middle of another call.
+        let before = me.pending();
+        // SAFETY: this spot is only ever pending; its entry is computed, never used.
+        me.pend(unsafe { Spot::new(self.state.word(), 0) });
+        let (mut mark, mut free) = self.state.load(Ordering::Relaxed);
         let result = loop {
-            if count > max || value > max - count {
+            if !self.has_room(free, count) {
                 break Err(TOO_MANY);
             }
-            match self.value.compare_exchange_weak(value, value + count, Ordering::SeqCst, Ordering::Relaxed)
-            {
+            let given = self.state.compare_exchange(
+                (mark, free),
+                (if count == 0 { mark } else { 0 }, free + count),
+                Ordering::Release,
+                Ordering::Relaxed,
+            );
+            match given {
                 Ok(_) => break Ok(()),
-                Err(now) => value = now,
+                Err(now) => (mark, free) = now,
             }
         };
-        self.gate.open(count);
-        me.pend_nothing();
+        // From here on the semaphore may be gone: its address is all that is used.
+        if result.is_ok() && mark != 0 && count != 0 {
+            futex_wake(self.state.word(), count);
+        }
+        me.pend_again(before);
         result
     }
 
     /// The units that are free at this moment.
     pub fn value(&self) -> u32 {
-        self.value.load(Ordering::Relaxed)
+        self.state.load(Ordering::Relaxed).1
     }
 }
 

@@ -73,6 +73,14 @@ impl Deadline {
         Timeout::After(ns).deadline()
     }
 
+    /// What is left until then, as a timeout.
+    pub fn timeout(self) -> Timeout {
+        match self {
+            Deadline::NEVER => Timeout::Forever,
+            Deadline(ns) => Timeout::After(ns.saturating_sub(now_ns())),
+        }
+    }
+
     /// Whether it has passed.
     pub fn passed(self) -> bool {
         self != Deadline::NEVER && (self.0 == 0 || now_ns() >= self.0)

@@ -199,30 +199,23 @@ fn close_range(first: u32, end: u32) {
         return;
     }
     let last = if end == u32::MAX { end } else { end - 1 };
-    // SAFETY: no pointers; what is closed is nobody's in the process that calls this.
-    if unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) } == 0 {
-        return;
-    }
-    // Kernels before 5.9: one by one, up to the limit.
-    // SAFETY: as above.
-    let limit = unsafe { libc::sysconf(libc::_SC_OPEN_MAX) }.clamp(256, 1 << 20) as u32;
-    for fd in first..=last.min(limit) {
-        // SAFETY: as above.
-        unsafe { libc::close(fd as RawFd) };
-    }
+    super::raw::close_range(first, last);
 }
 
-/// Points a standard descriptor at /dev/null where the process has none, or always where `force` is set.
+/// Points a standard descriptor at /dev/null where the process has none, or always where `force` is set. In bare system calls,
+/// as `spawn::become_child` has to be.
 pub(crate) fn null_standard(fd: RawFd, force: bool) {
+    use super::raw::call;
     // SAFETY: plain calls on numbers; the path is a C string.
     unsafe {
-        if !force && libc::fcntl(fd, libc::F_GETFD) != -1 {
+        if !force && call(libc::SYS_fcntl, [fd as usize, libc::F_GETFD as usize, 0, 0, 0, 0]) >= 0 {
             return;
         }
-        let null = libc::open(c"/dev/null".as_ptr(), libc::O_RDWR);
-        if null >= 0 && null != fd {
-            libc::dup2(null, fd);
-            libc::close(null);
+        let path = c"/dev/null".as_ptr().addr();
+        let null = call(libc::SYS_openat, [libc::AT_FDCWD as usize, path, libc::O_RDWR as usize, 0, 0, 0]);
+        if null >= 0 && null as RawFd != fd {
+            call(libc::SYS_dup3, [null as usize, fd as usize, 0, 0, 0, 0]);
+            call(libc::SYS_close, [null as usize, 0, 0, 0, 0, 0]);
         }
     }
 }

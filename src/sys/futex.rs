@@ -53,6 +53,41 @@ pub fn futex_wake(word: &AtomicU32, count: u32) -> u32 {
     rc.max(0) as u32
 }
 
+/// What `futex_change` does to the word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Sets the bit of this number.
+    Set(u32),
+    /// Leaves the bit of this number alone set.
+    SetOnly(u32),
+}
+
+/// Changes `word` and wakes at most `count` of its sleepers in one step of the kernel's: no death comes between the two,
+/// and no sleeper who has seen the old value is missed.
+pub fn futex_change(word: &AtomicU32, change: Change, count: u32) {
+    // <linux/futex.h>: FUTEX_OP_OR and FUTEX_OP_SET, by 1 << bit; and a comparison with a value that no word of ours
+    // has, upon which sleepers of the second word would be woken, which is the first here.
+    const SHIFTED: u32 = 8;
+    let (operation, bit) = match change {
+        Change::Set(bit) => (2, bit),
+        Change::SetOnly(bit) => (0, bit),
+    };
+    let encoded = (operation | SHIFTED) << 28 | (bit & 31) << 12 | 0xfff;
+    let count = count.min(i32::MAX as u32);
+    // SAFETY: the word outlives the call.
+    let rc = unsafe {
+        libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE_OP, count, 0, word.as_ptr(), encoded)
+    };
+    if rc < 0 {
+        // Refused, by a filter of system calls for example: in two steps then, between which a death loses the wake-up.
+        match change {
+            Change::Set(bit) => word.fetch_or(1 << bit, Ordering::SeqCst),
+            Change::SetOnly(bit) => word.swap(1 << bit, Ordering::SeqCst),
+        };
+        futex_wake(word, count);
+    }
+}
+
 /// One word of several that a thread sleeps on; as <linux/futex.h> has it.
 #[repr(C)]
 struct Waiter {
@@ -82,6 +117,60 @@ fn has_waitv() -> bool {
         }
         known => known == 1,
     }
+}
+
+/// A word and what it is expected to hold, by its address: it may be unmapped by the time that the kernel looks, which says so.
+#[derive(Clone, Copy, Debug)]
+pub struct Word {
+    address: u64,
+    value: u32,
+}
+
+impl Word {
+    /// This word.
+    pub fn new(word: &AtomicU32, value: u32) -> Word {
+        Word { address: word.as_ptr() as u64, value }
+    }
+}
+
+/// Sleeps while all words hold what is expected of them; whether it was woken before the deadline, as far as that can be said.
+/// A kernel that can't, or too many words: sleeps on the last, and where there are more than two, no longer than `in_turn_ns`.
+pub fn wait_any_of(words: &[Word], deadline: Deadline, in_turn_ns: u64) -> bool {
+    if words.len() <= MOST_WORDS && has_waitv() {
+        let waiters: Vec<Waiter> = words
+            .iter()
+            .map(|word| Waiter {
+                value: u64::from(word.value),
+                address: word.address,
+                flags: FUTEX2_SIZE_U32,
+                reserved: 0,
+            })
+            .collect();
+        let time = deadline.timespec();
+        let time = time.as_ref().map_or(std::ptr::null(), |time| time as *const libc::timespec);
+        // SAFETY: so many waiters, whose addresses the kernel checks; `time` is null or valid, and absolute.
+        let rc = unsafe {
+            libc::syscall(SYS_FUTEX_WAITV, waiters.as_ptr(), waiters.len(), 0, time, libc::CLOCK_MONOTONIC)
+        };
+        return rc >= 0 || super::errno() != libc::ETIMEDOUT;
+    }
+    let Some(last) = words.last() else { return true };
+    let deadline = if words.len() > 2 { deadline.min(Deadline::after(in_turn_ns)) } else { deadline };
+    let time = deadline.timespec();
+    let time = time.as_ref().map_or(std::ptr::null(), |time| time as *const libc::timespec);
+    // SAFETY: the kernel checks the address; `time` is null or valid, and absolute.
+    let rc = unsafe {
+        libc::syscall(
+            libc::SYS_futex,
+            last.address,
+            libc::FUTEX_WAIT_BITSET,
+            last.value,
+            time,
+            std::ptr::null::<u32>(),
+            u32::MAX,
+        )
+    };
+    rc == 0 || super::errno() != libc::ETIMEDOUT
 }
 
 /// The most words that the kernel takes (FUTEX_WAITV_MAX).

@@ -34,6 +34,21 @@ fn in_pidfs(pidfd: &OwnedFd) -> bool {
     }
 }
 
+/// Opens a child of this process, if the number is that of one that has not been reaped.
+pub(crate) fn open_child(pid: i32) -> Result<Option<OwnedFd>> {
+    let pidfd = match open(pid) {
+        Err(error) if error.code() == Code::errno(libc::ESRCH) => return Ok(None),
+        opened => opened?,
+    };
+    // SAFETY: all zero is a valid siginfo; P_PIDFD takes a descriptor, and nobody is reaped.
+    let is_child = unsafe {
+        let mut info: libc::siginfo_t = std::mem::zeroed();
+        let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL;
+        libc::waitid(libc::P_PIDFD, pidfd.as_raw_fd() as libc::id_t, &mut info, options) == 0
+    };
+    Ok(is_child.then_some(pidfd))
+}
+
 /// Sends a signal; that the process is gone already is fine.
 pub fn signal(pidfd: RawFd, signal: i32) -> Result<()> {
     let info = std::ptr::null::<libc::siginfo_t>();
@@ -109,6 +124,16 @@ pub struct Ended {
     pub system_ns: u64,
 }
 
+impl Ended {
+    /// From what wait() says of it.
+    pub(crate) fn from_status(pid: i32, status: i32) -> Ended {
+        let killed = libc::WIFSIGNALED(status);
+        let (signal, code) =
+            if killed { (libc::WTERMSIG(status), 0) } else { (0, libc::WEXITSTATUS(status)) };
+        Ended { pid, signal, code, ..Ended::default() }
+    }
+}
+
 /// A child that has ended and has not been reaped, so that its number is still its own; and whether a signal ended it.
 pub(crate) fn peek_any() -> Option<(i32, bool)> {
     // SAFETY: all zero is a valid siginfo, with pid 0 for nobody; a valid place for the answer.
@@ -143,14 +168,11 @@ pub(crate) fn reap_one(which: i32) -> Result<Option<Ended>> {
                 errno => return Err(Error::from(Code::errno(errno))),
             }
         }
-        let killed = libc::WIFSIGNALED(status);
         return Ok(Some(Ended {
-            pid,
-            signal: if killed { libc::WTERMSIG(status) } else { 0 },
-            code: if killed { 0 } else { libc::WEXITSTATUS(status) },
             max_rss_bytes: usage.ru_maxrss as u64 * 1024,
             user_ns: to_ns(usage.ru_utime),
             system_ns: to_ns(usage.ru_stime),
+            ..Ended::from_status(pid, status)
         }));
     }
 }

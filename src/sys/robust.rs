@@ -143,6 +143,10 @@ struct Record {
 #[derive(Clone, Copy)]
 pub struct Me(*mut Record);
 
+/// The pending entry as it was, the C library's included.
+#[derive(Clone, Copy)]
+pub struct Pending(*mut c_void);
+
 /// Where the calling thread's record is known by: a word of thread-local memory.
 ///
 /// Rust gives a shared library the slowest way to thread-local memory, a function call per access, which is a tenth of
@@ -331,6 +335,21 @@ impl Me {
         order();
         // SAFETY: as above.
         unsafe { (&raw mut (*self.record().head).pending).write_volatile(std::ptr::null_mut()) };
+    }
+
+    /// What is pending, for `pend_again`: a call that a signal handler may make puts back what it has met.
+    #[inline(always)]
+    pub fn pending(self) -> Pending {
+        // SAFETY: as in `pend`.
+        Pending(unsafe { (&raw const (*self.record().head).pending).read_volatile() })
+    }
+
+    /// Puts back what was pending.
+    #[inline(always)]
+    pub fn pend_again(self, pending: Pending) {
+        order();
+        // SAFETY: as in `pend`.
+        unsafe { (&raw mut (*self.record().head).pending).write_volatile(pending.0) };
     }
 
     /// Puts a lock that has just been taken on the list. The spot is pending.

@@ -32,18 +32,22 @@ impl Drop for AllBlocked {
     }
 }
 
-/// Gives every signal its default disposition and empties the calling thread's mask. Async-signal-safe.
+/// Gives every signal its default disposition and empties the calling thread's mask. In bare system calls: async-signal-safe, and
+/// nothing that a sanitizer has put in the C library's place hears of it.
 pub(crate) fn reset_all() {
-    // SAFETY: valid sets and actions; the signals that cannot be changed answer with an error that changes nothing.
+    use super::raw::call;
+    // The C library keeps those below its first real-time signal for itself.
+    let mine = (1..32).chain(libc::SIGRTMIN()..=LAST);
+    // The kernel's form: disposition, flags, restorer, mask. All zero is the default.
+    let action = [0u64; 4];
+    let none = 0u64;
+    // SAFETY: a valid action and set; the signals that cannot be changed answer with an error that changes nothing.
     unsafe {
-        let mut action: libc::sigaction = std::mem::zeroed();
-        action.sa_sigaction = libc::SIG_DFL;
-        for signal in 1..=LAST {
-            libc::sigaction(signal, &action, std::ptr::null_mut());
+        for signal in mine {
+            call(libc::SYS_rt_sigaction, [signal as usize, (&raw const action).addr(), 0, 8, 0, 0]);
         }
-        let mut none: libc::sigset_t = std::mem::zeroed();
-        libc::sigemptyset(&mut none);
-        libc::sigprocmask(libc::SIG_SETMASK, &none, std::ptr::null_mut());
+        let arguments = [libc::SIG_SETMASK as usize, (&raw const none).addr(), 0, 8, 0, 0];
+        call(libc::SYS_rt_sigprocmask, arguments);
     }
 }
 

@@ -1,304 +1,342 @@
-//! Starting a process that is nobody's child.
+//! Starting a process that is nobody's child, as far as its host can see.
 //!
-//! The host must never see tine's processes among its children: neither in wait(), nor as a SIGCHLD, nor through a
-//! SIGCHLD disposition of its own. So a process is started in two steps. The first is a clone that shares the host's
-//! memory, has no exit signal (plain wait() does not see such children) and suspends the calling thread, as
-//! vfork does; it makes the second, which is the process proper, and ends. The second is then an orphan, and belongs
-//! to init or to the nearest subreaper.
+//! The host must never meet tine's processes among its children: neither in wait(), nor as a SIGCHLD, nor through a SIGCHLD
+//! disposition of its own. So it makes a *keeper*: a copy of itself without an exit signal, which plain wait() does not see. The keeper
+//! makes the process proper, the supervisor, and lets go of all that it has of the host's: memory, descriptors, directory, session.
+//! What is left of it is a page of instructions that reaps the supervisor, and whatever that leaves behind, and then ends
+//! (`sys/keeper.rs`). The host takes the keeper's end in by its pidfd. So nothing depends on whether the process that adopts orphans,
+//! be it the host or some other, ever reaps them.
 //!
-//! The first step is the host's own: whoever kills it kills a part of the host, and only for the start method `fork`
-//! is there anything in it that the host could miss.
+//! Who shares what with whom, so that a death at any instruction can do no harm:
 //!
-//! A host that is a subreaper or PID 1 would get the orphan back. There the first step stays, as a *keeper*: it is a
-//! subreaper between the host and the family, takes in whatever the family leaves, and ends with the last of it. It
-//! shares the host's memory for good, so it runs nothing but a loop of system calls on a stack of its own.
+//! | step | runs in the memory of | when it is killed |
+//! |---|---|---|
+//! | host: the copy is made | its own | nobody is left to be hurt |
+//! | keeper: before it has made the supervisor | its own copy | the socket ends; the host finds a supervisor that ended before it was up |
+//! | supervisor: before it has executed its program | the keeper's copy, while the keeper stands still | the keeper goes on, and tells how it ended |
+//! | keeper: while the supervisor is in the step before | its own copy | the supervisor goes with it: by PR_SET_PDEATHSIG, or because it sees that its parent is another one. Their memory is nobody else's |
+//! | keeper: later | a page | the same: the supervisor goes with it, and with that the family; the host finds out as above |
+//! | supervisor: later | its own | the keeper reaps it, tells how it ended, reaps what it has left, ends |
+//!
+//! The host never waits for any of them. What it wants to know comes by the control socket, in this order: `Born`, with the supervisor's
+//! pidfd or with the reason why there is none; the supervisor's own messages; `Gone`, with how it ended; the end of the socket.
+//!
+//! A family that may outlive its host's interest in it, a detached process's, has a keeper that is nobody's child from the first: the copy makes
+//! another one, and ends. To reap it is for whoever adopts orphans, as it is with every process that outlives its parent. Where that is the
+//! host, the keeper stays its invisible child, and is reaped by a later call.
+//!
+//! For the start method `fork` the keeper forks the supervisor by way of the C library, so that its locks, and what the program has
+//! registered with pthread_atfork, are dealt with. In a host with threads the keeper may wait there for a lock of a thread that it does
+//! not have; then it is thrown away and another copy is made (`engine/link.rs`).
 
-use crate::error::{Code, Error, Result};
-use crate::sys::environment;
-use crate::sys::memory::Mapping;
-use crate::sys::signal::{self, AllBlocked};
+use crate::error::{Error, Result};
+use crate::sys::memory::{self, Mapping};
+use crate::sys::raw::{self, call};
+use crate::sys::signal::AllBlocked;
+use crate::sys::{clock::Deadline, fork, keeper, pidfd};
 use std::ffi::{CStr, c_char, c_int, c_void};
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 /// The descriptor under which a started program finds its socket.
 pub const CHILD_SOCKET: RawFd = 3;
 
 /// What the new process does.
 pub(crate) enum Start<'a> {
-    /// Executes a program. All strings are made beforehand: nothing may be allocated between clone and exec.
-    Exec { path: &'a CStr, argv: &'a [*const c_char], envp: &'a [*const c_char], socket: RawFd },
+    /// Executes a program.
+    Exec { path: &'a CStr, argv: &'a [*const c_char], envp: &'a [*const c_char] },
     /// Goes on as a copy of this process, like a child of fork.
-    Fork { run: &'a mut dyn FnMut() },
+    Fork { run: fn(RawFd) -> ! },
 }
 
-/// A keeper that stays between the host and the family; the host reaps it when the family has ended.
+/// What the keeper tells of: the kinds of the two messages.
+pub(crate) struct News {
+    /// Words: 0 or the errno of why there is no process, its number as the keeper sees it; the process's pidfd.
+    pub(crate) born: u64,
+    /// Words: how it ended, as wait() has it.
+    pub(crate) gone: u64,
+}
+
+/// The process between the host and a family.
+///
+/// Dropped, it is waited for as long as it may take to end when its family has; after that a later call reaps it.
+#[derive(Debug)]
 pub(crate) struct Keeper {
+    /// Whose child it is: a forked child of that one has only a copy of this.
+    parent: c_int,
+    /// 0: it is nobody's whom this process would have to look after.
     pid: c_int,
-    stack: Option<Mapping>,
+    /// Until the supervisor has one of its own.
+    pidfd: Option<OwnedFd>,
 }
 
 struct Plan<'a> {
     start: Start<'a>,
-    keep: bool,
-    inner_stack: *mut c_void,
-    pid: c_int,
+    socket: RawFd,
+    keeper: c_int,
     errno: c_int,
-    /// The first step is inside the C library's fork, which holds locks of the host's.
-    forking: bool,
-    /// 0 until the process is started or has failed to; then 1. The keeper's Release store pairs with the host's
-    /// Acquire load.
-    settled: AtomicU32,
 }
 
-/// Virtual size of each of the two stacks. A forked supervisor and its workers stay on theirs, so it is a full one.
+/// Virtual size of the stack of a forked supervisor and its workers, whatever the host's thread has.
 const STACK_BYTES: usize = 8 << 20;
 
-/// Starts a process that is nobody's child. Returns its number (0 where an emulator hides it) and the keeper.
-pub(crate) fn detached(start: Start<'_>) -> Result<(i32, Option<Keeper>)> {
+/// Starts a process with one end of a socket, at the other end of which the keeper's news arrive.
+pub(crate) fn born(start: Start<'_>, socket: RawFd, news: &News, detached: bool) -> Result<Keeper> {
     Keeper::reap_left();
-    let stack = Mapping::stack(2 * STACK_BYTES)?;
-    let keep = signal::adopts_orphans();
-    let mut plan = Plan {
-        start,
-        keep,
-        // SAFETY: the middle and the end of the mapping; stacks grow down.
-        inner_stack: unsafe { stack.pointer().add(STACK_BYTES) }.cast(),
-        pid: 0,
-        errno: 0,
-        forking: false,
-        settled: AtomicU32::new(0),
-    };
-    // SAFETY: as above.
-    let outer_stack = unsafe { stack.pointer().add(2 * STACK_BYTES) }.cast();
+    keeper::prepare();
+    let page_size = memory::page_size();
+    let mut plan = Plan { start, socket, keeper: 0, errno: 0 };
+    let orphan = detached && !super::signal::adopts_orphans();
+    let mut own = -1;
     let blocked = AllBlocked::new();
-    // The descriptors need not be copied twice: while this thread is suspended nobody is in the way.
-    let suspend = if keep { 0 } else { libc::CLONE_VFORK | libc::CLONE_FILES };
-    let argument = (&raw mut plan).cast();
-    // SAFETY: the child has a stack of its own, and `plan` outlives its use of it: with CLONE_VFORK this thread is
-    // suspended until the child has ended, without it the loop below waits until the child has settled the plan.
-    let first = unsafe { libc::clone(first_step, outer_stack, libc::CLONE_VM | suspend, argument) };
-    if first < 0 {
-        return Err(Error::last_os("clone"));
-    }
-    if keep {
-        while plan.settled.load(Ordering::Acquire) == 0 {
-            crate::sys::futex::futex_wait(&plan.settled, 0, crate::sys::clock::Deadline::NEVER);
+    // SAFETY: the copy calls nothing of the C library's but, for the start method `fork`, fork.
+    let pid = unsafe { raw::silent_fork(Some(&mut own)) };
+    if pid == 0 {
+        // SAFETY: as above.
+        if orphan && unsafe { raw::silent_fork(None) } != 0 {
+            raw::exit(0);
         }
-    } else {
-        wait_for(first);
-    }
-    if plan.forking {
-        // Somebody has killed the first step, which is a part of the host, in the middle of the C library's fork. Its
-        // locks, malloc's among them, will never be free again: an end is better than a host that hangs.
-        environment::complain("tine: the host was killed while it forked its supervisor\n");
-        environment::abort();
+        be_keeper(&mut plan, news, page_size);
     }
     drop(blocked);
-    let keeper = keep.then_some(Keeper { pid: first, stack: Some(stack) });
-    if plan.errno != 0 {
-        let what = match &plan.start {
-            Start::Exec { path, .. } => format!("starting {}", path.to_string_lossy()),
-            Start::Fork { .. } => "fork".to_owned(),
-        };
-        let text = Code::errno(plan.errno).text().to_string_lossy();
-        return Err(Error::errno(plan.errno, format!("{what}: {text}")));
+    if pid < 0 {
+        let error = std::io::Error::from_raw_os_error(-pid as i32);
+        return Err(Error::from_io("a copy of this process, to start others from", &error));
     }
-    Ok((plan.pid, keeper))
+    // SAFETY: the kernel has just returned it, so nobody else owns it.
+    let pidfd = super::fd::above_standard(unsafe { OwnedFd::from_raw_fd(own) }, "pidfd").ok();
+    let copy = Keeper { parent: fork::pid(), pid: pid as c_int, pidfd };
+    if orphan {
+        drop(copy);
+        return Ok(Keeper { parent: 0, pid: 0, pidfd: None });
+    }
+    Ok(copy)
 }
 
-/// Keepers that still keep, for nobody in particular. They are looked at whenever a process is started or a keeper let go.
-static LEFT: Mutex<Vec<Keeper>> = Mutex::new(Vec::new());
+fn be_keeper(plan: &mut Plan<'_>, news: &News, page_size: usize) -> ! {
+    block_all();
+    // SAFETY: plain calls without pointers. A session of its own: what is sent to the host's group is not meant for the family.
+    unsafe {
+        call(libc::SYS_setsid, [0; 6]);
+        call(libc::SYS_prctl, [libc::PR_SET_CHILD_SUBREAPER as usize, 1, 0, 0, 0, 0]);
+        plan.keeper = call(libc::SYS_getpid, [0; 6]) as c_int;
+    }
+    let pid = match plan.start {
+        // SAFETY: what the child changes in the plan is its errno.
+        Start::Exec { .. } => unsafe { raw::vfork(exec_step, (&raw mut *plan).cast()) },
+        Start::Fork { run } => {
+            // SAFETY: to the C library this is the host's calling thread.
+            match unsafe { libc::fork() } {
+                0 => be_copy(plan, run),
+                -1 => -super::errno() as isize,
+                pid => pid as isize,
+            }
+        }
+    };
+    if pid < 0 || plan.errno != 0 {
+        let errno = if pid < 0 { -pid as c_int } else { plan.errno };
+        if pid > 0 {
+            // SAFETY: a child that has ended, or is about to.
+            unsafe { call(libc::SYS_wait4, [pid as usize, 0, libc::__WALL as usize, 0, 0, 0]) };
+        }
+        tell(plan.socket, [news.born, errno as u64, 0, 0, 0, 0, 0, 0], None);
+        raw::exit(0);
+    }
+    // SAFETY: plain calls; an unreaped child's number is its own. The name is a C string.
+    unsafe {
+        let pidfd = call(libc::SYS_pidfd_open, [pid as usize, 0, 0, 0, 0, 0]);
+        let pidfd = (pidfd >= 0).then_some(pidfd as RawFd);
+        tell(plan.socket, [news.born, 0, pid as u64, 0, 0, 0, 0, 0], pidfd);
+        if plan.socket != 0 {
+            call(libc::SYS_dup3, [plan.socket as usize, 0, 0, 0, 0, 0]);
+        }
+        raw::close_range(1, u32::MAX);
+        call(libc::SYS_chdir, [c"/".as_ptr().addr(), 0, 0, 0, 0, 0]);
+        call(libc::SYS_prctl, [libc::PR_SET_NAME as usize, c"tine-keeper".as_ptr().addr(), 0, 0, 0, 0]);
+        keeper::keep(pid as i32, 0, news.gone, page_size)
+    }
+}
+
+/// Sends a message without allocating: the process may be a copy of one in which another thread does.
+fn tell(socket: RawFd, words: [u64; 8], fd: Option<RawFd>) {
+    #[repr(C, align(8))]
+    struct Control([u8; 64]);
+    let mut control = Control([0; 64]);
+    let mut iov =
+        libc::iovec { iov_base: (&raw const words).cast_mut().cast(), iov_len: size_of_val(&words) };
+    // SAFETY: all zero is a valid header; the control message fits, and everything lives until the call returns.
+    unsafe {
+        let mut message: libc::msghdr = std::mem::zeroed();
+        (message.msg_iov, message.msg_iovlen) = (&mut iov, 1);
+        if let Some(fd) = fd {
+            message.msg_control = control.0.as_mut_ptr().cast();
+            message.msg_controllen = libc::CMSG_SPACE(4) as _;
+            let header = libc::CMSG_FIRSTHDR(&message);
+            ((*header).cmsg_level, (*header).cmsg_type) = (libc::SOL_SOCKET, libc::SCM_RIGHTS);
+            (*header).cmsg_len = libc::CMSG_LEN(4) as _;
+            libc::CMSG_DATA(header).cast::<RawFd>().write_unaligned(fd);
+        }
+        let flags = (libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT) as usize;
+        call(libc::SYS_sendmsg, [socket as usize, (&raw const message).addr(), flags, 0, 0, 0]);
+    }
+}
+
+/// The supervisor, in the keeper's memory: executes its program.
+extern "C" fn exec_step(plan: *mut c_void) -> ! {
+    // SAFETY: the plan is valid, and the keeper stands still until this process has executed or ended.
+    let plan = unsafe { &mut *plan.cast::<Plan<'_>>() };
+    go_with(plan.keeper);
+    if let Start::Exec { path, argv, envp } = &plan.start {
+        become_child(plan.socket, true);
+        let arguments = [path.as_ptr().addr(), argv.as_ptr().addr(), envp.as_ptr().addr(), 0, 0, 0];
+        // SAFETY: null-terminated arrays of C strings.
+        plan.errno = -unsafe { call(libc::SYS_execve, arguments) } as c_int;
+    }
+    raw::exit(127)
+}
+
+/// The supervisor as a forked copy of the host.
+fn be_copy(plan: &mut Plan<'_>, run: fn(RawFd) -> !) -> ! {
+    struct Rest {
+        run: fn(RawFd) -> !,
+        socket: RawFd,
+    }
+    extern "C" fn go_on(rest: *mut c_void) -> ! {
+        // SAFETY: a value of the old stack, which stays where it is.
+        let rest = unsafe { &*rest.cast::<Rest>() };
+        (rest.run)(rest.socket)
+    }
+    go_with(plan.keeper);
+    let mut rest = Rest { run, socket: plan.socket };
+    match Mapping::stack(STACK_BYTES) {
+        Ok(stack) => {
+            let top = stack.address() + stack.length();
+            stack.leak();
+            // SAFETY: the stack is new, and `rest` lies on one that stays.
+            unsafe { raw::go_on_at(top, go_on, (&raw mut rest).cast()) }
+        }
+        Err(_) => raw::exit(125),
+    }
+}
+
+/// Has the kernel kill this process when its keeper ends; ends it at once where that has happened already.
+fn go_with(keeper: c_int) {
+    // SAFETY: no pointers.
+    unsafe {
+        call(libc::SYS_prctl, [libc::PR_SET_PDEATHSIG as usize, libc::SIGKILL as usize, 0, 0, 0, 0]);
+        if call(libc::SYS_getppid, [0; 6]) != keeper as isize {
+            raw::exit(0);
+        }
+    }
+}
+
+/// Keepers that still keep, for nobody in particular, by number, and whose children they are. They are looked at whenever a process is
+/// started or a keeper let go.
+static LEFT: Mutex<Vec<(c_int, c_int)>> = Mutex::new(Vec::new());
+
+/// How long a keeper may take to end when its family has.
+const ENDING_NS: u64 = 100_000_000;
 
 impl Keeper {
     /// Lets it keep for as long as there is a family. It is reaped by a later call.
-    pub(crate) fn leave(self) {
-        Keeper::reap_left();
-        if let Ok(mut left) = LEFT.try_lock() {
-            left.push(self);
-        } else {
-            std::mem::forget(self);
+    pub(crate) fn leave(mut self) {
+        self.leave_to_later_calls();
+        self.pid = 0;
+    }
+
+    /// Its supervisor can be reached without it.
+    pub(crate) fn let_go(&mut self) {
+        self.pidfd = None;
+    }
+
+    fn leave_to_later_calls(&self) {
+        if self.pid == 0 {
+            return;
+        }
+        // Another thread has the lock for a moment; or, in a forked child, for ever.
+        for _ in 0..10_000 {
+            if let Ok(mut left) = LEFT.try_lock() {
+                return left.push((self.parent, self.pid));
+            }
+            std::thread::yield_now();
         }
     }
 
     /// Lets go of those that have ended. Never waits: in a forked child, a thread that is not there may hold the lock.
     fn reap_left() {
         let Ok(mut left) = LEFT.try_lock() else { return };
-        left.retain_mut(|keeper| {
-            // SAFETY: a child of ours by its number, or nobody's in particular: then it has been waited for, or is the
-            // child of a process of which this one is a forked copy, and so is the stack.
-            let running =
-                unsafe { libc::waitpid(keeper.pid, std::ptr::null_mut(), libc::__WCLONE | libc::WNOHANG) }
-                    == 0;
-            if !running {
-                drop(keeper.stack.take());
-                keeper.pid = 0;
-            }
-            running
+        left.retain(|&(parent, pid)| {
+            let nowhere = std::ptr::null_mut();
+            // SAFETY: no pointers. A child's number is its own until it has been reaped; if the host has done that, the number may be
+            // that of another of its children, but of none that is as invisible as these.
+            parent == fork::pid()
+                && unsafe { libc::waitpid(pid, nowhere, libc::__WCLONE | libc::WNOHANG) } == 0
         });
+    }
+
+    /// Ends it, and with it a supervisor that has not told of itself.
+    pub(crate) fn kill(&self) {
+        if let Some(pidfd) = &self.pidfd {
+            // One that this host may not kill is as alive as its family, which ends with the socket.
+            let _ = pidfd::signal(pidfd.as_raw_fd(), libc::SIGKILL);
+        }
     }
 }
 
 impl Drop for Keeper {
-    /// The family has ended or is about to, and its keeper with it. Where a killed supervisor has left behind what its
-    /// workers had started, the keeper stays for that, and so does its stack.
+    /// Where a killed supervisor has left behind what its workers had started, the keeper stays for that.
     fn drop(&mut self) {
-        if self.pid == 0 {
-            return; // It has been reaped.
+        if self.pid == 0 || self.parent != fork::pid() {
+            return;
         }
-        let ended = match crate::sys::pidfd::open(self.pid) {
-            Ok(pidfd) => {
-                use std::os::fd::AsRawFd;
-                crate::sys::pidfd::wait_end(
-                    pidfd.as_raw_fd(),
-                    crate::sys::clock::Deadline::after(100_000_000),
-                )
-            }
-            Err(_) => true,
-        };
-        match self.stack.take() {
-            Some(stack) if !ended => Keeper { pid: self.pid, stack: Some(stack) }.leave(),
-            _ => wait_for(self.pid),
-        }
-    }
-}
-
-fn wait_for(pid: c_int) {
-    // SAFETY: waiting for a child of ours by its number, which stays its own until it has been waited for.
-    while unsafe { libc::waitpid(pid, std::ptr::null_mut(), libc::__WALL) } < 0
-        && super::errno() == libc::EINTR
-    {}
-}
-
-extern "C" fn first_step(argument: *mut c_void) -> c_int {
-    // SAFETY: the plan is valid until it is settled (keeper) or until this process ends (suspended host).
-    let plan = unsafe { &mut *argument.cast::<Plan<'_>>() };
-    // The host's thread is suspended, or waits in a futex call that fails for no reason; both leave errno, which this
-    // process shares with it, alone.
-    let keep = plan.keep;
-    if keep {
-        let _ = signal::adopt_orphans();
-    }
-    match &mut plan.start {
-        Start::Exec { .. } => {
-            // SAFETY: as in `detached`; this process is suspended until the new one has executed or ended.
-            let pid = unsafe {
-                let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
-                libc::clone(exec_step, plan.inner_stack, flags, argument)
+        // A host that waits for children of every kind may have reaped it, and the number be somebody else's.
+        let pidfd =
+            match self.pidfd.take().map_or_else(|| pidfd::open_child(self.pid), |pidfd| Ok(Some(pidfd))) {
+                Ok(Some(pidfd)) => pidfd,
+                Ok(None) => return,
+                Err(_) => return self.leave_to_later_calls(),
             };
-            if pid < 0 {
-                plan.errno = super::errno();
-            } else if plan.errno != 0 {
-                wait_for(pid);
-            }
-            plan.pid = pid;
+        let pidfd = pidfd.as_raw_fd();
+        if !pidfd::wait_end(pidfd, Deadline::after(ENDING_NS)) {
+            // Somebody may have stopped it; that it cannot be told to go on changes nothing.
+            let _ = pidfd::signal(pidfd, libc::SIGCONT);
         }
-        Start::Fork { run } => {
-            plan.forking = true;
-            // SAFETY: to the C library this is the host's calling thread, which does not run meanwhile.
-            let pid = unsafe { libc::fork() };
-            plan.forking = false;
-            if pid == 0 {
-                run();
-                signal::exit_now(0);
-            }
-            if pid < 0 {
-                plan.errno = super::errno();
-            }
-            plan.pid = pid;
+        match pidfd::has_ended(pidfd) {
+            true => pidfd::reap(pidfd),
+            false => self.leave_to_later_calls(),
         }
+        Keeper::reap_left();
     }
-    if keep {
-        let settled = &raw const plan.settled;
-        // From the store on, the host's thread runs again: nothing here may touch what the two share, not even errno.
-        // SAFETY: the word is valid until the store; the wake-up may meet an address that is no longer in use.
-        unsafe {
-            (*settled).store(1, Ordering::Release);
-            raw::wake_and_keep(settled.cast_mut().cast());
-        }
-    }
-    signal::exit_now(0)
 }
 
-extern "C" fn exec_step(argument: *mut c_void) -> c_int {
-    // SAFETY: the plan is valid, and nobody else runs on it until this process has executed or ended.
-    let plan = unsafe { &mut *argument.cast::<Plan<'_>>() };
-    if let Start::Exec { path, argv, envp, socket } = &plan.start {
-        become_child(*socket, true);
-        // SAFETY: null-terminated arrays of C strings.
-        unsafe { libc::execve(path.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
-    }
-    plan.errno = super::errno();
-    signal::exit_now(127)
+fn block_all() {
+    let all = u64::MAX;
+    // SAFETY: a set of the kernel's length; those that cannot be blocked are left out by it.
+    unsafe {
+        let arguments = [libc::SIG_SETMASK as usize, (&raw const all).addr(), 0, 8, 0, 0];
+        call(libc::SYS_rt_sigprocmask, arguments)
+    };
 }
 
 /// What every process of the family does first: default signals, its socket at its place, no other descriptors.
 ///
-/// Async-signal-safe. `own_session` keeps a terminal's Ctrl-C, Ctrl-Z and hang-up for the host.
+/// In bare system calls: the process may share its memory with one that waits for it. `own_session` keeps a terminal's Ctrl-C, Ctrl-Z
+/// and hang-up for the host.
 pub(crate) fn become_child(socket: RawFd, own_session: bool) {
-    signal::reset_all();
-    if own_session {
-        // SAFETY: no pointers.
-        unsafe { libc::setsid() };
+    super::signal::reset_all();
+    // SAFETY: plain calls on numbers.
+    unsafe {
+        if own_session {
+            call(libc::SYS_setsid, [0; 6]);
+        }
+        if socket == CHILD_SOCKET {
+            call(libc::SYS_fcntl, [socket as usize, libc::F_SETFD as usize, 0, 0, 0, 0]);
+        } else {
+            call(libc::SYS_dup3, [socket as usize, CHILD_SOCKET as usize, 0, 0, 0, 0]);
+        }
     }
-    place_socket(socket);
     super::fd::null_standard(0, true);
     super::fd::null_standard(1, false);
     super::fd::null_standard(2, false);
-    super::fd::close_all_but(&[CHILD_SOCKET]);
-}
-
-fn place_socket(socket: RawFd) {
-    // SAFETY: plain calls on numbers. dup2 to itself would leave close-on-exec set.
-    unsafe {
-        if socket == CHILD_SOCKET {
-            libc::fcntl(socket, libc::F_SETFD, 0);
-        } else {
-            libc::dup2(socket, CHILD_SOCKET);
-        }
-    }
-}
-
-/// The keeper's loop, in bare system calls: it shares memory, and with it the thread pointer and errno, with a thread
-/// of the host that runs at the same time.
-mod raw {
-    use std::ffi::c_long;
-
-    /// Wakes the host's thread, closes all descriptors, reaps until no child is left, and ends.
-    pub(super) unsafe fn wake_and_keep(word: *mut u32) -> ! {
-        // SAFETY: system calls without pointers but for the futex word, which may be gone, and that is only an error.
-        unsafe {
-            call4(libc::SYS_futex, word as c_long, c_long::from(libc::FUTEX_WAKE), 1, 0);
-            call4(libc::SYS_close_range, 0, c_long::from(u32::MAX), 0, 0);
-            loop {
-                let rc = call4(libc::SYS_wait4, -1, 0, c_long::from(libc::__WALL), 0);
-                if rc < 0 && rc != -c_long::from(libc::EINTR) {
-                    call4(libc::SYS_exit_group, 0, 0, 0, 0);
-                }
-            }
-        }
-    }
-
-    #[cfg(target_arch = "x86_64")]
-    unsafe fn call4(number: c_long, a: c_long, b: c_long, c: c_long, d: c_long) -> c_long {
-        let result;
-        // SAFETY: the kernel's calling convention on x86_64; the caller answers for the call itself.
-        unsafe {
-            std::arch::asm!("syscall", inlateout("rax") number => result, in("rdi") a, in("rsi") b, in("rdx") c,
-                in("r10") d, lateout("rcx") _, lateout("r11") _, options(nostack));
-        }
-        result
-    }
-
-    #[cfg(target_arch = "aarch64")]
-    unsafe fn call4(number: c_long, a: c_long, b: c_long, c: c_long, d: c_long) -> c_long {
-        let result;
-        // SAFETY: the kernel's calling convention on aarch64; the caller answers for the call itself.
-        unsafe {
-            std::arch::asm!("svc 0", in("x8") number, inlateout("x0") a => result, in("x1") b, in("x2") c,
-                in("x3") d, options(nostack));
-        }
-        result
-    }
+    raw::close_range(CHILD_SOCKET as u32 + 1, u32::MAX);
 }

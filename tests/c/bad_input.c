@@ -145,7 +145,7 @@ static void pools(void)
     options.start = -1;
     REFUSED_SAYING(tine_pool_create(&options, &out), -EINVAL, "start is -1");
     options = good;
-    options.flags = 1u << 30 | TINE_BACKGROUND;
+    options.flags = 1u << 30 | TINE_NO_THREAD;
     REFUSED_SAYING(tine_pool_create(&options, &out), -EINVAL, "0x40000000");
     options = good;
     options.heap_bytes = 1;

@@ -120,16 +120,19 @@ static void check_each_once(const struct book *book, int dying)
     CHECK_EQ(book->died, dying ? MANY / 10 : 0);
 }
 
-/* Whoever waits for everything tells, and is told of everything before it returns. */
+/* The pool has no thread of tine's to tell. */
+static int host_tells;
+
+/* Whoever waits for everything waits for what is told, too. */
 static void told_while_waiting(tine_pool *pool, int dying)
 {
     static struct book book;
     memset(&book, 0, sizeof book);
     submit_many(pool, dying ? twice_or_dies : twice, &book);
-    CHECK_EQ(book.settled, 0); /* nothing is told in tine_submit */
+    CHECK(!host_tells || book.settled == 0); /* nothing is told in tine_submit */
     CHECK_EQ(tine_wait_all(pool, NULL, 0, HANG_NS), 0);
     check_each_once(&book, dying);
-    CHECK(pthread_equal(book.thread, pthread_self()));
+    CHECK_EQ(!!pthread_equal(book.thread, pthread_self()), host_tells);
     tine_result result = TINE_RESULT_INIT;
     CHECK_RC(tine_next(pool, 0, &result), TINE_EEMPTY);
 }
@@ -142,7 +145,7 @@ static void told_while_polling(tine_pool *pool)
     CHECK(fd.fd >= 0);
     submit_many(pool, twice, &book);
     int64_t last = clock_ns(), spent = 0;
-    while (book.settled < MANY) {
+    while (__atomic_load_n(&book.settled, __ATOMIC_SEQ_CST) < MANY) {
         CHECK(poll(&fd, 1, 1000) >= 0);
         CHECK_EQ(tine_pool_poll(pool), 0);
         CHECK(!is_over(HANG_NS, &last, &spent));
@@ -250,7 +253,7 @@ static void every_end(tine_pool *pool)
     CHECK_EQ(tine_submit(pool, twice, &n, sizeof n, &options, NULL), 0);
     CHECK_EQ(tine_next(pool, HANG_NS, &result), 0);
     CHECK_EQ(result.status, 4);
-    CHECK_EQ(book.begun, 1);
+    WAIT_UNTIL(__atomic_load_n(&book.begun, __ATOMIC_SEQ_CST) == 1);
     tine_result_release(pool, &result);
     tine_free(pool, words);
 }
@@ -281,12 +284,12 @@ static void told_at_the_end(int start, uint32_t flags)
     CHECK_EQ(book.settled, MANY);
 }
 
-/* The host never calls: the pool's own thread tells, and it alone. */
-static void told_in_background(int start, uint32_t flags)
+/* The host never calls: tine's own thread tells, and it alone. */
+static void told_without_a_call(int start, uint32_t flags)
 {
     static struct book book;
     memset(&book, 0, sizeof book);
-    tine_pool *pool = create(start, TINE_BACKGROUND | flags);
+    tine_pool *pool = create(start, flags);
     for (int round = 0; round < 5; round++) {
         memset(&book, 0, sizeof book);
         submit_many(pool, flags ? twice : twice_or_dies, &book);
@@ -382,23 +385,27 @@ int main(int argc, char **argv)
 {
     tine_init(argc, argv);
     for (int i = 0; i < 3; i++) {
-        tine_pool *pool = create(all_starts[i], 0);
-        told_while_waiting(pool, 0);
-        told_while_waiting(pool, 1);
-        told_by_many(pool);
-        calls_from_callbacks(pool);
-        every_end(pool);
-        told_while_polling(pool);
-        tine_pool_destroy(pool);
+        for (uint32_t flags = 0; flags <= TINE_NO_THREAD; flags += TINE_NO_THREAD) {
+            tine_pool *pool = create(all_starts[i], flags);
+            host_tells = flags != 0;
+            told_while_waiting(pool, 0);
+            told_while_waiting(pool, 1);
+            told_by_many(pool);
+            calls_from_callbacks(pool);
+            every_end(pool);
+            told_while_polling(pool);
+            tine_pool_destroy(pool);
+        }
         told_at_the_end(all_starts[i], 0);
-        told_at_the_end(all_starts[i], TINE_BACKGROUND);
-        told_in_background(all_starts[i], 0);
+        told_at_the_end(all_starts[i], TINE_NO_THREAD);
+        told_without_a_call(all_starts[i], 0);
     }
+    host_tells = 0;
     tine_pool *pool = create(TINE_START_FORKSERVER, TINE_INLINE);
     told_while_waiting(pool, 0);
     calls_from_callbacks(pool);
     callbacks_inside(pool);
     tine_pool_destroy(pool);
-    told_in_background(TINE_START_FORKSERVER, TINE_INLINE);
+    told_without_a_call(TINE_START_FORKSERVER, TINE_INLINE);
     return 0;
 }

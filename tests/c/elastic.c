@@ -189,7 +189,7 @@ int main(int argc, char **argv)
     tine_init(argc, argv);
     for (int i = 0; i < 3; i++) {
         grows_and_shrinks(all_starts[i], 0);
-        grows_and_shrinks(all_starts[i], TINE_BACKGROUND);
+        grows_and_shrinks(all_starts[i], TINE_NO_THREAD);
         bursts(all_starts[i]);
         maps_and_shares(all_starts[i]);
     }

@@ -390,7 +390,7 @@ static void same_results(void)
     CHECK_EQ(after.children, before.children);
     CHECK_EQ(after.threads, before.threads);
     CHECK_EQ(after.descriptors, before.descriptors);
-    record(TINE_INLINE | TINE_BACKGROUND, inlined, sizeof inlined);
+    record(TINE_INLINE, inlined, sizeof inlined);
     CHECK_STR(inlined, with_workers);
 }
 

@@ -174,7 +174,7 @@ static void on_settled(const tine_result *result, void *user)
 
 static void callbacks(const struct way *way)
 {
-    for (uint32_t flags = 0; flags <= TINE_BACKGROUND; flags += TINE_BACKGROUND) {
+    for (uint32_t flags = 0; flags <= TINE_NO_THREAD; flags += TINE_NO_THREAD) {
         tine_pool_options pool_options = TINE_POOL_OPTIONS_INIT;
         tine_submit_options options = TINE_SUBMIT_OPTIONS_INIT;
         struct told told = {0, 0, 0, 0};
@@ -186,7 +186,7 @@ static void callbacks(const struct way *way)
         for (int n = 0; n < 100; n++) {
             submit(pool, square, &n, sizeof n, &options);
         }
-        if (flags) {
+        if (!flags) {
             WAIT_UNTIL(__atomic_load_n(&told.settled, __ATOMIC_SEQ_CST) == 100);
         }
         CHECK_RC(tine_wait_all(pool, NULL, 0, HANG_NS), 0);

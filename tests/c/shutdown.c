@@ -297,7 +297,7 @@ int main(int argc, char **argv)
     for (int way = 0; way < 4; way++) {
         for (int i = 0; i < STATES; i++) {
             if (argc < 2 || strcmp(argv[1], states[i].name) == 0) {
-                look(&states[i], way < 3 ? all_starts[way] : TINE_START_FORKSERVER, way < 3 ? 0 : (uint32_t)TINE_BACKGROUND);
+                look(&states[i], way < 3 ? all_starts[way] : TINE_START_FORKSERVER, way < 3 ? 0 : (uint32_t)TINE_NO_THREAD);
             }
         }
     }

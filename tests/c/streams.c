@@ -505,7 +505,7 @@ int main(int argc, char **argv)
         polled(pool);
         tine_pool_destroy(pool);
         shut_down(all_starts[i], 0);
-        shut_down(all_starts[i], TINE_BACKGROUND);
+        shut_down(all_starts[i], TINE_NO_THREAD);
         cut_off(all_starts[i], 0, 100);
         cut_off(all_starts[i], 0, 5);
     }

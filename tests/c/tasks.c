@@ -761,7 +761,7 @@ static void waits_asleep(tine_pool *pool)
 /* A thread of tine's moves things on while the host calls nothing: even a death and what was queued behind it. */
 static void background(int start)
 {
-    tine_pool *pool = make_pool(1, start, TINE_BACKGROUND);
+    tine_pool *pool = make_pool(1, start, 0);
     enum { TASKS = 1000 };
     int *words[2] = {make_word(pool), make_word(pool)};
     int five = 5000, one = 1;
@@ -782,7 +782,7 @@ static void background(int start)
     CHECK_RC(tine_pool_shutdown(pool, TINE_FOREVER), 0);
     tine_pool_destroy(pool);
     /* With a host that polls besides; and an end in mid-work, and one of a pool that has never done anything. */
-    pool = make_pool(2, start, TINE_BACKGROUND);
+    pool = make_pool(2, start, 0);
     int fd = tine_pool_fd(pool);
     for (int i = 0; i < 10; i++) {
         submit(pool, give_back, &one, sizeof one);
@@ -795,7 +795,7 @@ static void background(int start)
     for (int i = 0; i < 1000; i++)
         submit(pool, give_back, &one, sizeof one);
     tine_pool_destroy(pool);
-    tine_pool_destroy(make_pool(1, start, TINE_BACKGROUND));
+    tine_pool_destroy(make_pool(1, start, 0));
 }
 
 /* ---- Signals ---- */

@@ -45,7 +45,6 @@ void with_all_starts(std::size_t workers, Test test)
         tine::pool_options options;
         options.workers = workers;
         options.start = start;
-        options.flags = TINE_BACKGROUND;
         tine::pool pool(options);
         test(pool);
     }

@@ -11,6 +11,12 @@ use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    Set(u32),
+    SetOnly(u32),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wait {
     Woken,
     Changed,
@@ -68,8 +74,12 @@ pub enum Without {
     Marks,
     /// Who looks round sees nobody dead.
     Looks,
+    /// Neither.
+    MarksAndLooks,
     /// The wake-up that a dead thread had received, or was about to give, is not passed on.
     Forwarding,
+    /// A change of a word and the wake-up of its sleepers are two steps.
+    OneStep,
 }
 
 thread_local! {
@@ -160,7 +170,8 @@ fn exit(index: usize) {
 
 /// Whether a thread has ended, for those that look round.
 pub fn has_ended(tid: u32) -> bool {
-    let ended = WITHOUT.get() != Without::Looks && on_thread(tid as usize - 1, |thread| thread.ended);
+    let ended = !matches!(WITHOUT.get(), Without::Looks | Without::MarksAndLooks)
+        && on_thread(tid as usize - 1, |thread| thread.ended);
     if ended {
         fence(Ordering::SeqCst);
     }
@@ -176,7 +187,7 @@ fn mark(word: &AtomicU32, tid: u32, pending: bool) {
             }
             return;
         }
-        if value & OWNER != tid || WITHOUT.get() == Without::Marks {
+        if value & OWNER != tid || matches!(WITHOUT.get(), Without::Marks | Without::MarksAndLooks) {
             return;
         }
         match word.exchange(value, value & WAITERS | DIED) {
@@ -288,6 +299,16 @@ fn rise(me: usize) -> Option<usize> {
 pub fn futex_wake(word: &AtomicU32, count: u32) -> u32 {
     step();
     wake(word, count)
+}
+
+/// Both in one step: no death comes between.
+pub fn futex_change(word: &AtomicU32, change: Change, count: u32) {
+    step();
+    word.change(change);
+    if WITHOUT.get() == Without::OneStep {
+        step();
+    }
+    wake(word, count);
 }
 
 fn wake(word: &AtomicU32, count: u32) -> u32 {

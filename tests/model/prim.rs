@@ -8,34 +8,35 @@ use crate::robust::{OWNER, cookie, pair_of, word_of};
 use loom::sync::atomic::{self as model, fence};
 use std::cell::Cell;
 
-pub(crate) use crate::kernel::{Wait, futex_wait, futex_wait_any, futex_wake};
+pub(crate) use crate::kernel::{Change, Wait, futex_change, futex_wait, futex_wait_any, futex_wake};
 pub(crate) use std::sync::atomic::Ordering;
 
 /// This is the model: objects are not laid out as the library lays them out.
 pub(crate) const MODEL: bool = true;
 
+/// A word. It has room for what `Pair` keeps beside one.
 #[derive(Debug)]
-pub(crate) struct AtomicU32(model::AtomicU32);
+pub(crate) struct AtomicU32(model::AtomicU64);
 
 impl AtomicU32 {
     pub fn new(value: u32) -> AtomicU32 {
-        AtomicU32(model::AtomicU32::new(value))
+        AtomicU32(model::AtomicU64::new(value.into()))
     }
 
     pub fn load(&self, ordering: Ordering) -> u32 {
         order(ordering);
-        self.0.load(ordering)
+        self.0.load(ordering) as u32
     }
 
     pub fn store(&self, value: u32, ordering: Ordering) {
         kernel::step();
         // An exchange: loom lets a blind store lose against an exchange that has seen an older value.
         let release = if ordering == Ordering::Relaxed { ordering } else { Ordering::Release };
-        self.0.swap(value, release);
+        self.0.swap(value.into(), release);
         order(ordering);
     }
 
-    fn modify<T>(&self, ordering: Ordering, change: impl FnOnce(&model::AtomicU32) -> T) -> T {
+    fn modify<T>(&self, ordering: Ordering, change: impl FnOnce(&model::AtomicU64) -> T) -> T {
         kernel::step();
         let result = change(&self.0);
         order(ordering);
@@ -43,23 +44,24 @@ impl AtomicU32 {
     }
 
     pub fn swap(&self, value: u32, ordering: Ordering) -> u32 {
-        self.modify(ordering, |word| word.swap(value, ordering))
+        self.modify(ordering, |word| word.swap(value.into(), ordering)) as u32
     }
 
     pub fn fetch_add(&self, value: u32, ordering: Ordering) -> u32 {
-        self.modify(ordering, |word| word.fetch_add(value, ordering))
+        self.modify(ordering, |word| word.fetch_add(value.into(), ordering)) as u32
     }
 
     pub fn fetch_or(&self, value: u32, ordering: Ordering) -> u32 {
-        self.modify(ordering, |word| word.fetch_or(value, ordering))
+        self.modify(ordering, |word| word.fetch_or(value.into(), ordering)) as u32
     }
 
     pub fn fetch_and(&self, value: u32, ordering: Ordering) -> u32 {
-        self.modify(ordering, |word| word.fetch_and(value, ordering))
+        self.modify(ordering, |word| word.fetch_and(value.into(), ordering)) as u32
     }
 
     pub fn compare_exchange(&self, old: u32, new: u32, yes: Ordering, no: Ordering) -> Result<u32, u32> {
-        self.modify(yes, |word| word.compare_exchange(old, new, yes, no))
+        let result = self.modify(yes, |word| word.compare_exchange(old.into(), new.into(), yes, no));
+        result.map(|it| it as u32).map_err(|it| it as u32)
     }
 
     pub fn compare_exchange_weak(&self, old: u32, new: u32, yes: Ordering, no: Ordering) -> Result<u32, u32> {
@@ -68,16 +70,60 @@ impl AtomicU32 {
 
     /// The kernel's view: the word as it is now. An exchange that fails, so that loom tries it before and after others'.
     pub fn now(&self) -> u32 {
-        const NEVER: u32 = 0x7fff_fffe;
+        const NEVER: u64 = 0x7fff_fffe_7fff_fffe;
         match self.0.compare_exchange(NEVER, NEVER, Ordering::Relaxed, Ordering::Relaxed) {
             Ok(_) => unreachable!("no word of ours"),
-            Err(value) => value,
+            Err(value) => value as u32,
         }
     }
 
     /// The kernel's exchange, which no death interrupts.
     pub fn exchange(&self, old: u32, new: u32) -> Result<u32, u32> {
-        self.0.compare_exchange(old, new, Ordering::SeqCst, Ordering::Relaxed)
+        let result = self.0.compare_exchange(old.into(), new.into(), Ordering::SeqCst, Ordering::Relaxed);
+        result.map(|it| it as u32).map_err(|it| it as u32)
+    }
+
+    /// The kernel's change by `futex_change`.
+    pub fn change(&self, change: Change) {
+        match change {
+            Change::Set(bit) => self.0.fetch_or(1 << bit, Ordering::SeqCst),
+            Change::SetOnly(bit) => self.0.swap(1 << bit, Ordering::SeqCst),
+        };
+        fence(Ordering::SeqCst);
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Pair(AtomicU32);
+
+pub(crate) type Both = (u32, u32);
+
+impl Pair {
+    pub fn new(both: Both) -> Pair {
+        Pair(AtomicU32(model::AtomicU64::new(Pair::pack(both))))
+    }
+
+    fn pack((word, number): Both) -> u64 {
+        u64::from(number) << 32 | u64::from(word)
+    }
+
+    fn unpack(both: u64) -> Both {
+        (both as u32, (both >> 32) as u32)
+    }
+
+    pub fn load(&self, ordering: Ordering) -> Both {
+        order(ordering);
+        Pair::unpack(self.0.0.load(ordering))
+    }
+
+    pub fn compare_exchange(&self, old: Both, new: Both, yes: Ordering, no: Ordering) -> Result<Both, Both> {
+        let (old, new) = (Pair::pack(old), Pair::pack(new));
+        let result = self.0.modify(yes, |word| word.compare_exchange(old, new, yes, no));
+        result.map(Pair::unpack).map_err(Pair::unpack)
+    }
+
+    pub fn word(&self) -> &AtomicU32 {
+        &self.0
     }
 }
 

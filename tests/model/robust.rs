@@ -112,6 +112,15 @@ impl Me {
         on_thread(self.0, |thread| thread.pending = None);
     }
 
+    pub fn pending(self) -> Option<Spot> {
+        on_thread(self.0, |thread| thread.pending)
+    }
+
+    pub fn pend_again(self, pending: Option<Spot>) {
+        step();
+        on_thread(self.0, |thread| thread.pending = pending);
+    }
+
     pub fn push(self, spot: Spot) {
         step();
         on_thread(self.0, |thread| thread.held.push((spot, 0)));

@@ -7,7 +7,7 @@ use tine::ffi::sync_barrier::*;
 
 pub const OWNER_DEAD: i32 = -libc::EOWNERDEAD;
 pub const LOST: i32 = -libc::ENOTRECOVERABLE;
-pub const FOREVER: i64 = -1;
+pub const FOREVER: i64 = i64::MAX;
 
 /// C calls on the shared objects. SAFETY of all of them: the objects are valid for as long as the program runs.
 macro_rules! c {

@@ -21,30 +21,74 @@
 namespace tine {
 
 /** Waits for ever: a value for every timeout. */
-inline constexpr std::chrono::nanoseconds forever{TINE_FOREVER};
+inline constexpr std::chrono::nanoseconds forever = std::chrono::nanoseconds::max();
 
-/** A duration as the number that tine.h's fields take. A negative one is over already, and stays so. */
+namespace detail {
+
+/* Nanoseconds as a floating-point number, which any duration fits, and in which nothing overflows or wraps around. */
+using wide = std::chrono::duration<long double, std::nano>;
+
+} // namespace detail
+
+/**
+ * A duration as the number that tine.h's fields take. tine::forever, and what is longer than there are nanoseconds, is
+ * TINE_FOREVER. A negative one is over already, and stays so: -1. 0 is 0, which stands for a field's default.
+ */
 template <class Rep, class Period>
 constexpr std::int64_t ns(std::chrono::duration<Rep, Period> duration)
 {
-    // More nanoseconds than there are is for ever, in practice as well. Compared as a floating-point number, which any fits.
-    using wide = std::chrono::duration<long double, std::nano>;
-    if (duration < duration.zero())
+    if (duration == duration.zero())
+        return 0;
+    if (!(duration > duration.zero()))
         return -1;
-    if (wide(duration) >= wide(std::chrono::nanoseconds::max()))
+    if (detail::wide(duration) >= detail::wide(forever))
         return TINE_FOREVER;
     auto whole = std::chrono::duration_cast<std::chrono::nanoseconds>(duration);
     // What is shorter than a nanosecond still is a wait.
-    return whole.count() == 0 && duration > duration.zero() ? 1 : static_cast<std::int64_t>(whole.count());
+    return whole.count() == 0 ? 1 : static_cast<std::int64_t>(whole.count());
 }
 
 /** How long it is from now until a point in time, as the number that tine.h takes; 0 if that is past. */
 template <class Clock, class Duration>
 std::int64_t ns_until(std::chrono::time_point<Clock, Duration> time)
 {
-    auto left = time - Clock::now();
-    return left <= left.zero() ? 0 : ns(left);
+    detail::wide left = detail::wide(time.time_since_epoch()) - detail::wide(Clock::now().time_since_epoch());
+    return left > left.zero() ? ns(left) : 0;
 }
+
+/** How long a call may wait: any duration of the standard's. One that is not positive does not wait. */
+class time_limit {
+public:
+    template <class Rep, class Period>
+    constexpr time_limit(std::chrono::duration<Rep, Period> duration) // NOLINT: it is there to be converted to
+        : ns_(duration > duration.zero() ? tine::ns(duration) : 0)
+    {
+    }
+
+    /** As tine.h's calls take it. */
+    constexpr std::int64_t ns() const noexcept { return ns_; }
+
+private:
+    std::int64_t ns_;
+};
+
+namespace detail {
+
+/*
+ * Has wait(nanoseconds) wait until a point in time, and its code. A clock that somebody sets may not have come there when
+ * the nanoseconds are over.
+ */
+template <class Clock, class Duration, class Wait>
+int wait_until(std::chrono::time_point<Clock, Duration> time, Wait wait)
+{
+    int rc;
+    do
+        rc = wait(ns_until(time));
+    while (rc == -ETIMEDOUT && ns_until(time) > 0);
+    return rc;
+}
+
+} // namespace detail
 
 /** How a process died: tine.h's tine_death, owned. */
 struct death {

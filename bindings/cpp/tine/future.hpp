@@ -230,7 +230,7 @@ public:
      * tine::error with -ETIMEDOUT or -EAGAIN, and the future is as before, if the time given here runs out; TINE_EID if
      * the result has been taken; TINE_ESHUTDOWN if the pool has been destroyed.
      */
-    R get(std::chrono::nanoseconds timeout = forever)
+    R get(time_limit timeout = forever)
     {
         taken what(*this, timeout);
         if (what.code)
@@ -241,7 +241,7 @@ public:
     }
 
     /** The same without exceptions. */
-    expected<R> get(std::nothrow_t, std::chrono::nanoseconds timeout = forever)
+    expected<R> get(std::nothrow_t, time_limit timeout = forever)
     {
         taken what(*this, timeout);
         if (what.code)
@@ -264,17 +264,17 @@ public:
     template <class Rep, class Period>
     std::future_status wait_for(std::chrono::duration<Rep, Period> timeout) const
     {
-        return status(timeout <= timeout.zero() ? 0 : ns(timeout));
+        return status(settle(time_limit(timeout).ns()));
     }
 
     template <class Clock, class Duration>
     std::future_status wait_until(std::chrono::time_point<Clock, Duration> time) const
     {
-        return status(ns_until(time));
+        return status(detail::wait_until(time, [this](std::int64_t timeout_ns) { return settle(timeout_ns); }));
     }
 
     /** Whether the task has settled. */
-    bool is_ready() const { return status(0) == std::future_status::ready; }
+    bool is_ready() const { return status(settle(0)) == std::future_status::ready; }
 
     /** Cancels the task, which settles with -ECANCELED. Throws -EALREADY: it has settled. */
     void cancel() const { cancel(std::nothrow).value(); }
@@ -292,10 +292,10 @@ public:
 private:
     /* A result that has been taken; what it points to is released at the end of the call. */
     struct taken {
-        taken(future &from, std::chrono::nanoseconds timeout)
+        taken(future &from, time_limit timeout)
         {
             tine_pool *pool = from.pool_ ? from.pool_->handle() : nullptr;
-            code = pool ? tine_wait(pool, from.id_, ns(timeout), &result) : from.pool_ ? TINE_ESHUTDOWN : TINE_EID;
+            code = pool ? tine_wait(pool, from.id_, timeout.ns(), &result) : from.pool_ ? TINE_ESHUTDOWN : TINE_EID;
             if (code == 0) {
                 owner = std::move(from.pool_);
                 from.id_ = 0;
@@ -328,10 +328,10 @@ private:
         return pool ? tine_wait_all(pool, &id_, 1, timeout_ns) : pool_ ? TINE_ESHUTDOWN : TINE_EID;
     }
 
-    std::future_status status(std::int64_t timeout_ns) const
+    static std::future_status status(int rc)
     {
-        return detail::done_or_not_now(settle(timeout_ns), "tine::future::wait_for") ? std::future_status::ready
-                                                                                      : std::future_status::timeout;
+        return detail::done_or_not_now(rc, "tine::future::wait_for") ? std::future_status::ready
+                                                                     : std::future_status::timeout;
     }
 
     std::shared_ptr<detail::pool_state> pool_;

@@ -85,14 +85,14 @@ public:
     template <class Rep, class Period>
     bool try_lock_for(std::chrono::duration<Rep, Period> timeout)
     {
-        // The standard's negative durations are over; tine's never are.
-        return take(tine_mutex_lock(&mutex_, timeout <= timeout.zero() ? 0 : ns(timeout)), "tine::mutex::try_lock_for");
+        return take(tine_mutex_lock(&mutex_, time_limit(timeout).ns()), "tine::mutex::try_lock_for");
     }
 
     template <class Clock, class Duration>
     bool try_lock_until(std::chrono::time_point<Clock, Duration> time)
     {
-        return take(tine_mutex_lock(&mutex_, ns_until(time)), "tine::mutex::try_lock_until");
+        auto wait = [this](std::int64_t timeout_ns) { return tine_mutex_lock(&mutex_, timeout_ns); };
+        return take(detail::wait_until(time, wait), "tine::mutex::try_lock_until");
     }
 
     void unlock() { detail::check(tine_mutex_unlock(&mutex_), "tine::mutex::unlock"); }
@@ -101,9 +101,9 @@ public:
      * Locks as tine.h does, for up to timeout: true: taken; false: taken from a holder that died. In the latter case make the
      * data whole and call repair(), or unlock() gives the mutex up. Throws for everything else, also for a time that ran out.
      */
-    bool lock_even_if_owner_died(std::chrono::nanoseconds timeout = forever)
+    bool lock_even_if_owner_died(time_limit timeout = forever)
     {
-        int rc = tine_mutex_lock(&mutex_, ns(timeout));
+        int rc = tine_mutex_lock(&mutex_, timeout.ns());
         if (rc == -EOWNERDEAD)
             return false;
         detail::check(rc, "tine::mutex::lock_even_if_owner_died");
@@ -188,13 +188,14 @@ public:
     template <class Rep, class Period>
     bool try_lock_for(std::chrono::duration<Rep, Period> timeout)
     {
-        return take(tine_rwlock_write_lock(&lock_, timeout <= timeout.zero() ? 0 : ns(timeout)),
+        return take(tine_rwlock_write_lock(&lock_, time_limit(timeout).ns()),
                     "tine::shared_mutex::try_lock_for");
     }
     template <class Clock, class Duration>
     bool try_lock_until(std::chrono::time_point<Clock, Duration> time)
     {
-        return take(tine_rwlock_write_lock(&lock_, ns_until(time)), "tine::shared_mutex::try_lock_until");
+        auto wait = [this](std::int64_t timeout_ns) { return tine_rwlock_write_lock(&lock_, timeout_ns); };
+        return take(detail::wait_until(time, wait), "tine::shared_mutex::try_lock_until");
     }
     void unlock() { detail::check(tine_rwlock_unlock(&lock_), "tine::shared_mutex::unlock"); }
 
@@ -203,20 +204,21 @@ public:
     template <class Rep, class Period>
     bool try_lock_shared_for(std::chrono::duration<Rep, Period> timeout)
     {
-        return take(tine_rwlock_read_lock(&lock_, timeout <= timeout.zero() ? 0 : ns(timeout)),
+        return take(tine_rwlock_read_lock(&lock_, time_limit(timeout).ns()),
                     "tine::shared_mutex::try_lock_shared_for");
     }
     template <class Clock, class Duration>
     bool try_lock_shared_until(std::chrono::time_point<Clock, Duration> time)
     {
-        return take(tine_rwlock_read_lock(&lock_, ns_until(time)), "tine::shared_mutex::try_lock_shared_until");
+        auto wait = [this](std::int64_t timeout_ns) { return tine_rwlock_read_lock(&lock_, timeout_ns); };
+        return take(detail::wait_until(time, wait), "tine::shared_mutex::try_lock_shared_until");
     }
     void unlock_shared() { detail::check(tine_rwlock_unlock(&lock_), "tine::shared_mutex::unlock_shared"); }
 
     /** As basic_mutex::lock_even_if_owner_died(), for writing. */
-    bool lock_even_if_owner_died(std::chrono::nanoseconds timeout = forever)
+    bool lock_even_if_owner_died(time_limit timeout = forever)
     {
-        int rc = tine_rwlock_write_lock(&lock_, ns(timeout));
+        int rc = tine_rwlock_write_lock(&lock_, timeout.ns());
         if (rc == -EOWNERDEAD)
             return false;
         detail::check(rc, "tine::shared_mutex::lock_even_if_owner_died");
@@ -224,9 +226,9 @@ public:
     }
 
     /** The same for reading: false: taken, but what a dead writer left has not been repaired. */
-    bool lock_shared_even_if_owner_died(std::chrono::nanoseconds timeout = forever)
+    bool lock_shared_even_if_owner_died(time_limit timeout = forever)
     {
-        int rc = tine_rwlock_read_lock(&lock_, ns(timeout));
+        int rc = tine_rwlock_read_lock(&lock_, timeout.ns());
         if (rc == -EOWNERDEAD)
             return false;
         detail::check(rc, "tine::shared_mutex::lock_shared_even_if_owner_died");
@@ -298,7 +300,9 @@ public:
     template <std::uint32_t Flags, class Clock, class Duration>
     std::cv_status wait_until(std::unique_lock<basic_mutex<Flags>> &lock, std::chrono::time_point<Clock, Duration> time)
     {
-        return wait_ns(lock, ns_until(time)) ? std::cv_status::no_timeout : std::cv_status::timeout;
+        // A clock that has been set back has not come there: then this was a wait that ended without a notification.
+        bool notified = wait_ns(lock, ns_until(time)) || ns_until(time) > 0;
+        return notified ? std::cv_status::no_timeout : std::cv_status::timeout;
     }
     template <std::uint32_t Flags, class Clock, class Duration, class Predicate>
     bool wait_until(std::unique_lock<basic_mutex<Flags>> &lock, std::chrono::time_point<Clock, Duration> time,
@@ -313,20 +317,16 @@ public:
     template <std::uint32_t Flags, class Rep, class Period>
     std::cv_status wait_for(std::unique_lock<basic_mutex<Flags>> &lock, std::chrono::duration<Rep, Period> timeout)
     {
-        return wait_ns(lock, timeout <= timeout.zero() ? 0 : ns(timeout)) ? std::cv_status::no_timeout
-                                                                           : std::cv_status::timeout;
+        return wait_ns(lock, time_limit(timeout).ns()) ? std::cv_status::no_timeout : std::cv_status::timeout;
     }
     template <std::uint32_t Flags, class Rep, class Period, class Predicate>
     bool wait_for(std::unique_lock<basic_mutex<Flags>> &lock, std::chrono::duration<Rep, Period> timeout,
                   Predicate predicate)
     {
-        auto now = std::chrono::steady_clock::now();
-        std::chrono::nanoseconds left(timeout <= timeout.zero() ? 0 : ns(timeout));
-        if (left == forever || left >= std::chrono::steady_clock::time_point::max() - now) {
-            wait(lock, std::move(predicate)); // the clock does not go so far
-            return true;
-        }
-        return wait_until(lock, now + left, std::move(predicate));
+        using steady = std::chrono::steady_clock;
+        // As a floating-point number: the clock itself does not go as far as a duration may.
+        detail::wide left = timeout > timeout.zero() ? detail::wide(timeout) : detail::wide::zero();
+        return wait_until(lock, std::chrono::time_point<steady, detail::wide>(steady::now() + left), std::move(predicate));
     }
 
     /** tine.h's, for the calls there. */
@@ -338,7 +338,8 @@ private:
     {
         if (!lock.owns_lock())
             detail::fail(-EPERM, "tine::condition_variable::wait");
-        int rc = tine_condition_wait(&condition_, lock.mutex()->native_handle(), timeout_ns);
+        // The standard's wait lets go of the mutex whatever its time; with 0 C's would not wait, and so not let go.
+        int rc = tine_condition_wait(&condition_, lock.mutex()->native_handle(), timeout_ns == 0 ? 1 : timeout_ns);
         if ((Flags & TINE_AUTO_REPAIR) != 0 && rc == -EOWNERDEAD)
             return true;
         if (rc == -ENOTRECOVERABLE)
@@ -378,16 +379,17 @@ public:
     }
 
     void acquire() { detail::check(tine_semaphore_acquire(&semaphore_, TINE_FOREVER), "tine::counting_semaphore::acquire"); }
-    bool try_acquire() { return take(0); }
+    bool try_acquire() { return take(tine_semaphore_acquire(&semaphore_, 0)); }
     template <class Rep, class Period>
     bool try_acquire_for(std::chrono::duration<Rep, Period> timeout)
     {
-        return take(timeout <= timeout.zero() ? 0 : ns(timeout));
+        return take(tine_semaphore_acquire(&semaphore_, time_limit(timeout).ns()));
     }
     template <class Clock, class Duration>
     bool try_acquire_until(std::chrono::time_point<Clock, Duration> time)
     {
-        return take(ns_until(time));
+        auto wait = [this](std::int64_t timeout_ns) { return tine_semaphore_acquire(&semaphore_, timeout_ns); };
+        return take(detail::wait_until(time, wait));
     }
 
     /** The units that are free at this moment. */
@@ -397,11 +399,7 @@ public:
     tine_semaphore *native_handle() noexcept { return &semaphore_; }
 
 private:
-    bool take(std::int64_t timeout_ns)
-    {
-        return detail::done_or_not_now(tine_semaphore_acquire(&semaphore_, timeout_ns),
-                                       "tine::counting_semaphore::try_acquire");
-    }
+    static bool take(int rc) { return detail::done_or_not_now(rc, "tine::counting_semaphore::try_acquire"); }
 
     tine_semaphore semaphore_;
 };
@@ -424,13 +422,14 @@ public:
     template <class Rep, class Period>
     bool wait_for(std::chrono::duration<Rep, Period> timeout)
     {
-        return detail::done_or_not_now(tine_event_wait(&event_, timeout <= timeout.zero() ? 0 : ns(timeout)),
+        return detail::done_or_not_now(tine_event_wait(&event_, time_limit(timeout).ns()),
                                        "tine::event::wait_for");
     }
     template <class Clock, class Duration>
     bool wait_until(std::chrono::time_point<Clock, Duration> time)
     {
-        return detail::done_or_not_now(tine_event_wait(&event_, ns_until(time)), "tine::event::wait_until");
+        auto wait = [this](std::int64_t timeout_ns) { return tine_event_wait(&event_, timeout_ns); };
+        return detail::done_or_not_now(detail::wait_until(time, wait), "tine::event::wait_until");
     }
 
     /** tine.h's, for the calls there. */
@@ -469,7 +468,7 @@ public:
     template <class Rep, class Period>
     bool arrive_and_wait_for(std::chrono::duration<Rep, Period> timeout)
     {
-        return detail::done_or_not_now(tine_barrier_wait(&barrier_, timeout <= timeout.zero() ? 0 : ns(timeout)),
+        return detail::done_or_not_now(tine_barrier_wait(&barrier_, time_limit(timeout).ns()),
                                        "tine::barrier::arrive_and_wait_for");
     }
 
@@ -489,6 +488,8 @@ private:
 /**
  * A count that goes down to zero, once, and what waits for that. A process that dies before it has counted down has not: nobody
  * does it in its place, and a wait should have a limit where that can happen.
+ *
+ * Whoever has seen it at zero, by a wait or by try_wait(), may destroy it, as soon as no other thread waits.
  */
 class latch : private detail::fixed {
 public:
@@ -512,14 +513,36 @@ public:
         if (update == left_)
             zero_.set();
         left_ -= update;
+        // Unlocking is the last access: those that wait pass through the mutex before they go.
     }
 
-    bool try_wait() const { return zero_.is_set(); }
-    void wait() const { zero_.wait(); }
+    /** Whether it is at zero; false, too, while the last one is still counting down. */
+    bool try_wait() const
+    {
+        if (!zero_.is_set() || !mutex_.try_lock())
+            return false;
+        mutex_.unlock();
+        return true;
+    }
+    void wait() const
+    {
+        zero_.wait();
+        std::lock_guard<auto_repair_mutex> last_one_is_out(mutex_);
+    }
     template <class Rep, class Period>
     bool wait_for(std::chrono::duration<Rep, Period> timeout) const
     {
-        return zero_.wait_for(timeout);
+        using steady = std::chrono::steady_clock;
+        detail::wide left = timeout > timeout.zero() ? detail::wide(timeout) : detail::wide::zero();
+        return wait_until(std::chrono::time_point<steady, detail::wide>(steady::now() + left));
+    }
+    template <class Clock, class Duration>
+    bool wait_until(std::chrono::time_point<Clock, Duration> time) const
+    {
+        if (!zero_.wait_until(time) || !mutex_.try_lock_until(time))
+            return false;
+        mutex_.unlock();
+        return true;
     }
     void arrive_and_wait(std::ptrdiff_t update = 1)
     {
@@ -528,7 +551,7 @@ public:
     }
 
 private:
-    auto_repair_mutex mutex_;
+    mutable auto_repair_mutex mutex_;
     mutable event zero_;
     std::ptrdiff_t left_;
 };

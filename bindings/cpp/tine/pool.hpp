@@ -155,9 +155,9 @@ public:
     }
 
     /** Waits until all tasks have settled; false: they have not within this time. Their results stay to be taken. */
-    bool wait_all(std::chrono::nanoseconds timeout = forever)
+    bool wait_all(time_limit timeout = forever)
     {
-        return detail::done_or_not_now(tine_wait_all(handle(), nullptr, 0, ns(timeout)), "tine::pool::wait_all");
+        return detail::done_or_not_now(tine_wait_all(handle(), nullptr, 0, timeout.ns()), "tine::pool::wait_all");
     }
 
     /** Cancels every task that has not settled. Returns how many. */
@@ -305,15 +305,15 @@ public:
     /* ---- The pool itself ---- */
 
     /** Takes no more tasks and waits for all, so long; false: some are still under way, and it may be called again. */
-    bool shutdown(std::chrono::nanoseconds timeout = forever)
+    bool shutdown(time_limit timeout = forever)
     {
-        return detail::done_or_not_now(tine_pool_shutdown(handle(), ns(timeout)), "tine::pool::shutdown");
+        return detail::done_or_not_now(tine_pool_shutdown(handle(), timeout.ns()), "tine::pool::shutdown");
     }
 
     /** The same without exceptions; time that ran out is -EAGAIN or -ETIMEDOUT. */
-    expected<void> shutdown(std::nothrow_t, std::chrono::nanoseconds timeout = forever)
+    expected<void> shutdown(std::nothrow_t, time_limit timeout = forever)
     {
-        if (int rc = tine_pool_shutdown(handle(), ns(timeout)))
+        if (int rc = tine_pool_shutdown(handle(), timeout.ns()))
             return detail::plain(rc, "tine::pool::shutdown");
         return {};
     }

@@ -44,11 +44,11 @@ public:
     explicit queue_ref(tine_queue *handle) noexcept : handle_(handle) {}
 
     /** Puts a message, and waits for room. -EMSGSIZE: it is longer than the queue can hold. */
-    void put(const T &value, std::chrono::nanoseconds timeout = forever) const { put(std::nothrow, value, timeout).value(); }
+    void put(const T &value, time_limit timeout = forever) const { put(std::nothrow, value, timeout).value(); }
     /** The same without exceptions; time that ran out is -EAGAIN or -ETIMEDOUT. */
-    expected<void> put(std::nothrow_t, const T &value, std::chrono::nanoseconds timeout = forever) const
+    expected<void> put(std::nothrow_t, const T &value, time_limit timeout = forever) const
     {
-        if (int rc = put_ns(value, ns(timeout)))
+        if (int rc = put_ns(value, timeout.ns()))
             return detail::plain(rc, "tine::queue::put");
         return {};
     }
@@ -57,29 +57,29 @@ public:
     template <class Rep, class Period>
     bool try_put_for(const T &value, std::chrono::duration<Rep, Period> timeout) const
     {
-        return detail::done_or_not_now(put_ns(value, timeout <= timeout.zero() ? 0 : ns(timeout)), "tine::queue::try_put_for");
+        return detail::done_or_not_now(put_ns(value, time_limit(timeout).ns()), "tine::queue::try_put_for");
     }
 
     /** Takes the next message, and waits for one. -EBADMSG: it is no T; it is gone, unless it is longer than one: -EMSGSIZE. */
-    T get(std::chrono::nanoseconds timeout = forever) const { return get(std::nothrow, timeout).value(); }
+    T get(time_limit timeout = forever) const { return get(std::nothrow, timeout).value(); }
     /** The same without exceptions; time that ran out is -EAGAIN or -ETIMEDOUT. */
-    expected<T> get(std::nothrow_t, std::chrono::nanoseconds timeout = forever) const { return get_ns(ns(timeout)); }
+    expected<T> get(std::nothrow_t, time_limit timeout = forever) const { return get_ns(timeout.ns()); }
     /** Takes it if there is one. */
     std::optional<T> try_get() const { return get_if(0); }
     template <class Rep, class Period>
     std::optional<T> try_get_for(std::chrono::duration<Rep, Period> timeout) const
     {
-        return get_if(timeout <= timeout.zero() ? 0 : ns(timeout));
+        return get_if(time_limit(timeout).ns());
     }
     /** The next message, until the queue is closed and empty: while (auto message = queue.next()). */
     std::optional<T> next() const { return get_if(TINE_FOREVER); }
 
     /** Takes the next message's bytes, whatever they are; -EMSGSIZE: more than capacity, and it stays. Returns how many. */
     expected<std::size_t> get_into(std::nothrow_t, void *buffer, std::size_t capacity,
-                                   std::chrono::nanoseconds timeout = forever) const
+                                   time_limit timeout = forever) const
     {
         std::size_t length = 0;
-        if (int rc = tine_queue_get(handle_, ns(timeout), buffer, capacity, &length))
+        if (int rc = tine_queue_get(handle_, timeout.ns(), buffer, capacity, &length))
             return detail::plain(rc, "tine::queue::get_into");
         return length;
     }
@@ -96,9 +96,9 @@ public:
     /** Waits until task_done() was called for every message. */
     void join() const { join(std::nothrow).value(); }
     /** The same without exceptions; time that ran out is -EAGAIN or -ETIMEDOUT. */
-    expected<void> join(std::nothrow_t, std::chrono::nanoseconds timeout = forever) const
+    expected<void> join(std::nothrow_t, time_limit timeout = forever) const
     {
-        if (int rc = tine_queue_join(handle_, ns(timeout)))
+        if (int rc = tine_queue_join(handle_, timeout.ns()))
             return detail::plain(rc, "tine::queue::join");
         return {};
     }

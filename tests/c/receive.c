@@ -1,0 +1,246 @@
+/* Receiving while something is missing: the error names it, and what was sent is still there when it no longer is. */
+#include "family.h"
+#include <pthread.h>
+#include <stdint.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+
+static int ended(pid_t pid)
+{
+    int status = -1;
+    CHECK_EQ(waitpid(pid, &status, 0), pid);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
+}
+
+static void limit(int resource, rlim_t most)
+{
+    struct rlimit now;
+    CHECK_EQ(getrlimit(resource, &now), 0);
+    now.rlim_cur = most < now.rlim_max ? most : now.rlim_max;
+    CHECK_EQ(setrlimit(resource, &now), 0);
+}
+
+/* The lowest number that is free: with it as the limit, none is. */
+static rlim_t first_free(void)
+{
+    int fd = dup(0);
+    CHECK(fd >= 0);
+    close(fd);
+    return (rlim_t)fd;
+}
+
+static tine_segment *received(int socket, uint32_t flags, int expected)
+{
+    tine_segment_options options = TINE_SEGMENT_OPTIONS_INIT;
+    tine_segment *s = NULL;
+    options.flags = flags;
+    CHECK_RC(tine_segment_receive(socket, &options, &s), expected);
+    CHECK((s != NULL) == (expected == 0));
+    return s;
+}
+
+static void is_the_one(tine_segment *s, const char *content)
+{
+    CHECK_STR((const char *)tine_segment_address(s), content);
+    CHECK_RC(tine_segment_close(s), 0);
+}
+
+/* In a process that does not have what the sender has mapped; its socket does not wait, so that what is lost is seen. */
+static void segment_receiver(int socket, const char *content)
+{
+    CHECK_EQ(fcntl(socket, F_SETFL, O_NONBLOCK), 0);
+    /* No descriptor is free. */
+    rlim_t free_number = first_free();
+    limit(RLIMIT_NOFILE, free_number);
+    for (int i = 0; i < 3; i++)
+        received(socket, 0, -EMFILE);
+    /* Only a standard one's is, which tine does not take. */
+    limit(RLIMIT_NOFILE, free_number);
+    int input = fcntl(0, F_DUPFD, 0);
+    CHECK(input < 0 && errno == EMFILE);
+    close(0);
+    received(socket, 0, -EMFILE);
+    CHECK_EQ(open("/dev/null", O_RDONLY), 0);
+    limit(RLIMIT_NOFILE, RLIM_INFINITY);
+    /* No address space. */
+    limit(RLIMIT_AS, 1 << 20);
+    received(socket, 0, -ENOMEM);
+    limit(RLIMIT_AS, RLIM_INFINITY);
+    /* And then it is there. */
+    tine_segment *s = received(socket, 0, 0);
+    received(socket, 0, -EAGAIN);
+    CHECK_RC(tine_segment_send(socket, s), 0);
+    is_the_one(s, content);
+    exit(0);
+}
+
+static void a_segment(int type)
+{
+    int sockets[2];
+    tine_segment *s = NULL;
+    CHECK_EQ(socketpair(AF_UNIX, type, 0, sockets), 0);
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        char ready;
+        close(sockets[0]);
+        CHECK_EQ(recv(sockets[1], &ready, 1, MSG_PEEK), 1);
+        segment_receiver(sockets[1], "precious");
+    }
+    close(sockets[1]);
+    CHECK_RC(tine_segment_create(5000, NULL, &s), 0);
+    strcpy((char *)tine_segment_address(s), "precious");
+    CHECK_RC(tine_segment_send(sockets[0], s), 0);
+    CHECK_EQ(ended(child), 0);
+    /* What the child has sent back: its address is taken here. */
+    CHECK_EQ(fcntl(sockets[0], F_SETFL, O_NONBLOCK), 0);
+    for (int i = 0; i < 3; i++)
+        received(sockets[0], 0, -EEXIST);
+    is_the_one(received(sockets[0], TINE_SEGMENT_ANY_ADDRESS, 0), "precious");
+    received(sockets[0], 0, -EPIPE);
+    CHECK_RC(tine_segment_close(s), 0);
+    close(sockets[0]);
+}
+
+static void send_fd(int socket, const char *text, size_t length, int fd)
+{
+    union { char bytes[CMSG_SPACE(sizeof(int))]; struct cmsghdr header; } control;
+    struct iovec part = {(void *)text, length};
+    struct msghdr message;
+    memset(&message, 0, sizeof message);
+    memset(&control, 0, sizeof control);
+    message.msg_iov = &part;
+    message.msg_iovlen = 1;
+    message.msg_control = control.bytes;
+    message.msg_controllen = sizeof control.bytes;
+    struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(sizeof fd);
+    memcpy(CMSG_DATA(header), &fd, sizeof fd);
+    CHECK_EQ(sendmsg(socket, &message, 0), (ssize_t)length);
+}
+
+/* What nobody can have is not in the way of what comes behind it. */
+static void what_is_no_segment(void)
+{
+    int sockets[2];
+    tine_segment *s = NULL;
+    struct belongings before = take_stock();
+    CHECK_EQ(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, sockets), 0);
+    CHECK_RC(tine_segment_create(5000, NULL, &s), 0);
+    strcpy((char *)tine_segment_address(s), "after it");
+    CHECK_EQ(send(sockets[0], "tine/seg", 8, 0), 8);
+    CHECK_EQ(send(sockets[0], "something longer", 16, 0), 16);
+    send_fd(sockets[0], "tine/sex", 8, tine_segment_fd(s));
+    int unsealed = memfd_create("unsealed", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    CHECK_EQ(ftruncate(unsealed, 8192), 0);
+    send_fd(sockets[0], "tine/seg", 8, unsealed);
+    CHECK_EQ(fcntl(unsealed, F_ADD_SEALS, F_SEAL_SHRINK), 0);
+    CHECK_RC(tine_segment_send(sockets[0], s), 0);
+    for (int i = 0; i < 3; i++)
+        received(sockets[1], 0, -EPROTO);
+    received(sockets[1], 0, -EINVAL); /* sealed by now, and all zero */
+    is_the_one(received(sockets[1], TINE_SEGMENT_ANY_ADDRESS, 0), "after it");
+    received(sockets[1], 0, -EAGAIN);
+    CHECK_RC(tine_segment_close(s), 0);
+    close(unsealed), close(sockets[0]), close(sockets[1]);
+    check_stock(before);
+}
+
+/* ---- Several threads at one socket ---- */
+
+enum { SEGMENTS = 200, THREADS = 3 };
+
+static int shared_socket;
+static int seen[SEGMENTS];
+
+static void *receive_some(void *unused)
+{
+    for (;;) {
+        tine_segment_options options = TINE_SEGMENT_OPTIONS_INIT;
+        tine_segment *s = NULL;
+        options.flags = TINE_SEGMENT_ANY_ADDRESS;
+        int rc = tine_segment_receive(shared_socket, &options, &s);
+        if (rc == -EPIPE)
+            return unused;
+        CHECK_RC(rc, 0);
+        __atomic_add_fetch(&seen[*(int *)tine_segment_address(s)], 1, __ATOMIC_RELAXED);
+        CHECK_RC(tine_segment_close(s), 0);
+    }
+}
+
+static void each_goes_to_one_thread(void)
+{
+    pthread_t threads[THREADS];
+    int sockets[2];
+    CHECK_EQ(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, sockets), 0);
+    shared_socket = sockets[1];
+    for (int i = 0; i < THREADS; i++)
+        CHECK_EQ(pthread_create(&threads[i], NULL, receive_some, NULL), 0);
+    for (int i = 0; i < SEGMENTS;) {
+        tine_segment *s = NULL;
+        CHECK_RC(tine_segment_create(64, NULL, &s), 0);
+        *(int *)tine_segment_address(s) = i;
+        int rc = tine_segment_send(sockets[0], s);
+        CHECK(rc == 0 || rc == -EAGAIN);
+        i += rc == 0;
+        CHECK_RC(tine_segment_close(s), 0);
+    }
+    close(sockets[0]);
+    for (int i = 0; i < THREADS; i++)
+        CHECK_EQ(pthread_join(threads[i], NULL), 0);
+    for (int i = 0; i < SEGMENTS; i++)
+        CHECK_EQ(seen[i], 1);
+    close(sockets[1]);
+}
+
+/* ---- Channels ---- */
+
+static void a_channel(void)
+{
+    static char large[100000], got[100000];
+    tine_channel *a = NULL, *b = NULL;
+    size_t length = 0;
+    int fd = -1, line[2];
+    struct rlimit before;
+    CHECK_RC(tine_channel_create(NULL, &a, &b), 0);
+    CHECK_EQ(pipe(line), 0);
+    memset(large, 'x', sizeof large);
+    CHECK_RC(tine_channel_send(a, large, sizeof large, 0), 0);
+    CHECK_RC(tine_channel_send_fd(a, line[0], 0), 0);
+    CHECK_RC(tine_channel_send(a, "short", 6, 0), 0);
+    CHECK_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+    limit(RLIMIT_NOFILE, first_free());
+    for (int i = 0; i < 3; i++) {
+        CHECK_RC(tine_channel_receive(b, 0, got, sizeof got, &length), -EMFILE);
+        CHECK_RC(tine_channel_receive_fd(b, 0, &fd), -EMFILE);
+    }
+    CHECK_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
+    CHECK_RC(tine_channel_receive_fd(b, 0, &fd), -ENOMSG);
+    CHECK_RC(tine_channel_receive(b, 0, got, 10, &length), -EMSGSIZE);
+    CHECK_EQ(length, sizeof large);
+    CHECK_RC(tine_channel_receive(b, 0, got, sizeof got, &length), 0);
+    CHECK(length == sizeof large && memcmp(got, large, length) == 0);
+    limit(RLIMIT_NOFILE, first_free());
+    CHECK_RC(tine_channel_receive_fd(b, 0, &fd), -EMFILE);
+    CHECK_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
+    CHECK_RC(tine_channel_receive(b, 0, got, sizeof got, &length), -ENOMSG);
+    CHECK_RC(tine_channel_receive_fd(b, 0, &fd), 0);
+    CHECK_RC(tine_channel_receive_fd(b, 0, &line[0]), -ENOMSG);
+    CHECK_RC(tine_channel_receive(b, 0, got, sizeof got, &length), 0);
+    CHECK_STR(got, "short");
+    close(fd), close(line[0]), close(line[1]);
+    tine_channel_close(a), tine_channel_close(b);
+}
+
+int main(void)
+{
+    a_segment(SOCK_SEQPACKET);
+    a_segment(SOCK_STREAM);
+    what_is_no_segment();
+    each_goes_to_one_thread();
+    a_channel();
+    return 0;
+}
