@@ -85,6 +85,8 @@ pub struct tine_process_options {
     /// As in tine_pool_options.
     pub worker_path: *const c_char,
     /// As in tine_pool_options.
+    pub worker_arguments: *const *const c_char,
+    /// As in tine_pool_options.
     pub preload: *const c_char,
     /// The most that its output and what it allocates from tine_task_pool may take, in bytes; 0: 1 GiB, or a quarter of a
     /// limited address space, or the limit on file sizes.

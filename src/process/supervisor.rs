@@ -26,7 +26,7 @@ use crate::sys::epoll::{Epoll, Waited};
 use crate::sys::limits::{self, Limit};
 use crate::sys::pidfd::{self, Ended};
 use crate::sys::spawn;
-use crate::sys::{children, fd, fork, signal, socket};
+use crate::sys::{children, environment, fd, fork, signal, socket};
 use std::collections::HashMap;
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -91,6 +91,9 @@ struct Supervisor {
     heap: Option<Heap>,
     workers: HashMap<i32, Child>,
     sink: Sink,
+    /// Where programs are executed: where the host was, whatever the processes' own directory is to be. Paths by which programs and their
+    /// libraries are found may be relative.
+    birthplace: Option<OwnedFd>,
     writable_watched: bool,
     /// The limit on descriptors that this process was started with, which is its workers'; its own is as high as it may be.
     descriptors: Option<Limit>,
@@ -130,6 +133,8 @@ impl Supervisor {
         let settings = Settings::decode(&mut Reader(&wire::from_memfd(&settings)?), input)?;
         signal::adopt_orphans()?;
         let descriptors = limits::raise_descriptors();
+        let moves = settings.surroundings.directory.is_some() && settings.start != StartMethod::Fork;
+        let birthplace = moves.then(environment::working_directory).transpose()?;
         settings.surroundings.enter(settings.start == StartMethod::Fork)?;
         let sink = Sink::open(&settings.surroundings.output)?;
         settings.load_libraries()?;
@@ -160,6 +165,7 @@ impl Supervisor {
             heap: Some(heap),
             workers: HashMap::new(),
             sink,
+            birthplace,
             writable_watched: false,
             descriptors,
         })
@@ -388,6 +394,9 @@ impl Supervisor {
         signal::lead_own_group();
         limits::restore_descriptors(self.descriptors);
         self.sink.enter(pipe);
+        if self.birthplace.as_ref().is_some_and(|birthplace| !environment::go_back(birthplace.as_raw_fd())) {
+            signal::exit_now(126);
+        }
         spawn::become_child(theirs.as_raw_fd(), false);
         children::execute(&program)
     }
