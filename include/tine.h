@@ -1696,6 +1696,21 @@ int tine_event_is_set(const tine_event *e);
  */
 int tine_event_wait(tine_event *e, int64_t timeout_ns);
 
+/**
+ * How often the event has been cleared, for tine_event_wait_after: a number below 2^30, after which it begins anew.
+ * -EINVAL: NULL or misaligned.
+ */
+int tine_event_cleared(const tine_event *e);
+
+/**
+ * Waits as tine_event_wait does, and returns 0 also where the event has been set and cleared again since
+ * tine_event_cleared gave cleared. So a wait that is made in several calls misses nothing between them: of who waits in a
+ * single one, that is said anyway. With TINE_AUTO_RESET it is tine_event_wait.
+ *
+ * Returns the codes of tine_event_wait.
+ */
+int tine_event_wait_after(tine_event *e, int cleared, int64_t timeout_ns);
+
 /* ---- Barriers, and what is done once --------------------------------------------------------------------------- */
 
 /** The barrier is broken. */

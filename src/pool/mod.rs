@@ -417,13 +417,8 @@ impl Pool {
         let mut state = inner.lock();
         state.pump(true);
         let (dead, mut usage) = (inner.heap.dead(), inner.heap.usage());
-        // What was a dead process's belongs to the host now, for the heap's purposes.
-        let host = usage.entry(crate::heap::HOST).or_default();
-        for (_, left) in &dead {
-            host.blocks = host.blocks.saturating_sub(left.blocks);
-            host.bytes = host.bytes.saturating_sub(left.bytes);
-        }
-        let mut all = vec![Process { pid: inner.pid, alive: true, usage: *host }];
+        let host = usage.remove(&crate::heap::HOST).unwrap_or_default();
+        let mut all = vec![Process { pid: inner.pid, alive: true, usage: host }];
         for (slot, member) in state.family.members.iter().enumerate().filter(|(_, member)| member.pid != 0) {
             let usage = usage.get(&setup::owner_of(slot as u32)).copied().unwrap_or_default();
             all.push(Process { pid: member.pid, alive: true, usage });

@@ -140,7 +140,7 @@ impl Supervisor {
         settings.load_libraries()?;
         let (address, length) = (address as usize, length as usize);
         let heap = match settings.start {
-            StartMethod::Fork => Heap::inherit(heap, address, length),
+            StartMethod::Fork => Heap::inherit(heap, address, length)?,
             _ => Heap::attach(heap, address, length, 0)?,
         };
         let tables = Tables::own();
