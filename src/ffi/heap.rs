@@ -161,8 +161,8 @@ pub unsafe extern "C" fn tine_heap_create(
 /// Opens the heap that another process has made in a segment.
 ///
 /// Parameters: s; options: NULL for all defaults; out: where the heap goes.
-/// Returns 0; -EINVAL: there is no heap in the segment, or one of another version, or the segment is not at its address;
-/// -ENOSPC: 252 processes have it; -EACCES: the segment is for reading only; -EMFILE.
+/// Returns 0; -EINVAL: there is no heap in the segment, or the segment is not at its address; TINE_EVERSION: the heap was made
+/// by another version of tine; -ENOSPC: 252 processes have it; -EACCES: the segment is for reading only; -EMFILE.
 /// Ownership: tine_heap_close. Threads: any. Fork: a child attaches for itself.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_heap_attach(
@@ -393,10 +393,11 @@ pub unsafe extern "C" fn tine_heap_release_process(heap: *mut tine_heap, pid: c_
     })
 }
 
-/// Gives the memory that nothing is in back to the system. Without it, up to 32 MiB of a pool's heap stay reserved for the
-/// next blocks, and all of a segment; memory that was given back is reserved anew for the next blocks, or they are NULL.
+/// Gives the memory that nothing is in back to the system, whoever had allocated and freed it. Without it, some of a pool's heap
+/// stays reserved for the next blocks (32 MiB, half of what is in use, or four times the largest block that was freed lately), and
+/// all of a segment; memory that was given back is reserved anew for the next blocks, or they are NULL.
 ///
-/// Parameters: heap: in a worker it is about what that worker has freed.
+/// Parameters: heap.
 /// Returns 0; -EINVAL; TINE_EFORKED. Threads: any.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_heap_trim(heap: *mut tine_heap) -> c_int {
