@@ -342,7 +342,7 @@ impl State {
     fn standby_wanted(&self) -> u32 {
         match () {
             () if self.awaits_results() => standby::CURIOUS,
-            () if self.queued_at_most() > 0 => standby::HUNGRY,
+            () if self.queued() > 0 => standby::HUNGRY,
             () => standby::QUIET,
         }
     }
