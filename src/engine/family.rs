@@ -466,6 +466,11 @@ impl Family {
         self.members[slot].signal(signal);
     }
 
+    /// How long a process may take to start.
+    pub(crate) fn start_timeout_ns(&self) -> u64 {
+        self.start_timeout_ns
+    }
+
     /// Ends a worker that cannot be trusted any more, or does not end by itself; [`Event::Ended`] follows.
     pub(crate) fn kill(&self, slot: usize) {
         self.members[slot].kill();

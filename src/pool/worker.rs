@@ -125,7 +125,9 @@ impl Worker {
     fn take_end(&self) -> Result<End> {
         let handover = self.handover.lock().unwrap_or_else(PoisonError::into_inner);
         let nothing = || Error::errno(libc::EPIPE, "the worker was not told how to get a task's channel");
-        handover::take(handover.as_ref().ok_or_else(nothing)?.as_raw_fd())
+        let socket = handover.as_ref().ok_or_else(nothing)?.as_raw_fd();
+        // A task that can't have its end fails, and the other end hears of that; the next task must not find it.
+        handover::take(socket).inspect_err(|_| handover::discard(socket))
     }
 
     /// Whether all processes of the pool can use these bytes.
