@@ -6,6 +6,7 @@ use std::cell::UnsafeCell;
 use std::collections::{HashSet, VecDeque};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering::SeqCst};
+use std::time::Instant;
 use tine::queue::{Queue, QueueOptions};
 use tine::sys::clock::Timeout;
 
