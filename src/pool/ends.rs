@@ -12,6 +12,7 @@ use super::state::State;
 use crate::channel::End;
 use crate::engine::handover::Handover;
 use crate::error::{Error, Result};
+use crate::process::wire::is_shortage;
 
 /// A task's end, as far as it is the host's.
 #[derive(Debug, Default)]
@@ -78,11 +79,6 @@ impl Kept {
             handover.discard();
         }
     }
-}
-
-/// What may pass.
-fn is_shortage(error: &Error) -> bool {
-    matches!(-error.code().0, libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS)
 }
 
 impl State {
