@@ -2,6 +2,11 @@
 
 use crate::error::Code;
 use crate::kernel::{Without, check, quiesce, spawn, step};
+use crate::queue::{
+    closer as queue_closer, consumer_between as queue_of_both_and_a_consumer,
+    producer_between as queue_of_both_and_a_producer, three_consumers as queue_of_consumers,
+    three_producers as queue_of_producers,
+};
 use crate::sync::{
     AGAIN, AUTO_RESET, Acquired, Barrier, Condition, Event, Mutex, Outcome, PROCESS_OWNED, RwLock, Semaphore,
 };
@@ -460,6 +465,11 @@ models! {
     condition_notifier_of_two: (2, 3), found with Looks;
     rwlock_reader: (2, 3), found with Looks;
     rwlock_writer: (2, 3), found with Looks;
+    queue_of_consumers: (1, 2), found with MarksAndLooks;
+    queue_of_producers: (1, 2), found with MarksAndLooks;
+    queue_of_both_and_a_producer: (1, 2), found with Forwarding;
+    queue_of_both_and_a_consumer: (1, 2), found with Forwarding;
+    queue_closer: (1, 2), found with Forwarding;
 }
 
 /// The kernel's marks are the quick way to hear of a death, not the only one.
