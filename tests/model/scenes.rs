@@ -189,6 +189,19 @@ fn condition_waiter(dies: Option<u32>) {
     tokens.settled();
 }
 
+/// The victim is one of three that wait, two of whom are notified.
+fn condition_three(dies: Option<u32>) {
+    let tokens = Tokens::new();
+    for dies in [dies, None, None] {
+        let tokens = tokens.clone();
+        spawn(dies, move || tokens.take());
+    }
+    quiesce_one_may_be_dead(&tokens);
+    tokens.put(1, |condition| condition.notify(1));
+    tokens.put(1, |condition| condition.notify(1));
+    tokens.settled();
+}
+
 /// From here on both wait, or one has died: the interesting part begins, and the rest needs no interleavings.
 fn quiesce_one_may_be_dead(tokens: &Tokens) {
     quiesce();
@@ -420,6 +433,7 @@ models! {
     barrier_twice: (2, 3);
     barrier_of_three: (2, 3), found with MarksAndLooks;
     condition_waiter: (2, 3), found with Forwarding;
+    condition_three: (1, 2), found with Forwarding;
     condition_notifier: (2, 3), found with Looks;
     condition_notifier_of_two: (2, 3), found with Looks;
     rwlock_reader: (2, 3), found with Looks;
