@@ -273,8 +273,7 @@ impl Condition {
         }
         me.pend(self.baton_spot());
         let mine = me.tid() | WAITERS;
-        let taken =
-            self.baton.compare_exchange(value, mine, Ordering::SeqCst, Ordering::SeqCst).is_ok();
+        let taken = self.baton.compare_exchange(value, mine, Ordering::SeqCst, Ordering::SeqCst).is_ok();
         if taken {
             me.push(self.baton_spot());
         }
