@@ -316,8 +316,14 @@ typedef struct tine_pool_options {
     /**
      * The program that supervisor and workers run; NULL: the host's own. With a program of tine's, tine-worker, a
      * host need not call tine_init; functions then come from the libraries of .preload.
+     * A script with an interpreter does, too.
      */
     const char *worker_path;
+    /**
+     * What that program is called with, besides its name: strings, with NULL at the end; or NULL. The host's own program is called with
+     * all that the host was called with.
+     */
+    const char *const *worker_arguments;
     /** Shared libraries that supervisor and workers load before anything else: paths separated by colons, or NULL. */
     const char *preload;
     /**
@@ -356,7 +362,8 @@ typedef struct tine_pool_options {
     const char *output_path;
 } tine_pool_options;
 #define TINE_POOL_OPTIONS_INIT { sizeof(tine_pool_options), NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, \
-    NULL, 0, 0, 0, 0, NULL, 0, NULL, 0, 0, NULL, NULL, 0, 0, 0, NULL, NULL, 0, NULL, 0, 0, 0, NULL }
+    NULL, 0, 0, 0, 0, NULL, 0, NULL, 0, 0, NULL, NULL, NULL, 0, 0, 0, NULL, NULL, 0, NULL, 0, 0, 0, \
+    NULL }
 
 /** Counters of a pool. */
 typedef struct tine_stats {
@@ -1398,17 +1405,27 @@ int tine_heap_trim(tine_heap *heap);
  *
  * All locks of the family are plain memory of the caller's, aligned to 8 bytes: in a heap, in any MAP_SHARED memory, at
  * another address in each process if need be, or in private memory for threads of one process. All-zero memory is a
- * free lock without flags. No call allocates or frees anything for them, and there is nothing to destroy; memory in
- * which a lock is held or waited for must stay mapped, and a lock must be released through the address by which it
- * was taken. The content is tine's.
+ * free lock without flags. No call allocates or frees anything for them, and there is nothing to destroy. The content is
+ * tine's.
+ *
+ * The memory must stay mapped while a call on it runs or a lock in it is held, and a lock must be released through the
+ * address by which it was taken. An unlocking call does not count from the moment that another one has been able to take
+ * the lock: who got a mutex last, and knows that nobody else will ask for it, may unlock it and then free, unmap or make
+ * anew its memory at once, though the unlocking call of the one before has perhaps not returned.
  *
  * A thread or process that ends, is killed, or executes another program while it holds a lock, at whatever instruction,
- * leaves it to the next taker, who gets -EOWNERDEAD. A child of fork() holds nothing. Threads of one PID namespace
- * only may share a lock; others get -EXDEV. Locks are not for signal handlers, and pthread_cancel() is not supported:
- * a thread must not be cancelled inside a call.
+ * leaves it to the next taker, who gets -EOWNERDEAD. A child of fork() holds nothing. As a rule the kernel says at once
+ * that a holder has ended. Where it can't (a robust list that is damaged, replaced, too long or refused by a sandbox,
+ * kernels before 6.2, TINE_FORCE_NO=robust in the environment), who waits finds out within 50 ms by looking, and who only
+ * tries, or has no more time, looks before it gives up. A holder is known by its number and, from Linux 6.9 on or with
+ * /proc, by what tells it from a later one of the same number; of one that was refused both, the end is seen only once
+ * its number is free.
  *
- * Where neither the kernel nor the C library helps (before Linux 6.2, or by TINE_FORCE_NO=robust in the environment,
- * which all processes that share a lock must agree on), waits look every 50 ms whether the holder lives.
+ * Threads of one PID namespace only may share a lock; others get -EXDEV, as does a process that can't find out which is
+ * its own: without /proc, before Linux 6.11.
+ *
+ * Locks are not for signal handlers. A call that waits is no cancellation point: a thread that is cancelled in it waits on
+ * and is cancelled afterwards; asynchronous cancelling must be off.
  */
 typedef struct tine_mutex {
     /** tine's. */
@@ -1453,7 +1470,9 @@ int tine_mutex_init(tine_mutex *m, uint32_t flags);
  * Returns 0: taken. -EOWNERDEAD: taken from a holder that died; make the data whole and call tine_mutex_repair(), or
  * unlocking makes the mutex useless for good (-ENOTRECOVERABLE). Otherwise it was not taken: -EAGAIN (0 ns),
  * -ETIMEDOUT, -EINTR (TINE_INTERRUPTIBLE only), -EDEADLK: the caller holds it; -ENOTRECOVERABLE; -ENOLCK: the thread
- * holds TINE_MOST_HELD locks; -EXDEV: another PID namespace's; -EINVAL: NULL or misaligned; -ENOMEM at a thread's first.
+ * holds TINE_MOST_HELD locks; -EXDEV: another PID namespace's, or its own not known; -EINVAL: NULL or misaligned; -ENOMEM at a
+ * thread's first. -EDEADLK also by another mapping of the same memory; but TINE_PROCESS_OWNED, which another thread may
+ * unlock, waits.
  */
 int tine_mutex_lock(tine_mutex *m, int64_t timeout_ns);
 
@@ -1472,6 +1491,18 @@ int tine_mutex_unlock(tine_mutex *m);
 int tine_mutex_repair(tine_mutex *m);
 
 /**
+ * For a mutex in a file, or a copy of one, that nobody has open any more: whoever held it there is not coming back,
+ * though its number may be in use by now, after a restart or in another PID namespace. The next taker gets
+ * -EOWNERDEAD if it was held, and whatever was to be repaired still is.
+ *
+ * To be called once, by who opens such memory, before anybody else uses it; see tine_rwlock_reopen() and
+ * tine_once_reopen() as well. Semaphores, conditions and barriers are made anew by their init; an event needs nothing.
+ *
+ * Returns 0; -EINVAL: NULL or misaligned.
+ */
+int tine_mutex_reopen(tine_mutex *m);
+
+/**
  * Says who holds the mutex, for messages: it may have changed hands when the call returns. out->size is set by
  * TINE_OWNER_INIT.
  *
@@ -1481,14 +1512,20 @@ int tine_mutex_owner(const tine_mutex *m, tine_owner *out);
 
 /* ---- Reader-writer locks --------------------------------------------------------------------------------------- */
 
-/** How many readers there can be at a time; more wait. */
+/** How many threads have a place of their own for reading at a time; more share places by process. */
 #define TINE_RWLOCK_READERS 15
 
 /**
  * Many readers or one writer, among threads and processes. What holds for tine_mutex holds here.
  *
  * A dead reader is forgotten. A dead writer is reported to the next writer, who repairs or loses the lock, and to the
- * readers before that.
+ * readers before that. A writer that dies while it waits was never inside, and is forgotten.
+ *
+ * A thread has one place, however often it reads. Threads beyond TINE_RWLOCK_READERS are counted by process, up to 1,023 reads
+ * in each of 60 processes, and still more wait: such a process's reads end with the process, not with the thread, its threads
+ * may unlock for each other, and one that asks for the write lock as well waits for itself.
+ *
+ * The last to have the lock for writing may free or unmap it, or make it anew, once its unlock has returned.
  */
 typedef struct tine_rwlock {
     /** tine's. */
@@ -1497,7 +1534,8 @@ typedef struct tine_rwlock {
 
 /**
  * Makes l a free lock. flags: TINE_PREFER_READERS, TINE_INTERRUPTIBLE, TINE_AUTO_REPAIR. Without the first, a
- * writer that waits lets no new readers in, but for threads that read already. Nobody may use the memory meanwhile.
+ * writer that waits lets no new readers in, but for threads that read already; with it, readers wait for nobody but a writer
+ * that is inside. Nobody may use the memory meanwhile.
  *
  * Returns 0; -EINVAL: l is NULL or not aligned to 8 bytes, or unknown flags.
  */
@@ -1536,6 +1574,13 @@ int tine_rwlock_unlock(tine_rwlock *l);
  * Returns 0; -EPERM: the caller does not hold it for writing; -EINVAL: there is nothing to repair, NULL, misaligned.
  */
 int tine_rwlock_repair(tine_rwlock *l);
+
+/**
+ * For memory that outlived its processes, as tine_mutex_reopen(): nobody reads any more, and a writer there has died.
+ *
+ * Returns 0; -EINVAL: NULL or misaligned.
+ */
+int tine_rwlock_reopen(tine_rwlock *l);
 
 /* ---- Semaphores, conditions, events ---------------------------------------------------------------------------- */
 
@@ -1739,10 +1784,21 @@ int tine_barrier_waiting(const tine_barrier *b);
  * initialiser runs. So does the next one after an initialiser whose process died, and it may find things half done. An
  * initialiser must not throw or longjmp out.
  *
+ * Who was told that it is done, and knows that nobody else will ask, may free or unmap the memory at once, though the
+ * call that ran the initialiser has perhaps not returned.
+ *
  * Returns 0: done, now or before; what the initialiser returned; -EAGAIN (0 ns), -ETIMEDOUT; -EDEADLK: called from the
  * initialiser; -EINVAL: NULL or misaligned; -ENOLCK, -EXDEV, -ENOMEM as for tine_mutex_lock().
  */
 int tine_once_call(tine_once *o, int (*initializer)(void *user), void *user, int64_t timeout_ns);
+
+/**
+ * For memory that outlived its processes, as tine_mutex_reopen(): what was done stays done, what was being done is done
+ * anew.
+ *
+ * Returns 0; -EINVAL: NULL or misaligned.
+ */
+int tine_once_reopen(tine_once *o);
 
 /* ---- Queues ---------------------------------------------------------------------------------------------------- */
 
@@ -2165,6 +2221,8 @@ typedef struct tine_process_options {
     /** As in tine_pool_options. */
     const char *worker_path;
     /** As in tine_pool_options. */
+    const char *const *worker_arguments;
+    /** As in tine_pool_options. */
     const char *preload;
     /**
      * The most that its output and what it allocates from tine_task_pool may take, in bytes; 0: 1 GiB, or a quarter of a
@@ -2173,7 +2231,7 @@ typedef struct tine_process_options {
     size_t heap_bytes;
 } tine_process_options;
 #define TINE_PROCESS_OPTIONS_INIT { sizeof(tine_process_options), NULL, NULL, 0, 0, NULL, 0, 0, NULL, \
-    NULL, 0, NULL, NULL, 0, 0, 0, 0, NULL, NULL, 0, NULL, 0, 0, NULL, NULL, 0 }
+    NULL, 0, NULL, NULL, 0, 0, 0, 0, NULL, NULL, 0, NULL, 0, 0, NULL, NULL, NULL, 0 }
 
 /** How a process ended, and what its function left. */
 typedef struct tine_exit {

@@ -204,6 +204,12 @@ mod tests {
         assert_eq!(Code::DIED.name(), c"TINE_EDIED");
         assert_eq!(Code(-4999).name(), c"UNKNOWN");
         assert_eq!(Code(i32::MIN).text(), c"unknown error");
+        // They stay as they are, whatever is asked for afterwards and wherever.
+        let texts = std::thread::spawn(|| (2001..2100).map(|code| Code(-code).text()).collect::<Vec<_>>());
+        for (code, text) in (2001..2100).zip(texts.join().unwrap()) {
+            assert_eq!(text.to_string_lossy(), format!("Unknown error {code}"));
+            assert_eq!(text.as_ptr(), Code(-code).text().as_ptr());
+        }
         assert_eq!(Error::from(Code::DIED).text(), "the process that ran the task died");
     }
 }

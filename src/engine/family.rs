@@ -22,13 +22,13 @@ use crate::process::function::{Callees, Tables};
 use crate::process::setup::Settings;
 use crate::process::wire::{self, Kind, Message};
 use crate::queue::ring::phase;
+use crate::sys::children::Command;
 use crate::sys::clock::{Deadline, now_ns};
 use crate::sys::epoll::Epoll;
 use crate::sys::fd::Guarded;
 use crate::sys::pidfd::Ended;
 use crate::sys::{limits, pidfd, signal};
 use std::collections::VecDeque;
-use std::ffi::CString;
 use std::os::fd::AsRawFd;
 
 /// Tokens of the epoll set: a worker's eventfd is its slot, its pidfd is that and `PIDFDS`.
@@ -67,7 +67,7 @@ struct Sharing {
 #[derive(Debug)]
 pub(crate) struct Family {
     pub(super) settings: Settings,
-    program: Option<CString>,
+    program: Option<Command>,
     start_timeout_ns: u64,
     pub(super) link: Option<Link>,
     link_not_before_ns: u64,
@@ -95,7 +95,7 @@ pub(crate) struct Family {
 impl Family {
     pub(crate) fn new(
         settings: Settings,
-        program: Option<CString>,
+        program: Option<Command>,
         start_timeout_ns: u64,
         workers: usize,
     ) -> Family {
@@ -484,7 +484,7 @@ impl Family {
     /// Why there is no supervisor.
     fn no_supervisor(&self, errno: i32) -> Error {
         let what = match (&self.program, self.settings.start) {
-            (Some(path), _) => format!("starting {}", path.to_string_lossy()),
+            (Some(command), _) => format!("starting {}", command.path.to_string_lossy()),
             (None, StartMethod::Fork) => "fork".to_owned(),
             (None, _) => "starting this program once more".to_owned(),
         };

@@ -7,12 +7,12 @@ use crate::process::function::Tables;
 use crate::process::init;
 use crate::process::setup::Settings;
 use crate::process::wire::{self, Connection, Kind, Message, Reader, Writer};
+use crate::sys::children::Command;
 use crate::sys::clock::Deadline;
 use crate::sys::fd::{self, Guarded};
 use crate::sys::pidfd::Ended;
 use crate::sys::spawn::{self, CHILD_SOCKET, Keeper, News, Start};
 use crate::sys::{environment, fork, pidfd, socket, threads};
-use std::ffi::CString;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 /// A supervisor, from its start until it is known to be gone.
@@ -48,7 +48,7 @@ impl Link {
     /// Starts a supervisor and tells it what it is to be.
     pub(super) fn start(
         settings: &Settings,
-        program: Option<&CString>,
+        program: Option<&Command>,
         heap: &Heap,
         timeout_ns: u64,
     ) -> Result<Link> {
@@ -155,14 +155,13 @@ const REFUSED_NS: u64 = 1_000_000_000;
 const NEWS: News = News { born: Kind::Born as u64, gone: Kind::Gone as u64 };
 
 /// A supervisor that runs a program.
-fn execute(settings: &Settings, program: Option<&CString>) -> Result<(OwnedFd, Keeper)> {
+fn execute(settings: &Settings, program: Option<&Command>) -> Result<(OwnedFd, Keeper)> {
     let (ours, theirs) = socket::pair()?;
     let program = match program {
-        Some(path) => init::start_of(path, path, &settings.surroundings.environment),
+        Some(command) => init::start_of(command.clone(), &settings.surroundings.environment),
         None => init::program_again(&settings.surroundings.environment),
     };
-    let (argv, envp) = (program.argv(), program.envp());
-    let start = Start::Exec { path: &program.path, argv: &argv, envp };
+    let start = Start::Exec { path: program.path(), argv: program.argv(), envp: program.envp() };
     Ok((ours, spawn::born(start, theirs.as_raw_fd(), &NEWS, is_detached(settings))?))
 }
 

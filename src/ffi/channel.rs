@@ -7,6 +7,7 @@ use crate::ffi::guard::{bytes, guard, guard_value, required_out};
 use crate::ffi::options::{self, Extensible};
 use crate::ffi::start::report;
 use crate::ffi::task::{task, tine_task};
+use crate::pool::meanwhile;
 use crate::sys::clock::Timeout;
 use std::ffi::{c_int, c_void};
 use std::mem::MaybeUninit;
@@ -143,7 +144,7 @@ pub unsafe extern "C" fn tine_channel_send(
     guard(|| {
         // SAFETY: the caller's channel and bytes.
         let (channel, data) = unsafe { (channel(c)?, bytes(data.cast(), length, "data")?) };
-        channel.send(data, Timeout::from_ns(timeout_ns))?;
+        meanwhile(Timeout::from_ns(timeout_ns), |timeout| channel.send(data, timeout))?;
         Ok(0)
     })
 }
@@ -167,7 +168,8 @@ pub unsafe extern "C" fn tine_channel_receive(
     guard(|| {
         // SAFETY: the caller's channel, buffer and place.
         let (channel, room, length) = unsafe { (channel(c)?, room(buffer, capacity)?, length.as_mut()) };
-        let received = channel.receive(Timeout::from_ns(timeout_ns), room)?;
+        let received =
+            meanwhile(Timeout::from_ns(timeout_ns), |timeout| channel.receive(timeout, &mut *room))?;
         let (Received::Message(bytes) | Received::TooLong(bytes)) = received;
         if let Some(length) = length {
             *length = bytes;
@@ -184,7 +186,8 @@ pub unsafe extern "C" fn tine_channel_receive(
 pub unsafe extern "C" fn tine_channel_send_fd(c: *mut tine_channel, fd: c_int, timeout_ns: i64) -> c_int {
     guard(|| {
         // SAFETY: the caller's channel.
-        unsafe { channel(c) }?.send_fd(fd, Timeout::from_ns(timeout_ns))?;
+        let channel = unsafe { channel(c) }?;
+        meanwhile(Timeout::from_ns(timeout_ns), |timeout| channel.send_fd(fd, timeout))?;
         Ok(0)
     })
 }
@@ -203,7 +206,8 @@ pub unsafe extern "C" fn tine_channel_receive_fd(
     guard(|| {
         // SAFETY: the caller's channel and place.
         let (channel, fd) = unsafe { (channel(c)?, required_out(fd, "fd")?) };
-        *fd = channel.receive_fd(Timeout::from_ns(timeout_ns))?.into_raw_fd();
+        let received = meanwhile(Timeout::from_ns(timeout_ns), |timeout| channel.receive_fd(timeout))?;
+        *fd = received.into_raw_fd();
         Ok(0)
     })
 }

@@ -154,7 +154,11 @@ pub struct tine_pool_options {
     pub start_timeout_ns: i64,
     /// The program that supervisor and workers run; NULL: the host's own. With a program of tine's, tine-worker, a
     /// host need not call tine_init; functions then come from the libraries of .preload.
+    /// A script with an interpreter does, too.
     pub worker_path: *const c_char,
+    /// What that program is called with, besides its name: strings, with NULL at the end; or NULL. The host's own program is called with
+    /// all that the host was called with.
+    pub worker_arguments: *const *const c_char,
     /// Shared libraries that supervisor and workers load before anything else: paths separated by colons, or NULL.
     pub preload: *const c_char,
     /// The most that the pool's heap may grow to, in bytes; 0: 256 GiB, or a quarter of a limited address

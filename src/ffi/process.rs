@@ -10,6 +10,7 @@ use crate::ffi::pool::{TINE_AFFINITY_NONE, TINE_CORE_FILES, TINE_NO_CRASH_HANDLE
 use crate::ffi::segment::{get, tine_segment};
 use crate::ffi::start::{report, tine_fn};
 use crate::ffi::worker_options::worker_options;
+use crate::pool::meanwhile;
 use crate::process::single::{Process, ProcessOptions};
 use crate::sys::clock::Timeout;
 use std::ffi::{c_char, c_int, c_void};
@@ -83,6 +84,8 @@ pub struct tine_process_options {
     pub start_timeout_ns: i64,
     /// As in tine_pool_options.
     pub worker_path: *const c_char,
+    /// As in tine_pool_options.
+    pub worker_arguments: *const *const c_char,
     /// As in tine_pool_options.
     pub preload: *const c_char,
     /// The most that its output and what it allocates from tine_task_pool may take, in bytes; 0: 1 GiB, or a quarter of a
@@ -231,7 +234,7 @@ pub unsafe extern "C" fn tine_process_wait(
             // SAFETY: as above.
             unsafe { options::check(out, "out") }?;
         }
-        let exit = process.wait(Timeout::from_ns(timeout_ns))?;
+        let exit = meanwhile(Timeout::from_ns(timeout_ns), |timeout| process.wait(timeout))?;
         if !out.is_null() {
             let (data, length) = exit.output();
             let exit = tine_exit {

@@ -7,6 +7,7 @@ use crate::ffi::heap::{self, tine_heap};
 use crate::ffi::options::{self, Extensible};
 use crate::ffi::pool::{core_heap, tine_pool};
 use crate::ffi::start::report;
+use crate::pool::meanwhile;
 use crate::queue::{self, Buffer, Queue, QueueOptions, Refused, watch};
 use crate::sync::{INVALID, Outcome};
 use crate::sys::clock::Timeout;
@@ -214,8 +215,11 @@ pub unsafe extern "C" fn tine_queue_put(
     length: usize,
     timeout_ns: i64,
 ) -> c_int {
-    // SAFETY: the caller's bytes.
-    answer(|| queue(q)?.put(unsafe { self::data(data, length) }?, Timeout::from_ns(timeout_ns)).map(|()| 0))
+    answer(|| {
+        // SAFETY: the caller's bytes.
+        let (queue, data) = (queue(q)?, unsafe { self::data(data, length) }?);
+        meanwhile(Timeout::from_ns(timeout_ns), |timeout| queue.put(data, timeout)).map(|()| 0)
+    })
 }
 
 /// Takes the next message, waiting for up to `timeout_ns` nanoseconds for one; 0 tries, TINE_FOREVER waits.
@@ -234,7 +238,9 @@ pub unsafe extern "C" fn tine_queue_get(
     length: *mut usize,
 ) -> c_int {
     answer(|| {
-        let result = queue(q)?.get(room(buffer, capacity)?, Timeout::from_ns(timeout_ns));
+        let queue = queue(q)?;
+        let buffer = room(buffer, capacity)?;
+        let result = meanwhile(Timeout::from_ns(timeout_ns), |timeout| queue.get(buffer, timeout));
         // SAFETY: the caller's place.
         unsafe {
             let got = got(q, result, length)?;
@@ -283,7 +289,10 @@ pub unsafe extern "C" fn tine_queue_task_done(q: *mut tine_queue) -> c_int {
 /// Returns 0; -EAGAIN, -ETIMEDOUT, -EINTR; -EINVAL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_queue_join(q: *mut tine_queue, timeout_ns: i64) -> c_int {
-    answer(|| queue(q)?.join(Timeout::from_ns(timeout_ns)).map(|()| 0))
+    answer(|| {
+        let queue = queue(q)?;
+        meanwhile(Timeout::from_ns(timeout_ns), |timeout| queue.join(timeout)).map(|()| 0)
+    })
 }
 
 /// A descriptor that is readable while there may be something to get: from when a message comes, or the queue is closed,

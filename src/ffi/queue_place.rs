@@ -2,6 +2,7 @@
 
 use crate::ffi::guard::guard_value;
 use crate::ffi::queue::{answer, got, queue, room, tine_queue};
+use crate::pool::meanwhile;
 use crate::sync::{INVALID, Outcome};
 use crate::sys::clock::Timeout;
 use std::ffi::{c_int, c_void};
@@ -45,7 +46,8 @@ pub unsafe extern "C" fn tine_queue_put_many(
             // SAFETY: the caller's bytes, as many as the lengths say.
             total => unsafe { std::slice::from_raw_parts(data.cast::<u8>(), total) },
         };
-        queue.put_many(bytes, lengths, Timeout::from_ns(timeout_ns)).map(|put| put as c_int)
+        let put = |timeout| queue.put_many(bytes, lengths, timeout);
+        meanwhile(Timeout::from_ns(timeout_ns), put).map(|put| put as c_int)
     })
 }
 
@@ -71,7 +73,8 @@ pub unsafe extern "C" fn tine_queue_get_many(
         let buffer = room(buffer, capacity)?;
         // SAFETY: the caller's array.
         let places = unsafe { self::lengths(lengths, count) }?;
-        let result = queue.get_many(buffer, places, Timeout::from_ns(timeout_ns));
+        let get = |timeout| queue.get_many(buffer, places, timeout);
+        let result = meanwhile(Timeout::from_ns(timeout_ns), get);
         // SAFETY: the caller's array has at least one place where something can fail.
         unsafe { got(q, result, lengths) }.map(|got| got as c_int)
     })
@@ -95,7 +98,8 @@ pub unsafe extern "C" fn tine_queue_reserve(
         let queue = queue(q)?;
         // SAFETY: the caller's place.
         let out = unsafe { out.as_mut() }.ok_or(INVALID)?;
-        *out = queue.reserve(length, Timeout::from_ns(timeout_ns))?.as_ptr().cast();
+        let reserve = |timeout| queue.reserve(length, timeout);
+        *out = meanwhile(Timeout::from_ns(timeout_ns), reserve)?.as_ptr().cast();
         Ok(0)
     })
 }
@@ -135,7 +139,8 @@ pub unsafe extern "C" fn tine_queue_peek(
         let queue = queue(q)?;
         // SAFETY: the caller's places.
         let (out, length) = unsafe { (out.as_mut().ok_or(INVALID)?, length.as_mut().ok_or(INVALID)?) };
-        let result = queue.peek(Timeout::from_ns(timeout_ns)).map_err(|code| (code, 0));
+        let peek = |timeout| queue.peek(timeout);
+        let result = meanwhile(Timeout::from_ns(timeout_ns), peek).map_err(|code| (code, 0));
         // SAFETY: no place is written.
         let (place, bytes) = unsafe { got(q, result, std::ptr::null_mut()) }?;
         *out = place.as_ptr().cast();

@@ -21,6 +21,7 @@ macro_rules! worker_options {
             start: crate::ffi::worker_options::start_method($options.start)?,
             start_timeout_ns: crate::ffi::guard::duration($options.start_timeout_ns, "start_timeout_ns")?,
             worker_path: crate::ffi::worker_options::path($options.worker_path),
+            worker_arguments: crate::ffi::guard::strings($options.worker_arguments),
             preload: crate::ffi::worker_options::text($options.preload, "preload")?,
             heap_bytes: $options.heap_bytes,
             environment: crate::ffi::guard::strings($options.environment),

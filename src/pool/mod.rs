@@ -7,9 +7,11 @@
 mod books;
 pub mod call;
 mod callbacks;
+mod chain;
 mod cut;
 mod desk;
 mod dispatch;
+mod driven;
 mod ending;
 mod ends;
 mod execute;
@@ -35,6 +37,7 @@ pub use crate::process::options::{Affinity, OutputTo, WorkerOptions};
 pub use crate::process::surroundings::Limit;
 pub use books::{Delivery, TaskId};
 pub use callbacks::{Callbacks, OnBegin, OnSettled};
+pub use driven::meanwhile;
 pub use map::{Failure, Map, MapCall, MapReport};
 pub use options::{MAX_WORKERS, PoolOptions, SubmitOptions};
 pub use progress::Progress;
@@ -305,7 +308,8 @@ impl Pool {
         }
         let end = options.channel.map(Channel::share_end).transpose()?;
         let place = inner.place_input(input)?;
-        let index = state.books.open();
+        let room = state.make_room_to_enqueue(options.queue_deadline_ns.is_some());
+        let index = room.and_then(|()| state.books.open()).inspect_err(|_| inner.take_input_back(place))?;
         let entry = state.books.get_mut(index);
         entry.kind = Kind::Task;
         entry.callee = callee;
@@ -483,14 +487,13 @@ impl Pool {
                 continue;
             }
             if state.books.get(index).state == TaskState::Settled {
-                state.finished_count -= 1;
+                state.drop_finished(index);
                 state.mark_taken(index);
             }
             if state.books.get(index).state == TaskState::Taken {
                 state.release(index);
             }
         }
-        state.finished.clear();
     }
 
     /// The heap.
@@ -588,6 +591,13 @@ impl Inner {
         // SAFETY: a new block, as long as the input.
         unsafe { std::ptr::copy_nonoverlapping(input.as_ptr(), block.as_ptr(), input.len()) };
         Ok(Input::Heap { address: block.as_ptr().expose_provenance(), owned: true })
+    }
+
+    /// An input that nobody is to have after all.
+    fn take_input_back(&self, input: Input) {
+        if let Input::Heap { address, owned: true } = input {
+            let _ = self.heap.free_address(address);
+        }
     }
 
     /// Whether other threads wait for the lock: whoever only looks for results should let them have it.

@@ -43,6 +43,8 @@ const STACK_BYTES: usize = 256 << 10;
 /// What a pool has asked for; bits of `Inner::guarded`.
 pub(super) const GUARDED: u32 = 1;
 pub(super) const CALLED: u32 = 2;
+/// It has no thread, and is to be moved on while the host waits for something else.
+const DRIVEN: u32 = 4;
 
 /// The threads of one process.
 #[derive(Debug)]
@@ -55,6 +57,8 @@ pub(super) struct Threads {
     /// Relaxed: what they are about is under locks.
     changed: AtomicU32,
     news: AtomicU32,
+    /// How many pools have no thread. Relaxed: a hint; they are found under the lock.
+    driven: AtomicU32,
 }
 
 #[derive(Debug, Default)]
@@ -75,9 +79,10 @@ struct Ward {
     due: Deadline,
 }
 
+static OF_PROCESS: AtomicPtr<Threads> = AtomicPtr::new(std::ptr::null_mut());
+
 /// This process's. A forked child's copy of its parent's is left alone: its locks may be held by threads that are not there.
 fn of_process() -> &'static Threads {
-    static OF_PROCESS: AtomicPtr<Threads> = AtomicPtr::new(std::ptr::null_mut());
     loop {
         let known = OF_PROCESS.load(Ordering::Acquire);
         // SAFETY: never freed once it is in here.
@@ -90,12 +95,25 @@ fn of_process() -> &'static Threads {
             told: Condvar::new(),
             changed: AtomicU32::new(0),
             news: AtomicU32::new(0),
+            driven: AtomicU32::new(0),
         }));
         if OF_PROCESS.compare_exchange(known, new, Ordering::AcqRel, Ordering::Acquire).is_err() {
             // SAFETY: just made, and nobody else has it.
             drop(unsafe { Box::from_raw(new) });
         }
     }
+}
+
+/// The pools that have no thread of tine's; `None` where there are none.
+pub(super) fn pools_without_thread() -> Option<Vec<Arc<Inner>>> {
+    let known = OF_PROCESS.load(Ordering::Acquire);
+    // SAFETY: never freed once it is in there.
+    let threads = unsafe { known.as_ref() }?;
+    if threads.driven.load(Ordering::Relaxed) == 0 || threads.pid != fork::pid() {
+        return None;
+    }
+    let is_driven = |pool: &Arc<Inner>| pool.guarded.load(Ordering::Relaxed) & DRIVEN != 0;
+    Some(threads.lock().wards.iter().filter_map(|ward| ward.pool.upgrade()).filter(is_driven).collect())
 }
 
 fn start(name: &str, stack: Option<usize>, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
@@ -118,13 +136,20 @@ impl Pool {
 
 #[inline]
 pub(super) fn guard(pool: &Arc<Inner>, with_callbacks: bool) -> Result<()> {
-    let wanted = match &pool.here {
-        // Everything runs in the host's calls.
-        Some(_) => 0,
-        None => GUARDED,
-    } | if with_callbacks { CALLED } else { 0 };
+    // Without workers, everything runs in the host's calls.
+    let guarded = if pool.here.is_some() { 0 } else { GUARDED };
+    let wanted = match pool.no_thread {
+        true => {
+            if pool.here.is_some() {
+                0
+            } else {
+                DRIVEN
+            }
+        }
+        false => guarded | if with_callbacks { CALLED } else { 0 },
+    };
     let has = pool.guarded.load(Ordering::Acquire);
-    if pool.no_thread || has & wanted == wanted { Ok(()) } else { of_process().take_in(pool, wanted & !has) }
+    if has & wanted == wanted { Ok(()) } else { of_process().take_in(pool, wanted & !has) }
 }
 
 impl Threads {
@@ -141,6 +166,10 @@ impl Threads {
             inside.wards.push(Ward { pool: Arc::downgrade(pool), due: Deadline(0) });
         }
         let _ = pool.threads.set(self);
+        if wanted & DRIVEN != 0 {
+            pool.guarded.fetch_or(DRIVEN, Ordering::Release);
+            self.driven.fetch_add(1, Ordering::Relaxed);
+        }
         if wanted & GUARDED != 0 {
             if inside.standby.is_none() {
                 inside.standby = Some(start("tine", Some(STACK_BYTES), move || self.stand_by(generation))?);
@@ -248,9 +277,13 @@ impl Threads {
             inside = self.told.wait(inside).unwrap_or_else(PoisonError::into_inner);
         }
         inside.wards.retain(|ward| !ward.is(pool));
+        if pool.guarded.load(Ordering::Relaxed) & DRIVEN != 0 {
+            self.driven.fetch_sub(1, Ordering::Relaxed);
+        }
         self.wake_standby(&inside);
         pool.heap.bell().ring_standby();
-        if !inside.wards.is_empty() {
+        let bits = |ward: &Ward| ward.pool.upgrade().map_or(0, |pool| pool.guarded.load(Ordering::Relaxed));
+        if inside.wards.iter().any(|ward| bits(ward) & (GUARDED | CALLED) != 0) {
             return;
         }
         inside.generation += 1;
@@ -309,7 +342,7 @@ impl State {
     fn standby_wanted(&self) -> u32 {
         match () {
             () if self.awaits_results() => standby::CURIOUS,
-            () if self.queued_at_most() > 0 => standby::HUNGRY,
+            () if self.queued() > 0 => standby::HUNGRY,
             () => standby::QUIET,
         }
     }

@@ -5,11 +5,11 @@ use super::wire::{Connection, Kind};
 use super::{function, setup};
 use crate::error::{Code, Error, Result};
 use crate::prim::{AtomicBool, Ordering};
-use crate::sys::children::Program;
+use crate::sys::children::{Command, Program};
 use crate::sys::spawn::CHILD_SOCKET;
 use crate::sys::{self, signal};
 use std::ffi::{CStr, CString, c_void};
-use std::os::unix::ffi::OsStrExt;
+use std::sync::OnceLock;
 
 /// Tells a started program that it is a process of a pool; its value is always "1", the socket has a fixed number.
 pub(crate) const CHILD_VARIABLE: &CStr = c"TINE_CHILD";
@@ -34,6 +34,7 @@ pub fn register(name: &CStr, address: *const c_void) -> Result<()> {
 /// Returns in the program that its user started. In a process that a pool started it never returns: there it is the
 /// supervisor or a worker until it ends.
 pub fn init() {
+    COMMAND_LINE.get_or_init(sys::environment::command_line);
     if sys::environment::take(CHILD_VARIABLE).is_some() {
         // A pool inside a worker starts its processes from this same program.
         INITIALISED.store(true, Ordering::Release);
@@ -82,18 +83,22 @@ pub(crate) fn run(mut connection: Connection) -> ! {
     }
 }
 
-/// The program that this process runs, to be started once more as a process of a pool.
+/// What this process was executed with, as it was when `init` ran: programs that change what ps shows write over it.
+static COMMAND_LINE: OnceLock<Vec<CString>> = OnceLock::new();
+
+/// The program that this process runs, to be started once more as a process of a pool: with all that it was started with, which may
+/// name the script that an interpreter runs.
 pub(crate) fn program_again(environment: &[CString]) -> Program {
-    let name = std::env::args_os().next().and_then(|name| CString::new(name.as_bytes()).ok());
-    start_of(c"/proc/self/exe", &name.unwrap_or_else(|| c"tine".to_owned()), environment)
+    let arguments = COMMAND_LINE.get_or_init(sys::environment::command_line).clone();
+    start_of(Command { path: c"/proc/self/exe".to_owned(), arguments }, environment)
 }
 
 /// A program to be started as a process of a pool, in this process's environment with some changes.
-pub(crate) fn start_of(path: &CStr, argument: &CStr, environment: &[CString]) -> Program {
+pub(crate) fn start_of(command: Command, environment: &[CString]) -> Program {
     let mut changes = environment.to_vec();
     let variable = [CHILD_VARIABLE.to_bytes(), b"=1"].concat();
     changes.extend(CString::new(variable).ok());
-    Program::new(path, argument, changes)
+    Program::new(command, changes)
 }
 
 /// Ends a process that cannot become what it should be: going on would run the program's `main` a second time.

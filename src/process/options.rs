@@ -5,6 +5,7 @@ use super::output::Output;
 use super::setup::Settings;
 use super::surroundings::{Limit, Surroundings, check_variable, spread};
 use crate::error::{Error, Result};
+use crate::sys::children::Command;
 use crate::sys::limits;
 use std::ffi::{CStr, CString};
 use std::path::Path;
@@ -24,6 +25,8 @@ pub struct WorkerOptions<'a> {
     pub start_timeout_ns: u64,
     /// The program that supervisor and workers run; this process's own where there is none.
     pub worker_path: Option<&'a Path>,
+    /// What that program is called with, besides its name.
+    pub worker_arguments: Vec<CString>,
     /// Shared libraries that are loaded before anything else, separated by colons.
     pub preload: Option<&'a str>,
     /// The most that the heap may hold; 0 for the default of who is asked.
@@ -96,6 +99,9 @@ impl WorkerOptions<'_> {
                 "preload has no meaning with the start method fork: load them in the host",
             ));
         }
+        if self.worker_path.is_none() && !self.worker_arguments.is_empty() {
+            return Err(Error::invalid("worker_arguments are given without a worker_path"));
+        }
         super::init::may_start(self.worker_path.is_some())
     }
 
@@ -114,14 +120,16 @@ impl WorkerOptions<'_> {
         default_bytes.min(limit.max(LEAST_HEAP_BYTES as u64) as usize)
     }
 
-    pub(crate) fn program(&self) -> Result<Option<CString>> {
+    pub(crate) fn program(&self) -> Result<Option<Command>> {
         use std::os::unix::ffi::OsStrExt;
         let Some(path) = self.worker_path else { return Ok(None) };
         let error = |why: &str| Error::errno(libc::ENOENT, format!("worker_path {}: {why}", path.display()));
         if !path.is_file() {
             return Err(error("there is no such file"));
         }
-        CString::new(path.as_os_str().as_bytes()).map(Some).map_err(|_| error("a path with a zero byte"))
+        let path = CString::new(path.as_os_str().as_bytes()).map_err(|_| error("a path with a zero byte"))?;
+        let arguments = std::iter::once(&path).chain(&self.worker_arguments).cloned().collect();
+        Ok(Some(Command { path, arguments }))
     }
 
     fn surroundings(&self) -> Result<Surroundings> {

@@ -176,6 +176,7 @@ pub(crate) fn spawned_worker(message: Message) -> ! {
         let mut reader = Reader(&bytes);
         let settings = Settings::decode(&mut reader, input)?;
         let tables = Tables::decode(&mut reader)?;
+        settings.surroundings.enter(false)?;
         settings.load_libraries()?;
         let owner = owner_of(slot);
         let heap = Heap::attach(heap, address as usize, length as usize, owner)?;

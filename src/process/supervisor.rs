@@ -24,7 +24,7 @@ use crate::sys::clock::Deadline;
 use crate::sys::epoll::{Epoll, Waited};
 use crate::sys::pidfd::{self, Ended};
 use crate::sys::spawn;
-use crate::sys::{children, fd, fork, signal, socket};
+use crate::sys::{children, environment, fd, fork, signal, socket};
 use std::collections::HashMap;
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -86,6 +86,9 @@ struct Supervisor {
     heap: Option<Heap>,
     workers: HashMap<i32, Child>,
     sink: Sink,
+    /// Where programs are executed: where the host was, whatever the processes' own directory is to be. Paths by which programs and their
+    /// libraries are found may be relative.
+    birthplace: Option<OwnedFd>,
     writable_watched: bool,
 }
 
@@ -122,6 +125,8 @@ impl Supervisor {
         let [heap, host, settings]: [OwnedFd; 3] = fds;
         let settings = Settings::decode(&mut Reader(&wire::from_memfd(&settings)?), input)?;
         signal::adopt_orphans()?;
+        let moves = settings.surroundings.directory.is_some() && settings.start != StartMethod::Fork;
+        let birthplace = moves.then(environment::working_directory).transpose()?;
         settings.surroundings.enter(settings.start == StartMethod::Fork)?;
         let sink = Sink::open(&settings.surroundings.output)?;
         settings.load_libraries()?;
@@ -152,6 +157,7 @@ impl Supervisor {
             heap: Some(heap),
             workers: HashMap::new(),
             sink,
+            birthplace,
             writable_watched: false,
         })
     }
@@ -353,6 +359,9 @@ impl Supervisor {
         signal::die_with_parent(parent);
         signal::lead_own_group();
         self.sink.enter(pipe);
+        if self.birthplace.as_ref().is_some_and(|birthplace| !environment::go_back(birthplace.as_raw_fd())) {
+            signal::exit_now(126);
+        }
         spawn::become_child(theirs.as_raw_fd(), false);
         children::execute(&program)
     }

@@ -97,7 +97,7 @@ impl Surroundings {
         Ok(Surroundings { environment, directory, nice, oom_score_adj, processors, limits, output })
     }
 
-    /// In the supervisor, before anything is loaded. One that was executed has the environment already.
+    /// In the supervisor, and in a worker that was executed, before anything is loaded. Who was executed has the environment already.
     pub(crate) fn enter(&self, forked: bool) -> Result<()> {
         if forked {
             self.environment.iter().for_each(|line| environment::put(line));

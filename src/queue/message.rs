@@ -182,9 +182,10 @@ impl Queue {
         Ok(())
     }
 
-    /// Releases a side's lock; whatever was pending is no longer.
+    /// Releases a side's lock; whatever was pending is no longer, and nothing of the queue is touched afterwards.
     #[inline(always)]
     pub(super) fn leave(&self, me: Me, side: &Side) {
+        me.pend_nothing();
         if !side.lock.release_plain(me) {
             side.lock.release(me);
         }

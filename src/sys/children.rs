@@ -18,22 +18,36 @@ pub(crate) fn fork() -> Result<Option<i32>> {
     }
 }
 
-/// A program with its arguments and its environment, ready for exec.
-pub(crate) struct Program {
+/// A program, and what it is called with: its own name first.
+#[derive(Clone, Debug)]
+pub(crate) struct Command {
     pub(crate) path: CString,
-    argument: CString,
+    pub(crate) arguments: Vec<CString>,
+}
+
+/// A command in its environment, ready for exec.
+pub(crate) struct Program {
+    command: Command,
+    argv: Vec<*const c_char>,
     environment: Environment,
 }
 
 impl Program {
-    /// A program in this process's environment with some changes. It gets its own name as its one argument.
-    pub(crate) fn new(path: &CStr, argument: &CStr, changes: Vec<CString>) -> Program {
+    /// In this process's environment with some changes.
+    pub(crate) fn new(command: Command, changes: Vec<CString>) -> Program {
         let environment = Environment::changed(changes);
-        Program { path: path.to_owned(), argument: argument.to_owned(), environment }
+        // The strings stay where they are when the list of them is moved.
+        let argv =
+            command.arguments.iter().map(|argument| argument.as_ptr()).chain([std::ptr::null()]).collect();
+        Program { command, argv, environment }
     }
 
-    pub(crate) fn argv(&self) -> [*const c_char; 2] {
-        [self.argument.as_ptr(), std::ptr::null()]
+    pub(crate) fn path(&self) -> &CStr {
+        &self.command.path
+    }
+
+    pub(crate) fn argv(&self) -> &[*const c_char] {
+        &self.argv
     }
 
     pub(crate) fn envp(&self) -> &[*const c_char] {
@@ -44,7 +58,7 @@ impl Program {
 /// Executes a program in place of this one.
 pub(crate) fn execute(program: &Program) -> ! {
     // SAFETY: null-terminated arrays of C strings.
-    unsafe { libc::execve(program.path.as_ptr(), program.argv().as_ptr(), program.envp().as_ptr()) };
+    unsafe { libc::execve(program.path().as_ptr(), program.argv().as_ptr(), program.envp().as_ptr()) };
     signal::exit_now(127)
 }
 

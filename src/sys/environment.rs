@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use std::ffi::{CStr, CString, c_char};
+use std::os::fd::{OwnedFd, RawFd};
 
 unsafe extern "C" {
     static environ: *const *const c_char;
@@ -56,6 +57,32 @@ pub(crate) fn put(line: &CStr) {
             None => libc::unsetenv(name.as_ptr()),
         }
     };
+}
+
+/// What this process was executed with, all of it: an interpreter's script, a loader's program. What `main` gets may be less.
+pub(crate) fn command_line() -> Vec<CString> {
+    let text = std::fs::read("/proc/self/cmdline").unwrap_or_default();
+    let whole: Vec<CString> = text
+        .split_inclusive(|byte| *byte == 0)
+        .filter_map(|line| CString::from_vec_with_nul(line.to_vec()).ok())
+        .collect();
+    if !whole.is_empty() {
+        return whole;
+    }
+    std::env::args_os().filter_map(|argument| CString::new(argument.into_encoded_bytes()).ok()).collect()
+}
+
+/// The working directory, to come back to.
+pub(crate) fn working_directory() -> Result<OwnedFd> {
+    // SAFETY: a C string.
+    let rc = unsafe { libc::open(c".".as_ptr(), libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC) };
+    super::fd::owned(libc::c_long::from(rc), "the working directory")
+}
+
+/// Goes back to it. Async-signal-safe.
+pub(crate) fn go_back(directory: RawFd) -> bool {
+    // SAFETY: no pointers.
+    unsafe { libc::fchdir(directory) == 0 }
 }
 
 /// Changes the working directory.

@@ -1,0 +1,75 @@
+//! Pools that have no thread of tine's: the host's threads move them on, in its calls. A call that waits for something else than
+//! a pool, such as a message of a queue that tasks are to fill, would stand in the way of what it waits for; so it moves on
+//! all such pools of the process while it waits.
+
+use super::callbacks::tell;
+use super::here::run_queued;
+use super::standby::pools_without_thread;
+use crate::error::{Code, Error};
+use crate::sys::clock::{Deadline, Timeout};
+
+/// How long a thread waits for something else before it looks after pools again: while tasks are under way, and while none are.
+const BUSY_NS: u64 = 5_000_000;
+const IDLE_NS: u64 = 50_000_000;
+
+/// What a wait fails with.
+pub trait Failure {
+    /// Whether it says that the time is up.
+    fn is_time_up(&self) -> bool;
+}
+
+impl Failure for Code {
+    fn is_time_up(&self) -> bool {
+        *self == Code::errno(libc::ETIMEDOUT)
+    }
+}
+
+impl<T> Failure for (Code, T) {
+    fn is_time_up(&self) -> bool {
+        self.0.is_time_up()
+    }
+}
+
+impl Failure for Error {
+    fn is_time_up(&self) -> bool {
+        self.code().is_time_up()
+    }
+}
+
+/// Waits for something that is no pool's, piece by piece where pools have to be moved on meanwhile.
+pub fn meanwhile<T, E: Failure>(
+    timeout: Timeout,
+    mut wait: impl FnMut(Timeout) -> Result<T, E>,
+) -> Result<T, E> {
+    let Some(mut outstanding) = move_on() else { return wait(timeout) };
+    if timeout == Timeout::Try {
+        return wait(timeout);
+    }
+    let deadline = timeout.deadline();
+    loop {
+        let piece_ns = if outstanding > 0 { BUSY_NS } else { IDLE_NS };
+        let is_last = deadline <= Deadline::after(piece_ns);
+        let waited = wait(if is_last { deadline.timeout() } else { Timeout::After(piece_ns) });
+        match waited {
+            Err(failure) if failure.is_time_up() && !is_last => outstanding = move_on().unwrap_or(0),
+            waited => return waited,
+        }
+    }
+}
+
+/// Moves on the pools that have no thread, where no other thread of the host's does: how many tasks are under way in them. `None` where
+/// there is no such pool.
+fn move_on() -> Option<usize> {
+    let pools = pools_without_thread()?;
+    let mut outstanding = 0;
+    for pool in pools {
+        let mut state = pool.lock();
+        if !state.desk.is_led() {
+            state.pump(true);
+        }
+        state = tell(&pool, run_queued(&pool, state));
+        outstanding += state.books.outstanding;
+        state.leave();
+    }
+    Some(outstanding)
+}
