@@ -74,6 +74,17 @@ impl RwLock {
         &self.writers.extra[0]
     }
 
+    /// Not 0 once a process has shared a place: until then nobody needs to look there. SeqCst: a reader says so before it looks
+    /// for a writer, a writer looks after it has its lock.
+    fn shared(&self) -> &AtomicU32 {
+        &self.writers.extra[1]
+    }
+
+    /// The shared places that somebody may have.
+    fn places(&self) -> core::ops::Range<usize> {
+        0..if self.shared().load(Ordering::SeqCst) == 0 { 0 } else { PLACES }
+    }
+
     fn prefers_readers(&self) -> bool {
         self.writers.flags() & PREFER_READERS != 0
     }
@@ -238,7 +249,10 @@ impl RwLock {
     fn join(&self, me: Me, there: bool) -> bool {
         let mine = word_of(me.process_holder()) << PROCESS;
         let mut first_free = None;
-        for at in 0..PLACES {
+        if !there {
+            self.shared().store(1, Ordering::SeqCst);
+        }
+        for at in self.places() {
             let mut value = self.place(at).load(Ordering::SeqCst);
             while value & !COUNT == mine && value & COUNT < COUNT {
                 match self.place(at).compare_exchange(value, value + 1, Ordering::SeqCst, Ordering::SeqCst) {
@@ -263,7 +277,7 @@ impl RwLock {
     /// Counts one read less; whether the process had any.
     fn part(&self, me: Me) -> bool {
         let mine = word_of(me.process_holder()) << PROCESS;
-        for at in 0..PLACES {
+        for at in self.places() {
             let mut value = self.place(at).load(Ordering::SeqCst);
             while value & !COUNT == mine {
                 let left = if value & COUNT == 1 { 0 } else { value - 1 };
@@ -336,7 +350,7 @@ impl RwLock {
 
     fn is_empty(&self) -> bool {
         self.slots.iter().all(|slot| slot.peek() & OWNER == 0)
-            && (0..PLACES).all(|at| self.place(at).load(Ordering::SeqCst) == 0)
+            && self.places().all(|at| self.place(at).load(Ordering::SeqCst) == 0)
     }
 
     /// Waits until each place has been free once. Those that are free stay so, or their claimants give way.
@@ -352,7 +366,7 @@ impl RwLock {
             me.pend_nothing();
             result?;
         }
-        for at in 0..PLACES {
+        for at in self.places() {
             loop {
                 let value = self.place(at).load(Ordering::SeqCst);
                 if value == 0 {
