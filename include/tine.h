@@ -1193,14 +1193,16 @@ int tine_segment_receive(int socket, const tine_segment_options *options, tine_s
  * Has a segment mapped in every worker of a pool, at the address that it has here: pointers into it mean the same in all
  * of them. Workers to come get it too. Ones that are busy get it before their next task.
  *
- * Parameters: pool; s: stays the caller's, who may close it here; the workers keep it until the pool is destroyed.
- * Returns 0; -EEXIST: something else is at its address in a worker, or in the range of the pool's heap: nobody shares it
+ * Parameters: pool; s: stays the caller's, who may close it here; the workers keep it until the pool is destroyed; timeout_ns:
+ * how long to wait for the workers, and for another thread's share; TINE_FOREVER waits for good.
+ * Returns 0; -ETIMEDOUT, at 0 -EAGAIN: a worker that is not busy has not taken it, because it is stopped, say; nobody shares it
+ * then, and it may be shared again; -EEXIST: something else is at its address in a worker, or in the range of the pool's heap: nobody shares it
  * then, and that worker is replaced; -EALREADY: it is shared; -ENOSPC: 64 segments are; -EINVAL; -ENOMEM, -EMFILE;
  * TINE_ESHUTDOWN, TINE_EWORKERSTART, TINE_EFORKED, TINE_EWORKER. A worker to come that cannot have it is one that cannot
  * be started: tasks say so when no worker is left.
  * Threads: any.
  */
-int tine_pool_share(tine_pool *pool, tine_segment *s);
+int tine_pool_share(tine_pool *pool, tine_segment *s, int64_t timeout_ns);
 
 /* ---- Heaps: the same for every heap, a pool's and one's own ---------------------------------------------------- */
 
@@ -1700,6 +1702,21 @@ int tine_event_is_set(const tine_event *e);
  * Returns 0; -EAGAIN (0 ns), -ETIMEDOUT, -EINTR (TINE_INTERRUPTIBLE only); -EINVAL: NULL or misaligned; -ENOMEM.
  */
 int tine_event_wait(tine_event *e, int64_t timeout_ns);
+
+/**
+ * How often the event has been cleared, for tine_event_wait_after: a number below 2^30, after which it begins anew.
+ * -EINVAL: NULL or misaligned.
+ */
+int tine_event_cleared(const tine_event *e);
+
+/**
+ * Waits as tine_event_wait does, and returns 0 also where the event has been set and cleared again since
+ * tine_event_cleared gave cleared. So a wait that is made in several calls misses nothing between them: of who waits in a
+ * single one, that is said anyway. With TINE_AUTO_RESET it is tine_event_wait.
+ *
+ * Returns the codes of tine_event_wait.
+ */
+int tine_event_wait_after(tine_event *e, int cleared, int64_t timeout_ns);
 
 /* ---- Barriers, and what is done once --------------------------------------------------------------------------- */
 

@@ -312,7 +312,8 @@ impl State {
         self.settle_queue(&Error::errno(libc::ECANCELED, "the pool was destroyed before the task began"));
     }
 
-    fn settle_queue(&mut self, error: &Error) {
+    /// Everything that is queued is settled with this error, as not begun.
+    pub(super) fn settle_queue(&mut self, error: &Error) {
         while let Some(index) = self.queue.chain.first() {
             self.settle(index, Outcome::not_started(error));
         }

@@ -30,6 +30,7 @@ mod standby;
 mod state;
 mod stream;
 pub mod task;
+mod turns;
 mod wait;
 pub mod worker;
 
@@ -72,7 +73,8 @@ use standby::{CALLED, Threads};
 use state::{Rules, State, Window};
 use std::ffi::c_void;
 use std::os::fd::RawFd;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, OnceLock, TryLockError};
+use turns::Turns;
 use wait::{Want, refusal, wait};
 
 /// A pool of worker processes.
@@ -104,7 +106,7 @@ struct Inner {
     /// Threads that wait for the lock. Relaxed: a hint to who holds it.
     wanting: AtomicU32,
     /// One segment is shared at a time.
-    sharing: Mutex<()>,
+    sharing: Turns,
 }
 
 /// A settled task. Its memory is the pool's until [`Pool::release`].
@@ -243,7 +245,7 @@ impl Pool {
             epoll,
             state: Mutex::new(state),
             wanting: AtomicU32::new(0),
-            sharing: Mutex::new(()),
+            sharing: Turns::default(),
         });
         Ok(Pool { inner })
     }
@@ -415,13 +417,8 @@ impl Pool {
         let mut state = inner.lock();
         state.pump(true);
         let (dead, mut usage) = (inner.heap.dead(), inner.heap.usage());
-        // What was a dead process's belongs to the host now, for the heap's purposes.
-        let host = usage.entry(crate::heap::HOST).or_default();
-        for (_, left) in &dead {
-            host.blocks = host.blocks.saturating_sub(left.blocks);
-            host.bytes = host.bytes.saturating_sub(left.bytes);
-        }
-        let mut all = vec![Process { pid: inner.pid, alive: true, usage: *host }];
+        let host = usage.remove(&crate::heap::HOST).unwrap_or_default();
+        let mut all = vec![Process { pid: inner.pid, alive: true, usage: host }];
         for (slot, member) in state.family.members.iter().enumerate().filter(|(_, member)| member.pid != 0) {
             let usage = usage.get(&setup::owner_of(slot as u32)).copied().unwrap_or_default();
             all.push(Process { pid: member.pid, alive: true, usage });
@@ -434,9 +431,10 @@ impl Pool {
     ///
     /// Workers that are busy do it before their next task. Where one cannot, nothing is shared: that worker ends, and
     /// its place is filled anew.
-    pub fn share(&self, segment: &Segment) -> Result<()> {
+    pub fn share(&self, segment: &Segment, timeout: Timeout) -> Result<()> {
         let inner = self.inner()?;
-        let _turn = inner.sharing.lock().unwrap_or_else(PoisonError::into_inner);
+        let deadline = timeout.deadline();
+        let _turn = inner.sharing.take(timeout, deadline)?;
         let share = Share::new(segment)?;
         let mut state = inner.lock();
         if let Some(error) = refusal(&state) {
@@ -456,7 +454,8 @@ impl Pool {
             ));
         }
         state.family.share(share)?;
-        let (mut state, shared) = wait(inner, state, Want::Shared, Timeout::Forever, State::sharing_answer);
+        let (mut state, shared) =
+            wait(inner, state, Want::Shared, timeout.what_is_left(deadline), State::sharing_answer);
         state.family.end_sharing(shared.is_ok());
         shared
     }

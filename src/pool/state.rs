@@ -280,6 +280,7 @@ impl State {
                 (lane.ready, lane.ready_ns, lane.share) = (true, now, share);
             }
             Event::Ended(slot, death) => self.deal_with_death(slot, death, now),
+            Event::Starved(error) => self.settle_queue(&error),
             Event::Broken(error) => {
                 self.broken.get_or_insert(error);
                 self.abandon_queue();
