@@ -1,5 +1,5 @@
-/* Shortages as they come by themselves: no descriptor free in the host, too many on their way through sockets, no process to be
- * had. Tasks that run go on running, a death is told in time, and a place is filled again when that is possible. */
+/* Shortages as they come by themselves: no descriptor free in the host or the supervisor, too many on their way through sockets.
+ * Tasks that run go on running, a death is told in time, and a place is filled again when that is possible. */
 #include "family.h"
 #include <grp.h>
 #include <sys/resource.h>
@@ -90,6 +90,50 @@ static void nobody_else_is_ended(void (*begin)(void), void (*end)(void))
     check_stock(before);
 }
 
+static int tell_parent(tine_task *task)
+{
+    (void)task;
+    return getppid();
+}
+
+static tine_id submit(tine_pool *pool, tine_fn fn)
+{
+    tine_id id;
+    CHECK_RC(tine_submit(pool, fn, NULL, 0, NULL, &id), 0);
+    return id;
+}
+
+/* No worker can be started for longer than a start may take: what is queued settles, with the reason. Then it serves on. */
+static void a_pool_without_workers_says_so_and_serves_on(void)
+{
+    struct belongings before = take_stock();
+    tine_pool *pool = create(1, 200000000);
+    pid_t supervisor = status_of(pool, submit(pool, tell_parent));
+    struct rlimit limit, none;
+    CHECK(supervisor > 1);
+    CHECK_EQ(prlimit(supervisor, RLIMIT_NOFILE, NULL, &limit), 0);
+    none = limit;
+    none.rlim_cur = 0;
+    CHECK_EQ(prlimit(supervisor, RLIMIT_NOFILE, &none, NULL), 0);
+    CHECK_RC(status_of(pool, submit(pool, crash)), TINE_EDIED);
+    for (int i = 0; i < 3; i++) {
+        tine_result result = TINE_RESULT_INIT;
+        CHECK_RC(tine_wait(pool, submit(pool, answer), HANG_NS, &result), 0);
+        CHECK_RC(result.status, TINE_EWORKERSTART);
+        CHECK_EQ(result.delivery, TINE_NOT_STARTED);
+        CHECK(strstr(result.message, "descriptors"));
+        tine_result_release(pool, &result);
+    }
+    CHECK_EQ(prlimit(supervisor, RLIMIT_NOFILE, &limit, NULL), 0);
+    int64_t last = clock_ns(), spent = 0;
+    while (status_of(pool, submit(pool, answer)) != 6) {
+        CHECK(!is_over(HANG_NS, &last, &spent));
+    }
+    CHECK_EQ(status_of(pool, submit(pool, tell_parent)), supervisor);
+    tine_pool_destroy(pool);
+    check_stock(before);
+}
+
 static int taken[1024], taken_count;
 
 static void take_descriptors(void)
@@ -154,6 +198,7 @@ int main(int argc, char **argv)
     for (int i = 0; i < 3; i++) {
         start = all_starts[i];
         nobody_else_is_ended(take_descriptors, give_descriptors_back);
+        a_pool_without_workers_says_so_and_serves_on();
     }
     /* The superuser may have any number on their way. */
     pid_t child = fork();
