@@ -59,9 +59,11 @@ pub(crate) enum Kind {
     Born = 13,
     /// Keeper to host: how the supervisor has ended, as wait() has it.
     Gone = 14,
+    /// Host to supervisor: slot, generation, a signal for that worker, which the host may not send it.
+    SignalWorker = 15,
 }
 
-const KINDS: [Kind; 14] = [
+const KINDS: [Kind; 15] = [
     Kind::Configure,
     Kind::StartWorker,
     Kind::Stop,
@@ -76,6 +78,7 @@ const KINDS: [Kind; 14] = [
     Kind::Handover,
     Kind::Born,
     Kind::Gone,
+    Kind::SignalWorker,
 ];
 
 /// How a worker has ended, in a word of `Exited`.
