@@ -25,6 +25,8 @@ case $1 in
             *go1.2[3-9]* | *go1.[3-9][0-9]*) ;;
             *) need python3-pip python3 -m pip --version ;;
         esac
+        need python3-venv python3 -c 'import ensurepip, venv'
+        need python3-dev python3 -c 'import os, sysconfig; os.stat(sysconfig.get_path("include") + "/Python.h")'
         for tool in fmt clippy; do
             cargo "$tool" --version >/dev/null 2>&1 || { echo "make $1 needs cargo $tool" >&2; exit 1; }
         done

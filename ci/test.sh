@@ -41,6 +41,7 @@ check c ci/run-c-tests.sh
 check cpp ci/check-cpp.sh
 check go ci/check-go.sh
 check conformance ci/check-conformance.sh
+check python ci/check-python.sh
 
 echo "$passed passed, $failed failed"
 [ $failed = 0 ]

@@ -83,7 +83,7 @@ int main(int argc, char **argv)
     must(tine_pool_create(&options, &pool), "pool");
     must(tine_queue_create(pool, NULL, &plan.found), "queue");
     must(tine_segment_create(sizeof *plan.looked_at, NULL, &segment), "segment");
-    must(tine_pool_share(pool, segment), "share");
+    must(tine_pool_share(pool, segment, TINE_FOREVER), "share");
     plan.looked_at = tine_segment_address(segment);
     must(tine_channel_create(NULL, &channel, &with.channel), "channel");
     with.segments = &segment;

@@ -1193,14 +1193,16 @@ int tine_segment_receive(int socket, const tine_segment_options *options, tine_s
  * Has a segment mapped in every worker of a pool, at the address that it has here: pointers into it mean the same in all
  * of them. Workers to come get it too. Ones that are busy get it before their next task.
  *
- * Parameters: pool; s: stays the caller's, who may close it here; the workers keep it until the pool is destroyed.
- * Returns 0; -EEXIST: something else is at its address in a worker, or in the range of the pool's heap: nobody shares it
+ * Parameters: pool; s: stays the caller's, who may close it here; the workers keep it until the pool is destroyed; timeout_ns:
+ * how long to wait for the workers, and for another thread's share; TINE_FOREVER waits for good.
+ * Returns 0; -ETIMEDOUT, at 0 -EAGAIN: a worker that is not busy has not taken it, because it is stopped, say; nobody shares it
+ * then, and it may be shared again; -EEXIST: something else is at its address in a worker, or in the range of the pool's heap: nobody shares it
  * then, and that worker is replaced; -EALREADY: it is shared; -ENOSPC: 64 segments are; -EINVAL; -ENOMEM, -EMFILE;
  * TINE_ESHUTDOWN, TINE_EWORKERSTART, TINE_EFORKED, TINE_EWORKER. A worker to come that cannot have it is one that cannot
  * be started: tasks say so when no worker is left.
  * Threads: any.
  */
-int tine_pool_share(tine_pool *pool, tine_segment *s);
+int tine_pool_share(tine_pool *pool, tine_segment *s, int64_t timeout_ns);
 
 /* ---- Heaps: the same for every heap, a pool's and one's own ---------------------------------------------------- */
 
@@ -1405,17 +1407,27 @@ int tine_heap_trim(tine_heap *heap);
  *
  * All locks of the family are plain memory of the caller's, aligned to 8 bytes: in a heap, in any MAP_SHARED memory, at
  * another address in each process if need be, or in private memory for threads of one process. All-zero memory is a
- * free lock without flags. No call allocates or frees anything for them, and there is nothing to destroy; memory in
- * which a lock is held or waited for must stay mapped, and a lock must be released through the address by which it
- * was taken. The content is tine's.
+ * free lock without flags. No call allocates or frees anything for them, and there is nothing to destroy. The content is
+ * tine's.
+ *
+ * The memory must stay mapped while a call on it runs or a lock in it is held, and a lock must be released through the
+ * address by which it was taken. An unlocking call does not count from the moment that another one has been able to take
+ * the lock: who got a mutex last, and knows that nobody else will ask for it, may unlock it and then free, unmap or make
+ * anew its memory at once, though the unlocking call of the one before has perhaps not returned.
  *
  * A thread or process that ends, is killed, or executes another program while it holds a lock, at whatever instruction,
- * leaves it to the next taker, who gets -EOWNERDEAD. A child of fork() holds nothing. Threads of one PID namespace
- * only may share a lock; others get -EXDEV. Locks are not for signal handlers, and pthread_cancel() is not supported:
- * a thread must not be cancelled inside a call.
+ * leaves it to the next taker, who gets -EOWNERDEAD. A child of fork() holds nothing. As a rule the kernel says at once
+ * that a holder has ended. Where it can't (a robust list that is damaged, replaced, too long or refused by a sandbox,
+ * kernels before 6.2, TINE_FORCE_NO=robust in the environment), who waits finds out within 50 ms by looking, and who only
+ * tries, or has no more time, looks before it gives up. A holder is known by its number and, from Linux 6.9 on or with
+ * /proc, by what tells it from a later one of the same number; of one that was refused both, the end is seen only once
+ * its number is free.
  *
- * Where neither the kernel nor the C library helps (before Linux 6.2, or by TINE_FORCE_NO=robust in the environment,
- * which all processes that share a lock must agree on), waits look every 50 ms whether the holder lives.
+ * Threads of one PID namespace only may share a lock; others get -EXDEV, as does a process that can't find out which is
+ * its own: without /proc, before Linux 6.11.
+ *
+ * Locks are not for signal handlers. A call that waits is no cancellation point: a thread that is cancelled in it waits on
+ * and is cancelled afterwards; asynchronous cancelling must be off.
  */
 typedef struct tine_mutex {
     /** tine's. */
@@ -1460,7 +1472,9 @@ int tine_mutex_init(tine_mutex *m, uint32_t flags);
  * Returns 0: taken. -EOWNERDEAD: taken from a holder that died; make the data whole and call tine_mutex_repair(), or
  * unlocking makes the mutex useless for good (-ENOTRECOVERABLE). Otherwise it was not taken: -EAGAIN (0 ns),
  * -ETIMEDOUT, -EINTR (TINE_INTERRUPTIBLE only), -EDEADLK: the caller holds it; -ENOTRECOVERABLE; -ENOLCK: the thread
- * holds TINE_MOST_HELD locks; -EXDEV: another PID namespace's; -EINVAL: NULL or misaligned; -ENOMEM at a thread's first.
+ * holds TINE_MOST_HELD locks; -EXDEV: another PID namespace's, or its own not known; -EINVAL: NULL or misaligned; -ENOMEM at a
+ * thread's first. -EDEADLK also by another mapping of the same memory; but TINE_PROCESS_OWNED, which another thread may
+ * unlock, waits.
  */
 int tine_mutex_lock(tine_mutex *m, int64_t timeout_ns);
 
@@ -1477,6 +1491,18 @@ int tine_mutex_unlock(tine_mutex *m);
  * Returns 0; -EPERM: the caller does not hold it; -EINVAL: there is nothing to repair, or NULL or misaligned.
  */
 int tine_mutex_repair(tine_mutex *m);
+
+/**
+ * For a mutex in a file, or a copy of one, that nobody has open any more: whoever held it there is not coming back,
+ * though its number may be in use by now, after a restart or in another PID namespace. The next taker gets
+ * -EOWNERDEAD if it was held, and whatever was to be repaired still is.
+ *
+ * To be called once, by who opens such memory, before anybody else uses it; see tine_rwlock_reopen() and
+ * tine_once_reopen() as well. Semaphores, conditions and barriers are made anew by their init; an event needs nothing.
+ *
+ * Returns 0; -EINVAL: NULL or misaligned.
+ */
+int tine_mutex_reopen(tine_mutex *m);
 
 /**
  * Says who holds the mutex, for messages: it may have changed hands when the call returns. out->size is set by
@@ -1543,6 +1569,13 @@ int tine_rwlock_unlock(tine_rwlock *l);
  * Returns 0; -EPERM: the caller does not hold it for writing; -EINVAL: there is nothing to repair, NULL, misaligned.
  */
 int tine_rwlock_repair(tine_rwlock *l);
+
+/**
+ * For memory that outlived its processes, as tine_mutex_reopen(): nobody reads any more, and a writer there has died.
+ *
+ * Returns 0; -EINVAL: NULL or misaligned.
+ */
+int tine_rwlock_reopen(tine_rwlock *l);
 
 /* ---- Semaphores, conditions, events ---------------------------------------------------------------------------- */
 
@@ -1663,6 +1696,21 @@ int tine_event_is_set(const tine_event *e);
  */
 int tine_event_wait(tine_event *e, int64_t timeout_ns);
 
+/**
+ * How often the event has been cleared, for tine_event_wait_after: a number below 2^30, after which it begins anew.
+ * -EINVAL: NULL or misaligned.
+ */
+int tine_event_cleared(const tine_event *e);
+
+/**
+ * Waits as tine_event_wait does, and returns 0 also where the event has been set and cleared again since
+ * tine_event_cleared gave cleared. So a wait that is made in several calls misses nothing between them: of who waits in a
+ * single one, that is said anyway. With TINE_AUTO_RESET it is tine_event_wait.
+ *
+ * Returns the codes of tine_event_wait.
+ */
+int tine_event_wait_after(tine_event *e, int cleared, int64_t timeout_ns);
+
 /* ---- Barriers, and what is done once --------------------------------------------------------------------------- */
 
 /** The barrier is broken. */
@@ -1746,10 +1794,21 @@ int tine_barrier_waiting(const tine_barrier *b);
  * initialiser runs. So does the next one after an initialiser whose process died, and it may find things half done. An
  * initialiser must not throw or longjmp out.
  *
+ * Who was told that it is done, and knows that nobody else will ask, may free or unmap the memory at once, though the
+ * call that ran the initialiser has perhaps not returned.
+ *
  * Returns 0: done, now or before; what the initialiser returned; -EAGAIN (0 ns), -ETIMEDOUT; -EDEADLK: called from the
  * initialiser; -EINVAL: NULL or misaligned; -ENOLCK, -EXDEV, -ENOMEM as for tine_mutex_lock().
  */
 int tine_once_call(tine_once *o, int (*initializer)(void *user), void *user, int64_t timeout_ns);
+
+/**
+ * For memory that outlived its processes, as tine_mutex_reopen(): what was done stays done, what was being done is done
+ * anew.
+ *
+ * Returns 0; -EINVAL: NULL or misaligned.
+ */
+int tine_once_reopen(tine_once *o);
 
 /* ---- Queues ---------------------------------------------------------------------------------------------------- */
 

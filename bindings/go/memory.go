@@ -24,7 +24,8 @@ func (a Address) pointer() unsafe.Pointer { return *(*unsafe.Pointer)(unsafe.Poi
 
 // Alloc gives n zeroed values in the pool's heap, without a copy for any process. T must have no pointers in it: they
 // would mean nothing to other processes, and Go's garbage collector does not look there. The memory stays until Free, or
-// until the pool is closed; the slice must not be used after that.
+// until Close closes the pool; the slice must not be used after that. The garbage collector no longer ends the pool: it
+// cannot tell whether the slice is still used.
 func Alloc[T any](pool *Pool, n int) ([]T, error) {
 	t := reflect.TypeFor[T]()
 	if why := whyNotPlain(t, ""); why != "" {
@@ -41,6 +42,7 @@ func Alloc[T any](pool *Pool, n int) ([]T, error) {
 	if p == nil {
 		return nil, &Error{What: "alloc", Code: ErrNoMemory, Message: fmt.Sprintf("no room in the heap for %d of %s", n, t)}
 	}
+	pool.pin()
 	return unsafe.Slice((*T)(p), n), nil
 }
 
@@ -71,7 +73,7 @@ func Share[T any](pool *Pool, memory []T) (Shared[T], error) {
 }
 
 // Slice is the slice, in whatever process of the pool: in a worker, pool is what PoolOf gives. All of it lies in the
-// pool's heap, or it is ErrInvalid.
+// pool's heap, or it is ErrInvalid. As with Alloc, the pool ends by Close alone from now on.
 func (s Shared[T]) Slice(pool *Pool) ([]T, error) {
 	t := reflect.TypeFor[T]()
 	if why := whyNotPlain(t, ""); why != "" {
@@ -86,6 +88,7 @@ func (s Shared[T]) Slice(pool *Pool) ([]T, error) {
 	if err := pool.inHeap("shared", s.address, s.length*t.Size(), uintptr(t.Align())); err != nil {
 		return nil, err
 	}
+	pool.pin()
 	return unsafe.Slice((*T)(s.address.pointer()), s.length), nil
 }
 

@@ -7,6 +7,7 @@ import "C"
 
 import (
 	"context"
+	"time"
 	"unsafe"
 )
 
@@ -70,8 +71,12 @@ func (o *object) number(f func(p unsafe.Pointer) C.int) (n int, err error) {
 	return n, err
 }
 
+// againAfter is how long an interruption may take to be heard before it is made again.
+const againAfter = 10 * time.Millisecond
+
 // waitWhole makes a call that waits in C, with a thread, and must not be cut into pieces; interrupt, in another thread,
-// makes it end when ctx is done or the pool is being closed.
+// makes it end when ctx is done or the pool is being closed. An interruption is heard by those that wait: one that comes
+// just before the call begins to wait is lost, and so it is repeated until the call has returned.
 func (o *object) waitWhole(ctx context.Context, wait func(p unsafe.Pointer, timeoutNS C.int64_t) C.int,
 	interrupt func(p unsafe.Pointer)) (C.int, error) {
 	if ctx.Err() != nil {
@@ -85,11 +90,22 @@ func (o *object) waitWhole(ctx context.Context, wait func(p unsafe.Pointer, time
 		return 0, closed(o.what)
 	}
 	p := o.address.pointer()
+	returned := make(chan struct{})
 	for _, ctx := range []context.Context{ctx, o.pool.ending} {
 		if ctx.Done() != nil {
-			defer afterFunc(ctx, func() { interrupt(p) })()
+			defer afterFunc(ctx, func() {
+				for {
+					interrupt(p)
+					select {
+					case <-returned:
+						return
+					case <-time.After(againAfter):
+					}
+				}
+			})()
 		}
 	}
+	defer close(returned) // before the deferred calls above, which wait for what has begun
 	code := wait(p, C.TINE_FOREVER)
 	if ctx.Err() != nil {
 		return code, ended(ctx, o.what)

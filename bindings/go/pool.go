@@ -96,7 +96,8 @@ type Options struct {
 }
 
 // A Pool is a pool of worker processes. It is used from any number of goroutines; Close ends it, as does the garbage
-// collector, some time, if nobody has it any more.
+// collector, some time, if nobody has it any more and no memory of its heap was ever given out as a slice or pointer (Alloc,
+// At, Shared.Slice).
 type Pool struct {
 	// Apart, so that the dispatcher does not keep a pool alive that nobody else has any more.
 	*core
@@ -148,6 +149,20 @@ func NewPool(options Options) (*Pool, error) {
 	// For a pool that was forgotten; its place is in Close.
 	runtime.SetFinalizer(pool, func(p *Pool) { go p.Close() })
 	return pool, nil
+}
+
+// pinned are the pools whose memory the program may still use though it has forgotten the pool: until they are closed.
+var pinned sync.Map
+
+// pin keeps the garbage collector from ending the pool.
+func (p *Pool) pin() {
+	if p.nested {
+		return // a worker's, as long as the process
+	}
+	pinned.Store(p, nil)
+	if p.closing.Load() {
+		pinned.Delete(p)
+	}
 }
 
 func cBool(b bool) C.int {
@@ -299,6 +314,7 @@ func (p *Pool) Close() error {
 	p.close.Do(func() {
 		runtime.SetFinalizer(p, nil)
 		p.closing.Store(true)
+		pinned.Delete(p)
 		p.end()
 		C.tine_cancel_all(p.pointer)
 		const manyCalls = 1 << 40

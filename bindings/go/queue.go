@@ -64,10 +64,15 @@ func OpenQueue[T any](pool *Pool, address Address) (*Queue[T], error) {
 	}
 	queue := &Queue[T]{pool, (*C.tine_queue)(address.pointer()), message, newTurn(), newTurn()}
 	// What is no queue has no messages to be joined for, but says so.
-	if code := C.tine_queue_join(queue.queue, 0); code < 0 && !isWaiting(code) {
-		return nil, &Error{What: "queue", Code: Code(code), Message: fmt.Sprintf("there is no queue at %#x", uintptr(address))}
+	var e *Error
+	err = queue.call("queue", func() C.int { return C.tine_queue_join(queue.queue, 0) })
+	switch {
+	case err == nil || errors.Is(err, ErrWouldBlock):
+		return queue, nil
+	case errors.As(err, &e):
+		e.Message = fmt.Sprintf("there is no queue at %#x", uintptr(address))
 	}
-	return queue, nil
+	return nil, err
 }
 
 // Address is where the queue lies.

@@ -79,10 +79,15 @@ func OpenEvent(pool *Pool, address Address) (*Event, error) {
 	return &Event{o, newTurn()}, err
 }
 
-// Wait waits until the event is set, or ctx is done.
+// Wait waits until the event is set, or ctx is done. It does not miss one that is set and cleared again meanwhile.
 func (e *Event) Wait(ctx context.Context) error {
+	// It waits behind others of its process, and in several calls; what happens in between counts as well.
+	var cleared C.int
+	if err := e.call(func(p unsafe.Pointer) C.int { cleared = C.tine_event_cleared((*C.tine_event)(p)); return cleared }); err != nil {
+		return err
+	}
 	code, err := e.pool.wait(ctx, e.what, e.turn, func(timeout C.int64_t) C.int {
-		return C.tine_event_wait((*C.tine_event)(e.address.pointer()), timeout)
+		return C.tine_event_wait_after((*C.tine_event)(e.address.pointer()), cleared, timeout)
 	})
 	return either(err, failed(e.what, code))
 }

@@ -7,6 +7,16 @@
 //! | a worker | `Exited` from the supervisor, who has reaped it | [`Event::Ended`]; the place is filled again |
 //! | the supervisor | the end of its messages, or its pidfd | its workers go with it: they are killed once more by pidfd, each is [`Event::Ended`] when its pidfd says so, and a new supervisor is started |
 //! | one that has not started yet | the same, or its `start_timeout` | the brake: see [`Brake`] |
+//!
+//! And when there is not what something takes: descriptors, processes, memory.
+//!
+//! | what for | what follows |
+//! |---|---|
+//! | to create the pool | the call fails with the reason |
+//! | to start a supervisor or a worker, later | tried again after the brake's pause; with nobody at work for `start_timeout`, [`Event::Starved`] |
+//! | to send a message | it waits in its [`Connection`](wire::Connection), whose time does not count as a worker's to answer |
+//! | for the descriptors of a message that has come | `Ready`: that supervisor is given up, it has no workers yet. `Started`: the supervisor is asked for it again. `Exited`: the output is lost |
+//! | to watch a descriptor | it is looked at now and then |
 
 use super::brake::{Brake, HOPELESS};
 use super::handover::Handover;
@@ -19,6 +29,7 @@ use crate::heap::Heap;
 use crate::prim::{Ordering, fence};
 use crate::process::StartMethod;
 use crate::process::function::{Callees, Tables};
+use crate::process::init;
 use crate::process::setup::Settings;
 use crate::process::wire::{self, Kind, Message};
 use crate::queue::ring::phase;
@@ -42,6 +53,9 @@ const LEAVING_NS: u64 = 1_000_000_000;
 /// Workers that are being started at a time: their descriptors are on their way, of which there are only so many.
 const AT_ONCE: usize = 16;
 
+/// How often to look at what cannot be watched, or ask for what was lost.
+pub(super) const UNWATCHED_NS: u64 = 5_000_000;
+
 const NO_INIT_HINT: &str = "does the program's main call tine_init before anything else?";
 
 /// What the pool has to deal with.
@@ -51,6 +65,8 @@ pub(crate) enum Event {
     Ready(usize),
     /// A worker has ended for sure; its segment can still be looked at until [`Family::bury`].
     Ended(usize, Death),
+    /// There has been no worker for as long as a start may take, for want of this; it goes on being tried.
+    Starved(Error),
     /// No worker can be started any more.
     Broken(Error),
 }
@@ -231,20 +247,34 @@ impl Family {
         self.take_messages(epoll)?;
         self.look_at_members(epoll);
         if !self.stopping {
-            self.check_timeouts();
+            self.check_timeouts(epoll);
             if let Err(error) = self.fill_places(heap, epoll) {
                 self.could_not_start(error);
             }
         }
-        if let Some(link) = &mut self.link {
-            link.connection.flush()?;
-            let (fd, waiting) = (link.connection.fd(), link.connection.is_waiting());
-            if waiting != link.writable_watched {
-                link.writable_watched = waiting;
-                epoll.watch_writable(fd, SOCKET, waiting)?;
-            }
-        }
+        self.tell_supervisor(epoll);
         Ok(())
+    }
+
+    /// Sends what waits to be sent.
+    fn tell_supervisor(&mut self, epoll: &Epoll) {
+        let Some(link) = &mut self.link else { return };
+        for (slot, member) in
+            self.members.iter_mut().enumerate().filter(|(_, member)| member.asks_for_pidfd())
+        {
+            member.asks_again = Deadline::after(UNWATCHED_NS);
+            let words = [slot as u64, member.generation];
+            // Should it fail for good, so does the flush.
+            let _ = link.connection.send(Message::new(Kind::StartedAgain, &words));
+        }
+        self.members.iter_mut().for_each(Member::flush);
+        if link.connection.flush().is_err() {
+            return self.lose_supervisor(epoll, None);
+        }
+        let (fd, waiting) = (link.connection.fd(), link.connection.awaits_room());
+        if waiting != link.writable_watched && epoll.watch_writable(fd, SOCKET, waiting).is_ok() {
+            link.writable_watched = waiting;
+        }
     }
 
     fn take_messages(&mut self, epoll: &Epoll) -> Result<()> {
@@ -254,10 +284,10 @@ impl Family {
                 // The socket may be held open by a child of a library's making; the pidfd cannot be.
                 Ok(None) if link.has_ended() => match link.connection.receive() {
                     Ok(Some(message)) => self.take(message, epoll)?,
-                    _ => self.lose_supervisor(epoll),
+                    _ => self.lose_supervisor(epoll, None),
                 },
                 Ok(None) => return Ok(()),
-                Err(_) => self.lose_supervisor(epoll),
+                Err(_) => self.lose_supervisor(epoll, None),
             }
         }
         Ok(())
@@ -271,20 +301,25 @@ impl Family {
                 if let Some(pidfd) = &link.pidfd {
                     epoll.remove(pidfd.as_raw_fd());
                 }
-                let tables = link.is_up(message)?;
-                if let Some(pidfd) = &link.pidfd {
-                    epoll.add(pidfd.as_raw_fd(), SUPERVISOR)?;
-                }
-                match &mut self.callees {
-                    Some(callees) => callees.set_tables(tables),
-                    None => self.callees = Some(Callees::new(tables)),
+                let tables = link.is_up(message).and_then(|tables| {
+                    link.pidfd.as_ref().map_or(Ok(()), |pidfd| epoll.add(pidfd.as_raw_fd(), SUPERVISOR))?;
+                    Ok(tables)
+                });
+                match (tables, &mut self.callees) {
+                    (Ok(tables), Some(callees)) => callees.set_tables(tables),
+                    (Ok(tables), callees @ None) => *callees = Some(Callees::new(tables)),
+                    (Err(error), _) => {
+                        link.up = false;
+                        self.lose_supervisor(epoll, Some(error));
+                    }
                 }
             }
             Kind::Born => {
                 let Some(link) = &mut self.link else { return Ok(()) };
                 let born = link.is_born(message);
                 if let Some(pidfd) = &link.pidfd {
-                    epoll.add(pidfd.as_raw_fd(), SUPERVISOR)?;
+                    // Where that cannot be, the end of its socket says when it has ended, and soon `Ready` comes.
+                    let _ = epoll.add(pidfd.as_raw_fd(), SUPERVISOR);
                 }
                 if let Err(errno) = born {
                     self.drop_link(epoll);
@@ -298,13 +333,14 @@ impl Family {
             }
             Kind::Refused => {
                 let error = message.error(0);
-                self.lose_supervisor(epoll);
-                self.break_down(Error::new(start_code(&error), format!("the supervisor: {}", error.text())));
+                let text = format!("the supervisor: {}", error.text());
+                self.lose_supervisor(epoll, Some(Error::new(error.code(), text)));
             }
             Kind::Started => {
                 if let Some(member) = self.member(slot, generation) {
                     member.pid = third as i32;
                     member.pidfd = message.fds.into_iter().next().map(Guarded::new);
+                    member.asks_again = Deadline::after(UNWATCHED_NS);
                 }
             }
             Kind::NotStarted => {
@@ -383,7 +419,9 @@ impl Family {
         let cannot_map = asked_to_map && member.phase() == phase::CANNOT_MAP;
         member.was_ready |= member.phase() == phase::READY;
         let was_ready = member.was_ready;
-        let own_fault = death.signal != libc::SIGKILL;
+        // Its program has worked before: what it met was a shortage.
+        let fell_short = self.brake.ever_ready && member.fell_short(&death);
+        let own_fault = death.signal != libc::SIGKILL && !fell_short;
         let reason = (cannot_map || !was_ready).then(|| member.start_failure(&death));
         // What an initializer's failure says is the user's affair; of a single process it is the answer.
         let is_single = self.settings.job.is_some();
@@ -444,7 +482,8 @@ impl Family {
         self.signal(slot, libc::SIGKILL);
     }
 
-    fn lose_supervisor(&mut self, epoll: &Epoll) {
+    /// The supervisor is gone, or of no use; with why, where that is known.
+    fn lose_supervisor(&mut self, epoll: &Epoll, why: Option<Error>) {
         let Some((was_up, how)) = self.drop_link(epoll) else { return };
         self.supervisor_deaths += u64::from(!self.stopping);
         for slot in 0..self.members.len() {
@@ -467,16 +506,27 @@ impl Family {
                 (_, None) => member.vacate(0),
             }
         }
-        if !was_up && !self.stopping {
-            // Nobody but itself ends it by anything else than SIGKILL.
-            let own_fault = how.is_some_and(|how| how.signal != libc::SIGKILL);
-            let how = match how {
-                Some(Ended { signal: 0, code, .. }) => format!("exited with code {code}"),
-                Some(Ended { signal, .. }) => format!("was ended by {}", signal::name(signal)),
-                None => "ended".to_owned(),
-            };
-            let text = format!("the supervisor {how} before it was up: {NO_INIT_HINT}");
-            self.start_failed(usize::MAX, own_fault, Error::new(Code::WORKER_START, text));
+        if was_up || self.stopping {
+            return;
+        }
+        match why {
+            // It would say so each time.
+            Some(error) if error.code() == Code::VERSION => self.break_down(error),
+            Some(error) => self.could_not_start(error),
+            None => {
+                // Nobody but itself ends it by anything else than SIGKILL; a program that has worked may fall short.
+                let own_fault = how.is_some_and(|how| how.signal != libc::SIGKILL);
+                let fell_short =
+                    self.brake.ever_ready && how.is_some_and(|how| init::fell_short(how.signal, how.code));
+                let how = match how {
+                    Some(Ended { signal: 0, code, .. }) => format!("exited with code {code}"),
+                    Some(Ended { signal, .. }) => format!("was ended by {}", signal::name(signal)),
+                    None => "ended".to_owned(),
+                };
+                let text = format!("the supervisor {how} before it was up: {NO_INIT_HINT}");
+                let error = Error::new(Code::WORKER_START, text);
+                self.start_failed(usize::MAX, own_fault && !fell_short, error);
+            }
         }
     }
 
@@ -515,24 +565,31 @@ impl Family {
             self.brake.killed += 1;
         }
         let enough = if self.brake.ever_ready { 3 } else { 1 };
-        let too_long = now_ns().saturating_sub(since) > self.start_timeout_ns;
+        let now = now_ns();
+        let too_long = now.saturating_sub(since) > self.start_timeout_ns;
         let hopeless = !self.brake.ever_ready && self.brake.killed >= HOPELESS;
         // Workers that do work are not ended for the sake of one that does not come up.
         let others = self.members.iter().any(|member| member.state == State::Ready);
         let may_go_on = others && self.brake.ever_ready;
-        if !may_go_on && (self.brake.own_failures >= enough || too_long || hopeless) {
-            self.break_down(reason);
-        } else if slot == usize::MAX {
-            self.link_not_before_ns = now_ns() + self.brake.pause_ns();
+        if may_go_on {
+            self.brake.since_ns = Some(now);
+        } else if self.brake.own_failures >= enough || hopeless || too_long && !self.brake.ever_ready {
+            return self.break_down(reason);
+        } else if too_long {
+            self.brake.since_ns = Some(now);
+            self.events.push_back(Event::Starved(reason));
+        }
+        if slot == usize::MAX {
+            self.link_not_before_ns = now + self.brake.pause_ns();
         }
     }
 
     /// The machine did not give what a process takes. At first that is the answer; later it may pass.
     fn could_not_start(&mut self, error: Error) {
-        if !self.brake.ever_ready {
-            return self.break_down(error);
-        }
         let text = error.text().into_owned();
+        if !self.brake.ever_ready {
+            return self.break_down(Error::new(start_code(&error), text));
+        }
         self.start_failed(usize::MAX, false, Error::new(Code::WORKER_START, text));
         let pause_ns = self.brake.pause_ns();
         for member in &mut self.members {
@@ -550,13 +607,14 @@ impl Family {
         (0..self.members.len()).for_each(|slot| self.kill(slot));
     }
 
-    fn check_timeouts(&mut self) {
+    fn check_timeouts(&mut self, epoll: &Epoll) {
         let seconds = self.start_timeout_ns as f64 / 1e9;
         if let Some(link) = self.link.as_ref().filter(|link| !link.up && link.deadline.passed()) {
             link.kill();
             let text = format!("the supervisor did not report within {seconds} s: {NO_INIT_HINT}");
-            return self.break_down(Error::new(Code::WORKER_START, text));
+            return self.lose_supervisor(epoll, Some(Error::new(Code::WORKER_START, text)));
         }
+        let unsent = self.link.as_ref().is_some_and(|link| link.connection.is_waiting());
         for slot in 0..self.members.len() {
             if self.members[slot].leaving.is_some_and(Deadline::passed) {
                 self.kill(slot);
@@ -565,6 +623,11 @@ impl Family {
             let member = &self.members[slot];
             let late = matches!(member.state, State::Starting { deadline } if deadline.passed());
             if !late {
+                continue;
+            }
+            // Either it is this process that has not told, or has not heard: nobody's fault.
+            if unsent && member.pid == 0 || member.pid != 0 && member.pidfd.is_none() {
+                self.members[slot].state = State::Starting { deadline: Deadline::after(self.start_timeout_ns) };
                 continue;
             }
             self.kill(slot);
@@ -596,8 +659,11 @@ impl Family {
                 return Ok(());
             }
             let link = Link::start(&self.settings, self.program.as_ref(), heap, self.start_timeout_ns);
-            let link = link.map_err(|error| Error::new(start_code(&error), error.text().into_owned()))?;
-            epoll.add(link.connection.fd(), SOCKET)?;
+            let link = link?;
+            if let Err(error) = epoll.add(link.connection.fd(), SOCKET) {
+                link.finish(Deadline(0));
+                return Err(error);
+            }
             self.link = Some(link);
         }
         let Some(link) = &mut self.link else { return Ok(()) };
@@ -612,12 +678,18 @@ impl Family {
             }
             let fds = member.prepare(slot as u64, epoll, self.start_timeout_ns, &self.shares)?;
             if let Some(end) = &self.end {
-                let handover = Handover::new()?;
-                handover.put(end)?;
-                member.pass_handover(&handover)?;
+                let passed = Handover::new().and_then(|handover| {
+                    handover.put(end)?;
+                    member.pass_handover(&handover)
+                });
+                passed.inspect_err(|_| member.vacate(0))?;
             }
             let words = [slot as u64, member.generation];
-            link.connection.send(Message::new(Kind::StartWorker, &words).with_fds(fds))?;
+            let message = Message::new(Kind::StartWorker, &words).with_fds(fds);
+            if let Err(error) = link.connection.try_send(message) {
+                member.vacate(0);
+                return Err(error);
+            }
             room -= 1;
         }
         Ok(())
@@ -643,14 +715,15 @@ impl Family {
         let link = match &self.link {
             None if !self.may_be_born() => Deadline::NEVER,
             None => Deadline(self.link_not_before_ns.max(1)),
-            Some(link) if !link.up => link.deadline,
-            Some(_) => Deadline::NEVER,
+            Some(link) => link.next_deadline(),
         };
         let members = self.members.iter().map(|member| match member.state {
             State::Vacant { not_before_ns } if not_before_ns != 0 && !member.parked => {
                 Deadline(not_before_ns)
             }
+            State::Starting { .. } if member.wants_pidfd() => member.asks_again,
             State::Starting { deadline } => deadline,
+            State::Dying => Deadline::after(UNWATCHED_NS),
             _ => member.leaving.unwrap_or(Deadline::NEVER),
         });
         members.fold(link, Deadline::min)

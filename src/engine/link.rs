@@ -1,5 +1,6 @@
 //! The host's end of a supervisor: starting it, and what is known of it.
 
+use super::family::UNWATCHED_NS;
 use crate::error::{Code, Error, Result};
 use crate::heap::Heap;
 use crate::process::StartMethod;
@@ -64,7 +65,7 @@ impl Link {
             _ => execute(settings, program)?,
         };
         let mut connection = Connection::new(ours);
-        connection.send(configure).inspect_err(|_| keeper.kill())?;
+        connection.try_send(configure).inspect_err(|_| keeper.kill())?;
         Ok(Link { connection, pidfd: None, up: false, deadline, writable_watched: false, gone: None, keeper })
     }
 
@@ -88,6 +89,7 @@ impl Link {
             return Err(Code::VERSION.into());
         }
         let [pidfd, tables]: [OwnedFd; 2] = message
+            .whole()?
             .fds
             .try_into()
             .map_err(|_| Error::errno(libc::EPROTO, "the supervisor's descriptors are missing"))?;
@@ -95,6 +97,14 @@ impl Link {
         self.keeper.let_go();
         self.up = true;
         Tables::decode(&mut Reader(&wire::from_memfd(&tables)?))
+    }
+
+    /// When something is to be done though nothing happens.
+    pub(super) fn next_deadline(&self) -> Deadline {
+        let start = if self.up { Deadline::NEVER } else { self.deadline };
+        let unwatched = self.connection.awaits_room() != self.writable_watched;
+        let look = if unwatched { Deadline::after(UNWATCHED_NS) } else { Deadline::NEVER };
+        start.min(look).min(self.connection.next_try())
     }
 
     /// Whether the supervisor is known to have ended.

@@ -21,6 +21,7 @@ use super::share::Share;
 use crate::error::{Code, Error, Result};
 use crate::prim::Ordering;
 use crate::process::function::Callees;
+use crate::process::init;
 use crate::process::wire::{Connection, Message};
 use crate::queue::ring::{CrashRecord, FRAMES, Segment, phase};
 use crate::sys::clock::{Deadline, now_ns};
@@ -59,6 +60,8 @@ pub(crate) struct Member {
     tidings: Option<Connection>,
     /// How many messages it has been passed there.
     passed: u32,
+    /// When its supervisor is asked once more for its pidfd, for which this process had no room.
+    pub(super) asks_again: Deadline,
     pub(crate) pid: i32,
     pub(crate) pidfd: Option<Guarded>,
 }
@@ -198,6 +201,7 @@ impl Member {
             event: None,
             tidings: None,
             passed: 0,
+            asks_again: Deadline::NEVER,
             pid: 0,
             pidfd: None,
         }
@@ -223,7 +227,7 @@ impl Member {
         let (ours, theirs) = socket::pair()?;
         let mut tidings = Connection::new(ours);
         for share in shares {
-            tidings.send(share.message()?)?;
+            tidings.try_send(share.message()?)?;
         }
         self.passed = shares.len() as u32;
         segment.shares.store(self.passed, Ordering::Release);
@@ -252,13 +256,20 @@ impl Member {
 
     fn tell(&mut self, message: Message) -> Result<()> {
         if let (Some(tidings), Some(segment)) = (&mut self.tidings, &self.segment) {
-            tidings.send(message)?;
+            tidings.try_send(message)?;
             self.passed += 1;
             segment.shares.store(self.passed, Ordering::Release);
             segment.ask_to_be_told();
             segment.wake_worker();
         }
         Ok(())
+    }
+
+    /// Passes what found no room before. What cannot be passed any more, its end says.
+    pub(super) fn flush(&mut self) {
+        if let Some(tidings) = self.tidings.as_mut().filter(|tidings| tidings.is_waiting()) {
+            let _ = tidings.flush();
+        }
     }
 
     /// Nothing more is passed to the process, and it need not tell of anything but its end.
@@ -281,6 +292,16 @@ impl Member {
     /// Whether its process is known and has reported.
     pub(crate) fn has_become_ready(&self) -> bool {
         self.phase() == phase::READY && self.pidfd.is_some()
+    }
+
+    /// Whether its pidfd was lost on its way, and is to be asked for.
+    pub(super) fn wants_pidfd(&self) -> bool {
+        self.pid != 0 && self.pidfd.is_none() && matches!(self.state, State::Starting { .. })
+    }
+
+    /// Whether it is to be asked for now.
+    pub(super) fn asks_for_pidfd(&self) -> bool {
+        self.wants_pidfd() && self.asks_again.passed()
     }
 
     /// Where the program has closed the process's descriptor, opens it anew; whether there is one.
@@ -311,7 +332,7 @@ impl Member {
             let length = segment.failure_length.load(Ordering::Relaxed) as usize;
             String::from_utf8_lossy(&segment.failure.read(length)).into_owned()
         });
-        let executed = death.signal == 0 && death.code == 127;
+        let executed = death.signal == 0 && death.code == init::NOT_EXECUTED;
         said.unwrap_or_else(|| {
             let hint = if executed { " (its program could not be executed)" } else { "" };
             format!("{} before it was ready{hint}{}", death.describe(), last_line(death.output()))
@@ -324,6 +345,13 @@ impl Member {
         let known = [Code::NAME, Code::MODULE, Code::FUNCTION];
         let system = [libc::EEXIST, libc::ENOMEM, libc::EMFILE, libc::ENFILE].map(Code::errno);
         (known.contains(&code) || system.contains(&code)).then_some(code)
+    }
+
+    /// Whether its start has failed for want of something: it says so, or did not get as far as being able to.
+    pub(super) fn fell_short(&self, death: &Death) -> bool {
+        let short = [libc::ENOMEM, libc::EMFILE, libc::ENFILE].map(Code::errno);
+        let says_so = self.failure_code().is_some_and(|code| short.contains(&code));
+        says_so || init::fell_short(death.signal, death.code) && self.phase() == phase::STARTING
     }
 
     /// Completes what the kernel says of a death with what the worker's handler of fatal signals has left.

@@ -7,6 +7,7 @@ use crate::ffi::options::{self, Extensible};
 use crate::ffi::pool::{host, tine_pool};
 use crate::ffi::start::report;
 use crate::heap::segment::{Segment, SegmentOptions};
+use crate::sys::clock::Timeout;
 use std::ffi::{c_int, c_void};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
@@ -172,18 +173,24 @@ pub unsafe extern "C" fn tine_segment_receive(
 /// Has a segment mapped in every worker of a pool, at the address that it has here: pointers into it mean the same in all
 /// of them. Workers to come get it too. Ones that are busy get it before their next task.
 ///
-/// Parameters: pool; s: stays the caller's, who may close it here; the workers keep it until the pool is destroyed.
-/// Returns 0; -EEXIST: something else is at its address in a worker, or in the range of the pool's heap: nobody shares it
+/// Parameters: pool; s: stays the caller's, who may close it here; the workers keep it until the pool is destroyed; timeout_ns:
+/// how long to wait for the workers, and for another thread's share; TINE_FOREVER waits for good.
+/// Returns 0; -ETIMEDOUT, at 0 -EAGAIN: a worker that is not busy has not taken it, because it is stopped, say; nobody shares it
+/// then, and it may be shared again; -EEXIST: something else is at its address in a worker, or in the range of the pool's heap: nobody shares it
 /// then, and that worker is replaced; -EALREADY: it is shared; -ENOSPC: 64 segments are; -EINVAL; -ENOMEM, -EMFILE;
 /// TINE_ESHUTDOWN, TINE_EWORKERSTART, TINE_EFORKED, TINE_EWORKER. A worker to come that cannot have it is one that cannot
 /// be started: tasks say so when no worker is left.
 /// Threads: any.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn tine_pool_share(pool: *mut tine_pool, s: *mut tine_segment) -> c_int {
+pub unsafe extern "C" fn tine_pool_share(
+    pool: *mut tine_pool,
+    s: *mut tine_segment,
+    timeout_ns: i64,
+) -> c_int {
     guard(|| {
         // SAFETY: the caller's pointers.
         let (pool, segment) = unsafe { (host(pool)?, get(s)?) };
-        pool.share(segment)?;
+        pool.share(segment, Timeout::from_ns(timeout_ns))?;
         Ok(0)
     })
 }

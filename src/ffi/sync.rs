@@ -42,17 +42,27 @@ const _: () = assert!(
 ///
 /// All locks of the family are plain memory of the caller's, aligned to 8 bytes: in a heap, in any MAP_SHARED memory, at
 /// another address in each process if need be, or in private memory for threads of one process. All-zero memory is a
-/// free lock without flags. No call allocates or frees anything for them, and there is nothing to destroy; memory in
-/// which a lock is held or waited for must stay mapped, and a lock must be released through the address by which it
-/// was taken. The content is tine's.
+/// free lock without flags. No call allocates or frees anything for them, and there is nothing to destroy. The content is
+/// tine's.
+///
+/// The memory must stay mapped while a call on it runs or a lock in it is held, and a lock must be released through the
+/// address by which it was taken. An unlocking call does not count from the moment that another one has been able to take
+/// the lock: who got a mutex last, and knows that nobody else will ask for it, may unlock it and then free, unmap or make
+/// anew its memory at once, though the unlocking call of the one before has perhaps not returned.
 ///
 /// A thread or process that ends, is killed, or executes another program while it holds a lock, at whatever instruction,
-/// leaves it to the next taker, who gets -EOWNERDEAD. A child of fork() holds nothing. Threads of one PID namespace
-/// only may share a lock; others get -EXDEV. Locks are not for signal handlers, and pthread_cancel() is not supported:
-/// a thread must not be cancelled inside a call.
+/// leaves it to the next taker, who gets -EOWNERDEAD. A child of fork() holds nothing. As a rule the kernel says at once
+/// that a holder has ended. Where it can't (a robust list that is damaged, replaced, too long or refused by a sandbox,
+/// kernels before 6.2, TINE_FORCE_NO=robust in the environment), who waits finds out within 50 ms by looking, and who only
+/// tries, or has no more time, looks before it gives up. A holder is known by its number and, from Linux 6.9 on or with
+/// /proc, by what tells it from a later one of the same number; of one that was refused both, the end is seen only once
+/// its number is free.
 ///
-/// Where neither the kernel nor the C library helps (before Linux 6.2, or by TINE_FORCE_NO=robust in the environment,
-/// which all processes that share a lock must agree on), waits look every 50 ms whether the holder lives.
+/// Threads of one PID namespace only may share a lock; others get -EXDEV, as does a process that can't find out which is
+/// its own: without /proc, before Linux 6.11.
+///
+/// Locks are not for signal handlers. A call that waits is no cancellation point: a thread that is cancelled in it waits on
+/// and is cancelled afterwards; asynchronous cancelling must be off.
 #[repr(C)]
 pub struct tine_mutex {
     /// tine's.
@@ -146,7 +156,9 @@ pub unsafe extern "C" fn tine_mutex_init(m: *mut tine_mutex, flags: u32) -> c_in
 /// Returns 0: taken. -EOWNERDEAD: taken from a holder that died; make the data whole and call tine_mutex_repair(), or
 /// unlocking makes the mutex useless for good (-ENOTRECOVERABLE). Otherwise it was not taken: -EAGAIN (0 ns),
 /// -ETIMEDOUT, -EINTR (TINE_INTERRUPTIBLE only), -EDEADLK: the caller holds it; -ENOTRECOVERABLE; -ENOLCK: the thread
-/// holds TINE_MOST_HELD locks; -EXDEV: another PID namespace's; -EINVAL: NULL or misaligned; -ENOMEM at a thread's first.
+/// holds TINE_MOST_HELD locks; -EXDEV: another PID namespace's, or its own not known; -EINVAL: NULL or misaligned; -ENOMEM at a
+/// thread's first. -EDEADLK also by another mapping of the same memory; but TINE_PROCESS_OWNED, which another thread may
+/// unlock, waits.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_mutex_lock(m: *mut tine_mutex, timeout_ns: i64) -> c_int {
     // SAFETY: the caller's pointer.
@@ -178,6 +190,23 @@ pub unsafe extern "C" fn tine_mutex_repair(m: *mut tine_mutex) -> c_int {
     guard_code(|| {
         // SAFETY: the caller's pointer.
         unsafe { object::<Mutex, _>(m) }.ok_or(NULL)?.repair().map(|()| 0)
+    })
+}
+
+/// For a mutex in a file, or a copy of one, that nobody has open any more: whoever held it there is not coming back,
+/// though its number may be in use by now, after a restart or in another PID namespace. The next taker gets
+/// -EOWNERDEAD if it was held, and whatever was to be repaired still is.
+///
+/// To be called once, by who opens such memory, before anybody else uses it; see tine_rwlock_reopen() and
+/// tine_once_reopen() as well. Semaphores, conditions and barriers are made anew by their `init`; an event needs nothing.
+///
+/// Returns 0; -EINVAL: NULL or misaligned.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_mutex_reopen(m: *mut tine_mutex) -> c_int {
+    guard_code(|| {
+        // SAFETY: the caller's pointer.
+        unsafe { object::<Mutex, _>(m) }.ok_or(NULL)?.reopen();
+        Ok(0)
     })
 }
 

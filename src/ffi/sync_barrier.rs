@@ -126,6 +126,9 @@ pub unsafe extern "C" fn tine_barrier_waiting(b: *const tine_barrier) -> c_int {
 /// initialiser runs. So does the next one after an initialiser whose process died, and it may find things half done. An
 /// initialiser must not throw or longjmp out.
 ///
+/// Who was told that it is done, and knows that nobody else will ask, may free or unmap the memory at once, though the
+/// call that ran the initialiser has perhaps not returned.
+///
 /// Returns 0: done, now or before; what the initialiser returned; -EAGAIN (0 ns), -ETIMEDOUT; -EDEADLK: called from the
 /// initialiser; -EINVAL: NULL or misaligned; -ENOLCK, -EXDEV, -ENOMEM as for tine_mutex_lock().
 #[unsafe(no_mangle)]
@@ -145,5 +148,18 @@ pub unsafe extern "C" fn tine_once_call(
             code => Err(Code(code)),
         };
         once.call(Timeout::from_ns(timeout_ns), run).map(|()| 0)
+    })
+}
+
+/// For memory that outlived its processes, as tine_mutex_reopen(): what was done stays done, what was being done is done
+/// anew.
+///
+/// Returns 0; -EINVAL: NULL or misaligned.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_once_reopen(o: *mut tine_once) -> c_int {
+    guard_code(|| {
+        // SAFETY: the caller's pointer.
+        unsafe { object::<Once, _>(o) }.ok_or(NULL)?.reopen();
+        Ok(0)
     })
 }

@@ -90,3 +90,15 @@ pub unsafe extern "C" fn tine_rwlock_repair(l: *mut tine_rwlock) -> c_int {
         unsafe { object::<RwLock, _>(l) }.ok_or(NULL)?.repair().map(|()| 0)
     })
 }
+
+/// For memory that outlived its processes, as tine_mutex_reopen(): nobody reads any more, and a writer there has died.
+///
+/// Returns 0; -EINVAL: NULL or misaligned.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_rwlock_reopen(l: *mut tine_rwlock) -> c_int {
+    guard_code(|| {
+        // SAFETY: the caller's pointer.
+        unsafe { object::<RwLock, _>(l) }.ok_or(NULL)?.reopen();
+        Ok(0)
+    })
+}

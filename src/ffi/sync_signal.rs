@@ -208,3 +208,27 @@ pub unsafe extern "C" fn tine_event_wait(e: *mut tine_event, timeout_ns: i64) ->
         unsafe { object::<Event, _>(e) }.ok_or(NULL)?.wait(Timeout::from_ns(timeout_ns)).map(|()| 0)
     })
 }
+
+/// How often the event has been cleared, for tine_event_wait_after: a number below 2^30, after which it begins anew.
+/// -EINVAL: NULL or misaligned.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_event_cleared(e: *const tine_event) -> c_int {
+    guard_code(|| {
+        // SAFETY: the caller's pointer.
+        Ok(unsafe { object::<Event, _>(e) }.ok_or(NULL)?.cleared() as c_int)
+    })
+}
+
+/// Waits as tine_event_wait does, and returns 0 also where the event has been set and cleared again since
+/// tine_event_cleared gave `cleared`. So a wait that is made in several calls misses nothing between them: of who waits in a
+/// single one, that is said anyway. With TINE_AUTO_RESET it is tine_event_wait.
+///
+/// Returns the codes of tine_event_wait.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_event_wait_after(e: *mut tine_event, cleared: c_int, timeout_ns: i64) -> c_int {
+    guard_code(|| {
+        // SAFETY: the caller's pointer.
+        let event = unsafe { object::<Event, _>(e) }.ok_or(NULL)?;
+        event.wait_after(cleared as u32, Timeout::from_ns(timeout_ns)).map(|()| 0)
+    })
+}

@@ -1,82 +1,27 @@
-//! The directory: one word per extent that says what the extent is and whose.
+//! The directory: one word per extent, of which the first of each run says what the run is and whose.
 //!
 //! ```text
-//!   state    aux                     moves to
-//!   FREE     0: reserved; 1: a hole  CLAIMED, by compare-exchange of whoever wants the extent
-//!   CLAIMED  -                       TAIL then SLAB/LARGE (in this order, the head last), or FREE; by its owner
-//!   SLAB     -       class           CLAIMED, by its owner when the slab is empty
-//!   LARGE    extents                 SPARE, by compare-exchange of whoever frees the block: two frees, one winner
-//!   SPARE    extents                 LARGE or CLAIMED, by compare-exchange of whoever wants the block, or its extents
-//!   TAIL     distance to its head    FREE, by whoever has the head CLAIMED
+//!   state    aux          moves to
+//!   FREE     length       CLAIMED, by compare-exchange of whoever wants it, or wants to join it to a neighbour
+//!   CLAIMED  length       SLAB, LARGE, FREE, or several runs; by its owner, or who clears up after that
+//!   SLAB     generation   LOOSE, by its owner when nothing in it is free, or by who clears up after that
+//!   LOOSE    generation   SLAB, by its owner; CLAIMED, by compare-exchange of whoever finds it without blocks
+//!   LARGE    length       CLAIMED, by compare-exchange of whoever frees the block: two frees, one winner
+//!   TAIL     -            all of it follows the first word: see `runs.rs`
 //! ```
 //!
-//! The head is the commit point: a run of extents is taken from the moment its head says so. A death before that
-//! leaves CLAIMED words and TAILs of no head, a death while freeing leaves a CLAIMED head and some TAILs; both are
-//! found by the owner's number and by "a TAIL whose head is neither a head that reaches it nor CLAIMED".
-//!
-//! A large block that was freed stays in one piece for the next of its length: to take a hundred extents apart and put them
-//! together again costs ten times what an empty task does. Whoever finds no free extents takes the spare ones apart.
-//!
-//! A free extent whose pages the system has been given back is a hole. It is punched while CLAIMED, and reserved again
-//! while CLAIMED, so nobody meets one half done; what a death leaves CLAIMED counts as a hole.
+//! A block is there from the moment the first word says so. The pages of a free run that the system has been given back
+//! are a hole. They are punched while CLAIMED, and reserved again while CLAIMED, so nobody meets one half done.
 
-use super::{EXTENT_BYTES, Owner};
+use super::EXTENT_BYTES;
+use super::entry::Entry;
 use crate::error::{Error, Result};
 use crate::prim::{AtomicU32, AtomicU64, Ordering};
 use crate::queue::bell::Bell;
-use crate::sys::memory::FileId;
+use crate::sys::fd::Guarded;
 use crate::sys::{limits, memory};
 use std::ops::Range;
-use std::os::fd::RawFd;
-
-/// What an extent is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Kind {
-    Free = 0,
-    Claimed = 1,
-    Slab = 2,
-    Large = 3,
-    Tail = 4,
-    Spare = 5,
-}
-
-/// A directory word, taken apart.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Entry {
-    pub kind: Kind,
-    pub class: u8,
-    pub owner: Owner,
-    pub aux: u32,
-}
-
-impl Entry {
-    pub(super) const FREE: Entry = Entry { kind: Kind::Free, class: 0, owner: 0, aux: 0 };
-    pub(super) const HOLE: Entry = Entry { kind: Kind::Free, class: 0, owner: 0, aux: 1 };
-
-    pub(super) fn claimed(owner: Owner) -> Entry {
-        Entry { kind: Kind::Claimed, class: 0, owner, aux: 0 }
-    }
-
-    fn word(self) -> u64 {
-        (self.kind as u64) << 56
-            | u64::from(self.class) << 48
-            | u64::from(self.owner) << 32
-            | u64::from(self.aux)
-    }
-
-    /// Garbage, which only a hostile process writes, reads as an extent that is nobody's to use.
-    fn from_word(word: u64) -> Entry {
-        let kind = match word >> 56 {
-            0 => Kind::Free,
-            2 => Kind::Slab,
-            3 => Kind::Large,
-            4 => Kind::Tail,
-            5 => Kind::Spare,
-            _ => Kind::Claimed,
-        };
-        Entry { kind, class: (word >> 48) as u8, owner: (word >> 32) as Owner, aux: word as u32 }
-    }
-}
+use std::os::fd::{AsRawFd, RawFd};
 
 /// One process's view of the directory.
 #[derive(Debug)]
@@ -89,10 +34,12 @@ pub(super) struct Directory {
     max_extents: u32,
     /// Extents that exist for sure; private. Relaxed: it only grows, and the file's size is behind it.
     known: AtomicU32,
-    /// Holes that may be filled before what is left is looked at again; private. Relaxed: under the allocator's lock.
+    /// Holes that may be filled before what is left is looked at again; private. Relaxed: an estimate.
     credit: AtomicU32,
-    /// Which file it is. Code that has closed the descriptor may have opened another one with its number.
-    file: FileId,
+    /// A bit for each extent that this process has seen reserved with its own eyes: another process could have made the
+    /// file longer, or called a hole reserved, without reserving anything. Private. Relaxed: about extents that this
+    /// thread has claimed.
+    seen: Box<[AtomicU64]>,
 }
 
 /// Bytes in front of the extents for a heap of `range_bytes`: the header page and the directory.
@@ -103,7 +50,7 @@ pub(super) fn bytes_for(range_bytes: usize) -> usize {
 
 impl Directory {
     /// Over memory that was laid out with [`bytes_for`], in a file whose first byte is at `origin`.
-    pub(super) fn new(file: FileId, origin: usize, address: usize, length: usize) -> Directory {
+    pub(super) fn new(origin: usize, address: usize, length: usize) -> Directory {
         // The number of extents is what fits with the directory that it needs.
         let mut extents = length / EXTENT_BYTES;
         while extents > 0 && bytes_for(extents * EXTENT_BYTES) + extents * EXTENT_BYTES > length {
@@ -116,7 +63,7 @@ impl Directory {
             max_extents: extents as u32,
             known: AtomicU32::new(0),
             credit: AtomicU32::new(0),
-            file,
+            seen: zeros(extents.div_ceil(64)),
         }
     }
 
@@ -135,13 +82,13 @@ impl Directory {
     }
 
     /// The extent that an address lies in, if that extent exists.
-    pub(super) fn extent_at(&self, address: usize, fd: RawFd) -> Option<u32> {
+    pub(super) fn extent_at(&self, address: usize, fd: &Guarded) -> Option<u32> {
         let extent = u32::try_from(address.checked_sub(self.data)? / EXTENT_BYTES).ok()?;
         self.reaches(extent.checked_add(1)?, fd).then_some(extent)
     }
 
     /// Whether there are as many extents as that: another process may just have made more than are known here.
-    pub(super) fn reaches(&self, end: u32, fd: RawFd) -> bool {
+    pub(super) fn reaches(&self, end: u32, fd: &Guarded) -> bool {
         end <= self.known_extents() || end <= self.refresh(fd)
     }
 
@@ -181,9 +128,9 @@ impl Directory {
     }
 
     /// Looks at the file's size again: other processes make it grow.
-    pub(super) fn refresh(&self, fd: RawFd) -> u32 {
+    pub(super) fn refresh(&self, fd: &Guarded) -> u32 {
         let before = self.data - self.origin;
-        let length = self.check_file(fd).and_then(|()| memory::length_of(fd)).unwrap_or(0);
+        let length = open(fd).and_then(memory::length_of).unwrap_or(0);
         let extents = length.saturating_sub(before) / EXTENT_BYTES;
         let known = (extents as u32).min(self.max_extents);
         // The directory's words for the new extents: reserved by whoever reserved the extents, unless it was hostile.
@@ -193,14 +140,13 @@ impl Directory {
         self.known_extents()
     }
 
-    pub(super) fn reserve_words(&self, fd: RawFd, extents: u32) -> Result<()> {
-        self.check_file(fd)?;
+    pub(super) fn reserve_words(&self, fd: &Guarded, extents: u32) -> Result<()> {
         let header = self.start - memory::page_size() - self.origin;
-        memory::reserve(fd, header, memory::page_size() + extents as usize * 8)
+        memory::reserve(open(fd)?, header, memory::page_size() + extents as usize * 8)
     }
 
     /// Makes at least `extents` more extents, with `generous` more if that is cheap; which ones.
-    pub(super) fn grow(&self, fd: RawFd, extents: u32, generous: bool) -> Result<Range<u32>> {
+    pub(super) fn grow(&self, fd: &Guarded, extents: u32, generous: bool) -> Result<Range<u32>> {
         let known = self.refresh(fd);
         let room = self.max_extents - known;
         if extents > room {
@@ -222,7 +168,7 @@ impl Directory {
     }
 
     /// Reserves the pages of extents that this process has not seen reserved; some of them may be holes.
-    pub(super) fn reserve(&self, fd: RawFd, extents: Range<u32>, holes: bool) -> Result<()> {
+    pub(super) fn reserve(&self, fd: &Guarded, extents: Range<u32>, holes: bool) -> Result<()> {
         let count = extents.end - extents.start;
         if holes {
             self.take_credit(count)?;
@@ -239,7 +185,7 @@ impl Directory {
     fn take_credit(&self, count: u32) -> Result<u32> {
         let credit = self.credit.load(Ordering::Relaxed);
         if count <= credit {
-            self.credit.store(credit - count, Ordering::Relaxed);
+            self.credit.fetch_sub(count, Ordering::Relaxed);
             return Ok(credit);
         }
         let left = extents_left();
@@ -257,31 +203,59 @@ impl Directory {
         self.credit.store(u32::MAX / 2, Ordering::Relaxed);
     }
 
-    /// Gives the pages of extents back to the system.
-    pub(super) fn punch(&self, fd: RawFd, extents: Range<u32>) -> Result<()> {
-        self.check_file(fd)?;
-        let count = (extents.end - extents.start) as usize;
-        memory::punch(fd, self.address_of(extents.start) - self.origin, count * EXTENT_BYTES)
+    /// Whether this process has seen all of these extents reserved.
+    pub(super) fn has_seen(&self, extents: Range<u32>) -> bool {
+        let seen = |(word, bits): (usize, u64)| {
+            self.seen.get(word).map_or(0, |word: &AtomicU64| word.load(Ordering::Relaxed)) & bits == bits
+        };
+        words_of(extents).all(seen)
     }
 
-    fn check_file(&self, fd: RawFd) -> Result<()> {
-        if FileId::of(fd).is_ok_and(|file| file == self.file) {
-            return Ok(());
+    pub(super) fn mark_seen(&self, extents: Range<u32>, seen: bool) {
+        for (word, bits) in words_of(extents) {
+            let Some(word) = self.seen.get(word) else { return };
+            match seen {
+                true => word.fetch_or(bits, Ordering::Relaxed),
+                false => word.fetch_and(!bits, Ordering::Relaxed),
+            };
         }
-        Err(Error::errno(
-            libc::EBADF,
-            "the heap's descriptor has been closed: it cannot grow in this process",
-        ))
     }
 
-    fn fill(&self, fd: RawFd, extent: u32, count: u32) -> Result<()> {
-        self.check_file(fd)?;
-        memory::reserve(fd, self.address_of(extent) - self.origin, count as usize * EXTENT_BYTES)
+    /// Gives the pages of extents back to the system.
+    pub(super) fn punch(&self, fd: &Guarded, extents: Range<u32>) -> Result<()> {
+        let count = (extents.end - extents.start) as usize;
+        memory::punch(open(fd)?, self.address_of(extents.start) - self.origin, count * EXTENT_BYTES)
     }
 
-    fn note_peak(&self, fd: RawFd) {
-        self.peak().fetch_max(memory::reserved_bytes(fd), Ordering::Relaxed);
+    fn fill(&self, fd: &Guarded, extent: u32, count: u32) -> Result<()> {
+        memory::reserve(open(fd)?, self.address_of(extent) - self.origin, count as usize * EXTENT_BYTES)
     }
+
+    fn note_peak(&self, fd: &Guarded) {
+        self.peak().fetch_max(memory::reserved_bytes(fd.as_raw_fd()), Ordering::Relaxed);
+    }
+}
+
+/// The words of a bit per extent that stand for a range, and which bits of each.
+fn words_of(extents: Range<u32>) -> impl Iterator<Item = (usize, u64)> {
+    let (start, end) = (extents.start, extents.end);
+    (start / 64..end.div_ceil(64)).map(move |word| {
+        let (from, to) = (start.max(word * 64) % 64, (end - word * 64).min(64));
+        (word as usize, (u64::MAX >> (64 - to)) & (u64::MAX << from))
+    })
+}
+
+/// Memory that is not touched before it is used: there are many more extents than most heaps come to have.
+fn zeros(words: usize) -> Box<[AtomicU64]> {
+    let zeros = Box::into_raw(vec![0u64; words].into_boxed_slice());
+    // SAFETY: an atomic has the size and the alignment of its integer here (all 64-bit targets), and any bits are valid.
+    unsafe { Box::from_raw(zeros as *mut [AtomicU64]) }
+}
+
+/// The heap's descriptor, if the program has not closed it.
+fn open(fd: &Guarded) -> Result<RawFd> {
+    let closed = "the heap's descriptor has been closed: it cannot grow in this process";
+    Some(fd.as_raw_fd()).filter(|fd| *fd >= 0).ok_or_else(|| Error::errno(libc::EBADF, closed))
 }
 
 /// How many more extents the machine and the cgroups have room for. The kernel answers a cgroup's limit by killing, so

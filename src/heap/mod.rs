@@ -15,9 +15,12 @@
 //! | word | by whom |
 //! |---|---|
 //! | a directory entry | whoever moves it out of its state with one compare-exchange, then its owner until the next state |
-//! | a slab's `taken` words | the slab's owner alone, with plain stores |
-//! | a slab's `returned` words | every process sets bits; the owner takes them all with one swap |
+//! | a slab's `taken` words | the slab's owner alone, with plain stores, while the slab is its current one |
+//! | a slab's `returned` words | every process sets bits; the owner clears what it has fetched, while it is its current one |
 //! | everything else about a slab or an allocator | nobody: it is private memory of its owner |
+//!
+//! A process has several allocators, so that its threads keep out of each other's way; to each other they are like those
+//! of other processes. A forked child has none: calls in it are refused before they touch a lock of its parent's.
 //!
 //! A process may be killed between any two stores; [`Heap::reclaim`] says what is left and who clears it up. A hostile
 //! process may write anything anywhere: so whatever is read from here is loaded once, and checked against private
@@ -26,22 +29,27 @@
 mod allocator;
 mod class;
 mod directory;
+mod entry;
 mod estate;
+mod extents;
 pub mod own;
 mod private;
+mod runs;
 pub mod segment;
 mod slab;
 mod survey;
 
+pub(crate) use entry::Owner;
 pub use survey::{HeapStats, Usage};
 
 use crate::error::{Error, Result};
 use crate::queue::bell::Bell;
 use crate::sys::fd::Guarded;
-use crate::sys::memory::{self, FileId, Mapping};
+use crate::sys::memory::{self, Mapping};
+use crate::sys::threads;
 use allocator::Allocator;
 use directory::Directory;
-use memfd::FileSeal;
+use entry::PLACE_BITS;
 use private::{Guard, Private};
 use segment::Segment;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -61,8 +69,8 @@ const KEPT_EXTENTS: u32 = 512;
 /// Blocks up to this size are not moved to become shorter.
 const KEPT_IN_PLACE: usize = 256;
 
-/// Which process an extent belongs to: the host is 0, worker `n` is `n + 1`.
-pub(crate) type Owner = u16;
+/// So many allocators a process has for a heap: threads that use it at once each have their own, up to that many.
+const ALLOCATORS: usize = 8;
 
 /// The host's number among the owners.
 pub(crate) const HOST: Owner = 0;
@@ -99,7 +107,7 @@ pub struct Heap {
     owner: Owner,
     /// So many extents that are free stay reserved.
     kept: u32,
-    allocator: Private<Allocator>,
+    allocators: [Private<Allocator>; ALLOCATORS],
 }
 
 impl Heap {
@@ -109,10 +117,10 @@ impl Heap {
         let directory_bytes = directory::bytes_for(range_bytes);
         memory::reserve(fd.as_raw_fd(), 0, memory::page_size())?;
         // No further seals: a worker could forbid the heap to grow, or later workers to map it for writing.
-        let fd = memory::seal(fd, &[FileSeal::SealShrink, FileSeal::SealSeal])?;
+        let fd = memory::seal(fd, libc::F_SEAL_SHRINK | libc::F_SEAL_SEAL)?;
         let mapping = map_somewhere(&fd, directory_bytes + range_bytes.next_multiple_of(EXTENT_BYTES))?;
-        let heap = Heap::over(fd, mapping, HOST);
-        heap.directory.grow(heap.fd.as_raw_fd(), FIRST_EXTENTS, false)?;
+        let heap = Heap::over(fd, mapping, HOST)?;
+        heap.directory.grow(&heap.fd, FIRST_EXTENTS, false)?;
         Ok(heap)
     }
 
@@ -122,23 +130,31 @@ impl Heap {
             return Err(Error::invalid("the heap's memory is not sealed against shrinking"));
         }
         let mapping = Mapping::shared_at(fd.as_raw_fd(), address, length)?;
-        Ok(Heap::over(fd, mapping, owner))
+        Heap::over(fd, mapping, owner)
     }
 
     /// The heap that the process from which this one was forked has mapped. It stays mapped as long as this lives.
-    pub(crate) fn inherit(fd: OwnedFd, address: usize, length: usize) -> Heap {
+    pub(crate) fn inherit(fd: OwnedFd, address: usize, length: usize) -> Result<Heap> {
         Heap::over(fd, Mapping::inherited(address, length), HOST)
     }
 
-    fn over(fd: OwnedFd, mapping: Mapping, owner: Owner) -> Heap {
+    fn over(fd: OwnedFd, mapping: Mapping, owner: Owner) -> Result<Heap> {
         mapping.leave_out_of_dumps();
         let (start, length) = (mapping.address(), mapping.length());
-        let file = FileId::of(fd.as_raw_fd()).unwrap_or_default();
-        let directory = Directory::new(file, start, start, length);
-        let allocator = Private::new(Allocator::new());
-        let _mapping = Some(mapping);
+        let directory = Directory::new(start, start, length);
+        let (_mapping, allocators) = (Some(mapping), allocators_of(owner));
         let fd = Guarded::new(fd);
-        Heap { fd, start, length, _mapping, segment: None, directory, owner, kept: KEPT_EXTENTS, allocator }
+        Ok(Heap {
+            fd,
+            start,
+            length,
+            _mapping,
+            segment: None,
+            directory,
+            owner,
+            kept: KEPT_EXTENTS,
+            allocators,
+        })
     }
 
     /// What wakes the host of the pool whose heap this is.
@@ -149,7 +165,7 @@ impl Heap {
     /// This process takes the part of another owner: a worker that was forked from one that had attached already.
     pub(crate) fn become_owner(&mut self, owner: Owner) {
         self.owner = owner;
-        self.allocator = Private::new(Allocator::new());
+        self.allocators = allocators_of(owner);
     }
 
     /// A block of at least `size` bytes, aligned to 16. Its content is whatever it was.
@@ -169,7 +185,7 @@ impl Heap {
     /// A block where that takes no more than setting a bit. It cannot panic, so its caller needs no net.
     #[inline(always)]
     pub(crate) fn allocate_quickly(&self, size: usize) -> Option<NonNull<u8>> {
-        let mut allocator = self.allocator.try_lock()?;
+        let mut allocator = self.own_allocator().try_lock()?;
         let address = allocator.allocate_quickly(self, size)?;
         NonNull::new(std::ptr::with_exposed_provenance_mut(address))
     }
@@ -177,7 +193,7 @@ impl Heap {
     /// Frees a block where that takes no more than clearing a bit; whether it did. It cannot panic either.
     #[inline(always)]
     pub(crate) fn free_quickly(&self, block: *mut u8) -> bool {
-        let Some(mut allocator) = self.allocator.try_lock() else { return false };
+        let Some(mut allocator) = self.own_allocator().try_lock() else { return false };
         allocator.free_quickly(self, block.expose_provenance())
     }
 
@@ -216,7 +232,7 @@ impl Heap {
 
     /// How many bytes a block really has.
     pub fn size_of(&self, block: NonNull<u8>) -> Result<usize> {
-        self.allocator().size_of(self, block.as_ptr().expose_provenance())
+        allocator::size_of(self, block.as_ptr().expose_provenance())
     }
 
     /// Gives a block back, from whatever process. An address that is no allocated block's start is refused.
@@ -233,12 +249,31 @@ impl Heap {
 
     /// Gives all memory that nothing is in back to the system.
     pub fn trim(&self) {
-        self.allocator().trim(self);
+        self.let_go_of_all();
+        let mut allocator = self.allocator();
+        self.take_back(&mut allocator);
+        allocator.punch_beyond(self, 0);
     }
 
-    /// Frees the slabs that nothing is in.
-    fn trim_empty_slabs(&self) {
-        self.allocator().discard_empty(self);
+    /// Lets go of all slabs that this process allocates from: those that nothing is in are free then.
+    fn let_go_of_all(&self) {
+        self.allocators.iter().for_each(|allocator| allocator.lock().let_go_of_all(self));
+    }
+
+    /// Takes back all slabs that nothing is in, whoever made them; `mine` is an allocator that the caller has locked. Of
+    /// other processes it is those that they do not allocate from at the moment.
+    fn take_back(&self, mine: &mut Allocator) {
+        mine.let_go_of_all(self);
+        for other in &self.allocators {
+            if let Some(mut other) = other.try_lock() {
+                other.let_go_of_all(self);
+            }
+        }
+        for (extent, entry, _) in self.runs() {
+            if entry.kind == entry::Kind::Loose {
+                mine.take_back(self, extent);
+            }
+        }
     }
 
     /// Whether all of these bytes lie in memory that the heap has handed out, or could have.
@@ -251,51 +286,13 @@ impl Heap {
     }
 
     fn refreshed_bytes(&self) -> usize {
-        self.directory.refresh(self.fd.as_raw_fd()) as usize * EXTENT_BYTES
+        self.directory.refresh(&self.fd) as usize * EXTENT_BYTES
     }
 
     /// Whether any of these bytes lies in the heap's range.
     pub(crate) fn overlaps(&self, address: usize, length: usize) -> bool {
         let end = self.start + self.length;
         address < end && address.saturating_add(length) > self.start
-    }
-
-    /// Clears up after a process that has ended: what it was about to claim is free again, and what it has claimed
-    /// belongs to this process from now on. Blocks that it had allocated stay allocated: somebody may hold them. They
-    /// are listed under `pid`.
-    ///
-    /// `unfinished` is the address that it had announced last, or 0; a block there is freed.
-    pub(crate) fn reclaim(&self, owner: Owner, pid: i32, unfinished: usize) {
-        let mut allocator = self.allocator();
-        self.directory.refresh(self.fd.as_raw_fd());
-        allocator.adopt(self, owner, pid);
-        if unfinished != 0 {
-            // Announced but not allocated, or garbage: then there is nothing to free.
-            let _ = allocator.free(self, unfinished);
-        }
-    }
-
-    /// The blocks that a process had when it died and nobody has freed since: address and size.
-    pub fn left_by(&self, pid: i32) -> Vec<(usize, usize)> {
-        self.allocator().left_by(self, pid)
-    }
-
-    /// The processes that have died and left blocks, with what they have left.
-    pub(crate) fn dead(&self) -> Vec<(i32, Usage)> {
-        let allocator = self.allocator();
-        let usage = |pid: i32| {
-            let mut usage = Usage::default();
-            allocator.left_by(self, pid).iter().for_each(|(_, size)| usage.add(1, *size as u64));
-            (pid, usage)
-        };
-        allocator.dead().into_iter().map(usage).filter(|(_, usage)| usage.blocks > 0).collect()
-    }
-
-    /// Frees the blocks that a process has left; how many there were.
-    pub fn release_process(&self, pid: i32) -> usize {
-        let mut allocator = self.allocator();
-        let blocks = allocator.left_by(self, pid);
-        blocks.iter().filter(|(address, _)| allocator.free(self, *address).is_ok()).count()
     }
 
     /// Whether its memory is a segment's.
@@ -318,10 +315,40 @@ impl Heap {
         self.fd.as_raw_fd()
     }
 
+    #[inline(always)]
+    fn own_allocator(&self) -> &Private<Allocator> {
+        &self.allocators[own_number()]
+    }
+
     #[inline]
     fn allocator(&self) -> Guard<'_, Allocator> {
-        self.allocator.lock()
+        self.own_allocator().lock()
     }
+}
+
+fn allocators_of(owner: Owner) -> [Private<Allocator>; ALLOCATORS] {
+    std::array::from_fn(|number| Private::new(Allocator::new(owner | (number as Owner) << PLACE_BITS)))
+}
+
+/// Which of a process's allocators this thread uses: the first while there is no other thread, and then each thread
+/// another one, as far as there are enough.
+#[inline(always)]
+fn own_number() -> usize {
+    thread_local! {
+        static OWN: std::cell::Cell<usize> = const { std::cell::Cell::new(usize::MAX) };
+    }
+    /// Relaxed: any order will do.
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    if threads::only_one() {
+        return 0;
+    }
+    let own = OWN.get();
+    if own < ALLOCATORS {
+        return own;
+    }
+    let own = NEXT.fetch_add(1, Ordering::Relaxed) % ALLOCATORS;
+    OWN.set(own);
+    own
 }
 
 fn to_pointer(address: usize) -> Result<NonNull<u8>> {

@@ -14,24 +14,23 @@
 //! | process | 0; the process (number and start); the same with CLOSED | from 0 by compare-exchange of who attaches; CLOSED by it; to 0 by who has cleared up |
 //! | cleaner | 0; the process that clears up after it | by compare-exchange, from 0 or from a process that has ended |
 //!
-//! What a process leaves stays under its number, in the directory, until somebody says that it goes: so every process
-//! sees it. Clearing up can be done again from any point, and a cleaner that dies is followed by the next.
+//! What a process leaves is listed under its number, in the directory: so every process sees it, until somebody says that
+//! it goes, and it takes up no place. Clearing up can be done again from any point, and a cleaner that dies is followed by
+//! the next.
 
-use super::allocator::Allocator;
 use super::directory::Directory;
-use super::private::Private;
+use super::entry::{Owner, ended_process};
 use super::segment::Segment;
 use super::survey::{HeapStats, Usage};
-use super::{EXTENT_BYTES, Heap, Owner};
-use crate::error::{Error, Result};
+use super::{EXTENT_BYTES, Heap, allocators_of};
+use crate::error::{Code, Error, Result};
 use crate::prim::{AtomicU64, Ordering};
 use crate::sys::fd::Guarded;
-use crate::sys::memory::FileId;
 use crate::sys::owner::{self, Kind};
-use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
-const LAYOUT: u64 = 1;
+/// Changed with the meaning of any word of the heap's.
+const LAYOUT: u8 = 2;
 /// Where in the header page the mark and the table are.
 const MARK_AT: usize = 8;
 const TABLE_AT: usize = 64;
@@ -62,7 +61,8 @@ impl OwnHeap {
     /// A new heap in a segment that has none.
     pub fn create(segment: &Arc<Segment>) -> Result<OwnHeap> {
         let heap = over(segment)?;
-        let made = heap.mark().compare_exchange(0, mark_of(&heap), Ordering::AcqRel, Ordering::Acquire);
+        let made =
+            heap.mark().compare_exchange(0, mark_of(&heap, LAYOUT), Ordering::AcqRel, Ordering::Acquire);
         if made.is_err() {
             return Err(Error::errno(libc::EEXIST, "there is a heap in the segment, or something else"));
         }
@@ -72,13 +72,19 @@ impl OwnHeap {
     /// The heap that another process has made in the segment.
     pub fn attach(segment: &Arc<Segment>) -> Result<OwnHeap> {
         let heap = over(segment)?;
-        match heap.mark().load(Ordering::Acquire) {
-            0 => Err(Error::invalid("there is no heap in the segment")),
-            mark if mark == mark_of(&heap) => OwnHeap::enter(heap),
-            _ => Err(Error::invalid(
-                "the segment holds something else than a heap of this version at this address",
-            )),
+        let mark = heap.mark().load(Ordering::Acquire);
+        if mark == mark_of(&heap, LAYOUT) {
+            return OwnHeap::enter(heap);
         }
+        if mark == 0 {
+            return Err(Error::invalid("there is no heap in the segment"));
+        }
+        let layout = mark as u8;
+        if mark == mark_of(&heap, layout) {
+            let text = format!("a heap of layout {layout}; here {LAYOUT}");
+            return Err(Error::new(Code::VERSION, text));
+        }
+        Err(Error::invalid("the segment holds something else than a heap, or one for another address"))
     }
 
     /// Takes a place in the table of processes.
@@ -88,18 +94,18 @@ impl OwnHeap {
             for place in 0..PLACES {
                 let free = heap.process(place).compare_exchange(0, me, Ordering::AcqRel, Ordering::Relaxed);
                 if free.is_ok() {
-                    heap.owner = place as Owner;
+                    heap.become_owner(place as Owner);
                     let own = OwnHeap { heap: Arc::new(heap) };
                     own.clear_up();
                     return Ok(own);
                 }
             }
             if round == 0 {
-                // Places of processes that are gone and have left nothing.
+                // Places of processes that are gone.
                 clear_up_all(&heap);
             }
         }
-        let text = format!("{PLACES} processes have the heap, or have ended and left blocks in it");
+        let text = format!("{PLACES} processes have the heap");
         Err(Error::errno(libc::ENOSPC, text))
     }
 
@@ -124,13 +130,23 @@ impl OwnHeap {
     /// What each process has that has the heap open, or that has ended and left blocks.
     pub fn processes(&self) -> Vec<Process> {
         self.clear_up();
-        let usage = self.heap.usage();
-        let of = |place: usize| {
+        let mut usage = self.heap.usage();
+        let mut all = Vec::new();
+        for place in 0..PLACES {
             let word = self.heap.process(place).load(Ordering::Acquire);
-            let usage = usage.get(&(place as Owner)).copied().unwrap_or_default();
-            (word != 0).then(|| Process { pid: pid_of(word), alive: !has_ended(word), usage })
-        };
-        (0..PLACES).filter_map(of).filter(|one| one.alive || one.usage.blocks > 0).collect()
+            let usage = usage.remove(&(place as Owner)).unwrap_or_default();
+            // One that has ended since is cleared up after next time.
+            if word != 0 && (usage.blocks > 0 || !has_ended(word)) {
+                all.push(Process { pid: pid_of(word), alive: !has_ended(word), usage });
+            }
+        }
+        let left = usage.into_iter().filter(|(_, usage)| usage.blocks > 0);
+        all.extend(
+            left.filter_map(|(owner, usage)| {
+                Some(Process { pid: ended_process(owner)?, alive: false, usage })
+            }),
+        );
+        all
     }
 
     /// What the heap holds.
@@ -141,39 +157,33 @@ impl OwnHeap {
     /// The blocks of a process that has ended: address and size.
     pub fn left_by(&self, pid: i32) -> Vec<(usize, usize)> {
         self.clear_up();
-        self.ended(pid).flat_map(|place| self.heap.blocks_of(place as Owner)).collect()
+        self.heap.left_by(pid)
     }
 
     /// Frees the blocks of a process that has ended; how many there were.
     pub fn release_process(&self, pid: i32) -> Result<usize> {
-        let open = |place: &usize| {
-            let word = self.heap.process(*place).load(Ordering::Acquire);
+        self.clear_up();
+        let freed = self.heap.release_process(pid);
+        let open = |place: usize| {
+            let word = self.heap.process(place).load(Ordering::Acquire);
             word != 0 && pid_of(word) == pid && !has_ended(word)
         };
-        if (0..PLACES).any(|place| open(&place)) && self.ended(pid).next().is_none() {
+        if freed == 0 && (0..PLACES).any(open) {
             return Err(Error::errno(libc::EBUSY, format!("process {pid} has the heap open")));
         }
-        Ok(self.ended(pid).map(|place| clear_up_after(&self.heap, place, true)).sum())
-    }
-
-    fn ended(&self, pid: i32) -> impl Iterator<Item = usize> {
-        (0..PLACES).filter(move |place| {
-            let word = self.heap.process(*place).load(Ordering::Acquire);
-            word != 0 && pid_of(word) == pid && has_ended(word)
-        })
+        Ok(freed)
     }
 }
 
 impl Drop for OwnHeap {
     fn drop(&mut self) {
-        let me = self.heap.process(usize::from(self.heap.owner));
+        let me = self.heap.process(self.heap.owner as usize);
         // A forked child's copy: the place is its parent's.
         if me.load(Ordering::Relaxed) != identity() {
             return;
         }
-        self.heap.trim_empty_slabs();
         me.fetch_or(CLOSED, Ordering::AcqRel);
-        clear_up_after(&self.heap, usize::from(self.heap.owner), false);
+        clear_up_after(&self.heap, self.heap.owner as usize);
     }
 }
 
@@ -215,9 +225,7 @@ fn over(segment: &Arc<Segment>) -> Result<Heap> {
     let start = segment.address().next_multiple_of(EXTENT_BYTES);
     let length = end - start;
     let fd = segment.fd().try_clone_to_owned().map_err(|error| Error::from_io("dup", &error))?;
-    let file = FileId::of(segment.fd().as_raw_fd()).unwrap_or_default();
-    let directory = Directory::new(file, segment.mapped().0, start, length);
-    let allocator = Private::new(Allocator::new());
+    let directory = Directory::new(segment.mapped().0, start, length);
     let segment = Some(Arc::clone(segment));
     // The segment was reserved as a whole, so pages go back to the system only when that is asked for.
     Ok(Heap {
@@ -227,18 +235,19 @@ fn over(segment: &Arc<Segment>) -> Result<Heap> {
         _mapping: None,
         segment,
         directory,
-        owner: Owner::MAX,
+        owner: 0,
         kept: u32::MAX,
-        allocator,
+        allocators: allocators_of(0),
     })
 }
 
-/// What the mark of a heap is: its layout, its address and its length in one word.
-fn mark_of(heap: &Heap) -> u64 {
-    let words = [u64::from_ne_bytes(*b"tineheap"), LAYOUT, heap.start as u64, heap.length as u64];
-    words.iter().fold(0xcbf2_9ce4_8422_2325, |hash: u64, word| {
+/// What the mark of a heap is, in one word: that it is one, where it is and how long, and in the last byte its layout.
+fn mark_of(heap: &Heap, layout: u8) -> u64 {
+    let words = [u64::from_ne_bytes(*b"tineheap"), heap.start as u64, heap.length as u64];
+    let hash = words.iter().fold(0xcbf2_9ce4_8422_2325, |hash: u64, word| {
         (hash ^ word).wrapping_mul(0x100_0000_01b3).rotate_left(23)
-    }) | 1
+    });
+    (hash | 1 << 63) & !0xff | u64::from(layout)
 }
 
 /// This process: its number, and its cookie, so that a later one of the same number is another.
@@ -265,16 +274,15 @@ fn clear_up_all(heap: &Heap) -> bool {
     for place in 0..PLACES {
         let word = heap.process(place).load(Ordering::Acquire);
         if word != 0 && has_ended(word) {
-            clear_up_after(heap, place, false);
+            clear_up_after(heap, place);
             any = true;
         }
     }
     any
 }
 
-/// Clears up after a process that has ended, and frees its place where nothing is left; with `all`, frees its blocks,
-/// and says how many there were.
-fn clear_up_after(heap: &Heap, place: usize, all: bool) -> usize {
+/// Clears up after a process that has ended, and frees its place.
+fn clear_up_after(heap: &Heap, place: usize) {
     let me = identity();
     let cleaner = heap.cleaner(place);
     let before = cleaner.load(Ordering::Acquire);
@@ -283,17 +291,12 @@ fn clear_up_after(heap: &Heap, place: usize, all: bool) -> usize {
     // the next process of the place for the last.
     let nobody = before == 0 || (before != me && has_ended(before));
     if !nobody || cleaner.compare_exchange(before, me, Ordering::AcqRel, Ordering::Relaxed).is_err() {
-        return 0;
+        return;
     }
     let word = heap.process(place).load(Ordering::Acquire);
-    let mut freed = 0;
     if word != 0 && has_ended(word) {
-        let left;
-        (freed, left) = allocator.clear_up(heap, place as Owner, all);
-        if left == 0 {
-            let _ = heap.process(place).compare_exchange(word, 0, Ordering::AcqRel, Ordering::Relaxed);
-        }
+        heap.clear_up(&mut allocator, place as Owner, pid_of(word));
+        let _ = heap.process(place).compare_exchange(word, 0, Ordering::AcqRel, Ordering::Relaxed);
     }
     let _ = cleaner.compare_exchange(me, 0, Ordering::AcqRel, Ordering::Relaxed);
-    freed
 }

@@ -13,6 +13,7 @@ const FREE: u32 = 0;
 const HELD: u32 = 1;
 
 #[derive(Debug)]
+#[repr(align(128))] // The locks of two threads are not in one line of cache.
 pub(super) struct Private<T> {
     /// FREE or HELD. Acquire and Release; without threads, plain loads and stores of the only thread and its signal
     /// handlers.

@@ -17,7 +17,8 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::{Mutex, PoisonError};
 
 const MAGIC: u64 = u64::from_ne_bytes(*b"tine/seg");
-const VERSION: u64 = 1;
+/// Changed with the layout of anything that processes share in a segment: its header, locks, heaps, queues.
+const VERSION: u64 = 2;
 const HEADER_WORDS: usize = 6;
 
 /// The bytes in front of the user's.

@@ -1,41 +1,56 @@
 //! A slab: extents full of blocks of one size, with two bits for each in front of them.
 //!
-//! A block is allocated from the moment its bit in `taken` is set and until its bit is cleared there (by the owner) or
-//! set in `returned` (by anybody else). Both are one store, so a death leaves every block either allocated or not.
+//! A block is allocated from the moment its bit in `taken` is set and until its bit is cleared there (by the owner of a
+//! slab that is SLAB) or set in `returned` (by anybody). Both are one store, so a death leaves every block either
+//! allocated or not.
+//!
+//! While the slab is LOOSE nobody touches `taken`, and bits of `returned` are only set. So who finds it without blocks,
+//! and then takes it by a compare-exchange of the first word as it was before, generation and all, takes no block along.
 
 use super::Heap;
 use super::class::Class;
+use super::entry::Entry;
 use crate::prim::{AtomicU64, Ordering};
 
-/// A slab of this process's. Its class is known here, so that nothing that is read from shared memory decides where
+/// Where its owner has a slab listed, and at which place of the list.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Listed {
+    /// Nowhere: the owner allocates from it. The only one of its class that is SLAB and not LOOSE.
+    Current,
+    /// With blocks that are known to be free.
+    Partial(usize),
+    /// With none.
+    Full(usize),
+}
+
+/// A slab as a process knows it. Its class is known here, so that nothing that is read from shared memory decides where
 /// its blocks are.
 #[derive(Debug)]
 pub(super) struct Slab {
     pub extent: u32,
     pub class: &'static Class,
     pub class_index: u8,
-    /// Listed among its class's full slabs.
-    pub full: bool,
-    /// Its place among its class's partial slabs.
-    pub partial_at: Option<usize>,
-    /// Blocks that are taken, as far as is known: returned ones count until they are fetched.
+    pub listed: Listed,
+    /// The first word as this process has left it; another there means that it is this process's no more.
+    pub entry: Entry,
+    /// Bits that are set in `taken`.
     pub used: u32,
     /// The word from which to look for a free block.
     hint: usize,
-    /// Of a slab that was another process's: the blocks that it had when it died.
-    pub left: Option<Box<Left>>,
-}
-
-/// What a process had allocated in a slab when it died, and nobody has freed since.
-#[derive(Debug)]
-pub(super) struct Left {
-    pub pid: i32,
-    pub bits: Vec<u64>,
+    /// The words in which blocks are known to have been returned.
+    pub returned_in: u64,
 }
 
 impl Slab {
-    pub(super) fn new(extent: u32, class: &'static Class, class_index: u8) -> Slab {
-        Slab { extent, class, class_index, full: false, partial_at: None, used: 0, hint: 0, left: None }
+    pub(super) fn new(extent: u32, class: &'static Class, entry: Entry) -> Slab {
+        let class_index = entry.class;
+        Slab { extent, class, class_index, listed: Listed::Current, entry, used: 0, hint: 0, returned_in: 0 }
+    }
+
+    /// The slab that begins at an extent as its first word says.
+    pub(super) fn at(extent: u32, entry: Entry, known: u32) -> Option<Slab> {
+        let class = Class::get(usize::from(entry.class)).filter(|_| entry.is_slab())?;
+        (extent + class.span <= known).then(|| Slab::new(extent, class, entry))
     }
 
     /// A slab that this process has claimed, before it is committed.
@@ -99,7 +114,7 @@ impl Slab {
         self.used += 1;
     }
 
-    /// Frees a block of this process's own slab; whether it was allocated.
+    /// Frees a block of the current slab; whether it was allocated.
     #[inline(always)]
     pub(super) fn give_back(&mut self, heap: &Heap, block: usize) -> bool {
         let (word, bit) = (block / 64, 1u64 << (block % 64));
@@ -111,53 +126,59 @@ impl Slab {
         self.taken(heap, word).store(taken & !bit, Ordering::Release);
         self.used = self.used.saturating_sub(1);
         self.hint = self.hint.min(word);
-        if let Some(left) = &mut self.left {
-            left.bits[word] &= !bit;
-        }
         true
     }
 
-    /// Returns a block of another process's slab; whether it was allocated.
-    pub(super) fn hand_back(&self, heap: &Heap, block: usize) -> bool {
+    /// Returns a block of whatever slab: whether it was allocated, and if so, whether its word has no block any more.
+    pub(super) fn hand_back(&self, heap: &Heap, block: usize) -> Option<bool> {
         let (word, bit) = (block / 64, 1u64 << (block % 64));
-        let taken = self.taken(heap, word).load(Ordering::Acquire) & bit != 0;
-        // Release: pairs with the owner's Acquire in `fetch`; what was done with the block comes before.
-        taken && self.returned(heap, word).fetch_or(bit, Ordering::AcqRel) & bit == 0
+        let taken = self.taken(heap, word).load(Ordering::Acquire);
+        if taken & bit == 0 {
+            return None;
+        }
+        // AcqRel: pairs with the owner's Acquire in `fetch`, and with `is_empty` of whoever takes the slab back; what was
+        // done with the block comes before.
+        let returned = self.returned(heap, word).fetch_or(bit, Ordering::AcqRel);
+        (returned & bit == 0).then_some(taken & !returned == bit)
     }
 
-    /// Fetches the blocks that others have returned; how many there were.
-    pub(super) fn fetch(&mut self, heap: &Heap) -> u32 {
-        let mut count = 0;
+    /// Whether no block of it is allocated.
+    pub(super) fn is_empty(&self, heap: &Heap) -> bool {
+        (0..self.class.words()).all(|word| self.allocated(heap, word) == 0)
+    }
+
+    /// Blocks of it that are allocated.
+    pub(super) fn count(&self, heap: &Heap) -> u64 {
+        (0..self.class.words()).map(|word| u64::from(self.allocated(heap, word).count_ones())).sum()
+    }
+
+    /// Notes in which words blocks have been returned; whether there are any.
+    pub(super) fn look_for_returned(&mut self, heap: &Heap) -> bool {
         for word in 0..self.class.words() {
-            let returned = self.returned(heap, word).load(Ordering::Acquire);
-            if returned == 0 {
-                continue;
+            if self.returned(heap, word).load(Ordering::Relaxed) != 0 {
+                self.returned_in |= 1 << word;
             }
+        }
+        self.returned_in != 0
+    }
+
+    /// Fetches, into the current slab, the blocks that have been returned in the words that are noted.
+    pub(super) fn fetch(&mut self, heap: &Heap) {
+        let mut words = std::mem::take(&mut self.returned_in);
+        while words != 0 {
+            let word = words.trailing_zeros() as usize;
+            words &= words - 1;
+            let returned = self.returned(heap, word).load(Ordering::Acquire);
             let taken = self.taken(heap, word).load(Ordering::Relaxed);
             let back = returned & taken & self.class.mask(word);
             // First out of `taken`, then out of `returned`: a death in between leaves a returned bit for a block that
-            // is free, which is dropped here too, and never an allocated block without its return.
+            // is free, which says nothing, and never an allocated block without its return.
             self.taken(heap, word).store(taken & !back, Ordering::Release);
             self.returned(heap, word).fetch_and(!returned, Ordering::AcqRel);
-            if let Some(left) = &mut self.left {
-                left.bits[word] &= !back;
-            }
+            self.used = self.used.saturating_sub(back.count_ones());
             if back != 0 {
-                count += back.count_ones();
                 self.hint = self.hint.min(word);
             }
         }
-        self.used = self.used.saturating_sub(count);
-        count
-    }
-
-    /// Counts anew what is taken, in a slab that another process has left.
-    pub(super) fn take_over(&mut self, heap: &Heap, pid: i32) {
-        // A death in `fetch` may have left returned bits of free blocks: they must go before a block is taken here.
-        self.fetch(heap);
-        let taken = |word: usize| self.taken(heap, word).load(Ordering::Acquire) & self.class.mask(word);
-        let bits: Vec<u64> = (0..self.class.words()).map(taken).collect();
-        self.used = bits.iter().map(|word| word.count_ones()).sum();
-        self.left = (self.used > 0).then(|| Box::new(Left { pid, bits }));
     }
 }

@@ -1,9 +1,8 @@
 //! Walking the heap: what it holds and whose it is, and whether everything in it is as it should be.
 
-use super::class::Class;
-use super::directory::Kind;
+use super::entry::{Entry, Kind, Owner, ended_process, place_of};
 use super::slab::Slab;
-use super::{EXTENT_BYTES, Heap, Owner};
+use super::{EXTENT_BYTES, Heap};
 use crate::sys::memory;
 use std::collections::BTreeMap;
 use std::os::fd::AsRawFd;
@@ -52,44 +51,48 @@ impl Heap {
         HeapStats { reserved_bytes, peak_bytes, used_bytes: bytes, used_blocks: blocks }
     }
 
-    /// What each owner has.
+    /// The runs of extents as they lie: where each begins, what it is, and how long. None reaches beyond the heap's end,
+    /// whatever the words say.
+    pub(super) fn runs(&self) -> impl Iterator<Item = (u32, Entry, u32)> {
+        let known = self.directory.refresh(&self.fd);
+        let mut next = 0;
+        std::iter::from_fn(move || {
+            let extent = next;
+            (extent < known).then(|| {
+                let entry = self.directory.get(extent);
+                let length = entry.length_at(extent, known);
+                next = extent + length;
+                (extent, entry, length)
+            })
+        })
+    }
+
+    /// What each place has, and what each ended process has left.
     pub(crate) fn usage(&self) -> BTreeMap<Owner, Usage> {
         let mut all = BTreeMap::<Owner, Usage>::new();
-        let known = self.directory.refresh(self.fd.as_raw_fd());
-        let mut extent = 0;
-        while extent < known {
-            let entry = self.directory.get(extent);
-            let mut span = 1;
+        for (extent, entry, length) in self.runs() {
+            let owner = place_of(entry.owner).unwrap_or(entry.owner);
             if entry.kind == Kind::Large {
-                span = entry.aux.clamp(1, known - extent);
-                all.entry(entry.owner).or_default().add(1, u64::from(span) * EXTENT_BYTES as u64);
-            } else if let Some(slab) = self.slab_at(extent, known) {
-                let words = 0..slab.class.words();
-                let blocks = words.map(|word| u64::from(slab.allocated(self, word).count_ones())).sum();
-                all.entry(entry.owner).or_default().add(blocks, blocks * slab.class.size as u64);
-                span = slab.class.span;
+                all.entry(owner).or_default().add(1, u64::from(length) * EXTENT_BYTES as u64);
+            } else if let Some(slab) = Slab::at(extent, entry, self.directory.known_extents()) {
+                let blocks = slab.count(self);
+                all.entry(owner).or_default().add(blocks, blocks * slab.class.size as u64);
             }
-            extent += span;
         }
         all
     }
 
-    /// The blocks of one owner, address and size, as the shared words say.
+    /// The blocks of one of those, address and size, as the shared words say.
     pub(crate) fn blocks_of(&self, owner: Owner) -> Vec<(usize, usize)> {
         let mut all = Vec::new();
-        let known = self.directory.refresh(self.fd.as_raw_fd());
-        let mut extent = 0;
-        while extent < known {
-            let entry = self.directory.get(extent);
-            let mut span = 1;
+        for (extent, entry, length) in self.runs() {
+            if place_of(entry.owner).unwrap_or(entry.owner) != owner {
+                continue;
+            }
             if entry.kind == Kind::Large {
-                span = entry.aux.clamp(1, known - extent);
-                if entry.owner == owner {
-                    all.push((self.directory.address_of(extent), span as usize * EXTENT_BYTES));
-                }
-            } else if let Some(slab) = self.slab_at(extent, known) {
-                span = slab.class.span;
-                for word in (0..slab.class.words()).filter(|_| entry.owner == owner) {
+                all.push((self.directory.address_of(extent), length as usize * EXTENT_BYTES));
+            } else if let Some(slab) = Slab::at(extent, entry, self.directory.known_extents()) {
+                for word in 0..slab.class.words() {
                     let mut bits = slab.allocated(self, word);
                     while bits != 0 {
                         let block = word * 64 + bits.trailing_zeros() as usize;
@@ -98,72 +101,54 @@ impl Heap {
                     }
                 }
             }
-            extent += span;
         }
         all
     }
 
-    /// The slab that the directory says begins at an extent.
-    pub(super) fn slab_at(&self, extent: u32, known: u32) -> Option<Slab> {
-        let entry = self.directory.get(extent);
-        let class = Class::get(usize::from(entry.class)).filter(|_| entry.kind == Kind::Slab)?;
-        (extent + class.span <= known).then(|| Slab::new(extent, class, entry.class))
-    }
-
     /// Walks all of the heap and says what is not as it should be; for a heap that nobody else uses at this moment.
     ///
-    /// Every extent is free, or belongs to exactly one slab or block, whose owner is one of `owners`; no bits are set
-    /// that stand for nothing, and no block is returned that was not taken.
-    pub fn check(&self, owners: &[u16]) -> Vec<String> {
+    /// Every extent is free, or belongs to exactly one slab or block, whose owner has a place among `owners` or is known
+    /// to have ended; no bits are set that stand for nothing.
+    pub fn check(&self, owners: &[Owner]) -> Vec<String> {
         let mut faults = Vec::new();
-        let known = self.directory.refresh(self.fd.as_raw_fd());
-        let mut extent = 0;
-        while extent < known {
-            let entry = self.directory.get(extent);
+        let known = self.directory.refresh(&self.fd);
+        for (extent, entry, length) in self.runs() {
             let mut fault = |text: &str| faults.push(format!("extent {extent}, {entry:?}: {text}"));
-            let mut span = 1;
             match entry.kind {
-                Kind::Free if entry.aux > 1 || entry.owner != 0 || entry.class != 0 => {
-                    fault("not a free word")
-                }
-                Kind::Free => (),
+                Kind::Free if entry.class > 1 || entry.owner != 0 => fault("not a free word"),
                 Kind::Claimed => fault("claimed, and nobody claims it"),
-                Kind::Tail => fault("a tail without its head"),
-                Kind::Slab | Kind::Large | Kind::Spare => {
-                    if entry.kind != Kind::Spare && !owners.contains(&entry.owner) {
-                        fault("its owner is dead");
-                    }
-                    match self.slab_at(extent, known) {
-                        Some(slab) if slab.class.span != entry.aux => fault("a slab of the wrong length"),
-                        Some(slab) => self.check_bits(&slab, &mut fault),
-                        None if entry.kind == Kind::Slab => fault("a slab of no class, or beyond the end"),
-                        None if entry.aux == 0 || entry.aux > known - extent => fault("beyond the end"),
-                        None => (),
-                    }
-                    span = entry.aux.clamp(1, known - extent);
-                    for distance in 1..span {
-                        let tail = self.directory.get(extent + distance);
-                        if tail.kind != Kind::Tail || tail.aux != distance {
-                            fault(&format!("extent {distance} of it is {tail:?}"));
-                        }
-                    }
+                Kind::Tail => fault("behind a run that has another end"),
+                Kind::Free => (),
+                _ if ended_process(entry.owner).is_none()
+                    && !place_of(entry.owner).is_some_and(|place| owners.contains(&place)) =>
+                {
+                    fault("its owner is dead")
+                }
+                _ => (),
+            }
+            if entry.exact_length(extent, known).is_none() {
+                fault("beyond the end, or of no length");
+            }
+            match Slab::at(extent, entry, known) {
+                Some(slab) => self.check_bits(&slab, &mut fault),
+                None if entry.is_slab() => fault("a slab of no class, or beyond the end"),
+                None => (),
+            }
+            for distance in 1..length {
+                let tail = self.directory.get(extent + distance);
+                let leads = !entry.is_slab() || tail.aux == distance;
+                if tail.kind != Kind::Tail || !leads {
+                    fault(&format!("extent {distance} of it is {tail:?}"));
                 }
             }
-            extent += span;
         }
         faults
     }
 
     fn check_bits(&self, slab: &Slab, fault: &mut impl FnMut(&str)) {
-        use crate::prim::Ordering;
         for word in 0..slab.class.words() {
-            let taken = slab.taken(self, word).load(Ordering::Relaxed);
-            let returned = slab.returned(self, word).load(Ordering::Relaxed);
-            if taken & !slab.class.mask(word) != 0 {
+            if slab.taken(self, word).load(crate::prim::Ordering::Relaxed) & !slab.class.mask(word) != 0 {
                 fault("bits of blocks that do not exist are taken");
-            }
-            if returned & !taken != 0 {
-                fault("free blocks are returned");
             }
         }
     }

@@ -1,3 +1,4 @@
+use super::entry::{Entry, Kind, ended};
 use super::*;
 use crate::sys::fd;
 use crate::sys::fd::Guarded;
@@ -16,20 +17,10 @@ fn other_owner(heap: &Heap, owner: Owner) -> Heap {
     let fd = fd::owned(copy.into(), "dup").unwrap();
     let mapping = Mapping::shared(fd.as_raw_fd(), memory::page_size()).unwrap();
     let (start, length) = (heap.start, heap.length);
-    let file = FileId::of(fd.as_raw_fd()).unwrap();
-    let directory = Directory::new(file, start, start, length);
-    let (_mapping, allocator) = (Some(mapping), Private::new(Allocator::new()));
-    Heap {
-        fd: Guarded::new(fd),
-        start,
-        length,
-        _mapping,
-        segment: None,
-        directory,
-        owner,
-        kept: KEPT_EXTENTS,
-        allocator,
-    }
+    let directory = Directory::new(start, start, length);
+    let (_mapping, allocators) = (Some(mapping), allocators_of(owner));
+    let fd = Guarded::new(fd);
+    Heap { fd, start, length, _mapping, segment: None, directory, owner, kept: KEPT_EXTENTS, allocators }
 }
 
 #[test]
@@ -170,11 +161,11 @@ fn full_is_an_error_and_nothing_is_lost() {
 fn a_directory_that_is_hostile_does_not_make_the_heap_grow_without_end() {
     let heap = heap();
     // All extents that there will ever be are somebody's.
-    heap.directory.reserve_words(heap.fd.as_raw_fd(), 4096).unwrap();
+    heap.directory.reserve_words(&heap.fd, 4096).unwrap();
     for extent in 0..4096 {
         let word = heap.start + memory::page_size() + extent * 8;
         // SAFETY: a word of the directory, reserved by the line above.
-        unsafe { std::ptr::with_exposed_provenance_mut::<u64>(word).write(1 << 56 | 999 << 32) };
+        unsafe { std::ptr::with_exposed_provenance_mut::<u64>(word).write(Entry::claimed(999, 1).word()) };
     }
     let error = heap.allocate(100).unwrap_err();
     assert_eq!(error.code().0, -libc::ENOMEM);
@@ -221,30 +212,30 @@ fn what_a_dead_owner_leaves_is_taken_over() {
     let kept = dead.allocate(100).unwrap();
     let kept_large = dead.allocate(300_000).unwrap();
     let unfinished = dead.allocate(5000).unwrap();
-    // Killed while it claimed extents: some claimed, some already tails of a head that never came.
-    let known = dead.directory.refresh(dead.fd.as_raw_fd());
-    dead.directory.grow(dead.fd.as_raw_fd(), 4, false).unwrap();
-    dead.directory.set(known, Entry::claimed(7));
-    let tail = directory::Entry { kind: directory::Kind::Tail, class: 0, owner: 7, aux: 1 };
-    dead.directory.set(known + 1, tail);
+    // Killed while it split four extents that it had claimed.
+    let known = dead.directory.refresh(&dead.fd);
+    dead.directory.grow(&dead.fd, 4, false).unwrap();
+    dead.directory.set(known, Entry::claimed(7, 4));
+    dead.directory.set(known + 1, Entry::tail(0));
+    dead.directory.set(known + 2, Entry::claimed(7, 2));
+    dead.directory.set(known + 3, Entry::tail(0));
     drop(dead);
 
     let usage = heap.usage()[&7];
     assert_eq!(usage.blocks, 3);
     heap.reclaim(7, 4711, unfinished.as_ptr() as usize);
-    assert_eq!(heap.directory.get(known), Entry::HOLE);
-    assert_eq!(heap.directory.get(known + 1), Entry::HOLE);
+    assert_eq!(heap.directory.get(known), Entry::free(4, true));
+    assert_eq!(heap.directory.get(known + 2), Entry::tail(0));
     assert!(heap.free(unfinished).is_err(), "it was freed");
     let left: HashSet<_> = heap.left_by(4711).into_iter().map(|(block, _)| block).collect();
     assert_eq!(left, [kept, kept_large].map(|block| block.as_ptr() as usize).into());
     assert_eq!(heap.dead().len(), 1);
     heap.free(kept).expect("it was kept");
+    assert_eq!(heap.usage().keys().copied().collect::<Vec<_>>(), [ended(4711)]);
     assert_eq!(heap.release_process(4711), 1, "the large one");
     assert_eq!((heap.release_process(4711), heap.dead().len()), (0, 0));
     assert_eq!((heap.stats().used_blocks, heap.check(&[HOST])), (0, Vec::new()));
 }
-
-use directory::Entry;
 
 #[test]
 fn garbage_in_shared_words_is_survived() {
@@ -285,4 +276,6 @@ fn garbage_in_shared_words_is_survived() {
     }
 }
 
+mod beside;
 mod kills;
+mod others;

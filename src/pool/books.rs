@@ -18,6 +18,7 @@
 
 use super::call::{Chunk, Kind};
 use super::callbacks::Calls;
+use super::chain::Links;
 use crate::channel::End;
 use crate::engine::member::Death;
 use crate::error::{Code, Error, Result};
@@ -113,7 +114,15 @@ impl Outcome {
 /// Text for C: what follows a zero byte is lost.
 pub(super) fn to_c_string(bytes: &[u8]) -> Option<CString> {
     let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
-    CString::new(String::from_utf8_lossy(&bytes[..end]).into_owned()).ok()
+    // Where memory is short, a result without its text is better than a host without any result.
+    let mut text = Vec::new();
+    for chunk in bytes[..end].utf8_chunks() {
+        let broken = if chunk.invalid().is_empty() { "" } else { "\u{fffd}" };
+        text.try_reserve(chunk.valid().len() + broken.len() + 1).ok()?;
+        text.extend_from_slice(chunk.valid().as_bytes());
+        text.extend_from_slice(broken.as_bytes());
+    }
+    CString::new(text).ok()
 }
 
 /// Bytes that travel in a slot; the input before the task has run, the output afterwards.
@@ -125,6 +134,10 @@ pub(super) struct Inline(pub(super) [u8; INLINE_INPUT]);
 pub(super) struct Entry {
     pub(super) generation: u32,
     pub(super) state: State,
+    /// While it is free: the next one of its block that is.
+    next_free: u32,
+    /// Its place in the queue, or among the results that nobody has taken.
+    pub(super) links: Links,
     pub(super) kind: Kind,
     /// A wait is on for this very task, so `next` leaves it alone.
     pub(super) claimed: bool,
@@ -158,6 +171,34 @@ pub(super) struct Entry {
 }
 
 impl Entry {
+    fn free(generation: u32) -> Entry {
+        Entry {
+            generation,
+            state: State::Free,
+            next_free: NO_ENTRY,
+            links: Links::NONE,
+            kind: Kind::Task,
+            claimed: false,
+            callee: Callee { module: 0, offset: 0 },
+            input: Input::Inline,
+            input_length: 0,
+            user: 0,
+            deadline_ns: 0,
+            queue_due_ns: 0,
+            retries: 0,
+            deaths: 0,
+            suspicion: 0,
+            unwanted: false,
+            job: None,
+            line: None,
+            outcome: None,
+            calls: None,
+            has_end: false,
+            end: None,
+            inline: Inline([0; INLINE_INPUT]),
+        }
+    }
+
     /// Whether it was submitted by itself: no chunk of a map and no item of a stream.
     pub(super) fn is_a_callers(&self) -> bool {
         self.job.is_none() && self.line.is_none()
@@ -189,10 +230,40 @@ pub(super) fn suspicion_after(signal: i32) -> u32 {
 /// Entries do not move: results point into them.
 const BLOCK: usize = 512;
 
-#[derive(Debug, Default)]
+const NO_ENTRY: u32 = u32::MAX;
+
+#[derive(Debug)]
+struct Block {
+    entries: Vec<Entry>,
+    /// The first free entry, by its place in here; each knows the next.
+    free: u32,
+    used: u32,
+}
+
+impl Block {
+    /// All of them free, with generations that no entry in their places has had.
+    fn new(generation: u32) -> Result<Block> {
+        let mut entries = Vec::new();
+        entries.try_reserve_exact(BLOCK).map_err(|_| Error::from(Code::errno(libc::ENOMEM)))?;
+        entries.extend((1..=BLOCK as u32).map(|next| {
+            let next_free = if next as usize == BLOCK { NO_ENTRY } else { next };
+            Entry { next_free, ..Entry::free(generation) }
+        }));
+        Ok(Block { entries, free: 0, used: 0 })
+    }
+}
+
+#[derive(Debug)]
 pub(super) struct Books {
-    blocks: Vec<Box<[Entry]>>,
-    free: Vec<u32>,
+    /// `None` where a block has been given back.
+    blocks: Vec<Option<Block>>,
+    /// The blocks that have a free entry, and how many of them have nothing else.
+    open: Vec<u32>,
+    empty: usize,
+    /// No entry of a block that has been given back has got so far.
+    first_generation: u32,
+    /// What is read where a block has been given back: free.
+    nobody: Box<Entry>,
     /// Submitted and not settled, chunks included.
     pub(super) outstanding: usize,
     /// Submitted and not taken, without chunks; and the bytes of their inputs.
@@ -200,66 +271,115 @@ pub(super) struct Books {
     pub(super) window_bytes: usize,
 }
 
+impl Default for Books {
+    fn default() -> Books {
+        Books {
+            blocks: Vec::new(),
+            open: Vec::new(),
+            empty: 0,
+            first_generation: 1,
+            nobody: Box::new(Entry::free(0)),
+            outstanding: 0,
+            window_tasks: 0,
+            window_bytes: 0,
+        }
+    }
+}
+
 impl Books {
     pub(super) fn get(&self, index: u32) -> &Entry {
-        &self.blocks[index as usize / BLOCK][index as usize % BLOCK]
+        match &self.blocks[index as usize / BLOCK] {
+            Some(block) => &block.entries[index as usize % BLOCK],
+            None => &self.nobody,
+        }
     }
 
+    /// One that is in use.
     pub(super) fn get_mut(&mut self, index: u32) -> &mut Entry {
-        &mut self.blocks[index as usize / BLOCK][index as usize % BLOCK]
+        match &mut self.blocks[index as usize / BLOCK] {
+            Some(block) => &mut block.entries[index as usize % BLOCK],
+            None => unreachable!("an entry is in use in a block that has been given back"),
+        }
     }
 
     /// Those that are not free.
     pub(super) fn in_use(&self) -> impl Iterator<Item = &Entry> {
-        self.blocks.iter().flatten().filter(|entry| entry.state != State::Free)
+        let entries = self.blocks.iter().flatten().flat_map(|block| &block.entries);
+        entries.filter(|entry| entry.state != State::Free)
     }
 
-    /// A free entry, which the caller fills.
-    pub(super) fn open(&mut self) -> u32 {
-        if let Some(index) = self.free.pop() {
-            return index;
+    /// A free entry, which the caller fills; -ENOMEM where there is no memory for more.
+    pub(super) fn open(&mut self) -> Result<u32> {
+        if self.open.is_empty() {
+            self.add_block()?;
         }
-        let first = (self.blocks.len() * BLOCK) as u32;
-        let entry = |_| Entry {
-            generation: 1,
-            state: State::Free,
-            kind: Kind::Task,
-            claimed: false,
-            callee: Callee { module: 0, offset: 0 },
-            input: Input::Inline,
-            input_length: 0,
-            user: 0,
-            deadline_ns: 0,
-            queue_due_ns: 0,
-            retries: 0,
-            deaths: 0,
-            suspicion: 0,
-            unwanted: false,
-            job: None,
-            line: None,
-            outcome: None,
-            calls: None,
-            has_end: false,
-            end: None,
-            inline: Inline([0; INLINE_INPUT]),
+        let Some(number) = self.open.last().copied() else { return Err(Code::errno(libc::ENOMEM).into()) };
+        let Some(block) = &mut self.blocks[number as usize] else { unreachable!("an open block is there") };
+        let at = block.free;
+        block.free = block.entries[at as usize].next_free;
+        self.empty -= usize::from(block.used == 0);
+        block.used += 1;
+        if block.free == NO_ENTRY {
+            self.open.pop();
+        }
+        Ok(number * BLOCK as u32 + at)
+    }
+
+    fn add_block(&mut self) -> Result<()> {
+        let no_memory = || Error::from(Code::errno(libc::ENOMEM));
+        let number = match self.blocks.iter().position(Option::is_none) {
+            Some(number) => number,
+            None => {
+                self.blocks.try_reserve(1).map_err(|_| no_memory())?;
+                self.blocks.len()
+            }
         };
-        self.blocks.push((0..BLOCK).map(entry).collect());
-        self.free.extend((first + 1..first + BLOCK as u32).rev());
-        first
+        // As many as there can be, so that to close an entry takes no memory.
+        let missing = (self.blocks.len() + 1).saturating_sub(self.open.len());
+        self.open.try_reserve(missing).map_err(|_| no_memory())?;
+        let block = Some(Block::new(self.first_generation)?);
+        match self.blocks.get_mut(number) {
+            Some(place) => *place = block,
+            None => self.blocks.push(block),
+        }
+        self.open.push(number as u32);
+        self.empty += 1;
+        Ok(())
     }
 
     /// Makes an entry free again. Its id is stale from now on.
     pub(super) fn close(&mut self, index: u32) {
-        let entry = self.get_mut(index);
-        entry.state = State::Free;
+        let (number, at) = (index as usize / BLOCK, index as usize % BLOCK);
+        let Some(block) = &mut self.blocks[number] else { return };
+        let entry = &mut block.entries[at];
+        (entry.state, entry.next_free) = (State::Free, block.free);
         entry.generation = entry.generation.wrapping_add(1).max(1);
-        entry.outcome = None;
-        entry.calls = None;
+        (entry.outcome, entry.calls) = (None, None);
         (entry.has_end, entry.end) = (false, None);
         (entry.job, entry.line) = (None, None);
         (entry.claimed, entry.unwanted, entry.suspicion) = (false, false, 0);
         (entry.deadline_ns, entry.queue_due_ns, entry.retries, entry.deaths) = (0, 0, 0, 0);
-        self.free.push(index);
+        if block.free == NO_ENTRY {
+            self.open.push(number as u32);
+        }
+        block.free = at as u32;
+        block.used -= 1;
+        if block.used > 0 {
+            return;
+        }
+        self.empty += 1;
+        // One is kept: at its edge, a block would come and go with each task.
+        if self.empty > 1 {
+            self.give_back(number);
+        }
+    }
+
+    fn give_back(&mut self, number: usize) {
+        let Some(block) = self.blocks[number].take() else { return };
+        let latest = block.entries.iter().map(|entry| entry.generation).max().unwrap_or(1);
+        self.first_generation = self.first_generation.max(latest);
+        self.open.retain(|open| *open as usize != number);
+        self.empty -= 1;
     }
 
     /// All places.
@@ -302,7 +422,7 @@ mod tests {
         let mut books = Books::default();
         let mut seen = std::collections::HashSet::new();
         for _ in 0..3 {
-            let indices: Vec<u32> = (0..1500).map(|_| books.open()).collect();
+            let indices: Vec<u32> = (0..1500).map(|_| books.open().unwrap()).collect();
             for index in &indices {
                 books.get_mut(*index).state = State::Queued;
                 let id = books.id_of(*index);
@@ -315,6 +435,24 @@ mod tests {
         }
         for garbage in [0, 1, u64::MAX, 1 << 32, 5000] {
             assert!(books.find(TaskId(garbage)).is_err(), "{garbage:#x}");
+        }
+    }
+
+    #[test]
+    fn memory_is_given_back_and_ids_stay_unique() {
+        let mut books = Books::default();
+        let mut seen = std::collections::HashSet::new();
+        for round in 0..4 {
+            let indices: Vec<u32> = (0..10 * BLOCK).map(|_| books.open().unwrap()).collect();
+            assert_eq!(books.blocks.iter().flatten().count(), 10, "round {round}");
+            for index in &indices {
+                books.get_mut(*index).state = State::Queued;
+                assert!(seen.insert(books.id_of(*index)));
+            }
+            let id = books.id_of(indices[0]);
+            indices.into_iter().for_each(|index| books.close(index));
+            assert_eq!(books.blocks.iter().flatten().count(), 1);
+            assert!(books.find(id).is_err() && books.in_use().count() == 0);
         }
     }
 

@@ -103,6 +103,8 @@ enum Lead {
 #[derive(Debug)]
 pub(crate) struct Desk {
     serial: u64,
+    /// Threads in a wait, asleep or up for a moment.
+    pub(crate) waiting: usize,
     wishes: BTreeMap<(Key, u64), Arc<Sleeper>>,
     /// How many of them come true by more than one thing.
     various: usize,
@@ -117,6 +119,7 @@ impl Desk {
     pub(crate) fn new() -> Desk {
         Desk {
             serial: 0,
+            waiting: 0,
             wishes: BTreeMap::new(),
             various: 0,
             followers: BTreeMap::new(),
@@ -125,28 +128,32 @@ impl Desk {
         }
     }
 
-    /// A thread begins to wait: until `missing` of these wishes have come true.
-    pub(crate) fn sit(&mut self, keys: &[Key], missing: usize, amount: usize) -> Arc<Sleeper> {
+    /// A thread begins to wait: until all of these wishes have come true, or one of them.
+    pub(crate) fn sit(&mut self, keys: &[Key], all: bool, amount: usize) -> Arc<Sleeper> {
         self.serial += 1;
         let sleeper = Arc::new(Sleeper {
             word: AtomicU32::new(TOLD),
             serial: self.serial,
             amount,
-            missing: AtomicU32::new(u32::try_from(missing).unwrap_or(u32::MAX)),
+            missing: AtomicU32::new(1),
             leads: AtomicU32::new(0),
         });
+        let mut count = 0;
         for key in keys {
-            self.wish(&sleeper, *key);
+            count += u32::from(self.wish(&sleeper, *key));
+        }
+        if all {
+            sleeper.missing.store(count, Ordering::Relaxed);
         }
         sleeper
     }
 
-    /// It wishes for this, too, or again.
-    pub(crate) fn wish(&mut self, sleeper: &Arc<Sleeper>, key: Key) {
-        if let Entry::Vacant(place) = self.wishes.entry((key, sleeper.serial)) {
-            place.insert(Arc::clone(sleeper));
-            self.various += usize::from(key.is_various());
-        }
+    /// It wishes for this, too, or again; whether it did not already.
+    pub(crate) fn wish(&mut self, sleeper: &Arc<Sleeper>, key: Key) -> bool {
+        let Entry::Vacant(place) = self.wishes.entry((key, sleeper.serial)) else { return false };
+        place.insert(Arc::clone(sleeper));
+        self.various += usize::from(key.is_various());
+        true
     }
 
     /// A thread does not wait any more.
@@ -169,7 +176,7 @@ impl Desk {
 
     /// Whether nobody waits.
     pub(crate) fn nobody_is_there(&self) -> bool {
-        self.lead == Lead::Nobody && self.followers.is_empty()
+        self.waiting == 0
     }
 
     /// Whether a thread sleeps on the bell.

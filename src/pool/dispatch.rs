@@ -1,6 +1,7 @@
 //! Tasks on their way to the workers: the queue, whose turn it is, and what is taken back.
 
 use super::books::{DID_NOTHING, Outcome, State as TaskState, TO_BLAME};
+use super::chain::Chain;
 use super::ending::Reason;
 use super::here::HERE;
 use super::lane::{Lane, WEDGED_NS};
@@ -8,21 +9,27 @@ use super::state::State;
 use crate::error::{Code, Error};
 use crate::sys::clock::now_ns;
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::BinaryHeap;
 
-/// A queued task. One that was settled meanwhile stays in the queue and is passed over: its state or its generation
-/// says so.
+/// A task that has to begin by some time. One that was settled meanwhile stays in the heap of those and is passed over: its state or
+/// its generation says so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Ticket {
     index: u32,
     generation: u32,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Queue {
-    tickets: VecDeque<Ticket>,
+    pub(super) chain: Chain,
     /// Until when tasks with a queue deadline must have begun, the earliest first.
     due: BinaryHeap<Reverse<(u64, Ticket)>>,
+}
+
+impl Queue {
+    pub(super) fn new() -> Queue {
+        Queue { chain: Chain::EMPTY, due: BinaryHeap::new() }
+    }
 }
 
 impl State {
@@ -36,9 +43,13 @@ impl State {
         Ticket { index, generation: self.books.get(index).generation }
     }
 
-    fn is_queued(&self, ticket: Ticket) -> bool {
-        let entry = self.books.get(ticket.index);
-        entry.state == TaskState::Queued && entry.generation == ticket.generation
+    /// What [`State::enqueue`] will need; -ENOMEM where it is not to be had.
+    pub(super) fn make_room_to_enqueue(&mut self, is_due: bool) -> crate::Result<()> {
+        if !is_due {
+            return Ok(());
+        }
+        self.tidy_due();
+        self.queue.due.try_reserve(1).map_err(|_| Code::errno(libc::ENOMEM).into())
     }
 
     /// Enters a task whose entry has been filled.
@@ -48,11 +59,10 @@ impl State {
         entry.state = TaskState::Queued;
         if entry.queue_due_ns != 0 {
             let due = entry.queue_due_ns;
-            self.tidy_due();
             self.queue.due.push(Reverse((due, ticket)));
         }
         self.books.outstanding += 1;
-        self.queue.tickets.push_back(ticket);
+        self.queue.chain.push_back(&mut self.books, index);
         if self.broken.is_some() {
             self.abandon_queue();
         }
@@ -67,49 +77,34 @@ impl State {
                 continue;
             }
             self.books.get_mut(index).state = TaskState::Queued;
-            let ticket = self.ticket(index);
-            self.queue.tickets.push_front(ticket);
+            self.queue.chain.push_front(&mut self.books, index);
         }
     }
 
-    /// The task whose turn it is.
-    fn front(&mut self) -> Option<u32> {
-        while let Some(ticket) = self.queue.tickets.front().copied() {
-            if self.is_queued(ticket) {
-                return Some(ticket.index);
-            }
-            self.queue.tickets.pop_front();
-        }
-        None
-    }
-
-    /// How many tasks are queued, some of which may have been settled meanwhile.
-    pub(super) fn queued_at_most(&self) -> usize {
-        self.queue.tickets.len()
+    /// How many tasks are queued.
+    pub(super) fn queued(&self) -> usize {
+        self.queue.chain.len()
     }
 
     /// Whether a task waits for a worker, in the queue or in a ring.
     pub(super) fn has_waiting(&self) -> bool {
-        self.queue.tickets.iter().any(|ticket| self.is_queued(*ticket))
-            || self.lanes.iter().any(|lane| lane.waiting() > 0)
+        self.queued() > 0 || self.lanes.iter().any(|lane| lane.waiting() > 0)
     }
 
-    /// The same, which leaves the queue.
+    /// The task whose turn it is leaves the queue.
     pub(super) fn take_front(&mut self) -> Option<u32> {
-        let index = self.front()?;
-        self.queue.tickets.pop_front();
-        Some(index)
+        self.queue.chain.pop_front(&mut self.books)
     }
 
     /// Hands tasks out, each to the worker with the least before it.
     pub(super) fn feed(&mut self, now: u64) {
         let listening = self.is_looked_at();
-        while let Some(index) = self.front() {
+        while let Some(index) = self.queue.chain.first() {
             let has_end = self.books.get(index).has_end;
             let can_have = |lane: &Lane| lane.has_room() && !(has_end && lane.carries.is_some());
             let open = (0..self.lanes.len()).filter(|slot| can_have(&self.lanes[*slot]));
             let Some(slot) = open.min_by_key(|slot| self.lanes[*slot].in_ring()) else { return };
-            self.queue.tickets.pop_front();
+            self.take_front();
             self.push(slot, index, now, listening);
         }
     }
@@ -192,7 +187,7 @@ impl State {
 
     /// Takes tasks that have not begun from full rings to workers that have nothing to do.
     pub(super) fn rebalance(&mut self, now: u64) {
-        if self.front().is_some() {
+        if self.queued() > 0 {
             return;
         }
         let listening = self.is_looked_at();
@@ -208,8 +203,7 @@ impl State {
         }
     }
 
-    /// Takes a task back that has not begun; whether it was that. Its ticket, if it has one, is void when the task has
-    /// been settled.
+    /// Takes a task back that has not begun; whether it was that. One that is queued stays in the queue until it is settled.
     pub(super) fn take_back(&mut self, index: u32) -> bool {
         match self.books.get(index).state {
             TaskState::Queued => true,
@@ -318,11 +312,10 @@ impl State {
         self.settle_queue(&Error::errno(libc::ECANCELED, "the pool was destroyed before the task began"));
     }
 
-    fn settle_queue(&mut self, error: &Error) {
-        for ticket in std::mem::take(&mut self.queue.tickets) {
-            if self.is_queued(ticket) {
-                self.settle(ticket.index, Outcome::not_started(error));
-            }
+    /// Everything that is queued is settled with this error, as not begun.
+    pub(super) fn settle_queue(&mut self, error: &Error) {
+        while let Some(index) = self.queue.chain.first() {
+            self.settle(index, Outcome::not_started(error));
         }
     }
 }

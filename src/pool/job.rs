@@ -10,6 +10,7 @@ use super::call::{Chunk, Kind, messages};
 use super::ending::Ending;
 use super::map::{Failure, Map, MapCall};
 use super::schedule::{Pieces, Schedule};
+use super::state::State;
 use super::wait::{Want, wait};
 use super::{Inner, Pool};
 use crate::check;
@@ -271,9 +272,18 @@ impl<'p, 'a> Job<'p, 'a> {
         if ready.is_empty() {
             return Ok(());
         }
+        let mut failure = None;
         let mut state = inner.lock();
         for (sent, chunk) in ready {
-            let index = state.books.open();
+            let index = match self.make_room(&mut state) {
+                Ok(index) => index,
+                Err(error) => {
+                    self.again.push_back((sent.first, sent.count));
+                    self.spare.push((sent.block, sent.block_bytes));
+                    failure.get_or_insert(error);
+                    continue;
+                }
+            };
             let entry = state.books.get_mut(index);
             let bytes = chunk.to_bytes();
             entry.kind = self.kind;
@@ -290,7 +300,21 @@ impl<'p, 'a> Job<'p, 'a> {
         if state.desk.is_led() {
             state.pump(false);
         }
-        Ok(())
+        match failure {
+            Some(error) if self.sent.is_empty() => Err(error),
+            // What is on its way will give its memory back.
+            _ => Ok(()),
+        }
+    }
+
+    /// An entry for one more chunk, and room to note that it has settled.
+    fn make_room(&mut self, state: &mut State) -> Result<u32> {
+        let no_memory = |_| Error::from(Code::errno(libc::ENOMEM));
+        self.sent.try_reserve(1).map_err(no_memory)?;
+        if let Some(settled) = &mut state.jobs[self.number] {
+            settled.try_reserve(self.sent.len() + 1).map_err(no_memory)?;
+        }
+        state.books.open()
     }
 
     /// The next items to hand out: what has come back first, then a piece of what has not been handed out.
@@ -323,11 +347,19 @@ impl<'p, 'a> Job<'p, 'a> {
         let input_bytes = if self.carry_input { count * self.input.1 } else { 0 };
         let output = (input + input_bytes).next_multiple_of(64);
         let output_bytes = if self.carry_output { count * self.output.1 } else { 0 };
+        // Chunks of nearly the same length have the same room, so that one's block does for another.
         let block_bytes = output + output_bytes;
+        let block_bytes = block_bytes.next_multiple_of((block_bytes.next_power_of_two() / 8).max(64));
         let heap = &self.pool.inner.heap;
         let block = match self.spare.iter().rposition(|(_, bytes)| *bytes == block_bytes) {
             Some(at) => self.spare.swap_remove(at).0,
-            None => heap.allocate(block_bytes)?.as_ptr().expose_provenance(),
+            None => {
+                // None that fits: one that does not goes for it, so that there are never more than have been under way.
+                if let Some((block, _)) = self.spare.pop() {
+                    let _ = heap.free_address(block);
+                }
+                heap.allocate(block_bytes)?.as_ptr().expose_provenance()
+            }
         };
         let place = |offset: usize| std::ptr::with_exposed_provenance_mut::<u8>(block + offset);
         if self.carry_input {

@@ -489,7 +489,7 @@ mod tests {
     fn a_recalled_chunk_leaves_no_cut_behind() {
         let (segment, _fd) = Segment::create().unwrap();
         let (mut lane, mut books) = (Lane::new(), Books::default());
-        let index = books.open();
+        let index = books.open().unwrap();
         lane.push(&segment, &books, index, Callee { module: 0, offset: 0 }, 1, false);
         // As `State::cut` does, before the worker has begun.
         segment.slot(0).cut.store(1, Ordering::Relaxed);

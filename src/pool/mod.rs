@@ -7,6 +7,7 @@
 mod books;
 pub mod call;
 mod callbacks;
+mod chain;
 mod cut;
 mod desk;
 mod dispatch;
@@ -29,6 +30,7 @@ mod standby;
 mod state;
 mod stream;
 pub mod task;
+mod turns;
 mod wait;
 pub mod worker;
 
@@ -71,7 +73,8 @@ use standby::{CALLED, Threads};
 use state::{Rules, State, Window};
 use std::ffi::c_void;
 use std::os::fd::RawFd;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, OnceLock, TryLockError};
+use turns::Turns;
 use wait::{Want, refusal, wait};
 
 /// A pool of worker processes.
@@ -103,7 +106,7 @@ struct Inner {
     /// Threads that wait for the lock. Relaxed: a hint to who holds it.
     wanting: AtomicU32,
     /// One segment is shared at a time.
-    sharing: Mutex<()>,
+    sharing: Turns,
 }
 
 /// A settled task. Its memory is the pool's until [`Pool::release`].
@@ -242,7 +245,7 @@ impl Pool {
             epoll,
             state: Mutex::new(state),
             wanting: AtomicU32::new(0),
-            sharing: Mutex::new(()),
+            sharing: Turns::default(),
         });
         Ok(Pool { inner })
     }
@@ -307,7 +310,8 @@ impl Pool {
         }
         let end = options.channel.map(Channel::share_end).transpose()?;
         let place = inner.place_input(input)?;
-        let index = state.books.open();
+        let room = state.make_room_to_enqueue(options.queue_deadline_ns.is_some());
+        let index = room.and_then(|()| state.books.open()).inspect_err(|_| inner.take_input_back(place))?;
         let entry = state.books.get_mut(index);
         entry.kind = Kind::Task;
         entry.callee = callee;
@@ -413,13 +417,8 @@ impl Pool {
         let mut state = inner.lock();
         state.pump(true);
         let (dead, mut usage) = (inner.heap.dead(), inner.heap.usage());
-        // What was a dead process's belongs to the host now, for the heap's purposes.
-        let host = usage.entry(crate::heap::HOST).or_default();
-        for (_, left) in &dead {
-            host.blocks = host.blocks.saturating_sub(left.blocks);
-            host.bytes = host.bytes.saturating_sub(left.bytes);
-        }
-        let mut all = vec![Process { pid: inner.pid, alive: true, usage: *host }];
+        let host = usage.remove(&crate::heap::HOST).unwrap_or_default();
+        let mut all = vec![Process { pid: inner.pid, alive: true, usage: host }];
         for (slot, member) in state.family.members.iter().enumerate().filter(|(_, member)| member.pid != 0) {
             let usage = usage.get(&setup::owner_of(slot as u32)).copied().unwrap_or_default();
             all.push(Process { pid: member.pid, alive: true, usage });
@@ -432,9 +431,10 @@ impl Pool {
     ///
     /// Workers that are busy do it before their next task. Where one cannot, nothing is shared: that worker ends, and
     /// its place is filled anew.
-    pub fn share(&self, segment: &Segment) -> Result<()> {
+    pub fn share(&self, segment: &Segment, timeout: Timeout) -> Result<()> {
         let inner = self.inner()?;
-        let _turn = inner.sharing.lock().unwrap_or_else(PoisonError::into_inner);
+        let deadline = timeout.deadline();
+        let _turn = inner.sharing.take(timeout, deadline)?;
         let share = Share::new(segment)?;
         let mut state = inner.lock();
         if let Some(error) = refusal(&state) {
@@ -454,7 +454,8 @@ impl Pool {
             ));
         }
         state.family.share(share)?;
-        let (mut state, shared) = wait(inner, state, Want::Shared, Timeout::Forever, State::sharing_answer);
+        let (mut state, shared) =
+            wait(inner, state, Want::Shared, timeout.what_is_left(deadline), State::sharing_answer);
         state.family.end_sharing(shared.is_ok());
         shared
     }
@@ -485,14 +486,13 @@ impl Pool {
                 continue;
             }
             if state.books.get(index).state == TaskState::Settled {
-                state.finished_count -= 1;
+                state.drop_finished(index);
                 state.mark_taken(index);
             }
             if state.books.get(index).state == TaskState::Taken {
                 state.release(index);
             }
         }
-        state.finished.clear();
     }
 
     /// The heap.
@@ -590,6 +590,13 @@ impl Inner {
         // SAFETY: a new block, as long as the input.
         unsafe { std::ptr::copy_nonoverlapping(input.as_ptr(), block.as_ptr(), input.len()) };
         Ok(Input::Heap { address: block.as_ptr().expose_provenance(), owned: true })
+    }
+
+    /// An input that nobody is to have after all.
+    fn take_input_back(&self, input: Input) {
+        if let Input::Heap { address, owned: true } = input {
+            let _ = self.heap.free_address(address);
+        }
     }
 
     /// Whether other threads wait for the lock: whoever only looks for results should let them have it.

@@ -77,7 +77,7 @@ impl State {
         if self.lanes.iter().any(free) {
             return;
         }
-        let waiting = self.queued_at_most() + self.lanes.iter().map(Lane::waiting).sum::<usize>();
+        let waiting = self.queued() + self.lanes.iter().map(Lane::waiting).sum::<usize>();
         let coming =
             self.family.wanted_count().saturating_sub(self.lanes.iter().filter(|lane| lane.ready).count());
         if waiting > coming && self.family.unpark(waiting - coming) {

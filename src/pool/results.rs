@@ -7,7 +7,6 @@ use super::wait::{Want, wait};
 use super::{Pool, TaskResult};
 use crate::error::{Code, Error, Result};
 use crate::sys::clock::{Timeout, now_ns};
-use std::collections::HashSet;
 use std::ffi::CStr;
 
 impl Pool {
@@ -128,17 +127,16 @@ impl State {
 
     /// The oldest settled task that nobody has taken or claimed; it is the caller's from now on.
     pub(super) fn take_finished(&mut self) -> Option<u32> {
-        while let Some(index) = self.finished.pop_front() {
-            let entry = self.books.get(index);
-            // Taken by its id meanwhile, and perhaps in use again and settled again: then it is listed again, too.
-            let stale = entry.state != TaskState::Settled || entry.claimed || !entry.is_a_callers();
-            if !stale {
-                self.finished_count -= 1;
-                self.mark_taken(index);
-                return Some(index);
-            }
-        }
-        None
+        let index = self.finished.pop_front(&mut self.books)?;
+        self.finished_count -= 1;
+        self.mark_taken(index);
+        Some(index)
+    }
+
+    /// A settled task is not among those any more that anybody may take.
+    pub(super) fn drop_finished(&mut self, index: u32) {
+        self.finished.remove(&mut self.books, index);
+        self.finished_count -= 1;
     }
 
     /// A claimed task that has settled is its waiter's.
@@ -173,8 +171,7 @@ impl State {
         entry.claimed = true;
         self.claimed_count += 1;
         if entry.state == TaskState::Settled {
-            self.finished_count -= 1;
-            self.tidy_finished();
+            self.drop_finished(index);
         }
         Ok(())
     }
@@ -200,25 +197,10 @@ impl State {
         entry.claimed = false;
         self.claimed_count -= 1;
         if entry.state == TaskState::Settled {
-            self.finished.push_back(index);
+            self.finished.push_back(&mut self.books, index);
             self.finished_count += 1;
             self.desk.tell_first(Key::Next);
         }
-    }
-
-    /// Drops from the list of finished tasks what has been taken by its id, once that is most of it: a host that never
-    /// calls `next` would make it grow for ever.
-    fn tidy_finished(&mut self) {
-        if self.finished.len() < 64 + 2 * self.finished_count {
-            return;
-        }
-        let mut seen = HashSet::new();
-        let books = &self.books;
-        self.finished.retain(|index| {
-            let entry = books.get(*index);
-            let listed = entry.state == TaskState::Settled && !entry.claimed && entry.is_a_callers();
-            listed && seen.insert(*index)
-        });
     }
 
     /// Makes an entry's result go away: its memory, its id.

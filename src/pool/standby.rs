@@ -282,7 +282,8 @@ impl Threads {
         }
         self.wake_standby(&inside);
         pool.heap.bell().ring_standby();
-        if !inside.wards.is_empty() {
+        let bits = |ward: &Ward| ward.pool.upgrade().map_or(0, |pool| pool.guarded.load(Ordering::Relaxed));
+        if inside.wards.iter().any(|ward| bits(ward) & (GUARDED | CALLED) != 0) {
             return;
         }
         inside.generation += 1;
@@ -341,7 +342,7 @@ impl State {
     fn standby_wanted(&self) -> u32 {
         match () {
             () if self.awaits_results() => standby::CURIOUS,
-            () if self.queued_at_most() > 0 => standby::HUNGRY,
+            () if self.queued() > 0 => standby::HUNGRY,
             () => standby::QUIET,
         }
     }

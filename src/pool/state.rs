@@ -3,6 +3,7 @@
 use super::books::{Books, Delivery, Input, Outcome, Output, State as TaskState, TO_BLAME, suspicion_after};
 use super::call::Kind;
 use super::callbacks::News;
+use super::chain::Chain;
 use super::desk::{Desk, Key};
 use super::dispatch::Queue;
 use super::here::Here;
@@ -17,7 +18,7 @@ use crate::engine::member::{Death, Member};
 use crate::error::{Code, Error};
 use crate::heap::Heap;
 use crate::process::setup;
-use crate::queue::ring::Segment;
+use crate::queue::ring::{SLOTS, Segment};
 use crate::queue::spin::Spin;
 use crate::sys::clock::{Deadline, now_ns};
 use crate::sys::epoll::Epoll;
@@ -48,8 +49,8 @@ pub(super) struct State {
     pub(super) books: Books,
     pub(super) lanes: Vec<Lane>,
     pub(super) queue: Queue,
-    /// Settled tasks that nobody has taken or claimed, oldest first. May name ones that were taken by their id.
-    pub(super) finished: VecDeque<u32>,
+    /// Settled tasks that nobody has taken or claimed, oldest first.
+    pub(super) finished: Chain,
     pub(super) finished_count: usize,
     /// Tasks that a wait is on for.
     pub(super) claimed_count: usize,
@@ -141,8 +142,8 @@ impl State {
             family,
             books: Books::default(),
             lanes,
-            queue: Queue::default(),
-            finished: VecDeque::new(),
+            queue: Queue::new(),
+            finished: Chain::EMPTY,
             finished_count: 0,
             claimed_count: 0,
             news: News::default(),
@@ -169,7 +170,8 @@ impl State {
             cancel_signal: rules.cancel_signal,
             max_worker_bytes: rules.max_worker_bytes,
             recycle: rules.recycle,
-            drained: Vec::new(),
+            // As much as a ring has: to take results takes no memory.
+            drained: Vec::with_capacity(SLOTS as usize),
             here: rules.here,
             runner: None,
             idle_due_ns: u64::MAX,
@@ -278,6 +280,7 @@ impl State {
                 (lane.ready, lane.ready_ns, lane.share) = (true, now, share);
             }
             Event::Ended(slot, death) => self.deal_with_death(slot, death, now),
+            Event::Starved(error) => self.settle_queue(&error),
             Event::Broken(error) => {
                 self.broken.get_or_insert(error);
                 self.abandon_queue();
@@ -376,6 +379,7 @@ impl State {
 
     pub(super) fn settle(&mut self, index: u32, outcome: Outcome) {
         let entry = self.books.get_mut(index);
+        let was_queued = entry.state == TaskState::Queued;
         let input = std::mem::replace(&mut entry.input, Input::Inline);
         entry.outcome = Some(outcome);
         entry.end = None;
@@ -385,6 +389,9 @@ impl State {
             let _ = self.heap.free_address(address);
         }
         self.books.outstanding -= 1;
+        if was_queued {
+            self.queue.chain.remove(&mut self.books, index);
+        }
         match (job, line) {
             (Some(job), _) => {
                 if let Some(settled) = &mut self.jobs[job] {
@@ -396,7 +403,7 @@ impl State {
             (None, None) => {
                 self.settled += 1;
                 if !self.note_settled(index) && !claimed {
-                    self.finished.push_back(index);
+                    self.finished.push_back(&mut self.books, index);
                     self.finished_count += 1;
                     self.desk.tell_first(Key::Next);
                 }

@@ -214,15 +214,18 @@ impl Stream {
             wait(inner, state, want, timeout, |state| state.room_in_line(number, input.len()));
         room?;
         let place = inner.place_input(input)?;
-        let index = self.enter(&mut state, place, input, user);
+        let index = self.enter(&mut state, place, input, user)?;
         state.move_on_after_submit(index);
         run_queued(inner, state).leave();
         Ok(())
     }
 
     /// Enters an item for which there is room.
-    fn enter(&self, state: &mut State, place: Input, input: &[u8], user: usize) -> u32 {
-        let index = state.books.open();
+    fn enter(&self, state: &mut State, place: Input, input: &[u8], user: usize) -> Result<u32> {
+        let order = &mut state.line_mut(self.number).order;
+        let room = order.try_reserve(1).map_err(|_| Code::errno(libc::ENOMEM).into());
+        let index =
+            room.and_then(|()| state.books.open()).inspect_err(|_| self.inner.take_input_back(place))?;
         let entry = state.books.get_mut(index);
         entry.kind = Kind::Task;
         entry.callee = self.callee;
@@ -242,7 +245,7 @@ impl Stream {
             line.order.push_back(index);
         }
         state.enqueue(index);
-        index
+        Ok(index)
     }
 
     /// Says that there is no more input. Again is harmless.
@@ -359,7 +362,7 @@ impl Stream {
         }
         if length > most {
             let text = format!("an item of {length} bytes; the stream's window is {most}");
-            let index = self.enter(&mut state, Input::Inline, &[], item.user);
+            let index = self.enter(&mut state, Input::Inline, &[], item.user)?;
             if state.take_back(index) {
                 state.settle(index, Outcome::not_started(&Error::errno(libc::EMSGSIZE, text)));
             }
@@ -376,7 +379,7 @@ impl Stream {
             Err(_) if line.items > 0 => return Ok(false),
             Err(error) => return Err(error),
         };
-        let index = self.enter(&mut state, place, input, item.user);
+        let index = self.enter(&mut state, place, input, item.user)?;
         state.move_on_after_submit(index);
         run_queued(inner, state).leave();
         Ok(true)

@@ -98,6 +98,7 @@ pub(super) fn wait<'a, T>(
         state.leave();
         return (state, answer);
     }
+    state.desk.waiting += 1;
     let mut seat: Option<(Arc<Sleeper>, Vec<Key>)> = None;
     let (mut deadline, mut happened) = (None, false);
     let answer = loop {
@@ -123,11 +124,12 @@ pub(super) fn wait<'a, T>(
         }
         let (sleeper, keys) = seat.get_or_insert_with(|| {
             let keys = want.keys(&state);
-            let missing = if let Want::Every(_) = want { keys.len() } else { 1 };
-            (state.desk.sit(&keys, missing, want.amount()), keys)
+            (state.desk.sit(&keys, matches!(want, Want::Every(_)), want.amount()), keys)
         });
         if !want.is_of_tasks() {
-            keys.iter().for_each(|key| state.desk.wish(sleeper, *key));
+            for key in keys.iter() {
+                state.desk.wish(sleeper, *key);
+            }
         }
         let interrupted;
         (state, interrupted, happened) = match state.desk.is_led() {
@@ -142,6 +144,7 @@ pub(super) fn wait<'a, T>(
     if let Some((sleeper, keys)) = seat {
         state.desk.rise(&sleeper, &keys);
     }
+    state.desk.waiting -= 1;
     state.leave();
     (state, answer)
 }

@@ -101,8 +101,17 @@ pub(crate) fn start_of(command: Command, environment: &[CString]) -> Program {
     Program::new(command, changes)
 }
 
+/// How a process ends that cannot become what it should be, and one whose program could not be executed or loaded.
+pub(crate) const GAVE_UP: i32 = 125;
+pub(crate) const NOT_EXECUTED: i32 = 127;
+
+/// Whether a process that has ended before it was what it should be, though others have got there, fell short of something.
+pub(crate) fn fell_short(signal: i32, code: i32) -> bool {
+    signal == 0 && matches!(code, GAVE_UP | NOT_EXECUTED)
+}
+
 /// Ends a process that cannot become what it should be: going on would run the program's `main` a second time.
 pub(crate) fn give_up(why: &str) -> ! {
     sys::environment::complain(&format!("tine: process {}, started for a pool: {why}\n", std::process::id()));
-    signal::exit_now(125);
+    signal::exit_now(GAVE_UP);
 }

@@ -170,7 +170,7 @@ pub(crate) fn spawned_worker(message: Message) -> ! {
             return Err(crate::error::Code::VERSION.into());
         }
         signal::die_with_parent(parent as i32);
-        let (fds, input) = wire::split(message.fds, "a worker's descriptors are missing")?;
+        let (fds, input) = wire::split(message.whole()?.fds, "a worker's descriptors are missing")?;
         let [heap, segment, event, socket, settings]: [OwnedFd; 5] = fds;
         let bytes = wire::from_memfd(&settings)?;
         let mut reader = Reader(&bytes);

@@ -334,7 +334,7 @@ fn begin(family: &mut Family, heap: &Heap, epoll: &Epoll) -> Result<Option<Death
                     family.bury(slot, &death, false);
                     is_vacant = true;
                 }
-                Event::Broken(error) => return Err(error),
+                Event::Starved(error) | Event::Broken(error) => return Err(error),
             }
         }
         // Where one has just died, the next is started before anything is waited for.

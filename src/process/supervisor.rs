@@ -6,6 +6,7 @@
 //! | event | answer |
 //! |---|---|
 //! | `StartWorker` | fork or execute one; `Started` with its pidfd, or `NotStarted` with the reason |
+//! | `StartedAgain` | `Started` once more: the host had no room for the pidfd |
 //! | a child has ended | reap it; if it was a worker, `Exited` with how. Others are orphans of workers |
 //! | the child was a worker, ended by a signal | before that, kill its process group: what its task had started |
 //! | `Stop` | wait for the workers that long, then end the family |
@@ -24,6 +25,7 @@ use crate::error::{Code, Error, Result};
 use crate::heap::Heap;
 use crate::sys::clock::Deadline;
 use crate::sys::epoll::{Epoll, Waited};
+use crate::sys::limits::{self, Limit};
 use crate::sys::pidfd::{self, Ended};
 use crate::sys::spawn;
 use crate::sys::{children, environment, fd, fork, signal, socket};
@@ -35,6 +37,9 @@ const HOST: u64 = 1;
 const CHILDREN: u64 = 2;
 const OUTPUT: u64 = 3;
 const KEEPER: u64 = 4;
+
+/// How often to look at what cannot be watched.
+const UNWATCHED_NS: u64 = 5_000_000;
 
 struct Child {
     slot: u32,
@@ -96,6 +101,8 @@ struct Supervisor {
     /// libraries are found may be relative.
     birthplace: Option<OwnedFd>,
     writable_watched: bool,
+    /// The limit on descriptors that this process was started with, which is its workers'; its own is as high as it may be.
+    descriptors: Option<Limit>,
 }
 
 /// The whole life of a supervisor, from the host's first message on.
@@ -127,10 +134,11 @@ impl Supervisor {
         if version != wire::version() {
             return Err(Code::VERSION.into());
         }
-        let (fds, input) = wire::split(configure.fds, "the supervisor's descriptors are missing")?;
+        let (fds, input) = wire::split(configure.whole()?.fds, "the supervisor's descriptors are missing")?;
         let [heap, host, settings]: [OwnedFd; 3] = fds;
         let settings = Settings::decode(&mut Reader(&wire::from_memfd(&settings)?), input)?;
         signal::adopt_orphans()?;
+        let descriptors = limits::raise_descriptors();
         let moves = settings.surroundings.directory.is_some() && settings.start != StartMethod::Fork;
         let birthplace = moves.then(environment::working_directory).transpose()?;
         settings.surroundings.enter(settings.start == StartMethod::Fork)?;
@@ -138,7 +146,7 @@ impl Supervisor {
         settings.load_libraries()?;
         let (address, length) = (address as usize, length as usize);
         let heap = match settings.start {
-            StartMethod::Fork => Heap::inherit(heap, address, length),
+            StartMethod::Fork => Heap::inherit(heap, address, length)?,
             _ => Heap::attach(heap, address, length, 0)?,
         };
         let tables = Tables::own();
@@ -169,6 +177,7 @@ impl Supervisor {
             sink,
             birthplace,
             writable_watched: false,
+            descriptors,
         })
     }
 
@@ -182,7 +191,6 @@ impl Supervisor {
                 News::Stop => return Ok(()),
             }
             self.reap()?;
-            self.watch_writable()?;
             self.wait(Deadline::NEVER)?;
             if self.keeper_ended {
                 return Ok(());
@@ -213,6 +221,16 @@ impl Supervisor {
         sent
     }
 
+    /// Sends what could not be sent before.
+    fn flush(&mut self) -> Result<()> {
+        let waited = self.connection.is_waiting();
+        self.connection.flush()?;
+        if waited {
+            self.wake_host();
+        }
+        Ok(())
+    }
+
     fn wake_host(&self) {
         if let Some(heap) = &self.heap {
             heap.bell().ring_for_news();
@@ -220,14 +238,12 @@ impl Supervisor {
     }
 
     fn take_messages(&mut self) -> Result<News> {
-        if self.connection.is_waiting() {
-            self.connection.flush()?;
-            self.wake_host();
-        }
+        self.flush()?;
         loop {
             match self.connection.receive() {
                 Ok(None) => return Ok(News::None),
                 Ok(Some(message)) if message.kind == Kind::StartWorker => self.start_worker(message)?,
+                Ok(Some(message)) if message.kind == Kind::StartedAgain => self.tell_again(&message)?,
                 Ok(Some(message)) if message.kind == Kind::Stop => {
                     self.wait_for_workers(Deadline::after(message.words[0]))?;
                     return Ok(News::Stop);
@@ -258,6 +274,7 @@ impl Supervisor {
 
     /// Sleeps until something happens or is due, and reads what workers have written.
     fn wait(&mut self, deadline: Deadline) -> Result<()> {
+        let deadline = deadline.min(self.connection.next_try()).min(self.watch_writable());
         let deadline =
             self.workers.values_mut().fold(deadline, |deadline, worker| worker.keep_limit(deadline));
         let mut tokens = [0; 32];
@@ -274,18 +291,35 @@ impl Supervisor {
         Ok(())
     }
 
-    fn watch_writable(&mut self) -> Result<()> {
-        let wanted = self.connection.is_waiting();
+    /// Has itself told of room in the socket while something waits for that. Where that cannot be: when to look.
+    fn watch_writable(&mut self) -> Deadline {
+        let wanted = self.connection.awaits_room();
         if wanted != self.writable_watched {
-            self.epoll.watch_writable(self.connection.fd(), SOCKET, wanted)?;
+            if self.epoll.watch_writable(self.connection.fd(), SOCKET, wanted).is_err() {
+                return Deadline::after(UNWATCHED_NS);
+            }
             self.writable_watched = wanted;
         }
-        Ok(())
+        Deadline::NEVER
+    }
+
+    /// A pidfd was lost on its way: the host had no descriptor free for it.
+    fn tell_again(&mut self, message: &Message) -> Result<()> {
+        let [slot, generation, ..] = message.words;
+        let is_meant = |worker: &Child| u64::from(worker.slot) == slot && worker.generation == generation;
+        let Some((pid, worker)) = self.workers.iter().find(|(_, worker)| is_meant(worker)) else {
+            return Ok(()); // `Exited` is on its way.
+        };
+        // Without a descriptor here it goes out as it is, and the host asks again.
+        let copy = worker.pidfd.try_clone().ok();
+        let news = Message::new(Kind::Started, &[slot, generation, *pid as u64]);
+        self.tell(news.with_fds(copy.into_iter().collect()))
     }
 
     fn start_worker(&mut self, message: Message) -> Result<()> {
         let [slot, generation, ..] = message.words;
-        let started = self.try_start(slot as u32, message.fds).and_then(|started| {
+        let started = message.whole().and_then(|message| self.try_start(slot as u32, message.fds));
+        let started = started.and_then(|started| {
             let StartedWorker { pid, pidfd, copy, tail } = started;
             // Before the host is told: a worker that it knows of ends by `Exited` and by nothing else.
             if let Some(tail) = &tail {
@@ -297,8 +331,7 @@ impl Supervisor {
                 grace_ns: job.grace_ns,
             });
             let news = Message::new(Kind::Started, &[slot, generation, pid as u64]).with_fds(vec![copy]);
-            // A worker of which the host cannot be told is none.
-            self.tell(news).inspect_err(|_| children::kill(pid))?;
+            self.tell(news)?;
             self.workers.insert(pid, Child { slot: slot as u32, generation, pidfd, tail, limit });
             Ok(())
         });
@@ -345,9 +378,10 @@ impl Supervisor {
         }
         signal::die_with_parent(parent);
         signal::lead_own_group();
+        limits::restore_descriptors(self.descriptors);
         signal::reset_all();
         self.sink.enter(pipe);
-        let Some(mut heap) = self.heap.take() else { signal::exit_now(125) };
+        let Some(mut heap) = self.heap.take() else { signal::exit_now(init::GAVE_UP) };
         heap.become_owner(setup::owner_of(slot));
         let mut keep = [&segment, &event, &socket].map(|fd| fd.as_raw_fd()).to_vec();
         keep.push(heap.fd());
@@ -375,13 +409,14 @@ impl Supervisor {
         let words = [wire::version(), u64::from(slot), address, length, parent as u64];
         let (ours, theirs) = socket::pair()?;
         // Sent before the worker exists: the socket keeps it, whatever becomes of this end.
-        Connection::new(ours).send(Message::new(Kind::Setup, &words).with_fds(fds))?;
+        Connection::new(ours).try_send(Message::new(Kind::Setup, &words).with_fds(fds))?;
         let program = init::program_again(&[]);
         if let Some(pid) = children::fork()? {
             return Ok(pid);
         }
         signal::die_with_parent(parent);
         signal::lead_own_group();
+        limits::restore_descriptors(self.descriptors);
         self.sink.enter(pipe);
         if self.birthplace.as_ref().is_some_and(|birthplace| !environment::go_back(birthplace.as_raw_fd())) {
             signal::exit_now(126);
@@ -428,7 +463,7 @@ impl Supervisor {
             if self.workers.is_empty() || self.keeper_ended || deadline.passed() || pidfd::has_ended(self.host.as_raw_fd()) {
                 return Ok(());
             }
-            self.connection.flush()?;
+            self.flush()?;
             self.wait(deadline)?;
         }
     }
@@ -436,7 +471,7 @@ impl Supervisor {
     /// The last that the supervisor does.
     fn end_family(&mut self) {
         self.kill_everything();
-        let _ = self.connection.flush();
+        let _ = self.flush();
     }
 
     /// Kills the workers and everything that they have started, and waits until nothing is left.

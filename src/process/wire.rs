@@ -5,6 +5,7 @@
 //! a version in the first message keeps different builds of tine apart.
 
 use crate::error::{Code, Error, Result};
+use crate::sys::clock::Deadline;
 use crate::sys::fd::Guarded;
 use crate::sys::memory::{self, Mapping};
 use crate::sys::socket::{self, Received, Sent};
@@ -59,11 +60,13 @@ pub(crate) enum Kind {
     Born = 13,
     /// Keeper to host: how the supervisor has ended, as wait() has it.
     Gone = 14,
+    /// Host to supervisor: slot, generation; it has lost the worker's pidfd, `Started` once more.
+    StartedAgain = 15,
     /// Host to supervisor: slot, generation, a signal for that worker, which the host may not send it.
-    SignalWorker = 15,
+    SignalWorker = 16,
 }
 
-const KINDS: [Kind; 15] = [
+const KINDS: [Kind; 16] = [
     Kind::Configure,
     Kind::StartWorker,
     Kind::Stop,
@@ -78,6 +81,7 @@ const KINDS: [Kind; 15] = [
     Kind::Handover,
     Kind::Born,
     Kind::Gone,
+    Kind::StartedAgain,
     Kind::SignalWorker,
 ];
 
@@ -112,18 +116,29 @@ pub(crate) struct Message {
     pub(crate) words: [u64; WORDS],
     pub(crate) text: String,
     pub(crate) fds: Vec<OwnedFd>,
+    /// It had descriptors, for which this process had no room.
+    pub(crate) is_stripped: bool,
 }
 
 impl Message {
     pub(crate) fn new(kind: Kind, words: &[u64]) -> Message {
         let mut all = [0; WORDS];
         all[..words.len()].copy_from_slice(words);
-        Message { kind, words: all, text: String::new(), fds: Vec::new() }
+        Message { kind, words: all, text: String::new(), fds: Vec::new(), is_stripped: false }
     }
 
     pub(crate) fn with_fds(mut self, fds: Vec<OwnedFd>) -> Message {
         self.fds = fds;
         self
+    }
+
+    /// The message, if all of it has come.
+    pub(crate) fn whole(self) -> Result<Message> {
+        if self.is_stripped {
+            let text = "the descriptors of a message found no room in this process";
+            return Err(Error::errno(libc::EMFILE, text));
+        }
+        Ok(self)
     }
 
     /// A message that carries an error: its code follows the words given.
@@ -157,65 +172,128 @@ impl Message {
         let kind = KINDS.into_iter().find(|kind| *kind as u64 == number).ok_or_else(broken)?;
         let mut all = [0; WORDS];
         all.iter_mut().zip(words).for_each(|(place, word)| *place = word);
-        Ok(Message { kind, words: all, text: String::from_utf8_lossy(text).into_owned(), fds })
+        let text = String::from_utf8_lossy(text).into_owned();
+        Ok(Message { kind, words: all, text, fds, is_stripped: false })
     }
 }
 
-/// One end of a control socket. Sending never blocks: what the socket does not take waits here.
+/// One end of a control socket. Sending never blocks: what cannot be sent yet waits here, behind what came before it.
+///
+/// | the first that waits | is sent |
+/// |---|---|
+/// | found no room in the socket | when that can be written: [`Connection::awaits_room`] |
+/// | found no memory, or too many descriptors on their way | some milliseconds later: [`Connection::next_try`] |
 #[derive(Debug)]
 pub(crate) struct Connection {
     socket: Guarded,
     waiting: VecDeque<Message>,
+    /// After a shortage: when to try again, and after how long a pause; else 0.
+    retry: Deadline,
+    pause_ns: u64,
+}
+
+/// The pauses between two tries while something is short.
+const FIRST_PAUSE_NS: u64 = 1_000_000;
+const LONGEST_PAUSE_NS: u64 = 64_000_000;
+
+/// Whether a call on a socket failed for something that may be there again in a moment. What is left says that the
+/// socket is not what it was.
+fn is_shortage(error: &Error) -> bool {
+    let passing = [libc::ENOMEM, libc::ENOBUFS, libc::EMFILE, libc::ENFILE, libc::EPERM, libc::EACCES];
+    passing.contains(&-error.code().0)
 }
 
 impl Connection {
     pub(crate) fn new(socket: OwnedFd) -> Connection {
-        Connection { socket: Guarded::new(socket), waiting: VecDeque::new() }
+        Connection { socket: Guarded::new(socket), waiting: VecDeque::new(), retry: Deadline(0), pause_ns: 0 }
     }
 
     pub(crate) fn fd(&self) -> RawFd {
         self.socket.as_raw_fd()
     }
 
-    /// Whether something waits until the socket can be written.
+    /// Whether something waits.
     pub(crate) fn is_waiting(&self) -> bool {
         !self.waiting.is_empty()
     }
 
-    /// Sends, or puts in the queue. A peer that is gone is found out by reading. A message that cannot be sent is lost.
+    /// Whether something waits until the socket can be written.
+    pub(crate) fn awaits_room(&self) -> bool {
+        self.is_waiting() && self.pause_ns == 0
+    }
+
+    /// When to call [`Connection::flush`] though nothing has happened.
+    pub(crate) fn next_try(&self) -> Deadline {
+        if self.is_waiting() && self.pause_ns != 0 { self.retry } else { Deadline::NEVER }
+    }
+
+    /// Sends, or puts in the queue: nothing is lost for want of something. A peer that is gone is found out by reading.
     pub(crate) fn send(&mut self, message: Message) -> Result<()> {
         self.waiting.push_back(message);
         self.flush()
     }
 
-    /// Sends what waits, as far as the socket takes it.
+    /// Sends, or says why that is not possible: for what can be begun anew as well. Waits for room as [`Connection::send`].
+    pub(crate) fn try_send(&mut self, message: Message) -> Result<()> {
+        if self.is_waiting() {
+            return self.send(message);
+        }
+        match transmit(self.fd(), &message)? {
+            Sent::Full => self.waiting.push_back(message),
+            Sent::Done | Sent::Gone => (),
+        }
+        Ok(())
+    }
+
+    /// Sends what waits, as far as that is possible.
     pub(crate) fn flush(&mut self) -> Result<()> {
+        if self.pause_ns != 0 && !self.retry.passed() {
+            return Ok(());
+        }
         while let Some(message) = self.waiting.front() {
-            let fds: Vec<RawFd> = message.fds.iter().map(AsRawFd::as_raw_fd).collect();
-            match socket::send(self.fd(), &message.encode(), &fds) {
+            match transmit(self.fd(), message) {
                 Ok(Sent::Done) => drop(self.waiting.pop_front()),
-                Ok(Sent::Full) => return Ok(()),
+                Ok(Sent::Full) => break,
                 Ok(Sent::Gone) => self.waiting.clear(),
+                Err(error) if is_shortage(&error) => {
+                    self.pause_ns = (self.pause_ns * 2).clamp(FIRST_PAUSE_NS, LONGEST_PAUSE_NS);
+                    self.retry = Deadline::after(self.pause_ns);
+                    return Ok(());
+                }
                 Err(error) => {
                     self.waiting.pop_front();
                     return Err(error);
                 }
             }
         }
+        self.pause_ns = 0;
         Ok(())
     }
 
-    /// The next message; `None` where there is none yet.
+    /// The next message; `None` where there is none yet, or none can be taken for want of something.
     ///
     /// A peer that is gone is `EPIPE`.
     pub(crate) fn receive(&mut self) -> Result<Option<Message>> {
         let mut buffer = [0; HEADER + TEXT];
-        match socket::receive(self.fd(), &mut buffer)? {
-            Received::Nothing => Ok(None),
-            Received::Gone => Err(Error::errno(libc::EPIPE, "the other end of the control socket is gone")),
-            Received::Message(length, fds) => Message::decode(&buffer[..length], fds).map(Some),
+        match socket::receive(self.fd(), &mut buffer) {
+            Ok(Received::Nothing) => Ok(None),
+            Ok(Received::Gone) => {
+                Err(Error::errno(libc::EPIPE, "the other end of the control socket is gone"))
+            }
+            Ok(Received::Message(length, fds)) => Message::decode(&buffer[..length], fds).map(Some),
+            Ok(Received::Stripped(length)) => {
+                let message = Message::decode(&buffer[..length], Vec::new())?;
+                Ok(Some(Message { is_stripped: true, ..message }))
+            }
+            Err(error) if is_shortage(&error) => Ok(None),
+            Err(error) => Err(error),
         }
     }
+}
+
+fn transmit(socket: RawFd, message: &Message) -> Result<Sent> {
+    let fds: Vec<RawFd> = message.fds.iter().map(AsRawFd::as_raw_fd).collect();
+    socket::send(socket, &message.encode(), &fds)
 }
 
 /// The descriptors that a message must have, and one more that it may have.
@@ -291,7 +369,6 @@ impl<'a> Reader<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::clock::Deadline;
     use crate::sys::pidfd;
 
     #[test]
@@ -329,7 +406,7 @@ mod tests {
         for number in 0..5000 {
             left.send(Message::new(Kind::Exited, &[number])).unwrap();
         }
-        assert!(left.is_waiting());
+        assert!(left.awaits_room());
         for number in 0..5000 {
             left.flush().unwrap();
             assert_eq!(right.receive().unwrap().unwrap().words[0], number);

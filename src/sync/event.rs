@@ -106,6 +106,20 @@ impl Event {
         false
     }
 
+    /// How often it has been cleared, modulo 2^30; 0 where it resets itself.
+    pub fn cleared(&self) -> u32 {
+        if self.is_automatic() { 0 } else { self.state.load(Ordering::SeqCst) & CLEARED }
+    }
+
+    /// Waits until it is set, or has been set and cleared since it had been cleared so often: for a wait in several calls.
+    pub fn wait_after(&self, cleared: u32, timeout: Timeout) -> Outcome<()> {
+        if self.is_automatic() {
+            return self.wait(timeout);
+        }
+        let interruptible = self.flags.load(Ordering::Relaxed) & INTERRUPTIBLE != 0;
+        self.wait_since(cleared, Patience::new(timeout, interruptible, false))
+    }
+
     /// Waits until it is set; where it resets itself, one waiter clears it.
     pub fn wait(&self, timeout: Timeout) -> Outcome<()> {
         let (automatic, began) = (self.is_automatic(), self.state.load(Ordering::SeqCst));

@@ -557,7 +557,7 @@ impl Lock {
 
     /// For memory that was copied or kept while processes used it, and that nobody uses now: whoever holds the lock there
     /// is not coming back, and its numbers may be of another boot or namespace.
-    pub fn reset(&self) {
+    pub fn reopen(&self) {
         let pair = self.pair.load(Ordering::Relaxed);
         if pair != SPENT {
             let died = if word_of(pair) & (OWNER | DIED) != 0 { DIED } else { 0 };

@@ -72,8 +72,8 @@ impl Mutex {
 
     /// For memory that was copied or kept while processes used it, and that nobody uses now: whoever holds it there has
     /// died.
-    pub fn reset(&self) {
-        self.lock.reset();
+    pub fn reopen(&self) {
+        self.lock.reopen();
     }
 
     /// Who holds it at this moment.

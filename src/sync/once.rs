@@ -39,8 +39,8 @@ impl Once {
 
     /// For memory that was copied or kept while processes used it, and that nobody uses now: what was done stays done,
     /// what was being done is done anew.
-    pub fn reset(&self) {
-        self.lock.reset();
+    pub fn reopen(&self) {
+        self.lock.reopen();
     }
 
     /// Runs `initialiser` unless one has succeeded before; waits for one that runs. What it fails with is returned,

@@ -234,6 +234,13 @@ impl RwLock {
         Ok(())
     }
 
+    /// For memory that was copied or kept while processes used it, and that nobody uses now: whoever reads or writes there
+    /// has died.
+    pub fn reopen(&self) {
+        self.writers.reopen();
+        self.slots.iter().for_each(Lock::reopen);
+    }
+
     /// Says that the data which a dead writer left is whole again. Only the writer may.
     pub fn repair(&self) -> Outcome<()> {
         self.writers.repair(robust::me().ok_or(NO_MEMORY)?)

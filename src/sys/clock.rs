@@ -40,6 +40,14 @@ impl Timeout {
             Timeout::Forever => Deadline::NEVER,
         }
     }
+
+    /// What is left of it for a second wait in the same call, until the deadline that it gave.
+    pub(crate) fn what_is_left(self, deadline: Deadline) -> Timeout {
+        match self {
+            Timeout::After(_) => Timeout::After(deadline.0.saturating_sub(now_ns())),
+            other => other,
+        }
+    }
 }
 
 impl From<Duration> for Timeout {

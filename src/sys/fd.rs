@@ -29,7 +29,7 @@ impl Guarded {
 
     /// The same for an eventfd.
     pub(crate) fn of_eventfd(fd: OwnedFd) -> Guarded {
-        let eventfd = number_of_eventfd(fd.as_raw_fd());
+        let eventfd = number_of_eventfd(fd.as_raw_fd()).ok().flatten();
         let mut guarded = Guarded::new(fd);
         guarded.eventfd = eventfd;
         guarded
@@ -40,8 +40,12 @@ impl Guarded {
         let Some(file) = self.file else { return true };
         match FileId::of(self.fd.as_raw_fd()) {
             Ok(now) => {
-                now == file
-                    && (self.eventfd.is_none() || self.eventfd == number_of_eventfd(self.fd.as_raw_fd()))
+                // What cannot be looked at, for want of a descriptor say, is taken for what it was.
+                let is_same = || match number_of_eventfd(self.fd.as_raw_fd()) {
+                    Ok(number) => number == self.eventfd,
+                    Err(_) => true,
+                };
+                now == file && (self.eventfd.is_none() || is_same())
             }
             Err(error) => error.code() != Code::errno(libc::EBADF),
         }
@@ -74,11 +78,11 @@ impl Drop for Guarded {
     }
 }
 
-/// The number that the kernel has given an eventfd.
-fn number_of_eventfd(fd: RawFd) -> Option<u64> {
-    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
-    let line = info.lines().find_map(|line| line.strip_prefix("eventfd-id:"))?;
-    line.trim().parse().ok()
+/// The number that the kernel has given an eventfd; `None` where it is none.
+fn number_of_eventfd(fd: RawFd) -> std::io::Result<Option<u64>> {
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}"))?;
+    let line = info.lines().find_map(|line| line.strip_prefix("eventfd-id:"));
+    Ok(line.and_then(|number| number.trim().parse().ok()))
 }
 
 /// Takes what a system call returned: a new descriptor, or -1 with errno set.

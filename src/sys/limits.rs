@@ -57,6 +57,29 @@ pub(crate) fn set(resource: i32, soft: u64, hard: u64) -> Result<()> {
     Err(Error::from_io(&format!("setting limit {resource} to {soft} and {hard}"), &error))
 }
 
+/// A limit, of whatever resource.
+pub(crate) type Limit = libc::rlimit;
+
+/// Lets this process have as many descriptors as it may; what the limit was, where that has changed it.
+pub(crate) fn raise_descriptors() -> Option<Limit> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: a valid place, then a valid limit.
+    unsafe {
+        let known = libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) == 0;
+        let highest = libc::rlimit { rlim_cur: limit.rlim_max, ..limit };
+        let raised = known && limit.rlim_cur < limit.rlim_max;
+        (raised && libc::setrlimit(libc::RLIMIT_NOFILE, &highest) == 0).then_some(limit)
+    }
+}
+
+/// Takes it back, in a process that is another's child. Async-signal-safe.
+pub(crate) fn restore_descriptors(limit: Option<Limit>) {
+    if let Some(limit) = limit {
+        // SAFETY: a valid limit; one below what it was when it was raised is never refused.
+        unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) };
+    }
+}
+
 /// Makes this process more or less welcome to the kernel when memory runs out.
 pub(crate) fn set_oom_score_adj(score: i32) -> Result<()> {
     fs::write("/proc/self/oom_score_adj", score.to_string())

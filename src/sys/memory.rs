@@ -1,10 +1,9 @@
 //! Shared memory: memfds that cannot shrink, and mappings of them.
 
 use crate::error::{Error, Result};
-use memfd::{FileSeal, Memfd};
 use std::ffi::CStr;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 /// A memfd without a size yet: close-on-exec, sealable, not executable where the kernel can say so.
 pub(crate) fn memfd(name: &CStr) -> Result<OwnedFd> {
@@ -33,18 +32,16 @@ pub(crate) fn huge_memfd(name: &CStr) -> Result<(OwnedFd, usize)> {
 pub(crate) fn sealed_memfd(name: &CStr, length: usize) -> Result<OwnedFd> {
     let fd = memfd(name)?;
     reserve(fd.as_raw_fd(), 0, length)?;
-    seal(fd, &[FileSeal::SealShrink, FileSeal::SealGrow, FileSeal::SealSeal])
+    seal(fd, libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL)
 }
 
 /// Adds seals.
-pub(crate) fn seal(fd: OwnedFd, seals: &[FileSeal]) -> Result<OwnedFd> {
-    let memfd = Memfd::try_from_fd(fd).map_err(|_| Error::invalid("the descriptor is not a memfd"))?;
-    for seal in seals {
-        memfd
-            .add_seal(*seal)
-            .map_err(|error| Error::errno(libc::EPERM, format!("sealing shared memory: {error}")))?;
+pub(crate) fn seal(fd: OwnedFd, seals: libc::c_int) -> Result<OwnedFd> {
+    // SAFETY: a plain fcntl.
+    match unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_ADD_SEALS, seals) } {
+        0 => Ok(fd),
+        _ => Err(Error::last_os("sealing shared memory")),
     }
-    super::fd::owned(libc::c_long::from(memfd.into_file().into_raw_fd()), "sealing shared memory")
 }
 
 /// Whether nobody can shrink the memory behind the descriptor.

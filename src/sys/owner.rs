@@ -222,7 +222,7 @@ fn seems_ended(number: u32, cookie: u32, kind: Kind) -> bool {
         return true;
     }
     // It is, but perhaps by one that only waits for its parent to look.
-    let is_own_zombie = kind == Kind::Process && {
+    let is_own_zombie = {
         let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL;
         // SAFETY: all zero is a valid siginfo, with pid 0 for nobody; the call gets a place for the answer.
         unsafe {

@@ -155,6 +155,7 @@ pub struct Pending(*mut c_void);
 mod local {
     use super::Record;
     use std::arch::{asm, global_asm};
+    use std::sync::atomic::{AtomicPtr, Ordering};
 
     global_asm!(
         ".pushsection .tbss.tine_thread_record,\"awT\",@nobits",
@@ -178,29 +179,36 @@ mod local {
         record
     }
 
-    pub(super) fn set(record: *mut Record) {
-        // SAFETY: writes this thread's word.
+    /// Puts `new` in place of `old`; whether that was there. A handler of this thread may come at any instruction.
+    pub(super) fn exchange(old: *mut Record, new: *mut Record) -> bool {
+        let word: *mut *mut Record;
+        // SAFETY: this thread's own block begins with its address.
         unsafe {
-            asm!("mov {0}, qword ptr [rip + tine_thread_record@GOTTPOFF]", "mov qword ptr fs:[{0}], {1}",
-                out(reg) _, in(reg) record, options(nostack, preserves_flags));
+            asm!("mov {0}, qword ptr fs:[0]", "add {0}, qword ptr [rip + tine_thread_record@GOTTPOFF]",
+                out(reg) word, options(pure, readonly, nostack));
         }
+        // SAFETY: this thread's word, which exists from the thread's start.
+        let word = unsafe { AtomicPtr::from_ptr(word) };
+        word.compare_exchange(old, new, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 }
 
 #[cfg(not(all(target_arch = "x86_64", target_pointer_width = "64")))]
 mod local {
     use super::Record;
-    use std::cell::Cell;
+    use std::sync::atomic::{AtomicPtr, Ordering};
 
-    thread_local! { static RECORD: Cell<*mut Record> = const { Cell::new(std::ptr::null_mut()) } }
+    thread_local! { static RECORD: AtomicPtr<Record> = const { AtomicPtr::new(std::ptr::null_mut()) } }
 
     #[inline(always)]
     pub(super) fn get() -> *mut Record {
-        RECORD.get()
+        RECORD.with(|record| record.load(Ordering::Relaxed))
     }
 
-    pub(super) fn set(record: *mut Record) {
-        RECORD.set(record);
+    /// Puts `new` in place of `old`; whether that was there. A handler of this thread may come at any instruction.
+    pub(super) fn exchange(old: *mut Record, new: *mut Record) -> bool {
+        let relaxed = Ordering::Relaxed;
+        RECORD.with(|record| record.compare_exchange(old, new, relaxed, relaxed).is_ok())
     }
 }
 

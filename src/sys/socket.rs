@@ -107,6 +107,8 @@ pub fn shut_down(socket: RawFd) {
 pub enum Received {
     /// A message of so many bytes, with these descriptors.
     Message(usize, Vec<OwnedFd>),
+    /// A message of so many bytes, whose descriptors found no room in this process.
+    Stripped(usize),
     /// Nothing is there yet.
     Nothing,
     /// The other side is gone, and all that it sent has been read.
@@ -127,13 +129,15 @@ pub fn receive(socket: RawFd, buffer: &mut [u8]) -> Result<Received> {
     if length == 0 && fds.is_empty() {
         return Ok(Received::Gone); // tine sends no empty messages.
     }
-    if message.msg_flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) != 0 {
+    if message.msg_flags & libc::MSG_TRUNC != 0 {
         return Err(Error::errno(libc::EMSGSIZE, "a message on the control socket was cut off"));
     }
     // The kernel gives them the lowest numbers that are free.
-    let fds =
-        fds.into_iter().map(|fd| super::fd::above_standard(fd, "recvmsg")).collect::<Result<Vec<_>>>()?;
-    Ok(Received::Message(length, fds))
+    let fds = fds.into_iter().map(|fd| super::fd::above_standard(fd, "recvmsg")).collect::<Result<Vec<_>>>();
+    match fds {
+        Ok(fds) if message.msg_flags & libc::MSG_CTRUNC == 0 => Ok(Received::Message(length, fds)),
+        _ => Ok(Received::Stripped(length)),
+    }
 }
 
 /// The first message of a socket, which stays there.

@@ -105,7 +105,7 @@ static void shared_pointers(void)
     void *block = tine_alloc(pool, 10), *all[3];
     tine_segment *s;
     CHECK_RC(tine_segment_create(10, NULL, &s), 0);
-    CHECK_RC(tine_pool_share(pool, s), 0);
+    CHECK_RC(tine_pool_share(pool, s, TINE_FOREVER), 0);
     all[0] = block;
     all[1] = tine_segment_address(s);
     all[2] = (void *)(uintptr_t)12345678;

@@ -154,7 +154,7 @@ static void maps_and_shares(int start)
     tine_segment *segment;
     int in[300], out[300];
     CHECK_EQ(tine_segment_create(4096, NULL, &segment), 0);
-    CHECK_EQ(tine_pool_share(pool, segment), 0);
+    CHECK_EQ(tine_pool_share(pool, segment, TINE_FOREVER), 0);
     for (int i = 0; i < 300; i++) {
         in[i] = i;
     }

@@ -80,7 +80,7 @@ static void everything(int start)
     CHECK_EQ(call(pool, sum_up, block, 30 * MIB), 30 * MIB / 4096);
     CHECK_RC(tine_segment_create(20 * MIB, NULL, &plain), 0);
     memset(tine_segment_address(plain), 2, 20 * MIB);
-    CHECK_RC(tine_pool_share(pool, plain), 0);
+    CHECK_RC(tine_pool_share(pool, plain, TINE_FOREVER), 0);
     CHECK_RC(tine_segment_create(10 * MIB, NULL, &s), 0);
     CHECK_RC(tine_heap_create(s, NULL, &heap), 0);
     CHECK(tine_heap_alloc(heap, 9 * MIB));

@@ -10,7 +10,6 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdatomic.h>
 #include <stdint.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
@@ -36,8 +35,8 @@ struct attack {
     size_t place; /* the word, the number, or the descriptor */
     int how;      /* the value, or what is done to the descriptor */
     int keeps_on; /* writes it over and over */
-    _Atomic int begun;
-    _Atomic pid_t pid;
+    volatile int begun;
+    volatile pid_t pid;
 };
 
 static int64_t now_ns(void)

@@ -26,7 +26,7 @@ static int be_host(int start, int pipe_fd)
     CHECK_RC(tine_segment_create(1 << 20, NULL, &s), 0);
     CHECK_RC(tine_heap_create(s, NULL, &heap), 0);
     CHECK_RC(tine_segment_create(1 << 20, NULL, &shared), 0);
-    CHECK_RC(tine_pool_share(pool, shared), 0);
+    CHECK_RC(tine_pool_share(pool, shared, TINE_FOREVER), 0);
     for (int round = 0;; round++) {
         tine_result result = TINE_RESULT_INIT;
         tine_id id;

@@ -1,6 +1,7 @@
 /* Segments that a pool's workers share: the same address in all of them, those that are busy, those to come; and what
  * happens where the address is not free. */
 #include "family.h"
+#include <pthread.h>
 #include <stdint.h>
 
 struct item {
@@ -55,6 +56,12 @@ static void kill_it(tine_pool *pool, pid_t pid, uint64_t dead)
 }
 
 /* ---- In workers ---- */
+
+static int tell_pid(tine_task *task)
+{
+    (void)task;
+    return getpid();
+}
 
 static int walk(tine_task *task)
 {
@@ -145,8 +152,8 @@ static void shared_by_all(int start)
     CHECK_RC(tine_segment_create(10000, NULL, &s), 0);
     struct item *list = list_in(s, 4);
     CHECK_EQ(tine_is_shared(pool, list, 16), 0);
-    CHECK_RC(tine_pool_share(pool, s), 0);
-    CHECK_RC(tine_pool_share(pool, s), -EALREADY);
+    CHECK_RC(tine_pool_share(pool, s, TINE_FOREVER), 0);
+    CHECK_RC(tine_pool_share(pool, s, TINE_FOREVER), -EALREADY);
     CHECK_EQ(tine_is_shared(pool, list, 10000), 1);
     CHECK_EQ(tine_is_shared(pool, list, 1 << 20), 0);
     CHECK_EQ(tine_is_shared(pool, (char *)list - 1, 2), 0);
@@ -160,7 +167,7 @@ static void shared_by_all(int start)
     kill_it(pool, worker, 1);
     all_workers_have_it(pool, list, 10);
     CHECK_RC(tine_segment_create(5000, NULL, &second), 0);
-    CHECK_RC(tine_pool_share(pool, second), 0);
+    CHECK_RC(tine_pool_share(pool, second, TINE_FOREVER), 0);
     kill_it(pool, call(pool, tell_parent, NULL, 0), 3);
     all_workers_have_it(pool, list_in(second, 5), 15);
     all_workers_have_it(pool, list, 10);
@@ -184,7 +191,7 @@ static void busy_workers_get_it_before_their_next_task(int start)
     WAIT_UNTIL(gate->inside);
     CHECK_RC(tine_segment_create(100, NULL, &s), 0);
     struct item *list = list_in(s, 3);
-    CHECK_RC(tine_pool_share(pool, s), 0);
+    CHECK_RC(tine_pool_share(pool, s, TINE_FOREVER), 0);
     CHECK_RC(tine_submit(pool, walk, &list, sizeof list, NULL, &next), 0);
     gate->open = 1;
     CHECK_RC(status_of(pool, busy), 0);
@@ -202,13 +209,13 @@ static void a_taken_address_is_an_error(int start)
     char *page = (char *)list - 4096;
     int rc;
     CHECK_RC(call(pool, occupy, &page, sizeof page), 0);
-    CHECK_RC(tine_pool_share(pool, s), -EEXIST);
+    CHECK_RC(tine_pool_share(pool, s, TINE_FOREVER), -EEXIST);
     CHECK_EQ(tine_is_shared(pool, list, 1), 0);
     tine_stats stats = TINE_STATS_INIT;
     CHECK_RC(tine_pool_stats(pool, &stats), 0);
     CHECK_EQ(stats.worker_deaths, 1);
     /* Its place has been filled anew, with a worker that has room. */
-    CHECK_RC(tine_pool_share(pool, s), 0);
+    CHECK_RC(tine_pool_share(pool, s, TINE_FOREVER), 0);
     all_workers_have_it(pool, list, 6);
     CHECK_RC(tine_pool_stats(pool, &stats), 0);
     CHECK_EQ(stats.worker_deaths, 1);
@@ -224,7 +231,7 @@ static void a_taken_address_is_an_error(int start)
     CHECK_RC(tine_submit(pool, wait_at, &gates[0], sizeof gates[0], NULL, &busy), 0);
     CHECK_RC(tine_submit(pool, wait_at, &gates[1], sizeof gates[1], NULL, &ids[0]), 0);
     WAIT_UNTIL(gate[0].inside && gate[1].inside);
-    CHECK_RC(tine_pool_share(pool, other), 0);
+    CHECK_RC(tine_pool_share(pool, other, TINE_FOREVER), 0);
     struct item *more = list_in(other, 2);
     for (int i = 1; i < 40; i++)
         CHECK_RC(tine_submit(pool, walk, &more, sizeof more, NULL, &ids[i]), 0);
@@ -248,7 +255,7 @@ static void only_the_creator_writes(int start)
     tine_segment *s;
     CHECK_RC(tine_segment_create(100, &options, &s), 0);
     struct item *list = list_in(s, 3);
-    CHECK_RC(tine_pool_share(pool, s), 0);
+    CHECK_RC(tine_pool_share(pool, s, TINE_FOREVER), 0);
     CHECK_EQ(call(pool, walk, &list, sizeof list), 6);
     CHECK_RC(call(pool, set, &list, sizeof list), TINE_EDIED);
     CHECK_EQ(list->value, 1);
@@ -272,7 +279,7 @@ static void sharing_while_workers_are_killed(int start)
                 kill(list->value, SIGKILL);
         }
         CHECK_RC(tine_segment_create(1 + random_next(&random) % 30000, NULL, &all[i]), 0);
-        CHECK_RC(tine_pool_share(pool, all[i]), 0);
+        CHECK_RC(tine_pool_share(pool, all[i], TINE_FOREVER), 0);
         if (list)
             (void)status_of(pool, id);
     }
@@ -292,23 +299,88 @@ static void sharing_while_workers_are_killed(int start)
     check_stock(before);
 }
 
+struct sharer {
+    tine_pool *pool;
+    tine_segment *segment;
+    int rc;
+};
+
+static void *share_without_limit(void *argument)
+{
+    struct sharer *sharer = (struct sharer *)argument;
+    sharer->rc = tine_pool_share(sharer->pool, sharer->segment, TINE_FOREVER);
+    return NULL;
+}
+
+static int is_stopped(pid_t pid)
+{
+    struct process process;
+    return look_at(pid, &process) && process.state == 'T';
+}
+
+/* A worker that has been stopped takes nothing: who shares waits as long as it wants to, and everybody else goes on. */
+static void a_stopped_worker_is_waited_for_as_long_as_is_said(int start)
+{
+    struct belongings before = take_stock();
+    tine_pool *pool = create(start, 2);
+    tine_segment *many[70], *s;
+    pid_t worker = 0;
+    pthread_t thread;
+    while (worker <= 0) {
+        worker = call(pool, tell_pid, NULL, 0);
+    }
+    CHECK_EQ(kill(worker, SIGSTOP), 0);
+    WAIT_UNTIL(is_stopped(worker));
+    CHECK_RC(tine_segment_create(100, NULL, &s), 0);
+    struct item *list = list_in(s, 3);
+    CHECK_RC(tine_pool_share(pool, s, 0), -EAGAIN);
+    CHECK_RC(tine_pool_share(pool, s, 1000000), -ETIMEDOUT);
+    CHECK_RC(tine_pool_share(pool, s, -5), -EAGAIN);
+    CHECK_EQ(tine_is_shared(pool, list, 1), 0);
+    /* More than a socket takes at once, and none of them counts. */
+    for (int i = 0; i < 70; i++) {
+        CHECK_RC(tine_segment_create(100, NULL, &many[i]), 0);
+        CHECK_RC(tine_pool_share(pool, many[i], 0), -EAGAIN);
+    }
+    struct sharer sharer;
+    sharer.pool = pool;
+    sharer.segment = many[0];
+    sharer.rc = 1;
+    CHECK_EQ(pthread_create(&thread, NULL, share_without_limit, &sharer), 0);
+    WAIT_UNTIL(tine_is_shared(pool, tine_segment_address(many[0]), 1) == 1);
+    /* Another thread's wait is part of this one's. */
+    CHECK_RC(tine_pool_share(pool, s, 0), -EAGAIN);
+    CHECK_RC(tine_pool_share(pool, s, 1000000), -ETIMEDOUT);
+    CHECK_EQ(kill(worker, SIGCONT), 0);
+    CHECK_EQ(pthread_join(thread, NULL), 0);
+    CHECK_RC(sharer.rc, 0);
+    CHECK_RC(tine_pool_share(pool, s, TINE_FOREVER), 0);
+    all_workers_have_it(pool, list, 6);
+    CHECK_EQ(deaths(pool), 0);
+    for (int i = 0; i < 70; i++)
+        CHECK_RC(tine_segment_close(many[i]), 0);
+    CHECK_RC(tine_segment_close(s), 0);
+    tine_pool_destroy(pool);
+    check_stock(before);
+}
+
 static void what_cannot_be_shared(void)
 {
     tine_pool *pool = create(TINE_START_FORKSERVER, 1);
     tine_segment *s, *many[64];
     CHECK_RC(tine_segment_create(100, NULL, &s), 0);
-    CHECK_RC(tine_pool_share(NULL, s), -EINVAL);
-    CHECK_RC(tine_pool_share(pool, NULL), -EINVAL);
+    CHECK_RC(tine_pool_share(NULL, s, TINE_FOREVER), -EINVAL);
+    CHECK_RC(tine_pool_share(pool, NULL, TINE_FOREVER), -EINVAL);
     for (int i = 0; i < 64; i++) {
         CHECK_RC(tine_segment_create(100, NULL, &many[i]), 0);
-        CHECK_RC(tine_pool_share(pool, many[i]), 0);
+        CHECK_RC(tine_pool_share(pool, many[i], TINE_FOREVER), 0);
     }
-    CHECK_RC(tine_pool_share(pool, s), -ENOSPC);
+    CHECK_RC(tine_pool_share(pool, s, TINE_FOREVER), -ENOSPC);
     kill_it(pool, call(pool, tell_parent, NULL, 0), 2);
     struct item *list = list_in(many[63], 3);
     CHECK_EQ(call(pool, walk, &list, sizeof list), 6);
     CHECK_RC(tine_pool_shutdown(pool, HANG_NS), 0);
-    CHECK_RC(tine_pool_share(pool, s), TINE_ESHUTDOWN);
+    CHECK_RC(tine_pool_share(pool, s, TINE_FOREVER), TINE_ESHUTDOWN);
     for (int i = 0; i < 64; i++)
         CHECK_RC(tine_segment_close(many[i]), 0);
     CHECK_RC(tine_segment_close(s), 0);
@@ -324,6 +396,7 @@ int main(int argc, char **argv)
         busy_workers_get_it_before_their_next_task(all_starts[i]);
         a_taken_address_is_an_error(all_starts[i]);
         only_the_creator_writes(all_starts[i]);
+        a_stopped_worker_is_waited_for_as_long_as_is_said(all_starts[i]);
         sharing_while_workers_are_killed(all_starts[i]);
         WAIT_UNTIL(family_is_gone(family_tag(), 0));
     }

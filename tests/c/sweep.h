@@ -7,7 +7,7 @@
  *
  *   once     this call, with this errno; TRUNCATED lets a receive drop the descriptors of its message instead
  *   call     every call of this number in this process from here on, as in a sandbox
- *   class    every call in this process that can fail for this reason, from here until sweep_end(): a shortage
+ *   class    every call in this process that takes of what is short, from here until sweep_end(): EMFILE or ENOMEM
  *   kill     the process is killed where it makes the call, before it is made
  *
  * A call is named by process (in the order of their first calls; 0 is the host), number and ordinal. What goes another way in
@@ -95,7 +95,7 @@ static const struct sweep_kind sweep_kinds[] = {
     SWEEP_KIND(execve, ENOMEM, EAGAIN, EPERM),
     SWEEP_KIND(execveat, ENOMEM, EPERM, ENOSYS),
     SWEEP_KIND(wait4, EINTR),
-    SWEEP_KIND(waitid, EINTR, EPERM),
+    SWEEP_KIND(waitid, EINTR),
     SWEEP_KIND(kill, EPERM),
     SWEEP_KIND(tgkill, EPERM),
     SWEEP_KIND(pidfd_open, EMFILE, ENOMEM, EPERM, ENOSYS),
@@ -104,7 +104,6 @@ static const struct sweep_kind sweep_kinds[] = {
     SWEEP_KIND(mmap, ENOMEM),
     SWEEP_KIND(mremap, ENOMEM),
     SWEEP_KIND(mprotect, ENOMEM, EPERM),
-    SWEEP_KIND(munmap, ENOMEM),
     SWEEP_KIND(madvise, ENOMEM),
     SWEEP_KIND(mincore, EAGAIN),
     SWEEP_KIND(fallocate, ENOSPC, ENOMEM, EINTR, EPERM, ENOSYS),
@@ -149,9 +148,15 @@ static inline const struct sweep_kind *sweep_kind_of(long number)
     return NULL;
 }
 
-static inline int sweep_can_fail(long number, int error)
+/* Whether a call takes of what is short: one that only works with what is there goes on working. */
+static inline int sweep_takes(long number, int error)
 {
+    static const long others[] = {SYS_read, SYS_pread64, SYS_fstat, SYS_newfstatat, SYS_readlinkat, SYS_getdents64, SYS_recvmsg,
+                                  SYS_ppoll, SYS_setsockopt, SYS_mprotect, SYS_madvise, SYS_sigaltstack};
     const struct sweep_kind *kind = sweep_kind_of(number);
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        kind = number == others[i] ? NULL : kind;
+    }
     for (int i = 0; kind && kind->errors[i]; i++) {
         if (kind->errors[i] == error) {
             return 1;
@@ -308,7 +313,7 @@ static inline int sweep_is_hit(struct sweep_run *run, const struct seccomp_notif
     case SWEEP_CALL:
         return index == plan->process && number == plan->number && ordinal >= plan->ordinal;
     case SWEEP_CLASS:
-        return is_place || (sweep_struck() && index == plan->process && sweep_can_fail(number, plan->error));
+        return is_place || (sweep_struck() && index == plan->process && sweep_takes(number, plan->error));
     default:
         return 0;
     }
@@ -535,7 +540,8 @@ static inline size_t sweep_plans(const struct sweep_call *calls, size_t count, s
             for (int j = 0; kind->errors[j] && made < room; j++) {
                 int error = kind->errors[j];
                 int refused = error == EPERM || error == ENOSYS, scarce = error == EMFILE || error == ENOMEM;
-                if ((mode == SWEEP_CALL && !(refused && plan.ordinal == 0)) || (mode == SWEEP_CLASS && !scarce) ||
+                if ((mode == SWEEP_CALL && !(refused && plan.ordinal == 0)) ||
+                    (mode == SWEEP_CLASS && !(scarce && sweep_takes(plan.number, error))) ||
                     (mode == SWEEP_KILL && j > 0)) {
                     continue;
                 }

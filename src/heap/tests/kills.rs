@@ -164,13 +164,8 @@ impl Arena {
             self.heap.free(*block).unwrap();
         }
         self.heap.trim();
-        let known = self.heap.directory.refresh(self.heap.fd.as_raw_fd());
-        for extent in 0..known {
-            assert_eq!(
-                self.heap.directory.get(extent).kind,
-                directory::Kind::Free,
-                "extent {extent} is lost"
-            );
+        for (extent, entry, _) in self.heap.runs() {
+            assert_eq!(entry.kind, Kind::Free, "extent {extent} is lost");
         }
     }
 }
@@ -207,26 +202,35 @@ fn killed_at_random() {
 
 type Path = (&'static str, fn(&mut Child), fn(&mut Child));
 
-/// The paths of alloc and free: what is done before, and the one call that is stepped through.
-/// The first few take tens of thousands of instructions.
-const LONG: usize = 6;
+/// The paths of alloc and free: what is done before, and the one call that is stepped through. The first of them take
+/// tens of thousands of instructions.
+const LONG: usize = 2;
 const PATHS: &[Path] = &[
+    ("giving back to the system", fill, |child| {
+        (0..8).for_each(|slot| child.free(&child.log.held[slot]));
+        child.heap.trim();
+    }),
+    ("a block in a hole", |child| child.heap.trim(), |child| child.allocate(0, 130_000)),
     ("a first block", |_| (), |child| child.allocate(0, 64)),
     ("a large block", |_| (), |child| child.allocate(0, 300_000)),
     ("a block of 64 KiB", |_| (), |child| child.allocate(0, 65_536)),
-    ("free of the last of a slab", fill, |child| {
-        child.free(&child.log.held[0]);
-        (1..8).for_each(|slot| child.free(&child.log.held[slot]));
+    ("free of all of a slab that is not the current one", fill, |child| {
+        (0..7).for_each(|slot| child.free(&child.log.held[slot]));
     }),
     (
-        "giving back to the system",
-        |child| {
-            child.allocate(0, 300_000);
-            child.free(&child.log.held[0]);
-        },
-        |child| child.heap.trim(),
+        "the last block of a slab",
+        |child| (0..6).for_each(|slot| child.allocate(slot, 65_000)),
+        |child| child.allocate(6, 65_000),
     ),
-    ("a block in a hole", |child| child.heap.trim(), |child| child.allocate(0, 130_000)),
+    (
+        "a block of a slab that it had let go of",
+        |child| {
+            fill(child);
+            child.free(&child.log.held[0]);
+            (9..14).for_each(|slot| child.allocate(slot, 65_000));
+        },
+        |child| (14..16).for_each(|slot| child.allocate(slot, 65_000)),
+    ),
     ("one more block", |child| child.allocate(0, 64), |child| child.allocate(1, 64)),
     (
         "free of one of two",
@@ -235,6 +239,15 @@ const PATHS: &[Path] = &[
     ),
     ("free of the first of a full slab", fill, |child| child.free(&child.log.held[0])),
     ("free of a large block", |child| child.allocate(0, 300_000), |child| child.free(&child.log.held[0])),
+    (
+        "free of a large block between free ones",
+        |child| {
+            (0..4).for_each(|slot| child.allocate(slot, 300_000));
+            child.free(&child.log.held[0]);
+            child.free(&child.log.held[2]);
+        },
+        |child| child.free(&child.log.held[1]),
+    ),
     ("free of another's block", |_| (), |child| child.free(&child.log.gifts[1])),
     ("free of another's large block", |_| (), |child| child.free(&child.log.gifts[0])),
 ];
@@ -290,7 +303,7 @@ fn killed_after_single_instructions() {
 }
 
 /// Parent and child take turns with every instruction, which is ten times faster without waking another processor.
-fn stay_on_one_processor() {
+pub(super) fn stay_on_one_processor() {
     // SAFETY: all zero is a valid set of processors, and the calls write and read as much as they are told.
     unsafe {
         let mut set: libc::cpu_set_t = std::mem::zeroed();
@@ -299,13 +312,13 @@ fn stay_on_one_processor() {
     }
 }
 
-fn step(pid: i32) -> i32 {
+pub(super) fn step(pid: i32) -> i32 {
     // SAFETY: a child that is traced and stopped.
     assert_eq!(unsafe { libc::ptrace(libc::PTRACE_SINGLESTEP, pid, 0, 0) }, 0);
     stopped_by(pid)
 }
 
-fn stopped_by(pid: i32) -> i32 {
+pub(super) fn stopped_by(pid: i32) -> i32 {
     let mut status = 0;
     // SAFETY: a child of this test's.
     assert_eq!(unsafe { libc::waitpid(pid, &mut status, 0) }, pid);

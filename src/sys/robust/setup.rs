@@ -1,13 +1,14 @@
 //! A thread's record: where it comes from, and how the thread's list is found.
 //!
-//! All of it is safe in a signal handler that interrupts any of it: signals are blocked while a record is set up, and
-//! threads that look for one at the same time claim it by an exchange. So there is no lock that only an interrupted
-//! thread could release; and no destructor, which some C libraries allocate memory to remember: a record whose thread
-//! has ended is found when another is needed.
+//! All of it is safe in a signal handler that interrupts any of it. Records are claimed, put on the list and made known by
+//! exchanges; a handler that needs one meanwhile sets up another, whole, and the interrupted thread then finds that it
+//! has been overtaken and uses that. So there is no lock that only an interrupted thread could release. And there is no
+//! destructor, which some C libraries allocate memory to remember: a record whose thread has ended is found when another
+//! is needed.
 
 use super::{Anchor, ENTRY, Head, Me, Record, forced_off, local, order, pair_of};
+use crate::sys::memory;
 use crate::sys::owner::{self, Kind};
-use crate::sys::{memory, signal};
 use std::mem::{offset_of, size_of};
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
@@ -123,20 +124,12 @@ fn try_claim(record: *mut Record, tid: u32, is_free: impl FnOnce(u32) -> bool) -
 #[cold]
 #[inline(never)]
 pub(super) fn set_up() -> Option<Me> {
-    let _blocked = signal::AllBlocked::new();
-    if let Some(me) = super::known() {
-        return Some(me); // A handler was faster.
-    }
+    // Null, or after a fork the parent's, which is zeroed and stays unused.
+    let before = local::get();
     let (tid, pid) = (owner::gettid(), owner::getpid());
-    let mut record = local::get();
-    // After a fork the thread has a zeroed one of its own already.
-    if record.is_null() {
-        record = arena()?.claim(tid)?;
-        local::set(record);
-    }
-    // SAFETY: the record is this thread's alone: claimed, or its own of before a fork.
+    let record = arena()?.claim(tid)?;
+    // SAFETY: the record is this thread's alone: claimed, and not known to a handler yet.
     unsafe {
-        (*record).tid = 0;
         (*record).count = 0;
         (*record).held.fill(super::Held { spot: super::Spot(std::ptr::null()), depth: 0 });
         (*record).identity = u64::from(pid) << 32 | u64::from(tid);
@@ -148,6 +141,7 @@ pub(super) fn set_up() -> Option<Me> {
         (*record).namespace = owner::namespace();
         owner::many_processors(); // Found out here once, so that no wait has to.
         (*record).anchor = Anchor { words: [0; 6], previous: 0, next: AtomicU64::new(0) };
+        (*record).tid = tid;
         let head = if forced_off("robust") || !forwards() { None } else { kernel_head(record) };
         (*record).robust = head.is_some_and(|head| append_anchor(record, head));
         if !(*record).robust {
@@ -155,9 +149,17 @@ pub(super) fn set_up() -> Option<Me> {
             (*record).head = &raw mut (*record).own_head;
             (*record).anchor.next = AtomicU64::new((*record).head as u64);
         }
-        (*record).tid = tid;
+        if local::exchange(before, record) {
+            return Some(Me(record));
+        }
+        // A handler was faster. This record's anchor may stand in the list, before the other's, until the thread ends.
+        let me = super::known()?;
+        if (*record).head == &raw mut (*record).own_head && (*me.0).robust {
+            // And so may this record's head be what the kernel knows.
+            libc::syscall(libc::SYS_set_robust_list, (*me.0).head, size_of::<Head>());
+        }
+        Some(me)
     }
-    Some(Me(record))
 }
 
 fn empty_head(at: *mut Head) -> Head {
@@ -241,17 +243,23 @@ unsafe fn place_before(head: *mut Head, entry: u64) -> Option<(*mut u64, u64)> {
 /// # Safety
 /// The record is this thread's, and `head` its list.
 unsafe fn append_anchor(record: *mut Record, head: *mut Head) -> bool {
-    // SAFETY: the caller's promise. The store that makes the anchor visible is the last.
+    // SAFETY: the caller's promise. The exchange that makes the anchor visible is the last; it fails where a handler has
+    // put another one there since, and then that one is the last.
     unsafe {
-        let Some((place, before)) = place_before(head, head as u64) else { return false };
         (*record).head = head;
         (*record).anchor.next = AtomicU64::new(head as u64);
-        (*record).anchor.previous = before;
-        order();
-        place.write_volatile(record.cast::<u8>().add(offset_of!(Record, anchor) + ANCHOR_ENTRY) as u64);
-        order();
+        let anchor = record.cast::<u8>().add(offset_of!(Record, anchor) + ANCHOR_ENTRY) as u64;
+        loop {
+            let Some((place, before)) = place_before(head, head as u64) else { return false };
+            (*record).anchor.previous = before;
+            order();
+            let place = AtomicU64::from_ptr(place);
+            if place.compare_exchange(head as u64, anchor, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+                order();
+                return true;
+            }
+        }
     }
-    true
 }
 
 /// Whether the kernel wakes the next sleeper when a woken one dies before it acts, whatever else the word holds. It

@@ -1,0 +1,61 @@
+/* Memory of the heap that Python looks at: a result in the host, or an input in a worker. Whoever looks at it, a memoryview
+ * or an array on top of it, keeps it; when the last one has gone, it goes back. */
+#include "native.h"
+
+typedef struct {
+    PyObject_HEAD
+    const void *data;
+    size_t length;
+    void (*release)(void *owner);
+    void *owner;
+} Memory;
+
+static PyTypeObject *memory_type;
+
+PyObject *new_memory(const void *data, size_t length, void (*release)(void *owner), void *owner)
+{
+    Memory *self = PyObject_New(Memory, memory_type);
+    if (!self) {
+        release(owner);
+        return NULL;
+    }
+    self->data = data;
+    self->length = length;
+    self->release = release;
+    self->owner = owner;
+    return (PyObject *)self;
+}
+
+bool memory_is_shared(PyObject *memory) { return Py_REFCNT(memory) > 1; }
+
+static void memory_dealloc(PyObject *object)
+{
+    Memory *self = (Memory *)object;
+    PyTypeObject *type = Py_TYPE(object);
+    self->release(self->owner);
+    PyObject_Free(object);
+    Py_DECREF(type);
+}
+
+static int memory_buffer(PyObject *object, Py_buffer *view, int flags)
+{
+    Memory *self = (Memory *)object;
+    return PyBuffer_FillInfo(view, object, (void *)self->data, (Py_ssize_t)self->length, 1, flags);
+}
+
+static PyType_Slot memory_slots[] = {
+    {Py_tp_dealloc, memory_dealloc},
+    {Py_bf_getbuffer, memory_buffer},
+    {Py_tp_doc, "Read-only memory of a heap. It goes back when nobody looks at it any more."},
+    {0, NULL},
+};
+static PyType_Spec memory_spec = {"libtine._native.Memory", sizeof(Memory), 0, Py_TPFLAGS_DEFAULT, memory_slots};
+
+bool add_memory(PyObject *module)
+{
+    PyObject *type = PyType_FromSpec(&memory_spec);
+    if (!type) return false;
+    memory_type = (PyTypeObject *)type;
+    Py_INCREF(type);
+    return PyModule_AddObject(module, "Memory", type) == 0;
+}

@@ -1,0 +1,92 @@
+/* The module, its exception, and sequences of buffers. */
+#include "native.h"
+#include <errno.h>
+#include <string.h>
+
+PyObject *native_error;
+
+PyObject *raise_code(int code, const char *text)
+{
+    if (code == -ENOMEM) return PyErr_NoMemory();
+    PyObject *arguments = Py_BuildValue("(iss)", code, tine_errname(code), text && *text ? text : tine_strerror(code));
+    if (arguments) PyErr_SetObject(native_error, arguments);
+    Py_XDECREF(arguments);
+    return NULL;
+}
+
+bool get_parts(PyObject *sequence, struct parts *parts)
+{
+    Py_ssize_t count = PySequence_Size(sequence);
+    if (count < 0) return false;
+    *parts = (struct parts){PyMem_Calloc((size_t)(count ? count : 1), sizeof(Py_buffer)), 0, 0};
+    if (!parts->views) {
+        PyErr_NoMemory();
+        return false;
+    }
+    for (; parts->count < count; parts->count++) {
+        PyObject *part = PySequence_GetItem(sequence, parts->count);
+        int rc = part ? PyObject_GetBuffer(part, &parts->views[parts->count], PyBUF_SIMPLE) : -1;
+        Py_XDECREF(part);
+        if (rc < 0) {
+            release_parts(parts);
+            return false;
+        }
+        parts->length += (size_t)parts->views[parts->count].len;
+    }
+    return true;
+}
+
+void copy_parts(const struct parts *parts, void *to)
+{
+    char *at = to;
+    for (Py_ssize_t part = 0; part < parts->count; part++) {
+        memcpy(at, parts->views[part].buf, (size_t)parts->views[part].len);
+        at += parts->views[part].len;
+    }
+}
+
+void release_parts(struct parts *parts)
+{
+    for (Py_ssize_t part = 0; part < parts->count; part++) PyBuffer_Release(&parts->views[part]);
+    PyMem_Free(parts->views);
+    parts->views = NULL;
+}
+
+static PyObject *version(PyObject *module, PyObject *unused)
+{
+    (void)module;
+    (void)unused;
+    return PyUnicode_FromString(tine_version());
+}
+
+static PyMethodDef methods[] = {
+    {"serve", serve, METH_VARARGS,
+     "serve(run, initialize): becomes a supervisor or a worker of the pool that started this process; never returns there."},
+    {"version", version, METH_NOARGS, "version() -> the version of the library."},
+    {NULL, NULL, 0, NULL},
+};
+
+static struct PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT, "libtine._native", "tine's C interface, as far as libtine needs it.", -1, methods, NULL, NULL, NULL, NULL,
+};
+
+PyMODINIT_FUNC PyInit__native(void)
+{
+    PyObject *module = PyModule_Create(&definition);
+    if (!module) return NULL;
+    native_error = PyErr_NewExceptionWithDoc("libtine._native.NativeError", "(code, name, text) of a call of tine's.", NULL, NULL);
+    if (!native_error) return NULL;
+    Py_INCREF(native_error);
+    if (PyModule_AddObject(module, "NativeError", native_error) < 0 || !add_memory(module) || !add_pool(module)) return NULL;
+    if (PyModule_AddIntConstant(module, "RAISED", STATUS_RAISED) || PyModule_AddIntConstant(module, "KEPT", STATUS_KEPT) ||
+        PyModule_AddIntConstant(module, "EDIED", TINE_EDIED) || PyModule_AddIntConstant(module, "EEMPTY", TINE_EEMPTY) ||
+        PyModule_AddIntConstant(module, "ESHUTDOWN", TINE_ESHUTDOWN) || PyModule_AddIntConstant(module, "EID", TINE_EID) ||
+        PyModule_AddIntConstant(module, "EMEMORY", TINE_EMEMORY) ||
+        PyModule_AddIntConstant(module, "EWORKERSTART", TINE_EWORKERSTART) ||
+        PyModule_AddIntConstant(module, "FORKSERVER", TINE_START_FORKSERVER) ||
+        PyModule_AddIntConstant(module, "SPAWN", TINE_START_SPAWN) ||
+        PyModule_AddIntConstant(module, "RAN", TINE_RAN) || PyModule_AddIntConstant(module, "NOT_STARTED", TINE_NOT_STARTED) ||
+        PyModule_AddIntConstant(module, "MAYBE_RAN", TINE_MAYBE_RAN))
+        return NULL;
+    return module;
+}

@@ -1,0 +1,48 @@
+/* What the parts of the compiled layer share. It is the only user of tine.h; everything above it is Python. */
+#ifndef TINE_PYTHON_NATIVE_H
+#define TINE_PYTHON_NATIVE_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <tine.h>
+
+/* The names under which workers have their two functions: inputs that are copied, and inputs that are a block of the heap. */
+#define CALL_COPIED "libtine.copied"
+#define CALL_BLOCK "libtine.block"
+
+/* A status of 0 or more says how the call ended; this bit, that the worker keeps the input's block and frees it itself. */
+#define STATUS_RAISED 1
+#define STATUS_KEPT 2
+
+/* Outputs up to this length become bytes; longer ones stay in the heap as long as somebody looks at them. */
+#define COPIED_BYTES 4096
+
+/* The exception for codes of tine's; made in errors.py. */
+extern PyObject *native_error;
+
+/* Raises native_error(code, text), or what Python has for the code. Returns NULL. */
+PyObject *raise_code(int code, const char *text);
+
+/* Gathers the buffers of a sequence. Each has to be released with PyBuffer_Release. */
+struct parts {
+    Py_buffer *views;
+    Py_ssize_t count;
+    size_t length;
+};
+bool get_parts(PyObject *sequence, struct parts *parts);
+void copy_parts(const struct parts *parts, void *to);
+void release_parts(struct parts *parts);
+
+bool add_pool(PyObject *module);
+bool add_memory(PyObject *module);
+
+/* A read-only view of memory that goes back when nobody looks at it any more. */
+PyObject *new_memory(const void *data, size_t length, void (*release)(void *owner), void *owner);
+bool memory_is_shared(PyObject *memory);
+
+PyObject *serve(PyObject *module, PyObject *arguments);
+int initialize_worker(tine_task *task);
+
+#endif

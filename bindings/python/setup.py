@@ -1,0 +1,42 @@
+"""The compiled layer, one for all versions from 3.11 on, by the limited API, against the libtine of pkg-config."""
+
+import subprocess
+import sys
+
+from setuptools import Extension, setup
+from wheel.bdist_wheel import bdist_wheel
+
+LIMITED = sys.version_info >= (3, 11)  # the buffer protocol became part of it then
+
+
+def pkg_config(option: str) -> list[str]:
+    try:
+        return subprocess.run(["pkg-config", option, "tine"], check=True, capture_output=True, text=True).stdout.split()
+    except (OSError, subprocess.CalledProcessError) as error:
+        sys.exit(
+            f"libtine needs tine's library and header, by pkg-config ({error}); `make install` of tine brings them"
+        )
+
+
+class Abi3Wheel(bdist_wheel):
+    def get_tag(self) -> tuple[str, str, str]:
+        python, abi, platform = super().get_tag()
+        return ("cp311", "abi3", platform) if LIMITED else (python, abi, platform)
+
+
+libraries = pkg_config("--libs")
+directories = [flag[2:] for flag in libraries if flag.startswith("-L")]
+setup(
+    ext_modules=[
+        Extension(
+            "libtine._native",
+            sources=[f"native/{name}.c" for name in ("module", "memory", "pool", "worker")],
+            depends=["native/native.h"],
+            define_macros=[("Py_LIMITED_API", "0x030B0000")] if LIMITED else [],
+            py_limited_api=LIMITED,
+            extra_compile_args=[*pkg_config("--cflags"), "-std=c11", "-Wall", "-Wextra"],
+            extra_link_args=[*libraries, *(f"-Wl,-rpath,{directory}" for directory in directories)],
+        )
+    ],
+    cmdclass={"bdist_wheel": Abi3Wheel},
+)

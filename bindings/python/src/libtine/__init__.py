@@ -1,0 +1,10 @@
+"""tine for Python: process pools that copy nothing and never hang.
+
+`ProcessPoolExecutor` stands in for concurrent.futures' class of this name.
+"""
+
+from ._native import version
+from .errors import DeadlineExceeded, TineError, WorkerDied
+from .executor import ProcessPoolExecutor
+
+__all__ = ["DeadlineExceeded", "ProcessPoolExecutor", "TineError", "WorkerDied", "version"]

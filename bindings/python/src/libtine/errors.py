@@ -1,0 +1,66 @@
+"""What can go wrong, as exceptions that programs for concurrent.futures already catch."""
+
+from __future__ import annotations
+
+import errno
+import signal as signals
+from concurrent.futures.process import BrokenProcessPool
+
+from . import _native
+
+
+class TineError(Exception):
+    """An error of tine's own: .code is its number, .name its name."""
+
+    def __init__(self, code: int, name: str, text: str) -> None:
+        super().__init__(code, name, text)
+        self.code, self.name, self.text = code, name, text
+
+    def __str__(self) -> str:
+        return f"{self.text} [{self.name}]"
+
+
+class WorkerDied(BrokenProcessPool):
+    """The process that ran a call died in it. Only this call has failed: the executor goes on.
+
+    .pid, .signal (0 if it exited), .exitcode, .backtrace (lines of module and offset), .may_have_run
+    """
+
+    def __init__(
+        self,
+        text: str,
+        pid: int = 0,
+        signal: int = 0,
+        exitcode: int = 0,
+        backtrace: str = "",
+        may_have_run: bool = True,
+    ) -> None:
+        super().__init__(text, pid, signal, exitcode, backtrace, may_have_run)
+        self.pid, self.signal, self.exitcode = pid, signal, exitcode
+        self.backtrace, self.may_have_run = backtrace, may_have_run
+
+    def __str__(self) -> str:
+        text = str(self.args[0])
+        if self.signal:
+            text += f" ({signals.Signals(self.signal).name})" if self.signal in signals.valid_signals() else ""
+        return f"{text}\n{self.backtrace}" if self.backtrace else text
+
+
+class DeadlineExceeded(TimeoutError):
+    """A call ran past its deadline, and was ended."""
+
+
+Death = tuple[int, int, str, int, int]  # pid, signal, backtrace, fault address, exit code
+CANCELED = -errno.ECANCELED
+
+
+def of_status(status: int, message: str, delivery: int, death: Death | None) -> BaseException:
+    """The exception for a call that was settled by tine and not by the function."""
+    if status == -errno.ETIMEDOUT:
+        return DeadlineExceeded(message or "the call ran past its deadline")
+    if death is not None or status == _native.EDIED:
+        pid, signal, backtrace, _address, code = death or (0, 0, "", 0, 0)
+        return WorkerDied(message, pid, signal, code, backtrace, delivery == _native.MAYBE_RAN)
+    if status in (_native.EWORKERSTART, _native.ESHUTDOWN):
+        return BrokenProcessPool(message)
+    return TineError(status, str(status), message)

@@ -1,0 +1,87 @@
+"""What the tests have called in workers: functions of a module, as programs have them."""
+
+import os
+import signal
+import threading
+import time
+
+initialized_with = None
+
+
+def initialize(value):
+    global initialized_with
+    initialized_with = value
+
+
+def fail_to_initialize():
+    raise RuntimeError("it was not to be")
+
+
+def get_initialized():
+    return initialized_with
+
+
+def add(a, b=0):
+    return a + b
+
+
+def pid():
+    return os.getpid()
+
+
+def die(number=signal.SIGKILL):
+    os.kill(os.getpid(), number)
+    time.sleep(60)
+
+
+def leave(code):
+    os._exit(code)
+
+
+def sleep(seconds):
+    time.sleep(seconds)
+    return seconds
+
+
+def sleep_whatever_comes(seconds):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        time.sleep(0.01)
+
+
+def raise_error(error):
+    raise error
+
+
+class Unreadable(Exception):
+    def __init__(self, a, b):
+        super().__init__(a)
+
+
+def raise_unreadable():
+    raise Unreadable(1, 2)
+
+
+def give_lambda():
+    return {"callback": lambda: 0}
+
+
+def echo(value):
+    return value
+
+
+kept = []
+
+
+def keep(array):
+    kept.append(array)
+    return len(kept)
+
+
+def sums_of_kept():
+    return [int(array.sum()) for array in kept]
+
+
+def count_threads():
+    return threading.active_count()

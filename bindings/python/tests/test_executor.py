@@ -1,0 +1,332 @@
+"""The executor: what concurrent.futures promises, and what it does not."""
+
+import asyncio
+import concurrent.futures
+import gc
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from concurrent.futures.process import BrokenProcessPool
+
+import functions
+import pytest
+
+import libtine
+
+HANG_SECONDS = 30
+
+
+@pytest.fixture
+def executor():
+    with libtine.ProcessPoolExecutor(2) as executor:
+        yield executor
+
+
+def result(future):
+    return future.result(timeout=HANG_SECONDS)
+
+
+def error_of(future):
+    return future.exception(timeout=HANG_SECONDS)
+
+
+def test_submit(executor):
+    future = executor.submit(functions.add, 2, b=3)
+    assert isinstance(future, concurrent.futures.Future)
+    assert result(future) == 5
+    assert future.done() and not future.cancelled()
+
+
+def test_calls_run_in_other_processes(executor):
+    pids = {result(executor.submit(functions.pid)) for _ in range(20)}
+    assert os.getpid() not in pids and len(pids) <= 2
+
+
+def test_map(executor):
+    assert list(executor.map(functions.add, range(100), range(100))) == [2 * i for i in range(100)]
+    assert list(executor.map(functions.add, range(100), chunksize=7)) == list(range(100))
+    assert list(executor.map(functions.add, range(100), buffersize=3)) == list(range(100))
+    assert list(executor.map(functions.add, [])) == []
+
+
+def test_map_draws_no_more_than_its_buffer(executor):
+    drawn = []
+
+    def draw():
+        for i in range(100):
+            drawn.append(i)
+            yield i
+
+    results = executor.map(functions.add, draw(), buffersize=4)
+    assert next(results) == 0
+    assert len(drawn) <= 5
+    assert list(results) == list(range(1, 100))
+
+
+def test_map_timeout(executor):
+    with pytest.raises(concurrent.futures.TimeoutError):
+        list(executor.map(functions.sleep, [0, 30], timeout=0.2))
+
+
+def test_bad_arguments(executor):
+    for bad in (0, -1):
+        with pytest.raises(ValueError):
+            libtine.ProcessPoolExecutor(bad)
+        with pytest.raises(ValueError):
+            executor.map(functions.add, [1], chunksize=bad)
+    with pytest.raises(TypeError):
+        libtine.ProcessPoolExecutor(1, initializer=1)
+    with pytest.raises(ValueError, match="fork"):
+        libtine.ProcessPoolExecutor(1, mp_context="fork")
+
+
+def test_exception_has_remote_traceback(executor):
+    error = error_of(executor.submit(functions.raise_error, ValueError("seven")))
+    assert isinstance(error, ValueError) and error.args == ("seven",)
+    assert "in raise_error" in str(error.__cause__)
+
+
+def test_exception_that_cannot_be_read_fails_its_own_call(executor):
+    error = error_of(executor.submit(functions.raise_unreadable))
+    assert "Unreadable" in str(error) and "cannot be sent" in str(error)
+    assert result(executor.submit(functions.add, 1)) == 1
+
+
+def test_what_cannot_be_pickled_is_named(executor):
+    error = error_of(executor.submit(functions.echo, {"a": [1, (i for i in ())]}))
+    assert "args[0]['a'][1]: generator" in str(error)
+    assert result(executor.submit(functions.add, 1)) == 1
+
+
+def test_closures_travel_where_cloudpickle_is(executor):
+    pytest.importorskip("cloudpickle")
+    offset = 3
+    assert result(executor.submit(lambda x: x + offset, 4)) == 7
+    assert result(executor.submit(functions.give_lambda))["callback"]() == 0
+
+
+def test_dead_worker_costs_its_call(executor):
+    others = [executor.submit(functions.sleep, 0.05) for _ in range(20)]
+    error = error_of(executor.submit(functions.die))
+    assert isinstance(error, libtine.WorkerDied) and isinstance(error, BrokenProcessPool)
+    assert error.signal == signal.SIGKILL and error.pid > 0 and error.may_have_run
+    assert [result(other) for other in others] == [0.05] * 20
+    error = error_of(executor.submit(functions.leave, 7))
+    assert isinstance(error, libtine.WorkerDied) and error.exitcode == 7 and error.signal == 0
+    assert result(executor.submit(functions.add, 1)) == 1
+
+
+def test_crash_has_backtrace(executor):
+    error = error_of(executor.submit(functions.die, signal.SIGSEGV))
+    assert error.signal == signal.SIGSEGV and error.backtrace
+
+
+def test_retries():
+    with libtine.ProcessPoolExecutor(1, retries=2) as executor:
+        error = error_of(executor.submit(functions.die))
+        assert isinstance(error, libtine.WorkerDied)
+        assert executor.stats()["worker_deaths"] == 3
+
+
+def test_deadline():
+    with libtine.ProcessPoolExecutor(1, deadline=0.2, grace=0.1) as executor:
+        late = executor.submit(functions.sleep_whatever_comes, 60)
+        assert isinstance(error_of(late), libtine.DeadlineExceeded)
+        assert result(executor.submit(functions.add, 1)) == 1
+        assert result(executor.submit_with(functions.sleep, (0.4,), deadline=60)) == 0.4
+
+
+def test_cancel(executor):
+    running = [executor.submit(functions.sleep, 60) for _ in range(2)]
+    queued = executor.submit(functions.sleep, 60)
+    assert queued.cancel() and queued.cancelled()
+    for future in running:
+        future.cancel()
+    assert result(executor.submit(functions.add, 1)) == 1
+
+
+def test_initializer():
+    with libtine.ProcessPoolExecutor(2, initializer=functions.initialize, initargs=("x",)) as executor:
+        assert {result(executor.submit(functions.get_initialized)) for _ in range(10)} == {"x"}
+
+
+def test_failing_initializer_breaks_the_executor():
+    with libtine.ProcessPoolExecutor(1, initializer=functions.fail_to_initialize) as executor:
+        with pytest.raises(BrokenProcessPool, match="it was not to be"):
+            executor.submit(functions.add, 1)
+        with pytest.raises(BrokenProcessPool):
+            executor.submit(functions.add, 1)
+
+
+def test_max_tasks_per_child():
+    with libtine.ProcessPoolExecutor(1, max_tasks_per_child=1) as executor:
+        pids = [result(executor.submit(functions.pid)) for _ in range(4)]
+        assert len(set(pids)) == 4
+
+
+def test_shutdown(executor):
+    future = executor.submit(functions.sleep, 0.2)
+    executor.shutdown()
+    assert future.done() and result(future) == 0.2
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        executor.submit(functions.add, 1)
+
+
+def test_shutdown_cancels_futures():
+    executor = libtine.ProcessPoolExecutor(1)
+    first = executor.submit(functions.sleep, 0.5)
+    rest = [executor.submit(functions.sleep, 60) for _ in range(100)]
+    while not executor.stats()["settled"] and executor.stats()["outstanding"] < 101:
+        time.sleep(0.01)
+    executor.shutdown(cancel_futures=True)
+    assert first.done()
+    assert sum(future.cancelled() or future.done() for future in rest) == 100
+
+
+def test_forgotten_executor_ends():
+    executor = libtine.ProcessPoolExecutor(1)
+    future = executor.submit(functions.pid)
+    pid = result(future)
+    thread = executor._collector.thread
+    del executor
+    gc.collect()
+    thread.join(HANG_SECONDS)
+    assert not thread.is_alive()
+    assert not os.path.exists(f"/proc/{pid}")
+
+
+def test_asyncio(executor):
+    async def go():
+        loop = asyncio.get_running_loop()
+        return await asyncio.gather(*(loop.run_in_executor(executor, functions.add, i) for i in range(20)))
+
+    assert asyncio.run(go()) == list(range(20))
+
+
+def test_large_arrays_stay_where_they_are(executor):
+    numpy = pytest.importorskip("numpy")
+    array = numpy.arange(3_000_000)
+    back = result(executor.submit(functions.echo, array))
+    assert (back == array).all()
+    assert not back.flags.owndata and not back.flags.writeable
+    assert executor.stats()["heap_allocated_bytes"] >= array.nbytes
+    del back
+    gc.collect()
+    assert result(executor.submit(functions.add, 1)) == 1
+    assert executor.stats()["heap_allocated_bytes"] < array.nbytes
+
+
+def test_result_outlives_its_executor():
+    numpy = pytest.importorskip("numpy")
+    with libtine.ProcessPoolExecutor(1) as executor:
+        back = result(executor.submit(numpy.ones, 1_000_000))
+    assert back.sum() == 1_000_000
+
+
+def test_worker_may_keep_its_input():
+    numpy = pytest.importorskip("numpy")
+    with libtine.ProcessPoolExecutor(1) as executor:
+        for i in range(5):
+            assert result(executor.submit(functions.keep, numpy.full(100_000, i))) == i + 1
+        assert result(executor.submit(functions.sums_of_kept)) == [100_000 * i for i in range(5)]
+
+
+def run_program(text, *arguments):
+    return subprocess.run(
+        [sys.executable, *arguments, "-c", textwrap.dedent(text)] if not arguments else [sys.executable, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=HANG_SECONDS,
+        check=False,
+    )
+
+
+def test_functions_of_main(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(
+        textwrap.dedent("""
+        import libtine
+        def square(x):
+            return x * x
+        if __name__ == "__main__":
+            with libtine.ProcessPoolExecutor(2) as executor:
+                print(list(executor.map(square, range(5))))
+    """)
+    )
+    done = run_program("", str(program))
+    assert done.stdout == "[0, 1, 4, 9, 16]\n", done.stderr
+
+
+def test_main_without_guard(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(
+        textwrap.dedent("""
+        import libtine, os
+        with libtine.ProcessPoolExecutor(1) as executor:
+            print(executor.submit(os.path.basename, "a/b").result())   # a module's function needs no guard
+            def own(x):
+                return x
+            print(executor.submit(own, 1).exception())
+    """)
+    )
+    done = run_program("", str(program))
+    first, *rest = done.stdout.splitlines()
+    assert first == "b", done.stderr
+    assert "__main__" in "\n".join(rest)
+
+
+def test_python_c():
+    done = run_program("""
+        import libtine
+        with libtine.ProcessPoolExecutor(1) as executor:
+            print(executor.submit(pow, 2, 10).result())
+    """)
+    assert done.stdout == "1024\n", done.stderr
+
+
+def test_interpreter_waits_for_what_was_submitted(tmp_path):
+    done = run_program(f"""
+        import libtine, sys
+        sys.path.insert(0, {os.path.dirname(__file__)!r})
+        import functions
+        executor = libtine.ProcessPoolExecutor(1)
+        executor.submit(functions.sleep, 0.2).add_done_callback(lambda future: print(future.result()))
+    """)
+    assert done.stdout == "0.2\n", done.stderr
+
+
+def test_interrupt_leaves_a_usable_executor(tmp_path):
+    done = run_program(f"""
+        import libtine, os, signal, sys, threading
+        sys.path.insert(0, {os.path.dirname(__file__)!r})
+        import functions
+        with libtine.ProcessPoolExecutor(1) as executor:
+            executor.submit(functions.add, 1).result()
+            future = executor.submit(functions.sleep, 1)
+            threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
+            try:
+                future.result()
+            except KeyboardInterrupt:
+                print("interrupted", not future.done())
+            print(executor.submit(functions.add, 1).result())
+    """)
+    assert done.stdout == "interrupted True\n1\n", done.stderr
+
+
+def test_kills_settle_everything():
+    """A worker is killed every few milliseconds; everything settles, and the executor goes on."""
+    with libtine.ProcessPoolExecutor(2) as executor:
+        futures = [executor.submit(functions.add, bytes(65536), bytes(i % 7)) for i in range(400)]
+        for future in futures[::40]:
+            result_or_death = future.exception(timeout=HANG_SECONDS)
+            assert result_or_death is None or isinstance(result_or_death, libtine.WorkerDied)
+            executor.submit(functions.die)
+        settled = concurrent.futures.wait(futures, timeout=HANG_SECONDS)
+        assert not settled.not_done
+        for i, future in enumerate(futures):
+            if future.exception() is None:
+                assert len(future.result()) == 65536 + i % 7
+        assert result(executor.submit(functions.add, 1)) == 1
