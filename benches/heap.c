@@ -5,6 +5,7 @@
 #include <tine.h>
 #include <errno.h>
 #include <pthread.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -173,6 +174,61 @@ static void hand_over_side_by_side(tine_pool *pool)
     tine_free(pool, inputs[1]);
 }
 
+/* A block, of tine's heap or of the C library's. */
+static void *get(tine_pool *pool, size_t size)
+{
+    return pool ? tine_alloc(pool, size) : malloc(size);
+}
+
+static void put(tine_pool *pool, void *block)
+{
+    if (pool)
+        tine_free(pool, block);
+    else
+        free(block);
+}
+
+static uint64_t next_random(uint64_t *random)
+{
+    *random ^= *random << 13;
+    *random ^= *random >> 7;
+    *random ^= *random << 17;
+    return *random >> 8;
+}
+
+/* What it takes to free one of so many blocks at random, and to allocate another in its place. */
+static double replace(tine_pool *pool, size_t count, size_t least, size_t span)
+{
+    enum { REPLACED = 200000 };
+    void **blocks = malloc(count * sizeof *blocks);
+    uint64_t random = 88172645463325252u;
+    for (size_t i = 0; i < count; i++)
+        blocks[i] = get(pool, least + next_random(&random) % span);
+    double began = now_ns();
+    for (int i = 0; i < REPLACED; i++) {
+        size_t place = next_random(&random) % count;
+        put(pool, blocks[place]);
+        blocks[place] = get(pool, least + next_random(&random) % span);
+        if (!blocks[place])
+            exit(1);
+    }
+    double took = (now_ns() - began) / REPLACED;
+    for (size_t i = 0; i < count; i++)
+        put(pool, blocks[i]);
+    free(blocks);
+    return took;
+}
+
+static void replace_side_by_side(tine_pool *pool, const char *what, size_t count, size_t least, size_t span)
+{
+    double tine[ROUNDS], libc[ROUNDS];
+    for (int round = 0; round < ROUNDS; round++) {
+        libc[round] = replace(NULL, count, least, span);
+        tine[round] = replace(pool, count, least, span);
+    }
+    print_row(what, tine, libc);
+}
+
 int main(int argc, char **argv)
 {
     tine_init(argc, argv);
@@ -183,6 +239,9 @@ int main(int argc, char **argv)
         return 1;
     printf("a pair of alloc and free of 64 bytes, medians of %d interleaved rounds\n", ROUNDS);
     side_by_side(pool, "one thread");
+    replace_side_by_side(pool, "one of 1,000 blocks of 64 bytes replaced", 1000, 64, 1);
+    replace_side_by_side(pool, "one of 256,000 blocks of 64 bytes replaced", 256000, 64, 1);
+    replace_side_by_side(pool, "one of 4 blocks of 1 to 30 MB replaced", 4, 1000000, 29000000);
     for (int workers = 1; workers <= 2; workers++) {
         double tine[ROUNDS], libc[ROUNDS];
         for (int round = 0; round < ROUNDS; round++) {

@@ -1263,6 +1263,23 @@ typedef int (*tine_heap_block_fn)(void *block, size_t length, void *user);
 tine_heap *tine_pool_heap(tine_pool *pool);
 
 /**
+ * The heap of this process in which an address lies: the pool's, or one that tine_heap_create or tine_heap_attach has opened
+ * and that is not closed. So what was kept of a heap in shared memory, or beyond its end, finds it or finds that it is gone.
+ *
+ * Returns the heap, as its other calls take it, or NULL. In a worker its pool's is found once tine_task_pool was called.
+ * Ownership: as before. Threads: any, while no other closes the heap. Fork: NULL in a child, but for heaps of its own.
+ */
+tine_heap *tine_heap_find(const void *address);
+
+/**
+ * A pointer that goes with a heap's handle in this process, for who writes a language's binding: tag from now on if there was
+ * none. NULL asks only.
+ *
+ * Returns the pointer that goes with it now; NULL: none, or heap is NULL. Threads: any; of several that give one, one does.
+ */
+void *tine_heap_tag(tine_heap *heap, void *tag);
+
+/**
  * Makes a heap in a segment, which it takes up as a whole. Every process that has the segment may attach, and allocate
  * and free blocks in it; a pointer to a block means the same in all of them.
  *
@@ -1278,8 +1295,8 @@ int tine_heap_create(tine_segment *s, const tine_heap_options *options, tine_hea
  * Opens the heap that another process has made in a segment.
  *
  * Parameters: s; options: NULL for all defaults; out: where the heap goes.
- * Returns 0; -EINVAL: there is no heap in the segment, or one of another version, or the segment is not at its address;
- * -ENOSPC: 252 processes have it; -EACCES: the segment is for reading only; -EMFILE.
+ * Returns 0; -EINVAL: there is no heap in the segment, or the segment is not at its address; TINE_EVERSION: the heap was made
+ * by another version of tine; -ENOSPC: 252 processes have it; -EACCES: the segment is for reading only; -EMFILE.
  * Ownership: tine_heap_close. Threads: any. Fork: a child attaches for itself.
  */
 int tine_heap_attach(tine_segment *s, const tine_heap_options *options, tine_heap **out);
@@ -1371,10 +1388,11 @@ int tine_heap_blocks(tine_heap *heap, int pid, tine_heap_block_fn visit, void *u
 int tine_heap_release_process(tine_heap *heap, int pid);
 
 /**
- * Gives the memory that nothing is in back to the system. Without it, up to 32 MiB of a pool's heap stay reserved for the
- * next blocks, and all of a segment; memory that was given back is reserved anew for the next blocks, or they are NULL.
+ * Gives the memory that nothing is in back to the system, whoever had allocated and freed it. Without it, some of a pool's heap
+ * stays reserved for the next blocks (32 MiB, half of what is in use, or four times the largest block that was freed lately), and
+ * all of a segment; memory that was given back is reserved anew for the next blocks, or they are NULL.
  *
- * Parameters: heap: in a worker it is about what that worker has freed.
+ * Parameters: heap.
  * Returns 0; -EINVAL; TINE_EFORKED. Threads: any.
  */
 int tine_heap_trim(tine_heap *heap);

@@ -15,7 +15,7 @@
 //! | to create the pool | the call fails with the reason |
 //! | to start a supervisor or a worker, later | tried again after the brake's pause; with nobody at work for `start_timeout`, [`Event::Starved`] |
 //! | to send a message | it waits in its [`Connection`](wire::Connection), whose time does not count as a worker's to answer |
-//! | for the descriptors of a message that has come | `Ready`: that supervisor is given up, it has no workers yet. `Started`: the supervisor is asked for it again. `Exited`: the output is lost |
+//! | for the descriptors of a message that has come | `Ready`: that supervisor is given up, it has no workers yet. `Started`: the supervisor is asked for it again. `Exited`: the output is lost. The same where they cannot be sent |
 //! | to watch a descriptor | it is looked at now and then |
 
 use super::brake::{Brake, HOPELESS};

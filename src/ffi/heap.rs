@@ -17,6 +17,7 @@ use crate::sys::fork;
 use std::ffi::{c_int, c_void};
 use std::ptr::NonNull;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicPtr, Ordering};
 
 /// A heap: that of a pool, or one of its own in a segment, for processes that have no pool in common.
 pub struct tine_heap {
@@ -25,6 +26,8 @@ pub struct tine_heap {
     /// The only process that may use it.
     pid: i32,
     of: Of,
+    /// A language binding's own. AcqRel: who sees it sees what it points to.
+    tag: AtomicPtr<c_void>,
 }
 
 enum Of {
@@ -108,6 +111,35 @@ pub unsafe extern "C" fn tine_pool_heap(pool: *mut tine_pool) -> *mut tine_heap 
     unsafe { heap_of(pool) }.cast_mut()
 }
 
+/// The heap of this process in which an address lies: the pool's, or one that tine_heap_create or tine_heap_attach has opened
+/// and that is not closed. So what was kept of a heap in shared memory, or beyond its end, finds it or finds that it is gone.
+///
+/// Returns the heap, as its other calls take it, or NULL. In a worker its pool's is found once tine_task_pool was called.
+/// Ownership: as before. Threads: any, while no other closes the heap. Fork: NULL in a child, but for heaps of its own.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_heap_find(address: *const c_void) -> *mut tine_heap {
+    guard_value(std::ptr::null_mut(), || {
+        std::ptr::with_exposed_provenance_mut(queue::handle_at(address.addr()))
+    })
+}
+
+/// A pointer that goes with a heap's handle in this process, for who writes a language's binding: `tag` from now on if there was
+/// none. NULL asks only.
+///
+/// Returns the pointer that goes with it now; NULL: none, or `heap` is NULL. Threads: any; of several that give one, one does.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_heap_tag(heap: *mut tine_heap, tag: *mut c_void) -> *mut c_void {
+    guard_value(std::ptr::null_mut(), || {
+        // SAFETY: null, or the caller's heap.
+        let Some(heap) = (unsafe { heap.as_ref() }) else { return std::ptr::null_mut() };
+        let none = std::ptr::null_mut();
+        match heap.tag.compare_exchange(none, tag, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => tag,
+            Err(there) => there,
+        }
+    })
+}
+
 /// Makes a heap in a segment, which it takes up as a whole. Every process that has the segment may attach, and allocate
 /// and free blocks in it; a pointer to a block means the same in all of them.
 ///
@@ -129,8 +161,8 @@ pub unsafe extern "C" fn tine_heap_create(
 /// Opens the heap that another process has made in a segment.
 ///
 /// Parameters: s; options: NULL for all defaults; out: where the heap goes.
-/// Returns 0; -EINVAL: there is no heap in the segment, or one of another version, or the segment is not at its address;
-/// -ENOSPC: 252 processes have it; -EACCES: the segment is for reading only; -EMFILE.
+/// Returns 0; -EINVAL: there is no heap in the segment, or the segment is not at its address; TINE_EVERSION: the heap was made
+/// by another version of tine; -ENOSPC: 252 processes have it; -EACCES: the segment is for reading only; -EMFILE.
 /// Ownership: tine_heap_close. Threads: any. Fork: a child attaches for itself.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_heap_attach(
@@ -361,10 +393,11 @@ pub unsafe extern "C" fn tine_heap_release_process(heap: *mut tine_heap, pid: c_
     })
 }
 
-/// Gives the memory that nothing is in back to the system. Without it, up to 32 MiB of a pool's heap stay reserved for the
-/// next blocks, and all of a segment; memory that was given back is reserved anew for the next blocks, or they are NULL.
+/// Gives the memory that nothing is in back to the system, whoever had allocated and freed it. Without it, some of a pool's heap
+/// stays reserved for the next blocks (32 MiB, half of what is in use, or four times the largest block that was freed lately), and
+/// all of a segment; memory that was given back is reserved anew for the next blocks, or they are NULL.
 ///
-/// Parameters: heap: in a worker it is about what that worker has freed.
+/// Parameters: heap.
 /// Returns 0; -EINVAL; TINE_EFORKED. Threads: any.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_heap_trim(heap: *mut tine_heap) -> c_int {
@@ -378,7 +411,12 @@ pub unsafe extern "C" fn tine_heap_trim(heap: *mut tine_heap) -> c_int {
 impl tine_heap {
     /// A pool's, in the host; whose is said by `belongs_to`.
     pub(crate) fn of_host(heap: &Heap) -> tine_heap {
-        tine_heap { heap: NonNull::from(heap), pid: fork::pid(), of: Of::Host(std::ptr::null_mut()) }
+        tine_heap {
+            heap: NonNull::from(heap),
+            pid: fork::pid(),
+            of: Of::Host(std::ptr::null_mut()),
+            tag: AtomicPtr::default(),
+        }
     }
 
     pub(crate) fn belongs_to(&mut self, pool: *mut tine_pool) {
@@ -387,12 +425,26 @@ impl tine_heap {
 
     /// The same, as tasks see it that run in the host.
     pub(crate) fn of_task(heap: &Heap) -> tine_heap {
-        tine_heap { heap: NonNull::from(heap), pid: fork::pid(), of: Of::Worker }
+        tine_heap { heap: NonNull::from(heap), pid: fork::pid(), of: Of::Worker, tag: AtomicPtr::default() }
     }
 
     pub(crate) fn of_worker(worker: &'static Worker) -> tine_heap {
-        tine_heap { heap: NonNull::from(worker.own_heap()), pid: worker.pid(), of: Of::Worker }
+        tine_heap {
+            heap: NonNull::from(worker.own_heap()),
+            pid: worker.pid(),
+            of: Of::Worker,
+            tag: AtomicPtr::default(),
+        }
     }
+}
+
+/// From now on `tine_heap_find` gives this handle.
+///
+/// # Safety
+/// A heap's, at the place where it stays.
+pub(crate) unsafe fn name(pointer: *const tine_heap) {
+    // SAFETY: the caller's promise, and the heap lives as long as what it is of.
+    queue::name_heap(unsafe { (*pointer).heap.as_ref() }, pointer.expose_provenance());
 }
 
 /// # Safety
@@ -549,7 +601,11 @@ unsafe fn make(
                 let own = Box::new(own);
                 let heap = NonNull::from(&**own.heap());
                 queue::know_heap(Known::Mapped(Arc::downgrade(own.heap())));
-                *out = Box::into_raw(Box::new(tine_heap { heap, pid: fork::pid(), of: Of::Segment(own) }));
+                let made =
+                    tine_heap { heap, pid: fork::pid(), of: Of::Segment(own), tag: AtomicPtr::default() };
+                *out = Box::into_raw(Box::new(made));
+                // SAFETY: made just now.
+                unsafe { name(*out) };
                 Ok(0)
             }
             Err(failed) => Ok(report(options.map_or(std::ptr::null_mut(), |options| options.error), &failed)),

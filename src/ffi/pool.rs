@@ -3,7 +3,7 @@
 use crate::error::{Code, Error, Result};
 use crate::ffi::errors::{TINE_INTERRUPTIBLE, tine_error};
 use crate::ffi::guard::{bytes, deadline, duration, guard, guard_value, optional_str, required_out};
-use crate::ffi::heap::tine_heap;
+use crate::ffi::heap::{self, tine_heap};
 use crate::ffi::options::{self, Extensible};
 use crate::ffi::start::{report, tine_fn};
 use crate::ffi::worker_options::worker_options;
@@ -251,7 +251,13 @@ impl tine_pool {
             let heap = tine_heap::of_worker(worker);
             tine_pool { kind: Kind::Worker(worker), heap, nested: None }
         };
-        std::ptr::from_ref(POOL.get_or_init(make)).cast_mut()
+        let is_new = POOL.get().is_none();
+        let pool = POOL.get_or_init(make);
+        if is_new {
+            // SAFETY: it stays as long as the process.
+            unsafe { heap::name(&raw const pool.heap) };
+        }
+        std::ptr::from_ref(pool).cast_mut()
     }
 }
 
@@ -438,6 +444,7 @@ unsafe fn create(options: Option<&tine_pool_options>, out: *mut *mut tine_pool) 
     let started = unsafe {
         // The heap lists what the pool knows of its workers.
         (*pointer).heap.belongs_to(pointer);
+        heap::name(&raw const (*pointer).heap);
         let core = host(pointer)?;
         if let Some(nested) = core.nested() {
             let heap = tine_heap::of_task(core.heap()?);

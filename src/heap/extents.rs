@@ -217,13 +217,13 @@ impl Allocator {
         let run = runs::give(&heap.directory, self.owner, extent, count, false);
         self.remember(Some(run));
         self.freed = self.freed.saturating_add(count);
-        if self.freed > self.kept.max(heap.kept).max(self.largest.saturating_mul(2)) {
+        if self.freed > self.kept.max(heap.kept).max(self.largest.saturating_mul(4)) {
             self.punch_beyond(heap, heap.kept);
         }
     }
 
-    /// Gives the pages of free runs back to the system, the last ones first, all but `kept` extents, or a quarter of what is
-    /// in use, or twice the largest block that was freed lately: what comes and goes must not be punched and reserved each
+    /// Gives the pages of free runs back to the system, the last ones first, all but `kept` extents, or half of what is
+    /// in use, or four times the largest block that was freed lately: what comes and goes must not be punched and reserved each
     /// time.
     pub(super) fn punch_beyond(&mut self, heap: &Heap, kept: u32) {
         let known = heap.directory.known_extents();
@@ -241,13 +241,13 @@ impl Allocator {
             }
             extent += length;
         }
-        self.kept = if kept == 0 { 0 } else { kept.max(used / 4).max(self.largest.saturating_mul(2)) };
+        self.kept = if kept == 0 { 0 } else { kept.max(used / 2).max(self.largest.saturating_mul(4)) };
         // Half of what may be kept, so that this happens once in a while and not with every block.
         self.freed = free.min(self.kept - self.kept / 8);
         if free <= self.kept {
             return;
         }
-        self.largest /= 2;
+        self.largest -= self.largest / 8;
         let mut surplus = free - self.kept / 2;
         self.freed = self.kept / 2;
         for head in reserved.into_iter().rev() {

@@ -132,6 +132,11 @@ impl Message {
         self
     }
 
+    /// Whether it is of use without its descriptors: the host asks for a pidfd again, and can do without an output.
+    fn may_be_bare(&self) -> bool {
+        matches!(self.kind, Kind::Started | Kind::Exited) && !self.fds.is_empty()
+    }
+
     /// The message, if all of it has come.
     pub(crate) fn whole(self) -> Result<Message> {
         if self.is_stripped {
@@ -250,11 +255,13 @@ impl Connection {
         if self.pause_ns != 0 && !self.retry.passed() {
             return Ok(());
         }
-        while let Some(message) = self.waiting.front() {
-            match transmit(self.fd(), message) {
+        while let Some(message) = self.waiting.front_mut() {
+            match transmit(self.socket.as_raw_fd(), message) {
                 Ok(Sent::Done) => drop(self.waiting.pop_front()),
                 Ok(Sent::Full) => break,
                 Ok(Sent::Gone) => self.waiting.clear(),
+                // What they say is worth more than what they bring.
+                Err(error) if is_shortage(&error) && message.may_be_bare() => message.fds.clear(),
                 Err(error) if is_shortage(&error) => {
                     self.pause_ns = (self.pause_ns * 2).clamp(FIRST_PAUSE_NS, LONGEST_PAUSE_NS);
                     self.retry = Deadline::after(self.pause_ns);

@@ -14,7 +14,9 @@ pub(crate) mod watch;
 
 pub use layout::{MOST_BYTES, MOST_MESSAGES};
 pub use message::{Queue, QueueOptions};
-pub(crate) use registry::{Known, create, destroy, find, forget_heap, know_heap, leave_heap};
+pub(crate) use registry::{
+    Known, create, destroy, find, forget_heap, handle_at, know_heap, leave_heap, name_heap,
+};
 pub use transfer::{Buffer, Refused};
 
 #[cfg(test)]

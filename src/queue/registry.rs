@@ -51,10 +51,22 @@ impl Known {
     }
 }
 
+/// A heap, and what the C API knows it by; 0 before it does.
+struct Entry {
+    known: Known,
+    handle: usize,
+}
+
+impl Entry {
+    fn borrow(&self) -> Option<Borrowed> {
+        self.known.borrow()
+    }
+}
+
 /// The heaps of one process. A forked child leaves its parent's alone: who held its lock there is not here.
 struct Registry {
     pid: i32,
-    heaps: Mutex<Vec<Known>>,
+    heaps: Mutex<Vec<Entry>>,
     watches: Watches,
 }
 
@@ -88,13 +100,13 @@ pub(super) fn watches() -> Option<&'static Watches> {
 }
 
 impl Registry {
-    fn heaps(&self) -> MutexGuard<'_, Vec<Known>> {
+    fn heaps(&self) -> MutexGuard<'_, Vec<Entry>> {
         self.heaps.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How often the process has the heap at this address: one in a segment can be attached to several times.
     fn count(&self, address: usize) -> usize {
-        let is_it = |known: &&Known| known.borrow().is_some_and(|heap| heap.address() == address);
+        let is_it = |known: &&Entry| known.borrow().is_some_and(|heap| heap.address() == address);
         self.heaps().iter().filter(is_it).count()
     }
 }
@@ -108,7 +120,7 @@ pub(crate) fn know_heap(heap: Known) {
         if let Some(registry) = unsafe { current.as_ref() }.filter(|registry| registry.pid == pid) {
             let mut heaps = registry.heaps();
             heaps.retain(|known| known.borrow().is_some());
-            heaps.push(heap);
+            heaps.push(Entry { known: heap, handle: 0 });
             break;
         }
         // One per process that has heaps, for as long as it lives.
@@ -128,6 +140,25 @@ pub(crate) fn know_heap(heap: Known) {
         // Where another thread was faster, this page is wasted, once.
         let _ = SEEN.compare_exchange(std::ptr::null_mut(), new.cast(), Ordering::AcqRel, Ordering::Acquire);
     }
+}
+
+/// What the C API knows a heap by, until it is forgotten.
+pub(crate) fn name_heap(heap: &Heap, handle: usize) {
+    let Some(registry) = registry().filter(|registry| registry.pid == fork::pid()) else { return };
+    let mut heaps = registry.heaps();
+    let entry =
+        heaps.iter_mut().find(|entry| entry.borrow().is_some_and(|known| std::ptr::eq(&*known, heap)));
+    if let Some(entry) = entry {
+        entry.handle = handle;
+    }
+}
+
+/// The handle of the heap that has this address; 0 where this process knows none.
+pub(crate) fn handle_at(address: usize) -> usize {
+    let Some(registry) = registry().filter(|registry| registry.pid == fork::pid()) else { return 0 };
+    let has_it =
+        |entry: &&Entry| entry.handle != 0 && entry.borrow().is_some_and(|heap| heap.contains(address, 1));
+    registry.heaps().iter().find(has_it).map_or(0, |entry| entry.handle)
 }
 
 /// The heap is about to go, and with it its queues.
@@ -199,7 +230,7 @@ fn heap_of(address: usize, length: usize) -> Outcome<Borrowed> {
     let heaps = registry.heaps();
     heaps
         .iter()
-        .filter_map(Known::borrow)
+        .filter_map(Entry::borrow)
         .find(|heap| heap.overlaps(address, 1) && heap.contains(address, length))
         .ok_or(INVALID)
 }

@@ -108,7 +108,7 @@ static const struct sweep_kind sweep_kinds[] = {
     SWEEP_KIND(mincore, EAGAIN),
     SWEEP_KIND(fallocate, ENOSPC, ENOMEM, EINTR, EPERM, ENOSYS),
     SWEEP_KIND(ftruncate, ENOMEM, EINTR, EPERM),
-    SWEEP_KIND(getrandom, EINTR, EAGAIN, ENOSYS),
+    SWEEP_KIND(getrandom, EINTR),
     SWEEP_KIND(prctl, EPERM),
     SWEEP_KIND(prlimit64, EPERM),
     SWEEP_KIND(set_robust_list, ENOSYS),
@@ -523,7 +523,7 @@ static inline void sweep_try(struct sweep_run *run, const struct sweep_scenario 
 }
 
 /* How many runs of a scenario make a sample. */
-#define SWEEP_SAMPLE 60
+#define SWEEP_SAMPLE 24
 
 /* Every run that a list of calls asks for; returns how many there are. */
 static inline size_t sweep_plans(const struct sweep_call *calls, size_t count, struct sweep_plan *plans, size_t *of,

@@ -49,7 +49,6 @@ public:
         tine_pool *handle = std::exchange(handle_, nullptr);
         if (!handle || !owned_)
             return;
-        known_heaps::instance().remove(tine_pool_heap(handle));
         tine_pool_destroy(handle);
     }
 

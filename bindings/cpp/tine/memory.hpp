@@ -48,102 +48,49 @@ struct heap_name {
 };
 
 /*
- * The heaps that this process has, for finding one by its name: an allocator that lies in shared memory can't hold a handle,
- * which is a process's own. Entries are added and taken without a lock, so that a child of fork()
- * finds no lock that somebody else holds; none is ever deleted, a free one is used again.
+ * The heap of this name; nullptr: this process does not have it, or no longer. An allocator that lies in shared memory can't
+ * hold a handle, which is a process's own, and a handle that is kept may be of a heap that is closed: so only names are.
  */
-class known_heaps {
-public:
-    static known_heaps &instance()
-    {
-        static known_heaps all;
-        return all;
-    }
-
-    void add(tine_heap *heap)
-    {
-        for (entry *at = first_.load(std::memory_order_acquire); at; at = at->next) {
-            tine_heap *none = nullptr;
-            if (at->heap.load(std::memory_order_relaxed) == heap || at->heap.compare_exchange_strong(none, heap))
-                return;
-        }
-        auto *fresh = new entry{heap, nullptr, first_.load(std::memory_order_relaxed)};
-        while (!first_.compare_exchange_weak(fresh->next, fresh, std::memory_order_release))
-            ;
-    }
-
-    void remove(tine_heap *heap)
-    {
-        for (entry *at = first_.load(std::memory_order_acquire); at; at = at->next)
-            if (at->heap.load(std::memory_order_relaxed) == heap) {
-                at->block.store(nullptr, std::memory_order_relaxed);
-                at->heap.store(nullptr, std::memory_order_release);
-            }
-    }
-
-    /* The heap of this name; nullptr: this process does not have it. That of the task in this thread is known by the task. */
-    tine_heap *find(const heap_name &name)
-    {
-        tine_heap *heap = find_known(name);
-        if (!heap && running_task::current()) {
-            add(tine_pool_heap(tine_task_pool(running_task::current())));
-            heap = find_known(name);
-        }
-        return heap;
-    }
-
-    /* The name that a heap has in this process; others may have given it other ones. */
-    heap_name name_of(tine_heap *heap)
-    {
-        add(heap);
-        for (entry *at = first_.load(std::memory_order_acquire); at; at = at->next) {
-            if (at->heap.load(std::memory_order_relaxed) != heap)
-                continue;
-            std::uint64_t *known = at->block.load(std::memory_order_acquire);
-            if (known)
-                return {known, *known};
-            auto *fresh = static_cast<std::uint64_t *>(tine_heap_alloc(heap, sizeof(std::uint64_t)));
-            if (!fresh)
-                throw std::bad_alloc();
-            *fresh = new_number();
-            if (at->block.compare_exchange_strong(known, fresh))
-                return {fresh, *fresh};
-            tine_heap_free(heap, fresh);
-            return {known, *known};
-        }
-        throw std::bad_alloc(); // somebody has ended the heap meanwhile
-    }
-
-private:
-    struct entry {
-        std::atomic<tine_heap *> heap;
-        std::atomic<std::uint64_t *> block;
-        entry *next;
+inline tine_heap *find_heap(const heap_name &name)
+{
+    auto find = [&name]() -> tine_heap * {
+        tine_heap *heap = tine_heap_find(name.block);
+        bool is_it = heap && tine_heap_contains(heap, name.block, sizeof *name.block) == 1 && *name.block == name.number;
+        return is_it ? heap : nullptr;
     };
+    tine_heap *heap = find();
+    // That of the task in this thread is known once it was asked for.
+    if (!heap && running_task::current() && tine_task_pool(running_task::current()))
+        heap = find();
+    return heap;
+}
 
-    tine_heap *find_known(const heap_name &name) const
-    {
-        for (entry *at = first_.load(std::memory_order_acquire); at; at = at->next) {
-            tine_heap *heap = at->heap.load(std::memory_order_acquire);
-            if (heap && tine_heap_contains(heap, name.block, sizeof *name.block) == 1 && *name.block == name.number)
-                return heap;
-        }
-        return nullptr;
+/* As good as unique, and never 0: a process, a time and a place, well mixed. */
+inline std::uint64_t new_number()
+{
+    static std::atomic<std::uint64_t> count{0};
+    std::uint64_t mixed = std::uint64_t(std::chrono::steady_clock::now().time_since_epoch().count()) ^
+                          (std::uint64_t(getpid()) << 40) ^ (++count << 20);
+    mixed = (mixed ^ (mixed >> 30)) * 0xbf58476d1ce4e5b9;
+    mixed = (mixed ^ (mixed >> 27)) * 0x94d049bb133111eb;
+    return (mixed ^ (mixed >> 31)) | 1;
+}
+
+/* The name that a heap has in this process; others may have given it other ones. */
+inline heap_name name_of(tine_heap *heap)
+{
+    auto *known = static_cast<std::uint64_t *>(tine_heap_tag(heap, nullptr));
+    if (!known) {
+        auto *fresh = static_cast<std::uint64_t *>(tine_heap_alloc(heap, sizeof(std::uint64_t)));
+        if (!fresh)
+            throw std::bad_alloc();
+        *fresh = new_number();
+        known = static_cast<std::uint64_t *>(tine_heap_tag(heap, fresh));
+        if (known != fresh)
+            tine_heap_free(heap, fresh);
     }
-
-    /* As good as unique, and never 0: a process, a time and a place, well mixed. */
-    static std::uint64_t new_number()
-    {
-        static std::atomic<std::uint64_t> count{0};
-        std::uint64_t mixed = std::uint64_t(std::chrono::steady_clock::now().time_since_epoch().count()) ^
-                              (std::uint64_t(getpid()) << 40) ^ (++count << 20);
-        mixed = (mixed ^ (mixed >> 30)) * 0xbf58476d1ce4e5b9;
-        mixed = (mixed ^ (mixed >> 27)) * 0x94d049bb133111eb;
-        return (mixed ^ (mixed >> 31)) | 1;
-    }
-
-    std::atomic<entry *> first_{nullptr};
-};
+    return {known, *known};
+}
 
 } // namespace detail
 
@@ -156,7 +103,7 @@ public:
     template <class T>
     void operator()(T *object) const
     {
-        tine_heap *heap = detail::known_heaps::instance().find(name_);
+        tine_heap *heap = detail::find_heap(name_);
         if (!heap)
             return; // its memory has gone with the heap
         object->~T();
@@ -247,7 +194,7 @@ public:
     using propagate_on_container_swap = std::true_type;
     using is_always_equal = std::false_type;
 
-    explicit allocator(const tine::heap &heap) : name_(detail::known_heaps::instance().name_of(heap.native_handle())) {}
+    explicit allocator(const tine::heap &heap) : name_(detail::name_of(heap.native_handle())) {}
 
     template <class U>
     allocator(const allocator<U> &other) noexcept : name_(other.name())
@@ -258,7 +205,7 @@ public:
     {
         if (count > std::numeric_limits<std::size_t>::max() / sizeof(T))
             throw std::bad_array_new_length();
-        tine_heap *heap = detail::known_heaps::instance().find(name_);
+        tine_heap *heap = detail::find_heap(name_);
         if (!heap)
             throw error(-EXDEV, "tine::allocator: this process does not have the heap");
         return static_cast<T *>(tine::heap(heap).allocate(count * sizeof(T), alignof(T)));
@@ -266,7 +213,7 @@ public:
 
     void deallocate(T *block, std::size_t) noexcept
     {
-        if (tine_heap *heap = detail::known_heaps::instance().find(name_))
+        if (tine_heap *heap = detail::find_heap(name_))
             tine_heap_free(heap, block);
     }
 
@@ -282,9 +229,8 @@ bool operator==(const allocator<T> &left, const allocator<U> &right) noexcept
 {
     if (left.name() == right.name())
         return true;
-    detail::known_heaps &all = detail::known_heaps::instance();
-    tine_heap *heap = all.find(left.name());
-    return heap && heap == all.find(right.name());
+    tine_heap *heap = detail::find_heap(left.name());
+    return heap && heap == detail::find_heap(right.name());
 }
 
 template <class T, class U>
@@ -309,7 +255,7 @@ template <class T, class... A>
 heap_ptr<T> heap::make(A &&...arguments) const
 {
     static_assert(!std::is_array_v<T>, "tine: make<tine::vector<T>> for several objects");
-    heap_delete deleter(detail::known_heaps::instance().name_of(handle_));
+    heap_delete deleter(detail::name_of(handle_));
     void *block = allocate(sizeof(T), alignof(T));
     try {
         using any = tine::allocator<std::byte>;

@@ -287,9 +287,7 @@ public:
     /** The pool's heap. */
     tine::heap heap() const
     {
-        tine_heap *all = tine_pool_heap(handle());
-        detail::known_heaps::instance().add(all);
-        return tine::heap(all);
+        return tine::heap(tine_pool_heap(handle()));
     }
 
     /** An object in the pool's heap: heap().make. Its address may go to workers. */

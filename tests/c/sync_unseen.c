@@ -1,0 +1,417 @@
+/* Holders whose end the kernel tells nobody of: every wait finds out by itself, whatever its length, and whoever waits. */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include "check.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/sched.h>
+#include <linux/seccomp.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <sys/wait.h>
+#include <tine.h>
+#include <unistd.h>
+
+#define MS 1000000ll
+#define LONG (20000 * MS) /* a hang */
+
+static struct shared {
+    tine_mutex plain, owned, interruptible, other;
+    tine_rwlock written, read;
+    tine_semaphore given;
+    volatile int ready;
+} *s;
+
+/* What a process is denied. */
+enum { NO_LIST = 1, NO_PIDFD = 2, NO_DESCRIPTOR = 4, NO_PROC = 8, UNREAPED = 16 };
+
+static void refuse(int number)
+{
+    struct sock_filter filter[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)number, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = {sizeof filter / sizeof *filter, filter};
+    CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+    CHECK(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0);
+}
+
+static void deny(int what)
+{
+    if (what & NO_PROC) {
+        CHECK(chroot("/usr") == 0 || (unshare(CLONE_NEWUSER) == 0 && chroot("/usr") == 0));
+        CHECK(chdir("/") == 0 && access("/proc/self", F_OK) != 0);
+    }
+    if (what & NO_LIST) refuse(SYS_get_robust_list);
+    if (what & NO_PIDFD) refuse(SYS_pidfd_open);
+    if (what & NO_DESCRIPTOR) {
+        struct rlimit few = {32, 32};
+        CHECK(setrlimit(RLIMIT_NOFILE, &few) == 0);
+        while (dup(2) >= 0) {}
+    }
+}
+
+static int exit_code(pid_t pid)
+{
+    int status;
+    CHECK(pid > 0 && waitpid(pid, &status, 0) == pid);
+    return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+}
+
+static void fresh(void)
+{
+    memset((void *)s, 0, sizeof *s);
+    CHECK_RC(tine_mutex_init(&s->owned, TINE_PROCESS_OWNED), 0);
+    CHECK_RC(tine_mutex_init(&s->interruptible, TINE_INTERRUPTIBLE), 0);
+}
+
+static void take_all(void)
+{
+    CHECK_RC(tine_mutex_lock(&s->plain, 0), 0);
+    CHECK_RC(tine_mutex_lock(&s->owned, 0), 0);
+    CHECK_RC(tine_mutex_lock(&s->interruptible, 0), 0);
+    CHECK_RC(tine_rwlock_write_lock(&s->written, 0), 0);
+    CHECK_RC(tine_rwlock_read_lock(&s->read, 0), 0);
+}
+
+/* A process that holds all of it, and is dead when this returns; to be reaped still, if `unreaped`. */
+static pid_t dead_holder(int denied)
+{
+    siginfo_t info;
+    pid_t pid = fork();
+    if (pid == 0) {
+        deny(denied);
+        take_all();
+        raise(SIGKILL);
+    }
+    CHECK(waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT) == 0);
+    if (!(denied & UNREAPED)) CHECK_EQ(exit_code(pid), 128 + SIGKILL);
+    return pid;
+}
+
+/* The first wait of each, of this length. */
+static void find_out(int64_t timeout_ns)
+{
+    CHECK_RC(tine_mutex_lock(&s->plain, timeout_ns), -EOWNERDEAD);
+    CHECK_RC(tine_mutex_lock(&s->owned, timeout_ns), -EOWNERDEAD);
+    CHECK_RC(tine_mutex_lock(&s->interruptible, timeout_ns), -EOWNERDEAD);
+    CHECK_RC(tine_rwlock_write_lock(&s->written, timeout_ns), -EOWNERDEAD);
+    CHECK_RC(tine_rwlock_write_lock(&s->read, timeout_ns), 0);
+}
+
+static void denied(int holder, int waiter, int64_t timeout_ns)
+{
+    pid_t pid;
+    fresh();
+    if ((pid = fork()) == 0) {
+        pid_t dead = dead_holder(holder);
+        deny(waiter);
+        find_out(timeout_ns);
+        if (holder & UNREAPED) exit_code(dead);
+        _exit(0);
+    }
+    if (exit_code(pid) != 0) {
+        fprintf(stderr, "holder denied %d, waiter %d, wait of %lld ns\n", holder, waiter, (long long)timeout_ns);
+        exit(1);
+    }
+}
+
+static void everything_denied(void)
+{
+    static const int holders[] = {0, NO_LIST, NO_PIDFD | NO_LIST, NO_PROC | NO_LIST, NO_LIST | UNREAPED};
+    static const int waiters[] = {0, NO_PIDFD, NO_DESCRIPTOR, NO_PROC};
+    static const int64_t lengths[] = {0, 10 * MS, LONG};
+    for (size_t h = 0; h < sizeof holders / sizeof *holders; h++)
+        for (size_t w = 0; w < sizeof waiters / sizeof *waiters; w++)
+            denied(holders[h], waiters[w], lengths[(h + w) % 3]);
+    denied(NO_LIST, NO_PIDFD, 0);
+    denied(NO_LIST | UNREAPED, NO_DESCRIPTOR, 0);
+    denied(NO_LIST, NO_LIST, LONG);
+}
+
+/* The same locks while the holder lives: nothing that is denied to anybody makes it dead. */
+static void alive(void)
+{
+    static const int waiters[] = {0, NO_PIDFD, NO_DESCRIPTOR, NO_PROC};
+    pid_t holder, waiter;
+    for (size_t w = 0; w < sizeof waiters / sizeof *waiters; w++) {
+        fresh();
+        if ((holder = fork()) == 0) {
+            deny(NO_LIST | NO_PIDFD);
+            take_all();
+            s->ready = 1;
+            for (;;) pause();
+        }
+        while (!s->ready) sched_yield();
+        if ((waiter = fork()) == 0) {
+            deny(waiters[w]);
+            CHECK_RC(tine_mutex_lock(&s->plain, 0), -EAGAIN);
+            CHECK_RC(tine_mutex_lock(&s->owned, 0), -EAGAIN);
+            CHECK_RC(tine_mutex_lock(&s->owned, 60 * MS), -ETIMEDOUT);
+            CHECK_RC(tine_mutex_lock(&s->plain, 60 * MS), -ETIMEDOUT);
+            CHECK_RC(tine_rwlock_write_lock(&s->read, 60 * MS), -ETIMEDOUT);
+            _exit(0);
+        }
+        CHECK_EQ(exit_code(waiter), 0);
+        CHECK(kill(holder, SIGKILL) == 0);
+        CHECK_EQ(exit_code(holder), 128 + SIGKILL);
+    }
+}
+
+/* Who can't tell its PID namespace gets an error, and leaves the locks to the others. */
+static void nowhere(void)
+{
+    pid_t pid;
+    fresh();
+    if ((pid = fork()) == 0) {
+        deny(NO_PROC | NO_PIDFD);
+        CHECK_RC(tine_mutex_lock(&s->plain, 0), -EXDEV);
+        CHECK_RC(tine_mutex_lock(&s->owned, LONG), -EXDEV);
+        CHECK_RC(tine_rwlock_write_lock(&s->written, 0), -EXDEV);
+        _exit(0);
+    }
+    CHECK_EQ(exit_code(pid), 0);
+    /* The next without /proc, but with pidfds, is the first to use them. */
+    if ((pid = fork()) == 0) {
+        deny(NO_PROC);
+        CHECK_RC(tine_mutex_lock(&s->plain, 0), 0);
+        CHECK_RC(tine_mutex_unlock(&s->plain), 0);
+        _exit(0);
+    }
+    CHECK_EQ(exit_code(pid), 0);
+    if ((pid = fork()) == 0) {
+        take_all();
+        _exit(0);
+    }
+    CHECK_EQ(exit_code(pid), 0);
+}
+
+static void *execs(void *unused)
+{
+    (void)unused;
+    CHECK_RC(tine_mutex_lock(&s->plain, 0), 0);
+    CHECK_RC(tine_rwlock_write_lock(&s->written, 0), 0);
+    s->ready = 1;
+    execl("/proc/self/exe", "sync_unseen", "--stay", (char *)NULL);
+    _exit(1);
+}
+
+/* Not by the first thread: its number is gone with exec, and the kernel looks for another's. */
+static void executed(void)
+{
+    pid_t pid;
+    fresh();
+    if ((pid = fork()) == 0) {
+        pthread_t thread;
+        CHECK(pthread_create(&thread, NULL, execs, NULL) == 0);
+        for (;;) pause();
+    }
+    while (!s->ready) sched_yield();
+    CHECK_RC(tine_mutex_lock(&s->plain, LONG), -EOWNERDEAD);
+    CHECK_RC(tine_rwlock_write_lock(&s->written, LONG), -EOWNERDEAD);
+    CHECK(kill(pid, SIGKILL) == 0);
+    CHECK_EQ(exit_code(pid), 128 + SIGKILL);
+}
+
+/* A number that has been given out again, in the kernel's only other way to make a process with a number of one's choice. */
+static void namesake(void)
+{
+    pid_t outer = fork();
+    if (outer == 0) {
+        pid_t first;
+        CHECK(unshare(CLONE_NEWPID) == 0 || unshare(CLONE_NEWUSER | CLONE_NEWPID) == 0);
+        if ((first = fork()) == 0) {
+            fresh();
+            pid_t dead = dead_holder(NO_LIST), again = dead;
+            struct clone_args how = {.exit_signal = SIGCHLD, .set_tid = (uintptr_t)&again, .set_tid_size = 1};
+            pid_t other = (pid_t)syscall(SYS_clone3, &how, sizeof how);
+            if (other == 0)
+                for (;;) pause();
+            CHECK_EQ(other, dead);
+            find_out(0);
+            CHECK(kill(other, SIGKILL) == 0);
+            CHECK_EQ(exit_code(other), 128 + SIGKILL);
+            _exit(0);
+        }
+        _exit(exit_code(first));
+    }
+    CHECK_EQ(exit_code(outer), 0);
+}
+
+/* A process of another time namespace, to which all others have started at another time. */
+static void other_time(void)
+{
+    pid_t outer;
+    fresh();
+    take_all();
+    if ((outer = fork()) == 0) {
+        pid_t inner;
+        int offsets;
+        CHECK(unshare(CLONE_NEWTIME) == 0 || unshare(CLONE_NEWUSER | CLONE_NEWTIME) == 0);
+        CHECK((offsets = open("/proc/self/timens_offsets", O_WRONLY)) >= 0);
+        CHECK(dprintf(offsets, "boottime 1000 0") > 0);
+        if ((inner = fork()) == 0) {
+            CHECK_RC(tine_mutex_lock(&s->owned, 120 * MS), -ETIMEDOUT);
+            CHECK_RC(tine_mutex_lock(&s->plain, 120 * MS), -ETIMEDOUT);
+            CHECK_RC(tine_mutex_lock(&s->owned, 0), -EAGAIN);
+            _exit(0);
+        }
+        _exit(exit_code(inner));
+    }
+    CHECK_EQ(exit_code(outer), 0);
+    CHECK_RC(tine_rwlock_unlock(&s->read), 0);
+    CHECK_RC(tine_rwlock_unlock(&s->written), 0);
+    CHECK_RC(tine_mutex_unlock(&s->interruptible), 0);
+    CHECK_RC(tine_mutex_unlock(&s->owned), 0);
+    CHECK_RC(tine_mutex_unlock(&s->plain), 0);
+}
+
+static void tick(int signal)
+{
+    (void)signal;
+    CHECK_RC(tine_semaphore_release(&s->given, 1), 0);
+}
+
+/* Signals that come more often than a wait looks round, and whose handlers release a semaphore. */
+static void ticking(int64_t timeout_ns)
+{
+    struct itimerval every = {{0, 3000}, {0, 3000}}, never = {{0, 0}, {0, 0}};
+    int rc;
+    fresh();
+    CHECK(signal(SIGALRM, tick) != SIG_ERR);
+    CHECK(setitimer(ITIMER_REAL, &every, NULL) == 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        deny(NO_LIST);
+        take_all();
+        s->ready = 1;
+        for (;;) pause();
+    }
+    while (!s->ready) sched_yield();
+    CHECK_RC(tine_mutex_lock(&s->plain, 20 * MS), -ETIMEDOUT);
+    CHECK(kill(pid, SIGKILL) == 0);
+    while (waitpid(pid, NULL, 0) < 0) CHECK(errno == EINTR);
+    while ((rc = tine_mutex_lock(&s->interruptible, timeout_ns)) == -EINTR) {}
+    CHECK_RC(rc, -EOWNERDEAD);
+    CHECK_RC(tine_mutex_lock(&s->plain, timeout_ns), -EOWNERDEAD);
+    CHECK_RC(tine_mutex_lock(&s->owned, timeout_ns), -EOWNERDEAD);
+    CHECK(setitimer(ITIMER_REAL, &never, NULL) == 0);
+    CHECK(tine_semaphore_value(&s->given) > 0);
+}
+
+/* A word of somebody else's in the list, on which the kernel gives up; and more robust mutexes than it walks over. */
+static void damaged(int many)
+{
+    size_t length = 2100 * sizeof(pthread_mutex_t);
+    pthread_mutex_t *mutexes = (pthread_mutex_t *)mmap(NULL, length, PROT_READ | PROT_WRITE,
+                                                       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    pid_t pid;
+    CHECK(mutexes != MAP_FAILED);
+    fresh();
+    if ((pid = fork()) == 0) {
+        take_all();
+        if (many) {
+            pthread_mutexattr_t robust;
+            pthread_mutexattr_init(&robust);
+            pthread_mutexattr_setrobust(&robust, PTHREAD_MUTEX_ROBUST);
+            pthread_mutexattr_setpshared(&robust, PTHREAD_PROCESS_SHARED);
+            for (int i = 0; i < 2100; i++)
+                CHECK(pthread_mutex_init(&mutexes[i], &robust) == 0 && pthread_mutex_lock(&mutexes[i]) == 0);
+        } else {
+            CHECK_RC(tine_mutex_lock(&s->other, 0), 0);
+            ((volatile uint64_t *)&s->other)[4] = 0x10;
+        }
+        raise(SIGKILL);
+    }
+    CHECK_EQ(exit_code(pid), 128 + SIGKILL);
+    find_out(many ? LONG : 0);
+    CHECK(munmap(mutexes, length) == 0);
+}
+
+/* The same memory at another address; and a copy of it, which is somebody else's. */
+static void mapped_twice(void)
+{
+    int fd = memfd_create("locks", MFD_CLOEXEC);
+    tine_mutex *one, *two, copy;
+    CHECK(fd >= 0 && ftruncate(fd, 4096) == 0);
+    one = (tine_mutex *)mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    two = (tine_mutex *)mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    CHECK(one != MAP_FAILED && two != MAP_FAILED);
+    CHECK_RC(tine_mutex_lock(one, 0), 0);
+    CHECK_RC(tine_mutex_lock(two, 0), -EDEADLK);
+    CHECK_RC(tine_mutex_lock(two, 10 * MS), -EDEADLK);
+    CHECK_RC(tine_mutex_lock(two, TINE_FOREVER), -EDEADLK);
+    copy = *one;
+    CHECK_RC(tine_mutex_unlock(one), 0);
+    CHECK_RC(tine_mutex_lock(two, 0), 0);
+    CHECK_RC(tine_mutex_unlock(two), 0);
+    CHECK_RC(tine_mutex_lock(&copy, 0), -EOWNERDEAD);
+    CHECK_RC(tine_mutex_repair(&copy), 0);
+    CHECK_RC(tine_mutex_unlock(&copy), 0);
+}
+
+/* A file of locks that a living process held when it was copied, opened in another PID namespace. */
+static void reopened(void)
+{
+    struct shared copy;
+    tine_once once;
+    fresh();
+    take_all();
+    copy = *s;
+    memset(&once, 0, sizeof once);
+    CHECK_RC(tine_mutex_reopen(NULL), -EINVAL);
+    CHECK_RC(tine_rwlock_reopen(NULL), -EINVAL);
+    CHECK_RC(tine_once_reopen(NULL), -EINVAL);
+    ((volatile uint32_t *)&copy.plain)[2] += 1;
+    CHECK_RC(tine_mutex_lock(&copy.plain, 0), -EXDEV);
+    CHECK_RC(tine_mutex_lock(&copy.owned, 0), -EAGAIN); /* by the numbers it is this very process */
+    CHECK_RC(tine_mutex_reopen(&copy.plain), 0);
+    CHECK_RC(tine_mutex_reopen(&copy.owned), 0);
+    CHECK_RC(tine_mutex_reopen(&copy.other), 0);
+    CHECK_RC(tine_rwlock_reopen(&copy.written), 0);
+    CHECK_RC(tine_rwlock_reopen(&copy.read), 0);
+    CHECK_RC(tine_once_reopen(&once), 0);
+    CHECK_RC(tine_mutex_lock(&copy.plain, 0), -EOWNERDEAD);
+    CHECK_RC(tine_mutex_lock(&copy.owned, 0), -EOWNERDEAD);
+    CHECK_RC(tine_mutex_lock(&copy.other, 0), 0);
+    CHECK_RC(tine_rwlock_read_lock(&copy.written, 0), -EOWNERDEAD);
+    CHECK_RC(tine_rwlock_write_lock(&copy.read, 0), 0);
+    CHECK_RC(tine_mutex_lock(&s->plain, 0), -EDEADLK); /* the original is held as before */
+}
+
+static void scribbled(void) { damaged(0); }
+static void long_list(void) { damaged(1); }
+static void ticking_long(void) { ticking(LONG); }
+static void ticking_short(void) { ticking(10 * MS); }
+
+int main(int argc, char **argv)
+{
+    /* Each in a process of its own, which may end with what it holds. */
+    static void (*const scenes[])(void) = {everything_denied, alive, nowhere, executed, namesake, other_time, scribbled,
+                                           long_list, ticking_long, ticking_short, mapped_twice, reopened};
+    if (argc > 1 && strcmp(argv[1], "--stay") == 0)
+        for (;;) pause();
+    s = (struct shared *)mmap(NULL, sizeof *s, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    CHECK(s != MAP_FAILED);
+    for (size_t i = 0; i < sizeof scenes / sizeof *scenes; i++) {
+        pid_t pid = fork();
+        if (pid == 0) {
+            scenes[i]();
+            _exit(0);
+        }
+        CHECK_EQ(exit_code(pid), 0);
+    }
+    return 0;
+}
