@@ -548,7 +548,8 @@ impl Family {
             (Some(command), _) => format!("starting {}", command.path.to_string_lossy()),
             (None, StartMethod::Fork) => "fork".to_owned(),
             (None, _) if errno == libc::ENOENT => {
-                "starting this program once more takes /proc (.worker_path and the start method fork do not)".to_owned()
+                "starting this program once more takes /proc (.worker_path and the start method fork do not)"
+                    .to_owned()
             }
             (None, _) => "starting this program once more".to_owned(),
         };
@@ -627,7 +628,8 @@ impl Family {
             }
             // Either it is this process that has not told, or has not heard: nobody's fault.
             if unsent && member.pid == 0 || member.pid != 0 && member.pidfd.is_none() {
-                self.members[slot].state = State::Starting { deadline: Deadline::after(self.start_timeout_ns) };
+                self.members[slot].state =
+                    State::Starting { deadline: Deadline::after(self.start_timeout_ns) };
                 continue;
             }
             self.kill(slot);

@@ -227,7 +227,8 @@ impl Process {
         self.mine()?;
         check_signal(signal)?;
         if signal != libc::SIGKILL && !children::can_see_trees() {
-            let text = "without /proc nobody can say what a process has started: only SIGKILL reaches all of it";
+            let text =
+                "without /proc nobody can say what a process has started: only SIGKILL reaches all of it";
             return Err(Error::errno(libc::ENOTSUP, text));
         }
         match &mut *self.lock() {

@@ -460,7 +460,11 @@ impl Supervisor {
     fn wait_for_workers(&mut self, deadline: Deadline) -> Result<()> {
         loop {
             self.reap()?;
-            if self.workers.is_empty() || self.keeper_ended || deadline.passed() || pidfd::has_ended(self.host.as_raw_fd()) {
+            if self.workers.is_empty()
+                || self.keeper_ended
+                || deadline.passed()
+                || pidfd::has_ended(self.host.as_raw_fd())
+            {
                 return Ok(());
             }
             self.flush()?;

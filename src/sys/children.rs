@@ -188,7 +188,9 @@ fn parent_in(folder: &std::fs::File) -> Option<i32> {
     // SAFETY: a C string.
     let rc = unsafe { libc::openat(folder.as_raw_fd(), c"stat".as_ptr(), flags) };
     let mut text = String::new();
-    std::fs::File::from(super::fd::owned(libc::c_long::from(rc), "stat").ok()?).read_to_string(&mut text).ok()?;
+    std::fs::File::from(super::fd::owned(libc::c_long::from(rc), "stat").ok()?)
+        .read_to_string(&mut text)
+        .ok()?;
     text.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
 }
 
