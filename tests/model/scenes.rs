@@ -3,7 +3,7 @@
 use crate::error::Code;
 use crate::kernel::{Without, check, quiesce, spawn, step};
 use crate::sync::{
-    AGAIN, AUTO_RESET, Acquired, Barrier, Condition, Event, Mutex, Outcome, RwLock, Semaphore,
+    AGAIN, AUTO_RESET, Acquired, Barrier, Condition, Event, Mutex, Outcome, PROCESS_OWNED, RwLock, Semaphore,
 };
 use crate::sys::clock::Timeout;
 use loom::cell::UnsafeCell;
@@ -64,7 +64,41 @@ fn visit(mutex: &Mutex, data: &Data) {
 /// Three who lock and unlock, one of them twice, so that the victim is holder, waiter, woken and barger in turn, and one
 /// may barge in while another sleeps.
 fn mutex(dies: Option<u32>) {
-    let shared = Rc::new((some(Mutex::new(0)), Data::default()));
+    three_visit(dies, 0);
+}
+
+/// The same among processes, which no kernel marks or wakes anybody for: those that wait have to look.
+fn mutex_owned(dies: Option<u32>) {
+    three_visit(dies, PROCESS_OWNED);
+}
+
+/// One takes it from the dead, while another tries, and finds either it or a living holder.
+fn mutex_owned_tries(dies: Option<u32>) {
+    let shared = Rc::new((some(Mutex::new(PROCESS_OWNED)), Data::default()));
+    for dies in [dies, None] {
+        let shared = shared.clone();
+        spawn(dies, move || attempt(&shared.0, &shared.1));
+    }
+    attempt(&shared.0, &shared.1);
+    assert_eq!(quiesce(), 0, "a try sleeps");
+    visit(&shared.0, &shared.1);
+}
+
+fn attempt(mutex: &Mutex, data: &Data) {
+    match mutex.lock(Timeout::Try) {
+        Err(code) => assert_eq!(code, AGAIN),
+        Ok(acquired) => {
+            data.change(acquired);
+            if acquired == Acquired::OwnerDied {
+                some(mutex.repair());
+            }
+            some(mutex.unlock());
+        }
+    }
+}
+
+fn three_visit(dies: Option<u32>, flags: u32) {
+    let shared = Rc::new((some(Mutex::new(flags)), Data::default()));
     visit(&shared.0, &shared.1); // From here on the short way is open.
     for dies in [dies, None] {
         let shared = shared.clone();
@@ -410,6 +444,8 @@ macro_rules! models {
 
 models! {
     mutex: (2, 3), found with Looks;
+    mutex_owned: (2, 3), found with Looks;
+    mutex_owned_tries: (2, 3), found with Looks;
     semaphore_waiter: (2, 3), found with Forwarding;
     semaphore_three: (1, 2), found with Forwarding;
     semaphore_giver: (2, 3), found with Forwarding;
@@ -424,4 +460,10 @@ models! {
     condition_notifier_of_two: (2, 3), found with Looks;
     rwlock_reader: (2, 3), found with Looks;
     rwlock_writer: (2, 3), found with Looks;
+}
+
+/// The kernel's marks are the quick way to hear of a death, not the only one.
+#[test]
+fn a_mutex_settles_without_the_kernels_marks() {
+    check(2, Without::Marks, mutex);
 }
