@@ -86,7 +86,7 @@ static int unmap;
 static long stop_at;
 static volatile int stepping, go, taken;
 static volatile pid_t taker;
-static struct {
+static struct seen {
     volatile long steps;
     volatile int let_go; /* before the call went on */
 } *seen;
@@ -147,12 +147,15 @@ static void *other(void *asleep)
 static void run(int asleep)
 {
     pthread_t thread;
-    struct sigaction action = { .sa_sigaction = stop, .sa_flags = SA_SIGINFO };
-    object = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    struct sigaction action;
+    memset(&action, 0, sizeof action);
+    action.sa_sigaction = stop;
+    action.sa_flags = SA_SIGINFO;
+    object = (union object *)mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     CHECK(object != MAP_FAILED && sizeof *object <= PAGE);
     kind->init(object);
     CHECK(sigaction(SIGTRAP, &action, NULL) == 0);
-    CHECK(pthread_create(&thread, NULL, other, asleep ? "" : NULL) == 0);
+    CHECK(pthread_create(&thread, NULL, other, asleep ? (void *)seen : NULL) == 0);
     while (asleep && (!taker || !sleeps()))
         usleep(50);
     stepping = 1;
@@ -165,7 +168,7 @@ static void run(int asleep)
     CHECK(pthread_join(thread, NULL) == 0);
     CHECK(taken);
     if (!unmap)
-        for (const unsigned char *at = (void *)object; at < (unsigned char *)object + PAGE; at++)
+        for (const unsigned char *at = (unsigned char *)object; at < (unsigned char *)object + PAGE; at++)
             CHECK_EQ(*at, FILL);
 }
 
@@ -196,7 +199,7 @@ static int stopped_after(long steps, size_t which, int how)
 
 int main(void)
 {
-    seen = mmap(NULL, sizeof *seen, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    seen = (struct seen *)mmap(NULL, sizeof *seen, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     CHECK(seen != MAP_FAILED);
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         for (int how = 0; how < 4; how++) {
