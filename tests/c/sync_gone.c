@@ -84,7 +84,7 @@ static union object *object;
 static const struct kind *kind;
 static int unmap;
 static long stop_at;
-static volatile int stepping, go, taken;
+static volatile int stepping, go, taken, ended;
 static volatile pid_t taker;
 static struct seen {
     volatile long steps;
@@ -129,7 +129,7 @@ static void stop(int signal, siginfo_t *info, void *context)
     go = 1;
     while (!taker)
         usleep(50);
-    while (!taken && !sleeps())
+    while (!taken && !ended && !sleeps())
         usleep(50);
     seen->let_go = taken;
 }
@@ -141,6 +141,7 @@ static void *other(void *asleep)
     taker = (pid_t)syscall(SYS_gettid);
     if (kind->take(object))
         dispose(object);
+    ended = 1;
     return NULL;
 }
 
@@ -197,14 +198,17 @@ static int stopped_after(long steps, size_t which, int how)
     return seen->let_go;
 }
 
-int main(void)
+/* With an argument: only the kinds of that name. */
+int main(int argc, char **argv)
 {
     seen = (struct seen *)mmap(NULL, sizeof *seen, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     CHECK(seen != MAP_FAILED);
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         for (int how = 0; how < 4; how++) {
-            if ((how == 0 || how == 3) && !getenv("TINE_STORM"))
+            if (argc > 1 ? strcmp(argv[1], kinds[i].name) != 0 : (how == 0 || how == 3) && !getenv("TINE_STORM"))
                 continue;
+            if (kinds[i].take == meet && !(how & 2))
+                continue; /* it would wait for one that waits for it to go on */
             long before = 0, from, all;
             stopped_after(-1, i, how);
             all = from = seen->steps;
