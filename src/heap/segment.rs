@@ -81,7 +81,8 @@ impl Segment {
         let address = if options.any_address { 0 } else { mapping.address() as u64 };
         let namespace = owner::namespace();
         if namespace == owner::UNKNOWN_NAMESPACE {
-            let text = "this process can't tell its PID namespace, by which others would know the segment's locks";
+            let text =
+                "this process can't tell its PID namespace, by which others would know the segment's locks";
             return Err(Error::errno(libc::EXDEV, text));
         }
         let header = [MAGIC, VERSION, layout(), u64::from(namespace), size as u64, address];
