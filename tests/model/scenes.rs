@@ -8,7 +8,8 @@ use crate::queue::{
     three_producers as queue_of_producers,
 };
 use crate::sync::{
-    AGAIN, AUTO_RESET, Acquired, Barrier, Condition, Event, Mutex, Outcome, PROCESS_OWNED, RwLock, Semaphore,
+    AGAIN, AUTO_RESET, Acquired, Barrier, Condition, Event, Mutex, Outcome, PREFER_READERS, PROCESS_OWNED,
+    RwLock, Semaphore,
 };
 use crate::sys::clock::Timeout;
 use loom::cell::UnsafeCell;
@@ -228,6 +229,19 @@ fn condition_waiter(dies: Option<u32>) {
     tokens.settled();
 }
 
+/// The victim is one of three that wait, two of whom are notified.
+fn condition_three(dies: Option<u32>) {
+    let tokens = Tokens::new();
+    for dies in [dies, None, None] {
+        let tokens = tokens.clone();
+        spawn(dies, move || tokens.take());
+    }
+    quiesce_one_may_be_dead(&tokens);
+    tokens.put(1, |condition| condition.notify(1));
+    tokens.put(1, |condition| condition.notify(1));
+    tokens.settled();
+}
+
 /// From here on both wait, or one has died: the interesting part begins, and the rest needs no interleavings.
 fn quiesce_one_may_be_dead(tokens: &Tokens) {
     quiesce();
@@ -307,6 +321,55 @@ fn rwlock_reader(dies: Option<u32>) {
 
 fn rwlock_writer(dies: Option<u32>) {
     Table::run(dies, Table::write, Table::read, Table::write);
+}
+
+/// The victim waits for a reader to go, and dies of it: nobody hears of that, because it was never inside.
+fn rwlock_waiting_writer(dies: Option<u32>) {
+    let lock = Rc::new((some(RwLock::new(0)), Cell::new(false)));
+    some(lock.0.write_lock(FOREVER));
+    some(lock.0.unlock());
+    some(lock.0.read_lock(FOREVER));
+    let writer = lock.clone();
+    spawn(dies, move || {
+        some(writer.0.write_lock(FOREVER));
+        writer.1.set(true);
+        some(writer.0.unlock());
+    });
+    let died = quiesce() == 0;
+    assert!(!lock.1.get(), "a writer is inside with a reader");
+    some(lock.0.unlock());
+    if died {
+        assert_eq!(some(lock.0.write_lock(FOREVER)), Acquired::Clean, "a waiter's death is reported");
+        some(lock.0.unlock());
+    }
+    quiesce();
+    some(lock.0.read_lock(FOREVER));
+    some(lock.0.unlock());
+}
+
+/// A reader is inside while two write, one of whom is the victim. Another reader comes in to meet it.
+fn rwlock_readers_preferred(dies: Option<u32>) {
+    let lock = Rc::new((some(RwLock::new(PREFER_READERS)), Cell::new(false)));
+    for dies in [dies, None] {
+        let writer = lock.clone();
+        spawn(dies, move || {
+            if some(writer.0.write_lock(FOREVER)) == Acquired::OwnerDied {
+                some(writer.0.repair());
+            }
+            some(writer.0.unlock());
+        });
+    }
+    some(lock.0.read_lock(FOREVER));
+    let reader = lock.clone();
+    spawn(None, move || {
+        some(reader.0.read_lock(FOREVER));
+        reader.1.set(true);
+        some(reader.0.unlock());
+    });
+    quiesce();
+    assert!(lock.1.get(), "a reader waits for a writer that only waits");
+    some(lock.0.unlock());
+    assert_eq!(quiesce(), 0, "one sleeps on the lock for good");
 }
 
 // ---- the event
@@ -461,15 +524,18 @@ models! {
     barrier_twice: (2, 3);
     barrier_of_three: (2, 3), found with MarksAndLooks;
     condition_waiter: (2, 3), found with Forwarding;
+    condition_three: (1, 2), found with Forwarding;
     condition_notifier: (2, 3), found with Looks;
     condition_notifier_of_two: (2, 3), found with Looks;
     rwlock_reader: (2, 3), found with Looks;
     rwlock_writer: (2, 3), found with Looks;
-    queue_of_consumers: (1, 2), found with MarksAndLooks;
+    queue_of_consumers: (0, 1), found with MarksAndLooks;
     queue_of_producers: (1, 2), found with MarksAndLooks;
     queue_of_both_and_a_producer: (1, 2), found with Forwarding;
     queue_of_both_and_a_consumer: (1, 2), found with Forwarding;
     queue_closer: (1, 2), found with Forwarding;
+    rwlock_waiting_writer: (2, 3);
+    rwlock_readers_preferred: (1, 2), found with Looks;
 }
 
 /// The kernel's marks are the quick way to hear of a death, not the only one.
