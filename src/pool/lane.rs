@@ -391,10 +391,10 @@ impl Lane {
 
     /// Puts the end of a channel of a task that has not begun back into the books.
     fn take_end_back(&mut self, books: &mut Books, index: u32) {
-        if self.carries.take_if(|carries| *carries == index).is_some() {
-            if let Some(handover) = self.handover.take() {
-                self.handover = books.get_mut(index).end.take_back(handover);
-            }
+        if self.carries.take_if(|carries| *carries == index).is_some()
+            && let Some(handover) = self.handover.take()
+        {
+            self.handover = books.get_mut(index).end.take_back(handover);
         }
     }
 

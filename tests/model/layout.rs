@@ -135,9 +135,9 @@ impl Body {
             most_messages: plain(messages),
             most_bytes: plain((SLOTS * UNIT) as u32),
             flags: plain(0),
-            gate: Gate::new(),
-            join_gate: Gate::new(),
-            end_gate: Gate::new(),
+            gate: Gate::default(),
+            join_gate: Gate::default(),
+            end_gate: Gate::default(),
             done: Long::new(0),
         };
         Body(Box::new(Shared {

@@ -18,6 +18,12 @@ pub(crate) const MODEL: bool = true;
 #[derive(Debug)]
 pub(crate) struct AtomicU32(model::AtomicU64);
 
+impl Default for AtomicU32 {
+    fn default() -> AtomicU32 {
+        AtomicU32::new(0)
+    }
+}
+
 impl AtomicU32 {
     pub fn new(value: u32) -> AtomicU32 {
         AtomicU32(model::AtomicU64::new(value.into()))

@@ -56,16 +56,32 @@ fn record(shared: &'static Recorded, place: *mut Operation, queue: Queue, number
     let mut operation = Operation { begin: begin(shared), put: number, ..Operation::default() };
     // SAFETY: a place of this process's own, read when it has ended.
     unsafe { place.write_volatile(operation) };
-    operation.answer = perform(queue, number, Timeout::Try);
+    operation.answer = perform(queue, number, Timeout::Try, operation.begin.is_multiple_of(2));
     operation.end = begin(shared);
     // SAFETY: as above.
     unsafe { place.write_volatile(operation) };
 }
 
-fn perform(queue: Queue, number: u64, timeout: Timeout) -> Answer {
+/// Slowly: in place, and for long enough that some die in the middle.
+fn perform(queue: Queue, number: u64, timeout: Timeout, slowly: bool) -> Answer {
     let mut bytes = number.to_ne_bytes();
-    let done = if number != 0 {
+    let dwell = || (0..2000).for_each(|_| std::hint::spin_loop());
+    let done = if number != 0 && slowly {
+        queue.reserve(8, timeout).and_then(|place| {
+            // SAFETY: 8 bytes were reserved.
+            unsafe { place.cast().write(bytes) };
+            dwell();
+            queue.commit(8).map(|()| Answer::Done)
+        })
+    } else if number != 0 {
         queue.put(&bytes, timeout).map(|()| Answer::Done)
+    } else if slowly {
+        queue.peek(timeout).and_then(|(place, _)| {
+            // SAFETY: every message has 8 bytes, and this one is this thread's until it is released.
+            let number = u64::from_ne_bytes(unsafe { place.cast().read() });
+            dwell();
+            queue.release().map(|()| Answer::Got(number))
+        })
     } else {
         let got = queue.get(bytes.as_mut_slice().into(), timeout).map_err(|(code, _)| code);
         got.map(|_| Answer::Got(u64::from_ne_bytes(bytes)))
@@ -127,7 +143,7 @@ fn one(shared: &'static Recorded, seed: u64) -> Vec<Operation> {
         recorded.into_iter().flatten().filter(|operation| operation.begin != 0).collect();
     loop {
         let begin = begin(shared);
-        let answer = perform(queue, 0, Timeout::After(1_000_000));
+        let answer = perform(queue, 0, Timeout::After(1_000_000), false);
         history.push(Operation { begin, end: self::begin(shared), put: 0, answer });
         if answer == Answer::TimedOut {
             return history;
