@@ -114,9 +114,9 @@ impl Family {
         program: Option<Command>,
         start_timeout_ns: u64,
         workers: usize,
-    ) -> Family {
-        let members = (0..workers).map(|_| Member::new()).collect();
-        Family {
+    ) -> Result<Family> {
+        let members = reserve::collect((0..workers).map(|_| Member::new()))?;
+        Ok(Family {
             settings,
             program,
             start_timeout_ns,

@@ -374,7 +374,7 @@ pub unsafe extern "C" fn tine_wait_all(
 
 unsafe fn task_ids(ids: *const tine_id, count: usize) -> crate::Result<Vec<TaskId>> {
     // SAFETY: the caller's array.
-    Ok(unsafe { slice(ids, count, "ids") }?.iter().map(|id| TaskId(*id)).collect())
+    reserve::collect(unsafe { slice(ids, count, "ids") }?.iter().map(|id| TaskId(*id)))
 }
 
 /// Gives back what a result points to, and zeroes it; a zeroed one again is harmless.

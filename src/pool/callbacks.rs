@@ -157,6 +157,16 @@ impl State {
         self.news.items.is_empty() && self.news.telling.is_empty()
     }
 
+    /// What is told of a task with these callbacks will have room; -ENOMEM where there is none.
+    pub(super) fn make_room_to_tell(&mut self, callbacks: &Callbacks) -> crate::Result<()> {
+        let News { items, expected, awaited, .. } = &mut self.news;
+        let more = usize::from(callbacks.on_settled.is_some()) + usize::from(callbacks.on_begin.is_some());
+        if more == 0 {
+            return Ok(());
+        }
+        items.try_reserve(*expected + *awaited + more).map_err(|_| Code::errno(libc::ENOMEM).into())
+    }
+
     /// A task with callbacks has been entered in the books.
     pub(super) fn expect(&mut self, index: u32, callbacks: Callbacks) {
         let entry = self.books.get_mut(index);

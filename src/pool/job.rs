@@ -477,7 +477,9 @@ impl<'p, 'a> Job<'p, 'a> {
         let length = messages_length.min(layout.messages_bytes);
         // SAFETY: the block's room for messages. Its bytes are the worker's, who has finished with them; they are
         // copied once, so that what is read is what was checked.
-        let texts = unsafe { std::slice::from_raw_parts(place(layout.messages), length) }.to_vec();
+        let texts = unsafe { std::slice::from_raw_parts(place(layout.messages), length) };
+        // Where memory is short, failures without their texts are better than no map.
+        let texts = reserve::collect(texts.iter().copied()).unwrap_or_default();
         let mut texts = texts.as_slice();
         for piece in 0..finished {
             // SAFETY: the block has an `i32` for each item; it is read once.

@@ -128,7 +128,7 @@ impl PoolOptions<'_> {
         let initializer = self.initializer.map(Target::of).transpose()?;
         Ok(Settings {
             finalizer: self.finalizer.map(Target::of).transpose()?,
-            initializer: initializer.map(|target| (target, self.initializer_input.to_vec())),
+            initializer: initializer.map(|target| copy(self.initializer_input).map(|input| (target, input))).transpose()?,
             ..self.worker.settings()?
         })
     }

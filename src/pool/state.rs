@@ -135,7 +135,7 @@ impl State {
         family: Family,
         rules: Rules,
     ) -> crate::Result<State> {
-        let lanes = family.members.iter().map(|_| Lane::new()).collect();
+        let lanes = reserve::collect(family.members.iter().map(|_| Lane::new()))?;
         Ok(State {
             heap,
             epoll,
