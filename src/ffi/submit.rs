@@ -10,6 +10,7 @@ use crate::ffi::pool::{function, taker, tine_pool};
 use crate::ffi::start::{report, tine_fn};
 use crate::pool::{Callbacks, Delivery, OnBegin, OnSettled, SubmitOptions, TaskId, TaskResult};
 use crate::sys::clock::Timeout;
+use crate::sys::reserve;
 use libc::pid_t;
 use std::ffi::{c_char, c_int, c_void};
 use std::sync::Arc;

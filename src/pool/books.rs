@@ -387,11 +387,6 @@ impl Books {
         0..(self.blocks.len() * BLOCK) as u32
     }
 
-    /// The places of all tasks that are in use, without chunks and items of streams.
-    pub(super) fn tasks_in_use(&self) -> impl Iterator<Item = u32> + '_ {
-        self.places().filter(|index| self.get(*index).state != State::Free && self.get(*index).is_a_callers())
-    }
-
     pub(super) fn id_of(&self, index: u32) -> TaskId {
         TaskId(u64::from(self.get(index).generation) << 32 | u64::from(index + 1))
     }

@@ -294,14 +294,14 @@ impl State {
 
     /// Cancels every submitted task that has not settled; how many that were.
     pub(super) fn cancel_all(&mut self, now: u64) -> usize {
-        let cancelled = |index: &u32| self.is_open(*index) && self.cancel(*index, now).is_ok();
-        self.books.places().filter(cancelled).count()
+        let places = self.books.places();
+        places.filter(|index| self.is_open(*index) && self.cancel(*index, now).is_ok()).count()
     }
 
     /// Cancels every submitted task that has not begun; how many that were.
     pub(super) fn cancel_queued(&mut self) -> usize {
-        let unbegun = |index: &u32| self.is_open(*index) && self.cancel_unbegun(*index);
-        let cancelled = self.books.places().filter(unbegun).count();
+        let places = self.books.places();
+        let cancelled = places.filter(|index| self.is_open(*index) && self.cancel_unbegun(*index)).count();
         self.wake_waiters();
         self.update_outside();
         cancelled

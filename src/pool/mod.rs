@@ -180,7 +180,7 @@ impl Pool {
         let settings = options.settings()?;
         if options.inline {
             let here = Here::of_host(&heap)?;
-            return Pool::build(options, heap, Family::of_nobody(settings), Some(Arc::new(here)));
+            return Pool::build(options, heap, Family::of_nobody(settings)?, Some(Arc::new(here)));
         }
         let workers =
             if options.workers == 0 { limits::available_cpus().min(MAX_WORKERS) } else { options.workers };
@@ -199,7 +199,7 @@ impl Pool {
     /// One to which tasks submit.
     fn of_here(heap: &Arc<Heap>, here: Here) -> Result<Pool> {
         let options = PoolOptions::default();
-        let family = Family::of_nobody(options.settings()?);
+        let family = Family::of_nobody(options.settings()?)?;
         Pool::build(&options, Arc::clone(heap), family, Some(Arc::new(here)))
     }
 

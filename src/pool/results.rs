@@ -89,9 +89,9 @@ impl Pool {
             let all = |state: &mut State| state.all_settled().then_some(Ok(()));
             return wait(inner, state, Want::All, timeout, all).1;
         }
-        let indices = each(ids, |id| state.books.find(*id))?;
+        ids.iter().try_for_each(|id| state.books.find(*id).map(drop))?;
         let mut next = 0;
-        wait(inner, state, Want::Every(&indices), timeout, |state| {
+        wait(inner, state, Want::Every(ids), timeout, |state| {
             // What another thread has taken meanwhile has settled, and its place may be another task's.
             let pending = |at: usize| state.books.find(ids[at]).is_ok_and(|index| state.is_under_way(index));
             while next < ids.len() && !pending(next) {

@@ -25,8 +25,8 @@ use crate::error::Result;
 use crate::prim::{AtomicPtr, AtomicU32, Ordering, fence, futex_wait, futex_wake};
 use crate::queue::bell::{Bell, standby};
 use crate::sys::clock::Deadline;
-use crate::sys::futex::{self, Word};
 use crate::sys::fork;
+use crate::sys::futex::{self, Word};
 use crate::sys::thread::Thread;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
@@ -162,7 +162,8 @@ impl Threads {
         }
         if wanted & GUARDED != 0 {
             if inside.standby.is_none() {
-                inside.standby = Some(Thread::start(c"tine", STACK_BYTES, move || self.stand_by(generation))?);
+                inside.standby =
+                    Some(Thread::start(c"tine", STACK_BYTES, move || self.stand_by(generation))?);
             }
             pool.guarded.fetch_or(GUARDED, Ordering::Release);
             pool.lock().is_guarded = true;
@@ -170,7 +171,8 @@ impl Threads {
         }
         if wanted & CALLED != 0 {
             if inside.caller.is_none() {
-                inside.caller = Some(Thread::start(c"tine-callbacks", 0, move || self.call_back(generation))?);
+                inside.caller =
+                    Some(Thread::start(c"tine-callbacks", 0, move || self.call_back(generation))?);
             }
             pool.guarded.fetch_or(CALLED, Ordering::Release);
         }

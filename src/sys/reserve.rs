@@ -69,7 +69,8 @@ pub(crate) fn suffices() -> Result<()> {
 fn make_up() -> Result<()> {
     let no_memory = || Code::errno(libc::ENOMEM).into();
     let layout = Layout::from_size_align(BYTES, CELL).map_err(|_| no_memory())?;
-    let place = ALL.iter().find(|region| region.base.load(Ordering::Relaxed).is_null()).ok_or_else(no_memory)?;
+    let place =
+        ALL.iter().find(|region| region.base.load(Ordering::Relaxed).is_null()).ok_or_else(no_memory)?;
     // SAFETY: a layout that is not empty.
     let new = unsafe { System.alloc(layout) };
     if new.is_null() {
@@ -116,7 +117,12 @@ fn take(layout: Layout) -> *mut u8 {
             let mut taken = word.load(Ordering::Relaxed);
             let places = 0..=(u64::BITS as usize - cells(size));
             while let Some(place) = places.clone().find(|place| taken & bits(size) << place == 0) {
-                match word.compare_exchange(taken, taken | bits(size) << place, Ordering::Acquire, Ordering::Relaxed) {
+                match word.compare_exchange(
+                    taken,
+                    taken | bits(size) << place,
+                    Ordering::Acquire,
+                    Ordering::Relaxed,
+                ) {
                     Ok(_) => {
                         FREE.fetch_sub(cells(size), Ordering::Relaxed);
                         // SAFETY: within the region.

@@ -11,6 +11,17 @@ use std::ffi::{CStr, c_void};
 #[derive(Debug)]
 pub(crate) struct Thread(libc::pthread_t);
 
+/// Which of the threads that there are. (The standard library's own numbers are allocated with the thread's first look at its own.)
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Id(libc::pthread_t);
+
+/// The calling thread.
+#[inline]
+pub(crate) fn this() -> Id {
+    // SAFETY: has no preconditions.
+    Id(unsafe { libc::pthread_self() })
+}
+
 struct Start<F> {
     name: &'static CStr,
     run: F,
@@ -18,7 +29,11 @@ struct Start<F> {
 
 impl Thread {
     /// Starts a thread, none of the host's signals for it; -ENOMEM or -EAGAIN where that cannot be. Its stack is the default for 0 bytes.
-    pub(crate) fn start<F: FnOnce() + Send + 'static>(name: &'static CStr, stack: usize, run: F) -> Result<Thread> {
+    pub(crate) fn start<F: FnOnce() + Send + 'static>(
+        name: &'static CStr,
+        stack: usize,
+        run: F,
+    ) -> Result<Thread> {
         // The new thread inherits the mask.
         let _blocked = signal::AllBlocked::new();
         let start = Box::into_raw(Box::new(Start { name, run }));
@@ -32,7 +47,12 @@ impl Thread {
                     failed = libc::pthread_attr_setstacksize(attributes.as_mut_ptr(), stack);
                 }
                 if failed == 0 {
-                    failed = libc::pthread_create(thread.as_mut_ptr(), attributes.as_ptr(), begin::<F>, start.cast());
+                    failed = libc::pthread_create(
+                        thread.as_mut_ptr(),
+                        attributes.as_ptr(),
+                        begin::<F>,
+                        start.cast(),
+                    );
                 }
                 libc::pthread_attr_destroy(attributes.as_mut_ptr());
             }
@@ -50,8 +70,7 @@ impl Thread {
 
     /// Whether it is the calling thread.
     pub(crate) fn is_this(&self) -> bool {
-        // SAFETY: numbers of threads, of which this one has not been joined.
-        unsafe { libc::pthread_equal(self.0, libc::pthread_self()) != 0 }
+        Id(self.0) == this()
     }
 
     /// Waits for its end.
