@@ -27,6 +27,7 @@ use crate::queue::ring::INLINE_INPUT;
 use std::ffi::CString;
 
 /// Names a task: its place and the generation there. Never zero.
+#[repr(transparent)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TaskId(pub u64);
 

@@ -4,8 +4,12 @@
 //! the process where it cannot.
 
 use crate::error::{Code, Error, Result};
+use crate::sys::memory::Mapping;
 use crate::sys::signal;
-use std::ffi::{CStr, c_void};
+use std::ffi::{CStr, c_int, c_void};
+
+/// More than the reserve gives, so that it is the C library's memory that is asked about.
+const BESIDES: usize = 16 << 10;
 
 /// The handle of a thread that has been started. It goes on when this is dropped without [`Thread::join`].
 #[derive(Debug)]
@@ -31,7 +35,7 @@ impl Thread {
     /// Starts a thread, none of the host's signals for it; -ENOMEM or -EAGAIN where that cannot be. Its stack is the default for 0 bytes.
     pub(crate) fn start<F: FnOnce() + Send + 'static>(
         name: &'static CStr,
-        stack: usize,
+        mut stack: usize,
         run: F,
     ) -> Result<Thread> {
         // The new thread inherits the mask.
@@ -47,6 +51,7 @@ impl Thread {
                     failed = libc::pthread_attr_setstacksize(attributes.as_mut_ptr(), stack);
                 }
                 if failed == 0 {
+                    libc::pthread_attr_getstacksize(attributes.as_ptr(), &raw mut stack);
                     failed = libc::pthread_create(
                         thread.as_mut_ptr(),
                         attributes.as_ptr(),
@@ -61,6 +66,7 @@ impl Thread {
         if failed != 0 {
             // SAFETY: from above, and no thread has it.
             drop(unsafe { Box::from_raw(start) });
+            let failed = if failed == libc::EAGAIN { what_is_short(stack) } else { failed };
             let text = format!("starting tine's thread: {}", Code::errno(failed).text().to_string_lossy());
             return Err(Error::errno(failed, text));
         }
@@ -78,6 +84,14 @@ impl Thread {
         // SAFETY: joined once, as this is consumed.
         unsafe { libc::pthread_join(self.0, std::ptr::null_mut()) };
     }
+}
+
+/// The C library says EAGAIN whatever a thread could not be had for: whether it is memory.
+fn what_is_short(stack: usize) -> c_int {
+    // What it allocates besides the stack.
+    let mut besides = Vec::<u8>::new();
+    let has_memory = Mapping::probe(stack).is_ok() && besides.try_reserve(BESIDES).is_ok();
+    if has_memory { libc::EAGAIN } else { libc::ENOMEM }
 }
 
 extern "C" fn begin<F: FnOnce()>(start: *mut c_void) -> *mut c_void {

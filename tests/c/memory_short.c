@@ -198,9 +198,9 @@ static void submits(void)
         }
         CHECK_SHORT(rc);
     }
-    /* Waiting is no asking. Of many, it may be. */
+    /* Waiting is no asking; claiming many may be. */
     if (count > 0) {
-        CHECK_SHORT(tine_wait_all(pool, ids, (size_t)count, HANG_NS));
+        CHECK_RC(tine_wait_all(pool, ids, (size_t)count, HANG_NS), 0);
         rc = tine_wait_any(pool, ids, (size_t)count, HANG_NS, &result);
         CHECK_SHORT(rc);
         if (rc == 0) {
