@@ -148,7 +148,7 @@ static void one_is_refused(void)
 {
     cpu_set_t one;
     CPU_ZERO(&one);
-    CPU_SET(sched_getcpu(), &one);
+    CPU_SET((size_t)sched_getcpu(), &one);
     CHECK(sched_setaffinity(0, sizeof one, &one) == 0);
     for (int what = 0; what < 3; what++)
         for (int i = 0; i < 40; i++)
