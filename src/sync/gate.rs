@@ -66,7 +66,7 @@ impl Unseen {
 }
 
 #[repr(transparent)]
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Gate(AtomicU32);
 
 /// The words that a waiter has looked at, and what it saw there. The gate's own is the first.
