@@ -119,18 +119,6 @@ static void check_serves(tine_pool *pool)
     } while (stats.workers_ready < 2);
 }
 
-/* Destroys it; nothing is left. A keeper that takes longer to end than destroy waits is let go of by a later call. */
-static void end(tine_pool *pool, struct belongings before)
-{
-    int64_t last = clock_ns(), spent = 0;
-    tine_pool_destroy(pool);
-    while (count_children() > before.children) {
-        CHECK(!is_over(HANG_NS, &last, &spent));
-        tine_pool_destroy(create(0));
-    }
-    check_stock(before);
-}
-
 static void creation(void)
 {
     struct belongings before = take_stock();
@@ -141,7 +129,8 @@ static void creation(void)
         pool = create(0);
     }
     check_serves(pool);
-    end(pool, before);
+    tine_pool_destroy(pool);
+    check_stock(before);
 }
 
 static void death(void)
@@ -174,7 +163,8 @@ static void death(void)
         CHECK(stats.worker_deaths == 1 || (stats.worker_deaths == 2 && sweep_struck()));
         CHECK_EQ(stats.supervisor_deaths, 0);
     }
-    end(pool, before);
+    tine_pool_destroy(pool);
+    check_stock(before);
 }
 
 #define WITH_EACH_START(part)                                                                \

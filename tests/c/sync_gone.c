@@ -84,9 +84,9 @@ static union object *object;
 static const struct kind *kind;
 static int unmap;
 static long stop_at;
-static volatile int stepping, go, taken;
+static volatile int stepping, go, taken, ended;
 static volatile pid_t taker;
-static struct {
+static struct seen {
     volatile long steps;
     volatile int let_go; /* before the call went on */
 } *seen;
@@ -129,7 +129,7 @@ static void stop(int signal, siginfo_t *info, void *context)
     go = 1;
     while (!taker)
         usleep(50);
-    while (!taken && !sleeps())
+    while (!taken && !ended && !sleeps())
         usleep(50);
     seen->let_go = taken;
 }
@@ -141,18 +141,22 @@ static void *other(void *asleep)
     taker = (pid_t)syscall(SYS_gettid);
     if (kind->take(object))
         dispose(object);
+    ended = 1;
     return NULL;
 }
 
 static void run(int asleep)
 {
     pthread_t thread;
-    struct sigaction action = { .sa_sigaction = stop, .sa_flags = SA_SIGINFO };
-    object = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    struct sigaction action;
+    memset(&action, 0, sizeof action);
+    action.sa_sigaction = stop;
+    action.sa_flags = SA_SIGINFO;
+    object = (union object *)mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     CHECK(object != MAP_FAILED && sizeof *object <= PAGE);
     kind->init(object);
     CHECK(sigaction(SIGTRAP, &action, NULL) == 0);
-    CHECK(pthread_create(&thread, NULL, other, asleep ? "" : NULL) == 0);
+    CHECK(pthread_create(&thread, NULL, other, asleep ? (void *)seen : NULL) == 0);
     while (asleep && (!taker || !sleeps()))
         usleep(50);
     stepping = 1;
@@ -165,7 +169,7 @@ static void run(int asleep)
     CHECK(pthread_join(thread, NULL) == 0);
     CHECK(taken);
     if (!unmap)
-        for (const unsigned char *at = (void *)object; at < (unsigned char *)object + PAGE; at++)
+        for (const unsigned char *at = (unsigned char *)object; at < (unsigned char *)object + PAGE; at++)
             CHECK_EQ(*at, FILL);
 }
 
@@ -194,14 +198,17 @@ static int stopped_after(long steps, size_t which, int how)
     return seen->let_go;
 }
 
-int main(void)
+/* With an argument: only the kinds of that name. */
+int main(int argc, char **argv)
 {
-    seen = mmap(NULL, sizeof *seen, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    seen = (struct seen *)mmap(NULL, sizeof *seen, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     CHECK(seen != MAP_FAILED);
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         for (int how = 0; how < 4; how++) {
-            if ((how == 0 || how == 3) && !getenv("TINE_STORM"))
+            if (argc > 1 ? strcmp(argv[1], kinds[i].name) != 0 : (how == 0 || how == 3) && !getenv("TINE_STORM"))
                 continue;
+            if (kinds[i].take == meet && !(how & 2))
+                continue; /* it would wait for one that waits for it to go on */
             long before = 0, from, all;
             stopped_after(-1, i, how);
             all = from = seen->steps;

@@ -72,7 +72,7 @@ static void many(unsigned flags, int killed)
 
 int main(void)
 {
-    s = mmap(NULL, sizeof *s, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    s = (struct shared *)mmap(NULL, sizeof *s, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     CHECK(s != MAP_FAILED);
     for (unsigned flags = 0; flags <= TINE_PREFER_READERS; flags += TINE_PREFER_READERS) {
         many(flags, 0);
