@@ -477,6 +477,11 @@ impl Family {
         link.connection.send(Message::new(Kind::SignalWorker, &words))
     }
 
+    /// How long a process may take to start.
+    pub(crate) fn start_timeout_ns(&self) -> u64 {
+        self.start_timeout_ns
+    }
+
     /// Ends a worker that cannot be trusted any more, or does not end by itself; [`Event::Ended`] follows.
     pub(crate) fn kill(&mut self, slot: usize) {
         self.signal(slot, libc::SIGKILL);

@@ -127,17 +127,23 @@ impl Directory {
         word.compare_exchange(from.word(), to.word(), Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
-    /// Looks at the file's size again: other processes make it grow.
+    /// Looks at the file's size again: other processes make it grow. Where it can't be seen, what was known before.
     pub(super) fn refresh(&self, fd: &Guarded) -> u32 {
+        self.look_again(fd).unwrap_or_else(|_| self.known_extents())
+    }
+
+    /// The same, for those to whom the difference matters.
+    pub(super) fn look_again(&self, fd: &Guarded) -> Result<u32> {
         let before = self.data - self.origin;
-        let length = open(fd).and_then(memory::length_of).unwrap_or(0);
+        let length = open(fd).and_then(memory::length_of)?;
         let extents = length.saturating_sub(before) / EXTENT_BYTES;
         let known = (extents as u32).min(self.max_extents);
         // The directory's words for the new extents: reserved by whoever reserved the extents, unless it was hostile.
-        if known > self.known_extents() && self.reserve_words(fd, known).is_ok() {
+        if known > self.known_extents() {
+            self.reserve_words(fd, known)?;
             self.known.fetch_max(known, Ordering::Relaxed);
         }
-        self.known_extents()
+        Ok(self.known_extents())
     }
 
     pub(super) fn reserve_words(&self, fd: &Guarded, extents: u32) -> Result<()> {

@@ -285,6 +285,14 @@ impl Heap {
             || (end <= self.length && end <= self.refreshed_bytes())
     }
 
+    /// The same; an error where that cannot be found out for want of something.
+    pub(crate) fn reaches(&self, address: usize, length: usize) -> Result<bool> {
+        if !self.contains(address, length) && self.overlaps(address, length) {
+            self.directory.look_again(&self.fd)?;
+        }
+        Ok(self.contains(address, length))
+    }
+
     fn refreshed_bytes(&self) -> usize {
         self.directory.refresh(&self.fd) as usize * EXTENT_BYTES
     }

@@ -380,7 +380,7 @@ impl State {
             length: entry.input_length,
             inline: Inline(entry.inline.0),
             deadline_ns: entry.deadline_ns,
-            end: entry.end.take(),
+            end: std::mem::take(&mut entry.end).here(),
         })
     }
 }

@@ -321,7 +321,7 @@ impl Pool {
         entry.deadline_ns = options.deadline_ns.unwrap_or(inner.deadline_ns);
         entry.queue_due_ns = options.queue_deadline_ns.map_or(0, |ns| now_ns().saturating_add(ns));
         entry.retries = options.retries;
-        (entry.has_end, entry.end) = (end.is_some(), end);
+        (entry.has_end, entry.end) = (end.is_some(), end.into());
         if let Input::Inline = place {
             entry.inline.0[..input.len()].copy_from_slice(input);
         }

@@ -102,6 +102,8 @@ pub(super) struct State {
     pub(super) idle_due_ns: u64,
     /// When a worker must have passed over what was taken back from it.
     pub(super) hung_due_ns: u64,
+    /// Since when no end of a channel could be passed, for want of a descriptor.
+    pub(super) ends_short_since_ns: Option<u64>,
     /// When a chunk may have to be cut.
     pub(super) cut_due_ns: u64,
     /// Items that have been dealt with, and of these, those that failed.
@@ -176,6 +178,7 @@ impl State {
             runner: None,
             idle_due_ns: u64::MAX,
             hung_due_ns: u64::MAX,
+            ends_short_since_ns: None,
             cut_due_ns: u64::MAX,
             items: (0, 0),
             submitted: 0,
@@ -382,7 +385,7 @@ impl State {
         let was_queued = entry.state == TaskState::Queued;
         let input = std::mem::replace(&mut entry.input, Input::Inline);
         entry.outcome = Some(outcome);
-        entry.end = None;
+        std::mem::take(&mut entry.end).close();
         entry.state = TaskState::Settled;
         let (job, line, claimed) = (entry.job, entry.line, entry.claimed);
         if let Input::Heap { address, owned: true } = input {
