@@ -38,7 +38,7 @@ use crate::sys::clock::{Deadline, now_ns};
 use crate::sys::epoll::Epoll;
 use crate::sys::fd::Guarded;
 use crate::sys::pidfd::Ended;
-use crate::sys::{limits, pidfd, signal};
+use crate::sys::{limits, pidfd, reserve, signal};
 use std::collections::VecDeque;
 use std::os::fd::AsRawFd;
 
@@ -114,9 +114,9 @@ impl Family {
         program: Option<Command>,
         start_timeout_ns: u64,
         workers: usize,
-    ) -> Family {
-        let members = (0..workers).map(|_| Member::new()).collect();
-        Family {
+    ) -> Result<Family> {
+        let members = reserve::collect((0..workers).map(|_| Member::new()))?;
+        Ok(Family {
             settings,
             program,
             start_timeout_ns,
@@ -135,13 +135,13 @@ impl Family {
             supervisor_deaths: 0,
             worker_deaths: 0,
             workers_recycled: 0,
-        }
+        })
     }
 
     /// One without any members: its tasks run in this process, and it has nothing to look after.
-    pub(crate) fn of_nobody(settings: Settings) -> Family {
+    pub(crate) fn of_nobody(settings: Settings) -> Result<Family> {
         let callees = Some(Callees::new(Tables::default()));
-        Family { callees, stopping: true, ..Family::new(settings, None, 0, 0) }
+        Ok(Family { callees, stopping: true, ..Family::new(settings, None, 0, 0)? })
     }
 
     /// The functions that the workers can call, once a supervisor has been up.
