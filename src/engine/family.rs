@@ -38,7 +38,7 @@ use crate::sys::clock::{Deadline, now_ns};
 use crate::sys::epoll::Epoll;
 use crate::sys::fd::Guarded;
 use crate::sys::pidfd::Ended;
-use crate::sys::{limits, pidfd, signal};
+use crate::sys::{limits, pidfd, reserve, signal};
 use std::collections::VecDeque;
 use std::os::fd::AsRawFd;
 
@@ -114,9 +114,9 @@ impl Family {
         program: Option<Command>,
         start_timeout_ns: u64,
         workers: usize,
-    ) -> Family {
-        let members = (0..workers).map(|_| Member::new()).collect();
-        Family {
+    ) -> Result<Family> {
+        let members = reserve::collect((0..workers).map(|_| Member::new()))?;
+        Ok(Family {
             settings,
             program,
             start_timeout_ns,
@@ -135,13 +135,13 @@ impl Family {
             supervisor_deaths: 0,
             worker_deaths: 0,
             workers_recycled: 0,
-        }
+        })
     }
 
     /// One without any members: its tasks run in this process, and it has nothing to look after.
-    pub(crate) fn of_nobody(settings: Settings) -> Family {
+    pub(crate) fn of_nobody(settings: Settings) -> Result<Family> {
         let callees = Some(Callees::new(Tables::default()));
-        Family { callees, stopping: true, ..Family::new(settings, None, 0, 0) }
+        Ok(Family { callees, stopping: true, ..Family::new(settings, None, 0, 0)? })
     }
 
     /// The functions that the workers can call, once a supervisor has been up.
@@ -615,7 +615,7 @@ impl Family {
 
     fn check_timeouts(&mut self, epoll: &Epoll) {
         let seconds = self.start_timeout_ns as f64 / 1e9;
-        if let Some(link) = self.link.as_ref().filter(|link| !link.up && link.deadline.passed()) {
+        if let Some(link) = self.link.as_mut().filter(|link| !link.up && link.deadline.passed()) {
             link.kill();
             let text = format!("the supervisor did not report within {seconds} s: {NO_INIT_HINT}");
             return self.lose_supervisor(epoll, Some(Error::new(Code::WORKER_START, text)));

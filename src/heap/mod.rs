@@ -141,7 +141,7 @@ impl Heap {
     fn over(fd: OwnedFd, mapping: Mapping, owner: Owner) -> Result<Heap> {
         mapping.leave_out_of_dumps();
         let (start, length) = (mapping.address(), mapping.length());
-        let directory = Directory::new(start, start, length);
+        let directory = Directory::new(start, start, length)?;
         let (_mapping, allocators) = (Some(mapping), allocators_of(owner));
         let fd = Guarded::new(fd);
         Ok(Heap {

@@ -27,6 +27,7 @@ use crate::queue::ring::INLINE_INPUT;
 use std::ffi::CString;
 
 /// Names a task: its place and the generation there. Never zero.
+#[repr(transparent)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TaskId(pub u64);
 
@@ -385,11 +386,6 @@ impl Books {
     /// All places.
     pub(super) fn places(&self) -> impl Iterator<Item = u32> + use<> {
         0..(self.blocks.len() * BLOCK) as u32
-    }
-
-    /// The places of all tasks that are in use, without chunks and items of streams.
-    pub(super) fn tasks_in_use(&self) -> impl Iterator<Item = u32> + '_ {
-        self.places().filter(|index| self.get(*index).state != State::Free && self.get(*index).is_a_callers())
     }
 
     pub(super) fn id_of(&self, index: u32) -> TaskId {

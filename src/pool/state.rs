@@ -22,9 +22,9 @@ use crate::queue::ring::{SLOTS, Segment};
 use crate::queue::spin::Spin;
 use crate::sys::clock::{Deadline, now_ns};
 use crate::sys::epoll::Epoll;
+use crate::sys::{reserve, thread};
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
-use std::thread::ThreadId;
 
 /// How often the family is looked after while results keep coming and nobody sleeps.
 const FAMILY_INTERVAL_NS: u64 = 200_000;
@@ -97,7 +97,7 @@ pub(super) struct State {
     drained: Vec<Drained>,
     /// Where tasks run in this process: which thread runs them.
     pub(super) here: Option<Arc<Here>>,
-    pub(super) runner: Option<ThreadId>,
+    pub(super) runner: Option<thread::Id>,
     /// When a worker may have been idle for too long.
     pub(super) idle_due_ns: u64,
     /// When a worker must have passed over what was taken back from it.
@@ -137,7 +137,7 @@ impl State {
         family: Family,
         rules: Rules,
     ) -> crate::Result<State> {
-        let lanes = family.members.iter().map(|_| Lane::new()).collect();
+        let lanes = reserve::collect(family.members.iter().map(|_| Lane::new()))?;
         Ok(State {
             heap,
             epoll,
@@ -411,6 +411,7 @@ impl State {
                     self.desk.tell_first(Key::Next);
                 }
                 self.desk.tell_all(Key::Task(index));
+                self.desk.tell_all(Key::Some);
             }
         }
     }
