@@ -36,8 +36,8 @@ fn create(shared: &'static Shared, numbers: &[u64]) {
     assert!(OPTIONS.size().unwrap() <= size_of::<QueueMemory>());
     // SAFETY: as above; nobody uses it yet.
     let queue = unsafe { Queue::create(memory(shared), &OPTIONS) }.unwrap();
-    // What a process finds out at its first wait it need not find out step by step.
-    assert!(queue.get([0u8; 8].as_mut_slice().into(), Timeout::After(1)).is_err());
+    // What a process finds out at its first sleep it need not find out step by step: longer than it looks before that.
+    assert!(queue.get([0u8; 8].as_mut_slice().into(), Timeout::After(200_000)).is_err());
     for number in numbers {
         queue.put(&number.to_ne_bytes(), Timeout::Try).unwrap();
     }
