@@ -17,6 +17,7 @@
 //! | `done` | worker, Release | host, Acquire | makes the results before it visible: the commit of a result |
 //! | `state` | both, compare-exchange AcqRel | both | who has the task: exactly one of the two wins |
 //! | `low_at` | host, Relaxed | worker | stored before `tail`; one seen late rings once too often, or for the next task |
+//! | `mark` | host, before the worker starts | worker, Relaxed | which bit of the bell's it sets when it has moved `done` |
 //! | `worker_sleeps` | worker sets, host clears | both | Dekker with `tail`: both store, fence, then look |
 //! | `host_sleeps` | host sets, worker clears | both | Dekker with `done`; where the pool's descriptor is watched |
 //! | `phase`, `pending_output`, `items_*` | worker, Release | host, Acquire, after a death too | each stands alone |
@@ -179,6 +180,8 @@ pub(crate) struct Shared {
     /// the worker has dealt with. Release, for what was sent and mapped before.
     pub(crate) shares: AtomicU32,
     pub(crate) shared: AtomicU32,
+    /// The worker's number in the bell's marks, plus 1; 0 in a pool of few, whose rings are all looked at.
+    pub(crate) mark: AtomicU32,
     /// The block that the running task's output is being allocated in; see `Heap::allocate_announced`.
     pub(crate) pending_output: CachePadded<AtomicU64>,
     /// Items of the running chunk that have begun, and that have finished.
@@ -272,9 +275,13 @@ impl Shared {
     /// Worker: the results before `done` are there. Wakes the host where it sleeps.
     pub(crate) fn finish(&self, done: u32, bell: &Bell, host: &Guarded) {
         self.commit(done);
+        self.leave_mark(bell);
         fence(Ordering::SeqCst);
         bell.ring_for_result(|| self.is_low(done));
-        self.signal_host(host);
+        if self.signal_host(host) {
+            // The host is to ask once more, although it may have taken the result already.
+            self.leave_mark(bell);
+        }
     }
 
     /// Host: the same of what the worker has finished so far.
@@ -295,14 +302,24 @@ impl Shared {
     /// Worker: has news for the host that are no result.
     pub(crate) fn tell_host(&self, bell: &Bell, host: &Guarded) {
         bell.ring_for_news();
-        self.signal_host(host);
+        let _ = self.signal_host(host);
     }
 
-    /// Worker, after a fence: makes the descriptor readable by which the host is to be told, where it wants that.
-    fn signal_host(&self, host: &Guarded) {
-        if self.host_sleeps.load(Ordering::Relaxed) != 0 && self.host_sleeps.swap(0, Ordering::Relaxed) != 0 {
+    fn leave_mark(&self, bell: &Bell) {
+        if let Some(slot) = self.mark.load(Ordering::Relaxed).checked_sub(1) {
+            bell.mark(slot);
+        }
+    }
+
+    /// Worker, after a fence: makes the descriptor readable by which the host is to be told, where it wants that; whether it
+    /// does.
+    fn signal_host(&self, host: &Guarded) -> bool {
+        let asked =
+            self.host_sleeps.load(Ordering::Relaxed) != 0 && self.host_sleeps.swap(0, Ordering::Relaxed) != 0;
+        if asked {
             fd::eventfd_signal(host.as_raw_fd());
         }
+        asked
     }
 
     /// Host: how many of the `in_ring` tasks from `position` on have results. A number that cannot be, which only a
