@@ -1532,14 +1532,20 @@ int tine_mutex_owner(const tine_mutex *m, tine_owner *out);
 
 /* ---- Reader-writer locks --------------------------------------------------------------------------------------- */
 
-/** How many readers there can be at a time; more wait. */
+/** How many threads have a place of their own for reading at a time; more share places by process. */
 #define TINE_RWLOCK_READERS 15
 
 /**
  * Many readers or one writer, among threads and processes. What holds for tine_mutex holds here.
  *
  * A dead reader is forgotten. A dead writer is reported to the next writer, who repairs or loses the lock, and to the
- * readers before that.
+ * readers before that. A writer that dies while it waits was never inside, and is forgotten.
+ *
+ * A thread has one place, however often it reads. Threads beyond TINE_RWLOCK_READERS are counted by process, up to 1,023 reads
+ * in each of 60 processes, and still more wait: such a process's reads end with the process, not with the thread, its threads
+ * may unlock for each other, and one that asks for the write lock as well waits for itself.
+ *
+ * The last to have the lock for writing may free or unmap it, or make it anew, once its unlock has returned.
  */
 typedef struct tine_rwlock {
     /** tine's. */
@@ -1548,7 +1554,8 @@ typedef struct tine_rwlock {
 
 /**
  * Makes l a free lock. flags: TINE_PREFER_READERS, TINE_INTERRUPTIBLE, TINE_AUTO_REPAIR. Without the first, a
- * writer that waits lets no new readers in, but for threads that read already. Nobody may use the memory meanwhile.
+ * writer that waits lets no new readers in, but for threads that read already; with it, readers wait for nobody but a writer
+ * that is inside. Nobody may use the memory meanwhile.
  *
  * Returns 0; -EINVAL: l is NULL or not aligned to 8 bytes, or unknown flags.
  */

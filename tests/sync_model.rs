@@ -35,6 +35,10 @@ mod sys {
             crate::kernel::has_ended(tid)
         }
 
+        pub fn process_ended(pid: u32, _: u32) -> bool {
+            crate::kernel::has_ended(pid)
+        }
+
         pub fn process_of(tid: u32) -> u32 {
             tid
         }

@@ -482,14 +482,25 @@ impl Family {
         self.members[slot].retire(Deadline::after(LEAVING_NS));
     }
 
-    /// Sends a worker a signal.
-    pub(crate) fn signal(&self, slot: usize, signal: i32) {
-        self.members[slot].signal(signal);
+    /// Sends a worker a signal; by way of the supervisor where this host may not: it may have become another user since, or have locked
+    /// itself in.
+    pub(crate) fn signal(&mut self, slot: usize, signal: i32) {
+        if self.members[slot].signal(signal).is_err() {
+            // Without a supervisor its death has done what could be asked for.
+            let _ = self.ask_to_signal(slot, signal);
+        }
+    }
+
+    /// Has the supervisor send a worker a signal.
+    pub(crate) fn ask_to_signal(&mut self, slot: usize, signal: i32) -> Result<()> {
+        let Some(link) = &mut self.link else { return Err(Code::errno(libc::ESRCH).into()) };
+        let words = [slot as u64, self.members[slot].generation, signal as u64];
+        link.connection.send(Message::new(Kind::SignalWorker, &words))
     }
 
     /// Ends a worker that cannot be trusted any more, or does not end by itself; [`Event::Ended`] follows.
-    pub(crate) fn kill(&self, slot: usize) {
-        self.members[slot].kill();
+    pub(crate) fn kill(&mut self, slot: usize) {
+        self.signal(slot, libc::SIGKILL);
     }
 
     /// The supervisor is gone, or of no use; with why, where that is known.
@@ -557,6 +568,10 @@ impl Family {
         let what = match (&self.program, self.settings.start) {
             (Some(command), _) => format!("starting {}", command.path.to_string_lossy()),
             (None, StartMethod::Fork) => "fork".to_owned(),
+            (None, _) if errno == libc::ENOENT => {
+                "starting this program once more takes /proc (.worker_path and the start method fork do not)"
+                    .to_owned()
+            }
             (None, _) => "starting this program once more".to_owned(),
         };
         let why = Code::errno(errno);
@@ -611,7 +626,7 @@ impl Family {
             self.events.push_back(Event::Broken(error));
         }
         self.stopping = true;
-        self.members.iter().for_each(Member::kill);
+        (0..self.members.len()).for_each(|slot| self.kill(slot));
     }
 
     fn check_timeouts(&mut self, epoll: &Epoll) {
@@ -623,21 +638,23 @@ impl Family {
         }
         let unsent = self.link.as_ref().is_some_and(|link| link.connection.is_waiting());
         for slot in 0..self.members.len() {
-            let member = &mut self.members[slot];
-            if member.leaving.is_some_and(Deadline::passed) {
-                member.kill();
-                member.leaving = Some(Deadline::NEVER);
+            if self.members[slot].leaving.is_some_and(Deadline::passed) {
+                self.kill(slot);
+                self.members[slot].leaving = Some(Deadline::NEVER);
             }
+            let member = &self.members[slot];
             let late = matches!(member.state, State::Starting { deadline } if deadline.passed());
             if !late {
                 continue;
             }
             // Either it is this process that has not told, or has not heard: nobody's fault.
             if unsent && member.pid == 0 || member.pid != 0 && member.pidfd.is_none() {
-                member.state = State::Starting { deadline: Deadline::after(self.start_timeout_ns) };
+                self.members[slot].state =
+                    State::Starting { deadline: Deadline::after(self.start_timeout_ns) };
                 continue;
             }
-            member.kill();
+            self.kill(slot);
+            let member = &mut self.members[slot];
             if let (None, Some(pidfd)) =
                 (&member.pidfd, self.link.as_ref().and_then(|link| link.pidfd.as_ref()))
             {

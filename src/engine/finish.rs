@@ -79,10 +79,10 @@ impl Family {
                 Some(segment) if !killed_at_once => {
                     segment.leave.store(1, Ordering::Release);
                     segment.wake_worker();
-                    // One that somebody has stopped could not leave.
-                    member.signal(libc::SIGCONT);
+                    // One that somebody has stopped could not leave. If this host may not, the supervisor does all of it.
+                    let _ = member.signal(libc::SIGCONT);
                 }
-                _ => member.kill(),
+                _ => drop(member.signal(libc::SIGKILL)),
             }
         }
         self.link.take().map(|mut link| {

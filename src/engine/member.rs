@@ -314,14 +314,9 @@ impl Member {
         true
     }
 
-    pub(crate) fn kill(&self) {
-        self.signal(libc::SIGKILL);
-    }
-
-    pub(crate) fn signal(&self, signal: i32) {
-        if let Some(pidfd) = &self.pidfd {
-            let _ = pidfd::signal(pidfd.as_raw_fd(), signal);
-        }
+    /// Sends its process a signal. The error is that this host may not.
+    pub(crate) fn signal(&self, signal: i32) -> Result<()> {
+        self.pidfd.as_ref().map_or(Ok(()), |pidfd| pidfd::signal(pidfd.as_raw_fd(), signal))
     }
 
     pub(crate) fn retire(&mut self, deadline: Deadline) {
@@ -342,7 +337,7 @@ impl Member {
         let executed = death.signal == 0 && death.code == init::NOT_EXECUTED;
         said.unwrap_or_else(|| {
             let hint = if executed { " (its program could not be executed)" } else { "" };
-            format!("{} before it was ready{hint}", death.describe())
+            format!("{} before it was ready{hint}{}", death.describe(), last_line(death.output()))
         })
     }
 
@@ -385,6 +380,15 @@ impl Member {
         self.tidings = None;
         self.pidfd = None;
         self.pid = 0;
+    }
+}
+
+/// The end of what a process has written, where that is captured, as the end of a sentence.
+fn last_line(output: &[u8]) -> String {
+    let text = String::from_utf8_lossy(output);
+    match text.lines().rev().map(str::trim).find(|line| !line.is_empty()) {
+        Some(line) => format!("; the last that it wrote is \"{line}\""),
+        None => String::new(),
     }
 }
 

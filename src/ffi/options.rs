@@ -1,6 +1,7 @@
 //! Structs that grow: each starts with its size, shorter ones are filled up with zeros, longer ones must end in zeros.
 
 use crate::error::{Error, Result};
+use crate::ffi::errors::tine_error;
 use std::mem::MaybeUninit;
 
 /// A struct of the C ABI whose first field is `size_t size`.
@@ -24,6 +25,24 @@ pub(crate) unsafe fn read<T: Extensible>(pointer: *const T) -> Result<Option<T>>
     if pointer.is_null() {
         return Ok(None);
     }
+    // SAFETY: the caller's promise.
+    let read = unsafe { read_sized(pointer) };
+    if let (Err(error), true) = (&read, T::NAME.ends_with("_options")) {
+        // Whoever forgets the size has zeroed the rest, or filled it; a size that is garbage may stand before more of it.
+        // SAFETY: each of those structs has `.error` behind its size, which lies in what the caller has given, or forgot to say that it has.
+        unsafe {
+            let theirs = pointer.cast::<usize>().read();
+            if theirs == 0 || (2 * size_of::<usize>()..=LONGEST).contains(&theirs) {
+                crate::ffi::errors::fill(pointer.cast::<*mut tine_error>().add(1).read(), error);
+            }
+        }
+    }
+    read.map(Some)
+}
+
+/// # Safety
+/// As for [`read`], of what is not null.
+unsafe fn read_sized<T: Extensible>(pointer: *const T) -> Result<T> {
     let ours = size_of::<T>();
     // SAFETY: every struct of the ABI starts with its size.
     let theirs = unsafe { pointer.cast::<usize>().read() };
@@ -50,7 +69,7 @@ pub(crate) unsafe fn read<T: Extensible>(pointer: *const T) -> Result<Option<T>>
         }
     }
     // SAFETY: all zero is valid for `T` by its trait, and what the caller wrote are plain C fields.
-    Ok(Some(unsafe { value.assume_init() }))
+    Ok(unsafe { value.assume_init() })
 }
 
 /// Whether the caller's struct can be filled.

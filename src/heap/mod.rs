@@ -77,14 +77,22 @@ pub(crate) const HOST: Owner = 0;
 
 /// Where heaps are looked for, downwards: far from where the kernel, the loader, sanitizers and valgrind put things. The
 /// place must be free in every process of the family. LLVM's AddressSanitizer reserves 4 TiB at an address that changes
-/// from process to process; so what is not free at the first place is tried below all of that, and not beside it.
+/// from process to process; so what is not free at the first places is tried below all of that, and not beside it. To the first ThreadSanitizer
+/// agrees, to the others it doesn't. The last is for small address spaces.
 #[cfg(target_arch = "x86_64")]
-const ADDRESSES: [(usize, usize); 2] =
-    [(0x7e80_0000_0000, 0x7e00_0000_0000), (0x7000_0000_0000, 0x6000_0000_0000)];
+const ADDRESSES: [(usize, usize); 4] = [
+    (0x7ec1_0000_0000, 0x7e80_0000_0000),
+    (0x7e80_0000_0000, 0x7e00_0000_0000),
+    (0x7000_0000_0000, 0x6000_0000_0000),
+    (0x0060_0000_0000, 0x0010_0000_0000),
+];
 /// The same for 48-bit aarch64.
 #[cfg(target_arch = "aarch64")]
-const ADDRESSES: [(usize, usize); 2] =
-    [(0xfe80_0000_0000, 0xfe00_0000_0000), (0xa000_0000_0000, 0x8000_0000_0000)];
+const ADDRESSES: [(usize, usize); 3] = [
+    (0xfe80_0000_0000, 0xfe00_0000_0000),
+    (0xa000_0000_0000, 0x8000_0000_0000),
+    (0x0060_0000_0000, 0x0010_0000_0000),
+];
 
 /// One process's view of a heap.
 #[derive(Debug)]
@@ -354,9 +362,11 @@ static LAST: AtomicUsize = AtomicUsize::new(0);
 fn map_somewhere(fd: &OwnedFd, length: usize) -> Result<Mapping> {
     let step = length.next_multiple_of(1 << 30);
     let last = LAST.load(Ordering::Relaxed);
-    let below = ADDRESSES.into_iter().find(|(highest, lowest)| (*lowest..*highest).contains(&last));
-    let below = below.map(|(_, lowest)| (last, lowest));
-    for (mut address, lowest) in below.into_iter().chain(ADDRESSES) {
+    let places = if memory::is_confined() { &ADDRESSES[..1] } else { &ADDRESSES[..] };
+    let below = places.iter().find(|(highest, lowest)| (*lowest..*highest).contains(&last));
+    let below = below.map(|(_, lowest)| (last, *lowest));
+    let mut refusal = None;
+    for (mut address, lowest) in below.into_iter().chain(places.iter().copied()) {
         while address >= lowest + step {
             match Mapping::shared_at(fd.as_raw_fd(), address - step, length) {
                 Ok(mapping) => {
@@ -364,12 +374,17 @@ fn map_somewhere(fd: &OwnedFd, length: usize) -> Result<Mapping> {
                     return Ok(mapping);
                 }
                 Err(error) if error.code().0 == -libc::EEXIST => address -= step,
+                // There may be no such addresses.
+                Err(error) if error.code().0 == -libc::ENOMEM => {
+                    refusal.get_or_insert(error);
+                    break;
+                }
                 Err(error) => return Err(error),
             }
         }
     }
     let text = format!("no {length} free bytes of address space; a smaller .heap_bytes may help");
-    Err(Error::errno(libc::ENOMEM, text))
+    Err(refusal.unwrap_or_else(|| Error::errno(libc::ENOMEM, text)))
 }
 
 #[cfg(test)]

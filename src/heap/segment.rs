@@ -79,7 +79,13 @@ impl Segment {
             mapping.prefer_huge_pages();
         }
         let address = if options.any_address { 0 } else { mapping.address() as u64 };
-        let header = [MAGIC, VERSION, layout(), u64::from(owner::namespace()), size as u64, address];
+        let namespace = owner::namespace();
+        if namespace == owner::UNKNOWN_NAMESPACE {
+            let text =
+                "this process can't tell its PID namespace, by which others would know the segment's locks";
+            return Err(Error::errno(libc::EXDEV, text));
+        }
+        let header = [MAGIC, VERSION, layout(), u64::from(namespace), size as u64, address];
         // SAFETY: the mapping is new, writable and longer than the header.
         unsafe { mapping.pointer().cast::<[u64; HEADER_WORDS]>().write(header) };
         // Sealing against later writable mappings comes after this process's own.

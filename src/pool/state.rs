@@ -311,14 +311,14 @@ impl State {
         let lane = &mut self.lanes[slot];
         let trusted = !lane.distrusted;
         lane.drain(segment, &mut self.books, &self.heap, now, &mut self.drained);
-        if trusted && lane.distrusted {
-            self.family.kill(slot);
-        }
         if self.outside.is_some() {
             // What the worker has finished before it was asked again it has told nobody of.
             segment.ask_to_be_told();
             crate::prim::fence(crate::prim::Ordering::SeqCst);
             lane.drain(segment, &mut self.books, &self.heap, now, &mut self.drained);
+        }
+        if trusted && lane.distrusted {
+            self.family.kill(slot);
         }
         let mut drained = std::mem::take(&mut self.drained);
         if !drained.is_empty() {

@@ -18,7 +18,7 @@ use crate::queue::ring::Left;
 use crate::sys::clock::{Deadline, Timeout, now_ns};
 use crate::sys::epoll::{Epoll, Waited};
 use crate::sys::fd::Guarded;
-use crate::sys::{fork, pidfd, signal};
+use crate::sys::{children, fork, pidfd, signal};
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -214,13 +214,23 @@ impl Process {
         if pidfd::has_ended(self.pidfd.as_raw_fd()) {
             return Err(Error::errno(libc::ESRCH, format!("process {} has ended", self.pid)));
         }
-        pidfd::signal(self.pidfd.as_raw_fd(), signal)
+        let sent = pidfd::signal(self.pidfd.as_raw_fd(), signal);
+        match (sent, &mut *self.lock()) {
+            // A host that has become another user may not; its supervisor is what the host was.
+            (Err(refused), Some(family)) => family.ask_to_signal(0, signal).map_err(|_| refused),
+            (sent, _) => sent,
+        }
     }
 
     /// Sends a signal to it and to everything that it has started, and that is still there.
     pub fn signal_tree(&self, signal: i32) -> Result<()> {
         self.mine()?;
         check_signal(signal)?;
+        if signal != libc::SIGKILL && !children::can_see_trees() {
+            let text =
+                "without /proc nobody can say what a process has started: only SIGKILL reaches all of it";
+            return Err(Error::errno(libc::ENOTSUP, text));
+        }
         match &mut *self.lock() {
             Some(family) => family.signal_tree(signal),
             None => Ok(()),
@@ -298,8 +308,8 @@ impl Drop for Process {
         let family = self.family.get_mut().unwrap_or_else(PoisonError::into_inner).take();
         let Some(mut family) = family else { return };
         if self.owner != fork::pid() {
-            // A forked child's copy: the family is its parent's.
-            std::mem::forget(family);
+            // A forked child's copy: the family is its parent's, the descriptors and the memory are this process's own.
+            drop(family);
         } else if self.detached {
             family.leave();
         } else {

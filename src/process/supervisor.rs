@@ -10,8 +10,10 @@
 //! | a child has ended | reap it; if it was a worker, `Exited` with how. Others are orphans of workers |
 //! | the child was a worker, ended by a signal | before that, kill its process group: what its task had started |
 //! | `Stop` | wait for the workers that long, then end the family |
+//! | `SignalWorker` | pass the signal on to that worker |
 //! | `SignalTree` | pass the signal on to everything that descends from this process |
 //! | a single process is past its deadline | SIGTERM; after the grace SIGKILL |
+//! | its keeper has ended | end the family at once: what it would leave now, its host could see |
 //! | the host's end of the socket, or the host itself, is gone | end the family at once; where a single process is detached, when that has ended |
 
 use super::function::Tables;
@@ -34,6 +36,7 @@ const SOCKET: u64 = 0;
 const HOST: u64 = 1;
 const CHILDREN: u64 = 2;
 const OUTPUT: u64 = 3;
+const KEEPER: u64 = 4;
 
 /// How often to look at what cannot be watched.
 const UNWATCHED_NS: u64 = 5_000_000;
@@ -83,6 +86,9 @@ struct StartedWorker {
 struct Supervisor {
     connection: Connection,
     host: OwnedFd,
+    /// This process's parent, see `sys::spawn`, and whether it has ended.
+    keeper: OwnedFd,
+    keeper_ended: bool,
     child_events: OwnedFd,
     epoll: Epoll,
     settings: Settings,
@@ -154,10 +160,14 @@ impl Supervisor {
         let child_events = signal::child_events()?;
         epoll.add(connection.fd(), SOCKET)?;
         epoll.add(host.as_raw_fd(), HOST)?;
+        let keeper = signal::watch_parent()?;
+        epoll.add(keeper.as_raw_fd(), KEEPER)?;
         epoll.add(child_events.as_raw_fd(), CHILDREN)?;
         Ok(move |connection| Supervisor {
             connection,
             host,
+            keeper,
+            keeper_ended: false,
             child_events,
             epoll,
             settings,
@@ -182,6 +192,9 @@ impl Supervisor {
             }
             self.reap()?;
             self.wait(Deadline::NEVER)?;
+            if self.keeper_ended {
+                return Ok(());
+            }
         }
     }
 
@@ -194,7 +207,7 @@ impl Supervisor {
         self.epoll.remove(self.host.as_raw_fd());
         loop {
             self.reap()?;
-            if self.workers.is_empty() {
+            if self.workers.is_empty() || self.keeper_ended {
                 return Ok(());
             }
             self.wait(Deadline::NEVER)?;
@@ -235,6 +248,7 @@ impl Supervisor {
                     self.wait_for_workers(Deadline::after(message.words[0]))?;
                     return Ok(News::Stop);
                 }
+                Ok(Some(message)) if message.kind == Kind::SignalWorker => self.signal_worker(&message),
                 Ok(Some(message)) if message.kind == Kind::SignalTree => match message.words[0] as i32 {
                     libc::SIGKILL => self.kill_everything(),
                     signal => children::signal_tree(signal),
@@ -249,6 +263,15 @@ impl Supervisor {
         }
     }
 
+    /// Signals a worker for a host that may not. One that ended meanwhile is in no need of it.
+    fn signal_worker(&self, message: &Message) {
+        let [slot, generation, signal, ..] = message.words;
+        let is_meant = |child: &&Child| u64::from(child.slot) == slot && child.generation == generation;
+        if let Some(child) = self.workers.values().find(is_meant) {
+            let _ = pidfd::signal(child.pidfd.as_raw_fd(), signal as i32);
+        }
+    }
+
     /// Sleeps until something happens or is due, and reads what workers have written.
     fn wait(&mut self, deadline: Deadline) -> Result<()> {
         let deadline = deadline.min(self.connection.next_try()).min(self.watch_writable());
@@ -256,6 +279,7 @@ impl Supervisor {
             self.workers.values_mut().fold(deadline, |deadline, worker| worker.keep_limit(deadline));
         let mut tokens = [0; 32];
         let Waited::Ready(count) = self.epoll.wait(&mut tokens, deadline)? else { return Ok(()) };
+        self.keeper_ended |= tokens[..count].contains(&KEEPER) && pidfd::has_ended(self.keeper.as_raw_fd());
         if tokens[..count].contains(&OUTPUT) {
             for tail in self.workers.values_mut().filter_map(|worker| worker.tail.as_mut()) {
                 if tail.read() == Some(0) {
@@ -436,7 +460,11 @@ impl Supervisor {
     fn wait_for_workers(&mut self, deadline: Deadline) -> Result<()> {
         loop {
             self.reap()?;
-            if self.workers.is_empty() || deadline.passed() || pidfd::has_ended(self.host.as_raw_fd()) {
+            if self.workers.is_empty()
+                || self.keeper_ended
+                || deadline.passed()
+                || pidfd::has_ended(self.host.as_raw_fd())
+            {
                 return Ok(());
             }
             self.flush()?;

@@ -62,9 +62,11 @@ pub(crate) enum Kind {
     Gone = 14,
     /// Host to supervisor: slot, generation; it has lost the worker's pidfd, `Started` once more.
     StartedAgain = 15,
+    /// Host to supervisor: slot, generation, a signal for that worker, which the host may not send it.
+    SignalWorker = 16,
 }
 
-const KINDS: [Kind; 15] = [
+const KINDS: [Kind; 16] = [
     Kind::Configure,
     Kind::StartWorker,
     Kind::Stop,
@@ -80,6 +82,7 @@ const KINDS: [Kind; 15] = [
     Kind::Born,
     Kind::Gone,
     Kind::StartedAgain,
+    Kind::SignalWorker,
 ];
 
 /// How a worker has ended, in a word of `Exited`.

@@ -1,20 +1,38 @@
 //! The condition variable.
 //!
-//! Waiters sleep on three words at once: the sequence number, by which notifiers wake them; a gate, by which the kernel
-//! wakes one when a waiter or notifier dies; and the baton, which a woken waiter holds until it has its mutex back, so
-//! that its death on the way wakes another. One woken waiter is on its way at a time; what more was notified is owed,
-//! and the one that arrives wakes the next. A notification can reach one waiter too many, never one too few.
+//! Waiters sleep on three words at once: the sequence, which every notification moves; `deaths`, by which the kernel wakes
+//! one when a thread with something in hand dies; and the baton, a lock's word, which a notified waiter holds until it has its
+//! mutex back, because the mutex is then the pending word. Notified waiters that find the baton taken stand in line for it, apart from
+//! the others, so that nobody who came later gets what was theirs. One holder of the baton wakes the next.
+//!
+//! What has been notified and has not yet arrived stands in the book, and is taken off only with the mutex in hand. So
+//! nothing is lost with anybody who dies before: who is woken by the kernel looks at the book, and if anything is
+//! open there wakes everybody. A wait may always end for no reason, and a death is rare.
+//!
+//! | dies | leaves | seen by |
+//! |---|---|---|
+//! | a notifier, between the book and the wake-up | `owed`; `deaths` pending | who is woken by `deaths` |
+//! | a waiter, woken, or in line | `owed`; `deaths` pending | the same |
+//! | on its way from `deaths` pending to the baton | `owed`, `transit`; the baton pending | who is woken by the baton; or, when another has it, that one, by `transit` |
+//! | with the baton, before it has the mutex | the baton, marked | who is woken by it |
+//! | passing the baton on | the baton or `deaths` pending, `line`, `owed` of those in line | who is woken by either |
+//! | with the mutex | the mutex, marked | its next holder, who notifies all |
+//! | who wakes everybody | another round, `owed`; `deaths` pending | who is woken by it |
+//!
+//! A waiter that is not yet asleep can miss the kernel's wake-up, but then what was lost had been notified after it began
+//! to wait, so that it finds the sequence moved; or before, and was not for it.
 
-use super::gate::Gate;
 use super::mutex::Mutex;
 use super::{
     AGAIN, Acquired, INTERRUPTIBLE, INVALID, NO_MEMORY, NOT_OWNER, Outcome, Patience, SLICE_NS, Then,
     known_flags,
 };
 use crate::error::Code;
-use crate::prim::{AtomicU32, AtomicU64, MODEL, Ordering, futex_wait, futex_wait_any, futex_wake};
+use crate::prim::{AtomicU32, AtomicU64, MODEL, Ordering, Wait, futex_wait, futex_wait_any, futex_wake};
+use crate::sync::gate::EVERYBODY;
 use crate::sys::clock::{Deadline, Timeout};
-use crate::sys::robust::{self, ENTRY, Me, OWNER, Spot, WAITERS};
+use crate::sys::owner;
+use crate::sys::robust::{self, DIED, ENTRY, Me, OWNER, Spot, WAITERS};
 use core::array::from_fn;
 use core::mem::{offset_of, size_of};
 
@@ -26,15 +44,16 @@ pub struct Condition {
     /// A lock's word: whose waiter is on its way to the mutex. WAITERS is never taken away.
     #[cfg(not(target_env = "musl"))]
     baton: AtomicU32,
-    gate: Gate,
+    /// Always 0: for the kernel to wake somebody by.
+    deaths: AtomicU32,
     #[cfg(target_env = "musl")]
     baton: AtomicU32,
     /// Moves with every wake-up, so that a waiter which isn't asleep yet sees that one has been. Written by notifiers.
     sequence: AtomicU32,
-    /// How often everybody has been notified.
-    rounds: AtomicU32,
-    /// Notifications to be delivered, in the low half; how often there were more, above.
-    owed: AtomicU32,
+    /// See `Book`.
+    book: AtomicU32,
+    /// WAITERS while some may stand in line for the baton, taken away by who passes it on.
+    line: AtomicU32,
     /// 0: nobody waits. Moved by every waiter, and zeroed by a notifier that found nobody since.
     waiting: AtomicU32,
     /// Not written after the start.
@@ -51,11 +70,38 @@ const _: () = assert!(
             && size_of::<Condition>() == 64
 );
 
-const COUNT: u32 = 0xffff;
-const ONE_MORE_TIME: u32 = COUNT + 1;
-const EVERYBODY: u32 = u32::MAX;
+/// What the book says. It is changed as one, and starts anew with each round.
+#[derive(Clone, Copy)]
+struct Book {
+    /// How often everybody has been woken.
+    round: u32,
+    /// How many are about to take the baton, and may have died of it.
+    transit: u32,
+    /// How many have been notified and have not arrived.
+    owed: u32,
+}
+
+impl Book {
+    const TRANSIT: u32 = 12;
+    const ROUND: u32 = 20;
+    const MOST_OWED: u32 = (1 << Book::TRANSIT) - 1;
+    const MOST_TRANSIT: u32 = (1 << (Book::ROUND - Book::TRANSIT)) - 1;
+
+    fn new(word: u32) -> Book {
+        Book {
+            round: word >> Book::ROUND,
+            transit: word >> Book::TRANSIT & Book::MOST_TRANSIT,
+            owed: word & Book::MOST_OWED,
+        }
+    }
+
+    fn word(self) -> u32 {
+        self.round << Book::ROUND | self.transit << Book::TRANSIT | self.owed
+    }
+}
 
 /// What ended a sleep.
+#[derive(PartialEq, Eq)]
 enum Woken {
     /// Somebody's notification, which is this waiter's to use. It has the baton.
     ByBaton,
@@ -63,16 +109,19 @@ enum Woken {
     Freely,
 }
 
+/// Where a thread stands in the list no cookie can be kept: a namesake of a dead one counts as alive.
+const NO_COOKIE: u32 = 0;
+
 impl Condition {
     /// One that nobody waits for.
     pub fn new(flags: u32) -> Outcome<Condition> {
         let flags = known_flags(flags, INTERRUPTIBLE)?;
         Ok(Condition {
             baton: AtomicU32::new(0),
-            gate: Gate::new(),
+            deaths: AtomicU32::new(0),
             sequence: AtomicU32::new(0),
-            rounds: AtomicU32::new(0),
-            owed: AtomicU32::new(0),
+            book: AtomicU32::new(0),
+            line: AtomicU32::new(0),
             waiting: AtomicU32::new(0),
             flags: AtomicU32::new(flags),
             reserved: AtomicU32::new(0),
@@ -81,9 +130,14 @@ impl Condition {
         })
     }
 
-    fn spot(&self) -> Spot {
+    fn baton_spot(&self) -> Spot {
         // SAFETY: the entry lies `ENTRY` bytes behind the baton and is written by the robust list alone.
         unsafe { Spot::new(self, offset_of!(Condition, baton)) }
+    }
+
+    fn deaths_spot(&self) -> Spot {
+        // SAFETY: this spot is only ever pending; its entry is computed, never used.
+        unsafe { Spot::new(self, offset_of!(Condition, deaths)) }
     }
 
     /// Releases the mutex, waits for a notification, and takes the mutex back, however long that takes.
@@ -101,16 +155,16 @@ impl Condition {
         let mut patience = Patience::new(timeout, interruptible, !me.is_robust());
         patience.may_wait()?;
         // In this order: a notifier that doesn't see this waiter has moved the sequence before it was read here.
-        let rounds = self.rounds.load(Ordering::SeqCst);
+        let round = self.read().round;
         let sequence = self.sequence.load(Ordering::SeqCst);
         self.announce();
         mutex.unlock()?;
-        me.pend(self.gate.spot());
-        let woken = self.sleep(me, sequence, rounds, &mut patience);
+        me.pend(self.deaths_spot());
+        let woken = self.sleep(me, sequence, round, &mut patience);
         me.pend_nothing();
         let again = mutex.lock_again(me);
         if let Ok(Woken::ByBaton) = woken {
-            self.hand_on(me);
+            self.hand_on(me, round);
         }
         match (again?, woken) {
             (Acquired::OwnerDied, _) => Ok(Acquired::OwnerDied),
@@ -126,141 +180,222 @@ impl Condition {
         }
     }
 
-    /// Sleeps until notified. The gate is pending, before and after.
-    fn sleep(&self, me: Me, mut sequence: u32, rounds: u32, patience: &mut Patience) -> Result<Woken, Code> {
+    /// Sleeps until notified. `deaths` is pending, before and after.
+    fn sleep(&self, me: Me, sequence: u32, round: u32, patience: &mut Patience) -> Result<Woken, Code> {
+        let missed = || self.sequence.load(Ordering::SeqCst) != sequence;
         loop {
-            let missed = || {
-                self.rounds.load(Ordering::SeqCst) != rounds
-                    || self.sequence.load(Ordering::SeqCst) != sequence
-            };
             if missed() {
                 return Ok(Woken::Freely);
             }
             let baton = self.baton.fetch_or(WAITERS, Ordering::SeqCst) | WAITERS;
-            self.gate.close();
-            let words = [(&self.sequence, sequence), (self.gate.word(), WAITERS), (&self.baton, baton)];
-            let (wait, by) = futex_wait_any(&words, patience.until()).unwrap_or_else(|| {
-                // Without it a death goes unnoticed, so the wait looks round; it then finds the sequence moved.
-                let until = patience.until().min(Deadline::after(SLICE_NS));
-                (futex_wait(&self.sequence, sequence, until), 0)
-            });
-            let again = match patience.after(wait) {
-                Ok(Then::Look { slept: true }) if wait == crate::prim::Wait::Woken => None,
-                Ok(_) => Some(patience.may_wait()),
-                Err(code) => Some(Err(code)),
-            };
-            match again {
-                None => {}
-                Some(Ok(())) => continue,
-                Some(Err(_)) if missed() => return Ok(Woken::Freely),
-                Some(Err(code)) => return Err(code),
-            }
-            if self.rounds.load(Ordering::SeqCst) != rounds {
-                if by != 0 {
-                    // The kernel's wake-up: who notified everybody may have died before it had woken them.
-                    self.wake_everybody();
+            let (wait, by) = self.doze(&self.sequence, sequence, baton, patience.until());
+            match patience.after(wait) {
+                Ok(Then::Look { slept: true }) if wait == Wait::Woken && by == 0 && missed() => {
+                    return Ok(self.line_up(me, round));
                 }
-                return Ok(Woken::Freely);
-            }
-            if by != 0 && missed() {
-                // This may have been two wake-ups in one.
-                futex_wake(&self.sequence, 1);
-            }
-            if self.take_baton(me) {
-                return Ok(Woken::ByBaton);
-            }
-            // Somebody else is on the way, and will wake the next. That may be this one, so it starts anew.
-            sequence = self.sequence.load(Ordering::SeqCst);
-            self.announce();
-            self.owe(1);
-            if self.baton.load(Ordering::SeqCst) & OWNER == 0 && self.collect() {
-                if self.take_baton(me) {
-                    return Ok(Woken::ByBaton);
+                // Somebody has died, and may have had something in hand.
+                Ok(Then::Look { slept: true }) if wait == Wait::Woken && by != 0 && self.is_open(round) => {
+                    return Ok(self.rouse());
                 }
-                self.owe(1);
+                Ok(Then::Check) if self.is_lost(baton) || !me.is_robust() && self.is_open(round) => {
+                    return Ok(self.rouse());
+                }
+                Ok(_) => {}
+                Err(_) if missed() => return Ok(Woken::Freely),
+                Err(_) if self.is_lost(baton) => return Ok(self.rouse()),
+                Err(code) => return Err(code),
+            }
+            if self.baton.load(Ordering::SeqCst) & DIED != 0 {
+                return Ok(self.rouse());
+            }
+            match patience.may_wait() {
+                Ok(()) => {}
+                Err(_) if missed() => return Ok(Woken::Freely),
+                Err(code) => return Err(code),
             }
         }
     }
 
-    /// Takes the baton if nobody has it. It is on the list before the gate is no longer pending.
-    fn take_baton(&self, me: Me) -> bool {
-        let value = self.baton.load(Ordering::SeqCst);
-        if value & OWNER != 0 {
+    /// Sleeps on a word, on `deaths`, and on the baton; looks round now and then while somebody has that. Where the kernel
+    /// can't watch several words, a death goes unnoticed, so the sleep is short.
+    fn doze(&self, word: &AtomicU32, value: u32, baton: u32, until: Deadline) -> (Wait, usize) {
+        let soon = || until.min(Deadline::after(SLICE_NS));
+        let until = if baton & OWNER != 0 { soon() } else { until };
+        futex_wait_any(&[(word, value), (&self.deaths, 0), (&self.baton, baton)], until)
+            .unwrap_or_else(|| (futex_wait(word, value, soon()), 0))
+    }
+
+    /// With a notification: waits until the baton is free, and takes it. `deaths` is pending, before and after.
+    fn line_up(&self, me: Me, round: u32) -> Woken {
+        let mut slept = false;
+        let woken = loop {
+            if self.read().round != round {
+                break Woken::Freely;
+            }
+            let baton = self.baton.load(Ordering::SeqCst);
+            if baton & DIED != 0 {
+                break self.rouse();
+            }
+            if baton & OWNER == 0 {
+                if self.take_baton(me, baton, round) {
+                    break Woken::ByBaton;
+                }
+                continue;
+            }
+            self.line.store(WAITERS, Ordering::SeqCst);
+            match self.doze(&self.line, WAITERS, baton, Deadline::NEVER) {
+                (Wait::Woken, by) => {
+                    slept = true;
+                    if by != 0 && self.is_open(round) {
+                        break self.rouse();
+                    }
+                }
+                (Wait::TimedOut, _) if self.is_lost(baton) => break self.rouse(),
+                _ => {}
+            }
+        };
+        if slept {
+            // Others may stand there still. Who has the baton wakes the next when it passes that on.
+            self.line.store(WAITERS, Ordering::SeqCst);
+            if woken == Woken::Freely {
+                self.open_line(EVERYBODY);
+            }
+        }
+        woken
+    }
+
+    /// Takes the baton if nobody has it. It is on the list before `deaths` is no longer pending; in between the baton
+    /// itself is, for which others answer if another gets it.
+    fn take_baton(&self, me: Me, value: u32, round: u32) -> bool {
+        let entered = self.write(round, |book| Book { transit: book.transit + 1, ..book });
+        if !entered {
             return false;
         }
-        me.pend(self.spot());
+        me.pend(self.baton_spot());
         let mine = me.tid() | WAITERS;
-        if self.baton.compare_exchange(value, mine, Ordering::SeqCst, Ordering::SeqCst).is_err() {
-            me.pend(self.gate.spot());
-            return false;
+        let taken = self.baton.compare_exchange(value, mine, Ordering::SeqCst, Ordering::SeqCst).is_ok();
+        if taken {
+            me.push(self.baton_spot());
         }
-        me.push(self.spot());
-        true
+        me.pend(self.deaths_spot());
+        self.write(round, |book| Book { transit: book.transit - 1, ..book });
+        taken
     }
 
     /// Passes the baton on, with the mutex in hand.
-    fn hand_on(&self, me: Me) {
-        me.pend(self.spot());
-        me.remove(self.spot());
+    fn hand_on(&self, me: Me, round: u32) {
+        me.pend(self.baton_spot());
+        me.remove(self.baton_spot());
         self.baton.store(WAITERS, Ordering::SeqCst);
-        self.deliver();
+        me.pend(self.deaths_spot());
+        self.write(round, |book| Book { owed: book.owed.saturating_sub(1), ..book });
+        if self.read().transit != 0 {
+            // One that wanted the baton while this one had it may have died of it.
+            self.rouse();
+        } else if self.line.load(Ordering::SeqCst) != 0 {
+            self.open_line(1);
+        }
         me.pend_nothing();
     }
 
-    /// Adds to what is owed.
-    fn owe(&self, count: u32) {
-        let mut owed = self.owed.load(Ordering::SeqCst);
+    fn open_line(&self, count: u32) {
+        self.line.store(0, Ordering::SeqCst);
+        futex_wake(&self.line, count);
+    }
+
+    fn read(&self) -> Book {
+        Book::new(self.book.load(Ordering::SeqCst))
+    }
+
+    /// Changes the book, if the round is still on and there is room; whether it did.
+    fn write(&self, round: u32, change: impl Fn(Book) -> Book) -> bool {
+        let mut now = self.book.load(Ordering::SeqCst);
         loop {
-            let total = (owed & COUNT).saturating_add(count).min(COUNT);
-            let more = (owed & !COUNT).wrapping_add(ONE_MORE_TIME) | total;
-            match self.owed.compare_exchange_weak(owed, more, Ordering::SeqCst, Ordering::SeqCst) {
-                Ok(_) => return,
-                Err(now) => owed = now,
+            let book = Book::new(now);
+            if book.round != round {
+                return false;
             }
-        }
-    }
-
-    /// Takes one of what is owed; whether there was any.
-    fn collect(&self) -> bool {
-        let mut owed = self.owed.load(Ordering::SeqCst);
-        while owed & COUNT != 0 {
-            match self.owed.compare_exchange_weak(owed, owed - 1, Ordering::SeqCst, Ordering::SeqCst) {
+            let changed = change(book);
+            if changed.transit > Book::MOST_TRANSIT {
+                return false;
+            }
+            match self.book.compare_exchange(now, changed.word(), Ordering::SeqCst, Ordering::SeqCst) {
                 Ok(_) => return true,
-                Err(now) => owed = now,
+                Err(other) => now = other,
             }
         }
-        false
     }
 
-    /// Wakes one waiter for one notification that is owed, unless one is on its way: that one calls this again.
-    fn deliver(&self) {
-        if self.baton.load(Ordering::SeqCst) & OWNER != 0 || !self.collect() {
-            return;
-        }
-        // Read first: what is written off below was there before the wake-up that found nobody.
-        let (owed, waiting) = (self.owed.load(Ordering::SeqCst), self.waiting.load(Ordering::SeqCst));
+    /// Whether anything may have been lost with somebody who died.
+    fn is_open(&self, round: u32) -> bool {
+        let book = self.read();
+        book.round != round
+            || book.owed != 0
+            || book.transit != 0
+            || self.line.load(Ordering::SeqCst) != 0
+            || self.baton.load(Ordering::SeqCst) & DIED != 0
+    }
+
+    /// Whether the one that has the baton has ended, without the kernel's having said so.
+    fn is_lost(&self, baton: u32) -> bool {
+        let holder = baton & OWNER;
+        holder != 0
+            && owner::thread_ended(holder, NO_COOKIE)
+            && self.baton.compare_exchange(baton, DIED | WAITERS, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+    }
+
+    /// Wakes everybody: for all, or because somebody has died and nobody knows what it had in hand. `deaths` is pending, and
+    /// what is owed stays open until all have been woken.
+    fn rouse(&self) -> Woken {
+        let mut now = self.book.load(Ordering::SeqCst);
+        let next = loop {
+            let round = Book::new(now).round.wrapping_add(1) << Book::ROUND >> Book::ROUND;
+            let next = Book { round, transit: 0, owed: 1 }.word();
+            match self.book.compare_exchange(now, next, Ordering::SeqCst, Ordering::SeqCst) {
+                Ok(_) => break next,
+                Err(other) => now = other,
+            }
+        };
+        let _ = self.baton.compare_exchange(DIED | WAITERS, WAITERS, Ordering::SeqCst, Ordering::SeqCst);
         self.sequence.fetch_add(1, Ordering::SeqCst);
-        if futex_wake(&self.sequence, 1) == 0 {
-            // Nobody slept; whoever is about to sees the sequence. Where more has come, it stays.
-            let _ = self.owed.compare_exchange(owed, owed & !COUNT, Ordering::SeqCst, Ordering::SeqCst);
-            let _ = self.waiting.compare_exchange(waiting, 0, Ordering::SeqCst, Ordering::SeqCst);
-        }
+        futex_wake(&self.sequence, EVERYBODY);
+        self.open_line(EVERYBODY);
+        let settled = Book { owed: 0, ..Book::new(next) }.word();
+        let _ = self.book.compare_exchange(next, settled, Ordering::SeqCst, Ordering::SeqCst);
+        Woken::Freely
     }
 
     /// Wakes `count` waiters, or as many as there are.
     pub fn notify(&self, count: u32) -> Outcome<()> {
-        if count == 0 || self.waiting.load(Ordering::SeqCst) == 0 {
+        let waiting = self.waiting.load(Ordering::SeqCst);
+        if count == 0 || waiting == 0 {
             return Ok(());
         }
-        if count >= COUNT {
+        if count >= Book::MOST_OWED {
             return self.notify_all();
         }
         let me = robust::me().ok_or(NO_MEMORY)?;
-        me.pend(self.gate.spot());
-        self.owe(count);
-        self.deliver();
+        me.pend(self.deaths_spot());
+        let round = self.owe(count);
+        self.sequence.fetch_add(1, Ordering::SeqCst);
+        let woken = futex_wake(&self.sequence, count);
+        if woken < count {
+            // Nobody else slept; whoever was about to sees the sequence. Where more have come since, that stays.
+            self.write(round, |book| Book { owed: book.owed.saturating_sub(count - woken), ..book });
+            let _ = self.waiting.compare_exchange(waiting, 0, Ordering::SeqCst, Ordering::SeqCst);
+        }
         me.pend_nothing();
         Ok(())
+    }
+
+    /// Adds to what is owed; in which round.
+    fn owe(&self, count: u32) -> u32 {
+        loop {
+            let round = self.read().round;
+            if self.write(round, |book| Book { owed: (book.owed + count).min(Book::MOST_OWED), ..book }) {
+                return round;
+            }
+        }
     }
 
     /// Wakes all waiters.
@@ -270,16 +405,10 @@ impl Condition {
             return Ok(());
         }
         let me = robust::me().ok_or(NO_MEMORY)?;
-        me.pend(self.gate.spot());
-        self.rounds.fetch_add(1, Ordering::SeqCst);
-        self.wake_everybody();
+        me.pend(self.deaths_spot());
+        self.rouse();
         let _ = self.waiting.compare_exchange(waiting, 0, Ordering::SeqCst, Ordering::SeqCst);
         me.pend_nothing();
         Ok(())
-    }
-
-    fn wake_everybody(&self) {
-        self.sequence.fetch_add(1, Ordering::SeqCst);
-        futex_wake(&self.sequence, EVERYBODY);
     }
 }

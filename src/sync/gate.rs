@@ -60,10 +60,6 @@ impl<'a, const N: usize> Watched<'a, N> {
 }
 
 impl Gate {
-    pub fn new() -> Gate {
-        Gate(AtomicU32::new(0))
-    }
-
     #[inline(always)]
     pub fn spot(&self) -> Spot {
         // SAFETY: this spot is only ever pending; its entry is computed, never used.
@@ -90,12 +86,6 @@ impl Gate {
     /// The word, for those that sleep on more than this.
     pub fn word(&self) -> &AtomicU32 {
         &self.0
-    }
-
-    /// Whether somebody may sleep. SeqCst, as in `open`.
-    #[inline(always)]
-    pub fn is_closed(&self) -> bool {
-        self.0.load(Ordering::SeqCst) != 0
     }
 
     /// Says that somebody is about to sleep. Look at what you wait for once more after this.

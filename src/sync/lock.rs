@@ -5,7 +5,7 @@
 //! knows of one moment who has it. Whoever sleeps looks round every `SLICE_NS` whether that one lives: the kernel's
 //! mark and wake-up are the quick way, not the only one.
 
-use super::gate::{EVERYBODY, Gate};
+use super::gate::EVERYBODY;
 use super::{
     ALREADY, AUTO_REPAIR, Acquired, DEADLOCK, INTERRUPTED, INTERRUPTIBLE, NO_LOCKS, NOT_OWNER,
     OTHER_NAMESPACE, Outcome, PROCESS_OWNED, Patience, RECURSIVE, Then, UNRECOVERABLE,
@@ -36,9 +36,8 @@ pub(crate) struct Lock {
     entry: AtomicU64,
     /// The one that died holding it. Written by the holder.
     dead: AtomicU64,
-    /// What the lock's users keep beside it: a gate of theirs, and words.
-    pub gate: Gate,
-    pub extra: [AtomicU32; 3],
+    /// What the lock's users keep beside it.
+    pub extra: [AtomicU32; 4],
 }
 
 /// Where the kernel's word is.
@@ -67,6 +66,8 @@ struct Way<'a> {
     patient: bool,
     /// What ends it. SeqCst: looked at before each sleep.
     stop: Option<&'a AtomicU32>,
+    /// 0 where a holder's death means nothing, because it had only just begun. SeqCst, as the word.
+    inside: Option<&'a AtomicU32>,
 }
 
 /// Who holds a lock, for messages.
@@ -95,7 +96,6 @@ impl Lock {
             owner: AtomicU64::new(0),
             entry: AtomicU64::new(0),
             dead: AtomicU64::new(0),
-            gate: Gate::new(),
             extra: from_fn(|_| AtomicU32::new(0)),
         }
     }
@@ -257,13 +257,18 @@ impl Lock {
     #[cold]
     #[inline(never)]
     pub fn take(&self, me: Me, timeout: Timeout, patient: bool) -> Outcome<Acquired> {
-        self.take_with(me, Way { timeout, patient, stop: None })
+        self.take_with(me, Way { timeout, patient, stop: None, inside: None })
     }
 
     /// Takes the lock, but `EINTR` where `stop` is not 0 and the thread would have to sleep. Who sets it wakes those that
     /// sleep on the word, until it has been heard.
     pub fn take_unless(&self, me: Me, stop: &AtomicU32) -> Outcome<Acquired> {
-        self.take_with(me, Way { timeout: Timeout::Forever, patient: true, stop: Some(stop) })
+        self.take_with(me, Way { timeout: Timeout::Forever, patient: true, stop: Some(stop), inside: None })
+    }
+
+    /// Takes the lock; that its last holder died counts only if `inside` is not 0.
+    pub fn take_inside(&self, me: Me, timeout: Timeout, inside: &AtomicU32) -> Outcome<Acquired> {
+        self.take_with(me, Way { timeout, patient: false, stop: None, inside: Some(inside) })
     }
 
     fn take_with(&self, me: Me, way: Way) -> Outcome<Acquired> {
@@ -343,7 +348,8 @@ impl Lock {
                 // SeqCst for `rwlock`, Acquire for the rest.
                 if self.pair.compare_exchange(pair, mine, Ordering::SeqCst, Ordering::Relaxed).is_ok() {
                     self.learn(if slept == 0 { spun } else { 0 }, spun);
-                    return Ok(word & DIED != 0);
+                    let counts = way.inside.is_none_or(|inside| inside.load(Ordering::SeqCst) != 0);
+                    return Ok(word & DIED != 0 && counts);
                 }
                 continue;
             }

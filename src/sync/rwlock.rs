@@ -3,33 +3,63 @@
 //! A reader claims a slot, which is a lock of its own cache line, and then looks for a writer; a writer takes the
 //! writers' lock and then looks at the slots. Each of the two writes its own word before it looks at the other's, so
 //! at least one sees the other. Readers that run on different processors share no line that anybody writes.
+//!
+//! A thread has one slot, however often it reads. Where all slots are taken, readers share places by process: a place
+//! counts what a process's threads read, and is buried as a whole when the process has ended.
+//!
+//! Who has the writers' lock is not inside before all readers have gone: `inside` says so. Until then its death is nobody's
+//! loss, and where readers are preferred, they don't wait for it.
+//!
+//! | writers' word, inside | means | readers | the next writer, after a death |
+//! |---|---|---|---|
+//! | free, 0 | nobody writes | come | |
+//! | T, 0 | T waits for the readers to go | wait; come, where they are preferred | hears of nothing |
+//! | T, 1 | T writes | wait | the data is in doubt |
+//! | DIED, 0 | it died waiting | come | hears of nothing |
+//! | DIED, 1 | it died writing | settle that the data is in doubt | the same |
 
-use super::gate::Watched;
 use super::lock::Lock;
 use super::{
     AUTO_REPAIR, Acquired, DEADLOCK, INTERRUPTIBLE, NO_LOCKS, NO_MEMORY, NOT_OWNER, Outcome, PREFER_READERS,
     Patience, UNRECOVERABLE, known_flags,
 };
-use crate::prim::{AtomicU32, MODEL, Ordering};
+use crate::prim::{AtomicU32, MODEL, Ordering, futex_wait, futex_wake};
+use crate::sync::gate::EVERYBODY;
 use crate::sys::clock::{Deadline, Timeout, now_ns};
-use crate::sys::robust::{self, DIED, Me, OWNER};
+use crate::sys::owner;
+use crate::sys::robust::{self, DIED, Me, OWNER, WAITERS, word_of};
 use core::array::from_fn;
 use core::mem::size_of;
 
-/// How many readers there can be at a time; more wait.
+/// How many threads have a slot of their own at a time.
 pub const READERS: usize = if MODEL { 2 } else { 15 };
+/// How many processes can share places beyond that: in the words beside the slots.
+const PLACES: usize = if MODEL { 0 } else { READERS * BESIDE };
+const BESIDE: usize = 4;
 
 /// Many readers or one writer, among the threads of all processes that share it. All-zero memory is a free one that
 /// prefers writers.
 #[repr(C)]
 #[derive(Debug)]
 pub struct RwLock {
-    /// Its gate is where readers wait while all slots are taken.
     writers: Lock,
     slots: [Lock; READERS],
 }
 
 const _: () = assert!(MODEL || size_of::<RwLock>() == 1024);
+
+/// A shared place: a process's number, which is below 2^22, and how often its threads read.
+const COUNT: u32 = 0x3ff;
+const PROCESS: u32 = 10;
+/// A place has no room for a cookie: a namesake of the dead process counts as alive.
+const NO_COOKIE: u32 = 0;
+
+/// What a reader holds.
+#[derive(Clone, Copy)]
+enum Place<'a> {
+    Slot(&'a Lock),
+    Shared,
+}
 
 impl RwLock {
     /// A free lock.
@@ -38,22 +68,35 @@ impl RwLock {
         Ok(RwLock { writers: Lock::new(flags), slots: from_fn(|_| Lock::new(0)) })
     }
 
-    /// Where readers are preferred: 1 while a writer has the lock, and not only waits for the readers to go. Written by
-    /// the holder of the writers' lock. SeqCst, as the words.
-    fn active(&self) -> &AtomicU32 {
+    /// Not 0 while the holder of the writers' lock is inside, with WAITERS where readers may sleep on it. Written by that
+    /// holder. SeqCst, as the words.
+    fn inside(&self) -> &AtomicU32 {
         &self.writers.extra[0]
+    }
+
+    /// Not 0 once a process has shared a place: until then nobody needs to look there. SeqCst: a reader says so before it looks
+    /// for a writer, a writer looks after it has its lock.
+    fn shared(&self) -> &AtomicU32 {
+        &self.writers.extra[1]
+    }
+
+    /// The shared places that somebody may have.
+    fn places(&self) -> core::ops::Range<usize> {
+        0..if self.shared().load(Ordering::SeqCst) == 0 { 0 } else { PLACES }
     }
 
     fn prefers_readers(&self) -> bool {
         self.writers.flags() & PREFER_READERS != 0
     }
 
-    /// Whether a reader that has a slot must give way.
+    /// Whether a reader that has a place must give way.
     #[inline(always)]
     fn is_closed(&self) -> bool {
         let writer = self.writers.peek();
-        writer & (OWNER | DIED) != 0
-            && (!self.prefers_readers() || writer & DIED != 0 || self.active().load(Ordering::SeqCst) != 0)
+        if writer & (OWNER | DIED) == 0 {
+            return false;
+        }
+        writer & OWNER != 0 && !self.prefers_readers() || self.inside().load(Ordering::SeqCst) != 0
     }
 
     /// Takes the lock for reading the short way: no writer, no doubt, and a slot at the first try. Whether it was that.
@@ -61,6 +104,9 @@ impl RwLock {
     pub fn read_free(&self) -> bool {
         let Some(me) = robust::known() else { return false };
         if me.is_full() || !self.writers.is_namespace(me) || self.is_closed() {
+            return false;
+        }
+        if me.holds_any() && me.newest_within(&self.slots).is_some() {
             return false;
         }
         let slot = &self.slots[first_slot(me)];
@@ -73,7 +119,7 @@ impl RwLock {
     #[cold]
     #[inline(never)]
     fn give_way(&self, me: Me, slot: &Lock) -> bool {
-        self.leave_slot(me, slot);
+        slot.release(me);
         false
     }
 
@@ -91,54 +137,191 @@ impl RwLock {
         if self.writers.held_by(me).is_some() {
             return Err(DEADLOCK);
         }
+        // Who reads already keeps every writer out, and must not wait for one that waits for it.
+        if let Some(at) = me.newest_within(&self.slots) {
+            let slot = &self.slots[at / size_of::<Lock>()];
+            let index = me.find(slot.spot()).ok_or(NOT_OWNER)?;
+            me.set_depth(index, me.depth(index).checked_add(1).ok_or(NO_LOCKS)?);
+            return self.judge(me, Place::Slot(slot));
+        }
+        if self.join(me, true) {
+            return self.judge(me, Place::Shared);
+        }
         if me.is_full() {
             return Err(NO_LOCKS);
         }
-        // Who reads already keeps every writer out, and must not wait for one that waits for it.
-        let reads = me.newest_within(&self.slots).is_some();
         let deadline = timeout.deadline();
+        let interruptible = self.writers.flags() & INTERRUPTIBLE != 0;
+        // Looks round: those that die make room without a word.
+        let mut patience = Patience::new(timeout, interruptible, true);
         loop {
-            if let Some(slot) = self.claim_any(me) {
-                if reads || !self.is_closed() {
-                    return self.judge(me, slot);
+            if !self.is_closed() {
+                match self.claim_any(me) {
+                    Some(place) if !self.is_closed() => return self.judge(me, place),
+                    Some(place) => self.leave(me, place),
+                    None => {
+                        patience.may_wait()?;
+                        let word = self.slots[first_slot(me)].word();
+                        let taken = self.slots[first_slot(me)].peek();
+                        patience.after(futex_wait(word, taken, patience.until()))?;
+                    }
                 }
-                self.leave_slot(me, slot);
-                // With the writers' lock in hand nobody writes, and a slot can be had in peace.
-                self.writers.take(me, left(timeout, deadline), false)?;
-                self.active().store(0, Ordering::SeqCst);
-                let slot = self.claim_any(me);
+            } else if self.prefers_readers() {
+                self.wait_outside(me, &mut patience)?;
+            } else {
+                // With the writers' lock in hand nobody writes, and a place can be had in peace.
+                self.take_writers(me, left(timeout, deadline))?;
+                let place = self.claim_any(me);
                 self.writers.release(me);
-                if let Some(slot) = slot {
-                    return self.judge(me, slot);
+                if let Some(place) = place {
+                    return self.judge(me, place);
                 }
             }
-            // Readers that die make room without a word, so this wait looks round.
-            let interruptible = self.writers.flags() & INTERRUPTIBLE != 0;
-            let patience = Patience::new(left(timeout, deadline), interruptible, true);
-            let room = || self.slots.iter().any(|slot| slot.is_free(me));
-            let ready = |_: &mut Watched<'_, 1>| room().then_some(());
-            self.writers.gate.wait(me, patience, ready, room)?;
         }
     }
 
-    fn claim_any(&self, me: Me) -> Option<&Lock> {
-        let first = first_slot(me);
-        (0..READERS).map(|at| &self.slots[(first + at) % READERS]).find(|slot| slot.claim(me))
+    /// Where readers are preferred: sleeps until the writer that is inside has left. One that has died in there is settled.
+    fn wait_outside(&self, me: Me, patience: &mut Patience) -> Outcome<()> {
+        let inside = self.inside().load(Ordering::SeqCst);
+        if inside == 0 {
+            return Ok(());
+        }
+        if self.writers.is_free(me) {
+            // Not for longer than that takes: by the next one's turn this one may be let in.
+            return match self.take_writers(me, Timeout::Try) {
+                Ok(_) => {
+                    self.writers.release(me);
+                    Ok(())
+                }
+                Err(super::AGAIN) => Ok(()),
+                Err(code) => Err(code),
+            };
+        }
+        patience.may_wait()?;
+        let marked = inside | WAITERS;
+        if inside == marked
+            || self.inside().compare_exchange(inside, marked, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+        {
+            patience.after(futex_wait(self.inside(), marked, patience.until()))?;
+        }
+        Ok(())
     }
 
-    /// What a reader that has its slot is told about the data.
-    fn judge(&self, me: Me, slot: &Lock) -> Outcome<Acquired> {
+    fn claim_any(&self, me: Me) -> Option<Place<'_>> {
+        let first = first_slot(me);
+        let mut slots = (0..READERS).map(|at| &self.slots[(first + at) % READERS]);
+        match slots.find(|slot| slot.claim(me)) {
+            Some(slot) => Some(Place::Slot(slot)),
+            None => self.join(me, false).then_some(Place::Shared),
+        }
+    }
+
+    /// What a reader that has its place is told about the data.
+    fn judge(&self, me: Me, place: Place<'_>) -> Outcome<Acquired> {
         if self.writers.is_lost() {
-            self.leave_slot(me, slot);
+            self.leave(me, place);
             return Err(UNRECOVERABLE);
         }
         Ok(if self.writers.is_in_doubt() { Acquired::OwnerDied } else { Acquired::Clean })
     }
 
-    fn leave_slot(&self, me: Me, slot: &Lock) {
-        slot.release(me);
-        if self.writers.gate.is_closed() {
-            self.make_room(me);
+    /// The last look at the lock: a writer that waits for this reader may be the last user.
+    fn leave(&self, me: Me, place: Place<'_>) {
+        match place {
+            Place::Slot(slot) => match me.find(slot.spot()) {
+                Some(index) if me.depth(index) > 0 => me.set_depth(index, me.depth(index) - 1),
+                _ => slot.release(me),
+            },
+            Place::Shared => {
+                self.part(me);
+            }
+        }
+    }
+
+    // ---- places that processes share
+
+    fn place(&self, at: usize) -> &AtomicU32 {
+        &self.slots[at / BESIDE].extra[at % BESIDE]
+    }
+
+    /// Counts one more read of this process: at the place it has, or, unless `there` is asked for, at a new one. Whether it
+    /// did. SeqCst: as the claim of a slot.
+    fn join(&self, me: Me, there: bool) -> bool {
+        let mine = word_of(me.process_holder()) << PROCESS;
+        let mut first_free = None;
+        if !there {
+            self.shared().store(1, Ordering::SeqCst);
+        }
+        for at in self.places() {
+            let mut value = self.place(at).load(Ordering::SeqCst);
+            while value & !COUNT == mine && value & COUNT < COUNT {
+                match self.place(at).compare_exchange(value, value + 1, Ordering::SeqCst, Ordering::SeqCst) {
+                    Ok(_) => return true,
+                    Err(now) => value = now,
+                }
+            }
+            if value == 0 && first_free.is_none() {
+                first_free = Some(at);
+            }
+        }
+        if there {
+            return false;
+        }
+        let free = |at: &usize| {
+            self.bury(*at);
+            self.place(*at).compare_exchange(0, mine | 1, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+        };
+        (first_free.unwrap_or(0)..PLACES).find(free).is_some()
+    }
+
+    /// Counts one read less; whether the process had any.
+    fn part(&self, me: Me) -> bool {
+        let mine = word_of(me.process_holder()) << PROCESS;
+        for at in self.places() {
+            let mut value = self.place(at).load(Ordering::SeqCst);
+            while value & !COUNT == mine {
+                let left = if value & COUNT == 1 { 0 } else { value - 1 };
+                match self.place(at).compare_exchange(value, left, Ordering::SeqCst, Ordering::SeqCst) {
+                    Ok(_) => {
+                        if left == 0 {
+                            // By its address alone.
+                            futex_wake(self.place(at), EVERYBODY);
+                        }
+                        return true;
+                    }
+                    Err(now) => value = now,
+                }
+            }
+        }
+        false
+    }
+
+    /// Frees a place whose process has ended.
+    fn bury(&self, at: usize) {
+        let value = self.place(at).load(Ordering::SeqCst);
+        if value != 0 && owner::process_ended(value >> PROCESS, NO_COOKIE) {
+            let _ = self.place(at).compare_exchange(value, 0, Ordering::SeqCst, Ordering::SeqCst);
+        }
+    }
+
+    // ---- writers
+
+    /// Takes the writers' lock. That its last holder died is a death only if it was inside.
+    fn take_writers(&self, me: Me, timeout: Timeout) -> Outcome<Acquired> {
+        let acquired = if self.writers.take_free(me) {
+            Acquired::Clean
+        } else {
+            self.writers.take_inside(me, timeout, self.inside())?
+        };
+        self.open();
+        Ok(acquired)
+    }
+
+    /// For who has the writers' lock: says that nobody is inside, and wakes readers that wait for that.
+    fn open(&self) {
+        if self.inside().load(Ordering::SeqCst) != 0 && self.inside().swap(0, Ordering::SeqCst) & WAITERS != 0
+        {
+            futex_wake(self.inside(), EVERYBODY);
         }
     }
 
@@ -149,31 +332,28 @@ impl RwLock {
             return Err(DEADLOCK);
         }
         let deadline = timeout.deadline();
-        let acquired = if self.writers.take_free(me) {
-            Acquired::Clean
-        } else {
-            self.writers.take(me, left(timeout, deadline), false)?
-        };
-        self.active().store(0, Ordering::SeqCst);
+        let acquired = self.take_writers(me, timeout)?;
         loop {
             if let Err(code) = self.drain(me, left(timeout, deadline)) {
                 // Nothing was written: whatever a dead writer left is the next one's to hear of.
                 self.writers.release(me);
                 return Err(code);
             }
-            if !self.prefers_readers() {
-                break;
+            self.inside().store(1, Ordering::SeqCst);
+            if !self.prefers_readers() || self.is_empty() {
+                return Ok(acquired);
             }
-            self.active().store(1, Ordering::SeqCst);
-            if self.slots.iter().all(|slot| slot.peek() & OWNER == 0) {
-                break;
-            }
-            self.active().store(0, Ordering::SeqCst);
+            // A reader was faster.
+            self.open();
         }
-        Ok(acquired)
     }
 
-    /// Waits until each slot has been free once. Those that are free stay so, or their claimants give way.
+    fn is_empty(&self) -> bool {
+        self.slots.iter().all(|slot| slot.peek() & OWNER == 0)
+            && self.places().all(|at| self.place(at).load(Ordering::SeqCst) == 0)
+    }
+
+    /// Waits until each place has been free once. Those that are free stay so, or their claimants give way.
     fn drain(&self, me: Me, timeout: Timeout) -> Outcome<()> {
         let interruptible = self.writers.flags() & INTERRUPTIBLE != 0;
         let mut patience = Patience::new(timeout, interruptible, true);
@@ -186,30 +366,31 @@ impl RwLock {
             me.pend_nothing();
             result?;
         }
+        for at in self.places() {
+            loop {
+                let value = self.place(at).load(Ordering::SeqCst);
+                if value == 0 {
+                    break;
+                }
+                self.bury(at);
+                if self.place(at).load(Ordering::SeqCst) == value {
+                    patience.may_wait()?;
+                    patience.after(futex_wait(self.place(at), value, patience.until()))?;
+                }
+            }
+        }
         Ok(())
     }
 
-    /// Releases a read lock the short way: the newest lock of the caller's, and nobody waits. Whether it was that.
+    /// Releases a read lock the short way: the newest lock of the caller's, held once. Whether it was that.
     #[inline(always)]
     pub fn read_unlock_newest(&self) -> bool {
         let Some(me) = robust::known() else { return false };
         let Some(offset) = me.newest_in(self) else { return false };
         match (offset / size_of::<Lock>()).checked_sub(1) {
-            Some(index) if index < READERS => {
-                self.slots[index].release_plain(me);
-                if self.writers.gate.is_closed() { self.make_room(me) } else { true }
-            }
+            Some(index) if index < READERS => self.slots[index].release_plain(me),
             _ => false,
         }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn make_room(&self, me: Me) -> bool {
-        me.pend(self.writers.gate.spot());
-        self.writers.gate.open(1);
-        me.pend_nothing();
-        true
     }
 
     /// Releases what the caller holds: its newest read lock, or the write lock.
@@ -222,12 +403,14 @@ impl RwLock {
     #[inline(never)]
     fn unlock_slowly(&self) -> Outcome<()> {
         let me = robust::me().ok_or(NO_MEMORY)?;
-        let offset = me.newest_within(self).ok_or(NOT_OWNER)?;
+        let Some(offset) = me.newest_within(self) else {
+            return if self.part(me) { Ok(()) } else { Err(NOT_OWNER) };
+        };
         match (offset / size_of::<Lock>()).checked_sub(1) {
-            Some(index) => self.leave_slot(me, &self.slots[index]),
+            Some(index) => self.leave(me, Place::Slot(&self.slots[index])),
             None => {
                 self.writers.leave();
-                self.active().store(0, Ordering::SeqCst);
+                self.open();
                 self.writers.release(me);
             }
         }
@@ -239,6 +422,7 @@ impl RwLock {
     pub fn reopen(&self) {
         self.writers.reopen();
         self.slots.iter().for_each(Lock::reopen);
+        (0..PLACES).for_each(|at| self.place(at).store(0, Ordering::SeqCst));
     }
 
     /// Says that the data which a dead writer left is whole again. Only the writer may.

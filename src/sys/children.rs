@@ -5,8 +5,8 @@ use super::signal;
 use crate::error::{Error, Result};
 use std::collections::{HashMap, HashSet};
 use std::ffi::{CStr, CString, c_char};
+use std::io::Read as _;
 use std::os::fd::AsRawFd;
-use std::path::Path;
 
 /// Forks; the child's number in the parent, `None` in the child.
 pub(crate) fn fork() -> Result<Option<i32>> {
@@ -74,33 +74,90 @@ pub(crate) fn kill_group(pid: i32) {
     unsafe { libc::kill(-pid, libc::SIGKILL) };
 }
 
-/// Kills every child of this process; how many there were.
-pub(crate) fn kill_all() -> usize {
-    let children = list();
-    children.iter().for_each(|pid| kill(*pid));
-    children.len()
+/// Whether the number is that of a child that has not been reaped; so it stays that child's, for as long as nobody here reaps.
+fn is_child(pid: i32) -> bool {
+    // SAFETY: all zero is a valid siginfo; nobody is reaped.
+    unsafe {
+        let mut info: libc::siginfo_t = std::mem::zeroed();
+        let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL;
+        libc::waitid(libc::P_PID, pid as libc::id_t, &mut info, options) == 0
+    }
 }
 
-/// Sends a signal to everything that descends from this process, as it is at this moment.
+/// Kills every child of this process; how many were found. For a process with one thread.
+pub(crate) fn kill_all() -> usize {
+    let kill_those = |numbers: &mut dyn Iterator<Item = i32>| {
+        numbers.filter(|pid| is_child(*pid)).inspect(|pid| kill(*pid)).count()
+    };
+    // What /proc says may be in the numbers of another PID namespace, or it is not there.
+    match kill_those(&mut list().into_iter()) {
+        0 => {}
+        count => return count,
+    }
+    // Numbers are given out in turn: most likely they lie between this process's and that of a new one.
+    let (own, newest) = (super::fork::pid(), newest_number());
+    match kill_those(&mut (own + 1..newest)) {
+        0 if has_children() => kill_those(&mut (2..=LARGEST_NUMBER)),
+        count => count,
+    }
+}
+
+/// The largest number that a process can have.
+const LARGEST_NUMBER: i32 = 1 << 22;
+
+/// The number of a process that is made for that.
+fn newest_number() -> i32 {
+    match fork() {
+        Ok(None) => signal::exit_now(0),
+        Ok(Some(pid)) => {
+            // SAFETY: a child of ours.
+            unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) };
+            pid
+        }
+        Err(_) => LARGEST_NUMBER,
+    }
+}
+
+fn has_children() -> bool {
+    // SAFETY: all zero is a valid siginfo; nobody is reaped.
+    unsafe {
+        let mut info: libc::siginfo_t = std::mem::zeroed();
+        let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL;
+        libc::waitid(libc::P_ALL, 0, &mut info, options) == 0
+    }
+}
+
+/// Sends a signal to everything that descends from this process, as it is at this moment and as /proc shows it.
 pub(crate) fn signal_tree(signal: i32) {
+    // /proc may count in another PID namespace than this process does: all numbers here are its, and none is used to signal by.
+    let Some(own) = std::fs::read_link("/proc/self").ok().and_then(|name| name.to_str()?.parse::<i32>().ok())
+    else {
+        return;
+    };
     let mut children: HashMap<i32, Vec<i32>> = HashMap::new();
     parents().into_iter().for_each(|(pid, parent)| children.entry(parent).or_default().push(pid));
-    let mut tree = vec![super::fork::pid()];
+    let mut tree = vec![own];
     let mut at = 0;
     while let Some(of) = tree.get(at) {
         tree.extend(children.remove(of).unwrap_or_default());
         at += 1;
     }
-    // Only when it is open is it certain that a number is still that of a descendant: its parent is one of them. What has lost
-    // its parent by the signal is a child of this process by then, which is one of them, too. One by one: there may be more
-    // than this process can have open.
+    // A folder of /proc is of one process for good. Only when it is open is it certain that this one is a descendant: its parent is one of
+    // them. What has lost its parent by the signal is a child of this process by then, which is one of them, too. One by one: there may be
+    // more than this process can have open.
     let known: HashSet<i32> = tree.iter().copied().collect();
     for pid in &tree[1..] {
-        let Ok(pidfd) = super::pidfd::open(*pid) else { continue };
-        if parent_of(*pid).is_some_and(|parent| known.contains(&parent)) {
-            let _ = super::pidfd::signal(pidfd.as_raw_fd(), signal);
+        let Ok(folder) = std::fs::File::open(format!("/proc/{pid}")) else { continue };
+        if parent_in(&folder).is_some_and(|parent| known.contains(&parent)) {
+            // That the process has ended meanwhile, or has become somebody whom this one may not signal, is as it is.
+            let _ = super::pidfd::signal(folder.as_raw_fd(), signal);
         }
     }
+}
+
+/// Whether there is a /proc that [`signal_tree`] could look through.
+pub(crate) fn can_see_trees() -> bool {
+    std::fs::read_link("/proc/self").is_ok()
 }
 
 /// Every process and its parent.
@@ -109,28 +166,40 @@ fn parents() -> Vec<(i32, i32)> {
     folder
         .filter_map(|entry| {
             let pid = entry.ok()?.file_name().to_str()?.parse().ok()?;
-            Some((pid, parent_of(pid)?))
+            Some((pid, parent_in(&std::fs::File::open(format!("/proc/{pid}")).ok()?)?))
         })
         .collect()
 }
 
-/// This process's children.
+/// This process's children, as /proc has them.
 fn list() -> Vec<i32> {
-    let own = super::fork::pid();
     let numbers = |text: String| text.split_whitespace().filter_map(|word| word.parse().ok()).collect();
-    if let Ok(text) = std::fs::read_to_string(format!("/proc/self/task/{own}/children")) {
+    if let Ok(text) = std::fs::read_to_string("/proc/thread-self/children") {
         return numbers(text);
     }
     // Kernels that do not keep that list: whoever names this process as its parent.
+    let own = super::fork::pid();
     parents().into_iter().filter(|(_, parent)| *parent == own).map(|(pid, _)| pid).collect()
 }
 
-fn parent_of(pid: i32) -> Option<i32> {
-    let text = std::fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("stat")).ok()?;
+/// The parent of the process whose folder in /proc this is.
+fn parent_in(folder: &std::fs::File) -> Option<i32> {
+    let flags = libc::O_RDONLY | libc::O_CLOEXEC;
+    // SAFETY: a C string.
+    let rc = unsafe { libc::openat(folder.as_raw_fd(), c"stat".as_ptr(), flags) };
+    let mut text = String::new();
+    std::fs::File::from(super::fd::owned(libc::c_long::from(rc), "stat").ok()?)
+        .read_to_string(&mut text)
+        .ok()?;
     text.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
 }
 
-/// How many threads this process has; 1 where that cannot be found out.
+/// How many threads this process has; 2 stands for any number above one where /proc does not say.
 pub(crate) fn thread_count() -> usize {
-    std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count)
+    if let Ok(threads) = std::fs::read_dir("/proc/self/task") {
+        return threads.count();
+    }
+    // SAFETY: no pointers. It does nothing but to fail where there is more than one thread.
+    let refused = unsafe { libc::unshare(libc::CLONE_THREAD) } != 0 && super::errno() == libc::EINVAL;
+    1 + usize::from(refused)
 }

@@ -210,6 +210,12 @@ fn stat(fd: RawFd) -> Result<libc::stat> {
     Ok(stat)
 }
 
+/// Whether memory may lie only where ThreadSanitizer expects it: it ends a program that maps any elsewhere.
+pub(crate) fn is_confined() -> bool {
+    // SAFETY: a C string.
+    unsafe { !libc::dlsym(libc::RTLD_DEFAULT, c"__tsan_init".as_ptr()).is_null() }
+}
+
 /// How a file is mapped.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Access {

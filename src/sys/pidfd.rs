@@ -10,7 +10,12 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 /// child, or a process that proves afterwards that it was alive all the time.
 pub fn open(pid: i32) -> Result<OwnedFd> {
     // SAFETY: no pointers.
-    super::fd::owned(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) }, "pidfd_open")
+    let rc = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    if rc < 0 && super::errno() == libc::ENOSYS {
+        let text = "there is no pidfd_open: tine needs Linux 5.3, and a valgrind that knows it";
+        return Err(Error::errno(libc::ENOSYS, text));
+    }
+    super::fd::owned(rc, "pidfd_open")
 }
 
 /// Opens once more a process whose pidfd somebody has closed: only where the kernel gives each process an inode of its own, so

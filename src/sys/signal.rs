@@ -121,6 +121,22 @@ pub(crate) fn die_with_parent(parent: i32) {
     }
 }
 
+/// A pidfd of this process's parent, from whose end the kernel no longer kills this process. Where the parent has ended already, this
+/// process does.
+pub(crate) fn watch_parent() -> Result<OwnedFd> {
+    // SAFETY: no pointers.
+    let parent = unsafe { libc::getppid() };
+    let pidfd = super::pidfd::open(parent)?;
+    // SAFETY: as above. A parent that has ended meanwhile is not the parent any more; until now its end would have been this one's.
+    unsafe {
+        if libc::getppid() != parent {
+            exit_now(0);
+        }
+        libc::prctl(libc::PR_SET_PDEATHSIG, 0, 0, 0, 0);
+    }
+    Ok(pidfd)
+}
+
 /// Puts this process into a group of its own, so that what it sends to its group meets nobody else of the family.
 pub(crate) fn lead_own_group() {
     // SAFETY: no pointers.

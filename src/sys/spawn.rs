@@ -15,7 +15,7 @@
 //! | keeper: before it has made the supervisor | its own copy | the socket ends; the host finds a supervisor that ended before it was up |
 //! | supervisor: before it has executed its program | the keeper's copy, while the keeper stands still | the keeper goes on, and tells how it ended |
 //! | keeper: while the supervisor is in the step before | its own copy | the supervisor goes with it: by PR_SET_PDEATHSIG, or because it sees that its parent is another one. Their memory is nobody else's |
-//! | keeper: later | a page | the same: the supervisor goes with it, and with that the family; the host finds out as above |
+//! | keeper: later | two pages | the supervisor sees it by a pidfd, ends and reaps the family, and ends; the host finds out as above |
 //! | supervisor: later | its own | the keeper reaps it, tells how it ended, reaps what it has left, ends |
 //!
 //! The host never waits for any of them. What it wants to know comes by the control socket, in this order: `Born`, with the supervisor's

@@ -263,14 +263,29 @@ static inline struct belongings take_stock(void)
     return stock;
 }
 
+/* A keeper that takes longer to end than destroy waits for it, as on a machine that is busy, is let go of by a later call. */
+static inline void let_go_of_keepers(int children)
+{
+    int64_t last = clock_ns(), spent = 0;
+    while (count_children() > children && !is_over(HANG_NS, &last, &spent)) {
+        tine_pool *pool;
+        tine_pool_options options = TINE_POOL_OPTIONS_INIT;
+        options.workers = 1;
+        if (tine_pool_create(&options, &pool) == 0) {
+            tine_pool_destroy(pool);
+        }
+    }
+}
+
 /* After a pool, a host has what it had before. The allocator may keep a few mappings; one for each death would be
  * hundreds. */
 static inline void check_stock(struct belongings before)
 {
+    let_go_of_keepers(before.children);
     struct belongings now = take_stock();
     CHECK_EQ(now.descriptors, before.descriptors);
     CHECK_EQ(now.threads, before.threads);
-    CHECK_EQ(now.children, before.children);
+    CHECK(now.children <= before.children);
     CHECK_EQ(now.shared_mappings, before.shared_mappings);
     if (now.mappings > before.mappings + 8) {
         fprintf(stderr, "%d mappings, %d before\n", now.mappings, before.mappings);

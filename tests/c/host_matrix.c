@@ -418,7 +418,7 @@ static void the_host_stays_as_it_is(int start)
     tine_pool *pool = create(start, 2);
     use_and_kill(pool);
     CHECK(wait(&status) == -1 && errno == ECHILD); /* At once, and with the pool alive. */
-    CHECK_EQ(count_entries("/proc/self/task"), 1);
+    CHECK(count_entries("/proc/self/task") <= 2); /* tine's one, at most. */
     /* A program that the host starts gets none of the descriptors. */
     CHECK(count_entries("/proc/self/fd") > descriptors);
     pid_t pid = fork();

@@ -221,12 +221,11 @@ static void rwlocks(void)
         CHECK_RC(tine_rwlock_read_lock(&s->rwlock, 0), -EDEADLK);
         CHECK_RC(tine_rwlock_repair(&s->rwlock), -EINVAL);
         CHECK_RC(tine_rwlock_unlock(&s->rwlock), 0);
-        for (int i = 0; i < (int)TINE_RWLOCK_READERS; i++)
+        for (int i = 0; i < 3 * (int)TINE_RWLOCK_READERS; i++) /* counted in the thread's place */
             CHECK_RC(tine_rwlock_read_lock(&s->rwlock, 0), 0);
-        CHECK_RC(tine_rwlock_read_lock(&s->rwlock, 0), -EAGAIN);
-        CHECK_RC(tine_rwlock_read_lock(&s->rwlock, SHORT), -ETIMEDOUT);
-        for (int i = 0; i < (int)TINE_RWLOCK_READERS; i++)
+        for (int i = 0; i < 3 * (int)TINE_RWLOCK_READERS; i++)
             CHECK_RC(tine_rwlock_unlock(&s->rwlock), 0);
+        CHECK_RC(tine_rwlock_unlock(&s->rwlock), -EPERM);
         CHECK(in_child(die_reading) == 128 + SIGKILL); /* forgotten */
         CHECK_RC(tine_rwlock_write_lock(&s->rwlock, 0), 0);
         CHECK_RC(tine_rwlock_unlock(&s->rwlock), 0);

@@ -3,7 +3,8 @@
 use crate::error::Code;
 use crate::kernel::{Without, check, quiesce, spawn, step};
 use crate::sync::{
-    AGAIN, AUTO_RESET, Acquired, Barrier, Condition, Event, Mutex, Outcome, RwLock, Semaphore,
+    AGAIN, AUTO_RESET, Acquired, Barrier, Condition, Event, Mutex, Outcome, PREFER_READERS, PROCESS_OWNED,
+    RwLock, Semaphore,
 };
 use crate::sys::clock::Timeout;
 use loom::cell::UnsafeCell;
@@ -64,7 +65,41 @@ fn visit(mutex: &Mutex, data: &Data) {
 /// Three who lock and unlock, one of them twice, so that the victim is holder, waiter, woken and barger in turn, and one
 /// may barge in while another sleeps.
 fn mutex(dies: Option<u32>) {
-    let shared = Rc::new((some(Mutex::new(0)), Data::default()));
+    three_visit(dies, 0);
+}
+
+/// The same among processes, which no kernel marks or wakes anybody for: those that wait have to look.
+fn mutex_owned(dies: Option<u32>) {
+    three_visit(dies, PROCESS_OWNED);
+}
+
+/// One takes it from the dead, while another tries, and finds either it or a living holder.
+fn mutex_owned_tries(dies: Option<u32>) {
+    let shared = Rc::new((some(Mutex::new(PROCESS_OWNED)), Data::default()));
+    for dies in [dies, None] {
+        let shared = shared.clone();
+        spawn(dies, move || attempt(&shared.0, &shared.1));
+    }
+    attempt(&shared.0, &shared.1);
+    assert_eq!(quiesce(), 0, "a try sleeps");
+    visit(&shared.0, &shared.1);
+}
+
+fn attempt(mutex: &Mutex, data: &Data) {
+    match mutex.lock(Timeout::Try) {
+        Err(code) => assert_eq!(code, AGAIN),
+        Ok(acquired) => {
+            data.change(acquired);
+            if acquired == Acquired::OwnerDied {
+                some(mutex.repair());
+            }
+            some(mutex.unlock());
+        }
+    }
+}
+
+fn three_visit(dies: Option<u32>, flags: u32) {
+    let shared = Rc::new((some(Mutex::new(flags)), Data::default()));
     visit(&shared.0, &shared.1); // From here on the short way is open.
     for dies in [dies, None] {
         let shared = shared.clone();
@@ -189,6 +224,19 @@ fn condition_waiter(dies: Option<u32>) {
     tokens.settled();
 }
 
+/// The victim is one of three that wait, two of whom are notified.
+fn condition_three(dies: Option<u32>) {
+    let tokens = Tokens::new();
+    for dies in [dies, None, None] {
+        let tokens = tokens.clone();
+        spawn(dies, move || tokens.take());
+    }
+    quiesce_one_may_be_dead(&tokens);
+    tokens.put(1, |condition| condition.notify(1));
+    tokens.put(1, |condition| condition.notify(1));
+    tokens.settled();
+}
+
 /// From here on both wait, or one has died: the interesting part begins, and the rest needs no interleavings.
 fn quiesce_one_may_be_dead(tokens: &Tokens) {
     quiesce();
@@ -268,6 +316,55 @@ fn rwlock_reader(dies: Option<u32>) {
 
 fn rwlock_writer(dies: Option<u32>) {
     Table::run(dies, Table::write, Table::read, Table::write);
+}
+
+/// The victim waits for a reader to go, and dies of it: nobody hears of that, because it was never inside.
+fn rwlock_waiting_writer(dies: Option<u32>) {
+    let lock = Rc::new((some(RwLock::new(0)), Cell::new(false)));
+    some(lock.0.write_lock(FOREVER));
+    some(lock.0.unlock());
+    some(lock.0.read_lock(FOREVER));
+    let writer = lock.clone();
+    spawn(dies, move || {
+        some(writer.0.write_lock(FOREVER));
+        writer.1.set(true);
+        some(writer.0.unlock());
+    });
+    let died = quiesce() == 0;
+    assert!(!lock.1.get(), "a writer is inside with a reader");
+    some(lock.0.unlock());
+    if died {
+        assert_eq!(some(lock.0.write_lock(FOREVER)), Acquired::Clean, "a waiter's death is reported");
+        some(lock.0.unlock());
+    }
+    quiesce();
+    some(lock.0.read_lock(FOREVER));
+    some(lock.0.unlock());
+}
+
+/// A reader is inside while two write, one of whom is the victim. Another reader comes in to meet it.
+fn rwlock_readers_preferred(dies: Option<u32>) {
+    let lock = Rc::new((some(RwLock::new(PREFER_READERS)), Cell::new(false)));
+    for dies in [dies, None] {
+        let writer = lock.clone();
+        spawn(dies, move || {
+            if some(writer.0.write_lock(FOREVER)) == Acquired::OwnerDied {
+                some(writer.0.repair());
+            }
+            some(writer.0.unlock());
+        });
+    }
+    some(lock.0.read_lock(FOREVER));
+    let reader = lock.clone();
+    spawn(None, move || {
+        some(reader.0.read_lock(FOREVER));
+        reader.1.set(true);
+        some(reader.0.unlock());
+    });
+    quiesce();
+    assert!(lock.1.get(), "a reader waits for a writer that only waits");
+    some(lock.0.unlock());
+    assert_eq!(quiesce(), 0, "one sleeps on the lock for good");
 }
 
 // ---- the event
@@ -410,6 +507,8 @@ macro_rules! models {
 
 models! {
     mutex: (2, 3), found with Looks;
+    mutex_owned: (2, 3), found with Looks;
+    mutex_owned_tries: (2, 3), found with Looks;
     semaphore_waiter: (2, 3), found with Forwarding;
     semaphore_three: (1, 2), found with Forwarding;
     semaphore_giver: (2, 3), found with Forwarding;
@@ -420,8 +519,17 @@ models! {
     barrier_twice: (2, 3);
     barrier_of_three: (2, 3), found with MarksAndLooks;
     condition_waiter: (2, 3), found with Forwarding;
+    condition_three: (1, 2), found with Forwarding;
     condition_notifier: (2, 3), found with Looks;
     condition_notifier_of_two: (2, 3), found with Looks;
     rwlock_reader: (2, 3), found with Looks;
     rwlock_writer: (2, 3), found with Looks;
+    rwlock_waiting_writer: (2, 3);
+    rwlock_readers_preferred: (1, 2), found with Looks;
+}
+
+/// The kernel's marks are the quick way to hear of a death, not the only one.
+#[test]
+fn a_mutex_settles_without_the_kernels_marks() {
+    check(2, Without::Marks, mutex);
 }
