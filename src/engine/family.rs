@@ -290,8 +290,10 @@ impl Family {
         if link.connection.flush().is_err() {
             return self.lose_supervisor(epoll, None);
         }
-        let (fd, waiting) = (link.connection.fd(), link.connection.awaits_room());
-        if waiting != link.writable_watched && epoll.watch_writable(fd, SOCKET, waiting).is_ok() {
+        let waiting = link.connection.awaits_room();
+        if waiting != link.writable_watched
+            && epoll.watch_writable(link.connection.fd(), SOCKET, waiting).is_ok()
+        {
             link.writable_watched = waiting;
         }
     }

@@ -398,9 +398,9 @@ mod tests {
                 0 => lanes[slot].ready = true,
                 1 => lanes[slot].retiring = !lanes[slot].retiring,
                 2 if lanes[slot].in_ring() > 0 => {
-                    drop(lanes[slot].recall_youngest(&segments[slot], &mut books))
+                    _ = lanes[slot].recall_youngest(&segments[slot], &mut books)
                 }
-                3 if seed % 5 == 0 => lanes[slot] = Lane::new(),
+                3 if seed.is_multiple_of(5) => lanes[slot] = Lane::new(),
                 _ if lanes[slot].has_room() => {
                     let index = books.open().unwrap();
                     let callee = Callee { module: 0, offset: 0 };

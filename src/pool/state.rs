@@ -27,7 +27,8 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::thread::ThreadId;
 
-/// How often the family is looked after while results keep coming and nobody sleeps: so long, and for each member.
+/// How often the family is looked after while processes come up or end, results keep coming and nobody sleeps: so long, and for
+/// each member. What it is told makes it look at once; to look for nothing takes system calls.
 const FAMILY_INTERVAL_NS: u64 = 200_000;
 const EACH_MEMBER_NS: u64 = 2_000;
 
@@ -210,10 +211,9 @@ impl State {
         self.look_for_begins(now);
         let news = self.heap.bell().take_news();
         if something_happened || news || now >= self.family_due_ns {
-            let members = self.family.members.len() as u64;
-            self.family_due_ns = now + FAMILY_INTERVAL_NS + members * EACH_MEMBER_NS;
             let (heap, epoll) = (Arc::clone(&self.heap), Arc::clone(&self.epoll));
             self.family.advance(&heap, &epoll);
+            self.family_due_ns = self.next_family_look(now);
             while let Some(event) = self.family.next_event() {
                 self.deal_with(event, now);
                 // A place that has become vacant is filled now: nothing else may happen that would wake anybody.
@@ -249,6 +249,17 @@ impl State {
     pub(super) fn may_answer_at_once(&mut self) -> bool {
         self.given_out += 1;
         self.given_out < GIVEN_OUT && !self.has_news() && !self.awaits_begins()
+    }
+
+    /// When the family is to be looked after if nobody tells of anything.
+    fn next_family_look(&self, now: u64) -> u64 {
+        let members = self.family.members.len() as u64;
+        let (soon, late) = (now + FAMILY_INTERVAL_NS + members * EACH_MEMBER_NS, now + FULL_LOOK_NS);
+        if self.family.is_changing() {
+            soon
+        } else {
+            self.family.next_deadline().0.clamp(soon, late.max(soon))
+        }
     }
 
     fn drain_rings(&mut self, now: u64) {
