@@ -54,7 +54,7 @@ const LEAVING_NS: u64 = 1_000_000_000;
 /// Workers that are being started at a time: their descriptors are on their way, of which there are only so many.
 const AT_ONCE: usize = 16;
 
-/// In a family of more, a worker leaves a mark in the bell when there is a result in its ring.
+/// In a family of more, a worker leaves a mark when there is a result in its ring.
 const MARKED_FROM: usize = 16;
 
 /// How often to look at what cannot be watched, or ask for what was lost.
@@ -793,7 +793,7 @@ impl Family {
         self.wanted
     }
 
-    /// How many words of the bell's marks say in whose rings there are results; `None` where that of a few workers is not said.
+    /// How many words of the marks say in whose rings there are results; `None` where that of a few workers is not said.
     pub(crate) fn mark_words(&self) -> Option<usize> {
         let count = self.members.len();
         (count > MARKED_FROM).then_some(count.div_ceil(64))

@@ -136,7 +136,7 @@ pub(super) struct Window {
     pub(super) bytes: usize,
 }
 
-/// The slots whose bits are set in a word of the bell's marks.
+/// The slots whose bits are set in a word of the marks.
 fn marked(word: usize, mut bits: u64) -> impl Iterator<Item = usize> {
     std::iter::from_fn(move || {
         let bit = bits.trailing_zeros() as usize;
@@ -273,7 +273,7 @@ impl State {
             return;
         };
         for word in 0..words {
-            for slot in marked(word, self.heap.bell().take_marks(word)) {
+            for slot in marked(word, self.heap.marks().take(word)) {
                 // Any worker can have set any bit.
                 if slot < self.lanes.len() {
                     self.drain(slot, now);
@@ -293,7 +293,7 @@ impl State {
         };
         match self.family.mark_words() {
             None => self.lanes.busy().any(has),
-            Some(words) => (0..words).any(|word| marked(word, self.heap.bell().marks(word)).any(has)),
+            Some(words) => (0..words).any(|word| marked(word, self.heap.marks().get(word)).any(has)),
         }
     }
 

@@ -8,14 +8,13 @@
 //! | `leader` | the thread that leads, before it sleeps | who rings, by exchange; the leader when it is back |
 //! | `standby` | tine's thread, before it sleeps; the host's threads make it more | who rings, by exchange; tine's thread when it is back |
 //! | `news` | who has something to tell that is no result | the host, when it looks after the family |
-//! | `marks` | in a pool of many workers: one that has moved `done`, its own bit | the host, before it looks at that worker's ring |
 //!
 //! Each of the first two has one sleeper at a time, and nobody but who rings and who sleeps clears it: a wake-up belongs
 //! to whom it is meant for. Dekker: who rings has stored what there is to see, fences, and looks at the words; who sleeps stores
 //! its word, fences, and looks for what there is to see. A hostile worker can make the host look for nothing, or sleep until its
 //! next look, which is never far while anything is under way. docs/design/waiting.md has the whole.
 
-use crate::prim::{AtomicU32, AtomicU64, Ordering, Wait, fence, futex_wait, futex_wake};
+use crate::prim::{AtomicU32, Ordering, Wait, fence, futex_wait, futex_wake};
 use crate::sys::clock::Deadline;
 use crate::sys::futex::Word;
 
@@ -33,36 +32,13 @@ pub(crate) mod standby {
 
 const ASLEEP: u32 = 1;
 
-/// One bit for each worker that a pool can have.
-const MARKS: usize = crate::pool::MAX_WORKERS / 64;
-
 #[repr(C, align(64))]
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Bell {
     leader: AtomicU32,
     standby: AtomicU32,
     /// Release and Acquire: what the news are of was stored before.
     news: AtomicU32,
-    /// Release and Acquire: a worker's `done` was stored before. Lines of their own.
-    marks: Marks,
-}
-
-#[repr(C, align(64))]
-#[derive(Debug)]
-struct Marks([AtomicU64; MARKS]);
-
-// It lies in a quarter of the smallest page.
-const _: () = assert!(size_of::<Bell>() <= 1024);
-
-impl Default for Bell {
-    fn default() -> Bell {
-        Bell {
-            leader: AtomicU32::default(),
-            standby: AtomicU32::default(),
-            news: AtomicU32::default(),
-            marks: Marks(std::array::from_fn(|_| AtomicU64::default())),
-        }
-    }
 }
 
 /// Wakes who sleeps on this word, if it says that somebody does.
@@ -84,26 +60,6 @@ impl Bell {
             standby::HUNGRY if !is_low() => (),
             _ => wake(&self.standby),
         }
-    }
-
-    /// Worker, before the fence: its ring has to be looked at.
-    pub(crate) fn mark(&self, slot: u32) {
-        if let Some(word) = self.marks.0.get(slot as usize / 64) {
-            word.fetch_or(1 << (slot % 64), Ordering::Release);
-        }
-    }
-
-    /// Host: whose rings have to be looked at, of 64 workers; the words of so many workers are in use.
-    pub(crate) fn take_marks(&self, word: usize) -> u64 {
-        match self.marks.0[word].load(Ordering::Relaxed) {
-            0 => 0,
-            _ => self.marks.0[word].swap(0, Ordering::Acquire),
-        }
-    }
-
-    /// Host: the same, and they stay.
-    pub(crate) fn marks(&self, word: usize) -> u64 {
-        self.marks.0[word].load(Ordering::Acquire)
     }
 
     /// Anybody: there is something that is no result, and somebody is to look after the family.
