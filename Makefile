@@ -88,9 +88,9 @@ examples: staged
 # and their models with one preemption more; 15,000 kills and 10,000 histories of queues, 5,000 kills of processes that share
 # nothing but a segment; 2,000 kills in a heap of one's own, 5,000 inside alloc and free; 60 s of random writes, and again
 # under AddressSanitizer; 12,500 kills of processes with channels; 9,000 single processes and 900 of their hosts; and every
-# system call of the scenarios of tests/c/sweep_*.c, failing in each way that it can.
+# system call of the scenarios of tests/c/sweep_*.c, failing in each way that it can; and every allocation of tests/c/memory_short.c.
 SWEEPS := $(patsubst tests/c/%.c,%,$(wildcard tests/c/sweep_*.c))
-STORMS := storm ending_storm heap-own heap-scribble queue_segment channel_death process $(SWEEPS)
+STORMS := storm ending_storm heap-own heap-scribble queue_segment channel_death process memory_short $(SWEEPS)
 storm: staged
 	TINE_STORM=1 $(CARGO) test --test sync_storm --test sync_step --test sync_living --test queue_storm
 	TINE_STORM=1 $(CARGO) test --test sync_model settles -- --nocapture

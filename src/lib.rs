@@ -18,3 +18,6 @@ pub mod sync;
 pub mod sys;
 
 pub use error::{Error, Result};
+
+#[global_allocator]
+static ALLOCATOR: sys::reserve::WithReserve = sys::reserve::WithReserve;

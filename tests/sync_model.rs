@@ -13,6 +13,8 @@ mod error {
 mod kernel;
 #[path = "model/prim.rs"]
 mod prim;
+#[path = "model/queue.rs"]
+mod queue;
 #[path = "model/robust.rs"]
 mod robust;
 #[path = "model/scenes.rs"]

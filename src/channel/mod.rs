@@ -11,7 +11,7 @@ use crate::error::{Code, Error, Result};
 use crate::prim::{AtomicBool, AtomicU64, Ordering};
 use crate::sys::clock::{Deadline, Timeout};
 use crate::sys::socket::{self, Peeked, Ready, Sent, Waited};
-use crate::sys::{fd, fork};
+use crate::sys::{fd, fork, reserve};
 use packet::{First, Flaw, HEADER_BYTES, Header, Kind, judge, not_ours};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -66,12 +66,14 @@ pub enum Received {
 impl Channel {
     /// A new channel: its two ends.
     pub fn pair(options: &ChannelOptions) -> Result<(Channel, Channel)> {
+        reserve::suffices()?;
         let (first, second) = socket::waiting_pair()?;
         Ok((Channel::of(first, options)?, Channel::of(second, options)?))
     }
 
     /// The end behind a descriptor, which stays the caller's.
     pub fn attach(fd: RawFd, options: &ChannelOptions) -> Result<Channel> {
+        reserve::suffices()?;
         if !socket::is_connected_unix(fd)? {
             return Err(Error::invalid(format!("descriptor {fd} is no end of a channel")));
         }

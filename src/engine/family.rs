@@ -38,7 +38,7 @@ use crate::sys::clock::{Deadline, now_ns};
 use crate::sys::epoll::Epoll;
 use crate::sys::fd::Guarded;
 use crate::sys::pidfd::Ended;
-use crate::sys::{limits, pidfd, signal};
+use crate::sys::{limits, pidfd, reserve, signal};
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::os::fd::AsRawFd;
@@ -129,9 +129,9 @@ impl Family {
         program: Option<Command>,
         start_timeout_ns: u64,
         workers: usize,
-    ) -> Family {
-        let members = (0..workers).map(|_| Member::new()).collect();
-        Family {
+    ) -> Result<Family> {
+        let members = reserve::collect((0..workers).map(|_| Member::new()))?;
+        Ok(Family {
             settings,
             program,
             start_timeout_ns,
@@ -152,13 +152,13 @@ impl Family {
             workers_recycled: 0,
             wanted: workers,
             glance: Cell::new(None),
-        }
+        })
     }
 
     /// One without any members: its tasks run in this process, and it has nothing to look after.
-    pub(crate) fn of_nobody(settings: Settings) -> Family {
+    pub(crate) fn of_nobody(settings: Settings) -> Result<Family> {
         let callees = Some(Callees::new(Tables::default()));
-        Family { callees, stopping: true, ..Family::new(settings, None, 0, 0) }
+        Ok(Family { callees, stopping: true, ..Family::new(settings, None, 0, 0)? })
     }
 
     /// The functions that the workers can call, once a supervisor has been up.
@@ -498,6 +498,11 @@ impl Family {
         let Some(link) = &mut self.link else { return Err(Code::errno(libc::ESRCH).into()) };
         let words = [slot as u64, self.members[slot].generation, signal as u64];
         link.connection.send(Message::new(Kind::SignalWorker, &words))
+    }
+
+    /// How long a process may take to start.
+    pub(crate) fn start_timeout_ns(&self) -> u64 {
+        self.start_timeout_ns
     }
 
     /// Ends a worker that cannot be trusted any more, or does not end by itself; [`Event::Ended`] follows.

@@ -5,6 +5,9 @@
 //! it began. One task of a ring at a time has an end in there, so nobody takes another's. The host keeps no copy: when the
 //! worker dies the end is closed there and then, and the one at the other end of the channel is told by the kernel, even if
 //! the host makes no call.
+//!
+//! Who takes it looks first, and has a descriptor of it before it leaves the socket. Where none is free the end stays in there:
+//! the host tries again later; the worker, whose task then fails, closes it.
 
 use crate::channel::End;
 use crate::error::{Error, Result};
@@ -37,25 +40,33 @@ impl Handover {
         Ok(sent == Sent::Done)
     }
 
-    /// The end that is still in there.
-    pub(crate) fn take_back(&self) -> Option<End> {
-        take(self.to_take.as_raw_fd()).ok()
+    /// The end that is still in there, and stays there where the call fails.
+    pub(crate) fn take_back(&self) -> Result<End> {
+        take(self.to_take.as_raw_fd())
+    }
+
+    /// Closes the end that is still in there.
+    pub(crate) fn discard(&self) {
+        discard(self.to_take.as_raw_fd());
     }
 }
 
-/// Takes out what was put in. Where this process has no descriptor free for it, it is lost.
+/// Takes out what was put in. `EMFILE`: this process has no descriptor free for it, and it stays there.
 pub(crate) fn take(socket: RawFd) -> Result<End> {
     let mut bytes = [0; 1];
     let peeked = socket::peek(socket, &mut bytes, false)?;
     let Peeked::Message { length: 1, fds, fds_lost } = peeked else {
         return Err(Error::errno(libc::EPIPE, "the task's end of its channel is gone"));
     };
+    let end = fds.into_iter().next().filter(|_| !fds_lost);
+    let full = || Error::errno(libc::EMFILE, "no descriptor is free for the task's end of its channel");
+    let end = fd::above_standard(end.ok_or_else(full)?, "the task's end of its channel")?;
     socket::take(socket, &mut bytes, &mut [])?;
-    match fds.into_iter().next() {
-        Some(socket) if !fds_lost => {
-            let socket = fd::above_standard(socket, "the task's end of its channel")?;
-            Ok(End { socket, interruptible: bytes[0] != 0 })
-        }
-        _ => Err(Error::errno(libc::EMFILE, "no descriptor is free for the task's end of its channel")),
-    }
+    Ok(End { socket: end, interruptible: bytes[0] != 0 })
+}
+
+/// Takes out what was put in, and closes it, for which no descriptor is needed.
+pub(crate) fn discard(socket: RawFd) {
+    // It can't fail but where somebody has closed the descriptor, and then there is nothing in it.
+    let _ = socket::take(socket, &mut [0], &mut []);
 }

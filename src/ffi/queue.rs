@@ -11,6 +11,7 @@ use crate::pool::meanwhile;
 use crate::queue::{self, Buffer, Queue, QueueOptions, Refused, watch};
 use crate::sync::{INVALID, Outcome};
 use crate::sys::clock::Timeout;
+use crate::sys::reserve;
 use std::ffi::{c_int, c_void};
 
 /// A queue of messages between processes: many producers, many consumers.
@@ -172,6 +173,7 @@ unsafe fn create(
     let options = options.map_or(Ok(QueueOptions::default()), tine_queue_options::read)?;
     // SAFETY: the caller's place.
     let out = unsafe { required_out(out, "out") }?;
+    reserve::suffices()?;
     let made = match (pool.is_null(), own.is_null()) {
         // SAFETY: the caller's pool.
         (false, true) => queue::create(unsafe { core_heap(pool) }?, &options),

@@ -332,7 +332,8 @@ pub unsafe extern "C" fn tine_cancel_queued(pool: *mut tine_pool) -> c_int {
 ///
 /// Parameters: pool. ids, count: tasks; their place in the array gives one that has settled the preference. timeout_ns.
 /// out: a tine_result, with its .size set; .id says which task.
-/// Returns 0; TINE_EEMPTY: count is 0; otherwise as tine_wait, where an error for one of the ids is one for all.
+/// Returns 0; TINE_EEMPTY: count is 0; -ENOMEM: no memory for so many; otherwise as tine_wait, where an error for one of the
+/// ids is one for all.
 /// Ownership: as for tine_wait. Threads: any.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_wait_any(
@@ -347,7 +348,7 @@ pub unsafe extern "C" fn tine_wait_any(
         unsafe {
             let pool = taker(pool)?;
             options::check(out, "out")?;
-            give(&pool.wait_any(&task_ids(ids, count)?, Timeout::from_ns(timeout_ns))?, out)?;
+            give(&pool.wait_any(task_ids(ids, count)?, Timeout::from_ns(timeout_ns))?, out)?;
         }
         Ok(0)
     })
@@ -367,14 +368,14 @@ pub unsafe extern "C" fn tine_wait_all(
 ) -> c_int {
     guard(|| {
         // SAFETY: the caller's pointers.
-        unsafe { taker(pool)?.wait_all(&task_ids(ids, count)?, Timeout::from_ns(timeout_ns)) }?;
+        unsafe { taker(pool)?.wait_all(task_ids(ids, count)?, Timeout::from_ns(timeout_ns)) }?;
         Ok(0)
     })
 }
 
-unsafe fn task_ids(ids: *const tine_id, count: usize) -> crate::Result<Vec<TaskId>> {
-    // SAFETY: the caller's array.
-    Ok(unsafe { slice(ids, count, "ids") }?.iter().map(|id| TaskId(*id)).collect())
+unsafe fn task_ids<'a>(ids: *const tine_id, count: usize) -> crate::Result<&'a [TaskId]> {
+    // SAFETY: the caller's array; a `TaskId` is its number and nothing else.
+    unsafe { slice(ids.cast::<TaskId>(), count, "ids") }
 }
 
 /// Gives back what a result points to, and zeroes it; a zeroed one again is harmless.

@@ -15,12 +15,13 @@
 
 use super::EXTENT_BYTES;
 use super::entry::Entry;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::prim::{AtomicU32, AtomicU64, Ordering};
 use crate::queue::bell::Bell;
 use crate::queue::marks::Marks;
 use crate::sys::fd::Guarded;
 use crate::sys::{limits, memory};
+use std::alloc::{Layout, alloc_zeroed};
 use std::ops::Range;
 use std::os::fd::{AsRawFd, RawFd};
 
@@ -51,21 +52,21 @@ pub(super) fn bytes_for(range_bytes: usize) -> usize {
 
 impl Directory {
     /// Over memory that was laid out with [`bytes_for`], in a file whose first byte is at `origin`.
-    pub(super) fn new(origin: usize, address: usize, length: usize) -> Directory {
+    pub(super) fn new(origin: usize, address: usize, length: usize) -> Result<Directory> {
         // The number of extents is what fits with the directory that it needs.
         let mut extents = length / EXTENT_BYTES;
         while extents > 0 && bytes_for(extents * EXTENT_BYTES) + extents * EXTENT_BYTES > length {
             extents -= 1;
         }
-        Directory {
+        Ok(Directory {
             origin,
             start: address + memory::page_size(),
             data: address + bytes_for(extents * EXTENT_BYTES),
             max_extents: extents as u32,
             known: AtomicU32::new(0),
             credit: AtomicU32::new(0),
-            seen: zeros(extents.div_ceil(64)),
-        }
+            seen: zeros(extents.div_ceil(64))?,
+        })
     }
 
     #[inline]
@@ -137,17 +138,23 @@ impl Directory {
         word.compare_exchange(from.word(), to.word(), Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
-    /// Looks at the file's size again: other processes make it grow.
+    /// Looks at the file's size again: other processes make it grow. Where it can't be seen, what was known before.
     pub(super) fn refresh(&self, fd: &Guarded) -> u32 {
+        self.look_again(fd).unwrap_or_else(|_| self.known_extents())
+    }
+
+    /// The same, for those to whom the difference matters.
+    pub(super) fn look_again(&self, fd: &Guarded) -> Result<u32> {
         let before = self.data - self.origin;
-        let length = open(fd).and_then(memory::length_of).unwrap_or(0);
+        let length = open(fd).and_then(memory::length_of)?;
         let extents = length.saturating_sub(before) / EXTENT_BYTES;
         let known = (extents as u32).min(self.max_extents);
         // The directory's words for the new extents: reserved by whoever reserved the extents, unless it was hostile.
-        if known > self.known_extents() && self.reserve_words(fd, known).is_ok() {
+        if known > self.known_extents() {
+            self.reserve_words(fd, known)?;
             self.known.fetch_max(known, Ordering::Relaxed);
         }
-        self.known_extents()
+        Ok(self.known_extents())
     }
 
     pub(super) fn reserve_words(&self, fd: &Guarded, extents: u32) -> Result<()> {
@@ -256,10 +263,21 @@ fn words_of(extents: Range<u32>) -> impl Iterator<Item = (usize, u64)> {
 }
 
 /// Memory that is not touched before it is used: there are many more extents than most heaps come to have.
-fn zeros(words: usize) -> Box<[AtomicU64]> {
-    let zeros = Box::into_raw(vec![0u64; words].into_boxed_slice());
-    // SAFETY: an atomic has the size and the alignment of its integer here (all 64-bit targets), and any bits are valid.
-    unsafe { Box::from_raw(zeros as *mut [AtomicU64]) }
+fn zeros(words: usize) -> Result<Box<[AtomicU64]>> {
+    let no_memory = || Error::from(Code::errno(libc::ENOMEM));
+    let layout = Layout::array::<AtomicU64>(words).map_err(|_| no_memory())?;
+    if words == 0 {
+        return Ok(Box::default());
+    }
+    // SAFETY: a layout that is not empty; zeros are as many atomics.
+    unsafe {
+        let zeros = alloc_zeroed(layout).cast::<AtomicU64>();
+        if zeros.is_null() {
+            Err(no_memory())
+        } else {
+            Ok(Box::from_raw(std::ptr::slice_from_raw_parts_mut(zeros, words)))
+        }
+    }
 }
 
 /// The heap's descriptor, if the program has not closed it.

@@ -142,7 +142,7 @@ impl Heap {
     fn over(fd: OwnedFd, mapping: Mapping, owner: Owner) -> Result<Heap> {
         mapping.leave_out_of_dumps();
         let (start, length) = (mapping.address(), mapping.length());
-        let directory = Directory::new(start, start, length);
+        let directory = Directory::new(start, start, length)?;
         let (_mapping, allocators) = (Some(mapping), allocators_of(owner));
         let fd = Guarded::new(fd);
         Ok(Heap {
@@ -289,6 +289,14 @@ impl Heap {
         let Some(end) = offset.checked_add(length) else { return false };
         end <= self.directory.known_extents() as usize * EXTENT_BYTES
             || (end <= self.length && end <= self.refreshed_bytes())
+    }
+
+    /// The same; an error where that cannot be found out for want of something.
+    pub(crate) fn reaches(&self, address: usize, length: usize) -> Result<bool> {
+        if !self.contains(address, length) && self.overlaps(address, length) {
+            self.directory.look_again(&self.fd)?;
+        }
+        Ok(self.contains(address, length))
     }
 
     fn refreshed_bytes(&self) -> usize {

@@ -12,7 +12,7 @@
 use crate::error::{Code, Error, Result};
 use crate::sys::memory::{self, Access, Mapping};
 use crate::sys::socket::{self, Peeked, Sent};
-use crate::sys::{limits, owner, robust};
+use crate::sys::{limits, owner, reserve, robust};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::{Mutex, PoisonError};
 
@@ -62,6 +62,7 @@ impl Segment {
         if size == 0 {
             return Err(Error::invalid("a segment of 0 bytes"));
         }
+        reserve::suffices()?;
         let too_long = || Error::errno(libc::ENOMEM, format!("{size} bytes are more than there is memory"));
         let length =
             size.checked_add(HEADER_BYTES).and_then(|all| all.checked_next_multiple_of(memory::page_size()));
@@ -99,6 +100,7 @@ impl Segment {
     }
 
     fn from_fd(fd: OwnedFd, options: &SegmentOptions) -> Result<Segment> {
+        reserve::suffices()?;
         let seals = memory::seals(fd.as_raw_fd())?;
         if !seals.cannot_shrink {
             return Err(Error::errno(libc::EPERM, "the memory is not sealed: its owner could shrink it"));

@@ -17,7 +17,7 @@ fn other_owner(heap: &Heap, owner: Owner) -> Heap {
     let fd = fd::owned(copy.into(), "dup").unwrap();
     let mapping = Mapping::shared(fd.as_raw_fd(), memory::page_size()).unwrap();
     let (start, length) = (heap.start, heap.length);
-    let directory = Directory::new(start, start, length);
+    let directory = Directory::new(start, start, length).unwrap();
     let (_mapping, allocators) = (Some(mapping), allocators_of(owner));
     let fd = Guarded::new(fd);
     Heap { fd, start, length, _mapping, segment: None, directory, owner, kept: KEPT_EXTENTS, allocators }

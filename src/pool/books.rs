@@ -19,7 +19,7 @@
 use super::call::{Chunk, Kind};
 use super::callbacks::Calls;
 use super::chain::Links;
-use crate::channel::End;
+use super::ends::Kept;
 use crate::engine::member::Death;
 use crate::error::{Code, Error, Result};
 use crate::process::function::Callee;
@@ -27,6 +27,7 @@ use crate::queue::ring::INLINE_INPUT;
 use std::ffi::CString;
 
 /// Names a task: its place and the generation there. Never zero.
+#[repr(transparent)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TaskId(pub u64);
 
@@ -164,9 +165,9 @@ pub(super) struct Entry {
     pub(super) outcome: Option<Outcome>,
     /// What its submitter wants to be told.
     pub(super) calls: Option<Box<Calls>>,
-    /// An end of a channel goes with it; and that end, while it is here: see `ends`.
+    /// An end of a channel goes with it; and that end, while it is the host's: see `ends`.
     pub(super) has_end: bool,
-    pub(super) end: Option<End>,
+    pub(super) end: Kept,
     pub(super) inline: Inline,
 }
 
@@ -194,7 +195,7 @@ impl Entry {
             outcome: None,
             calls: None,
             has_end: false,
-            end: None,
+            end: Kept::Nothing,
             inline: Inline([0; INLINE_INPUT]),
         }
     }
@@ -355,7 +356,7 @@ impl Books {
         (entry.state, entry.next_free) = (State::Free, block.free);
         entry.generation = entry.generation.wrapping_add(1).max(1);
         (entry.outcome, entry.calls) = (None, None);
-        (entry.has_end, entry.end) = (false, None);
+        (entry.has_end, entry.end) = (false, Kept::Nothing);
         (entry.job, entry.line) = (None, None);
         (entry.claimed, entry.unwanted, entry.suspicion) = (false, false, 0);
         (entry.deadline_ns, entry.queue_due_ns, entry.retries, entry.deaths) = (0, 0, 0, 0);
@@ -385,11 +386,6 @@ impl Books {
     /// All places.
     pub(super) fn places(&self) -> impl Iterator<Item = u32> + use<> {
         0..(self.blocks.len() * BLOCK) as u32
-    }
-
-    /// The places of all tasks that are in use, without chunks and items of streams.
-    pub(super) fn tasks_in_use(&self) -> impl Iterator<Item = u32> + '_ {
-        self.places().filter(|index| self.get(*index).state != State::Free && self.get(*index).is_a_callers())
     }
 
     pub(super) fn id_of(&self, index: u32) -> TaskId {

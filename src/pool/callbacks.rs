@@ -14,11 +14,12 @@
 use super::books::{State as TaskState, TaskId};
 use super::state::{BEGINS_NS, State};
 use super::{Held, Inner, TaskResult};
+use crate::error::Code;
+use crate::sys::thread;
 use std::collections::VecDeque;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
-use std::thread::ThreadId;
 
 /// Above so many busy workers it is looked so often at which tasks have begun, and not each time.
 const FEW: usize = 16;
@@ -77,7 +78,7 @@ pub(super) struct News {
     /// Tasks whose result is a callback's and has not come.
     expected: usize,
     /// Threads that are in a callback of this pool's.
-    telling: Vec<ThreadId>,
+    telling: Vec<thread::Id>,
     /// Tasks of which it is to be told that they have begun, and has not been.
     awaited: usize,
 }
@@ -101,7 +102,7 @@ pub(super) fn tell<'a>(pool: &'a Inner, state: Held<'a>) -> Held<'a> {
 
 /// Tells the news, without the lock while a callback runs: others lead meanwhile.
 pub(super) fn tell_all<'a>(pool: &'a Inner, mut state: Held<'a>) -> Held<'a> {
-    let me = std::thread::current().id();
+    let me = thread::this();
     while let Some(item) = state.news.items.pop_front() {
         state.news.telling.push(me);
         state.leave();
@@ -152,12 +153,22 @@ impl State {
 
     /// Whether this thread is in a callback of this pool's.
     pub(super) fn is_in_callback(&self) -> bool {
-        !self.news.telling.is_empty() && self.news.telling.contains(&std::thread::current().id())
+        !self.news.telling.is_empty() && self.news.telling.contains(&thread::this())
     }
 
     /// Whether all callbacks have returned.
     pub(super) fn has_told_all(&self) -> bool {
         self.news.items.is_empty() && self.news.telling.is_empty()
+    }
+
+    /// What is told of a task with these callbacks will have room; -ENOMEM where there is none.
+    pub(super) fn make_room_to_tell(&mut self, callbacks: &Callbacks) -> crate::Result<()> {
+        let News { items, expected, awaited, .. } = &mut self.news;
+        let more = usize::from(callbacks.on_settled.is_some()) + usize::from(callbacks.on_begin.is_some());
+        if more == 0 {
+            return Ok(());
+        }
+        items.try_reserve(*expected + *awaited + more).map_err(|_| Code::errno(libc::ENOMEM).into())
     }
 
     /// A task with callbacks has been entered in the books.
@@ -180,6 +191,10 @@ impl State {
         else {
             return;
         };
+        // Where there is no memory, a later look tells it.
+        if self.news.items.try_reserve(self.news.expected + self.news.awaited).is_err() {
+            return;
+        }
         calls.begun = true;
         self.news.awaited -= 1;
         if let Some(callback) = &calls.callbacks.on_begin {

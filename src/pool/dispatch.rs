@@ -104,7 +104,9 @@ impl State {
             let suiting = self.lanes.emptiest(|lane| !(has_end && lane.carries.is_some()));
             let Some(slot) = suiting else { return };
             self.take_front();
-            self.push(slot, index, now, listening);
+            if !self.push(slot, index, now, listening) {
+                return; // The next look at the pool tries again.
+            }
         }
     }
 
@@ -162,9 +164,11 @@ impl State {
         self.family.kill(slot);
     }
 
-    fn push(&mut self, slot: usize, index: u32, now: u64, listening: bool) {
+    /// Gives a task to a worker. Returns `false` if it waits for something that the machine is short of.
+    fn push(&mut self, slot: usize, index: u32, now: u64, listening: bool) -> bool {
         if self.family.members[slot].segment.is_none() {
-            return self.requeue(vec![index]);
+            self.requeue(vec![index]);
+            return true;
         }
         let callee = self.books.get(index).callee;
         let Some(callee) = self.family.callees().and_then(|callees| callees.current(callee)) else {
@@ -172,16 +176,29 @@ impl State {
                 Code::MODULE,
                 "the supervisor that took over has not loaded the function's module",
             );
-            return self.settle(index, Outcome::not_started(&error));
+            self.settle(index, Outcome::not_started(&error));
+            return true;
         };
         match self.pass_end(slot, index) {
             Ok(true) => (),
-            Ok(false) => return self.requeue(vec![index]),
-            Err(error) => return self.settle(index, Outcome::not_started(&error)),
+            Ok(false) => {
+                self.requeue(vec![index]);
+                return true;
+            }
+            Err(error) if self.may_wait_for_end(&error, now) => {
+                self.requeue(vec![index]);
+                return false;
+            }
+            Err(error) => {
+                self.settle(index, Outcome::not_started(&error));
+                return true;
+            }
         }
-        let Some(segment) = &self.family.members[slot].segment else { return };
-        self.books.get_mut(index).state = TaskState::Sent(slot as u32);
-        self.lanes[slot].push(segment, &self.books, index, callee, now, listening);
+        if let Some(segment) = &self.family.members[slot].segment {
+            self.books.get_mut(index).state = TaskState::Sent(slot as u32);
+            self.lanes[slot].push(segment, &self.books, index, callee, now, listening);
+        }
+        true
     }
 
     /// Takes tasks that have not begun from full rings to workers that have nothing to do.

@@ -285,23 +285,22 @@ impl State {
         ending.due_ns
     }
 
-    /// Submitted tasks that have not settled.
-    fn under_way(&self) -> Vec<u32> {
-        let under_way =
-            |index: &u32| matches!(self.books.get(*index).state, TaskState::Queued | TaskState::Sent(_));
-        self.books.tasks_in_use().filter(under_way).collect()
+    /// Whether this is the place of a submitted task that has not settled.
+    fn is_open(&self, index: u32) -> bool {
+        let entry = self.books.get(index);
+        matches!(entry.state, TaskState::Queued | TaskState::Sent(_)) && entry.is_a_callers()
     }
 
     /// Cancels every submitted task that has not settled; how many that were.
     pub(super) fn cancel_all(&mut self, now: u64) -> usize {
-        let open = self.under_way();
-        open.into_iter().filter(|index| self.cancel(*index, now).is_ok()).count()
+        let places = self.books.places();
+        places.filter(|index| self.is_open(*index) && self.cancel(*index, now).is_ok()).count()
     }
 
     /// Cancels every submitted task that has not begun; how many that were.
     pub(super) fn cancel_queued(&mut self) -> usize {
-        let open = self.under_way();
-        let cancelled = open.into_iter().filter(|index| self.cancel_unbegun(*index)).count();
+        let places = self.books.places();
+        let cancelled = places.filter(|index| self.is_open(*index) && self.cancel_unbegun(*index)).count();
         self.wake_waiters();
         self.update_outside();
         cancelled

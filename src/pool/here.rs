@@ -30,6 +30,7 @@ use crate::process::function::{Callee, Callees, NOT_HERE, Resolver, Tables};
 use crate::queue::ring::INLINE_INPUT;
 use crate::sys::clock::now_ns;
 use crate::sys::elf;
+use crate::sys::thread;
 use once_cell::sync::OnceCell;
 use std::ffi::{c_int, c_void};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -334,7 +335,7 @@ impl Watch for Watched<'_> {
 /// Runs what is queued, where the pool's tasks run here and no other thread is at it.
 pub(super) fn run_queued<'a>(pool: &'a Inner, mut state: Held<'a>) -> Held<'a> {
     let Some(here) = &pool.here else { return state };
-    let me = std::thread::current().id();
+    let me = thread::this();
     if state.runner.is_some_and(|runner| runner != me) {
         return state;
     }
@@ -380,7 +381,7 @@ impl State {
             length: entry.input_length,
             inline: Inline(entry.inline.0),
             deadline_ns: entry.deadline_ns,
-            end: entry.end.take(),
+            end: std::mem::take(&mut entry.end).here(),
         })
     }
 }

@@ -18,6 +18,7 @@ use crate::error::{Code, Error, Result};
 use crate::heap::Heap;
 use crate::process::function::Callee;
 use crate::sys::clock::Timeout;
+use crate::sys::reserve;
 use std::collections::{HashMap, VecDeque};
 
 /// How much work is handed out in advance, for each worker.
@@ -245,6 +246,12 @@ impl<'p, 'a> Job<'p, 'a> {
         let deep = (AHEAD_NS / self.pieces.piece_ns.max(1)).clamp(2, 60) as usize;
         let mut ready = Vec::new();
         while self.sent.len() + ready.len() < inner.workers * deep {
+            if ready.try_reserve(1).is_err() {
+                if self.sent.is_empty() && ready.is_empty() {
+                    return Err(Code::errno(libc::ENOMEM).into());
+                }
+                break;
+            }
             let Some((first, count)) = self.next_piece() else { break };
             match self.make_chunk(first, count) {
                 Ok(made) => ready.push(made),
@@ -399,13 +406,16 @@ impl<'p, 'a> Job<'p, 'a> {
     fn wait_for_chunks(&mut self, inner: &Inner) -> Result<Vec<(Sent, Outcome)>> {
         let number = self.number;
         let (mut state, settled) = wait(inner, inner.lock(), Want::Job(number), Timeout::Forever, |state| {
-            let settled = state.jobs[number].as_mut()?;
-            (!settled.is_empty()).then(|| Ok(std::mem::take(settled)))
+            state.jobs[number].as_ref().is_some_and(|settled| !settled.is_empty()).then_some(Ok(()))
         });
         state.count_items(self.dealt_with - self.counted.0, self.failed - self.counted.1);
         self.counted = (self.dealt_with, self.failed);
+        settled?;
+        // As many as there is memory for. (Not the list itself: it has room for those that are still to settle.)
         let mut out = Vec::new();
-        for index in settled? {
+        while out.try_reserve(1).is_ok()
+            && let Some(index) = state.jobs[number].as_mut().and_then(VecDeque::pop_front)
+        {
             let outcome = state.books.get_mut(index).outcome.take();
             state.books.close(index);
             if let (Some(sent), Some(outcome)) = (self.sent.remove(&index), outcome) {
@@ -477,7 +487,9 @@ impl<'p, 'a> Job<'p, 'a> {
         let length = messages_length.min(layout.messages_bytes);
         // SAFETY: the block's room for messages. Its bytes are the worker's, who has finished with them; they are
         // copied once, so that what is read is what was checked.
-        let texts = unsafe { std::slice::from_raw_parts(place(layout.messages), length) }.to_vec();
+        let texts = unsafe { std::slice::from_raw_parts(place(layout.messages), length) };
+        // Where memory is short, failures without their texts are better than no map.
+        let texts = reserve::collect(texts.iter().copied()).unwrap_or_default();
         let mut texts = texts.as_slice();
         for piece in 0..finished {
             // SAFETY: the block has an `i32` for each item; it is read once.

@@ -45,7 +45,7 @@ pub(super) struct Lane {
     /// Tasks in the ring that have a deadline.
     timed: usize,
     /// By which the worker gets the ends of channels, once it has got one; and the task in the ring that has one.
-    pub(super) handover: Option<Handover>,
+    pub(super) handover: Option<Box<Handover>>,
     pub(super) carries: Option<u32>,
     /// When the worker became ready, and how many tasks it may be given, and has been.
     pub(super) ready_ns: u64,
@@ -402,10 +402,10 @@ impl Lane {
 
     /// Puts the end of a channel of a task that has not begun back into the books.
     fn take_end_back(&mut self, books: &mut Books, index: u32) {
-        if self.carries.take_if(|carries| *carries == index).is_some() {
-            let end = self.handover.as_ref().and_then(Handover::take_back);
-            let entry = books.get_mut(index);
-            entry.end = entry.end.take().or(end);
+        if self.carries.take_if(|carries| *carries == index).is_some()
+            && let Some(handover) = self.handover.take()
+        {
+            self.handover = books.get_mut(index).end.take_back(handover);
         }
     }
 

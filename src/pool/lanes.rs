@@ -14,7 +14,9 @@
 //! all busy ones now and then: a worker changes words of its ring without telling anybody.
 
 use super::lane::Lane;
+use crate::error::Result;
 use crate::queue::ring::SLOTS;
+use crate::sys::reserve;
 use std::ops::{Index, IndexMut};
 
 /// Numbers of tasks in a ring, and so bits of a word.
@@ -32,8 +34,9 @@ struct Rows {
 }
 
 impl Rows {
-    fn new(lanes: usize, rows: usize) -> Rows {
-        Rows { links: (0..(lanes + rows) as u32).map(|place| (place, place)).collect(), lanes, filled: 0 }
+    fn new(lanes: usize, rows: usize) -> Result<Rows> {
+        let links = reserve::collect((0..(lanes + rows) as u32).map(|place| (place, place)))?;
+        Ok(Rows { links, lanes, filled: 0 })
     }
 
     fn remove(&mut self, lane: usize) {
@@ -93,9 +96,9 @@ struct Alarms {
 }
 
 impl Alarms {
-    fn new(lanes: usize) -> Alarms {
+    fn new(lanes: usize) -> Result<Alarms> {
         let lanes = lanes.next_power_of_two();
-        Alarms { times: vec![u64::MAX; 2 * lanes], lanes }
+        Ok(Alarms { times: reserve::collect((0..2 * lanes).map(|_| u64::MAX))?, lanes })
     }
 
     fn set(&mut self, lane: usize, time: u64) {
@@ -180,20 +183,23 @@ impl IndexMut<usize> for Lanes {
 }
 
 impl Lanes {
-    pub(super) fn new(count: usize) -> Lanes {
-        Lanes {
-            lanes: (0..count).map(|_| Lane::new()).collect(),
-            places: vec![Place::default(); count],
-            changed: Vec::with_capacity(count),
-            unseen: Vec::with_capacity(count),
-            open: Rows::new(count, LEVELS),
-            full: Rows::new(count, LEVELS),
-            busy: Rows::new(count, 1),
-            behind: Rows::new(count, 1),
+    pub(super) fn new(count: usize) -> Result<Lanes> {
+        let mut slots: [Vec<usize>; 2] = [reserve::collect(0..count)?, reserve::collect(0..count)?];
+        slots.iter_mut().for_each(Vec::clear);
+        let [changed, unseen] = slots;
+        Ok(Lanes {
+            lanes: reserve::collect((0..count).map(|_| Lane::new()))?,
+            places: reserve::collect((0..count).map(|_| Place::default()))?,
+            changed,
+            unseen,
+            open: Rows::new(count, LEVELS)?,
+            full: Rows::new(count, LEVELS)?,
+            busy: Rows::new(count, 1)?,
+            behind: Rows::new(count, 1)?,
             busy_count: 0,
             waiting: 0,
-            alarms: Alarms::new(count),
-        }
+            alarms: Alarms::new(count)?,
+        })
     }
 
     pub(super) fn len(&self) -> usize {
@@ -371,7 +377,7 @@ mod tests {
 
     #[test]
     fn alarms_ring_in_the_order_of_their_times() {
-        let mut alarms = Alarms::new(5);
+        let mut alarms = Alarms::new(5).unwrap();
         let mut seed = 1u64;
         let mut times = [u64::MAX; 5];
         for _ in 0..2000 {
@@ -389,7 +395,7 @@ mod tests {
     fn a_lane_stands_where_a_pass_over_all_would_find_it() {
         const LANES: usize = 5;
         let segments: Vec<_> = (0..LANES).map(|_| Segment::create().unwrap().0).collect();
-        let (mut lanes, mut books) = (Lanes::new(LANES), Books::default());
+        let (mut lanes, mut books) = (Lanes::new(LANES).unwrap(), Books::default());
         let mut seed = 7u64;
         for round in 0..3000u64 {
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);

@@ -9,6 +9,7 @@ use super::{Pool, resolve};
 use crate::engine::member::Death;
 use crate::error::{Error, Result};
 use crate::process::function::Function;
+use crate::sys::reserve;
 use std::collections::VecDeque;
 use std::ffi::CString;
 
@@ -86,6 +87,7 @@ impl Pool {
     /// Calls a function for each item, and waits until all items have been dealt with.
     pub fn map(&self, map: Map<'_>) -> Result<MapReport> {
         let inner = self.inner()?;
+        reserve::suffices()?;
         let mut state = inner.lock();
         let (function, kind) = match &map.call {
             MapCall::Items { function: Function::Name(_), .. } => (map.function(), Kind::TaskItems),

@@ -62,7 +62,7 @@ use crate::queue::ring::INLINE_INPUT;
 use crate::queue::{self, Known};
 use crate::sys::clock::{Deadline, Timeout, now_ns};
 use crate::sys::epoll::Epoll;
-use crate::sys::{fork, limits};
+use crate::sys::{fork, limits, reserve};
 use books::{Input, State as TaskState};
 use call::Kind;
 use callbacks::tell;
@@ -174,12 +174,13 @@ impl Pool {
     /// A pool of which nothing has been started yet.
     pub(crate) fn new(options: &PoolOptions) -> Result<Pool> {
         options.check()?;
+        reserve::suffices()?;
         let heap = Arc::new(Heap::create(options.heap_range())?);
         queue::know_heap(Known::Mapped(Arc::downgrade(&heap)));
         let settings = options.settings()?;
         if options.inline {
             let here = Here::of_host(&heap)?;
-            return Pool::build(options, heap, Family::of_nobody(settings), Some(Arc::new(here)));
+            return Pool::build(options, heap, Family::of_nobody(settings)?, Some(Arc::new(here)));
         }
         let workers =
             if options.workers == 0 { limits::available_cpus().min(MAX_WORKERS) } else { options.workers };
@@ -188,7 +189,7 @@ impl Pool {
             return Err(Error::invalid(text));
         }
         let program = options.worker.program()?;
-        let mut family = Family::new(settings, program, options.worker.start_timeout_ns(), workers);
+        let mut family = Family::new(settings, program, options.worker.start_timeout_ns(), workers)?;
         if options.min_workers > 0 {
             family.park_from(options.min_workers);
         }
@@ -198,7 +199,7 @@ impl Pool {
     /// One to which tasks submit.
     fn of_here(heap: &Arc<Heap>, here: Here) -> Result<Pool> {
         let options = PoolOptions::default();
-        let family = Family::of_nobody(options.settings()?);
+        let family = Family::of_nobody(options.settings()?)?;
         Pool::build(&options, Arc::clone(heap), family, Some(Arc::new(here)))
     }
 
@@ -291,6 +292,7 @@ impl Pool {
     /// Submits one call of a function. An end of a channel that goes with it is still the caller's to drop.
     pub fn submit(&self, function: Function<'_>, input: &[u8], options: SubmitOptions<'_>) -> Result<TaskId> {
         let inner = self.inner()?;
+        reserve::suffices()?;
         self.guard(options.callbacks.on_begin.is_some() || options.callbacks.on_settled.is_some())?;
         let mut state = inner.lock();
         let callee = resolve(inner, &mut state, function)?;
@@ -311,6 +313,7 @@ impl Pool {
         let end = options.channel.map(Channel::share_end).transpose()?;
         let place = inner.place_input(input)?;
         let room = state.make_room_to_enqueue(options.queue_deadline_ns.is_some());
+        let room = room.and_then(|()| state.make_room_to_tell(&options.callbacks));
         let index = room.and_then(|()| state.books.open()).inspect_err(|_| inner.take_input_back(place))?;
         let entry = state.books.get_mut(index);
         entry.kind = Kind::Task;
@@ -321,7 +324,7 @@ impl Pool {
         entry.deadline_ns = options.deadline_ns.unwrap_or(inner.deadline_ns);
         entry.queue_due_ns = options.queue_deadline_ns.map_or(0, |ns| now_ns().saturating_add(ns));
         entry.retries = options.retries;
-        (entry.has_end, entry.end) = (end.is_some(), end);
+        (entry.has_end, entry.end) = (end.is_some(), end.into());
         if let Input::Inline = place {
             entry.inline.0[..input.len()].copy_from_slice(input);
         }
@@ -480,9 +483,8 @@ impl Pool {
     /// Gives everything back that has not been taken, but for what somebody waits for, or is to be told.
     fn forget_results(&self) {
         let mut state = tell(&self.inner, self.inner.lock());
-        let left: Vec<u32> = state.books.tasks_in_use().collect();
-        for index in left {
-            if state.books.get(index).claimed {
+        for index in state.books.places() {
+            if state.books.get(index).claimed || !state.books.get(index).is_a_callers() {
                 continue;
             }
             if state.books.get(index).state == TaskState::Settled {

@@ -7,6 +7,7 @@ use crate::process::function::{Function, Target};
 use crate::process::options::WorkerOptions;
 use crate::process::setup::Settings;
 use crate::sys::clock::Timeout;
+use crate::sys::reserve;
 
 /// More workers than this are refused.
 pub const MAX_WORKERS: usize = 4096;
@@ -128,7 +129,7 @@ impl PoolOptions<'_> {
         let initializer = self.initializer.map(Target::of).transpose()?;
         Ok(Settings {
             finalizer: self.finalizer.map(Target::of).transpose()?,
-            initializer: initializer.map(|target| (target, self.initializer_input.to_vec())),
+            initializer: initializer.zip(Some(reserve::collect(self.initializer_input.iter().copied())?)),
             ..self.worker.settings()?
         })
     }

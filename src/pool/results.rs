@@ -89,9 +89,9 @@ impl Pool {
             let all = |state: &mut State| state.all_settled().then_some(Ok(()));
             return wait(inner, state, Want::All, timeout, all).1;
         }
-        let indices = ids.iter().map(|id| state.books.find(*id)).collect::<Result<Vec<u32>>>()?;
+        ids.iter().try_for_each(|id| state.books.find(*id).map(drop))?;
         let mut next = 0;
-        wait(inner, state, Want::Every(&indices), timeout, |state| {
+        wait(inner, state, Want::Every(ids), timeout, |state| {
             // What another thread has taken meanwhile has settled, and its place may be another task's.
             let pending = |at: usize| state.books.find(ids[at]).is_ok_and(|index| state.is_under_way(index));
             while next < ids.len() && !pending(next) {
@@ -178,7 +178,8 @@ impl State {
 
     /// Claims several tasks, or none where that fails for one of them.
     fn claim_all(&mut self, ids: &[TaskId]) -> Result<Vec<u32>> {
-        let mut claimed = Vec::with_capacity(ids.len());
+        let mut claimed = Vec::new();
+        claimed.try_reserve_exact(ids.len()).map_err(|_| Code::errno(libc::ENOMEM))?;
         for id in ids {
             match self.books.find(*id).and_then(|index| self.claim(index).map(|()| index)) {
                 Ok(index) => claimed.push(index),

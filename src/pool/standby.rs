@@ -21,15 +21,15 @@
 use super::callbacks::tell_all;
 use super::state::State;
 use super::{Inner, Pool};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::prim::{AtomicPtr, AtomicU32, Ordering, fence, futex_wait, futex_wake};
 use crate::queue::bell::{Bell, standby};
 use crate::sys::clock::Deadline;
+use crate::sys::fork;
 use crate::sys::futex::{self, Word};
-use crate::sys::{fork, signal};
+use crate::sys::thread::Thread;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
-use std::thread::{self, JoinHandle, ThreadId};
 
 /// A moment that nobody will live to see. A sleep with a limit comes back after a signal, one without may not.
 pub(super) const FAR: Deadline = Deadline(1 << 62);
@@ -64,8 +64,8 @@ pub(super) struct Threads {
 #[derive(Debug, Default)]
 struct Inside {
     wards: Vec<Ward>,
-    standby: Option<JoinHandle<()>>,
-    caller: Option<JoinHandle<()>>,
+    standby: Option<Thread>,
+    caller: Option<Thread>,
     /// The pool whose callbacks are being called.
     telling: Option<Arc<Inner>>,
     /// A thread of an earlier generation is to end.
@@ -116,16 +116,6 @@ pub(super) fn pools_without_thread() -> Option<Vec<Arc<Inner>>> {
     Some(threads.lock().wards.iter().filter_map(|ward| ward.pool.upgrade()).filter(is_driven).collect())
 }
 
-fn start(name: &str, stack: Option<usize>, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
-    // The new thread inherits the mask, and with it none of the host's signals.
-    let _blocked = signal::AllBlocked::new();
-    let mut builder = thread::Builder::new().name(name.to_owned());
-    if let Some(bytes) = stack {
-        builder = builder.stack_size(bytes);
-    }
-    builder.spawn(run).map_err(|error| Error::from_io("starting tine's thread", &error))
-}
-
 impl Pool {
     /// Sees to it that what this call leaves under way goes on without the host, and that there is somebody to call its callbacks.
     #[inline]
@@ -172,7 +162,8 @@ impl Threads {
         }
         if wanted & GUARDED != 0 {
             if inside.standby.is_none() {
-                inside.standby = Some(start("tine", Some(STACK_BYTES), move || self.stand_by(generation))?);
+                inside.standby =
+                    Some(Thread::start(c"tine", STACK_BYTES, move || self.stand_by(generation))?);
             }
             pool.guarded.fetch_or(GUARDED, Ordering::Release);
             pool.lock().is_guarded = true;
@@ -180,7 +171,8 @@ impl Threads {
         }
         if wanted & CALLED != 0 {
             if inside.caller.is_none() {
-                inside.caller = Some(start("tine-callbacks", None, move || self.call_back(generation))?);
+                inside.caller =
+                    Some(Thread::start(c"tine-callbacks", 0, move || self.call_back(generation))?);
             }
             pool.guarded.fetch_or(CALLED, Ordering::Release);
         }
@@ -260,8 +252,7 @@ impl Threads {
 
     /// Whether this thread is one of the two.
     fn is_own(inside: &Inside) -> bool {
-        let me: ThreadId = thread::current().id();
-        [&inside.standby, &inside.caller].into_iter().flatten().any(|handle| handle.thread().id() == me)
+        [&inside.standby, &inside.caller].into_iter().flatten().any(Thread::is_this)
     }
 
     /// A pool has been stopped and is about to go: its last callbacks are called, and then nobody here knows it any more.
@@ -292,7 +283,7 @@ impl Threads {
         self.wake_caller();
         futex_wake(&self.news, 1);
         if !own {
-            threads.into_iter().flatten().for_each(|thread| drop(thread.join()));
+            threads.into_iter().flatten().for_each(Thread::join);
         }
     }
 

@@ -23,9 +23,9 @@ use crate::queue::ring::{SLOTS, Segment};
 use crate::queue::spin::Spin;
 use crate::sys::clock::{Deadline, now_ns};
 use crate::sys::epoll::Epoll;
+use crate::sys::thread;
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
-use std::thread::ThreadId;
 
 /// How often the family is looked after while processes come up or end, results keep coming and nobody sleeps: so long, and for
 /// each member. What it is told makes it look at once; to look for nothing takes system calls.
@@ -104,11 +104,13 @@ pub(super) struct State {
     drained: Vec<Drained>,
     /// Where tasks run in this process: which thread runs them.
     pub(super) here: Option<Arc<Here>>,
-    pub(super) runner: Option<ThreadId>,
+    pub(super) runner: Option<thread::Id>,
     /// When a worker may have been idle for too long.
     pub(super) idle_due_ns: u64,
     /// When all workers are looked at for their age and memory.
     pub(super) recycle_due_ns: u64,
+    /// Since when no end of a channel could be passed, for want of a descriptor.
+    pub(super) ends_short_since_ns: Option<u64>,
     /// When a chunk may have to be cut, and when there may be one at the earliest.
     pub(super) cut_due_ns: u64,
     pub(super) next_cut_ns: u64,
@@ -152,7 +154,7 @@ impl State {
         family: Family,
         rules: Rules,
     ) -> crate::Result<State> {
-        let lanes = Lanes::new(family.members.len());
+        let lanes = Lanes::new(family.members.len())?;
         Ok(State {
             heap,
             epoll,
@@ -194,6 +196,7 @@ impl State {
             runner: None,
             idle_due_ns: u64::MAX,
             recycle_due_ns: 0,
+            ends_short_since_ns: None,
             cut_due_ns: u64::MAX,
             next_cut_ns: 0,
             items: (0, 0),
@@ -460,7 +463,7 @@ impl State {
         let was_queued = entry.state == TaskState::Queued;
         let input = std::mem::replace(&mut entry.input, Input::Inline);
         entry.outcome = Some(outcome);
-        entry.end = None;
+        std::mem::take(&mut entry.end).close();
         entry.state = TaskState::Settled;
         let (job, line, claimed) = (entry.job, entry.line, entry.claimed);
         if let Input::Heap { address, owned: true } = input {
@@ -486,6 +489,7 @@ impl State {
                     self.desk.tell_first(Key::Next);
                 }
                 self.desk.tell_all(Key::Task(index));
+                self.desk.tell_all(Key::Some);
             }
         }
     }

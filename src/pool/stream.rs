@@ -22,7 +22,7 @@ use super::{Inner, Pool, TaskResult, resolve};
 use crate::error::{Code, Error, Result};
 use crate::process::function::{Callee, Function};
 use crate::sys::clock::{Timeout, now_ns};
-use crate::sys::fork;
+use crate::sys::{fork, reserve};
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
@@ -157,6 +157,7 @@ impl Pool {
         options: StreamOptions,
     ) -> Result<Stream> {
         let inner = self.inner()?;
+        reserve::suffices()?;
         let mut state = inner.lock();
         let callee = resolve(inner, &mut state, function)?;
         if let Some(error) = refusal(&state) {
@@ -224,6 +225,7 @@ impl Stream {
     fn enter(&self, state: &mut State, place: Input, input: &[u8], user: usize) -> Result<u32> {
         let order = &mut state.line_mut(self.number).order;
         let room = order.try_reserve(1).map_err(|_| Code::errno(libc::ENOMEM).into());
+        let room = reserve::suffices().and(room);
         let index =
             room.and_then(|()| state.books.open()).inspect_err(|_| self.inner.take_input_back(place))?;
         let entry = state.books.get_mut(index);

@@ -4,6 +4,7 @@
 //! of their own until their wish has come true, or they are to lead. Who that is, and why no wake-up is lost, is in
 //! [`desk`](super::desk); here is what the threads do.
 
+use super::books::TaskId;
 use super::callbacks::tell;
 use super::desk::{Key, Sleeper};
 use super::here::run_queued;
@@ -15,6 +16,9 @@ use crate::prim::{Wait, futex_wait};
 use crate::sys::clock::{Deadline, Timeout, now_ns};
 use std::sync::Arc;
 
+/// Of how many tasks the desk knows by name that one thread waits for them.
+const MOST_KEYS: usize = 64;
+
 /// What a thread waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Want<'a> {
@@ -23,7 +27,7 @@ pub(super) enum Want<'a> {
     /// That one of these tasks settles.
     Any(&'a [u32]),
     /// That all of these tasks have settled.
-    Every(&'a [u32]),
+    Every(&'a [TaskId]),
     /// Any settled task, or that there can be none.
     Next,
     /// A settled chunk of this map.
@@ -47,14 +51,21 @@ pub(super) enum Want<'a> {
 }
 
 impl Want<'_> {
-    /// What the desk knows it by. Of several tasks, those that have not settled.
+    /// What the desk knows it by. Of several tasks, those that have not settled; of very many, some, so that a wait takes little
+    /// memory however many they are: of all, the first ones, and the next when those have settled; of any, whichever settles.
     fn keys(self, state: &State) -> Vec<Key> {
         let in_callback = state.is_in_callback();
         vec![match self {
             Want::Task(index) => Key::Task(index),
-            Want::Any(indices) | Want::Every(indices) => {
+            Want::Any(indices) if indices.len() > MOST_KEYS => Key::Some,
+            Want::Any(indices) => {
                 let open = indices.iter().filter(|index| state.is_under_way(**index));
                 return open.map(|index| Key::Task(*index)).collect();
+            }
+            Want::Every(ids) => {
+                let open = ids.iter().filter_map(|id| state.books.find(*id).ok());
+                let open = open.filter(|index| state.is_under_way(*index));
+                return open.map(Key::Task).take(MOST_KEYS).collect();
             }
             Want::Next => Key::Next,
             Want::Job(number) => Key::Job(number),
@@ -112,6 +123,13 @@ pub(super) fn wait<'a, T>(
             && let Some(answer) = check(&mut state)
         {
             break answer;
+        }
+        // It was not for this wish that it was told, or not for all of it: there is another one, or it is wished for again.
+        if told
+            && want.is_of_tasks()
+            && let Some((sleeper, keys)) = seat.take()
+        {
+            state.desk.rise(&sleeper, &keys);
         }
         // The clock is read only by those who have to wait.
         let deadline = *deadline.get_or_insert_with(|| timeout.deadline());

@@ -55,6 +55,10 @@ impl std::fmt::Debug for Worker {
     }
 }
 
+fn no_handover() -> Error {
+    Error::errno(libc::EMFILE, "no descriptor is free for what ends of channels come by")
+}
+
 impl Worker {
     /// The one worker of this process; it lives as long as the process.
     pub(crate) fn new(
@@ -105,7 +109,11 @@ impl Worker {
                 Err(_) => self.end(1),
             };
             match message.kind {
-                wire::Kind::Handover => self.set_handover(message.fds.into_iter().next()),
+                wire::Kind::Handover => match message.fds.into_iter().next() {
+                    Some(socket) => self.set_handover(socket),
+                    // What it is to get by this has not begun, and another worker gets it.
+                    None => self.give_up(&no_handover(), phase::FAILED),
+                },
                 _ => match share::map(message) {
                     Ok(range) => self.shares.lock().unwrap_or_else(PoisonError::into_inner).push(range),
                     Err(error) => self.give_up(&error, phase::CANNOT_MAP),
@@ -117,15 +125,17 @@ impl Worker {
         }
     }
 
-    fn set_handover(&self, socket: Option<OwnedFd>) {
-        *self.handover.lock().unwrap_or_else(PoisonError::into_inner) = socket.map(Guarded::new);
+    fn set_handover(&self, socket: OwnedFd) {
+        *self.handover.lock().unwrap_or_else(PoisonError::into_inner) = Some(Guarded::new(socket));
     }
 
     /// Takes the end of a channel that goes with the task which has just begun.
     fn take_end(&self) -> Result<End> {
         let handover = self.handover.lock().unwrap_or_else(PoisonError::into_inner);
         let nothing = || Error::errno(libc::EPIPE, "the worker was not told how to get a task's channel");
-        handover::take(handover.as_ref().ok_or_else(nothing)?.as_raw_fd())
+        let socket = handover.as_ref().ok_or_else(nothing)?.as_raw_fd();
+        // A task that can't have its end fails, and the other end hears of that; the next task must not find it.
+        handover::take(socket).inspect_err(|_| handover::discard(socket))
     }
 
     /// Whether all processes of the pool can use these bytes.

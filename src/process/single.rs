@@ -18,7 +18,7 @@ use crate::queue::ring::Left;
 use crate::sys::clock::{Deadline, Timeout, now_ns};
 use crate::sys::epoll::{Epoll, Waited};
 use crate::sys::fd::Guarded;
-use crate::sys::{children, fork, pidfd, signal};
+use crate::sys::{children, fork, pidfd, reserve, signal};
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -108,6 +108,7 @@ impl Process {
     pub fn start(function: Function<'_>, input: &[u8], options: &ProcessOptions<'_>) -> Result<Process> {
         let worker = &options.worker;
         worker.check()?;
+        reserve::suffices()?;
         let title = options.title.unwrap_or(c"tine-process").to_owned();
         let grace_ns = if options.grace_ns == 0 { DEFAULT_GRACE_NS } else { options.grace_ns };
         let (deadline_ns, detached) = (options.deadline_ns, options.detached);
@@ -121,7 +122,7 @@ impl Process {
             return Err(Error::errno(libc::ENOSPC, format!("{count} segments; a process can have {most}")));
         }
         let heap = Heap::create(worker.heap_range(DEFAULT_HEAP_BYTES))?;
-        let mut family = Family::new(settings, worker.program()?, worker.start_timeout_ns(), 1);
+        let mut family = Family::new(settings, worker.program()?, worker.start_timeout_ns(), 1)?;
         for segment in &options.segments {
             family.share(Share::new(segment)?)?;
             family.end_sharing(true);

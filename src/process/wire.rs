@@ -203,7 +203,7 @@ const LONGEST_PAUSE_NS: u64 = 64_000_000;
 
 /// Whether a call on a socket failed for something that may be there again in a moment. What is left says that the
 /// socket is not what it was.
-fn is_shortage(error: &Error) -> bool {
+pub(crate) fn is_shortage(error: &Error) -> bool {
     let passing = [libc::ENOMEM, libc::ENOBUFS, libc::EMFILE, libc::ENFILE, libc::EPERM, libc::EACCES];
     passing.contains(&-error.code().0)
 }

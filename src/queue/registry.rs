@@ -221,18 +221,20 @@ pub(crate) fn find(pointer: *const u8) -> Outcome<Queue> {
     find_slowly(pointer)
 }
 
-/// The heap that has these bytes.
+/// The heap that has these bytes. What cannot be looked up for want of memory is not said to be no queue.
 fn heap_of(address: usize, length: usize) -> Outcome<Borrowed> {
     let registry = registry().ok_or(INVALID)?;
     if registry.pid != fork::pid() {
         return Err(Code::FORKED);
     }
     let heaps = registry.heaps();
-    heaps
-        .iter()
-        .filter_map(Entry::borrow)
-        .find(|heap| heap.overlaps(address, 1) && heap.contains(address, length))
-        .ok_or(INVALID)
+    let heap =
+        heaps.iter().filter_map(Entry::borrow).find(|heap| heap.overlaps(address, 1)).ok_or(INVALID)?;
+    if reaches(&heap, address, length)? { Ok(heap) } else { Err(INVALID) }
+}
+
+fn reaches(heap: &Heap, address: usize, length: usize) -> Outcome<bool> {
+    heap.reaches(address, length).map_err(|error| error.code())
 }
 
 #[cold]
@@ -247,7 +249,7 @@ fn find_slowly(pointer: *const u8) -> Outcome<Queue> {
     // SAFETY: the words lie in the heap; how much else there is, is checked below before it is used.
     let queue = unsafe { Queue::attach(start, usize::MAX) }?;
     let geometry = queue.memory.geometry;
-    if !heap.contains(address, geometry.total()) {
+    if !reaches(&heap, address, geometry.total())? {
         return Err(INVALID);
     }
     if let Some(place) = place_for(address) {

@@ -7,14 +7,14 @@
 
 use super::message::{Queue, caller};
 use super::registry;
-use crate::error::{Error, Result};
-use crate::prim::{AtomicU32, Ordering, futex_wake};
-use crate::sync::{INVALID, Outcome};
-use crate::sys::{fd, owner, signal};
+use crate::error::{Code, Error, Result};
+use crate::prim::{AtomicU32, Ordering, futex_wait, futex_wake};
+use crate::sync::INVALID;
+use crate::sys::clock::Deadline;
+use crate::sys::thread::Thread;
+use crate::sys::{fd, owner, reserve};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::sync::mpsc::{self, SyncSender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// The thread waits for a message.
@@ -24,6 +24,12 @@ const SIGNALLED: u32 = 1;
 
 const NO_VIGIL: &str = "the queue cannot be watched";
 
+/// What the thread says of itself, but for the code of a failure.
+const NOT_BEGUN: u32 = 0;
+const BEGUN: u32 = 1;
+
+const STACK_BYTES: usize = 128 << 10;
+
 /// Between two wake-ups of a thread that is to end.
 const NAP: Duration = Duration::from_micros(50);
 
@@ -31,13 +37,17 @@ struct Watch {
     address: usize,
     shared: Arc<Watched>,
     queue: Queue,
-    thread: JoinHandle<()>,
+    thread: Thread,
 }
 
 struct Watched {
     event: OwnedFd,
     /// The thread, stored by itself; nobody sees the watch before. Relaxed: the value is all that matters.
     tid: AtomicU32,
+    /// NOT_BEGUN, then BEGUN or the code of why not. Release and Acquire: the queue is the thread's to touch before it is read.
+    begun: AtomicU32,
+    /// Not 0: the thread does nothing any more. Release and Acquire: nor does it touch the queue.
+    ended: AtomicU32,
     /// ARMED or SIGNALLED. SeqCst: stored after the descriptor was cleared, and before it is signalled.
     state: AtomicU32,
     /// Whether the queue's memory is kept for this watch: who wakes the thread there does so while it is.
@@ -74,38 +84,47 @@ pub(crate) fn descriptor(address: usize, queue: Queue) -> Result<RawFd> {
         // It was another queue's, at the same place, that another process has destroyed.
         let ended = watches.swap_remove(at);
         COUNT.fetch_sub(1, Ordering::Relaxed);
-        let _ = ended.thread.join();
+        ended.thread.join();
     }
+    reserve::suffices()?;
     let event = fd::eventfd()?;
     let number = event.as_raw_fd();
     let shared = Arc::new(Watched {
         event,
         tid: AtomicU32::new(0),
+        begun: AtomicU32::new(NOT_BEGUN),
+        ended: AtomicU32::new(0),
         state: AtomicU32::new(ARMED),
         kept: Mutex::new(true),
         stop: AtomicU32::new(0),
     });
     let watched = Arc::clone(&shared);
-    // The new thread inherits the mask, and with it none of the process's signals.
-    let blocked = signal::AllBlocked::new();
-    let (told, hears) = mpsc::sync_channel(1);
-    let thread = std::thread::Builder::new()
-        .name("tine-queue".to_owned())
-        .stack_size(128 * 1024)
-        .spawn(move || run(&watched, queue, &told))
-        .map_err(|error| Error::from_io("starting the queue's thread", &error))?;
-    drop(blocked);
+    let thread = Thread::start(c"tine-queue", STACK_BYTES, move || {
+        run(&watched, queue);
+        watched.ended.store(1, Ordering::Release);
+    })?;
     // The queue's memory is the thread's to touch before this call returns, after which it may be destroyed elsewhere.
-    hears.recv().unwrap_or(Err(INVALID)).map_err(|code| Error::new(code, NO_VIGIL))?;
+    let begun = loop {
+        match shared.begun.load(Ordering::Acquire) {
+            NOT_BEGUN => drop(futex_wait(&shared.begun, NOT_BEGUN, Deadline::NEVER)),
+            said => break said,
+        }
+    };
+    if begun != BEGUN {
+        thread.join();
+        return Err(Error::new(Code(begun as i32), NO_VIGIL));
+    }
     watches.push(Watch { address, shared, queue, thread });
     COUNT.fetch_add(1, Ordering::Relaxed);
     Ok(number)
 }
 
-fn run(watched: &Watched, queue: Queue, told: &SyncSender<Outcome<()>>) {
+fn run(watched: &Watched, queue: Queue) {
     watched.tid.store(owner::gettid(), Ordering::Relaxed);
     let begun = queue.begin_vigil();
-    let _ = told.send(begun);
+    let said = begun.map_or_else(|code| code.0 as u32, |()| BEGUN);
+    watched.begun.store(said, Ordering::Release);
+    futex_wake(&watched.begun, 1);
     if begun.is_err() {
         return;
     }
@@ -169,7 +188,7 @@ pub(crate) fn end(which: impl Fn(usize) -> bool) {
         watch.shared.stop.store(1, Ordering::SeqCst);
         watch.shared.state.store(ARMED, Ordering::SeqCst);
         futex_wake(&watch.shared.state, 1);
-        while !watch.thread.is_finished() {
+        while watch.shared.ended.load(Ordering::Acquire) == 0 {
             let kept = watch.shared.kept();
             if *kept {
                 watch.queue.wake_watcher();
@@ -178,6 +197,6 @@ pub(crate) fn end(which: impl Fn(usize) -> bool) {
             // Once is not enough: it may just be about to sleep, and a hostile process can undo what was done here.
             std::thread::sleep(NAP);
         }
-        let _ = watch.thread.join();
+        watch.thread.join();
     }
 }

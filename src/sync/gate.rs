@@ -20,7 +20,7 @@ use core::mem::MaybeUninit;
 pub(crate) const EVERYBODY: u32 = u32::MAX;
 
 #[repr(transparent)]
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Gate(AtomicU32);
 
 /// The words that a waiter has looked at, and what it saw there. The gate's own is the first.

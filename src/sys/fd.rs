@@ -129,15 +129,25 @@ pub fn eventfd() -> Result<OwnedFd> {
 /// Makes an eventfd readable. That it is readable already is fine.
 pub fn eventfd_signal(fd: RawFd) {
     let one = 1u64;
-    // SAFETY: eight readable bytes. EAGAIN means that it is as readable as it gets.
-    unsafe { libc::write(fd, (&raw const one).cast(), 8) };
+    // SAFETY: eight readable bytes.
+    while unsafe { libc::write(fd, (&raw const one).cast(), 8) } < 0 {
+        // EAGAIN means that it is as readable as it gets.
+        if super::errno() != libc::EINTR {
+            return;
+        }
+    }
 }
 
 /// Makes an eventfd unreadable.
 pub fn eventfd_clear(fd: RawFd) {
     let mut count = 0u64;
-    // SAFETY: eight writable bytes. EAGAIN means that it was not readable.
-    unsafe { libc::read(fd, (&raw mut count).cast(), 8) };
+    // SAFETY: eight writable bytes.
+    while unsafe { libc::read(fd, (&raw mut count).cast(), 8) } < 0 {
+        // EAGAIN means that it was not readable.
+        if super::errno() != libc::EINTR {
+            return;
+        }
+    }
 }
 
 /// A descriptor that becomes readable at a moment of the monotonic clock.

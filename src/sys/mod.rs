@@ -16,11 +16,13 @@ pub mod memory;
 pub(crate) mod owner;
 pub mod pidfd;
 pub(crate) mod raw;
+pub(crate) mod reserve;
 pub(crate) mod robust;
 pub mod signal;
 pub mod socket;
 pub(crate) mod spawn;
 pub(crate) mod terminal;
+pub(crate) mod thread;
 pub(crate) mod threads;
 
 use std::ffi::{CStr, CString, c_char, c_int};

@@ -205,6 +205,8 @@ fn receive_raw(socket: RawFd, message: &mut libc::msghdr, flags: libc::c_int) ->
             return Ok(Raw::Message(rc as usize));
         }
         match super::errno() {
+            // It waits for nothing, so a signal has nothing to end.
+            libc::EINTR if flags & libc::MSG_DONTWAIT != 0 => (),
             libc::EINTR => return Ok(Raw::Interrupted),
             libc::EAGAIN => return Ok(Raw::Nothing),
             // The other side has ended without reading everything. That is said once, and ahead of the messages that

@@ -418,6 +418,78 @@ static void test_in_worker_limits(void)
     tine_pool_destroy(pool);
 }
 
+static void limit_descriptors(rlim_t most)
+{
+    struct rlimit limit;
+    CHECK_EQ(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    limit.rlim_cur = most;
+    CHECK_EQ(setrlimit(RLIMIT_NOFILE, &limit), 0);
+}
+
+/* A worker that stands still with a task in its ring that has not begun. */
+static struct handed hand_to_a_stopped_one(tine_pool *pool, uint32_t retries, pid_t *worker)
+{
+    struct handed handed = hand(pool, echo, 0);
+    struct process state = {0, 0, 0, ""};
+    int64_t last = clock_ns(), spent = 0;
+    *worker = (pid_t)greeting(pool, handed.ours);
+    tell(handed.ours, -1);
+    CHECK_RC(status_of(pool, handed.id), 5);
+    tine_channel_close(handed.ours);
+    CHECK_EQ(kill(*worker, SIGSTOP), 0);
+    while (!look_at(*worker, &state) || state.state != 'T') {
+        CHECK(!is_over(HANG_NS, &last, &spent));
+        nap_ns(100000);
+    }
+    return hand(pool, echo, retries);
+}
+
+/* The host has no descriptor free when it wants an end back. The task waits for one, and runs with its channel; or it is
+ * cancelled, and the other end is told at once, though the worker has a copy of what the end lies in. */
+static void test_host_limits(uint32_t retries)
+{
+    for (int cancelled = 0; cancelled < 2; cancelled++) {
+        tine_pool *pool = create(TINE_START_FORKSERVER, 1, 0);
+        tine_stats stats = TINE_STATS_INIT;
+        struct rlimit limit;
+        pid_t worker;
+        char byte;
+        struct handed handed = hand_to_a_stopped_one(pool, retries, &worker);
+        CHECK_EQ(getrlimit(RLIMIT_NOFILE, &limit), 0);
+        limit_descriptors(3); /* With less, poll would look at nothing. */
+        if (cancelled) {
+            CHECK_RC(tine_cancel(pool, handed.id), 0);
+            CHECK_RC(tine_channel_receive(handed.ours, 0, &byte, 1, NULL), -EPIPE);
+            CHECK_RC(status_of(pool, handed.id), -ECANCELED);
+            CHECK_EQ(kill(worker, SIGCONT), 0);
+        } else {
+            int64_t last = clock_ns(), spent = 0;
+            CHECK_EQ(kill(worker, SIGKILL), 0);
+            do {
+                CHECK(!is_over(HANG_NS, &last, &spent));
+                CHECK(tine_pool_poll(pool) >= 0);
+                CHECK_RC(tine_pool_stats(pool, &stats), 0);
+                nap_ns(100000);
+            } while (stats.worker_deaths == 0);
+            CHECK_RC(tine_channel_receive(handed.ours, 0, &byte, 1, NULL), -EAGAIN);
+        }
+        limit_descriptors(limit.rlim_cur);
+        if (!cancelled) {
+            CHECK(greeting(pool, handed.ours) != worker);
+            tell(handed.ours, -1);
+            CHECK_RC(status_of(pool, handed.id), 5);
+            CHECK_RC(tine_channel_receive(handed.ours, HANG_NS, &byte, 1, NULL), -EPIPE);
+        }
+        tine_channel_close(handed.ours);
+        handed = hand(pool, echo, 0);
+        greeting(pool, handed.ours);
+        tell(handed.ours, -1);
+        CHECK_RC(status_of(pool, handed.id), 5);
+        tine_channel_close(handed.ours);
+        tine_pool_destroy(pool);
+    }
+}
+
 /* A pool that is made later has no copies of the host's ends. */
 static void test_not_inherited(int start)
 {
@@ -504,6 +576,8 @@ int main(int argc, char **argv)
     }
     test_moved();
     test_in_worker_limits();
+    test_host_limits(0);
+    test_host_limits(1);
     test_vandal();
     tine_pool *pool = create(TINE_START_FORKSERVER, 2, TINE_INLINE);
     test_plain(pool, 0);

@@ -18,6 +18,12 @@ pub(crate) const MODEL: bool = true;
 #[derive(Debug)]
 pub(crate) struct AtomicU32(model::AtomicU64);
 
+impl Default for AtomicU32 {
+    fn default() -> AtomicU32 {
+        AtomicU32::new(0)
+    }
+}
+
 impl AtomicU32 {
     pub fn new(value: u32) -> AtomicU32 {
         AtomicU32(model::AtomicU64::new(value.into()))
@@ -182,5 +188,43 @@ impl AtomicU64 {
 
     pub fn store(&self, value: u64, _: Ordering) {
         self.0.set(value);
+    }
+}
+
+/// A word of 64 bits on which something depends. The kernel watches its low half.
+#[derive(Debug)]
+pub(crate) struct Long(AtomicU32);
+
+impl Long {
+    pub fn new(value: u64) -> Long {
+        Long(AtomicU32(model::AtomicU64::new(value)))
+    }
+
+    pub fn load(&self, ordering: Ordering) -> u64 {
+        order(ordering);
+        self.0.0.load(ordering)
+    }
+
+    pub fn store(&self, value: u64, ordering: Ordering) {
+        // An exchange, as `AtomicU32::store`.
+        let ordering = if ordering == Ordering::Relaxed { ordering } else { Ordering::AcqRel };
+        self.0.modify(ordering, |word| word.swap(value, ordering));
+        fence(Ordering::SeqCst);
+    }
+
+    pub fn fetch_or(&self, value: u64, ordering: Ordering) -> u64 {
+        self.0.modify(ordering, |word| word.fetch_or(value, ordering))
+    }
+
+    pub fn compare_exchange(&self, old: u64, new: u64, yes: Ordering, no: Ordering) -> Result<u64, u64> {
+        self.0.modify(yes, |word| word.compare_exchange(old, new, yes, no))
+    }
+
+    pub fn compare_exchange_weak(&self, old: u64, new: u64, yes: Ordering, no: Ordering) -> Result<u64, u64> {
+        self.compare_exchange(old, new, yes, no)
+    }
+
+    pub fn low_half(&self) -> &AtomicU32 {
+        &self.0
     }
 }

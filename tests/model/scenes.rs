@@ -2,6 +2,11 @@
 
 use crate::error::Code;
 use crate::kernel::{Without, check, quiesce, spawn, step};
+use crate::queue::{
+    closer as queue_closer, consumer_between as queue_of_both_and_a_consumer,
+    producer_between as queue_of_both_and_a_producer, three_consumers as queue_of_consumers,
+    three_producers as queue_of_producers,
+};
 use crate::sync::{
     AGAIN, AUTO_RESET, Acquired, Barrier, Condition, Event, Mutex, Outcome, PREFER_READERS, PROCESS_OWNED,
     RwLock, Semaphore,
@@ -524,6 +529,11 @@ models! {
     condition_notifier_of_two: (2, 3), found with Looks;
     rwlock_reader: (2, 3), found with Looks;
     rwlock_writer: (2, 3), found with Looks;
+    queue_of_consumers: (0, 1), found with MarksAndLooks;
+    queue_of_producers: (1, 2), found with MarksAndLooks;
+    queue_of_both_and_a_producer: (1, 2), found with Forwarding;
+    queue_of_both_and_a_consumer: (1, 2), found with Forwarding;
+    queue_closer: (1, 2), found with Forwarding;
     rwlock_waiting_writer: (2, 3);
     rwlock_readers_preferred: (1, 2), found with Looks;
 }

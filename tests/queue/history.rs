@@ -31,8 +31,10 @@ pub enum Answer {
     None,
     Done,
     Got(u64),
-    /// Full, or empty.
+    /// It did not wait: the queue was full, or empty, or another of its side was at it.
     Again,
+    /// It waited for as long as it may, while nobody else was at it: full, or empty.
+    TimedOut,
 }
 
 #[repr(C, align(64))]
@@ -54,34 +56,42 @@ fn record(shared: &'static Recorded, place: *mut Operation, queue: Queue, number
     let mut operation = Operation { begin: begin(shared), put: number, ..Operation::default() };
     // SAFETY: a place of this process's own, read when it has ended.
     unsafe { place.write_volatile(operation) };
-    operation.answer = perform(queue, number);
+    operation.answer = perform(queue, number, Timeout::Try, operation.begin.is_multiple_of(2));
     operation.end = begin(shared);
     // SAFETY: as above.
     unsafe { place.write_volatile(operation) };
 }
 
-fn perform(queue: Queue, number: u64) -> Answer {
-    let began = Instant::now();
-    let again = libc::EAGAIN;
-    if number != 0 {
-        match queue.put(&number.to_ne_bytes(), Timeout::Try) {
-            Ok(()) => Answer::Done,
-            // It gave up on one that has the lock and doesn't get to run: that says nothing.
-            Err(code) if code.0 == -again && began.elapsed().as_millis() >= 50 => Answer::None,
-            Err(code) => {
-                assert_eq!(code.0, -again);
-                Answer::Again
-            }
-        }
+/// Slowly: in place, and for long enough that some die in the middle.
+fn perform(queue: Queue, number: u64, timeout: Timeout, slowly: bool) -> Answer {
+    let mut bytes = number.to_ne_bytes();
+    let dwell = || (0..2000).for_each(|_| std::hint::spin_loop());
+    let done = if number != 0 && slowly {
+        queue.reserve(8, timeout).and_then(|place| {
+            // SAFETY: 8 bytes were reserved.
+            unsafe { place.cast().write(bytes) };
+            dwell();
+            queue.commit(8).map(|()| Answer::Done)
+        })
+    } else if number != 0 {
+        queue.put(&bytes, timeout).map(|()| Answer::Done)
+    } else if slowly {
+        queue.peek(timeout).and_then(|(place, _)| {
+            // SAFETY: every message has 8 bytes, and this one is this thread's until it is released.
+            let number = u64::from_ne_bytes(unsafe { place.cast().read() });
+            dwell();
+            queue.release().map(|()| Answer::Got(number))
+        })
     } else {
-        let mut bytes = [0; 8];
-        match queue.get(bytes.as_mut_slice().into(), Timeout::Try) {
-            Ok(_) => Answer::Got(u64::from_ne_bytes(bytes)),
-            Err((code, _)) if code.0 == -again && began.elapsed().as_millis() >= 50 => Answer::None,
-            Err((code, _)) => {
-                assert_eq!(code.0, -again);
-                Answer::Again
-            }
+        let got = queue.get(bytes.as_mut_slice().into(), timeout).map_err(|(code, _)| code);
+        got.map(|_| Answer::Got(u64::from_ne_bytes(bytes)))
+    };
+    match done {
+        Ok(answer) => answer,
+        Err(code) if code.0 == -libc::EAGAIN => Answer::Again,
+        Err(code) => {
+            assert_eq!(code.0, -libc::ETIMEDOUT);
+            Answer::TimedOut
         }
     }
 }
@@ -131,16 +141,11 @@ fn one(shared: &'static Recorded, seed: u64) -> Vec<Operation> {
     let recorded = unsafe { shared.operations.get().read() };
     let mut history: Vec<Operation> =
         recorded.into_iter().flatten().filter(|operation| operation.begin != 0).collect();
-    for operation in &mut history {
-        if operation.answer == Answer::None {
-            operation.end = 0;
-        }
-    }
     loop {
         let begin = begin(shared);
-        let answer = perform(queue, 0);
+        let answer = perform(queue, 0, Timeout::After(1_000_000), false);
         history.push(Operation { begin, end: self::begin(shared), put: 0, answer });
-        if answer == Answer::Again {
+        if answer == Answer::TimedOut {
             return history;
         }
     }
@@ -151,6 +156,14 @@ fn one(shared: &'static Recorded, seed: u64) -> Vec<Operation> {
 pub fn is_linearizable(history: &[Operation]) -> bool {
     let mut seen = HashSet::new();
     search(history, 0, &VecDeque::new(), &mut seen)
+}
+
+/// Whether another of its side may have been at it while this operation was under way.
+fn is_contended(history: &[Operation], operation: &Operation) -> bool {
+    history.iter().any(|other| {
+        let same_side = (other.put == 0) == (operation.put == 0) && other.begin != operation.begin;
+        same_side && other.begin < operation.end && (other.end == 0 || other.end > operation.begin)
+    })
 }
 
 fn search(
@@ -174,12 +187,13 @@ fn search(
         let possible = match (operation.put, operation.answer) {
             (0, Answer::None) => after.pop_front().is_some(),
             (0, Answer::Got(number)) => after.pop_front() == Some(number),
-            (0, Answer::Again) => after.is_empty(),
+            (0, Answer::Again) => after.is_empty() || is_contended(history, operation),
+            (0, Answer::TimedOut) => after.is_empty(),
             (number, Answer::None | Answer::Done) => {
                 after.push_back(number);
                 after.len() <= CAPACITY
             }
-            (_, Answer::Again) => after.len() == CAPACITY,
+            (_, Answer::Again) => after.len() == CAPACITY || is_contended(history, operation),
             _ => false,
         };
         if possible && search(history, done | 1 << index, &after, seen) {
@@ -204,7 +218,12 @@ fn the_checker_can_say_no() -> bool {
     let lost = [of(1, 2, 1, Answer::Done), of(3, 4, 0, Answer::Again)];
     let lost_with_the_dead =
         [of(1, 2, 1, Answer::Done), of(2, 0, 0, Answer::None), of(3, 4, 0, Answer::Again)];
+    let refused = [lost[0], of(2, 5, 0, Answer::Got(1)), lost[1]];
+    let refused_by_the_dead =
+        [lost[0], of(2, 0, 0, Answer::None), of(3, 4, 0, Answer::TimedOut), of(5, 6, 0, Answer::Got(1))];
     !is_linearizable(&swapped)
+        && is_linearizable(&refused)
+        && !is_linearizable(&refused_by_the_dead)
         && is_linearizable(&overlapping)
         && !is_linearizable(&twice)
         && !is_linearizable(&lost)

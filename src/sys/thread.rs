@@ -1,0 +1,104 @@
+//! A thread of tine's own, whose start can fail and whose failure is an error.
+//!
+//! The standard library's threads note things in thread-locals that have destructors: the C library allocates for each of these, and ends
+//! the process where it cannot.
+
+use crate::error::{Code, Error, Result};
+use crate::sys::memory::Mapping;
+use crate::sys::signal;
+use std::ffi::{CStr, c_int, c_void};
+
+/// More than the reserve gives, so that it is the C library's memory that is asked about.
+const BESIDES: usize = 16 << 10;
+
+/// The handle of a thread that has been started. It goes on when this is dropped without [`Thread::join`].
+#[derive(Debug)]
+pub(crate) struct Thread(libc::pthread_t);
+
+/// Which of the threads that there are. (The standard library's own numbers are allocated with the thread's first look at its own.)
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Id(libc::pthread_t);
+
+/// The calling thread.
+#[inline]
+pub(crate) fn this() -> Id {
+    // SAFETY: has no preconditions.
+    Id(unsafe { libc::pthread_self() })
+}
+
+struct Start<F> {
+    name: &'static CStr,
+    run: F,
+}
+
+impl Thread {
+    /// Starts a thread, none of the host's signals for it; -ENOMEM or -EAGAIN where that cannot be. Its stack is the default for 0 bytes.
+    pub(crate) fn start<F: FnOnce() + Send + 'static>(
+        name: &'static CStr,
+        mut stack: usize,
+        run: F,
+    ) -> Result<Thread> {
+        // The new thread inherits the mask.
+        let _blocked = signal::AllBlocked::new();
+        let start = Box::into_raw(Box::new(Start { name, run }));
+        let mut thread = std::mem::MaybeUninit::uninit();
+        // SAFETY: attributes that are initialised first and destroyed last; the new thread takes the box over where there is one.
+        let failed = unsafe {
+            let mut attributes = std::mem::MaybeUninit::uninit();
+            let mut failed = libc::pthread_attr_init(attributes.as_mut_ptr());
+            if failed == 0 {
+                if stack != 0 {
+                    failed = libc::pthread_attr_setstacksize(attributes.as_mut_ptr(), stack);
+                }
+                if failed == 0 {
+                    libc::pthread_attr_getstacksize(attributes.as_ptr(), &raw mut stack);
+                    failed = libc::pthread_create(
+                        thread.as_mut_ptr(),
+                        attributes.as_ptr(),
+                        begin::<F>,
+                        start.cast(),
+                    );
+                }
+                libc::pthread_attr_destroy(attributes.as_mut_ptr());
+            }
+            failed
+        };
+        if failed != 0 {
+            // SAFETY: from above, and no thread has it.
+            drop(unsafe { Box::from_raw(start) });
+            let failed = if failed == libc::EAGAIN { what_is_short(stack) } else { failed };
+            let text = format!("starting tine's thread: {}", Code::errno(failed).text().to_string_lossy());
+            return Err(Error::errno(failed, text));
+        }
+        // SAFETY: written by the call that has succeeded.
+        Ok(Thread(unsafe { thread.assume_init() }))
+    }
+
+    /// Whether it is the calling thread.
+    pub(crate) fn is_this(&self) -> bool {
+        Id(self.0) == this()
+    }
+
+    /// Waits for its end.
+    pub(crate) fn join(self) {
+        // SAFETY: joined once, as this is consumed.
+        unsafe { libc::pthread_join(self.0, std::ptr::null_mut()) };
+    }
+}
+
+/// The C library says EAGAIN whatever a thread could not be had for: whether it is memory.
+fn what_is_short(stack: usize) -> c_int {
+    // What it allocates besides the stack.
+    let mut besides = Vec::<u8>::new();
+    let has_memory = Mapping::probe(stack).is_ok() && besides.try_reserve(BESIDES).is_ok();
+    if has_memory { libc::EAGAIN } else { libc::ENOMEM }
+}
+
+extern "C" fn begin<F: FnOnce()>(start: *mut c_void) -> *mut c_void {
+    // SAFETY: given to this thread alone by the one that started it.
+    let start = unsafe { Box::from_raw(start.cast::<Start<F>>()) };
+    // SAFETY: a C string.
+    unsafe { libc::prctl(libc::PR_SET_NAME, start.name.as_ptr()) };
+    (start.run)();
+    std::ptr::null_mut()
+}
