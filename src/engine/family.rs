@@ -638,7 +638,7 @@ impl Family {
 
     fn check_timeouts(&mut self, epoll: &Epoll) {
         let seconds = self.start_timeout_ns as f64 / 1e9;
-        if let Some(link) = self.link.as_ref().filter(|link| !link.up && link.deadline.passed()) {
+        if let Some(link) = self.link.as_mut().filter(|link| !link.up && link.deadline.passed()) {
             link.kill();
             let text = format!("the supervisor did not report within {seconds} s: {NO_INIT_HINT}");
             return self.lose_supervisor(epoll, Some(Error::new(Code::WORKER_START, text)));

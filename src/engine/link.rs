@@ -120,10 +120,14 @@ impl Link {
     }
 
     /// Ends it, whether or not it has said who it is.
-    pub(super) fn kill(&self) {
+    pub(super) fn kill(&mut self) {
         match &self.pidfd {
             Some(_) => self.signal(libc::SIGKILL),
-            None => self.keeper.kill(),
+            None => {
+                // One that outlives its host's interest has a keeper that is nobody's to kill. It reads this before the end of the socket.
+                let _ = self.connection.send(Message::new(Kind::Stop, &[0]));
+                self.keeper.kill();
+            }
         }
     }
 

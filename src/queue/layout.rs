@@ -12,7 +12,7 @@
 
 use crate::prim::{AtomicU32, AtomicU64, Ordering};
 use crate::sync::RwLock;
-use crate::sync::gate::Gate;
+use crate::sync::gate::{Gate, Unseen};
 use crate::sync::lock::Lock;
 use core::mem::size_of;
 use core::ptr::NonNull;
@@ -52,6 +52,8 @@ pub(crate) struct Header {
     pub(crate) join_gate: Gate,
     /// Those that watch the queue sleep here as well, to be told of its end. WAITERS once it has been destroyed.
     pub(crate) end_gate: Gate,
+    /// For `gate` and `join_gate`.
+    pub(crate) unseen: Unseen,
     /// How often `task_done` was called. Compare-exchange; SeqCst, because `join_gate` is looked at next.
     pub(crate) done: AtomicU64,
 }

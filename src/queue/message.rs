@@ -167,6 +167,7 @@ impl Queue {
     /// Takes a side's lock; `EAGAIN` where another thread has it and this one does not want to wait.
     #[inline(always)]
     fn enter(&self, me: Me, side: &Side, wait: &mut Wait) -> Outcome<()> {
+        self.shared().header.unseen.declare(me);
         if side.lock.take_free(me) { Ok(()) } else { self.enter_slowly(me, side, wait) }
     }
 
@@ -215,7 +216,7 @@ impl Queue {
         let mut spin = Spin::from_hint(side.spin.load(Ordering::Relaxed));
         if !spin.look(&ready) {
             let began = now_ns();
-            let patience = Patience::new(wait.left()?, self.is_interruptible(), !me.is_robust());
+            let patience = Patience::new(wait.left()?, self.is_interruptible(), false);
             me.pend(self.shared().header.gate.spot());
             let bit = if std::ptr::eq(side, &self.shared().producers) { PRODUCER } else { CONSUMER };
             let result = self.sleep(bit, patience, also, &ready);
@@ -238,6 +239,7 @@ impl Queue {
         ready: impl Fn() -> bool,
     ) -> Outcome<()> {
         let gate: &Gate = &self.shared().header.gate;
+        let unseen = &self.shared().header.unseen;
         let commits = [&self.shared().tail.0, &self.shared().head.0];
         loop {
             patience.may_wait()?;
@@ -247,9 +249,16 @@ impl Queue {
             if ready() {
                 return Ok(());
             }
-            let words = [(gate.word(), word), tail, head, (also.unwrap_or(gate.word()), 0)];
-            let words = &words[..3 + usize::from(also.is_some())];
-            let wait = futex_wait_any(words, patience.until()).map_or_else(
+            let mut words = [(gate.word(), word), tail, head, (unseen.word(), 0), (unseen.word(), 0)];
+            let looks = unseen.is_marked();
+            if looks {
+                patience.look_round();
+            }
+            if let Some(also) = also {
+                words[4 - usize::from(looks)].0 = also;
+            }
+            let count = 4 - usize::from(looks) + usize::from(also.is_some());
+            let wait = futex_wait_any(&words[..count], patience.until()).map_or_else(
                 || {
                     // Without it, the wait looks round.
                     let soon = patience.until().min(Deadline::after(SLICE_NS));

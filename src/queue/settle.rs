@@ -38,6 +38,7 @@ impl Queue {
     pub fn close(&self) -> Outcome<()> {
         let me = caller()?;
         let gate = &self.shared().header.gate;
+        self.shared().header.unseen.declare(me);
         me.pend(gate.spot());
         // SeqCst: the gate is looked at next. Those that wait for a lock hear it from its holder, who wakes up here.
         self.shared().tail.0.fetch_or(MARKED, Ordering::SeqCst);
@@ -50,6 +51,7 @@ impl Queue {
     pub fn task_done(&self) -> Outcome<()> {
         let me = caller()?;
         let header = &self.shared().header;
+        header.unseen.declare(me);
         me.pend(header.join_gate.spot());
         let mut done = header.done.load(Ordering::Relaxed);
         let result = loop {
@@ -85,8 +87,8 @@ impl Queue {
         }
         let header = &self.shared().header;
         let interruptible = header.flags.load(Ordering::Relaxed) & INTERRUPTIBLE != 0;
-        let patience = Patience::new(timeout, interruptible, !me.is_robust());
-        let finished = |watched: &mut Watched<'a, 3>| {
+        let patience = Patience::new(timeout, interruptible, false);
+        let finished = |watched: &mut Watched<'a, 4>| {
             // Before the look: what changes afterwards wakes, or keeps from sleeping.
             for word in [&header.done, &self.shared().tail.0] {
                 watched.see(low_half(word), word.load(Ordering::SeqCst) as u32);
@@ -94,6 +96,6 @@ impl Queue {
             (self.unfinished() == 0).then_some(())
         };
         // Who finished the last one may have died before it could wake them all: each that goes wakes another.
-        header.join_gate.wait(me, patience, finished, || true)
+        header.join_gate.wait(me, &header.unseen, patience, finished, || true)
     }
 }

@@ -26,7 +26,7 @@ use crate::prim::{
     AtomicU32, AtomicU64, Both, Change, MODEL, Ordering, Pair, Wait, futex_change, futex_wait,
     futex_wait_any, futex_wake,
 };
-use crate::sync::gate::EVERYBODY;
+use crate::sync::gate::{EVERYBODY, Unseen};
 use crate::sys::clock::{Deadline, Timeout};
 use crate::sys::owner;
 use crate::sys::robust::{self, DIED, ENTRY, Me, OWNER, Spot, WAITERS};
@@ -79,7 +79,8 @@ pub struct Barrier {
     flags: AtomicU32,
     /// The PID namespace whose numbers the seats hold; 0 until the first use.
     namespace: AtomicU32,
-    reserved: [AtomicU32; 10],
+    unseen: Unseen,
+    reserved: [AtomicU32; 9],
     bays: [Bay; BAYS],
 }
 
@@ -96,7 +97,11 @@ const NOBODY: u32 = 0xff;
 const RESETS: u32 = 16;
 
 fn watcher(number: u32) -> u32 {
-    number >> WATCHER & NOBODY
+    // Anybody may have written there.
+    match number >> WATCHER & NOBODY {
+        seat if seat < MOST_PARTIES => seat,
+        _ => NOBODY,
+    }
 }
 
 fn with_watcher(number: u32, seat: u32) -> u32 {
@@ -128,6 +133,7 @@ impl Barrier {
             parties: AtomicU32::new(parties),
             flags: AtomicU32::new(flags),
             namespace: AtomicU32::new(0),
+            unseen: Unseen::new(),
             reserved: from_fn(|_| AtomicU32::new(0)),
             bays: from_fn(|_| Bay {
                 seats: from_fn(|_| Seat { word: AtomicU32::new(0), meeting: AtomicU32::new(0) }),
@@ -147,6 +153,7 @@ impl Barrier {
             return Err(NO_LOCKS);
         }
         self.check_namespace(me)?;
+        self.unseen.declare(me);
         loop {
             let (word, number) = self.state.load(Ordering::SeqCst);
             if word & BROKEN != 0 {
@@ -154,7 +161,7 @@ impl Barrier {
             }
             let meeting = word >> 1;
             if timeout == Timeout::Try && (number & COME) + 1 < parties {
-                if !self.has_dead(meeting, !me.is_robust()) {
+                if !self.has_dead(meeting, self.unseen.is_marked()) {
                     return Err(AGAIN);
                 }
                 self.break_up(meeting);
@@ -273,7 +280,7 @@ impl Barrier {
             }
             let come = (number & COME) + 1;
             if come >= parties {
-                if self.has_dead(meeting, !me.is_robust()) {
+                if self.has_dead(meeting, self.unseen.is_marked()) {
                     self.break_up(meeting);
                     continue;
                 }

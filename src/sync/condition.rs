@@ -29,7 +29,7 @@ use super::{
 };
 use crate::error::Code;
 use crate::prim::{AtomicU32, AtomicU64, MODEL, Ordering, Wait, futex_wait, futex_wait_any, futex_wake};
-use crate::sync::gate::EVERYBODY;
+use crate::sync::gate::{EVERYBODY, Unseen};
 use crate::sys::clock::{Deadline, Timeout};
 use crate::sys::owner;
 use crate::sys::robust::{self, DIED, ENTRY, Me, OWNER, Spot, WAITERS};
@@ -58,7 +58,7 @@ pub struct Condition {
     waiting: AtomicU32,
     /// Not written after the start.
     flags: AtomicU32,
-    reserved: AtomicU32,
+    unseen: Unseen,
     /// The kernel's way to the next lock of the thread with the baton.
     entry: AtomicU64,
     unused: [AtomicU64; 3],
@@ -124,7 +124,7 @@ impl Condition {
             line: AtomicU32::new(0),
             waiting: AtomicU32::new(0),
             flags: AtomicU32::new(flags),
-            reserved: AtomicU32::new(0),
+            unseen: Unseen::new(),
             entry: AtomicU64::new(0),
             unused: from_fn(|_| AtomicU64::new(0)),
         })
@@ -152,8 +152,9 @@ impl Condition {
             return Err(AGAIN);
         }
         let interruptible = self.flags.load(Ordering::Relaxed) & INTERRUPTIBLE != 0;
-        let mut patience = Patience::new(timeout, interruptible, !me.is_robust());
+        let mut patience = Patience::new(timeout, interruptible, false);
         patience.may_wait()?;
+        self.unseen.declare(me);
         // In this order: a notifier that doesn't see this waiter has moved the sequence before it was read here.
         let round = self.read().round;
         let sequence = self.sequence.load(Ordering::SeqCst);
@@ -197,7 +198,7 @@ impl Condition {
                 Ok(Then::Look { slept: true }) if wait == Wait::Woken && by != 0 && self.is_open(round) => {
                     return Ok(self.rouse());
                 }
-                Ok(Then::Check) if self.is_lost(baton) || !me.is_robust() && self.is_open(round) => {
+                Ok(Then::Check) if self.is_lost(baton) || self.unseen.is_marked() && self.is_open(round) => {
                     return Ok(self.rouse());
                 }
                 Ok(_) => {}
@@ -220,8 +221,10 @@ impl Condition {
     /// can't watch several words, a death goes unnoticed, so the sleep is short.
     fn doze(&self, word: &AtomicU32, value: u32, baton: u32, until: Deadline) -> (Wait, usize) {
         let soon = || until.min(Deadline::after(SLICE_NS));
-        let until = if baton & OWNER != 0 { soon() } else { until };
-        futex_wait_any(&[(word, value), (&self.deaths, 0), (&self.baton, baton)], until)
+        let (unseen, looks) = (self.unseen.word(), self.unseen.is_marked());
+        let until = if baton & OWNER != 0 || looks { soon() } else { until };
+        let words = [(word, value), (&self.deaths, 0), (&self.baton, baton), (unseen, 0)];
+        futex_wait_any(&words[..if looks { 3 } else { 4 }], until)
             .unwrap_or_else(|| (futex_wait(word, value, soon()), 0))
     }
 
@@ -375,6 +378,7 @@ impl Condition {
             return self.notify_all();
         }
         let me = robust::me().ok_or(NO_MEMORY)?;
+        self.unseen.declare(me);
         me.pend(self.deaths_spot());
         let round = self.owe(count);
         self.sequence.fetch_add(1, Ordering::SeqCst);
@@ -405,6 +409,7 @@ impl Condition {
             return Ok(());
         }
         let me = robust::me().ok_or(NO_MEMORY)?;
+        self.unseen.declare(me);
         me.pend(self.deaths_spot());
         self.rouse();
         let _ = self.waiting.compare_exchange(waiting, 0, Ordering::SeqCst, Ordering::SeqCst);

@@ -22,7 +22,7 @@
 //! Who has been woken answers for those that sleep on: it has the word pending, which holds no number, so that its death
 //! wakes the next; and it passes on what is left, or sets WAITERS.
 
-use super::gate::{EVERYBODY, wait_marked};
+use super::gate::{EVERYBODY, Unseen, wait_marked};
 use super::{AGAIN, AUTO_RESET, INTERRUPTIBLE, NO_MEMORY, Outcome, Patience, known_flags};
 use crate::prim::{AtomicU32, Change, Ordering, futex_change, futex_wait, futex_wake};
 use crate::sys::clock::Timeout;
@@ -38,7 +38,9 @@ pub struct Event {
     state: AtomicU32,
     /// Not written after the start.
     flags: AtomicU32,
-    reserved: [AtomicU32; 14],
+    /// Where it resets itself; else nobody's death takes a wake-up along.
+    unseen: Unseen,
+    reserved: [AtomicU32; 13],
 }
 
 /// Not among the bits of a thread's number, as WAITERS, so that the kernel takes the word for nobody's.
@@ -54,6 +56,7 @@ impl Event {
         Ok(Event {
             state: AtomicU32::new(0),
             flags: AtomicU32::new(flags),
+            unseen: Unseen::new(),
             reserved: from_fn(|_| AtomicU32::new(0)),
         })
     }
@@ -132,9 +135,9 @@ impl Event {
         let interruptible = self.flags.load(Ordering::Relaxed) & INTERRUPTIBLE != 0;
         if automatic {
             let me = robust::me().ok_or(NO_MEMORY)?;
-            let patience = Patience::new(timeout, interruptible, !me.is_robust());
+            let patience = Patience::new(timeout, interruptible, false);
             let (take, mark, pass_on) = (|| self.take(), || self.mark(), || self.pass_on());
-            wait_marked(me, &self.state, patience, take, mark, pass_on)
+            wait_marked(me, &self.state, &self.unseen, patience, take, mark, pass_on)
         } else {
             self.wait_since(began, Patience::new(timeout, interruptible, false))
         }

@@ -12,12 +12,58 @@
 //! words that nobody else sleeps on, or it would take the others' wake-ups.
 
 use super::{Outcome, Patience, SLICE_NS, Then};
-use crate::prim::{AtomicU32, Ordering, futex_wait, futex_wait_any, futex_wake};
+use crate::prim::{AtomicU32, Change, Ordering, Wait, futex_change, futex_wait, futex_wait_any, futex_wake};
 use crate::sys::clock::Deadline;
 use crate::sys::robust::{Me, Spot, WAITERS};
 use core::mem::MaybeUninit;
 
 pub(crate) const EVERYBODY: u32 = u32::MAX;
+
+/// Whether an object has ever been used by a thread whose end the kernel does not tell of (`Me::is_robust`): then the
+/// kernel passes nothing on in that one's place, and those that wait there look round. Each process decides for itself
+/// what it relies on, so the others learn it here.
+#[repr(transparent)]
+#[derive(Debug)]
+pub(crate) struct Unseen(AtomicU32);
+
+const UNSEEN_BIT: u32 = 0;
+
+impl Unseen {
+    pub fn new() -> Unseen {
+        Unseen(AtomicU32::new(0))
+    }
+
+    /// To be called before anything is taken, given or waited for. In one step with the wake-up of all that watch this:
+    /// from then on none of them sleeps for long.
+    #[inline(always)]
+    pub fn declare(&self, me: Me) {
+        if !me.is_robust() && !self.is_marked() {
+            futex_change(&self.0, Change::Set(UNSEEN_BIT), EVERYBODY);
+        }
+    }
+
+    /// SeqCst, as everything that waiters look at.
+    pub fn is_marked(&self) -> bool {
+        self.0.load(Ordering::SeqCst) != 0
+    }
+
+    /// To be watched by who sleeps without looking round: it is 0 until then.
+    pub fn word(&self) -> &AtomicU32 {
+        &self.0
+    }
+
+    /// Sleeps while `word` is `value`; not for long, once somebody is unseen.
+    fn sleep(&self, word: &AtomicU32, value: u32, patience: &Patience) -> Wait {
+        if self.is_marked() {
+            patience.look_round();
+            return futex_wait(word, value, patience.until());
+        }
+        match futex_wait_any(&[(&self.0, 0), (word, value)], patience.until()) {
+            Some((wait, _)) => wait,
+            None => futex_wait(word, value, patience.until().min(Deadline::after(SLICE_NS))),
+        }
+    }
+}
 
 #[repr(transparent)]
 #[derive(Debug, Default)]
@@ -46,7 +92,7 @@ impl<'a, const N: usize> Watched<'a, N> {
 
     /// Sleeps until one of the words has changed, or somebody has been woken by one; not for long where there were more
     /// words than there is room for, or where the kernel can't.
-    fn sleep(&self, until: Deadline) -> crate::prim::Wait {
+    fn sleep(&self, until: Deadline) -> Wait {
         let soon = || until.min(Deadline::after(SLICE_NS));
         let until = if self.count > N { soon() } else { until };
         let words = &self.words[..self.count.min(N)];
@@ -104,10 +150,12 @@ impl Gate {
     pub fn wait<'a, T, const N: usize>(
         &'a self,
         me: Me,
+        unseen: &'a Unseen,
         mut patience: Patience,
         ready: impl Fn(&mut Watched<'a, N>) -> Option<T>,
         more: impl Fn() -> bool,
     ) -> Outcome<T> {
+        unseen.declare(me);
         me.pend(self.spot());
         let mut slept = false;
         let result = loop {
@@ -121,6 +169,11 @@ impl Gate {
             let mut watched = Watched::new(&self.0);
             if let Some(result) = ready(&mut watched) {
                 break Ok(result);
+            }
+            if unseen.is_marked() {
+                patience.look_round();
+            } else {
+                watched.see(unseen.word(), 0);
             }
             match patience.after(watched.sleep(patience.until())) {
                 Ok(Then::Look { slept: false }) => {}
@@ -145,11 +198,13 @@ impl Gate {
 pub(crate) fn wait_marked(
     me: Me,
     word: &AtomicU32,
+    unseen: &Unseen,
     mut patience: Patience,
     take: impl Fn() -> bool,
     mark: impl Fn() -> bool,
     pass_on: impl Fn(),
 ) -> Outcome<()> {
+    unseen.declare(me);
     // SAFETY: this spot is only ever pending; its entry is computed, never used.
     me.pend(unsafe { Spot::new(word, 0) });
     let mut slept = false;
@@ -163,7 +218,7 @@ pub(crate) fn wait_marked(
         if !mark() {
             continue;
         }
-        match patience.after(futex_wait(word, WAITERS, patience.until())) {
+        match patience.after(unseen.sleep(word, WAITERS, &patience)) {
             Ok(Then::Look { slept: false }) => {}
             Ok(_) => slept = true,
             Err(code) => break Err(code),

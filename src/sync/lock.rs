@@ -493,7 +493,7 @@ impl Lock {
         self.owner.store(0, Ordering::Relaxed);
         // What is on the thread's list leaves it, whatever the flags have become.
         let holder = if self.kind() == Kind::Process && me.find(self.spot()).is_none() {
-            me.process_holder()
+            self.process_name(me)
         } else {
             me.remove(self.spot());
             me.holder()
@@ -558,7 +558,14 @@ impl Lock {
 
     /// Whether the caller's process holds it.
     fn is_process(&self, me: Me) -> bool {
-        without_waiters(self.pair.load(Ordering::Relaxed)) == me.process_holder()
+        without_waiters(self.pair.load(Ordering::Relaxed)) == self.process_name(me)
+    }
+
+    /// The caller's process as this lock names it, if it has it: without a cookie, where none was to be had when the lock
+    /// was taken.
+    fn process_name(&self, me: Me) -> u64 {
+        let (now, mine) = (without_waiters(self.pair.load(Ordering::Relaxed)), me.process_holder());
+        if now == pair_of(word_of(mine), 0) { now } else { mine }
     }
 
     /// For memory that was copied or kept while processes used it, and that nobody uses now: whoever holds the lock there

@@ -115,6 +115,13 @@ impl Patience {
         Ok(())
     }
 
+    /// Looks round from now on, if it did not before.
+    pub fn look_round(&self) {
+        if let Look::Never = self.look.get() {
+            self.look.set(Look::Soon);
+        }
+    }
+
     /// When the next sleep must end. Call `may_wait` before.
     pub fn until(&self) -> Deadline {
         let deadline = self.deadline.unwrap_or(Deadline::NEVER);

@@ -5,7 +5,8 @@
 //! at least one sees the other. Readers that run on different processors share no line that anybody writes.
 //!
 //! A thread has one slot, however often it reads. Where all slots are taken, readers share places by process: a place
-//! counts what a process's threads read, and is buried as a whole when the process has ended.
+//! counts the threads of a process that read there, and is buried as a whole when the process has ended. Each thread keeps in
+//! its private record how often it does: only who reads already is let in where a writer waits, not every thread of its process.
 //!
 //! Who has the writers' lock is not inside before all readers have gone: `inside` says so. Until then its death is nobody's
 //! loss, and where readers are preferred, they don't wait for it.
@@ -48,7 +49,7 @@ pub struct RwLock {
 
 const _: () = assert!(MODEL || size_of::<RwLock>() == 1024);
 
-/// A shared place: a process's number, which is below 2^22, and how often its threads read.
+/// A shared place: a process's number, which is below 2^22, and how many of its threads read.
 const COUNT: u32 = 0x3ff;
 const PROCESS: u32 = 10;
 /// A place has no room for a cookie: a namesake of the dead process counts as alive.
@@ -144,12 +145,16 @@ impl RwLock {
             me.set_depth(index, me.depth(index).checked_add(1).ok_or(NO_LOCKS)?);
             return self.judge(me, Place::Slot(slot));
         }
-        if self.join(me, true) {
+        let times = me.reads(self);
+        if times != 0 {
+            me.set_reads(self, times.checked_add(1).ok_or(NO_LOCKS)?);
             return self.judge(me, Place::Shared);
         }
-        if me.is_full() {
+        // Room for a read beside the slots, which it may come to.
+        if me.is_full() || !me.set_reads(self, 1) {
             return Err(NO_LOCKS);
         }
+        me.set_reads(self, 0);
         let deadline = timeout.deadline();
         let interruptible = self.writers.flags() & INTERRUPTIBLE != 0;
         // Looks round: those that die make room without a word.
@@ -212,7 +217,7 @@ impl RwLock {
         let mut slots = (0..READERS).map(|at| &self.slots[(first + at) % READERS]);
         match slots.find(|slot| slot.claim(me)) {
             Some(slot) => Some(Place::Slot(slot)),
-            None => self.join(me, false).then_some(Place::Shared),
+            None => (me.set_reads(self, 1) && self.join(me)).then_some(Place::Shared),
         }
     }
 
@@ -232,9 +237,7 @@ impl RwLock {
                 Some(index) if me.depth(index) > 0 => me.set_depth(index, me.depth(index) - 1),
                 _ => slot.release(me),
             },
-            Place::Shared => {
-                self.part(me);
-            }
+            Place::Shared => self.part(me),
         }
     }
 
@@ -244,14 +247,12 @@ impl RwLock {
         &self.slots[at / BESIDE].extra[at % BESIDE]
     }
 
-    /// Counts one more read of this process: at the place it has, or, unless `there` is asked for, at a new one. Whether it
-    /// did. SeqCst: as the claim of a slot.
-    fn join(&self, me: Me, there: bool) -> bool {
+    /// Counts one more thread of this process: at the place it has, or at a new one. Whether it did; it is no reader there
+    /// otherwise. SeqCst: as the claim of a slot.
+    fn join(&self, me: Me) -> bool {
         let mine = word_of(me.process_holder()) << PROCESS;
         let mut first_free = None;
-        if !there {
-            self.shared().store(1, Ordering::SeqCst);
-        }
+        self.shared().store(1, Ordering::SeqCst);
         for at in self.places() {
             let mut value = self.place(at).load(Ordering::SeqCst);
             while value & !COUNT == mine && value & COUNT < COUNT {
@@ -264,18 +265,24 @@ impl RwLock {
                 first_free = Some(at);
             }
         }
-        if there {
-            return false;
-        }
         let free = |at: &usize| {
             self.bury(*at);
             self.place(*at).compare_exchange(0, mine | 1, Ordering::SeqCst, Ordering::SeqCst).is_ok()
         };
-        (first_free.unwrap_or(0)..PLACES).find(free).is_some()
+        let joined = (first_free.unwrap_or(0)..PLACES).find(free).is_some();
+        if !joined {
+            me.set_reads(self, 0);
+        }
+        joined
     }
 
-    /// Counts one read less; whether the process had any.
-    fn part(&self, me: Me) -> bool {
+    /// Ends one of the thread's reads; after its last, one thread less of the process reads.
+    fn part(&self, me: Me) {
+        let times = me.reads(self);
+        me.set_reads(self, times.saturating_sub(1));
+        if times > 1 {
+            return;
+        }
         let mine = word_of(me.process_holder()) << PROCESS;
         for at in self.places() {
             let mut value = self.place(at).load(Ordering::SeqCst);
@@ -287,13 +294,12 @@ impl RwLock {
                             // By its address alone.
                             futex_wake(self.place(at), EVERYBODY);
                         }
-                        return true;
+                        return;
                     }
                     Err(now) => value = now,
                 }
             }
         }
-        false
     }
 
     /// Frees a place whose process has ended.
@@ -328,7 +334,7 @@ impl RwLock {
     /// Takes the lock for writing, alone.
     pub fn write_lock(&self, timeout: Timeout) -> Outcome<Acquired> {
         let me = robust::me().ok_or(NO_MEMORY)?;
-        if me.newest_within(&self.slots).is_some() {
+        if me.newest_within(&self.slots).is_some() || me.reads(self) != 0 {
             return Err(DEADLOCK);
         }
         let deadline = timeout.deadline();
@@ -404,7 +410,11 @@ impl RwLock {
     fn unlock_slowly(&self) -> Outcome<()> {
         let me = robust::me().ok_or(NO_MEMORY)?;
         let Some(offset) = me.newest_within(self) else {
-            return if self.part(me) { Ok(()) } else { Err(NOT_OWNER) };
+            if me.reads(self) == 0 {
+                return Err(NOT_OWNER);
+            }
+            self.part(me);
+            return Ok(());
         };
         match (offset / size_of::<Lock>()).checked_sub(1) {
             Some(index) => self.leave(me, Place::Slot(&self.slots[index])),

@@ -12,7 +12,7 @@
 //! Who has been woken answers for those that sleep on: it has the mark pending, so that its death wakes the next, and it
 //! passes on what is left, or sets the mark.
 
-use super::gate::wait_marked;
+use super::gate::{Unseen, wait_marked};
 use super::{AGAIN, INTERRUPTIBLE, INVALID, NO_MEMORY, Outcome, Patience, TOO_MANY, known_flags};
 use crate::prim::{AtomicU32, Ordering, Pair, futex_wake};
 use crate::sys::clock::Timeout;
@@ -33,7 +33,8 @@ pub struct Semaphore {
     /// The most free units there may be; 0 stands for `MOST`. Not written after the start, like the flags.
     max: AtomicU32,
     flags: AtomicU32,
-    reserved: [AtomicU32; 12],
+    unseen: Unseen,
+    reserved: [AtomicU32; 11],
 }
 
 impl Semaphore {
@@ -48,6 +49,7 @@ impl Semaphore {
             state: Pair::new((0, value)),
             max: AtomicU32::new(max),
             flags: AtomicU32::new(flags),
+            unseen: Unseen::new(),
             reserved: from_fn(|_| AtomicU32::new(0)),
         })
     }
@@ -94,9 +96,9 @@ impl Semaphore {
             }
         }
         let interruptible = self.flags.load(Ordering::Relaxed) & INTERRUPTIBLE != 0;
-        let patience = Patience::new(timeout, interruptible, !me.is_robust());
+        let patience = Patience::new(timeout, interruptible, false);
         let (take, mark, pass_on) = (|| self.take_free(), || self.mark(), || self.pass_on());
-        wait_marked(me, self.state.word(), patience, take, mark, pass_on)
+        wait_marked(me, self.state.word(), &self.unseen, patience, take, mark, pass_on)
     }
 
     /// Says that somebody is about to sleep, unless there are units.
@@ -151,6 +153,7 @@ impl Semaphore {
     #[inline(never)]
     fn release_slowly(&self, count: u32) -> Outcome<()> {
         let me = robust::me().ok_or(NO_MEMORY)?;
+        self.unseen.declare(me);
         // A signal handler may be here, in the middle of another call.
         let before = me.pending();
         // SAFETY: this spot is only ever pending; its entry is computed, never used.

@@ -86,7 +86,18 @@ struct Stat {
     start: u64,
 }
 
+/// Whether /proc is of this process's own PID namespace: another one's has other processes behind the same numbers.
+fn is_own_proc() -> bool {
+    let mut link = [0u8; 16];
+    let length = call!(SYS_readlinkat, libc::AT_FDCWD, c"/proc/self".as_ptr(), link.as_mut_ptr(), link.len());
+    let text = link.get(..length.max(0) as usize).and_then(|link| std::str::from_utf8(link).ok());
+    text.and_then(|text| text.parse().ok()) == Some(getpid())
+}
+
 fn stat(tid: u32) -> Option<Stat> {
+    if !is_own_proc() {
+        return None;
+    }
     let mut name = [0; 48];
     path(tid, "stat", &mut name);
     let mut buffer = [0; 1024];
@@ -111,6 +122,9 @@ pub(crate) fn process_of(tid: u32) -> u32 {
     path(tid, "status", &mut name);
     let mut buffer = [0; 2048];
     let mut read = || {
+        if !is_own_proc() {
+            return None;
+        }
         let text = read_proc(CStr::from_bytes_until_nul(&name).ok()?, &mut buffer)?;
         let line = text.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"Tgid:\t"))?;
         std::str::from_utf8(line).ok()?.trim().parse().ok()
@@ -186,7 +200,7 @@ pub(crate) fn has_ended(number: u32, cookie: u32, kind: Kind) -> bool {
                 _ => handle.inode().is_some_and(|inode| of_inode(inode) != cookie),
             };
             // The handle is older than that look at /proc, so both are about the same one or the start differs.
-            is_another || is_readable(&handle)
+            is_another || is_readable(&handle).unwrap_or_else(|| seems_ended(number, cookie, kind))
         }
         None => match errno() {
             libc::ESRCH => true,
@@ -205,10 +219,14 @@ fn is_another_by_start(number: u32, cookie: u32) -> bool {
         })
 }
 
-fn is_readable(handle: &Handle) -> bool {
+/// `None` where this process may not ask.
+fn is_readable(handle: &Handle) -> Option<bool> {
     let mut poll = libc::pollfd { fd: handle.0 as i32, events: libc::POLLIN, revents: 0 };
     let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    call!(SYS_ppoll, &raw mut poll, 1, &raw const now, 0, 0) == 1
+    match call!(SYS_ppoll, &raw mut poll, 1, &raw const now, 0, 0) {
+        -1 => None,
+        ready => Some(ready == 1),
+    }
 }
 
 /// The same without a descriptor: none is free, or the sandbox refuses them, or the kernel has none for threads.

@@ -113,6 +113,14 @@ struct Held {
     depth: u32,
 }
 
+/// A lock that the thread reads without a slot of its own, and how often.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Read {
+    lock: usize,
+    times: u32,
+}
+
 /// A thread's private record. It lies in memory that the kernel zeroes in a forked child, so `tid` 0 means: not set
 /// up, or another process's.
 #[repr(C, align(64))]
@@ -133,6 +141,9 @@ struct Record {
     seen_ns: u64,
     anchor: Anchor,
     held: [Held; ROOM],
+    /// What it reads in a place of its process's, by the lock's address: never on a list.
+    reads: [Read; MOST_HELD],
+    reading: u32,
     /// For threads that no C library has given a head, and a place for the pending entry where there is no list.
     own_head: Head,
     /// Whose it is, in the half of a number that counts how often it has changed hands. See `setup`.
@@ -268,7 +279,7 @@ impl Me {
             if cookie_of((*record).process_holder) == 0 {
                 // There may have been no descriptor to find it out with.
                 let pid = word_of((*record).process_holder);
-                (*record).process_holder = pair_of(pid, owner::cookie(pid, Kind::Process));
+                (*record).process_holder = pair_of(pid, setup::process_cookie(pid));
             }
             (*record).process_holder
         }
@@ -478,6 +489,37 @@ impl Me {
     pub fn holds_within(self, address: usize, length: usize) -> bool {
         let held = &self.record().held[..self.record().count as usize];
         held.iter().any(|held| (held.spot.0 as usize).wrapping_sub(address) < length)
+    }
+
+    /// How often the thread reads a lock in a place of its process's.
+    pub fn reads<T>(self, lock: *const T) -> u32 {
+        self.find_read(lock).map_or(0, |index| self.record().reads[index].times)
+    }
+
+    fn find_read<T>(self, lock: *const T) -> Option<usize> {
+        let reads = &self.record().reads[..self.record().reading as usize];
+        reads.iter().position(|read| read.lock == lock as usize)
+    }
+
+    /// Sets that; whether there was room.
+    pub fn set_reads<T>(self, lock: *const T, times: u32) -> bool {
+        let found = self.find_read(lock);
+        // SAFETY: the record is this thread's.
+        let record = unsafe { &mut *self.0 };
+        match found {
+            Some(index) if times == 0 => {
+                record.reading -= 1;
+                record.reads[index] = record.reads[record.reading as usize];
+            }
+            Some(index) => record.reads[index].times = times,
+            None if times == 0 => {}
+            None => {
+                let Some(free) = record.reads.get_mut(record.reading as usize) else { return false };
+                *free = Read { lock: lock as usize, times };
+                record.reading += 1;
+            }
+        }
+        true
     }
 
     /// How often the lock at `index` has been locked again.

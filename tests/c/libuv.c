@@ -100,6 +100,7 @@ int main(int argc, char **argv)
             tine_pool_options options = TINE_POOL_OPTIONS_INIT;
             options.workers = 2;
             options.start = all_starts[start];
+            options.flags = TINE_NO_THREAD; /* the loop drives the pools, and is where callbacks run */
             CHECK_RC(tine_pool_create(&options, &watched[i].pool), 0);
             CHECK_EQ(uv_poll_init(&loop, &watched[i].handle, tine_pool_fd(watched[i].pool)), 0);
             watched[i].handle.data = &watched[i];

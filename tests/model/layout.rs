@@ -2,7 +2,7 @@
 //! cells; what a message is, loom checks for races: it is written before the commit word, and read after it.
 
 use crate::prim::{AtomicU32, AtomicU64, Long, Ordering};
-use crate::sync::gate::Gate;
+use crate::sync::gate::{Gate, Unseen};
 use crate::sync::lock::Lock;
 use loom::cell::UnsafeCell;
 use std::cell::Cell;
@@ -36,6 +36,7 @@ pub(crate) struct Header {
     pub(crate) gate: Gate,
     pub(crate) join_gate: Gate,
     pub(crate) end_gate: Gate,
+    pub(crate) unseen: Unseen,
     pub(crate) done: Long,
 }
 
@@ -138,6 +139,7 @@ impl Body {
             gate: Gate::default(),
             join_gate: Gate::default(),
             end_gate: Gate::default(),
+            unseen: Unseen::new(),
             done: Long::new(0),
         };
         Body(Box::new(Shared {

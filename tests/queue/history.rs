@@ -43,6 +43,8 @@ struct Recorded {
     clock: AtomicU64,
     ready: AtomicU32,
     pids: [AtomicI32; PROCESSES],
+    /// Whether each is in the middle of an operation.
+    inside: [AtomicU32; PROCESSES],
     go: AtomicU32,
     operations: UnsafeCell<[[Operation; EACH]; PROCESSES]>,
 }
@@ -105,6 +107,7 @@ fn one(shared: &'static Recorded, seed: u64) -> Vec<Operation> {
         Queue::create(NonNull::new(shared.memory.get()).unwrap().cast(), &options).unwrap()
     };
     shared.ready.store(0, SeqCst);
+    shared.inside.iter().for_each(|inside| inside.store(0, SeqCst));
     shared.go.store(0, SeqCst);
     let (killer, moment) = ((seed >> 40) as usize % PROCESSES, (seed >> 44) as usize % EACH);
     let pids: Vec<i32> = (0..PROCESSES)
@@ -116,16 +119,25 @@ fn one(shared: &'static Recorded, seed: u64) -> Vec<Operation> {
                     step::pause();
                 }
                 for index in 0..EACH {
-                    // Another one is in the middle of something, too, if there are two processors.
                     if seed & 3 != 0 && process == killer && index == moment {
-                        kill(shared.pids[(killer + 1) % PROCESSES].load(SeqCst));
+                        let victim = (killer + 1) % PROCESSES;
+                        // In the middle of something, if there are two processors and it has not done with everything.
+                        for _ in 0..20_000 {
+                            if shared.inside[victim].load(SeqCst) == 1 {
+                                break;
+                            }
+                            std::hint::spin_loop();
+                        }
+                        kill(shared.pids[victim].load(SeqCst));
                     }
                     let puts = seed >> (8 + process * EACH + index) & 1 == 0;
                     let number = (process * EACH + index + 1) as u64;
                     // SAFETY: within the array, and this process's own.
                     let place =
                         unsafe { shared.operations.get().cast::<Operation>().add(process * EACH + index) };
+                    shared.inside[process].store(1, SeqCst);
                     record(shared, place, queue, if puts { number } else { 0 });
+                    shared.inside[process].store(0, SeqCst);
                 }
             })
         })

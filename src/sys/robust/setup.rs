@@ -10,7 +10,7 @@ use super::{Anchor, ENTRY, Head, Me, Record, forced_off, local, order, pair_of};
 use crate::sys::memory;
 use crate::sys::owner::{self, Kind};
 use std::mem::{offset_of, size_of};
-use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 const ANCHOR_ENTRY: usize = offset_of!(Anchor, next);
 
@@ -20,6 +20,9 @@ const ANCHOR_ENTRY: usize = offset_of!(Anchor, next);
 struct Arena {
     /// Acquire and Release: who sees a chunk sees its `next`.
     chunks: AtomicPtr<Chunk>,
+    /// The process's cookie, the same for all its threads however each could have found it out; 0 while not known.
+    /// Relaxed: the value is all that matters.
+    cookie: AtomicU32,
     /// Where the last search for a record whose thread has ended came to. Relaxed: a hint.
     searched: AtomicU64,
 }
@@ -121,6 +124,22 @@ fn try_claim(record: *mut Record, tid: u32, is_free: impl FnOnce(u32) -> bool) -
         && claim.compare_exchange(before, after, Ordering::Relaxed, Ordering::Relaxed).is_ok()
 }
 
+/// The cookie of the calling process: what the first of its threads that could find it out has found.
+pub(super) fn process_cookie(pid: u32) -> u32 {
+    let find = || owner::cookie(pid, Kind::Process);
+    let Some(arena) = arena() else { return find() };
+    match arena.cookie.load(Ordering::Relaxed) {
+        0 => {
+            let found = find();
+            match arena.cookie.compare_exchange(0, found, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => found,
+                Err(other) => other,
+            }
+        }
+        known => known,
+    }
+}
+
 #[cold]
 #[inline(never)]
 pub(super) fn set_up() -> Option<Me> {
@@ -131,12 +150,12 @@ pub(super) fn set_up() -> Option<Me> {
     // SAFETY: the record is this thread's alone: claimed, and not known to a handler yet.
     unsafe {
         (*record).count = 0;
+        (*record).reading = 0;
         (*record).held.fill(super::Held { spot: super::Spot(std::ptr::null()), depth: 0 });
         (*record).identity = u64::from(pid) << 32 | u64::from(tid);
         let cookie = owner::cookie(tid, Kind::Thread);
         (*record).holder = pair_of(tid, cookie);
-        let process = if tid == pid { cookie } else { owner::cookie(pid, Kind::Process) };
-        (*record).process_holder = pair_of(pid, process);
+        (*record).process_holder = pair_of(pid, process_cookie(pid));
         ((*record).seen, (*record).seen_ns) = (0, 0);
         (*record).namespace = owner::namespace();
         owner::many_processors(); // Found out here once, so that no wait has to.
