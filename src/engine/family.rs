@@ -39,6 +39,7 @@ use crate::sys::epoll::Epoll;
 use crate::sys::fd::Guarded;
 use crate::sys::pidfd::Ended;
 use crate::sys::{limits, pidfd, reserve, signal};
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::os::fd::AsRawFd;
 
@@ -52,6 +53,9 @@ const LEAVING_NS: u64 = 1_000_000_000;
 
 /// Workers that are being started at a time: their descriptors are on their way, of which there are only so many.
 const AT_ONCE: usize = 16;
+
+/// In a family of more, a worker leaves a mark when there is a result in its ring.
+const MARKED_FROM: usize = 16;
 
 /// How often to look at what cannot be watched, or ask for what was lost.
 pub(super) const UNWATCHED_NS: u64 = 5_000_000;
@@ -106,6 +110,17 @@ pub(crate) struct Family {
     pub(crate) supervisor_deaths: u64,
     pub(crate) worker_deaths: u64,
     pub(crate) workers_recycled: u64,
+    /// How many places are not parked.
+    wanted: usize,
+    /// What a pass over the members has found; nothing once they may have changed.
+    glance: Cell<Option<Glance>>,
+}
+
+/// Of all members together.
+#[derive(Clone, Copy, Debug)]
+struct Glance {
+    changing: bool,
+    next_deadline: Deadline,
 }
 
 impl Family {
@@ -135,6 +150,8 @@ impl Family {
             supervisor_deaths: 0,
             worker_deaths: 0,
             workers_recycled: 0,
+            wanted: workers,
+            glance: Cell::new(None),
         })
     }
 
@@ -159,9 +176,11 @@ impl Family {
         if self.members.is_empty() {
             return;
         }
+        self.forget_glance();
         if let Err(error) = self.try_advance(heap, epoll) {
             self.break_down(error);
         }
+        self.forget_glance();
     }
 
     /// The next thing for the pool to deal with.
@@ -187,9 +206,9 @@ impl Family {
 
     /// Whether a worker has become ready that nobody has been told of.
     pub(crate) fn has_news(&self) -> bool {
-        self.members
-            .iter()
-            .any(|member| matches!(member.state, State::Starting { .. }) && member.has_become_ready())
+        let has_become_ready =
+            |member: &Member| matches!(member.state, State::Starting { .. }) && member.has_become_ready();
+        self.glance().changing && self.members.iter().any(has_become_ready)
             || self.sharing.as_ref().is_some_and(|sharing| sharing.mapped != self.mapped_count())
     }
 
@@ -271,8 +290,10 @@ impl Family {
         if link.connection.flush().is_err() {
             return self.lose_supervisor(epoll, None);
         }
-        let (fd, waiting) = (link.connection.fd(), link.connection.awaits_room());
-        if waiting != link.writable_watched && epoll.watch_writable(fd, SOCKET, waiting).is_ok() {
+        let waiting = link.connection.awaits_room();
+        if waiting != link.writable_watched
+            && epoll.watch_writable(link.connection.fd(), SOCKET, waiting).is_ok()
+        {
             link.writable_watched = waiting;
         }
     }
@@ -446,6 +467,7 @@ impl Family {
     /// The pool has dealt with a worker that ended; its place can be filled again. `idle` is one that was ready and
     /// has never begun a task.
     pub(crate) fn bury(&mut self, slot: usize, death: &Death, idle: bool) {
+        self.forget_glance();
         let was_ready = self.members[slot].was_ready;
         let asked_to = self.members[slot].leaving.is_some();
         if idle && was_ready && !asked_to && !self.stopping && death.signal != libc::SIGKILL {
@@ -458,6 +480,7 @@ impl Family {
 
     /// Asks a worker that has nothing under way to leave; [`Event::Ended`] follows, and its place is filled again.
     pub(crate) fn retire(&mut self, slot: usize) {
+        self.forget_glance();
         self.members[slot].retire(Deadline::after(LEAVING_NS));
     }
 
@@ -678,12 +701,14 @@ impl Family {
             |member: &Member| matches!(member.state, State::Starting { .. }) && member.pidfd.is_none();
         let mut room =
             AT_ONCE.saturating_sub(self.members.iter().filter(|member| unanswered(member)).count());
+        let marked = self.members.len() > MARKED_FROM;
         for (slot, member) in self.members.iter_mut().enumerate() {
             let State::Vacant { not_before_ns } = member.state else { continue };
             if member.parked || room == 0 || (not_before_ns != 0 && now_ns() < not_before_ns) {
                 continue;
             }
-            let fds = member.prepare(slot as u64, epoll, self.start_timeout_ns, &self.shares)?;
+            let mark = if marked { slot as u32 + 1 } else { 0 };
+            let fds = member.prepare(slot as u64, epoll, self.start_timeout_ns, &self.shares, mark)?;
             if let Some(end) = &self.end {
                 let passed = Handover::new().and_then(|handover| {
                     handover.put(end)?;
@@ -710,8 +735,7 @@ impl Family {
     /// Whether a process is about to come up or to end, which nobody may be able to tell of.
     pub(crate) fn is_changing(&self) -> bool {
         let link = self.link.as_ref().is_some_and(|link| !link.up);
-        let changing = |member: &Member| matches!(member.state, State::Starting { .. } | State::Dying);
-        link || self.members.iter().any(changing)
+        link || self.glance().changing
     }
 
     /// When something is due even if nothing happens.
@@ -724,7 +748,16 @@ impl Family {
             None => Deadline(self.link_not_before_ns.max(1)),
             Some(link) => link.next_deadline(),
         };
-        let members = self.members.iter().map(|member| match member.state {
+        link.min(self.glance().next_deadline)
+    }
+
+    /// The members, looked at once for as long as they stay as they are.
+    fn glance(&self) -> Glance {
+        if let Some(glance) = self.glance.get() {
+            return glance;
+        }
+        let changing = |member: &Member| matches!(member.state, State::Starting { .. } | State::Dying);
+        let deadlines = self.members.iter().map(|member| match member.state {
             State::Vacant { not_before_ns } if not_before_ns != 0 && !member.parked => {
                 Deadline(not_before_ns)
             }
@@ -733,7 +766,15 @@ impl Family {
             State::Dying => Deadline::after(UNWATCHED_NS),
             _ => member.leaving.unwrap_or(Deadline::NEVER),
         });
-        members.fold(link, Deadline::min)
+        let next_deadline = deadlines.fold(Deadline::NEVER, Deadline::min);
+        let glance = Glance { changing: self.members.iter().any(changing), next_deadline };
+        self.glance.set(Some(glance));
+        glance
+    }
+
+    /// Something of the members' changes.
+    pub(super) fn forget_glance(&mut self) {
+        self.glance.set(None);
     }
 
     /// Gives an end of a channel to everybody who is started from now on. The one in here is closed when nobody is any more.
@@ -749,11 +790,18 @@ impl Family {
     /// Leaves places vacant from this one on.
     pub(crate) fn park_from(&mut self, first: usize) {
         self.members.iter_mut().skip(first).for_each(|member| member.parked = true);
+        self.count_wanted();
     }
 
     /// Places that are not parked.
     pub(crate) fn wanted_count(&self) -> usize {
-        self.members.iter().filter(|member| !member.parked).count()
+        self.wanted
+    }
+
+    /// How many words of the marks say in whose rings there are results; `None` where that of a few workers is not said.
+    pub(crate) fn mark_words(&self) -> Option<usize> {
+        let count = self.members.len();
+        (count > MARKED_FROM).then_some(count.div_ceil(64))
     }
 
     /// Has so many more places filled, as far as there are any; whether there were.
@@ -762,12 +810,19 @@ impl Family {
         let places: Vec<&mut Member> = self.members.iter_mut().filter(vacant).take(count).collect();
         let any = !places.is_empty();
         places.into_iter().for_each(|member| member.parked = false);
+        self.count_wanted();
         any
     }
 
     /// Leaves the place of a worker vacant that is asked to leave.
     pub(crate) fn park(&mut self, slot: usize) {
         self.members[slot].parked = true;
+        self.count_wanted();
+    }
+
+    fn count_wanted(&mut self) {
+        self.wanted = self.members.iter().filter(|member| !member.parked).count();
+        self.forget_glance();
     }
 
     pub(crate) fn ready_count(&self) -> usize {

@@ -215,6 +215,7 @@ impl Member {
         epoll: &Epoll,
         start_timeout_ns: u64,
         shares: &[Share],
+        mark: u32,
     ) -> Result<Vec<OwnedFd>> {
         let (segment, fd) = Segment::create()?;
         let event = fd::eventfd()?;
@@ -231,6 +232,7 @@ impl Member {
         }
         self.passed = shares.len() as u32;
         segment.shares.store(self.passed, Ordering::Release);
+        segment.mark.store(mark, Ordering::Relaxed);
         self.tidings = Some(tidings);
         // The first news is that it is ready.
         segment.ask_to_be_told();

@@ -18,6 +18,7 @@ use super::entry::Entry;
 use crate::error::{Code, Error, Result};
 use crate::prim::{AtomicU32, AtomicU64, Ordering};
 use crate::queue::bell::Bell;
+use crate::queue::marks::Marks;
 use crate::sys::fd::Guarded;
 use crate::sys::{limits, memory};
 use std::alloc::{Layout, alloc_zeroed};
@@ -104,6 +105,15 @@ impl Directory {
         let offset = memory::page_size() / 4;
         // SAFETY: as above; aligned for it, and every content is one.
         unsafe { &*std::ptr::with_exposed_provenance::<Bell>(self.start - offset) }
+    }
+
+    /// In whose rings there are results; behind the bell.
+    pub(super) fn marks(&self) -> &Marks {
+        const _: () =
+            assert!(size_of::<Bell>() + size_of::<Marks>() <= 1024, "a quarter of the smallest page");
+        let offset = memory::page_size() / 4 - size_of::<Bell>();
+        // SAFETY: as above.
+        unsafe { &*std::ptr::with_exposed_provenance::<Marks>(self.start - offset) }
     }
 
     fn word(&self, extent: u32) -> &AtomicU64 {

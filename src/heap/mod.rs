@@ -44,6 +44,7 @@ pub use survey::{HeapStats, Usage};
 
 use crate::error::{Error, Result};
 use crate::queue::bell::Bell;
+use crate::queue::marks::Marks;
 use crate::sys::fd::Guarded;
 use crate::sys::memory::{self, Mapping};
 use crate::sys::threads;
@@ -160,6 +161,11 @@ impl Heap {
     /// What wakes the host of the pool whose heap this is.
     pub(crate) fn bell(&self) -> &Bell {
         self.directory.bell()
+    }
+
+    /// In whose rings there are results, in a pool of many workers.
+    pub(crate) fn marks(&self) -> &Marks {
+        self.directory.marks()
     }
 
     /// This process takes the part of another owner: a worker that was forked from one that had attached already.

@@ -12,7 +12,7 @@
 //! more of the same pool's, so callbacks do not pile up inside each other.
 
 use super::books::{State as TaskState, TaskId};
-use super::state::State;
+use super::state::{BEGINS_NS, State};
 use super::{Held, Inner, TaskResult};
 use crate::error::Code;
 use crate::sys::thread;
@@ -20,6 +20,9 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
+
+/// Above so many busy workers it is looked so often at which tasks have begun, and not each time.
+const FEW: usize = 16;
 
 /// Told that a task has begun, and in which process.
 pub type OnBegin = Arc<dyn Fn(TaskId, i32) + Send + Sync>;
@@ -236,11 +239,14 @@ impl State {
     }
 
     /// Looks for tasks that have begun.
-    pub(super) fn look_for_begins(&mut self) {
-        for slot in 0..self.lanes.len() {
-            if !self.awaits_begins() {
-                return;
-            }
+    pub(super) fn look_for_begins(&mut self, now: u64) {
+        if !self.awaits_begins() || self.lanes.busy_count() > FEW && now < self.begins_due_ns {
+            return;
+        }
+        self.begins_due_ns = now + BEGINS_NS;
+        let mut next = self.lanes.first_busy();
+        while let Some(slot) = next.filter(|_| self.awaits_begins()) {
+            next = self.lanes.next_busy(slot);
             let Some((position, index)) = self.lanes[slot].front() else { continue };
             let member = &self.family.members[slot];
             if member.segment.as_ref().is_some_and(|segment| segment.slot(position).has_begun()) {

@@ -23,13 +23,18 @@ impl State {
     /// Cuts long chunks where workers have nothing to do.
     pub(super) fn cut_long(&mut self, now: u64) {
         self.cut_due_ns = u64::MAX;
-        let idle = |state: &State| {
-            state.lanes.iter().any(|lane| lane.in_ring() == 0 && lane.has_room()) && !state.has_waiting()
-        };
-        if self.jobs.iter().all(Option::is_none) || !idle(self) {
+        if self.jobs.iter().all(Option::is_none) || self.has_waiting() || self.lanes.idle().is_none() {
             return;
         }
-        for slot in 0..self.lanes.len() {
+        if now < self.next_cut_ns {
+            self.cut_due_ns = self.next_cut_ns;
+            return;
+        }
+        // What begins from now on runs for long enough later than this.
+        self.next_cut_ns = now + CUT_NS;
+        let mut next = self.lanes.first_busy();
+        while let Some(slot) = next {
+            next = self.lanes.next_busy(slot);
             let Some((_, index)) = self.lanes[slot].front() else { continue };
             if self.lanes[slot].cut.is_some() || self.items_left(slot, index) < 2 {
                 continue;
@@ -41,6 +46,7 @@ impl State {
                 self.cut_due_ns = self.cut_due_ns.min(now + CUT_NS - ran_ns);
             }
         }
+        self.next_cut_ns = self.next_cut_ns.min(self.cut_due_ns);
     }
 
     /// Items of a running chunk that have not begun, as far as the worker says.

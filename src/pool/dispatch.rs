@@ -4,7 +4,7 @@ use super::books::{DID_NOTHING, Outcome, State as TaskState, TO_BLAME};
 use super::chain::Chain;
 use super::ending::Reason;
 use super::here::HERE;
-use super::lane::{Lane, WEDGED_NS};
+use super::lane::WEDGED_NS;
 use super::state::State;
 use crate::error::{Code, Error};
 use crate::sys::clock::now_ns;
@@ -87,8 +87,8 @@ impl State {
     }
 
     /// Whether a task waits for a worker, in the queue or in a ring.
-    pub(super) fn has_waiting(&self) -> bool {
-        self.queued() > 0 || self.lanes.iter().any(|lane| lane.waiting() > 0)
+    pub(super) fn has_waiting(&mut self) -> bool {
+        self.queued() > 0 || self.lanes.waiting() > 0
     }
 
     /// The task whose turn it is leaves the queue.
@@ -101,9 +101,8 @@ impl State {
         let listening = self.is_looked_at();
         while let Some(index) = self.queue.chain.first() {
             let has_end = self.books.get(index).has_end;
-            let can_have = |lane: &Lane| lane.has_room() && !(has_end && lane.carries.is_some());
-            let open = (0..self.lanes.len()).filter(|slot| can_have(&self.lanes[*slot]));
-            let Some(slot) = open.min_by_key(|slot| self.lanes[*slot].in_ring()) else { return };
+            let suiting = self.lanes.emptiest(|lane| !(has_end && lane.carries.is_some()));
+            let Some(slot) = suiting else { return };
             self.take_front();
             if !self.push(slot, index, now, listening) {
                 return; // The next look at the pool tries again.
@@ -113,27 +112,26 @@ impl State {
 
     /// Takes what waits behind a long task back to the queue's front, where another worker gets on and could have it.
     pub(super) fn free_stuck(&mut self, now: u64) {
-        let moving = |lane: &Lane| lane.has_room() && !lane.is_stuck(now);
-        self.hung_due_ns = u64::MAX;
-        for slot in 0..self.lanes.len() {
-            let lane = &self.lanes[slot];
-            if lane.in_ring() > 1 && lane.is_stuck(now) && self.lanes.iter().any(moving) {
-                let Some(segment) = &self.family.members[slot].segment else { continue };
-                let (recalled, _) = self.lanes[slot].recall_behind(segment, &mut self.books);
-                self.requeue(recalled);
-            }
-            if self.lanes[slot].in_ring() > 0 && self.lanes[slot].quiet_ns(now) > WEDGED_NS {
-                self.give_up_on(slot, now);
-            }
-            self.hung_due_ns = self.hung_due_ns.min(self.lanes[slot].hung_due_ns());
+        let mut next = self.lanes.first_behind();
+        if next.is_none_or(|slot| !self.lanes[slot].is_stuck(now)) || !self.lanes.any_moving(now) {
+            return;
+        }
+        while let Some(slot) = next.filter(|slot| self.lanes[*slot].is_stuck(now)) {
+            next = self.lanes.next_behind(slot);
+            let Some(segment) = &self.family.members[slot].segment else { continue };
+            let (recalled, _) = self.lanes[slot].recall_behind(segment, &mut self.books);
+            self.requeue(recalled);
         }
     }
 
     /// A worker that does not even begin with what it has been given, because it is stopped, or has damaged its ring, must
     /// not keep it. One that goes on like that is ended; nothing runs in it, or nothing that it has said.
-    fn give_up_on(&mut self, slot: usize, now: u64) {
+    pub(super) fn give_up_on(&mut self, slot: usize, now: u64) {
         let Some(segment) = &self.family.members[slot].segment else { return };
-        let lane = &mut self.lanes[slot];
+        let lane = &self.lanes[slot];
+        if lane.in_ring() == 0 || lane.quiet_ns(now) <= WEDGED_NS {
+            return;
+        }
         if lane.ending.is_some() || lane.distrusted {
             return; // Its end is on its way.
         }
@@ -149,6 +147,7 @@ impl State {
         let entry = self.books.get_mut(index);
         entry.suspicion += DID_NOTHING;
         let (blamed, deadline_ns) = (entry.suspicion >= TO_BLAME, entry.deadline_ns);
+        let lane = &mut self.lanes[slot];
         if deadline_ns != 0 {
             lane.hurry(deadline_ns.saturating_add(self.grace_ns));
         }
@@ -204,16 +203,12 @@ impl State {
 
     /// Takes tasks that have not begun from full rings to workers that have nothing to do.
     pub(super) fn rebalance(&mut self, now: u64) {
-        if self.queued() > 0 {
-            return;
-        }
         let listening = self.is_looked_at();
-        for slot in 0..self.lanes.len() {
-            if self.lanes[slot].in_ring() > 0 || !self.lanes[slot].has_room() {
-                continue;
-            }
-            let fullest = (0..self.lanes.len()).max_by_key(|slot| self.lanes[*slot].waiting());
-            let Some(from) = fullest.filter(|slot| self.lanes[*slot].waiting() > 0) else { return };
+        // What could not be given to the idle one goes to the queue, and by that to another.
+        while self.queued() == 0
+            && let Some(from) = self.lanes.fullest()
+        {
+            let Some(slot) = self.lanes.idle() else { return };
             let Some(segment) = &self.family.members[from].segment else { return };
             let Some(index) = self.lanes[from].recall_youngest(segment, &mut self.books) else { return };
             self.push(slot, index, now, listening);
@@ -237,7 +232,8 @@ impl State {
                 let Some(segment) = member.and_then(|member| member.segment.as_ref()) else { return false };
                 let lane = &mut self.lanes[slot as usize];
                 let recalled = lane.recall(segment, &mut self.books, index);
-                self.hung_due_ns = self.hung_due_ns.min(lane.hung_due_ns());
+                let due_ns = lane.hung_due_ns();
+                self.lanes.set_alarm_by(slot as usize, due_ns);
                 recalled
             }
             _ => false,

@@ -138,16 +138,12 @@ impl Ending {
 }
 
 impl State {
-    /// Finds tasks that are late, and moves on with those that are being ended.
-    pub(super) fn look_after_running(&mut self, now: u64) {
-        self.running_due_ns = u64::MAX;
-        for slot in 0..self.lanes.len() {
-            let watched = self.max_worker_bytes != 0 && self.lanes[slot].in_ring() > 0;
-            if watched || self.lanes[slot].needs_watching() {
-                let due_ns = self.look_after(slot, now);
-                self.running_due_ns = self.running_due_ns.min(due_ns);
-            }
-        }
+    /// Finds out whether the running task is late, and moves on with one that is being ended. When the lane is to be looked at
+    /// again.
+    pub(super) fn look_after_running(&mut self, slot: usize, now: u64) -> u64 {
+        let watched = self.max_worker_bytes != 0 && self.lanes[slot].in_ring() > 0;
+        let needed = watched || self.lanes[slot].needs_watching();
+        if needed { self.look_after(slot, now) } else { u64::MAX }
     }
 
     /// When this lane is to be looked at again.
@@ -164,7 +160,7 @@ impl State {
             return self.press(slot, now).min(now + MEMORY_LOOK_NS);
         }
         let Some(segment) = &self.family.members[slot].segment else { return u64::MAX };
-        let lane = &mut self.lanes[slot];
+        let lane = self.lanes.quietly(slot);
         let memory_due_ns = if self.max_worker_bytes == 0 { u64::MAX } else { now + MEMORY_LOOK_NS };
         let entry = self.books.get(index);
         let deadline_ns = entry.deadline_ns;
@@ -193,7 +189,7 @@ impl State {
     }
 
     fn is_too_large(&mut self, slot: usize, now: u64) -> bool {
-        let lane = &mut self.lanes[slot];
+        let lane = self.lanes.quietly(slot);
         if now < lane.next_memory_look_ns {
             return false;
         }
@@ -230,7 +226,10 @@ impl State {
         let (behind, all) = lane.recall_behind(segment, &mut self.books);
         let is_task = self.books.get(index).kind == Kind::Task;
         let begun = if is_task { 1 } else { segment.items_begun.load(Ordering::Acquire) };
-        let mut alone = all && begun != 0;
+        // The item that was found to be late may have ended meanwhile.
+        let judged = lane.beginning.filter(|known| known.position == position && !is_task);
+        let is_another = reason == Reason::Deadline && judged.is_some_and(|judged| begun > judged.item);
+        let mut alone = all && begun != 0 && !is_another;
         if alone {
             segment.slot(position).asked.store(begun, Ordering::Relaxed);
             fence(Ordering::SeqCst);
@@ -250,7 +249,7 @@ impl State {
             if self.cancel_signal != 0 && reason != Reason::Memory {
                 self.family.signal(slot, self.cancel_signal);
             }
-            self.running_due_ns = self.running_due_ns.min(due_ns);
+            self.lanes.set_alarm_by(slot, due_ns);
         } else if begun == 0 || lane.contradicts_itself(segment) {
             // It has begun with the chunk and with none of its items, or with what is behind what it has not ended.
             self.end_at_once(slot, index, position, begun.saturating_sub(1), reason);
@@ -268,7 +267,7 @@ impl State {
 
     /// Goes on to the next stage when its time has come.
     fn press(&mut self, slot: usize, now: u64) -> u64 {
-        let Some(ending) = &mut self.lanes[slot].ending else { return u64::MAX };
+        let Some(ending) = &mut self.lanes.quietly(slot).ending else { return u64::MAX };
         while now >= ending.due_ns {
             match ending.stage {
                 Stage::Asked => {

@@ -58,6 +58,8 @@ pub(super) struct Lane {
     pub(super) next_memory_look_ns: u64,
     pub(super) next_recycle_look_ns: u64,
     flights: VecDeque<Flight>,
+    /// How many of them are tasks.
+    tasks: usize,
     /// Positions: the next to push, the next to drain.
     tail: u32,
     done: u32,
@@ -113,6 +115,7 @@ impl Lane {
             next_memory_look_ns: 0,
             next_recycle_look_ns: 0,
             flights: VecDeque::with_capacity(SLOTS as usize),
+            tasks: 0,
             tail: 0,
             done: 0,
             depth: FIRST_DEPTH,
@@ -152,6 +155,11 @@ impl Lane {
     /// Whether the worker has been on one task for so long that nothing should wait behind it.
     pub(super) fn is_stuck(&self, now_ns: u64) -> bool {
         !self.flights.is_empty() && self.quiet_ns(now_ns) > STUCK_NS
+    }
+
+    /// When something has come out of the ring last, or into the empty ring.
+    pub(super) fn last_look_ns(&self) -> u64 {
+        self.last_look_ns
     }
 
     /// For how long nothing has come out of the ring.
@@ -236,6 +244,7 @@ impl Lane {
             self.last_look_ns = now_ns;
         }
         self.flights.push_back(Flight::Task(index));
+        self.tasks += 1;
         self.tail = self.tail.wrapping_add(1);
         if listening {
             segment.ask_to_be_told(); // Before the publication, so that the result of this very task is told.
@@ -280,6 +289,7 @@ impl Lane {
                     self.forget_cut(slot, index);
                     self.carries.take_if(|carries| *carries == index);
                     self.timed -= usize::from(books.get(index).deadline_ns != 0);
+                    self.tasks -= 1;
                     out.push(Drained { index, outcome });
                 }
                 None => {
@@ -384,6 +394,7 @@ impl Lane {
             self.forget_cut(slot, index);
             self.take_end_back(books, index);
             self.given -= 1;
+            self.tasks -= 1;
             self.timed -= usize::from(books.get(index).deadline_ns != 0);
         }
         recalled
@@ -422,8 +433,7 @@ impl Lane {
 
     /// Tasks in the ring behind the one that is, or is next to be, under way.
     pub(super) fn waiting(&self) -> usize {
-        let tasks = self.flights.iter().filter(|flight| matches!(flight, Flight::Task(_))).count();
-        tasks.saturating_sub(1)
+        self.tasks.saturating_sub(1)
     }
 
     /// Whether the worker says that it has begun with what is behind the task in front, which, as it also says, has not ended.
@@ -444,6 +454,7 @@ impl Lane {
     pub(super) fn clear(&mut self, segment: &Segment, books: &mut Books) -> Vec<LeftTask> {
         let mut left = Vec::new();
         let last = segment.finished(self.done, self.flights.len() as u32).unwrap_or(u32::MAX);
+        self.tasks = 0;
         for (at, flight) in std::mem::take(&mut self.flights).into_iter().enumerate() {
             let Flight::Task(index) = flight else { continue };
             let slot = segment.slot(self.done.wrapping_add(at as u32));

@@ -19,6 +19,7 @@ mod held;
 mod here;
 mod job;
 mod lane;
+mod lanes;
 mod map;
 mod options;
 mod outside;
@@ -67,7 +68,6 @@ use call::Kind;
 use callbacks::tell;
 use held::Held;
 use here::{Here, initializer_failure, run_queued};
-use lane::Lane;
 use recycle::Recycle;
 use standby::{CALLED, Threads};
 use state::{Rules, State, Window};
@@ -630,7 +630,7 @@ impl State {
         if timed || self.submitted.is_multiple_of(EVERY) {
             self.pump(false);
         } else {
-            if self.lanes.iter().any(Lane::has_room) {
+            if self.lanes.any_open() {
                 self.feed(now_ns());
             }
             self.grow();

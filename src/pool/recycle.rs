@@ -1,6 +1,5 @@
 //! Replacing workers in good order: after so many tasks, so long a time, or above so much memory.
 
-use super::lane::Lane;
 use super::state::State;
 use crate::sys::limits;
 use std::sync::Arc;
@@ -34,24 +33,32 @@ impl Recycle {
 }
 
 impl State {
-    /// Asks workers to leave that have served long enough and have nothing under way.
+    /// Looks at all workers when one may have been idle for too long, or has to be looked at for its age and memory.
     pub(super) fn recycle(&mut self, now: u64) {
+        if now < self.recycle_due_ns.min(self.idle_due_ns) {
+            return;
+        }
+        let ages = self.recycle.age_ns != 0 || self.recycle.private_bytes != 0;
+        self.recycle_due_ns = if ages { now + LOOK_NS } else { u64::MAX };
         self.idle_due_ns = u64::MAX;
-        for slot in 0..self.lanes.len() {
-            if !self.lanes[slot].ready || self.lanes[slot].leaving {
-                continue;
-            }
-            if !self.lanes[slot].retiring && self.has_served(slot, now) {
-                self.lanes[slot].retiring = true;
-            } else if !self.lanes[slot].retiring && self.has_been_idle(slot, now) {
-                self.lanes[slot].retiring = true;
-                self.family.park(slot);
-            }
-            let lane = &self.lanes[slot];
-            if (lane.retiring || lane.has_served_its_share()) && lane.in_ring() == 0 {
-                self.lanes[slot].leaving = true;
-                self.family.retire(slot);
-            }
+        (0..self.lanes.len()).for_each(|slot| self.recycle_lane(slot, now));
+    }
+
+    /// Asks a worker to leave that has served long enough and has nothing under way.
+    pub(super) fn recycle_lane(&mut self, slot: usize, now: u64) {
+        if !self.lanes[slot].ready || self.lanes[slot].leaving {
+            return;
+        }
+        if !self.lanes[slot].retiring && self.has_served(slot, now) {
+            self.lanes[slot].retiring = true;
+        } else if !self.lanes[slot].retiring && self.has_been_idle(slot, now) {
+            self.lanes[slot].retiring = true;
+            self.family.park(slot);
+        }
+        let lane = &self.lanes[slot];
+        if (lane.retiring || lane.has_served_its_share()) && lane.in_ring() == 0 {
+            self.lanes[slot].leaving = true;
+            self.family.retire(slot);
         }
     }
 
@@ -73,11 +80,10 @@ impl State {
         if parked == 0 || self.closing() {
             return;
         }
-        let free = |lane: &Lane| lane.in_ring() == 0 && lane.has_room();
-        if self.lanes.iter().any(free) {
+        let waiting = self.queued() + self.lanes.waiting();
+        if waiting == 0 || self.lanes.idle().is_some() {
             return;
         }
-        let waiting = self.queued() + self.lanes.iter().map(Lane::waiting).sum::<usize>();
         let coming =
             self.family.wanted_count().saturating_sub(self.lanes.iter().filter(|lane| lane.ready).count());
         if waiting > coming && self.family.unpark(waiting - coming) {
@@ -89,7 +95,7 @@ impl State {
 
     fn has_served(&mut self, slot: usize, now: u64) -> bool {
         let rules = self.recycle;
-        let lane: &mut Lane = &mut self.lanes[slot];
+        let lane = self.lanes.quietly(slot);
         if rules.age_ns != 0 && now.saturating_sub(lane.ready_ns) >= rules.age_ns {
             return true;
         }

@@ -8,6 +8,7 @@ use super::desk::{Desk, Key};
 use super::dispatch::Queue;
 use super::here::Here;
 use super::lane::{Drained, Lane, LeftTask};
+use super::lanes::Lanes;
 use super::outside::Outside;
 use super::recycle::Recycle;
 use super::stream::Line;
@@ -22,12 +23,14 @@ use crate::queue::ring::{SLOTS, Segment};
 use crate::queue::spin::Spin;
 use crate::sys::clock::{Deadline, now_ns};
 use crate::sys::epoll::Epoll;
-use crate::sys::{reserve, thread};
+use crate::sys::thread;
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
-/// How often the family is looked after while results keep coming and nobody sleeps.
+/// How often the family is looked after while processes come up or end, results keep coming and nobody sleeps: so long, and for
+/// each member. What it is told makes it look at once; to look for nothing takes system calls.
 const FAMILY_INTERVAL_NS: u64 = 200_000;
+const EACH_MEMBER_NS: u64 = 2_000;
 
 /// So many results are given out before the pool is moved on again.
 const GIVEN_OUT: u32 = 16;
@@ -35,11 +38,14 @@ const GIVEN_OUT: u32 = 16;
 /// A worker that has lost its means to call is noticed within twice this time.
 const LOOK_NS: u64 = 50_000_000;
 
+/// All workers that have tasks are looked at so often while the pool is moved on, whatever they have told.
+const FULL_LOOK_NS: u64 = LOOK_NS / 2;
+
 /// The same while processes come up or end.
 const CHANGES_NS: u64 = 2_500_000;
 
 /// The same for a task of which it is to be told that it has begun.
-const BEGINS_NS: u64 = 5_000_000;
+pub(super) const BEGINS_NS: u64 = 5_000_000;
 
 #[derive(Debug)]
 pub(super) struct State {
@@ -47,7 +53,7 @@ pub(super) struct State {
     pub(super) epoll: Arc<Epoll>,
     pub(super) family: Family,
     pub(super) books: Books,
-    pub(super) lanes: Vec<Lane>,
+    pub(super) lanes: Lanes,
     pub(super) queue: Queue,
     /// Settled tasks that nobody has taken or claimed, oldest first.
     pub(super) finished: Chain,
@@ -86,8 +92,9 @@ pub(super) struct State {
     family_due_ns: u64,
     /// Results that have been given out since the pool was moved on.
     given_out: u32,
-    /// When a task that runs has to be looked at.
-    pub(super) running_due_ns: u64,
+    /// When all lanes with tasks are looked at next, and of which tasks have begun.
+    full_look_due_ns: u64,
+    pub(super) begins_due_ns: u64,
     /// How long a task that is to end may take, and the signal that tells it besides its flag; 0 for none.
     pub(super) grace_ns: u64,
     pub(super) cancel_signal: i32,
@@ -100,12 +107,13 @@ pub(super) struct State {
     pub(super) runner: Option<thread::Id>,
     /// When a worker may have been idle for too long.
     pub(super) idle_due_ns: u64,
-    /// When a worker must have passed over what was taken back from it.
-    pub(super) hung_due_ns: u64,
+    /// When all workers are looked at for their age and memory.
+    pub(super) recycle_due_ns: u64,
     /// Since when no end of a channel could be passed, for want of a descriptor.
     pub(super) ends_short_since_ns: Option<u64>,
-    /// When a chunk may have to be cut.
+    /// When a chunk may have to be cut, and when there may be one at the earliest.
     pub(super) cut_due_ns: u64,
+    pub(super) next_cut_ns: u64,
     /// Items that have been dealt with, and of these, those that failed.
     pub(super) items: (u64, u64),
     pub(super) submitted: u64,
@@ -130,6 +138,15 @@ pub(super) struct Window {
     pub(super) bytes: usize,
 }
 
+/// The slots whose bits are set in a word of the marks.
+fn marked(word: usize, mut bits: u64) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let bit = bits.trailing_zeros() as usize;
+        bits &= bits.wrapping_sub(1);
+        (bit < 64).then_some(word * 64 + bit)
+    })
+}
+
 impl State {
     pub(super) fn new(
         heap: Arc<Heap>,
@@ -137,7 +154,7 @@ impl State {
         family: Family,
         rules: Rules,
     ) -> crate::Result<State> {
-        let lanes = reserve::collect(family.members.iter().map(|_| Lane::new()))?;
+        let lanes = Lanes::new(family.members.len())?;
         Ok(State {
             heap,
             epoll,
@@ -167,7 +184,8 @@ impl State {
             outside: None,
             family_due_ns: 0,
             given_out: 0,
-            running_due_ns: u64::MAX,
+            full_look_due_ns: 0,
+            begins_due_ns: 0,
             grace_ns: rules.grace_ns,
             cancel_signal: rules.cancel_signal,
             max_worker_bytes: rules.max_worker_bytes,
@@ -177,9 +195,10 @@ impl State {
             here: rules.here,
             runner: None,
             idle_due_ns: u64::MAX,
-            hung_due_ns: u64::MAX,
+            recycle_due_ns: 0,
             ends_short_since_ns: None,
             cut_due_ns: u64::MAX,
+            next_cut_ns: 0,
             items: (0, 0),
             submitted: 0,
             settled: 0,
@@ -192,12 +211,12 @@ impl State {
         let now = now_ns();
         self.given_out = 0;
         self.drain_rings(now);
-        self.look_for_begins();
+        self.look_for_begins(now);
         let news = self.heap.bell().take_news();
         if something_happened || news || now >= self.family_due_ns {
-            self.family_due_ns = now + FAMILY_INTERVAL_NS;
             let (heap, epoll) = (Arc::clone(&self.heap), Arc::clone(&self.epoll));
             self.family.advance(&heap, &epoll);
+            self.family_due_ns = self.next_family_look(now);
             while let Some(event) = self.family.next_event() {
                 self.deal_with(event, now);
                 // A place that has become vacant is filled now: nothing else may happen that would wake anybody.
@@ -207,7 +226,7 @@ impl State {
             }
         }
         self.expire_queue(now);
-        self.look_after_running(now);
+        self.look_at_lanes(now);
         self.recycle(now);
         self.free_stuck(now);
         self.stop_lines();
@@ -215,6 +234,8 @@ impl State {
         self.rebalance(now);
         self.cut_long(now);
         self.grow();
+        // What has been handed out just now may have a deadline.
+        self.look_at_lanes(now);
         self.wake_waiters();
         self.update_outside();
         let due = self.next_look();
@@ -233,18 +254,75 @@ impl State {
         self.given_out < GIVEN_OUT && !self.has_news() && !self.awaits_begins()
     }
 
+    /// When the family is to be looked after if nobody tells of anything.
+    fn next_family_look(&self, now: u64) -> u64 {
+        let members = self.family.members.len() as u64;
+        let (soon, late) = (now + FAMILY_INTERVAL_NS + members * EACH_MEMBER_NS, now + FULL_LOOK_NS);
+        if self.family.is_changing() {
+            soon
+        } else {
+            self.family.next_deadline().0.clamp(soon, late.max(soon))
+        }
+    }
+
     fn drain_rings(&mut self, now: u64) {
-        for slot in 0..self.lanes.len() {
-            self.drain(slot, now);
+        let words = self.family.mark_words().filter(|_| now < self.full_look_due_ns);
+        let Some(words) = words else {
+            let mut next = self.lanes.first_busy();
+            while let Some(slot) = next {
+                next = self.lanes.next_busy(slot);
+                self.drain(slot, now);
+            }
+            return;
+        };
+        for word in 0..words {
+            for slot in marked(word, self.heap.marks().take(word)) {
+                // Any worker can have set any bit.
+                if slot < self.lanes.len() {
+                    self.drain(slot, now);
+                }
+            }
+        }
+    }
+
+    /// The lanes that have to be looked at for results: those that are marked, or, where there are few, the busy ones.
+    fn any_with_results(&self, suits: impl Fn(&Segment) -> bool) -> bool {
+        let has = |slot: usize| {
+            let segment = self.family.members.get(slot).and_then(|member| member.segment.as_ref());
+            segment.is_some_and(|segment| {
+                let lane = &self.lanes[slot];
+                lane.has_results(segment) && suits(segment)
+            })
+        };
+        match self.family.mark_words() {
+            None => self.lanes.busy().any(has),
+            Some(words) => (0..words).any(|word| marked(word, self.heap.marks().get(word)).any(has)),
+        }
+    }
+
+    /// Looks at the lanes that have changed, at those whose time has come, and now and then at all that are busy.
+    fn look_at_lanes(&mut self, now: u64) {
+        self.lanes.sort();
+        if now >= self.full_look_due_ns {
+            self.full_look_due_ns = now + FULL_LOOK_NS;
+            self.lanes.look_at_busy();
+        }
+        while let Some(slot) = self.lanes.next_unseen(now) {
+            let due_ns = self.look_after_running(slot, now);
+            self.recycle_lane(slot, now);
+            self.give_up_on(slot, now);
+            let due_ns = due_ns.min(self.lanes[slot].hung_due_ns());
+            self.lanes.set_alarm(slot, due_ns.max(now + 1));
         }
     }
 
     pub(super) fn drain(&mut self, slot: usize, now: u64) {
         let Some(segment) = &self.family.members[slot].segment else { return };
-        let lane = &mut self.lanes[slot];
-        if lane.in_ring() == 0 {
+        let lane = &self.lanes[slot];
+        if lane.in_ring() == 0 || self.outside.is_none() && !lane.has_results(segment) {
             return;
         }
+        let lane = &mut self.lanes[slot];
         let trusted = !lane.distrusted;
         lane.drain(segment, &mut self.books, &self.heap, now, &mut self.drained);
         if self.outside.is_some() {
@@ -438,11 +516,7 @@ impl State {
 
     /// Whether a ring in which there are results runs low.
     pub(super) fn has_low_ring(&self) -> bool {
-        let is_low = |(lane, member): (&Lane, &Member)| {
-            let segment = member.segment.as_ref();
-            segment.is_some_and(|segment| lane.has_results(segment) && segment.runs_low())
-        };
-        self.lanes.iter().zip(&self.family.members).any(is_low)
+        self.any_with_results(|segment| segment.runs_low())
     }
 
     /// Whether this task has yet to settle.
@@ -472,16 +546,14 @@ impl State {
 
     /// Whether there are results in a ring.
     pub(super) fn has_results(&self) -> bool {
-        self.lanes
-            .iter()
-            .zip(&self.family.members)
-            .any(|(lane, member)| member.segment.as_ref().is_some_and(|segment| lane.has_results(segment)))
+        self.any_with_results(|_| true)
     }
 
     /// When whoever sleeps must look again even if nobody has called: something of the family's is due, or a worker
     /// may have lost the descriptor by which it calls. Only tasks that are under way make anybody look.
     pub(super) fn next_look(&self) -> Deadline {
-        let mut family = self.family.next_deadline().min(Deadline(self.idle_due_ns.min(self.hung_due_ns)));
+        let due_ns = self.idle_due_ns.min(self.lanes.first_alarm());
+        let mut family = self.family.next_deadline().min(Deadline(due_ns));
         if self.family.is_changing() {
             family = family.min(Deadline((now_ns() / CHANGES_NS + 2) * CHANGES_NS));
         }
@@ -491,7 +563,7 @@ impl State {
         // Rounded, so that a timer need not be set anew for every task.
         let interval_ns = if self.awaits_begins() { BEGINS_NS } else { LOOK_NS };
         let look = Deadline((now_ns() / interval_ns + 2) * interval_ns);
-        family.min(look).min(Deadline(self.running_due_ns.min(self.queue_due_ns()).min(self.cut_due_ns)))
+        family.min(look).min(Deadline(self.queue_due_ns().min(self.cut_due_ns)))
     }
 
     /// The family is to be looked after at the next occasion.
@@ -569,7 +641,7 @@ impl State {
                 self.desk.tell_all(Key::All(in_callback));
             }
         }
-        if self.broken.is_some() || self.family.all_ready() {
+        if self.desk.is_wished(Key::Ready) && (self.broken.is_some() || self.family.all_ready()) {
             self.desk.tell_all(Key::Ready);
         }
         // Whoever shares looks for itself: there is one of them at a time, and it happens seldom.

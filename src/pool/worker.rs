@@ -291,7 +291,7 @@ pub(crate) fn run(worker: &'static Worker, finalizer: Option<usize>) -> ! {
             worker.nested.clear();
         }
         position = position.wrapping_add(1);
-        segment.finish(position, worker.heap.bell(), &worker.event);
+        segment.finish(position, worker.heap.bell(), worker.heap.marks(), &worker.event);
     }
     if let Some(address) = finalizer {
         // How it ends is nobody's business any more.

@@ -2,6 +2,7 @@
 
 pub(crate) mod bell;
 pub(crate) mod layout;
+pub(crate) mod marks;
 pub mod message;
 mod place;
 mod registry;

@@ -17,6 +17,7 @@
 //! | `done` | worker, Release | host, Acquire | makes the results before it visible: the commit of a result |
 //! | `state` | both, compare-exchange AcqRel | both | who has the task: exactly one of the two wins |
 //! | `low_at` | host, Relaxed | worker | stored before `tail`; one seen late rings once too often, or for the next task |
+//! | `mark` | host, before the worker starts | worker, Relaxed | which bit of the pool's marks it sets when it has moved `done` |
 //! | `worker_sleeps` | worker sets, host clears | both | Dekker with `tail`: both store, fence, then look |
 //! | `host_sleeps` | host sets, worker clears | both | Dekker with `done`; where the pool's descriptor is watched |
 //! | `phase`, `pending_output`, `items_*` | worker, Release | host, Acquire, after a death too | each stands alone |
@@ -28,6 +29,7 @@
 //! word from here once and checks it.
 
 use super::bell::Bell;
+use super::marks::Marks;
 use super::spin::Spin;
 use crate::error::Result;
 use crate::prim::{AtomicI32, AtomicU32, AtomicU64, Ordering, fence, futex_wait, futex_wake};
@@ -179,6 +181,8 @@ pub(crate) struct Shared {
     /// the worker has dealt with. Release, for what was sent and mapped before.
     pub(crate) shares: AtomicU32,
     pub(crate) shared: AtomicU32,
+    /// The worker's number in the pool's marks, plus 1; 0 in a pool of few, whose rings are all looked at.
+    pub(crate) mark: AtomicU32,
     /// The block that the running task's output is being allocated in; see `Heap::allocate_announced`.
     pub(crate) pending_output: CachePadded<AtomicU64>,
     /// Items of the running chunk that have begun, and that have finished.
@@ -270,11 +274,15 @@ impl Shared {
     }
 
     /// Worker: the results before `done` are there. Wakes the host where it sleeps.
-    pub(crate) fn finish(&self, done: u32, bell: &Bell, host: &Guarded) {
+    pub(crate) fn finish(&self, done: u32, bell: &Bell, marks: &Marks, host: &Guarded) {
         self.commit(done);
+        self.leave_mark(marks);
         fence(Ordering::SeqCst);
         bell.ring_for_result(|| self.is_low(done));
-        self.signal_host(host);
+        if self.signal_host(host) {
+            // The host is to ask once more, although it may have taken the result already.
+            self.leave_mark(marks);
+        }
     }
 
     /// Host: the same of what the worker has finished so far.
@@ -295,14 +303,24 @@ impl Shared {
     /// Worker: has news for the host that are no result.
     pub(crate) fn tell_host(&self, bell: &Bell, host: &Guarded) {
         bell.ring_for_news();
-        self.signal_host(host);
+        let _ = self.signal_host(host);
     }
 
-    /// Worker, after a fence: makes the descriptor readable by which the host is to be told, where it wants that.
-    fn signal_host(&self, host: &Guarded) {
-        if self.host_sleeps.load(Ordering::Relaxed) != 0 && self.host_sleeps.swap(0, Ordering::Relaxed) != 0 {
+    fn leave_mark(&self, marks: &Marks) {
+        if let Some(slot) = self.mark.load(Ordering::Relaxed).checked_sub(1) {
+            marks.set(slot);
+        }
+    }
+
+    /// Worker, after a fence: makes the descriptor readable by which the host is to be told, where it wants that; whether it
+    /// does.
+    fn signal_host(&self, host: &Guarded) -> bool {
+        let asked =
+            self.host_sleeps.load(Ordering::Relaxed) != 0 && self.host_sleeps.swap(0, Ordering::Relaxed) != 0;
+        if asked {
             fd::eventfd_signal(host.as_raw_fd());
         }
+        asked
     }
 
     /// Host: how many of the `in_ring` tasks from `position` on have results. A number that cannot be, which only a
@@ -376,7 +394,7 @@ mod tests {
         let worker = Segment::attach(fd.as_raw_fd()).unwrap();
         let event = crate::sys::fd::eventfd().unwrap();
         let host_event = &Guarded::new(event);
-        let bell = Bell::default();
+        let (bell, marks) = (Bell::default(), Marks::new());
         const TASKS: u32 = 100_000;
         std::thread::scope(|scope| {
             scope.spawn(move || {
@@ -388,7 +406,7 @@ mod tests {
                         slot.status.store(slot.shares.load(Ordering::Relaxed) as i32 + 1, Ordering::Relaxed);
                     }
                     position = position.wrapping_add(1);
-                    worker.finish(position, &bell, host_event);
+                    worker.finish(position, &bell, &marks, host_event);
                 }
                 assert_eq!(position, TASKS);
             });
