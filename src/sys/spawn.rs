@@ -30,6 +30,7 @@
 //! not have; then it is thrown away and another copy is made (`engine/link.rs`).
 
 use crate::error::{Error, Result};
+use crate::sys::fd::Guarded;
 use crate::sys::memory::{self, Mapping};
 use crate::sys::raw::{self, call};
 use crate::sys::signal::AllBlocked;
@@ -67,7 +68,7 @@ pub(crate) struct Keeper {
     /// 0: it is nobody's whom this process would have to look after.
     pid: c_int,
     /// Until the supervisor has one of its own.
-    pidfd: Option<OwnedFd>,
+    pidfd: Option<Guarded>,
 }
 
 struct Plan<'a> {
@@ -104,7 +105,8 @@ pub(crate) fn born(start: Start<'_>, socket: RawFd, news: &News, detached: bool)
         return Err(Error::from_io("a copy of this process, to start others from", &error));
     }
     // SAFETY: the kernel has just returned it, so nobody else owns it.
-    let pidfd = super::fd::above_standard(unsafe { OwnedFd::from_raw_fd(own) }, "pidfd").ok();
+    let pidfd =
+        super::fd::above_standard(unsafe { OwnedFd::from_raw_fd(own) }, "pidfd").ok().map(Guarded::new);
     let copy = Keeper { parent: fork::pid(), pid: pid as c_int, pidfd };
     if orphan {
         drop(copy);
@@ -290,19 +292,19 @@ impl Drop for Keeper {
             return;
         }
         // A host that waits for children of every kind may have reaped it, and the number be somebody else's.
-        let pidfd =
-            match self.pidfd.take().map_or_else(|| pidfd::open_child(self.pid), |pidfd| Ok(Some(pidfd))) {
-                Ok(Some(pidfd)) => pidfd,
-                Ok(None) => return,
-                Err(_) => return self.leave_to_later_calls(),
-            };
-        let pidfd = pidfd.as_raw_fd();
-        if !pidfd::wait_end(pidfd, Deadline::after(ENDING_NS)) {
+        let opened = || Ok(pidfd::open_child(self.pid)?.map(Guarded::new));
+        let pidfd = match self.pidfd.take().map_or_else(opened, |pidfd| Ok(Some(pidfd))) {
+            Ok(Some(pidfd)) => pidfd,
+            Ok(None) => return,
+            Err::<_, Error>(_) => return self.leave_to_later_calls(),
+        };
+        if !pidfd::wait_end(pidfd.as_raw_fd(), Deadline::after(ENDING_NS)) {
             // Somebody may have stopped it; that it cannot be told to go on changes nothing.
-            let _ = pidfd::signal(pidfd, libc::SIGCONT);
+            let _ = pidfd::signal(pidfd.as_raw_fd(), libc::SIGCONT);
         }
-        match pidfd::has_ended(pidfd) {
-            true => pidfd::reap(pidfd),
+        // A program that closes what it has not opened may have closed it meanwhile, and have a file of its own there.
+        match pidfd.is_ours() && pidfd::has_ended(pidfd.as_raw_fd()) {
+            true => pidfd::reap(pidfd.as_raw_fd()),
             false => self.leave_to_later_calls(),
         }
         Keeper::reap_left();

@@ -47,18 +47,20 @@ impl Thread {
             let mut attributes = std::mem::MaybeUninit::uninit();
             let mut failed = libc::pthread_attr_init(attributes.as_mut_ptr());
             if failed == 0 {
-                if stack != 0 {
-                    failed = libc::pthread_attr_setstacksize(attributes.as_mut_ptr(), stack);
+                let mut create = |attributes| {
+                    libc::pthread_create(thread.as_mut_ptr(), attributes, begin::<F>, start.cast())
+                };
+                failed = libc::EINVAL;
+                if stack != 0 && libc::pthread_attr_setstacksize(attributes.as_mut_ptr(), stack) == 0 {
+                    failed = create(attributes.as_ptr());
                 }
-                if failed == 0 {
-                    libc::pthread_attr_getstacksize(attributes.as_ptr(), &raw mut stack);
-                    failed = libc::pthread_create(
-                        thread.as_mut_ptr(),
-                        attributes.as_ptr(),
-                        begin::<F>,
-                        start.cast(),
-                    );
+                // What the program has of thread-local variables comes out of the stack: it may be too much for a small one.
+                if failed == libc::EINVAL {
+                    failed = create(std::ptr::null());
+                    libc::pthread_attr_destroy(attributes.as_mut_ptr());
+                    libc::pthread_attr_init(attributes.as_mut_ptr());
                 }
+                libc::pthread_attr_getstacksize(attributes.as_ptr(), &raw mut stack);
                 libc::pthread_attr_destroy(attributes.as_mut_ptr());
             }
             failed

@@ -155,7 +155,7 @@ static void cannot_be_started(void)
     none = before;
     none.rlim_cur = 1 << 20;
     CHECK_EQ(setrlimit(RLIMIT_AS, &none), 0);
-    CHECK_RC(tine_submit(pool, give_back, &one, sizeof one, NULL, NULL), -EAGAIN);
+    CHECK_RC(tine_submit(pool, give_back, &one, sizeof one, NULL, NULL), -ENOMEM);
     CHECK_EQ(setrlimit(RLIMIT_AS, &before), 0);
     CHECK_RC(tine_pool_stats(pool, &stats), 0);
     CHECK_EQ(stats.submitted, 0);
