@@ -235,7 +235,11 @@ static void namesake(void)
         if ((first = fork()) == 0) {
             fresh();
             pid_t dead = dead_holder(NO_LIST), again = dead;
-            struct clone_args how = {.exit_signal = SIGCHLD, .set_tid = (uintptr_t)&again, .set_tid_size = 1};
+            struct clone_args how;
+            memset(&how, 0, sizeof how);
+            how.exit_signal = SIGCHLD;
+            how.set_tid = (uintptr_t)&again;
+            how.set_tid_size = 1;
             pid_t other = (pid_t)syscall(SYS_clone3, &how, sizeof how);
             if (other == 0)
                 for (;;) pause();

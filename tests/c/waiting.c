@@ -222,14 +222,15 @@ static void wait_inside(const tine_result *result, void *user)
 
 static void everything_inside(uint32_t flags, int how, int outside)
 {
-    struct closer closer = {create(flags, 2), how, 1};
+    struct closer closer = {create(flags, 3), how, 1};
     tine_submit_options options = TINE_SUBMIT_OPTIONS_INIT;
     int one = 1, *go = word_of(closer.pool);
     options.on_settled = wait_inside;
     options.user = &closer;
+    submit(closer.pool, until_set, go, NULL);
+    submit(closer.pool, until_set, go, NULL);
+    /* The last one: its callback may be there before this goes on, and take no more tasks. */
     CHECK_RC(tine_submit(closer.pool, give_back, &one, sizeof one, &options, NULL), 0);
-    submit(closer.pool, until_set, go, NULL);
-    submit(closer.pool, until_set, go, NULL);
     set(go);
     tine_result result = TINE_RESULT_INIT;
     switch (outside) {
