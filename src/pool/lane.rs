@@ -140,6 +140,8 @@ impl Lane {
             && !self.retiring
             && !self.has_served_its_share()
             && self.flights.len() < self.depth
+            // Nothing waits behind what has a deadline: of two chunks in a ring, the second has been ended for the first one's late item.
+            && self.timed == 0
     }
 
     /// Whether the worker has been given as many tasks as it may be.
