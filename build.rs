@@ -11,7 +11,10 @@ fn main() {
     let object = PathBuf::from(variable("OUT_DIR")).join("variadic.o");
     let directory = variable("CARGO_MANIFEST_DIR");
     let mut build = cc::Build::new();
-    build.warnings(true).extra_warnings(true).flag_if_supported(format!("-ffile-prefix-map={directory}=tine"));
+    build
+        .warnings(true)
+        .extra_warnings(true)
+        .flag_if_supported(format!("-ffile-prefix-map={directory}=tine"));
     // Behind the flags of CFLAGS: an object that has only the compiler's own code in it, for link-time optimisation, has no symbol
     // that rustc could see.
     let mut compile = build.get_compiler().to_command();
