@@ -51,7 +51,7 @@ uninstall:
 	@$(INSTALL) uninstall
 
 staged: $(STAGED)
-$(STAGED): $(RELEASE)/libtine.so include/tine.h tine.pc.in $(CPP) $(CMAKE) src/process/tine-worker.c packaging/install.sh Makefile
+$(STAGED): $(RELEASE)/libtine.so include/tine.h include/tine-ffi.h tine.pc.in $(CPP) $(CMAKE) src/process/tine-worker.c packaging/install.sh Makefile
 	@$(MAKE) --no-print-directory --silent install PREFIX="$(STAGE)" DESTDIR= \
 	    LIBDIR="$(STAGE)/lib" INCLUDEDIR="$(STAGE)/include" LIBEXECDIR="$(STAGE)/libexec" DATADIR="$(STAGE)/share"
 	@touch $@

@@ -38,6 +38,7 @@ layout() {
         for place in doc/tine tine/go; do printf '644 share/%s/%s\n' $place LICENSE-APACHE $place LICENSE-MIT; done
         echo "777 lib/$soname $shared"
         cat <<END
+644 include/tine-ffi.h
 644 include/tine.h
 644 include/tine.hpp
 644 lib/cmake/tine/tine-config-version.cmake

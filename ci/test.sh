@@ -37,6 +37,7 @@ short() {
     check header ci/check-header.sh
     check symbols ci/check-symbols.sh
     check examples ci/check-examples.sh
+    check ffi ci/check-ffi.sh
     check docs ci/check-docs.sh
     check asan ci/check-asan.sh
     check c ci/run-c-tests.sh

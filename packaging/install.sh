@@ -55,6 +55,7 @@ link "$SHARED" "$LIBDIR/$SONAME"
 link "$SONAME" "$LIBDIR/libtine.so"
 put 644 "$RELEASE/libtine.a" "$LIBDIR/libtine.a"
 put 644 include/tine.h "$INCLUDEDIR/tine.h"
+put 644 include/tine-ffi.h "$INCLUDEDIR/tine-ffi.h"
 put 644 bindings/cpp/tine.hpp "$INCLUDEDIR/tine.hpp"
 folder "$INCLUDEDIR/tine"
 for file in bindings/cpp/tine/*.hpp; do put 644 "$file" "$INCLUDEDIR/tine/${file##*/}"; done
