@@ -11,10 +11,10 @@ CFLAGS     ?= -O2 -g
 CARGO      ?= cargo
 
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
-MINOR   := $(word 2,$(subst ., ,$(VERSION)))
-# Before 1.0 the minor version is what may break the ABI, so it is part of the file's name; build.rs sets the soname.
-SONAME  := libtine.so.0
-SHARED  := $(SONAME).$(MINOR)
+NUMBERS := $(subst ., ,$(VERSION))
+# Before 1.0 a minor version may break the ABI, so the soname, which build.rs sets, names it: the loader mixes no two of them.
+SONAME  := libtine.so.$(word 1,$(NUMBERS))$(if $(filter 0,$(word 1,$(NUMBERS))),.$(word 2,$(NUMBERS)))
+SHARED  := libtine.so.$(VERSION)
 
 # The C++ binding: headers beside tine.h, those that tine.hpp includes in a directory of their own.
 CPP := bindings/cpp/tine.hpp $(wildcard bindings/cpp/tine/*.hpp)

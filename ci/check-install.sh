@@ -8,7 +8,9 @@ rm -rf "$dest"
 make --silent install PREFIX=$prefix DESTDIR="$dest"
 
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
-minor=$(cut -d . -f 2 <<<"$version")
+IFS=. read -r major minor _ <<<"$version"
+soname=libtine.so.$major
+[ "$major" != 0 ] || soname=$soname.$minor # before 1.0 a minor version may break the ABI
 (cd "$dest$prefix" && find . ! -type d -printf '%P %l\n' | sed 's/ $//' | LC_ALL=C sort) >build/installed.txt
 diff - build/installed.txt <<END
 include/tine.h
@@ -17,13 +19,13 @@ $(cd bindings/cpp && LC_ALL=C ls tine/*.hpp | sed 's|^|include/|')
 lib/cmake/tine/tine-config-version.cmake
 lib/cmake/tine/tine-config.cmake
 lib/libtine.a
-lib/libtine.so libtine.so.0
-lib/libtine.so.0 libtine.so.0.$minor
-lib/libtine.so.0.$minor
+lib/libtine.so $soname
+lib/$soname libtine.so.$version
+lib/libtine.so.$version
 lib/pkgconfig/tine.pc
 libexec/tine-worker
 END
-[ "$(readelf -d "$dest$prefix/lib/libtine.so" | sed -n 's/.*(SONAME).*\[\(.*\)\]/\1/p')" = libtine.so.0 ]
+[ "$(readelf -d "$dest$prefix/lib/libtine.so" | sed -n 's/.*(SONAME).*\[\(.*\)\]/\1/p')" = "$soname" ]
 readelf -d "$dest$prefix/lib/libtine.so" | grep -q 'Flags:.*NODELETE'
 
 # What tine.pc says holds where the package will be in the end.
