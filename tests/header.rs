@@ -44,7 +44,8 @@ fn headers_are_current() {
             std::fs::write(root.join(name), &fresh).unwrap_or_else(|error| panic!("{name}: {error}"));
             continue;
         }
-        let committed = std::fs::read_to_string(root.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let committed =
+            std::fs::read_to_string(root.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
         assert!(committed == fresh, "{name} is stale: run `make header` and look at the difference");
     }
 }

@@ -127,7 +127,9 @@ fn extent(field: &str, sizes: &HashMap<String, usize>) -> (usize, usize) {
         return (8, 1);
     }
     let (declaration, count) = match field.split_once('[') {
-        Some((declaration, rest)) => (declaration, rest.trim_end_matches("];").parse().expect("a number of elements")),
+        Some((declaration, rest)) => {
+            (declaration, rest.trim_end_matches("];").parse().expect("a number of elements"))
+        }
         None => (field.trim_end_matches(';'), 1),
     };
     if declaration.contains('*') {
