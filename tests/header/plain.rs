@@ -106,10 +106,12 @@ fn with_offsets(code: &str) -> String {
             *at += size * count;
             continue;
         }
-        if let Some((kind, name)) = line.strip_prefix("typedef ").and_then(|rest| rest.rsplit_once(' ')) {
-            if !kind.contains(['(', '{']) && !kind.starts_with("struct") {
-                sizes.insert(name.trim_end_matches(';').to_owned(), size_of(kind, &sizes));
-            }
+        let alias = line.strip_prefix("typedef ").and_then(|rest| rest.rsplit_once(' '));
+        if let Some((kind, name)) = alias
+            && !kind.contains(['(', '{'])
+            && !kind.starts_with("struct")
+        {
+            sizes.insert(name.trim_end_matches(';').to_owned(), size_of(kind, &sizes));
         }
         writeln!(out, "{line}").unwrap();
     }
