@@ -100,7 +100,7 @@ by_cmake() {
     cmake -S tests/cpp/cmake -B $out/cmake -DCMAKE_PREFIX_PATH="$(pkg-config --variable=prefix tine)" -DCMAKE_BUILD_TYPE=Release &&
         cmake --build $out/cmake && [ "$($out/cmake/shared)" = 42 ] && [ "$($out/cmake/static)" = 42 ] &&
         # The archive is in the one, and the library beside the other.
-        ldd $out/cmake/shared | grep -q libtine.so.0 && ! ldd $out/cmake/static | grep -q libtine
+        ldd $out/cmake/shared | grep -q "libtine.so.0.1 =>" && ! ldd $out/cmake/static | grep -q libtine
 }
 
 if [ "${1-}" = --one ]; then

@@ -85,7 +85,7 @@ for source; do
     done
 done | xargs -0 -n 3 -P 2 "$0" --one
 
-passed=0 failed=0
+passed=0 failed=0 failures=()
 for source; do
     for variant in $variants; do
         name=$(basename "$source" .c)-$variant
@@ -95,12 +95,14 @@ for source; do
         grep '^not tested: ' "$out/$name.log" 2>/dev/null | sed 's/^/      | /'
         case $verdict in
             ok*) passed=$((passed + 1)) ;;
-            *)
-                failed=$((failed + 1))
-                sed 's/^/      | /' "$out/$name.log" | tail -n 60
-                ;;
+            *) failed=$((failed + 1)) failures+=("$name") ;;
         esac
     done
 done
-echo "$passed passed, $failed failed"
+# Last, where who reads only the end of a log finds them.
+for name in ${failures[@]+"${failures[@]}"}; do
+    echo "FAIL  $name"
+    tail -n 20 "$out/$name.log" | sed 's/^/      | /'
+done
+echo "$passed passed, $failed failed${failures[*]:+: ${failures[*]}}"
 [ $failed = 0 ]

@@ -30,8 +30,8 @@ setup(
     ext_modules=[
         Extension(
             "libtine._native",
-            sources=[f"native/{name}.c" for name in ("module", "memory", "pool", "worker")],
-            depends=["native/native.h"],
+            sources=[f"native/{name}.c" for name in ("module", "memory", "pool", "worker", "segment", "wait", "sync")],
+            depends=["native/native.h", "native/wait.h"],
             define_macros=[("Py_LIMITED_API", "0x030B0000")] if LIMITED else [],
             py_limited_api=LIMITED,
             extra_compile_args=[*pkg_config("--cflags"), "-std=c11", "-Wall", "-Wextra"],

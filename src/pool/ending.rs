@@ -7,9 +7,9 @@ use super::books::{Delivery, Outcome, Output, State as TaskState, to_c_string};
 use super::call::Kind;
 use super::state::State;
 use crate::error::Code;
-use crate::prim::{Ordering, fence};
 use crate::queue::ring::Segment;
 use crate::sys::limits;
+use crate::sys::prim::{Ordering, fence};
 
 /// How often a worker's memory is looked at while it has a limit.
 const MEMORY_LOOK_NS: u64 = 10_000_000;

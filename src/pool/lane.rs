@@ -5,9 +5,9 @@ use super::call::Kind;
 use super::ending::{Beginning, Ending};
 use crate::engine::handover::Handover;
 use crate::heap::Heap;
-use crate::prim::Ordering;
 use crate::process::function::Callee;
 use crate::queue::ring::{INLINE_INPUT, Left, SLOTS, Segment, Slot, flag, state};
+use crate::sys::prim::Ordering;
 use std::collections::VecDeque;
 
 /// How deep a ring is filled while nothing is known of how long its tasks take.

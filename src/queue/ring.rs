@@ -28,14 +28,14 @@
 //! away. A hostile worker can write all of it; the host keeps its own count of what is in the ring, and takes every
 //! word from here once and checks it.
 
-use super::bell::Bell;
-use super::marks::Marks;
 use super::spin::Spin;
 use crate::error::Result;
-use crate::prim::{AtomicI32, AtomicU32, AtomicU64, Ordering, fence, futex_wait, futex_wake};
+use crate::heap::bell::Bell;
+use crate::heap::marks::Marks;
 use crate::sys::clock::{Deadline, now_ns};
 use crate::sys::fd::{self, Guarded};
 use crate::sys::memory::{Mapping, sealed_memfd};
+use crate::sys::prim::{AtomicI32, AtomicU32, AtomicU64, Ordering, fence, futex_wait, futex_wake};
 use core::cell::UnsafeCell;
 use crossbeam_utils::CachePadded;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};

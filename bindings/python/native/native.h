@@ -42,6 +42,17 @@ bool add_memory(PyObject *module);
 PyObject *new_memory(const void *data, size_t length, void (*release)(void *owner), void *owner);
 bool memory_is_shared(PyObject *memory);
 
+/* Shared memory: its bytes at an offset, or NULL with an exception. */
+typedef struct {
+    PyObject_HEAD
+    tine_segment *segment;
+} Segment;
+bool add_segment(PyObject *module);
+void *segment_place(PyObject *segment, size_t offset, size_t bytes);
+
+bool add_sync(PyObject *module);
+PyObject *use_exceptions(PyObject *module, PyObject *arguments);
+
 PyObject *serve(PyObject *module, PyObject *arguments);
 int initialize_worker(tine_task *task);
 

@@ -4,7 +4,7 @@
 """
 
 from ._native import version
-from .errors import DeadlineExceeded, TineError, WorkerDied
+from .errors import DeadlineExceeded, OwnerDied, TineError, WorkerDied
 from .executor import ProcessPoolExecutor
 
-__all__ = ["DeadlineExceeded", "ProcessPoolExecutor", "TineError", "WorkerDied", "version"]
+__all__ = ["DeadlineExceeded", "OwnerDied", "ProcessPoolExecutor", "TineError", "WorkerDied", "version"]

@@ -46,6 +46,20 @@ class WorkerDied(BrokenProcessPool):
         return f"{text}\n{self.backtrace}" if self.backtrace else text
 
 
+class OwnerDied(RuntimeError):
+    """A process has died holding what was asked for: .pid, or -1 where it could not say.
+
+    Of a lock: nobody gets it until `with lock.repair():` has said that what it protects is whole again.
+    """
+
+    def __init__(self, text: str, pid: int = -1) -> None:
+        super().__init__(text, pid)
+        self.pid = pid
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
 class DeadlineExceeded(TimeoutError):
     """A call ran past its deadline, and was ended."""
 
