@@ -102,13 +102,15 @@ fn check<S: Subject>(count: u32, planted: bool) -> bool {
     wrong == 0 && cut_short > 0 && !planted
 }
 
+type Check = fn(u32, bool) -> bool;
+
 fn main() {
     let long = std::env::var_os("TINE_STORM").is_some();
     let count = std::env::var("TINE_HISTORIES").ok().and_then(|count| count.parse().ok());
     let count: u32 = count.unwrap_or(if long { 10_000 } else { 300 });
     let chosen: Vec<String> =
         std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
-    let all: [(&str, fn(u32, bool) -> bool); 7] = [
+    let all: [(&str, Check); 7] = [
         ("mutex", check::<locks::Lock<false>>),
         ("rwlock", check::<locks::Lock<true>>),
         ("semaphore", check::<signals::Semaphore>),
