@@ -10,6 +10,7 @@ DATADIR    ?= $(PREFIX)/share
 CC         ?= cc
 CFLAGS     ?= -O2 -g
 CARGO      ?= cargo
+RUSTC      ?= rustc
 
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 NUMBERS := $(subst ., ,$(VERSION))
@@ -27,8 +28,8 @@ STAGE   := $(CURDIR)/build/prefix
 STAGED  := $(STAGE)/.installed
 WITH    := PKG_CONFIG_PATH="$(STAGE)/lib/pkgconfig"
 
-.PHONY: all install uninstall staged demo test test-long c-tests examples storm bench header symbols clean FORCE
-all: $(RELEASE)/libtine.so
+.PHONY: all install uninstall staged book demo test test-long c-tests examples storm bench header symbols clean FORCE
+all: $(RELEASE)/libtine.so build/man/.made
 
 # Cargo decides whether there is anything to do; make then goes by the time of the file that it left. No path of the machine that
 # builds gets into the library, so that it is the same wherever it is built.
@@ -45,13 +46,25 @@ LIBRARY = $(if $(filter-out 1,$(words $(FRESH))),$(RELEASE)/libtine.so)
 INSTALL = PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' LIBDIR='$(LIBDIR)' INCLUDEDIR='$(INCLUDEDIR)' LIBEXECDIR='$(LIBEXECDIR)' \
     DATADIR='$(DATADIR)' RELEASE='$(RELEASE)' VERSION='$(VERSION)' SONAME='$(SONAME)' SHARED='$(SHARED)' CC='$(CC)' \
     CFLAGS='$(CFLAGS)' LDFLAGS='$(LDFLAGS)' packaging/install.sh
-install: $(LIBRARY)
+install: $(LIBRARY) build/man/.made
 	@$(INSTALL) install
 uninstall:
 	@$(INSTALL) uninstall
 
+# The reference of the header's comments: manual pages, and the pages of the book, which has the guides, too.
+build/reference: packaging/reference.rs packaging/reference/man.rs packaging/reference/markdown.rs
+	@mkdir -p build
+	$(RUSTC) --edition 2024 -o $@ $<
+build/man/.made: include/tine.h build/reference
+	@rm -rf build/man
+	@build/reference man include/tine.h build/man/man3 "$$(LC_ALL=C date -u -d @$${SOURCE_DATE_EPOCH:-$$(stat -c %Y include/tine.h)} '+%B %-d, %Y')"
+	@mkdir build/man/man7 && mv build/man/man3/*.7 build/man/man7
+	@touch $@
+book: build/reference
+	@packaging/book.sh
+
 staged: $(STAGED)
-$(STAGED): $(RELEASE)/libtine.so include/tine.h tine.pc.in $(CPP) $(CMAKE) src/process/tine-worker.c packaging/install.sh Makefile
+$(STAGED): $(RELEASE)/libtine.so include/tine.h include/tine-ffi.h tine.pc.in $(CPP) $(CMAKE) src/process/tine-worker.c packaging/install.sh build/man/.made Makefile
 	@$(MAKE) --no-print-directory --silent install PREFIX="$(STAGE)" DESTDIR= \
 	    LIBDIR="$(STAGE)/lib" INCLUDEDIR="$(STAGE)/include" LIBEXECDIR="$(STAGE)/libexec" DATADIR="$(STAGE)/share"
 	@touch $@
