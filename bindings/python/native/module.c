@@ -60,8 +60,13 @@ static PyObject *version(PyObject *module, PyObject *unused)
 }
 
 static PyMethodDef methods[] = {
+    {"encode_call", encode_call, METH_VARARGS,
+     "encode_call(function's pickle, arguments) -> a message, or None if an argument has to be pickled."},
+    {"encode_chunk", encode_chunk, METH_VARARGS,
+     "encode_chunk(function's pickle, items, star, plain) -> a message of many calls, or None if an item has to be pickled; "
+     "with plain false only its head."},
     {"serve", serve, METH_VARARGS,
-     "serve(run, initialize): becomes a supervisor or a worker of the pool that started this process; never returns there."},
+     "serve(load, dump, failed, unreadable, initialize): becomes a supervisor or a worker of the pool that started this process; never returns there."},
     {"use_exceptions", use_exceptions, METH_VARARGS, "use_exceptions(OwnerDied, BrokenBarrierError): what waits raise."},
     {"version", version, METH_NOARGS, "version() -> the version of the library."},
     {NULL, NULL, 0, NULL},
