@@ -260,7 +260,8 @@ impl Threads {
     pub(super) fn let_go(&self, pool: &Arc<Inner>) {
         let mut inside = self.lock();
         let own = Threads::is_own(&inside);
-        let is_telling = |inside: &Inside| inside.telling.as_ref().is_some_and(|told| Arc::ptr_eq(told, pool));
+        let is_telling =
+            |inside: &Inside| inside.telling.as_ref().is_some_and(|told| Arc::ptr_eq(told, pool));
         if own && pool.has_caller() && !is_telling(&inside) {
             // In a callback of another pool's: nobody else could call them.
             drop(inside);
