@@ -3,11 +3,14 @@
 `ProcessPoolExecutor` stands in for concurrent.futures' class of this name, `Pool` for multiprocessing's.
 """
 
+from ._array import array, empty_like
 from ._native import version
-from .array import array, empty_like
+from ._progress import progress
 from .errors import DeadlineExceeded, OwnerDied, TineError, Unreadable, WorkerDied
 from .executor import ProcessPoolExecutor
 from .pool import Pool
+
+__version__ = "0.1.0"
 
 __all__ = [
     "DeadlineExceeded",
@@ -19,5 +22,6 @@ __all__ = [
     "WorkerDied",
     "array",
     "empty_like",
+    "progress",
     "version",
 ]
