@@ -30,7 +30,10 @@ setup(
     ext_modules=[
         Extension(
             "libtine._native",
-            sources=[f"native/{name}.c" for name in ("module", "memory", "pool", "worker", "segment", "wait", "sync")],
+            sources=[
+                f"native/{name}.c"
+                for name in ("module", "memory", "pool", "worker", "segment", "wait", "sync", "process")
+            ],
             depends=["native/native.h", "native/wait.h"],
             define_macros=[("Py_LIMITED_API", "0x030B0000")] if LIMITED else [],
             py_limited_api=LIMITED,

@@ -62,6 +62,8 @@ static PyObject *version(PyObject *module, PyObject *unused)
 static PyMethodDef methods[] = {
     {"serve", serve, METH_VARARGS,
      "serve(run, initialize): becomes a supervisor or a worker of the pool that started this process; never returns there."},
+    {"serve_processes", serve_processes, METH_VARARGS,
+     "serve_processes(function): becomes the process that a Process has started, and calls function(fd, fd); never returns there."},
     {"use_exceptions", use_exceptions, METH_VARARGS, "use_exceptions(OwnerDied, BrokenBarrierError): what waits raise."},
     {"version", version, METH_NOARGS, "version() -> the version of the library."},
     {NULL, NULL, 0, NULL},
@@ -79,7 +81,7 @@ PyMODINIT_FUNC PyInit__native(void)
     if (!native_error) return NULL;
     Py_INCREF(native_error);
     if (PyModule_AddObject(module, "NativeError", native_error) < 0 || !add_memory(module) || !add_pool(module) ||
-        !add_segment(module) || !add_sync(module)) return NULL;
+        !add_segment(module) || !add_sync(module) || !add_process(module)) return NULL;
     if (PyModule_AddIntConstant(module, "RAISED", STATUS_RAISED) || PyModule_AddIntConstant(module, "KEPT", STATUS_KEPT) ||
         PyModule_AddIntConstant(module, "EDIED", TINE_EDIED) || PyModule_AddIntConstant(module, "EEMPTY", TINE_EEMPTY) ||
         PyModule_AddIntConstant(module, "ESHUTDOWN", TINE_ESHUTDOWN) || PyModule_AddIntConstant(module, "EID", TINE_EID) ||

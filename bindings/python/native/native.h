@@ -50,6 +50,18 @@ typedef struct {
 bool add_segment(PyObject *module);
 void *segment_place(PyObject *segment, size_t offset, size_t bytes);
 
+/* Strings of a sequence, with NULL at the end; they point into *keep. To be freed with PyMem_Free. */
+const char **get_strings(PyObject *sequence, PyObject **keep);
+
+/* Around each call into Python that the library makes in a process that it has started. */
+void enter_interpreter(void);
+void leave_interpreter(void);
+
+/* Registers one function or two and becomes the supervisor or the process that somebody has started; returns only with an exception. */
+PyObject *become_member(const char *name, tine_fn function, const char *other_name, tine_fn other_function);
+PyObject *serve_processes(PyObject *module, PyObject *arguments);
+bool add_process(PyObject *module);
+
 bool add_sync(PyObject *module);
 PyObject *use_exceptions(PyObject *module, PyObject *arguments);
 

@@ -10,7 +10,7 @@ static PyThreadState *main_thread;
 static pid_t interpreter_pid;
 
 /* Python finds out that it has been forked at a worker's first call. */
-static void enter(void)
+void enter_interpreter(void)
 {
     PyEval_RestoreThread(main_thread);
     if (getpid() != interpreter_pid) {
@@ -19,7 +19,7 @@ static void enter(void)
     }
 }
 
-static void leave(void) { main_thread = PyEval_SaveThread(); }
+void leave_interpreter(void) { main_thread = PyEval_SaveThread(); }
 
 /* A block of the heap that a worker keeps after its call. */
 struct kept {
@@ -78,11 +78,11 @@ static int call_copied(tine_task *task)
 {
     size_t length;
     const char *data = tine_input(task, &length);
-    enter();
+    enter_interpreter();
     PyObject *input = PyBytes_FromStringAndSize(data, (Py_ssize_t)length);
     int status = input ? run(task, input) : fail(task);
     Py_XDECREF(input);
-    leave();
+    leave_interpreter();
     return status;
 }
 
@@ -90,7 +90,7 @@ static int call_block(tine_task *task)
 {
     size_t length;
     const void *data = tine_input(task, &length);
-    enter();
+    enter_interpreter();
     struct kept *kept = PyMem_Malloc(sizeof *kept);
     if (kept) *kept = (struct kept){NULL, (void *)data};
     PyObject *input = kept ? new_memory(data, length, release_kept, kept) : PyErr_NoMemory();
@@ -100,7 +100,7 @@ static int call_block(tine_task *task)
         status |= STATUS_KEPT;
     }
     Py_XDECREF(input);
-    leave();
+    leave_interpreter();
     return status;
 }
 
@@ -109,13 +109,13 @@ int initialize_worker(tine_task *task)
 {
     size_t length;
     const char *data = tine_input(task, &length);
-    enter();
+    enter_interpreter();
     PyObject *input = PyBytes_FromStringAndSize(data, (Py_ssize_t)length);
     PyObject *answer = input ? PyObject_CallFunctionObjArgs(initialize_function, input, NULL) : NULL;
     int status = answer ? 0 : fail(task);
     Py_XDECREF(answer);
     Py_XDECREF(input);
-    leave();
+    leave_interpreter();
     return status;
 }
 
@@ -125,13 +125,18 @@ PyObject *serve(PyObject *module, PyObject *arguments)
     if (!PyArg_ParseTuple(arguments, "OO", &run_function, &initialize_function)) return NULL;
     Py_INCREF(run_function);
     Py_INCREF(initialize_function);
+    return become_member(CALL_COPIED, call_copied, CALL_BLOCK, call_block);
+}
+
+PyObject *become_member(const char *name, tine_fn function, const char *other_name, tine_fn other_function)
+{
     interpreter_pid = getpid();
-    int rc = tine_register(CALL_COPIED, call_copied);
-    if (!rc) rc = tine_register(CALL_BLOCK, call_block);
-    leave();
+    int rc = tine_register(name, function);
+    if (!rc && other_name) rc = tine_register(other_name, other_function);
+    leave_interpreter();
     if (!rc) rc = tine_init(0, NULL);
-    enter();
+    enter_interpreter();
     if (rc) return raise_code(rc, NULL);
-    PyErr_SetString(PyExc_RuntimeError, "no pool has started this process");
+    PyErr_SetString(PyExc_RuntimeError, "nobody has started this process by tine");
     return NULL;
 }
