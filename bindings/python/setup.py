@@ -32,7 +32,18 @@ setup(
             "libtine._native",
             sources=[
                 f"native/{name}.c"
-                for name in ("module", "memory", "pool", "worker", "segment", "wait", "sync", "process")
+                for name in (
+                    "module",
+                    "memory",
+                    "pool",
+                    "worker",
+                    "segment",
+                    "wait",
+                    "sync",
+                    "process",
+                    "queue",
+                    "channel",
+                )
             ],
             depends=["native/native.h", "native/wait.h"],
             define_macros=[("Py_LIMITED_API", "0x030B0000")] if LIMITED else [],

@@ -150,6 +150,21 @@ def send_start(pair: socket.socket, payload: bytes, fds: Sequence[int]) -> None:
         os.close(memory)
 
 
+def receive_start(pair: socket.socket) -> list[int]:
+    """The descriptors that send_start has sent, the payload's first; none where the sender is gone."""
+    fds: list[int] = []
+    count = 1
+    while len(fds) < count:
+        message, some, _flags, _address = socket.recv_fds(pair, 8, MOST_FDS)
+        if not message:
+            for fd in fds:
+                os.close(fd)
+            return []
+        (count,) = struct.unpack("=q", message)
+        fds += some
+    return fds
+
+
 def exit_code(pair: socket.socket) -> int:
     """How a process ended, once it has; 255 where nobody knows, as with multiprocessing."""
     while True:
@@ -200,7 +215,7 @@ class _Server:
             try:
                 description = pickle.loads(content_of(fds[1]))
                 forked = description["method"] == "forkserver" and self.may_fork(description["main"])
-                pid = self.fork(pair, description) if forked else self.spawn(pair, description)
+                pid = self.fork(pair) if forked else self.spawn(pair, description)
                 pidfd = os.pidfd_open(pid)
             except OSError as error:
                 with contextlib.suppress(OSError):
@@ -226,9 +241,11 @@ class _Server:
                 del process.current_process()._inheriting  # type: ignore[attr-defined]
         return len(os.listdir("/proc/self/task")) == 1
 
-    def fork(self, pair: socket.socket, description: dict[str, Any]) -> int:
+    def fork(self, pair: socket.socket) -> int:
         pid = os.fork()
         if pid:
+            with contextlib.suppress(OSError):  # it may have ended
+                os.setpgid(pid, pid)  # the server's group ends with the server
             return pid
         code = 1
         try:
@@ -237,8 +254,7 @@ class _Server:
             for pidfd, (_pid, other) in self.children.items():
                 os.close(pidfd)
                 other.close()
-            with contextlib.suppress(OSError):  # the group may be over
-                os.setpgid(0, description["group"])
+            os.setpgid(0, 0)  # whichever of the two comes first
             signal.signal(signal.SIGINT, signal.default_int_handler)
             code = _run(pair, self.to_requests)
         except BaseException:
@@ -253,7 +269,7 @@ class _Server:
             os.set_inheritable(end, True)
         try:
             return os.posix_spawn(
-                description["executable"], arguments, description["environment"], setsigdef=[signal.SIGINT]
+                description["executable"], arguments, description["environment"], setpgroup=0, setsigdef=[signal.SIGINT]
             )
         finally:
             for end in ends:
@@ -289,15 +305,10 @@ def _run(pair: socket.socket, to_requests: socket.socket) -> int:
     global _family
     _family = _Family()
     _family.requests = to_requests
-    fds: list[int] = []
-    count = 1
     with pair:
-        while len(fds) < count:
-            message, some, _flags, _address = socket.recv_fds(pair, 8, MOST_FDS)
-            if not message:
-                return 1  # whoever asked for this process does not know of it
-            (count,) = struct.unpack("=q", message)
-            fds += some
+        fds = receive_start(pair)
+    if not fds:
+        return 1  # whoever asked for this process does not know of it
     data, sentinel, *travelled = fds
     preparation, main, needs_main, pickled = pickle.loads(content_of(data))
     process.current_process()._inheriting = True  # type: ignore[attr-defined]

@@ -8,10 +8,23 @@ from collections.abc import Sequence
 from multiprocessing import context as standard
 from typing import Any, NoReturn, cast
 
-from . import _server, sharedctypes, synchronize
+from . import _server, connection, queues, sharedctypes, synchronize
 from .process import ForkServerProcess, SpawnProcess
 
-__all__ = ["get_all_start_methods", "get_context"]
+__all__ = [
+    "BufferTooShort",
+    "Manager",
+    "ProcessError",
+    "TimeoutError",
+    "cpu_count",
+    "get_all_start_methods",
+    "get_context",
+    "get_start_method",
+    "set_forkserver_preload",
+    "set_start_method",
+]
+
+BufferTooShort, ProcessError, TimeoutError = standard.BufferTooShort, standard.ProcessError, standard.TimeoutError
 
 
 class Context(standard.BaseContext):
@@ -45,6 +58,18 @@ class Context(standard.BaseContext):
 
     def Barrier(self, parties: int, action: Any = None, timeout: float | None = None) -> synchronize.Barrier:  # type: ignore[override]
         return synchronize.Barrier(parties, action, timeout)
+
+    def Queue(self, maxsize: int = 0) -> queues.Queue:  # type: ignore[override]
+        return queues.Queue(maxsize)
+
+    def JoinableQueue(self, maxsize: int = 0) -> queues.JoinableQueue:  # type: ignore[override]
+        return queues.JoinableQueue(maxsize)
+
+    def SimpleQueue(self) -> queues.SimpleQueue:  # type: ignore[override]
+        return queues.SimpleQueue()
+
+    def Pipe(self, duplex: bool = True) -> tuple[connection.Connection, connection.Connection]:  # type: ignore[override]
+        return connection.Pipe(duplex)
 
     def Manager(self) -> NoReturn:
         raise NotImplementedError(
@@ -104,3 +129,8 @@ def get_context(method: str | None = None) -> Any:
     if method is not None and method not in _contexts:
         raise ValueError(f"cannot find context for {method!r}")
     return _contexts[method or "forkserver"]
+
+
+_default = _contexts["forkserver"]
+Manager, cpu_count, get_start_method = _default.Manager, _default.cpu_count, _default.get_start_method
+set_forkserver_preload, set_start_method = _default.set_forkserver_preload, _default.set_start_method

@@ -66,7 +66,7 @@ class Popen:
             with _travel.sending() as fds:
                 standard.set_spawning_popen(cast(Any, self))
                 try:
-                    pickled = _travel.dumps(process_obj)
+                    pickled = _travel.dumps_registered(process_obj)
                 finally:
                     standard.set_spawning_popen(None)
                 needs_main = b"__main__" in pickled or b"__mp_main__" in pickled
@@ -76,7 +76,6 @@ class Popen:
                     "main": {"sys_path": preparation["sys_path"], "sys_argv": sys.argv, **main}
                     if needs_main and main
                     else None,
-                    "group": os.getpgid(0),
                     "executable": os.fsdecode(spawn.get_executable()),
                     "flags": subprocess._args_from_interpreter_flags(),  # type: ignore[attr-defined]
                     "environment": dict(os.environ) if method == "spawn" else None,
