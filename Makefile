@@ -10,6 +10,7 @@ DATADIR    ?= $(PREFIX)/share
 CC         ?= cc
 CFLAGS     ?= -O2 -g
 CARGO      ?= cargo
+RUSTC      ?= rustc
 
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 NUMBERS := $(subst ., ,$(VERSION))
@@ -27,8 +28,8 @@ STAGE   := $(CURDIR)/build/prefix
 STAGED  := $(STAGE)/.installed
 WITH    := PKG_CONFIG_PATH="$(STAGE)/lib/pkgconfig"
 
-.PHONY: all install uninstall staged demo test test-long c-tests examples storm bench header symbols clean FORCE
-all: $(RELEASE)/libtine.so
+.PHONY: all install uninstall staged book demo test test-long c-tests examples storm bench header symbols clean FORCE
+all: $(RELEASE)/libtine.so build/man/.made
 
 # Cargo decides whether there is anything to do; make then goes by the time of the file that it left. No path of the machine that
 # builds gets into the library, so that it is the same wherever it is built.
@@ -45,13 +46,25 @@ LIBRARY = $(if $(filter-out 1,$(words $(FRESH))),$(RELEASE)/libtine.so)
 INSTALL = PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' LIBDIR='$(LIBDIR)' INCLUDEDIR='$(INCLUDEDIR)' LIBEXECDIR='$(LIBEXECDIR)' \
     DATADIR='$(DATADIR)' RELEASE='$(RELEASE)' VERSION='$(VERSION)' SONAME='$(SONAME)' SHARED='$(SHARED)' CC='$(CC)' \
     CFLAGS='$(CFLAGS)' LDFLAGS='$(LDFLAGS)' packaging/install.sh
-install: $(LIBRARY)
+install: $(LIBRARY) build/man/.made
 	@$(INSTALL) install
 uninstall:
 	@$(INSTALL) uninstall
 
+# The reference of the header's comments: manual pages, and the pages of the book, which has the guides, too.
+build/reference: packaging/reference.rs packaging/reference/man.rs packaging/reference/markdown.rs
+	@mkdir -p build
+	$(RUSTC) --edition 2024 -o $@ $<
+build/man/.made: include/tine.h build/reference
+	@rm -rf build/man
+	@build/reference man include/tine.h build/man/man3 "$$(LC_ALL=C date -u -d @$${SOURCE_DATE_EPOCH:-$$(stat -c %Y include/tine.h)} '+%B %-d, %Y')"
+	@mkdir build/man/man7 && mv build/man/man3/*.7 build/man/man7
+	@touch $@
+book: build/reference
+	@packaging/book.sh
+
 staged: $(STAGED)
-$(STAGED): $(RELEASE)/libtine.so include/tine.h tine.pc.in $(CPP) $(CMAKE) src/process/tine-worker.c packaging/install.sh Makefile
+$(STAGED): $(RELEASE)/libtine.so include/tine.h include/tine-ffi.h tine.pc.in $(CPP) $(CMAKE) src/process/tine-worker.c packaging/install.sh build/man/.made Makefile
 	@$(MAKE) --no-print-directory --silent install PREFIX="$(STAGE)" DESTDIR= \
 	    LIBDIR="$(STAGE)/lib" INCLUDEDIR="$(STAGE)/include" LIBEXECDIR="$(STAGE)/libexec" DATADIR="$(STAGE)/share"
 	@touch $@
@@ -79,14 +92,14 @@ examples: staged
 
 # The long forms of what `make test` does: 1,000,000 tasks with 10,000 kills; 6,000 tasks with deadlines; 1,000,000 tasks in
 # workers that are replaced after 1 to 7 of them; 100,000 kills of users of each lock, all their slow cases single-stepped,
-# and their models with one preemption more; 15,000 kills and 10,000 histories of queues, 5,000 kills of processes that share
+# and their models with one preemption more; 15,000 kills of users of queues, 10,000 histories of each object, 5,000 kills of processes that share
 # nothing but a segment; 2,000 kills in a heap of one's own, 5,000 inside alloc and free; 60 s of random writes, and again
 # under AddressSanitizer; 12,500 kills of processes with channels; 9,000 single processes and 900 of their hosts; and every
 # system call of the scenarios of tests/c/sweep_*.c, failing in each way that it can; and every allocation of tests/c/memory_short.c.
 SWEEPS := $(patsubst tests/c/%.c,%,$(wildcard tests/c/sweep_*.c))
 STORMS := storm ending_storm heap-own heap-scribble queue_segment channel_death process birth hostile_sweep memory_short $(SWEEPS)
 storm: staged
-	TINE_STORM=1 $(CARGO) test --test sync_storm --test sync_step --test sync_living --test queue_storm
+	TINE_STORM=1 $(CARGO) test --test sync_storm --test sync_step --test sync_living --test queue_storm --test histories
 	TINE_STORM=1 $(CARGO) test --test sync_model settles -- --nocapture
 	@$(WITH) VARIANTS=shared-c LIMIT=7200 TINE_STORM=long TINE_SCRIBBLE=60 ci/run-c-tests.sh \
 	    $(STORMS:%=tests/c/%.c)

@@ -1,5 +1,6 @@
 #!/bin/bash
-# The Python binding: linted, type-checked, built as a wheel, and tested from that wheel in an environment of its own.
+# The Python binding: linted, type-checked, built as a wheel, and tested from that wheel in an environment of its own. With "long", all
+# of CPython's tests and not a sample.
 set -u
 cd "$(dirname "$0")/.." || exit 2
 export PKG_CONFIG_PATH=${PKG_CONFIG_PATH:-$PWD/build/prefix/lib/pkgconfig}
@@ -37,6 +38,8 @@ try wheel wheel
 try ruff in_binding "$out/venv/bin/ruff" check --no-cache .
 try format in_binding "$out/venv/bin/ruff" format --no-cache --check .
 try mypy in_binding "$out/venv/bin/mypy" --cache-dir "$out/mypy"
+try cpython in_binding timeout -k 5 900 "$python" -B tests/cpython.py ${1:+--long}
+try cpython_objects in_binding timeout -k 5 900 "$python" -B tests/cpython_objects/run.py ${1:+--long}
 try pytest in_binding timeout -k 5 300 "$python" -B -m pytest -q --no-header -p no:cacheprovider
 
 echo "$passed passed, $failed failed"

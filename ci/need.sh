@@ -20,6 +20,7 @@ case $1 in
         need clang clang --version
         need libuv1-dev pkg-config --exists libuv
         need cmake cmake --version
+        need mandoc sh -c 'command -v mandoc'
         # For the Go toolchain, where there is none that is new enough: ci/go.sh gets it.
         case $(go version 2>/dev/null) in
             *go1.2[3-9]* | *go1.[3-9][0-9]*) ;;

@@ -37,6 +37,8 @@ short() {
     check header ci/check-header.sh
     check symbols ci/check-symbols.sh
     check examples ci/check-examples.sh
+    check man ci/check-man.sh
+    check ffi ci/check-ffi.sh
     check docs ci/check-docs.sh
     check asan ci/check-asan.sh
     check c ci/run-c-tests.sh
@@ -48,6 +50,8 @@ short() {
 long() {
     check install make --silent staged
     check build ci/check-build.sh long
+    check book ci/check-book.sh
+    check python ci/check-python.sh long
 }
 
 case ${1-short} in

@@ -55,6 +55,7 @@ link "$SHARED" "$LIBDIR/$SONAME"
 link "$SONAME" "$LIBDIR/libtine.so"
 put 644 "$RELEASE/libtine.a" "$LIBDIR/libtine.a"
 put 644 include/tine.h "$INCLUDEDIR/tine.h"
+put 644 include/tine-ffi.h "$INCLUDEDIR/tine-ffi.h"
 put 644 bindings/cpp/tine.hpp "$INCLUDEDIR/tine.hpp"
 folder "$INCLUDEDIR/tine"
 for file in bindings/cpp/tine/*.hpp; do put 644 "$file" "$INCLUDEDIR/tine/${file##*/}"; done
@@ -66,6 +67,13 @@ folder "$docs"
 for file in LICENSE-MIT LICENSE-APACHE README.md CHANGELOG.md docs/*.md; do put 644 "$file" "$docs/${file##*/}"; done
 folder "$docs/design"
 for file in docs/design/*.md; do put 644 "$file" "$docs/design/${file##*/}"; done
+
+for file in build/man/man?/tine*; do put 644 "$file" "$DATADIR/${file#build/}"; done
+# The book, where it has been made.
+if [ -d build/book/html ]; then
+    for place in $(find build/book/html -type d); do folder "$docs/html${place#build/book/html}"; done
+    for file in $(find build/book/html -type f); do put 644 "$file" "$docs/html${file#build/book/html}"; done
+fi
 
 # The Go package, for a line `replace tine => PREFIX/share/tine/go` in a program's go.mod.
 folder "$DATADIR/tine"

@@ -39,6 +39,13 @@ static tine_channel_options interruptible(void)
     return options;
 }
 
+static PyObject *raise_system_error(int rc)
+{
+    if (rc <= -4096) return raise_code(rc, NULL);
+    errno = -rc;
+    return PyErr_SetFromErrno(PyExc_OSError);
+}
+
 PyObject *channel_pair(PyObject *module, PyObject *unused)
 {
     tine_channel_options options = interruptible();
@@ -46,7 +53,7 @@ PyObject *channel_pair(PyObject *module, PyObject *unused)
     (void)module;
     (void)unused;
     int rc = tine_channel_create(&options, &ends[0], &ends[1]);
-    if (rc) return raise_code(rc, NULL);
+    if (rc) return raise_system_error(rc);
     PyObject *first = channel_of(ends[0]), *second = channel_of(ends[1]);
     PyObject *pair = first && second ? PyTuple_Pack(2, first, second) : NULL;
     Py_XDECREF(first);
@@ -62,7 +69,7 @@ PyObject *channel_attach(PyObject *module, PyObject *arguments)
     (void)module;
     if (!PyArg_ParseTuple(arguments, "i", &fd)) return NULL;
     int rc = tine_channel_attach(fd, &options, &channel);
-    return rc ? raise_code(rc, NULL) : channel_of(channel);
+    return rc ? raise_system_error(rc) : channel_of(channel);
 }
 
 static void leave(Channel *self)
@@ -83,7 +90,7 @@ static bool enter(Channel *self)
         tine_channel *own;
         int rc = tine_channel_attach(self->fd, &options, &own);
         if (rc) {
-            raise_code(rc, NULL);
+            raise_system_error(rc);
             return false;
         }
         tine_channel_close(self->channel);
@@ -133,12 +140,7 @@ static int receive_fd(void *at, int64_t timeout_ns)
 static PyObject *answer_of_send(int rc)
 {
     if (rc == 0) Py_RETURN_NONE;
-    if (rc == RAISED) return NULL;
-    if (rc > -4096) {
-        errno = -rc;
-        return PyErr_SetFromErrno(PyExc_OSError);
-    }
-    return raise_code(rc, NULL);
+    return rc == RAISED ? NULL : raise_system_error(rc);
 }
 
 static PyObject *channel_send(PyObject *object, PyObject *data)

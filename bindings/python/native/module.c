@@ -60,8 +60,13 @@ static PyObject *version(PyObject *module, PyObject *unused)
 }
 
 static PyMethodDef methods[] = {
+    {"encode_call", encode_call, METH_VARARGS,
+     "encode_call(function's pickle, arguments) -> a message, or None if an argument has to be pickled."},
+    {"encode_chunk", encode_chunk, METH_VARARGS,
+     "encode_chunk(function's pickle, items, star, plain) -> a message of many calls, or None if an item has to be pickled; "
+     "with plain false only its head."},
     {"serve", serve, METH_VARARGS,
-     "serve(run, initialize): becomes a supervisor or a worker of the pool that started this process; never returns there."},
+     "serve(load, dump, failed, unreadable, initialize): becomes a supervisor or a worker of the pool that started this process; never returns there."},
     {"serve_processes", serve_processes, METH_VARARGS,
      "serve_processes(function): becomes the process that a Process has started, and calls function(fd, fd); never returns there."},
     {"channel_pair", channel_pair, METH_NOARGS, "channel_pair() -> (Channel, Channel): the ends of a new one."},

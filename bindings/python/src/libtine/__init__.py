@@ -7,8 +7,9 @@ of that module, by the start method forkserver; `get_context` has them for each.
 from typing import TYPE_CHECKING, Any
 
 from ._native import version
-from .errors import DeadlineExceeded, OwnerDied, TineError, WorkerDied
+from .errors import DeadlineExceeded, OwnerDied, TineError, Unreadable, WorkerDied
 from .executor import ProcessPoolExecutor
+from .pool import Pool
 
 if TYPE_CHECKING:
     from .connection import Connection, Pipe
@@ -43,6 +44,7 @@ __all__ = [
     "Manager",
     "OwnerDied",
     "Pipe",
+    "Pool",
     "Process",
     "ProcessError",
     "ProcessPoolExecutor",
@@ -54,6 +56,7 @@ __all__ = [
     "SimpleQueue",
     "TimeoutError",
     "TineError",
+    "Unreadable",
     "Value",
     "WorkerDied",
     "active_children",

@@ -30,23 +30,25 @@ else:
 class Connection(_Base):
     """An end of a pipe. Several threads may use it."""
 
-    def __init__(self, handle: _native.Channel | int, readable: bool = True, writable: bool = True) -> None:
-        """handle: an end of a channel, or a descriptor of one, which stays the caller's."""
-        if isinstance(handle, int):
-            if handle < 0:
-                raise ValueError("invalid handle")
-            os.fstat(handle)
-            handle = _native.channel_attach(handle)
-        self._channel = handle
-        super().__init__(handle.fileno(), readable, writable)
+    _handle: int
 
-    def fileno(self) -> int:
-        self._check_closed()  # type: ignore[attr-defined]
-        self._handle = self._channel.fileno()
-        return self._handle
+    def __init__(self, handle: _native.Channel | int, readable: bool = True, writable: bool = True) -> None:
+        """handle: an end of a channel, or a descriptor of one, which is the Connection's from here on."""
+        self._own: _native.Channel | None = handle if isinstance(handle, _native.Channel) else None
+        super().__init__(handle if isinstance(handle, int) else handle.fileno(), readable, writable)
+
+    @property
+    def _channel(self) -> _native.Channel:
+        # Not before it is used: who only wants the descriptor may send through it what is no message of a channel.
+        if self._own is None:
+            self._own = _native.channel_attach(self._handle)
+        return self._own
 
     def _close(self) -> None:
-        self._channel.close()
+        if self._own is None or self._own.fileno() != self._handle:
+            os.close(self._handle)
+        if self._own is not None:
+            self._own.close()
 
     def _send_bytes(self, data: Any) -> None:
         self._channel.send(data)
@@ -100,7 +102,7 @@ class Connection(_Base):
 
 
 def _rebuild(number: int, readable: bool, writable: bool) -> Connection:
-    return Connection(_native.channel_attach(_travel.received(number)), readable, writable)
+    return Connection(os.dup(_travel.received(number)), readable, writable)
 
 
 @contextmanager

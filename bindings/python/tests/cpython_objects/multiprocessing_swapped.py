@@ -11,7 +11,6 @@ import multiprocessing.pool
 import multiprocessing.process
 import multiprocessing.queues
 import multiprocessing.synchronize
-import os
 import types
 import unittest
 
@@ -20,11 +19,12 @@ from test import _test_multiprocessing as tests
 import libtine.connection
 import libtine.context
 import libtine.queues
+import libtine.shared_memory
 import libtine.sharedctypes
 import libtine.synchronize
 
-METHOD = os.environ.get("LIBTINE_TEST_METHOD", "forkserver")
-context = libtine.context.get_context(METHOD)
+context = libtine.context.get_context("forkserver")
+context.set_forkserver_preload([__name__])  # functions of the tests' own module are not found by way of this one
 
 # What context, process, synchronize, queues, connection, sharedctypes and shared_memory are tested by.
 CLASSES = [
@@ -65,7 +65,7 @@ def _swapped() -> types.ModuleType:
     module.__dict__.update(multiprocessing.__dict__)
     for name in NAMES:
         setattr(module, name, getattr(context, name))
-    module.get_context = lambda method=None: libtine.context.get_context(method or METHOD)
+    module.get_context = lambda method=None: libtine.context.get_context(method)
     for name in ("queues", "connection", "synchronize", "sharedctypes"):
         swapped = types.ModuleType(f"multiprocessing.{name}")
         swapped.__dict__.update(getattr(multiprocessing, name).__dict__)
@@ -76,12 +76,7 @@ def _swapped() -> types.ModuleType:
 
 tests.multiprocessing = swapped = _swapped()
 tests.Value, tests.copy = libtine.sharedctypes.Value, libtine.sharedctypes.copy
-try:
-    from libtine import shared_memory
-except ImportError:
-    pass
-else:
-    tests.shared_memory = shared_memory
+tests.shared_memory = libtine.shared_memory
 
 
 class _Names(tests.BaseMixin):
