@@ -7,6 +7,7 @@ of that module, by the start method forkserver; `get_context` has them for each.
 from typing import TYPE_CHECKING, Any
 
 from ._native import version
+from .array import array, empty_like
 from .errors import DeadlineExceeded, OwnerDied, TineError, Unreadable, WorkerDied
 from .executor import ProcessPoolExecutor
 from .pool import Pool
@@ -60,8 +61,10 @@ __all__ = [
     "Value",
     "WorkerDied",
     "active_children",
+    "array",
     "cpu_count",
     "current_process",
+    "empty_like",
     "get_all_start_methods",
     "get_context",
     "get_start_method",
