@@ -54,14 +54,14 @@ install: $(RELEASE)/libtine.so $(RELEASE)/libtine.a
 	        -e 's|@MAJOR_MINOR@|$(basename $(VERSION))|' $$file > "$(DESTDIR)$(LIBDIR)/cmake/tine/$${file%.in}"; \
 	done
 # A relative run path, so that the worker finds the very library that it was installed with, wherever it is moved to.
-	$(CC) -std=c11 $(CFLAGS) -Wall -Wextra -I"$(DESTDIR)$(INCLUDEDIR)" src/process/tine-worker.c \
+	$(CC) -std=c11 $(CFLAGS) -Wall -Wextra -I"$(DESTDIR)$(INCLUDEDIR)" src/worker/tine-worker.c \
 	    -o "$(DESTDIR)$(LIBEXECDIR)/tine-worker" $(LDFLAGS) -L"$(DESTDIR)$(LIBDIR)" -ltine \
 	    -Wl,-rpath,'$$ORIGIN/$(shell realpath -m --relative-to="$(LIBEXECDIR)" "$(LIBDIR)")'
 # The loader's cache covers the system's prefixes only; a package's own scripts see to it where there is a DESTDIR.
 	@case "$(DESTDIR)|$(PREFIX)" in "|/usr"|"|/usr/local") ldconfig || true;; esac
 
 staged: $(STAGED)
-$(STAGED): $(RELEASE)/libtine.so include/tine.h tine.pc.in $(CPP) $(CMAKE) src/process/tine-worker.c Makefile
+$(STAGED): $(RELEASE)/libtine.so include/tine.h tine.pc.in $(CPP) $(CMAKE) src/worker/tine-worker.c Makefile
 	@$(MAKE) --no-print-directory --silent install PREFIX="$(STAGE)" DESTDIR= \
 	    LIBDIR="$(STAGE)/lib" INCLUDEDIR="$(STAGE)/include" LIBEXECDIR="$(STAGE)/libexec"
 	@touch $@

@@ -4,17 +4,21 @@
 //! [`ffi`] puts the C ABI of `include/tine.h` on top of it and nothing else. `docs/architecture.md` says how
 //! the pieces work together and why.
 
+mod bootstrap;
 pub mod channel;
 mod check;
-mod engine;
 pub mod error;
+mod family;
 pub mod ffi;
 pub mod heap;
 pub mod pool;
 pub mod process;
 pub mod queue;
+mod supervisor;
 pub mod sync;
 pub mod sys;
+pub mod task;
+pub mod worker;
 
 pub use error::{Error, Result};
 

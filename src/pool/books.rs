@@ -16,14 +16,14 @@
 //!   FREE      with the next generation: the old id means nothing any more
 //! ```
 
-use super::call::{Chunk, Kind};
 use super::callbacks::Calls;
 use super::chain::Links;
 use super::ends::Kept;
-use crate::engine::member::Death;
 use crate::error::{Code, Error, Result};
-use crate::process::function::Callee;
-use crate::queue::ring::INLINE_INPUT;
+use crate::task::call::{Chunk, Kind};
+use crate::task::death::Death;
+use crate::task::function::Callee;
+use crate::task::ring::INLINE_INPUT;
 use std::ffi::CString;
 
 /// Names a task: its place and the generation there. Never zero.

@@ -12,9 +12,9 @@
 //! all workers finish together. A piece of a range is one call and cannot be cut.
 
 use super::books::State as TaskState;
-use super::call::Kind;
 use super::state::State;
 use crate::sys::prim::Ordering;
+use crate::task::call::Kind;
 
 /// A chunk that has run for so long is worth cutting.
 const CUT_NS: u64 = 2_000_000;

@@ -10,9 +10,9 @@
 
 use super::state::State;
 use crate::channel::End;
-use crate::engine::handover::Handover;
 use crate::error::{Error, Result};
-use crate::process::wire::is_shortage;
+use crate::task::handover::Handover;
+use crate::task::wire::is_shortage;
 
 /// A task's end, as far as it is the host's.
 #[derive(Debug, Default)]

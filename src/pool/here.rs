@@ -14,24 +14,24 @@
 //! by itself: a task that crashes takes the process along, and one that is late is told so and nothing else.
 
 use super::books::{Delivery, Inline, Input, Outcome, Output, State as TaskState, to_c_string};
-use super::call::{Chunk, Kind};
 use super::ending::Reason;
-use super::execute::{Watch, run_chunk, run_once};
 use super::state::State;
-use super::task::{self, Place, Task};
-use super::worker::Worker;
 use super::{Held, Inner, Pool};
 use crate::channel::End;
 use crate::check;
-use crate::error::{Code, Error, Result};
+use crate::error::{Error, Result};
 use crate::heap::Heap;
-use crate::process::function::{Callee, Callees, NOT_HERE, Resolver, Tables};
-use crate::queue::ring::INLINE_INPUT;
 use crate::sys::clock::now_ns;
 use crate::sys::elf;
 use crate::sys::prim::{AtomicPtr, Ordering};
 use crate::sys::thread;
-use once_cell::sync::OnceCell;
+use crate::task::call::{Chunk, Kind};
+use crate::task::function::{Callee, Callees, NOT_HERE, Resolver, Tables};
+use crate::task::ring::INLINE_INPUT;
+use crate::worker::context::{self, CallingProcess, Place, Task};
+use crate::worker::run::{Watch, run_chunk, run_once};
+use crate::worker::{Nested, Worker};
+use std::any::Any;
 use std::ffi::{c_int, c_void};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -132,32 +132,6 @@ impl Here {
         !matches!(self.outer, Outer::Host)
     }
 
-    /// The heap that outputs are in.
-    pub(super) fn heap(&self) -> &Heap {
-        &self.heap
-    }
-
-    /// What has been left for the tasks.
-    pub(super) fn worker_state(&self) -> &AtomicPtr<c_void> {
-        match self.outer {
-            Outer::Worker(worker) => &worker.state,
-            Outer::Host | Outer::Here(_) => &self.state,
-        }
-    }
-
-    /// Where this process is a worker: which.
-    pub fn worker(&self) -> Option<&'static Worker> {
-        match self.outer {
-            Outer::Worker(worker) => Some(worker),
-            Outer::Host | Outer::Here(_) => None,
-        }
-    }
-
-    /// What the boundary knows the pool by to which tasks submit.
-    pub fn handle(&self) -> *mut c_void {
-        self.handle.load(Ordering::Acquire)
-    }
-
     pub(super) fn set_handle(&self, handle: *mut c_void) {
         self.handle.store(handle, Ordering::Release);
         if let Some(here) = self.nested().and_then(|pool| pool.inner.here.as_ref()) {
@@ -172,18 +146,6 @@ impl Here {
     /// How many tasks are under way here, each but the first inside of another.
     pub(super) fn running_count(&self) -> usize {
         self.running().len()
-    }
-
-    /// Whether the innermost task is to end: because it is, or because one is that waits for it.
-    pub(super) fn is_cancelled(&self) -> bool {
-        let late = |running: &Running| running.cancelled || running.due_ns != 0 && now_ns() >= running.due_ns;
-        let inside = self.running().iter().any(late);
-        inside
-            || match &self.outer {
-                Outer::Host => false,
-                Outer::Worker(worker) => worker.is_cancelled(),
-                Outer::Here(stack) => lock(stack).iter().any(late),
-            }
     }
 
     /// Tells a task that it is to end; whether it runs.
@@ -208,7 +170,7 @@ impl Here {
     pub(super) fn call(&self, address: usize, input: &[u8]) -> (c_int, String) {
         let mut room = Inline([0; INLINE_INPUT]);
         let input = (input.as_ptr(), input.len());
-        let mut task = Task::new(Place::Here(self), 0, input, room.0.as_mut_ptr());
+        let mut task = Task::new(Place::Inline(self), 0, input, room.0.as_mut_ptr());
         // SAFETY: the address of a function that its user has given as an initializer or finalizer.
         let status = unsafe { run_once(&mut task, address) };
         task.discard_output();
@@ -243,7 +205,7 @@ impl Here {
         };
         self.running().push(Running { index: work.index, cancelled: false, due_ns: 0 });
         let mut outcome = Outcome::new(0, Delivery::Ran);
-        let mut task = Task::new(Place::Here(self), work.id, (input, work.length), room.0.as_mut_ptr());
+        let mut task = Task::new(Place::Inline(self), work.id, (input, work.length), room.0.as_mut_ptr());
         if let Some(end) = work.end.take() {
             task.set_channel(end);
         }
@@ -258,9 +220,9 @@ impl Here {
             outcome.message =
                 (!task.message.is_empty()).then(|| to_c_string(task.message.as_bytes())).flatten();
             (outcome.output, outcome.output_length) = match task.output {
-                task::Output::None | task::Output::Item(..) => (Output::Inline, 0),
-                task::Output::Inline(length) => (Output::Inline, length),
-                task::Output::Block(address, length) => (Output::Heap(address), length),
+                context::Output::None | context::Output::Item(..) => (Output::Inline, 0),
+                context::Output::Inline(length) => (Output::Inline, length),
+                context::Output::Block(address, length) => (Output::Heap(address), length),
             };
         } else {
             // SAFETY: as long as `length` says.
@@ -301,6 +263,41 @@ impl Here {
             return Some(Reason::Cancelled);
         }
         late.then_some(Reason::Deadline)
+    }
+}
+
+impl CallingProcess for Here {
+    fn heap(&self) -> &Heap {
+        &self.heap
+    }
+
+    fn worker_state(&self) -> &AtomicPtr<c_void> {
+        match self.outer {
+            Outer::Worker(worker) => &worker.state,
+            Outer::Host | Outer::Here(_) => &self.state,
+        }
+    }
+
+    fn worker(&self) -> Option<&'static Worker> {
+        match self.outer {
+            Outer::Worker(worker) => Some(worker),
+            Outer::Host | Outer::Here(_) => None,
+        }
+    }
+
+    fn handle(&self) -> *mut c_void {
+        self.handle.load(Ordering::Acquire)
+    }
+
+    fn is_cancelled(&self) -> bool {
+        let late = |running: &Running| running.cancelled || running.due_ns != 0 && now_ns() >= running.due_ns;
+        let inside = self.running().iter().any(late);
+        inside
+            || match &self.outer {
+                Outer::Host => false,
+                Outer::Worker(worker) => worker.is_cancelled(),
+                Outer::Here(stack) => lock(stack).iter().any(late),
+            }
     }
 }
 
@@ -386,26 +383,17 @@ impl State {
     }
 }
 
-/// The pool to which the tasks of a worker submit; made when the first one does.
-#[derive(Debug, Default)]
-pub(super) struct Nested(OnceCell<Pool>);
-
-impl Nested {
-    pub(super) fn get(&self, worker: &'static Worker, heap: &Arc<Heap>) -> Result<&Pool> {
-        self.0.get_or_try_init(|| Pool::of_here(heap, Here::new(heap, Outer::Worker(worker))))
-    }
-
-    /// The task that may have submitted is over: what it has not taken is nobody's.
-    pub(super) fn clear(&self) {
-        if let Some(pool) = self.0.get() {
-            pool.forget_results();
-        }
-    }
+/// The pool to which the tasks of a worker submit: everything runs in this process.
+pub(crate) fn nested_in(worker: &'static Worker) -> Result<&'static Pool> {
+    let make = |heap: &Arc<Heap>| -> Result<Box<dyn Nested>> {
+        Ok(Box::new(Pool::of_here(heap, Here::new(heap, Outer::Worker(worker)))?))
+    };
+    let nested: &dyn Any = worker.nested(make)?;
+    nested.downcast_ref().ok_or_else(|| Error::invalid("what this worker's tasks submit to is no pool"))
 }
 
-/// What an initializer's failure is to whoever creates the pool.
-pub(super) fn initializer_failure(status: c_int, message: String) -> Error {
-    let name = Code(status).name().to_string_lossy();
-    let text = if message.is_empty() { Code(status).text().to_string_lossy() } else { message.into() };
-    Error::new(Code(status), format!("the initializer failed with {name}: {text}"))
+impl Nested for Pool {
+    fn task_is_over(&self) {
+        self.forget_results();
+    }
 }

@@ -6,7 +6,6 @@
 //! end a chunk may be cut ([`super::cut`]): it ends after the item it is at, and its rest is shared out.
 
 use super::books::{Delivery, Input, Outcome, TO_BLAME, suspicion_after, to_c_string};
-use super::call::{Chunk, Kind, messages};
 use super::ending::Ending;
 use super::map::{Failure, Map, MapCall};
 use super::schedule::{Pieces, Schedule};
@@ -16,9 +15,10 @@ use super::{Inner, Pool};
 use crate::check;
 use crate::error::{Code, Error, Result};
 use crate::heap::Heap;
-use crate::process::function::Callee;
 use crate::sys::clock::Timeout;
 use crate::sys::reserve;
+use crate::task::call::{Chunk, Kind, messages};
+use crate::task::function::Callee;
 use std::collections::{HashMap, VecDeque};
 
 /// How much work is handed out in advance, for each worker.

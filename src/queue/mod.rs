@@ -4,7 +4,6 @@ pub(crate) mod layout;
 pub mod message;
 mod place;
 mod registry;
-pub(crate) mod ring;
 mod settle;
 pub(crate) mod spin;
 mod transfer;

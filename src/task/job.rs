@@ -12,6 +12,9 @@ use std::sync::Arc;
 /// whose end would be that of the process.
 const SHORT: usize = 16 << 10;
 
+/// The number of the task that is all that a single process does.
+pub(crate) const ONLY_TASK: u64 = 1;
+
 /// What the process is to do.
 #[derive(Clone, Debug)]
 pub(crate) struct Job {

@@ -16,23 +16,21 @@
 //!   DYING     the supervisor is gone while STARTING or READY: killed, waiting for the pidfd; then as above
 //! ```
 
-use super::handover::Handover;
-use super::share::Share;
 use crate::error::{Code, Error, Result};
-use crate::process::function::Callees;
-use crate::process::init;
-use crate::process::wire::{Connection, Message};
-use crate::queue::ring::{CrashRecord, FRAMES, Segment, phase};
 use crate::sys::clock::{Deadline, now_ns};
 use crate::sys::epoll::Epoll;
 use crate::sys::fd::{self, Guarded};
 use crate::sys::prim::Ordering;
-use crate::sys::{pidfd, signal, socket};
-use std::ffi::{CStr, CString, c_char};
+use crate::sys::{pidfd, socket};
+use crate::task::death::Death;
+use crate::task::function::Callees;
+use crate::task::handover::Handover;
+use crate::task::program;
+use crate::task::ring::{CrashRecord, FRAMES, Segment, phase};
+use crate::task::share::Share;
+use crate::task::wire::{Connection, Message};
 use std::fmt::Write as _;
-use std::mem::offset_of;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::sync::Arc;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
@@ -50,7 +48,7 @@ pub(crate) struct Member {
     pub(crate) generation: u64,
     /// The host has seen it ready: from then on nothing that it writes makes it a start that failed.
     pub(crate) was_ready: bool,
-    /// It stays vacant until somebody wants it: see [`super::family::Family::unpark`].
+    /// It stays vacant until somebody wants it: see [`super::Family::unpark`].
     pub(crate) parked: bool,
     /// It has been asked to leave, and until when it should have.
     pub(crate) leaving: Option<Deadline>,
@@ -64,128 +62,6 @@ pub(crate) struct Member {
     pub(super) asks_again: Deadline,
     pub(crate) pid: i32,
     pub(crate) pidfd: Option<Guarded>,
-}
-
-/// How a worker ended, and what it left of a crash. Its beginning is what C sees as `tine_death`.
-#[derive(Clone, Debug)]
-#[repr(C)]
-pub struct Death {
-    /// The length of what C sees.
-    pub(crate) size: usize,
-    /// The process.
-    pub pid: i32,
-    /// The signal that ended it, or 0.
-    pub signal: i32,
-    /// Its exit code, where no signal ended it.
-    pub code: i32,
-    /// For a crash, the address that the processor could not deal with.
-    pub fault_address: usize,
-    /// The most memory that it had resident at once; 0 where nobody can say.
-    pub max_rss_bytes: u64,
-    /// Points into `text`.
-    pub(crate) backtrace: *const c_char,
-    /// How much processor time it took in its own code, and in the kernel's.
-    pub user_ns: u64,
-    /// As above.
-    pub system_ns: u64,
-    /// 1: it has most likely been killed for want of memory.
-    pub out_of_memory: i32,
-    /// The task that it was running; 0 for an item of a map.
-    pub task: u64,
-    /// The item, where it was one of a map.
-    pub item: u64,
-    /// Points into `name`; empty where it was running nothing.
-    pub(crate) function: *const c_char,
-    /// Points into `said`, and how long that is without its final zero.
-    pub(crate) output: *const c_char,
-    pub(crate) output_length: usize,
-    /// Where it crashed, innermost first, a line each of module and offset; empty where it left no word.
-    text: Arc<CStr>,
-    /// The function that it was running.
-    name: Arc<CStr>,
-    /// The end of what it had written.
-    said: Arc<[u8]>,
-    /// The supervisor has ended it, because it was past its deadline.
-    pub(crate) late: bool,
-}
-
-// SAFETY: the pointers are to texts that are shared and never change.
-unsafe impl Send for Death {}
-// SAFETY: as above.
-unsafe impl Sync for Death {}
-
-impl Death {
-    /// The length of what C sees.
-    pub(crate) const VISIBLE: usize = offset_of!(Death, text);
-
-    /// Without word of where it was.
-    pub(crate) fn new(pid: i32, signal: i32, code: i32, max_rss_bytes: u64) -> Death {
-        let (text, name): (Arc<CStr>, Arc<CStr>) = (Arc::from(c""), Arc::from(c""));
-        let said: Arc<[u8]> = Arc::from(&b"\0"[..]);
-        Death {
-            size: Death::VISIBLE,
-            pid,
-            signal,
-            code,
-            fault_address: 0,
-            max_rss_bytes,
-            backtrace: text.as_ptr(),
-            user_ns: 0,
-            system_ns: 0,
-            out_of_memory: 0,
-            task: 0,
-            item: 0,
-            function: name.as_ptr(),
-            output: said.as_ptr().cast(),
-            output_length: 0,
-            text,
-            name,
-            said,
-            late: false,
-        }
-    }
-
-    /// The end of what it had written.
-    pub(crate) fn set_output(&mut self, mut said: Vec<u8>) {
-        said.push(0);
-        self.said = Arc::from(said);
-        (self.output, self.output_length) = (self.said.as_ptr().cast(), self.said.len() - 1);
-    }
-
-    /// What it had begun when it died.
-    pub(crate) fn set_task(&mut self, task: u64, item: u64, function: String) {
-        (self.task, self.item) = (task, item);
-        self.name = Arc::from(CString::new(function).unwrap_or_default());
-        self.function = self.name.as_ptr();
-    }
-
-    /// The end of what it had written.
-    pub fn output(&self) -> &[u8] {
-        &self.said[..self.output_length]
-    }
-
-    fn set_backtrace(&mut self, text: String) {
-        self.text = Arc::from(CString::new(text).unwrap_or_default());
-        self.backtrace = self.text.as_ptr();
-    }
-
-    /// Where it crashed, innermost first, a line each of module and offset; empty where it left no word.
-    pub fn backtrace(&self) -> &CStr {
-        &self.text
-    }
-
-    /// One sentence for people.
-    pub fn describe(&self) -> String {
-        describe(self.pid, self.signal, self.code)
-    }
-}
-
-/// How a worker ended, in one sentence.
-pub(crate) fn describe(pid: i32, signal: i32, code: i32) -> String {
-    match signal {
-        0 => format!("worker {pid} exited with code {code}"),
-        signal => format!("worker {pid} was ended by {}", signal::name(signal)),
-    }
 }
 
 impl Member {
@@ -334,7 +210,7 @@ impl Member {
             let length = segment.failure_length.load(Ordering::Relaxed) as usize;
             String::from_utf8_lossy(&segment.failure.read(length)).into_owned()
         });
-        let executed = death.signal == 0 && death.code == init::NOT_EXECUTED;
+        let executed = death.signal == 0 && death.code == program::NOT_EXECUTED;
         said.unwrap_or_else(|| {
             let hint = if executed { " (its program could not be executed)" } else { "" };
             format!("{} before it was ready{hint}{}", death.describe(), last_line(death.output()))
@@ -353,7 +229,7 @@ impl Member {
     pub(super) fn fell_short(&self, death: &Death) -> bool {
         let short = [libc::ENOMEM, libc::EMFILE, libc::ENFILE].map(Code::errno);
         let says_so = self.failure_code().is_some_and(|code| short.contains(&code));
-        says_so || init::fell_short(death.signal, death.code) && self.phase() == phase::STARTING
+        says_so || program::fell_short(death.signal, death.code) && self.phase() == phase::STARTING
     }
 
     /// Completes what the kernel says of a death with what the worker's handler of fatal signals has left.

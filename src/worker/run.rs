@@ -1,14 +1,24 @@
 //! Calling the functions that tasks name: once, or once for each item of a chunk. The same in a worker and in the process
 //! that calls; what differs is who watches, and that is a [`Watch`].
 
-use super::call::{Chunk, ItemFunction, Kind, RangeFunction, TaskFunction, messages};
-use super::task::{Output, Task};
+use super::context::{Output, Task};
 use crate::check;
+use crate::error::{Code, Error};
 use crate::sys::clock;
+use crate::task::call::{Chunk, Kind, messages};
 use std::ffi::{c_int, c_void};
 
+/// The function of one call.
+pub type TaskFunction = unsafe extern "C-unwind" fn(task: *mut Task<'static>) -> c_int;
+/// The function of a map: once per item.
+pub type ItemFunction =
+    unsafe extern "C-unwind" fn(task: *mut Task<'static>, input: *const c_void, output: *mut c_void) -> c_int;
+/// The function of a loop: once per piece of the range.
+pub type RangeFunction =
+    unsafe extern "C-unwind" fn(task: *mut Task<'static>, begin: usize, end: usize) -> c_int;
+
 /// Who looks on while the items of a chunk run.
-pub(super) trait Watch {
+pub(crate) trait Watch {
     /// An item is about to begin; whether it is to.
     fn begins(&mut self, item: u64) -> bool;
     /// The last word on an item's status, and its message.
@@ -21,18 +31,18 @@ pub(super) trait Watch {
 
 /// What came of a chunk.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct ChunkEnd {
-    pub(super) items: u64,
-    pub(super) failed: c_int,
-    pub(super) messages_bytes: usize,
-    pub(super) elapsed_ns: u64,
+pub(crate) struct ChunkEnd {
+    pub(crate) items: u64,
+    pub(crate) failed: c_int,
+    pub(crate) messages_bytes: usize,
+    pub(crate) elapsed_ns: u64,
 }
 
 /// Calls a function that is called once: a task's, an initializer's.
 ///
 /// # Safety
 /// `address` is that of a [`TaskFunction`].
-pub(super) unsafe fn run_once(task: &mut Task<'_>, address: usize) -> c_int {
+pub(crate) unsafe fn run_once(task: &mut Task<'_>, address: usize) -> c_int {
     // SAFETY: the caller's promise.
     let function: TaskFunction = unsafe { std::mem::transmute(address) };
     // SAFETY: as above; the task is one, whatever its lifetime.
@@ -43,7 +53,7 @@ pub(super) unsafe fn run_once(task: &mut Task<'_>, address: usize) -> c_int {
 ///
 /// # Safety
 /// `address` is that of a function of the type that belongs to `kind`, and the chunk's memory is there.
-pub(super) unsafe fn run_chunk(
+pub(crate) unsafe fn run_chunk(
     task: &mut Task<'_>,
     kind: Kind,
     address: usize,
@@ -123,4 +133,11 @@ unsafe fn run_item(task: &mut Task<'_>, kind: Kind, address: usize, chunk: &Chun
             Kind::Task | Kind::TaskItems => run_once(task, address),
         }
     }
+}
+
+/// What an initializer's failure is to whoever creates the pool.
+pub(crate) fn initializer_failure(status: c_int, message: String) -> Error {
+    let name = Code(status).name().to_string_lossy();
+    let text = if message.is_empty() { Code(status).text().to_string_lossy() } else { message.into() };
+    Error::new(Code(status), format!("the initializer failed with {name}: {text}"))
 }

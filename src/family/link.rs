@@ -1,19 +1,19 @@
 //! The host's end of a supervisor: starting it, and what is known of it.
 
-use super::family::UNWATCHED_NS;
+use super::{Entry, UNWATCHED_NS};
 use crate::error::{Code, Error, Result};
 use crate::heap::Heap;
-use crate::process::StartMethod;
-use crate::process::function::Tables;
-use crate::process::init;
-use crate::process::setup::Settings;
-use crate::process::wire::{self, Connection, Kind, Message, Reader, Writer};
 use crate::sys::children::Command;
 use crate::sys::clock::Deadline;
 use crate::sys::fd::{self, Guarded};
 use crate::sys::pidfd::Ended;
-use crate::sys::spawn::{self, CHILD_SOCKET, Keeper, News, Start};
-use crate::sys::{environment, fork, pidfd, socket, threads};
+use crate::sys::spawn::{self, Keeper, News, Start};
+use crate::sys::{fork, pidfd, socket, threads};
+use crate::task::StartMethod;
+use crate::task::function::Tables;
+use crate::task::program;
+use crate::task::settings::Settings;
+use crate::task::wire::{self, Connection, Kind, Message, Reader, Writer};
 use std::os::fd::{AsRawFd, OwnedFd};
 
 /// A supervisor, from its start until it is known to be gone.
@@ -50,6 +50,7 @@ impl Link {
     pub(super) fn start(
         settings: &Settings,
         program: Option<&Command>,
+        entry: Entry,
         heap: &Heap,
         timeout_ns: u64,
     ) -> Result<Link> {
@@ -61,7 +62,7 @@ impl Link {
         let words = [wire::version(), heap.address() as u64, heap.mapped_bytes() as u64];
         let configure = Message::new(Kind::Configure, &words).with_fds(fds);
         let (ours, keeper) = match settings.start {
-            StartMethod::Fork => fork_host(settings, deadline)?,
+            StartMethod::Fork => fork_host(settings, entry, deadline)?,
             _ => execute(settings, program)?,
         };
         let mut connection = Connection::new(ours);
@@ -172,8 +173,8 @@ const NEWS: News = News { born: Kind::Born as u64, gone: Kind::Gone as u64 };
 fn execute(settings: &Settings, program: Option<&Command>) -> Result<(OwnedFd, Keeper)> {
     let (ours, theirs) = socket::pair()?;
     let program = match program {
-        Some(command) => init::start_of(command.clone(), &settings.surroundings.environment),
-        None => init::program_again(&settings.surroundings.environment),
+        Some(command) => program::start_of(command.clone(), &settings.environment.variables),
+        None => program::program_again(&settings.environment.variables),
     };
     let start = Start::Exec { path: program.path(), argv: program.argv(), envp: program.envp() };
     Ok((ours, spawn::born(start, theirs.as_raw_fd(), &NEWS, is_detached(settings))?))
@@ -185,11 +186,11 @@ fn is_detached(settings: &Settings) -> bool {
 
 /// A supervisor that is a copy of this process. Where there are other threads, a copy in which one of their locks is held for ever is
 /// given up, and another one is made.
-fn fork_host(settings: &Settings, deadline: Deadline) -> Result<(OwnedFd, Keeper)> {
+fn fork_host(settings: &Settings, entry: Entry, deadline: Deadline) -> Result<(OwnedFd, Keeper)> {
     let mut patience_ns = FIRST_PATIENCE_NS;
     loop {
         let (ours, theirs) = socket::pair()?;
-        let start = Start::Fork { run: run_forked };
+        let start = Start::Fork { run: entry };
         let keeper = spawn::born(start, theirs.as_raw_fd(), &NEWS, is_detached(settings))?;
         drop(theirs);
         let has_told = threads::only_one() || pidfd::poll(ours.as_raw_fd(), Deadline::after(patience_ns));
@@ -198,15 +199,5 @@ fn fork_host(settings: &Settings, deadline: Deadline) -> Result<(OwnedFd, Keeper
         }
         keeper.kill();
         patience_ns *= 2;
-    }
-}
-
-/// The supervisor as a forked copy of the host.
-fn run_forked(socket: i32) -> ! {
-    spawn::become_child(socket, true);
-    environment::forget_output();
-    match socket::take_inherited(CHILD_SOCKET) {
-        Ok(socket) => init::run(Connection::new(socket)),
-        Err(error) => init::give_up(&error.text()),
     }
 }

@@ -16,11 +16,8 @@
 //! | its keeper has ended | end the family at once: what it would leave now, its host could see |
 //! | the host's end of the socket, or the host itself, is gone | end the family at once; where a single process is detached, when that has ended |
 
-use super::function::Tables;
-use super::output::{Pipe, Sink, Tail};
-use super::setup::{self, Parts, Settings};
-use super::wire::{self, Connection, Kind, Message, Reader, Writer};
-use super::{StartMethod, init};
+pub(crate) mod output;
+
 use crate::error::{Code, Error, Result};
 use crate::heap::Heap;
 use crate::sys::clock::Deadline;
@@ -29,6 +26,13 @@ use crate::sys::limits::{self, Limit};
 use crate::sys::pidfd::{self, Ended};
 use crate::sys::spawn;
 use crate::sys::{children, environment, fd, fork, signal, socket};
+use crate::task::StartMethod;
+use crate::task::function::Tables;
+use crate::task::program;
+use crate::task::settings::Settings;
+use crate::task::wire::{self, Connection, Kind, Message, Reader, Writer};
+use crate::worker::start::{self, Parts};
+use output::{Pipe, Sink, Tail};
 use std::collections::HashMap;
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -139,10 +143,10 @@ impl Supervisor {
         let settings = Settings::decode(&mut Reader(&wire::from_memfd(&settings)?), input)?;
         signal::adopt_orphans()?;
         let descriptors = limits::raise_descriptors();
-        let moves = settings.surroundings.directory.is_some() && settings.start != StartMethod::Fork;
+        let moves = settings.environment.directory.is_some() && settings.start != StartMethod::Fork;
         let birthplace = moves.then(environment::working_directory).transpose()?;
-        settings.surroundings.enter(settings.start == StartMethod::Fork)?;
-        let sink = Sink::open(&settings.surroundings.output)?;
+        settings.environment.enter(settings.start == StartMethod::Fork)?;
+        let sink = Sink::open(&settings.environment.output)?;
         settings.load_libraries()?;
         let (address, length) = (address as usize, length as usize);
         let heap = match settings.start {
@@ -381,14 +385,14 @@ impl Supervisor {
         limits::restore_descriptors(self.descriptors);
         signal::reset_all();
         self.sink.enter(pipe);
-        let Some(mut heap) = self.heap.take() else { signal::exit_now(init::GAVE_UP) };
-        heap.become_owner(setup::owner_of(slot));
+        let Some(mut heap) = self.heap.take() else { signal::exit_now(program::GAVE_UP) };
+        heap.become_owner(start::owner_of(slot));
         let mut keep = [&segment, &event, &socket].map(|fd| fd.as_raw_fd()).to_vec();
         keep.push(heap.fd());
         keep.extend(self.settings.job.as_ref().and_then(|job| job.input.fd()));
         keep.sort_unstable();
         crate::sys::fd::close_all_but(&keep);
-        setup::become_worker(slot, Parts { heap, segment, event, socket }, &self.settings, &self.tables)
+        start::become_worker(slot, Parts { heap, segment, event, socket }, &self.settings, &self.tables)
     }
 
     fn execute_worker(
@@ -410,7 +414,7 @@ impl Supervisor {
         let (ours, theirs) = socket::pair()?;
         // Sent before the worker exists: the socket keeps it, whatever becomes of this end.
         Connection::new(ours).try_send(Message::new(Kind::Setup, &words).with_fds(fds))?;
-        let program = init::program_again(&[]);
+        let program = program::program_again(&[]);
         if let Some(pid) = children::fork()? {
             return Ok(pid);
         }

@@ -1,4 +1,4 @@
-//! The brake: how long to wait after a start that failed, and when to give up.
+//! How long to wait after a start that failed, and when to give up.
 
 /// A pool that has never had a worker is not tried longer than that: its program is probably not one of tine's.
 pub(super) const HOPELESS: u32 = 5;
@@ -10,14 +10,14 @@ pub(super) const HOPELESS: u32 = 5;
 /// SIGKILL may come from anybody and only makes the next start wait longer; but when nothing has started for as long as
 /// one start may take, that ends the pool too.
 #[derive(Debug, Default)]
-pub(super) struct Brake {
+pub(super) struct RestartBackoff {
     pub(super) own_failures: u32,
     pub(super) killed: u32,
     pub(super) since_ns: Option<u64>,
     pub(super) ever_ready: bool,
 }
 
-impl Brake {
+impl RestartBackoff {
     /// How long the next start waits: not at all after one failure, up to 16 ms after many. That is long enough not to
     /// burn a processor, and short enough not to be noticed when somebody kills at random. A place whose workers fail
     /// by themselves, while others work, is tried once a second.

@@ -3,7 +3,6 @@
 //! Environment and directory are the supervisor's too, so that they are there before the libraries that it loads; the
 //! rest is each worker's own, and set before its initializer runs.
 
-use super::output::Output;
 use super::wire::{Reader, Writer};
 use crate::error::{Error, Result};
 use crate::sys::{environment, limits, signal};
@@ -11,9 +10,9 @@ use std::ffi::CString;
 
 /// What all workers of a pool are put into. Empty and zero leaves it as it is.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Surroundings {
+pub(crate) struct Environment {
     /// "NAME=value", or "NAME" for a variable that is not to be there.
-    pub(crate) environment: Vec<CString>,
+    pub(crate) variables: Vec<CString>,
     pub(crate) directory: Option<CString>,
     /// Added to the niceness of the host.
     pub(crate) nice: i32,
@@ -22,7 +21,45 @@ pub(crate) struct Surroundings {
     pub(crate) processors: Vec<u32>,
     pub(crate) limits: Vec<Limit>,
     /// Where their standard output and error go.
-    pub(crate) output: Output,
+    pub(crate) output: OutputTarget,
+}
+
+/// Where what workers write is to go.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum OutputTarget {
+    /// Where the host's goes.
+    #[default]
+    Inherit,
+    /// Its end into the report of the worker's death.
+    Capture,
+    /// Nowhere.
+    Null,
+    /// To the end of a file.
+    File(CString),
+}
+
+impl OutputTarget {
+    pub(crate) fn encode(&self, writer: &mut Writer) {
+        let (number, path) = match self {
+            OutputTarget::Inherit => (0, &[][..]),
+            OutputTarget::Capture => (1, &[][..]),
+            OutputTarget::Null => (2, &[][..]),
+            OutputTarget::File(path) => (3, path.as_bytes()),
+        };
+        writer.number(number);
+        writer.bytes(path);
+    }
+
+    pub(crate) fn decode(reader: &mut Reader<'_>) -> Result<OutputTarget> {
+        let (number, path) = (reader.number()?, reader.bytes()?);
+        match number {
+            0 => Ok(OutputTarget::Inherit),
+            1 => Ok(OutputTarget::Capture),
+            2 => Ok(OutputTarget::Null),
+            3 => Ok(OutputTarget::File(CString::new(path).unwrap_or_default())),
+            _ => Err(Error::errno(libc::EPROTO, "an unknown place for output")),
+        }
+    }
 }
 
 /// A resource limit, as setrlimit takes it.
@@ -49,7 +86,7 @@ const THREAD_VARIABLES: [&str; 9] = [
     "GOMAXPROCS",
 ];
 
-impl Surroundings {
+impl Environment {
     /// Gives libraries so many threads each.
     pub(crate) fn set_library_threads(&mut self, threads: u32) {
         if threads == 0 {
@@ -57,12 +94,12 @@ impl Surroundings {
         }
         let line = |name: &&str| CString::new(format!("{name}={threads}")).ok();
         // In front: what the caller says about a single variable counts.
-        self.environment.splice(0..0, THREAD_VARIABLES.iter().filter_map(line));
+        self.variables.splice(0..0, THREAD_VARIABLES.iter().filter_map(line));
     }
 
     pub(crate) fn encode(&self, writer: &mut Writer) {
-        writer.number(self.environment.len() as u64);
-        self.environment.iter().for_each(|line| writer.bytes(line.as_bytes()));
+        writer.number(self.variables.len() as u64);
+        self.variables.iter().for_each(|line| writer.bytes(line.as_bytes()));
         writer.bytes(self.directory.as_deref().unwrap_or_default().to_bytes());
         writer.number(self.nice as u64);
         writer.number(self.oom_score_adj as u64);
@@ -77,10 +114,10 @@ impl Surroundings {
         self.output.encode(writer);
     }
 
-    pub(crate) fn decode(reader: &mut Reader<'_>) -> Result<Surroundings> {
+    pub(crate) fn decode(reader: &mut Reader<'_>) -> Result<Environment> {
         let string = |bytes: &[u8]| CString::new(bytes).unwrap_or_default();
         let count = reader.number()?;
-        let environment = (0..count).map(|_| reader.bytes().map(string)).collect::<Result<_>>()?;
+        let variables = (0..count).map(|_| reader.bytes().map(string)).collect::<Result<_>>()?;
         let directory = Some(string(reader.bytes()?)).filter(|path| !path.is_empty());
         let (nice, oom_score_adj) = (reader.number()? as i32, reader.number()? as i32);
         let count = reader.number()?;
@@ -93,14 +130,14 @@ impl Surroundings {
                 Ok(Limit { resource, soft: reader.number()?, hard: reader.number()? })
             })
             .collect::<Result<_>>()?;
-        let output = Output::decode(reader)?;
-        Ok(Surroundings { environment, directory, nice, oom_score_adj, processors, limits, output })
+        let output = OutputTarget::decode(reader)?;
+        Ok(Environment { variables, directory, nice, oom_score_adj, processors, limits, output })
     }
 
     /// In the supervisor, and in a worker that was executed, before anything is loaded. Who was executed has the environment already.
     pub(crate) fn enter(&self, forked: bool) -> Result<()> {
         if forked {
-            self.environment.iter().for_each(|line| environment::put(line));
+            self.variables.iter().for_each(|line| environment::put(line));
         }
         match &self.directory {
             Some(path) => environment::change_directory(path),
@@ -121,7 +158,7 @@ impl Surroundings {
             (all, None) => limits::run_on(all)?,
             (all, Some(slot)) => limits::run_on(&[all[slot as usize % all.len()]])?,
         }
-        if self.output == Output::Capture {
+        if self.output == OutputTarget::Capture {
             // What a crash finds in the C library's buffer is lost.
             environment::buffer_output_by_line();
         }
@@ -156,21 +193,21 @@ mod tests {
 
     #[test]
     fn all_of_it_arrives() {
-        let mut sent = Surroundings {
-            environment: vec![c"A=1".to_owned(), c"B".to_owned()],
+        let mut sent = Environment {
+            variables: vec![c"A=1".to_owned(), c"B".to_owned()],
             directory: Some(c"/tmp".to_owned()),
             nice: -3,
             oom_score_adj: 500,
             processors: vec![7, 1],
             limits: vec![Limit { resource: 7, soft: 5, hard: u64::MAX }],
-            output: Output::File(c"/tmp/x".to_owned()),
+            output: OutputTarget::File(c"/tmp/x".to_owned()),
         };
         sent.set_library_threads(2);
         let mut writer = Writer::default();
         sent.encode(&mut writer);
-        let got = Surroundings::decode(&mut Reader(&writer.0)).unwrap();
+        let got = Environment::decode(&mut Reader(&writer.0)).unwrap();
         assert_eq!(format!("{sent:?}"), format!("{got:?}"));
-        assert_eq!(got.environment.last().unwrap().as_c_str(), c"B");
+        assert_eq!(got.variables.last().unwrap().as_c_str(), c"B");
     }
 
     #[test]

@@ -5,9 +5,9 @@
 //! segments it needs; a new one looks before it does anything else. Which one fails, for want of the address, ends, and
 //! leaves word of it: see `Worker::take_shares`.
 
+use super::wire::{Kind, Message};
 use crate::error::{Error, Result};
 use crate::heap::segment::{HEADER_BYTES, Segment};
-use crate::process::wire::{Kind, Message};
 use crate::sys::maps;
 use crate::sys::memory::{Access, Mapping};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -37,7 +37,7 @@ impl Share {
         holds((self.address, self.length), address, length)
     }
 
-    pub(super) fn message(&self) -> Result<Message> {
+    pub(crate) fn message(&self) -> Result<Message> {
         let copy = self.fd.try_clone().map_err(|error| Error::from_io("dup", &error))?;
         let words = [self.address as u64, self.length as u64, u64::from(self.writable)];
         Ok(Message::new(Kind::Share, &words).with_fds(vec![copy]))

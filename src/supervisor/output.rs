@@ -5,11 +5,10 @@
 //! supervisor keeps the last [`KEPT`] bytes of each worker, and sends them along when the worker has ended. When the supervisor
 //! itself dies they are lost with it.
 
-use super::wire::{Reader, Writer};
 use crate::error::{Error, Result};
 use crate::sys::fd;
+use crate::task::environment::OutputTarget;
 use std::collections::VecDeque;
-use std::ffi::CString;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 /// How much of what a worker has written is kept.
@@ -17,44 +16,6 @@ pub(crate) const KEPT: usize = 64 << 10;
 
 /// What a worker that has ended may have left in its pipe, unless others go on writing.
 const LEFT: usize = 1 << 20;
-
-/// Where what workers write is to go.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Output {
-    /// Where the host's goes.
-    #[default]
-    Inherit,
-    /// Its end into the report of the worker's death.
-    Capture,
-    /// Nowhere.
-    Null,
-    /// To the end of a file.
-    File(CString),
-}
-
-impl Output {
-    pub(crate) fn encode(&self, writer: &mut Writer) {
-        let (number, path) = match self {
-            Output::Inherit => (0, &[][..]),
-            Output::Capture => (1, &[][..]),
-            Output::Null => (2, &[][..]),
-            Output::File(path) => (3, path.as_bytes()),
-        };
-        writer.number(number);
-        writer.bytes(path);
-    }
-
-    pub(crate) fn decode(reader: &mut Reader<'_>) -> Result<Output> {
-        let (number, path) = (reader.number()?, reader.bytes()?);
-        match number {
-            0 => Ok(Output::Inherit),
-            1 => Ok(Output::Capture),
-            2 => Ok(Output::Null),
-            3 => Ok(Output::File(CString::new(path).unwrap_or_default())),
-            _ => Err(Error::errno(libc::EPROTO, "an unknown place for output")),
-        }
-    }
-}
 
 /// The supervisor's side: what is ready for the workers to come.
 #[derive(Debug)]
@@ -65,12 +26,12 @@ pub(crate) enum Sink {
 }
 
 impl Sink {
-    pub(crate) fn open(output: &Output) -> Result<Sink> {
+    pub(crate) fn open(output: &OutputTarget) -> Result<Sink> {
         match output {
-            Output::Inherit => Ok(Sink::Inherit),
-            Output::Capture => Ok(Sink::Capture),
-            Output::Null => fd::append_to(c"/dev/null").map(Sink::To),
-            Output::File(path) => fd::append_to(path).map(Sink::To).map_err(|error| {
+            OutputTarget::Inherit => Ok(Sink::Inherit),
+            OutputTarget::Capture => Ok(Sink::Capture),
+            OutputTarget::Null => fd::append_to(c"/dev/null").map(Sink::To),
+            OutputTarget::File(path) => fd::append_to(path).map(Sink::To).map_err(|error| {
                 let text = format!("output_path {}: {}", path.to_string_lossy(), error.text());
                 Error::new(error.code(), text)
             }),

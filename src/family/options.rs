@@ -1,12 +1,12 @@
 //! What the processes of a family can be told, be they a pool's workers or a single one.
 
-use super::StartMethod;
-use super::output::Output;
-use super::setup::Settings;
-use super::surroundings::{Limit, Surroundings, check_variable, spread};
+use crate::bootstrap;
 use crate::error::{Error, Result};
 use crate::sys::children::Command;
 use crate::sys::limits;
+use crate::task::StartMethod;
+use crate::task::environment::{Environment, Limit, OutputTarget, check_variable, spread};
+use crate::task::settings::Settings;
 use std::ffi::{CStr, CString};
 use std::path::Path;
 
@@ -102,7 +102,7 @@ impl WorkerOptions<'_> {
         if self.worker_path.is_none() && !self.worker_arguments.is_empty() {
             return Err(Error::invalid("worker_arguments are given without a worker_path"));
         }
-        super::init::may_start(self.worker_path.is_some())
+        bootstrap::may_start(self.worker_path.is_some())
     }
 
     pub(crate) fn start_timeout_ns(&self) -> u64 {
@@ -132,7 +132,7 @@ impl WorkerOptions<'_> {
         Ok(Some(Command { path, arguments }))
     }
 
-    fn surroundings(&self) -> Result<Surroundings> {
+    fn environment(&self) -> Result<Environment> {
         self.environment.iter().try_for_each(check_variable)?;
         if !(-20..=19).contains(&self.nice) {
             return Err(Error::invalid(format!("nice is {}; it can be from -20 to 19", self.nice)));
@@ -155,8 +155,8 @@ impl WorkerOptions<'_> {
             [] => limits::processors(),
             given => given.to_vec(),
         };
-        let mut surroundings = Surroundings {
-            environment: self.environment.clone(),
+        let mut environment = Environment {
+            variables: self.environment.clone(),
             directory: self.directory.map(CStr::to_owned),
             nice: self.nice,
             oom_score_adj: self.oom_score_adj,
@@ -167,14 +167,14 @@ impl WorkerOptions<'_> {
             },
             limits: self.limits.clone(),
             output: match self.output {
-                OutputTo::Inherit => Output::Inherit,
-                OutputTo::Capture => Output::Capture,
-                OutputTo::Null => Output::Null,
-                OutputTo::File(path) => Output::File(path.to_owned()),
+                OutputTo::Inherit => OutputTarget::Inherit,
+                OutputTo::Capture => OutputTarget::Capture,
+                OutputTo::Null => OutputTarget::Null,
+                OutputTo::File(path) => OutputTarget::File(path.to_owned()),
             },
         };
-        surroundings.set_library_threads(self.library_threads);
-        Ok(surroundings)
+        environment.set_library_threads(self.library_threads);
+        Ok(environment)
     }
 
     /// What every process of the family gets to know of it.
@@ -184,7 +184,7 @@ impl WorkerOptions<'_> {
             preload: self.preload.map_or_else(Vec::new, |list| {
                 list.split(':').filter(|path| !path.is_empty()).map(str::to_owned).collect()
             }),
-            surroundings: self.surroundings()?,
+            environment: self.environment()?,
             core_files: self.core_files,
             no_crash_handler: self.no_crash_handler,
             ..Settings::default()

@@ -1,7 +1,7 @@
 //! How the end of a channel gets from the host into a worker, or back.
 //!
 //! It waits in a socket of which host and worker both have the reading end. Whoever has claimed the task (see
-//! `queue::ring`) takes it out: the worker when it begins, the host when it has recalled the task or the worker died before
+//! `task::ring`) takes it out: the worker when it begins, the host when it has recalled the task or the worker died before
 //! it began. One task of a ring at a time has an end in there, so nobody takes another's. The host keeps no copy: when the
 //! worker dies the end is closed there and then, and the one at the other end of the channel is told by the kernel, even if
 //! the host makes no call.
@@ -9,9 +9,9 @@
 //! Who takes it looks first, and has a descriptor of it before it leaves the socket. Where none is free the end stays in there:
 //! the host tries again later; the worker, whose task then fails, closes it.
 
+use super::wire::{Kind, Message};
 use crate::channel::End;
 use crate::error::{Error, Result};
-use crate::process::wire::{Kind, Message};
 use crate::sys::fd::{self, Guarded};
 use crate::sys::socket::{self, Peeked, Sent};
 use std::os::fd::{AsRawFd, RawFd};
@@ -29,7 +29,7 @@ impl Handover {
     }
 
     /// By which the worker gets its descriptor of it.
-    pub(super) fn message(&self) -> Result<Message> {
+    pub(crate) fn message(&self) -> Result<Message> {
         Ok(Message::new(Kind::Handover, &[]).with_fds(vec![self.to_take.duplicate()?]))
     }
 

@@ -1,24 +1,26 @@
 //! A single process that runs one function, in a family of its own: `docs/design/processes.md` has the states, and what
 //! a death at each point leaves.
 
-use super::function::{Function, Target};
-use super::job::{Input, Job};
-use super::options::WorkerOptions;
-use super::setup::{self, Settings};
+use crate::bootstrap;
 use crate::channel::Channel;
-use crate::engine::family::{Event, Family};
-use crate::engine::member::Death;
-use crate::engine::share::{self, Share};
 use crate::error::{Code, Error, Result};
+use crate::family::options::WorkerOptions;
+use crate::family::{Event, Family};
 use crate::heap::Heap;
 use crate::heap::segment::Segment;
-use crate::pool::worker::ONLY_TASK;
-use crate::queue::ring::Left;
 use crate::sys::clock::{Deadline, Timeout, now_ns};
 use crate::sys::epoll::{Epoll, Waited};
 use crate::sys::fd::Guarded;
 use crate::sys::prim::Ordering;
 use crate::sys::{children, fork, pidfd, reserve, signal};
+use crate::task::death::Death;
+use crate::task::function::{Function, Target};
+use crate::task::job::ONLY_TASK;
+use crate::task::job::{Input, Job};
+use crate::task::ring::Left;
+use crate::task::settings::Settings;
+use crate::task::share::{self, Share};
+use crate::worker::start;
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -122,7 +124,8 @@ impl Process {
             return Err(Error::errno(libc::ENOSPC, format!("{count} segments; a process can have {most}")));
         }
         let heap = Heap::create(worker.heap_range(DEFAULT_HEAP_BYTES))?;
-        let mut family = Family::new(settings, worker.program()?, worker.start_timeout_ns(), 1)?;
+        let mut family =
+            Family::new(settings, worker.program()?, worker.start_timeout_ns(), 1, bootstrap::run_forked)?;
         for segment in &options.segments {
             family.share(Share::new(segment)?)?;
             family.end_sharing(true);
@@ -332,7 +335,7 @@ fn begin(family: &mut Family, heap: &Heap, epoll: &Epoll) -> Result<Option<Death
                     return Ok(Some(death));
                 }
                 Event::Ended(slot, death) => {
-                    heap.reclaim(setup::owner_of(slot as u32), death.pid, 0);
+                    heap.reclaim(start::owner_of(slot as u32), death.pid, 0);
                     family.bury(slot, &death, false);
                     is_vacant = true;
                 }

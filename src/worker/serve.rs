@@ -1,32 +1,29 @@
 //! The worker: takes tasks from its ring, calls the functions, leaves the results.
 //!
-//! It runs user code, so anything can happen to it at any time; what it leaves then is said in `queue::ring`.
+//! It runs user code, so anything can happen to it at any time; what it leaves then is said in `task::ring`.
 
-use super::Pool;
-use super::call::{Chunk, Kind};
-use super::execute::{Watch, run_chunk, run_once};
-use super::here::{Nested, initializer_failure};
-use super::task::{Output, Place, Task};
+use super::context::{Output, Place, Task};
+use super::run::{self, Watch, run_chunk, run_once};
 use crate::channel::End;
 use crate::check;
-use crate::engine::{handover, share};
 use crate::error::{Code, Error, Result};
 use crate::heap::Heap;
-use crate::process::function::{Callee, NOT_HERE, Resolver};
-use crate::process::job::Job;
-use crate::process::wire::{self, Connection};
-use crate::queue::ring::{Segment, Slot, flag, phase, state};
 use crate::queue::spin::Spin;
 use crate::queue::{self, Known};
 use crate::sys::fd::Guarded;
 use crate::sys::prim::{AtomicPtr, Ordering, fence};
 use crate::sys::{clock, environment, fork, pidfd};
+use crate::task::call::{Chunk, Kind};
+use crate::task::function::{Callee, NOT_HERE, Resolver};
+use crate::task::job::{Job, ONLY_TASK};
+use crate::task::ring::{Segment, Slot, flag, phase, state};
+use crate::task::wire::{self, Connection};
+use crate::task::{handover, share};
+use once_cell::sync::OnceCell;
+use std::any::Any;
 use std::ffi::{c_int, c_void};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
-
-/// The number of the task that is all that a single process does.
-pub(crate) const ONLY_TASK: u64 = 1;
 
 /// This process, as a worker.
 pub struct Worker {
@@ -42,11 +39,17 @@ pub struct Worker {
     resolver: Resolver,
     is_copy_of_host: bool,
     /// The user's own. Release and Acquire: what it points to was written before.
-    pub(super) state: AtomicPtr<c_void>,
+    pub(crate) state: AtomicPtr<c_void>,
     /// The slot of the task that runs. Relaxed: only what runs inside that task asks.
     running: AtomicPtr<Slot>,
     /// For what tasks submit to their own pool.
-    nested: Nested,
+    nested: OnceCell<Box<dyn Nested>>,
+}
+
+/// What the tasks of a worker submit to: a pool whose tasks run in this process.
+pub trait Nested: Any + Send + Sync {
+    /// The task that may have submitted is over: what it has not taken is nobody's.
+    fn task_is_over(&self);
 }
 
 impl std::fmt::Debug for Worker {
@@ -84,7 +87,7 @@ impl Worker {
             is_copy_of_host,
             state,
             running: AtomicPtr::new(std::ptr::null_mut()),
-            nested: Nested::default(),
+            nested: OnceCell::new(),
         }));
         queue::know_heap(Known::Worker(&worker.heap));
         worker
@@ -168,14 +171,17 @@ impl Worker {
         if self.pid == fork::pid() { Ok(&self.heap) } else { Err(Code::FORKED.into()) }
     }
 
-    /// The pool to which this worker's tasks submit: everything runs in this process.
-    pub fn nested(&'static self) -> Result<&'static Pool> {
+    /// What this worker's tasks submit to; made from the pool's heap by the first that does.
+    pub(crate) fn nested(
+        &'static self,
+        make: impl FnOnce(&Arc<Heap>) -> Result<Box<dyn Nested>>,
+    ) -> Result<&'static dyn Nested> {
         self.heap()?;
-        self.nested.get(self, &self.heap)
+        self.nested.get_or_try_init(|| make(&self.heap)).map(|nested| &**nested)
     }
 
     /// Whether the task that runs is to end.
-    pub(super) fn is_cancelled(&self) -> bool {
+    pub(crate) fn is_cancelled(&self) -> bool {
         // SAFETY: null, or a slot of this worker's segment, which stays mapped.
         let slot = unsafe { self.running.load(Ordering::Relaxed).as_ref() };
         // Of a chunk the item counts, of a task it is 1.
@@ -200,7 +206,7 @@ impl Worker {
     /// Runs the pool's initializer.
     pub(crate) fn initialize(&'static self, address: usize, input: &[u8]) -> Result<()> {
         let (status, message) = self.call(address, input);
-        if status >= 0 { Ok(()) } else { Err(initializer_failure(status, message)) }
+        if status >= 0 { Ok(()) } else { Err(run::initializer_failure(status, message)) }
     }
 
     /// Calls a function that is no task: its status and its message.
@@ -288,7 +294,9 @@ pub(crate) fn run(worker: &'static Worker, finalizer: Option<usize>) -> ! {
         if slot.claim(state::STARTED) {
             worker.running.store(std::ptr::from_ref(slot).cast_mut(), Ordering::Relaxed);
             execute(worker, slot);
-            worker.nested.clear();
+            if let Some(nested) = worker.nested.get() {
+                nested.task_is_over();
+            }
         }
         position = position.wrapping_add(1);
         segment.finish(position, worker.heap.bell(), worker.heap.marks(), &worker.event);

@@ -7,6 +7,7 @@
 use super::wire::{Reader, Writer};
 use crate::error::{Code, Error, Result};
 use crate::sys::elf::{self, Module, ModuleId};
+use crate::sys::prim::{AtomicBool, Ordering};
 use std::collections::HashMap;
 use std::ffi::{CStr, c_int, c_void};
 use std::sync::{Mutex, PoisonError};
@@ -53,8 +54,17 @@ fn is_called(known: &CStr, name: &str) -> bool {
 /// The longest name of a function, in bytes.
 pub const LONGEST_NAME: usize = 255;
 
-/// Registers a function under a name.
+/// Set when no more names may be registered: at the end of `tine_init`, or, in a process of a pool, when the libraries to
+/// preload have been loaded, whose constructors may have names too. Release and Acquire: what was
+/// registered before is there for who sees it set.
+static NAMES_FIXED: AtomicBool = AtomicBool::new(false);
+
+/// Registers a function under a name; only before the names are fixed, so that every process of a family knows the same ones.
 pub fn register(name: &CStr, address: *const c_void) -> Result<()> {
+    if NAMES_FIXED.load(Ordering::Acquire) {
+        let text = format!("\"{}\" is registered after tine_init", name.to_string_lossy());
+        return Err(Error::new(Code::LATE, text));
+    }
     let bytes = name;
     let name = name.to_str().map_err(|_| Error::invalid("the function's name is not UTF-8"))?;
     if name.is_empty() || name.len() > LONGEST_NAME {
@@ -70,6 +80,11 @@ pub fn register(name: &CStr, address: *const c_void) -> Result<()> {
     }
     names.push((Box::leak(bytes.to_owned().into_boxed_c_str()), address as usize));
     Ok(())
+}
+
+/// From now on the names are what they are.
+pub(crate) fn fix_names() {
+    NAMES_FIXED.store(true, Ordering::Release);
 }
 
 /// What a process can call: sent from the supervisor to the host and to spawned workers.

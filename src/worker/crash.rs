@@ -4,10 +4,10 @@
 //! into the worker's segment and nothing else; names are put to them by the host. If even that gets stuck, a timer
 //! ends the process.
 
-use crate::pool::worker::Worker;
-use crate::queue::ring::{CrashRecord, FRAMES};
+use super::Worker;
 use crate::sys::crash::{self as fatal, Fault};
 use crate::sys::prim::Ordering;
+use crate::task::ring::{CrashRecord, FRAMES};
 use std::sync::atomic::AtomicPtr;
 
 /// The worker of this process. Release at installation, Acquire in the handler.

@@ -6,32 +6,27 @@
 //! |---|---|---|
 //! | a worker | `Exited` from the supervisor, who has reaped it | [`Event::Ended`]; the place is filled again |
 //! | the supervisor | the end of its messages, or its pidfd | its workers go with it: they are killed once more by pidfd, each is [`Event::Ended`] when its pidfd says so, and a new supervisor is started |
-//! | one that has not started yet | the same, or its `start_timeout` | the brake: see [`Brake`] |
+//! | one that has not started yet | the same, or its `start_timeout` | the back-off: see [`RestartBackoff`] |
 //!
 //! And when there is not what something takes: descriptors, processes, memory.
 //!
 //! | what for | what follows |
 //! |---|---|
 //! | to create the pool | the call fails with the reason |
-//! | to start a supervisor or a worker, later | tried again after the brake's pause; with nobody at work for `start_timeout`, [`Event::Starved`] |
+//! | to start a supervisor or a worker, later | tried again after the back-off's pause; with nobody at work for `start_timeout`, [`Event::Starved`] |
 //! | to send a message | it waits in its [`Connection`](wire::Connection), whose time does not count as a worker's to answer |
 //! | for the descriptors of a message that has come | `Ready`: that supervisor is given up, it has no workers yet. `Started`: the supervisor is asked for it again. `Exited`: the output is lost. The same where they cannot be sent |
 //! | to watch a descriptor | it is looked at now and then |
 
-use super::brake::{Brake, HOPELESS};
-use super::handover::Handover;
-use super::link::Link;
-use super::member::{Death, Member, State};
-use super::share::{self, Share};
+pub(crate) mod link;
+pub(crate) mod member;
+pub(crate) mod options;
+mod restart_backoff;
+pub(crate) mod shutdown;
+
 use crate::channel::End;
 use crate::error::{Code, Error, Result};
 use crate::heap::Heap;
-use crate::process::StartMethod;
-use crate::process::function::{Callees, Tables};
-use crate::process::init;
-use crate::process::setup::Settings;
-use crate::process::wire::{self, Kind, Message};
-use crate::queue::ring::phase;
 use crate::sys::children::Command;
 use crate::sys::clock::{Deadline, now_ns};
 use crate::sys::epoll::Epoll;
@@ -39,6 +34,18 @@ use crate::sys::fd::Guarded;
 use crate::sys::pidfd::Ended;
 use crate::sys::prim::{Ordering, fence};
 use crate::sys::{limits, pidfd, reserve, signal};
+use crate::task::StartMethod;
+use crate::task::death::Death;
+use crate::task::function::{Callees, Tables};
+use crate::task::handover::Handover;
+use crate::task::program;
+use crate::task::ring::phase;
+use crate::task::settings::Settings;
+use crate::task::share::{self, Share};
+use crate::task::wire::{self, Kind, Message};
+use link::Link;
+use member::{Member, State};
+use restart_backoff::{HOPELESS, RestartBackoff};
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::os::fd::AsRawFd;
@@ -84,16 +91,20 @@ struct Sharing {
     failure: Option<Error>,
 }
 
+/// What a copy of the host does that is to be the supervisor; it is given its socket.
+pub(crate) type Entry = fn(i32) -> !;
+
 #[derive(Debug)]
 pub(crate) struct Family {
     pub(super) settings: Settings,
     program: Option<Command>,
+    entry: Entry,
     start_timeout_ns: u64,
     pub(super) link: Option<Link>,
     link_not_before_ns: u64,
     pub(crate) members: Vec<Member>,
     callees: Option<Callees>,
-    brake: Brake,
+    backoff: RestartBackoff,
     pub(super) stopping: bool,
     /// It is a thread of the host's that moves things on, not tine's. The copy of the host that `fork` makes is to have one of
     /// those as its only one.
@@ -129,17 +140,19 @@ impl Family {
         program: Option<Command>,
         start_timeout_ns: u64,
         workers: usize,
+        entry: Entry,
     ) -> Result<Family> {
         let members = reserve::collect((0..workers).map(|_| Member::new()))?;
         Ok(Family {
             settings,
             program,
+            entry,
             start_timeout_ns,
             link: None,
             link_not_before_ns: 0,
             members,
             callees: None,
-            brake: Brake::default(),
+            backoff: RestartBackoff::default(),
             stopping: false,
             host_calls: true,
             events: VecDeque::new(),
@@ -158,7 +171,11 @@ impl Family {
     /// One without any members: its tasks run in this process, and it has nothing to look after.
     pub(crate) fn of_nobody(settings: Settings) -> Result<Family> {
         let callees = Some(Callees::new(Tables::default()));
-        Ok(Family { callees, stopping: true, ..Family::new(settings, None, 0, 0)? })
+        Ok(Family {
+            callees,
+            stopping: true,
+            ..Family::new(settings, None, 0, 0, |_| signal::exit_now(program::GAVE_UP))?
+        })
     }
 
     /// The functions that the workers can call, once a supervisor has been up.
@@ -405,9 +422,9 @@ impl Family {
                 State::Starting { .. } if member.has_become_ready() => {
                     (member.state, member.was_ready) = (State::Ready, true);
                     // Until all are ready for the first time somebody waits for the pool, and wants to know why not.
-                    let ever_ready = self.brake.ever_ready || self.all_ready();
-                    let own_failures = self.brake.own_failures;
-                    self.brake = Brake { ever_ready, own_failures, ..Brake::default() };
+                    let ever_ready = self.backoff.ever_ready || self.all_ready();
+                    let own_failures = self.backoff.own_failures;
+                    self.backoff = RestartBackoff { ever_ready, own_failures, ..RestartBackoff::default() };
                     self.events.push_back(Event::Ready(slot));
                 }
                 State::Dying => {
@@ -441,7 +458,7 @@ impl Family {
         member.was_ready |= member.phase() == phase::READY;
         let was_ready = member.was_ready;
         // Its program has worked before: what it met was a shortage.
-        let fell_short = self.brake.ever_ready && member.fell_short(&death);
+        let fell_short = self.backoff.ever_ready && member.fell_short(&death);
         let own_fault = death.signal != libc::SIGKILL && !fell_short;
         let reason = (cannot_map || !was_ready).then(|| member.start_failure(&death));
         // What an initializer's failure says is the user's affair; of a single process it is the answer.
@@ -461,7 +478,7 @@ impl Family {
 
     /// A worker has finished a task, so workers that end are not in a loop.
     pub(crate) fn has_worked(&mut self) {
-        self.brake.own_failures = 0;
+        self.backoff.own_failures = 0;
     }
 
     /// The pool has dealt with a worker that ended; its place can be filled again. `idle` is one that was ready and
@@ -474,7 +491,7 @@ impl Family {
             let text = format!("{} before its first task", death.describe());
             self.start_failed(slot, true, Error::new(Code::WORKER_START, text));
         }
-        let pause_ns = self.brake.pause_ns();
+        let pause_ns = self.backoff.pause_ns();
         self.members[slot].vacate(pause_ns);
     }
 
@@ -544,8 +561,8 @@ impl Family {
             None => {
                 // Nobody but itself ends it by anything else than SIGKILL; a program that has worked may fall short.
                 let own_fault = how.is_some_and(|how| how.signal != libc::SIGKILL);
-                let fell_short =
-                    self.brake.ever_ready && how.is_some_and(|how| init::fell_short(how.signal, how.code));
+                let fell_short = self.backoff.ever_ready
+                    && how.is_some_and(|how| program::fell_short(how.signal, how.code));
                 let how = match how {
                     Some(Ended { signal: 0, code, .. }) => format!("exited with code {code}"),
                     Some(Ended { signal, .. }) => format!("was ended by {}", signal::name(signal)),
@@ -587,40 +604,40 @@ impl Family {
     }
 
     fn start_failed(&mut self, slot: usize, own_fault: bool, reason: Error) {
-        let since = *self.brake.since_ns.get_or_insert_with(now_ns);
+        let since = *self.backoff.since_ns.get_or_insert_with(now_ns);
         if own_fault {
-            self.brake.own_failures += 1;
+            self.backoff.own_failures += 1;
         } else {
-            self.brake.killed += 1;
+            self.backoff.killed += 1;
         }
-        let enough = if self.brake.ever_ready { 3 } else { 1 };
+        let enough = if self.backoff.ever_ready { 3 } else { 1 };
         let now = now_ns();
         let too_long = now.saturating_sub(since) > self.start_timeout_ns;
-        let hopeless = !self.brake.ever_ready && self.brake.killed >= HOPELESS;
+        let hopeless = !self.backoff.ever_ready && self.backoff.killed >= HOPELESS;
         // Workers that do work are not ended for the sake of one that does not come up.
         let others = self.members.iter().any(|member| member.state == State::Ready);
-        let may_go_on = others && self.brake.ever_ready;
+        let may_go_on = others && self.backoff.ever_ready;
         if may_go_on {
-            self.brake.since_ns = Some(now);
-        } else if self.brake.own_failures >= enough || hopeless || too_long && !self.brake.ever_ready {
+            self.backoff.since_ns = Some(now);
+        } else if self.backoff.own_failures >= enough || hopeless || too_long && !self.backoff.ever_ready {
             return self.break_down(reason);
         } else if too_long {
-            self.brake.since_ns = Some(now);
+            self.backoff.since_ns = Some(now);
             self.events.push_back(Event::Starved(reason));
         }
         if slot == usize::MAX {
-            self.link_not_before_ns = now + self.brake.pause_ns();
+            self.link_not_before_ns = now + self.backoff.pause_ns();
         }
     }
 
     /// The machine did not give what a process takes. At first that is the answer; later it may pass.
     fn could_not_start(&mut self, error: Error) {
         let text = error.text().into_owned();
-        if !self.brake.ever_ready {
+        if !self.backoff.ever_ready {
             return self.break_down(Error::new(start_code(&error), text));
         }
         self.start_failed(usize::MAX, false, Error::new(Code::WORKER_START, text));
-        let pause_ns = self.brake.pause_ns();
+        let pause_ns = self.backoff.pause_ns();
         for member in &mut self.members {
             if matches!(member.state, State::Vacant { .. }) {
                 member.vacate(pause_ns);
@@ -668,7 +685,7 @@ impl Family {
                 // The supervisor itself does not answer; the next one will.
                 let _ = pidfd::signal(pidfd.as_raw_fd(), libc::SIGKILL);
             }
-            if !self.brake.ever_ready {
+            if !self.backoff.ever_ready {
                 let text = format!("worker {} was not ready within {seconds} s", member.pid);
                 return self.break_down(Error::new(Code::WORKER_START, text));
             }
@@ -688,7 +705,8 @@ impl Family {
                 self.break_down(Error::new(Code::WORKER_START, text));
                 return Ok(());
             }
-            let link = Link::start(&self.settings, self.program.as_ref(), heap, self.start_timeout_ns);
+            let link =
+                Link::start(&self.settings, self.program.as_ref(), self.entry, heap, self.start_timeout_ns);
             let link = link?;
             if let Err(error) = epoll.add(link.connection.fd(), SOCKET) {
                 link.finish(Deadline(0));

@@ -18,7 +18,7 @@ pub(crate) const PROTOCOL: u64 = 6;
 /// What tells builds apart that do not speak the same protocol.
 pub(crate) fn version() -> u64 {
     let build = concat!(env!("CARGO_PKG_VERSION"), "/", env!("CARGO_PKG_NAME"));
-    let layout = size_of::<crate::queue::ring::Shared>() as u64;
+    let layout = size_of::<super::ring::Shared>() as u64;
     build
         .bytes()
         .fold(PROTOCOL << 32 ^ layout, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
@@ -54,7 +54,7 @@ pub(crate) enum Kind {
     Share = 10,
     /// Host to the supervisor of a single process: a signal, for the process and all that it has started.
     SignalTree = 11,
-    /// Host to a worker, over the same socket: the reading end of an [`crate::engine::handover`].
+    /// Host to a worker, over the same socket: the reading end of an [`super::handover`].
     Handover = 12,
     /// Keeper to host: 0 or the errno of why there is no supervisor, its number; its pidfd.
     Born = 13,

@@ -1,13 +1,12 @@
 //! A call of a user's function, as that function sees it: in a worker, or in the process that calls.
 
-use super::here::Here;
-use super::worker::Worker;
+use super::Worker;
 use crate::channel::{Channel, End};
 use crate::check;
 use crate::error::{Code, Error, Result};
 use crate::heap::Heap;
-use crate::queue::ring::{INLINE_OUTPUT, MESSAGE, Slot};
 use crate::sys::prim::{AtomicPtr, Ordering};
+use crate::task::ring::{INLINE_OUTPUT, MESSAGE, Slot};
 use std::any::Any;
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -22,20 +21,20 @@ pub struct Task<'a> {
     /// First, because ffi/variadic.c finds it there.
     fail: unsafe extern "C" fn(task: *mut Task<'_>, code: c_int, text: *const c_char) -> c_int,
     place: Place<'a>,
-    pub(super) id: u64,
+    pub(crate) id: u64,
     /// By which the function is called; none where it is called by its address.
-    pub(super) name: Option<&'static CStr>,
-    pub(super) input: (*const u8, usize),
-    pub(super) context: (*const u8, usize),
-    pub(super) output: Output,
+    pub(crate) name: Option<&'static CStr>,
+    pub(crate) input: (*const u8, usize),
+    pub(crate) context: (*const u8, usize),
+    pub(crate) output: Output,
     /// Where the host says that the call is to end; none for the initializer, and in the calling process.
-    pub(super) slot: Option<&'a Slot>,
+    pub(crate) slot: Option<&'a Slot>,
     /// Of a chunk: which item, by its number in the chunk.
-    pub(super) item: u64,
+    pub(crate) item: u64,
     /// Where small outputs go.
     inline_output: *mut u8,
-    pub(super) failed: c_int,
-    pub(super) message: String,
+    pub(crate) failed: c_int,
+    pub(crate) message: String,
     /// Its end of a channel; closed with the task.
     channel: Option<Box<Channel>>,
 }
@@ -46,12 +45,26 @@ pub enum Place<'a> {
     /// In a worker.
     Worker(&'static Worker),
     /// In the process that has submitted it.
-    Here(&'a Here),
+    Inline(&'a dyn CallingProcess),
+}
+
+/// A process that runs tasks in its own calls.
+pub trait CallingProcess {
+    /// The heap that outputs are in.
+    fn heap(&self) -> &Heap;
+    /// What has been left for the tasks.
+    fn worker_state(&self) -> &AtomicPtr<c_void>;
+    /// Whether the innermost task is to end: because it is, or because one is that waits for it.
+    fn is_cancelled(&self) -> bool;
+    /// What the boundary knows the pool by to which tasks submit.
+    fn handle(&self) -> *mut c_void;
+    /// Where this process is a worker: which.
+    fn worker(&self) -> Option<&'static Worker>;
 }
 
 /// Where a task's output is.
 #[derive(Clone, Copy)]
-pub(super) enum Output {
+pub(crate) enum Output {
     None,
     Inline(usize),
     Block(usize, usize),
@@ -63,7 +76,7 @@ impl Place<'_> {
     fn heap(&self) -> Result<&Heap> {
         match self {
             Place::Worker(worker) => worker.heap(),
-            Place::Here(here) => Ok(here.heap()),
+            Place::Inline(process) => Ok(process.heap()),
         }
     }
 
@@ -77,13 +90,13 @@ impl Place<'_> {
     fn state(&self) -> &AtomicPtr<c_void> {
         match self {
             Place::Worker(worker) => &worker.state,
-            Place::Here(here) => here.worker_state(),
+            Place::Inline(process) => process.worker_state(),
         }
     }
 }
 
 impl<'a> Task<'a> {
-    pub(super) fn new(
+    pub(crate) fn new(
         place: Place<'a>,
         id: u64,
         input: (*const u8, usize),
@@ -107,7 +120,7 @@ impl<'a> Task<'a> {
     }
 
     /// Calls a function and makes a status of what it returns.
-    pub(super) fn run(&mut self, call: impl FnOnce(&mut Task<'a>) -> c_int) -> c_int {
+    pub(crate) fn run(&mut self, call: impl FnOnce(&mut Task<'a>) -> c_int) -> c_int {
         let status = match catch_unwind(AssertUnwindSafe(|| call(self))) {
             Ok(status) => status,
             Err(panic) => {
@@ -181,7 +194,7 @@ impl<'a> Task<'a> {
             Place::Worker(_) => {
                 self.slot.is_some_and(|slot| slot.asked.load(Ordering::Relaxed) == self.item + 1)
             }
-            Place::Here(here) => here.is_cancelled(),
+            Place::Inline(process) => process.is_cancelled(),
         }
     }
 
@@ -209,7 +222,7 @@ impl<'a> Task<'a> {
 
     /// Looks for pointers to this process's own memory in the output.
     #[cold]
-    pub(super) fn look_through(&self, name: &str) {
+    pub(crate) fn look_through(&self, name: &str) {
         let (place, length) = match self.output {
             Output::None => return,
             Output::Inline(length) => (self.inline_output.cast_const(), length),
@@ -225,7 +238,7 @@ impl<'a> Task<'a> {
         });
     }
 
-    pub(super) fn discard_output(&mut self) {
+    pub(crate) fn discard_output(&mut self) {
         if let Output::Block(address, _) = std::mem::replace(&mut self.output, Output::None) {
             self.place.announce(0);
             let _ = self.place.heap().and_then(|heap| heap.free_address(address));
@@ -239,7 +252,7 @@ impl<'a> Task<'a> {
         code
     }
 
-    pub(super) fn set_message(&mut self, text: &str) {
+    pub(crate) fn set_message(&mut self, text: &str) {
         let mut end = text.len().min(MESSAGE_BYTES);
         while !text.is_char_boundary(end) {
             end -= 1;

@@ -28,10 +28,10 @@
 //! away. A hostile worker can write all of it; the host keeps its own count of what is in the ring, and takes every
 //! word from here once and checks it.
 
-use super::spin::Spin;
 use crate::error::Result;
 use crate::heap::bell::Bell;
 use crate::heap::marks::Marks;
+use crate::queue::spin::Spin;
 use crate::sys::clock::{Deadline, now_ns};
 use crate::sys::fd::{self, Guarded};
 use crate::sys::memory::{Mapping, sealed_memfd};
@@ -112,7 +112,7 @@ impl<const N: usize> Bytes<N> {
 #[repr(C, align(64))]
 pub(crate) struct Slot {
     pub(crate) state: AtomicU32,
-    /// What is to be called and how: a number of [`crate::pool::call`].
+    /// What is to be called and how: a number of [`super::call`].
     pub(crate) kind: AtomicU32,
     /// The function: module and offset, or the place in the table of names.
     pub(crate) module: AtomicU32,

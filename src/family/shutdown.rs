@@ -1,16 +1,17 @@
 //! How a family comes to its end, and what its host has to say in that: it stops a pool's; a single process's it only lets
 //! run out, or leaves to itself.
 
-use super::family::{Event, Family};
 use super::link::Link;
-use super::member::{Death, State};
+use super::member::State;
+use super::{Event, Family};
 use crate::error::Result;
-use crate::process::job::Input;
-use crate::process::wire::{Kind, Message};
 use crate::sys::clock::{Deadline, now_ns};
 use crate::sys::epoll::Epoll;
 use crate::sys::pidfd;
 use crate::sys::prim::Ordering;
+use crate::task::death::Death;
+use crate::task::job::Input;
+use crate::task::wire::{Kind, Message};
 use std::os::fd::AsRawFd;
 
 /// The supervisor of a family that has been told to end.

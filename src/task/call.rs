@@ -1,19 +1,6 @@
 //! How a task says what is to be called: the numbers and the layout that host and worker share.
 
 use crate::error::{Error, Result};
-use std::ffi::{c_int, c_void};
-
-/// The function of one call.
-pub type TaskFunction = unsafe extern "C-unwind" fn(task: *mut super::task::Task<'static>) -> c_int;
-/// The function of a map: once per item.
-pub type ItemFunction = unsafe extern "C-unwind" fn(
-    task: *mut super::task::Task<'static>,
-    input: *const c_void,
-    output: *mut c_void,
-) -> c_int;
-/// The function of a loop: once per piece of the range.
-pub type RangeFunction =
-    unsafe extern "C-unwind" fn(task: *mut super::task::Task<'static>, begin: usize, end: usize) -> c_int;
 
 /// What a slot's `kind` says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +47,7 @@ pub(crate) struct Chunk {
     pub(crate) stop_on_failure: u64,
 }
 
-const _: () = assert!(size_of::<Chunk>() <= crate::queue::ring::INLINE_INPUT);
+const _: () = assert!(size_of::<Chunk>() <= super::ring::INLINE_INPUT);
 
 impl Chunk {
     const BYTES: usize = size_of::<Chunk>();
@@ -82,10 +69,10 @@ impl Chunk {
 
 /// The texts of a chunk's failed items: records of item, length and text, each aligned to eight bytes.
 pub(crate) mod messages {
-    use super::super::task::MESSAGE_BYTES;
+    use crate::task::ring::MESSAGE;
 
     /// What a record can take at most.
-    pub(crate) const LARGEST_RECORD: usize = 16 + MESSAGE_BYTES.next_multiple_of(8);
+    pub(crate) const LARGEST_RECORD: usize = 16 + MESSAGE.next_multiple_of(8);
 
     /// Room that a chunk of so many items gets. A chunk that fills it ends early, and the rest is another chunk.
     pub(crate) fn room_for(items: usize) -> usize {
