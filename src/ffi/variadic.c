@@ -2,7 +2,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-/* The beginning of a Task: pool/worker.rs. */
+/* The beginning of a Task: worker/context.rs. */
 struct tine_task {
     int (*fail)(struct tine_task *task, int code, const char *text);
 };

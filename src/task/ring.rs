@@ -22,6 +22,7 @@
 //! | `host_sleeps` | host sets, worker clears | both | Dekker with `done`; where the pool's descriptor is watched |
 //! | `phase`, `pending_output`, `items_*` | worker, Release | host, Acquire, after a death too | each stands alone |
 //! | `begun_ns` | worker, Release | host, Acquire | zeroed before the claim, so never an earlier task's |
+//! | `items_*`, `begun_ns` | as above | host, and then `done` | of the task in front only where `done`, read after them, has not passed it |
 //! | `asked` | host | worker | where TIMED, Dekker with `items_begun`: both store, fence, then look |
 //!
 //! A death leaves nothing to repair: the host drains what was committed, looks at the states, and throws the segment
@@ -63,7 +64,7 @@ pub(crate) mod state {
 pub(crate) mod flag {
     /// The host wants to know when the call begins, and the call of each item.
     pub(crate) const TIMED: u32 = 1 << 16;
-    /// An end of a channel goes with the task: see `engine::handover`.
+    /// An end of a channel goes with the task: see `task::handover`.
     pub(crate) const CHANNEL: u32 = 1 << 17;
 }
 
