@@ -18,7 +18,7 @@
 
 use super::callbacks::Calls;
 use super::chain::Links;
-use super::ends::Kept;
+use super::channel_handoff::Kept;
 use crate::error::{Code, Error, Result};
 use crate::task::call::{Chunk, Kind};
 use crate::task::death::Death;
@@ -165,7 +165,7 @@ pub(super) struct Entry {
     pub(super) outcome: Option<Outcome>,
     /// What its submitter wants to be told.
     pub(super) calls: Option<Box<Calls>>,
-    /// An end of a channel goes with it; and that end, while it is the host's: see `ends`.
+    /// An end of a channel goes with it; and that end, while it is the host's: see `channel_handoff`.
     pub(super) has_end: bool,
     pub(super) end: Kept,
     pub(super) inline: Inline,

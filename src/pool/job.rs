@@ -3,7 +3,7 @@
 //! The thread that calls makes the chunks, takes them back when they have settled, and calls its callbacks; workers
 //! see a chunk as one task. A chunk whose worker died is taken apart: what had finished keeps its results, the item
 //! that was running is the culprit, the rest becomes another chunk. So the chunk size decides nothing but speed. Towards the
-//! end a chunk may be cut ([`super::cut`]): it ends after the item it is at, and its rest is shared out.
+//! end a chunk may be cut ([`super::split`]): it ends after the item it is at, and its rest is shared out.
 
 use super::books::{Delivery, Input, Outcome, TO_BLAME, suspicion_after, to_c_string};
 use super::ending::Ending;

@@ -13,7 +13,7 @@
 
 use super::books::{Input, Outcome, State as TaskState};
 use super::desk::Key;
-use super::here::run_queued;
+use super::inline::run_queued;
 use super::standby;
 use super::state::State;
 use super::wait::{Want, refusal, wait};

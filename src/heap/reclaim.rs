@@ -6,10 +6,10 @@
 
 use super::Heap;
 use super::allocator::Allocator;
+use super::audit::Usage;
 use super::entry::{Entry, Kind, Owner, ended, ended_process, place_of};
 use super::runs;
 use super::slab::Slab;
-use super::survey::Usage;
 use crate::sys::prim::Ordering;
 
 impl Heap {
