@@ -402,7 +402,7 @@ impl Pool {
         idle?;
         if state.closing() {
             let gone = |state: &mut State| state.is_gone.then_some(Ok(()));
-            return wait(inner, state, Want::Gone, timeout, gone).1;
+            return wait(inner, state, Want::Gone, timeout.what_is_left(deadline), gone).1;
         }
         // Workers that have nothing to do need hardly any time to end in good order, but they do need some.
         let least = Deadline::after(LEAST_LEAVING_NS);
@@ -639,6 +639,11 @@ impl State {
                 self.feed(now_ns());
             }
             self.grow();
+            // Whoever looks from outside has nobody to look at the clock for him.
+            if self.is_looked_at() {
+                let due = self.next_look();
+                self.call_outside_by(due);
+            }
         }
     }
 }
