@@ -22,8 +22,8 @@ use crate::sys::epoll::Epoll;
 use crate::sys::fd::{self, Guarded};
 use crate::sys::prim::Ordering;
 use crate::sys::{pidfd, socket};
+use crate::task::callees::Callees;
 use crate::task::death::Death;
-use crate::task::function::Callees;
 use crate::task::handover::Handover;
 use crate::task::program;
 use crate::task::ring::{CrashRecord, FRAMES, Segment, phase};
@@ -55,7 +55,7 @@ pub(crate) struct Member {
     pub(crate) segment: Option<Segment>,
     event: Option<Guarded>,
     /// By which the process gets the segments that the pool shares, and a [`Handover`].
-    tidings: Option<Connection>,
+    control_socket: Option<Connection>,
     /// How many messages it has been passed there.
     passed: u32,
     /// When its supervisor is asked once more for its pidfd, for which this process had no room.
@@ -75,7 +75,7 @@ impl Member {
             leaving: None,
             segment: None,
             event: None,
-            tidings: None,
+            control_socket: None,
             passed: 0,
             asks_again: Deadline::NEVER,
             pid: 0,
@@ -102,14 +102,14 @@ impl Member {
             epoll.remove(old.as_raw_fd());
         }
         let (ours, theirs) = socket::pair()?;
-        let mut tidings = Connection::new(ours);
+        let mut control_socket = Connection::new(ours);
         for share in shares {
-            tidings.try_send(share.message()?)?;
+            control_socket.try_send(share.message()?)?;
         }
         self.passed = shares.len() as u32;
         segment.shares.store(self.passed, Ordering::Release);
         segment.mark.store(mark, Ordering::Relaxed);
-        self.tidings = Some(tidings);
+        self.control_socket = Some(control_socket);
         // The first news is that it is ready.
         segment.ask_to_be_told();
         self.generation += 1;
@@ -133,8 +133,8 @@ impl Member {
     }
 
     fn tell(&mut self, message: Message) -> Result<()> {
-        if let (Some(tidings), Some(segment)) = (&mut self.tidings, &self.segment) {
-            tidings.try_send(message)?;
+        if let (Some(control_socket), Some(segment)) = (&mut self.control_socket, &self.segment) {
+            control_socket.try_send(message)?;
             self.passed += 1;
             segment.shares.store(self.passed, Ordering::Release);
             segment.ask_to_be_told();
@@ -145,14 +145,16 @@ impl Member {
 
     /// Passes what found no room before. What cannot be passed any more, its end says.
     pub(super) fn flush(&mut self) {
-        if let Some(tidings) = self.tidings.as_mut().filter(|tidings| tidings.is_waiting()) {
-            let _ = tidings.flush();
+        if let Some(control_socket) =
+            self.control_socket.as_mut().filter(|control_socket| control_socket.is_waiting())
+        {
+            let _ = control_socket.flush();
         }
     }
 
     /// Nothing more is passed to the process, and it need not tell of anything but its end.
     pub(crate) fn fall_silent(&mut self, epoll: &Epoll) {
-        self.tidings = None;
+        self.control_socket = None;
         if let Some(event) = self.event.take() {
             epoll.remove(event.as_raw_fd());
         }
@@ -253,7 +255,7 @@ impl Member {
         let not_before_ns = if pause_ns == 0 { 0 } else { now_ns() + pause_ns };
         self.state = State::Vacant { not_before_ns };
         self.segment = None;
-        self.tidings = None;
+        self.control_socket = None;
         self.pidfd = None;
         self.pid = 0;
     }

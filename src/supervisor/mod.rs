@@ -16,25 +16,27 @@
 //! | its keeper has ended | end the family at once: what it would leave now, its host could see |
 //! | the host's end of the socket, or the host itself, is gone | end the family at once; where a single process is detached, when that has ended |
 
+mod end;
 pub(crate) mod output;
+mod reap;
+mod start;
+mod watch;
 
 use crate::error::{Code, Error, Result};
 use crate::heap::Heap;
 use crate::sys::clock::Deadline;
-use crate::sys::epoll::{Epoll, Waited};
+use crate::sys::epoll::Epoll;
 use crate::sys::limits::{self, Limit};
-use crate::sys::pidfd::{self, Ended};
-use crate::sys::spawn;
-use crate::sys::{children, environment, fd, fork, signal, socket};
+use crate::sys::pidfd::{self};
+use crate::sys::{children, environment, fork, signal};
 use crate::task::StartMethod;
 use crate::task::function::Tables;
-use crate::task::program;
 use crate::task::settings::Settings;
 use crate::task::wire::{self, Connection, Kind, Message, Reader, Writer};
-use crate::worker::start::{self, Parts};
-use output::{Pipe, Sink, Tail};
+use output::{Sink, Tail};
 use std::collections::HashMap;
 use std::os::fd::{AsRawFd, OwnedFd};
+use watch::TimeLimit;
 
 const SOCKET: u64 = 0;
 const HOST: u64 = 1;
@@ -54,21 +56,6 @@ struct Child {
     limit: TimeLimit,
 }
 
-/// Of a single process: when it is to be ended, and how far that has got.
-#[derive(Clone, Copy, Debug)]
-enum TimeLimit {
-    None,
-    /// When it gets SIGTERM, and how long it may live on after that.
-    Running {
-        due: Deadline,
-        grace_ns: u64,
-    },
-    /// When it gets SIGKILL.
-    Late {
-        due: Deadline,
-    },
-}
-
 /// What is known of the host when its messages have been dealt with.
 enum News {
     None,
@@ -76,15 +63,6 @@ enum News {
     Stop,
     /// Nothing will come from it any more.
     HostGone,
-}
-
-/// What the host gets of a worker that has been started.
-struct StartedWorker {
-    pid: i32,
-    pidfd: OwnedFd,
-    /// The host's.
-    copy: OwnedFd,
-    tail: Option<Tail>,
 }
 
 struct Supervisor {
@@ -273,271 +251,6 @@ impl Supervisor {
         let is_meant = |child: &&Child| u64::from(child.slot) == slot && child.generation == generation;
         if let Some(child) = self.workers.values().find(is_meant) {
             let _ = pidfd::signal(child.pidfd.as_raw_fd(), signal as i32);
-        }
-    }
-
-    /// Sleeps until something happens or is due, and reads what workers have written.
-    fn wait(&mut self, deadline: Deadline) -> Result<()> {
-        let deadline = deadline.min(self.connection.next_try()).min(self.watch_writable());
-        let deadline =
-            self.workers.values_mut().fold(deadline, |deadline, worker| worker.keep_limit(deadline));
-        let mut tokens = [0; 32];
-        let Waited::Ready(count) = self.epoll.wait(&mut tokens, deadline)? else { return Ok(()) };
-        self.keeper_ended |= tokens[..count].contains(&KEEPER) && pidfd::has_ended(self.keeper.as_raw_fd());
-        if tokens[..count].contains(&OUTPUT) {
-            for tail in self.workers.values_mut().filter_map(|worker| worker.tail.as_mut()) {
-                if tail.read() == Some(0) {
-                    // A worker that has closed what it could write to would wake this process for ever.
-                    self.epoll.remove(tail.fd());
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Has itself told of room in the socket while something waits for that. Where that cannot be: when to look.
-    fn watch_writable(&mut self) -> Deadline {
-        let wanted = self.connection.awaits_room();
-        if wanted != self.writable_watched {
-            if self.epoll.watch_writable(self.connection.fd(), SOCKET, wanted).is_err() {
-                return Deadline::after(UNWATCHED_NS);
-            }
-            self.writable_watched = wanted;
-        }
-        Deadline::NEVER
-    }
-
-    /// A pidfd was lost on its way: the host had no descriptor free for it.
-    fn tell_again(&mut self, message: &Message) -> Result<()> {
-        let [slot, generation, ..] = message.words;
-        let is_meant = |worker: &Child| u64::from(worker.slot) == slot && worker.generation == generation;
-        let Some((pid, worker)) = self.workers.iter().find(|(_, worker)| is_meant(worker)) else {
-            return Ok(()); // `Exited` is on its way.
-        };
-        // Without a descriptor here it goes out as it is, and the host asks again.
-        let copy = worker.pidfd.try_clone().ok();
-        let news = Message::new(Kind::Started, &[slot, generation, *pid as u64]);
-        self.tell(news.with_fds(copy.into_iter().collect()))
-    }
-
-    fn start_worker(&mut self, message: Message) -> Result<()> {
-        let [slot, generation, ..] = message.words;
-        let started = message.whole().and_then(|message| self.try_start(slot as u32, message.fds));
-        let started = started.and_then(|started| {
-            let StartedWorker { pid, pidfd, copy, tail } = started;
-            // Before the host is told: a worker that it knows of ends by `Exited` and by nothing else.
-            if let Some(tail) = &tail {
-                self.epoll.add(tail.fd(), OUTPUT).inspect_err(|_| children::kill(pid))?;
-            }
-            let limit = self.settings.job.as_ref().filter(|job| job.deadline_ns != 0);
-            let limit = limit.map_or(TimeLimit::None, |job| TimeLimit::Running {
-                due: Deadline::after(job.deadline_ns),
-                grace_ns: job.grace_ns,
-            });
-            let news = Message::new(Kind::Started, &[slot, generation, pid as u64]).with_fds(vec![copy]);
-            self.tell(news)?;
-            self.workers.insert(pid, Child { slot: slot as u32, generation, pidfd, tail, limit });
-            Ok(())
-        });
-        match started {
-            Ok(()) => Ok(()),
-            Err(error) => self.tell(Message::failure(Kind::NotStarted, &[slot, generation], &error)),
-        }
-    }
-
-    fn try_start(&mut self, slot: u32, fds: Vec<OwnedFd>) -> Result<StartedWorker> {
-        let fds: [OwnedFd; 3] =
-            fds.try_into().map_err(|_| Error::errno(libc::EPROTO, "a worker's descriptors are missing"))?;
-        // A library that was preloaded may have started a thread; a fork would leave its locks as they are.
-        let warm = match self.settings.start {
-            StartMethod::Forkserver => children::thread_count() == 1,
-            StartMethod::Fork => true,
-            StartMethod::Spawn => false,
-        };
-        let pipe = self.sink.pipe()?;
-        let pid = match warm {
-            true => self.fork_worker(slot, fds, pipe.as_ref())?,
-            false => self.execute_worker(slot, fds, pipe.as_ref())?,
-        };
-        let tail = pipe.map(|pipe| pipe.tail);
-        // It is a child that has not been reaped, so the number is its own.
-        match pidfd::open(pid).and_then(|pidfd| Ok((pidfd, pidfd::open(pid)?))) {
-            Ok((pidfd, copy)) => Ok(StartedWorker { pid, pidfd, copy, tail }),
-            Err(error) => {
-                children::kill(pid);
-                Err(error)
-            }
-        }
-    }
-
-    fn fork_worker(
-        &mut self,
-        slot: u32,
-        [segment, event, socket]: [OwnedFd; 3],
-        pipe: Option<&Pipe>,
-    ) -> Result<i32> {
-        let parent = fork::pid();
-        if let Some(pid) = children::fork()? {
-            return Ok(pid);
-        }
-        signal::die_with_parent(parent);
-        signal::lead_own_group();
-        limits::restore_descriptors(self.descriptors);
-        signal::reset_all();
-        self.sink.enter(pipe);
-        let Some(mut heap) = self.heap.take() else { signal::exit_now(program::GAVE_UP) };
-        heap.become_owner(start::owner_of(slot));
-        let mut keep = [&segment, &event, &socket].map(|fd| fd.as_raw_fd()).to_vec();
-        keep.push(heap.fd());
-        keep.extend(self.settings.job.as_ref().and_then(|job| job.input.fd()));
-        keep.sort_unstable();
-        crate::sys::fd::close_all_but(&keep);
-        start::become_worker(slot, Parts { heap, segment, event, socket }, &self.settings, &self.tables)
-    }
-
-    fn execute_worker(
-        &mut self,
-        slot: u32,
-        [segment, event, socket]: [OwnedFd; 3],
-        pipe: Option<&Pipe>,
-    ) -> Result<i32> {
-        let Some(heap) = &self.heap else { return Err(Error::errno(libc::EPROTO, "no heap")) };
-        let mut writer = Writer::default();
-        self.settings.encode(&mut writer);
-        self.tables.encode(&mut writer);
-        let heap_fd = fd::duplicate(heap.fd())?;
-        let mut fds = vec![heap_fd, segment, event, socket, wire::to_memfd(&writer.0)?];
-        fds.extend(self.settings.copy_of_input()?);
-        let (address, length) = (heap.address() as u64, heap.mapped_bytes() as u64);
-        let parent = fork::pid();
-        let words = [wire::version(), u64::from(slot), address, length, parent as u64];
-        let (ours, theirs) = socket::pair()?;
-        // Sent before the worker exists: the socket keeps it, whatever becomes of this end.
-        Connection::new(ours).try_send(Message::new(Kind::Setup, &words).with_fds(fds))?;
-        let program = program::program_again(&[]);
-        if let Some(pid) = children::fork()? {
-            return Ok(pid);
-        }
-        signal::die_with_parent(parent);
-        signal::lead_own_group();
-        limits::restore_descriptors(self.descriptors);
-        self.sink.enter(pipe);
-        if self.birthplace.as_ref().is_some_and(|birthplace| !environment::go_back(birthplace.as_raw_fd())) {
-            signal::exit_now(126);
-        }
-        spawn::become_child(theirs.as_raw_fd(), false);
-        children::execute(&program)
-    }
-
-    fn reap(&mut self) -> Result<()> {
-        signal::clear_child_events(&self.child_events);
-        while let Some((pid, killed)) = pidfd::peek_any() {
-            if killed && self.workers.contains_key(&pid) {
-                // What its task has started goes with it. The group's number is its own until it is reaped.
-                children::kill_group(pid);
-            }
-            if let Ok(Some(ended)) = pidfd::reap_one(pid) {
-                self.report(ended)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn report(&mut self, ended: Ended) -> Result<()> {
-        let Some(worker) = self.workers.remove(&ended.pid) else { return Ok(()) };
-        let Ended { pid, signal, code, max_rss_bytes, user_ns, system_ns } = ended;
-        let how = wire::How { signal, code, late: matches!(worker.limit, TimeLimit::Late { .. }) };
-        let slot = u64::from(worker.slot);
-        let words = [slot, worker.generation, how.to_word(), max_rss_bytes, pid as u64, user_ns, system_ns];
-        let mut message = Message::new(Kind::Exited, &words);
-        if let Some(tail) = worker.tail {
-            self.epoll.remove(tail.fd());
-            let said = tail.finish();
-            // Where there is no memory for what it has said, its end is told all the same.
-            let said = Some(said).filter(|said| !said.is_empty()).and_then(|said| wire::to_memfd(&said).ok());
-            message.fds.extend(said);
-        }
-        self.tell(message)
-    }
-
-    /// Waits for workers that have been asked to leave; a host that is gone ends the waiting.
-    fn wait_for_workers(&mut self, deadline: Deadline) -> Result<()> {
-        loop {
-            self.reap()?;
-            if self.workers.is_empty()
-                || self.keeper_ended
-                || deadline.passed()
-                || pidfd::has_ended(self.host.as_raw_fd())
-            {
-                return Ok(());
-            }
-            self.flush()?;
-            self.wait(deadline)?;
-        }
-    }
-
-    /// The last that the supervisor does.
-    fn end_family(&mut self) {
-        self.kill_everything();
-        let _ = self.flush();
-    }
-
-    /// Kills the workers and everything that they have started, and waits until nothing is left.
-    fn kill_everything(&mut self) {
-        // To find everything takes a descriptor, of which there may be none left.
-        self.heap = None;
-        for worker in self.workers.values() {
-            let _ = pidfd::signal(worker.pidfd.as_raw_fd(), libc::SIGKILL);
-        }
-        // What the workers had started becomes a child of this process when they are gone; what that had started, in
-        // the next round. The loop ends when there are no children: nobody here makes new ones.
-        while self.kill_children() {}
-    }
-
-    /// One round of it: kills the children that there are, and reaps as many, or those that end within some milliseconds. To
-    /// look for them again after each would take the square of their number. Whether there are any left.
-    fn kill_children(&mut self) -> bool {
-        let mut count = children::kill_all();
-        loop {
-            match pidfd::reap_any() {
-                Ok(Some(ended)) => {
-                    let _ = self.report(ended);
-                    count = count.saturating_sub(1);
-                    if count == 0 {
-                        return true;
-                    }
-                }
-                Ok(None) => {
-                    let more = pidfd::poll(self.child_events.as_raw_fd(), Deadline::after(5_000_000));
-                    signal::clear_child_events(&self.child_events);
-                    if !more {
-                        return true;
-                    }
-                }
-                Err(_) => return false,
-            }
-        }
-    }
-}
-
-impl Child {
-    /// Does what is due; the earlier of `deadline` and of when the next thing is.
-    fn keep_limit(&mut self, deadline: Deadline) -> Deadline {
-        let fd = self.pidfd.as_raw_fd();
-        match self.limit {
-            TimeLimit::Running { due, grace_ns } if due.passed() => {
-                let _ = pidfd::signal(fd, libc::SIGTERM);
-                self.limit = TimeLimit::Late { due: Deadline::after(grace_ns) };
-            }
-            TimeLimit::Late { due } if due.passed() => {
-                let _ = pidfd::signal(fd, libc::SIGKILL);
-                self.limit = TimeLimit::Late { due: Deadline::NEVER };
-            }
-            _ => (),
-        }
-        match self.limit {
-            TimeLimit::None => deadline,
-            TimeLimit::Running { due, .. } | TimeLimit::Late { due } => deadline.min(due),
         }
     }
 }

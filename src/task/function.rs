@@ -6,9 +6,8 @@
 
 use super::wire::{Reader, Writer};
 use crate::error::{Code, Error, Result};
-use crate::sys::elf::{self, Module, ModuleId};
+use crate::sys::elf::{self, ModuleId};
 use crate::sys::prim::{AtomicBool, Ordering};
-use std::collections::HashMap;
 use std::ffi::{CStr, c_int, c_void};
 use std::sync::{Mutex, PoisonError};
 
@@ -40,14 +39,14 @@ pub(crate) struct Callee {
 }
 
 /// The `module` of a function that goes by its name; its offset is the place in the table of names.
-const BY_NAME: u32 = u32::MAX;
+pub(super) const BY_NAME: u32 = u32::MAX;
 
 /// A name that has been registered in this process, as long as that lives, and the function's address.
-type Registered = (&'static CStr, usize);
+pub(super) type Registered = (&'static CStr, usize);
 
-static NAMES: Mutex<Vec<Registered>> = Mutex::new(Vec::new());
+pub(super) static NAMES: Mutex<Vec<Registered>> = Mutex::new(Vec::new());
 
-fn is_called(known: &CStr, name: &str) -> bool {
+pub(super) fn is_called(known: &CStr, name: &str) -> bool {
     known.to_bytes() == name.as_bytes()
 }
 
@@ -90,8 +89,8 @@ pub(crate) fn fix_names() {
 /// What a process can call: sent from the supervisor to the host and to spawned workers.
 #[derive(Debug, Default)]
 pub(crate) struct Tables {
-    modules: Vec<(ModuleId, String)>,
-    names: Vec<String>,
+    pub(super) modules: Vec<(ModuleId, String)>,
+    pub(super) names: Vec<String>,
 }
 
 impl Tables {
@@ -128,188 +127,6 @@ impl Tables {
     /// The file of a module, for messages about a crash.
     pub(crate) fn path_of(&self, module: u64) -> Option<&str> {
         Some(self.modules.get(usize::try_from(module).ok()?)?.1.as_str())
-    }
-}
-
-/// The host's side: turns functions into what a task carries.
-///
-/// A supervisor that takes another's place may have its modules in another order, or others altogether. So tasks in the
-/// books carry places in this register, which only grows, and get the current supervisor's when they are handed out.
-#[derive(Debug)]
-pub(crate) struct Callees {
-    tables: Tables,
-    modules: Vec<(ModuleId, Option<u32>)>,
-    names: Vec<(String, Option<u64>)>,
-    /// This process's modules when `generation` was current.
-    here: Vec<Module>,
-    generation: u64,
-    known: HashMap<usize, Callee>,
-}
-
-impl Callees {
-    pub(crate) fn new(tables: Tables) -> Callees {
-        let mut callees = Callees {
-            tables: Tables::default(),
-            modules: Vec::new(),
-            names: Vec::new(),
-            here: Vec::new(),
-            generation: u64::MAX,
-            known: HashMap::new(),
-        };
-        callees.set_tables(tables);
-        callees
-    }
-
-    /// What the supervisor that has come up can call.
-    pub(crate) fn set_tables(&mut self, tables: Tables) {
-        self.modules.iter_mut().for_each(|(_, place)| *place = None);
-        self.names.iter_mut().for_each(|(_, place)| *place = None);
-        for (place, (id, _)) in tables.modules.iter().enumerate() {
-            match self.modules.iter_mut().find(|(known, _)| known == id) {
-                Some(known) => known.1 = Some(place as u32),
-                None => self.modules.push((*id, Some(place as u32))),
-            }
-        }
-        for (place, name) in tables.names.iter().enumerate() {
-            match self.names.iter_mut().find(|(known, _)| known == name) {
-                Some(known) => known.1 = Some(place as u64),
-                None => self.names.push((name.clone(), Some(place as u64))),
-            }
-        }
-        self.tables = tables;
-        self.known.clear();
-    }
-
-    pub(crate) fn tables(&self) -> &Tables {
-        &self.tables
-    }
-
-    /// The name of what lies at a place of the supervisor's table of modules, where this process has the same module and
-    /// the loader knows a name.
-    pub(crate) fn symbol(&self, module: u64, offset: u64) -> Option<String> {
-        let (id, _) = self.tables.modules.get(usize::try_from(module).ok()?)?;
-        let here = self.here.iter().find(|module| module.id == *id)?;
-        elf::place_of(here.base.checked_add(usize::try_from(offset).ok()?)?)?.1
-    }
-
-    /// What people know a function by.
-    pub(crate) fn describe(&self, callee: Callee) -> String {
-        let named = |(name, _): &(String, Option<u64>)| name.clone();
-        if callee.module == BY_NAME {
-            return self.names.get(callee.offset as usize).map(named).unwrap_or_default();
-        }
-        let Some(current) = self.current(callee) else { return String::new() };
-        let (module, offset) = (u64::from(current.module), current.offset);
-        let path = || self.tables.path_of(module).map(|path| format!("{path}+{offset:#x}"));
-        self.symbol(module, offset).or_else(path).unwrap_or_default()
-    }
-
-    /// The same function as the current supervisor's workers know it, if they do.
-    pub(crate) fn current(&self, callee: Callee) -> Option<Callee> {
-        if callee.module == BY_NAME {
-            let place = self.names.get(usize::try_from(callee.offset).ok()?)?.1?;
-            return Some(Callee { module: BY_NAME, offset: place });
-        }
-        let place = self.modules.get(callee.module as usize)?.1?;
-        Some(Callee { module: place, offset: callee.offset })
-    }
-
-    /// What a task that is to call this function carries.
-    pub(crate) fn resolve(&mut self, function: Function<'_>) -> Result<Callee> {
-        match function {
-            Function::Name(name) => {
-                let known = |(known, place): &(String, Option<u64>)| known == name && place.is_some();
-                let place = self.names.iter().position(known).ok_or_else(|| {
-                    Error::new(Code::NAME, format!("the workers know no registered function \"{name}\""))
-                })?;
-                Ok(Callee { module: BY_NAME, offset: place as u64 })
-            }
-            Function::Pointer(pointer) => self.resolve_pointer(pointer as usize),
-        }
-    }
-
-    fn resolve_pointer(&mut self, address: usize) -> Result<Callee> {
-        // Where libraries have come or gone, an address may mean another function than it did.
-        let generation = elf::load_generation();
-        if generation != self.generation {
-            self.here = elf::loaded_modules();
-            self.generation = generation;
-            self.known.clear();
-        }
-        if let Some(callee) = self.known.get(&address) {
-            return Ok(*callee);
-        }
-        let callee = self.find(address)?;
-        self.known.insert(address, callee);
-        Ok(callee)
-    }
-
-    fn find(&self, address: usize) -> Result<Callee> {
-        let module = self.here.iter().find(|module| module.has_code_at(address)).ok_or_else(|| {
-            Error::new(Code::FUNCTION, format!("{address:#x} is not a function of any loaded module"))
-        })?;
-        let known = |(id, place): &(ModuleId, Option<u32>)| *id == module.id && place.is_some();
-        let place = self.modules.iter().position(known).ok_or_else(|| {
-            let same_path = self.tables.modules.iter().any(|(_, path)| *path == module.path);
-            let why = if same_path { "have another build of" } else { "have not loaded" };
-            Error::new(Code::MODULE, format!("the workers {why} {}", module.path))
-        })?;
-        Ok(Callee { module: place as u32, offset: (address - module.base) as u64 })
-    }
-}
-
-/// A worker's side: turns what a task carries into an address.
-#[derive(Debug, Default)]
-pub(crate) struct Resolver {
-    /// For each module of the supervisor's table this process's own, if it has it.
-    modules: Vec<Option<Module>>,
-    names: Vec<Option<Registered>>,
-}
-
-impl Resolver {
-    /// For the supervisor's tables, in this process.
-    pub(crate) fn new(tables: &Tables) -> Resolver {
-        let here = elf::loaded_modules();
-        let names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
-        Resolver {
-            modules: tables
-                .modules
-                .iter()
-                .map(|(id, _)| here.iter().find(|module| module.id == *id).cloned())
-                .collect(),
-            names: tables
-                .names
-                .iter()
-                .map(|name| names.iter().find(|(known, _)| is_called(known, name)).copied())
-                .collect(),
-        }
-    }
-
-    /// The address of a function.
-    pub(crate) fn address(&self, callee: Callee) -> Option<usize> {
-        if callee.module == BY_NAME {
-            return self.registered(callee).map(|(_, address)| address);
-        }
-        let module = self.modules.get(callee.module as usize)?.as_ref()?;
-        let address = module.base.checked_add(usize::try_from(callee.offset).ok()?)?;
-        module.has_code_at(address).then_some(address)
-    }
-
-    /// The name by which a function is called, where it is called by one.
-    pub(crate) fn name(&self, callee: Callee) -> Option<&'static CStr> {
-        if callee.module == BY_NAME { self.registered(callee).map(|(name, _)| name) } else { None }
-    }
-
-    fn registered(&self, callee: Callee) -> Option<Registered> {
-        *self.names.get(usize::try_from(callee.offset).ok()?)?
-    }
-
-    /// The module that an address lies in and the offset there, for a backtrace. Async-signal-safe.
-    pub(crate) fn locate(&self, address: usize) -> Option<(u64, u64)> {
-        self.modules.iter().enumerate().find_map(|(place, module)| {
-            let module = module.as_ref().filter(|module| module.has_code_at(address))?;
-            Some((place as u64, (address - module.base) as u64))
-        })
     }
 }
 
@@ -393,6 +210,8 @@ pub(crate) const NOT_HERE: c_int = Code::FUNCTION.0;
 
 #[cfg(test)]
 mod tests {
+    use super::super::callees::Callees;
+    use super::super::resolver::Resolver;
     use super::*;
 
     extern "C" fn some_function() {}

@@ -2,12 +2,14 @@
 //! socket, and the records of starts and deaths. Nothing here is one process's alone.
 
 pub mod call;
+pub(crate) mod callees;
 pub(crate) mod death;
 pub(crate) mod environment;
 pub mod function;
 pub(crate) mod handover;
 pub(crate) mod job;
 pub(crate) mod program;
+pub(crate) mod resolver;
 pub(crate) mod ring;
 pub(crate) mod settings;
 pub(crate) mod share;

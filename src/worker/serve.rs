@@ -14,8 +14,9 @@ use crate::sys::fd::Guarded;
 use crate::sys::prim::{AtomicPtr, Ordering, fence};
 use crate::sys::{clock, environment, fork, pidfd};
 use crate::task::call::{Chunk, Kind};
-use crate::task::function::{Callee, NOT_HERE, Resolver};
+use crate::task::function::{Callee, NOT_HERE};
 use crate::task::job::{Job, ONLY_TASK};
+use crate::task::resolver::Resolver;
 use crate::task::ring::{Segment, Slot, flag, phase, state};
 use crate::task::wire::{self, Connection};
 use crate::task::{handover, share};
@@ -33,7 +34,7 @@ pub struct Worker {
     heap: Arc<Heap>,
     event: Guarded,
     /// By which the host passes segments and the handover; and what it has passed. Only the worker's own thread adds to it.
-    tidings: Mutex<Connection>,
+    control_socket: Mutex<Connection>,
     shares: Mutex<Vec<(usize, usize)>>,
     handover: Mutex<Option<Guarded>>,
     resolver: Resolver,
@@ -73,14 +74,14 @@ impl Worker {
         is_copy_of_host: bool,
     ) -> &'static Worker {
         let pid = fork::pid();
-        let (tidings, shares) = (Mutex::new(Connection::new(socket)), Mutex::default());
+        let (control_socket, shares) = (Mutex::new(Connection::new(socket)), Mutex::default());
         let state = AtomicPtr::new(std::ptr::null_mut());
         let worker: &'static Worker = Box::leak(Box::new(Worker {
             pid,
             segment,
             heap: Arc::new(heap),
             event: Guarded::of_eventfd(event),
-            tidings,
+            control_socket,
             shares,
             handover: Mutex::default(),
             resolver,
@@ -98,14 +99,14 @@ impl Worker {
         let wanted = self.segment.shares.load(Ordering::Acquire);
         let mut have = self.segment.shared.load(Ordering::Relaxed);
         while have < wanted {
-            let mut tidings = self.tidings.lock().unwrap_or_else(PoisonError::into_inner);
-            let message = match tidings.receive() {
+            let mut control_socket = self.control_socket.lock().unwrap_or_else(PoisonError::into_inner);
+            let message = match control_socket.receive() {
                 Ok(Some(message)) if matches!(message.kind, wire::Kind::Share | wire::Kind::Handover) => {
                     message
                 }
                 Ok(Some(_)) => continue,
                 Ok(None) => {
-                    pidfd::poll(tidings.fd(), clock::Deadline::NEVER);
+                    pidfd::poll(control_socket.fd(), clock::Deadline::NEVER);
                     continue;
                 }
                 // The host is gone, or will find that this worker is.
