@@ -51,6 +51,7 @@ long() {
     check install make --silent staged
     check build ci/check-build.sh long
     check book ci/check-book.sh
+    check python ci/check-python.sh long
 }
 
 case ${1-short} in

@@ -117,7 +117,7 @@ pub(super) fn tell_all<'a>(pool: &'a Inner, mut state: Held<'a>) -> Held<'a> {
             }
             Item::Settled(id) => {
                 let mut told = Ok(());
-                if let Ok(index) = state.books.find(id) {
+                if let Some(index) = state.books.look_up(id) {
                     let callback = state.books.get_mut(index).calls.take();
                     let callback = callback.and_then(|calls| calls.callbacks.on_settled);
                     state.mark_taken(index);
@@ -129,7 +129,7 @@ pub(super) fn tell_all<'a>(pool: &'a Inner, mut state: Held<'a>) -> Held<'a> {
                     state = pool.lock();
                 }
                 let taken = |index: &u32| state.books.get(*index).state == TaskState::Taken;
-                if let Some(index) = state.books.find(id).ok().filter(taken) {
+                if let Some(index) = state.books.look_up(id).filter(taken) {
                     state.release(index);
                 }
                 told

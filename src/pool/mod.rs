@@ -331,7 +331,7 @@ impl Pool {
         entry.retries = options.retries;
         (entry.has_end, entry.end) = (end.is_some(), end.into());
         if let Input::Inline = place {
-            entry.inline.0[..input.len()].copy_from_slice(input);
+            state.books.put_inline(index, input);
         }
         state.expect(index, options.callbacks);
         state.books.window_tasks += 1;

@@ -238,7 +238,7 @@ impl Stream {
         entry.retries = self.options.retries;
         entry.line = Some(self.number);
         if let Input::Inline = place {
-            entry.inline.0[..input.len()].copy_from_slice(input);
+            state.books.put_inline(index, input);
         }
         let line = state.line_mut(self.number);
         line.items += 1;

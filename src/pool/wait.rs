@@ -63,7 +63,7 @@ impl Want<'_> {
                 return open.map(|index| Key::Task(*index)).collect();
             }
             Want::Every(ids) => {
-                let open = ids.iter().filter_map(|id| state.books.find(*id).ok());
+                let open = ids.iter().filter_map(|id| state.books.look_up(*id));
                 let open = open.filter(|index| state.is_under_way(*index));
                 return open.map(Key::Task).take(MOST_KEYS).collect();
             }
