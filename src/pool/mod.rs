@@ -1,7 +1,7 @@
 //! Pools: tasks in, results out, whatever is killed in between.
 //!
-//! [`Pool`] is the host's handle. Its lock protects all of its books ([`state`]); a task goes from the queue into a
-//! worker's ring ([`lane`]) and its result comes back from there; threads that wait do so in [`wait`]. The worker's
+//! [`Pool`] is the host's handle. Its lock protects all of its books (`state`); a task goes from the queue into a
+//! worker's ring (`lane`) and its result comes back from there; threads that wait do so in `wait`. The worker's
 //! side is in [`crate::worker`].
 
 mod books;
