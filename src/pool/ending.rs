@@ -4,12 +4,12 @@
 //! no other task or item can be hit, are in docs/design/deadlines.md.
 
 use super::books::{Delivery, Outcome, Output, State as TaskState, to_c_string};
-use super::call::Kind;
 use super::state::State;
 use crate::error::Code;
-use crate::queue::ring::Segment;
 use crate::sys::limits;
 use crate::sys::prim::{Ordering, fence};
+use crate::task::call::Kind;
+use crate::task::ring::Segment;
 
 /// How often a worker's memory is looked at while it has a limit.
 const MEMORY_LOOK_NS: u64 = 10_000_000;
@@ -180,7 +180,8 @@ impl State {
             return now;
         }
         let known = lane.beginning.filter(|known| known.position == position);
-        let Some(beginning) = Beginning::next(known, position, item, entry.items(), said, now) else {
+        let Some(beginning) = Beginning::next(known, position, item, self.books.items_of(index), said, now)
+        else {
             let last = known.map_or(0, |known| known.item.saturating_sub(1));
             self.end_at_once(slot, index, position, last, Reason::Deadline);
             return u64::MAX;

@@ -1,29 +1,30 @@
 //! All of a pool that its lock protects, and the one function that moves it on: [`State::pump`].
 
 use super::books::{Books, Delivery, Input, Outcome, Output, State as TaskState, TO_BLAME, suspicion_after};
-use super::call::Kind;
 use super::callbacks::News;
 use super::chain::Chain;
 use super::desk::{Desk, Key};
 use super::dispatch::Queue;
-use super::here::Here;
+use super::event_fd::Outside;
+use super::inline::Here;
 use super::lane::{Drained, Lane, LeftTask};
 use super::lanes::Lanes;
-use super::outside::Outside;
 use super::recycle::Recycle;
 use super::stream::Line;
 use crate::check;
-use crate::engine::family::{Event, Family};
-use crate::engine::finish::Leaving;
-use crate::engine::member::{Death, Member};
 use crate::error::{Code, Error};
+use crate::family::member::Member;
+use crate::family::shutdown::Leaving;
+use crate::family::{Event, Family};
 use crate::heap::Heap;
-use crate::process::setup;
-use crate::queue::ring::{SLOTS, Segment};
 use crate::queue::spin::Spin;
 use crate::sys::clock::{Deadline, now_ns};
 use crate::sys::epoll::Epoll;
 use crate::sys::thread;
+use crate::task::call::Kind;
+use crate::task::death::Death;
+use crate::task::ring::{SLOTS, Segment};
+use crate::worker::start;
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
@@ -80,11 +81,14 @@ pub(super) struct State {
     pub(super) desk: Desk,
     /// How long whoever is to lead looks before it sleeps.
     pub(super) spin: Spin,
-    /// Until when the leader sleeps.
+    /// Until when the leader sleeps, and whether nothing was under way when it lay down.
     pub(super) led_until: Deadline,
-    /// tine's thread stands by: until when it sleeps, what it wants to hear of, and whether it is to be woken.
+    pub(super) led_idle: bool,
+    /// tine's thread stands by: until when it sleeps, whether nothing was under way when it lay down, what it wants to hear of, and
+    /// whether it is to be woken.
     pub(super) is_guarded: bool,
     pub(super) standby_due: Deadline,
+    pub(super) standby_idle: bool,
     pub(super) standby_mode: u32,
     pub(super) calls_standby: bool,
     /// Where the pool's descriptor has been asked for: every event must make it readable.
@@ -177,8 +181,10 @@ impl State {
             desk: Desk::new(),
             spin: Spin::new(),
             led_until: Deadline::NEVER,
+            led_idle: false,
             is_guarded: false,
             standby_due: Deadline(0),
+            standby_idle: false,
             standby_mode: 0,
             calls_standby: false,
             outside: None,
@@ -396,7 +402,7 @@ impl State {
         for (index, outcome) in lost {
             self.settle(index, outcome);
         }
-        self.heap.reclaim(setup::owner_of(slot as u32), death.pid, unfinished);
+        self.heap.reclaim(start::owner_of(slot as u32), death.pid, unfinished);
         self.family.bury(slot, &death, idle);
         if self.broken.is_some() {
             self.abandon_queue();
