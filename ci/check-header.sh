@@ -37,6 +37,16 @@ for compiler in gcc clang; do
         done
     done
 done
+# On a host of 32 bits the first thing that the compiler says is why not.
+for compiler in gcc clang; do
+    if $compiler -m32 -fsyntax-only -Ibuild/prefix/include $dir/alone.c 2>&1 | grep -m 1 'error:' |
+        grep -q 'tine is for 64-bit Linux'; then
+        passed=$((passed + 1))
+    else
+        echo "FAIL $compiler -m32 does not say that tine is for 64 bits"
+        failed=$((failed + 1))
+    fi
+done
 # A struct that starts with its size and has no initialiser is one that users can't use right.
 for type in $(awk '/^typedef struct tine_[a-z_]* \{/ { name = $3; first = 1; next }
                    first && /;/ { if ($0 ~ /size_t size;/) print name; first = 0 }' $header); do

@@ -30,6 +30,7 @@ check() { # check NAME COMMAND...
 short() {
     check format cargo fmt --check -- --color never
     check clippy cargo clippy --quiet --all-targets -- -D warnings
+    check rustdoc env RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --quiet
     check rust timeout -k 10 900 cargo test --quiet
     check install make --silent staged
     check layout ci/check-install.sh
@@ -41,6 +42,7 @@ short() {
     check ffi ci/check-ffi.sh
     check docs ci/check-docs.sh
     check asan ci/check-asan.sh
+    check sanitizers ci/check-sanitizers.sh
     check c ci/run-c-tests.sh
     check cpp ci/check-cpp.sh
     check go ci/check-go.sh
@@ -51,6 +53,8 @@ long() {
     check install make --silent staged
     check build ci/check-build.sh long
     check book ci/check-book.sh
+    check sanitizers ci/check-sanitizers.sh long
+    check python ci/check-python.sh long
 }
 
 case ${1-short} in

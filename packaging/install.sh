@@ -77,6 +77,7 @@ fi
 
 # The Go package, for a line `replace tine => PREFIX/share/tine/go` in a program's go.mod.
 folder "$DATADIR/tine"
+for file in tine.tsan tine.supp; do put 644 packaging/$file "$DATADIR/tine/$file"; done
 folder "$go"
 for file in bindings/go/*.go bindings/go/*.[ch] bindings/go/go.mod LICENSE-MIT LICENSE-APACHE; do
     case $file in *_test.go) continue ;; esac
@@ -87,7 +88,7 @@ done
 if [ $action = install ]; then
     install -d -m 755 "$DESTDIR$LIBEXECDIR"
     # shellcheck disable=SC2086  # lists of flags
-    $CC -std=c11 ${CFLAGS-} -Wall -Wextra -Iinclude src/process/tine-worker.c -o "$DESTDIR$LIBEXECDIR/tine-worker" ${LDFLAGS-} \
+    $CC -std=c11 ${CFLAGS-} -Wall -Wextra -Iinclude src/worker/tine-worker.c -o "$DESTDIR$LIBEXECDIR/tine-worker" ${LDFLAGS-} \
         -L"$DESTDIR$LIBDIR" -ltine -Wl,-rpath,"\$ORIGIN/$(from "$LIBEXECDIR" "$LIBDIR")"
     chmod 755 "$DESTDIR$LIBEXECDIR/tine-worker"
 else

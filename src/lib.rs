@@ -4,17 +4,28 @@
 //! [`ffi`] puts the C ABI of `include/tine.h` on top of it and nothing else. `docs/architecture.md` says how
 //! the pieces work together and why.
 
+#[cfg(not(all(
+    target_os = "linux",
+    any(target_arch = "x86_64", target_arch = "aarch64"),
+    target_pointer_width = "64"
+)))]
+compile_error!("tine is for 64-bit Linux, on x86_64 or aarch64");
+
+mod bootstrap;
 pub mod channel;
 mod check;
-mod engine;
 pub mod error;
+mod family;
 pub mod ffi;
 pub mod heap;
 pub mod pool;
 pub mod process;
 pub mod queue;
+mod supervisor;
 pub mod sync;
 pub mod sys;
+pub mod task;
+pub mod worker;
 
 pub use error::{Error, Result};
 

@@ -1,9 +1,10 @@
 //! Starting up
 
+use crate::bootstrap;
 use crate::ffi::errors::tine_error;
 use crate::ffi::guard::{guard, optional_str};
 use crate::ffi::task::tine_task;
-use crate::process::init;
+use crate::task::function as functions;
 use std::ffi::{c_char, c_int};
 
 /// The function of a task. What it returns is the result's status: 0 or more for success, a negated errno value for a
@@ -24,7 +25,7 @@ pub unsafe extern "C" fn tine_register(name: *const c_char, r#fn: tine_fn) -> c_
         // SAFETY: the caller's string.
         let name = unsafe { optional_str(name) }.ok_or_else(|| crate::Error::invalid("name is NULL"))?;
         let function = r#fn.map_or(std::ptr::null(), |function| function as *const std::ffi::c_void);
-        init::register(name, function)?;
+        functions::register(name, function)?;
         Ok(0)
     })
 }
@@ -42,7 +43,7 @@ pub unsafe extern "C" fn tine_register(name: *const c_char, r#fn: tine_fn) -> c_
 pub extern "C" fn tine_init(argc: c_int, argv: *mut *mut c_char) -> c_int {
     let _ = (argc, argv);
     guard(|| {
-        init::init();
+        bootstrap::init();
         Ok(0)
     })
 }

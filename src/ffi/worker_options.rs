@@ -8,7 +8,7 @@ use crate::ffi::pool::{
     tine_limit,
 };
 use crate::pool::{Affinity, Limit, OutputTo};
-use crate::process::StartMethod;
+use crate::task::StartMethod;
 use std::ffi::{CStr, OsStr, c_char, c_int};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;

@@ -22,27 +22,27 @@
 //! A process has several allocators, so that its threads keep out of each other's way; to each other they are like those
 //! of other processes. A forked child has none: calls in it are refused before they touch a lock of its parent's.
 //!
-//! A process may be killed between any two stores; [`Heap::reclaim`] says what is left and who clears it up. A hostile
+//! A process may be killed between any two stores; `Heap::reclaim` says what is left and who clears it up. A hostile
 //! process may write anything anywhere: so whatever is read from here is loaded once, and checked against private
 //! bounds before it is used, and no loop runs on shared words alone.
 
 mod allocator;
+mod audit;
 pub(crate) mod bell;
 mod class;
 mod directory;
 mod entry;
-mod estate;
 mod extents;
 pub(crate) mod marks;
 pub mod own;
 mod private;
+mod reclaim;
 mod runs;
 pub mod segment;
 mod slab;
-mod survey;
 
+pub use audit::{HeapStats, Usage};
 pub(crate) use entry::Owner;
-pub use survey::{HeapStats, Usage};
 
 use crate::error::{Error, Result};
 use crate::sys::fd::Guarded;
