@@ -126,6 +126,7 @@ pub(crate) fn owner_of(slot: u32) -> Owner {
 pub(crate) fn become_worker(slot: u32, parts: Parts, settings: &Settings, tables: &Tables) -> ! {
     let job = settings.job.as_ref();
     signal::set_thread_name(job.map_or(c"tine-worker", |job| &job.title));
+    init::now_a_worker();
     let segment = match Segment::attach(parts.segment.as_raw_fd()) {
         Ok(segment) => segment,
         Err(error) => give_up(&error.text()),
