@@ -6,9 +6,11 @@ DESTDIR    ?=
 LIBDIR     ?= $(PREFIX)/lib
 INCLUDEDIR ?= $(PREFIX)/include
 LIBEXECDIR ?= $(PREFIX)/libexec
+DATADIR    ?= $(PREFIX)/share
 CC         ?= cc
 CFLAGS     ?= -O2 -g
 CARGO      ?= cargo
+RUSTC      ?= rustc
 
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 NUMBERS := $(subst ., ,$(VERSION))
@@ -20,50 +22,51 @@ SHARED  := libtine.so.$(VERSION)
 CPP := bindings/cpp/tine.hpp $(wildcard bindings/cpp/tine/*.hpp)
 CMAKE := tine-config.cmake.in tine-config-version.cmake.in
 
-RELEASE := $(or $(CARGO_TARGET_DIR),target)/release
+RELEASE := $(or $(CARGO_TARGET_DIR),target)/$(if $(CARGO_BUILD_TARGET),$(CARGO_BUILD_TARGET)/)release
 # What the demo and the checks build against: the package as installed, never the source tree.
 STAGE   := $(CURDIR)/build/prefix
 STAGED  := $(STAGE)/.installed
 WITH    := PKG_CONFIG_PATH="$(STAGE)/lib/pkgconfig"
 
-.PHONY: all install staged demo test c-tests examples storm bench header symbols clean FORCE
-all: $(RELEASE)/libtine.so
+.PHONY: all install uninstall staged book demo test test-long c-tests examples storm bench header symbols clean FORCE
+all: $(RELEASE)/libtine.so build/man/.made
 
-# Cargo decides whether there is anything to do; make then goes by the time of the file that it left.
+# Cargo decides whether there is anything to do; make then goes by the time of the file that it left. No path of the machine that
+# builds gets into the library, so that it is the same wherever it is built.
+CARGO_HOME ?= $(HOME)/.cargo
+REMAP := --remap-path-prefix=$(CURDIR)=tine --remap-path-prefix=$(CARGO_HOME)=cargo
 $(RELEASE)/libtine.so $(RELEASE)/libtine.a &: FORCE
-	$(CARGO) build --release --quiet
+	RUSTFLAGS="$(strip $(RUSTFLAGS) $(REMAP))" $(CARGO) build --release --quiet
 FORCE:
 
-install: $(RELEASE)/libtine.so $(RELEASE)/libtine.a
-	install -d "$(DESTDIR)$(LIBDIR)/pkgconfig" "$(DESTDIR)$(INCLUDEDIR)" "$(DESTDIR)$(LIBEXECDIR)"
-	install -m 755 $(RELEASE)/libtine.so "$(DESTDIR)$(LIBDIR)/$(SHARED)"
-	ln -sf $(SHARED) "$(DESTDIR)$(LIBDIR)/$(SONAME)"
-	ln -sf $(SONAME) "$(DESTDIR)$(LIBDIR)/libtine.so"
-	install -m 644 $(RELEASE)/libtine.a "$(DESTDIR)$(LIBDIR)/libtine.a"
-	install -m 644 include/tine.h bindings/cpp/tine.hpp "$(DESTDIR)$(INCLUDEDIR)"
-	install -d "$(DESTDIR)$(INCLUDEDIR)/tine" "$(DESTDIR)$(LIBDIR)/cmake/tine"
-	install -m 644 bindings/cpp/tine/*.hpp "$(DESTDIR)$(INCLUDEDIR)/tine"
-	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' \
-	    -e 's|@LIBEXECDIR@|$(LIBEXECDIR)|' -e 's|@VERSION@|$(VERSION)|' tine.pc.in \
-	    > "$(DESTDIR)$(LIBDIR)/pkgconfig/tine.pc"
-# CMake's files find the rest from where they are.
-	for file in $(CMAKE); do \
-	    sed -e 's|@INCLUDEDIR@|$(shell realpath -m --relative-to="$(LIBDIR)" "$(INCLUDEDIR)")|' \
-	        -e 's|@LIBEXECDIR@|$(shell realpath -m --relative-to="$(LIBDIR)" "$(LIBEXECDIR)")|' \
-	        -e 's|@SHARED@|$(SHARED)|' -e 's|@SONAME@|$(SONAME)|' -e 's|@VERSION@|$(VERSION)|' \
-	        -e 's|@MAJOR_MINOR@|$(basename $(VERSION))|' $$file > "$(DESTDIR)$(LIBDIR)/cmake/tine/$${file%.in}"; \
-	done
-# A relative run path, so that the worker finds the very library that it was installed with, wherever it is moved to.
-	$(CC) -std=c11 $(CFLAGS) -Wall -Wextra -I"$(DESTDIR)$(INCLUDEDIR)" src/process/tine-worker.c \
-	    -o "$(DESTDIR)$(LIBEXECDIR)/tine-worker" $(LDFLAGS) -L"$(DESTDIR)$(LIBDIR)" -ltine \
-	    -Wl,-rpath,'$$ORIGIN/$(shell realpath -m --relative-to="$(LIBEXECDIR)" "$(LIBDIR)")'
-# The loader's cache covers the system's prefixes only; a package's own scripts see to it where there is a DESTDIR.
-	@case "$(DESTDIR)|$(PREFIX)" in "|/usr"|"|/usr/local") ldconfig || true;; esac
+# Who installs need not have cargo: it is called only where the library is not there, or a source of it is newer.
+FRESH = $(wildcard $(RELEASE)/libtine.a) $(shell find src build.rs Cargo.toml Cargo.lock \( -name '*.rs' -o -name 'variadic.c' -o -name 'Cargo.*' \) \
+    -newer $(RELEASE)/libtine.so 2>&1 | head -n 1)
+LIBRARY = $(if $(filter-out 1,$(words $(FRESH))),$(RELEASE)/libtine.so)
+INSTALL = PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' LIBDIR='$(LIBDIR)' INCLUDEDIR='$(INCLUDEDIR)' LIBEXECDIR='$(LIBEXECDIR)' \
+    DATADIR='$(DATADIR)' RELEASE='$(RELEASE)' VERSION='$(VERSION)' SONAME='$(SONAME)' SHARED='$(SHARED)' CC='$(CC)' \
+    CFLAGS='$(CFLAGS)' LDFLAGS='$(LDFLAGS)' packaging/install.sh
+install: $(LIBRARY) build/man/.made
+	@$(INSTALL) install
+uninstall:
+	@$(INSTALL) uninstall
+
+# The reference of the header's comments: manual pages, and the pages of the book, which has the guides, too.
+build/reference: packaging/reference.rs packaging/reference/man.rs packaging/reference/markdown.rs
+	@mkdir -p build
+	$(RUSTC) --edition 2024 -o $@ $<
+build/man/.made: include/tine.h build/reference
+	@rm -rf build/man
+	@build/reference man include/tine.h build/man/man3 "$$(LC_ALL=C date -u -d @$${SOURCE_DATE_EPOCH:-$$(stat -c %Y include/tine.h)} '+%B %-d, %Y')"
+	@mkdir build/man/man7 && mv build/man/man3/*.7 build/man/man7
+	@touch $@
+book: build/reference
+	@packaging/book.sh
 
 staged: $(STAGED)
-$(STAGED): $(RELEASE)/libtine.so include/tine.h tine.pc.in $(CPP) $(CMAKE) src/process/tine-worker.c Makefile
+$(STAGED): $(RELEASE)/libtine.so include/tine.h include/tine-ffi.h tine.pc.in $(CPP) $(CMAKE) src/process/tine-worker.c packaging/install.sh build/man/.made Makefile
 	@$(MAKE) --no-print-directory --silent install PREFIX="$(STAGE)" DESTDIR= \
-	    LIBDIR="$(STAGE)/lib" INCLUDEDIR="$(STAGE)/include" LIBEXECDIR="$(STAGE)/libexec"
+	    LIBDIR="$(STAGE)/lib" INCLUDEDIR="$(STAGE)/include" LIBEXECDIR="$(STAGE)/libexec" DATADIR="$(STAGE)/share"
 	@touch $@
 
 demo:
@@ -75,6 +78,10 @@ demo:
 test:
 	@ci/need.sh test
 	@ci/test.sh
+# What takes too long for that, or more packages than a contributor should need: whole builds, sanitizers, other machines.
+test-long:
+	@ci/need.sh test-long
+	@ci/test.sh long
 
 # Pieces of `make test` that are worth running alone.
 c-tests: staged
@@ -85,14 +92,14 @@ examples: staged
 
 # The long forms of what `make test` does: 1,000,000 tasks with 10,000 kills; 6,000 tasks with deadlines; 1,000,000 tasks in
 # workers that are replaced after 1 to 7 of them; 100,000 kills of users of each lock, all their slow cases single-stepped,
-# and their models with one preemption more; 15,000 kills and 10,000 histories of queues, 5,000 kills of processes that share
+# and their models with one preemption more; 15,000 kills of users of queues, 10,000 histories of each object, 5,000 kills of processes that share
 # nothing but a segment; 2,000 kills in a heap of one's own, 5,000 inside alloc and free; 60 s of random writes, and again
 # under AddressSanitizer; 12,500 kills of processes with channels; 9,000 single processes and 900 of their hosts; and every
 # system call of the scenarios of tests/c/sweep_*.c, failing in each way that it can; and every allocation of tests/c/memory_short.c.
 SWEEPS := $(patsubst tests/c/%.c,%,$(wildcard tests/c/sweep_*.c))
 STORMS := storm ending_storm heap-own heap-scribble queue_segment channel_death process birth hostile_sweep memory_short $(SWEEPS)
 storm: staged
-	TINE_STORM=1 $(CARGO) test --test sync_storm --test sync_step --test sync_living --test queue_storm
+	TINE_STORM=1 $(CARGO) test --test sync_storm --test sync_step --test sync_living --test queue_storm --test histories
 	TINE_STORM=1 $(CARGO) test --test sync_model settles -- --nocapture
 	@$(WITH) VARIANTS=shared-c LIMIT=7200 TINE_STORM=long TINE_SCRIBBLE=60 ci/run-c-tests.sh \
 	    $(STORMS:%=tests/c/%.c)

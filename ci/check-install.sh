@@ -1,45 +1,157 @@
 #!/bin/bash
-# Installs as a packager would, below a DESTDIR, and looks at what is there.
-set -eu
-cd "$(dirname "$0")/.."
+# Installs as a packager would, below a DESTDIR, and as a user would, below a prefix of one's own, and looks at what is there.
+set -u
+cd "$(dirname "$0")/.." || exit 2
 dest=$PWD/build/dest
 prefix=/opt/tine
-rm -rf "$dest"
-make --silent install PREFIX=$prefix DESTDIR="$dest"
+passed=0 failed=0
+
+try() { # try NAME COMMAND...
+    local name=$1
+    shift
+    # Not as a condition, where -e would have no effect.
+    (set -eu; "$@")
+    if [ $? = 0 ]; then
+        passed=$((passed + 1))
+        echo "ok    $name"
+    else
+        failed=$((failed + 1))
+        echo "FAIL  $name"
+    fi
+}
 
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 IFS=. read -r major minor _ <<<"$version"
 soname=libtine.so.$major
 [ "$major" != 0 ] || soname=$soname.$minor # before 1.0 a minor version may break the ABI
-(cd "$dest$prefix" && find . ! -type d -printf '%P %l\n' | sed 's/ $//' | LC_ALL=C sort) >build/installed.txt
-diff - build/installed.txt <<END
-include/tine.h
-include/tine.hpp
-$(cd bindings/cpp && LC_ALL=C ls tine/*.hpp | sed 's|^|include/|')
-lib/cmake/tine/tine-config-version.cmake
-lib/cmake/tine/tine-config.cmake
-lib/libtine.a
-lib/libtine.so $soname
-lib/$soname libtine.so.$version
-lib/libtine.so.$version
-lib/pkgconfig/tine.pc
-libexec/tine-worker
-END
-[ "$(readelf -d "$dest$prefix/lib/libtine.so" | sed -n 's/.*(SONAME).*\[\(.*\)\]/\1/p')" = "$soname" ]
-readelf -d "$dest$prefix/lib/libtine.so" | grep -q 'Flags:.*NODELETE'
+shared=libtine.so.$version
 
-# What tine.pc says holds where the package will be in the end.
-export PKG_CONFIG_PATH=$dest$prefix/lib/pkgconfig
-[ "$(pkg-config --modversion tine)" = "$version" ]
-[ "$(pkg-config --cflags --libs tine | tr -s ' ' | sed 's/ $//')" = "-I$prefix/include -L$prefix/lib -ltine" ]
-[ "$(pkg-config --variable=worker tine)" = $prefix/libexec/tine-worker ]
-if grep -rq "$dest" "$PKG_CONFIG_PATH"; then
-    echo "tine.pc names the DESTDIR" >&2
-    exit 1
-fi
+# Whatever the umask, everybody can read it; and without cargo, which root may not have.
+install_it() { (umask 077 && make --silent install CARGO=false RUSTC=false PREFIX=$prefix DESTDIR="$dest"); }
+
+layout() {
+    (cd "$dest$prefix" && find . ! -type d -printf '%m %P %l\n' | sed 's/ $//' | LC_ALL=C sort -k 2) >build/installed.txt
+    {
+        (cd bindings/cpp && ls tine/*.hpp) | sed 's|^|644 include/|'
+        (cd docs && ls ./*.md design/*.md) | sed 's|^\(\./\)*|644 share/doc/tine/|'
+        (cd bindings/go && ls ./*.go ./*.[ch] go.mod | grep -v _test.go) | sed 's|^\(\./\)*|644 share/tine/go/|'
+        (cd build/man && ls man3/*.3 man7/*.7) | sed 's|^|644 share/man/|'
+        [ ! -d build/book/html ] || (cd build/book/html && find . -type f) | sed 's|^\.|644 share/doc/tine/html|'
+        for place in doc/tine tine/go; do printf '644 share/%s/%s\n' $place LICENSE-APACHE $place LICENSE-MIT; done
+        echo "777 lib/$soname $shared"
+        cat <<END
+644 include/tine-ffi.h
+644 include/tine.h
+644 include/tine.hpp
+644 lib/cmake/tine/tine-config-version.cmake
+644 lib/cmake/tine/tine-config.cmake
+644 lib/libtine.a
+777 lib/libtine.so $soname
+755 lib/$shared
+644 lib/pkgconfig/tine.pc
+755 libexec/tine-worker
+644 share/doc/tine/CHANGELOG.md
+644 share/doc/tine/README.md
+END
+    } | LC_ALL=C sort -k 2 | diff - build/installed.txt
+    [ -z "$(find "$dest" -type d ! -perm 755)" ]
+}
+
+library() {
+    [ "$(readelf -d "$dest$prefix/lib/libtine.so" | sed -n 's/.*(SONAME).*\[\(.*\)\]/\1/p')" = "$soname" ]
+    readelf -d "$dest$prefix/lib/libtine.so" | grep -q 'Flags:.*NODELETE'
+}
+
+# No path of the machine that has built it.
+paths() {
+    local path
+    for path in "$PWD" "${CARGO_HOME:-$HOME/.cargo}"; do
+        if grep -aqF "$path/" "$dest$prefix/lib/libtine.so"; then
+            echo "libtine.so has $path in it"
+            return 1
+        fi
+    done
+}
+
+# What tine.pc says holds where the package will be in the end, and where it is moved to.
+package() {
+    export PKG_CONFIG_PATH=$dest$prefix/lib/pkgconfig
+    local flags
+    flags() { pkg-config "$@" --cflags --libs tine | tr -s ' ' | sed 's/ $//'; }
+    [ "$(pkg-config --modversion tine)" = "$version" ]
+    [ "$(flags)" = "-I$prefix/include -L$prefix/lib -ltine" ]
+    [ "$(flags --static)" = "$(flags)" ]
+    [ "$(flags --define-variable=prefix=/elsewhere)" = "-I/elsewhere/include -L/elsewhere/lib -ltine" ]
+    [ "$(pkg-config --variable=worker tine)" = $prefix/libexec/tine-worker ]
+    ! grep -rq "$dest" "$PKG_CONFIG_PATH"
+}
 
 # The worker finds its library wherever the whole is moved to, and says what it is for.
-status=0
-"$dest$prefix/libexec/tine-worker" 2>build/worker.txt || status=$?
-[ $status = 2 ]
-grep -q 'worker_path' build/worker.txt
+worker() {
+    local status=0
+    "$dest$prefix/libexec/tine-worker" 2>build/worker.txt || status=$?
+    [ $status = 2 ]
+    grep -q 'worker_path' build/worker.txt
+}
+
+# What can't be a path in all of the files that name it is refused, and nothing is written.
+refused() {
+    local setting
+    rm -rf build/refused
+    for setting in 'PREFIX=/a&b' PREFIX=relative 'PREFIX=/a b' 'PREFIX=/a|b' "PREFIX=$PWD/build/refused LIBDIR=lib" \
+        "PREFIX=$PWD/build/refused DESTDIR=relative"; do
+        case $setting in *' '[A-Z]*) set -- ${setting% *} ${setting#* } ;; *) set -- "$setting" ;; esac
+        if make --silent install CARGO=false DESTDIR="$PWD/build/refused" "$@" 2>build/refusal.txt; then
+            echo "taken: $setting"
+            return 1
+        fi
+        grep -q "^make install: [A-Z]* is \"" build/refusal.txt
+        [ ! -e build/refused ]
+    done
+}
+
+# Somebody else's files stay, and the directories that they are in.
+uninstalled() {
+    local other=$dest$prefix/include/tine/other.hpp
+    echo "not tine's" >"$other"
+    make --silent uninstall PREFIX=$prefix DESTDIR="$dest"
+    [ "$(find "$dest" ! -type d)" = "$other" ]
+    rm "$other"
+    make --silent uninstall PREFIX=$prefix DESTDIR="$dest"
+    [ -z "$(find "$dest" -name '*tine*' ! -path "$dest/opt/tine")" ]
+}
+
+# The README's first program, by the very lines that stand there, for a user with a prefix of his own.
+as_typed() {
+    local own=$PWD/build/own
+    rm -rf "$own"
+    mkdir -p "$own"
+    sed -n '/^```c$/,/^```$/p' README.md | sed '/^```/d' >"$own/hello.c"
+    {
+        echo "cd '$PWD'"
+        sed -n '/^    make install PREFIX=\$HOME/,/^$/p' README.md
+        echo 'cd'
+        grep '^    cc hello\.c ' README.md
+    } >"$own/lines.sh"
+    [ "$(grep -c '^ ' "$own/lines.sh")" = 4 ]
+    env -u PKG_CONFIG_PATH -u LD_LIBRARY_PATH HOME="$own" CARGO=false sh -eu "$own/lines.sh" >"$own/out.txt"
+    [ "$(grep -c '^process [0-9]* was told: hello, world, from process [0-9]*$' "$own/out.txt")" = 2 ]
+    "${CC:-cc}" -static -I"$own/.local/include" "$own/hello.c" "$own/.local/lib/libtine.a" -o "$own/static"
+    "$own/static" | grep -q 'hello, world'
+    # shellcheck disable=SC2046  # a list of words
+    ! readelf -d "$own/static" | grep NEEDED
+}
+
+make --silent all
+rm -rf "$dest"
+try install install_it
+try layout layout
+try library library
+try paths paths
+try package package
+try worker worker
+try refused refused
+try as-typed as_typed
+try uninstall uninstalled
+echo "$passed passed, $failed failed"
+[ $failed = 0 ]

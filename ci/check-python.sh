@@ -37,6 +37,7 @@ try wheel wheel
 try ruff in_binding "$out/venv/bin/ruff" check --no-cache .
 try format in_binding "$out/venv/bin/ruff" format --no-cache --check .
 try mypy in_binding "$out/venv/bin/mypy" --cache-dir "$out/mypy"
+try cpython in_binding timeout -k 5 300 "$python" -B tests/cpython.py
 try pytest in_binding timeout -k 5 300 "$python" -B -m pytest -q --no-header -p no:cacheprovider
 
 echo "$passed passed, $failed failed"

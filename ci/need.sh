@@ -1,5 +1,5 @@
 #!/bin/sh
-# need.sh demo|test: sees to it that what the target needs is there. Where root on Debian, what is missing gets
+# need.sh demo|test|test-long: sees to it that what the target needs is there. Where root on Debian, what is missing gets
 # installed; elsewhere the first missing package is named, by Debian's name for it.
 set -eu
 
@@ -16,10 +16,11 @@ need libpng-dev pkg-config --exists libpng
 need g++ g++ --version
 case $1 in
     demo) ;;
-    test)
+    test | test-long)
         need clang clang --version
         need libuv1-dev pkg-config --exists libuv
         need cmake cmake --version
+        need mandoc sh -c 'command -v mandoc'
         # For the Go toolchain, where there is none that is new enough: ci/go.sh gets it.
         case $(go version 2>/dev/null) in
             *go1.2[3-9]* | *go1.[3-9][0-9]*) ;;
@@ -31,7 +32,7 @@ case $1 in
             cargo "$tool" --version >/dev/null 2>&1 || { echo "make $1 needs cargo $tool" >&2; exit 1; }
         done
         ;;
-    *) echo "usage: need.sh demo|test" >&2; exit 2 ;;
+    *) echo "usage: need.sh demo|test|test-long" >&2; exit 2 ;;
 esac
 [ -n "$missing" ] || exit 0
 

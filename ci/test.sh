@@ -1,6 +1,6 @@
 #!/bin/bash
 # `make test`: every check, one after the other, each with its full output in build/log. A check that fails doesn't
-# stop the others; the last line counts the tests of all of them.
+# stop the others; the last line counts the tests of all of them. `make test-long` is `test.sh long`: what takes too long for that.
 set -u
 cd "$(dirname "$0")/.." || exit 2
 export PKG_CONFIG_PATH=$PWD/build/prefix/lib/pkgconfig
@@ -27,21 +27,35 @@ check() { # check NAME COMMAND...
     fi
 }
 
-check format cargo fmt --check -- --color never
-check clippy cargo clippy --quiet --all-targets -- -D warnings
-check rust timeout -k 10 900 cargo test --quiet
-check install make --silent staged
-check layout ci/check-install.sh
-check header ci/check-header.sh
-check symbols ci/check-symbols.sh
-check examples ci/check-examples.sh
-check docs ci/check-docs.sh
-check asan ci/check-asan.sh
-check c ci/run-c-tests.sh
-check cpp ci/check-cpp.sh
-check go ci/check-go.sh
-check conformance ci/check-conformance.sh
-check python ci/check-python.sh
+short() {
+    check format cargo fmt --check -- --color never
+    check clippy cargo clippy --quiet --all-targets -- -D warnings
+    check rust timeout -k 10 900 cargo test --quiet
+    check install make --silent staged
+    check layout ci/check-install.sh
+    check build ci/check-build.sh
+    check header ci/check-header.sh
+    check symbols ci/check-symbols.sh
+    check examples ci/check-examples.sh
+    check man ci/check-man.sh
+    check ffi ci/check-ffi.sh
+    check docs ci/check-docs.sh
+    check asan ci/check-asan.sh
+    check c ci/run-c-tests.sh
+    check cpp ci/check-cpp.sh
+    check go ci/check-go.sh
+    check conformance ci/check-conformance.sh
+    check python ci/check-python.sh
+}
+long() {
+    check install make --silent staged
+    check build ci/check-build.sh long
+    check book ci/check-book.sh
+}
 
+case ${1-short} in
+    short | long) "${1-short}" ;;
+    *) echo "usage: test.sh [long]" >&2; exit 2 ;;
+esac
 echo "$passed passed, $failed failed"
 [ $failed = 0 ]

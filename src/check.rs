@@ -4,10 +4,10 @@
 //! to who gets them; a block that is freed wrongly ends the process; what is left in a pool's heap is listed when the pool
 //! is destroyed. Without the variable, all of it costs one load of a byte that never changes, where there is a call at all.
 
-use crate::prim::{AtomicU32, Ordering};
 use crate::sys::environment;
 use crate::sys::log::{self, Level};
 use crate::sys::maps::{self, Region};
+use crate::sys::prim::{AtomicU32, Ordering};
 use crate::sys::{elf, fork};
 use std::fmt::Write as _;
 

@@ -5,8 +5,9 @@
 //! lie below that, and a number that has been released never changes its meaning.
 
 use std::borrow::Cow;
-use std::ffi::{CStr, c_int};
+use std::ffi::{CStr, CString, c_char, c_int};
 use std::fmt;
+use std::sync::atomic::{AtomicPtr, Ordering};
 
 /// What went wrong: a code, and a text that names the thing and its value.
 #[derive(Clone, PartialEq, Eq)]
@@ -116,7 +117,7 @@ impl Code {
         if let Some(own) = OWN.iter().find(|own| own.0 == self.0) {
             return own.2;
         }
-        if self.0 < -4095 { c"unknown error" } else { crate::sys::errno_text(-self.0) }
+        if self.0 < -4095 { c"unknown error" } else { errno_text(-self.0) }
     }
 }
 
@@ -183,6 +184,39 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+/// What an errno value can be at most.
+const LAST_ERRNO: usize = 4095;
+
+/// The C library's sentence for an errno value, which stays. The C library's own may be gone with the thread's next call: so each
+/// is copied when it is first asked for, and there are only so many of them.
+fn errno_text(errno: c_int) -> &'static CStr {
+    static TEXTS: [AtomicPtr<c_char>; LAST_ERRNO + 1] =
+        [const { AtomicPtr::new(std::ptr::null_mut()) }; LAST_ERRNO + 1];
+    let Some(place) = usize::try_from(errno).ok().and_then(|errno| TEXTS.get(errno)) else {
+        return c"unknown error";
+    };
+    // Acquire and Release: who sees the pointer sees the text.
+    let mut text = place.load(Ordering::Acquire);
+    if text.is_null() {
+        let mut buffer = [0; 256];
+        // SAFETY: a place as long as is said; what is written there ends with a zero.
+        let copy = unsafe {
+            libc::strerror_r(errno, buffer.as_mut_ptr(), buffer.len() - 1);
+            CStr::from_ptr(buffer.as_ptr()).to_owned().into_raw()
+        };
+        match place.compare_exchange(text, copy, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => text = copy,
+            Err(other) => {
+                // SAFETY: from `into_raw`, and nobody else has it.
+                drop(unsafe { CString::from_raw(copy) });
+                text = other;
+            }
+        }
+    }
+    // SAFETY: a string that is never freed once it is in there.
+    unsafe { CStr::from_ptr(text) }
+}
 
 #[cfg(test)]
 mod tests {

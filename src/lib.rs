@@ -11,7 +11,6 @@ pub mod error;
 pub mod ffi;
 pub mod heap;
 pub mod pool;
-mod prim;
 pub mod process;
 pub mod queue;
 pub mod sync;

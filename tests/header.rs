@@ -6,6 +6,9 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+#[path = "header/plain.rs"]
+mod plain;
+
 const SUBJECTS: &[&str] = &[
     "errors",
     "start",
@@ -62,16 +65,18 @@ fn arguments_are_inputs_then_the_timeout_then_outputs() {
 }
 
 #[test]
-fn header_is_current() {
+fn headers_are_current() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let path = root.join("include/tine.h");
-    let fresh = generate(root);
-    if std::env::var_os("TINE_WRITE_HEADER").is_some() {
-        std::fs::write(&path, &fresh).expect("include/tine.h can be written");
-        return;
+    let header = generate(root);
+    for (name, fresh) in [("include/tine-ffi.h", plain::plain(&header)), ("include/tine.h", header)] {
+        if std::env::var_os("TINE_WRITE_HEADER").is_some_and(|value| !value.is_empty()) {
+            std::fs::write(root.join(name), &fresh).unwrap_or_else(|error| panic!("{name}: {error}"));
+            continue;
+        }
+        let committed =
+            std::fs::read_to_string(root.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert!(committed == fresh, "{name} is stale: run `make header` and look at the difference");
     }
-    let committed = std::fs::read_to_string(&path).expect("include/tine.h is there");
-    assert!(committed == fresh, "include/tine.h is stale: run `make header` and look at the difference");
 }
 
 fn generate(root: &Path) -> String {

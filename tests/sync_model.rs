@@ -23,6 +23,7 @@ mod scenes;
 mod sync;
 
 mod sys {
+    pub(crate) use crate::prim;
     pub(crate) use crate::robust;
     pub use tine::sys::clock;
 

@@ -1,4 +1,4 @@
-//! A model of waiting for a pool: the very code of `src/pool/desk.rs` and `src/queue/bell.rs`, on loom's atomics and a model of the
+//! A model of waiting for a pool: the very code of `src/pool/desk.rs` and `src/heap/bell.rs`, on loom's atomics and a model of the
 //! futex, with weak memory and every interleaving within a bound of preemptions. Nothing in it has a time limit: a wake-up that is
 //! lost is a deadlock, which loom reports.
 //!
@@ -6,16 +6,17 @@
 
 #![allow(dead_code)] // The code under test is compiled whole, and used in part.
 
-#[path = "../src/queue/bell.rs"]
+#[path = "../src/heap/bell.rs"]
 mod bell;
 #[path = "../src/pool/desk.rs"]
 mod desk;
 
-mod queue {
+mod heap {
     pub(crate) use crate::bell;
 }
 
 mod sys {
+    pub(crate) use crate::prim;
     pub(crate) mod clock {
         #[derive(Clone, Copy)]
         pub(crate) struct Deadline;

@@ -1,5 +1,6 @@
 """The compiled layer, one for all versions from 3.11 on, by the limited API, against the libtine of pkg-config."""
 
+import glob
 import subprocess
 import sys
 
@@ -30,11 +31,11 @@ setup(
     ext_modules=[
         Extension(
             "libtine._native",
-            sources=[f"native/{name}.c" for name in ("module", "memory", "pool", "worker")],
-            depends=["native/native.h"],
+            sources=sorted(glob.glob("native/*.c")),
+            depends=["native/native.h", "native/wait.h"],
             define_macros=[("Py_LIMITED_API", "0x030B0000")] if LIMITED else [],
             py_limited_api=LIMITED,
-            extra_compile_args=[*pkg_config("--cflags"), "-std=c11", "-Wall", "-Wextra"],
+            extra_compile_args=[*pkg_config("--cflags"), "-std=gnu11", "-Wall", "-Wextra"],
             extra_link_args=[*libraries, *(f"-Wl,-rpath,{directory}" for directory in directories)],
         )
     ],

@@ -6,8 +6,8 @@
 
 use super::packet::not_ours;
 use crate::error::{Error, Result};
-use crate::prim::{AtomicU64, Ordering};
 use crate::sys::clock::now_ns;
+use crate::sys::prim::{AtomicU64, Ordering};
 use crate::sys::{limits, memory};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, OwnedFd};

@@ -8,8 +8,8 @@ mod long;
 mod packet;
 
 use crate::error::{Code, Error, Result};
-use crate::prim::{AtomicBool, AtomicU64, Ordering};
 use crate::sys::clock::{Deadline, Timeout};
+use crate::sys::prim::{AtomicBool, AtomicU64, Ordering};
 use crate::sys::socket::{self, Peeked, Ready, Sent, Waited};
 use crate::sys::{fd, fork, reserve};
 use packet::{First, Flaw, HEADER_BYTES, Header, Kind, judge, not_ours};

@@ -5,12 +5,12 @@ use super::family::{Event, Family};
 use super::link::Link;
 use super::member::{Death, State};
 use crate::error::Result;
-use crate::prim::Ordering;
 use crate::process::job::Input;
 use crate::process::wire::{Kind, Message};
 use crate::sys::clock::{Deadline, now_ns};
 use crate::sys::epoll::Epoll;
 use crate::sys::pidfd;
+use crate::sys::prim::Ordering;
 use std::os::fd::AsRawFd;
 
 /// The supervisor of a family that has been told to end.

@@ -19,7 +19,6 @@
 use super::handover::Handover;
 use super::share::Share;
 use crate::error::{Code, Error, Result};
-use crate::prim::Ordering;
 use crate::process::function::Callees;
 use crate::process::init;
 use crate::process::wire::{Connection, Message};
@@ -27,6 +26,7 @@ use crate::queue::ring::{CrashRecord, FRAMES, Segment, phase};
 use crate::sys::clock::{Deadline, now_ns};
 use crate::sys::epoll::Epoll;
 use crate::sys::fd::{self, Guarded};
+use crate::sys::prim::Ordering;
 use crate::sys::{pidfd, signal, socket};
 use std::ffi::{CStr, CString, c_char};
 use std::fmt::Write as _;

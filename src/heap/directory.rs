@@ -14,12 +14,12 @@
 //! are a hole. They are punched while CLAIMED, and reserved again while CLAIMED, so nobody meets one half done.
 
 use super::EXTENT_BYTES;
+use super::bell::Bell;
 use super::entry::Entry;
+use super::marks::Marks;
 use crate::error::{Code, Error, Result};
-use crate::prim::{AtomicU32, AtomicU64, Ordering};
-use crate::queue::bell::Bell;
-use crate::queue::marks::Marks;
 use crate::sys::fd::Guarded;
+use crate::sys::prim::{AtomicU32, AtomicU64, Ordering};
 use crate::sys::{limits, memory};
 use std::alloc::{Layout, alloc_zeroed};
 use std::ops::Range;

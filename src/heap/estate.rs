@@ -10,7 +10,7 @@ use super::entry::{Entry, Kind, Owner, ended, ended_process, place_of};
 use super::runs;
 use super::slab::Slab;
 use super::survey::Usage;
-use crate::prim::Ordering;
+use crate::sys::prim::Ordering;
 
 impl Heap {
     /// Clears up after a process that has ended and that nobody else clears up after: what it was about to claim is free

@@ -27,11 +27,13 @@
 //! bounds before it is used, and no loop runs on shared words alone.
 
 mod allocator;
+pub(crate) mod bell;
 mod class;
 mod directory;
 mod entry;
 mod estate;
 mod extents;
+pub(crate) mod marks;
 pub mod own;
 mod private;
 mod runs;
@@ -43,14 +45,14 @@ pub(crate) use entry::Owner;
 pub use survey::{HeapStats, Usage};
 
 use crate::error::{Error, Result};
-use crate::queue::bell::Bell;
-use crate::queue::marks::Marks;
 use crate::sys::fd::Guarded;
 use crate::sys::memory::{self, Mapping};
 use crate::sys::threads;
 use allocator::Allocator;
+use bell::Bell;
 use directory::Directory;
 use entry::PLACE_BITS;
+use marks::Marks;
 use private::{Guard, Private};
 use segment::Segment;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};

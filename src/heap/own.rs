@@ -24,9 +24,9 @@ use super::segment::Segment;
 use super::survey::{HeapStats, Usage};
 use super::{EXTENT_BYTES, Heap, allocators_of};
 use crate::error::{Code, Error, Result};
-use crate::prim::{AtomicU64, Ordering};
 use crate::sys::fd::Guarded;
 use crate::sys::owner::{self, Kind};
+use crate::sys::prim::{AtomicU64, Ordering};
 use std::sync::Arc;
 
 /// Changed with the meaning of any word of the heap's.

@@ -4,7 +4,7 @@
 //! is no word on who waits. What is done under the lock takes nanoseconds, or a system call now and then; whoever waits
 //! looks for a while, and then sleeps for a few microseconds at a time.
 
-use crate::prim::{AtomicU32, Ordering};
+use crate::sys::prim::{AtomicU32, Ordering};
 use crate::sys::threads;
 use std::cell::UnsafeCell;
 use std::ops::{Deref, DerefMut};

@@ -10,7 +10,7 @@
 use super::Heap;
 use super::class::Class;
 use super::entry::Entry;
-use crate::prim::{AtomicU64, Ordering};
+use crate::sys::prim::{AtomicU64, Ordering};
 
 /// Where its owner has a slab listed, and at which place of the list.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -46,7 +46,7 @@ impl Heap {
         }
         let reserved_bytes = memory::reserved_bytes(self.fd.as_raw_fd());
         // Another process may have written anything there.
-        let noted = self.directory.peak().load(crate::prim::Ordering::Relaxed);
+        let noted = self.directory.peak().load(crate::sys::prim::Ordering::Relaxed);
         let peak_bytes = noted.min(self.length as u64).max(reserved_bytes);
         HeapStats { reserved_bytes, peak_bytes, used_bytes: bytes, used_blocks: blocks }
     }
@@ -147,7 +147,8 @@ impl Heap {
 
     fn check_bits(&self, slab: &Slab, fault: &mut impl FnMut(&str)) {
         for word in 0..slab.class.words() {
-            if slab.taken(self, word).load(crate::prim::Ordering::Relaxed) & !slab.class.mask(word) != 0 {
+            if slab.taken(self, word).load(crate::sys::prim::Ordering::Relaxed) & !slab.class.mask(word) != 0
+            {
                 fault("bits of blocks that do not exist are taken");
             }
         }

@@ -267,8 +267,8 @@ fn garbage_in_shared_words_is_survived() {
         };
         // SAFETY: both places are reserved words of the heap.
         unsafe {
-            (*std::ptr::with_exposed_provenance::<crate::prim::AtomicU64>(address))
-                .store(next(), crate::prim::Ordering::Relaxed)
+            (*std::ptr::with_exposed_provenance::<crate::sys::prim::AtomicU64>(address))
+                .store(next(), crate::sys::prim::Ordering::Relaxed)
         };
         if round % 50 == 0 {
             heap.reclaim(next() as Owner % 4, 5, next() as usize);

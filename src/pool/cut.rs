@@ -14,7 +14,7 @@
 use super::books::State as TaskState;
 use super::call::Kind;
 use super::state::State;
-use crate::prim::Ordering;
+use crate::sys::prim::Ordering;
 
 /// A chunk that has run for so long is worth cutting.
 const CUT_NS: u64 = 2_000_000;

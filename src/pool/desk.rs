@@ -20,8 +20,8 @@
 //! or is about to run user code, while nobody leads offers the lead: so a lead cannot be lost with a thread, nor kept by one
 //! that does something else. The one that came last gets it: it will have to wait for the longest.
 
-use crate::prim::{AtomicU32, Ordering, futex_wake};
-use crate::queue::bell::Bell;
+use crate::heap::bell::Bell;
+use crate::sys::prim::{AtomicU32, Ordering, futex_wake};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::Arc;

@@ -7,9 +7,9 @@ use super::books::{Delivery, Outcome, Output, State as TaskState, to_c_string};
 use super::call::Kind;
 use super::state::State;
 use crate::error::Code;
-use crate::prim::{Ordering, fence};
 use crate::queue::ring::Segment;
 use crate::sys::limits;
+use crate::sys::prim::{Ordering, fence};
 
 /// How often a worker's memory is looked at while it has a limit.
 const MEMORY_LOOK_NS: u64 = 10_000_000;
@@ -174,9 +174,15 @@ impl State {
         // The worker's words: which item it is at, and since when (0 where it has not written that yet).
         let item = if entry.kind == Kind::Task { 0 } else { segment.items_begun.load(Ordering::Acquire) };
         let said = segment.begun_ns.load(Ordering::Acquire);
+        if lane.has_passed(segment, position) {
+            // They may be of what came after it. Somebody looks at once again, to hand out what there is room for now.
+            self.drain(slot, now);
+            return now;
+        }
         let known = lane.beginning.filter(|known| known.position == position);
         let Some(beginning) = Beginning::next(known, position, item, entry.items(), said, now) else {
-            self.end_at_once(slot, index, position, known.map_or(0, |known| known.item), Reason::Deadline);
+            let last = known.map_or(0, |known| known.item.saturating_sub(1));
+            self.end_at_once(slot, index, position, last, Reason::Deadline);
             return u64::MAX;
         };
         lane.beginning = Some(beginning);
@@ -226,6 +232,9 @@ impl State {
         let (behind, all) = lane.recall_behind(segment, &mut self.books);
         let is_task = self.books.get(index).kind == Kind::Task;
         let begun = if is_task { 1 } else { segment.items_begun.load(Ordering::Acquire) };
+        if lane.has_passed(segment, position) {
+            return self.requeue(behind); // It has ended by itself, and the number may be of what came after it.
+        }
         // The item that was found to be late may have ended meanwhile.
         let judged = lane.beginning.filter(|known| known.position == position && !is_task);
         let is_another = reason == Reason::Deadline && judged.is_some_and(|judged| begun > judged.item);

@@ -5,9 +5,9 @@ use super::call::Kind;
 use super::ending::{Beginning, Ending};
 use crate::engine::handover::Handover;
 use crate::heap::Heap;
-use crate::prim::Ordering;
 use crate::process::function::Callee;
 use crate::queue::ring::{INLINE_INPUT, Left, SLOTS, Segment, Slot, flag, state};
+use crate::sys::prim::Ordering;
 use std::collections::VecDeque;
 
 /// How deep a ring is filled while nothing is known of how long its tasks take.
@@ -63,6 +63,8 @@ pub(super) struct Lane {
     /// Positions: the next to push, the next to drain.
     tail: u32,
     done: u32,
+    /// The furthest that the worker has said to be: it cannot go back.
+    said: u32,
     depth: usize,
     /// Mean time of a task, as far as has been seen; 0 while nothing has.
     task_ns: u64,
@@ -118,6 +120,7 @@ impl Lane {
             tasks: 0,
             tail: 0,
             done: 0,
+            said: 0,
             depth: FIRST_DEPTH,
             task_ns: 0,
             last_look_ns: 0,
@@ -140,8 +143,6 @@ impl Lane {
             && !self.retiring
             && !self.has_served_its_share()
             && self.flights.len() < self.depth
-            // Nothing waits behind what has a deadline: of two chunks in a ring, the second has been ended for the first one's late item.
-            && self.timed == 0
     }
 
     /// Whether the worker has been given as many tasks as it may be.
@@ -255,10 +256,27 @@ impl Lane {
         segment.publish(self.tail);
     }
 
+    /// How many at the front have ended; `None` where the worker says what cannot be, or takes back what it has said.
+    fn finished(&mut self, segment: &Segment) -> Option<u32> {
+        let count = segment.finished(self.done, self.flights.len() as u32)?;
+        if count < self.said.wrapping_sub(self.done) {
+            return None;
+        }
+        self.said = self.done.wrapping_add(count);
+        Some(count)
+    }
+
+    /// Whether the worker says that what is at this position has ended. What the worker has said before of what it is at is of
+    /// this position only where it has not: see [`Segment`].
+    pub(super) fn has_passed(&mut self, segment: &Segment, position: u32) -> bool {
+        self.finished(segment).is_none_or(|count| count > position.wrapping_sub(self.done))
+    }
+
     /// Whether there are results to drain.
     pub(super) fn has_results(&self, segment: &Segment) -> bool {
         let count = self.flights.len() as u32;
-        count > 0 && !self.distrusted && segment.finished(self.done, count) != Some(0)
+        let any = count > 0 && !self.distrusted;
+        any && (self.said != self.done || segment.finished(self.done, count) != Some(0))
     }
 
     /// Takes the results that are there. A worker that has written what cannot be is distrusted from then on.
@@ -273,7 +291,7 @@ impl Lane {
         if self.distrusted || self.flights.is_empty() {
             return;
         }
-        let Some(count) = segment.finished(self.done, self.flights.len() as u32) else {
+        let Some(count) = self.finished(segment) else {
             self.distrusted = true;
             return;
         };
@@ -496,6 +514,24 @@ mod tests {
         let mut lane = Lane { depth: 100, task_ns: 100, ..Lane::new() };
         lane.measure(1, 10_000_000);
         assert_eq!(lane.depth, FIRST_DEPTH, "one long task is enough");
+    }
+
+    #[test]
+    fn what_has_ended_once_has_ended() {
+        let (segment, _fd) = Segment::create().unwrap();
+        let (mut lane, mut books) = (Lane::new(), Books::default());
+        for _ in 0..2 {
+            let index = books.open().unwrap();
+            lane.push(&segment, &books, index, Callee { module: 0, offset: 0 }, 1, false);
+        }
+        assert!(!lane.has_passed(&segment, 0) && !lane.has_results(&segment));
+        segment.commit(1);
+        assert!(lane.has_passed(&segment, 0) && !lane.has_passed(&segment, 1));
+        segment.commit(0);
+        assert!(lane.has_results(&segment), "so that somebody looks");
+        assert!(lane.has_passed(&segment, 0) && lane.finished(&segment).is_none());
+        segment.commit(3);
+        assert!(lane.finished(&segment).is_none(), "more than there are");
     }
 
     #[test]

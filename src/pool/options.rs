@@ -10,7 +10,7 @@ use crate::sys::clock::Timeout;
 use crate::sys::reserve;
 
 /// More workers than this are refused.
-pub const MAX_WORKERS: usize = 4096;
+pub const MAX_WORKERS: usize = crate::heap::marks::WORKERS;
 
 /// How long a task that is to end may take where nothing is said.
 const DEFAULT_GRACE_NS: u64 = 200_000_000;

@@ -2,7 +2,7 @@
 //!
 //! The first moves on what has been submitted while no thread of the host's is there to do it: hands out what waits, starts
 //! and replaces workers, ends what is late. It runs no user code. It sleeps on the bells of all its pools at once and is woken
-//! by what needs it only: see [`bell`](crate::queue::bell). Where a thread of the host's waits, that one leads, and this
+//! by what needs it only: see [`bell`](crate::heap::bell). Where a thread of the host's waits, that one leads, and this
 //! one has no deadline.
 //!
 //! ```text
@@ -22,11 +22,11 @@ use super::callbacks::tell_all;
 use super::state::State;
 use super::{Inner, Pool};
 use crate::error::Result;
-use crate::prim::{AtomicPtr, AtomicU32, Ordering, fence, futex_wait, futex_wake};
-use crate::queue::bell::{Bell, standby};
+use crate::heap::bell::{Bell, standby};
 use crate::sys::clock::Deadline;
 use crate::sys::fork;
 use crate::sys::futex::{self, Word};
+use crate::sys::prim::{AtomicPtr, AtomicU32, Ordering, fence, futex_wait, futex_wake};
 use crate::sys::thread::Thread;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};

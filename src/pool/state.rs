@@ -328,7 +328,7 @@ impl State {
         if self.outside.is_some() {
             // What the worker has finished before it was asked again it has told nobody of.
             segment.ask_to_be_told();
-            crate::prim::fence(crate::prim::Ordering::SeqCst);
+            crate::sys::prim::fence(crate::sys::prim::Ordering::SeqCst);
             lane.drain(segment, &mut self.books, &self.heap, now, &mut self.drained);
         }
         if trusted && lane.distrusted {
@@ -431,7 +431,7 @@ impl State {
 
     /// What is left of a task that its worker had begun.
     fn lost_outcome(&self, slot: usize, left: &LeftTask, segment: &Segment, death: &Death) -> Outcome {
-        use crate::prim::Ordering;
+        use crate::sys::prim::Ordering;
         let entry = self.books.get(left.index);
         let mut outcome = Outcome::new(Code::DIED.0, Delivery::MaybeRan);
         outcome.message = super::books::to_c_string(death.describe().as_bytes());

@@ -12,8 +12,8 @@ use super::standby;
 use super::state::State;
 use super::{Held, Inner};
 use crate::error::{Code, Error, Result};
-use crate::prim::{Wait, futex_wait};
 use crate::sys::clock::{Deadline, Timeout, now_ns};
+use crate::sys::prim::{Wait, futex_wait};
 use std::sync::Arc;
 
 /// Of how many tasks the desk knows by name that one thread waits for them.

@@ -12,7 +12,6 @@ use crate::check;
 use crate::engine::{handover, share};
 use crate::error::{Code, Error, Result};
 use crate::heap::Heap;
-use crate::prim::{AtomicPtr, Ordering, fence};
 use crate::process::function::{Callee, NOT_HERE, Resolver};
 use crate::process::job::Job;
 use crate::process::wire::{self, Connection};
@@ -20,6 +19,7 @@ use crate::queue::ring::{Segment, Slot, flag, phase, state};
 use crate::queue::spin::Spin;
 use crate::queue::{self, Known};
 use crate::sys::fd::Guarded;
+use crate::sys::prim::{AtomicPtr, Ordering, fence};
 use crate::sys::{clock, environment, fork, pidfd};
 use std::ffi::{c_int, c_void};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -274,16 +274,17 @@ pub(crate) fn run(worker: &'static Worker, finalizer: Option<usize>) -> ! {
         if slot.shares.load(Ordering::Relaxed) > segment.shared.load(Ordering::Relaxed) {
             worker.take_shares();
         }
-        // What the last task left here must not be taken for this one's: zeroed before the claim that begins it.
+        // What the last task left here must not be taken for this one's: zeroed before the claim that begins it. Nor this one's for
+        // the last one's: whoever sees a word of what comes after `done` sees `done`.
         if segment.pending_output.load(Ordering::Relaxed) != 0 {
             segment.pending_output.store(0, Ordering::Relaxed);
         }
         if segment.items_begun.load(Ordering::Relaxed) != 0 {
-            segment.items_begun.store(0, Ordering::Relaxed);
-            segment.items_done.store(0, Ordering::Relaxed);
+            segment.items_begun.store(0, Ordering::Release);
+            segment.items_done.store(0, Ordering::Release);
         }
         if segment.begun_ns.load(Ordering::Relaxed) != 0 {
-            segment.begun_ns.store(0, Ordering::Relaxed);
+            segment.begun_ns.store(0, Ordering::Release);
         }
         if slot.claim(state::STARTED) {
             worker.running.store(std::ptr::from_ref(slot).cast_mut(), Ordering::Relaxed);
@@ -376,7 +377,7 @@ impl Watch for Watched {
             return false;
         }
         if self.timed {
-            segment.begun_ns.store(clock::now_ns(), Ordering::Relaxed);
+            segment.begun_ns.store(clock::now_ns(), Ordering::Release);
         }
         segment.items_begun.store(item + 1, Ordering::Release);
         if self.timed {

@@ -5,9 +5,9 @@
 //! ends the process.
 
 use crate::pool::worker::Worker;
-use crate::prim::Ordering;
 use crate::queue::ring::{CrashRecord, FRAMES};
 use crate::sys::crash::{self as fatal, Fault};
+use crate::sys::prim::Ordering;
 use std::sync::atomic::AtomicPtr;
 
 /// The worker of this process. Release at installation, Acquire in the handler.

@@ -10,10 +10,10 @@
 //! two exponents, which it has checked against the memory that it knows; everything else that stands in there is read
 //! once and cut to them.
 
-use crate::prim::{AtomicU32, AtomicU64, Ordering};
 use crate::sync::RwLock;
 use crate::sync::gate::{Gate, Unseen};
 use crate::sync::lock::Lock;
+use crate::sys::prim::{AtomicU32, AtomicU64, Ordering};
 use core::mem::size_of;
 use core::ptr::NonNull;
 

@@ -9,13 +9,13 @@
 use super::layout::{Geometry, Memory, NOTHING_RESERVED, Shared, Side, UNIT, low_half, units_for};
 use super::spin::Spin;
 use crate::error::Code;
-use crate::prim::{AtomicU32, AtomicU64, Ordering, futex_wait, futex_wait_any};
 use crate::sync::gate::{EVERYBODY, Gate};
 use crate::sync::{
     AGAIN, Acquired, INTERRUPTIBLE, INVALID, NO_MEMORY, Outcome, Patience, SLICE_NS, TIMED_OUT, Then,
     known_flags,
 };
 use crate::sys::clock::{Deadline, Timeout, now_ns};
+use crate::sys::prim::{AtomicU32, AtomicU64, Ordering, futex_wait, futex_wait_any};
 use crate::sys::robust::{self, DIED, Me, WAITERS};
 use core::ptr::NonNull;
 

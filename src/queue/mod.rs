@@ -1,8 +1,6 @@
 //! Rings that connect two processes, and queues that connect many.
 
-pub(crate) mod bell;
 pub(crate) mod layout;
-pub(crate) mod marks;
 pub mod message;
 mod place;
 mod registry;

@@ -5,9 +5,9 @@
 
 use super::layout::SHORT;
 use super::message::{MARKED, Queue, TOO_LONG, Wait, caller};
-use crate::prim::Ordering;
 use crate::sync::{NOT_OWNER, Outcome};
 use crate::sys::clock::Timeout;
+use crate::sys::prim::Ordering;
 use core::ptr::NonNull;
 
 impl Queue {

@@ -22,20 +22,21 @@
 //! | `host_sleeps` | host sets, worker clears | both | Dekker with `done`; where the pool's descriptor is watched |
 //! | `phase`, `pending_output`, `items_*` | worker, Release | host, Acquire, after a death too | each stands alone |
 //! | `begun_ns` | worker, Release | host, Acquire | zeroed before the claim, so never an earlier task's |
+//! | `items_*`, `begun_ns` | as above | host, and then `done` | of the task in front only where `done`, read after them, has not passed it |
 //! | `asked` | host | worker | where TIMED, Dekker with `items_begun`: both store, fence, then look |
 //!
 //! A death leaves nothing to repair: the host drains what was committed, looks at the states, and throws the segment
 //! away. A hostile worker can write all of it; the host keeps its own count of what is in the ring, and takes every
 //! word from here once and checks it.
 
-use super::bell::Bell;
-use super::marks::Marks;
 use super::spin::Spin;
 use crate::error::Result;
-use crate::prim::{AtomicI32, AtomicU32, AtomicU64, Ordering, fence, futex_wait, futex_wake};
+use crate::heap::bell::Bell;
+use crate::heap::marks::Marks;
 use crate::sys::clock::{Deadline, now_ns};
 use crate::sys::fd::{self, Guarded};
 use crate::sys::memory::{Mapping, sealed_memfd};
+use crate::sys::prim::{AtomicI32, AtomicU32, AtomicU64, Ordering, fence, futex_wait, futex_wake};
 use core::cell::UnsafeCell;
 use crossbeam_utils::CachePadded;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};

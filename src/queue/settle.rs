@@ -2,10 +2,10 @@
 
 use super::layout::low_half;
 use super::message::{MARKED, Queue, caller};
-use crate::prim::Ordering;
 use crate::sync::gate::{EVERYBODY, Watched};
 use crate::sync::{INTERRUPTIBLE, INVALID, Outcome, Patience};
 use crate::sys::clock::Timeout;
+use crate::sys::prim::Ordering;
 
 impl Queue {
     /// How many messages are in the queue at this moment, without one that is being looked at in place.

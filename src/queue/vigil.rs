@@ -17,10 +17,10 @@
 
 use super::layout::low_half;
 use super::message::{Queue, Wait};
-use crate::prim::{AtomicU32, Ordering, futex_wait, futex_wait_any, futex_wake};
 use crate::sync::gate::EVERYBODY;
 use crate::sync::{AGAIN, Acquired, INVALID, NO_LOCKS, Outcome, SLICE_NS};
 use crate::sys::clock::{Deadline, Timeout};
+use crate::sys::prim::{AtomicU32, Ordering, futex_wait, futex_wait_any, futex_wake};
 use crate::sys::robust::{Me, WAITERS};
 
 /// How long a destroyer waits for those that watch. They need microseconds, unless they are stopped.

@@ -8,9 +8,9 @@
 use super::message::{Queue, caller};
 use super::registry;
 use crate::error::{Code, Error, Result};
-use crate::prim::{AtomicU32, Ordering, futex_wait, futex_wake};
 use crate::sync::INVALID;
 use crate::sys::clock::Deadline;
+use crate::sys::prim::{AtomicU32, Ordering, futex_wait, futex_wake};
 use crate::sys::thread::Thread;
 use crate::sys::{fd, owner, reserve};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};

@@ -22,13 +22,13 @@ use super::{
     SLICE_NS, Then, known_flags,
 };
 use crate::error::Code;
-use crate::prim::{
-    AtomicU32, AtomicU64, Both, Change, MODEL, Ordering, Pair, Wait, futex_change, futex_wait,
-    futex_wait_any, futex_wake,
-};
 use crate::sync::gate::{EVERYBODY, Unseen};
 use crate::sys::clock::{Deadline, Timeout};
 use crate::sys::owner;
+use crate::sys::prim::{
+    AtomicU32, AtomicU64, Both, Change, MODEL, Ordering, Pair, Wait, futex_change, futex_wait,
+    futex_wait_any, futex_wake,
+};
 use crate::sys::robust::{self, DIED, ENTRY, Me, OWNER, Spot, WAITERS};
 use core::array::from_fn;
 use core::mem::{offset_of, size_of};

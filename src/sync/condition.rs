@@ -28,10 +28,10 @@ use super::{
     known_flags,
 };
 use crate::error::Code;
-use crate::prim::{AtomicU32, AtomicU64, MODEL, Ordering, Wait, futex_wait, futex_wait_any, futex_wake};
 use crate::sync::gate::{EVERYBODY, Unseen};
 use crate::sys::clock::{Deadline, Timeout};
 use crate::sys::owner;
+use crate::sys::prim::{AtomicU32, AtomicU64, MODEL, Ordering, Wait, futex_wait, futex_wait_any, futex_wake};
 use crate::sys::robust::{self, DIED, ENTRY, Me, OWNER, Spot, WAITERS};
 use core::array::from_fn;
 use core::mem::{offset_of, size_of};

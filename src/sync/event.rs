@@ -24,8 +24,8 @@
 
 use super::gate::{EVERYBODY, Unseen, wait_marked};
 use super::{AGAIN, AUTO_RESET, INTERRUPTIBLE, NO_MEMORY, Outcome, Patience, known_flags};
-use crate::prim::{AtomicU32, Change, Ordering, futex_change, futex_wait, futex_wake};
 use crate::sys::clock::Timeout;
+use crate::sys::prim::{AtomicU32, Change, Ordering, futex_change, futex_wait, futex_wake};
 use crate::sys::robust::{self, WAITERS};
 use core::array::from_fn;
 

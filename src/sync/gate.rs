@@ -12,8 +12,10 @@
 //! words that nobody else sleeps on, or it would take the others' wake-ups.
 
 use super::{Outcome, Patience, SLICE_NS, Then};
-use crate::prim::{AtomicU32, Change, Ordering, Wait, futex_change, futex_wait, futex_wait_any, futex_wake};
 use crate::sys::clock::Deadline;
+use crate::sys::prim::{
+    AtomicU32, Change, Ordering, Wait, futex_change, futex_wait, futex_wait_any, futex_wake,
+};
 use crate::sys::robust::{Me, Spot, WAITERS};
 use core::mem::MaybeUninit;
 

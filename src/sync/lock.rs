@@ -10,9 +10,9 @@ use super::{
     ALREADY, AUTO_REPAIR, Acquired, DEADLOCK, INTERRUPTED, INTERRUPTIBLE, NO_LOCKS, NOT_OWNER,
     OTHER_NAMESPACE, Outcome, PROCESS_OWNED, Patience, RECURSIVE, Then, UNRECOVERABLE,
 };
-use crate::prim::{AtomicPair, AtomicU32, AtomicU64, MODEL, Ordering, futex_wait, futex_wake};
 use crate::sys::clock::Timeout;
 use crate::sys::owner::{self, Kind};
+use crate::sys::prim::{AtomicPair, AtomicU32, AtomicU64, MODEL, Ordering, futex_wait, futex_wake};
 use crate::sys::robust::{DIED, ENTRY, Me, OWNER, Spot, WAITERS, cookie_of, pair_of, word_of};
 use core::array::from_fn;
 use core::mem::{offset_of, size_of};

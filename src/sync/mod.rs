@@ -15,8 +15,8 @@ pub mod rwlock;
 pub mod semaphore;
 
 use crate::error::Code;
-use crate::prim::Wait;
 use crate::sys::clock::{Deadline, Timeout};
+use crate::sys::prim::Wait;
 use core::cell::Cell;
 
 pub use barrier::Barrier;

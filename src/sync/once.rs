@@ -2,8 +2,8 @@
 
 use super::lock::Lock;
 use super::{ALREADY, NO_MEMORY, Outcome};
-use crate::prim::{AtomicU32, Ordering};
 use crate::sys::clock::Timeout;
+use crate::sys::prim::{AtomicU32, Ordering};
 use crate::sys::robust;
 
 /// All-zero memory is one that has not been done.

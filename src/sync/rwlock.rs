@@ -24,10 +24,10 @@ use super::{
     AUTO_REPAIR, Acquired, DEADLOCK, INTERRUPTIBLE, NO_LOCKS, NO_MEMORY, NOT_OWNER, Outcome, PREFER_READERS,
     Patience, UNRECOVERABLE, known_flags,
 };
-use crate::prim::{AtomicU32, MODEL, Ordering, futex_wait, futex_wake};
 use crate::sync::gate::EVERYBODY;
 use crate::sys::clock::{Deadline, Timeout, now_ns};
 use crate::sys::owner;
+use crate::sys::prim::{AtomicU32, MODEL, Ordering, futex_wait, futex_wake};
 use crate::sys::robust::{self, DIED, Me, OWNER, WAITERS, word_of};
 use core::array::from_fn;
 use core::mem::size_of;

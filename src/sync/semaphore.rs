@@ -14,9 +14,9 @@
 
 use super::gate::{Unseen, wait_marked};
 use super::{AGAIN, INTERRUPTIBLE, INVALID, NO_MEMORY, Outcome, Patience, TOO_MANY, known_flags};
-use crate::prim::{AtomicU32, Ordering, Pair, futex_wake};
 use crate::sys::clock::Timeout;
 use crate::sys::owner;
+use crate::sys::prim::{AtomicU32, Ordering, Pair, futex_wake};
 use crate::sys::robust::{self, Spot, WAITERS};
 use core::array::from_fn;
 

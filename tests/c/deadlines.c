@@ -494,6 +494,43 @@ static void item_deadlines_with(int start, int64_t grace_ns, enum manner one, en
     tine_pool_destroy(pool);
 }
 
+static int quick_item(tine_task *task, const void *in, void *out)
+{
+    (void)task;
+    for (volatile int spins = 0; spins < 200; spins++) { /* long enough for the host to look in the middle of a chunk */
+    }
+    *(int *)out = *(const int *)in + 1;
+    return 0;
+}
+
+/* What a worker says of itself is of the chunk that it is at, which it has reached before the host has taken the last one's result. */
+static void chunks_in_a_row(int start)
+{
+    enum { ITEMS = 100000 };
+    tine_pool_options settings = TINE_POOL_OPTIONS_INIT;
+    tine_map_options map = TINE_MAP_OPTIONS_INIT;
+    tine_stats stats = TINE_STATS_INIT;
+    tine_pool *pool = make_pool(start, 1, settings);
+    int *items = (int *)calloc(ITEMS, sizeof *items), *outputs = (int *)calloc(ITEMS, sizeof *outputs);
+    CHECK(items && outputs);
+    for (int i = 0; i < ITEMS; i++) {
+        items[i] = i;
+    }
+    map.item_deadline_ns = 3600 * 1000 * MS;
+    for (map.chunk = 5; map.chunk <= 20; map.chunk *= 2) {
+        memset(outputs, 0, ITEMS * sizeof *outputs);
+        CHECK_RC(tine_map(pool, quick_item, items, sizeof *items, outputs, sizeof *outputs, ITEMS, &map), 0);
+        for (int i = 0; i < ITEMS; i++) {
+            CHECK_EQ(outputs[i], i + 1);
+        }
+    }
+    CHECK_RC(tine_pool_stats(pool, &stats), 0);
+    CHECK_EQ(stats.worker_deaths, 0);
+    free(items);
+    free(outputs);
+    tine_pool_destroy(pool);
+}
+
 static void item_deadlines(int start)
 {
     item_deadlines_with(start, LONG, POLITE, POLITE, 7);
@@ -683,9 +720,9 @@ int main(int argc, char **argv)
     tag_family(argv);
     CHECK_RC(tine_init(argc, argv), 0);
     static void (*const tests[])(int) = {deadlines, neighbours, queue_deadlines, cancelling, cancel_signal, retries,
-                                         item_deadlines, waiting_for_several, recycling, recycling_by_memory};
+                                         item_deadlines, chunks_in_a_row, waiting_for_several, recycling, recycling_by_memory};
     static const char *const names[] = {"deadlines", "neighbours", "queue deadlines", "cancelling", "cancel signal",
-                                        "retries", "item deadlines", "waiting for several", "recycling", "recycling by memory"};
+                                        "retries", "item deadlines", "chunks in a row", "waiting for several", "recycling", "recycling by memory"};
     bad_options();
     for (size_t start = 0; start < 3; start++) {
         for (size_t i = 0; i < sizeof tests / sizeof tests[0]; i++) {

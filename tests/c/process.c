@@ -348,7 +348,7 @@ static void trees(void)
     tine_process *process = start_with(segment, leave_orphans, count, 0);
     CHECK_EQ(wait_for(process).status, 0);
     struct process left[8];
-    CHECK_EQ(list_family(tag, 0, left, 8), 2);
+    WAIT_UNTIL(list_family(tag, 0, left, 8) == 2);
     CHECK_RC(tine_process_kill_tree(process, SIGINT), 0);
     WAIT_UNTIL(list_family(tag, 0, left, 8) == 1);
     tine_process_close(process);

@@ -33,6 +33,8 @@ pub struct Thread {
     pub pending: Option<Spot>,
     /// How many more steps it may do; `None` for those that live.
     steps: Option<u32>,
+    /// It is the second one that dies.
+    second: bool,
     asleep: bool,
     /// It sleeps for a time only, or has been woken because that has passed.
     timed: bool,
@@ -56,6 +58,8 @@ struct Kernel {
     woken: Vec<(usize, usize)>,
     /// The first thread waits until all others sleep or have ended.
     quiescing: bool,
+    /// Before which of its steps the first thread dies that is no victim.
+    second: Option<u32>,
     /// Somebody has died, so that others may have to look round.
     died: bool,
     /// How often time has passed, and how often it may.
@@ -88,6 +92,9 @@ thread_local! {
     /// Whether a victim has died in any execution.
     static DIED_AT_ALL: Cell<bool> = const { Cell::new(false) };
     static EXECUTIONS: Cell<u64> = const { Cell::new(0) };
+    /// Before which of its steps the first thread that is no victim dies, if any does.
+    static SECOND: Cell<Option<u32>> = const { Cell::new(None) };
+    static DIED_TWICE: Cell<bool> = const { Cell::new(false) };
 }
 
 fn with<T>(body: impl FnOnce(&mut Kernel) -> T) -> T {
@@ -114,13 +121,14 @@ pub fn on_thread<T>(index: usize, body: impl FnOnce(&mut Thread) -> T) -> T {
 pub fn begin() {
     EXECUTIONS.set(EXECUTIONS.get() + 1);
     let first = Thread { handle: Some(loom::thread::current()), ..Thread::default() };
-    KERNEL.set(Kernel { threads: vec![first], ..Kernel::default() });
+    KERNEL.set(Kernel { threads: vec![first], second: SECOND.get(), ..Kernel::default() });
 }
 
 /// A thread that dies before its step number `dies`, counted from 1.
 pub fn spawn(dies: Option<u32>, body: impl FnOnce() + 'static) {
     let index = with(|kernel| {
-        kernel.threads.push(Thread { steps: dies, ..Thread::default() });
+        let second = if dies.is_none() { kernel.second.take() } else { None };
+        kernel.threads.push(Thread { steps: dies.or(second), second: second.is_some(), ..Thread::default() });
         kernel.threads.len() - 1
     });
     loom::thread::spawn(move || {
@@ -146,7 +154,8 @@ pub fn step() {
         None => false,
     });
     if dies {
-        DIED_AT_ALL.set(true);
+        let cell = if on_thread(index, |thread| thread.second) { &DIED_TWICE } else { &DIED_AT_ALL };
+        cell.set(true);
         resume_unwind(Box::new(Death));
     }
 }
@@ -165,7 +174,16 @@ fn exit(index: usize) {
     }
     // Whoever hears of the end from the kernel sees what was done before.
     fence(Ordering::SeqCst);
-    with(|kernel| kernel.died = true);
+    with(|kernel| {
+        kernel.died = true;
+        // Those that look round for one death do so for the next.
+        kernel.most_rounds = kernel.most_rounds.max(kernel.rounds + LOOKS);
+    });
+}
+
+/// Whether another has died than the model's victim.
+pub fn has_second_died() -> bool {
+    with(|kernel| kernel.threads.iter().any(|thread| thread.second && thread.steps == Some(0)))
 }
 
 /// Whether a thread has ended, for those that look round.
@@ -330,23 +348,51 @@ fn wake(word: &AtomicU32, count: u32) -> u32 {
     woken
 }
 
+fn explore(preemptions: usize, dies: u32, model: fn(Option<u32>)) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(preemptions);
+    builder.max_branches = 10_000;
+    builder.check(move || {
+        begin();
+        model(Some(dies));
+    });
+}
+
 /// Checks a model with a victim that dies before its first step, its second, and so on, until it reaches none.
 /// The number of places to die at, and of executions.
 pub fn check(preemptions: usize, without: Without, model: fn(Option<u32>)) -> (u32, u64) {
     WITHOUT.set(without);
     EXECUTIONS.set(0);
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(preemptions);
-    builder.max_branches = 10_000;
     for dies in 1.. {
         DIED_AT_ALL.set(false);
-        builder.check(move || {
-            begin();
-            model(Some(dies));
-        });
+        explore(preemptions, dies, model);
         if !DIED_AT_ALL.get() {
             return (dies - 1, EXECUTIONS.get());
         }
     }
     unreachable!()
+}
+
+/// The same with two that die, the victim and another: before each step of the one, or each `stride`-th, each of the other.
+pub fn check_two(preemptions: usize, stride: usize, without: Without, model: fn(Option<u32>)) -> (u32, u64) {
+    WITHOUT.set(without);
+    EXECUTIONS.set(0);
+    let mut pairs = 0;
+    for second in (1..).step_by(stride) {
+        DIED_TWICE.set(false);
+        SECOND.set(Some(second));
+        for dies in (1..).step_by(stride) {
+            DIED_AT_ALL.set(false);
+            explore(preemptions, dies, model);
+            if !DIED_AT_ALL.get() {
+                break;
+            }
+            pairs += 1;
+        }
+        SECOND.set(None);
+        if !DIED_TWICE.get() {
+            break;
+        }
+    }
+    (pairs, EXECUTIONS.get())
 }

@@ -1,4 +1,4 @@
-//! What `src/prim.rs` is to the library: the atomics and the futex, here loom's and the model kernel's.
+//! What `src/sys/prim.rs` is to the library: the atomics and the futex, here loom's and the model kernel's.
 //!
 //! loom takes SeqCst accesses for AcqRel ones, so each gets a fence, which makes it a little stronger than the language
 //! does. A victim may die before each access that others could see; before a mere load it makes no difference.

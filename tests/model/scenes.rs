@@ -1,7 +1,7 @@
 //! What the threads of each model do, and what must hold once those that live have settled.
 
 use crate::error::Code;
-use crate::kernel::{Without, check, quiesce, spawn, step};
+use crate::kernel::{Without, check, check_two, quiesce, spawn, step};
 use crate::queue::{
     closer as queue_closer, consumer_between as queue_of_both_and_a_consumer,
     producer_between as queue_of_both_and_a_producer, three_consumers as queue_of_consumers,
@@ -488,6 +488,18 @@ fn explore(name: &str, (short, long): (usize, usize), model: fn(Option<u32>)) {
     );
 }
 
+/// Two deaths: a sample in `make test`, all pairs of places in `make storm`.
+fn explore_two(name: &str, model: fn(Option<u32>)) {
+    let (preemptions, stride) = if std::env::var_os("TINE_STORM").is_some() { (1, 1) } else { (0, 4) };
+    let began = std::time::Instant::now();
+    let (pairs, executions) = check_two(preemptions, stride, Without::Nothing, model);
+    assert!(pairs > 0, "nobody died");
+    println!(
+        "{name}, two deaths: {pairs} pairs of places, {executions} executions, {preemptions} preemptions, {:.1?}",
+        began.elapsed()
+    );
+}
+
 macro_rules! models {
     ($($model:ident: $preemptions:expr $(, found with $without:ident)?;)*) => { $(
         mod $model {
@@ -496,6 +508,11 @@ macro_rules! models {
             #[test]
             fn settles_whatever_dies() {
                 explore(stringify!($model), $preemptions, super::$model);
+            }
+
+            #[test]
+            fn settles_whichever_two_die() {
+                explore_two(stringify!($model), super::$model);
             }
 
             $(

@@ -60,8 +60,14 @@ static PyObject *version(PyObject *module, PyObject *unused)
 }
 
 static PyMethodDef methods[] = {
+    {"encode_call", encode_call, METH_VARARGS,
+     "encode_call(function's pickle, arguments) -> a message, or None if an argument has to be pickled."},
+    {"encode_chunk", encode_chunk, METH_VARARGS,
+     "encode_chunk(function's pickle, items, star, plain) -> a message of many calls, or None if an item has to be pickled; "
+     "with plain false only its head."},
     {"serve", serve, METH_VARARGS,
-     "serve(run, initialize): becomes a supervisor or a worker of the pool that started this process; never returns there."},
+     "serve(load, dump, failed, unreadable, initialize): becomes a supervisor or a worker of the pool that started this process; never returns there."},
+    {"use_exceptions", use_exceptions, METH_VARARGS, "use_exceptions(OwnerDied, BrokenBarrierError): what waits raise."},
     {"version", version, METH_NOARGS, "version() -> the version of the library."},
     {NULL, NULL, 0, NULL},
 };
@@ -77,7 +83,8 @@ PyMODINIT_FUNC PyInit__native(void)
     native_error = PyErr_NewExceptionWithDoc("libtine._native.NativeError", "(code, name, text) of a call of tine's.", NULL, NULL);
     if (!native_error) return NULL;
     Py_INCREF(native_error);
-    if (PyModule_AddObject(module, "NativeError", native_error) < 0 || !add_memory(module) || !add_pool(module)) return NULL;
+    if (PyModule_AddObject(module, "NativeError", native_error) < 0 || !add_memory(module) || !add_pool(module) ||
+        !add_segment(module) || !add_sync(module)) return NULL;
     if (PyModule_AddIntConstant(module, "RAISED", STATUS_RAISED) || PyModule_AddIntConstant(module, "KEPT", STATUS_KEPT) ||
         PyModule_AddIntConstant(module, "EDIED", TINE_EDIED) || PyModule_AddIntConstant(module, "EEMPTY", TINE_EEMPTY) ||
         PyModule_AddIntConstant(module, "ESHUTDOWN", TINE_ESHUTDOWN) || PyModule_AddIntConstant(module, "EID", TINE_EID) ||

@@ -16,6 +16,15 @@
 #define STATUS_RAISED 1
 #define STATUS_KEPT 2
 
+/* What a message begins with. _codec.py makes the first two: a pickle, and a pickle with buffers beside it. */
+enum { MESSAGE_PICKLE = 0, MESSAGE_PARTS = 1, MESSAGE_CALL = 2, MESSAGE_VALUE = 3, MESSAGE_CHUNK = 4 };
+
+/* Strings and bytes up to this length are values; longer ones are worth buffers of their own. */
+#define INLINE_BYTES 4096
+
+/* Of messages with buffers beside them: what vector instructions want. */
+#define BLOCK_ALIGNMENT 64
+
 /* Outputs up to this length become bytes; longer ones stay in the heap as long as somebody looks at them. */
 #define COPIED_BYTES 4096
 
@@ -35,14 +44,61 @@ bool get_parts(PyObject *sequence, struct parts *parts);
 void copy_parts(const struct parts *parts, void *to);
 void release_parts(struct parts *parts);
 
-bool add_pool(PyObject *module);
-bool add_memory(PyObject *module);
+/* codec.c: values that need no pickle. put_value gives 1, 0 if this is no such value, -1 with an exception. */
+struct writer {
+    char *data;
+    size_t length, capacity;
+    char first[512];
+};
+struct reader {
+    const char *at, *end;
+};
+void writer_begin(struct writer *to);
+void writer_end(struct writer *to);
+bool put_bytes(struct writer *to, const void *bytes, size_t length);
+int put_value(struct writer *to, PyObject *value);
+bool get_bytes(struct reader *from, void *bytes, size_t length);
+PyObject *get_value(struct reader *from);
+PyObject *encode_call(PyObject *module, PyObject *arguments);
 
-/* A read-only view of memory that goes back when nobody looks at it any more. */
-PyObject *new_memory(const void *data, size_t length, void (*release)(void *owner), void *owner);
-bool memory_is_shared(PyObject *memory);
+/* chunk.c: many calls as one task. */
+PyObject *encode_chunk(PyObject *module, PyObject *arguments);
+struct chunk_state;
+/* What the host knows of a chunk under way: into the message, which lies in the heap. NULL: no memory. */
+struct chunk_state *chunk_begin(tine_pool *pool, void *message);
+bool run_chunk(tine_task *task, PyObject *input, const char *data, size_t length);
+/* (values, odd, begun) of a chunk of `count` calls that has settled; its results and state are freed. */
+PyObject *chunk_answer(PyObject *owner, tine_pool *pool, struct chunk_state *state, uint64_t count);
+
+/* worker.c: what Python has to do for a worker. */
+PyObject *worker_function(const char *pickle, size_t length); /* a new reference */
+PyObject *worker_load(PyObject *input, Py_ssize_t offset);
+PyObject *worker_dump(PyObject *result, bool *raised); /* parts of a message: the result's, or of why it cannot be sent */
+PyObject *worker_failure(void);                        /* parts of a message: the exception that is set */
+PyObject *worker_unreadable(void);                     /* the same, of one that came of reading the call */
+
+/* Shared memory: its bytes at an offset, or NULL with an exception. */
+typedef struct {
+    PyObject_HEAD
+    tine_segment *segment;
+} Segment;
+bool add_segment(PyObject *module);
+void *segment_place(PyObject *segment, size_t offset, size_t bytes);
+
+bool add_sync(PyObject *module);
+PyObject *use_exceptions(PyObject *module, PyObject *arguments);
 
 PyObject *serve(PyObject *module, PyObject *arguments);
 int initialize_worker(tine_task *task);
+
+/* pool.c */
+bool add_pool(PyObject *module);
+/* A block of the pool's heap, as memory that is freed when nobody looks at it any more. */
+PyObject *take_block(PyObject *pool, void *block, size_t length);
+
+/* memory.c: a read-only view of memory that goes back when nobody looks at it any more. */
+bool add_memory(PyObject *module);
+PyObject *new_memory(const void *data, size_t length, void (*release)(void *owner), void *owner);
+bool memory_is_shared(PyObject *memory);
 
 #endif

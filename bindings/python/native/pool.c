@@ -3,20 +3,35 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { BANK_MARKS = 65536, MOST_BANKS = 1024 };
+#define NO_MARK UINT32_MAX
 
 typedef struct {
     PyObject_HEAD
     tine_pool *pool;
     /* Results in the heap that Python still looks at: the pool's memory stays as long. */
     size_t looked_at;
+    size_t under_way; /* calls whose results have not been taken */
     bool closed;
+    /* A byte of the heap for each call under way, which its worker sets when it begins; in banks, with the free ones in a list. */
+    unsigned char *banks[MOST_BANKS];
+    uint32_t bank_count, free_count, *free_marks;
 } Pool;
 
 /* A call under way. */
 struct call {
     PyObject *token;
-    void *block; /* its input, if that is a block of the heap */
+    char *block;    /* its input, if that is a block of the heap */
+    uint64_t count; /* how many calls a chunk has; 0 for a single call */
+    struct chunk_state *chunk;
+    uint32_t mark; /* which byte says that it has begun; NO_MARK: there was no memory for one */
 };
+
+/* Futures bound what is under way, if anybody does: a callback that submits must find room. */
+#define WINDOW_TASKS ((size_t)1 << 30)
 
 static PyTypeObject *pool_type;
 
@@ -63,17 +78,17 @@ static const char **get_strings(PyObject *sequence, PyObject **keep)
 static PyObject *pool_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords)
 {
     static char *names[] = {"workers", "start", "worker_path", "worker_arguments", "initializer_input", "max_tasks_per_worker",
-                            "grace_ns", "start_timeout_ns", "deadline_ns", NULL};
+                            "grace_ns", "start_timeout_ns", "deadline_ns", "min_workers", NULL};
     tine_pool_options options = TINE_POOL_OPTIONS_INIT;
     tine_error error = TINE_ERROR_INIT;
     PyObject *worker_arguments, *keep;
-    Py_ssize_t workers;
+    Py_ssize_t workers, min_workers = 0;
     long long grace_ns = 0, start_timeout_ns = 0, deadline_ns = 0;
     const char *input = NULL;
     Py_ssize_t input_length = 0;
-    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "niyO|z#ILLL", names, &workers, &options.start,
+    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "niyO|z#ILLLn", names, &workers, &options.start,
                                      &options.worker_path, &worker_arguments, &input, &input_length,
-                                     &options.max_tasks_per_worker, &grace_ns, &start_timeout_ns, &deadline_ns))
+                                     &options.max_tasks_per_worker, &grace_ns, &start_timeout_ns, &deadline_ns, &min_workers))
         return NULL;
     Pool *self = (Pool *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
     const char **strings = self ? get_strings(worker_arguments, &keep) : NULL;
@@ -82,7 +97,10 @@ static PyObject *pool_new(PyTypeObject *type, PyObject *arguments, PyObject *key
         return NULL;
     }
     options.error = &error;
+    options.flags = TINE_INTERRUPTIBLE;
     options.workers = (size_t)workers;
+    options.min_workers = (size_t)min_workers;
+    options.window_tasks = WINDOW_TASKS;
     options.worker_arguments = strings;
     if (input) {
         options.initializer = initialize_worker;
@@ -112,8 +130,55 @@ static void pool_dealloc(PyObject *object)
     PyTypeObject *type = Py_TYPE(object);
     self->closed = true;
     destroy_if_over(self);
+    free(self->free_marks);
     ((freefunc)PyType_GetSlot(type, Py_tp_free))(object);
     Py_DECREF(type);
+}
+
+static unsigned char *address_of_mark(Pool *self, uint32_t mark)
+{
+    return mark == NO_MARK ? NULL : &self->banks[mark / BANK_MARKS][mark % BANK_MARKS];
+}
+
+static uint32_t take_mark(Pool *self)
+{
+    if (!self->free_count && self->bank_count < MOST_BANKS) {
+        size_t marks = (size_t)(self->bank_count + 1) * BANK_MARKS;
+        uint32_t *list = realloc(self->free_marks, marks * sizeof *list);
+        if (!list) return NO_MARK;
+        self->free_marks = list;
+        unsigned char *bank = tine_alloc(self->pool, BANK_MARKS);
+        if (!bank) return NO_MARK;
+        self->banks[self->bank_count] = bank;
+        for (uint32_t at = BANK_MARKS; at-- > 0;) list[self->free_count++] = self->bank_count * BANK_MARKS + at;
+        self->bank_count++;
+    }
+    if (!self->free_count) return NO_MARK;
+    uint32_t mark = self->free_marks[--self->free_count];
+    *address_of_mark(self, mark) = 0;
+    return mark;
+}
+
+static void give_mark(Pool *self, uint32_t mark)
+{
+    if (mark != NO_MARK) self->free_marks[self->free_count++] = mark;
+}
+
+/* A call whose message goes into a block of the heap: long ones, with one copy; and chunks. */
+static int submit_block(Pool *self, struct call *call, const struct parts *parts, const tine_submit_options *options, tine_id *id)
+{
+    int rc = -ENOMEM;
+    Py_BEGIN_ALLOW_THREADS
+    call->block = tine_alloc_aligned(self->pool, BLOCK_ALIGNMENT, BLOCK_ALIGNMENT + parts->length);
+    if (call->block) {
+        *(unsigned char **)call->block = address_of_mark(self, call->mark);
+        copy_parts(parts, call->block + BLOCK_ALIGNMENT);
+    }
+    if (call->block && call->count) call->chunk = chunk_begin(self->pool, call->block + BLOCK_ALIGNMENT);
+    if (call->block && (!call->count || call->chunk))
+        rc = tine_submit(self->pool, NULL, call->block, BLOCK_ALIGNMENT + parts->length, options, id);
+    Py_END_ALLOW_THREADS
+    return rc;
 }
 
 static PyObject *pool_submit(PyObject *object, PyObject *arguments)
@@ -124,36 +189,54 @@ static PyObject *pool_submit(PyObject *object, PyObject *arguments)
     PyObject *sequence, *token;
     long long deadline_ns, timeout_ns;
     unsigned retries;
+    unsigned long long count = 0;
     struct parts parts;
-    if (!PyArg_ParseTuple(arguments, "OOLIL", &sequence, &token, &deadline_ns, &retries, &timeout_ns)) return NULL;
+    if (!PyArg_ParseTuple(arguments, "OOLIL|K", &sequence, &token, &deadline_ns, &retries, &timeout_ns, &count)) return NULL;
     if (!is_open(self) || !get_parts(sequence, &parts)) return NULL;
     tine_id id = 0;
+    uint32_t mark = NO_MARK;
     int rc = -ENOMEM;
     struct call *call = malloc(sizeof *call);
     if (call) {
         call->token = token;
         call->block = NULL;
+        call->count = count;
+        call->chunk = NULL;
         options.error = &error;
         options.user = call;
         options.deadline_ns = deadline_ns;
         options.retries = retries;
         options.flags = retries ? TINE_IDEMPOTENT : 0;
         Py_INCREF(token);
-        const void *input = parts.views[0].buf;
-        bool copied = parts.count == 1 && parts.length <= COPIED_BYTES;
+        bool copied = parts.count == 1 && parts.length <= COPIED_BYTES && !count;
         options.name = copied ? CALL_COPIED : CALL_BLOCK;
-        /* Small calls for which there is room don't give the interpreter's lock away: that costs more than the call. */
-        if (copied) rc = tine_submit(self->pool, NULL, input, parts.length, &options, &id);
-        if (!copied || (rc == -EAGAIN && timeout_ns)) {
+        struct {
+            unsigned char *mark;
+            char message[COPIED_BYTES];
+        } copy;
+        size_t length = sizeof copy.mark + parts.length;
+        call->mark = mark = take_mark(self);
+        if (copied) {
+            copy.mark = address_of_mark(self, call->mark);
+            copy_parts(&parts, copy.message);
+            rc = tine_submit(self->pool, NULL, &copy, length, &options, &id);
+        } else {
+            length = BLOCK_ALIGNMENT + parts.length;
+            rc = submit_block(self, call, &parts, &options, &id);
+        }
+        /* Waiting for room is what a signal may end; a call for which there is room does not even let other threads run. */
+        while ((rc == -EAGAIN && timeout_ns) || rc == -EINTR) {
+            if (rc == -EINTR && PyErr_CheckSignals() < 0) break;
             options.timeout_ns = timeout_ns;
             Py_BEGIN_ALLOW_THREADS
-            if (!copied && (call->block = tine_alloc(self->pool, parts.length)) != NULL) {
-                copy_parts(&parts, call->block);
-                input = call->block;
-            }
-            if (copied || call->block) rc = tine_submit(self->pool, NULL, input, parts.length, &options, &id);
-            if (rc) tine_free(self->pool, call->block);
+            rc = tine_submit(self->pool, NULL, copied ? (void *)&copy : call->block, length, &options, &id);
             Py_END_ALLOW_THREADS
+        }
+        if (rc == 0) self->under_way++;
+        if (rc) {
+            tine_free(self->pool, call->block);
+            tine_free(self->pool, call->chunk);
+            give_mark(self, call->mark);
         }
         if (rc) {
             Py_DECREF(token);
@@ -161,8 +244,9 @@ static PyObject *pool_submit(PyObject *object, PyObject *arguments)
         }
     }
     release_parts(&parts);
+    if (rc == -EINTR) return NULL;
     if (rc) return raise_code(rc, error.text);
-    return PyLong_FromUnsignedLongLong(id);
+    return Py_BuildValue("(KI)", (unsigned long long)id, (unsigned)mark);
 }
 
 /* A result in the heap, and the pool that it is in. */
@@ -188,57 +272,148 @@ static PyObject *death_of(const tine_death *death)
                          (unsigned long long)(uintptr_t)death->fault_address, death->code);
 }
 
-/* (token, status, data, message, delivery, death); takes the result over. */
+/* A block that a worker has left for the host. */
+struct taken {
+    Pool *pool;
+    void *block;
+};
+
+static void release_taken(void *owner)
+{
+    struct taken *taken = owner;
+    tine_free(taken->pool->pool, taken->block);
+    taken->pool->looked_at--;
+    destroy_if_over(taken->pool);
+    Py_DECREF((PyObject *)taken->pool);
+    PyMem_Free(taken);
+}
+
+PyObject *take_block(PyObject *pool, void *block, size_t length)
+{
+    Pool *self = (Pool *)pool;
+    struct taken *taken = PyMem_Malloc(sizeof *taken);
+    if (!taken) return PyErr_NoMemory();
+    Py_INCREF(pool);
+    self->looked_at++;
+    *taken = (struct taken){self, block};
+    return new_memory(block, length, release_taken, taken);
+}
+
+/* What a call has given: its value, or the message that has it; releases the result. *odd says which. */
+static PyObject *data_of(Pool *self, tine_result *result, PyObject **odd)
+{
+    const char *bytes = result->data;
+    if (result->length && *bytes == MESSAGE_VALUE) {
+        struct reader from = {bytes + 1, bytes + result->length};
+        PyObject *value = get_value(&from);
+        *odd = Py_BuildValue("");
+        tine_result_release(self->pool, result);
+        return value;
+    }
+    *odd = PyBool_FromLong(result->status >= 0 && result->status & STATUS_RAISED);
+    PyObject *data = NULL;
+    struct looked_at *seen = result->length > COPIED_BYTES ? PyMem_Malloc(sizeof *seen) : NULL;
+    if (seen) {
+        Py_INCREF((PyObject *)self);
+        self->looked_at++;
+        *seen = (struct looked_at){self, *result};
+        return new_memory(result->data, result->length, release_result, seen);
+    }
+    if (result->length <= COPIED_BYTES) data = PyBytes_FromStringAndSize(bytes, (Py_ssize_t)result->length);
+    else PyErr_NoMemory();
+    tine_result_release(self->pool, result);
+    return data;
+}
+
+/* (token, status, value, odd, detail); takes the result over. For a single call odd is None, or value is a message, and odd says
+ * whether it is an exception. For a chunk value is a list, and odd lists (index, raised, message) of those that are messages.
+ * detail is None, or where tine has settled the call (message, delivery, death, how many of a chunk had begun). */
 static PyObject *answer_of(Pool *self, tine_result *result)
 {
     struct call *call = result->user;
+    self->under_way--;
     int status = result->status;
-    PyObject *token = call->token, *data, *answer = NULL;
-    /* A worker that died may have kept it, and then nobody has it any more. */
-    if (call->block && (status < 0 || !(status & STATUS_KEPT))) tine_free(self->pool, call->block);
-    free(call);
-    PyObject *message = PyUnicode_DecodeUTF8(result->message, (Py_ssize_t)strlen(result->message), "replace");
-    PyObject *death = death_of(result->death);
-    int delivery = result->delivery;
-    if (result->length <= COPIED_BYTES) {
-        data = PyBytes_FromStringAndSize(result->data, (Py_ssize_t)result->length);
+    PyObject *token = call->token, *value = NULL, *odd = NULL, *detail = NULL;
+    unsigned long long begun = 0;
+    if (status < 0) {
+        PyObject *death = death_of(result->death);
+        PyObject *text = PyUnicode_DecodeUTF8(result->message, (Py_ssize_t)strlen(result->message), "replace");
+        if (death && text) detail = Py_BuildValue("(NiN)", text, result->delivery, death);
+    } else {
+        detail = Py_BuildValue("");
+    }
+    if (call->count) {
+        PyObject *chunk = chunk_answer((PyObject *)self, self->pool, call->chunk, call->count);
+        if (chunk && PyArg_ParseTuple(chunk, "OOK", &value, &odd, &begun)) {
+            Py_INCREF(value);
+            Py_INCREF(odd);
+        }
+        Py_XDECREF(chunk);
         tine_result_release(self->pool, result);
     } else {
-        struct looked_at *seen = PyMem_Malloc(sizeof *seen);
-        if (seen) {
-            Py_INCREF((PyObject *)self);
-            self->looked_at++;
-            *seen = (struct looked_at){self, *result};
-            data = new_memory(result->data, result->length, release_result, seen);
-        } else {
-            tine_result_release(self->pool, result);
-            data = PyErr_NoMemory();
-        }
+        value = data_of(self, result, &odd);
     }
-    if (message && death && data) answer = Py_BuildValue("(OiOOiO)", token, status, data, message, delivery, death);
+    /* A worker that died may have kept the input, and then nobody has it any more. */
+    if (call->block && (status < 0 || !(status & STATUS_KEPT))) tine_free(self->pool, call->block);
+    give_mark(self, call->mark);
+    free(call);
+    PyObject *answer = value && odd && detail ? Py_BuildValue("(OiOOOK)", token, status, value, odd, detail, begun) : NULL;
+    if (!answer) { /* there is no memory for what came of it */
+        PyErr_Clear();
+        answer = Py_BuildValue("(Oi[][](siO)K)", token, -ENOMEM, "no memory for the result", TINE_RAN, Py_None, begun);
+    }
     Py_DECREF(token);
-    Py_XDECREF(message);
-    Py_XDECREF(death);
-    Py_XDECREF(data);
+    Py_XDECREF(value);
+    Py_XDECREF(odd);
+    Py_XDECREF(detail);
     return answer;
+}
+
+static int64_t now_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * 1000000000LL + now.tv_nsec;
+}
+
+/* While results come faster than Python can look at them, they are looked at many at a time: each look takes the interpreter's lock
+ * from whoever has it. So with much under way, and results that did not have to be waited for, a look waits for more of them. */
+enum { LOOK_MOST = 128, LOOK_MUCH = 32, LOOK_HOT_NS = 20000, LOOK_LINGER_NS = 100000 };
+
+static int take_results(Pool *self, tine_result *results, int64_t timeout_ns, size_t under_way, int *rc)
+{
+    int count = 0;
+    bool lingered = under_way < LOOK_MUCH || !timeout_ns;
+    int64_t began = now_ns();
+    do {
+        results[count] = (tine_result)TINE_RESULT_INIT;
+        *rc = tine_next(self->pool, count ? 0 : timeout_ns, &results[count]);
+        if (*rc == 0 && !count && now_ns() - began > LOOK_HOT_NS) lingered = true;
+        if (*rc == -EAGAIN && count && count < LOOK_MUCH && !lingered) {
+            struct timespec linger = {0, LOOK_LINGER_NS};
+            nanosleep(&linger, NULL);
+            lingered = true;
+            *rc = 0;
+            continue;
+        }
+        if (*rc == 0) count++;
+    } while (*rc == 0 && count < LOOK_MOST);
+    return count;
 }
 
 static PyObject *pool_results(PyObject *object, PyObject *arguments)
 {
     Pool *self = (Pool *)object;
     long long timeout_ns;
-    enum { MOST = 64 };
-    tine_result results[MOST];
-    int count = 0, rc;
+    tine_result results[LOOK_MOST];
+    int count, rc;
     if (!PyArg_ParseTuple(arguments, "L", &timeout_ns)) return NULL;
     if (!self->pool) return raise_code(TINE_ESHUTDOWN, "the pool is closed");
+    size_t under_way = self->under_way;
     Py_BEGIN_ALLOW_THREADS
-    do {
-        results[count] = (tine_result)TINE_RESULT_INIT;
-        rc = tine_next(self->pool, count ? 0 : timeout_ns, &results[count]);
-    } while (rc == 0 && ++count < MOST);
+    count = take_results(self, results, timeout_ns, under_way, &rc);
     Py_END_ALLOW_THREADS
-    if (!count && rc != -ETIMEDOUT && rc != -EAGAIN && rc != TINE_EEMPTY) return raise_code(rc, NULL);
+    if (!count && rc != -ETIMEDOUT && rc != -EAGAIN && rc != -EINTR && rc != TINE_EEMPTY) return raise_code(rc, NULL);
     PyObject *list = PyList_New(0);
     for (int at = 0; at < count; at++) {
         PyObject *answer = answer_of(self, &results[at]);
@@ -321,16 +496,55 @@ static PyObject *pool_stats(PyObject *object, PyObject *unused)
                          (unsigned long long)stats.heap_allocated_bytes);
 }
 
+static PyObject *pool_has_begun(PyObject *object, PyObject *arguments)
+{
+    Pool *self = (Pool *)object;
+    unsigned mark;
+    if (!PyArg_ParseTuple(arguments, "I", &mark)) return NULL;
+    if (!self->pool || mark / BANK_MARKS >= self->bank_count) Py_RETURN_FALSE;
+    return PyBool_FromLong(*(volatile unsigned char *)address_of_mark(self, mark));
+}
+
+static PyObject *pool_outstanding(PyObject *object, PyObject *unused)
+{
+    Pool *self = (Pool *)object;
+    (void)unused;
+    return PyLong_FromSize_t(self->under_way);
+}
+
+static int add_pid(const tine_heap_usage *usage, void *list)
+{
+    if (!usage->alive || usage->pid == getpid()) return 0;
+    PyObject *pid = PyLong_FromLong(usage->pid);
+    int rc = pid ? PyList_Append(list, pid) : -1;
+    Py_XDECREF(pid);
+    return rc;
+}
+
+static PyObject *pool_pids(PyObject *object, PyObject *unused)
+{
+    Pool *self = (Pool *)object;
+    (void)unused;
+    PyObject *list = PyList_New(0);
+    if (list && self->pool && !self->closed && tine_heap_processes(tine_pool_heap(self->pool), add_pid, list) < 0 && PyErr_Occurred())
+        Py_CLEAR(list);
+    return list;
+}
+
 static PyMethodDef pool_methods[] = {
     {"submit", pool_submit, METH_VARARGS,
-     "submit(parts, token, deadline_ns, retries, timeout_ns) -> id: a call of the buffers in parts, one after the other."},
+     "submit(parts, token, deadline_ns, retries, timeout_ns, count=0) -> (id, mark): a call of the buffers in parts, one after the "
+     "other; a chunk of count calls."},
     {"results", pool_results, METH_VARARGS,
-     "results(timeout_ns) -> [(token, status, data, message, delivery, death), ...]: what has settled; empty if nothing has."},
+     "results(timeout_ns) -> [(token, status, value, odd, (message, delivery, death), begun), ...]: what has settled; empty if nothing has."},
     {"cancel", pool_cancel, METH_VARARGS, "cancel(id)"},
     {"cancel_all", pool_cancel_all, METH_NOARGS, "cancel_all(): ends everything, what runs too."},
     {"cancel_queued", pool_cancel_queued, METH_NOARGS, "cancel_queued(): ends what has not begun."},
     {"shutdown", pool_shutdown, METH_VARARGS, "shutdown(timeout_ns) -> whether everything had settled by then."},
     {"close", pool_close, METH_NOARGS, "close(): ends the pool; memory of results stays as long as somebody looks at it."},
+    {"has_begun", pool_has_begun, METH_VARARGS, "has_begun(mark) -> whether a call that is under way has begun."},
+    {"outstanding", pool_outstanding, METH_NOARGS, "outstanding() -> how many calls have no answer from results() yet."},
+    {"pids", pool_pids, METH_NOARGS, "pids() -> the process numbers of the workers that live; none once it is closed."},
     {"stats", pool_stats, METH_NOARGS, "stats() -> dict"},
     {NULL, NULL, 0, NULL},
 };

@@ -3,20 +3,25 @@
  * tasks have left behind can run. */
 #include "native.h"
 #include <errno.h>
+#include <string.h>
 #include <unistd.h>
 
-static PyObject *run_function, *initialize_function;
+/* What _worker.py does for this file, and functions by their pickles. */
+static PyObject *load_hook, *dump_hook, *failed_hook, *unreadable_hook, *initialize_hook;
+static PyObject *functions;
 static PyThreadState *main_thread;
 static pid_t interpreter_pid;
 
-/* Python finds out that it has been forked at a worker's first call. */
+/* Python has prepared for a fork in serve(), and finds out at a worker's first call whether there was one. */
+static bool fork_is_due;
+
 static void enter(void)
 {
     PyEval_RestoreThread(main_thread);
-    if (getpid() != interpreter_pid) {
-        PyOS_AfterFork_Child();
-        interpreter_pid = getpid();
-    }
+    if (!fork_is_due) return;
+    fork_is_due = false;
+    if (getpid() == interpreter_pid) PyOS_AfterFork_Parent();
+    else PyOS_AfterFork_Child();
 }
 
 static void leave(void) { main_thread = PyEval_SaveThread(); }
@@ -51,37 +56,162 @@ static int fail(tine_task *task)
     return -EIO;
 }
 
-/* Calls run(input) -> (raised, parts), and makes parts the output. */
-static int run(tine_task *task, PyObject *input)
+/* The exception that is set, given to a hook that makes parts of a message of it. */
+static PyObject *message_of_exception(PyObject *hook)
 {
-    PyObject *answer = PyObject_CallFunctionObjArgs(run_function, input, NULL), *sequence;
+    PyObject *type, *value, *trace;
+    PyErr_Fetch(&type, &value, &trace);
+    PyErr_NormalizeException(&type, &value, &trace);
+    if (trace && value) PyException_SetTraceback(value, trace);
+    PyObject *message = PyObject_CallFunctionObjArgs(hook, value, NULL);
+    Py_XDECREF(type);
+    Py_XDECREF(value);
+    Py_XDECREF(trace);
+    return message;
+}
+
+PyObject *worker_failure(void) { return message_of_exception(failed_hook); }
+
+PyObject *worker_unreadable(void) { return message_of_exception(unreadable_hook); }
+
+PyObject *worker_dump(PyObject *result, bool *raised)
+{
+    PyObject *message = PyObject_CallFunctionObjArgs(dump_hook, result, NULL);
+    *raised = !message;
+    return message ? message : worker_failure();
+}
+
+PyObject *worker_load(PyObject *input, Py_ssize_t offset) { return PyObject_CallFunction(load_hook, "On", input, offset); }
+
+/* Functions that come by name are looked up once. */
+PyObject *worker_function(const char *pickle, size_t length)
+{
+    PyObject *key = PyBytes_FromStringAndSize(pickle, (Py_ssize_t)length);
+    PyObject *function = key ? PyDict_GetItemWithError(functions, key) : NULL;
+    Py_XINCREF(function);
+    if (key && !function && !PyErr_Occurred()) {
+        function = worker_load(key, 0);
+        if (function && *pickle == MESSAGE_PICKLE && PyDict_SetItem(functions, key, function) < 0) Py_CLEAR(function);
+    }
+    Py_XDECREF(key);
+    return function;
+}
+
+/* Makes parts the output. */
+static int output_parts(tine_task *task, PyObject *message, bool raised)
+{
     struct parts parts;
-    int raised, status;
-    if (!answer) return fail(task);
-    if (!PyArg_ParseTuple(answer, "pO", &raised, &sequence) || !get_parts(sequence, &parts)) {
-        Py_DECREF(answer);
+    if (!message || !get_parts(message, &parts)) {
+        Py_XDECREF(message);
         return fail(task);
     }
+    int status = raised ? STATUS_RAISED : 0;
     void *out = parts.length ? tine_output(task, parts.length) : NULL;
-    if (parts.length && !out) {
-        status = tine_fail(task, -ENOMEM, "no memory for a result of %zu bytes", parts.length);
-    } else {
-        if (out) copy_parts(&parts, out);
-        status = raised ? STATUS_RAISED : 0;
-    }
+    if (out) copy_parts(&parts, out);
+    else if (parts.length) status = tine_fail(task, -ENOMEM, "no memory for a result of %zu bytes", parts.length);
     release_parts(&parts);
-    Py_DECREF(answer);
+    Py_DECREF(message);
     return status;
+}
+
+/* A call's result, or the exception that is set, as the output. */
+static int output(tine_task *task, PyObject *result)
+{
+    if (!result) return output_parts(task, worker_failure(), true);
+    struct writer to;
+    writer_begin(&to);
+    char tag = MESSAGE_VALUE;
+    int status = 0, done = put_bytes(&to, &tag, 1) ? put_value(&to, result) : -1;
+    if (done == 1) {
+        void *out = tine_output(task, to.length);
+        if (out) memcpy(out, to.data, to.length);
+        else status = tine_fail(task, -ENOMEM, "no memory for a result of %zu bytes", to.length);
+    }
+    writer_end(&to);
+    if (done == 1) return status;
+    if (done < 0) return output_parts(task, worker_failure(), true);
+    bool raised;
+    PyObject *message = worker_dump(result, &raised);
+    return output_parts(task, message, raised);
+}
+
+/* A call whose arguments are values. */
+static PyObject *call_values(const char *data, size_t length, bool *read)
+{
+    struct reader from = {data + 1, data + length};
+    uint32_t function_length;
+    if (!get_bytes(&from, &function_length, sizeof function_length) || (size_t)(from.end - from.at) < function_length) {
+        PyErr_SetString(PyExc_ValueError, "a message is damaged");
+        return NULL;
+    }
+    PyObject *function = worker_function(from.at, function_length);
+    from.at += function_length;
+    PyObject *values = function ? get_value(&from) : NULL, *result = NULL;
+    *read = values != NULL;
+    if (values) result = PyObject_CallObject(function, values);
+    Py_XDECREF(values);
+    Py_XDECREF(function);
+    return result;
+}
+
+/* A call that is a pickle of (function, arguments, keywords). */
+static PyObject *call_pickled(PyObject *input, bool *read)
+{
+    PyObject *call = worker_load(input, 0), *function, *values, *keywords, *result = NULL;
+    *read = call && PyArg_ParseTuple(call, "OOO", &function, &values, &keywords);
+    if (*read) {
+        Py_INCREF(function);
+        Py_INCREF(values);
+        Py_INCREF(keywords);
+        Py_CLEAR(call); /* an argument lives no longer than its call */
+        result = PyObject_Call(function, values, PyDict_Size(keywords) ? keywords : NULL);
+        Py_DECREF(function);
+        Py_DECREF(values);
+        Py_DECREF(keywords);
+    }
+    Py_XDECREF(call);
+    return result;
+}
+
+/* Does what a message says. `input` has it as Python sees it, or is made here where that is needed. */
+static int run(tine_task *task, PyObject *input, const char *data, size_t length)
+{
+    bool read = false;
+    PyObject *made = NULL, *result = NULL;
+    if (!input && *data != MESSAGE_CALL) input = made = PyBytes_FromStringAndSize(data, (Py_ssize_t)length);
+    if (*data == MESSAGE_CHUNK) {
+        int status = run_chunk(task, input, data, length) ? 0 : fail(task);
+        Py_XDECREF(made);
+        return status;
+    }
+    if (*data == MESSAGE_CALL) result = call_values(data, length, &read);
+    else if (input) result = call_pickled(input, &read);
+    Py_XDECREF(made);
+    if (!read) {
+        if (PyErr_ExceptionMatches(PyExc_SystemExit)) PyErr_Print(); /* which ends this process, as it would a program */
+        return output_parts(task, worker_unreadable(), true);
+    }
+    int status = output(task, result);
+    Py_XDECREF(result);
+    return status;
+}
+
+/* Before each message stands where the host wants to see that the call has begun. */
+static const char *begin(tine_task *task, size_t head, size_t *length)
+{
+    const char *data = tine_input(task, length);
+    unsigned char *mark = *(unsigned char *const *)data;
+    if (mark) *(volatile unsigned char *)mark = 1;
+    *length -= head;
+    return data + head;
 }
 
 static int call_copied(tine_task *task)
 {
     size_t length;
-    const char *data = tine_input(task, &length);
+    const char *data = begin(task, sizeof(unsigned char *), &length);
     enter();
-    PyObject *input = PyBytes_FromStringAndSize(data, (Py_ssize_t)length);
-    int status = input ? run(task, input) : fail(task);
-    Py_XDECREF(input);
+    int status = run(task, NULL, data, length);
     leave();
     return status;
 }
@@ -89,12 +219,12 @@ static int call_copied(tine_task *task)
 static int call_block(tine_task *task)
 {
     size_t length;
-    const void *data = tine_input(task, &length);
+    const char *data = begin(task, BLOCK_ALIGNMENT, &length);
     enter();
     struct kept *kept = PyMem_Malloc(sizeof *kept);
-    if (kept) *kept = (struct kept){NULL, (void *)data};
+    if (kept) *kept = (struct kept){NULL, (char *)data - BLOCK_ALIGNMENT};
     PyObject *input = kept ? new_memory(data, length, release_kept, kept) : PyErr_NoMemory();
-    int status = input ? run(task, input) : fail(task);
+    int status = input ? run(task, input, data, length) : fail(task);
     if (input && memory_is_shared(input) && status >= 0) {
         kept->pool = tine_task_pool(task);
         status |= STATUS_KEPT;
@@ -111,7 +241,7 @@ int initialize_worker(tine_task *task)
     const char *data = tine_input(task, &length);
     enter();
     PyObject *input = PyBytes_FromStringAndSize(data, (Py_ssize_t)length);
-    PyObject *answer = input ? PyObject_CallFunctionObjArgs(initialize_function, input, NULL) : NULL;
+    PyObject *answer = input ? PyObject_CallFunctionObjArgs(initialize_hook, input, NULL) : NULL;
     int status = answer ? 0 : fail(task);
     Py_XDECREF(answer);
     Py_XDECREF(input);
@@ -122,12 +252,19 @@ int initialize_worker(tine_task *task)
 PyObject *serve(PyObject *module, PyObject *arguments)
 {
     (void)module;
-    if (!PyArg_ParseTuple(arguments, "OO", &run_function, &initialize_function)) return NULL;
-    Py_INCREF(run_function);
-    Py_INCREF(initialize_function);
+    if (!PyArg_ParseTuple(arguments, "OOOOO", &load_hook, &dump_hook, &failed_hook, &unreadable_hook, &initialize_hook)) return NULL;
+    Py_INCREF(load_hook);
+    Py_INCREF(dump_hook);
+    Py_INCREF(failed_hook);
+    Py_INCREF(unreadable_hook);
+    Py_INCREF(initialize_hook);
+    functions = PyDict_New();
+    if (!functions) return NULL;
     interpreter_pid = getpid();
     int rc = tine_register(CALL_COPIED, call_copied);
     if (!rc) rc = tine_register(CALL_BLOCK, call_block);
+    PyOS_BeforeFork();
+    fork_is_due = true;
     leave();
     if (!rc) rc = tine_init(0, NULL);
     enter();

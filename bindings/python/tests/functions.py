@@ -85,3 +85,55 @@ def sums_of_kept():
 
 def count_threads():
     return threading.active_count()
+
+
+def die_at_seven(n):
+    if n == 7:
+        die()
+    return n
+
+
+def reciprocal(n):
+    return 1 / n
+
+
+def kind(value):
+    return type(value)
+
+
+def first_byte(data):
+    return data[0]
+
+
+def put_locked(n):
+    lock, queue = initialized_with
+    with lock:
+        queue.put(n)
+
+
+def refuse():
+    raise ValueError("not to be read")
+
+
+class NotToBeRead:
+    def __reduce__(self):
+        return refuse, ()
+
+
+def refuse_elsewhere(pid):
+    if os.getpid() != pid:
+        raise ValueError("not to be read")
+
+
+class NotToBeReadByTheHost:
+    def __reduce__(self):
+        return refuse_elsewhere, (os.getpid(),)
+
+
+class KillsWhoReads:
+    def __reduce__(self):
+        return die, ()
+
+
+def make(name):
+    return globals()[name]()

@@ -155,8 +155,9 @@ def test_initializer():
 
 def test_failing_initializer_breaks_the_executor():
     with libtine.ProcessPoolExecutor(1, initializer=functions.fail_to_initialize) as executor:
+        first = executor.submit(functions.add, 1)
         with pytest.raises(BrokenProcessPool, match="it was not to be"):
-            executor.submit(functions.add, 1)
+            result(first)
         with pytest.raises(BrokenProcessPool):
             executor.submit(functions.add, 1)
 
@@ -190,7 +191,7 @@ def test_forgotten_executor_ends():
     executor = libtine.ProcessPoolExecutor(1)
     future = executor.submit(functions.pid)
     pid = result(future)
-    thread = executor._collector.thread
+    thread = executor._engine.thread
     del executor
     gc.collect()
     thread.join(HANG_SECONDS)

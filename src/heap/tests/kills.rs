@@ -5,7 +5,7 @@
 //! `TINE_KILLS=5000 cargo test --release --lib kills`.
 
 use super::*;
-use crate::prim::{AtomicU64, Ordering};
+use crate::sys::prim::{AtomicU64, Ordering};
 
 const SLOTS: usize = 48;
 const GIFTS: usize = 16;

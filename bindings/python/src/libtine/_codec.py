@@ -1,23 +1,94 @@
 """How calls and results travel: pickles, with the buffers of large objects beside them, so that they are copied once.
 
-A message is a tag and a pickle (PLAIN), or a tag, the lengths, the pickle and the buffers, each at a multiple of
-ALIGNMENT (PARTS).
+A message is a tag and a pickle (PICKLE), or a tag, the lengths, the pickle and the buffers, each at a multiple of
+ALIGNMENT (PARTS). The compiled layer has further kinds, for what needs no pickle: native/native.h.
 """
 
 from __future__ import annotations
 
+import copyreg
+import io
 import pickle
 import struct
+import sys
 import types
-from collections.abc import Sequence
+from collections import ChainMap
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.reduction import ForkingPickler
 from typing import Any, Union
 
-PLAIN = b"\0"
+PICKLE = b"\0"
 PARTS = b"\1"
+ONCE = b"\5"  # a pickle of a function that is not known by its name: it is read anew for each call
 ALIGNMENT = 64
 SMALL_BYTES = 4096  # a buffer up to this length stays in the pickle
 
 Part = Union[bytes, memoryview, pickle.PickleBuffer]
+
+
+# What multiprocessing can send (connections, sockets, what programs have registered), and all other reducers.
+_reducers: ChainMap[Any, Any] = ChainMap(
+    ForkingPickler._extra_reducers,  # type: ignore[attr-defined]
+    copyreg.dispatch_table,
+)
+
+
+class _Pickler(pickle.Pickler):
+    dispatch_table = _reducers
+
+
+class _ViewPickler(_Pickler):
+    """A second try: memoryviews are not pickled otherwise."""
+
+    def reducer_override(self, value: Any) -> Any:
+        return (memoryview, (pickle.PickleBuffer(value),)) if type(value) is memoryview else NotImplemented
+
+
+class _Large:
+    """bytes and bytearrays, which pickle would copy more than once."""
+
+    def __init__(self, value: bytes | bytearray) -> None:
+        self.value = value
+
+    def __reduce__(self) -> tuple[type, tuple[pickle.PickleBuffer]]:
+        return type(self.value), (pickle.PickleBuffer(self.value),)
+
+
+def _enlarge(value: Any, depth: int = 2) -> Any:
+    kind = type(value)
+    if kind is bytes or kind is bytearray:
+        return _Large(value) if len(value) > SMALL_BYTES else value
+    if kind is tuple and depth:
+        return tuple(_enlarge(item, depth - 1) for item in value)
+    if kind is dict and depth:
+        return {key: _enlarge(item, depth - 1) for key, item in value.items()}
+    return value
+
+
+def _cloud_pickler() -> Any:
+    try:
+        import cloudpickle
+    except ImportError:
+        return None
+    return cloudpickle.Pickler
+
+
+def main_is_lost() -> bool:
+    """Whether workers cannot run the main module: it is typed in, a notebook, or given by -c."""
+    main = sys.modules.get("__main__")
+    return main is not None and getattr(main, "__spec__", None) is None and not hasattr(main, "__file__")
+
+
+def _picklers() -> Iterator[Any]:
+    """What may be able to pickle a value, the cheapest first. cloudpickle sends by value what the main module has."""
+    lost = main_is_lost()
+    cloud = _cloud_pickler() if lost else None
+    if cloud:
+        yield cloud
+    yield _Pickler
+    yield _ViewPickler
+    if not lost and (cloud := _cloud_pickler()):
+        yield cloud
 
 
 def _dump(value: object, buffers: list[pickle.PickleBuffer]) -> bytes:
@@ -27,24 +98,25 @@ def _dump(value: object, buffers: list[pickle.PickleBuffer]) -> bytes:
         buffers.append(buffer)
         return False
 
-    try:
-        return pickle.dumps(value, protocol=5, buffer_callback=outside)
-    except (pickle.PicklingError, AttributeError, TypeError):
-        buffers.clear()
+    failure: BaseException | None = None
+    for pickler in _picklers():
+        file = io.BytesIO()
         try:
-            import cloudpickle
-        except ImportError:
-            raise
-        data: bytes = cloudpickle.dumps(value, protocol=5, buffer_callback=outside)
-        return data
+            pickler(file, protocol=5, buffer_callback=outside).dump(value)
+            return file.getvalue()
+        except (pickle.PicklingError, AttributeError, TypeError) as error:
+            buffers.clear()
+            failure = failure or error
+    assert failure is not None
+    raise failure
 
 
 def dumps(value: object) -> list[Part]:
     """The parts of a message, to be put one after the other."""
     buffers: list[pickle.PickleBuffer] = []
-    data = _dump(value, buffers)
+    data = _dump(_enlarge(value), buffers)
     if not buffers:
-        return [PLAIN + data]
+        return [PICKLE + data]
     views = [buffer.raw() for buffer in buffers]
     lengths = [len(data), *(view.nbytes for view in views)]
     header = PARTS + bytes(7) + struct.pack(f"<Q{len(lengths)}Q", len(lengths), *lengths)
@@ -57,10 +129,10 @@ def dumps(value: object) -> list[Part]:
     return parts
 
 
-def loads(message: Any) -> Any:
+def loads(message: Any, offset: int = 0) -> Any:
     """The value of a message. Its buffers are read-only views of the message, which they keep."""
-    view = memoryview(message)
-    if view[:1] == PLAIN:
+    view = memoryview(message)[offset:]
+    if view[:1] != PARTS:
         return pickle.loads(view[1:])
     (count,) = struct.unpack_from("<Q", view, 8)
     lengths = struct.unpack_from(f"<{count}Q", view, 16)
@@ -75,6 +147,35 @@ def loads(message: Any) -> Any:
     return pickle.loads(data, buffers=buffers)
 
 
+_MOST_REFERENCES = 256
+_references: dict[Any, bytes] = {}
+
+
+def reference(function: Callable[..., Any]) -> bytes | None:
+    """The message for a function alone, where it is short. Of one that is known by its name it is made once."""
+    main = getattr(function, "__module__", None) == "__main__" and main_is_lost()
+    by_name = not main and (
+        type(function) in (types.FunctionType, type)
+        or (type(function) is types.BuiltinFunctionType and isinstance(function.__self__, types.ModuleType))
+    )
+    if by_name:
+        known = _references.get(function)
+        if known:
+            return known
+        try:
+            data = PICKLE + pickle.dumps(function, protocol=5)
+        except (pickle.PicklingError, AttributeError, TypeError):
+            pass
+        else:
+            if len(_references) >= _MOST_REFERENCES:
+                _references.clear()
+            _references[function] = data
+            return data
+    buffers: list[pickle.PickleBuffer] = []
+    data = ONCE + _dump(function, buffers)
+    return None if buffers else data
+
+
 def find_unpicklable(value: object, path: str, depth: int = 8) -> str | None:
     """Where in a value the first thing is that cannot be pickled, and what it is: "args[0]['callback']: a lambda"."""
     try:
@@ -84,9 +185,14 @@ def find_unpicklable(value: object, path: str, depth: int = 8) -> str | None:
         reason = str(error)
     parts: Sequence[tuple[object, str]] = ()
     if isinstance(value, dict):
-        parts = [(item, f"{path}[{key!r}]") for key, item in value.items()]
-    elif isinstance(value, (list, tuple, set, frozenset)):
+        parts = [(key, f"{path}: the key {key!r}") for key in value]
+        parts += [(item, f"{path}[{key!r}]") for key, item in value.items()]
+    elif isinstance(value, (list, tuple)):
         parts = [(item, f"{path}[{index}]") for index, item in enumerate(value)]
+    elif isinstance(value, (set, frozenset)):
+        parts = [(item, f"{path}{{{item!r}}}") for item in value]
+    elif isinstance(value, types.MethodType):
+        parts = [(value.__self__, f"{path}.__self__")]
     elif hasattr(value, "__dict__") and not isinstance(value, (type, types.FunctionType, types.ModuleType)):
         parts = [(item, f"{path}.{name}") for name, item in vars(value).items()]
     for part, where in parts if depth else ():

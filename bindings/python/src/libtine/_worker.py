@@ -3,81 +3,132 @@
 from __future__ import annotations
 
 import base64
+import fcntl
+import logging
 import os
 import pickle
+import signal
 import sys
 import traceback
 import types
 from collections.abc import Callable, Sequence
+from concurrent.futures.process import _RemoteTraceback
+from multiprocessing import context, process
+from multiprocessing.pool import MaybeEncodingError  # type: ignore[attr-defined]
 from typing import Any
 
-from . import _codec, _native
+from . import _codec, _native, errors
 
 COMMAND = "from libtine import _worker; _worker.main()"
 
 # While the host's main module is being run here: who starts a pool in it has no `if __name__ == "__main__"`.
 importing_main = False
+_main_can_be_run = True
 
 
-class RemoteTraceback(Exception):
-    """The cause of an exception that came from a worker: its traceback there, as text."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        self.text = text
-
-    def __str__(self) -> str:
-        return self.text
-
-
-def _rebuild(error: BaseException, text: str) -> BaseException:
-    error.__cause__ = RemoteTraceback(text)
+def rebuild(error: BaseException, text: str, cause: BaseException | None) -> BaseException:
+    """In the host: an exception with what goes with it."""
+    error.__cause__ = cause if cause is not None else _RemoteTraceback(text)  # type: ignore[arg-type]
     return error
 
 
-class _Raised:
-    """An exception on its way to the host, with the text of its traceback here."""
+def dump(result: Any) -> Sequence[_codec.Part]:
+    """A result that has to be pickled."""
+    try:
+        return _codec.dumps(result)
+    except Exception as error:
+        where = _codec.find_unpicklable(result, "result")
+        raise ResultNotSent(error, result, f"the result cannot be sent: {where}") from error
 
-    def __init__(self, error: BaseException, text: str) -> None:
-        self.error, self.text = error, text
 
-    def __reduce__(self) -> tuple[Callable[..., BaseException], tuple[BaseException, str]]:
-        return _rebuild, (self.error, f'\n"""\n{self.text}"""')
+class ResultNotSent(MaybeEncodingError, pickle.PicklingError):  # type: ignore[misc]
+    """What a function has returned cannot be pickled; .exc and .value are as of multiprocessing's error."""
+
+    def __init__(self, exc: object, value: object, text: str = "") -> None:
+        MaybeEncodingError.__init__(self, exc, value)
+        self.text = text
+        self.args = (self.exc, self.value, text)
+
+    def __str__(self) -> str:
+        return self.text or super().__str__()
 
 
-def _raised(error: BaseException) -> tuple[bool, Sequence[_codec.Part]]:
+def _message(error: BaseException, cause: BaseException | None = None) -> Sequence[_codec.Part]:
     text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
     error.__traceback__ = None
+    text = f'\n"""\n{text}"""'
     try:
-        parts = _codec.dumps(_Raised(error, text))
+        parts = _codec.dumps((error, text, cause))
         _codec.loads(b"".join(bytes(part) for part in parts))  # one that cannot be read here could not be read there
     except Exception as reason:
         plain = RuntimeError(f"{type(error).__name__}: {error} (it cannot be sent: {type(reason).__name__}: {reason})")
-        parts = _codec.dumps(_Raised(plain, text))
-    return True, parts
+        parts = _codec.dumps((plain, text, None))
+    return parts
 
 
-def run(message: Any) -> tuple[bool, Sequence[_codec.Part]]:
-    """One call: whether it raised, and its result or exception."""
-    try:
-        function, args, kwargs = _codec.loads(message)
-        result = function(*args, **kwargs)
-        del args, kwargs
-        try:
-            return False, _codec.dumps(result)
-        except Exception as error:
-            where = _codec.find_unpicklable(result, "result")
-            raise type(error)(f"the result cannot be sent: {where}") from error
-    except SystemExit:
-        raise
-    except BaseException as error:
-        return _raised(error)
+def failed(error: BaseException) -> Sequence[_codec.Part]:
+    """The exception of a call, with the text of its traceback here."""
+    return _message(error)
+
+
+def unreadable(error: BaseException) -> Sequence[_codec.Part]:
+    """An exception that came of reading a call."""
+    text = f"{type(error).__name__}: {error}"
+    if isinstance(error, AttributeError) and "__main__" in str(error) and not _main_can_be_run:
+        text += (
+            " (the main module of the host has no file that a worker could run: it was typed in, or given by -c; "
+            "install cloudpickle, which sends its functions by value, or put them into a module)"
+        )
+    return _message(errors.Unreadable(f"the call cannot be read: {text}"), error)
 
 
 def initialize(data: bytes) -> None:
     """Once in each worker, before its first call."""
-    function, args = _codec.loads(data)
-    function(*args)
+    authkey, call = pickle.loads(data)
+    process.current_process().authkey = authkey
+    # Who interrupts the host at a terminal interrupts its workers, too; it is the host who decides what that means.
+    signal.signal(signal.SIGINT, lambda *_: None)
+    if call is None:
+        return
+    function, args = _codec.loads(call)
+    try:
+        function(*args)
+    except Exception:
+        logging.getLogger("concurrent.futures").critical("Exception in initializer:", exc_info=True)
+        raise
+
+
+class _Spawning:
+    """Lets locks and queues of multiprocessing's be arguments of an initializer, as with its own pools."""
+
+    def duplicate_for_child(self, fd: int) -> int:
+        return fd
+
+    def DupFd(self, fd: int) -> _Inherited:
+        return _Inherited(fd)
+
+
+class _Inherited:
+    """A descriptor of the host's; each worker opens it for itself. Pipes can be opened so, sockets cannot."""
+
+    def __init__(self, fd: int) -> None:
+        self.path = f"/proc/{os.getpid()}/fd/{fd}"
+        self.flags = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE
+
+    def detach(self) -> int:
+        return os.open(self.path, self.flags | os.O_CLOEXEC)
+
+
+def initializer_data(function: Callable[..., object] | None, args: Sequence[Any]) -> bytes:
+    """What initialize() needs to know."""
+    call = None
+    if function is not None:
+        context.set_spawning_popen(_Spawning())  # type: ignore[arg-type]
+        try:
+            call = b"".join(bytes(part) for part in _codec.dumps((function, tuple(args))))
+        finally:
+            context.set_spawning_popen(None)
+    return pickle.dumps((bytes(process.current_process().authkey), call))
 
 
 def _lend_main(prepare: Callable[[], None]) -> None:
@@ -109,8 +160,10 @@ def main() -> None:
         __import__(module)
     from multiprocessing import spawn
 
+    global _main_can_be_run
+    _main_can_be_run = "init_main_from_name" in data or "init_main_from_path" in data
     _lend_main(lambda: spawn.prepare(data))
-    _native.serve(run, initialize)
+    _native.serve(_codec.loads, dump, failed, unreadable, initialize)
 
 
 def preparation_data(preload: Sequence[str]) -> str:

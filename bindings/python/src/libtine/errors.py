@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import signal as signals
+from concurrent.futures import CancelledError
 from concurrent.futures.process import BrokenProcessPool
 
 from . import _native
@@ -46,6 +47,20 @@ class WorkerDied(BrokenProcessPool):
         return f"{text}\n{self.backtrace}" if self.backtrace else text
 
 
+class OwnerDied(RuntimeError):
+    """A process has died holding what was asked for: .pid, or -1 where it could not say.
+
+    Of a lock: nobody gets it until `with lock.repair():` has said that what it protects is whole again.
+    """
+
+    def __init__(self, text: str, pid: int = -1) -> None:
+        super().__init__(text, pid)
+        self.pid = pid
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
 class DeadlineExceeded(TimeoutError):
     """A call ran past its deadline, and was ended."""
 
@@ -54,8 +69,29 @@ Death = tuple[int, int, str, int, int]  # pid, signal, backtrace, fault address,
 CANCELED = -errno.ECANCELED
 
 
+class Unreadable(BrokenProcessPool):
+    """A call or a result could not be unpickled at the other end; .__cause__ says why. Only this call has failed."""
+
+
+def with_note(error: BaseException, note: str) -> BaseException:
+    """An exception of the same class with a note before its text, where its class lets us."""
+    try:
+        noted = type(error)(f"{note} ({error})")
+    except Exception:
+        return RuntimeError(f"{note} ({type(error).__name__}: {error})")
+    return noted
+
+
+def unreadable(what: str, error: BaseException) -> Unreadable:
+    failure = Unreadable(f"{what} cannot be read: {type(error).__name__}: {error}")
+    failure.__cause__ = error
+    return failure
+
+
 def of_status(status: int, message: str, delivery: int, death: Death | None) -> BaseException:
     """The exception for a call that was settled by tine and not by the function."""
+    if status == CANCELED:
+        return CancelledError()
     if status == -errno.ETIMEDOUT:
         return DeadlineExceeded(message or "the call ran past its deadline")
     if death is not None or status == _native.EDIED:

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import itertools
 import os
-import subprocess
-import sys
 import threading
 import time
 import weakref
@@ -16,93 +12,40 @@ from concurrent.futures import CancelledError, Executor, Future
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
-from . import _codec, _native, _worker, errors
+from . import _codec, _native, errors
+from ._engine import Calls, Detail, Engine, Failed, Results, WorkerProcess, ns, read_answer, start_method, unwrap
 
 T = TypeVar("T")
-
-FOREVER_NS = 2**63 - 1
-_START = {"forkserver": _native.FORKSERVER, "spawn": _native.SPAWN, None: _native.FORKSERVER}
-
-
-def _ns(seconds: float | None) -> int:
-    return 0 if seconds is None else min(max(int(seconds * 1e9), 1), FOREVER_NS - 1)
-
-
-def _call_chunk(function: Callable[..., T], chunk: Sequence[tuple[Any, ...]]) -> list[T]:
-    return [function(*args) for args in chunk]
 
 
 class TineFuture(Future[T]):
     """A standard Future whose cancel also ends a call that runs."""
 
-    _cancel_task: Callable[[], None] | None = None
+    _engine: Engine | None = None
+    _task: tuple[int, int] = (0, 0)
 
     def cancel(self) -> bool:
         cancelled = super().cancel()
-        if cancelled and self._cancel_task is not None:
-            self._cancel_task()
+        if cancelled and self._engine is not None:
+            self._engine.cancel(self._task[0])
         return cancelled
 
+    def running(self) -> bool:
+        engine = self._engine
+        return not self.done() and engine is not None and engine.pool.has_begun(self._task[1])
 
-class _Collector:
-    """One pool, and the thread that gives its results to their futures. The executor may go away meanwhile."""
-
-    def __init__(self, pool: _native.Pool) -> None:
-        self.pool = pool
-        self.in_flight = 0
-        self.over = False
-        self.changed = threading.Condition(threading.Lock())
-        self.thread = threading.Thread(target=self._run, name="libtine", daemon=True)
-        _collectors.add(self)
-        self.thread.start()
-
-    def began(self) -> None:
-        with self.changed:
-            self.in_flight += 1
-            if self.in_flight == 1:
-                self.changed.notify()
-
-    def settled(self, count: int) -> None:
-        with self.changed:
-            self.in_flight -= count
-
-    def finish(self) -> None:
-        """Ends the pool when everything has settled."""
-        with self.changed:
-            self.over = True
-            self.changed.notify()
-
-    def cancel(self, task: int) -> None:
-        with contextlib.suppress(_native.NativeError):  # it has settled, or the pool is over
-            self.pool.cancel(task)
-
-    def _run(self) -> None:
-        while True:
-            with self.changed:
-                while self.in_flight == 0 and not self.over:
-                    self.changed.wait()
-                if self.in_flight == 0:
-                    break
-            answers = self.pool.results(FOREVER_NS)
-            for answer in answers:
-                _settle(*answer)
-            self.settled(len(answers))
-            del answers
-        self.pool.shutdown(FOREVER_NS)
-        self.pool.close()
-
-
-_collectors: weakref.WeakSet[_Collector] = weakref.WeakSet()
-
-
-def _finish_all() -> None:
-    """At the interpreter's end: what has been submitted still settles, as with concurrent.futures."""
-    for collector in list(_collectors):
-        collector.finish()
-        collector.thread.join()
-
-
-threading._register_atexit(_finish_all)  # type: ignore[attr-defined]
+    def settle(self, status: int, value: Any, odd: Any, detail: Detail, begun: int) -> None:
+        """What the engine tells of the call."""
+        outcome = value if odd is None and detail is None else read_answer(status, value, odd, detail)
+        self._engine = None
+        if type(outcome) is Failed and isinstance(outcome.error, CancelledError):
+            super().cancel()
+        if not self.set_running_or_notify_cancel():
+            return
+        if type(outcome) is Failed:
+            self.set_exception(outcome.error)
+        else:
+            self.set_result(outcome)
 
 
 class ProcessPoolExecutor(Executor):
@@ -142,56 +85,51 @@ class ProcessPoolExecutor(Executor):
                 raise TypeError("max_tasks_per_child must be an integer")
             if max_tasks_per_child <= 0:
                 raise ValueError("max_tasks_per_child must be >= 1")
-        method = mp_context if mp_context is None or isinstance(mp_context, str) else mp_context.get_start_method()
-        if method == "fork":
-            raise ValueError(
-                "start method fork: a forked interpreter has locks of threads that it has not; "
-                "use forkserver, with preload"
-            )
-        if method not in _START:
-            raise ValueError(f"start method {method!r}: it is forkserver or spawn")
         self._max_workers = max_workers
-        self._start = _START[method]
+        self._mp_context = mp_context
+        self._method = start_method(mp_context)
         self._initializer, self._initargs = initializer, initargs
         self._max_tasks = max_tasks_per_child or 0
-        self._deadline_ns, self._grace_ns, self._retries = _ns(deadline), _ns(grace), retries
+        self._deadline, self._grace, self._retries = deadline, grace, retries
         self._preload = preload
-        self._collector: _Collector | None = None
-        self._broken: BaseException | None = None
+        self._engine: Engine | None = None
+        self._broken: str | None = None
         self._lock = threading.Lock()
         self._shut = False
 
-    def _open(self) -> _Collector:
-        """Starts the pool, with the first call."""
-        if _worker.importing_main:
-            raise RuntimeError(
-                "an executor is started while a worker imports the main module: what starts it belongs under "
-                '`if __name__ == "__main__":`, or the functions that it calls into a module of their own'
-            )
-        initializer = None
-        if self._initializer is not None:
-            initializer = b"".join(bytes(part) for part in _codec.dumps((self._initializer, self._initargs)))
-        flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
-        arguments = [*flags, "-c", _worker.COMMAND, _worker.preparation_data(self._preload)]
-        try:
-            pool = _native.Pool(
-                self._max_workers,
-                self._start,
-                os.fsencode(sys.executable),
-                arguments,
-                initializer_input=initializer,
-                max_tasks_per_worker=self._max_tasks,
-                grace_ns=self._grace_ns,
-                deadline_ns=self._deadline_ns,
-            )
-        except _native.NativeError as error:
-            raise BrokenProcessPool(f"the workers could not be started: {error.args[2]}") from None
-        collector = _Collector(pool)
-        weakref.finalize(self, collector.finish).atexit = False
-        return collector
+    def _start(self) -> Engine:
+        """The pool, which starts with the first call. Raises what concurrent.futures raises where none is to be had."""
+        with self._lock:
+            if self._broken is not None:
+                raise BrokenProcessPool(self._broken)
+            if self._shut:
+                raise RuntimeError("cannot schedule new futures after shutdown")
+            if self._engine is None:
+                try:
+                    self._engine = Engine(
+                        self._max_workers,
+                        self._method,
+                        initializer=self._initializer,
+                        initargs=self._initargs,
+                        min_workers=1,
+                        max_tasks=self._max_tasks,
+                        deadline=self._deadline,
+                        grace=self._grace,
+                        retries=self._retries,
+                        preload=self._preload,
+                    )
+                except _native.NativeError as error:
+                    self._broken = f"the workers could not be started: {error.args[2]}"
+                    raise BrokenProcessPool(self._broken) from None
+                weakref.finalize(self, self._engine.finish).atexit = False
+            if self._engine.over:
+                raise RuntimeError("cannot schedule new futures after interpreter shutdown")
+            return self._engine
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         return self.submit_with(fn, args, kwargs)
+
+    submit.__doc__ = Executor.submit.__doc__
 
     def submit_with(
         self,
@@ -204,40 +142,40 @@ class ProcessPoolExecutor(Executor):
     ) -> Future[T]:
         """As submit, with a deadline in seconds and retries of this call's own."""
         future: TineFuture[T] = TineFuture()
+        was_broken = self._broken is not None
         try:
-            parts = _codec.dumps((fn, tuple(args), kwargs or {}))
+            engine = self._engine
+            if engine is None or engine.over or self._shut:
+                engine = self._start()
+        except BrokenProcessPool as error:
+            if was_broken:
+                raise
+            future.set_running_or_notify_cancel()
+            future.set_exception(error)
+            return future
+        message: list[_codec.Part]
+        try:
+            reference = None if kwargs else _codec.reference(fn)
+            plain = None if reference is None else _native.encode_call(reference, tuple(args))
+            message = [plain] if plain is not None else _codec.dumps((fn, tuple(args), kwargs or {}))
         except Exception as error:
             where = (
                 _codec.find_unpicklable(fn, "fn")
-                or _codec.find_unpicklable(args, "args")
+                or _codec.find_unpicklable(tuple(args), "args")
                 or _codec.find_unpicklable(kwargs or {}, "kwargs")
             )
             future.set_running_or_notify_cancel()
-            future.set_exception(_with_note(error, f"the call cannot be sent: {where}"))
+            future.set_exception(errors.with_note(error, f"the call cannot be sent: {where}"))
             return future
-        with self._lock:
-            if self._shut:
-                raise RuntimeError("cannot schedule new futures after shutdown")
-            if self._broken is not None:
-                raise BrokenProcessPool(str(self._broken))
-            if self._collector is None:
-                try:
-                    self._collector = self._open()
-                except BrokenProcessPool as error:
-                    self._broken = error
-                    raise
-            collector = self._collector
-            collector.began()
+        future._engine = engine
         try:
-            task = collector.pool.submit(
-                parts, future, _ns(deadline), self._retries if retries is None else retries, FOREVER_NS
+            future._task = engine.submit_with(
+                message, future, ns(deadline), self._retries if retries is None else retries
             )
-        except BaseException as error:
-            collector.settled(1)
-            if isinstance(error, _native.NativeError):
-                raise BrokenProcessPool(str(error.args[2])) from None
-            raise
-        future._cancel_task = functools.partial(collector.cancel, task)
+        except _native.NativeError as error:
+            if error.args[0] == _native.ESHUTDOWN:
+                raise RuntimeError("cannot schedule new futures after shutdown") from None
+            raise BrokenProcessPool(str(error.args[2])) from None
         return future
 
     def map(
@@ -248,79 +186,102 @@ class ProcessPoolExecutor(Executor):
         chunksize: int = 1,
         buffersize: int | None = None,
     ) -> Iterator[T]:
+        """As Executor.map; with buffersize, so many chunks are under way or wait for their results to be taken."""
         if chunksize < 1:
             raise ValueError("chunksize must be >= 1.")
+        if buffersize is not None and not isinstance(buffersize, int):
+            raise TypeError("buffersize must be an integer or None")
         if buffersize is not None and buffersize < 1:
             raise ValueError("buffersize must be None or > 0")
         end = None if timeout is None else time.monotonic() + timeout
-        calls = zip(*iterables)
-        chunks = iter(lambda: tuple(itertools.islice(calls, chunksize)), ())
+        engine = self._start()
+        results = Results(ordered=True)
+        calls = Calls(engine, fn, True, results)
+        arguments = zip(*iterables)
+        sent = 0
 
-        def start(chunk: tuple[tuple[Any, ...], ...]) -> Future[list[T]]:
-            return self.submit(_call_chunk, fn, chunk)
-
-        first = chunks if buffersize is None else itertools.islice(chunks, buffersize)
-        futures = [start(chunk) for chunk in first]
-        futures.reverse()
-
-        def results() -> Iterator[T]:
+        def send() -> bool:
+            nonlocal sent
+            chunk = list(itertools.islice(arguments, chunksize))
+            if not chunk:
+                return False
             try:
-                while futures:
-                    if buffersize is not None and (chunk := next(chunks, ())):
-                        futures.insert(0, start(chunk))
-                    left = None if end is None else end - time.monotonic()
-                    yield from futures.pop().result(left)
-            finally:
-                for future in futures:
-                    future.cancel()
+                calls.submit(sent, chunk)
+            except _native.NativeError as error:
+                if error.args[0] == _native.ESHUTDOWN:
+                    raise RuntimeError("cannot schedule new futures after shutdown") from None
+                raise BrokenProcessPool(str(error.args[2])) from None
+            sent += len(chunk)
+            return True
 
-        return results()
+        more = True
+        if buffersize is None:
+            while send():
+                pass
+            more = False
+        else:
+            for _ in range(buffersize):
+                if not (more := send()):
+                    break
+
+        def take() -> Iterator[T]:
+            nonlocal more
+            taken = 0
+            try:
+                while taken < sent:
+                    if more and (chunksize == 1 or taken % chunksize == 0):
+                        executor = reference()
+                        if executor is not None and not executor._shut:
+                            more = send()
+                    taken += 1
+                    yield unwrap(results.next(end))
+            finally:
+                if taken < sent:
+                    calls.cancel()
+
+        reference = weakref.ref(self)
+        return take()
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         with self._lock:
             self._shut = True
-            collector = self._collector
-        if collector is None:
+            engine = self._engine
+        if engine is None:
             return
-        collector.finish()
         if cancel_futures:
-            with contextlib.suppress(_native.NativeError):
-                collector.pool.cancel_queued()
-        if wait and collector.thread is not threading.current_thread():
-            collector.thread.join()
+            engine.cancel_queued()
+        engine.finish()
+        if wait:
+            engine.join()
+
+    shutdown.__doc__ = Executor.shutdown.__doc__
+
+    def terminate_workers(self) -> None:
+        """Sends SIGTERM to the workers, and shuts the executor down: calls that run fail with WorkerDied."""
+        self._end_workers(WorkerProcess.terminate)
+
+    def kill_workers(self) -> None:
+        """Sends SIGKILL to the workers, and shuts the executor down: calls that run fail with WorkerDied."""
+        self._end_workers(WorkerProcess.kill)
+
+    def _end_workers(self, end: Callable[[WorkerProcess], None]) -> None:
+        processes = list(self._processes.values())
+        self.shutdown(wait=False, cancel_futures=True)
+        for process in processes:
+            end(process)
+
+    @property
+    def _processes(self) -> dict[int, WorkerProcess]:
+        """The workers that live, by their numbers."""
+        return {} if self._engine is None else self._engine.processes()
+
+    @property
+    def _executor_manager_thread(self) -> threading.Thread | None:
+        return None if self._engine is None else self._engine.thread
 
     def stats(self) -> dict[str, int]:
         """Counters of the pool; empty before the first call, and when it is over."""
-        with contextlib.suppress(_native.NativeError):
-            if self._collector is not None:
-                return self._collector.pool.stats()
-        return {}
-
-
-def _with_note(error: BaseException, note: str) -> BaseException:
-    try:
-        return type(error)(f"{note} ({error})")
-    except Exception:
-        return RuntimeError(f"{note} ({error})")
-
-
-def _settle(
-    future: Future[Any], status: int, data: Any, message: str, delivery: int, death: errors.Death | None
-) -> None:
-    if not future.set_running_or_notify_cancel():
-        return
-    if status == errors.CANCELED:
-        future.set_exception(CancelledError())
-        return
-    if status < 0:
-        future.set_exception(errors.of_status(status, message, delivery, death))
-        return
-    try:
-        value = _codec.loads(data)
-    except BaseException as error:
-        future.set_exception(_with_note(error, "the result cannot be read"))
-        return
-    if status & _native.RAISED:
-        future.set_exception(value)
-    else:
-        future.set_result(value)
+        try:
+            return {} if self._engine is None else self._engine.pool.stats()
+        except _native.NativeError:
+            return {}

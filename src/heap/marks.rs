@@ -4,10 +4,10 @@
 //! `done`. So what the host has not seen is still marked. A hostile worker can set and clear any bit: the host looks for nothing, or
 //! finds results at its next look at all rings, which it takes now and then.
 
-use crate::prim::{AtomicU64, Ordering};
+use crate::sys::prim::{AtomicU64, Ordering};
 
-/// Workers that there are bits for: as many as a pool can have.
-const WORKERS: usize = crate::pool::MAX_WORKERS;
+/// Workers that there are bits for: a pool can have no more.
+pub(crate) const WORKERS: usize = 4096;
 
 /// Release and Acquire: what the worker has stored before it set its bit is seen by who has seen the bit.
 #[repr(C, align(64))]

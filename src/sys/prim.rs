@@ -3,8 +3,8 @@
 //! Everything that is shared between processes goes through these names and no others, so that a model checker's
 //! versions can stand in for them in one place (`tests/model/prim.rs`).
 
-pub(crate) use crate::sys::futex::{Change, Wait, futex_change, futex_wait, futex_wait_any, futex_wake};
-use crate::sys::robust::{cookie_of, pair_of, word_of};
+pub(crate) use super::futex::{Change, Wait, futex_change, futex_wait, futex_wait_any, futex_wake};
+use super::robust::{cookie_of, pair_of, word_of};
 pub(crate) use core::sync::atomic::{
     AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering, fence,
 };
@@ -40,7 +40,7 @@ impl AtomicPair {
     /// The half that the kernel knows and threads sleep on. For the futex calls alone.
     #[inline(always)]
     pub fn word(&self) -> &AtomicU32 {
-        const AT: usize = if crate::sys::robust::word_of(1) == 1 { 0 } else { 1 };
+        const AT: usize = if super::robust::word_of(1) == 1 { 0 } else { 1 };
         // SAFETY: inside the pair, and aligned.
         unsafe { &*(&raw const self.0).cast::<AtomicU32>().add(AT) }
     }

@@ -14,9 +14,9 @@
 //! its word, fences, and looks for what there is to see. A hostile worker can make the host look for nothing, or sleep until its
 //! next look, which is never far while anything is under way. docs/design/waiting.md has the whole.
 
-use crate::prim::{AtomicU32, Ordering, Wait, fence, futex_wait, futex_wake};
 use crate::sys::clock::Deadline;
 use crate::sys::futex::Word;
+use crate::sys::prim::{AtomicU32, Ordering, Wait, fence, futex_wait, futex_wake};
 
 /// What tine's thread, asleep, wants to hear of.
 pub(crate) mod standby {

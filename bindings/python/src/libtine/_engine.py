@@ -1,0 +1,467 @@
+"""A pool, and the thread that hands out what comes of its calls. What executors and Pool have in common."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import signal as signals
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, Optional, Protocol
+
+from . import _codec, _native, _worker, errors
+
+FOREVER_NS = 2**63 - 1
+START_METHODS = {"forkserver": _native.FORKSERVER, "spawn": _native.SPAWN}
+
+Detail = Optional[tuple[str, int, Optional[errors.Death]]]
+
+
+def ns(seconds: float | None) -> int:
+    """0 says that there is no limit."""
+    return 0 if seconds is None else min(max(int(seconds * 1e9), 1), FOREVER_NS - 1)
+
+
+class Failed:
+    """In place of a value: why there is none."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+class Token(Protocol):
+    """What goes with a call, and is told what came of it."""
+
+    def settle(self, status: int, value: Any, odd: Any, detail: Detail, begun: int) -> None: ...
+
+
+def start_method(context: Any) -> str:
+    """The start method that a context of multiprocessing's, libtine's, or a string asks for."""
+    method = context if context is None or isinstance(context, str) else context.get_start_method()
+    if method == "fork":
+        raise ValueError(
+            "start method fork: a forked interpreter has locks of threads that it has not; use forkserver, with preload"
+        )
+    if method is not None and method not in START_METHODS:
+        raise ValueError(f"start method {method!r}: it is forkserver or spawn")
+    return method or "forkserver"
+
+
+class WorkerProcess:
+    """A worker, as multiprocessing shows its processes."""
+
+    def __init__(self, pid: int, method: str) -> None:
+        self.pid = pid
+        self.name = f"{method.capitalize()}PoolWorker-{pid}"
+        self.daemon = True
+        try:
+            self._fd = os.pidfd_open(pid)
+        except OSError:
+            self._fd = -1
+
+    @property
+    def ident(self) -> int:
+        return self.pid
+
+    @property
+    def sentinel(self) -> int:
+        return self._fd
+
+    def is_alive(self) -> bool:
+        return self._fd >= 0 and not _readable(self._fd, 0)
+
+    def join(self, timeout: float | None = None) -> None:
+        if self._fd >= 0:
+            _readable(self._fd, timeout)
+
+    def _kill(self, number: int) -> None:
+        if self._fd >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                signals.pidfd_send_signal(self._fd, number)
+
+    def terminate(self) -> None:
+        self._kill(signals.SIGTERM)
+
+    def kill(self) -> None:
+        self._kill(signals.SIGKILL)
+
+    def __del__(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+
+    def __repr__(self) -> str:
+        state = "started" if self.is_alive() else "stopped"
+        return f"<{type(self).__name__} name={self.name!r} pid={self.pid} parent={os.getpid()} {state} daemon>"
+
+
+def _readable(fd: int, timeout: float | None) -> bool:
+    import select
+
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(None if timeout is None else max(timeout, 0) * 1000))
+
+
+class Engine:
+    """A pool and its thread. Whoever started it may go away: it ends when it was told to and all has settled."""
+
+    def __init__(
+        self,
+        workers: int,
+        method: str,
+        *,
+        initializer: Callable[..., object] | None = None,
+        initargs: Sequence[Any] = (),
+        min_workers: int = 0,
+        max_tasks: int = 0,
+        deadline: float | None = None,
+        grace: float | None = None,
+        retries: int = 0,
+        preload: Sequence[str] = (),
+        name: str = "libtine",
+    ) -> None:
+        if _worker.importing_main:
+            raise RuntimeError(
+                "a pool is started while a worker imports the main module: what starts it belongs under "
+                '`if __name__ == "__main__":`, or the functions that it calls into a module of their own'
+            )
+        flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
+        self.method = method
+        self.retries = retries
+        self.single = bool(retries or deadline)  # then each call of a chunk is a task of its own
+        self.over = False
+        self._idle = False
+        self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._processes: dict[int, WorkerProcess] = {}
+        self.pool = _native.Pool(
+            workers,
+            START_METHODS[method],
+            os.fsencode(sys.executable),
+            [*flags, "-c", _worker.COMMAND, _worker.preparation_data(preload)],
+            initializer_input=_worker.initializer_data(initializer, initargs),
+            max_tasks_per_worker=max_tasks,
+            grace_ns=ns(grace),
+            deadline_ns=ns(deadline),
+            min_workers=min_workers,
+        )
+        self.thread = threading.Thread(target=self._run, name=name, daemon=True)
+        try:
+            self.thread.start()
+        except BaseException:
+            self.pool.close()
+            raise
+        _engines.add(self)
+
+    # ---- What is asked of it ----
+
+    def submit(
+        self, message: Sequence[_codec.Part], token: Token, deadline_ns: int = 0, count: int = 0
+    ) -> tuple[int, int]:
+        return self.submit_with(message, token, deadline_ns, self.retries, count)
+
+    def submit_with(
+        self, message: Sequence[_codec.Part], token: Token, deadline_ns: int, retries: int, count: int = 0
+    ) -> tuple[int, int]:
+        task = self.pool.submit(message, token, deadline_ns, retries, FOREVER_NS, count)
+        if self._idle:
+            self._idle = False
+            self._wake.put(None)
+        return task
+
+    def finish(self) -> None:
+        """Ends the pool when everything has settled."""
+        self.over = True
+        self._wake.put(None)
+
+    def cancel(self, task: int) -> None:
+        with contextlib.suppress(_native.NativeError):  # it has settled, or the pool is over
+            self.pool.cancel(task)
+
+    def cancel_queued(self) -> None:
+        with contextlib.suppress(_native.NativeError):
+            self.pool.cancel_queued()
+
+    def cancel_all(self) -> None:
+        with contextlib.suppress(_native.NativeError):
+            self.pool.cancel_all()
+
+    def processes(self) -> dict[int, WorkerProcess]:
+        known = self._processes
+        living = {pid: known.get(pid) or WorkerProcess(pid, self.method) for pid in self.pool.pids()}
+        self._processes = living
+        return living
+
+    def join(self, timeout: float | None = None) -> None:
+        if self.thread is not threading.current_thread():
+            self.thread.join(timeout)
+
+    # ---- Its thread ----
+
+    def _run(self) -> None:
+        results = self.pool.results
+        while True:
+            answers = results(FOREVER_NS)
+            if answers:
+                _settle(answers)
+                continue
+            # Nothing is outstanding, or a signal came. Whoever submits from here on wakes this thread.
+            self._idle = True
+            answers = results(0)
+            if not answers and not self.pool.outstanding():
+                if self.over:
+                    break
+                self._wake.get()
+            self._idle = False
+            _settle(answers)
+        while not self.pool.shutdown(FOREVER_NS):
+            pass
+        self.pool.close()
+
+
+def _settle(answers: list[_native.Answer]) -> None:
+    """Hands out what has come, and keeps nothing of it."""
+    while answers:
+        token, *answer = answers.pop(0)
+        try:
+            token.settle(*answer)
+        except BaseException:  # of a callback of the user's: this thread goes on
+            threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread())))
+        del token, answer
+
+
+_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+
+
+def _finish_all() -> None:
+    """At the interpreter's end: what has been submitted still settles, as with concurrent.futures."""
+    engines = list(_engines)
+    for engine in engines:
+        engine.finish()
+    for engine in engines:
+        engine.join()
+
+
+threading._register_atexit(_finish_all)  # type: ignore[attr-defined]
+
+
+def unwrap(outcome: Any) -> Any:
+    """The value, or raises why there is none."""
+    if type(outcome) is not Failed:
+        return outcome
+    try:
+        raise outcome.error
+    finally:
+        del outcome  # the error's traceback has this frame
+
+
+def read(raised: bool, message: Any) -> Any:
+    """What a message holds: a value, or Failed."""
+    try:
+        value = _codec.loads(message)
+    except BaseException as error:
+        return Failed(errors.unreadable("the result", error))
+    return Failed(_worker.rebuild(*value)) if raised else value
+
+
+def read_answer(status: int, value: Any, odd: Any, detail: Detail) -> Any:
+    """What came of a single call: its value, or Failed."""
+    if detail is None:
+        return value if odd is None else read(odd, value)
+    return Failed(errors.of_status(status, *detail))
+
+
+# ---- Several calls of one function ----
+
+
+class Job(Protocol):
+    """Whoever collects the results of calls; they are numbered from 0."""
+
+    def take(self, start: int, values: Sequence[Any], failed: bool) -> None:
+        """Values of calls from start on; with failed, some may be Failed. On the engine's thread, or the caller's."""
+
+
+class Calls:
+    """How a function is called for items: one by one, or a chunk at a time."""
+
+    def __init__(self, engine: Engine, function: Callable[..., Any], star: bool, job: Job) -> None:
+        self.engine, self.function, self.star, self.job = engine, function, star, job
+        self.reference: bytes | None = None
+        self.broken: BaseException | None = None
+        self.tasks: list[tuple[int, int]] = []
+        try:
+            self.reference = _codec.reference(function)
+        except Exception as error:
+            self.broken = errors.with_note(
+                error, f"the call cannot be sent: {_codec.find_unpicklable(function, 'fn') or error}"
+            )
+
+    def submit(self, start: int, items: list[Any]) -> None:
+        """Sends calls, as one task if it can be. What cannot be sent has failed when this returns."""
+        if self.broken is not None:
+            self.job.take(start, [Failed(self.broken)] * len(items), True)
+        elif len(items) == 1:
+            self._submit_one(start, items[0])
+        elif self.engine.single or self.reference is None:
+            for at, item in enumerate(items, start):
+                self._submit_one(at, item)
+        else:
+            message: list[_codec.Part] | None
+            plain = _native.encode_chunk(self.reference, items, self.star, True)
+            if plain is not None:
+                message = [plain]
+            else:
+                message = self._pickled_chunk(items)
+                if message is None:
+                    for at, item in enumerate(items, start):
+                        self._submit_one(at, item)
+                    return
+            self.tasks.append(self.engine.submit(message, _Chunk(self, start, items), count=len(items)))
+
+    def cancel(self) -> None:
+        """Those that have not begun never do."""
+        pool = self.engine.pool
+        for task, mark in self.tasks:
+            if not pool.has_begun(mark):
+                self.engine.cancel(task)
+        self.tasks.clear()
+
+    def _pickled_chunk(self, items: list[Any]) -> list[_codec.Part] | None:
+        assert self.reference is not None
+        try:
+            body = _codec.dumps(items)
+        except Exception:
+            return None  # which one it is, each of them says for itself
+        head = _native.encode_chunk(self.reference, items, self.star, False)
+        assert head is not None
+        return [head, *body]
+
+    def _submit_one(self, index: int, item: Any) -> None:
+        message: list[_codec.Part]
+        try:
+            args = tuple(item) if self.star else (item,)
+            plain = None if self.reference is None else _native.encode_call(self.reference, args)
+            message = [plain] if plain is not None else _codec.dumps((self.function, args, {}))
+        except Exception as error:
+            where = None if self.star and not isinstance(item, tuple) else _codec.find_unpicklable(args, "args")
+            failure = errors.with_note(error, f"the call cannot be sent: {where}") if where else error
+            self.job.take(index, [Failed(failure)], True)
+            return
+        self.tasks.append(self.engine.submit(message, _One(self, index)))
+
+
+class _One:
+    """The token of one call of several."""
+
+    __slots__ = ("calls", "index")
+
+    def __init__(self, calls: Calls, index: int) -> None:
+        self.calls, self.index = calls, index
+
+    def settle(self, status: int, value: Any, odd: Any, detail: Detail, begun: int) -> None:
+        if odd is None and detail is None:
+            self.calls.job.take(self.index, (value,), False)
+            return
+        outcome = read_answer(status, value, odd, detail)
+        self.calls.job.take(self.index, (outcome,), type(outcome) is Failed)
+
+
+class _Chunk:
+    """The token of a chunk. When its worker has died, the call that it died in has failed; those behind go again."""
+
+    __slots__ = ("calls", "items", "start")
+
+    def __init__(self, calls: Calls, start: int, items: list[Any]) -> None:
+        self.calls, self.start, self.items = calls, start, items
+
+    def settle(self, status: int, values: Any, odd: Any, detail: Detail, begun: int) -> None:
+        failed = bool(odd)
+        for index, raised, message in odd:
+            values[index] = read(raised, message)
+        done, count = len(values), len(self.items)
+        again: list[list[Any]] = []
+        if done < count:
+            failed = True
+            error: BaseException
+            if detail is None:
+                error = errors.TineError(_native.EDIED, "TINE_EDIED", "the worker has overwritten its results")
+            else:
+                error = errors.of_status(status, *detail)
+            if not isinstance(error, errors.WorkerDied):
+                values += [Failed(error)] * (count - done)
+            elif begun > done or count == 1:
+                values.append(Failed(error))
+                again = [self.items[done + 1 :]]
+            else:  # it died between two calls, or while it read them: one by one, whoever kills is found
+                again = [[item] for item in self.items[done:]]
+        start = self.start
+        if values:
+            self.calls.job.take(start, values, failed)
+        start += len(values)
+        for items in again:
+            if items:
+                self._again(start, items)
+            start += len(items)
+
+    def _again(self, start: int, items: list[Any]) -> None:
+        try:
+            self.calls.submit(start, items)
+        except _native.NativeError as error:
+            self.calls.job.take(start, [Failed(BrokenProcessPool(str(error.args[2])))] * len(items), True)
+
+
+class Results:
+    """Collects results of calls for somebody who takes them in order, or as they come."""
+
+    def __init__(self, ordered: bool) -> None:
+        self.ordered = ordered
+        self.taken = 0  # how many have been taken
+        self._early: dict[int, Sequence[Any]] = {}  # what has come before its turn, by its start
+        self._ready: deque[Any] = deque()  # what is to be taken next
+        self._next = 0  # the number of the first result that is in neither
+        self._waiting = False
+        self._changed = threading.Condition(threading.Lock())
+
+    def take(self, start: int, values: Sequence[Any], failed: bool) -> None:
+        with self._changed:
+            if self.ordered and start != self._next:
+                self._early[start] = values
+                return
+            self._ready.extend(values)
+            if self.ordered:
+                self._next += len(values)
+                while (more := self._early.pop(self._next, None)) is not None:
+                    self._ready.extend(more)
+                    self._next += len(more)
+            if self._waiting:
+                self._changed.notify_all()
+
+    def next(self, end: float | None) -> Any:
+        """The next result: a value or Failed. Raises TimeoutError when time.monotonic() reaches end."""
+        ready = self._ready
+        while True:
+            try:
+                value = ready.popleft()
+            except IndexError:
+                self._wait(end)
+            else:
+                self.taken += 1
+                return value
+
+    def _wait(self, end: float | None) -> None:
+        with self._changed:
+            while not self._ready:
+                left = None if end is None else end - time.monotonic()
+                if left is not None and left <= 0:
+                    raise TimeoutError
+                self._waiting = True
+                self._changed.wait(left)
+                self._waiting = False

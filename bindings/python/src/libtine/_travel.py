@@ -1,0 +1,89 @@
+"""How objects of shared memory travel to another process.
+
+To a process that starts, and through a connection, descriptors travel along (`sending`). Elsewhere, through queues and
+as arguments of tasks, an object says where its memory is: which descriptor of which process, there to be opened while
+that process has it. The receiver checks a cookie, so that a number which means something else by then is an error.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing.reduction import ForkingPickler
+from typing import Any, NamedTuple
+
+
+class Place(NamedTuple):
+    """Where a descriptor is to be had: the number of one that travels along, or that of a process."""
+
+    number: int | None
+    pid: int
+    fd: int
+
+
+class _Carriage(threading.local):
+    outgoing: list[int] | None = None
+    incoming: Sequence[int] | None = None
+
+
+_carriage = _Carriage()
+
+
+@contextmanager
+def sending() -> Iterator[list[int]]:
+    """While objects are pickled: collects the descriptors that are to travel with them."""
+    before, _carriage.outgoing = _carriage.outgoing, []
+    try:
+        yield _carriage.outgoing
+    finally:
+        _carriage.outgoing = before
+
+
+@contextmanager
+def receiving(fds: Sequence[int]) -> Iterator[None]:
+    """While objects are unpickled: the descriptors that travelled with them, which stay the caller's."""
+    before, _carriage.incoming = _carriage.incoming, fds
+    try:
+        yield
+    finally:
+        _carriage.incoming = before
+
+
+def carry(fd: int) -> int | None:
+    """Has a descriptor travel along; its number for received(), or None where none can."""
+    fds = _carriage.outgoing
+    if fds is None:
+        return None
+    if fd in fds:
+        return fds.index(fd)
+    fds.append(fd)
+    return len(fds) - 1
+
+
+def place_of(fd: int) -> Place:
+    """Where the receiver finds a descriptor."""
+    return Place(carry(fd), os.getpid(), fd)
+
+
+def received(number: int) -> int:
+    """A descriptor that travelled along."""
+    fds = _carriage.incoming
+    if fds is None or number >= len(fds):
+        raise ValueError("the descriptors of what is read are lost: it was sent in another way than it is received")
+    return fds[number]
+
+
+_native_reducers = len(ForkingPickler._extra_reducers)  # type: ignore[attr-defined]
+
+
+def dumps(value: object, buffers: Any = None) -> bytes:
+    """A pickle, with what multiprocessing.reduction registers. buffers: as pickle.dumps' buffer_callback."""
+    if len(ForkingPickler._extra_reducers) == _native_reducers:  # type: ignore[attr-defined]
+        try:
+            return pickle.dumps(value, 5, buffer_callback=buffers)
+        except (TypeError, AttributeError, pickle.PicklingError):
+            pass  # a socket, say
+    return bytes(ForkingPickler.dumps(value, 5))

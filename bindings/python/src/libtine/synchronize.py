@@ -1,0 +1,297 @@
+"""multiprocessing.synchronize on tine's locks: what a dead process held is told of, and never waited for."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from multiprocessing import process
+from types import TracebackType
+from typing import Any
+
+from . import _native, _shared
+from .errors import OwnerDied
+
+__all__ = ["Barrier", "BoundedSemaphore", "Condition", "Event", "Lock", "RLock", "Semaphore"]
+
+SEM_VALUE_MAX = 2**31 - 1
+
+_native.use_exceptions(OwnerDied, threading.BrokenBarrierError)
+
+
+class _Repair:
+    """What repair() gives: the lock is held until its end, and whole from then on unless an exception ends it."""
+
+    def __init__(self, lock: _Mutex) -> None:
+        self._lock = lock
+
+    def __enter__(self) -> None:
+        self._lock._take_dead()
+
+    def __exit__(self, error: type[BaseException] | None, _value: object, _trace: TracebackType | None) -> None:
+        if error is None:
+            self._lock._repaired()
+        self._lock.release()
+
+
+class _Mutex(_native.Mutex):
+    _recursive = False
+
+    def __new__(cls, *, ctx: Any = None) -> Any:
+        block = _shared.allocate(_native.MUTEX_BYTES)
+        return super().__new__(cls, block, block.segment, block.offset, cls._recursive, True)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (_native.Mutex, type(self), self._block, self._recursive, False)
+
+    def repair(self) -> _Repair:
+        """For a lock whose holder has died: `with lock.repair():` holds it, and what it protects is whole after it."""
+        return _Repair(self)
+
+    def locked(self) -> bool:
+        """Whether somebody holds it at this moment."""
+        return self._state()[0] != 0
+
+    def _owner(self) -> tuple[str, bool]:
+        """Who holds it, as multiprocessing says it, and whether that is this thread."""
+        pid, *_ = self._state()
+        if not pid:
+            return "None", False
+        if pid != os.getpid():
+            return "SomeOtherProcess", False
+        if not self._is_mine():
+            return "SomeOtherThread", False
+        name = process.current_process().name
+        if threading.current_thread().name != "MainThread":
+            name += "|" + threading.current_thread().name
+        return name, True
+
+
+def _rebuild(base: Any, cls: type[Any], block: _shared.Block, *args: Any) -> Any:
+    return base.__new__(cls, block, block.segment, block.offset, *args)
+
+
+class Lock(_Mutex):
+    """A lock that its process releases: any thread of it."""
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}(owner={self._owner()[0]})>"
+
+
+class RLock(_Mutex):
+    """A lock that its thread may take several times."""
+
+    _recursive = True
+
+    def __repr__(self) -> str:
+        name, mine = self._owner()
+        count = self._state()[2] if mine else 0 if name == "None" else "nonzero"
+        return f"<{type(self).__name__}({name}, {count})>"
+
+
+class Semaphore(_native.Semaphore):
+    """Units that are taken and given back, by anybody."""
+
+    def __new__(cls, value: int = 1, *, ctx: Any = None) -> Any:
+        return cls._create(value, SEM_VALUE_MAX)
+
+    @classmethod
+    def _create(cls, value: int, most: int) -> Any:
+        if not 0 <= value <= SEM_VALUE_MAX:
+            raise ValueError(f"semaphore initial value must be from 0 to {SEM_VALUE_MAX}, not {value}")
+        block = _shared.allocate(_native.SEMAPHORE_BYTES)
+        return _native.Semaphore.__new__(cls, block, block.segment, block.offset, value, most, True)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (_native.Semaphore, type(self), self._block, 0, 0, False)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}(value={self.get_value()})>"
+
+
+class BoundedSemaphore(Semaphore):
+    """A semaphore that never has more units than at first."""
+
+    _most: int
+
+    def __new__(cls, value: int = 1, *, ctx: Any = None) -> Any:
+        self = cls._create(value, max(value, 1))
+        self._most = value
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (*super().__reduce__(), {"_most": self._most})
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}(value={self.get_value()}, maxvalue={self._most})>"
+
+
+class _Count:
+    """A number of the moment, under the name by which tools written for multiprocessing ask for it."""
+
+    def __init__(self, get_value: Callable[[], int]) -> None:
+        self.get_value = get_value
+
+
+class Condition:
+    """As threading.Condition. A wait raises OwnerDied, with the lock held, where a holder of it has died meanwhile."""
+
+    def __init__(self, lock: _Mutex | None = None, *, ctx: Any = None) -> None:
+        block = _shared.allocate(_native.CONDITION_BYTES)
+        self._set(RLock() if lock is None else lock, block, True)
+
+    def _set(self, lock: _Mutex, block: _shared.Block, init: bool) -> None:
+        if not isinstance(lock, _Mutex):
+            raise TypeError(f"the lock of a condition is a Lock or an RLock of libtine's, not {lock!r}")
+        self._lock = lock
+        self._condition = _native.Condition(block, block.segment, block.offset, init)
+        self.acquire, self.release = lock.acquire, lock.release
+
+    def __getstate__(self) -> tuple[Any, ...]:
+        return self._lock, self._condition._block
+
+    def __setstate__(self, state: tuple[_Mutex, _shared.Block]) -> None:
+        self._set(*state, False)
+
+    def __enter__(self) -> bool:
+        return self._lock.__enter__()
+
+    def __exit__(self, *error: object) -> None:
+        return self._lock.__exit__(*error)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}({self._lock}, {self._condition.waiting()})>"
+
+    def repair(self) -> _Repair:
+        return self._lock.repair()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        return self._condition.wait(self._lock, timeout)
+
+    def wait_for(self, predicate: Callable[[], Any], timeout: float | None = None) -> Any:
+        end = None if timeout is None else time.monotonic() + timeout
+        while not (result := predicate()):
+            left = None if end is None else end - time.monotonic()
+            if left is not None and left <= 0:
+                break
+            self.wait(left)
+        return result
+
+    def notify(self, n: int = 1) -> None:
+        self._condition.notify(self._lock, n)
+
+    def notify_all(self) -> None:
+        self.notify(2**32 - 1)
+
+    @property
+    def _sleeping_count(self) -> _Count:
+        return _Count(self._condition.waiting)
+
+    @property
+    def _woken_count(self) -> _Count:
+        return _Count(int)
+
+    _wait_semaphore = _woken_count
+
+
+class Event(_native.Event):
+    """As threading.Event."""
+
+    def __new__(cls, *, ctx: Any = None) -> Any:
+        block = _shared.allocate(_native.EVENT_BYTES)
+        return super().__new__(cls, block, block.segment, block.offset, True)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (_native.Event, type(self), self._block, False)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__qualname__} at {id(self):#x} {'set' if self.is_set() else 'unset'}>"
+
+
+class Barrier:
+    """As threading.Barrier, for up to 128 parties. One that dies while it waits breaks it."""
+
+    def __init__(
+        self,
+        parties: int,
+        action: Callable[[], object] | None = None,
+        timeout: float | None = None,
+        *,
+        ctx: Any = None,
+    ) -> None:
+        if not 1 <= parties <= _native.BARRIER_PARTIES:
+            raise ValueError(f"parties must be from 1 to {_native.BARRIER_PARTIES}, not {parties}")
+        barrier = _shared.allocate(_native.BARRIER_BYTES)
+        turn = None if action is None else (Lock(), _shared.allocate(8))
+        self._set(parties, action, timeout, barrier, turn, True)
+
+    def _set(
+        self,
+        parties: int,
+        action: Callable[[], object] | None,
+        timeout: float | None,
+        barrier: _shared.Block,
+        turn: tuple[Lock, _shared.Block] | None,
+        init: bool,
+    ) -> None:
+        self._parties, self._action, self._timeout = parties, action, timeout
+        self._barrier = _native.Barrier(barrier, barrier.segment, barrier.offset, parties if init else 0)
+        self._turn = turn
+
+    def __getstate__(self) -> tuple[Any, ...]:
+        return self._parties, self._action, self._timeout, self._barrier._block, self._turn
+
+    def __setstate__(self, state: tuple[Any, Any, Any, Any, Any]) -> None:
+        self._set(*state, False)
+
+    def __repr__(self) -> str:
+        name = f"{type(self).__module__}.{type(self).__qualname__} at {id(self):#x}"
+        return f"<{name}: broken>" if self.broken else f"<{name}: waiters={self.n_waiting}/{self.parties}>"
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Waits until all parties have come. Each gets another number from 0 to parties - 1."""
+        number = self._barrier.wait(self._timeout if timeout is None else timeout)
+        return number if self._turn is None else self._act(*self._turn)
+
+    def _act(self, lock: Lock, block: _shared.Block) -> int:
+        """The first of a round to come here runs the action, and the others wait for the lock meanwhile."""
+        still_to_come = block.view().cast("Q")
+        try:
+            with lock:
+                if still_to_come[0] == 0:
+                    assert self._action is not None
+                    self._action()
+                    still_to_come[0] = self._parties
+                still_to_come[0] -= 1
+                if self.broken:
+                    raise threading.BrokenBarrierError
+                return still_to_come[0]
+        except OwnerDied:
+            self.abort()
+            raise threading.BrokenBarrierError from None
+        except BaseException:
+            self.abort()
+            raise
+
+    def reset(self) -> None:
+        if self._turn is not None:
+            lock, block = self._turn
+            with lock.repair():
+                block.view().cast("Q")[0] = 0
+        self._barrier.reset()
+
+    def abort(self) -> None:
+        self._barrier.abort()
+
+    @property
+    def parties(self) -> int:
+        return self._parties
+
+    @property
+    def n_waiting(self) -> int:
+        return self._barrier.state()[1]
+
+    @property
+    def broken(self) -> bool:
+        return self._barrier.state()[2] == 1

@@ -1,0 +1,251 @@
+"""libtine.Pool: what multiprocessing.Pool has, and what becomes of it when workers die."""
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+
+import functions
+import numpy as np
+import pytest
+
+import libtine
+from libtine.pool import WINDOW
+
+
+@pytest.fixture(scope="module")
+def pool():
+    with libtine.Pool(2) as pool:
+        yield pool
+    pool.join()
+
+
+def test_calls(pool):
+    assert pool.apply(functions.add, (1,), {"b": 2}) == 3
+    assert pool.apply_async(functions.add, (1, 2)).get(60) == 3
+    for chunksize in (None, 1, 2, 100):
+        assert pool.map(functions.add, range(10), chunksize) == list(range(10))
+        assert pool.starmap(functions.add, [(n, n) for n in range(10)], chunksize) == list(range(0, 20, 2))
+    assert pool.map(functions.add, []) == []
+    for chunksize in (1, 3):
+        assert list(pool.imap(functions.add, range(10), chunksize)) == list(range(10))
+        assert sorted(pool.imap_unordered(functions.add, range(10), chunksize)) == list(range(10))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, True, -(2**63), 2**63, 10**40, 1.5, "", "\udc80", "ß" * 9000, b"", b"\0" * 9000, bytearray(9000),
+     (), ((1,), "a"), [1, "b"], {"c": (None,)}, {1, 2}, 1j, ValueError("x").args, functions.add, int],
+)  # fmt: skip
+def test_values_of_all_kinds_travel(pool, value):
+    for result in (pool.apply(functions.echo, (value,)), *pool.map(functions.echo, [value] * 3, 3)):
+        assert result == value and type(result) is type(value)
+
+
+def test_deep_tuples_travel(pool):
+    value = ()
+    for _ in range(50):
+        value = (value, 1)
+    assert pool.apply(functions.echo, (value,)) == value
+
+
+def test_arrays_travel_in_chunks(pool):
+    arrays = [np.full(100_000, n) for n in range(8)]
+    for sent, came in zip(arrays, pool.map(functions.echo, arrays, 4)):
+        assert (sent == came).all()
+
+
+def test_a_dead_worker_costs_its_item_whatever_the_chunk(pool):
+    for chunksize in (1, 3, 10):
+        iterator = pool.imap(functions.die_at_seven, range(10), chunksize)
+        results = []
+        for _ in range(10):
+            try:
+                results.append(next(iterator))
+            except libtine.WorkerDied as died:
+                assert died.signal == signal.SIGKILL and died.pid
+                results.append("died")
+        assert results == [0, 1, 2, 3, 4, 5, 6, "died", 8, 9]
+    with pytest.raises(libtine.WorkerDied):
+        pool.map(functions.die_at_seven, range(10), 10)
+
+
+def test_each_item_has_its_own_error(pool):
+    for chunksize in (1, 4):
+        iterator = pool.imap(functions.reciprocal, [1, 0, 2, 0, 4], chunksize)
+        assert next(iterator) == 1
+        for expected in (0.5, 0.25):
+            with pytest.raises(ZeroDivisionError) as info:
+                next(iterator)
+            assert isinstance(info.value.__cause__, multiprocessing.pool.RemoteTraceback)
+            assert "reciprocal" in str(info.value.__cause__)
+            assert next(iterator) == expected
+        with pytest.raises(StopIteration):
+            next(iterator)
+
+
+def test_what_cannot_be_pickled_fails_its_own_item(pool):
+    items = [1, threading.Lock(), 3]
+    iterator = pool.imap(functions.echo, items, 3)
+    assert next(iterator) == 1
+    with pytest.raises(TypeError, match=r"args\[0\]: lock"):
+        next(iterator)
+    assert next(iterator) == 3
+    with pytest.raises(TypeError, match=r"args\[0\]\['key'\]\[1\]: lock"):
+        pool.apply(functions.echo, ({"key": [0, threading.Lock()]},))
+
+
+def test_what_cannot_be_read_fails_its_own_item(pool):
+    for chunksize in (1, 3):
+        with pytest.raises(libtine.Unreadable, match="not to be read"):
+            pool.map(functions.echo, [1, functions.NotToBeRead(), 3], chunksize)
+    with pytest.raises(libtine.Unreadable, match="not to be read"):
+        pool.apply(functions.make, ("NotToBeReadByTheHost",))
+    assert pool.apply(functions.add, (1,)) == 1
+
+
+def test_who_kills_while_a_chunk_is_read_is_found(pool):
+    iterator = pool.imap(functions.kind, [1, functions.KillsWhoReads(), 3], 3)
+    assert next(iterator) is int
+    with pytest.raises(libtine.WorkerDied):
+        next(iterator)
+    assert next(iterator) is int
+
+
+def test_results(pool):
+    result = pool.apply_async(functions.sleep, (0.2,))
+    with pytest.raises(ValueError, match="not ready"):
+        result.successful()
+    with pytest.raises(multiprocessing.TimeoutError):
+        result.get(0.001)
+    assert result.get() == 0.2 and result.ready() and result.successful()
+    result = pool.apply_async(functions.raise_error, (KeyError("k"),))
+    result.wait()
+    assert result.ready() and not result.successful()
+
+
+def test_callbacks(pool):
+    got = []
+    pool.apply_async(functions.add, (1,), callback=got.append, error_callback=got.append).wait()
+    pool.map_async(functions.add, [1, 2], callback=got.append, error_callback=got.append).wait()
+    pool.apply_async(functions.raise_error, (KeyError("k"),), callback=got.append, error_callback=got.append).wait()
+    assert got[:2] == [1, [1, 2]] and isinstance(got[2], KeyError)
+
+
+def test_a_callback_may_submit(pool):
+    done = threading.Event()
+    pool.apply_async(
+        functions.add, (1,), callback=lambda _: pool.apply_async(functions.add, (2,), callback=lambda _: done.set())
+    )
+    assert done.wait(60)
+
+
+def test_imap_reads_no_further_than_its_window(pool):
+    drawn = 0
+
+    def forever():
+        nonlocal drawn
+        while True:
+            drawn += 1
+            yield drawn
+
+    iterator = pool.imap(functions.echo, forever())
+    for taken in range(1, 3 * WINDOW):
+        assert next(iterator) == taken
+        assert drawn - taken <= WINDOW
+
+
+def test_close_lets_everything_finish():
+    pool = libtine.Pool(2)
+    results = [pool.apply_async(functions.sleep, (0.01,)) for _ in range(10)]
+    iterator = pool.imap(functions.echo, range(2 * WINDOW))
+    pool.close()
+    with pytest.raises(ValueError, match="Pool not running"):
+        pool.apply(functions.add, (1,))
+    pool.join()
+    assert all(result.ready() for result in results)
+    assert list(iterator) == list(range(2 * WINDOW))
+
+
+def test_terminate_ends_what_runs():
+    pool = libtine.Pool(2)
+    result = pool.map_async(functions.sleep, [600] * 100, 1)
+    pids = [process.pid for process in pool._pool]
+    pool.terminate()
+    pool.join()
+    assert result.ready() and not result.successful()
+    assert not any(os.path.exists(f"/proc/{pid}") for pid in pids)
+
+
+def test_states():
+    pool = libtine.Pool(1)
+    assert repr(pool) == "<libtine.pool.Pool state=RUN pool_size=1>"
+    with pytest.raises(ValueError, match="still running"):
+        pool.join()
+    with pytest.raises(NotImplementedError, match="cannot be passed"):
+        pool.apply(functions.echo, (pool,))
+    with pool:
+        pass
+    assert repr(pool).startswith("<libtine.pool.Pool state=TERMINATE")
+    with pytest.raises(ValueError, match="Pool not running"), pool:
+        pass
+    pool.join()
+
+
+@pytest.mark.parametrize(
+    "arguments, error, text",
+    [
+        ({"processes": 0}, ValueError, "Number of processes must be at least 1"),
+        ({"maxtasksperchild": 0.5}, ValueError, "maxtasksperchild must be a positive int or None"),
+        ({"initializer": 1}, TypeError, "initializer must be a callable"),
+        ({"context": "fork"}, ValueError, "fork"),
+    ],
+)
+def test_bad_arguments(arguments, error, text):
+    with pytest.raises(error, match=text):
+        libtine.Pool(**arguments)
+
+
+def test_bad_chunksizes(pool):
+    for call in (pool.map, pool.imap, pool.imap_unordered):
+        with pytest.raises(ValueError, match=r"Chunksize must be 1\+, not 0"):
+            call(functions.add, [1], 0)
+
+
+def test_initializer_with_locks_and_queues_of_multiprocessing():
+    context = multiprocessing.get_context("spawn")
+    lock, queue = context.Lock(), context.Queue()
+    with libtine.Pool(2, functions.initialize, ((lock, queue),)) as pool:
+        pool.map(functions.put_locked, range(4), 1)
+        assert sorted(queue.get(timeout=60) for _ in range(4)) == [0, 1, 2, 3]
+    pool.join()
+
+
+def test_maxtasksperchild():
+    with libtine.Pool(1, maxtasksperchild=2) as pool:
+        pids = [pool.apply(functions.pid) for _ in range(6)]
+        assert [pids.count(pid) for pid in dict.fromkeys(pids)] == [2, 2, 2]
+    pool.join()
+
+
+def test_storm_of_kills():
+    with libtine.Pool(2) as pool:
+        result = [pool.apply_async(functions.first_byte, (bytes([n % 256]) * 65536,)) for n in range(2000)]
+        over = time.monotonic() + 60
+        kills = 0
+        while not all(r.ready() for r in result) and time.monotonic() < over:
+            for process in pool._pool[:1]:
+                process.kill()
+                kills += 1
+            time.sleep(0.03)
+        right = died = 0
+        for n, r in enumerate(result):
+            try:
+                assert r.get(60) == n % 256
+                right += 1
+            except libtine.WorkerDied:
+                died += 1
+        assert right + died == 2000 and died <= kills
+        assert pool.map(functions.add, range(10)) == list(range(10))
+    pool.join()

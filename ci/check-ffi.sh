@@ -1,0 +1,87 @@
+#!/bin/bash
+# tine without a binding: tine-ffi.h says the same as tine.h, and what parses C without a compiler takes it; and the programs of
+# bindings/ffi, whose workers are in their own languages, run where the language is there.
+set -u
+cd "$(dirname "$0")/.." || exit 2
+prefix=$PWD/build/prefix
+out=$PWD/build/ffi
+header=$prefix/include/tine-ffi.h
+mkdir -p "$out"
+passed=0 failed=0
+
+try() { # try NAME COMMAND...
+    local name=$1
+    shift
+    # Not as a condition, where -e would have no effect.
+    (set -eu; "$@")
+    if [ $? = 0 ]; then
+        passed=$((passed + 1))
+        echo "ok    $name"
+    else
+        failed=$((failed + 1))
+        echo "FAIL  $name"
+    fi
+}
+there() { # there NAME COMMAND...: what is not there is named, and counts as nothing
+    local name=$1
+    shift
+    "$@" >/dev/null 2>&1 || { echo "| not tested: $name"; return 1; }
+}
+
+# Declared once more, with the types of the one header and those of the other; and each field is where it is said to be.
+same() {
+    {
+        printf '#include <stddef.h>\n#include <tine.h>\n'
+        sed -e '/^enum {/,/^};/d' -e '/^typedef .*{/,/^}/d' -e '/^typedef/d' "$header"
+        awk '/^typedef struct .*\{/ { struct = $3; next }
+             /^}/ && struct { n = split($0, part, /[ ;*\/]+/); print "_Static_assert(sizeof(" struct ") == " part[n - 1] ", \"" struct "\");"; struct = ""; next }
+             struct { at = $0; sub(/.*\/\* /, "", at); sub(/ \*\//, "", at); name = $0; sub(/;.*/, "", name)
+                      if (match(name, /\(\*[a-z_]+\)/)) name = substr(name, RSTART + 2, RLENGTH - 3); sub(/\[.*/, "", name); sub(/.*[ *]/, "", name)
+                      print "_Static_assert(offsetof(" struct ", " name ") == " at ", \"" struct "." name "\");" }' "$header"
+    } >"$out/same.c"
+    [ "$(grep -c _Static_assert "$out/same.c")" -gt 200 ]
+    ${CC:-cc} -std=c11 -Wall -Wextra -Wpedantic -Werror -fsyntax-only -I"$prefix/include" "$out/same.c"
+    sed -n 's/^    \(TINE_[A-Z_0-9]*\) = \(.*\),$/_Static_assert(\1 == \2, "\1");/p' "$header" |
+        { echo '#include <tine.h>'; cat; } | ${CC:-cc} -std=c11 -x c -Werror -fsyntax-only -I"$prefix/include" -
+    [ "$(grep -oE '\btine_[a-z0-9_]+\(' "$header" | tr -d '(' | LC_ALL=C sort -u)" = "$(cat ci/symbols.txt)" ]
+}
+
+# Nothing for a preprocessor, and no type that another header would have to bring.
+plain() {
+    ! grep -n '^ *#' "$header"
+    ${CC:-cc} -std=c99 -Wall -Wextra -Wpedantic -Werror -fsyntax-only -x c "$header"
+}
+cffi() {
+    "$1" - "$header" <<'END'
+import sys
+import cffi
+
+parser = cffi.FFI()
+parser.cdef(open(sys.argv[1]).read())
+assert parser.sizeof("tine_result") > 0 and parser.typeof("tine_pool_options").fields
+END
+}
+
+squares() { # squares FILE COMMAND...
+    local file=$1
+    shift
+    [ "$(LD_LIBRARY_PATH=$prefix/lib TINE_FFI_H=$header timeout -k 5 120 "$@" "bindings/ffi/$file")" = "1 4 9 16 TINE_EDIED" ]
+}
+
+try same same
+try plain plain
+for python in python3 /usr/bin/python3; do
+    if there "tine-ffi.h in cffi, by $python" $python -c 'import cffi'; then try cffi cffi $python && break; fi
+done
+if there "Python by ctypes" python3 --version; then try python squares squares.py python3; fi
+if there "LuaJIT" luajit -v; then try luajit squares squares.lua luajit; fi
+if there "Ruby by fiddle" ruby -rfiddle -e 0; then try ruby squares squares.rb ruby; fi
+if there "Perl by FFI::Platypus" perl -MFFI::Platypus -e 0; then try perl squares squares.pl perl; fi
+if command -v npm >/dev/null && [ ! -e "$out/node_modules/koffi" ]; then
+    echo '{}' >"$out/package.json"
+    (cd "$out" && timeout 120 npm install --silent --no-audit --no-fund --ignore-scripts koffi@3 >npm.log 2>&1)
+fi
+export NODE_PATH=$out/node_modules
+if there "JavaScript by Node's koffi" node -e 'require("koffi")'; then try node squares squares.js node; fi
+echo "$passed passed, $failed failed"
+[ $failed = 0 ]
