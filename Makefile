@@ -28,7 +28,7 @@ STAGE   := $(CURDIR)/build/prefix
 STAGED  := $(STAGE)/.installed
 WITH    := PKG_CONFIG_PATH="$(STAGE)/lib/pkgconfig"
 
-.PHONY: all install uninstall staged book demo test test-long c-tests examples storm bench header symbols clean FORCE
+.PHONY: all install uninstall staged book wheel demo test test-long c-tests examples storm bench header symbols clean FORCE
 all: $(RELEASE)/libtine.so build/man/.made
 
 # Cargo decides whether there is anything to do; make then goes by the time of the file that it left. No path of the machine that
@@ -68,6 +68,12 @@ $(STAGED): $(RELEASE)/libtine.so include/tine.h include/tine-ffi.h tine.pc.in $(
 	@$(MAKE) --no-print-directory --silent install PREFIX="$(STAGE)" DESTDIR= \
 	    LIBDIR="$(STAGE)/lib" INCLUDEDIR="$(STAGE)/include" LIBEXECDIR="$(STAGE)/libexec" DATADIR="$(STAGE)/share"
 	@touch $@
+
+# Python's package, with the library in it.
+wheel:
+	@ci/need.sh wheel
+	@$(MAKE) --no-print-directory --silent staged
+	@ci/make-wheel.sh
 
 demo:
 	@ci/need.sh demo

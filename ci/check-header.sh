@@ -37,6 +37,16 @@ for compiler in gcc clang; do
         done
     done
 done
+# On a host of 32 bits the first thing that the compiler says is why not.
+for compiler in gcc clang; do
+    if $compiler -m32 -fsyntax-only -Ibuild/prefix/include $dir/alone.c 2>&1 | grep -m 1 'error:' |
+        grep -q 'tine is for 64-bit Linux'; then
+        passed=$((passed + 1))
+    else
+        echo "FAIL $compiler -m32 does not say that tine is for 64 bits"
+        failed=$((failed + 1))
+    fi
+done
 # A struct without an initialiser is one that users can't use right; but a barrier is none before tine_barrier_init.
 for type in $(sed -n 's/^typedef struct \(tine_[a-z_]*\) {.*/\1/p' $header | grep -vx tine_barrier); do
     grep -q "^#define $(tr '[:lower:]' '[:upper:]' <<<"$type")_INIT\b" $header || {

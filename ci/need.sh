@@ -1,5 +1,5 @@
 #!/bin/sh
-# need.sh demo|test|test-long: sees to it that what the target needs is there. Where root on Debian, what is missing gets
+# need.sh demo|wheel|test|test-long: sees to it that what the target needs is there. Where root on Debian, what is missing gets
 # installed; elsewhere the first missing package is named, by Debian's name for it.
 set -eu
 
@@ -16,6 +16,10 @@ need libpng-dev pkg-config --exists libpng
 need g++ g++ --version
 case $1 in
     demo) ;;
+    wheel)
+        need python3-venv python3 -c 'import ensurepip, venv'
+        need python3-dev python3 -c 'import os, sysconfig; os.stat(sysconfig.get_path("include") + "/Python.h")'
+        ;;
     test | test-long)
         need clang clang --version
         need libuv1-dev pkg-config --exists libuv
@@ -32,7 +36,7 @@ case $1 in
             cargo "$tool" --version >/dev/null 2>&1 || { echo "make $1 needs cargo $tool" >&2; exit 1; }
         done
         ;;
-    *) echo "usage: need.sh demo|test|test-long" >&2; exit 2 ;;
+    *) echo "usage: need.sh demo|wheel|test|test-long" >&2; exit 2 ;;
 esac
 [ -n "$missing" ] || exit 0
 

@@ -30,6 +30,7 @@ check() { # check NAME COMMAND...
 short() {
     check format cargo fmt --check -- --color never
     check clippy cargo clippy --quiet --all-targets -- -D warnings
+    check rustdoc env RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --quiet
     check rust timeout -k 10 900 cargo test --quiet
     check install make --silent staged
     check layout ci/check-install.sh
@@ -51,6 +52,7 @@ long() {
     check install make --silent staged
     check build ci/check-build.sh long
     check book ci/check-book.sh
+    check python ci/check-python.sh long
 }
 
 case ${1-short} in

@@ -4,6 +4,13 @@
 //! [`ffi`] puts the C ABI of `include/tine.h` on top of it and nothing else. `docs/architecture.md` says how
 //! the pieces work together and why.
 
+#[cfg(not(all(
+    target_os = "linux",
+    any(target_arch = "x86_64", target_arch = "aarch64"),
+    target_pointer_width = "64"
+)))]
+compile_error!("tine is for 64-bit Linux, on x86_64 or aarch64");
+
 pub mod channel;
 mod check;
 mod engine;

@@ -1,6 +1,10 @@
-"""The compiled layer, one for all versions from 3.11 on, by the limited API, against the libtine of pkg-config."""
+"""The compiled layer, one for all versions from 3.11 on, by the limited API, against the libtine of pkg-config.
+
+Where src/libtine/_lib holds that library, as `make wheel` of tine has it, the package carries it along.
+"""
 
 import glob
+import os
 import subprocess
 import sys
 
@@ -26,7 +30,8 @@ class Abi3Wheel(bdist_wheel):
 
 
 libraries = pkg_config("--libs")
-directories = [flag[2:] for flag in libraries if flag.startswith("-L")]
+carried = os.path.isdir("src/libtine/_lib")
+run_path = ["$ORIGIN/_lib/lib"] if carried else [flag[2:] for flag in libraries if flag.startswith("-L")]
 setup(
     ext_modules=[
         Extension(
@@ -36,7 +41,7 @@ setup(
             define_macros=[("Py_LIMITED_API", "0x030B0000")] if LIMITED else [],
             py_limited_api=LIMITED,
             extra_compile_args=[*pkg_config("--cflags"), "-std=gnu11", "-Wall", "-Wextra"],
-            extra_link_args=[*libraries, *(f"-Wl,-rpath,{directory}" for directory in directories)],
+            extra_link_args=[*libraries, *(f"-Wl,-rpath,{directory}" for directory in run_path)],
         )
     ],
     cmdclass={"bdist_wheel": Abi3Wheel},

@@ -6,6 +6,7 @@
 //! |---|---|---|
 //! | a worker | `Exited` from the supervisor, who has reaped it | [`Event::Ended`]; the place is filled again |
 //! | the supervisor | the end of its messages, or its pidfd | its workers go with it: they are killed once more by pidfd, each is [`Event::Ended`] when its pidfd says so, and a new supervisor is started |
+//! | a worker, while somebody has stopped the supervisor | its pidfd, where tasks are under way | the supervisor gets SIGCONT, and tells |
 //! | one that has not started yet | the same, or its `start_timeout` | the brake: see [`Brake`] |
 //!
 //! And when there is not what something takes: descriptors, processes, memory.
@@ -57,6 +58,9 @@ const AT_ONCE: usize = 16;
 /// In a family of more, a worker leaves a mark when there is a result in its ring.
 const MARKED_FROM: usize = 16;
 
+/// How often to look for a worker that has ended and of which the supervisor has not told.
+const UNTOLD_NS: u64 = 250_000_000;
+
 /// How often to look at what cannot be watched, or ask for what was lost.
 pub(super) const UNWATCHED_NS: u64 = 5_000_000;
 
@@ -91,6 +95,7 @@ pub(crate) struct Family {
     start_timeout_ns: u64,
     pub(super) link: Option<Link>,
     link_not_before_ns: u64,
+    untold_due_ns: u64,
     pub(crate) members: Vec<Member>,
     callees: Option<Callees>,
     brake: Brake,
@@ -137,6 +142,7 @@ impl Family {
             start_timeout_ns,
             link: None,
             link_not_before_ns: 0,
+            untold_due_ns: 0,
             members,
             callees: None,
             brake: Brake::default(),
@@ -264,6 +270,7 @@ impl Family {
 
     fn try_advance(&mut self, heap: &Heap, epoll: &Epoll) -> Result<()> {
         self.take_messages(epoll)?;
+        self.look_for_untold();
         self.look_at_members(epoll);
         if !self.stopping {
             self.check_timeouts(epoll);
@@ -312,6 +319,27 @@ impl Family {
             }
         }
         Ok(())
+    }
+
+    /// A supervisor that somebody has stopped does not tell that a worker has ended: then it is to go on.
+    fn look_for_untold(&mut self) {
+        let now = now_ns();
+        if now < self.untold_due_ns {
+            return;
+        }
+        self.untold_due_ns = now + UNTOLD_NS;
+        let has_ended =
+            |member: &Member| member.pidfd.as_ref().is_some_and(|pidfd| pidfd::has_ended(pidfd.as_raw_fd()));
+        if self.members.iter().any(has_ended) {
+            self.wake_supervisor();
+        }
+    }
+
+    /// Has the supervisor go on if somebody has stopped it.
+    fn wake_supervisor(&self) {
+        if let Some(link) = &self.link {
+            link.signal(libc::SIGCONT);
+        }
     }
 
     fn take(&mut self, message: Message, epoll: &Epoll) -> Result<()> {
@@ -508,6 +536,7 @@ impl Family {
     /// Ends a worker that cannot be trusted any more, or does not end by itself; [`Event::Ended`] follows.
     pub(crate) fn kill(&mut self, slot: usize) {
         self.signal(slot, libc::SIGKILL);
+        self.wake_supervisor();
     }
 
     /// The supervisor is gone, or of no use; with why, where that is known.

@@ -57,7 +57,7 @@ pub unsafe extern "C" fn tine_queue_put_many(
 /// A consumer that is killed in here takes along what it was taking: up to `count` messages.
 ///
 /// Parameters: lengths: for each message its length. The rest as for tine_queue_get.
-/// Returns how many were taken; otherwise the codes of tine_queue_get, and for -EMSGSIZE lengths[0] is what the next
+/// Returns how many were taken; otherwise the codes of tine_queue_get, and for -EMSGSIZE `lengths[0]` is what the next
 /// message needs. 0: `count` is 0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_queue_get_many(

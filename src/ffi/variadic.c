@@ -2,6 +2,11 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+/* From then on threads, timers and dlopen are in the C library itself, so that tine needs no other one. */
+#if defined(__GLIBC__) && !__GLIBC_PREREQ(2, 34)
+#error "tine needs glibc 2.34 or later, or musl"
+#endif
+
 /* The beginning of a Task: pool/worker.rs. */
 struct tine_task {
     int (*fail)(struct tine_task *task, int code, const char *text);

@@ -22,7 +22,7 @@
 //! A process has several allocators, so that its threads keep out of each other's way; to each other they are like those
 //! of other processes. A forked child has none: calls in it are refused before they touch a lock of its parent's.
 //!
-//! A process may be killed between any two stores; [`Heap::reclaim`] says what is left and who clears it up. A hostile
+//! A process may be killed between any two stores; `Heap::reclaim` says what is left and who clears it up. A hostile
 //! process may write anything anywhere: so whatever is read from here is loaded once, and checked against private
 //! bounds before it is used, and no loop runs on shared words alone.
 

@@ -25,6 +25,7 @@ use crate::error::{Code, Error, Result};
 use crate::process::function::Callee;
 use crate::queue::ring::INLINE_INPUT;
 use std::ffi::CString;
+use std::mem::MaybeUninit;
 
 /// Names a task: its place and the generation there. Never zero.
 #[repr(transparent)]
@@ -126,7 +127,8 @@ pub(super) fn to_c_string(bytes: &[u8]) -> Option<CString> {
     CString::new(text).ok()
 }
 
-/// Bytes that travel in a slot; the input before the task has run, the output afterwards.
+/// Bytes that travel in a slot; the input before the task has run, the output afterwards. They stand apart from the entries: their
+/// pages are touched, and so had from the system, only where tasks have such bytes.
 #[derive(Debug)]
 #[repr(C, align(16))]
 pub(super) struct Inline(pub(super) [u8; INLINE_INPUT]);
@@ -168,8 +170,9 @@ pub(super) struct Entry {
     /// An end of a channel goes with it; and that end, while it is the host's: see `ends`.
     pub(super) has_end: bool,
     pub(super) end: Kept,
-    pub(super) inline: Inline,
 }
+
+const _: () = assert!(size_of::<Entry>() <= 272);
 
 impl Entry {
     fn free(generation: u32) -> Entry {
@@ -196,23 +199,12 @@ impl Entry {
             calls: None,
             has_end: false,
             end: Kept::Nothing,
-            inline: Inline([0; INLINE_INPUT]),
         }
     }
 
     /// Whether it was submitted by itself: no chunk of a map and no item of a stream.
     pub(super) fn is_a_callers(&self) -> bool {
         self.job.is_none() && self.line.is_none()
-    }
-
-    /// How many items a worker may say that it has begun: those of a chunk; 1 where it is one call.
-    pub(super) fn items(&self) -> u64 {
-        match self.kind {
-            Kind::Task | Kind::Range => 1,
-            Kind::Items | Kind::TaskItems => {
-                Chunk::from_bytes(&self.inline.0[..self.input_length]).map_or(0, |chunk| chunk.count)
-            }
-        }
     }
 }
 
@@ -236,6 +228,8 @@ const NO_ENTRY: u32 = u32::MAX;
 #[derive(Debug)]
 struct Block {
     entries: Vec<Entry>,
+    /// One for each entry.
+    inline: Vec<MaybeUninit<Inline>>,
     /// The first free entry, by its place in here; each knows the next.
     free: u32,
     used: u32,
@@ -244,13 +238,15 @@ struct Block {
 impl Block {
     /// All of them free, with generations that no entry in their places has had.
     fn new(generation: u32) -> Result<Block> {
-        let mut entries = Vec::new();
-        entries.try_reserve_exact(BLOCK).map_err(|_| Error::from(Code::errno(libc::ENOMEM)))?;
+        let (mut entries, mut inline) = (Vec::new(), Vec::new());
+        let room = entries.try_reserve_exact(BLOCK).and_then(|()| inline.try_reserve_exact(BLOCK));
+        room.map_err(|_| Error::from(Code::errno(libc::ENOMEM)))?;
+        inline.resize_with(BLOCK, MaybeUninit::uninit);
         entries.extend((1..=BLOCK as u32).map(|next| {
             let next_free = if next as usize == BLOCK { NO_ENTRY } else { next };
             Entry { next_free, ..Entry::free(generation) }
         }));
-        Ok(Block { entries, free: 0, used: 0 })
+        Ok(Block { entries, inline, free: 0, used: 0 })
     }
 }
 
@@ -300,6 +296,51 @@ impl Books {
         match &mut self.blocks[index as usize / BLOCK] {
             Some(block) => &mut block.entries[index as usize % BLOCK],
             None => unreachable!("an entry is in use in a block that has been given back"),
+        }
+    }
+
+    fn inline_place(&self, index: u32) -> Option<&MaybeUninit<Inline>> {
+        self.blocks[index as usize / BLOCK].as_ref().map(|block| &block.inline[index as usize % BLOCK])
+    }
+
+    /// Where the bytes of an entry are that is in use: those that have been put there.
+    pub(super) fn inline_pointer(&self, index: u32) -> *const u8 {
+        self.inline_place(index).map_or(std::ptr::null(), |place| place.as_ptr().cast())
+    }
+
+    /// The room for the bytes of an entry that is in use, of which the first are about to be written.
+    pub(super) fn inline_room(&mut self, index: u32) -> &mut [MaybeUninit<u8>; INLINE_INPUT] {
+        match &mut self.blocks[index as usize / BLOCK] {
+            // SAFETY: as many bytes, for which no content and no alignment is asked.
+            Some(block) => unsafe { &mut *block.inline[index as usize % BLOCK].as_mut_ptr().cast() },
+            None => unreachable!("an entry is in use in a block that has been given back"),
+        }
+    }
+
+    /// Puts bytes there: the input of a task, and with that of its entry; or its output.
+    pub(super) fn put_inline(&mut self, index: u32, bytes: &[u8]) {
+        let room = self.inline_room(index);
+        room.iter_mut().zip(bytes).for_each(|(place, byte)| _ = place.write(*byte));
+    }
+
+    /// The input of a task that has not settled, where it is one that travels in a slot.
+    pub(super) fn inline_input(&self, index: u32) -> &[u8] {
+        let entry = self.get(index);
+        let length = if matches!(entry.input, Input::Inline) { entry.input_length } else { 0 };
+        if length == 0 {
+            return &[];
+        }
+        // SAFETY: whoever has filled the entry has put as many bytes there, which are no more than there is room for.
+        unsafe { std::slice::from_raw_parts(self.inline_pointer(index), length.min(INLINE_INPUT)) }
+    }
+
+    /// How many items a worker may say that it has begun: those of a chunk; 1 where it is one call.
+    pub(super) fn items_of(&self, index: u32) -> u64 {
+        match self.get(index).kind {
+            Kind::Task | Kind::Range => 1,
+            Kind::Items | Kind::TaskItems => {
+                Chunk::from_bytes(self.inline_input(index)).map_or(0, |chunk| chunk.count)
+            }
         }
     }
 
@@ -395,9 +436,14 @@ impl Books {
     /// The entry of an id that is in use and is no chunk, nor an item of a stream that has not been taken.
     pub(super) fn find(&self, id: TaskId) -> Result<u32> {
         let unknown = || Error::new(Code::ID, format!("the id {:#x} was never given, or was released", id.0));
-        let index = (id.0 as u32).checked_sub(1).ok_or_else(unknown)?;
+        self.look_up(id).ok_or_else(unknown)
+    }
+
+    /// The same without a text, for where there need not be one.
+    pub(super) fn look_up(&self, id: TaskId) -> Option<u32> {
+        let index = (id.0 as u32).checked_sub(1)?;
         if index as usize / BLOCK >= self.blocks.len() {
-            return Err(unknown());
+            return None;
         }
         let entry = self.get(index);
         let in_use = match entry.state {
@@ -405,7 +451,7 @@ impl Books {
             State::Taken => entry.job.is_none(),
             State::Queued | State::Sent(_) | State::Settled => entry.is_a_callers(),
         };
-        if in_use && u64::from(entry.generation) == id.0 >> 32 { Ok(index) } else { Err(unknown()) }
+        (in_use && u64::from(entry.generation) == id.0 >> 32).then_some(index)
     }
 }
 

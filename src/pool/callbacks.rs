@@ -79,6 +79,8 @@ pub(super) struct News {
     expected: usize,
     /// Threads that are in a callback of this pool's.
     telling: Vec<thread::Id>,
+    /// tine's thread that calls them, where there is one.
+    pub(super) caller: Option<thread::Id>,
     /// Tasks of which it is to be told that they have begun, and has not been.
     awaited: usize,
 }
@@ -115,7 +117,7 @@ pub(super) fn tell_all<'a>(pool: &'a Inner, mut state: Held<'a>) -> Held<'a> {
             }
             Item::Settled(id) => {
                 let mut told = Ok(());
-                if let Ok(index) = state.books.find(id) {
+                if let Some(index) = state.books.look_up(id) {
                     let callback = state.books.get_mut(index).calls.take();
                     let callback = callback.and_then(|calls| calls.callbacks.on_settled);
                     state.mark_taken(index);
@@ -127,7 +129,7 @@ pub(super) fn tell_all<'a>(pool: &'a Inner, mut state: Held<'a>) -> Held<'a> {
                     state = pool.lock();
                 }
                 let taken = |index: &u32| state.books.get(*index).state == TaskState::Taken;
-                if let Some(index) = state.books.find(id).ok().filter(taken) {
+                if let Some(index) = state.books.look_up(id).filter(taken) {
                     state.release(index);
                 }
                 told
@@ -151,9 +153,10 @@ impl State {
         !self.news.items.is_empty()
     }
 
-    /// Whether this thread is in a callback of this pool's.
+    /// Whether this thread is in a callback of this pool's, or of another's on the thread that calls this one's, too.
     pub(super) fn is_in_callback(&self) -> bool {
-        !self.news.telling.is_empty() && self.news.telling.contains(&thread::this())
+        let is_this = |id: &thread::Id| *id == thread::this();
+        self.news.telling.iter().any(is_this) || self.news.caller.as_ref().is_some_and(is_this)
     }
 
     /// Whether all callbacks have returned.

@@ -56,7 +56,7 @@ impl State {
             return 0;
         }
         let Some(segment) = &self.family.members[slot].segment else { return 0 };
-        entry.items().saturating_sub(segment.items_begun.load(Ordering::Relaxed))
+        self.books.items_of(index).saturating_sub(segment.items_begun.load(Ordering::Relaxed))
     }
 
     /// Has a chunk that runs end after the item it is at.

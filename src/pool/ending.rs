@@ -180,7 +180,8 @@ impl State {
             return now;
         }
         let known = lane.beginning.filter(|known| known.position == position);
-        let Some(beginning) = Beginning::next(known, position, item, entry.items(), said, now) else {
+        let Some(beginning) = Beginning::next(known, position, item, self.books.items_of(index), said, now)
+        else {
             let last = known.map_or(0, |known| known.item.saturating_sub(1));
             self.end_at_once(slot, index, position, last, Reason::Deadline);
             return u64::MAX;

@@ -349,9 +349,8 @@ pub(super) fn run_queued<'a>(pool: &'a Inner, mut state: Held<'a>) -> Held<'a> {
             nested.forget_results();
         }
         state = pool.lock();
-        let entry = state.books.get_mut(work.index);
         if let (Output::Inline, 1..) = (outcome.output, outcome.output_length) {
-            entry.inline = room;
+            state.books.put_inline(work.index, &room.0[..outcome.output_length]);
         }
         state.settle(work.index, outcome);
         state.stop_lines();
@@ -366,6 +365,9 @@ impl State {
     fn take_work(&mut self) -> Option<Work> {
         let index = self.take_front()?;
         let id = self.books.id_of(index).0;
+        let mut inline = Inline([0; INLINE_INPUT]);
+        let input = self.books.inline_input(index);
+        inline.0[..input.len()].copy_from_slice(input);
         let entry = self.books.get_mut(index);
         entry.state = TaskState::Sent(HERE);
         let address = match entry.input {
@@ -379,7 +381,7 @@ impl State {
             callee: self.family.callees().and_then(|callees| callees.current(entry.callee)),
             address,
             length: entry.input_length,
-            inline: Inline(entry.inline.0),
+            inline,
             deadline_ns: entry.deadline_ns,
             end: std::mem::take(&mut entry.end).here(),
         })

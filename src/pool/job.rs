@@ -297,9 +297,9 @@ impl<'p, 'a> Job<'p, 'a> {
             entry.callee = self.callee;
             entry.input = Input::Inline;
             entry.input_length = bytes.len();
-            entry.inline.0[..bytes.len()].copy_from_slice(&bytes);
             entry.deadline_ns = self.deadline_ns;
             entry.job = Some(self.number);
+            state.books.put_inline(index, &bytes);
             self.sent.insert(index, sent);
             state.enqueue(index);
         }

@@ -6,7 +6,7 @@ use super::ending::{Beginning, Ending};
 use crate::engine::handover::Handover;
 use crate::heap::Heap;
 use crate::process::function::Callee;
-use crate::queue::ring::{INLINE_INPUT, Left, SLOTS, Segment, Slot, flag, state};
+use crate::queue::ring::{Left, SLOTS, Segment, Slot, flag, state};
 use crate::sys::prim::Ordering;
 use std::collections::VecDeque;
 
@@ -229,7 +229,7 @@ impl Lane {
             Input::Inline => {
                 slot.input.store(0, Ordering::Relaxed);
                 if entry.input_length > 0 {
-                    slot.inline_input.write(&entry.inline.0[..entry.input_length.min(INLINE_INPUT)]);
+                    slot.inline_input.write(books.inline_input(index));
                 }
             }
             Input::Heap { address, .. } => slot.input.store(address as u64, Ordering::Relaxed),
@@ -353,7 +353,7 @@ impl Lane {
             Left::Nothing => (),
             Left::Inline(length) => {
                 outcome.output_length = length;
-                entry.inline.0[..length].copy_from_slice(&slot.inline_output.read(length));
+                slot.inline_output.copy_to(&mut books.inline_room(index)[..length]);
             }
             Left::Block(address, length) => {
                 (outcome.output_length, outcome.output) = (length, Output::Heap(address));

@@ -1,7 +1,7 @@
 //! Pools: tasks in, results out, whatever is killed in between.
 //!
-//! [`Pool`] is the host's handle. Its lock protects all of its books ([`state`]); a task goes from the queue into a
-//! worker's ring ([`lane`]) and its result comes back from there; threads that wait do so in [`wait`]. The worker's
+//! [`Pool`] is the host's handle. Its lock protects all of its books (`state`); a task goes from the queue into a
+//! worker's ring (`lane`) and its result comes back from there; threads that wait do so in `wait`. The worker's
 //! side is in [`worker`].
 
 mod books;
@@ -326,7 +326,7 @@ impl Pool {
         entry.retries = options.retries;
         (entry.has_end, entry.end) = (end.is_some(), end.into());
         if let Input::Inline = place {
-            entry.inline.0[..input.len()].copy_from_slice(input);
+            state.books.put_inline(index, input);
         }
         state.expect(index, options.callbacks);
         state.books.window_tasks += 1;
@@ -397,7 +397,7 @@ impl Pool {
         idle?;
         if state.closing() {
             let gone = |state: &mut State| state.is_gone.then_some(Ok(()));
-            return wait(inner, state, Want::Gone, timeout, gone).1;
+            return wait(inner, state, Want::Gone, timeout.what_is_left(deadline), gone).1;
         }
         // Workers that have nothing to do need hardly any time to end in good order, but they do need some.
         let least = Deadline::after(LEAST_LEAVING_NS);
@@ -634,6 +634,11 @@ impl State {
                 self.feed(now_ns());
             }
             self.grow();
+            // Whoever looks from outside has nobody to look at the clock for him.
+            if self.is_looked_at() {
+                let due = self.next_look();
+                self.call_outside_by(due);
+            }
         }
     }
 }

@@ -67,4 +67,11 @@ impl State {
             outside.timer.set(due);
         }
     }
+
+    /// The same, if nothing earlier is set.
+    pub(super) fn call_outside_by(&mut self, due: Deadline) {
+        if let Some(outside) = &mut self.outside {
+            outside.timer.set_by(due);
+        }
+    }
 }

@@ -53,7 +53,7 @@ impl Pool {
     pub fn release(&self, id: TaskId) -> Result<()> {
         let mut state = self.inner()?.lock();
         let taken = |index: &u32| state.books.get(*index).state == TaskState::Taken;
-        if let Some(index) = state.books.find(id).ok().filter(taken) {
+        if let Some(index) = state.books.look_up(id).filter(taken) {
             state.release(index);
         }
         Ok(())
@@ -93,7 +93,8 @@ impl Pool {
         let mut next = 0;
         wait(inner, state, Want::Every(ids), timeout, |state| {
             // What another thread has taken meanwhile has settled, and its place may be another task's.
-            let pending = |at: usize| state.books.find(ids[at]).is_ok_and(|index| state.is_under_way(index));
+            let pending =
+                |at: usize| state.books.look_up(ids[at]).is_some_and(|index| state.is_under_way(index));
             while next < ids.len() && !pending(next) {
                 next += 1;
             }
@@ -226,7 +227,7 @@ impl State {
         let Some(outcome) = &entry.outcome else { unreachable!("a taken task has an outcome") };
         let data = match outcome.output {
             _ if outcome.output_length == 0 => std::ptr::null(),
-            Output::Inline => entry.inline.0.as_ptr(),
+            Output::Inline => self.books.inline_pointer(index),
             Output::Heap(address) => std::ptr::with_exposed_provenance(address),
         };
         let result = TaskResult {

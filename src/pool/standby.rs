@@ -175,6 +175,7 @@ impl Threads {
                     Some(Thread::start(c"tine-callbacks", 0, move || self.call_back(generation))?);
             }
             pool.guarded.fetch_or(CALLED, Ordering::Release);
+            pool.lock().news.caller = inside.caller.as_ref().map(Thread::id);
         }
         Ok(())
     }
@@ -259,9 +260,16 @@ impl Threads {
     pub(super) fn let_go(&self, pool: &Arc<Inner>) {
         let mut inside = self.lock();
         let own = Threads::is_own(&inside);
+        let is_telling =
+            |inside: &Inside| inside.telling.as_ref().is_some_and(|told| Arc::ptr_eq(told, pool));
+        if own && pool.has_caller() && !is_telling(&inside) {
+            // In a callback of another pool's: nobody else could call them.
+            drop(inside);
+            drop(tell_all(pool, pool.lock()));
+            inside = self.lock();
+        }
         while !own && pool.has_caller() {
-            let is_told = inside.telling.as_ref().is_none_or(|telling| !Arc::ptr_eq(telling, pool));
-            if is_told && !pool.lock().has_news() {
+            if !is_telling(&inside) && !pool.lock().has_news() {
                 break;
             }
             self.wake_caller();
@@ -312,12 +320,12 @@ impl State {
             if self.desk.is_led() {
                 self.standby_mode = standby::QUIET;
                 bell.standby_lies_down(standby::QUIET);
-                self.standby_due = FAR;
+                (self.standby_due, self.standby_idle) = (FAR, true);
                 return FAR;
             }
             self.family.host_calls = false;
             self.pump(happened);
-            self.standby_due = self.next_look().min(FAR);
+            (self.standby_due, self.standby_idle) = (self.next_look().min(FAR), self.books.outstanding == 0);
             self.family.host_calls = true;
             self.standby_mode = self.standby_wanted();
             bell.standby_lies_down(self.standby_mode);
@@ -350,16 +358,16 @@ impl State {
     }
 
     /// A thread of the host's leaves: where it was to lead and others wait, one of them is to; where nobody does, tine's
-    /// thread has to know of what it leaves under way.
+    /// thread has to know of what it leaves under way. Whoever lay down while nothing was looks at the clock too seldom now.
     pub(super) fn leave(&mut self) {
         self.desk.pass_the_lead();
-        if self.desk.is_led() && self.led_until == FAR && self.books.outstanding > 0 {
+        if self.desk.is_led() && self.books.outstanding > 0 && std::mem::take(&mut self.led_idle) {
             self.heap.bell().ring_leader();
         }
         if !self.is_guarded || self.books.outstanding == 0 || !self.desk.nobody_is_there() {
             return;
         }
-        if self.standby_due == FAR {
+        if self.standby_idle {
             self.calls_standby = true;
             return;
         }

@@ -80,11 +80,14 @@ pub(super) struct State {
     pub(super) desk: Desk,
     /// How long whoever is to lead looks before it sleeps.
     pub(super) spin: Spin,
-    /// Until when the leader sleeps.
+    /// Until when the leader sleeps, and whether nothing was under way when it lay down.
     pub(super) led_until: Deadline,
-    /// tine's thread stands by: until when it sleeps, what it wants to hear of, and whether it is to be woken.
+    pub(super) led_idle: bool,
+    /// tine's thread stands by: until when it sleeps, whether nothing was under way when it lay down, what it wants to hear of, and
+    /// whether it is to be woken.
     pub(super) is_guarded: bool,
     pub(super) standby_due: Deadline,
+    pub(super) standby_idle: bool,
     pub(super) standby_mode: u32,
     pub(super) calls_standby: bool,
     /// Where the pool's descriptor has been asked for: every event must make it readable.
@@ -177,8 +180,10 @@ impl State {
             desk: Desk::new(),
             spin: Spin::new(),
             led_until: Deadline::NEVER,
+            led_idle: false,
             is_guarded: false,
             standby_due: Deadline(0),
+            standby_idle: false,
             standby_mode: 0,
             calls_standby: false,
             outside: None,

@@ -25,7 +25,7 @@ use crate::sys::clock::{Timeout, now_ns};
 use crate::sys::{fork, reserve};
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, TryLockError};
 
 /// Items of a window of which nothing is said, for each worker: enough to keep one busy with short items.
 const WINDOW_PER_WORKER: usize = 16;
@@ -238,7 +238,7 @@ impl Stream {
         entry.retries = self.options.retries;
         entry.line = Some(self.number);
         if let Input::Inline = place {
-            entry.inline.0[..input.len()].copy_from_slice(input);
+            state.books.put_inline(index, input);
         }
         let line = state.line_mut(self.number);
         line.items += 1;
@@ -389,8 +389,13 @@ impl Stream {
 
     /// What ended the input before its end, once.
     fn failure(&self) -> Option<Error> {
-        let source = self.source.as_ref()?;
-        source.lock().unwrap_or_else(PoisonError::into_inner).failure.take()
+        let mut source = match self.source.as_ref()?.try_lock() {
+            Ok(source) => source,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            // Another thread is drawing, for as long as the user's code takes: it is told.
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        source.failure.take()
     }
 }
 

@@ -63,7 +63,7 @@ impl Want<'_> {
                 return open.map(|index| Key::Task(*index)).collect();
             }
             Want::Every(ids) => {
-                let open = ids.iter().filter_map(|id| state.books.find(*id).ok());
+                let open = ids.iter().filter_map(|id| state.books.look_up(*id));
                 let open = open.filter(|index| state.is_under_way(*index));
                 return open.map(Key::Task).take(MOST_KEYS).collect();
             }
@@ -162,6 +162,10 @@ pub(super) fn wait<'a, T>(
     if let Some((sleeper, keys)) = seat {
         state.desk.rise(&sleeper, &keys);
     }
+    if answer.is_err() {
+        // It may have been in the way of others, who wish for less.
+        state.wake_waiters();
+    }
     state.desk.waiting -= 1;
     state.leave();
     (state, answer)
@@ -189,7 +193,7 @@ fn lead<'a>(pool: &'a Inner, mut state: Held<'a>, sleeper: &Arc<Sleeper>, deadli
     let deadline = deadline.min(state.next_look()).min(standby::FAR);
     let (mut interrupted, mut timed_out) = (false, false);
     if !state.has_something() {
-        state.led_until = deadline;
+        (state.led_until, state.led_idle) = (deadline, state.books.outstanding == 0);
         drop(state);
         let began = now_ns();
         let waited = bell.leader_sleeps(deadline);

@@ -27,7 +27,7 @@ fn record(fault: Fault) {
     record.fault_address.store(fault.address as u64, Ordering::Relaxed);
     record.signal.store(fault.signal, Ordering::Release);
     let mut count = 0;
-    fatal::walk_stack(&mut |address| {
+    fatal::walk_stack(fault.instruction, &mut |address| {
         let (module, offset) = worker.resolver().locate(address).unwrap_or((u64::MAX, address as u64));
         record.frames[count].0.store(module, Ordering::Relaxed);
         record.frames[count].1.store(offset, Ordering::Relaxed);

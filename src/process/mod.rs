@@ -1,7 +1,7 @@
 //! Processes: how the family of a pool is born, watched and ended.
 //!
 //! The host starts a supervisor that is nobody's child (`sys::spawn`); the supervisor makes the workers, reaps them and
-//! reports; host and supervisor talk over one socket in messages of [`wire`]. What each does when another one dies is
+//! reports; host and supervisor talk over one socket in messages of `wire`. What each does when another one dies is
 //! in `docs/architecture.md`.
 
 pub(crate) mod crash;

@@ -38,6 +38,7 @@ use crate::sys::fd::{self, Guarded};
 use crate::sys::memory::{Mapping, sealed_memfd};
 use crate::sys::prim::{AtomicI32, AtomicU32, AtomicU64, Ordering, fence, futex_wait, futex_wake};
 use core::cell::UnsafeCell;
+use core::mem::MaybeUninit;
 use crossbeam_utils::CachePadded;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
@@ -100,6 +101,13 @@ impl<const N: usize> Bytes<N> {
         // SAFETY: as for `write`.
         unsafe { std::ptr::copy_nonoverlapping(self.0.get().cast(), copy.as_mut_ptr(), copy.len()) };
         copy
+    }
+
+    /// Fills a place with as many of the bytes.
+    pub(crate) fn copy_to(&self, place: &mut [MaybeUninit<u8>]) {
+        let length = place.len().min(N);
+        // SAFETY: as for `write`.
+        unsafe { std::ptr::copy_nonoverlapping(self.0.get().cast(), place.as_mut_ptr(), length) };
     }
 
     /// Where the bytes are.

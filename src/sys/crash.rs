@@ -10,6 +10,8 @@ pub(crate) struct Fault {
     pub(crate) signal: i32,
     pub(crate) code: i32,
     pub(crate) address: usize,
+    /// The instruction that it interrupted: what lies below it on the stack is the handler.
+    pub(crate) instruction: usize,
 }
 
 const FATAL: [c_int; 7] =
@@ -18,6 +20,9 @@ const FATAL: [c_int; 7] =
 /// The handler's stack. A backtrace through the C++ unwinder needs more than SIGSTKSZ.
 const STACK_BYTES: usize = 128 * 1024;
 
+/// More than lie between the handler and what it has interrupted.
+const HANDLER_FRAMES: usize = 32;
+
 /// What the handler calls. Release at installation, Acquire in the handler.
 static RECORD: AtomicPtr<c_void> = AtomicPtr::new(std::ptr::null_mut());
 
@@ -25,7 +30,7 @@ static RECORD: AtomicPtr<c_void> = AtomicPtr::new(std::ptr::null_mut());
 pub(crate) fn install(record: fn(Fault)) {
     RECORD.store(record as *mut c_void, Ordering::Release);
     // The unwinder loads and allocates what it needs at its first use, which must not be in the handler.
-    walk_stack(&mut |_| false);
+    walk_stack(0, &mut |_| false);
     if let Ok(stack) = Mapping::stack(STACK_BYTES) {
         let alternate = libc::stack_t { ss_sp: stack.pointer().cast(), ss_flags: 0, ss_size: STACK_BYTES };
         // SAFETY: the stack stays mapped as long as the process lives.
@@ -43,7 +48,7 @@ pub(crate) fn install(record: fn(Fault)) {
     }
 }
 
-extern "C" fn handle(signal: c_int, info: *mut libc::siginfo_t, _context: *mut c_void) {
+extern "C" fn handle(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
     // SAFETY: async-signal-safe calls; `info` is the kernel's.
     unsafe {
         // Whatever happens in here, the process is gone in a second: SIGALRM's default ends it.
@@ -60,11 +65,27 @@ extern "C" fn handle(signal: c_int, info: *mut libc::siginfo_t, _context: *mut c
             let faults = [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGTRAP];
             let of_processor = faults.contains(&signal) && (*info).si_code > 0;
             let address = if of_processor { (*info).si_addr() as usize } else { 0 };
-            record(Fault { signal, code: (*info).si_code, address });
+            record(Fault {
+                signal,
+                code: (*info).si_code,
+                address,
+                instruction: interrupted(context.cast()),
+            });
         }
         // The disposition is the default again: for the process that sent it, the signal is what it was.
         libc::raise(signal);
     }
+}
+
+/// # Safety
+/// The context that the kernel gave a handler.
+unsafe fn interrupted(context: *const libc::ucontext_t) -> usize {
+    // SAFETY: the caller's promise.
+    let machine = unsafe { &(*context).uc_mcontext };
+    #[cfg(target_arch = "x86_64")]
+    return machine.gregs[libc::REG_RIP as usize] as usize;
+    #[cfg(target_arch = "aarch64")]
+    return machine.pc as usize;
 }
 
 #[repr(C)]
@@ -80,8 +101,23 @@ unsafe extern "C" {
     fn _Unwind_GetIP(context: *mut UnwindContext) -> usize;
 }
 
-/// Calls `visit` with the address of each frame, innermost first, until it answers false.
-pub(crate) fn walk_stack(visit: &mut dyn FnMut(usize) -> bool) {
+/// Calls `visit` with the address of each frame, innermost first, until it answers false: from the frame that was interrupted at
+/// the instruction `from`, or all, where the unwinder does not get there: the handler's callers may be the broken thing.
+pub(crate) fn walk_stack(from: usize, visit: &mut dyn FnMut(usize) -> bool) {
+    let (mut reached, mut of_handler) = (false, 0);
+    all_frames(&mut |address| {
+        reached = address == from;
+        of_handler += 1;
+        !reached && of_handler < HANDLER_FRAMES
+    });
+    let mut begun = !reached;
+    all_frames(&mut |address| {
+        begun |= address == from;
+        !begun || visit(address)
+    });
+}
+
+fn all_frames(visit: &mut dyn FnMut(usize) -> bool) {
     unsafe extern "C" fn frame(context: *mut UnwindContext, argument: *mut c_void) -> c_int {
         // SAFETY: the argument is the place of the closure's pointer, the context the unwinder's.
         let (visit, address) =

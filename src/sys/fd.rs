@@ -183,6 +183,13 @@ impl Timer {
         };
     }
 
+    /// Sets it to an earlier time; one that is set to an earlier one stays as it is.
+    pub(crate) fn set_by(&mut self, deadline: Deadline) {
+        if deadline < self.set_to {
+            self.set(deadline);
+        }
+    }
+
     /// The descriptor.
     pub fn fd(&self) -> RawFd {
         self.fd.as_raw_fd()

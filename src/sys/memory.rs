@@ -4,6 +4,7 @@ use crate::error::{Error, Result};
 use std::ffi::CStr;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A memfd without a size yet: close-on-exec, sealable, not executable where the kernel can say so.
 pub(crate) fn memfd(name: &CStr) -> Result<OwnedFd> {
@@ -379,7 +380,17 @@ impl Drop for Mapping {
 }
 
 /// The size of a page.
+#[inline]
 pub fn page_size() -> usize {
-    // SAFETY: no pointers.
-    unsafe { libc::sysconf(libc::_SC_PAGESIZE) as usize }
+    // Relaxed: every thread would write the same.
+    static KNOWN: AtomicUsize = AtomicUsize::new(0);
+    match KNOWN.load(Ordering::Relaxed) {
+        0 => {
+            // SAFETY: no pointers.
+            let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) as usize };
+            KNOWN.store(size, Ordering::Relaxed);
+            size
+        }
+        size => size,
+    }
 }

@@ -12,7 +12,7 @@ pub fn open(pid: i32) -> Result<OwnedFd> {
     // SAFETY: no pointers.
     let rc = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
     if rc < 0 && super::errno() == libc::ENOSYS {
-        let text = "there is no pidfd_open: tine needs Linux 5.3, and a valgrind that knows it";
+        let text = "there is no pidfd_open: tine needs Linux 5.4, and a valgrind that knows it";
         return Err(Error::errno(libc::ENOSYS, text));
     }
     super::fd::owned(rc, "pidfd_open")

@@ -32,6 +32,11 @@ struct Start<F> {
 }
 
 impl Thread {
+    /// Which one it is.
+    pub(crate) fn id(&self) -> Id {
+        Id(self.0)
+    }
+
     /// Starts a thread, none of the host's signals for it; -ENOMEM or -EAGAIN where that cannot be. Its stack is the default for 0 bytes.
     pub(crate) fn start<F: FnOnce() + Send + 'static>(
         name: &'static CStr,

@@ -172,8 +172,10 @@ static void check_death_of(const tine_result *result, int way, int handled)
     if (expected[way].fault_address) {
         CHECK_EQ((uintptr_t)death->fault_address, expected[way].fault_address);
     }
-    if (!strstr(death->backtrace, exe_name)) {
-        fprintf(stderr, "%s: this program is not in the backtrace:\n%s", expected[way].name, death->backtrace);
+    /* It begins where the fault is, not in tine's handler; an abort is in the C library. */
+    const char *first_end = strchr(death->backtrace, '\n'), *found = strstr(death->backtrace, exe_name);
+    if (!found || !first_end || (expected[way].signal != SIGABRT && found > first_end)) {
+        fprintf(stderr, "%s: this program is not where the backtrace begins:\n%s", expected[way].name, death->backtrace);
         exit(1);
     }
 }
@@ -354,7 +356,7 @@ static void a_dead_supervisor_costs_what_was_running(int start)
     tine_pool_destroy(pool);
 }
 
-/* It is not on the path of tasks: these go on; a worker that dies meanwhile is replaced when it goes on. */
+/* It is not on the path of tasks: these go on; a worker that dies meanwhile makes it go on. */
 static void a_stopped_supervisor_loses_nothing(int start)
 {
     tine_pool *pool = create(start, 2, 0);
@@ -372,10 +374,7 @@ static void a_stopped_supervisor_loses_nothing(int start)
         tine_result_release(pool, &result);
     }
     CHECK_RC(tine_submit(pool, die_as_told, &way, sizeof way, NULL, &dying), 0);
-    tine_result none = TINE_RESULT_INIT;
-    CHECK_RC(tine_wait(pool, dying, 50000000, &none), -ETIMEDOUT); /* Who reaps it is stopped. */
-    CHECK_EQ(kill(supervisor_of(sight), SIGCONT), 0);
-    take(pool, dying, &result);
+    take(pool, dying, &result); /* Who reaps it is stopped, and is told to go on. */
     check_death_of(&result, way, 1);
     tine_result_release(pool, &result);
     __atomic_store_n(&sight->let_go, 1, __ATOMIC_SEQ_CST);

@@ -34,6 +34,10 @@
 #define TINE_VERSION_MINOR @MINOR@
 #define TINE_VERSION_PATCH @PATCH@
 
+#if !defined(__LP64__) && !defined(_LP64)
+#error "tine is for 64-bit Linux: its locks and queues have words of 64 bits, and its heap needs the address space"
+#endif
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
