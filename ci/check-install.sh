@@ -52,6 +52,8 @@ layout() {
 755 libexec/tine-worker
 644 share/doc/tine/CHANGELOG.md
 644 share/doc/tine/README.md
+644 share/tine/tine.supp
+644 share/tine/tine.tsan
 END
     } | LC_ALL=C sort -k 2 | diff - build/installed.txt
     [ -z "$(find "$dest" -type d ! -perm 755)" ]

@@ -42,6 +42,7 @@ short() {
     check ffi ci/check-ffi.sh
     check docs ci/check-docs.sh
     check asan ci/check-asan.sh
+    check sanitizers ci/check-sanitizers.sh
     check c ci/run-c-tests.sh
     check cpp ci/check-cpp.sh
     check go ci/check-go.sh
@@ -52,6 +53,7 @@ long() {
     check install make --silent staged
     check build ci/check-build.sh long
     check book ci/check-book.sh
+    check sanitizers ci/check-sanitizers.sh long
     check python ci/check-python.sh long
 }
 

@@ -77,6 +77,7 @@ fi
 
 # The Go package, for a line `replace tine => PREFIX/share/tine/go` in a program's go.mod.
 folder "$DATADIR/tine"
+for file in tine.tsan tine.supp; do put 644 packaging/$file "$DATADIR/tine/$file"; done
 folder "$go"
 for file in bindings/go/*.go bindings/go/*.[ch] bindings/go/go.mod LICENSE-MIT LICENSE-APACHE; do
     case $file in *_test.go) continue ;; esac

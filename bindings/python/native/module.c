@@ -65,6 +65,9 @@ static PyMethodDef methods[] = {
     {"encode_chunk", encode_chunk, METH_VARARGS,
      "encode_chunk(function's pickle, items, star, plain) -> a message of many calls, or None if an item has to be pickled; "
      "with plain false only its head."},
+    {"calls", calls, METH_NOARGS, "calls() -> how many tasks this worker has been given; 0 in a host."},
+    {"handle_crashes", handle_crashes, METH_VARARGS, "handle_crashes(step): in a worker, around faulthandler.enable()."},
+    {"take_text", take_text, METH_VARARGS, "take_text(fd, offset, length) -> the text there, which is gone then."},
     {"serve", serve, METH_VARARGS,
      "serve(load, dump, failed, unreadable, initialize): becomes a supervisor or a worker of the pool that started this process; never returns there."},
     {"use_exceptions", use_exceptions, METH_VARARGS, "use_exceptions(OwnerDied, BrokenBarrierError): what waits raise."},

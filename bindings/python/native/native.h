@@ -88,6 +88,11 @@ void *segment_place(PyObject *segment, size_t offset, size_t bytes);
 bool add_sync(PyObject *module);
 PyObject *use_exceptions(PyObject *module, PyObject *arguments);
 
+/* crash.c */
+PyObject *handle_crashes(PyObject *module, PyObject *arguments);
+PyObject *take_text(PyObject *module, PyObject *arguments);
+
+PyObject *calls(PyObject *module, PyObject *unused);
 PyObject *serve(PyObject *module, PyObject *arguments);
 int initialize_worker(tine_task *task);
 

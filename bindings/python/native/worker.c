@@ -173,10 +173,21 @@ static PyObject *call_pickled(PyObject *input, bool *read)
     return result;
 }
 
+/* How many tasks this worker has been given, the present one included; 0 in a host. */
+static unsigned long long call_count;
+
+PyObject *calls(PyObject *module, PyObject *unused)
+{
+    (void)module;
+    (void)unused;
+    return PyLong_FromUnsignedLongLong(call_count);
+}
+
 /* Does what a message says. `input` has it as Python sees it, or is made here where that is needed. */
 static int run(tine_task *task, PyObject *input, const char *data, size_t length)
 {
     bool read = false;
+    call_count++;
     PyObject *made = NULL, *result = NULL;
     if (!input && *data != MESSAGE_CALL) input = made = PyBytes_FromStringAndSize(data, (Py_ssize_t)length);
     if (*data == MESSAGE_CHUNK) {

@@ -137,3 +137,41 @@ class KillsWhoReads:
 
 def make(name):
     return globals()[name]()
+
+
+def fill(array, value):
+    array[...] = value
+
+
+def fill_and_give_back(array, value):
+    array[...] = value
+    return array
+
+
+def make_array(value):
+    import libtine
+
+    made = libtine.array(100_000, "int64")
+    made[:] = value
+    return made
+
+
+def sum_of(array):
+    return int(array.sum())
+
+
+def crash():
+    import ctypes
+
+    return ctypes.string_at(0x10)
+
+
+def crash_without_faulthandler():
+    import faulthandler
+
+    faulthandler.disable()
+    return crash()
+
+
+def abort():
+    os.abort()

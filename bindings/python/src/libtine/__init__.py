@@ -4,6 +4,7 @@
 """
 
 from ._native import version
+from .array import array, empty_like
 from .errors import DeadlineExceeded, OwnerDied, TineError, Unreadable, WorkerDied
 from .executor import ProcessPoolExecutor
 from .pool import Pool
@@ -16,5 +17,7 @@ __all__ = [
     "TineError",
     "Unreadable",
     "WorkerDied",
+    "array",
+    "empty_like",
     "version",
 ]

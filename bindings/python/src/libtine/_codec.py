@@ -7,7 +7,9 @@ ALIGNMENT (PARTS). The compiled layer has further kinds, for what needs no pickl
 from __future__ import annotations
 
 import copyreg
+import functools
 import io
+import os
 import pickle
 import struct
 import sys
@@ -76,7 +78,14 @@ def _cloud_pickler() -> Any:
 def main_is_lost() -> bool:
     """Whether workers cannot run the main module: it is typed in, a notebook, or given by -c."""
     main = sys.modules.get("__main__")
-    return main is not None and getattr(main, "__spec__", None) is None and not hasattr(main, "__file__")
+    if main is None or getattr(main, "__spec__", None) is not None:
+        return False
+    return not _is_file(getattr(main, "__file__", None))
+
+
+@functools.lru_cache(maxsize=8)
+def _is_file(path: str | None) -> bool:
+    return path is not None and os.path.isfile(path)
 
 
 def _picklers() -> Iterator[Any]:

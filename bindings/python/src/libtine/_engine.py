@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, Optional, Protocol
 
-from . import _codec, _native, _worker, errors
+from . import _codec, _native, _travel, _worker, errors
 
 FOREVER_NS = 2**63 - 1
 START_METHODS = {"forkserver": _native.FORKSERVER, "spawn": _native.SPAWN}
@@ -141,6 +141,7 @@ class Engine:
         self.over = False
         self._idle = False
         self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._kept: dict[Token, list[Any]] = {}  # shared memory that is in a call's arguments
         self._processes: dict[int, WorkerProcess] = {}
         self.pool = _native.Pool(
             workers,
@@ -171,6 +172,9 @@ class Engine:
     def submit_with(
         self, message: Sequence[_codec.Part], token: Token, deadline_ns: int, retries: int, count: int = 0
     ) -> tuple[int, int]:
+        blocks = _travel.take_kept()
+        if blocks is not None:
+            self._kept[token] = blocks
         task = self.pool.submit(message, token, deadline_ns, retries, FOREVER_NS, count)
         if self._idle:
             self._idle = False
@@ -211,7 +215,7 @@ class Engine:
         while True:
             answers = results(FOREVER_NS)
             if answers:
-                _settle(answers)
+                self._settle(answers)
                 continue
             # Nothing is outstanding, or a signal came. Whoever submits from here on wakes this thread.
             self._idle = True
@@ -221,21 +225,23 @@ class Engine:
                     break
                 self._wake.get()
             self._idle = False
-            _settle(answers)
+            self._settle(answers)
         while not self.pool.shutdown(FOREVER_NS):
             pass
         self.pool.close()
 
-
-def _settle(answers: list[_native.Answer]) -> None:
-    """Hands out what has come, and keeps nothing of it."""
-    while answers:
-        token, *answer = answers.pop(0)
-        try:
-            token.settle(*answer)
-        except BaseException:  # of a callback of the user's: this thread goes on
-            threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread())))
-        del token, answer
+    def _settle(self, answers: list[_native.Answer]) -> None:
+        """Hands out what has come, and keeps nothing of it."""
+        answers.reverse()
+        while answers:
+            token, *answer = answers.pop()
+            try:
+                token.settle(*answer)
+            except BaseException:  # of a callback of the user's: this thread goes on
+                threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread())))
+            if self._kept:
+                self._kept.pop(token, None)
+            del token, answer
 
 
 _engines: weakref.WeakSet[Engine] = weakref.WeakSet()

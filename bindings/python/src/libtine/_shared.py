@@ -140,6 +140,7 @@ class Block:
 
     def __reduce__(self) -> tuple[Any, ...]:
         self.shared = True
+        _travel.keep(self)
         return _rebuild, (self.segment.cookie, _travel.place_of(self.segment.fd()), self.offset, self.size)
 
     def __del__(self) -> None:

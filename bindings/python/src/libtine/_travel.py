@@ -32,6 +32,31 @@ class _Carriage(threading.local):
 _carriage = _Carriage()
 
 
+class _Kept(threading.local):
+    blocks: list[Any] | None = None
+
+
+_kept = _Kept()
+
+
+def is_sending() -> bool:
+    """Whether descriptors can travel along with what is pickled."""
+    return _carriage.outgoing is not None
+
+
+def keep(block: object) -> None:
+    """Says that a block is in what is pickled: it has to stay until the receiver has it."""
+    if _kept.blocks is None:
+        _kept.blocks = []
+    _kept.blocks.append(block)
+
+
+def take_kept() -> list[Any] | None:
+    """What keep() has named in this thread since the last time."""
+    blocks, _kept.blocks = _kept.blocks, None
+    return blocks
+
+
 @contextmanager
 def sending() -> Iterator[list[int]]:
     """While objects are pickled: collects the descriptors that are to travel with them."""

@@ -10,14 +10,13 @@ import pickle
 import signal
 import sys
 import traceback
-import types
 from collections.abc import Callable, Sequence
 from concurrent.futures.process import _RemoteTraceback
 from multiprocessing import context, process
 from multiprocessing.pool import MaybeEncodingError  # type: ignore[attr-defined]
 from typing import Any
 
-from . import _codec, _native, errors
+from . import _codec, _crash, _native, errors
 
 COMMAND = "from libtine import _worker; _worker.main()"
 
@@ -84,7 +83,9 @@ def unreadable(error: BaseException) -> Sequence[_codec.Part]:
 
 def initialize(data: bytes) -> None:
     """Once in each worker, before its first call."""
-    authkey, call = pickle.loads(data)
+    authkey, crashes, call = pickle.loads(data)
+    if crashes:
+        _crash.prepare(crashes)
     process.current_process().authkey = authkey
     # Who interrupts the host at a terminal interrupts its workers, too; it is the host who decides what that means.
     signal.signal(signal.SIGINT, lambda *_: None)
@@ -128,7 +129,7 @@ def initializer_data(function: Callable[..., object] | None, args: Sequence[Any]
             call = b"".join(bytes(part) for part in _codec.dumps((function, tuple(args))))
         finally:
             context.set_spawning_popen(None)
-    return pickle.dumps((bytes(process.current_process().authkey), call))
+    return pickle.dumps((bytes(process.current_process().authkey), _crash.path(), call))
 
 
 def _lend_main(prepare: Callable[[], None]) -> None:
@@ -173,7 +174,6 @@ def preparation_data(preload: Sequence[str]) -> str:
     data: dict[str, Any] = spawn.get_preparation_data("libtine")
     data.pop("authkey", None)
     data["preload"] = list(preload)
-    module = sys.modules.get("__main__")
-    if isinstance(module, types.ModuleType) and not hasattr(module, "__file__"):
+    if _codec.main_is_lost():
         data.pop("init_main_from_path", None)
     return base64.b64encode(pickle.dumps(data)).decode()

@@ -7,7 +7,7 @@ import signal as signals
 from concurrent.futures import CancelledError
 from concurrent.futures.process import BrokenProcessPool
 
-from . import _native
+from . import _crash, _native
 
 
 class TineError(Exception):
@@ -24,7 +24,8 @@ class TineError(Exception):
 class WorkerDied(BrokenProcessPool):
     """The process that ran a call died in it. Only this call has failed: the executor goes on.
 
-    .pid, .signal (0 if it exited), .exitcode, .backtrace (lines of module and offset), .may_have_run
+    .pid, .signal (0 if it exited), .exitcode, .traceback (Python's, of a crash), .backtrace (lines of module and
+    offset), .may_have_run
     """
 
     def __init__(
@@ -35,8 +36,10 @@ class WorkerDied(BrokenProcessPool):
         exitcode: int = 0,
         backtrace: str = "",
         may_have_run: bool = True,
+        traceback: str = "",
     ) -> None:
-        super().__init__(text, pid, signal, exitcode, backtrace, may_have_run)
+        super().__init__(text, pid, signal, exitcode, backtrace, may_have_run, traceback)
+        self.traceback = traceback
         self.pid, self.signal, self.exitcode = pid, signal, exitcode
         self.backtrace, self.may_have_run = backtrace, may_have_run
 
@@ -44,7 +47,7 @@ class WorkerDied(BrokenProcessPool):
         text = str(self.args[0])
         if self.signal:
             text += f" ({signals.Signals(self.signal).name})" if self.signal in signals.valid_signals() else ""
-        return f"{text}\n{self.backtrace}" if self.backtrace else text
+        return "\n".join(filter(None, (text, self.traceback, self.backtrace)))
 
 
 class OwnerDied(RuntimeError):
@@ -96,7 +99,8 @@ def of_status(status: int, message: str, delivery: int, death: Death | None) -> 
         return DeadlineExceeded(message or "the call ran past its deadline")
     if death is not None or status == _native.EDIED:
         pid, signal, backtrace, _address, code = death or (0, 0, "", 0, 0)
-        return WorkerDied(message, pid, signal, code, backtrace, delivery == _native.MAYBE_RAN)
+        traceback = _crash.take(pid) if signal else ""
+        return WorkerDied(message, pid, signal, code, backtrace, delivery == _native.MAYBE_RAN, traceback)
     if status in (_native.EWORKERSTART, _native.ESHUTDOWN):
         return BrokenProcessPool(message)
     return TineError(status, str(status), message)
