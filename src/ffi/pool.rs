@@ -8,11 +8,11 @@ use crate::ffi::options::{self, extensible};
 use crate::ffi::start::tine_fn;
 use crate::ffi::worker_options::{start, tine_worker_options};
 use crate::heap::Heap;
-use crate::pool::task::Place;
-use crate::pool::worker::Worker;
 use crate::pool::{Pool, PoolOptions};
-use crate::process::function::Function;
 use crate::sys::clock::Timeout;
+use crate::task::function::Function;
+use crate::worker::Worker;
+use crate::worker::context::Place;
 use std::ffi::{c_char, c_int, c_void};
 
 /// A pool of worker processes, or in a worker the pool that it belongs to.
@@ -182,7 +182,7 @@ impl tine_pool {
     pub(crate) fn of_task(place: Place<'_>) -> *mut tine_pool {
         match place {
             Place::Worker(worker) => tine_pool::of_worker(worker),
-            Place::Here(here) => here.worker().map_or(here.handle().cast(), tine_pool::of_worker),
+            Place::Inline(process) => process.worker().map_or(process.handle().cast(), tine_pool::of_worker),
         }
     }
 
@@ -228,7 +228,7 @@ pub(crate) unsafe fn host<'a>(pointer: *const tine_pool) -> Result<&'a Pool> {
 pub(crate) unsafe fn taker<'a>(pointer: *const tine_pool) -> Result<&'a Pool> {
     // SAFETY: the caller's promise.
     match unsafe { pointer.as_ref() } {
-        Some(tine_pool { kind: Kind::Worker(worker), .. }) => worker.nested(),
+        Some(tine_pool { kind: Kind::Worker(worker), .. }) => crate::pool::nested_in(worker),
         // SAFETY: it lives as long as the pool whose task it is.
         Some(tine_pool { kind: Kind::Nested { pool, .. }, .. }) => Ok(unsafe { &**pool }),
         // SAFETY: as above.

@@ -11,7 +11,7 @@ use crate::ffi::segment::{get, tine_segment};
 use crate::ffi::start::tine_fn;
 use crate::ffi::worker_options::{start, tine_worker_options};
 use crate::pool::{Affinity, meanwhile};
-use crate::process::single::{Process, ProcessOptions};
+use crate::process::{Process, ProcessOptions};
 use crate::sys::clock::Timeout;
 use std::ffi::{c_char, c_int, c_void};
 

@@ -1,8 +1,9 @@
 //! Starting up
 
+use crate::bootstrap;
 use crate::ffi::guard::{guard, guard_value, optional_str};
 use crate::ffi::task::tine_task;
-use crate::process::init;
+use crate::task::{function as functions, program};
 use std::ffi::{CStr, c_char, c_int};
 
 /// The function of a task. What it returns is the result's status: 0 or more for success, a negated errno value for a
@@ -23,7 +24,7 @@ pub unsafe extern "C" fn tine_register(name: *const c_char, r#fn: tine_fn) -> c_
         // SAFETY: the caller's string.
         let name = unsafe { optional_str(name) }.ok_or_else(|| crate::Error::invalid("name is NULL"))?;
         let function = r#fn.map_or(std::ptr::null(), |function| function as *const std::ffi::c_void);
-        init::register(name, function)?;
+        functions::register(name, function)?;
         Ok(0)
     })
 }
@@ -41,7 +42,7 @@ pub unsafe extern "C" fn tine_register(name: *const c_char, r#fn: tine_fn) -> c_
 pub extern "C" fn tine_init(argc: c_int, argv: *mut *mut c_char) -> c_int {
     let _ = (argc, argv);
     guard(|| {
-        init::init();
+        bootstrap::init();
         Ok(0)
     })
 }
@@ -53,7 +54,7 @@ pub extern "C" fn tine_init(argc: c_int, argv: *mut *mut c_char) -> c_int {
 /// Threads: any; may be called in a signal handler.
 #[unsafe(no_mangle)]
 pub extern "C" fn tine_in_worker() -> bool {
-    guard_value(false, init::in_worker)
+    guard_value(false, program::in_worker)
 }
 
 /// The path of the ready-made worker program, tine-worker, for tine_pool_options.worker_path and
@@ -65,5 +66,5 @@ pub extern "C" fn tine_in_worker() -> bool {
 /// Returns the path, which is absolute and static; NULL: there is no such program. Threads: any.
 #[unsafe(no_mangle)]
 pub extern "C" fn tine_worker_path() -> *const c_char {
-    guard_value(std::ptr::null(), || init::worker_path().map_or(std::ptr::null(), CStr::as_ptr))
+    guard_value(std::ptr::null(), || program::worker_path().map_or(std::ptr::null(), CStr::as_ptr))
 }

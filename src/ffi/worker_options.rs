@@ -7,7 +7,7 @@ use crate::ffi::pool::{
     TINE_CORE_FILES, TINE_NO_CRASH_HANDLER, TINE_START_FORK, TINE_START_FORKSERVER, TINE_START_SPAWN,
 };
 use crate::pool::{Affinity, Limit, OutputTo, WorkerOptions};
-use crate::process::StartMethod;
+use crate::task::StartMethod;
 use std::ffi::{CStr, OsStr, c_char, c_int};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;

@@ -18,10 +18,10 @@
 //! it goes, and it takes up no place. Clearing up can be done again from any point, and a cleaner that dies is followed by
 //! the next.
 
+use super::audit::{HeapStats, Usage};
 use super::directory::Directory;
 use super::entry::{Owner, ended_process};
 use super::segment::Segment;
-use super::survey::{HeapStats, Usage};
 use super::{EXTENT_BYTES, Heap, allocators_of};
 use crate::error::{Code, Error, Result};
 use crate::sys::fd::Guarded;
