@@ -84,14 +84,6 @@ static PyGetSetDef shared_getters[] = {
     {NULL, NULL, NULL, NULL, NULL},
 };
 
-/* True: a wait has succeeded; False: its time ran out; otherwise an exception. */
-static PyObject *answer_of_wait(int rc)
-{
-    if (rc == 0) Py_RETURN_TRUE;
-    if (rc == -EAGAIN || rc == -ETIMEDOUT) Py_RETURN_FALSE;
-    return rc == RAISED ? NULL : raise_code(rc, NULL);
-}
-
 /* ---- Mutexes */
 
 static struct shared_mutex *mutex_of(Shared *self) { return self->at; }
@@ -264,7 +256,6 @@ static void mutex_dealloc(PyObject *object)
     shared_dealloc(object);
 }
 
-#define FAST(function) ((PyCFunction)(void (*)(void))(function))
 static PyMethodDef mutex_methods[] = {
     {"acquire", FAST(mutex_acquire), METH_FASTCALL | METH_KEYWORDS, "acquire(block=True, timeout=None) -> bool"},
     {"release", mutex_release, METH_NOARGS, "release()"},
