@@ -16,14 +16,14 @@
 //!   FREE      with the next generation: the old id means nothing any more
 //! ```
 
-use super::call::{Chunk, Kind};
 use super::callbacks::Calls;
 use super::chain::Links;
-use super::ends::Kept;
-use crate::engine::member::Death;
+use super::channel_handoff::Kept;
 use crate::error::{Code, Error, Result};
-use crate::process::function::Callee;
-use crate::queue::ring::INLINE_INPUT;
+use crate::task::call::{Chunk, Kind};
+use crate::task::death::Death;
+use crate::task::function::Callee;
+use crate::task::ring::INLINE_INPUT;
 use std::ffi::CString;
 use std::mem::MaybeUninit;
 
@@ -167,7 +167,7 @@ pub(super) struct Entry {
     pub(super) outcome: Option<Outcome>,
     /// What its submitter wants to be told.
     pub(super) calls: Option<Box<Calls>>,
-    /// An end of a channel goes with it; and that end, while it is the host's: see `ends`.
+    /// An end of a channel goes with it; and that end, while it is the host's: see `channel_handoff`.
     pub(super) has_end: bool,
     pub(super) end: Kept,
 }

@@ -3,7 +3,7 @@
 use super::books::{DID_NOTHING, Outcome, State as TaskState, TO_BLAME};
 use super::chain::Chain;
 use super::ending::Reason;
-use super::here::HERE;
+use super::inline::HERE;
 use super::lane::WEDGED_NS;
 use super::state::State;
 use crate::error::{Code, Error};

@@ -4,12 +4,12 @@
 //! no other task or item can be hit, are in docs/design/deadlines.md.
 
 use super::books::{Delivery, Outcome, Output, State as TaskState, to_c_string};
-use super::call::Kind;
 use super::state::State;
 use crate::error::Code;
-use crate::queue::ring::Segment;
 use crate::sys::limits;
 use crate::sys::prim::{Ordering, fence};
+use crate::task::call::Kind;
+use crate::task::ring::Segment;
 
 /// How often a worker's memory is looked at while it has a limit.
 const MEMORY_LOOK_NS: u64 = 10_000_000;

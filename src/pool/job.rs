@@ -3,10 +3,9 @@
 //! The thread that calls makes the chunks, takes them back when they have settled, and calls its callbacks; workers
 //! see a chunk as one task. A chunk whose worker died is taken apart: what had finished keeps its results, the item
 //! that was running is the culprit, the rest becomes another chunk. So the chunk size decides nothing but speed. Towards the
-//! end a chunk may be cut ([`super::cut`]): it ends after the item it is at, and its rest is shared out.
+//! end a chunk may be cut ([`super::split`]): it ends after the item it is at, and its rest is shared out.
 
 use super::books::{Delivery, Input, Outcome, TO_BLAME, suspicion_after, to_c_string};
-use super::call::{Chunk, Kind, messages};
 use super::ending::Ending;
 use super::map::{Failure, Map, MapCall};
 use super::schedule::{Pieces, Schedule};
@@ -16,9 +15,10 @@ use super::{Inner, Pool};
 use crate::check;
 use crate::error::{Code, Error, Result};
 use crate::heap::Heap;
-use crate::process::function::Callee;
 use crate::sys::clock::Timeout;
 use crate::sys::reserve;
+use crate::task::call::{Chunk, Kind, messages};
+use crate::task::function::Callee;
 use std::collections::{HashMap, VecDeque};
 
 /// How much work is handed out in advance, for each worker.

@@ -1,13 +1,13 @@
 //! The host's private account of one worker's ring.
 
 use super::books::{Books, Delivery, Input, Outcome, Output, to_c_string};
-use super::call::Kind;
 use super::ending::{Beginning, Ending};
-use crate::engine::handover::Handover;
 use crate::heap::Heap;
-use crate::process::function::Callee;
-use crate::queue::ring::{Left, SLOTS, Segment, Slot, flag, state};
 use crate::sys::prim::Ordering;
+use crate::task::call::Kind;
+use crate::task::function::Callee;
+use crate::task::handover::Handover;
+use crate::task::ring::{Left, SLOTS, Segment, Slot, flag, state};
 use std::collections::VecDeque;
 
 /// How deep a ring is filled while nothing is known of how long its tasks take.

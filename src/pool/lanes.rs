@@ -15,8 +15,8 @@
 
 use super::lane::Lane;
 use crate::error::Result;
-use crate::queue::ring::SLOTS;
 use crate::sys::reserve;
+use crate::task::ring::SLOTS;
 use std::ops::{Index, IndexMut};
 
 /// Numbers of tasks in a ring, and so bits of a word.
@@ -372,8 +372,8 @@ impl Lanes {
 mod tests {
     use super::*;
     use crate::pool::books::Books;
-    use crate::process::function::Callee;
-    use crate::queue::ring::Segment;
+    use crate::task::function::Callee;
+    use crate::task::ring::Segment;
 
     #[test]
     fn alarms_ring_in_the_order_of_their_times() {

@@ -2,41 +2,37 @@
 //!
 //! [`Pool`] is the host's handle. Its lock protects all of its books (`state`); a task goes from the queue into a
 //! worker's ring (`lane`) and its result comes back from there; threads that wait do so in `wait`. The worker's
-//! side is in [`worker`].
+//! side is in [`crate::worker`].
 
 mod books;
-pub mod call;
 mod callbacks;
 mod chain;
-mod cut;
+mod channel_handoff;
 mod desk;
 mod dispatch;
 mod driven;
 mod ending;
-mod ends;
-mod execute;
+mod event_fd;
 mod held;
-mod here;
+mod inline;
 mod job;
 mod lane;
 mod lanes;
 mod map;
 mod options;
-mod outside;
 mod progress;
 mod recycle;
 mod results;
 mod schedule;
+mod split;
 mod standby;
 mod state;
 mod stream;
-pub mod task;
 mod turns;
 mod wait;
-pub mod worker;
 
-pub use crate::process::options::{Affinity, OutputTo, WorkerOptions};
-pub use crate::process::surroundings::Limit;
+pub use crate::family::options::{Affinity, OutputTo, WorkerOptions};
+pub use crate::task::environment::Limit;
 pub use books::{Delivery, TaskId};
 pub use callbacks::{Callbacks, OnBegin, OnSettled};
 pub use driven::meanwhile;
@@ -46,28 +42,31 @@ pub use progress::Progress;
 pub use schedule::Schedule;
 pub use stream::{Pull, Pulled, Stream, StreamOptions};
 
+use crate::bootstrap;
 use crate::channel::Channel;
 use crate::check;
-use crate::engine::family::Family;
-use crate::engine::member::Death;
-use crate::engine::share::Share;
 use crate::error::{Code, Error, Result};
+use crate::family::Family;
 use crate::heap::Heap;
 use crate::heap::own::Process;
 use crate::heap::segment::Segment;
-use crate::process::function::{Callee, Function};
-use crate::process::setup;
-use crate::queue::ring::INLINE_INPUT;
 use crate::queue::{self, Known};
 use crate::sys::clock::{Deadline, Timeout, now_ns};
 use crate::sys::epoll::Epoll;
 use crate::sys::prim::{AtomicU32, Ordering};
 use crate::sys::{fork, limits, reserve};
+use crate::task::call::Kind;
+use crate::task::death::Death;
+use crate::task::function::{Callee, Function};
+use crate::task::ring::INLINE_INPUT;
+use crate::task::share::Share;
+use crate::worker::run::initializer_failure;
+use crate::worker::start;
 use books::{Input, State as TaskState};
-use call::Kind;
 use callbacks::tell;
 use held::Held;
-use here::{Here, initializer_failure, run_queued};
+pub(crate) use inline::nested_in;
+use inline::{Here, run_queued};
 use recycle::Recycle;
 use standby::{CALLED, Threads};
 use state::{Rules, State, Window};
@@ -189,7 +188,13 @@ impl Pool {
             return Err(Error::invalid(text));
         }
         let program = options.worker.program()?;
-        let mut family = Family::new(settings, program, options.worker.start_timeout_ns(), workers)?;
+        let mut family = Family::new(
+            settings,
+            program,
+            options.worker.start_timeout_ns(),
+            workers,
+            bootstrap::run_forked,
+        )?;
         if options.min_workers > 0 {
             family.park_from(options.min_workers);
         }
@@ -423,7 +428,7 @@ impl Pool {
         let host = usage.remove(&crate::heap::HOST).unwrap_or_default();
         let mut all = vec![Process { pid: inner.pid, alive: true, usage: host }];
         for (slot, member) in state.family.members.iter().enumerate().filter(|(_, member)| member.pid != 0) {
-            let usage = usage.get(&setup::owner_of(slot as u32)).copied().unwrap_or_default();
+            let usage = usage.get(&start::owner_of(slot as u32)).copied().unwrap_or_default();
             all.push(Process { pid: member.pid, alive: true, usage });
         }
         all.extend(dead.into_iter().map(|(pid, usage)| Process { pid, alive: false, usage }));

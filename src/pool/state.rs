@@ -1,29 +1,30 @@
 //! All of a pool that its lock protects, and the one function that moves it on: [`State::pump`].
 
 use super::books::{Books, Delivery, Input, Outcome, Output, State as TaskState, TO_BLAME, suspicion_after};
-use super::call::Kind;
 use super::callbacks::News;
 use super::chain::Chain;
 use super::desk::{Desk, Key};
 use super::dispatch::Queue;
-use super::here::Here;
+use super::event_fd::Outside;
+use super::inline::Here;
 use super::lane::{Drained, Lane, LeftTask};
 use super::lanes::Lanes;
-use super::outside::Outside;
 use super::recycle::Recycle;
 use super::stream::Line;
 use crate::check;
-use crate::engine::family::{Event, Family};
-use crate::engine::finish::Leaving;
-use crate::engine::member::{Death, Member};
 use crate::error::{Code, Error};
+use crate::family::member::Member;
+use crate::family::shutdown::Leaving;
+use crate::family::{Event, Family};
 use crate::heap::Heap;
-use crate::process::setup;
-use crate::queue::ring::{SLOTS, Segment};
 use crate::queue::spin::Spin;
 use crate::sys::clock::{Deadline, now_ns};
 use crate::sys::epoll::Epoll;
 use crate::sys::thread;
+use crate::task::call::Kind;
+use crate::task::death::Death;
+use crate::task::ring::{SLOTS, Segment};
+use crate::worker::start;
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
@@ -36,7 +37,7 @@ const EACH_MEMBER_NS: u64 = 2_000;
 const GIVEN_OUT: u32 = 16;
 
 /// A worker that has lost its means to call is noticed within twice this time.
-const LOOK_NS: u64 = 50_000_000;
+pub(super) const LOOK_NS: u64 = 50_000_000;
 
 /// All workers that have tasks are looked at so often while the pool is moved on, whatever they have told.
 const FULL_LOOK_NS: u64 = LOOK_NS / 2;
@@ -401,7 +402,7 @@ impl State {
         for (index, outcome) in lost {
             self.settle(index, outcome);
         }
-        self.heap.reclaim(setup::owner_of(slot as u32), death.pid, unfinished);
+        self.heap.reclaim(start::owner_of(slot as u32), death.pid, unfinished);
         self.family.bury(slot, &death, idle);
         if self.broken.is_some() {
             self.abandon_queue();
@@ -569,6 +570,12 @@ impl State {
         let interval_ns = if self.awaits_begins() { BEGINS_NS } else { LOOK_NS };
         let look = Deadline((now_ns() / interval_ns + 2) * interval_ns);
         family.min(look).min(Deadline(self.queue_due_ns().min(self.cut_due_ns)))
+    }
+
+    /// When something is due, also if nobody looks before.
+    pub(super) fn first_due(&self) -> Deadline {
+        let due_ns = self.idle_due_ns.min(self.lanes.first_alarm()).min(self.queue_due_ns());
+        self.family.next_deadline().min(Deadline(due_ns.min(self.cut_due_ns)))
     }
 
     /// The family is to be looked after at the next occasion.

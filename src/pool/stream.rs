@@ -12,17 +12,17 @@
 //! ```
 
 use super::books::{Input, Outcome, State as TaskState};
-use super::call::Kind;
 use super::desk::Key;
-use super::here::run_queued;
+use super::inline::run_queued;
 use super::standby;
 use super::state::State;
 use super::wait::{Want, refusal, wait};
 use super::{Inner, Pool, TaskResult, resolve};
 use crate::error::{Code, Error, Result};
-use crate::process::function::{Callee, Function};
 use crate::sys::clock::{Timeout, now_ns};
 use crate::sys::{fork, reserve};
+use crate::task::call::Kind;
+use crate::task::function::{Callee, Function};
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Mutex, TryLockError};

@@ -7,7 +7,7 @@
 use super::books::TaskId;
 use super::callbacks::tell;
 use super::desk::{Key, Sleeper};
-use super::here::run_queued;
+use super::inline::run_queued;
 use super::standby;
 use super::state::State;
 use super::{Held, Inner};
