@@ -3,15 +3,15 @@
 //!
 //! | who | what it does |
 //! |---|---|
-//! | the host | sets the slot's `cut` while the chunk runs; clears it when it drains the chunk's result, or takes a chunk back that had not begun |
+//! | the host | sets the slot's `split` while the chunk runs; clears it when it drains the chunk's result, or takes a chunk back that had not begun |
 //! | the worker | looks at it between two items, and ends the chunk as it does when there is no more room for messages |
 //!
 //! Nothing depends on it. A worker that sees it late, or not at all, finishes its chunk; one that dies leaves what a death
-//! leaves; an item that is being ended for its deadline is in front of it. A chunk is cut when a worker has nothing to do, no
+//! leaves; an item that is being ended for its deadline is in front of it. A chunk is split when a worker has nothing to do, no
 //! task waits anywhere, and this one has run for longer than a measured piece should: with few items left that are slow,
-//! all workers finish together. A piece of a range is one call and cannot be cut.
+//! all workers finish together. A piece of a range is one call and cannot be split.
 
-use super::books::State as TaskState;
+use super::ledger::State as TaskState;
 use super::state::State;
 use crate::sys::prim::Ordering;
 use crate::task::call::Kind;
@@ -21,54 +21,54 @@ const CUT_NS: u64 = 2_000_000;
 
 impl State {
     /// Cuts long chunks where workers have nothing to do.
-    pub(super) fn cut_long(&mut self, now: u64) {
-        self.cut_due_ns = u64::MAX;
-        if self.jobs.iter().all(Option::is_none) || self.has_waiting() || self.lanes.idle().is_none() {
+    pub(super) fn split_long(&mut self, now: u64) {
+        self.split_due_ns = u64::MAX;
+        if self.jobs.iter().all(Option::is_none) || self.has_waiting() || self.rings.idle().is_none() {
             return;
         }
-        if now < self.next_cut_ns {
-            self.cut_due_ns = self.next_cut_ns;
+        if now < self.next_split_ns {
+            self.split_due_ns = self.next_split_ns;
             return;
         }
         // What begins from now on runs for long enough later than this.
-        self.next_cut_ns = now + CUT_NS;
-        let mut next = self.lanes.first_busy();
+        self.next_split_ns = now + CUT_NS;
+        let mut next = self.rings.first_busy();
         while let Some(slot) = next {
-            next = self.lanes.next_busy(slot);
-            let Some((_, index)) = self.lanes[slot].front() else { continue };
-            if self.lanes[slot].cut.is_some() || self.items_left(slot, index) < 2 {
+            next = self.rings.next_busy(slot);
+            let Some((_, index)) = self.rings[slot].front() else { continue };
+            if self.rings[slot].split.is_some() || self.items_left(slot, index) < 2 {
                 continue;
             }
-            let ran_ns = self.lanes[slot].quiet_ns(now);
+            let ran_ns = self.rings[slot].quiet_ns(now);
             if ran_ns >= CUT_NS {
-                self.cut(index);
+                self.split(index);
             } else {
-                self.cut_due_ns = self.cut_due_ns.min(now + CUT_NS - ran_ns);
+                self.split_due_ns = self.split_due_ns.min(now + CUT_NS - ran_ns);
             }
         }
-        self.next_cut_ns = self.next_cut_ns.min(self.cut_due_ns);
+        self.next_split_ns = self.next_split_ns.min(self.split_due_ns);
     }
 
     /// Items of a running chunk that have not begun, as far as the worker says.
     fn items_left(&self, slot: usize, index: u32) -> u64 {
-        let entry = self.books.get(index);
+        let entry = self.ledger.get(index);
         if !matches!(entry.kind, Kind::Items | Kind::TaskItems) {
             return 0;
         }
         let Some(segment) = &self.family.members[slot].segment else { return 0 };
-        self.books.items_of(index).saturating_sub(segment.items_begun.load(Ordering::Relaxed))
+        self.ledger.items_of(index).saturating_sub(segment.items_begun.load(Ordering::Relaxed))
     }
 
     /// Has a chunk that runs end after the item it is at.
-    pub(super) fn cut(&mut self, index: u32) {
-        let TaskState::Sent(slot) = self.books.get(index).state else { return };
+    pub(super) fn split(&mut self, index: u32) {
+        let TaskState::Sent(slot) = self.ledger.get(index).state else { return };
         let Some(member) = self.family.members.get(slot as usize) else { return };
-        let lane = &mut self.lanes[slot as usize];
-        if let (Some((position, front)), Some(segment)) = (lane.front(), &member.segment)
+        let ring = &mut self.rings[slot as usize];
+        if let (Some((position, front)), Some(segment)) = (ring.front(), &member.segment)
             && front == index
         {
-            segment.slot(position).cut.store(1, Ordering::Relaxed);
-            lane.cut = Some(index);
+            segment.slot(position).split.store(1, Ordering::Relaxed);
+            ring.split = Some(index);
         }
     }
 

@@ -127,10 +127,10 @@ impl Pool {
 #[inline]
 pub(super) fn guard(pool: &Arc<Inner>, with_callbacks: bool) -> Result<()> {
     // Without workers, everything runs in the host's calls.
-    let guarded = if pool.here.is_some() { 0 } else { GUARDED };
+    let guarded = if pool.inline_place.is_some() { 0 } else { GUARDED };
     let wanted = match pool.no_thread {
         true => {
-            if pool.here.is_some() {
+            if pool.inline_place.is_some() {
                 0
             } else {
                 DRIVEN
@@ -325,7 +325,7 @@ impl State {
             }
             self.family.host_calls = false;
             self.pump(happened);
-            (self.standby_due, self.standby_idle) = (self.next_look().min(FAR), self.books.outstanding == 0);
+            (self.standby_due, self.standby_idle) = (self.next_look().min(FAR), self.ledger.outstanding == 0);
             self.family.host_calls = true;
             self.standby_mode = self.standby_wanted();
             bell.standby_lies_down(self.standby_mode);
@@ -361,10 +361,10 @@ impl State {
     /// thread has to know of what it leaves under way. Whoever lay down while nothing was looks at the clock too seldom now.
     pub(super) fn leave(&mut self) {
         self.desk.pass_the_lead();
-        if self.desk.is_led() && self.books.outstanding > 0 && std::mem::take(&mut self.led_idle) {
+        if self.desk.is_led() && self.ledger.outstanding > 0 && std::mem::take(&mut self.led_idle) {
             self.heap.bell().ring_leader();
         }
-        if !self.is_guarded || self.books.outstanding == 0 || !self.desk.nobody_is_there() {
+        if !self.is_guarded || self.ledger.outstanding == 0 || !self.desk.nobody_is_there() {
             return;
         }
         if self.standby_idle {

@@ -1,8 +1,8 @@
 //! Streams: items in one after the other, results out in the same order or as they finish, and never more between the two
 //! than the window allows.
 //!
-//! An item is a task of the pool's books that belongs to its stream: no call of the pool's own sees it, until its result has
-//! been taken. The stream's own account, a [`Line`], is the pool's, under its lock:
+//! An item is a task of the pool's ledger that belongs to its stream: no call of the pool's own sees it, until its result has
+//! been taken. The stream's own account, a [`StreamState`], is the pool's, under its lock:
 //!
 //! ```text
 //!   put or pulled --> in the line --- settles ---> takeable: at the line's front, or at once if unordered
@@ -11,9 +11,9 @@
 //!                        +--- settles ---> freed    out of the line, its place in the window is free; the caller's until released
 //! ```
 
-use super::books::{Input, Outcome, State as TaskState};
 use super::desk::Key;
 use super::inline::run_queued;
+use super::ledger::{Input, Outcome, State as TaskState};
 use super::standby;
 use super::state::State;
 use super::wait::{Want, refusal, wait};
@@ -92,7 +92,7 @@ unsafe impl Send for Source {}
 
 /// A stream's account.
 #[derive(Debug)]
-pub(super) struct Line {
+pub(super) struct StreamState {
     /// How many items are in and not out, and how many bytes their inputs have.
     items: usize,
     bytes: usize,
@@ -114,13 +114,13 @@ pub(super) struct Line {
     needs: usize,
 }
 
-impl Line {
+impl StreamState {
     fn has_room(&self, length: usize) -> bool {
         self.items < self.window_tasks && length <= self.window_bytes - self.bytes.min(self.window_bytes)
     }
 }
 
-impl Line {
+impl StreamState {
     /// Whether there is room for one more item, and nobody who sees to that.
     fn is_to_be_drawn(&self) -> bool {
         self.pulls && !self.drawing && !self.ended && !self.stopped && self.has_room(self.needs)
@@ -133,7 +133,7 @@ struct Drawing<'a>(&'a Stream);
 impl<'a> Drawing<'a> {
     fn begin(stream: &'a Stream) -> Drawing<'a> {
         let mut state = stream.inner.lock();
-        let line = state.line_mut(stream.number);
+        let line = state.stream_mut(stream.number);
         (line.drawing, line.needs) = (true, 0);
         drop(state);
         Drawing(stream)
@@ -143,8 +143,8 @@ impl<'a> Drawing<'a> {
 impl Drop for Drawing<'_> {
     fn drop(&mut self) {
         let mut state = self.0.inner.lock();
-        state.line_mut(self.0.number).drawing = false;
-        state.tell_line(self.0.number);
+        state.stream_mut(self.0.number).drawing = false;
+        state.tell_stream(self.0.number);
     }
 }
 
@@ -164,7 +164,7 @@ impl Pool {
             return Err(error);
         }
         let or = |value: usize, default: usize| if value == 0 { default } else { value };
-        let line = Line {
+        let line = StreamState {
             items: 0,
             bytes: 0,
             order: VecDeque::new(),
@@ -179,12 +179,12 @@ impl Pool {
             drawing: false,
             needs: 0,
         };
-        let free = state.lines.iter().position(Option::is_none);
+        let free = state.streams.iter().position(Option::is_none);
         let number = free.unwrap_or_else(|| {
-            state.lines.push(None);
-            state.lines.len() - 1
+            state.streams.push(None);
+            state.streams.len() - 1
         });
-        state.lines[number] = Some(line);
+        state.streams[number] = Some(line);
         drop(state);
         let source = pull.map(|pull| Mutex::new(Source { pull, held: None, over: false, failure: None }));
         Ok(Stream { inner: Arc::clone(&self.inner), number, callee, options, source })
@@ -205,7 +205,7 @@ impl Stream {
         let number = self.number;
         standby::guard(&self.inner, false)?;
         let state = inner.lock();
-        let most = state.line(number).window_bytes;
+        let most = state.stream(number).window_bytes;
         if input.len() > most {
             let text = format!("an item of {} bytes; the stream's window is {most}", input.len());
             return Err(Error::errno(libc::EMSGSIZE, text));
@@ -223,12 +223,12 @@ impl Stream {
 
     /// Enters an item for which there is room.
     fn enter(&self, state: &mut State, place: Input, input: &[u8], user: usize) -> Result<u32> {
-        let order = &mut state.line_mut(self.number).order;
+        let order = &mut state.stream_mut(self.number).order;
         let room = order.try_reserve(1).map_err(|_| Code::errno(libc::ENOMEM).into());
         let room = reserve::suffices().and(room);
         let index =
-            room.and_then(|()| state.books.open()).inspect_err(|_| self.inner.take_input_back(place))?;
-        let entry = state.books.get_mut(index);
+            room.and_then(|()| state.ledger.open()).inspect_err(|_| self.inner.take_input_back(place))?;
+        let entry = state.ledger.get_mut(index);
         entry.kind = Kind::Task;
         entry.callee = self.callee;
         entry.input = place;
@@ -236,11 +236,11 @@ impl Stream {
         entry.user = user;
         entry.deadline_ns = self.options.deadline_ns.unwrap_or(self.inner.deadline_ns);
         entry.retries = self.options.retries;
-        entry.line = Some(self.number);
+        entry.stream = Some(self.number);
         if let Input::Inline = place {
-            state.books.put_inline(index, input);
+            state.ledger.put_inline(index, input);
         }
-        let line = state.line_mut(self.number);
+        let line = state.stream_mut(self.number);
         line.items += 1;
         line.bytes += input.len();
         if !line.unordered {
@@ -253,8 +253,8 @@ impl Stream {
     /// Says that there is no more input. Again is harmless.
     pub fn end(&self) -> Result<()> {
         let mut state = self.inner()?.lock();
-        state.line_mut(self.number).ended = true;
-        state.tell_line(self.number);
+        state.stream_mut(self.number).ended = true;
+        state.tell_stream(self.number);
         state.desk.tell_all(Key::StreamRoom(self.number));
         Ok(())
     }
@@ -271,7 +271,7 @@ impl Stream {
                 match state.take_from_line(number) {
                     Some(index) => Some(Ok(Some(index))),
                     // Whoever waits draws, too: the one that did so before may not come back.
-                    None if state.line(number).is_to_be_drawn() => Some(Ok(None)),
+                    None if state.stream(number).is_to_be_drawn() => Some(Ok(None)),
                     None => state.end_of_line(number).map(Err),
                 }
             });
@@ -310,7 +310,7 @@ impl Stream {
         let _drawing = Drawing::begin(self);
         while !source.over {
             let state = self.inner.lock();
-            let line = state.line(self.number);
+            let line = state.stream(self.number);
             if line.stopped {
                 break;
             }
@@ -324,7 +324,7 @@ impl Stream {
             drop(state);
             if waits {
                 let mut state = self.inner.lock();
-                state.line_mut(self.number).needs = needs;
+                state.stream_mut(self.number).needs = needs;
                 return Ok(());
             }
             let drawn = match source.held.take() {
@@ -337,7 +337,7 @@ impl Stream {
                     Ok(false) => {
                         source.held = Some(item);
                         let mut state = self.inner.lock();
-                        state.line_mut(self.number).needs = AFTER_THE_NEXT;
+                        state.stream_mut(self.number).needs = AFTER_THE_NEXT;
                         return Ok(());
                     }
                     Err(error) => {
@@ -357,7 +357,7 @@ impl Stream {
     fn enter_drawn(&self, item: Pulled) -> Result<bool> {
         let inner = &self.inner;
         let mut state = inner.lock();
-        let line = state.line(self.number);
+        let line = state.stream(self.number);
         let (length, most) = (item.input.1, line.window_bytes);
         if !line.has_room(length.min(most)) {
             return Ok(false);
@@ -405,13 +405,13 @@ impl Drop for Stream {
             return;
         }
         let mut state = self.inner.lock();
-        let line = state.line_mut(self.number);
+        let line = state.stream_mut(self.number);
         line.abandoned = true;
         line.ended = true;
         line.order.clear();
         let now = now_ns();
         for index in state.items_in_line(self.number) {
-            match state.books.get(index).state {
+            match state.ledger.get(index).state {
                 TaskState::Settled => state.leave_line(index),
                 _ => drop(state.cancel(index, now)),
             }
@@ -422,19 +422,19 @@ impl Drop for Stream {
 }
 
 impl State {
-    fn line(&self, number: usize) -> &Line {
-        let Some(line) = &self.lines[number] else { unreachable!("a stream has its line") };
+    fn stream(&self, number: usize) -> &StreamState {
+        let Some(line) = &self.streams[number] else { unreachable!("a stream has its line") };
         line
     }
 
-    fn line_mut(&mut self, number: usize) -> &mut Line {
-        let Some(line) = &mut self.lines[number] else { unreachable!("a stream has its line") };
+    fn stream_mut(&mut self, number: usize) -> &mut StreamState {
+        let Some(line) = &mut self.streams[number] else { unreachable!("a stream has its line") };
         line
     }
 
     /// Whether an item can be put, or why none can ever be.
     pub(super) fn room_in_line(&self, number: usize, length: usize) -> Option<Result<()>> {
-        let line = self.line(number);
+        let line = self.stream(number);
         if line.stopped {
             return Some(Err(Error::errno(libc::ECANCELED, "an item of the stream has failed")));
         }
@@ -446,39 +446,39 @@ impl State {
 
     /// The result that comes next, if it is there.
     fn next_in_line(&self, number: usize) -> Option<u32> {
-        let next = self.line(number).order.front().copied();
-        next.filter(|index| self.books.get(*index).state == TaskState::Settled)
+        let next = self.stream(number).order.front().copied();
+        next.filter(|index| self.ledger.get(*index).state == TaskState::Settled)
     }
 
     /// What is in a stream and not out.
     fn items_in_line(&self, number: usize) -> Vec<u32> {
         let of_this = |index: &u32| {
-            let entry = self.books.get(*index);
+            let entry = self.ledger.get(*index);
             let inside = !matches!(entry.state, TaskState::Free | TaskState::Taken);
-            inside && entry.line == Some(number)
+            inside && entry.stream == Some(number)
         };
-        self.books.places().filter(of_this).collect()
+        self.ledger.places().filter(of_this).collect()
     }
 
     fn take_from_line(&mut self, number: usize) -> Option<u32> {
         let index = self.next_in_line(number)?;
-        let length = self.books.get(index).input_length;
-        self.books.get_mut(index).state = TaskState::Taken;
-        let line = self.line_mut(number);
+        let length = self.ledger.get(index).input_length;
+        self.ledger.get_mut(index).state = TaskState::Taken;
+        let line = self.stream_mut(number);
         line.order.pop_front();
         line.items -= 1;
         line.bytes -= length;
         if line.needs == AFTER_THE_NEXT {
             line.needs = 0;
         }
-        self.tell_line(number);
-        self.update_outside();
+        self.tell_stream(number);
+        self.update_event_fd();
         Some(index)
     }
 
     /// Why no result will come, where none will.
     fn end_of_line(&self, number: usize) -> Option<Error> {
-        let line = self.line(number);
+        let line = self.stream(number);
         if line.items > 0 {
             return None;
         }
@@ -489,8 +489,8 @@ impl State {
     }
 
     /// Tells threads that wait for something of a stream what has come.
-    pub(super) fn tell_line(&mut self, number: usize) {
-        let Some(line) = &self.lines[number] else { return };
+    pub(super) fn tell_stream(&mut self, number: usize) {
+        let Some(line) = &self.streams[number] else { return };
         if self.desk.is_plain() {
             return;
         }
@@ -509,15 +509,15 @@ impl State {
 
     /// Whether a result could be taken from any stream.
     pub(super) fn any_line_has_results(&self) -> bool {
-        let lines = self.lines.iter().enumerate().filter(|(_, line)| line.is_some());
+        let lines = self.streams.iter().enumerate().filter(|(_, line)| line.is_some());
         lines.map(|(number, _)| number).any(|number| self.next_in_line(number).is_some())
     }
 
     /// An item has settled.
-    pub(super) fn note_in_line(&mut self, number: usize, index: u32) {
-        let failed = self.books.get(index).outcome.as_ref().is_some_and(|outcome| outcome.status < 0);
+    pub(super) fn note_in_stream(&mut self, number: usize, index: u32) {
+        let failed = self.ledger.get(index).outcome.as_ref().is_some_and(|outcome| outcome.status < 0);
         self.count_items(1, usize::from(failed));
-        let line = self.line_mut(number);
+        let line = self.stream_mut(number);
         if line.abandoned {
             return self.leave_line(index);
         }
@@ -526,23 +526,23 @@ impl State {
         }
         if failed && line.stop_on_failure && !line.stopped {
             line.stopped = true;
-            self.lines_to_stop = true;
+            self.streams_to_stop = true;
             self.desk.tell_all(Key::StreamRoom(number));
         }
-        self.tell_line(number);
+        self.tell_stream(number);
     }
 
     /// Cancels what has not begun in streams that have failed.
-    pub(super) fn stop_lines(&mut self) {
-        if !std::mem::take(&mut self.lines_to_stop) {
+    pub(super) fn stop_streams(&mut self) {
+        if !std::mem::take(&mut self.streams_to_stop) {
             return;
         }
-        for number in 0..self.lines.len() {
-            if !self.lines[number].as_ref().is_some_and(|line| line.stopped) {
+        for number in 0..self.streams.len() {
+            if !self.streams[number].as_ref().is_some_and(|line| line.stopped) {
                 continue;
             }
             for index in self.items_in_line(number) {
-                if matches!(self.books.get(index).state, TaskState::Queued | TaskState::Sent(_)) {
+                if matches!(self.ledger.get(index).state, TaskState::Queued | TaskState::Sent(_)) {
                     self.cancel_unbegun(index);
                 }
             }
@@ -551,18 +551,18 @@ impl State {
 
     /// Nobody wants the result of this item.
     fn leave_line(&mut self, index: u32) {
-        let number = self.books.get(index).line;
+        let number = self.ledger.get(index).stream;
         self.release(index);
         if let Some(number) = number {
-            self.line_mut(number).items -= 1;
+            self.stream_mut(number).items -= 1;
             self.close_line(number);
         }
     }
 
     /// Ends the account of a stream that is gone, when nothing of it is on its way any more.
     fn close_line(&mut self, number: usize) {
-        if self.lines[number].as_ref().is_some_and(|line| line.abandoned && line.items == 0) {
-            self.lines[number] = None;
+        if self.streams[number].as_ref().is_some_and(|line| line.abandoned && line.items == 0) {
+            self.streams[number] = None;
         }
     }
 }
