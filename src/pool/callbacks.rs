@@ -182,8 +182,7 @@ impl State {
         self.news.awaited += usize::from(calls.awaits_begin());
         if calls.callbacks.on_settled.is_some() {
             self.news.expected += 1;
-            entry.claimed = true;
-            self.claimed_count += 1;
+            self.finished.claim(&mut self.ledger, index);
         }
     }
 

@@ -35,8 +35,7 @@ impl Queue {
 impl State {
     /// Whether there is room in the window for an input of this length.
     pub(super) fn has_room(&self, length: usize) -> bool {
-        self.ledger.window_tasks < self.window.tasks
-            && length <= self.window.bytes - self.ledger.window_bytes.min(self.window.bytes)
+        self.window.has_room(length)
     }
 
     fn ticket(&self, index: u32) -> Ticket {
@@ -149,7 +148,7 @@ impl State {
         let (blamed, deadline_ns) = (entry.suspicion >= TO_BLAME, entry.deadline_ns);
         let ring = &mut self.rings[slot];
         if deadline_ns != 0 {
-            ring.hurry(deadline_ns.saturating_add(self.grace_ns));
+            ring.hurry(deadline_ns.saturating_add(self.limits.grace_ns));
         }
         let (recalled, believed) = ring.give_up(segment, &mut self.ledger, blamed);
         if !believed {
@@ -227,7 +226,7 @@ impl State {
                 false
             }
             TaskState::Sent(slot) => {
-                self.rings[slot as usize].hurry_for(index, self.grace_ns, now_ns());
+                self.rings[slot as usize].hurry_for(index, self.limits.grace_ns, now_ns());
                 let member = self.family.members.get(slot as usize);
                 let Some(segment) = member.and_then(|member| member.segment.as_ref()) else { return false };
                 let ring = &mut self.rings[slot as usize];

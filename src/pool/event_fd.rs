@@ -51,7 +51,7 @@ impl State {
         if self.event_fd.is_none() {
             return;
         }
-        let wanted = self.finished_count > 0 || self.has_news() || self.any_line_has_results();
+        let wanted = self.finished.len() > 0 || self.has_news() || self.any_stream_has_results();
         if let Some(event_fd) = self.event_fd.as_mut().filter(|event_fd| event_fd.is_due != wanted) {
             event_fd.is_due = wanted;
             match wanted {

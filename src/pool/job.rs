@@ -6,7 +6,7 @@
 //! end a chunk may be split ([`super::split`]): it ends after the item it is at, and its rest is shared out.
 
 use super::cancel::Ending;
-use super::ledger::{Delivery, Input, Outcome, TO_BLAME, suspicion_after, to_c_string};
+use super::ledger::{Delivery, Input, NewTask, Outcome, TO_BLAME, suspicion_after, to_c_string};
 use super::map::{Failure, Map, MapCall};
 use super::schedule::{ChunkSizes, Schedule};
 use super::state::State;
@@ -282,7 +282,13 @@ impl<'p, 'a> Job<'p, 'a> {
         let mut failure = None;
         let mut state = inner.lock();
         for (sent, chunk) in ready {
-            let index = match self.make_room(&mut state) {
+            let bytes = chunk.to_bytes();
+            let task = NewTask {
+                deadline_ns: self.deadline_ns,
+                job: Some(self.number),
+                ..NewTask::new(self.kind, self.callee, Input::Inline, &bytes)
+            };
+            let index = match self.make_room(&mut state).and_then(|()| state.ledger.enter(task)) {
                 Ok(index) => index,
                 Err(error) => {
                     self.again.push_back((sent.first, sent.count));
@@ -291,15 +297,6 @@ impl<'p, 'a> Job<'p, 'a> {
                     continue;
                 }
             };
-            let entry = state.ledger.get_mut(index);
-            let bytes = chunk.to_bytes();
-            entry.kind = self.kind;
-            entry.callee = self.callee;
-            entry.input = Input::Inline;
-            entry.input_length = bytes.len();
-            entry.deadline_ns = self.deadline_ns;
-            entry.job = Some(self.number);
-            state.ledger.put_inline(index, &bytes);
             self.sent.insert(index, sent);
             state.enqueue(index);
         }
@@ -314,14 +311,14 @@ impl<'p, 'a> Job<'p, 'a> {
         }
     }
 
-    /// An entry for one more chunk, and room to note that it has settled.
-    fn make_room(&mut self, state: &mut State) -> Result<u32> {
+    /// Room to note that one more chunk is on its way, and that it has settled.
+    fn make_room(&mut self, state: &mut State) -> Result<()> {
         let no_memory = |_| Error::from(Code::errno(libc::ENOMEM));
         self.sent.try_reserve(1).map_err(no_memory)?;
         if let Some(settled) = &mut state.jobs[self.number] {
             settled.try_reserve(self.sent.len() + 1).map_err(no_memory)?;
         }
-        state.ledger.open()
+        Ok(())
     }
 
     /// The next items to hand out: what has come back first, then a piece of what has not been handed out.

@@ -19,6 +19,7 @@
 use super::callbacks::Calls;
 use super::chain::Links;
 use super::channel_handoff::Kept;
+use crate::channel::End;
 use crate::error::{Code, Error, Result};
 use crate::task::call::{Chunk, Kind};
 use crate::task::death::Death;
@@ -132,6 +133,42 @@ pub(super) fn to_c_string(bytes: &[u8]) -> Option<CString> {
 #[derive(Debug)]
 #[repr(C, align(16))]
 pub(super) struct InlineBytes(pub(super) [u8; INLINE_INPUT]);
+
+/// What an entry is filled with.
+#[derive(Debug)]
+pub(super) struct NewTask<'a> {
+    pub(super) kind: Kind,
+    pub(super) callee: Callee,
+    pub(super) input: Input,
+    /// The input's bytes, wherever they are to travel.
+    pub(super) bytes: &'a [u8],
+    pub(super) user: usize,
+    pub(super) deadline_ns: u64,
+    pub(super) queue_due_ns: u64,
+    pub(super) retries: u32,
+    pub(super) end: Option<End>,
+    pub(super) job: Option<usize>,
+    pub(super) stream: Option<usize>,
+}
+
+impl<'a> NewTask<'a> {
+    /// One of which nothing more is said.
+    pub(super) fn new(kind: Kind, callee: Callee, input: Input, bytes: &'a [u8]) -> NewTask<'a> {
+        NewTask {
+            kind,
+            callee,
+            input,
+            bytes,
+            user: 0,
+            deadline_ns: 0,
+            queue_due_ns: 0,
+            retries: 0,
+            end: None,
+            job: None,
+            stream: None,
+        }
+    }
+}
 
 #[derive(Debug)]
 pub(super) struct Entry {
@@ -263,9 +300,6 @@ pub(super) struct Ledger {
     nobody: Box<Entry>,
     /// Submitted and not settled, chunks included.
     pub(super) outstanding: usize,
-    /// Submitted and not taken, without chunks; and the bytes of their inputs.
-    pub(super) window_tasks: usize,
-    pub(super) window_bytes: usize,
 }
 
 impl Default for Ledger {
@@ -277,8 +311,6 @@ impl Default for Ledger {
             first_generation: 1,
             nobody: Box::new(Entry::free(0)),
             outstanding: 0,
-            window_tasks: 0,
-            window_bytes: 0,
         }
     }
 }
@@ -350,7 +382,35 @@ impl Ledger {
         entries.filter(|entry| entry.state != State::Free)
     }
 
-    /// A free entry, which the caller fills; -ENOMEM where there is no memory for more.
+    /// Enters a task; -ENOMEM where there is no memory for more.
+    pub(super) fn enter(&mut self, task: NewTask<'_>) -> Result<u32> {
+        let index = self.open()?;
+        let NewTask {
+            kind,
+            callee,
+            input,
+            bytes,
+            user,
+            deadline_ns,
+            queue_due_ns,
+            retries,
+            end,
+            job,
+            stream,
+        } = task;
+        let entry = self.get_mut(index);
+        (entry.kind, entry.callee, entry.user) = (kind, callee, user);
+        (entry.input, entry.input_length) = (input, bytes.len());
+        (entry.deadline_ns, entry.queue_due_ns, entry.retries) = (deadline_ns, queue_due_ns, retries);
+        (entry.has_end, entry.end) = (end.is_some(), end.into());
+        (entry.job, entry.stream) = (job, stream);
+        if let Input::Inline = input {
+            self.put_inline(index, bytes);
+        }
+        Ok(index)
+    }
+
+    /// A free entry; -ENOMEM where there is no memory for more.
     pub(super) fn open(&mut self) -> Result<u32> {
         if self.open.is_empty() {
             self.add_block()?;

@@ -12,6 +12,7 @@ mod desk;
 mod dispatch;
 mod driven;
 mod event_fd;
+mod finished;
 mod held;
 mod inline;
 mod job;
@@ -30,6 +31,7 @@ mod state;
 mod stream;
 mod turns;
 mod wait;
+mod window;
 
 pub use crate::family::options::{Affinity, OutputTo, WorkerOptions};
 pub use crate::task::environment::Limit;
@@ -63,18 +65,21 @@ use crate::task::share::Share;
 use crate::worker::run::initializer_failure;
 use crate::worker::start;
 use callbacks::tell;
+use cancel::Limits;
 use held::Held;
 pub(crate) use inline::nested_in;
 use inline::{InlinePlace, run_queued};
+use ledger::NewTask;
 use ledger::{Input, State as TaskState};
 use recycle::Recycle;
 use standby::{CALLED, Threads};
-use state::{Rules, State, Window};
+use state::{Rules, State};
 use std::ffi::c_void;
 use std::os::fd::RawFd;
 use std::sync::{Arc, Mutex, OnceLock, TryLockError};
 use turns::Turns;
 use wait::{Want, refusal, wait};
+use window::Window;
 
 /// A pool of worker processes.
 ///
@@ -222,10 +227,12 @@ impl Pool {
         let epoll = Arc::new(Epoll::new()?);
         let workers = family.members.len().max(1);
         let rules = Rules {
-            window: Window { tasks: options.window_tasks(), bytes: options.window_bytes() },
-            grace_ns: options.grace_ns(),
-            cancel_signal: options.cancel_signal,
-            max_worker_bytes: options.max_worker_bytes,
+            window: Window::new(options.window_tasks(), options.window_bytes()),
+            limits: Limits {
+                grace_ns: options.grace_ns(),
+                cancel_signal: options.cancel_signal,
+                max_worker_bytes: options.max_worker_bytes,
+            },
             recycle: Recycle {
                 tasks: options.max_tasks_per_worker,
                 age_ns: options.recycle_age_ns,
@@ -301,10 +308,7 @@ impl Pool {
         self.guard(options.callbacks.on_begin.is_some() || options.callbacks.on_settled.is_some())?;
         let mut state = inner.lock();
         let callee = resolve(inner, &mut state, function)?;
-        if input.len() > state.window.bytes {
-            let text = format!("an input of {} bytes; the window is {}", input.len(), state.window.bytes);
-            return Err(Error::errno(libc::EMSGSIZE, text));
-        }
+        state.window.check("an input", "the window", input.len())?;
         if let Some(error) = refusal(&state) {
             return Err(error);
         }
@@ -319,24 +323,19 @@ impl Pool {
         let place = inner.place_input(input)?;
         let room = state.make_room_to_enqueue(options.queue_deadline_ns.is_some());
         let room = room.and_then(|()| state.make_room_to_tell(&options.callbacks));
-        let index = room.and_then(|()| state.ledger.open()).inspect_err(|_| inner.take_input_back(place))?;
-        let entry = state.ledger.get_mut(index);
-        entry.kind = Kind::Task;
-        entry.callee = callee;
-        entry.input = place;
-        entry.input_length = input.len();
-        entry.user = options.user;
-        entry.deadline_ns = options.deadline_ns.unwrap_or(inner.deadline_ns);
-        entry.queue_due_ns = options.queue_deadline_ns.map_or(0, |ns| now_ns().saturating_add(ns));
-        entry.retries = options.retries;
-        (entry.has_end, entry.end) = (end.is_some(), end.into());
-        if let Input::Inline = place {
-            state.ledger.put_inline(index, input);
-        }
+        let task = NewTask {
+            user: options.user,
+            deadline_ns: options.deadline_ns.unwrap_or(inner.deadline_ns),
+            queue_due_ns: options.queue_deadline_ns.map_or(0, |ns| now_ns().saturating_add(ns)),
+            retries: options.retries,
+            end,
+            ..NewTask::new(Kind::Task, callee, place, input)
+        };
+        let index =
+            room.and_then(|()| state.ledger.enter(task)).inspect_err(|_| inner.take_input_back(place))?;
         state.expect(index, options.callbacks);
-        state.ledger.window_tasks += 1;
-        state.ledger.window_bytes += input.len();
-        state.submitted += 1;
+        state.window.enter(input.len());
+        state.counters.submitted += 1;
         let id = state.ledger.id_of(index);
         if check::is_on() {
             check::look_through(input, || format!("task {:#x} ({}), input", id.0, function.describe()));
@@ -356,7 +355,7 @@ impl Pool {
         state.pump(waited.is_ok());
         state = tell(inner, run_queued(inner, state));
         state.leave();
-        Ok(state.finished_count)
+        Ok(state.finished.len())
     }
 
     /// A descriptor that is readable when there is something to [`Pool::poll`] for. It is the pool's.
@@ -374,11 +373,11 @@ impl Pool {
         Ok(PoolStats {
             workers: state.family.members.len(),
             workers_ready: state.family.ready_count(),
-            submitted: state.submitted,
-            settled: state.settled,
+            submitted: state.counters.submitted,
+            settled: state.counters.settled,
             outstanding: state.ledger.outstanding,
-            items_settled: state.items.0,
-            items_failed: state.items.1,
+            items_settled: state.counters.items,
+            items_failed: state.counters.items_failed,
             workers_busy: inner
                 .inline_place
                 .as_ref()
@@ -496,7 +495,8 @@ impl Pool {
                 continue;
             }
             if state.ledger.get(index).state == TaskState::Settled {
-                state.drop_finished(index);
+                let parts = &mut *state;
+                parts.finished.remove(&mut parts.ledger, index);
                 state.mark_taken(index);
             }
             if state.ledger.get(index).state == TaskState::Taken {
@@ -635,7 +635,7 @@ impl State {
         let entry = self.ledger.get(index);
         // When it has to be looked at is for the pump to say.
         let timed = entry.deadline_ns != 0 || entry.queue_due_ns != 0;
-        if timed || self.submitted.is_multiple_of(EVERY) {
+        if timed || self.counters.submitted.is_multiple_of(EVERY) {
             self.pump(false);
         } else {
             if self.rings.any_open() {

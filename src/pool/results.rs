@@ -123,21 +123,14 @@ impl Pool {
 impl State {
     /// Whether all submitted tasks have settled, and every callback has returned but for the one that this thread may be in.
     fn all_settled(&self) -> bool {
-        self.settled == self.submitted && (self.has_told_all() || self.is_in_callback())
+        self.counters.all_settled() && (self.has_told_all() || self.is_in_callback())
     }
 
     /// The oldest settled task that nobody has taken or claimed; it is the caller's from now on.
     pub(super) fn take_finished(&mut self) -> Option<u32> {
-        let index = self.finished.pop_front(&mut self.ledger)?;
-        self.finished_count -= 1;
+        let index = self.finished.pop(&mut self.ledger)?;
         self.mark_taken(index);
         Some(index)
-    }
-
-    /// A settled task is not among those any more that anybody may take.
-    pub(super) fn drop_finished(&mut self, index: u32) {
-        self.finished.remove(&mut self.ledger, index);
-        self.finished_count -= 1;
     }
 
     /// A claimed task that has settled is its waiter's.
@@ -145,11 +138,8 @@ impl State {
         let entry = self.ledger.get_mut(index);
         entry.state = TaskState::Taken;
         let length = entry.input_length;
-        if std::mem::take(&mut entry.claimed) {
-            self.claimed_count -= 1;
-        }
-        self.ledger.window_tasks -= 1;
-        self.ledger.window_bytes -= length;
+        self.finished.unclaim(&mut self.ledger, index);
+        self.window.leave(length);
         self.tell_of_room();
         self.update_event_fd();
     }
@@ -169,10 +159,10 @@ impl State {
         if entry.state == TaskState::Taken {
             return Err(Error::new(Code::ID, "the task's result has been taken already"));
         }
-        entry.claimed = true;
-        self.claimed_count += 1;
-        if entry.state == TaskState::Settled {
-            self.drop_finished(index);
+        let settled = entry.state == TaskState::Settled;
+        self.finished.claim(&mut self.ledger, index);
+        if settled {
+            self.finished.remove(&mut self.ledger, index);
         }
         Ok(())
     }
@@ -195,12 +185,9 @@ impl State {
 
     /// Takes the claim of a waiter back: the task is anybody's again.
     pub(super) fn unclaim(&mut self, index: u32) {
-        let entry = self.ledger.get_mut(index);
-        entry.claimed = false;
-        self.claimed_count -= 1;
-        if entry.state == TaskState::Settled {
-            self.finished.push_back(&mut self.ledger, index);
-            self.finished_count += 1;
+        self.finished.unclaim(&mut self.ledger, index);
+        if self.ledger.get(index).state == TaskState::Settled {
+            self.finished.push(&mut self.ledger, index);
             self.desk.tell_first(Key::Next);
         }
     }
@@ -217,7 +204,7 @@ impl State {
 
     /// Whether `next` could ever return: something unclaimed is finished or on its way.
     pub(super) fn has_unclaimed(&self) -> bool {
-        self.finished_count > 0 || self.ledger.window_tasks > self.claimed_count
+        self.finished.len() > 0 || self.window.tasks() > self.finished.claimed()
     }
 
     /// The result of a task that has been taken. Where nothing has to be kept for it, its entry is free at once.

@@ -1,4 +1,4 @@
-//! Cutting a chunk short: it ends after the item it is at, and what is left of it comes back to its map, which shares it
+//! Splitting a chunk: it ends after the item it is at, and what is left of it comes back to its map, which shares it
 //! out.
 //!
 //! | who | what it does |
@@ -8,30 +8,43 @@
 //!
 //! Nothing depends on it. A worker that sees it late, or not at all, finishes its chunk; one that dies leaves what a death
 //! leaves; an item that is being ended for its deadline is in front of it. A chunk is split when a worker has nothing to do, no
-//! task waits anywhere, and this one has run for longer than a measured piece should: with few items left that are slow,
-//! all workers finish together. A piece of a range is one call and cannot be split.
+//! task waits anywhere, and this one has run for longer than a measured chunk should: with few items left that are slow,
+//! all workers finish together. A chunk of a range is one call and cannot be split.
 
 use super::ledger::State as TaskState;
 use super::state::State;
 use crate::sys::prim::Ordering;
 use crate::task::call::Kind;
 
-/// A chunk that has run for so long is worth cutting.
-const CUT_NS: u64 = 2_000_000;
+/// A chunk that has run for so long is worth splitting.
+const SPLIT_NS: u64 = 2_000_000;
+
+/// When a chunk may have to be split, and when there may be one at the earliest.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Splitting {
+    pub(super) due_ns: u64,
+    not_before_ns: u64,
+}
+
+impl Default for Splitting {
+    fn default() -> Splitting {
+        Splitting { due_ns: u64::MAX, not_before_ns: 0 }
+    }
+}
 
 impl State {
     /// Cuts long chunks where workers have nothing to do.
     pub(super) fn split_long(&mut self, now: u64) {
-        self.split_due_ns = u64::MAX;
+        self.splitting.due_ns = u64::MAX;
         if self.jobs.iter().all(Option::is_none) || self.has_waiting() || self.rings.idle().is_none() {
             return;
         }
-        if now < self.next_split_ns {
-            self.split_due_ns = self.next_split_ns;
+        if now < self.splitting.not_before_ns {
+            self.splitting.due_ns = self.splitting.not_before_ns;
             return;
         }
         // What begins from now on runs for long enough later than this.
-        self.next_split_ns = now + CUT_NS;
+        self.splitting.not_before_ns = now + SPLIT_NS;
         let mut next = self.rings.first_busy();
         while let Some(slot) = next {
             next = self.rings.next_busy(slot);
@@ -40,13 +53,13 @@ impl State {
                 continue;
             }
             let ran_ns = self.rings[slot].quiet_ns(now);
-            if ran_ns >= CUT_NS {
+            if ran_ns >= SPLIT_NS {
                 self.split(index);
             } else {
-                self.split_due_ns = self.split_due_ns.min(now + CUT_NS - ran_ns);
+                self.splitting.due_ns = self.splitting.due_ns.min(now + SPLIT_NS - ran_ns);
             }
         }
-        self.next_split_ns = self.next_split_ns.min(self.split_due_ns);
+        self.splitting.not_before_ns = self.splitting.not_before_ns.min(self.splitting.due_ns);
     }
 
     /// Items of a running chunk that have not begun, as far as the worker says.
@@ -74,7 +87,7 @@ impl State {
 
     /// Counts items that have been dealt with, and of these, those that failed.
     pub(super) fn count_items(&mut self, settled: usize, failed: usize) {
-        self.items.0 += settled as u64;
-        self.items.1 += failed as u64;
+        self.counters.items += settled as u64;
+        self.counters.items_failed += failed as u64;
     }
 }

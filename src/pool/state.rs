@@ -1,10 +1,11 @@
 //! All of a pool that its lock protects, and the one function that moves it on: [`State::pump`].
 
 use super::callbacks::News;
-use super::chain::Chain;
+use super::cancel::Limits;
 use super::desk::{Desk, Key};
 use super::dispatch::Queue;
 use super::event_fd::EventFd;
+use super::finished::Finished;
 use super::inline::InlinePlace;
 use super::ledger::{
     Delivery, Input, Ledger, Outcome, Output, State as TaskState, TO_BLAME, suspicion_after,
@@ -12,7 +13,9 @@ use super::ledger::{
 use super::recycle::Recycle;
 use super::ring_account::{Drained, LeftTask, RingAccount};
 use super::ring_accounts::RingAccounts;
+use super::split::Splitting;
 use super::stream::StreamState;
+use super::window::Window;
 use crate::check;
 use crate::error::{Code, Error};
 use crate::family::member::Member;
@@ -59,13 +62,10 @@ pub(super) struct State {
     pub(super) rings: RingAccounts,
     pub(super) queue: Queue,
     /// Settled tasks that nobody has taken or claimed, oldest first.
-    pub(super) finished: Chain,
-    pub(super) finished_count: usize,
-    /// Tasks that a wait is on for.
-    pub(super) claimed_count: usize,
+    pub(super) finished: Finished,
     /// What callbacks are to be told.
     pub(super) news: News,
-    /// The window's limits.
+    /// What has been submitted and not taken, without chunks and the items of streams.
     pub(super) window: Window,
     /// The chunks of each map that have settled and wait for its caller.
     pub(super) jobs: Vec<Option<VecDeque<u32>>>,
@@ -101,11 +101,7 @@ pub(super) struct State {
     /// When all rings with tasks are looked at next, and of which tasks have begun.
     full_look_due_ns: u64,
     pub(super) begins_due_ns: u64,
-    /// How long a task that is to end may take, and the signal that tells it besides its flag; 0 for none.
-    pub(super) grace_ns: u64,
-    pub(super) cancel_signal: i32,
-    /// Above so much private memory a task is ended; 0 for never.
-    pub(super) max_worker_bytes: u64,
+    pub(super) limits: Limits,
     pub(super) recycle: Recycle,
     drained: Vec<Drained>,
     /// Where tasks run in this process: which thread runs them.
@@ -117,31 +113,34 @@ pub(super) struct State {
     pub(super) recycle_due_ns: u64,
     /// Since when no end of a channel could be passed, for want of a descriptor.
     pub(super) ends_short_since_ns: Option<u64>,
-    /// When a chunk may have to be split, and when there may be one at the earliest.
-    pub(super) split_due_ns: u64,
-    pub(super) next_split_ns: u64,
-    /// Items that have been dealt with, and of these, those that failed.
-    pub(super) items: (u64, u64),
+    pub(super) splitting: Splitting,
+    pub(super) counters: Counters,
+}
+
+/// What has come of the pool so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Counters {
+    /// Tasks that were submitted, without chunks and the items of streams, and those of them that have settled.
     pub(super) submitted: u64,
     pub(super) settled: u64,
+    /// Items that have been dealt with, and of these, those that failed.
+    pub(super) items: u64,
+    pub(super) items_failed: u64,
+}
+
+impl Counters {
+    pub(super) fn all_settled(&self) -> bool {
+        self.settled == self.submitted
+    }
 }
 
 /// What a pool's options say to its state.
 #[derive(Clone, Debug)]
 pub(super) struct Rules {
     pub(super) window: Window,
-    pub(super) grace_ns: u64,
-    pub(super) cancel_signal: i32,
-    pub(super) max_worker_bytes: u64,
+    pub(super) limits: Limits,
     pub(super) recycle: Recycle,
     pub(super) inline_place: Option<Arc<InlinePlace>>,
-}
-
-/// How much may be under way at a time.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Window {
-    pub(super) tasks: usize,
-    pub(super) bytes: usize,
 }
 
 /// The slots whose bits are set in a word of the marks.
@@ -168,9 +167,7 @@ impl State {
             ledger: Ledger::default(),
             rings,
             queue: Queue::new(),
-            finished: Chain::EMPTY,
-            finished_count: 0,
-            claimed_count: 0,
+            finished: Finished::new(),
             news: News::default(),
             window: rules.window,
             jobs: Vec::new(),
@@ -194,9 +191,7 @@ impl State {
             given_out: 0,
             full_look_due_ns: 0,
             begins_due_ns: 0,
-            grace_ns: rules.grace_ns,
-            cancel_signal: rules.cancel_signal,
-            max_worker_bytes: rules.max_worker_bytes,
+            limits: rules.limits,
             recycle: rules.recycle,
             // As much as a ring has: to take results takes no memory.
             drained: Vec::with_capacity(SLOTS as usize),
@@ -205,11 +200,8 @@ impl State {
             idle_due_ns: u64::MAX,
             recycle_due_ns: 0,
             ends_short_since_ns: None,
-            split_due_ns: u64::MAX,
-            next_split_ns: 0,
-            items: (0, 0),
-            submitted: 0,
-            settled: 0,
+            splitting: Splitting::default(),
+            counters: Counters::default(),
         })
     }
 
@@ -490,10 +482,9 @@ impl State {
             }
             (None, Some(line)) => self.note_in_stream(line, index),
             (None, None) => {
-                self.settled += 1;
+                self.counters.settled += 1;
                 if !self.note_settled(index) && !claimed {
-                    self.finished.push_back(&mut self.ledger, index);
-                    self.finished_count += 1;
+                    self.finished.push(&mut self.ledger, index);
                     self.desk.tell_first(Key::Next);
                 }
                 self.desk.tell_all(Key::Task(index));
@@ -571,7 +562,7 @@ impl State {
         // Rounded, so that a timer need not be set anew for every task.
         let interval_ns = if self.awaits_begins() { BEGINS_NS } else { LOOK_NS };
         let look = Deadline((now_ns() / interval_ns + 2) * interval_ns);
-        family.min(look).min(Deadline(self.queue_due_ns().min(self.split_due_ns)))
+        family.min(look).min(Deadline(self.queue_due_ns().min(self.splitting.due_ns)))
     }
 
     /// The family is to be looked after at the next occasion.
@@ -640,7 +631,7 @@ impl State {
         }
         self.tell_of_room();
         let (nothing, told) = (self.has_nothing(), self.has_told_all());
-        let settled = self.settled == self.submitted;
+        let settled = self.counters.all_settled();
         for in_callback in [false, true] {
             if nothing && (told || in_callback) {
                 self.desk.tell_all(Key::Idle(in_callback));

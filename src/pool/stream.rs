@@ -13,10 +13,11 @@
 
 use super::desk::Key;
 use super::inline::run_queued;
-use super::ledger::{Input, Outcome, State as TaskState};
+use super::ledger::{Input, NewTask, Outcome, State as TaskState};
 use super::standby;
 use super::state::State;
 use super::wait::{Want, refusal, wait};
+use super::window::Window;
 use super::{Inner, Pool, TaskResult, resolve};
 use crate::error::{Code, Error, Result};
 use crate::sys::clock::{Timeout, now_ns};
@@ -93,15 +94,12 @@ unsafe impl Send for Source {}
 /// A stream's account.
 #[derive(Debug)]
 pub(super) struct StreamState {
-    /// How many items are in and not out, and how many bytes their inputs have.
-    items: usize,
-    bytes: usize,
+    /// The items that are in and not out.
+    window: Window,
     /// These items in the order in which they come out: that of the input; if unordered, those that have settled.
     order: VecDeque<u32>,
     unordered: bool,
     stop_on_failure: bool,
-    window_tasks: usize,
-    window_bytes: usize,
     /// No more input.
     ended: bool,
     /// An item has failed, and no other is to begin.
@@ -115,15 +113,9 @@ pub(super) struct StreamState {
 }
 
 impl StreamState {
-    fn has_room(&self, length: usize) -> bool {
-        self.items < self.window_tasks && length <= self.window_bytes - self.bytes.min(self.window_bytes)
-    }
-}
-
-impl StreamState {
     /// Whether there is room for one more item, and nobody who sees to that.
     fn is_to_be_drawn(&self) -> bool {
-        self.pulls && !self.drawing && !self.ended && !self.stopped && self.has_room(self.needs)
+        self.pulls && !self.drawing && !self.ended && !self.stopped && self.window.has_room(self.needs)
     }
 }
 
@@ -165,13 +157,13 @@ impl Pool {
         }
         let or = |value: usize, default: usize| if value == 0 { default } else { value };
         let line = StreamState {
-            items: 0,
-            bytes: 0,
+            window: Window::new(
+                or(options.window_tasks, WINDOW_PER_WORKER * inner.workers),
+                or(options.window_bytes, state.window.most_bytes()),
+            ),
             order: VecDeque::new(),
             unordered: options.unordered,
             stop_on_failure: options.stop_on_failure,
-            window_tasks: or(options.window_tasks, WINDOW_PER_WORKER * inner.workers),
-            window_bytes: or(options.window_bytes, state.window.bytes),
             ended: false,
             stopped: false,
             abandoned: false,
@@ -205,14 +197,10 @@ impl Stream {
         let number = self.number;
         standby::guard(&self.inner, false)?;
         let state = inner.lock();
-        let most = state.stream(number).window_bytes;
-        if input.len() > most {
-            let text = format!("an item of {} bytes; the stream's window is {most}", input.len());
-            return Err(Error::errno(libc::EMSGSIZE, text));
-        }
+        state.stream(number).window.check("an item", "the stream's window", input.len())?;
         let want = Want::StreamRoom(number, input.len());
         let (mut state, room) =
-            wait(inner, state, want, timeout, |state| state.room_in_line(number, input.len()));
+            wait(inner, state, want, timeout, |state| state.room_in_stream(number, input.len()));
         room?;
         let place = inner.place_input(input)?;
         let index = self.enter(&mut state, place, input, user)?;
@@ -226,23 +214,17 @@ impl Stream {
         let order = &mut state.stream_mut(self.number).order;
         let room = order.try_reserve(1).map_err(|_| Code::errno(libc::ENOMEM).into());
         let room = reserve::suffices().and(room);
-        let index =
-            room.and_then(|()| state.ledger.open()).inspect_err(|_| self.inner.take_input_back(place))?;
-        let entry = state.ledger.get_mut(index);
-        entry.kind = Kind::Task;
-        entry.callee = self.callee;
-        entry.input = place;
-        entry.input_length = input.len();
-        entry.user = user;
-        entry.deadline_ns = self.options.deadline_ns.unwrap_or(self.inner.deadline_ns);
-        entry.retries = self.options.retries;
-        entry.stream = Some(self.number);
-        if let Input::Inline = place {
-            state.ledger.put_inline(index, input);
-        }
+        let task = NewTask {
+            user,
+            deadline_ns: self.options.deadline_ns.unwrap_or(self.inner.deadline_ns),
+            retries: self.options.retries,
+            stream: Some(self.number),
+            ..NewTask::new(Kind::Task, self.callee, place, input)
+        };
+        let entered = room.and_then(|()| state.ledger.enter(task));
+        let index = entered.inspect_err(|_| self.inner.take_input_back(place))?;
         let line = state.stream_mut(self.number);
-        line.items += 1;
-        line.bytes += input.len();
+        line.window.enter(input.len());
         if !line.unordered {
             line.order.push_back(index);
         }
@@ -268,11 +250,11 @@ impl Stream {
         let (mut state, taken) = loop {
             self.draw()?;
             let (state, taken) = wait(inner, inner.lock(), Want::Stream(number), left, |state| {
-                match state.take_from_line(number) {
+                match state.take_from_stream(number) {
                     Some(index) => Some(Ok(Some(index))),
                     // Whoever waits draws, too: the one that did so before may not come back.
                     None if state.stream(number).is_to_be_drawn() => Some(Ok(None)),
-                    None => state.end_of_line(number).map(Err),
+                    None => state.end_of_stream(number).map(Err),
                 }
             });
             match taken {
@@ -319,8 +301,8 @@ impl Stream {
                 source.failure = Some(refusal);
                 break;
             }
-            let needs = source.held.map_or(0, |held| held.input.1.min(line.window_bytes));
-            let waits = !line.has_room(needs);
+            let needs = source.held.map_or(0, |held| held.input.1.min(line.window.most_bytes()));
+            let waits = !line.window.has_room(needs);
             drop(state);
             if waits {
                 let mut state = self.inner.lock();
@@ -358,15 +340,14 @@ impl Stream {
         let inner = &self.inner;
         let mut state = inner.lock();
         let line = state.stream(self.number);
-        let (length, most) = (item.input.1, line.window_bytes);
-        if !line.has_room(length.min(most)) {
+        let (length, most) = (item.input.1, line.window.most_bytes());
+        if !line.window.has_room(length.min(most)) {
             return Ok(false);
         }
-        if length > most {
-            let text = format!("an item of {length} bytes; the stream's window is {most}");
+        if let Err(error) = line.window.check("an item", "the stream's window", length) {
             let index = self.enter(&mut state, Input::Inline, &[], item.user)?;
             if state.take_back(index) {
-                state.settle(index, Outcome::not_started(&Error::errno(libc::EMSGSIZE, text)));
+                state.settle(index, Outcome::not_started(&error));
             }
             return Ok(true);
         }
@@ -378,7 +359,7 @@ impl Stream {
         let place = match inner.place_input(input) {
             Ok(place) => place,
             // What is on its way will give its memory back.
-            Err(_) if line.items > 0 => return Ok(false),
+            Err(_) if line.window.tasks() > 0 => return Ok(false),
             Err(error) => return Err(error),
         };
         let index = self.enter(&mut state, place, input, item.user)?;
@@ -410,13 +391,13 @@ impl Drop for Stream {
         line.ended = true;
         line.order.clear();
         let now = now_ns();
-        for index in state.items_in_line(self.number) {
+        for index in state.items_in_stream(self.number) {
             match state.ledger.get(index).state {
-                TaskState::Settled => state.leave_line(index),
+                TaskState::Settled => state.leave_stream(index),
                 _ => drop(state.cancel(index, now)),
             }
         }
-        state.close_line(self.number);
+        state.close_stream(self.number);
         state.wake_waiters();
     }
 }
@@ -433,7 +414,7 @@ impl State {
     }
 
     /// Whether an item can be put, or why none can ever be.
-    pub(super) fn room_in_line(&self, number: usize, length: usize) -> Option<Result<()>> {
+    pub(super) fn room_in_stream(&self, number: usize, length: usize) -> Option<Result<()>> {
         let line = self.stream(number);
         if line.stopped {
             return Some(Err(Error::errno(libc::ECANCELED, "an item of the stream has failed")));
@@ -441,17 +422,17 @@ impl State {
         if line.ended {
             return Some(Err(Error::errno(libc::EPIPE, "the stream's input has been ended")));
         }
-        refusal(self).map(Err).or_else(|| line.has_room(length).then_some(Ok(())))
+        refusal(self).map(Err).or_else(|| line.window.has_room(length).then_some(Ok(())))
     }
 
     /// The result that comes next, if it is there.
-    fn next_in_line(&self, number: usize) -> Option<u32> {
+    fn next_in_stream(&self, number: usize) -> Option<u32> {
         let next = self.stream(number).order.front().copied();
         next.filter(|index| self.ledger.get(*index).state == TaskState::Settled)
     }
 
     /// What is in a stream and not out.
-    fn items_in_line(&self, number: usize) -> Vec<u32> {
+    fn items_in_stream(&self, number: usize) -> Vec<u32> {
         let of_this = |index: &u32| {
             let entry = self.ledger.get(*index);
             let inside = !matches!(entry.state, TaskState::Free | TaskState::Taken);
@@ -460,14 +441,13 @@ impl State {
         self.ledger.places().filter(of_this).collect()
     }
 
-    fn take_from_line(&mut self, number: usize) -> Option<u32> {
-        let index = self.next_in_line(number)?;
+    fn take_from_stream(&mut self, number: usize) -> Option<u32> {
+        let index = self.next_in_stream(number)?;
         let length = self.ledger.get(index).input_length;
         self.ledger.get_mut(index).state = TaskState::Taken;
         let line = self.stream_mut(number);
         line.order.pop_front();
-        line.items -= 1;
-        line.bytes -= length;
+        line.window.leave(length);
         if line.needs == AFTER_THE_NEXT {
             line.needs = 0;
         }
@@ -477,9 +457,9 @@ impl State {
     }
 
     /// Why no result will come, where none will.
-    fn end_of_line(&self, number: usize) -> Option<Error> {
+    fn end_of_stream(&self, number: usize) -> Option<Error> {
         let line = self.stream(number);
-        if line.items > 0 {
+        if line.window.tasks() > 0 {
             return None;
         }
         if line.ended || line.stopped {
@@ -495,22 +475,22 @@ impl State {
             return;
         }
         let to_be_drawn = line.is_to_be_drawn();
-        if self.end_of_line(number).is_some() {
+        if self.end_of_stream(number).is_some() {
             self.desk.tell_all(Key::Stream(number));
-        } else if to_be_drawn || self.next_in_line(number).is_some() {
+        } else if to_be_drawn || self.next_in_stream(number).is_some() {
             self.desk.tell_first(Key::Stream(number));
         }
         if let Some(length) = self.desk.amount(Key::StreamRoom(number))
-            && self.room_in_line(number, length).is_some()
+            && self.room_in_stream(number, length).is_some()
         {
             self.desk.tell_first(Key::StreamRoom(number));
         }
     }
 
     /// Whether a result could be taken from any stream.
-    pub(super) fn any_line_has_results(&self) -> bool {
+    pub(super) fn any_stream_has_results(&self) -> bool {
         let lines = self.streams.iter().enumerate().filter(|(_, line)| line.is_some());
-        lines.map(|(number, _)| number).any(|number| self.next_in_line(number).is_some())
+        lines.map(|(number, _)| number).any(|number| self.next_in_stream(number).is_some())
     }
 
     /// An item has settled.
@@ -519,7 +499,7 @@ impl State {
         self.count_items(1, usize::from(failed));
         let line = self.stream_mut(number);
         if line.abandoned {
-            return self.leave_line(index);
+            return self.leave_stream(index);
         }
         if line.unordered {
             line.order.push_back(index);
@@ -541,7 +521,7 @@ impl State {
             if !self.streams[number].as_ref().is_some_and(|line| line.stopped) {
                 continue;
             }
-            for index in self.items_in_line(number) {
+            for index in self.items_in_stream(number) {
                 if matches!(self.ledger.get(index).state, TaskState::Queued | TaskState::Sent(_)) {
                     self.cancel_unbegun(index);
                 }
@@ -550,18 +530,19 @@ impl State {
     }
 
     /// Nobody wants the result of this item.
-    fn leave_line(&mut self, index: u32) {
-        let number = self.ledger.get(index).stream;
+    fn leave_stream(&mut self, index: u32) {
+        let entry = self.ledger.get(index);
+        let (number, length) = (entry.stream, entry.input_length);
         self.release(index);
         if let Some(number) = number {
-            self.stream_mut(number).items -= 1;
-            self.close_line(number);
+            self.stream_mut(number).window.leave(length);
+            self.close_stream(number);
         }
     }
 
     /// Ends the account of a stream that is gone, when nothing of it is on its way any more.
-    fn close_line(&mut self, number: usize) {
-        if self.streams[number].as_ref().is_some_and(|line| line.abandoned && line.items == 0) {
+    fn close_stream(&mut self, number: usize) {
+        if self.streams[number].as_ref().is_some_and(|line| line.abandoned && line.window.tasks() == 0) {
             self.streams[number] = None;
         }
     }
