@@ -93,3 +93,14 @@ class Doubler(libtine.Process):
 
     def run(self):
         self.value.value *= 2
+
+
+def get_and_send_length(queue, ends):
+    ends[1].recv()
+    ends[1].send(len(queue.get()))
+
+
+def add_and_put(value, queue):
+    with value:
+        value.value += 1
+    queue.put("added")
