@@ -2,7 +2,7 @@
 
 use crate::error::Error;
 use crate::ffi::guard::guard;
-use crate::ffi::options::{self, Extensible};
+use crate::ffi::options::{self, extensible};
 use crate::task::death::Death;
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::mem::offset_of;
@@ -46,10 +46,7 @@ pub struct tine_death {
     pub output_length: usize,
 }
 
-// SAFETY: `repr(C)`, size first, and zero is valid for every field.
-unsafe impl Extensible for tine_death {
-    const NAME: &'static str = "tine_death";
-}
+extensible!(tine_death);
 
 // What C sees of a death is the beginning of the core's.
 const _: () = {

@@ -7,7 +7,7 @@ use crate::heap::{Heap, Owner};
 use crate::sys::signal;
 use crate::task::StartMethod;
 use crate::task::function::{Tables, Target};
-use crate::task::program::give_up;
+use crate::task::program::{self, give_up};
 use crate::task::resolver::Resolver;
 use crate::task::ring::{Segment, phase};
 use crate::task::settings::Settings;
@@ -32,6 +32,7 @@ pub(crate) fn owner_of(slot: u32) -> Owner {
 pub(crate) fn become_worker(slot: u32, parts: Parts, settings: &Settings, tables: &Tables) -> ! {
     let job = settings.job.as_ref();
     signal::set_thread_name(job.map_or(c"tine-worker", |job| &job.title));
+    program::now_a_worker();
     let segment = match Segment::attach(parts.segment.as_raw_fd()) {
         Ok(segment) => segment,
         Err(error) => give_up(&error.text()),
