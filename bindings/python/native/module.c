@@ -69,7 +69,7 @@ static PyMethodDef methods[] = {
     {"handle_crashes", handle_crashes, METH_VARARGS, "handle_crashes(step): in a worker, around faulthandler.enable()."},
     {"take_text", take_text, METH_VARARGS, "take_text(fd, offset, length) -> the text there, which is gone then."},
     {"serve", serve, METH_VARARGS,
-     "serve(load, dump, failed, unreadable, initialize): becomes a supervisor or a worker of the pool that started this process; never returns there."},
+     "serve(load, dump, failed, unreadable, initialize, finalize): becomes a supervisor or a worker of the pool that started this process; never returns there."},
     {"serve_processes", serve_processes, METH_VARARGS,
      "serve_processes(function): becomes the process that a Process has started, and calls function(fd, fd); never returns there."},
     {"channel_pair", channel_pair, METH_NOARGS, "channel_pair() -> (Channel, Channel): the ends of a new one."},

@@ -121,6 +121,7 @@ PyObject *take_text(PyObject *module, PyObject *arguments);
 PyObject *calls(PyObject *module, PyObject *unused);
 PyObject *serve(PyObject *module, PyObject *arguments);
 int initialize_worker(tine_task *task);
+int finalize_worker(tine_task *task);
 
 /* pool.c */
 bool add_pool(PyObject *module);

@@ -106,6 +106,7 @@ static PyObject *pool_new(PyTypeObject *type, PyObject *arguments, PyObject *key
         options.initializer_input = input;
         options.initializer_length = (size_t)input_length;
     }
+    options.finalizer = finalize_worker;
     options.grace_ns = grace_ns;
     options.start_timeout_ns = start_timeout_ns;
     options.deadline_ns = deadline_ns;

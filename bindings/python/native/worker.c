@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 /* What _worker.py does for this file, and functions by their pickles. */
-static PyObject *load_hook, *dump_hook, *failed_hook, *unreadable_hook, *initialize_hook;
+static PyObject *load_hook, *dump_hook, *failed_hook, *unreadable_hook, *initialize_hook, *finalize_hook;
 static PyObject *functions;
 static PyThreadState *main_thread;
 static pid_t interpreter_pid;
@@ -260,15 +260,28 @@ int initialize_worker(tine_task *task)
     return status;
 }
 
+/* A pool's finalizer, in a worker that leaves in good order: calls finalize(). */
+int finalize_worker(tine_task *task)
+{
+    enter_interpreter();
+    PyObject *answer = PyObject_CallFunctionObjArgs(finalize_hook, NULL);
+    int status = answer ? 0 : fail(task);
+    Py_XDECREF(answer);
+    leave_interpreter();
+    return status;
+}
+
 PyObject *serve(PyObject *module, PyObject *arguments)
 {
     (void)module;
-    if (!PyArg_ParseTuple(arguments, "OOOOO", &load_hook, &dump_hook, &failed_hook, &unreadable_hook, &initialize_hook)) return NULL;
+    if (!PyArg_ParseTuple(arguments, "OOOOOO", &load_hook, &dump_hook, &failed_hook, &unreadable_hook, &initialize_hook, &finalize_hook))
+        return NULL;
     Py_INCREF(load_hook);
     Py_INCREF(dump_hook);
     Py_INCREF(failed_hook);
     Py_INCREF(unreadable_hook);
     Py_INCREF(initialize_hook);
+    Py_INCREF(finalize_hook);
     functions = PyDict_New();
     if (!functions) return NULL;
     return become_member(CALL_COPIED, call_copied, CALL_BLOCK, call_block);

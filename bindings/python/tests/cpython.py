@@ -28,6 +28,7 @@ DIFFERENT = {
         "test_del_shutdown": PRIVATE + " (_call_queue)",
         "test_shutdown_no_wait": PRIVATE + " (_call_queue)",
         "test_killed_child": GOES_ON + ": a call that had not begun runs in another worker",
+        "test_initializer": "a worker whose initializer fails does not wait for what it has put into a queue",
         "test_saturation": "counts workers for calls that cannot be pickled",
         "test_processes_terminate": "counts workers for calls that cannot be pickled",
         "test_cancel_futures": "expects calls that wait for a worker to run although they were cancelled",
@@ -55,6 +56,12 @@ SAMPLE = {
 def swap() -> None:
     import concurrent.futures
     import concurrent.futures.process
+
+    for module in (concurrent.futures, concurrent.futures.process):
+        module.ProcessPoolExecutor = libtine.ProcessPoolExecutor
+
+
+def swap_pool() -> None:
     import multiprocessing.context
     import multiprocessing.pool
 
@@ -63,8 +70,6 @@ def swap() -> None:
     ) -> libtine.Pool:
         return libtine.Pool(processes, initializer, initargs, maxtasksperchild)
 
-    for module in (concurrent.futures, concurrent.futures.process):
-        module.ProcessPoolExecutor = libtine.ProcessPoolExecutor
     multiprocessing.context.BaseContext.Pool = make_pool
     multiprocessing.pool.Pool = libtine.Pool
 
@@ -105,6 +110,7 @@ def pool_tests() -> list[type[unittest.TestCase]]:
     import multiprocessing
 
     importlib.import_module("test._test_multiprocessing")
+    swap_pool()
     multiprocessing.set_start_method("spawn", force=True)
     multiprocessing.Pool = multiprocessing.get_context().Pool
     Pools.Pool = staticmethod(multiprocessing.get_context().Pool)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+from multiprocessing.context import BaseContext
 from typing import Any
 
 import joblib
@@ -32,6 +33,8 @@ def is_other(value: Any) -> bool:
         return not isinstance(value, libtine.joblib.TineBackend)
     if isinstance(value, type) and issubclass(value, joblib.parallel.ParallelBackendBase):
         return not issubclass(value, libtine.joblib.TineBackend)
+    if isinstance(value, BaseContext):  # a pool of multiprocessing's own
+        return True
     return value in ("multiprocessing", "threading", "sequential") if isinstance(value, str) else False
 
 

@@ -249,3 +249,18 @@ def test_storm_of_kills():
         assert right + died == 2000 and died <= kills
         assert pool.map(functions.add, range(10)) == list(range(10))
     pool.join()
+
+
+def test_what_a_worker_has_printed_goes_out_at_its_end():
+    import subprocess
+    import sys
+
+    program = (
+        "import libtine, functions\n"
+        "pool = libtine.Pool(1)\n"
+        "pool.apply(functions.say, ('a line',))\n"
+        "pool.close(); pool.join()\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=120)
+    assert done.stdout == "a line\n", done.stderr

@@ -131,6 +131,7 @@ def serve(
     failed: Callable[[BaseException], Sequence[Buffer]],
     unreadable: Callable[[BaseException], Sequence[Buffer]],
     initialize: Callable[[bytes], None],
+    finalize: Callable[[], None],
     /,
 ) -> NoReturn: ...
 def version() -> str: ...

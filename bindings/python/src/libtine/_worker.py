@@ -12,7 +12,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures.process import _RemoteTraceback
-from multiprocessing import context, process
+from multiprocessing import context, process, util
 from multiprocessing.pool import MaybeEncodingError  # type: ignore[attr-defined]
 from typing import Any
 
@@ -97,7 +97,14 @@ def initialize(data: bytes) -> None:
         function(*args)
     except Exception:
         logging.getLogger("concurrent.futures").critical("Exception in initializer:", exc_info=True)
+        finalize()
         raise
+
+
+def finalize() -> None:
+    """In a worker that leaves in good order: multiprocessing's finalizers run, and what has been printed goes out."""
+    util._exit_function()  # type: ignore[attr-defined]
+    util._flush_std_streams()  # type: ignore[attr-defined]
 
 
 class _Spawning:
@@ -166,7 +173,7 @@ def main() -> None:
 
     _main_can_be_run = "init_main_from_name" in data or "init_main_from_path" in data
     _lend_main(lambda: spawn.prepare(data))
-    _native.serve(_codec.loads, dump, failed, unreadable, initialize)
+    _native.serve(_codec.loads, dump, failed, unreadable, initialize, finalize)
 
 
 def preparation_data(preload: Sequence[str]) -> str:
