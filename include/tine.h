@@ -15,7 +15,8 @@
  *               in place of an options struct means all defaults.
  *   Ownership   what tine_X_create makes, tine_X_destroy ends; destroying NULL is fine. Out-parameters come last and
  *               are written only on success.
- *   Threads     every call may be made from any thread unless its text says otherwise.
+ *   Threads     every call may be made from any thread unless its text says otherwise. None is a cancellation point:
+ *               pthread_cancel() acts when the call has returned.
  *   Fork        a child of fork() may not use its parent's objects: calls give TINE_EFORKED.
  */
 

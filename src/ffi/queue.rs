@@ -2,7 +2,7 @@
 
 use crate::error::{Code, Error, Result};
 use crate::ffi::errors::{TINE_INTERRUPTIBLE, tine_error};
-use crate::ffi::guard::{bytes, guard, guard_value, required_out};
+use crate::ffi::guard::{bytes, guard, guard_end, guard_value, required_out};
 use crate::ffi::heap::{self, tine_heap};
 use crate::ffi::options::{self, Extensible};
 use crate::ffi::pool::{core_heap, tine_pool};
@@ -198,7 +198,7 @@ unsafe fn create(
 /// nothing in a child.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_queue_destroy(q: *mut tine_queue) {
-    guard_value((), || {
+    guard_end(|| {
         let _ = queue::destroy(q.cast());
     });
 }

@@ -1,7 +1,7 @@
 //! Starting up
 
 use crate::ffi::errors::tine_error;
-use crate::ffi::guard::{guard, optional_str};
+use crate::ffi::guard::{guard, guard_quick, optional_str};
 use crate::ffi::task::tine_task;
 use crate::process::init;
 use std::ffi::{c_char, c_int};
@@ -41,7 +41,7 @@ pub unsafe extern "C" fn tine_register(name: *const c_char, r#fn: tine_fn) -> c_
 #[unsafe(no_mangle)]
 pub extern "C" fn tine_init(argc: c_int, argv: *mut *mut c_char) -> c_int {
     let _ = (argc, argv);
-    guard(|| {
+    guard_quick(|| {
         init::init();
         Ok(0)
     })

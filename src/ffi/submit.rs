@@ -4,7 +4,7 @@ use crate::error::Error;
 use crate::ffi::channel::{tine_channel, tine_channel_close};
 use crate::ffi::death::{tine_death, view};
 use crate::ffi::errors::tine_error;
-use crate::ffi::guard::{bytes, deadline, duration, guard, guard_value, slice};
+use crate::ffi::guard::{bytes, deadline, duration, guard, guard_quick, guard_value, slice};
 use crate::ffi::options::{self, Extensible};
 use crate::ffi::pool::{function, taker, tine_pool};
 use crate::ffi::start::{report, tine_fn};
@@ -180,7 +180,7 @@ pub unsafe extern "C" fn tine_submit(
     options: *const tine_submit_options,
     out: *mut tine_id,
 ) -> c_int {
-    guard(|| {
+    guard_quick(|| {
         // SAFETY: the caller's options.
         let options = unsafe { options::read(options) }?;
         let error = options.map_or(std::ptr::null_mut(), |options| options.error);
@@ -259,7 +259,7 @@ pub unsafe extern "C" fn tine_wait(
     timeout_ns: i64,
     out: *mut tine_result,
 ) -> c_int {
-    guard(|| {
+    guard_quick(|| {
         // SAFETY: the caller's pointers.
         unsafe {
             let pool = taker(pool)?;
@@ -277,7 +277,7 @@ pub unsafe extern "C" fn tine_wait(
 /// Returns 0; TINE_EEMPTY: no task is outstanding, so a loop may end; otherwise as tine_wait.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_next(pool: *mut tine_pool, timeout_ns: i64, out: *mut tine_result) -> c_int {
-    guard(|| {
+    guard_quick(|| {
         // SAFETY: the caller's pointers.
         unsafe {
             let pool = taker(pool)?;
@@ -343,7 +343,7 @@ pub unsafe extern "C" fn tine_wait_any(
     timeout_ns: i64,
     out: *mut tine_result,
 ) -> c_int {
-    guard(|| {
+    guard_quick(|| {
         // SAFETY: the caller's pointers.
         unsafe {
             let pool = taker(pool)?;
@@ -366,7 +366,7 @@ pub unsafe extern "C" fn tine_wait_all(
     count: usize,
     timeout_ns: i64,
 ) -> c_int {
-    guard(|| {
+    guard_quick(|| {
         // SAFETY: the caller's pointers.
         unsafe { taker(pool)?.wait_all(task_ids(ids, count)?, Timeout::from_ns(timeout_ns)) }?;
         Ok(0)
