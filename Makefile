@@ -64,7 +64,7 @@ book: build/reference
 	@packaging/book.sh
 
 staged: $(STAGED)
-$(STAGED): $(RELEASE)/libtine.so include/tine.h include/tine-ffi.h tine.pc.in $(CPP) $(CMAKE) src/process/tine-worker.c packaging/install.sh build/man/.made Makefile
+$(STAGED): $(RELEASE)/libtine.so include/tine.h include/tine-ffi.h tine.pc.in $(CPP) $(CMAKE) src/worker/tine-worker.c packaging/install.sh build/man/.made Makefile
 	@$(MAKE) --no-print-directory --silent install PREFIX="$(STAGE)" DESTDIR= \
 	    LIBDIR="$(STAGE)/lib" INCLUDEDIR="$(STAGE)/include" LIBEXECDIR="$(STAGE)/libexec" DATADIR="$(STAGE)/share"
 	@touch $@

@@ -27,6 +27,14 @@ enum {
     TINE_EMEMORY = -5016,
     TINE_EPANIC = -5017,
     TINE_ELATE = -5018,
+    TINE_LOG_ERROR = 0,
+    TINE_LOG_WARNING = 1,
+    TINE_AFFINITY_NONE = 0,
+    TINE_AFFINITY_COMPACT = 1,
+    TINE_AFFINITY_SPREAD = 2,
+    TINE_OUTPUT_INHERIT = 0,
+    TINE_OUTPUT_CAPTURE = 1,
+    TINE_OUTPUT_NULL = 2,
     TINE_START_FORKSERVER = 0,
     TINE_START_SPAWN = 1,
     TINE_START_FORK = 2,
@@ -36,12 +44,6 @@ enum {
     TINE_INLINE = 2048,
     TINE_NO_THREAD = 4096,
     TINE_MAX_WORKERS = 4096,
-    TINE_AFFINITY_NONE = 0,
-    TINE_AFFINITY_COMPACT = 1,
-    TINE_AFFINITY_SPREAD = 2,
-    TINE_OUTPUT_INHERIT = 0,
-    TINE_OUTPUT_CAPTURE = 1,
-    TINE_OUTPUT_NULL = 2,
     TINE_RAN = 0,
     TINE_NOT_STARTED = 1,
     TINE_MAYBE_RAN = 2,
@@ -51,10 +53,10 @@ enum {
     TINE_SCHEDULE_STATIC = 1,
     TINE_SCHEDULE_GUIDED = 2,
     TINE_UNORDERED = 262144,
-    TINE_SEGMENT_READ_ONLY = 1,
-    TINE_SEGMENT_HUGE_PAGES = 2,
-    TINE_SEGMENT_ANY_ADDRESS = 4,
-    TINE_SEGMENT_POPULATE = 8,
+    TINE_SEGMENT_READ_ONLY = 16777216,
+    TINE_SEGMENT_HUGE_PAGES = 33554432,
+    TINE_SEGMENT_ANY_ADDRESS = 67108864,
+    TINE_SEGMENT_POPULATE = 134217728,
     TINE_RECURSIVE = 2,
     TINE_PROCESS_OWNED = 4,
     TINE_AUTO_REPAIR = 8,
@@ -71,6 +73,7 @@ enum {
 typedef struct tine_pool tine_pool;
 typedef struct tine_task tine_task;
 typedef struct tine_channel tine_channel;
+typedef void (*tine_log_fn)(int level, const char *text, void *user);
 typedef struct tine_error {
     unsigned long size; /* 0 */
     int code; /* 8 */
@@ -79,14 +82,32 @@ typedef struct tine_error {
 const char *tine_strerror(int rc);
 const char *tine_errname(int rc);
 const char *tine_version(void);
+void tine_set_log(tine_log_fn log, void *user);
 typedef int (*tine_fn)(tine_task *task);
 int tine_register(const char *name, tine_fn fn);
 int tine_init(int argc, char **argv);
+_Bool tine_in_worker(void);
+const char *tine_worker_path(void);
 typedef struct tine_limit {
     int resource; /* 0 */
     unsigned long soft; /* 8 */
     unsigned long hard; /* 16 */
 } tine_limit; /* 24 */
+typedef struct tine_worker_options {
+    unsigned long size; /* 0 */
+    const char *const *environment; /* 8 */
+    const char *directory; /* 16 */
+    unsigned int library_threads; /* 24 */
+    int nice; /* 28 */
+    int oom_score_adj; /* 32 */
+    int affinity; /* 36 */
+    const unsigned int *processors; /* 40 */
+    unsigned long processor_count; /* 48 */
+    const tine_limit *limits; /* 56 */
+    unsigned long limit_count; /* 64 */
+    int output; /* 72 */
+    const char *output_path; /* 80 */
+} tine_worker_options; /* 88 */
 typedef struct tine_pool_options {
     unsigned long size; /* 0 */
     tine_error *error; /* 8 */
@@ -100,32 +121,21 @@ typedef struct tine_pool_options {
     long recycle_age_ns; /* 56 */
     unsigned long recycle_bytes; /* 64 */
     unsigned long max_worker_bytes; /* 72 */
-    const char *const *environment; /* 80 */
-    const char *directory; /* 88 */
-    unsigned int library_threads; /* 96 */
-    int nice; /* 100 */
-    int oom_score_adj; /* 104 */
-    int affinity; /* 108 */
-    const unsigned int *processors; /* 112 */
-    unsigned long processor_count; /* 120 */
-    const tine_limit *limits; /* 128 */
-    unsigned long limit_count; /* 136 */
-    long start_timeout_ns; /* 144 */
-    const char *worker_path; /* 152 */
-    const char *const *worker_arguments; /* 160 */
-    const char *preload; /* 168 */
-    unsigned long heap_bytes; /* 176 */
-    unsigned long window_tasks; /* 184 */
-    unsigned long window_bytes; /* 192 */
-    tine_fn initializer; /* 200 */
-    const void *initializer_input; /* 208 */
-    unsigned long initializer_length; /* 216 */
-    tine_fn finalizer; /* 224 */
-    unsigned long min_workers; /* 232 */
-    long idle_timeout_ns; /* 240 */
-    int output; /* 248 */
-    const char *output_path; /* 256 */
-} tine_pool_options; /* 264 */
+    const tine_worker_options *worker; /* 80 */
+    long start_timeout_ns; /* 88 */
+    const char *worker_path; /* 96 */
+    const char *const *worker_arguments; /* 104 */
+    const char *preload; /* 112 */
+    unsigned long heap_bytes; /* 120 */
+    unsigned long window_tasks; /* 128 */
+    unsigned long window_bytes; /* 136 */
+    tine_fn initializer; /* 144 */
+    const void *initializer_input; /* 152 */
+    unsigned long initializer_length; /* 160 */
+    tine_fn finalizer; /* 168 */
+    unsigned long min_workers; /* 176 */
+    long idle_timeout_ns; /* 184 */
+} tine_pool_options; /* 192 */
 typedef struct tine_stats {
     unsigned long size; /* 0 */
     unsigned long workers; /* 8 */
@@ -449,23 +459,13 @@ typedef struct tine_process_options {
     tine_channel *channel; /* 56 */
     tine_segment *const *segments; /* 64 */
     unsigned long segment_count; /* 72 */
-    const char *const *environment; /* 80 */
-    const char *directory; /* 88 */
-    unsigned int library_threads; /* 96 */
-    int nice; /* 100 */
-    int oom_score_adj; /* 104 */
-    int output; /* 108 */
-    const char *output_path; /* 112 */
-    const unsigned int *processors; /* 120 */
-    unsigned long processor_count; /* 128 */
-    const tine_limit *limits; /* 136 */
-    unsigned long limit_count; /* 144 */
-    long start_timeout_ns; /* 152 */
-    const char *worker_path; /* 160 */
-    const char *const *worker_arguments; /* 168 */
-    const char *preload; /* 176 */
-    unsigned long heap_bytes; /* 184 */
-} tine_process_options; /* 192 */
+    const tine_worker_options *worker; /* 80 */
+    long start_timeout_ns; /* 88 */
+    const char *worker_path; /* 96 */
+    const char *const *worker_arguments; /* 104 */
+    const char *preload; /* 112 */
+    unsigned long heap_bytes; /* 120 */
+} tine_process_options; /* 128 */
 typedef struct tine_exit {
     unsigned long size; /* 0 */
     int code; /* 8 */

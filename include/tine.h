@@ -5,19 +5,26 @@
  *
  * Conventions, for every call below:
  *
- *   Results     0 or a count on success. -1 to -4095 is a negated errno value, below that a TINE_E code.
- *               A call that fails changes nothing. tine_strerror() has a sentence for each code, and every options
- *               struct takes a tine_error for the text that names the thing and its value.
- *   Timeouts    int64_t nanoseconds, relative, monotonic. 0 never waits and gives -EAGAIN; a positive one that runs
- *               out gives -ETIMEDOUT; TINE_FOREVER waits. Waits go on after a signal handler unless the object was
- *               made TINE_INTERRUPTIBLE; then they give -EINTR.
- *   Structs     start with .size and have an initialiser, TINE_<NAME>_INIT. Zero is every option's default, and NULL
- *               in place of an options struct means all defaults.
- *   Ownership   what tine_X_create makes, tine_X_destroy ends; destroying NULL is fine. Out-parameters come last and
- *               are written only on success.
+ *   Results     0 or a count on success. -1 to -4095 is a negated errno value, below that is a TINE_E code.
+ *               A call that fails changes nothing. tine_strerror() has a sentence for each code. Every call that takes an
+ *               options struct writes a text that names the thing and its value to the struct's .error.
+ *   Timeouts    int64_t nanoseconds, relative, monotonic. 0 or less never waits: where the call would have to, it returns
+ *               -EAGAIN. A positive one that runs out is -ETIMEDOUT. TINE_FOREVER waits for ever. Waits go on after a signal
+ *               handler has run; those of an object that was made TINE_INTERRUPTIBLE return -EINTR.
+ *   Arguments   the object, the inputs, the timeout, the outputs. Outputs are written only on success, unless a call's text
+ *               says otherwise.
+ *   Structs     start with .size, which tells tine how much of the struct the caller knows: it reads and writes no more. Locks,
+ *               whose size never changes, and tine_limit have no .size. Every struct has an initialiser, TINE_<NAME>_INIT; but a
+ *               tine_barrier is none before tine_barrier_init. Zero is every option's default. NULL in place of an options
+ *               struct means all defaults. What contradicts itself is -EINVAL.
+ *   Flags       have a bit each in the whole library. A flag that an object does not know is -EINVAL.
+ *   Ownership   tine_X_destroy ends an object for everybody: pools, streams, queues. tine_X_close lets go of this process's
+ *               handle: of a segment, a heap and a channel's end others have theirs; a process ends with its only handle, unless
+ *               it is TINE_DETACHED. tine_queue_close is neither: it says that nothing more will be put in. NULL is fine for
+ *               all of them but that one.
  *   Threads     every call may be made from any thread unless its text says otherwise. None is a cancellation point:
  *               pthread_cancel() acts when the call has returned.
- *   Fork        a child of fork() may not use its parent's objects: calls give TINE_EFORKED.
+ *   Fork        a child of fork() may not use its parent's objects: calls return TINE_EFORKED.
  */
 
 #ifndef TINE_H
@@ -50,7 +57,7 @@ typedef struct tine_task tine_task;
 /** One end of a channel: see tine_channel_create. */
 typedef struct tine_channel tine_channel;
 
-/* ---- Errors, timeouts and the version -------------------------------------------------------------------------- */
+/* ---- Errors, timeouts, the log and the version ----------------------------------------------------------------- */
 
 /** The longest text of a tine_error, its terminating zero included. */
 #define TINE_ERROR_TEXT 240
@@ -115,6 +122,18 @@ typedef struct tine_channel tine_channel;
 /** Too late: tine_init has already run. */
 #define TINE_ELATE -5018
 
+/** A level of tine_log_fn: the process that says it ends. */
+#define TINE_LOG_ERROR 0
+
+/** A level of tine_log_fn: a mistake of the program's; the process goes on. */
+#define TINE_LOG_WARNING 1
+
+/**
+ * A program's own log. text is one line without its end, and valid until the function returns. It may be called in any thread, also
+ * while tine holds locks of its own: it must not call tine, throw, or jump out.
+ */
+typedef void (*tine_log_fn)(int level, const char *text, void *user);
+
 /**
  * What went wrong, in words that name the thing and its value. It belongs to the caller, who points an options
  * struct's .error at it; a call that fails fills it in, one that succeeds leaves it alone.
@@ -140,6 +159,19 @@ const char *tine_errname(int rc);
 
 /** The version of the library that runs, as "0.1.0"; the header's is TINE_VERSION. The string is static. */
 const char *tine_version(void);
+
+/**
+ * Has what tine says to people go to a function: why a process that was started cannot be a worker, and what TINE_CHECK=1 finds.
+ * Without a function it goes to standard error.
+ *
+ * Errors of calls are not among it: their text goes to the caller's tine_error. A worker that is a fresh copy of the program has
+ * the log that the program sets before tine_init; one that is forked from the host has the host's.
+ *
+ * Parameters: log: NULL for standard error. user: passed on. Both count for the whole process from now on; a call of the former
+ * log that has begun goes on, so what it uses must stay.
+ * Threads: any. Fork: a child keeps it.
+ */
+void tine_set_log(tine_log_fn log, void *user);
 
 /* ---- Starting up ----------------------------------------------------------------------------------------------- */
 
@@ -173,6 +205,101 @@ int tine_register(const char *name, tine_fn fn);
  * Threads: before any other thread is started. Fork: a child need not call it again.
  */
 int tine_init(int argc, char **argv);
+
+/**
+ * Returns true in a process that was started to run functions: a worker of a pool, in its initializer, its tasks, its finalizer
+ * and in all its threads, or a process of tine_process_start. Returns false everywhere else: in a host (with TINE_INLINE too), in
+ * a supervisor, in a child that a worker has forked.
+ *
+ * Threads: any; may be called in a signal handler.
+ */
+bool tine_in_worker(void);
+
+/**
+ * The path of the ready-made worker program, tine-worker, for tine_pool_options.worker_path and
+ * tine_process_options.worker_path.
+ *
+ * It is looked for beside the library, or the program that libtine.a is in, and in the libexec folders next to and above that
+ * folder. It is looked for once.
+ *
+ * Returns the path, which is absolute and static; NULL: there is no such program. Threads: any.
+ */
+const char *tine_worker_path(void);
+
+/* ---- What worker processes find around them -------------------------------------------------------------------- */
+
+/** Workers run wherever the host may. */
+#define TINE_AFFINITY_NONE 0
+
+/** Each worker has a processor, in the order of their numbers. */
+#define TINE_AFFINITY_COMPACT 1
+
+/** Each worker has a processor, those of the first half and of the second in turn. */
+#define TINE_AFFINITY_SPREAD 2
+
+/** What workers write to their standard output and error goes where the host's goes. */
+#define TINE_OUTPUT_INHERIT 0
+
+/** The last 64 KiB of it are kept for each worker, for the report of its death. */
+#define TINE_OUTPUT_CAPTURE 1
+
+/** It goes nowhere. */
+#define TINE_OUTPUT_NULL 2
+
+/** A resource limit, as setrlimit takes it. */
+typedef struct tine_limit {
+    /** RLIMIT_NOFILE, RLIMIT_CPU, and the like. */
+    int resource;
+    /** The limit that counts. */
+    uint64_t soft;
+    /** How far the worker itself may raise it. */
+    uint64_t hard;
+} tine_limit;
+#define TINE_LIMIT_INIT { 0, 0, 0 }
+
+/** What the workers of a pool, or a single process, find around them: tine_pool_options.worker, tine_process_options.worker. */
+typedef struct tine_worker_options {
+    /** sizeof(tine_worker_options). */
+    size_t size;
+    /**
+     * Changes of the environment: strings of "NAME=value", or "NAME" for a variable that is to go, with NULL at the end; or
+     * NULL. They are made before the program begins; with TINE_START_FORK, before the initializer runs.
+     */
+    const char *const *environment;
+    /** The working directory; NULL: the host's. */
+    const char *directory;
+    /**
+     * How many threads numerical libraries are told to start in each process, by OMP_NUM_THREADS and the like; 0: they are
+     * told nothing.
+     */
+    uint32_t library_threads;
+    /** Added to the niceness: -20 to 19. */
+    int nice;
+    /** The oom_score_adj, from -1000 to 1000; 0: as the host's. */
+    int oom_score_adj;
+    /** TINE_AFFINITY_NONE, TINE_AFFINITY_COMPACT or TINE_AFFINITY_SPREAD. */
+    int affinity;
+    /**
+     * The processors to give out, one to each worker in turn, in this order unless it is TINE_AFFINITY_SPREAD; NULL and
+     * 0: those that the host may use, by .affinity.
+     */
+    const uint32_t *processors;
+    /** How many processors. */
+    size_t processor_count;
+    /** Resource limits; NULL and 0: as the host's. */
+    const tine_limit *limits;
+    /** How many limits. */
+    size_t limit_count;
+    /** TINE_OUTPUT_INHERIT, TINE_OUTPUT_CAPTURE or TINE_OUTPUT_NULL. */
+    int output;
+    /**
+     * A file, to the end of which standard output and error are written instead; it is made where there is none. NULL: as
+     * .output says.
+     */
+    const char *output_path;
+} tine_worker_options;
+#define TINE_WORKER_OPTIONS_INIT { sizeof(tine_worker_options), NULL, NULL, 0, 0, 0, 0, NULL, 0, NULL, \
+    0, 0, NULL }
 
 /* ---- Pools ----------------------------------------------------------------------------------------------------- */
 
@@ -213,40 +340,13 @@ int tine_init(int argc, char **argv);
  * host's waits in tine, or nothing is to be done; the first callback asked for starts a second one, on which callbacks are
  * called one at a time. They have all signals blocked but those that the C library uses itself, and end with the last pool. What
  * a thread costs a host: unshare(CLONE_NEWUSER) and setns to a user namespace fail, and so does unshare(CLONE_THREAD); malloc
- * and stdio lock where they need not with one thread; a forked child has only the thread that forked.
+ * and stdio lock where they need not with one thread; a forked child has only the thread that forked. After unshare(CLONE_NEWPID), or
+ * setns to a PID namespace, the kernel starts no threads: such a call is -EINVAL, with a text, and TINE_NO_THREAD works.
  */
 #define TINE_NO_THREAD (1 << 12)
 
 /** More workers than this are refused. */
 #define TINE_MAX_WORKERS 4096
-
-/** Workers run wherever the host may. */
-#define TINE_AFFINITY_NONE 0
-
-/** Each worker has a processor, in the order of their numbers. */
-#define TINE_AFFINITY_COMPACT 1
-
-/** Each worker has a processor, those of the first half and of the second in turn. */
-#define TINE_AFFINITY_SPREAD 2
-
-/** What workers write to their standard output and error goes where the host's goes. */
-#define TINE_OUTPUT_INHERIT 0
-
-/** The last 64 KiB of it are kept for each worker, for the report of its death. */
-#define TINE_OUTPUT_CAPTURE 1
-
-/** It goes nowhere. */
-#define TINE_OUTPUT_NULL 2
-
-/** A resource limit, as setrlimit takes it. */
-typedef struct tine_limit {
-    /** RLIMIT_NOFILE, RLIMIT_CPU, and the like. */
-    int resource;
-    /** The limit that counts. */
-    uint64_t soft;
-    /** How far the worker itself may raise it. */
-    uint64_t hard;
-} tine_limit;
 
 /** What a pool can be told. */
 typedef struct tine_pool_options {
@@ -287,41 +387,13 @@ typedef struct tine_pool_options {
      * that takes more fails with TINE_EMEMORY, and its worker is replaced. It is looked at every 10 ms.
      */
     uint64_t max_worker_bytes;
-    /**
-     * Changes of the workers' environment: strings of "NAME=value", or "NAME" for one that is to go, with NULL at the
-     * end; or NULL. They are there before the program begins; with TINE_START_FORK, before the initializer runs.
-     */
-    const char *const *environment;
-    /** The workers' working directory; NULL: the host's. */
-    const char *directory;
-    /**
-     * How many threads numerical libraries are told to start in each worker, by OMP_NUM_THREADS and the like; 0:
-     * they are told nothing.
-     */
-    uint32_t library_threads;
-    /** Added to the workers' niceness: -20 to 19. */
-    int nice;
-    /** The workers' oom_score_adj, from -1000 to 1000; 0: as the host's. */
-    int oom_score_adj;
-    /** TINE_AFFINITY_NONE, TINE_AFFINITY_COMPACT or TINE_AFFINITY_SPREAD. */
-    int affinity;
-    /**
-     * The processors to give out, one to each worker in turn, in this order unless it is TINE_AFFINITY_SPREAD; NULL and
-     * 0: those that the host may use, by .affinity.
-     */
-    const uint32_t *processors;
-    /** How many. */
-    size_t processor_count;
-    /** Resource limits of the workers; NULL and 0: as the host's. */
-    const tine_limit *limits;
-    /** How many. */
-    size_t limit_count;
+    /** What the workers find around them: environment, directory, limits, processors, output. NULL: what the host has. */
+    const tine_worker_options *worker;
     /** How long a process may take from its start until it is ready, in nanoseconds; 0: ten seconds. */
     int64_t start_timeout_ns;
     /**
-     * The program that supervisor and workers run; NULL: the host's own. With a program of tine's, tine-worker, a
-     * host need not call tine_init; functions then come from the libraries of .preload.
-     * A script with an interpreter does, too.
+     * The program that supervisor and workers run, or a script with an interpreter; NULL: the host's own. With the ready-made
+     * one (tine_worker_path) a host need not call tine_init; functions then come from the libraries of .preload.
      */
     const char *worker_path;
     /**
@@ -361,14 +433,9 @@ typedef struct tine_pool_options {
      * one that is replaced does, when the host is in tine.
      */
     int64_t idle_timeout_ns;
-    /** TINE_OUTPUT_INHERIT, TINE_OUTPUT_CAPTURE or TINE_OUTPUT_NULL. */
-    int output;
-    /** A file to the end of which workers write instead; it is made where there is none. NULL: as .output says. */
-    const char *output_path;
 } tine_pool_options;
 #define TINE_POOL_OPTIONS_INIT { sizeof(tine_pool_options), NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, \
-    NULL, 0, 0, 0, 0, NULL, 0, NULL, 0, 0, NULL, NULL, NULL, 0, 0, 0, NULL, NULL, 0, NULL, 0, 0, 0, \
-    NULL }
+    0, NULL, NULL, NULL, 0, 0, 0, NULL, NULL, 0, NULL, 0, 0 }
 
 /** Counters of a pool. */
 typedef struct tine_stats {
@@ -582,8 +649,8 @@ typedef struct tine_submit_options {
     /** How long to wait while the window is full, in nanoseconds; 0: not at all, -EAGAIN. */
     int64_t timeout_ns;
     /**
-     * How often the task may be run again after its process has died with it; only with TINE_IDEMPOTENT. A task that
-     * had not begun runs elsewhere in any case.
+     * How often the task may be run again after its process has died with it. Without TINE_IDEMPOTENT any number but 0 is
+     * -EINVAL. A task that had not begun runs elsewhere in any case.
      */
     uint32_t retries;
     /** TINE_IDEMPOTENT. */
@@ -754,7 +821,10 @@ typedef struct tine_map_options {
      * item that takes longer fails with -ETIMEDOUT, and no other with it. In a loop, of each piece.
      */
     int64_t item_deadline_ns;
-    /** How often an item may be run again after its process has died with it; only with TINE_IDEMPOTENT. */
+    /**
+     * How often an item may be run again after its process has died with it. Without TINE_IDEMPOTENT any number but 0 is
+     * -EINVAL.
+     */
     uint32_t retries;
     /** TINE_IDEMPOTENT, TINE_STOP_ON_FAILURE. */
     uint32_t flags;
@@ -772,7 +842,10 @@ typedef struct tine_map_options {
     void *user;
     /** TINE_SCHEDULE_MEASURED, TINE_SCHEDULE_STATIC or TINE_SCHEDULE_GUIDED: it decides as little as .chunk does. */
     int schedule;
-    /** How many bytes of inputs and outputs a piece may have at most, though at least one item; 0: any number. Not for loops. */
+    /**
+     * How many bytes of inputs and outputs a piece may have at most, though at least one item; 0: any number. In a
+     * loop any number but 0 is -EINVAL.
+     */
     size_t chunk_bytes;
 } tine_map_options;
 #define TINE_MAP_OPTIONS_INIT { sizeof(tine_map_options), NULL, NULL, NULL, 0, 0, NULL, 0, 0, 0, NULL, \
@@ -876,7 +949,10 @@ typedef struct tine_stream_options {
     size_t window_bytes;
     /** How long the call for each item may take, in nanoseconds; 0: the pool's .deadline_ns; TINE_FOREVER: any time. */
     int64_t item_deadline_ns;
-    /** How often an item may be run again after its process has died with it; only with TINE_IDEMPOTENT. */
+    /**
+     * How often an item may be run again after its process has died with it. Without TINE_IDEMPOTENT any number but 0 is
+     * -EINVAL.
+     */
     uint32_t retries;
     /**
      * TINE_IDEMPOTENT, TINE_UNORDERED, and TINE_STOP_ON_FAILURE: after the first item that fails no other begins. Those that
@@ -1069,7 +1145,8 @@ void *tine_realloc(tine_pool *pool, void *block, size_t size);
  *
  * Parameters: pool; block: of the same pool, or NULL. What is not the start of an allocated block is left alone: one
  * that was freed already, a pointer into a block, a pointer to something else. With TINE_CHECK=1 in the environment that
- * ends the process, with a message; tine_heap_free has a code for it.
+ * ends the process, with a message; tine_heap_free has a code for it, and for a block that cannot be found for want of memory, which
+ * stays as well.
  * Threads: any; not in a signal handler. Fork: does nothing in a child of the host or of a worker.
  */
 void tine_free(tine_pool *pool, void *block);
@@ -1093,16 +1170,16 @@ int tine_is_shared(tine_pool *pool, const void *pointer, size_t length);
 /* ---- Segments: shared memory of its own ------------------------------------------------------------------------ */
 
 /** Only the process that creates the segment, and its forked children, can write; the kernel sees to it. */
-#define TINE_SEGMENT_READ_ONLY 1
+#define TINE_SEGMENT_READ_ONLY (1 << 24)
 
 /** Huge pages if there are enough, ordinary ones otherwise. */
-#define TINE_SEGMENT_HUGE_PAGES (1 << 1)
+#define TINE_SEGMENT_HUGE_PAGES (1 << 25)
 
 /** Wherever there is room, instead of at the same address in every process. Pointers into it then mean nothing to others. */
-#define TINE_SEGMENT_ANY_ADDRESS (1 << 2)
+#define TINE_SEGMENT_ANY_ADDRESS (1 << 26)
 
 /** All pages are mapped at once, so that no first touch of one costs time later. */
-#define TINE_SEGMENT_POPULATE (1 << 3)
+#define TINE_SEGMENT_POPULATE (1 << 27)
 
 /** A piece of shared memory, as one process has it mapped. */
 typedef struct tine_segment tine_segment;
@@ -1340,7 +1417,9 @@ void *tine_heap_realloc(tine_heap *heap, void *block, size_t size);
  * As tine_free, with an answer.
  *
  * Returns 0, for NULL too; -EINVAL: the block was freed already, or is no block's start, or not in this heap: nothing is
- * changed (with TINE_CHECK=1 in the environment the process ends, with a message); TINE_EFORKED.
+ * changed (with TINE_CHECK=1 in the environment the process ends, with a message); TINE_EFORKED. Where another process has made the
+ * heap longer, and this one cannot look how long it is, nothing is changed either: -ENOMEM, or -EPERM and -ENOSYS where that look
+ * is refused; the block can be freed later.
  */
 int tine_heap_free(tine_heap *heap, void *block);
 
@@ -1457,6 +1536,7 @@ typedef struct tine_mutex {
     /** tine's. */
     uint64_t opaque[8];
 } tine_mutex;
+#define TINE_MUTEX_INIT { {0} }
 
 /** Who holds a mutex, or died holding it. */
 typedef struct tine_owner {
@@ -1557,6 +1637,7 @@ typedef struct tine_rwlock {
     /** tine's. */
     uint64_t opaque[128];
 } tine_rwlock;
+#define TINE_RWLOCK_INIT { {0} }
 
 /**
  * Makes l a free lock. flags: TINE_PREFER_READERS, TINE_INTERRUPTIBLE, TINE_AUTO_REPAIR. Without the first, a
@@ -1621,6 +1702,7 @@ typedef struct tine_semaphore {
     /** tine's. */
     uint64_t opaque[8];
 } tine_semaphore;
+#define TINE_SEMAPHORE_INIT { {0} }
 
 /**
  * Waiting for something to become true that a mutex protects. All-zero memory is one that nobody waits for. A
@@ -1630,6 +1712,7 @@ typedef struct tine_condition {
     /** tine's. */
     uint64_t opaque[8];
 } tine_condition;
+#define TINE_CONDITION_INIT { {0} }
 
 /**
  * Something that has happened, or not yet. All-zero memory is one that has not, and stays set once it is.
@@ -1641,6 +1724,7 @@ typedef struct tine_event {
     /** tine's. */
     uint64_t opaque[8];
 } tine_event;
+#define TINE_EVENT_INIT { {0} }
 
 /**
  * Gives s value free units out of at most max; a max of 0 is as many as fit. flags: TINE_INTERRUPTIBLE. Nobody
@@ -1773,6 +1857,7 @@ typedef struct tine_once {
     /** tine's. */
     uint64_t opaque[8];
 } tine_once;
+#define TINE_ONCE_INIT { {0} }
 
 /**
  * Makes b a barrier for parties parties, from 1 to TINE_BARRIER_PARTIES. flags: TINE_INTERRUPTIBLE. Nobody may use
@@ -2235,28 +2320,8 @@ typedef struct tine_process_options {
     tine_segment *const *segments;
     /** How many. */
     size_t segment_count;
-    /** As in tine_pool_options. */
-    const char *const *environment;
-    /** Its working directory; NULL: the host's. */
-    const char *directory;
-    /** As in tine_pool_options. */
-    uint32_t library_threads;
-    /** Added to its niceness: -20 to 19. */
-    int nice;
-    /** Its oom_score_adj, from -1000 to 1000; 0: as the host's. */
-    int oom_score_adj;
-    /** TINE_OUTPUT_INHERIT, TINE_OUTPUT_CAPTURE or TINE_OUTPUT_NULL. */
-    int output;
-    /** A file to the end of which it writes instead; it is made where there is none. NULL: as .output says. */
-    const char *output_path;
-    /** The processors that it may run on; NULL and 0: those that the host may use. */
-    const uint32_t *processors;
-    /** How many. */
-    size_t processor_count;
-    /** Its resource limits; NULL and 0: as the host's. */
-    const tine_limit *limits;
-    /** How many. */
-    size_t limit_count;
+    /** What it finds around it. It may run on all of .processors; .affinity is TINE_AFFINITY_NONE. NULL: what the host has. */
+    const tine_worker_options *worker;
     /** How long it may take from its start until the function begins, in nanoseconds; 0: ten seconds. */
     int64_t start_timeout_ns;
     /** As in tine_pool_options. */
@@ -2272,7 +2337,7 @@ typedef struct tine_process_options {
     size_t heap_bytes;
 } tine_process_options;
 #define TINE_PROCESS_OPTIONS_INIT { sizeof(tine_process_options), NULL, NULL, 0, 0, NULL, 0, 0, NULL, \
-    NULL, 0, NULL, NULL, 0, 0, 0, 0, NULL, NULL, 0, NULL, 0, 0, NULL, NULL, NULL, 0 }
+    NULL, 0, NULL, 0, NULL, NULL, NULL, 0 }
 
 /** How a process ended, and what its function left. */
 typedef struct tine_exit {

@@ -88,7 +88,7 @@ done
 if [ $action = install ]; then
     install -d -m 755 "$DESTDIR$LIBEXECDIR"
     # shellcheck disable=SC2086  # lists of flags
-    $CC -std=c11 ${CFLAGS-} -Wall -Wextra -Iinclude src/process/tine-worker.c -o "$DESTDIR$LIBEXECDIR/tine-worker" ${LDFLAGS-} \
+    $CC -std=c11 ${CFLAGS-} -Wall -Wextra -Iinclude src/worker/tine-worker.c -o "$DESTDIR$LIBEXECDIR/tine-worker" ${LDFLAGS-} \
         -L"$DESTDIR$LIBDIR" -ltine -Wl,-rpath,"\$ORIGIN/$(from "$LIBEXECDIR" "$LIBDIR")"
     chmod 755 "$DESTDIR$LIBEXECDIR/tine-worker"
 else

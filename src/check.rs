@@ -1,10 +1,11 @@
-//! `TINE_CHECK=1`: the mistakes that serialisation would have caught, told to standard error.
+//! `TINE_CHECK=1`: the mistakes that serialisation would have caught, said to standard error, or to the log that the program has set.
 //!
 //! Inputs and outputs are looked through for words that are addresses of the sender's private memory, which mean nothing
 //! to who gets them; a block that is freed wrongly ends the process; what is left in a pool's heap is listed when the pool
 //! is destroyed. Without the variable, all of it costs one load of a byte that never changes, where there is a call at all.
 
-use crate::sys::environment::{self, complain};
+use crate::sys::environment;
+use crate::sys::log::{self, Level};
 use crate::sys::maps::{self, Region};
 use crate::sys::prim::{AtomicU32, Ordering};
 use crate::sys::{elf, fork};
@@ -65,7 +66,7 @@ pub(crate) fn look_through(bytes: &[u8], what: impl Fn() -> String) -> bool {
         let _ = writeln!(text, "tine: TINE_CHECK: {}: {} more of these", what(), count - LINES);
     }
     if count > 0 {
-        complain(&text);
+        log::say(Level::Warning, &text);
     }
     count > 0
 }
@@ -109,14 +110,14 @@ pub(crate) fn name_of(function: usize) -> String {
 /// Ends the process for a mistake that would go unnoticed otherwise.
 #[cold]
 pub(crate) fn die(call: &str, why: &str) -> ! {
-    complain(&format!("tine: TINE_CHECK: {call}: {why} (process {})\n", fork::pid()));
+    log::say(Level::Error, &format!("tine: TINE_CHECK: {call}: {why} (process {})\n", fork::pid()));
     environment::abort()
 }
 
 /// One line.
 #[cold]
 pub(crate) fn say(text: &str) {
-    complain(&format!("tine: TINE_CHECK: {text}\n"));
+    log::say(Level::Warning, &format!("tine: TINE_CHECK: {text}\n"));
 }
 
 /// Lists blocks that nobody has freed.
@@ -136,7 +137,7 @@ pub(crate) fn list_leaks(owner: &str, pid: i32, blocks: &[(usize, usize)]) {
     if blocks.len() > LINES {
         let _ = writeln!(text, "tine: TINE_CHECK:   and {} more", blocks.len() - LINES);
     }
-    complain(&text);
+    log::say(Level::Warning, &text);
 }
 
 #[cfg(test)]

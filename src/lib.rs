@@ -11,17 +11,21 @@
 )))]
 compile_error!("tine is for 64-bit Linux, on x86_64 or aarch64");
 
+mod bootstrap;
 pub mod channel;
 mod check;
-mod engine;
 pub mod error;
+mod family;
 pub mod ffi;
 pub mod heap;
 pub mod pool;
 pub mod process;
 pub mod queue;
+mod supervisor;
 pub mod sync;
 pub mod sys;
+pub mod task;
+pub mod worker;
 
 pub use error::{Error, Result};
 

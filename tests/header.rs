@@ -12,6 +12,7 @@ mod plain;
 const SUBJECTS: &[&str] = &[
     "errors",
     "start",
+    "worker_options",
     "pool",
     "death",
     "submit",
@@ -34,6 +35,34 @@ const SUBJECTS: &[&str] = &[
 
 /// Functions that are declared by hand, because Rust has no way to define them: (the subject, the declaration).
 const BY_HAND: &[(&str, &str)] = &[("task", include_str!("header/fail.h"))];
+
+/// Structs of which no memory is one before a call has made it one.
+const WITHOUT_INITIALISER: &[&str] = &["tine_barrier"];
+
+#[test]
+fn arguments_are_inputs_then_the_timeout_then_outputs() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("include/tine.h");
+    let header = std::fs::read_to_string(path).expect("include/tine.h is there");
+    let header = header.replace("\n    ", " ");
+    let mut waits = 0;
+    for line in header.lines().filter(|line| line.contains(" tine_") && line.ends_with(");")) {
+        let (name, arguments) = line.trim_end_matches(");").split_once('(').unwrap();
+        let arguments: Vec<&str> = arguments.split(", ").collect();
+        let Some(timeout) = arguments.iter().position(|one| *one == "int64_t timeout_ns") else { continue };
+        waits += 1;
+        // What is written, and how much room there is for it.
+        let is_output = |one: &&str| {
+            (one.contains('*') && !one.starts_with("const "))
+                || one.ends_with(" capacity")
+                || one.ends_with(" count")
+        };
+        assert!(arguments[timeout + 1..].iter().all(is_output), "{name}: an input comes after the timeout");
+        // Objects, and a word of the caller's that is carried along.
+        let is_place = |one: &&str| one.contains("**") || one.ends_with("*out") || one.ends_with("*buffer");
+        assert!(!arguments[..timeout].iter().any(is_place), "{name}: an output comes before the timeout");
+    }
+    assert!(waits > 25, "{waits} functions that wait");
+}
 
 #[test]
 fn headers_are_current() {
@@ -98,7 +127,7 @@ fn declarations(root: &Path, source: &Path) -> String {
     lines.map(|line| line + "\n").collect()
 }
 
-/// Puts behind each struct that starts with its size a `TINE_<NAME>_INIT` that lists every field.
+/// Puts behind each struct a `TINE_<NAME>_INIT` that lists every field.
 fn with_initialisers(header: &str) -> String {
     let mut out = String::new();
     let mut fields: Option<Vec<String>> = None;
@@ -109,9 +138,13 @@ fn with_initialisers(header: &str) -> String {
             fields = Some(Vec::new());
         } else if let Some(name) = line.strip_prefix("} ").and_then(|rest| rest.strip_suffix(';')) {
             let fields = fields.take().unwrap_or_default();
-            if fields.first().is_some_and(|first| first == "size_t size;") {
-                let zeros: String = fields[1..].iter().map(|field| format!(", {}", zero_of(field))).collect();
-                let line = format!("#define {}_INIT {{ sizeof({name}){zeros} }}", name.to_uppercase());
+            if !fields.is_empty() && !WITHOUT_INITIALISER.contains(&name) {
+                let value = |field: &String| match field.as_str() {
+                    "size_t size;" => format!("sizeof({name})"),
+                    field => zero_of(field).to_owned(),
+                };
+                let values: Vec<String> = fields.iter().map(value).collect();
+                let line = format!("#define {}_INIT {{ {} }}", name.to_uppercase(), values.join(", "));
                 writeln!(out, "{}", folded(&line)).unwrap();
             }
         } else if let Some(fields) = &mut fields {

@@ -40,8 +40,8 @@ const script = Buffer.from(`${__filename}\0`);
 const script_address = koffi.address(script), path_address = koffi.address(path);
 const arguments_ = Buffer.alloc(16);
 arguments_.writeBigUInt64LE(script_address);
-const options = Buffer.alloc(168); // .size .workers .worker_path .worker_arguments
-for (const [at, value] of [[0, 168n], [16, 2n], [152, path_address], [160, koffi.address(arguments_)]])
+const options = Buffer.alloc(112); // .size .workers .worker_path .worker_arguments
+for (const [at, value] of [[0, 112n], [16, 2n], [96, path_address], [104, koffi.address(arguments_)]])
     options.writeBigUInt64LE(value, at);
 const place = Buffer.alloc(8);
 check(tine.pool_create(options, place));

@@ -38,8 +38,8 @@ check tine_init(0, undef); # a worker stays in here
 
 my ($path, $script) = ("$^X\0", abs_path($0) . "\0");
 my $arguments = pack 'QQ', address($script), 0;
-my $options = "\0" x 168; # .size .workers .worker_path .worker_arguments
-my %fields = (0 => 168, 16 => 2, 152 => address($path), 160 => address($arguments));
+my $options = "\0" x 112; # .size .workers .worker_path .worker_arguments
+my %fields = (0 => 112, 16 => 2, 96 => address($path), 104 => address($arguments));
 substr($options, $_, 8) = pack 'Q', $fields{$_} for keys %fields;
 my $pool;
 check tine_pool_create(address($options), \$pool);

@@ -51,8 +51,8 @@ check(tine.tine_init(0, None))  # a worker stays in here
 
 arguments = (ctypes.c_char_p * 2)(os.path.abspath(__file__).encode(), None)
 path = ctypes.create_string_buffer(sys.executable.encode())
-options = ctypes.create_string_buffer(168)  # .size .workers .worker_path .worker_arguments
-for offset, value in [(0, 168), (16, 2), (152, ctypes.addressof(path)), (160, ctypes.addressof(arguments))]:
+options = ctypes.create_string_buffer(112)  # .size .workers .worker_path .worker_arguments
+for offset, value in [(0, 112), (16, 2), (96, ctypes.addressof(path)), (104, ctypes.addressof(arguments))]:
     struct.pack_into("Q", options, offset, value)
 pool = ctypes.c_void_p()
 check(tine.tine_pool_create(options, ctypes.byref(pool)))

@@ -36,8 +36,8 @@ check tine(:init, 0, nil) # a worker stays in here
 path = Fiddle::Pointer[RbConfig.ruby]
 script = Fiddle::Pointer[File.expand_path(__FILE__)]
 arguments = Fiddle::Pointer[[script.to_i, 0].pack("QQ")]
-options = "\0" * 168 # .size .workers .worker_path .worker_arguments
-{ 0 => 168, 16 => 2, 152 => path.to_i, 160 => arguments.to_i }.each { |at, value| options[at, 8] = [value].pack("Q") }
+options = "\0" * 112 # .size .workers .worker_path .worker_arguments
+{ 0 => 112, 16 => 2, 96 => path.to_i, 104 => arguments.to_i }.each { |at, value| options[at, 8] = [value].pack("Q") }
 place = "\0" * 8
 check tine(:pool_create, options, place)
 POOL = place.unpack1("Q")

@@ -53,6 +53,20 @@ func TestCFunctions(t *testing.T) {
 	})
 }
 
+func TestWorkersAreCalledWithTheirArguments(t *testing.T) {
+	dir := t.TempDir()
+	script, said := dir+"/worker", dir+"/said"
+	text := "#!/bin/sh\nprintf '[%s]' \"$@\" >" + said + "\nexec " + os.Getenv("TINE_WORKER_PROGRAM") + "\n"
+	must(t, os.WriteFile(script, []byte(text), 0o755))
+	newPool(t, tine.Options{Workers: 1, WorkerPath: script, WorkerArguments: []string{"one", "", "and two"}})
+	if what := string(got(os.ReadFile(said))(t)); what != "[one][][and two]" {
+		t.Error(what)
+	}
+	if _, err := tine.NewPool(tine.Options{WorkerArguments: []string{"x"}}); !errors.Is(err, syscall.EINVAL) {
+		t.Error(err)
+	}
+}
+
 func TestACrashInCCostsOneItem(t *testing.T) {
 	eachWay(t, func(t *testing.T, pool *tine.Pool) {
 		in := make([]int32, 100)

@@ -51,6 +51,8 @@ type Options struct {
 	// WorkerPath is the program of the workers; "": this one, which has to call Main. The one that tine is
 	// installed with runs functions of the libraries in Preload: pkg-config --variable=worker tine says where it is.
 	WorkerPath string
+	// WorkerArguments is what that program is called with, besides its name.
+	WorkerArguments []string
 	// Preload are shared libraries that the workers load; their constructors may register functions.
 	Preload []string
 
@@ -227,6 +229,11 @@ func (o *Options) inC() (c C.tine_pool_options, free func(), err error) {
 	if o.CoreFiles {
 		c.flags |= C.TINE_CORE_FILES
 	}
+	// In C's memory: what one call passes to C may not point into Go's.
+	around := (*C.tine_worker_options)(C.calloc(1, C.sizeof_tine_worker_options))
+	strs = append(strs, unsafe.Pointer(around))
+	around.size = C.sizeof_tine_worker_options
+	c.worker = around
 	c.size = C.sizeof_tine_pool_options
 	c.workers = C.size_t(o.Workers)
 	c.min_workers = C.size_t(o.MinWorkers)
@@ -240,22 +247,31 @@ func (o *Options) inC() (c C.tine_pool_options, free func(), err error) {
 	c.recycle_age_ns = C.int64_t(o.RecycleAge)
 	c.recycle_bytes = C.uint64_t(o.RecycleBytes)
 	c.max_worker_bytes = C.uint64_t(o.MaxWorkerBytes)
-	c.directory = text(o.Directory)
-	c.library_threads = C.uint32_t(o.LibraryThreads)
-	c.nice = C.int(o.Nice)
-	c.output = C.int(o.Output)
-	c.output_path = text(o.OutputPath)
+	around.directory = text(o.Directory)
+	around.library_threads = C.uint32_t(o.LibraryThreads)
+	around.nice = C.int(o.Nice)
+	around.output = C.int(o.Output)
+	around.output_path = text(o.OutputPath)
 	c.heap_bytes = C.size_t(o.HeapBytes)
 	c.window_tasks = C.size_t(o.WindowTasks)
 	c.window_bytes = C.size_t(o.WindowBytes)
-	if len(o.Environment) > 0 {
-		list := (**C.char)(C.calloc(C.size_t(len(o.Environment)+1), C.size_t(unsafe.Sizeof(uintptr(0)))))
-		strs = append(strs, unsafe.Pointer(list))
-		for i, line := range o.Environment {
-			unsafe.Slice(list, len(o.Environment))[i] = text(line)
+	list := func(lines []string) **C.char {
+		if len(lines) == 0 {
+			return nil
 		}
-		c.environment = list
+		list := (**C.char)(C.calloc(C.size_t(len(lines)+1), C.size_t(unsafe.Sizeof(uintptr(0)))))
+		strs = append(strs, unsafe.Pointer(list))
+		for i, line := range lines {
+			place := &unsafe.Slice(list, len(lines))[i]
+			if *place = text(line); *place == nil {
+				*place = C.CString("") // text has nil for it, which would be the list's end
+				strs = append(strs, unsafe.Pointer(*place))
+			}
+		}
+		return list
 	}
+	c.worker_arguments = list(o.WorkerArguments)
+	around.environment = list(o.Environment)
 	return c, free, err
 }
 

@@ -3,11 +3,11 @@
 use crate::channel::{Channel, ChannelOptions, Received};
 use crate::error::{Error, Result};
 use crate::ffi::errors::{TINE_INTERRUPTIBLE, tine_error};
-use crate::ffi::guard::{bytes, guard, guard_end, guard_value, required_out};
-use crate::ffi::options::{self, Extensible};
-use crate::ffi::start::report;
+use crate::ffi::guard::{Out, bytes, flags, guard, guard_end, guard_value};
+use crate::ffi::options::{self, extensible};
 use crate::ffi::task::{task, tine_task};
 use crate::pool::meanwhile;
+use crate::sync::INVALID;
 use crate::sys::clock::Timeout;
 use std::ffi::{c_int, c_void};
 use std::mem::MaybeUninit;
@@ -35,17 +35,11 @@ pub struct tine_channel_options {
     pub reserved: u32,
 }
 
-// SAFETY: `repr(C)`, size first, and zero is valid for every field.
-unsafe impl Extensible for tine_channel_options {
-    const NAME: &'static str = "tine_channel_options";
-}
+extensible!(tine_channel_options: Options);
 
 impl tine_channel_options {
     fn read(&self) -> Result<ChannelOptions> {
-        let unknown = self.flags & !TINE_INTERRUPTIBLE;
-        if unknown != 0 {
-            return Err(Error::invalid(format!("flags has bits {unknown:#x} that mean nothing here")));
-        }
+        flags(self.flags, TINE_INTERRUPTIBLE)?;
         if self.reserved != 0 {
             return Err(Error::invalid(format!("reserved is {}; it should be 0", self.reserved)));
         }
@@ -78,9 +72,10 @@ pub unsafe extern "C" fn tine_channel_create(
     // SAFETY: the caller's pointers.
     unsafe {
         make(options, |options| {
-            let (a, b) = (required_out(a, "a")?, required_out(b, "b")?);
+            let (a, b) = (Out::required(a, "a")?, Out::required(b, "b")?);
             let (first, second) = Channel::pair(options)?;
-            (*a, *b) = (handle(first), handle(second));
+            a.set(handle(first));
+            b.set(handle(second));
             Ok(())
         })
     }
@@ -102,8 +97,8 @@ pub unsafe extern "C" fn tine_channel_attach(
     // SAFETY: the caller's pointers.
     unsafe {
         make(options, |options| {
-            let out = required_out(out, "out")?;
-            *out = handle(Channel::attach(fd, options)?);
+            let out = Out::required(out, "out")?;
+            out.set(handle(Channel::attach(fd, options)?));
             Ok(())
         })
     }
@@ -167,12 +162,13 @@ pub unsafe extern "C" fn tine_channel_receive(
 ) -> c_int {
     guard(|| {
         // SAFETY: the caller's channel, buffer and place.
-        let (channel, room, length) = unsafe { (channel(c)?, room(buffer, capacity)?, length.as_mut()) };
+        let (channel, room, length) =
+            unsafe { (channel(c)?, room(buffer, capacity)?, Out::optional(length)) };
         let received =
             meanwhile(Timeout::from_ns(timeout_ns), |timeout| channel.receive(timeout, &mut *room))?;
         let (Received::Message(bytes) | Received::TooLong(bytes)) = received;
         if let Some(length) = length {
-            *length = bytes;
+            length.set(bytes);
         }
         Ok(if matches!(received, Received::TooLong(_)) { -libc::EMSGSIZE } else { 0 })
     })
@@ -205,9 +201,9 @@ pub unsafe extern "C" fn tine_channel_receive_fd(
 ) -> c_int {
     guard(|| {
         // SAFETY: the caller's channel and place.
-        let (channel, fd) = unsafe { (channel(c)?, required_out(fd, "fd")?) };
+        let (channel, fd) = unsafe { (channel(c)?, Out::optional(fd).ok_or(INVALID)?) };
         let received = meanwhile(Timeout::from_ns(timeout_ns), |timeout| channel.receive_fd(timeout))?;
-        *fd = received.into_raw_fd();
+        fd.set(received.into_raw_fd());
         Ok(0)
     })
 }
@@ -240,16 +236,12 @@ unsafe fn make(
     options: *const tine_channel_options,
     body: impl FnOnce(&ChannelOptions) -> Result<()>,
 ) -> c_int {
-    guard(|| {
-        // SAFETY: the caller's options.
-        let options = unsafe { options::read(options) }?;
-        let error = options.map_or(std::ptr::null_mut(), |options| options.error);
-        let core = options.map_or(Ok(ChannelOptions::default()), |options| options.read());
-        match core.and_then(|core| body(&core)) {
-            Ok(()) => Ok(0),
-            Err(failed) => Ok(report(error, &failed)),
-        }
-    })
+    // SAFETY: the caller's promise is this one's.
+    unsafe {
+        options::with(options, |options| {
+            body(&options.map_or(Ok(ChannelOptions::default()), tine_channel_options::read)?).map(|()| 0)
+        })
+    }
 }
 
 fn handle(channel: Channel) -> *mut tine_channel {
@@ -270,7 +262,7 @@ unsafe fn room<'a>(buffer: *mut c_void, capacity: usize) -> Result<&'a mut [Mayb
         return Ok(&mut []);
     }
     if buffer.is_null() || capacity > isize::MAX as usize {
-        return Err(Error::invalid(format!("buffer is {buffer:?} and its capacity {capacity}")));
+        return Err(INVALID.into());
     }
     // SAFETY: the caller's promise, and the length is one that a slice may have.
     Ok(unsafe { std::slice::from_raw_parts_mut(buffer.cast(), capacity) })

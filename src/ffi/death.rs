@@ -1,9 +1,9 @@
 //! Deaths
 
-use crate::engine::member::Death;
 use crate::error::Error;
 use crate::ffi::guard::guard;
-use crate::ffi::options::{self, Extensible};
+use crate::ffi::options::{self, extensible};
+use crate::task::death::Death;
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::mem::offset_of;
 
@@ -46,10 +46,7 @@ pub struct tine_death {
     pub output_length: usize,
 }
 
-// SAFETY: `repr(C)`, size first, and zero is valid for every field.
-unsafe impl Extensible for tine_death {
-    const NAME: &'static str = "tine_death";
-}
+extensible!(tine_death);
 
 // What C sees of a death is the beginning of the core's.
 const _: () = {
@@ -102,7 +99,7 @@ unsafe fn text_of(death: &tine_death) -> Vec<u8> {
         // SAFETY: as above.
         false => unsafe { CStr::from_ptr(at) }.to_string_lossy().into_owned(),
     };
-    let mut text = crate::engine::member::describe(death.pid, death.signal, death.code);
+    let mut text = crate::task::death::describe(death.pid, death.signal, death.code);
     if !death.fault_address.is_null() {
         text += &format!(", at address {:?}", death.fault_address);
     }

@@ -1,9 +1,10 @@
-//! Errors, timeouts and the version.
+//! Errors, timeouts, the log and the version.
 
 use crate::error::{Code, Error};
 use crate::ffi::guard::guard_value;
-use crate::ffi::options::{self, Extensible};
-use std::ffi::{c_char, c_int};
+use crate::ffi::options::{self, extensible};
+use crate::sys::log::{self, Level, Log};
+use std::ffi::{CString, c_char, c_int, c_void};
 
 /// The longest text of a `tine_error`, its terminating zero included.
 pub const TINE_ERROR_TEXT: usize = 240;
@@ -25,10 +26,7 @@ pub struct tine_error {
     pub text: [c_char; TINE_ERROR_TEXT],
 }
 
-// SAFETY: `repr(C)`, size first, plain integers.
-unsafe impl Extensible for tine_error {
-    const NAME: &'static str = "tine_error";
-}
+extensible!(tine_error);
 
 /// A flag of every object that can be waited for: its waits end with -EINTR when a signal handler has run.
 pub const TINE_INTERRUPTIBLE: u32 = 1;
@@ -68,8 +66,8 @@ pub const TINE_EPANIC: c_int = -5017;
 /// Too late: tine_init has already run.
 pub const TINE_ELATE: c_int = -5018;
 
-/// Fills the caller's error, where there is one.
-pub(crate) fn fill(place: *mut tine_error, error: &Error) {
+/// Fills the caller's error, where there is one, and gives the code back.
+pub(crate) fn report(place: *mut tine_error, error: &Error) -> c_int {
     let mut value = tine_error { size: 0, code: error.code().0, text: [0; TINE_ERROR_TEXT] };
     let text = error.text();
     let mut end = text.len().min(TINE_ERROR_TEXT - 1);
@@ -79,10 +77,9 @@ pub(crate) fn fill(place: *mut tine_error, error: &Error) {
     for (byte, place) in text.as_bytes()[..end].iter().zip(&mut value.text) {
         *place = *byte as c_char;
     }
-    if !place.is_null() {
-        // SAFETY: the caller's struct. One whose size is garbage is left alone.
-        let _ = unsafe { options::fill(place, &value) };
-    }
+    // SAFETY: null, or the caller's struct. One whose size is garbage is left alone.
+    let _ = unsafe { options::fill(place, &value) };
+    error.code().0
 }
 
 /// One sentence that says what `rc` means. Never NULL; the string is static. Any thread, any process.
@@ -102,6 +99,40 @@ pub extern "C" fn tine_errname(rc: c_int) -> *const c_char {
 #[unsafe(no_mangle)]
 pub extern "C" fn tine_version() -> *const c_char {
     concat!(env!("CARGO_PKG_VERSION"), "\0").as_ptr().cast()
+}
+
+/// A level of tine_log_fn: the process that says it ends.
+pub const TINE_LOG_ERROR: c_int = 0;
+/// A level of tine_log_fn: a mistake of the program's; the process goes on.
+pub const TINE_LOG_WARNING: c_int = 1;
+
+/// A program's own log. text is one line without its end, and valid until the function returns. It may be called in any thread, also
+/// while tine holds locks of its own: it must not call tine, throw, or jump out.
+pub type tine_log_fn = Option<unsafe extern "C" fn(level: c_int, text: *const c_char, user: *mut c_void)>;
+
+/// Has what tine says to people go to a function: why a process that was started cannot be a worker, and what TINE_CHECK=1 finds.
+/// Without a function it goes to standard error.
+///
+/// Errors of calls are not among it: their text goes to the caller's tine_error. A worker that is a fresh copy of the program has
+/// the log that the program sets before tine_init; one that is forked from the host has the host's.
+///
+/// Parameters: log: NULL for standard error. user: passed on. Both count for the whole process from now on; a call of the former
+/// log that has begun goes on, so what it uses must stay.
+/// Threads: any. Fork: a child keeps it.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_set_log(log: tine_log_fn, user: *mut c_void) {
+    guard_value((), || {
+        let user = user.expose_provenance();
+        let hook = log.map(|log| -> Log {
+            Box::new(move |level, line| {
+                let level = if level == Level::Error { TINE_LOG_ERROR } else { TINE_LOG_WARNING };
+                let text = CString::new(line.replace('\0', " ")).unwrap_or_default();
+                // SAFETY: the caller's function, which takes any line in any thread, with the caller's word.
+                unsafe { log(level, text.as_ptr(), std::ptr::with_exposed_provenance_mut(user)) };
+            })
+        });
+        log::set(hook);
+    });
 }
 
 #[cfg(test)]

@@ -2,12 +2,14 @@
 
 use crate::error::{Code, Error, Result};
 use crate::ffi::errors::TINE_FOREVER;
+use crate::sync::Outcome;
 use crate::sys::thread::Uncancelled;
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr::NonNull;
 
-/// Runs the body of an exported function: its count or 0 on success, the error's code otherwise. A thread that is cancelled
-/// meanwhile is cancelled after it.
+/// Runs the body of an exported function: its count or 0 on success, the error's code otherwise. Its text is nobody's, so calls
+/// without options make none. A thread that is cancelled meanwhile is cancelled after it.
 pub(crate) fn guard(body: impl FnOnce() -> Result<c_int>) -> c_int {
     let _uncancelled = Uncancelled::new();
     guard_quick(body)
@@ -16,11 +18,13 @@ pub(crate) fn guard(body: impl FnOnce() -> Result<c_int>) -> c_int {
 /// The same for calls that are made so often that this is too much for each: where they make a system call that is a
 /// cancellation point, they see to it themselves.
 pub(crate) fn guard_quick(body: impl FnOnce() -> Result<c_int>) -> c_int {
-    match catch_unwind(AssertUnwindSafe(body)) {
-        Ok(Ok(count)) => count,
-        Ok(Err(error)) => error.code().0,
-        Err(_) => Code::PANIC.0,
-    }
+    guard_code(|| body().map_err(|error| error.code()))
+}
+
+/// The same where there is no text at all: of locks and queues, whose fast paths are in the function itself.
+#[inline(always)]
+pub(crate) fn guard_code(body: impl FnOnce() -> Outcome<c_int>) -> c_int {
+    guard_value(Code::PANIC.0, || body().unwrap_or_else(|code| code.0))
 }
 
 /// Runs the body of an exported function that ends something.
@@ -35,13 +39,34 @@ pub(crate) fn guard_value<T>(otherwise: T, body: impl FnOnce() -> T) -> T {
     catch_unwind(AssertUnwindSafe(body)).unwrap_or(otherwise)
 }
 
-/// A place for a result that the caller must give.
-///
-/// # Safety
-/// `pointer` is null, or valid for writes for the whole of `'a`.
-pub(crate) unsafe fn required_out<'a, T>(pointer: *mut T, name: &'static str) -> Result<&'a mut T> {
-    // SAFETY: the caller's promise.
-    unsafe { pointer.as_mut() }.ok_or_else(|| Error::invalid(format!("{name} is NULL")))
+/// A place of the caller's for one value, of which nothing is said but that it can be written: it need not have been before.
+pub(crate) struct Out<T>(NonNull<T>);
+
+impl<T> Out<T> {
+    /// The place; an error where the caller gives none.
+    ///
+    /// # Safety
+    /// `pointer` is null, or valid for writes for as long as this lives.
+    pub(crate) unsafe fn required(pointer: *mut T, name: &'static str) -> Result<Out<T>> {
+        // SAFETY: the caller's promise is this one's.
+        unsafe { Out::optional(pointer) }.ok_or_else(|| Error::invalid(format!("{name} is NULL")))
+    }
+
+    /// The place, if the caller gives one.
+    ///
+    /// # Safety
+    /// As for [`Out::required`].
+    #[inline(always)]
+    pub(crate) unsafe fn optional(pointer: *mut T) -> Option<Out<T>> {
+        NonNull::new(pointer).map(Out)
+    }
+
+    /// Writes it.
+    #[inline(always)]
+    pub(crate) fn set(self, value: T) {
+        // SAFETY: valid for writes, as who made this has promised.
+        unsafe { self.0.write(value) };
+    }
 }
 
 /// A C string that the caller may leave out.
@@ -113,5 +138,13 @@ pub(crate) fn deadline(ns: i64, name: &'static str) -> Result<Option<u64>> {
     match ns {
         TINE_FOREVER => Ok(None),
         ns => duration(ns, name).map(Some),
+    }
+}
+
+/// Flags that an option gives: none but those that are known.
+pub(crate) fn flags(given: u32, known: u32) -> Result<()> {
+    match given & !known {
+        0 => Ok(()),
+        unknown => Err(Error::invalid(format!("flags has bits {unknown:#x} that mean nothing here"))),
     }
 }

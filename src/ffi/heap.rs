@@ -3,17 +3,16 @@
 use crate::check;
 use crate::error::{Code, Error, Result};
 use crate::ffi::errors::tine_error;
-use crate::ffi::guard::{guard, guard_value, required_out};
-use crate::ffi::options::{self, Extensible};
+use crate::ffi::guard::{Out, guard, guard_value};
+use crate::ffi::options::{self, extensible};
 use crate::ffi::pool::{heap_of, host, tine_pool};
 use crate::ffi::segment::{get as segment, tine_segment};
-use crate::ffi::start::report;
 use crate::heap::Heap;
 use crate::heap::own::OwnHeap;
 use crate::heap::segment::Segment;
-use crate::pool::worker::Worker;
 use crate::queue::{self, Known};
 use crate::sys::fork;
+use crate::worker::Worker;
 use std::ffi::{c_int, c_void};
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -57,10 +56,7 @@ pub struct tine_heap_info {
     pub used_blocks: u64,
 }
 
-// SAFETY: `repr(C)`, size first, plain integers.
-unsafe impl Extensible for tine_heap_info {
-    const NAME: &'static str = "tine_heap_info";
-}
+extensible!(tine_heap_info);
 
 /// What one process has allocated in a heap, and nobody has freed.
 #[repr(C)]
@@ -96,10 +92,7 @@ pub struct tine_heap_options {
     pub error: *mut tine_error,
 }
 
-// SAFETY: `repr(C)`, size first, and zero is valid for every field.
-unsafe impl Extensible for tine_heap_options {
-    const NAME: &'static str = "tine_heap_options";
-}
+extensible!(tine_heap_options: Options);
 
 /// The heap of a pool. tine_alloc(pool, size) is short for tine_heap_alloc(tine_pool_heap(pool), size), and so on.
 ///
@@ -243,7 +236,9 @@ pub unsafe extern "C" fn tine_heap_realloc(
 /// As tine_free, with an answer.
 ///
 /// Returns 0, for NULL too; -EINVAL: the block was freed already, or is no block's start, or not in this heap: nothing is
-/// changed (with TINE_CHECK=1 in the environment the process ends, with a message); TINE_EFORKED.
+/// changed (with TINE_CHECK=1 in the environment the process ends, with a message); TINE_EFORKED. Where another process has made the
+/// heap longer, and this one cannot look how long it is, nothing is changed either: -ENOMEM, or -EPERM and -ENOSYS where that look
+/// is refused; the block can be freed later.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_heap_free(heap: *mut tine_heap, block: *mut c_void) -> c_int {
     // SAFETY: the caller's heap.
@@ -281,7 +276,9 @@ pub unsafe extern "C" fn tine_heap_contains(
 pub unsafe extern "C" fn tine_heap_stats(heap: *mut tine_heap, out: *mut tine_heap_info) -> c_int {
     guard(|| {
         // SAFETY: the caller's pointers.
-        let (heap, place) = unsafe { (get(heap)?, required_out(out, "out")?) };
+        let heap = unsafe { get(heap) }?;
+        // SAFETY: null, or the caller's struct, which starts with its size.
+        unsafe { options::check(out) }?;
         let stats = heap.stats();
         let info = tine_heap_info {
             size: 0,
@@ -290,8 +287,8 @@ pub unsafe extern "C" fn tine_heap_stats(heap: *mut tine_heap, out: *mut tine_he
             used_bytes: stats.used_bytes,
             used_blocks: stats.used_blocks,
         };
-        // SAFETY: the caller's struct.
-        unsafe { options::fill(place, &info) }?;
+        // SAFETY: the caller's struct, as long as it says.
+        unsafe { options::fill(out, &info) }?;
         Ok(0)
     })
 }
@@ -592,23 +589,19 @@ unsafe fn make(
     out: *mut *mut tine_heap,
     body: impl FnOnce(&Arc<Segment>) -> Result<OwnHeap>,
 ) -> c_int {
-    guard(|| {
-        // SAFETY: the caller's pointers.
-        let (options, out) = unsafe { (options::read(options)?, required_out(out, "out")?) };
-        // SAFETY: as above.
-        match unsafe { segment(s) }.and_then(body) {
-            Ok(own) => {
-                let own = Box::new(own);
-                let heap = NonNull::from(&**own.heap());
-                queue::know_heap(Known::Mapped(Arc::downgrade(own.heap())));
-                let made =
-                    tine_heap { heap, pid: fork::pid(), of: Of::Segment(own), tag: AtomicPtr::default() };
-                *out = Box::into_raw(Box::new(made));
-                // SAFETY: made just now.
-                unsafe { name(*out) };
-                Ok(0)
-            }
-            Err(failed) => Ok(report(options.map_or(std::ptr::null_mut(), |options| options.error), &failed)),
-        }
-    })
+    let make = |_: Option<&tine_heap_options>| {
+        // SAFETY: the caller's place and segment.
+        let (out, segment) = unsafe { (Out::required(out, "out")?, segment(s)?) };
+        let own = Box::new(body(segment)?);
+        let heap = NonNull::from(&**own.heap());
+        queue::know_heap(Known::Mapped(Arc::downgrade(own.heap())));
+        let made = tine_heap { heap, pid: fork::pid(), of: Of::Segment(own), tag: AtomicPtr::default() };
+        let made = Box::into_raw(Box::new(made));
+        // SAFETY: a heap that stays where it is until it is closed.
+        unsafe { name(made) };
+        out.set(made);
+        Ok(0)
+    };
+    // SAFETY: the caller's options.
+    unsafe { options::with(options, make) }
 }

@@ -3,11 +3,10 @@
 use crate::error::{Code, Error, Result};
 use crate::ffi::death::view;
 use crate::ffi::errors::tine_error;
-use crate::ffi::guard::{bytes, deadline, guard};
-use crate::ffi::options::{self, Extensible};
+use crate::ffi::guard::{bytes, deadline, flags};
+use crate::ffi::options::{self, extensible};
 use crate::ffi::pool::{function, taker, tine_pool};
-use crate::ffi::start::report;
-use crate::ffi::submit::{delivery_number, retries, tine_result};
+use crate::ffi::submit::{TINE_IDEMPOTENT, delivery_number, retries, tine_result};
 use crate::ffi::task::tine_task;
 use crate::pool::{Failure, Map, MapCall, Schedule};
 use std::ffi::{c_char, c_int, c_void};
@@ -54,7 +53,8 @@ pub struct tine_map_options {
     /// How long the call of each item may take, in nanoseconds; 0: the pool's .deadline_ns; TINE_FOREVER: any time. An
     /// item that takes longer fails with -ETIMEDOUT, and no other with it. In a loop, of each piece.
     pub item_deadline_ns: i64,
-    /// How often an item may be run again after its process has died with it; only with TINE_IDEMPOTENT.
+    /// How often an item may be run again after its process has died with it. Without TINE_IDEMPOTENT any number but 0 is
+    /// -EINVAL.
     pub retries: u32,
     /// TINE_IDEMPOTENT, TINE_STOP_ON_FAILURE.
     pub flags: u32,
@@ -68,14 +68,12 @@ pub struct tine_map_options {
     pub user: *mut c_void,
     /// TINE_SCHEDULE_MEASURED, TINE_SCHEDULE_STATIC or TINE_SCHEDULE_GUIDED: it decides as little as .chunk does.
     pub schedule: c_int,
-    /// How many bytes of inputs and outputs a piece may have at most, though at least one item; 0: any number. Not for loops.
+    /// How many bytes of inputs and outputs a piece may have at most, though at least one item; 0: any number. In a
+    /// loop any number but 0 is -EINVAL.
     pub chunk_bytes: usize,
 }
 
-// SAFETY: `repr(C)`, size first, and zero is valid for every field.
-unsafe impl Extensible for tine_map_options {
-    const NAME: &'static str = "tine_map_options";
-}
+extensible!(tine_map_options: Options);
 
 /// Calls a function for each item of an array, on all workers, and waits until all items have been dealt with.
 ///
@@ -102,17 +100,15 @@ pub unsafe extern "C" fn tine_map(
     count: usize,
     options: *const tine_map_options,
 ) -> c_int {
-    guard(|| {
-        let address = r#fn.map_or(std::ptr::null(), |function| function as *const c_void);
-        // SAFETY: the caller's options and name.
-        unsafe {
-            run(pool, count, options, |options| {
-                let name = options.map_or(std::ptr::null(), |options| options.name);
-                let (input, output) = ((r#in.cast(), in_stride), (out.cast(), out_stride));
-                Ok(MapCall::Items { function: function(address, name)?, input, output })
-            })
-        }
-    })
+    let address = r#fn.map_or(std::ptr::null(), |function| function as *const c_void);
+    // SAFETY: the caller's options, name, arrays and callbacks.
+    unsafe {
+        options::with(options, |options| {
+            let name = options.map_or(std::ptr::null(), |options| options.name);
+            let (input, output) = ((r#in.cast(), in_stride), (out.cast(), out_stride));
+            run(pool, count, options, MapCall::Items { function: function(address, name)?, input, output })
+        })
+    }
 }
 
 /// Calls a function for pieces of a range, on all workers, until all of it has been dealt with.
@@ -128,68 +124,43 @@ pub unsafe extern "C" fn tine_for(
     end: usize,
     options: *const tine_map_options,
 ) -> c_int {
-    guard(|| {
-        let address = r#fn.map_or(std::ptr::null(), |function| function as *const c_void);
-        // SAFETY: the caller's options.
-        unsafe {
-            run(pool, end.saturating_sub(begin), options, |options| {
-                if end < begin {
-                    return Err(Error::invalid(format!(
-                        "the range ends at {end}, before it begins at {begin}"
-                    )));
-                }
-                if options.is_some_and(|options| !options.name.is_null()) {
-                    return Err(Error::invalid("a loop's function cannot be given by .name"));
-                }
-                Ok(MapCall::Range { function: function(address, std::ptr::null())?, begin })
-            })
-        }
-    })
-}
-
-unsafe fn run<'a>(
-    pool: *mut tine_pool,
-    count: usize,
-    options: *const tine_map_options,
-    call: impl FnOnce(Option<&tine_map_options>) -> Result<MapCall<'a>>,
-) -> Result<c_int> {
-    // SAFETY: the caller's options.
-    let options = unsafe { options::read(options) }?;
-    let error = options.map_or(std::ptr::null_mut(), |options| options.error);
-    // SAFETY: the caller's pool, arrays and callbacks.
-    match call(options.as_ref()).and_then(|call| unsafe { run_core(pool, count, options.as_ref(), call) }) {
-        Ok(0) => Ok(0),
-        Ok(_) => Ok(Code::ITEMS.0),
-        Err(failed) => Ok(report(error, &failed)),
+    let address = r#fn.map_or(std::ptr::null(), |function| function as *const c_void);
+    // SAFETY: the caller's options and callbacks.
+    unsafe {
+        options::with(options, |options| {
+            let Some(count) = end.checked_sub(begin) else {
+                let text = format!("the range ends at {end}, before it begins at {begin}");
+                return Err(Error::invalid(text));
+            };
+            if options.is_some_and(|options| !options.name.is_null()) {
+                return Err(Error::invalid("a loop's function cannot be given by .name"));
+            }
+            if let Some(bytes) = options.map(|options| options.chunk_bytes).filter(|bytes| *bytes != 0) {
+                let text = format!("chunk_bytes is {bytes}, but the items of a loop have no bytes");
+                return Err(Error::invalid(text));
+            }
+            let function = function(address, std::ptr::null())?;
+            run(pool, count, options, MapCall::Range { function, begin })
+        })
     }
 }
 
-/// How many items failed.
-unsafe fn run_core(
+/// # Safety
+/// The pool, the arrays of the call and what the options point to are as tine_map wants them.
+unsafe fn run(
     pool: *mut tine_pool,
     count: usize,
     options: Option<&tine_map_options>,
     call: MapCall<'_>,
-) -> Result<usize> {
+) -> Result<c_int> {
+    const NONE: tine_map_options = {
+        // SAFETY: all zero is valid for it, as for each that grows.
+        unsafe { std::mem::zeroed() }
+    };
     // SAFETY: the caller's pool.
     let pool = unsafe { taker(pool) }?;
-    let Some(options) = options else {
-        let map = Map {
-            call,
-            count,
-            context: &[],
-            chunk: 0,
-            schedule: Schedule::Measured,
-            chunk_bytes: 0,
-            stop_on_failure: false,
-            status: std::ptr::null_mut(),
-            item_deadline_ns: 0,
-            retries: 0,
-            on_failure: None,
-            progress: None,
-        };
-        return Ok(pool.map(map)?.failed);
-    };
+    let options = options.unwrap_or(&NONE);
+    flags(options.flags, TINE_IDEMPOTENT | TINE_STOP_ON_FAILURE)?;
     let user = options.user;
     let mut failed =
         options.on_failure.map(|callback| move |failure: &Failure| tell(failure, callback, user));
@@ -214,11 +185,11 @@ unsafe fn run_core(
             0 => 0,
             ns => deadline(ns, "item_deadline_ns")?.unwrap_or(u64::MAX),
         },
-        retries: retries(options.retries, options.flags & !TINE_STOP_ON_FAILURE)?,
+        retries: retries(options.retries, options.flags)?,
         on_failure: failed.as_mut().map(|callback| callback as &mut dyn FnMut(&Failure)),
         progress: progress.as_mut().map(|callback| callback as &mut dyn FnMut(usize)),
     };
-    Ok(pool.map(map)?.failed)
+    Ok(if pool.map(map)?.failed == 0 { 0 } else { Code::ITEMS.0 })
 }
 
 type OnFailure = unsafe extern "C" fn(result: *const tine_result, item: usize, user: *mut c_void);

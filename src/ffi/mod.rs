@@ -28,4 +28,4 @@ pub mod sync_barrier;
 pub mod sync_rwlock;
 pub mod sync_signal;
 pub mod task;
-pub(crate) mod worker_options;
+pub mod worker_options;

@@ -1,7 +1,14 @@
-//! Structs that grow: each starts with its size, shorter ones are filled up with zeros, longer ones must end in zeros.
+//! Structs that grow: each starts with its size. A shorter one is read as if the rest were zero and written no further than it
+//! reaches; a longer one must end in zeros, and is filled up with zeros.
+//!
+//! What a caller gives may be shorter than the struct of this version, so no reference to the whole struct is ever made of it:
+//! its bytes are copied, as many as its `.size` says.
 
-use crate::error::{Error, Result};
-use crate::ffi::errors::tine_error;
+use crate::error::{Code, Error, Result};
+use crate::ffi::errors::{report, tine_error};
+use crate::ffi::guard::{guard, guard_quick};
+use crate::sync::Outcome;
+use std::ffi::c_int;
 use std::mem::MaybeUninit;
 
 /// A struct of the C ABI whose first field is `size_t size`.
@@ -14,8 +21,91 @@ pub(crate) unsafe trait Extensible: Copy {
     const NAME: &'static str;
 }
 
+/// An options struct of a call, whose second field is where the call's error goes.
+///
+/// # Safety
+/// The field behind the size is a `*mut tine_error`.
+pub(crate) unsafe trait Options: Extensible {}
+
+/// Says of a struct that it is [`Extensible`], and with `: Options` behind its name that, too.
+macro_rules! extensible {
+    ($name:ident) => {
+        const _: () = assert!(std::mem::offset_of!($name, size) == 0);
+        // SAFETY: `repr(C)`, since its offsets are used by C; the size is first, by the assertion; and the rest are integers, pointers
+        // and optional functions, for all of which zero is a value.
+        unsafe impl $crate::ffi::options::Extensible for $name {
+            const NAME: &'static str = stringify!($name);
+        }
+    };
+    ($name:ident: Options) => {
+        $crate::ffi::options::extensible!($name);
+        const _: () = assert!(std::mem::offset_of!($name, error) == size_of::<usize>());
+        // SAFETY: the error is second, by the assertion.
+        unsafe impl $crate::ffi::options::Options for $name {}
+    };
+}
+pub(crate) use extensible;
+
 /// No struct of the ABI will ever be as long as this: a larger size is garbage.
 const LONGEST: usize = 64 * 1024;
+/// The shortest that says anything: the size, and a word behind it.
+const SHORTEST: usize = 2 * size_of::<usize>();
+
+/// The body of an exported function with options: its code on success, and otherwise the error's, whose text goes where the
+/// options say.
+///
+/// # Safety
+/// `pointer` is null, or points to a struct of as many readable bytes as its first field says; what it points to is as the
+/// function's documentation wants it.
+pub(crate) unsafe fn with<T: Options>(
+    pointer: *const T,
+    body: impl FnOnce(Option<&T>) -> Result<c_int>,
+) -> c_int {
+    // SAFETY: the caller's promise is this one's.
+    guard(|| unsafe { read_and_report(pointer, body) })
+}
+
+/// The same for a call that is made for each task: see [`guard_quick`].
+///
+/// # Safety
+/// As for [`with`].
+pub(crate) unsafe fn with_quick<T: Options>(
+    pointer: *const T,
+    body: impl FnOnce(Option<&T>) -> Result<c_int>,
+) -> c_int {
+    // SAFETY: the caller's promise is this one's.
+    guard_quick(|| unsafe { read_and_report(pointer, body) })
+}
+
+/// # Safety
+/// As for [`with`].
+unsafe fn read_and_report<T: Options>(
+    pointer: *const T,
+    body: impl FnOnce(Option<&T>) -> Result<c_int>,
+) -> Result<c_int> {
+    // SAFETY: the caller's promise is this one's.
+    let done = unsafe { read(pointer) }.and_then(|options| body(options.as_ref()));
+    // SAFETY: the caller's promise is this one's.
+    done.or_else(|failed| Ok(report(unsafe { error_of(pointer) }, &failed)))
+}
+
+/// Where the caller wants an error's text; null for nowhere.
+///
+/// # Safety
+/// As for [`with`].
+unsafe fn error_of<T: Options>(pointer: *const T) -> *mut tine_error {
+    if pointer.is_null() {
+        return std::ptr::null_mut();
+    }
+    // SAFETY: every struct starts with its size.
+    let theirs = unsafe { size_of_theirs(pointer) };
+    // Whoever has forgotten the size has zeroed a whole struct. Any other size that is none may stand before anything.
+    if theirs != 0 && !(SHORTEST..=LONGEST).contains(&theirs) {
+        return std::ptr::null_mut();
+    }
+    // SAFETY: the struct reaches at least that far, and the field is there by the trait.
+    unsafe { pointer.cast::<*mut tine_error>().add(1).read_unaligned() }
+}
 
 /// Reads the caller's struct; `None` where there is none.
 ///
@@ -25,28 +115,10 @@ pub(crate) unsafe fn read<T: Extensible>(pointer: *const T) -> Result<Option<T>>
     if pointer.is_null() {
         return Ok(None);
     }
-    // SAFETY: the caller's promise.
-    let read = unsafe { read_sized(pointer) };
-    if let (Err(error), true) = (&read, T::NAME.ends_with("_options")) {
-        // Whoever forgets the size has zeroed the rest, or filled it; a size that is garbage may stand before more of it.
-        // SAFETY: each of those structs has `.error` behind its size, which lies in what the caller has given, or forgot to say that it has.
-        unsafe {
-            let theirs = pointer.cast::<usize>().read();
-            if theirs == 0 || (2 * size_of::<usize>()..=LONGEST).contains(&theirs) {
-                crate::ffi::errors::fill(pointer.cast::<*mut tine_error>().add(1).read(), error);
-            }
-        }
-    }
-    read.map(Some)
-}
-
-/// # Safety
-/// As for [`read`], of what is not null.
-unsafe fn read_sized<T: Extensible>(pointer: *const T) -> Result<T> {
     let ours = size_of::<T>();
-    // SAFETY: every struct of the ABI starts with its size.
-    let theirs = unsafe { pointer.cast::<usize>().read() };
-    if theirs < 2 * size_of::<usize>() || theirs > LONGEST {
+    // SAFETY: every struct starts with its size.
+    let theirs = unsafe { size_of_theirs(pointer) };
+    if !(SHORTEST..=LONGEST).contains(&theirs) {
         return Err(Error::invalid(format!("{}.size is {theirs}; it should be {ours}", T::NAME)));
     }
     let mut value = MaybeUninit::<T>::zeroed();
@@ -69,47 +141,50 @@ unsafe fn read_sized<T: Extensible>(pointer: *const T) -> Result<T> {
         }
     }
     // SAFETY: all zero is valid for `T` by its trait, and what the caller wrote are plain C fields.
-    Ok(unsafe { value.assume_init() })
+    Ok(Some(unsafe { value.assume_init() }))
+}
+
+/// # Safety
+/// `pointer` points to a struct whose first field can be read.
+unsafe fn size_of_theirs<T: Extensible>(pointer: *const T) -> usize {
+    // SAFETY: the caller's promise. Where the struct is not aligned, that is no reason to read anything else.
+    unsafe { pointer.cast::<usize>().read_unaligned() }
 }
 
 /// Whether the caller's struct can be filled.
 ///
 /// # Safety
 /// `pointer` is null, or its first field can be read.
-pub(crate) unsafe fn check<T: Extensible>(pointer: *const T, name: &'static str) -> Result<()> {
-    if pointer.is_null() {
-        return Err(Error::invalid(format!("{name} is NULL")));
+pub(crate) unsafe fn check<T: Extensible>(pointer: *const T) -> Outcome<()> {
+    // SAFETY: the first field can be read where there is one, which the caller promises.
+    match pointer.is_null() || !(SHORTEST..=LONGEST).contains(&unsafe { size_of_theirs(pointer) }) {
+        true => Err(Code::errno(libc::EINVAL)),
+        false => Ok(()),
     }
-    // SAFETY: every struct of the ABI starts with its size.
-    let theirs = unsafe { pointer.cast::<usize>().read() };
-    if theirs < 2 * size_of::<usize>() || theirs > LONGEST {
-        return Err(Error::invalid(format!("{}.size is {theirs}; it should be {}", T::NAME, size_of::<T>())));
-    }
-    Ok(())
 }
 
 /// Zeroes the caller's struct, but for its size.
 ///
 /// # Safety
 /// As for [`fill`].
-pub(crate) unsafe fn zero<T: Extensible>(pointer: *mut T) -> Result<()> {
-    // SAFETY: the caller's struct; all zero is valid for `T` by its trait.
+pub(crate) unsafe fn zero<T: Extensible>(pointer: *mut T) -> Outcome<()> {
+    // SAFETY: all zero is valid for `T` by its trait; what `fill` wants is what the caller promises.
     unsafe { fill(pointer, &MaybeUninit::<T>::zeroed().assume_init()) }
 }
 
 /// Fills the caller's struct as far as it reaches, and leaves its `size` as it was.
 ///
 /// # Safety
-/// `pointer` points to a struct of as many writable bytes as its first field says.
-pub(crate) unsafe fn fill<T: Extensible>(pointer: *mut T, value: &T) -> Result<()> {
-    // SAFETY: the caller's struct.
-    let theirs = unsafe {
-        check(pointer, T::NAME)?;
-        pointer.cast::<usize>().read()
-    };
+/// `pointer` is null, or points to a struct of as many writable bytes as its first field says.
+pub(crate) unsafe fn fill<T: Extensible>(pointer: *mut T, value: &T) -> Outcome<()> {
+    // SAFETY: the first field can be read where there is one, which the caller promises.
+    unsafe { check(pointer) }?;
     let first = size_of::<usize>();
+    // SAFETY: it is not null, since it has been checked.
+    let theirs = unsafe { size_of_theirs(pointer) };
     let ours = theirs.min(size_of::<T>());
-    // SAFETY: both sides are valid for the shorter of the two lengths; the tail that we do not know is zeroed.
+    // SAFETY: both sides are valid for the shorter of the two lengths, which is at least the size's; the tail that this version does
+    // not know is the caller's, up to its size.
     unsafe {
         let source = std::ptr::from_ref(value).cast::<u8>();
         std::ptr::copy_nonoverlapping(source.add(first), pointer.cast::<u8>().add(first), ours - first);

@@ -2,17 +2,17 @@
 
 use crate::error::{Code, Error, Result};
 use crate::ffi::errors::{TINE_INTERRUPTIBLE, tine_error};
-use crate::ffi::guard::{bytes, deadline, duration, guard, guard_end, optional_str, required_out};
+use crate::ffi::guard::{Out, bytes, deadline, duration, flags, guard, guard_end, optional_str};
 use crate::ffi::heap::{self, tine_heap};
-use crate::ffi::options::{self, Extensible};
-use crate::ffi::start::{report, tine_fn};
-use crate::ffi::worker_options::worker_options;
+use crate::ffi::options::{self, extensible};
+use crate::ffi::start::tine_fn;
+use crate::ffi::worker_options::{start, tine_worker_options};
 use crate::heap::Heap;
-use crate::pool::task::Place;
-use crate::pool::worker::Worker;
 use crate::pool::{Pool, PoolOptions};
-use crate::process::function::Function;
 use crate::sys::clock::Timeout;
+use crate::task::function::Function;
+use crate::worker::Worker;
+use crate::worker::context::Place;
 use std::ffi::{c_char, c_int, c_void};
 
 /// A pool of worker processes, or in a worker the pool that it belongs to.
@@ -60,39 +60,14 @@ pub const TINE_INLINE: u32 = 1 << 11;
 /// host's waits in tine, or nothing is to be done; the first callback asked for starts a second one, on which callbacks are
 /// called one at a time. They have all signals blocked but those that the C library uses itself, and end with the last pool. What
 /// a thread costs a host: unshare(CLONE_NEWUSER) and setns to a user namespace fail, and so does unshare(CLONE_THREAD); malloc
-/// and stdio lock where they need not with one thread; a forked child has only the thread that forked.
+/// and stdio lock where they need not with one thread; a forked child has only the thread that forked. After unshare(CLONE_NEWPID), or
+/// setns to a PID namespace, the kernel starts no threads: such a call is -EINVAL, with a text, and TINE_NO_THREAD works.
 pub const TINE_NO_THREAD: u32 = 1 << 12;
 
 /// More workers than this are refused.
 pub const TINE_MAX_WORKERS: usize = 4096;
 
 const _: () = assert!(TINE_MAX_WORKERS == crate::pool::MAX_WORKERS);
-
-/// Workers run wherever the host may.
-pub const TINE_AFFINITY_NONE: c_int = 0;
-/// Each worker has a processor, in the order of their numbers.
-pub const TINE_AFFINITY_COMPACT: c_int = 1;
-/// Each worker has a processor, those of the first half and of the second in turn.
-pub const TINE_AFFINITY_SPREAD: c_int = 2;
-
-/// What workers write to their standard output and error goes where the host's goes.
-pub const TINE_OUTPUT_INHERIT: c_int = 0;
-/// The last 64 KiB of it are kept for each worker, for the report of its death.
-pub const TINE_OUTPUT_CAPTURE: c_int = 1;
-/// It goes nowhere.
-pub const TINE_OUTPUT_NULL: c_int = 2;
-
-/// A resource limit, as setrlimit takes it.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct tine_limit {
-    /// RLIMIT_NOFILE, RLIMIT_CPU, and the like.
-    pub resource: c_int,
-    /// The limit that counts.
-    pub soft: u64,
-    /// How far the worker itself may raise it.
-    pub hard: u64,
-}
 
 /// What a pool can be told.
 #[repr(C)]
@@ -127,34 +102,12 @@ pub struct tine_pool_options {
     /// The most private resident memory that a worker may have in the middle of a task, in bytes; 0: any amount. A task
     /// that takes more fails with TINE_EMEMORY, and its worker is replaced. It is looked at every 10 ms.
     pub max_worker_bytes: u64,
-    /// Changes of the workers' environment: strings of "NAME=value", or "NAME" for one that is to go, with NULL at the
-    /// end; or NULL. They are there before the program begins; with TINE_START_FORK, before the initializer runs.
-    pub environment: *const *const c_char,
-    /// The workers' working directory; NULL: the host's.
-    pub directory: *const c_char,
-    /// How many threads numerical libraries are told to start in each worker, by OMP_NUM_THREADS and the like; 0:
-    /// they are told nothing.
-    pub library_threads: u32,
-    /// Added to the workers' niceness: -20 to 19.
-    pub nice: c_int,
-    /// The workers' oom_score_adj, from -1000 to 1000; 0: as the host's.
-    pub oom_score_adj: c_int,
-    /// TINE_AFFINITY_NONE, TINE_AFFINITY_COMPACT or TINE_AFFINITY_SPREAD.
-    pub affinity: c_int,
-    /// The processors to give out, one to each worker in turn, in this order unless it is TINE_AFFINITY_SPREAD; NULL and
-    /// 0: those that the host may use, by .affinity.
-    pub processors: *const u32,
-    /// How many.
-    pub processor_count: usize,
-    /// Resource limits of the workers; NULL and 0: as the host's.
-    pub limits: *const tine_limit,
-    /// How many.
-    pub limit_count: usize,
+    /// What the workers find around them: environment, directory, limits, processors, output. NULL: what the host has.
+    pub worker: *const tine_worker_options,
     /// How long a process may take from its start until it is ready, in nanoseconds; 0: ten seconds.
     pub start_timeout_ns: i64,
-    /// The program that supervisor and workers run; NULL: the host's own. With a program of tine's, tine-worker, a
-    /// host need not call tine_init; functions then come from the libraries of .preload.
-    /// A script with an interpreter does, too.
+    /// The program that supervisor and workers run, or a script with an interpreter; NULL: the host's own. With the ready-made
+    /// one (tine_worker_path) a host need not call tine_init; functions then come from the libraries of .preload.
     pub worker_path: *const c_char,
     /// What that program is called with, besides its name: strings, with NULL at the end; or NULL. The host's own program is called with
     /// all that the host was called with.
@@ -183,16 +136,9 @@ pub struct tine_pool_options {
     /// How long a worker above .min_workers may have nothing to do before it ends, in nanoseconds; 0: any time. It ends as
     /// one that is replaced does, when the host is in tine.
     pub idle_timeout_ns: i64,
-    /// TINE_OUTPUT_INHERIT, TINE_OUTPUT_CAPTURE or TINE_OUTPUT_NULL.
-    pub output: c_int,
-    /// A file to the end of which workers write instead; it is made where there is none. NULL: as .output says.
-    pub output_path: *const c_char,
 }
 
-// SAFETY: `repr(C)`, size first, and zero is valid for every field.
-unsafe impl Extensible for tine_pool_options {
-    const NAME: &'static str = "tine_pool_options";
-}
+extensible!(tine_pool_options: Options);
 
 /// Counters of a pool.
 #[repr(C)]
@@ -230,17 +176,14 @@ pub struct tine_stats {
     pub waiting: u64,
 }
 
-// SAFETY: `repr(C)`, size first, plain integers.
-unsafe impl Extensible for tine_stats {
-    const NAME: &'static str = "tine_stats";
-}
+extensible!(tine_stats);
 
 impl tine_pool {
     /// The pool of a task, for `tine_task_pool`.
     pub(crate) fn of_task(place: Place<'_>) -> *mut tine_pool {
         match place {
             Place::Worker(worker) => tine_pool::of_worker(worker),
-            Place::Here(here) => here.worker().map_or(here.handle().cast(), tine_pool::of_worker),
+            Place::Inline(process) => process.worker().map_or(process.handle().cast(), tine_pool::of_worker),
         }
     }
 
@@ -286,7 +229,7 @@ pub(crate) unsafe fn host<'a>(pointer: *const tine_pool) -> Result<&'a Pool> {
 pub(crate) unsafe fn taker<'a>(pointer: *const tine_pool) -> Result<&'a Pool> {
     // SAFETY: the caller's promise.
     match unsafe { pointer.as_ref() } {
-        Some(tine_pool { kind: Kind::Worker(worker), .. }) => worker.nested(),
+        Some(tine_pool { kind: Kind::Worker(worker), .. }) => crate::pool::nested_in(worker),
         // SAFETY: it lives as long as the pool whose task it is.
         Some(tine_pool { kind: Kind::Nested { pool, .. }, .. }) => Ok(unsafe { &**pool }),
         // SAFETY: as above.
@@ -361,20 +304,15 @@ impl tine_pool_options {
             | TINE_CORE_FILES
             | TINE_NO_CRASH_HANDLER
             | TINE_INLINE;
-        if self.flags & !FLAGS != 0 {
-            return Err(Error::invalid(format!(
-                "flags has bits {:#x} that mean nothing",
-                self.flags & !FLAGS
-            )));
-        }
+        flags(self.flags, FLAGS)?;
         // SAFETY: the caller's strings, arrays and bytes, which live until tine_pool_create returns.
         let (worker, input) = unsafe {
             let input = self.initializer_input.cast();
-            (
-                worker_options!(self, self.affinity),
-                bytes(input, self.initializer_length, "initializer_input")?,
-            )
+            (start!(self).read()?, bytes(input, self.initializer_length, "initializer_input")?)
         };
+        if self.initializer.is_none() && !input.is_empty() {
+            return Err(Error::invalid("initializer_input is given without an initializer"));
+        }
         Ok(PoolOptions {
             worker,
             workers: self.workers,
@@ -417,21 +355,13 @@ pub unsafe extern "C" fn tine_pool_create(
     options: *const tine_pool_options,
     out: *mut *mut tine_pool,
 ) -> c_int {
-    guard(|| {
-        // SAFETY: the caller's pointers.
-        let options = unsafe { options::read(options) }?;
-        let error = options.map_or(std::ptr::null_mut(), |options| options.error);
-        // SAFETY: as above.
-        match unsafe { create(options.as_ref(), out) } {
-            Ok(()) => Ok(0),
-            Err(failed) => Ok(report(error, &failed)),
-        }
-    })
+    // SAFETY: the caller's options and place.
+    unsafe { options::with(options, |options| create(options, out).map(|()| 0)) }
 }
 
 unsafe fn create(options: Option<&tine_pool_options>, out: *mut *mut tine_pool) -> Result<()> {
     // SAFETY: the caller's place.
-    let out = unsafe { required_out(out, "out") }?;
+    let out = unsafe { Out::required(out, "out") }?;
     let options = match options {
         // SAFETY: the caller's options.
         Some(options) => unsafe { options.read() }?,
@@ -456,7 +386,7 @@ unsafe fn create(options: Option<&tine_pool_options>, out: *mut *mut tine_pool) 
         core.start(&options)
     };
     match started {
-        Ok(()) => *out = pointer,
+        Ok(()) => out.set(pointer),
         // SAFETY: as above.
         Err(_) => drop(unsafe { Box::from_raw(pointer) }),
     }
@@ -527,7 +457,9 @@ pub unsafe extern "C" fn tine_pool_poll(pool: *mut tine_pool) -> c_int {
 pub unsafe extern "C" fn tine_pool_stats(pool: *mut tine_pool, out: *mut tine_stats) -> c_int {
     guard(|| {
         // SAFETY: the caller's pointers.
-        let (pool, place) = unsafe { (host(pool)?, required_out(out, "out")?) };
+        let pool = unsafe { host(pool) }?;
+        // SAFETY: null, or the caller's struct, which starts with its size.
+        unsafe { options::check(out) }?;
         let stats = pool.stats()?;
         let stats = tine_stats {
             size: 0,
@@ -546,8 +478,8 @@ pub unsafe extern "C" fn tine_pool_stats(pool: *mut tine_pool, out: *mut tine_st
             workers_busy: stats.workers_busy,
             waiting: stats.outstanding.saturating_sub(stats.workers_busy) as u64,
         };
-        // SAFETY: the caller's struct.
-        unsafe { options::fill(place, &stats) }?;
+        // SAFETY: the caller's struct, as long as it says.
+        unsafe { options::fill(out, &stats) }?;
         Ok(0)
     })
 }

@@ -4,14 +4,14 @@ use crate::error::{Error, Result};
 use crate::ffi::channel::{tine_channel, tine_channel_close};
 use crate::ffi::death::{tine_death, view};
 use crate::ffi::errors::{TINE_INTERRUPTIBLE, tine_error};
-use crate::ffi::guard::{bytes, duration, guard, guard_end, guard_value, optional_str, required_out, slice};
-use crate::ffi::options::{self, Extensible};
-use crate::ffi::pool::{TINE_AFFINITY_NONE, TINE_CORE_FILES, TINE_NO_CRASH_HANDLER, function, tine_limit};
+use crate::ffi::guard::{Out, bytes, duration, flags, guard, guard_end, guard_value, optional_str, slice};
+use crate::ffi::options::{self, extensible};
+use crate::ffi::pool::{TINE_CORE_FILES, TINE_NO_CRASH_HANDLER, function};
 use crate::ffi::segment::{get, tine_segment};
-use crate::ffi::start::{report, tine_fn};
-use crate::ffi::worker_options::worker_options;
-use crate::pool::meanwhile;
-use crate::process::single::{Process, ProcessOptions};
+use crate::ffi::start::tine_fn;
+use crate::ffi::worker_options::{start, tine_worker_options};
+use crate::pool::{Affinity, meanwhile};
+use crate::process::{Process, ProcessOptions};
 use crate::sys::clock::Timeout;
 use std::ffi::{c_char, c_int, c_void};
 
@@ -58,28 +58,8 @@ pub struct tine_process_options {
     pub segments: *const *mut tine_segment,
     /// How many.
     pub segment_count: usize,
-    /// As in tine_pool_options.
-    pub environment: *const *const c_char,
-    /// Its working directory; NULL: the host's.
-    pub directory: *const c_char,
-    /// As in tine_pool_options.
-    pub library_threads: u32,
-    /// Added to its niceness: -20 to 19.
-    pub nice: c_int,
-    /// Its oom_score_adj, from -1000 to 1000; 0: as the host's.
-    pub oom_score_adj: c_int,
-    /// TINE_OUTPUT_INHERIT, TINE_OUTPUT_CAPTURE or TINE_OUTPUT_NULL.
-    pub output: c_int,
-    /// A file to the end of which it writes instead; it is made where there is none. NULL: as .output says.
-    pub output_path: *const c_char,
-    /// The processors that it may run on; NULL and 0: those that the host may use.
-    pub processors: *const u32,
-    /// How many.
-    pub processor_count: usize,
-    /// Its resource limits; NULL and 0: as the host's.
-    pub limits: *const tine_limit,
-    /// How many.
-    pub limit_count: usize,
+    /// What it finds around it. It may run on all of .processors; .affinity is TINE_AFFINITY_NONE. NULL: what the host has.
+    pub worker: *const tine_worker_options,
     /// How long it may take from its start until the function begins, in nanoseconds; 0: ten seconds.
     pub start_timeout_ns: i64,
     /// As in tine_pool_options.
@@ -93,10 +73,7 @@ pub struct tine_process_options {
     pub heap_bytes: usize,
 }
 
-// SAFETY: `repr(C)`, size first, and zero is valid for every field.
-unsafe impl Extensible for tine_process_options {
-    const NAME: &'static str = "tine_process_options";
-}
+extensible!(tine_process_options: Options);
 
 /// How a process ended, and what its function left.
 #[repr(C)]
@@ -122,25 +99,24 @@ pub struct tine_exit {
     pub death: *const tine_death,
 }
 
-// SAFETY: `repr(C)`, size first, and zero is valid for every field.
-unsafe impl Extensible for tine_exit {
-    const NAME: &'static str = "tine_exit";
-}
+extensible!(tine_exit);
 
 impl tine_process_options {
     unsafe fn read(&self) -> Result<ProcessOptions<'_>> {
         const FLAGS: u32 = TINE_DETACHED | TINE_INTERRUPTIBLE | TINE_CORE_FILES | TINE_NO_CRASH_HANDLER;
-        if self.flags & !FLAGS != 0 {
-            let text = format!("flags has bits {:#x} that mean nothing", self.flags & !FLAGS);
-            return Err(Error::invalid(text));
-        }
+        flags(self.flags, FLAGS)?;
         // SAFETY: the caller's strings and arrays, which live until tine_process_start returns.
         let (worker, segments, title, channel) = unsafe {
             let segments = slice(self.segments, self.segment_count, "segments")?;
             let segments = segments.iter().map(|segment| Ok(&**get(*segment)?)).collect::<Result<_>>()?;
             let channel = self.channel.as_ref().map(|channel| &channel.0);
-            (worker_options!(self, TINE_AFFINITY_NONE), segments, optional_str(self.title), channel)
+            (start!(self).read()?, segments, optional_str(self.title), channel)
         };
+        if worker.affinity != Affinity::None {
+            return Err(Error::invalid(
+                "worker.affinity is for the workers of a pool; a process has no others",
+            ));
+        }
         Ok(ProcessOptions {
             worker,
             title,
@@ -173,17 +149,11 @@ pub unsafe extern "C" fn tine_process_start(
     length: usize,
     out: *mut *mut tine_process,
 ) -> c_int {
-    guard(|| {
-        // SAFETY: the caller's pointers.
-        let options = unsafe { options::read(options) }?;
-        let error = options.map_or(std::ptr::null_mut(), |options| options.error);
-        let address = r#fn.map_or(std::ptr::null(), |function| function as *const c_void);
-        // SAFETY: as above.
-        match unsafe { start(options.as_ref(), address, (input.cast(), length), out) } {
-            Ok(()) => Ok(0),
-            Err(failed) => Ok(report(error, &failed)),
-        }
-    })
+    let address = r#fn.map_or(std::ptr::null(), |function| function as *const c_void);
+    // SAFETY: the caller's options, pointers and place.
+    unsafe {
+        options::with(options, |options| start(options, address, (input.cast(), length), out).map(|()| 0))
+    }
 }
 
 unsafe fn start(
@@ -194,13 +164,13 @@ unsafe fn start(
 ) -> Result<()> {
     // SAFETY: the caller's pointers.
     unsafe {
-        let out = required_out(out, "out")?;
+        let out = Out::required(out, "out")?;
         let input = bytes(input, length, "input")?;
         let name = options.map_or(std::ptr::null(), |options| options.name);
         let function = function(address, name)?;
         let core = options.map(|options| options.read()).transpose()?.unwrap_or_default();
         let process = Process::start(function, input, &core)?;
-        *out = Box::into_raw(Box::new(tine_process(process)));
+        out.set(Box::into_raw(Box::new(tine_process(process))));
         // Last: the process has its own.
         tine_channel_close(options.map_or(std::ptr::null_mut(), |options| options.channel));
     }
@@ -232,7 +202,7 @@ pub unsafe extern "C" fn tine_process_wait(
         let process = unsafe { process(p) }?;
         if !out.is_null() {
             // SAFETY: as above.
-            unsafe { options::check(out, "out") }?;
+            unsafe { options::check(out) }?;
         }
         let exit = meanwhile(Timeout::from_ns(timeout_ns), |timeout| process.wait(timeout))?;
         if !out.is_null() {

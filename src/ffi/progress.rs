@@ -1,7 +1,7 @@
 //! Progress for people
 
 use crate::ffi::guard::{guard_value, optional_str};
-use crate::ffi::options::{self, Extensible};
+use crate::ffi::options::{self, extensible};
 use crate::pool::Progress;
 use std::ffi::{c_char, c_int, c_void};
 
@@ -25,10 +25,7 @@ pub struct tine_progress {
     pub shown: u64,
 }
 
-// SAFETY: `repr(C)`, size first, and zero is valid for every field.
-unsafe impl Extensible for tine_progress {
-    const NAME: &'static str = "tine_progress";
-}
+extensible!(tine_progress);
 
 /// A progress bar, for .progress of maps and loops, or to be called by hand.
 ///

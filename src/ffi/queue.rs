@@ -1,12 +1,11 @@
 //! Queues
 
-use crate::error::{Code, Error, Result};
+use crate::error::{Error, Result};
 use crate::ffi::errors::{TINE_INTERRUPTIBLE, tine_error};
-use crate::ffi::guard::{bytes, guard, guard_end, guard_value, required_out};
+use crate::ffi::guard::{Out, bytes, flags, guard, guard_code, guard_end, guard_value};
 use crate::ffi::heap::{self, tine_heap};
-use crate::ffi::options::{self, Extensible};
+use crate::ffi::options::{self, extensible};
 use crate::ffi::pool::{core_heap, tine_pool};
-use crate::ffi::start::report;
 use crate::pool::meanwhile;
 use crate::queue::{self, Buffer, Queue, QueueOptions, Refused, watch};
 use crate::sync::{INVALID, Outcome};
@@ -64,17 +63,11 @@ pub struct tine_queue_options {
     pub heap: *mut tine_heap,
 }
 
-// SAFETY: `repr(C)`, size first, and zero is valid for every field.
-unsafe impl Extensible for tine_queue_options {
-    const NAME: &'static str = "tine_queue_options";
-}
+extensible!(tine_queue_options: Options);
 
 impl tine_queue_options {
     fn read(&self) -> Result<QueueOptions> {
-        let unknown = self.flags & !TINE_INTERRUPTIBLE;
-        if unknown != 0 {
-            return Err(Error::invalid(format!("flags has bits {unknown:#x} that mean nothing")));
-        }
+        flags(self.flags, TINE_INTERRUPTIBLE)?;
         if self.reserved != 0 {
             return Err(Error::invalid(format!("reserved is {}; it should be 0", self.reserved)));
         }
@@ -94,12 +87,6 @@ impl tine_queue_options {
 #[inline(always)]
 pub(crate) fn queue(pointer: *const tine_queue) -> Outcome<Queue> {
     queue::find(pointer.cast())
-}
-
-/// The code of a call on a queue; plain codes, because the paths are short.
-#[inline(always)]
-pub(crate) fn answer(body: impl FnOnce() -> Outcome<c_int>) -> c_int {
-    guard_value(Code::PANIC.0, || body().unwrap_or_else(|code| code.0))
 }
 
 /// A call that gets: what a watching process is to hear, and how long a message is that does not fit.
@@ -152,16 +139,8 @@ pub unsafe extern "C" fn tine_queue_create(
     options: *const tine_queue_options,
     out: *mut *mut tine_queue,
 ) -> c_int {
-    guard(|| {
-        // SAFETY: the caller's pointers.
-        let options = unsafe { options::read(options) }?;
-        let error = options.map_or(std::ptr::null_mut(), |options| options.error);
-        // SAFETY: as above.
-        match unsafe { create(pool, options.as_ref(), out) } {
-            Ok(()) => Ok(0),
-            Err(failed) => Ok(report(error, &failed)),
-        }
-    })
+    // SAFETY: the caller's options, pool and place.
+    unsafe { options::with(options, |options| create(pool, options, out).map(|()| 0)) }
 }
 
 unsafe fn create(
@@ -172,7 +151,7 @@ unsafe fn create(
     let own = options.map_or(std::ptr::null_mut(), |options| options.heap);
     let options = options.map_or(Ok(QueueOptions::default()), tine_queue_options::read)?;
     // SAFETY: the caller's place.
-    let out = unsafe { required_out(out, "out") }?;
+    let out = unsafe { Out::required(out, "out") }?;
     reserve::suffices()?;
     let made = match (pool.is_null(), own.is_null()) {
         // SAFETY: the caller's pool.
@@ -182,7 +161,7 @@ unsafe fn create(
         (true, true) => Err(Error::invalid("pool is NULL, and options.heap names no heap")),
         (false, false) => Err(Error::invalid("both pool and options.heap are given")),
     };
-    *out = made?.as_ptr().cast();
+    out.set(made?.as_ptr().cast());
     Ok(())
 }
 
@@ -217,7 +196,7 @@ pub unsafe extern "C" fn tine_queue_put(
     length: usize,
     timeout_ns: i64,
 ) -> c_int {
-    answer(|| {
+    guard_code(|| {
         // SAFETY: the caller's bytes.
         let (queue, data) = (queue(q)?, unsafe { self::data(data, length) }?);
         meanwhile(Timeout::from_ns(timeout_ns), |timeout| queue.put(data, timeout)).map(|()| 0)
@@ -239,7 +218,7 @@ pub unsafe extern "C" fn tine_queue_get(
     capacity: usize,
     length: *mut usize,
 ) -> c_int {
-    answer(|| {
+    guard_code(|| {
         let queue = queue(q)?;
         let buffer = room(buffer, capacity)?;
         let result = meanwhile(Timeout::from_ns(timeout_ns), |timeout| queue.get(buffer, timeout));
@@ -260,7 +239,7 @@ pub unsafe extern "C" fn tine_queue_get(
 /// Returns 0; -EINVAL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_queue_close(q: *mut tine_queue) -> c_int {
-    answer(|| queue(q)?.close().map(|()| 0))
+    guard_code(|| queue(q)?.close().map(|()| 0))
 }
 
 /// How many messages are in the queue at this moment; 0 where `q` is no queue.
@@ -280,7 +259,7 @@ pub unsafe extern "C" fn tine_queue_is_empty(q: *const tine_queue) -> bool {
 /// Returns 0; -EINVAL: said more often than messages were put, or no queue.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_queue_task_done(q: *mut tine_queue) -> c_int {
-    answer(|| queue(q)?.task_done().map(|()| 0))
+    guard_code(|| queue(q)?.task_done().map(|()| 0))
 }
 
 /// Waits until tine_queue_task_done was called for every message that was put.
@@ -291,7 +270,7 @@ pub unsafe extern "C" fn tine_queue_task_done(q: *mut tine_queue) -> c_int {
 /// Returns 0; -EAGAIN, -ETIMEDOUT, -EINTR; -EINVAL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_queue_join(q: *mut tine_queue, timeout_ns: i64) -> c_int {
-    answer(|| {
+    guard_code(|| {
         let queue = queue(q)?;
         meanwhile(Timeout::from_ns(timeout_ns), |timeout| queue.join(timeout)).map(|()| 0)
     })

@@ -1,7 +1,7 @@
 //! Queues: many messages at a time, and messages in place
 
-use crate::ffi::guard::guard_value;
-use crate::ffi::queue::{answer, got, queue, room, tine_queue};
+use crate::ffi::guard::{Out, guard_code, guard_value};
+use crate::ffi::queue::{got, queue, room, tine_queue};
 use crate::pool::meanwhile;
 use crate::sync::{INVALID, Outcome};
 use crate::sys::clock::Timeout;
@@ -33,7 +33,7 @@ pub unsafe extern "C" fn tine_queue_put_many(
     count: usize,
     timeout_ns: i64,
 ) -> c_int {
-    answer(|| {
+    guard_code(|| {
         let queue = queue(q)?;
         // SAFETY: the caller's array, which is only read.
         let lengths: &[usize] = unsafe { self::lengths(lengths.cast_mut(), count) }?;
@@ -68,7 +68,7 @@ pub unsafe extern "C" fn tine_queue_get_many(
     lengths: *mut usize,
     count: usize,
 ) -> c_int {
-    answer(|| {
+    guard_code(|| {
         let queue = queue(q)?;
         let buffer = room(buffer, capacity)?;
         // SAFETY: the caller's array.
@@ -94,12 +94,12 @@ pub unsafe extern "C" fn tine_queue_reserve(
     timeout_ns: i64,
     out: *mut *mut c_void,
 ) -> c_int {
-    answer(|| {
+    guard_code(|| {
         let queue = queue(q)?;
         // SAFETY: the caller's place.
-        let out = unsafe { out.as_mut() }.ok_or(INVALID)?;
+        let out = unsafe { Out::optional(out) }.ok_or(INVALID)?;
         let reserve = |timeout| queue.reserve(length, timeout);
-        *out = meanwhile(Timeout::from_ns(timeout_ns), reserve)?.as_ptr().cast();
+        out.set(meanwhile(Timeout::from_ns(timeout_ns), reserve)?.as_ptr().cast());
         Ok(0)
     })
 }
@@ -110,7 +110,7 @@ pub unsafe extern "C" fn tine_queue_reserve(
 /// queue has been closed, and the message is gone.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_queue_commit(q: *mut tine_queue, length: usize) -> c_int {
-    answer(|| queue(q)?.commit(length).map(|()| 0))
+    guard_code(|| queue(q)?.commit(length).map(|()| 0))
 }
 
 /// Gives up the message that the thread has reserved.
@@ -118,7 +118,7 @@ pub unsafe extern "C" fn tine_queue_commit(q: *mut tine_queue, length: usize) ->
 /// Returns 0; -EPERM: the thread has reserved none.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_queue_abandon(q: *mut tine_queue) -> c_int {
-    answer(|| queue(q)?.abandon().map(|()| 0))
+    guard_code(|| queue(q)?.abandon().map(|()| 0))
 }
 
 /// Takes the next message without copying it: it may be read, and written, in place until the thread calls
@@ -135,16 +135,17 @@ pub unsafe extern "C" fn tine_queue_peek(
     out: *mut *mut c_void,
     length: *mut usize,
 ) -> c_int {
-    answer(|| {
+    guard_code(|| {
         let queue = queue(q)?;
         // SAFETY: the caller's places.
-        let (out, length) = unsafe { (out.as_mut().ok_or(INVALID)?, length.as_mut().ok_or(INVALID)?) };
+        let (out, length) =
+            unsafe { (Out::optional(out).ok_or(INVALID)?, Out::optional(length).ok_or(INVALID)?) };
         let peek = |timeout| queue.peek(timeout);
         let result = meanwhile(Timeout::from_ns(timeout_ns), peek).map_err(|code| (code, 0));
         // SAFETY: no place is written.
         let (place, bytes) = unsafe { got(q, result, std::ptr::null_mut()) }?;
-        *out = place.as_ptr().cast();
-        *length = bytes;
+        out.set(place.as_ptr().cast());
+        length.set(bytes);
         Ok(0)
     })
 }
@@ -154,7 +155,7 @@ pub unsafe extern "C" fn tine_queue_peek(
 /// Returns 0; -EPERM: the thread looks at none.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_queue_release(q: *mut tine_queue) -> c_int {
-    answer(|| queue(q)?.release().map(|()| 0))
+    guard_code(|| queue(q)?.release().map(|()| 0))
 }
 
 /// Whether the queue holds as many messages as it may at this moment, so that a put would have to wait. Bytes are another

@@ -2,10 +2,9 @@
 
 use crate::error::Error;
 use crate::ffi::errors::tine_error;
-use crate::ffi::guard::{guard, guard_value, required_out};
-use crate::ffi::options::{self, Extensible};
+use crate::ffi::guard::{Out, flags, guard, guard_value};
+use crate::ffi::options::{self, extensible};
 use crate::ffi::pool::{host, tine_pool};
-use crate::ffi::start::report;
 use crate::heap::segment::{Segment, SegmentOptions};
 use crate::sys::clock::Timeout;
 use std::ffi::{c_int, c_void};
@@ -16,13 +15,13 @@ use std::sync::Arc;
 pub struct tine_segment(Arc<Segment>);
 
 /// Only the process that creates the segment, and its forked children, can write; the kernel sees to it.
-pub const TINE_SEGMENT_READ_ONLY: u32 = 1;
+pub const TINE_SEGMENT_READ_ONLY: u32 = 1 << 24;
 /// Huge pages if there are enough, ordinary ones otherwise.
-pub const TINE_SEGMENT_HUGE_PAGES: u32 = 1 << 1;
+pub const TINE_SEGMENT_HUGE_PAGES: u32 = 1 << 25;
 /// Wherever there is room, instead of at the same address in every process. Pointers into it then mean nothing to others.
-pub const TINE_SEGMENT_ANY_ADDRESS: u32 = 1 << 2;
+pub const TINE_SEGMENT_ANY_ADDRESS: u32 = 1 << 26;
 /// All pages are mapped at once, so that no first touch of one costs time later.
-pub const TINE_SEGMENT_POPULATE: u32 = 1 << 3;
+pub const TINE_SEGMENT_POPULATE: u32 = 1 << 27;
 
 /// What a segment can be told.
 #[repr(C)]
@@ -37,10 +36,7 @@ pub struct tine_segment_options {
     pub flags: u32,
 }
 
-// SAFETY: `repr(C)`, size first, and zero is valid for every field.
-unsafe impl Extensible for tine_segment_options {
-    const NAME: &'static str = "tine_segment_options";
-}
+extensible!(tine_segment_options: Options);
 
 /// New shared memory, all of it zero, reserved, and of a size that nobody can change: touching it never fails.
 ///
@@ -200,30 +196,25 @@ pub unsafe extern "C" fn tine_pool_share(
 unsafe fn make(
     options: *const tine_segment_options,
     out: *mut *mut tine_segment,
-    flags: u32,
+    known: u32,
     body: impl FnOnce(&SegmentOptions) -> crate::Result<Segment>,
 ) -> c_int {
-    guard(|| {
-        // SAFETY: the caller's pointers.
-        let (options, out) = unsafe { (options::read(options)?, required_out(out, "out")?) };
-        let (given, error) =
-            options.map_or((0, std::ptr::null_mut()), |options| (options.flags, options.error));
-        let made = if given & !flags != 0 {
-            Err(Error::invalid(format!("flags has bits {:#x} that mean nothing here", given & !flags)))
-        } else {
-            body(&SegmentOptions {
-                read_only_for_others: given & TINE_SEGMENT_READ_ONLY != 0,
-                huge_pages: given & TINE_SEGMENT_HUGE_PAGES != 0,
-                any_address: given & TINE_SEGMENT_ANY_ADDRESS != 0,
-                populate: given & TINE_SEGMENT_POPULATE != 0,
-            })
-        };
-        match made {
-            Ok(segment) => *out = Box::into_raw(Box::new(tine_segment(Arc::new(segment)))),
-            Err(failed) => return Ok(report(error, &failed)),
-        }
+    let make = |options: Option<&tine_segment_options>| {
+        // SAFETY: the caller's place.
+        let out = unsafe { Out::required(out, "out") }?;
+        let given = options.map_or(0, |options| options.flags);
+        flags(given, known)?;
+        let segment = body(&SegmentOptions {
+            read_only_for_others: given & TINE_SEGMENT_READ_ONLY != 0,
+            huge_pages: given & TINE_SEGMENT_HUGE_PAGES != 0,
+            any_address: given & TINE_SEGMENT_ANY_ADDRESS != 0,
+            populate: given & TINE_SEGMENT_POPULATE != 0,
+        })?;
+        out.set(Box::into_raw(Box::new(tine_segment(Arc::new(segment)))));
         Ok(0)
-    })
+    };
+    // SAFETY: the caller's options.
+    unsafe { options::with(options, make) }
 }
 
 /// # Safety

@@ -1,10 +1,10 @@
 //! Starting up
 
-use crate::ffi::errors::tine_error;
-use crate::ffi::guard::{guard, guard_quick, optional_str};
+use crate::bootstrap;
+use crate::ffi::guard::{guard, guard_quick, guard_value, optional_str};
 use crate::ffi::task::tine_task;
-use crate::process::init;
-use std::ffi::{c_char, c_int};
+use crate::task::{function as functions, program};
+use std::ffi::{CStr, c_char, c_int};
 
 /// The function of a task. What it returns is the result's status: 0 or more for success, a negated errno value for a
 /// failure (see tine_fail for one with a text).
@@ -24,7 +24,7 @@ pub unsafe extern "C" fn tine_register(name: *const c_char, r#fn: tine_fn) -> c_
         // SAFETY: the caller's string.
         let name = unsafe { optional_str(name) }.ok_or_else(|| crate::Error::invalid("name is NULL"))?;
         let function = r#fn.map_or(std::ptr::null(), |function| function as *const std::ffi::c_void);
-        init::register(name, function)?;
+        functions::register(name, function)?;
         Ok(0)
     })
 }
@@ -42,13 +42,29 @@ pub unsafe extern "C" fn tine_register(name: *const c_char, r#fn: tine_fn) -> c_
 pub extern "C" fn tine_init(argc: c_int, argv: *mut *mut c_char) -> c_int {
     let _ = (argc, argv);
     guard_quick(|| {
-        init::init();
+        bootstrap::init();
         Ok(0)
     })
 }
 
-/// Fills the caller's error, where there is one, and gives the code back.
-pub(crate) fn report(place: *mut tine_error, error: &crate::Error) -> c_int {
-    crate::ffi::errors::fill(place, error);
-    error.code().0
+/// Returns true in a process that was started to run functions: a worker of a pool, in its initializer, its tasks, its finalizer
+/// and in all its threads, or a process of tine_process_start. Returns false everywhere else: in a host (with TINE_INLINE too), in
+/// a supervisor, in a child that a worker has forked.
+///
+/// Threads: any; may be called in a signal handler.
+#[unsafe(no_mangle)]
+pub extern "C" fn tine_in_worker() -> bool {
+    guard_value(false, program::in_worker)
+}
+
+/// The path of the ready-made worker program, tine-worker, for tine_pool_options.worker_path and
+/// tine_process_options.worker_path.
+///
+/// It is looked for beside the library, or the program that libtine.a is in, and in the libexec folders next to and above that
+/// folder. It is looked for once.
+///
+/// Returns the path, which is absolute and static; NULL: there is no such program. Threads: any.
+#[unsafe(no_mangle)]
+pub extern "C" fn tine_worker_path() -> *const c_char {
+    guard_value(std::ptr::null(), || program::worker_path().map_or(std::ptr::null(), CStr::as_ptr))
 }

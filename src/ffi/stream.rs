@@ -2,12 +2,12 @@
 
 use crate::error::{Code, Error, Result};
 use crate::ffi::errors::tine_error;
-use crate::ffi::guard::{bytes, deadline, guard, guard_end, required_out};
+use crate::ffi::guard::{Out, bytes, deadline, flags, guard, guard_end};
 use crate::ffi::map::TINE_STOP_ON_FAILURE;
-use crate::ffi::options::{self, Extensible};
+use crate::ffi::options::{self, extensible};
 use crate::ffi::pool::{function, taker, tine_pool};
-use crate::ffi::start::{report, tine_fn};
-use crate::ffi::submit::{TINE_IDEMPOTENT, give, tine_result};
+use crate::ffi::start::tine_fn;
+use crate::ffi::submit::{TINE_IDEMPOTENT, give, retries, tine_result};
 use crate::pool::{Pull, Pulled, Stream, StreamOptions};
 use crate::sys::clock::Timeout;
 use std::ffi::{c_char, c_int, c_void};
@@ -44,7 +44,8 @@ pub struct tine_stream_options {
     pub window_bytes: usize,
     /// How long the call for each item may take, in nanoseconds; 0: the pool's .deadline_ns; TINE_FOREVER: any time.
     pub item_deadline_ns: i64,
-    /// How often an item may be run again after its process has died with it; only with TINE_IDEMPOTENT.
+    /// How often an item may be run again after its process has died with it. Without TINE_IDEMPOTENT any number but 0 is
+    /// -EINVAL.
     pub retries: u32,
     /// TINE_IDEMPOTENT, TINE_UNORDERED, and TINE_STOP_ON_FAILURE: after the first item that fails no other begins. Those that
     /// had not settle with -ECANCELED, further ones are refused with it, and the results of all are there to be taken.
@@ -65,19 +66,13 @@ pub struct tine_stream_options {
     pub user: *mut c_void,
 }
 
-// SAFETY: `repr(C)`, size first, and zero is valid for every field.
-unsafe impl Extensible for tine_stream_options {
-    const NAME: &'static str = "tine_stream_options";
-}
+extensible!(tine_stream_options: Options);
 
 const FLAGS: u32 = TINE_IDEMPOTENT | TINE_UNORDERED | TINE_STOP_ON_FAILURE;
 
 impl tine_stream_options {
     fn read(&self) -> Result<(StreamOptions, Option<Pull>)> {
-        if self.flags & !FLAGS != 0 {
-            let text = format!("flags has bits {:#x} that mean nothing", self.flags & !FLAGS);
-            return Err(Error::invalid(text));
-        }
+        flags(self.flags, FLAGS)?;
         let options = StreamOptions {
             window_tasks: self.window_tasks,
             window_bytes: self.window_bytes,
@@ -85,7 +80,7 @@ impl tine_stream_options {
                 0 => None,
                 ns => Some(deadline(ns, "item_deadline_ns")?.unwrap_or(0)),
             },
-            retries: if self.flags & TINE_IDEMPOTENT != 0 { self.retries } else { 0 },
+            retries: retries(self.retries, self.flags)?,
             unordered: self.flags & TINE_UNORDERED != 0,
             stop_on_failure: self.flags & TINE_STOP_ON_FAILURE != 0,
         };
@@ -127,17 +122,9 @@ pub unsafe extern "C" fn tine_stream_create(
     options: *const tine_stream_options,
     out: *mut *mut tine_stream,
 ) -> c_int {
-    guard(|| {
-        // SAFETY: the caller's options.
-        let options = unsafe { options::read(options) }?;
-        let error = options.map_or(std::ptr::null_mut(), |options| options.error);
-        let address = r#fn.map_or(std::ptr::null(), |function| function as *const c_void);
-        // SAFETY: the caller's pointers.
-        match unsafe { create(pool, address, options.as_ref(), out) } {
-            Ok(()) => Ok(0),
-            Err(failed) => Ok(report(error, &failed)),
-        }
-    })
+    let address = r#fn.map_or(std::ptr::null(), |function| function as *const c_void);
+    // SAFETY: the caller's options, pool and place.
+    unsafe { options::with(options, |options| create(pool, address, options, out).map(|()| 0)) }
 }
 
 unsafe fn create(
@@ -147,13 +134,13 @@ unsafe fn create(
     out: *mut *mut tine_stream,
 ) -> Result<()> {
     // SAFETY: the caller's pool and place.
-    let (pool, out) = unsafe { (taker(pool)?, required_out(out, "out")?) };
+    let (pool, out) = unsafe { (taker(pool)?, Out::required(out, "out")?) };
     let name = options.map_or(std::ptr::null(), |options| options.name);
     let (core, pull) =
         options.map_or_else(|| Ok((StreamOptions::default(), None)), tine_stream_options::read)?;
     // SAFETY: the caller's string.
     let core = pool.stream(unsafe { function(address, name) }?, pull, core)?;
-    *out = Box::into_raw(Box::new(tine_stream { core }));
+    out.set(Box::into_raw(Box::new(tine_stream { core })));
     Ok(())
 }
 
@@ -217,7 +204,7 @@ pub unsafe extern "C" fn tine_stream_next(
         // SAFETY: the caller's pointers.
         unsafe {
             let core = self::stream(stream)?;
-            options::check(out, "out")?;
+            options::check(out)?;
             give(&core.next(Timeout::from_ns(timeout_ns))?, out)?;
         }
         Ok(0)

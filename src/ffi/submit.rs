@@ -4,10 +4,10 @@ use crate::error::Error;
 use crate::ffi::channel::{tine_channel, tine_channel_close};
 use crate::ffi::death::{tine_death, view};
 use crate::ffi::errors::tine_error;
-use crate::ffi::guard::{bytes, deadline, duration, guard, guard_quick, guard_value, slice};
-use crate::ffi::options::{self, Extensible};
+use crate::ffi::guard::{Out, bytes, deadline, duration, flags, guard, guard_quick, guard_value, slice};
+use crate::ffi::options::{self, extensible};
 use crate::ffi::pool::{function, taker, tine_pool};
-use crate::ffi::start::{report, tine_fn};
+use crate::ffi::start::tine_fn;
 use crate::pool::{Callbacks, Delivery, OnBegin, OnSettled, SubmitOptions, TaskId, TaskResult};
 use crate::sys::clock::Timeout;
 use libc::pid_t;
@@ -44,8 +44,8 @@ pub struct tine_submit_options {
     pub queue_deadline_ns: i64,
     /// How long to wait while the window is full, in nanoseconds; 0: not at all, -EAGAIN.
     pub timeout_ns: i64,
-    /// How often the task may be run again after its process has died with it; only with TINE_IDEMPOTENT. A task that
-    /// had not begun runs elsewhere in any case.
+    /// How often the task may be run again after its process has died with it. Without TINE_IDEMPOTENT any number but 0 is
+    /// -EINVAL. A task that had not begun runs elsewhere in any case.
     pub retries: u32,
     /// TINE_IDEMPOTENT.
     pub flags: u32,
@@ -72,10 +72,7 @@ pub struct tine_submit_options {
     pub channel: *mut tine_channel,
 }
 
-// SAFETY: `repr(C)`, size first, and zero is valid for every field.
-unsafe impl Extensible for tine_submit_options {
-    const NAME: &'static str = "tine_submit_options";
-}
+extensible!(tine_submit_options: Options);
 
 /// What came of a task.
 #[repr(C)]
@@ -103,10 +100,7 @@ pub struct tine_result {
     pub user: *mut c_void,
 }
 
-// SAFETY: `repr(C)`, size first, and zero is valid for every field.
-unsafe impl Extensible for tine_result {
-    const NAME: &'static str = "tine_result";
-}
+extensible!(tine_result);
 
 pub(crate) fn delivery_number(delivery: Delivery) -> c_int {
     match delivery {
@@ -136,7 +130,7 @@ pub(crate) fn view_of(result: &TaskResult) -> tine_result {
 /// Fills the caller's result.
 pub(crate) unsafe fn give(result: &TaskResult, place: *mut tine_result) -> crate::Result<()> {
     // SAFETY: the caller's struct, whose size has been checked before the result was taken.
-    unsafe { options::fill(place, &view_of(result)) }
+    unsafe { options::fill(place, &view_of(result)) }.map_err(Into::into)
 }
 
 /// The caller's callbacks, which take the caller's word along.
@@ -180,32 +174,30 @@ pub unsafe extern "C" fn tine_submit(
     options: *const tine_submit_options,
     out: *mut tine_id,
 ) -> c_int {
-    guard_quick(|| {
-        // SAFETY: the caller's options.
-        let options = unsafe { options::read(options) }?;
-        let error = options.map_or(std::ptr::null_mut(), |options| options.error);
-        let address = r#fn.map_or(std::ptr::null(), |function| function as *const c_void);
-        // SAFETY: the caller's pointers.
-        match unsafe { submit(pool, address, (input.cast(), length), options.as_ref()) } {
-            // SAFETY: null, or the caller's place.
-            Ok(id) => unsafe { out.as_mut() }.map_or((), |out| *out = id.0),
-            Err(failed) => return Ok(report(error, &failed)),
-        }
-        Ok(0)
-    })
-}
-
-/// How often a task may be run again, as its options and flags say it together.
-pub(crate) fn retries(retries: u32, flags: u32) -> crate::Result<u32> {
-    match flags {
-        0 => Ok(0),
-        TINE_IDEMPOTENT => Ok(retries),
-        flags => {
-            Err(Error::invalid(format!("flags has bits {:#x} that mean nothing", flags & !TINE_IDEMPOTENT)))
-        }
+    let address = r#fn.map_or(std::ptr::null(), |function| function as *const c_void);
+    // SAFETY: the caller's options, pointers and place.
+    unsafe {
+        options::with_quick(options, |options| {
+            let id = submit(pool, address, (input.cast(), length), options)?;
+            if let Some(out) = Out::optional(out) {
+                out.set(id.0);
+            }
+            Ok(0)
+        })
     }
 }
 
+/// How often something may be run again, as `.retries` and `.flags` say it together.
+pub(crate) fn retries(retries: u32, flags: u32) -> crate::Result<u32> {
+    if retries != 0 && flags & TINE_IDEMPOTENT == 0 {
+        let text = format!("retries is {retries}, but flags lack TINE_IDEMPOTENT");
+        return Err(Error::invalid(text));
+    }
+    Ok(retries)
+}
+
+/// # Safety
+/// The pool, the function, the input and what the options point to are as tine_submit wants them.
 unsafe fn submit(
     pool: *mut tine_pool,
     address: *const c_void,
@@ -217,6 +209,7 @@ unsafe fn submit(
     let mut core = SubmitOptions::default();
     let mut name = std::ptr::null();
     if let Some(options) = options {
+        flags(options.flags, TINE_IDEMPOTENT)?;
         let retries = retries(options.retries, options.flags)?;
         core = SubmitOptions {
             timeout: Timeout::from_ns(options.timeout_ns),
@@ -263,7 +256,7 @@ pub unsafe extern "C" fn tine_wait(
         // SAFETY: the caller's pointers.
         unsafe {
             let pool = taker(pool)?;
-            options::check(out, "out")?;
+            options::check(out)?;
             give(&pool.wait(TaskId(id), Timeout::from_ns(timeout_ns))?, out)?;
         }
         Ok(0)
@@ -281,7 +274,7 @@ pub unsafe extern "C" fn tine_next(pool: *mut tine_pool, timeout_ns: i64, out: *
         // SAFETY: the caller's pointers.
         unsafe {
             let pool = taker(pool)?;
-            options::check(out, "out")?;
+            options::check(out)?;
             give(&pool.next(Timeout::from_ns(timeout_ns))?, out)?;
         }
         Ok(0)
@@ -347,7 +340,7 @@ pub unsafe extern "C" fn tine_wait_any(
         // SAFETY: the caller's pointers.
         unsafe {
             let pool = taker(pool)?;
-            options::check(out, "out")?;
+            options::check(out)?;
             give(&pool.wait_any(task_ids(ids, count)?, Timeout::from_ns(timeout_ns))?, out)?;
         }
         Ok(0)
@@ -386,7 +379,7 @@ pub unsafe extern "C" fn tine_result_release(pool: *mut tine_pool, result: *mut 
     guard_value((), || {
         // SAFETY: the caller's pool and result.
         unsafe {
-            if options::check(result, "result").is_err() {
+            if options::check(result).is_err() {
                 return;
             }
             let Ok(Some(given)) = options::read(result) else { return };

@@ -1,10 +1,9 @@
 //! Mutexes, and what holds for all locks.
 
-use crate::error::Code;
 use crate::ffi::errors::TINE_INTERRUPTIBLE;
-use crate::ffi::guard::guard_value;
-use crate::ffi::options::{Extensible, fill};
-use crate::sync::{self, Acquired, Mutex, Outcome};
+use crate::ffi::guard::guard_code;
+use crate::ffi::options::{self, extensible};
+use crate::sync::{self, Acquired, INVALID, Mutex, Outcome};
 use crate::sys::clock::Timeout;
 use std::ffi::c_int;
 
@@ -88,10 +87,7 @@ pub struct tine_owner {
     pub dead_tid: i32,
 }
 
-// SAFETY: `repr(C)`, size first, plain integers.
-unsafe impl Extensible for tine_owner {
-    const NAME: &'static str = "tine_owner";
-}
+extensible!(tine_owner);
 
 /// The object behind a caller's pointer, of which `T` is the core's type and `U` the header's.
 ///
@@ -105,12 +101,6 @@ pub(crate) unsafe fn object<'a, T, U>(pointer: *const U) -> Option<&'a T> {
     }
     // SAFETY: the caller's promise; the sizes agree, and every bit pattern is one of the core's atomics.
     Some(unsafe { &*pointer.cast::<T>() })
-}
-
-/// Runs the body of a lock's function: plain codes, because the paths are short.
-#[inline(always)]
-pub(crate) fn guard_code(body: impl FnOnce() -> Outcome<c_int>) -> c_int {
-    guard_value(Code::PANIC.0, || body().unwrap_or_else(|code| code.0))
 }
 
 /// The same out of line, for what doesn't go the short way: that has no call in it, and needs no stack.
@@ -129,8 +119,6 @@ pub(crate) fn taken(acquired: Acquired) -> c_int {
     }
 }
 
-pub(crate) const NULL: Code = Code::errno(libc::EINVAL);
-
 /// Makes `m` a free mutex. `flags`: TINE_RECURSIVE or TINE_PROCESS_OWNED, TINE_INTERRUPTIBLE, TINE_AUTO_REPAIR.
 ///
 /// Nobody may use the memory meanwhile. Without TINE_RECURSIVE a holder that locks again gets -EDEADLK.
@@ -140,7 +128,7 @@ pub(crate) const NULL: Code = Code::errno(libc::EINVAL);
 pub unsafe extern "C" fn tine_mutex_init(m: *mut tine_mutex, flags: u32) -> c_int {
     guard_code(|| {
         // SAFETY: the caller's pointer, used for the alignment check and then written.
-        unsafe { object::<Mutex, _>(m) }.ok_or(NULL)?;
+        unsafe { object::<Mutex, _>(m) }.ok_or(INVALID)?;
         let mutex = Mutex::new(flags)?;
         // SAFETY: not null, aligned, and the caller's to initialise.
         unsafe { m.cast::<Mutex>().write(mutex) };
@@ -166,7 +154,7 @@ pub unsafe extern "C" fn tine_mutex_lock(m: *mut tine_mutex, timeout_ns: i64) ->
     if mutex.is_some_and(Mutex::lock_free) {
         return 0;
     }
-    slowly(|| mutex.ok_or(NULL)?.lock(Timeout::from_ns(timeout_ns)).map(taken))
+    slowly(|| mutex.ok_or(INVALID)?.lock(Timeout::from_ns(timeout_ns)).map(taken))
 }
 
 /// Releases the mutex, and wakes one waiter if there is any.
@@ -179,7 +167,7 @@ pub unsafe extern "C" fn tine_mutex_unlock(m: *mut tine_mutex) -> c_int {
     if mutex.is_some_and(Mutex::unlock_newest) {
         return 0;
     }
-    slowly(|| mutex.ok_or(NULL)?.unlock().map(|()| 0))
+    slowly(|| mutex.ok_or(INVALID)?.unlock().map(|()| 0))
 }
 
 /// Says that the data is whole again which a dead holder may have torn. For the holder that got -EOWNERDEAD.
@@ -189,7 +177,7 @@ pub unsafe extern "C" fn tine_mutex_unlock(m: *mut tine_mutex) -> c_int {
 pub unsafe extern "C" fn tine_mutex_repair(m: *mut tine_mutex) -> c_int {
     guard_code(|| {
         // SAFETY: the caller's pointer.
-        unsafe { object::<Mutex, _>(m) }.ok_or(NULL)?.repair().map(|()| 0)
+        unsafe { object::<Mutex, _>(m) }.ok_or(INVALID)?.repair().map(|()| 0)
     })
 }
 
@@ -205,7 +193,7 @@ pub unsafe extern "C" fn tine_mutex_repair(m: *mut tine_mutex) -> c_int {
 pub unsafe extern "C" fn tine_mutex_reopen(m: *mut tine_mutex) -> c_int {
     guard_code(|| {
         // SAFETY: the caller's pointer.
-        unsafe { object::<Mutex, _>(m) }.ok_or(NULL)?.reopen();
+        unsafe { object::<Mutex, _>(m) }.ok_or(INVALID)?.reopen();
         Ok(0)
     })
 }
@@ -218,14 +206,11 @@ pub unsafe extern "C" fn tine_mutex_reopen(m: *mut tine_mutex) -> c_int {
 pub unsafe extern "C" fn tine_mutex_owner(m: *const tine_mutex, out: *mut tine_owner) -> c_int {
     guard_code(|| {
         // SAFETY: the caller's pointer.
-        let owner = unsafe { object::<Mutex, _>(m) }.ok_or(NULL)?.owner();
-        if out.is_null() {
-            return Err(NULL);
-        }
+        let owner = unsafe { object::<Mutex, _>(m) }.ok_or(INVALID)?.owner();
         let sync::Owner { pid, tid, start_time, dead_pid, dead_tid } = owner;
         let (pid, tid, dead_pid, dead_tid) = (pid as i32, tid as i32, dead_pid as i32, dead_tid as i32);
         let answer = tine_owner { size: 0, pid, tid, start_time, dead_pid, dead_tid };
-        // SAFETY: the caller's struct is as long as it says.
-        unsafe { fill(out, &answer) }.map(|()| 0).map_err(|error| error.code())
+        // SAFETY: null, or the caller's struct, as long as it says.
+        unsafe { options::fill(out, &answer) }.map(|()| 0)
     })
 }

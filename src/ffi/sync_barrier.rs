@@ -1,8 +1,9 @@
 //! Barriers, and what is done once.
 
 use crate::error::Code;
-use crate::ffi::sync::{NULL, guard_code, object};
-use crate::sync::{Barrier, Once};
+use crate::ffi::guard::guard_code;
+use crate::ffi::sync::object;
+use crate::sync::{Barrier, INVALID, Once};
 use crate::sys::clock::Timeout;
 use std::ffi::{c_int, c_void};
 
@@ -44,7 +45,7 @@ pub struct tine_once {
 pub unsafe extern "C" fn tine_barrier_init(b: *mut tine_barrier, parties: u32, flags: u32) -> c_int {
     guard_code(|| {
         // SAFETY: the caller's pointer, used for the alignment check and then written.
-        unsafe { object::<Barrier, _>(b) }.ok_or(NULL)?;
+        unsafe { object::<Barrier, _>(b) }.ok_or(INVALID)?;
         let barrier = Barrier::new(parties, flags)?;
         // SAFETY: not null, aligned, and the caller's to initialise.
         unsafe { b.cast::<Barrier>().write(barrier) };
@@ -64,7 +65,7 @@ pub unsafe extern "C" fn tine_barrier_init(b: *mut tine_barrier, parties: u32, f
 pub unsafe extern "C" fn tine_barrier_wait(b: *mut tine_barrier, timeout_ns: i64) -> c_int {
     guard_code(|| {
         // SAFETY: the caller's pointer.
-        unsafe { object::<Barrier, _>(b) }.ok_or(NULL)?.wait(Timeout::from_ns(timeout_ns)).map(c_int::from)
+        unsafe { object::<Barrier, _>(b) }.ok_or(INVALID)?.wait(Timeout::from_ns(timeout_ns)).map(c_int::from)
     })
 }
 
@@ -75,7 +76,7 @@ pub unsafe extern "C" fn tine_barrier_wait(b: *mut tine_barrier, timeout_ns: i64
 pub unsafe extern "C" fn tine_barrier_reset(b: *mut tine_barrier) -> c_int {
     guard_code(|| {
         // SAFETY: the caller's pointer.
-        unsafe { object::<Barrier, _>(b) }.ok_or(NULL)?.reset();
+        unsafe { object::<Barrier, _>(b) }.ok_or(INVALID)?.reset();
         Ok(0)
     })
 }
@@ -87,7 +88,7 @@ pub unsafe extern "C" fn tine_barrier_reset(b: *mut tine_barrier) -> c_int {
 pub unsafe extern "C" fn tine_barrier_abort(b: *mut tine_barrier) -> c_int {
     guard_code(|| {
         // SAFETY: the caller's pointer.
-        unsafe { object::<Barrier, _>(b) }.ok_or(NULL)?.abort();
+        unsafe { object::<Barrier, _>(b) }.ok_or(INVALID)?.abort();
         Ok(0)
     })
 }
@@ -97,7 +98,7 @@ pub unsafe extern "C" fn tine_barrier_abort(b: *mut tine_barrier) -> c_int {
 pub unsafe extern "C" fn tine_barrier_broken(b: *const tine_barrier) -> c_int {
     guard_code(|| {
         // SAFETY: the caller's pointer.
-        Ok(unsafe { object::<Barrier, _>(b) }.ok_or(NULL)?.is_broken().into())
+        Ok(unsafe { object::<Barrier, _>(b) }.ok_or(INVALID)?.is_broken().into())
     })
 }
 
@@ -106,7 +107,7 @@ pub unsafe extern "C" fn tine_barrier_broken(b: *const tine_barrier) -> c_int {
 pub unsafe extern "C" fn tine_barrier_parties(b: *const tine_barrier) -> c_int {
     guard_code(|| {
         // SAFETY: the caller's pointer.
-        Ok(unsafe { object::<Barrier, _>(b) }.ok_or(NULL)?.parties() as c_int)
+        Ok(unsafe { object::<Barrier, _>(b) }.ok_or(INVALID)?.parties() as c_int)
     })
 }
 
@@ -115,7 +116,7 @@ pub unsafe extern "C" fn tine_barrier_parties(b: *const tine_barrier) -> c_int {
 pub unsafe extern "C" fn tine_barrier_waiting(b: *const tine_barrier) -> c_int {
     guard_code(|| {
         // SAFETY: the caller's pointer.
-        Ok(unsafe { object::<Barrier, _>(b) }.ok_or(NULL)?.waiting() as c_int)
+        Ok(unsafe { object::<Barrier, _>(b) }.ok_or(INVALID)?.waiting() as c_int)
     })
 }
 
@@ -140,8 +141,8 @@ pub unsafe extern "C" fn tine_once_call(
 ) -> c_int {
     guard_code(|| {
         // SAFETY: the caller's pointer.
-        let once = unsafe { object::<Once, _>(o) }.ok_or(NULL)?;
-        let initializer = initializer.ok_or(NULL)?;
+        let once = unsafe { object::<Once, _>(o) }.ok_or(INVALID)?;
+        let initializer = initializer.ok_or(INVALID)?;
         // SAFETY: the caller's function and its argument.
         let run = || match unsafe { initializer(user) } {
             0 => Ok(()),
@@ -159,7 +160,7 @@ pub unsafe extern "C" fn tine_once_call(
 pub unsafe extern "C" fn tine_once_reopen(o: *mut tine_once) -> c_int {
     guard_code(|| {
         // SAFETY: the caller's pointer.
-        unsafe { object::<Once, _>(o) }.ok_or(NULL)?.reopen();
+        unsafe { object::<Once, _>(o) }.ok_or(INVALID)?.reopen();
         Ok(0)
     })
 }

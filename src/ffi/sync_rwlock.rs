@@ -1,7 +1,8 @@
 //! Reader-writer locks.
 
-use crate::ffi::sync::{NULL, guard_code, object, slowly, taken};
-use crate::sync::RwLock;
+use crate::ffi::guard::guard_code;
+use crate::ffi::sync::{object, slowly, taken};
+use crate::sync::{INVALID, RwLock};
 use crate::sys::clock::Timeout;
 use std::ffi::c_int;
 
@@ -35,7 +36,7 @@ pub struct tine_rwlock {
 pub unsafe extern "C" fn tine_rwlock_init(l: *mut tine_rwlock, flags: u32) -> c_int {
     guard_code(|| {
         // SAFETY: the caller's pointer, used for the alignment check and then written.
-        unsafe { object::<RwLock, _>(l) }.ok_or(NULL)?;
+        unsafe { object::<RwLock, _>(l) }.ok_or(INVALID)?;
         let lock = RwLock::new(flags)?;
         // SAFETY: not null, aligned, and the caller's to initialise.
         unsafe { l.cast::<RwLock>().write(lock) };
@@ -56,7 +57,7 @@ pub unsafe extern "C" fn tine_rwlock_read_lock(l: *mut tine_rwlock, timeout_ns: 
     if lock.is_some_and(RwLock::read_free) {
         return 0;
     }
-    slowly(|| lock.ok_or(NULL)?.read_lock(Timeout::from_ns(timeout_ns)).map(taken))
+    slowly(|| lock.ok_or(INVALID)?.read_lock(Timeout::from_ns(timeout_ns)).map(taken))
 }
 
 /// Takes the lock for writing, waiting for up to `timeout_ns` nanoseconds; 0 tries, TINE_FOREVER waits.
@@ -69,7 +70,7 @@ pub unsafe extern "C" fn tine_rwlock_read_lock(l: *mut tine_rwlock, timeout_ns: 
 pub unsafe extern "C" fn tine_rwlock_write_lock(l: *mut tine_rwlock, timeout_ns: i64) -> c_int {
     guard_code(|| {
         // SAFETY: the caller's pointer.
-        let lock = unsafe { object::<RwLock, _>(l) }.ok_or(NULL)?;
+        let lock = unsafe { object::<RwLock, _>(l) }.ok_or(INVALID)?;
         lock.write_lock(Timeout::from_ns(timeout_ns)).map(taken)
     })
 }
@@ -84,7 +85,7 @@ pub unsafe extern "C" fn tine_rwlock_unlock(l: *mut tine_rwlock) -> c_int {
     if lock.is_some_and(RwLock::read_unlock_newest) {
         return 0;
     }
-    slowly(|| lock.ok_or(NULL)?.unlock().map(|()| 0))
+    slowly(|| lock.ok_or(INVALID)?.unlock().map(|()| 0))
 }
 
 /// Says that the data is whole again which a dead writer may have torn. For a writer that got -EOWNERDEAD.
@@ -94,7 +95,7 @@ pub unsafe extern "C" fn tine_rwlock_unlock(l: *mut tine_rwlock) -> c_int {
 pub unsafe extern "C" fn tine_rwlock_repair(l: *mut tine_rwlock) -> c_int {
     guard_code(|| {
         // SAFETY: the caller's pointer.
-        unsafe { object::<RwLock, _>(l) }.ok_or(NULL)?.repair().map(|()| 0)
+        unsafe { object::<RwLock, _>(l) }.ok_or(INVALID)?.repair().map(|()| 0)
     })
 }
 
@@ -105,7 +106,7 @@ pub unsafe extern "C" fn tine_rwlock_repair(l: *mut tine_rwlock) -> c_int {
 pub unsafe extern "C" fn tine_rwlock_reopen(l: *mut tine_rwlock) -> c_int {
     guard_code(|| {
         // SAFETY: the caller's pointer.
-        unsafe { object::<RwLock, _>(l) }.ok_or(NULL)?.reopen();
+        unsafe { object::<RwLock, _>(l) }.ok_or(INVALID)?.reopen();
         Ok(0)
     })
 }

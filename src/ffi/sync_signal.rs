@@ -1,7 +1,8 @@
 //! Semaphores, conditions, events.
 
-use crate::ffi::sync::{NULL, guard_code, object, slowly, taken, tine_mutex};
-use crate::sync::{Condition, Event, Mutex, Semaphore};
+use crate::ffi::guard::guard_code;
+use crate::ffi::sync::{object, slowly, taken, tine_mutex};
+use crate::sync::{Condition, Event, INVALID, Mutex, Semaphore};
 use crate::sys::clock::Timeout;
 use std::ffi::c_int;
 
@@ -47,7 +48,7 @@ pub unsafe extern "C" fn tine_semaphore_init(
 ) -> c_int {
     guard_code(|| {
         // SAFETY: the caller's pointer, used for the alignment check and then written.
-        unsafe { object::<Semaphore, _>(s) }.ok_or(NULL)?;
+        unsafe { object::<Semaphore, _>(s) }.ok_or(INVALID)?;
         let semaphore = Semaphore::new(value, max, flags)?;
         // SAFETY: not null, aligned, and the caller's to initialise.
         unsafe { s.cast::<Semaphore>().write(semaphore) };
@@ -65,7 +66,7 @@ pub unsafe extern "C" fn tine_semaphore_acquire(s: *mut tine_semaphore, timeout_
     if semaphore.is_some_and(Semaphore::take_free) {
         return 0;
     }
-    slowly(|| semaphore.ok_or(NULL)?.acquire(Timeout::from_ns(timeout_ns)).map(|()| 0))
+    slowly(|| semaphore.ok_or(INVALID)?.acquire(Timeout::from_ns(timeout_ns)).map(|()| 0))
 }
 
 /// Gives `n` units, all or none. Who gives them need not have taken them. May be called in signal handlers, whatever call
@@ -80,7 +81,7 @@ pub unsafe extern "C" fn tine_semaphore_release(s: *mut tine_semaphore, n: u32) 
     if semaphore.is_some_and(|semaphore| semaphore.give_unnoticed(n)) {
         return 0;
     }
-    slowly(|| semaphore.ok_or(NULL)?.release(n).map(|()| 0))
+    slowly(|| semaphore.ok_or(INVALID)?.release(n).map(|()| 0))
 }
 
 /// The units that are free at this moment, or -EINVAL: NULL or misaligned.
@@ -88,7 +89,7 @@ pub unsafe extern "C" fn tine_semaphore_release(s: *mut tine_semaphore, n: u32) 
 pub unsafe extern "C" fn tine_semaphore_value(s: *const tine_semaphore) -> c_int {
     guard_code(|| {
         // SAFETY: the caller's pointer.
-        Ok(unsafe { object::<Semaphore, _>(s) }.ok_or(NULL)?.value() as c_int)
+        Ok(unsafe { object::<Semaphore, _>(s) }.ok_or(INVALID)?.value() as c_int)
     })
 }
 
@@ -99,7 +100,7 @@ pub unsafe extern "C" fn tine_semaphore_value(s: *const tine_semaphore) -> c_int
 pub unsafe extern "C" fn tine_condition_init(c: *mut tine_condition, flags: u32) -> c_int {
     guard_code(|| {
         // SAFETY: the caller's pointer, used for the alignment check and then written.
-        unsafe { object::<Condition, _>(c) }.ok_or(NULL)?;
+        unsafe { object::<Condition, _>(c) }.ok_or(INVALID)?;
         let condition = Condition::new(flags)?;
         // SAFETY: not null, aligned, and the caller's to initialise.
         unsafe { c.cast::<Condition>().write(condition) };
@@ -122,9 +123,9 @@ pub unsafe extern "C" fn tine_condition_wait(
 ) -> c_int {
     guard_code(|| {
         // SAFETY: the caller's pointers.
-        let condition = unsafe { object::<Condition, _>(c) }.ok_or(NULL)?;
+        let condition = unsafe { object::<Condition, _>(c) }.ok_or(INVALID)?;
         // SAFETY: as above.
-        let mutex = unsafe { object::<Mutex, _>(m) }.ok_or(NULL)?;
+        let mutex = unsafe { object::<Mutex, _>(m) }.ok_or(INVALID)?;
         condition.wait(mutex, Timeout::from_ns(timeout_ns)).map(taken)
     })
 }
@@ -137,7 +138,7 @@ pub unsafe extern "C" fn tine_condition_wait(
 pub unsafe extern "C" fn tine_condition_notify(c: *mut tine_condition, n: u32) -> c_int {
     guard_code(|| {
         // SAFETY: the caller's pointer.
-        unsafe { object::<Condition, _>(c) }.ok_or(NULL)?.notify(n).map(|()| 0)
+        unsafe { object::<Condition, _>(c) }.ok_or(INVALID)?.notify(n).map(|()| 0)
     })
 }
 
@@ -146,7 +147,7 @@ pub unsafe extern "C" fn tine_condition_notify(c: *mut tine_condition, n: u32) -
 pub unsafe extern "C" fn tine_condition_notify_all(c: *mut tine_condition) -> c_int {
     guard_code(|| {
         // SAFETY: the caller's pointer.
-        unsafe { object::<Condition, _>(c) }.ok_or(NULL)?.notify_all().map(|()| 0)
+        unsafe { object::<Condition, _>(c) }.ok_or(INVALID)?.notify_all().map(|()| 0)
     })
 }
 
@@ -157,7 +158,7 @@ pub unsafe extern "C" fn tine_condition_notify_all(c: *mut tine_condition) -> c_
 pub unsafe extern "C" fn tine_event_init(e: *mut tine_event, flags: u32) -> c_int {
     guard_code(|| {
         // SAFETY: the caller's pointer, used for the alignment check and then written.
-        unsafe { object::<Event, _>(e) }.ok_or(NULL)?;
+        unsafe { object::<Event, _>(e) }.ok_or(INVALID)?;
         let event = Event::new(flags)?;
         // SAFETY: not null, aligned, and the caller's to initialise.
         unsafe { e.cast::<Event>().write(event) };
@@ -173,7 +174,7 @@ pub unsafe extern "C" fn tine_event_init(e: *mut tine_event, flags: u32) -> c_in
 pub unsafe extern "C" fn tine_event_set(e: *mut tine_event) -> c_int {
     guard_code(|| {
         // SAFETY: the caller's pointer.
-        unsafe { object::<Event, _>(e) }.ok_or(NULL)?.set();
+        unsafe { object::<Event, _>(e) }.ok_or(INVALID)?.set();
         Ok(0)
     })
 }
@@ -183,7 +184,7 @@ pub unsafe extern "C" fn tine_event_set(e: *mut tine_event) -> c_int {
 pub unsafe extern "C" fn tine_event_clear(e: *mut tine_event) -> c_int {
     guard_code(|| {
         // SAFETY: the caller's pointer.
-        unsafe { object::<Event, _>(e) }.ok_or(NULL)?.clear();
+        unsafe { object::<Event, _>(e) }.ok_or(INVALID)?.clear();
         Ok(0)
     })
 }
@@ -193,7 +194,7 @@ pub unsafe extern "C" fn tine_event_clear(e: *mut tine_event) -> c_int {
 pub unsafe extern "C" fn tine_event_is_set(e: *const tine_event) -> c_int {
     guard_code(|| {
         // SAFETY: the caller's pointer.
-        Ok(unsafe { object::<Event, _>(e) }.ok_or(NULL)?.is_set().into())
+        Ok(unsafe { object::<Event, _>(e) }.ok_or(INVALID)?.is_set().into())
     })
 }
 
@@ -205,7 +206,7 @@ pub unsafe extern "C" fn tine_event_is_set(e: *const tine_event) -> c_int {
 pub unsafe extern "C" fn tine_event_wait(e: *mut tine_event, timeout_ns: i64) -> c_int {
     guard_code(|| {
         // SAFETY: the caller's pointer.
-        unsafe { object::<Event, _>(e) }.ok_or(NULL)?.wait(Timeout::from_ns(timeout_ns)).map(|()| 0)
+        unsafe { object::<Event, _>(e) }.ok_or(INVALID)?.wait(Timeout::from_ns(timeout_ns)).map(|()| 0)
     })
 }
 
@@ -215,7 +216,7 @@ pub unsafe extern "C" fn tine_event_wait(e: *mut tine_event, timeout_ns: i64) ->
 pub unsafe extern "C" fn tine_event_cleared(e: *const tine_event) -> c_int {
     guard_code(|| {
         // SAFETY: the caller's pointer.
-        Ok(unsafe { object::<Event, _>(e) }.ok_or(NULL)?.cleared() as c_int)
+        Ok(unsafe { object::<Event, _>(e) }.ok_or(INVALID)?.cleared() as c_int)
     })
 }
 
@@ -228,7 +229,7 @@ pub unsafe extern "C" fn tine_event_cleared(e: *const tine_event) -> c_int {
 pub unsafe extern "C" fn tine_event_wait_after(e: *mut tine_event, cleared: c_int, timeout_ns: i64) -> c_int {
     guard_code(|| {
         // SAFETY: the caller's pointer.
-        let event = unsafe { object::<Event, _>(e) }.ok_or(NULL)?;
+        let event = unsafe { object::<Event, _>(e) }.ok_or(INVALID)?;
         event.wait_after(cleared as u32, Timeout::from_ns(timeout_ns)).map(|()| 0)
     })
 }

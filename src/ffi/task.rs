@@ -2,7 +2,7 @@
 
 use crate::ffi::guard::guard_value;
 use crate::ffi::pool::tine_pool;
-use crate::pool::task::Task;
+use crate::worker::context::Task;
 use std::ffi::{CStr, c_char, c_void};
 
 /// A task, as the function that carries it out sees it. Valid until that function returns, in its thread only.

@@ -7,7 +7,7 @@
 #error "tine needs glibc 2.34 or later, or musl"
 #endif
 
-/* The beginning of a Task: pool/worker.rs. */
+/* The beginning of a Task: worker/context.rs. */
 struct tine_task {
     int (*fail)(struct tine_task *task, int code, const char *text);
 };

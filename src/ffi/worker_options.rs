@@ -1,54 +1,150 @@
-//! The fields that all structs have in common which say how processes start and what they find around them.
+//! What worker processes find around them
 
 use crate::error::{Error, Result};
-use crate::ffi::guard::optional_str;
+use crate::ffi::guard::{duration, optional_str, slice, strings};
+use crate::ffi::options::{self, extensible};
 use crate::ffi::pool::{
-    TINE_AFFINITY_COMPACT, TINE_AFFINITY_NONE, TINE_AFFINITY_SPREAD, TINE_OUTPUT_CAPTURE,
-    TINE_OUTPUT_INHERIT, TINE_OUTPUT_NULL, TINE_START_FORK, TINE_START_FORKSERVER, TINE_START_SPAWN,
-    tine_limit,
+    TINE_CORE_FILES, TINE_NO_CRASH_HANDLER, TINE_START_FORK, TINE_START_FORKSERVER, TINE_START_SPAWN,
 };
-use crate::pool::{Affinity, Limit, OutputTo};
-use crate::process::StartMethod;
+use crate::pool::{Affinity, Limit, OutputTo, WorkerOptions};
+use crate::task::StartMethod;
 use std::ffi::{CStr, OsStr, c_char, c_int};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-/// The core's [`crate::pool::WorkerOptions`] of a C struct that has these fields; affinity is not everyone's. Unsafe: its
-/// pointers are the caller's.
-macro_rules! worker_options {
-    ($options:expr, $affinity:expr) => {
-        crate::pool::WorkerOptions {
-            start: crate::ffi::worker_options::start_method($options.start)?,
-            start_timeout_ns: crate::ffi::guard::duration($options.start_timeout_ns, "start_timeout_ns")?,
-            worker_path: crate::ffi::worker_options::path($options.worker_path),
-            worker_arguments: crate::ffi::guard::strings($options.worker_arguments),
-            preload: crate::ffi::worker_options::text($options.preload, "preload")?,
+/// Workers run wherever the host may.
+pub const TINE_AFFINITY_NONE: c_int = 0;
+/// Each worker has a processor, in the order of their numbers.
+pub const TINE_AFFINITY_COMPACT: c_int = 1;
+/// Each worker has a processor, those of the first half and of the second in turn.
+pub const TINE_AFFINITY_SPREAD: c_int = 2;
+
+/// What workers write to their standard output and error goes where the host's goes.
+pub const TINE_OUTPUT_INHERIT: c_int = 0;
+/// The last 64 KiB of it are kept for each worker, for the report of its death.
+pub const TINE_OUTPUT_CAPTURE: c_int = 1;
+/// It goes nowhere.
+pub const TINE_OUTPUT_NULL: c_int = 2;
+
+/// A resource limit, as setrlimit takes it.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct tine_limit {
+    /// RLIMIT_NOFILE, RLIMIT_CPU, and the like.
+    pub resource: c_int,
+    /// The limit that counts.
+    pub soft: u64,
+    /// How far the worker itself may raise it.
+    pub hard: u64,
+}
+
+/// What the workers of a pool, or a single process, find around them: tine_pool_options.worker, tine_process_options.worker.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct tine_worker_options {
+    /// sizeof(tine_worker_options).
+    pub size: usize,
+    /// Changes of the environment: strings of "NAME=value", or "NAME" for a variable that is to go, with NULL at the end; or
+    /// NULL. They are made before the program begins; with TINE_START_FORK, before the initializer runs.
+    pub environment: *const *const c_char,
+    /// The working directory; NULL: the host's.
+    pub directory: *const c_char,
+    /// How many threads numerical libraries are told to start in each process, by OMP_NUM_THREADS and the like; 0: they are
+    /// told nothing.
+    pub library_threads: u32,
+    /// Added to the niceness: -20 to 19.
+    pub nice: c_int,
+    /// The oom_score_adj, from -1000 to 1000; 0: as the host's.
+    pub oom_score_adj: c_int,
+    /// TINE_AFFINITY_NONE, TINE_AFFINITY_COMPACT or TINE_AFFINITY_SPREAD.
+    pub affinity: c_int,
+    /// The processors to give out, one to each worker in turn, in this order unless it is TINE_AFFINITY_SPREAD; NULL and
+    /// 0: those that the host may use, by .affinity.
+    pub processors: *const u32,
+    /// How many processors.
+    pub processor_count: usize,
+    /// Resource limits; NULL and 0: as the host's.
+    pub limits: *const tine_limit,
+    /// How many limits.
+    pub limit_count: usize,
+    /// TINE_OUTPUT_INHERIT, TINE_OUTPUT_CAPTURE or TINE_OUTPUT_NULL.
+    pub output: c_int,
+    /// A file, to the end of which standard output and error are written instead; it is made where there is none. NULL: as
+    /// .output says.
+    pub output_path: *const c_char,
+}
+
+extensible!(tine_worker_options);
+
+/// The fields that all structs have in common which say how processes start; pointers are the caller's.
+pub(crate) struct Start {
+    pub(crate) start: c_int,
+    pub(crate) flags: u32,
+    pub(crate) start_timeout_ns: i64,
+    pub(crate) worker_path: *const c_char,
+    pub(crate) worker_arguments: *const *const c_char,
+    pub(crate) preload: *const c_char,
+    pub(crate) heap_bytes: usize,
+    pub(crate) worker: *const tine_worker_options,
+}
+
+/// The [`Start`] of a C struct.
+macro_rules! start {
+    ($options:expr) => {
+        $crate::ffi::worker_options::Start {
+            start: $options.start,
+            flags: $options.flags,
+            start_timeout_ns: $options.start_timeout_ns,
+            worker_path: $options.worker_path,
+            worker_arguments: $options.worker_arguments,
+            preload: $options.preload,
             heap_bytes: $options.heap_bytes,
-            environment: crate::ffi::guard::strings($options.environment),
-            directory: crate::ffi::guard::optional_str($options.directory),
-            library_threads: $options.library_threads,
-            nice: $options.nice,
-            oom_score_adj: $options.oom_score_adj,
-            affinity: crate::ffi::worker_options::affinity($affinity)?,
-            processors: crate::ffi::guard::slice(
-                $options.processors,
-                $options.processor_count,
-                "processors",
-            )?,
-            limits: crate::ffi::worker_options::limits(crate::ffi::guard::slice(
-                $options.limits,
-                $options.limit_count,
-                "limits",
-            )?),
-            output: crate::ffi::worker_options::output($options.output, $options.output_path)?,
-            core_files: $options.flags & crate::ffi::pool::TINE_CORE_FILES != 0,
-            no_crash_handler: $options.flags & crate::ffi::pool::TINE_NO_CRASH_HANDLER != 0,
+            worker: $options.worker,
         }
     };
 }
-pub(crate) use worker_options;
+pub(crate) use start;
 
-pub(crate) fn start_method(start: c_int) -> Result<StartMethod> {
+impl Start {
+    /// What the core wants to know.
+    ///
+    /// # Safety
+    /// The strings and arrays live for the whole of `'a`, and the struct is as long as it says.
+    pub(crate) unsafe fn read<'a>(&self) -> Result<WorkerOptions<'a>> {
+        // SAFETY: as long as it says, which the caller promises.
+        let around = unsafe { options::read(self.worker) }?.unwrap_or(NONE);
+        // SAFETY: strings and arrays of these kinds, which the caller promises.
+        unsafe {
+            Ok(WorkerOptions {
+                start: start_method(self.start)?,
+                start_timeout_ns: duration(self.start_timeout_ns, "start_timeout_ns")?,
+                worker_path: path(self.worker_path),
+                worker_arguments: strings(self.worker_arguments),
+                preload: text(self.preload, "preload")?,
+                heap_bytes: self.heap_bytes,
+                environment: strings(around.environment),
+                directory: optional_str(around.directory),
+                library_threads: around.library_threads,
+                nice: around.nice,
+                oom_score_adj: around.oom_score_adj,
+                affinity: affinity(around.affinity)?,
+                processors: slice(around.processors, around.processor_count, "processors")?,
+                limits: limits(slice(around.limits, around.limit_count, "limits")?),
+                output: output(around.output, around.output_path)?,
+                core_files: self.flags & TINE_CORE_FILES != 0,
+                no_crash_handler: self.flags & TINE_NO_CRASH_HANDLER != 0,
+            })
+        }
+    }
+}
+
+/// All defaults.
+const NONE: tine_worker_options = {
+    // SAFETY: zero is a value for every field, as for each struct that grows.
+    unsafe { std::mem::zeroed() }
+};
+
+fn start_method(start: c_int) -> Result<StartMethod> {
     match start {
         TINE_START_FORKSERVER => Ok(StartMethod::Forkserver),
         TINE_START_SPAWN => Ok(StartMethod::Spawn),
@@ -57,7 +153,7 @@ pub(crate) fn start_method(start: c_int) -> Result<StartMethod> {
     }
 }
 
-pub(crate) fn affinity(affinity: c_int) -> Result<Affinity> {
+fn affinity(affinity: c_int) -> Result<Affinity> {
     match affinity {
         TINE_AFFINITY_NONE => Ok(Affinity::None),
         TINE_AFFINITY_COMPACT => Ok(Affinity::Compact),
@@ -66,21 +162,21 @@ pub(crate) fn affinity(affinity: c_int) -> Result<Affinity> {
     }
 }
 
-pub(crate) fn limits(limits: &[tine_limit]) -> Vec<Limit> {
+fn limits(limits: &[tine_limit]) -> Vec<Limit> {
     let limit = |limit: &tine_limit| Limit { resource: limit.resource, soft: limit.soft, hard: limit.hard };
     limits.iter().map(limit).collect()
 }
 
 /// # Safety
 /// `path` is null, or a string that lives for the whole of `'a`; so for the next two.
-pub(crate) unsafe fn path<'a>(path: *const c_char) -> Option<&'a Path> {
+unsafe fn path<'a>(path: *const c_char) -> Option<&'a Path> {
     // SAFETY: the caller's promise.
     unsafe { optional_str(path) }.map(|path| Path::new(OsStr::from_bytes(path.to_bytes())))
 }
 
 /// # Safety
 /// As for [`path`].
-pub(crate) unsafe fn text<'a>(string: *const c_char, name: &'static str) -> Result<Option<&'a str>> {
+unsafe fn text<'a>(string: *const c_char, name: &'static str) -> Result<Option<&'a str>> {
     // SAFETY: the caller's promise.
     let text = unsafe { optional_str(string) }.map(CStr::to_str).transpose();
     text.map_err(|_| Error::invalid(format!("{name} is not UTF-8")))
@@ -88,7 +184,7 @@ pub(crate) unsafe fn text<'a>(string: *const c_char, name: &'static str) -> Resu
 
 /// # Safety
 /// As for [`path`].
-pub(crate) unsafe fn output<'a>(output: c_int, path: *const c_char) -> Result<OutputTo<'a>> {
+unsafe fn output<'a>(output: c_int, path: *const c_char) -> Result<OutputTo<'a>> {
     // SAFETY: the caller's promise.
     match (output, unsafe { optional_str(path) }) {
         (TINE_OUTPUT_INHERIT, None) => Ok(OutputTo::Inherit),

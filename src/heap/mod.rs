@@ -27,22 +27,22 @@
 //! bounds before it is used, and no loop runs on shared words alone.
 
 mod allocator;
+mod audit;
 pub(crate) mod bell;
 mod class;
 mod directory;
 mod entry;
-mod estate;
 mod extents;
 pub(crate) mod marks;
 pub mod own;
 mod private;
+mod reclaim;
 mod runs;
 pub mod segment;
 mod slab;
-mod survey;
 
+pub use audit::{HeapStats, Usage};
 pub(crate) use entry::Owner;
-pub use survey::{HeapStats, Usage};
 
 use crate::error::{Error, Result};
 use crate::sys::fd::Guarded;

@@ -3,7 +3,7 @@
 //! all such pools of the process while it waits.
 
 use super::callbacks::tell;
-use super::here::run_queued;
+use super::inline::run_queued;
 use super::standby::pools_without_thread;
 use crate::error::{Code, Error};
 use crate::sys::clock::{Deadline, Timeout};
@@ -70,7 +70,7 @@ fn move_on() -> Option<usize> {
             state.pump(true);
         }
         state = tell(&pool, run_queued(&pool, state));
-        outstanding += state.books.outstanding;
+        outstanding += state.ledger.outstanding;
         state.leave();
     }
     Some(outstanding)

@@ -1,15 +1,15 @@
 //! Maps and loops, as they are asked for; how they are carried out is in [`super::job`].
 
-use super::books::Delivery;
-use super::call::Kind;
 use super::job::Job;
+use super::ledger::Delivery;
 use super::schedule::Schedule;
 use super::wait::refusal;
 use super::{Pool, resolve};
-use crate::engine::member::Death;
 use crate::error::{Error, Result};
-use crate::process::function::Function;
 use crate::sys::reserve;
+use crate::task::call::Kind;
+use crate::task::death::Death;
+use crate::task::function::Function;
 use std::collections::VecDeque;
 use std::ffi::CString;
 

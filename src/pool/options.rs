@@ -3,11 +3,11 @@
 use super::callbacks::Callbacks;
 use crate::channel::Channel;
 use crate::error::{Error, Result};
-use crate::process::function::{Function, Target};
-use crate::process::options::WorkerOptions;
-use crate::process::setup::Settings;
+use crate::family::options::WorkerOptions;
 use crate::sys::clock::Timeout;
 use crate::sys::reserve;
+use crate::task::function::{Function, Target};
+use crate::task::settings::Settings;
 
 /// More workers than this are refused.
 pub const MAX_WORKERS: usize = crate::heap::marks::WORKERS;

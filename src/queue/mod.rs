@@ -2,14 +2,13 @@
 
 pub(crate) mod layout;
 pub mod message;
-mod place;
 mod registry;
-pub(crate) mod ring;
-mod settle;
 pub(crate) mod spin;
+mod status;
 mod transfer;
 mod vigil;
 pub(crate) mod watch;
+mod zero_copy;
 
 pub use layout::{MOST_BYTES, MOST_MESSAGES};
 pub use message::{Queue, QueueOptions};

@@ -3,6 +3,7 @@
 use std::ffi::{CStr, OsStr, c_int, c_void};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 
 /// What a module is, whatever address it is loaded at: its build-id, or its file where the linker gave it none.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -164,6 +165,16 @@ pub(crate) fn place_of(address: usize) -> Option<(String, Option<String>)> {
         let module = (found && !info.dli_fname.is_null()).then(|| text(info.dli_fname))?;
         Some((module, (!info.dli_sname.is_null()).then(|| text(info.dli_sname))))
     }
+}
+
+/// The file that this code was loaded from: the shared library's, or the program's that has it inside.
+pub(crate) fn own_file() -> Option<PathBuf> {
+    let here = own_file as fn() -> Option<PathBuf> as usize;
+    // What the loader has for the program's name is its first argument, which may be anything.
+    if loaded_modules().first().is_some_and(|program| program.has_code_at(here)) {
+        return Some(PathBuf::from("/proc/self/exe"));
+    }
+    place_of(here).map(|(module, _)| PathBuf::from(module))
 }
 
 #[cfg(test)]

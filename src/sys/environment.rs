@@ -135,12 +135,6 @@ impl Environment {
     }
 }
 
-/// Writes a line to standard error in one piece, whatever state the program's own streams are in.
-pub(crate) fn complain(line: &str) {
-    // SAFETY: as many readable bytes as are said.
-    unsafe { libc::write(2, line.as_ptr().cast(), line.len()) };
-}
-
 /// Ends the process with SIGABRT, without taking any lock.
 pub(crate) fn abort() -> ! {
     // SAFETY: no pointers.

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 struct Page {
     /// What is unmapped: start and length. A length beyond the end of the address space is refused, so several are tried.
     unmapped: [(usize, usize); 8],
-    /// A message of [`crate::process::wire`]: its kind, then how the supervisor has ended, as wait() has it.
+    /// A message of [`crate::task::wire`]: its kind, then how the supervisor has ended, as wait() has it.
     message: [u64; 8],
     supervisor: usize,
     socket: usize,

@@ -27,7 +27,7 @@
 //!
 //! For the start method `fork` the keeper forks the supervisor by way of the C library, so that its locks, and what the program has
 //! registered with pthread_atfork, are dealt with. In a host with threads the keeper may wait there for a lock of a thread that it does
-//! not have; then it is thrown away and another copy is made (`engine/link.rs`).
+//! not have; then it is thrown away and another copy is made (`family/link.rs`).
 
 use crate::error::{Error, Result};
 use crate::sys::fd::Guarded;

@@ -159,6 +159,9 @@ static void pools(void)
     options.initializer_input = "four";
     options.initializer_length = SIZE_MAX;
     REFUSED_SAYING(tine_pool_create(&options, &out), -EINVAL, "initializer_input");
+    options.initializer = NULL;
+    options.initializer_length = 4;
+    REFUSED_SAYING(tine_pool_create(&options, &out), -EINVAL, "initializer_input is given without an initializer");
     options = good;
     CHECK(out == NULL);
 
@@ -293,6 +296,9 @@ static void submits(void)
     options.flags = 4;
     REFUSED_SAYING(tine_submit(pool, answer, NULL, 0, &options, &id), -EINVAL, "0x4");
     options.flags = 0;
+    options.retries = 3;
+    REFUSED_SAYING(tine_submit(pool, answer, NULL, 0, &options, &id), -EINVAL, "retries is 3, but flags lack TINE_IDEMPOTENT");
+    options.retries = 0;
     static const size_t sizes[] = {0, 1, 15, 65537, SIZE_MAX};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         options.size = sizes[i];
@@ -461,6 +467,34 @@ static void maps(void)
     REFUSED_SAYING(tine_for(pool, one_piece, 0, 1, &options), -EINVAL, ".name");
     REFUSED(tine_for(pool, NULL, 0, 1, &options), -EINVAL);
     options.name = NULL;
+    options.chunk_bytes = 64;
+    REFUSED_SAYING(tine_for(pool, one_piece, 0, 1, &options), -EINVAL, "chunk_bytes is 64");
+    options.chunk_bytes = 0;
+    options.retries = 1;
+    REFUSED_SAYING(tine_for(pool, one_piece, 0, 1, &options), -EINVAL, "retries is 1");
+    REFUSED_SAYING(tine_map(pool, one_item, in, 4, out, 4, 4, &options), -EINVAL, "retries is 1");
+    options.retries = 0;
+    options.flags = 1u << 19;
+    REFUSED_SAYING(tine_map(pool, one_item, in, 4, out, 4, 4, &options), -EINVAL, "0x80000");
+    options.flags = 0;
+    tine_stream *stream = NULL;
+    tine_stream_options items = TINE_STREAM_OPTIONS_INIT;
+    items.error = &error;
+    items.retries = 1;
+    REFUSED_SAYING(tine_stream_create(pool, answer, &items, &stream), -EINVAL, "retries is 1");
+    items.flags = TINE_IDEMPOTENT;
+    REFUSED_SAYING(tine_stream_create(pool, answer, &items, NULL), -EINVAL, "out is NULL");
+    CHECK(!stream);
+    /* A call that fails with a text hands it over, whatever has failed. */
+    tine_segment_options segment = TINE_SEGMENT_OPTIONS_INIT;
+    segment.error = &error;
+    REFUSED_SAYING(tine_segment_create(1, &segment, NULL), -EINVAL, "out is NULL");
+    segment.flags = TINE_INTERRUPTIBLE; /* what is one object's flag is none of another's */
+    tine_segment *none = NULL;
+    REFUSED_SAYING(tine_segment_create(1, &segment, &none), -EINVAL, "0x1");
+    tine_heap_options heap = TINE_HEAP_OPTIONS_INIT;
+    heap.error = &error;
+    REFUSED_SAYING(tine_heap_create(NULL, &heap, NULL), -EINVAL, "out is NULL");
 
     for (int i = 0; i < 4; i++) {
         CHECK_EQ(out[i], 9);

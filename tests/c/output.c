@@ -6,13 +6,15 @@ enum { KEPT = 64 * 1024 };
 static tine_pool *create(int start, int output, const char *path)
 {
     tine_error error = TINE_ERROR_INIT;
+    tine_worker_options worker = TINE_WORKER_OPTIONS_INIT;
     tine_pool_options options = TINE_POOL_OPTIONS_INIT;
+    options.worker = &worker;
     tine_pool *pool = NULL;
     options.error = &error;
     options.workers = 2;
     options.start = start;
-    options.output = output;
-    options.output_path = path;
+    worker.output = output;
+    worker.output_path = path;
     int rc = tine_pool_create(&options, &pool);
     if (rc) {
         fprintf(stderr, "%s\n", error.text);
@@ -201,17 +203,19 @@ static void redirected(int start)
 static void refused(void)
 {
     tine_error error = TINE_ERROR_INIT;
+    tine_worker_options worker = TINE_WORKER_OPTIONS_INIT;
     tine_pool_options options = TINE_POOL_OPTIONS_INIT;
+    options.worker = &worker;
     tine_pool *pool;
     options.error = &error;
-    options.output = 7;
+    worker.output = 7;
     CHECK_RC(tine_pool_create(&options, &pool), -EINVAL);
     CHECK(strstr(error.text, "output is 7"));
-    options.output = TINE_OUTPUT_CAPTURE;
-    options.output_path = "/tmp/x";
+    worker.output = TINE_OUTPUT_CAPTURE;
+    worker.output_path = "/tmp/x";
     CHECK_RC(tine_pool_create(&options, &pool), -EINVAL);
-    options.output = TINE_OUTPUT_INHERIT;
-    options.output_path = "/nowhere/at/all";
+    worker.output = TINE_OUTPUT_INHERIT;
+    worker.output_path = "/nowhere/at/all";
     CHECK_RC(tine_pool_create(&options, &pool), TINE_EWORKERSTART);
     CHECK(strstr(error.text, "/nowhere/at/all"));
 }

@@ -209,8 +209,10 @@ static void ends(void)
     CHECK(strstr(end.message, "code 3"));
     tine_process_close(process);
 
+    tine_worker_options worker = TINE_WORKER_OPTIONS_INIT;
     tine_process_options options = options_of();
-    options.output = TINE_OUTPUT_CAPTURE;
+    options.worker = &worker;
+    worker.output = TINE_OUTPUT_CAPTURE;
     process = start(crash, NULL, 0, &options);
     end = wait_for(process);
     CHECK_EQ(end.status, TINE_EDIED);
@@ -431,7 +433,9 @@ static void channels(void)
     char buffer[100];
     size_t length;
     CHECK_RC(tine_channel_create(NULL, &near, &far), 0);
+    tine_worker_options worker = TINE_WORKER_OPTIONS_INIT;
     tine_process_options options = options_of();
+    options.worker = &worker;
     options.channel = far;
     tine_process *process = start(echo, NULL, 0, &options);
     for (int i = 0; i < 50; i++) {
@@ -458,7 +462,7 @@ static void channels(void)
     /* A start that fails leaves the end where it is. */
     CHECK_RC(tine_channel_create(NULL, &near, &far), 0);
     options.channel = far;
-    options.directory = "/no/such/place";
+    worker.directory = "/no/such/place";
     CHECK_RC(tine_process_start(&options, echo, NULL, 0, &process), TINE_EWORKERSTART);
     CHECK_RC(tine_channel_send(far, "x", 1, 0), 0);
     CHECK_RC(tine_channel_receive(near, 0, buffer, sizeof buffer, &length), 0);
@@ -491,11 +495,13 @@ static void surroundings(void)
 {
     const char *environment[] = {"TINE_TEST_WORD=spoon", NULL};
     tine_limit limits[] = {{RLIMIT_NOFILE, 60, 60}};
+    tine_worker_options worker = TINE_WORKER_OPTIONS_INIT;
     tine_process_options options = options_of();
-    options.environment = environment;
-    options.directory = "/proc";
-    options.limits = limits;
-    options.limit_count = 1;
+    options.worker = &worker;
+    worker.environment = environment;
+    worker.directory = "/proc";
+    worker.limits = limits;
+    worker.limit_count = 1;
     options.title = "spoon-bender";
     tine_process *process = start(look_around, NULL, 0, &options);
     CHECK_STR(tine_process_title(process), "spoon-bender");
@@ -551,7 +557,9 @@ static void refused(const tine_process_options *change, tine_fn fn, int code, co
 
 static void errors(void)
 {
+    tine_worker_options worker = TINE_WORKER_OPTIONS_INIT;
     tine_process_options options = options_of();
+    options.worker = &worker;
     tine_process *process;
     CHECK_RC(tine_process_start(&options, stay, NULL, 0, NULL), -EINVAL);
     CHECK_RC(tine_process_start(&options, stay, NULL, 1, &process), -EINVAL);
@@ -579,13 +587,19 @@ static void errors(void)
     options.segments = &nothing;
     refused(&options, stay, -EINVAL, "segment is NULL");
     options = options_of();
-    options.nice = 99;
+    options.worker = &worker;
+    worker.nice = 99;
     refused(&options, stay, -EINVAL, "99");
+    worker.nice = 0;
+    worker.affinity = TINE_AFFINITY_COMPACT;
+    refused(&options, stay, -EINVAL, "worker.affinity");
+    worker.affinity = TINE_AFFINITY_NONE;
     options = options_of();
     options.heap_bytes = 5;
     refused(&options, stay, -EINVAL, "heap_bytes is 5");
     options = options_of();
-    options.directory = "/no/such/place";
+    options.worker = &worker;
+    worker.directory = "/no/such/place";
     refused(&options, stay, TINE_EWORKERSTART, "/no/such/place");
     if (start_method != TINE_START_FORK) {
         options = options_of();

@@ -24,14 +24,16 @@ static int count_arguments(tine_task *task)
 static tine_pool *create(int start, const char *path, const char *const *with)
 {
     tine_error error = TINE_ERROR_INIT;
+    tine_worker_options worker = TINE_WORKER_OPTIONS_INIT;
     tine_pool_options options = TINE_POOL_OPTIONS_INIT;
+    options.worker = &worker;
     tine_pool *pool;
     options.error = &error;
     options.workers = 2;
     options.start = start;
     options.worker_path = path;
     options.worker_arguments = with;
-    options.directory = "/usr";
+    worker.directory = "/usr";
     if (tine_pool_create(&options, &pool) != 0) {
         fprintf(stderr, "%s, %s: %s\n", start_name(start), path ? path : "this program", error.text);
         exit(1);
@@ -54,7 +56,9 @@ static void check_argument(tine_pool *pool, const char *argument, int place)
 static void check_process(int start, const char *path, const char *const *with, const char *argument, int place)
 {
     tine_error error = TINE_ERROR_INIT;
+    tine_worker_options worker = TINE_WORKER_OPTIONS_INIT;
     tine_process_options options = TINE_PROCESS_OPTIONS_INIT;
+    options.worker = &worker;
     tine_exit end = TINE_EXIT_INIT;
     tine_process *process;
     options.error = &error;
@@ -62,7 +66,7 @@ static void check_process(int start, const char *path, const char *const *with, 
     options.start = start;
     options.worker_path = path;
     options.worker_arguments = with;
-    options.directory = "/usr";
+    worker.directory = "/usr";
     if (tine_process_start(&options, NULL, argument, strlen(argument) + 1, &process) != 0) {
         fprintf(stderr, "process, %s: %s\n", start_name(start), error.text);
         exit(1);

@@ -214,10 +214,12 @@ static void deaths_in_maps(const struct way *way)
 
 static void reports(const struct way *way)
 {
+    tine_worker_options worker = TINE_WORKER_OPTIONS_INIT;
     tine_pool_options options = TINE_POOL_OPTIONS_INIT;
+    options.worker = &worker;
     tine_result result = TINE_RESULT_INIT;
     struct job job = {NULL, 0, 'w'};
-    options.output = TINE_OUTPUT_CAPTURE;
+    worker.output = TINE_OUTPUT_CAPTURE;
     tine_pool *pool = open_pool(way, &options);
     tine_id id = submit(pool, dies, &job, sizeof job, NULL);
     CHECK_RC(tine_wait(pool, id, HANG_NS, &result), 0);
@@ -320,14 +322,16 @@ static int looks_around(tine_task *task)
 static void surroundings(const struct way *way)
 {
     static const char *const environment[] = {"TINE_TEST_WORD=hi", NULL};
+    tine_worker_options worker = TINE_WORKER_OPTIONS_INIT;
     tine_pool_options options = TINE_POOL_OPTIONS_INIT;
+    options.worker = &worker;
     tine_limit limit = {RLIMIT_CORE, 0, 0};
-    options.environment = environment;
-    options.directory = "/proc";
-    options.library_threads = 2;
-    options.limits = &limit;
-    options.limit_count = 1;
-    options.nice = 1;
+    worker.environment = environment;
+    worker.directory = "/proc";
+    worker.library_threads = 2;
+    worker.limits = &limit;
+    worker.limit_count = 1;
+    worker.nice = 1;
     tine_pool *pool = open_pool(way, &options);
     say_task(pool, submit(pool, looks_around, NULL, 0, NULL));
     tine_pool_destroy(pool);

@@ -38,10 +38,12 @@ static tine_pool *create(size_t workers)
 {
     tine_pool *pool;
     tine_error error = TINE_ERROR_INIT;
+    tine_worker_options worker = TINE_WORKER_OPTIONS_INIT;
     tine_pool_options options = TINE_POOL_OPTIONS_INIT;
+    options.worker = &worker;
     options.workers = workers;
     options.start = start;
-    options.output = TINE_OUTPUT_CAPTURE;
+    worker.output = TINE_OUTPUT_CAPTURE;
     options.start_timeout_ns = START_NS;
     options.error = &error;
     if (tine_pool_create(&options, &pool) != 0) {

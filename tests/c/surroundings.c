@@ -139,18 +139,20 @@ static void everything_said(int start)
     while (!CPU_ISSET(processor, &set)) {
         processor++;
     }
+    tine_worker_options worker = TINE_WORKER_OPTIONS_INIT;
     tine_pool_options options = TINE_POOL_OPTIONS_INIT;
+    options.worker = &worker;
     options.start = start;
     options.workers = 2;
-    options.environment = lines;
-    options.directory = "/proc";
-    options.library_threads = 2;
-    options.nice = 3;
-    options.oom_score_adj = 700;
-    options.processors = &processor;
-    options.processor_count = 1;
-    options.limits = limits;
-    options.limit_count = 2;
+    worker.environment = lines;
+    worker.directory = "/proc";
+    worker.library_threads = 2;
+    worker.nice = 3;
+    worker.oom_score_adj = 700;
+    worker.processors = &processor;
+    worker.processor_count = 1;
+    worker.limits = limits;
+    worker.limit_count = 2;
     tine_pool *pool = make_pool(options);
     /* Of the first workers, and of one that took a dead one's place. */
     for (int round = 0; round < 2; round++) {
@@ -181,10 +183,12 @@ static void processors(int start)
     cpu_set_t set;
     CHECK_EQ(sched_getaffinity(0, sizeof set, &set), 0);
     for (int affinity = TINE_AFFINITY_COMPACT; affinity <= TINE_AFFINITY_SPREAD; affinity++) {
+        tine_worker_options worker = TINE_WORKER_OPTIONS_INIT;
         tine_pool_options options = TINE_POOL_OPTIONS_INIT;
+        options.worker = &worker;
         options.start = start;
         options.workers = (size_t)CPU_COUNT(&set);
-        options.affinity = affinity;
+        worker.affinity = affinity;
         tine_pool *pool = make_pool(options);
         for (int i = 0; i < 4; i++) {
             CHECK_EQ(view_of(pool).processors, 1);
@@ -313,28 +317,35 @@ static void bad_input(void)
     static const char *const nameless[] = {"=x", NULL};
     tine_limit crossed = {RLIMIT_NOFILE, 20, 10}, unknown = {12345, 1, 1};
     uint32_t processor = 70000, absent = 60000;
-    tine_pool_options plain = TINE_POOL_OPTIONS_INIT, options = plain;
-    options.environment = nameless;
+    tine_worker_options worker = TINE_WORKER_OPTIONS_INIT;
+    tine_worker_options none = TINE_WORKER_OPTIONS_INIT;
+    tine_pool_options options = TINE_POOL_OPTIONS_INIT;
+    options.worker = &worker;
+    worker.environment = nameless;
     CHECK_RC(failing_start(&options, "environment has \"=x\", without a name"), -EINVAL);
-    options = plain, options.nice = 20;
+    worker = none, worker.nice = 20;
     CHECK_RC(failing_start(&options, "nice is 20"), -EINVAL);
-    options = plain, options.oom_score_adj = -1001;
+    worker = none, worker.oom_score_adj = -1001;
     CHECK_RC(failing_start(&options, "oom_score_adj is -1001"), -EINVAL);
-    options = plain, options.affinity = 3;
+    worker = none, worker.affinity = 3;
     CHECK_RC(failing_start(&options, "affinity is 3"), -EINVAL);
-    options = plain, options.limits = &crossed, options.limit_count = 1;
+    worker = none, worker.limits = &crossed, worker.limit_count = 1;
     CHECK_RC(failing_start(&options, "soft value of 20 above the hard one of 10"), -EINVAL);
-    options = plain, options.limit_count = 1;
+    worker = none, worker.limit_count = 1;
     CHECK_RC(failing_start(&options, "limits is 0x0 and its count is 1"), -EINVAL);
-    options = plain, options.processors = &processor, options.processor_count = 1;
+    worker = none, worker.processors = &processor, worker.processor_count = 1;
     CHECK_RC(failing_start(&options, "there is no processor 70000"), -EINVAL);
     /* What only the worker, or the supervisor, can find out. */
-    options = plain, options.processors = &absent, options.processor_count = 1;
+    worker = none, worker.processors = &absent, worker.processor_count = 1;
     CHECK_RC(failing_start(&options, "running on processor 60000"), TINE_EWORKERSTART);
-    options = plain, options.limits = &unknown, options.limit_count = 1;
+    worker = none, worker.limits = &unknown, worker.limit_count = 1;
     CHECK_RC(failing_start(&options, "setting limit 12345"), TINE_EWORKERSTART);
-    options = plain, options.directory = "/nowhere/at/all";
+    worker = none, worker.directory = "/nowhere/at/all";
     CHECK_RC(failing_start(&options, "directory /nowhere/at/all"), TINE_EWORKERSTART);
+    worker = none, worker.size = 5;
+    CHECK_RC(failing_start(&options, "tine_worker_options.size is 5"), -EINVAL);
+    worker.size = 0;
+    CHECK_RC(failing_start(&options, "tine_worker_options.size is 0"), -EINVAL);
     CHECK(tine_worker_state(NULL) == NULL);
     tine_set_worker_state(NULL, NULL);
 }

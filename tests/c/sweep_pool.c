@@ -47,12 +47,14 @@ static tine_pool *create(int patient)
 {
     tine_pool *pool;
     tine_error error = TINE_ERROR_INIT;
+    tine_worker_options worker = TINE_WORKER_OPTIONS_INIT;
     tine_pool_options options = TINE_POOL_OPTIONS_INIT;
+    options.worker = &worker;
     options.workers = 2;
     options.start = start;
     options.heap_bytes = 1 << 26;
     options.start_timeout_ns = HANG_NS / 2;
-    options.output = TINE_OUTPUT_CAPTURE;
+    worker.output = TINE_OUTPUT_CAPTURE;
     options.error = &error;
     int rc = tine_pool_create(&options, &pool);
     if (rc != 0 && !patient) {

@@ -5,19 +5,26 @@
  *
  * Conventions, for every call below:
  *
- *   Results     0 or a count on success. -1 to -4095 is a negated errno value, below that a TINE_E code.
- *               A call that fails changes nothing. tine_strerror() has a sentence for each code, and every options
- *               struct takes a tine_error for the text that names the thing and its value.
- *   Timeouts    int64_t nanoseconds, relative, monotonic. 0 never waits and gives -EAGAIN; a positive one that runs
- *               out gives -ETIMEDOUT; TINE_FOREVER waits. Waits go on after a signal handler unless the object was
- *               made TINE_INTERRUPTIBLE; then they give -EINTR.
- *   Structs     start with .size and have an initialiser, TINE_<NAME>_INIT. Zero is every option's default, and NULL
- *               in place of an options struct means all defaults.
- *   Ownership   what tine_X_create makes, tine_X_destroy ends; destroying NULL is fine. Out-parameters come last and
- *               are written only on success.
+ *   Results     0 or a count on success. -1 to -4095 is a negated errno value, below that is a TINE_E code.
+ *               A call that fails changes nothing. tine_strerror() has a sentence for each code. Every call that takes an
+ *               options struct writes a text that names the thing and its value to the struct's .error.
+ *   Timeouts    int64_t nanoseconds, relative, monotonic. 0 or less never waits: where the call would have to, it returns
+ *               -EAGAIN. A positive one that runs out is -ETIMEDOUT. TINE_FOREVER waits for ever. Waits go on after a signal
+ *               handler has run; those of an object that was made TINE_INTERRUPTIBLE return -EINTR.
+ *   Arguments   the object, the inputs, the timeout, the outputs. Outputs are written only on success, unless a call's text
+ *               says otherwise.
+ *   Structs     start with .size, which tells tine how much of the struct the caller knows: it reads and writes no more. Locks,
+ *               whose size never changes, and tine_limit have no .size. Every struct has an initialiser, TINE_<NAME>_INIT; but a
+ *               tine_barrier is none before tine_barrier_init. Zero is every option's default. NULL in place of an options
+ *               struct means all defaults. What contradicts itself is -EINVAL.
+ *   Flags       have a bit each in the whole library. A flag that an object does not know is -EINVAL.
+ *   Ownership   tine_X_destroy ends an object for everybody: pools, streams, queues. tine_X_close lets go of this process's
+ *               handle: of a segment, a heap and a channel's end others have theirs; a process ends with its only handle, unless
+ *               it is TINE_DETACHED. tine_queue_close is neither: it says that nothing more will be put in. NULL is fine for
+ *               all of them but that one.
  *   Threads     every call may be made from any thread unless its text says otherwise. None is a cancellation point:
  *               pthread_cancel() acts when the call has returned.
- *   Fork        a child of fork() may not use its parent's objects: calls give TINE_EFORKED.
+ *   Fork        a child of fork() may not use its parent's objects: calls return TINE_EFORKED.
  */
 
 #ifndef TINE_H

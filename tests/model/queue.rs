@@ -4,8 +4,8 @@
 mod layout;
 #[path = "../../src/queue/message.rs"]
 mod message;
-#[path = "../../src/queue/settle.rs"]
-mod settle;
+#[path = "../../src/queue/status.rs"]
+mod status;
 #[path = "../../src/queue/transfer.rs"]
 mod transfer;
 

@@ -70,6 +70,10 @@ static PyMethodDef methods[] = {
     {"take_text", take_text, METH_VARARGS, "take_text(fd, offset, length) -> the text there, which is gone then."},
     {"serve", serve, METH_VARARGS,
      "serve(load, dump, failed, unreadable, initialize): becomes a supervisor or a worker of the pool that started this process; never returns there."},
+    {"serve_processes", serve_processes, METH_VARARGS,
+     "serve_processes(function): becomes the process that a Process has started, and calls function(fd, fd); never returns there."},
+    {"channel_pair", channel_pair, METH_NOARGS, "channel_pair() -> (Channel, Channel): the ends of a new one."},
+    {"channel_attach", channel_attach, METH_VARARGS, "channel_attach(fd) -> Channel: the end behind fd, which stays the caller's."},
     {"use_exceptions", use_exceptions, METH_VARARGS, "use_exceptions(OwnerDied, BrokenBarrierError): what waits raise."},
     {"version", version, METH_NOARGS, "version() -> the version of the library."},
     {NULL, NULL, 0, NULL},
@@ -87,7 +91,7 @@ PyMODINIT_FUNC PyInit__native(void)
     if (!native_error) return NULL;
     Py_INCREF(native_error);
     if (PyModule_AddObject(module, "NativeError", native_error) < 0 || !add_memory(module) || !add_pool(module) ||
-        !add_segment(module) || !add_sync(module)) return NULL;
+        !add_segment(module) || !add_sync(module) || !add_process(module) || !add_queue(module) || !add_channel(module)) return NULL;
     if (PyModule_AddIntConstant(module, "RAISED", STATUS_RAISED) || PyModule_AddIntConstant(module, "KEPT", STATUS_KEPT) ||
         PyModule_AddIntConstant(module, "EDIED", TINE_EDIED) || PyModule_AddIntConstant(module, "EEMPTY", TINE_EEMPTY) ||
         PyModule_AddIntConstant(module, "ESHUTDOWN", TINE_ESHUTDOWN) || PyModule_AddIntConstant(module, "EID", TINE_EID) ||

@@ -8,6 +8,14 @@
 #include <stdint.h>
 #include <tine.h>
 
+#if PY_VERSION_HEX < 0x030A0000
+static inline PyObject *Py_NewRef(PyObject *object)
+{
+    Py_INCREF(object);
+    return object;
+}
+#endif
+
 /* The names under which workers have their two functions: inputs that are copied, and inputs that are a block of the heap. */
 #define CALL_COPIED "libtine.copied"
 #define CALL_BLOCK "libtine.block"
@@ -84,6 +92,24 @@ typedef struct {
 } Segment;
 bool add_segment(PyObject *module);
 void *segment_place(PyObject *segment, size_t offset, size_t bytes);
+
+/* Strings of a sequence, with NULL at the end; they point into *keep. To be freed with PyMem_Free. */
+const char **get_strings(PyObject *sequence, PyObject **keep);
+
+/* Around each call into Python that the library makes in a process that it has started. */
+void enter_interpreter(void);
+void leave_interpreter(void);
+
+/* Registers one function or two and becomes the supervisor or the process that somebody has started; returns only with an exception. */
+PyObject *become_member(const char *name, tine_fn function, const char *other_name, tine_fn other_function);
+PyObject *serve_processes(PyObject *module, PyObject *arguments);
+bool add_process(PyObject *module);
+
+bool add_queue(PyObject *module);
+
+bool add_channel(PyObject *module);
+PyObject *channel_pair(PyObject *module, PyObject *unused);
+PyObject *channel_attach(PyObject *module, PyObject *arguments);
 
 bool add_sync(PyObject *module);
 PyObject *use_exceptions(PyObject *module, PyObject *arguments);

@@ -52,8 +52,7 @@ static bool is_open(Pool *self)
     return false;
 }
 
-/* Strings of a sequence, with NULL at the end; they point into *keep. */
-static const char **get_strings(PyObject *sequence, PyObject **keep)
+const char **get_strings(PyObject *sequence, PyObject **keep)
 {
     *keep = NULL;
     Py_ssize_t count = PySequence_Size(sequence);

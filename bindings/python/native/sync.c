@@ -21,7 +21,10 @@ struct shared_mutex {
     int32_t dead;
     /* Written by the holder of one that is recursive: how often it has locked it. */
     uint32_t depth;
-    uint64_t reserved[7];
+    /* Written by the holder: the thread that took it, and its process; 0 before it lets go. A dead holder leaves its own. */
+    int32_t tid;
+    int32_t pid;
+    uint32_t reserved[12];
 };
 struct shared_condition {
     tine_condition condition;
@@ -84,32 +87,35 @@ static PyGetSetDef shared_getters[] = {
     {NULL, NULL, NULL, NULL, NULL},
 };
 
-/* True: a wait has succeeded; False: its time ran out; otherwise an exception. */
-static PyObject *answer_of_wait(int rc)
-{
-    if (rc == 0) Py_RETURN_TRUE;
-    if (rc == -EAGAIN || rc == -ETIMEDOUT) Py_RETURN_FALSE;
-    return rc == RAISED ? NULL : raise_code(rc, NULL);
-}
-
 /* ---- Mutexes */
 
 static struct shared_mutex *mutex_of(Shared *self) { return self->at; }
 
 static int lock_mutex(void *at, int64_t timeout_ns) { return tine_mutex_lock(at, timeout_ns); }
 
-/* The thread as tine_mutex_owner names it; 0: to be asked for. */
-static _Thread_local int32_t own_tid;
+/* The thread, 0: to be asked for; and the process. */
+static _Thread_local int32_t known_tid;
+static int32_t own_pid;
 
-static void forget_tid(void) { own_tid = 0; }
-
-static bool is_mine(Shared *self)
+static void know_child(void)
 {
-    tine_owner owner = TINE_OWNER_INIT;
-    tine_mutex_owner(self->at, &owner);
-    if (!own_tid) own_tid = (int32_t)syscall(SYS_gettid);
-    return owner.tid == own_tid;
+    known_tid = 0;
+    own_pid = (int32_t)getpid();
 }
+
+static int32_t own_tid(void)
+{
+    if (!known_tid) known_tid = (int32_t)syscall(SYS_gettid);
+    return known_tid;
+}
+
+static void sign(struct shared_mutex *mutex, int32_t pid, int32_t tid)
+{
+    mutex->pid = pid;
+    mutex->tid = tid;
+}
+
+static bool is_mine(Shared *self) { return mutex_of(self)->tid == own_tid(); }
 
 static PyObject *raise_owner_died(int pid)
 {
@@ -139,7 +145,10 @@ static int take(Shared *self, int64_t timeout_ns)
         note_death(mutex_of(self));
         rc = 0;
     }
-    if (rc == 0 && self->recursive) mutex_of(self)->depth++;
+    if (rc == 0) {
+        sign(mutex_of(self), own_pid, own_tid());
+        if (self->recursive) mutex_of(self)->depth++;
+    }
     return rc;
 }
 
@@ -148,7 +157,8 @@ static PyObject *acquire_for(Shared *self, int64_t timeout_ns)
     int rc = take(self, timeout_ns);
     if (rc == 0 && mutex_of(self)->dead && !(self->recursive && mutex_of(self)->depth > 1)) {
         int pid = mutex_of(self)->dead;
-        if (self->recursive) mutex_of(self)->depth = 0;
+        mutex_of(self)->depth = 0;
+        sign(mutex_of(self), 0, 0);
         tine_mutex_unlock(self->at);
         return raise_owner_died(pid);
     }
@@ -171,13 +181,12 @@ static PyObject *mutex_release(PyObject *object, PyObject *unused)
     Shared *self = (Shared *)object;
     struct shared_mutex *mutex = mutex_of(self);
     (void)unused;
-    if (self->recursive) {
-        if (!is_mine(self)) {
-            PyErr_SetString(PyExc_AssertionError, "attempt to release recursive lock not owned by thread");
-            return NULL;
-        }
-        mutex->depth--;
+    if (self->recursive && !is_mine(self)) {
+        PyErr_SetString(PyExc_AssertionError, "attempt to release recursive lock not owned by thread");
+        return NULL;
     }
+    /* Whoever does not hold it writes nothing. */
+    if (self->recursive ? --mutex->depth == 0 : mutex->pid == own_pid) sign(mutex, 0, 0);
     int rc = tine_mutex_unlock(&mutex->mutex);
     if (rc == 0) Py_RETURN_NONE;
     if (rc != -EPERM) return raise_code(rc, NULL);
@@ -264,7 +273,6 @@ static void mutex_dealloc(PyObject *object)
     shared_dealloc(object);
 }
 
-#define FAST(function) ((PyCFunction)(void (*)(void))(function))
 static PyMethodDef mutex_methods[] = {
     {"acquire", FAST(mutex_acquire), METH_FASTCALL | METH_KEYWORDS, "acquire(block=True, timeout=None) -> bool"},
     {"release", mutex_release, METH_NOARGS, "release()"},
@@ -387,7 +395,8 @@ static PyObject *condition_wait(PyObject *object, PyObject *arguments)
     condition->waiting++;
     int rc;
     do {
-        if (self->recursive) mutex->depth = 0;
+        mutex->depth = 0;
+        sign(mutex, 0, 0);
         Py_BEGIN_ALLOW_THREADS
         rc = tine_condition_wait(&condition->condition, &mutex->mutex, timeout_ns);
         Py_END_ALLOW_THREADS
@@ -402,6 +411,7 @@ static PyObject *condition_wait(PyObject *object, PyObject *arguments)
     } while (rc == -EINTR);
     condition->waiting--;
     for (uint32_t inner = 1; inner < depth; inner++) tine_mutex_lock(&mutex->mutex, TINE_FOREVER);
+    sign(mutex, own_pid, own_tid());
     if (self->recursive) mutex->depth = depth;
     if (mutex->dead && rc != RAISED) return raise_owner_died(mutex->dead);
     return answer_of_wait(rc);
@@ -623,7 +633,8 @@ static bool add_type(PyObject *module, const char *name, PyType_Spec *spec, PyTy
 
 bool add_sync(PyObject *module)
 {
-    pthread_atfork(NULL, NULL, forget_tid);
+    own_pid = (int32_t)getpid();
+    pthread_atfork(NULL, NULL, know_child);
     return add_type(module, "Mutex", &mutex_spec, &mutex_type) && add_type(module, "Semaphore", &semaphore_spec, NULL) &&
            add_type(module, "Condition", &condition_spec, NULL) && add_type(module, "Event", &event_spec, NULL) &&
            add_type(module, "Barrier", &barrier_spec, NULL) && PyModule_AddIntConstant(module, "MUTEX_BYTES", MUTEX_BYTES) == 0 &&

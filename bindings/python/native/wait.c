@@ -72,3 +72,10 @@ int wait_for(int (*call)(void *at, int64_t timeout_ns), void *at, int64_t timeou
     } while (timeout_ns);
     return -ETIMEDOUT;
 }
+
+PyObject *answer_of_wait(int rc)
+{
+    if (rc == 0) Py_RETURN_TRUE;
+    if (rc == -EAGAIN || rc == -ETIMEDOUT) Py_RETURN_FALSE;
+    return rc == RAISED ? NULL : raise_code(rc, NULL);
+}

@@ -21,4 +21,10 @@ int64_t time_left(int64_t timeout_ns, int64_t until_ns);
 /* Tries, and then waits without the interpreter's lock. After a signal handler that did not raise it waits on. */
 int wait_for(int (*call)(void *at, int64_t timeout_ns), void *at, int64_t timeout_ns);
 
+/* True: a wait has succeeded; False: its time ran out; otherwise an exception. */
+PyObject *answer_of_wait(int rc);
+
+/* A function of METH_FASTCALL for a table of methods. */
+#define FAST(function) ((PyCFunction)(void (*)(void))(function))
+
 #endif

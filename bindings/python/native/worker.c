@@ -12,10 +12,10 @@ static PyObject *functions;
 static PyThreadState *main_thread;
 static pid_t interpreter_pid;
 
-/* Python has prepared for a fork in serve(), and finds out at a worker's first call whether there was one. */
+/* Python has prepared for a fork in become_member(), and finds out at the first call whether there was one. */
 static bool fork_is_due;
 
-static void enter(void)
+void enter_interpreter(void)
 {
     PyEval_RestoreThread(main_thread);
     if (!fork_is_due) return;
@@ -24,7 +24,7 @@ static void enter(void)
     else PyOS_AfterFork_Child();
 }
 
-static void leave(void) { main_thread = PyEval_SaveThread(); }
+void leave_interpreter(void) { main_thread = PyEval_SaveThread(); }
 
 /* A block of the heap that a worker keeps after its call. */
 struct kept {
@@ -221,9 +221,9 @@ static int call_copied(tine_task *task)
 {
     size_t length;
     const char *data = begin(task, sizeof(unsigned char *), &length);
-    enter();
+    enter_interpreter();
     int status = run(task, NULL, data, length);
-    leave();
+    leave_interpreter();
     return status;
 }
 
@@ -231,7 +231,7 @@ static int call_block(tine_task *task)
 {
     size_t length;
     const char *data = begin(task, BLOCK_ALIGNMENT, &length);
-    enter();
+    enter_interpreter();
     struct kept *kept = PyMem_Malloc(sizeof *kept);
     if (kept) *kept = (struct kept){NULL, (char *)data - BLOCK_ALIGNMENT};
     PyObject *input = kept ? new_memory(data, length, release_kept, kept) : PyErr_NoMemory();
@@ -241,7 +241,7 @@ static int call_block(tine_task *task)
         status |= STATUS_KEPT;
     }
     Py_XDECREF(input);
-    leave();
+    leave_interpreter();
     return status;
 }
 
@@ -250,13 +250,13 @@ int initialize_worker(tine_task *task)
 {
     size_t length;
     const char *data = tine_input(task, &length);
-    enter();
+    enter_interpreter();
     PyObject *input = PyBytes_FromStringAndSize(data, (Py_ssize_t)length);
     PyObject *answer = input ? PyObject_CallFunctionObjArgs(initialize_hook, input, NULL) : NULL;
     int status = answer ? 0 : fail(task);
     Py_XDECREF(answer);
     Py_XDECREF(input);
-    leave();
+    leave_interpreter();
     return status;
 }
 
@@ -271,15 +271,20 @@ PyObject *serve(PyObject *module, PyObject *arguments)
     Py_INCREF(initialize_hook);
     functions = PyDict_New();
     if (!functions) return NULL;
+    return become_member(CALL_COPIED, call_copied, CALL_BLOCK, call_block);
+}
+
+PyObject *become_member(const char *name, tine_fn function, const char *other_name, tine_fn other_function)
+{
     interpreter_pid = getpid();
-    int rc = tine_register(CALL_COPIED, call_copied);
-    if (!rc) rc = tine_register(CALL_BLOCK, call_block);
+    int rc = tine_register(name, function);
+    if (!rc && other_name) rc = tine_register(other_name, other_function);
     PyOS_BeforeFork();
     fork_is_due = true;
-    leave();
+    leave_interpreter();
     if (!rc) rc = tine_init(0, NULL);
-    enter();
+    enter_interpreter();
     if (rc) return raise_code(rc, NULL);
-    PyErr_SetString(PyExc_RuntimeError, "no pool has started this process");
+    PyErr_SetString(PyExc_RuntimeError, "nobody has started this process by tine");
     return NULL;
 }

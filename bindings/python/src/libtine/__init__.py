@@ -1,7 +1,10 @@
 """tine for Python: process pools that copy nothing and never hang.
 
-`ProcessPoolExecutor` stands in for concurrent.futures' class of this name, `Pool` for multiprocessing's.
+`ProcessPoolExecutor` stands in for concurrent.futures' class of this name, and the names of multiprocessing for those
+of that module, by the start method forkserver; `get_context` has them for each.
 """
+
+from typing import TYPE_CHECKING, Any
 
 from ._native import version
 from .array import array, empty_like
@@ -9,15 +12,76 @@ from .errors import DeadlineExceeded, OwnerDied, TineError, Unreadable, WorkerDi
 from .executor import ProcessPoolExecutor
 from .pool import Pool
 
+if TYPE_CHECKING:
+    from .connection import Connection, Pipe
+    from .context import (
+        BufferTooShort,
+        Manager,
+        ProcessError,
+        TimeoutError,
+        cpu_count,
+        get_all_start_methods,
+        get_context,
+        get_start_method,
+        set_forkserver_preload,
+        set_start_method,
+    )
+    from .process import Process, active_children, current_process, parent_process
+    from .queues import JoinableQueue, Queue, SimpleQueue
+    from .sharedctypes import Array, RawArray, RawValue, Value
+    from .synchronize import Barrier, BoundedSemaphore, Condition, Event, Lock, RLock, Semaphore
+
 __all__ = [
+    "Array",
+    "Barrier",
+    "BoundedSemaphore",
+    "BufferTooShort",
+    "Condition",
+    "Connection",
     "DeadlineExceeded",
+    "Event",
+    "JoinableQueue",
+    "Lock",
+    "Manager",
     "OwnerDied",
+    "Pipe",
     "Pool",
+    "Process",
+    "ProcessError",
     "ProcessPoolExecutor",
+    "Queue",
+    "RLock",
+    "RawArray",
+    "RawValue",
+    "Semaphore",
+    "SimpleQueue",
+    "TimeoutError",
     "TineError",
     "Unreadable",
+    "Value",
     "WorkerDied",
+    "active_children",
     "array",
+    "cpu_count",
+    "current_process",
     "empty_like",
+    "get_all_start_methods",
+    "get_context",
+    "get_start_method",
+    "parent_process",
+    "set_forkserver_preload",
+    "set_start_method",
     "version",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """multiprocessing's names are imported when they are asked for: workers and most programs need few of them."""
+    if name in __all__:
+        from . import connection, context, process, queues, sharedctypes, synchronize
+
+        for module in (context, process, synchronize, queues, connection, sharedctypes):
+            if hasattr(module, name):
+                globals()[name] = value = getattr(module, name)
+                return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

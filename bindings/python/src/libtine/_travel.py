@@ -7,6 +7,7 @@ that process has it. The receiver checks a cookie, so that a number which means 
 
 from __future__ import annotations
 
+import copyreg
 import os
 import pickle
 import threading
@@ -101,14 +102,38 @@ def received(number: int) -> int:
     return fds[number]
 
 
-_native_reducers = len(ForkingPickler._extra_reducers)  # type: ignore[attr-defined]
+_reducers: dict[type[Any], Any] = ForkingPickler._extra_reducers  # type: ignore[attr-defined]
+_HARMLESS = {
+    "multiprocessing.reduction",
+    "multiprocessing.connection",
+    "multiprocessing.managers",
+    "multiprocessing.heap",
+}
+_looked_at, _plain_will_do = 0, True
+
+
+def _look_at_reducers() -> None:
+    """Finds out whether a plain pickler does as well as multiprocessing.reduction's."""
+    global _looked_at, _plain_will_do
+    for cls, reducer in _reducers.items():
+        if cls.__module__ == "multiprocessing.connection":  # which a plain pickler would take for an ordinary object
+            copyreg.pickle(cls, reducer)
+    _plain_will_do = {reducer.__module__ for reducer in _reducers.values()} <= _HARMLESS
+    _looked_at = len(_reducers)
 
 
 def dumps(value: object, buffers: Any = None) -> bytes:
     """A pickle, with what multiprocessing.reduction registers. buffers: as pickle.dumps' buffer_callback."""
-    if len(ForkingPickler._extra_reducers) == _native_reducers:  # type: ignore[attr-defined]
+    if len(_reducers) != _looked_at:
+        _look_at_reducers()
+    if _plain_will_do:
         try:
             return pickle.dumps(value, 5, buffer_callback=buffers)
         except (TypeError, AttributeError, pickle.PicklingError):
             pass  # a socket, say
+    return dumps_registered(value)
+
+
+def dumps_registered(value: object) -> bytes:
+    """A pickle by all that multiprocessing.reduction registers."""
     return bytes(ForkingPickler.dumps(value, 5))

@@ -1,0 +1,197 @@
+/* A queue in a heap of its own in a segment, as one process has it open. */
+#include "wait.h"
+#include <errno.h>
+#include <unistd.h>
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *segment;
+    tine_heap *heap;
+    tine_queue *queue;
+} Queue;
+
+/* Messages up to this length are got in one call. */
+enum { AT_ONCE_BYTES = 4096 };
+
+static bool get_options(tine_queue_options *options, Py_ssize_t messages, Py_ssize_t bytes)
+{
+    if (messages < 1 || messages > TINE_MOST_MESSAGES || bytes < 0) {
+        PyErr_Format(PyExc_ValueError, "a queue of %zd messages; at most %d are possible", messages, TINE_MOST_MESSAGES);
+        return false;
+    }
+    options->capacity_messages = (size_t)messages;
+    options->capacity_bytes = (size_t)bytes;
+    options->flags = TINE_INTERRUPTIBLE;
+    return true;
+}
+
+/* Queue(segment, messages, bytes) makes one; Queue(segment, address) opens one that another process has made. */
+static PyObject *queue_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords)
+{
+    static char *names[] = {"segment", "messages", "bytes", "address", NULL};
+    tine_queue_options options = TINE_QUEUE_OPTIONS_INIT;
+    tine_heap_options heap_options = TINE_HEAP_OPTIONS_INIT;
+    tine_error error = TINE_ERROR_INIT;
+    PyObject *segment;
+    Py_ssize_t messages = 0, bytes = 0;
+    unsigned long long address = 0;
+    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "O|nnK", names, &segment, &messages, &bytes, &address)) return NULL;
+    if (!segment_place(segment, 0, 8) || (!address && !get_options(&options, messages, bytes))) return NULL;
+    Queue *self = (Queue *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
+    if (!self) return NULL;
+    Py_INCREF(segment);
+    self->segment = segment;
+    options.error = heap_options.error = &error;
+    tine_segment *memory = ((Segment *)segment)->segment;
+    int rc = address ? tine_heap_attach(memory, &heap_options, &self->heap) : tine_heap_create(memory, &heap_options, &self->heap);
+    if (rc) self->heap = NULL;
+    options.heap = self->heap;
+    if (!rc && !address) rc = tine_queue_create(NULL, &options, &self->queue);
+    if (!rc && address) {
+        self->queue = (tine_queue *)(uintptr_t)address;
+        /* It is no queue where the address is made up. */
+        if (tine_heap_contains(self->heap, self->queue, sizeof(void *)) != 1 || tine_queue_is_closed(self->queue)) rc = -EINVAL;
+    }
+    if (rc) {
+        Py_DECREF((PyObject *)self);
+        return raise_code(rc, error.text);
+    }
+    return (PyObject *)self;
+}
+
+static void queue_dealloc(PyObject *object)
+{
+    Queue *self = (Queue *)object;
+    PyTypeObject *type = Py_TYPE(object);
+    if (self->heap) tine_heap_close(self->heap);
+    Py_XDECREF(self->segment);
+    ((freefunc)PyType_GetSlot(type, Py_tp_free))(object);
+    Py_DECREF(type);
+}
+
+struct putting {
+    tine_queue *queue;
+    Py_buffer data;
+};
+
+static int put(void *at, int64_t timeout_ns)
+{
+    struct putting *putting = at;
+    return tine_queue_put(putting->queue, putting->data.buf, (size_t)putting->data.len, timeout_ns);
+}
+
+static PyObject *queue_put(PyObject *object, PyObject *const *arguments, Py_ssize_t count)
+{
+    struct putting putting = {((Queue *)object)->queue, {0}};
+    int64_t timeout_ns = count == 2 ? PyLong_AsLongLong(arguments[1]) : 0;
+    if (PyErr_Occurred() || count < 1 || PyObject_GetBuffer(arguments[0], &putting.data, PyBUF_SIMPLE) < 0) return NULL;
+    int rc = wait_for(put, &putting, timeout_ns);
+    PyBuffer_Release(&putting.data);
+    return answer_of_wait(rc);
+}
+
+struct getting {
+    tine_queue *queue;
+    void *buffer;
+    size_t capacity, length;
+};
+
+static int get(void *at, int64_t timeout_ns)
+{
+    struct getting *getting = at;
+    return tine_queue_get(getting->queue, timeout_ns, getting->buffer, getting->capacity, &getting->length);
+}
+
+static PyObject *queue_get(PyObject *object, PyObject *timeout)
+{
+    char at_once[AT_ONCE_BYTES];
+    struct getting getting = {((Queue *)object)->queue, at_once, sizeof at_once, 0};
+    int64_t timeout_ns = PyLong_AsLongLong(timeout);
+    if (timeout_ns == -1 && PyErr_Occurred()) return NULL;
+    PyObject *long_one = NULL;
+    int rc;
+    /* Another consumer may take a long message that has been looked at here; the next one may be longer. */
+    while ((rc = wait_for(get, &getting, timeout_ns)) == -EMSGSIZE) {
+        Py_XDECREF(long_one);
+        long_one = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)getting.length);
+        if (!long_one) return NULL;
+        getting.buffer = PyBytes_AsString(long_one);
+        getting.capacity = getting.length;
+    }
+    if (rc == 0 && (!long_one || getting.length != getting.capacity)) {
+        PyObject *message = PyBytes_FromStringAndSize(getting.buffer, (Py_ssize_t)getting.length);
+        Py_XDECREF(long_one);
+        return message;
+    }
+    if (rc == 0) return long_one;
+    Py_XDECREF(long_one);
+    if (rc == -EAGAIN || rc == -ETIMEDOUT) Py_RETURN_NONE;
+    return rc == RAISED ? NULL : raise_code(rc, NULL);
+}
+
+static int join(void *queue, int64_t timeout_ns) { return tine_queue_join(queue, timeout_ns); }
+
+static PyObject *queue_join(PyObject *object, PyObject *timeout)
+{
+    int64_t timeout_ns = PyLong_AsLongLong(timeout);
+    if (timeout_ns == -1 && PyErr_Occurred()) return NULL;
+    return answer_of_wait(wait_for(join, ((Queue *)object)->queue, timeout_ns));
+}
+
+static PyObject *queue_task_done(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    if (tine_queue_task_done(((Queue *)object)->queue) == 0) Py_RETURN_NONE;
+    PyErr_SetString(PyExc_ValueError, "task_done() called too many times");
+    return NULL;
+}
+
+static PyObject *queue_count(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    return PyLong_FromSize_t(tine_queue_count(((Queue *)object)->queue));
+}
+
+static PyObject *queue_is_full(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    return PyBool_FromLong(tine_queue_is_full(((Queue *)object)->queue));
+}
+
+static PyObject *queue_fd(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    int fd = tine_queue_fd(((Queue *)object)->queue);
+    return fd < 0 ? raise_code(fd, NULL) : PyLong_FromLong(fd);
+}
+
+static PyObject *queue_address(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    return PyLong_FromUnsignedLongLong((unsigned long long)(uintptr_t)((Queue *)object)->queue);
+}
+
+static PyMethodDef queue_methods[] = {
+    {"put", FAST(queue_put), METH_FASTCALL, "put(data, timeout_ns=0) -> whether there was room in time"},
+    {"get", queue_get, METH_O, "get(timeout_ns) -> bytes, or None if none came in time"},
+    {"join", queue_join, METH_O, "join(timeout_ns) -> whether all was dealt with in time"},
+    {"task_done", queue_task_done, METH_NOARGS, "task_done()"},
+    {"count", queue_count, METH_NOARGS, "count() -> the messages of the moment"},
+    {"is_full", queue_is_full, METH_NOARGS, "is_full() -> whether it holds as many messages as it may"},
+    {"fd", queue_fd, METH_NOARGS, "fd() -> a descriptor that is readable while there may be something to get"},
+    {"address", queue_address, METH_NOARGS, "address() -> where it lies, in every process"},
+    {NULL, NULL, 0, NULL},
+};
+static PyType_Slot queue_slots[] = {
+    {Py_tp_new, queue_new},
+    {Py_tp_dealloc, queue_dealloc},
+    {Py_tp_methods, queue_methods},
+    {0, NULL},
+};
+static PyType_Spec queue_spec = {"libtine._native.Queue", sizeof(Queue), 0, Py_TPFLAGS_DEFAULT, queue_slots};
+
+bool add_queue(PyObject *module)
+{
+    PyObject *type = PyType_FromSpec(&queue_spec);
+    return type && PyModule_AddObject(module, "Queue", type) == 0;
+}

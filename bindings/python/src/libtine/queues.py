@@ -1,0 +1,466 @@
+"""multiprocessing.queues on tine's queues: what put() has put is there, and a killed process blocks nobody.
+
+A message is a pickle; a long one is a segment of its own, and the message says where that is to be had: in the process
+that has put it, which keeps the segment until it has been taken.
+
+A queue without maxsize holds a number of messages. What is put when it is full goes, in order, to a thread that puts it
+as there is room, so that put() never waits.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import struct
+import threading
+import time
+import weakref
+from collections import deque
+from multiprocessing import util
+from queue import Empty, Full
+from typing import Any
+
+from . import _native, _shared, _travel, sharedctypes
+from .errors import OwnerDied
+from .synchronize import Condition
+
+__all__ = ["JoinableQueue", "Queue", "SimpleQueue"]
+
+FOREVER_NS = 2**63 - 1
+UNBOUNDED_MESSAGES = 16384
+RING_BYTES = 256 << 10
+LONG_BYTES = 16 << 10  # a message of more has a segment of its own
+MOST_LONG = 64  # that wait in one process to be taken
+MOMENT_NS = 1_000_000
+
+
+def _ns(block: bool, timeout: float | None) -> int:
+    if not block:
+        return 0
+    if timeout is None:
+        return FOREVER_NS
+    return max(min(int(timeout * 1e9), FOREVER_NS - 1), 0)
+
+
+# The process that runs this, asked for after forks only.
+_pid = os.getpid()
+
+
+def _ask_pid() -> None:
+    global _pid
+    _pid = os.getpid()
+
+
+os.register_at_fork(after_in_child=_ask_pid)
+
+# ---- Long messages
+
+_LONG = struct.Struct("=8s16sQ")  # magic, cookie, how many lengths follow the event
+_LONG_MAGIC = b"tine.msg"
+_EVENT_AT = 64
+_LENGTHS_AT = _EVENT_AT + 64
+_LONG_FIRST = 0xFF  # no pickle begins with it
+
+
+class _Long:
+    """A long message that this process has put, until somebody has taken it."""
+
+    def __init__(self, data: bytes, buffers: list[pickle.PickleBuffer]) -> None:
+        parts = [memoryview(data), *(buffer.raw() for buffer in buffers)]
+        at = _LENGTHS_AT + 8 * len(parts)
+        places = []
+        for part in parts:
+            at = -(-at // 64) * 64
+            places.append(at)
+            at += part.nbytes
+        self.segment = _native.Segment(at)
+        view = memoryview(self.segment)
+        cookie = os.urandom(16)
+        _LONG.pack_into(view, 0, _LONG_MAGIC, cookie, len(parts))
+        struct.pack_into(f"={len(parts)}Q", view, _LENGTHS_AT, *(part.nbytes for part in parts))
+        for place, part in zip(places, parts):
+            view[place : place + part.nbytes] = part.cast("B") if part.nbytes else part
+        self.taken = _native.Event(None, self.segment, _EVENT_AT, True)
+        fd = self.segment.fd()
+        if fd >= 1 << 16:
+            raise OSError(24, f"descriptor {fd} is too large a number for a message in a queue")
+        self.record = bytes([_LONG_FIRST]) + os.getpid().to_bytes(3, "little") + fd.to_bytes(2, "little") + cookie[:2]
+
+
+def _take_long(record: bytes) -> Any:
+    pid, fd = int.from_bytes(record[1:4], "little"), int.from_bytes(record[4:6], "little")
+    gone = OwnerDied(f"process {pid}, which had put a long message into a queue, ended before it was taken", pid)
+    try:
+        descriptor = _shared.open_descriptor(pid, fd)
+    except (FileNotFoundError, ProcessLookupError):
+        raise gone from None
+    try:
+        segment = _native.Segment(fd=descriptor)
+    except _native.NativeError:
+        raise gone from None
+    finally:
+        os.close(descriptor)
+    view = memoryview(segment)
+    magic, cookie, count = _LONG.unpack_from(view)
+    if magic != _LONG_MAGIC or cookie[:2] != record[6:8]:
+        raise gone
+    parts, at = [], _LENGTHS_AT + 8 * count
+    for length in struct.unpack_from(f"={count}Q", view, _LENGTHS_AT):
+        at = -(-at // 64) * 64
+        parts.append(view[at : at + length])
+        at += length
+    _native.Event(None, segment, _EVENT_AT, False).set()
+    return pickle.loads(parts[0], buffers=parts[1:])
+
+
+# Those of each queue, which outlive its object.
+_held: list[deque[_Long]] = []
+_held_lock = threading.RLock()
+
+
+def _forget_taken() -> None:
+    with _held_lock:
+        for long in _held:
+            for message in [message for message in long if message.taken.is_set()]:
+                long.remove(message)
+        _held[:] = [long for long in _held if long]
+
+
+# ---- Queues
+
+
+_lock = threading.Lock()
+
+
+class _Handle:
+    """What all objects of this process for one queue share."""
+
+    __slots__ = ("__weakref__", "identity", "memory", "queue")
+
+    def __init__(self, memory: _native.Segment, queue: _native.Queue) -> None:
+        self.memory, self.queue = memory, queue
+        self.identity = _identity(memory.fd())
+
+
+def _identity(fd: int) -> tuple[int, int]:
+    status = os.fstat(fd)
+    return status.st_dev, status.st_ino
+
+
+_handles: weakref.WeakValueDictionary[tuple[int, int], _Handle] = weakref.WeakValueDictionary()
+
+
+def _create(messages: int) -> _Handle:
+    index = 16 << max(messages - 1, 1).bit_length()
+    memory = _native.Segment(2 * RING_BYTES + index + (256 << 10), any_address=False)
+    handle = _Handle(memory, _native.Queue(memory, messages, RING_BYTES))
+    with _lock:
+        _handles[handle.identity] = handle
+    return handle
+
+
+def _attach(place: _travel.Place, identity: tuple[int, int], address: int) -> _Handle:
+    with _lock:
+        handle = _handles.get(identity)
+        if handle is not None:
+            return handle
+        gone = FileNotFoundError(f"the queue's memory in process {place.pid} is gone: the process has ended")
+        if place.number is not None:
+            fd = os.dup(_travel.received(place.number))
+        else:
+            try:
+                fd = _shared.open_descriptor(place.pid, place.fd)
+            except (FileNotFoundError, ProcessLookupError):
+                raise gone from None
+        try:
+            if _identity(fd) != identity:
+                raise gone
+            memory = _native.Segment(fd=fd, any_address=False)
+        finally:
+            os.close(fd)
+        handle = _handles[identity] = _Handle(memory, _native.Queue(memory, address=address))
+        return handle
+
+
+class _Reader:
+    """What waits for a queue among other things: multiprocessing.connection.wait, select, asyncio."""
+
+    def __init__(self, queue: _Base) -> None:
+        self._queue = queue
+
+    @property
+    def closed(self) -> bool:
+        return self._queue._closed
+
+    def fileno(self) -> int:
+        return self._queue._open().fd()
+
+    def close(self) -> None:
+        self._queue.close()
+
+    def poll(self, timeout: float | None = 0.0) -> bool:
+        from .connection import wait
+
+        return not self._queue.empty() or bool(wait([self.fileno()], timeout))
+
+
+class _Base:
+    def __init__(self, messages: int) -> None:
+        self._set(_create(messages), True)
+
+    def _set(self, handle: _Handle, made_here: bool) -> None:
+        self._handle, self._pid = handle, _pid
+        self._queue = handle.queue
+        self._closed = False
+        self._long: deque[_Long] = deque()
+        self._flushed = threading.Event()
+        self._flushed.set()
+        self._wait_at_exit = not made_here
+        self._finalizer: Any = None
+
+    def __getstate__(self) -> tuple[Any, ...]:
+        memory = self._handle.memory
+        return _travel.place_of(memory.fd()), self._handle.identity, self._queue.address()
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self._set(_attach(*state), False)
+
+    def _open(self) -> _native.Queue:
+        if self._pid != _pid:  # a forked child opens for itself
+            old = self._handle
+            with _lock:
+                known = _handles.get(old.identity)
+                if known is None or known is old:
+                    queue = _native.Queue(old.memory, address=old.queue.address())
+                    known = _handles[old.identity] = _Handle(old.memory, queue)
+            self._set(known, False)
+        return self._queue
+
+    @property
+    def _reader(self) -> _Reader:
+        return _Reader(self)
+
+    _writer = _reader
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ValueError(f"Queue {self!r} is closed")
+
+    def _get(self, timeout_ns: int) -> Any:
+        data = self._open().get(timeout_ns)
+        if data is None:
+            raise Empty
+        if data[0] == _LONG_FIRST:
+            return _take_long(data)
+        return pickle.loads(data)
+
+    def _message(self, obj: Any) -> bytes | _Long:
+        buffers: list[pickle.PickleBuffer] = []
+        data = _travel.dumps(obj, buffers.append)
+        if not buffers:
+            return data if len(data) <= LONG_BYTES else _Long(data, buffers)
+        if len(data) + sum(buffer.raw().nbytes for buffer in buffers) > LONG_BYTES:
+            return _Long(data, buffers)
+        return _travel.dumps(obj)
+
+    def _put(self, message: bytes | _Long, timeout_ns: int) -> bool:
+        """Whether there was room in time."""
+        queue = self._open()
+        if isinstance(message, bytes):
+            # Without room, another is in the middle of a put, or the queue is full: of messages, or of bytes only.
+            if queue.put(message) or (timeout_ns and queue.put(message, min(timeout_ns, MOMENT_NS))):
+                return True
+            if queue.is_full():
+                return timeout_ns > 0 and queue.put(message, timeout_ns)
+            message = _Long(message, [])
+        return self._put_long(queue, message, timeout_ns)
+
+    def _put_long(self, queue: _native.Queue, message: _Long, timeout_ns: int) -> bool:
+        end = time.monotonic_ns() + timeout_ns
+        _forget_taken()
+        while len(self._long) >= MOST_LONG:
+            left = None if timeout_ns == FOREVER_NS else max(end - time.monotonic_ns(), 0) / 1e9
+            try:
+                oldest = self._long[0]
+            except IndexError:
+                break  # another thread has seen that they are taken
+            if not oldest.taken.wait(left):
+                return False
+            _forget_taken()
+        with _held_lock:
+            self._long.append(message)
+            if not any(long is self._long for long in _held):
+                _held.append(self._long)
+        if queue.put(message.record, timeout_ns):
+            self._finish_at_exit()
+            return True
+        with _held_lock:
+            self._long.remove(message)
+        return False
+
+    def _finish_at_exit(self) -> None:
+        """What this process has put, but holds still, is waited for at its end, unless it has made the queue."""
+        if self._wait_at_exit and self._finalizer is None:
+            self._finalizer = util.Finalize(None, _finish, [self._long, self._flushed], exitpriority=-5)
+
+    def empty(self) -> bool:
+        return self._open().count() == 0
+
+    def close(self) -> None:
+        self._closed = True
+
+
+def _finish(long: deque[_Long], flushed: threading.Event) -> None:
+    flushed.wait()
+    for message in list(long):
+        message.taken.wait()
+
+
+class SimpleQueue(_Base):
+    """Puts and gets, and no more."""
+
+    def __init__(self, *, ctx: Any = None) -> None:
+        super().__init__(UNBOUNDED_MESSAGES)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise OSError("handle is closed")
+
+    def put(self, obj: Any) -> None:
+        self._check_open()
+        self._put(self._message(obj), FOREVER_NS)
+
+    def get(self) -> Any:
+        self._check_open()
+        return self._get(FOREVER_NS)
+
+
+class Queue(_Base):
+    """As queue.Queue: for up to maxsize objects, or any number."""
+
+    def __init__(self, maxsize: int = 0, *, ctx: Any = None) -> None:
+        self._maxsize = maxsize if maxsize > 0 else 0
+        super().__init__(self._maxsize or UNBOUNDED_MESSAGES)
+
+    def _set(self, handle: _Handle, made_here: bool) -> None:
+        super()._set(handle, made_here)
+        self._later: deque[bytes | _Long] = deque()
+        self._feeder: threading.Thread | None = None
+        self._feeding = threading.Lock()
+
+    def __getstate__(self) -> tuple[Any, ...]:
+        return super().__getstate__(), self._maxsize
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        base, self._maxsize = state
+        super().__setstate__(base)
+
+    def put(self, obj: Any, block: bool = True, timeout: float | None = None) -> None:
+        """Puts an object; Full after timeout seconds without room, or, unless block, at once."""
+        self._check_open()
+        message = self._message(obj)
+        if not self._later and isinstance(message, bytes) and self._open().put(message):
+            return
+        if self._maxsize:
+            if not self._put(message, _ns(block, timeout)):
+                raise Full
+        elif self._later or not self._put_now(message):
+            self._put_later(message)
+
+    def _put_now(self, message: bytes | _Long) -> bool:
+        queue = self._open()
+        if isinstance(message, bytes):
+            return not queue.is_full() and queue.put(message, MOMENT_NS)
+        return self._put_long(queue, message, MOMENT_NS)
+
+    def _count_outside(self, change: int) -> None:
+        """For those who count what waits in this process for room."""
+
+    def _put_later(self, message: bytes | _Long) -> None:
+        self._count_outside(1)
+        with self._feeding:
+            self._later.append(message)
+            self._flushed.clear()
+            if self._feeder is None:
+                self._feeder = threading.Thread(target=self._feed, name="QueueFeederThread", daemon=True)
+                self._feeder.start()
+        self._finish_at_exit()
+
+    def _feed(self) -> None:
+        while True:
+            self._put(self._later[0], FOREVER_NS)
+            self._count_outside(-1)
+            with self._feeding:
+                self._later.popleft()
+                if not self._later:
+                    self._feeder = None
+                    self._flushed.set()
+                    return
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+        """Gets an object; Empty after timeout seconds without any, or, unless block, at once."""
+        self._check_open()
+        return self._get(FOREVER_NS if block and timeout is None else _ns(block, timeout))
+
+    def put_nowait(self, obj: Any) -> None:
+        self.put(obj, False)
+
+    def get_nowait(self) -> Any:
+        return self.get(False)
+
+    def qsize(self) -> int:
+        """How many objects are in it; those that only this process has yet are counted here alone."""
+        return self._open().count() + len(self._later)
+
+    def empty(self) -> bool:
+        return self.qsize() == 0
+
+    def full(self) -> bool:
+        return self._maxsize > 0 and self._open().is_full()
+
+    def join_thread(self) -> None:
+        """Waits until all that was put has found room. Only after close()."""
+        assert self._closed, f"Queue {self!r} not closed"
+        self._flushed.wait()
+
+    def cancel_join_thread(self) -> None:
+        """The end of the process does not wait for what has found no room, or has not been taken: it is lost."""
+        self._wait_at_exit = False
+        if self._finalizer is not None:
+            self._finalizer.cancel()
+
+
+class JoinableQueue(Queue):
+    """A queue that knows whether all that was put has been dealt with."""
+
+    def __init__(self, maxsize: int = 0, *, ctx: Any = None) -> None:
+        super().__init__(maxsize)
+        # How many objects wait in threads of their processes for room: the queue itself does not count them yet.
+        self._outside: tuple[Condition, Any] = (Condition(), sharedctypes.RawValue("q"))
+
+    def __getstate__(self) -> tuple[Any, ...]:
+        return super().__getstate__(), self._outside
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        base, self._outside = state
+        super().__setstate__(base)
+
+    def _count_outside(self, change: int) -> None:
+        condition, count = self._outside
+        with condition:
+            count.value += change
+            if count.value == 0:
+                condition.notify_all()
+
+    def task_done(self) -> None:
+        self._open().task_done()
+
+    def join(self) -> None:
+        """Waits until task_done() was called for all that was put."""
+        condition, count = self._outside
+        while True:
+            with condition:
+                condition.wait_for(lambda: count.value == 0)
+            self._open().join(FOREVER_NS)
+            if count.value == 0:
+                return

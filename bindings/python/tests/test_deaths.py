@@ -1,0 +1,147 @@
+"""Processes that are killed while they hold or wait for something: nobody hangs, and who should know is told."""
+
+import random
+import signal
+import threading
+import time
+
+import family
+import pytest
+
+import libtine
+
+HANG_SECONDS = 60
+
+
+def started(target, *args):
+    process = libtine.Process(target=target, args=args)
+    process.start()
+    return process
+
+
+def kill(process):
+    process.kill()
+    process.join(HANG_SECONDS)
+    assert process.exitcode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("kind", ["Lock", "RLock", "Condition", "Value"])
+def test_a_holder_is_killed(kind):
+    ready = libtine.Event()
+    lock = libtine.Value("i") if kind == "Value" else getattr(libtine, kind)()
+    process = started(family.hold_and_wait, lock, ready)
+    assert ready.wait(HANG_SECONDS)
+    assert not lock.acquire(False)
+    outcome = []
+
+    def wait():
+        try:
+            lock.acquire(timeout=HANG_SECONDS)
+        except libtine.OwnerDied as error:
+            outcome.append(error.pid)
+
+    waiter = threading.Thread(target=wait)
+    waiter.start()
+    kill(process)
+    waiter.join(HANG_SECONDS)
+    assert outcome == [process.pid]
+    with pytest.raises(libtine.OwnerDied, match=f"process {process.pid} died"), lock:
+        pass
+    with (lock.get_lock() if kind == "Value" else lock).repair():
+        pass
+    with lock:
+        pass
+    assert lock.acquire(timeout=HANG_SECONDS)
+    lock.release()
+
+
+def test_a_waiter_is_killed():
+    for lock in (libtine.Lock(), libtine.RLock(), libtine.Semaphore(1)):
+        ready = libtine.Event()
+        with lock:
+            process = started(family.add, _Ready(lock, ready), 1)
+            assert ready.wait(HANG_SECONDS)
+            time.sleep(0.01)
+            kill(process)
+        assert lock.acquire(timeout=HANG_SECONDS)
+        lock.release()
+
+
+class _Ready:
+    """A lock whose taker says so before."""
+
+    value = 0
+
+    def __init__(self, lock, ready):
+        self.lock, self.ready = lock, ready
+
+    def __enter__(self):
+        self.ready.set()
+        return self.lock.__enter__()
+
+    def __exit__(self, *error):
+        return self.lock.__exit__(*error)
+
+
+def test_a_party_of_a_barrier_is_killed():
+    barrier, ready = libtine.Barrier(3), libtine.Event()
+    process = started(family.meet, barrier, ready)
+    assert ready.wait(HANG_SECONDS)
+    while barrier.n_waiting == 0:
+        time.sleep(0.001)
+    outcome = []
+
+    def meet():
+        try:
+            barrier.wait(HANG_SECONDS)
+        except threading.BrokenBarrierError:
+            outcome.append("broken")
+
+    other = threading.Thread(target=meet)
+    other.start()
+    kill(process)
+    other.join(HANG_SECONDS)
+    assert outcome == ["broken"] and barrier.broken
+    barrier.reset()
+    assert not barrier.broken
+
+
+@pytest.mark.parametrize("maxsize", [0, 2])
+def test_users_of_a_queue_are_killed(maxsize):
+    queue = libtine.Queue(maxsize)
+    for round_number in range(8):
+        target = family.put_for_ever if round_number % 2 else family.get_for_ever
+        process = started(target, queue)
+        if target is family.get_for_ever:
+            for number in range(50):
+                queue.put(("host", number, b"", 0), timeout=HANG_SECONDS)
+        else:
+            last = -1
+            for _ in range(50):
+                pid, number, _data = queue.get(timeout=HANG_SECONDS)[:3]
+                assert pid == "host" or number > last  # in order, none twice
+                last = last if pid == "host" else number
+        time.sleep(random.random() / 100)
+        kill(process)
+        while True:  # what is left; a message of its end may be lost with it, and none hangs
+            try:
+                queue.get(timeout=0.2)
+            except libtine.OwnerDied as error:
+                assert error.pid == process.pid
+            except Exception as error:
+                assert type(error).__name__ == "Empty"
+                break
+        queue.put("usable", timeout=HANG_SECONDS)
+        assert queue.get(timeout=HANG_SECONDS) == "usable"
+
+
+def test_a_long_message_of_a_killed_process():
+    queue = libtine.Queue()
+    process = started(family.put_and_end, queue, bytes(1_000_000))
+    while queue.empty():
+        time.sleep(0.001)
+    kill(process)
+    with pytest.raises(libtine.OwnerDied, match=f"process {process.pid}"):
+        queue.get(timeout=HANG_SECONDS)
+    queue.put(1)
+    assert queue.get() == 1

@@ -1,0 +1,263 @@
+"""Processes, and what travels to them."""
+
+import multiprocessing
+import os
+import resource
+import select
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+
+import family
+import pytest
+
+import libtine
+
+HANG_SECONDS = 60
+
+
+@pytest.fixture(params=["forkserver", "spawn"])
+def context(request):
+    return libtine.get_context(request.param)
+
+
+def ended(process):
+    process.join(HANG_SECONDS)
+    return process.exitcode
+
+
+def gone(pid):
+    """Waits until a process has ended."""
+    try:
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([fd], [], [], HANG_SECONDS)[0])
+    finally:
+        os.close(fd)
+
+
+def test_start_and_join(context):
+    near, far = context.Pipe(duplex=False)
+    process = context.Process(target=family.report, args=(far,), name="reporter")
+    assert process.exitcode is None and process.pid is None and not process.is_alive()
+    process.start()
+    assert near.recv() == (process.pid, "reporter", os.getpid())
+    assert ended(process) == 0
+    assert repr(process).endswith("stopped exitcode=0>")
+    process.close()
+    with pytest.raises(ValueError):
+        process.is_alive()
+
+
+def test_exit_codes(context):
+    cases = {family.exit_with: (7, 7), family.raise_error: (None, 1), family.kill_itself: (None, -signal.SIGKILL)}
+    for target, (argument, code) in cases.items():
+        process = context.Process(target=target, args=() if argument is None else (argument,))
+        process.start()
+        assert ended(process) == code
+
+
+def test_terminate_and_kill(context):
+    for end, code in (("terminate", -signal.SIGTERM), ("kill", -signal.SIGKILL)):
+        process = context.Process(target=time.sleep, args=(1000,))
+        process.start()
+        assert process.is_alive() and process in libtine.active_children()
+        with pytest.raises(ValueError, match="still running"):
+            process.close()
+        process.join(0.01)
+        assert process.exitcode is None
+        assert not select.select([process.sentinel], [], [], 0)[0]
+        getattr(process, end)()
+        assert select.select([process.sentinel], [], [], HANG_SECONDS)[0]
+        assert ended(process) == code
+        assert process not in libtine.active_children()
+        process.terminate()  # of one that has ended: nothing
+
+
+def test_locks_and_values_are_shared(context):
+    value = context.Value("i", 0)
+    processes = [context.Process(target=family.add, args=(value, 500)) for _ in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        assert ended(process) == 0
+    assert value.value == 1500
+
+
+def test_subclass():
+    value = libtine.Value("i", 21)
+    process = family.Doubler(value)
+    process.start()
+    assert process.name == "doubler" and ended(process) == 0
+    assert value.value == 42
+
+
+def test_threads_of_a_process_end_before_it():
+    event = libtine.Event()
+    process = libtine.Process(target=family.leave_thread, args=(event,))
+    process.start()
+    assert ended(process) == 0 and event.is_set()
+
+
+def test_the_host_has_no_child():
+    host = run_program(
+        """
+        import libtine, os, time
+        process = libtine.Process(target=time.sleep, args=(1000,), daemon=True)
+        process.start()
+        try:
+            print(os.waitpid(-1, os.WNOHANG))
+        except ChildProcessError:
+            print(process.is_alive())
+        """
+    )
+    assert host.communicate(timeout=HANG_SECONDS)[0] == "True\n"
+
+
+def test_what_cannot_be_sent():
+    with pytest.raises((TypeError, AttributeError)):
+        libtine.Process(target=lambda: None).start()
+    with pytest.raises(AssertionError, match="group"):
+        libtine.Process(group=1)
+    process = libtine.Process(target=family.exit_with, args=(0,))
+    with pytest.raises(AssertionError, match="started"):
+        process.join()
+    process.start()
+    with pytest.raises(AssertionError, match="twice"):
+        process.start()
+    assert ended(process) == 0
+
+
+def test_contexts():
+    assert libtine.get_all_start_methods() == ["forkserver", "spawn"]
+    assert libtine.get_context() is libtine.get_context("forkserver")
+    assert libtine.get_context("spawn").get_start_method() == "spawn"
+    with pytest.raises(ValueError, match="refused: a forked interpreter"):
+        libtine.get_context("fork")
+    with pytest.raises(ValueError, match="cannot find context for 'other'"):
+        libtine.get_context("other")
+    with pytest.raises(ValueError, match="get_context"):
+        libtine.set_start_method("spawn")
+    with pytest.raises(NotImplementedError, match="managers"):
+        libtine.Manager()
+    assert libtine.cpu_count() == len(os.sched_getaffinity(0))
+    assert isinstance(libtine.get_context(), multiprocessing.context.BaseContext)
+
+
+def test_the_server_is_killed():
+    """Processes go on without it, though nobody knows how they end; the next one has another."""
+    from libtine import _server
+
+    first = libtine.Process(target=time.sleep, args=(1000,))
+    first.start()
+    os.kill(_server._family.servers[-1].pid(), signal.SIGKILL)
+    second = libtine.Process(target=family.exit_with, args=(3,))
+    second.start()
+    assert ended(second) == 3
+    assert first.is_alive()
+    first.kill()
+    assert ended(first) == 255
+
+
+def run_program(text, **keywords):
+    program = textwrap.dedent(text)
+    return subprocess.Popen(
+        [sys.executable, "-c", program], cwd=os.path.dirname(__file__), stdout=subprocess.PIPE, text=True, **keywords
+    )
+
+
+def test_nothing_outlives_the_host():
+    host = run_program(
+        """
+        import family, libtine, time
+        near, far = libtine.Pipe()
+        queue, lock, value = libtine.Queue(), libtine.Lock(), libtine.Value("i", 1)
+        process = libtine.Process(target=family.start_another, args=(far,))
+        process.start()
+        print(*near.recv(), flush=True)
+        time.sleep(1000)
+        """
+    )
+    pids = [int(pid) for pid in host.stdout.readline().split()]
+    assert len(pids) == 2
+    assert not any(family.uses_files_in_shm(pid) for pid in (host.pid, *pids))
+    host.kill()
+    host.wait()
+    assert all(gone(pid) for pid in pids)
+
+
+def test_interrupt_ends_waits_at_once():
+    host = run_program(
+        """
+        import family, libtine, signal, time
+
+        armed = False
+
+        def interrupt(*_):
+            global armed
+            if armed:
+                armed = False
+                raise KeyboardInterrupt
+
+        signal.signal(signal.SIGINT, interrupt)
+        queue, ends = libtine.Queue(), libtine.Pipe()
+        process = libtine.Process(target=time.sleep, args=(1000,), daemon=True)
+        process.start()
+        for wait in [queue.get, process.join, libtine.Semaphore(0).acquire, libtine.Event().wait, ends[0].recv]:
+            print("waiting", flush=True)
+            try:
+                armed = True
+                wait()
+            except KeyboardInterrupt:
+                print("interrupted", flush=True)
+        queue.put("usable")
+        print(queue.get(), flush=True)
+        """
+    )
+    for _ in range(5):
+        assert host.stdout.readline() == "waiting\n"
+        while not select.select([host.stdout], [], [], 0.05)[0]:  # again, should one come between two looks
+            host.send_signal(signal.SIGINT)
+        assert host.stdout.readline() == "interrupted\n"
+    assert host.stdout.readline() == "usable\n"
+    assert host.wait(HANG_SECONDS) == 0
+
+
+def test_too_few_descriptors():
+    """Where a process cannot be started for want of descriptors, that is an error, and later ones start."""
+    process = libtine.Process(target=family.exit_with, args=(0,))
+    process.start()
+    assert ended(process) == 0
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for free in range(0, 12):
+        highest = max(int(fd) for fd in os.listdir("/proc/self/fd"))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (highest + free, before[1]))
+        process = libtine.Process(target=family.exit_with, args=(5,))
+        try:
+            process.start()
+        except OSError:
+            pass
+        else:
+            assert ended(process) == 5
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    process = libtine.Process(target=family.exit_with, args=(6,))
+    process.start()
+    assert ended(process) == 6
+
+
+def test_several_threads_join():
+    process = libtine.Process(target=family.exit_with, args=(9,))
+    process.start()
+    codes = []
+    threads = [threading.Thread(target=lambda: codes.append(ended(process))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(HANG_SECONDS)
+    assert codes == [9] * 4

@@ -1,0 +1,303 @@
+"""Queues and pipes, within one process and between several."""
+
+import gc
+import os
+import pickle
+import select
+import threading
+import time
+from queue import Empty, Full
+
+import family
+import numpy
+import pytest
+
+import libtine
+from libtine import connection, queues
+
+HANG_SECONDS = 60
+
+
+def ended(process):
+    process.join(HANG_SECONDS)
+    return process.exitcode
+
+
+def test_put_and_get():
+    queue = libtine.Queue(3)
+    for item in (1, "two", [3.0]):
+        queue.put(item)
+    assert queue.full() and queue.qsize() == 3 and not queue.empty()
+    for wait in ({"block": False}, {"timeout": 0.01}, {"timeout": 0}, {"timeout": -1}):
+        with pytest.raises(Full):
+            queue.put(4, **wait)
+    with pytest.raises(Full):
+        queue.put_nowait(4)
+    assert [queue.get(), queue.get(False), queue.get(True, HANG_SECONDS)] == [1, "two", [3.0]]
+    for wait in ({"block": False}, {"timeout": 0.01}, {"timeout": 0}, {"timeout": -1}):
+        with pytest.raises(Empty):
+            queue.get(**wait)
+    with pytest.raises(Empty):
+        queue.get_nowait()
+    assert queue.empty() and queue.qsize() == 0
+
+
+def test_closed():
+    queue = libtine.Queue()
+    with pytest.raises(AssertionError, match="not closed"):
+        queue.join_thread()
+    queue.close()
+    for call in (queue.get, lambda: queue.put(1)):
+        with pytest.raises(ValueError, match="is closed"):
+            call()
+    queue.join_thread()
+    simple = libtine.get_context().SimpleQueue()
+    simple.put(1)
+    assert not simple.empty() and simple.get() == 1
+    simple.close()
+    simple.close()
+    assert simple._reader.closed and simple._writer.closed
+
+
+def test_put_says_what_cannot_be_pickled():
+    queue = libtine.Queue()
+    with pytest.raises((AttributeError, TypeError, pickle.PicklingError)):
+        queue.put(lambda: None)
+    queue.put(1)
+    assert queue.get() == 1
+
+
+def test_put_never_waits_without_a_maxsize():
+    queue = libtine.Queue()
+    count = queues.UNBOUNDED_MESSAGES + 1000
+    for number in range(count):
+        queue.put(number)
+    assert queue.qsize() == count
+    assert [queue.get() for _ in range(count)] == list(range(count))
+
+
+def test_bytes_are_not_what_limits():
+    for maxsize in (0, 40):
+        queue = libtine.Queue(maxsize)
+        items = [bytes([number]) * 10_000 for number in range(40)]  # more than fits into its memory
+        for item in items:
+            queue.put(item, timeout=HANG_SECONDS)
+        assert [queue.get() for _ in items] == items
+
+
+def test_many_long_messages():
+    queue = libtine.Queue()
+    count = queues.MOST_LONG + 20
+    for number in range(count):
+        queue.put(bytes([number]) * 100_000)
+    for number in range(count):
+        assert queue.get() == bytes([number]) * 100_000
+    gc.collect()
+
+
+def test_arrays():
+    queue = libtine.Queue()
+    for shape in ((3,), (1000, 1000)):
+        queue.put({"a": numpy.full(shape, 7.0), "b": "text"})
+        item = queue.get()
+        assert item["b"] == "text" and item["a"].shape == shape and (item["a"] == 7).all()
+        item["a"][0] = 8  # it is the receiver's
+
+
+def test_between_processes():
+    there, back = libtine.Queue(), libtine.JoinableQueue(1)
+    process = libtine.Process(target=family.echo, args=(there, back))
+    process.start()
+    items = [*range(200), "x" * 50_000, bytes(3_000_000), {"k": [1, 2]}]
+    for item in items:
+        there.put(item)
+    assert [back.get(timeout=HANG_SECONDS) for _ in items] == items
+    there.put(None)
+    assert ended(process) == 0
+
+
+def test_a_long_message_is_taken_before_its_process_ends():
+    queue = libtine.Queue()
+    process = libtine.Process(target=family.put_and_end, args=(queue, "y" * 200_000))
+    process.start()
+    process.join(0.3)
+    assert queue.get(timeout=HANG_SECONDS) == "y" * 200_000
+    assert ended(process) == 0
+
+
+def test_joinable():
+    queue = libtine.JoinableQueue()
+    count = queues.UNBOUNDED_MESSAGES + 100
+    processes = [libtine.Process(target=family.take_work, args=(queue,)) for _ in range(2)]
+    for number in range(count):
+        queue.put(number)
+    for process in processes:
+        process.start()
+    for _ in processes:
+        queue.put(None)
+    queue.join()
+    assert queue.empty()
+    with pytest.raises(ValueError, match="too many times"):
+        queue.task_done()
+    assert [ended(process) for process in processes] == [0, 0]
+
+
+def test_locks_and_queues_travel_through_queues():
+    queue, inner, lock = libtine.Queue(), libtine.Queue(), libtine.Lock()
+    queue.put((inner, lock))
+    other, same = queue.get()
+    other.put(5)
+    assert inner.get() == 5
+    with same:
+        assert lock.locked()
+
+
+def test_waiting_for_many():
+    queue, (near, far) = libtine.Queue(), libtine.Pipe()
+    reader = queue._reader
+    assert connection.wait([reader, near], 0) == []
+    far.send(1)
+    assert connection.wait([reader, near], HANG_SECONDS) == [near]
+    near.recv()
+    queue.put(2)
+    assert connection.wait([reader, near], HANG_SECONDS) == [reader]
+    assert queue.get() == 2
+
+
+def test_a_forked_child_has_the_queue():
+    queue = libtine.Queue()
+    child = os.fork()
+    if not child:
+        try:
+            queue.put("from the child")
+        finally:
+            os._exit(0)
+    assert queue.get(timeout=HANG_SECONDS) == "from the child"
+    os.waitpid(child, 0)
+
+
+def test_pipe():
+    near, far = libtine.Pipe()
+    assert not near.poll() and not near.poll(0.01)
+    near.send({"a": 1})
+    assert far.poll(HANG_SECONDS) and far.recv() == {"a": 1}
+    far.send_bytes(b"abcdef", 1, 3)
+    assert near.recv_bytes() == b"bcd"
+    far.send_bytes(b"")
+    assert near.recv_bytes() == b""
+    buffer = bytearray(8)
+    far.send_bytes(b"xyz")
+    assert near.recv_bytes_into(buffer, 2) == 3 and buffer == b"\0\0xyz\0\0\0"
+    far.send_bytes(b"longer than that")
+    with pytest.raises(libtine.BufferTooShort) as info:
+        near.recv_bytes_into(buffer)
+    assert info.value.args == (b"longer than that",)
+    large = os.urandom(5_000_000)
+    thread = threading.Thread(target=far.send, args=(large,))
+    thread.start()
+    assert near.recv() == large
+    thread.join()
+    far.send_bytes(b"12345")
+    with pytest.raises(OSError, match="bad message length"):
+        near.recv_bytes(4)
+    far.close()
+    with pytest.raises(OSError, match="closed"):
+        far.send(1)
+
+
+def test_pipe_of_one_way():
+    reader, writer = libtine.Pipe(duplex=False)
+    assert reader.readable and not reader.writable and writer.writable and not writer.readable
+    with pytest.raises(OSError, match="read-only"):
+        reader.send(1)
+    with pytest.raises(OSError, match="write-only"):
+        writer.recv()
+    with writer:
+        writer.send(1)
+    assert writer.closed and reader.recv() == 1
+    with pytest.raises(EOFError):
+        reader.recv()
+
+
+def test_broken_pipe():
+    near, far = libtine.Pipe()
+    far.close()
+    with pytest.raises(BrokenPipeError):
+        near.send(1)
+
+
+def test_connections_travel_through_connections():
+    near, far = libtine.Pipe()
+    process = libtine.Process(target=family.receive_and_unlock, args=(far,))
+    process.start()
+    lock, (here, there) = libtine.Lock(), libtine.Pipe()
+    lock.acquire()
+    near.send((lock, there))
+    assert not here.poll(0.05)
+    lock.release()
+    assert here.recv() == "held"
+    assert ended(process) == 0
+    with pytest.raises(TypeError, match="travels as"):
+        pickle.dumps(here)
+
+
+def test_a_connection_that_another_thread_closes():
+    near, far = libtine.Pipe()
+    raised = []
+
+    def receive():
+        try:
+            near.recv()
+        except (EOFError, OSError) as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=receive)
+    thread.start()
+    time.sleep(0.05)
+    near.close()
+    far.close()
+    thread.join(HANG_SECONDS)
+    assert raised
+
+
+def test_descriptors_are_given_back():
+    def count():
+        gc.collect()
+        return len(os.listdir("/proc/self/fd"))
+
+    def use():
+        queue, (near, far) = libtine.Queue(), libtine.Pipe()
+        queue.put(bytes(100_000))
+        near.send(libtine.Lock())
+        far.recv()
+        assert queue.get() == bytes(100_000)
+        select.select([near], [], [], 0)
+
+    use()
+    before = count()
+    for _ in range(20):
+        use()
+    assert count() <= before + 1
+
+
+def put_long_into_a_queue_of_nobody():
+    queue = libtine.Queue()
+    process = libtine.Process(target=family.get_and_send_length, args=(queue, far := libtine.Pipe()))
+    process.start()
+    queue.put(bytes(300_000))
+    return process, far[0]
+
+
+def test_a_long_message_outlives_the_queue_of_its_sender():
+    process, near = put_long_into_a_queue_of_nobody()
+    gc.collect()
+    near.send("go on")
+    assert near.recv() == 300_000
+    assert ended(process) == 0
+
+
+def test_objects_in_tasks_of_an_executor():
+    queue, value = libtine.Queue(), libtine.Value("i", 1)
+    with libtine.ProcessPoolExecutor(1) as executor:
+        executor.submit(family.add_and_put, value, queue).result(HANG_SECONDS)
+    assert value.value == 2 and queue.get(timeout=HANG_SECONDS) == "added"

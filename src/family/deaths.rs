@@ -1,0 +1,184 @@
+//! Who has ended, and what follows from it; ending them.
+
+use super::member::State;
+use super::restart_backoff::RestartBackoff;
+use super::starting::NO_INIT_HINT;
+use super::{Event, Family, PIDFDS};
+use crate::error::{Code, Error, Result};
+use crate::sys::clock::Deadline;
+use crate::sys::epoll::Epoll;
+use crate::sys::pidfd::Ended;
+use crate::sys::{pidfd, signal};
+use crate::task::death::Death;
+use crate::task::program;
+use crate::task::ring::phase;
+use crate::task::wire::{Kind, Message};
+use std::os::fd::AsRawFd;
+
+/// How long a worker may take to leave in good order when it is replaced.
+const LEAVING_NS: u64 = 1_000_000_000;
+
+impl Family {
+    pub(super) fn look_at_members(&mut self, epoll: &Epoll) {
+        for slot in 0..self.members.len() {
+            let member = &mut self.members[slot];
+            match member.state {
+                State::Starting { .. } if member.has_become_ready() => {
+                    (member.state, member.was_ready) = (State::Ready, true);
+                    // Until all are ready for the first time somebody waits for the pool, and wants to know why not.
+                    let ever_ready = self.backoff.ever_ready || self.all_ready();
+                    let own_failures = self.backoff.own_failures;
+                    self.backoff = RestartBackoff { ever_ready, own_failures, ..RestartBackoff::default() };
+                    self.events.push_back(Event::Ready(slot));
+                }
+                State::Dying => {
+                    let Some(pidfd) = &member.pidfd else { continue };
+                    if pidfd::has_ended(pidfd.as_raw_fd()) {
+                        epoll.remove(pidfd.as_raw_fd());
+                        pidfd::reap(pidfd.as_raw_fd());
+                        // Nobody is left to say how it ended; the supervisor's death has killed it.
+                        let death = Death::new(member.pid, libc::SIGKILL, 0, 0);
+                        self.ended(slot, death);
+                    }
+                }
+                _ => (),
+            }
+        }
+    }
+
+    pub(super) fn ended(&mut self, slot: usize, mut death: Death) {
+        let leaving = self.members[slot].leaving;
+        // One that took too long to leave was killed by this process, and has lost nothing.
+        if leaving.is_some() && death.signal == 0 || leaving == Some(Deadline::NEVER) {
+            self.workers_recycled += u64::from(!self.stopping);
+        } else {
+            self.worker_deaths += u64::from(!self.stopping);
+        }
+        let member = &mut self.members[slot];
+        member.complete(&mut death, self.callees.as_ref());
+        // One that has been ready may say this of what is being shared, and nothing more.
+        let asked_to_map = !member.was_ready || self.sharing.is_some() && !member.has_mapped();
+        let cannot_map = asked_to_map && member.phase() == phase::CANNOT_MAP;
+        member.was_ready |= member.phase() == phase::READY;
+        let was_ready = member.was_ready;
+        // Its program has worked before: what it met was a shortage.
+        let fell_short = self.backoff.ever_ready && member.fell_short(&death);
+        let own_fault = death.signal != libc::SIGKILL && !fell_short;
+        let reason = (cannot_map || !was_ready).then(|| member.start_failure(&death));
+        // What an initializer's failure says is the user's affair; of a single process it is the answer.
+        let is_single = self.settings.job.is_some();
+        let code = member.failure_code().filter(|_| is_single).unwrap_or(Code::WORKER_START);
+        member.state = State::Ended;
+        self.events.push_back(Event::Ended(slot, death));
+        if let (true, Some(sharing), Some(reason)) = (cannot_map, &mut self.sharing, &reason) {
+            // Whoever shares is told; the place gets a worker without the segment.
+            sharing.failure.get_or_insert(Error::errno(libc::EEXIST, reason.clone()));
+            return;
+        }
+        if let Some(reason) = reason.filter(|_| !was_ready && !self.stopping) {
+            self.start_failed(slot, own_fault, Error::new(code, reason));
+        }
+    }
+
+    /// The pool has dealt with a worker that ended; its place can be filled again. `idle` is one that was ready and
+    /// has never begun a task.
+    pub(crate) fn bury(&mut self, slot: usize, death: &Death, idle: bool) {
+        self.forget_glance();
+        let was_ready = self.members[slot].was_ready;
+        let asked_to = self.members[slot].leaving.is_some();
+        if idle && was_ready && !asked_to && !self.stopping && death.signal != libc::SIGKILL {
+            let text = format!("{} before its first task", death.describe());
+            self.start_failed(slot, true, Error::new(Code::WORKER_START, text));
+        }
+        let pause_ns = self.backoff.pause_ns();
+        self.members[slot].vacate(pause_ns);
+    }
+
+    /// Asks a worker that has nothing under way to leave; [`Event::Ended`] follows, and its place is filled again.
+    pub(crate) fn retire(&mut self, slot: usize) {
+        self.forget_glance();
+        self.members[slot].retire(Deadline::after(LEAVING_NS));
+    }
+
+    /// Sends a worker a signal; by way of the supervisor where this host may not: it may have become another user since, or have locked
+    /// itself in.
+    pub(crate) fn signal(&mut self, slot: usize, signal: i32) {
+        if self.members[slot].signal(signal).is_err() {
+            // Without a supervisor its death has done what could be asked for.
+            let _ = self.ask_to_signal(slot, signal);
+        }
+    }
+
+    /// Has the supervisor send a worker a signal.
+    pub(crate) fn ask_to_signal(&mut self, slot: usize, signal: i32) -> Result<()> {
+        let Some(link) = &mut self.link else { return Err(Code::errno(libc::ESRCH).into()) };
+        let words = [slot as u64, self.members[slot].generation, signal as u64];
+        link.connection.send(Message::new(Kind::SignalWorker, &words))
+    }
+
+    /// Ends a worker that cannot be trusted any more, or does not end by itself; [`Event::Ended`] follows.
+    pub(crate) fn kill(&mut self, slot: usize) {
+        self.signal(slot, libc::SIGKILL);
+        self.wake_supervisor();
+    }
+
+    /// The supervisor is gone, or of no use; with why, where that is known.
+    pub(super) fn lose_supervisor(&mut self, epoll: &Epoll, why: Option<Error>) {
+        let Some((was_up, how)) = self.drop_link(epoll) else { return };
+        self.supervisor_deaths += u64::from(!self.stopping);
+        for slot in 0..self.members.len() {
+            let member = &mut self.members[slot];
+            let is_known = member.renew_pidfd();
+            match (member.state, &member.pidfd) {
+                (State::Vacant { .. } | State::Ended, _) => (),
+                // Nothing is left by which its end could be seen, but that its supervisor takes it along.
+                (State::Starting { .. } | State::Ready | State::Dying, Some(_)) if !is_known => {
+                    let death = Death::new(member.pid, libc::SIGKILL, 0, 0);
+                    self.ended(slot, death);
+                }
+                (State::Dying, _) => (),
+                (_, Some(pidfd)) => {
+                    let _ = pidfd::signal(pidfd.as_raw_fd(), libc::SIGKILL);
+                    let _ = epoll.add(pidfd.as_raw_fd(), PIDFDS | slot as u64);
+                    member.state = State::Dying;
+                }
+                // Never given a task, and it goes with its supervisor.
+                (_, None) => member.vacate(0),
+            }
+        }
+        if was_up || self.stopping {
+            return;
+        }
+        match why {
+            // It would say so each time.
+            Some(error) if error.code() == Code::VERSION => self.break_down(error),
+            Some(error) => self.could_not_start(error),
+            None => {
+                // Nobody but itself ends it by anything else than SIGKILL; a program that has worked may fall short.
+                let own_fault = how.is_some_and(|how| how.signal != libc::SIGKILL);
+                let fell_short = self.backoff.ever_ready
+                    && how.is_some_and(|how| program::fell_short(how.signal, how.code));
+                let how = match how {
+                    Some(Ended { signal: 0, code, .. }) => format!("exited with code {code}"),
+                    Some(Ended { signal, .. }) => format!("was ended by {}", signal::name(signal)),
+                    None => "ended".to_owned(),
+                };
+                let text = format!("the supervisor {how} before it was up: {NO_INIT_HINT}");
+                let error = Error::new(Code::WORKER_START, text);
+                self.start_failed(usize::MAX, own_fault && !fell_short, error);
+            }
+        }
+    }
+
+    /// Lets go of the supervisor, which has ended or is to; whether it was up, and how it ended, where that is known.
+    pub(super) fn drop_link(&mut self, epoll: &Epoll) -> Option<(bool, Option<Ended>)> {
+        let link = self.link.take()?;
+        epoll.remove(link.connection.fd());
+        if let Some(pidfd) = &link.pidfd {
+            epoll.remove(pidfd.as_raw_fd());
+        }
+        let known = (link.up, link.gone);
+        link.finish(Deadline(0));
+        Some(known)
+    }
+}

@@ -1,0 +1,203 @@
+//! The host's end of a supervisor: starting it, and what is known of it.
+
+use super::{Entry, UNWATCHED_NS};
+use crate::error::{Code, Error, Result};
+use crate::heap::Heap;
+use crate::sys::children::Command;
+use crate::sys::clock::Deadline;
+use crate::sys::fd::{self, Guarded};
+use crate::sys::pidfd::Ended;
+use crate::sys::spawn::{self, Keeper, News, Start};
+use crate::sys::{fork, pidfd, socket, threads};
+use crate::task::StartMethod;
+use crate::task::function::Tables;
+use crate::task::program;
+use crate::task::settings::Settings;
+use crate::task::wire::{self, Connection, Kind, Message, Reader, Writer};
+use std::os::fd::{AsRawFd, OwnedFd};
+
+/// A supervisor, from its start until it is known to be gone.
+///
+/// ```text
+///   STARTING   its keeper exists, `Configure` is on its way; `start_timeout` runs
+///     | Born: the process exists, and its pidfd is here
+///     | Ready
+///   UP         has said what it can call
+/// ```
+pub(crate) struct Link {
+    pub(super) connection: Connection,
+    pub(super) pidfd: Option<Guarded>,
+    pub(super) up: bool,
+    pub(super) deadline: Deadline,
+    pub(super) writable_watched: bool,
+    /// How it has ended, where its keeper has told.
+    pub(super) gone: Option<Ended>,
+    /// Ends with the family; see `sys::spawn`.
+    keeper: Keeper,
+}
+
+/// In a host with threads, how long a first copy of it may take to be forked from. It may stand still in there: see `sys::spawn`.
+const FIRST_PATIENCE_NS: u64 = 20_000_000;
+
+impl std::fmt::Debug for Link {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Link").field("up", &self.up).field("pidfd", &self.pidfd).finish_non_exhaustive()
+    }
+}
+
+impl Link {
+    /// Starts a supervisor and tells it what it is to be.
+    pub(super) fn start(
+        settings: &Settings,
+        program: Option<&Command>,
+        entry: Entry,
+        heap: &Heap,
+        timeout_ns: u64,
+    ) -> Result<Link> {
+        let deadline = Deadline::after(timeout_ns);
+        let mut writer = Writer::default();
+        settings.encode(&mut writer);
+        let mut fds = vec![fd::duplicate(heap.fd())?, fork::own_pidfd()?, wire::to_memfd(&writer.0)?];
+        fds.extend(settings.copy_of_input()?);
+        let words = [wire::version(), heap.address() as u64, heap.mapped_bytes() as u64];
+        let configure = Message::new(Kind::Configure, &words).with_fds(fds);
+        let (ours, keeper) = match settings.start {
+            StartMethod::Fork => fork_host(settings, entry, deadline)?,
+            _ => execute(settings, program)?,
+        };
+        let mut connection = Connection::new(ours);
+        connection.try_send(configure).inspect_err(|_| keeper.kill())?;
+        Ok(Link { connection, pidfd: None, up: false, deadline, writable_watched: false, gone: None, keeper })
+    }
+
+    /// Takes the keeper's word that the process exists; the errno of why it does not.
+    pub(super) fn is_born(&mut self, message: Message) -> std::result::Result<(), i32> {
+        match message.words[0] as i32 {
+            0 => {
+                self.pidfd = message.fds.into_iter().next().map(Guarded::new);
+                if self.pidfd.is_some() {
+                    self.keeper.let_go();
+                }
+                Ok(())
+            }
+            errno => Err(errno),
+        }
+    }
+
+    /// Takes the supervisor's word that it is up; what it can call.
+    pub(super) fn is_up(&mut self, message: Message) -> Result<Tables> {
+        if message.words[0] != wire::version() {
+            return Err(Code::VERSION.into());
+        }
+        let [pidfd, tables]: [OwnedFd; 2] = message
+            .whole()?
+            .fds
+            .try_into()
+            .map_err(|_| Error::errno(libc::EPROTO, "the supervisor's descriptors are missing"))?;
+        self.pidfd = Some(Guarded::new(pidfd));
+        self.keeper.let_go();
+        self.up = true;
+        Tables::decode(&mut Reader(&wire::from_memfd(&tables)?))
+    }
+
+    /// When something is to be done though nothing happens.
+    pub(super) fn next_deadline(&self) -> Deadline {
+        let start = if self.up { Deadline::NEVER } else { self.deadline };
+        let unwatched = self.connection.awaits_room() != self.writable_watched;
+        let look = if unwatched { Deadline::after(UNWATCHED_NS) } else { Deadline::NEVER };
+        start.min(look).min(self.connection.next_try())
+    }
+
+    /// Whether the supervisor is known to have ended.
+    pub(super) fn has_ended(&self) -> bool {
+        self.pidfd.as_ref().is_some_and(|pidfd| pidfd::has_ended(pidfd.as_raw_fd()))
+    }
+
+    /// Sends it a signal.
+    pub(super) fn signal(&self, signal: i32) {
+        if let Some(pidfd) = &self.pidfd {
+            let _ = pidfd::signal(pidfd.as_raw_fd(), signal);
+        }
+    }
+
+    /// Ends it, whether or not it has said who it is.
+    pub(super) fn kill(&mut self) {
+        match &self.pidfd {
+            Some(_) => self.signal(libc::SIGKILL),
+            None => {
+                // One that outlives its host's interest has a keeper that is nobody's to kill. It reads this before the end of the socket.
+                let _ = self.connection.send(Message::new(Kind::Stop, &[0]));
+                self.keeper.kill();
+            }
+        }
+    }
+
+    /// Lets it live on without this host; with its keeper, which keeps for as long as the family lives.
+    pub(super) fn leave(self) {
+        // A forked child of the host may have the socket as well, so that to close it says nothing.
+        socket::shut_down(self.connection.fd());
+        self.keeper.leave();
+    }
+
+    /// Waits for the supervisor's end, which has been asked for; kills it if it takes longer.
+    pub(super) fn finish(self, deadline: Deadline) {
+        let Link { connection, pidfd, keeper, .. } = self;
+        match &pidfd {
+            Some(pidfd) if !pidfd::wait_end(pidfd.as_raw_fd(), deadline) => {
+                let killed = pidfd::signal(pidfd.as_raw_fd(), libc::SIGKILL).is_ok();
+                // One that this host may not kill any more sees the end of the socket; one that is stopped sees nothing.
+                socket::shut_down(connection.fd());
+                let patience = if killed { Deadline::NEVER } else { Deadline::after(REFUSED_NS) };
+                pidfd::wait_end(pidfd.as_raw_fd(), patience);
+            }
+            Some(_) => (),
+            None => keeper.kill(),
+        }
+        if let Some(pidfd) = &pidfd {
+            // Where somebody has killed the keeper of a host that adopts orphans, it is that host's.
+            pidfd::reap(pidfd.as_raw_fd());
+        }
+        // In this order: to wait for the keeper takes a descriptor.
+        drop(connection);
+        drop(pidfd);
+        drop(keeper);
+    }
+}
+
+/// How long a supervisor may take to end that the host asks to and may not kill.
+const REFUSED_NS: u64 = 1_000_000_000;
+
+const NEWS: News = News { born: Kind::Born as u64, gone: Kind::Gone as u64 };
+
+/// A supervisor that runs a program.
+fn execute(settings: &Settings, program: Option<&Command>) -> Result<(OwnedFd, Keeper)> {
+    let (ours, theirs) = socket::pair()?;
+    let program = match program {
+        Some(command) => program::start_of(command.clone(), &settings.environment.variables),
+        None => program::program_again(&settings.environment.variables),
+    };
+    let start = Start::Exec { path: program.path(), argv: program.argv(), envp: program.envp() };
+    Ok((ours, spawn::born(start, theirs.as_raw_fd(), &NEWS, is_detached(settings))?))
+}
+
+fn is_detached(settings: &Settings) -> bool {
+    settings.job.as_ref().is_some_and(|job| job.detached)
+}
+
+/// A supervisor that is a copy of this process. Where there are other threads, a copy in which one of their locks is held for ever is
+/// given up, and another one is made.
+fn fork_host(settings: &Settings, entry: Entry, deadline: Deadline) -> Result<(OwnedFd, Keeper)> {
+    let mut patience_ns = FIRST_PATIENCE_NS;
+    loop {
+        let (ours, theirs) = socket::pair()?;
+        let start = Start::Fork { run: entry };
+        let keeper = spawn::born(start, theirs.as_raw_fd(), &NEWS, is_detached(settings))?;
+        drop(theirs);
+        let has_told = threads::only_one() || pidfd::poll(ours.as_raw_fd(), Deadline::after(patience_ns));
+        if has_told || deadline.passed() {
+            return Ok((ours, keeper));
+        }
+        keeper.kill();
+        patience_ns *= 2;
+    }
+}

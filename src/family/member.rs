@@ -1,0 +1,291 @@
+//! One place for a worker in the family, and the processes that fill it one after the other.
+//!
+//! ```text
+//!   VACANT    no process. Its time has come, or a pause after a failed start is on
+//!     | StartWorker sent
+//!   STARTING  a segment exists; the process may exist; `start_timeout` runs
+//!     | the segment's phase is READY, and `Started` has brought the pidfd
+//!   READY     takes tasks
+//!     | `Exited`, or (when the supervisor is gone) the pidfd says so: from STARTING and READY alike
+//!   ENDED     the pool deals with what is in the ring
+//!     | buried
+//!   VACANT    the segment is gone
+//!
+//!             One that is parked stays vacant until more workers are wanted
+//!
+//!   DYING     the supervisor is gone while STARTING or READY: killed, waiting for the pidfd; then as above
+//! ```
+
+use crate::error::{Code, Error, Result};
+use crate::sys::clock::{Deadline, now_ns};
+use crate::sys::epoll::Epoll;
+use crate::sys::fd::{self, Guarded};
+use crate::sys::prim::Ordering;
+use crate::sys::{pidfd, socket};
+use crate::task::callees::Callees;
+use crate::task::death::Death;
+use crate::task::handover::Handover;
+use crate::task::program;
+use crate::task::ring::{CrashRecord, FRAMES, Segment, phase};
+use crate::task::share::Share;
+use crate::task::wire::{Connection, Message};
+use std::fmt::Write as _;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    Vacant { not_before_ns: u64 },
+    Starting { deadline: Deadline },
+    Ready,
+    Dying,
+    Ended,
+}
+
+#[derive(Debug)]
+pub(crate) struct Member {
+    pub(crate) state: State,
+    /// Counts the processes of this place, so that late news of an earlier one is known as such.
+    pub(crate) generation: u64,
+    /// The host has seen it ready: from then on nothing that it writes makes it a start that failed.
+    pub(crate) was_ready: bool,
+    /// It stays vacant until somebody wants it: see [`super::Family::unpark`].
+    pub(crate) parked: bool,
+    /// It has been asked to leave, and until when it should have.
+    pub(crate) leaving: Option<Deadline>,
+    pub(crate) segment: Option<Segment>,
+    event: Option<Guarded>,
+    /// By which the process gets the segments that the pool shares, and a [`Handover`].
+    control_socket: Option<Connection>,
+    /// How many messages it has been passed there.
+    passed: u32,
+    /// When its supervisor is asked once more for its pidfd, for which this process had no room.
+    pub(super) asks_again: Deadline,
+    pub(crate) pid: i32,
+    pub(crate) pidfd: Option<Guarded>,
+}
+
+impl Member {
+    pub(crate) fn new() -> Member {
+        let state = State::Vacant { not_before_ns: 0 };
+        Member {
+            state,
+            generation: 0,
+            was_ready: false,
+            parked: false,
+            leaving: None,
+            segment: None,
+            event: None,
+            control_socket: None,
+            passed: 0,
+            asks_again: Deadline::NEVER,
+            pid: 0,
+            pidfd: None,
+        }
+    }
+
+    /// A fresh segment for the next process, and a fresh eventfd, of which `token` will tell: a process can fill the one
+    /// that it has, or make it block. Returns the descriptors that go to it.
+    pub(crate) fn prepare(
+        &mut self,
+        token: u64,
+        epoll: &Epoll,
+        start_timeout_ns: u64,
+        shares: &[Share],
+        mark: u32,
+    ) -> Result<Vec<OwnedFd>> {
+        let (segment, fd) = Segment::create()?;
+        let event = fd::eventfd()?;
+        epoll.add_edge(event.as_raw_fd(), token)?;
+        let copy = event.try_clone().map_err(|error| Error::from_io("dup", &error))?;
+        if let Some(old) = self.event.replace(Guarded::of_eventfd(event)) {
+            // Something that the last process has left behind may still hold it.
+            epoll.remove(old.as_raw_fd());
+        }
+        let (ours, theirs) = socket::pair()?;
+        let mut control_socket = Connection::new(ours);
+        for share in shares {
+            control_socket.try_send(share.message()?)?;
+        }
+        self.passed = shares.len() as u32;
+        segment.messages_sent.store(self.passed, Ordering::Release);
+        segment.mark.store(mark, Ordering::Relaxed);
+        self.control_socket = Some(control_socket);
+        // The first news is that it is ready.
+        segment.ask_to_be_told();
+        self.generation += 1;
+        self.segment = Some(segment);
+        self.pid = 0;
+        self.pidfd = None;
+        self.leaving = None;
+        self.was_ready = false;
+        self.state = State::Starting { deadline: Deadline::after(start_timeout_ns) };
+        Ok(vec![fd, copy, theirs])
+    }
+
+    /// Passes one more segment to the process.
+    pub(crate) fn pass(&mut self, share: &Share) -> Result<()> {
+        self.tell(share.message()?)
+    }
+
+    /// Passes to the process what it gets the ends of channels by.
+    pub(crate) fn pass_handover(&mut self, handover: &Handover) -> Result<()> {
+        self.tell(handover.message()?)
+    }
+
+    fn tell(&mut self, message: Message) -> Result<()> {
+        if let (Some(control_socket), Some(segment)) = (&mut self.control_socket, &self.segment) {
+            control_socket.try_send(message)?;
+            self.passed += 1;
+            segment.messages_sent.store(self.passed, Ordering::Release);
+            segment.ask_to_be_told();
+            segment.wake_worker();
+        }
+        Ok(())
+    }
+
+    /// Passes what found no room before. What cannot be passed any more, its end says.
+    pub(super) fn flush(&mut self) {
+        if let Some(control_socket) =
+            self.control_socket.as_mut().filter(|control_socket| control_socket.is_waiting())
+        {
+            let _ = control_socket.flush();
+        }
+    }
+
+    /// Nothing more is passed to the process, and it need not tell of anything but its end.
+    pub(crate) fn fall_silent(&mut self, epoll: &Epoll) {
+        self.control_socket = None;
+        if let Some(event) = self.event.take() {
+            epoll.remove(event.as_raw_fd());
+        }
+    }
+
+    /// Whether the process has dealt with all that it was passed.
+    pub(crate) fn has_mapped(&self) -> bool {
+        self.segment
+            .as_ref()
+            .is_some_and(|segment| segment.messages_done.load(Ordering::Acquire) >= self.passed)
+    }
+
+    pub(crate) fn phase(&self) -> u32 {
+        self.segment.as_ref().map_or(phase::STARTING, |segment| segment.phase.load(Ordering::Acquire))
+    }
+
+    /// Whether its process is known and has reported.
+    pub(crate) fn has_become_ready(&self) -> bool {
+        self.phase() == phase::READY && self.pidfd.is_some()
+    }
+
+    /// Whether its pidfd was lost on its way, and is to be asked for.
+    pub(super) fn wants_pidfd(&self) -> bool {
+        self.pid != 0 && self.pidfd.is_none() && matches!(self.state, State::Starting { .. })
+    }
+
+    /// Whether it is to be asked for now.
+    pub(super) fn asks_for_pidfd(&self) -> bool {
+        self.wants_pidfd() && self.asks_again.passed()
+    }
+
+    /// Where the program has closed the process's descriptor, opens it anew; whether there is one.
+    pub(super) fn renew_pidfd(&mut self) -> bool {
+        let Some(lost) = self.pidfd.as_ref().filter(|pidfd| !pidfd.is_ours()) else { return true };
+        let Ok(Some(again)) = pidfd::reopen(self.pid, lost) else { return false };
+        self.pidfd = Some(Guarded::new(again));
+        true
+    }
+
+    /// Sends its process a signal. The error is that this host may not.
+    pub(crate) fn signal(&self, signal: i32) -> Result<()> {
+        self.pidfd.as_ref().map_or(Ok(()), |pidfd| pidfd::signal(pidfd.as_raw_fd(), signal))
+    }
+
+    pub(crate) fn retire(&mut self, deadline: Deadline) {
+        if let Some(segment) = &self.segment {
+            segment.leave.store(1, Ordering::Release);
+            segment.wake_worker();
+            self.leaving = Some(deadline);
+        }
+    }
+
+    /// Why its start has failed, in the worker's own words where it left some.
+    pub(crate) fn start_failure(&self, death: &Death) -> String {
+        let left_word = matches!(self.phase(), phase::FAILED | phase::CANNOT_MAP);
+        let said = self.segment.as_ref().filter(|_| left_word).map(|segment| {
+            let length = segment.failure_length.load(Ordering::Relaxed) as usize;
+            String::from_utf8_lossy(&segment.failure.read(length)).into_owned()
+        });
+        let executed = death.signal == 0 && death.code == program::NOT_EXECUTED;
+        said.unwrap_or_else(|| {
+            let hint = if executed { " (its program could not be executed)" } else { "" };
+            format!("{} before it was ready{hint}{}", death.describe(), last_line(death.output()))
+        })
+    }
+
+    /// The code that belongs to its own words, where it is one that a caller can do something about.
+    pub(crate) fn failure_code(&self) -> Option<Code> {
+        let code = Code(self.segment.as_ref()?.failure_code.load(Ordering::Relaxed));
+        let known = [Code::NAME, Code::MODULE, Code::FUNCTION];
+        let system = [libc::EEXIST, libc::ENOMEM, libc::EMFILE, libc::ENFILE].map(Code::errno);
+        (known.contains(&code) || system.contains(&code)).then_some(code)
+    }
+
+    /// Whether its start has failed for want of something: it says so, or did not get as far as being able to.
+    pub(super) fn fell_short(&self, death: &Death) -> bool {
+        let short = [libc::ENOMEM, libc::EMFILE, libc::ENFILE].map(Code::errno);
+        let says_so = self.failure_code().is_some_and(|code| short.contains(&code));
+        says_so || program::fell_short(death.signal, death.code) && self.phase() == phase::STARTING
+    }
+
+    /// Completes what the kernel says of a death with what the worker's handler of fatal signals has left.
+    pub(crate) fn complete(&self, death: &mut Death, callees: Option<&Callees>) {
+        let Some(segment) = &self.segment else { return };
+        let crash = &segment.crash;
+        let signal = crash.signal.load(Ordering::Acquire);
+        // A record without a death by signal is one of a handler that the program has put in tine's place.
+        if signal == 0 || death.signal == 0 {
+            return;
+        }
+        if (1..=64).contains(&signal) {
+            death.signal = signal;
+        }
+        death.fault_address = crash.fault_address.load(Ordering::Relaxed) as usize;
+        death.set_backtrace(backtrace(crash, callees));
+    }
+
+    /// The process has ended and everything about it has been dealt with.
+    pub(crate) fn vacate(&mut self, pause_ns: u64) {
+        let not_before_ns = if pause_ns == 0 { 0 } else { now_ns() + pause_ns };
+        self.state = State::Vacant { not_before_ns };
+        self.segment = None;
+        self.control_socket = None;
+        self.pidfd = None;
+        self.pid = 0;
+    }
+}
+
+/// The end of what a process has written, where that is captured, as the end of a sentence.
+fn last_line(output: &[u8]) -> String {
+    let text = String::from_utf8_lossy(output);
+    match text.lines().rev().map(str::trim).find(|line| !line.is_empty()) {
+        Some(line) => format!("; the last that it wrote is \"{line}\""),
+        None => String::new(),
+    }
+}
+
+fn backtrace(crash: &CrashRecord, callees: Option<&Callees>) -> String {
+    let count = crash.frame_count.load(Ordering::Acquire) as usize;
+    let mut text = String::new();
+    for (number, frame) in crash.frames.iter().take(count.min(FRAMES)).enumerate() {
+        let (module, offset) = (frame.0.load(Ordering::Relaxed), frame.1.load(Ordering::Relaxed));
+        let place = callees.and_then(|callees| {
+            let path = callees.tables().path_of(module)?;
+            Some((path, callees.symbol(module, offset)))
+        });
+        let _ = match place {
+            Some((path, Some(symbol))) => writeln!(text, "#{number} {path}+{offset:#x} ({symbol})"),
+            Some((path, None)) => writeln!(text, "#{number} {path}+{offset:#x}"),
+            None => writeln!(text, "#{number} {offset:#x}"),
+        };
+    }
+    text
+}

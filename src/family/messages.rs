@@ -1,0 +1,139 @@
+//! What the supervisor says, and what it is told.
+
+use super::member::{Member, State};
+use super::{Family, SOCKET, SUPERVISOR, UNWATCHED_NS};
+use crate::error::{Error, Result};
+use crate::sys::clock::Deadline;
+use crate::sys::epoll::Epoll;
+use crate::sys::fd::Guarded;
+use crate::sys::limits;
+use crate::sys::pidfd::Ended;
+use crate::task::callees::Callees;
+use crate::task::death::Death;
+use crate::task::wire::{self, Kind, Message};
+use std::os::fd::AsRawFd;
+
+impl Family {
+    /// Sends what waits to be sent.
+    pub(super) fn tell_supervisor(&mut self, epoll: &Epoll) {
+        let Some(link) = &mut self.link else { return };
+        for (slot, member) in
+            self.members.iter_mut().enumerate().filter(|(_, member)| member.asks_for_pidfd())
+        {
+            member.asks_again = Deadline::after(UNWATCHED_NS);
+            let words = [slot as u64, member.generation];
+            // Should it fail for good, so does the flush.
+            let _ = link.connection.send(Message::new(Kind::StartedAgain, &words));
+        }
+        self.members.iter_mut().for_each(Member::flush);
+        if link.connection.flush().is_err() {
+            return self.lose_supervisor(epoll, None);
+        }
+        let waiting = link.connection.awaits_room();
+        if waiting != link.writable_watched
+            && epoll.watch_writable(link.connection.fd(), SOCKET, waiting).is_ok()
+        {
+            link.writable_watched = waiting;
+        }
+    }
+
+    pub(super) fn take_messages(&mut self, epoll: &Epoll) -> Result<()> {
+        while let Some(link) = &mut self.link {
+            match link.connection.receive() {
+                Ok(Some(message)) => self.take(message, epoll)?,
+                // The socket may be held open by a child of a library's making; the pidfd cannot be.
+                Ok(None) if link.has_ended() => match link.connection.receive() {
+                    Ok(Some(message)) => self.take(message, epoll)?,
+                    _ => self.lose_supervisor(epoll, None),
+                },
+                Ok(None) => return Ok(()),
+                Err(_) => self.lose_supervisor(epoll, None),
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn take(&mut self, message: Message, epoll: &Epoll) -> Result<()> {
+        let [slot, generation, third, fourth, fifth, sixth, seventh] = message.words;
+        match message.kind {
+            Kind::Ready => {
+                let Some(link) = &mut self.link else { return Ok(()) };
+                if let Some(pidfd) = &link.pidfd {
+                    epoll.remove(pidfd.as_raw_fd());
+                }
+                let tables = link.is_up(message).and_then(|tables| {
+                    link.pidfd.as_ref().map_or(Ok(()), |pidfd| epoll.add(pidfd.as_raw_fd(), SUPERVISOR))?;
+                    Ok(tables)
+                });
+                match (tables, &mut self.callees) {
+                    (Ok(tables), Some(callees)) => callees.set_tables(tables),
+                    (Ok(tables), callees @ None) => *callees = Some(Callees::new(tables)),
+                    (Err(error), _) => {
+                        link.up = false;
+                        self.lose_supervisor(epoll, Some(error));
+                    }
+                }
+            }
+            Kind::Born => {
+                let Some(link) = &mut self.link else { return Ok(()) };
+                let born = link.is_born(message);
+                if let Some(pidfd) = &link.pidfd {
+                    // Where that cannot be, the end of its socket says when it has ended, and soon `Ready` comes.
+                    let _ = epoll.add(pidfd.as_raw_fd(), SUPERVISOR);
+                }
+                if let Err(errno) = born {
+                    self.drop_link(epoll);
+                    self.could_not_start(self.no_supervisor(errno));
+                }
+            }
+            Kind::Gone => {
+                if let Some(link) = &mut self.link {
+                    link.gone = Some(Ended::from_status(0, slot as i32));
+                }
+            }
+            Kind::Refused => {
+                let error = message.error(0);
+                let text = format!("the supervisor: {}", error.text());
+                self.lose_supervisor(epoll, Some(Error::new(error.code(), text)));
+            }
+            Kind::Started => {
+                if let Some(member) = self.member(slot, generation) {
+                    member.pid = third as i32;
+                    member.pidfd = message.fds.into_iter().next().map(Guarded::new);
+                    member.asks_again = Deadline::after(UNWATCHED_NS);
+                }
+            }
+            Kind::NotStarted => {
+                let error = message.error(2);
+                if let Some(member) = self.member(slot, generation) {
+                    member.vacate(0);
+                    self.could_not_start(error);
+                }
+            }
+            Kind::Exited => {
+                let wire::How { signal, code, late } = wire::How::from_word(third);
+                let mut death = Death::new(fifth as i32, signal, code, fourth);
+                (death.user_ns, death.system_ns, death.late) = (sixth, seventh, late);
+                if let Some(said) = message.fds.first().and_then(|fd| wire::from_memfd(fd).ok()) {
+                    death.set_output(said);
+                }
+                if signal == libc::SIGKILL {
+                    let kills = limits::oom_kills();
+                    death.out_of_memory = i32::from(kills > std::mem::replace(&mut self.oom_kills, kills));
+                }
+                if self.member(slot, generation).is_some() {
+                    self.ended(slot as usize, death);
+                }
+            }
+            other => return Err(Error::errno(libc::EPROTO, format!("an unexpected message, {other:?}"))),
+        }
+        Ok(())
+    }
+
+    /// The member that a message is about, if it is still about the same process.
+    pub(super) fn member(&mut self, slot: u64, generation: u64) -> Option<&mut Member> {
+        let member = self.members.get_mut(usize::try_from(slot).ok()?)?;
+        let alive = !matches!(member.state, State::Vacant { .. } | State::Ended);
+        (alive && member.generation == generation).then_some(member)
+    }
+}

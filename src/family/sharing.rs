@@ -1,0 +1,67 @@
+//! Segments on their way to all workers of a family.
+
+use super::Family;
+use super::member::{Member, State};
+use crate::error::{Error, Result};
+use crate::task::share::{self, Share};
+
+impl Family {
+    /// Begins to share a segment with all workers; [`Family::shared`] tells how it goes.
+    pub(crate) fn share(&mut self, share: Share) -> Result<()> {
+        if self.shares.len() == share::MOST {
+            let text =
+                format!("the pool shares {} segments already, the most that there can be", share::MOST);
+            return Err(Error::errno(libc::ENOSPC, text));
+        }
+        self.sharing = Some(Sharing::default());
+        self.shares.push(share);
+        let share = &self.shares[self.shares.len() - 1];
+        let passed = self.members.iter_mut().try_for_each(|member| member.pass(share));
+        if passed.is_err() {
+            self.end_sharing(false);
+        }
+        passed
+    }
+
+    /// Whether the segment that is being shared has got to every worker, but for those that are `busy`: they look
+    /// before their next task.
+    pub(crate) fn shared(&mut self, busy: impl Fn(usize) -> bool) -> Option<Result<()>> {
+        let mapped = self.mapped_count();
+        let sharing = self.sharing.as_mut()?;
+        sharing.mapped = mapped;
+        if let Some(failure) = sharing.failure.take() {
+            return Some(Err(failure));
+        }
+        let has = |(slot, member): (usize, &Member)| {
+            let vacant = member.parked && matches!(member.state, State::Vacant { .. });
+            vacant || member.state == State::Ready && (member.has_mapped() || busy(slot))
+        };
+        self.members.iter().enumerate().all(has).then_some(Ok(()))
+    }
+
+    /// Ends what [`Family::share`] began; workers to come get the segment only if it was `kept`.
+    pub(crate) fn end_sharing(&mut self, kept: bool) {
+        self.sharing = None;
+        if !kept {
+            self.shares.pop();
+        }
+    }
+
+    /// Whether a range lies in a segment that is shared.
+    pub(crate) fn is_shared(&self, address: usize, length: usize) -> bool {
+        self.shares.iter().any(|share| share.contains(address, length))
+    }
+
+    pub(super) fn mapped_count(&self) -> usize {
+        self.members.iter().filter(|member| member.has_mapped()).count()
+    }
+}
+
+/// A segment that is being shared.
+#[derive(Debug, Default)]
+pub(super) struct Sharing {
+    /// How many workers had mapped it when that was counted last.
+    pub(super) mapped: usize,
+    /// Why one could not.
+    pub(super) failure: Option<Error>,
+}

@@ -1,0 +1,120 @@
+//! How a family comes to its end, and what its host has to say in that: it stops a pool's; a single process's it only lets
+//! run out, or leaves to itself.
+
+use super::link::Link;
+use super::member::State;
+use super::{Event, Family};
+use crate::error::Result;
+use crate::sys::clock::{Deadline, now_ns};
+use crate::sys::epoll::Epoll;
+use crate::sys::pidfd;
+use crate::sys::prim::Ordering;
+use crate::task::death::Death;
+use crate::task::job::Input;
+use crate::task::wire::{Kind, Message};
+use std::os::fd::AsRawFd;
+
+/// The supervisor of a family that has been told to end.
+pub(crate) struct Leaving {
+    link: Link,
+    until: Deadline,
+}
+
+impl Leaving {
+    /// Waits for its end.
+    pub(crate) fn wait(self) {
+        self.link.finish(self.until);
+    }
+}
+
+impl Family {
+    /// No place is filled any more, and nobody is started again: what runs, runs to its end, and needs only its supervisor.
+    pub(crate) fn start_no_more(&mut self, epoll: &Epoll) {
+        self.stopping = true;
+        self.end = None;
+        self.shares.clear();
+        self.members.iter_mut().for_each(|member| member.fall_silent(epoll));
+        if let Some(job) = &mut self.settings.job {
+            job.input = Input::default();
+        }
+    }
+
+    /// Sends a signal to everything that descends from the supervisor.
+    pub(crate) fn signal_tree(&mut self, signal: i32) -> Result<()> {
+        if let Some(link) = &mut self.link {
+            link.connection.send(Message::new(Kind::SignalTree, &[signal as u64]))?;
+            link.signal(libc::SIGCONT);
+        }
+        Ok(())
+    }
+
+    /// Sends the supervisor a signal.
+    pub(crate) fn signal_supervisor(&self, signal: i32) {
+        if let Some(link) = &self.link {
+            link.signal(signal);
+        }
+    }
+
+    /// Leaves the family to itself: to its supervisor this host is gone.
+    pub(crate) fn leave(mut self) {
+        if let Some(link) = self.link.take() {
+            link.leave();
+        }
+    }
+
+    /// Ends the family and waits for it: workers may finish what they do until the deadline, then all are killed.
+    pub(crate) fn stop(&mut self, epoll: &Epoll, deadline: Deadline) {
+        if let Some(leaving) = self.begin_to_stop(epoll, deadline) {
+            leaving.wait();
+        }
+        self.end_all();
+    }
+
+    /// The first half of that, which does not wait; what is left to wait for.
+    pub(crate) fn begin_to_stop(&mut self, epoll: &Epoll, deadline: Deadline) -> Option<Leaving> {
+        self.stopping = true;
+        let grace_ns = deadline.0.saturating_sub(now_ns());
+        let killed_at_once = deadline.passed();
+        for member in &self.members {
+            match &member.segment {
+                Some(segment) if !killed_at_once => {
+                    segment.leave.store(1, Ordering::Release);
+                    segment.wake_worker();
+                    // One that somebody has stopped could not leave. If this host may not, the supervisor does all of it.
+                    let _ = member.signal(libc::SIGCONT);
+                }
+                _ => drop(member.signal(libc::SIGKILL)),
+            }
+        }
+        self.link.take().map(|mut link| {
+            epoll.remove(link.connection.fd());
+            if let Some(pidfd) = &link.pidfd {
+                epoll.remove(pidfd.as_raw_fd());
+            }
+            let _ = link.connection.send(Message::new(Kind::Stop, &[grace_ns]));
+            link.signal(libc::SIGCONT);
+            // Killing and reaping takes the supervisor some milliseconds more than the workers were given. What a single
+            // process has started may be a lot, and no deadline has been promised.
+            let patience_ns = if self.settings.job.is_some() { 5_000_000_000 } else { 500_000_000 };
+            Leaving { link, until: Deadline(deadline.0.max(now_ns()).saturating_add(patience_ns)) }
+        })
+    }
+
+    /// The second half: whoever is still there is killed.
+    pub(crate) fn end_all(&mut self) {
+        for (slot, member) in self.members.iter_mut().enumerate() {
+            if let Some(pidfd) = member.pidfd.as_ref().map(AsRawFd::as_raw_fd) {
+                // One that has become somebody else by executing a program may not be killed; nor is it waited for.
+                if pidfd::signal(pidfd, libc::SIGKILL).is_ok() {
+                    pidfd::wait_end(pidfd, Deadline::NEVER);
+                }
+                pidfd::reap(pidfd);
+            }
+            if !matches!(member.state, State::Vacant { .. } | State::Ended) {
+                let death = Death::new(member.pid, libc::SIGKILL, 0, 0);
+                member.state = State::Ended;
+                self.events.push_back(Event::Ended(slot, death));
+            }
+        }
+    }
+}

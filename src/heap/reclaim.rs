@@ -1,0 +1,95 @@
+//! What a process leaves when it dies, and what becomes of it.
+//!
+//! Its allocators' knowledge is gone with it. What the shared words say is enough: claims are undone; slabs and large
+//! blocks become those of an ended process of its number, and take up no place. Each is one compare-exchange, which fails
+//! where somebody has freed the block meanwhile; who is killed in the middle leaves the rest to the next.
+
+use super::Heap;
+use super::allocator::Allocator;
+use super::audit::Usage;
+use super::entry::{Entry, Kind, Owner, ended, ended_process, place_of};
+use super::runs;
+use super::slab::Slab;
+use crate::sys::prim::Ordering;
+
+impl Heap {
+    /// Clears up after a process that has ended and that nobody else clears up after: what it was about to claim is free
+    /// again. Blocks that it had allocated stay allocated: somebody may hold them. They are listed under `pid`. Whether all of
+    /// the heap could be seen; else some is left to do.
+    pub(super) fn clear_up(&self, allocator: &mut Allocator, place: Owner, pid: i32) -> bool {
+        let directory = &self.directory;
+        let seen = directory.look_again(&self.fd).is_ok();
+        let known = directory.known_extents();
+        let mut extent = 0;
+        while extent < known {
+            let entry = directory.get(extent);
+            let left = Entry { owner: ended(pid), ..entry };
+            extent += match entry.kind {
+                Kind::Free | Kind::Tail => entry.length_at(extent, known),
+                _ if place_of(entry.owner) != Some(place) => entry.length_at(extent, known),
+                Kind::Claimed => runs::give_up(directory, extent, entry),
+                Kind::Large => {
+                    directory.exchange(extent, entry, left);
+                    entry.length_at(extent, known)
+                }
+                Kind::Slab | Kind::Loose => {
+                    directory.exchange(extent, entry, left.loosened());
+                    allocator.take_back(self, extent);
+                    entry.length_at(extent, known)
+                }
+            };
+        }
+        allocator.search_from = 0;
+        seen
+    }
+
+    /// The same for a pool's heap, of which the host has made most itself: what it cannot see stays under the place's number, and
+    /// is cleared up after the next process there. `unfinished` is the address that the process had announced last, or 0; a block there
+    /// is freed.
+    pub(crate) fn reclaim(&self, owner: Owner, pid: i32, unfinished: usize) {
+        let mut allocator = self.allocator();
+        self.clear_up(&mut allocator, owner, pid);
+        if unfinished != 0 {
+            // Announced but not allocated, or garbage: then there is nothing to free.
+            let _ = allocator.free(self, unfinished);
+        }
+    }
+
+    /// The blocks that a process had when it died and nobody has freed since: address and size.
+    pub fn left_by(&self, pid: i32) -> Vec<(usize, usize)> {
+        self.blocks_of(ended(pid))
+    }
+
+    /// The processes that have died and left blocks, with what they have left.
+    pub(crate) fn dead(&self) -> Vec<(i32, Usage)> {
+        let usage = self.usage().into_iter();
+        let dead = usage.filter_map(|(owner, usage)| Some((ended_process(owner)?, usage)));
+        dead.filter(|(_, usage)| usage.blocks > 0).collect()
+    }
+
+    /// Frees the blocks that a process has left; how many there were.
+    pub fn release_process(&self, pid: i32) -> usize {
+        let mut allocator = self.allocator();
+        let mut freed = 0;
+        for (extent, entry, length) in self.runs() {
+            if entry.owner != ended(pid) {
+                continue;
+            }
+            if entry.kind == Kind::Large
+                && self.directory.exchange(extent, entry, Entry::claimed(allocator.owner, length))
+            {
+                allocator.release(self, extent, length);
+                freed += 1;
+            } else if let Some(slab) = Slab::at(extent, entry, self.directory.known_extents()) {
+                for word in 0..slab.class.words() {
+                    let blocks = slab.allocated(self, word);
+                    // AcqRel: as in `Slab::hand_back`.
+                    let before = slab.returned(self, word).fetch_or(blocks, Ordering::AcqRel);
+                    freed += (blocks & !before).count_ones() as usize;
+                }
+                allocator.take_back(self, extent);
+            }
+        }
+        freed
+    }
+}

@@ -1,0 +1,566 @@
+//! The host's ledger: what has been submitted, where it is, and what came of it. Private memory of the host; nothing
+//! that a worker writes gets in here unchecked.
+//!
+//! ```text
+//!   FREE      the next submit may have it
+//!     | submit
+//!   QUEUED    in the pool's queue ---- cancelled, or the pool breaks down ---+
+//!     | pushed into a worker's ring         ^                                |
+//!   SENT      in the ring of that worker    | recalled, or the worker died   |
+//!     | the result was drained, or the      | before it had begun            |
+//!     | worker died after it had begun -----+                                |
+//!   SETTLED   has a result, which nobody has taken  <------------------------+
+//!     | taken by wait or next
+//!   TAKEN     the caller has the result and may look into it
+//!     | released
+//!   FREE      with the next generation: the old id means nothing any more
+//! ```
+
+use super::callbacks::Calls;
+use super::chain::Links;
+use super::channel_handoff::Kept;
+use crate::channel::End;
+use crate::error::{Code, Error, Result};
+use crate::task::call::{Chunk, Kind};
+use crate::task::death::Death;
+use crate::task::function::Callee;
+use crate::task::ring::INLINE_INPUT;
+use std::ffi::CString;
+use std::mem::MaybeUninit;
+
+/// Names a task: its place and the generation there. Never zero.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TaskId(pub u64);
+
+/// Whether a task's function ran.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// To its end.
+    Ran,
+    /// For certain not.
+    NotStarted,
+    /// It had begun when its process died.
+    MaybeRan,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    Free,
+    Queued,
+    Sent(u32),
+    Settled,
+    Taken,
+}
+
+/// Where an input is.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Input {
+    Inline,
+    /// In the heap; `owned` where the pool has put it there and frees it.
+    Heap {
+        address: usize,
+        owned: bool,
+    },
+}
+
+/// Where an output is.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Output {
+    Inline,
+    Heap(usize),
+}
+
+/// What came of a task.
+#[derive(Debug)]
+pub(super) struct Outcome {
+    pub(super) status: i32,
+    pub(super) delivery: Delivery,
+    pub(super) message: Option<CString>,
+    pub(super) output: Output,
+    pub(super) output_length: usize,
+    pub(super) death: Option<Box<Death>>,
+    /// Of a chunk: items that have finished, whether one more had begun, how long it took, how long its messages are.
+    pub(super) items: u64,
+    pub(super) culprit: bool,
+    pub(super) elapsed_ns: u64,
+    pub(super) messages_length: usize,
+    /// Of a chunk: the item that was ended, and its status.
+    pub(super) late: Option<(u64, i32)>,
+}
+
+impl Outcome {
+    pub(super) fn new(status: i32, delivery: Delivery) -> Outcome {
+        Outcome {
+            status,
+            delivery,
+            message: None,
+            output: Output::Inline,
+            output_length: 0,
+            death: None,
+            items: 0,
+            culprit: false,
+            elapsed_ns: 0,
+            messages_length: 0,
+            late: None,
+        }
+    }
+
+    /// For a task that was never given to a worker.
+    pub(super) fn not_started(error: &Error) -> Outcome {
+        let mut outcome = Outcome::new(error.code().0, Delivery::NotStarted);
+        outcome.message = to_c_string(error.text().as_bytes());
+        outcome
+    }
+}
+
+/// Text for C: what follows a zero byte is lost.
+pub(super) fn to_c_string(bytes: &[u8]) -> Option<CString> {
+    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+    // Where memory is short, a result without its text is better than a host without any result.
+    let mut text = Vec::new();
+    for chunk in bytes[..end].utf8_chunks() {
+        let broken = if chunk.invalid().is_empty() { "" } else { "\u{fffd}" };
+        text.try_reserve(chunk.valid().len() + broken.len() + 1).ok()?;
+        text.extend_from_slice(chunk.valid().as_bytes());
+        text.extend_from_slice(broken.as_bytes());
+    }
+    CString::new(text).ok()
+}
+
+/// Bytes that travel in a slot; the input before the task has run, the output afterwards. They stand apart from the entries: their
+/// pages are touched, and so had from the system, only where tasks have such bytes.
+#[derive(Debug)]
+#[repr(C, align(16))]
+pub(super) struct InlineBytes(pub(super) [u8; INLINE_INPUT]);
+
+/// What an entry is filled with.
+#[derive(Debug)]
+pub(super) struct NewTask<'a> {
+    pub(super) kind: Kind,
+    pub(super) callee: Callee,
+    pub(super) input: Input,
+    /// The input's bytes, wherever they are to travel.
+    pub(super) bytes: &'a [u8],
+    pub(super) user: usize,
+    pub(super) deadline_ns: u64,
+    pub(super) queue_due_ns: u64,
+    pub(super) retries: u32,
+    pub(super) end: Option<End>,
+    pub(super) job: Option<usize>,
+    pub(super) stream: Option<usize>,
+}
+
+impl<'a> NewTask<'a> {
+    /// One of which nothing more is said.
+    pub(super) fn new(kind: Kind, callee: Callee, input: Input, bytes: &'a [u8]) -> NewTask<'a> {
+        NewTask {
+            kind,
+            callee,
+            input,
+            bytes,
+            user: 0,
+            deadline_ns: 0,
+            queue_due_ns: 0,
+            retries: 0,
+            end: None,
+            job: None,
+            stream: None,
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) generation: u32,
+    pub(super) state: State,
+    /// While it is free: the next one of its block that is.
+    next_free: u32,
+    /// Its place in the queue, or among the results that nobody has taken.
+    pub(super) links: Links,
+    pub(super) kind: Kind,
+    /// A wait is on for this very task, so `next` leaves it alone.
+    pub(super) claimed: bool,
+    pub(super) callee: Callee,
+    pub(super) input: Input,
+    pub(super) input_length: usize,
+    /// The caller's word, carried to the result.
+    pub(super) user: usize,
+    /// How long the call, or the call of each item, may take; 0 for as long as it likes.
+    pub(super) deadline_ns: u64,
+    /// Until when it must have begun; 0 for never mind.
+    pub(super) queue_due_ns: u64,
+    /// How often it may still be run again after its process has died, and how many processes have died with it.
+    pub(super) retries: u32,
+    pub(super) deaths: u32,
+    /// Grows with each worker that has come to nothing without having begun with it, as the worker says; see [`TO_BLAME`].
+    pub(super) suspicion: u32,
+    /// It is cancelled, and settles as such if it has to be handed out again.
+    pub(super) unwanted: bool,
+    /// The map that the task is a chunk of.
+    pub(super) job: Option<usize>,
+    /// The stream that the task is an item of.
+    pub(super) stream: Option<usize>,
+    pub(super) outcome: Option<Outcome>,
+    /// What its submitter wants to be told.
+    pub(super) calls: Option<Box<Calls>>,
+    /// An end of a channel goes with it; and that end, while it is the host's: see `channel_handoff`.
+    pub(super) has_end: bool,
+    pub(super) end: Kept,
+}
+
+const _: () = assert!(size_of::<Entry>() <= 272);
+
+impl Entry {
+    fn free(generation: u32) -> Entry {
+        Entry {
+            generation,
+            state: State::Free,
+            next_free: NO_ENTRY,
+            links: Links::NONE,
+            kind: Kind::Task,
+            claimed: false,
+            callee: Callee { module: 0, offset: 0 },
+            input: Input::Inline,
+            input_length: 0,
+            user: 0,
+            deadline_ns: 0,
+            queue_due_ns: 0,
+            retries: 0,
+            deaths: 0,
+            suspicion: 0,
+            unwanted: false,
+            job: None,
+            stream: None,
+            outcome: None,
+            calls: None,
+            has_end: false,
+            end: Kept::Nothing,
+        }
+    }
+
+    /// Whether it was submitted by itself: no chunk of a map and no item of a stream.
+    pub(super) fn is_a_callers(&self) -> bool {
+        self.job.is_none() && self.stream.is_none()
+    }
+}
+
+/// A task is to blame for what becomes of its workers, although they say that they have not begun with it, when the suspicion
+/// has grown to this: two that ended by themselves, three that did nothing, or so many that were killed, which may be anybody's
+/// doing. Else a task that damages its worker's ring would go from worker to worker for ever.
+pub(super) const TO_BLAME: u32 = 16;
+pub(super) const ENDED_ITSELF: u32 = 8;
+pub(super) const DID_NOTHING: u32 = 6;
+
+/// How much a worker's end says against what was in front of it.
+pub(super) fn suspicion_after(signal: i32) -> u32 {
+    if signal == libc::SIGKILL { 1 } else { ENDED_ITSELF }
+}
+
+/// Entries do not move: results point into them.
+const BLOCK: usize = 512;
+
+const NO_ENTRY: u32 = u32::MAX;
+
+#[derive(Debug)]
+struct Block {
+    entries: Vec<Entry>,
+    /// One for each entry.
+    inline: Vec<MaybeUninit<InlineBytes>>,
+    /// The first free entry, by its place in here; each knows the next.
+    free: u32,
+    used: u32,
+}
+
+impl Block {
+    /// All of them free, with generations that no entry in their places has had.
+    fn new(generation: u32) -> Result<Block> {
+        let (mut entries, mut inline) = (Vec::new(), Vec::new());
+        let room = entries.try_reserve_exact(BLOCK).and_then(|()| inline.try_reserve_exact(BLOCK));
+        room.map_err(|_| Error::from(Code::errno(libc::ENOMEM)))?;
+        inline.resize_with(BLOCK, MaybeUninit::uninit);
+        entries.extend((1..=BLOCK as u32).map(|next| {
+            let next_free = if next as usize == BLOCK { NO_ENTRY } else { next };
+            Entry { next_free, ..Entry::free(generation) }
+        }));
+        Ok(Block { entries, inline, free: 0, used: 0 })
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Ledger {
+    /// `None` where a block has been given back.
+    blocks: Vec<Option<Block>>,
+    /// The blocks that have a free entry, and how many of them have nothing else.
+    open: Vec<u32>,
+    empty: usize,
+    /// No entry of a block that has been given back has got so far.
+    first_generation: u32,
+    /// What is read where a block has been given back: free.
+    nobody: Box<Entry>,
+    /// Submitted and not settled, chunks included.
+    pub(super) outstanding: usize,
+}
+
+impl Default for Ledger {
+    fn default() -> Ledger {
+        Ledger {
+            blocks: Vec::new(),
+            open: Vec::new(),
+            empty: 0,
+            first_generation: 1,
+            nobody: Box::new(Entry::free(0)),
+            outstanding: 0,
+        }
+    }
+}
+
+impl Ledger {
+    pub(super) fn get(&self, index: u32) -> &Entry {
+        match &self.blocks[index as usize / BLOCK] {
+            Some(block) => &block.entries[index as usize % BLOCK],
+            None => &self.nobody,
+        }
+    }
+
+    /// One that is in use.
+    pub(super) fn get_mut(&mut self, index: u32) -> &mut Entry {
+        match &mut self.blocks[index as usize / BLOCK] {
+            Some(block) => &mut block.entries[index as usize % BLOCK],
+            None => unreachable!("an entry is in use in a block that has been given back"),
+        }
+    }
+
+    fn inline_place(&self, index: u32) -> Option<&MaybeUninit<InlineBytes>> {
+        self.blocks[index as usize / BLOCK].as_ref().map(|block| &block.inline[index as usize % BLOCK])
+    }
+
+    /// Where the bytes of an entry are that is in use: those that have been put there.
+    pub(super) fn inline_pointer(&self, index: u32) -> *const u8 {
+        self.inline_place(index).map_or(std::ptr::null(), |place| place.as_ptr().cast())
+    }
+
+    /// The room for the bytes of an entry that is in use, of which the first are about to be written.
+    pub(super) fn inline_room(&mut self, index: u32) -> &mut [MaybeUninit<u8>; INLINE_INPUT] {
+        match &mut self.blocks[index as usize / BLOCK] {
+            // SAFETY: as many bytes, for which no content and no alignment is asked.
+            Some(block) => unsafe { &mut *block.inline[index as usize % BLOCK].as_mut_ptr().cast() },
+            None => unreachable!("an entry is in use in a block that has been given back"),
+        }
+    }
+
+    /// Puts bytes there: the input of a task, and with that of its entry; or its output.
+    pub(super) fn put_inline(&mut self, index: u32, bytes: &[u8]) {
+        let room = self.inline_room(index);
+        room.iter_mut().zip(bytes).for_each(|(place, byte)| _ = place.write(*byte));
+    }
+
+    /// The input of a task that has not settled, where it is one that travels in a slot.
+    pub(super) fn inline_input(&self, index: u32) -> &[u8] {
+        let entry = self.get(index);
+        let length = if matches!(entry.input, Input::Inline) { entry.input_length } else { 0 };
+        if length == 0 {
+            return &[];
+        }
+        // SAFETY: whoever has filled the entry has put as many bytes there, which are no more than there is room for.
+        unsafe { std::slice::from_raw_parts(self.inline_pointer(index), length.min(INLINE_INPUT)) }
+    }
+
+    /// How many items a worker may say that it has begun: those of a chunk; 1 where it is one call.
+    pub(super) fn items_of(&self, index: u32) -> u64 {
+        match self.get(index).kind {
+            Kind::Task | Kind::Range => 1,
+            Kind::Items | Kind::TaskItems => {
+                Chunk::from_bytes(self.inline_input(index)).map_or(0, |chunk| chunk.count)
+            }
+        }
+    }
+
+    /// Those that are not free.
+    pub(super) fn in_use(&self) -> impl Iterator<Item = &Entry> {
+        let entries = self.blocks.iter().flatten().flat_map(|block| &block.entries);
+        entries.filter(|entry| entry.state != State::Free)
+    }
+
+    /// Enters a task; -ENOMEM where there is no memory for more.
+    pub(super) fn enter(&mut self, task: NewTask<'_>) -> Result<u32> {
+        let index = self.open()?;
+        let NewTask {
+            kind,
+            callee,
+            input,
+            bytes,
+            user,
+            deadline_ns,
+            queue_due_ns,
+            retries,
+            end,
+            job,
+            stream,
+        } = task;
+        let entry = self.get_mut(index);
+        (entry.kind, entry.callee, entry.user) = (kind, callee, user);
+        (entry.input, entry.input_length) = (input, bytes.len());
+        (entry.deadline_ns, entry.queue_due_ns, entry.retries) = (deadline_ns, queue_due_ns, retries);
+        (entry.has_end, entry.end) = (end.is_some(), end.into());
+        (entry.job, entry.stream) = (job, stream);
+        if let Input::Inline = input {
+            self.put_inline(index, bytes);
+        }
+        Ok(index)
+    }
+
+    /// A free entry; -ENOMEM where there is no memory for more.
+    pub(super) fn open(&mut self) -> Result<u32> {
+        if self.open.is_empty() {
+            self.add_block()?;
+        }
+        let Some(number) = self.open.last().copied() else { return Err(Code::errno(libc::ENOMEM).into()) };
+        let Some(block) = &mut self.blocks[number as usize] else { unreachable!("an open block is there") };
+        let at = block.free;
+        block.free = block.entries[at as usize].next_free;
+        self.empty -= usize::from(block.used == 0);
+        block.used += 1;
+        if block.free == NO_ENTRY {
+            self.open.pop();
+        }
+        Ok(number * BLOCK as u32 + at)
+    }
+
+    fn add_block(&mut self) -> Result<()> {
+        let no_memory = || Error::from(Code::errno(libc::ENOMEM));
+        let number = match self.blocks.iter().position(Option::is_none) {
+            Some(number) => number,
+            None => {
+                self.blocks.try_reserve(1).map_err(|_| no_memory())?;
+                self.blocks.len()
+            }
+        };
+        // As many as there can be, so that to close an entry takes no memory.
+        let missing = (self.blocks.len() + 1).saturating_sub(self.open.len());
+        self.open.try_reserve(missing).map_err(|_| no_memory())?;
+        let block = Some(Block::new(self.first_generation)?);
+        match self.blocks.get_mut(number) {
+            Some(place) => *place = block,
+            None => self.blocks.push(block),
+        }
+        self.open.push(number as u32);
+        self.empty += 1;
+        Ok(())
+    }
+
+    /// Makes an entry free again. Its id is stale from now on.
+    pub(super) fn close(&mut self, index: u32) {
+        let (number, at) = (index as usize / BLOCK, index as usize % BLOCK);
+        let Some(block) = &mut self.blocks[number] else { return };
+        let entry = &mut block.entries[at];
+        (entry.state, entry.next_free) = (State::Free, block.free);
+        entry.generation = entry.generation.wrapping_add(1).max(1);
+        (entry.outcome, entry.calls) = (None, None);
+        (entry.has_end, entry.end) = (false, Kept::Nothing);
+        (entry.job, entry.stream) = (None, None);
+        (entry.claimed, entry.unwanted, entry.suspicion) = (false, false, 0);
+        (entry.deadline_ns, entry.queue_due_ns, entry.retries, entry.deaths) = (0, 0, 0, 0);
+        if block.free == NO_ENTRY {
+            self.open.push(number as u32);
+        }
+        block.free = at as u32;
+        block.used -= 1;
+        if block.used > 0 {
+            return;
+        }
+        self.empty += 1;
+        // One is kept: at its edge, a block would come and go with each task.
+        if self.empty > 1 {
+            self.give_back(number);
+        }
+    }
+
+    fn give_back(&mut self, number: usize) {
+        let Some(block) = self.blocks[number].take() else { return };
+        let latest = block.entries.iter().map(|entry| entry.generation).max().unwrap_or(1);
+        self.first_generation = self.first_generation.max(latest);
+        self.open.retain(|open| *open as usize != number);
+        self.empty -= 1;
+    }
+
+    /// All places.
+    pub(super) fn places(&self) -> impl Iterator<Item = u32> + use<> {
+        0..(self.blocks.len() * BLOCK) as u32
+    }
+
+    pub(super) fn id_of(&self, index: u32) -> TaskId {
+        TaskId(u64::from(self.get(index).generation) << 32 | u64::from(index + 1))
+    }
+
+    /// The entry of an id that is in use and is no chunk, nor an item of a stream that has not been taken.
+    pub(super) fn find(&self, id: TaskId) -> Result<u32> {
+        let unknown = || Error::new(Code::ID, format!("the id {:#x} was never given, or was released", id.0));
+        self.look_up(id).ok_or_else(unknown)
+    }
+
+    /// The same without a text, for where there need not be one.
+    pub(super) fn look_up(&self, id: TaskId) -> Option<u32> {
+        let index = (id.0 as u32).checked_sub(1)?;
+        if index as usize / BLOCK >= self.blocks.len() {
+            return None;
+        }
+        let entry = self.get(index);
+        let in_use = match entry.state {
+            State::Free => false,
+            State::Taken => entry.job.is_none(),
+            State::Queued | State::Sent(_) | State::Settled => entry.is_a_callers(),
+        };
+        (in_use && u64::from(entry.generation) == id.0 >> 32).then_some(index)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_unique_and_go_stale() {
+        let mut ledger = Ledger::default();
+        let mut seen = std::collections::HashSet::new();
+        for _ in 0..3 {
+            let indices: Vec<u32> = (0..1500).map(|_| ledger.open().unwrap()).collect();
+            for index in &indices {
+                ledger.get_mut(*index).state = State::Queued;
+                let id = ledger.id_of(*index);
+                assert!(id.0 != 0 && seen.insert(id));
+                assert_eq!(ledger.find(id).unwrap(), *index);
+            }
+            let id = ledger.id_of(indices[0]);
+            indices.into_iter().for_each(|index| ledger.close(index));
+            assert_eq!(ledger.find(id).unwrap_err().code(), Code::ID);
+        }
+        for garbage in [0, 1, u64::MAX, 1 << 32, 5000] {
+            assert!(ledger.find(TaskId(garbage)).is_err(), "{garbage:#x}");
+        }
+    }
+
+    #[test]
+    fn memory_is_given_back_and_ids_stay_unique() {
+        let mut ledger = Ledger::default();
+        let mut seen = std::collections::HashSet::new();
+        for round in 0..4 {
+            let indices: Vec<u32> = (0..10 * BLOCK).map(|_| ledger.open().unwrap()).collect();
+            assert_eq!(ledger.blocks.iter().flatten().count(), 10, "round {round}");
+            for index in &indices {
+                ledger.get_mut(*index).state = State::Queued;
+                assert!(seen.insert(ledger.id_of(*index)));
+            }
+            let id = ledger.id_of(indices[0]);
+            indices.into_iter().for_each(|index| ledger.close(index));
+            assert_eq!(ledger.blocks.iter().flatten().count(), 1);
+            assert!(ledger.find(id).is_err() && ledger.in_use().count() == 0);
+        }
+    }
+
+    #[test]
+    fn text_for_c_ends_at_a_zero() {
+        assert_eq!(to_c_string(b"a\0b").unwrap(), c"a".to_owned());
+        assert_eq!(to_c_string(b"\xff").unwrap().to_str().unwrap(), "\u{fffd}");
+    }
+}

@@ -1,0 +1,36 @@
+//! What tine says to people: to standard error, or to the program's own log.
+
+use std::sync::atomic::{AtomicPtr, Ordering};
+
+/// How bad it is that something is said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// The process that says it ends.
+    Error,
+    /// A mistake of the program's, or something that is not as it should be; the process goes on.
+    Warning,
+}
+
+/// The program's own log.
+pub type Log = Box<dyn Fn(Level, &str) + Send + Sync>;
+
+/// Null for standard error. AcqRel: who sees a log sees all of it. One that is replaced stays allocated: another thread may be in it.
+static LOG: AtomicPtr<Log> = AtomicPtr::new(std::ptr::null_mut());
+
+/// From now on this process and its forked children say to `log` what they have to say; to standard error where there is none.
+pub fn set(log: Option<Log>) {
+    let log = log.map_or(std::ptr::null_mut(), |log| Box::into_raw(Box::new(log)));
+    LOG.swap(log, Ordering::AcqRel);
+}
+
+/// Says one or more whole lines.
+#[cold]
+pub(crate) fn say(level: Level, lines: &str) {
+    // SAFETY: null, or a log that is never freed.
+    match unsafe { LOG.load(Ordering::Acquire).as_ref() } {
+        Some(log) => lines.lines().for_each(|line| log(level, line)),
+        // In one piece, whatever state the program's own streams are in.
+        // SAFETY: as many readable bytes as are said.
+        None => drop(unsafe { libc::write(2, lines.as_ptr().cast(), lines.len()) }),
+    }
+}

@@ -1,0 +1,473 @@
+//! The ring between the host and one worker: a segment of shared memory that only these two map for writing.
+//!
+//! There is one slot per place in the ring, and a slot carries a task to the worker and its result back. The host
+//! fills slots and moves `tail`; the worker takes them in order and moves `done`. Nothing else is needed: a slot is
+//! the host's again when `done` has passed it and the host has looked.
+//!
+//! ```text
+//!   slot.state   set by                              meaning if the worker is found dead
+//!   READY        host, before it moves tail          not started: runs elsewhere
+//!   STARTED      worker, compare-exchange from READY may have run, unless `done` has passed it
+//!   RECALLED     host, compare-exchange from READY   the host has it back; the worker passes over it
+//! ```
+//!
+//! | word | written by | read by | pairing |
+//! |---|---|---|---|
+//! | `tail` | host, Release | worker, Acquire | makes the slots before it visible |
+//! | `done` | worker, Release | host, Acquire | makes the results before it visible: the commit of a result |
+//! | `state` | both, compare-exchange AcqRel | both | who has the task: exactly one of the two wins |
+//! | `low_at` | host, Relaxed | worker | stored before `tail`; one seen late rings once too often, or for the next task |
+//! | `mark` | host, before the worker starts | worker, Relaxed | which bit of the pool's marks it sets when it has moved `done` |
+//! | `worker_sleeps` | worker sets, host clears | both | Dekker with `tail`: both store, fence, then look |
+//! | `host_sleeps` | host sets, worker clears | both | Dekker with `done`; where the pool's descriptor is watched |
+//! | `phase`, `pending_output`, `items_*` | worker, Release | host, Acquire, after a death too | each stands alone |
+//! | `begun_ns` | worker, Release | host, Acquire | zeroed before the claim, so never an earlier task's |
+//! | `items_*`, `begun_ns` | as above | host, and then `done` | of the task in front only where `done`, read after them, has not passed it |
+//! | `asked` | host | worker | where TIMED, Dekker with `items_begun`: both store, fence, then look |
+//!
+//! A death leaves nothing to repair: the host drains what was committed, looks at the states, and throws the segment
+//! away. A hostile worker can write all of it; the host keeps its own count of what is in the ring, and takes every
+//! word from here once and checks it.
+
+use crate::error::Result;
+use crate::heap::bell::Bell;
+use crate::heap::marks::Marks;
+use crate::queue::spin::Spin;
+use crate::sys::clock::{Deadline, now_ns};
+use crate::sys::fd::{self, Guarded};
+use crate::sys::memory::{Mapping, sealed_memfd};
+use crate::sys::prim::{AtomicI32, AtomicU32, AtomicU64, Ordering, fence, futex_wait, futex_wake};
+use core::cell::UnsafeCell;
+use core::mem::MaybeUninit;
+use crossbeam_utils::CachePadded;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+
+/// Slots of a ring. How many of them are in use at a time is the host's choice.
+pub(crate) const SLOTS: u32 = 64;
+
+/// Inputs up to this length travel in the slot.
+pub(crate) const INLINE_INPUT: usize = 128;
+
+/// Outputs up to this length travel in the slot.
+pub(crate) const INLINE_OUTPUT: usize = 64;
+
+/// The longest message of a failed task.
+pub(crate) const MESSAGE: usize = 184;
+
+/// States of a slot; the table is above.
+pub(crate) mod state {
+    pub(crate) const READY: u32 = 1;
+    pub(crate) const STARTED: u32 = 2;
+    pub(crate) const RECALLED: u32 = 3;
+}
+
+/// Bits beside the number in a slot's `kind`.
+pub(crate) mod flag {
+    /// The host wants to know when the call begins, and the call of each item.
+    pub(crate) const TIMED: u32 = 1 << 16;
+    /// An end of a channel goes with the task: see `task::handover`.
+    pub(crate) const CHANNEL: u32 = 1 << 17;
+}
+
+/// Phases of a worker's life.
+pub(crate) mod phase {
+    /// Not yet in its loop.
+    pub(crate) const STARTING: u32 = 0;
+    /// Takes tasks.
+    pub(crate) const READY: u32 = 1;
+    /// Its start has failed; the segment's `failure` says why.
+    pub(crate) const FAILED: u32 = 2;
+    /// It cannot map a segment that the pool shares, and ends; `failure` says why.
+    pub(crate) const CANNOT_MAP: u32 = 3;
+}
+
+/// Bytes that one side writes before it publishes them and the other copies out afterwards.
+#[repr(C)]
+pub(crate) struct Bytes<const N: usize>(UnsafeCell<[u8; N]>);
+
+impl<const N: usize> Bytes<N> {
+    /// Copies bytes in; what does not fit is left out. Returns how many fitted.
+    pub(crate) fn write(&self, bytes: &[u8]) -> usize {
+        let length = bytes.len().min(N);
+        // SAFETY: the ranges do not overlap and are long enough; by the protocol nobody reads these bytes now, and a
+        // hostile process that does can only get or leave garbage.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.0.get().cast(), length) };
+        length
+    }
+
+    /// Copies out as many bytes as the other side says that there are, and no more than there is room for.
+    pub(crate) fn read(&self, length: usize) -> Vec<u8> {
+        let mut copy = vec![0; length.min(N)];
+        // SAFETY: as for `write`.
+        unsafe { std::ptr::copy_nonoverlapping(self.0.get().cast(), copy.as_mut_ptr(), copy.len()) };
+        copy
+    }
+
+    /// Fills a place with as many of the bytes.
+    pub(crate) fn copy_to(&self, place: &mut [MaybeUninit<u8>]) {
+        let length = place.len().min(N);
+        // SAFETY: as for `write`.
+        unsafe { std::ptr::copy_nonoverlapping(self.0.get().cast(), place.as_mut_ptr(), length) };
+    }
+
+    /// Where the bytes are.
+    pub(crate) fn pointer(&self) -> *mut u8 {
+        self.0.get().cast()
+    }
+}
+
+/// A task on its way to the worker, and its result on its way back. The first 64 bytes are all that an empty task
+/// touches.
+#[repr(C, align(64))]
+pub(crate) struct Slot {
+    pub(crate) state: AtomicU32,
+    /// What is to be called and how: a number of [`super::call`].
+    pub(crate) kind: AtomicU32,
+    /// The function: module and offset, or the place in the table of names.
+    pub(crate) module: AtomicU32,
+    /// How many messages the worker has to have taken, and so segments mapped, before it runs the task.
+    pub(crate) messages_needed: AtomicU32,
+    pub(crate) offset: AtomicU64,
+    /// The input's address in the heap; 0 for an input in the slot.
+    pub(crate) input: AtomicU64,
+    pub(crate) input_length: AtomicU64,
+    pub(crate) id: AtomicU64,
+    /// The result.
+    pub(crate) status: AtomicI32,
+    pub(crate) message_length: AtomicU32,
+    pub(crate) output_length: AtomicU64,
+    /// The output's address in the heap; 0 for an output in the slot.
+    pub(crate) output: AtomicU64,
+    /// How long the call took, for chunks.
+    pub(crate) elapsed_ns: AtomicU64,
+    /// Items of a chunk that have finished.
+    pub(crate) items: AtomicU64,
+    /// The host wants the call to end: 1; for a chunk, the number of the item plus 1.
+    pub(crate) asked: AtomicU64,
+    /// The host wants the chunk to end after the item that it is at: 1. Relaxed; it may be seen late, or not at all.
+    pub(crate) split: AtomicU64,
+    _pad: [u64; 3],
+    pub(crate) inline_input: Bytes<INLINE_INPUT>,
+    pub(crate) inline_output: Bytes<INLINE_OUTPUT>,
+    pub(crate) message: Bytes<MESSAGE>,
+}
+
+const _: () = assert!(size_of::<Slot>() == 512 && core::mem::offset_of!(Slot, output) == 64);
+const _: () = assert!(core::mem::offset_of!(Slot, inline_input) % 16 == 0);
+const _: () = assert!(core::mem::offset_of!(Slot, inline_output) % 16 == 0);
+
+/// Frames of a backtrace that a crash record holds.
+pub(crate) const FRAMES: usize = 48;
+
+/// What a worker's handler of fatal signals leaves behind. Written by the handler alone; `signal` last.
+#[repr(C)]
+pub(crate) struct CrashRecord {
+    /// The signal, or 0 while there is no crash. Release; pairs with the host's Acquire after the death.
+    pub(crate) signal: AtomicI32,
+    pub(crate) code: AtomicI32,
+    pub(crate) fault_address: AtomicU64,
+    pub(crate) frame_count: AtomicU32,
+    _pad: u32,
+    /// Each frame: the module's place in the worker's table (or `u64::MAX`), and the offset in it (or the address).
+    pub(crate) frames: [(AtomicU64, AtomicU64); FRAMES],
+}
+
+/// The segment.
+#[repr(C)]
+pub(crate) struct Shared {
+    tail: CachePadded<AtomicU32>,
+    /// From which `done` on the ring runs low.
+    pub(crate) low_at: AtomicU32,
+    worker_sleeps: CachePadded<AtomicU32>,
+    done: CachePadded<AtomicU32>,
+    host_sleeps: CachePadded<AtomicU32>,
+    /// The host wants the worker to end when it has nothing left to do.
+    pub(crate) leave: CachePadded<AtomicU32>,
+    pub(crate) phase: AtomicU32,
+    pub(crate) failure_length: AtomicU32,
+    pub(crate) failure_code: AtomicI32,
+    /// How many messages the host has sent through the worker's socket, nearly all of them segments to map; and how many
+    /// the worker has dealt with. Release, for what was sent and mapped before.
+    pub(crate) messages_sent: AtomicU32,
+    pub(crate) messages_done: AtomicU32,
+    /// The worker's number in the pool's marks, plus 1; 0 in a pool of few, whose rings are all looked at.
+    pub(crate) mark: AtomicU32,
+    /// The block that the running task's output is being allocated in; see `Heap::allocate_announced`.
+    pub(crate) pending_output: CachePadded<AtomicU64>,
+    /// Items of the running chunk that have begun, and that have finished.
+    pub(crate) items_begun: CachePadded<AtomicU64>,
+    pub(crate) items_done: AtomicU64,
+    /// When the running task, or the running item, began; 0 where nobody has asked.
+    pub(crate) begun_ns: AtomicU64,
+    pub(crate) crash: CrashRecord,
+    pub(crate) failure: Bytes<512>,
+    slots: [Slot; SLOTS as usize],
+}
+
+/// A mapping of the segment.
+#[derive(Debug)]
+pub(crate) struct Segment(Mapping);
+
+// SAFETY: everything in the segment is an atomic, or bytes that the protocol above gives to one side at a time.
+unsafe impl Send for Segment {}
+// SAFETY: as above.
+unsafe impl Sync for Segment {}
+
+impl std::ops::Deref for Segment {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        // SAFETY: the mapping is as long as `Shared`, page-aligned, and holds nothing but atomics and byte cells, for
+        // which every content is valid.
+        unsafe { &*self.0.pointer().cast::<Shared>() }
+    }
+}
+
+impl Segment {
+    /// A fresh one, all zero, and the descriptor by which the worker gets it.
+    pub(crate) fn create() -> Result<(Segment, OwnedFd)> {
+        let fd = sealed_memfd(c"tine-ring", size_of::<Shared>())?;
+        let mapping = Mapping::shared(fd.as_raw_fd(), size_of::<Shared>())?;
+        Ok((Segment(mapping), fd))
+    }
+
+    /// The host's, in the worker.
+    pub(crate) fn attach(fd: RawFd) -> Result<Segment> {
+        Ok(Segment(Mapping::shared(fd, size_of::<Shared>())?))
+    }
+}
+
+impl Shared {
+    /// The slot at a position of the endless sequence.
+    pub(crate) fn slot(&self, position: u32) -> &Slot {
+        &self.slots[(position % SLOTS) as usize]
+    }
+
+    /// Host: the tasks up to `tail` are there. Wakes the worker where it sleeps.
+    pub(crate) fn publish(&self, tail: u32) {
+        self.tail.store(tail, Ordering::Release);
+        self.wake_worker();
+    }
+
+    /// Host: makes the worker look again.
+    pub(crate) fn wake_worker(&self) {
+        fence(Ordering::SeqCst);
+        if self.worker_sleeps.load(Ordering::Relaxed) != 0
+            && self.worker_sleeps.swap(0, Ordering::Relaxed) != 0
+        {
+            futex_wake(&self.worker_sleeps, 1);
+        }
+    }
+
+    /// Worker: waits until there is a task at `position`, or until it is to leave; whether there is one. `look_around`
+    /// is called before each sleep: it sees whatever the host has stored before it woke the worker.
+    pub(crate) fn wait_for_task(&self, position: u32, spin: &mut Spin, look_around: impl Fn()) -> bool {
+        loop {
+            if spin.look(|| self.tail.load(Ordering::Acquire) != position) {
+                return true;
+            }
+            self.worker_sleeps.store(1, Ordering::Relaxed);
+            fence(Ordering::SeqCst);
+            if self.tail.load(Ordering::Acquire) != position {
+                self.worker_sleeps.store(0, Ordering::Relaxed);
+                return true;
+            }
+            if self.leave.load(Ordering::Acquire) != 0 {
+                return false;
+            }
+            look_around();
+            let began = now_ns();
+            futex_wait(&self.worker_sleeps, 1, Deadline::NEVER);
+            spin.slept(now_ns() - began);
+        }
+    }
+
+    /// Worker: the results before `done` are there. Wakes the host where it sleeps.
+    pub(crate) fn finish(&self, done: u32, bell: &Bell, marks: &Marks, host: &Guarded) {
+        self.commit(done);
+        self.leave_mark(marks);
+        fence(Ordering::SeqCst);
+        bell.ring_for_result(|| self.is_low(done));
+        if self.signal_host(host) {
+            // The host is to ask once more, although it may have taken the result already.
+            self.leave_mark(marks);
+        }
+    }
+
+    /// Host: the same of what the worker has finished so far.
+    pub(crate) fn runs_low(&self) -> bool {
+        self.is_low(self.done.load(Ordering::Relaxed))
+    }
+
+    /// Whether no more is left in the ring than the host has said to be little.
+    pub(crate) fn is_low(&self, done: u32) -> bool {
+        done.wrapping_sub(self.low_at.load(Ordering::Relaxed)) as i32 >= 0
+    }
+
+    /// Worker: the same for a host that waits for something else.
+    pub(crate) fn commit(&self, done: u32) {
+        self.done.store(done, Ordering::Release);
+    }
+
+    /// Worker: has news for the host that are no result.
+    pub(crate) fn tell_host(&self, bell: &Bell, host: &Guarded) {
+        bell.ring_for_news();
+        let _ = self.signal_host(host);
+    }
+
+    fn leave_mark(&self, marks: &Marks) {
+        if let Some(slot) = self.mark.load(Ordering::Relaxed).checked_sub(1) {
+            marks.set(slot);
+        }
+    }
+
+    /// Worker, after a fence: makes the descriptor readable by which the host is to be told, where it wants that; whether it
+    /// does.
+    fn signal_host(&self, host: &Guarded) -> bool {
+        let asked =
+            self.host_sleeps.load(Ordering::Relaxed) != 0 && self.host_sleeps.swap(0, Ordering::Relaxed) != 0;
+        if asked {
+            fd::eventfd_signal(host.as_raw_fd());
+        }
+        asked
+    }
+
+    /// Host: how many of the `in_ring` tasks from `position` on have results. A number that cannot be, which only a
+    /// hostile worker writes, is `None`.
+    pub(crate) fn finished(&self, position: u32, in_ring: u32) -> Option<u32> {
+        let count = self.done.load(Ordering::Acquire).wrapping_sub(position);
+        (count <= in_ring).then_some(count)
+    }
+
+    /// Host: asks to be told of the next result. Afterwards, what has come meanwhile must be looked for once more.
+    pub(crate) fn ask_to_be_told(&self) {
+        self.host_sleeps.store(1, Ordering::Relaxed);
+    }
+}
+
+/// Where a worker has left an output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Left {
+    Nothing,
+    /// In the slot: so many bytes.
+    Inline(usize),
+    /// In the heap: address and length.
+    Block(usize, usize),
+}
+
+impl Slot {
+    /// Where the output is that the worker has left; `None` if it cannot be there. `holds` says whether the heap has so many
+    /// bytes at an address.
+    pub(crate) fn output_left(&self, holds: impl FnOnce(usize, usize) -> bool) -> Option<Left> {
+        let length = self.output_length.load(Ordering::Relaxed) as usize;
+        if length == 0 {
+            return Some(Left::Nothing);
+        }
+        match self.output.load(Ordering::Relaxed) as usize {
+            0 => (length <= INLINE_OUTPUT).then_some(Left::Inline(length)),
+            address => holds(address, length).then_some(Left::Block(address, length)),
+        }
+    }
+
+    /// The text that the worker has left.
+    pub(crate) fn message_left(&self) -> Vec<u8> {
+        match self.message_length.load(Ordering::Relaxed) as usize {
+            0 => Vec::new(),
+            length => self.message.read(length.min(MESSAGE)),
+        }
+    }
+
+    /// Whether the worker has begun, and perhaps finished, what is in the slot.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.state.load(Ordering::Acquire) == state::STARTED
+    }
+
+    /// Whether neither side has claimed what is in the slot.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.state.load(Ordering::Acquire) == state::READY
+    }
+
+    /// One side's claim of a task that has not begun; exactly one of the two succeeds.
+    pub(crate) fn claim(&self, as_state: u32) -> bool {
+        self.state.compare_exchange(state::READY, as_state, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tasks_and_results_pass_between_threads() {
+        let (segment, fd) = Segment::create().unwrap();
+        let worker = Segment::attach(fd.as_raw_fd()).unwrap();
+        let event = crate::sys::fd::eventfd().unwrap();
+        let host_event = &Guarded::new(event);
+        let (bell, marks) = (Bell::default(), Marks::new());
+        const TASKS: u32 = 100_000;
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                let mut position = 0;
+                let mut spin = Spin::new();
+                while worker.wait_for_task(position, &mut spin, || ()) {
+                    let slot = worker.slot(position);
+                    if slot.claim(state::STARTED) {
+                        slot.status.store(
+                            slot.messages_needed.load(Ordering::Relaxed) as i32 + 1,
+                            Ordering::Relaxed,
+                        );
+                    }
+                    position = position.wrapping_add(1);
+                    worker.finish(position, &bell, &marks, host_event);
+                }
+                assert_eq!(position, TASKS);
+            });
+            let (mut tail, mut done) = (0, 0);
+            while done < TASKS {
+                while tail < TASKS && tail - done < SLOTS {
+                    let slot = segment.slot(tail);
+                    slot.messages_needed.store(tail, Ordering::Relaxed);
+                    slot.state.store(state::READY, Ordering::Relaxed);
+                    tail += 1;
+                    segment.publish(tail);
+                }
+                segment.ask_to_be_told();
+                fence(Ordering::SeqCst);
+                let mut finished = segment.finished(done, tail - done).unwrap();
+                if finished == 0 {
+                    assert!(
+                        crate::sys::pidfd::poll(host_event.as_raw_fd(), Deadline::after(20_000_000_000)),
+                        "a lost wake-up"
+                    );
+                    crate::sys::fd::eventfd_clear(host_event.as_raw_fd());
+                    finished = segment.finished(done, tail - done).unwrap();
+                }
+                for _ in 0..finished {
+                    assert_eq!(segment.slot(done).status.load(Ordering::Relaxed), done as i32 + 1);
+                    done += 1;
+                }
+            }
+            segment.leave.store(1, Ordering::Release);
+            segment.wake_worker();
+        });
+    }
+
+    #[test]
+    fn a_recalled_task_is_not_started_and_the_reverse() {
+        let (segment, _fd) = Segment::create().unwrap();
+        let slot = segment.slot(5);
+        assert!(!slot.claim(state::STARTED), "an empty slot");
+        slot.state.store(state::READY, Ordering::Relaxed);
+        assert!(slot.claim(state::RECALLED));
+        assert!(!slot.claim(state::STARTED));
+    }
+
+    #[test]
+    fn a_count_that_cannot_be_is_refused() {
+        let (segment, _fd) = Segment::create().unwrap();
+        segment.done.store(7, Ordering::Relaxed);
+        assert_eq!(segment.finished(5, 3), Some(2));
+        assert_eq!(segment.finished(5, 1), None);
+        assert_eq!(segment.finished(8, 3), None);
+    }
+}

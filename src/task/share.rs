@@ -1,0 +1,73 @@
+//! Segments that all workers of a pool have mapped.
+//!
+//! The host passes each worker a descriptor through a socket of the worker's own, and says in the worker's ring how many
+//! there are. A worker that sleeps is woken for it; one that is busy looks before its next task, which says how many
+//! segments it needs; a new one looks before it does anything else. Which one fails, for want of the address, ends, and
+//! leaves word of it: see `Worker::take_shares`.
+
+use super::wire::{Kind, Message};
+use crate::error::{Error, Result};
+use crate::heap::segment::{HEADER_BYTES, Segment};
+use crate::sys::maps;
+use crate::sys::memory::{Access, Mapping};
+use std::os::fd::{AsRawFd, OwnedFd};
+
+/// A pool has at most so many: as many messages as a socket is sure to take while a worker is busy.
+pub(crate) const MOST: usize = 64;
+
+/// What a worker needs to know to map one.
+#[derive(Debug)]
+pub(crate) struct Share {
+    fd: OwnedFd,
+    pub(crate) address: usize,
+    pub(crate) length: usize,
+    writable: bool,
+}
+
+impl Share {
+    /// The segment at the address that it has in this process.
+    pub(crate) fn new(segment: &Segment) -> Result<Share> {
+        let (address, length) = segment.mapped();
+        let fd = segment.fd().try_clone_to_owned().map_err(|error| Error::from_io("dup", &error))?;
+        Ok(Share { fd, address, length, writable: segment.is_writable_for_others() })
+    }
+
+    /// Whether all of these bytes are the segment's user's.
+    pub(crate) fn contains(&self, address: usize, length: usize) -> bool {
+        holds((self.address, self.length), address, length)
+    }
+
+    pub(crate) fn message(&self) -> Result<Message> {
+        let copy = self.fd.try_clone().map_err(|error| Error::from_io("dup", &error))?;
+        let words = [self.address as u64, self.length as u64, u64::from(self.writable)];
+        Ok(Message::new(Kind::Share, &words).with_fds(vec![copy]))
+    }
+}
+
+/// In a worker: maps what a message says; its range.
+pub(crate) fn map(message: Message) -> Result<(usize, usize)> {
+    let [address, length, writable, ..] = message.words;
+    let (address, length) = (address as usize, length as usize);
+    let [fd]: [OwnedFd; 1] =
+        message.fds.try_into().map_err(|_| Error::errno(libc::EPROTO, "a segment without its descriptor"))?;
+    let access = Access { write: writable != 0, populate: false };
+    let taken = |error: &Error| error.code().0 == -libc::EEXIST;
+    match Mapping::shared_with(fd.as_raw_fd(), Some(address), length, access) {
+        Ok(mapping) => mapping.leak(),
+        Err(error) if !taken(&error) => return Err(error),
+        // A worker that is a copy of the host has it, and so may one whose code has attached it.
+        Err(_) if maps::has_mapped(fd.as_raw_fd(), address, length) => (),
+        Err(_) => {
+            let what = maps::whatever_is_in(address, length);
+            let text = format!("a segment's {length} bytes at {address:#x} are not free in a worker: {what}");
+            return Err(Error::errno(libc::EEXIST, text));
+        }
+    }
+    Ok((address, length))
+}
+
+/// Whether a range lies in a segment's mapping, of which its users have all but the header.
+pub(crate) fn holds((start, mapped): (usize, usize), address: usize, length: usize) -> bool {
+    let first = start + HEADER_BYTES;
+    address >= first && address.checked_add(length).is_some_and(|end| end <= start + mapped)
+}

@@ -1,0 +1,432 @@
+//! The worker: takes tasks from its ring, calls the functions, leaves the results.
+//!
+//! It runs user code, so anything can happen to it at any time; what it leaves then is said in `task::ring`.
+
+use super::context::{Output, Place, Task};
+use super::run::{self, Watch, run_chunk, run_once};
+use crate::channel::End;
+use crate::check;
+use crate::error::{Code, Error, Result};
+use crate::heap::Heap;
+use crate::queue::spin::Spin;
+use crate::queue::{self, Known};
+use crate::sys::fd::Guarded;
+use crate::sys::prim::{AtomicPtr, Ordering, fence};
+use crate::sys::{clock, environment, fork, pidfd};
+use crate::task::call::{Chunk, Kind};
+use crate::task::function::{Callee, NOT_HERE};
+use crate::task::job::{Job, ONLY_TASK};
+use crate::task::resolver::Resolver;
+use crate::task::ring::{Segment, Slot, flag, phase, state};
+use crate::task::wire::{self, Connection};
+use crate::task::{handover, share};
+use once_cell::sync::OnceCell;
+use std::any::Any;
+use std::ffi::{c_int, c_void};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// This process, as a worker.
+pub struct Worker {
+    /// A forked child of a task's is not the worker: it has the same allocator and would hand out the same blocks.
+    pid: i32,
+    segment: Segment,
+    heap: Arc<Heap>,
+    event: Guarded,
+    /// By which the host passes segments and the handover; and what it has passed. Only the worker's own thread adds to it.
+    control_socket: Mutex<Connection>,
+    shares: Mutex<Vec<(usize, usize)>>,
+    handover: Mutex<Option<Guarded>>,
+    resolver: Resolver,
+    is_copy_of_host: bool,
+    /// The user's own. Release and Acquire: what it points to was written before.
+    pub(crate) state: AtomicPtr<c_void>,
+    /// The slot of the task that runs. Relaxed: only what runs inside that task asks.
+    running: AtomicPtr<Slot>,
+    /// For what tasks submit to their own pool.
+    nested: OnceCell<Box<dyn Nested>>,
+}
+
+/// What the tasks of a worker submit to: a pool whose tasks run in this process.
+pub trait Nested: Any + Send + Sync {
+    /// The task that may have submitted is over: what it has not taken is nobody's.
+    fn task_is_over(&self);
+}
+
+impl std::fmt::Debug for Worker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Worker").field("pid", &self.pid).finish_non_exhaustive()
+    }
+}
+
+fn no_handover() -> Error {
+    Error::errno(libc::EMFILE, "no descriptor is free for what ends of channels come by")
+}
+
+impl Worker {
+    /// The one worker of this process; it lives as long as the process.
+    pub(crate) fn new(
+        segment: Segment,
+        heap: Heap,
+        event: OwnedFd,
+        socket: OwnedFd,
+        resolver: Resolver,
+        is_copy_of_host: bool,
+    ) -> &'static Worker {
+        let pid = fork::pid();
+        let (control_socket, shares) = (Mutex::new(Connection::new(socket)), Mutex::default());
+        let state = AtomicPtr::new(std::ptr::null_mut());
+        let worker: &'static Worker = Box::leak(Box::new(Worker {
+            pid,
+            segment,
+            heap: Arc::new(heap),
+            event: Guarded::of_eventfd(event),
+            control_socket,
+            shares,
+            handover: Mutex::default(),
+            resolver,
+            is_copy_of_host,
+            state,
+            running: AtomicPtr::new(std::ptr::null_mut()),
+            nested: OnceCell::new(),
+        }));
+        queue::know_heap(Known::Worker(&worker.heap));
+        worker
+    }
+
+    /// Takes what the host has passed and is not here yet, and maps the segments; a worker that cannot ends.
+    pub(crate) fn take_shares(&self) {
+        let wanted = self.segment.messages_sent.load(Ordering::Acquire);
+        let mut have = self.segment.messages_done.load(Ordering::Relaxed);
+        while have < wanted {
+            let mut control_socket = self.control_socket.lock().unwrap_or_else(PoisonError::into_inner);
+            let message = match control_socket.receive() {
+                Ok(Some(message)) if matches!(message.kind, wire::Kind::Share | wire::Kind::Handover) => {
+                    message
+                }
+                Ok(Some(_)) => continue,
+                Ok(None) => {
+                    pidfd::poll(control_socket.fd(), clock::Deadline::NEVER);
+                    continue;
+                }
+                // The host is gone, or will find that this worker is.
+                Err(_) => self.end(1),
+            };
+            match message.kind {
+                wire::Kind::Handover => match message.fds.into_iter().next() {
+                    Some(socket) => self.set_handover(socket),
+                    // What it is to get by this has not begun, and another worker gets it.
+                    None => self.give_up(&no_handover(), phase::FAILED),
+                },
+                _ => match share::map(message) {
+                    Ok(range) => self.shares.lock().unwrap_or_else(PoisonError::into_inner).push(range),
+                    Err(error) => self.give_up(&error, phase::CANNOT_MAP),
+                },
+            }
+            have += 1;
+            self.segment.messages_done.store(have, Ordering::Release);
+            self.wake_host();
+        }
+    }
+
+    fn set_handover(&self, socket: OwnedFd) {
+        *self.handover.lock().unwrap_or_else(PoisonError::into_inner) = Some(Guarded::new(socket));
+    }
+
+    /// Takes the end of a channel that goes with the task which has just begun.
+    fn take_end(&self) -> Result<End> {
+        let handover = self.handover.lock().unwrap_or_else(PoisonError::into_inner);
+        let nothing = || Error::errno(libc::EPIPE, "the worker was not told how to get a task's channel");
+        let socket = handover.as_ref().ok_or_else(nothing)?.as_raw_fd();
+        // A task that can't have its end fails, and the other end hears of that; the next task must not find it.
+        handover::take(socket).inspect_err(|_| handover::discard(socket))
+    }
+
+    /// Whether all processes of the pool can use these bytes.
+    pub fn is_shared(&self, address: usize, length: usize) -> Result<bool> {
+        let shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
+        let heap = self.heap()?;
+        Ok(heap.contains(address, length) || shares.iter().any(|range| share::holds(*range, address, length)))
+    }
+
+    /// Leaves word of why this process cannot be a worker, and ends.
+    pub(crate) fn give_up(&self, error: &Error, phase: u32) -> ! {
+        let length = self.segment.failure.write(error.text().as_bytes());
+        self.segment.failure_length.store(length as u32, Ordering::Relaxed);
+        self.segment.failure_code.store(error.code().0, Ordering::Relaxed);
+        self.segment.phase.store(phase, Ordering::Release);
+        self.wake_host();
+        self.end(1)
+    }
+
+    pub(crate) fn segment(&self) -> &Segment {
+        &self.segment
+    }
+
+    pub(crate) fn resolver(&self) -> &Resolver {
+        &self.resolver
+    }
+
+    /// The pool's heap.
+    pub fn heap(&self) -> Result<&Heap> {
+        if self.pid == fork::pid() { Ok(&self.heap) } else { Err(Code::FORKED.into()) }
+    }
+
+    /// What this worker's tasks submit to; made from the pool's heap by the first that does.
+    pub(crate) fn nested(
+        &'static self,
+        make: impl FnOnce(&Arc<Heap>) -> Result<Box<dyn Nested>>,
+    ) -> Result<&'static dyn Nested> {
+        self.heap()?;
+        self.nested.get_or_try_init(|| make(&self.heap)).map(|nested| &**nested)
+    }
+
+    /// Whether the task that runs is to end.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        // SAFETY: null, or a slot of this worker's segment, which stays mapped.
+        let slot = unsafe { self.running.load(Ordering::Relaxed).as_ref() };
+        // Of a chunk the item counts, of a task it is 1.
+        let begun = self.segment.items_begun.load(Ordering::Relaxed).max(1);
+        slot.is_some_and(|slot| slot.asked.load(Ordering::Relaxed) == begun)
+    }
+
+    /// The same, whoever asks: for who checks the process by itself.
+    pub(crate) fn own_heap(&self) -> &Heap {
+        &self.heap
+    }
+
+    /// This process's number.
+    pub(crate) fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    pub(crate) fn wake_host(&self) {
+        self.segment.tell_host(self.heap.bell(), &self.event);
+    }
+
+    /// Runs the pool's initializer.
+    pub(crate) fn initialize(&'static self, address: usize, input: &[u8]) -> Result<()> {
+        let (status, message) = self.call(address, input);
+        if status >= 0 { Ok(()) } else { Err(run::initializer_failure(status, message)) }
+    }
+
+    /// Calls a function that is no task: its status and its message.
+    fn call(&'static self, address: usize, input: &[u8]) -> (c_int, String) {
+        let room = self.segment.slot(0).inline_output.pointer();
+        let mut task = Task::new(Place::Worker(self), 0, (input.as_ptr(), input.len()), room);
+        // SAFETY: the address of a function that its user has given as an initializer or finalizer.
+        let status = unsafe { run_once(&mut task, address) };
+        self.end_a_forked_child(0);
+        task.discard_output();
+        (status, task.message)
+    }
+
+    /// What a single process does: calls its one function, leaves the result, and ends with its code.
+    pub(crate) fn run_job(&'static self, address: usize, job: &Job, input: (*const u8, usize)) -> ! {
+        let end = match job.has_end.then(|| self.take_end()).transpose() {
+            Ok(end) => end,
+            Err(error) => self.give_up(&error, phase::FAILED),
+        };
+        self.segment.phase.store(phase::READY, Ordering::Release);
+        self.wake_host();
+        let slot = self.segment.slot(0);
+        let room = slot.inline_output.pointer();
+        let mut task = Task::new(Place::Worker(self), ONLY_TASK, input, room);
+        task.name = job.target.name();
+        if let Some(end) = end {
+            task.set_channel(end);
+        }
+        // SAFETY: the address of a function that the host has given as one of this type.
+        let status = unsafe { run_once(&mut task, address) };
+        let code = if status < 0 { 1 } else { status.min(255) };
+        self.end_a_forked_child(code);
+        if check::is_on() {
+            task.look_through(&check::name_of(address));
+        }
+        leave_result(slot, status, &task.message, task.output);
+        drop(task);
+        // Nobody is to be woken: what is waited for is the end. The function may have closed the descriptor for it, and its
+        // number may be that of a file by now.
+        self.segment.commit(1);
+        self.end(code)
+    }
+
+    /// Ends this process where it is a child that the function has forked and that has come back in its stead: the result is
+    /// its parent's to leave, and so are all further tasks.
+    #[inline(always)]
+    fn end_a_forked_child(&self, code: i32) {
+        if self.pid != fork::pid() {
+            self.end(code);
+        }
+    }
+
+    /// Ends the process in good order.
+    pub(crate) fn end(&self, code: i32) -> ! {
+        if self.is_copy_of_host {
+            environment::exit_copy(code)
+        }
+        environment::exit(code)
+    }
+}
+
+/// The worker's loop.
+pub(crate) fn run(worker: &'static Worker, finalizer: Option<usize>) -> ! {
+    let segment = &worker.segment;
+    segment.phase.store(phase::READY, Ordering::Release);
+    worker.wake_host();
+    let mut position = 0u32;
+    let mut spin = Spin::new();
+    while segment.wait_for_task(position, &mut spin, || worker.take_shares()) {
+        let slot = segment.slot(position);
+        if slot.messages_needed.load(Ordering::Relaxed) > segment.messages_done.load(Ordering::Relaxed) {
+            worker.take_shares();
+        }
+        // What the last task left here must not be taken for this one's: zeroed before the claim that begins it. Nor this one's for
+        // the last one's: whoever sees a word of what comes after `done` sees `done`.
+        if segment.pending_output.load(Ordering::Relaxed) != 0 {
+            segment.pending_output.store(0, Ordering::Relaxed);
+        }
+        if segment.items_begun.load(Ordering::Relaxed) != 0 {
+            segment.items_begun.store(0, Ordering::Release);
+            segment.items_done.store(0, Ordering::Release);
+        }
+        if segment.begun_ns.load(Ordering::Relaxed) != 0 {
+            segment.begun_ns.store(0, Ordering::Release);
+        }
+        if slot.claim(state::STARTED) {
+            worker.running.store(std::ptr::from_ref(slot).cast_mut(), Ordering::Relaxed);
+            execute(worker, slot);
+            if let Some(nested) = worker.nested.get() {
+                nested.task_is_over();
+            }
+        }
+        position = position.wrapping_add(1);
+        segment.finish(position, worker.heap.bell(), worker.heap.marks(), &worker.event);
+    }
+    if let Some(address) = finalizer {
+        // How it ends is nobody's business any more.
+        let _ = worker.call(address, &[]);
+    }
+    worker.end(0)
+}
+
+fn execute(worker: &'static Worker, slot: &'static Slot) {
+    let kind = slot.kind.load(Ordering::Relaxed);
+    let timed = kind & flag::TIMED != 0;
+    let callee =
+        Callee { module: slot.module.load(Ordering::Relaxed), offset: slot.offset.load(Ordering::Relaxed) };
+    let with_channel = kind & flag::CHANNEL != 0;
+    // Whatever becomes of the call, the next task must not find it.
+    let end = with_channel.then(|| worker.take_end()).transpose();
+    let kind = Kind::from_number(kind & !(flag::TIMED | flag::CHANNEL));
+    let (Some(address), Some(kind)) = (worker.resolver.address(callee), kind) else {
+        slot.items.store(0, Ordering::Relaxed);
+        return leave_result(slot, NOT_HERE, "", Output::None);
+    };
+    let length = slot.input_length.load(Ordering::Relaxed) as usize;
+    let input = match slot.input.load(Ordering::Relaxed) {
+        0 => slot.inline_input.pointer().cast_const(),
+        address => std::ptr::with_exposed_provenance(address as usize),
+    };
+    let room = slot.inline_output.pointer();
+    let id = slot.id.load(Ordering::Relaxed);
+    let mut task = Task::new(Place::Worker(worker), id, (input, length), room);
+    task.slot = Some(slot);
+    match end {
+        Ok(Some(end)) => task.set_channel(end),
+        Ok(None) => (),
+        Err(error) => return leave_result(slot, error.code().0, &error.text(), Output::None),
+    }
+    task.name = worker.resolver.name(callee);
+    match kind {
+        Kind::Task => {
+            if timed {
+                worker.segment.begun_ns.store(clock::now_ns(), Ordering::Release);
+            }
+            // SAFETY: the host has resolved the function to this place in this module, as one of this type.
+            let status = unsafe { run_once(&mut task, address) };
+            worker.end_a_forked_child(0);
+            if check::is_on() {
+                task.look_through(&check::name_of(address));
+            }
+            leave_result(slot, status, &task.message, task.output);
+        }
+        Kind::Items | Kind::TaskItems | Kind::Range => {
+            // SAFETY: the slot's input, which the host has filled.
+            let bytes = unsafe { std::slice::from_raw_parts(input, length) };
+            let chunk = match Chunk::from_bytes(bytes) {
+                Ok(chunk) => chunk,
+                Err(error) => return leave_result(slot, error.code().0, "", Output::None),
+            };
+            let mut watch = Watched { worker, segment: &worker.segment, slot, timed };
+            // SAFETY: as above; the host has made the chunk.
+            let end = unsafe { run_chunk(&mut task, kind, address, &chunk, &mut watch) };
+            slot.items.store(end.items, Ordering::Relaxed);
+            slot.elapsed_ns.store(end.elapsed_ns, Ordering::Relaxed);
+            slot.output_length.store(0, Ordering::Relaxed);
+            slot.status.store(end.failed, Ordering::Relaxed);
+        }
+    }
+}
+
+/// The host looks on: what it needs to know if this process dies is in the segment before and after each item.
+struct Watched {
+    worker: &'static Worker,
+    segment: &'static Segment,
+    slot: &'static Slot,
+    /// The items have a deadline.
+    timed: bool,
+}
+
+impl Watch for Watched {
+    #[inline(always)]
+    fn begins(&mut self, item: u64) -> bool {
+        let segment = self.segment;
+        if item > 0 && self.slot.split.load(Ordering::Relaxed) != 0 {
+            return false;
+        }
+        if self.timed {
+            segment.begun_ns.store(clock::now_ns(), Ordering::Release);
+        }
+        segment.items_begun.store(item + 1, Ordering::Release);
+        if self.timed {
+            // Either the host sees that this item has begun, or this sees that the last one was to be the last.
+            fence(Ordering::SeqCst);
+            if self.slot.asked.load(Ordering::Relaxed) != 0 {
+                segment.items_begun.store(item, Ordering::Release);
+                return false;
+            }
+        }
+        true
+    }
+
+    #[inline(always)]
+    fn judges(&mut self, _: &mut Task<'_>, status: c_int) -> c_int {
+        self.worker.end_a_forked_child(0);
+        status
+    }
+
+    fn has_messages(&mut self, bytes: usize) {
+        self.slot.message_length.store(bytes as u32, Ordering::Relaxed);
+    }
+
+    #[inline(always)]
+    fn has_done(&mut self, items: u64) {
+        self.segment.items_done.store(items, Ordering::Release);
+    }
+}
+
+fn leave_result(slot: &Slot, status: c_int, message: &str, output: Output) {
+    let (address, length) = match output {
+        Output::None | Output::Item(..) => (0, 0),
+        Output::Inline(length) => (0, length),
+        Output::Block(address, length) => (address, length),
+    };
+    if length != 0 {
+        slot.output.store(address as u64, Ordering::Relaxed);
+    }
+    slot.output_length.store(length as u64, Ordering::Relaxed);
+    let message_length = if message.is_empty() { 0 } else { slot.message.write(message.as_bytes()) };
+    slot.message_length.store(message_length as u32, Ordering::Relaxed);
+    slot.status.store(status, Ordering::Relaxed);
+}
