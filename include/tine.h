@@ -339,7 +339,8 @@ typedef struct tine_worker_options {
  * host's waits in tine, or nothing is to be done; the first callback asked for starts a second one, on which callbacks are
  * called one at a time. They have all signals blocked but those that the C library uses itself, and end with the last pool. What
  * a thread costs a host: unshare(CLONE_NEWUSER) and setns to a user namespace fail, and so does unshare(CLONE_THREAD); malloc
- * and stdio lock where they need not with one thread; a forked child has only the thread that forked.
+ * and stdio lock where they need not with one thread; a forked child has only the thread that forked. After unshare(CLONE_NEWPID), or
+ * setns to a PID namespace, the kernel starts no threads: such a call is -EINVAL, with a text, and TINE_NO_THREAD works.
  */
 #define TINE_NO_THREAD (1 << 12)
 

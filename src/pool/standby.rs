@@ -12,6 +12,10 @@
 //!   idle                      until a deadline of the family's     the next submit, news
 //! ```
 //!
+//! A call that finds that there was nothing to do (a leader is there again, or all has settled) stands for the next ones: the thread then
+//! has a look before it, [`LOOK_NS`] away, and only what is due earlier calls it. Else a host that waits for task after task
+//! would take two system calls for many of them. Without a call in that time it lies down for as long as the table says.
+//!
 //! The second takes what there is to tell, pool by pool, one callback at a time.
 //!
 //! Both begin with the first call that needs them and end with the last pool. The registry's lock comes before a pool's. A pool is
@@ -19,11 +23,11 @@
 //! the registry, where a forked child finds it.
 
 use super::callbacks::tell_all;
-use super::state::State;
+use super::state::{LOOK_NS, State};
 use super::{Inner, Pool};
 use crate::error::Result;
 use crate::heap::bell::{Bell, standby};
-use crate::sys::clock::Deadline;
+use crate::sys::clock::{Deadline, now_ns};
 use crate::sys::fork;
 use crate::sys::futex::{self, Word};
 use crate::sys::prim::{AtomicPtr, AtomicU32, Ordering, fence, futex_wait, futex_wake};
@@ -320,12 +324,15 @@ impl State {
             if self.desk.is_led() {
                 self.standby_mode = standby::QUIET;
                 bell.standby_lies_down(standby::QUIET);
-                (self.standby_due, self.standby_idle) = (FAR, true);
-                return FAR;
+                self.standby_rests(FAR, !something_happened);
+                return self.standby_due;
             }
             self.family.host_calls = false;
             self.pump(happened);
-            (self.standby_due, self.standby_idle) = (self.next_look().min(FAR), self.books.outstanding == 0);
+            match self.next_look().min(FAR) {
+                due if self.books.outstanding == 0 => self.standby_rests(due, !something_happened),
+                due => (self.standby_due, self.standby_idle) = (due, false),
+            }
             self.family.host_calls = true;
             self.standby_mode = self.standby_wanted();
             bell.standby_lies_down(self.standby_mode);
@@ -335,6 +342,12 @@ impl State {
             happened = self.family.has_news();
             bell.standby_is_up();
         }
+    }
+
+    /// Nothing is to be done until then. Whether it was called, for nothing as it seems now.
+    fn standby_rests(&mut self, due: Deadline, called: bool) {
+        let look = if called { Deadline(now_ns() + LOOK_NS) } else { FAR };
+        (self.standby_due, self.standby_idle) = (due.min(look), !called);
     }
 
     /// What tine's thread is to hear of as things are.
@@ -367,7 +380,7 @@ impl State {
         if !self.is_guarded || self.books.outstanding == 0 || !self.desk.nobody_is_there() {
             return;
         }
-        if self.standby_idle {
+        if self.standby_idle || self.first_due() < self.standby_due {
             self.calls_standby = true;
             return;
         }

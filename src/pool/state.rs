@@ -37,7 +37,7 @@ const EACH_MEMBER_NS: u64 = 2_000;
 const GIVEN_OUT: u32 = 16;
 
 /// A worker that has lost its means to call is noticed within twice this time.
-const LOOK_NS: u64 = 50_000_000;
+pub(super) const LOOK_NS: u64 = 50_000_000;
 
 /// All workers that have tasks are looked at so often while the pool is moved on, whatever they have told.
 const FULL_LOOK_NS: u64 = LOOK_NS / 2;
@@ -570,6 +570,12 @@ impl State {
         let interval_ns = if self.awaits_begins() { BEGINS_NS } else { LOOK_NS };
         let look = Deadline((now_ns() / interval_ns + 2) * interval_ns);
         family.min(look).min(Deadline(self.queue_due_ns().min(self.cut_due_ns)))
+    }
+
+    /// When something is due, also if nobody looks before.
+    pub(super) fn first_due(&self) -> Deadline {
+        let due_ns = self.idle_due_ns.min(self.lanes.first_alarm()).min(self.queue_due_ns());
+        self.family.next_deadline().min(Deadline(due_ns.min(self.cut_due_ns)))
     }
 
     /// The family is to be looked after at the next occasion.

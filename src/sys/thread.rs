@@ -74,7 +74,14 @@ impl Thread {
             // SAFETY: from above, and no thread has it.
             drop(unsafe { Box::from_raw(start) });
             let failed = if failed == libc::EAGAIN { what_is_short(stack) } else { failed };
-            let text = format!("starting tine's thread: {}", Code::errno(failed).text().to_string_lossy());
+            let why = match failed {
+                libc::EINVAL if children_are_elsewhere() => {
+                    "children of this process are in another PID namespace (unshare, setns), so the kernel starts no thread for it; \
+                     a pool with TINE_NO_THREAD needs none"
+                }
+                _ => &Code::errno(failed).text().to_string_lossy(),
+            };
+            let text = format!("starting tine's thread: {why}");
             return Err(Error::errno(failed, text));
         }
         // SAFETY: written by the call that has succeeded.
@@ -99,6 +106,12 @@ fn what_is_short(stack: usize) -> c_int {
     let mut besides = Vec::<u8>::new();
     let has_memory = Mapping::probe(stack).is_ok() && besides.try_reserve(BESIDES).is_ok();
     if has_memory { libc::EAGAIN } else { libc::ENOMEM }
+}
+
+/// Whether this process's children get another PID namespace than its own.
+fn children_are_elsewhere() -> bool {
+    let of = |name: &str| std::fs::read_link(format!("/proc/self/ns/{name}")).ok();
+    of("pid") != of("pid_for_children")
 }
 
 extern "C" fn begin<F: FnOnce()>(start: *mut c_void) -> *mut c_void {

@@ -243,6 +243,22 @@ static void sleep_for_ever(void)
     }
 }
 
+/* The kernel starts no thread for a process whose children are in another namespace: that is said, and a pool without one works. */
+static void no_threads_here(int start)
+{
+    tine_error error = TINE_ERROR_INIT;
+    tine_submit_options options = TINE_SUBMIT_OPTIONS_INIT;
+    tine_id id = 0;
+    pool_flags = 0;
+    tine_pool *pool = create(start);
+    options.error = &error;
+    CHECK_RC(tine_submit(pool, succeed, NULL, 0, &options, &id), -EINVAL);
+    CHECK(strstr(error.text, "PID namespace") && strstr(error.text, "TINE_NO_THREAD"));
+    CHECK(id == 0);
+    tine_pool_destroy(pool);
+    pool_flags = TINE_NO_THREAD;
+}
+
 /* In a namespace with processes that have nothing to do with tine, whose numbers are those of the family's in its own. */
 static int among_strangers(int start)
 {
@@ -267,6 +283,7 @@ static int among_strangers(int start)
         if (inner == 0) {
             sleep_for_ever();
         }
+        no_threads_here(start);
         if (start != TINE_START_FORK) {
             options.start = start;
             options.preload = "/nowhere/libnothing.so";
