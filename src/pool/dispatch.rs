@@ -35,8 +35,8 @@ impl Queue {
 impl State {
     /// Whether there is room in the window for an input of this length.
     pub(super) fn has_room(&self, length: usize) -> bool {
-        self.books.window_tasks < self.window.tasks
-            && length <= self.window.bytes - self.books.window_bytes.min(self.window.bytes)
+        self.books.window_tasks < self.rules.window_tasks
+            && length <= self.rules.window_bytes - self.books.window_bytes.min(self.rules.window_bytes)
     }
 
     fn ticket(&self, index: u32) -> Ticket {
@@ -149,7 +149,7 @@ impl State {
         let (blamed, deadline_ns) = (entry.suspicion >= TO_BLAME, entry.deadline_ns);
         let lane = &mut self.lanes[slot];
         if deadline_ns != 0 {
-            lane.hurry(deadline_ns.saturating_add(self.grace_ns));
+            lane.hurry(deadline_ns.saturating_add(self.rules.grace_ns));
         }
         let (recalled, believed) = lane.give_up(segment, &mut self.books, blamed);
         if !believed {
@@ -227,7 +227,7 @@ impl State {
                 false
             }
             TaskState::Sent(slot) => {
-                self.lanes[slot as usize].hurry_for(index, self.grace_ns, now_ns());
+                self.lanes[slot as usize].hurry_for(index, self.rules.grace_ns, now_ns());
                 let member = self.family.members.get(slot as usize);
                 let Some(segment) = member.and_then(|member| member.segment.as_ref()) else { return false };
                 let lane = &mut self.lanes[slot as usize];

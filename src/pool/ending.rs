@@ -141,7 +141,7 @@ impl State {
     /// Finds out whether the running task is late, and moves on with one that is being ended. When the lane is to be looked at
     /// again.
     pub(super) fn look_after_running(&mut self, slot: usize, now: u64) -> u64 {
-        let watched = self.max_worker_bytes != 0 && self.lanes[slot].in_ring() > 0;
+        let watched = self.rules.max_worker_bytes != 0 && self.lanes[slot].in_ring() > 0;
         let needed = watched || self.lanes[slot].needs_watching();
         if needed { self.look_after(slot, now) } else { u64::MAX }
     }
@@ -155,13 +155,14 @@ impl State {
         if self.lanes[slot].distrusted {
             return u64::MAX; // It is being killed.
         }
-        if self.max_worker_bytes != 0 && self.has_begun(slot, position) && self.is_too_large(slot, now) {
+        if self.rules.max_worker_bytes != 0 && self.has_begun(slot, position) && self.is_too_large(slot, now)
+        {
             self.end_running(slot, index, Reason::Memory, now);
             return self.press(slot, now).min(now + MEMORY_LOOK_NS);
         }
         let Some(segment) = &self.family.members[slot].segment else { return u64::MAX };
         let lane = self.lanes.quietly(slot);
-        let memory_due_ns = if self.max_worker_bytes == 0 { u64::MAX } else { now + MEMORY_LOOK_NS };
+        let memory_due_ns = if self.rules.max_worker_bytes == 0 { u64::MAX } else { now + MEMORY_LOOK_NS };
         let entry = self.books.get(index);
         let deadline_ns = entry.deadline_ns;
         if deadline_ns == 0 {
@@ -202,7 +203,7 @@ impl State {
         }
         lane.next_memory_look_ns = now + MEMORY_LOOK_NS;
         let bytes = limits::private_bytes(self.family.members[slot].pid);
-        bytes.is_some_and(|bytes| bytes > self.max_worker_bytes)
+        bytes.is_some_and(|bytes| bytes > self.rules.max_worker_bytes)
     }
 
     fn has_begun(&self, slot: usize, position: u32) -> bool {
@@ -252,12 +253,12 @@ impl State {
             // Memory does not wait.
             let (stage, due_ns) = match reason {
                 Reason::Memory => (Stage::Terminated, now),
-                _ => (Stage::Asked, now.saturating_add(self.grace_ns / 2)),
+                _ => (Stage::Asked, now.saturating_add(self.rules.grace_ns / 2)),
             };
             lane.ending = Some(Ending { index, position, item: begun - 1, reason, stage, due_ns });
             lane.blamed = Some(index);
-            if self.cancel_signal != 0 && reason != Reason::Memory {
-                self.family.signal(slot, self.cancel_signal);
+            if self.rules.cancel_signal != 0 && reason != Reason::Memory {
+                self.family.signal(slot, self.rules.cancel_signal);
             }
             self.lanes.set_alarm_by(slot, due_ns);
         } else if begun == 0 || lane.contradicts_itself(segment) {
@@ -283,7 +284,8 @@ impl State {
                 Stage::Asked => {
                     self.family.signal(slot, libc::SIGTERM);
                     ending.stage = Stage::Terminated;
-                    ending.due_ns = ending.due_ns.saturating_add(self.grace_ns - self.grace_ns / 2);
+                    ending.due_ns =
+                        ending.due_ns.saturating_add(self.rules.grace_ns - self.rules.grace_ns / 2);
                 }
                 Stage::Terminated | Stage::Killed => {
                     self.family.kill(slot);

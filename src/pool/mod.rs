@@ -67,9 +67,8 @@ use callbacks::tell;
 use held::Held;
 pub(crate) use inline::nested_in;
 use inline::{Here, run_queued};
-use recycle::Recycle;
 use standby::{CALLED, Threads};
-use state::{Rules, State, Window};
+use state::State;
 use std::ffi::c_void;
 use std::os::fd::RawFd;
 use std::sync::{Arc, Mutex, OnceLock, TryLockError};
@@ -221,21 +220,7 @@ impl Pool {
     ) -> Result<Pool> {
         let epoll = Arc::new(Epoll::new()?);
         let workers = family.members.len().max(1);
-        let rules = Rules {
-            window: Window { tasks: options.window_tasks(), bytes: options.window_bytes() },
-            grace_ns: options.grace_ns(),
-            cancel_signal: options.cancel_signal,
-            max_worker_bytes: options.max_worker_bytes,
-            recycle: Recycle {
-                tasks: options.max_tasks_per_worker,
-                age_ns: options.recycle_age_ns,
-                private_bytes: options.recycle_bytes,
-                idle_ns: if options.min_workers > 0 { options.idle_timeout_ns } else { 0 },
-                least: options.min_workers,
-            },
-            here: here.clone(),
-        };
-        let state = State::new(Arc::clone(&heap), Arc::clone(&epoll), family, rules)?;
+        let state = State::new(Arc::clone(&heap), Arc::clone(&epoll), family, options.rules(), here.clone())?;
         let inside = here.as_ref().is_some_and(|here| here.is_inside());
         let inner = Arc::new(Inner {
             pid: fork::pid(),
@@ -301,8 +286,9 @@ impl Pool {
         self.guard(options.callbacks.on_begin.is_some() || options.callbacks.on_settled.is_some())?;
         let mut state = inner.lock();
         let callee = resolve(inner, &mut state, function)?;
-        if input.len() > state.window.bytes {
-            let text = format!("an input of {} bytes; the window is {}", input.len(), state.window.bytes);
+        if input.len() > state.rules.window_bytes {
+            let text =
+                format!("an input of {} bytes; the window is {}", input.len(), state.rules.window_bytes);
             return Err(Error::errno(libc::EMSGSIZE, text));
         }
         if let Some(error) = refusal(&state) {

@@ -38,7 +38,7 @@ impl State {
         if now < self.recycle_due_ns.min(self.idle_due_ns) {
             return;
         }
-        let ages = self.recycle.age_ns != 0 || self.recycle.private_bytes != 0;
+        let ages = self.rules.recycle.age_ns != 0 || self.rules.recycle.private_bytes != 0;
         self.recycle_due_ns = if ages { now + LOOK_NS } else { u64::MAX };
         self.idle_due_ns = u64::MAX;
         (0..self.lanes.len()).for_each(|slot| self.recycle_lane(slot, now));
@@ -64,7 +64,7 @@ impl State {
 
     /// Whether a worker is one too many. Where it is too early to say, there is a time to look again.
     fn has_been_idle(&mut self, slot: usize, now: u64) -> bool {
-        let Recycle { idle_ns, least, .. } = self.recycle;
+        let Recycle { idle_ns, least, .. } = self.rules.recycle;
         let lane = &self.lanes[slot];
         if idle_ns == 0 || lane.in_ring() > 0 || self.family.wanted_count() <= least {
             return false;
@@ -94,7 +94,7 @@ impl State {
     }
 
     fn has_served(&mut self, slot: usize, now: u64) -> bool {
-        let rules = self.recycle;
+        let rules = self.rules.recycle;
         let lane = self.lanes.quietly(slot);
         if rules.age_ns != 0 && now.saturating_sub(lane.ready_ns) >= rules.age_ns {
             return true;

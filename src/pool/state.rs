@@ -9,7 +9,7 @@ use super::event_fd::Outside;
 use super::inline::Here;
 use super::lane::{Drained, Lane, LeftTask};
 use super::lanes::Lanes;
-use super::recycle::Recycle;
+use super::options::Rules;
 use super::stream::Line;
 use crate::check;
 use crate::error::{Code, Error};
@@ -63,8 +63,8 @@ pub(super) struct State {
     pub(super) claimed_count: usize,
     /// What callbacks are to be told.
     pub(super) news: News,
-    /// The window's limits.
-    pub(super) window: Window,
+    /// What the pool's options say.
+    pub(super) rules: Rules,
     /// The chunks of each map that have settled and wait for its caller.
     pub(super) jobs: Vec<Option<VecDeque<u32>>>,
     /// The accounts of streams; and whether there is one to stop.
@@ -99,12 +99,6 @@ pub(super) struct State {
     /// When all lanes with tasks are looked at next, and of which tasks have begun.
     full_look_due_ns: u64,
     pub(super) begins_due_ns: u64,
-    /// How long a task that is to end may take, and the signal that tells it besides its flag; 0 for none.
-    pub(super) grace_ns: u64,
-    pub(super) cancel_signal: i32,
-    /// Above so much private memory a task is ended; 0 for never.
-    pub(super) max_worker_bytes: u64,
-    pub(super) recycle: Recycle,
     drained: Vec<Drained>,
     /// Where tasks run in this process: which thread runs them.
     pub(super) here: Option<Arc<Here>>,
@@ -124,24 +118,6 @@ pub(super) struct State {
     pub(super) settled: u64,
 }
 
-/// What a pool's options say to its state.
-#[derive(Clone, Debug)]
-pub(super) struct Rules {
-    pub(super) window: Window,
-    pub(super) grace_ns: u64,
-    pub(super) cancel_signal: i32,
-    pub(super) max_worker_bytes: u64,
-    pub(super) recycle: Recycle,
-    pub(super) here: Option<Arc<Here>>,
-}
-
-/// How much may be under way at a time.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Window {
-    pub(super) tasks: usize,
-    pub(super) bytes: usize,
-}
-
 /// The slots whose bits are set in a word of the marks.
 fn marked(word: usize, mut bits: u64) -> impl Iterator<Item = usize> {
     std::iter::from_fn(move || {
@@ -157,6 +133,7 @@ impl State {
         epoll: Arc<Epoll>,
         family: Family,
         rules: Rules,
+        here: Option<Arc<Here>>,
     ) -> crate::Result<State> {
         let lanes = Lanes::new(family.members.len())?;
         Ok(State {
@@ -170,7 +147,7 @@ impl State {
             finished_count: 0,
             claimed_count: 0,
             news: News::default(),
-            window: rules.window,
+            rules,
             jobs: Vec::new(),
             lines: Vec::new(),
             lines_to_stop: false,
@@ -192,13 +169,9 @@ impl State {
             given_out: 0,
             full_look_due_ns: 0,
             begins_due_ns: 0,
-            grace_ns: rules.grace_ns,
-            cancel_signal: rules.cancel_signal,
-            max_worker_bytes: rules.max_worker_bytes,
-            recycle: rules.recycle,
             // As much as a ring has: to take results takes no memory.
             drained: Vec::with_capacity(SLOTS as usize),
-            here: rules.here,
+            here,
             runner: None,
             idle_due_ns: u64::MAX,
             recycle_due_ns: 0,
@@ -362,7 +335,7 @@ impl State {
     fn deal_with(&mut self, event: Event, now: u64) {
         match event {
             Event::Ready(slot) => {
-                let share = self.recycle.share(slot, self.family.members[slot].generation);
+                let share = self.rules.recycle.share(slot, self.family.members[slot].generation);
                 let lane = &mut self.lanes[slot];
                 (lane.ready, lane.ready_ns, lane.share) = (true, now, share);
             }

@@ -171,7 +171,7 @@ impl Pool {
             unordered: options.unordered,
             stop_on_failure: options.stop_on_failure,
             window_tasks: or(options.window_tasks, WINDOW_PER_WORKER * inner.workers),
-            window_bytes: or(options.window_bytes, state.window.bytes),
+            window_bytes: or(options.window_bytes, state.rules.window_bytes),
             ended: false,
             stopped: false,
             abandoned: false,
