@@ -54,6 +54,7 @@ long() {
     check build ci/check-build.sh long
     check book ci/check-book.sh
     check sanitizers ci/check-sanitizers.sh long
+    check aarch64 ci/check-aarch64.sh
     check python ci/check-python.sh long
 }
 

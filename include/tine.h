@@ -1144,7 +1144,8 @@ void *tine_realloc(tine_pool *pool, void *block, size_t size);
  *
  * Parameters: pool; block: of the same pool, or NULL. What is not the start of an allocated block is left alone: one
  * that was freed already, a pointer into a block, a pointer to something else. With TINE_CHECK=1 in the environment that
- * ends the process, with a message; tine_heap_free has a code for it.
+ * ends the process, with a message; tine_heap_free has a code for it, and for a block that cannot be found for want of memory, which
+ * stays as well.
  * Threads: any; not in a signal handler. Fork: does nothing in a child of the host or of a worker.
  */
 void tine_free(tine_pool *pool, void *block);
@@ -1415,7 +1416,9 @@ void *tine_heap_realloc(tine_heap *heap, void *block, size_t size);
  * As tine_free, with an answer.
  *
  * Returns 0, for NULL too; -EINVAL: the block was freed already, or is no block's start, or not in this heap: nothing is
- * changed (with TINE_CHECK=1 in the environment the process ends, with a message); TINE_EFORKED.
+ * changed (with TINE_CHECK=1 in the environment the process ends, with a message); TINE_EFORKED. Where another process has made the
+ * heap longer, and this one cannot look how long it is, nothing is changed either: -ENOMEM, or -EPERM and -ENOSYS where that look
+ * is refused; the block can be freed later.
  */
 int tine_heap_free(tine_heap *heap, void *block);
 

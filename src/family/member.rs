@@ -107,7 +107,7 @@ impl Member {
             control_socket.try_send(share.message()?)?;
         }
         self.passed = shares.len() as u32;
-        segment.shares.store(self.passed, Ordering::Release);
+        segment.messages_sent.store(self.passed, Ordering::Release);
         segment.mark.store(mark, Ordering::Relaxed);
         self.control_socket = Some(control_socket);
         // The first news is that it is ready.
@@ -136,7 +136,7 @@ impl Member {
         if let (Some(control_socket), Some(segment)) = (&mut self.control_socket, &self.segment) {
             control_socket.try_send(message)?;
             self.passed += 1;
-            segment.shares.store(self.passed, Ordering::Release);
+            segment.messages_sent.store(self.passed, Ordering::Release);
             segment.ask_to_be_told();
             segment.wake_worker();
         }
@@ -162,7 +162,9 @@ impl Member {
 
     /// Whether the process has dealt with all that it was passed.
     pub(crate) fn has_mapped(&self) -> bool {
-        self.segment.as_ref().is_some_and(|segment| segment.shared.load(Ordering::Acquire) >= self.passed)
+        self.segment
+            .as_ref()
+            .is_some_and(|segment| segment.messages_done.load(Ordering::Acquire) >= self.passed)
     }
 
     pub(crate) fn phase(&self) -> u32 {

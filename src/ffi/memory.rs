@@ -59,7 +59,8 @@ pub unsafe extern "C" fn tine_realloc(pool: *mut tine_pool, block: *mut c_void, 
 ///
 /// Parameters: pool; block: of the same pool, or NULL. What is not the start of an allocated block is left alone: one
 /// that was freed already, a pointer into a block, a pointer to something else. With TINE_CHECK=1 in the environment that
-/// ends the process, with a message; tine_heap_free has a code for it.
+/// ends the process, with a message; tine_heap_free has a code for it, and for a block that cannot be found for want of memory, which
+/// stays as well.
 /// Threads: any; not in a signal handler. Fork: does nothing in a child of the host or of a worker.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_free(pool: *mut tine_pool, block: *mut c_void) {

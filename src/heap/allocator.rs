@@ -424,7 +424,7 @@ fn find(heap: &Heap, address: usize) -> Result<Place> {
     let directory = &heap.directory;
     let foreign = || Error::invalid(format!("{address:#x} is not in this heap"));
     let fd = &heap.fd;
-    let extent = directory.extent_at(address, fd).ok_or_else(foreign)?;
+    let extent = directory.extent_at(address, fd)?.ok_or_else(foreign)?;
     let entry = directory.get(extent);
     let (head, first) = match entry.kind {
         Kind::Tail => match extent.checked_sub(entry.aux) {
@@ -436,8 +436,10 @@ fn find(heap: &Heap, address: usize) -> Result<Place> {
     let offset = address - directory.address_of(head);
     if first.is_slab() {
         let end = Class::get(usize::from(first.class)).and_then(|class| head.checked_add(class.span));
-        end.filter(|end| extent < *end && directory.reaches(*end, fd))
-            .ok_or_else(|| not_allocated(address))?;
+        let end = end.filter(|end| extent < *end).ok_or_else(|| not_allocated(address))?;
+        if !directory.reaches(end, fd)? {
+            return Err(not_allocated(address));
+        }
         let slab = Slab::at(head, first, directory.known_extents()).ok_or_else(foreign)?;
         return match slab.class.block_at(offset) {
             Some(block) => Ok(Place::Slab(slab, block)),
@@ -445,7 +447,9 @@ fn find(heap: &Heap, address: usize) -> Result<Place> {
         };
     }
     let end = head.checked_add(first.aux).filter(|_| first.kind == Kind::Large && first.aux > 0);
-    end.filter(|end| directory.reaches(*end, fd)).ok_or_else(|| not_allocated(address))?;
+    if !directory.reaches(end.ok_or_else(|| not_allocated(address))?, fd)? {
+        return Err(not_allocated(address));
+    }
     match offset {
         0 => Ok(Place::Large(head, first)),
         _ => Err(points_into(address, offset)),

@@ -83,15 +83,18 @@ impl Directory {
         self.data + extent as usize * EXTENT_BYTES
     }
 
-    /// The extent that an address lies in, if that extent exists.
-    pub(super) fn extent_at(&self, address: usize, fd: &Guarded) -> Option<u32> {
-        let extent = u32::try_from(address.checked_sub(self.data)? / EXTENT_BYTES).ok()?;
-        self.reaches(extent.checked_add(1)?, fd).then_some(extent)
+    /// The extent that an address lies in, if that extent exists; an error where that can't be found out.
+    pub(super) fn extent_at(&self, address: usize, fd: &Guarded) -> Result<Option<u32>> {
+        let Some(offset) = address.checked_sub(self.data) else { return Ok(None) };
+        match u32::try_from(offset / EXTENT_BYTES) {
+            Ok(extent) if extent < self.max_extents && self.reaches(extent + 1, fd)? => Ok(Some(extent)),
+            _ => Ok(None),
+        }
     }
 
     /// Whether there are as many extents as that: another process may just have made more than are known here.
-    pub(super) fn reaches(&self, end: u32, fd: &Guarded) -> bool {
-        end <= self.known_extents() || end <= self.refresh(fd)
+    pub(super) fn reaches(&self, end: u32, fd: &Guarded) -> Result<bool> {
+        Ok(end <= self.known_extents() || end <= self.max_extents && end <= self.look_again(fd)?)
     }
 
     /// The most bytes that have been reserved at once; in the header page. Relaxed: a figure for people.

@@ -294,8 +294,8 @@ fn clear_up_after(heap: &Heap, place: usize) {
         return;
     }
     let word = heap.process(place).load(Ordering::Acquire);
-    if word != 0 && has_ended(word) {
-        heap.clear_up(&mut allocator, place as Owner, pid_of(word));
+    // Where it can't be seen to the end, the place stays its own, and the next who looks goes on.
+    if word != 0 && has_ended(word) && heap.clear_up(&mut allocator, place as Owner, pid_of(word)) {
         let _ = heap.process(place).compare_exchange(word, 0, Ordering::AcqRel, Ordering::Relaxed);
     }
     let _ = cleaner.compare_exchange(me, 0, Ordering::AcqRel, Ordering::Relaxed);

@@ -14,10 +14,12 @@ use crate::sys::prim::Ordering;
 
 impl Heap {
     /// Clears up after a process that has ended and that nobody else clears up after: what it was about to claim is free
-    /// again. Blocks that it had allocated stay allocated: somebody may hold them. They are listed under `pid`.
-    pub(super) fn clear_up(&self, allocator: &mut Allocator, place: Owner, pid: i32) {
+    /// again. Blocks that it had allocated stay allocated: somebody may hold them. They are listed under `pid`. Whether all of
+    /// the heap could be seen; else some is left to do.
+    pub(super) fn clear_up(&self, allocator: &mut Allocator, place: Owner, pid: i32) -> bool {
         let directory = &self.directory;
-        let known = directory.refresh(&self.fd);
+        let seen = directory.look_again(&self.fd).is_ok();
+        let known = directory.known_extents();
         let mut extent = 0;
         while extent < known {
             let entry = directory.get(extent);
@@ -38,9 +40,11 @@ impl Heap {
             };
         }
         allocator.search_from = 0;
+        seen
     }
 
-    /// The same for a pool's heap: `unfinished` is the address that the process had announced last, or 0; a block there
+    /// The same for a pool's heap, of which the host has made most itself: what it cannot see stays under the place's number, and
+    /// is cleared up after the next process there. `unfinished` is the address that the process had announced last, or 0; a block there
     /// is freed.
     pub(crate) fn reclaim(&self, owner: Owner, pid: i32, unfinished: usize) {
         let mut allocator = self.allocator();

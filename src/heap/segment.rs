@@ -54,6 +54,8 @@ pub struct Segment {
     mapping: Mapping,
     size: usize,
     writable: bool,
+    /// Its address in every process; 0: it has none. As it was when the segment was opened: nobody needs to ask again.
+    home: usize,
 }
 
 impl Segment {
@@ -91,7 +93,7 @@ impl Segment {
         unsafe { mapping.pointer().cast::<[u64; HEADER_WORDS]>().write(header) };
         // Sealing against later writable mappings comes after this process's own.
         memory::fix(fd.as_raw_fd(), options.read_only_for_others)?;
-        Ok(Segment { fd, mapping, size, writable: true })
+        Ok(Segment { fd, mapping, size, writable: true, home: address as usize })
     }
 
     /// The segment behind a descriptor, which stays the caller's.
@@ -140,7 +142,7 @@ impl Segment {
             true => Mapping::shared_with(fd.as_raw_fd(), None, length, access)?,
             false => Mapping::shared_with(fd.as_raw_fd(), Some(address), length, access)?,
         };
-        Ok(Segment { fd, mapping, size, writable: access.write })
+        Ok(Segment { fd, mapping, size, writable: access.write, home: address })
     }
 
     /// Passes the segment to the process at the other end of a unix socket.
@@ -232,10 +234,7 @@ impl Segment {
 
     /// Whether the address is the one that the segment has in every process.
     pub(crate) fn is_at_home(&self) -> bool {
-        let mut bytes = [0; HEADER_WORDS * 8];
-        let read = memory::read_first(self.fd.as_raw_fd(), &mut bytes).unwrap_or(false);
-        let address = bytes.last_chunk().map_or(0, |word| u64::from_ne_bytes(*word));
-        read && address == self.mapping.address() as u64
+        self.home == self.mapping.address()
     }
 
     /// Whether a thread of this process is known to hold a lock in it, or to wait for one.

@@ -11,7 +11,7 @@
 //! News are told in the order in which they came, by one thread or by several. A thread that is in a callback tells nothing
 //! more of the same pool's, so callbacks do not pile up inside each other.
 
-use super::books::{State as TaskState, TaskId};
+use super::ledger::{State as TaskState, TaskId};
 use super::state::{BEGINS_NS, State};
 use super::{Held, Inner, TaskResult};
 use crate::error::Code;
@@ -45,7 +45,7 @@ impl fmt::Debug for Callbacks {
     }
 }
 
-/// The callbacks of a task in the books.
+/// The callbacks of a task in the ledger.
 #[derive(Debug)]
 pub(super) struct Calls {
     pub(super) callbacks: Callbacks,
@@ -117,8 +117,8 @@ pub(super) fn tell_all<'a>(pool: &'a Inner, mut state: Held<'a>) -> Held<'a> {
             }
             Item::Settled(id) => {
                 let mut told = Ok(());
-                if let Some(index) = state.books.look_up(id) {
-                    let callback = state.books.get_mut(index).calls.take();
+                if let Some(index) = state.ledger.look_up(id) {
+                    let callback = state.ledger.get_mut(index).calls.take();
                     let callback = callback.and_then(|calls| calls.callbacks.on_settled);
                     state.mark_taken(index);
                     let result = state.hand_over(index);
@@ -128,8 +128,8 @@ pub(super) fn tell_all<'a>(pool: &'a Inner, mut state: Held<'a>) -> Held<'a> {
                     }
                     state = pool.lock();
                 }
-                let taken = |index: &u32| state.books.get(*index).state == TaskState::Taken;
-                if let Some(index) = state.books.look_up(id).filter(taken) {
+                let taken = |index: &u32| state.ledger.get(*index).state == TaskState::Taken;
+                if let Some(index) = state.ledger.look_up(id).filter(taken) {
                     state.release(index);
                 }
                 told
@@ -143,7 +143,7 @@ pub(super) fn tell_all<'a>(pool: &'a Inner, mut state: Held<'a>) -> Held<'a> {
     }
     // Who waits until everything is over waits for callbacks, too.
     state.wake_waiters();
-    state.update_outside();
+    state.update_event_fd();
     state
 }
 
@@ -174,23 +174,23 @@ impl State {
         items.try_reserve(*expected + *awaited + more).map_err(|_| Code::errno(libc::ENOMEM).into())
     }
 
-    /// A task with callbacks has been entered in the books.
+    /// A task with callbacks has been entered in the ledger.
     pub(super) fn expect(&mut self, index: u32, callbacks: Callbacks) {
-        let entry = self.books.get_mut(index);
+        let entry = self.ledger.get_mut(index);
         entry.calls = Calls::new(callbacks);
         let Some(calls) = &entry.calls else { return };
         self.news.awaited += usize::from(calls.awaits_begin());
         if calls.callbacks.on_settled.is_some() {
             self.news.expected += 1;
-            entry.claimed = true;
-            self.claimed_count += 1;
+            self.finished.claim(&mut self.ledger, index);
         }
     }
 
     /// A task has begun in a process.
     pub(super) fn note_begin(&mut self, index: u32, pid: i32) {
-        let id = self.books.id_of(index);
-        let Some(calls) = self.books.get_mut(index).calls.as_deref_mut().filter(|calls| calls.awaits_begin())
+        let id = self.ledger.id_of(index);
+        let Some(calls) =
+            self.ledger.get_mut(index).calls.as_deref_mut().filter(|calls| calls.awaits_begin())
         else {
             return;
         };
@@ -208,7 +208,7 @@ impl State {
 
     /// A task that had begun is to begin once more.
     pub(super) fn begins_again(&mut self, index: u32) {
-        if let Some(calls) = self.books.get_mut(index).calls.as_deref_mut() {
+        if let Some(calls) = self.ledger.get_mut(index).calls.as_deref_mut() {
             self.news.awaited += usize::from(calls.begun);
             calls.begun = false;
         }
@@ -216,8 +216,8 @@ impl State {
 
     /// A task has settled; whether its callback gets the result.
     pub(super) fn note_settled(&mut self, index: u32) -> bool {
-        let id = self.books.id_of(index);
-        let Some(calls) = self.books.get_mut(index).calls.as_deref_mut() else { return false };
+        let id = self.ledger.id_of(index);
+        let Some(calls) = self.ledger.get_mut(index).calls.as_deref_mut() else { return false };
         if calls.awaits_begin() {
             calls.begun = true;
             self.news.awaited -= 1;
@@ -243,14 +243,14 @@ impl State {
 
     /// Looks for tasks that have begun.
     pub(super) fn look_for_begins(&mut self, now: u64) {
-        if !self.awaits_begins() || self.lanes.busy_count() > FEW && now < self.begins_due_ns {
+        if !self.awaits_begins() || self.rings.busy_count() > FEW && now < self.begins_due_ns {
             return;
         }
         self.begins_due_ns = now + BEGINS_NS;
-        let mut next = self.lanes.first_busy();
+        let mut next = self.rings.first_busy();
         while let Some(slot) = next.filter(|_| self.awaits_begins()) {
-            next = self.lanes.next_busy(slot);
-            let Some((position, index)) = self.lanes[slot].front() else { continue };
+            next = self.rings.next_busy(slot);
+            let Some((position, index)) = self.rings[slot].front() else { continue };
             let member = &self.family.members[slot];
             if member.segment.as_ref().is_some_and(|segment| segment.slot(position).has_begun()) {
                 let pid = member.pid;

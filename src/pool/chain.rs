@@ -1,7 +1,7 @@
-//! Tasks in a row: those that wait in the queue, and those whose results nobody has taken. The links are in the books' entries, so a
+//! Tasks in a row: those that wait in the queue, and those whose results nobody has taken. The links are in the ledger's entries, so a
 //! row takes no memory of its own, and whoever is in the middle leaves it at once: a task that is cancelled leaves nothing behind.
 
-use super::books::Books;
+use super::ledger::Ledger;
 
 const NOBODY: u32 = u32::MAX;
 
@@ -35,46 +35,46 @@ impl Chain {
         (self.first != NOBODY).then_some(self.first)
     }
 
-    pub(super) fn push_back(&mut self, books: &mut Books, index: u32) {
-        books.get_mut(index).links = Links { before: self.last, after: NOBODY, is_in: true };
+    pub(super) fn push_back(&mut self, ledger: &mut Ledger, index: u32) {
+        ledger.get_mut(index).links = Links { before: self.last, after: NOBODY, is_in: true };
         match self.last {
             NOBODY => self.first = index,
-            last => books.get_mut(last).links.after = index,
+            last => ledger.get_mut(last).links.after = index,
         }
         self.last = index;
         self.length += 1;
     }
 
-    pub(super) fn push_front(&mut self, books: &mut Books, index: u32) {
-        books.get_mut(index).links = Links { before: NOBODY, after: self.first, is_in: true };
+    pub(super) fn push_front(&mut self, ledger: &mut Ledger, index: u32) {
+        ledger.get_mut(index).links = Links { before: NOBODY, after: self.first, is_in: true };
         match self.first {
             NOBODY => self.last = index,
-            first => books.get_mut(first).links.before = index,
+            first => ledger.get_mut(first).links.before = index,
         }
         self.first = index;
         self.length += 1;
     }
 
     /// Takes it out, if it is in here.
-    pub(super) fn remove(&mut self, books: &mut Books, index: u32) {
-        let Links { before, after, is_in } = std::mem::replace(&mut books.get_mut(index).links, Links::NONE);
+    pub(super) fn remove(&mut self, ledger: &mut Ledger, index: u32) {
+        let Links { before, after, is_in } = std::mem::replace(&mut ledger.get_mut(index).links, Links::NONE);
         if !is_in {
             return;
         }
         match before {
             NOBODY => self.first = after,
-            before => books.get_mut(before).links.after = after,
+            before => ledger.get_mut(before).links.after = after,
         }
         match after {
             NOBODY => self.last = before,
-            after => books.get_mut(after).links.before = before,
+            after => ledger.get_mut(after).links.before = before,
         }
         self.length -= 1;
     }
 
-    pub(super) fn pop_front(&mut self, books: &mut Books) -> Option<u32> {
+    pub(super) fn pop_front(&mut self, ledger: &mut Ledger) -> Option<u32> {
         let index = self.first()?;
-        self.remove(books, index);
+        self.remove(ledger, index);
         Some(index)
     }
 }
@@ -85,16 +85,16 @@ mod tests {
 
     #[test]
     fn whoever_is_in_the_middle_leaves_the_others_in_their_order() {
-        let (mut books, mut chain) = (Books::default(), Chain::EMPTY);
-        let all: Vec<u32> = (0..6).map(|_| books.open().unwrap()).collect();
-        all[1..].iter().for_each(|index| chain.push_back(&mut books, *index));
-        chain.push_front(&mut books, all[0]);
+        let (mut ledger, mut chain) = (Ledger::default(), Chain::EMPTY);
+        let all: Vec<u32> = (0..6).map(|_| ledger.open().unwrap()).collect();
+        all[1..].iter().for_each(|index| chain.push_back(&mut ledger, *index));
+        chain.push_front(&mut ledger, all[0]);
         for gone in [0, 3, 5] {
-            chain.remove(&mut books, all[gone]);
-            chain.remove(&mut books, all[gone]); // Once more: it is not in there.
+            chain.remove(&mut ledger, all[gone]);
+            chain.remove(&mut ledger, all[gone]); // Once more: it is not in there.
         }
         assert_eq!((chain.len(), chain.first()), (3, Some(all[1])));
-        let left: Vec<u32> = std::iter::from_fn(|| chain.pop_front(&mut books)).collect();
+        let left: Vec<u32> = std::iter::from_fn(|| chain.pop_front(&mut ledger)).collect();
         assert_eq!(left, [all[1], all[2], all[4]]);
         assert_eq!((chain.len(), chain.first()), (0, None));
     }

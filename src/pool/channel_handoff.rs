@@ -2,9 +2,9 @@
 //!
 //! | the task is | its end is | who closes it |
 //! |---|---|---|
-//! | queued | in the books | `settle`, if the task never runs |
-//! | queued again, and the host had no descriptor free | in the [`Handover`], which is in the books; the worker has a copy of the reading end, and nothing to take by it | `settle`; or the next try has it back |
-//! | in a worker's ring, not begun | in the worker's [`Handover`]; a copy stays in the books if the task may be run again after a death | whoever has claimed the task has taken it: the worker, or the host, which puts it back into the books |
+//! | queued | in the ledger | `settle`, if the task never runs |
+//! | queued again, and the host had no descriptor free | in the [`Handover`], which is in the ledger; the worker has a copy of the reading end, and nothing to take by it | `settle`; or the next try has it back |
+//! | in a worker's ring, not begun | in the worker's [`Handover`]; a copy stays in the ledger if the task may be run again after a death | whoever has claimed the task has taken it: the worker, or the host, which puts it back into the ledger |
 //! | begun | the worker's | the worker, before it says that it has finished, or the kernel, when it dies |
 //! | settled | nowhere | |
 
@@ -20,27 +20,27 @@ pub(super) enum Kept {
     /// There is none, or a worker has it.
     #[default]
     Nothing,
-    Here(End),
+    Held(End),
     /// It could not be had back from where a worker would have taken it, for want of a descriptor.
     Inside(Box<Handover>),
 }
 
 impl From<Option<End>> for Kept {
     fn from(end: Option<End>) -> Kept {
-        end.map_or(Kept::Nothing, Kept::Here)
+        end.map_or(Kept::Nothing, Kept::Held)
     }
 }
 
 impl Kept {
     /// The end, where nothing more needs to be done to have it.
-    pub(super) fn here(self) -> Option<End> {
-        if let Kept::Here(end) = self { Some(end) } else { None }
+    pub(super) fn held(self) -> Option<End> {
+        if let Kept::Held(end) = self { Some(end) } else { None }
     }
 
     /// The end. What could not be had is kept.
     fn take(&mut self) -> Result<End> {
         let error = match std::mem::take(self) {
-            Kept::Here(end) => return Ok(end),
+            Kept::Held(end) => return Ok(end),
             Kept::Inside(handover) => match handover.take_back() {
                 Ok(end) => return Ok(end),
                 Err(error) => {
@@ -59,9 +59,9 @@ impl Kept {
     pub(super) fn take_back(&mut self, handover: Box<Handover>) -> Option<Box<Handover>> {
         match self {
             // A copy, for the task may be run again.
-            Kept::Here(_) => handover.discard(),
+            Kept::Held(_) => handover.discard(),
             _ => match handover.take_back() {
-                Ok(end) => *self = Kept::Here(end),
+                Ok(end) => *self = Kept::Held(end),
                 Err(error) if is_shortage(&error) => {
                     *self = Kept::Inside(handover);
                     return None;
@@ -84,35 +84,35 @@ impl Kept {
 impl State {
     /// Gives a task's end to the worker that is to have the task, if it has one; whether the worker may have the task.
     pub(super) fn pass_end(&mut self, slot: usize, index: u32) -> Result<bool> {
-        let entry = self.books.get_mut(index);
+        let entry = self.ledger.get_mut(index);
         if !entry.has_end {
             return Ok(true);
         }
         let end = entry.end.take()?;
         let passed = self.put_end(slot, &end);
-        let entry = self.books.get_mut(index);
+        let entry = self.ledger.get_mut(index);
         let is_passed = matches!(passed, Ok(true));
         if is_passed {
-            self.lanes[slot].carries = Some(index);
+            self.rings[slot].carries = Some(index);
             self.ends_short_since_ns = None;
         }
         if !is_passed || entry.retries > 0 {
-            entry.end = Kept::Here(end);
+            entry.end = Kept::Held(end);
         }
         passed
     }
 
     fn put_end(&mut self, slot: usize, end: &End) -> Result<bool> {
-        let lane = &mut self.lanes[slot];
-        if lane.handover.is_none() {
+        let ring = &mut self.rings[slot];
+        if ring.handover.is_none() {
             let handover = Box::new(Handover::new()?);
             self.family.members[slot].pass_handover(&handover)?;
-            lane.handover = Some(handover);
+            ring.handover = Some(handover);
         }
-        if lane.handover.as_ref().map_or(Ok(false), |handover| handover.put(end))? {
+        if ring.handover.as_ref().map_or(Ok(false), |handover| handover.put(end))? {
             return Ok(true);
         }
-        lane.distrusted = true;
+        ring.distrusted = true;
         self.family.kill(slot);
         Ok(false)
     }

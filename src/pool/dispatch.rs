@@ -1,10 +1,10 @@
 //! Tasks on their way to the workers: the queue, whose turn it is, and what is taken back.
 
-use super::books::{DID_NOTHING, Outcome, State as TaskState, TO_BLAME};
+use super::cancel::Reason;
 use super::chain::Chain;
-use super::ending::Reason;
-use super::inline::HERE;
-use super::lane::WEDGED_NS;
+use super::inline::INLINE;
+use super::ledger::{DID_NOTHING, Outcome, State as TaskState, TO_BLAME};
+use super::ring_account::WEDGED_NS;
 use super::state::State;
 use crate::error::{Code, Error};
 use crate::sys::clock::now_ns;
@@ -35,12 +35,11 @@ impl Queue {
 impl State {
     /// Whether there is room in the window for an input of this length.
     pub(super) fn has_room(&self, length: usize) -> bool {
-        self.books.window_tasks < self.rules.window_tasks
-            && length <= self.rules.window_bytes - self.books.window_bytes.min(self.rules.window_bytes)
+        self.window.has_room(length)
     }
 
     fn ticket(&self, index: u32) -> Ticket {
-        Ticket { index, generation: self.books.get(index).generation }
+        Ticket { index, generation: self.ledger.get(index).generation }
     }
 
     /// What [`State::enqueue`] will need; -ENOMEM where it is not to be had.
@@ -55,14 +54,14 @@ impl State {
     /// Enters a task whose entry has been filled.
     pub(super) fn enqueue(&mut self, index: u32) {
         let ticket = self.ticket(index);
-        let entry = self.books.get_mut(index);
+        let entry = self.ledger.get_mut(index);
         entry.state = TaskState::Queued;
         if entry.queue_due_ns != 0 {
             let due = entry.queue_due_ns;
             self.queue.due.push(Reverse((due, ticket)));
         }
-        self.books.outstanding += 1;
-        self.queue.chain.push_back(&mut self.books, index);
+        self.ledger.outstanding += 1;
+        self.queue.chain.push_back(&mut self.ledger, index);
         if self.broken.is_some() {
             self.abandon_queue();
         }
@@ -71,13 +70,13 @@ impl State {
     /// Puts tasks that had been handed out and have not begun in front of the queue, in their order.
     pub(super) fn requeue(&mut self, indices: Vec<u32>) {
         for index in indices.into_iter().rev() {
-            if self.books.get(index).unwanted {
+            if self.ledger.get(index).unwanted {
                 let error = Error::errno(libc::ECANCELED, "cancelled before it began");
                 self.settle(index, Outcome::not_started(&error));
                 continue;
             }
-            self.books.get_mut(index).state = TaskState::Queued;
-            self.queue.chain.push_front(&mut self.books, index);
+            self.ledger.get_mut(index).state = TaskState::Queued;
+            self.queue.chain.push_front(&mut self.ledger, index);
         }
     }
 
@@ -88,20 +87,20 @@ impl State {
 
     /// Whether a task waits for a worker, in the queue or in a ring.
     pub(super) fn has_waiting(&mut self) -> bool {
-        self.queued() > 0 || self.lanes.waiting() > 0
+        self.queued() > 0 || self.rings.waiting() > 0
     }
 
     /// The task whose turn it is leaves the queue.
     pub(super) fn take_front(&mut self) -> Option<u32> {
-        self.queue.chain.pop_front(&mut self.books)
+        self.queue.chain.pop_front(&mut self.ledger)
     }
 
     /// Hands tasks out, each to the worker with the least before it.
     pub(super) fn feed(&mut self, now: u64) {
         let listening = self.is_looked_at();
         while let Some(index) = self.queue.chain.first() {
-            let has_end = self.books.get(index).has_end;
-            let suiting = self.lanes.emptiest(|lane| !(has_end && lane.carries.is_some()));
+            let has_end = self.ledger.get(index).has_end;
+            let suiting = self.rings.emptiest(|ring| !(has_end && ring.carries.is_some()));
             let Some(slot) = suiting else { return };
             self.take_front();
             if !self.push(slot, index, now, listening) {
@@ -112,14 +111,14 @@ impl State {
 
     /// Takes what waits behind a long task back to the queue's front, where another worker gets on and could have it.
     pub(super) fn free_stuck(&mut self, now: u64) {
-        let mut next = self.lanes.first_behind();
-        if next.is_none_or(|slot| !self.lanes[slot].is_stuck(now)) || !self.lanes.any_moving(now) {
+        let mut next = self.rings.first_behind();
+        if next.is_none_or(|slot| !self.rings[slot].is_stuck(now)) || !self.rings.any_moving(now) {
             return;
         }
-        while let Some(slot) = next.filter(|slot| self.lanes[*slot].is_stuck(now)) {
-            next = self.lanes.next_behind(slot);
+        while let Some(slot) = next.filter(|slot| self.rings[*slot].is_stuck(now)) {
+            next = self.rings.next_behind(slot);
             let Some(segment) = &self.family.members[slot].segment else { continue };
-            let (recalled, _) = self.lanes[slot].recall_behind(segment, &mut self.books);
+            let (recalled, _) = self.rings[slot].recall_behind(segment, &mut self.ledger);
             self.requeue(recalled);
         }
     }
@@ -128,15 +127,15 @@ impl State {
     /// not keep it. One that goes on like that is ended; nothing runs in it, or nothing that it has said.
     pub(super) fn give_up_on(&mut self, slot: usize, now: u64) {
         let Some(segment) = &self.family.members[slot].segment else { return };
-        let lane = &self.lanes[slot];
-        if lane.in_ring() == 0 || lane.quiet_ns(now) <= WEDGED_NS {
+        let ring = &self.rings[slot];
+        if ring.in_ring() == 0 || ring.quiet_ns(now) <= WEDGED_NS {
             return;
         }
-        if lane.ending.is_some() || lane.distrusted {
+        if ring.ending.is_some() || ring.distrusted {
             return; // Its end is on its way.
         }
-        let Some((position, index)) = lane.front() else {
-            if lane.is_hung(now) {
+        let Some((position, index)) = ring.front() else {
+            if ring.is_hung(now) {
                 self.distrust(slot);
             }
             return;
@@ -144,14 +143,14 @@ impl State {
         if segment.slot(position).has_begun() {
             return;
         }
-        let entry = self.books.get_mut(index);
+        let entry = self.ledger.get_mut(index);
         entry.suspicion += DID_NOTHING;
         let (blamed, deadline_ns) = (entry.suspicion >= TO_BLAME, entry.deadline_ns);
-        let lane = &mut self.lanes[slot];
+        let ring = &mut self.rings[slot];
         if deadline_ns != 0 {
-            lane.hurry(deadline_ns.saturating_add(self.rules.grace_ns));
+            ring.hurry(deadline_ns.saturating_add(self.limits.grace_ns));
         }
-        let (recalled, believed) = lane.give_up(segment, &mut self.books, blamed);
+        let (recalled, believed) = ring.give_up(segment, &mut self.ledger, blamed);
         if !believed {
             self.distrust(slot);
         }
@@ -160,7 +159,7 @@ impl State {
 
     /// A worker has written what cannot be: it is ended, and what it had is dealt with when it is dead.
     pub(super) fn distrust(&mut self, slot: usize) {
-        self.lanes[slot].distrusted = true;
+        self.rings[slot].distrusted = true;
         self.family.kill(slot);
     }
 
@@ -170,7 +169,7 @@ impl State {
             self.requeue(vec![index]);
             return true;
         }
-        let callee = self.books.get(index).callee;
+        let callee = self.ledger.get(index).callee;
         let Some(callee) = self.family.callees().and_then(|callees| callees.current(callee)) else {
             let error = Error::new(
                 Code::MODULE,
@@ -195,8 +194,8 @@ impl State {
             }
         }
         if let Some(segment) = &self.family.members[slot].segment {
-            self.books.get_mut(index).state = TaskState::Sent(slot as u32);
-            self.lanes[slot].push(segment, &self.books, index, callee, now, listening);
+            self.ledger.get_mut(index).state = TaskState::Sent(slot as u32);
+            self.rings[slot].push(segment, &self.ledger, index, callee, now, listening);
         }
         true
     }
@@ -206,34 +205,34 @@ impl State {
         let listening = self.is_looked_at();
         // What could not be given to the idle one goes to the queue, and by that to another.
         while self.queued() == 0
-            && let Some(from) = self.lanes.fullest()
+            && let Some(from) = self.rings.fullest()
         {
-            let Some(slot) = self.lanes.idle() else { return };
+            let Some(slot) = self.rings.idle() else { return };
             let Some(segment) = &self.family.members[from].segment else { return };
-            let Some(index) = self.lanes[from].recall_youngest(segment, &mut self.books) else { return };
+            let Some(index) = self.rings[from].recall_youngest(segment, &mut self.ledger) else { return };
             self.push(slot, index, now, listening);
         }
     }
 
     /// Takes a task back that has not begun; whether it was that. One that is queued stays in the queue until it is settled.
     pub(super) fn take_back(&mut self, index: u32) -> bool {
-        match self.books.get(index).state {
+        match self.ledger.get(index).state {
             TaskState::Queued => true,
-            TaskState::Sent(HERE) => false,
+            TaskState::Sent(INLINE) => false,
             // What is being ended has begun, whatever its worker says by now.
             TaskState::Sent(slot)
-                if self.lanes[slot as usize].ending.as_ref().is_some_and(|ending| ending.index == index) =>
+                if self.rings[slot as usize].ending.as_ref().is_some_and(|ending| ending.index == index) =>
             {
                 false
             }
             TaskState::Sent(slot) => {
-                self.lanes[slot as usize].hurry_for(index, self.rules.grace_ns, now_ns());
+                self.rings[slot as usize].hurry_for(index, self.limits.grace_ns, now_ns());
                 let member = self.family.members.get(slot as usize);
                 let Some(segment) = member.and_then(|member| member.segment.as_ref()) else { return false };
-                let lane = &mut self.lanes[slot as usize];
-                let recalled = lane.recall(segment, &mut self.books, index);
-                let due_ns = lane.hung_due_ns();
-                self.lanes.set_alarm_by(slot as usize, due_ns);
+                let ring = &mut self.rings[slot as usize];
+                let recalled = ring.recall(segment, &mut self.ledger, index);
+                let due_ns = ring.hung_due_ns();
+                self.rings.set_alarm_by(slot as usize, due_ns);
                 recalled
             }
             _ => false,
@@ -242,7 +241,7 @@ impl State {
 
     /// Cancels a task: one that has not begun settles at once, one that runs is asked to end, and made to.
     pub(super) fn cancel(&mut self, index: u32, now: u64) -> crate::Result<()> {
-        match self.books.get(index).state {
+        match self.ledger.get(index).state {
             TaskState::Settled => {
                 return Err(Error::errno(libc::EALREADY, "the task has settled already"));
             }
@@ -253,15 +252,15 @@ impl State {
             TaskState::Queued | TaskState::Sent(_) => (),
         }
         if !self.cancel_unbegun(index)
-            && let TaskState::Sent(slot) = self.books.get(index).state
+            && let TaskState::Sent(slot) = self.ledger.get(index).state
         {
-            match &self.here {
-                Some(here) => drop(here.cancel(index)),
+            match &self.inline_place {
+                Some(place) => drop(place.cancel(index)),
                 None => self.end_running(slot as usize, index, Reason::Cancelled, now),
             }
         }
         self.wake_waiters();
-        self.update_outside();
+        self.update_event_fd();
         Ok(())
     }
 
@@ -278,7 +277,7 @@ impl State {
     /// Settles what has not begun by its queue deadline.
     pub(super) fn expire_queue(&mut self, now: u64) {
         while let Some(Reverse((due_ns, ticket))) = self.queue.due.peek().copied() {
-            let entry = self.books.get(ticket.index);
+            let entry = self.ledger.get(ticket.index);
             let pending = matches!(entry.state, TaskState::Queued | TaskState::Sent(_));
             if entry.generation != ticket.generation || !pending {
                 self.queue.due.pop();
@@ -303,12 +302,12 @@ impl State {
 
     /// Tasks that settle long before their queue deadlines must not pile up here.
     fn tidy_due(&mut self) {
-        if self.queue.due.len() < 64 + 2 * self.books.outstanding {
+        if self.queue.due.len() < 64 + 2 * self.ledger.outstanding {
             return;
         }
-        let books = &self.books;
+        let ledger = &self.ledger;
         self.queue.due.retain(|Reverse((_, ticket))| {
-            let entry = books.get(ticket.index);
+            let entry = ledger.get(ticket.index);
             entry.generation == ticket.generation
                 && matches!(entry.state, TaskState::Queued | TaskState::Sent(_))
         });

@@ -68,7 +68,7 @@ fn move_on() -> Option<usize> {
             state.pump(true);
         }
         state = tell(&pool, run_queued(&pool, state));
-        outstanding += state.books.outstanding;
+        outstanding += state.ledger.outstanding;
         state.leave();
     }
     Some(outstanding)

@@ -12,7 +12,7 @@ use crate::sys::fd::{self, Guarded, Timer};
 use std::os::fd::{AsRawFd, RawFd};
 
 #[derive(Debug)]
-pub(super) struct Outside {
+pub(super) struct EventFd {
     set: Epoll,
     due: Guarded,
     is_due: bool,
@@ -20,58 +20,58 @@ pub(super) struct Outside {
     timer: Timer,
 }
 
-impl Outside {
-    fn new(inside: &Epoll) -> Result<Outside> {
+impl EventFd {
+    fn new(inside: &Epoll) -> Result<EventFd> {
         let (set, due, timer) = (Epoll::new()?, Guarded::new(fd::eventfd()?), Timer::new()?);
         for (token, fd) in [inside.fd(), due.as_raw_fd(), timer.fd()].into_iter().enumerate() {
             set.add(fd, token as u64)?;
         }
-        Ok(Outside { set, due, is_due: false, timer })
+        Ok(EventFd { set, due, is_due: false, timer })
     }
 }
 
 impl State {
     /// The descriptor; from now on everything that happens makes it readable.
-    pub(super) fn look_from_outside(&mut self) -> Result<RawFd> {
-        if self.outside.is_none() {
-            self.outside = Some(Outside::new(&self.epoll)?);
+    pub(super) fn open_event_fd(&mut self) -> Result<RawFd> {
+        if self.event_fd.is_none() {
+            self.event_fd = Some(EventFd::new(&self.epoll)?);
         }
         self.listen();
         self.pump(true);
-        Ok(self.outside.as_ref().map_or(-1, |outside| outside.set.fd()))
+        Ok(self.event_fd.as_ref().map_or(-1, |event_fd| event_fd.set.fd()))
     }
 
     /// Whether anybody has asked for it.
     pub(super) fn is_looked_at(&self) -> bool {
-        self.outside.is_some()
+        self.event_fd.is_some()
     }
 
     /// Makes it readable while there is something to take or to tell.
-    pub(super) fn update_outside(&mut self) {
-        if self.outside.is_none() {
+    pub(super) fn update_event_fd(&mut self) {
+        if self.event_fd.is_none() {
             return;
         }
-        let wanted = self.finished_count > 0 || self.has_news() || self.any_line_has_results();
-        if let Some(outside) = self.outside.as_mut().filter(|outside| outside.is_due != wanted) {
-            outside.is_due = wanted;
+        let wanted = self.finished.len() > 0 || self.has_news() || self.any_stream_has_results();
+        if let Some(event_fd) = self.event_fd.as_mut().filter(|event_fd| event_fd.is_due != wanted) {
+            event_fd.is_due = wanted;
             match wanted {
-                true => fd::eventfd_signal(outside.due.as_raw_fd()),
-                false => fd::eventfd_clear(outside.due.as_raw_fd()),
+                true => fd::eventfd_signal(event_fd.due.as_raw_fd()),
+                false => fd::eventfd_clear(event_fd.due.as_raw_fd()),
             }
         }
     }
 
     /// Makes it readable at that time.
-    pub(super) fn call_outside_at(&mut self, due: Deadline) {
-        if let Some(outside) = &mut self.outside {
-            outside.timer.set(due);
+    pub(super) fn set_event_fd_timer(&mut self, due: Deadline) {
+        if let Some(event_fd) = &mut self.event_fd {
+            event_fd.timer.set(due);
         }
     }
 
     /// The same, if nothing earlier is set.
     pub(super) fn call_outside_by(&mut self, due: Deadline) {
-        if let Some(outside) = &mut self.outside {
-            outside.timer.set_by(due);
+        if let Some(event_fd) = &mut self.event_fd {
+            event_fd.timer.set_by(due);
         }
     }
 }

@@ -15,7 +15,7 @@ pub(super) struct Held<'a> {
 
 impl Inner {
     pub(super) fn lock(&self) -> Held<'_> {
-        // A panic under the lock is a defect of tine's; the boundary reports it, and the books are still there.
+        // A panic under the lock is a defect of tine's; the boundary reports it, and the ledger are still there.
         let guard = match self.state.try_lock() {
             Ok(state) => state,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),

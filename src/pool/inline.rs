@@ -1,7 +1,7 @@
 //! Tasks that run in the process that submits them: a pool without workers, for debuggers (`TINE_INLINE`), and what a task
 //! submits to its own pool.
 //!
-//! The books, the waiting and the results are those of every pool; only what hands tasks out is another. A task runs
+//! The ledger, the waiting and the results are those of every pool; only what hands tasks out is another. A task runs
 //! before its submit returns, an item of a map while its caller waits, one at a time:
 //!
 //! ```text
@@ -13,8 +13,8 @@
 //! of itself, which is why a task that waits for its own never waits for ever. There is nothing here that could be killed
 //! by itself: a task that crashes takes the process along, and one that is late is told so and nothing else.
 
-use super::books::{Delivery, Inline, Input, Outcome, Output, State as TaskState, to_c_string};
-use super::ending::Reason;
+use super::cancel::Reason;
+use super::ledger::{Delivery, InlineBytes, Input, Outcome, Output, State as TaskState, to_c_string};
 use super::state::State;
 use super::{Held, Inner, Pool};
 use crate::channel::End;
@@ -37,12 +37,12 @@ use std::any::Any;
 use std::ffi::{c_int, c_void};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// The lane of a task that runs here.
-pub(super) const HERE: u32 = u32::MAX;
+/// The ring of a task that runs here.
+pub(super) const INLINE: u32 = u32::MAX;
 
 /// This process, as the place where a pool's tasks run.
 #[derive(Debug)]
-pub struct Here {
+pub struct InlinePlace {
     heap: Arc<Heap>,
     outer: Outer,
     /// The user's own, for a pool that is not inside of another. Release and Acquire: what it points to was written before.
@@ -65,7 +65,7 @@ enum Outer {
     /// Of the tasks of a worker.
     Worker(&'static Worker),
     /// Of the tasks of a pool without workers.
-    Here(Stack),
+    Inline(Stack),
 }
 
 /// What runs, the innermost last.
@@ -86,7 +86,7 @@ struct Running {
     due_ns: u64,
 }
 
-/// A task as it was taken from the books.
+/// A task as it was taken from the ledger.
 struct Work {
     index: u32,
     id: u64,
@@ -95,15 +95,15 @@ struct Work {
     /// In the heap, or `inline`.
     address: usize,
     length: usize,
-    inline: Inline,
+    inline: InlineBytes,
     deadline_ns: u64,
     end: Option<End>,
 }
 
-impl Here {
-    fn new(heap: &Arc<Heap>, outer: Outer) -> Here {
+impl InlinePlace {
+    fn new(heap: &Arc<Heap>, outer: Outer) -> InlinePlace {
         let known = Known { generation: u64::MAX, resolver: Resolver::default() };
-        Here {
+        InlinePlace {
             heap: Arc::clone(heap),
             outer,
             state: Arc::default(),
@@ -116,12 +116,12 @@ impl Here {
     }
 
     /// For the tasks that a host submits.
-    pub(super) fn of_host(heap: &Arc<Heap>) -> Result<Here> {
-        let mut here = Here::new(heap, Outer::Host);
-        let mut inside = Here::new(heap, Outer::Here(Arc::clone(&here.running)));
-        inside.state = Arc::clone(&here.state);
-        here.nested = Some(Box::new(Pool::of_here(heap, inside)?));
-        Ok(here)
+    pub(super) fn of_host(heap: &Arc<Heap>) -> Result<InlinePlace> {
+        let mut place = InlinePlace::new(heap, Outer::Host);
+        let mut inside = InlinePlace::new(heap, Outer::Inline(Arc::clone(&place.running)));
+        inside.state = Arc::clone(&place.state);
+        place.nested = Some(Box::new(Pool::of_inline(heap, inside)?));
+        Ok(place)
     }
 
     /// The pool to which the tasks submit.
@@ -136,8 +136,8 @@ impl Here {
 
     pub(super) fn set_handle(&self, handle: *mut c_void) {
         self.handle.store(handle, Ordering::Release);
-        if let Some(here) = self.nested().and_then(|pool| pool.inner.here.as_ref()) {
-            here.set_handle(handle);
+        if let Some(place) = self.nested().and_then(|pool| pool.inner.inline_place.as_ref()) {
+            place.set_handle(handle);
         }
     }
 
@@ -170,7 +170,7 @@ impl Here {
 
     /// Calls a function that is no task: its status and its message.
     pub(super) fn call(&self, address: usize, input: &[u8]) -> (c_int, String) {
-        let mut room = Inline([0; INLINE_INPUT]);
+        let mut room = InlineBytes([0; INLINE_INPUT]);
         let input = (input.as_ptr(), input.len());
         let mut task = Task::new(Place::Inline(self), 0, input, room.0.as_mut_ptr());
         // SAFETY: the address of a function that its user has given as an initializer or finalizer.
@@ -192,8 +192,8 @@ impl Here {
     }
 
     /// Runs a task; what came of it, and its output where that is a small one.
-    fn run(&self, work: &mut Work) -> (Outcome, Inline) {
-        let mut room = Inline([0; INLINE_INPUT]);
+    fn run(&self, work: &mut Work) -> (Outcome, InlineBytes) {
+        let mut room = InlineBytes([0; INLINE_INPUT]);
         let known = self.resolver.lock().unwrap_or_else(PoisonError::into_inner);
         let address = work.callee.and_then(|callee| known.resolver.address(callee));
         let name = work.callee.and_then(|callee| known.resolver.name(callee));
@@ -231,7 +231,7 @@ impl Here {
             let chunk = Chunk::from_bytes(unsafe { std::slice::from_raw_parts(input, work.length) });
             match chunk {
                 Ok(chunk) => {
-                    let mut watch = Watched { here: self, deadline_ns: work.deadline_ns };
+                    let mut watch = Watched { inline_place: self, deadline_ns: work.deadline_ns };
                     // SAFETY: as above; the chunk was made by the map that is under way.
                     let end = unsafe { run_chunk(&mut task, work.kind, address, &chunk, &mut watch) };
                     (outcome.items, outcome.elapsed_ns) = (end.items, end.elapsed_ns);
@@ -268,7 +268,7 @@ impl Here {
     }
 }
 
-impl CallingProcess for Here {
+impl CallingProcess for InlinePlace {
     fn heap(&self) -> &Heap {
         &self.heap
     }
@@ -276,14 +276,14 @@ impl CallingProcess for Here {
     fn worker_state(&self) -> &AtomicPtr<c_void> {
         match self.outer {
             Outer::Worker(worker) => &worker.state,
-            Outer::Host | Outer::Here(_) => &self.state,
+            Outer::Host | Outer::Inline(_) => &self.state,
         }
     }
 
     fn worker(&self) -> Option<&'static Worker> {
         match self.outer {
             Outer::Worker(worker) => Some(worker),
-            Outer::Host | Outer::Here(_) => None,
+            Outer::Host | Outer::Inline(_) => None,
         }
     }
 
@@ -298,7 +298,7 @@ impl CallingProcess for Here {
             || match &self.outer {
                 Outer::Host => false,
                 Outer::Worker(worker) => worker.is_cancelled(),
-                Outer::Here(stack) => lock(stack).iter().any(late),
+                Outer::Inline(stack) => lock(stack).iter().any(late),
             }
     }
 }
@@ -308,18 +308,18 @@ fn lock(stack: &Stack) -> MutexGuard<'_, Vec<Running>> {
 }
 
 struct Watched<'a> {
-    here: &'a Here,
+    inline_place: &'a InlinePlace,
     deadline_ns: u64,
 }
 
 impl Watch for Watched<'_> {
     fn begins(&mut self, _: u64) -> bool {
-        self.here.begin(self.deadline_ns);
+        self.inline_place.begin(self.deadline_ns);
         true
     }
 
     fn judges(&mut self, task: &mut Task<'_>, status: c_int) -> c_int {
-        let Some(reason) = self.here.verdict() else { return status };
+        let Some(reason) = self.inline_place.verdict() else { return status };
         if status >= 0 || task.message.is_empty() {
             task.set_message(reason.text(Delivery::Ran));
         }
@@ -333,7 +333,7 @@ impl Watch for Watched<'_> {
 
 /// Runs what is queued, where the pool's tasks run here and no other thread is at it.
 pub(super) fn run_queued<'a>(pool: &'a Inner, mut state: Held<'a>) -> Held<'a> {
-    let Some(here) = &pool.here else { return state };
+    let Some(place) = &pool.inline_place else { return state };
     let me = thread::this();
     if state.runner.is_some_and(|runner| runner != me) {
         return state;
@@ -342,19 +342,19 @@ pub(super) fn run_queued<'a>(pool: &'a Inner, mut state: Held<'a>) -> Held<'a> {
     while let Some(mut work) = state.take_work() {
         state.note_begin(work.index, pool.pid);
         drop(state);
-        let (outcome, room) = here.run(&mut work);
+        let (outcome, room) = place.run(&mut work);
         // A task inside of another leaves that one its results.
-        if let Some(nested) = here.nested().filter(|_| here.running().is_empty()) {
+        if let Some(nested) = place.nested().filter(|_| place.running().is_empty()) {
             nested.forget_results();
         }
         state = pool.lock();
         if let (Output::Inline, 1..) = (outcome.output, outcome.output_length) {
-            state.books.put_inline(work.index, &room.0[..outcome.output_length]);
+            state.ledger.put_inline(work.index, &room.0[..outcome.output_length]);
         }
         state.settle(work.index, outcome);
-        state.stop_lines();
+        state.stop_streams();
         state.wake_waiters();
-        state.update_outside();
+        state.update_event_fd();
     }
     state.runner = outer;
     state
@@ -363,12 +363,12 @@ pub(super) fn run_queued<'a>(pool: &'a Inner, mut state: Held<'a>) -> Held<'a> {
 impl State {
     fn take_work(&mut self) -> Option<Work> {
         let index = self.take_front()?;
-        let id = self.books.id_of(index).0;
-        let mut inline = Inline([0; INLINE_INPUT]);
-        let input = self.books.inline_input(index);
+        let id = self.ledger.id_of(index).0;
+        let mut inline = InlineBytes([0; INLINE_INPUT]);
+        let input = self.ledger.inline_input(index);
         inline.0[..input.len()].copy_from_slice(input);
-        let entry = self.books.get_mut(index);
-        entry.state = TaskState::Sent(HERE);
+        let entry = self.ledger.get_mut(index);
+        entry.state = TaskState::Sent(INLINE);
         let address = match entry.input {
             Input::Inline => 0,
             Input::Heap { address, .. } => address,
@@ -382,7 +382,7 @@ impl State {
             length: entry.input_length,
             inline,
             deadline_ns: entry.deadline_ns,
-            end: std::mem::take(&mut entry.end).here(),
+            end: std::mem::take(&mut entry.end).held(),
         })
     }
 }
@@ -390,7 +390,7 @@ impl State {
 /// The pool to which the tasks of a worker submit: everything runs in this process.
 pub(crate) fn nested_in(worker: &'static Worker) -> Result<&'static Pool> {
     let make = |heap: &Arc<Heap>| -> Result<Box<dyn Nested>> {
-        Ok(Box::new(Pool::of_here(heap, Here::new(heap, Outer::Worker(worker)))?))
+        Ok(Box::new(Pool::of_inline(heap, InlinePlace::new(heap, Outer::Worker(worker)))?))
     };
     let nested: &dyn Any = worker.nested(make)?;
     nested.downcast_ref().ok_or_else(|| Error::invalid("what this worker's tasks submit to is no pool"))

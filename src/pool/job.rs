@@ -3,12 +3,12 @@
 //! The thread that calls makes the chunks, takes them back when they have settled, and calls its callbacks; workers
 //! see a chunk as one task. A chunk whose worker died is taken apart: what had finished keeps its results, the item
 //! that was running is the culprit, the rest becomes another chunk. So the chunk size decides nothing but speed. Towards the
-//! end a chunk may be cut ([`super::split`]): it ends after the item it is at, and its rest is shared out.
+//! end a chunk may be split ([`super::split`]): it ends after the item it is at, and its rest is shared out.
 
-use super::books::{Delivery, Input, Outcome, TO_BLAME, suspicion_after, to_c_string};
-use super::ending::Ending;
+use super::cancel::Ending;
+use super::ledger::{Delivery, Input, NewTask, Outcome, TO_BLAME, suspicion_after, to_c_string};
 use super::map::{Failure, Map, MapCall};
-use super::schedule::{Pieces, Schedule};
+use super::schedule::{ChunkSizes, Schedule};
 use super::state::State;
 use super::wait::{Want, wait};
 use super::{Inner, Pool};
@@ -60,7 +60,7 @@ pub(super) struct Job<'p, 'a> {
     again: VecDeque<(usize, usize)>,
     sent: HashMap<u32, Sent>,
     spare: Vec<(usize, usize)>,
-    pieces: Pieces,
+    pieces: ChunkSizes,
     dealt_with: usize,
     failed: usize,
     /// Of these two, how many the pool's counters have.
@@ -107,7 +107,7 @@ impl<'p, 'a> Job<'p, 'a> {
             again: VecDeque::new(),
             sent: HashMap::new(),
             spare: Vec::new(),
-            pieces: Pieces::new((Schedule::Measured, 0), 1, 0, (0, 0), 0),
+            pieces: ChunkSizes::new((Schedule::Measured, 0), 1, 0, (0, 0), 0),
             dealt_with: 0,
             failed: 0,
             counted: (0, 0),
@@ -126,7 +126,7 @@ impl<'p, 'a> Job<'p, 'a> {
         self.carry_output = self.must_be_carried("out", self.output)?;
         let each = |carried: bool, stride: usize| if carried { stride } else { 0 };
         let carried = each(self.carry_input, self.input.1) + each(self.carry_output, self.output.1);
-        self.pieces = Pieces::new(
+        self.pieces = ChunkSizes::new(
             (self.map.schedule, self.map.chunk),
             self.pool.inner.workers,
             self.map.count,
@@ -252,7 +252,7 @@ impl<'p, 'a> Job<'p, 'a> {
                 }
                 break;
             }
-            let Some((first, count)) = self.next_piece() else { break };
+            let Some((first, count)) = self.next_chunk() else { break };
             match self.make_chunk(first, count) {
                 Ok(made) => ready.push(made),
                 Err(error) => {
@@ -282,7 +282,13 @@ impl<'p, 'a> Job<'p, 'a> {
         let mut failure = None;
         let mut state = inner.lock();
         for (sent, chunk) in ready {
-            let index = match self.make_room(&mut state) {
+            let bytes = chunk.to_bytes();
+            let task = NewTask {
+                deadline_ns: self.deadline_ns,
+                job: Some(self.number),
+                ..NewTask::new(self.kind, self.callee, Input::Inline, &bytes)
+            };
+            let index = match self.make_room(&mut state).and_then(|()| state.ledger.enter(task)) {
                 Ok(index) => index,
                 Err(error) => {
                     self.again.push_back((sent.first, sent.count));
@@ -291,15 +297,6 @@ impl<'p, 'a> Job<'p, 'a> {
                     continue;
                 }
             };
-            let entry = state.books.get_mut(index);
-            let bytes = chunk.to_bytes();
-            entry.kind = self.kind;
-            entry.callee = self.callee;
-            entry.input = Input::Inline;
-            entry.input_length = bytes.len();
-            entry.deadline_ns = self.deadline_ns;
-            entry.job = Some(self.number);
-            state.books.put_inline(index, &bytes);
             self.sent.insert(index, sent);
             state.enqueue(index);
         }
@@ -314,18 +311,18 @@ impl<'p, 'a> Job<'p, 'a> {
         }
     }
 
-    /// An entry for one more chunk, and room to note that it has settled.
-    fn make_room(&mut self, state: &mut State) -> Result<u32> {
+    /// Room to note that one more chunk is on its way, and that it has settled.
+    fn make_room(&mut self, state: &mut State) -> Result<()> {
         let no_memory = |_| Error::from(Code::errno(libc::ENOMEM));
         self.sent.try_reserve(1).map_err(no_memory)?;
         if let Some(settled) = &mut state.jobs[self.number] {
             settled.try_reserve(self.sent.len() + 1).map_err(no_memory)?;
         }
-        state.books.open()
+        Ok(())
     }
 
     /// The next items to hand out: what has come back first, then a piece of what has not been handed out.
-    fn next_piece(&mut self) -> Option<(usize, usize)> {
+    fn next_chunk(&mut self) -> Option<(usize, usize)> {
         let fresh = self.map.count - self.next;
         if let Some((first, returned)) = self.again.pop_front() {
             // A piece of a range is one call, which is not taken apart once it has been made.
@@ -402,7 +399,7 @@ impl<'p, 'a> Job<'p, 'a> {
         Ok((Sent { first, count, block, block_bytes, layout }, chunk))
     }
 
-    /// Waits until chunks have settled, and takes them out of the books.
+    /// Waits until chunks have settled, and takes them out of the ledger.
     fn wait_for_chunks(&mut self, inner: &Inner) -> Result<Vec<(Sent, Outcome)>> {
         let number = self.number;
         let (mut state, settled) = wait(inner, inner.lock(), Want::Job(number), Timeout::Forever, |state| {
@@ -416,8 +413,8 @@ impl<'p, 'a> Job<'p, 'a> {
         while out.try_reserve(1).is_ok()
             && let Some(index) = state.jobs[number].as_mut().and_then(VecDeque::pop_front)
         {
-            let outcome = state.books.get_mut(index).outcome.take();
-            state.books.close(index);
+            let outcome = state.ledger.get_mut(index).outcome.take();
+            state.ledger.close(index);
             if let (Some(sent), Some(outcome)) = (self.sent.remove(&index), outcome) {
                 out.push((sent, outcome));
             }
@@ -574,7 +571,7 @@ impl<'p, 'a> Job<'p, 'a> {
         let mut state = inner.lock();
         for index in self.sent.keys() {
             if !state.cancel_unbegun(*index) {
-                state.cut(*index);
+                state.split(*index);
             }
         }
         drop(state);

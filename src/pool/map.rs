@@ -1,7 +1,7 @@
 //! Maps and loops, as they are asked for; how they are carried out is in [`super::job`].
 
-use super::books::Delivery;
 use super::job::Job;
+use super::ledger::Delivery;
 use super::schedule::Schedule;
 use super::wait::refusal;
 use super::{Pool, resolve};

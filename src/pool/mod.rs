@@ -1,28 +1,29 @@
 //! Pools: tasks in, results out, whatever is killed in between.
 //!
-//! [`Pool`] is the host's handle. Its lock protects all of its books (`state`); a task goes from the queue into a
-//! worker's ring (`lane`) and its result comes back from there; threads that wait do so in `wait`. The worker's
+//! [`Pool`] is the host's handle. Its lock protects all of its ledger (`state`); a task goes from the queue into a
+//! worker's ring (`ring`) and its result comes back from there; threads that wait do so in `wait`. The worker's
 //! side is in [`crate::worker`].
 
-mod books;
 mod callbacks;
+mod cancel;
 mod chain;
 mod channel_handoff;
 mod desk;
 mod dispatch;
 mod driven;
-mod ending;
 mod event_fd;
+mod finished;
 mod held;
 mod inline;
 mod job;
-mod lane;
-mod lanes;
+mod ledger;
 mod map;
 mod options;
 mod progress;
 mod recycle;
 mod results;
+mod ring_account;
+mod ring_accounts;
 mod schedule;
 mod split;
 mod standby;
@@ -30,12 +31,13 @@ mod state;
 mod stream;
 mod turns;
 mod wait;
+mod window;
 
 pub use crate::family::options::{Affinity, OutputTo, WorkerOptions};
 pub use crate::task::environment::Limit;
-pub use books::{Delivery, TaskId};
 pub use callbacks::{Callbacks, OnBegin, OnSettled};
 pub use driven::meanwhile;
+pub use ledger::{Delivery, TaskId};
 pub use map::{Failure, Map, MapCall, MapReport};
 pub use options::{MAX_WORKERS, PoolOptions, SubmitOptions};
 pub use progress::Progress;
@@ -62,11 +64,12 @@ use crate::task::ring::INLINE_INPUT;
 use crate::task::share::Share;
 use crate::worker::run::initializer_failure;
 use crate::worker::start;
-use books::{Input, State as TaskState};
 use callbacks::tell;
 use held::Held;
 pub(crate) use inline::nested_in;
-use inline::{Here, run_queued};
+use inline::{InlinePlace, run_queued};
+use ledger::NewTask;
+use ledger::{Input, State as TaskState};
 use standby::{CALLED, Threads};
 use state::State;
 use std::ffi::c_void;
@@ -88,7 +91,7 @@ struct Inner {
     /// The process that created the pool: a forked child must not touch it.
     pid: i32,
     /// Where there are no workers: the tasks run in this process.
-    here: Option<Arc<Here>>,
+    inline_place: Option<Arc<InlinePlace>>,
     interruptible: bool,
     /// The host wants no threads of tine's; and which of them know this pool. Release and Acquire: it is in the registry.
     no_thread: bool,
@@ -177,8 +180,8 @@ impl Pool {
         queue::know_heap(Known::Mapped(Arc::downgrade(&heap)));
         let settings = options.settings()?;
         if options.inline {
-            let here = Here::of_host(&heap)?;
-            return Pool::build(options, heap, Family::of_nobody(settings)?, Some(Arc::new(here)));
+            let place = InlinePlace::of_host(&heap)?;
+            return Pool::build(options, heap, Family::of_nobody(settings)?, Some(Arc::new(place)));
         }
         let workers =
             if options.workers == 0 { limits::available_cpus().min(MAX_WORKERS) } else { options.workers };
@@ -201,30 +204,31 @@ impl Pool {
     }
 
     /// One to which tasks submit.
-    fn of_here(heap: &Arc<Heap>, here: Here) -> Result<Pool> {
+    fn of_inline(heap: &Arc<Heap>, place: InlinePlace) -> Result<Pool> {
         let options = PoolOptions::default();
         let family = Family::of_nobody(options.settings()?)?;
-        Pool::build(&options, Arc::clone(heap), family, Some(Arc::new(here)))
+        Pool::build(&options, Arc::clone(heap), family, Some(Arc::new(place)))
     }
 
     /// Where tasks run in this process: the pool to which they submit.
     pub(crate) fn nested(&self) -> Option<&Pool> {
-        self.inner.here.as_ref()?.nested()
+        self.inner.inline_place.as_ref()?.nested()
     }
 
     fn build(
         options: &PoolOptions,
         heap: Arc<Heap>,
         family: Family,
-        here: Option<Arc<Here>>,
+        place: Option<Arc<InlinePlace>>,
     ) -> Result<Pool> {
         let epoll = Arc::new(Epoll::new()?);
         let workers = family.members.len().max(1);
-        let state = State::new(Arc::clone(&heap), Arc::clone(&epoll), family, options.rules(), here.clone())?;
-        let inside = here.as_ref().is_some_and(|here| here.is_inside());
+        let rules = options.rules(place.clone());
+        let state = State::new(Arc::clone(&heap), Arc::clone(&epoll), family, rules)?;
+        let inside = place.as_ref().is_some_and(|place| place.is_inside());
         let inner = Arc::new(Inner {
             pid: fork::pid(),
-            here,
+            inline_place: place,
             interruptible: options.interruptible,
             // What a task submits runs where that is.
             no_thread: options.no_thread || inside,
@@ -243,14 +247,14 @@ impl Pool {
 
     /// Starts what there is to start, and waits until it is ready. Dropping the pool ends it again.
     pub(crate) fn start(&self, options: &PoolOptions) -> Result<()> {
-        if let Some(here) = &self.inner.here {
+        if let Some(place) = &self.inner.inline_place {
             let settings = options.settings()?;
             settings.load_libraries()?;
             if let Some(target) = &settings.finalizer {
-                here.set_finalizer(target.address()?);
+                place.set_finalizer(target.address()?);
             }
             if let Some((target, input)) = &settings.initializer {
-                let (status, message) = here.call(target.address()?, input);
+                let (status, message) = place.call(target.address()?, input);
                 if status < 0 {
                     let failure = initializer_failure(status, message);
                     return Err(Error::new(Code::WORKER_START, failure.text().into_owned()));
@@ -262,8 +266,8 @@ impl Pool {
 
     /// What tasks that run in this process are to know the pool by.
     pub(crate) fn set_handle(&self, handle: *mut c_void) {
-        if let Some(here) = &self.inner.here {
-            here.set_handle(handle);
+        if let Some(place) = &self.inner.inline_place {
+            place.set_handle(handle);
         }
     }
 
@@ -286,11 +290,7 @@ impl Pool {
         self.guard(options.callbacks.on_begin.is_some() || options.callbacks.on_settled.is_some())?;
         let mut state = inner.lock();
         let callee = resolve(inner, &mut state, function)?;
-        if input.len() > state.rules.window_bytes {
-            let text =
-                format!("an input of {} bytes; the window is {}", input.len(), state.rules.window_bytes);
-            return Err(Error::errno(libc::EMSGSIZE, text));
-        }
+        state.window.check("an input", "the window", input.len())?;
         if let Some(error) = refusal(&state) {
             return Err(error);
         }
@@ -305,25 +305,20 @@ impl Pool {
         let place = inner.place_input(input)?;
         let room = state.make_room_to_enqueue(options.queue_deadline_ns.is_some());
         let room = room.and_then(|()| state.make_room_to_tell(&options.callbacks));
-        let index = room.and_then(|()| state.books.open()).inspect_err(|_| inner.take_input_back(place))?;
-        let entry = state.books.get_mut(index);
-        entry.kind = Kind::Task;
-        entry.callee = callee;
-        entry.input = place;
-        entry.input_length = input.len();
-        entry.user = options.user;
-        entry.deadline_ns = options.deadline_ns.unwrap_or(inner.deadline_ns);
-        entry.queue_due_ns = options.queue_deadline_ns.map_or(0, |ns| now_ns().saturating_add(ns));
-        entry.retries = options.retries;
-        (entry.has_end, entry.end) = (end.is_some(), end.into());
-        if let Input::Inline = place {
-            state.books.put_inline(index, input);
-        }
+        let task = NewTask {
+            user: options.user,
+            deadline_ns: options.deadline_ns.unwrap_or(inner.deadline_ns),
+            queue_due_ns: options.queue_deadline_ns.map_or(0, |ns| now_ns().saturating_add(ns)),
+            retries: options.retries,
+            end,
+            ..NewTask::new(Kind::Task, callee, place, input)
+        };
+        let index =
+            room.and_then(|()| state.ledger.enter(task)).inspect_err(|_| inner.take_input_back(place))?;
         state.expect(index, options.callbacks);
-        state.books.window_tasks += 1;
-        state.books.window_bytes += input.len();
-        state.submitted += 1;
-        let id = state.books.id_of(index);
+        state.window.enter(input.len());
+        state.counters.submitted += 1;
+        let id = state.ledger.id_of(index);
         if check::is_on() {
             check::look_through(input, || format!("task {:#x} ({}), input", id.0, function.describe()));
         }
@@ -342,13 +337,13 @@ impl Pool {
         state.pump(waited.is_ok());
         state = tell(inner, run_queued(inner, state));
         state.leave();
-        Ok(state.finished_count)
+        Ok(state.finished.len())
     }
 
     /// A descriptor that is readable when there is something to [`Pool::poll`] for. It is the pool's.
     pub fn descriptor(&self) -> Result<RawFd> {
         let inner = self.inner()?;
-        inner.lock().look_from_outside()
+        inner.lock().open_event_fd()
     }
 
     /// Counters.
@@ -360,12 +355,15 @@ impl Pool {
         Ok(PoolStats {
             workers: state.family.members.len(),
             workers_ready: state.family.ready_count(),
-            submitted: state.submitted,
-            settled: state.settled,
-            outstanding: state.books.outstanding,
-            items_settled: state.items.0,
-            items_failed: state.items.1,
-            workers_busy: inner.here.as_ref().map_or_else(|| state.busy_count(), |here| here.running_count()),
+            submitted: state.counters.submitted,
+            settled: state.counters.settled,
+            outstanding: state.ledger.outstanding,
+            items_settled: state.counters.items,
+            items_failed: state.counters.items_failed,
+            workers_busy: inner
+                .inline_place
+                .as_ref()
+                .map_or_else(|| state.busy_count(), |place| place.running_count()),
             worker_deaths: state.family.worker_deaths,
             workers_recycled: state.family.workers_recycled,
             supervisor_deaths: state.family.supervisor_deaths,
@@ -399,8 +397,8 @@ impl Pool {
             leaving.wait();
         }
         inner.lock().stopped();
-        if let Some(here) = &inner.here {
-            here.finalize();
+        if let Some(place) = &inner.inline_place {
+            place.finalize();
         }
         Ok(())
     }
@@ -474,15 +472,16 @@ impl Pool {
     /// Gives everything back that has not been taken, but for what somebody waits for, or is to be told.
     fn forget_results(&self) {
         let mut state = tell(&self.inner, self.inner.lock());
-        for index in state.books.places() {
-            if state.books.get(index).claimed || !state.books.get(index).is_a_callers() {
+        for index in state.ledger.places() {
+            if state.ledger.get(index).claimed || !state.ledger.get(index).is_a_callers() {
                 continue;
             }
-            if state.books.get(index).state == TaskState::Settled {
-                state.drop_finished(index);
+            if state.ledger.get(index).state == TaskState::Settled {
+                let parts = &mut *state;
+                parts.finished.remove(&mut parts.ledger, index);
                 state.mark_taken(index);
             }
-            if state.books.get(index).state == TaskState::Taken {
+            if state.ledger.get(index).state == TaskState::Taken {
                 state.release(index);
             }
         }
@@ -511,7 +510,7 @@ impl Drop for Pool {
             self.forget_in_child();
             return;
         }
-        if self.inner.here.as_ref().is_none_or(|here| !here.is_inside()) {
+        if self.inner.inline_place.as_ref().is_none_or(|place| !place.is_inside()) {
             queue::forget_heap(&self.inner.heap);
         }
         let leaving = self.inner.lock().begin_to_stop(Deadline(0));
@@ -602,8 +601,8 @@ impl Inner {
 fn resolve(inner: &Inner, state: &mut State, function: Function<'_>) -> Result<Callee> {
     match state.family.callees_mut() {
         Some(callees) => {
-            if let Some(here) = &inner.here {
-                here.refresh(callees);
+            if let Some(place) = &inner.inline_place {
+                place.refresh(callees);
             }
             callees.resolve(function)
         }
@@ -615,13 +614,13 @@ impl State {
     /// Hands the new task out where a worker has room, and looks now and then for results while there is none.
     fn move_on_after_submit(&mut self, index: u32) {
         const EVERY: u64 = 16;
-        let entry = self.books.get(index);
+        let entry = self.ledger.get(index);
         // When it has to be looked at is for the pump to say.
         let timed = entry.deadline_ns != 0 || entry.queue_due_ns != 0;
-        if timed || self.submitted.is_multiple_of(EVERY) {
+        if timed || self.counters.submitted.is_multiple_of(EVERY) {
             self.pump(false);
         } else {
-            if self.lanes.any_open() {
+            if self.rings.any_open() {
                 self.feed(now_ns());
             }
             self.grow();

@@ -1,7 +1,11 @@
 //! What a pool and a task can be told.
 
 use super::callbacks::Callbacks;
+use super::cancel::Limits;
+use super::inline::InlinePlace;
 use super::recycle::Recycle;
+use super::state::Rules;
+use super::window::Window;
 use crate::channel::Channel;
 use crate::error::{Error, Result};
 use crate::family::options::WorkerOptions;
@@ -9,6 +13,7 @@ use crate::sys::clock::Timeout;
 use crate::sys::reserve;
 use crate::task::function::{Function, Target};
 use crate::task::settings::Settings;
+use std::sync::Arc;
 
 /// More workers than this are refused.
 pub const MAX_WORKERS: usize = crate::heap::marks::WORKERS;
@@ -94,17 +99,6 @@ impl Default for SubmitOptions<'_> {
     }
 }
 
-/// What holds for the life of a pool: its options, with defaults where they say nothing.
-#[derive(Clone, Debug)]
-pub(super) struct Rules {
-    pub(super) window_tasks: usize,
-    pub(super) window_bytes: usize,
-    pub(super) grace_ns: u64,
-    pub(super) cancel_signal: i32,
-    pub(super) max_worker_bytes: u64,
-    pub(super) recycle: Recycle,
-}
-
 fn or<T: Default + PartialEq>(given: T, default: T) -> T {
     if given == T::default() { default } else { given }
 }
@@ -125,14 +119,16 @@ impl PoolOptions<'_> {
         self.worker.check()
     }
 
-    /// What holds where an option says nothing.
-    pub(super) fn rules(&self) -> Rules {
+    /// What holds for the life of the pool, with defaults where an option says nothing.
+    pub(super) fn rules(&self, inline_place: Option<Arc<InlinePlace>>) -> Rules {
+        let window_bytes = if self.window_bytes == 0 { self.heap_range() } else { self.window_bytes };
         Rules {
-            window_tasks: or(self.window_tasks, DEFAULT_WINDOW_TASKS),
-            window_bytes: if self.window_bytes == 0 { self.heap_range() } else { self.window_bytes },
-            grace_ns: or(self.grace_ns, DEFAULT_GRACE_NS),
-            cancel_signal: self.cancel_signal,
-            max_worker_bytes: self.max_worker_bytes,
+            window: Window::new(or(self.window_tasks, DEFAULT_WINDOW_TASKS), window_bytes),
+            limits: Limits {
+                grace_ns: or(self.grace_ns, DEFAULT_GRACE_NS),
+                cancel_signal: self.cancel_signal,
+                max_worker_bytes: self.max_worker_bytes,
+            },
             recycle: Recycle {
                 tasks: self.max_tasks_per_worker,
                 age_ns: self.recycle_age_ns,
@@ -140,6 +136,7 @@ impl PoolOptions<'_> {
                 idle_ns: if self.min_workers > 0 { self.idle_timeout_ns } else { 0 },
                 least: self.min_workers,
             },
+            inline_place,
         }
     }
 

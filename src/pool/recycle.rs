@@ -21,7 +21,7 @@ const LOOK_NS: u64 = 20_000_000;
 impl Recycle {
     /// How many tasks the worker that has just become ready may be given. Up to an eighth less than allowed, each worker
     /// another number, so that not all of them are replaced at the same time.
-    pub(super) fn share(self, slot: usize, generation: u64) -> u32 {
+    pub(super) fn task_quota(self, slot: usize, generation: u64) -> u32 {
         let spread = self.tasks / 8 + 1;
         let mixed =
             (slot as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ generation.wrapping_mul(0xff51_afd7);
@@ -38,38 +38,38 @@ impl State {
         if now < self.recycle_due_ns.min(self.idle_due_ns) {
             return;
         }
-        let ages = self.rules.recycle.age_ns != 0 || self.rules.recycle.private_bytes != 0;
+        let ages = self.recycle.age_ns != 0 || self.recycle.private_bytes != 0;
         self.recycle_due_ns = if ages { now + LOOK_NS } else { u64::MAX };
         self.idle_due_ns = u64::MAX;
-        (0..self.lanes.len()).for_each(|slot| self.recycle_lane(slot, now));
+        (0..self.rings.len()).for_each(|slot| self.recycle_lane(slot, now));
     }
 
     /// Asks a worker to leave that has served long enough and has nothing under way.
     pub(super) fn recycle_lane(&mut self, slot: usize, now: u64) {
-        if !self.lanes[slot].ready || self.lanes[slot].leaving {
+        if !self.rings[slot].ready || self.rings[slot].leaving {
             return;
         }
-        if !self.lanes[slot].retiring && self.has_served(slot, now) {
-            self.lanes[slot].retiring = true;
-        } else if !self.lanes[slot].retiring && self.has_been_idle(slot, now) {
-            self.lanes[slot].retiring = true;
+        if !self.rings[slot].retiring && self.has_served(slot, now) {
+            self.rings[slot].retiring = true;
+        } else if !self.rings[slot].retiring && self.has_been_idle(slot, now) {
+            self.rings[slot].retiring = true;
             self.family.park(slot);
         }
-        let lane = &self.lanes[slot];
-        if (lane.retiring || lane.has_served_its_share()) && lane.in_ring() == 0 {
-            self.lanes[slot].leaving = true;
+        let ring = &self.rings[slot];
+        if (ring.retiring || ring.has_served_its_share()) && ring.in_ring() == 0 {
+            self.rings[slot].leaving = true;
             self.family.retire(slot);
         }
     }
 
     /// Whether a worker is one too many. Where it is too early to say, there is a time to look again.
     fn has_been_idle(&mut self, slot: usize, now: u64) -> bool {
-        let Recycle { idle_ns, least, .. } = self.rules.recycle;
-        let lane = &self.lanes[slot];
-        if idle_ns == 0 || lane.in_ring() > 0 || self.family.wanted_count() <= least {
+        let Recycle { idle_ns, least, .. } = self.recycle;
+        let ring = &self.rings[slot];
+        if idle_ns == 0 || ring.in_ring() > 0 || self.family.wanted_count() <= least {
             return false;
         }
-        let due_ns = now.saturating_sub(lane.quiet_ns(now)).max(lane.ready_ns).saturating_add(idle_ns);
+        let due_ns = now.saturating_sub(ring.quiet_ns(now)).max(ring.ready_ns).saturating_add(idle_ns);
         self.idle_due_ns = self.idle_due_ns.min(due_ns);
         now >= due_ns
     }
@@ -80,12 +80,12 @@ impl State {
         if parked == 0 || self.closing() {
             return;
         }
-        let waiting = self.queued() + self.lanes.waiting();
-        if waiting == 0 || self.lanes.idle().is_some() {
+        let waiting = self.queued() + self.rings.waiting();
+        if waiting == 0 || self.rings.idle().is_some() {
             return;
         }
         let coming =
-            self.family.wanted_count().saturating_sub(self.lanes.iter().filter(|lane| lane.ready).count());
+            self.family.wanted_count().saturating_sub(self.rings.iter().filter(|ring| ring.ready).count());
         if waiting > coming && self.family.unpark(waiting - coming) {
             let (heap, epoll) = (Arc::clone(&self.heap), Arc::clone(&self.epoll));
             self.family.advance(&heap, &epoll);
@@ -94,15 +94,15 @@ impl State {
     }
 
     fn has_served(&mut self, slot: usize, now: u64) -> bool {
-        let rules = self.rules.recycle;
-        let lane = self.lanes.quietly(slot);
-        if rules.age_ns != 0 && now.saturating_sub(lane.ready_ns) >= rules.age_ns {
+        let rules = self.recycle;
+        let ring = self.rings.quietly(slot);
+        if rules.age_ns != 0 && now.saturating_sub(ring.ready_ns) >= rules.age_ns {
             return true;
         }
-        if rules.private_bytes == 0 || !lane.has_worked() || now < lane.next_recycle_look_ns {
+        if rules.private_bytes == 0 || !ring.has_worked() || now < ring.next_recycle_look_ns {
             return false;
         }
-        lane.next_recycle_look_ns = now + LOOK_NS;
+        ring.next_recycle_look_ns = now + LOOK_NS;
         limits::private_bytes(self.family.members[slot].pid).is_some_and(|bytes| bytes > rules.private_bytes)
     }
 }

@@ -1,7 +1,7 @@
 //! Settled tasks on their way to whoever waits for them.
 
-use super::books::{Outcome, Output, State as TaskState, TaskId};
 use super::desk::Key;
+use super::ledger::{Outcome, Output, State as TaskState, TaskId};
 use super::state::State;
 use super::wait::{Want, wait};
 use super::{Pool, TaskResult};
@@ -14,10 +14,10 @@ impl Pool {
     pub fn wait(&self, id: TaskId, timeout: Timeout) -> Result<TaskResult> {
         let inner = self.inner()?;
         let mut state = inner.lock();
-        let index = state.books.find(id)?;
+        let index = state.ledger.find(id)?;
         state.claim(index)?;
         let settled =
-            |state: &mut State| (state.books.get(index).state == TaskState::Settled).then_some(Ok(()));
+            |state: &mut State| (state.ledger.get(index).state == TaskState::Settled).then_some(Ok(()));
         let (mut state, waited) = wait(inner, state, Want::Task(index), timeout, settled);
         if let Err(error) = waited {
             state.unclaim(index);
@@ -45,15 +45,15 @@ impl Pool {
         let inner = self.inner()?;
         let mut state = inner.lock();
         state.pump(false);
-        let index = state.books.find(id)?;
+        let index = state.ledger.find(id)?;
         state.cancel(index, now_ns())
     }
 
     /// Gives the memory of a result back. That it has been given back already is fine.
     pub fn release(&self, id: TaskId) -> Result<()> {
         let mut state = self.inner()?.lock();
-        let taken = |index: &u32| state.books.get(*index).state == TaskState::Taken;
-        if let Some(index) = state.books.look_up(id).filter(taken) {
+        let taken = |index: &u32| state.ledger.get(*index).state == TaskState::Taken;
+        if let Some(index) = state.ledger.look_up(id).filter(taken) {
             state.release(index);
         }
         Ok(())
@@ -68,7 +68,7 @@ impl Pool {
         let mut state = inner.lock();
         let indices = state.claim_all(ids)?;
         let (mut state, first) = wait(inner, state, Want::Any(&indices), timeout, |state| {
-            let settled = |index: &&u32| state.books.get(**index).state == TaskState::Settled;
+            let settled = |index: &&u32| state.ledger.get(**index).state == TaskState::Settled;
             indices.iter().find(settled).map(|index| Ok(*index))
         });
         for index in &indices {
@@ -89,12 +89,12 @@ impl Pool {
             let all = |state: &mut State| state.all_settled().then_some(Ok(()));
             return wait(inner, state, Want::All, timeout, all).1;
         }
-        ids.iter().try_for_each(|id| state.books.find(*id).map(drop))?;
+        ids.iter().try_for_each(|id| state.ledger.find(*id).map(drop))?;
         let mut next = 0;
         wait(inner, state, Want::Every(ids), timeout, |state| {
             // What another thread has taken meanwhile has settled, and its place may be another task's.
             let pending =
-                |at: usize| state.books.look_up(ids[at]).is_some_and(|index| state.is_under_way(index));
+                |at: usize| state.ledger.look_up(ids[at]).is_some_and(|index| state.is_under_way(index));
             while next < ids.len() && !pending(next) {
                 next += 1;
             }
@@ -123,40 +123,30 @@ impl Pool {
 impl State {
     /// Whether all submitted tasks have settled, and every callback has returned but for the one that this thread may be in.
     fn all_settled(&self) -> bool {
-        self.settled == self.submitted && (self.has_told_all() || self.is_in_callback())
+        self.counters.all_settled() && (self.has_told_all() || self.is_in_callback())
     }
 
     /// The oldest settled task that nobody has taken or claimed; it is the caller's from now on.
     pub(super) fn take_finished(&mut self) -> Option<u32> {
-        let index = self.finished.pop_front(&mut self.books)?;
-        self.finished_count -= 1;
+        let index = self.finished.pop(&mut self.ledger)?;
         self.mark_taken(index);
         Some(index)
     }
 
-    /// A settled task is not among those any more that anybody may take.
-    pub(super) fn drop_finished(&mut self, index: u32) {
-        self.finished.remove(&mut self.books, index);
-        self.finished_count -= 1;
-    }
-
     /// A claimed task that has settled is its waiter's.
     pub(super) fn mark_taken(&mut self, index: u32) {
-        let entry = self.books.get_mut(index);
+        let entry = self.ledger.get_mut(index);
         entry.state = TaskState::Taken;
         let length = entry.input_length;
-        if std::mem::take(&mut entry.claimed) {
-            self.claimed_count -= 1;
-        }
-        self.books.window_tasks -= 1;
-        self.books.window_bytes -= length;
+        self.finished.unclaim(&mut self.ledger, index);
+        self.window.leave(length);
         self.tell_of_room();
-        self.update_outside();
+        self.update_event_fd();
     }
 
     /// Claims a task for a waiter: it is no longer among those that `next` gives out.
     pub(super) fn claim(&mut self, index: u32) -> Result<()> {
-        let entry = self.books.get_mut(index);
+        let entry = self.ledger.get_mut(index);
         if entry.claimed {
             let text = match &entry.calls {
                 Some(calls) if calls.callbacks.on_settled.is_some() => {
@@ -169,10 +159,10 @@ impl State {
         if entry.state == TaskState::Taken {
             return Err(Error::new(Code::ID, "the task's result has been taken already"));
         }
-        entry.claimed = true;
-        self.claimed_count += 1;
-        if entry.state == TaskState::Settled {
-            self.drop_finished(index);
+        let settled = entry.state == TaskState::Settled;
+        self.finished.claim(&mut self.ledger, index);
+        if settled {
+            self.finished.remove(&mut self.ledger, index);
         }
         Ok(())
     }
@@ -182,7 +172,7 @@ impl State {
         let mut claimed = Vec::new();
         claimed.try_reserve_exact(ids.len()).map_err(|_| Code::errno(libc::ENOMEM))?;
         for id in ids {
-            match self.books.find(*id).and_then(|index| self.claim(index).map(|()| index)) {
+            match self.ledger.find(*id).and_then(|index| self.claim(index).map(|()| index)) {
                 Ok(index) => claimed.push(index),
                 Err(error) => {
                     claimed.into_iter().for_each(|index| self.unclaim(index));
@@ -195,12 +185,9 @@ impl State {
 
     /// Takes the claim of a waiter back: the task is anybody's again.
     pub(super) fn unclaim(&mut self, index: u32) {
-        let entry = self.books.get_mut(index);
-        entry.claimed = false;
-        self.claimed_count -= 1;
-        if entry.state == TaskState::Settled {
-            self.finished.push_back(&mut self.books, index);
-            self.finished_count += 1;
+        self.finished.unclaim(&mut self.ledger, index);
+        if self.ledger.get(index).state == TaskState::Settled {
+            self.finished.push(&mut self.ledger, index);
             self.desk.tell_first(Key::Next);
         }
     }
@@ -208,26 +195,26 @@ impl State {
     /// Makes an entry's result go away: its memory, its id.
     pub(super) fn release(&mut self, index: u32) {
         if let Some(Outcome { output: Output::Heap(address), output_length: 1.., .. }) =
-            self.books.get(index).outcome
+            self.ledger.get(index).outcome
         {
             let _ = self.heap.free_address(address);
         }
-        self.books.close(index);
+        self.ledger.close(index);
     }
 
     /// Whether `next` could ever return: something unclaimed is finished or on its way.
     pub(super) fn has_unclaimed(&self) -> bool {
-        self.finished_count > 0 || self.books.window_tasks > self.claimed_count
+        self.finished.len() > 0 || self.window.tasks() > self.finished.claimed()
     }
 
     /// The result of a task that has been taken. Where nothing has to be kept for it, its entry is free at once.
     pub(super) fn hand_over(&mut self, index: u32) -> TaskResult {
-        let id = self.books.id_of(index);
-        let entry = self.books.get(index);
+        let id = self.ledger.id_of(index);
+        let entry = self.ledger.get(index);
         let Some(outcome) = &entry.outcome else { unreachable!("a taken task has an outcome") };
         let data = match outcome.output {
             _ if outcome.output_length == 0 => std::ptr::null(),
-            Output::Inline => self.books.inline_pointer(index),
+            Output::Inline => self.ledger.inline_pointer(index),
             Output::Heap(address) => std::ptr::with_exposed_provenance(address),
         };
         let result = TaskResult {

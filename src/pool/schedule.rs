@@ -3,7 +3,7 @@
 /// What decides on the length of a piece.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Schedule {
-    /// Pieces of `chunk` items; where that is 0, of as many as have taken about a millisecond, fewer towards the end.
+    /// ChunkSizes of `chunk` items; where that is 0, of as many as have taken about a millisecond, fewer towards the end.
     #[default]
     Measured,
     /// One piece for each worker.
@@ -13,13 +13,13 @@ pub enum Schedule {
 }
 
 /// How long a measured piece is to take.
-pub(super) const PIECE_NS: u64 = 1_000_000;
+pub(super) const CHUNK_NS: u64 = 1_000_000;
 /// A measured piece carries at most this much, unless one item is more.
 const CARRIED_BYTES: usize = 4 << 20;
 
 /// The pieces of one map.
 #[derive(Debug)]
-pub(super) struct Pieces {
+pub(super) struct ChunkSizes {
     schedule: Schedule,
     /// Fixed, or the least of a guided one; 0 for none.
     chunk: usize,
@@ -32,7 +32,7 @@ pub(super) struct Pieces {
     pub(super) piece_ns: u64,
 }
 
-impl Pieces {
+impl ChunkSizes {
     /// `carried` and `bytes` are what an item takes of memory that has to be copied, and of any memory; `most_bytes` is
     /// what a piece may have, 0 for any amount.
     pub(super) fn new(
@@ -41,14 +41,14 @@ impl Pieces {
         count: usize,
         (carried, bytes): (usize, usize),
         most_bytes: usize,
-    ) -> Pieces {
+    ) -> ChunkSizes {
         let fitting =
             |room: usize, each: usize| room.checked_div(each).map_or(usize::MAX, |items| items.max(1));
         let mut most = if most_bytes == 0 { usize::MAX } else { fitting(most_bytes, bytes) };
         if schedule == Schedule::Measured && chunk == 0 {
             most = most.min(fitting(CARRIED_BYTES, carried));
         }
-        Pieces { schedule, chunk, workers, count, most, items: chunk.max(1), piece_ns: PIECE_NS }
+        ChunkSizes { schedule, chunk, workers, count, most, items: chunk.max(1), piece_ns: CHUNK_NS }
     }
 
     /// The length of the next piece where `left` items are.
@@ -79,7 +79,7 @@ impl Pieces {
         // The worker's word: any number.
         self.piece_ns = self.piece_ns.saturating_add(elapsed_ns) / 2;
         let each = (elapsed_ns / items.max(1) as u64).max(1);
-        self.items = ((PIECE_NS / each) as usize).clamp(1, self.items.saturating_mul(4));
+        self.items = ((CHUNK_NS / each) as usize).clamp(1, self.items.saturating_mul(4));
     }
 }
 
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     /// The lengths of all pieces, where nothing is measured.
-    fn lengths(pieces: &Pieces, mut left: usize) -> Vec<usize> {
+    fn lengths(pieces: &ChunkSizes, mut left: usize) -> Vec<usize> {
         let mut all = Vec::new();
         while left > 0 {
             let next = pieces.next(left);
@@ -99,8 +99,8 @@ mod tests {
         all
     }
 
-    fn pieces(schedule: Schedule, chunk: usize, most_bytes: usize) -> Pieces {
-        Pieces::new((schedule, chunk), 2, 100, (0, 10), most_bytes)
+    fn pieces(schedule: Schedule, chunk: usize, most_bytes: usize) -> ChunkSizes {
+        ChunkSizes::new((schedule, chunk), 2, 100, (0, 10), most_bytes)
     }
 
     #[test]

@@ -1,80 +1,93 @@
-//! Cutting a chunk short: it ends after the item it is at, and what is left of it comes back to its map, which shares it
+//! Splitting a chunk: it ends after the item it is at, and what is left of it comes back to its map, which shares it
 //! out.
 //!
 //! | who | what it does |
 //! |---|---|
-//! | the host | sets the slot's `cut` while the chunk runs; clears it when it drains the chunk's result, or takes a chunk back that had not begun |
+//! | the host | sets the slot's `split` while the chunk runs; clears it when it drains the chunk's result, or takes a chunk back that had not begun |
 //! | the worker | looks at it between two items, and ends the chunk as it does when there is no more room for messages |
 //!
 //! Nothing depends on it. A worker that sees it late, or not at all, finishes its chunk; one that dies leaves what a death
-//! leaves; an item that is being ended for its deadline is in front of it. A chunk is cut when a worker has nothing to do, no
-//! task waits anywhere, and this one has run for longer than a measured piece should: with few items left that are slow,
-//! all workers finish together. A piece of a range is one call and cannot be cut.
+//! leaves; an item that is being ended for its deadline is in front of it. A chunk is split when a worker has nothing to do, no
+//! task waits anywhere, and this one has run for longer than a measured chunk should: with few items left that are slow,
+//! all workers finish together. A chunk of a range is one call and cannot be split.
 
-use super::books::State as TaskState;
+use super::ledger::State as TaskState;
 use super::state::State;
 use crate::sys::prim::Ordering;
 use crate::task::call::Kind;
 
-/// A chunk that has run for so long is worth cutting.
-const CUT_NS: u64 = 2_000_000;
+/// A chunk that has run for so long is worth splitting.
+const SPLIT_NS: u64 = 2_000_000;
+
+/// When a chunk may have to be split, and when there may be one at the earliest.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Splitting {
+    pub(super) due_ns: u64,
+    not_before_ns: u64,
+}
+
+impl Default for Splitting {
+    fn default() -> Splitting {
+        Splitting { due_ns: u64::MAX, not_before_ns: 0 }
+    }
+}
 
 impl State {
     /// Cuts long chunks where workers have nothing to do.
-    pub(super) fn cut_long(&mut self, now: u64) {
-        self.cut_due_ns = u64::MAX;
-        if self.jobs.iter().all(Option::is_none) || self.has_waiting() || self.lanes.idle().is_none() {
+    pub(super) fn split_long(&mut self, now: u64) {
+        self.splitting.due_ns = u64::MAX;
+        if self.jobs.iter().all(Option::is_none) || self.has_waiting() || self.rings.idle().is_none() {
             return;
         }
-        if now < self.next_cut_ns {
-            self.cut_due_ns = self.next_cut_ns;
+        if now < self.splitting.not_before_ns {
+            self.splitting.due_ns = self.splitting.not_before_ns;
             return;
         }
         // What begins from now on runs for long enough later than this.
-        self.next_cut_ns = now + CUT_NS;
-        let mut next = self.lanes.first_busy();
+        self.splitting.not_before_ns = now + SPLIT_NS;
+        let mut next = self.rings.first_busy();
         while let Some(slot) = next {
-            next = self.lanes.next_busy(slot);
-            let Some((_, index)) = self.lanes[slot].front() else { continue };
-            if self.lanes[slot].cut.is_some() || self.items_left(slot, index) < 2 {
+            next = self.rings.next_busy(slot);
+            let Some((_, index)) = self.rings[slot].front() else { continue };
+            if self.rings[slot].split.is_some() || self.items_left(slot, index) < 2 {
                 continue;
             }
-            let ran_ns = self.lanes[slot].quiet_ns(now);
-            if ran_ns >= CUT_NS {
-                self.cut(index);
+            let ran_ns = self.rings[slot].quiet_ns(now);
+            if ran_ns >= SPLIT_NS {
+                self.split(index);
             } else {
-                self.cut_due_ns = self.cut_due_ns.min(now + CUT_NS - ran_ns);
+                self.splitting.due_ns = self.splitting.due_ns.min(now + SPLIT_NS - ran_ns);
             }
         }
-        self.next_cut_ns = self.next_cut_ns.min(self.cut_due_ns);
+        self.splitting.not_before_ns = self.splitting.not_before_ns.min(self.splitting.due_ns);
     }
 
     /// Items of a running chunk that have not begun, as far as the worker says.
     fn items_left(&self, slot: usize, index: u32) -> u64 {
-        let entry = self.books.get(index);
+        let entry = self.ledger.get(index);
         if !matches!(entry.kind, Kind::Items | Kind::TaskItems) {
             return 0;
         }
         let Some(segment) = &self.family.members[slot].segment else { return 0 };
-        self.books.items_of(index).saturating_sub(segment.items_begun.load(Ordering::Relaxed))
+        self.ledger.items_of(index).saturating_sub(segment.items_begun.load(Ordering::Relaxed))
     }
 
     /// Has a chunk that runs end after the item it is at.
-    pub(super) fn cut(&mut self, index: u32) {
-        let TaskState::Sent(slot) = self.books.get(index).state else { return };
+    pub(super) fn split(&mut self, index: u32) {
+        let TaskState::Sent(slot) = self.ledger.get(index).state else { return };
         let Some(member) = self.family.members.get(slot as usize) else { return };
-        let lane = &mut self.lanes[slot as usize];
-        if let (Some((position, front)), Some(segment)) = (lane.front(), &member.segment)
+        let ring = &mut self.rings[slot as usize];
+        if let (Some((position, front)), Some(segment)) = (ring.front(), &member.segment)
             && front == index
         {
-            segment.slot(position).cut.store(1, Ordering::Relaxed);
-            lane.cut = Some(index);
+            segment.slot(position).split.store(1, Ordering::Relaxed);
+            ring.split = Some(index);
         }
     }
 
     /// Counts items that have been dealt with, and of these, those that failed.
     pub(super) fn count_items(&mut self, settled: usize, failed: usize) {
-        self.items.0 += settled as u64;
-        self.items.1 += failed as u64;
+        self.counters.items += settled as u64;
+        self.counters.items_failed += failed as u64;
     }
 }

@@ -131,10 +131,10 @@ impl Pool {
 #[inline]
 pub(super) fn guard(pool: &Arc<Inner>, with_callbacks: bool) -> Result<()> {
     // Without workers, everything runs in the host's calls.
-    let guarded = if pool.here.is_some() { 0 } else { GUARDED };
+    let guarded = if pool.inline_place.is_some() { 0 } else { GUARDED };
     let wanted = match pool.no_thread {
         true => {
-            if pool.here.is_some() {
+            if pool.inline_place.is_some() {
                 0
             } else {
                 DRIVEN
@@ -330,7 +330,7 @@ impl State {
             self.family.host_calls = false;
             self.pump(happened);
             match self.next_look().min(FAR) {
-                due if self.books.outstanding == 0 => self.standby_rests(due, !something_happened),
+                due if self.ledger.outstanding == 0 => self.standby_rests(due, !something_happened),
                 due => (self.standby_due, self.standby_idle) = (due, false),
             }
             self.family.host_calls = true;
@@ -374,10 +374,10 @@ impl State {
     /// thread has to know of what it leaves under way. Whoever lay down while nothing was looks at the clock too seldom now.
     pub(super) fn leave(&mut self) {
         self.desk.pass_the_lead();
-        if self.desk.is_led() && self.books.outstanding > 0 && std::mem::take(&mut self.led_idle) {
+        if self.desk.is_led() && self.ledger.outstanding > 0 && std::mem::take(&mut self.led_idle) {
             self.heap.bell().ring_leader();
         }
-        if !self.is_guarded || self.books.outstanding == 0 || !self.desk.nobody_is_there() {
+        if !self.is_guarded || self.ledger.outstanding == 0 || !self.desk.nobody_is_there() {
             return;
         }
         if self.standby_idle || self.first_due() < self.standby_due {

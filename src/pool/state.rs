@@ -1,16 +1,21 @@
 //! All of a pool that its lock protects, and the one function that moves it on: [`State::pump`].
 
-use super::books::{Books, Delivery, Input, Outcome, Output, State as TaskState, TO_BLAME, suspicion_after};
 use super::callbacks::News;
-use super::chain::Chain;
+use super::cancel::Limits;
 use super::desk::{Desk, Key};
 use super::dispatch::Queue;
-use super::event_fd::Outside;
-use super::inline::Here;
-use super::lane::{Drained, Lane, LeftTask};
-use super::lanes::Lanes;
-use super::options::Rules;
-use super::stream::Line;
+use super::event_fd::EventFd;
+use super::finished::Finished;
+use super::inline::InlinePlace;
+use super::ledger::{
+    Delivery, Input, Ledger, Outcome, Output, State as TaskState, TO_BLAME, suspicion_after,
+};
+use super::recycle::Recycle;
+use super::ring_account::{Drained, LeftTask, RingAccount};
+use super::ring_accounts::RingAccounts;
+use super::split::Splitting;
+use super::stream::StreamState;
+use super::window::Window;
 use crate::check;
 use crate::error::{Code, Error};
 use crate::family::member::Member;
@@ -53,23 +58,20 @@ pub(super) struct State {
     pub(super) heap: Arc<Heap>,
     pub(super) epoll: Arc<Epoll>,
     pub(super) family: Family,
-    pub(super) books: Books,
-    pub(super) lanes: Lanes,
+    pub(super) ledger: Ledger,
+    pub(super) rings: RingAccounts,
     pub(super) queue: Queue,
     /// Settled tasks that nobody has taken or claimed, oldest first.
-    pub(super) finished: Chain,
-    pub(super) finished_count: usize,
-    /// Tasks that a wait is on for.
-    pub(super) claimed_count: usize,
+    pub(super) finished: Finished,
     /// What callbacks are to be told.
     pub(super) news: News,
-    /// What the pool's options say.
-    pub(super) rules: Rules,
+    /// What has been submitted and not taken, without chunks and the items of streams.
+    pub(super) window: Window,
     /// The chunks of each map that have settled and wait for its caller.
     pub(super) jobs: Vec<Option<VecDeque<u32>>>,
     /// The accounts of streams; and whether there is one to stop.
-    pub(super) lines: Vec<Option<Line>>,
-    pub(super) lines_to_stop: bool,
+    pub(super) streams: Vec<Option<StreamState>>,
+    pub(super) streams_to_stop: bool,
     /// No more submits.
     pub(super) closed: bool,
     /// The family is being ended: nothing runs again. And it has ended.
@@ -92,16 +94,18 @@ pub(super) struct State {
     pub(super) standby_mode: u32,
     pub(super) calls_standby: bool,
     /// Where the pool's descriptor has been asked for: every event must make it readable.
-    pub(super) outside: Option<Outside>,
+    pub(super) event_fd: Option<EventFd>,
     family_due_ns: u64,
     /// Results that have been given out since the pool was moved on.
     given_out: u32,
-    /// When all lanes with tasks are looked at next, and of which tasks have begun.
+    /// When all rings with tasks are looked at next, and of which tasks have begun.
     full_look_due_ns: u64,
     pub(super) begins_due_ns: u64,
+    pub(super) limits: Limits,
+    pub(super) recycle: Recycle,
     drained: Vec<Drained>,
     /// Where tasks run in this process: which thread runs them.
-    pub(super) here: Option<Arc<Here>>,
+    pub(super) inline_place: Option<Arc<InlinePlace>>,
     pub(super) runner: Option<thread::Id>,
     /// When a worker may have been idle for too long.
     pub(super) idle_due_ns: u64,
@@ -109,13 +113,34 @@ pub(super) struct State {
     pub(super) recycle_due_ns: u64,
     /// Since when no end of a channel could be passed, for want of a descriptor.
     pub(super) ends_short_since_ns: Option<u64>,
-    /// When a chunk may have to be cut, and when there may be one at the earliest.
-    pub(super) cut_due_ns: u64,
-    pub(super) next_cut_ns: u64,
-    /// Items that have been dealt with, and of these, those that failed.
-    pub(super) items: (u64, u64),
+    pub(super) splitting: Splitting,
+    pub(super) counters: Counters,
+}
+
+/// What has come of the pool so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Counters {
+    /// Tasks that were submitted, without chunks and the items of streams, and those of them that have settled.
     pub(super) submitted: u64,
     pub(super) settled: u64,
+    /// Items that have been dealt with, and of these, those that failed.
+    pub(super) items: u64,
+    pub(super) items_failed: u64,
+}
+
+impl Counters {
+    pub(super) fn all_settled(&self) -> bool {
+        self.settled == self.submitted
+    }
+}
+
+/// What a pool's options say to its state.
+#[derive(Clone, Debug)]
+pub(super) struct Rules {
+    pub(super) window: Window,
+    pub(super) limits: Limits,
+    pub(super) recycle: Recycle,
+    pub(super) inline_place: Option<Arc<InlinePlace>>,
 }
 
 /// The slots whose bits are set in a word of the marks.
@@ -133,24 +158,21 @@ impl State {
         epoll: Arc<Epoll>,
         family: Family,
         rules: Rules,
-        here: Option<Arc<Here>>,
     ) -> crate::Result<State> {
-        let lanes = Lanes::new(family.members.len())?;
+        let rings = RingAccounts::new(family.members.len())?;
         Ok(State {
             heap,
             epoll,
             family,
-            books: Books::default(),
-            lanes,
+            ledger: Ledger::default(),
+            rings,
             queue: Queue::new(),
-            finished: Chain::EMPTY,
-            finished_count: 0,
-            claimed_count: 0,
+            finished: Finished::new(),
             news: News::default(),
-            rules,
+            window: rules.window,
             jobs: Vec::new(),
-            lines: Vec::new(),
-            lines_to_stop: false,
+            streams: Vec::new(),
+            streams_to_stop: false,
             closed: false,
             closing: false,
             is_gone: false,
@@ -164,23 +186,22 @@ impl State {
             standby_idle: false,
             standby_mode: 0,
             calls_standby: false,
-            outside: None,
+            event_fd: None,
             family_due_ns: 0,
             given_out: 0,
             full_look_due_ns: 0,
             begins_due_ns: 0,
+            limits: rules.limits,
+            recycle: rules.recycle,
             // As much as a ring has: to take results takes no memory.
             drained: Vec::with_capacity(SLOTS as usize),
-            here,
+            inline_place: rules.inline_place,
             runner: None,
             idle_due_ns: u64::MAX,
             recycle_due_ns: 0,
             ends_short_since_ns: None,
-            cut_due_ns: u64::MAX,
-            next_cut_ns: 0,
-            items: (0, 0),
-            submitted: 0,
-            settled: 0,
+            splitting: Splitting::default(),
+            counters: Counters::default(),
         })
     }
 
@@ -205,20 +226,20 @@ impl State {
             }
         }
         self.expire_queue(now);
-        self.look_at_lanes(now);
+        self.look_at_rings(now);
         self.recycle(now);
         self.free_stuck(now);
-        self.stop_lines();
+        self.stop_streams();
         self.feed(now);
         self.rebalance(now);
-        self.cut_long(now);
+        self.split_long(now);
         self.grow();
         // What has been handed out just now may have a deadline.
-        self.look_at_lanes(now);
+        self.look_at_rings(now);
         self.wake_waiters();
-        self.update_outside();
+        self.update_event_fd();
         let due = self.next_look();
-        self.call_outside_at(due);
+        self.set_event_fd_timer(due);
         // Who sleeps went to sleep before this was due, and has to look at the clock again.
         if self.desk.is_led() && due < self.led_until {
             self.led_until = due;
@@ -247,9 +268,9 @@ impl State {
     fn drain_rings(&mut self, now: u64) {
         let words = self.family.mark_words().filter(|_| now < self.full_look_due_ns);
         let Some(words) = words else {
-            let mut next = self.lanes.first_busy();
+            let mut next = self.rings.first_busy();
             while let Some(slot) = next {
-                next = self.lanes.next_busy(slot);
+                next = self.rings.next_busy(slot);
                 self.drain(slot, now);
             }
             return;
@@ -257,60 +278,60 @@ impl State {
         for word in 0..words {
             for slot in marked(word, self.heap.marks().take(word)) {
                 // Any worker can have set any bit.
-                if slot < self.lanes.len() {
+                if slot < self.rings.len() {
                     self.drain(slot, now);
                 }
             }
         }
     }
 
-    /// The lanes that have to be looked at for results: those that are marked, or, where there are few, the busy ones.
+    /// The rings that have to be looked at for results: those that are marked, or, where there are few, the busy ones.
     fn any_with_results(&self, suits: impl Fn(&Segment) -> bool) -> bool {
         let has = |slot: usize| {
             let segment = self.family.members.get(slot).and_then(|member| member.segment.as_ref());
             segment.is_some_and(|segment| {
-                let lane = &self.lanes[slot];
-                lane.has_results(segment) && suits(segment)
+                let ring = &self.rings[slot];
+                ring.has_results(segment) && suits(segment)
             })
         };
         match self.family.mark_words() {
-            None => self.lanes.busy().any(has),
+            None => self.rings.busy().any(has),
             Some(words) => (0..words).any(|word| marked(word, self.heap.marks().get(word)).any(has)),
         }
     }
 
-    /// Looks at the lanes that have changed, at those whose time has come, and now and then at all that are busy.
-    fn look_at_lanes(&mut self, now: u64) {
-        self.lanes.sort();
+    /// Looks at the rings that have changed, at those whose time has come, and now and then at all that are busy.
+    fn look_at_rings(&mut self, now: u64) {
+        self.rings.sort();
         if now >= self.full_look_due_ns {
             self.full_look_due_ns = now + FULL_LOOK_NS;
-            self.lanes.look_at_busy();
+            self.rings.look_at_busy();
         }
-        while let Some(slot) = self.lanes.next_unseen(now) {
+        while let Some(slot) = self.rings.next_unseen(now) {
             let due_ns = self.look_after_running(slot, now);
             self.recycle_lane(slot, now);
             self.give_up_on(slot, now);
-            let due_ns = due_ns.min(self.lanes[slot].hung_due_ns());
-            self.lanes.set_alarm(slot, due_ns.max(now + 1));
+            let due_ns = due_ns.min(self.rings[slot].hung_due_ns());
+            self.rings.set_alarm(slot, due_ns.max(now + 1));
         }
     }
 
     pub(super) fn drain(&mut self, slot: usize, now: u64) {
         let Some(segment) = &self.family.members[slot].segment else { return };
-        let lane = &self.lanes[slot];
-        if lane.in_ring() == 0 || self.outside.is_none() && !lane.has_results(segment) {
+        let ring = &self.rings[slot];
+        if ring.in_ring() == 0 || self.event_fd.is_none() && !ring.has_results(segment) {
             return;
         }
-        let lane = &mut self.lanes[slot];
-        let trusted = !lane.distrusted;
-        lane.drain(segment, &mut self.books, &self.heap, now, &mut self.drained);
-        if self.outside.is_some() {
+        let ring = &mut self.rings[slot];
+        let trusted = !ring.distrusted;
+        ring.drain(segment, &mut self.ledger, &self.heap, now, &mut self.drained);
+        if self.event_fd.is_some() {
             // What the worker has finished before it was asked again it has told nobody of.
             segment.ask_to_be_told();
             crate::sys::prim::fence(crate::sys::prim::Ordering::SeqCst);
-            lane.drain(segment, &mut self.books, &self.heap, now, &mut self.drained);
+            ring.drain(segment, &mut self.ledger, &self.heap, now, &mut self.drained);
         }
-        if trusted && lane.distrusted {
+        if trusted && ring.distrusted {
             self.family.kill(slot);
         }
         let mut drained = std::mem::take(&mut self.drained);
@@ -318,11 +339,11 @@ impl State {
             self.family.has_worked();
         }
         for Drained { index, mut outcome } in drained.drain(..) {
-            if let Some(ending) = self.lanes[slot].ending.take_if(|ending| ending.index == index) {
+            if let Some(ending) = self.rings[slot].ending.take_if(|ending| ending.index == index) {
                 if let Some(segment) = &self.family.members[slot].segment {
                     ending.clear(segment);
                 }
-                if let Some(output) = ending.amend(&mut outcome, self.books.get(index).kind) {
+                if let Some(output) = ending.amend(&mut outcome, self.ledger.get(index).kind) {
                     let _ = self.heap.free_address(output);
                 }
             }
@@ -335,9 +356,9 @@ impl State {
     fn deal_with(&mut self, event: Event, now: u64) {
         match event {
             Event::Ready(slot) => {
-                let share = self.rules.recycle.share(slot, self.family.members[slot].generation);
-                let lane = &mut self.lanes[slot];
-                (lane.ready, lane.ready_ns, lane.share) = (true, now, share);
+                let share = self.recycle.task_quota(slot, self.family.members[slot].generation);
+                let ring = &mut self.rings[slot];
+                (ring.ready, ring.ready_ns, ring.task_quota) = (true, now, share);
             }
             Event::Ended(slot, death) => self.deal_with_death(slot, death, now),
             Event::Starved(error) => self.settle_queue(&error),
@@ -352,10 +373,10 @@ impl State {
     fn deal_with_death(&mut self, slot: usize, death: Death, now: u64) {
         self.drain(slot, now);
         let (mut lost, mut requeue, mut unfinished) = (Vec::new(), Vec::new(), 0);
-        let mut idle = !self.lanes[slot].has_worked();
+        let mut idle = !self.rings[slot].has_worked();
         if let Some(segment) = self.family.members[slot].segment.take() {
-            unfinished = self.lanes[slot].unfinished_output(&segment);
-            for left in self.lanes[slot].clear(&segment, &mut self.books) {
+            unfinished = self.rings[slot].unfinished_output(&segment);
+            for left in self.rings[slot].clear(&segment, &mut self.ledger) {
                 let to_blame = left.is_next && self.suspect(left.index, suspicion_after(death.signal));
                 let left = LeftTask { begun: left.begun || to_blame, to_blame, ..left };
                 idle &= !left.begun;
@@ -369,7 +390,7 @@ impl State {
                 }
             }
         }
-        self.lanes[slot] = Lane::new();
+        self.rings[slot] = RingAccount::new();
         // Oldest first, in front of what has not been handed out yet.
         self.requeue(requeue);
         for (index, outcome) in lost {
@@ -385,8 +406,8 @@ impl State {
 
     /// Whether a task that has died with its process runs again: its submitter has said that it may, and how often.
     fn may_run_again(&mut self, slot: usize, index: u32) -> bool {
-        let ended = self.lanes[slot].ending.as_ref().is_some_and(|ending| ending.index == index);
-        let entry = self.books.get_mut(index);
+        let ended = self.rings[slot].ending.as_ref().is_some_and(|ending| ending.index == index);
+        let entry = self.ledger.get_mut(index);
         entry.deaths += 1;
         let again = !ended && !self.closing && entry.retries > 0;
         entry.retries -= u32::from(again);
@@ -399,7 +420,7 @@ impl State {
     /// Whether a task that its worker says not to have begun with is to blame for the worker's end all the same. Then the program's
     /// own fault it is not.
     fn suspect(&mut self, index: u32, more: u32) -> bool {
-        let entry = self.books.get_mut(index);
+        let entry = self.ledger.get_mut(index);
         entry.suspicion += more;
         let to_blame = entry.suspicion >= TO_BLAME;
         if to_blame {
@@ -411,13 +432,13 @@ impl State {
     /// What is left of a task that its worker had begun.
     fn lost_outcome(&self, slot: usize, left: &LeftTask, segment: &Segment, death: &Death) -> Outcome {
         use crate::sys::prim::Ordering;
-        let entry = self.books.get(left.index);
+        let entry = self.ledger.get(left.index);
         let mut outcome = Outcome::new(Code::DIED.0, Delivery::MaybeRan);
-        outcome.message = super::books::to_c_string(death.describe().as_bytes());
+        outcome.message = super::ledger::to_c_string(death.describe().as_bytes());
         let mut death = Box::new(death.clone());
         let function =
             self.family.callees().map(|callees| callees.describe(entry.callee)).unwrap_or_default();
-        let id = if entry.job.is_none() { self.books.id_of(left.index).0 } else { 0 };
+        let id = if entry.job.is_none() { self.ledger.id_of(left.index).0 } else { 0 };
         death.set_task(id, 0, function);
         outcome.death = Some(death);
         if entry.kind != Kind::Task {
@@ -428,7 +449,7 @@ impl State {
                 (outcome.items, outcome.culprit) = (0, true);
             }
         }
-        if let Some(ending) = self.lanes[slot].ending.as_ref().filter(|ending| ending.index == left.index) {
+        if let Some(ending) = self.rings[slot].ending.as_ref().filter(|ending| ending.index == left.index) {
             // The item that it was asked to end is the last that it can have been at, and it was at that.
             outcome.items = outcome.items.clamp(ending.item, ending.item.saturating_add(1));
             outcome.culprit = outcome.items == ending.item;
@@ -438,19 +459,19 @@ impl State {
     }
 
     pub(super) fn settle(&mut self, index: u32, outcome: Outcome) {
-        let entry = self.books.get_mut(index);
+        let entry = self.ledger.get_mut(index);
         let was_queued = entry.state == TaskState::Queued;
         let input = std::mem::replace(&mut entry.input, Input::Inline);
         entry.outcome = Some(outcome);
         std::mem::take(&mut entry.end).close();
         entry.state = TaskState::Settled;
-        let (job, line, claimed) = (entry.job, entry.line, entry.claimed);
+        let (job, line, claimed) = (entry.job, entry.stream, entry.claimed);
         if let Input::Heap { address, owned: true } = input {
             let _ = self.heap.free_address(address);
         }
-        self.books.outstanding -= 1;
+        self.ledger.outstanding -= 1;
         if was_queued {
-            self.queue.chain.remove(&mut self.books, index);
+            self.queue.chain.remove(&mut self.ledger, index);
         }
         match (job, line) {
             (Some(job), _) => {
@@ -459,12 +480,11 @@ impl State {
                 }
                 self.desk.tell_all(Key::Job(job));
             }
-            (None, Some(line)) => self.note_in_line(line, index),
+            (None, Some(line)) => self.note_in_stream(line, index),
             (None, None) => {
-                self.settled += 1;
+                self.counters.settled += 1;
                 if !self.note_settled(index) && !claimed {
-                    self.finished.push_back(&mut self.books, index);
-                    self.finished_count += 1;
+                    self.finished.push(&mut self.ledger, index);
                     self.desk.tell_first(Key::Next);
                 }
                 self.desk.tell_all(Key::Task(index));
@@ -475,7 +495,7 @@ impl State {
 
     /// Whether nothing is under way. A map is until its call returns: between two chunks nothing of it is outstanding.
     fn has_nothing(&self) -> bool {
-        self.books.outstanding == 0 && self.jobs.iter().all(Option::is_none)
+        self.ledger.outstanding == 0 && self.jobs.iter().all(Option::is_none)
     }
 
     /// The same, and every callback has returned but for the one that this thread may be in.
@@ -500,7 +520,7 @@ impl State {
 
     /// Whether this task has yet to settle.
     pub(super) fn is_under_way(&self, index: u32) -> bool {
-        matches!(self.books.get(index).state, TaskState::Queued | TaskState::Sent(_))
+        matches!(self.ledger.get(index).state, TaskState::Queued | TaskState::Sent(_))
     }
 
     /// What there is to say of the segment that is being shared.
@@ -508,19 +528,19 @@ impl State {
         if let Some(error) = &self.broken {
             return Some(Err(error.clone()));
         }
-        let lanes = &self.lanes;
-        self.family.shared(|slot| lanes[slot].in_ring() > 0)
+        let rings = &self.rings;
+        self.family.shared(|slot| rings[slot].in_ring() > 0)
     }
 
     /// Workers that are in the middle of a task.
     pub(super) fn busy_count(&self) -> usize {
-        let is_busy = |(lane, member): (&Lane, &Member)| {
+        let is_busy = |(ring, member): (&RingAccount, &Member)| {
             let segment = member.segment.as_ref();
-            lane.front()
+            ring.front()
                 .zip(segment)
                 .is_some_and(|((position, _), segment)| segment.slot(position).has_begun())
         };
-        self.lanes.iter().zip(&self.family.members).filter(|pair| is_busy(*pair)).count()
+        self.rings.iter().zip(&self.family.members).filter(|pair| is_busy(*pair)).count()
     }
 
     /// Whether there are results in a ring.
@@ -531,24 +551,24 @@ impl State {
     /// When whoever sleeps must look again even if nobody has called: something of the family's is due, or a worker
     /// may have lost the descriptor by which it calls. Only tasks that are under way make anybody look.
     pub(super) fn next_look(&self) -> Deadline {
-        let due_ns = self.idle_due_ns.min(self.lanes.first_alarm());
+        let due_ns = self.idle_due_ns.min(self.rings.first_alarm());
         let mut family = self.family.next_deadline().min(Deadline(due_ns));
         if self.family.is_changing() {
             family = family.min(Deadline((now_ns() / CHANGES_NS + 2) * CHANGES_NS));
         }
-        if self.books.outstanding == 0 {
+        if self.ledger.outstanding == 0 {
             return family;
         }
         // Rounded, so that a timer need not be set anew for every task.
         let interval_ns = if self.awaits_begins() { BEGINS_NS } else { LOOK_NS };
         let look = Deadline((now_ns() / interval_ns + 2) * interval_ns);
-        family.min(look).min(Deadline(self.queue_due_ns().min(self.cut_due_ns)))
+        family.min(look).min(Deadline(self.queue_due_ns().min(self.splitting.due_ns)))
     }
 
     /// When something is due, also if nobody looks before.
     pub(super) fn first_due(&self) -> Deadline {
-        let due_ns = self.idle_due_ns.min(self.lanes.first_alarm()).min(self.queue_due_ns());
-        self.family.next_deadline().min(Deadline(due_ns.min(self.cut_due_ns)))
+        let due_ns = self.idle_due_ns.min(self.rings.first_alarm()).min(self.queue_due_ns());
+        self.family.next_deadline().min(Deadline(due_ns.min(self.splitting.due_ns)))
     }
 
     /// The family is to be looked after at the next occasion.
@@ -579,14 +599,14 @@ impl State {
         self.cancel_queue();
         self.is_gone = true;
         self.desk.tell_everybody();
-        self.update_outside();
+        self.update_event_fd();
     }
 
     /// For `TINE_CHECK`: who has left what in the heap, when everything else is over.
     #[cold]
     pub(super) fn list_leaks(&self, host: i32) {
         let (mut known, mut kept) = (HashSet::new(), 0);
-        for entry in self.books.in_use() {
+        for entry in self.ledger.in_use() {
             if let Some(Outcome { output: Output::Heap(address), output_length: 1.., .. }) = entry.outcome {
                 known.insert(address);
                 kept += usize::from(entry.state == TaskState::Taken);
@@ -617,7 +637,7 @@ impl State {
         }
         self.tell_of_room();
         let (nothing, told) = (self.has_nothing(), self.has_told_all());
-        let settled = self.settled == self.submitted;
+        let settled = self.counters.all_settled();
         for in_callback in [false, true] {
             if nothing && (told || in_callback) {
                 self.desk.tell_all(Key::Idle(in_callback));
@@ -631,8 +651,8 @@ impl State {
         }
         // Whoever shares looks for itself: there is one of them at a time, and it happens seldom.
         self.desk.tell_all(Key::Shared);
-        for number in 0..self.lines.len() {
-            self.tell_line(number);
+        for number in 0..self.streams.len() {
+            self.tell_stream(number);
         }
     }
 

@@ -1,8 +1,8 @@
 //! Streams: items in one after the other, results out in the same order or as they finish, and never more between the two
 //! than the window allows.
 //!
-//! An item is a task of the pool's books that belongs to its stream: no call of the pool's own sees it, until its result has
-//! been taken. The stream's own account, a [`Line`], is the pool's, under its lock:
+//! An item is a task of the pool's ledger that belongs to its stream: no call of the pool's own sees it, until its result has
+//! been taken. The stream's own account, a [`StreamState`], is the pool's, under its lock:
 //!
 //! ```text
 //!   put or pulled --> in the line --- settles ---> takeable: at the line's front, or at once if unordered
@@ -11,12 +11,13 @@
 //!                        +--- settles ---> freed    out of the line, its place in the window is free; the caller's until released
 //! ```
 
-use super::books::{Input, Outcome, State as TaskState};
 use super::desk::Key;
 use super::inline::run_queued;
+use super::ledger::{Input, NewTask, Outcome, State as TaskState};
 use super::standby;
 use super::state::State;
 use super::wait::{Want, refusal, wait};
+use super::window::Window;
 use super::{Inner, Pool, TaskResult, resolve};
 use crate::error::{Code, Error, Result};
 use crate::sys::clock::{Timeout, now_ns};
@@ -92,16 +93,13 @@ unsafe impl Send for Source {}
 
 /// A stream's account.
 #[derive(Debug)]
-pub(super) struct Line {
-    /// How many items are in and not out, and how many bytes their inputs have.
-    items: usize,
-    bytes: usize,
+pub(super) struct StreamState {
+    /// The items that are in and not out.
+    window: Window,
     /// These items in the order in which they come out: that of the input; if unordered, those that have settled.
     order: VecDeque<u32>,
     unordered: bool,
     stop_on_failure: bool,
-    window_tasks: usize,
-    window_bytes: usize,
     /// No more input.
     ended: bool,
     /// An item has failed, and no other is to begin.
@@ -114,16 +112,10 @@ pub(super) struct Line {
     needs: usize,
 }
 
-impl Line {
-    fn has_room(&self, length: usize) -> bool {
-        self.items < self.window_tasks && length <= self.window_bytes - self.bytes.min(self.window_bytes)
-    }
-}
-
-impl Line {
+impl StreamState {
     /// Whether there is room for one more item, and nobody who sees to that.
     fn is_to_be_drawn(&self) -> bool {
-        self.pulls && !self.drawing && !self.ended && !self.stopped && self.has_room(self.needs)
+        self.pulls && !self.drawing && !self.ended && !self.stopped && self.window.has_room(self.needs)
     }
 }
 
@@ -133,7 +125,7 @@ struct Drawing<'a>(&'a Stream);
 impl<'a> Drawing<'a> {
     fn begin(stream: &'a Stream) -> Drawing<'a> {
         let mut state = stream.inner.lock();
-        let line = state.line_mut(stream.number);
+        let line = state.stream_mut(stream.number);
         (line.drawing, line.needs) = (true, 0);
         drop(state);
         Drawing(stream)
@@ -143,8 +135,8 @@ impl<'a> Drawing<'a> {
 impl Drop for Drawing<'_> {
     fn drop(&mut self) {
         let mut state = self.0.inner.lock();
-        state.line_mut(self.0.number).drawing = false;
-        state.tell_line(self.0.number);
+        state.stream_mut(self.0.number).drawing = false;
+        state.tell_stream(self.0.number);
     }
 }
 
@@ -164,14 +156,14 @@ impl Pool {
             return Err(error);
         }
         let or = |value: usize, default: usize| if value == 0 { default } else { value };
-        let line = Line {
-            items: 0,
-            bytes: 0,
+        let line = StreamState {
+            window: Window::new(
+                or(options.window_tasks, WINDOW_PER_WORKER * inner.workers),
+                or(options.window_bytes, state.window.most_bytes()),
+            ),
             order: VecDeque::new(),
             unordered: options.unordered,
             stop_on_failure: options.stop_on_failure,
-            window_tasks: or(options.window_tasks, WINDOW_PER_WORKER * inner.workers),
-            window_bytes: or(options.window_bytes, state.rules.window_bytes),
             ended: false,
             stopped: false,
             abandoned: false,
@@ -179,12 +171,12 @@ impl Pool {
             drawing: false,
             needs: 0,
         };
-        let free = state.lines.iter().position(Option::is_none);
+        let free = state.streams.iter().position(Option::is_none);
         let number = free.unwrap_or_else(|| {
-            state.lines.push(None);
-            state.lines.len() - 1
+            state.streams.push(None);
+            state.streams.len() - 1
         });
-        state.lines[number] = Some(line);
+        state.streams[number] = Some(line);
         drop(state);
         let source = pull.map(|pull| Mutex::new(Source { pull, held: None, over: false, failure: None }));
         Ok(Stream { inner: Arc::clone(&self.inner), number, callee, options, source })
@@ -205,14 +197,10 @@ impl Stream {
         let number = self.number;
         standby::guard(&self.inner, false)?;
         let state = inner.lock();
-        let most = state.line(number).window_bytes;
-        if input.len() > most {
-            let text = format!("an item of {} bytes; the stream's window is {most}", input.len());
-            return Err(Error::errno(libc::EMSGSIZE, text));
-        }
+        state.stream(number).window.check("an item", "the stream's window", input.len())?;
         let want = Want::StreamRoom(number, input.len());
         let (mut state, room) =
-            wait(inner, state, want, timeout, |state| state.room_in_line(number, input.len()));
+            wait(inner, state, want, timeout, |state| state.room_in_stream(number, input.len()));
         room?;
         let place = inner.place_input(input)?;
         let index = self.enter(&mut state, place, input, user)?;
@@ -223,26 +211,20 @@ impl Stream {
 
     /// Enters an item for which there is room.
     fn enter(&self, state: &mut State, place: Input, input: &[u8], user: usize) -> Result<u32> {
-        let order = &mut state.line_mut(self.number).order;
+        let order = &mut state.stream_mut(self.number).order;
         let room = order.try_reserve(1).map_err(|_| Code::errno(libc::ENOMEM).into());
         let room = reserve::suffices().and(room);
-        let index =
-            room.and_then(|()| state.books.open()).inspect_err(|_| self.inner.take_input_back(place))?;
-        let entry = state.books.get_mut(index);
-        entry.kind = Kind::Task;
-        entry.callee = self.callee;
-        entry.input = place;
-        entry.input_length = input.len();
-        entry.user = user;
-        entry.deadline_ns = self.options.deadline_ns.unwrap_or(self.inner.deadline_ns);
-        entry.retries = self.options.retries;
-        entry.line = Some(self.number);
-        if let Input::Inline = place {
-            state.books.put_inline(index, input);
-        }
-        let line = state.line_mut(self.number);
-        line.items += 1;
-        line.bytes += input.len();
+        let task = NewTask {
+            user,
+            deadline_ns: self.options.deadline_ns.unwrap_or(self.inner.deadline_ns),
+            retries: self.options.retries,
+            stream: Some(self.number),
+            ..NewTask::new(Kind::Task, self.callee, place, input)
+        };
+        let entered = room.and_then(|()| state.ledger.enter(task));
+        let index = entered.inspect_err(|_| self.inner.take_input_back(place))?;
+        let line = state.stream_mut(self.number);
+        line.window.enter(input.len());
         if !line.unordered {
             line.order.push_back(index);
         }
@@ -253,8 +235,8 @@ impl Stream {
     /// Says that there is no more input. Again is harmless.
     pub fn end(&self) -> Result<()> {
         let mut state = self.inner()?.lock();
-        state.line_mut(self.number).ended = true;
-        state.tell_line(self.number);
+        state.stream_mut(self.number).ended = true;
+        state.tell_stream(self.number);
         state.desk.tell_all(Key::StreamRoom(self.number));
         Ok(())
     }
@@ -268,11 +250,11 @@ impl Stream {
         let (mut state, taken) = loop {
             self.draw()?;
             let (state, taken) = wait(inner, inner.lock(), Want::Stream(number), left, |state| {
-                match state.take_from_line(number) {
+                match state.take_from_stream(number) {
                     Some(index) => Some(Ok(Some(index))),
                     // Whoever waits draws, too: the one that did so before may not come back.
-                    None if state.line(number).is_to_be_drawn() => Some(Ok(None)),
-                    None => state.end_of_line(number).map(Err),
+                    None if state.stream(number).is_to_be_drawn() => Some(Ok(None)),
+                    None => state.end_of_stream(number).map(Err),
                 }
             });
             match taken {
@@ -310,7 +292,7 @@ impl Stream {
         let _drawing = Drawing::begin(self);
         while !source.over {
             let state = self.inner.lock();
-            let line = state.line(self.number);
+            let line = state.stream(self.number);
             if line.stopped {
                 break;
             }
@@ -319,12 +301,12 @@ impl Stream {
                 source.failure = Some(refusal);
                 break;
             }
-            let needs = source.held.map_or(0, |held| held.input.1.min(line.window_bytes));
-            let waits = !line.has_room(needs);
+            let needs = source.held.map_or(0, |held| held.input.1.min(line.window.most_bytes()));
+            let waits = !line.window.has_room(needs);
             drop(state);
             if waits {
                 let mut state = self.inner.lock();
-                state.line_mut(self.number).needs = needs;
+                state.stream_mut(self.number).needs = needs;
                 return Ok(());
             }
             let drawn = match source.held.take() {
@@ -337,7 +319,7 @@ impl Stream {
                     Ok(false) => {
                         source.held = Some(item);
                         let mut state = self.inner.lock();
-                        state.line_mut(self.number).needs = AFTER_THE_NEXT;
+                        state.stream_mut(self.number).needs = AFTER_THE_NEXT;
                         return Ok(());
                     }
                     Err(error) => {
@@ -357,16 +339,15 @@ impl Stream {
     fn enter_drawn(&self, item: Pulled) -> Result<bool> {
         let inner = &self.inner;
         let mut state = inner.lock();
-        let line = state.line(self.number);
-        let (length, most) = (item.input.1, line.window_bytes);
-        if !line.has_room(length.min(most)) {
+        let line = state.stream(self.number);
+        let (length, most) = (item.input.1, line.window.most_bytes());
+        if !line.window.has_room(length.min(most)) {
             return Ok(false);
         }
-        if length > most {
-            let text = format!("an item of {length} bytes; the stream's window is {most}");
+        if let Err(error) = line.window.check("an item", "the stream's window", length) {
             let index = self.enter(&mut state, Input::Inline, &[], item.user)?;
             if state.take_back(index) {
-                state.settle(index, Outcome::not_started(&Error::errno(libc::EMSGSIZE, text)));
+                state.settle(index, Outcome::not_started(&error));
             }
             return Ok(true);
         }
@@ -378,7 +359,7 @@ impl Stream {
         let place = match inner.place_input(input) {
             Ok(place) => place,
             // What is on its way will give its memory back.
-            Err(_) if line.items > 0 => return Ok(false),
+            Err(_) if line.window.tasks() > 0 => return Ok(false),
             Err(error) => return Err(error),
         };
         let index = self.enter(&mut state, place, input, item.user)?;
@@ -405,81 +386,80 @@ impl Drop for Stream {
             return;
         }
         let mut state = self.inner.lock();
-        let line = state.line_mut(self.number);
+        let line = state.stream_mut(self.number);
         line.abandoned = true;
         line.ended = true;
         line.order.clear();
         let now = now_ns();
-        for index in state.items_in_line(self.number) {
-            match state.books.get(index).state {
-                TaskState::Settled => state.leave_line(index),
+        for index in state.items_in_stream(self.number) {
+            match state.ledger.get(index).state {
+                TaskState::Settled => state.leave_stream(index),
                 _ => drop(state.cancel(index, now)),
             }
         }
-        state.close_line(self.number);
+        state.close_stream(self.number);
         state.wake_waiters();
     }
 }
 
 impl State {
-    fn line(&self, number: usize) -> &Line {
-        let Some(line) = &self.lines[number] else { unreachable!("a stream has its line") };
+    fn stream(&self, number: usize) -> &StreamState {
+        let Some(line) = &self.streams[number] else { unreachable!("a stream has its line") };
         line
     }
 
-    fn line_mut(&mut self, number: usize) -> &mut Line {
-        let Some(line) = &mut self.lines[number] else { unreachable!("a stream has its line") };
+    fn stream_mut(&mut self, number: usize) -> &mut StreamState {
+        let Some(line) = &mut self.streams[number] else { unreachable!("a stream has its line") };
         line
     }
 
     /// Whether an item can be put, or why none can ever be.
-    pub(super) fn room_in_line(&self, number: usize, length: usize) -> Option<Result<()>> {
-        let line = self.line(number);
+    pub(super) fn room_in_stream(&self, number: usize, length: usize) -> Option<Result<()>> {
+        let line = self.stream(number);
         if line.stopped {
             return Some(Err(Error::errno(libc::ECANCELED, "an item of the stream has failed")));
         }
         if line.ended {
             return Some(Err(Error::errno(libc::EPIPE, "the stream's input has been ended")));
         }
-        refusal(self).map(Err).or_else(|| line.has_room(length).then_some(Ok(())))
+        refusal(self).map(Err).or_else(|| line.window.has_room(length).then_some(Ok(())))
     }
 
     /// The result that comes next, if it is there.
-    fn next_in_line(&self, number: usize) -> Option<u32> {
-        let next = self.line(number).order.front().copied();
-        next.filter(|index| self.books.get(*index).state == TaskState::Settled)
+    fn next_in_stream(&self, number: usize) -> Option<u32> {
+        let next = self.stream(number).order.front().copied();
+        next.filter(|index| self.ledger.get(*index).state == TaskState::Settled)
     }
 
     /// What is in a stream and not out.
-    fn items_in_line(&self, number: usize) -> Vec<u32> {
+    fn items_in_stream(&self, number: usize) -> Vec<u32> {
         let of_this = |index: &u32| {
-            let entry = self.books.get(*index);
+            let entry = self.ledger.get(*index);
             let inside = !matches!(entry.state, TaskState::Free | TaskState::Taken);
-            inside && entry.line == Some(number)
+            inside && entry.stream == Some(number)
         };
-        self.books.places().filter(of_this).collect()
+        self.ledger.places().filter(of_this).collect()
     }
 
-    fn take_from_line(&mut self, number: usize) -> Option<u32> {
-        let index = self.next_in_line(number)?;
-        let length = self.books.get(index).input_length;
-        self.books.get_mut(index).state = TaskState::Taken;
-        let line = self.line_mut(number);
+    fn take_from_stream(&mut self, number: usize) -> Option<u32> {
+        let index = self.next_in_stream(number)?;
+        let length = self.ledger.get(index).input_length;
+        self.ledger.get_mut(index).state = TaskState::Taken;
+        let line = self.stream_mut(number);
         line.order.pop_front();
-        line.items -= 1;
-        line.bytes -= length;
+        line.window.leave(length);
         if line.needs == AFTER_THE_NEXT {
             line.needs = 0;
         }
-        self.tell_line(number);
-        self.update_outside();
+        self.tell_stream(number);
+        self.update_event_fd();
         Some(index)
     }
 
     /// Why no result will come, where none will.
-    fn end_of_line(&self, number: usize) -> Option<Error> {
-        let line = self.line(number);
-        if line.items > 0 {
+    fn end_of_stream(&self, number: usize) -> Option<Error> {
+        let line = self.stream(number);
+        if line.window.tasks() > 0 {
             return None;
         }
         if line.ended || line.stopped {
@@ -489,60 +469,60 @@ impl State {
     }
 
     /// Tells threads that wait for something of a stream what has come.
-    pub(super) fn tell_line(&mut self, number: usize) {
-        let Some(line) = &self.lines[number] else { return };
+    pub(super) fn tell_stream(&mut self, number: usize) {
+        let Some(line) = &self.streams[number] else { return };
         if self.desk.is_plain() {
             return;
         }
         let to_be_drawn = line.is_to_be_drawn();
-        if self.end_of_line(number).is_some() {
+        if self.end_of_stream(number).is_some() {
             self.desk.tell_all(Key::Stream(number));
-        } else if to_be_drawn || self.next_in_line(number).is_some() {
+        } else if to_be_drawn || self.next_in_stream(number).is_some() {
             self.desk.tell_first(Key::Stream(number));
         }
         if let Some(length) = self.desk.amount(Key::StreamRoom(number))
-            && self.room_in_line(number, length).is_some()
+            && self.room_in_stream(number, length).is_some()
         {
             self.desk.tell_first(Key::StreamRoom(number));
         }
     }
 
     /// Whether a result could be taken from any stream.
-    pub(super) fn any_line_has_results(&self) -> bool {
-        let lines = self.lines.iter().enumerate().filter(|(_, line)| line.is_some());
-        lines.map(|(number, _)| number).any(|number| self.next_in_line(number).is_some())
+    pub(super) fn any_stream_has_results(&self) -> bool {
+        let lines = self.streams.iter().enumerate().filter(|(_, line)| line.is_some());
+        lines.map(|(number, _)| number).any(|number| self.next_in_stream(number).is_some())
     }
 
     /// An item has settled.
-    pub(super) fn note_in_line(&mut self, number: usize, index: u32) {
-        let failed = self.books.get(index).outcome.as_ref().is_some_and(|outcome| outcome.status < 0);
+    pub(super) fn note_in_stream(&mut self, number: usize, index: u32) {
+        let failed = self.ledger.get(index).outcome.as_ref().is_some_and(|outcome| outcome.status < 0);
         self.count_items(1, usize::from(failed));
-        let line = self.line_mut(number);
+        let line = self.stream_mut(number);
         if line.abandoned {
-            return self.leave_line(index);
+            return self.leave_stream(index);
         }
         if line.unordered {
             line.order.push_back(index);
         }
         if failed && line.stop_on_failure && !line.stopped {
             line.stopped = true;
-            self.lines_to_stop = true;
+            self.streams_to_stop = true;
             self.desk.tell_all(Key::StreamRoom(number));
         }
-        self.tell_line(number);
+        self.tell_stream(number);
     }
 
     /// Cancels what has not begun in streams that have failed.
-    pub(super) fn stop_lines(&mut self) {
-        if !std::mem::take(&mut self.lines_to_stop) {
+    pub(super) fn stop_streams(&mut self) {
+        if !std::mem::take(&mut self.streams_to_stop) {
             return;
         }
-        for number in 0..self.lines.len() {
-            if !self.lines[number].as_ref().is_some_and(|line| line.stopped) {
+        for number in 0..self.streams.len() {
+            if !self.streams[number].as_ref().is_some_and(|line| line.stopped) {
                 continue;
             }
-            for index in self.items_in_line(number) {
-                if matches!(self.books.get(index).state, TaskState::Queued | TaskState::Sent(_)) {
+            for index in self.items_in_stream(number) {
+                if matches!(self.ledger.get(index).state, TaskState::Queued | TaskState::Sent(_)) {
                     self.cancel_unbegun(index);
                 }
             }
@@ -550,19 +530,20 @@ impl State {
     }
 
     /// Nobody wants the result of this item.
-    fn leave_line(&mut self, index: u32) {
-        let number = self.books.get(index).line;
+    fn leave_stream(&mut self, index: u32) {
+        let entry = self.ledger.get(index);
+        let (number, length) = (entry.stream, entry.input_length);
         self.release(index);
         if let Some(number) = number {
-            self.line_mut(number).items -= 1;
-            self.close_line(number);
+            self.stream_mut(number).window.leave(length);
+            self.close_stream(number);
         }
     }
 
     /// Ends the account of a stream that is gone, when nothing of it is on its way any more.
-    fn close_line(&mut self, number: usize) {
-        if self.lines[number].as_ref().is_some_and(|line| line.abandoned && line.items == 0) {
-            self.lines[number] = None;
+    fn close_stream(&mut self, number: usize) {
+        if self.streams[number].as_ref().is_some_and(|line| line.abandoned && line.window.tasks() == 0) {
+            self.streams[number] = None;
         }
     }
 }

@@ -4,10 +4,10 @@
 //! of their own until their wish has come true, or they are to lead. Who that is, and why no wake-up is lost, is in
 //! [`desk`](super::desk); here is what the threads do.
 
-use super::books::TaskId;
 use super::callbacks::tell;
 use super::desk::{Key, Sleeper};
 use super::inline::run_queued;
+use super::ledger::TaskId;
 use super::standby;
 use super::state::State;
 use super::{Held, Inner};
@@ -63,7 +63,7 @@ impl Want<'_> {
                 return open.map(|index| Key::Task(*index)).collect();
             }
             Want::Every(ids) => {
-                let open = ids.iter().filter_map(|id| state.books.look_up(*id));
+                let open = ids.iter().filter_map(|id| state.ledger.look_up(*id));
                 let open = open.filter(|index| state.is_under_way(*index));
                 return open.map(Key::Task).take(MOST_KEYS).collect();
             }
@@ -101,7 +101,7 @@ pub(super) fn wait<'a, T>(
     timeout: Timeout,
     mut check: impl FnMut(&mut State) -> Option<Result<T>>,
 ) -> (Held<'a>, Result<T>) {
-    if pool.here.is_none()
+    if pool.inline_place.is_none()
         && matches!(want, Want::Next | Want::Task(_) | Want::Stream(_))
         && state.may_answer_at_once()
         && let Some(answer) = check(&mut state)
@@ -173,7 +173,7 @@ pub(super) fn wait<'a, T>(
 
 /// Looks for results for a while; whether there are any. Gives up at once where another thread wants the lock.
 fn look(pool: &Inner, state: &mut State) -> bool {
-    if state.books.outstanding == 0 {
+    if state.ledger.outstanding == 0 {
         return false;
     }
     let mut spin = state.spin;
@@ -193,7 +193,7 @@ fn lead<'a>(pool: &'a Inner, mut state: Held<'a>, sleeper: &Arc<Sleeper>, deadli
     let deadline = deadline.min(state.next_look()).min(standby::FAR);
     let (mut interrupted, mut timed_out) = (false, false);
     if !state.has_something() {
-        (state.led_until, state.led_idle) = (deadline, state.books.outstanding == 0);
+        (state.led_until, state.led_idle) = (deadline, state.ledger.outstanding == 0);
         drop(state);
         let began = now_ns();
         let waited = bell.leader_sleeps(deadline);

@@ -126,7 +126,7 @@ pub(crate) struct Slot {
     /// The function: module and offset, or the place in the table of names.
     pub(crate) module: AtomicU32,
     /// How many messages the worker has to have taken, and so segments mapped, before it runs the task.
-    pub(crate) shares: AtomicU32,
+    pub(crate) messages_needed: AtomicU32,
     pub(crate) offset: AtomicU64,
     /// The input's address in the heap; 0 for an input in the slot.
     pub(crate) input: AtomicU64,
@@ -145,7 +145,7 @@ pub(crate) struct Slot {
     /// The host wants the call to end: 1; for a chunk, the number of the item plus 1.
     pub(crate) asked: AtomicU64,
     /// The host wants the chunk to end after the item that it is at: 1. Relaxed; it may be seen late, or not at all.
-    pub(crate) cut: AtomicU64,
+    pub(crate) split: AtomicU64,
     _pad: [u64; 3],
     pub(crate) inline_input: Bytes<INLINE_INPUT>,
     pub(crate) inline_output: Bytes<INLINE_OUTPUT>,
@@ -188,8 +188,8 @@ pub(crate) struct Shared {
     pub(crate) failure_code: AtomicI32,
     /// How many messages the host has sent through the worker's socket, nearly all of them segments to map; and how many
     /// the worker has dealt with. Release, for what was sent and mapped before.
-    pub(crate) shares: AtomicU32,
-    pub(crate) shared: AtomicU32,
+    pub(crate) messages_sent: AtomicU32,
+    pub(crate) messages_done: AtomicU32,
     /// The worker's number in the pool's marks, plus 1; 0 in a pool of few, whose rings are all looked at.
     pub(crate) mark: AtomicU32,
     /// The block that the running task's output is being allocated in; see `Heap::allocate_announced`.
@@ -412,7 +412,10 @@ mod tests {
                 while worker.wait_for_task(position, &mut spin, || ()) {
                     let slot = worker.slot(position);
                     if slot.claim(state::STARTED) {
-                        slot.status.store(slot.shares.load(Ordering::Relaxed) as i32 + 1, Ordering::Relaxed);
+                        slot.status.store(
+                            slot.messages_needed.load(Ordering::Relaxed) as i32 + 1,
+                            Ordering::Relaxed,
+                        );
                     }
                     position = position.wrapping_add(1);
                     worker.finish(position, &bell, &marks, host_event);
@@ -423,7 +426,7 @@ mod tests {
             while done < TASKS {
                 while tail < TASKS && tail - done < SLOTS {
                     let slot = segment.slot(tail);
-                    slot.shares.store(tail, Ordering::Relaxed);
+                    slot.messages_needed.store(tail, Ordering::Relaxed);
                     slot.state.store(state::READY, Ordering::Relaxed);
                     tail += 1;
                     segment.publish(tail);

@@ -96,8 +96,8 @@ impl Worker {
 
     /// Takes what the host has passed and is not here yet, and maps the segments; a worker that cannot ends.
     pub(crate) fn take_shares(&self) {
-        let wanted = self.segment.shares.load(Ordering::Acquire);
-        let mut have = self.segment.shared.load(Ordering::Relaxed);
+        let wanted = self.segment.messages_sent.load(Ordering::Acquire);
+        let mut have = self.segment.messages_done.load(Ordering::Relaxed);
         while have < wanted {
             let mut control_socket = self.control_socket.lock().unwrap_or_else(PoisonError::into_inner);
             let message = match control_socket.receive() {
@@ -124,7 +124,7 @@ impl Worker {
                 },
             }
             have += 1;
-            self.segment.shared.store(have, Ordering::Release);
+            self.segment.messages_done.store(have, Ordering::Release);
             self.wake_host();
         }
     }
@@ -278,7 +278,7 @@ pub(crate) fn run(worker: &'static Worker, finalizer: Option<usize>) -> ! {
     let mut spin = Spin::new();
     while segment.wait_for_task(position, &mut spin, || worker.take_shares()) {
         let slot = segment.slot(position);
-        if slot.shares.load(Ordering::Relaxed) > segment.shared.load(Ordering::Relaxed) {
+        if slot.messages_needed.load(Ordering::Relaxed) > segment.messages_done.load(Ordering::Relaxed) {
             worker.take_shares();
         }
         // What the last task left here must not be taken for this one's: zeroed before the claim that begins it. Nor this one's for
@@ -382,7 +382,7 @@ impl Watch for Watched {
     #[inline(always)]
     fn begins(&mut self, item: u64) -> bool {
         let segment = self.segment;
-        if item > 0 && self.slot.cut.load(Ordering::Relaxed) != 0 {
+        if item > 0 && self.slot.split.load(Ordering::Relaxed) != 0 {
             return false;
         }
         if self.timed {

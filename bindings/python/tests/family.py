@@ -9,6 +9,18 @@ import time
 import libtine
 
 
+def uses_files_in_shm(pid):
+    """Whether a process has any file of /dev/shm open or mapped: what could be left there."""
+    with open(f"/proc/{pid}/maps") as maps:
+        names = [line for line in maps]
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        try:
+            names.append(os.readlink(f"/proc/{pid}/fd/{fd}"))
+        except FileNotFoundError:
+            continue  # closed meanwhile
+    return any("/dev/shm/" in name for name in names)
+
+
 def add(value, n):
     for _ in range(n):
         with value:
@@ -93,3 +105,14 @@ class Doubler(libtine.Process):
 
     def run(self):
         self.value.value *= 2
+
+
+def get_and_send_length(queue, ends):
+    ends[1].recv()
+    ends[1].send(len(queue.get()))
+
+
+def add_and_put(value, queue):
+    with value:
+        value.value += 1
+    queue.put("added")

@@ -278,3 +278,26 @@ def test_descriptors_are_given_back():
     for _ in range(20):
         use()
     assert count() <= before + 1
+
+
+def put_long_into_a_queue_of_nobody():
+    queue = libtine.Queue()
+    process = libtine.Process(target=family.get_and_send_length, args=(queue, far := libtine.Pipe()))
+    process.start()
+    queue.put(bytes(300_000))
+    return process, far[0]
+
+
+def test_a_long_message_outlives_the_queue_of_its_sender():
+    process, near = put_long_into_a_queue_of_nobody()
+    gc.collect()
+    near.send("go on")
+    assert near.recv() == 300_000
+    assert ended(process) == 0
+
+
+def test_objects_in_tasks_of_an_executor():
+    queue, value = libtine.Queue(), libtine.Value("i", 1)
+    with libtine.ProcessPoolExecutor(1) as executor:
+        executor.submit(family.add_and_put, value, queue).result(HANG_SECONDS)
+    assert value.value == 2 and queue.get(timeout=HANG_SECONDS) == "added"

@@ -6,8 +6,9 @@ of that module, by the start method forkserver; `get_context` has them for each.
 
 from typing import TYPE_CHECKING, Any
 
+from ._array import array, empty_like
 from ._native import version
-from .array import array, empty_like
+from ._progress import progress
 from .errors import DeadlineExceeded, OwnerDied, TineError, Unreadable, WorkerDied
 from .executor import ProcessPoolExecutor
 from .pool import Pool
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from .queues import JoinableQueue, Queue, SimpleQueue
     from .sharedctypes import Array, RawArray, RawValue, Value
     from .synchronize import Barrier, BoundedSemaphore, Condition, Event, Lock, RLock, Semaphore
+
+__version__ = "0.1.0"
 
 __all__ = [
     "Array",
@@ -69,6 +72,7 @@ __all__ = [
     "get_context",
     "get_start_method",
     "parent_process",
+    "progress",
     "set_forkserver_preload",
     "set_start_method",
     "version",

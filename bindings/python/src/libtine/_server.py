@@ -15,6 +15,7 @@ interpreter instead.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import pickle
 import selectors
@@ -155,13 +156,15 @@ def receive_start(pair: socket.socket) -> list[int]:
     fds: list[int] = []
     count = 1
     while len(fds) < count:
-        message, some, _flags, _address = socket.recv_fds(pair, 8, MOST_FDS)
-        if not message:
+        message, some, flags, _address = socket.recv_fds(pair, 8, MOST_FDS)
+        fds += some
+        if not message or flags & socket.MSG_CTRUNC:
             for fd in fds:
                 os.close(fd)
+            if message:
+                raise OSError(errno.EMFILE, "too few descriptors are free for what was sent")
             return []
         (count,) = struct.unpack("=q", message)
-        fds += some
     return fds
 
 
@@ -210,20 +213,26 @@ class _Server:
         message, fds, _flags, _address = socket.recv_fds(self.requests, 1, 2)
         if not message:
             os._exit(0)  # nobody is left who could ask
-        with contextlib.ExitStack() as stack:
-            pair = stack.enter_context(socket.socket(fileno=fds[0]))
-            try:
-                description = pickle.loads(content_of(fds[1]))
-                forked = description["method"] == "forkserver" and self.may_fork(description["main"])
-                pid = self.fork(pair) if forked else self.spawn(pair, description)
-                pidfd = os.pidfd_open(pid)
-            except OSError as error:
-                with contextlib.suppress(OSError):
-                    pair.send(_ANSWER.pack(FAILED, error.errno or 5))
-                return
-            self.children[pidfd] = (pid, pair)
-            self.selector.register(pidfd, selectors.EVENT_READ)
-            stack.pop_all()
+        if not fds:
+            return  # no descriptor is free; whoever asks gets an end of file
+        pair = socket.socket(fileno=fds[0])
+        pid = 0
+        try:
+            if len(fds) < 2:
+                raise OSError(errno.EMFILE, "too few descriptors are free")
+            description = pickle.loads(content_of(fds[1]))
+            forked = description["method"] == "forkserver" and self.may_fork(description["main"])
+            pid = self.fork(pair) if forked else self.spawn(pair, description)
+            pidfd = os.pidfd_open(pid)
+        except OSError as error:
+            with pair, contextlib.suppress(OSError):
+                pair.send(_ANSWER.pack(FAILED, error.errno or errno.EIO))
+            if pid:  # it has begun nothing, and does not know yet that it never will
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+            return
+        self.children[pidfd] = (pid, pair)
+        self.selector.register(pidfd, selectors.EVENT_READ)
         with contextlib.suppress(OSError):  # it has given up waiting, and the process will, too
             socket.send_fds(pair, [_ANSWER.pack(STARTED, pid)], [pidfd])
 

@@ -22,6 +22,7 @@ COMMAND = "from libtine import _worker; _worker.main()"
 
 # While the host's main module is being run here: who starts a pool in it has no `if __name__ == "__main__"`.
 importing_main = False
+is_worker = False
 _main_can_be_run = True
 
 
@@ -153,6 +154,8 @@ def _lend_main(prepare: Callable[[], None]) -> None:
 
 def main() -> None:
     """What `python -c COMMAND DATA` runs."""
+    global is_worker, _main_can_be_run
+    is_worker = True
     data = pickle.loads(base64.b64decode(sys.argv[1]))
     sys.argv = data.pop("sys_argv", sys.argv)
     sys.path[:] = data.pop("sys_path")
@@ -161,7 +164,6 @@ def main() -> None:
         __import__(module)
     from multiprocessing import spawn
 
-    global _main_can_be_run
     _main_can_be_run = "init_main_from_name" in data or "init_main_from_path" in data
     _lend_main(lambda: spawn.prepare(data))
     _native.serve(_codec.loads, dump, failed, unreadable, initialize)

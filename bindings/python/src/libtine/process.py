@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from multiprocessing import context as standard
 from multiprocessing import process, spawn
 from multiprocessing.connection import wait
@@ -58,6 +59,7 @@ class Popen:
     def __init__(self, process_obj: process.BaseProcess, method: str) -> None:
         self.method = method
         self.sentinel = -1
+        self._lock = threading.Lock()
         self.returncode: int | None = None
         self._pair: socket.socket
         preparation, main = _preparation(process_obj.name)
@@ -96,7 +98,9 @@ class Popen:
 
     def wait(self, timeout: float | None = None) -> int | None:
         if self.returncode is None and wait([self.sentinel], timeout):
-            self.returncode = _server.exit_code(self._pair)
+            with self._lock:  # it is said once
+                if self.returncode is None:
+                    self.returncode = _server.exit_code(self._pair)
         return self.returncode
 
     def _send(self, number: int) -> None:

@@ -113,6 +113,19 @@ def _take_long(record: bytes) -> Any:
     return pickle.loads(parts[0], buffers=parts[1:])
 
 
+# Those of each queue, which outlive its object.
+_held: list[deque[_Long]] = []
+_held_lock = threading.RLock()
+
+
+def _forget_taken() -> None:
+    with _held_lock:
+        for long in _held:
+            for message in [message for message in long if message.taken.is_set()]:
+                long.remove(message)
+        _held[:] = [long for long in _held if long]
+
+
 # ---- Queues
 
 
@@ -264,27 +277,31 @@ class _Base:
 
     def _put_long(self, queue: _native.Queue, message: _Long, timeout_ns: int) -> bool:
         end = time.monotonic_ns() + timeout_ns
+        _forget_taken()
         while len(self._long) >= MOST_LONG:
             left = None if timeout_ns == FOREVER_NS else max(end - time.monotonic_ns(), 0) / 1e9
-            if not self._long[0].taken.wait(left):
+            try:
+                oldest = self._long[0]
+            except IndexError:
+                break  # another thread has seen that they are taken
+            if not oldest.taken.wait(left):
                 return False
-            self._forget_taken()
-        self._long.append(message)
+            _forget_taken()
+        with _held_lock:
+            self._long.append(message)
+            if not any(long is self._long for long in _held):
+                _held.append(self._long)
         if queue.put(message.record, timeout_ns):
-            self._forget_taken()
             self._finish_at_exit()
             return True
-        self._long.remove(message)
-        return False
-
-    def _forget_taken(self) -> None:
-        for message in [message for message in self._long if message.taken.is_set()]:
+        with _held_lock:
             self._long.remove(message)
+        return False
 
     def _finish_at_exit(self) -> None:
         """What this process has put, but holds still, is waited for at its end, unless it has made the queue."""
         if self._wait_at_exit and self._finalizer is None:
-            self._finalizer = util.Finalize(self, _finish, [self._long, self._flushed], exitpriority=-5)
+            self._finalizer = util.Finalize(None, _finish, [self._long, self._flushed], exitpriority=-5)
 
     def empty(self) -> bool:
         return self._open().count() == 0

@@ -1,7 +1,7 @@
 //! The host's private account of one worker's ring.
 
-use super::books::{Books, Delivery, Input, Outcome, Output, to_c_string};
-use super::ending::{Beginning, Ending};
+use super::cancel::{Beginning, Ending};
+use super::ledger::{Delivery, Input, Ledger, Outcome, Output, to_c_string};
 use crate::heap::Heap;
 use crate::sys::prim::Ordering;
 use crate::task::call::Kind;
@@ -26,14 +26,14 @@ const HUNG_NS: u64 = 1_000_000_000;
 /// What is at a position of the ring, from the oldest on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Flight {
-    /// A task of the books.
+    /// A task of the ledger.
     Task(u32),
     /// One that the host has taken back; the worker passes over it.
     Recalled,
 }
 
 #[derive(Debug)]
-pub(super) struct Lane {
+pub(super) struct RingAccount {
     pub(super) ready: bool,
     /// The worker has written what cannot be; nothing of its ring is believed any more but the states of its slots.
     pub(super) distrusted: bool,
@@ -41,7 +41,7 @@ pub(super) struct Lane {
     pub(super) ending: Option<Ending>,
     pub(super) beginning: Option<Beginning>,
     /// The chunk that is to end after the item it is at.
-    pub(super) cut: Option<u32>,
+    pub(super) split: Option<u32>,
     /// Tasks in the ring that have a deadline.
     timed: usize,
     /// By which the worker gets the ends of channels, once it has got one; and the task in the ring that has one.
@@ -49,7 +49,7 @@ pub(super) struct Lane {
     pub(super) carries: Option<u32>,
     /// When the worker became ready, and how many tasks it may be given, and has been.
     pub(super) ready_ns: u64,
-    pub(super) share: u32,
+    pub(super) task_quota: u32,
     given: u32,
     /// It gets no more; and it has been asked to leave.
     pub(super) retiring: bool,
@@ -98,19 +98,19 @@ pub(super) struct LeftTask {
     pub(super) messages_length: usize,
 }
 
-impl Lane {
-    pub(super) fn new() -> Lane {
-        Lane {
+impl RingAccount {
+    pub(super) fn new() -> RingAccount {
+        RingAccount {
             ready: false,
             distrusted: false,
             ending: None,
             beginning: None,
-            cut: None,
+            split: None,
             timed: 0,
             handover: None,
             carries: None,
             ready_ns: 0,
-            share: u32::MAX,
+            task_quota: u32::MAX,
             given: 0,
             retiring: false,
             leaving: false,
@@ -147,7 +147,7 @@ impl Lane {
 
     /// Whether the worker has been given as many tasks as it may be.
     pub(super) fn has_served_its_share(&self) -> bool {
-        self.given >= self.share
+        self.given >= self.task_quota
     }
 
     /// Whether a task in the ring may have to be ended.
@@ -213,23 +213,23 @@ impl Lane {
     pub(super) fn push(
         &mut self,
         segment: &Segment,
-        books: &Books,
+        ledger: &Ledger,
         index: u32,
         callee: Callee,
         now_ns: u64,
         listening: bool,
     ) {
-        let entry = books.get(index);
+        let entry = ledger.get(index);
         let slot = segment.slot(self.tail);
         slot.module.store(callee.module, Ordering::Relaxed);
         slot.offset.store(callee.offset, Ordering::Relaxed);
-        slot.id.store(books.id_of(index).0, Ordering::Relaxed);
+        slot.id.store(ledger.id_of(index).0, Ordering::Relaxed);
         slot.input_length.store(entry.input_length as u64, Ordering::Relaxed);
         match entry.input {
             Input::Inline => {
                 slot.input.store(0, Ordering::Relaxed);
                 if entry.input_length > 0 {
-                    slot.inline_input.write(books.inline_input(index));
+                    slot.inline_input.write(ledger.inline_input(index));
                 }
             }
             Input::Heap { address, .. } => slot.input.store(address as u64, Ordering::Relaxed),
@@ -241,7 +241,7 @@ impl Lane {
         let flags = if timed { flag::TIMED } else { 0 } | if entry.has_end { flag::CHANNEL } else { 0 };
         slot.kind.store(entry.kind as u32 | flags, Ordering::Relaxed);
         // A worker that has written there what it likes fools itself only.
-        slot.shares.store(segment.shares.load(Ordering::Relaxed), Ordering::Relaxed);
+        slot.messages_needed.store(segment.messages_sent.load(Ordering::Relaxed), Ordering::Relaxed);
         slot.state.store(state::READY, Ordering::Relaxed);
         if self.flights.is_empty() {
             self.last_look_ns = now_ns;
@@ -283,7 +283,7 @@ impl Lane {
     pub(super) fn drain(
         &mut self,
         segment: &Segment,
-        books: &mut Books,
+        ledger: &mut Ledger,
         heap: &Heap,
         now_ns: u64,
         out: &mut Vec<Drained>,
@@ -303,12 +303,12 @@ impl Lane {
             self.done = self.done.wrapping_add(1);
             let Some(Flight::Task(index)) = self.flights.pop_front() else { continue };
             // What was never begun cannot have come to its end.
-            let result = if slot.has_begun() { self.read_result(slot, books, heap, index) } else { None };
+            let result = if slot.has_begun() { self.read_result(slot, ledger, heap, index) } else { None };
             match result {
                 Some(outcome) => {
                     self.forget_cut(slot, index);
                     self.carries.take_if(|carries| *carries == index);
-                    self.timed -= usize::from(books.get(index).deadline_ns != 0);
+                    self.timed -= usize::from(ledger.get(index).deadline_ns != 0);
                     self.tasks -= 1;
                     out.push(Drained { index, outcome });
                 }
@@ -336,9 +336,9 @@ impl Lane {
     }
 
     /// A result as the worker has left it; `None` if it cannot be one.
-    fn read_result(&mut self, slot: &Slot, books: &mut Books, heap: &Heap, index: u32) -> Option<Outcome> {
+    fn read_result(&mut self, slot: &Slot, ledger: &mut Ledger, heap: &Heap, index: u32) -> Option<Outcome> {
         let mut outcome = Outcome::new(slot.status.load(Ordering::Relaxed), Delivery::Ran);
-        let entry = books.get_mut(index);
+        let entry = ledger.get_mut(index);
         let message_length = slot.message_length.load(Ordering::Relaxed) as usize;
         if entry.kind != Kind::Task {
             outcome.items = slot.items.load(Ordering::Relaxed);
@@ -353,7 +353,7 @@ impl Lane {
             Left::Nothing => (),
             Left::Inline(length) => {
                 outcome.output_length = length;
-                slot.inline_output.copy_to(&mut books.inline_room(index)[..length]);
+                slot.inline_output.copy_to(&mut ledger.inline_room(index)[..length]);
             }
             Left::Block(address, length) => {
                 (outcome.output_length, outcome.output) = (length, Output::Heap(address));
@@ -369,18 +369,18 @@ impl Lane {
     }
 
     /// Takes back the youngest task that has not begun.
-    pub(super) fn recall_youngest(&mut self, segment: &Segment, books: &mut Books) -> Option<u32> {
+    pub(super) fn recall_youngest(&mut self, segment: &Segment, ledger: &mut Ledger) -> Option<u32> {
         for back in 0..self.flights.len() {
             let at = self.flights.len() - 1 - back;
             let Flight::Task(index) = self.flights[at] else { continue };
             // Older ones have begun earlier, or will.
-            return self.recall_at(segment, books, at, index).then_some(index);
+            return self.recall_at(segment, ledger, at, index).then_some(index);
         }
         None
     }
 
     /// Takes back everything behind the task in front, the oldest first; and whether all of it had not begun.
-    pub(super) fn recall_behind(&mut self, segment: &Segment, books: &mut Books) -> (Vec<u32>, bool) {
+    pub(super) fn recall_behind(&mut self, segment: &Segment, ledger: &mut Ledger) -> (Vec<u32>, bool) {
         let tasks: Vec<(usize, u32)> = (0..self.flights.len())
             .filter_map(|at| match self.flights[at] {
                 Flight::Task(index) => Some((at, index)),
@@ -390,7 +390,7 @@ impl Lane {
             .collect();
         let (mut recalled, mut all) = (Vec::new(), true);
         for (at, index) in tasks.into_iter().rev() {
-            if self.recall_at(segment, books, at, index) {
+            if self.recall_at(segment, ledger, at, index) {
                 recalled.push(index);
             } else {
                 all = false;
@@ -401,50 +401,55 @@ impl Lane {
     }
 
     /// Takes back this very task, if it has not begun.
-    pub(super) fn recall(&mut self, segment: &Segment, books: &mut Books, index: u32) -> bool {
+    pub(super) fn recall(&mut self, segment: &Segment, ledger: &mut Ledger, index: u32) -> bool {
         let at = self.flights.iter().position(|flight| *flight == Flight::Task(index));
-        at.is_some_and(|at| self.recall_at(segment, books, at, index))
+        at.is_some_and(|at| self.recall_at(segment, ledger, at, index))
     }
 
-    fn recall_at(&mut self, segment: &Segment, books: &mut Books, at: usize, index: u32) -> bool {
+    fn recall_at(&mut self, segment: &Segment, ledger: &mut Ledger, at: usize, index: u32) -> bool {
         let slot = segment.slot(self.done.wrapping_add(at as u32));
         let recalled = !self.distrusted && slot.claim(state::RECALLED);
         if recalled {
             self.flights[at] = Flight::Recalled;
             self.forget_cut(slot, index);
-            self.take_end_back(books, index);
+            self.take_end_back(ledger, index);
             self.given -= 1;
             self.tasks -= 1;
-            self.timed -= usize::from(books.get(index).deadline_ns != 0);
+            self.timed -= usize::from(ledger.get(index).deadline_ns != 0);
         }
         recalled
     }
 
-    /// Puts the end of a channel of a task that has not begun back into the books.
-    fn take_end_back(&mut self, books: &mut Books, index: u32) {
+    /// Puts the end of a channel of a task that has not begun back into the ledger.
+    fn take_end_back(&mut self, ledger: &mut Ledger, index: u32) {
         if self.carries.take_if(|carries| *carries == index).is_some()
             && let Some(handover) = self.handover.take()
         {
-            self.handover = books.get_mut(index).end.take_back(handover);
+            self.handover = ledger.get_mut(index).end.take_back(handover);
         }
     }
 
-    /// The slot is for another task now, which is not to be cut.
+    /// The slot is for another task now, which is not to be split.
     fn forget_cut(&mut self, slot: &Slot, index: u32) {
-        if self.cut.take_if(|cut| *cut == index).is_some() {
-            slot.cut.store(0, Ordering::Relaxed);
+        if self.split.take_if(|split| *split == index).is_some() {
+            slot.split.store(0, Ordering::Relaxed);
         }
     }
 
     /// The worker is given up on: what is behind the task in front is taken back, and so is that, unless it is to blame. Whether
     /// the worker can be believed.
-    pub(super) fn give_up(&mut self, segment: &Segment, books: &mut Books, blamed: bool) -> (Vec<u32>, bool) {
+    pub(super) fn give_up(
+        &mut self,
+        segment: &Segment,
+        ledger: &mut Ledger,
+        blamed: bool,
+    ) -> (Vec<u32>, bool) {
         self.wedged = true;
         let Some((_, index)) = self.front() else { return (Vec::new(), true) };
-        let (mut recalled, _) = self.recall_behind(segment, books);
+        let (mut recalled, _) = self.recall_behind(segment, ledger);
         if blamed {
             self.blamed = Some(index);
-        } else if self.recall(segment, books, index) {
+        } else if self.recall(segment, ledger, index) {
             recalled.insert(0, index);
             return (recalled, true);
         }
@@ -471,7 +476,7 @@ impl Lane {
     ///
     /// Tasks are begun in their order, so only the first that has not ended can have begun, whatever the states say. Where the
     /// worker has written into `done` what cannot be, the states are all that there is.
-    pub(super) fn clear(&mut self, segment: &Segment, books: &mut Books) -> Vec<LeftTask> {
+    pub(super) fn clear(&mut self, segment: &Segment, ledger: &mut Ledger) -> Vec<LeftTask> {
         let mut left = Vec::new();
         let last = segment.finished(self.done, self.flights.len() as u32).unwrap_or(u32::MAX);
         self.tasks = 0;
@@ -483,7 +488,7 @@ impl Lane {
             let is_next = !begun && !left.iter().any(|task: &LeftTask| task.is_next || task.begun);
             let messages_length = slot.message_length.load(Ordering::Relaxed) as usize;
             if !begun {
-                self.take_end_back(books, index);
+                self.take_end_back(ledger, index);
             }
             left.push(LeftTask { index, begun, is_next, to_blame, messages_length });
         }
@@ -504,46 +509,46 @@ mod tests {
     #[test]
     fn a_ring_is_as_deep_as_its_tasks_are_short() {
         let depth_after = |task_ns: u64| {
-            let mut lane = Lane::new();
-            (1..=20).for_each(|round| lane.measure(1, round * task_ns));
-            lane.depth
+            let mut ring = RingAccount::new();
+            (1..=20).for_each(|round| ring.measure(1, round * task_ns));
+            ring.depth
         };
         assert_eq!(depth_after(100), SLOTS as usize - 1);
         assert_eq!(depth_after(6_000), 10);
         assert_eq!(depth_after(10_000_000), FIRST_DEPTH);
-        let mut lane = Lane { depth: 100, task_ns: 100, ..Lane::new() };
-        lane.measure(1, 10_000_000);
-        assert_eq!(lane.depth, FIRST_DEPTH, "one long task is enough");
+        let mut ring = RingAccount { depth: 100, task_ns: 100, ..RingAccount::new() };
+        ring.measure(1, 10_000_000);
+        assert_eq!(ring.depth, FIRST_DEPTH, "one long task is enough");
     }
 
     #[test]
     fn what_has_ended_once_has_ended() {
         let (segment, _fd) = Segment::create().unwrap();
-        let (mut lane, mut books) = (Lane::new(), Books::default());
+        let (mut ring, mut ledger) = (RingAccount::new(), Ledger::default());
         for _ in 0..2 {
-            let index = books.open().unwrap();
-            lane.push(&segment, &books, index, Callee { module: 0, offset: 0 }, 1, false);
+            let index = ledger.open().unwrap();
+            ring.push(&segment, &ledger, index, Callee { module: 0, offset: 0 }, 1, false);
         }
-        assert!(!lane.has_passed(&segment, 0) && !lane.has_results(&segment));
+        assert!(!ring.has_passed(&segment, 0) && !ring.has_results(&segment));
         segment.commit(1);
-        assert!(lane.has_passed(&segment, 0) && !lane.has_passed(&segment, 1));
+        assert!(ring.has_passed(&segment, 0) && !ring.has_passed(&segment, 1));
         segment.commit(0);
-        assert!(lane.has_results(&segment), "so that somebody looks");
-        assert!(lane.has_passed(&segment, 0) && lane.finished(&segment).is_none());
+        assert!(ring.has_results(&segment), "so that somebody looks");
+        assert!(ring.has_passed(&segment, 0) && ring.finished(&segment).is_none());
         segment.commit(3);
-        assert!(lane.finished(&segment).is_none(), "more than there are");
+        assert!(ring.finished(&segment).is_none(), "more than there are");
     }
 
     #[test]
     fn a_recalled_chunk_leaves_no_cut_behind() {
         let (segment, _fd) = Segment::create().unwrap();
-        let (mut lane, mut books) = (Lane::new(), Books::default());
-        let index = books.open().unwrap();
-        lane.push(&segment, &books, index, Callee { module: 0, offset: 0 }, 1, false);
-        // As `State::cut` does, before the worker has begun.
-        segment.slot(0).cut.store(1, Ordering::Relaxed);
-        lane.cut = Some(index);
-        assert!(lane.recall(&segment, &mut books, index));
-        assert_eq!((lane.cut, segment.slot(0).cut.load(Ordering::Relaxed)), (None, 0));
+        let (mut ring, mut ledger) = (RingAccount::new(), Ledger::default());
+        let index = ledger.open().unwrap();
+        ring.push(&segment, &ledger, index, Callee { module: 0, offset: 0 }, 1, false);
+        // As `State::split` does, before the worker has begun.
+        segment.slot(0).split.store(1, Ordering::Relaxed);
+        ring.split = Some(index);
+        assert!(ring.recall(&segment, &mut ledger, index));
+        assert_eq!((ring.split, segment.slot(0).split.load(Ordering::Relaxed)), (None, 0));
     }
 }

@@ -1,4 +1,4 @@
-//! The host's books: what has been submitted, where it is, and what came of it. Private memory of the host; nothing
+//! The host's ledger: what has been submitted, where it is, and what came of it. Private memory of the host; nothing
 //! that a worker writes gets in here unchecked.
 //!
 //! ```text
@@ -19,6 +19,7 @@
 use super::callbacks::Calls;
 use super::chain::Links;
 use super::channel_handoff::Kept;
+use crate::channel::End;
 use crate::error::{Code, Error, Result};
 use crate::task::call::{Chunk, Kind};
 use crate::task::death::Death;
@@ -131,7 +132,43 @@ pub(super) fn to_c_string(bytes: &[u8]) -> Option<CString> {
 /// pages are touched, and so had from the system, only where tasks have such bytes.
 #[derive(Debug)]
 #[repr(C, align(16))]
-pub(super) struct Inline(pub(super) [u8; INLINE_INPUT]);
+pub(super) struct InlineBytes(pub(super) [u8; INLINE_INPUT]);
+
+/// What an entry is filled with.
+#[derive(Debug)]
+pub(super) struct NewTask<'a> {
+    pub(super) kind: Kind,
+    pub(super) callee: Callee,
+    pub(super) input: Input,
+    /// The input's bytes, wherever they are to travel.
+    pub(super) bytes: &'a [u8],
+    pub(super) user: usize,
+    pub(super) deadline_ns: u64,
+    pub(super) queue_due_ns: u64,
+    pub(super) retries: u32,
+    pub(super) end: Option<End>,
+    pub(super) job: Option<usize>,
+    pub(super) stream: Option<usize>,
+}
+
+impl<'a> NewTask<'a> {
+    /// One of which nothing more is said.
+    pub(super) fn new(kind: Kind, callee: Callee, input: Input, bytes: &'a [u8]) -> NewTask<'a> {
+        NewTask {
+            kind,
+            callee,
+            input,
+            bytes,
+            user: 0,
+            deadline_ns: 0,
+            queue_due_ns: 0,
+            retries: 0,
+            end: None,
+            job: None,
+            stream: None,
+        }
+    }
+}
 
 #[derive(Debug)]
 pub(super) struct Entry {
@@ -163,7 +200,7 @@ pub(super) struct Entry {
     /// The map that the task is a chunk of.
     pub(super) job: Option<usize>,
     /// The stream that the task is an item of.
-    pub(super) line: Option<usize>,
+    pub(super) stream: Option<usize>,
     pub(super) outcome: Option<Outcome>,
     /// What its submitter wants to be told.
     pub(super) calls: Option<Box<Calls>>,
@@ -194,7 +231,7 @@ impl Entry {
             suspicion: 0,
             unwanted: false,
             job: None,
-            line: None,
+            stream: None,
             outcome: None,
             calls: None,
             has_end: false,
@@ -204,7 +241,7 @@ impl Entry {
 
     /// Whether it was submitted by itself: no chunk of a map and no item of a stream.
     pub(super) fn is_a_callers(&self) -> bool {
-        self.job.is_none() && self.line.is_none()
+        self.job.is_none() && self.stream.is_none()
     }
 }
 
@@ -229,7 +266,7 @@ const NO_ENTRY: u32 = u32::MAX;
 struct Block {
     entries: Vec<Entry>,
     /// One for each entry.
-    inline: Vec<MaybeUninit<Inline>>,
+    inline: Vec<MaybeUninit<InlineBytes>>,
     /// The first free entry, by its place in here; each knows the next.
     free: u32,
     used: u32,
@@ -251,7 +288,7 @@ impl Block {
 }
 
 #[derive(Debug)]
-pub(super) struct Books {
+pub(super) struct Ledger {
     /// `None` where a block has been given back.
     blocks: Vec<Option<Block>>,
     /// The blocks that have a free entry, and how many of them have nothing else.
@@ -263,27 +300,22 @@ pub(super) struct Books {
     nobody: Box<Entry>,
     /// Submitted and not settled, chunks included.
     pub(super) outstanding: usize,
-    /// Submitted and not taken, without chunks; and the bytes of their inputs.
-    pub(super) window_tasks: usize,
-    pub(super) window_bytes: usize,
 }
 
-impl Default for Books {
-    fn default() -> Books {
-        Books {
+impl Default for Ledger {
+    fn default() -> Ledger {
+        Ledger {
             blocks: Vec::new(),
             open: Vec::new(),
             empty: 0,
             first_generation: 1,
             nobody: Box::new(Entry::free(0)),
             outstanding: 0,
-            window_tasks: 0,
-            window_bytes: 0,
         }
     }
 }
 
-impl Books {
+impl Ledger {
     pub(super) fn get(&self, index: u32) -> &Entry {
         match &self.blocks[index as usize / BLOCK] {
             Some(block) => &block.entries[index as usize % BLOCK],
@@ -299,7 +331,7 @@ impl Books {
         }
     }
 
-    fn inline_place(&self, index: u32) -> Option<&MaybeUninit<Inline>> {
+    fn inline_place(&self, index: u32) -> Option<&MaybeUninit<InlineBytes>> {
         self.blocks[index as usize / BLOCK].as_ref().map(|block| &block.inline[index as usize % BLOCK])
     }
 
@@ -350,7 +382,35 @@ impl Books {
         entries.filter(|entry| entry.state != State::Free)
     }
 
-    /// A free entry, which the caller fills; -ENOMEM where there is no memory for more.
+    /// Enters a task; -ENOMEM where there is no memory for more.
+    pub(super) fn enter(&mut self, task: NewTask<'_>) -> Result<u32> {
+        let index = self.open()?;
+        let NewTask {
+            kind,
+            callee,
+            input,
+            bytes,
+            user,
+            deadline_ns,
+            queue_due_ns,
+            retries,
+            end,
+            job,
+            stream,
+        } = task;
+        let entry = self.get_mut(index);
+        (entry.kind, entry.callee, entry.user) = (kind, callee, user);
+        (entry.input, entry.input_length) = (input, bytes.len());
+        (entry.deadline_ns, entry.queue_due_ns, entry.retries) = (deadline_ns, queue_due_ns, retries);
+        (entry.has_end, entry.end) = (end.is_some(), end.into());
+        (entry.job, entry.stream) = (job, stream);
+        if let Input::Inline = input {
+            self.put_inline(index, bytes);
+        }
+        Ok(index)
+    }
+
+    /// A free entry; -ENOMEM where there is no memory for more.
     pub(super) fn open(&mut self) -> Result<u32> {
         if self.open.is_empty() {
             self.add_block()?;
@@ -398,7 +458,7 @@ impl Books {
         entry.generation = entry.generation.wrapping_add(1).max(1);
         (entry.outcome, entry.calls) = (None, None);
         (entry.has_end, entry.end) = (false, Kept::Nothing);
-        (entry.job, entry.line) = (None, None);
+        (entry.job, entry.stream) = (None, None);
         (entry.claimed, entry.unwanted, entry.suspicion) = (false, false, 0);
         (entry.deadline_ns, entry.queue_due_ns, entry.retries, entry.deaths) = (0, 0, 0, 0);
         if block.free == NO_ENTRY {
@@ -461,40 +521,40 @@ mod tests {
 
     #[test]
     fn ids_are_unique_and_go_stale() {
-        let mut books = Books::default();
+        let mut ledger = Ledger::default();
         let mut seen = std::collections::HashSet::new();
         for _ in 0..3 {
-            let indices: Vec<u32> = (0..1500).map(|_| books.open().unwrap()).collect();
+            let indices: Vec<u32> = (0..1500).map(|_| ledger.open().unwrap()).collect();
             for index in &indices {
-                books.get_mut(*index).state = State::Queued;
-                let id = books.id_of(*index);
+                ledger.get_mut(*index).state = State::Queued;
+                let id = ledger.id_of(*index);
                 assert!(id.0 != 0 && seen.insert(id));
-                assert_eq!(books.find(id).unwrap(), *index);
+                assert_eq!(ledger.find(id).unwrap(), *index);
             }
-            let id = books.id_of(indices[0]);
-            indices.into_iter().for_each(|index| books.close(index));
-            assert_eq!(books.find(id).unwrap_err().code(), Code::ID);
+            let id = ledger.id_of(indices[0]);
+            indices.into_iter().for_each(|index| ledger.close(index));
+            assert_eq!(ledger.find(id).unwrap_err().code(), Code::ID);
         }
         for garbage in [0, 1, u64::MAX, 1 << 32, 5000] {
-            assert!(books.find(TaskId(garbage)).is_err(), "{garbage:#x}");
+            assert!(ledger.find(TaskId(garbage)).is_err(), "{garbage:#x}");
         }
     }
 
     #[test]
     fn memory_is_given_back_and_ids_stay_unique() {
-        let mut books = Books::default();
+        let mut ledger = Ledger::default();
         let mut seen = std::collections::HashSet::new();
         for round in 0..4 {
-            let indices: Vec<u32> = (0..10 * BLOCK).map(|_| books.open().unwrap()).collect();
-            assert_eq!(books.blocks.iter().flatten().count(), 10, "round {round}");
+            let indices: Vec<u32> = (0..10 * BLOCK).map(|_| ledger.open().unwrap()).collect();
+            assert_eq!(ledger.blocks.iter().flatten().count(), 10, "round {round}");
             for index in &indices {
-                books.get_mut(*index).state = State::Queued;
-                assert!(seen.insert(books.id_of(*index)));
+                ledger.get_mut(*index).state = State::Queued;
+                assert!(seen.insert(ledger.id_of(*index)));
             }
-            let id = books.id_of(indices[0]);
-            indices.into_iter().for_each(|index| books.close(index));
-            assert_eq!(books.blocks.iter().flatten().count(), 1);
-            assert!(books.find(id).is_err() && books.in_use().count() == 0);
+            let id = ledger.id_of(indices[0]);
+            indices.into_iter().for_each(|index| ledger.close(index));
+            assert_eq!(ledger.blocks.iter().flatten().count(), 1);
+            assert!(ledger.find(id).is_err() && ledger.in_use().count() == 0);
         }
     }
 

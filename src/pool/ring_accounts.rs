@@ -1,19 +1,19 @@
-//! All lanes of a pool, and which of them there is something to do about: nothing here passes over all of them for a task.
+//! All rings of a pool, and which of them there is something to do about: nothing here passes over all of them for a task.
 //!
-//! Whoever changes a lane gets at it by [`IndexMut`], which notes the lane as changed. Before anybody asks where lanes stand, the
-//! changed ones are put where they belong by now ([`Lanes::sort`]); so the cost of a task is that of the lanes it touches.
+//! Whoever changes a ring gets at it by [`IndexMut`], which notes the ring as changed. Before anybody asks where rings stand, the
+//! changed ones are put where they belong by now ([`RingAccounts::sort`]); so the cost of a task is that of the rings it touches.
 //!
-//! | row | which lanes | in what order |
+//! | row | which rings | in what order |
 //! |---|---|---|
 //! | `open`, one for each number of tasks in a ring | those that have room | touched last comes first: the hottest worker |
 //! | `full`, one for each number of waiting tasks | those in which tasks wait behind the one in front | the same |
 //! | `busy` | those with something in the ring | quiet for the longest comes first |
 //! | `behind` | those of `full` | likewise |
 //!
-//! Each lane is looked at by [`State::look_at_lanes`](super::state::State) when it has changed, when its alarm is due, and with
+//! Each ring is looked at by [`State::look_at_rings`](super::state::State) when it has changed, when its alarm is due, and with
 //! all busy ones now and then: a worker changes words of its ring without telling anybody.
 
-use super::lane::Lane;
+use super::ring_account::RingAccount;
 use crate::error::Result;
 use crate::sys::reserve;
 use crate::task::ring::SLOTS;
@@ -23,58 +23,58 @@ use std::ops::{Index, IndexMut};
 const LEVELS: usize = SLOTS as usize;
 const _: () = assert!(LEVELS == u64::BITS as usize);
 
-/// Rows of lanes: each lane is in one of them, or in none. Circles, in each of which one place is no lane but the row itself.
+/// Rows of rings: each ring is in one of them, or in none. Circles, in each of which one place is no ring but the row itself.
 #[derive(Debug)]
 struct Rows {
-    /// The place before, and the one after; a lane's own where it is in no row.
+    /// The place before, and the one after; a ring's own where it is in no row.
     links: Vec<(u32, u32)>,
-    lanes: usize,
+    rings: usize,
     /// The rows that are not empty.
     filled: u64,
 }
 
 impl Rows {
-    fn new(lanes: usize, rows: usize) -> Result<Rows> {
-        let links = reserve::collect((0..(lanes + rows) as u32).map(|place| (place, place)))?;
-        Ok(Rows { links, lanes, filled: 0 })
+    fn new(rings: usize, rows: usize) -> Result<Rows> {
+        let links = reserve::collect((0..(rings + rows) as u32).map(|place| (place, place)))?;
+        Ok(Rows { links, rings, filled: 0 })
     }
 
-    fn remove(&mut self, lane: usize) {
-        let (before, after) = self.links[lane];
-        if before == after && before as usize >= self.lanes {
-            self.filled &= !(1 << (before as usize - self.lanes));
+    fn remove(&mut self, ring: usize) {
+        let (before, after) = self.links[ring];
+        if before == after && before as usize >= self.rings {
+            self.filled &= !(1 << (before as usize - self.rings));
         }
         self.links[before as usize].1 = after;
         self.links[after as usize].0 = before;
-        self.links[lane] = (lane as u32, lane as u32);
+        self.links[ring] = (ring as u32, ring as u32);
     }
 
-    /// Puts a lane that is in no row between these two.
-    fn put(&mut self, lane: usize, row: usize, before: u32, after: u32) {
-        self.links[before as usize].1 = lane as u32;
-        self.links[after as usize].0 = lane as u32;
-        self.links[lane] = (before, after);
+    /// Puts a ring that is in no row between these two.
+    fn put(&mut self, ring: usize, row: usize, before: u32, after: u32) {
+        self.links[before as usize].1 = ring as u32;
+        self.links[after as usize].0 = ring as u32;
+        self.links[ring] = (before, after);
         self.filled |= 1 << row;
     }
 
-    fn put_first(&mut self, lane: usize, row: usize) {
-        let head = (self.lanes + row) as u32;
-        self.put(lane, row, head, self.links[head as usize].1);
+    fn put_first(&mut self, ring: usize, row: usize) {
+        let head = (self.rings + row) as u32;
+        self.put(ring, row, head, self.links[head as usize].1);
     }
 
-    fn put_last(&mut self, lane: usize, row: usize) {
-        let head = (self.lanes + row) as u32;
-        self.put(lane, row, self.links[head as usize].0, head);
+    fn put_last(&mut self, ring: usize, row: usize) {
+        let head = (self.rings + row) as u32;
+        self.put(ring, row, self.links[head as usize].0, head);
     }
 
     fn next(&self, place: usize) -> Option<usize> {
         let after = self.links[place].1 as usize;
-        (after < self.lanes).then_some(after)
+        (after < self.rings).then_some(after)
     }
 
-    /// The lanes of a row, in their order.
+    /// The rings of a row, in their order.
     fn of(&self, row: usize) -> impl Iterator<Item = usize> + '_ {
-        std::iter::successors(self.next(self.lanes + row), |lane| self.next(*lane))
+        std::iter::successors(self.next(self.rings + row), |ring| self.next(*ring))
     }
 
     /// The rows that are not empty, from the lowest on.
@@ -88,21 +88,21 @@ impl Rows {
     }
 }
 
-/// When each lane is to be looked at: a tree in which each place has the earlier time of the two below it.
+/// When each ring is to be looked at: a tree in which each place has the earlier time of the two below it.
 #[derive(Debug)]
 struct Alarms {
     times: Vec<u64>,
-    lanes: usize,
+    rings: usize,
 }
 
 impl Alarms {
-    fn new(lanes: usize) -> Result<Alarms> {
-        let lanes = lanes.next_power_of_two();
-        Ok(Alarms { times: reserve::collect((0..2 * lanes).map(|_| u64::MAX))?, lanes })
+    fn new(rings: usize) -> Result<Alarms> {
+        let rings = rings.next_power_of_two();
+        Ok(Alarms { times: reserve::collect((0..2 * rings).map(|_| u64::MAX))?, rings })
     }
 
-    fn set(&mut self, lane: usize, time: u64) {
-        let mut place = self.lanes + lane;
+    fn set(&mut self, ring: usize, time: u64) {
+        let mut place = self.rings + ring;
         let mut time = time;
         while self.times[place] != time {
             self.times[place] = time;
@@ -114,29 +114,29 @@ impl Alarms {
         }
     }
 
-    fn of(&self, lane: usize) -> u64 {
-        self.times[self.lanes + lane]
+    fn of(&self, ring: usize) -> u64 {
+        self.times[self.rings + ring]
     }
 
     fn first(&self) -> u64 {
         self.times[1]
     }
 
-    /// A lane whose time this is, or an earlier one.
+    /// A ring whose time this is, or an earlier one.
     fn due(&self, now: u64) -> Option<usize> {
         let mut place = 1;
         if self.first() > now {
             return None;
         }
-        while place < self.lanes {
+        while place < self.rings {
             place *= 2;
             place += usize::from(self.times[place] > self.times[place + 1]);
         }
-        Some(place - self.lanes)
+        Some(place - self.rings)
     }
 }
 
-/// Where a lane was put when it was sorted last.
+/// Where a ring was put when it was sorted last.
 #[derive(Clone, Copy, Debug, Default)]
 struct Place {
     is_open: bool,
@@ -149,10 +149,10 @@ struct Place {
 }
 
 #[derive(Debug)]
-pub(super) struct Lanes {
-    lanes: Vec<Lane>,
+pub(super) struct RingAccounts {
+    rings: Vec<RingAccount>,
     places: Vec<Place>,
-    /// These two have room for all lanes.
+    /// These two have room for all rings.
     changed: Vec<usize>,
     unseen: Vec<usize>,
     open: Rows,
@@ -165,30 +165,30 @@ pub(super) struct Lanes {
     alarms: Alarms,
 }
 
-impl Index<usize> for Lanes {
-    type Output = Lane;
+impl Index<usize> for RingAccounts {
+    type Output = RingAccount;
 
-    fn index(&self, slot: usize) -> &Lane {
-        &self.lanes[slot]
+    fn index(&self, slot: usize) -> &RingAccount {
+        &self.rings[slot]
     }
 }
 
-impl IndexMut<usize> for Lanes {
-    fn index_mut(&mut self, slot: usize) -> &mut Lane {
+impl IndexMut<usize> for RingAccounts {
+    fn index_mut(&mut self, slot: usize) -> &mut RingAccount {
         if !std::mem::replace(&mut self.places[slot].is_changed, true) {
             self.changed.push(slot);
         }
-        &mut self.lanes[slot]
+        &mut self.rings[slot]
     }
 }
 
-impl Lanes {
-    pub(super) fn new(count: usize) -> Result<Lanes> {
+impl RingAccounts {
+    pub(super) fn new(count: usize) -> Result<RingAccounts> {
         let mut slots: [Vec<usize>; 2] = [reserve::collect(0..count)?, reserve::collect(0..count)?];
         slots.iter_mut().for_each(Vec::clear);
         let [changed, unseen] = slots;
-        Ok(Lanes {
-            lanes: reserve::collect((0..count).map(|_| Lane::new()))?,
+        Ok(RingAccounts {
+            rings: reserve::collect((0..count).map(|_| RingAccount::new()))?,
             places: reserve::collect((0..count).map(|_| Place::default()))?,
             changed,
             unseen,
@@ -203,28 +203,28 @@ impl Lanes {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.lanes.len()
+        self.rings.len()
     }
 
     /// All of them, for what is no task's affair.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Lane> {
-        self.lanes.iter()
+    pub(super) fn iter(&self) -> impl Iterator<Item = &RingAccount> {
+        self.rings.iter()
     }
 
-    /// A lane, to note down what has nothing to do with where it stands.
-    pub(super) fn quietly(&mut self, slot: usize) -> &mut Lane {
-        &mut self.lanes[slot]
+    /// A ring, to note down what has nothing to do with where it stands.
+    pub(super) fn quietly(&mut self, slot: usize) -> &mut RingAccount {
+        &mut self.rings[slot]
     }
 
-    /// Puts the lanes that have changed where they belong.
+    /// Puts the rings that have changed where they belong.
     pub(super) fn sort(&mut self) {
         for at in 0..self.changed.len() {
             let slot = self.changed[at];
-            let (lane, place) = (&self.lanes[slot], &mut self.places[slot]);
-            let (in_ring, waiting) = (lane.in_ring(), lane.waiting());
-            let moved = place.last_look_ns != lane.last_look_ns();
+            let (ring, place) = (&self.rings[slot], &mut self.places[slot]);
+            let (in_ring, waiting) = (ring.in_ring(), ring.waiting());
+            let moved = place.last_look_ns != ring.last_look_ns();
             self.open.remove(slot);
-            place.is_open = lane.has_room();
+            place.is_open = ring.has_room();
             if place.is_open {
                 self.open.put_first(slot, in_ring);
             }
@@ -250,7 +250,7 @@ impl Lanes {
                 }
             }
             self.waiting = self.waiting + waiting - place.waiting;
-            (place.waiting, place.last_look_ns) = (waiting, lane.last_look_ns());
+            (place.waiting, place.last_look_ns) = (waiting, ring.last_look_ns());
             place.is_changed = false;
             if !std::mem::replace(&mut place.is_unseen, true) {
                 self.unseen.push(slot);
@@ -270,15 +270,15 @@ impl Lanes {
         self.sort();
         // In each row the one that came first moved last.
         self.open.filled().any(|row| {
-            let first = self.open.next(self.open.lanes + row);
-            first.is_some_and(|slot| !self.lanes[slot].is_stuck(now_ns))
+            let first = self.open.next(self.open.rings + row);
+            first.is_some_and(|slot| !self.rings[slot].is_stuck(now_ns))
         })
     }
 
     /// Of those that have room and suit, the one with the least in its ring.
-    pub(super) fn emptiest(&mut self, suits: impl Fn(&Lane) -> bool) -> Option<usize> {
+    pub(super) fn emptiest(&mut self, suits: impl Fn(&RingAccount) -> bool) -> Option<usize> {
         self.sort();
-        self.open.filled().find_map(|row| self.open.of(row).find(|slot| suits(&self.lanes[*slot])))
+        self.open.filled().find_map(|row| self.open.of(row).find(|slot| suits(&self.rings[*slot])))
     }
 
     /// One that has nothing to do.
@@ -313,7 +313,7 @@ impl Lanes {
     /// The busy one that has been quiet for the longest, and the next after another; sorted before.
     pub(super) fn first_busy(&mut self) -> Option<usize> {
         self.sort();
-        self.busy.next(self.busy.lanes)
+        self.busy.next(self.busy.rings)
     }
 
     pub(super) fn next_busy(&self, slot: usize) -> Option<usize> {
@@ -323,14 +323,14 @@ impl Lanes {
     /// The same of those in which tasks wait.
     pub(super) fn first_behind(&mut self) -> Option<usize> {
         self.sort();
-        self.behind.next(self.behind.lanes)
+        self.behind.next(self.behind.rings)
     }
 
     pub(super) fn next_behind(&self, slot: usize) -> Option<usize> {
         self.behind.next(slot)
     }
 
-    /// The next lane that has changed since it was looked at, or whose alarm is due.
+    /// The next ring that has changed since it was looked at, or whose alarm is due.
     pub(super) fn next_unseen(&mut self, now_ns: u64) -> Option<usize> {
         if let Some(slot) = self.unseen.pop() {
             self.places[slot].is_unseen = false;
@@ -352,7 +352,7 @@ impl Lanes {
         }
     }
 
-    /// When a lane is to be looked at.
+    /// When a ring is to be looked at.
     pub(super) fn set_alarm(&mut self, slot: usize, time_ns: u64) {
         self.alarms.set(slot, time_ns);
     }
@@ -371,7 +371,7 @@ impl Lanes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pool::books::Books;
+    use crate::pool::ledger::Ledger;
     use crate::task::function::Callee;
     use crate::task::ring::Segment;
 
@@ -382,12 +382,12 @@ mod tests {
         let mut times = [u64::MAX; 5];
         for _ in 0..2000 {
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            let (lane, time) = ((seed >> 33) as usize % 5, (seed >> 40) % 100);
-            times[lane] = if time < 10 { u64::MAX } else { time };
-            alarms.set(lane, times[lane]);
+            let (ring, time) = ((seed >> 33) as usize % 5, (seed >> 40) % 100);
+            times[ring] = if time < 10 { u64::MAX } else { time };
+            alarms.set(ring, times[ring]);
             let first = *times.iter().min().unwrap();
             assert_eq!(alarms.first(), first);
-            assert_eq!(alarms.due(50).map(|lane| times[lane]), (first <= 50).then_some(first));
+            assert_eq!(alarms.due(50).map(|ring| times[ring]), (first <= 50).then_some(first));
         }
     }
 
@@ -395,41 +395,41 @@ mod tests {
     fn a_lane_stands_where_a_pass_over_all_would_find_it() {
         const LANES: usize = 5;
         let segments: Vec<_> = (0..LANES).map(|_| Segment::create().unwrap().0).collect();
-        let (mut lanes, mut books) = (Lanes::new(LANES).unwrap(), Books::default());
+        let (mut rings, mut ledger) = (RingAccounts::new(LANES).unwrap(), Ledger::default());
         let mut seed = 7u64;
         for round in 0..3000u64 {
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             let (slot, what) = ((seed >> 33) as usize % LANES, (seed >> 45) % 8);
             match what {
-                0 => lanes[slot].ready = true,
-                1 => lanes[slot].retiring = !lanes[slot].retiring,
-                2 if lanes[slot].in_ring() > 0 => {
-                    _ = lanes[slot].recall_youngest(&segments[slot], &mut books)
+                0 => rings[slot].ready = true,
+                1 => rings[slot].retiring = !rings[slot].retiring,
+                2 if rings[slot].in_ring() > 0 => {
+                    _ = rings[slot].recall_youngest(&segments[slot], &mut ledger)
                 }
-                3 if seed.is_multiple_of(5) => lanes[slot] = Lane::new(),
-                _ if lanes[slot].has_room() => {
-                    let index = books.open().unwrap();
+                3 if seed.is_multiple_of(5) => rings[slot] = RingAccount::new(),
+                _ if rings[slot].has_room() => {
+                    let index = ledger.open().unwrap();
                     let callee = Callee { module: 0, offset: 0 };
-                    lanes[slot].push(&segments[slot], &books, index, callee, round, false);
+                    rings[slot].push(&segments[slot], &ledger, index, callee, round, false);
                 }
                 _ => (),
             }
-            let open = || (0..LANES).filter(|slot| lanes.lanes[*slot].has_room());
-            let least = open().map(|slot| lanes.lanes[slot].in_ring()).min();
-            let most = lanes.iter().map(Lane::waiting).max().filter(|most| *most > 0);
-            let waiting: usize = lanes.iter().map(Lane::waiting).sum();
-            let busy: Vec<usize> = (0..LANES).filter(|slot| lanes.lanes[*slot].in_ring() > 0).collect();
+            let open = || (0..LANES).filter(|slot| rings.rings[*slot].has_room());
+            let least = open().map(|slot| rings.rings[slot].in_ring()).min();
+            let most = rings.iter().map(RingAccount::waiting).max().filter(|most| *most > 0);
+            let waiting: usize = rings.iter().map(RingAccount::waiting).sum();
+            let busy: Vec<usize> = (0..LANES).filter(|slot| rings.rings[*slot].in_ring() > 0).collect();
             let mut found: Vec<usize> =
-                lanes.busy().filter(|slot| lanes.lanes[*slot].in_ring() > 0).collect();
+                rings.busy().filter(|slot| rings.rings[*slot].in_ring() > 0).collect();
             found.sort_unstable();
             assert_eq!(found, busy, "also before they are sorted");
-            assert_eq!(lanes.emptiest(|_| true).map(|slot| lanes.lanes[slot].in_ring()), least);
-            assert_eq!(lanes.fullest().map(|slot| lanes.lanes[slot].waiting()), most);
-            assert_eq!((lanes.waiting(), lanes.busy_count()), (waiting, busy.len()));
-            assert_eq!(lanes.idle().is_some(), least == Some(0));
-            let order: Vec<u64> = lanes.busy().map(|slot| lanes.lanes[slot].last_look_ns()).collect();
+            assert_eq!(rings.emptiest(|_| true).map(|slot| rings.rings[slot].in_ring()), least);
+            assert_eq!(rings.fullest().map(|slot| rings.rings[slot].waiting()), most);
+            assert_eq!((rings.waiting(), rings.busy_count()), (waiting, busy.len()));
+            assert_eq!(rings.idle().is_some(), least == Some(0));
+            let order: Vec<u64> = rings.busy().map(|slot| rings.rings[slot].last_look_ns()).collect();
             assert!(order.is_sorted(), "{order:?}");
-            assert_eq!(lanes.behind.of(0).count(), lanes.iter().filter(|lane| lane.waiting() > 0).count());
+            assert_eq!(rings.behind.of(0).count(), rings.iter().filter(|ring| ring.waiting() > 0).count());
         }
     }
 }

@@ -3,7 +3,7 @@
 //! First it is asked, half the grace later its worker gets SIGTERM, and at the grace's end SIGKILL. The states, and why
 //! no other task or item can be hit, are in docs/design/deadlines.md.
 
-use super::books::{Delivery, Outcome, Output, State as TaskState, to_c_string};
+use super::ledger::{Delivery, Outcome, Output, State as TaskState, to_c_string};
 use super::state::State;
 use crate::error::Code;
 use crate::sys::limits;
@@ -30,7 +30,7 @@ enum Stage {
     Killed,
 }
 
-/// A task that is being ended. Its lane takes no other meanwhile.
+/// A task that is being ended. Its ring takes no other meanwhile.
 #[derive(Debug)]
 pub(super) struct Ending {
     pub(super) index: u32,
@@ -137,33 +137,44 @@ impl Ending {
     }
 }
 
+/// How far a task may go, and what happens to one that goes further.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// How long a task that is to end may take.
+    pub(super) grace_ns: u64,
+    /// The signal that tells it besides its flag; 0 for none.
+    pub(super) cancel_signal: i32,
+    /// Above so much private memory a task is ended; 0 for never.
+    pub(super) max_worker_bytes: u64,
+}
+
 impl State {
-    /// Finds out whether the running task is late, and moves on with one that is being ended. When the lane is to be looked at
+    /// Finds out whether the running task is late, and moves on with one that is being ended. When the ring is to be looked at
     /// again.
     pub(super) fn look_after_running(&mut self, slot: usize, now: u64) -> u64 {
-        let watched = self.rules.max_worker_bytes != 0 && self.lanes[slot].in_ring() > 0;
-        let needed = watched || self.lanes[slot].needs_watching();
+        let watched = self.limits.max_worker_bytes != 0 && self.rings[slot].in_ring() > 0;
+        let needed = watched || self.rings[slot].needs_watching();
         if needed { self.look_after(slot, now) } else { u64::MAX }
     }
 
-    /// When this lane is to be looked at again.
+    /// When this ring is to be looked at again.
     fn look_after(&mut self, slot: usize, now: u64) -> u64 {
-        if self.lanes[slot].ending.is_some() {
+        if self.rings[slot].ending.is_some() {
             return self.press(slot, now);
         }
-        let Some((position, index)) = self.lanes[slot].front() else { return u64::MAX };
-        if self.lanes[slot].distrusted {
+        let Some((position, index)) = self.rings[slot].front() else { return u64::MAX };
+        if self.rings[slot].distrusted {
             return u64::MAX; // It is being killed.
         }
-        if self.rules.max_worker_bytes != 0 && self.has_begun(slot, position) && self.is_too_large(slot, now)
+        if self.limits.max_worker_bytes != 0 && self.has_begun(slot, position) && self.is_too_large(slot, now)
         {
             self.end_running(slot, index, Reason::Memory, now);
             return self.press(slot, now).min(now + MEMORY_LOOK_NS);
         }
         let Some(segment) = &self.family.members[slot].segment else { return u64::MAX };
-        let lane = self.lanes.quietly(slot);
-        let memory_due_ns = if self.rules.max_worker_bytes == 0 { u64::MAX } else { now + MEMORY_LOOK_NS };
-        let entry = self.books.get(index);
+        let ring = self.rings.quietly(slot);
+        let memory_due_ns = if self.limits.max_worker_bytes == 0 { u64::MAX } else { now + MEMORY_LOOK_NS };
+        let entry = self.ledger.get(index);
         let deadline_ns = entry.deadline_ns;
         if deadline_ns == 0 {
             return memory_due_ns; // When it has finished somebody looks again.
@@ -175,35 +186,35 @@ impl State {
         // The worker's words: which item it is at, and since when (0 where it has not written that yet).
         let item = if entry.kind == Kind::Task { 0 } else { segment.items_begun.load(Ordering::Acquire) };
         let said = segment.begun_ns.load(Ordering::Acquire);
-        if lane.has_passed(segment, position) {
+        if ring.has_passed(segment, position) {
             // They may be of what came after it. Somebody looks at once again, to hand out what there is room for now.
             self.drain(slot, now);
             return now;
         }
-        let known = lane.beginning.filter(|known| known.position == position);
-        let Some(beginning) = Beginning::next(known, position, item, self.books.items_of(index), said, now)
+        let known = ring.beginning.filter(|known| known.position == position);
+        let Some(beginning) = Beginning::next(known, position, item, self.ledger.items_of(index), said, now)
         else {
             let last = known.map_or(0, |known| known.item.saturating_sub(1));
             self.end_at_once(slot, index, position, last, Reason::Deadline);
             return u64::MAX;
         };
-        lane.beginning = Some(beginning);
+        ring.beginning = Some(beginning);
         let due_ns = beginning.since_ns.saturating_add(deadline_ns);
         if now < due_ns {
             return due_ns.min(memory_due_ns);
         }
         self.end_running(slot, index, Reason::Deadline, now);
-        self.lanes[slot].ending.as_ref().map_or(now.saturating_add(1_000_000), |ending| ending.due_ns)
+        self.rings[slot].ending.as_ref().map_or(now.saturating_add(1_000_000), |ending| ending.due_ns)
     }
 
     fn is_too_large(&mut self, slot: usize, now: u64) -> bool {
-        let lane = self.lanes.quietly(slot);
-        if now < lane.next_memory_look_ns {
+        let ring = self.rings.quietly(slot);
+        if now < ring.next_memory_look_ns {
             return false;
         }
-        lane.next_memory_look_ns = now + MEMORY_LOOK_NS;
+        ring.next_memory_look_ns = now + MEMORY_LOOK_NS;
         let bytes = limits::private_bytes(self.family.members[slot].pid);
-        bytes.is_some_and(|bytes| bytes > self.rules.max_worker_bytes)
+        bytes.is_some_and(|bytes| bytes > self.limits.max_worker_bytes)
     }
 
     fn has_begun(&self, slot: usize, position: u32) -> bool {
@@ -214,31 +225,31 @@ impl State {
     /// Begins to end a task that has begun, as the worker says or as its slot could not be taken back. Where it has finished
     /// meanwhile, nothing happens.
     pub(super) fn end_running(&mut self, slot: usize, index: u32, reason: Reason, now: u64) {
-        if self.lanes[slot].ending.is_some() {
+        if self.rings[slot].ending.is_some() {
             return;
         }
-        if !self.lanes[slot].is_in_front(index) {
+        if !self.rings[slot].is_in_front(index) {
             // What was in front of it has ended meanwhile, and perhaps so has the task.
             self.drain(slot, now);
-            if self.books.get(index).state != TaskState::Sent(slot as u32) {
+            if self.ledger.get(index).state != TaskState::Sent(slot as u32) {
                 return;
             }
         }
         let Some(segment) = &self.family.members[slot].segment else { return };
-        let lane = &mut self.lanes[slot];
-        let Some((position, _)) = lane.front().filter(|(_, front)| *front == index) else {
+        let ring = &mut self.rings[slot];
+        let Some((position, _)) = ring.front().filter(|(_, front)| *front == index) else {
             // The worker says that it has begun, and that what is in front of it has not ended.
-            self.books.get_mut(index).unwanted = true;
+            self.ledger.get_mut(index).unwanted = true;
             return self.distrust(slot);
         };
-        let (behind, all) = lane.recall_behind(segment, &mut self.books);
-        let is_task = self.books.get(index).kind == Kind::Task;
+        let (behind, all) = ring.recall_behind(segment, &mut self.ledger);
+        let is_task = self.ledger.get(index).kind == Kind::Task;
         let begun = if is_task { 1 } else { segment.items_begun.load(Ordering::Acquire) };
-        if lane.has_passed(segment, position) {
+        if ring.has_passed(segment, position) {
             return self.requeue(behind); // It has ended by itself, and the number may be of what came after it.
         }
         // The item that was found to be late may have ended meanwhile.
-        let judged = lane.beginning.filter(|known| known.position == position && !is_task);
+        let judged = ring.beginning.filter(|known| known.position == position && !is_task);
         let is_another = reason == Reason::Deadline && judged.is_some_and(|judged| begun > judged.item);
         let mut alone = all && begun != 0 && !is_another;
         if alone {
@@ -253,15 +264,15 @@ impl State {
             // Memory does not wait.
             let (stage, due_ns) = match reason {
                 Reason::Memory => (Stage::Terminated, now),
-                _ => (Stage::Asked, now.saturating_add(self.rules.grace_ns / 2)),
+                _ => (Stage::Asked, now.saturating_add(self.limits.grace_ns / 2)),
             };
-            lane.ending = Some(Ending { index, position, item: begun - 1, reason, stage, due_ns });
-            lane.blamed = Some(index);
-            if self.rules.cancel_signal != 0 && reason != Reason::Memory {
-                self.family.signal(slot, self.rules.cancel_signal);
+            ring.ending = Some(Ending { index, position, item: begun - 1, reason, stage, due_ns });
+            ring.blamed = Some(index);
+            if self.limits.cancel_signal != 0 && reason != Reason::Memory {
+                self.family.signal(slot, self.limits.cancel_signal);
             }
-            self.lanes.set_alarm_by(slot, due_ns);
-        } else if begun == 0 || lane.contradicts_itself(segment) {
+            self.rings.set_alarm_by(slot, due_ns);
+        } else if begun == 0 || ring.contradicts_itself(segment) {
             // It has begun with the chunk and with none of its items, or with what is behind what it has not ended.
             self.end_at_once(slot, index, position, begun.saturating_sub(1), reason);
         }
@@ -270,22 +281,22 @@ impl State {
 
     /// Ends the task in front of a worker that has written what cannot be.
     fn end_at_once(&mut self, slot: usize, index: u32, position: u32, item: u64, reason: Reason) {
-        let lane = &mut self.lanes[slot];
-        lane.ending = Some(Ending { index, position, item, reason, stage: Stage::Killed, due_ns: u64::MAX });
-        lane.blamed = Some(index);
+        let ring = &mut self.rings[slot];
+        ring.ending = Some(Ending { index, position, item, reason, stage: Stage::Killed, due_ns: u64::MAX });
+        ring.blamed = Some(index);
         self.distrust(slot);
     }
 
     /// Goes on to the next stage when its time has come.
     fn press(&mut self, slot: usize, now: u64) -> u64 {
-        let Some(ending) = &mut self.lanes.quietly(slot).ending else { return u64::MAX };
+        let Some(ending) = &mut self.rings.quietly(slot).ending else { return u64::MAX };
         while now >= ending.due_ns {
             match ending.stage {
                 Stage::Asked => {
                     self.family.signal(slot, libc::SIGTERM);
                     ending.stage = Stage::Terminated;
                     ending.due_ns =
-                        ending.due_ns.saturating_add(self.rules.grace_ns - self.rules.grace_ns / 2);
+                        ending.due_ns.saturating_add(self.limits.grace_ns - self.limits.grace_ns / 2);
                 }
                 Stage::Terminated | Stage::Killed => {
                     self.family.kill(slot);
@@ -299,22 +310,22 @@ impl State {
 
     /// Whether this is the place of a submitted task that has not settled.
     fn is_open(&self, index: u32) -> bool {
-        let entry = self.books.get(index);
+        let entry = self.ledger.get(index);
         matches!(entry.state, TaskState::Queued | TaskState::Sent(_)) && entry.is_a_callers()
     }
 
     /// Cancels every submitted task that has not settled; how many that were.
     pub(super) fn cancel_all(&mut self, now: u64) -> usize {
-        let places = self.books.places();
+        let places = self.ledger.places();
         places.filter(|index| self.is_open(*index) && self.cancel(*index, now).is_ok()).count()
     }
 
     /// Cancels every submitted task that has not begun; how many that were.
     pub(super) fn cancel_queued(&mut self) -> usize {
-        let places = self.books.places();
+        let places = self.ledger.places();
         let cancelled = places.filter(|index| self.is_open(*index) && self.cancel_unbegun(*index)).count();
         self.wake_waiters();
-        self.update_outside();
+        self.update_event_fd();
         cancelled
     }
 }

@@ -1,0 +1,141 @@
+"""`python -m libtine.bench [--short]`: concurrent.futures and multiprocessing beside it, interleaved.
+
+Each row is done by all in turn, seven times. The medians are shown, and how many times libtine's each is.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import multiprocessing
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import libtine
+
+ROUNDS = 7
+WORKERS = 2
+
+
+def nothing(item: Any) -> None:
+    return None
+
+
+def echo(value: Any) -> Any:
+    return value
+
+
+def seconds(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def row(name: str, count: int, unit: str, contenders: dict[str, Callable[[], object]], rounds: int) -> None:
+    """One line: the medians of rounds in which each contender has its turn, the first one being libtine's."""
+    times: dict[str, list[float]] = {who: [] for who in contenders}
+    for _ in range(rounds):
+        for who, work in contenders.items():
+            times[who].append(seconds(work))
+    scale = {"us": 1e6, "ms": 1e3}[unit] / count
+    medians = {who: statistics.median(values) for who, values in times.items()}
+    own = next(iter(medians.values()))
+    shown = [f"{who} {median * scale:.2f} {unit} ({median / own:.1f}x)" for who, median in medians.items()]
+    print(f"{name:42} {';  '.join(shown)}", flush=True)
+
+
+def start_and_stop(make: Callable[[], Any]) -> None:
+    with make() as pool:
+        pool.submit(abs, 1).result()
+
+
+def main() -> None:
+    short = "--short" in sys.argv[1:]
+    rounds = 3 if short else ROUNDS
+    count = 2_000 if short else 100_000
+    context = multiprocessing.get_context("forkserver")
+    items = range(count)
+    best = max(count // (4 * WORKERS), 1)
+    with (
+        libtine.ProcessPoolExecutor(WORKERS) as executor,
+        concurrent.futures.ProcessPoolExecutor(WORKERS, mp_context=context) as standard,
+        libtine.Pool(WORKERS) as pool,
+        context.Pool(WORKERS) as standard_pool,
+    ):
+        for each in (executor, standard, pool, standard_pool):
+            list(each.map(nothing, range(100)))
+        row(
+            f"{count} empty calls, one by one: executor",
+            count,
+            "us",
+            {
+                "libtine": lambda: list(executor.map(nothing, items)),
+                "Executor": lambda: list(standard.map(nothing, items)),
+            },
+            rounds,
+        )
+        row(
+            f"{count} empty calls, one by one: Pool.map",
+            count,
+            "us",
+            {"libtine": lambda: pool.map(nothing, items, 1), "Pool": lambda: standard_pool.map(nothing, items, 1)},
+            rounds,
+        )
+        row(
+            f"{count} empty calls, Pool.map's own chunks",
+            count,
+            "us",
+            {
+                "libtine": lambda: pool.map(nothing, items, best),
+                "Pool": lambda: standard_pool.map(nothing, items, best),
+            },
+            rounds,
+        )
+        trips = 100 if short else 1000
+        row(
+            "one call there and back",
+            trips,
+            "us",
+            {
+                "libtine": lambda: [executor.submit(nothing, 1).result() for _ in range(trips)],
+                "Executor": lambda: [standard.submit(nothing, 1).result() for _ in range(trips)],
+            },
+            rounds,
+        )
+        data: Any = bytes(6 << 20)
+        name = "6 MiB of bytes there and back"
+        try:
+            import numpy
+
+            data, name = numpy.zeros(6 << 20, "uint8"), "an array of 6 MiB there and back"
+        except ImportError:
+            pass
+        row(
+            name,
+            10,
+            "ms",
+            {
+                "libtine": lambda: [executor.submit(echo, data).result() for _ in range(10)],
+                "Executor": lambda: [standard.submit(echo, data).result() for _ in range(10)],
+                "Pool": lambda: [standard_pool.apply(echo, (data,)) for _ in range(10)],
+            },
+            rounds,
+        )
+    row(
+        "an executor's start, first call and end",
+        1,
+        "ms",
+        {
+            "libtine": lambda: start_and_stop(lambda: libtine.ProcessPoolExecutor(1)),
+            "Executor": lambda: start_and_stop(
+                lambda: concurrent.futures.ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("forkserver"))
+            ),
+        },
+        rounds,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+"""joblib's own tests of Parallel, from its wheel, with libtine's backend in place of its default one.
+
+    python joblib_suite.py [--long]
+
+Without --long it takes a sample. It says of each test that does not pass why not.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import joblib
+import joblib.parallel
+import pytest
+
+import libtine.joblib
+
+DIFFERENT: dict[str, str] = {}
+SAMPLE = (
+    "test_simple_parallel or test_parallel_pickling or test_error_capture or test_batching_auto or test_mutate_input"
+)
+
+
+class Report:
+    def __init__(self) -> None:
+        self.passed = 0
+        self.failed: list[str] = []
+        self.skipped = 0
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        if report.failed:
+            self.failed.append(report.nodeid.split("::")[-1])
+        elif report.when == "call" and report.passed:
+            self.passed += 1
+        elif report.skipped:
+            self.skipped += 1
+
+
+def main() -> None:
+    joblib.parallel.BACKENDS["loky"] = libtine.joblib.TineBackend
+    path = os.path.join(os.path.dirname(joblib.__file__), "test", "test_parallel.py")
+    report = Report()
+    choice = [] if "--long" in sys.argv else ["-k", SAMPLE]
+    pytest.main([path, "-q", "-p", "no:cacheprovider", "--tb=short", *choice], plugins=[report])
+    unexpected = []
+    for name in report.failed:
+        reason = DIFFERENT.get(name.split("[")[0])
+        print(f"joblib: {name}: {reason or 'FAILED'}")
+        if reason is None:
+            unexpected.append(name)
+    total = report.passed + len(report.failed)
+    print(f"joblib: {report.passed} of {total} passed, {report.skipped} skipped by joblib")
+    print(f"{report.passed} passed, {len(unexpected)} failed")
+    sys.exit(bool(unexpected) or not report.passed)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""What is around the pools: progress, joblib's backend, and the programs of `python -m`."""
+
+import io
+import subprocess
+import sys
+
+import functions
+import joblib
+import pytest
+from test_start import PATH, os
+
+import libtine
+import libtine.joblib
+
+
+def test_progress_yields_everything_and_ends_with_a_line():
+    out = io.StringIO()
+    assert list(libtine.progress(range(8), label="work", file=out)) == list(range(8))
+    lines = out.getvalue().splitlines()
+    assert len(lines) == 4 and lines[-1].startswith("work: 8/8, ")
+    out = io.StringIO()
+    assert list(libtine.progress(iter("ab"), file=out)) == ["a", "b"] and out.getvalue().startswith("2, ")
+
+
+def test_progress_over_a_pool():
+    out = io.StringIO()
+    with libtine.Pool(2) as pool:
+        results = list(libtine.progress(pool.imap(functions.add, range(10)), 10, file=out))
+    assert results == list(range(10)) and "10/10" in out.getvalue()
+
+
+def test_tqdm_over_imap():
+    import tqdm
+
+    with libtine.Pool(2) as pool:
+        results = list(tqdm.tqdm(pool.imap(functions.add, range(10)), total=10, file=io.StringIO()))
+    assert results == list(range(10))
+
+
+def test_joblib():
+    with joblib.parallel_config(backend="tine", n_jobs=2):
+        assert joblib.Parallel()(joblib.delayed(functions.add)(n, 1) for n in range(20)) == list(range(1, 21))
+        assert joblib.Parallel()(joblib.delayed(lambda n: 2 * n)(n) for n in range(4)) == [0, 2, 4, 6]
+        with pytest.raises(ZeroDivisionError):
+            joblib.Parallel()(joblib.delayed(functions.reciprocal)(n) for n in (1, 0))
+        with pytest.raises(libtine.WorkerDied):
+            joblib.Parallel()(joblib.delayed(functions.die)() for _ in range(1))
+        generator = joblib.Parallel(return_as="generator")(joblib.delayed(functions.add)(n) for n in range(5))
+        assert list(generator) == list(range(5))
+
+
+def run(*arguments):
+    environment = {**os.environ, "PYTHONPATH": PATH}
+    return subprocess.run(
+        [sys.executable, *arguments], env=environment, capture_output=True, text=True, timeout=240, check=True
+    ).stdout
+
+
+def test_what_it_says_of_this_machine():
+    said = run("-m", "libtine")
+    assert f"library  {'':14}{libtine.version()}".split() == said.splitlines()[1].split()
+    assert "start methods" in said and "works" in said
+
+
+def test_the_benchmark_runs():
+    assert len(run("-m", "libtine.bench", "--short").splitlines()) == 6

@@ -1,0 +1,150 @@
+/* Barriers with many parties, and ones whose parties run out of time or are killed. */
+#include "family.h"
+#include <pthread.h>
+#include <sys/mman.h>
+
+#define PROCESSES 4
+#define THREADS (TINE_BARRIER_PARTIES / PROCESSES)
+#define ROUNDS 20
+
+static struct shared {
+    tine_barrier barrier;
+    int come, leaders[ROUNDS], codes[3], ended;
+} *s;
+
+static int wait_all(int64_t timeout_ns)
+{
+    return tine_barrier_wait(&s->barrier, timeout_ns);
+}
+
+static void *meet_often(void *unused)
+{
+    (void)unused;
+    for (int round = 0; round < ROUNDS; round++) {
+        __atomic_add_fetch(&s->come, 1, __ATOMIC_SEQ_CST);
+        int rc = wait_all(10 * HANG_NS);
+        CHECK(rc == 0 || rc == 1);
+        CHECK(__atomic_load_n(&s->come, __ATOMIC_SEQ_CST) >= (round + 1) * TINE_BARRIER_PARTIES);
+        __atomic_add_fetch(&s->leaders[round], rc, __ATOMIC_SEQ_CST);
+    }
+    return NULL;
+}
+
+static void *be_broken(void *unused)
+{
+    (void)unused;
+    CHECK_RC(wait_all(10 * HANG_NS), TINE_EBROKEN);
+    __atomic_add_fetch(&s->ended, 1, __ATOMIC_SEQ_CST);
+    return NULL;
+}
+
+static void run_threads(void *(*body)(void *), int count)
+{
+    pthread_t threads[THREADS];
+    for (int i = 0; i < count; i++) {
+        CHECK_EQ(pthread_create(&threads[i], NULL, body, NULL), 0);
+    }
+    for (int i = 0; i < count; i++) {
+        CHECK_EQ(pthread_join(threads[i], NULL), 0);
+    }
+}
+
+static pid_t process_of(void *(*body)(void *), int count)
+{
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        run_threads(body, count);
+        _exit(0);
+    }
+    return child;
+}
+
+static int status_of(pid_t child)
+{
+    int status = -1;
+    CHECK_EQ(waitpid(child, &status, 0), child);
+    return status;
+}
+
+/* As many parties as there can be, in several processes: nobody goes before all have come, and one of each meeting is told. */
+static void as_many_as_can_be(void)
+{
+    pid_t children[PROCESSES];
+    memset((void *)s, 0, sizeof *s);
+    CHECK_RC(tine_barrier_init(&s->barrier, TINE_BARRIER_PARTIES, 0), 0);
+    for (int i = 0; i < PROCESSES; i++) {
+        children[i] = process_of(meet_often, THREADS);
+    }
+    for (int i = 0; i < PROCESSES; i++) {
+        CHECK_EQ(status_of(children[i]), 0);
+    }
+    for (int round = 0; round < ROUNDS; round++) {
+        CHECK_EQ(s->leaders[round], 1);
+    }
+    CHECK_RC(tine_barrier_broken(&s->barrier), 0);
+}
+
+/* All but one have come, and a process is killed: all others are told, wherever the dead ones' seats are. */
+static void many_die(int victim)
+{
+    pid_t children[PROCESSES];
+    memset((void *)s, 0, sizeof *s);
+    CHECK_RC(tine_barrier_init(&s->barrier, TINE_BARRIER_PARTIES, 0), 0);
+    for (int i = 0; i < PROCESSES; i++) {
+        children[i] = process_of(be_broken, i == 0 ? THREADS - 1 : THREADS);
+    }
+    WAIT_UNTIL(tine_barrier_waiting(&s->barrier) == TINE_BARRIER_PARTIES - 1);
+    CHECK(kill(children[victim], SIGKILL) == 0);
+    for (int i = 0; i < PROCESSES; i++) {
+        int status = status_of(children[i]);
+        CHECK(i == victim ? WIFSIGNALED(status) : status == 0);
+    }
+    CHECK_EQ(s->ended, (PROCESSES - 1) * THREADS - (victim == 0 ? 0 : 1));
+    CHECK_RC(wait_all(0), TINE_EBROKEN);
+    CHECK_RC(tine_barrier_reset(&s->barrier), 0);
+    CHECK_RC(wait_all(0), -EAGAIN);
+}
+
+static void *wait_with_limit(void *of)
+{
+    int *code = (int *)of;
+    *code = wait_all(code == &s->codes[0] ? 50000000 : 10 * HANG_NS);
+    return NULL;
+}
+
+/* One of two that wait for a third runs out of time, be it the first to come or not: it is told that, the other that the barrier
+ * is broken, and so is who comes later. After a reset it is as new. */
+static void out_of_time(int first)
+{
+    pthread_t threads[2];
+    memset((void *)s, 0, sizeof *s);
+    CHECK_RC(tine_barrier_init(&s->barrier, 3, 0), 0);
+    for (int i = 0; i < 2; i++) {
+        CHECK_EQ(pthread_create(&threads[i], NULL, wait_with_limit, &s->codes[i == 0 ? first : !first]), 0);
+        if (i == 0 && first == 1) {
+            WAIT_UNTIL(tine_barrier_waiting(&s->barrier) == 1);
+        }
+    }
+    for (int i = 0; i < 2; i++) {
+        CHECK_EQ(pthread_join(threads[i], NULL), 0);
+    }
+    CHECK_RC(s->codes[0], -ETIMEDOUT);
+    CHECK_RC(s->codes[1], TINE_EBROKEN);
+    CHECK_RC(wait_all(0), TINE_EBROKEN);
+    CHECK_RC(tine_barrier_reset(&s->barrier), 0);
+    CHECK_RC(tine_barrier_waiting(&s->barrier), 0);
+    CHECK_RC(wait_all(0), -EAGAIN);
+}
+
+int main(void)
+{
+    s = (struct shared *)mmap(NULL, sizeof *s, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    CHECK((void *)s != MAP_FAILED);
+    as_many_as_can_be();
+    many_die(0);
+    many_die(PROCESSES - 1);
+    out_of_time(0);
+    out_of_time(1);
+    return 0;
+}
