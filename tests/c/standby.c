@@ -167,6 +167,14 @@ static void cannot_be_started(void)
 
 /* ---- Asleep ---- */
 
+/* Long enough for who waits to sleep. */
+static int a_while(tine_task *task)
+{
+    (void)task;
+    nap_ns(200000);
+    return 0;
+}
+
 static long long switches(void)
 {
     long long sum = 0;
@@ -196,6 +204,15 @@ static void sleeps(int start)
     __atomic_store_n(word, 1, __ATOMIC_SEQ_CST);
     CHECK_RC(tine_wait(pool, id, HANG_NS, &result), 0);
     tine_result_release(pool, &result);
+    /* A host that waits for task after task calls it by the time, twice in 50 ms, and not by the task. */
+    int64_t began = clock_ns();
+    before = switches();
+    for (int i = 0; i < 2000; i++) {
+        CHECK_RC(tine_submit(pool, a_while, NULL, 0, NULL, &id), 0);
+        CHECK_RC(tine_wait(pool, id, HANG_NS, &result), 0);
+        tine_result_release(pool, &result);
+    }
+    CHECK(switches() - before <= 40 + (clock_ns() - began) / 10000000);
     tine_pool_destroy(pool);
 }
 

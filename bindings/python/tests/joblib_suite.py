@@ -23,11 +23,27 @@ SAMPLE = (
 )
 
 
+class NONE:
+    params: dict[str, Any] = {}  # noqa: RUF012
+
+
+def is_other(value: Any) -> bool:
+    if isinstance(value, joblib.parallel.ParallelBackendBase):
+        return not isinstance(value, libtine.joblib.TineBackend)
+    if isinstance(value, type) and issubclass(value, joblib.parallel.ParallelBackendBase):
+        return not issubclass(value, libtine.joblib.TineBackend)
+    return value in ("multiprocessing", "threading", "sequential") if isinstance(value, str) else False
+
+
 class Report:
     def __init__(self) -> None:
         self.passed = 0
         self.failed: list[str] = []
         self.skipped = 0
+
+    def pytest_collection_modifyitems(self, items: list[Any]) -> None:
+        """Leaves out what is about joblib's other backends."""
+        items[:] = [item for item in items if not any(map(is_other, getattr(item, "callspec", NONE).params.values()))]
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         if report.failed:

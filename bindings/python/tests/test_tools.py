@@ -64,3 +64,23 @@ def test_what_it_says_of_this_machine():
 
 def test_the_benchmark_runs():
     assert len(run("-m", "libtine.bench", "--short").splitlines()) == 6
+
+
+def test_thumbnails(tmp_path):
+    from PIL import Image
+
+    (tmp_path / "in").mkdir()
+    for name in ("a.jpg", "b.png", "crash.jpg", "broken.jpg"):
+        Image.new("RGB", (600, 300), "red").save(tmp_path / "in" / name)
+    data = (tmp_path / "in" / "broken.jpg").read_bytes()
+    (tmp_path / "in" / "broken.jpg").write_bytes(data[: len(data) // 2])
+    program = os.path.join(os.path.dirname(__file__), "..", "examples", "thumbnails.py")
+    done = subprocess.run(
+        [sys.executable, program, "--crash-on", "crash.jpg", str(tmp_path / "in"), str(tmp_path / "out")],
+        env={**os.environ, "PYTHONPATH": PATH}, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    assert "thumbnails: 4/4" in done.stderr
+    assert done.stdout.startswith("2 thumbnails of ") and "2 of 4 files failed:" in done.stdout
+    assert "crash.jpg" in done.stdout and "died: signal 11" in done.stdout and "broken.jpg" in done.stdout
+    assert Image.open(tmp_path / "out" / "a.jpg").size == (256, 128)
