@@ -46,6 +46,19 @@ same() {
     [ "$(grep -oE '\btine_[a-z0-9_]+\(' "$header" | tr -d '(' | LC_ALL=C sort -u)" = "$(cat ci/symbols.txt)" ]
 }
 
+# And where docs/ffi.md says that it is.
+documented() {
+    local struct rest
+    sed -n 's/^| `\(tine_[a-z_]*\)` | \(.*\) |$/\1 \2/p' docs/ffi.md >"$out/documented.txt"
+    [ "$(wc -l <"$out/documented.txt")" = 4 ]
+    while read -r struct rest; do
+        grep -oE '`[a-z_]+` [0-9]+' <<<"$rest" | tr -d '`' | while read -r field at; do
+            sed -n "/^typedef struct $struct {/,/^}/p" "$header" | grep -qE "[ *]$field(\[[0-9]*\])?; /\* $at \*/" ||
+                { echo "$struct.$field is not at $at"; exit 1; }
+        done || return 1
+    done <"$out/documented.txt"
+}
+
 # Nothing for a preprocessor, and no type that another header would have to bring.
 plain() {
     ! grep -n '^ *#' "$header"
@@ -69,6 +82,7 @@ squares() { # squares FILE COMMAND...
 }
 
 try same same
+try documented documented
 try plain plain
 for python in python3 /usr/bin/python3; do
     if there "tine-ffi.h in cffi, by $python" $python -c 'import cffi'; then try cffi cffi $python && break; fi

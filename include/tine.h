@@ -22,7 +22,8 @@
  *               handle: of a segment, a heap and a channel's end others have theirs; a process ends with its only handle, unless
  *               it is TINE_DETACHED. tine_queue_close is neither: it says that nothing more will be put in. NULL is fine for
  *               all of them but that one.
- *   Threads     every call may be made from any thread unless its text says otherwise.
+ *   Threads     every call may be made from any thread unless its text says otherwise. None is a cancellation point:
+ *               pthread_cancel() acts when the call has returned.
  *   Fork        a child of fork() may not use its parent's objects: calls return TINE_EFORKED.
  */
 

@@ -212,3 +212,27 @@ fn a_planted_import_is_found() {
     );
     assert_eq!(upward("sys/fd.rs", "use crate::Error; use crate::sys::raw;"), none);
 }
+
+/// The functions of the C library that a file calls: `libc::name(`. What is only built for tests does not count.
+fn calls_of_libc(text: &str) -> Vec<String> {
+    let code = text.split("#[cfg(test)]").next().unwrap_or(text);
+    let tokens = tokens(code);
+    let calls = tokens.windows(4).filter(|four| four[0] == "libc" && four[1] == "::" && four[3] == "(");
+    calls.map(|four| four[2].clone()).collect()
+}
+
+#[test]
+fn only_sys_calls_the_c_library() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut all = Vec::new();
+    sources(&root, &root, &mut all);
+    // The texts of errno are the errors'.
+    let may = |path: &Path| path.starts_with("sys") || path == Path::new("error.rs");
+    let is_test =
+        |path: &Path| path.components().any(|part| part.as_os_str().to_string_lossy().starts_with("tests"));
+    for (path, text) in all.iter().filter(|(path, _)| !may(path) && !is_test(path)) {
+        let calls = calls_of_libc(text);
+        assert!(calls.is_empty(), "{} calls {calls:?} of the C library", path.display());
+    }
+    assert_eq!(calls_of_libc("fn f() { libc::close(3); libc::EINVAL; let p: libc::pid_t; }"), ["close"]);
+}

@@ -3,7 +3,7 @@
 use crate::channel::{Channel, ChannelOptions, Received};
 use crate::error::{Error, Result};
 use crate::ffi::errors::{TINE_INTERRUPTIBLE, tine_error};
-use crate::ffi::guard::{Out, bytes, flags, guard, guard_value};
+use crate::ffi::guard::{Out, bytes, flags, guard, guard_end, guard_value};
 use crate::ffi::options::{self, extensible};
 use crate::ffi::task::{task, tine_task};
 use crate::pool::meanwhile;
@@ -112,7 +112,7 @@ pub unsafe extern "C" fn tine_channel_attach(
 /// Fork: a child closes its copy.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_channel_close(c: *mut tine_channel) {
-    guard_value((), || {
+    guard_end(|| {
         // SAFETY: null, or the caller's channel.
         match unsafe { c.as_ref() } {
             None => (),

@@ -3,13 +3,21 @@
 use crate::error::{Code, Error, Result};
 use crate::ffi::errors::TINE_FOREVER;
 use crate::sync::Outcome;
+use crate::sys::thread::Uncancelled;
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 
 /// Runs the body of an exported function: its count or 0 on success, the error's code otherwise. Its text is nobody's, so calls
-/// without options make none.
+/// without options make none. A thread that is cancelled meanwhile is cancelled after it.
 pub(crate) fn guard(body: impl FnOnce() -> Result<c_int>) -> c_int {
+    let _uncancelled = Uncancelled::new();
+    guard_quick(body)
+}
+
+/// The same for calls that are made so often that this is too much for each: where they make a system call that is a
+/// cancellation point, they see to it themselves.
+pub(crate) fn guard_quick(body: impl FnOnce() -> Result<c_int>) -> c_int {
     guard_code(|| body().map_err(|error| error.code()))
 }
 
@@ -19,7 +27,14 @@ pub(crate) fn guard_code(body: impl FnOnce() -> Outcome<c_int>) -> c_int {
     guard_value(Code::PANIC.0, || body().unwrap_or_else(|code| code.0))
 }
 
-/// Runs the body of an exported function that answers with a value of its own; `otherwise` where it panics.
+/// Runs the body of an exported function that ends something.
+pub(crate) fn guard_end(body: impl FnOnce()) {
+    let _uncancelled = Uncancelled::new();
+    guard_value((), body);
+}
+
+/// Runs the body of an exported function that answers with a value of its own; `otherwise` where it panics. As with
+/// [`guard_quick`], nothing in it is a cancellation point.
 pub(crate) fn guard_value<T>(otherwise: T, body: impl FnOnce() -> T) -> T {
     catch_unwind(AssertUnwindSafe(body)).unwrap_or(otherwise)
 }

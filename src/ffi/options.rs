@@ -6,7 +6,7 @@
 
 use crate::error::{Code, Error, Result};
 use crate::ffi::errors::{report, tine_error};
-use crate::ffi::guard::guard;
+use crate::ffi::guard::{guard, guard_quick};
 use crate::sync::Outcome;
 use std::ffi::c_int;
 use std::mem::MaybeUninit;
@@ -61,12 +61,32 @@ pub(crate) unsafe fn with<T: Options>(
     pointer: *const T,
     body: impl FnOnce(Option<&T>) -> Result<c_int>,
 ) -> c_int {
-    guard(|| {
-        // SAFETY: the caller's promise is this one's.
-        let done = unsafe { read(pointer) }.and_then(|options| body(options.as_ref()));
-        // SAFETY: the caller's promise is this one's.
-        done.or_else(|failed| Ok(report(unsafe { error_of(pointer) }, &failed)))
-    })
+    // SAFETY: the caller's promise is this one's.
+    guard(|| unsafe { read_and_report(pointer, body) })
+}
+
+/// The same for a call that is made for each task: see [`guard_quick`].
+///
+/// # Safety
+/// As for [`with`].
+pub(crate) unsafe fn with_quick<T: Options>(
+    pointer: *const T,
+    body: impl FnOnce(Option<&T>) -> Result<c_int>,
+) -> c_int {
+    // SAFETY: the caller's promise is this one's.
+    guard_quick(|| unsafe { read_and_report(pointer, body) })
+}
+
+/// # Safety
+/// As for [`with`].
+unsafe fn read_and_report<T: Options>(
+    pointer: *const T,
+    body: impl FnOnce(Option<&T>) -> Result<c_int>,
+) -> Result<c_int> {
+    // SAFETY: the caller's promise is this one's.
+    let done = unsafe { read(pointer) }.and_then(|options| body(options.as_ref()));
+    // SAFETY: the caller's promise is this one's.
+    done.or_else(|failed| Ok(report(unsafe { error_of(pointer) }, &failed)))
 }
 
 /// Where the caller wants an error's text; null for nowhere.

@@ -2,7 +2,7 @@
 
 use crate::error::{Code, Error, Result};
 use crate::ffi::errors::{TINE_INTERRUPTIBLE, tine_error};
-use crate::ffi::guard::{Out, bytes, deadline, duration, flags, guard, guard_value, optional_str};
+use crate::ffi::guard::{Out, bytes, deadline, duration, flags, guard, guard_end, optional_str};
 use crate::ffi::heap::{self, tine_heap};
 use crate::ffi::options::{self, extensible};
 use crate::ffi::start::tine_fn;
@@ -418,7 +418,7 @@ pub unsafe extern "C" fn tine_pool_shutdown(pool: *mut tine_pool, timeout_ns: i6
 /// Fork: in a child it forgets the pool, which goes on in the parent.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_pool_destroy(pool: *mut tine_pool) {
-    guard_value((), || {
+    guard_end(|| {
         // SAFETY: the caller's pool, which came from `tine_pool_create`; a worker's is not the caller's to destroy.
         if unsafe { host(pool) }.is_ok() {
             // SAFETY: as above.

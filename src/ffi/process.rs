@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::ffi::channel::{tine_channel, tine_channel_close};
 use crate::ffi::death::{tine_death, view};
 use crate::ffi::errors::{TINE_INTERRUPTIBLE, tine_error};
-use crate::ffi::guard::{Out, bytes, duration, flags, guard, guard_value, optional_str, slice};
+use crate::ffi::guard::{Out, bytes, duration, flags, guard, guard_end, guard_value, optional_str, slice};
 use crate::ffi::options::{self, extensible};
 use crate::ffi::pool::{TINE_CORE_FILES, TINE_NO_CRASH_HANDLER, function};
 use crate::ffi::segment::{get, tine_segment};
@@ -288,7 +288,7 @@ pub unsafe extern "C" fn tine_process_title(p: *const tine_process) -> *const c_
 /// Fork: in a child it forgets the process, which goes on.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_process_close(p: *mut tine_process) {
-    guard_value((), || {
+    guard_end(|| {
         if !p.is_null() {
             // SAFETY: the caller's process, which came from tine_process_start.
             drop(unsafe { Box::from_raw(p) });

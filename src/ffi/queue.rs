@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::ffi::errors::{TINE_INTERRUPTIBLE, tine_error};
-use crate::ffi::guard::{Out, bytes, flags, guard, guard_code, guard_value};
+use crate::ffi::guard::{Out, bytes, flags, guard, guard_code, guard_end, guard_value};
 use crate::ffi::heap::{self, tine_heap};
 use crate::ffi::options::{self, extensible};
 use crate::ffi::pool::{core_heap, tine_pool};
@@ -177,7 +177,7 @@ unsafe fn create(
 /// nothing in a child.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_queue_destroy(q: *mut tine_queue) {
-    guard_value((), || {
+    guard_end(|| {
         let _ = queue::destroy(q.cast());
     });
 }

@@ -1,7 +1,7 @@
 //! Starting up
 
 use crate::bootstrap;
-use crate::ffi::guard::{guard, guard_value, optional_str};
+use crate::ffi::guard::{guard, guard_quick, guard_value, optional_str};
 use crate::ffi::task::tine_task;
 use crate::task::{function as functions, program};
 use std::ffi::{CStr, c_char, c_int};
@@ -41,7 +41,7 @@ pub unsafe extern "C" fn tine_register(name: *const c_char, r#fn: tine_fn) -> c_
 #[unsafe(no_mangle)]
 pub extern "C" fn tine_init(argc: c_int, argv: *mut *mut c_char) -> c_int {
     let _ = (argc, argv);
-    guard(|| {
+    guard_quick(|| {
         bootstrap::init();
         Ok(0)
     })

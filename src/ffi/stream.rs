@@ -2,7 +2,7 @@
 
 use crate::error::{Code, Error, Result};
 use crate::ffi::errors::tine_error;
-use crate::ffi::guard::{Out, bytes, deadline, flags, guard, guard_value};
+use crate::ffi::guard::{Out, bytes, deadline, flags, guard, guard_end};
 use crate::ffi::map::TINE_STOP_ON_FAILURE;
 use crate::ffi::options::{self, extensible};
 use crate::ffi::pool::{function, taker, tine_pool};
@@ -218,7 +218,7 @@ pub unsafe extern "C" fn tine_stream_next(
 /// Fork: in a child it forgets the stream, which goes on in the parent.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_stream_destroy(stream: *mut tine_stream) {
-    guard_value((), || {
+    guard_end(|| {
         if !stream.is_null() {
             // SAFETY: the caller's stream, which came from `tine_stream_create`.
             drop(unsafe { Box::from_raw(stream) });

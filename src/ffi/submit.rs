@@ -4,7 +4,7 @@ use crate::error::Error;
 use crate::ffi::channel::{tine_channel, tine_channel_close};
 use crate::ffi::death::{tine_death, view};
 use crate::ffi::errors::tine_error;
-use crate::ffi::guard::{Out, bytes, deadline, duration, flags, guard, guard_value, slice};
+use crate::ffi::guard::{Out, bytes, deadline, duration, flags, guard, guard_quick, guard_value, slice};
 use crate::ffi::options::{self, extensible};
 use crate::ffi::pool::{function, taker, tine_pool};
 use crate::ffi::start::tine_fn;
@@ -177,7 +177,7 @@ pub unsafe extern "C" fn tine_submit(
     let address = r#fn.map_or(std::ptr::null(), |function| function as *const c_void);
     // SAFETY: the caller's options, pointers and place.
     unsafe {
-        options::with(options, |options| {
+        options::with_quick(options, |options| {
             let id = submit(pool, address, (input.cast(), length), options)?;
             if let Some(out) = Out::optional(out) {
                 out.set(id.0);
@@ -252,7 +252,7 @@ pub unsafe extern "C" fn tine_wait(
     timeout_ns: i64,
     out: *mut tine_result,
 ) -> c_int {
-    guard(|| {
+    guard_quick(|| {
         // SAFETY: the caller's pointers.
         unsafe {
             let pool = taker(pool)?;
@@ -270,7 +270,7 @@ pub unsafe extern "C" fn tine_wait(
 /// Returns 0; TINE_EEMPTY: no task is outstanding, so a loop may end; otherwise as tine_wait.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_next(pool: *mut tine_pool, timeout_ns: i64, out: *mut tine_result) -> c_int {
-    guard(|| {
+    guard_quick(|| {
         // SAFETY: the caller's pointers.
         unsafe {
             let pool = taker(pool)?;
@@ -336,7 +336,7 @@ pub unsafe extern "C" fn tine_wait_any(
     timeout_ns: i64,
     out: *mut tine_result,
 ) -> c_int {
-    guard(|| {
+    guard_quick(|| {
         // SAFETY: the caller's pointers.
         unsafe {
             let pool = taker(pool)?;
@@ -359,7 +359,7 @@ pub unsafe extern "C" fn tine_wait_all(
     count: usize,
     timeout_ns: i64,
 ) -> c_int {
-    guard(|| {
+    guard_quick(|| {
         // SAFETY: the caller's pointers.
         unsafe { taker(pool)?.wait_all(task_ids(ids, count)?, Timeout::from_ns(timeout_ns)) }?;
         Ok(0)

@@ -105,6 +105,7 @@ pub(super) fn tell<'a>(pool: &'a Inner, state: Held<'a>) -> Held<'a> {
 /// Tells the news, without the lock while a callback runs: others lead meanwhile.
 pub(super) fn tell_all<'a>(pool: &'a Inner, mut state: Held<'a>) -> Held<'a> {
     let me = thread::this();
+    let _uncancelled = thread::Uncancelled::new();
     while let Some(item) = state.news.items.pop_front() {
         state.news.telling.push(me);
         state.leave();

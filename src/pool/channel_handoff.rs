@@ -11,6 +11,7 @@
 use super::state::State;
 use crate::channel::End;
 use crate::error::{Error, Result};
+use crate::sys::thread::Uncancelled;
 use crate::task::handover::Handover;
 use crate::task::wire::is_shortage;
 
@@ -75,6 +76,7 @@ impl Kept {
     /// The task is over: the one at the other end is told.
     pub(super) fn close(self) {
         if let Kept::Inside(handover) = self {
+            let _uncancelled = Uncancelled::new();
             // The worker has a copy of the socket.
             handover.discard();
         }
@@ -88,6 +90,7 @@ impl State {
         if !entry.has_end {
             return Ok(true);
         }
+        let _uncancelled = Uncancelled::new();
         let end = entry.end.take()?;
         let passed = self.put_end(slot, &end);
         let entry = self.ledger.get_mut(index);

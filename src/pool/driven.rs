@@ -7,6 +7,7 @@ use super::inline::run_queued;
 use super::standby::pools_without_thread;
 use crate::error::{Code, Error};
 use crate::sys::clock::{Deadline, Timeout};
+use crate::sys::thread::Uncancelled;
 
 /// How long a thread waits for something else before it looks after pools again: while tasks are under way, and while none are.
 const BUSY_NS: u64 = 5_000_000;
@@ -61,6 +62,7 @@ pub fn meanwhile<T, E: Failure>(
 /// there is no such pool.
 fn move_on() -> Option<usize> {
     let pools = pools_without_thread()?;
+    let _uncancelled = Uncancelled::new();
     let mut outstanding = 0;
     for pool in pools {
         let mut state = pool.lock();

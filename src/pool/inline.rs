@@ -339,6 +339,7 @@ pub(super) fn run_queued<'a>(pool: &'a Inner, mut state: Held<'a>) -> Held<'a> {
         return state;
     }
     let outer = state.runner.replace(me);
+    let _uncancelled = thread::Uncancelled::new();
     while let Some(mut work) = state.take_work() {
         state.note_begin(work.index, pool.pid);
         drop(state);

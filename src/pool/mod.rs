@@ -65,21 +65,18 @@ use crate::task::share::Share;
 use crate::worker::run::initializer_failure;
 use crate::worker::start;
 use callbacks::tell;
-use cancel::Limits;
 use held::Held;
 pub(crate) use inline::nested_in;
 use inline::{InlinePlace, run_queued};
 use ledger::NewTask;
 use ledger::{Input, State as TaskState};
-use recycle::Recycle;
 use standby::{CALLED, Threads};
-use state::{Rules, State};
+use state::State;
 use std::ffi::c_void;
 use std::os::fd::RawFd;
 use std::sync::{Arc, Mutex, OnceLock, TryLockError};
 use turns::Turns;
 use wait::{Want, refusal, wait};
-use window::Window;
 
 /// A pool of worker processes.
 ///
@@ -226,22 +223,7 @@ impl Pool {
     ) -> Result<Pool> {
         let epoll = Arc::new(Epoll::new()?);
         let workers = family.members.len().max(1);
-        let rules = Rules {
-            window: Window::new(options.window_tasks(), options.window_bytes()),
-            limits: Limits {
-                grace_ns: options.grace_ns(),
-                cancel_signal: options.cancel_signal,
-                max_worker_bytes: options.max_worker_bytes,
-            },
-            recycle: Recycle {
-                tasks: options.max_tasks_per_worker,
-                age_ns: options.recycle_age_ns,
-                private_bytes: options.recycle_bytes,
-                idle_ns: if options.min_workers > 0 { options.idle_timeout_ns } else { 0 },
-                least: options.min_workers,
-            },
-            inline_place: place.clone(),
-        };
+        let rules = options.rules(place.clone());
         let state = State::new(Arc::clone(&heap), Arc::clone(&epoll), family, rules)?;
         let inside = place.as_ref().is_some_and(|place| place.is_inside());
         let inner = Arc::new(Inner {

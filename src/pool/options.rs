@@ -1,6 +1,11 @@
 //! What a pool and a task can be told.
 
 use super::callbacks::Callbacks;
+use super::cancel::Limits;
+use super::inline::InlinePlace;
+use super::recycle::Recycle;
+use super::state::Rules;
+use super::window::Window;
 use crate::channel::Channel;
 use crate::error::{Error, Result};
 use crate::family::options::WorkerOptions;
@@ -8,6 +13,7 @@ use crate::sys::clock::Timeout;
 use crate::sys::reserve;
 use crate::task::function::{Function, Target};
 use crate::task::settings::Settings;
+use std::sync::Arc;
 
 /// More workers than this are refused.
 pub const MAX_WORKERS: usize = crate::heap::marks::WORKERS;
@@ -93,32 +99,45 @@ impl Default for SubmitOptions<'_> {
     }
 }
 
+fn or<T: Default + PartialEq>(given: T, default: T) -> T {
+    if given == T::default() { default } else { given }
+}
+
 impl PoolOptions<'_> {
+    /// What each option may be.
     pub(super) fn check(&self) -> Result<()> {
-        if self.workers > MAX_WORKERS {
-            return Err(Error::invalid(format!(
-                "workers is {}; at most {MAX_WORKERS} are allowed",
-                self.workers
-            )));
-        }
-        let unfit = matches!(self.cancel_signal, libc::SIGKILL | libc::SIGSTOP);
-        if unfit || !(0..=64).contains(&self.cancel_signal) {
-            let text = format!("cancel_signal is {}, which cannot be handled", self.cancel_signal);
-            return Err(Error::invalid(text));
+        const _: () = assert!(MAX_WORKERS == 4096);
+        let signal = self.cancel_signal;
+        let can_be_handled = (0..=64).contains(&signal) && !matches!(signal, libc::SIGKILL | libc::SIGSTOP);
+        let table = [
+            (self.workers <= MAX_WORKERS, "workers", self.workers as i128, "; at most 4096 are allowed"),
+            (can_be_handled, "cancel_signal", signal.into(), ", which cannot be handled"),
+        ];
+        if let Some((_, name, value, why)) = table.iter().find(|(holds, ..)| !holds) {
+            return Err(Error::invalid(format!("{name} is {value}{why}")));
         }
         self.worker.check()
     }
 
-    pub(super) fn grace_ns(&self) -> u64 {
-        if self.grace_ns == 0 { DEFAULT_GRACE_NS } else { self.grace_ns }
-    }
-
-    pub(super) fn window_tasks(&self) -> usize {
-        if self.window_tasks == 0 { DEFAULT_WINDOW_TASKS } else { self.window_tasks }
-    }
-
-    pub(super) fn window_bytes(&self) -> usize {
-        if self.window_bytes == 0 { self.heap_range() } else { self.window_bytes }
+    /// What holds for the life of the pool, with defaults where an option says nothing.
+    pub(super) fn rules(&self, inline_place: Option<Arc<InlinePlace>>) -> Rules {
+        let window_bytes = if self.window_bytes == 0 { self.heap_range() } else { self.window_bytes };
+        Rules {
+            window: Window::new(or(self.window_tasks, DEFAULT_WINDOW_TASKS), window_bytes),
+            limits: Limits {
+                grace_ns: or(self.grace_ns, DEFAULT_GRACE_NS),
+                cancel_signal: self.cancel_signal,
+                max_worker_bytes: self.max_worker_bytes,
+            },
+            recycle: Recycle {
+                tasks: self.max_tasks_per_worker,
+                age_ns: self.recycle_age_ns,
+                private_bytes: self.recycle_bytes,
+                idle_ns: if self.min_workers > 0 { self.idle_timeout_ns } else { 0 },
+                least: self.min_workers,
+            },
+            inline_place,
+        }
     }
 
     pub(super) fn heap_range(&self) -> usize {

@@ -2,6 +2,7 @@
 
 use super::state::State;
 use crate::sys::limits;
+use crate::sys::thread::Uncancelled;
 use std::sync::Arc;
 
 /// When a worker has served long enough, or has been idle for too long; 0 for never.
@@ -87,6 +88,7 @@ impl State {
         let coming =
             self.family.wanted_count().saturating_sub(self.rings.iter().filter(|ring| ring.ready).count());
         if waiting > coming && self.family.unpark(waiting - coming) {
+            let _uncancelled = Uncancelled::new();
             let (heap, epoll) = (Arc::clone(&self.heap), Arc::clone(&self.epoll));
             self.family.advance(&heap, &epoll);
             self.look_soon();

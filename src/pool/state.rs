@@ -214,6 +214,7 @@ impl State {
         self.look_for_begins(now);
         let news = self.heap.bell().take_news();
         if something_happened || news || now >= self.family_due_ns {
+            let _uncancelled = thread::Uncancelled::new();
             let (heap, epoll) = (Arc::clone(&self.heap), Arc::clone(&self.epoll));
             self.family.advance(&heap, &epoll);
             self.family_due_ns = self.next_family_look(now);

@@ -3,6 +3,7 @@
 use crate::error::{Code, Error, Result};
 use crate::sys::clock::Deadline;
 use crate::sys::memory::FileId;
+use crate::sys::thread::Uncancelled;
 use std::ffi::CStr;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -128,6 +129,7 @@ pub fn eventfd() -> Result<OwnedFd> {
 
 /// Makes an eventfd readable. That it is readable already is fine.
 pub fn eventfd_signal(fd: RawFd) {
+    let _uncancelled = Uncancelled::new();
     let one = 1u64;
     // SAFETY: eight readable bytes.
     while unsafe { libc::write(fd, (&raw const one).cast(), 8) } < 0 {
@@ -140,6 +142,7 @@ pub fn eventfd_signal(fd: RawFd) {
 
 /// Makes an eventfd unreadable.
 pub fn eventfd_clear(fd: RawFd) {
+    let _uncancelled = Uncancelled::new();
     let mut count = 0u64;
     // SAFETY: eight writable bytes.
     while unsafe { libc::read(fd, (&raw mut count).cast(), 8) } < 0 {

@@ -113,6 +113,7 @@ pub(crate) fn address_space() -> Option<u64> {
 
 /// The resident memory of a process that it shares with nobody by a file or by shared memory; `None` if it is gone.
 pub(crate) fn private_bytes(pid: i32) -> Option<u64> {
+    let _uncancelled = super::thread::Uncancelled::new();
     let text = fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
     let mut pages = text.split_whitespace().skip(1).map_while(|word| word.parse::<u64>().ok());
     let (resident, shared) = (pages.next()?, pages.next()?);
@@ -136,6 +137,7 @@ pub(crate) fn oom_kills() -> u64 {
 
 /// How much more memory may be taken: the least of what the machine has and of what is left in the cgroups.
 pub fn available_memory() -> u64 {
+    let _uncancelled = super::thread::Uncancelled::new();
     memory_left(Path::new("/")).unwrap_or(u64::MAX).min(machine_memory().unwrap_or(u64::MAX))
 }
 

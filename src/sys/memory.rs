@@ -1,6 +1,7 @@
 //! Shared memory: memfds that cannot shrink, and mappings of them.
 
 use crate::error::{Error, Result};
+use crate::sys::thread::Uncancelled;
 use std::ffi::CStr;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -130,6 +131,7 @@ pub(crate) fn read_exactly(fd: RawFd, room: &mut [MaybeUninit<u8>]) -> Result<bo
 
 /// Reserves pages, so that touching them cannot fail; makes the file longer where it is shorter.
 pub(crate) fn reserve(fd: RawFd, offset: usize, length: usize) -> Result<()> {
+    let _uncancelled = Uncancelled::new();
     // The kernel answers a limit on file sizes by SIGXFSZ, so it is looked at before.
     let end = offset as u64 + length as u64;
     if super::limits::file_size().is_some_and(|limit| end > limit) && end > length_of(fd)? as u64 {
@@ -164,6 +166,7 @@ const SMALLEST_PIECE: usize = 64 << 10;
 
 /// Gives pages back to the system; whoever reads them afterwards finds zeros.
 pub(crate) fn punch(fd: RawFd, offset: usize, length: usize) -> Result<()> {
+    let _uncancelled = Uncancelled::new();
     let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
     loop {
         // SAFETY: no pointers.

@@ -26,6 +26,33 @@ pub(crate) fn this() -> Id {
     Id(unsafe { libc::pthread_self() })
 }
 
+unsafe extern "C" {
+    // In every C library that has threads that can be cancelled.
+    fn pthread_setcancelstate(state: c_int, old: *mut c_int) -> c_int;
+}
+
+const PTHREAD_CANCEL_DISABLE: c_int = 1;
+
+/// While it lives, `pthread_cancel` does nothing to the calling thread but leave word: to unwind through the frames of this library
+/// would end the host.
+pub(crate) struct Uncancelled(c_int);
+
+impl Uncancelled {
+    pub(crate) fn new() -> Uncancelled {
+        let mut old = 0;
+        // SAFETY: a place for the state that there was.
+        unsafe { pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &mut old) };
+        Uncancelled(old)
+    }
+}
+
+impl Drop for Uncancelled {
+    fn drop(&mut self) {
+        // SAFETY: as above.
+        unsafe { pthread_setcancelstate(self.0, &mut 0) };
+    }
+}
+
 struct Start<F> {
     name: &'static CStr,
     run: F,

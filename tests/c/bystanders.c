@@ -400,6 +400,88 @@ static void a_second_shutdown_keeps_its_own_time(void)
     tine_pool_destroy(pool);
 }
 
+struct calls {
+    int rc, done;
+};
+
+static int is_taken(tine_pool *pool, tine_id id)
+{
+    tine_result result = TINE_RESULT_INIT;
+    int rc = tine_wait(pool, id, HANG_NS, &result);
+    tine_result_release(pool, &result);
+    return rc;
+}
+
+static int one_more(tine_task *task, const void *in, void *out)
+{
+    (void)task;
+    *(int *)out = *(const int *)in + 1;
+    return 0;
+}
+
+/* Each call makes system calls that would be cancellation points. */
+static int make_calls(void)
+{
+    tine_pool_options options = TINE_POOL_OPTIONS_INIT;
+    tine_channel *ends[2] = {NULL, NULL};
+    tine_process *process = NULL;
+    tine_segment *segment = NULL;
+    tine_queue *queue = NULL;
+    tine_pool *pool = NULL;
+    int in[4] = {1, 2, 3, 4}, out[4], nap = 1, rc = 0;
+    size_t length = 0;
+    tine_id id;
+    options.workers = 1;
+    options.flags = TINE_NO_THREAD;
+    rc = rc ? rc : tine_pool_create(&options, &pool);
+    CHECK(tine_pool_fd(pool) >= 0);
+    rc = rc ? rc : tine_submit(pool, nap_ms, &nap, sizeof nap, NULL, &id);
+    rc = rc ? rc : is_taken(pool, id);
+    rc = rc ? rc : tine_submit(pool, close_all, NULL, 0, NULL, &id);
+    rc = rc ? rc : is_taken(pool, id);
+    rc = rc ? rc : tine_map(pool, one_more, in, sizeof *in, out, sizeof *out, 4, NULL);
+    rc = rc ? rc : tine_pool_poll(pool);
+    rc = rc ? rc : tine_queue_create(pool, NULL, &queue);
+    rc = rc ? rc : tine_queue_put(queue, "x", 1, HANG_NS);
+    rc = rc ? rc : tine_queue_get(queue, HANG_NS, in, sizeof in, &length);
+    tine_free(pool, tine_alloc(pool, 32 << 20));
+    rc = rc ? rc : tine_process_start(NULL, give_pid, NULL, 0, &process);
+    rc = rc ? rc : tine_process_wait(process, HANG_NS, NULL);
+    tine_process_close(process);
+    rc = rc ? rc : tine_channel_create(NULL, &ends[0], &ends[1]);
+    rc = rc ? rc : tine_channel_send(ends[0], "x", 1, HANG_NS);
+    rc = rc ? rc : tine_channel_receive(ends[1], HANG_NS, in, sizeof in, &length);
+    tine_channel_close(ends[0]);
+    tine_channel_close(ends[1]);
+    rc = rc ? rc : tine_segment_create(1 << 20, NULL, &segment);
+    rc = rc ? rc : tine_pool_share(pool, segment, HANG_NS);
+    rc = rc ? rc : tine_segment_close(segment);
+    rc = rc ? rc : tine_pool_shutdown(pool, HANG_NS);
+    tine_pool_destroy(pool);
+    return rc;
+}
+
+static void *be_cancelled(void *argument)
+{
+    struct calls *calls = (struct calls *)argument;
+    CHECK_EQ(pthread_cancel(pthread_self()), 0);
+    calls->rc = make_calls();
+    calls->done = 1;
+    pthread_testcancel();
+    return NULL;
+}
+
+/* No call is a cancellation point: a thread that is cancelled ends after it, and neither the host nor what it was at goes with it. */
+static void a_cancelled_thread_ends_after_its_call(void)
+{
+    struct calls calls = {0, 0};
+    void *how = NULL;
+    CHECK_EQ(pthread_join(thread(be_cancelled, &calls), &how), 0);
+    CHECK(how == PTHREAD_CANCELED);
+    CHECK_EQ(calls.done, 1);
+    CHECK_RC(calls.rc, 0);
+}
+
 int main(int argc, char **argv)
 {
     static const enum what whats[] = {SHUTDOWN, WAIT_ALL, DESTROY};
@@ -416,5 +498,6 @@ int main(int argc, char **argv)
     a_stopped_supervisor_holds_up_nothing(1);
     who_draws_holds_up_nobody();
     a_second_shutdown_keeps_its_own_time();
+    a_cancelled_thread_ends_after_its_call();
     return 0;
 }

@@ -261,3 +261,10 @@ def test_several_threads_join():
     for thread in threads:
         thread.join(HANG_SECONDS)
     assert codes == [9] * 4
+
+
+def test_pools_of_a_context(context):
+    with context.Pool(1) as pool:
+        assert pool.apply(abs, (-3,)) == 3
+    with libtine.ProcessPoolExecutor(1, mp_context=context) as executor:
+        assert executor.submit(abs, -4).result(HANG_SECONDS) == 4

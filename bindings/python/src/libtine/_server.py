@@ -14,6 +14,7 @@ interpreter instead.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import errno
 import os
@@ -27,7 +28,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Sequence
-from multiprocessing import process, spawn
+from multiprocessing import process, spawn, util
 from typing import Any
 
 from . import _native, _travel, _worker
@@ -37,6 +38,9 @@ SPAWNED_COMMAND = "from libtine import _server; _server.spawned()"
 MOST_FDS = 200
 _ANSWER = struct.Struct("=cq")
 STARTED, FAILED, ENDED = b"s", b"f", b"e"
+
+# Later versions leave multiprocessing's own clean-up, and atexit's, to who forks.
+_BOOTSTRAP_EXITS = "_exit_function" in process.BaseProcess._bootstrap.__code__.co_names  # type: ignore[attr-defined]
 
 
 class _Family:
@@ -265,7 +269,11 @@ class _Server:
                 other.close()
             os.setpgid(0, 0)  # whichever of the two comes first
             signal.signal(signal.SIGINT, signal.default_int_handler)
+            atexit._clear()  # what the server's modules have registered is not for its processes
+            atexit.register(util._exit_function)  # type: ignore[attr-defined]
             code = _run(pair, self.to_requests)
+            if not _BOOTSTRAP_EXITS:
+                atexit._run_exitfuncs()
         except BaseException:
             traceback.print_exc()
         finally:

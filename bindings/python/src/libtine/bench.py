@@ -15,6 +15,8 @@ from typing import Any
 
 import libtine
 
+from . import _bench_objects
+
 ROUNDS = 7
 WORKERS = 2
 
@@ -135,6 +137,7 @@ def main() -> None:
         },
         rounds,
     )
+    _bench_objects.rows(row, rounds, short)
 
 
 if __name__ == "__main__":

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from multiprocessing import context as standard
 from typing import Any, NoReturn, cast
 
-from . import _server, connection, queues, sharedctypes, synchronize
+from . import _server, connection, pool, queues, sharedctypes, synchronize
 from .process import ForkServerProcess, SpawnProcess
 
 __all__ = [
@@ -70,6 +70,15 @@ class Context(standard.BaseContext):
 
     def Pipe(self, duplex: bool = True) -> tuple[connection.Connection, connection.Connection]:  # type: ignore[override]
         return connection.Pipe(duplex)
+
+    def Pool(  # type: ignore[override]
+        self,
+        processes: int | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: Iterable[Any] = (),
+        maxtasksperchild: int | None = None,
+    ) -> pool.Pool:
+        return pool.Pool(processes, initializer, initargs, maxtasksperchild, self)
 
     def Manager(self) -> NoReturn:
         raise NotImplementedError(
