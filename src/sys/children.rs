@@ -1,7 +1,7 @@
 //! Making, executing and killing children, for processes that are tine's own.
 
 use super::environment::Environment;
-use super::signal;
+use super::{pidfd, signal};
 use crate::error::{Error, Result};
 use std::collections::{HashMap, HashSet};
 use std::ffi::{CStr, CString, c_char};
@@ -76,12 +76,7 @@ pub(crate) fn kill_group(pid: i32) {
 
 /// Whether the number is that of a child that has not been reaped; so it stays that child's, for as long as nobody here reaps.
 fn is_child(pid: i32) -> bool {
-    // SAFETY: all zero is a valid siginfo; nobody is reaped.
-    unsafe {
-        let mut info: libc::siginfo_t = std::mem::zeroed();
-        let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL;
-        libc::waitid(libc::P_PID, pid as libc::id_t, &mut info, options) == 0
-    }
+    pidfd::look(libc::P_PID, pid as libc::id_t, libc::WNOWAIT).is_some()
 }
 
 /// Kills every child of this process; how many were found. For a process with one thread.
@@ -110,8 +105,8 @@ fn newest_number() -> i32 {
     match fork() {
         Ok(None) => signal::exit_now(0),
         Ok(Some(pid)) => {
-            // SAFETY: a child of ours.
-            unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) };
+            // SAFETY: a child of this process; the status is not asked for.
+            while unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) } < 0 && super::errno() == libc::EINTR {}
             pid
         }
         Err(_) => LARGEST_NUMBER,
@@ -119,12 +114,7 @@ fn newest_number() -> i32 {
 }
 
 fn has_children() -> bool {
-    // SAFETY: all zero is a valid siginfo; nobody is reaped.
-    unsafe {
-        let mut info: libc::siginfo_t = std::mem::zeroed();
-        let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL;
-        libc::waitid(libc::P_ALL, 0, &mut info, options) == 0
-    }
+    pidfd::look(libc::P_ALL, 0, libc::WNOWAIT).is_some()
 }
 
 /// Sends a signal to everything that descends from this process, as it is at this moment and as /proc shows it.

@@ -45,12 +45,7 @@ pub(crate) fn open_child(pid: i32) -> Result<Option<OwnedFd>> {
         Err(error) if error.code() == Code::errno(libc::ESRCH) => return Ok(None),
         opened => opened?,
     };
-    // SAFETY: all zero is a valid siginfo; P_PIDFD takes a descriptor, and nobody is reaped.
-    let is_child = unsafe {
-        let mut info: libc::siginfo_t = std::mem::zeroed();
-        let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL;
-        libc::waitid(libc::P_PIDFD, pidfd.as_raw_fd() as libc::id_t, &mut info, options) == 0
-    };
+    let is_child = look(libc::P_PIDFD, pidfd.as_raw_fd() as libc::id_t, libc::WNOWAIT).is_some();
     Ok(is_child.then_some(pidfd))
 }
 
@@ -141,14 +136,26 @@ impl Ended {
 
 /// A child that has ended and has not been reaped, so that its number is still its own; and whether a signal ended it.
 pub(crate) fn peek_any() -> Option<(i32, bool)> {
-    // SAFETY: all zero is a valid siginfo, with pid 0 for nobody; a valid place for the answer.
-    unsafe {
-        let mut info: libc::siginfo_t = std::mem::zeroed();
-        let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL;
-        let rc = libc::waitid(libc::P_ALL, 0, &mut info, options);
-        let pid = if rc == 0 { info.si_pid() } else { 0 };
-        (pid > 0).then_some((pid, info.si_code != libc::CLD_EXITED))
+    let info = look(libc::P_ALL, 0, libc::WNOWAIT)?;
+    // SAFETY: waitid() has filled in what it says of a child, or left the pid 0 for nobody.
+    let pid = unsafe { info.si_pid() };
+    (pid > 0).then_some((pid, info.si_code != libc::CLD_EXITED))
+}
+
+/// What waitid() says of such children of this process, without waiting: `None` where it has none, a pid of 0 where none of them
+/// has ended. Without WNOWAIT, one that has ended is reaped. An interrupted call has said nothing and is made again: what is taken
+/// for an answer would leave a child's end untold.
+pub(crate) fn look(which: libc::idtype_t, id: libc::id_t, options: i32) -> Option<libc::siginfo_t> {
+    let options = options | libc::WEXITED | libc::WNOHANG | libc::__WALL;
+    // SAFETY: all zero is a valid siginfo.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    // SAFETY: a valid place for the answer; a number that is nobody's is an error.
+    while unsafe { libc::waitid(which, id, &mut info, options) } != 0 {
+        if super::errno() != libc::EINTR {
+            return None;
+        }
     }
+    Some(info)
 }
 
 /// Reaps a child of this process that has ended, if there is one; `ECHILD` where there are no children at all.
@@ -188,14 +195,5 @@ fn to_ns(time: libc::timeval) -> u64 {
 
 /// Reaps this very child where it is one of ours and has ended. Somebody else may have been faster.
 pub(crate) fn reap(pidfd: RawFd) {
-    // SAFETY: all zero is a valid siginfo, and P_PIDFD takes a descriptor.
-    unsafe {
-        let mut info: libc::siginfo_t = std::mem::zeroed();
-        libc::waitid(
-            libc::P_PIDFD,
-            pidfd as libc::id_t,
-            &mut info,
-            libc::WEXITED | libc::WNOHANG | libc::__WALL,
-        );
-    }
+    look(libc::P_PIDFD, pidfd as libc::id_t, 0);
 }

@@ -29,8 +29,9 @@ static int take_all_numbers(int as_eventfds)
     if (!as_eventfds && (unlink(path) != 0 || write(file, CONTENT, sizeof CONTENT) != (ssize_t)sizeof CONTENT))
         return -errno;
     for (int fd = 3; fd < NUMBERS; fd++)
-        if (fd != file && dup2(file, fd) != fd)
-            return -errno;
+        while (fd != file && dup2(file, fd) != fd) /* Linux has EBUSY for a number that another thread is just opening. */
+            if (errno != EBUSY)
+                return -errno;
     return 0;
 }
 

@@ -260,7 +260,9 @@ static void one_case(struct attack *attack)
     tine_id good;
     CHECK_RC(tine_submit(pool, innocent, NULL, 0, NULL, &good), 0);
     int last = settle(good, "a good task", attack);
-    if (last != ANSWER && last != TINE_EDIED)
+    /* A thread of the rogue's may still write, and a result in its worker's ring is that worker's to write. */
+    int beside = (attack->keeps_on || attack->moment == AFTERWARDS) && (attack->target == WORD || attack->target == SPAN);
+    if (!beside && last != ANSWER && last != TINE_EDIED)
         fail(attack, "a good task", last);
     cases++;
 }
