@@ -13,6 +13,9 @@
  *               handler has run; those of an object that was made TINE_INTERRUPTIBLE return -EINTR.
  *   Arguments   the object, the inputs, the timeout, the outputs. Outputs are written only on success, unless a call's text
  *               says otherwise.
+ *   Pointers    an object's is what the call that made the object has given, and is used until the object is ended or given away.
+ *               Ending it is the last call on it, in any thread. Any other pointer goes to as many bytes as the length, the
+ *               count or the .size beside it says, or to one value, and all of them stay until the call returns.
  *   Structs     start with .size, which tells tine how much of the struct the caller knows: it reads and writes no more. Locks,
  *               whose size never changes, and tine_limit have no .size. Every struct has an initialiser, TINE_<NAME>_INIT; but a
  *               tine_barrier is none before tine_barrier_init. Zero is every option's default. NULL in place of an options

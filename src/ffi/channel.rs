@@ -69,7 +69,8 @@ pub unsafe extern "C" fn tine_channel_create(
     a: *mut *mut tine_channel,
     b: *mut *mut tine_channel,
 ) -> c_int {
-    // SAFETY: the caller's pointers.
+    // SAFETY: `options` is NULL or as long as its `.size` says, and `a` and `b` are NULL or can be written, as the
+    // header asks.
     unsafe {
         make(options, |options| {
             let (a, b) = (Out::required(a, "a")?, Out::required(b, "b")?);
@@ -94,7 +95,8 @@ pub unsafe extern "C" fn tine_channel_attach(
     options: *const tine_channel_options,
     out: *mut *mut tine_channel,
 ) -> c_int {
-    // SAFETY: the caller's pointers.
+    // SAFETY: `options` is NULL or as long as its `.size` says, and `out` is NULL or can be written, as the header
+    // asks.
     unsafe {
         make(options, |options| {
             let out = Out::required(out, "out")?;
@@ -113,11 +115,12 @@ pub unsafe extern "C" fn tine_channel_attach(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_channel_close(c: *mut tine_channel) {
     guard_end(|| {
-        // SAFETY: null, or the caller's channel.
+        // SAFETY: `c` is NULL, or a channel's end that is not closed, as the header asks.
         match unsafe { c.as_ref() } {
             None => (),
             Some(channel) if channel.0.is_lent() => channel.0.shut_down(),
-            // SAFETY: it came from `handle`, and is the caller's to give up.
+            // SAFETY: an end that is not a task's comes from `Box::into_raw` in `handle` alone. As the text above
+            // asks, no other thread is in a call on it, and this call is the last.
             Some(_) => drop(unsafe { Box::from_raw(c) }),
         }
     });
@@ -137,7 +140,8 @@ pub unsafe extern "C" fn tine_channel_send(
     timeout_ns: i64,
 ) -> c_int {
     guard(|| {
-        // SAFETY: the caller's channel and bytes.
+        // SAFETY: `c` is NULL, or a channel's end that is not closed, and `data` has `length` bytes, as the header
+        // asks.
         let (channel, data) = unsafe { (channel(c)?, bytes(data.cast(), length, "data")?) };
         meanwhile(Timeout::from_ns(timeout_ns), |timeout| channel.send(data, timeout))?;
         Ok(0)
@@ -161,7 +165,8 @@ pub unsafe extern "C" fn tine_channel_receive(
     length: *mut usize,
 ) -> c_int {
     guard(|| {
-        // SAFETY: the caller's channel, buffer and place.
+        // SAFETY: `c` is NULL, or a channel's end that is not closed. `buffer` has room for `capacity` bytes, and
+        // `length` is NULL or can be written. The header asks for all of that.
         let (channel, room, length) =
             unsafe { (channel(c)?, room(buffer, capacity)?, Out::optional(length)) };
         let received =
@@ -181,7 +186,7 @@ pub unsafe extern "C" fn tine_channel_receive(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_channel_send_fd(c: *mut tine_channel, fd: c_int, timeout_ns: i64) -> c_int {
     guard(|| {
-        // SAFETY: the caller's channel.
+        // SAFETY: `c` is NULL, or a channel's end that is not closed, as the header asks.
         let channel = unsafe { channel(c) }?;
         meanwhile(Timeout::from_ns(timeout_ns), |timeout| channel.send_fd(fd, timeout))?;
         Ok(0)
@@ -200,7 +205,8 @@ pub unsafe extern "C" fn tine_channel_receive_fd(
     fd: *mut c_int,
 ) -> c_int {
     guard(|| {
-        // SAFETY: the caller's channel and place.
+        // SAFETY: `c` is NULL, or a channel's end that is not closed, and `fd` is NULL or can be written, as the
+        // header asks.
         let (channel, fd) = unsafe { (channel(c)?, Out::optional(fd).ok_or(INVALID)?) };
         let received = meanwhile(Timeout::from_ns(timeout_ns), |timeout| channel.receive_fd(timeout))?;
         fd.set(received.into_raw_fd());
@@ -214,7 +220,7 @@ pub unsafe extern "C" fn tine_channel_receive_fd(
 /// Returns the descriptor, which stays the channel's; -EINVAL; TINE_EFORKED.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_channel_fd(c: *const tine_channel) -> c_int {
-    // SAFETY: the caller's channel.
+    // SAFETY: `c` is NULL, or a channel's end that is not closed, as the header asks.
     guard(|| unsafe { channel(c) }?.descriptor())
 }
 
@@ -224,19 +230,20 @@ pub unsafe extern "C" fn tine_channel_fd(c: *const tine_channel) -> c_int {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_task_channel(task: *const tine_task) -> *mut tine_channel {
     guard_value(std::ptr::null_mut(), || {
-        // SAFETY: the caller's task.
+        // SAFETY: `task` is NULL, or the task of the function that has called, on its thread, as tine_task's text
+        // asks.
         let channel = unsafe { self::task(task.cast_mut()) }.and_then(|task| task.channel());
         channel.map_or(std::ptr::null_mut(), |channel| std::ptr::from_ref(channel).cast_mut().cast())
     })
 }
 
 /// # Safety
-/// The pointers are as the exported functions want them.
+/// `options` is null or as long as its `.size` says.
 unsafe fn make(
     options: *const tine_channel_options,
     body: impl FnOnce(&ChannelOptions) -> Result<()>,
 ) -> c_int {
-    // SAFETY: the caller's promise is this one's.
+    // SAFETY: `with` asks of `options` what this function asks.
     unsafe {
         options::with(options, |options| {
             body(&options.map_or(Ok(ChannelOptions::default()), tine_channel_options::read)?).map(|()| 0)
@@ -251,7 +258,7 @@ fn handle(channel: Channel) -> *mut tine_channel {
 /// # Safety
 /// `pointer` is null, or a channel that has not been closed.
 unsafe fn channel<'a>(pointer: *const tine_channel) -> Result<&'a Channel> {
-    // SAFETY: the caller's promise.
+    // SAFETY: by the contract above `pointer` is null or an end that stays until the call returns. It is only read.
     unsafe { pointer.as_ref() }.map(|channel| &channel.0).ok_or_else(|| Error::invalid("channel is NULL"))
 }
 
@@ -264,6 +271,7 @@ unsafe fn room<'a>(buffer: *mut c_void, capacity: usize) -> Result<&'a mut [Mayb
     if buffer.is_null() || capacity > isize::MAX as usize {
         return Err(INVALID.into());
     }
-    // SAFETY: the caller's promise, and the length is one that a slice may have.
+    // SAFETY: `buffer` is not null, so by the contract above `capacity` bytes can be written for `'a`. The capacity
+    // is one that a slice may have: that was checked. Bytes that need not be initialised are valid whatever they are.
     Ok(unsafe { std::slice::from_raw_parts_mut(buffer.cast(), capacity) })
 }

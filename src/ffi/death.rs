@@ -79,11 +79,12 @@ pub(crate) fn view(death: Option<&Death>) -> *const tine_death {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_death_print(death: *const tine_death, fd: c_int) -> c_int {
     guard(|| {
-        // SAFETY: the caller's struct, which tine has filled.
+        // SAFETY: `death` is NULL, or a result's `.death`, which tine has filled and which stays until the result is
+        // released: the text above asks for that.
         let Some(death) = unsafe { options::read(death) }? else {
             return Err(Error::invalid("death is NULL"));
         };
-        // SAFETY: the strings live as long as the result.
+        // SAFETY: tine has filled the death, and its strings live as long as the result that it belongs to.
         let text = unsafe { text_of(&death) };
         crate::sys::fd::write_all(fd, &text)?;
         Ok(0)
@@ -91,12 +92,11 @@ pub unsafe extern "C" fn tine_death_print(death: *const tine_death, fd: c_int) -
 }
 
 /// # Safety
-/// The death's strings are there, or null.
+/// Each of the death's strings is null, or lives until this returns. Its output is null, or has `output_length` bytes.
 unsafe fn text_of(death: &tine_death) -> Vec<u8> {
-    // SAFETY: the caller's promise.
     let string = |at: *const c_char| match at.is_null() {
         true => String::new(),
-        // SAFETY: as above.
+        // SAFETY: `at` is not null, so by the contract above it is a string that lives until this returns.
         false => unsafe { CStr::from_ptr(at) }.to_string_lossy().into_owned(),
     };
     let mut text = crate::task::death::describe(death.pid, death.signal, death.code);
@@ -126,7 +126,7 @@ unsafe fn text_of(death: &tine_death) -> Vec<u8> {
     }
     let mut text = text.into_bytes();
     if death.output_length > 0 && !death.output.is_null() {
-        // SAFETY: the caller's promise.
+        // SAFETY: `output` is not null, so by the contract above it has `output_length` bytes.
         let said = unsafe { std::slice::from_raw_parts(death.output.cast::<u8>(), death.output_length) };
         text.extend(b"  the last that it wrote:\n");
         for line in said.strip_suffix(b"\n").unwrap_or(said).split(|byte| *byte == b'\n') {

@@ -77,7 +77,8 @@ pub(crate) fn report(place: *mut tine_error, error: &Error) -> c_int {
     for (byte, place) in text.as_bytes()[..end].iter().zip(&mut value.text) {
         *place = *byte as c_char;
     }
-    // SAFETY: null, or the caller's struct. One whose size is garbage is left alone.
+    // SAFETY: `place` is null, or the `.error` of an options struct, which can be written as far as its `.size` says,
+    // as the header asks. One whose size is garbage is left alone.
     let _ = unsafe { options::fill(place, &value) };
     error.code().0
 }
@@ -127,7 +128,8 @@ pub unsafe extern "C" fn tine_set_log(log: tine_log_fn, user: *mut c_void) {
             Box::new(move |level, line| {
                 let level = if level == Level::Error { TINE_LOG_ERROR } else { TINE_LOG_WARNING };
                 let text = CString::new(line.replace('\0', " ")).unwrap_or_default();
-                // SAFETY: the caller's function, which takes any line in any thread, with the caller's word.
+                // SAFETY: a function of this type was given to be called with `user`, on any thread: the text of
+                // tine_log_fn says so. `text` lives until it returns.
                 unsafe { log(level, text.as_ptr(), std::ptr::with_exposed_provenance_mut(user)) };
             })
         });

@@ -48,7 +48,7 @@ impl<T> Out<T> {
     /// # Safety
     /// `pointer` is null, or valid for writes for as long as this lives.
     pub(crate) unsafe fn required(pointer: *mut T, name: &'static str) -> Result<Out<T>> {
-        // SAFETY: the caller's promise is this one's.
+        // SAFETY: `optional` asks of `pointer` what this function asks: null, or valid for writes.
         unsafe { Out::optional(pointer) }.ok_or_else(|| Error::invalid(format!("{name} is NULL")))
     }
 
@@ -64,7 +64,7 @@ impl<T> Out<T> {
     /// Writes it.
     #[inline(always)]
     pub(crate) fn set(self, value: T) {
-        // SAFETY: valid for writes, as who made this has promised.
+        // SAFETY: whoever made this has promised that the place is valid for writes as long as this lives.
         unsafe { self.0.write(value) };
     }
 }
@@ -74,7 +74,7 @@ impl<T> Out<T> {
 /// # Safety
 /// `pointer` is null, or a string that lives for the whole of `'a`.
 pub(crate) unsafe fn optional_str<'a>(pointer: *const c_char) -> Option<&'a CStr> {
-    // SAFETY: the caller's promise.
+    // SAFETY: `pointer` is not null, so by the contract above it is a string that lives for `'a`.
     (!pointer.is_null()).then(|| unsafe { CStr::from_ptr(pointer) })
 }
 
@@ -92,7 +92,8 @@ pub(crate) unsafe fn bytes<'a>(pointer: *const u8, length: usize, name: &'static
     if length > isize::MAX as usize {
         return Err(Error::invalid(format!("{name} has a length of {length}, more than there is memory")));
     }
-    // SAFETY: the caller's promise, and the length is one that a slice may have.
+    // SAFETY: `pointer` is not null, so by the contract above `length` bytes can be read for `'a`. The length is one
+    // that a slice may have: that was checked.
     Ok(unsafe { std::slice::from_raw_parts(pointer, length) })
 }
 
@@ -107,7 +108,8 @@ pub(crate) unsafe fn slice<'a, T>(pointer: *const T, count: usize, name: &'stati
     if pointer.is_null() || count > isize::MAX as usize / size_of::<T>().max(1) {
         return Err(Error::invalid(format!("{name} is {pointer:?} and its count is {count}")));
     }
-    // SAFETY: the caller's promise, and the count is one that a slice may have.
+    // SAFETY: `pointer` is not null, so by the contract above `count` elements can be read for `'a`. The count is one
+    // that a slice may have: that was checked.
     Ok(unsafe { std::slice::from_raw_parts(pointer, count) })
 }
 
@@ -118,7 +120,8 @@ pub(crate) unsafe fn slice<'a, T>(pointer: *const T, count: usize, name: &'stati
 pub(crate) unsafe fn strings(pointer: *const *const c_char) -> Vec<CString> {
     let mut strings = Vec::new();
     let mut at = pointer;
-    // SAFETY: the caller's array, up to the null at its end.
+    // SAFETY: by the contract above each element up to the null at the end can be read, and is a string. The loop
+    // goes no further than that null.
     unsafe {
         while !at.is_null() && !(*at).is_null() {
             strings.push(CStr::from_ptr(*at).to_owned());

@@ -35,9 +35,11 @@ enum Of {
     Segment(Box<OwnHeap>),
 }
 
-// SAFETY: a `Heap` may be used from any thread, and so may a pool.
+// SAFETY: a `Heap`, a pool and a heap of one's own may each be used from any thread. The rest is a number and an
+// atomic.
 unsafe impl Send for tine_heap {}
-// SAFETY: as above.
+// SAFETY: a shared `tine_heap` gives shared references to what it holds and no others. A `Heap`, a pool and a heap of
+// one's own bear being used by several threads at once, and the tag is an atomic.
 unsafe impl Sync for tine_heap {}
 
 /// What a heap holds.
@@ -100,7 +102,7 @@ extensible!(tine_heap_options: Options);
 /// Returns the heap, which lives and ends with the pool; NULL for NULL. Threads: any.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_pool_heap(pool: *mut tine_pool) -> *mut tine_heap {
-    // SAFETY: the caller's pool.
+    // SAFETY: `pool` is NULL, or a pool that tine gave and that has not been destroyed, as the header asks.
     unsafe { heap_of(pool) }.cast_mut()
 }
 
@@ -123,7 +125,7 @@ pub unsafe extern "C" fn tine_heap_find(address: *const c_void) -> *mut tine_hea
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_heap_tag(heap: *mut tine_heap, tag: *mut c_void) -> *mut c_void {
     guard_value(std::ptr::null_mut(), || {
-        // SAFETY: null, or the caller's heap.
+        // SAFETY: `heap` is NULL, or a heap that is neither closed nor of a destroyed pool, as the header asks.
         let Some(heap) = (unsafe { heap.as_ref() }) else { return std::ptr::null_mut() };
         let none = std::ptr::null_mut();
         match heap.tag.compare_exchange(none, tag, Ordering::AcqRel, Ordering::Acquire) {
@@ -147,7 +149,8 @@ pub unsafe extern "C" fn tine_heap_create(
     options: *const tine_heap_options,
     out: *mut *mut tine_heap,
 ) -> c_int {
-    // SAFETY: the caller's pointers.
+    // SAFETY: `s` is NULL or a segment that is not closed, `options` is NULL or as long as its `.size` says, and
+    // `out` is NULL or can be written, as the header asks.
     unsafe { make(s, options, out, OwnHeap::create) }
 }
 
@@ -163,7 +166,8 @@ pub unsafe extern "C" fn tine_heap_attach(
     options: *const tine_heap_options,
     out: *mut *mut tine_heap,
 ) -> c_int {
-    // SAFETY: the caller's pointers.
+    // SAFETY: `s` is NULL or a segment that is not closed, `options` is NULL or as long as its `.size` says, and
+    // `out` is NULL or can be written, as the header asks.
     unsafe { make(s, options, out, OwnHeap::attach) }
 }
 
@@ -178,14 +182,15 @@ pub unsafe extern "C" fn tine_heap_attach(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_heap_close(heap: *mut tine_heap) -> c_int {
     guard(|| {
-        // SAFETY: the caller's heap.
+        // SAFETY: `heap` is NULL, or a heap that is neither closed nor of a destroyed pool, as the header asks.
         match unsafe { heap.as_ref() } {
             None => Ok(0),
             Some(tine_heap { of: Of::Segment(own), pid, .. }) => {
                 if *pid == fork::pid() {
                     queue::leave_heap(own.heap())?;
                 }
-                // SAFETY: it came from `make`, and is the caller's to give up.
+                // SAFETY: only `make` makes a heap of a segment, and it made this one by `Box::into_raw`. As the text
+                // above asks, no other thread uses the heap, and this call is the last.
                 drop(unsafe { Box::from_raw(heap) });
                 Ok(0)
             }
@@ -200,14 +205,14 @@ pub unsafe extern "C" fn tine_heap_close(heap: *mut tine_heap) -> c_int {
 /// Returns the block, or NULL. Threads: any; not in a signal handler. Fork: NULL in a child.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_heap_alloc(heap: *mut tine_heap, size: usize) -> *mut c_void {
-    // SAFETY: the caller's heap.
+    // SAFETY: `heap` is NULL, or a heap that is neither closed nor of a destroyed pool, as the header asks.
     unsafe { allocate(heap, size) }
 }
 
 /// As tine_calloc.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_heap_calloc(heap: *mut tine_heap, count: usize, size: usize) -> *mut c_void {
-    // SAFETY: the caller's heap.
+    // SAFETY: `heap` is NULL, or a heap that is neither closed nor of a destroyed pool, as the header asks.
     unsafe { allocate_zeroed(heap, count, size) }
 }
 
@@ -218,7 +223,7 @@ pub unsafe extern "C" fn tine_heap_alloc_aligned(
     alignment: usize,
     size: usize,
 ) -> *mut c_void {
-    // SAFETY: the caller's heap.
+    // SAFETY: `heap` is NULL, or a heap that is neither closed nor of a destroyed pool, as the header asks.
     unsafe { allocate_aligned(heap, alignment, size) }
 }
 
@@ -229,7 +234,7 @@ pub unsafe extern "C" fn tine_heap_realloc(
     block: *mut c_void,
     size: usize,
 ) -> *mut c_void {
-    // SAFETY: the caller's heap.
+    // SAFETY: `heap` is NULL, or a heap that is neither closed nor of a destroyed pool, as the header asks.
     unsafe { reallocate(heap, block, size) }
 }
 
@@ -241,14 +246,14 @@ pub unsafe extern "C" fn tine_heap_realloc(
 /// is refused; the block can be freed later.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_heap_free(heap: *mut tine_heap, block: *mut c_void) -> c_int {
-    // SAFETY: the caller's heap.
+    // SAFETY: `heap` is NULL, or a heap that is neither closed nor of a destroyed pool, as the header asks.
     unsafe { free(heap, block) }
 }
 
 /// As tine_block_size.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_heap_block_size(heap: *mut tine_heap, block: *const c_void) -> usize {
-    // SAFETY: the caller's heap.
+    // SAFETY: `heap` is NULL, or a heap that is neither closed nor of a destroyed pool, as the header asks.
     unsafe { block_size(heap, block) }
 }
 
@@ -262,7 +267,7 @@ pub unsafe extern "C" fn tine_heap_contains(
     length: usize,
 ) -> c_int {
     guard(|| {
-        // SAFETY: the caller's heap.
+        // SAFETY: `heap` is NULL, or a heap that is neither closed nor of a destroyed pool, as the header asks.
         let heap = unsafe { get(heap) }?;
         Ok(c_int::from(!pointer.is_null() && heap.contains(pointer.expose_provenance(), length)))
     })
@@ -275,9 +280,9 @@ pub unsafe extern "C" fn tine_heap_contains(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_heap_stats(heap: *mut tine_heap, out: *mut tine_heap_info) -> c_int {
     guard(|| {
-        // SAFETY: the caller's pointers.
+        // SAFETY: `heap` is NULL, or a heap that is neither closed nor of a destroyed pool, as the header asks.
         let heap = unsafe { get(heap) }?;
-        // SAFETY: null, or the caller's struct, which starts with its size.
+        // SAFETY: `out` is NULL, or a struct that can be written as far as its `.size` says, as the header asks.
         unsafe { options::check(out) }?;
         let stats = heap.stats();
         let info = tine_heap_info {
@@ -287,7 +292,7 @@ pub unsafe extern "C" fn tine_heap_stats(heap: *mut tine_heap, out: *mut tine_he
             used_bytes: stats.used_bytes,
             used_blocks: stats.used_blocks,
         };
-        // SAFETY: the caller's struct, as long as it says.
+        // SAFETY: `out` can be written as far as its `.size` says, as the header asks. `check` has refused NULL.
         unsafe { options::fill(out, &info) }?;
         Ok(0)
     })
@@ -307,9 +312,10 @@ pub unsafe extern "C" fn tine_heap_processes(
 ) -> c_int {
     guard(|| {
         let visit = visit.ok_or_else(|| Error::invalid("visit is NULL"))?;
-        // SAFETY: the caller's heap, and its pool, which lives as long.
+        // SAFETY: `heap` is NULL, or a heap that is neither closed nor of a destroyed pool, as the header asks.
         let all: Vec<_> = match unsafe { of(heap) }? {
-            // SAFETY: as above.
+            // SAFETY: a host's heap holds the pool that it lies in (`belongs_to`), so that pool has not been
+            // destroyed.
             Of::Host(pool) => unsafe { host(*pool) }?.heap_usage()?,
             Of::Worker => return Err(Code::WORKER.into()),
             Of::Segment(own) => own.processes(),
@@ -322,7 +328,8 @@ pub unsafe extern "C" fn tine_heap_processes(
                 bytes: one.usage.bytes,
                 blocks: one.usage.blocks,
             };
-            // SAFETY: the caller's function, as its type says.
+            // SAFETY: a function of this type was given to be called with `user`, on this thread. `usage` lives until
+            // it has returned.
             let rc = unsafe { visit(&usage, user) };
             if rc != 0 {
                 return Ok(rc);
@@ -349,10 +356,11 @@ pub unsafe extern "C" fn tine_heap_blocks(
 ) -> c_int {
     guard(|| {
         let visit = visit.ok_or_else(|| Error::invalid("visit is NULL"))?;
-        // SAFETY: the caller's heap, and its pool, which lives as long.
+        // SAFETY: `heap` is NULL, or a heap that is neither closed nor of a destroyed pool, as the header asks.
         let blocks = match unsafe { of(heap) }? {
             Of::Host(pool) => {
-                // SAFETY: as above.
+                // SAFETY: a host's heap holds the pool that it lies in (`belongs_to`), so that pool has not been
+                // destroyed.
                 let pool = unsafe { host(*pool) }?;
                 pool.poll()?;
                 pool.heap()?.left_by(pid)
@@ -361,7 +369,8 @@ pub unsafe extern "C" fn tine_heap_blocks(
             Of::Segment(own) => own.left_by(pid),
         };
         for (address, length) in &blocks {
-            // SAFETY: the caller's function, as its type says.
+            // SAFETY: a function of this type was given to be called with `user`, on this thread. It gets the block
+            // as a bare address.
             let rc = unsafe { visit(std::ptr::with_exposed_provenance_mut(*address), *length, user) };
             if rc != 0 {
                 return Ok(rc);
@@ -379,9 +388,10 @@ pub unsafe extern "C" fn tine_heap_blocks(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_heap_release_process(heap: *mut tine_heap, pid: c_int) -> c_int {
     guard(|| {
-        // SAFETY: the caller's heap, and its pool, which lives as long.
+        // SAFETY: `heap` is NULL, or a heap that is neither closed nor of a destroyed pool, as the header asks.
         let freed = match unsafe { of(heap) }? {
-            // SAFETY: as above.
+            // SAFETY: a host's heap holds the pool that it lies in (`belongs_to`), so that pool has not been
+            // destroyed.
             Of::Host(pool) => unsafe { host(*pool) }?.release_process(pid)?,
             Of::Worker => return Err(Code::WORKER.into()),
             Of::Segment(own) => own.release_process(pid)?,
@@ -399,7 +409,7 @@ pub unsafe extern "C" fn tine_heap_release_process(heap: *mut tine_heap, pid: c_
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_heap_trim(heap: *mut tine_heap) -> c_int {
     guard(|| {
-        // SAFETY: the caller's heap.
+        // SAFETY: `heap` is NULL, or a heap that is neither closed nor of a destroyed pool, as the header asks.
         unsafe { get(heap) }?.trim();
         Ok(0)
     })
@@ -438,16 +448,18 @@ impl tine_heap {
 /// From now on `tine_heap_find` gives this handle.
 ///
 /// # Safety
-/// A heap's, at the place where it stays.
+/// `pointer` is a heap's, at the place where it stays.
 pub(crate) unsafe fn name(pointer: *const tine_heap) {
-    // SAFETY: the caller's promise, and the heap lives as long as what it is of.
+    // SAFETY: by the contract above `pointer` is a `tine_heap` that can be read. What its `heap` points to belongs to
+    // its `of`, or to the pool or worker around it, and lives as long.
     queue::name_heap(unsafe { (*pointer).heap.as_ref() }, pointer.expose_provenance());
 }
 
 /// # Safety
 /// `pointer` is null, or a heap that has not been closed, of a pool that has not been destroyed.
 unsafe fn of<'a>(pointer: *const tine_heap) -> Result<&'a Of> {
-    // SAFETY: the caller's promise.
+    // SAFETY: by the contract above `pointer` is null or a `tine_heap` that stays until the call returns. It is only
+    // read.
     match unsafe { pointer.as_ref() } {
         None => Err(Error::invalid("heap is NULL")),
         Some(heap) if heap.pid == fork::pid() => Ok(&heap.of),
@@ -458,7 +470,8 @@ unsafe fn of<'a>(pointer: *const tine_heap) -> Result<&'a Of> {
 /// # Safety
 /// As for [`of`].
 unsafe fn get<'a>(pointer: *const tine_heap) -> Result<&'a Heap> {
-    // SAFETY: the caller's promise; the heap lives as long as what it is of.
+    // SAFETY: `of` asks of `pointer` what this function asks, and refuses null. What `heap` points to lives as long
+    // as the `tine_heap`: see the field.
     unsafe { of(pointer).map(|_| (*pointer).heap.as_ref()) }
 }
 
@@ -468,24 +481,25 @@ unsafe fn get<'a>(pointer: *const tine_heap) -> Result<&'a Heap> {
 /// As for [`of`].
 #[inline(always)]
 unsafe fn get_quickly<'a>(pointer: *const tine_heap) -> Option<&'a Heap> {
-    // SAFETY: the caller's promise; the heap lives as long as what it is of.
+    // SAFETY: by the contract above `pointer` is null or a `tine_heap` that stays until the call returns. What `heap`
+    // points to lives as long: see the field.
     unsafe { pointer.as_ref().filter(|heap| heap.pid == fork::pid()).map(|heap| heap.heap.as_ref()) }
 }
 
 /// # Safety
-/// As for [`of`], here and in the next.
+/// As for [`of`]; so for the next six.
 #[inline(always)]
 pub(crate) unsafe fn allocate(pointer: *const tine_heap, size: usize) -> *mut c_void {
-    // SAFETY: the caller's promise.
+    // SAFETY: `get_quickly` asks of `pointer` what this function asks.
     if let Some(block) = unsafe { get_quickly(pointer) }.and_then(|heap| heap.allocate_quickly(size)) {
         return block.as_ptr().cast();
     }
-    // SAFETY: as above.
+    // SAFETY: `try_twice` asks of `pointer` what this function asks.
     unsafe { try_twice(pointer, "allocating a block", |heap| heap.allocate(size)) }
 }
 
 pub(crate) unsafe fn allocate_zeroed(pointer: *const tine_heap, count: usize, size: usize) -> *mut c_void {
-    // SAFETY: the caller's promise.
+    // SAFETY: `try_twice` asks of `pointer` what this function asks.
     unsafe { try_twice(pointer, "allocating an array", |heap| heap.allocate_zeroed(count, size)) }
 }
 
@@ -494,7 +508,7 @@ pub(crate) unsafe fn allocate_aligned(
     alignment: usize,
     size: usize,
 ) -> *mut c_void {
-    // SAFETY: the caller's promise.
+    // SAFETY: `try_twice` asks of `pointer` what this function asks.
     unsafe {
         try_twice(pointer, "allocating an aligned block", |heap| heap.allocate_aligned(alignment, size))
     }
@@ -505,24 +519,24 @@ pub(crate) unsafe fn reallocate(pointer: *const tine_heap, block: *mut c_void, s
         Some(block) => heap.reallocate(block, size),
         None => heap.allocate(size),
     };
-    // SAFETY: the caller's promise.
+    // SAFETY: `try_twice` asks of `pointer` what this function asks.
     unsafe { try_twice(pointer, "changing a block's size", anew) }
 }
 
 #[inline(always)]
 pub(crate) unsafe fn free(pointer: *const tine_heap, block: *mut c_void) -> c_int {
-    // SAFETY: the caller's promise.
+    // SAFETY: `get_quickly` asks of `pointer` what this function asks.
     if unsafe { get_quickly(pointer) }.is_some_and(|heap| heap.free_quickly(block.cast())) {
         return 0;
     }
-    // SAFETY: as above.
+    // SAFETY: `free_slowly` asks of `pointer` what this function asks.
     unsafe { free_slowly(pointer, block) }
 }
 
 #[cold]
 unsafe fn free_slowly(pointer: *const tine_heap, block: *mut c_void) -> c_int {
     guard(|| {
-        // SAFETY: the caller's promise.
+        // SAFETY: `get` asks of `pointer` what this function asks.
         let heap = unsafe { get(pointer) }?;
         let freed = NonNull::new(block.cast::<u8>()).map_or(Ok(()), |block| heap.free(block));
         freed.inspect_err(|error| mistake("freeing a block", error))?;
@@ -532,7 +546,7 @@ unsafe fn free_slowly(pointer: *const tine_heap, block: *mut c_void) -> c_int {
 
 pub(crate) unsafe fn block_size(pointer: *const tine_heap, block: *const c_void) -> usize {
     guard_value(0, || {
-        // SAFETY: the caller's promise.
+        // SAFETY: `get` asks of `pointer` what this function asks.
         let heap = unsafe { get(pointer) };
         let block = NonNull::new(block.cast_mut().cast::<u8>());
         block.and_then(|block| heap.ok()?.size_of(block).ok()).unwrap_or(0)
@@ -540,6 +554,9 @@ pub(crate) unsafe fn block_size(pointer: *const tine_heap, block: *const c_void)
 }
 
 /// Where memory is short in a heap without a host, what dead processes have left half done may be enough.
+///
+/// # Safety
+/// As for [`of`].
 #[cold]
 unsafe fn try_twice(
     pointer: *const tine_heap,
@@ -547,11 +564,11 @@ unsafe fn try_twice(
     attempt: impl Fn(&Heap) -> Result<NonNull<u8>>,
 ) -> *mut c_void {
     guard_value(std::ptr::null_mut(), || {
-        // SAFETY: the caller's promise.
+        // SAFETY: `of` asks of `pointer` what this function asks.
         if unsafe { of(pointer) }.is_err() {
             return std::ptr::null_mut();
         }
-        // SAFETY: as above.
+        // SAFETY: `with_memory` asks of `pointer` what this function asks.
         unsafe { with_memory(pointer, attempt) }
             .inspect_err(|error| mistake(call, error))
             .map_or(std::ptr::null_mut(), |block| block.as_ptr().cast())
@@ -566,10 +583,10 @@ pub(crate) unsafe fn with_memory<T>(
     pointer: *const tine_heap,
     attempt: impl Fn(&Heap) -> Result<T>,
 ) -> Result<T> {
-    // SAFETY: the caller's promise.
+    // SAFETY: `of` asks of `pointer` what this function asks.
     match unsafe { of(pointer) }? {
         Of::Segment(own) => own.attempt(attempt),
-        // SAFETY: as above.
+        // SAFETY: `get` asks of `pointer` what this function asks.
         _ => attempt(unsafe { get(pointer) }?),
     }
 }
@@ -582,7 +599,8 @@ fn mistake(call: &str, error: &Error) {
 }
 
 /// # Safety
-/// The pointers are as the exported functions want them.
+/// `s` is null or a segment that is not closed, `options` is null or as long as its `.size` says, and `out` is null or can be
+/// written.
 unsafe fn make(
     s: *mut tine_segment,
     options: *const tine_heap_options,
@@ -590,18 +608,19 @@ unsafe fn make(
     body: impl FnOnce(&Arc<Segment>) -> Result<OwnHeap>,
 ) -> c_int {
     let make = |_: Option<&tine_heap_options>| {
-        // SAFETY: the caller's place and segment.
+        // SAFETY: by the contract above `out` is null or can be written, and `s` is null or a segment that is not
+        // closed.
         let (out, segment) = unsafe { (Out::required(out, "out")?, segment(s)?) };
         let own = Box::new(body(segment)?);
         let heap = NonNull::from(&**own.heap());
         queue::know_heap(Known::Mapped(Arc::downgrade(own.heap())));
         let made = tine_heap { heap, pid: fork::pid(), of: Of::Segment(own), tag: AtomicPtr::default() };
         let made = Box::into_raw(Box::new(made));
-        // SAFETY: a heap that stays where it is until it is closed.
+        // SAFETY: `made` has just left its box, so it stays where it is until it is closed.
         unsafe { name(made) };
         out.set(made);
         Ok(0)
     };
-    // SAFETY: the caller's options.
+    // SAFETY: by the contract above `options` is null or as long as its `.size` says.
     unsafe { options::with(options, make) }
 }

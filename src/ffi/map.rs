@@ -101,7 +101,9 @@ pub unsafe extern "C" fn tine_map(
     options: *const tine_map_options,
 ) -> c_int {
     let address = r#fn.map_or(std::ptr::null(), |function| function as *const c_void);
-    // SAFETY: the caller's options, name, arrays and callbacks.
+    // SAFETY: `pool` is NULL or a pool that has not been destroyed. The arrays have `count` elements at their
+    // strides, and `options` is NULL or as long as its `.size` says. What it points to is there until this returns.
+    // The header asks for all of that.
     unsafe {
         options::with(options, |options| {
             let name = options.map_or(std::ptr::null(), |options| options.name);
@@ -125,7 +127,8 @@ pub unsafe extern "C" fn tine_for(
     options: *const tine_map_options,
 ) -> c_int {
     let address = r#fn.map_or(std::ptr::null(), |function| function as *const c_void);
-    // SAFETY: the caller's options and callbacks.
+    // SAFETY: `pool` is NULL or a pool that has not been destroyed, `options` is NULL or as long as its `.size` says,
+    // and what it points to is there until this returns, as the header asks.
     unsafe {
         options::with(options, |options| {
             let Some(count) = end.checked_sub(begin) else {
@@ -146,7 +149,8 @@ pub unsafe extern "C" fn tine_for(
 }
 
 /// # Safety
-/// The pool, the arrays of the call and what the options point to are as tine_map wants them.
+/// `pool` is null or has not been destroyed, and the arrays of the call have `count` elements at their strides. What the options
+/// point to is there until this returns.
 unsafe fn run(
     pool: *mut tine_pool,
     count: usize,
@@ -154,22 +158,23 @@ unsafe fn run(
     call: MapCall<'_>,
 ) -> Result<c_int> {
     const NONE: tine_map_options = {
-        // SAFETY: all zero is valid for it, as for each that grows.
+        // SAFETY: its fields are integers, pointers and optional functions, and for all of these zero is a value.
         unsafe { std::mem::zeroed() }
     };
-    // SAFETY: the caller's pool.
+    // SAFETY: by the contract above `pool` is null or has not been destroyed.
     let pool = unsafe { taker(pool) }?;
     let options = options.unwrap_or(&NONE);
     flags(options.flags, TINE_IDEMPOTENT | TINE_STOP_ON_FAILURE)?;
     let user = options.user;
     let mut failed =
         options.on_failure.map(|callback| move |failure: &Failure| tell(failure, callback, user));
-    // SAFETY: the caller's callback, on the caller's thread.
+    // SAFETY: a function of this type was given to be called with `user`, on the thread that called the map: the text
+    // of `.progress` says so. The map ends before this call returns.
     let mut progress = options.progress.map(|callback| move |done| unsafe { callback(done, count, user) });
     let map = Map {
         call,
         count,
-        // SAFETY: the caller's bytes.
+        // SAFETY: by the contract above the context has as many bytes as its length says, until this returns.
         context: unsafe { bytes(options.context.cast(), options.context_length, "context") }?,
         chunk: options.chunk,
         schedule: match options.schedule {
@@ -207,6 +212,7 @@ fn tell(failure: &Failure, callback: OnFailure, user: *mut c_void) {
         deaths: u32::from(failure.death.is_some()),
         user,
     };
-    // SAFETY: the caller's callback, on the caller's thread.
+    // SAFETY: a function of this type was given to be called with `user`, on the thread that called the map: the text
+    // of `.on_failure` says so. `result` and what it points to live until it returns.
     unsafe { callback(&result, failure.item, user) };
 }

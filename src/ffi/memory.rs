@@ -16,7 +16,7 @@ use std::ffi::{c_int, c_void};
 /// Threads: any; not in a signal handler. Fork: NULL in a child of the host, and of a worker.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_alloc(pool: *mut tine_pool, size: usize) -> *mut c_void {
-    // SAFETY: the caller's pool.
+    // SAFETY: `pool` is NULL, or a pool that tine gave and that has not been destroyed, as the header asks.
     unsafe { heap::allocate(heap_of(pool), size) }
 }
 
@@ -26,7 +26,7 @@ pub unsafe extern "C" fn tine_alloc(pool: *mut tine_pool, size: usize) -> *mut c
 /// Otherwise as tine_alloc.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_calloc(pool: *mut tine_pool, count: usize, size: usize) -> *mut c_void {
-    // SAFETY: the caller's pool.
+    // SAFETY: `pool` is NULL, or a pool that tine gave and that has not been destroyed, as the header asks.
     unsafe { heap::allocate_zeroed(heap_of(pool), count, size) }
 }
 
@@ -40,7 +40,7 @@ pub unsafe extern "C" fn tine_alloc_aligned(
     alignment: usize,
     size: usize,
 ) -> *mut c_void {
-    // SAFETY: the caller's pool.
+    // SAFETY: `pool` is NULL, or a pool that tine gave and that has not been destroyed, as the header asks.
     unsafe { heap::allocate_aligned(heap_of(pool), alignment, size) }
 }
 
@@ -51,7 +51,7 @@ pub unsafe extern "C" fn tine_alloc_aligned(
 /// Threads: any; nobody else may use the block meanwhile. Fork: NULL in a child of the host, and of a worker.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_realloc(pool: *mut tine_pool, block: *mut c_void, size: usize) -> *mut c_void {
-    // SAFETY: the caller's pool.
+    // SAFETY: `pool` is NULL, or a pool that tine gave and that has not been destroyed, as the header asks.
     unsafe { heap::reallocate(heap_of(pool), block, size) }
 }
 
@@ -64,7 +64,7 @@ pub unsafe extern "C" fn tine_realloc(pool: *mut tine_pool, block: *mut c_void, 
 /// Threads: any; not in a signal handler. Fork: does nothing in a child of the host or of a worker.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_free(pool: *mut tine_pool, block: *mut c_void) {
-    // SAFETY: the caller's pool.
+    // SAFETY: `pool` is NULL, or a pool that tine gave and that has not been destroyed, as the header asks.
     unsafe { heap::free(heap_of(pool), block) };
 }
 
@@ -73,7 +73,7 @@ pub unsafe extern "C" fn tine_free(pool: *mut tine_pool, block: *mut c_void) {
 /// Returns 0 for NULL and for what is not the start of an allocated block. Threads: any. Fork: 0 in a child of the host.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_block_size(pool: *mut tine_pool, block: *const c_void) -> usize {
-    // SAFETY: the caller's pool.
+    // SAFETY: `pool` is NULL, or a pool that tine gave and that has not been destroyed, as the header asks.
     unsafe { heap::block_size(heap_of(pool), block) }
 }
 
@@ -89,7 +89,7 @@ pub unsafe extern "C" fn tine_is_shared(
     length: usize,
 ) -> c_int {
     guard(|| {
-        // SAFETY: the caller's pool.
+        // SAFETY: `pool` is NULL, or a pool that tine gave and that has not been destroyed, as the header asks.
         let shared = unsafe { pool::is_shared(pool, pointer.expose_provenance(), length) }?;
         Ok(c_int::from(!pointer.is_null() && shared))
     })

@@ -61,7 +61,7 @@ pub(crate) unsafe fn with<T: Options>(
     pointer: *const T,
     body: impl FnOnce(Option<&T>) -> Result<c_int>,
 ) -> c_int {
-    // SAFETY: the caller's promise is this one's.
+    // SAFETY: `read_and_report` asks of `pointer` what this function asks.
     guard(|| unsafe { read_and_report(pointer, body) })
 }
 
@@ -73,7 +73,7 @@ pub(crate) unsafe fn with_quick<T: Options>(
     pointer: *const T,
     body: impl FnOnce(Option<&T>) -> Result<c_int>,
 ) -> c_int {
-    // SAFETY: the caller's promise is this one's.
+    // SAFETY: `read_and_report` asks of `pointer` what this function asks.
     guard_quick(|| unsafe { read_and_report(pointer, body) })
 }
 
@@ -83,9 +83,9 @@ unsafe fn read_and_report<T: Options>(
     pointer: *const T,
     body: impl FnOnce(Option<&T>) -> Result<c_int>,
 ) -> Result<c_int> {
-    // SAFETY: the caller's promise is this one's.
+    // SAFETY: `read` asks of `pointer` no more than this function: null, or as long as its first field says.
     let done = unsafe { read(pointer) }.and_then(|options| body(options.as_ref()));
-    // SAFETY: the caller's promise is this one's.
+    // SAFETY: `error_of` asks of `pointer` what this function asks.
     done.or_else(|failed| Ok(report(unsafe { error_of(pointer) }, &failed)))
 }
 
@@ -97,13 +97,15 @@ unsafe fn error_of<T: Options>(pointer: *const T) -> *mut tine_error {
     if pointer.is_null() {
         return std::ptr::null_mut();
     }
-    // SAFETY: every struct starts with its size.
+    // SAFETY: `pointer` is not null. By the contract above its struct can be read, and every struct starts with its
+    // size.
     let theirs = unsafe { size_of_theirs(pointer) };
     // Whoever has forgotten the size has zeroed a whole struct. Any other size that is none may stand before anything.
     if theirs != 0 && !(SHORTEST..=LONGEST).contains(&theirs) {
         return std::ptr::null_mut();
     }
-    // SAFETY: the struct reaches at least that far, and the field is there by the trait.
+    // SAFETY: the struct reaches at least that far: its size was looked at. By the trait the field behind the size is
+    // this one.
     unsafe { pointer.cast::<*mut tine_error>().add(1).read_unaligned() }
 }
 
@@ -116,18 +118,21 @@ pub(crate) unsafe fn read<T: Extensible>(pointer: *const T) -> Result<Option<T>>
         return Ok(None);
     }
     let ours = size_of::<T>();
-    // SAFETY: every struct starts with its size.
+    // SAFETY: `pointer` is not null. By the contract above its struct can be read, and every struct starts with its
+    // size.
     let theirs = unsafe { size_of_theirs(pointer) };
     if !(SHORTEST..=LONGEST).contains(&theirs) {
         return Err(Error::invalid(format!("{}.size is {theirs}; it should be {ours}", T::NAME)));
     }
     let mut value = MaybeUninit::<T>::zeroed();
-    // SAFETY: both sides are valid for the shorter of the two lengths, and bytes are copied.
+    // SAFETY: by the contract above `theirs` bytes can be read, and `value` has `ours`. The shorter of the two
+    // lengths is copied. `value` is new, so the two do not overlap.
     unsafe {
         std::ptr::copy_nonoverlapping(pointer.cast::<u8>(), value.as_mut_ptr().cast(), theirs.min(ours));
     }
     if theirs > ours {
-        // SAFETY: the caller's struct is as long as it says.
+        // SAFETY: by the contract above `theirs` bytes can be read, and these are the last of them. `theirs` is at
+        // most `LONGEST`.
         let tail = unsafe { std::slice::from_raw_parts(pointer.cast::<u8>().add(ours), theirs - ours) };
         if let Some(at) = tail.iter().position(|byte| *byte != 0) {
             return Err(Error::errno(
@@ -140,14 +145,15 @@ pub(crate) unsafe fn read<T: Extensible>(pointer: *const T) -> Result<Option<T>>
             ));
         }
     }
-    // SAFETY: all zero is valid for `T` by its trait, and what the caller wrote are plain C fields.
+    // SAFETY: by its trait all zero is valid for `T`. What has been copied over the zeros are fields that C has
+    // written: integers, pointers, and functions or null.
     Ok(Some(unsafe { value.assume_init() }))
 }
 
 /// # Safety
 /// `pointer` points to a struct whose first field can be read.
 unsafe fn size_of_theirs<T: Extensible>(pointer: *const T) -> usize {
-    // SAFETY: the caller's promise. Where the struct is not aligned, that is no reason to read anything else.
+    // SAFETY: by the contract above the first field can be read. The read needs no alignment.
     unsafe { pointer.cast::<usize>().read_unaligned() }
 }
 
@@ -156,7 +162,7 @@ unsafe fn size_of_theirs<T: Extensible>(pointer: *const T) -> usize {
 /// # Safety
 /// `pointer` is null, or its first field can be read.
 pub(crate) unsafe fn check<T: Extensible>(pointer: *const T) -> Outcome<()> {
-    // SAFETY: the first field can be read where there is one, which the caller promises.
+    // SAFETY: evaluated only where `pointer` is not null, and then its first field can be read by the contract above.
     match pointer.is_null() || !(SHORTEST..=LONGEST).contains(&unsafe { size_of_theirs(pointer) }) {
         true => Err(Code::errno(libc::EINVAL)),
         false => Ok(()),
@@ -168,7 +174,7 @@ pub(crate) unsafe fn check<T: Extensible>(pointer: *const T) -> Outcome<()> {
 /// # Safety
 /// As for [`fill`].
 pub(crate) unsafe fn zero<T: Extensible>(pointer: *mut T) -> Outcome<()> {
-    // SAFETY: all zero is valid for `T` by its trait; what `fill` wants is what the caller promises.
+    // SAFETY: by its trait all zero is valid for `T`. `fill` asks of `pointer` what this function asks.
     unsafe { fill(pointer, &MaybeUninit::<T>::zeroed().assume_init()) }
 }
 
@@ -177,14 +183,15 @@ pub(crate) unsafe fn zero<T: Extensible>(pointer: *mut T) -> Outcome<()> {
 /// # Safety
 /// `pointer` is null, or points to a struct of as many writable bytes as its first field says.
 pub(crate) unsafe fn fill<T: Extensible>(pointer: *mut T, value: &T) -> Outcome<()> {
-    // SAFETY: the first field can be read where there is one, which the caller promises.
+    // SAFETY: `pointer` is null, or can be read by the contract above, its first field as well.
     unsafe { check(pointer) }?;
     let first = size_of::<usize>();
-    // SAFETY: it is not null, since it has been checked.
+    // SAFETY: `check` refuses null. By the contract above the first field can be read.
     let theirs = unsafe { size_of_theirs(pointer) };
     let ours = theirs.min(size_of::<T>());
-    // SAFETY: both sides are valid for the shorter of the two lengths, which is at least the size's; the tail that this version does
-    // not know is the caller's, up to its size.
+    // SAFETY: by the contract above `theirs` bytes can be written, and `value` has as many as `T`. `ours` is the
+    // shorter of the two lengths, and `check` has seen that it is longer than the first field. `value` is tine's, so
+    // the two do not overlap. The zeros go up to `theirs` and no further.
     unsafe {
         let source = std::ptr::from_ref(value).cast::<u8>();
         std::ptr::copy_nonoverlapping(source.add(first), pointer.cast::<u8>().add(first), ours - first);

@@ -197,16 +197,18 @@ impl tine_pool {
         let is_new = POOL.get().is_none();
         let pool = POOL.get_or_init(make);
         if is_new {
-            // SAFETY: it stays as long as the process.
+            // SAFETY: the pool is in a static, so its heap stays where it is as long as the process.
             unsafe { heap::name(&raw const pool.heap) };
         }
         std::ptr::from_ref(pool).cast_mut()
     }
 }
 
-// SAFETY: a `Pool` and a `Worker`'s heap may be used from any thread.
+// SAFETY: a `Pool`, a `Worker` and a heap may each be used from any thread. What a nested one points to is a `Pool`
+// as well.
 unsafe impl Send for tine_pool {}
-// SAFETY: as above.
+// SAFETY: a shared `tine_pool` gives shared references to what it holds and no others. A `Pool`, a `Worker` and a
+// heap bear being used by several threads at once.
 unsafe impl Sync for tine_pool {}
 
 /// The host's pool behind a pointer.
@@ -214,7 +216,8 @@ unsafe impl Sync for tine_pool {}
 /// # Safety
 /// `pointer` is null, or a pool that has not been destroyed.
 pub(crate) unsafe fn host<'a>(pointer: *const tine_pool) -> Result<&'a Pool> {
-    // SAFETY: the caller's promise.
+    // SAFETY: by the contract above `pointer` is null or a `tine_pool` that stays until the call returns. It is only
+    // read.
     match unsafe { pointer.as_ref() } {
         None => Err(Error::invalid("pool is NULL")),
         Some(tine_pool { kind: Kind::Host(pool), .. }) => Ok(pool),
@@ -227,12 +230,14 @@ pub(crate) unsafe fn host<'a>(pointer: *const tine_pool) -> Result<&'a Pool> {
 /// # Safety
 /// As for [`host`].
 pub(crate) unsafe fn taker<'a>(pointer: *const tine_pool) -> Result<&'a Pool> {
-    // SAFETY: the caller's promise.
+    // SAFETY: by the contract above `pointer` is null or a `tine_pool` that stays until the call returns. It is only
+    // read.
     match unsafe { pointer.as_ref() } {
         Some(tine_pool { kind: Kind::Worker(worker), .. }) => crate::pool::nested_in(worker),
-        // SAFETY: it lives as long as the pool whose task it is.
+        // SAFETY: a nested pool is part of the host's pool whose task has it, and lives as long as that. By the
+        // contract above that is until the call returns.
         Some(tine_pool { kind: Kind::Nested { pool, .. }, .. }) => Ok(unsafe { &**pool }),
-        // SAFETY: as above.
+        // SAFETY: `host` asks of `pointer` what this function asks.
         _ => unsafe { host(pointer) },
     }
 }
@@ -243,7 +248,8 @@ pub(crate) unsafe fn taker<'a>(pointer: *const tine_pool) -> Result<&'a Pool> {
 /// As for [`host`].
 #[inline(always)]
 pub(crate) unsafe fn heap_of(pointer: *const tine_pool) -> *const tine_heap {
-    // SAFETY: the caller's promise.
+    // SAFETY: by the contract above `pointer` is null or a `tine_pool` that stays until the call returns. It is only
+    // read.
     unsafe { pointer.as_ref() }.map_or(std::ptr::null(), |pool| &raw const pool.heap)
 }
 
@@ -252,12 +258,14 @@ pub(crate) unsafe fn heap_of(pointer: *const tine_pool) -> *const tine_heap {
 /// # Safety
 /// As for [`host`].
 pub(crate) unsafe fn core_heap<'a>(pointer: *const tine_pool) -> Result<&'a Heap> {
-    // SAFETY: the caller's promise.
+    // SAFETY: by the contract above `pointer` is null or a `tine_pool` that stays until the call returns. It is only
+    // read.
     match unsafe { pointer.as_ref() } {
         None => Err(Error::invalid("pool is NULL")),
         Some(tine_pool { kind: Kind::Host(pool), .. }) => pool.heap(),
         Some(tine_pool { kind: Kind::Worker(worker), .. }) => worker.heap(),
-        // SAFETY: it lives as long as the pool whose task it is.
+        // SAFETY: a nested pool is part of the host's pool whose task has it, and lives as long as that. By the
+        // contract above that is until the call returns.
         Some(tine_pool { kind: Kind::Nested { pool, .. }, .. }) => unsafe { &**pool }.heap(),
     }
 }
@@ -267,13 +275,15 @@ pub(crate) unsafe fn core_heap<'a>(pointer: *const tine_pool) -> Result<&'a Heap
 /// # Safety
 /// As for [`host`].
 pub(crate) unsafe fn is_shared(pointer: *const tine_pool, address: usize, length: usize) -> Result<bool> {
-    // SAFETY: the caller's promise.
+    // SAFETY: by the contract above `pointer` is null or a `tine_pool` that stays until the call returns. It is only
+    // read.
     match unsafe { pointer.as_ref() } {
         None => Err(Error::invalid("pool is NULL")),
         Some(tine_pool { kind: Kind::Host(pool), .. }) => pool.is_shared(address, length),
         Some(tine_pool { kind: Kind::Worker(worker), .. }) => worker.is_shared(address, length),
         Some(tine_pool { kind: Kind::Nested { host, .. }, .. }) => {
-            // SAFETY: it lives as long as the pool whose task it is.
+            // SAFETY: a nested pool is part of the host's pool whose task has it, and lives as long as that. By the
+            // contract above that is until the call returns.
             unsafe { &**host }.is_shared(address, length)
         }
     }
@@ -284,7 +294,7 @@ pub(crate) unsafe fn is_shared(pointer: *const tine_pool, address: usize, length
 /// # Safety
 /// `name` is null, or a string that lives for the whole of `'a`.
 pub(crate) unsafe fn function<'a>(address: *const c_void, name: *const c_char) -> Result<Function<'a>> {
-    // SAFETY: the caller's promise.
+    // SAFETY: `optional_str` asks of `name` what this function asks.
     match (address.is_null(), unsafe { optional_str(name) }) {
         (false, None) => Ok(Function::Pointer(address)),
         (true, Some(name)) => name
@@ -297,6 +307,8 @@ pub(crate) unsafe fn function<'a>(address: *const c_void, name: *const c_char) -
 }
 
 impl tine_pool_options {
+    /// # Safety
+    /// What the fields point to is there for as long as the result is used, strings and arrays as the fields' texts say.
     unsafe fn read(&self) -> Result<PoolOptions<'_>> {
         const FLAGS: u32 = TINE_INTERRUPTIBLE
             | TINE_BACKGROUND
@@ -305,7 +317,8 @@ impl tine_pool_options {
             | TINE_NO_CRASH_HANDLER
             | TINE_INLINE;
         flags(self.flags, FLAGS)?;
-        // SAFETY: the caller's strings, arrays and bytes, which live until tine_pool_create returns.
+        // SAFETY: by the contract above what the fields point to is there until tine_pool_create returns: strings,
+        // arrays as long as their counts, bytes as many as their length.
         let (worker, input) = unsafe {
             let input = self.initializer_input.cast();
             (start!(self).read()?, bytes(input, self.initializer_length, "initializer_input")?)
@@ -355,22 +368,26 @@ pub unsafe extern "C" fn tine_pool_create(
     options: *const tine_pool_options,
     out: *mut *mut tine_pool,
 ) -> c_int {
-    // SAFETY: the caller's options and place.
+    // SAFETY: `options` is NULL or as long as its `.size` says, what it points to is there until this returns, and
+    // `out` is NULL or can be written, as the header asks.
     unsafe { options::with(options, |options| create(options, out).map(|()| 0)) }
 }
 
+/// # Safety
+/// What the options point to is there until this returns, and `out` is null or can be written.
 unsafe fn create(options: Option<&tine_pool_options>, out: *mut *mut tine_pool) -> Result<()> {
-    // SAFETY: the caller's place.
+    // SAFETY: by the contract above `out` is null or can be written.
     let out = unsafe { Out::required(out, "out") }?;
     let options = match options {
-        // SAFETY: the caller's options.
+        // SAFETY: `read` asks of what the options point to what this function asks.
         Some(options) => unsafe { options.read() }?,
         None => PoolOptions::default(),
     };
     let core = Pool::new(&options)?;
     let heap = tine_heap::of_host(core.heap()?);
     let pointer = Box::into_raw(Box::new(tine_pool { kind: Kind::Host(core), heap, nested: None }));
-    // SAFETY: the pool that has just been made; nobody else has it.
+    // SAFETY: `pointer` has just left its box and nobody else has it, so this is the only use of the pool. It stays
+    // where it is until it is destroyed.
     let started = unsafe {
         // The heap lists what the pool knows of its workers.
         (*pointer).heap.belongs_to(pointer);
@@ -387,7 +404,7 @@ unsafe fn create(options: Option<&tine_pool_options>, out: *mut *mut tine_pool) 
     };
     match started {
         Ok(()) => out.set(pointer),
-        // SAFETY: as above.
+        // SAFETY: `pointer` left its box above, and nobody has been given it: `out` is not set.
         Err(_) => drop(unsafe { Box::from_raw(pointer) }),
     }
     started
@@ -406,7 +423,7 @@ unsafe fn create(options: Option<&tine_pool_options>, out: *mut *mut tine_pool) 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_pool_shutdown(pool: *mut tine_pool, timeout_ns: i64) -> c_int {
     guard(|| {
-        // SAFETY: the caller's pool.
+        // SAFETY: `pool` is NULL, or a pool that tine gave and that has not been destroyed, as the header asks.
         unsafe { host(pool) }?.shutdown(Timeout::from_ns(timeout_ns))?;
         Ok(0)
     })
@@ -419,9 +436,10 @@ pub unsafe extern "C" fn tine_pool_shutdown(pool: *mut tine_pool, timeout_ns: i6
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_pool_destroy(pool: *mut tine_pool) {
     guard_end(|| {
-        // SAFETY: the caller's pool, which came from `tine_pool_create`; a worker's is not the caller's to destroy.
+        // SAFETY: `pool` is NULL, or a pool that tine gave and that has not been destroyed, as the header asks.
         if unsafe { host(pool) }.is_ok() {
-            // SAFETY: as above.
+            // SAFETY: it is a host's, and those come from `Box::into_raw` in `create` alone. As the text above asks,
+            // no other thread is in a call on the pool, and this call is the last.
             drop(unsafe { Box::from_raw(pool) });
         }
     });
@@ -433,7 +451,7 @@ pub unsafe extern "C" fn tine_pool_destroy(pool: *mut tine_pool) {
 /// Returns the descriptor, which stays the pool's; TINE_EFORKED, TINE_EWORKER. Threads: any.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_pool_fd(pool: *mut tine_pool) -> c_int {
-    // SAFETY: the caller's pool.
+    // SAFETY: `pool` is NULL, or a pool that tine gave and that has not been destroyed, as the header asks.
     guard(|| unsafe { host(pool) }?.descriptor())
 }
 
@@ -443,7 +461,7 @@ pub unsafe extern "C" fn tine_pool_fd(pool: *mut tine_pool) -> c_int {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_pool_poll(pool: *mut tine_pool) -> c_int {
     guard(|| {
-        // SAFETY: the caller's pool.
+        // SAFETY: `pool` is NULL, or a pool that tine gave and that has not been destroyed, as the header asks.
         let finished = unsafe { taker(pool) }?.poll()?;
         Ok(c_int::try_from(finished).unwrap_or(c_int::MAX))
     })
@@ -456,9 +474,9 @@ pub unsafe extern "C" fn tine_pool_poll(pool: *mut tine_pool) -> c_int {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_pool_stats(pool: *mut tine_pool, out: *mut tine_stats) -> c_int {
     guard(|| {
-        // SAFETY: the caller's pointers.
+        // SAFETY: `pool` is NULL, or a pool that tine gave and that has not been destroyed, as the header asks.
         let pool = unsafe { host(pool) }?;
-        // SAFETY: null, or the caller's struct, which starts with its size.
+        // SAFETY: `out` is NULL, or a struct that can be written as far as its `.size` says, as the header asks.
         unsafe { options::check(out) }?;
         let stats = pool.stats()?;
         let stats = tine_stats {
@@ -478,7 +496,7 @@ pub unsafe extern "C" fn tine_pool_stats(pool: *mut tine_pool, out: *mut tine_st
             workers_busy: stats.workers_busy,
             waiting: stats.outstanding.saturating_sub(stats.workers_busy) as u64,
         };
-        // SAFETY: the caller's struct, as long as it says.
+        // SAFETY: `out` can be written as far as its `.size` says, as the header asks. `check` has refused NULL.
         unsafe { options::fill(out, &stats) }?;
         Ok(0)
     })

@@ -102,10 +102,13 @@ pub struct tine_exit {
 extensible!(tine_exit);
 
 impl tine_process_options {
+    /// # Safety
+    /// What the fields point to is there for as long as the result is used, as the fields' texts say.
     unsafe fn read(&self) -> Result<ProcessOptions<'_>> {
         const FLAGS: u32 = TINE_DETACHED | TINE_INTERRUPTIBLE | TINE_CORE_FILES | TINE_NO_CRASH_HANDLER;
         flags(self.flags, FLAGS)?;
-        // SAFETY: the caller's strings and arrays, which live until tine_process_start returns.
+        // SAFETY: by the contract above what the fields point to is there until tine_process_start returns: strings,
+        // arrays as long as their counts, and segments and a channel that are not closed.
         let (worker, segments, title, channel) = unsafe {
             let segments = slice(self.segments, self.segment_count, "segments")?;
             let segments = segments.iter().map(|segment| Ok(&**get(*segment)?)).collect::<Result<_>>()?;
@@ -150,19 +153,25 @@ pub unsafe extern "C" fn tine_process_start(
     out: *mut *mut tine_process,
 ) -> c_int {
     let address = r#fn.map_or(std::ptr::null(), |function| function as *const c_void);
-    // SAFETY: the caller's options, pointers and place.
+    // SAFETY: `input` has `length` bytes, `options` is NULL or as long as its `.size` says, and what it points to is
+    // there until this returns. `out` is NULL or can be written. The header asks for all of that.
     unsafe {
         options::with(options, |options| start(options, address, (input.cast(), length), out).map(|()| 0))
     }
 }
 
+/// # Safety
+/// The input has as many bytes as its length says, what the options point to is there until this returns, and `out` is null or can
+/// be written. The options' channel is null or an end that is not closed and that nobody else uses.
 unsafe fn start(
     options: Option<&tine_process_options>,
     address: *const c_void,
     (input, length): (*const u8, usize),
     out: *mut *mut tine_process,
 ) -> Result<()> {
-    // SAFETY: the caller's pointers.
+    // SAFETY: by the contract above `out` is null or can be written, and the input and what the options point to are
+    // there until this returns. The text of `.channel` says that the end is given away here, so its closing is the
+    // last use of it.
     unsafe {
         let out = Out::required(out, "out")?;
         let input = bytes(input, length, "input")?;
@@ -178,8 +187,12 @@ unsafe fn start(
 }
 
 /// The process behind a pointer.
+///
+/// # Safety
+/// `pointer` is null, or a process that has not been closed.
 unsafe fn process<'a>(pointer: *const tine_process) -> Result<&'a Process> {
-    // SAFETY: the caller's pointer: null, or a process that has not been closed.
+    // SAFETY: by the contract above `pointer` is null or a process that stays until the call returns. It is only
+    // read.
     unsafe { pointer.as_ref() }.map(|process| &process.0).ok_or_else(|| Error::invalid("p is NULL"))
 }
 
@@ -198,10 +211,10 @@ pub unsafe extern "C" fn tine_process_wait(
     out: *mut tine_exit,
 ) -> c_int {
     guard(|| {
-        // SAFETY: the caller's pointers.
+        // SAFETY: `p` is NULL, or a process that has not been closed, as the header asks.
         let process = unsafe { process(p) }?;
         if !out.is_null() {
-            // SAFETY: as above.
+            // SAFETY: `out` is not NULL, so it can be written as far as its `.size` says, as the header asks.
             unsafe { options::check(out) }?;
         }
         let exit = meanwhile(Timeout::from_ns(timeout_ns), |timeout| process.wait(timeout))?;
@@ -217,7 +230,7 @@ pub unsafe extern "C" fn tine_process_wait(
                 length,
                 death: view(Some(&exit.death)),
             };
-            // SAFETY: as above.
+            // SAFETY: `out` is not NULL, so it can be written as far as its `.size` says, as the header asks.
             unsafe { options::fill(out, &exit) }?;
         }
         Ok(0)
@@ -231,7 +244,7 @@ pub unsafe extern "C" fn tine_process_wait(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_process_kill(p: *mut tine_process, signal: c_int) -> c_int {
     guard(|| {
-        // SAFETY: the caller's process.
+        // SAFETY: `p` is NULL, or a process that has not been closed, as the header asks.
         unsafe { process(p) }?.signal(signal)?;
         Ok(0)
     })
@@ -245,7 +258,7 @@ pub unsafe extern "C" fn tine_process_kill(p: *mut tine_process, signal: c_int) 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_process_kill_tree(p: *mut tine_process, signal: c_int) -> c_int {
     guard(|| {
-        // SAFETY: the caller's process.
+        // SAFETY: `p` is NULL, or a process that has not been closed, as the header asks.
         unsafe { process(p) }?.signal_tree(signal)?;
         Ok(0)
     })
@@ -254,14 +267,14 @@ pub unsafe extern "C" fn tine_process_kill_tree(p: *mut tine_process, signal: c_
 /// 1 while the process has not ended, 0 from then on; -EINVAL: p is NULL; TINE_EFORKED. Threads: any.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_process_alive(p: *const tine_process) -> c_int {
-    // SAFETY: the caller's process.
+    // SAFETY: `p` is NULL, or a process that has not been closed, as the header asks.
     guard(|| Ok(c_int::from(unsafe { process(p) }?.is_alive()?)))
 }
 
 /// The process's number; -EINVAL: p is NULL. It may be given to another one after its end. Threads: any.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_process_pid(p: *const tine_process) -> libc::pid_t {
-    // SAFETY: the caller's process.
+    // SAFETY: `p` is NULL, or a process that has not been closed, as the header asks.
     guard(|| Ok(unsafe { process(p) }?.pid()))
 }
 
@@ -271,14 +284,14 @@ pub unsafe extern "C" fn tine_process_pid(p: *const tine_process) -> libc::pid_t
 /// Returns the descriptor, which stays the handle's; -EINVAL: p is NULL; TINE_EFORKED. Threads: any.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_process_fd(p: *const tine_process) -> c_int {
-    // SAFETY: the caller's process.
+    // SAFETY: `p` is NULL, or a process that has not been closed, as the header asks.
     guard(|| unsafe { process(p) }?.descriptor())
 }
 
 /// The process's title: .title, or "tine-process". NULL for NULL; valid until tine_process_close. Threads: any.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_process_title(p: *const tine_process) -> *const c_char {
-    // SAFETY: the caller's process.
+    // SAFETY: `p` is NULL, or a process that has not been closed, as the header asks.
     guard_value(std::ptr::null(), || unsafe { process(p) }.map_or(std::ptr::null(), |p| p.title().as_ptr()))
 }
 
@@ -290,7 +303,8 @@ pub unsafe extern "C" fn tine_process_title(p: *const tine_process) -> *const c_
 pub unsafe extern "C" fn tine_process_close(p: *mut tine_process) {
     guard_end(|| {
         if !p.is_null() {
-            // SAFETY: the caller's process, which came from tine_process_start.
+            // SAFETY: a process comes from `Box::into_raw` in `start` alone. As the text above asks, no other thread
+            // is in a call on it, and this call is the last.
             drop(unsafe { Box::from_raw(p) });
         }
     });

@@ -41,22 +41,24 @@ extensible!(tine_progress);
 pub unsafe extern "C" fn tine_progress_bar(done: usize, total: usize, user: *mut c_void) {
     guard_value((), || {
         let place = user.cast::<tine_progress>();
-        // SAFETY: the caller's struct.
+        // SAFETY: `user` is NULL or a tine_progress that can be read as far as its `.size` says: the text above asks
+        // for that.
         let Ok(read) = (unsafe { options::read(place.cast_const()) }) else { return };
         let mut view = match read {
             Some(view) => view,
             None if done < total => return,
-            // SAFETY: all zero is valid for the struct.
+            // SAFETY: its fields are integers and a pointer, and for both zero is a value.
             None => unsafe { std::mem::zeroed() },
         };
-        // SAFETY: the caller's string.
+        // SAFETY: `.label` is NULL or a string, and it stays until the call returns, as the header asks.
         let label = unsafe { optional_str(view.label) }
             .map_or_else(String::new, |label| label.to_string_lossy().into_owned());
         let mut bar = Progress { began_ns: view.began_ns, drawn_ns: view.drawn_ns, shown: view.shown };
         bar.draw(if view.fd == 0 { 2 } else { view.fd }, &label, done, total, view.failed);
         (view.began_ns, view.drawn_ns, view.shown) = (bar.began_ns, bar.drawn_ns, bar.shown);
         if read.is_some() {
-            // SAFETY: as above.
+            // SAFETY: `place` is not NULL: `read` has found a struct there. It is the program's tine_progress, which
+            // the bar may write to: the text above says so.
             let _ = unsafe { options::fill(place, &view) };
         }
     });

@@ -90,6 +90,9 @@ pub(crate) fn queue(pointer: *const tine_queue) -> Outcome<Queue> {
 }
 
 /// A call that gets: what a watching process is to hear, and how long a message is that does not fit.
+///
+/// # Safety
+/// `length` is null, or can be written.
 #[inline(always)]
 pub(crate) unsafe fn got<T>(
     q: *const tine_queue,
@@ -99,7 +102,7 @@ pub(crate) unsafe fn got<T>(
     result.map_err(|(code, needed)| {
         match -code.0 {
             libc::EMSGSIZE if !length.is_null() => {
-                // SAFETY: the caller's place.
+                // SAFETY: `length` is not null, so by the contract above it can be written.
                 unsafe { length.write(needed) };
             }
             libc::EAGAIN | libc::ETIMEDOUT => watch::found_empty(q.addr()),
@@ -110,18 +113,26 @@ pub(crate) unsafe fn got<T>(
 }
 
 /// A caller's bytes.
+///
+/// # Safety
+/// `data` is null, or valid for reads of `length` bytes for the whole of `'a`.
 #[inline(always)]
 unsafe fn data<'a>(data: *const c_void, length: usize) -> Outcome<&'a [u8]> {
-    // SAFETY: the caller's promise.
+    // SAFETY: `bytes` asks of `data` what this function asks.
     unsafe { bytes(data.cast(), length, "data") }.map_err(|error| error.code())
 }
 
+/// Room for messages.
+///
+/// # Safety
+/// `buffer` is null, or `capacity` bytes from it on can be written for as long as the result is used, and nobody else uses them.
 #[inline(always)]
-pub(crate) fn room(buffer: *mut c_void, capacity: usize) -> Outcome<Buffer> {
+pub(crate) unsafe fn room(buffer: *mut c_void, capacity: usize) -> Outcome<Buffer> {
     if (buffer.is_null() && capacity != 0) || capacity > isize::MAX as usize {
         return Err(INVALID);
     }
-    // SAFETY: the caller's buffer, as long as it says.
+    // SAFETY: by the contract above `buffer` has `capacity` bytes of room. Where `capacity` is not 0, `buffer` is not
+    // null.
     Ok(unsafe { Buffer::new(buffer.cast(), capacity) })
 }
 
@@ -139,10 +150,13 @@ pub unsafe extern "C" fn tine_queue_create(
     options: *const tine_queue_options,
     out: *mut *mut tine_queue,
 ) -> c_int {
-    // SAFETY: the caller's options, pool and place.
+    // SAFETY: `pool` is NULL or a pool that has not been destroyed, `options` is NULL or as long as its `.size` says,
+    // the heap that it names is not closed, and `out` is NULL or can be written, as the header asks.
     unsafe { options::with(options, |options| create(pool, options, out).map(|()| 0)) }
 }
 
+/// # Safety
+/// `pool` is null or has not been destroyed, the options' heap is null or not closed, and `out` is null or can be written.
 unsafe fn create(
     pool: *mut tine_pool,
     options: Option<&tine_queue_options>,
@@ -150,13 +164,13 @@ unsafe fn create(
 ) -> Result<()> {
     let own = options.map_or(std::ptr::null_mut(), |options| options.heap);
     let options = options.map_or(Ok(QueueOptions::default()), tine_queue_options::read)?;
-    // SAFETY: the caller's place.
+    // SAFETY: by the contract above `out` is null or can be written.
     let out = unsafe { Out::required(out, "out") }?;
     reserve::suffices()?;
     let made = match (pool.is_null(), own.is_null()) {
-        // SAFETY: the caller's pool.
+        // SAFETY: `pool` is not null, so by the contract above it has not been destroyed.
         (false, true) => queue::create(unsafe { core_heap(pool) }?, &options),
-        // SAFETY: the caller's heap.
+        // SAFETY: `own` is not null, so by the contract above it is not closed.
         (true, false) => unsafe { heap::with_memory(own, |heap| queue::create(heap, &options)) },
         (true, true) => Err(Error::invalid("pool is NULL, and options.heap names no heap")),
         (false, false) => Err(Error::invalid("both pool and options.heap are given")),
@@ -197,7 +211,7 @@ pub unsafe extern "C" fn tine_queue_put(
     timeout_ns: i64,
 ) -> c_int {
     guard_code(|| {
-        // SAFETY: the caller's bytes.
+        // SAFETY: `data` has `length` bytes until the call returns, as the header asks.
         let (queue, data) = (queue(q)?, unsafe { self::data(data, length) }?);
         meanwhile(Timeout::from_ns(timeout_ns), |timeout| queue.put(data, timeout)).map(|()| 0)
     })
@@ -220,9 +234,10 @@ pub unsafe extern "C" fn tine_queue_get(
 ) -> c_int {
     guard_code(|| {
         let queue = queue(q)?;
-        let buffer = room(buffer, capacity)?;
+        // SAFETY: `buffer` has `capacity` bytes of room until the call returns, as the header asks.
+        let buffer = unsafe { room(buffer, capacity) }?;
         let result = meanwhile(Timeout::from_ns(timeout_ns), |timeout| queue.get(buffer, timeout));
-        // SAFETY: the caller's place.
+        // SAFETY: `length` is NULL or can be written, as the header asks.
         unsafe {
             let got = got(q, result, length)?;
             if !length.is_null() {

@@ -6,17 +6,15 @@ use crate::pool::meanwhile;
 use crate::sync::{INVALID, Outcome};
 use crate::sys::clock::Timeout;
 use std::ffi::{c_int, c_void};
+use std::ptr::NonNull;
 
-/// The caller's lengths.
-unsafe fn lengths<'a>(lengths: *mut usize, count: usize) -> Outcome<&'a mut [usize]> {
-    if count == 0 {
-        return Ok(&mut []);
+/// Where an array of lengths begins, if a pointer and a count can be one; no pointer is needed for none.
+fn array(lengths: *mut usize, count: usize) -> Outcome<NonNull<usize>> {
+    match NonNull::new(lengths) {
+        _ if count == 0 => Ok(NonNull::dangling()),
+        Some(start) if count <= c_int::MAX as usize && lengths.is_aligned() => Ok(start),
+        _ => Err(INVALID),
     }
-    if lengths.is_null() || count > c_int::MAX as usize || !lengths.is_aligned() {
-        return Err(INVALID);
-    }
-    // SAFETY: the caller's array, as long as it says.
-    Ok(unsafe { std::slice::from_raw_parts_mut(lengths, count) })
 }
 
 /// Puts several messages, which lie one behind the other in `data`: cheaper than one by one. Those for which there is
@@ -35,15 +33,18 @@ pub unsafe extern "C" fn tine_queue_put_many(
 ) -> c_int {
     guard_code(|| {
         let queue = queue(q)?;
-        // SAFETY: the caller's array, which is only read.
-        let lengths: &[usize] = unsafe { self::lengths(lengths.cast_mut(), count) }?;
+        let start = array(lengths.cast_mut(), count)?;
+        // SAFETY: `lengths` has `count` lengths, and nobody changes them meanwhile, as the header asks. Where `count`
+        // is not 0, `array` has seen that it is not null and aligned.
+        let lengths = unsafe { std::slice::from_raw_parts(start.as_ptr(), count) };
         let total = lengths.iter().try_fold(0usize, |sum, length| sum.checked_add(*length)).ok_or(INVALID)?;
         if (data.is_null() && total != 0) || total > isize::MAX as usize {
             return Err(INVALID);
         }
         let bytes = match total {
             0 => &[],
-            // SAFETY: the caller's bytes, as many as the lengths say.
+            // SAFETY: `data` has as many bytes as the lengths say together: the text above asks for that. It is not
+            // NULL, and `total` is one that a slice may have: that was checked.
             total => unsafe { std::slice::from_raw_parts(data.cast::<u8>(), total) },
         };
         let put = |timeout| queue.put_many(bytes, lengths, timeout);
@@ -70,12 +71,16 @@ pub unsafe extern "C" fn tine_queue_get_many(
 ) -> c_int {
     guard_code(|| {
         let queue = queue(q)?;
-        let buffer = room(buffer, capacity)?;
-        // SAFETY: the caller's array.
-        let places = unsafe { self::lengths(lengths, count) }?;
+        // SAFETY: `buffer` has `capacity` bytes of room until the call returns, as the header asks.
+        let buffer = unsafe { room(buffer, capacity) }?;
+        let start = array(lengths, count)?;
+        // SAFETY: `lengths` has `count` places that can be written, and nobody else uses them meanwhile, as the
+        // header asks. Where `count` is not 0, `array` has seen that it is not null and aligned.
+        let places = unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), count) };
         let get = |timeout| queue.get_many(buffer, places, timeout);
         let result = meanwhile(Timeout::from_ns(timeout_ns), get);
-        // SAFETY: the caller's array has at least one place where something can fail.
+        // SAFETY: `got` writes where a message does not fit, and none was looked at unless `count` was at least 1.
+        // `lengths` then has a first place.
         unsafe { got(q, result, lengths) }.map(|got| got as c_int)
     })
 }
@@ -96,7 +101,7 @@ pub unsafe extern "C" fn tine_queue_reserve(
 ) -> c_int {
     guard_code(|| {
         let queue = queue(q)?;
-        // SAFETY: the caller's place.
+        // SAFETY: `out` is NULL or can be written, as the header asks.
         let out = unsafe { Out::optional(out) }.ok_or(INVALID)?;
         let reserve = |timeout| queue.reserve(length, timeout);
         out.set(meanwhile(Timeout::from_ns(timeout_ns), reserve)?.as_ptr().cast());
@@ -137,12 +142,12 @@ pub unsafe extern "C" fn tine_queue_peek(
 ) -> c_int {
     guard_code(|| {
         let queue = queue(q)?;
-        // SAFETY: the caller's places.
+        // SAFETY: `out` and `length` are NULL or can be written, as the header asks.
         let (out, length) =
             unsafe { (Out::optional(out).ok_or(INVALID)?, Out::optional(length).ok_or(INVALID)?) };
         let peek = |timeout| queue.peek(timeout);
         let result = meanwhile(Timeout::from_ns(timeout_ns), peek).map_err(|code| (code, 0));
-        // SAFETY: no place is written.
+        // SAFETY: `got` is given no place to write to: null.
         let (place, bytes) = unsafe { got(q, result, std::ptr::null_mut()) }?;
         out.set(place.as_ptr().cast());
         length.set(bytes);

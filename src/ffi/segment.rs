@@ -54,7 +54,8 @@ pub unsafe extern "C" fn tine_segment_create(
 ) -> c_int {
     const FLAGS: u32 =
         TINE_SEGMENT_READ_ONLY | TINE_SEGMENT_HUGE_PAGES | TINE_SEGMENT_ANY_ADDRESS | TINE_SEGMENT_POPULATE;
-    // SAFETY: the caller's pointers.
+    // SAFETY: `options` is NULL or as long as its `.size` says, and `out` is NULL or can be written, as the header
+    // asks.
     unsafe { make(options, out, FLAGS, |options| Segment::create(size, options)) }
 }
 
@@ -74,7 +75,8 @@ pub unsafe extern "C" fn tine_segment_attach(
     out: *mut *mut tine_segment,
 ) -> c_int {
     const FLAGS: u32 = TINE_SEGMENT_ANY_ADDRESS | TINE_SEGMENT_POPULATE;
-    // SAFETY: the caller's pointers.
+    // SAFETY: `options` is NULL or as long as its `.size` says, and `out` is NULL or can be written, as the header
+    // asks.
     unsafe { make(options, out, FLAGS, |options| Segment::attach(fd, options)) }
 }
 
@@ -82,7 +84,7 @@ pub unsafe extern "C" fn tine_segment_attach(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_segment_address(s: *const tine_segment) -> *mut c_void {
     guard_value(std::ptr::null_mut(), || {
-        // SAFETY: the caller's segment.
+        // SAFETY: `s` is NULL, or a segment that is not closed, as the header asks.
         let segment = unsafe { get(s) };
         segment
             .map_or(std::ptr::null_mut(), |segment| std::ptr::with_exposed_provenance_mut(segment.address()))
@@ -92,7 +94,7 @@ pub unsafe extern "C" fn tine_segment_address(s: *const tine_segment) -> *mut c_
 /// How many bytes the segment has: what it was created with. 0 for NULL. Threads: any.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_segment_size(s: *const tine_segment) -> usize {
-    // SAFETY: the caller's segment.
+    // SAFETY: `s` is NULL, or a segment that is not closed, as the header asks.
     guard_value(0, || unsafe { get(s) }.map_or(0, |segment| segment.size()))
 }
 
@@ -101,7 +103,7 @@ pub unsafe extern "C" fn tine_segment_size(s: *const tine_segment) -> usize {
 /// Returns the descriptor; -EINVAL for NULL. Threads: any.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_segment_fd(s: *const tine_segment) -> c_int {
-    // SAFETY: the caller's segment.
+    // SAFETY: `s` is NULL, or a segment that is not closed, as the header asks.
     guard(|| Ok(unsafe { get(s) }?.fd().as_raw_fd()))
 }
 
@@ -114,7 +116,7 @@ pub unsafe extern "C" fn tine_segment_fd(s: *const tine_segment) -> c_int {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_segment_close(s: *mut tine_segment) -> c_int {
     guard(|| {
-        // SAFETY: the caller's segment.
+        // SAFETY: `s` is NULL, or a segment that is not closed, as the header asks.
         let Ok(segment) = (unsafe { get(s) }) else { return Ok(0) };
         if Arc::strong_count(segment) > 1 {
             return Err(Error::errno(libc::EBUSY, "a heap in the segment is open"));
@@ -122,7 +124,8 @@ pub unsafe extern "C" fn tine_segment_close(s: *mut tine_segment) -> c_int {
         if segment.is_locked() {
             return Err(Error::errno(libc::EBUSY, "a lock in the segment is held"));
         }
-        // SAFETY: it came from `make`, and is the caller's to give up.
+        // SAFETY: a segment comes from `Box::into_raw` in `make` alone. As the text above asks, no other thread uses
+        // it, and this call is the last.
         drop(unsafe { Box::from_raw(s) });
         Ok(0)
     })
@@ -136,7 +139,7 @@ pub unsafe extern "C" fn tine_segment_close(s: *mut tine_segment) -> c_int {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_segment_send(socket: c_int, s: *const tine_segment) -> c_int {
     guard(|| {
-        // SAFETY: the caller's segment.
+        // SAFETY: `s` is NULL, or a segment that is not closed, as the header asks.
         unsafe { get(s) }?.send(socket)?;
         Ok(0)
     })
@@ -162,7 +165,8 @@ pub unsafe extern "C" fn tine_segment_receive(
     out: *mut *mut tine_segment,
 ) -> c_int {
     const FLAGS: u32 = TINE_SEGMENT_ANY_ADDRESS | TINE_SEGMENT_POPULATE;
-    // SAFETY: the caller's pointers.
+    // SAFETY: `options` is NULL or as long as its `.size` says, and `out` is NULL or can be written, as the header
+    // asks.
     unsafe { make(options, out, FLAGS, |options| Segment::receive(socket, options)) }
 }
 
@@ -184,7 +188,8 @@ pub unsafe extern "C" fn tine_pool_share(
     timeout_ns: i64,
 ) -> c_int {
     guard(|| {
-        // SAFETY: the caller's pointers.
+        // SAFETY: `pool` is NULL or a pool that has not been destroyed, and `s` is NULL, or a segment that is not
+        // closed, as the header asks.
         let (pool, segment) = unsafe { (host(pool)?, get(s)?) };
         pool.share(segment, Timeout::from_ns(timeout_ns))?;
         Ok(0)
@@ -192,7 +197,7 @@ pub unsafe extern "C" fn tine_pool_share(
 }
 
 /// # Safety
-/// The pointers are as the exported functions want them.
+/// `options` is null or as long as its `.size` says, and `out` is null or can be written.
 unsafe fn make(
     options: *const tine_segment_options,
     out: *mut *mut tine_segment,
@@ -200,7 +205,7 @@ unsafe fn make(
     body: impl FnOnce(&SegmentOptions) -> crate::Result<Segment>,
 ) -> c_int {
     let make = |options: Option<&tine_segment_options>| {
-        // SAFETY: the caller's place.
+        // SAFETY: by the contract above `out` is null or can be written.
         let out = unsafe { Out::required(out, "out") }?;
         let given = options.map_or(0, |options| options.flags);
         flags(given, known)?;
@@ -213,13 +218,14 @@ unsafe fn make(
         out.set(Box::into_raw(Box::new(tine_segment(Arc::new(segment)))));
         Ok(0)
     };
-    // SAFETY: the caller's options.
+    // SAFETY: `with` asks of `options` what this function asks.
     unsafe { options::with(options, make) }
 }
 
 /// # Safety
 /// `pointer` is null, or a segment that has not been closed.
 pub(crate) unsafe fn get<'a>(pointer: *const tine_segment) -> crate::Result<&'a Arc<Segment>> {
-    // SAFETY: the caller's promise.
+    // SAFETY: by the contract above `pointer` is null or a segment that stays until the call returns. It is only
+    // read.
     unsafe { pointer.as_ref() }.map(|segment| &segment.0).ok_or_else(|| Error::invalid("segment is NULL"))
 }

@@ -21,7 +21,7 @@ pub type tine_fn = Option<unsafe extern "C-unwind" fn(task: *mut tine_task) -> c
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_register(name: *const c_char, r#fn: tine_fn) -> c_int {
     guard(|| {
-        // SAFETY: the caller's string.
+        // SAFETY: `name` is NULL, or a string that stays until the call returns, as the header asks.
         let name = unsafe { optional_str(name) }.ok_or_else(|| crate::Error::invalid("name is NULL"))?;
         let function = r#fn.map_or(std::ptr::null(), |function| function as *const std::ffi::c_void);
         functions::register(name, function)?;

@@ -89,12 +89,14 @@ impl tine_stream_options {
             Box::new(move || {
                 let (mut input, mut length, mut item) = (std::ptr::null(), 0, std::ptr::null_mut());
                 let user = std::ptr::with_exposed_provenance_mut(user);
-                // SAFETY: the caller's callback, and places of this frame.
+                // SAFETY: a function of this type was given to be called with `user`: the text of `.pull` says so.
+                // The places are of this frame, which outlives the call.
                 match unsafe { callback(user, &mut input, &mut length, &mut item) } {
                     0 => Ok(None),
                     code @ ..0 => Err(Error::new(Code(code), "the stream's .pull has failed")),
                     _ => {
-                        // SAFETY: the caller's bytes, which stay until the next call.
+                        // SAFETY: `.pull` has said where the item is and how long, and its text asks that the item
+                        // stays there until the next call. There is no next call before this item has been copied.
                         let input = unsafe { bytes(input.cast::<u8>(), length, "the item") }?;
                         Ok(Some(Pulled {
                             input: (input.as_ptr(), input.len()),
@@ -123,22 +125,26 @@ pub unsafe extern "C" fn tine_stream_create(
     out: *mut *mut tine_stream,
 ) -> c_int {
     let address = r#fn.map_or(std::ptr::null(), |function| function as *const c_void);
-    // SAFETY: the caller's options, pool and place.
+    // SAFETY: `pool` is NULL or a pool that has not been destroyed, `options` is NULL or as long as its `.size` says,
+    // what it points to is there until this returns, and `out` is NULL or can be written, as the header asks.
     unsafe { options::with(options, |options| create(pool, address, options, out).map(|()| 0)) }
 }
 
+/// # Safety
+/// `pool` is null or has not been destroyed, what the options point to is there until this returns, and `out` is null or can be
+/// written.
 unsafe fn create(
     pool: *mut tine_pool,
     address: *const c_void,
     options: Option<&tine_stream_options>,
     out: *mut *mut tine_stream,
 ) -> Result<()> {
-    // SAFETY: the caller's pool and place.
+    // SAFETY: by the contract above `pool` is null or has not been destroyed, and `out` is null or can be written.
     let (pool, out) = unsafe { (taker(pool)?, Out::required(out, "out")?) };
     let name = options.map_or(std::ptr::null(), |options| options.name);
     let (core, pull) =
         options.map_or_else(|| Ok((StreamOptions::default(), None)), tine_stream_options::read)?;
-    // SAFETY: the caller's string.
+    // SAFETY: by the contract above the name is null, or a string that is there until this returns.
     let core = pool.stream(unsafe { function(address, name) }?, pull, core)?;
     out.set(Box::into_raw(Box::new(tine_stream { core })));
     Ok(())
@@ -147,7 +153,7 @@ unsafe fn create(
 /// # Safety
 /// `pointer` is null, or a stream that has not been destroyed.
 unsafe fn stream<'a>(pointer: *const tine_stream) -> Result<&'a Stream> {
-    // SAFETY: the caller's promise.
+    // SAFETY: by the contract above `pointer` is null or a stream that stays until the call returns. It is only read.
     let stream = unsafe { pointer.as_ref() }.ok_or_else(|| Error::invalid("stream is NULL"))?;
     Ok(&stream.core)
 }
@@ -168,7 +174,8 @@ pub unsafe extern "C" fn tine_stream_put(
     timeout_ns: i64,
 ) -> c_int {
     guard(|| {
-        // SAFETY: the caller's stream and bytes.
+        // SAFETY: `stream` is NULL, or a stream that has not been destroyed, and `input` has `length` bytes, as the
+        // header asks.
         let (core, input) = unsafe { (self::stream(stream)?, bytes(input.cast(), length, "input")?) };
         core.put(input, user.expose_provenance(), Timeout::from_ns(timeout_ns))?;
         Ok(0)
@@ -181,7 +188,7 @@ pub unsafe extern "C" fn tine_stream_put(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_stream_end(stream: *mut tine_stream) -> c_int {
     guard(|| {
-        // SAFETY: the caller's stream.
+        // SAFETY: `stream` is NULL, or a stream that has not been destroyed, as the header asks.
         unsafe { self::stream(stream) }?.end()?;
         Ok(0)
     })
@@ -201,7 +208,8 @@ pub unsafe extern "C" fn tine_stream_next(
     out: *mut tine_result,
 ) -> c_int {
     guard(|| {
-        // SAFETY: the caller's pointers.
+        // SAFETY: `stream` is NULL, or a stream that has not been destroyed. `out` is NULL or a struct that can be
+        // written as far as its `.size` says. The header asks for both.
         unsafe {
             let core = self::stream(stream)?;
             options::check(out)?;
@@ -220,7 +228,8 @@ pub unsafe extern "C" fn tine_stream_next(
 pub unsafe extern "C" fn tine_stream_destroy(stream: *mut tine_stream) {
     guard_end(|| {
         if !stream.is_null() {
-            // SAFETY: the caller's stream, which came from `tine_stream_create`.
+            // SAFETY: a stream comes from `Box::into_raw` in `create` alone. As the text above asks, no other thread
+            // is in a call on it, and this call is the last.
             drop(unsafe { Box::from_raw(stream) });
         }
     });

@@ -120,7 +120,8 @@ pub(crate) fn view_of(result: &TaskResult) -> tine_result {
         message: result.message,
         data: result.data.cast(),
         length: result.length,
-        // SAFETY: null, or a death that lives until the result is released.
+        // SAFETY: `result.death` is null, or a death that the pool keeps until the result is released. `result` is
+        // not released yet.
         death: view(unsafe { result.death.as_ref() }),
         deaths: result.deaths,
         user: std::ptr::with_exposed_provenance_mut(result.user),
@@ -128,8 +129,11 @@ pub(crate) fn view_of(result: &TaskResult) -> tine_result {
 }
 
 /// Fills the caller's result.
+///
+/// # Safety
+/// `place` is null, or can be written as far as its `.size` says.
 pub(crate) unsafe fn give(result: &TaskResult, place: *mut tine_result) -> crate::Result<()> {
-    // SAFETY: the caller's struct, whose size has been checked before the result was taken.
+    // SAFETY: `fill` asks of `place` what this function asks.
     unsafe { options::fill(place, &view_of(result)) }.map_err(Into::into)
 }
 
@@ -138,14 +142,16 @@ fn callbacks(options: &tine_submit_options) -> Callbacks {
     let user = options.user.expose_provenance();
     Callbacks {
         on_begin: options.on_begin.map(|callback| -> OnBegin {
-            // SAFETY: the caller's callback, which says that it may be called on any thread.
+            // SAFETY: a function of this type was given to be called with `user`, on the threads that the text of
+            // `.on_settled` names.
             Arc::new(move |id, pid| unsafe {
                 callback(id.0, pid, std::ptr::with_exposed_provenance_mut(user))
             })
         }),
         on_settled: options.on_settled.map(|callback| -> OnSettled {
             Arc::new(move |result| {
-                // SAFETY: as above.
+                // SAFETY: a function of this type was given to be called with `user`, on the threads that the text of
+                // `.on_settled` names. The result that it sees lives until it returns.
                 unsafe { callback(&view_of(result), std::ptr::with_exposed_provenance_mut(user)) };
             })
         }),
@@ -175,7 +181,9 @@ pub unsafe extern "C" fn tine_submit(
     out: *mut tine_id,
 ) -> c_int {
     let address = r#fn.map_or(std::ptr::null(), |function| function as *const c_void);
-    // SAFETY: the caller's options, pointers and place.
+    // SAFETY: `pool` is NULL or a pool that has not been destroyed. `input` has `length` bytes, `options` is NULL or
+    // as long as its `.size` says, and what it points to is there until this returns. `out` is NULL or can be
+    // written. The header asks for all of that.
     unsafe {
         options::with_quick(options, |options| {
             let id = submit(pool, address, (input.cast(), length), options)?;
@@ -197,14 +205,16 @@ pub(crate) fn retries(retries: u32, flags: u32) -> crate::Result<u32> {
 }
 
 /// # Safety
-/// The pool, the function, the input and what the options point to are as tine_submit wants them.
+/// `pool` is null or has not been destroyed, the input has as many bytes as its length says, and what the options point to is
+/// there until this returns. Their channel is null or an end that is not closed and that nobody else uses.
 unsafe fn submit(
     pool: *mut tine_pool,
     address: *const c_void,
     input: (*const u8, usize),
     options: Option<&tine_submit_options>,
 ) -> crate::Result<TaskId> {
-    // SAFETY: the caller's pool and bytes.
+    // SAFETY: by the contract above `pool` is null or has not been destroyed, and the input has as many bytes as its
+    // length says.
     let (pool, input) = unsafe { (taker(pool)?, bytes(input.0, input.1, "input")?) };
     let mut core = SubmitOptions::default();
     let mut name = std::ptr::null();
@@ -224,15 +234,16 @@ unsafe fn submit(
             retries,
             user: options.user.expose_provenance(),
             callbacks: callbacks(options),
-            // SAFETY: null, or the caller's channel.
+            // SAFETY: by the contract above the option is null, or a channel's end that is not closed.
             channel: unsafe { options.channel.as_ref() }.map(|channel| &channel.0),
         };
         name = options.name;
     }
-    // SAFETY: the caller's string.
+    // SAFETY: by the contract above the name is null, or a string that is there until this returns.
     let id = pool.submit(unsafe { function(address, name) }?, input, core)?;
     if let Some(options) = options {
-        // SAFETY: the caller has given it away.
+        // SAFETY: by the contract above the option is null, or a channel's end that is not closed. The text of
+        // `.channel` says that it is given away here, so this is the last use of it.
         unsafe { tine_channel_close(options.channel) };
     }
     Ok(id)
@@ -253,7 +264,8 @@ pub unsafe extern "C" fn tine_wait(
     out: *mut tine_result,
 ) -> c_int {
     guard_quick(|| {
-        // SAFETY: the caller's pointers.
+        // SAFETY: `pool` is NULL or a pool that has not been destroyed, and `out` is NULL or a struct that can be
+        // written as far as its `.size` says, as the header asks.
         unsafe {
             let pool = taker(pool)?;
             options::check(out)?;
@@ -271,7 +283,8 @@ pub unsafe extern "C" fn tine_wait(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_next(pool: *mut tine_pool, timeout_ns: i64, out: *mut tine_result) -> c_int {
     guard_quick(|| {
-        // SAFETY: the caller's pointers.
+        // SAFETY: `pool` is NULL or a pool that has not been destroyed, and `out` is NULL or a struct that can be
+        // written as far as its `.size` says, as the header asks.
         unsafe {
             let pool = taker(pool)?;
             options::check(out)?;
@@ -291,7 +304,7 @@ pub unsafe extern "C" fn tine_next(pool: *mut tine_pool, timeout_ns: i64, out: *
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_cancel(pool: *mut tine_pool, id: tine_id) -> c_int {
     guard(|| {
-        // SAFETY: the caller's pool.
+        // SAFETY: `pool` is NULL, or a pool that tine gave and that has not been destroyed, as the header asks.
         unsafe { taker(pool) }?.cancel(TaskId(id))?;
         Ok(0)
     })
@@ -303,7 +316,7 @@ pub unsafe extern "C" fn tine_cancel(pool: *mut tine_pool, id: tine_id) -> c_int
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_cancel_all(pool: *mut tine_pool) -> c_int {
     guard(|| {
-        // SAFETY: the caller's pool.
+        // SAFETY: `pool` is NULL, or a pool that tine gave and that has not been destroyed, as the header asks.
         let cancelled = unsafe { taker(pool) }?.cancel_all()?;
         Ok(c_int::try_from(cancelled).unwrap_or(c_int::MAX))
     })
@@ -315,7 +328,7 @@ pub unsafe extern "C" fn tine_cancel_all(pool: *mut tine_pool) -> c_int {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_cancel_queued(pool: *mut tine_pool) -> c_int {
     guard(|| {
-        // SAFETY: the caller's pool.
+        // SAFETY: `pool` is NULL, or a pool that tine gave and that has not been destroyed, as the header asks.
         let cancelled = unsafe { taker(pool) }?.cancel_queued()?;
         Ok(c_int::try_from(cancelled).unwrap_or(c_int::MAX))
     })
@@ -337,7 +350,8 @@ pub unsafe extern "C" fn tine_wait_any(
     out: *mut tine_result,
 ) -> c_int {
     guard_quick(|| {
-        // SAFETY: the caller's pointers.
+        // SAFETY: `pool` is NULL or a pool that has not been destroyed, `ids` has `count` elements, and `out` is NULL
+        // or a struct that can be written as far as its `.size` says, as the header asks.
         unsafe {
             let pool = taker(pool)?;
             options::check(out)?;
@@ -360,14 +374,18 @@ pub unsafe extern "C" fn tine_wait_all(
     timeout_ns: i64,
 ) -> c_int {
     guard_quick(|| {
-        // SAFETY: the caller's pointers.
+        // SAFETY: `pool` is NULL or a pool that has not been destroyed, and `ids` has `count` elements, as the header
+        // asks.
         unsafe { taker(pool)?.wait_all(task_ids(ids, count)?, Timeout::from_ns(timeout_ns)) }?;
         Ok(0)
     })
 }
 
+/// # Safety
+/// `ids` is null, or has `count` elements for the whole of `'a`.
 unsafe fn task_ids<'a>(ids: *const tine_id, count: usize) -> crate::Result<&'a [TaskId]> {
-    // SAFETY: the caller's array; a `TaskId` is its number and nothing else.
+    // SAFETY: by the contract above `ids` is null or has `count` elements. A `TaskId` is a transparent struct of one
+    // such number.
     unsafe { slice(ids.cast::<TaskId>(), count, "ids") }
 }
 
@@ -377,7 +395,8 @@ unsafe fn task_ids<'a>(ids: *const tine_id, count: usize) -> crate::Result<&'a [
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_result_release(pool: *mut tine_pool, result: *mut tine_result) {
     guard_value((), || {
-        // SAFETY: the caller's pool and result.
+        // SAFETY: `pool` is NULL or a pool that has not been destroyed, and `result` is NULL or a struct that can be
+        // read and written as far as its `.size` says, as the header asks.
         unsafe {
             if options::check(result).is_err() {
                 return;

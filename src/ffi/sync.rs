@@ -99,11 +99,29 @@ pub(crate) unsafe fn object<'a, T, U>(pointer: *const U) -> Option<&'a T> {
     if pointer.is_null() || !pointer.cast::<u64>().is_aligned() {
         return None;
     }
-    // SAFETY: the caller's promise; the sizes agree, and every bit pattern is one of the core's atomics.
+    // SAFETY: `pointer` is not null, and is aligned to 8 bytes, which is enough for a `T`. By the contract above it
+    // is then valid for `'a` and shared by atomics only. The sizes agree, and every bit pattern is one of the core's
+    // atomics.
     Some(unsafe { &*pointer.cast::<T>() })
 }
 
-/// The same out of line, for what doesn't go the short way: that has no call in it, and needs no stack.
+/// Writes a new object into memory of a caller's, once it is known to be fit for one.
+///
+/// # Safety
+/// `pointer` is null, misaligned, or valid for writes, and nobody else uses the memory meanwhile.
+pub(crate) unsafe fn initialise<T, U>(pointer: *mut U, make: impl FnOnce() -> Outcome<T>) -> Outcome<c_int> {
+    const { assert!(size_of::<T>() == size_of::<U>() && align_of::<T>() <= 8) };
+    if pointer.is_null() || !pointer.cast::<u64>().is_aligned() {
+        return Err(INVALID);
+    }
+    let object = make()?;
+    // SAFETY: `pointer` is not null, and is aligned to 8 bytes, which is enough for a `T`. By the contract above a
+    // `U` can then be written there, and a `T` is as long.
+    unsafe { pointer.cast::<T>().write(object) };
+    Ok(0)
+}
+
+/// [`guard_code`] out of line, for what doesn't go the short way: that has no call in it, and needs no stack.
 #[cold]
 #[inline(never)]
 pub(crate) fn slowly(body: impl FnOnce() -> Outcome<c_int>) -> c_int {
@@ -127,12 +145,8 @@ pub(crate) fn taken(acquired: Acquired) -> c_int {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_mutex_init(m: *mut tine_mutex, flags: u32) -> c_int {
     guard_code(|| {
-        // SAFETY: the caller's pointer, used for the alignment check and then written.
-        unsafe { object::<Mutex, _>(m) }.ok_or(INVALID)?;
-        let mutex = Mutex::new(flags)?;
-        // SAFETY: not null, aligned, and the caller's to initialise.
-        unsafe { m.cast::<Mutex>().write(mutex) };
-        Ok(0)
+        // SAFETY: `m` is NULL, misaligned, or memory for a mutex that nobody else uses meanwhile, as the text above asks.
+        unsafe { initialise(m, || Mutex::new(flags)) }
     })
 }
 
@@ -149,7 +163,7 @@ pub unsafe extern "C" fn tine_mutex_init(m: *mut tine_mutex, flags: u32) -> c_in
 /// unlock, waits.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_mutex_lock(m: *mut tine_mutex, timeout_ns: i64) -> c_int {
-    // SAFETY: the caller's pointer.
+    // SAFETY: `m` is NULL, misaligned, or a mutex that stays mapped meanwhile, as the text of tine_mutex asks.
     let mutex = unsafe { object::<Mutex, _>(m) };
     if mutex.is_some_and(Mutex::lock_free) {
         return 0;
@@ -162,7 +176,7 @@ pub unsafe extern "C" fn tine_mutex_lock(m: *mut tine_mutex, timeout_ns: i64) ->
 /// Returns 0; -EPERM: the caller does not hold it (nor did it before fork()); -EINVAL: NULL or misaligned.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_mutex_unlock(m: *mut tine_mutex) -> c_int {
-    // SAFETY: the caller's pointer.
+    // SAFETY: `m` is NULL, misaligned, or a mutex that stays mapped meanwhile, as the text of tine_mutex asks.
     let mutex = unsafe { object::<Mutex, _>(m) };
     if mutex.is_some_and(Mutex::unlock_newest) {
         return 0;
@@ -176,7 +190,7 @@ pub unsafe extern "C" fn tine_mutex_unlock(m: *mut tine_mutex) -> c_int {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_mutex_repair(m: *mut tine_mutex) -> c_int {
     guard_code(|| {
-        // SAFETY: the caller's pointer.
+        // SAFETY: `m` is NULL, misaligned, or a mutex that stays mapped meanwhile, as the text of tine_mutex asks.
         unsafe { object::<Mutex, _>(m) }.ok_or(INVALID)?.repair().map(|()| 0)
     })
 }
@@ -192,7 +206,7 @@ pub unsafe extern "C" fn tine_mutex_repair(m: *mut tine_mutex) -> c_int {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_mutex_reopen(m: *mut tine_mutex) -> c_int {
     guard_code(|| {
-        // SAFETY: the caller's pointer.
+        // SAFETY: `m` is NULL, misaligned, or a mutex that stays mapped meanwhile, as the text of tine_mutex asks.
         unsafe { object::<Mutex, _>(m) }.ok_or(INVALID)?.reopen();
         Ok(0)
     })
@@ -205,12 +219,12 @@ pub unsafe extern "C" fn tine_mutex_reopen(m: *mut tine_mutex) -> c_int {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_mutex_owner(m: *const tine_mutex, out: *mut tine_owner) -> c_int {
     guard_code(|| {
-        // SAFETY: the caller's pointer.
+        // SAFETY: `m` is NULL, misaligned, or a mutex that stays mapped meanwhile, as the text of tine_mutex asks.
         let owner = unsafe { object::<Mutex, _>(m) }.ok_or(INVALID)?.owner();
         let sync::Owner { pid, tid, start_time, dead_pid, dead_tid } = owner;
         let (pid, tid, dead_pid, dead_tid) = (pid as i32, tid as i32, dead_pid as i32, dead_tid as i32);
         let answer = tine_owner { size: 0, pid, tid, start_time, dead_pid, dead_tid };
-        // SAFETY: null, or the caller's struct, as long as it says.
+        // SAFETY: `out` is NULL, or a struct that can be written as far as its `.size` says, as the header asks.
         unsafe { options::fill(out, &answer) }.map(|()| 0)
     })
 }

@@ -2,7 +2,7 @@
 
 use crate::error::Code;
 use crate::ffi::guard::guard_code;
-use crate::ffi::sync::object;
+use crate::ffi::sync::{initialise, object};
 use crate::sync::{Barrier, INVALID, Once};
 use crate::sys::clock::Timeout;
 use std::ffi::{c_int, c_void};
@@ -44,12 +44,8 @@ pub struct tine_once {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_barrier_init(b: *mut tine_barrier, parties: u32, flags: u32) -> c_int {
     guard_code(|| {
-        // SAFETY: the caller's pointer, used for the alignment check and then written.
-        unsafe { object::<Barrier, _>(b) }.ok_or(INVALID)?;
-        let barrier = Barrier::new(parties, flags)?;
-        // SAFETY: not null, aligned, and the caller's to initialise.
-        unsafe { b.cast::<Barrier>().write(barrier) };
-        Ok(0)
+        // SAFETY: `b` is NULL, misaligned, or memory for a barrier that nobody else uses meanwhile, as the text above asks.
+        unsafe { initialise(b, || Barrier::new(parties, flags)) }
     })
 }
 
@@ -64,7 +60,7 @@ pub unsafe extern "C" fn tine_barrier_init(b: *mut tine_barrier, parties: u32, f
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_barrier_wait(b: *mut tine_barrier, timeout_ns: i64) -> c_int {
     guard_code(|| {
-        // SAFETY: the caller's pointer.
+        // SAFETY: `b` is NULL, misaligned, or a barrier that stays mapped meanwhile, as the text of tine_mutex asks.
         unsafe { object::<Barrier, _>(b) }.ok_or(INVALID)?.wait(Timeout::from_ns(timeout_ns)).map(c_int::from)
     })
 }
@@ -75,7 +71,7 @@ pub unsafe extern "C" fn tine_barrier_wait(b: *mut tine_barrier, timeout_ns: i64
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_barrier_reset(b: *mut tine_barrier) -> c_int {
     guard_code(|| {
-        // SAFETY: the caller's pointer.
+        // SAFETY: `b` is NULL, misaligned, or a barrier that stays mapped meanwhile, as the text of tine_mutex asks.
         unsafe { object::<Barrier, _>(b) }.ok_or(INVALID)?.reset();
         Ok(0)
     })
@@ -87,7 +83,7 @@ pub unsafe extern "C" fn tine_barrier_reset(b: *mut tine_barrier) -> c_int {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_barrier_abort(b: *mut tine_barrier) -> c_int {
     guard_code(|| {
-        // SAFETY: the caller's pointer.
+        // SAFETY: `b` is NULL, misaligned, or a barrier that stays mapped meanwhile, as the text of tine_mutex asks.
         unsafe { object::<Barrier, _>(b) }.ok_or(INVALID)?.abort();
         Ok(0)
     })
@@ -97,7 +93,7 @@ pub unsafe extern "C" fn tine_barrier_abort(b: *mut tine_barrier) -> c_int {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_barrier_broken(b: *const tine_barrier) -> c_int {
     guard_code(|| {
-        // SAFETY: the caller's pointer.
+        // SAFETY: `b` is NULL, misaligned, or a barrier that stays mapped meanwhile, as the text of tine_mutex asks.
         Ok(unsafe { object::<Barrier, _>(b) }.ok_or(INVALID)?.is_broken().into())
     })
 }
@@ -106,7 +102,7 @@ pub unsafe extern "C" fn tine_barrier_broken(b: *const tine_barrier) -> c_int {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_barrier_parties(b: *const tine_barrier) -> c_int {
     guard_code(|| {
-        // SAFETY: the caller's pointer.
+        // SAFETY: `b` is NULL, misaligned, or a barrier that stays mapped meanwhile, as the text of tine_mutex asks.
         Ok(unsafe { object::<Barrier, _>(b) }.ok_or(INVALID)?.parties() as c_int)
     })
 }
@@ -115,7 +111,7 @@ pub unsafe extern "C" fn tine_barrier_parties(b: *const tine_barrier) -> c_int {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_barrier_waiting(b: *const tine_barrier) -> c_int {
     guard_code(|| {
-        // SAFETY: the caller's pointer.
+        // SAFETY: `b` is NULL, misaligned, or a barrier that stays mapped meanwhile, as the text of tine_mutex asks.
         Ok(unsafe { object::<Barrier, _>(b) }.ok_or(INVALID)?.waiting() as c_int)
     })
 }
@@ -140,10 +136,11 @@ pub unsafe extern "C" fn tine_once_call(
     timeout_ns: i64,
 ) -> c_int {
     guard_code(|| {
-        // SAFETY: the caller's pointer.
+        // SAFETY: `o` is NULL, misaligned, or a tine_once that stays mapped meanwhile, as the text of tine_mutex asks.
         let once = unsafe { object::<Once, _>(o) }.ok_or(INVALID)?;
         let initializer = initializer.ok_or(INVALID)?;
-        // SAFETY: the caller's function and its argument.
+        // SAFETY: the text above asks for a function of this type that may be called with `user`, on this thread, and
+        // neither throws nor jumps out.
         let run = || match unsafe { initializer(user) } {
             0 => Ok(()),
             code => Err(Code(code)),
@@ -159,7 +156,7 @@ pub unsafe extern "C" fn tine_once_call(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_once_reopen(o: *mut tine_once) -> c_int {
     guard_code(|| {
-        // SAFETY: the caller's pointer.
+        // SAFETY: `o` is NULL, misaligned, or a tine_once that stays mapped meanwhile, as the text of tine_mutex asks.
         unsafe { object::<Once, _>(o) }.ok_or(INVALID)?.reopen();
         Ok(0)
     })

@@ -1,7 +1,7 @@
 //! Reader-writer locks.
 
 use crate::ffi::guard::guard_code;
-use crate::ffi::sync::{object, slowly, taken};
+use crate::ffi::sync::{initialise, object, slowly, taken};
 use crate::sync::{INVALID, RwLock};
 use crate::sys::clock::Timeout;
 use std::ffi::c_int;
@@ -35,12 +35,8 @@ pub struct tine_rwlock {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_rwlock_init(l: *mut tine_rwlock, flags: u32) -> c_int {
     guard_code(|| {
-        // SAFETY: the caller's pointer, used for the alignment check and then written.
-        unsafe { object::<RwLock, _>(l) }.ok_or(INVALID)?;
-        let lock = RwLock::new(flags)?;
-        // SAFETY: not null, aligned, and the caller's to initialise.
-        unsafe { l.cast::<RwLock>().write(lock) };
-        Ok(0)
+        // SAFETY: `l` is NULL, misaligned, or memory for a lock that nobody else uses meanwhile, as the text above asks.
+        unsafe { initialise(l, || RwLock::new(flags)) }
     })
 }
 
@@ -52,7 +48,7 @@ pub unsafe extern "C" fn tine_rwlock_init(l: *mut tine_rwlock, flags: u32) -> c_
 /// -EINVAL, -ENOMEM as for tine_mutex_lock().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_rwlock_read_lock(l: *mut tine_rwlock, timeout_ns: i64) -> c_int {
-    // SAFETY: the caller's pointer.
+    // SAFETY: `l` is NULL, misaligned, or a lock that stays mapped meanwhile, as the text of tine_mutex asks.
     let lock = unsafe { object::<RwLock, _>(l) };
     if lock.is_some_and(RwLock::read_free) {
         return 0;
@@ -69,7 +65,7 @@ pub unsafe extern "C" fn tine_rwlock_read_lock(l: *mut tine_rwlock, timeout_ns: 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_rwlock_write_lock(l: *mut tine_rwlock, timeout_ns: i64) -> c_int {
     guard_code(|| {
-        // SAFETY: the caller's pointer.
+        // SAFETY: `l` is NULL, misaligned, or a lock that stays mapped meanwhile, as the text of tine_mutex asks.
         let lock = unsafe { object::<RwLock, _>(l) }.ok_or(INVALID)?;
         lock.write_lock(Timeout::from_ns(timeout_ns)).map(taken)
     })
@@ -80,7 +76,7 @@ pub unsafe extern "C" fn tine_rwlock_write_lock(l: *mut tine_rwlock, timeout_ns:
 /// Returns 0; -EPERM: the thread holds neither; -EINVAL: NULL or misaligned.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_rwlock_unlock(l: *mut tine_rwlock) -> c_int {
-    // SAFETY: the caller's pointer.
+    // SAFETY: `l` is NULL, misaligned, or a lock that stays mapped meanwhile, as the text of tine_mutex asks.
     let lock = unsafe { object::<RwLock, _>(l) };
     if lock.is_some_and(RwLock::read_unlock_newest) {
         return 0;
@@ -94,7 +90,7 @@ pub unsafe extern "C" fn tine_rwlock_unlock(l: *mut tine_rwlock) -> c_int {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_rwlock_repair(l: *mut tine_rwlock) -> c_int {
     guard_code(|| {
-        // SAFETY: the caller's pointer.
+        // SAFETY: `l` is NULL, misaligned, or a lock that stays mapped meanwhile, as the text of tine_mutex asks.
         unsafe { object::<RwLock, _>(l) }.ok_or(INVALID)?.repair().map(|()| 0)
     })
 }
@@ -105,7 +101,7 @@ pub unsafe extern "C" fn tine_rwlock_repair(l: *mut tine_rwlock) -> c_int {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_rwlock_reopen(l: *mut tine_rwlock) -> c_int {
     guard_code(|| {
-        // SAFETY: the caller's pointer.
+        // SAFETY: `l` is NULL, misaligned, or a lock that stays mapped meanwhile, as the text of tine_mutex asks.
         unsafe { object::<RwLock, _>(l) }.ok_or(INVALID)?.reopen();
         Ok(0)
     })

@@ -1,7 +1,7 @@
 //! Semaphores, conditions, events.
 
 use crate::ffi::guard::guard_code;
-use crate::ffi::sync::{object, slowly, taken, tine_mutex};
+use crate::ffi::sync::{initialise, object, slowly, taken, tine_mutex};
 use crate::sync::{Condition, Event, INVALID, Mutex, Semaphore};
 use crate::sys::clock::Timeout;
 use std::ffi::c_int;
@@ -47,12 +47,8 @@ pub unsafe extern "C" fn tine_semaphore_init(
     flags: u32,
 ) -> c_int {
     guard_code(|| {
-        // SAFETY: the caller's pointer, used for the alignment check and then written.
-        unsafe { object::<Semaphore, _>(s) }.ok_or(INVALID)?;
-        let semaphore = Semaphore::new(value, max, flags)?;
-        // SAFETY: not null, aligned, and the caller's to initialise.
-        unsafe { s.cast::<Semaphore>().write(semaphore) };
-        Ok(0)
+        // SAFETY: `s` is NULL, misaligned, or memory for a semaphore that nobody else uses meanwhile, as the text above asks.
+        unsafe { initialise(s, || Semaphore::new(value, max, flags)) }
     })
 }
 
@@ -61,7 +57,7 @@ pub unsafe extern "C" fn tine_semaphore_init(
 /// Returns 0; -EAGAIN (0 ns), -ETIMEDOUT, -EINTR (TINE_INTERRUPTIBLE only); -EINVAL: NULL or misaligned; -ENOMEM.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_semaphore_acquire(s: *mut tine_semaphore, timeout_ns: i64) -> c_int {
-    // SAFETY: the caller's pointer.
+    // SAFETY: `s` is NULL, misaligned, or a semaphore that stays mapped meanwhile, as the text of tine_mutex asks.
     let semaphore = unsafe { object::<Semaphore, _>(s) };
     if semaphore.is_some_and(Semaphore::take_free) {
         return 0;
@@ -76,7 +72,7 @@ pub unsafe extern "C" fn tine_semaphore_acquire(s: *mut tine_semaphore, timeout_
 /// thread's first call.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_semaphore_release(s: *mut tine_semaphore, n: u32) -> c_int {
-    // SAFETY: the caller's pointer.
+    // SAFETY: `s` is NULL, misaligned, or a semaphore that stays mapped meanwhile, as the text of tine_mutex asks.
     let semaphore = unsafe { object::<Semaphore, _>(s) };
     if semaphore.is_some_and(|semaphore| semaphore.give_unnoticed(n)) {
         return 0;
@@ -88,7 +84,7 @@ pub unsafe extern "C" fn tine_semaphore_release(s: *mut tine_semaphore, n: u32) 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_semaphore_value(s: *const tine_semaphore) -> c_int {
     guard_code(|| {
-        // SAFETY: the caller's pointer.
+        // SAFETY: `s` is NULL, misaligned, or a semaphore that stays mapped meanwhile, as the text of tine_mutex asks.
         Ok(unsafe { object::<Semaphore, _>(s) }.ok_or(INVALID)?.value() as c_int)
     })
 }
@@ -99,12 +95,8 @@ pub unsafe extern "C" fn tine_semaphore_value(s: *const tine_semaphore) -> c_int
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_condition_init(c: *mut tine_condition, flags: u32) -> c_int {
     guard_code(|| {
-        // SAFETY: the caller's pointer, used for the alignment check and then written.
-        unsafe { object::<Condition, _>(c) }.ok_or(INVALID)?;
-        let condition = Condition::new(flags)?;
-        // SAFETY: not null, aligned, and the caller's to initialise.
-        unsafe { c.cast::<Condition>().write(condition) };
-        Ok(0)
+        // SAFETY: `c` is NULL, misaligned, or memory for a condition that nobody else uses meanwhile, as the text above asks.
+        unsafe { initialise(c, || Condition::new(flags)) }
     })
 }
 
@@ -122,9 +114,9 @@ pub unsafe extern "C" fn tine_condition_wait(
     timeout_ns: i64,
 ) -> c_int {
     guard_code(|| {
-        // SAFETY: the caller's pointers.
+        // SAFETY: `c` is NULL, misaligned, or a condition that stays mapped meanwhile, as the text of tine_mutex asks.
         let condition = unsafe { object::<Condition, _>(c) }.ok_or(INVALID)?;
-        // SAFETY: as above.
+        // SAFETY: `m` is NULL, misaligned, or a mutex that stays mapped meanwhile, as the text of tine_mutex asks.
         let mutex = unsafe { object::<Mutex, _>(m) }.ok_or(INVALID)?;
         condition.wait(mutex, Timeout::from_ns(timeout_ns)).map(taken)
     })
@@ -137,7 +129,7 @@ pub unsafe extern "C" fn tine_condition_wait(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_condition_notify(c: *mut tine_condition, n: u32) -> c_int {
     guard_code(|| {
-        // SAFETY: the caller's pointer.
+        // SAFETY: `c` is NULL, misaligned, or a condition that stays mapped meanwhile, as the text of tine_mutex asks.
         unsafe { object::<Condition, _>(c) }.ok_or(INVALID)?.notify(n).map(|()| 0)
     })
 }
@@ -146,7 +138,7 @@ pub unsafe extern "C" fn tine_condition_notify(c: *mut tine_condition, n: u32) -
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_condition_notify_all(c: *mut tine_condition) -> c_int {
     guard_code(|| {
-        // SAFETY: the caller's pointer.
+        // SAFETY: `c` is NULL, misaligned, or a condition that stays mapped meanwhile, as the text of tine_mutex asks.
         unsafe { object::<Condition, _>(c) }.ok_or(INVALID)?.notify_all().map(|()| 0)
     })
 }
@@ -157,12 +149,8 @@ pub unsafe extern "C" fn tine_condition_notify_all(c: *mut tine_condition) -> c_
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_event_init(e: *mut tine_event, flags: u32) -> c_int {
     guard_code(|| {
-        // SAFETY: the caller's pointer, used for the alignment check and then written.
-        unsafe { object::<Event, _>(e) }.ok_or(INVALID)?;
-        let event = Event::new(flags)?;
-        // SAFETY: not null, aligned, and the caller's to initialise.
-        unsafe { e.cast::<Event>().write(event) };
-        Ok(0)
+        // SAFETY: `e` is NULL, misaligned, or memory for an event that nobody else uses meanwhile, as the text above asks.
+        unsafe { initialise(e, || Event::new(flags)) }
     })
 }
 
@@ -173,7 +161,7 @@ pub unsafe extern "C" fn tine_event_init(e: *mut tine_event, flags: u32) -> c_in
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_event_set(e: *mut tine_event) -> c_int {
     guard_code(|| {
-        // SAFETY: the caller's pointer.
+        // SAFETY: `e` is NULL, misaligned, or an event that stays mapped meanwhile, as the text of tine_mutex asks.
         unsafe { object::<Event, _>(e) }.ok_or(INVALID)?.set();
         Ok(0)
     })
@@ -183,7 +171,7 @@ pub unsafe extern "C" fn tine_event_set(e: *mut tine_event) -> c_int {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_event_clear(e: *mut tine_event) -> c_int {
     guard_code(|| {
-        // SAFETY: the caller's pointer.
+        // SAFETY: `e` is NULL, misaligned, or an event that stays mapped meanwhile, as the text of tine_mutex asks.
         unsafe { object::<Event, _>(e) }.ok_or(INVALID)?.clear();
         Ok(0)
     })
@@ -193,7 +181,7 @@ pub unsafe extern "C" fn tine_event_clear(e: *mut tine_event) -> c_int {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_event_is_set(e: *const tine_event) -> c_int {
     guard_code(|| {
-        // SAFETY: the caller's pointer.
+        // SAFETY: `e` is NULL, misaligned, or an event that stays mapped meanwhile, as the text of tine_mutex asks.
         Ok(unsafe { object::<Event, _>(e) }.ok_or(INVALID)?.is_set().into())
     })
 }
@@ -205,7 +193,7 @@ pub unsafe extern "C" fn tine_event_is_set(e: *const tine_event) -> c_int {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_event_wait(e: *mut tine_event, timeout_ns: i64) -> c_int {
     guard_code(|| {
-        // SAFETY: the caller's pointer.
+        // SAFETY: `e` is NULL, misaligned, or an event that stays mapped meanwhile, as the text of tine_mutex asks.
         unsafe { object::<Event, _>(e) }.ok_or(INVALID)?.wait(Timeout::from_ns(timeout_ns)).map(|()| 0)
     })
 }
@@ -215,7 +203,7 @@ pub unsafe extern "C" fn tine_event_wait(e: *mut tine_event, timeout_ns: i64) ->
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_event_cleared(e: *const tine_event) -> c_int {
     guard_code(|| {
-        // SAFETY: the caller's pointer.
+        // SAFETY: `e` is NULL, misaligned, or an event that stays mapped meanwhile, as the text of tine_mutex asks.
         Ok(unsafe { object::<Event, _>(e) }.ok_or(INVALID)?.cleared() as c_int)
     })
 }
@@ -228,7 +216,7 @@ pub unsafe extern "C" fn tine_event_cleared(e: *const tine_event) -> c_int {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_event_wait_after(e: *mut tine_event, cleared: c_int, timeout_ns: i64) -> c_int {
     guard_code(|| {
-        // SAFETY: the caller's pointer.
+        // SAFETY: `e` is NULL, misaligned, or an event that stays mapped meanwhile, as the text of tine_mutex asks.
         let event = unsafe { object::<Event, _>(e) }.ok_or(INVALID)?;
         event.wait_after(cleared as u32, Timeout::from_ns(timeout_ns)).map(|()| 0)
     })

@@ -1,6 +1,6 @@
 //! Inside a task
 
-use crate::ffi::guard::guard_value;
+use crate::ffi::guard::{Out, guard_value};
 use crate::ffi::pool::tine_pool;
 use crate::worker::context::Task;
 use std::ffi::{CStr, c_char, c_void};
@@ -10,8 +10,14 @@ pub struct tine_task {
     _task: Task<'static>,
 }
 
+/// The task behind a pointer.
+///
+/// # Safety
+/// `pointer` is null, or the task that tine has passed to the function that has called, on the thread of that function.
 pub(crate) unsafe fn task<'a>(pointer: *mut tine_task) -> Option<&'a mut Task<'static>> {
-    // SAFETY: null, or the task that tine has passed to the function that calls; `tine_task` is a `Task`.
+    // SAFETY: by the contract above `pointer` is null, or the `Task` that tine has passed to the function under this
+    // type's name. That function is in this call, on the only thread that may use the task, so no other reference to
+    // it is in use.
     unsafe { pointer.cast::<Task<'static>>().as_mut() }
 }
 
@@ -23,7 +29,8 @@ pub(crate) unsafe fn task<'a>(pointer: *mut tine_task) -> Option<&'a mut Task<'s
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_input(task: *const tine_task, length: *mut usize) -> *const c_void {
     guard_value(std::ptr::null(), || {
-        // SAFETY: the caller's pointers.
+        // SAFETY: `task` is NULL, or the task of the function that has called, on its thread, as tine_task's text
+        // asks. `length` is NULL or can be written.
         unsafe { self::task(task.cast_mut()).map_or(std::ptr::null(), |task| put(task.input(), length)) }
     })
 }
@@ -34,15 +41,18 @@ pub unsafe extern "C" fn tine_input(task: *const tine_task, length: *mut usize) 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_context(task: *const tine_task, length: *mut usize) -> *const c_void {
     guard_value(std::ptr::null(), || {
-        // SAFETY: the caller's pointers.
+        // SAFETY: `task` is NULL, or the task of the function that has called, on its thread, as tine_task's text
+        // asks. `length` is NULL or can be written.
         unsafe { self::task(task.cast_mut()).map_or(std::ptr::null(), |task| put(task.context(), length)) }
     })
 }
 
+/// # Safety
+/// `length` is null, or can be written.
 unsafe fn put((pointer, bytes): (*const u8, usize), length: *mut usize) -> *const c_void {
-    // SAFETY: null, or the caller's place.
-    if let Some(length) = unsafe { length.as_mut() } {
-        *length = bytes;
+    // SAFETY: by the contract above `length` is null or can be written.
+    if let Some(length) = unsafe { Out::optional(length) } {
+        length.set(bytes);
     }
     if bytes == 0 { std::ptr::null() } else { pointer.cast() }
 }
@@ -56,7 +66,8 @@ unsafe fn put((pointer, bytes): (*const u8, usize), length: *mut usize) -> *cons
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_output(task: *mut tine_task, length: usize) -> *mut c_void {
     guard_value(std::ptr::null_mut(), || {
-        // SAFETY: the caller's task.
+        // SAFETY: `task` is NULL, or the task of the function that has called, on its thread, as tine_task's text
+        // asks.
         let output = unsafe { self::task(task) }.map(|task| task.output(length));
         output.and_then(Result::ok).map_or(std::ptr::null_mut(), |place| place.as_ptr().cast())
     })
@@ -65,7 +76,7 @@ pub unsafe extern "C" fn tine_output(task: *mut tine_task, length: usize) -> *mu
 /// What identifies the task: the number that tine_submit gave, or the item's place in its map.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_task_id(task: *const tine_task) -> u64 {
-    // SAFETY: the caller's task.
+    // SAFETY: `task` is NULL, or the task of the function that has called, on its thread, as tine_task's text asks.
     guard_value(0, || unsafe { self::task(task.cast_mut()) }.map_or(0, |task| task.id()))
 }
 
@@ -77,7 +88,8 @@ pub unsafe extern "C" fn tine_task_id(task: *const tine_task) -> u64 {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_task_name(task: *const tine_task) -> *const c_char {
     guard_value(std::ptr::null(), || {
-        // SAFETY: the caller's task.
+        // SAFETY: `task` is NULL, or the task of the function that has called, on its thread, as tine_task's text
+        // asks.
         let name = unsafe { self::task(task.cast_mut()) }.and_then(|task| task.name());
         name.map_or(std::ptr::null(), CStr::as_ptr)
     })
@@ -88,7 +100,7 @@ pub unsafe extern "C" fn tine_task_name(task: *const tine_task) -> *const c_char
 /// Parameters: task: the initializer's, or any other. state: anything; tine neither reads nor frees it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_set_worker_state(task: *mut tine_task, state: *mut c_void) {
-    // SAFETY: the caller's task.
+    // SAFETY: `task` is NULL, or the task of the function that has called, on its thread, as tine_task's text asks.
     guard_value((), || unsafe { self::task(task) }.map_or((), |task| task.set_worker_state(state)));
 }
 
@@ -96,7 +108,8 @@ pub unsafe extern "C" fn tine_set_worker_state(task: *mut tine_task, state: *mut
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_worker_state(task: *const tine_task) -> *mut c_void {
     guard_value(std::ptr::null_mut(), || {
-        // SAFETY: the caller's task.
+        // SAFETY: `task` is NULL, or the task of the function that has called, on its thread, as tine_task's text
+        // asks.
         unsafe { self::task(task.cast_mut()) }.map_or(std::ptr::null_mut(), |task| task.worker_state())
     })
 }
@@ -105,7 +118,7 @@ pub unsafe extern "C" fn tine_worker_state(task: *const tine_task) -> *mut c_voi
 /// does not gets SIGTERM after half of the pool's .grace_ns, and SIGKILL after all of it. It costs next to nothing.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_cancelled(task: *const tine_task) -> bool {
-    // SAFETY: the caller's task.
+    // SAFETY: `task` is NULL, or the task of the function that has called, on its thread, as tine_task's text asks.
     guard_value(false, || unsafe { self::task(task.cast_mut()) }.is_some_and(|task| task.is_cancelled()))
 }
 
@@ -117,7 +130,8 @@ pub unsafe extern "C" fn tine_cancelled(task: *const tine_task) -> bool {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_task_pool(task: *const tine_task) -> *mut tine_pool {
     guard_value(std::ptr::null_mut(), || {
-        // SAFETY: the caller's task.
+        // SAFETY: `task` is NULL, or the task of the function that has called, on its thread, as tine_task's text
+        // asks.
         unsafe { self::task(task.cast_mut()) }
             .map_or(std::ptr::null_mut(), |task| tine_pool::of_task(task.place()))
     })

@@ -111,9 +111,10 @@ impl Start {
     /// # Safety
     /// The strings and arrays live for the whole of `'a`, and the struct is as long as it says.
     pub(crate) unsafe fn read<'a>(&self) -> Result<WorkerOptions<'a>> {
-        // SAFETY: as long as it says, which the caller promises.
+        // SAFETY: by the contract above `.worker` is null or as long as its `.size` says.
         let around = unsafe { options::read(self.worker) }?.unwrap_or(NONE);
-        // SAFETY: strings and arrays of these kinds, which the caller promises.
+        // SAFETY: by the contract above each pointer is null or what its field's text says, for the whole of `'a`: a
+        // string, an array that ends with null, or one as long as its count.
         unsafe {
             Ok(WorkerOptions {
                 start: start_method(self.start)?,
@@ -140,7 +141,7 @@ impl Start {
 
 /// All defaults.
 const NONE: tine_worker_options = {
-    // SAFETY: zero is a value for every field, as for each struct that grows.
+    // SAFETY: its fields are integers and pointers, and for both zero is a value.
     unsafe { std::mem::zeroed() }
 };
 
@@ -170,14 +171,14 @@ fn limits(limits: &[tine_limit]) -> Vec<Limit> {
 /// # Safety
 /// `path` is null, or a string that lives for the whole of `'a`; so for the next two.
 unsafe fn path<'a>(path: *const c_char) -> Option<&'a Path> {
-    // SAFETY: the caller's promise.
+    // SAFETY: `optional_str` asks of its pointer what this function asks.
     unsafe { optional_str(path) }.map(|path| Path::new(OsStr::from_bytes(path.to_bytes())))
 }
 
 /// # Safety
 /// As for [`path`].
 unsafe fn text<'a>(string: *const c_char, name: &'static str) -> Result<Option<&'a str>> {
-    // SAFETY: the caller's promise.
+    // SAFETY: `optional_str` asks of its pointer what this function asks.
     let text = unsafe { optional_str(string) }.map(CStr::to_str).transpose();
     text.map_err(|_| Error::invalid(format!("{name} is not UTF-8")))
 }
@@ -185,7 +186,7 @@ unsafe fn text<'a>(string: *const c_char, name: &'static str) -> Result<Option<&
 /// # Safety
 /// As for [`path`].
 unsafe fn output<'a>(output: c_int, path: *const c_char) -> Result<OutputTo<'a>> {
-    // SAFETY: the caller's promise.
+    // SAFETY: `optional_str` asks of its pointer what this function asks.
     match (output, unsafe { optional_str(path) }) {
         (TINE_OUTPUT_INHERIT, None) => Ok(OutputTo::Inherit),
         (TINE_OUTPUT_INHERIT, Some(path)) => Ok(OutputTo::File(path)),

@@ -106,7 +106,8 @@ impl Directory {
     /// What wakes the pool's host; in the last quarter of the header page.
     pub(super) fn bell(&self) -> &Bell {
         let offset = memory::page_size() / 4;
-        // SAFETY: as above; aligned for it, and every content is one.
+        // SAFETY: the header page is reserved, and mapped for as long as the heap, which owns this view. The place is
+        // aligned for a `Bell`, and every content is one.
         unsafe { &*std::ptr::with_exposed_provenance::<Bell>(self.start - offset) }
     }
 
@@ -115,7 +116,8 @@ impl Directory {
         const _: () =
             assert!(size_of::<Bell>() + size_of::<Marks>() <= 1024, "a quarter of the smallest page");
         let offset = memory::page_size() / 4 - size_of::<Bell>();
-        // SAFETY: as above.
+        // SAFETY: the header page is reserved, and mapped for as long as the heap, which owns this view. The place
+        // behind the bell is aligned for `Marks`, and every content is one.
         unsafe { &*std::ptr::with_exposed_provenance::<Marks>(self.start - offset) }
     }
 

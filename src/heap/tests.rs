@@ -38,7 +38,7 @@ fn blocks_of_all_sizes_are_apart_and_come_back() {
         }
     }
     for (block, size, byte) in &blocks {
-        // SAFETY: as above.
+        // SAFETY: the block is as long as was asked for, and written.
         let bytes = unsafe { std::slice::from_raw_parts(block.as_ptr(), *size) };
         assert!(bytes.iter().all(|found| found == byte), "a block of {size} was overwritten");
     }
@@ -105,13 +105,13 @@ fn aligned_zeroed_and_moved_blocks() {
     unsafe { dirty.as_ptr().write_bytes(1, 1000) };
     heap.free(dirty).unwrap();
     let mut block = heap.allocate_zeroed(10, 100).unwrap();
-    // SAFETY: as above.
+    // SAFETY: `allocate_zeroed` was asked for 10 times 100 bytes.
     assert!(unsafe { std::slice::from_raw_parts(block.as_ptr(), 1000) }.iter().all(|byte| *byte == 0));
-    // SAFETY: as above.
+    // SAFETY: `allocate_zeroed` was asked for 10 times 100 bytes.
     unsafe { block.as_ptr().write_bytes(7, 1000) };
     for size in [1001, 100_000, 3_000_000, 999] {
         block = heap.reallocate(block, size).unwrap();
-        // SAFETY: as above.
+        // SAFETY: the block has `size` bytes, and that is at least 999.
         let same = unsafe { std::slice::from_raw_parts(block.as_ptr(), 999) };
         assert!(same.iter().all(|byte| *byte == 7), "at {size}");
     }

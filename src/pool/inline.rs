@@ -227,12 +227,15 @@ impl InlinePlace {
                 context::Output::Block(address, length) => (Output::Heap(address), length),
             };
         } else {
-            // SAFETY: as long as `length` says.
+            // SAFETY: `input` is `work`'s own bytes, or a block that the map keeps until its chunk has settled. Both
+            // are `work.length` bytes long.
             let chunk = Chunk::from_bytes(unsafe { std::slice::from_raw_parts(input, work.length) });
             match chunk {
                 Ok(chunk) => {
                     let mut watch = Watched { inline_place: self, deadline_ns: work.deadline_ns };
-                    // SAFETY: as above; the chunk was made by the map that is under way.
+                    // SAFETY: the function was resolved from a pointer or a name that was given as one of the type
+                    // that belongs to this kind. The chunk was made by the map that is under way, which keeps its
+                    // memory.
                     let end = unsafe { run_chunk(&mut task, work.kind, address, &chunk, &mut watch) };
                     (outcome.items, outcome.elapsed_ns) = (end.items, end.elapsed_ns);
                     (outcome.status, outcome.messages_length) = (end.failed, end.messages_bytes);

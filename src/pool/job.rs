@@ -162,7 +162,8 @@ impl<'p, 'a> Job<'p, 'a> {
         let (address, stride) = self.input;
         for item in (0..self.map.count).filter(|_| address != 0) {
             let place = std::ptr::with_exposed_provenance::<u8>(address + item * stride);
-            // SAFETY: the caller's item.
+            // SAFETY: the map's input has an item at each stride, and stays as it is until tine_map returns: its text
+            // asks for that.
             let bytes = unsafe { std::slice::from_raw_parts(place, stride) };
             if check::look_through(bytes, || format!("item {item} of a map ({name}), input")) {
                 // The others are most likely the same.
@@ -368,7 +369,8 @@ impl<'p, 'a> Job<'p, 'a> {
         let place = |offset: usize| std::ptr::with_exposed_provenance_mut::<u8>(block + offset);
         if self.carry_input {
             let source = std::ptr::with_exposed_provenance::<u8>(self.input.0 + first * self.input.1);
-            // SAFETY: the caller's items, and room for as many bytes in the block.
+            // SAFETY: the map's input has these items, and stays as it is until tine_map returns: its text asks for
+            // that. The block has room for as many bytes, and is another piece of memory.
             unsafe { std::ptr::copy_nonoverlapping(source, place(input), input_bytes) };
         }
         if self.carry_output {
@@ -511,7 +513,8 @@ impl<'p, 'a> Job<'p, 'a> {
                 let target = std::ptr::with_exposed_provenance_mut::<u8>(
                     self.output.0 + (sent.first + piece) * stride,
                 );
-                // SAFETY: the caller's place for this item's output, and the item's output in the block.
+                // SAFETY: the map's output has a place at each stride, until tine_map returns: its text asks for
+                // that. The block has as many bytes of this item's output, and is another piece of memory.
                 unsafe {
                     std::ptr::copy_nonoverlapping(place(layout.output + piece * stride), target, stride)
                 };
@@ -560,7 +563,7 @@ impl<'p, 'a> Job<'p, 'a> {
         self.dealt_with += items;
         if !self.map.status.is_null() {
             for at in item - self.begin..item - self.begin + items {
-                // SAFETY: the caller's array has a place for each item.
+                // SAFETY: `.status` is not null, so it has an `int` for each item: its text asks for that.
                 unsafe { self.map.status.add(at).write(status) };
             }
         }

@@ -88,7 +88,8 @@ struct Source {
     failure: Option<Error>,
 }
 
-// SAFETY: what is held is a place in memory of the caller's, who has been told on which threads it is read.
+// SAFETY: what is held is a place in memory of the program's. The text of `.pull` says on which threads it is called,
+// and how long the place stays; one thread at a time has the source.
 unsafe impl Send for Source {}
 
 /// A stream's account.
@@ -353,7 +354,8 @@ impl Stream {
         }
         let input = match length {
             0 => &[],
-            // SAFETY: the caller's bytes, which stay until the next item is drawn.
+            // SAFETY: `.pull` gave these bytes, and its text asks that they stay until the next call. The next call
+            // comes after this item has gone in.
             _ => unsafe { std::slice::from_raw_parts(item.input.0, length) },
         };
         let place = match inner.place_input(input) {

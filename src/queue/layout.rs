@@ -164,7 +164,7 @@ pub(crate) struct Memory {
 
 // SAFETY: everything in there is an atomic, or bytes that belong to the holder of one of the locks.
 unsafe impl Send for Memory {}
-// SAFETY: as above.
+// SAFETY: threads that share the view reach atomics, and bytes that belong to the holder of one of the locks.
 unsafe impl Sync for Memory {}
 
 impl Memory {

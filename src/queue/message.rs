@@ -106,9 +106,11 @@ impl Queue {
     pub unsafe fn create(start: NonNull<u8>, options: &QueueOptions) -> Outcome<Queue> {
         known_flags(options.flags, INTERRUPTIBLE)?;
         let (options, geometry) = options.geometry().ok_or(INVALID)?;
-        // SAFETY: the caller's promise; zeros are valid for every word.
+        // SAFETY: by the contract above `start` is aligned, and a queue's memory, `Shared` first, is mapped there.
+        // Nobody else uses it yet, and zeros are valid for every word.
         unsafe { start.write_bytes(0, size_of::<Shared>()) };
-        // SAFETY: as above, and `total` is what `size` has said.
+        // SAFETY: by the contract above the memory is aligned to 64 bytes and stays mapped. It has as many bytes as
+        // `size` says, and that is `geometry.total()`.
         let memory = unsafe { Memory::new(start, geometry) };
         let shared = start.cast::<Shared>().as_ptr();
         // SAFETY: nobody else uses the words yet.
@@ -134,12 +136,14 @@ impl Queue {
         if length < size_of::<Shared>() || !start.as_ptr().addr().is_multiple_of(64) {
             return Err(INVALID);
         }
-        // SAFETY: the caller's promise, for the mark; what else there is depends on it.
+        // SAFETY: `length` has been seen to reach over `Shared`, and by the contract above as many bytes are mapped.
+        // Only the mark is looked at: what else there is depends on it.
         let mark = unsafe { (&raw const (*start.cast::<Shared>().as_ptr()).header.mark).as_ref() };
         let mark = mark.map_or(0, |mark: &AtomicU64| mark.load(Ordering::Acquire));
         match Geometry::from_mark(mark) {
             Some(geometry) if geometry.total() <= length => {
-                // SAFETY: the caller's promise, and it is as long as that.
+                // SAFETY: by the contract above `length` bytes stay mapped, and `geometry.total()` is at most that.
+                // The alignment was checked.
                 let memory = unsafe { Memory::new(start, geometry) };
                 Ok(Queue { memory })
             }

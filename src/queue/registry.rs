@@ -90,7 +90,7 @@ fn place_for(address: usize) -> Option<&'static AtomicU64> {
 }
 
 fn registry() -> Option<&'static Registry> {
-    // SAFETY: null, or leaked.
+    // SAFETY: null, or a registry that was leaked, so it stays as long as the process.
     unsafe { REGISTRY.load(Ordering::Acquire).as_ref() }
 }
 
@@ -116,7 +116,7 @@ pub(crate) fn know_heap(heap: Known) {
     let pid = fork::pid();
     loop {
         let current = REGISTRY.load(Ordering::Acquire);
-        // SAFETY: null, or leaked.
+        // SAFETY: null, or a registry that was leaked, so it stays as long as the process.
         if let Some(registry) = unsafe { current.as_ref() }.filter(|registry| registry.pid == pid) {
             let mut heaps = registry.heaps();
             heaps.retain(|known| known.borrow().is_some());
@@ -263,7 +263,8 @@ pub(crate) fn create(heap: &Heap, options: &QueueOptions) -> Result<NonNull<u8>>
     let align = align_of::<Shared>();
     let size = options.size().map_err(Error::from)?;
     let start = heap.allocate_aligned(align, size)?;
-    // SAFETY: the block is this caller's, aligned and as long as that, and stays mapped as long as the heap.
+    // SAFETY: the block is new, aligned for `Shared` and as long as `options.size()`. It stays mapped as long as the
+    // heap.
     match unsafe { Queue::create(start, options) } {
         Ok(_) => Ok(start),
         Err(code) => {

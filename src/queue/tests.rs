@@ -336,7 +336,8 @@ fn garbage_in_the_queue_is_survived() {
     };
     let mut refused = 0;
     for _ in 0..20_000 {
-        // SAFETY: as above; nobody else uses it.
+        // SAFETY: the mapping above has room for the queue behind `start`, which is aligned to 64 bytes. It is never
+        // unmapped, and nobody else uses it.
         let queue = unsafe { Queue::create(start, &options) }.unwrap();
         for _ in 0..4 {
             let _ = queue.put(&[1; 40], Timeout::Try);

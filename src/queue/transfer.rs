@@ -167,7 +167,8 @@ impl Queue {
         }
         if length == SHORT {
             let eight = self.memory.slot(message).short();
-            // SAFETY: the buffer has room for them, which is the caller's promise.
+            // SAFETY: the buffer has room for them: that was checked. Whoever made it has promised that as many bytes
+            // can be written (`Buffer::new`).
             unsafe { buffer.start.cast::<[u8; SHORT]>().write_unaligned(eight) };
         } else if length > SHORT {
             let from: NonNull<u8> = self.memory.bytes_at(place);
@@ -176,7 +177,9 @@ impl Queue {
             unsafe { core::ptr::copy_nonoverlapping(from.as_ptr(), buffer.start, length) };
         } else if length > 0 {
             let eight = self.memory.slot(message).short();
-            // SAFETY: as above.
+            // SAFETY: `length` is less than `SHORT`, so the copy stays within `eight`. The buffer has room for
+            // `length` bytes: that was checked. Whoever made it has promised that as many can be written
+            // (`Buffer::new`).
             unsafe { core::ptr::copy_nonoverlapping(eight.as_ptr(), buffer.start, length) };
         }
         Ok(length)

@@ -80,7 +80,7 @@ extern "C" fn handle(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_
 /// # Safety
 /// The context that the kernel gave a handler.
 unsafe fn interrupted(context: *const libc::ucontext_t) -> usize {
-    // SAFETY: the caller's promise.
+    // SAFETY: by the contract above the kernel has made the context, and keeps it until the handler returns.
     let machine = unsafe { &(*context).uc_mcontext };
     #[cfg(target_arch = "x86_64")]
     return machine.gregs[libc::REG_RIP as usize] as usize;

@@ -266,7 +266,7 @@ pub(crate) fn append_to(path: &CStr) -> Result<OwnedFd> {
 /// Reads what there is, up to the length of the buffer; 0 at the end, `None` where there is nothing for now.
 pub(crate) fn read_some(fd: RawFd, buffer: &mut [u8]) -> Option<usize> {
     loop {
-        // SAFETY: as many writable bytes as are said.
+        // SAFETY: pointer and length are of one buffer of ours, so as many bytes can be written.
         let got = unsafe { libc::read(fd, buffer.as_mut_ptr().cast(), buffer.len()) };
         if got >= 0 || super::errno() != libc::EINTR {
             return usize::try_from(got).ok();
@@ -286,7 +286,7 @@ pub(crate) fn become_output(fd: RawFd) {
 /// Writes all of it.
 pub(crate) fn write_all(fd: RawFd, mut bytes: &[u8]) -> Result<()> {
     while !bytes.is_empty() {
-        // SAFETY: as many readable bytes as are said.
+        // SAFETY: pointer and length are of one slice, so as many bytes can be read.
         let written = unsafe { libc::write(fd, bytes.as_ptr().cast(), bytes.len()) };
         if written >= 0 {
             bytes = &bytes[written as usize..];

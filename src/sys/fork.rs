@@ -50,7 +50,8 @@ fn make_page() -> *mut AtomicI32 {
     let stored = usable
         && PAGE.compare_exchange(std::ptr::null_mut(), new, Ordering::AcqRel, Ordering::Acquire).is_ok();
     if !stored {
-        // SAFETY: as above; where another thread was faster, its page is the one.
+        // SAFETY: the mapping is new and was not stored, so nobody else knows of it. Where another thread was faster,
+        // its page is the one.
         unsafe { libc::munmap(page, length) };
         return PAGE.load(Ordering::Acquire);
     }

@@ -36,7 +36,7 @@ pub(crate) fn run_on(processors: &[u32]) -> Result<()> {
     for processor in processors {
         mask[*processor as usize / 64] |= 1 << (processor % 64);
     }
-    // SAFETY: as many readable bytes as are said.
+    // SAFETY: pointer and length are of one slice, so as many bytes can be read.
     let rc = unsafe { libc::sched_setaffinity(0, mask.len() * 8, mask.as_ptr().cast()) };
     if rc == 0 {
         return Ok(());

@@ -30,7 +30,7 @@ pub(crate) fn say(level: Level, lines: &str) {
     match unsafe { LOG.load(Ordering::Acquire).as_ref() } {
         Some(log) => lines.lines().for_each(|line| log(level, line)),
         // In one piece, whatever state the program's own streams are in.
-        // SAFETY: as many readable bytes as are said.
+        // SAFETY: pointer and length are of one slice, so as many bytes can be read.
         None => drop(unsafe { libc::write(2, lines.as_ptr().cast(), lines.len()) }),
     }
 }

@@ -85,7 +85,7 @@ pub(crate) fn fix(fd: RawFd, read_only: bool) -> Result<()> {
 /// Reads a file's first bytes; whether there were as many.
 pub(crate) fn read_first(fd: RawFd, buffer: &mut [u8]) -> Result<bool> {
     loop {
-        // SAFETY: as many writable bytes as are said.
+        // SAFETY: pointer and length are of one buffer of ours, so as many bytes can be written.
         let read = unsafe { libc::pread(fd, buffer.as_mut_ptr().cast(), buffer.len(), 0) };
         if read >= 0 {
             return Ok(read as usize == buffer.len());
@@ -101,7 +101,7 @@ pub(crate) fn write_all(fd: RawFd, bytes: &[u8]) -> Result<()> {
     let mut at = 0;
     while at < bytes.len() {
         let rest = &bytes[at..];
-        // SAFETY: as many readable bytes as are said.
+        // SAFETY: pointer and length are of one slice, so as many bytes can be read.
         let written = unsafe { libc::pwrite(fd, rest.as_ptr().cast(), rest.len(), at as libc::off_t) };
         match written {
             1.. => at += written as usize,
@@ -117,7 +117,7 @@ pub(crate) fn read_exactly(fd: RawFd, room: &mut [MaybeUninit<u8>]) -> Result<bo
     let mut at = 0;
     while at < room.len() {
         let rest = &mut room[at..];
-        // SAFETY: as many writable bytes as are said.
+        // SAFETY: pointer and length are of one buffer of ours, so as many bytes can be written.
         let read = unsafe { libc::pread(fd, rest.as_mut_ptr().cast(), rest.len(), at as libc::off_t) };
         match read {
             1.. => at += read as usize,

@@ -23,7 +23,7 @@ pub(crate) enum Kind {
 /// `pthread_cancel` must not unwind.
 macro_rules! call {
     ($number:ident $(, $argument:expr)*) => {
-        // SAFETY: each caller passes what the call takes, and places that are valid for it.
+        // SAFETY: each use of this macro passes what the call takes, and places that are valid for it.
         unsafe { libc::syscall(libc::$number $(, $argument)*) }
     };
 }
@@ -362,7 +362,7 @@ mod tests {
             libc::waitid(libc::P_PID, number, &mut info, libc::WEXITED | libc::WNOWAIT);
         }
         assert!(process_ended(number, name) && seems_ended(number, name, Kind::Process));
-        // SAFETY: as above.
+        // SAFETY: this test's own child, and no place for the answer.
         unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) };
         assert!(process_ended(number, name) && seems_ended(number, name, Kind::Process));
     }

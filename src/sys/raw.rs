@@ -10,7 +10,8 @@ use std::ffi::{c_int, c_long, c_void};
 #[cfg(target_arch = "x86_64")]
 pub(crate) unsafe fn call(number: c_long, [a, b, c, d, e, f]: [usize; 6]) -> isize {
     let result;
-    // SAFETY: the kernel's calling convention; the caller answers for the call itself.
+    // SAFETY: the registers are those of the kernel's calling convention, and each one that it changes is named. What
+    // the call itself needs is asked for by the contract above.
     unsafe {
         std::arch::asm!("syscall", inlateout("rax") number as isize => result, in("rdi") a, in("rsi") b, in("rdx") c,
             in("r10") d, in("r8") e, in("r9") f, lateout("rcx") _, lateout("r11") _);
@@ -25,7 +26,8 @@ pub(crate) unsafe fn call(number: c_long, [a, b, c, d, e, f]: [usize; 6]) -> isi
 #[cfg(target_arch = "aarch64")]
 pub(crate) unsafe fn call(number: c_long, [a, b, c, d, e, f]: [usize; 6]) -> isize {
     let result;
-    // SAFETY: the kernel's calling convention; the caller answers for the call itself.
+    // SAFETY: the registers are those of the kernel's calling convention, and each one that it changes is named. What
+    // the call itself needs is asked for by the contract above.
     unsafe {
         std::arch::asm!("svc 0", in("x8") number, inlateout("x0") a => result, in("x1") b, in("x2") c, in("x3") d,
             in("x4") e, in("x5") f);
@@ -71,7 +73,7 @@ pub(crate) unsafe fn vfork(run: extern "C" fn(*mut c_void) -> !, argument: *mut 
 #[cfg(target_arch = "aarch64")]
 pub(crate) unsafe fn vfork(run: extern "C" fn(*mut c_void) -> !, argument: *mut c_void) -> isize {
     let result;
-    // SAFETY: as above.
+    // SAFETY: the child never comes back to this frame, and its calls lie below what this process has on its stack.
     unsafe {
         std::arch::asm!("svc 0", "cbnz x0, 2f", "mov x0, x20", "blr x21", "brk 1", "2:", in("x8") libc::SYS_clone,
             inlateout("x0") VFORK => result, in("x1") 0, in("x2") 0, in("x3") 0, in("x4") 0, in("x20") argument,
@@ -86,7 +88,8 @@ pub(crate) unsafe fn vfork(run: extern "C" fn(*mut c_void) -> !, argument: *mut 
 /// `top` is the end of memory for a stack that nobody else uses, a multiple of 16.
 #[cfg(target_arch = "x86_64")]
 pub(crate) unsafe fn go_on_at(top: usize, run: extern "C" fn(*mut c_void) -> !, argument: *mut c_void) -> ! {
-    // SAFETY: nothing of the old stack is used after this but what the caller has passed on.
+    // SAFETY: by the contract above nobody else uses the stack that ends at `top`. `run` never returns, so nothing of
+    // the old stack is used after this but what `argument` points to.
     unsafe {
         std::arch::asm!("mov rsp, {top}", "xor ebp, ebp", "push 0", "jmp {run}", top = in(reg) top,
             run = in(reg) run, in("rdi") argument, options(noreturn));
@@ -99,7 +102,8 @@ pub(crate) unsafe fn go_on_at(top: usize, run: extern "C" fn(*mut c_void) -> !, 
 /// As above.
 #[cfg(target_arch = "aarch64")]
 pub(crate) unsafe fn go_on_at(top: usize, run: extern "C" fn(*mut c_void) -> !, argument: *mut c_void) -> ! {
-    // SAFETY: as above.
+    // SAFETY: by the contract above nobody else uses the stack that ends at `top`. `run` never returns, so nothing of
+    // the old stack is used after this but what `argument` points to.
     unsafe {
         std::arch::asm!("mov sp, {top}", "mov x29, xzr", "mov x30, xzr", "br {run}", top = in(reg) top,
             run = in(reg) run, in("x0") argument, options(noreturn));

@@ -125,7 +125,8 @@ fn take(layout: Layout) -> *mut u8 {
                 ) {
                     Ok(_) => {
                         FREE.fetch_sub(cells(size), Ordering::Relaxed);
-                        // SAFETY: within the region.
+                        // SAFETY: `number` and `place` are of the region's own map, so the cell lies within the
+                        // region.
                         return unsafe { base.add(number * MOST + place * CELL) };
                     }
                     Err(now) => taken = now,
@@ -166,21 +167,21 @@ pub(crate) struct WithReserve;
 unsafe impl GlobalAlloc for WithReserve {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: the caller's promises, passed on.
+        // SAFETY: `System` asks of `layout` what `GlobalAlloc` asks of it in this function.
         let block = unsafe { System.alloc(layout) };
         if block.is_null() { take(layout) } else { block }
     }
 
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: the caller's promises, passed on.
+        // SAFETY: `System` asks of `layout` what `GlobalAlloc` asks of it in this function.
         let block = unsafe { System.alloc_zeroed(layout) };
         if !block.is_null() {
             return block;
         }
         let block = take(layout);
         if !block.is_null() {
-            // SAFETY: a block as long as that.
+            // SAFETY: `take` has given a block of `layout.size()` bytes.
             unsafe { block.write_bytes(0, layout.size()) };
         }
         block
@@ -189,7 +190,8 @@ unsafe impl GlobalAlloc for WithReserve {
     #[inline]
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         match find(block) {
-            // SAFETY: not the reserve's, so the C library's, with the layout that the caller has given.
+            // SAFETY: not the reserve's, so it came from `System`. `layout` is the one that it was allocated with, as
+            // `GlobalAlloc` asks.
             None => unsafe { System.dealloc(block, layout) },
             Some(place) => give_back(place, layout.size()),
         }
@@ -198,14 +200,15 @@ unsafe impl GlobalAlloc for WithReserve {
     #[inline]
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         if find(block).is_none() {
-            // SAFETY: not the reserve's, so the C library's.
+            // SAFETY: not the reserve's, so it came from `System`. `layout` and `size` are as `GlobalAlloc` asks.
             let larger = unsafe { System.realloc(block, layout, size) };
             if !larger.is_null() {
                 return larger;
             }
         }
-        // SAFETY: the caller's promise that size and alignment are a layout; then two blocks of at least `kept` bytes, the second
-        // one new; then the first one goes, as the caller has it.
+        // SAFETY: `size` and the alignment are a layout: `GlobalAlloc` asks for that. Both blocks have at least
+        // `kept` bytes, and `larger` is new, so they do not overlap. `block` was allocated here with `layout`, and
+        // whoever calls `realloc` has given it up.
         unsafe {
             let larger = self.alloc(Layout::from_size_align_unchecked(size, layout.align()));
             if !larger.is_null() {
@@ -229,11 +232,11 @@ mod tests {
         let blocks: Vec<(*mut u8, usize)> = sizes.iter().map(|size| (take(layout(*size)), *size)).collect();
         for (number, (block, size)) in blocks.iter().enumerate() {
             assert!(!block.is_null() && find(*block).is_some());
-            // SAFETY: a block as long as that.
+            // SAFETY: `take` has given a block of `size` bytes.
             unsafe { block.write_bytes(number as u8, *size) };
         }
         for (number, (block, size)) in blocks.iter().enumerate() {
-            // SAFETY: as above, and written.
+            // SAFETY: the block is as long as that, and the loop above has written all of it.
             let bytes = unsafe { std::slice::from_raw_parts(*block, *size) };
             assert!(bytes.iter().all(|byte| *byte == number as u8));
         }

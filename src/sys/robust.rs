@@ -352,14 +352,14 @@ impl Me {
     #[inline(always)]
     pub fn pend_nothing(self) {
         order();
-        // SAFETY: as above.
+        // SAFETY: the head is the C library's or the record's own, and both live as long as the thread.
         unsafe { (&raw mut (*self.record().head).pending).write_volatile(std::ptr::null_mut()) };
     }
 
     /// What is pending, for `pend_again`: a call that a signal handler may make puts back what it has met.
     #[inline(always)]
     pub fn pending(self) -> Pending {
-        // SAFETY: as in `pend`.
+        // SAFETY: the head is the C library's or the record's own, and both live as long as the thread.
         Pending(unsafe { (&raw const (*self.record().head).pending).read_volatile() })
     }
 
@@ -367,7 +367,7 @@ impl Me {
     #[inline(always)]
     pub fn pend_again(self, pending: Pending) {
         order();
-        // SAFETY: as in `pend`.
+        // SAFETY: the head is the C library's or the record's own, and both live as long as the thread.
         unsafe { (&raw mut (*self.record().head).pending).write_volatile(pending.0) };
     }
 
@@ -419,7 +419,8 @@ impl Me {
         match index {
             // SAFETY: the record is this thread's, and the index that of a lock it holds.
             0 => unsafe { (*record).head as u64 },
-            // SAFETY: as above.
+            // SAFETY: the record is this thread's, and `index` that of a lock it holds, so the place below is a held
+            // lock's, too.
             _ => unsafe { (*(&raw const (*record).held).cast::<Held>().add(index - 1)).spot.entry() as u64 },
         }
     }

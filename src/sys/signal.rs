@@ -127,7 +127,8 @@ pub(crate) fn watch_parent() -> Result<OwnedFd> {
     // SAFETY: no pointers.
     let parent = unsafe { libc::getppid() };
     let pidfd = super::pidfd::open(parent)?;
-    // SAFETY: as above. A parent that has ended meanwhile is not the parent any more; until now its end would have been this one's.
+    // SAFETY: plain calls on numbers. A parent that has ended meanwhile is not the parent any more; until now its end
+    // would have been this one's.
     unsafe {
         if libc::getppid() != parent {
             exit_now(0);

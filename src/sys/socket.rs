@@ -199,7 +199,8 @@ enum Raw {
 fn receive_raw(socket: RawFd, message: &mut libc::msghdr, flags: libc::c_int) -> Result<Raw> {
     let mut was_reset = false;
     loop {
-        // SAFETY: the caller's header; everything that it points to lives until the call returns.
+        // SAFETY: every header here is one of `message_header`'s, made in the frame that calls this. What it points
+        // to is borrowed there, and lives until the call returns.
         let rc = unsafe { libc::recvmsg(socket, message, flags | libc::MSG_CMSG_CLOEXEC) };
         if rc >= 0 {
             return Ok(Raw::Message(rc as usize));

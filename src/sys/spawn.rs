@@ -93,7 +93,8 @@ pub(crate) fn born(start: Start<'_>, socket: RawFd, news: &News, detached: bool)
     // SAFETY: the copy calls nothing of the C library's but, for the start method `fork`, fork.
     let pid = unsafe { raw::silent_fork(Some(&mut own)) };
     if pid == 0 {
-        // SAFETY: as above.
+        // SAFETY: the copy calls nothing here that could wait for a lock. The second copy goes on as the keeper, as
+        // the first one would have, and the first one ends.
         if orphan && unsafe { raw::silent_fork(None) } != 0 {
             raw::exit(0);
         }

@@ -48,7 +48,7 @@ impl Uncancelled {
 
 impl Drop for Uncancelled {
     fn drop(&mut self) {
-        // SAFETY: as above.
+        // SAFETY: a state that the C library gave in `new`, and a place for the one that there was.
         unsafe { pthread_setcancelstate(self.0, &mut 0) };
     }
 }

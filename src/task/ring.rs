@@ -98,7 +98,8 @@ impl<const N: usize> Bytes<N> {
     /// Copies out as many bytes as the other side says that there are, and no more than there is room for.
     pub(crate) fn read(&self, length: usize) -> Vec<u8> {
         let mut copy = vec![0; length.min(N)];
-        // SAFETY: as for `write`.
+        // SAFETY: `copy` is new, so the ranges do not overlap, and both are at least as long as `copy`. By the
+        // protocol nobody writes these bytes now, and a hostile process that does can only leave garbage.
         unsafe { std::ptr::copy_nonoverlapping(self.0.get().cast(), copy.as_mut_ptr(), copy.len()) };
         copy
     }
@@ -106,7 +107,9 @@ impl<const N: usize> Bytes<N> {
     /// Fills a place with as many of the bytes.
     pub(crate) fn copy_to(&self, place: &mut [MaybeUninit<u8>]) {
         let length = place.len().min(N);
-        // SAFETY: as for `write`.
+        // SAFETY: `place` is borrowed and no part of the segment, so the ranges do not overlap, and both have
+        // `length` bytes. By the protocol nobody writes these bytes now, and a hostile process that does can only
+        // leave garbage.
         unsafe { std::ptr::copy_nonoverlapping(self.0.get().cast(), place.as_mut_ptr(), length) };
     }
 
@@ -210,7 +213,8 @@ pub(crate) struct Segment(Mapping);
 
 // SAFETY: everything in the segment is an atomic, or bytes that the protocol above gives to one side at a time.
 unsafe impl Send for Segment {}
-// SAFETY: as above.
+// SAFETY: threads that share the mapping reach atomics, and bytes that the protocol above gives to one side at a
+// time.
 unsafe impl Sync for Segment {}
 
 impl std::ops::Deref for Segment {

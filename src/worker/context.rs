@@ -263,7 +263,8 @@ impl<'a> Task<'a> {
 }
 
 unsafe extern "C" fn fail_with_c_text(task: *mut Task<'_>, code: c_int, text: *const c_char) -> c_int {
-    // SAFETY: ffi/variadic.c passes on the task that its caller has, and a string of its own.
+    // SAFETY: ffi/variadic.c passes on a task that is the calling function's own, as the text of tine_fail asks, and
+    // a string that it has made itself.
     unsafe { (*task).fail(code, &CStr::from_ptr(text).to_string_lossy()) }
 }
 

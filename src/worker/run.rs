@@ -43,9 +43,10 @@ pub(crate) struct ChunkEnd {
 /// # Safety
 /// `address` is that of a [`TaskFunction`].
 pub(crate) unsafe fn run_once(task: &mut Task<'_>, address: usize) -> c_int {
-    // SAFETY: the caller's promise.
+    // SAFETY: by the contract above `address` is that of a function of this type, and so not zero.
     let function: TaskFunction = unsafe { std::mem::transmute(address) };
-    // SAFETY: as above; the task is one, whatever its lifetime.
+    // SAFETY: a function of this type takes a task by pointer. The task outlives the call, whatever its lifetime is
+    // called.
     task.run(|task| unsafe { function(std::ptr::from_mut(task).cast()) })
 }
 
@@ -70,7 +71,7 @@ pub(crate) unsafe fn run_chunk(
             break;
         }
         task.item = done;
-        // SAFETY: the caller's promise.
+        // SAFETY: `run_item` asks of `address` and of the chunk what this function asks.
         let status = unsafe { run_item(task, kind, address, chunk, done) };
         let status = watch.judges(task, status);
         if check::is_on() {

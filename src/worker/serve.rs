@@ -359,7 +359,9 @@ fn execute(worker: &'static Worker, slot: &'static Slot) {
                 Err(error) => return leave_result(slot, error.code().0, "", Output::None),
             };
             let mut watch = Watched { worker, segment: &worker.segment, slot, timed };
-            // SAFETY: as above; the host has made the chunk.
+            // SAFETY: the host has resolved the function to this place in this module, as one of the type that
+            // belongs to `kind`. The host has also made the chunk, and leaves its memory alone until the chunk has
+            // settled.
             let end = unsafe { run_chunk(&mut task, kind, address, &chunk, &mut watch) };
             slot.items.store(end.items, Ordering::Relaxed);
             slot.elapsed_ns.store(end.elapsed_ns, Ordering::Relaxed);

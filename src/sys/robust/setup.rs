@@ -262,8 +262,9 @@ unsafe fn place_before(head: *mut Head, entry: u64) -> Option<(*mut u64, u64)> {
 /// # Safety
 /// The record is this thread's, and `head` its list.
 unsafe fn append_anchor(record: *mut Record, head: *mut Head) -> bool {
-    // SAFETY: the caller's promise. The exchange that makes the anchor visible is the last; it fails where a handler has
-    // put another one there since, and then that one is the last.
+    // SAFETY: by the contract above the record is this thread's and `head` its list, so each entry on it is mapped.
+    // The exchange that makes the anchor visible is the last step; it fails where a handler has put another one there
+    // since, and then that one is the last.
     unsafe {
         (*record).head = head;
         (*record).anchor.next = AtomicU64::new(head as u64);
