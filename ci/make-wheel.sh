@@ -24,7 +24,7 @@ cp -r bindings/python "$source"
 build() { (cd "$source" && "$python" -c "from setuptools import build_meta; build_meta.build_$1('$wheels')" >"$out/$1.log" 2>&1) ||
     { cat "$out/$1.log" >&2; exit 1; }; }
 build sdist
-soname=$(readlink "$stage/lib/libtine.so.0")
+soname=$(readlink "$stage/lib/libtine.so") # which is what the loader looks for
 install -D "$stage/lib/$soname" "$source/src/libtine/_lib/lib/$soname"
 strip --strip-unneeded "$source/src/libtine/_lib/lib/$soname"
 install -D "$stage/libexec/tine-worker" "$source/src/libtine/_lib/libexec/tine-worker"

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <stdint.h>
+#include <string.h>
 #include <sys/eventfd.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -17,22 +18,28 @@ enum { NUMBERS = 200, TASKS = 40 };
 
 static const char CONTENT[] = "important";
 
-/* Closes everything above the standard descriptors and puts the program's own there: files, or eventfds. */
+/* The numbers that the program has taken. */
+static char taken[NUMBERS];
+
+/* Closes everything above the standard descriptors, and lets the kernel give the program's own the numbers that are free: files,
+   or eventfds. A number of one's own choice could be one that another thread is just being given. */
 static int take_all_numbers(int as_eventfds)
 {
     char path[] = "/tmp/tine-descriptors-XXXXXX";
     for (int fd = 3; fd < NUMBERS; fd++)
         close(fd);
-    int file = as_eventfds ? eventfd(0, EFD_NONBLOCK) : mkstemp(path);
-    if (file < 0)
+    int fd = as_eventfds ? eventfd(0, EFD_NONBLOCK) : mkstemp(path);
+    if (fd < 0)
         return -errno;
-    if (!as_eventfds && (unlink(path) != 0 || write(file, CONTENT, sizeof CONTENT) != (ssize_t)sizeof CONTENT))
+    if (!as_eventfds && (unlink(path) != 0 || write(fd, CONTENT, sizeof CONTENT) != (ssize_t)sizeof CONTENT))
         return -errno;
-    for (int fd = 3; fd < NUMBERS; fd++)
-        while (fd != file && dup2(file, fd) != fd) /* Linux has EBUSY for a number that another thread is just opening. */
-            if (errno != EBUSY)
-                return -errno;
-    return 0;
+    memset(taken, 0, sizeof taken);
+    for (int file = fd; fd < NUMBERS; fd = dup(file)) {
+        if (fd < 0)
+            return -errno;
+        taken[fd] = 1;
+    }
+    return close(fd) == 0 ? 0 : -errno;
 }
 
 /* Whether they are all still there, and as they were. */
@@ -40,13 +47,14 @@ static int are_intact(int as_eventfds)
 {
     struct stat first, other;
     uint64_t count;
-    if (fstat(3, &first) != 0)
+    const char *lowest = (const char *)memchr(taken, 1, sizeof taken);
+    if (!lowest || fstat((int)(lowest - taken), &first) != 0)
         return 0;
     for (int fd = 3; fd < NUMBERS; fd++)
-        if (fstat(fd, &other) != 0 || other.st_dev != first.st_dev || other.st_ino != first.st_ino)
+        if (taken[fd] && (fstat(fd, &other) != 0 || other.st_dev != first.st_dev || other.st_ino != first.st_ino))
             return 0;
     if (as_eventfds)
-        return read(3, &count, sizeof count) == -1 && errno == EAGAIN;
+        return read((int)(lowest - taken), &count, sizeof count) == -1 && errno == EAGAIN;
     return first.st_size == sizeof CONTENT;
 }
 
