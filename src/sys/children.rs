@@ -106,7 +106,9 @@ fn newest_number() -> i32 {
         Ok(None) => signal::exit_now(0),
         Ok(Some(pid)) => {
             // SAFETY: a child of this process; the status is not asked for.
-            while unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) } < 0 && super::errno() == libc::EINTR {}
+            while unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) } < 0 && super::errno() == libc::EINTR
+            {
+            }
             pid
         }
         Err(_) => LARGEST_NUMBER,
