@@ -14,7 +14,8 @@ import unittest
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 LIMIT_SECONDS = 300
-# What a smoke leaves out, since it takes long; and TestTimeouts, of which one run in three ends with EOFError, and why is not known yet.
+# What a smoke leaves out, since it takes long.
+# TestTimeouts is here because it ends with EOFError now and then, and why is not known yet.
 LONG = (
     "TestTimeouts",
     "_TestSharedMemory",
