@@ -71,9 +71,25 @@ def set_preload(modules: Sequence[str]) -> None:
     _own_family().preload = list(modules)
 
 
+def socket_pair() -> tuple[socket.socket, socket.socket]:
+    """Two ends that block. socket.setdefaulttimeout is for the program's own sockets: it would make a descriptor
+    non-blocking, and it stays so in the process to which it is sent."""
+    near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    near.setblocking(True)
+    far.setblocking(True)
+    return near, far
+
+
+def socket_of(fd: int) -> socket.socket:
+    """A descriptor as a socket that blocks."""
+    one = socket.socket(fileno=fd)
+    one.setblocking(True)
+    return one
+
+
 def _open(family: _Family) -> socket.socket:
     if family.requests is None:
-        near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        near, far = socket_pair()
         flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
         description = pickle.dumps((sys.path, family.preload)).hex()
         with far:
@@ -106,7 +122,7 @@ def request(description: dict[str, Any]) -> tuple[socket.socket, int, int]:
 
 
 def _ask(requests: socket.socket, description: dict[str, Any]) -> tuple[socket.socket, int, int]:
-    near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    near, far = socket_pair()
     try:
         memory = memory_of(pickle.dumps(description))
         try:
@@ -219,7 +235,7 @@ class _Server:
             os._exit(0)  # nobody is left who could ask
         if not fds:
             return  # no descriptor is free; whoever asks gets an end of file
-        pair = socket.socket(fileno=fds[0])
+        pair = socket_of(fds[0])
         pid = 0
         try:
             if len(fds) < 2:
@@ -304,7 +320,7 @@ def main() -> None:
 
 def _serve(requests: int, to_requests: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _Server(socket.socket(fileno=requests), socket.socket(fileno=to_requests)).run()
+    _Server(socket_of(requests), socket_of(to_requests)).run()
 
 
 # ---- The process
@@ -312,7 +328,7 @@ def _serve(requests: int, to_requests: int) -> None:
 
 def spawned() -> None:
     """What the interpreter of a spawned process runs."""
-    pair, to_requests = (socket.socket(fileno=int(fd)) for fd in sys.argv[1:3])
+    pair, to_requests = (socket_of(int(fd)) for fd in sys.argv[1:3])
     pair.set_inheritable(False)
     to_requests.set_inheritable(False)
     sys.exit(_run(pair, to_requests))
