@@ -211,6 +211,7 @@ class _Server:
         self.selector = selectors.DefaultSelector()
         self.selector.register(requests, selectors.EVENT_READ)
         self.children: dict[int, tuple[int, socket.socket]] = {}  # by pidfd
+        self.ended: dict[socket.socket, int] = {}  # pids of those whose end nobody has heard of yet
         self.main_failed = False
 
     def run(self) -> None:
@@ -218,16 +219,29 @@ class _Server:
             for key, _events in self.selector.select():
                 if key.fileobj is self.requests:
                     self.start()
+                elif key.fd in self.children:
+                    self.tell(key.fd)
                 else:
-                    self.reap(key.fd)
+                    self.reap(key.fileobj)  # type: ignore[arg-type]
 
-    def reap(self, pidfd: int) -> None:
+    def tell(self, pidfd: int) -> None:
+        """A process has ended. Its pid stays its own until the host has joined it, or is gone."""
         pid, pair = self.children.pop(pidfd)
         self.selector.unregister(pidfd)
         os.close(pidfd)
-        _pid, status = os.waitpid(pid, 0)
-        with pair, contextlib.suppress(OSError):  # nobody asks any more
-            pair.send(_ANSWER.pack(ENDED, os.waitstatus_to_exitcode(status)))
+        end = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        assert end is not None
+        code = end.si_status if end.si_code == os.CLD_EXITED else -end.si_status
+        with contextlib.suppress(OSError):  # nobody asks any more
+            pair.send(_ANSWER.pack(ENDED, code))
+        self.ended[pair] = pid
+        self.selector.register(pair, selectors.EVENT_READ)
+
+    def reap(self, pair: socket.socket) -> None:
+        """The host has let go of its end."""
+        self.selector.unregister(pair)
+        os.waitpid(self.ended.pop(pair), 0)
+        pair.close()
 
     def start(self) -> None:
         message, fds, _flags, _address = socket.recv_fds(self.requests, 1, 2)
@@ -282,6 +296,8 @@ class _Server:
             self.requests.close()
             for pidfd, (_pid, other) in self.children.items():
                 os.close(pidfd)
+                other.close()
+            for other in self.ended:
                 other.close()
             os.setpgid(0, 0)  # whichever of the two comes first
             signal.signal(signal.SIGINT, signal.default_int_handler)
