@@ -404,4 +404,6 @@ fn map_somewhere(fd: &OwnedFd, length: usize) -> Result<Mapping> {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;
