@@ -33,11 +33,11 @@
 use crate::error::Result;
 use crate::heap::bell::Bell;
 use crate::heap::marks::Marks;
-use crate::queue::spin::Spin;
 use crate::sys::clock::{Deadline, now_ns};
 use crate::sys::fd::{self, Guarded};
 use crate::sys::memory::{Mapping, sealed_memfd};
 use crate::sys::prim::{AtomicI32, AtomicU32, AtomicU64, Ordering, fence, futex_wait, futex_wake};
+use crate::task::spin::Spin;
 use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
 use crossbeam_utils::CachePadded;
