@@ -247,10 +247,10 @@ impl State {
 
     /// Looks for tasks that have begun.
     pub(super) fn look_for_begins(&mut self, now: u64) {
-        if !self.awaits_begins() || self.rings.busy_count() > FEW && now < self.begins_due_ns {
+        if !self.awaits_begins() || self.rings.busy_count() > FEW && now < self.looks.begins_due_ns {
             return;
         }
-        self.begins_due_ns = now + BEGINS_NS;
+        self.looks.begins_due_ns = now + BEGINS_NS;
         let mut next = self.rings.first_busy();
         while let Some(slot) = next.filter(|_| self.awaits_begins()) {
             next = self.rings.next_busy(slot);

@@ -65,7 +65,7 @@ impl State {
         }
         self.ledger.outstanding += 1;
         self.queue.chain.push_back(&mut self.ledger, index);
-        if self.broken.is_some() {
+        if self.life.broken().is_some() {
             self.abandon_queue();
         }
     }
@@ -100,7 +100,7 @@ impl State {
 
     /// Whether somebody looks again soon where tasks wait behind one that takes longer than the last ones: so they may.
     pub(super) fn may_gather(&self) -> bool {
-        self.is_guarded && !self.is_looked_at()
+        self.standby.is_there() && !self.is_looked_at()
     }
 
     /// The worker that is to have the first task of the queue: one that is awake, while what is before it takes less time than
@@ -308,7 +308,7 @@ impl State {
         if !self.cancel_unbegun(index)
             && let TaskState::Sent(slot) = self.ledger.get(index).state
         {
-            match &self.inline_place {
+            match self.inline.place() {
                 Some(place) => drop(place.cancel(index)),
                 None => self.end_running(slot as usize, index, Reason::Cancelled, now),
             }
@@ -369,7 +369,7 @@ impl State {
 
     /// Nobody will run what is queued.
     pub(super) fn abandon_queue(&mut self) {
-        let error = self.broken.clone().unwrap_or_else(|| Code::SHUTDOWN.into());
+        let error = self.life.broken().cloned().unwrap_or_else(|| Code::SHUTDOWN.into());
         self.settle_queue(&error);
     }
 
