@@ -38,7 +38,9 @@ impl Child<'_> {
     }
 
     fn allocate(&self, slot: usize, size: usize) {
-        if let Ok(block) = self.heap.allocate(size) {
+        // As a program's calls do: the short way where it serves.
+        let block = self.heap.allocate_quickly(size).map_or_else(|| self.heap.allocate(size), Ok);
+        if let Ok(block) = block {
             self.log.held[slot].store(block.as_ptr() as u64, Ordering::SeqCst);
         }
     }
@@ -47,7 +49,10 @@ impl Child<'_> {
         let address = place.load(Ordering::SeqCst);
         self.log.freeing.store(address, Ordering::SeqCst);
         place.store(0, Ordering::SeqCst);
-        if address != 0 && self.heap.free_address(address as usize).is_err() {
+        if address != 0
+            && !self.heap.free_quickly(std::ptr::with_exposed_provenance_mut(address as usize))
+            && self.heap.free_address(address as usize).is_err()
+        {
             // SAFETY: ends this forked child.
             unsafe { libc::_exit(3) };
         }
@@ -236,6 +241,14 @@ const PATHS: &[Path] = &[
         "free of one of two",
         |child| (0..2).for_each(|slot| child.allocate(slot, 1000)),
         |child| child.free(&child.log.held[0]),
+    ),
+    (
+        "the block that was freed last",
+        |child| {
+            (0..2).for_each(|slot| child.allocate(slot, 1000));
+            child.free(&child.log.held[0]);
+        },
+        |child| child.allocate(0, 1000),
     ),
     ("free of the first of a full slab", fill, |child| child.free(&child.log.held[0])),
     ("free of a large block", |child| child.allocate(0, 300_000), |child| child.free(&child.log.held[0])),
