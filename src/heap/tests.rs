@@ -86,8 +86,20 @@ fn the_short_way_takes_and_gives_what_the_long_way_does() {
             assert!(again == block && all.insert(again));
         }
     }
-    assert!(all.insert(heap.allocate(64).unwrap()));
-    assert!(heap.allocate_quickly(64).is_none(), "the slab has been let go of");
+    let class = class::Class::get(class::Class::index_for(64)).unwrap();
+    assert_eq!(all.len() as u32, class.blocks - 2, "all but the last, and the one that has been returned");
+    // The long way takes those two, and lets go of the slab: so nobody needs this process to take it back.
+    let kind = || {
+        heap.directory
+            .get(((first.as_ptr() as usize - heap.directory.data_start()) / EXTENT_BYTES) as u32)
+            .kind
+    };
+    for _ in 0..2 {
+        assert_eq!(kind(), Kind::Slab);
+        assert!(heap.allocate_quickly(64).is_none() && all.insert(heap.allocate(64).unwrap()));
+    }
+    assert_eq!(kind(), Kind::Loose);
+    assert!(heap.allocate_quickly(64).is_none());
     assert_eq!(heap.stats().used_blocks, all.len() as u64);
     assert!(heap.check(&[HOST]).is_empty());
     all.into_iter().for_each(|block| heap.free(block).unwrap());

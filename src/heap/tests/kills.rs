@@ -175,7 +175,7 @@ impl Arena {
     }
 }
 
-fn long_form() -> Option<u64> {
+pub(super) fn long_form() -> Option<u64> {
     std::env::var("TINE_KILLS").ok()?.parse().ok()
 }
 
@@ -293,8 +293,18 @@ fn killed_after_single_instructions() {
         };
         let (arena, pid) = start();
         let mut length = 0u64;
+        // What a survivor would find after each instruction: blocks come one by one, or they go.
+        let mut before = arena.heap.stats().used_blocks as i64;
+        let mut direction = 0;
         while step(pid) != libc::SIGSTOP {
             length += 1;
+            let now = arena.heap.stats().used_blocks as i64;
+            let change = now - before;
+            assert!(
+                change == 0 || change.abs() == 1 && change * direction >= 0,
+                "{name}: {before} blocks, and after instruction {length} {now}"
+            );
+            (before, direction) = (now, if change == 0 { direction } else { change });
         }
         if std::env::var_os("TINE_VERBOSE").is_some() {
             println!("{name}: {length} instructions");
