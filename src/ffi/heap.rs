@@ -498,13 +498,13 @@ pub(crate) unsafe fn allocate(pointer: *const tine_heap, size: usize) -> *mut c_
     unsafe { allocate_slowly(pointer, size) }
 }
 
-/// A function of its own, whose call is the last thing of the one above: that needs no frame.
+/// A function of its own, to which the one above jumps at its end: that needs no frame.
 ///
 /// # Safety
 /// As for [`of`].
 #[cold]
 #[inline(never)]
-unsafe fn allocate_slowly(pointer: *const tine_heap, size: usize) -> *mut c_void {
+unsafe extern "C" fn allocate_slowly(pointer: *const tine_heap, size: usize) -> *mut c_void {
     // SAFETY: `try_twice` asks of `pointer` what this function asks.
     unsafe { try_twice(pointer, "allocating a block", |heap| heap.allocate(size)) }
 }
@@ -546,7 +546,7 @@ pub(crate) unsafe fn free(pointer: *const tine_heap, block: *mut c_void) -> c_in
 
 #[cold]
 #[inline(never)]
-unsafe fn free_slowly(pointer: *const tine_heap, block: *mut c_void) -> c_int {
+unsafe extern "C" fn free_slowly(pointer: *const tine_heap, block: *mut c_void) -> c_int {
     guard(|| {
         // SAFETY: `get` asks of `pointer` what this function asks.
         let heap = unsafe { get(pointer) }?;
