@@ -28,7 +28,7 @@ STAGE   := $(CURDIR)/build/prefix
 STAGED  := $(STAGE)/.installed
 WITH    := PKG_CONFIG_PATH="$(STAGE)/lib/pkgconfig"
 
-.PHONY: all install uninstall staged book wheel demo test test-long c-tests examples storm bench header symbols clean FORCE
+.PHONY: all install uninstall staged book wheel demo test test-long c-tests examples storm bench bench-quick header symbols clean FORCE
 all: $(RELEASE)/libtine.so build/man/.made
 
 # Cargo decides whether there is anything to do; make then goes by the time of the file that it left. No path of the machine that
@@ -112,31 +112,12 @@ storm: staged
 	@cd build/c && cat $(STORMS:%=%-shared-c.log)
 	TINE_KILLS=5000 $(CARGO) test --release --quiet --lib kills
 	ci/check-asan.sh 60
-# Each program of benches/ measures one subject next to its peers, in one interleaved run. NAME_PEER.cpp has a peer's part
-# of NAME.c, which is told by HAVE_PEER that the peer is here; a line "links: -lLIBRARY" says what the peer needs.
+# Each program of benches/ measures one subject next to its peers, in one interleaved run; tables and plots go to docs/benchmarks,
+# of the short form to build/benches/quick.
 bench: staged
-	@mkdir -p build/benches
-# Peers that may be there or not: Debian's libboost-dev, and crates, in a package of their own.
-	@if [ -e /usr/include/boost/interprocess/ipc/message_queue.hpp ]; then \
-	    $(CXX) -O2 benches/queue-boost.cc -o build/benches/queue-boost -pthread -lrt; fi
-	@if $(CARGO) build --quiet --release --locked --manifest-path benches/peers/Cargo.toml --target-dir build/benches/peers; \
-	    then cp build/benches/peers/release/queue-peers build/benches/; \
-	    else echo "benches/peers does not build here: without iceoryx2 and ipc-channel"; fi
-	@$(WITH) sh -c '$(CXX) -std=c++17 -O2 -Wall -Wextra benches/binding.cc -o build/benches/binding \
-	    $$(pkg-config --cflags --libs tine) -pthread -Wl,-rpath,$(STAGE)/lib' && build/benches/binding
-	@for bench in benches/*.c; do \
-	    program=build/benches/$$(basename $$bench .c); parts=; \
-	    for part in $$(ls $${bench%.c}_*.cpp 2>/dev/null); do \
-	        object=build/benches/$$(basename $$part .cpp).o; \
-	        peer=$$(basename $$part .cpp | sed 's/.*_//' | tr a-z A-Z); \
-	        if $(CXX) -std=c++17 -O2 -c $$part -o $$object 2>build/benches/missing; then \
-            parts="$$parts $$object -DHAVE_$$peer $$(sed -n 's/.*links: //p' $$part) -lstdc++"; fi; \
-	    done; \
-	    $(WITH) sh -c "$(CC) -std=gnu11 -O2 -fopenmp -Wall -Wextra $$bench $$parts -o $$program \
-	        \$$(pkg-config --cflags --libs tine) -pthread -Wl,-rpath,$(STAGE)/lib" && $$program || exit 1; \
-	done
-	@$(CARGO) bench --quiet --bench locks
-	@$(WITH) benches/go.sh
+	@benches/run.sh full
+bench-quick: staged
+	@benches/run.sh quick
 
 # Committed, for people to read in a review: what C programs see, and what the loader sees.
 header:

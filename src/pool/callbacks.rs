@@ -177,6 +177,9 @@ impl State {
 
     /// A task with callbacks has been entered in the ledger.
     pub(super) fn expect(&mut self, index: u32, callbacks: Callbacks) {
+        if callbacks.on_begin.is_none() && callbacks.on_settled.is_none() {
+            return;
+        }
         let entry = self.ledger.get_mut(index);
         entry.calls = Calls::new(callbacks);
         let Some(calls) = &entry.calls else { return };

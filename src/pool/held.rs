@@ -46,7 +46,10 @@ impl DerefMut for Held<'_> {
 impl Drop for Held<'_> {
     fn drop(&mut self) {
         let Some(mut state) = self.guard.take() else { return };
-        let woken = if state.desk.has_woken() { state.desk.take_woken() } else { Vec::new() };
+        if !state.desk.has_woken() && !state.calls_standby && !state.news.is_fresh {
+            return;
+        }
+        let woken = state.desk.take_woken();
         let standby = std::mem::take(&mut state.calls_standby);
         let caller = self.pool.has_caller() && std::mem::take(&mut state.news.is_fresh);
         drop(state);

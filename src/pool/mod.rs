@@ -53,7 +53,7 @@ use crate::heap::Heap;
 use crate::heap::own::Process;
 use crate::heap::segment::Segment;
 use crate::queue::{self, Known};
-use crate::sys::clock::{Deadline, Timeout, now_ns};
+use crate::sys::clock::{Deadline, Moment, Timeout, now_ns};
 use crate::sys::epoll::Epoll;
 use crate::sys::prim::{AtomicU32, Ordering};
 use crate::sys::{fork, limits, reserve};
@@ -620,13 +620,11 @@ impl State {
         if timed || self.counters.submitted.is_multiple_of(EVERY) {
             self.pump(false);
         } else {
-            if self.rings.any_open() {
-                self.feed(now_ns());
-            }
+            self.feed(&Moment::default());
             self.grow();
             // Whoever looks from outside has nobody to look at the clock for him.
             if self.is_looked_at() {
-                let due = self.next_look();
+                let due = self.next_look(now_ns());
                 self.call_outside_by(due);
             }
         }

@@ -8,6 +8,7 @@
 //! ```text
 //!   a pool, to the thread     how long it sleeps for it            what calls it before
 //!   led by a host's thread    without limit                        the leader leaves, and something is under way
+//!   the host moves it on      for a beat, [`BEAT_NS`]              news, an earlier deadline
 //!   something under way       until the next look or deadline      a low ring, news, an earlier deadline
 //!   idle                      until a deadline of the family's     the next submit, news
 //! ```
@@ -43,6 +44,9 @@ const IN_TURN_NS: u64 = 10_000_000;
 
 /// The stack of the thread that runs no user code.
 const STACK_BYTES: usize = 256 << 10;
+
+/// While a thread of the host's moves a pool on, tine's looks so often whether it still does.
+const BEAT_NS: u64 = 1_000_000;
 
 /// What a pool has asked for; bits of `Inner::guarded`.
 pub(super) const GUARDED: u32 = 1;
@@ -321,19 +325,27 @@ impl State {
         let mut happened = something_happened;
         self.standby_due = Deadline(0);
         loop {
+            self.standby_beats = false;
+            let host_moves_on = std::mem::take(&mut self.host_has_pumped);
             if self.desk.is_led() {
                 self.standby_mode = standby::QUIET;
                 bell.standby_lies_down(standby::QUIET);
                 self.standby_rests(FAR, !something_happened);
                 return self.standby_due;
             }
-            self.family.host_calls = false;
-            self.pump(happened);
-            match self.next_look().min(FAR) {
-                due if self.ledger.outstanding == 0 => self.standby_rests(due, !something_happened),
-                due => (self.standby_due, self.standby_idle) = (due, false),
+            let due = self.first_due();
+            if host_moves_on && self.waits_for_a_look() && !due.passed() && !bell.has_news() {
+                self.standby_beats = true;
+                (self.standby_due, self.standby_idle) = (due.min(Deadline(now_ns() + BEAT_NS)), false);
+            } else {
+                self.family.host_calls = false;
+                self.pump(happened);
+                match self.next_look(now_ns()).min(FAR) {
+                    due if self.ledger.outstanding == 0 => self.standby_rests(due, !something_happened),
+                    due => (self.standby_due, self.standby_idle) = (due, false),
+                }
+                self.family.host_calls = true;
             }
-            self.family.host_calls = true;
             self.standby_mode = self.standby_wanted();
             bell.standby_lies_down(self.standby_mode);
             if !self.standby_missed(bell) {
@@ -342,6 +354,11 @@ impl State {
             happened = self.family.has_news();
             bell.standby_is_up();
         }
+    }
+
+    /// Whether tasks wait that somebody could have who has nothing to do, now or soon.
+    fn waits_for_a_look(&mut self) -> bool {
+        self.queued() > 0 || self.uneven_due_ns() != u64::MAX
     }
 
     /// Nothing is to be done until then. Whether it was called, for nothing as it seems now.
@@ -354,7 +371,7 @@ impl State {
     fn standby_wanted(&self) -> u32 {
         match () {
             () if self.awaits_results() => standby::CURIOUS,
-            () if self.queued() > 0 => standby::HUNGRY,
+            () if self.queued() > 0 && !self.standby_beats => standby::HUNGRY,
             () => standby::QUIET,
         }
     }
@@ -374,13 +391,24 @@ impl State {
     /// thread has to know of what it leaves under way. Whoever lay down while nothing was looks at the clock too seldom now.
     pub(super) fn leave(&mut self) {
         self.desk.pass_the_lead();
-        if self.desk.is_led() && self.ledger.outstanding > 0 && std::mem::take(&mut self.led_idle) {
-            self.heap.bell().ring_leader();
-        }
-        if !self.is_guarded || self.ledger.outstanding == 0 || !self.desk.nobody_is_there() {
+        if self.ledger.outstanding == 0 {
             return;
         }
-        if self.standby_idle || self.first_due() < self.standby_due {
+        if self.desk.is_led() {
+            let uneven_due = Deadline(self.uneven_due_ns());
+            if std::mem::take(&mut self.led_idle) || uneven_due < self.led_until {
+                self.led_until = self.led_until.min(uneven_due);
+                self.heap.bell().ring_leader();
+            }
+        }
+        if !self.is_guarded || !self.desk.nobody_is_there() {
+            return;
+        }
+        // What is only uneven has a beat's time: until then, the host's next call may see to it.
+        let is_uneven =
+            |state: &mut State| Deadline(state.uneven_due_ns().saturating_add(BEAT_NS)) < state.standby_due;
+        if self.standby_idle || self.first_due() < self.standby_due || !self.standby_beats && is_uneven(self)
+        {
             self.calls_standby = true;
             return;
         }

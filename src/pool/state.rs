@@ -22,13 +22,13 @@ use crate::family::member::Member;
 use crate::family::shutdown::Leaving;
 use crate::family::{Event, Family};
 use crate::heap::Heap;
-use crate::queue::spin::Spin;
-use crate::sys::clock::{Deadline, now_ns};
+use crate::sys::clock::{Deadline, Moment, now_ns};
 use crate::sys::epoll::Epoll;
 use crate::sys::thread;
 use crate::task::call::Kind;
 use crate::task::death::Death;
 use crate::task::ring::{SLOTS, Segment};
+use crate::task::spin::Spin;
 use crate::worker::start;
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -93,6 +93,11 @@ pub(super) struct State {
     pub(super) standby_idle: bool,
     pub(super) standby_mode: u32,
     pub(super) calls_standby: bool,
+    /// It sleeps for a beat only, since a thread of the host's moves the pool on; and whether one has since it looked last.
+    pub(super) standby_beats: bool,
+    pub(super) host_has_pumped: bool,
+    /// When tasks were last taken from one worker for another.
+    pub(super) shared_ns: u64,
     /// Where the pool's descriptor has been asked for: every event must make it readable.
     pub(super) event_fd: Option<EventFd>,
     family_due_ns: u64,
@@ -186,6 +191,9 @@ impl State {
             standby_idle: false,
             standby_mode: 0,
             calls_standby: false,
+            standby_beats: false,
+            host_has_pumped: false,
+            shared_ns: 0,
             event_fd: None,
             family_due_ns: 0,
             given_out: 0,
@@ -210,6 +218,7 @@ impl State {
     pub(super) fn pump(&mut self, something_happened: bool) {
         let now = now_ns();
         self.given_out = 0;
+        self.host_has_pumped |= self.family.host_calls;
         self.drain_rings(now);
         self.look_for_begins(now);
         let news = self.heap.bell().take_news();
@@ -231,7 +240,7 @@ impl State {
         self.recycle(now);
         self.free_stuck(now);
         self.stop_streams();
-        self.feed(now);
+        self.feed(&Moment::at(now));
         self.rebalance(now);
         self.split_long(now);
         self.grow();
@@ -239,14 +248,15 @@ impl State {
         self.look_at_rings(now);
         self.wake_waiters();
         self.update_event_fd();
-        let due = self.next_look();
+        let steady = self.steady_look(now);
+        let due = steady.min(Deadline(self.uneven_due_ns()));
         self.set_event_fd_timer(due);
         // Who sleeps went to sleep before this was due, and has to look at the clock again.
         if self.desk.is_led() && due < self.led_until {
             self.led_until = due;
             self.heap.bell().ring_leader();
         }
-        self.standby_by(due);
+        self.standby_by(steady);
     }
 
     /// Whether somebody who takes a result that is there need not move the pool on: it costs more than the result.
@@ -338,6 +348,7 @@ impl State {
         let mut drained = std::mem::take(&mut self.drained);
         if !drained.is_empty() {
             self.family.has_worked();
+            self.rings.has_delivered(slot);
         }
         for Drained { index, mut outcome } in drained.drain(..) {
             if let Some(ending) = self.rings[slot].ending.take_if(|ending| ending.index == index) {
@@ -551,22 +562,28 @@ impl State {
 
     /// When whoever sleeps must look again even if nobody has called: something of the family's is due, or a worker
     /// may have lost the descriptor by which it calls. Only tasks that are under way make anybody look.
-    pub(super) fn next_look(&self) -> Deadline {
+    pub(super) fn next_look(&mut self, now: u64) -> Deadline {
+        self.steady_look(now).min(Deadline(self.uneven_due_ns()))
+    }
+
+    /// The same but for tasks that wait where a worker has nothing to do.
+    fn steady_look(&self, now: u64) -> Deadline {
         let due_ns = self.idle_due_ns.min(self.rings.first_alarm());
         let mut family = self.family.next_deadline().min(Deadline(due_ns));
         if self.family.is_changing() {
-            family = family.min(Deadline((now_ns() / CHANGES_NS + 2) * CHANGES_NS));
+            family = family.min(Deadline((now / CHANGES_NS + 2) * CHANGES_NS));
         }
         if self.ledger.outstanding == 0 {
             return family;
         }
         // Rounded, so that a timer need not be set anew for every task.
         let interval_ns = if self.awaits_begins() { BEGINS_NS } else { LOOK_NS };
-        let look = Deadline((now_ns() / interval_ns + 2) * interval_ns);
-        family.min(look).min(Deadline(self.queue_due_ns().min(self.splitting.due_ns)))
+        let look = Deadline((now / interval_ns + 2) * interval_ns);
+        let due_ns = self.queue_due_ns().min(self.splitting.due_ns);
+        family.min(look).min(Deadline(due_ns))
     }
 
-    /// When something is due, also if nobody looks before.
+    /// When something is due that cannot wait for anybody's next call.
     pub(super) fn first_due(&self) -> Deadline {
         let due_ns = self.idle_due_ns.min(self.rings.first_alarm()).min(self.queue_due_ns());
         self.family.next_deadline().min(Deadline(due_ns.min(self.splitting.due_ns)))

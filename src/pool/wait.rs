@@ -190,7 +190,7 @@ fn lead<'a>(pool: &'a Inner, mut state: Held<'a>, sleeper: &Arc<Sleeper>, deadli
     let bell = pool.heap.bell();
     state.desk.begin_to_lead(sleeper);
     bell.leader_lies_down();
-    let deadline = deadline.min(state.next_look()).min(standby::FAR);
+    let deadline = deadline.min(state.next_look(now_ns())).min(standby::FAR);
     let (mut interrupted, mut timed_out) = (false, false);
     if !state.has_something() {
         (state.led_until, state.led_idle) = (deadline, state.ledger.outstanding == 0);
