@@ -147,6 +147,9 @@ static const struct transport {
     {"multiprocessing.Queue", NULL, NULL, "python3 benches/queue-python.py", 100, {0, 0}},
     {"iceoryx2, polled", NULL, NULL, "build/benches/peers/release/queue-peers iceoryx2", 10, {0, 0}},
     {"ipc-channel, bytes", NULL, NULL, "build/benches/peers/release/queue-peers ipc-channel", 20, {0, 0}},
+}, on_one[] = {
+    {"tine", send_tine, receive_tine, NULL, 1, {0, 0}},
+    {"pipe", send_pipe, receive_pipe, NULL, 1, {0, 1.2}},
 }, in_place[] = {
     {"tine", send_in_place, receive_in_place, NULL, 1, {0, 0}},
     {"iceoryx2, polled, loan", NULL, NULL, "build/benches/peers/release/queue-peers iceoryx2-in-place", 10, {1, 1}},
@@ -158,7 +161,7 @@ struct job {
     const struct transport *transport;
     size_t length;
     long count;
-    int echo;
+    int echo, on_one; /* both sides on one processor */
 };
 
 static void consume(const struct job *job)
@@ -229,7 +232,7 @@ static double measure(void)
     }
     check(pipe(line) == 0, "pipe");
     if ((pid = fork()) == 0) {
-        pin(0);
+        pin(job.on_one ? 1 : 0);
         /* tine's memory is the parent's until the child opens it for itself. */
         must(tine_heap_attach(segment, NULL, &heap), "attach");
         check(write(line[1], &byte, 1) == 1, "write");
@@ -258,9 +261,9 @@ static void add(const char *name, const struct transport *peers, size_t count, s
 {
     for (size_t i = 0; i < count; i++) {
         int large = job.length > 65536;
-        const char *axis = peers == in_place ? NULL : job.echo ? "message, there and back (bytes)" : "message, one way (bytes)";
+        const char *axis = peers != transports ? NULL : job.echo ? "message, there and back (bytes)" : "message, one way (bytes)";
         struct row row = ROW(i > 0, axis, (double)job.length, 0, i ? peers[i].name : name, large ? "us" : "ns", large ? 1e3 : 1, measure,
-            job.length == 8 || peers == in_place ? peers[i].aims[job.echo] : 0);
+            job.length == 8 || peers != transports ? peers[i].aims[job.echo] : 0);
         job.transport = &peers[i];
         jobs[row_count] = job;
         row.argument = &jobs[row_count];
@@ -275,14 +278,15 @@ int main(int argc, char **argv)
     must(tine_heap_create(segment, NULL, &heap), "heap");
     pin(1);
     bytes = calloc(1, LONGEST), buffer = calloc(1, LONGEST);
-    ADD("queue, 8 B, one way", transports, 8, 400000, 0);
-    ADD("queue, 256 B, one way", transports, 256, 200000, 0);
-    ADD("queue, 4 KiB, one way", transports, 4096, 20000, 0);
-    ADD("queue, 1 MiB, one way", transports, LONGEST, 200, 0);
-    ADD("queue, 8 B, there and back", transports, 8, 40000, 1);
-    ADD("queue, 1 MiB, there and back", transports, LONGEST, 100, 1);
-    ADD("queue, 1 MiB in place, one way", in_place, LONGEST, 2000, 0);
-    ADD("queue, 1 MiB in place, there and back", in_place, LONGEST, 1000, 1);
+    ADD("queue, 8 B, one way", transports, 8, 400000, 0, 0);
+    ADD("queue, 256 B, one way", transports, 256, 200000, 0, 0);
+    ADD("queue, 4 KiB, one way", transports, 4096, 20000, 0, 0);
+    ADD("queue, 1 MiB, one way", transports, LONGEST, 200, 0, 0);
+    ADD("queue, 8 B, there and back", transports, 8, 40000, 1, 0);
+    ADD("queue, 1 MiB, there and back", transports, LONGEST, 100, 1, 0);
+    ADD("queue, 8 B, there and back, on one processor", on_one, 8, 20000, 1, 1);
+    ADD("queue, 1 MiB in place, one way", in_place, LONGEST, 2000, 0, 0);
+    ADD("queue, 1 MiB in place, there and back", in_place, LONGEST, 1000, 1, 0);
     run_table(rows, row_count, argc, argv);
     tine_heap_close(heap);
     tine_segment_close(segment);

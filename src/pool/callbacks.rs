@@ -177,6 +177,9 @@ impl State {
 
     /// A task with callbacks has been entered in the ledger.
     pub(super) fn expect(&mut self, index: u32, callbacks: Callbacks) {
+        if callbacks.on_begin.is_none() && callbacks.on_settled.is_none() {
+            return;
+        }
         let entry = self.ledger.get_mut(index);
         entry.calls = Calls::new(callbacks);
         let Some(calls) = &entry.calls else { return };
@@ -244,10 +247,10 @@ impl State {
 
     /// Looks for tasks that have begun.
     pub(super) fn look_for_begins(&mut self, now: u64) {
-        if !self.awaits_begins() || self.rings.busy_count() > FEW && now < self.begins_due_ns {
+        if !self.awaits_begins() || self.rings.busy_count() > FEW && now < self.looks.begins_due_ns {
             return;
         }
-        self.begins_due_ns = now + BEGINS_NS;
+        self.looks.begins_due_ns = now + BEGINS_NS;
         let mut next = self.rings.first_busy();
         while let Some(slot) = next.filter(|_| self.awaits_begins()) {
             next = self.rings.next_busy(slot);
