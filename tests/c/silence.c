@@ -4,10 +4,10 @@
  *
  * limit: 300
  *
- * TINE_STORM=long: 1,000,000 tasks in 100 silences, some 10,000 kills. */
+ * TINE_STORM=long: 1,000,000 tasks in 250 silences, some 10,000 kills. */
 #include "family.h"
 
-enum { TASKS = 10000, SHORT_TASKS = 2000, LONG_ROUNDS = 100, WORKERS = 4 };
+enum { TASKS = 4000, LONG_ROUNDS = 250, WORKERS = 4 };
 
 #define SILENCE_NS INT64_C(1000000000)
 
@@ -56,12 +56,22 @@ static pid_t start_killer(struct killing *killing)
     uint64_t random = killing->seed;
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     while (getppid() == killing->host && !__atomic_load_n(&killing->stop, __ATOMIC_ACQUIRE)) {
-        nap_ns(2000000 + (int64_t)(random_next(&random) % 10000000));
+        nap_ns(2000000 + (int64_t)(random_next(&random) % 40000000));
         if (__atomic_load_n(&killing->go, __ATOMIC_ACQUIRE)) {
             kill_one(killing, &random);
         }
     }
     _exit(0);
+}
+
+/* Whether more have run than the rings can have held when the host fell silent. Looked at in memory: no call of tine's. */
+static int most_have_run(const uint32_t *executions, int tasks)
+{
+    int run_count = 0;
+    for (int task = 0; task < tasks; task++) {
+        run_count += __atomic_load_n(&executions[task], __ATOMIC_SEQ_CST) > 0;
+    }
+    return run_count > tasks / 2;
 }
 
 /* One silence. Returns how many results were there when it ended. */
@@ -80,6 +90,7 @@ static int be_silent(tine_pool *pool, uint32_t *executions, int tasks, int *died
         CHECK_RC(tine_submit(pool, run, &own, sizeof own, &options, &ids[task]), 0);
     }
     nap_ns(SILENCE_NS);
+    WAIT_UNTIL(most_have_run(executions, tasks));
     for (; taken < tasks; taken++) {
         int rc = tine_next(pool, 0, &result);
         there += rc == 0 && there == taken;
@@ -109,7 +120,7 @@ int main(int argc, char **argv)
 {
     const char *mode = getenv("TINE_STORM");
     int is_long = mode && strcmp(mode, "long") == 0;
-    int rounds = is_long ? LONG_ROUNDS : 1, tasks = is_long ? TASKS : SHORT_TASKS, there = 0, died = 0;
+    int rounds = is_long ? LONG_ROUNDS : 1, there = 0, died = 0;
     tag_family(argv);
     tine_init(argc, argv);
     setvbuf(stdout, NULL, _IOLBF, 0);
@@ -129,17 +140,15 @@ int main(int argc, char **argv)
     CHECK(executions);
     __atomic_store_n(&killing->go, 1, __ATOMIC_RELEASE);
     for (int round = 0; round < rounds; round++) {
-        there += be_silent(pool, executions, tasks, &died);
+        there += be_silent(pool, executions, TASKS, &died);
     }
     __atomic_store_n(&killing->stop, 1, __ATOMIC_RELEASE);
     CHECK_EQ(waitpid(killer, NULL, 0), killer);
     printf("%d silences of a second: %d tasks, all settled once, %d of them when the host asked first; %d died; %u kills, "
            "of them of supervisors %u\n",
-           rounds, rounds * tasks, there, died, killing->kills, killing->supervisors);
+           rounds, rounds * TASKS, there, died, killing->kills, killing->supervisors);
     CHECK(killing->kills > 0);
     CHECK(killing->supervisors >= killing->kills / 20);
-    /* Had nothing moved on, there would be what the rings held when the host fell silent. */
-    CHECK(there > rounds * tasks / 2);
     tine_pool_destroy(pool);
     WAIT_UNTIL(family_is_gone(family_tag(), 0));
     return 0;
