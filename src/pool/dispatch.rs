@@ -41,10 +41,6 @@ impl State {
         self.window.has_room(length)
     }
 
-    fn ticket(&self, index: u32) -> Ticket {
-        Ticket { index, generation: self.ledger.get(index).generation }
-    }
-
     /// What [`State::enqueue`] will need; -ENOMEM where it is not to be had.
     pub(super) fn make_room_to_enqueue(&mut self, is_due: bool) -> crate::Result<()> {
         if !is_due {
@@ -56,16 +52,15 @@ impl State {
 
     /// Enters a task whose entry has been filled.
     pub(super) fn enqueue(&mut self, index: u32) {
-        let ticket = self.ticket(index);
         let entry = self.ledger.get_mut(index);
         entry.state = TaskState::Queued;
         if entry.queue_due_ns != 0 {
-            let due = entry.queue_due_ns;
-            self.queue.due.push(Reverse((due, ticket)));
+            let ticket = Ticket { index, generation: entry.generation };
+            self.queue.due.push(Reverse((entry.queue_due_ns, ticket)));
         }
         self.ledger.outstanding += 1;
         self.queue.chain.push_back(&mut self.ledger, index);
-        if self.broken.is_some() {
+        if self.life.broken().is_some() {
             self.abandon_queue();
         }
     }
@@ -100,7 +95,7 @@ impl State {
 
     /// Whether somebody looks again soon where tasks wait behind one that takes longer than the last ones: so they may.
     pub(super) fn may_gather(&self) -> bool {
-        self.is_guarded && !self.is_looked_at()
+        self.standby.is_there() && !self.is_looked_at()
     }
 
     /// The worker that is to have the first task of the queue: one that is awake, while what is before it takes less time than
@@ -198,7 +193,8 @@ impl State {
             self.requeue(vec![index]);
             return true;
         }
-        let callee = self.ledger.get(index).callee;
+        let entry = self.ledger.get(index);
+        let (callee, has_end) = (entry.callee, entry.has_end);
         let Some(callee) = self.family.callees().and_then(|callees| callees.current(callee)) else {
             let error = Error::new(
                 Code::MODULE,
@@ -207,7 +203,8 @@ impl State {
             self.settle(index, Outcome::not_started(&error));
             return true;
         };
-        match self.pass_end(slot, index) {
+        let passed = if has_end { self.pass_end(slot, index) } else { Ok(true) };
+        match passed {
             Ok(true) => (),
             Ok(false) => {
                 self.requeue(vec![index]);
@@ -308,7 +305,7 @@ impl State {
         if !self.cancel_unbegun(index)
             && let TaskState::Sent(slot) = self.ledger.get(index).state
         {
-            match &self.inline_place {
+            match self.inline.place() {
                 Some(place) => drop(place.cancel(index)),
                 None => self.end_running(slot as usize, index, Reason::Cancelled, now),
             }
@@ -369,7 +366,7 @@ impl State {
 
     /// Nobody will run what is queued.
     pub(super) fn abandon_queue(&mut self) {
-        let error = self.broken.clone().unwrap_or_else(|| Code::SHUTDOWN.into());
+        let error = self.life.broken().cloned().unwrap_or_else(|| Code::SHUTDOWN.into());
         self.settle_queue(&error);
     }
 

@@ -263,7 +263,7 @@ impl RingAccount {
         let slot = segment.slot(self.tail);
         slot.module.store(callee.module, Ordering::Relaxed);
         slot.offset.store(callee.offset, Ordering::Relaxed);
-        slot.id.store(ledger.id_of(index).0, Ordering::Relaxed);
+        slot.id.store(entry.id_at(index).0, Ordering::Relaxed);
         slot.input_length.store(entry.input_length as u64, Ordering::Relaxed);
         match entry.input {
             Input::Inline => {

@@ -223,6 +223,13 @@ impl Me {
         self.record().holder
     }
 
+    /// The caller's process, as the word of a lock that processes own names it, if it is known with its cookie.
+    #[inline(always)]
+    pub fn known_process_holder(self) -> Option<u64> {
+        let holder = self.record().process_holder;
+        (cookie_of(holder) != 0).then_some(holder)
+    }
+
     /// The process as a lock names it that a process holds.
     pub fn process_holder(self) -> u64 {
         let record = self.0;
