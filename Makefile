@@ -107,6 +107,7 @@ SWEEPS := $(patsubst tests/c/%.c,%,$(wildcard tests/c/sweep_*.c))
 STORMS := storm silence ending_storm heap-own heap-scribble queue_segment channel_death process birth hostile_sweep memory_short $(SWEEPS)
 storm: staged
 	TINE_STORM=1 $(CARGO) test --test sync_storm --test sync_step --test sync_living --test queue_storm --test histories
+	TINE_STORM=1 $(CARGO) test --test heap_model --test wait_model
 	TINE_STORM=1 $(CARGO) test --test sync_model settles -- --nocapture
 	@$(WITH) VARIANTS=shared-c LIMIT=7200 TINE_STORM=long TINE_SCRIBBLE=60 ci/run-c-tests.sh \
 	    $(STORMS:%=tests/c/%.c)

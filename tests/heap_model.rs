@@ -48,51 +48,8 @@ mod directory {
     }
 }
 
-/// Threads that die before one of their stores. loom runs all threads of a model on one.
-mod death {
-    use loom::thread::{self, JoinHandle, ThreadId};
-    use std::cell::RefCell;
-    use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-
-    thread_local! {
-        /// The mortal threads, and how many stores each may still reach.
-        static MORTALS: RefCell<Vec<(ThreadId, u32)>> = const { RefCell::new(Vec::new()) };
-    }
-
-    struct Death;
-
-    /// Forgets the last execution.
-    pub fn begin() {
-        MORTALS.take();
-    }
-
-    /// A thread that dies before its store number `dies`, counted from 1; it returns nothing if it did.
-    pub fn spawn<T: 'static>(dies: u32, body: impl FnOnce() -> T + 'static) -> JoinHandle<Option<T>> {
-        thread::spawn(move || {
-            MORTALS.with_borrow_mut(|mortals| mortals.push((thread::current().id(), dies)));
-            match catch_unwind(AssertUnwindSafe(body)) {
-                Ok(result) => Some(result),
-                Err(payload) if payload.is::<Death>() => None,
-                Err(payload) => resume_unwind(payload),
-            }
-        })
-    }
-
-    /// A mortal thread may die here.
-    pub fn step() {
-        let me = thread::current().id();
-        let dies = MORTALS.with_borrow_mut(|mortals| {
-            let mortal = mortals.iter_mut().find(|(id, _)| *id == me);
-            mortal.is_some_and(|(_, steps)| {
-                *steps = steps.saturating_sub(1);
-                *steps == 0
-            })
-        });
-        if dies {
-            resume_unwind(Box::new(Death));
-        }
-    }
-}
+#[path = "model/death.rs"]
+mod death;
 
 mod scene {
     use super::death;
@@ -207,8 +164,8 @@ mod scene {
         death::begin();
         let directory = Arc::new(Directory::new(&(scene.entries)()));
         let (first, second) = (Arc::clone(&directory), Arc::clone(&directory));
-        let cleaner = death::spawn(dies.0, move || clear_up(&first, DEAD));
-        let owner = death::spawn(dies.1, move || (scene.mortal)(&second));
+        let cleaner = death::spawn(dies.0, first, |directory| clear_up(directory, DEAD));
+        let owner = death::spawn(dies.1, second, move |directory| (scene.mortal)(directory));
         let cleaned = cleaner.join().unwrap();
         clear_up(&directory, DEAD);
         let taken = (scene.living)(&directory);
