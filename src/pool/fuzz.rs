@@ -4,6 +4,7 @@ use super::ledger::{Ledger, Output};
 use super::ring_account::RingAccount;
 use crate::fuzz;
 use crate::heap::Heap;
+use crate::sys::clock::Moment;
 use crate::sys::prim::Ordering;
 use crate::task::function::Callee;
 use crate::task::ring::{INLINE_OUTPUT, MESSAGE, SLOTS, Segment, state};
@@ -27,7 +28,7 @@ fn entry(heap: &Heap, input: &mut Unstructured<'_>) -> arbitrary::Result<()> {
                         &ledger,
                         index,
                         Callee { module: 0, offset: 0 },
-                        now_ns,
+                        &Moment::at(now_ns),
                         input.arbitrary()?,
                     );
                     given += 1;
