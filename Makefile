@@ -28,7 +28,7 @@ STAGE   := $(CURDIR)/build/prefix
 STAGED  := $(STAGE)/.installed
 WITH    := PKG_CONFIG_PATH="$(STAGE)/lib/pkgconfig"
 
-.PHONY: all install uninstall staged book wheel demo test test-long c-tests examples storm bench header symbols clean FORCE
+.PHONY: all install uninstall staged book wheel demo test test-long c-tests examples storm bench bench-quick header symbols clean FORCE
 all: $(RELEASE)/libtine.so build/man/.made
 
 # Cargo decides whether there is anything to do; make then goes by the time of the file that it left. No path of the machine that
@@ -96,47 +96,30 @@ examples: staged
 	@$(WITH) $(MAKE) --no-print-directory -C examples-c OUT="$(CURDIR)/build/examples"
 	@$(WITH) $(MAKE) --no-print-directory -C bindings/cpp/examples OUT="$(CURDIR)/build/examples"
 
-# The long forms of what `make test` does: 1,000,000 tasks with 10,000 kills; 6,000 tasks with deadlines; 1,000,000 tasks in
+# The long forms of what `make test` does: 1,000,000 tasks with 10,000 kills; the same with a host that makes no call for a second at a
+# time; 6,000 tasks with deadlines; 1,000,000 tasks in
 # workers that are replaced after 1 to 7 of them; 100,000 kills of users of each lock, all their slow cases single-stepped,
 # and their models with one preemption more; 15,000 kills of users of queues, 10,000 histories of each object, 5,000 kills of processes that share
 # nothing but a segment; 2,000 kills in a heap of one's own, 5,000 inside alloc and free; 60 s of random writes, and again
 # under AddressSanitizer; 12,500 kills of processes with channels; 9,000 single processes and 900 of their hosts; and every
 # system call of the scenarios of tests/c/sweep_*.c, failing in each way that it can; and every allocation of tests/c/memory_short.c.
 SWEEPS := $(patsubst tests/c/%.c,%,$(wildcard tests/c/sweep_*.c))
-STORMS := storm ending_storm heap-own heap-scribble queue_segment channel_death process birth hostile_sweep memory_short $(SWEEPS)
+STORMS := storm silence ending_storm heap-own heap-scribble queue_segment channel_death process birth hostile_sweep memory_short $(SWEEPS)
 storm: staged
 	TINE_STORM=1 $(CARGO) test --test sync_storm --test sync_step --test sync_living --test queue_storm --test histories
+	TINE_STORM=1 $(CARGO) test --test heap_model --test wait_model
 	TINE_STORM=1 $(CARGO) test --test sync_model settles -- --nocapture
 	@$(WITH) VARIANTS=shared-c LIMIT=7200 TINE_STORM=long TINE_SCRIBBLE=60 ci/run-c-tests.sh \
 	    $(STORMS:%=tests/c/%.c)
 	@cd build/c && cat $(STORMS:%=%-shared-c.log)
 	TINE_KILLS=5000 $(CARGO) test --release --quiet --lib kills
 	ci/check-asan.sh 60
-# Each program of benches/ measures one subject next to its peers, in one interleaved run. NAME_PEER.cpp has a peer's part
-# of NAME.c, which is told by HAVE_PEER that the peer is here; a line "links: -lLIBRARY" says what the peer needs.
+# Each program of benches/ measures one subject next to its peers, in one interleaved run; tables and plots go to docs/benchmarks,
+# of the short form to build/benches/quick.
 bench: staged
-	@mkdir -p build/benches
-# Peers that may be there or not: Debian's libboost-dev, and crates, in a package of their own.
-	@if [ -e /usr/include/boost/interprocess/ipc/message_queue.hpp ]; then \
-	    $(CXX) -O2 benches/queue-boost.cc -o build/benches/queue-boost -pthread -lrt; fi
-	@if $(CARGO) build --quiet --release --locked --manifest-path benches/peers/Cargo.toml --target-dir build/benches/peers; \
-	    then cp build/benches/peers/release/queue-peers build/benches/; \
-	    else echo "benches/peers does not build here: without iceoryx2 and ipc-channel"; fi
-	@$(WITH) sh -c '$(CXX) -std=c++17 -O2 -Wall -Wextra benches/binding.cc -o build/benches/binding \
-	    $$(pkg-config --cflags --libs tine) -pthread -Wl,-rpath,$(STAGE)/lib' && build/benches/binding
-	@for bench in benches/*.c; do \
-	    program=build/benches/$$(basename $$bench .c); parts=; \
-	    for part in $$(ls $${bench%.c}_*.cpp 2>/dev/null); do \
-	        object=build/benches/$$(basename $$part .cpp).o; \
-	        peer=$$(basename $$part .cpp | sed 's/.*_//' | tr a-z A-Z); \
-	        if $(CXX) -std=c++17 -O2 -c $$part -o $$object 2>build/benches/missing; then \
-            parts="$$parts $$object -DHAVE_$$peer $$(sed -n 's/.*links: //p' $$part) -lstdc++"; fi; \
-	    done; \
-	    $(WITH) sh -c "$(CC) -std=gnu11 -O2 -fopenmp -Wall -Wextra $$bench $$parts -o $$program \
-	        \$$(pkg-config --cflags --libs tine) -pthread -Wl,-rpath,$(STAGE)/lib" && $$program || exit 1; \
-	done
-	@$(CARGO) bench --quiet --bench locks
-	@$(WITH) benches/go.sh
+	@benches/run.sh full
+bench-quick: staged
+	@benches/run.sh quick
 
 # Committed, for people to read in a review: what C programs see, and what the loader sees.
 header:

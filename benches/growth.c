@@ -1,14 +1,19 @@
-/* What must not grow: the cost of a task with the number of workers, of the host's threads, and of tasks outstanding.
- * `make bench`. */
+/* What must not grow: the cost of a task with the number of workers, of the host's threads, of tasks outstanding, and with the length
+ * of its input in the heap; and the start of a pool with the host's memory. `make bench`. */
 #define _GNU_SOURCE
 #include "bench.h"
 #include <linux/futex.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 
 #define TASKS 20000
 #define MOST_THREADS 1024
+#define WORKERS_AXIS "workers"
+#define THREADS_AXIS "threads of the host that submit and wait"
+#define OUTSTANDING_AXIS "tasks outstanding"
+#define INPUT_AXIS "input of a task, in the heap (bytes)"
 
 static int nothing(tine_task *task) { (void)task; return 0; }
 
@@ -17,7 +22,7 @@ static tine_pool *new_pool(unsigned workers)
     tine_pool *pool;
     tine_pool_options options = TINE_POOL_OPTIONS_INIT;
     options.workers = workers;
-    options.window_tasks = 2000000;
+    options.window_tasks = 20000000;
     options.start_timeout_ns = 300000000000;
     must(tine_pool_create(&options, &pool), "create");
     return pool;
@@ -42,6 +47,7 @@ static double run_tasks(tine_pool *pool, int tasks)
         if (!pool) run_tasks(pool = new_pool(count), TASKS);                                               \
         return run_tasks(pool, TASKS);                                                                     \
     }
+WORKERS(1)
 WORKERS(2)
 WORKERS(16)
 WORKERS(256)
@@ -51,15 +57,66 @@ WORKERS(2048)
 /* Outstanding tasks. */
 
 static tine_pool *pool;
-static double outstanding_1000(void)
+/* As many tasks in all, whatever is outstanding at a time, up to TASKS. */
+static double outstanding(int tasks)
 {
+    int times = tasks < TASKS ? TASKS / tasks : 1;
     double sum = 0;
-    for (int i = 0; i < 20; i++) sum += run_tasks(pool, 1000);
-    return sum / 20;
+    for (int i = 0; i < times; i++) sum += run_tasks(pool, tasks);
+    return sum / times;
 }
-static double outstanding_10000(void) { return run_tasks(pool, 10000); }
-static double outstanding_100000(void) { return run_tasks(pool, 100000); }
-static double outstanding_1000000(void) { return run_tasks(pool, 1000000); }
+static double outstanding_100(void) { return outstanding(100); }
+static double outstanding_1000(void) { return outstanding(1000); }
+static double outstanding_10000(void) { return outstanding(10000); }
+static double outstanding_100000(void) { return outstanding(100000); }
+static double outstanding_1000000(void) { return outstanding(1000000); }
+static double outstanding_10000000(void) { return outstanding(10000000); }
+
+/* Inputs in the heap, which are handed over and not copied. */
+
+static double input_of(size_t length)
+{
+    enum { TRIPS = 2000 };
+    tine_result result = TINE_RESULT_INIT;
+    tine_id id;
+    void *input = tine_calloc(pool, 1, length);
+    if (!input) fprintf(stderr, "no memory for an input of %zu bytes\n", length), exit(1);
+    double start = now_ns();
+    for (int trip = 0; trip < TRIPS; trip++) {
+        must(tine_submit(pool, nothing, input, length, NULL, &id), "submit");
+        must(tine_wait(pool, id, TINE_FOREVER, &result), "wait");
+        tine_result_release(pool, &result);
+    }
+    double each = (now_ns() - start) / TRIPS;
+    tine_free(pool, input);
+    return each;
+}
+static double input_8(void) { return input_of(8); }
+static double input_4k(void) { return input_of(4 << 10); }
+static double input_1m(void) { return input_of(1 << 20); }
+static double input_64m(void) { return input_of(64 << 20); }
+
+/* Hosts of different size. */
+
+static double pool_up(int start, size_t megabytes)
+{
+    tine_pool_options options = TINE_POOL_OPTIONS_INIT;
+    tine_pool *other;
+    char *memory = mmap(NULL, megabytes << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+    if (memory == MAP_FAILED) return 0;
+    options.workers = 2;
+    options.start = start;
+    double began = now_ns();
+    must(tine_pool_create(&options, &other), "create");
+    double up = now_ns() - began;
+    tine_pool_destroy(other);
+    munmap(memory, megabytes << 20);
+    return up;
+}
+static double up_10_mb(void) { return pool_up(TINE_START_FORKSERVER, 10); }
+static double up_2_gb(void) { return pool_up(TINE_START_FORKSERVER, 2048); }
+static double fork_10_mb(void) { return pool_up(TINE_START_FORK, 10); }
+static double fork_2_gb(void) { return pool_up(TINE_START_FORK, 2048); }
 
 /* Threads of the host that each submit a task and wait for it, again and again. */
 
@@ -167,28 +224,44 @@ int main(int argc, char **argv)
     tine_init(argc, argv);
     pool = new_pool(2);
     static struct row rows[] = {
-        OURS("1 thread of the host, a task", "us", 1e3, threads_1),
-        PEER("a dispatcher and a futex, by hand", "us", 1e3, by_hand_1, 0),
-        OURS("16 threads of the host, a task", "us", 1e3, threads_16),
-        PEER("a dispatcher and a futex each, by hand", "us", 1e3, by_hand_16, 1.11),
-        OURS("256 threads of the host, a task", "us", 1e3, threads_256),
-        PEER("a dispatcher and a futex each, by hand", "us", 1e3, by_hand_256, 1.11),
-        OURS("1,024 threads of the host, a task", "us", 1e3, threads_1024),
-        PEER("a dispatcher and a futex each, by hand", "us", 1e3, by_hand_1024, 1.11),
-        OURS("16 workers, a task", "us", 1e3, workers_16),
+        OURS_AT(THREADS_AXIS, 1, "1 thread of the host, a task", "us", 1e3, threads_1),
+        PEER("dispatcher and futexes, by hand", "us", 1e3, by_hand_1, 0),
+        OURS_AT(THREADS_AXIS, 16, "16 threads of the host, a task", "us", 1e3, threads_16),
+        PEER("dispatcher and futexes, by hand", "us", 1e3, by_hand_16, 1.11),
+        OURS_AT(THREADS_AXIS, 256, "256 threads of the host, a task", "us", 1e3, threads_256),
+        PEER("dispatcher and futexes, by hand", "us", 1e3, by_hand_256, 1.11),
+        OURS_AT(THREADS_AXIS, 1024, "1,024 threads of the host, a task", "us", 1e3, threads_1024),
+        PEER("dispatcher and futexes, by hand", "us", 1e3, by_hand_1024, 1.11),
+        OURS_AT(WORKERS_AXIS, 1, "1 worker, a task", "us", 1e3, workers_1),
+        PEER("2 workers", "us", 1e3, workers_2, 0),
+        OURS_AT(WORKERS_AXIS, 16, "16 workers, a task", "us", 1e3, workers_16),
         PEER("2 workers", "us", 1e3, workers_2, 1.5),
-        OURS("256 workers, a task", "us", 1e3, workers_256),
+        OURS_AT(WORKERS_AXIS, 256, "256 workers, a task", "us", 1e3, workers_256),
         PEER("2 workers", "us", 1e3, workers_2, 1.5),
-        OURS("1,024 workers, a task", "us", 1e3, workers_1024),
+        OURS_WHOLE(WORKERS_AXIS, 1024, "1,024 workers, a task", "us", 1e3, workers_1024),
         PEER("2 workers", "us", 1e3, workers_2, 1.5),
-        OURS("2,048 workers, a task", "us", 1e3, workers_2048),
+        OURS_WHOLE(WORKERS_AXIS, 2048, "2,048 workers, a task", "us", 1e3, workers_2048),
         PEER("2 workers", "us", 1e3, workers_2, 1.5),
-        OURS("10,000 tasks outstanding, a task", "us", 1e3, outstanding_10000),
+        OURS_AT(OUTSTANDING_AXIS, 100, "100 tasks outstanding, a task", "us", 1e3, outstanding_100),
+        PEER("1,000 outstanding", "us", 1e3, outstanding_1000, 0),
+        OURS_AT(OUTSTANDING_AXIS, 1e4, "10,000 tasks outstanding, a task", "us", 1e3, outstanding_10000),
         PEER("1,000 outstanding", "us", 1e3, outstanding_1000, 1.1),
-        OURS("100,000 tasks outstanding, a task", "us", 1e3, outstanding_100000),
+        OURS_AT(OUTSTANDING_AXIS, 1e5, "100,000 tasks outstanding, a task", "us", 1e3, outstanding_100000),
         PEER("1,000 outstanding", "us", 1e3, outstanding_1000, 1.1),
-        OURS("1,000,000 tasks outstanding, a task", "us", 1e3, outstanding_1000000),
+        OURS_AT(OUTSTANDING_AXIS, 1e6, "1,000,000 tasks outstanding, a task", "us", 1e3, outstanding_1000000),
         PEER("1,000 outstanding", "us", 1e3, outstanding_1000, 1.1),
+        OURS_WHOLE(OUTSTANDING_AXIS, 1e7, "10,000,000 tasks outstanding, a task", "us", 1e3, outstanding_10000000),
+        PEER("1,000 outstanding", "us", 1e3, outstanding_1000, 1.1),
+        OURS_AT(INPUT_AXIS, 4096, "a task with 4 KiB in the heap", "us", 1e3, input_4k),
+        PEER("8 B in the heap", "us", 1e3, input_8, 1.5),
+        OURS_AT(INPUT_AXIS, 1 << 20, "a task with 1 MiB in the heap", "us", 1e3, input_1m),
+        PEER("8 B in the heap", "us", 1e3, input_8, 1.5),
+        OURS_AT(INPUT_AXIS, 64 << 20, "a task with 64 MiB in the heap", "us", 1e3, input_64m),
+        PEER("8 B in the heap", "us", 1e3, input_8, 1.5),
+        OURS("pool of 2 ready, a host of 2 GB more", "ms", 1e6, up_2_gb),
+        PEER("10 MB more", "ms", 1e6, up_10_mb, 1.5),
+        OURS("pool of 2 by fork, a host of 2 GB more", "ms", 1e6, fork_2_gb),
+        PEER("10 MB more", "ms", 1e6, fork_10_mb, 0),
     };
     run_table(rows, sizeof rows / sizeof *rows, argc, argv);
     tine_pool_destroy(pool);

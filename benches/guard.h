@@ -19,6 +19,7 @@
 
 #define FOREIGN_SHARE 0.08
 #define MOST_REPEATS 20
+#define MOST_DISTURBED 5 /* from then on the machine is not quiet, and nothing is measured again */
 
 static inline double now_ns(void)
 {
@@ -92,7 +93,7 @@ static inline double guarded(double (*measure)(void))
         double foreign = foreign_seconds(), began = now_ns(), value = measure();
         double share = (foreign_seconds() - foreign) / ((now_ns() - began) / 1e9);
         if (share <= FOREIGN_SHARE) return value;
-        if (repeat == MOST_REPEATS) {
+        if (repeat == MOST_REPEATS || disturbed >= MOST_DISTURBED) {
             disturbed++;
             return value;
         }

@@ -1,25 +1,16 @@
-/* The cost of a block: alloc and free of 64 bytes in the pool's heap next to malloc and free, with one thread and several,
- * in one process and several; and what it costs to hand over a large block as compared with a small one.
- *
- *     cc -O2 benches/heap.c $(pkg-config --cflags --libs tine) -o heap && ./heap */
-#include <tine.h>
-#include <errno.h>
+/* The cost of a block next to malloc's: `make bench`. alloc and free of 64 bytes, with one thread and several, in one process and
+ * several; blocks replaced at random; and what it costs to hand over a large block as compared with a small one. */
+#define _GNU_SOURCE
+#include "bench.h"
 #include <pthread.h>
 #include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <time.h>
 
-enum { ROUNDS = 9, PAIRS = 1000000 };
+enum { PAIRS = 1000000, SMALL = 64, LARGE = 6 << 20 };
 
-static double now_ns(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return now.tv_sec * 1e9 + now.tv_nsec;
-}
+static tine_pool *pool;
+static void *small, *large; /* inputs */
 
-static double ours(tine_pool *pool)
+static double ours(void)
 {
     double began = now_ns();
     for (int i = 0; i < PAIRS; i++) {
@@ -39,34 +30,6 @@ static double libcs(void)
     return (now_ns() - began) / PAIRS;
 }
 
-static int compare(const void *left, const void *right)
-{
-    double a = *(const double *)left, b = *(const double *)right;
-    return (a > b) - (a < b);
-}
-
-static double median(double *values)
-{
-    qsort(values, ROUNDS, sizeof *values, compare);
-    return values[ROUNDS / 2];
-}
-
-static void print_row(const char *what, double *tine, double *libc)
-{
-    double a = median(tine), b = median(libc);
-    printf("%-44s tine %6.1f ns   malloc %6.1f ns   %.2fx\n", what, a, b, a / b);
-}
-
-static void side_by_side(tine_pool *pool, const char *what)
-{
-    double tine[ROUNDS], libc[ROUNDS];
-    for (int round = 0; round < ROUNDS; round++) {
-        libc[round] = libcs();
-        tine[round] = ours(pool);
-    }
-    print_row(what, tine, libc);
-}
-
 static void *sleeper(void *mutex)
 {
     pthread_mutex_lock(mutex);
@@ -74,22 +37,22 @@ static void *sleeper(void *mutex)
 }
 
 struct thread {
-    tine_pool *pool;
+    int is_ours;
     double took;
 };
 
 static void *in_thread(void *argument)
 {
     struct thread *thread = argument;
-    thread->took = thread->pool ? ours(thread->pool) : libcs();
+    thread->took = thread->is_ours ? ours() : libcs();
     return NULL;
 }
 
 /* What a pair takes each of two threads that do it at once. */
-static double in_threads(tine_pool *pool)
+static double in_threads(int is_ours)
 {
     pthread_t threads[2];
-    struct thread arguments[2] = {{pool, 0}, {pool, 0}};
+    struct thread arguments[2] = {{is_ours, 0}, {is_ours, 0}};
     for (int i = 0; i < 2; i++)
         pthread_create(&threads[i], NULL, in_thread, &arguments[i]);
     for (int i = 0; i < 2; i++)
@@ -100,19 +63,19 @@ static double in_threads(tine_pool *pool)
 static int in_worker(tine_task *task)
 {
     double *took = tine_output(task, sizeof *took);
-    *took = *(const int *)tine_input(task, NULL) ? ours(tine_task_pool(task)) : libcs();
+    pool = tine_task_pool(task);
+    *took = *(const int *)tine_input(task, NULL) ? ours() : libcs();
     return 0;
 }
 
 /* What a pair takes each of so many workers. */
-static double in_workers(tine_pool *pool, int workers, int which)
+static double in_workers(int workers, int which)
 {
     tine_id ids[2];
     tine_result result = TINE_RESULT_INIT;
     double sum = 0;
     for (int i = 0; i < workers; i++)
-        if (tine_submit(pool, in_worker, &which, sizeof which, NULL, &ids[i]))
-            exit(1);
+        must(tine_submit(pool, in_worker, &which, sizeof which, NULL, &ids[i]), "submit");
     for (int i = 0; i < workers; i++) {
         if (tine_wait(pool, ids[i], TINE_FOREVER, &result))
             exit(1);
@@ -139,7 +102,7 @@ static int give_output(tine_task *task)
 }
 
 /* One task there and back, whose input or output is of that length: it is handed over, and not looked at. */
-static double hand_over(tine_pool *pool, tine_fn fn, const void *input, size_t length)
+static double hand_over(tine_fn fn, const void *input, size_t length)
 {
     enum { TASKS = 2000 };
     double began = now_ns();
@@ -153,36 +116,15 @@ static double hand_over(tine_pool *pool, tine_fn fn, const void *input, size_t l
     return (now_ns() - began) / TASKS;
 }
 
-static void hand_over_side_by_side(tine_pool *pool)
-{
-    enum { SMALL = 64, LARGE = 6 << 20 };
-    double small[2][ROUNDS], large[2][ROUNDS];
-    void *inputs[2] = {tine_calloc(pool, 1, SMALL), tine_calloc(pool, 1, LARGE)};
-    size_t lengths[2] = {SMALL, LARGE};
-    for (int round = 0; round < ROUNDS; round++) {
-        small[0][round] = hand_over(pool, take_input, inputs[0], SMALL);
-        large[0][round] = hand_over(pool, take_input, inputs[1], LARGE);
-        small[1][round] = hand_over(pool, give_output, &lengths[0], sizeof lengths[0]);
-        large[1][round] = hand_over(pool, give_output, &lengths[1], sizeof lengths[1]);
-    }
-    for (int i = 0; i < 2; i++) {
-        double a = median(large[i]), b = median(small[i]);
-        printf("%-44s 6 MiB %6.2f us  64 bytes %6.2f us   %.2fx\n", i ? "one task with an output of" : "one task with an input of",
-               a / 1e3, b / 1e3, a / b);
-    }
-    tine_free(pool, inputs[0]);
-    tine_free(pool, inputs[1]);
-}
-
 /* A block, of tine's heap or of the C library's. */
-static void *get(tine_pool *pool, size_t size)
+static void *get(int is_ours, size_t size)
 {
-    return pool ? tine_alloc(pool, size) : malloc(size);
+    return is_ours ? tine_alloc(pool, size) : malloc(size);
 }
 
-static void put(tine_pool *pool, void *block)
+static void put(int is_ours, void *block)
 {
-    if (pool)
+    if (is_ours)
         tine_free(pool, block);
     else
         free(block);
@@ -197,73 +139,95 @@ static uint64_t next_random(uint64_t *random)
 }
 
 /* What it takes to free one of so many blocks at random, and to allocate another in its place. */
-static double replace(tine_pool *pool, size_t count, size_t least, size_t span)
+static double replace(int is_ours, size_t count, size_t least, size_t span)
 {
     enum { REPLACED = 200000 };
     void **blocks = malloc(count * sizeof *blocks);
     uint64_t random = 88172645463325252u;
     for (size_t i = 0; i < count; i++)
-        blocks[i] = get(pool, least + next_random(&random) % span);
+        blocks[i] = get(is_ours, least + next_random(&random) % span);
     double began = now_ns();
     for (int i = 0; i < REPLACED; i++) {
         size_t place = next_random(&random) % count;
-        put(pool, blocks[place]);
-        blocks[place] = get(pool, least + next_random(&random) % span);
+        put(is_ours, blocks[place]);
+        blocks[place] = get(is_ours, least + next_random(&random) % span);
         if (!blocks[place])
             exit(1);
     }
     double took = (now_ns() - began) / REPLACED;
     for (size_t i = 0; i < count; i++)
-        put(pool, blocks[i]);
+        put(is_ours, blocks[i]);
     free(blocks);
     return took;
 }
 
-static void replace_side_by_side(tine_pool *pool, const char *what, size_t count, size_t least, size_t span)
-{
-    double tine[ROUNDS], libc[ROUNDS];
-    for (int round = 0; round < ROUNDS; round++) {
-        libc[round] = replace(NULL, count, least, span);
-        tine[round] = replace(pool, count, least, span);
-    }
-    print_row(what, tine, libc);
-}
+/* What the rows measure. */
 
-int main(int argc, char **argv)
+static double workers_1(void) { return in_workers(1, 1); }
+static double workers_2(void) { return in_workers(2, 1); }
+static double malloc_workers_1(void) { return in_workers(1, 0); }
+static double malloc_workers_2(void) { return in_workers(2, 0); }
+static double threads_2(void) { return in_threads(1); }
+static double malloc_threads_2(void) { return in_threads(0); }
+static double thousand(void) { return replace(1, 1000, SMALL, 1); }
+static double malloc_thousand(void) { return replace(0, 1000, SMALL, 1); }
+static double many(void) { return replace(1, 256000, SMALL, 1); }
+static double malloc_many(void) { return replace(0, 256000, SMALL, 1); }
+static double megabytes(void) { return replace(1, 4, 1000000, 29000000); }
+static double malloc_megabytes(void) { return replace(0, 4, 1000000, 29000000); }
+static double input_small(void) { return hand_over(take_input, small, SMALL); }
+static double input_large(void) { return hand_over(take_input, large, LARGE); }
+
+static double output_of(size_t length) { return hand_over(give_output, &length, sizeof length); }
+static double output_small(void) { return output_of(SMALL); }
+static double output_large(void) { return output_of(LARGE); }
+
+/* One thread, while a second one sleeps: the C library's malloc is slower then. */
+static double beside_a_sleeper(double (*measure)(void))
 {
-    tine_init(argc, argv);
-    tine_pool *pool;
-    tine_pool_options options = TINE_POOL_OPTIONS_INIT;
-    options.workers = 2;
-    if (tine_pool_create(&options, &pool))
-        return 1;
-    printf("a pair of alloc and free of 64 bytes, medians of %d interleaved rounds\n", ROUNDS);
-    side_by_side(pool, "one thread");
-    replace_side_by_side(pool, "one of 1,000 blocks of 64 bytes replaced", 1000, 64, 1);
-    replace_side_by_side(pool, "one of 256,000 blocks of 64 bytes replaced", 256000, 64, 1);
-    replace_side_by_side(pool, "one of 4 blocks of 1 to 30 MB replaced", 4, 1000000, 29000000);
-    for (int workers = 1; workers <= 2; workers++) {
-        double tine[ROUNDS], libc[ROUNDS];
-        for (int round = 0; round < ROUNDS; round++) {
-            libc[round] = in_workers(pool, workers, 0);
-            tine[round] = in_workers(pool, workers, 1);
-        }
-        print_row(workers == 1 ? "in a worker" : "each of two workers at once", tine, libc);
-    }
-    hand_over_side_by_side(pool);
     pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
     pthread_t thread;
     pthread_mutex_lock(&mutex);
     pthread_create(&thread, NULL, sleeper, &mutex);
-    side_by_side(pool, "one thread, a second one sleeps");
+    double each = measure();
     pthread_mutex_unlock(&mutex);
     pthread_join(thread, NULL);
-    double tine[ROUNDS], libc[ROUNDS];
-    for (int round = 0; round < ROUNDS; round++) {
-        libc[round] = in_threads(NULL);
-        tine[round] = in_threads(pool);
-    }
-    print_row("each of two threads at once", tine, libc);
+    return each;
+}
+static double sleeping(void) { return beside_a_sleeper(ours); }
+static double malloc_sleeping(void) { return beside_a_sleeper(libcs); }
+
+int main(int argc, char **argv)
+{
+    static struct row rows[] = {
+        OURS("alloc and free of 64 B, one thread", "ns", 1, ours),
+        PEER("malloc, free", "ns", 1, libcs, 1.5),
+        OURS("the same, a second thread sleeps", "ns", 1, sleeping),
+        PEER("malloc, free", "ns", 1, malloc_sleeping, 0),
+        OURS("the same, each of 2 threads at once", "ns", 1, threads_2),
+        PEER("malloc, free", "ns", 1, malloc_threads_2, 2),
+        OURS("the same, in a worker", "ns", 1, workers_1),
+        PEER("malloc, free", "ns", 1, malloc_workers_1, 0),
+        OURS("the same, each of 2 workers at once", "ns", 1, workers_2),
+        PEER("malloc, free", "ns", 1, malloc_workers_2, 0),
+        OURS("one of 1,000 blocks of 64 B replaced", "ns", 1, thousand),
+        PEER("malloc, free", "ns", 1, malloc_thousand, 3),
+        OURS("one of 256,000 blocks of 64 B replaced", "ns", 1, many),
+        PEER("malloc, free", "ns", 1, malloc_many, 3),
+        OURS("one of 4 blocks of 1 to 30 MB replaced", "ns", 1, megabytes),
+        PEER("malloc, free", "ns", 1, malloc_megabytes, 1),
+        OURS("a task with an input of 6 MiB", "us", 1e3, input_large),
+        PEER("an input of 64 B", "us", 1e3, input_small, 0),
+        OURS("a task with an output of 6 MiB", "us", 1e3, output_large),
+        PEER("an output of 64 B", "us", 1e3, output_small, 0),
+    };
+    tine_init(argc, argv);
+    tine_pool_options options = TINE_POOL_OPTIONS_INIT;
+    options.workers = 2;
+    must(tine_pool_create(&options, &pool), "create");
+    small = tine_calloc(pool, 1, SMALL);
+    large = tine_calloc(pool, 1, LARGE);
+    run_table(rows, sizeof rows / sizeof *rows, argc, argv);
     tine_pool_destroy(pool);
     return 0;
 }

@@ -177,27 +177,18 @@ static double many_of_tbb(void)
     tbb_empty_tasks(MANY, WORKERS);
     return (now_ns() - start) / MANY;
 }
-#define TBB(measure) PEER("oneTBB task_group, 2 threads", "us", 1e3, measure, 2.2),
 #else
-#define TBB(measure)
+static double many_of_tbb(void) { return 0; }
 #endif
 
-#define PYTHON_TIMED(import, setup, work, tasks)                                                       \
-    import "; import time\ndef f(x): return None\nif __name__ == \"__main__\":\n " setup "\n"           \
-    " t = time.perf_counter_ns()\n " work "\n print((time.perf_counter_ns() - t) / " tasks ")"
-
-static double many_of_executor(void)
-{
-    return of_python(PYTHON_TIMED("from concurrent.futures import ProcessPoolExecutor as P",
-        "p = P(2); list(p.map(f, range(10)))", "fs = [p.submit(f, 1) for _ in range(3000)]; [g.result() for g in fs]",
-        "3000"));
-}
-
-static double many_of_pool_map(void)
-{
-    return of_python(PYTHON_TIMED("from multiprocessing import Pool", "p = Pool(2); p.map(f, range(10))",
-        "p.map(f, range(20000), 1)", "20000"));
-}
+static double many_of_rayon(void) { return of_program("build/benches/peers/release/pool-peers rayon"); }
+static double many_of_crossbeam(void) { return of_program("build/benches/peers/release/pool-peers crossbeam"); }
+static double many_of_loky(void) { return of_program("$PYTHON_PEERS benches/pool-python.py loky"); }
+static double many_of_joblib(void) { return of_program("$PYTHON_PEERS benches/pool-python.py joblib"); }
+static double many_of_pebble(void) { return of_program("$PYTHON_PEERS benches/pool-python.py pebble"); }
+static double many_of_mpi(void) { return of_program("$PYTHON_PEERS benches/pool-python.py mpi4py"); }
+static double many_of_executor(void) { return of_program("python3 benches/pool-python.py executor"); }
+static double many_of_pool_map(void) { return of_program("python3 benches/pool-python.py pool_map"); }
 
 /* Maps and loops, per item. */
 
@@ -389,10 +380,16 @@ static struct row rows[] = {
     PEER("pipe, both asleep, each on a processor", "us", 1e3, asleep_pipe_across, 0.5),
     PEER("pipe, both asleep, on one processor", "us", 1e3, asleep_pipe_on_one, 0),
     OURS("100,000 empty tasks, each", "us", 1e3, many_of_tine),
-    TBB(many_of_tbb)
+    PEER("oneTBB task_group, 2 threads", "us", 1e3, many_of_tbb, 2.2),
     PEER("OpenMP task, 2 threads", "us", 1e3, many_of_openmp, 0),
     PEER("ProcessPoolExecutor.submit", "us", 1e3, many_of_executor, 1 / 200.0),
     PEER("multiprocessing.Pool.map, chunk 1", "us", 1e3, many_of_pool_map, 1 / 70.0),
+    PEER("rayon, 2 threads", "us", 1e3, many_of_rayon, 0),
+    PEER("crossbeam channel, 2 threads", "us", 1e3, many_of_crossbeam, 0),
+    PEER("loky", "us", 1e3, many_of_loky, 0),
+    PEER("joblib", "us", 1e3, many_of_joblib, 0),
+    PEER("pebble", "us", 1e3, many_of_pebble, 0),
+    PEER("mpi4py.futures", "us", 1e3, many_of_mpi, 0),
     OURS("map, chunk measured, per item", "ns", 1, map_measured),
     PEER("OpenMP dynamic, per item", "ns", 1, map_of_openmp, 0.4),
     OURS("map, chunk 10,000, per item", "ns", 1, map_fixed),
@@ -432,8 +429,5 @@ int main(int argc, char **argv)
     run_table(rows, sizeof rows / sizeof *rows, argc, argv);
     close(there[1]);
     tine_pool_destroy(pool);
-#ifndef HAVE_TBB
-    printf("oneTBB: not here (libtbb-dev)\n");
-#endif
     return 0;
 }

@@ -40,6 +40,7 @@ short() {
     check examples ci/check-examples.sh
     check man ci/check-man.sh
     check ffi ci/check-ffi.sh
+    check benches ci/check-benches.sh
     check docs ci/check-docs.sh
     check asan ci/check-asan.sh
     check sanitizers ci/check-sanitizers.sh

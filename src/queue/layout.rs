@@ -10,6 +10,7 @@
 //! two exponents, which it has checked against the memory that it knows; everything else that stands in there is read
 //! once and cut to them.
 
+use super::spin::Hints;
 use crate::sync::RwLock;
 use crate::sync::gate::{Gate, Unseen};
 use crate::sync::lock::Lock;
@@ -67,8 +68,8 @@ pub(crate) struct Side {
     /// Bytes that the holder has reserved, and where. The holder's.
     pub(crate) reserved: AtomicU32,
     pub(crate) reserved_place: AtomicU32,
-    /// How long looking has been worth it of late; see `Spin`. A hint.
-    pub(crate) spin: AtomicU64,
+    /// How long looking is worth it.
+    pub(crate) hints: Hints,
 }
 
 /// A word on a cache line of its own, and of the line that is fetched along with it.
@@ -244,7 +245,7 @@ impl Side {
             seen: AtomicU64::new(0),
             reserved: AtomicU32::new(NOTHING_RESERVED),
             reserved_place: AtomicU32::new(0),
-            spin: AtomicU64::new(0),
+            hints: Hints::default(),
         }
     }
 }

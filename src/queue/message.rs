@@ -218,21 +218,20 @@ impl Queue {
         if wait.timeout == Timeout::Try {
             return Err(AGAIN);
         }
-        // Relaxed: a hint.
-        let mut spin = Spin::from_hint(side.spin.load(Ordering::Relaxed));
-        if !spin.look(&ready) {
-            let began = now_ns();
+        let mut spin = Spin::new(&side.hints);
+        let result = if spin.look(&ready) {
+            Ok(())
+        } else {
             let patience = Patience::new(wait.left()?, self.is_interruptible(), false);
             me.pend(self.shared().header.gate.spot());
             let bit = if std::ptr::eq(side, &self.shared().producers) { PRODUCER } else { CONSUMER };
             let result = self.sleep(bit, patience, also, &ready);
             me.pend_nothing();
-            spin.slept(now_ns() - began);
-            side.spin.store(spin.hint(), Ordering::Relaxed);
-            return result;
-        }
-        side.spin.store(spin.hint(), Ordering::Relaxed);
-        Ok(())
+            spin.slept(&side.hints);
+            result
+        };
+        spin.save(&side.hints);
+        result
     }
 
     /// Sleeps at the gate, which is pending; and on both commit words, because whoever changed one of them may have died
@@ -401,6 +400,8 @@ impl Queue {
         let shared = self.shared();
         me.pend(shared.header.gate.spot());
         let (old, new) = (message << 1, message.wrapping_add(count) << 1);
+        // Before the commit: with it, who sleeps may go on, and take the queue away.
+        shared.consumers.hints.leave_note(shared.header.gate.word(), CONSUMER);
         // Release: pairs with the consumer's Acquire. SeqCst: the gate is looked at next.
         match shared.tail.0.compare_exchange(old, new, Ordering::SeqCst, Ordering::Relaxed) {
             Ok(_) => {
@@ -486,6 +487,8 @@ impl Queue {
     pub(super) fn commit_get(&self, me: Me, message: u64) {
         let shared = self.shared();
         me.pend(shared.header.gate.spot());
+        // Before the commit, as in `commit_put`.
+        shared.producers.hints.leave_note(shared.header.gate.word(), PRODUCER);
         // Release: pairs with the producer's `fresh_head`. SeqCst: the gate is looked at next.
         shared.head.0.store(message << 1, Ordering::SeqCst);
         shared.header.gate.open(EVERYBODY);

@@ -5,8 +5,9 @@
 //!
 //! | word | means | becomes |
 //! |---|---|---|
-//! | n, 0 | meeting n is on | n, BROKEN by who ran out of time, found a dead party or aborts; n + 1, 0 by the last to come |
-//! | n, BROKEN | everybody who waits or comes is told | n + 1, 0 by a reset |
+//! | n, 0 | meeting n is on | n, BROKEN by who ran out of time, found a dead party or aborts; n + 1, 0 by the last to come; n, RESET by a reset |
+//! | n, BROKEN | everybody who waits or comes is told | n, BROKEN and RESET by a reset |
+//! | n, RESET | everybody who waits is told | n + 1, 0 by who resets, or whoever comes |
 //!
 //! Each party has a seat, a word that is on its thread's robust list, so that its death is written there. The first to come
 //! watches: it sleeps on the meeting's word and on all seats, taken or not, and breaks the barrier when a party dies. The others
@@ -69,7 +70,7 @@ const _: () =
 #[repr(C, align(8))]
 #[derive(Debug)]
 pub struct Barrier {
-    /// The word: the meeting's number, above BROKEN. Beside it: how many have come, the watcher's seat, and which of the
+    /// The word: the meeting's number, above BROKEN and RESET. Beside it: how many have come, the watcher's seat, and which of the
     /// last meetings ended by a reset. SeqCst: seats are looked at next.
     state: Pair,
     /// Who is still to leave: a meeting's number, in the upper half, and how many.
@@ -87,8 +88,17 @@ pub struct Barrier {
 /// A seat has no room for one: a namesake of a dead party counts as alive where only a look can tell.
 const NO_COOKIE: u32 = 0;
 
-const BROKEN: u32 = 1;
 const BROKEN_BIT: u32 = 0;
+const RESET_BIT: u32 = 1;
+const BROKEN: u32 = 1 << BROKEN_BIT;
+const RESET: u32 = 1 << RESET_BIT;
+/// The meeting's number stands above these.
+const MEETING: u32 = 2;
+
+/// The word of a meeting that is on.
+fn on(meeting: u32) -> u32 {
+    meeting << MEETING
+}
 
 // Beside the word:
 const COME: u32 = 0xff;
@@ -156,10 +166,14 @@ impl Barrier {
         self.unseen.declare(me);
         loop {
             let (word, number) = self.state.load(Ordering::SeqCst);
+            if word & RESET != 0 {
+                self.finish_reset();
+                continue;
+            }
             if word & BROKEN != 0 {
                 return Err(Code::BROKEN);
             }
-            let meeting = word >> 1;
+            let meeting = word >> MEETING;
             if timeout == Timeout::Try && (number & COME) + 1 < parties {
                 if !self.has_dead(meeting, self.unseen.is_marked()) {
                     return Err(AGAIN);
@@ -272,10 +286,10 @@ impl Barrier {
         let parties = self.parties.load(Ordering::Relaxed);
         loop {
             let (word, number) = self.state.load(Ordering::SeqCst);
-            if word == meeting << 1 | BROKEN {
+            if word == on(meeting) | BROKEN {
                 return Ok(Some(Ended::Broken));
             }
-            if word != meeting << 1 {
+            if word != on(meeting) {
                 return Ok(None);
             }
             let come = (number & COME) + 1;
@@ -285,7 +299,7 @@ impl Barrier {
                     continue;
                 }
                 self.expect_to_leave(meeting, parties);
-                if self.change((word, number), (meeting.wrapping_add(1) << 1, begun(number, false))) {
+                if self.change((word, number), (on(meeting.wrapping_add(1)), begun(number, false))) {
                     futex_wake(self.state.word(), EVERYBODY);
                     return Ok(Some(Ended::Met));
                 }
@@ -308,8 +322,8 @@ impl Barrier {
     /// Whether and how a meeting is over.
     fn ended(&self, meeting: u32) -> Option<Ended> {
         let (word, number) = self.state.load(Ordering::SeqCst);
-        match (word >> 1).wrapping_sub(meeting) & (u32::MAX >> 1) {
-            0 => (word & BROKEN != 0).then_some(Ended::Broken),
+        match (word >> MEETING).wrapping_sub(meeting) & (u32::MAX >> MEETING) {
+            0 => (word != on(meeting)).then_some(Ended::Broken),
             // So many meetings ago.
             age @ 1..=16 if number >> (RESETS + age - 1) & 1 != 0 => Some(Ended::Broken),
             _ => Some(Ended::Met),
@@ -334,7 +348,7 @@ impl Barrier {
                 break code;
             }
             let (word, number) = self.state.load(Ordering::SeqCst);
-            if word != meeting << 1 {
+            if word != on(meeting) {
                 continue;
             }
             let watcher = watcher(number);
@@ -370,7 +384,7 @@ impl Barrier {
 
     /// Sleeps on the meeting and on everybody's seat; `None` where a party has died.
     fn watch(&self, meeting: u32, mine: u32, until: Deadline) -> Option<(Wait, usize)> {
-        let mut words = [(self.state.word(), meeting << 1); MOST_WATCHED];
+        let mut words = [(self.state.word(), on(meeting)); MOST_WATCHED];
         let others = (0..self.range() as u32).filter(|seat| *seat != mine);
         let mut count = 1;
         for (seat, place) in others.zip(&mut words[1..]) {
@@ -397,7 +411,7 @@ impl Barrier {
         // Should this one be woken by the watcher's death and die of it, another is.
         me.pend(self.spot(meeting, watcher));
         let slept =
-            sleep(&[(self.state.word(), meeting << 1), (&self.seat(meeting, watcher).word, word)], until);
+            sleep(&[(self.state.word(), on(meeting)), (&self.seat(meeting, watcher).word, word)], until);
         me.pend_nothing();
         Some(slept)
     }
@@ -405,7 +419,7 @@ impl Barrier {
     /// Breaks the barrier, if this meeting is still on.
     fn break_up(&self, meeting: u32) {
         let (mut word, mut number) = self.state.load(Ordering::SeqCst);
-        while word == meeting << 1 {
+        while word == on(meeting) {
             let broken = (word | BROKEN, number);
             match self.state.compare_exchange((word, number), broken, Ordering::SeqCst, Ordering::SeqCst) {
                 Ok(_) => break,
@@ -424,7 +438,7 @@ impl Barrier {
                 return Ok(ended);
             }
             let (word, number) = self.state.load(Ordering::SeqCst);
-            if word != meeting << 1 {
+            if word != on(meeting) {
                 continue;
             }
             if code != INTERRUPTED {
@@ -471,11 +485,16 @@ impl Barrier {
 
     /// Makes it as new: those that wait get `BROKEN`, a broken one is whole again.
     pub fn reset(&self) {
-        // Broken first, in one step with the wake-up: should this thread die, nobody sleeps.
-        self.abort();
+        // Marked in one step with the wake-up: should this thread die, nobody sleeps, and who comes finds it whole.
+        futex_change(self.state.word(), Change::Set(RESET_BIT), EVERYBODY);
+        self.finish_reset();
+    }
+
+    /// The second half of a reset. Whoever sees the mark may be told by it already, and does this before anything else.
+    fn finish_reset(&self) {
         let (mut word, mut number) = self.state.load(Ordering::SeqCst);
-        while word & BROKEN != 0 {
-            let whole = ((word >> 1).wrapping_add(1) << 1, begun(number, true));
+        while word & RESET != 0 {
+            let whole = (on((word >> MEETING).wrapping_add(1)), begun(number, true));
             match self.state.compare_exchange((word, number), whole, Ordering::SeqCst, Ordering::SeqCst) {
                 Ok(_) => return,
                 Err(now) => (word, number) = now,
@@ -485,12 +504,13 @@ impl Barrier {
 
     /// Breaks it: those that wait and those that come get `BROKEN`, until it is reset.
     pub fn abort(&self) {
+        self.finish_reset(); // One that was before this call: it doesn't make whole what is broken here.
         futex_change(self.state.word(), Change::Set(BROKEN_BIT), EVERYBODY);
     }
 
     /// Whether it is broken.
     pub fn is_broken(&self) -> bool {
-        self.state.load(Ordering::SeqCst).0 & BROKEN != 0
+        self.state.load(Ordering::SeqCst).0 & (BROKEN | RESET) == BROKEN
     }
 
     /// How many parties it is for.
@@ -501,7 +521,7 @@ impl Barrier {
     /// How many parties wait at this moment.
     pub fn waiting(&self) -> u32 {
         let (word, number) = self.state.load(Ordering::SeqCst);
-        if word & BROKEN != 0 { 0 } else { number & COME }
+        if word & (BROKEN | RESET) != 0 { 0 } else { number & COME }
     }
 }
 

@@ -15,6 +15,12 @@ pub(crate) fn affinity_count() -> usize {
     processors().len().max(1)
 }
 
+/// How many processors the machine has that work now.
+pub(crate) fn online_count() -> usize {
+    // SAFETY: has no preconditions.
+    usize::try_from(unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) }).map_or(1, |count| count.max(1))
+}
+
 /// The processors that this thread may run on.
 pub(crate) fn processors() -> Vec<u32> {
     // A kernel for many processors refuses a mask that is shorter than its own.

@@ -26,6 +26,14 @@ pub(crate) fn this() -> Id {
     Id(unsafe { libc::pthread_self() })
 }
 
+/// The processor that the calling thread runs on, or has just run on.
+pub(crate) fn processor() -> Option<u32> {
+    let mut processor = 0u32;
+    // SAFETY: a valid place for a number; the others may be null.
+    let rc = unsafe { libc::syscall(libc::SYS_getcpu, &raw mut processor, 0, 0) };
+    (rc == 0).then_some(processor)
+}
+
 unsafe extern "C" {
     // In every C library that has threads that can be cancelled.
     fn pthread_setcancelstate(state: c_int, old: *mut c_int) -> c_int;

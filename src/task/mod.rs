@@ -13,6 +13,7 @@ pub(crate) mod resolver;
 pub(crate) mod ring;
 pub(crate) mod settings;
 pub(crate) mod share;
+pub(crate) mod spin;
 pub(crate) mod wire;
 
 pub use death::Death;

@@ -137,6 +137,33 @@ static void out_of_time(int first)
     CHECK_RC(wait_all(0), -EAGAIN);
 }
 
+#define RESETS 500
+
+static void *be_reset_and_meet(void *unused)
+{
+    (void)unused;
+    for (int round = 0; round < RESETS; round++) {
+        CHECK_RC(wait_all(10 * HANG_NS), TINE_EBROKEN);
+        CHECK(wait_all(10 * HANG_NS) >= 0);
+    }
+    return NULL;
+}
+
+/* Who is told because of a reset finds the barrier whole, however far the one that resets has got since. */
+static void told_of_a_reset(void)
+{
+    pid_t child;
+    memset((void *)s, 0, sizeof *s);
+    CHECK_RC(tine_barrier_init(&s->barrier, 3, 0), 0);
+    child = process_of(be_reset_and_meet, 2);
+    for (int round = 0; round < RESETS; round++) {
+        WAIT_UNTIL(tine_barrier_waiting(&s->barrier) == 2);
+        CHECK_RC(tine_barrier_reset(&s->barrier), 0);
+        CHECK(wait_all(10 * HANG_NS) >= 0);
+    }
+    CHECK_EQ(status_of(child), 0);
+}
+
 int main(void)
 {
     s = (struct shared *)mmap(NULL, sizeof *s, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -146,5 +173,6 @@ int main(void)
     many_die(PROCESSES - 1);
     out_of_time(0);
     out_of_time(1);
+    told_of_a_reset();
     return 0;
 }

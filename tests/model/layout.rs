@@ -1,6 +1,7 @@
 //! What `src/queue/layout.rs` is to the library. Words that only the holder of a side's lock touches, hints and limits are
 //! cells; what a message is, loom checks for races: it is written before the commit word, and read after it.
 
+use super::spin::Hints;
 use crate::prim::{AtomicU32, AtomicU64, Long, Ordering};
 use crate::sync::gate::{Gate, Unseen};
 use crate::sync::lock::Lock;
@@ -43,7 +44,7 @@ pub(crate) struct Header {
 pub(crate) struct Side {
     pub(crate) lock: Lock,
     pub(crate) seen: Plain<u64>,
-    pub(crate) spin: Plain<u64>,
+    pub(crate) hints: Hints,
 }
 
 pub(crate) struct Counter(pub(crate) Long);
@@ -61,7 +62,7 @@ const SLOTS: usize = 4;
 
 impl Side {
     pub(crate) fn new(flags: u32) -> Side {
-        Side { lock: Lock::new(flags), seen: Plain(Cell::new(0)), spin: Plain(Cell::new(0)) }
+        Side { lock: Lock::new(flags), seen: Plain(Cell::new(0)), hints: Hints }
     }
 }
 

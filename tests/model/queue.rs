@@ -11,22 +11,27 @@ mod transfer;
 
 /// No time passes in a model: to look longer is to sleep later.
 mod spin {
+    use crate::sys::prim::AtomicU32;
+
     pub(crate) struct Spin;
+    pub(crate) struct Hints;
+
+    impl Hints {
+        pub(crate) fn leave_note(&self, _: &AtomicU32, _: u32) {}
+    }
 
     impl Spin {
-        pub(crate) fn from_hint(_: u64) -> Spin {
+        pub(crate) fn new(_: &Hints) -> Spin {
             Spin
         }
+
+        pub(crate) fn save(&self, _: &Hints) {}
 
         pub(crate) fn look(&mut self, found: impl Fn() -> bool) -> bool {
             found()
         }
 
-        pub(crate) fn slept(&mut self, _: u64) {}
-
-        pub(crate) fn hint(&self) -> u64 {
-            0
-        }
+        pub(crate) fn slept(&mut self, _: &Hints) {}
     }
 }
 

@@ -475,6 +475,21 @@ fn barrier_of_three(dies: Option<u32>) {
     come(&barrier);
 }
 
+/// One waits while another resets: it is told, or has met the other, and comes again; nobody sleeps for good.
+fn barrier_reset(dies: Option<u32>) {
+    let barrier = Rc::new(some(Barrier::new(2, 0)));
+    let resetter = barrier.clone();
+    spawn(dies, move || {
+        resetter.reset();
+        meet(&resetter);
+    });
+    let party = barrier.clone();
+    spawn(None, move || {
+        let _ = meet(&party) || meet(&party);
+    });
+    come(&barrier);
+}
+
 // ---- the tests
 
 /// How many preemptions: in `make test`, and in `make storm`.
@@ -539,6 +554,7 @@ models! {
     event_automatic_waiters: (1, 2), found with Forwarding;
     barrier_met: (2, 3);
     barrier_twice: (2, 3);
+    barrier_reset: (2, 3);
     barrier_of_three: (2, 3), found with MarksAndLooks;
     condition_waiter: (2, 3), found with Forwarding;
     condition_three: (1, 2), found with Forwarding;

@@ -5,6 +5,7 @@ import os
 import resource
 import select
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -60,6 +61,36 @@ def test_exit_codes(context):
         process = context.Process(target=target, args=() if argument is None else (argument,))
         process.start()
         assert ended(process) == code
+
+
+def test_pid_until_it_is_joined(context):
+    """As with multiprocessing, a process that has ended and was not joined can be signalled: its pid is no other's."""
+    process = context.Process(target=family.exit_with, args=(3,))
+    process.start()
+    assert select.select([process.sentinel], [], [], HANG_SECONDS)[0]
+    assert process._popen._pair.recv(16, socket.MSG_PEEK)  # the server knows, too
+    os.kill(process.pid, signal.SIGUSR1)
+    assert ended(process) == 3
+    end = time.monotonic() + HANG_SECONDS
+    with pytest.raises(ProcessLookupError):
+        while time.monotonic() < end:
+            os.kill(process.pid, 0)
+
+
+def test_default_timeout_of_sockets(context):
+    """It is for the program's own sockets: with the shortest, processes start, are joined, and get what is sent."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(1e-6)
+    try:
+        near, far = context.Pipe()
+        process = context.Process(target=family.receive_and_unlock, args=(far,))
+        process.start()
+        third, fourth = context.Pipe()
+        near.send((context.Lock(), fourth))
+        assert third.recv() == "held"
+        assert ended(process) == 0
+    finally:
+        socket.setdefaulttimeout(before)
 
 
 def test_terminate_and_kill(context):
@@ -180,6 +211,28 @@ def test_nothing_outlives_the_host():
         process = libtine.Process(target=family.start_another, args=(far,))
         process.start()
         print(*near.recv(), flush=True)
+        time.sleep(1000)
+        """
+    )
+    pids = [int(pid) for pid in host.stdout.readline().split()]
+    assert len(pids) == 2
+    assert not any(family.uses_files_in_shm(pid) for pid in (host.pid, *pids))
+    host.kill()
+    host.wait()
+    assert all(gone(pid) for pid in pids)
+
+
+@pytest.mark.parametrize("method", ["forkserver", "spawn"])
+def test_busy_workers_end_with_their_host(method):
+    """What multiprocessing's and concurrent.futures' workers do not: those that work never look."""
+    host = run_program(
+        f"""
+        import functions, libtine, time
+        executor = libtine.ProcessPoolExecutor(2, {method!r})
+        calls = [executor.submit(functions.sleep_whatever_comes, 1000) for _ in range(2)]
+        while not all(call.running() for call in calls):
+            time.sleep(0.01)
+        print(*executor._processes, flush=True)
         time.sleep(1000)
         """
     )

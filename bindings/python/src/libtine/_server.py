@@ -71,9 +71,25 @@ def set_preload(modules: Sequence[str]) -> None:
     _own_family().preload = list(modules)
 
 
+def socket_pair() -> tuple[socket.socket, socket.socket]:
+    """Two ends that block. socket.setdefaulttimeout is for the program's own sockets: it would make a descriptor
+    non-blocking, and it stays so in the process to which it is sent."""
+    near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    near.setblocking(True)
+    far.setblocking(True)
+    return near, far
+
+
+def socket_of(fd: int) -> socket.socket:
+    """A descriptor as a socket that blocks."""
+    one = socket.socket(fileno=fd)
+    one.setblocking(True)
+    return one
+
+
 def _open(family: _Family) -> socket.socket:
     if family.requests is None:
-        near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        near, far = socket_pair()
         flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
         description = pickle.dumps((sys.path, family.preload)).hex()
         with far:
@@ -106,7 +122,7 @@ def request(description: dict[str, Any]) -> tuple[socket.socket, int, int]:
 
 
 def _ask(requests: socket.socket, description: dict[str, Any]) -> tuple[socket.socket, int, int]:
-    near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    near, far = socket_pair()
     try:
         memory = memory_of(pickle.dumps(description))
         try:
@@ -195,6 +211,7 @@ class _Server:
         self.selector = selectors.DefaultSelector()
         self.selector.register(requests, selectors.EVENT_READ)
         self.children: dict[int, tuple[int, socket.socket]] = {}  # by pidfd
+        self.ended: dict[socket.socket, int] = {}  # pids of those whose end nobody has heard of yet
         self.main_failed = False
 
     def run(self) -> None:
@@ -202,16 +219,29 @@ class _Server:
             for key, _events in self.selector.select():
                 if key.fileobj is self.requests:
                     self.start()
+                elif key.fd in self.children:
+                    self.tell(key.fd)
                 else:
-                    self.reap(key.fd)
+                    self.reap(key.fileobj)  # type: ignore[arg-type]
 
-    def reap(self, pidfd: int) -> None:
+    def tell(self, pidfd: int) -> None:
+        """A process has ended. Its pid stays its own until the host has joined it, or is gone."""
         pid, pair = self.children.pop(pidfd)
         self.selector.unregister(pidfd)
         os.close(pidfd)
-        _pid, status = os.waitpid(pid, 0)
-        with pair, contextlib.suppress(OSError):  # nobody asks any more
-            pair.send(_ANSWER.pack(ENDED, os.waitstatus_to_exitcode(status)))
+        end = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        assert end is not None
+        code = end.si_status if end.si_code == os.CLD_EXITED else -end.si_status
+        with contextlib.suppress(OSError):  # nobody asks any more
+            pair.send(_ANSWER.pack(ENDED, code))
+        self.ended[pair] = pid
+        self.selector.register(pair, selectors.EVENT_READ)
+
+    def reap(self, pair: socket.socket) -> None:
+        """The host has let go of its end."""
+        self.selector.unregister(pair)
+        os.waitpid(self.ended.pop(pair), 0)
+        pair.close()
 
     def start(self) -> None:
         message, fds, _flags, _address = socket.recv_fds(self.requests, 1, 2)
@@ -219,7 +249,7 @@ class _Server:
             os._exit(0)  # nobody is left who could ask
         if not fds:
             return  # no descriptor is free; whoever asks gets an end of file
-        pair = socket.socket(fileno=fds[0])
+        pair = socket_of(fds[0])
         pid = 0
         try:
             if len(fds) < 2:
@@ -267,6 +297,8 @@ class _Server:
             for pidfd, (_pid, other) in self.children.items():
                 os.close(pidfd)
                 other.close()
+            for other in self.ended:
+                other.close()
             os.setpgid(0, 0)  # whichever of the two comes first
             signal.signal(signal.SIGINT, signal.default_int_handler)
             atexit._clear()  # what the server's modules have registered is not for its processes
@@ -304,7 +336,7 @@ def main() -> None:
 
 def _serve(requests: int, to_requests: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _Server(socket.socket(fileno=requests), socket.socket(fileno=to_requests)).run()
+    _Server(socket_of(requests), socket_of(to_requests)).run()
 
 
 # ---- The process
@@ -312,7 +344,7 @@ def _serve(requests: int, to_requests: int) -> None:
 
 def spawned() -> None:
     """What the interpreter of a spawned process runs."""
-    pair, to_requests = (socket.socket(fileno=int(fd)) for fd in sys.argv[1:3])
+    pair, to_requests = (socket_of(int(fd)) for fd in sys.argv[1:3])
     pair.set_inheritable(False)
     to_requests.set_inheritable(False)
     sys.exit(_run(pair, to_requests))

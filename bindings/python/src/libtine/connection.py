@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import pickle
-import socket
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -76,7 +75,7 @@ class Connection(_Base):
             if not fds:
                 self._channel.send(data)
                 return
-            near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            near, far = _server.socket_pair()
             with near, far:
                 _server.send_start(near, data, fds)
                 self._channel.send_fd(far.fileno())
@@ -108,7 +107,7 @@ def _rebuild(number: int, readable: bool, writable: bool) -> Connection:
 @contextmanager
 def _bundle(fd: int) -> Iterator[tuple[bytes, list[int]]]:
     """What lies in a socket pair: a message and the descriptors that belong to it, which are closed at the end."""
-    with socket.socket(fileno=fd) as pair:
+    with _server.socket_of(fd) as pair:
         fds = _server.receive_start(pair)
     if not fds:
         raise EOFError("a message was not all there")

@@ -101,6 +101,7 @@ class Popen:
             with self._lock:  # it is said once
                 if self.returncode is None:
                     self.returncode = _server.exit_code(self._pair)
+                    self._let_go()
         return self.returncode
 
     def _send(self, number: int) -> None:
@@ -117,9 +118,15 @@ class Popen:
     def kill(self) -> None:
         self._send(signal.SIGKILL)
 
+    def _let_go(self) -> None:
+        """From here on the process's pid may be another's."""
+        with contextlib.suppress(OSError):  # it is closed, or the server was killed
+            self._pair.shutdown(socket.SHUT_RDWR)  # for copies too, which a child forked by hand has
+        self._pair.close()
+
     def close(self) -> None:
         if self.sentinel >= 0:
-            self._pair.close()
+            self._let_go()
             os.close(self.sentinel)
             self.sentinel = -1
 

@@ -15,9 +15,7 @@ import unittest
 HERE = os.path.dirname(os.path.abspath(__file__))
 LIMIT_SECONDS = 300
 # What a smoke leaves out, since it takes long.
-# TestTimeouts is here because it ends with EOFError now and then, and why is not known yet.
 LONG = (
-    "TestTimeouts",
     "_TestSharedMemory",
     "_TestProcess",
     "_TestCondition",
