@@ -53,9 +53,10 @@ fn entry(start: NonNull<u8>, length: usize, input: &mut Unstructured<'_>) -> arb
                     (queue.count(), queue.is_empty(), queue.is_full(), queue.is_closed(), queue.unfinished());
                 let _ = (queue.task_done(), input.ratio(1u8, 8u8)?.then(|| queue.close()));
             }
-            // SAFETY: as above; there are so many bytes.
             _ => {
-                if let Ok(other) = unsafe { Queue::attach(start, length) } {
+                // SAFETY: as above; there are so many bytes.
+                let attached = unsafe { Queue::attach(start, length) };
+                if let Ok(other) = attached {
                     queue = other;
                 }
             }
