@@ -1235,7 +1235,7 @@ size_t tine_segment_size(const tine_segment *s);
 /**
  * A descriptor to pass to other processes: close-on-exec, and the segment's own, not to be closed.
  *
- * Returns the descriptor; -EINVAL for NULL. Threads: any.
+ * Returns the descriptor; -EINVAL for NULL; -EBADF: the program has closed it all the same. Threads: any.
  */
 int tine_segment_fd(const tine_segment *s);
 
