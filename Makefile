@@ -96,16 +96,18 @@ examples: staged
 	@$(WITH) $(MAKE) --no-print-directory -C examples-c OUT="$(CURDIR)/build/examples"
 	@$(WITH) $(MAKE) --no-print-directory -C bindings/cpp/examples OUT="$(CURDIR)/build/examples"
 
-# The long forms of what `make test` does: 1,000,000 tasks with 10,000 kills; 6,000 tasks with deadlines; 1,000,000 tasks in
+# The long forms of what `make test` does: 1,000,000 tasks with 10,000 kills; the same with a host that makes no call for a second at a
+# time; 6,000 tasks with deadlines; 1,000,000 tasks in
 # workers that are replaced after 1 to 7 of them; 100,000 kills of users of each lock, all their slow cases single-stepped,
 # and their models with one preemption more; 15,000 kills of users of queues, 10,000 histories of each object, 5,000 kills of processes that share
 # nothing but a segment; 2,000 kills in a heap of one's own, 5,000 inside alloc and free; 60 s of random writes, and again
 # under AddressSanitizer; 12,500 kills of processes with channels; 9,000 single processes and 900 of their hosts; and every
 # system call of the scenarios of tests/c/sweep_*.c, failing in each way that it can; and every allocation of tests/c/memory_short.c.
 SWEEPS := $(patsubst tests/c/%.c,%,$(wildcard tests/c/sweep_*.c))
-STORMS := storm ending_storm heap-own heap-scribble queue_segment channel_death process birth hostile_sweep memory_short $(SWEEPS)
+STORMS := storm silence ending_storm heap-own heap-scribble queue_segment channel_death process birth hostile_sweep memory_short $(SWEEPS)
 storm: staged
 	TINE_STORM=1 $(CARGO) test --test sync_storm --test sync_step --test sync_living --test queue_storm --test histories
+	TINE_STORM=1 $(CARGO) test --test heap_model --test wait_model
 	TINE_STORM=1 $(CARGO) test --test sync_model settles -- --nocapture
 	@$(WITH) VARIANTS=shared-c LIMIT=7200 TINE_STORM=long TINE_SCRIBBLE=60 ci/run-c-tests.sh \
 	    $(STORMS:%=tests/c/%.c)

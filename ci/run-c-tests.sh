@@ -1,8 +1,9 @@
 #!/bin/bash
 # run-c-tests.sh [FILE...]: the C tests, tests/c/*.c, each a program of its own that passes by exiting with 0.
 #
-# Each is built four ways, {shared, static} x {C, C++}, against the package that pkg-config finds, and runs in its own
-# process with a time limit of 120 s, or what a comment of the form "limit: 300" in its first lines says.
+# Each is built four ways, {shared, static} x {C, C++}, against the package that pkg-config finds. Two of them run, so that each
+# language and each kind of library does; with TINE_STORM all four. Each runs in its own process with a time limit of 120 s, or what a
+# comment of the form "limit: 300" in its first lines says.
 # Two run at a time: one that waits should not hold up the rest.
 # A test finds the ready-made worker in TINE_WORKER_PROGRAM, in TINE_TEST_LIBRARY a shared library of functions for
 # workers, which is made from tests/c/lib/functions.c, and in TINE_TEST_PLUGINS the folder of two plugins, which are made from
@@ -14,6 +15,8 @@ out=build/c
 mkdir -p $out
 
 variants=${VARIANTS:-shared-c shared-c++ static-c static-c++}
+run=${VARIANTS:-shared-c static-c++}
+[ -z "${TINE_STORM-}" ] || run=$variants
 warnings='-Wall -Wextra -Wpedantic -Werror'
 
 build() { # build SOURCE LINK LANGUAGE PROGRAM
@@ -46,6 +49,10 @@ one() { # one SOURCE LINK LANGUAGE: leaves its log and its verdict beside the pr
         -newer "$program")" ]; then
         build "$1" "$2" "$3" "$program" || { echo "does not build"; echo FAIL >"$program.verdict"; return; }
     fi
+    case " $run " in
+        *" $2-$3 "*) ;;
+        *) echo "built" >"$program.verdict"; return ;;
+    esac
     limit=$(sed -n '1,20s/.*limit: \([0-9][0-9]*\).*/\1/p' "$1" | head -n 1)
     limit=${LIMIT:-${limit:-120}}
     timeout -k 5 "$limit" "$program" </dev/null
@@ -94,7 +101,7 @@ for source; do
         # What the machine does not allow is said, with what it needs; it counts as nothing.
         grep '^not tested: ' "$out/$name.log" 2>/dev/null | sed 's/^/      | /'
         case $verdict in
-            ok*) passed=$((passed + 1)) ;;
+            ok* | built) passed=$((passed + 1)) ;;
             *) failed=$((failed + 1)) failures+=("$name") ;;
         esac
     done

@@ -2,12 +2,16 @@
 //! futex, with weak memory and every interleaving within a bound of preemptions. Nothing in it has a time limit: a wake-up that is
 //! lost is a deadlock, which loom reports.
 //!
-//! The pool around them is a miniature: a worker that finishes tasks, and the loop of `src/pool/wait.rs`.
+//! The pool around them is a miniature: a worker that finishes tasks, and the loop of `src/pool/wait.rs`. In two scenes two of its
+//! processes die, each before any one of its stores: two workers, or a worker and the supervisor that is to tell of it. Then the time
+//! passes after which a sleeping host looks by itself, once, when both have ended.
 
 #![allow(dead_code)] // The code under test is compiled whole, and used in part.
 
 #[path = "../src/heap/bell.rs"]
 mod bell;
+#[path = "model/death.rs"]
+mod death;
 #[path = "../src/pool/desk.rs"]
 mod desk;
 
@@ -18,8 +22,12 @@ mod heap {
 mod sys {
     pub(crate) use crate::prim;
     pub(crate) mod clock {
-        #[derive(Clone, Copy)]
-        pub(crate) struct Deadline;
+        #[derive(Clone, Copy, PartialEq, Eq)]
+        pub(crate) enum Deadline {
+            Never,
+            /// When a sleeper looks by itself.
+            Look,
+        }
     }
 
     pub(crate) mod futex {
@@ -38,22 +46,53 @@ mod sys {
 
             pub(crate) fn sleep(&self) {
                 // SAFETY: the bell lives as long as the model's pool.
-                crate::prim::futex_wait(unsafe { &*self.word }, self.value, super::clock::Deadline);
+                crate::prim::futex_wait(unsafe { &*self.word }, self.value, super::clock::Deadline::Look);
             }
         }
     }
 }
 
 mod prim {
+    use crate::death::step;
     use crate::sys::clock::Deadline;
     pub(crate) use loom::sync::atomic::fence;
     use loom::sync::{Condvar, Mutex, atomic};
+    use std::cell::{Cell, RefCell};
     pub(crate) use std::sync::atomic::Ordering;
 
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub(crate) enum Wait {
         Woken,
         Changed,
+        TimedOut,
+    }
+
+    thread_local! {
+        /// The time has come at which sleepers look by themselves. All threads of a model are one.
+        static LATE: Cell<bool> = const { Cell::new(false) };
+        /// The words on which some sleep that will.
+        static LOOKERS: RefCell<Vec<*const AtomicU32>> = const { RefCell::new(Vec::new()) };
+    }
+
+    pub(crate) fn is_late() -> bool {
+        LATE.get()
+    }
+
+    /// Forgets the last execution.
+    pub(crate) fn begin() {
+        LATE.set(false);
+        LOOKERS.take();
+    }
+
+    /// Those that sleep until they look by themselves do so, and from now on at once.
+    pub(crate) fn time_passes() {
+        LATE.set(true);
+        for word in LOOKERS.take() {
+            // SAFETY: somebody sleeps on it, so it lives.
+            let word = unsafe { &*word };
+            *word.queue.lock().unwrap() = 0;
+            word.woken.notify_all();
+        }
     }
 
     /// A word and the kernel's queue of who sleeps on it.
@@ -80,10 +119,12 @@ mod prim {
         }
 
         pub(crate) fn store(&self, value: u32, ordering: Ordering) {
+            step();
             self.value.store(value, ordering);
         }
 
         pub(crate) fn swap(&self, value: u32, ordering: Ordering) -> u32 {
+            step();
             self.value.swap(value, ordering)
         }
 
@@ -98,18 +139,26 @@ mod prim {
         }
     }
 
-    pub(crate) fn futex_wait(word: &AtomicU32, expected: u32, _: Deadline) -> Wait {
+    pub(crate) fn futex_wait(word: &AtomicU32, expected: u32, deadline: Deadline) -> Wait {
         let mut sleepers = word.queue.lock().unwrap();
         // The kernel looks at what is there, not at what this thread has seen last.
         if word.value.fetch_or(0, Ordering::SeqCst) != expected {
             return Wait::Changed;
         }
+        if deadline == Deadline::Look {
+            if is_late() {
+                return Wait::TimedOut;
+            }
+            LOOKERS.with_borrow_mut(|words| words.push(word));
+        }
         *sleepers += 1;
         drop(word.woken.wait(sleepers).unwrap());
+        LOOKERS.with_borrow_mut(|words| words.retain(|it| !std::ptr::eq(*it, word)));
         Wait::Woken
     }
 
     pub(crate) fn futex_wake(word: &AtomicU32, _: u32) -> u32 {
+        step();
         let mut sleepers = word.queue.lock().unwrap();
         let any = *sleepers > 0;
         if any {
@@ -144,8 +193,10 @@ struct State {
 
 struct Pool {
     bell: Bell,
-    /// The ring: how many tasks the worker has finished.
-    done: AtomicU32,
+    /// The rings: how many tasks each worker has finished.
+    done: [AtomicU32; 2],
+    /// How many tasks the host has been told of that died with their workers.
+    lost: AtomicU32,
     state: Mutex<State>,
 }
 
@@ -190,7 +241,10 @@ impl Pool {
         let (desk, settled, taken, window) = (Desk::new(), 0, 0, 1);
         let (news, telling, closed) = (0, 0, false);
         let state = Mutex::new(State { desk, settled, submitted, taken, window, news, telling, closed });
-        Arc::new(Pool { bell: Bell::default(), done: AtomicU32::new(0), state })
+        prim::begin();
+        death::begin();
+        let done = [AtomicU32::new(0), AtomicU32::new(0)];
+        Arc::new(Pool { bell: Bell::default(), done, lost: AtomicU32::new(0), state })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -206,15 +260,35 @@ impl Pool {
 
     /// The worker finishes one task after the other.
     fn work(&self, tasks: u32) {
+        self.work_as(0, tasks);
+    }
+
+    fn work_as(&self, worker: usize, tasks: u32) {
         for done in 1..=tasks {
-            self.done.store(done, Ordering::Release);
+            self.done[worker].store(done, Ordering::Release);
             fence(Ordering::SeqCst);
             self.bell.ring_for_result(|| true);
         }
     }
 
+    /// The supervisor tells of tasks that died with their workers.
+    fn tell_of_lost(&self, tasks: u32) {
+        self.lost.store(tasks, Ordering::Release);
+        self.bell.ring_for_news();
+    }
+
+    /// How many tasks have come to their end, as far as the host can know. Who looks by himself asks the kernel, too, who has ended: then
+    /// it is all of them, in these scenes.
+    fn finished(&self, state: &State) -> u32 {
+        if prim::is_late() {
+            return state.submitted;
+        }
+        let done = self.done.iter().map(|done| done.load(Ordering::Acquire)).sum::<u32>();
+        done + self.lost.load(Ordering::Acquire)
+    }
+
     fn pump(&self, state: &mut State, with_callbacks: bool) {
-        let done = self.done.load(Ordering::Acquire);
+        let done = self.finished(state);
         while state.settled < done {
             let task = state.settled;
             state.settled += 1;
@@ -278,14 +352,14 @@ impl Pool {
             if state.desk.is_led() {
                 state.desk.begin_to_follow(&sleeper);
                 self.unlock(state);
-                futex_wait(&sleeper.word, 0, Deadline);
+                futex_wait(&sleeper.word, 0, Deadline::Never);
                 state = self.lock();
             } else {
                 state.desk.begin_to_lead(&sleeper);
                 self.bell.leader_lies_down();
-                if self.done.load(Ordering::Acquire) == state.settled {
+                if self.finished(&state) == state.settled {
                     self.unlock(state);
-                    self.bell.leader_sleeps(Deadline);
+                    self.bell.leader_sleeps(Deadline::Look);
                     state = self.lock();
                 }
                 self.bell.leader_is_up();
@@ -317,7 +391,7 @@ impl Pool {
                 return self.unlock(state);
             }
             self.bell.standby_lies_down(standby::HUNGRY);
-            let missed = self.done.load(Ordering::Acquire) != state.settled;
+            let missed = self.finished(&state) != state.settled;
             self.unlock(state);
             if !missed {
                 self.bell.standby_word().sleep();
@@ -336,12 +410,24 @@ impl Pool {
 }
 
 fn model(scene: impl Fn() + Sync + Send + 'static) {
+    model_with(2, scene);
+}
+
+fn model_with(preemptions: usize, scene: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(2);
+    builder.preemption_bound = Some(preemptions);
     builder.check(scene);
 }
 
 fn run(pool: &Arc<Pool>, act: impl FnOnce(&Pool) + 'static) -> thread::JoinHandle<()> {
+    let pool = Arc::clone(pool);
+    thread::spawn(move || act(&pool))
+}
+
+fn run_for<T: 'static>(
+    pool: &Arc<Pool>,
+    act: impl FnOnce(&Arc<Pool>) -> T + 'static,
+) -> thread::JoinHandle<T> {
     let pool = Arc::clone(pool);
     thread::spawn(move || act(&pool))
 }
@@ -455,4 +541,81 @@ fn the_thread_that_stands_by_sees_every_low_ring() {
         worker.join().unwrap();
         standby.join().unwrap();
     });
+}
+
+/// Before which of their stores the two die that are to, all pairs or each `stride`-th of each; how many pairs there were in which both
+/// did.
+fn each_pair(scene: fn(dies: (u32, u32)) -> (bool, bool)) -> u32 {
+    let stride = if std::env::var_os("TINE_STORM").is_some() { 1 } else { 2 };
+    let mut pairs = 0;
+    for first in (1..).step_by(stride) {
+        let mut any = false;
+        for second in (1..).step_by(stride) {
+            let died = std::sync::Arc::new(std::sync::Mutex::new((false, false)));
+            let seen = std::sync::Arc::clone(&died);
+            model_with(1, move || {
+                let (first, second) = scene((first, second));
+                let mut seen = seen.lock().unwrap();
+                *seen = (seen.0 || first, seen.1 || second);
+            });
+            let (first_died, second_died) = *died.lock().unwrap();
+            any |= first_died;
+            pairs += u32::from(first_died && second_died);
+            if !second_died {
+                break;
+            }
+        }
+        if !any {
+            return pairs;
+        }
+    }
+    unreachable!()
+}
+
+#[test]
+fn two_workers_die_while_the_host_waits() {
+    let pairs = each_pair(|dies| {
+        let pool = Pool::new(2);
+        let mortal =
+            |dies, worker| death::spawn(dies, Arc::clone(&pool), move |pool| pool.work_as(worker, 1));
+        let workers = [mortal(dies.0, 0), mortal(dies.1, 1)];
+        let supervisor = run_for(&pool, move |pool| {
+            let died = workers.map(|worker| worker.join().unwrap().is_none());
+            let lost = died
+                .iter()
+                .zip(&pool.done)
+                .filter(|(died, done)| **died && done.load(Ordering::Acquire) == 0);
+            pool.tell_of_lost(lost.count() as u32);
+            prim::time_passes();
+            died
+        });
+        pool.wait(ALL, false, None);
+        let [first, second] = supervisor.join().unwrap();
+        (first, second)
+    });
+    println!("two workers die: {pairs} pairs of places to die at");
+    assert!(pairs > 0);
+}
+
+#[test]
+fn a_worker_dies_and_the_supervisor_that_was_to_tell() {
+    let pairs = each_pair(|dies| {
+        let pool = Pool::new(2);
+        let worker = death::spawn(dies.0, Arc::clone(&pool), |pool| pool.work(2));
+        let others = run_for(&pool, move |pool| {
+            let worker_died = worker.join().unwrap().is_none();
+            let supervisor = death::spawn(dies.1, Arc::clone(pool), move |pool| {
+                if worker_died {
+                    pool.tell_of_lost(2 - pool.done[0].load(Ordering::Acquire));
+                }
+            });
+            let supervisor_died = supervisor.join().unwrap().is_none();
+            prim::time_passes();
+            (worker_died, supervisor_died)
+        });
+        pool.wait(ALL, false, None);
+        others.join().unwrap()
+    });
+    println!("a worker dies, and the supervisor: {pairs} pairs of places to die at");
+    assert!(pairs > 0);
 }

@@ -483,7 +483,7 @@ unsafe fn get<'a>(pointer: *const tine_heap) -> Result<&'a Heap> {
 unsafe fn get_quickly<'a>(pointer: *const tine_heap) -> Option<&'a Heap> {
     // SAFETY: by the contract above `pointer` is null or a `tine_heap` that stays until the call returns. What `heap`
     // points to lives as long: see the field.
-    unsafe { pointer.as_ref().filter(|heap| heap.pid == fork::pid()).map(|heap| heap.heap.as_ref()) }
+    unsafe { pointer.as_ref().filter(|heap| fork::is_known_as(heap.pid)).map(|heap| heap.heap.as_ref()) }
 }
 
 /// # Safety
@@ -494,6 +494,17 @@ pub(crate) unsafe fn allocate(pointer: *const tine_heap, size: usize) -> *mut c_
     if let Some(block) = unsafe { get_quickly(pointer) }.and_then(|heap| heap.allocate_quickly(size)) {
         return block.as_ptr().cast();
     }
+    // SAFETY: `allocate_slowly` asks of `pointer` what this function asks.
+    unsafe { allocate_slowly(pointer, size) }
+}
+
+/// A function of its own, to which the one above jumps at its end: that needs no frame.
+///
+/// # Safety
+/// As for [`of`].
+#[cold]
+#[inline(never)]
+unsafe extern "C" fn allocate_slowly(pointer: *const tine_heap, size: usize) -> *mut c_void {
     // SAFETY: `try_twice` asks of `pointer` what this function asks.
     unsafe { try_twice(pointer, "allocating a block", |heap| heap.allocate(size)) }
 }
@@ -534,7 +545,8 @@ pub(crate) unsafe fn free(pointer: *const tine_heap, block: *mut c_void) -> c_in
 }
 
 #[cold]
-unsafe fn free_slowly(pointer: *const tine_heap, block: *mut c_void) -> c_int {
+#[inline(never)]
+unsafe extern "C" fn free_slowly(pointer: *const tine_heap, block: *mut c_void) -> c_int {
     guard(|| {
         // SAFETY: `get` asks of `pointer` what this function asks.
         let heap = unsafe { get(pointer) }?;

@@ -121,10 +121,11 @@ pub(crate) unsafe fn initialise<T, U>(pointer: *mut U, make: impl FnOnce() -> Ou
     Ok(0)
 }
 
-/// [`guard_code`] out of line, for what doesn't go the short way: that has no call in it, and needs no stack.
+/// [`guard_code`] out of line, for what doesn't go the short way: that has no call in it but a jump here at its end, and needs no stack.
+/// A function of Rust's own ABI could unwind as far as the compiler knows, and would be called.
 #[cold]
 #[inline(never)]
-pub(crate) fn slowly(body: impl FnOnce() -> Outcome<c_int>) -> c_int {
+pub(crate) extern "C" fn slowly(body: impl FnOnce() -> Outcome<c_int>) -> c_int {
     guard_code(body)
 }
 
@@ -168,7 +169,7 @@ pub unsafe extern "C" fn tine_mutex_lock(m: *mut tine_mutex, timeout_ns: i64) ->
     if mutex.is_some_and(Mutex::lock_free) {
         return 0;
     }
-    slowly(|| mutex.ok_or(INVALID)?.lock(Timeout::from_ns(timeout_ns)).map(taken))
+    slowly(move || mutex.ok_or(INVALID)?.lock(Timeout::from_ns(timeout_ns)).map(taken))
 }
 
 /// Releases the mutex, and wakes one waiter if there is any.
@@ -181,7 +182,7 @@ pub unsafe extern "C" fn tine_mutex_unlock(m: *mut tine_mutex) -> c_int {
     if mutex.is_some_and(Mutex::unlock_newest) {
         return 0;
     }
-    slowly(|| mutex.ok_or(INVALID)?.unlock().map(|()| 0))
+    slowly(move || mutex.ok_or(INVALID)?.unlock().map(|()| 0))
 }
 
 /// Says that the data is whole again which a dead holder may have torn. For the holder that got -EOWNERDEAD.

@@ -53,7 +53,7 @@ pub unsafe extern "C" fn tine_rwlock_read_lock(l: *mut tine_rwlock, timeout_ns: 
     if lock.is_some_and(RwLock::read_free) {
         return 0;
     }
-    slowly(|| lock.ok_or(INVALID)?.read_lock(Timeout::from_ns(timeout_ns)).map(taken))
+    slowly(move || lock.ok_or(INVALID)?.read_lock(Timeout::from_ns(timeout_ns)).map(taken))
 }
 
 /// Takes the lock for writing, waiting for up to `timeout_ns` nanoseconds; 0 tries, TINE_FOREVER waits.
@@ -81,7 +81,7 @@ pub unsafe extern "C" fn tine_rwlock_unlock(l: *mut tine_rwlock) -> c_int {
     if lock.is_some_and(RwLock::read_unlock_newest) {
         return 0;
     }
-    slowly(|| lock.ok_or(INVALID)?.unlock().map(|()| 0))
+    slowly(move || lock.ok_or(INVALID)?.unlock().map(|()| 0))
 }
 
 /// Says that the data is whole again which a dead writer may have torn. For a writer that got -EOWNERDEAD.

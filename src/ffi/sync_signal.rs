@@ -62,7 +62,7 @@ pub unsafe extern "C" fn tine_semaphore_acquire(s: *mut tine_semaphore, timeout_
     if semaphore.is_some_and(Semaphore::take_free) {
         return 0;
     }
-    slowly(|| semaphore.ok_or(INVALID)?.acquire(Timeout::from_ns(timeout_ns)).map(|()| 0))
+    slowly(move || semaphore.ok_or(INVALID)?.acquire(Timeout::from_ns(timeout_ns)).map(|()| 0))
 }
 
 /// Gives `n` units, all or none. Who gives them need not have taken them. May be called in signal handlers, whatever call
@@ -77,7 +77,7 @@ pub unsafe extern "C" fn tine_semaphore_release(s: *mut tine_semaphore, n: u32) 
     if semaphore.is_some_and(|semaphore| semaphore.give_unnoticed(n)) {
         return 0;
     }
-    slowly(|| semaphore.ok_or(INVALID)?.release(n).map(|()| 0))
+    slowly(move || semaphore.ok_or(INVALID)?.release(n).map(|()| 0))
 }
 
 /// The units that are free at this moment, or -EINVAL: NULL or misaligned.

@@ -82,19 +82,22 @@ impl Allocator {
             return None;
         }
         let slab = self.slabs.get_mut(self.bins.get(Class::index_for(size))?.current?)?.as_mut()?;
-        if slab.used + 1 >= slab.class.blocks {
+        if slab.free <= 1 {
             return None;
+        }
+        if let Some(last) = slab.take_last(heap) {
+            return Some(last);
         }
         let (word, bit) = slab.find(heap)?;
         slab.take(heap, word, bit);
-        Some(slab.address_of(heap, word * 64 + bit as usize))
+        Some(slab.address_of(word * 64 + bit as usize))
     }
 
     #[inline(always)]
     pub(super) fn free_quickly(&mut self, heap: &Heap, address: usize) -> bool {
         let Some((at, block)) = self.find_own(heap, address) else { return false };
         let Some(slab) = self.slabs.get_mut(at).and_then(Option::as_mut) else { return false };
-        slab.listed == Listed::Current && slab.give_back(heap, block)
+        slab.listed == Listed::Current && slab.give_back(heap, block, address)
     }
 
     /// `alignment` is a power of two.
@@ -128,22 +131,19 @@ impl Allocator {
                 if slab.look_for_returned(heap) {
                     slab.fetch(heap);
                 } else {
-                    slab.used = slab.class.blocks;
+                    slab.free = 0;
                     self.let_go(heap, at);
                 }
                 continue;
             };
-            let address = slab.address_of(heap, word * 64 + bit as usize);
+            let address = slab.address_of(word * 64 + bit as usize);
             announce(address);
             slab.take(heap, word, bit);
             // Blocks that others have returned are looked for before it is let go of, unless there are others at hand.
-            if slab.used >= slab.class.blocks
-                && self.bins[index].partial.is_empty()
-                && slab.look_for_returned(heap)
-            {
+            if slab.free == 0 && self.bins[index].partial.is_empty() && slab.look_for_returned(heap) {
                 slab.fetch(heap);
             }
-            if slab.used >= slab.class.blocks {
+            if slab.free == 0 {
                 self.let_go(heap, at);
             }
             return Ok(address);
@@ -158,7 +158,7 @@ impl Allocator {
         let (before, extent) = (slab.entry, slab.extent);
         slab.entry = before.loosened();
         self.bins[index].current = None;
-        let has_free = slab.used < slab.class.blocks;
+        let has_free = slab.free > 0;
         self.list(at, if has_free { Listed::Partial(0) } else { Listed::Full(0) });
         if !heap.directory.exchange(extent, before, before.loosened()) {
             return self.forget(at); // Somebody hostile has written there.
@@ -250,7 +250,7 @@ impl Allocator {
         let Some(class) = Class::get(index) else { return Err(Error::invalid("no such block size")) };
         let extent = self.claim(heap, class.span)?;
         let entry = Entry::slab(self.owner, index as u8, 0);
-        let slab = Slab::new(extent, class, entry);
+        let slab = Slab::new(&heap.directory, extent, class, entry);
         slab.clear(heap);
         for distance in 1..class.span {
             heap.directory.set(extent + distance, Entry::tail(distance));
@@ -308,7 +308,11 @@ impl Allocator {
     pub(super) fn take_back(&mut self, heap: &Heap, extent: u32) {
         let known = heap.directory.known_extents();
         let entry = heap.directory.get(extent);
-        let Some(slab) = Slab::at(extent, entry, known).filter(|_| entry.kind == Kind::Loose) else { return };
+        let Some(slab) =
+            Slab::at(&heap.directory, extent, entry, known).filter(|_| entry.kind == Kind::Loose)
+        else {
+            return;
+        };
         let claimed = Entry::claimed(self.owner, slab.class.span);
         // Between the look at the bits and the exchange nobody has taken it up: that would be another generation.
         if !slab.is_empty(heap) || !heap.directory.exchange(extent, entry, claimed) {
@@ -355,7 +359,7 @@ impl Allocator {
         let extent = address.checked_sub(heap.directory.data_start())? / EXTENT_BYTES;
         let at = self.slab_of.get(extent)?.checked_sub(1)? as usize;
         let slab = self.slabs.get(at)?.as_ref()?;
-        let block = slab.class.block_at(address - heap.directory.address_of(slab.extent))?;
+        let block = slab.block_at(address)?;
         Some((at, block))
     }
 
@@ -374,7 +378,7 @@ impl Allocator {
             return self.free_anywhere(heap, address);
         }
         if slab.listed == Listed::Current {
-            return if slab.give_back(heap, block) { Ok(()) } else { Err(not_allocated(address)) };
+            return if slab.give_back(heap, block, address) { Ok(()) } else { Err(not_allocated(address)) };
         }
         let (extent, listed) = (slab.extent, slab.listed);
         let word_is_free = slab.hand_back(heap, block).ok_or_else(|| not_allocated(address))?;
@@ -440,7 +444,7 @@ fn find(heap: &Heap, address: usize) -> Result<Place> {
         if !directory.reaches(end, fd)? {
             return Err(not_allocated(address));
         }
-        let slab = Slab::at(head, first, directory.known_extents()).ok_or_else(foreign)?;
+        let slab = Slab::at(directory, head, first, directory.known_extents()).ok_or_else(foreign)?;
         return match slab.class.block_at(offset) {
             Some(block) => Ok(Place::Slab(slab, block)),
             None => Err(misses(&slab, offset, address)),

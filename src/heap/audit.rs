@@ -74,7 +74,9 @@ impl Heap {
             let owner = place_of(entry.owner).unwrap_or(entry.owner);
             if entry.kind == Kind::Large {
                 all.entry(owner).or_default().add(1, u64::from(length) * EXTENT_BYTES as u64);
-            } else if let Some(slab) = Slab::at(extent, entry, self.directory.known_extents()) {
+            } else if let Some(slab) =
+                Slab::at(&self.directory, extent, entry, self.directory.known_extents())
+            {
                 let blocks = slab.count(self);
                 all.entry(owner).or_default().add(blocks, blocks * slab.class.size as u64);
             }
@@ -91,12 +93,14 @@ impl Heap {
             }
             if entry.kind == Kind::Large {
                 all.push((self.directory.address_of(extent), length as usize * EXTENT_BYTES));
-            } else if let Some(slab) = Slab::at(extent, entry, self.directory.known_extents()) {
+            } else if let Some(slab) =
+                Slab::at(&self.directory, extent, entry, self.directory.known_extents())
+            {
                 for word in 0..slab.class.words() {
                     let mut bits = slab.allocated(self, word);
                     while bits != 0 {
                         let block = word * 64 + bits.trailing_zeros() as usize;
-                        all.push((slab.address_of(self, block), slab.class.size));
+                        all.push((slab.address_of(block), slab.class.size));
                         bits &= bits - 1;
                     }
                 }
@@ -129,7 +133,7 @@ impl Heap {
             if entry.exact_length(extent, known).is_none() {
                 fault("beyond the end, or of no length");
             }
-            match Slab::at(extent, entry, known) {
+            match Slab::at(&self.directory, extent, entry, known) {
                 Some(slab) => self.check_bits(&slab, &mut fault),
                 None if entry.is_slab() => fault("a slab of no class, or beyond the end"),
                 None => (),

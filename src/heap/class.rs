@@ -73,7 +73,7 @@ impl Class {
     #[inline(always)]
     pub(super) fn index_for(size: usize) -> usize {
         if size <= 128 {
-            return size.max(1).div_ceil(16) - 1;
+            return (size.max(1) - 1) / 16;
         }
         // Sizes in (2^k, 2^(k+1)] fall into four steps of 2^(k-2).
         let k = usize::BITS as usize - 1 - (size - 1).leading_zeros() as usize;

@@ -46,6 +46,7 @@ pub(crate) use entry::Owner;
 
 use crate::error::{Error, Result};
 use crate::sys::fd::Guarded;
+use crate::sys::local::thread_word;
 use crate::sys::memory::{self, Mapping};
 use crate::sys::threads;
 use allocator::Allocator;
@@ -193,15 +194,14 @@ impl Heap {
     /// A block where that takes no more than setting a bit. It cannot panic, so its caller needs no net.
     #[inline(always)]
     pub(crate) fn allocate_quickly(&self, size: usize) -> Option<NonNull<u8>> {
-        let mut allocator = self.own_allocator().try_lock()?;
-        let address = allocator.allocate_quickly(self, size)?;
+        let address = self.try_own_allocator()?.allocate_quickly(self, size)?;
         NonNull::new(std::ptr::with_exposed_provenance_mut(address))
     }
 
     /// Frees a block where that takes no more than clearing a bit; whether it did. It cannot panic either.
     #[inline(always)]
     pub(crate) fn free_quickly(&self, block: *mut u8) -> bool {
-        let Some(mut allocator) = self.own_allocator().try_lock() else { return false };
+        let Some(mut allocator) = self.try_own_allocator() else { return false };
         allocator.free_quickly(self, block.expose_provenance())
     }
 
@@ -273,7 +273,7 @@ impl Heap {
     fn take_back(&self, mine: &mut Allocator) {
         mine.let_go_of_all(self);
         for other in &self.allocators {
-            if let Some(mut other) = other.try_lock() {
+            if let Some(mut other) = other.try_lock(threads::only_one()) {
                 other.let_go_of_all(self);
             }
         }
@@ -331,14 +331,18 @@ impl Heap {
         self.fd.as_raw_fd()
     }
 
-    #[inline(always)]
-    fn own_allocator(&self) -> &Private<Allocator> {
-        &self.allocators[own_number()]
-    }
-
     #[inline]
     fn allocator(&self) -> Guard<'_, Allocator> {
-        self.own_allocator().lock()
+        self.allocators[own_number()].lock()
+    }
+
+    /// The same where nobody else has it, and where which it is is known already: no call is made here.
+    #[inline(always)]
+    fn try_own_allocator(&self) -> Option<Guard<'_, Allocator>> {
+        let alone = threads::only_one_if_known()?;
+        // The words of threads that have none say 0, and 0 less 1 is no index.
+        let number = if alone { 0 } else { number::get().wrapping_sub(1) };
+        self.allocators.get(number)?.try_lock(alone)
     }
 }
 
@@ -346,24 +350,23 @@ fn allocators_of(owner: Owner) -> [Private<Allocator>; ALLOCATORS] {
     std::array::from_fn(|number| Private::new(Allocator::new(owner | (number as Owner) << PLACE_BITS)))
 }
 
+// The number of this thread's allocator plus one; 0 while it has none.
+thread_word!(number, "tine_heap_number");
+
 /// Which of a process's allocators this thread uses: the first while there is no other thread, and then each thread
 /// another one, as far as there are enough.
-#[inline(always)]
 fn own_number() -> usize {
-    thread_local! {
-        static OWN: std::cell::Cell<usize> = const { std::cell::Cell::new(usize::MAX) };
-    }
     /// Relaxed: any order will do.
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     if threads::only_one() {
         return 0;
     }
-    let own = OWN.get();
-    if own < ALLOCATORS {
+    if let Some(own) = number::get().checked_sub(1) {
         return own;
     }
     let own = NEXT.fetch_add(1, Ordering::Relaxed) % ALLOCATORS;
-    OWN.set(own);
+    // SAFETY: this thread's word, which it alone uses.
+    unsafe { number::address().write(own + 1) };
     own
 }
 

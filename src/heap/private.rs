@@ -35,16 +35,16 @@ impl<T> Private<T> {
     /// lock. What can come is a signal handler, which must not call here; one that does is stopped.
     #[inline]
     pub(super) fn lock(&self) -> Guard<'_, T> {
-        match self.try_lock() {
+        match self.try_lock(threads::only_one()) {
             Some(guard) => guard,
             None => self.wait(),
         }
     }
 
-    /// The same where nobody has it, and never a panic.
+    /// The same where nobody has it, and never a panic. `alone` is what `threads` has just said.
     #[inline(always)]
-    pub(super) fn try_lock(&self) -> Option<Guard<'_, T>> {
-        let before = if threads::only_one() {
+    pub(super) fn try_lock(&self, alone: bool) -> Option<Guard<'_, T>> {
+        let before = if alone {
             let before = self.state.load(Ordering::Relaxed);
             self.state.store(HELD, Ordering::Relaxed);
             before

@@ -80,7 +80,9 @@ impl Heap {
             {
                 allocator.release(self, extent, length);
                 freed += 1;
-            } else if let Some(slab) = Slab::at(extent, entry, self.directory.known_extents()) {
+            } else if let Some(slab) =
+                Slab::at(&self.directory, extent, entry, self.directory.known_extents())
+            {
                 for word in 0..slab.class.words() {
                     let blocks = slab.allocated(self, word);
                     // AcqRel: as in `Slab::hand_back`.

@@ -9,6 +9,7 @@
 
 use super::Heap;
 use super::class::Class;
+use super::directory::Directory;
 use super::entry::Entry;
 use crate::sys::prim::{AtomicU64, Ordering};
 
@@ -33,24 +34,41 @@ pub(super) struct Slab {
     pub listed: Listed,
     /// The first word as this process has left it; another there means that it is this process's no more.
     pub entry: Entry,
-    /// Bits that are set in `taken`.
-    pub used: u32,
+    /// Where it begins.
+    start: usize,
+    /// Blocks whose bits are not set in `taken`.
+    pub free: u32,
     /// The word from which to look for a free block.
     hint: usize,
     /// The words in which blocks are known to have been returned.
     pub returned_in: u64,
+    /// The block that was freed last in here, and its address; 0 where that has been given out again. A hint, like `hint`: its bit says
+    /// whether it is free. It is at hand without a search that begins with the last store to the bits.
+    last: usize,
+    last_block: u32,
 }
 
 impl Slab {
-    pub(super) fn new(extent: u32, class: &'static Class, entry: Entry) -> Slab {
-        let class_index = entry.class;
-        Slab { extent, class, class_index, listed: Listed::Current, entry, used: 0, hint: 0, returned_in: 0 }
+    pub(super) fn new(directory: &Directory, extent: u32, class: &'static Class, entry: Entry) -> Slab {
+        Slab {
+            extent,
+            class,
+            class_index: entry.class,
+            listed: Listed::Current,
+            entry,
+            start: directory.address_of(extent),
+            free: class.blocks,
+            hint: 0,
+            returned_in: 0,
+            last: 0,
+            last_block: 0,
+        }
     }
 
     /// The slab that begins at an extent as its first word says.
-    pub(super) fn at(extent: u32, entry: Entry, known: u32) -> Option<Slab> {
+    pub(super) fn at(directory: &Directory, extent: u32, entry: Entry, known: u32) -> Option<Slab> {
         let class = Class::get(usize::from(entry.class)).filter(|_| entry.is_slab())?;
-        (extent + class.span <= known).then(|| Slab::new(extent, class, entry))
+        (extent + class.span <= known).then(|| Slab::new(directory, extent, class, entry))
     }
 
     /// A slab that this process has claimed, before it is committed.
@@ -62,28 +80,39 @@ impl Slab {
     }
 
     #[inline(always)]
-    pub(super) fn address_of(&self, heap: &Heap, block: usize) -> usize {
-        heap.directory.address_of(self.extent) + self.class.first + block * self.class.size
+    pub(super) fn address_of(&self, block: usize) -> usize {
+        self.start + self.class.first + block * self.class.size
+    }
+
+    /// The block that begins at an address.
+    #[inline(always)]
+    pub(super) fn block_at(&self, address: usize) -> Option<usize> {
+        self.class.block_at(address.wrapping_sub(self.start))
+    }
+
+    /// The `taken` word that a block's bit is in, or so many words behind that.
+    ///
+    /// # Safety
+    /// `word` is below twice the class's number of words.
+    #[inline(always)]
+    unsafe fn word_at<'a>(&self, _heap: &'a Heap, word: usize) -> &'a AtomicU64 {
+        // SAFETY: by the contract above the word lies in front of the slab's first block (`Class::first`), in extents that
+        // exist. They are mapped for as long as the heap.
+        unsafe { &*std::ptr::with_exposed_provenance::<AtomicU64>(self.start + word * 8) }
     }
 
     #[inline(always)]
-    fn word_at(&self, heap: &Heap, word: usize) -> &AtomicU64 {
-        let address = heap.directory.address_of(self.extent) + word * 8;
-        // SAFETY: the words lie in front of the slab's first block (`Class::first`), in extents that exist; the heap
-        // is borrowed for longer than the word.
-        unsafe { &*std::ptr::with_exposed_provenance::<AtomicU64>(address) }
-    }
-
-    #[inline(always)]
-    pub(super) fn taken(&self, heap: &Heap, word: usize) -> &AtomicU64 {
+    pub(super) fn taken<'a>(&self, heap: &'a Heap, word: usize) -> &'a AtomicU64 {
         assert!(word < self.class.words());
-        self.word_at(heap, word)
+        // SAFETY: asserted.
+        unsafe { self.word_at(heap, word) }
     }
 
     #[inline(always)]
-    pub(super) fn returned(&self, heap: &Heap, word: usize) -> &AtomicU64 {
+    pub(super) fn returned<'a>(&self, heap: &'a Heap, word: usize) -> &'a AtomicU64 {
         assert!(word < self.class.words());
-        self.word_at(heap, self.class.words() + word)
+        // SAFETY: asserted.
+        unsafe { self.word_at(heap, self.class.words() + word) }
     }
 
     /// The bits of a word's blocks that are allocated. Two loads: a block that is returned in between counts.
@@ -111,21 +140,45 @@ impl Slab {
     pub(super) fn take(&mut self, heap: &Heap, word: usize, bit: u32) {
         let taken = self.taken(heap, word);
         taken.store(taken.load(Ordering::Relaxed) | 1 << bit, Ordering::Release);
-        self.used += 1;
+        self.free = self.free.saturating_sub(1);
     }
 
-    /// Frees a block of the current slab; whether it was allocated.
+    /// Takes the block that was freed last, where it is still free.
     #[inline(always)]
-    pub(super) fn give_back(&mut self, heap: &Heap, block: usize) -> bool {
+    pub(super) fn take_last(&mut self, heap: &Heap) -> Option<usize> {
+        let (last, block) = (std::mem::take(&mut self.last), self.last_block);
+        if last == 0 {
+            return None;
+        }
+        // SAFETY: `give_back` has noted the block, which is one of this slab's.
+        let taken = unsafe { self.word_at(heap, block as usize / 64) };
+        let (bits, bit) = (taken.load(Ordering::Relaxed), 1u64 << (block % 64));
+        if bits & bit != 0 {
+            return None;
+        }
+        taken.store(bits | bit, Ordering::Release);
+        self.free = self.free.saturating_sub(1);
+        Some(last)
+    }
+
+    /// Frees the block at an address of the current slab; whether it was one, and allocated.
+    #[inline(always)]
+    pub(super) fn give_back(&mut self, heap: &Heap, block: usize, address: usize) -> bool {
         let (word, bit) = (block / 64, 1u64 << (block % 64));
-        let returned = self.returned(heap, word).load(Ordering::Relaxed);
-        let taken = self.taken(heap, word).load(Ordering::Relaxed);
-        if taken & bit == 0 || returned & bit != 0 {
+        if word >= self.class.words() {
+            return false; // Which no block's is.
+        }
+        // SAFETY: just looked at.
+        let (taken_word, returned) =
+            unsafe { (self.word_at(heap, word), self.word_at(heap, self.class.words() + word)) };
+        let taken = taken_word.load(Ordering::Relaxed);
+        if taken & bit == 0 || returned.load(Ordering::Relaxed) & bit != 0 {
             return false;
         }
-        self.taken(heap, word).store(taken & !bit, Ordering::Release);
-        self.used = self.used.saturating_sub(1);
+        taken_word.store(taken & !bit, Ordering::Release);
+        self.free = (self.free + 1).min(self.class.blocks);
         self.hint = self.hint.min(word);
+        (self.last, self.last_block) = (address, block as u32);
         true
     }
 
@@ -175,7 +228,7 @@ impl Slab {
             // is free, which says nothing, and never an allocated block without its return.
             self.taken(heap, word).store(taken & !back, Ordering::Release);
             self.returned(heap, word).fetch_and(!returned, Ordering::AcqRel);
-            self.used = self.used.saturating_sub(back.count_ones());
+            self.free = (self.free + back.count_ones()).min(self.class.blocks);
             if back != 0 {
                 self.hint = self.hint.min(word);
             }

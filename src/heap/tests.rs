@@ -49,6 +49,63 @@ fn blocks_of_all_sizes_are_apart_and_come_back() {
     assert_eq!(heap.stats().used_bytes, 0);
 }
 
+/// The short way hands out what was freed last, only where it is still free and leaves another; and takes nothing that is none of its
+/// blocks, or free already.
+#[test]
+fn the_short_way_takes_and_gives_what_the_long_way_does() {
+    let heap = heap();
+    let first = heap.allocate(64).unwrap();
+    let quick = |size| heap.allocate_quickly(size).expect("a block at hand");
+    let (second, third) = (quick(64), quick(64));
+    assert!(heap.free_quickly(second.as_ptr()) && !heap.free_quickly(second.as_ptr()));
+    assert!(heap.free(second).is_err(), "a second free");
+    assert_eq!(quick(64), second, "the block that was freed last");
+    // The long way looks from the lowest, and takes it away from under the hint.
+    assert!(heap.free_quickly(first.as_ptr()));
+    assert_eq!(heap.allocate(64).unwrap(), first);
+    let fourth = quick(64);
+    assert!(![first, second, third].contains(&fourth), "a block twice");
+    for place in
+        [first.as_ptr().wrapping_add(16), std::ptr::null_mut(), std::ptr::from_ref(&heap).cast_mut().cast()]
+    {
+        assert!(!heap.free_quickly(place), "{place:?} is no block");
+    }
+    // Returned by another process, and not fetched yet: free, though its bit in `taken` is set.
+    let other = other_owner(&heap, 1);
+    other.directory.trust_in_memory();
+    other.free(third).unwrap();
+    assert!(!heap.free_quickly(third.as_ptr()) && heap.free(third).is_err(), "a second free");
+    assert!(heap.allocate_quickly(70_000).is_none() && heap.allocate_quickly(usize::MAX).is_none());
+    // All of a slab: the last block is the long way's, which lets go of the slab. Each is given once.
+    let mut all = HashSet::from([first, second, fourth]);
+    while let Some(block) = heap.allocate_quickly(64) {
+        assert!(all.insert(block), "{block:?} twice");
+        if all.len() % 3 == 0 {
+            assert!(heap.free_quickly(block.as_ptr()) && all.remove(&block));
+            let again = quick(64);
+            assert!(again == block && all.insert(again));
+        }
+    }
+    let class = class::Class::get(class::Class::index_for(64)).unwrap();
+    assert_eq!(all.len() as u32, class.blocks - 2, "all but the last, and the one that has been returned");
+    // The long way takes those two, and lets go of the slab: so nobody needs this process to take it back.
+    let kind = || {
+        heap.directory
+            .get(((first.as_ptr() as usize - heap.directory.data_start()) / EXTENT_BYTES) as u32)
+            .kind
+    };
+    for _ in 0..2 {
+        assert_eq!(kind(), Kind::Slab);
+        assert!(heap.allocate_quickly(64).is_none() && all.insert(heap.allocate(64).unwrap()));
+    }
+    assert_eq!(kind(), Kind::Loose);
+    assert!(heap.allocate_quickly(64).is_none());
+    assert_eq!(heap.stats().used_blocks, all.len() as u64);
+    assert!(heap.check(&[HOST]).is_empty());
+    all.into_iter().for_each(|block| heap.free(block).unwrap());
+    assert_eq!(heap.stats().used_blocks, 0);
+}
+
 #[test]
 fn freed_memory_is_used_again() {
     let heap = heap();

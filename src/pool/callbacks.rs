@@ -177,6 +177,9 @@ impl State {
 
     /// A task with callbacks has been entered in the ledger.
     pub(super) fn expect(&mut self, index: u32, callbacks: Callbacks) {
+        if callbacks.on_begin.is_none() && callbacks.on_settled.is_none() {
+            return;
+        }
         let entry = self.ledger.get_mut(index);
         entry.calls = Calls::new(callbacks);
         let Some(calls) = &entry.calls else { return };
@@ -189,12 +192,9 @@ impl State {
 
     /// A task has begun in a process.
     pub(super) fn note_begin(&mut self, index: u32, pid: i32) {
-        let id = self.ledger.id_of(index);
-        let Some(calls) =
-            self.ledger.get_mut(index).calls.as_deref_mut().filter(|calls| calls.awaits_begin())
-        else {
-            return;
-        };
+        let entry = self.ledger.get_mut(index);
+        let id = entry.id_at(index);
+        let Some(calls) = entry.calls.as_deref_mut().filter(|calls| calls.awaits_begin()) else { return };
         // Where there is no memory, a later look tells it.
         if self.news.items.try_reserve(self.news.expected + self.news.awaited).is_err() {
             return;
@@ -217,8 +217,9 @@ impl State {
 
     /// A task has settled; whether its callback gets the result.
     pub(super) fn note_settled(&mut self, index: u32) -> bool {
-        let id = self.ledger.id_of(index);
-        let Some(calls) = self.ledger.get_mut(index).calls.as_deref_mut() else { return false };
+        let entry = self.ledger.get_mut(index);
+        let id = entry.id_at(index);
+        let Some(calls) = entry.calls.as_deref_mut() else { return false };
         if calls.awaits_begin() {
             calls.begun = true;
             self.news.awaited -= 1;
@@ -244,10 +245,10 @@ impl State {
 
     /// Looks for tasks that have begun.
     pub(super) fn look_for_begins(&mut self, now: u64) {
-        if !self.awaits_begins() || self.rings.busy_count() > FEW && now < self.begins_due_ns {
+        if !self.awaits_begins() || self.rings.busy_count() > FEW && now < self.looks.begins_due_ns {
             return;
         }
-        self.begins_due_ns = now + BEGINS_NS;
+        self.looks.begins_due_ns = now + BEGINS_NS;
         let mut next = self.rings.first_busy();
         while let Some(slot) = next.filter(|_| self.awaits_begins()) {
             next = self.rings.next_busy(slot);

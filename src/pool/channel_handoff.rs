@@ -84,14 +84,10 @@ impl Kept {
 }
 
 impl State {
-    /// Gives a task's end to the worker that is to have the task, if it has one; whether the worker may have the task.
+    /// Gives a task's end to the worker that is to have the task; whether the worker may have the task.
     pub(super) fn pass_end(&mut self, slot: usize, index: u32) -> Result<bool> {
-        let entry = self.ledger.get_mut(index);
-        if !entry.has_end {
-            return Ok(true);
-        }
         let _uncancelled = Uncancelled::new();
-        let end = entry.end.take()?;
+        let end = self.ledger.get_mut(index).end.take()?;
         let passed = self.put_end(slot, &end);
         let entry = self.ledger.get_mut(index);
         let is_passed = matches!(passed, Ok(true));

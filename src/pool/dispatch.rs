@@ -7,9 +7,12 @@ use super::ledger::{DID_NOTHING, Outcome, State as TaskState, TO_BLAME};
 use super::ring_account::WEDGED_NS;
 use super::state::State;
 use crate::error::{Code, Error};
-use crate::sys::clock::now_ns;
+use crate::sys::clock::{Moment, now_ns};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+
+/// Where tasks wait behind others and a worker has nothing to do, somebody looks after this time.
+const UNEVEN_NS: u64 = 100_000;
 
 /// A task that has to begin by some time. One that was settled meanwhile stays in the heap of those and is passed over: its state or
 /// its generation says so.
@@ -38,10 +41,6 @@ impl State {
         self.window.has_room(length)
     }
 
-    fn ticket(&self, index: u32) -> Ticket {
-        Ticket { index, generation: self.ledger.get(index).generation }
-    }
-
     /// What [`State::enqueue`] will need; -ENOMEM where it is not to be had.
     pub(super) fn make_room_to_enqueue(&mut self, is_due: bool) -> crate::Result<()> {
         if !is_due {
@@ -53,16 +52,15 @@ impl State {
 
     /// Enters a task whose entry has been filled.
     pub(super) fn enqueue(&mut self, index: u32) {
-        let ticket = self.ticket(index);
         let entry = self.ledger.get_mut(index);
         entry.state = TaskState::Queued;
         if entry.queue_due_ns != 0 {
-            let due = entry.queue_due_ns;
-            self.queue.due.push(Reverse((due, ticket)));
+            let ticket = Ticket { index, generation: entry.generation };
+            self.queue.due.push(Reverse((entry.queue_due_ns, ticket)));
         }
         self.ledger.outstanding += 1;
         self.queue.chain.push_back(&mut self.ledger, index);
-        if self.broken.is_some() {
+        if self.life.broken().is_some() {
             self.abandon_queue();
         }
     }
@@ -95,13 +93,39 @@ impl State {
         self.queue.chain.pop_front(&mut self.ledger)
     }
 
-    /// Hands tasks out, each to the worker with the least before it.
-    pub(super) fn feed(&mut self, now: u64) {
+    /// Whether somebody looks again soon where tasks wait behind one that takes longer than the last ones: so they may.
+    pub(super) fn may_gather(&self) -> bool {
+        self.standby.is_there() && !self.is_looked_at()
+    }
+
+    /// The worker that is to have the first task of the queue: one that is awake, while what is before it takes less time than
+    /// another would need to wake up; else the one with the least before it.
+    fn worker_for(&mut self, index: u32) -> Option<usize> {
+        if self.ledger.get(index).has_end {
+            return self.rings.emptiest(|ring| ring.carries.is_none());
+        }
+        if !self.may_gather() {
+            return self.rings.emptiest(|_| true);
+        }
+        let usual_ns = self.rings.usual_ns();
+        for slot in self.rings.gathering() {
+            let ring = &self.rings[slot];
+            if ring.has_room() && ring.is_sooner(0, usual_ns) {
+                return Some(slot);
+            }
+            // It has as much as its ring holds, and soon has room for the few that wait here.
+            if ring.is_full() && ring.is_sooner(self.queue.chain.len(), usual_ns) {
+                return None;
+            }
+        }
+        self.rings.emptiest(|_| true).inspect(|slot| self.rings.begin_to_fill(*slot))
+    }
+
+    /// Hands tasks out.
+    pub(super) fn feed(&mut self, now: &Moment) {
         let listening = self.is_looked_at();
         while let Some(index) = self.queue.chain.first() {
-            let has_end = self.ledger.get(index).has_end;
-            let suiting = self.rings.emptiest(|ring| !(has_end && ring.carries.is_some()));
-            let Some(slot) = suiting else { return };
+            let Some(slot) = self.worker_for(index) else { return };
             self.take_front();
             if !self.push(slot, index, now, listening) {
                 return; // The next look at the pool tries again.
@@ -164,12 +188,13 @@ impl State {
     }
 
     /// Gives a task to a worker. Returns `false` if it waits for something that the machine is short of.
-    fn push(&mut self, slot: usize, index: u32, now: u64, listening: bool) -> bool {
+    fn push(&mut self, slot: usize, index: u32, now: &Moment, listening: bool) -> bool {
         if self.family.members[slot].segment.is_none() {
             self.requeue(vec![index]);
             return true;
         }
-        let callee = self.ledger.get(index).callee;
+        let entry = self.ledger.get(index);
+        let (callee, has_end) = (entry.callee, entry.has_end);
         let Some(callee) = self.family.callees().and_then(|callees| callees.current(callee)) else {
             let error = Error::new(
                 Code::MODULE,
@@ -178,13 +203,14 @@ impl State {
             self.settle(index, Outcome::not_started(&error));
             return true;
         };
-        match self.pass_end(slot, index) {
+        let passed = if has_end { self.pass_end(slot, index) } else { Ok(true) };
+        match passed {
             Ok(true) => (),
             Ok(false) => {
                 self.requeue(vec![index]);
                 return true;
             }
-            Err(error) if self.may_wait_for_end(&error, now) => {
+            Err(error) if self.may_wait_for_end(&error, now.ns()) => {
                 self.requeue(vec![index]);
                 return false;
             }
@@ -205,13 +231,38 @@ impl State {
         let listening = self.is_looked_at();
         // What could not be given to the idle one goes to the queue, and by that to another.
         while self.queued() == 0
-            && let Some(from) = self.rings.fullest()
+            && let Some(from) = self.worth_sharing(now)
         {
             let Some(slot) = self.rings.idle() else { return };
-            let Some(segment) = &self.family.members[from].segment else { return };
-            let Some(index) = self.rings[from].recall_youngest(segment, &mut self.ledger) else { return };
-            self.push(slot, index, now, listening);
+            self.shared_ns = now;
+            // Half of them at once: to wake one worker for each would take longer than they do.
+            let half = self.rings[from].waiting().div_ceil(2).min(self.rings[slot].room());
+            let count = if self.may_gather() { half } else { 1 };
+            for _ in 0..count {
+                let Some(segment) = &self.family.members[from].segment else { return };
+                let Some(index) = self.rings[from].recall_youngest(segment, &mut self.ledger) else { return };
+                self.push(slot, index, &Moment::at(now), listening);
+            }
         }
+    }
+
+    /// The worker some of whose waiting tasks another one should have.
+    fn worth_sharing(&mut self, now: u64) -> Option<usize> {
+        let fullest = self.rings.fullest()?;
+        let usual_ns = self.rings.usual_ns();
+        if !self.may_gather() || self.rings[fullest].is_worth_sharing(now, usual_ns) {
+            return Some(fullest);
+        }
+        self.rings.first_behind().filter(|slot| self.rings[*slot].is_worth_sharing(now, usual_ns))
+    }
+
+    /// When tasks that wait behind others are to be looked at, since a worker has nothing to do.
+    pub(super) fn uneven_due_ns(&mut self) -> u64 {
+        if !self.may_gather() {
+            return u64::MAX;
+        }
+        let since_ns = self.rings.uneven_since_ns();
+        since_ns.map_or(u64::MAX, |since_ns| since_ns.max(self.shared_ns) + UNEVEN_NS)
     }
 
     /// Takes a task back that has not begun; whether it was that. One that is queued stays in the queue until it is settled.
@@ -254,7 +305,7 @@ impl State {
         if !self.cancel_unbegun(index)
             && let TaskState::Sent(slot) = self.ledger.get(index).state
         {
-            match &self.inline_place {
+            match self.inline.place() {
                 Some(place) => drop(place.cancel(index)),
                 None => self.end_running(slot as usize, index, Reason::Cancelled, now),
             }
@@ -315,7 +366,7 @@ impl State {
 
     /// Nobody will run what is queued.
     pub(super) fn abandon_queue(&mut self) {
-        let error = self.broken.clone().unwrap_or_else(|| Code::SHUTDOWN.into());
+        let error = self.life.broken().cloned().unwrap_or_else(|| Code::SHUTDOWN.into());
         self.settle_queue(&error);
     }
 

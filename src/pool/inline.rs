@@ -8,7 +8,7 @@
 //!   QUEUED --- a thread that is in the pool takes it, if no other thread runs one ---> SENT --- it returns ---> SETTLED
 //! ```
 //!
-//! `State::runner` names the thread that runs tasks; it looks at the queue under the lock before it stops being that, so
+//! `Inline::runner` names the thread that runs tasks; it looks at the queue under the lock before it stops being that, so
 //! what another thread has queued meanwhile is run, too. A task that submits runs what it submits at once, in the middle
 //! of itself, which is why a task that waits for its own never waits for ever. There is nothing here that could be killed
 //! by itself: a task that crashes takes the process along, and one that is late is told so and nothing else.
@@ -310,6 +310,23 @@ fn lock(stack: &Stack) -> MutexGuard<'_, Vec<Running>> {
     stack.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Where tasks run in this process, if they do, and which thread runs them now.
+#[derive(Debug)]
+pub(super) struct Inline {
+    place: Option<Arc<InlinePlace>>,
+    runner: Option<thread::Id>,
+}
+
+impl Inline {
+    pub(super) fn new(place: Option<Arc<InlinePlace>>) -> Inline {
+        Inline { place, runner: None }
+    }
+
+    pub(super) fn place(&self) -> Option<&InlinePlace> {
+        self.place.as_deref()
+    }
+}
+
 struct Watched<'a> {
     inline_place: &'a InlinePlace,
     deadline_ns: u64,
@@ -338,10 +355,10 @@ impl Watch for Watched<'_> {
 pub(super) fn run_queued<'a>(pool: &'a Inner, mut state: Held<'a>) -> Held<'a> {
     let Some(place) = &pool.inline_place else { return state };
     let me = thread::this();
-    if state.runner.is_some_and(|runner| runner != me) {
+    if state.inline.runner.is_some_and(|runner| runner != me) {
         return state;
     }
-    let outer = state.runner.replace(me);
+    let outer = state.inline.runner.replace(me);
     let _uncancelled = thread::Uncancelled::new();
     while let Some(mut work) = state.take_work() {
         state.note_begin(work.index, pool.pid);
@@ -360,7 +377,7 @@ pub(super) fn run_queued<'a>(pool: &'a Inner, mut state: Held<'a>) -> Held<'a> {
         state.wake_waiters();
         state.update_event_fd();
     }
-    state.runner = outer;
+    state.inline.runner = outer;
     state
 }
 

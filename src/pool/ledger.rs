@@ -239,6 +239,11 @@ impl Entry {
         }
     }
 
+    /// Its id, as it stands at this place.
+    pub(super) fn id_at(&self, index: u32) -> TaskId {
+        TaskId(u64::from(self.generation) << 32 | u64::from(index + 1))
+    }
+
     /// Whether it was submitted by itself: no chunk of a map and no item of a stream.
     pub(super) fn is_a_callers(&self) -> bool {
         self.job.is_none() && self.stream.is_none()
@@ -264,9 +269,9 @@ const NO_ENTRY: u32 = u32::MAX;
 
 #[derive(Debug)]
 struct Block {
-    entries: Vec<Entry>,
+    entries: Box<[Entry; BLOCK]>,
     /// One for each entry.
-    inline: Vec<MaybeUninit<InlineBytes>>,
+    inline: Box<[MaybeUninit<InlineBytes>; BLOCK]>,
     /// The first free entry, by its place in here; each knows the next.
     free: u32,
     used: u32,
@@ -283,6 +288,9 @@ impl Block {
             let next_free = if next as usize == BLOCK { NO_ENTRY } else { next };
             Entry { next_free, ..Entry::free(generation) }
         }));
+        let (Ok(entries), Ok(inline)) = (entries.try_into(), inline.try_into()) else {
+            unreachable!("as many as were asked for")
+        };
         Ok(Block { entries, inline, free: 0, used: 0 })
     }
 }
@@ -316,6 +324,7 @@ impl Default for Ledger {
 }
 
 impl Ledger {
+    #[inline]
     pub(super) fn get(&self, index: u32) -> &Entry {
         match &self.blocks[index as usize / BLOCK] {
             Some(block) => &block.entries[index as usize % BLOCK],
@@ -324,6 +333,7 @@ impl Ledger {
     }
 
     /// One that is in use.
+    #[inline]
     pub(super) fn get_mut(&mut self, index: u32) -> &mut Entry {
         match &mut self.blocks[index as usize / BLOCK] {
             Some(block) => &mut block.entries[index as usize % BLOCK],
@@ -378,7 +388,7 @@ impl Ledger {
 
     /// Those that are not free.
     pub(super) fn in_use(&self) -> impl Iterator<Item = &Entry> {
-        let entries = self.blocks.iter().flatten().flat_map(|block| &block.entries);
+        let entries = self.blocks.iter().flatten().flat_map(|block| block.entries.iter());
         entries.filter(|entry| entry.state != State::Free)
     }
 
@@ -490,7 +500,7 @@ impl Ledger {
     }
 
     pub(super) fn id_of(&self, index: u32) -> TaskId {
-        TaskId(u64::from(self.get(index).generation) << 32 | u64::from(index + 1))
+        self.get(index).id_at(index)
     }
 
     /// The entry of an id that is in use and is no chunk, nor an item of a stream that has not been taken.

@@ -8,6 +8,7 @@ mod callbacks;
 mod cancel;
 mod chain;
 mod channel_handoff;
+mod deaths;
 mod desk;
 mod dispatch;
 mod driven;
@@ -16,7 +17,10 @@ mod finished;
 mod held;
 mod inline;
 mod job;
+mod leader;
+mod leaks;
 mod ledger;
+mod life;
 mod map;
 mod options;
 mod progress;
@@ -27,6 +31,7 @@ mod ring_accounts;
 mod schedule;
 mod split;
 mod standby;
+mod standby_account;
 mod state;
 mod stream;
 mod turns;
@@ -53,7 +58,7 @@ use crate::heap::Heap;
 use crate::heap::own::Process;
 use crate::heap::segment::Segment;
 use crate::queue::{self, Known};
-use crate::sys::clock::{Deadline, Timeout, now_ns};
+use crate::sys::clock::{Deadline, Moment, Timeout, now_ns};
 use crate::sys::epoll::Epoll;
 use crate::sys::prim::{AtomicU32, Ordering};
 use crate::sys::{fork, limits, reserve};
@@ -275,7 +280,7 @@ impl Pool {
         let mut state = self.inner.lock();
         state.pump(true);
         let (_state, ready) = wait(&self.inner, state, Want::Ready, Timeout::Forever, |state| {
-            if let Some(error) = &state.broken {
+            if let Some(error) = state.life.broken() {
                 return Some(Err(error.clone()));
             }
             state.family.all_ready().then_some(Ok(()))
@@ -378,14 +383,14 @@ impl Pool {
     pub fn shutdown(&self, timeout: Timeout) -> Result<()> {
         let inner = self.inner()?;
         let mut state = inner.lock();
-        state.closed = true;
+        state.life.close();
         state.desk.tell_everybody();
         let deadline = timeout.deadline();
         let idle = |state: &mut State| state.is_idle().then_some(Ok(()));
         let (mut state, idle) = wait(inner, state, Want::Idle, timeout, idle);
         idle?;
         if state.closing() {
-            let gone = |state: &mut State| state.is_gone.then_some(Ok(()));
+            let gone = |state: &mut State| state.life.is_gone().then_some(Ok(()));
             return wait(inner, state, Want::Gone, timeout.what_is_left(deadline), gone).1;
         }
         // Workers that have nothing to do need hardly any time to end in good order, but they do need some.
@@ -620,13 +625,11 @@ impl State {
         if timed || self.counters.submitted.is_multiple_of(EVERY) {
             self.pump(false);
         } else {
-            if self.rings.any_open() {
-                self.feed(now_ns());
-            }
+            self.feed(&Moment::default());
             self.grow();
             // Whoever looks from outside has nobody to look at the clock for him.
             if self.is_looked_at() {
-                let due = self.next_look();
+                let due = self.next_look(now_ns());
                 self.call_outside_by(due);
             }
         }

@@ -3,7 +3,7 @@
 use super::callbacks::Callbacks;
 use super::cancel::Limits;
 use super::inline::InlinePlace;
-use super::recycle::Recycle;
+use super::recycle::RecycleRules;
 use super::state::Rules;
 use super::window::Window;
 use crate::channel::Channel;
@@ -129,7 +129,7 @@ impl PoolOptions<'_> {
                 cancel_signal: self.cancel_signal,
                 max_worker_bytes: self.max_worker_bytes,
             },
-            recycle: Recycle {
+            recycle: RecycleRules {
                 tasks: self.max_tasks_per_worker,
                 age_ns: self.recycle_age_ns,
                 private_bytes: self.recycle_bytes,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 /// When a worker has served long enough, or has been idle for too long; 0 for never.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Recycle {
+pub(super) struct RecycleRules {
     pub(super) tasks: u32,
     pub(super) age_ns: u64,
     pub(super) private_bytes: u64,
@@ -19,7 +19,30 @@ pub(super) struct Recycle {
 /// How often a worker's memory is looked at.
 const LOOK_NS: u64 = 20_000_000;
 
+#[derive(Debug)]
+pub(super) struct Recycle {
+    rules: RecycleRules,
+    /// When a worker may have been idle for too long.
+    idle_due_ns: u64,
+    /// When all workers are looked at for their age and memory.
+    look_due_ns: u64,
+}
+
 impl Recycle {
+    pub(super) fn new(rules: RecycleRules) -> Recycle {
+        Recycle { rules, idle_due_ns: u64::MAX, look_due_ns: 0 }
+    }
+
+    pub(super) fn rules(&self) -> RecycleRules {
+        self.rules
+    }
+
+    pub(super) fn idle_due_ns(&self) -> u64 {
+        self.idle_due_ns
+    }
+}
+
+impl RecycleRules {
     /// How many tasks the worker that has just become ready may be given. Up to an eighth less than allowed, each worker
     /// another number, so that not all of them are replaced at the same time.
     pub(super) fn task_quota(self, slot: usize, generation: u64) -> u32 {
@@ -36,12 +59,12 @@ impl Recycle {
 impl State {
     /// Looks at all workers when one may have been idle for too long, or has to be looked at for its age and memory.
     pub(super) fn recycle(&mut self, now: u64) {
-        if now < self.recycle_due_ns.min(self.idle_due_ns) {
+        if now < self.recycle.look_due_ns.min(self.recycle.idle_due_ns) {
             return;
         }
-        let ages = self.recycle.age_ns != 0 || self.recycle.private_bytes != 0;
-        self.recycle_due_ns = if ages { now + LOOK_NS } else { u64::MAX };
-        self.idle_due_ns = u64::MAX;
+        let ages = self.recycle.rules.age_ns != 0 || self.recycle.rules.private_bytes != 0;
+        self.recycle.look_due_ns = if ages { now + LOOK_NS } else { u64::MAX };
+        self.recycle.idle_due_ns = u64::MAX;
         (0..self.rings.len()).for_each(|slot| self.recycle_lane(slot, now));
     }
 
@@ -65,13 +88,13 @@ impl State {
 
     /// Whether a worker is one too many. Where it is too early to say, there is a time to look again.
     fn has_been_idle(&mut self, slot: usize, now: u64) -> bool {
-        let Recycle { idle_ns, least, .. } = self.recycle;
+        let RecycleRules { idle_ns, least, .. } = self.recycle.rules;
         let ring = &self.rings[slot];
         if idle_ns == 0 || ring.in_ring() > 0 || self.family.wanted_count() <= least {
             return false;
         }
         let due_ns = now.saturating_sub(ring.quiet_ns(now)).max(ring.ready_ns).saturating_add(idle_ns);
-        self.idle_due_ns = self.idle_due_ns.min(due_ns);
+        self.recycle.idle_due_ns = self.recycle.idle_due_ns.min(due_ns);
         now >= due_ns
     }
 
@@ -96,7 +119,7 @@ impl State {
     }
 
     fn has_served(&mut self, slot: usize, now: u64) -> bool {
-        let rules = self.recycle;
+        let rules = self.recycle.rules;
         let ring = self.rings.quietly(slot);
         if rules.age_ns != 0 && now.saturating_sub(ring.ready_ns) >= rules.age_ns {
             return true;

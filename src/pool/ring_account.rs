@@ -3,6 +3,7 @@
 use super::cancel::{Beginning, Ending};
 use super::ledger::{Delivery, Input, Ledger, Outcome, Output, to_c_string};
 use crate::heap::Heap;
+use crate::sys::clock::Moment;
 use crate::sys::prim::Ordering;
 use crate::task::call::Kind;
 use crate::task::function::Callee;
@@ -18,6 +19,15 @@ const FILL_NS: u64 = 60_000;
 
 /// A task that takes longer than this is a long one.
 const STUCK_NS: u64 = 1_000_000;
+
+/// What it takes to wake a worker that sleeps, roughly: less work than that is done sooner by one that is awake.
+const WAKE_NS: u64 = 30_000;
+
+/// From such a time on it matters whether a task has taken it or the worker's wake-up.
+const TELLING_NS: u64 = 4_000;
+
+/// A worker that has been quiet for so long is at more than what its tasks have lately taken.
+const BRISK_NS: u64 = 50_000;
 
 /// A worker that begins nothing for so long loses what it was given; after the second time, its life.
 pub(super) const WEDGED_NS: u64 = 100_000_000;
@@ -136,13 +146,21 @@ impl RingAccount {
     }
 
     pub(super) fn has_room(&self) -> bool {
+        self.is_taking() && self.flights.len() < self.depth
+    }
+
+    /// How many tasks more it is to have at the most.
+    pub(super) fn room(&self) -> usize {
+        self.depth.saturating_sub(self.flights.len())
+    }
+
+    fn is_taking(&self) -> bool {
         self.ready
             && !self.distrusted
             && !self.wedged
             && self.ending.is_none()
             && !self.retiring
             && !self.has_served_its_share()
-            && self.flights.len() < self.depth
     }
 
     /// Whether the worker has been given as many tasks as it may be.
@@ -155,9 +173,31 @@ impl RingAccount {
         self.ending.is_some() || self.timed > 0
     }
 
+    /// Whether so many tasks more, behind what is in the ring, are begun sooner than a worker that sleeps would begin them. Of a worker
+    /// that has done none yet, its tasks are taken to be as long as usual.
+    pub(super) fn is_sooner(&self, tasks: usize, usual_ns: u64) -> bool {
+        let each = if self.task_ns == 0 { usual_ns } else { self.task_ns };
+        each != 0 && each.saturating_mul((self.flights.len() + tasks) as u64) < WAKE_NS
+    }
+
+    /// Whether what waits in the ring is worth waking another worker for.
+    pub(super) fn is_worth_sharing(&self, now_ns: u64, usual_ns: u64) -> bool {
+        !self.is_sooner(0, usual_ns) || self.quiet_ns(now_ns) > BRISK_NS
+    }
+
+    /// Whether the ring could be given a task but for what is in it.
+    pub(super) fn is_full(&self) -> bool {
+        self.is_taking() && self.flights.len() >= self.depth
+    }
+
     /// Whether the worker has been on one task for so long that nothing should wait behind it.
     pub(super) fn is_stuck(&self, now_ns: u64) -> bool {
         !self.flights.is_empty() && self.quiet_ns(now_ns) > STUCK_NS
+    }
+
+    /// How long its tasks have lately taken; 0 where nothing is known of that.
+    pub(super) fn task_ns(&self) -> u64 {
+        self.task_ns
     }
 
     /// When something has come out of the ring last, or into the empty ring.
@@ -216,14 +256,14 @@ impl RingAccount {
         ledger: &Ledger,
         index: u32,
         callee: Callee,
-        now_ns: u64,
+        now: &Moment,
         listening: bool,
     ) {
         let entry = ledger.get(index);
         let slot = segment.slot(self.tail);
         slot.module.store(callee.module, Ordering::Relaxed);
         slot.offset.store(callee.offset, Ordering::Relaxed);
-        slot.id.store(ledger.id_of(index).0, Ordering::Relaxed);
+        slot.id.store(entry.id_at(index).0, Ordering::Relaxed);
         slot.input_length.store(entry.input_length as u64, Ordering::Relaxed);
         match entry.input {
             Input::Inline => {
@@ -244,7 +284,7 @@ impl RingAccount {
         slot.messages_needed.store(segment.messages_sent.load(Ordering::Relaxed), Ordering::Relaxed);
         slot.state.store(state::READY, Ordering::Relaxed);
         if self.flights.is_empty() {
-            self.last_look_ns = now_ns;
+            self.last_look_ns = now.ns();
         }
         self.flights.push_back(Flight::Task(index));
         self.tasks += 1;
@@ -321,15 +361,24 @@ impl RingAccount {
                 }
             }
         }
-        self.measure(u64::from(count), now_ns);
+        self.measure(segment, u64::from(count), now_ns);
     }
 
     /// Learns how long tasks take and how deep the ring should be filled.
-    fn measure(&mut self, count: u64, now_ns: u64) {
-        let each = now_ns.saturating_sub(self.last_look_ns) / count;
+    fn measure(&mut self, segment: &Segment, count: u64, now_ns: u64) {
+        let mut each = now_ns.saturating_sub(self.last_look_ns) / count;
+        if each > TELLING_NS {
+            // It may have been the wake-up, or the host that came late.
+            each = segment.pace(self.done).map_or(each, |pace| each.min(pace));
+        }
         self.last_look_ns = now_ns;
         (self.wedged, self.patience_ns) = (false, HUNG_NS);
-        self.task_ns = if self.task_ns == 0 { each } else { (3 * self.task_ns + each) / 4 };
+        self.task_ns = match self.task_ns {
+            0 => each,
+            known if each < known => (known + 3 * each) / 4,
+            known => (3 * known + each) / 4,
+        }
+        .max(1);
         let fitting = FILL_NS / self.task_ns.max(1);
         // One slot stays free: the ring's positions are compared modulo their number.
         self.depth = (fitting as usize).clamp(FIRST_DEPTH, SLOTS as usize - 1);
@@ -508,17 +557,37 @@ mod tests {
 
     #[test]
     fn a_ring_is_as_deep_as_its_tasks_are_short() {
+        let (segment, _fd) = Segment::create().unwrap();
         let depth_after = |task_ns: u64| {
-            let mut ring = RingAccount::new();
-            (1..=20).for_each(|round| ring.measure(1, round * task_ns));
+            let mut ring = RingAccount { done: 1, ..RingAccount::new() };
+            (1..=20).for_each(|round| ring.measure(&segment, 1, round * task_ns));
             ring.depth
         };
         assert_eq!(depth_after(100), SLOTS as usize - 1);
         assert_eq!(depth_after(6_000), 10);
         assert_eq!(depth_after(10_000_000), FIRST_DEPTH);
-        let mut ring = RingAccount { depth: 100, task_ns: 100, ..RingAccount::new() };
-        ring.measure(1, 10_000_000);
+        let mut ring = RingAccount { done: 1, depth: 100, task_ns: 100, ..RingAccount::new() };
+        ring.measure(&segment, 1, 10_000_000);
         assert_eq!(ring.depth, FIRST_DEPTH, "one long task is enough");
+        // The worker was asleep, and says so: `done` is 0, and its pace up to there is 0.
+        let mut ring = RingAccount { task_ns: 1_000, ..RingAccount::new() };
+        (1..=20).for_each(|round| ring.measure(&segment, 1, round * 50_000));
+        assert_eq!(ring.depth, SLOTS as usize - 1);
+    }
+
+    #[test]
+    fn tasks_are_gathered_while_they_take_less_than_a_wake_up() {
+        let flights: VecDeque<Flight> = (0..4).map(Flight::Task).collect();
+        let ring =
+            |task_ns| RingAccount { task_ns, tasks: 4, flights: flights.clone(), ..RingAccount::new() };
+        assert!(ring(1_000).is_sooner(0, 0) && !ring(1_000).is_sooner(100, 0));
+        assert!(!ring(10_000_000).is_sooner(0, 1_000) && ring(u64::MAX).is_worth_sharing(0, 0));
+        assert!(!ring(0).is_sooner(0, 0) && ring(0).is_sooner(0, 1_000) && !ring(0).is_sooner(0, 1_000_000));
+        assert!(!ring(1_000).is_worth_sharing(BRISK_NS, 0), "it is about to be done");
+        assert!(
+            ring(1_000).is_worth_sharing(BRISK_NS + 1, 0),
+            "the one in front takes longer than the last ones"
+        );
     }
 
     #[test]
@@ -527,7 +596,7 @@ mod tests {
         let (mut ring, mut ledger) = (RingAccount::new(), Ledger::default());
         for _ in 0..2 {
             let index = ledger.open().unwrap();
-            ring.push(&segment, &ledger, index, Callee { module: 0, offset: 0 }, 1, false);
+            ring.push(&segment, &ledger, index, Callee { module: 0, offset: 0 }, &Moment::at(1), false);
         }
         assert!(!ring.has_passed(&segment, 0) && !ring.has_results(&segment));
         segment.commit(1);
@@ -544,7 +613,7 @@ mod tests {
         let (segment, _fd) = Segment::create().unwrap();
         let (mut ring, mut ledger) = (RingAccount::new(), Ledger::default());
         let index = ledger.open().unwrap();
-        ring.push(&segment, &ledger, index, Callee { module: 0, offset: 0 }, 1, false);
+        ring.push(&segment, &ledger, index, Callee { module: 0, offset: 0 }, &Moment::at(1), false);
         // As `State::split` does, before the worker has begun.
         segment.slot(0).split.store(1, Ordering::Relaxed);
         ring.split = Some(index);

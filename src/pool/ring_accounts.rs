@@ -163,6 +163,9 @@ pub(super) struct RingAccounts {
     /// Tasks in rings behind the ones in front.
     waiting: usize,
     alarms: Alarms,
+    /// The one from which results have come last, and the one that was taken last because that had enough.
+    hot: Option<usize>,
+    filling: Option<usize>,
 }
 
 impl Index<usize> for RingAccounts {
@@ -199,6 +202,8 @@ impl RingAccounts {
             busy_count: 0,
             waiting: 0,
             alarms: Alarms::new(count)?,
+            hot: None,
+            filling: None,
         })
     }
 
@@ -259,12 +264,6 @@ impl RingAccounts {
         self.changed.clear();
     }
 
-    /// Whether a worker could be given a task.
-    pub(super) fn any_open(&mut self) -> bool {
-        self.sort();
-        self.open.filled != 0
-    }
-
     /// Whether a worker has room that is not on one task for too long.
     pub(super) fn any_moving(&mut self, now_ns: u64) -> bool {
         self.sort();
@@ -279,6 +278,32 @@ impl RingAccounts {
     pub(super) fn emptiest(&mut self, suits: impl Fn(&RingAccount) -> bool) -> Option<usize> {
         self.sort();
         self.open.filled().find_map(|row| self.open.of(row).find(|slot| suits(&self.rings[*slot])))
+    }
+
+    /// Results have come from this one.
+    pub(super) fn has_delivered(&mut self, slot: usize) {
+        self.hot = Some(slot);
+    }
+
+    /// Those that are awake or about to be, where short tasks are gathered: the first of them is where results have come from last.
+    pub(super) fn gathering(&self) -> impl Iterator<Item = usize> + use<> {
+        self.hot.into_iter().chain(self.filling)
+    }
+
+    /// A task goes to this one, since those have enough.
+    pub(super) fn begin_to_fill(&mut self, slot: usize) {
+        self.filling = Some(slot);
+    }
+
+    /// How long tasks have lately taken; 0 where nothing is known of that.
+    pub(super) fn usual_ns(&self) -> u64 {
+        self.hot.map_or(0, |slot| self.rings[slot].task_ns())
+    }
+
+    /// Since when nothing has come out of a ring in which tasks wait while a worker has nothing to do.
+    pub(super) fn uneven_since_ns(&mut self) -> Option<u64> {
+        self.idle()?;
+        self.first_behind().map(|slot| self.rings[slot].last_look_ns())
     }
 
     /// One that has nothing to do.
@@ -372,6 +397,7 @@ impl RingAccounts {
 mod tests {
     use super::*;
     use crate::pool::ledger::Ledger;
+    use crate::sys::clock::Moment;
     use crate::task::function::Callee;
     use crate::task::ring::Segment;
 
@@ -410,7 +436,7 @@ mod tests {
                 _ if rings[slot].has_room() => {
                     let index = ledger.open().unwrap();
                     let callee = Callee { module: 0, offset: 0 };
-                    rings[slot].push(&segments[slot], &ledger, index, callee, round, false);
+                    rings[slot].push(&segments[slot], &ledger, index, callee, &Moment::at(round), false);
                 }
                 _ => (),
             }

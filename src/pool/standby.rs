@@ -8,6 +8,7 @@
 //! ```text
 //!   a pool, to the thread     how long it sleeps for it            what calls it before
 //!   led by a host's thread    without limit                        the leader leaves, and something is under way
+//!   the host moves it on      for a beat (1 ms)                   news, an earlier deadline
 //!   something under way       until the next look or deadline      a low ring, news, an earlier deadline
 //!   idle                      until a deadline of the family's     the next submit, news
 //! ```
@@ -23,14 +24,12 @@
 //! the registry, where a forked child finds it.
 
 use super::callbacks::tell_all;
-use super::state::{LOOK_NS, State};
 use super::{Inner, Pool};
 use crate::error::Result;
-use crate::heap::bell::{Bell, standby};
-use crate::sys::clock::{Deadline, now_ns};
+use crate::sys::clock::Deadline;
 use crate::sys::fork;
 use crate::sys::futex::{self, Word};
-use crate::sys::prim::{AtomicPtr, AtomicU32, Ordering, fence, futex_wait, futex_wake};
+use crate::sys::prim::{AtomicPtr, AtomicU32, Ordering, futex_wait, futex_wake};
 use crate::sys::thread::Thread;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
@@ -170,7 +169,7 @@ impl Threads {
                     Some(Thread::start(c"tine", STACK_BYTES, move || self.stand_by(generation))?);
             }
             pool.guarded.fetch_or(GUARDED, Ordering::Release);
-            pool.lock().is_guarded = true;
+            pool.lock().standby.has_come();
             self.wake_standby(&inside);
         }
         if wanted & CALLED != 0 {
@@ -312,91 +311,5 @@ impl Threads {
 impl Ward {
     fn is(&self, pool: &Arc<Inner>) -> bool {
         std::ptr::eq(self.pool.as_ptr(), Arc::as_ptr(pool))
-    }
-}
-
-impl State {
-    /// tine's thread moves the pool on, if nobody else does, and lies down; when it has to look again.
-    fn stand_by(&mut self, bell: &Bell, something_happened: bool) -> Deadline {
-        let mut happened = something_happened;
-        self.standby_due = Deadline(0);
-        loop {
-            if self.desk.is_led() {
-                self.standby_mode = standby::QUIET;
-                bell.standby_lies_down(standby::QUIET);
-                self.standby_rests(FAR, !something_happened);
-                return self.standby_due;
-            }
-            self.family.host_calls = false;
-            self.pump(happened);
-            match self.next_look().min(FAR) {
-                due if self.ledger.outstanding == 0 => self.standby_rests(due, !something_happened),
-                due => (self.standby_due, self.standby_idle) = (due, false),
-            }
-            self.family.host_calls = true;
-            self.standby_mode = self.standby_wanted();
-            bell.standby_lies_down(self.standby_mode);
-            if !self.standby_missed(bell) {
-                return self.standby_due;
-            }
-            happened = self.family.has_news();
-            bell.standby_is_up();
-        }
-    }
-
-    /// Nothing is to be done until then. Whether it was called, for nothing as it seems now.
-    fn standby_rests(&mut self, due: Deadline, called: bool) {
-        let look = if called { Deadline(now_ns() + LOOK_NS) } else { FAR };
-        (self.standby_due, self.standby_idle) = (due.min(look), !called);
-    }
-
-    /// What tine's thread is to hear of as things are.
-    fn standby_wanted(&self) -> u32 {
-        match () {
-            () if self.awaits_results() => standby::CURIOUS,
-            () if self.queued() > 0 => standby::HUNGRY,
-            () => standby::QUIET,
-        }
-    }
-
-    /// Whether something has come that the thread would have been woken for a moment later.
-    fn standby_missed(&self, bell: &Bell) -> bool {
-        bell.has_news()
-            || self.family.has_news()
-            || match self.standby_mode {
-                standby::CURIOUS => self.has_results(),
-                standby::HUNGRY => self.has_low_ring(),
-                _ => false,
-            }
-    }
-
-    /// A thread of the host's leaves: where it was to lead and others wait, one of them is to; where nobody does, tine's
-    /// thread has to know of what it leaves under way. Whoever lay down while nothing was looks at the clock too seldom now.
-    pub(super) fn leave(&mut self) {
-        self.desk.pass_the_lead();
-        if self.desk.is_led() && self.ledger.outstanding > 0 && std::mem::take(&mut self.led_idle) {
-            self.heap.bell().ring_leader();
-        }
-        if !self.is_guarded || self.ledger.outstanding == 0 || !self.desk.nobody_is_there() {
-            return;
-        }
-        if self.standby_idle || self.first_due() < self.standby_due {
-            self.calls_standby = true;
-            return;
-        }
-        let wanted = self.standby_wanted();
-        if wanted > self.standby_mode {
-            let heap = Arc::clone(&self.heap);
-            if heap.bell().standby_wants_more(self.standby_mode, wanted) {
-                fence(Ordering::SeqCst);
-                self.standby_mode = wanted;
-                self.calls_standby |= self.standby_missed(heap.bell());
-            }
-        }
-    }
-
-    /// The thread knows of no deadline as early as this one.
-    pub(super) fn standby_by(&mut self, due: Deadline) {
-        self.calls_standby |= self.is_guarded && self.desk.nobody_is_there() && due < self.standby_due;
     }
 }

@@ -6,31 +6,26 @@ use super::desk::{Desk, Key};
 use super::dispatch::Queue;
 use super::event_fd::EventFd;
 use super::finished::Finished;
-use super::inline::InlinePlace;
-use super::ledger::{
-    Delivery, Input, Ledger, Outcome, Output, State as TaskState, TO_BLAME, suspicion_after,
-};
-use super::recycle::Recycle;
-use super::ring_account::{Drained, LeftTask, RingAccount};
+use super::inline::{Inline, InlinePlace};
+use super::leader::Leader;
+use super::ledger::{Input, Ledger, Outcome, State as TaskState};
+use super::life::Life;
+use super::recycle::{Recycle, RecycleRules};
+use super::ring_account::{Drained, RingAccount};
 use super::ring_accounts::RingAccounts;
 use super::split::Splitting;
-use super::stream::StreamState;
+use super::standby_account::StandbyAccount;
+use super::stream::Streams;
 use super::window::Window;
-use crate::check;
-use crate::error::{Code, Error};
 use crate::family::member::Member;
 use crate::family::shutdown::Leaving;
 use crate::family::{Event, Family};
 use crate::heap::Heap;
-use crate::sys::clock::{Deadline, now_ns};
+use crate::sys::clock::{Deadline, Moment, now_ns};
 use crate::sys::epoll::Epoll;
 use crate::sys::thread;
-use crate::task::call::Kind;
-use crate::task::death::Death;
 use crate::task::ring::{SLOTS, Segment};
-use crate::task::spin::Spin;
-use crate::worker::start;
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// How often the family is looked after while processes come up or end, results keep coming and nobody sleeps: so long, and for
@@ -69,48 +64,21 @@ pub(super) struct State {
     pub(super) window: Window,
     /// The chunks of each map that have settled and wait for its caller.
     pub(super) jobs: Vec<Option<VecDeque<u32>>>,
-    /// The accounts of streams; and whether there is one to stop.
-    pub(super) streams: Vec<Option<StreamState>>,
-    pub(super) streams_to_stop: bool,
-    /// No more submits.
-    pub(super) closed: bool,
-    /// The family is being ended: nothing runs again. And it has ended.
-    closing: bool,
-    pub(super) is_gone: bool,
-    /// No worker can be started any more: why.
-    pub(super) broken: Option<Error>,
+    pub(super) streams: Streams,
+    pub(super) life: Life,
     /// Threads that wait, and which of them leads.
     pub(super) desk: Desk,
-    /// How long whoever is to lead looks before it sleeps.
-    pub(super) spin: Spin,
-    /// Until when the leader sleeps, and whether nothing was under way when it lay down.
-    pub(super) led_until: Deadline,
-    pub(super) led_idle: bool,
-    /// tine's thread stands by: until when it sleeps, whether nothing was under way when it lay down, what it wants to hear of, and
-    /// whether it is to be woken.
-    pub(super) is_guarded: bool,
-    pub(super) standby_due: Deadline,
-    pub(super) standby_idle: bool,
-    pub(super) standby_mode: u32,
-    pub(super) calls_standby: bool,
+    pub(super) leader: Leader,
+    pub(super) standby: StandbyAccount,
+    /// When tasks were last taken from one worker for another.
+    pub(super) shared_ns: u64,
     /// Where the pool's descriptor has been asked for: every event must make it readable.
     pub(super) event_fd: Option<EventFd>,
-    family_due_ns: u64,
-    /// Results that have been given out since the pool was moved on.
-    given_out: u32,
-    /// When all rings with tasks are looked at next, and of which tasks have begun.
-    full_look_due_ns: u64,
-    pub(super) begins_due_ns: u64,
+    pub(super) looks: Looks,
     pub(super) limits: Limits,
     pub(super) recycle: Recycle,
     drained: Vec<Drained>,
-    /// Where tasks run in this process: which thread runs them.
-    pub(super) inline_place: Option<Arc<InlinePlace>>,
-    pub(super) runner: Option<thread::Id>,
-    /// When a worker may have been idle for too long.
-    pub(super) idle_due_ns: u64,
-    /// When all workers are looked at for their age and memory.
-    pub(super) recycle_due_ns: u64,
+    pub(super) inline: Inline,
     /// Since when no end of a channel could be passed, for want of a descriptor.
     pub(super) ends_short_since_ns: Option<u64>,
     pub(super) splitting: Splitting,
@@ -134,12 +102,24 @@ impl Counters {
     }
 }
 
+/// When what is looked at now and then is looked at next.
+#[derive(Debug, Default)]
+pub(super) struct Looks {
+    family_due_ns: u64,
+    /// All rings with tasks.
+    full_look_due_ns: u64,
+    /// Which tasks have begun.
+    pub(super) begins_due_ns: u64,
+    /// Results that have been given out since the pool was moved on.
+    given_out: u32,
+}
+
 /// What a pool's options say to its state.
 #[derive(Clone, Debug)]
 pub(super) struct Rules {
     pub(super) window: Window,
     pub(super) limits: Limits,
-    pub(super) recycle: Recycle,
+    pub(super) recycle: RecycleRules,
     pub(super) inline_place: Option<Arc<InlinePlace>>,
 }
 
@@ -171,34 +151,19 @@ impl State {
             news: News::default(),
             window: rules.window,
             jobs: Vec::new(),
-            streams: Vec::new(),
-            streams_to_stop: false,
-            closed: false,
-            closing: false,
-            is_gone: false,
-            broken: None,
+            streams: Streams::default(),
+            life: Life::default(),
             desk: Desk::new(),
-            spin: Spin::new(),
-            led_until: Deadline::NEVER,
-            led_idle: false,
-            is_guarded: false,
-            standby_due: Deadline(0),
-            standby_idle: false,
-            standby_mode: 0,
-            calls_standby: false,
+            leader: Leader::new(),
+            standby: StandbyAccount::new(),
+            shared_ns: 0,
             event_fd: None,
-            family_due_ns: 0,
-            given_out: 0,
-            full_look_due_ns: 0,
-            begins_due_ns: 0,
+            looks: Looks::default(),
             limits: rules.limits,
-            recycle: rules.recycle,
+            recycle: Recycle::new(rules.recycle),
             // As much as a ring has: to take results takes no memory.
             drained: Vec::with_capacity(SLOTS as usize),
-            inline_place: rules.inline_place,
-            runner: None,
-            idle_due_ns: u64::MAX,
-            recycle_due_ns: 0,
+            inline: Inline::new(rules.inline_place),
             ends_short_since_ns: None,
             splitting: Splitting::default(),
             counters: Counters::default(),
@@ -209,15 +174,16 @@ impl State {
     /// `something_happened` says that a descriptor was readable, so that the family has to be looked after now.
     pub(super) fn pump(&mut self, something_happened: bool) {
         let now = now_ns();
-        self.given_out = 0;
+        self.looks.given_out = 0;
+        self.standby.pumped(self.family.host_calls);
         self.drain_rings(now);
         self.look_for_begins(now);
         let news = self.heap.bell().take_news();
-        if something_happened || news || now >= self.family_due_ns {
+        if something_happened || news || now >= self.looks.family_due_ns {
             let _uncancelled = thread::Uncancelled::new();
             let (heap, epoll) = (Arc::clone(&self.heap), Arc::clone(&self.epoll));
             self.family.advance(&heap, &epoll);
-            self.family_due_ns = self.next_family_look(now);
+            self.looks.family_due_ns = self.next_family_look(now);
             while let Some(event) = self.family.next_event() {
                 self.deal_with(event, now);
                 // A place that has become vacant is filled now: nothing else may happen that would wake anybody.
@@ -231,7 +197,7 @@ impl State {
         self.recycle(now);
         self.free_stuck(now);
         self.stop_streams();
-        self.feed(now);
+        self.feed(&Moment::at(now));
         self.rebalance(now);
         self.split_long(now);
         self.grow();
@@ -239,20 +205,20 @@ impl State {
         self.look_at_rings(now);
         self.wake_waiters();
         self.update_event_fd();
-        let due = self.next_look();
+        let steady = self.steady_look(now);
+        let due = steady.min(Deadline(self.uneven_due_ns()));
         self.set_event_fd_timer(due);
         // Who sleeps went to sleep before this was due, and has to look at the clock again.
-        if self.desk.is_led() && due < self.led_until {
-            self.led_until = due;
+        if self.desk.is_led() && self.leader.sleeps_past(due) {
             self.heap.bell().ring_leader();
         }
-        self.standby_by(due);
+        self.standby_by(steady);
     }
 
     /// Whether somebody who takes a result that is there need not move the pool on: it costs more than the result.
     pub(super) fn may_answer_at_once(&mut self) -> bool {
-        self.given_out += 1;
-        self.given_out < GIVEN_OUT && !self.has_news() && !self.awaits_begins()
+        self.looks.given_out += 1;
+        self.looks.given_out < GIVEN_OUT && !self.has_news() && !self.awaits_begins()
     }
 
     /// When the family is to be looked after if nobody tells of anything.
@@ -267,7 +233,7 @@ impl State {
     }
 
     fn drain_rings(&mut self, now: u64) {
-        let words = self.family.mark_words().filter(|_| now < self.full_look_due_ns);
+        let words = self.family.mark_words().filter(|_| now < self.looks.full_look_due_ns);
         let Some(words) = words else {
             let mut next = self.rings.first_busy();
             while let Some(slot) = next {
@@ -304,8 +270,8 @@ impl State {
     /// Looks at the rings that have changed, at those whose time has come, and now and then at all that are busy.
     fn look_at_rings(&mut self, now: u64) {
         self.rings.sort();
-        if now >= self.full_look_due_ns {
-            self.full_look_due_ns = now + FULL_LOOK_NS;
+        if now >= self.looks.full_look_due_ns {
+            self.looks.full_look_due_ns = now + FULL_LOOK_NS;
             self.rings.look_at_busy();
         }
         while let Some(slot) = self.rings.next_unseen(now) {
@@ -338,6 +304,7 @@ impl State {
         let mut drained = std::mem::take(&mut self.drained);
         if !drained.is_empty() {
             self.family.has_worked();
+            self.rings.has_delivered(slot);
         }
         for Drained { index, mut outcome } in drained.drain(..) {
             if let Some(ending) = self.rings[slot].ending.take_if(|ending| ending.index == index) {
@@ -357,106 +324,17 @@ impl State {
     fn deal_with(&mut self, event: Event, now: u64) {
         match event {
             Event::Ready(slot) => {
-                let share = self.recycle.task_quota(slot, self.family.members[slot].generation);
+                let share = self.recycle.rules().task_quota(slot, self.family.members[slot].generation);
                 let ring = &mut self.rings[slot];
                 (ring.ready, ring.ready_ns, ring.task_quota) = (true, now, share);
             }
             Event::Ended(slot, death) => self.deal_with_death(slot, death, now),
             Event::Starved(error) => self.settle_queue(&error),
             Event::Broken(error) => {
-                self.broken.get_or_insert(error);
+                self.life.break_down(error);
                 self.abandon_queue();
             }
         }
-    }
-
-    /// A worker is dead for sure: what it finished counts, what it had begun may have run, the rest runs elsewhere.
-    fn deal_with_death(&mut self, slot: usize, death: Death, now: u64) {
-        self.drain(slot, now);
-        let (mut lost, mut requeue, mut unfinished) = (Vec::new(), Vec::new(), 0);
-        let mut idle = !self.rings[slot].has_worked();
-        if let Some(segment) = self.family.members[slot].segment.take() {
-            unfinished = self.rings[slot].unfinished_output(&segment);
-            for left in self.rings[slot].clear(&segment, &mut self.ledger) {
-                let to_blame = left.is_next && self.suspect(left.index, suspicion_after(death.signal));
-                let left = LeftTask { begun: left.begun || to_blame, to_blame, ..left };
-                idle &= !left.begun;
-                if left.begun {
-                    self.note_begin(left.index, death.pid);
-                }
-                if left.begun && !self.may_run_again(slot, left.index) {
-                    lost.push((left.index, self.lost_outcome(slot, &left, &segment, &death)));
-                } else {
-                    requeue.push(left.index);
-                }
-            }
-        }
-        self.rings[slot] = RingAccount::new();
-        // Oldest first, in front of what has not been handed out yet.
-        self.requeue(requeue);
-        for (index, outcome) in lost {
-            self.settle(index, outcome);
-        }
-        self.heap.reclaim(start::owner_of(slot as u32), death.pid, unfinished);
-        self.family.bury(slot, &death, idle);
-        if self.broken.is_some() {
-            self.abandon_queue();
-        }
-        self.family_due_ns = 0;
-    }
-
-    /// Whether a task that has died with its process runs again: its submitter has said that it may, and how often.
-    fn may_run_again(&mut self, slot: usize, index: u32) -> bool {
-        let ended = self.rings[slot].ending.as_ref().is_some_and(|ending| ending.index == index);
-        let entry = self.ledger.get_mut(index);
-        entry.deaths += 1;
-        let again = !ended && !self.closing && entry.retries > 0;
-        entry.retries -= u32::from(again);
-        if again {
-            self.begins_again(index);
-        }
-        again
-    }
-
-    /// Whether a task that its worker says not to have begun with is to blame for the worker's end all the same. Then the program's
-    /// own fault it is not.
-    fn suspect(&mut self, index: u32, more: u32) -> bool {
-        let entry = self.ledger.get_mut(index);
-        entry.suspicion += more;
-        let to_blame = entry.suspicion >= TO_BLAME;
-        if to_blame {
-            self.family.has_worked();
-        }
-        to_blame
-    }
-
-    /// What is left of a task that its worker had begun.
-    fn lost_outcome(&self, slot: usize, left: &LeftTask, segment: &Segment, death: &Death) -> Outcome {
-        use crate::sys::prim::Ordering;
-        let entry = self.ledger.get(left.index);
-        let mut outcome = Outcome::new(Code::DIED.0, Delivery::MaybeRan);
-        outcome.message = super::ledger::to_c_string(death.describe().as_bytes());
-        let mut death = Box::new(death.clone());
-        let function =
-            self.family.callees().map(|callees| callees.describe(entry.callee)).unwrap_or_default();
-        let id = if entry.job.is_none() { self.ledger.id_of(left.index).0 } else { 0 };
-        death.set_task(id, 0, function);
-        outcome.death = Some(death);
-        if entry.kind != Kind::Task {
-            outcome.messages_length = left.messages_length;
-            outcome.items = segment.items_done.load(Ordering::Acquire);
-            outcome.culprit = segment.items_begun.load(Ordering::Acquire) > outcome.items;
-            if left.to_blame {
-                (outcome.items, outcome.culprit) = (0, true);
-            }
-        }
-        if let Some(ending) = self.rings[slot].ending.as_ref().filter(|ending| ending.index == left.index) {
-            // The item that it was asked to end is the last that it can have been at, and it was at that.
-            outcome.items = outcome.items.clamp(ending.item, ending.item.saturating_add(1));
-            outcome.culprit = outcome.items == ending.item;
-            ending.amend(&mut outcome, entry.kind); // What it had of an output is the heap's to reclaim.
-        }
-        outcome
     }
 
     pub(super) fn settle(&mut self, index: u32, outcome: Outcome) {
@@ -526,7 +404,7 @@ impl State {
 
     /// What there is to say of the segment that is being shared.
     pub(super) fn sharing_answer(&mut self) -> Option<crate::Result<()>> {
-        if let Some(error) = &self.broken {
+        if let Some(error) = self.life.broken() {
             return Some(Err(error.clone()));
         }
         let rings = &self.rings;
@@ -551,42 +429,47 @@ impl State {
 
     /// When whoever sleeps must look again even if nobody has called: something of the family's is due, or a worker
     /// may have lost the descriptor by which it calls. Only tasks that are under way make anybody look.
-    pub(super) fn next_look(&self) -> Deadline {
-        let due_ns = self.idle_due_ns.min(self.rings.first_alarm());
+    pub(super) fn next_look(&mut self, now: u64) -> Deadline {
+        self.steady_look(now).min(Deadline(self.uneven_due_ns()))
+    }
+
+    /// The same but for tasks that wait where a worker has nothing to do.
+    fn steady_look(&self, now: u64) -> Deadline {
+        let due_ns = self.recycle.idle_due_ns().min(self.rings.first_alarm());
         let mut family = self.family.next_deadline().min(Deadline(due_ns));
         if self.family.is_changing() {
-            family = family.min(Deadline((now_ns() / CHANGES_NS + 2) * CHANGES_NS));
+            family = family.min(Deadline((now / CHANGES_NS + 2) * CHANGES_NS));
         }
         if self.ledger.outstanding == 0 {
             return family;
         }
         // Rounded, so that a timer need not be set anew for every task.
         let interval_ns = if self.awaits_begins() { BEGINS_NS } else { LOOK_NS };
-        let look = Deadline((now_ns() / interval_ns + 2) * interval_ns);
-        family.min(look).min(Deadline(self.queue_due_ns().min(self.splitting.due_ns)))
+        let look = Deadline((now / interval_ns + 2) * interval_ns);
+        let due_ns = self.queue_due_ns().min(self.splitting.due_ns);
+        family.min(look).min(Deadline(due_ns))
     }
 
-    /// When something is due, also if nobody looks before.
+    /// When something is due that cannot wait for anybody's next call.
     pub(super) fn first_due(&self) -> Deadline {
-        let due_ns = self.idle_due_ns.min(self.rings.first_alarm()).min(self.queue_due_ns());
+        let due_ns = self.recycle.idle_due_ns().min(self.rings.first_alarm()).min(self.queue_due_ns());
         self.family.next_deadline().min(Deadline(due_ns.min(self.splitting.due_ns)))
     }
 
     /// The family is to be looked after at the next occasion.
     pub(super) fn look_soon(&mut self) {
-        self.family_due_ns = 0;
+        self.looks.family_due_ns = 0;
     }
 
     /// Whether the family is being ended.
     pub(super) fn closing(&self) -> bool {
-        self.closing
+        self.life.is_stopping()
     }
 
     /// Begins to end the family: nothing runs again. What is left to wait for.
     pub(super) fn begin_to_stop(&mut self, deadline: Deadline) -> Option<Leaving> {
         let epoll = Arc::clone(&self.epoll);
-        self.closed = true;
-        self.closing = true;
+        self.life.begin_to_stop();
         self.family.begin_to_stop(&epoll, deadline)
     }
 
@@ -598,34 +481,9 @@ impl State {
             self.deal_with(event, now);
         }
         self.cancel_queue();
-        self.is_gone = true;
+        self.life.end();
         self.desk.tell_everybody();
         self.update_event_fd();
-    }
-
-    /// For `TINE_CHECK`: who has left what in the heap, when everything else is over.
-    #[cold]
-    pub(super) fn list_leaks(&self, host: i32) {
-        let (mut known, mut kept) = (HashSet::new(), 0);
-        for entry in self.ledger.in_use() {
-            if let Some(Outcome { output: Output::Heap(address), output_length: 1.., .. }) = entry.outcome {
-                known.insert(address);
-                kept += usize::from(entry.state == TaskState::Taken);
-            }
-        }
-        if kept > 0 {
-            check::say(&format!(
-                "results that were taken and not released when the pool is destroyed: {kept}"
-            ));
-        }
-        let of_host = self.heap.blocks_of(crate::heap::HOST);
-        for (pid, _) in self.heap.dead() {
-            let blocks: Vec<_> =
-                self.heap.left_by(pid).into_iter().filter(|(address, _)| known.insert(*address)).collect();
-            check::list_leaks("worker", pid, &blocks);
-        }
-        let of_host: Vec<_> = of_host.into_iter().filter(|(address, _)| !known.contains(address)).collect();
-        check::list_leaks("the host", host, &of_host);
     }
 
     /// Tells threads whose wish has come true by more than one step. What one step does is told of where it is done.
@@ -647,20 +505,18 @@ impl State {
                 self.desk.tell_all(Key::All(in_callback));
             }
         }
-        if self.desk.is_wished(Key::Ready) && (self.broken.is_some() || self.family.all_ready()) {
+        if self.desk.is_wished(Key::Ready) && (self.life.broken().is_some() || self.family.all_ready()) {
             self.desk.tell_all(Key::Ready);
         }
         // Whoever shares looks for itself: there is one of them at a time, and it happens seldom.
         self.desk.tell_all(Key::Shared);
-        for number in 0..self.streams.len() {
-            self.tell_stream(number);
-        }
+        self.tell_streams();
     }
 
     /// The first thread that waits for room in the window has it, or there will be none.
     pub(super) fn tell_of_room(&mut self) {
         if let Some(length) = self.desk.amount(Key::Room) {
-            if self.closed || self.broken.is_some() {
+            if self.life.is_closed() || self.life.broken().is_some() {
                 self.desk.tell_all(Key::Room);
             } else if self.has_room(length) {
                 self.desk.tell_first(Key::Room);

@@ -92,9 +92,16 @@ struct Source {
 // and how long the place stays; one thread at a time has the source.
 unsafe impl Send for Source {}
 
+/// The accounts of a pool's streams.
+#[derive(Debug, Default)]
+pub(super) struct Streams {
+    lines: Vec<Option<StreamState>>,
+    some_stopped: bool,
+}
+
 /// A stream's account.
 #[derive(Debug)]
-pub(super) struct StreamState {
+struct StreamState {
     /// The items that are in and not out.
     window: Window,
     /// These items in the order in which they come out: that of the input; if unordered, those that have settled.
@@ -172,12 +179,12 @@ impl Pool {
             drawing: false,
             needs: 0,
         };
-        let free = state.streams.iter().position(Option::is_none);
+        let free = state.streams.lines.iter().position(Option::is_none);
         let number = free.unwrap_or_else(|| {
-            state.streams.push(None);
-            state.streams.len() - 1
+            state.streams.lines.push(None);
+            state.streams.lines.len() - 1
         });
-        state.streams[number] = Some(line);
+        state.streams.lines[number] = Some(line);
         drop(state);
         let source = pull.map(|pull| Mutex::new(Source { pull, held: None, over: false, failure: None }));
         Ok(Stream { inner: Arc::clone(&self.inner), number, callee, options, source })
@@ -406,12 +413,12 @@ impl Drop for Stream {
 
 impl State {
     fn stream(&self, number: usize) -> &StreamState {
-        let Some(line) = &self.streams[number] else { unreachable!("a stream has its line") };
+        let Some(line) = &self.streams.lines[number] else { unreachable!("a stream has its line") };
         line
     }
 
     fn stream_mut(&mut self, number: usize) -> &mut StreamState {
-        let Some(line) = &mut self.streams[number] else { unreachable!("a stream has its line") };
+        let Some(line) = &mut self.streams.lines[number] else { unreachable!("a stream has its line") };
         line
     }
 
@@ -470,9 +477,16 @@ impl State {
         refusal(self)
     }
 
+    /// Tells threads that wait for something of any stream what has come.
+    pub(super) fn tell_streams(&mut self) {
+        for number in 0..self.streams.lines.len() {
+            self.tell_stream(number);
+        }
+    }
+
     /// Tells threads that wait for something of a stream what has come.
-    pub(super) fn tell_stream(&mut self, number: usize) {
-        let Some(line) = &self.streams[number] else { return };
+    fn tell_stream(&mut self, number: usize) {
+        let Some(line) = &self.streams.lines[number] else { return };
         if self.desk.is_plain() {
             return;
         }
@@ -491,7 +505,7 @@ impl State {
 
     /// Whether a result could be taken from any stream.
     pub(super) fn any_stream_has_results(&self) -> bool {
-        let lines = self.streams.iter().enumerate().filter(|(_, line)| line.is_some());
+        let lines = self.streams.lines.iter().enumerate().filter(|(_, line)| line.is_some());
         lines.map(|(number, _)| number).any(|number| self.next_in_stream(number).is_some())
     }
 
@@ -508,7 +522,7 @@ impl State {
         }
         if failed && line.stop_on_failure && !line.stopped {
             line.stopped = true;
-            self.streams_to_stop = true;
+            self.streams.some_stopped = true;
             self.desk.tell_all(Key::StreamRoom(number));
         }
         self.tell_stream(number);
@@ -516,11 +530,11 @@ impl State {
 
     /// Cancels what has not begun in streams that have failed.
     pub(super) fn stop_streams(&mut self) {
-        if !std::mem::take(&mut self.streams_to_stop) {
+        if !std::mem::take(&mut self.streams.some_stopped) {
             return;
         }
-        for number in 0..self.streams.len() {
-            if !self.streams[number].as_ref().is_some_and(|line| line.stopped) {
+        for number in 0..self.streams.lines.len() {
+            if !self.streams.lines[number].as_ref().is_some_and(|line| line.stopped) {
                 continue;
             }
             for index in self.items_in_stream(number) {
@@ -544,8 +558,9 @@ impl State {
 
     /// Ends the account of a stream that is gone, when nothing of it is on its way any more.
     fn close_stream(&mut self, number: usize) {
-        if self.streams[number].as_ref().is_some_and(|line| line.abandoned && line.window.tasks() == 0) {
-            self.streams[number] = None;
+        if self.streams.lines[number].as_ref().is_some_and(|line| line.abandoned && line.window.tasks() == 0)
+        {
+            self.streams.lines[number] = None;
         }
     }
 }

@@ -176,9 +176,9 @@ fn look(pool: &Inner, state: &mut State) -> bool {
     if state.ledger.outstanding == 0 {
         return false;
     }
-    let mut spin = state.spin;
+    let mut spin = *state.leader.spin();
     spin.look(|| state.has_results() || pool.is_wanted());
-    state.spin = spin;
+    *state.leader.spin() = spin;
     state.has_results()
 }
 
@@ -190,17 +190,18 @@ fn lead<'a>(pool: &'a Inner, mut state: Held<'a>, sleeper: &Arc<Sleeper>, deadli
     let bell = pool.heap.bell();
     state.desk.begin_to_lead(sleeper);
     bell.leader_lies_down();
-    let deadline = deadline.min(state.next_look()).min(standby::FAR);
+    let deadline = deadline.min(state.next_look(now_ns())).min(standby::FAR);
     let (mut interrupted, mut timed_out) = (false, false);
     if !state.has_something() {
-        (state.led_until, state.led_idle) = (deadline, state.ledger.outstanding == 0);
+        let is_idle = state.ledger.outstanding == 0;
+        state.leader.lies_down(deadline, is_idle);
         drop(state);
         let began = now_ns();
         let waited = bell.leader_sleeps(deadline);
         let slept_ns = now_ns() - began;
         (interrupted, timed_out) = (waited == Wait::Interrupted, waited == Wait::TimedOut);
         state = pool.lock();
-        state.spin.slept(slept_ns);
+        state.leader.spin().slept(slept_ns);
     }
     bell.leader_is_up();
     state.desk.is_up(sleeper);
@@ -220,8 +221,8 @@ fn follow<'a>(pool: &'a Inner, mut state: Held<'a>, sleeper: &Arc<Sleeper>, dead
 
 /// The error of a pool that takes no more tasks, if it is one.
 pub(super) fn refusal(state: &State) -> Option<Error> {
-    if let Some(error) = &state.broken {
+    if let Some(error) = state.life.broken() {
         return Some(error.clone());
     }
-    state.closed.then(|| Code::SHUTDOWN.into())
+    state.life.is_closed().then(|| Code::SHUTDOWN.into())
 }

@@ -165,6 +165,29 @@ impl Lock {
         if self.state() != CONSISTENT { self.take_back(me) } else { true }
     }
 
+    /// Whether processes own the lock, and no death has left it in doubt.
+    #[inline(always)]
+    fn is_owned_plainly(&self) -> bool {
+        self.mode.load(Ordering::Relaxed) & (PROCESS_OWNED << FLAGS | STATE)
+            == PROCESS_OWNED << FLAGS | CONSISTENT
+    }
+
+    /// As `take_free`, for a lock that processes own: what `take_with` does where nobody holds it or has died.
+    #[inline(always)]
+    pub fn take_free_owned(&self, me: Me) -> bool {
+        if !self.is_owned_plainly() || !self.is_namespace(me) {
+            return false;
+        }
+        let Some(mine) = me.known_process_holder() else { return false };
+        // Acquire: what the last holder wrote. SeqCst as everywhere.
+        if self.pair.compare_exchange(0, mine, Ordering::SeqCst, Ordering::Relaxed).is_err() {
+            return false;
+        }
+        self.sign(me);
+        // As in `take_free`.
+        if self.state() != CONSISTENT { self.take_back(me) } else { true }
+    }
+
     #[cold]
     #[inline(never)]
     fn take_back(&self, me: Me) -> bool {
@@ -226,6 +249,26 @@ impl Lock {
         // Release: the next holder sees everything that this one wrote. SeqCst for `rwlock`.
         if self.pair.compare_exchange(me.holder(), 0, Ordering::SeqCst, Ordering::Relaxed).is_err() {
             return self.hand_over_plain(me);
+        }
+        true
+    }
+
+    /// As `release_plain`, for a lock that the caller's process owns and nobody waits for.
+    #[inline(always)]
+    pub fn release_owned(&self, me: Me) -> bool {
+        // What may be on the thread's list leaves it by the long way, whatever the flags have become.
+        if !self.is_owned_plainly() || me.holds_any() {
+            return false;
+        }
+        let Some(holder) = me.known_process_holder() else { return false };
+        if self.pair.load(Ordering::Relaxed) != holder {
+            return false;
+        }
+        self.forget_dead();
+        self.owner.store(0, Ordering::Relaxed);
+        // As in `release_plain`.
+        if self.pair.compare_exchange(holder, 0, Ordering::SeqCst, Ordering::Relaxed).is_err() {
+            self.hand_over(holder, 0);
         }
         true
     }

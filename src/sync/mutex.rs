@@ -24,10 +24,11 @@ impl Mutex {
         Ok(Mutex { lock: Lock::new(flags) })
     }
 
-    /// Takes the mutex the short way, if it is a plain one, free, and waited for by nobody; whether it was.
+    /// Takes the mutex the short way, if it is a plain one or one that processes own, free, and waited for by nobody; whether
+    /// it was.
     #[inline(always)]
     pub fn lock_free(&self) -> bool {
-        robust::known().is_some_and(|me| self.lock.take_free(me))
+        robust::known().is_some_and(|me| self.lock.take_free(me) || self.lock.take_free_owned(me))
     }
 
     /// Takes the mutex.
@@ -42,10 +43,10 @@ impl Mutex {
         self.lock.take(robust::me().ok_or(NO_MEMORY)?, timeout, false)
     }
 
-    /// Releases it the short way, if it is a plain one and the newest lock of the caller's; whether it was.
+    /// Releases it the short way, if it is a plain one and the newest lock of the caller's, or its process's; whether it was.
     #[inline(always)]
     pub fn unlock_newest(&self) -> bool {
-        robust::known().is_some_and(|me| self.lock.release_plain(me))
+        robust::known().is_some_and(|me| self.lock.release_plain(me) || self.lock.release_owned(me))
     }
 
     /// Releases it. `EPERM` where the caller does not hold it.

@@ -59,13 +59,7 @@ impl Semaphore {
     pub fn take_free(&self) -> bool {
         let (mut mark, mut free) = self.state.load(Ordering::Relaxed);
         while free > 0 {
-            let taken = self.state.compare_exchange(
-                (mark, free),
-                (mark, free - 1),
-                Ordering::Acquire,
-                Ordering::Relaxed,
-            );
-            match taken {
+            match self.state.subtract_one((mark, free), Ordering::Acquire, Ordering::Relaxed) {
                 Ok(_) => return true,
                 Err(now) => (mark, free) = now,
             }
@@ -125,9 +119,7 @@ impl Semaphore {
         if mark != 0 || !self.has_room(free, count) {
             return false;
         }
-        self.state
-            .compare_exchange((0, free), (0, free + count), Ordering::Release, Ordering::Relaxed)
-            .is_ok()
+        self.state.add((mark, free), count, Ordering::Release, Ordering::Relaxed).is_ok()
     }
 
     #[inline(always)]

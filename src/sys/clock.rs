@@ -1,5 +1,6 @@
 //! The monotonic clock, and deadlines made of the relative timeouts that the API takes.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 /// Nanoseconds of the monotonic clock, which every process of the machine shares.
@@ -8,6 +9,24 @@ pub fn now_ns() -> u64 {
     // SAFETY: `now` is a valid place, and CLOCK_MONOTONIC exists on every Linux.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut now) };
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
+/// The moment at which something happens, read from the clock by the first who asks.
+#[derive(Debug, Default)]
+pub struct Moment(Cell<Option<u64>>);
+
+impl Moment {
+    /// One that is known.
+    pub fn at(ns: u64) -> Moment {
+        Moment(Cell::new(Some(ns)))
+    }
+
+    /// Nanoseconds of the monotonic clock.
+    pub fn ns(&self) -> u64 {
+        let ns = self.0.get().unwrap_or_else(now_ns);
+        self.0.set(Some(ns));
+        ns
+    }
 }
 
 /// How long a call may wait, as the API says it.

@@ -24,6 +24,14 @@ pub fn pid() -> i32 {
     }
 }
 
+/// Whether this process is known to have that number. It may have it where this says no: then [`pid`] finds out.
+#[inline(always)]
+pub(crate) fn is_known_as(pid: i32) -> bool {
+    let page = PAGE.load(Ordering::Acquire);
+    // SAFETY: a page is never unmapped. It holds 0, which is nobody's number, in a child that has not asked yet.
+    !page.is_null() && unsafe { (*page).load(Ordering::Relaxed) } == pid
+}
+
 #[cold]
 #[inline(never)]
 fn real_pid() -> i32 {

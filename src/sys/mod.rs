@@ -11,6 +11,7 @@ pub mod fork;
 pub mod futex;
 pub(crate) mod keeper;
 pub mod limits;
+pub(crate) mod local;
 pub mod log;
 pub(crate) mod maps;
 pub mod memory;

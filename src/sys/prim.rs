@@ -78,6 +78,23 @@ impl Pair {
         result.map(Pair::unpack).map_err(Pair::unpack)
     }
 
+    /// Adds to the number, which must have room for that, where both are still as they were. On the pair as it is: taken apart and put
+    /// together it would be a longer way from the load to the exchange.
+    #[inline(always)]
+    pub fn add(&self, old: Both, count: u32, yes: Ordering, no: Ordering) -> Result<Both, Both> {
+        let old = Pair::pack(old);
+        let result = self.0.compare_exchange(old, old.wrapping_add(pair_of(0, count)), yes, no);
+        result.map(Pair::unpack).map_err(Pair::unpack)
+    }
+
+    /// Takes one off the number, which must not be 0, likewise.
+    #[inline(always)]
+    pub fn subtract_one(&self, old: Both, yes: Ordering, no: Ordering) -> Result<Both, Both> {
+        let old = Pair::pack(old);
+        let result = self.0.compare_exchange(old, old.wrapping_sub(pair_of(0, 1)), yes, no);
+        result.map(Pair::unpack).map_err(Pair::unpack)
+    }
+
     /// As a lock's.
     #[inline(always)]
     pub fn word(&self) -> &AtomicU32 {

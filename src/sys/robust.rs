@@ -19,10 +19,11 @@ mod setup;
 pub use held::held_within;
 
 use super::clock::now_ns;
+use super::local::thread_word;
 use super::owner::{self, Kind};
 use std::ffi::c_void;
 use std::mem::size_of;
-use std::sync::atomic::{AtomicU64, Ordering, compiler_fence};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, compiler_fence};
 
 /// The holder's number, in a lock's word.
 pub const OWNER: u32 = 0x3fff_ffff;
@@ -158,75 +159,26 @@ pub struct Me(*mut Record);
 #[derive(Clone, Copy)]
 pub struct Pending(*mut c_void);
 
-/// Where the calling thread's record is known by: a word of thread-local memory.
-///
-/// Rust gives a shared library the slowest way to thread-local memory, a function call per access, which is a tenth of
-/// a lock and unlock. The word is therefore declared for the assembler, and read in the initial-exec way.
-#[cfg(all(target_arch = "x86_64", target_pointer_width = "64"))]
-mod local {
-    use super::Record;
-    use std::arch::{asm, global_asm};
-    use std::sync::atomic::{AtomicPtr, Ordering};
+// Where the calling thread's record is known by.
+thread_word!(local, "tine_thread_record");
 
-    global_asm!(
-        ".pushsection .tbss.tine_thread_record,\"awT\",@nobits",
-        ".p2align 3",
-        ".globl tine_thread_record",
-        ".hidden tine_thread_record",
-        ".type tine_thread_record, @object",
-        ".size tine_thread_record, 8",
-        "tine_thread_record: .zero 8",
-        ".popsection",
-    );
-
-    #[inline(always)]
-    pub(super) fn get() -> *mut Record {
-        let record: *mut Record;
-        // SAFETY: reads this thread's word, which exists from the thread's start.
-        unsafe {
-            asm!("mov {0}, qword ptr [rip + tine_thread_record@GOTTPOFF]", "mov {0}, qword ptr fs:[{0}]",
-                out(reg) record, options(pure, readonly, nostack, preserves_flags));
-        }
-        record
-    }
-
-    /// Puts `new` in place of `old`; whether that was there. A handler of this thread may come at any instruction.
-    pub(super) fn exchange(old: *mut Record, new: *mut Record) -> bool {
-        let word: *mut *mut Record;
-        // SAFETY: this thread's own block begins with its address.
-        unsafe {
-            asm!("mov {0}, qword ptr fs:[0]", "add {0}, qword ptr [rip + tine_thread_record@GOTTPOFF]",
-                out(reg) word, options(pure, readonly, nostack));
-        }
-        // SAFETY: this thread's word, which exists from the thread's start.
-        let word = unsafe { AtomicPtr::from_ptr(word) };
-        word.compare_exchange(old, new, Ordering::Relaxed, Ordering::Relaxed).is_ok()
-    }
+#[inline(always)]
+fn local_record() -> *mut Record {
+    std::ptr::with_exposed_provenance_mut(local::get())
 }
 
-#[cfg(not(all(target_arch = "x86_64", target_pointer_width = "64")))]
-mod local {
-    use super::Record;
-    use std::sync::atomic::{AtomicPtr, Ordering};
-
-    thread_local! { static RECORD: AtomicPtr<Record> = const { AtomicPtr::new(std::ptr::null_mut()) } }
-
-    #[inline(always)]
-    pub(super) fn get() -> *mut Record {
-        RECORD.with(|record| record.load(Ordering::Relaxed))
-    }
-
-    /// Puts `new` in place of `old`; whether that was there. A handler of this thread may come at any instruction.
-    pub(super) fn exchange(old: *mut Record, new: *mut Record) -> bool {
-        let relaxed = Ordering::Relaxed;
-        RECORD.with(|record| record.compare_exchange(old, new, relaxed, relaxed).is_ok())
-    }
+/// Puts `new` in place of `old`; whether that was there. A handler of this thread may come at any instruction.
+fn exchange_record(old: *mut Record, new: *mut Record) -> bool {
+    // SAFETY: this thread's word, which it alone uses.
+    let word = unsafe { AtomicUsize::from_ptr(local::address()) };
+    let (old, new) = (old.expose_provenance(), new.expose_provenance());
+    word.compare_exchange(old, new, Ordering::Relaxed, Ordering::Relaxed).is_ok()
 }
 
 /// The calling thread, if it has taken a lock before.
 #[inline(always)]
 pub fn known() -> Option<Me> {
-    let record = local::get();
+    let record = local_record();
     // SAFETY: a record is never unmapped, and only its thread uses it.
     (!record.is_null() && unsafe { (*record).tid } != 0).then_some(Me(record))
 }
@@ -269,6 +221,13 @@ impl Me {
     #[inline(always)]
     pub fn holder(self) -> u64 {
         self.record().holder
+    }
+
+    /// The caller's process, as the word of a lock that processes own names it, if it is known with its cookie.
+    #[inline(always)]
+    pub fn known_process_holder(self) -> Option<u64> {
+        let holder = self.record().process_holder;
+        (cookie_of(holder) != 0).then_some(holder)
     }
 
     /// The process as a lock names it that a process holds.

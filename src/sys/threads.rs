@@ -20,6 +20,14 @@ pub(crate) fn only_one() -> bool {
     unsafe { flag.read_volatile() != 0 }
 }
 
+/// The same where the flag has been looked for before.
+#[inline(always)]
+pub(crate) fn only_one_if_known() -> Option<bool> {
+    let flag = FLAG.load(Ordering::Relaxed);
+    // SAFETY: as in `only_one`.
+    (!flag.is_null()).then(|| unsafe { flag.read_volatile() != 0 })
+}
+
 #[cold]
 #[inline(never)]
 fn find() -> *mut c_char {

@@ -14,10 +14,12 @@ pub(crate) struct Callees {
     tables: Tables,
     modules: Vec<(ModuleId, Option<u32>)>,
     names: Vec<(String, Option<u64>)>,
-    /// This process's modules when `generation` was current.
+    /// This process's modules when `generation` was current, the program first.
     here: Vec<Module>,
     generation: u64,
     known: HashMap<usize, Callee>,
+    /// Where the program is in this register, which is the first of `here`, if the supervisor has it.
+    program: Option<u32>,
 }
 
 impl Callees {
@@ -29,6 +31,7 @@ impl Callees {
             here: Vec::new(),
             generation: u64::MAX,
             known: HashMap::new(),
+            program: None,
         };
         callees.set_tables(tables);
         callees
@@ -52,6 +55,7 @@ impl Callees {
         }
         self.tables = tables;
         self.known.clear();
+        self.program = self.here.first().and_then(|program| self.register_of(program.id));
     }
 
     pub(crate) fn tables(&self) -> &Tables {
@@ -102,13 +106,25 @@ impl Callees {
         }
     }
 
+    #[inline]
     fn resolve_pointer(&mut self, address: usize) -> Result<Callee> {
+        // Libraries come and go, the program stays for as long as its process: nothing has to be asked of the loader.
+        if let (Some(module), Some(program)) = (self.program, self.here.first())
+            && program.has_code_at(address)
+        {
+            return Ok(Callee { module, offset: (address - program.base) as u64 });
+        }
+        self.resolve_in_library(address)
+    }
+
+    fn resolve_in_library(&mut self, address: usize) -> Result<Callee> {
         // Where libraries have come or gone, an address may mean another function than it did.
         let generation = elf::load_generation();
         if generation != self.generation {
             self.here = elf::loaded_modules();
             self.generation = generation;
             self.known.clear();
+            self.program = self.here.first().and_then(|program| self.register_of(program.id));
         }
         if let Some(callee) = self.known.get(&address) {
             return Ok(*callee);
@@ -122,12 +138,17 @@ impl Callees {
         let module = self.here.iter().find(|module| module.has_code_at(address)).ok_or_else(|| {
             Error::new(Code::FUNCTION, format!("{address:#x} is not a function of any loaded module"))
         })?;
-        let known = |(id, place): &(ModuleId, Option<u32>)| *id == module.id && place.is_some();
-        let place = self.modules.iter().position(known).ok_or_else(|| {
+        let place = self.register_of(module.id).ok_or_else(|| {
             let same_path = self.tables.modules.iter().any(|(_, path)| *path == module.path);
             let why = if same_path { "have another build of" } else { "have not loaded" };
             Error::new(Code::MODULE, format!("the workers {why} {}", module.path))
         })?;
-        Ok(Callee { module: place as u32, offset: (address - module.base) as u64 })
+        Ok(Callee { module: place, offset: (address - module.base) as u64 })
+    }
+
+    /// The place in this register of a module that the current supervisor has.
+    fn register_of(&self, id: ModuleId) -> Option<u32> {
+        let is_known = |(known, place): &(ModuleId, Option<u32>)| *known == id && place.is_some();
+        self.modules.iter().position(is_known).map(|place| place as u32)
     }
 }

@@ -249,6 +249,11 @@ mod tests {
         assert_eq!(resolver.address(callees.current(callee).unwrap()), Some(address));
         callees.set_tables(Tables::default());
         assert_eq!(callees.current(callee), None);
+        let missing = callees.resolve(Function::Pointer(address as *const c_void)).unwrap_err();
+        assert_eq!(missing.code(), Code::MODULE);
+        callees.set_tables(tables());
+        assert_eq!(callees.resolve(Function::Pointer(address as *const c_void)).unwrap(), callee);
+        assert_eq!(callees.current(callee), Some(callee));
     }
 
     #[test]

@@ -23,6 +23,7 @@
 //! | `phase`, `pending_output`, `items_*` | worker, Release | host, Acquire, after a death too | each stands alone |
 //! | `begun_ns` | worker, Release | host, Acquire | zeroed before the claim, so never an earlier task's |
 //! | `items_*`, `begun_ns` | as above | host, and then `done` | of the task in front only where `done`, read after them, has not passed it |
+//! | `pace` | worker, Relaxed, when it has run out of tasks | host | how long each has taken since it began with them, and up to which `done`: a hint |
 //! | `asked` | host | worker | where TIMED, Dekker with `items_begun`: both store, fence, then look |
 //!
 //! A death leaves nothing to repair: the host drains what was committed, looks at the states, and throws the segment
@@ -175,6 +176,21 @@ pub(crate) struct CrashRecord {
     pub(crate) frames: [(AtomicU64, AtomicU64); FRAMES],
 }
 
+/// What a worker remembers of its waits for tasks.
+#[derive(Debug)]
+pub(crate) struct Waiter {
+    spin: Spin,
+    /// Since when it has had tasks, and the first of them.
+    began_ns: u64,
+    from: u32,
+}
+
+impl Waiter {
+    pub(crate) fn new() -> Waiter {
+        Waiter { spin: Spin::new(), began_ns: 0, from: 0 }
+    }
+}
+
 /// The segment.
 #[repr(C)]
 pub(crate) struct Shared {
@@ -202,6 +218,8 @@ pub(crate) struct Shared {
     pub(crate) items_done: AtomicU64,
     /// When the running task, or the running item, began; 0 where nobody has asked.
     pub(crate) begun_ns: AtomicU64,
+    /// How long each task has taken that the worker was awake for, without a wait between them, and `done` when it had no more.
+    pace: AtomicU64,
     pub(crate) crash: CrashRecord,
     pub(crate) failure: Bytes<512>,
     slots: [Slot; SLOTS as usize],
@@ -265,15 +283,23 @@ impl Shared {
 
     /// Worker: waits until there is a task at `position`, or until it is to leave; whether there is one. `look_around`
     /// is called before each sleep: it sees whatever the host has stored before it woke the worker.
-    pub(crate) fn wait_for_task(&self, position: u32, spin: &mut Spin, look_around: impl Fn()) -> bool {
+    pub(crate) fn wait_for_task(&self, position: u32, waiter: &mut Waiter, look_around: impl Fn()) -> bool {
+        let is_there = || self.tail.load(Ordering::Acquire) != position;
+        if is_there() {
+            return true;
+        }
+        let mut now = now_ns();
+        self.leave_pace(position, waiter, now);
         loop {
-            if spin.look(|| self.tail.load(Ordering::Acquire) != position) {
+            if let Some(last) = waiter.spin.look_from(now, is_there) {
+                (waiter.began_ns, waiter.from) = (last, position);
                 return true;
             }
             self.worker_sleeps.store(1, Ordering::Relaxed);
             fence(Ordering::SeqCst);
-            if self.tail.load(Ordering::Acquire) != position {
+            if is_there() {
                 self.worker_sleeps.store(0, Ordering::Relaxed);
+                (waiter.began_ns, waiter.from) = (now_ns(), position);
                 return true;
             }
             if self.leave.load(Ordering::Acquire) != 0 {
@@ -282,8 +308,28 @@ impl Shared {
             look_around();
             let began = now_ns();
             futex_wait(&self.worker_sleeps, 1, Deadline::NEVER);
-            spin.slept(now_ns() - began);
+            now = now_ns();
+            waiter.spin.slept(now - began);
+            if is_there() {
+                (waiter.began_ns, waiter.from) = (now, position);
+                return true;
+            }
         }
+    }
+
+    fn leave_pace(&self, position: u32, waiter: &Waiter, now: u64) {
+        let tasks = u64::from(position.wrapping_sub(waiter.from));
+        if let Some(each) = now.saturating_sub(waiter.began_ns).checked_div(tasks) {
+            let pace = u64::from(position) << 32 | each.min(u64::from(u32::MAX));
+            self.pace.store(pace, Ordering::Relaxed);
+        }
+    }
+
+    /// Host: how long each of its last tasks has taken the worker, in nanoseconds, if it has run out of them with the one before
+    /// `done`. Any number can stand there.
+    pub(crate) fn pace(&self, done: u32) -> Option<u64> {
+        let pace = self.pace.load(Ordering::Relaxed);
+        (pace >> 32 == u64::from(done)).then_some(pace & 0xffff_ffff)
     }
 
     /// Worker: the results before `done` are there. Wakes the host where it sleeps.
@@ -412,8 +458,8 @@ mod tests {
         std::thread::scope(|scope| {
             scope.spawn(move || {
                 let mut position = 0;
-                let mut spin = Spin::new();
-                while worker.wait_for_task(position, &mut spin, || ()) {
+                let mut waiter = Waiter::new();
+                while worker.wait_for_task(position, &mut waiter, || ()) {
                     let slot = worker.slot(position);
                     if slot.claim(state::STARTED) {
                         slot.status.store(
@@ -454,6 +500,18 @@ mod tests {
             segment.leave.store(1, Ordering::Release);
             segment.wake_worker();
         });
+    }
+
+    #[test]
+    fn a_worker_that_runs_out_of_tasks_says_how_long_they_took() {
+        let (segment, _fd) = Segment::create().unwrap();
+        segment.publish(3);
+        segment.leave.store(1, Ordering::Release);
+        let mut waiter = Waiter { began_ns: now_ns(), ..Waiter::new() };
+        assert!((0..3).all(|position| segment.wait_for_task(position, &mut waiter, || ())));
+        assert_eq!(segment.pace.load(Ordering::Relaxed), 0, "it has more");
+        assert!(!segment.wait_for_task(3, &mut waiter, || ()));
+        assert!(segment.pace(3).is_some_and(|each| each < 1_000_000_000) && segment.pace(2).is_none());
     }
 
     #[test]

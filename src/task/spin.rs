@@ -34,25 +34,27 @@ impl Spin {
 
     /// Looks until there is something, or for as long as seems worth it; whether there is something.
     pub(crate) fn look(&mut self, mut found: impl FnMut() -> bool) -> bool {
-        if found() {
-            return true;
-        }
+        found() || self.limit_ns != 0 && self.look_from(now_ns(), found).is_some()
+    }
+
+    /// The same from `now` on; if there is something, the time at which there was nothing yet.
+    pub(crate) fn look_from(&mut self, now: u64, mut found: impl FnMut() -> bool) -> Option<u64> {
         if self.limit_ns == 0 {
-            return false;
+            return None;
         }
-        let end = now_ns() + self.limit_ns;
-        loop {
+        let end = now + self.limit_ns;
+        let mut last = now;
+        while last < end {
             for _ in 0..16 {
                 core::hint::spin_loop();
                 if found() {
                     self.next_rest = RESTS.0;
-                    return true;
+                    return Some(last);
                 }
             }
-            if now_ns() >= end {
-                return false;
-            }
+            last = now_ns();
         }
+        None
     }
 
     /// The look was in vain, and the sleep after it took this long.

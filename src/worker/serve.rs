@@ -16,8 +16,7 @@ use crate::task::call::{Chunk, Kind};
 use crate::task::function::{Callee, NOT_HERE};
 use crate::task::job::{Job, ONLY_TASK};
 use crate::task::resolver::Resolver;
-use crate::task::ring::{Segment, Slot, flag, phase, state};
-use crate::task::spin::Spin;
+use crate::task::ring::{Segment, Slot, Waiter, flag, phase, state};
 use crate::task::wire::{self, Connection};
 use crate::task::{handover, share};
 use once_cell::sync::OnceCell;
@@ -275,8 +274,8 @@ pub(crate) fn run(worker: &'static Worker, finalizer: Option<usize>) -> ! {
     segment.phase.store(phase::READY, Ordering::Release);
     worker.wake_host();
     let mut position = 0u32;
-    let mut spin = Spin::new();
-    while segment.wait_for_task(position, &mut spin, || worker.take_shares()) {
+    let mut waiter = Waiter::new();
+    while segment.wait_for_task(position, &mut waiter, || worker.take_shares()) {
         let slot = segment.slot(position);
         if slot.messages_needed.load(Ordering::Relaxed) > segment.messages_done.load(Ordering::Relaxed) {
             worker.take_shares();

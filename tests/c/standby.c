@@ -262,6 +262,66 @@ static void without_a_call(int start)
     tine_pool_destroy(pool);
 }
 
+static int sets(tine_task *task)
+{
+    int *word = *(int *const *)tine_input(task, NULL);
+    __atomic_store_n(word, 1, __ATOMIC_SEQ_CST);
+    return 7;
+}
+
+struct wish {
+    tine_pool *pool;
+    tine_id id;
+};
+
+static void *wait_for(void *place)
+{
+    struct wish *wish = (struct wish *)place;
+    tine_result result = TINE_RESULT_INIT;
+    CHECK_RC(tine_wait(wish->pool, wish->id, HANG_NS, &result), 0);
+    CHECK_EQ(result.status, 7);
+    return NULL;
+}
+
+/* After many short tasks the next ones go to the same worker; one that turns out to be long must not keep those behind it, on which
+ * it depends here, whether nobody waits, or a thread waits that has been asleep since before. */
+static void behind_a_long_one(int start)
+{
+    enum { SHORT = 5000, ROUNDS = 10 };
+    tine_pool_options options = TINE_POOL_OPTIONS_INIT;
+    tine_pool *pool = NULL;
+    options.workers = 3;
+    options.start = start;
+    CHECK_RC(tine_pool_create(&options, &pool), 0);
+    int one = 1, *words = (int *)tine_alloc(pool, 2 * sizeof *words);
+    CHECK(words);
+    for (int round = 0; round < ROUNDS; round++) {
+        int *word = &words[0], *other = &words[1];
+        struct wish wish = { pool, 0 };
+        pthread_t thread;
+        words[0] = words[1] = 0;
+        for (int i = 0; i < SHORT; i++) {
+            CHECK_RC(tine_submit(pool, give_back, &one, sizeof one, NULL, NULL), 0);
+        }
+        take_all(pool);
+        if (round % 2) {
+            CHECK_RC(tine_submit(pool, until_set, &other, sizeof other, NULL, &wish.id), 0);
+            CHECK_EQ(pthread_create(&thread, NULL, wait_for, &wish), 0);
+            nap_ns(2000000);
+        }
+        CHECK_RC(tine_submit(pool, until_set, &word, sizeof word, NULL, NULL), 0);
+        CHECK_RC(tine_submit(pool, sets, &word, sizeof word, NULL, NULL), 0);
+        WAIT_UNTIL(__atomic_load_n(word, __ATOMIC_SEQ_CST));
+        if (round % 2) {
+            __atomic_store_n(other, 1, __ATOMIC_SEQ_CST);
+            CHECK_EQ(pthread_join(thread, NULL), 0);
+        }
+        take_all(pool);
+    }
+    tine_free(pool, words);
+    tine_pool_destroy(pool);
+}
+
 /* ---- The host waits for something else ---- */
 
 static int nap(tine_task *task)
@@ -389,6 +449,7 @@ int main(int argc, char **argv)
         something_else(all_starts[i], 0);
         something_else(all_starts[i], TINE_NO_THREAD);
     }
+    behind_a_long_one(TINE_START_FORKSERVER);
     sleeps(TINE_START_FORKSERVER);
     forked(0);
     forked(TINE_NO_THREAD);

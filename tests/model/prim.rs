@@ -128,6 +128,14 @@ impl Pair {
         result.map(Pair::unpack).map_err(Pair::unpack)
     }
 
+    pub fn add(&self, old: Both, count: u32, yes: Ordering, no: Ordering) -> Result<Both, Both> {
+        self.compare_exchange(old, (old.0, old.1 + count), yes, no)
+    }
+
+    pub fn subtract_one(&self, old: Both, yes: Ordering, no: Ordering) -> Result<Both, Both> {
+        self.compare_exchange(old, (old.0, old.1 - 1), yes, no)
+    }
+
     pub fn word(&self) -> &AtomicU32 {
         &self.0
     }

@@ -71,6 +71,10 @@ impl Me {
         pair_of(self.tid(), cookie(self.tid()))
     }
 
+    pub fn known_process_holder(self) -> Option<u64> {
+        Some(self.process_holder())
+    }
+
     /// Each thread is a process of its own.
     pub fn process_holder(self) -> u64 {
         self.holder()

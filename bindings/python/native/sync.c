@@ -21,10 +21,9 @@ struct shared_mutex {
     int32_t dead;
     /* Written by the holder of one that is recursive: how often it has locked it. */
     uint32_t depth;
-    /* Written by the holder: the thread that took it, and its process; 0 before it lets go. A dead holder leaves its own. */
+    /* The same: the thread that took it; 0 before it lets go. A dead holder leaves its own. */
     int32_t tid;
-    int32_t pid;
-    uint32_t reserved[12];
+    uint32_t reserved[13];
 };
 struct shared_condition {
     tine_condition condition;
@@ -109,13 +108,13 @@ static int32_t own_tid(void)
     return known_tid;
 }
 
-static void sign(struct shared_mutex *mutex, int32_t pid, int32_t tid)
+/* Whether this thread has taken it. Of one that processes own, which is asked seldom, the mutex itself knows. */
+static bool is_mine(Shared *self)
 {
-    mutex->pid = pid;
-    mutex->tid = tid;
+    if (self->recursive) return mutex_of(self)->tid == own_tid();
+    tine_owner owner = TINE_OWNER_INIT;
+    return tine_mutex_owner(self->at, &owner) == 0 && owner.pid == own_pid && owner.tid == own_tid();
 }
-
-static bool is_mine(Shared *self) { return mutex_of(self)->tid == own_tid(); }
 
 static PyObject *raise_owner_died(int pid)
 {
@@ -139,15 +138,16 @@ static void note_death(struct shared_mutex *mutex)
 /* Takes the mutex; 0 also of one that was not repaired: its word says so. A holder that asks again waits for another of its threads. */
 static int take(Shared *self, int64_t timeout_ns)
 {
-    int rc = wait_for(lock_mutex, self->at, timeout_ns);
+    int rc = tine_mutex_lock(self->at, 0);
+    if (rc == -EAGAIN && timeout_ns) rc = wait_for(lock_mutex, self->at, timeout_ns);
     if (rc == -EDEADLK && timeout_ns == 0) return -EAGAIN;
     if (rc == -EOWNERDEAD) {
         note_death(mutex_of(self));
         rc = 0;
     }
-    if (rc == 0) {
-        sign(mutex_of(self), own_pid, own_tid());
-        if (self->recursive) mutex_of(self)->depth++;
+    if (rc == 0 && self->recursive) {
+        mutex_of(self)->tid = own_tid();
+        mutex_of(self)->depth++;
     }
     return rc;
 }
@@ -158,7 +158,7 @@ static PyObject *acquire_for(Shared *self, int64_t timeout_ns)
     if (rc == 0 && mutex_of(self)->dead && !(self->recursive && mutex_of(self)->depth > 1)) {
         int pid = mutex_of(self)->dead;
         mutex_of(self)->depth = 0;
-        sign(mutex_of(self), 0, 0);
+        mutex_of(self)->tid = 0;
         tine_mutex_unlock(self->at);
         return raise_owner_died(pid);
     }
@@ -185,8 +185,7 @@ static PyObject *mutex_release(PyObject *object, PyObject *unused)
         PyErr_SetString(PyExc_AssertionError, "attempt to release recursive lock not owned by thread");
         return NULL;
     }
-    /* Whoever does not hold it writes nothing. */
-    if (self->recursive ? --mutex->depth == 0 : mutex->pid == own_pid) sign(mutex, 0, 0);
+    if (self->recursive && --mutex->depth == 0) mutex->tid = 0;
     int rc = tine_mutex_unlock(&mutex->mutex);
     if (rc == 0) Py_RETURN_NONE;
     if (rc != -EPERM) return raise_code(rc, NULL);
@@ -396,7 +395,7 @@ static PyObject *condition_wait(PyObject *object, PyObject *arguments)
     int rc;
     do {
         mutex->depth = 0;
-        sign(mutex, 0, 0);
+        mutex->tid = 0;
         Py_BEGIN_ALLOW_THREADS
         rc = tine_condition_wait(&condition->condition, &mutex->mutex, timeout_ns);
         Py_END_ALLOW_THREADS
@@ -411,8 +410,10 @@ static PyObject *condition_wait(PyObject *object, PyObject *arguments)
     } while (rc == -EINTR);
     condition->waiting--;
     for (uint32_t inner = 1; inner < depth; inner++) tine_mutex_lock(&mutex->mutex, TINE_FOREVER);
-    sign(mutex, own_pid, own_tid());
-    if (self->recursive) mutex->depth = depth;
+    if (self->recursive) {
+        mutex->tid = own_tid();
+        mutex->depth = depth;
+    }
     if (mutex->dead && rc != RAISED) return raise_owner_died(mutex->dead);
     return answer_of_wait(rc);
 }

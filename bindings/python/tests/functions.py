@@ -177,5 +177,15 @@ def abort():
     os.abort()
 
 
+def put_and_fail(queue):
+    queue.put("put")
+    raise ValueError("after it has put")
+
+
+def put_many(count, size):
+    for number in range(count):
+        initialized_with.put((number, bytes(size)))
+
+
 def say(text):
     print(text)

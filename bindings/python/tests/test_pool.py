@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 import time
+from concurrent.futures.process import BrokenProcessPool
 
 import functions
 import numpy as np
@@ -220,6 +221,12 @@ def test_initializer_with_locks_and_queues_of_multiprocessing():
         pool.map(functions.put_locked, range(4), 1)
         assert sorted(queue.get(timeout=60) for _ in range(4)) == [0, 1, 2, 3]
     pool.join()
+
+
+def test_failing_initializer_is_an_error():
+    """multiprocessing's pool would start workers for ever."""
+    with pytest.raises(BrokenProcessPool, match="it was not to be"):
+        libtine.Pool(2, functions.fail_to_initialize)
 
 
 def test_maxtasksperchild():

@@ -222,6 +222,28 @@ def test_nothing_outlives_the_host():
     assert all(gone(pid) for pid in pids)
 
 
+@pytest.mark.parametrize("method", ["forkserver", "spawn"])
+def test_busy_workers_end_with_their_host(method):
+    """What multiprocessing's and concurrent.futures' workers do not: those that work never look."""
+    host = run_program(
+        f"""
+        import functions, libtine, time
+        executor = libtine.ProcessPoolExecutor(2, {method!r})
+        calls = [executor.submit(functions.sleep_whatever_comes, 1000) for _ in range(2)]
+        while not all(call.running() for call in calls):
+            time.sleep(0.01)
+        print(*executor._processes, flush=True)
+        time.sleep(1000)
+        """
+    )
+    pids = [int(pid) for pid in host.stdout.readline().split()]
+    assert len(pids) == 2
+    assert not any(family.uses_files_in_shm(pid) for pid in (host.pid, *pids))
+    host.kill()
+    host.wait()
+    assert all(gone(pid) for pid in pids)
+
+
 def test_interrupt_ends_waits_at_once():
     host = run_program(
         """

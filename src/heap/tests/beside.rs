@@ -1,10 +1,12 @@
-//! Whoever clears up or takes back is stopped after every instruction, while a living owner allocates and frees beside it.
+//! Whoever clears up, takes back or frees is stopped after every instruction, while a living owner allocates and frees beside it.
 //!
 //! The stopped one is a forked child with a view of the heap of its own. What the living owner does in between brings the
 //! same words back again and again, which is what a look and a later exchange could fall for.
 
-use super::kills::{stay_on_one_processor, step, stopped_by};
+use super::kills::{long_form, stay_on_one_processor, step, stopped_by};
 use super::*;
+use crate::heap::own::OwnHeap;
+use crate::heap::segment::SegmentOptions;
 
 const DEAD: Owner = 7;
 const STOPPED: Owner = 5;
@@ -93,7 +95,7 @@ fn scene() -> Living {
 }
 
 /// Runs `body` in a child that is stopped after every instruction; how many there were.
-fn step_beside(living: &mut Living, disturb: fn(&mut Living, u64), body: fn(&Heap)) -> u64 {
+fn step_beside(living: &mut Living, disturb: impl Fn(&mut Living, u64), body: impl FnOnce(&Heap)) -> u64 {
     // SAFETY: the child only uses the heap, and ends without returning.
     let pid = unsafe { libc::fork() };
     assert!(pid >= 0);
@@ -167,5 +169,148 @@ fn taking_back_beside_a_living_owner() {
         println!("taking back, {name}: {steps} instructions");
         assert!(steps > 100, "{name}: {steps} instructions only");
         examine(&mut living, name);
+    }
+}
+
+/// Where the slab begins that a block is in.
+fn slab_of(heap: &Heap, block: NonNull<u8>) -> u32 {
+    let extent = ((block.as_ptr() as usize - heap.directory.data_start()) / EXTENT_BYTES) as u32;
+    match heap.directory.get(extent) {
+        Entry { kind: Kind::Tail, aux, .. } => extent - aux,
+        _ => extent,
+    }
+}
+
+/// Another process returns the last block of a slab that the living owner has let go of. In between the owner takes the slab up,
+/// fills it with other blocks and lets go of it again: it is LOOSE as before, and only the generation says that the look was at another.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+#[test]
+fn the_last_block_is_returned_while_the_owner_takes_the_slab_up() {
+    const SIZE: usize = 16_384;
+    const BLOCKS: usize = 7; // Of a slab.
+    stay_on_one_processor();
+    // From the moment the block is free until the slab is taken back, in instructions.
+    let run = |disturbed_at: u64| {
+        let mut living = scene();
+        living.heap.reclaim(DEAD, 4711, 0);
+        living.free_all_of(SIZE);
+        (0..2 * BLOCKS).for_each(|_| living.allocate(SIZE));
+        let last = living.blocks.iter().position(|(_, size, _)| *size == SIZE).unwrap();
+        let (last, ..) = living.blocks.remove(last);
+        let slab = slab_of(&living.heap, last);
+        let neighbour = |living: &Living| {
+            living.blocks.iter().position(|(block, ..)| slab_of(&living.heap, *block) == slab)
+        };
+        while let Some(place) = neighbour(&living) {
+            living.free(place);
+        }
+        assert_eq!(living.heap.directory.get(slab).kind, Kind::Loose);
+        let window = std::cell::Cell::new((0, 0));
+        let refill = |living: &mut Living, step| {
+            if step == disturbed_at {
+                (0..BLOCKS).for_each(|_| living.allocate(SIZE));
+            }
+            if living.heap.directory.get(slab).kind == Kind::Loose {
+                let is_free = living.heap.size_of(last).is_err();
+                window.set((if is_free { window.get().0 } else { step }, step));
+            }
+        };
+        let steps = step_beside(&mut living, refill, |heap| heap.free(last).unwrap());
+        examine(&mut living, &format!("disturbed after {disturbed_at} of {steps} instructions"));
+        window.get()
+    };
+    let (first, behind) = run(0);
+    println!("returning the last block: looks and takes back in {} instructions", behind - first);
+    assert!(behind - first > 10, "{} instructions only", behind - first);
+    for step in (first..=behind + 1).step_by(if long_form().is_some() { 1 } else { 9 }) {
+        run(step);
+    }
+}
+
+/// A second process clears up while a first one does, and is stopped: it leaves that to the first, even where the place is a new
+/// process's by now. All of the new one's blocks are its own.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+#[test]
+fn one_cleaner_at_a_time() {
+    const BLOCKS: usize = 5;
+    stay_on_one_processor();
+    let make = |own: &OwnHeap| {
+        for _ in 0..BLOCKS {
+            own.heap().allocate(EXTENT_BYTES + 1).expect("a block");
+        }
+    };
+    let run = |stopped_at: u64| {
+        let segment = Arc::new(Segment::create(40 * EXTENT_BYTES, &SegmentOptions::default()).unwrap());
+        let living = OwnHeap::create(&segment).unwrap();
+        let dead = in_child(
+            || {
+                let own = OwnHeap::attach(&segment).expect("the heap");
+                make(&own);
+                std::mem::forget(own); // It ends without closing it.
+            },
+            false,
+        );
+        // SAFETY: a child of this test's.
+        assert_eq!(unsafe { libc::waitpid(dead, std::ptr::null_mut(), 0) }, dead);
+        let cleaner = in_child(
+            || {
+                living.clear_up();
+            },
+            true,
+        );
+        assert_eq!(stopped_by(cleaner), libc::SIGSTOP);
+        let mut steps = 0;
+        let mut next = None;
+        loop {
+            if steps == stopped_at {
+                living.clear_up();
+                let own = OwnHeap::attach(&segment).unwrap();
+                make(&own);
+                next = Some(own);
+            }
+            if step(cleaner) == libc::SIGSTOP {
+                break;
+            }
+            steps += 1;
+        }
+        // SAFETY: a child of this test's, which is stopped.
+        unsafe {
+            libc::kill(cleaner, libc::SIGKILL);
+            libc::waitpid(cleaner, std::ptr::null_mut(), 0);
+        }
+        let what = format!("stopped after {stopped_at} of {steps} instructions");
+        assert_eq!(living.left_by(dead).len(), BLOCKS, "{what}");
+        let mine = living.processes().into_iter().filter(|process| process.alive);
+        let mine: u64 = mine.map(|process| process.usage.blocks).sum();
+        assert_eq!(mine, if next.is_some() { BLOCKS as u64 } else { 0 }, "{what}");
+        assert_eq!(living.release_process(dead), Ok(BLOCKS), "{what}");
+        steps
+    };
+    let steps = run(u64::MAX);
+    println!("clearing up in a segment: {steps} instructions");
+    assert!(steps > 1000, "{steps} instructions only");
+    for step in (0..=steps).step_by(if long_form().is_some() { 19 } else { 499 }) {
+        run(step);
+    }
+}
+
+/// Forks a child that does this and ends, leaving all as it is; one that is traced stops before and after.
+fn in_child(body: impl FnOnce(), traced: bool) -> i32 {
+    // SAFETY: the child only uses heaps, and ends without returning; it asks its parent to trace it, and stops for it.
+    unsafe {
+        let pid = libc::fork();
+        assert!(pid >= 0);
+        if pid == 0 {
+            if traced {
+                libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0);
+                libc::raise(libc::SIGSTOP);
+            }
+            body();
+            if traced {
+                libc::raise(libc::SIGSTOP);
+            }
+            libc::_exit(0);
+        }
+        pid
     }
 }

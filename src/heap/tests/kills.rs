@@ -38,7 +38,9 @@ impl Child<'_> {
     }
 
     fn allocate(&self, slot: usize, size: usize) {
-        if let Ok(block) = self.heap.allocate(size) {
+        // As a program's calls do: the short way where it serves.
+        let block = self.heap.allocate_quickly(size).map_or_else(|| self.heap.allocate(size), Ok);
+        if let Ok(block) = block {
             self.log.held[slot].store(block.as_ptr() as u64, Ordering::SeqCst);
         }
     }
@@ -47,7 +49,10 @@ impl Child<'_> {
         let address = place.load(Ordering::SeqCst);
         self.log.freeing.store(address, Ordering::SeqCst);
         place.store(0, Ordering::SeqCst);
-        if address != 0 && self.heap.free_address(address as usize).is_err() {
+        if address != 0
+            && !self.heap.free_quickly(std::ptr::with_exposed_provenance_mut(address as usize))
+            && self.heap.free_address(address as usize).is_err()
+        {
             // SAFETY: ends this forked child.
             unsafe { libc::_exit(3) };
         }
@@ -170,7 +175,7 @@ impl Arena {
     }
 }
 
-fn long_form() -> Option<u64> {
+pub(super) fn long_form() -> Option<u64> {
     std::env::var("TINE_KILLS").ok()?.parse().ok()
 }
 
@@ -237,6 +242,14 @@ const PATHS: &[Path] = &[
         |child| (0..2).for_each(|slot| child.allocate(slot, 1000)),
         |child| child.free(&child.log.held[0]),
     ),
+    (
+        "the block that was freed last",
+        |child| {
+            (0..2).for_each(|slot| child.allocate(slot, 1000));
+            child.free(&child.log.held[0]);
+        },
+        |child| child.allocate(0, 1000),
+    ),
     ("free of the first of a full slab", fill, |child| child.free(&child.log.held[0])),
     ("free of a large block", |child| child.allocate(0, 300_000), |child| child.free(&child.log.held[0])),
     (
@@ -280,8 +293,18 @@ fn killed_after_single_instructions() {
         };
         let (arena, pid) = start();
         let mut length = 0u64;
+        // What a survivor would find after each instruction: blocks come one by one, or they go.
+        let mut before = arena.heap.stats().used_blocks as i64;
+        let mut direction = 0;
         while step(pid) != libc::SIGSTOP {
             length += 1;
+            let now = arena.heap.stats().used_blocks as i64;
+            let change = now - before;
+            assert!(
+                change == 0 || change.abs() == 1 && change * direction >= 0,
+                "{name}: {before} blocks, and after instruction {length} {now}"
+            );
+            (before, direction) = (now, if change == 0 { direction } else { change });
         }
         if std::env::var_os("TINE_VERBOSE").is_some() {
             println!("{name}: {length} instructions");

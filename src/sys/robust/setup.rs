@@ -6,7 +6,7 @@
 //! destructor, which some C libraries allocate memory to remember: a record whose thread has ended is found when another
 //! is needed.
 
-use super::{Anchor, ENTRY, Head, Me, Record, forced_off, local, order, pair_of};
+use super::{Anchor, ENTRY, Head, Me, Record, exchange_record, forced_off, local_record, order, pair_of};
 use crate::sys::memory;
 use crate::sys::owner::{self, Kind};
 use std::mem::{offset_of, size_of};
@@ -144,7 +144,7 @@ pub(super) fn process_cookie(pid: u32) -> u32 {
 #[inline(never)]
 pub(super) fn set_up() -> Option<Me> {
     // Null, or after a fork the parent's, which is zeroed and stays unused.
-    let before = local::get();
+    let before = local_record();
     let (tid, pid) = (owner::gettid(), owner::getpid());
     let record = arena()?.claim(tid)?;
     // SAFETY: the record is this thread's alone: claimed, and not known to a handler yet.
@@ -168,7 +168,7 @@ pub(super) fn set_up() -> Option<Me> {
             (*record).head = &raw mut (*record).own_head;
             (*record).anchor.next = AtomicU64::new((*record).head as u64);
         }
-        if local::exchange(before, record) {
+        if exchange_record(before, record) {
             return Some(Me(record));
         }
         // A handler was faster. This record's anchor may stand in the list, before the other's, until the thread ends.

@@ -4,16 +4,14 @@
 of that module, by the start method forkserver; `get_context` has them for each.
 """
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
-from ._array import array, empty_like
 from ._native import version
-from ._progress import progress
-from .errors import DeadlineExceeded, OwnerDied, TineError, Unreadable, WorkerDied
-from .executor import ProcessPoolExecutor
-from .pool import Pool
 
 if TYPE_CHECKING:
+    from ._array import array, empty_like
+    from ._progress import progress
     from .connection import Connection, Pipe
     from .context import (
         BufferTooShort,
@@ -27,6 +25,9 @@ if TYPE_CHECKING:
         set_forkserver_preload,
         set_start_method,
     )
+    from .errors import DeadlineExceeded, OwnerDied, TineError, Unreadable, WorkerDied
+    from .executor import ProcessPoolExecutor
+    from .pool import Pool
     from .process import Process, active_children, current_process, parent_process
     from .queues import JoinableQueue, Queue, SimpleQueue
     from .sharedctypes import Array, RawArray, RawValue, Value
@@ -79,13 +80,25 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """multiprocessing's names are imported when they are asked for: workers and most programs need few of them."""
-    if name in __all__:
-        from . import connection, context, process, queues, sharedctypes, synchronize
+# Where the names are, in the order in which they are looked for.
+_MODULES = (
+    *("executor", "pool", "errors", "_array", "_progress"),
+    *("context", "process", "synchronize", "queues", "connection", "sharedctypes"),
+)
 
-        for module in (context, process, synchronize, queues, connection, sharedctypes):
+
+def __getattr__(name: str) -> Any:
+    """Names are imported when they are asked for: workers and most programs need few of them."""
+    if name in _MODULES:
+        return importlib.import_module(f"{__name__}.{name}")
+    if name in __all__:
+        for each in _MODULES:
+            module = importlib.import_module(f"{__name__}.{each}")
             if hasattr(module, name):
                 globals()[name] = value = getattr(module, name)
                 return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,22 +1,20 @@
-"""The worker's side: what the interpreter does that a pool has started."""
+"""The worker's side: what the interpreter does that a pool has started.
+
+A pool starts no faster than this module is imported. What only a failure needs is imported when there is one.
+"""
 
 from __future__ import annotations
 
-import base64
 import fcntl
-import logging
 import os
 import pickle
 import signal
 import sys
-import traceback
 from collections.abc import Callable, Sequence
-from concurrent.futures.process import _RemoteTraceback
-from multiprocessing import context, process, util
-from multiprocessing.pool import MaybeEncodingError  # type: ignore[attr-defined]
+from multiprocessing import process, util
 from typing import Any
 
-from . import _codec, _crash, _native, errors
+from . import _codec, _crash, _native
 
 COMMAND = "from libtine import _worker; _worker.main()"
 
@@ -28,6 +26,8 @@ _main_can_be_run = True
 
 def rebuild(error: BaseException, text: str, cause: BaseException | None) -> BaseException:
     """In the host: an exception with what goes with it."""
+    from concurrent.futures.process import _RemoteTraceback
+
     error.__cause__ = cause if cause is not None else _RemoteTraceback(text)  # type: ignore[arg-type]
     return error
 
@@ -37,23 +37,15 @@ def dump(result: Any) -> Sequence[_codec.Part]:
     try:
         return _codec.dumps(result)
     except Exception as error:
+        from .errors import ResultNotSent
+
         where = _codec.find_unpicklable(result, "result")
         raise ResultNotSent(error, result, f"the result cannot be sent: {where}") from error
 
 
-class ResultNotSent(MaybeEncodingError, pickle.PicklingError):  # type: ignore[misc]
-    """What a function has returned cannot be pickled; .exc and .value are as of multiprocessing's error."""
-
-    def __init__(self, exc: object, value: object, text: str = "") -> None:
-        MaybeEncodingError.__init__(self, exc, value)
-        self.text = text
-        self.args = (self.exc, self.value, text)
-
-    def __str__(self) -> str:
-        return self.text or super().__str__()
-
-
 def _message(error: BaseException, cause: BaseException | None = None) -> Sequence[_codec.Part]:
+    import traceback
+
     text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
     error.__traceback__ = None
     text = f'\n"""\n{text}"""'
@@ -73,13 +65,15 @@ def failed(error: BaseException) -> Sequence[_codec.Part]:
 
 def unreadable(error: BaseException) -> Sequence[_codec.Part]:
     """An exception that came of reading a call."""
+    from .errors import Unreadable
+
     text = f"{type(error).__name__}: {error}"
     if isinstance(error, AttributeError) and "__main__" in str(error) and not _main_can_be_run:
         text += (
             " (the main module of the host has no file that a worker could run: it was typed in, or given by -c; "
             "install cloudpickle, which sends its functions by value, or put them into a module)"
         )
-    return _message(errors.Unreadable(f"the call cannot be read: {text}"), error)
+    return _message(Unreadable(f"the call cannot be read: {text}"), error)
 
 
 def initialize(data: bytes) -> None:
@@ -96,6 +90,8 @@ def initialize(data: bytes) -> None:
     try:
         function(*args)
     except Exception:
+        import logging
+
         logging.getLogger("concurrent.futures").critical("Exception in initializer:", exc_info=True)
         finalize()
         raise
@@ -130,6 +126,8 @@ class _Inherited:
 
 def initializer_data(function: Callable[..., object] | None, args: Sequence[Any]) -> bytes:
     """What initialize() needs to know."""
+    from multiprocessing import context
+
     call = None
     if function is not None:
         context.set_spawning_popen(_Spawning())  # type: ignore[arg-type]
@@ -163,7 +161,7 @@ def main() -> None:
     """What `python -c COMMAND DATA` runs."""
     global is_worker, _main_can_be_run
     is_worker = True
-    data = pickle.loads(base64.b64decode(sys.argv[1]))
+    data = pickle.loads(bytes.fromhex(sys.argv[1]))
     sys.argv = data.pop("sys_argv", sys.argv)
     sys.path[:] = data.pop("sys_path")
     os.chdir(data.pop("dir", "."))
@@ -185,4 +183,4 @@ def preparation_data(preload: Sequence[str]) -> str:
     data["preload"] = list(preload)
     if _codec.main_is_lost():
         data.pop("init_main_from_path", None)
-    return base64.b64encode(pickle.dumps(data)).decode()
+    return pickle.dumps(data).hex()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import concurrent.futures
 import multiprocessing
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -51,6 +52,18 @@ def row(name: str, count: int, unit: str, contenders: dict[str, Callable[[], obj
 def start_and_stop(make: Callable[[], Any]) -> None:
     with make() as pool:
         pool.submit(abs, 1).result()
+
+
+FIRST = """\
+import {module}
+if __name__ == "__main__":
+    with {make} as executor:
+        executor.submit(abs, 1).result()
+"""
+
+
+def run_program(module: str, make: str) -> None:
+    subprocess.run([sys.executable, "-c", FIRST.format(module=module, make=make)], check=True)
 
 
 def main() -> None:
@@ -126,7 +139,7 @@ def main() -> None:
             rounds,
         )
     row(
-        "an executor's start, first call and end",
+        "a further executor's start, call and end",
         1,
         "ms",
         {
@@ -134,6 +147,18 @@ def main() -> None:
             "Executor": lambda: start_and_stop(
                 lambda: concurrent.futures.ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("forkserver"))
             ),
+        },
+        rounds,
+    )
+    forkserver = "multiprocessing.get_context('forkserver')"
+    standard_make = f"concurrent.futures.ProcessPoolExecutor(1, mp_context={forkserver})"
+    row(
+        "a program with one executor and one call",
+        1,
+        "ms",
+        {
+            "libtine": lambda: run_program("libtine", "libtine.ProcessPoolExecutor(1)"),
+            "Executor": lambda: run_program("concurrent.futures, multiprocessing", standard_make),
         },
         rounds,
     )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import pickle
 import signal as signals
 from concurrent.futures import CancelledError
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.pool import MaybeEncodingError  # type: ignore[attr-defined]
 
 from . import _crash, _native
 
@@ -74,6 +76,18 @@ CANCELED = -errno.ECANCELED
 
 class Unreadable(BrokenProcessPool):
     """A call or a result could not be unpickled at the other end; .__cause__ says why. Only this call has failed."""
+
+
+class ResultNotSent(MaybeEncodingError, pickle.PicklingError):  # type: ignore[misc]
+    """What a function has returned cannot be pickled; .exc and .value are as of multiprocessing's error."""
+
+    def __init__(self, exc: object, value: object, text: str = "") -> None:
+        MaybeEncodingError.__init__(self, exc, value)
+        self.text = text
+        self.args = (self.exc, self.value, text)
+
+    def __str__(self) -> str:
+        return self.text or super().__str__()
 
 
 def with_note(error: BaseException, note: str) -> BaseException:

@@ -1,0 +1,178 @@
+//! What a pool knows of the thread that stands by for it: when that looks next, what it wants to hear of, and whether it is to be
+//! called. The table in [`super::standby`] is kept here.
+
+use super::standby::FAR;
+use super::state::{LOOK_NS, State};
+use crate::heap::bell::{Bell, standby};
+use crate::sys::clock::{Deadline, now_ns};
+use crate::sys::prim::{Ordering, fence};
+use std::sync::Arc;
+
+/// While a thread of the host's moves a pool on, tine's looks so often whether it still does.
+const BEAT_NS: u64 = 1_000_000;
+
+#[derive(Debug)]
+pub(super) struct StandbyAccount {
+    /// The pool has such a thread.
+    is_there: bool,
+    /// Until when it sleeps.
+    due: Deadline,
+    /// Nothing was under way when it lay down.
+    is_idle: bool,
+    /// It lay down for a beat, because the host moves the pool on.
+    beats: bool,
+    /// What it wants to hear of.
+    mode: u32,
+    /// The host has moved the pool on since it last looked.
+    host_has_pumped: bool,
+    /// It is to be called when the lock is free.
+    is_called: bool,
+}
+
+impl StandbyAccount {
+    pub(super) fn new() -> StandbyAccount {
+        StandbyAccount {
+            is_there: false,
+            due: Deadline(0),
+            is_idle: false,
+            beats: false,
+            mode: 0,
+            host_has_pumped: false,
+            is_called: false,
+        }
+    }
+
+    pub(super) fn is_there(&self) -> bool {
+        self.is_there
+    }
+
+    pub(super) fn has_come(&mut self) {
+        self.is_there = true;
+    }
+
+    /// The pool is moved on, by the host or not.
+    pub(super) fn pumped(&mut self, by_host: bool) {
+        self.host_has_pumped |= by_host;
+    }
+
+    pub(super) fn is_called(&self) -> bool {
+        self.is_called
+    }
+
+    /// Whether it is to be called; asked for by who calls it.
+    pub(super) fn take_call(&mut self) -> bool {
+        std::mem::take(&mut self.is_called)
+    }
+}
+
+impl State {
+    /// tine's thread moves the pool on, if nobody else does, and lies down; when it has to look again.
+    pub(super) fn stand_by(&mut self, bell: &Bell, something_happened: bool) -> Deadline {
+        let mut happened = something_happened;
+        self.standby.due = Deadline(0);
+        loop {
+            self.standby.beats = false;
+            let host_moves_on = std::mem::take(&mut self.standby.host_has_pumped);
+            if self.desk.is_led() {
+                self.standby.mode = standby::QUIET;
+                bell.standby_lies_down(standby::QUIET);
+                self.standby_rests(FAR, !something_happened);
+                return self.standby.due;
+            }
+            let due = self.first_due();
+            if host_moves_on && self.waits_for_a_look() && !due.passed() && !bell.has_news() {
+                self.standby.beats = true;
+                (self.standby.due, self.standby.is_idle) = (due.min(Deadline(now_ns() + BEAT_NS)), false);
+            } else {
+                self.family.host_calls = false;
+                self.pump(happened);
+                match self.next_look(now_ns()).min(FAR) {
+                    due if self.ledger.outstanding == 0 => self.standby_rests(due, !something_happened),
+                    due => (self.standby.due, self.standby.is_idle) = (due, false),
+                }
+                self.family.host_calls = true;
+            }
+            self.standby.mode = self.standby_wanted();
+            bell.standby_lies_down(self.standby.mode);
+            if !self.standby_missed(bell) {
+                return self.standby.due;
+            }
+            happened = self.family.has_news();
+            bell.standby_is_up();
+        }
+    }
+
+    /// Whether tasks wait that somebody could have who has nothing to do, now or soon.
+    fn waits_for_a_look(&mut self) -> bool {
+        self.queued() > 0 || self.uneven_due_ns() != u64::MAX
+    }
+
+    /// Nothing is to be done until then. Whether it was called, for nothing as it seems now.
+    fn standby_rests(&mut self, due: Deadline, called: bool) {
+        let look = if called { Deadline(now_ns() + LOOK_NS) } else { FAR };
+        (self.standby.due, self.standby.is_idle) = (due.min(look), !called);
+    }
+
+    /// What tine's thread is to hear of as things are.
+    fn standby_wanted(&self) -> u32 {
+        match () {
+            () if self.awaits_results() => standby::CURIOUS,
+            () if self.queued() > 0 && !self.standby.beats => standby::HUNGRY,
+            () => standby::QUIET,
+        }
+    }
+
+    /// Whether something has come that the thread would have been woken for a moment later.
+    fn standby_missed(&self, bell: &Bell) -> bool {
+        bell.has_news()
+            || self.family.has_news()
+            || match self.standby.mode {
+                standby::CURIOUS => self.has_results(),
+                standby::HUNGRY => self.has_low_ring(),
+                _ => false,
+            }
+    }
+
+    /// A thread of the host's leaves: where it was to lead and others wait, one of them is to; where nobody does, tine's
+    /// thread has to know of what it leaves under way. Whoever lay down while nothing was looks at the clock too seldom now.
+    pub(super) fn leave(&mut self) {
+        self.desk.pass_the_lead();
+        if self.ledger.outstanding == 0 {
+            return;
+        }
+        if self.desk.is_led() {
+            let uneven_due = Deadline(self.uneven_due_ns());
+            if self.leader.is_unaware_of(uneven_due) {
+                self.heap.bell().ring_leader();
+            }
+        }
+        if !self.standby.is_there || !self.desk.nobody_is_there() {
+            return;
+        }
+        // What is only uneven has a beat's time: until then, the host's next call may see to it.
+        let is_uneven =
+            |state: &mut State| Deadline(state.uneven_due_ns().saturating_add(BEAT_NS)) < state.standby.due;
+        if self.standby.is_idle
+            || self.first_due() < self.standby.due
+            || !self.standby.beats && is_uneven(self)
+        {
+            self.standby.is_called = true;
+            return;
+        }
+        let wanted = self.standby_wanted();
+        if wanted > self.standby.mode {
+            let heap = Arc::clone(&self.heap);
+            if heap.bell().standby_wants_more(self.standby.mode, wanted) {
+                fence(Ordering::SeqCst);
+                self.standby.mode = wanted;
+                self.standby.is_called |= self.standby_missed(heap.bell());
+            }
+        }
+    }
+
+    /// The thread knows of no deadline as early as this one.
+    pub(super) fn standby_by(&mut self, due: Deadline) {
+        self.standby.is_called |=
+            self.standby.is_there && self.desk.nobody_is_there() && due < self.standby.due;
+    }
+}
