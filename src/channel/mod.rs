@@ -9,9 +9,9 @@ mod packet;
 
 use crate::error::{Code, Error, Result};
 use crate::sys::clock::{Deadline, Timeout};
+use crate::sys::fd::Guarded;
 use crate::sys::prim::{AtomicBool, AtomicU64, Ordering};
 use crate::sys::socket::{self, Peeked, Ready, Sent, Waited};
-use crate::sys::fd::Guarded;
 use crate::sys::{fd, fork, reserve};
 use packet::{First, Flaw, HEADER_BYTES, Header, Kind, judge, not_ours};
 use std::mem::MaybeUninit;
@@ -91,7 +91,10 @@ impl Channel {
         if options.buffer_bytes != 0 {
             socket::set_send_buffer(socket.as_raw_fd(), options.buffer_bytes)?;
         }
-        Ok(Channel::from_end(End { socket: Box::new(Guarded::new(socket)), interruptible: options.interruptible }))
+        Ok(Channel::from_end(End {
+            socket: Box::new(Guarded::new(socket)),
+            interruptible: options.interruptible,
+        }))
     }
 
     /// The end that another process has given away.

@@ -59,7 +59,8 @@ impl Guarded {
 
     /// The number, for who must know that it still means what it meant; `what` is the object's name.
     pub(crate) fn checked(&self, what: &str) -> Result<RawFd> {
-        let closed = || Error::errno(libc::EBADF, format!("{what}'s descriptor has been closed by the program"));
+        let closed =
+            || Error::errno(libc::EBADF, format!("{what}'s descriptor has been closed by the program"));
         Some(self.as_raw_fd()).filter(|fd| *fd >= 0).ok_or_else(closed)
     }
 
