@@ -13,9 +13,10 @@ use crate::error::{Code, Error, Result};
 use crate::sys::fd::Guarded;
 use crate::sys::memory::{self, Access, Mapping};
 use crate::sys::socket::{self, Peeked, Sent};
-use crate::sys::{limits, owner, reserve, robust};
+use crate::sys::{fork, limits, owner, reserve, robust};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 const MAGIC: u64 = u64::from_ne_bytes(*b"tine/seg");
 /// Changed with the layout of anything that processes share in a segment: its header, locks, heaps, queues.
@@ -164,8 +165,6 @@ impl Segment {
     /// cannot have now, for want of a descriptor, of memory or of its address, stays in the socket; what nobody can have
     /// is thrown away.
     pub fn receive(socket: RawFd, options: &SegmentOptions) -> Result<Segment> {
-        // Between look and taking no other thread may take: then this one would throw away what it has not seen.
-        static TURN: Mutex<()> = Mutex::new(());
         loop {
             // Waits without the turn, and leaves what comes to the look.
             match socket::peek(socket, &mut [0; ANNOUNCEMENT.len()], true)? {
@@ -173,12 +172,13 @@ impl Segment {
                 Peeked::Interrupted => continue,
                 Peeked::Nothing => return Err(Code::errno(libc::EAGAIN).into()),
             }
-            let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+            // Between look and taking no other thread may take: then this one would throw away what it has not seen.
+            let _turn = turn();
             let mut buffer = [0; ANNOUNCEMENT.len()];
             let Peeked::Message { length, fds, fds_lost } = socket::peek(socket, &mut buffer, false)? else {
                 continue;
             };
-            if length == 0 && fds.is_empty() && !fds_lost {
+            if length == 0 && fds.is_empty() && !fds_lost && socket::is_hung_up(socket) {
                 return Err(Code::errno(libc::EPIPE).into());
             }
             let received = Segment::of_message(&buffer, length, fds, fds_lost, options);
@@ -250,6 +250,31 @@ impl Segment {
     /// Whether a thread of this process is known to hold a lock in it, or to wait for one.
     pub fn is_locked(&self) -> bool {
         robust::held_within(self.mapping.address(), self.mapping.length(), &[])
+    }
+}
+
+/// The lock of one process's receivers. A forked child has its own: who held its parent's may not be there.
+struct Turn {
+    pid: i32,
+    lock: Mutex<()>,
+}
+
+/// This process's turn; leaked, one for each process that receives segments.
+fn turn() -> MutexGuard<'static, ()> {
+    /// Null before the first. Release and Acquire: who sees the pointer sees the lock.
+    static TURN: AtomicPtr<Turn> = AtomicPtr::new(std::ptr::null_mut());
+    let pid = fork::pid();
+    loop {
+        let current = TURN.load(Ordering::Acquire);
+        // SAFETY: null, or a turn that was leaked, so it stays as long as the process.
+        if let Some(turn) = unsafe { current.as_ref() }.filter(|turn| turn.pid == pid) {
+            return turn.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        }
+        let new = Box::into_raw(Box::new(Turn { pid, lock: Mutex::new(()) }));
+        if TURN.compare_exchange(current, new, Ordering::AcqRel, Ordering::Acquire).is_err() {
+            // SAFETY: made above, and nobody else has seen it.
+            drop(unsafe { Box::from_raw(new) });
+        }
     }
 }
 

@@ -178,8 +178,10 @@ impl Queue {
     #[cold]
     #[inline(never)]
     fn enter_slowly(&self, me: Me, side: &Side, wait: &mut Wait) -> Outcome<()> {
-        let left = wait.left()?;
-        if side.lock.take(me, left, false)? == Acquired::OwnerDied {
+        // Whose time has run out looks once: a wait of whatever length sees that the holder is dead, or is the caller.
+        let (left, otherwise) = wait.left().map_or_else(|over| (Timeout::Try, over), |left| (left, AGAIN));
+        let taken = side.lock.take(me, left, false);
+        if taken.map_err(|code| if code == AGAIN { otherwise } else { code })? == Acquired::OwnerDied {
             // Nothing to make whole: what the dead one has not committed never was. It can't fail but by somebody's
             // writing into the lock, and then there is nothing to make whole either.
             let _ = side.lock.repair(me);

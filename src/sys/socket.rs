@@ -278,16 +278,35 @@ pub(crate) fn wait(socket: RawFd, what: Ready, deadline: Deadline) -> Waited {
     // SAFETY: one pollfd, a valid or null time, no mask.
     match unsafe { libc::ppoll(&mut poll, 1, left, std::ptr::null()) } {
         0 => Waited::TimedOut,
-        rc if rc < 0 => Waited::Interrupted,
-        _ => Waited::Ready,
+        rc if rc > 0 => Waited::Ready,
+        _ if super::errno() == libc::EINTR => Waited::Interrupted,
+        // Refused: where RLIMIT_NOFILE is 0, or for want of memory. The wait looks round.
+        _ => nap(deadline),
     }
 }
 
-/// Whether the other side is gone, though what it has sent may still be there.
+/// What whoever may not wait for a socket does between two tries.
+fn nap(deadline: Deadline) -> Waited {
+    const NAP: libc::timespec = libc::timespec { tv_sec: 0, tv_nsec: 1_000_000 };
+    let nap = match deadline.remaining() {
+        Some(left) if left.tv_sec == 0 && left.tv_nsec == 0 => return Waited::TimedOut,
+        Some(left) if left.tv_sec == 0 && left.tv_nsec < NAP.tv_nsec => left,
+        _ => NAP,
+    };
+    // SAFETY: a valid time; nobody asks for what is left of it.
+    match unsafe { libc::nanosleep(&nap, std::ptr::null_mut()) } {
+        0 => Waited::Ready,
+        _ => Waited::Interrupted,
+    }
+}
+
+/// Whether the other side is gone or sends nothing more, though what it has sent may still be there. For who has looked, and
+/// found no bytes: where poll is refused, that is taken for the end, because tine sends no empty message.
 pub(crate) fn is_hung_up(socket: RawFd) -> bool {
-    let mut poll = libc::pollfd { fd: socket, events: 0, revents: 0 };
+    let mut poll = libc::pollfd { fd: socket, events: libc::POLLRDHUP, revents: 0 };
     // SAFETY: one pollfd.
-    unsafe { libc::poll(&mut poll, 1, 0) > 0 && poll.revents & libc::POLLHUP != 0 }
+    let refused = unsafe { libc::poll(&mut poll, 1, 0) } < 0;
+    refused || poll.revents & (libc::POLLHUP | libc::POLLRDHUP) != 0
 }
 
 /// How many bytes may be on their way in one direction, as far as the system allows.

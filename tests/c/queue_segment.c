@@ -77,6 +77,41 @@ static void what_is_refused(void)
     CHECK_RC(tine_segment_close(s), 0);
 }
 
+/* A wait of whatever length sees that who had reserved or looked is dead, or is the caller. */
+static void the_shortest_wait_sees_a_death(void)
+{
+    tine_segment *s = new_segment(2 << 20);
+    tine_heap *heap = NULL;
+    void *place = NULL;
+    size_t length = 0;
+    char got[8];
+    CHECK_RC(tine_heap_create(s, NULL, &heap), 0);
+    tine_queue *q = make(heap, 4, 64);
+    CHECK_RC(tine_queue_put(q, "x", 1, 0), 0);
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        tine_heap *mine = NULL;
+        CHECK_RC(tine_heap_attach(s, NULL, &mine), 0);
+        CHECK_RC(tine_queue_reserve(q, 8, 0, &place), 0);
+        CHECK_RC(tine_queue_peek(q, 0, &place, &length), 0);
+        _exit(0);
+    }
+    CHECK_EQ(ended(child), 0);
+    CHECK_RC(tine_queue_put(q, "y", 1, 1), 0);
+    CHECK_RC(tine_queue_get(q, 1, got, sizeof got, &length), 0);
+    CHECK(length == 1 && got[0] == 'y');
+    CHECK_RC(tine_queue_reserve(q, 8, 1, &place), 0);
+    CHECK_RC(tine_queue_put(q, "z", 1, 1), -EDEADLK);
+    CHECK_RC(tine_queue_commit(q, 1), 0);
+    CHECK_RC(tine_queue_peek(q, 1, &place, &length), 0);
+    CHECK_RC(tine_queue_get(q, 1, got, sizeof got, &length), -EDEADLK);
+    CHECK_RC(tine_queue_release(q), 0);
+    tine_queue_destroy(q);
+    CHECK_RC(tine_heap_close(heap), 0);
+    CHECK_RC(tine_segment_close(s), 0);
+}
+
 static void made_used_and_destroyed(void)
 {
     tine_segment *s = new_segment(8 << 20);
@@ -558,6 +593,7 @@ int main(int argc, char **argv)
     tine_init(argc, argv);
     struct belongings before = take_stock();
     what_is_refused();
+    the_shortest_wait_sees_a_death();
     made_used_and_destroyed();
     closing_while_it_is_used();
     strangers_talk(argv[0]);

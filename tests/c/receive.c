@@ -144,6 +144,14 @@ static void what_is_no_segment(void)
     received(sockets[1], 0, -EINVAL); /* sealed by now, and all zero */
     is_the_one(received(sockets[1], TINE_SEGMENT_ANY_ADDRESS, 0), "after it");
     received(sockets[1], 0, -EAGAIN);
+    /* Nor is an empty one, which is not the end. */
+    CHECK_EQ(send(sockets[0], "", 0, 0), 0);
+    CHECK_RC(tine_segment_send(sockets[0], s), 0);
+    received(sockets[1], 0, -EPROTO);
+    is_the_one(received(sockets[1], TINE_SEGMENT_ANY_ADDRESS, 0), "after it");
+    /* Who sends nothing more is at its end. */
+    CHECK_EQ(shutdown(sockets[0], SHUT_WR), 0);
+    received(sockets[1], 0, -EPIPE);
     CHECK_RC(tine_segment_close(s), 0);
     close(unsealed), close(sockets[0]), close(sockets[1]);
     check_stock(before);
@@ -196,7 +204,76 @@ static void each_goes_to_one_thread(void)
     close(sockets[1]);
 }
 
+/* A child that is forked while another thread receives can receive as well. */
+
+static void *receive_until_the_end(void *unused)
+{
+    tine_segment_options options = TINE_SEGMENT_OPTIONS_INIT;
+    options.flags = TINE_SEGMENT_ANY_ADDRESS | TINE_SEGMENT_POPULATE;
+    for (;;) {
+        tine_segment *s = NULL;
+        int rc = tine_segment_receive(shared_socket, &options, &s);
+        if (rc == -EPIPE)
+            return unused;
+        CHECK_RC(rc, 0);
+        CHECK_RC(tine_segment_close(s), 0);
+    }
+}
+
+static void a_forked_child_receives(void)
+{
+    pthread_t thread;
+    int sockets[2], own[2];
+    tine_segment *large = NULL, *small = NULL;
+    CHECK_EQ(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, sockets), 0);
+    shared_socket = sockets[1];
+    CHECK_RC(tine_segment_create(16 << 20, NULL, &large), 0);
+    CHECK_RC(tine_segment_create(5000, NULL, &small), 0);
+    strcpy((char *)tine_segment_address(small), "the child's");
+    CHECK_EQ(pthread_create(&thread, NULL, receive_until_the_end, NULL), 0);
+    for (int i = 0; i < 100; i++) {
+        CHECK_EQ(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, own), 0);
+        CHECK_RC(tine_segment_send(own[0], small), 0);
+        int rc = tine_segment_send(sockets[0], large);
+        CHECK(rc == 0 || rc == -EAGAIN);
+        pid_t child = fork();
+        CHECK(child >= 0);
+        if (child == 0) {
+            alarm(60);
+            is_the_one(received(own[1], TINE_SEGMENT_ANY_ADDRESS, 0), "the child's");
+            _exit(0);
+        }
+        CHECK_EQ(ended(child), 0);
+        close(own[0]), close(own[1]);
+    }
+    CHECK_EQ(shutdown(sockets[0], SHUT_WR), 0);
+    CHECK_EQ(pthread_join(thread, NULL), 0);
+    CHECK_RC(tine_segment_close(large), 0);
+    CHECK_RC(tine_segment_close(small), 0);
+    close(sockets[0]), close(sockets[1]);
+}
+
 /* ---- Channels ---- */
+
+/* A process that may have no descriptor may not poll either. Its waits still end: in time, and with what there is. */
+static void without_poll(void)
+{
+    tine_channel *a = NULL, *b = NULL;
+    size_t length = 0;
+    char got[8];
+    struct rlimit before;
+    CHECK_RC(tine_channel_create(NULL, &a, &b), 0);
+    CHECK_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+    limit(RLIMIT_NOFILE, 0);
+    CHECK_RC(tine_channel_receive(b, 5000000, got, sizeof got, &length), -ETIMEDOUT);
+    CHECK_RC(tine_channel_receive(b, 1, got, sizeof got, &length), -ETIMEDOUT);
+    CHECK_RC(tine_channel_send(a, "x", 1, 0), 0);
+    CHECK_RC(tine_channel_receive(b, 5000000, got, sizeof got, &length), 0);
+    tine_channel_close(a);
+    CHECK_RC(tine_channel_receive(b, 5000000, got, sizeof got, &length), -EPIPE);
+    CHECK_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
+    tine_channel_close(b);
+}
 
 static void a_channel(void)
 {
@@ -241,6 +318,8 @@ int main(void)
     a_segment(SOCK_STREAM);
     what_is_no_segment();
     each_goes_to_one_thread();
+    a_forked_child_receives();
     a_channel();
+    without_poll();
     return 0;
 }
