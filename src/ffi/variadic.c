@@ -3,8 +3,10 @@
 #include <stdio.h>
 
 /* From then on threads, timers and dlopen are in the C library itself, so that tine needs no other one. */
-#if defined(__GLIBC__) && !__GLIBC_PREREQ(2, 34)
+#ifdef __GLIBC__
+#if !__GLIBC_PREREQ(2, 34)
 #error "tine needs glibc 2.34 or later, or musl"
+#endif
 #endif
 
 /* The beginning of a Task: worker/context.rs. */

@@ -15,9 +15,19 @@ const BESIDES: usize = 16 << 10;
 #[derive(Debug)]
 pub(crate) struct Thread(libc::pthread_t);
 
+// SAFETY: a thread's handle says the same in every thread, whether it is a number or, as with musl, a pointer that is only passed on.
+unsafe impl Send for Thread {}
+// SAFETY: as above.
+unsafe impl Sync for Thread {}
+
 /// Which of the threads that there are. (The standard library's own numbers are allocated with the thread's first look at its own.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Id(libc::pthread_t);
+
+// SAFETY: as for `Thread`; it is only compared.
+unsafe impl Send for Id {}
+// SAFETY: as above.
+unsafe impl Sync for Id {}
 
 /// The calling thread.
 #[inline]
