@@ -386,13 +386,19 @@ fn map_somewhere(fd: &OwnedFd, length: usize) -> Result<Mapping> {
     let below = below.map(|(_, lowest)| (last, *lowest));
     let mut refusal = None;
     for (mut address, lowest) in below.into_iter().chain(places.iter().copied()) {
+        // What is not free there may be large, or all of the place out of reach: some emulators take such an address for a hint, and
+        // say so of each. So that the search ends, the stride doubles.
+        let mut stride = step;
         while address >= lowest + step {
             match Mapping::shared_at(fd.as_raw_fd(), address - step, length) {
                 Ok(mapping) => {
                     LAST.store(mapping.address(), Ordering::Relaxed);
                     return Ok(mapping);
                 }
-                Err(error) if error.code().0 == -libc::EEXIST => address -= step,
+                Err(error) if error.code().0 == -libc::EEXIST => {
+                    address = address.saturating_sub(stride);
+                    stride *= 2;
+                }
                 // There may be no such addresses.
                 Err(error) if error.code().0 == -libc::ENOMEM => {
                     refusal.get_or_insert(error);
