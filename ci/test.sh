@@ -56,6 +56,7 @@ long() {
     check book ci/check-book.sh
     check sanitizers ci/check-sanitizers.sh long
     check aarch64 ci/check-aarch64.sh
+    check fuzz ci/check-fuzz.sh
     check python ci/check-python.sh long
 }
 

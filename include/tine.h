@@ -71,7 +71,10 @@ typedef struct tine_channel tine_channel;
  */
 #define TINE_FOREVER INT64_MAX
 
-/** A flag of every object that can be waited for: its waits end with -EINTR when a signal handler has run. */
+/**
+ * A flag of every object that can be waited for: its waits end with -EINTR when a signal handler has run. Those for locks and
+ * queues may go on after a handler that was installed with SA_RESTART, as sem_wait does.
+ */
 #define TINE_INTERRUPTIBLE 1
 
 /** tine_init has not run in this process. */
@@ -1235,7 +1238,7 @@ size_t tine_segment_size(const tine_segment *s);
 /**
  * A descriptor to pass to other processes: close-on-exec, and the segment's own, not to be closed.
  *
- * Returns the descriptor; -EINVAL for NULL. Threads: any.
+ * Returns the descriptor; -EINVAL for NULL; -EBADF: the program has closed it all the same. Threads: any.
  */
 int tine_segment_fd(const tine_segment *s);
 
@@ -1382,7 +1385,7 @@ int tine_heap_create(tine_segment *s, const tine_heap_options *options, tine_hea
  *
  * Parameters: s; options: NULL for all defaults; out: where the heap goes.
  * Returns 0; -EINVAL: there is no heap in the segment, or the segment is not at its address; TINE_EVERSION: the heap was made
- * by another version of tine; -ENOSPC: 252 processes have it; -EACCES: the segment is for reading only; -EMFILE.
+ * by another version of tine; -ENOSPC: it is open 252 times; -EACCES: the segment is for reading only; -EMFILE.
  * Ownership: tine_heap_close. Threads: any. Fork: a child attaches for itself.
  */
 int tine_heap_attach(tine_segment *s, const tine_heap_options *options, tine_heap **out);

@@ -17,6 +17,8 @@ mod check;
 pub mod error;
 mod family;
 pub mod ffi;
+#[cfg(test)]
+mod fuzz;
 pub mod heap;
 pub mod pool;
 pub mod process;

@@ -9,6 +9,7 @@ mod packet;
 
 use crate::error::{Code, Error, Result};
 use crate::sys::clock::{Deadline, Timeout};
+use crate::sys::fd::Guarded;
 use crate::sys::prim::{AtomicBool, AtomicU64, Ordering};
 use crate::sys::socket::{self, Peeked, Ready, Sent, Waited};
 use crate::sys::{fd, fork, reserve};
@@ -32,14 +33,16 @@ pub struct ChannelOptions {
 /// What travels when an end is given to another process.
 #[derive(Debug)]
 pub struct End {
-    pub(crate) socket: OwnedFd,
+    /// Apart, because few tasks have one, and the host has a place for it in the books of each.
+    pub(crate) socket: Box<Guarded>,
     pub(crate) interruptible: bool,
 }
 
 /// One end of a channel. Dropping it closes it in this process.
 #[derive(Debug)]
 pub struct Channel {
-    socket: OwnedFd,
+    /// Looked at before it is closed, ended or given away, and not with each message, which is the user's own call.
+    socket: Guarded,
     /// A forked child must not use it.
     pid: i32,
     interruptible: bool,
@@ -88,13 +91,16 @@ impl Channel {
         if options.buffer_bytes != 0 {
             socket::set_send_buffer(socket.as_raw_fd(), options.buffer_bytes)?;
         }
-        Ok(Channel::from_end(End { socket, interruptible: options.interruptible }))
+        Ok(Channel::from_end(End {
+            socket: Box::new(Guarded::new(socket)),
+            interruptible: options.interruptible,
+        }))
     }
 
     /// The end that another process has given away.
     pub fn from_end(end: End) -> Channel {
         Channel {
-            socket: end.socket,
+            socket: *end.socket,
             pid: fork::pid(),
             interruptible: end.interruptible,
             lent: false,
@@ -109,18 +115,14 @@ impl Channel {
         Channel { lent: true, ..Channel::from_end(end) }
     }
 
-    /// Gives the end away.
-    pub fn into_end(self) -> Result<End> {
-        self.socket()?;
-        Ok(End { socket: self.socket, interruptible: self.interruptible })
-    }
-
-    /// The same, of one that stays here until it is dropped. What a task has the use of is not the task's to give.
+    /// What gives the end away; this one stays here until it is dropped. What a task has the use of is not the task's to give.
     pub fn share_end(&self) -> Result<End> {
         if self.lent {
             return Err(Error::invalid("the end of the channel is the calling task's, until it returns"));
         }
-        Ok(End { socket: fd::duplicate(self.socket()?)?, interruptible: self.interruptible })
+        reserve::suffices()?;
+        let socket = Guarded::new(fd::duplicate(self.descriptor()?)?);
+        Ok(End { socket: Box::new(socket), interruptible: self.interruptible })
     }
 
     /// Whether it belongs to a task.
@@ -137,11 +139,12 @@ impl Channel {
 
     /// A descriptor that is readable while there is something to receive or the other end is gone.
     pub fn descriptor(&self) -> Result<RawFd> {
-        self.socket()
+        self.socket()?;
+        self.socket.checked("the channel")
     }
 
     fn socket(&self) -> Result<RawFd> {
-        if self.pid == fork::pid() { Ok(self.socket.as_raw_fd()) } else { Err(Code::FORKED.into()) }
+        if self.pid == fork::pid() { Ok(self.socket.number()) } else { Err(Code::FORKED.into()) }
     }
 
     /// Sends one message.
@@ -291,7 +294,7 @@ impl Channel {
         if self.taken.load(Ordering::Relaxed) != seen {
             return Ok(None);
         }
-        let taken = socket::take(self.socket.as_raw_fd(), bytes, room)?;
+        let taken = socket::take(self.socket.number(), bytes, room)?;
         self.taken.store(seen.wrapping_add(u64::from(taken.is_some())), Ordering::Release);
         Ok(taken)
     }
@@ -302,7 +305,7 @@ impl Channel {
             return Err(Code::errno(libc::EAGAIN).into());
         }
         let deadline = *deadline.get_or_insert_with(|| timeout.deadline());
-        match socket::wait(self.socket.as_raw_fd(), what, deadline) {
+        match socket::wait(self.socket.number(), what, deadline) {
             Waited::TimedOut => Err(Code::errno(libc::ETIMEDOUT).into()),
             Waited::Interrupted if self.interruptible => Err(Code::errno(libc::EINTR).into()),
             Waited::Interrupted | Waited::Ready => Ok(()),

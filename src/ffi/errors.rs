@@ -28,7 +28,8 @@ pub struct tine_error {
 
 extensible!(tine_error);
 
-/// A flag of every object that can be waited for: its waits end with -EINTR when a signal handler has run.
+/// A flag of every object that can be waited for: its waits end with -EINTR when a signal handler has run. Those for locks and
+/// queues may go on after a handler that was installed with SA_RESTART, as sem_wait does.
 pub const TINE_INTERRUPTIBLE: u32 = 1;
 
 /// tine_init has not run in this process.

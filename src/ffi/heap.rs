@@ -158,7 +158,7 @@ pub unsafe extern "C" fn tine_heap_create(
 ///
 /// Parameters: s; options: NULL for all defaults; out: where the heap goes.
 /// Returns 0; -EINVAL: there is no heap in the segment, or the segment is not at its address; TINE_EVERSION: the heap was made
-/// by another version of tine; -ENOSPC: 252 processes have it; -EACCES: the segment is for reading only; -EMFILE.
+/// by another version of tine; -ENOSPC: it is open 252 times; -EACCES: the segment is for reading only; -EMFILE.
 /// Ownership: tine_heap_close. Threads: any. Fork: a child attaches for itself.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_heap_attach(

@@ -9,6 +9,8 @@
 pub mod channel;
 pub mod death;
 pub mod errors;
+#[cfg(test)]
+mod fuzz;
 pub(crate) mod guard;
 pub mod heap;
 pub mod map;

@@ -8,7 +8,6 @@ use crate::ffi::pool::{host, tine_pool};
 use crate::heap::segment::{Segment, SegmentOptions};
 use crate::sys::clock::Timeout;
 use std::ffi::{c_int, c_void};
-use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
 /// A piece of shared memory, as one process has it mapped.
@@ -100,11 +99,11 @@ pub unsafe extern "C" fn tine_segment_size(s: *const tine_segment) -> usize {
 
 /// A descriptor to pass to other processes: close-on-exec, and the segment's own, not to be closed.
 ///
-/// Returns the descriptor; -EINVAL for NULL. Threads: any.
+/// Returns the descriptor; -EINVAL for NULL; -EBADF: the program has closed it all the same. Threads: any.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_segment_fd(s: *const tine_segment) -> c_int {
     // SAFETY: `s` is NULL, or a segment that is not closed, as the header asks.
-    guard(|| Ok(unsafe { get(s) }?.fd().as_raw_fd()))
+    guard(|| unsafe { get(s) }?.descriptor())
 }
 
 /// Unmaps a segment in this process; others keep it. Pointers into it are dangling from here on.

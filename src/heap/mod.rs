@@ -407,4 +407,6 @@ fn map_somewhere(fd: &OwnedFd, length: usize) -> Result<Mapping> {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;

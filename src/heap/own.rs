@@ -224,7 +224,7 @@ fn over(segment: &Arc<Segment>) -> Result<Heap> {
     let end = segment.address() + segment.size();
     let start = segment.address().next_multiple_of(EXTENT_BYTES);
     let length = end - start;
-    let fd = segment.fd().try_clone_to_owned().map_err(|error| Error::from_io("dup", &error))?;
+    let fd = segment.duplicate()?;
     let directory = Directory::new(segment.mapped().0, start, length)?;
     let segment = Some(Arc::clone(segment));
     // The segment was reserved as a whole, so pages go back to the system only when that is asked for.

@@ -10,10 +10,11 @@
 //! fail; a descriptor that could be shrunk is refused before anything is mapped.
 
 use crate::error::{Code, Error, Result};
+use crate::sys::fd::Guarded;
 use crate::sys::memory::{self, Access, Mapping};
 use crate::sys::socket::{self, Peeked, Sent};
 use crate::sys::{fork, limits, owner, reserve, robust};
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -51,10 +52,12 @@ pub struct SegmentOptions {
 /// Shared memory of its own. Dropping it unmaps it in this process.
 #[derive(Debug)]
 pub struct Segment {
-    fd: OwnedFd,
+    fd: Guarded,
     mapping: Mapping,
     size: usize,
     writable: bool,
+    /// Whether processes that map it later may write. The seals that say so cannot change.
+    writable_for_others: bool,
     /// Its address in every process; 0: it has none. As it was when the segment was opened: nobody needs to ask again.
     home: usize,
 }
@@ -94,7 +97,9 @@ impl Segment {
         unsafe { mapping.pointer().cast::<[u64; HEADER_WORDS]>().write(header) };
         // Sealing against later writable mappings comes after this process's own.
         memory::fix(fd.as_raw_fd(), options.read_only_for_others)?;
-        Ok(Segment { fd, mapping, size, writable: true, home: address as usize })
+        let writable_for_others = !options.read_only_for_others;
+        let (fd, home) = (Guarded::new(fd), address as usize);
+        Ok(Segment { fd, mapping, size, writable: true, writable_for_others, home })
     }
 
     /// The segment behind a descriptor, which stays the caller's.
@@ -143,12 +148,13 @@ impl Segment {
             true => Mapping::shared_with(fd.as_raw_fd(), None, length, access)?,
             false => Mapping::shared_with(fd.as_raw_fd(), Some(address), length, access)?,
         };
-        Ok(Segment { fd, mapping, size, writable: access.write, home: address })
+        let (fd, writable) = (Guarded::new(fd), access.write);
+        Ok(Segment { fd, mapping, size, writable, writable_for_others: writable, home: address })
     }
 
     /// Passes the segment to the process at the other end of a unix socket.
     pub fn send(&self, socket: RawFd) -> Result<()> {
-        match socket::send(socket, ANNOUNCEMENT, &[self.fd.as_raw_fd()])? {
+        match socket::send(socket, ANNOUNCEMENT, &[self.descriptor()?])? {
             Sent::Done => Ok(()),
             Sent::Full => Err(Code::errno(libc::EAGAIN).into()),
             Sent::Gone => Err(Code::errno(libc::EPIPE).into()),
@@ -223,13 +229,17 @@ impl Segment {
 
     /// Whether processes that map it later may write.
     pub(crate) fn is_writable_for_others(&self) -> bool {
-        memory::seals(self.fd.as_raw_fd()).is_ok_and(|seals| !seals.read_only)
+        self.writable_for_others
     }
 
-    /// The memory's descriptor.
-    pub fn fd(&self) -> BorrowedFd<'_> {
-        use std::os::fd::AsFd;
-        self.fd.as_fd()
+    /// The memory's descriptor. `EBADF` where the program has closed it.
+    pub fn descriptor(&self) -> Result<RawFd> {
+        self.fd.checked("the segment")
+    }
+
+    /// Another one of one's own.
+    pub(crate) fn duplicate(&self) -> Result<OwnedFd> {
+        crate::sys::fd::duplicate(self.descriptor()?)
     }
 
     /// Whether the address is the one that the segment has in every process.

@@ -14,6 +14,8 @@ mod dispatch;
 mod driven;
 mod event_fd;
 mod finished;
+#[cfg(test)]
+mod fuzz;
 mod held;
 mod inline;
 mod job;

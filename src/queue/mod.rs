@@ -18,4 +18,6 @@ pub(crate) use registry::{
 pub use transfer::{Buffer, Refused};
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;

@@ -10,10 +10,11 @@ use super::registry;
 use crate::error::{Code, Error, Result};
 use crate::sync::INVALID;
 use crate::sys::clock::Deadline;
+use crate::sys::fd::{self, Guarded};
 use crate::sys::prim::{AtomicU32, Ordering, futex_wait, futex_wake};
 use crate::sys::thread::Thread;
-use crate::sys::{fd, owner, reserve};
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use crate::sys::{owner, reserve};
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -41,7 +42,9 @@ struct Watch {
 }
 
 struct Watched {
-    event: OwnedFd,
+    /// Not to be taken for a file that the program has put under the same number. It may be for an eventfd of the program's, if
+    /// that has got the number by which the kernel knew this one.
+    event: Guarded,
     /// The thread, stored by itself; nobody sees the watch before. Relaxed: the value is all that matters.
     tid: AtomicU32,
     /// NOT_BEGUN, then BEGUN or the code of why not. Release and Acquire: the queue is the thread's to touch before it is read.
@@ -78,17 +81,16 @@ fn watches() -> Option<MutexGuard<'static, Vec<Watch>>> {
 pub(crate) fn descriptor(address: usize, queue: Queue) -> Result<RawFd> {
     let mut watches = watches().ok_or(INVALID)?;
     if let Some(at) = watches.iter().position(|watch| watch.address == address) {
-        if *watches[at].shared.kept() {
-            return Ok(watches[at].shared.event.as_raw_fd());
+        let shared = &watches[at].shared;
+        if *shared.kept() && shared.event.is_ours() {
+            return Ok(shared.event.number());
         }
-        // It was another queue's, at the same place, that another process has destroyed.
-        let ended = watches.swap_remove(at);
-        COUNT.fetch_sub(1, Ordering::Relaxed);
-        ended.thread.join();
+        // It was another queue's, at the same place, that another process has destroyed; or the program has closed it.
+        stop(watches.swap_remove(at));
     }
     reserve::suffices()?;
-    let event = fd::eventfd()?;
-    let number = event.as_raw_fd();
+    let event = Guarded::of_eventfd(fd::eventfd()?);
+    let number = event.number();
     let shared = Arc::new(Watched {
         event,
         tid: AtomicU32::new(0),
@@ -183,20 +185,24 @@ pub(crate) fn end(which: impl Fn(usize) -> bool) {
             index += 1;
             continue;
         }
-        let watch = watches.swap_remove(index);
-        COUNT.fetch_sub(1, Ordering::Relaxed);
-        watch.shared.stop.store(1, Ordering::SeqCst);
-        watch.shared.state.store(ARMED, Ordering::SeqCst);
-        futex_wake(&watch.shared.state, 1);
-        while watch.shared.ended.load(Ordering::Acquire) == 0 {
-            let kept = watch.shared.kept();
-            if *kept {
-                watch.queue.wake_watcher();
-            }
-            drop(kept);
-            // Once is not enough: it may just be about to sleep, and a hostile process can undo what was done here.
-            std::thread::sleep(NAP);
-        }
-        watch.thread.join();
+        stop(watches.swap_remove(index));
     }
+}
+
+/// Ends a watch that nobody finds any more.
+fn stop(watch: Watch) {
+    COUNT.fetch_sub(1, Ordering::Relaxed);
+    watch.shared.stop.store(1, Ordering::SeqCst);
+    watch.shared.state.store(ARMED, Ordering::SeqCst);
+    futex_wake(&watch.shared.state, 1);
+    while watch.shared.ended.load(Ordering::Acquire) == 0 {
+        let kept = watch.shared.kept();
+        if *kept {
+            watch.queue.wake_watcher();
+        }
+        drop(kept);
+        // Once is not enough: it may just be about to sleep, and a hostile process can undo what was done here.
+        std::thread::sleep(NAP);
+    }
+    watch.thread.join();
 }

@@ -52,6 +52,18 @@ impl Guarded {
         }
     }
 
+    /// The number alone, for calls that a user makes one of for each message: what it is behind is not looked at.
+    pub(crate) fn number(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
+
+    /// The number, for who must know that it still means what it meant; `what` is the object's name.
+    pub(crate) fn checked(&self, what: &str) -> Result<RawFd> {
+        let closed =
+            || Error::errno(libc::EBADF, format!("{what}'s descriptor has been closed by the program"));
+        Some(self.as_raw_fd()).filter(|fd| *fd >= 0).ok_or_else(closed)
+    }
+
     /// A descriptor of one's own of the same file.
     pub(crate) fn duplicate(&self) -> Result<OwnedFd> {
         duplicate(self.as_raw_fd())

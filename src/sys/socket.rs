@@ -90,7 +90,8 @@ pub(crate) fn send_parts(socket: RawFd, parts: [&[u8]; 2], fds: &[RawFd]) -> Res
                     "too many descriptors are on their way through sockets",
                 ));
             }
-            libc::EPIPE | libc::ECONNRESET | libc::ENOTCONN => return Ok(Sent::Gone),
+            // A socket of datagrams says of a peer that is gone that it refuses.
+            libc::EPIPE | libc::ECONNRESET | libc::ENOTCONN | libc::ECONNREFUSED => return Ok(Sent::Gone),
             _ => return Err(Error::last_os("sendmsg")),
         }
     }

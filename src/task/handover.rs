@@ -62,7 +62,7 @@ pub(crate) fn take(socket: RawFd) -> Result<End> {
     let full = || Error::errno(libc::EMFILE, "no descriptor is free for the task's end of its channel");
     let end = fd::above_standard(end.ok_or_else(full)?, "the task's end of its channel")?;
     socket::take(socket, &mut bytes, &mut [])?;
-    Ok(End { socket: end, interruptible: bytes[0] != 0 })
+    Ok(End { socket: Box::new(Guarded::new(end)), interruptible: bytes[0] != 0 })
 }
 
 /// Takes out what was put in, and closes it, for which no descriptor is needed.

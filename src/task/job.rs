@@ -3,6 +3,7 @@
 use super::function::Target;
 use super::wire::{Reader, Writer};
 use crate::error::Result;
+use crate::sys::fd::Guarded;
 use crate::sys::memory::{self, Mapping};
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -44,7 +45,7 @@ impl Job {
     pub(crate) fn decode(reader: &mut Reader<'_>, long: Option<OwnedFd>) -> Result<Job> {
         let target = Target::decode(reader)?;
         let is_long = reader.number()? != 0;
-        let long = long.filter(|_| is_long).map(Arc::new);
+        let long = long.filter(|_| is_long).map(|fd| Arc::new(Guarded::new(fd)));
         Ok(Job {
             target,
             input: Input { short: reader.bytes()?.to_vec(), long },
@@ -61,7 +62,7 @@ impl Job {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Input {
     short: Vec<u8>,
-    long: Option<Arc<OwnedFd>>,
+    long: Option<Arc<Guarded>>,
 }
 
 impl Input {
@@ -74,7 +75,7 @@ impl Input {
         let mapping = Mapping::shared(fd.as_raw_fd(), bytes.len())?;
         // SAFETY: the mapping is as long as the bytes, and new.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), mapping.pointer(), bytes.len()) };
-        Ok(Input { short: Vec::new(), long: Some(Arc::new(fd)) })
+        Ok(Input { short: Vec::new(), long: Some(Arc::new(Guarded::new(fd))) })
     }
 
     /// The descriptor of a long one.
@@ -84,8 +85,7 @@ impl Input {
 
     /// A copy of it, to send along.
     pub(crate) fn copy_of_fd(&self) -> Result<Option<OwnedFd>> {
-        let copy = self.long.as_ref().map(|fd| fd.try_clone()).transpose();
-        copy.map_err(|error| crate::error::Error::from_io("dup", &error))
+        self.long.as_ref().map(|fd| fd.duplicate()).transpose()
     }
 
     /// In the process: where it is and how long, for as long as the process lives.

@@ -6,6 +6,8 @@ pub(crate) mod callees;
 pub(crate) mod death;
 pub(crate) mod environment;
 pub mod function;
+#[cfg(test)]
+mod fuzz;
 pub(crate) mod handover;
 pub(crate) mod job;
 pub(crate) mod program;

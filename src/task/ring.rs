@@ -259,6 +259,14 @@ impl Segment {
     }
 }
 
+#[cfg(test)]
+impl Segment {
+    /// All of it, for a test that writes there what it likes.
+    pub(crate) fn memory(&self) -> (*mut u8, usize) {
+        (self.0.pointer(), self.0.length())
+    }
+}
+
 impl Shared {
     /// The slot at a position of the endless sequence.
     pub(crate) fn slot(&self, position: u32) -> &Slot {

@@ -8,6 +8,7 @@
 use super::wire::{Kind, Message};
 use crate::error::{Error, Result};
 use crate::heap::segment::{HEADER_BYTES, Segment};
+use crate::sys::fd::Guarded;
 use crate::sys::maps;
 use crate::sys::memory::{Access, Mapping};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -18,7 +19,7 @@ pub(crate) const MOST: usize = 64;
 /// What a worker needs to know to map one.
 #[derive(Debug)]
 pub(crate) struct Share {
-    fd: OwnedFd,
+    fd: Guarded,
     pub(crate) address: usize,
     pub(crate) length: usize,
     writable: bool,
@@ -28,7 +29,7 @@ impl Share {
     /// The segment at the address that it has in this process.
     pub(crate) fn new(segment: &Segment) -> Result<Share> {
         let (address, length) = segment.mapped();
-        let fd = segment.fd().try_clone_to_owned().map_err(|error| Error::from_io("dup", &error))?;
+        let fd = Guarded::new(segment.duplicate()?);
         Ok(Share { fd, address, length, writable: segment.is_writable_for_others() })
     }
 
@@ -38,7 +39,7 @@ impl Share {
     }
 
     pub(crate) fn message(&self) -> Result<Message> {
-        let copy = self.fd.try_clone().map_err(|error| Error::from_io("dup", &error))?;
+        let copy = self.fd.duplicate()?;
         let words = [self.address as u64, self.length as u64, u64::from(self.writable)];
         Ok(Message::new(Kind::Share, &words).with_fds(vec![copy]))
     }

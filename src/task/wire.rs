@@ -160,7 +160,7 @@ impl Message {
         Error::new(Code(self.words[word] as i32), self.text.clone())
     }
 
-    fn encode(&self) -> Vec<u8> {
+    pub(super) fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(HEADER + self.text.len());
         bytes.extend((self.kind as u64).to_ne_bytes());
         self.words.iter().for_each(|word| bytes.extend(word.to_ne_bytes()));
@@ -168,7 +168,7 @@ impl Message {
         bytes
     }
 
-    fn decode(bytes: &[u8], fds: Vec<OwnedFd>) -> Result<Message> {
+    pub(super) fn decode(bytes: &[u8], fds: Vec<OwnedFd>) -> Result<Message> {
         let broken = || Error::errno(libc::EPROTO, "a message on the control socket is not tine's");
         let (header, text) = bytes.split_at_checked(HEADER).ok_or_else(broken)?;
         let mut words =

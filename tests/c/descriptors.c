@@ -142,6 +142,101 @@ static void host_without(int start, int as_eventfds)
     CHECK(are_intact(as_eventfds));
 }
 
+/* What is not a pool's: a queue's descriptor, by which a thread of tine's tells of messages, a channel's end and a segment. Whatever
+   is called afterwards, the program's own files stay as they are; and who asks for the queue's descriptor again has a new one. */
+static void handles_without(void)
+{
+    tine_queue_options options = TINE_QUEUE_OPTIONS_INIT;
+    tine_segment *segment;
+    tine_heap *heap;
+    tine_queue *queue;
+    tine_channel *ours, *theirs;
+    char text[8];
+    size_t length;
+    CHECK_RC(tine_segment_create(4 << 20, NULL, &segment), 0);
+    CHECK_RC(tine_heap_create(segment, NULL, &heap), 0);
+    options.heap = heap;
+    CHECK_RC(tine_queue_create(NULL, &options, &queue), 0);
+    struct pollfd readable = {tine_queue_fd(queue), POLLIN, 0};
+    CHECK(readable.fd >= 0);
+    CHECK_RC(tine_channel_create(NULL, &ours, &theirs), 0);
+    CHECK(take_all_numbers(0) == 0);
+
+    for (int i = 0; i < 3; i++) {
+        CHECK_RC(tine_queue_put(queue, "x", 1, 0), 0);
+        usleep(20000);                                  /* the thread tells, and must not by this number */
+        CHECK_RC(tine_queue_get(queue, SECONDS(20), text, sizeof text, &length), 0);
+        CHECK_RC(tine_queue_get(queue, 1, text, sizeof text, &length), -ETIMEDOUT);
+    }
+    CHECK(tine_channel_send(ours, "x", 1, 0) < 0);
+    CHECK(are_intact(0));
+    CHECK_RC(tine_channel_fd(ours), -EBADF);
+    CHECK_RC(tine_segment_fd(segment), -EBADF);
+
+    readable.fd = tine_queue_fd(queue);
+    CHECK(readable.fd >= 3 && (readable.fd >= NUMBERS || !taken[readable.fd]));
+    CHECK_RC(tine_queue_put(queue, "y", 1, 0), 0);
+    CHECK(poll(&readable, 1, 20000) == 1);
+    CHECK(tine_queue_fd(queue) == readable.fd);
+
+    tine_channel_close(ours);
+    tine_channel_close(theirs);
+    tine_queue_destroy(queue);
+    CHECK_RC(tine_heap_close(heap), 0);
+    CHECK_RC(tine_segment_close(segment), 0);
+    CHECK(are_intact(0));
+}
+
+/* Ends that wait with their tasks when the host loses what it had open, and one that a task has and loses. */
+static int keeps_end(tine_task *task)
+{
+    int rc = tine_task_channel(task) ? take_all_numbers(0) : -EINVAL;
+    tine_channel_close(tine_task_channel(task));
+    return rc ? rc : are_intact(0);
+}
+
+static void ends_without(void)
+{
+    tine_pool_options options = TINE_POOL_OPTIONS_INIT;
+    tine_submit_options submit = TINE_SUBMIT_OPTIONS_INIT;
+    tine_result result = TINE_RESULT_INIT;
+    tine_channel *ours[4];
+    tine_pool *pool;
+    tine_id id;
+    options.workers = 1;
+    CHECK_RC(tine_pool_create(&options, &pool), 0);
+    CHECK_RC(tine_channel_create(NULL, &ours[0], &submit.channel), 0);
+    CHECK_RC(tine_submit(pool, keeps_end, NULL, 0, &submit, &id), 0);
+    CHECK_RC(tine_wait(pool, id, SECONDS(20), &result), 0);
+    CHECK(result.status == 1);
+    tine_result_release(pool, &result);
+    CHECK_RC(tine_submit(pool, slow, NULL, 0, NULL, NULL), 0);
+    for (int i = 1; i < 4; i++) {
+        CHECK_RC(tine_channel_create(NULL, &ours[i], &submit.channel), 0);
+        CHECK_RC(tine_submit(pool, slow, NULL, 0, &submit, NULL), 0);
+    }
+    CHECK(take_all_numbers(0) == 0);
+    tine_pool_destroy(pool);
+    for (int i = 0; i < 4; i++)
+        tine_channel_close(ours[i]);
+    CHECK(are_intact(0));
+}
+
+/* In a process of its own. */
+static void in_child(void (*check)(void))
+{
+    int status;
+    fflush(NULL);
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        alarm(60);
+        check();
+        _exit(0);
+    }
+    CHECK(waitpid(child, &status, 0) == child && status == 0);
+}
+
 int main(int argc, char **argv)
 {
     static const int starts[] = {TINE_START_FORKSERVER, TINE_START_SPAWN, TINE_START_FORK};
@@ -161,5 +256,7 @@ int main(int argc, char **argv)
             int status;
             CHECK(waitpid(host, &status, 0) == host && status == 0);
         }
+    in_child(handles_without);
+    in_child(ends_without);
     return 0;
 }
