@@ -40,7 +40,7 @@ fn fuzz_segment_headers() {
     let segment =
         Segment::create(8192, &SegmentOptions { any_address: true, ..SegmentOptions::default() }).unwrap();
     let mut header = [0; HEADER_BYTES];
-    assert!(memory::read_first(segment.fd().as_raw_fd(), &mut header).unwrap());
+    assert!(memory::read_first(segment.descriptor().unwrap(), &mut header).unwrap());
     fuzz::run("segment", |input| {
         // An input that is too short has run as far as it goes.
         let _ = entry(&header, &mut Unstructured::new(input));
