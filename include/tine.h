@@ -1224,7 +1224,7 @@ int tine_segment_create(size_t size, const tine_segment_options *options, tine_s
  * Returns 0; -EPERM: the memory could be shrunk by others, so it is not safe to touch; -EINVAL: not a segment, or bad
  * options; TINE_EVERSION: of another version of tine, or its locks are laid out for another C library; -EXDEV: made in
  * another PID namespace, where locks would take one thread for another; -EEXIST: something else is at its address
- * (TINE_SEGMENT_ANY_ADDRESS helps); -EBADF, -ENOMEM, -EMFILE.
+ * (TINE_SEGMENT_ANY_ADDRESS helps); -EACCES: fd was opened for reading only; -EBADF, -ENOMEM, -EMFILE.
  * Ownership: tine_segment_close. Threads: any. Fork: a child has it mapped as well.
  */
 int tine_segment_attach(int fd, const tine_segment_options *options, tine_segment **out);
@@ -1257,7 +1257,7 @@ int tine_segment_close(tine_segment *s);
  *
  * Parameters: socket: connected, of whatever type, used for whole segments only while one is on its way; s.
  * Returns 0; -EAGAIN: the socket is full; -EPIPE: nobody is there any more; -EMFILE: too many descriptors are on their way;
- * -EINVAL; -EBADF. Threads: any.
+ * -ENOTSOCK: it is no socket; -EINVAL; -EBADF. Threads: any.
  */
 int tine_segment_send(int socket, const tine_segment *s);
 
@@ -2018,7 +2018,7 @@ void tine_queue_destroy(tine_queue *q);
  *
  * Parameters: data: copied; may be NULL where length is 0. length: in bytes, up to the queue's capacity.
  * Returns 0; -EAGAIN, -ETIMEDOUT: no room; -EPIPE: the queue is closed; -EMSGSIZE: longer than the queue can hold;
- * -EDEADLK: the thread has reserved a message; -EINTR; -EINVAL.
+ * -EDEADLK: the thread has reserved a message; -EINTR; -EINVAL, also for a length above SSIZE_MAX.
  */
 int tine_queue_put(tine_queue *q, const void *data, size_t length, int64_t timeout_ns);
 

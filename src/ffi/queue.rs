@@ -202,7 +202,7 @@ pub unsafe extern "C" fn tine_queue_destroy(q: *mut tine_queue) {
 ///
 /// Parameters: data: copied; may be NULL where length is 0. length: in bytes, up to the queue's capacity.
 /// Returns 0; -EAGAIN, -ETIMEDOUT: no room; -EPIPE: the queue is closed; -EMSGSIZE: longer than the queue can hold;
-/// -EDEADLK: the thread has reserved a message; -EINTR; -EINVAL.
+/// -EDEADLK: the thread has reserved a message; -EINTR; -EINVAL, also for a length above SSIZE_MAX.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_queue_put(
     q: *mut tine_queue,

@@ -65,7 +65,7 @@ pub unsafe extern "C" fn tine_segment_create(
 /// Returns 0; -EPERM: the memory could be shrunk by others, so it is not safe to touch; -EINVAL: not a segment, or bad
 /// options; TINE_EVERSION: of another version of tine, or its locks are laid out for another C library; -EXDEV: made in
 /// another PID namespace, where locks would take one thread for another; -EEXIST: something else is at its address
-/// (TINE_SEGMENT_ANY_ADDRESS helps); -EBADF, -ENOMEM, -EMFILE.
+/// (TINE_SEGMENT_ANY_ADDRESS helps); -EACCES: fd was opened for reading only; -EBADF, -ENOMEM, -EMFILE.
 /// Ownership: tine_segment_close. Threads: any. Fork: a child has it mapped as well.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_segment_attach(
@@ -134,7 +134,7 @@ pub unsafe extern "C" fn tine_segment_close(s: *mut tine_segment) -> c_int {
 ///
 /// Parameters: socket: connected, of whatever type, used for whole segments only while one is on its way; s.
 /// Returns 0; -EAGAIN: the socket is full; -EPIPE: nobody is there any more; -EMFILE: too many descriptors are on their way;
-/// -EINVAL; -EBADF. Threads: any.
+/// -ENOTSOCK: it is no socket; -EINVAL; -EBADF. Threads: any.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_segment_send(socket: c_int, s: *const tine_segment) -> c_int {
     guard(|| {
