@@ -77,7 +77,7 @@ wheel:
 
 demo:
 	@ci/need.sh demo
-	@echo "Building the library and the examples into build/: the first time takes a minute."
+	@echo "Building the library and the examples into build/: the first time takes one or two minutes."
 	@$(MAKE) --no-print-directory --silent staged examples
 	@ci/demo.sh
 

@@ -98,6 +98,7 @@ static void run_serial(const struct settings *settings, struct files files, stru
     tine_progress bar = TINE_PROGRESS_INIT;
     double start = now();
     bar.label = "in this process";
+    tine_progress_bar(0, files.count, &bar);
     for (size_t i = 0; i < files.count; i++) {
         const struct file *file = &files.at[i];
         struct job job = {file->in, file->out, settings->width, settings->quality, false};
@@ -162,6 +163,7 @@ static int map_files(tine_pool *pool, const struct settings *settings, struct fi
     }
     struct watch watch = {.files = files, .bar = TINE_PROGRESS_INIT};
     watch.bar.label = "in the pool";
+    tine_progress_bar(0, files.count, &watch.bar);
 
     tine_map_options options = TINE_MAP_OPTIONS_INIT;
     options.error = error;

@@ -5,29 +5,35 @@
  *
  * Conventions, for every call below:
  *
- *   Results     0 or a count on success. -1 to -4095 is a negated errno value, below that is a TINE_E code.
- *               A call that fails changes nothing. tine_strerror() has a sentence for each code. Every call that takes an
- *               options struct writes a text that names the thing and its value to the struct's .error.
- *   Timeouts    int64_t nanoseconds, relative, monotonic. 0 or less never waits: where the call would have to, it returns
- *               -EAGAIN. A positive one that runs out is -ETIMEDOUT. TINE_FOREVER waits for ever. Waits go on after a signal
- *               handler has run; those of an object that was made TINE_INTERRUPTIBLE return -EINTR.
- *   Arguments   the object, the inputs, the timeout, the outputs. Outputs are written only on success, unless a call's text
- *               says otherwise.
- *   Pointers    an object's is what the call that made the object has given, and is used until the object is ended or given away.
- *               Ending it is the last call on it, in any thread. Any other pointer goes to as many bytes as the length, the
- *               count or the .size beside it says, or to one value, and all of them stay until the call returns.
- *   Structs     start with .size, which tells tine how much of the struct the caller knows: it reads and writes no more. Locks,
- *               whose size never changes, and tine_limit have no .size. Every struct has an initialiser, TINE_<NAME>_INIT; but a
- *               tine_barrier is none before tine_barrier_init. Zero is every option's default. NULL in place of an options
- *               struct means all defaults. What contradicts itself is -EINVAL.
+ *   Results     0 or a count on success. -1 to -4095 is a negated errno value, below that is a TINE_E code. A call that
+ *               fails changes nothing, unless its text names an exception. tine_strerror() has a sentence for each code.
+ *               Every call that takes an options struct writes a text that names the thing and its value to the struct's
+ *               .error.
+ *   Timeouts    int64_t nanoseconds, relative, monotonic. With 0 or less a call returns -EAGAIN instead of waiting. A
+ *               positive one that runs out is -ETIMEDOUT. TINE_FOREVER waits for ever. Durations in options structs are
+ *               different, but for .timeout_ns: 0 is the default, and a negative one is -EINVAL. Waits go on after a
+ *               signal handler has run; those of an object that was made TINE_INTERRUPTIBLE return -EINTR.
+ *   Arguments   the object, the inputs, the timeout, the outputs. Outputs are written only on success, unless a call's
+ *               text says otherwise.
+ *   Pointers    an object's is what the call that made the object has given, and is used until the object is ended or
+ *               given away. Ending it is the last call on it, in any thread. Any other pointer goes to as many bytes as
+ *               the length, the count or the .size beside it says, or to one value, and all of them stay until the call
+ *               returns.
+ *   Structs     start with .size, which tells tine how much of the struct the caller knows: it reads and writes no more.
+ *               Locks, whose size never changes, and tine_limit have no .size. Every struct has an initialiser,
+ *               TINE_<NAME>_INIT. Only tine_barrier has none: tine_barrier_init comes before any other call on it. Zero
+ *               is every option's default. NULL in place of an options struct means all defaults. What contradicts itself
+ *               is -EINVAL.
  *   Flags       have a bit each in the whole library. A flag that an object does not know is -EINVAL.
- *   Ownership   tine_X_destroy ends an object for everybody: pools, streams, queues. tine_X_close lets go of this process's
- *               handle: of a segment, a heap and a channel's end others have theirs; a process ends with its only handle, unless
- *               it is TINE_DETACHED. tine_queue_close is neither: it says that nothing more will be put in. NULL is fine for
- *               all of them but that one.
+ *   Ownership   tine_X_destroy ends an object for everybody: pools, streams, queues. tine_X_close lets go of this
+ *               process's handle: of a segment, a heap and a channel's end others have theirs; a process ends with its
+ *               only handle, unless it is TINE_DETACHED. tine_queue_close only forbids further puts, and
+ *               tine_queue_close(NULL) is -EINVAL. Every destroy and every other close accepts NULL.
  *   Threads     every call may be made from any thread unless its text says otherwise. None is a cancellation point:
  *               pthread_cancel() acts when the call has returned.
- *   Fork        a child of fork() may not use its parent's objects: calls return TINE_EFORKED.
+ *   Fork        after fork() a child must not use a pool, stream, queue, channel or process of its parent. A call that
+ *               returns a code returns TINE_EFORKED; a call that returns a pointer returns NULL. A segment stays usable
+ *               in the child.
  */
 
 #ifndef TINE_H
@@ -321,7 +327,7 @@ typedef struct tine_worker_options {
  */
 #define TINE_START_FORK 2
 
-/** What 0.1 called the thread that is the default now: accepted, and without effect. */
+/** The name that the default had before: accepted, and without effect. */
 #define TINE_BACKGROUND (1 << 8)
 
 /** Workers that crash leave core files, as far as the host's limit allows; otherwise they leave none. */
@@ -436,7 +442,7 @@ typedef struct tine_pool_options {
     size_t min_workers;
     /**
      * How long a worker above .min_workers may have nothing to do before it ends, in nanoseconds; 0: any time. It ends as
-     * one that is replaced does, when the host is in tine.
+     * one that is replaced does. With TINE_NO_THREAD it ends in the host's next call.
      */
     int64_t idle_timeout_ns;
 } tine_pool_options;
@@ -590,6 +596,8 @@ typedef struct tine_death {
  * Writes what is known of a death, for people: how it came about and in what, a line for each frame, and the last that the
  * process had written.
  *
+ * It goes past the streams of stdio: call fflush before, where the order of lines matters.
+ *
  * Parameters: death: a result's .death. fd: where to, 2 for standard error.
  * Returns 0; -EINVAL: death is NULL; -EIO: it could not be written. Threads: any.
  */
@@ -606,7 +614,7 @@ int tine_death_print(const tine_death *death, int fd);
 /** The function had begun when its process died. */
 #define TINE_MAYBE_RAN 2
 
-/** Running it twice does no harm, so it may be run again after a death that it may or may not have preceded. */
+/** The task may be run twice without harm. So it may be run again after its worker has died, even if it had done its work by then. */
 #define TINE_IDEMPOTENT (1 << 16)
 
 /** Names a submitted task within its pool: 64 bits, 0 is never one. A released one is known as stale. */
@@ -673,10 +681,12 @@ typedef struct tine_submit_options {
      * NULL. Nobody else gets the result then: tine_next leaves it out, tine_wait gives -EBUSY, and the id is over when the
      * callback returns. The result is valid until then.
      *
-     * Both run on a thread of tine's, one at a time, whatever the host does; those of tasks that tine_pool_destroy cancels,
-     * before it returns. With TINE_NO_THREAD, and for what a task submits, they run on a thread that is in tine_pool_poll or
-     * waits in any call on the pool, or shuts it down or destroys it. One callback may submit and cancel; it may wait, too, and no other callback begins on its thread meanwhile.
-     * It may not destroy the pool, and a child that it forks may not return from it.
+     * on_begin and on_settled run on a thread of tine's, whatever the host does. Only one callback runs at a time. tine_pool_destroy
+     * calls on_settled for each task that it cancels, before it returns. With TINE_NO_THREAD, and for what a task submits, both
+     * run on a thread that is in tine_pool_poll, waits in any call on the pool, shuts it down or destroys it.
+     *
+     * A callback may submit and cancel. It may wait, too, and no other callback begins on its thread meanwhile. It may not destroy the
+     * pool, and a child that it forks may not return from it.
      */
     void (*on_settled)(const tine_result *result, void *user);
     /**
@@ -685,7 +695,7 @@ typedef struct tine_submit_options {
      *
      * The worker closes it when the function returns. The one at the other end gets -EPIPE then, and when the worker
      * dies, and when the task settles without having begun. A task that is run elsewhere takes it along; one with
-     * .retries keeps it until it has settled, which takes a call on the pool.
+     * .retries keeps it until it has settled.
      */
     tine_channel *channel;
 } tine_submit_options;
@@ -715,9 +725,10 @@ int tine_submit(tine_pool *pool, tine_fn fn, const void *input, size_t length,
  *
  * Parameters: pool. id: from tine_submit. timeout_ns. out: a tine_result, with its .size set.
  * Returns 0: the task has settled, whatever its .status; -ETIMEDOUT, -EAGAIN, -EINTR: not yet; TINE_EID: the id was
- * never given, or its result has been taken or released; -EBUSY: another thread waits for it; -EINVAL; TINE_EFORKED,
+ * never given, or its result has been taken or released; -EBUSY: another thread waits for it, or it has an .on_settled; -EINVAL; TINE_EFORKED,
  * TINE_EWORKER.
- * Ownership: what the result points to is valid until tine_result_release. Threads: any.
+ * Ownership: what the result points to is valid until tine_result_release. A result that out still has from before is not released:
+ * its memory would be lost. Threads: any.
  */
 int tine_wait(tine_pool *pool, tine_id id, int64_t timeout_ns, tine_result *out);
 
@@ -771,7 +782,7 @@ int tine_wait_any(tine_pool *pool, const tine_id *ids, size_t count, int64_t tim
  *
  * Parameters: pool. ids, count: tasks; NULL and 0: all that have been submitted. timeout_ns.
  * Returns 0: all have settled, whatever their .status; -ETIMEDOUT, -EAGAIN, -EINTR: not yet; TINE_EID: one of the ids
- * was never given, or its result was released; -EINVAL; TINE_EFORKED, TINE_EWORKER. Threads: any.
+ * was never given, or its result has been taken or released; -EINVAL; TINE_EFORKED, TINE_EWORKER. Threads: any.
  */
 int tine_wait_all(tine_pool *pool, const tine_id *ids, size_t count, int64_t timeout_ns);
 
@@ -913,7 +924,8 @@ typedef struct tine_progress {
  * A progress bar, for .progress of maps and loops, or to be called by hand.
  *
  * On a terminal it is a line with a bar, how many of how many, the rate, the time left and how many have failed, drawn at
- * most ten times a second and ended when done is total; elsewhere a plain line for each quarter. It is written as any write
+ * most ten times a second and ended when done is total; elsewhere a plain line for each quarter. Rate and time count from the
+ * first call: one with done 0 before the work begins makes them those of the whole work. It is written as any write
  * is: it waits for a terminal that has been stopped, unless the descriptor is non-blocking, and a pipe whose reader has
  * gone gives SIGPIPE.
  *
@@ -1422,7 +1434,7 @@ void *tine_heap_realloc(tine_heap *heap, void *block, size_t size);
 /**
  * As tine_free, with an answer.
  *
- * Returns 0, for NULL too; -EINVAL: the block was freed already, or is no block's start, or not in this heap: nothing is
+ * Returns 0, in the heap's own process for NULL too; -EINVAL: the block was freed already, or is no block's start, or not in this heap: nothing is
  * changed (with TINE_CHECK=1 in the environment the process ends, with a message); TINE_EFORKED. Where another process has made the
  * heap longer, and this one cannot look how long it is, nothing is changed either: -ENOMEM, or -EPERM and -ENOSYS where that look
  * is refused; the block can be freed later.
@@ -1520,9 +1532,9 @@ int tine_heap_trim(tine_heap *heap);
  * tine's.
  *
  * The memory must stay mapped while a call on it runs or a lock in it is held, and a lock must be released through the
- * address by which it was taken. An unlocking call does not count from the moment that another one has been able to take
- * the lock: who got a mutex last, and knows that nobody else will ask for it, may unlock it and then free, unmap or make
- * anew its memory at once, though the unlocking call of the one before has perhaps not returned.
+ * address by which it was taken. A thread that has unlocked a mutex may free, unmap or make anew its memory at once, if nobody else
+ * will ask for the mutex. The unlocking call of the holder before may still be running then: it no longer touches the
+ * mutex.
  *
  * A thread or process that ends, is killed, or executes another program while it holds a lock, at whatever instruction,
  * leaves it to the next taker, who gets -EOWNERDEAD. A child of fork() holds nothing. As a rule the kernel says at once
@@ -1825,8 +1837,8 @@ int tine_event_cleared(const tine_event *e);
 
 /**
  * Waits as tine_event_wait does, and returns 0 also where the event has been set and cleared again since
- * tine_event_cleared gave cleared. So a wait that is made in several calls misses nothing between them: of who waits in a
- * single one, that is said anyway. With TINE_AUTO_RESET it is tine_event_wait.
+ * tine_event_cleared gave cleared. So a wait that is split into several calls misses no setting of the event. A
+ * single tine_event_wait misses none either. With TINE_AUTO_RESET it is tine_event_wait.
  *
  * Returns the codes of tine_event_wait.
  */
@@ -1912,15 +1924,15 @@ int tine_barrier_waiting(const tine_barrier *b);
  * Calls initializer(user) unless one has succeeded on this o before, in whatever process; waits for one that runs,
  * for up to timeout_ns nanoseconds (0 tries, TINE_FOREVER waits).
  *
- * An initialiser that returns something other than 0 has failed: its caller gets that number, and the next caller's
- * initialiser runs. So does the next one after an initialiser whose process died, and it may find things half done. An
- * initialiser must not throw or longjmp out.
+ * An initializer that returns something other than 0 has failed: its caller gets that number, and the next caller's
+ * initializer runs. So does the next one after an initializer whose process died, and it may find things half done. An
+ * initializer must not throw or longjmp out.
  *
  * Who was told that it is done, and knows that nobody else will ask, may free or unmap the memory at once, though the
- * call that ran the initialiser has perhaps not returned.
+ * call that ran the initializer has perhaps not returned.
  *
- * Returns 0: done, now or before; what the initialiser returned; -EAGAIN (0 ns), -ETIMEDOUT; -EDEADLK: called from the
- * initialiser; -EINVAL: NULL or misaligned; -ENOLCK, -EXDEV, -ENOMEM as for tine_mutex_lock().
+ * Returns 0: done, now or before; what the initializer returned; -EAGAIN (0 ns), -ETIMEDOUT; -EDEADLK: called from the
+ * initializer; -EINVAL: NULL or misaligned; -ENOLCK, -EXDEV, -ENOMEM as for tine_mutex_lock().
  */
 int tine_once_call(tine_once *o, int (*initializer)(void *user), void *user, int64_t timeout_ns);
 

@@ -74,6 +74,8 @@ pub(crate) fn view(death: Option<&Death>) -> *const tine_death {
 /// Writes what is known of a death, for people: how it came about and in what, a line for each frame, and the last that the
 /// process had written.
 ///
+/// It goes past the streams of stdio: call fflush before, where the order of lines matters.
+///
 /// Parameters: death: a result's .death. fd: where to, 2 for standard error.
 /// Returns 0; -EINVAL: death is NULL; -EIO: it could not be written. Threads: any.
 #[unsafe(no_mangle)]

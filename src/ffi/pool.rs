@@ -41,7 +41,7 @@ pub const TINE_START_SPAWN: c_int = 1;
 /// should have one thread: what other threads held locked at that moment stays locked in the workers.
 pub const TINE_START_FORK: c_int = 2;
 
-/// What 0.1 called the thread that is the default now: accepted, and without effect.
+/// The name that the default had before: accepted, and without effect.
 pub const TINE_BACKGROUND: u32 = 1 << 8;
 /// Workers that crash leave core files, as far as the host's limit allows; otherwise they leave none.
 pub const TINE_CORE_FILES: u32 = 1 << 9;
@@ -134,7 +134,7 @@ pub struct tine_pool_options {
     /// wait and no worker is free. 0: as many as .workers.
     pub min_workers: usize,
     /// How long a worker above .min_workers may have nothing to do before it ends, in nanoseconds; 0: any time. It ends as
-    /// one that is replaced does, when the host is in tine.
+    /// one that is replaced does. With TINE_NO_THREAD it ends in the host's next call.
     pub idle_timeout_ns: i64,
 }
 

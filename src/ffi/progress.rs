@@ -30,7 +30,8 @@ extensible!(tine_progress);
 /// A progress bar, for .progress of maps and loops, or to be called by hand.
 ///
 /// On a terminal it is a line with a bar, how many of how many, the rate, the time left and how many have failed, drawn at
-/// most ten times a second and ended when done is total; elsewhere a plain line for each quarter. It is written as any write
+/// most ten times a second and ended when done is total; elsewhere a plain line for each quarter. Rate and time count from the
+/// first call: one with done 0 before the work begins makes them those of the whole work. It is written as any write
 /// is: it waits for a terminal that has been stopped, unless the descriptor is non-blocking, and a pipe whose reader has
 /// gone gives SIGPIPE.
 ///

@@ -24,7 +24,7 @@ pub const TINE_NOT_STARTED: c_int = 1;
 /// The function had begun when its process died.
 pub const TINE_MAYBE_RAN: c_int = 2;
 
-/// Running it twice does no harm, so it may be run again after a death that it may or may not have preceded.
+/// The task may be run twice without harm. So it may be run again after its worker has died, even if it had done its work by then.
 pub const TINE_IDEMPOTENT: u32 = 1 << 16;
 
 /// What a task can be told.
@@ -58,17 +58,19 @@ pub struct tine_submit_options {
     /// NULL. Nobody else gets the result then: tine_next leaves it out, tine_wait gives -EBUSY, and the id is over when the
     /// callback returns. The result is valid until then.
     ///
-    /// Both run on a thread of tine's, one at a time, whatever the host does; those of tasks that tine_pool_destroy cancels,
-    /// before it returns. With TINE_NO_THREAD, and for what a task submits, they run on a thread that is in tine_pool_poll or
-    /// waits in any call on the pool, or shuts it down or destroys it. One callback may submit and cancel; it may wait, too, and no other callback begins on its thread meanwhile.
-    /// It may not destroy the pool, and a child that it forks may not return from it.
+    /// on_begin and on_settled run on a thread of tine's, whatever the host does. Only one callback runs at a time. tine_pool_destroy
+    /// calls on_settled for each task that it cancels, before it returns. With TINE_NO_THREAD, and for what a task submits, both
+    /// run on a thread that is in tine_pool_poll, waits in any call on the pool, shuts it down or destroys it.
+    ///
+    /// A callback may submit and cancel. It may wait, too, and no other callback begins on its thread meanwhile. It may not destroy the
+    /// pool, and a child that it forks may not return from it.
     pub on_settled: Option<unsafe extern "C" fn(result: *const tine_result, user: *mut c_void)>,
     /// An end of a channel that the task is to have, by tine_task_channel; may be NULL. When tine_submit returns 0 it is
     /// given away: the handle is closed here, and is not to be used any more. Otherwise it stays the caller's.
     ///
     /// The worker closes it when the function returns. The one at the other end gets -EPIPE then, and when the worker
     /// dies, and when the task settles without having begun. A task that is run elsewhere takes it along; one with
-    /// .retries keeps it until it has settled, which takes a call on the pool.
+    /// .retries keeps it until it has settled.
     pub channel: *mut tine_channel,
 }
 
@@ -253,9 +255,10 @@ unsafe fn submit(
 ///
 /// Parameters: pool. id: from tine_submit. timeout_ns. out: a tine_result, with its .size set.
 /// Returns 0: the task has settled, whatever its .status; -ETIMEDOUT, -EAGAIN, -EINTR: not yet; TINE_EID: the id was
-/// never given, or its result has been taken or released; -EBUSY: another thread waits for it; -EINVAL; TINE_EFORKED,
+/// never given, or its result has been taken or released; -EBUSY: another thread waits for it, or it has an .on_settled; -EINVAL; TINE_EFORKED,
 /// TINE_EWORKER.
-/// Ownership: what the result points to is valid until tine_result_release. Threads: any.
+/// Ownership: what the result points to is valid until tine_result_release. A result that out still has from before is not released:
+/// its memory would be lost. Threads: any.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_wait(
     pool: *mut tine_pool,
@@ -365,7 +368,7 @@ pub unsafe extern "C" fn tine_wait_any(
 ///
 /// Parameters: pool. ids, count: tasks; NULL and 0: all that have been submitted. timeout_ns.
 /// Returns 0: all have settled, whatever their .status; -ETIMEDOUT, -EAGAIN, -EINTR: not yet; TINE_EID: one of the ids
-/// was never given, or its result was released; -EINVAL; TINE_EFORKED, TINE_EWORKER. Threads: any.
+/// was never given, or its result has been taken or released; -EINVAL; TINE_EFORKED, TINE_EWORKER. Threads: any.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_wait_all(
     pool: *mut tine_pool,

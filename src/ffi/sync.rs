@@ -45,9 +45,9 @@ const _: () = assert!(
 /// tine's.
 ///
 /// The memory must stay mapped while a call on it runs or a lock in it is held, and a lock must be released through the
-/// address by which it was taken. An unlocking call does not count from the moment that another one has been able to take
-/// the lock: who got a mutex last, and knows that nobody else will ask for it, may unlock it and then free, unmap or make
-/// anew its memory at once, though the unlocking call of the one before has perhaps not returned.
+/// address by which it was taken. A thread that has unlocked a mutex may free, unmap or make anew its memory at once, if nobody else
+/// will ask for the mutex. The unlocking call of the holder before may still be running then: it no longer touches the
+/// mutex.
 ///
 /// A thread or process that ends, is killed, or executes another program while it holds a lock, at whatever instruction,
 /// leaves it to the next taker, who gets -EOWNERDEAD. A child of fork() holds nothing. As a rule the kernel says at once

@@ -119,15 +119,15 @@ pub unsafe extern "C" fn tine_barrier_waiting(b: *const tine_barrier) -> c_int {
 /// Calls `initializer(user)` unless one has succeeded on this `o` before, in whatever process; waits for one that runs,
 /// for up to `timeout_ns` nanoseconds (0 tries, TINE_FOREVER waits).
 ///
-/// An initialiser that returns something other than 0 has failed: its caller gets that number, and the next caller's
-/// initialiser runs. So does the next one after an initialiser whose process died, and it may find things half done. An
-/// initialiser must not throw or longjmp out.
+/// An initializer that returns something other than 0 has failed: its caller gets that number, and the next caller's
+/// initializer runs. So does the next one after an initializer whose process died, and it may find things half done. An
+/// initializer must not throw or longjmp out.
 ///
 /// Who was told that it is done, and knows that nobody else will ask, may free or unmap the memory at once, though the
-/// call that ran the initialiser has perhaps not returned.
+/// call that ran the initializer has perhaps not returned.
 ///
-/// Returns 0: done, now or before; what the initialiser returned; -EAGAIN (0 ns), -ETIMEDOUT; -EDEADLK: called from the
-/// initialiser; -EINVAL: NULL or misaligned; -ENOLCK, -EXDEV, -ENOMEM as for tine_mutex_lock().
+/// Returns 0: done, now or before; what the initializer returned; -EAGAIN (0 ns), -ETIMEDOUT; -EDEADLK: called from the
+/// initializer; -EINVAL: NULL or misaligned; -ENOLCK, -EXDEV, -ENOMEM as for tine_mutex_lock().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_once_call(
     o: *mut tine_once,

@@ -209,8 +209,8 @@ pub unsafe extern "C" fn tine_event_cleared(e: *const tine_event) -> c_int {
 }
 
 /// Waits as tine_event_wait does, and returns 0 also where the event has been set and cleared again since
-/// tine_event_cleared gave `cleared`. So a wait that is made in several calls misses nothing between them: of who waits in a
-/// single one, that is said anyway. With TINE_AUTO_RESET it is tine_event_wait.
+/// tine_event_cleared gave `cleared`. So a wait that is split into several calls misses no setting of the event. A
+/// single tine_event_wait misses none either. With TINE_AUTO_RESET it is tine_event_wait.
 ///
 /// Returns the codes of tine_event_wait.
 #[unsafe(no_mangle)]

@@ -47,9 +47,7 @@ impl Progress {
             }
             None => {
                 let part = if over { PARTS } else { (done as u128 * PARTS as u128 / total as u128) as usize };
-                let first = self.shown == 0;
-                if !over && (first || (part as u64) < self.shown) {
-                    self.shown = self.shown.max(1);
+                if !over && (part as u64) < self.shown.max(1) {
                     return;
                 }
                 let line = text(label, done, total, failed, elapsed_ns) + "\n";

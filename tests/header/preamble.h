@@ -5,29 +5,35 @@
  *
  * Conventions, for every call below:
  *
- *   Results     0 or a count on success. -1 to -4095 is a negated errno value, below that is a TINE_E code.
- *               A call that fails changes nothing. tine_strerror() has a sentence for each code. Every call that takes an
- *               options struct writes a text that names the thing and its value to the struct's .error.
- *   Timeouts    int64_t nanoseconds, relative, monotonic. 0 or less never waits: where the call would have to, it returns
- *               -EAGAIN. A positive one that runs out is -ETIMEDOUT. TINE_FOREVER waits for ever. Waits go on after a signal
- *               handler has run; those of an object that was made TINE_INTERRUPTIBLE return -EINTR.
- *   Arguments   the object, the inputs, the timeout, the outputs. Outputs are written only on success, unless a call's text
- *               says otherwise.
- *   Pointers    an object's is what the call that made the object has given, and is used until the object is ended or given away.
- *               Ending it is the last call on it, in any thread. Any other pointer goes to as many bytes as the length, the
- *               count or the .size beside it says, or to one value, and all of them stay until the call returns.
- *   Structs     start with .size, which tells tine how much of the struct the caller knows: it reads and writes no more. Locks,
- *               whose size never changes, and tine_limit have no .size. Every struct has an initialiser, TINE_<NAME>_INIT; but a
- *               tine_barrier is none before tine_barrier_init. Zero is every option's default. NULL in place of an options
- *               struct means all defaults. What contradicts itself is -EINVAL.
+ *   Results     0 or a count on success. -1 to -4095 is a negated errno value, below that is a TINE_E code. A call that
+ *               fails changes nothing, unless its text names an exception. tine_strerror() has a sentence for each code.
+ *               Every call that takes an options struct writes a text that names the thing and its value to the struct's
+ *               .error.
+ *   Timeouts    int64_t nanoseconds, relative, monotonic. With 0 or less a call returns -EAGAIN instead of waiting. A
+ *               positive one that runs out is -ETIMEDOUT. TINE_FOREVER waits for ever. Durations in options structs are
+ *               different, but for .timeout_ns: 0 is the default, and a negative one is -EINVAL. Waits go on after a
+ *               signal handler has run; those of an object that was made TINE_INTERRUPTIBLE return -EINTR.
+ *   Arguments   the object, the inputs, the timeout, the outputs. Outputs are written only on success, unless a call's
+ *               text says otherwise.
+ *   Pointers    an object's is what the call that made the object has given, and is used until the object is ended or
+ *               given away. Ending it is the last call on it, in any thread. Any other pointer goes to as many bytes as
+ *               the length, the count or the .size beside it says, or to one value, and all of them stay until the call
+ *               returns.
+ *   Structs     start with .size, which tells tine how much of the struct the caller knows: it reads and writes no more.
+ *               Locks, whose size never changes, and tine_limit have no .size. Every struct has an initialiser,
+ *               TINE_<NAME>_INIT. Only tine_barrier has none: tine_barrier_init comes before any other call on it. Zero
+ *               is every option's default. NULL in place of an options struct means all defaults. What contradicts itself
+ *               is -EINVAL.
  *   Flags       have a bit each in the whole library. A flag that an object does not know is -EINVAL.
- *   Ownership   tine_X_destroy ends an object for everybody: pools, streams, queues. tine_X_close lets go of this process's
- *               handle: of a segment, a heap and a channel's end others have theirs; a process ends with its only handle, unless
- *               it is TINE_DETACHED. tine_queue_close is neither: it says that nothing more will be put in. NULL is fine for
- *               all of them but that one.
+ *   Ownership   tine_X_destroy ends an object for everybody: pools, streams, queues. tine_X_close lets go of this
+ *               process's handle: of a segment, a heap and a channel's end others have theirs; a process ends with its
+ *               only handle, unless it is TINE_DETACHED. tine_queue_close only forbids further puts, and
+ *               tine_queue_close(NULL) is -EINVAL. Every destroy and every other close accepts NULL.
  *   Threads     every call may be made from any thread unless its text says otherwise. None is a cancellation point:
  *               pthread_cancel() acts when the call has returned.
- *   Fork        a child of fork() may not use its parent's objects: calls return TINE_EFORKED.
+ *   Fork        after fork() a child must not use a pool, stream, queue, channel or process of its parent. A call that
+ *               returns a code returns TINE_EFORKED; a call that returns a pointer returns NULL. A segment stays usable
+ *               in the child.
  */
 
 #ifndef TINE_H

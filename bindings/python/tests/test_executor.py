@@ -122,7 +122,7 @@ def test_dead_worker_costs_its_call(executor):
 
 def test_crash_has_backtrace(executor):
     error = error_of(executor.submit(functions.die, signal.SIGSEGV))
-    assert error.signal == signal.SIGSEGV and error.backtrace
+    assert error.signal == signal.SIGSEGV and error.exitcode == -signal.SIGSEGV and error.backtrace
 
 
 def test_retries():

@@ -26,7 +26,7 @@ class TineError(Exception):
 class WorkerDied(BrokenProcessPool):
     """The process that ran a call died in it. Only this call has failed: the executor goes on.
 
-    .pid, .signal (0 if it exited), .exitcode, .traceback (Python's, of a crash), .backtrace (lines of module and
+    .pid, .signal (0 if it exited), .exitcode (-signal if one ended it, as multiprocessing's), .traceback (Python's, of a crash), .backtrace (lines of module and
     offset), .may_have_run
     """
 
@@ -42,7 +42,7 @@ class WorkerDied(BrokenProcessPool):
     ) -> None:
         super().__init__(text, pid, signal, exitcode, backtrace, may_have_run, traceback)
         self.traceback = traceback
-        self.pid, self.signal, self.exitcode = pid, signal, exitcode
+        self.pid, self.signal, self.exitcode = pid, signal, -signal if signal else exitcode
         self.backtrace, self.may_have_run = backtrace, may_have_run
 
     def __str__(self) -> str:
