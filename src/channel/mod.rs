@@ -6,17 +6,19 @@
 
 mod long;
 mod packet;
+mod turns;
 
 use crate::error::{Code, Error, Result};
 use crate::sys::clock::{Deadline, Timeout};
 use crate::sys::fd::Guarded;
-use crate::sys::prim::{AtomicBool, AtomicU64, Ordering};
+use crate::sys::prim::Ordering;
 use crate::sys::socket::{self, Peeked, Ready, Sent, Waited};
 use crate::sys::{fd, fork, reserve};
 use packet::{First, Flaw, HEADER_BYTES, Header, Kind, judge, not_ours};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
+use turns::Turn;
 
 /// Messages up to this length travel in the packet.
 const SHORT_BYTES: usize = 64 << 10;
@@ -48,13 +50,8 @@ pub struct Channel {
     interruptible: bool,
     /// It belongs to a task, which ends it when it returns.
     lent: bool,
-    /// How many packets this process has taken. A thread that has looked at the first packet takes it only if no other
-    /// has taken one since. Written under `turn`, Release; read before the look, Acquire, so that the look sees what was
-    /// taken.
-    taken: AtomicU64,
-    turn: Mutex<()>,
-    /// A thread sleeps in the look itself, which the kernel wakes alone. Relaxed: it guards no memory.
-    sleeper: AtomicBool,
+    /// Shared with the other handles of this end.
+    turn: Arc<Turn>,
 }
 
 /// What came of a receive.
@@ -99,15 +96,8 @@ impl Channel {
 
     /// The end that another process has given away.
     pub fn from_end(end: End) -> Channel {
-        Channel {
-            socket: *end.socket,
-            pid: fork::pid(),
-            interruptible: end.interruptible,
-            lent: false,
-            taken: AtomicU64::new(0),
-            turn: Mutex::new(()),
-            sleeper: AtomicBool::new(false),
-        }
+        let turn = Turn::of(end.socket.number());
+        Channel { socket: *end.socket, pid: fork::pid(), interruptible: end.interruptible, lent: false, turn }
     }
 
     /// The same, of which a task has the use until it returns.
@@ -237,15 +227,15 @@ impl Channel {
     fn first(&self, timeout: Timeout, deadline: &mut Option<Deadline>) -> Result<(First, u64)> {
         let socket = self.socket()?;
         loop {
-            let seen = self.taken.load(Ordering::Acquire);
+            let seen = self.turn.taken.load(Ordering::Acquire);
             let mut bytes = [0; HEADER_BYTES];
             // One thread alone: who looks and goes without taking would have had the wake-up of another.
             let sleeps = timeout == Timeout::Forever
                 && !self.interruptible
-                && !self.sleeper.swap(true, Ordering::Relaxed);
+                && !self.turn.sleeper.swap(true, Ordering::Relaxed);
             let peeked = socket::peek(socket, &mut bytes, sleeps);
             if sleeps {
-                self.sleeper.store(false, Ordering::Relaxed);
+                self.turn.sleeper.store(false, Ordering::Relaxed);
             }
             let (length, fds, fds_lost) = match peeked? {
                 Peeked::Interrupted => continue,
@@ -290,12 +280,12 @@ impl Channel {
         room: &mut [MaybeUninit<u8>],
     ) -> Result<Option<usize>> {
         // Held for one call that does not wait, so nobody's timeout is at stake here.
-        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.taken.load(Ordering::Relaxed) != seen {
+        let _turn = self.turn.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.turn.taken.load(Ordering::Relaxed) != seen {
             return Ok(None);
         }
         let taken = socket::take(self.socket.number(), bytes, room)?;
-        self.taken.store(seen.wrapping_add(u64::from(taken.is_some())), Ordering::Release);
+        self.turn.taken.store(seen.wrapping_add(u64::from(taken.is_some())), Ordering::Release);
         Ok(taken)
     }
 
