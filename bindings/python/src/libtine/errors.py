@@ -26,8 +26,8 @@ class TineError(Exception):
 class WorkerDied(BrokenProcessPool):
     """The process that ran a call died in it. Only this call has failed: the executor goes on.
 
-    .pid, .signal (0 if it exited), .exitcode (-signal if one ended it, as multiprocessing's), .traceback (Python's, of a
-    crash), .backtrace (lines of module and offset), .may_have_run
+    .pid, .signal (0 if it exited), .exitcode (-signal if one ended it, as multiprocessing's), .traceback (Python's, of
+    a crash), .backtrace (lines of module and offset), .may_have_run
     """
 
     def __init__(
