@@ -7,10 +7,6 @@
 
 use crate::sys::clock::now_ns;
 use crate::sys::limits;
-use once_cell::sync::Lazy;
-
-/// Where there is one processor only, the other side cannot do anything while this one looks.
-static WORTH_IT: Lazy<bool> = Lazy::new(|| limits::affinity_count() > 1);
 
 const LEAST_NS: u64 = 1_000;
 const MOST_NS: u64 = 50_000;
@@ -29,7 +25,12 @@ pub(crate) struct Spin {
 
 impl Spin {
     pub(crate) fn new() -> Spin {
-        Spin { limit_ns: if *WORTH_IT { 4 * LEAST_NS } else { 0 }, rest: 0, next_rest: RESTS.0 }
+        // Where there is one processor only, the other side cannot do anything while this one looks.
+        Spin {
+            limit_ns: if limits::affinity_count() > 1 { 4 * LEAST_NS } else { 0 },
+            rest: 0,
+            next_rest: RESTS.0,
+        }
     }
 
     /// Looks until there is something, or for as long as seems worth it; whether there is something.
