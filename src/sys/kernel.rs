@@ -25,7 +25,9 @@ fn with_release<T>(read: impl FnOnce(&[u8]) -> T) -> T {
 
 fn numbers(release: &[u8]) -> (u32, u32) {
     let number = |digits: &[u8]| {
-        digits.iter().fold(0u32, |number, digit| number.saturating_mul(10).saturating_add(u32::from(digit - b'0')))
+        digits
+            .iter()
+            .fold(0u32, |number, digit| number.saturating_mul(10).saturating_add(u32::from(digit - b'0')))
     };
     let mut words = release.split(|byte| !byte.is_ascii_digit()).map(number);
     (words.next().unwrap_or(0), words.next().unwrap_or(0))
@@ -42,7 +44,8 @@ pub(crate) fn suffices() -> Result<()> {
     }
     let (major, minor) = OLDEST;
     let release = with_release(|release| String::from_utf8_lossy(release).into_owned());
-    let text = format!("tine needs Linux {major}.{minor} or newer; this is Linux {release}, which has no {missing}");
+    let text =
+        format!("tine needs Linux {major}.{minor} or newer; this is Linux {release}, which has no {missing}");
     Err(Error::errno(libc::ENOSYS, text))
 }
 
