@@ -50,6 +50,7 @@ use sharing::Sharing;
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::os::fd::AsRawFd;
+use std::sync::Arc;
 
 /// Tokens of the epoll set: a worker's eventfd is its slot, its pidfd is that and `PIDFDS`.
 pub(crate) const SOCKET: u64 = 1 << 32;
@@ -83,6 +84,8 @@ pub(crate) type Entry = fn(i32) -> !;
 
 #[derive(Debug)]
 pub(crate) struct Family {
+    /// In which the sockets and descriptors are by which the family tells of itself.
+    epoll: Arc<Epoll>,
     pub(super) settings: Settings,
     program: Option<Command>,
     entry: Entry,
@@ -124,6 +127,7 @@ struct Glance {
 
 impl Family {
     pub(crate) fn new(
+        epoll: Arc<Epoll>,
         settings: Settings,
         program: Option<Command>,
         start_timeout_ns: u64,
@@ -132,6 +136,7 @@ impl Family {
     ) -> Result<Family> {
         let members = reserve::collect((0..workers).map(|_| Member::new()))?;
         Ok(Family {
+            epoll,
             settings,
             program,
             entry,
@@ -158,13 +163,18 @@ impl Family {
     }
 
     /// One without any members: its tasks run in this process, and it has nothing to look after.
-    pub(crate) fn of_nobody(settings: Settings) -> Result<Family> {
+    pub(crate) fn of_nobody(epoll: Arc<Epoll>, settings: Settings) -> Result<Family> {
         let callees = Some(Callees::new(Tables::default()));
         Ok(Family {
             callees,
             stopping: true,
-            ..Family::new(settings, None, 0, 0, |_| signal::exit_now(program::GAVE_UP))?
+            ..Family::new(epoll, settings, None, 0, 0, |_| signal::exit_now(program::GAVE_UP))?
         })
+    }
+
+    /// The set in which a thread sleeps that waits for news of the family.
+    pub(crate) fn epoll(&self) -> &Arc<Epoll> {
+        &self.epoll
     }
 
     /// The functions that the workers can call, once a supervisor has been up.
@@ -178,12 +188,13 @@ impl Family {
     }
 
     /// Takes in what has happened and moves things on; never blocks.
-    pub(crate) fn advance(&mut self, heap: &Heap, epoll: &Epoll) {
+    pub(crate) fn advance(&mut self, heap: &Heap) {
         if self.members.is_empty() {
             return;
         }
         self.forget_glance();
-        if let Err(error) = self.try_advance(heap, epoll) {
+        let epoll = Arc::clone(&self.epoll);
+        if let Err(error) = self.try_advance(heap, &epoll) {
             self.break_down(error);
         }
         self.forget_glance();
