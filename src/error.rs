@@ -207,7 +207,8 @@ fn errno_text(errno: c_int) -> &'static CStr {
         };
         // musl has one sentence for all that it does not know, which names no number.
         let nameless = cfg!(target_env = "musl") && copy.as_c_str() == c"No error information";
-        let copy = if nameless { CString::new(format!("Unknown error {errno}")).unwrap_or(copy) } else { copy };
+        let copy =
+            if nameless { CString::new(format!("Unknown error {errno}")).unwrap_or(copy) } else { copy };
         let copy = copy.into_raw();
         match place.compare_exchange(text, copy, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => text = copy,
