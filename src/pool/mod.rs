@@ -35,6 +35,7 @@ mod split;
 mod standby;
 mod standby_account;
 mod state;
+mod stats_text;
 mod stream;
 mod turns;
 mod wait;
@@ -49,6 +50,7 @@ pub use map::{Failure, Map, MapCall, MapReport};
 pub use options::{MAX_WORKERS, PoolOptions, SubmitOptions};
 pub use progress::Progress;
 pub use schedule::Schedule;
+pub use stats_text::stats_text;
 pub use stream::{Pull, Pulled, Stream, StreamOptions};
 
 use crate::bootstrap;
@@ -171,6 +173,13 @@ pub struct PoolStats {
     pub heap_allocated_bytes: u64,
 }
 
+impl PoolStats {
+    /// How many of the outstanding have not begun.
+    pub fn waiting(&self) -> usize {
+        self.outstanding.saturating_sub(self.workers_busy)
+    }
+}
+
 impl Pool {
     /// Starts a pool and waits until its workers are ready.
     pub fn create(options: &PoolOptions) -> Result<Pool> {
@@ -188,7 +197,9 @@ impl Pool {
         let settings = options.settings()?;
         if options.inline {
             let place = InlinePlace::of_host(&heap)?;
-            return Pool::build(options, heap, Family::of_nobody(settings)?, Some(Arc::new(place)));
+            let mut family = Family::of_nobody(settings)?;
+            family.page = Some(options.page(&heap, 0)?);
+            return Pool::build(options, heap, family, Some(Arc::new(place)));
         }
         let workers =
             if options.workers == 0 { limits::available_cpus().min(MAX_WORKERS) } else { options.workers };
@@ -207,6 +218,7 @@ impl Pool {
         if options.min_workers > 0 {
             family.park_from(options.min_workers);
         }
+        family.page = Some(options.page(&heap, workers)?);
         Pool::build(options, heap, family, None)
     }
 
@@ -325,6 +337,8 @@ impl Pool {
         state.expect(index, options.callbacks);
         state.window.enter(input.len());
         state.counters.submitted += 1;
+        state.show(|page| &page.submitted, state.counters.submitted);
+        state.show_window();
         let id = state.ledger.id_of(index);
         if check::is_on() {
             check::look_through(input, || format!("task {:#x} ({}), input", id.0, function.describe()));

@@ -140,6 +140,7 @@ impl State {
         let length = entry.input_length;
         self.finished.unclaim(&mut self.ledger, index);
         self.window.leave(length);
+        self.show_window();
         self.tell_of_room();
         self.update_event_fd();
     }

@@ -141,6 +141,11 @@ impl RingAccount {
         }
     }
 
+    /// How far it has been drained.
+    pub(super) fn position(&self) -> u32 {
+        self.done
+    }
+
     pub(super) fn in_ring(&self) -> usize {
         self.flights.len()
     }

@@ -89,5 +89,7 @@ impl State {
     pub(super) fn count_items(&mut self, settled: usize, failed: usize) {
         self.counters.items += settled as u64;
         self.counters.items_failed += failed as u64;
+        self.show(|page| &page.items, self.counters.items);
+        self.show(|page| &page.items_failed, self.counters.items_failed);
     }
 }

@@ -21,8 +21,10 @@ use crate::family::member::Member;
 use crate::family::shutdown::Leaving;
 use crate::family::{Event, Family};
 use crate::heap::Heap;
+use crate::inspect::page::Counters as Shown;
 use crate::sys::clock::{Deadline, Moment, now_ns};
 use crate::sys::epoll::Epoll;
+use crate::sys::prim::{AtomicU64, Ordering};
 use crate::sys::thread;
 use crate::task::ring::{SLOTS, Segment};
 use std::collections::VecDeque;
@@ -305,6 +307,9 @@ impl State {
         if !drained.is_empty() {
             self.family.has_worked();
             self.rings.has_delivered(slot);
+            if let Some(page) = &self.family.page {
+                page.has_drained(slot, self.rings[slot].position(), now);
+            }
         }
         for Drained { index, mut outcome } in drained.drain(..) {
             if let Some(ending) = self.rings[slot].ending.take_if(|ending| ending.index == index) {
@@ -337,6 +342,20 @@ impl State {
         }
     }
 
+    /// Lets others see a counter.
+    pub(super) fn show(&self, counter: impl Fn(&Shown) -> &AtomicU64, value: u64) {
+        if let Some(page) = &self.family.page {
+            counter(page.counters()).store(value, Ordering::Relaxed);
+        }
+    }
+
+    /// Lets others see what is in the window.
+    pub(super) fn show_window(&self) {
+        let [_, _, tasks, bytes] = self.window.figures();
+        self.show(|page| &page.window_tasks, tasks as u64);
+        self.show(|page| &page.window_bytes, bytes as u64);
+    }
+
     pub(super) fn settle(&mut self, index: u32, outcome: Outcome) {
         let entry = self.ledger.get_mut(index);
         let was_queued = entry.state == TaskState::Queued;
@@ -362,6 +381,7 @@ impl State {
             (None, Some(line)) => self.note_in_stream(line, index),
             (None, None) => {
                 self.counters.settled += 1;
+                self.show(|page| &page.settled, self.counters.settled);
                 if !self.note_settled(index) && !claimed {
                     self.finished.push(&mut self.ledger, index);
                     self.desk.tell_first(Key::Next);

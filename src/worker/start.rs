@@ -12,7 +12,7 @@ use crate::task::resolver::Resolver;
 use crate::task::ring::{Segment, phase};
 use crate::task::settings::Settings;
 use crate::task::wire::{self, Message, Reader};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 
 /// The parts of a worker that its supervisor has for it.
 pub(crate) struct Parts {
@@ -37,7 +37,8 @@ pub(crate) fn become_worker(slot: u32, parts: Parts, settings: &Settings, tables
         Ok(segment) => segment,
         Err(error) => give_up(&error.text()),
     };
-    drop(parts.segment);
+    // For who looks from outside: see `docs/design/inspect.md`.
+    let _ = parts.segment.into_raw_fd();
     if !settings.core_files {
         signal::limit_core_bytes(0);
     }
