@@ -23,7 +23,7 @@ use crate::task::share::{self, Share};
 use crate::worker::start;
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd, RawFd};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// The heap is for the result and for what the function allocates.
 const DEFAULT_HEAP_BYTES: usize = 1 << 30;
@@ -99,7 +99,7 @@ pub struct Process {
     detached: bool,
     interruptible: bool,
     heap: Heap,
-    epoll: Epoll,
+    epoll: Arc<Epoll>,
     /// `None` once it has been left to itself.
     family: Mutex<Option<Family>>,
     exit: OnceLock<Exit>,
@@ -124,8 +124,15 @@ impl Process {
             return Err(Error::errno(libc::ENOSPC, format!("{count} segments; a process can have {most}")));
         }
         let heap = Heap::create(worker.heap_range(DEFAULT_HEAP_BYTES))?;
-        let mut family =
-            Family::new(settings, worker.program()?, worker.start_timeout_ns(), 1, bootstrap::run_forked)?;
+        let epoll = Arc::new(Epoll::new()?);
+        let mut family = Family::new(
+            Arc::clone(&epoll),
+            settings,
+            worker.program()?,
+            worker.start_timeout_ns(),
+            1,
+            bootstrap::run_forked,
+        )?;
         for segment in &options.segments {
             family.share(Share::new(segment)?)?;
             family.end_sharing(true);
@@ -133,13 +140,12 @@ impl Process {
         if let Some(end) = end {
             family.give_end(end);
         }
-        let epoll = Epoll::new()?;
         let started = begin(&mut family, &heap, &epoll).and_then(|ended| {
             let pidfd = family.members[0].pidfd.as_ref().ok_or(Code::WORKER_START)?;
             Ok((ended, Guarded::new(pidfd.duplicate()?)))
         });
-        family.start_no_more(&epoll);
-        let (ended, pidfd) = started.inspect_err(|_| family.stop(&epoll, Deadline(0)))?;
+        family.start_no_more();
+        let (ended, pidfd) = started.inspect_err(|_| family.stop(Deadline(0)))?;
         let process = Process {
             owner: fork::pid(),
             pid: family.members[0].pid,
@@ -255,7 +261,7 @@ impl Process {
             && let Some(family) = &mut *self.lock()
         {
             let _ = self.epoll.wait(&mut [0; 32], Deadline(0));
-            family.advance(&self.heap, &self.epoll);
+            family.advance(&self.heap);
             while let Some(event) = family.next_event() {
                 if let Event::Ended(_, death) = event {
                     self.conclude(family, death);
@@ -317,7 +323,7 @@ impl Drop for Process {
         } else if self.detached {
             family.leave();
         } else {
-            family.stop(&self.epoll, Deadline(0));
+            family.stop(Deadline(0));
         }
     }
 }
@@ -325,7 +331,7 @@ impl Drop for Process {
 /// Starts the family, and waits until its process has begun; its death where it has ended already.
 fn begin(family: &mut Family, heap: &Heap, epoll: &Epoll) -> Result<Option<Death>> {
     loop {
-        family.advance(heap, epoll);
+        family.advance(heap);
         let mut is_vacant = false;
         while let Some(event) = family.next_event() {
             match event {

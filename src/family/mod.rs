@@ -51,6 +51,7 @@ use sharing::Sharing;
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::os::fd::AsRawFd;
+use std::sync::Arc;
 
 /// Tokens of the epoll set: a worker's eventfd is its slot, its pidfd is that and `PIDFDS`.
 pub(crate) const SOCKET: u64 = 1 << 32;
@@ -84,6 +85,8 @@ pub(crate) type Entry = fn(i32) -> !;
 
 #[derive(Debug)]
 pub(crate) struct Family {
+    /// In which the sockets and descriptors are by which the family tells of itself.
+    epoll: Arc<Epoll>,
     pub(super) settings: Settings,
     program: Option<Command>,
     entry: Entry,
@@ -113,7 +116,7 @@ pub(crate) struct Family {
     /// How many places are not parked.
     wanted: usize,
     /// Where others see what there is.
-    pub(crate) page: Option<Page>,
+    pub(crate) page: Option<Arc<Page>>,
     /// What a pass over the members has found; nothing once they may have changed.
     glance: Cell<Option<Glance>>,
 }
@@ -127,6 +130,7 @@ struct Glance {
 
 impl Family {
     pub(crate) fn new(
+        epoll: Arc<Epoll>,
         settings: Settings,
         program: Option<Command>,
         start_timeout_ns: u64,
@@ -135,6 +139,7 @@ impl Family {
     ) -> Result<Family> {
         let members = reserve::collect((0..workers).map(|_| Member::new()))?;
         Ok(Family {
+            epoll,
             settings,
             program,
             entry,
@@ -162,13 +167,18 @@ impl Family {
     }
 
     /// One without any members: its tasks run in this process, and it has nothing to look after.
-    pub(crate) fn of_nobody(settings: Settings) -> Result<Family> {
+    pub(crate) fn of_nobody(epoll: Arc<Epoll>, settings: Settings) -> Result<Family> {
         let callees = Some(Callees::new(Tables::default()));
         Ok(Family {
             callees,
             stopping: true,
-            ..Family::new(settings, None, 0, 0, |_| signal::exit_now(program::GAVE_UP))?
+            ..Family::new(epoll, settings, None, 0, 0, |_| signal::exit_now(program::GAVE_UP))?
         })
+    }
+
+    /// The set in which a thread sleeps that waits for news of the family.
+    pub(crate) fn epoll(&self) -> &Arc<Epoll> {
+        &self.epoll
     }
 
     /// The functions that the workers can call, once a supervisor has been up.
@@ -182,12 +192,13 @@ impl Family {
     }
 
     /// Takes in what has happened and moves things on; never blocks.
-    pub(crate) fn advance(&mut self, heap: &Heap, epoll: &Epoll) {
+    pub(crate) fn advance(&mut self, heap: &Heap) {
         if self.members.is_empty() {
             return;
         }
         self.forget_glance();
-        if let Err(error) = self.try_advance(heap, epoll) {
+        let epoll = Arc::clone(&self.epoll);
+        if let Err(error) = self.try_advance(heap, &epoll) {
             self.break_down(error);
         }
         self.forget_glance();

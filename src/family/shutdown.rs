@@ -6,7 +6,6 @@ use super::member::State;
 use super::{Event, Family};
 use crate::error::Result;
 use crate::sys::clock::{Deadline, now_ns};
-use crate::sys::epoll::Epoll;
 use crate::sys::pidfd;
 use crate::sys::prim::Ordering;
 use crate::task::death::Death;
@@ -29,11 +28,11 @@ impl Leaving {
 
 impl Family {
     /// No place is filled any more, and nobody is started again: what runs, runs to its end, and needs only its supervisor.
-    pub(crate) fn start_no_more(&mut self, epoll: &Epoll) {
+    pub(crate) fn start_no_more(&mut self) {
         self.stopping = true;
         self.end = None;
         self.shares.clear();
-        self.members.iter_mut().for_each(|member| member.fall_silent(epoll));
+        self.members.iter_mut().for_each(|member| member.fall_silent(&self.epoll));
         if let Some(job) = &mut self.settings.job {
             job.input = Input::default();
         }
@@ -63,15 +62,15 @@ impl Family {
     }
 
     /// Ends the family and waits for it: workers may finish what they do until the deadline, then all are killed.
-    pub(crate) fn stop(&mut self, epoll: &Epoll, deadline: Deadline) {
-        if let Some(leaving) = self.begin_to_stop(epoll, deadline) {
+    pub(crate) fn stop(&mut self, deadline: Deadline) {
+        if let Some(leaving) = self.begin_to_stop(deadline) {
             leaving.wait();
         }
         self.end_all();
     }
 
     /// The first half of that, which does not wait; what is left to wait for.
-    pub(crate) fn begin_to_stop(&mut self, epoll: &Epoll, deadline: Deadline) -> Option<Leaving> {
+    pub(crate) fn begin_to_stop(&mut self, deadline: Deadline) -> Option<Leaving> {
         self.stopping = true;
         let grace_ns = deadline.0.saturating_sub(now_ns());
         let killed_at_once = deadline.passed();
@@ -87,9 +86,9 @@ impl Family {
             }
         }
         self.link.take().map(|mut link| {
-            epoll.remove(link.connection.fd());
+            self.epoll.remove(link.connection.fd());
             if let Some(pidfd) = &link.pidfd {
-                epoll.remove(pidfd.as_raw_fd());
+                self.epoll.remove(pidfd.as_raw_fd());
             }
             let _ = link.connection.send(Message::new(Kind::Stop, &[grace_ns]));
             link.signal(libc::SIGCONT);

@@ -186,7 +186,7 @@ impl State {
         self.news.awaited += usize::from(calls.awaits_begin());
         if calls.callbacks.on_settled.is_some() {
             self.news.expected += 1;
-            self.finished.claim(&mut self.ledger, index);
+            self.submissions.claim(&mut self.ledger, index);
         }
     }
 

@@ -93,7 +93,7 @@ impl State {
         let is_passed = matches!(passed, Ok(true));
         if is_passed {
             self.rings[slot].carries = Some(index);
-            self.ends_short_since_ns = None;
+            self.queue.ends_short_since_ns = None;
         }
         if !is_passed || entry.retries > 0 {
             entry.end = Kept::Held(end);
@@ -120,7 +120,7 @@ impl State {
     /// start, which is the same kind of shortage.
     pub(super) fn may_wait_for_end(&mut self, error: &Error, now: u64) -> bool {
         is_shortage(error) && {
-            let since = *self.ends_short_since_ns.get_or_insert(now);
+            let since = *self.queue.ends_short_since_ns.get_or_insert(now);
             now.saturating_sub(since) < self.family.start_timeout_ns()
         }
     }

@@ -27,18 +27,22 @@ pub(super) struct Queue {
     pub(super) chain: Chain,
     /// Until when tasks with a queue deadline must have begun, the earliest first.
     due: BinaryHeap<Reverse<(u64, Ticket)>>,
+    /// When tasks were last taken from one worker for another.
+    shared_ns: u64,
+    /// Since when no end of a channel could be passed, for want of a descriptor.
+    pub(super) ends_short_since_ns: Option<u64>,
 }
 
 impl Queue {
     pub(super) fn new() -> Queue {
-        Queue { chain: Chain::EMPTY, due: BinaryHeap::new() }
+        Queue { chain: Chain::EMPTY, due: BinaryHeap::new(), shared_ns: 0, ends_short_since_ns: None }
     }
 }
 
 impl State {
     /// Whether there is room in the window for an input of this length.
     pub(super) fn has_room(&self, length: usize) -> bool {
-        self.window.has_room(length)
+        self.submissions.window().has_room(length)
     }
 
     /// What [`State::enqueue`] will need; -ENOMEM where it is not to be had.
@@ -93,18 +97,13 @@ impl State {
         self.queue.chain.pop_front(&mut self.ledger)
     }
 
-    /// Whether somebody looks again soon where tasks wait behind one that takes longer than the last ones: so they may.
-    pub(super) fn may_gather(&self) -> bool {
-        self.standby.is_there() && !self.is_looked_at()
-    }
-
     /// The worker that is to have the first task of the queue: one that is awake, while what is before it takes less time than
     /// another would need to wake up; else the one with the least before it.
     fn worker_for(&mut self, index: u32) -> Option<usize> {
         if self.ledger.get(index).has_end {
             return self.rings.emptiest(|ring| ring.carries.is_none());
         }
-        if !self.may_gather() {
+        if !self.waiters.may_gather() {
             return self.rings.emptiest(|_| true);
         }
         let usual_ns = self.rings.usual_ns();
@@ -123,7 +122,7 @@ impl State {
 
     /// Hands tasks out.
     pub(super) fn feed(&mut self, now: &Moment) {
-        let listening = self.is_looked_at();
+        let listening = self.waiters.is_looked_at();
         while let Some(index) = self.queue.chain.first() {
             let Some(slot) = self.worker_for(index) else { return };
             self.take_front();
@@ -228,16 +227,16 @@ impl State {
 
     /// Takes tasks that have not begun from full rings to workers that have nothing to do.
     pub(super) fn rebalance(&mut self, now: u64) {
-        let listening = self.is_looked_at();
+        let listening = self.waiters.is_looked_at();
         // What could not be given to the idle one goes to the queue, and by that to another.
         while self.queued() == 0
             && let Some(from) = self.worth_sharing(now)
         {
             let Some(slot) = self.rings.idle() else { return };
-            self.shared_ns = now;
+            self.queue.shared_ns = now;
             // Half of them at once: to wake one worker for each would take longer than they do.
             let half = self.rings[from].waiting().div_ceil(2).min(self.rings[slot].room());
-            let count = if self.may_gather() { half } else { 1 };
+            let count = if self.waiters.may_gather() { half } else { 1 };
             for _ in 0..count {
                 let Some(segment) = &self.family.members[from].segment else { return };
                 let Some(index) = self.rings[from].recall_youngest(segment, &mut self.ledger) else { return };
@@ -250,7 +249,7 @@ impl State {
     fn worth_sharing(&mut self, now: u64) -> Option<usize> {
         let fullest = self.rings.fullest()?;
         let usual_ns = self.rings.usual_ns();
-        if !self.may_gather() || self.rings[fullest].is_worth_sharing(now, usual_ns) {
+        if !self.waiters.may_gather() || self.rings[fullest].is_worth_sharing(now, usual_ns) {
             return Some(fullest);
         }
         self.rings.first_behind().filter(|slot| self.rings[*slot].is_worth_sharing(now, usual_ns))
@@ -258,11 +257,11 @@ impl State {
 
     /// When tasks that wait behind others are to be looked at, since a worker has nothing to do.
     pub(super) fn uneven_due_ns(&mut self) -> u64 {
-        if !self.may_gather() {
+        if !self.waiters.may_gather() {
             return u64::MAX;
         }
         let since_ns = self.rings.uneven_since_ns();
-        since_ns.map_or(u64::MAX, |since_ns| since_ns.max(self.shared_ns) + UNEVEN_NS)
+        since_ns.map_or(u64::MAX, |since_ns| since_ns.max(self.queue.shared_ns) + UNEVEN_NS)
     }
 
     /// Takes a task back that has not begun; whether it was that. One that is queued stays in the queue until it is settled.

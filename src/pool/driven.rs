@@ -66,7 +66,7 @@ fn move_on() -> Option<usize> {
     let mut outstanding = 0;
     for pool in pools {
         let mut state = pool.lock();
-        if !state.desk.is_led() {
+        if !state.waiters.desk.is_led() {
             state.pump(true);
         }
         state = tell(&pool, run_queued(&pool, state));

@@ -28,50 +28,46 @@ impl EventFd {
         }
         Ok(EventFd { set, due, is_due: false, timer })
     }
+
+    /// Makes it readable while this is so.
+    fn update(&mut self, is_due: bool) {
+        match (std::mem::replace(&mut self.is_due, is_due), is_due) {
+            (false, true) => fd::eventfd_signal(self.due.as_raw_fd()),
+            (true, false) => fd::eventfd_clear(self.due.as_raw_fd()),
+            _ => (),
+        }
+    }
+
+    /// Makes it readable at that time.
+    pub(super) fn set_timer(&mut self, due: Deadline) {
+        self.timer.set(due);
+    }
+
+    /// The same, if nothing earlier is set.
+    pub(super) fn set_timer_by(&mut self, due: Deadline) {
+        self.timer.set_by(due);
+    }
 }
 
 impl State {
     /// The descriptor; from now on everything that happens makes it readable.
     pub(super) fn open_event_fd(&mut self) -> Result<RawFd> {
-        if self.event_fd.is_none() {
-            self.event_fd = Some(EventFd::new(&self.epoll)?);
+        if self.waiters.event_fd.is_none() {
+            self.waiters.event_fd = Some(EventFd::new(self.family.epoll())?);
         }
         self.listen();
         self.pump(true);
-        Ok(self.event_fd.as_ref().map_or(-1, |event_fd| event_fd.set.fd()))
-    }
-
-    /// Whether anybody has asked for it.
-    pub(super) fn is_looked_at(&self) -> bool {
-        self.event_fd.is_some()
+        Ok(self.waiters.event_fd.as_ref().map_or(-1, |event_fd| event_fd.set.fd()))
     }
 
     /// Makes it readable while there is something to take or to tell.
     pub(super) fn update_event_fd(&mut self) {
-        if self.event_fd.is_none() {
+        if self.waiters.event_fd.is_none() {
             return;
         }
-        let wanted = self.finished.len() > 0 || self.has_news() || self.any_stream_has_results();
-        if let Some(event_fd) = self.event_fd.as_mut().filter(|event_fd| event_fd.is_due != wanted) {
-            event_fd.is_due = wanted;
-            match wanted {
-                true => fd::eventfd_signal(event_fd.due.as_raw_fd()),
-                false => fd::eventfd_clear(event_fd.due.as_raw_fd()),
-            }
-        }
-    }
-
-    /// Makes it readable at that time.
-    pub(super) fn set_event_fd_timer(&mut self, due: Deadline) {
-        if let Some(event_fd) = &mut self.event_fd {
-            event_fd.timer.set(due);
-        }
-    }
-
-    /// The same, if nothing earlier is set.
-    pub(super) fn call_outside_by(&mut self, due: Deadline) {
-        if let Some(event_fd) = &mut self.event_fd {
-            event_fd.timer.set_by(due);
+        let wanted = self.submissions.finished() > 0 || self.has_news() || self.any_stream_has_results();
+        if let Some(event_fd) = &mut self.waiters.event_fd {
+            event_fd.update(wanted);
         }
     }
 }

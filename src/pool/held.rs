@@ -46,11 +46,11 @@ impl DerefMut for Held<'_> {
 impl Drop for Held<'_> {
     fn drop(&mut self) {
         let Some(mut state) = self.guard.take() else { return };
-        if !state.desk.has_woken() && !state.standby.is_called() && !state.news.is_fresh {
+        if !state.waiters.desk.has_woken() && !state.waiters.standby.is_called() && !state.news.is_fresh {
             return;
         }
-        let woken = state.desk.take_woken();
-        let standby = state.standby.take_call();
+        let woken = state.waiters.desk.take_woken();
+        let standby = state.waiters.standby.take_call();
         let caller = self.pool.has_caller() && std::mem::take(&mut state.news.is_fresh);
         drop(state);
         let bell = self.pool.heap.bell();

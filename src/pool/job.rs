@@ -302,7 +302,7 @@ impl<'p, 'a> Job<'p, 'a> {
             state.enqueue(index);
         }
         // Whoever leads sleeps until a result comes.
-        if state.desk.is_led() {
+        if state.waiters.desk.is_led() {
             state.pump(false);
         }
         match failure {
@@ -316,10 +316,7 @@ impl<'p, 'a> Job<'p, 'a> {
     fn make_room(&mut self, state: &mut State) -> Result<()> {
         let no_memory = |_| Error::from(Code::errno(libc::ENOMEM));
         self.sent.try_reserve(1).map_err(no_memory)?;
-        if let Some(settled) = &mut state.jobs[self.number] {
-            settled.try_reserve(self.sent.len() + 1).map_err(no_memory)?;
-        }
-        Ok(())
+        state.maps.make_room(self.number, self.sent.len() + 1)
     }
 
     /// The next items to hand out: what has come back first, then a piece of what has not been handed out.
@@ -405,15 +402,15 @@ impl<'p, 'a> Job<'p, 'a> {
     fn wait_for_chunks(&mut self, inner: &Inner) -> Result<Vec<(Sent, Outcome)>> {
         let number = self.number;
         let (mut state, settled) = wait(inner, inner.lock(), Want::Job(number), Timeout::Forever, |state| {
-            state.jobs[number].as_ref().is_some_and(|settled| !settled.is_empty()).then_some(Ok(()))
+            state.maps.has_settled(number).then_some(Ok(()))
         });
-        state.count_items(self.dealt_with - self.counted.0, self.failed - self.counted.1);
+        state.submissions.count_items(self.dealt_with - self.counted.0, self.failed - self.counted.1);
         self.counted = (self.dealt_with, self.failed);
         settled?;
         // As many as there is memory for. (Not the list itself: it has room for those that are still to settle.)
         let mut out = Vec::new();
         while out.try_reserve(1).is_ok()
-            && let Some(index) = state.jobs[number].as_mut().and_then(VecDeque::pop_front)
+            && let Some(index) = state.maps.take(number)
         {
             let outcome = state.ledger.get_mut(index).outcome.take();
             state.ledger.close(index);
@@ -604,9 +601,8 @@ impl<'p, 'a> Job<'p, 'a> {
             let _ = heap.free_address(self.context);
         }
         let mut state = inner.lock();
-        debug_assert!(state.jobs[self.number].as_ref().is_none_or(VecDeque::is_empty));
-        state.jobs[self.number] = None;
-        state.count_items(self.dealt_with - self.counted.0, self.failed - self.counted.1);
+        state.maps.close(self.number);
+        state.submissions.count_items(self.dealt_with - self.counted.0, self.failed - self.counted.1);
         state.wake_waiters(); // A shutdown waits for maps, too.
     }
 }

@@ -10,7 +10,6 @@ use crate::sys::reserve;
 use crate::task::call::Kind;
 use crate::task::death::Death;
 use crate::task::function::Function;
-use std::collections::VecDeque;
 use std::ffi::CString;
 
 /// A map or a loop.
@@ -102,11 +101,7 @@ impl Pool {
         if map.count == 0 {
             return Ok(MapReport::default());
         }
-        let number = state.jobs.iter().position(Option::is_none).unwrap_or_else(|| {
-            state.jobs.push(None);
-            state.jobs.len() - 1
-        });
-        state.jobs[number] = Some(VecDeque::new());
+        let number = state.maps.open()?;
         drop(state);
         let mut job = Job::new(self, map, number, callee, kind);
         let done = job.prepare().and_then(|()| job.run(inner));

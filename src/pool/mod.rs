@@ -24,6 +24,7 @@ mod leaks;
 mod ledger;
 mod life;
 mod map;
+mod maps;
 mod options;
 mod progress;
 mod recycle;
@@ -37,8 +38,10 @@ mod standby_account;
 mod state;
 mod stats_text;
 mod stream;
+mod submissions;
 mod turns;
 mod wait;
+mod waiters;
 mod window;
 
 pub use crate::family::options::{Affinity, OutputTo, WorkerOptions};
@@ -195,10 +198,11 @@ impl Pool {
         let heap = Arc::new(Heap::create(options.heap_range())?);
         queue::know_heap(Known::Mapped(Arc::downgrade(&heap)));
         let settings = options.settings()?;
+        let epoll = Arc::new(Epoll::new()?);
         if options.inline {
             let place = InlinePlace::of_host(&heap)?;
-            let mut family = Family::of_nobody(settings)?;
-            family.page = Some(options.page(&heap, 0)?);
+            let mut family = Family::of_nobody(epoll, settings)?;
+            family.page = Some(Arc::new(options.page(&heap, 0)?));
             return Pool::build(options, heap, family, Some(Arc::new(place)));
         }
         let workers =
@@ -209,6 +213,7 @@ impl Pool {
         }
         let program = options.worker.program()?;
         let mut family = Family::new(
+            epoll,
             settings,
             program,
             options.worker.start_timeout_ns(),
@@ -218,14 +223,14 @@ impl Pool {
         if options.min_workers > 0 {
             family.park_from(options.min_workers);
         }
-        family.page = Some(options.page(&heap, workers)?);
+        family.page = Some(Arc::new(options.page(&heap, workers)?));
         Pool::build(options, heap, family, None)
     }
 
     /// One to which tasks submit.
     fn of_inline(heap: &Arc<Heap>, place: InlinePlace) -> Result<Pool> {
         let options = PoolOptions::default();
-        let family = Family::of_nobody(options.settings()?)?;
+        let family = Family::of_nobody(Arc::new(Epoll::new()?), options.settings()?)?;
         Pool::build(&options, Arc::clone(heap), family, Some(Arc::new(place)))
     }
 
@@ -240,10 +245,9 @@ impl Pool {
         family: Family,
         place: Option<Arc<InlinePlace>>,
     ) -> Result<Pool> {
-        let epoll = Arc::new(Epoll::new()?);
-        let workers = family.members.len().max(1);
+        let (epoll, workers) = (Arc::clone(family.epoll()), family.members.len().max(1));
         let rules = options.rules(place.clone());
-        let state = State::new(Arc::clone(&heap), Arc::clone(&epoll), family, rules)?;
+        let state = State::new(Arc::clone(&heap), family, rules)?;
         let inside = place.as_ref().is_some_and(|place| place.is_inside());
         let inner = Arc::new(Inner {
             pid: fork::pid(),
@@ -309,7 +313,7 @@ impl Pool {
         self.guard(options.callbacks.on_begin.is_some() || options.callbacks.on_settled.is_some())?;
         let mut state = inner.lock();
         let callee = resolve(inner, &mut state, function)?;
-        state.window.check("an input", "the window", input.len())?;
+        state.submissions.window().check("an input", "the window", input.len())?;
         if let Some(error) = refusal(&state) {
             return Err(error);
         }
@@ -335,10 +339,7 @@ impl Pool {
         let index =
             room.and_then(|()| state.ledger.enter(task)).inspect_err(|_| inner.take_input_back(place))?;
         state.expect(index, options.callbacks);
-        state.window.enter(input.len());
-        state.counters.submitted += 1;
-        state.show(|page| &page.submitted, state.counters.submitted);
-        state.show_window();
+        state.submissions.enter(input.len());
         let id = state.ledger.id_of(index);
         if check::is_on() {
             check::look_through(input, || format!("task {:#x} ({}), input", id.0, function.describe()));
@@ -358,7 +359,7 @@ impl Pool {
         state.pump(waited.is_ok());
         state = tell(inner, run_queued(inner, state));
         state.leave();
-        Ok(state.finished.len())
+        Ok(state.submissions.finished())
     }
 
     /// A descriptor that is readable when there is something to [`Pool::poll`] for. It is the pool's.
@@ -372,15 +373,15 @@ impl Pool {
         let inner = self.inner()?;
         let mut state = inner.lock();
         state.pump(true);
-        let heap = inner.heap.stats();
+        let (heap, counters) = (inner.heap.stats(), state.submissions.counters());
         Ok(PoolStats {
             workers: state.family.members.len(),
             workers_ready: state.family.ready_count(),
-            submitted: state.counters.submitted,
-            settled: state.counters.settled,
+            submitted: counters.submitted,
+            settled: counters.settled,
             outstanding: state.ledger.outstanding,
-            items_settled: state.counters.items,
-            items_failed: state.counters.items_failed,
+            items_settled: counters.items,
+            items_failed: counters.items_failed,
             workers_busy: inner
                 .inline_place
                 .as_ref()
@@ -400,7 +401,7 @@ impl Pool {
         let inner = self.inner()?;
         let mut state = inner.lock();
         state.life.close();
-        state.desk.tell_everybody();
+        state.waiters.desk.tell_everybody();
         let deadline = timeout.deadline();
         let idle = |state: &mut State| state.is_idle().then_some(Ok(()));
         let (mut state, idle) = wait(inner, state, Want::Idle, timeout, idle);
@@ -499,8 +500,8 @@ impl Pool {
             }
             if state.ledger.get(index).state == TaskState::Settled {
                 let parts = &mut *state;
-                parts.finished.remove(&mut parts.ledger, index);
-                state.mark_taken(index);
+                parts.submissions.take_away(&mut parts.ledger, index);
+                state.note_taken();
             }
             if state.ledger.get(index).state == TaskState::Taken {
                 state.release(index);
@@ -638,15 +639,17 @@ impl State {
         let entry = self.ledger.get(index);
         // When it has to be looked at is for the pump to say.
         let timed = entry.deadline_ns != 0 || entry.queue_due_ns != 0;
-        if timed || self.counters.submitted.is_multiple_of(EVERY) {
+        if timed || self.submissions.counters().submitted.is_multiple_of(EVERY) {
             self.pump(false);
         } else {
             self.feed(&Moment::default());
             self.grow();
             // Whoever looks from outside has nobody to look at the clock for him.
-            if self.is_looked_at() {
+            if self.waiters.is_looked_at() {
                 let due = self.next_look(now_ns());
-                self.call_outside_by(due);
+                if let Some(event_fd) = &mut self.waiters.event_fd {
+                    event_fd.set_timer_by(due);
+                }
             }
         }
     }

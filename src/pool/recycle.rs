@@ -3,7 +3,6 @@
 use super::state::State;
 use crate::sys::limits;
 use crate::sys::thread::Uncancelled;
-use std::sync::Arc;
 
 /// When a worker has served long enough, or has been idle for too long; 0 for never.
 #[derive(Clone, Copy, Debug, Default)]
@@ -112,8 +111,7 @@ impl State {
             self.family.wanted_count().saturating_sub(self.rings.iter().filter(|ring| ring.ready).count());
         if waiting > coming && self.family.unpark(waiting - coming) {
             let _uncancelled = Uncancelled::new();
-            let (heap, epoll) = (Arc::clone(&self.heap), Arc::clone(&self.epoll));
-            self.family.advance(&heap, &epoll);
+            self.family.advance(&self.heap);
             self.look_soon();
         }
     }

@@ -34,7 +34,7 @@ impl Pool {
         let (mut state, taken) =
             wait(inner, inner.lock(), Want::Next, timeout, |state| match state.take_finished() {
                 Some(index) => Some(Ok(index)),
-                None => (!state.has_unclaimed()).then(|| Err(Code::EMPTY.into())),
+                None => (!state.submissions.has_unclaimed()).then(|| Err(Code::EMPTY.into())),
             });
         let index = taken?;
         Ok(state.hand_over(index))
@@ -123,24 +123,24 @@ impl Pool {
 impl State {
     /// Whether all submitted tasks have settled, and every callback has returned but for the one that this thread may be in.
     fn all_settled(&self) -> bool {
-        self.counters.all_settled() && (self.has_told_all() || self.is_in_callback())
+        self.submissions.all_settled() && (self.has_told_all() || self.is_in_callback())
     }
 
     /// The oldest settled task that nobody has taken or claimed; it is the caller's from now on.
     pub(super) fn take_finished(&mut self) -> Option<u32> {
-        let index = self.finished.pop(&mut self.ledger)?;
+        let index = self.submissions.pop(&mut self.ledger)?;
         self.mark_taken(index);
         Some(index)
     }
 
     /// A claimed task that has settled is its waiter's.
     pub(super) fn mark_taken(&mut self, index: u32) {
-        let entry = self.ledger.get_mut(index);
-        entry.state = TaskState::Taken;
-        let length = entry.input_length;
-        self.finished.unclaim(&mut self.ledger, index);
-        self.window.leave(length);
-        self.show_window();
+        self.submissions.take(&mut self.ledger, index);
+        self.note_taken();
+    }
+
+    /// A result has been taken: there is room for another task.
+    pub(super) fn note_taken(&mut self) {
         self.tell_of_room();
         self.update_event_fd();
     }
@@ -160,11 +160,7 @@ impl State {
         if entry.state == TaskState::Taken {
             return Err(Error::new(Code::ID, "the task's result has been taken already"));
         }
-        let settled = entry.state == TaskState::Settled;
-        self.finished.claim(&mut self.ledger, index);
-        if settled {
-            self.finished.remove(&mut self.ledger, index);
-        }
+        self.submissions.claim(&mut self.ledger, index);
         Ok(())
     }
 
@@ -186,10 +182,8 @@ impl State {
 
     /// Takes the claim of a waiter back: the task is anybody's again.
     pub(super) fn unclaim(&mut self, index: u32) {
-        self.finished.unclaim(&mut self.ledger, index);
-        if self.ledger.get(index).state == TaskState::Settled {
-            self.finished.push(&mut self.ledger, index);
-            self.desk.tell_first(Key::Next);
+        if self.submissions.unclaim(&mut self.ledger, index) {
+            self.waiters.desk.tell_first(Key::Next);
         }
     }
 
@@ -201,11 +195,6 @@ impl State {
             let _ = self.heap.free_address(address);
         }
         self.ledger.close(index);
-    }
-
-    /// Whether `next` could ever return: something unclaimed is finished or on its way.
-    pub(super) fn has_unclaimed(&self) -> bool {
-        self.finished.len() > 0 || self.window.tasks() > self.finished.claimed()
     }
 
     /// The result of a task that has been taken. Where nothing has to be kept for it, its entry is free at once.

@@ -13,8 +13,8 @@
 //! Each ring is looked at by [`State::look_at_rings`](super::state::State) when it has changed, when its alarm is due, and with
 //! all busy ones now and then: a worker changes words of its ring without telling anybody.
 
-use super::ring_account::RingAccount;
-use crate::error::Result;
+use super::ring_account::{Drained, RingAccount};
+use crate::error::{Code, Result};
 use crate::sys::reserve;
 use crate::task::ring::SLOTS;
 use std::ops::{Index, IndexMut};
@@ -163,6 +163,9 @@ pub(super) struct RingAccounts {
     /// Tasks in rings behind the ones in front.
     waiting: usize,
     alarms: Alarms,
+    /// What came of a ring when it was drained last: empty in between, with room for as much as a ring has, so that to take results
+    /// takes no memory.
+    drained: Vec<Drained>,
     /// The one from which results have come last, and the one that was taken last because that had enough.
     hot: Option<usize>,
     filling: Option<usize>,
@@ -190,6 +193,8 @@ impl RingAccounts {
         let mut slots: [Vec<usize>; 2] = [reserve::collect(0..count)?, reserve::collect(0..count)?];
         slots.iter_mut().for_each(Vec::clear);
         let [changed, unseen] = slots;
+        let mut drained = Vec::new();
+        drained.try_reserve_exact(SLOTS as usize).map_err(|_| Code::errno(libc::ENOMEM))?;
         Ok(RingAccounts {
             rings: reserve::collect((0..count).map(|_| RingAccount::new()))?,
             places: reserve::collect((0..count).map(|_| Place::default()))?,
@@ -202,6 +207,7 @@ impl RingAccounts {
             busy_count: 0,
             waiting: 0,
             alarms: Alarms::new(count)?,
+            drained,
             hot: None,
             filling: None,
         })
@@ -219,6 +225,16 @@ impl RingAccounts {
     /// A ring, to note down what has nothing to do with where it stands.
     pub(super) fn quietly(&mut self, slot: usize) -> &mut RingAccount {
         &mut self.rings[slot]
+    }
+
+    /// Where to put what comes of draining a ring.
+    pub(super) fn take_drained(&mut self) -> Vec<Drained> {
+        std::mem::take(&mut self.drained)
+    }
+
+    /// It is empty again.
+    pub(super) fn give_drained_back(&mut self, drained: Vec<Drained>) {
+        self.drained = drained;
     }
 
     /// Puts the rings that have changed where they belong.

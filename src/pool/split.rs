@@ -35,16 +35,16 @@ impl Default for Splitting {
 impl State {
     /// Cuts long chunks where workers have nothing to do.
     pub(super) fn split_long(&mut self, now: u64) {
-        self.splitting.due_ns = u64::MAX;
-        if self.jobs.iter().all(Option::is_none) || self.has_waiting() || self.rings.idle().is_none() {
+        self.maps.splitting.due_ns = u64::MAX;
+        if self.maps.is_empty() || self.has_waiting() || self.rings.idle().is_none() {
             return;
         }
-        if now < self.splitting.not_before_ns {
-            self.splitting.due_ns = self.splitting.not_before_ns;
+        if now < self.maps.splitting.not_before_ns {
+            self.maps.splitting.due_ns = self.maps.splitting.not_before_ns;
             return;
         }
         // What begins from now on runs for long enough later than this.
-        self.splitting.not_before_ns = now + SPLIT_NS;
+        self.maps.splitting.not_before_ns = now + SPLIT_NS;
         let mut next = self.rings.first_busy();
         while let Some(slot) = next {
             next = self.rings.next_busy(slot);
@@ -56,10 +56,10 @@ impl State {
             if ran_ns >= SPLIT_NS {
                 self.split(index);
             } else {
-                self.splitting.due_ns = self.splitting.due_ns.min(now + SPLIT_NS - ran_ns);
+                self.maps.splitting.due_ns = self.maps.splitting.due_ns.min(now + SPLIT_NS - ran_ns);
             }
         }
-        self.splitting.not_before_ns = self.splitting.not_before_ns.min(self.splitting.due_ns);
+        self.maps.splitting.not_before_ns = self.maps.splitting.not_before_ns.min(self.maps.splitting.due_ns);
     }
 
     /// Items of a running chunk that have not begun, as far as the worker says.
@@ -83,13 +83,5 @@ impl State {
             segment.slot(position).split.store(1, Ordering::Relaxed);
             ring.split = Some(index);
         }
-    }
-
-    /// Counts items that have been dealt with, and of these, those that failed.
-    pub(super) fn count_items(&mut self, settled: usize, failed: usize) {
-        self.counters.items += settled as u64;
-        self.counters.items_failed += failed as u64;
-        self.show(|page| &page.items, self.counters.items);
-        self.show(|page| &page.items_failed, self.counters.items_failed);
     }
 }

@@ -169,7 +169,7 @@ impl Threads {
                     Some(Thread::start(c"tine", STACK_BYTES, move || self.stand_by(generation))?);
             }
             pool.guarded.fetch_or(GUARDED, Ordering::Release);
-            pool.lock().standby.has_come();
+            pool.lock().waiters.standby.has_come();
             self.wake_standby(&inside);
         }
         if wanted & CALLED != 0 {

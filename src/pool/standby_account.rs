@@ -50,6 +50,16 @@ impl StandbyAccount {
         self.is_there = true;
     }
 
+    /// It lies down until then; whether nothing was under way.
+    pub(super) fn rests_until(&mut self, due: Deadline, is_idle: bool) {
+        (self.due, self.is_idle) = (due, is_idle);
+    }
+
+    /// It is to know of this, which it is called for if it sleeps for longer.
+    pub(super) fn is_to_know_of(&mut self, due: Deadline) {
+        self.is_called |= self.is_there && due < self.due;
+    }
+
     /// The pool is moved on, by the host or not.
     pub(super) fn pumped(&mut self, by_host: bool) {
         self.host_has_pumped |= by_host;
@@ -69,33 +79,33 @@ impl State {
     /// tine's thread moves the pool on, if nobody else does, and lies down; when it has to look again.
     pub(super) fn stand_by(&mut self, bell: &Bell, something_happened: bool) -> Deadline {
         let mut happened = something_happened;
-        self.standby.due = Deadline(0);
+        self.waiters.standby.due = Deadline(0);
         loop {
-            self.standby.beats = false;
-            let host_moves_on = std::mem::take(&mut self.standby.host_has_pumped);
-            if self.desk.is_led() {
-                self.standby.mode = standby::QUIET;
+            self.waiters.standby.beats = false;
+            let host_moves_on = std::mem::take(&mut self.waiters.standby.host_has_pumped);
+            if self.waiters.desk.is_led() {
+                self.waiters.standby.mode = standby::QUIET;
                 bell.standby_lies_down(standby::QUIET);
                 self.standby_rests(FAR, !something_happened);
-                return self.standby.due;
+                return self.waiters.standby.due;
             }
             let due = self.first_due();
             if host_moves_on && self.waits_for_a_look() && !due.passed() && !bell.has_news() {
-                self.standby.beats = true;
-                (self.standby.due, self.standby.is_idle) = (due.min(Deadline(now_ns() + BEAT_NS)), false);
+                self.waiters.standby.beats = true;
+                self.waiters.standby.rests_until(due.min(Deadline(now_ns() + BEAT_NS)), false);
             } else {
                 self.family.host_calls = false;
                 self.pump(happened);
                 match self.next_look(now_ns()).min(FAR) {
                     due if self.ledger.outstanding == 0 => self.standby_rests(due, !something_happened),
-                    due => (self.standby.due, self.standby.is_idle) = (due, false),
+                    due => self.waiters.standby.rests_until(due, false),
                 }
                 self.family.host_calls = true;
             }
-            self.standby.mode = self.standby_wanted();
-            bell.standby_lies_down(self.standby.mode);
+            self.waiters.standby.mode = self.standby_wanted();
+            bell.standby_lies_down(self.waiters.standby.mode);
             if !self.standby_missed(bell) {
-                return self.standby.due;
+                return self.waiters.standby.due;
             }
             happened = self.family.has_news();
             bell.standby_is_up();
@@ -110,14 +120,14 @@ impl State {
     /// Nothing is to be done until then. Whether it was called, for nothing as it seems now.
     fn standby_rests(&mut self, due: Deadline, called: bool) {
         let look = if called { Deadline(now_ns() + LOOK_NS) } else { FAR };
-        (self.standby.due, self.standby.is_idle) = (due.min(look), !called);
+        self.waiters.standby.rests_until(due.min(look), !called);
     }
 
     /// What tine's thread is to hear of as things are.
     fn standby_wanted(&self) -> u32 {
         match () {
             () if self.awaits_results() => standby::CURIOUS,
-            () if self.queued() > 0 && !self.standby.beats => standby::HUNGRY,
+            () if self.queued() > 0 && !self.waiters.standby.beats => standby::HUNGRY,
             () => standby::QUIET,
         }
     }
@@ -126,7 +136,7 @@ impl State {
     fn standby_missed(&self, bell: &Bell) -> bool {
         bell.has_news()
             || self.family.has_news()
-            || match self.standby.mode {
+            || match self.waiters.standby.mode {
                 standby::CURIOUS => self.has_results(),
                 standby::HUNGRY => self.has_low_ring(),
                 _ => false,
@@ -136,43 +146,38 @@ impl State {
     /// A thread of the host's leaves: where it was to lead and others wait, one of them is to; where nobody does, tine's
     /// thread has to know of what it leaves under way. Whoever lay down while nothing was looks at the clock too seldom now.
     pub(super) fn leave(&mut self) {
-        self.desk.pass_the_lead();
+        self.waiters.desk.pass_the_lead();
         if self.ledger.outstanding == 0 {
             return;
         }
-        if self.desk.is_led() {
+        if self.waiters.desk.is_led() {
             let uneven_due = Deadline(self.uneven_due_ns());
-            if self.leader.is_unaware_of(uneven_due) {
+            if self.waiters.leader.is_unaware_of(uneven_due) {
                 self.heap.bell().ring_leader();
             }
         }
-        if !self.standby.is_there || !self.desk.nobody_is_there() {
+        if !self.waiters.standby.is_there || !self.waiters.desk.nobody_is_there() {
             return;
         }
         // What is only uneven has a beat's time: until then, the host's next call may see to it.
-        let is_uneven =
-            |state: &mut State| Deadline(state.uneven_due_ns().saturating_add(BEAT_NS)) < state.standby.due;
-        if self.standby.is_idle
-            || self.first_due() < self.standby.due
-            || !self.standby.beats && is_uneven(self)
+        let is_uneven = |state: &mut State| {
+            Deadline(state.uneven_due_ns().saturating_add(BEAT_NS)) < state.waiters.standby.due
+        };
+        if self.waiters.standby.is_idle
+            || self.first_due() < self.waiters.standby.due
+            || !self.waiters.standby.beats && is_uneven(self)
         {
-            self.standby.is_called = true;
+            self.waiters.standby.is_called = true;
             return;
         }
         let wanted = self.standby_wanted();
-        if wanted > self.standby.mode {
+        if wanted > self.waiters.standby.mode {
             let heap = Arc::clone(&self.heap);
-            if heap.bell().standby_wants_more(self.standby.mode, wanted) {
+            if heap.bell().standby_wants_more(self.waiters.standby.mode, wanted) {
                 fence(Ordering::SeqCst);
-                self.standby.mode = wanted;
-                self.standby.is_called |= self.standby_missed(heap.bell());
+                self.waiters.standby.mode = wanted;
+                self.waiters.standby.is_called |= self.standby_missed(heap.bell());
             }
         }
-    }
-
-    /// The thread knows of no deadline as early as this one.
-    pub(super) fn standby_by(&mut self, due: Deadline) {
-        self.standby.is_called |=
-            self.standby.is_there && self.desk.nobody_is_there() && due < self.standby.due;
     }
 }

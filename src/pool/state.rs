@@ -2,32 +2,26 @@
 
 use super::callbacks::News;
 use super::cancel::Limits;
-use super::desk::{Desk, Key};
+use super::desk::Key;
 use super::dispatch::Queue;
-use super::event_fd::EventFd;
-use super::finished::Finished;
 use super::inline::{Inline, InlinePlace};
-use super::leader::Leader;
 use super::ledger::{Input, Ledger, Outcome, State as TaskState};
 use super::life::Life;
+use super::maps::Maps;
 use super::recycle::{Recycle, RecycleRules};
 use super::ring_account::{Drained, RingAccount};
 use super::ring_accounts::RingAccounts;
-use super::split::Splitting;
-use super::standby_account::StandbyAccount;
 use super::stream::Streams;
+use super::submissions::Submissions;
+use super::waiters::Waiters;
 use super::window::Window;
 use crate::family::member::Member;
 use crate::family::shutdown::Leaving;
 use crate::family::{Event, Family};
 use crate::heap::Heap;
-use crate::inspect::page::Counters as Shown;
 use crate::sys::clock::{Deadline, Moment, now_ns};
-use crate::sys::epoll::Epoll;
-use crate::sys::prim::{AtomicU64, Ordering};
 use crate::sys::thread;
-use crate::task::ring::{SLOTS, Segment};
-use std::collections::VecDeque;
+use crate::task::ring::Segment;
 use std::sync::Arc;
 
 /// How often the family is looked after while processes come up or end, results keep coming and nobody sleeps: so long, and for
@@ -53,55 +47,21 @@ pub(super) const BEGINS_NS: u64 = 5_000_000;
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) heap: Arc<Heap>,
-    pub(super) epoll: Arc<Epoll>,
     pub(super) family: Family,
     pub(super) ledger: Ledger,
     pub(super) rings: RingAccounts,
     pub(super) queue: Queue,
-    /// Settled tasks that nobody has taken or claimed, oldest first.
-    pub(super) finished: Finished,
+    pub(super) submissions: Submissions,
     /// What callbacks are to be told.
     pub(super) news: News,
-    /// What has been submitted and not taken, without chunks and the items of streams.
-    pub(super) window: Window,
-    /// The chunks of each map that have settled and wait for its caller.
-    pub(super) jobs: Vec<Option<VecDeque<u32>>>,
+    pub(super) maps: Maps,
     pub(super) streams: Streams,
     pub(super) life: Life,
-    /// Threads that wait, and which of them leads.
-    pub(super) desk: Desk,
-    pub(super) leader: Leader,
-    pub(super) standby: StandbyAccount,
-    /// When tasks were last taken from one worker for another.
-    pub(super) shared_ns: u64,
-    /// Where the pool's descriptor has been asked for: every event must make it readable.
-    pub(super) event_fd: Option<EventFd>,
+    pub(super) waiters: Waiters,
     pub(super) looks: Looks,
     pub(super) limits: Limits,
     pub(super) recycle: Recycle,
-    drained: Vec<Drained>,
     pub(super) inline: Inline,
-    /// Since when no end of a channel could be passed, for want of a descriptor.
-    pub(super) ends_short_since_ns: Option<u64>,
-    pub(super) splitting: Splitting,
-    pub(super) counters: Counters,
-}
-
-/// What has come of the pool so far.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Counters {
-    /// Tasks that were submitted, without chunks and the items of streams, and those of them that have settled.
-    pub(super) submitted: u64,
-    pub(super) settled: u64,
-    /// Items that have been dealt with, and of these, those that failed.
-    pub(super) items: u64,
-    pub(super) items_failed: u64,
-}
-
-impl Counters {
-    pub(super) fn all_settled(&self) -> bool {
-        self.settled == self.submitted
-    }
 }
 
 /// When what is looked at now and then is looked at next.
@@ -135,40 +95,25 @@ fn marked(word: usize, mut bits: u64) -> impl Iterator<Item = usize> {
 }
 
 impl State {
-    pub(super) fn new(
-        heap: Arc<Heap>,
-        epoll: Arc<Epoll>,
-        family: Family,
-        rules: Rules,
-    ) -> crate::Result<State> {
+    pub(super) fn new(heap: Arc<Heap>, family: Family, rules: Rules) -> crate::Result<State> {
         let rings = RingAccounts::new(family.members.len())?;
+        let submissions = Submissions::new(rules.window, family.page.clone());
         Ok(State {
             heap,
-            epoll,
             family,
             ledger: Ledger::default(),
             rings,
             queue: Queue::new(),
-            finished: Finished::new(),
+            submissions,
             news: News::default(),
-            window: rules.window,
-            jobs: Vec::new(),
+            maps: Maps::default(),
             streams: Streams::default(),
             life: Life::default(),
-            desk: Desk::new(),
-            leader: Leader::new(),
-            standby: StandbyAccount::new(),
-            shared_ns: 0,
-            event_fd: None,
+            waiters: Waiters::new(),
             looks: Looks::default(),
             limits: rules.limits,
             recycle: Recycle::new(rules.recycle),
-            // As much as a ring has: to take results takes no memory.
-            drained: Vec::with_capacity(SLOTS as usize),
             inline: Inline::new(rules.inline_place),
-            ends_short_since_ns: None,
-            splitting: Splitting::default(),
-            counters: Counters::default(),
         })
     }
 
@@ -177,20 +122,19 @@ impl State {
     pub(super) fn pump(&mut self, something_happened: bool) {
         let now = now_ns();
         self.looks.given_out = 0;
-        self.standby.pumped(self.family.host_calls);
+        self.waiters.standby.pumped(self.family.host_calls);
         self.drain_rings(now);
         self.look_for_begins(now);
         let news = self.heap.bell().take_news();
         if something_happened || news || now >= self.looks.family_due_ns {
             let _uncancelled = thread::Uncancelled::new();
-            let (heap, epoll) = (Arc::clone(&self.heap), Arc::clone(&self.epoll));
-            self.family.advance(&heap, &epoll);
+            self.family.advance(&self.heap);
             self.looks.family_due_ns = self.next_family_look(now);
             while let Some(event) = self.family.next_event() {
                 self.deal_with(event, now);
                 // A place that has become vacant is filled now: nothing else may happen that would wake anybody.
                 if !self.family.has_event() {
-                    self.family.advance(&heap, &epoll);
+                    self.family.advance(&self.heap);
                 }
             }
         }
@@ -209,12 +153,7 @@ impl State {
         self.update_event_fd();
         let steady = self.steady_look(now);
         let due = steady.min(Deadline(self.uneven_due_ns()));
-        self.set_event_fd_timer(due);
-        // Who sleeps went to sleep before this was due, and has to look at the clock again.
-        if self.desk.is_led() && self.leader.sleeps_past(due) {
-            self.heap.bell().ring_leader();
-        }
-        self.standby_by(steady);
+        self.waiters.have_a_look_by(due, steady, self.heap.bell());
     }
 
     /// Whether somebody who takes a result that is there need not move the pool on: it costs more than the result.
@@ -288,22 +227,22 @@ impl State {
     pub(super) fn drain(&mut self, slot: usize, now: u64) {
         let Some(segment) = &self.family.members[slot].segment else { return };
         let ring = &self.rings[slot];
-        if ring.in_ring() == 0 || self.event_fd.is_none() && !ring.has_results(segment) {
+        if ring.in_ring() == 0 || self.waiters.event_fd.is_none() && !ring.has_results(segment) {
             return;
         }
+        let mut drained = self.rings.take_drained();
         let ring = &mut self.rings[slot];
         let trusted = !ring.distrusted;
-        ring.drain(segment, &mut self.ledger, &self.heap, now, &mut self.drained);
-        if self.event_fd.is_some() {
+        ring.drain(segment, &mut self.ledger, &self.heap, now, &mut drained);
+        if self.waiters.event_fd.is_some() {
             // What the worker has finished before it was asked again it has told nobody of.
             segment.ask_to_be_told();
             crate::sys::prim::fence(crate::sys::prim::Ordering::SeqCst);
-            ring.drain(segment, &mut self.ledger, &self.heap, now, &mut self.drained);
+            ring.drain(segment, &mut self.ledger, &self.heap, now, &mut drained);
         }
         if trusted && ring.distrusted {
             self.family.kill(slot);
         }
-        let mut drained = std::mem::take(&mut self.drained);
         if !drained.is_empty() {
             self.family.has_worked();
             self.rings.has_delivered(slot);
@@ -323,7 +262,7 @@ impl State {
             self.note_begin(index, self.family.members[slot].pid);
             self.settle(index, outcome);
         }
-        self.drained = drained;
+        self.rings.give_drained_back(drained);
     }
 
     fn deal_with(&mut self, event: Event, now: u64) {
@@ -342,20 +281,6 @@ impl State {
         }
     }
 
-    /// Lets others see a counter.
-    pub(super) fn show(&self, counter: impl Fn(&Shown) -> &AtomicU64, value: u64) {
-        if let Some(page) = &self.family.page {
-            counter(page.counters()).store(value, Ordering::Relaxed);
-        }
-    }
-
-    /// Lets others see what is in the window.
-    pub(super) fn show_window(&self) {
-        let [_, _, tasks, bytes] = self.window.figures();
-        self.show(|page| &page.window_tasks, tasks as u64);
-        self.show(|page| &page.window_bytes, bytes as u64);
-    }
-
     pub(super) fn settle(&mut self, index: u32, outcome: Outcome) {
         let entry = self.ledger.get_mut(index);
         let was_queued = entry.state == TaskState::Queued;
@@ -363,7 +288,7 @@ impl State {
         entry.outcome = Some(outcome);
         std::mem::take(&mut entry.end).close();
         entry.state = TaskState::Settled;
-        let (job, line, claimed) = (entry.job, entry.stream, entry.claimed);
+        let (job, line) = (entry.job, entry.stream);
         if let Input::Heap { address, owned: true } = input {
             let _ = self.heap.free_address(address);
         }
@@ -373,28 +298,24 @@ impl State {
         }
         match (job, line) {
             (Some(job), _) => {
-                if let Some(settled) = &mut self.jobs[job] {
-                    settled.push_back(index);
-                }
-                self.desk.tell_all(Key::Job(job));
+                self.maps.settle(job, index);
+                self.waiters.desk.tell_all(Key::Job(job));
             }
             (None, Some(line)) => self.note_in_stream(line, index),
             (None, None) => {
-                self.counters.settled += 1;
-                self.show(|page| &page.settled, self.counters.settled);
-                if !self.note_settled(index) && !claimed {
-                    self.finished.push(&mut self.ledger, index);
-                    self.desk.tell_first(Key::Next);
+                let is_told = self.note_settled(index);
+                if self.submissions.settle(&mut self.ledger, index, is_told) {
+                    self.waiters.desk.tell_first(Key::Next);
                 }
-                self.desk.tell_all(Key::Task(index));
-                self.desk.tell_all(Key::Some);
+                self.waiters.desk.tell_all(Key::Task(index));
+                self.waiters.desk.tell_all(Key::Some);
             }
         }
     }
 
     /// Whether nothing is under way. A map is until its call returns: between two chunks nothing of it is outstanding.
     fn has_nothing(&self) -> bool {
-        self.ledger.outstanding == 0 && self.jobs.iter().all(Option::is_none)
+        self.ledger.outstanding == 0 && self.maps.is_empty()
     }
 
     /// The same, and every callback has returned but for the one that this thread may be in.
@@ -466,14 +387,14 @@ impl State {
         // Rounded, so that a timer need not be set anew for every task.
         let interval_ns = if self.awaits_begins() { BEGINS_NS } else { LOOK_NS };
         let look = Deadline((now / interval_ns + 2) * interval_ns);
-        let due_ns = self.queue_due_ns().min(self.splitting.due_ns);
+        let due_ns = self.queue_due_ns().min(self.maps.splitting.due_ns);
         family.min(look).min(Deadline(due_ns))
     }
 
     /// When something is due that cannot wait for anybody's next call.
     pub(super) fn first_due(&self) -> Deadline {
         let due_ns = self.recycle.idle_due_ns().min(self.rings.first_alarm()).min(self.queue_due_ns());
-        self.family.next_deadline().min(Deadline(due_ns.min(self.splitting.due_ns)))
+        self.family.next_deadline().min(Deadline(due_ns.min(self.maps.splitting.due_ns)))
     }
 
     /// The family is to be looked after at the next occasion.
@@ -488,9 +409,8 @@ impl State {
 
     /// Begins to end the family: nothing runs again. What is left to wait for.
     pub(super) fn begin_to_stop(&mut self, deadline: Deadline) -> Option<Leaving> {
-        let epoll = Arc::clone(&self.epoll);
         self.life.begin_to_stop();
-        self.family.begin_to_stop(&epoll, deadline)
+        self.family.begin_to_stop(deadline)
     }
 
     /// The family has ended: settles everything that has not settled.
@@ -502,44 +422,46 @@ impl State {
         }
         self.cancel_queue();
         self.life.end();
-        self.desk.tell_everybody();
+        self.waiters.desk.tell_everybody();
         self.update_event_fd();
     }
 
     /// Tells threads whose wish has come true by more than one step. What one step does is told of where it is done.
     pub(super) fn wake_waiters(&mut self) {
-        if self.desk.is_plain() {
+        if self.waiters.desk.is_plain() {
             return;
         }
-        if self.desk.is_wished(Key::Next) && !self.has_unclaimed() {
-            self.desk.tell_all(Key::Next);
+        if self.waiters.desk.is_wished(Key::Next) && !self.submissions.has_unclaimed() {
+            self.waiters.desk.tell_all(Key::Next);
         }
         self.tell_of_room();
         let (nothing, told) = (self.has_nothing(), self.has_told_all());
-        let settled = self.counters.all_settled();
+        let settled = self.submissions.all_settled();
         for in_callback in [false, true] {
             if nothing && (told || in_callback) {
-                self.desk.tell_all(Key::Idle(in_callback));
+                self.waiters.desk.tell_all(Key::Idle(in_callback));
             }
             if settled && (told || in_callback) {
-                self.desk.tell_all(Key::All(in_callback));
+                self.waiters.desk.tell_all(Key::All(in_callback));
             }
         }
-        if self.desk.is_wished(Key::Ready) && (self.life.broken().is_some() || self.family.all_ready()) {
-            self.desk.tell_all(Key::Ready);
+        if self.waiters.desk.is_wished(Key::Ready)
+            && (self.life.broken().is_some() || self.family.all_ready())
+        {
+            self.waiters.desk.tell_all(Key::Ready);
         }
         // Whoever shares looks for itself: there is one of them at a time, and it happens seldom.
-        self.desk.tell_all(Key::Shared);
+        self.waiters.desk.tell_all(Key::Shared);
         self.tell_streams();
     }
 
     /// The first thread that waits for room in the window has it, or there will be none.
     pub(super) fn tell_of_room(&mut self) {
-        if let Some(length) = self.desk.amount(Key::Room) {
+        if let Some(length) = self.waiters.desk.amount(Key::Room) {
             if self.life.is_closed() || self.life.broken().is_some() {
-                self.desk.tell_all(Key::Room);
+                self.waiters.desk.tell_all(Key::Room);
             } else if self.has_room(length) {
-                self.desk.tell_first(Key::Room);
+                self.waiters.desk.tell_first(Key::Room);
             }
         }
     }

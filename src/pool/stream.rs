@@ -167,7 +167,7 @@ impl Pool {
         let line = StreamState {
             window: Window::new(
                 or(options.window_tasks, WINDOW_PER_WORKER * inner.workers),
-                or(options.window_bytes, state.window.most_bytes()),
+                or(options.window_bytes, state.submissions.window().most_bytes()),
             ),
             order: VecDeque::new(),
             unordered: options.unordered,
@@ -179,12 +179,13 @@ impl Pool {
             drawing: false,
             needs: 0,
         };
-        let free = state.streams.lines.iter().position(Option::is_none);
-        let number = free.unwrap_or_else(|| {
-            state.streams.lines.push(None);
-            state.streams.lines.len() - 1
-        });
-        state.streams.lines[number] = Some(line);
+        let lines = &mut state.streams.lines;
+        let number = lines.iter().position(Option::is_none).unwrap_or(lines.len());
+        if number == lines.len() {
+            lines.try_reserve(1).map_err(|_| Code::errno(libc::ENOMEM))?;
+            lines.push(None);
+        }
+        lines[number] = Some(line);
         drop(state);
         let source = pull.map(|pull| Mutex::new(Source { pull, held: None, over: false, failure: None }));
         Ok(Stream { inner: Arc::clone(&self.inner), number, callee, options, source })
@@ -245,7 +246,7 @@ impl Stream {
         let mut state = self.inner()?.lock();
         state.stream_mut(self.number).ended = true;
         state.tell_stream(self.number);
-        state.desk.tell_all(Key::StreamRoom(self.number));
+        state.waiters.desk.tell_all(Key::StreamRoom(self.number));
         Ok(())
     }
 
@@ -487,19 +488,19 @@ impl State {
     /// Tells threads that wait for something of a stream what has come.
     fn tell_stream(&mut self, number: usize) {
         let Some(line) = &self.streams.lines[number] else { return };
-        if self.desk.is_plain() {
+        if self.waiters.desk.is_plain() {
             return;
         }
         let to_be_drawn = line.is_to_be_drawn();
         if self.end_of_stream(number).is_some() {
-            self.desk.tell_all(Key::Stream(number));
+            self.waiters.desk.tell_all(Key::Stream(number));
         } else if to_be_drawn || self.next_in_stream(number).is_some() {
-            self.desk.tell_first(Key::Stream(number));
+            self.waiters.desk.tell_first(Key::Stream(number));
         }
-        if let Some(length) = self.desk.amount(Key::StreamRoom(number))
+        if let Some(length) = self.waiters.desk.amount(Key::StreamRoom(number))
             && self.room_in_stream(number, length).is_some()
         {
-            self.desk.tell_first(Key::StreamRoom(number));
+            self.waiters.desk.tell_first(Key::StreamRoom(number));
         }
     }
 
@@ -512,7 +513,7 @@ impl State {
     /// An item has settled.
     pub(super) fn note_in_stream(&mut self, number: usize, index: u32) {
         let failed = self.ledger.get(index).outcome.as_ref().is_some_and(|outcome| outcome.status < 0);
-        self.count_items(1, usize::from(failed));
+        self.submissions.count_items(1, usize::from(failed));
         let line = self.stream_mut(number);
         if line.abandoned {
             return self.leave_stream(index);
@@ -523,7 +524,7 @@ impl State {
         if failed && line.stop_on_failure && !line.stopped {
             line.stopped = true;
             self.streams.some_stopped = true;
-            self.desk.tell_all(Key::StreamRoom(number));
+            self.waiters.desk.tell_all(Key::StreamRoom(number));
         }
         self.tell_stream(number);
     }

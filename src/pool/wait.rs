@@ -109,12 +109,12 @@ pub(super) fn wait<'a, T>(
         state.leave();
         return (state, answer);
     }
-    state.desk.waiting += 1;
+    state.waiters.desk.waiting += 1;
     let mut seat: Option<(Arc<Sleeper>, Vec<Key>)> = None;
     let (mut deadline, mut happened) = (None, false);
     let answer = loop {
         // Where somebody leads, what there is to be found is found.
-        if timeout == Timeout::Try || !state.desk.is_led() {
+        if timeout == Timeout::Try || !state.waiters.desk.is_led() {
             state.pump(happened);
         }
         state = tell(pool, run_queued(pool, state));
@@ -129,7 +129,7 @@ pub(super) fn wait<'a, T>(
             && want.is_of_tasks()
             && let Some((sleeper, keys)) = seat.take()
         {
-            state.desk.rise(&sleeper, &keys);
+            state.waiters.desk.rise(&sleeper, &keys);
         }
         // The clock is read only by those who have to wait.
         let deadline = *deadline.get_or_insert_with(|| timeout.deadline());
@@ -137,20 +137,20 @@ pub(super) fn wait<'a, T>(
             let errno = if timeout == Timeout::Try { libc::EAGAIN } else { libc::ETIMEDOUT };
             break Err(Code::errno(errno).into());
         }
-        if !state.desk.is_led() && look(pool, &mut state) {
+        if !state.waiters.desk.is_led() && look(pool, &mut state) {
             continue;
         }
         let (sleeper, keys) = seat.get_or_insert_with(|| {
             let keys = want.keys(&state);
-            (state.desk.sit(&keys, matches!(want, Want::Every(_)), want.amount()), keys)
+            (state.waiters.desk.sit(&keys, matches!(want, Want::Every(_)), want.amount()), keys)
         });
         if !want.is_of_tasks() {
             for key in keys.iter() {
-                state.desk.wish(sleeper, *key);
+                state.waiters.desk.wish(sleeper, *key);
             }
         }
         let interrupted;
-        (state, interrupted, happened) = match state.desk.is_led() {
+        (state, interrupted, happened) = match state.waiters.desk.is_led() {
             false => lead(pool, state, sleeper, deadline),
             true => follow(pool, state, sleeper, deadline),
         };
@@ -160,13 +160,13 @@ pub(super) fn wait<'a, T>(
         }
     };
     if let Some((sleeper, keys)) = seat {
-        state.desk.rise(&sleeper, &keys);
+        state.waiters.desk.rise(&sleeper, &keys);
     }
     if answer.is_err() {
         // It may have been in the way of others, who wish for less.
         state.wake_waiters();
     }
-    state.desk.waiting -= 1;
+    state.waiters.desk.waiting -= 1;
     state.leave();
     (state, answer)
 }
@@ -176,9 +176,9 @@ fn look(pool: &Inner, state: &mut State) -> bool {
     if state.ledger.outstanding == 0 {
         return false;
     }
-    let mut spin = *state.leader.spin();
+    let mut spin = *state.waiters.leader.spin();
     spin.look(|| state.has_results() || pool.is_wanted());
-    *state.leader.spin() = spin;
+    *state.waiters.leader.spin() = spin;
     state.has_results()
 }
 
@@ -188,34 +188,34 @@ type Slept<'a> = (Held<'a>, bool, bool);
 /// Sleeps on the bell, for all.
 fn lead<'a>(pool: &'a Inner, mut state: Held<'a>, sleeper: &Arc<Sleeper>, deadline: Deadline) -> Slept<'a> {
     let bell = pool.heap.bell();
-    state.desk.begin_to_lead(sleeper);
+    state.waiters.desk.begin_to_lead(sleeper);
     bell.leader_lies_down();
     let deadline = deadline.min(state.next_look(now_ns())).min(standby::FAR);
     let (mut interrupted, mut timed_out) = (false, false);
     if !state.has_something() {
         let is_idle = state.ledger.outstanding == 0;
-        state.leader.lies_down(deadline, is_idle);
+        state.waiters.leader.lies_down(deadline, is_idle);
         drop(state);
         let began = now_ns();
         let waited = bell.leader_sleeps(deadline);
         let slept_ns = now_ns() - began;
         (interrupted, timed_out) = (waited == Wait::Interrupted, waited == Wait::TimedOut);
         state = pool.lock();
-        state.leader.spin().slept(slept_ns);
+        state.waiters.leader.spin().slept(slept_ns);
     }
     bell.leader_is_up();
-    state.desk.is_up(sleeper);
+    state.waiters.desk.is_up(sleeper);
     (state, interrupted, timed_out)
 }
 
 /// Sleeps until somebody wakes this very thread.
 fn follow<'a>(pool: &'a Inner, mut state: Held<'a>, sleeper: &Arc<Sleeper>, deadline: Deadline) -> Slept<'a> {
-    state.desk.begin_to_follow(sleeper);
+    state.waiters.desk.begin_to_follow(sleeper);
     drop(state);
     // A sleep without any limit would be gone on with after a signal, and the caller not told.
     let waited = futex_wait(&sleeper.word, 0, deadline.min(standby::FAR));
     let mut state = pool.lock();
-    state.desk.is_up(sleeper);
+    state.waiters.desk.is_up(sleeper);
     (state, waited == Wait::Interrupted, false)
 }
 
