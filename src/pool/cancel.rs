@@ -42,6 +42,8 @@ pub(super) struct Ending {
     stage: Stage,
     /// When the next stage is due.
     due_ns: u64,
+    /// Its worker does not live on, however the task ends: it is being killed, or a signal is still on its way to it.
+    pub(super) doomed: bool,
 }
 
 /// When the running task, or the item of a chunk, began, as the host has first seen it.
@@ -266,11 +268,11 @@ impl State {
                 Reason::Memory => (Stage::Terminated, now),
                 _ => (Stage::Asked, now.saturating_add(self.limits.grace_ns / 2)),
             };
-            ring.ending = Some(Ending { index, position, item: begun - 1, reason, stage, due_ns });
+            let with_signal = self.limits.cancel_signal != 0 && reason != Reason::Memory;
+            let doomed = with_signal && !self.family.signal(slot, self.limits.cancel_signal);
+            ring.ending = Some(Ending { index, position, item: begun - 1, reason, stage, due_ns, doomed });
             ring.blamed = Some(index);
-            if self.limits.cancel_signal != 0 && reason != Reason::Memory {
-                self.family.signal(slot, self.limits.cancel_signal);
-            }
+            ring.signalled |= with_signal;
             self.rings.set_alarm_by(slot, due_ns);
         } else if begun == 0 || ring.contradicts_itself(segment) {
             // It has begun with the chunk and with none of its items, or with what is behind what it has not ended.
@@ -282,25 +284,28 @@ impl State {
     /// Ends the task in front of a worker that has written what cannot be.
     fn end_at_once(&mut self, slot: usize, index: u32, position: u32, item: u64, reason: Reason) {
         let ring = &mut self.rings[slot];
-        ring.ending = Some(Ending { index, position, item, reason, stage: Stage::Killed, due_ns: u64::MAX });
+        let (stage, due_ns) = (Stage::Killed, u64::MAX);
+        ring.ending = Some(Ending { index, position, item, reason, stage, due_ns, doomed: true });
         ring.blamed = Some(index);
         self.distrust(slot);
     }
 
     /// Goes on to the next stage when its time has come.
     fn press(&mut self, slot: usize, now: u64) -> u64 {
-        let Some(ending) = &mut self.rings.quietly(slot).ending else { return u64::MAX };
+        let ring = self.rings.quietly(slot);
+        let Some(ending) = &mut ring.ending else { return u64::MAX };
         while now >= ending.due_ns {
             match ending.stage {
                 Stage::Asked => {
-                    self.family.signal(slot, libc::SIGTERM);
+                    ending.doomed |= !self.family.signal(slot, libc::SIGTERM);
+                    ring.signalled = true;
                     ending.stage = Stage::Terminated;
                     ending.due_ns =
                         ending.due_ns.saturating_add(self.limits.grace_ns - self.limits.grace_ns / 2);
                 }
                 Stage::Terminated | Stage::Killed => {
                     self.family.kill(slot);
-                    ending.stage = Stage::Killed;
+                    (ending.stage, ending.doomed) = (Stage::Killed, true);
                     ending.due_ns = u64::MAX;
                 }
             }

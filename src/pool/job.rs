@@ -6,7 +6,7 @@
 //! end a chunk may be split ([`super::split`]): it ends after the item it is at, and its rest is shared out.
 
 use super::cancel::Ending;
-use super::ledger::{Delivery, Input, NewTask, Outcome, TO_BLAME, suspicion_after, to_c_string};
+use super::ledger::{Delivery, Input, NewTask, Outcome, Owner, TO_BLAME, suspicion_after, to_c_string};
 use super::map::{Failure, Map, MapCall};
 use super::schedule::{ChunkSizes, Schedule};
 use super::state::State;
@@ -286,7 +286,7 @@ impl<'p, 'a> Job<'p, 'a> {
             let bytes = chunk.to_bytes();
             let task = NewTask {
                 deadline_ns: self.deadline_ns,
-                job: Some(self.number),
+                owner: Owner::job(self.number),
                 ..NewTask::new(self.kind, self.callee, Input::Inline, &bytes)
             };
             let index = match self.make_room(&mut state).and_then(|()| state.ledger.enter(task)) {
@@ -412,7 +412,7 @@ impl<'p, 'a> Job<'p, 'a> {
         while out.try_reserve(1).is_ok()
             && let Some(index) = state.maps.take(number)
         {
-            let outcome = state.ledger.get_mut(index).outcome.take();
+            let outcome = state.ledger.get_mut(index).take_chunk_outcome();
             state.ledger.close(index);
             if let (Some(sent), Some(outcome)) = (self.sent.remove(&index), outcome) {
                 out.push((sent, outcome));

@@ -76,7 +76,7 @@ use crate::task::ring::INLINE_INPUT;
 use crate::task::share::Share;
 use crate::worker::run::initializer_failure;
 use crate::worker::start;
-use callbacks::tell;
+use callbacks::{Calls, tell};
 use held::Held;
 pub(crate) use inline::nested_in;
 use inline::{InlinePlace, run_queued};
@@ -334,11 +334,12 @@ impl Pool {
             queue_due_ns: options.queue_deadline_ns.map_or(0, |ns| now_ns().saturating_add(ns)),
             retries: options.retries,
             end,
+            calls: Calls::new(options.callbacks),
             ..NewTask::new(Kind::Task, callee, place, input)
         };
         let index =
             room.and_then(|()| state.ledger.enter(task)).inspect_err(|_| inner.take_input_back(place))?;
-        state.expect(index, options.callbacks);
+        state.expect(index);
         state.submissions.enter(input.len());
         let id = state.ledger.id_of(index);
         if check::is_on() {
@@ -638,7 +639,7 @@ impl State {
         const EVERY: u64 = 16;
         let entry = self.ledger.get(index);
         // When it has to be looked at is for the pump to say.
-        let timed = entry.deadline_ns != 0 || entry.queue_due_ns != 0;
+        let timed = entry.deadline_ns != 0 || entry.queue_due_ns() != 0;
         if timed || self.submissions.counters().submitted.is_multiple_of(EVERY) {
             self.pump(false);
         } else {

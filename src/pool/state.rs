@@ -258,6 +258,9 @@ impl State {
                 if let Some(output) = ending.amend(&mut outcome, self.ledger.get(index).kind) {
                     let _ = self.heap.free_address(output);
                 }
+                if ending.doomed {
+                    self.distrust(slot);
+                }
             }
             self.note_begin(index, self.family.members[slot].pid);
             self.settle(index, outcome);
@@ -285,10 +288,9 @@ impl State {
         let entry = self.ledger.get_mut(index);
         let was_queued = entry.state == TaskState::Queued;
         let input = std::mem::replace(&mut entry.input, Input::Inline);
-        entry.outcome = Some(outcome);
-        std::mem::take(&mut entry.end).close();
-        entry.state = TaskState::Settled;
-        let (job, line) = (entry.job, entry.stream);
+        entry.put_outcome(outcome);
+        entry.take_end().close();
+        let (job, line) = (entry.job(), entry.stream());
         if let Input::Heap { address, owned: true } = input {
             let _ = self.heap.free_address(address);
         }

@@ -13,7 +13,7 @@
 
 use super::desk::Key;
 use super::inline::run_queued;
-use super::ledger::{Input, NewTask, Outcome, State as TaskState};
+use super::ledger::{Input, NewTask, Outcome, Owner, State as TaskState};
 use super::standby;
 use super::state::State;
 use super::wait::{Want, refusal, wait};
@@ -227,7 +227,7 @@ impl Stream {
             user,
             deadline_ns: self.options.deadline_ns.unwrap_or(self.inner.deadline_ns),
             retries: self.options.retries,
-            stream: Some(self.number),
+            owner: Owner::stream(self.number),
             ..NewTask::new(Kind::Task, self.callee, place, input)
         };
         let entered = room.and_then(|()| state.ledger.enter(task));
@@ -446,7 +446,7 @@ impl State {
         let of_this = |index: &u32| {
             let entry = self.ledger.get(*index);
             let inside = !matches!(entry.state, TaskState::Free | TaskState::Taken);
-            inside && entry.stream == Some(number)
+            inside && entry.stream() == Some(number)
         };
         self.ledger.places().filter(of_this).collect()
     }
@@ -549,7 +549,7 @@ impl State {
     /// Nobody wants the result of this item.
     fn leave_stream(&mut self, index: u32) {
         let entry = self.ledger.get(index);
-        let (number, length) = (entry.stream, entry.input_length);
+        let (number, length) = (entry.stream(), entry.input_length);
         self.release(index);
         if let Some(number) = number {
             self.stream_mut(number).window.leave(length);
