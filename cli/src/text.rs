@@ -228,7 +228,7 @@ fn head(number: usize, pool: &Pool, history: &History) -> Vec<String> {
         let mut owners: Vec<String> = first
             .iter()
             .map(|(owner, usage)| {
-                format!("{} {} in {}", whose(owner), bytes(usage.bytes), count(usage.blocks))
+                format!("{} {} ({} blocks)", whose(owner), bytes(usage.bytes), count(usage.blocks))
             })
             .collect();
         if !rest.is_empty() {

@@ -238,6 +238,12 @@ impl Page {
         self.counters().text_length.store((at - begin) as u64, Ordering::Relaxed);
     }
 
+    /// What a host leaves that is killed, or stopped, while it writes.
+    #[cfg(test)]
+    pub(super) fn die_while_writing(&self) {
+        std::mem::forget(self.write());
+    }
+
     fn write(&self) -> Writing<'_> {
         let change = &self.counters().change;
         change.store(change.load(Ordering::Relaxed) | 1, Ordering::Relaxed);

@@ -1,5 +1,6 @@
 /* The counters as text: what stands there, room that is too short, names, and bad input. */
 #include "check.h"
+#include <errno.h>
 #include <stdint.h>
 #include <sys/wait.h>
 #include <tine.h>
@@ -22,8 +23,11 @@ static int tells(tine_task *task)
 static long value(const char *text, const char *metric)
 {
     const char *at = strstr(text, metric);
-    CHECK(at && (at == text || at[-1] == '\n'));
-    return at ? strtol(at + strlen(metric), NULL, 10) : -1;
+    while (at && at > text && at[-1] != '\n') {
+        at = strstr(at + 1, metric);
+    }
+    CHECK(at);
+    return strtol(at + strlen(metric), NULL, 10);
 }
 
 int main(int argc, char **argv)
