@@ -50,9 +50,15 @@ folders=
 docs=$DATADIR/doc/tine
 go=$DATADIR/tine/go
 
-put 755 "$RELEASE/libtine.so" "$LIBDIR/$SHARED"
-link "$SHARED" "$LIBDIR/$SONAME"
-link "$SONAME" "$LIBDIR/libtine.so"
+# A target whose programs are all linked statically, musl's, has no shared library; the worker is such a program there.
+static=
+if [ $action = install ] && [ ! -e "$RELEASE/libtine.so" ]; then
+    static=-static
+else
+    put 755 "$RELEASE/libtine.so" "$LIBDIR/$SHARED"
+    link "$SHARED" "$LIBDIR/$SONAME"
+    link "$SONAME" "$LIBDIR/libtine.so"
+fi
 put 644 "$RELEASE/libtine.a" "$LIBDIR/libtine.a"
 put 755 "$RELEASE/tine" "$BINDIR/tine"
 put 644 include/tine.h "$INCLUDEDIR/tine.h"
@@ -89,7 +95,7 @@ done
 if [ $action = install ]; then
     install -d -m 755 "$DESTDIR$LIBEXECDIR"
     # shellcheck disable=SC2086  # lists of flags
-    $CC -std=c11 ${CFLAGS-} -Wall -Wextra -Iinclude src/worker/tine-worker.c -o "$DESTDIR$LIBEXECDIR/tine-worker" ${LDFLAGS-} \
+    $CC -std=c11 $static ${CFLAGS-} -Wall -Wextra -Iinclude src/worker/tine-worker.c -o "$DESTDIR$LIBEXECDIR/tine-worker" ${LDFLAGS-} \
         -L"$DESTDIR$LIBDIR" -ltine -Wl,-rpath,"\$ORIGIN/$(from "$LIBEXECDIR" "$LIBDIR")"
     chmod 755 "$DESTDIR$LIBEXECDIR/tine-worker"
 else

@@ -25,6 +25,7 @@ const ROOMS: [&str; 17] = [
     "family",
     "pool",
     "process",
+    "safe",
     "ffi",
 ];
 

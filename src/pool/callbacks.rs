@@ -38,6 +38,12 @@ pub struct Callbacks {
     pub on_settled: Option<OnSettled>,
 }
 
+impl Callbacks {
+    pub(super) fn is_none(&self) -> bool {
+        self.on_begin.is_none() && self.on_settled.is_none()
+    }
+}
+
 impl fmt::Debug for Callbacks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (begin, settled) = (self.on_begin.is_some(), self.on_settled.is_some());
@@ -55,8 +61,7 @@ pub(super) struct Calls {
 
 impl Calls {
     pub(super) fn new(callbacks: Callbacks) -> Option<Calls> {
-        let any = callbacks.on_begin.is_some() || callbacks.on_settled.is_some();
-        any.then_some(Calls { callbacks, begun: false })
+        (!callbacks.is_none()).then_some(Calls { callbacks, begun: false })
     }
 
     fn awaits_begin(&self) -> bool {

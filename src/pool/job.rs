@@ -6,7 +6,7 @@
 //! end a chunk may be split ([`super::split`]): it ends after the item it is at, and its rest is shared out.
 
 use super::cancel::Ending;
-use super::ledger::{Delivery, Input, NewTask, Outcome, Owner, TO_BLAME, suspicion_after, to_c_string};
+use super::ledger::{Delivery, Input, NewTask, Outcome, Owner, Rare, TO_BLAME, suspicion_after, to_c_string};
 use super::map::{Failure, Map, MapCall};
 use super::schedule::{ChunkSizes, Schedule};
 use super::state::State;
@@ -284,12 +284,15 @@ impl<'p, 'a> Job<'p, 'a> {
         let mut state = inner.lock();
         for (sent, chunk) in ready {
             let bytes = chunk.to_bytes();
-            let task = NewTask {
-                deadline_ns: self.deadline_ns,
-                owner: Owner::job(self.number),
-                ..NewTask::new(self.kind, self.callee, Input::Inline, &bytes)
-            };
-            let index = match self.make_room(&mut state).and_then(|()| state.ledger.enter(task)) {
+            let entered = self.make_room(&mut state).and_then(|()| {
+                state.ledger.enter(NewTask {
+                    deadline_ns: self.deadline_ns,
+                    rare: Some(Rare::new(0, 0, None, None)?),
+                    owner: Owner::job(self.number),
+                    ..NewTask::new(self.kind, self.callee, Input::Inline, &bytes)
+                })
+            });
+            let index = match entered {
                 Ok(index) => index,
                 Err(error) => {
                     self.again.push_back((sent.first, sent.count));

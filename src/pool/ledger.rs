@@ -162,56 +162,14 @@ pub(super) struct NewTask<'a> {
     pub(super) bytes: &'a [u8],
     pub(super) user: usize,
     pub(super) deadline_ns: u64,
-    pub(super) queue_due_ns: u64,
-    pub(super) retries: u32,
-    pub(super) end: Option<End>,
-    /// What its submitter wants to be told.
-    pub(super) calls: Option<Calls>,
+    pub(super) rare: Option<Box<Rare>>,
     pub(super) owner: Owner,
 }
 
 impl<'a> NewTask<'a> {
     /// One of which nothing more is said.
     pub(super) fn new(kind: Kind, callee: Callee, input: Input, bytes: &'a [u8]) -> NewTask<'a> {
-        NewTask {
-            kind,
-            callee,
-            input,
-            bytes,
-            user: 0,
-            deadline_ns: 0,
-            queue_due_ns: 0,
-            retries: 0,
-            end: None,
-            calls: None,
-            owner: Owner::Caller,
-        }
-    }
-
-    /// Whether it has something that few tasks have.
-    fn is_rare(&self) -> bool {
-        matches!(self.owner, Owner::Job(_))
-            || self.queue_due_ns != 0
-            || self.retries != 0
-            || self.end.is_some()
-            || self.calls.is_some()
-    }
-
-    /// All that; -ENOMEM where there is no memory for it.
-    #[cold]
-    fn take_rare(&mut self) -> Result<Box<Rare>> {
-        let mut rare = Vec::new();
-        rare.try_reserve_exact(1).map_err(|_| Error::from(Code::errno(libc::ENOMEM)))?;
-        rare.push(Rare {
-            queue_due_ns: self.queue_due_ns,
-            retries: self.retries,
-            calls: self.calls.take(),
-            has_end: self.end.is_some(),
-            end: self.end.take().into(),
-            chunk: None,
-        });
-        // SAFETY: a boxed slice of one, which is laid out as that one is.
-        Ok(unsafe { Box::from_raw(Box::into_raw(rare.into_boxed_slice()).cast::<Rare>()) })
+        NewTask { kind, callee, input, bytes, user: 0, deadline_ns: 0, rare: None, owner: Owner::Caller }
     }
 }
 
@@ -251,6 +209,23 @@ pub(super) struct Rare {
     pub(super) end: Kept,
     /// What came of a chunk.
     chunk: Option<Outcome>,
+}
+
+impl Rare {
+    /// -ENOMEM where there is no memory for it.
+    #[cold]
+    pub(super) fn new(
+        queue_due_ns: u64,
+        retries: u32,
+        calls: Option<Calls>,
+        end: Option<End>,
+    ) -> Result<Box<Rare>> {
+        let mut one = Vec::new();
+        one.try_reserve_exact(1).map_err(|_| Error::from(Code::errno(libc::ENOMEM)))?;
+        one.push(Rare { queue_due_ns, retries, calls, has_end: end.is_some(), end: end.into(), chunk: None });
+        // SAFETY: a boxed slice of one, which is laid out as that one is.
+        Ok(unsafe { Box::from_raw(Box::into_raw(one.into_boxed_slice()).cast::<Rare>()) })
+    }
 }
 
 #[derive(Debug)]
@@ -516,11 +491,10 @@ impl Ledger {
     }
 
     /// Enters a task; -ENOMEM where there is no memory for more.
-    #[inline(always)]
-    pub(super) fn enter(&mut self, mut task: NewTask<'_>) -> Result<u32> {
-        let rare = if task.is_rare() { Some(task.take_rare()?) } else { None };
+    #[inline]
+    pub(super) fn enter(&mut self, task: NewTask<'_>) -> Result<u32> {
         let index = self.open()?;
-        let NewTask { kind, callee, input, bytes, user, deadline_ns, owner, .. } = task;
+        let NewTask { kind, callee, input, bytes, user, deadline_ns, rare, owner } = task;
         let entry = self.get_mut(index);
         (entry.kind, entry.callee, entry.user) = (kind, callee, user);
         (entry.input, entry.input_length) = (input, bytes.len());

@@ -13,7 +13,7 @@
 
 use super::desk::Key;
 use super::inline::run_queued;
-use super::ledger::{Input, NewTask, Outcome, Owner, State as TaskState};
+use super::ledger::{Input, NewTask, Outcome, Owner, Rare, State as TaskState};
 use super::standby;
 use super::state::State;
 use super::wait::{Want, refusal, wait};
@@ -223,14 +223,17 @@ impl Stream {
         let order = &mut state.stream_mut(self.number).order;
         let room = order.try_reserve(1).map_err(|_| Code::errno(libc::ENOMEM).into());
         let room = reserve::suffices().and(room);
-        let task = NewTask {
-            user,
-            deadline_ns: self.options.deadline_ns.unwrap_or(self.inner.deadline_ns),
-            retries: self.options.retries,
-            owner: Owner::stream(self.number),
-            ..NewTask::new(Kind::Task, self.callee, place, input)
-        };
-        let entered = room.and_then(|()| state.ledger.enter(task));
+        let retries = self.options.retries;
+        let rare = || if retries == 0 { Ok(None) } else { Rare::new(0, retries, None, None).map(Some) };
+        let entered = room.and_then(|()| {
+            state.ledger.enter(NewTask {
+                user,
+                deadline_ns: self.options.deadline_ns.unwrap_or(self.inner.deadline_ns),
+                rare: rare()?,
+                owner: Owner::stream(self.number),
+                ..NewTask::new(Kind::Task, self.callee, place, input)
+            })
+        });
         let index = entered.inspect_err(|_| self.inner.take_input_back(place))?;
         let line = state.stream_mut(self.number);
         line.window.enter(input.len());
