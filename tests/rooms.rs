@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// From the ground up.
-const ROOMS: [&str; 16] = [
+const ROOMS: [&str; 17] = [
     "error",
     "sys",
     "check",
@@ -24,6 +24,7 @@ const ROOMS: [&str; 16] = [
     "family",
     "pool",
     "process",
+    "safe",
     "ffi",
 ];
 
