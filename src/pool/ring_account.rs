@@ -594,7 +594,12 @@ mod tests {
         let mut ledger = Ledger::default();
         let index = ledger.open().unwrap();
         segment.slot(0).state.store(state::READY, Ordering::Relaxed);
-        let ring = || RingAccount { flights: [Flight::Task(index)].into(), tasks: 1, ..RingAccount::new() };
+        let ring = || RingAccount {
+            flights: [Flight::Task(index)].into(),
+            tasks: 1,
+            given: 1,
+            ..RingAccount::new()
+        };
         assert_eq!(ring().give_up(&segment, &mut ledger, false, WEDGED_NS + 1), (vec![index], true));
         segment.slot(0).state.store(state::READY, Ordering::Relaxed);
         let mut kept = ring();
