@@ -47,9 +47,10 @@ beside() { # beside FUNCTION FUNCTION
 
 short() {
     check format cargo fmt --check -- --color never
-    check clippy cargo clippy --quiet --all-targets -- -D warnings
+    check clippy cargo clippy --quiet --workspace --all-targets -- -D warnings
     check rustdoc env RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --quiet
     check rust timeout -k 10 900 cargo test --quiet
+    check inspect timeout -k 10 600 cargo test --quiet --package tine-cli
     check install make --silent staged
     check layout ci/check-install.sh
     check build ci/check-build.sh

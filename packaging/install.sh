@@ -1,13 +1,13 @@
 #!/bin/sh
 # install.sh install|uninstall: what `make install` puts where, and what `make uninstall` takes away again: one list for both.
-# The Makefile gives it PREFIX, LIBDIR, INCLUDEDIR, LIBEXECDIR, DATADIR, DESTDIR, RELEASE, VERSION, SONAME, SHARED and CC.
+# The Makefile gives it PREFIX, BINDIR, LIBDIR, INCLUDEDIR, LIBEXECDIR, DATADIR, DESTDIR, RELEASE, VERSION, SONAME, SHARED and CC.
 # It runs from the repository's root, and needs neither cargo nor the right to write here.
 set -eu
 umask 022
 
 refuse() { echo "make $action: $1" >&2; exit 2; }
 action=$1
-for name in PREFIX LIBDIR INCLUDEDIR LIBEXECDIR DATADIR; do
+for name in PREFIX BINDIR LIBDIR INCLUDEDIR LIBEXECDIR DATADIR; do
     eval "value=\$$name"
     case $value in
         /*) ;;
@@ -60,6 +60,7 @@ else
     link "$SONAME" "$LIBDIR/libtine.so"
 fi
 put 644 "$RELEASE/libtine.a" "$LIBDIR/libtine.a"
+put 755 "$RELEASE/tine" "$BINDIR/tine"
 put 644 include/tine.h "$INCLUDEDIR/tine.h"
 put 644 include/tine-ffi.h "$INCLUDEDIR/tine-ffi.h"
 put 644 bindings/cpp/tine.hpp "$INCLUDEDIR/tine.hpp"

@@ -75,6 +75,7 @@ pub mod ffi;
 #[cfg(test)]
 mod fuzz;
 pub mod heap;
+pub mod inspect;
 pub mod pool;
 pub mod process;
 pub mod queue;

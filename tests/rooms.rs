@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// From the ground up.
-const ROOMS: [&str; 17] = [
+const ROOMS: [&str; 18] = [
     "error",
     "sys",
     "check",
@@ -18,6 +18,7 @@ const ROOMS: [&str; 17] = [
     "queue",
     "channel",
     "task",
+    "inspect",
     "worker",
     "supervisor",
     "bootstrap",
