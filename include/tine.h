@@ -78,8 +78,11 @@ typedef struct tine_channel tine_channel;
 #define TINE_FOREVER INT64_MAX
 
 /**
- * A flag of every object that can be waited for: its waits end with -EINTR when a signal handler has run. Those for locks and
- * queues may go on after a handler that was installed with SA_RESTART, as sem_wait does.
+ * A flag of every object that can be waited for: its waits end with -EINTR when a signal handler has run while they slept. Those for
+ * locks and queues may go on after a handler that was installed with SA_RESTART, as sem_wait does. A handler that runs just before
+ * a wait sleeps does not end it: not before the first sleep, nor between two, into which waits are cut by wake-ups and, for mutexes,
+ * reader-writer locks, barriers and pools, by a look round now and then. So one signal is a hint: repeat it until the wait has
+ * ended, or let the handler do what ends the wait, tine_event_set() or tine_semaphore_release().
  */
 #define TINE_INTERRUPTIBLE 1
 
@@ -1683,8 +1686,7 @@ int tine_rwlock_init(tine_rwlock *l, uint32_t flags);
 
 /**
  * Takes the lock for reading, waiting for up to timeout_ns nanoseconds; 0 tries, TINE_FOREVER waits. A thread may
- * read-lock again what it has read-locked, and unlocks as often. A try may be refused although no writer is there any more, while
- * another reader that has waited for one is coming in.
+ * read-lock again what it has read-locked, and unlocks as often.
  *
  * Returns 0: taken. -EOWNERDEAD: taken, but a writer died and no writer has repaired the data since. Otherwise not taken:
  * -EAGAIN (0 ns), -ETIMEDOUT, -EINTR, -EDEADLK: the caller holds it for writing; -ENOTRECOVERABLE, -ENOLCK, -EXDEV,

@@ -34,6 +34,8 @@ mod sys {
             Process,
         }
 
+        pub const UNUSED: u32 = 1 << 30;
+
         pub fn thread_ended(tid: u32, _: u32) -> bool {
             crate::kernel::has_ended(tid)
         }

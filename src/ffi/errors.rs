@@ -28,8 +28,11 @@ pub struct tine_error {
 
 extensible!(tine_error);
 
-/// A flag of every object that can be waited for: its waits end with -EINTR when a signal handler has run. Those for locks and
-/// queues may go on after a handler that was installed with SA_RESTART, as sem_wait does.
+/// A flag of every object that can be waited for: its waits end with -EINTR when a signal handler has run while they slept. Those for
+/// locks and queues may go on after a handler that was installed with SA_RESTART, as sem_wait does. A handler that runs just before
+/// a wait sleeps does not end it: not before the first sleep, nor between two, into which waits are cut by wake-ups and, for mutexes,
+/// reader-writer locks, barriers and pools, by a look round now and then. So one signal is a hint: repeat it until the wait has
+/// ended, or let the handler do what ends the wait, tine_event_set() or tine_semaphore_release().
 pub const TINE_INTERRUPTIBLE: u32 = 1;
 
 /// tine_init has not run in this process.

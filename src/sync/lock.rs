@@ -45,6 +45,9 @@ const WORD: usize = if word_of(1) == 1 { 0 } else { 4 };
 
 const _: () = assert!(MODEL || offset_of!(Lock, entry) - WORD == ENTRY && size_of::<Lock>() == 64);
 
+/// In the cookie of a holder that neither writes nor waits for readers: a reader on its way through the writers' lock.
+const PASSING: u64 = pair_of(0, owner::UNUSED);
+
 /// The pair of a lock that nobody will ever take again.
 const SPENT: u64 = pair_of(0, u32::MAX);
 
@@ -68,6 +71,8 @@ struct Way<'a> {
     stop: Option<&'a AtomicU32>,
     /// 0 where a holder's death means nothing, because it had only just begun. SeqCst, as the word.
     inside: Option<&'a AtomicU32>,
+    /// Whether the holder says `PASSING`.
+    passing: bool,
 }
 
 /// Who holds a lock, for messages.
@@ -126,6 +131,13 @@ impl Lock {
     #[inline(always)]
     pub fn peek(&self) -> u32 {
         word_of(self.pair.load(Ordering::SeqCst))
+    }
+
+    /// The same, and whether its holder is only passing.
+    #[inline(always)]
+    pub fn peek_who(&self) -> (u32, bool) {
+        let pair = self.pair.load(Ordering::SeqCst);
+        (word_of(pair), pair & PASSING != 0)
     }
 
     /// The word itself, for those that sleep on it or wake others.
@@ -300,18 +312,34 @@ impl Lock {
     #[cold]
     #[inline(never)]
     pub fn take(&self, me: Me, timeout: Timeout, patient: bool) -> Outcome<Acquired> {
-        self.take_with(me, Way { timeout, patient, stop: None, inside: None })
+        self.take_with(me, Way { timeout, patient, stop: None, inside: None, passing: false })
     }
 
     /// Takes the lock, but `EINTR` where `stop` is not 0 and the thread would have to sleep. Who sets it wakes those that
     /// sleep on the word, until it has been heard.
     pub fn take_unless(&self, me: Me, stop: &AtomicU32) -> Outcome<Acquired> {
-        self.take_with(me, Way { timeout: Timeout::Forever, patient: true, stop: Some(stop), inside: None })
+        let timeout = Timeout::Forever;
+        self.take_with(me, Way { timeout, patient: true, stop: Some(stop), inside: None, passing: false })
     }
 
     /// Takes the lock; that its last holder died counts only if `inside` is not 0.
     pub fn take_inside(&self, me: Me, timeout: Timeout, inside: &AtomicU32) -> Outcome<Acquired> {
-        self.take_with(me, Way { timeout, patient: false, stop: None, inside: Some(inside) })
+        self.take_with(me, Way { timeout, patient: false, stop: None, inside: Some(inside), passing: false })
+    }
+
+    /// The same for who only passes: the word says so from the exchange on by which it is taken.
+    pub fn take_passing(&self, me: Me, timeout: Timeout, inside: &AtomicU32) -> Outcome<Acquired> {
+        self.take_with(me, Way { timeout, patient: false, stop: None, inside: Some(inside), passing: true })
+    }
+
+    /// Releases what `take_passing` took.
+    pub fn release_passing(&self, me: Me) {
+        self.owner.store(0, Ordering::Relaxed);
+        me.remove(self.spot());
+        // As in `release_plain`.
+        if self.pair.compare_exchange(me.holder() | PASSING, 0, Ordering::SeqCst, Ordering::Relaxed).is_err() {
+            self.hand_over(me.holder(), 0);
+        }
     }
 
     fn take_with(&self, me: Me, way: Way) -> Outcome<Acquired> {
@@ -336,7 +364,8 @@ impl Lock {
             return Err(NO_LOCKS);
         }
         me.pend(spot);
-        let died = match self.contend(me, me.holder(), way) {
+        let mine = if way.passing { me.holder() | PASSING } else { me.holder() };
+        let died = match self.contend(me, mine, way) {
             Ok(died) => died,
             Err(code) => {
                 me.pend_nothing();
@@ -396,7 +425,7 @@ impl Lock {
                 }
                 continue;
             }
-            if without_waiters(pair) == mine && self.kind() == Kind::Thread {
+            if holder_of(pair) == holder_of(mine) && self.kind() == Kind::Thread {
                 // By another mapping of the same memory; or a copy of this lock, which the caller does not hold.
                 if me.holds_any() {
                     break DEADLOCK;
@@ -490,14 +519,14 @@ impl Lock {
     /// Marks the lock of a holder that has ended, as the kernel would. Whether it did.
     #[cold]
     fn bury(&self, me: Me, pair: u64) -> bool {
-        me.sees_end(without_waiters(pair), self.kind()) && self.mark_died(pair)
+        me.sees_end(holder_of(pair), self.kind()) && self.mark_died(pair)
     }
 
     /// Marks a lock as the kernel does at its holder's end, if it is still that one's: number and cookie are compared as
     /// one, so whoever has it by now keeps it.
     fn mark_died(&self, pair: u64) -> bool {
         let mut now = pair;
-        while without_waiters(now) == without_waiters(pair) {
+        while holder_of(now) == holder_of(pair) {
             let marked = pair_of(word_of(now) & WAITERS | DIED, cookie_of(now));
             // Release: who takes the lock over sees what the dead one wrote, as this thread does, since the kernel has told
             // it of the end.
@@ -553,7 +582,7 @@ impl Lock {
     #[inline(never)]
     fn hand_over(&self, holder: u64, left: u64) {
         let word = self.word();
-        if without_waiters(self.pair.load(Ordering::Relaxed)) != holder {
+        if holder_of(self.pair.load(Ordering::Relaxed)) != holder {
             return; // Somebody has overwritten a lock that is held: it isn't this thread's to give away any more.
         }
         // Only WAITERS can have been added to a held word, so nothing is lost by a store.
@@ -601,13 +630,13 @@ impl Lock {
 
     /// Whether the caller's process holds it.
     fn is_process(&self, me: Me) -> bool {
-        without_waiters(self.pair.load(Ordering::Relaxed)) == self.process_name(me)
+        holder_of(self.pair.load(Ordering::Relaxed)) == self.process_name(me)
     }
 
     /// The caller's process as this lock names it, if it has it: without a cookie, where none was to be had when the lock
     /// was taken.
     fn process_name(&self, me: Me) -> u64 {
-        let (now, mine) = (without_waiters(self.pair.load(Ordering::Relaxed)), me.process_holder());
+        let (now, mine) = (holder_of(self.pair.load(Ordering::Relaxed)), me.process_holder());
         if now == pair_of(word_of(mine), 0) { now } else { mine }
     }
 
@@ -677,8 +706,8 @@ fn with_bits(pair: u64, bits: u32) -> u64 {
     pair | pair_of(bits, 0)
 }
 
-/// The same holder, whoever may sleep.
+/// The holder alone, whoever may sleep, and whatever it is at.
 #[inline(always)]
-fn without_waiters(pair: u64) -> u64 {
-    pair & !pair_of(WAITERS, 0)
+fn holder_of(pair: u64) -> u64 {
+    pair & !(pair_of(WAITERS, 0) | PASSING)
 }

@@ -15,7 +15,7 @@ pub mod rwlock;
 pub mod semaphore;
 
 use crate::error::Code;
-use crate::sys::clock::{Deadline, Timeout};
+use crate::sys::clock::{Deadline, Timeout, now_ns};
 use crate::sys::prim::Wait;
 use core::cell::Cell;
 
@@ -127,7 +127,7 @@ impl Patience {
         let deadline = self.deadline.unwrap_or(Deadline::NEVER);
         let look = match self.look.get() {
             Look::Never => return deadline,
-            Look::Soon => Deadline::after(SLICE_NS),
+            Look::Soon => next_look(now_ns()),
             Look::At(moment) => moment,
         };
         self.look.set(Look::At(look));
@@ -150,6 +150,15 @@ impl Patience {
     }
 }
 
+/// When to look round next: after at most `SLICE_NS`, and never twice after the same time, so that a signal that comes again and again
+/// doesn't meet each time the moment between two sleeps, where nobody sees that it came.
+fn next_look(now_ns: u64) -> Deadline {
+    // Spread over an eighth by multiplying: 2^64 over the golden ratio, of which the upper bits count.
+    const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+    let early_ns = (now_ns.wrapping_mul(SPREAD) >> 32) % (SLICE_NS / 8);
+    Deadline(now_ns.saturating_add(SLICE_NS - early_ns))
+}
+
 /// Checks that an object's flags are among those it knows.
 pub(crate) fn known_flags(flags: u32, known: u32) -> Outcome<u32> {
     if flags & !known == 0 { Ok(flags) } else { Err(INVALID) }
@@ -167,7 +176,20 @@ mod tests {
         assert!(matches!(patience.after(Wait::Interrupted), Ok(Then::Look { slept: true })));
         assert_eq!(patience.until(), first);
         assert!(matches!(patience.after(Wait::TimedOut), Ok(Then::Check)));
-        assert!(patience.until() > first);
+        assert!(matches!(patience.look.get(), Look::Soon));
+    }
+
+    #[test]
+    fn looks_do_not_keep_step_with_a_timer() {
+        let mut now = 1_000_000_000;
+        let mut lengths = std::collections::BTreeSet::new();
+        for _ in 0..1000 {
+            let Deadline(next) = next_look(now);
+            assert!((SLICE_NS - SLICE_NS / 8..=SLICE_NS).contains(&(next - now)));
+            lengths.insert((next - now) / 1_000_000);
+            now = next;
+        }
+        assert_eq!(lengths.len(), 7, "{lengths:?}");
     }
 
     #[test]

@@ -16,6 +16,8 @@
 //! | free, 0 | nobody writes | come | |
 //! | T, 0 | T waits for the readers to go | wait; come, where they are preferred | hears of nothing |
 //! | T, 1 | T writes | wait | the data is in doubt |
+//! | T PASSING, 0 | T, a reader, claims its slot | come | hears of nothing |
+//! | T PASSING, 1 | T, a reader, settles a death | wait | the data is in doubt |
 //! | DIED, 0 | it died waiting | come | hears of nothing |
 //! | DIED, 1 | it died writing | settle that the data is in doubt | the same |
 
@@ -93,11 +95,12 @@ impl RwLock {
     /// Whether a reader that has a place must give way.
     #[inline(always)]
     fn is_closed(&self) -> bool {
-        let writer = self.writers.peek();
+        let (writer, is_passing) = self.writers.peek_who();
         if writer & (OWNER | DIED) == 0 {
             return false;
         }
-        writer & OWNER != 0 && !self.prefers_readers() || self.inside().load(Ordering::SeqCst) != 0
+        let waits = writer & OWNER != 0 && !is_passing && !self.prefers_readers();
+        waits || self.inside().load(Ordering::SeqCst) != 0
     }
 
     /// Takes the lock for reading the short way: no writer, no doubt, and a slot at the first try. Whether it was that.
@@ -175,9 +178,9 @@ impl RwLock {
                 self.wait_outside(me, &mut patience)?;
             } else {
                 // With the writers' lock in hand nobody writes, and a place can be had in peace.
-                self.take_writers(me, left(timeout, deadline))?;
+                self.pass(me, left(timeout, deadline))?;
                 let place = self.claim_any(me);
-                self.writers.release(me);
+                self.writers.release_passing(me);
                 if let Some(place) = place {
                     return self.judge(me, place);
                 }
@@ -193,9 +196,9 @@ impl RwLock {
         }
         if self.writers.is_free(me) {
             // Not for longer than that takes: by the next one's turn this one may be let in.
-            return match self.take_writers(me, Timeout::Try) {
-                Ok(_) => {
-                    self.writers.release(me);
+            return match self.pass(me, Timeout::Try) {
+                Ok(()) => {
+                    self.writers.release_passing(me);
                     Ok(())
                 }
                 Err(super::AGAIN) => Ok(()),
@@ -321,6 +324,13 @@ impl RwLock {
         };
         self.open();
         Ok(acquired)
+    }
+
+    /// The same for a reader on its way in. The word says that it is one, so that others need not wait for it.
+    fn pass(&self, me: Me, timeout: Timeout) -> Outcome<()> {
+        self.writers.take_passing(me, timeout, self.inside())?;
+        self.open();
+        Ok(())
     }
 
     /// For who has the writers' lock: says that nobody is inside, and wakes readers that wait for that.

@@ -142,8 +142,11 @@ fn open(number: u32, kind: Kind) -> Option<Handle> {
 /// A cookie made of an inode number has this bit; one made of a start has not, and is not 0.
 const INODE: u32 = 1 << 31;
 
+/// No cookie has this bit: a lock says something else with it.
+pub(crate) const UNUSED: u32 = 1 << 30;
+
 fn of_inode(inode: u64) -> u32 {
-    inode as u32 | INODE
+    inode as u32 & !UNUSED | INODE
 }
 
 fn of_start(start: u64) -> u32 {
@@ -153,7 +156,7 @@ fn of_start(start: u64) -> u32 {
     // Without the file there is one time namespace for all.
     // SAFETY: a valid path and a place for the answer.
     unsafe { libc::stat(c"/proc/self/ns/time".as_ptr(), &mut stat) };
-    ((stat.st_ino as u32) << START_BITS | (start as u32 & ((1 << START_BITS) - 1))) & !INODE | 1
+    ((stat.st_ino as u32) << START_BITS | (start as u32 & ((1 << START_BITS) - 1))) & !(INODE | UNUSED) | 1
 }
 
 /// Whether two cookies made of starts were made in the same time namespace.

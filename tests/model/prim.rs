@@ -4,7 +4,7 @@
 //! does. A victim may die before each access that others could see; before a mere load it makes no difference.
 
 use crate::kernel;
-use crate::robust::{OWNER, cookie, pair_of, word_of};
+
 use loom::sync::atomic::{self as model, fence};
 use std::cell::Cell;
 
@@ -83,10 +83,17 @@ impl AtomicU32 {
         }
     }
 
-    /// The kernel's exchange, which no death interrupts.
+    /// The kernel's exchange, which no death interrupts. What stands beside the word stays.
     pub fn exchange(&self, old: u32, new: u32) -> Result<u32, u32> {
-        let result = self.0.compare_exchange(old.into(), new.into(), Ordering::SeqCst, Ordering::Relaxed);
-        result.map(|it| it as u32).map_err(|it| it as u32)
+        let mut whole = u64::from(old);
+        loop {
+            let changed = whole & !u64::from(u32::MAX) | u64::from(new);
+            match self.0.compare_exchange(whole, changed, Ordering::SeqCst, Ordering::Relaxed) {
+                Ok(_) => return Ok(old),
+                Err(now) if now as u32 == old => whole = now,
+                Err(now) => return Err(now as u32),
+            }
+        }
     }
 
     /// The kernel's change by `futex_change`.
@@ -147,35 +154,31 @@ fn order(ordering: Ordering) {
     }
 }
 
-/// A lock's word and its holder's cookie. In a model a number is nobody else's later, so the cookie follows from the word.
+/// A lock's word and its holder's cookie.
 #[derive(Debug)]
 pub(crate) struct AtomicPair(AtomicU32);
 
 impl AtomicPair {
     pub fn new(pair: u64) -> AtomicPair {
-        AtomicPair(AtomicU32::new(word_of(pair)))
+        AtomicPair(AtomicU32(model::AtomicU64::new(pair)))
     }
 
     pub fn load(&self, ordering: Ordering) -> u64 {
-        widen(self.0.load(ordering))
+        order(ordering);
+        self.0.0.load(ordering)
     }
 
     pub fn swap(&self, pair: u64, ordering: Ordering) -> u64 {
-        widen(self.0.swap(word_of(pair), ordering))
+        self.0.modify(ordering, |word| word.swap(pair, ordering))
     }
 
     pub fn compare_exchange(&self, old: u64, new: u64, yes: Ordering, no: Ordering) -> Result<u64, u64> {
-        let result = self.0.compare_exchange(word_of(old), word_of(new), yes, no);
-        result.map(widen).map_err(widen)
+        self.0.modify(yes, |word| word.compare_exchange(old, new, yes, no))
     }
 
     pub fn word(&self) -> &AtomicU32 {
         &self.0
     }
-}
-
-fn widen(word: u32) -> u64 {
-    pair_of(word, cookie(word & OWNER))
 }
 
 /// In the locks these are signatures and the kernel's links, on which nothing depends: no place for interleavings.

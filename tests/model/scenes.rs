@@ -347,6 +347,24 @@ fn rwlock_waiting_writer(dies: Option<u32>) {
     some(lock.0.unlock());
 }
 
+/// A reader that has waited for a writer comes in, and another one tries meanwhile: nobody writes, so it must not be refused.
+fn rwlock_reader_tries(dies: Option<u32>) {
+    let table = Table::new();
+    let acquired = some(table.lock.write_lock(FOREVER));
+    table.data.change(acquired);
+    let victim = table.clone();
+    spawn(dies, move || victim.read());
+    quiesce();
+    some(table.lock.unlock());
+    let other = table.clone();
+    spawn(None, move || {
+        other.data.look(some(other.lock.read_lock(Timeout::Try)));
+        some(other.lock.unlock());
+    });
+    assert_eq!(quiesce(), 0, "one sleeps on the lock for good");
+    table.write();
+}
+
 /// A reader is inside while two write, one of whom is the victim. Another reader comes in to meet it.
 fn rwlock_readers_preferred(dies: Option<u32>) {
     let lock = Rc::new((some(RwLock::new(PREFER_READERS)), Cell::new(false)));
@@ -571,6 +589,7 @@ models! {
     queue_of_both_and_a_consumer: (1, 2), found with Forwarding;
     queue_closer: (1, 2), found with Forwarding;
     rwlock_waiting_writer: (2, 3);
+    rwlock_reader_tries: (2, 3);
     rwlock_readers_preferred: (1, 2), found with Looks;
 }
 
