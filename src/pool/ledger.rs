@@ -514,7 +514,9 @@ impl Ledger {
         let Some(number) = self.open.last().copied() else { return Err(Code::errno(libc::ENOMEM).into()) };
         let Some(block) = &mut self.blocks[number as usize] else { unreachable!("an open block is there") };
         let at = block.free;
-        let State::Free(next) = block.entries[at as usize].state else { unreachable!("a free entry is free") };
+        let State::Free(next) = block.entries[at as usize].state else {
+            unreachable!("a free entry is free")
+        };
         block.free = next;
         self.empty -= usize::from(block.used == 0);
         block.used += 1;
