@@ -95,6 +95,17 @@ same_thumbnails() {
     [ -s build/same-0/rocket.jpg ] && [ ! -e build/same-0/truncated.jpg ]
 }
 
+# A trace has a task for each picture, one of them with its worker's death; and what says where it cannot be names the file.
+traced_thumbnails() {
+    rm -rf build/trace.json build/same-traced
+    limited build/examples/thumbnails -j 2 --crash-on rocket.jpg --trace build/trace.json examples-c/samples build/same-traced
+    [ $? = 1 ] && tests/c/trace_check.py build/trace.json | tee build/trace.txt &&
+        grep -q '^pools 1 .* died 1 .* chunk-items 14 births 3 open 0 ' build/trace.txt &&
+        docs/trace-timeline.py build/trace.json >build/trace.svg && grep -q 'worker 1' build/trace.svg || return 1
+    limited build/examples/thumbnails --trace /no/such/trace examples-c/samples build/same-traced 2>build/trace.txt
+    [ $? = 2 ] && grep -q 'TINE_TRACE=/no/such/trace: ' build/trace.txt
+}
+
 # The C++ program makes the same files as C's, and says of the same file that it failed.
 cpp_thumbnails() {
     local start
@@ -139,6 +150,7 @@ try bank-wedges bank_wedges
 try pipeline pipeline
 try one-loop one_loop
 try thumbnails-same same_thumbnails
+try thumbnails-trace traced_thumbnails
 try thumbnails-c++ cpp_thumbnails
 try thumbnails-usage usage_errors
 try demo ci/demo.sh
