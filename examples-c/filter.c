@@ -1,5 +1,5 @@
 /*
- * pipeline FILE WORD: the longest lines of a text that have a word in them. One worker reads (the producer), as many as
+ * filter FILE WORD: the longest lines of a text that have a word in them. One worker reads (the producer), as many as
  * there are processors look at the lines (the filters), the host collects what is left (the sink); two queues connect them.
  *
  * A filter that is killed takes one line along at most; the others go on, and the pipeline ends as it would have.
@@ -61,7 +61,7 @@ static int finish(tine_pool *pool, struct plan *plan, int *left)
     tine_result result = TINE_RESULT_INIT;
     while (*left > 0 && (rc = tine_next(pool, 0, &result)) == 0) {
         if (result.status < 0) {
-            fprintf(stderr, "pipeline: %s\n", result.message ? result.message : tine_strerror(result.status));
+            fprintf(stderr, "filter: %s\n", result.message ? result.message : tine_strerror(result.status));
             failed = 1;
             tine_queue_close(plan->lines); /* a reader that died could not */
         }
@@ -84,14 +84,14 @@ int main(int argc, char **argv)
 
     tine_init(argc, argv);
     if (argc != 3 || strlen(argv[1]) >= sizeof plan.path || strlen(argv[2]) >= sizeof plan.word) {
-        fprintf(stderr, "usage: pipeline FILE WORD\n");
+        fprintf(stderr, "usage: filter FILE WORD\n");
         return 2;
     }
     strcpy(plan.path, argv[1]);
     strcpy(plan.word, argv[2]);
     if ((rc = tine_pool_create(NULL, &pool)) || (rc = tine_queue_create(pool, NULL, &plan.lines)) ||
         (rc = tine_queue_create(pool, NULL, &plan.hits)) || (rc = tine_pool_stats(pool, &stats))) {
-        fprintf(stderr, "pipeline: %s\n", tine_strerror(rc));
+        fprintf(stderr, "filter: %s\n", tine_strerror(rc));
         return 1;
     }
     filters = stats.workers > 1 ? (int)stats.workers - 1 : 1;
@@ -99,7 +99,7 @@ int main(int argc, char **argv)
     for (int i = 0; i < left; i++) {
         tine_id id;
         if ((rc = tine_submit(pool, i == 0 ? read_lines : filter, &plan, sizeof plan, NULL, &id))) {
-            fprintf(stderr, "pipeline: %s\n", tine_strerror(rc));
+            fprintf(stderr, "filter: %s\n", tine_strerror(rc));
             return 1;
         }
     }
