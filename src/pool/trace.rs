@@ -168,9 +168,7 @@ impl State {
         let Some(trace) = &mut self.trace else { return };
         let event = Event { phase: 'i', name: "settled", tid: trace.host as u32, at_ns: now_ns() };
         let pool = trace.pool;
-        let rest = format_args!(
-            ",\"s\":\"p\",\"args\":{{\"pool\":{pool},\"id\":{id},\"status\":{status}}}"
-        );
+        let rest = format_args!(",\"s\":\"p\",\"args\":{{\"pool\":{pool},\"id\":{id},\"status\":{status}}}");
         trace.add(&event, 0, rest);
     }
 
