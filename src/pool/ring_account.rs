@@ -243,7 +243,11 @@ impl RingAccount {
     pub(super) fn is_starved(&mut self, now_ns: u64, process: Option<ProcessorUse>) -> bool {
         let (Some(process), quiet_ns) = (process, self.quiet_ns(now_ns)) else { return false };
         let (since_ns, used_ns) = *self.used.get_or_insert((now_ns, process.used_ns));
-        if !self.is_hung(now_ns) || self.patience_ns < HUNG_NS || quiet_ns > STARVED_NS || !process.is_runnable {
+        if !self.is_hung(now_ns)
+            || self.patience_ns < HUNG_NS
+            || quiet_ns > STARVED_NS
+            || !process.is_runnable
+        {
             return false;
         }
         let starved = process.used_ns.saturating_sub(used_ns) < now_ns.saturating_sub(since_ns) / HARDLY;

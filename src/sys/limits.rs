@@ -140,7 +140,8 @@ pub(crate) fn processor_use(pid: i32) -> Option<ProcessorUse> {
     let mut ticks = fields.skip(10).map_while(|word| word.parse::<u64>().ok());
     let ticks = ticks.next()? + ticks.next()?;
     // SAFETY: has no preconditions.
-    let per_second = u64::try_from(unsafe { libc::sysconf(libc::_SC_CLK_TCK) }).ok().filter(|per| *per > 0)?;
+    let per_second =
+        u64::try_from(unsafe { libc::sysconf(libc::_SC_CLK_TCK) }).ok().filter(|per| *per > 0)?;
     Some(ProcessorUse { is_runnable, used_ns: ticks * (1_000_000_000 / per_second) })
 }
 
