@@ -337,7 +337,8 @@ impl Lock {
         self.owner.store(0, Ordering::Relaxed);
         me.remove(self.spot());
         // As in `release_plain`.
-        if self.pair.compare_exchange(me.holder() | PASSING, 0, Ordering::SeqCst, Ordering::Relaxed).is_err() {
+        if self.pair.compare_exchange(me.holder() | PASSING, 0, Ordering::SeqCst, Ordering::Relaxed).is_err()
+        {
             self.hand_over(me.holder(), 0);
         }
     }
