@@ -11,6 +11,7 @@ from test_start import PATH, os
 
 import libtine
 import libtine.joblib
+from libtine import bench
 
 
 def test_progress_yields_everything_and_ends_with_a_line():
@@ -64,10 +65,17 @@ def test_what_it_says_of_this_machine():
 
 def test_the_benchmark_runs():
     rows = run("-m", "libtine.bench", "--short").splitlines()
-    assert len(rows) == 11
+    assert len(rows) == 12
     for row in rows:
-        ours, *peers = row.split(";")
+        ours, *peers, verdict = row.split(";")
         assert "libtine" in ours and peers, row
+        assert verdict.strip().startswith(("reached (aim: ", "missed (aim: ")), row
+
+
+def test_verdicts_of_the_benchmark():
+    ratios = {"libtine": 1.0, "Pool": 2.96, "Executor": 12.0}
+    assert bench.verdict(ratios, {"Pool": 3, "Executor": 10}) == "reached (aim: 3x Pool, 10x Executor)"
+    assert bench.verdict(ratios, {"Pool": 3.1, "Executor": 10}).startswith("missed (aim: 3.1x")
 
 
 def test_thumbnails(tmp_path):
