@@ -17,7 +17,7 @@ import libtine
 from libtine import _native, synchronize
 
 HANG_SECONDS = 60
-LONG = os.environ.get("TINE_STORM") == "1"
+LONG = bool(os.environ.get("TINE_STORM"))
 WORDS = struct.Struct("=iIQ")  # dead, depth, holder
 
 
