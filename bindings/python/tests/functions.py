@@ -194,3 +194,8 @@ def say(text):
 def slow_pid(_n):
     time.sleep(0.01)
     return os.getpid()
+
+
+class NotToBeSent:
+    def __reduce__(self):
+        raise RuntimeError("not to be sent")

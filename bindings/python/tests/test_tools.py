@@ -1,6 +1,7 @@
 """What is around the pools: progress, joblib's backend, and the programs of `python -m`."""
 
 import io
+import pickle
 import subprocess
 import sys
 
@@ -46,6 +47,9 @@ def test_joblib():
             joblib.Parallel()(joblib.delayed(functions.reciprocal)(n) for n in (1, 0))
         with pytest.raises(libtine.WorkerDied):
             joblib.Parallel()(joblib.delayed(functions.die)() for _ in range(1))
+        with pytest.raises(pickle.PicklingError, match="the task to send") as info:
+            joblib.Parallel()(joblib.delayed(id)(functions.NotToBeSent()) for _ in range(10))
+        assert isinstance(info.value.__cause__, RuntimeError)
         generator = joblib.Parallel(return_as="generator")(joblib.delayed(functions.add)(n) for n in range(5))
         assert list(generator) == list(range(5))
 
