@@ -71,7 +71,7 @@ folder "$LIBDIR/cmake/tine"
 for file in tine-config tine-config-version; do fill $file.cmake.in "$LIBDIR/cmake/tine/$file.cmake"; done
 
 folder "$docs"
-for file in LICENSE-MIT LICENSE-APACHE README.md CHANGELOG.md docs/*.md; do put 644 "$file" "$docs/${file##*/}"; done
+for file in LICENSE-MIT LICENSE-APACHE README.md CHANGELOG.md docs/*.md docs/*.svg; do put 644 "$file" "$docs/${file##*/}"; done
 folder "$docs/design"
 for file in docs/design/*.md; do put 644 "$file" "$docs/design/${file##*/}"; done
 
@@ -82,7 +82,7 @@ if [ -d build/book/html ]; then
     for file in $(find build/book/html -type f); do put 644 "$file" "$docs/html${file#build/book/html}"; done
 fi
 
-# The Go package, for a line `replace tine => PREFIX/share/tine/go` in a program's go.mod.
+# The Go package, for a line `replace tine.example/tine => PREFIX/share/tine/go` in a program's go.mod.
 folder "$DATADIR/tine"
 for file in tine.tsan tine.supp; do put 644 packaging/$file "$DATADIR/tine/$file"; done
 folder "$go"
