@@ -209,11 +209,14 @@ int tine_register(const char *name, tine_fn fn);
  * The first thing in main. In the program that its user started it returns; in a copy of it that a pool started it
  * never does: there it is the pool's supervisor or a worker, until it ends.
  *
+ * In a program that is linked with libtine-mpi, or started with TINE_ENGINE=mpi in its environment, and that was started by mpirun, it
+ * returns in rank 0 alone: every other rank is a node there, which runs the tasks of rank 0's pools (TINE_ENGINE_MPI), until rank 0 exits.
+ *
  * A host whose main is not its own, a plugin, need not call it and names a worker executable instead:
  * tine_pool_options.worker_path.
  *
  * Parameters: argc, argv: main's own, or 0 and NULL. They are not changed.
- * Returns 0, -ENOSYS (the kernel is older than Linux 5.4: the log names it and the call that it lacks, and pools are refused).
+ * Returns 0, -ENOSYS (the kernel is older than Linux 5.4: the log names it and the call that it lacks, and pools are refused). Under mpirun also -ENOENT: there is no libtine-mpi; -ETIMEDOUT: a rank does not come; -EIO, -EPERM: MPI cannot be started.
  * Threads: before any other thread is started. Fork: a child need not call it again.
  */
 int tine_init(int argc, char **argv);
@@ -312,6 +315,67 @@ typedef struct tine_worker_options {
 } tine_worker_options;
 #define TINE_WORKER_OPTIONS_INIT { sizeof(tine_worker_options), NULL, NULL, 0, 0, 0, 0, NULL, 0, NULL, \
     0, 0, NULL }
+
+/* ---- Past one machine ------------------------------------------------------------------------------------------ */
+
+/** The workers are on this machine, unless the environment variable TINE_ENGINE is "mpi" or "mpi-or-local". */
+#define TINE_ENGINE_DEFAULT 0
+
+/** The workers are on this machine, whatever the environment says. */
+#define TINE_ENGINE_LOCAL 1
+
+/**
+ * The workers are on the nodes of an MPI job: all ranks but this one, which is rank 0. For a program that is linked with libtine-mpi and
+ * started by mpirun; in one that is not, the pool is refused (-ENODEV).
+ */
+#define TINE_ENGINE_MPI 2
+
+/** The same, and on this machine in a program that is not started by mpirun, or has no libtine-mpi. */
+#define TINE_ENGINE_MPI_OR_LOCAL 3
+
+
+
+/**
+ * How messages get from one process of a job to another: what libtine-mpi gives to tine. Programs need not know it.
+ *
+ * Messages from one process to another arrive in the order in which they were sent. Every function returns a negated errno value where it
+ * fails. All but .started are called by one thread of tine's, .start first and .stop last.
+ */
+typedef struct tine_transport {
+    /** sizeof(tine_transport). */
+    size_t size;
+    /** TINE_TRANSPORT_VERSION. */
+    uint32_t version;
+    /** What people know it by; static. */
+    const char *name;
+    /** Returns 1 in a process that was started as one of several, else 0. Any thread, at any time. */
+    int (*started)(void);
+    /** Joins the other processes: this one's rank, and how many there are. Returns 0. */
+    int (*start)(int *rank, int *ranks);
+    /** Begins to send at most 64 MiB, which stay as they are until .sent has said that it is over. Returns 0. */
+    int (*send)(int rank, const void *data, size_t length, void **sending);
+    /** Returns 1 when the sending is over, and its handle is gone; 0 while it is not. */
+    int (*sent)(void *sending);
+    /** Returns 1 and whose and how long the next message is, where there is one; else 0. */
+    int (*probe)(int *rank, size_t *length);
+    /** Receives the message that .probe told of. Returns 0. */
+    int (*receive)(int rank, void *data, size_t length);
+    /** Leaves in good order, which waits for the others to do the same. Returns 0. */
+    int (*stop)(void);
+    /** Ends all processes of the job. */
+    void (*abort)(int code);
+} tine_transport;
+#define TINE_TRANSPORT_INIT { sizeof(tine_transport), 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, \
+    NULL, NULL }
+
+/**
+ * Registers how messages get to other processes; libtine-mpi does it when it is loaded.
+ *
+ * Parameters: transport: with every field set; copied, but for its name, which stays.
+ * Returns 0; -EINVAL: NULL, or a field that is not set; TINE_EVERSION: another version; -EEXIST: there is one already.
+ * Threads: any, before tine_init. Fork: a child keeps it.
+ */
+int tine_transport_register(const tine_transport *transport);
 
 /* ---- Pools ----------------------------------------------------------------------------------------------------- */
 
@@ -445,9 +509,15 @@ typedef struct tine_pool_options {
      * one that is replaced does. With TINE_NO_THREAD it ends in the host's next call.
      */
     int64_t idle_timeout_ns;
+    /**
+     * Where the workers are: TINE_ENGINE_DEFAULT, TINE_ENGINE_LOCAL, TINE_ENGINE_MPI or TINE_ENGINE_MPI_OR_LOCAL. With MPI, .workers is how
+     * many each node has (0: one for each processor that its rank may use). Inputs and outputs travel as bytes: an input with an address of
+     * the pool's heap in it is refused (-EFAULT), and so are channels and segments.
+     */
+    int engine;
 } tine_pool_options;
 #define TINE_POOL_OPTIONS_INIT { sizeof(tine_pool_options), NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, \
-    0, NULL, NULL, NULL, 0, 0, 0, NULL, NULL, 0, NULL, 0, 0 }
+    0, NULL, NULL, NULL, 0, 0, 0, NULL, NULL, 0, NULL, 0, 0, 0 }
 
 /** Counters of a pool. */
 typedef struct tine_stats {

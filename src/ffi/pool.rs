@@ -6,9 +6,12 @@ use crate::ffi::guard::{Out, bytes, deadline, duration, flags, guard, guard_end,
 use crate::ffi::heap::{self, tine_heap};
 use crate::ffi::options::{self, extensible};
 use crate::ffi::start::tine_fn;
+use crate::ffi::transport::{
+    TINE_ENGINE_DEFAULT, TINE_ENGINE_LOCAL, TINE_ENGINE_MPI, TINE_ENGINE_MPI_OR_LOCAL,
+};
 use crate::ffi::worker_options::{start, tine_worker_options};
 use crate::heap::Heap;
-use crate::pool::{Pool, PoolOptions};
+use crate::pool::{Engine, Pool, PoolOptions};
 use crate::sys::clock::Timeout;
 use crate::task::function::Function;
 use crate::worker::Worker;
@@ -136,6 +139,10 @@ pub struct tine_pool_options {
     /// How long a worker above .min_workers may have nothing to do before it ends, in nanoseconds; 0: any time. It ends as
     /// one that is replaced does. With TINE_NO_THREAD it ends in the host's next call.
     pub idle_timeout_ns: i64,
+    /// Where the workers are: TINE_ENGINE_DEFAULT, TINE_ENGINE_LOCAL, TINE_ENGINE_MPI or TINE_ENGINE_MPI_OR_LOCAL. With MPI, .workers is how
+    /// many each node has (0: one for each processor that its rank may use). Inputs and outputs travel as bytes: an input with an address of
+    /// the pool's heap in it is refused (-EFAULT), and so are channels and segments.
+    pub engine: c_int,
 }
 
 extensible!(tine_pool_options: Options);
@@ -346,6 +353,13 @@ impl tine_pool_options {
             interruptible: self.flags & TINE_INTERRUPTIBLE != 0,
             inline: self.flags & TINE_INLINE != 0,
             no_thread: self.flags & TINE_NO_THREAD != 0,
+            engine: match self.engine {
+                TINE_ENGINE_DEFAULT => Engine::Default,
+                TINE_ENGINE_LOCAL => Engine::Local,
+                TINE_ENGINE_MPI => Engine::Mpi,
+                TINE_ENGINE_MPI_OR_LOCAL => Engine::MpiOrLocal,
+                other => return Err(Error::invalid(format!("engine is {other}, which is none"))),
+            },
         })
     }
 }

@@ -4,6 +4,8 @@ use super::cancel::Reason;
 use super::chain::Chain;
 use super::inline::INLINE;
 use super::ledger::{DID_NOTHING, Outcome, State as TaskState};
+use super::parcel::End;
+use super::remote::node_of;
 use super::ring_account::WEDGED_NS;
 use super::state::State;
 use crate::error::{Code, Error};
@@ -123,6 +125,9 @@ impl State {
 
     /// Hands tasks out.
     pub(super) fn feed(&mut self, now: &Moment) {
+        if self.remote.is_some() {
+            return self.feed_nodes();
+        }
         let listening = self.waiters.is_looked_at();
         while let Some(index) = self.queue.chain.first() {
             let Some(slot) = self.worker_for(index) else { return };
@@ -269,6 +274,11 @@ impl State {
         match self.ledger.get(index).state {
             TaskState::Queued => true,
             TaskState::Sent(INLINE) => false,
+            // It settles when the node has answered.
+            TaskState::Sent(place) if node_of(place).is_some() => {
+                self.end_on_node(place, index, End::Recall);
+                false
+            }
             // What is being ended has begun, whatever its worker says by now.
             TaskState::Sent(slot)
                 if self.rings[slot as usize].ending.as_ref().is_some_and(|ending| ending.index == index) =>
@@ -301,7 +311,12 @@ impl State {
             }
             TaskState::Queued | TaskState::Sent(_) => (),
         }
-        if !self.cancel_unbegun(index)
+        if let TaskState::Sent(place) = self.ledger.get(index).state
+            && node_of(place).is_some()
+        {
+            self.ledger.get_mut(index).unwanted = true;
+            self.end_on_node(place, index, End::Cancel);
+        } else if !self.cancel_unbegun(index)
             && let TaskState::Sent(slot) = self.ledger.get(index).state
         {
             match self.inline.place() {

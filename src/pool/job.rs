@@ -8,6 +8,7 @@
 use super::cancel::Ending;
 use super::ledger::{Delivery, Input, NewTask, Outcome, Owner, Rare, TO_BLAME, suspicion_after, to_c_string};
 use super::map::{Failure, Map, MapCall};
+use super::remote::refuse_addresses;
 use super::schedule::{ChunkSizes, Schedule};
 use super::state::State;
 use super::wait::{Want, wait};
@@ -122,6 +123,7 @@ impl<'p, 'a> Job<'p, 'a> {
         if check::is_on() {
             self.look_through();
         }
+        self.check_for_nodes()?;
         self.carry_input = self.must_be_carried("in", self.input)?;
         self.carry_output = self.must_be_carried("out", self.output)?;
         let each = |carried: bool, stride: usize| if carried { stride } else { 0 };
@@ -170,6 +172,23 @@ impl<'p, 'a> Job<'p, 'a> {
                 break;
             }
         }
+    }
+
+    /// Refuses items and a context that mean nothing on another machine.
+    fn check_for_nodes(&self) -> Result<()> {
+        if !self.pool.inner.on_nodes {
+            return Ok(());
+        }
+        let (heap, all) = (&self.pool.inner.heap, check::is_on());
+        let (address, stride) = self.input;
+        for item in (0..self.map.count).filter(|_| address != 0) {
+            let place = std::ptr::with_exposed_provenance::<u8>(address + item * stride);
+            // SAFETY: the map's input has an item at each stride, and stays as it is until tine_map returns: its text
+            // asks for that.
+            let bytes = unsafe { std::slice::from_raw_parts(place, stride) };
+            refuse_addresses(heap, bytes, all, || format!("in: item {item}"))?;
+        }
+        refuse_addresses(heap, self.map.context, all, || "context".to_owned())
     }
 
     fn must_be_carried(&self, name: &str, (address, stride): (usize, usize)) -> Result<bool> {
@@ -428,7 +447,10 @@ impl<'p, 'a> Job<'p, 'a> {
     fn take_in(&mut self, sent: &Sent, outcome: Outcome) {
         let pieces = if self.kind == Kind::Range { 1 } else { sent.count };
         let finished = usize::try_from(outcome.items).unwrap_or(usize::MAX).min(pieces);
-        let died = outcome.status == Code::DIED.0 && outcome.delivery == Delivery::MaybeRan;
+        // Of a node that is lost nobody knows how far it has come.
+        let died = outcome.status == Code::DIED.0
+            && outcome.delivery == Delivery::MaybeRan
+            && outcome.death.is_some();
         let mut next = finished;
         if finished > 0 {
             self.take_finished(sent, finished, &outcome);

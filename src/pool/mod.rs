@@ -14,6 +14,7 @@ mod dispatch;
 mod driven;
 mod event_fd;
 mod finished;
+mod guest;
 #[cfg(test)]
 mod fuzz;
 mod held;
@@ -26,8 +27,10 @@ mod life;
 mod map;
 mod maps;
 mod options;
+mod parcel;
 mod progress;
 mod recycle;
+mod remote;
 mod results;
 mod ring_account;
 mod ring_accounts;
@@ -48,9 +51,10 @@ pub use crate::family::options::{Affinity, OutputTo, WorkerOptions};
 pub use crate::task::environment::Limit;
 pub use callbacks::{Callbacks, OnBegin, OnSettled};
 pub use driven::meanwhile;
+pub(crate) use guest::Guest;
 pub use ledger::{Delivery, TaskId};
 pub use map::{Failure, Map, MapCall, MapReport};
-pub use options::{MAX_WORKERS, PoolOptions, SubmitOptions};
+pub use options::{Engine, MAX_WORKERS, PoolOptions, SubmitOptions};
 pub use progress::Progress;
 pub use schedule::Schedule;
 pub use stats_text::stats_text;
@@ -59,12 +63,14 @@ pub use stream::{Pull, Pulled, Stream, StreamOptions};
 use crate::bootstrap;
 use crate::channel::Channel;
 use crate::check;
+use crate::cluster::exchange::Exchange;
 use crate::error::{Code, Error, Result};
 use crate::family::Family;
 use crate::heap::Heap;
 use crate::heap::own::Process;
 use crate::heap::segment::Segment;
 use crate::queue::{self, Known};
+use crate::sys::children::Command;
 use crate::sys::clock::{Deadline, Moment, Timeout, now_ns};
 use crate::sys::epoll::Epoll;
 use crate::sys::prim::{AtomicU32, Ordering};
@@ -73,6 +79,7 @@ use crate::task::call::Kind;
 use crate::task::death::Death;
 use crate::task::function::{Callee, Function};
 use crate::task::ring::INLINE_INPUT;
+use crate::task::settings::Settings;
 use crate::task::share::Share;
 use crate::worker::run::initializer_failure;
 use crate::worker::start;
@@ -82,6 +89,7 @@ pub(crate) use inline::nested_in;
 use inline::{InlinePlace, run_queued};
 use ledger::{Input, State as TaskState};
 use ledger::{NewTask, Rare};
+use remote::{Remote, refuse_addresses};
 use standby::{CALLED, Threads};
 use state::State;
 use std::ffi::c_void;
@@ -113,6 +121,8 @@ struct Inner {
     deadline_ns: u64,
     /// How many tasks can run at a time.
     workers: usize,
+    /// They run on other machines, which do not have this heap.
+    on_nodes: bool,
     heap: Arc<Heap>,
     epoll: Arc<Epoll>,
     state: Mutex<State>,
@@ -194,10 +204,33 @@ impl Pool {
     /// A pool of which nothing has been started yet.
     pub(crate) fn new(options: &PoolOptions) -> Result<Pool> {
         options.check()?;
+        if let Some(exchange) = options.exchange()? {
+            return Pool::of_nodes(options, exchange);
+        }
+        Pool::with(options, options.settings()?, options.worker.program()?)
+    }
+
+    /// One whose tasks run on other machines.
+    fn of_nodes(options: &PoolOptions, exchange: Arc<Exchange>) -> Result<Pool> {
+        reserve::suffices()?;
+        let remote = Remote::new(exchange, options.workers)?;
+        let heap = Arc::new(Heap::create(options.heap_range())?);
+        queue::know_heap(Known::Mapped(Arc::downgrade(&heap)));
+        let mut family = Family::of_nobody(Arc::new(Epoll::new()?), options.settings()?)?;
+        family.page = Some(Arc::new(options.page(&heap, 0)?));
+        let mut pool = Pool::build(options, heap, family, None)?;
+        if let Some(inner) = Arc::get_mut(&mut pool.inner) {
+            (inner.workers, inner.on_nodes) = (remote.workers().max(1), true);
+        }
+        pool.inner.lock().remote = Some(Box::new(remote));
+        Ok(pool)
+    }
+
+    /// One on this machine, with these settings and this program instead of the options'.
+    pub(super) fn with(options: &PoolOptions, settings: Settings, program: Option<Command>) -> Result<Pool> {
         reserve::suffices()?;
         let heap = Arc::new(Heap::create(options.heap_range())?);
         queue::know_heap(Known::Mapped(Arc::downgrade(&heap)));
-        let settings = options.settings()?;
         let epoll = Arc::new(Epoll::new()?);
         if options.inline {
             let place = InlinePlace::of_host(&heap)?;
@@ -211,7 +244,6 @@ impl Pool {
             let text = format!("min_workers is {}, more than the {workers} workers", options.min_workers);
             return Err(Error::invalid(text));
         }
-        let program = options.worker.program()?;
         let mut family = Family::new(
             epoll,
             settings,
@@ -259,6 +291,7 @@ impl Pool {
             threads: OnceLock::new(),
             deadline_ns: options.deadline_ns,
             workers,
+            on_nodes: false,
             heap,
             epoll,
             state: Mutex::new(state),
@@ -284,6 +317,7 @@ impl Pool {
                 }
             }
         }
+        self.open_nodes(options)?;
         self.wait_until_ready()
     }
 
@@ -301,7 +335,7 @@ impl Pool {
             if let Some(error) = state.life.broken() {
                 return Some(Err(error.clone()));
             }
-            state.family.all_ready().then_some(Ok(()))
+            state.all_ready().then_some(Ok(()))
         });
         ready
     }
@@ -324,6 +358,7 @@ impl Pool {
             });
             entered?;
         }
+        inner.check_for_nodes(input, options.channel.is_some())?;
         let (user, deadline_ns) = (options.user, options.deadline_ns.unwrap_or(inner.deadline_ns));
         let rare = if options.is_plain() { None } else { Some(state.rare_of(options)?) };
         let is_plain = rare.is_none();
@@ -368,9 +403,11 @@ impl Pool {
         let mut state = inner.lock();
         state.pump(true);
         let (heap, counters) = (inner.heap.stats(), state.submissions.counters());
+        let nodes = state.remote.as_ref().map(|remote| (remote.workers(), remote.stats()));
+        let (places, nodes) = nodes.unwrap_or_default();
         Ok(PoolStats {
-            workers: state.family.members.len(),
-            workers_ready: state.family.ready_count(),
+            workers: state.family.members.len() + places,
+            workers_ready: state.family.ready_count() + nodes.ready as usize,
             submitted: counters.submitted,
             settled: counters.settled,
             outstanding: state.ledger.outstanding,
@@ -379,10 +416,11 @@ impl Pool {
             workers_busy: inner
                 .inline_place
                 .as_ref()
-                .map_or_else(|| state.busy_count(), |place| place.running_count()),
-            worker_deaths: state.family.worker_deaths,
-            workers_recycled: state.family.workers_recycled,
-            supervisor_deaths: state.family.supervisor_deaths,
+                .map_or_else(|| state.busy_count(), |place| place.running_count())
+                + nodes.busy as usize,
+            worker_deaths: state.family.worker_deaths + nodes.worker_deaths,
+            workers_recycled: state.family.workers_recycled + nodes.recycled,
+            supervisor_deaths: state.family.supervisor_deaths + nodes.supervisor_deaths,
             heap_reserved_bytes: heap.reserved_bytes,
             heap_allocated_bytes: heap.used_bytes,
         })
@@ -412,6 +450,7 @@ impl Pool {
         if let Some(leaving) = leaving {
             leaving.wait();
         }
+        self.close_nodes(deadline.max(least).min(Deadline::after(NODES_LEAVING_NS)));
         inner.lock().stopped();
         if let Some(place) = &inner.inline_place {
             place.finalize();
@@ -441,6 +480,10 @@ impl Pool {
     /// its place is filled anew.
     pub fn share(&self, segment: &Segment, timeout: Timeout) -> Result<()> {
         let inner = self.inner()?;
+        if inner.on_nodes {
+            let text = "a segment cannot be shared with other machines, where the engine MPI has its workers";
+            return Err(Error::errno(libc::EOPNOTSUPP, text));
+        }
         let deadline = timeout.deadline();
         let _turn = inner.sharing.take(timeout, deadline)?;
         let share = Share::new(segment)?;
@@ -520,6 +563,9 @@ impl Pool {
 const LEAVING_NS: u64 = 1_000_000_000;
 const LEAST_LEAVING_NS: u64 = 50_000_000;
 
+/// The same for those of other machines.
+const NODES_LEAVING_NS: u64 = 2_000_000_000;
+
 impl Drop for Pool {
     fn drop(&mut self) {
         if self.inner.pid != fork::pid() {
@@ -533,6 +579,7 @@ impl Drop for Pool {
         if let Some(leaving) = leaving {
             leaving.wait();
         }
+        self.close_nodes(Deadline(0));
         let mut state = self.inner.lock();
         state.stopped();
         if check::is_on() {
@@ -598,6 +645,18 @@ impl Inner {
         // SAFETY: a new block, as long as the input.
         unsafe { std::ptr::copy_nonoverlapping(input.as_ptr(), block.as_ptr(), input.len()) };
         Ok(Input::Heap { address: block.as_ptr().expose_provenance(), owned: true })
+    }
+
+    /// Refuses what a task cannot have with it to another machine.
+    fn check_for_nodes(&self, input: &[u8], has_channel: bool) -> Result<()> {
+        if !self.on_nodes {
+            return Ok(());
+        }
+        if has_channel {
+            let text = "channel: the end of a channel cannot go to another machine, where the engine MPI runs the task";
+            return Err(Error::errno(libc::EOPNOTSUPP, text));
+        }
+        refuse_addresses(&self.heap, input, check::is_on(), || "the input".to_owned())
     }
 
     /// An input that nobody is to have after all.

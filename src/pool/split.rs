@@ -12,6 +12,8 @@
 //! all workers finish together. A chunk of a range is one call and cannot be split.
 
 use super::ledger::State as TaskState;
+use super::parcel::End;
+use super::remote::node_of;
 use super::state::State;
 use crate::sys::prim::Ordering;
 use crate::task::call::Kind;
@@ -75,6 +77,9 @@ impl State {
     /// Has a chunk that runs end after the item it is at.
     pub(super) fn split(&mut self, index: u32) {
         let TaskState::Sent(slot) = self.ledger.get(index).state else { return };
+        if node_of(slot).is_some() {
+            return self.end_on_node(slot, index, End::Split);
+        }
         let Some(member) = self.family.members.get(slot as usize) else { return };
         let ring = &mut self.rings[slot as usize];
         if let (Some((position, front)), Some(segment)) = (ring.front(), &member.segment)

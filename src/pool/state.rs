@@ -9,6 +9,7 @@ use super::ledger::{Input, Ledger, Outcome, State as TaskState};
 use super::life::Life;
 use super::maps::Maps;
 use super::recycle::{Recycle, RecycleRules};
+use super::remote::Remote;
 use super::ring_account::{Drained, RingAccount};
 use super::ring_accounts::RingAccounts;
 use super::stream::Streams;
@@ -62,6 +63,8 @@ pub(super) struct State {
     pub(super) limits: Limits,
     pub(super) recycle: Recycle,
     pub(super) inline: Inline,
+    /// Where tasks run on other machines.
+    pub(super) remote: Option<Box<Remote>>,
 }
 
 /// When what is looked at now and then is looked at next.
@@ -114,6 +117,7 @@ impl State {
             limits: rules.limits,
             recycle: Recycle::new(rules.recycle),
             inline: Inline::new(rules.inline_place),
+            remote: None,
         })
     }
 
@@ -404,6 +408,11 @@ impl State {
         self.looks.family_due_ns = 0;
     }
 
+    /// Whether every place has a worker that takes tasks, here or on other machines.
+    pub(super) fn all_ready(&self) -> bool {
+        self.family.all_ready() && self.remote.as_ref().is_none_or(|remote| remote.is_ready())
+    }
+
     /// Whether the family is being ended.
     pub(super) fn closing(&self) -> bool {
         self.life.is_stopping()
@@ -418,6 +427,7 @@ impl State {
     /// The family has ended: settles everything that has not settled.
     pub(super) fn stopped(&mut self) {
         self.family.end_all();
+        self.abandon_nodes();
         let now = now_ns();
         while let Some(event) = self.family.next_event() {
             self.deal_with(event, now);
@@ -448,7 +458,7 @@ impl State {
             }
         }
         if self.waiters.desk.is_wished(Key::Ready)
-            && (self.life.broken().is_some() || self.family.all_ready())
+            && (self.life.broken().is_some() || self.all_ready())
         {
             self.waiters.desk.tell_all(Key::Ready);
         }

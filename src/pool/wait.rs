@@ -173,7 +173,7 @@ pub(super) fn wait<'a, T>(
 
 /// Looks for results for a while; whether there are any. Gives up at once where another thread wants the lock.
 fn look(pool: &Inner, state: &mut State) -> bool {
-    if state.ledger.outstanding == 0 {
+    if state.ledger.outstanding == 0 || pool.on_nodes {
         return false;
     }
     let mut spin = *state.waiters.leader.spin();
