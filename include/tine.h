@@ -335,6 +335,9 @@ typedef struct tine_worker_options {
 
 
 
+/** The version of tine_transport. */
+#define TINE_TRANSPORT_VERSION 1
+
 /**
  * How messages get from one process of a job to another: what libtine-mpi gives to tine. Programs need not know it.
  *

@@ -5,9 +5,6 @@ use crate::error::{Code, Error, Result};
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::sync::OnceLock;
 
-/// The only version there is.
-pub(crate) const VERSION: u32 = 1;
-
 /// The functions of a library that moves messages. All but the first are called by one thread, which called `start` first. Each returns a
 /// negated errno value where it fails.
 #[derive(Clone, Copy, Debug)]

@@ -66,7 +66,7 @@ static int square(tine_task *task, const void *in, void *out)
 static int sum_range(tine_task *task, size_t begin, size_t end)
 {
     (void)task;
-    return end - begin > 100000 ? -E2BIG : 0;
+    return begin < end && end <= 1000000 ? 0 : -ERANGE;
 }
 
 static int echo(tine_task *task)
@@ -382,7 +382,10 @@ static void deadlines_and_cancels_end_tasks(void)
     CHECK(result.status == -ECANCELED);
     tine_result_release(pool, &result);
 
-    /* All workers are busy: the last one has not begun by its queue deadline, or when it is cancelled. */
+    finish(pool);
+
+    /* All workers are busy, none of them is being replaced: the last task has not begun by its queue deadline, or when it is cancelled. */
+    pool = nodes();
     tine_stats stats = TINE_STATS_INIT;
     zero_or_die(tine_pool_stats(pool, &stats), "stats");
     tine_id busy[64];
@@ -395,7 +398,8 @@ static void deadlines_and_cancels_end_tasks(void)
     zero_or_die(tine_submit(pool, sleep_ms, &ms, sizeof ms, &due, &id), "submit");
     zero_or_die(tine_submit(pool, sleep_ms, &ms, sizeof ms, NULL, &other), "submit");
     wait_for(pool, id, &result);
-    CHECK(result.status == -ETIMEDOUT && result.delivery == TINE_NOT_STARTED);
+    if (result.status != -ETIMEDOUT || result.delivery != TINE_NOT_STARTED)
+        die("a queue deadline: status %d (%s), delivery %d", result.status, result.message, (int)result.delivery);
     tine_result_release(pool, &result);
     zero_or_die(tine_cancel(pool, other), "cancel");
     wait_for(pool, other, &result);
