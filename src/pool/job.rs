@@ -5,7 +5,7 @@
 //! that was running is the culprit, the rest becomes another chunk. So the chunk size decides nothing but speed. Towards the
 //! end a chunk may be split ([`super::split`]): it ends after the item it is at, and its rest is shared out.
 
-use super::cancel::Ending;
+use super::ending::Ending;
 use super::ledger::{Delivery, Input, NewTask, Outcome, TO_BLAME, suspicion_after, to_c_string};
 use super::map::{Failure, Map, MapCall};
 use super::schedule::{ChunkSizes, Schedule};

@@ -12,6 +12,7 @@ mod deaths;
 mod desk;
 mod dispatch;
 mod driven;
+mod ending;
 mod event_fd;
 mod finished;
 #[cfg(test)]

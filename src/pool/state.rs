@@ -1,7 +1,7 @@
 //! All of a pool that its lock protects, and the one function that moves it on: [`State::pump`].
 
 use super::callbacks::News;
-use super::cancel::Limits;
+use super::ending::Limits;
 use super::desk::Key;
 use super::dispatch::Queue;
 use super::inline::{Inline, InlinePlace};
