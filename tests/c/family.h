@@ -5,8 +5,7 @@
 #ifndef FAMILY_H
 #define FAMILY_H
 
-#include <tine.h>
-#include "check.h"
+#include "pools.h"
 #include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
@@ -24,13 +23,6 @@
 #define HANG_NS ((int64_t)10 * 1000 * 1000 * 1000)
 
 #define TAG_VARIABLE "TINE_TEST_FAMILY"
-
-static const int all_starts[] = {TINE_START_FORKSERVER, TINE_START_SPAWN, TINE_START_FORK};
-
-static inline const char *start_name(int start)
-{
-    return start == TINE_START_FORKSERVER ? "forkserver" : start == TINE_START_SPAWN ? "spawn" : "fork";
-}
 
 static inline int64_t clock_ns(void)
 {
@@ -190,6 +182,15 @@ static inline int family_is_gone(const char *tag, pid_t besides)
 {
     struct process left[1];
     return list_family(tag, besides, left, 1) == 0 && list_family(tag, besides, left, 1) == 0;
+}
+
+/* A random process of the family, which a killer beside the host is to kill. NULL where nobody is there, and for the keeper, which a
+ * supervisor is made by: tests/c/birth.c kills that. `family` gets everybody who is there, `count` how many they are. */
+static inline const struct process *pick_victim(pid_t host, uint64_t *random, struct process *family, int room, int *count)
+{
+    *count = list_family(family_tag(), host, family, room);
+    const struct process *victim = *count > 0 ? &family[random_next(random) % (uint64_t)*count] : NULL;
+    return victim && victim->parent != host ? victim : NULL;
 }
 
 static inline void print_family(const char *tag)
