@@ -103,6 +103,9 @@ pub struct Process {
     /// `None` once it has been left to itself.
     family: Mutex<Option<Family>>,
     exit: OnceLock<Exit>,
+    /// When it was first found to have ended, and when its supervisor was first asked to go on and say how.
+    ended_ns: OnceLock<u64>,
+    asked_ns: OnceLock<u64>,
 }
 
 impl Process {
@@ -158,6 +161,8 @@ impl Process {
             epoll,
             family: Mutex::new(Some(family)),
             exit: OnceLock::new(),
+            ended_ns: OnceLock::new(),
+            asked_ns: OnceLock::new(),
         };
         if let (Some(death), Some(family)) = (ended, &*process.lock()) {
             process.conclude(family, death);
@@ -191,24 +196,22 @@ impl Process {
     pub fn wait(&self, timeout: Timeout) -> Result<&Exit> {
         self.mine()?;
         let deadline = timeout.deadline();
-        let mut ended_ns = None;
         loop {
             if let Some(exit) = self.learn() {
                 return Ok(exit);
             }
             if pidfd::has_ended(self.pidfd.as_raw_fd()) {
                 // Its end is announced before its supervisor can say how it came about.
-                let since_ns = *ended_ns.get_or_insert_with(now_ns);
-                self.prompt(now_ns() - since_ns);
-                pidfd::poll(self.epoll.fd(), Deadline::after(2_000_000));
+                self.prompt(now_ns());
+                if deadline.passed() {
+                    return Err(timeout.error());
+                }
+                pidfd::poll(self.epoll.fd(), deadline.min(Deadline::after(2_000_000)));
                 continue;
             }
             // The end of the supervisor counts, too: a process that outlives it is to be ended.
             match pidfd::poll_either([self.pidfd.as_raw_fd(), self.epoll.fd()], deadline) {
-                Waited::TimedOut if timeout == Timeout::Try => {
-                    return Err(Error::from(Code::errno(libc::EAGAIN)));
-                }
-                Waited::TimedOut => return Err(Error::from(Code::errno(libc::ETIMEDOUT))),
+                Waited::TimedOut => return Err(timeout.error()),
                 Waited::Interrupted if self.interruptible => {
                     return Err(Error::from(Code::errno(libc::EINTR)));
                 }
@@ -271,12 +274,15 @@ impl Process {
         self.exit.get()
     }
 
-    /// The process has ended, and its supervisor has not said so for this long: somebody has stopped it, or worse.
-    fn prompt(&self, silent_ns: u64) {
+    /// The process has ended. A supervisor that has not said so for some time has been stopped by somebody, or worse.
+    fn prompt(&self, now: u64) {
+        let silent_ns = now.saturating_sub(*self.ended_ns.get_or_init(|| now));
         if silent_ns > STOPPED_NS
             && let Some(family) = &*self.lock()
         {
-            let signal = if silent_ns > LOST_NS { libc::SIGKILL } else { libc::SIGCONT };
+            // Counted from the first time: nobody may have asked in between.
+            let asked_ns = now.saturating_sub(*self.asked_ns.get_or_init(|| now));
+            let signal = if asked_ns > LOST_NS { libc::SIGKILL } else { libc::SIGCONT };
             family.signal_supervisor(signal);
         }
     }

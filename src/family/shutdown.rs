@@ -13,16 +13,24 @@ use crate::task::job::Input;
 use crate::task::wire::{Kind, Message};
 use std::os::fd::AsRawFd;
 
-/// The supervisor of a family that has been told to end.
+/// The supervisor of a family that has been told to end, where there is one.
+#[derive(Debug)]
 pub(crate) struct Leaving {
-    link: Link,
+    link: Option<Link>,
     until: Deadline,
 }
 
 impl Leaving {
     /// Waits for its end.
     pub(crate) fn wait(self) {
-        self.link.finish(self.until);
+        if let Some(link) = self.link {
+            link.finish(self.until);
+        }
+    }
+
+    /// Whether it has ended, or has not been born.
+    pub(crate) fn is_over(&self) -> bool {
+        self.link.as_ref().is_none_or(|link| link.pidfd.is_none() || link.has_ended())
     }
 }
 
@@ -63,14 +71,12 @@ impl Family {
 
     /// Ends the family and waits for it: workers may finish what they do until the deadline, then all are killed.
     pub(crate) fn stop(&mut self, deadline: Deadline) {
-        if let Some(leaving) = self.begin_to_stop(deadline) {
-            leaving.wait();
-        }
+        self.begin_to_stop(deadline).wait();
         self.end_all();
     }
 
     /// The first half of that, which does not wait; what is left to wait for.
-    pub(crate) fn begin_to_stop(&mut self, deadline: Deadline) -> Option<Leaving> {
+    pub(crate) fn begin_to_stop(&mut self, deadline: Deadline) -> Leaving {
         self.stopping = true;
         let grace_ns = deadline.0.saturating_sub(now_ns());
         let killed_at_once = deadline.passed();
@@ -85,18 +91,19 @@ impl Family {
                 _ => drop(member.signal(libc::SIGKILL)),
             }
         }
-        self.link.take().map(|mut link| {
+        let mut link = self.link.take();
+        if let Some(link) = &mut link {
             self.epoll.remove(link.connection.fd());
             if let Some(pidfd) = &link.pidfd {
                 self.epoll.remove(pidfd.as_raw_fd());
             }
             let _ = link.connection.send(Message::new(Kind::Stop, &[grace_ns]));
             link.signal(libc::SIGCONT);
-            // Killing and reaping takes the supervisor some milliseconds more than the workers were given. What a single
-            // process has started may be a lot, and no deadline has been promised.
-            let patience_ns = if self.settings.job.is_some() { 5_000_000_000 } else { 500_000_000 };
-            Leaving { link, until: Deadline(deadline.0.max(now_ns()).saturating_add(patience_ns)) }
-        })
+        }
+        // Killing and reaping takes the supervisor some milliseconds more than the workers were given. What a single
+        // process has started may be a lot, and no deadline has been promised.
+        let patience_ns = if self.settings.job.is_some() { 5_000_000_000 } else { 500_000_000 };
+        Leaving { link, until: Deadline(deadline.0.max(now_ns()).saturating_add(patience_ns)) }
     }
 
     /// The second half: whoever is still there is killed.

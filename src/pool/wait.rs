@@ -134,8 +134,7 @@ pub(super) fn wait<'a, T>(
         // The clock is read only by those who have to wait.
         let deadline = *deadline.get_or_insert_with(|| timeout.deadline());
         if deadline.passed() {
-            let errno = if timeout == Timeout::Try { libc::EAGAIN } else { libc::ETIMEDOUT };
-            break Err(Code::errno(errno).into());
+            break Err(timeout.error());
         }
         if !state.waiters.desk.is_led() && look(pool, &mut state) {
             continue;

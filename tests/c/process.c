@@ -156,8 +156,7 @@ static void ends(void)
         CHECK_EQ(poll(&poll_, 1, 0), 0);
         CHECK_RC(tine_process_kill(process, signals[i]), 0);
         CHECK_EQ(poll(&poll_, 1, (int)(HANG_NS / 1000000)), 1);
-        /* From here on it never says that it would have to wait. */
-        CHECK_RC(tine_process_wait(process, 0, &end), 0);
+        CHECK_RC(tine_process_wait(process, HANG_NS, &end), 0);
         CHECK_EQ(end.signal, signals[i]);
         CHECK_EQ(end.status, TINE_EDIED);
         CHECK_EQ(tine_process_alive(process), 0);
@@ -214,6 +213,27 @@ static void deadlines(void)
     options.deadline_ns = INT64_MAX;
     process = start(shout, "x", 1, &options);
     CHECK_EQ(wait_for(process).status, 0);
+    tine_process_close(process);
+}
+
+/* A supervisor that somebody has stopped cannot say how its process has ended. No wait is longer for that than it was to be, and who
+ * asks again and again has it told to go on. */
+static void word_is_missing(void)
+{
+    tine_process *process = start(stay, NULL, 0, NULL);
+    tine_exit end = TINE_EXIT_INIT;
+    struct process all[8], supervisor;
+    struct pollfd poll_ = {tine_process_fd(process), POLLIN, 0};
+    WAIT_UNTIL(list_family(family_tag(), 0, all, 8) == 2);
+    supervisor = all[all[0].pid == tine_process_pid(process)];
+    CHECK_EQ(kill(supervisor.pid, SIGSTOP), 0);
+    WAIT_UNTIL(look_at(supervisor.pid, &supervisor) && supervisor.state == 'T');
+    CHECK_EQ(kill(tine_process_pid(process), SIGKILL), 0);
+    CHECK_EQ(poll(&poll_, 1, (int)(HANG_NS / 1000000)), 1);
+    CHECK_RC(tine_process_wait(process, 0, &end), -EAGAIN);
+    CHECK_RC(tine_process_wait(process, 1, &end), -ETIMEDOUT);
+    WAIT_UNTIL(tine_process_wait(process, 0, &end) == 0);
+    CHECK_EQ(end.signal, SIGKILL);
     tine_process_close(process);
 }
 
@@ -455,6 +475,7 @@ int main(int argc, char **argv)
         struct belongings before = take_stock();
         results();
         ends();
+        word_is_missing();
         many_waiters();
         deadlines();
         trees();

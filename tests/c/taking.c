@@ -297,6 +297,50 @@ static void shutdowns(int start)
     CHECK(now_ns() - before < 5000000000);
 }
 
+/* In the worker: where the host says that it may end. */
+static int *may_end;
+
+static int learn_where(tine_task *task)
+{
+    may_end = *(int *const *)tine_input(task, NULL);
+    return 0;
+}
+
+static int ends_when_told(tine_task *task)
+{
+    (void)task;
+    await(may_end, 1);
+    return 0;
+}
+
+/* A shutdown of 0 does not wait for workers either, which run their finalizers. Afterwards one may ask again, wait, or destroy. */
+static void never_waits(int start)
+{
+    for (int way = 0; way < 3; way++) {
+        tine_pool_options options = TINE_POOL_OPTIONS_INIT;
+        tine_pool *pool = NULL;
+        options.workers = 1;
+        options.start = start;
+        options.finalizer = ends_when_told;
+        CHECK_RC(tine_pool_create(&options, &pool), 0);
+        int *word = make_word(pool), rc = -EAGAIN;
+        tine_result result = wait_for(pool, submit(pool, learn_where, &word, sizeof word));
+        tine_result_release(pool, &result);
+        CHECK_RC(tine_pool_shutdown(pool, 0), -EAGAIN);
+        CHECK_RC(tine_submit(pool, give_back, &way, sizeof way, NULL, NULL), TINE_ESHUTDOWN);
+        if (way < 2)
+            set(word, 1);
+        while (way == 0 && rc == -EAGAIN) {
+            usleep(100);
+            rc = tine_pool_shutdown(pool, 0);
+        }
+        if (way == 1)
+            rc = tine_pool_shutdown(pool, TINE_FOREVER);
+        CHECK_RC(rc, way < 2 ? 0 : -EAGAIN);
+        tine_pool_destroy(pool);
+    }
+}
+
 static int prints(tine_task *task)
 {
     printf("task %d\n", *(const int *)tine_input(task, NULL));
@@ -347,6 +391,7 @@ int main(int argc, char **argv)
     CHECK_RC(tine_init(argc, argv), 0);
     for (size_t i = 0; i < 3; i++) {
         shutdowns(all_starts[i]);
+        never_waits(all_starts[i]);
         printed(all_starts[i]);
     }
     wait_and_next();

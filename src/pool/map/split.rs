@@ -11,8 +11,8 @@
 //! task waits anywhere, and this one has run for longer than a measured chunk should: with few items left that are slow,
 //! all workers finish together. A chunk of a range is one call and cannot be split.
 
-use super::ledger::State as TaskState;
-use super::state::State;
+use crate::pool::ledger::State as TaskState;
+use crate::pool::state::State;
 use crate::sys::prim::Ordering;
 use crate::task::call::Kind;
 
@@ -21,8 +21,8 @@ const SPLIT_NS: u64 = 2_000_000;
 
 /// When a chunk may have to be split, and when there may be one at the earliest.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Splitting {
-    pub(super) due_ns: u64,
+pub(in crate::pool) struct Splitting {
+    pub(in crate::pool) due_ns: u64,
     not_before_ns: u64,
 }
 
@@ -33,8 +33,8 @@ impl Default for Splitting {
 }
 
 impl State {
-    /// Cuts long chunks where workers have nothing to do.
-    pub(super) fn split_long(&mut self, now: u64) {
+    /// Splits long chunks where workers have nothing to do.
+    pub(in crate::pool) fn split_long(&mut self, now: u64) {
         self.maps.splitting.due_ns = u64::MAX;
         if self.maps.is_empty() || self.has_waiting() || self.rings.idle().is_none() {
             return;
@@ -73,7 +73,7 @@ impl State {
     }
 
     /// Has a chunk that runs end after the item it is at.
-    pub(super) fn split(&mut self, index: u32) {
+    pub(in crate::pool) fn split(&mut self, index: u32) {
         let TaskState::Sent(slot) = self.ledger.get(index).state else { return };
         let Some(member) = self.family.members.get(slot as usize) else { return };
         let ring = &mut self.rings[slot as usize];
