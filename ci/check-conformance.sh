@@ -1,6 +1,7 @@
 #!/bin/bash
-# The conformance suite: every language's driver makes the calls of tests/conformance/cases.tsv, once for each start method,
-# and what it finds must be what the table says. tests/conformance/README.md has more.
+# check-conformance.sh [PYTHON]: the conformance suite: every language's driver makes the calls of tests/conformance/cases.tsv, once for
+# each start method, and what it finds must be what the table says. tests/conformance/README.md has more. With PYTHON, an interpreter
+# that has libtine, it is Python's driver alone.
 set -u
 cd "$(dirname "$0")/.." || exit 2
 export PKG_CONFIG_PATH=${PKG_CONFIG_PATH:-$PWD/build/prefix/lib/pkgconfig}
@@ -34,6 +35,20 @@ drive() { # drive LANGUAGE START PROGRAM [WORKER]: one run over the table
 ${CC:-cc} -std=c11 -D_GNU_SOURCE -O1 -g -shared -fPIC -Wl,-z,lazy $warnings $(pkg-config --cflags tine) \
     $suite/functions.c -o "$library" || exit 1
 
+done_with() { # prints the counts, and ends
+    echo "$passed passed, $failed failed"
+    [ $failed = 0 ]
+    exit
+}
+
+if [ -n "${1-}" ]; then
+    printf '#!/bin/sh\nexec "%s" -B %s/driver.py "$@"\n' "$1" "$suite" >$out/python
+    chmod +x $out/python
+    for start in forkserver spawn; do drive python $start $out/python; done
+    drive python forkserver $out/python "$worker"
+    done_with
+fi
+
 # shellcheck disable=SC2086
 ${CC:-cc} -std=c11 -D_GNU_SOURCE -O1 -g $warnings $suite/driver.c -o $out/c $tine || exit 1
 for start in forkserver spawn fork; do
@@ -52,6 +67,4 @@ ci/go-module.sh conformance $suite/driver.go && ci/go.sh -C build/go/conformance
 drive go spawn $out/go
 drive go spawn $out/go "$worker"
 drive go forkserver $out/go "$worker"
-
-echo "$passed passed, $failed failed"
-[ $failed = 0 ]
+done_with

@@ -48,6 +48,7 @@ try wheel wheel
 try ruff in_binding "$out/venv/bin/ruff" check --no-cache .
 try format in_binding "$out/venv/bin/ruff" format --no-cache --check .
 try mypy in_binding "$out/venv/bin/mypy" --cache-dir "$out/mypy"
+try conformance ci/check-conformance.sh "$python"
 try cpython_objects in_binding timeout -k 5 900 "$python" -B tests/cpython_objects/run.py $long
 try pytest in_binding timeout -k 5 900 "$python" -B -m pytest -q --no-header -p no:cacheprovider
 for other in $(pythons); do try "$("$other" --version)" with_python "$other"; done

@@ -1,22 +1,25 @@
 #!/bin/bash
 # run-c-tests.sh [FILE...]: the C tests, tests/c/*.c, each a program of its own that passes by exiting with 0.
 #
-# Each is built four ways, {shared, static} x {C, C++}, against the package that pkg-config finds. Two of them run, so that each
-# language and each kind of library does; with TINE_STORM all four. Each runs in its own process with a time limit of 120 s, or what a
-# comment of the form "limit: 300" in its first lines says.
+# Each is built and run two ways, with the shared library as C and with the static one as C++, against the package that pkg-config finds, so that
+# each language and each kind of library is; with TINE_STORM the other two as well. `make test-long` runs each in those two.
+# Each runs in its own process with a time limit of 120 s, or what a comment of the form "limit: 300" in its first lines says. One that
+# has such a comment takes long: as the second of the two it is only built.
 # Two run at a time: one that waits should not hold up the rest.
 # A test finds the ready-made worker in TINE_WORKER_PROGRAM, in TINE_TEST_LIBRARY a shared library of functions for
 # workers, which is made from tests/c/lib/functions.c, and in TINE_TEST_PLUGINS the folder of two plugins, which are made from
 # tests/c/lib/plugin.c. One that needs other libraries has a comment "packages: NAMES", for pkg-config.
-# VARIANTS=shared-c builds and runs that one alone; LIMIT=7200 sets the time limit of all.
+# VARIANTS=shared-c builds and runs that one alone; LIMIT=7200 sets the time limit of all. OUT=FOLDER is where all that is made goes,
+# and UNDER=COMMAND what runs each program: another kernel, say, or another machine (check-kernels.sh, check-aarch64.sh, check-musl.sh).
 set -u
+: "${VARIANTS=}" "${TINE_STORM=}"
 cd "$(dirname "$0")/.." || exit 2
-out=build/c
-mkdir -p $out
+out=${OUT:-build/c}
+export OUT=$out
+mkdir -p "$out"
 
-variants=${VARIANTS:-shared-c shared-c++ static-c static-c++}
-run=${VARIANTS:-shared-c static-c++}
-[ -z "${TINE_STORM-}" ] || run=$variants
+variants=${VARIANTS:-shared-c static-c++}
+[ -z "${TINE_STORM-}" ] || variants=${VARIANTS:-shared-c shared-c++ static-c static-c++}
 warnings='-Wall -Wextra -Wpedantic -Werror'
 
 build() { # build SOURCE LINK LANGUAGE PROGRAM
@@ -49,13 +52,14 @@ one() { # one SOURCE LINK LANGUAGE: leaves its log and its verdict beside the pr
         -newer "$program")" ]; then
         build "$1" "$2" "$3" "$program" || { echo "does not build"; echo FAIL >"$program.verdict"; return; }
     fi
-    case " $run " in
-        *" $2-$3 "*) ;;
-        *) echo "built" >"$program.verdict"; return ;;
-    esac
     limit=$(sed -n '1,20s/.*limit: \([0-9][0-9]*\).*/\1/p' "$1" | head -n 1)
+    if [ -n "$limit" ] && [ "$2-$3$VARIANTS$TINE_STORM" = static-c++ ]; then
+        echo "built" >"$program.verdict"
+        return
+    fi
     limit=${LIMIT:-${limit:-120}}
-    timeout -k 5 "$limit" "$program" </dev/null
+    # shellcheck disable=SC2086  # a list of words
+    timeout -k 5 "$limit" ${UNDER-} "$program" </dev/null
     status=$? verdict=FAIL
     case $status in
         0) verdict=ok ;;
@@ -72,19 +76,24 @@ fi
 
 pkg-config --exists tine || { echo "pkg-config finds no tine: make c-tests sets PKG_CONFIG_PATH" >&2; exit 2; }
 TINE_WORKER_PROGRAM=$(pkg-config --variable=worker tine)
-TINE_TEST_LIBRARY=$PWD/$out/functions.so
-TINE_TEST_PLUGINS=$PWD/$out
+TINE_TEST_LIBRARY=$(realpath "$out")/functions.so
+TINE_TEST_PLUGINS=$(realpath "$out")
 export TINE_WORKER_PROGRAM TINE_TEST_LIBRARY TINE_TEST_PLUGINS
-# Lazily bound: a host may load it to have its functions' addresses without having all that they call.
-# shellcheck disable=SC2046,SC2086  # lists of words
-${CC:-cc} -std=c11 -O1 -g -shared -fPIC -Wl,-z,lazy $warnings $(pkg-config --cflags tine) tests/c/lib/functions.c \
-    -o "$TINE_TEST_LIBRARY.new" && mv "$TINE_TEST_LIBRARY.new" "$TINE_TEST_LIBRARY" || exit 2
-for number in 1 2; do
+libraries() {
+    local number
+    # Lazily bound: a host may load it to have its functions' addresses without having all that they call.
     # shellcheck disable=SC2046,SC2086  # lists of words
-    ${CC:-cc} -std=c11 -O1 -g -shared -fPIC -DPLUGIN=$number $warnings $(pkg-config --cflags tine) tests/c/lib/plugin.c \
-        -o "$out/plugin.new" $(pkg-config --libs tine) -Wl,-rpath,"$(pkg-config --variable=libdir tine)" &&
-        mv "$out/plugin.new" "$out/plugin$number.so" || exit 2
-done
+    ${CC:-cc} -std=c11 -O1 -g -shared -fPIC -Wl,-z,lazy $warnings $(pkg-config --cflags tine) tests/c/lib/functions.c \
+        -o "$TINE_TEST_LIBRARY.new" && mv "$TINE_TEST_LIBRARY.new" "$TINE_TEST_LIBRARY" || return
+    for number in 1 2; do
+        # shellcheck disable=SC2046,SC2086  # lists of words
+        ${CC:-cc} -std=c11 -O1 -g -shared -fPIC -DPLUGIN=$number $warnings $(pkg-config --cflags tine) tests/c/lib/plugin.c \
+            -o "$out/plugin.new" $(pkg-config --libs tine) -Wl,-rpath,"$(pkg-config --variable=libdir tine)" &&
+            mv "$out/plugin.new" "$out/plugin$number.so" || return
+    done
+}
+# A machine without a dynamic linker has no use for them.
+[ "${LIBRARIES-}" = none ] || libraries || exit 2
 [ $# -gt 0 ] || set -- tests/c/*.c
 for source; do
     for variant in $variants; do

@@ -46,6 +46,7 @@ short() {
     check asan ci/check-asan.sh
     check sanitizers ci/check-sanitizers.sh
     check c ci/run-c-tests.sh
+    check kernels ci/check-kernels.sh
     check cpp ci/check-cpp.sh
     check go ci/check-go.sh
     check conformance ci/check-conformance.sh
@@ -56,6 +57,8 @@ long() {
     check build ci/check-build.sh long
     check book ci/check-book.sh
     check sanitizers ci/check-sanitizers.sh long
+    check c env VARIANTS='shared-c++ static-c' ci/run-c-tests.sh
+    check kernels ci/check-kernels.sh long
     check aarch64 ci/check-aarch64.sh
     check fuzz ci/check-fuzz.sh
     check python ci/check-python.sh long

@@ -213,7 +213,7 @@ int tine_register(const char *name, tine_fn fn);
  * tine_pool_options.worker_path.
  *
  * Parameters: argc, argv: main's own, or 0 and NULL. They are not changed.
- * Returns 0.
+ * Returns 0, -ENOSYS (the kernel is older than Linux 5.4: the log names it and the call that it lacks, and pools are refused).
  * Threads: before any other thread is started. Fork: a child need not call it again.
  */
 int tine_init(int argc, char **argv);

@@ -2,6 +2,7 @@
 
 use crate::error::{Code, Error, Result};
 use crate::supervisor;
+use crate::sys::log::Level;
 use crate::sys::prim::{AtomicBool, Ordering};
 use crate::sys::spawn::CHILD_SOCKET;
 use crate::sys::{self, signal};
@@ -16,7 +17,9 @@ static INITIALISED: AtomicBool = AtomicBool::new(false);
 
 /// Returns in the program that its user started. In a process that a pool started it never returns: there it is the
 /// supervisor or a worker until it ends.
-pub fn init() {
+///
+/// `ENOSYS`: the kernel is too old. The log says so, too, for programs that do not look at what this returns.
+pub fn init() -> Result<()> {
     program::keep_command_line();
     if sys::environment::take(CHILD_VARIABLE).is_some() {
         // A pool inside a worker starts its processes from this same program.
@@ -25,6 +28,9 @@ pub fn init() {
     }
     INITIALISED.store(true, Ordering::Release);
     function::fix_names();
+    sys::kernel::suffices().inspect_err(|error| {
+        sys::log::say(Level::Warning, &format!("tine_init: {}\n", error.text()));
+    })
 }
 
 /// Whether this process may start a family, of this very program unless it `has_worker_path`.
@@ -33,7 +39,10 @@ pub(crate) fn may_start(has_worker_path: bool) -> Result<()> {
         let text = "this process was started for a pool and has not come to tine_init yet";
         return Err(Error::new(Code::NO_INIT, text));
     }
-    if has_worker_path || INITIALISED.load(Ordering::Acquire) { Ok(()) } else { Err(Code::NO_INIT.into()) }
+    if !has_worker_path && !INITIALISED.load(Ordering::Acquire) {
+        return Err(Code::NO_INIT.into());
+    }
+    sys::kernel::suffices()
 }
 
 fn be_what_was_started() -> ! {

@@ -101,12 +101,14 @@ impl Family {
     }
 
     /// Sends a worker a signal; by way of the supervisor where this host may not: it may have become another user since, or have locked
-    /// itself in.
-    pub(crate) fn signal(&mut self, slot: usize, signal: i32) {
-        if self.members[slot].signal(signal).is_err() {
+    /// itself in. Whether the signal is pending by now; else it comes some time later, or the worker is gone.
+    pub(crate) fn signal(&mut self, slot: usize, signal: i32) -> bool {
+        let is_pending = self.members[slot].signal(signal).is_ok();
+        if !is_pending {
             // Without a supervisor its death has done what could be asked for.
             let _ = self.ask_to_signal(slot, signal);
         }
+        is_pending
     }
 
     /// Has the supervisor send a worker a signal.

@@ -36,13 +36,13 @@ pub unsafe extern "C" fn tine_register(name: *const c_char, r#fn: tine_fn) -> c_
 /// tine_pool_options.worker_path.
 ///
 /// Parameters: argc, argv: main's own, or 0 and NULL. They are not changed.
-/// Returns 0.
+/// Returns 0, -ENOSYS (the kernel is older than Linux 5.4: the log names it and the call that it lacks, and pools are refused).
 /// Threads: before any other thread is started. Fork: a child need not call it again.
 #[unsafe(no_mangle)]
 pub extern "C" fn tine_init(argc: c_int, argv: *mut *mut c_char) -> c_int {
     let _ = (argc, argv);
     guard_quick(|| {
-        bootstrap::init();
+        bootstrap::init()?;
         Ok(0)
     })
 }

@@ -156,13 +156,13 @@ impl State {
             }
         }
         if alone {
-            let ending = Ending::begin((position, index), begun - 1, reason, &self.limits, now);
+            let mut ending = Ending::begin((position, index), begun - 1, reason, &self.limits, now);
+            let with_signal = self.limits.cancel_signal != 0 && reason != Reason::Memory;
+            ending.doomed = with_signal && !self.family.signal(slot, self.limits.cancel_signal);
             let due_ns = ending.due_ns();
             ring.ending = Some(ending);
             ring.blamed = Some(index);
-            if self.limits.cancel_signal != 0 && reason != Reason::Memory {
-                self.family.signal(slot, self.limits.cancel_signal);
-            }
+            ring.signalled |= with_signal;
             self.rings.set_alarm_by(slot, due_ns);
         } else if begun == 0 || ring.contradicts_itself(segment) {
             // It has begun with the chunk and with none of its items, or with what is behind what it has not ended.
@@ -181,11 +181,15 @@ impl State {
 
     /// Goes on to the next stage when its time has come.
     fn press(&mut self, slot: usize, now: u64) -> u64 {
-        let Some(ending) = &mut self.rings.quietly(slot).ending else { return u64::MAX };
+        let ring = self.rings.quietly(slot);
+        let Some(ending) = &mut ring.ending else { return u64::MAX };
         while let Some(signal) = ending.press(&self.limits, now) {
             match signal {
                 libc::SIGKILL => self.family.kill(slot),
-                signal => self.family.signal(slot, signal),
+                signal => {
+                    ending.doomed |= !self.family.signal(slot, signal);
+                    ring.signalled = true;
+                }
             }
         }
         ending.due_ns()

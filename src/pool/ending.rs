@@ -49,6 +49,8 @@ pub(super) struct Ending {
     stage: Stage,
     /// When the next stage is due.
     due_ns: u64,
+    /// Its worker does not live on, however the task ends: it is being killed, or a signal is still on its way to it.
+    pub(super) doomed: bool,
 }
 
 /// When the running task, or the item of a chunk, began, as the host has first seen it.
@@ -128,13 +130,13 @@ impl Ending {
             Reason::Memory => (Stage::Terminated, now),
             _ => (Stage::Asked, now.saturating_add(limits.grace_ns / 2)),
         };
-        Ending { index, position, item, reason, stage, due_ns }
+        Ending { index, position, item, reason, stage, due_ns, doomed: false }
     }
 
     /// Its worker has written what cannot be, and is being killed.
     pub(super) fn at_once(front: (u32, u32), item: u64, reason: Reason) -> Ending {
         let (position, index) = front;
-        Ending { index, position, item, reason, stage: Stage::Killed, due_ns: u64::MAX }
+        Ending { index, position, item, reason, stage: Stage::Killed, due_ns: u64::MAX, doomed: true }
     }
 
     /// When the next stage is due.
@@ -155,6 +157,7 @@ impl Ending {
             Stage::Terminated | Stage::Killed => (Stage::Killed, u64::MAX, libc::SIGKILL),
         };
         (self.stage, self.due_ns) = (stage, due_ns);
+        self.doomed |= signal == libc::SIGKILL;
         Some(signal)
     }
 
@@ -193,7 +196,9 @@ mod tests {
         let mut ending = Ending::begin((0, 7), 0, Reason::Deadline, &LIMITS, 1000);
         assert_eq!((ending.press(&LIMITS, 1049), ending.due_ns()), (None, 1050));
         assert_eq!((ending.press(&LIMITS, 1090), ending.due_ns()), (Some(libc::SIGTERM), 1101));
+        assert!(!ending.doomed);
         assert_eq!((ending.press(&LIMITS, 1100), ending.press(&LIMITS, 1101)), (None, Some(libc::SIGKILL)));
+        assert!(ending.doomed);
         assert_eq!((ending.press(&LIMITS, u64::MAX - 1), ending.due_ns()), (None, u64::MAX));
     }
 

@@ -83,8 +83,10 @@ pub(super) struct RingAccount {
     wedged: bool,
     /// How long it may take to do so before it is ended.
     patience_ns: u64,
-    /// The task in front is to blame for the end of its worker, whatever the worker says of it.
+    /// The task in front is to blame for the end of its worker, whatever the worker says of it, for as long as it is in the ring.
     pub(super) blamed: Option<u32>,
+    /// A signal was sent that was meant for a task before the next one.
+    pub(super) signalled: bool,
     /// The heap block of the last output that was drained: not to be freed as unfinished when the worker dies.
     last_output: usize,
 }
@@ -137,6 +139,7 @@ impl RingAccount {
             wedged: false,
             patience_ns: HUNG_NS,
             blamed: None,
+            signalled: false,
             last_output: 0,
         }
     }
@@ -278,7 +281,9 @@ impl RingAccount {
         let timed = entry.deadline_ns != 0;
         self.timed += usize::from(timed);
         self.given += 1;
-        let flags = if timed { flag::TIMED } else { 0 } | if entry.has_end { flag::CHANNEL } else { 0 };
+        let flags = if timed { flag::TIMED } else { 0 }
+            | if entry.has_end { flag::CHANNEL } else { 0 }
+            | if std::mem::take(&mut self.signalled) { flag::SIGNALLED } else { 0 };
         slot.kind.store(entry.kind as u32 | flags, Ordering::Relaxed);
         // A worker that has written there what it likes fools itself only.
         slot.messages_needed.store(segment.messages_sent.load(Ordering::Relaxed), Ordering::Relaxed);
@@ -346,7 +351,7 @@ impl RingAccount {
             let result = if slot.has_begun() { self.read_result(slot, ledger, heap, index) } else { None };
             match result {
                 Some(outcome) => {
-                    self.forget_cut(slot, index);
+                    self.forget(slot, index);
                     self.carries.take_if(|carries| *carries == index);
                     self.timed -= usize::from(ledger.get(index).deadline_ns != 0);
                     self.tasks -= 1;
@@ -460,7 +465,7 @@ impl RingAccount {
         let recalled = !self.distrusted && slot.claim(state::RECALLED);
         if recalled {
             self.flights[at] = Flight::Recalled;
-            self.forget_cut(slot, index);
+            self.forget(slot, index);
             self.take_end_back(ledger, index);
             self.given -= 1;
             self.tasks -= 1;
@@ -478,8 +483,10 @@ impl RingAccount {
         }
     }
 
-    /// The slot is for another task now, which is not to be split.
-    fn forget_cut(&mut self, slot: &Slot, index: u32) {
+    /// The task has left the ring. Its slot and its place in the ledger are for another one now, which is neither to blame nor to be
+    /// split.
+    fn forget(&mut self, slot: &Slot, index: u32) {
+        self.blamed.take_if(|blamed| *blamed == index);
         if self.split.take_if(|split| *split == index).is_some() {
             slot.split.store(0, Ordering::Relaxed);
         }
@@ -606,6 +613,32 @@ mod tests {
         assert!(ring.has_passed(&segment, 0) && ring.finished(&segment).is_none());
         segment.commit(3);
         assert!(ring.finished(&segment).is_none(), "more than there are");
+    }
+
+    #[test]
+    fn nothing_of_a_task_is_left_to_the_next_one_in_its_place() {
+        let (segment, _fd) = Segment::create().unwrap();
+        let (mut ring, mut ledger) = (RingAccount::new(), Ledger::default());
+        let heap = Heap::create(1 << 26).unwrap();
+        let index = ledger.open().unwrap();
+        let push = |ring: &mut RingAccount, ledger: &Ledger| {
+            ring.push(&segment, ledger, index, Callee { module: 0, offset: 0 }, &Moment::at(1), false);
+        };
+        let mut out = Vec::new();
+        push(&mut ring, &ledger);
+        (ring.blamed, ring.signalled) = (Some(index), true);
+        assert!(segment.slot(0).claim(state::STARTED));
+        segment.commit(1);
+        ring.drain(&segment, &mut ledger, &heap, 1, &mut out);
+        assert_eq!(out.len(), 1);
+        push(&mut ring, &ledger);
+        assert_ne!(segment.slot(1).kind.load(Ordering::Relaxed) & flag::SIGNALLED, 0);
+        ring.blamed = Some(index);
+        assert!(ring.recall(&segment, &mut ledger, index));
+        push(&mut ring, &ledger);
+        assert_eq!(segment.slot(2).kind.load(Ordering::Relaxed) & flag::SIGNALLED, 0, "once is enough");
+        let left = ring.clear(&segment, &mut ledger);
+        assert!(left.len() == 1 && !left[0].to_blame && !left[0].begun);
     }
 
     #[test]

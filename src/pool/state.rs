@@ -253,6 +253,9 @@ impl State {
                 if let Some(output) = ending.amend(&mut outcome, self.ledger.get(index).kind) {
                     let _ = self.heap.free_address(output);
                 }
+                if ending.doomed {
+                    self.distrust(slot);
+                }
             }
             self.note_begin(index, self.family.members[slot].pid);
             self.settle(index, outcome);

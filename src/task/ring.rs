@@ -68,6 +68,8 @@ pub(crate) mod flag {
     pub(crate) const TIMED: u32 = 1 << 16;
     /// An end of a channel goes with the task: see `task::handover`.
     pub(crate) const CHANNEL: u32 = 1 << 17;
+    /// A signal has been sent that was meant for an earlier task: it has to arrive before this one is claimed.
+    pub(crate) const SIGNALLED: u32 = 1 << 18;
 }
 
 /// Phases of a worker's life.
@@ -271,6 +273,11 @@ impl Shared {
     /// The slot at a position of the endless sequence.
     pub(crate) fn slot(&self, position: u32) -> &Slot {
         &self.slots[(position % SLOTS) as usize]
+    }
+
+    /// Worker: comes back when the signals that were pending have arrived, at the latest on the way back from the kernel.
+    pub(crate) fn let_signals_arrive(&self) {
+        futex_wake(&self.worker_sleeps, 1); // Nobody waits there but this thread.
     }
 
     /// Host: the tasks up to `tail` are there. Wakes the worker where it sleeps.

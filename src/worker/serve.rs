@@ -292,6 +292,9 @@ pub(crate) fn run(worker: &'static Worker, finalizer: Option<usize>) -> ! {
         if segment.begun_ns.load(Ordering::Relaxed) != 0 {
             segment.begun_ns.store(0, Ordering::Release);
         }
+        if slot.kind.load(Ordering::Relaxed) & flag::SIGNALLED != 0 {
+            segment.let_signals_arrive();
+        }
         if slot.claim(state::STARTED) {
             worker.running.store(std::ptr::from_ref(slot).cast_mut(), Ordering::Relaxed);
             execute(worker, slot);
@@ -317,7 +320,7 @@ fn execute(worker: &'static Worker, slot: &'static Slot) {
     let with_channel = kind & flag::CHANNEL != 0;
     // Whatever becomes of the call, the next task must not find it.
     let end = with_channel.then(|| worker.take_end()).transpose();
-    let kind = Kind::from_number(kind & !(flag::TIMED | flag::CHANNEL));
+    let kind = Kind::from_number(kind & !(flag::TIMED | flag::CHANNEL | flag::SIGNALLED));
     let (Some(address), Some(kind)) = (worker.resolver.address(callee), kind) else {
         slot.items.store(0, Ordering::Relaxed);
         return leave_result(slot, NOT_HERE, "", Output::None);

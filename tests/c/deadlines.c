@@ -256,6 +256,34 @@ static void neighbours(int start)
     tine_pool_destroy(pool);
 }
 
+/* A worker that a signal has reached just after its late task came to its end by itself: what it is given before its death is seen
+ * has not begun, and runs elsewhere. */
+static void a_signal_that_comes_late(int start)
+{
+    enum { ROUNDS = 500 };
+    tine_pool_options settings = TINE_POOL_OPTIONS_INIT;
+    settings.grace_ns = 1; /* both signals at once */
+    tine_pool *pool = make_pool(start, 1, settings);
+    tine_submit_options options = TINE_SUBMIT_OPTIONS_INIT, no_limits = TINE_SUBMIT_OPTIONS_INIT;
+    struct job edge = job_of(LASTING), brief = job_of(LASTING);
+    edge.lasts_ns = options.deadline_ns = 200000;
+    brief.lasts_ns = 20000;
+    int ended = 0;
+    for (int round = 0; round < ROUNDS; round++) {
+        tine_result result = result_of(pool, submit(pool, edge, options));
+        /* Along the edge, wherever this machine has it: one that was in time lasts longer the next time, one that was not less long. */
+        edge.lasts_ns += result.status == 7 ? edge.lasts_ns / 64 : -edge.lasts_ns / 64;
+        ended += result.status != 7;
+        tine_result_release(pool, &result);
+        result = result_of(pool, submit(pool, brief, no_limits));
+        CHECK_EQ(result.status, 7);
+        CHECK_EQ(result.deaths, 0);
+        tine_result_release(pool, &result);
+    }
+    CHECK(ended >= ROUNDS / 10);
+    tine_pool_destroy(pool);
+}
+
 static void queue_deadlines(int start)
 {
     tine_pool_options settings = TINE_POOL_OPTIONS_INIT;
@@ -719,9 +747,9 @@ int main(int argc, char **argv)
 {
     tag_family(argv);
     CHECK_RC(tine_init(argc, argv), 0);
-    static void (*const tests[])(int) = {deadlines, neighbours, queue_deadlines, cancelling, cancel_signal, retries,
+    static void (*const tests[])(int) = {deadlines, neighbours, a_signal_that_comes_late, queue_deadlines, cancelling, cancel_signal, retries,
                                          item_deadlines, chunks_in_a_row, waiting_for_several, recycling, recycling_by_memory};
-    static const char *const names[] = {"deadlines", "neighbours", "queue deadlines", "cancelling", "cancel signal",
+    static const char *const names[] = {"deadlines", "neighbours", "a late signal", "queue deadlines", "cancelling", "cancel signal",
                                         "retries", "item deadlines", "chunks in a row", "waiting for several", "recycling", "recycling by memory"};
     bad_options();
     for (size_t start = 0; start < 3; start++) {

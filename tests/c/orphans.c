@@ -1,5 +1,7 @@
 /* Nobody of a family outlives its host: whether the host is killed in mid-work, together with the supervisor, while it
- * creates a pool, or just leaves. And nothing is left in /dev/shm or /tmp. But a host thread that ends takes nobody along. */
+ * creates a pool, or just leaves. And nothing is left in /dev/shm or /tmp. But a host thread that ends takes nobody along.
+ *
+ * limit: 300 */
 #include "family.h"
 #include <poll.h>
 #include <pthread.h>

@@ -1,4 +1,6 @@
-/* The same everywhere, second part: what ends tasks and workers, and what workers are like. See same_everywhere.c. */
+/* The same everywhere, second part: what ends tasks and workers, and what workers are like. See same_everywhere.c.
+ *
+ * limit: 300 */
 #include "same_everywhere.h"
 #include <sys/resource.h>
 

@@ -1,5 +1,7 @@
 /* Who lets another go does not touch the object any more: it is stopped after each of its instructions in turn from the one
- * that lets go, while the other takes what it was given and fills or unmaps the memory; then it goes on. */
+ * that lets go, while the other takes what it was given and fills or unmaps the memory; then it goes on.
+ *
+ * limit: 300 */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif

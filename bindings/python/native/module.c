@@ -4,12 +4,13 @@
 #include <string.h>
 
 PyObject *native_error;
+static PyObject *raised_error; /* what is raised: a class of errors.py that derives from it */
 
 PyObject *raise_code(int code, const char *text)
 {
     if (code == -ENOMEM) return PyErr_NoMemory();
     PyObject *arguments = Py_BuildValue("(iss)", code, tine_errname(code), text && *text ? text : tine_strerror(code));
-    if (arguments) PyErr_SetObject(native_error, arguments);
+    if (arguments) PyErr_SetObject(raised_error ? raised_error : native_error, arguments);
     Py_XDECREF(arguments);
     return NULL;
 }
@@ -52,6 +53,30 @@ void release_parts(struct parts *parts)
     parts->views = NULL;
 }
 
+static PyObject *raise_as(PyObject *module, PyObject *error)
+{
+    (void)module;
+    Py_INCREF(error);
+    Py_XDECREF(raised_error);
+    raised_error = error;
+    Py_RETURN_NONE;
+}
+
+static PyObject *code_name(PyObject *module, PyObject *code)
+{
+    (void)module;
+    long number = PyLong_AsLong(code);
+    if (number == -1 && PyErr_Occurred()) return NULL;
+    return PyUnicode_FromString(tine_errname((int)number));
+}
+
+static PyObject *worker_path(PyObject *module, PyObject *unused)
+{
+    (void)module;
+    (void)unused;
+    return Py_BuildValue("y", tine_worker_path());
+}
+
 static PyObject *version(PyObject *module, PyObject *unused)
 {
     (void)module;
@@ -75,8 +100,49 @@ static PyMethodDef methods[] = {
     {"channel_pair", channel_pair, METH_NOARGS, "channel_pair() -> (Channel, Channel): the ends of a new one."},
     {"channel_attach", channel_attach, METH_VARARGS, "channel_attach(fd) -> Channel: the end behind fd, which stays the caller's."},
     {"use_exceptions", use_exceptions, METH_VARARGS, "use_exceptions(OwnerDied, BrokenBarrierError): what waits raise."},
+    {"operate", operate, METH_VARARGS,
+     "operate(operation, memory, timeout_ns=0, first=0, second=0, other) -> code: of a lock or the like that lies in the memory."},
+    {"shared_memory", shared_memory, METH_VARARGS, "shared_memory(address, length) -> Memory: of a heap that this process has."},
+    {"serve_exports", serve_exports, METH_VARARGS,
+     "serve_exports(names, call): becomes a supervisor or a worker of another language's host, and has call(name, input) called for tasks; "
+     "never returns there."},
+    {"raise_as", raise_as, METH_O, "raise_as(class): of NativeError's, for all errors from now on."},
+    {"code_name", code_name, METH_O, "code_name(code) -> the name of a code of tine's."},
+    {"worker_path", worker_path, METH_NOARGS, "worker_path() -> the path of tine-worker, or None."},
     {"version", version, METH_NOARGS, "version() -> the version of the library."},
     {NULL, NULL, 0, NULL},
+};
+
+static const struct {
+    const char *name;
+    long value;
+} constants[] = {
+    {"RAISED", STATUS_RAISED},
+    {"KEPT", STATUS_KEPT},
+    {"EDIED", TINE_EDIED},
+    {"EEMPTY", TINE_EEMPTY},
+    {"ESHUTDOWN", TINE_ESHUTDOWN},
+    {"EID", TINE_EID},
+    {"EMEMORY", TINE_EMEMORY},
+    {"EWORKERSTART", TINE_EWORKERSTART},
+    {"FORKSERVER", TINE_START_FORKSERVER},
+    {"SPAWN", TINE_START_SPAWN},
+    {"RAN", TINE_RAN},
+    {"NOT_STARTED", TINE_NOT_STARTED},
+    {"MAYBE_RAN", TINE_MAYBE_RAN},
+    {"MUTEX_SIZE", sizeof(tine_mutex)},
+    {"RWLOCK_SIZE", sizeof(tine_rwlock)},
+    {"SEMAPHORE_SIZE", sizeof(tine_semaphore)},
+    {"EVENT_SIZE", sizeof(tine_event)},
+    {"BARRIER_SIZE", sizeof(tine_barrier)},
+    {"CONDITION_SIZE", sizeof(tine_condition)},
+    {"ONCE_SIZE", sizeof(tine_once)},
+    {"PROCESS_OWNED", TINE_PROCESS_OWNED},
+    {"INTERRUPTIBLE", TINE_INTERRUPTIBLE},
+    {"AUTO_RESET", TINE_AUTO_RESET},
+    {"EFAILED", -EREMOTEIO},
+    {"ENOMEM", -ENOMEM},
+    {"EPAYLOAD", -EBADMSG},
 };
 
 static struct PyModuleDef definition = {
@@ -90,17 +156,9 @@ PyMODINIT_FUNC PyInit__native(void)
     native_error = PyErr_NewExceptionWithDoc("libtine._native.NativeError", "(code, name, text) of a call of tine's.", NULL, NULL);
     if (!native_error) return NULL;
     Py_INCREF(native_error);
-    if (PyModule_AddObject(module, "NativeError", native_error) < 0 || !add_memory(module) || !add_pool(module) ||
+    if (PyModule_AddObject(module, "NativeError", native_error) < 0 || !add_memory(module) || !add_pool(module) || !add_named_pool(module) ||
         !add_segment(module) || !add_sync(module) || !add_process(module) || !add_queue(module) || !add_channel(module)) return NULL;
-    if (PyModule_AddIntConstant(module, "RAISED", STATUS_RAISED) || PyModule_AddIntConstant(module, "KEPT", STATUS_KEPT) ||
-        PyModule_AddIntConstant(module, "EDIED", TINE_EDIED) || PyModule_AddIntConstant(module, "EEMPTY", TINE_EEMPTY) ||
-        PyModule_AddIntConstant(module, "ESHUTDOWN", TINE_ESHUTDOWN) || PyModule_AddIntConstant(module, "EID", TINE_EID) ||
-        PyModule_AddIntConstant(module, "EMEMORY", TINE_EMEMORY) ||
-        PyModule_AddIntConstant(module, "EWORKERSTART", TINE_EWORKERSTART) ||
-        PyModule_AddIntConstant(module, "FORKSERVER", TINE_START_FORKSERVER) ||
-        PyModule_AddIntConstant(module, "SPAWN", TINE_START_SPAWN) ||
-        PyModule_AddIntConstant(module, "RAN", TINE_RAN) || PyModule_AddIntConstant(module, "NOT_STARTED", TINE_NOT_STARTED) ||
-        PyModule_AddIntConstant(module, "MAYBE_RAN", TINE_MAYBE_RAN))
-        return NULL;
+    for (size_t at = 0; at < sizeof constants / sizeof *constants; at++)
+        if (PyModule_AddIntConstant(module, constants[at].name, constants[at].value)) return NULL;
     return module;
 }

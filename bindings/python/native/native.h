@@ -36,7 +36,7 @@ enum { MESSAGE_PICKLE = 0, MESSAGE_PARTS = 1, MESSAGE_CALL = 2, MESSAGE_VALUE = 
 /* Outputs up to this length become bytes; longer ones stay in the heap as long as somebody looks at them. */
 #define COPIED_BYTES 4096
 
-/* The exception for codes of tine's; made in errors.py. */
+/* The exception for codes of tine's. */
 extern PyObject *native_error;
 
 /* Raises native_error(code, text), or what Python has for the code. Returns NULL. */
@@ -100,8 +100,9 @@ const char **get_strings(PyObject *sequence, PyObject **keep);
 void enter_interpreter(void);
 void leave_interpreter(void);
 
-/* Registers one function or two and becomes the supervisor or the process that somebody has started; returns only with an exception. */
-PyObject *become_member(const char *name, tine_fn function, const char *other_name, tine_fn other_function);
+/* Becomes the supervisor or the process that somebody has started, if rc says that its functions are registered; returns only with an
+ * exception. */
+PyObject *become_member(int rc);
 PyObject *serve_processes(PyObject *module, PyObject *arguments);
 bool add_process(PyObject *module);
 
@@ -128,9 +129,26 @@ bool add_pool(PyObject *module);
 /* A block of the pool's heap, as memory that is freed when nobody looks at it any more. */
 PyObject *take_block(PyObject *pool, void *block, size_t length);
 
-/* memory.c: a read-only view of memory that goes back when nobody looks at it any more. */
+/* A death as Python has it, or None. */
+PyObject *death_of(const tine_death *death);
+
+/* memory.c: views of memory that goes back when nobody looks at it any more. Most are read-only. */
 bool add_memory(PyObject *module);
 PyObject *new_memory(const void *data, size_t length, void (*release)(void *owner), void *owner);
+PyObject *new_writable_memory(void *data, size_t length, void (*release)(void *owner), void *owner);
+bool is_memory(PyObject *object);
 bool memory_is_shared(PyObject *memory);
+/* Where it is, if it has so many bytes at least; NULL with an exception. */
+void *memory_address(PyObject *memory, size_t bytes);
+
+/* named_pool.c */
+bool add_named_pool(PyObject *module);
+
+/* placed.c */
+PyObject *operate(PyObject *module, PyObject *arguments);
+PyObject *shared_memory(PyObject *module, PyObject *arguments);
+
+/* export.c */
+PyObject *serve_exports(PyObject *module, PyObject *arguments);
 
 #endif

@@ -265,7 +265,7 @@ static void release_result(void *owner)
     PyMem_Free(seen);
 }
 
-static PyObject *death_of(const tine_death *death)
+PyObject *death_of(const tine_death *death)
 {
     if (!death) Py_RETURN_NONE;
     return Py_BuildValue("(iisKi)", (int)death->pid, death->signal, death->backtrace,

@@ -113,7 +113,7 @@ PyObject *serve_processes(PyObject *module, PyObject *arguments)
     (void)module;
     if (!PyArg_ParseTuple(arguments, "O", &serve_function)) return NULL;
     Py_INCREF(serve_function);
-    return become_member(SERVE_PROCESSES, call_server, NULL, NULL);
+    return become_member(tine_register(SERVE_PROCESSES, call_server));
 }
 
 bool add_process(PyObject *module)

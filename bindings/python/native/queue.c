@@ -1,12 +1,12 @@
-/* A queue in a heap of its own in a segment, as one process has it open. */
+/* A queue as one process has it open: in a heap of its own in a segment, or in the heap of a pool of several languages. */
 #include "wait.h"
 #include <errno.h>
 #include <unistd.h>
 
 typedef struct {
     PyObject_HEAD
-    PyObject *segment;
-    tine_heap *heap;
+    PyObject *segment; /* or the pool's memory */
+    tine_heap *heap;   /* NULL: the pool's */
     tine_queue *queue;
 } Queue;
 
@@ -25,7 +25,21 @@ static bool get_options(tine_queue_options *options, Py_ssize_t messages, Py_ssi
     return true;
 }
 
-/* Queue(segment, messages, bytes) makes one; Queue(segment, address) opens one that another process has made. */
+static PyObject *open_in_pool(PyTypeObject *type, PyObject *memory)
+{
+    tine_queue *queue = memory_address(memory, 0);
+    if (!queue) return NULL;
+    if (tine_queue_join(queue, 0) == -EINVAL) return raise_code(-EINVAL, "there is no queue at this address");
+    Queue *self = (Queue *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
+    if (!self) return NULL;
+    Py_INCREF(memory);
+    self->segment = memory;
+    self->queue = queue;
+    return (PyObject *)self;
+}
+
+/* Queue(segment, messages, bytes) makes one; Queue(segment, address) opens one that another process has made; Queue(memory) the one
+ * that lies there in a pool's heap. */
 static PyObject *queue_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords)
 {
     static char *names[] = {"segment", "messages", "bytes", "address", NULL};
@@ -36,6 +50,7 @@ static PyObject *queue_new(PyTypeObject *type, PyObject *arguments, PyObject *ke
     Py_ssize_t messages = 0, bytes = 0;
     unsigned long long address = 0;
     if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "O|nnK", names, &segment, &messages, &bytes, &address)) return NULL;
+    if (is_memory(segment)) return open_in_pool(type, segment);
     if (!segment_place(segment, 0, 8) || (!address && !get_options(&options, messages, bytes))) return NULL;
     Queue *self = (Queue *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
     if (!self) return NULL;
@@ -129,6 +144,28 @@ static PyObject *queue_get(PyObject *object, PyObject *timeout)
     return rc == RAISED ? NULL : raise_code(rc, NULL);
 }
 
+/* get_into(buffer, timeout_ns): for who knows how long messages are. */
+static PyObject *queue_get_into(PyObject *object, PyObject *arguments)
+{
+    Py_buffer buffer;
+    long long timeout_ns;
+    if (!PyArg_ParseTuple(arguments, "w*L", &buffer, &timeout_ns)) return NULL;
+    struct getting getting = {((Queue *)object)->queue, buffer.buf, (size_t)buffer.len, 0};
+    int rc = wait_for(get, &getting, timeout_ns);
+    PyBuffer_Release(&buffer);
+    if (rc == 0) return PyLong_FromSize_t(getting.length);
+    if (rc == -EAGAIN || rc == -ETIMEDOUT) Py_RETURN_NONE;
+    return rc == RAISED ? NULL : raise_code(rc, NULL);
+}
+
+static PyObject *queue_close(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    int rc = tine_queue_close(((Queue *)object)->queue);
+    if (rc) return raise_code(rc, NULL);
+    Py_RETURN_NONE;
+}
+
 static int join(void *queue, int64_t timeout_ns) { return tine_queue_join(queue, timeout_ns); }
 
 static PyObject *queue_join(PyObject *object, PyObject *timeout)
@@ -174,6 +211,8 @@ static PyObject *queue_address(PyObject *object, PyObject *unused)
 static PyMethodDef queue_methods[] = {
     {"put", FAST(queue_put), METH_FASTCALL, "put(data, timeout_ns=0) -> whether there was room in time"},
     {"get", queue_get, METH_O, "get(timeout_ns) -> bytes, or None if none came in time"},
+    {"get_into", queue_get_into, METH_VARARGS, "get_into(buffer, timeout_ns) -> the message's length, or None if none came in time"},
+    {"close", queue_close, METH_NOARGS, "close(): nothing more is put; what is in it can be got."},
     {"join", queue_join, METH_O, "join(timeout_ns) -> whether all was dealt with in time"},
     {"task_done", queue_task_done, METH_NOARGS, "task_done()"},
     {"count", queue_count, METH_NOARGS, "count() -> the messages of the moment"},

@@ -284,14 +284,13 @@ PyObject *serve(PyObject *module, PyObject *arguments)
     Py_INCREF(finalize_hook);
     functions = PyDict_New();
     if (!functions) return NULL;
-    return become_member(CALL_COPIED, call_copied, CALL_BLOCK, call_block);
+    int rc = tine_register(CALL_COPIED, call_copied);
+    return become_member(rc ? rc : tine_register(CALL_BLOCK, call_block));
 }
 
-PyObject *become_member(const char *name, tine_fn function, const char *other_name, tine_fn other_function)
+PyObject *become_member(int rc)
 {
     interpreter_pid = getpid();
-    int rc = tine_register(name, function);
-    if (!rc && other_name) rc = tine_register(other_name, other_function);
     PyOS_BeforeFork();
     fork_is_due = true;
     leave_interpreter();

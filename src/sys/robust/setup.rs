@@ -7,8 +7,8 @@
 //! is needed.
 
 use super::{Anchor, ENTRY, Head, Me, Record, exchange_record, forced_off, local_record, order, pair_of};
-use crate::sys::memory;
 use crate::sys::owner::{self, Kind};
+use crate::sys::{kernel, memory};
 use std::mem::{offset_of, size_of};
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
@@ -285,20 +285,5 @@ unsafe fn append_anchor(record: *mut Record, head: *mut Head) -> bool {
 /// Whether the kernel wakes the next sleeper when a woken one dies before it acts, whatever else the word holds. It
 /// does since 6.2.
 fn forwards() -> bool {
-    // SAFETY: a place for the answer.
-    let release = unsafe {
-        let mut name = std::mem::zeroed::<libc::utsname>();
-        if libc::uname(&mut name) != 0 {
-            return false;
-        }
-        name.release
-    };
-    let mut numbers = release.iter().map(|byte| *byte as u8).map_while(|byte| match byte {
-        b'0'..=b'9' | b'.' => Some(byte),
-        _ => None,
-    });
-    let mut number =
-        || numbers.by_ref().take_while(|byte| *byte != b'.').fold(0, |n, b| n * 10 + u32::from(b - b'0'));
-    let (major, minor) = (number(), number());
-    (major, minor) >= (6, 2)
+    kernel::version() >= (6, 2)
 }

@@ -25,8 +25,9 @@ if TYPE_CHECKING:
         set_forkserver_preload,
         set_start_method,
     )
-    from .errors import DeadlineExceeded, OwnerDied, TineError, Unreadable, WorkerDied
+    from .errors import DeadlineExceeded, OwnerDied, TineError, Unreadable, WorkerDied, WrongKind
     from .executor import ProcessPoolExecutor
+    from .foreign import export
     from .pool import Pool
     from .process import Process, active_children, current_process, parent_process
     from .queues import JoinableQueue, Queue, SimpleQueue
@@ -64,11 +65,13 @@ __all__ = [
     "Unreadable",
     "Value",
     "WorkerDied",
+    "WrongKind",
     "active_children",
     "array",
     "cpu_count",
     "current_process",
     "empty_like",
+    "export",
     "get_all_start_methods",
     "get_context",
     "get_start_method",
@@ -83,8 +86,9 @@ __all__ = [
 # Where the names are, in the order in which they are looked for.
 _MODULES = (
     *("executor", "pool", "errors", "_array", "_progress"),
-    *("context", "process", "synchronize", "queues", "connection", "sharedctypes"),
+    *("context", "process", "synchronize", "queues", "connection", "sharedctypes", "foreign"),
 )
+_AT_ONCE = {"export": "foreign"}  # modules of other languages' workers need none of the others
 
 
 def __getattr__(name: str) -> Any:
@@ -92,7 +96,7 @@ def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return importlib.import_module(f"{__name__}.{name}")
     if name in __all__:
-        for each in _MODULES:
+        for each in (_AT_ONCE[name],) if name in _AT_ONCE else _MODULES:
             module = importlib.import_module(f"{__name__}.{each}")
             if hasattr(module, name):
                 globals()[name] = value = getattr(module, name)

@@ -12,7 +12,7 @@ from multiprocessing.pool import MaybeEncodingError  # type: ignore[attr-defined
 from . import _crash, _native
 
 
-class TineError(Exception):
+class TineError(_native.NativeError):
     """An error of tine's own: .code is its number, .name its name."""
 
     def __init__(self, code: int, name: str, text: str) -> None:
@@ -21,6 +21,18 @@ class TineError(Exception):
 
     def __str__(self) -> str:
         return f"{self.text} [{self.name}]"
+
+    @staticmethod
+    def name_of(code: int) -> str:
+        """The name of a code: "EINVAL", "TINE_EDIED"."""
+        return _native.code_name(code)
+
+
+_native.raise_as(TineError)
+
+
+class WrongKind(ValueError):
+    """What has come from another language is not of the kind that was to come; or what is to go there is not."""
 
 
 class WorkerDied(BrokenProcessPool):
@@ -117,4 +129,4 @@ def of_status(status: int, message: str, delivery: int, death: Death | None) -> 
         return WorkerDied(message, pid, signal, code, backtrace, delivery == _native.MAYBE_RAN, traceback)
     if status in (_native.EWORKERSTART, _native.ESHUTDOWN):
         return BrokenProcessPool(message)
-    return TineError(status, str(status), message)
+    return TineError(status, _native.code_name(status), message)

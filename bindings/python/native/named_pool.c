@@ -1,0 +1,418 @@
+/* A pool whose workers are programs of other languages, as Python's host sees it: functions are called by name, and what goes
+ * in and comes out are bytes. */
+#include "wait.h"
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct {
+    PyObject_HEAD
+    tine_pool *pool;
+    size_t looked_at; /* pieces of its memory that Python has: the pool's memory stays as long */
+    bool closed;
+} NamedPool;
+
+static PyTypeObject *pool_type;
+
+static void destroy_if_over(NamedPool *self)
+{
+    if (!self->closed || self->looked_at || !self->pool) return;
+    tine_pool *pool = self->pool;
+    self->pool = NULL;
+    Py_BEGIN_ALLOW_THREADS
+    tine_pool_destroy(pool);
+    Py_END_ALLOW_THREADS
+}
+
+static bool is_open(NamedPool *self)
+{
+    if (self->pool && !self->closed) return true;
+    raise_code(TINE_ESHUTDOWN, "the pool is closed");
+    return false;
+}
+
+static PyObject *pool_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords)
+{
+    static char *names[] = {"workers", "start", "worker_path", "worker_arguments", "preload", "deadline_ns", "grace_ns",
+                            "window_tasks", "window_bytes", "heap_bytes", NULL};
+    tine_pool_options options = TINE_POOL_OPTIONS_INIT;
+    tine_error error = TINE_ERROR_INIT;
+    PyObject *worker_arguments, *keep = NULL;
+    Py_ssize_t workers, window_tasks, window_bytes, heap_bytes;
+    long long deadline_ns, grace_ns;
+    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "niyOzLLnnn", names, &workers, &options.start, &options.worker_path,
+                                     &worker_arguments, &options.preload, &deadline_ns, &grace_ns, &window_tasks, &window_bytes,
+                                     &heap_bytes))
+        return NULL;
+    if (workers < 0 || window_tasks < 0 || window_bytes < 0 || heap_bytes < 0) {
+        PyErr_SetString(PyExc_ValueError, "workers, window_tasks, window_bytes and heap_bytes are 0 or more");
+        return NULL;
+    }
+    const char **strings = get_strings(worker_arguments, &keep);
+    NamedPool *self = strings ? (NamedPool *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0) : NULL;
+    if (self) {
+        options.error = &error;
+        options.flags = TINE_INTERRUPTIBLE;
+        options.workers = (size_t)workers;
+        options.worker_arguments = strings[0] ? strings : NULL;
+        options.deadline_ns = deadline_ns;
+        options.grace_ns = grace_ns;
+        options.window_tasks = (size_t)window_tasks;
+        options.window_bytes = (size_t)window_bytes;
+        options.heap_bytes = (size_t)heap_bytes;
+        int rc;
+        Py_BEGIN_ALLOW_THREADS
+        rc = tine_pool_create(&options, &self->pool);
+        Py_END_ALLOW_THREADS
+        if (rc) {
+            self->pool = NULL;
+            Py_DECREF((PyObject *)self);
+            self = NULL;
+            raise_code(rc, error.text);
+        }
+    }
+    PyMem_Free(strings);
+    Py_XDECREF(keep);
+    return (PyObject *)self;
+}
+
+static void pool_dealloc(PyObject *object)
+{
+    NamedPool *self = (NamedPool *)object;
+    PyTypeObject *type = Py_TYPE(object);
+    self->closed = true;
+    destroy_if_over(self);
+    ((freefunc)PyType_GetSlot(type, Py_tp_free))(object);
+    Py_DECREF(type);
+}
+
+/* ---- Calls ---- */
+
+static PyObject *pool_submit(PyObject *object, PyObject *arguments)
+{
+    NamedPool *self = (NamedPool *)object;
+    tine_submit_options options = TINE_SUBMIT_OPTIONS_INIT;
+    tine_error error = TINE_ERROR_INIT;
+    PyObject *sequence, *token;
+    long long deadline_ns, queue_deadline_ns, timeout_ns;
+    int idempotent;
+    struct parts parts;
+    if (!PyArg_ParseTuple(arguments, "yOOLLIpL", &options.name, &sequence, &token, &deadline_ns, &queue_deadline_ns, &options.retries,
+                          &idempotent, &timeout_ns))
+        return NULL;
+    if (!is_open(self) || !get_parts(sequence, &parts)) return NULL;
+    options.error = &error;
+    options.deadline_ns = deadline_ns;
+    options.queue_deadline_ns = queue_deadline_ns;
+    options.flags = idempotent ? TINE_IDEMPOTENT : 0;
+    options.user = token;
+    tine_id id = 0;
+    /* An input that is one block of the pool's heap goes by its address; what has parts is put together first. */
+    char *copy = parts.count > 1 ? PyMem_Malloc(parts.length ? parts.length : 1) : NULL;
+    const void *input = parts.count == 1 ? parts.views[0].buf : copy;
+    int rc = parts.count > 1 && !copy ? -ENOMEM : 0;
+    if (copy) copy_parts(&parts, copy);
+    Py_INCREF(token);
+    int64_t until_ns = timeout_ns == TINE_FOREVER ? 0 : monotonic_ns() + timeout_ns;
+    while (!rc) {
+        options.timeout_ns = timeout_ns;
+        Py_BEGIN_ALLOW_THREADS
+        rc = tine_submit(self->pool, NULL, parts.length ? input : NULL, parts.length, &options, &id);
+        Py_END_ALLOW_THREADS
+        if (rc != -EINTR) break;
+        if (PyErr_CheckSignals()) break;
+        timeout_ns = time_left(timeout_ns, until_ns);
+        rc = 0;
+    }
+    PyMem_Free(copy);
+    release_parts(&parts);
+    if (rc == 0) return PyLong_FromUnsignedLongLong(id);
+    Py_DECREF(token);
+    return PyErr_Occurred() ? NULL : raise_code(rc, error.text);
+}
+
+/* (token, status, output, message, delivery, death, deaths); takes the result over. */
+static PyObject *answer_of(NamedPool *self, tine_result *result)
+{
+    PyObject *token = result->user;
+    PyObject *message = PyUnicode_DecodeUTF8(result->message, (Py_ssize_t)strlen(result->message), "replace");
+    PyObject *output = PyBytes_FromStringAndSize(result->data, (Py_ssize_t)result->length), *death = death_of(result->death);
+    PyObject *answer = NULL;
+    if (message && output && death)
+        answer = Py_BuildValue("(OiOOiOI)", token, result->status, output, message, result->delivery, death, (unsigned)result->deaths);
+    if (!answer) { /* there is no memory for what came of it */
+        PyErr_Clear();
+        answer = Py_BuildValue("(Oiy#siOI)", token, -ENOMEM, "", (Py_ssize_t)0, "no memory for the result", result->delivery, Py_None,
+                               (unsigned)result->deaths);
+    }
+    tine_result_release(self->pool, result);
+    Py_DECREF(token);
+    Py_XDECREF(message);
+    Py_XDECREF(output);
+    Py_XDECREF(death);
+    return answer;
+}
+
+enum { LOOK_MOST = 64 };
+
+static PyObject *pool_results(PyObject *object, PyObject *arguments)
+{
+    NamedPool *self = (NamedPool *)object;
+    long long timeout_ns;
+    tine_result results[LOOK_MOST];
+    int count = 0, rc;
+    if (!PyArg_ParseTuple(arguments, "L", &timeout_ns) || !is_open(self)) return NULL;
+    Py_BEGIN_ALLOW_THREADS
+    do {
+        results[count] = (tine_result)TINE_RESULT_INIT;
+        rc = tine_next(self->pool, count ? 0 : timeout_ns, &results[count]);
+        if (rc == 0) count++;
+    } while (rc == 0 && count < LOOK_MOST);
+    Py_END_ALLOW_THREADS
+    if (!count && rc != -ETIMEDOUT && rc != -EAGAIN && rc != -EINTR && rc != TINE_EEMPTY) return raise_code(rc, NULL);
+    PyObject *list = PyList_New(0);
+    for (int at = 0; at < count; at++) {
+        PyObject *answer = answer_of(self, &results[at]);
+        if (!answer || !list || PyList_Append(list, answer) < 0) Py_CLEAR(list);
+        Py_XDECREF(answer);
+    }
+    return list;
+}
+
+/* What a map says of an item that has failed; on the thread that called it, without the interpreter's lock. */
+struct failures {
+    struct failure {
+        size_t item;
+        int status;
+        char message[256];
+    } *list;
+    size_t count, capacity;
+    bool out_of_memory;
+};
+
+static void on_failure(const tine_result *result, size_t item, void *user)
+{
+    struct failures *all = user;
+    if (all->count == all->capacity) {
+        size_t capacity = all->capacity ? all->capacity * 2 : 16;
+        struct failure *list = realloc(all->list, capacity * sizeof *list);
+        if (!list) {
+            all->out_of_memory = true;
+            return;
+        }
+        all->list = list;
+        all->capacity = capacity;
+    }
+    struct failure *failure = &all->list[all->count++];
+    failure->item = item;
+    failure->status = result->status;
+    size_t length = strnlen(result->message, sizeof failure->message - 1);
+    memcpy(failure->message, result->message, length);
+    failure->message[length] = 0;
+}
+
+static PyObject *list_of(const struct failures *failures)
+{
+    PyObject *list = failures->out_of_memory ? PyErr_NoMemory() : PyList_New(0);
+    for (size_t at = 0; list && at < failures->count; at++) {
+        const struct failure *failure = &failures->list[at];
+        PyObject *text = PyUnicode_DecodeUTF8(failure->message, (Py_ssize_t)strlen(failure->message), "replace");
+        PyObject *entry = text ? Py_BuildValue("(niN)", (Py_ssize_t)failure->item, failure->status, text) : NULL;
+        if (!entry || PyList_Append(list, entry) < 0) Py_CLEAR(list);
+        Py_XDECREF(entry);
+    }
+    return list;
+}
+
+static PyObject *pool_map(PyObject *object, PyObject *arguments)
+{
+    NamedPool *self = (NamedPool *)object;
+    tine_map_options options = TINE_MAP_OPTIONS_INIT;
+    tine_error error = TINE_ERROR_INIT;
+    struct failures failures = {0};
+    Py_buffer in, out, context;
+    Py_ssize_t count, chunk;
+    long long deadline_ns;
+    int idempotent, rc;
+    if (!is_open(self) || !PyArg_ParseTuple(arguments, "yy*w*ny*nLIp", &options.name, &in, &out, &count, &context, &chunk, &deadline_ns,
+                                            &options.retries, &idempotent))
+        return NULL;
+    PyObject *answer = NULL;
+    if (count < 0 || chunk < 0 || (count ? in.len % count || out.len % count || !in.len : in.len || out.len)) {
+        PyErr_Format(PyExc_ValueError, "%zd items in %zd bytes, %zd bytes for their results, %zd in a chunk: each item has the same length",
+                     count, in.len, out.len, chunk);
+    } else {
+        options.error = &error;
+        options.context = context.len ? context.buf : NULL;
+        options.context_length = (size_t)context.len;
+        options.chunk = (size_t)chunk;
+        options.item_deadline_ns = deadline_ns;
+        options.flags = idempotent ? TINE_IDEMPOTENT : 0;
+        options.on_failure = on_failure;
+        options.user = &failures;
+        size_t items = (size_t)count, stride = items ? (size_t)in.len / items : 1, out_stride = items ? (size_t)out.len / items : 0;
+        Py_BEGIN_ALLOW_THREADS
+        rc = tine_map(self->pool, NULL, in.buf, stride, out_stride ? out.buf : NULL, out_stride, items, &options);
+        Py_END_ALLOW_THREADS
+        if (rc == 0 || rc == TINE_EITEMS) answer = list_of(&failures);
+        else if (rc != -EINTR || !PyErr_CheckSignals()) raise_code(rc, error.text);
+    }
+    free(failures.list);
+    PyBuffer_Release(&in);
+    PyBuffer_Release(&out);
+    PyBuffer_Release(&context);
+    return answer;
+}
+
+static PyObject *pool_cancel(PyObject *object, PyObject *arguments)
+{
+    NamedPool *self = (NamedPool *)object;
+    unsigned long long id;
+    int rc;
+    if (!PyArg_ParseTuple(arguments, "K", &id) || !is_open(self)) return NULL;
+    Py_BEGIN_ALLOW_THREADS
+    rc = tine_cancel(self->pool, id);
+    Py_END_ALLOW_THREADS
+    if (rc < 0) return raise_code(rc, NULL);
+    Py_RETURN_NONE;
+}
+
+static PyObject *pool_cancel_all(PyObject *object, PyObject *unused)
+{
+    NamedPool *self = (NamedPool *)object;
+    (void)unused;
+    int rc;
+    if (!is_open(self)) return NULL;
+    Py_BEGIN_ALLOW_THREADS
+    rc = tine_cancel_all(self->pool);
+    Py_END_ALLOW_THREADS
+    if (rc < 0) return raise_code(rc, NULL);
+    Py_RETURN_NONE;
+}
+
+static int shut_down(void *pool, int64_t timeout_ns) { return tine_pool_shutdown(pool, timeout_ns); }
+
+static PyObject *pool_shutdown(PyObject *object, PyObject *arguments)
+{
+    NamedPool *self = (NamedPool *)object;
+    long long timeout_ns;
+    if (!PyArg_ParseTuple(arguments, "L", &timeout_ns) || !is_open(self)) return NULL;
+    return answer_of_wait(wait_for(shut_down, self->pool, timeout_ns));
+}
+
+static PyObject *pool_close(PyObject *object, PyObject *unused)
+{
+    NamedPool *self = (NamedPool *)object;
+    (void)unused;
+    self->closed = true;
+    destroy_if_over(self);
+    Py_RETURN_NONE;
+}
+
+/* ---- Memory ---- */
+
+static void release_looked_at(void *owner)
+{
+    NamedPool *self = owner;
+    self->looked_at--;
+    destroy_if_over(self);
+    Py_DECREF((PyObject *)self);
+}
+
+static PyObject *memory_of(NamedPool *self, void *at, size_t length)
+{
+    Py_INCREF((PyObject *)self);
+    self->looked_at++;
+    return new_writable_memory(at, length, release_looked_at, self);
+}
+
+static PyObject *pool_alloc(PyObject *object, PyObject *arguments)
+{
+    NamedPool *self = (NamedPool *)object;
+    Py_ssize_t size;
+    if (!PyArg_ParseTuple(arguments, "n", &size) || !is_open(self)) return NULL;
+    if (size < 0) {
+        PyErr_Format(PyExc_ValueError, "a block of %zd bytes", size);
+        return NULL;
+    }
+    void *block = tine_calloc(self->pool, 1, (size_t)size);
+    return block ? memory_of(self, block, (size_t)size) : PyErr_NoMemory();
+}
+
+static PyObject *pool_free(PyObject *object, PyObject *memory)
+{
+    NamedPool *self = (NamedPool *)object;
+    void *at = memory_address(memory, 0);
+    if (!at || !is_open(self)) return NULL;
+    int rc = tine_heap_free(tine_pool_heap(self->pool), at);
+    if (rc) return raise_code(rc, "no block of the pool's heap begins there, or it has been freed");
+    Py_RETURN_NONE;
+}
+
+static PyObject *pool_queue(PyObject *object, PyObject *arguments)
+{
+    NamedPool *self = (NamedPool *)object;
+    tine_queue_options options = TINE_QUEUE_OPTIONS_INIT;
+    tine_error error = TINE_ERROR_INIT;
+    Py_ssize_t messages, bytes;
+    tine_queue *queue;
+    if (!PyArg_ParseTuple(arguments, "nn", &messages, &bytes) || !is_open(self)) return NULL;
+    if (messages < 0 || bytes < 0) {
+        PyErr_Format(PyExc_ValueError, "a queue of %zd messages and %zd bytes", messages, bytes);
+        return NULL;
+    }
+    options.error = &error;
+    options.flags = TINE_INTERRUPTIBLE;
+    options.capacity_messages = (size_t)messages;
+    options.capacity_bytes = (size_t)bytes;
+    int rc = tine_queue_create(self->pool, &options, &queue);
+    return rc ? raise_code(rc, error.text) : memory_of(self, queue, 0);
+}
+
+static PyObject *pool_stats(PyObject *object, PyObject *unused)
+{
+    NamedPool *self = (NamedPool *)object;
+    tine_stats stats = TINE_STATS_INIT;
+    tine_heap_info heap = TINE_HEAP_INFO_INIT;
+    (void)unused;
+    if (!is_open(self)) return NULL;
+    int rc = tine_pool_stats(self->pool, &stats);
+    if (!rc) rc = tine_heap_stats(tine_pool_heap(self->pool), &heap);
+    if (rc) return raise_code(rc, NULL);
+    return Py_BuildValue("{sKsKsKsKsKsKsK}", "workers", (unsigned long long)stats.workers, "workers_ready",
+                         (unsigned long long)stats.workers_ready, "submitted", (unsigned long long)stats.submitted, "settled",
+                         (unsigned long long)stats.settled, "outstanding", (unsigned long long)stats.outstanding, "worker_deaths",
+                         (unsigned long long)stats.worker_deaths, "heap_blocks", (unsigned long long)heap.used_blocks);
+}
+
+static PyMethodDef pool_methods[] = {
+    {"submit", pool_submit, METH_VARARGS,
+     "submit(name, parts, token, deadline_ns, queue_deadline_ns, retries, idempotent, timeout_ns) -> id"},
+    {"results", pool_results, METH_VARARGS,
+     "results(timeout_ns) -> [(token, status, output, message, delivery, death, deaths), ...]; empty if nothing has settled."},
+    {"map", pool_map, METH_VARARGS,
+     "map(name, items, results, count, context, chunk, deadline_ns, retries, idempotent) -> [(item, status, message), ...]: what failed."},
+    {"cancel", pool_cancel, METH_VARARGS, "cancel(id)"},
+    {"cancel_all", pool_cancel_all, METH_NOARGS, "cancel_all(): ends everything, what runs too."},
+    {"shutdown", pool_shutdown, METH_VARARGS, "shutdown(timeout_ns) -> whether everything had settled by then."},
+    {"close", pool_close, METH_NOARGS, "close(): ends the pool; its memory stays as long as somebody looks at it."},
+    {"alloc", pool_alloc, METH_VARARGS, "alloc(size) -> Memory: a block of zeros."},
+    {"free", pool_free, METH_O, "free(memory)"},
+    {"queue", pool_queue, METH_VARARGS, "queue(messages, bytes) -> Memory: where a new queue lies."},
+    {"stats", pool_stats, METH_NOARGS, "stats() -> dict"},
+    {NULL, NULL, 0, NULL},
+};
+static PyType_Slot pool_slots[] = {
+    {Py_tp_new, pool_new},
+    {Py_tp_dealloc, pool_dealloc},
+    {Py_tp_methods, pool_methods},
+    {Py_tp_doc, "A pool of programs of other languages."},
+    {0, NULL},
+};
+static PyType_Spec pool_spec = {"libtine._native.NamedPool", sizeof(NamedPool), 0, Py_TPFLAGS_DEFAULT, pool_slots};
+
+bool add_named_pool(PyObject *module)
+{
+    pool_type = (PyTypeObject *)PyType_FromSpec(&pool_spec);
+    return pool_type && PyModule_AddObject(module, "NamedPool", (PyObject *)pool_type) == 0;
+}

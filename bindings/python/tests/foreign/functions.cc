@@ -1,0 +1,89 @@
+// C++ functions for the workers of a host in Python. They are called by name.
+#include <csignal>
+#include <cstdint>
+#include <cstring>
+#include <tine.hpp>
+
+namespace {
+
+// Three times a 32-bit integer. One that can be divided by 10 is one too many.
+int tripled(tine_task *task)
+{
+    std::size_t length = 0;
+    const auto *in = static_cast<const std::int32_t *>(tine_input(task, &length));
+    if (length != sizeof *in)
+        return tine_fail(task, -22, "an input of %zu bytes", length);
+    if (*in % 10 == 0)
+        std::raise(SIGKILL);
+    auto *out = static_cast<std::int32_t *>(tine_output(task, sizeof *in));
+    *out = 3 * *in;
+    return 0;
+}
+
+// The length of a short MessagePack string, as MessagePack.
+int length_of(tine_task *task)
+{
+    std::size_t length = 0;
+    const auto *in = static_cast<const unsigned char *>(tine_input(task, &length));
+    if (length < 9 || std::memcmp(in, "\xc1TINE\1\0\0", 8) != 0)
+        return tine_fail(task, -74, "length_of wants a payload of the kind msgpack");
+    if ((in[8] & 0xe0) != 0xa0 || length != 9u + (in[8] & 0x1f))
+        return tine_fail(task, -74, "length_of wants a string of less than 32 bytes");
+    auto *out = static_cast<unsigned char *>(tine_output(task, 9));
+    std::memcpy(out, "\xc1TINE\1\0\0", 8);
+    out[8] = in[8] & 0x1f;
+    return 0;
+}
+
+struct shared {
+    tine_queue *queue;
+    tine_mutex *mutex;
+    double *array;
+    std::uint64_t count;
+};
+
+// Adds numbers from the queue to the whole array, with the lock held, until the queue is closed.
+int add_all(tine_task *task)
+{
+    std::size_t length = 0;
+    const auto *in = static_cast<const shared *>(tine_input(task, &length));
+    if (length != sizeof *in)
+        return tine_fail(task, -22, "an input of %zu bytes", length);
+    tine::queue_ref<double> queue(in->queue);
+    while (auto number = queue.next()) {
+        if (int rc = tine_mutex_lock(in->mutex, TINE_FOREVER))
+            return rc;
+        for (std::uint64_t i = 0; i < in->count; i++)
+            in->array[i] += *number;
+        if (int rc = tine_mutex_unlock(in->mutex))
+            return rc;
+    }
+    return 0;
+}
+
+int die_holding(tine_task *task)
+{
+    tine_mutex *mutex;
+    std::memcpy(&mutex, tine_input(task, nullptr), sizeof mutex);
+    if (int rc = tine_mutex_lock(mutex, TINE_FOREVER))
+        return rc;
+    return std::raise(SIGKILL);
+}
+
+int never_return(tine_task *task)
+{
+    while (!tine_cancelled(task)) {
+    }
+    return 0;
+}
+
+[[gnu::constructor]] void on_load()
+{
+    tine_register("tripled", tripled);
+    tine_register("length_of", length_of);
+    tine_register("add_all", add_all);
+    tine_register("die_holding", die_holding);
+    tine_register("never_return", never_return);
+}
+
+} // namespace

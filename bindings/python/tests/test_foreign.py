@@ -1,0 +1,290 @@
+"""Several languages in one pool: who calls whom, what goes between them, and what they share."""
+
+import os
+import signal
+import struct
+import subprocess
+import sys
+from concurrent.futures import CancelledError
+from pathlib import Path
+
+import pytest
+
+import libtine
+from libtine import foreign
+
+HERE = Path(__file__).parent / "foreign"
+ROOT = Path(__file__).parents[3]
+EXPORTED = str(HERE / "exported.py")
+
+
+def flags(*what):
+    return subprocess.run(["pkg-config", *what, "tine"], check=True, capture_output=True, text=True).stdout.split()
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory):
+    """C++ functions that workers load. They find tine in whatever loads them."""
+    path = tmp_path_factory.mktemp("foreign") / "functions.so"
+    compiler = [os.environ.get("CXX", "g++"), "-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared"]
+    subprocess.run([*compiler, *flags("--cflags"), str(HERE / "functions.cc"), "-o", str(path)], check=True)
+    return str(path)
+
+
+@pytest.fixture(scope="module", params=["forkserver", "spawn"])
+def native(request, library):
+    with foreign.Pool(2, [library], start=request.param) as pool:
+        yield pool
+
+
+@pytest.fixture(scope="module")
+def python():
+    with foreign.Pool(2, worker=[sys.executable, "-m", "libtine.worker", EXPORTED]) as pool:
+        yield pool
+
+
+def word(*numbers):
+    return struct.pack(f"={len(numbers)}Q", *numbers)
+
+
+# ---- A host in Python, functions in C++ ----
+
+
+def test_a_function_by_its_name(native):
+    calls = [native.submit("tripled", struct.pack("i", n)) for n in range(1, 10)]
+    assert [struct.unpack("i", call.result())[0] for call in calls] == list(range(3, 30, 3))
+
+
+def test_a_failure_has_code_and_text(native):
+    with pytest.raises(libtine.TineError, match="an input of 3 bytes") as caught:
+        native.submit("tripled", b"abc").result()
+    assert caught.value.name == "EINVAL"
+    with pytest.raises(libtine.TineError, match="nobody"):
+        native.submit("nobody")
+
+
+def test_a_death_costs_its_call(native):
+    calls = [native.submit("tripled", struct.pack("i", n)) for n in range(9, 12)]
+    with pytest.raises(libtine.WorkerDied) as caught:
+        calls[1].result()
+    assert caught.value.signal == signal.SIGKILL
+    assert [struct.unpack("i", calls[at].result())[0] for at in (0, 2)] == [27, 33]
+
+
+def test_a_map(native):
+    items, results = struct.pack("6i", *range(8, 14)), bytearray(24)
+    failed = native.map("tripled", items, results, 6, chunk=2)
+    assert [(each.item, libtine.TineError.name_of(each.status)) for each in failed] == [(2, "TINE_EDIED")]
+    assert struct.unpack("6i", results) == (24, 27, 0, 33, 36, 39)
+    with pytest.raises(ValueError, match="7 items in 24 bytes"):
+        native.map("tripled", items, results, 7)
+
+
+def test_messagepack_goes_and_comes(native):
+    assert native.submit("length_of", "twelve bytes", kind="msgpack").result() == 12
+
+
+def test_a_wrong_kind_says_which_it_is(native):
+    with pytest.raises(libtine.TineError, match="wants a payload of the kind msgpack"):
+        native.submit("length_of", b"twelve bytes").result()
+    with pytest.raises(
+        libtine.WrongKind, match=r"the result of tripled is to be msgpack, and is raw: 4 bytes, b'\\x03"
+    ):
+        native.submit("tripled", struct.pack("i", 1), returns="msgpack").result()
+    with pytest.raises(
+        libtine.WrongKind, match="the value for tripled is to be raw, that is bytes or a buffer, and is int"
+    ):
+        native.submit("tripled", 1)
+    with pytest.raises(ValueError, match="kind 'json': it is one of raw, msgpack, pickle"):
+        native.submit("tripled", 1, kind="json")
+
+
+def test_without_the_package_msgpack_the_error_says_so(native, monkeypatch):
+    monkeypatch.setitem(sys.modules, "msgpack", None)
+    with pytest.raises(ImportError, match=r"pip install 'libtine\[msgpack\]'"):
+        native.submit("length_of", "x", kind="msgpack")
+
+
+def test_a_call_that_runs_can_be_cancelled(library):
+    with foreign.Pool(1, [library], grace=0.05) as pool:
+        call = pool.submit("never_return")
+        assert call.cancel()
+        with pytest.raises(CancelledError):
+            call.result()
+        assert libtine.TineError.name_of(call.outcome().status) == "ECANCELED"
+        assert struct.unpack("i", pool.submit("tripled", struct.pack("i", 7)).result()) == (21,)
+        with pytest.raises(libtine.TineError):
+            call.end()
+
+
+def test_python_and_cpp_share_a_queue_a_lock_and_an_array(native):
+    queue, mutex, block = native.queue(), native.mutex(), native.alloc(8 * 1000)
+    array = memoryview(block).cast("d")
+    call = native.submit("add_all", word(queue.address, mutex.address, block.address, 1000))
+    for number in range(100):
+        queue.put(struct.pack("d", number))
+        with mutex:
+            first = array[0]
+            assert all(each == first for each in array)
+    queue.close()
+    assert call.result() == b""
+    assert array[0] == array[999] == 4950
+
+
+def test_the_death_of_a_holder_is_told(native):
+    mutex = native.mutex()
+    with pytest.raises(libtine.WorkerDied):
+        native.submit("die_holding", word(mutex.address)).result()
+    with pytest.raises(libtine.OwnerDied):
+        mutex.acquire()
+    mutex.repair()
+    mutex.release()
+    with pytest.raises(libtine.WorkerDied):
+        native.submit("die_holding", word(mutex.address)).result()
+    with pytest.raises(libtine.OwnerDied), mutex:
+        pass
+    with pytest.raises(libtine.TineError) as caught:
+        mutex.acquire()
+    assert caught.value.name == "ENOTRECOVERABLE"
+
+
+def test_memory_stays_as_long_as_it_is_looked_at(library):
+    pool = foreign.Pool(1, [library])
+    view, mutex = memoryview(pool.alloc(1 << 20)), pool.mutex()
+    view[:5] = b"stays"
+    pool.close()
+    assert bytes(view[:5]) == b"stays"
+    assert mutex.acquire(0)
+    with pytest.raises(libtine.TineError, match="closed"):
+        pool.alloc(1)
+    pool.close()
+
+
+def test_once_tells_what_its_function_raises(native):
+    once = native.once()
+    with pytest.raises(ZeroDivisionError):
+        once.call(lambda: 1 / 0)
+    ran = []
+    assert once.call(lambda: ran.append(1)) and once.call(lambda: ran.append(2))
+    assert ran == [1]
+
+
+def test_what_is_no_address_is_refused():
+    for address in (0, 8, 1 << 40, 2**64 - 1):
+        with pytest.raises(ValueError, match="no heap of this process has them"):
+            foreign.Mutex.at(address)
+
+
+def test_bad_options_are_named(library):
+    for arguments, text in [
+        (dict(workers=-1), "workers"),
+        (dict(workers=1, start="fork"), "'fork'"),
+        (dict(workers=1, preload=["a:b"]), "a:b"),
+        (dict(workers=1, preload=["/nowhere/x.so"]), "x.so"),
+        (dict(workers=1, worker=["/nowhere/program"]), "/nowhere/program"),
+    ]:
+        with pytest.raises((ValueError, libtine.TineError), match=text):
+            foreign.Pool(**arguments)
+
+
+# ---- A host in Python, C or Go, functions in Python ----
+
+
+def test_pickles_go_between_pythons(python):
+    assert python.submit("summary", {"a": (1, 2)}, kind="pickle", returns="raw").result() == b"{'a': (1, 2)}"
+    assert python.submit("total", [1, 2, 3], kind="msgpack").result() == 6
+
+
+def test_an_exported_function_fails_its_call_alone(python):
+    for name, value, code, text in [
+        ("boom", b"x", "EREMOTEIO", r"KeyError: b'x' \(exported.py:\d+\)"),
+        ("missing", b"/no/file", "ENOENT", "FileNotFoundError"),
+        ("leave", None, "EREMOTEIO", "SystemExit: no more"),
+        ("keep", b"x", "EBUSY", "keep has kept a view of its input"),
+        ("no bytes", None, "EBADMSG", "the result of no bytes is to be raw, that is bytes or a buffer, and is int"),
+        ("summary", b"x", "EBADMSG", "the input of summary is to be pickle, and is raw: 1 bytes, b'x' first"),
+    ]:
+        with pytest.raises(libtine.TineError, match=text) as caught:
+            python.submit(name, value).result()
+        assert caught.value.name == code
+        assert python.submit("shout", name.encode()).result() == name.upper().encode()
+
+
+HOST_SAYS = """\
+shout: HELLO
+total: msgpack 6
+total: EBADMSG WrongKind: the input of total is to be msgpack, and is raw: 5 bytes, b'hello' first
+total: EBADMSG WrongKind: the input of total has a head that says no known kind: b'\\xc1TINE\\x07\\x00\\x00'
+boom: EREMOTEIO KeyError: b'x' (exported.py:LINE)
+die: TINE_EDIED\x20
+shout: AGAIN
+nobody: TINE_ENAME
+add 2:\x20
+2 2 42
+"""
+
+
+def c_host(where):
+    compiler = [os.environ.get("CC", "cc"), "-std=c11", "-O1", "-Wall", "-Wextra", "-Wpedantic", "-Werror"]
+    found = [*flags("--cflags", "--libs"), f"-Wl,-rpath,{flags('--variable=libdir')[0]}"]
+    subprocess.run([*compiler, str(HERE / "host.c"), "-o", str(where / "host"), *found], check=True)
+
+
+def go_host(where):
+    subprocess.run([ROOT / "ci/go-module.sh", "python-host", HERE / "host.go"], check=True)
+    subprocess.run(
+        [ROOT / "ci/go.sh", "-C", ROOT / "build/go/python-host", "build", "-o", where / "host", "."], check=True
+    )
+
+
+@pytest.mark.parametrize("build", [c_host, go_host])
+def test_a_host_of_another_language(build, tmp_path):
+    build(tmp_path)
+    line = Path(EXPORTED).read_text().split("\n").index("    raise KeyError(bytes(text))") + 1
+    for start in ("forkserver", "spawn"):
+        command = [str(tmp_path / "host"), start, sys.executable, EXPORTED]
+        host = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        assert (host.stdout, host.stderr) == (HOST_SAYS.replace("LINE", str(line)), "")
+
+
+def run_worker(*arguments):
+    command = [sys.executable, "-m", "libtine.worker", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+def test_who_starts_the_worker_program_is_told_what_it_is(tmp_path):
+    assert "usage" in run_worker().stderr
+    assert "nobody has started this process" in run_worker(EXPORTED).stderr
+    (tmp_path / "empty.py").write_text("")
+    assert "nothing is exported there" in run_worker(str(tmp_path / "empty.py")).stderr
+
+
+def test_what_cannot_be_exported():
+    @libtine.export("test_foreign.one")
+    def one(_):
+        pass
+
+    with pytest.raises(ValueError, match="has it already"):
+        libtine.export("test_foreign.one")(one)
+    for name in ("", "x" * 256, "a\0b"):
+        with pytest.raises(ValueError, match="1 to 255 bytes"):
+            libtine.export(name)
+    with pytest.raises(ValueError, match="kind 'text'"):
+        libtine.export("other", takes="text")
+
+
+def test_an_interrupt_ends_what_waits(native):
+    mutex, event = native.mutex(), native.event()
+    for wait in (event.wait, lambda: native.queue().get(), lambda: native.barrier(2).wait()):
+        previous = signal.signal(signal.SIGALRM, lambda *_: 1 / 0)
+        signal.setitimer(
+            signal.ITIMER_REAL, 0.12, 0.12
+        )  # more than one: a signal between two system calls ends neither
+        try:
+            with pytest.raises(ZeroDivisionError):
+                wait()
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, previous)
+    assert mutex.acquire(0)
+    mutex.release()
