@@ -63,11 +63,11 @@ pub struct Exit {
     pub message: CString,
     /// How the process ended.
     pub death: Death,
-    output: Output,
+    output: ProcessOutput,
 }
 
 #[derive(Debug)]
-enum Output {
+enum ProcessOutput {
     None,
     Here(Box<[u8]>),
     /// In the process's heap, which the handle keeps.
@@ -78,9 +78,9 @@ impl Exit {
     /// The output: where it is and how long; null for none.
     pub fn output(&self) -> (*const u8, usize) {
         match &self.output {
-            Output::None => (std::ptr::null(), 0),
-            Output::Here(bytes) => (bytes.as_ptr(), bytes.len()),
-            Output::Heap(address, length) => (std::ptr::with_exposed_provenance(*address), *length),
+            ProcessOutput::None => (std::ptr::null(), 0),
+            ProcessOutput::Here(bytes) => (bytes.as_ptr(), bytes.len()),
+            ProcessOutput::Heap(address, length) => (std::ptr::with_exposed_provenance(*address), *length),
         }
     }
 }
@@ -300,16 +300,16 @@ impl Process {
                 slot.status.load(Ordering::Relaxed),
                 slot.message_left(),
                 match left {
-                    Left::Nothing => Output::None,
-                    Left::Inline(length) => Output::Here(slot.inline_output.read(length).into()),
-                    Left::Block(address, length) => Output::Heap(address, length),
+                    Left::Nothing => ProcessOutput::None,
+                    Left::Inline(length) => ProcessOutput::Here(slot.inline_output.read(length).into()),
+                    Left::Block(address, length) => ProcessOutput::Heap(address, length),
                 },
             ),
             None if death.late => {
                 let text = format!("process {} was ended past its deadline", self.pid);
-                (-libc::ETIMEDOUT, text.into_bytes(), Output::None)
+                (-libc::ETIMEDOUT, text.into_bytes(), ProcessOutput::None)
             }
-            None => (Code::DIED.0, death.describe().into_bytes(), Output::None),
+            None => (Code::DIED.0, death.describe().into_bytes(), ProcessOutput::None),
         };
         death.set_task(ONLY_TASK, 0, self.function.clone());
         let end = message.iter().position(|byte| *byte == 0).unwrap_or(message.len());

@@ -2,7 +2,7 @@
 //! run out, or leaves to itself.
 
 use super::link::Link;
-use super::member::State;
+use super::member::MemberState;
 use super::{Event, Family};
 use crate::error::Result;
 use crate::sys::clock::{Deadline, now_ns};
@@ -10,7 +10,7 @@ use crate::sys::pidfd;
 use crate::sys::prim::Ordering;
 use crate::task::death::Death;
 use crate::task::job::Input;
-use crate::task::wire::{Kind, Message};
+use crate::task::wire::{Message, MessageKind};
 use std::os::fd::AsRawFd;
 
 /// The supervisor of a family that has been told to end, where there is one.
@@ -49,7 +49,7 @@ impl Family {
     /// Sends a signal to everything that descends from the supervisor.
     pub(crate) fn signal_tree(&mut self, signal: i32) -> Result<()> {
         if let Some(link) = &mut self.link {
-            link.connection.send(Message::new(Kind::SignalTree, &[signal as u64]))?;
+            link.connection.send(Message::new(MessageKind::SignalTree, &[signal as u64]))?;
             link.signal(libc::SIGCONT);
         }
         Ok(())
@@ -97,7 +97,7 @@ impl Family {
             if let Some(pidfd) = &link.pidfd {
                 self.epoll.remove(pidfd.as_raw_fd());
             }
-            let _ = link.connection.send(Message::new(Kind::Stop, &[grace_ns]));
+            let _ = link.connection.send(Message::new(MessageKind::Stop, &[grace_ns]));
             link.signal(libc::SIGCONT);
         }
         // Killing and reaping takes the supervisor some milliseconds more than the workers were given. What a single
@@ -116,9 +116,9 @@ impl Family {
                 }
                 pidfd::reap(pidfd);
             }
-            if !matches!(member.state, State::Vacant { .. } | State::Ended) {
+            if !matches!(member.state, MemberState::Vacant { .. } | MemberState::Ended) {
                 let death = Death::new(member.pid, libc::SIGKILL, 0, 0);
-                member.state = State::Ended;
+                member.state = MemberState::Ended;
                 self.events.push_back(Event::Ended(slot, death));
             }
         }

@@ -278,7 +278,7 @@ impl Heap {
             }
         }
         for (extent, entry, _) in self.runs() {
-            if entry.kind == entry::Kind::Loose {
+            if entry.kind == entry::EntryKind::Loose {
                 mine.take_back(self, extent);
             }
         }
