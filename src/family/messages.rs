@@ -57,6 +57,8 @@ impl Family {
         let [slot, generation, third, fourth, fifth, sixth, seventh] = message.words;
         match message.kind {
             MessageKind::Ready => {
+                // Now, while the host waits for its workers anyway, and before any of them can have been killed.
+                self.oom_kills.get_or_insert_with(limits::oom_kills);
                 let Some(link) = &mut self.link else { return Ok(()) };
                 if let Some(pidfd) = &link.pidfd {
                     epoll.remove(pidfd.as_raw_fd());
@@ -119,7 +121,8 @@ impl Family {
                 }
                 if signal == libc::SIGKILL {
                     let kills = limits::oom_kills();
-                    death.out_of_memory = i32::from(kills > std::mem::replace(&mut self.oom_kills, kills));
+                    let before = self.oom_kills.replace(kills);
+                    death.out_of_memory = i32::from(before.is_some_and(|before| kills > before));
                 }
                 if self.member(slot, generation).is_some() {
                     self.ended(slot as usize, death);

@@ -36,7 +36,7 @@ use crate::sys::children::Command;
 use crate::sys::clock::{Deadline, now_ns};
 use crate::sys::epoll::Epoll;
 use crate::sys::prim::{Ordering, fence};
-use crate::sys::{limits, pidfd, reserve, signal};
+use crate::sys::{pidfd, reserve, signal};
 use crate::task::callees::Callees;
 use crate::task::death::Death;
 use crate::task::function::Tables;
@@ -107,8 +107,8 @@ pub(crate) struct Family {
     sharing: Option<Sharing>,
     /// The end of a channel that whoever is started gets.
     pub(super) end: Option<End>,
-    /// How often the kernel has killed for want of memory, as it was counted last.
-    oom_kills: u64,
+    /// How often the kernel has killed for want of memory, as it was counted last; first when a supervisor is up.
+    oom_kills: Option<u64>,
     pub(crate) supervisor_deaths: u64,
     pub(crate) worker_deaths: u64,
     pub(crate) workers_recycled: u64,
@@ -153,7 +153,7 @@ impl Family {
             shares: Vec::new(),
             sharing: None,
             end: None,
-            oom_kills: limits::oom_kills(),
+            oom_kills: None,
             supervisor_deaths: 0,
             worker_deaths: 0,
             workers_recycled: 0,

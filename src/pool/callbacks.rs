@@ -38,6 +38,12 @@ pub struct Callbacks {
     pub on_settled: Option<OnSettled>,
 }
 
+impl Callbacks {
+    pub(super) fn is_none(&self) -> bool {
+        self.on_begin.is_none() && self.on_settled.is_none()
+    }
+}
+
 impl fmt::Debug for Callbacks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (begin, settled) = (self.on_begin.is_some(), self.on_settled.is_some());
@@ -54,9 +60,8 @@ pub(super) struct Calls {
 }
 
 impl Calls {
-    pub(super) fn new(callbacks: Callbacks) -> Option<Box<Calls>> {
-        let any = callbacks.on_begin.is_some() || callbacks.on_settled.is_some();
-        any.then(|| Box::new(Calls { callbacks, begun: false }))
+    pub(super) fn new(callbacks: Callbacks) -> Option<Calls> {
+        (!callbacks.is_none()).then_some(Calls { callbacks, begun: false })
     }
 
     fn awaits_begin(&self) -> bool {
@@ -119,7 +124,8 @@ pub(super) fn tell_all<'a>(pool: &'a Inner, mut state: Held<'a>) -> Held<'a> {
             Item::Settled(id) => {
                 let mut told = Ok(());
                 if let Some(index) = state.ledger.look_up(id) {
-                    let callback = state.ledger.get_mut(index).calls.take();
+                    let rare = state.ledger.get_mut(index).rare.as_mut();
+                    let callback = rare.and_then(|rare| rare.calls.take());
                     let callback = callback.and_then(|calls| calls.callbacks.on_settled);
                     state.mark_taken(index);
                     let result = state.hand_over(index);
@@ -175,14 +181,9 @@ impl State {
         items.try_reserve(*expected + *awaited + more).map_err(|_| Code::errno(libc::ENOMEM).into())
     }
 
-    /// A task with callbacks has been entered in the ledger.
-    pub(super) fn expect(&mut self, index: u32, callbacks: Callbacks) {
-        if callbacks.on_begin.is_none() && callbacks.on_settled.is_none() {
-            return;
-        }
-        let entry = self.ledger.get_mut(index);
-        entry.calls = Calls::new(callbacks);
-        let Some(calls) = &entry.calls else { return };
+    /// A task has been entered in the ledger, perhaps with callbacks.
+    pub(super) fn expect(&mut self, index: u32) {
+        let Some(calls) = self.ledger.get_mut(index).calls_mut() else { return };
         self.news.awaited += usize::from(calls.awaits_begin());
         if calls.callbacks.on_settled.is_some() {
             self.news.expected += 1;
@@ -194,7 +195,7 @@ impl State {
     pub(super) fn note_begin(&mut self, index: u32, pid: i32) {
         let entry = self.ledger.get_mut(index);
         let id = entry.id_at(index);
-        let Some(calls) = entry.calls.as_deref_mut().filter(|calls| calls.awaits_begin()) else { return };
+        let Some(calls) = entry.calls_mut().filter(|calls| calls.awaits_begin()) else { return };
         // Where there is no memory, a later look tells it.
         if self.news.items.try_reserve(self.news.expected + self.news.awaited).is_err() {
             return;
@@ -209,7 +210,7 @@ impl State {
 
     /// A task that had begun is to begin once more.
     pub(super) fn begins_again(&mut self, index: u32) {
-        if let Some(calls) = self.ledger.get_mut(index).calls.as_deref_mut() {
+        if let Some(calls) = self.ledger.get_mut(index).calls_mut() {
             self.news.awaited += usize::from(calls.begun);
             calls.begun = false;
         }
@@ -219,7 +220,7 @@ impl State {
     pub(super) fn note_settled(&mut self, index: u32) -> bool {
         let entry = self.ledger.get_mut(index);
         let id = entry.id_at(index);
-        let Some(calls) = entry.calls.as_deref_mut() else { return false };
+        let Some(calls) = entry.calls_mut() else { return false };
         if calls.awaits_begin() {
             calls.begun = true;
             self.news.awaited -= 1;

@@ -4,17 +4,18 @@
 use super::ledger::Ledger;
 
 const NOBODY: u32 = u32::MAX;
+/// The entry is in no row.
+const IN_NONE: u32 = u32::MAX - 1;
 
 /// An entry's place in the one row that it may be in.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Links {
     before: u32,
     after: u32,
-    is_in: bool,
 }
 
 impl Links {
-    pub(super) const NONE: Links = Links { before: NOBODY, after: NOBODY, is_in: false };
+    pub(super) const NONE: Links = Links { before: IN_NONE, after: IN_NONE };
 }
 
 #[derive(Debug)]
@@ -36,7 +37,7 @@ impl Chain {
     }
 
     pub(super) fn push_back(&mut self, ledger: &mut Ledger, index: u32) {
-        ledger.get_mut(index).links = Links { before: self.last, after: NOBODY, is_in: true };
+        ledger.get_mut(index).links = Links { before: self.last, after: NOBODY };
         match self.last {
             NOBODY => self.first = index,
             last => ledger.get_mut(last).links.after = index,
@@ -46,7 +47,7 @@ impl Chain {
     }
 
     pub(super) fn push_front(&mut self, ledger: &mut Ledger, index: u32) {
-        ledger.get_mut(index).links = Links { before: NOBODY, after: self.first, is_in: true };
+        ledger.get_mut(index).links = Links { before: NOBODY, after: self.first };
         match self.first {
             NOBODY => self.last = index,
             first => ledger.get_mut(first).links.before = index,
@@ -57,8 +58,8 @@ impl Chain {
 
     /// Takes it out, if it is in here.
     pub(super) fn remove(&mut self, ledger: &mut Ledger, index: u32) {
-        let Links { before, after, is_in } = std::mem::replace(&mut ledger.get_mut(index).links, Links::NONE);
-        if !is_in {
+        let Links { before, after } = std::mem::replace(&mut ledger.get_mut(index).links, Links::NONE);
+        if before == IN_NONE {
             return;
         }
         match before {

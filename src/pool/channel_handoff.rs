@@ -87,16 +87,18 @@ impl State {
     /// Gives a task's end to the worker that is to have the task; whether the worker may have the task.
     pub(super) fn pass_end(&mut self, slot: usize, index: u32) -> Result<bool> {
         let _uncancelled = Uncancelled::new();
-        let end = self.ledger.get_mut(index).end.take()?;
+        let Some(rare) = &mut self.ledger.get_mut(index).rare else { return Ok(true) };
+        let end = rare.end.take()?;
         let passed = self.put_end(slot, &end);
-        let entry = self.ledger.get_mut(index);
         let is_passed = matches!(passed, Ok(true));
         if is_passed {
             self.rings[slot].carries = Some(index);
             self.queue.ends_short_since_ns = None;
         }
-        if !is_passed || entry.retries > 0 {
-            entry.end = Kept::Held(end);
+        if let Some(rare) = &mut self.ledger.get_mut(index).rare
+            && (!is_passed || rare.retries > 0)
+        {
+            rare.end = Kept::Held(end);
         }
         passed
     }

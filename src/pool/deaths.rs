@@ -1,6 +1,6 @@
 //! What a worker's death makes of its tasks: lost, run again, or handed to another worker as if nothing had been.
 
-use super::ledger::{Delivery, Outcome, TO_BLAME, suspicion_after};
+use super::ledger::{Delivery, Outcome, suspicion_after};
 use super::ring_account::{LeftTask, RingAccount};
 use super::state::State;
 use crate::error::Code;
@@ -50,8 +50,13 @@ impl State {
         let ended = self.rings[slot].ending.as_ref().is_some_and(|ending| ending.index == index);
         let entry = self.ledger.get_mut(index);
         entry.deaths += 1;
-        let again = !ended && !self.life.is_stopping() && entry.retries > 0;
-        entry.retries -= u32::from(again);
+        let may = !ended && !self.life.is_stopping();
+        let retries =
+            entry.rare.as_mut().map(|rare| &mut rare.retries).filter(|retries| may && **retries > 0);
+        let again = retries.is_some();
+        if let Some(retries) = retries {
+            *retries -= 1;
+        }
         if again {
             self.begins_again(index);
         }
@@ -61,9 +66,7 @@ impl State {
     /// Whether a task that its worker says not to have begun with is to blame for the worker's end all the same. Then the program's
     /// own fault it is not.
     fn suspect(&mut self, index: u32, more: u32) -> bool {
-        let entry = self.ledger.get_mut(index);
-        entry.suspicion += more;
-        let to_blame = entry.suspicion >= TO_BLAME;
+        let to_blame = self.ledger.get_mut(index).suspect(more);
         if to_blame {
             self.family.has_worked();
         }
@@ -79,7 +82,7 @@ impl State {
         let mut death = Box::new(death.clone());
         let function =
             self.family.callees().map(|callees| callees.describe(entry.callee)).unwrap_or_default();
-        let id = if entry.job.is_none() { self.ledger.id_of(left.index).0 } else { 0 };
+        let id = if entry.job().is_none() { self.ledger.id_of(left.index).0 } else { 0 };
         death.set_task(id, 0, function);
         outcome.death = Some(death);
         if entry.kind != Kind::Task {

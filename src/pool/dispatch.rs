@@ -1,7 +1,7 @@
 //! Tasks on their way to the workers: the queue, whose turn it is, and what is taken back.
 
 use super::chain::Chain;
-use super::ledger::{DID_NOTHING, Outcome, State as TaskState, TO_BLAME};
+use super::ledger::{DID_NOTHING, Outcome, State as TaskState};
 use super::ring_account::WEDGED_NS;
 use super::state::State;
 use crate::error::{Code, Error};
@@ -56,9 +56,10 @@ impl State {
     pub(super) fn enqueue(&mut self, index: u32) {
         let entry = self.ledger.get_mut(index);
         entry.state = TaskState::Queued;
-        if entry.queue_due_ns != 0 {
+        let due_ns = entry.queue_due_ns();
+        if due_ns != 0 {
             let ticket = Ticket { index, generation: entry.generation };
-            self.queue.due.push(Reverse((entry.queue_due_ns, ticket)));
+            self.queue.due.push(Reverse((due_ns, ticket)));
         }
         self.ledger.outstanding += 1;
         self.queue.chain.push_back(&mut self.ledger, index);
@@ -98,7 +99,7 @@ impl State {
     /// The worker that is to have the first task of the queue: one that is awake, while what is before it takes less time than
     /// another would need to wake up; else the one with the least before it.
     fn worker_for(&mut self, index: u32) -> Option<usize> {
-        if self.ledger.get(index).has_end {
+        if self.ledger.get(index).has_end() {
             return self.rings.emptiest(|ring| ring.carries.is_none());
         }
         if !self.waiters.may_gather() {
@@ -165,8 +166,7 @@ impl State {
             return;
         }
         let entry = self.ledger.get_mut(index);
-        entry.suspicion += DID_NOTHING;
-        let (blamed, deadline_ns) = (entry.suspicion >= TO_BLAME, entry.deadline_ns);
+        let (blamed, deadline_ns) = (entry.suspect(DID_NOTHING), entry.deadline_ns);
         let ring = &mut self.rings[slot];
         if deadline_ns != 0 {
             ring.hurry(deadline_ns.saturating_add(self.limits.grace_ns));
@@ -191,7 +191,7 @@ impl State {
             return true;
         }
         let entry = self.ledger.get(index);
-        let (callee, has_end) = (entry.callee, entry.has_end);
+        let (callee, has_end) = (entry.callee, entry.has_end());
         let Some(callee) = self.family.callees().and_then(|callees| callees.current(callee)) else {
             let error = Error::new(
                 Code::MODULE,

@@ -403,7 +403,7 @@ impl State {
             length: entry.input_length,
             inline,
             deadline_ns: entry.deadline_ns,
-            end: std::mem::take(&mut entry.end).held(),
+            end: entry.take_end().held(),
         })
     }
 }

@@ -1,6 +1,6 @@
 //! For `TINE_CHECK`: who has left what in the heap, when everything else is over.
 
-use super::ledger::{Outcome, Output, State as TaskState};
+use super::ledger::{Output, Settled, State as TaskState};
 use super::state::State;
 use crate::check;
 use std::collections::HashSet;
@@ -10,7 +10,7 @@ impl State {
     pub(super) fn list_leaks(&self, host: i32) {
         let (mut known, mut kept) = (HashSet::new(), 0);
         for entry in self.ledger.in_use() {
-            if let Some(Outcome { output: Output::Heap(address), output_length: 1.., .. }) = entry.outcome {
+            if let Some(Settled { output: Output::Heap(address), output_length: 1.., .. }) = entry.outcome {
                 known.insert(address);
                 kept += usize::from(entry.state == TaskState::Taken);
             }

@@ -128,6 +128,24 @@ pub(super) fn to_c_string(bytes: &[u8]) -> Option<CString> {
     CString::new(text).ok()
 }
 
+/// What an entry keeps of an outcome: all of it but what only chunks have.
+#[derive(Debug)]
+pub(super) struct Settled {
+    pub(super) status: i32,
+    pub(super) delivery: Delivery,
+    pub(super) message: Option<CString>,
+    pub(super) output: Output,
+    pub(super) output_length: usize,
+    pub(super) death: Option<Box<Death>>,
+}
+
+impl From<Outcome> for Settled {
+    fn from(outcome: Outcome) -> Settled {
+        let Outcome { status, delivery, message, output, output_length, death, .. } = outcome;
+        Settled { status, delivery, message, output, output_length, death }
+    }
+}
+
 /// Bytes that travel in a slot; the input before the task has run, the output afterwards. They stand apart from the entries: their
 /// pages are touched, and so had from the system, only where tasks have such bytes.
 #[derive(Debug)]
@@ -144,29 +162,69 @@ pub(super) struct NewTask<'a> {
     pub(super) bytes: &'a [u8],
     pub(super) user: usize,
     pub(super) deadline_ns: u64,
-    pub(super) queue_due_ns: u64,
-    pub(super) retries: u32,
-    pub(super) end: Option<End>,
-    pub(super) job: Option<usize>,
-    pub(super) stream: Option<usize>,
+    pub(super) rare: Option<Box<Rare>>,
+    pub(super) owner: Owner,
 }
 
 impl<'a> NewTask<'a> {
     /// One of which nothing more is said.
     pub(super) fn new(kind: Kind, callee: Callee, input: Input, bytes: &'a [u8]) -> NewTask<'a> {
-        NewTask {
-            kind,
-            callee,
-            input,
-            bytes,
-            user: 0,
-            deadline_ns: 0,
-            queue_due_ns: 0,
-            retries: 0,
-            end: None,
-            job: None,
-            stream: None,
-        }
+        NewTask { kind, callee, input, bytes, user: 0, deadline_ns: 0, rare: None, owner: Owner::Caller }
+    }
+}
+
+/// Whose a task is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Owner {
+    /// It was submitted by itself.
+    Caller,
+    /// It is a chunk of this map.
+    Job(u32),
+    /// It is an item of this stream.
+    Stream(u32),
+}
+
+impl Owner {
+    /// There are never so many maps or streams that it has no number.
+    pub(super) fn job(number: usize) -> Owner {
+        Owner::Job(number as u32)
+    }
+
+    pub(super) fn stream(number: usize) -> Owner {
+        Owner::Stream(number as u32)
+    }
+}
+
+/// What few tasks have, apart from the entries.
+#[derive(Debug)]
+pub(super) struct Rare {
+    /// Until when it must have begun; 0 for never mind.
+    pub(super) queue_due_ns: u64,
+    /// How often it may still be run again after its process has died.
+    pub(super) retries: u32,
+    /// What its submitter wants to be told.
+    pub(super) calls: Option<Calls>,
+    /// An end of a channel goes with it; and that end, while it is the host's: see `channel_handoff`.
+    pub(super) has_end: bool,
+    pub(super) end: Kept,
+    /// What came of a chunk.
+    chunk: Option<Outcome>,
+}
+
+impl Rare {
+    /// -ENOMEM where there is no memory for it.
+    #[cold]
+    pub(super) fn new(
+        queue_due_ns: u64,
+        retries: u32,
+        calls: Option<Calls>,
+        end: Option<End>,
+    ) -> Result<Box<Rare>> {
+        let mut one = Vec::new();
+        one.try_reserve_exact(1).map_err(|_| Error::from(Code::errno(libc::ENOMEM)))?;
+        one.push(Rare { queue_due_ns, retries, calls, has_end: end.is_some(), end: end.into(), chunk: None });
+        // SAFETY: a boxed slice of one, which is laid out as that one is.
+        Ok(unsafe { Box::from_raw(Box::into_raw(one.into_boxed_slice()).cast::<Rare>()) })
     }
 }
 
@@ -188,28 +246,19 @@ pub(super) struct Entry {
     pub(super) user: usize,
     /// How long the call, or the call of each item, may take; 0 for as long as it likes.
     pub(super) deadline_ns: u64,
-    /// Until when it must have begun; 0 for never mind.
-    pub(super) queue_due_ns: u64,
-    /// How often it may still be run again after its process has died, and how many processes have died with it.
-    pub(super) retries: u32,
+    /// How many processes have died with it.
     pub(super) deaths: u32,
     /// Grows with each worker that has come to nothing without having begun with it, as the worker says; see [`TO_BLAME`].
-    pub(super) suspicion: u32,
+    suspicion: u8,
     /// It is cancelled, and settles as such if it has to be handed out again.
     pub(super) unwanted: bool,
-    /// The map that the task is a chunk of.
-    pub(super) job: Option<usize>,
-    /// The stream that the task is an item of.
-    pub(super) stream: Option<usize>,
-    pub(super) outcome: Option<Outcome>,
-    /// What its submitter wants to be told.
-    pub(super) calls: Option<Box<Calls>>,
-    /// An end of a channel goes with it; and that end, while it is the host's: see `channel_handoff`.
-    pub(super) has_end: bool,
-    pub(super) end: Kept,
+    owner: Owner,
+    /// Of a task that has settled and is no chunk.
+    pub(super) outcome: Option<Settled>,
+    pub(super) rare: Option<Box<Rare>>,
 }
 
-const _: () = assert!(size_of::<Entry>() <= 272);
+const _: () = assert!(size_of::<Entry>() <= 160);
 
 impl Entry {
     fn free(generation: u32) -> Entry {
@@ -225,17 +274,12 @@ impl Entry {
             input_length: 0,
             user: 0,
             deadline_ns: 0,
-            queue_due_ns: 0,
-            retries: 0,
             deaths: 0,
             suspicion: 0,
             unwanted: false,
-            job: None,
-            stream: None,
+            owner: Owner::Caller,
             outcome: None,
-            calls: None,
-            has_end: false,
-            end: Kept::Nothing,
+            rare: None,
         }
     }
 
@@ -246,7 +290,61 @@ impl Entry {
 
     /// Whether it was submitted by itself: no chunk of a map and no item of a stream.
     pub(super) fn is_a_callers(&self) -> bool {
-        self.job.is_none() && self.stream.is_none()
+        self.owner == Owner::Caller
+    }
+
+    /// The map that the task is a chunk of.
+    pub(super) fn job(&self) -> Option<usize> {
+        if let Owner::Job(number) = self.owner { Some(number as usize) } else { None }
+    }
+
+    /// The stream that the task is an item of.
+    pub(super) fn stream(&self) -> Option<usize> {
+        if let Owner::Stream(number) = self.owner { Some(number as usize) } else { None }
+    }
+
+    /// Until when it must have begun; 0 for never mind.
+    pub(super) fn queue_due_ns(&self) -> u64 {
+        self.rare.as_ref().map_or(0, |rare| rare.queue_due_ns)
+    }
+
+    /// Whether an end of a channel goes with it.
+    pub(super) fn has_end(&self) -> bool {
+        self.rare.as_ref().is_some_and(|rare| rare.has_end)
+    }
+
+    /// That end, if the host has it; the host has it no more.
+    pub(super) fn take_end(&mut self) -> Kept {
+        self.rare.as_mut().map(|rare| std::mem::take(&mut rare.end)).unwrap_or_default()
+    }
+
+    /// What its submitter wants to be told.
+    pub(super) fn calls(&self) -> Option<&Calls> {
+        self.rare.as_ref().and_then(|rare| rare.calls.as_ref())
+    }
+
+    pub(super) fn calls_mut(&mut self) -> Option<&mut Calls> {
+        self.rare.as_mut().and_then(|rare| rare.calls.as_mut())
+    }
+
+    /// More speaks against it; whether it is to blame.
+    pub(super) fn suspect(&mut self, more: u32) -> bool {
+        self.suspicion = self.suspicion.saturating_add(more.min(TO_BLAME) as u8);
+        u32::from(self.suspicion) >= TO_BLAME
+    }
+
+    /// It has settled.
+    pub(super) fn put_outcome(&mut self, outcome: Outcome) {
+        self.state = State::Settled;
+        match (&mut self.rare, self.owner) {
+            (Some(rare), Owner::Job(_)) => rare.chunk = Some(outcome),
+            _ => self.outcome = Some(outcome.into()),
+        }
+    }
+
+    /// What came of a chunk that has settled.
+    pub(super) fn take_chunk_outcome(&mut self) -> Option<Outcome> {
+        self.rare.as_mut().and_then(|rare| rare.chunk.take())
     }
 }
 
@@ -393,27 +491,14 @@ impl Ledger {
     }
 
     /// Enters a task; -ENOMEM where there is no memory for more.
+    #[inline]
     pub(super) fn enter(&mut self, task: NewTask<'_>) -> Result<u32> {
         let index = self.open()?;
-        let NewTask {
-            kind,
-            callee,
-            input,
-            bytes,
-            user,
-            deadline_ns,
-            queue_due_ns,
-            retries,
-            end,
-            job,
-            stream,
-        } = task;
+        let NewTask { kind, callee, input, bytes, user, deadline_ns, rare, owner } = task;
         let entry = self.get_mut(index);
         (entry.kind, entry.callee, entry.user) = (kind, callee, user);
         (entry.input, entry.input_length) = (input, bytes.len());
-        (entry.deadline_ns, entry.queue_due_ns, entry.retries) = (deadline_ns, queue_due_ns, retries);
-        (entry.has_end, entry.end) = (end.is_some(), end.into());
-        (entry.job, entry.stream) = (job, stream);
+        (entry.deadline_ns, entry.owner, entry.rare) = (deadline_ns, owner, rare);
         if let Input::Inline = input {
             self.put_inline(index, bytes);
         }
@@ -466,11 +551,9 @@ impl Ledger {
         let entry = &mut block.entries[at];
         (entry.state, entry.next_free) = (State::Free, block.free);
         entry.generation = entry.generation.wrapping_add(1).max(1);
-        (entry.outcome, entry.calls) = (None, None);
-        (entry.has_end, entry.end) = (false, Kept::Nothing);
-        (entry.job, entry.stream) = (None, None);
+        (entry.outcome, entry.rare, entry.owner) = (None, None, Owner::Caller);
         (entry.claimed, entry.unwanted, entry.suspicion) = (false, false, 0);
-        (entry.deadline_ns, entry.queue_due_ns, entry.retries, entry.deaths) = (0, 0, 0, 0);
+        (entry.deadline_ns, entry.deaths) = (0, 0);
         if block.free == NO_ENTRY {
             self.open.push(number as u32);
         }
@@ -518,7 +601,7 @@ impl Ledger {
         let entry = self.get(index);
         let in_use = match entry.state {
             State::Free => false,
-            State::Taken => entry.job.is_none(),
+            State::Taken => entry.job().is_none(),
             State::Queued | State::Sent(_) | State::Settled => entry.is_a_callers(),
         };
         (in_use && u64::from(entry.generation) == id.0 >> 32).then_some(index)

@@ -85,6 +85,16 @@ pub struct SubmitOptions<'a> {
     pub channel: Option<&'a Channel>,
 }
 
+impl SubmitOptions<'_> {
+    /// Whether it says nothing that only few tasks are told.
+    pub(super) fn is_plain(&self) -> bool {
+        self.retries == 0
+            && self.queue_deadline_ns.is_none()
+            && self.channel.is_none()
+            && self.callbacks.is_none()
+    }
+}
+
 impl Default for SubmitOptions<'_> {
     fn default() -> Self {
         SubmitOptions {

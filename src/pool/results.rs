@@ -1,7 +1,7 @@
 //! Settled tasks on their way to whoever waits for them.
 
 use super::desk::Key;
-use super::ledger::{Outcome, Output, State as TaskState, TaskId};
+use super::ledger::{Output, Settled, State as TaskState, TaskId};
 use super::state::State;
 use super::wait::{Want, wait};
 use super::{Pool, TaskResult};
@@ -57,6 +57,17 @@ impl Pool {
         }
         let inner = self.inner()?;
         let mut state = inner.lock();
+        // Who takes one after the other finds one near the front: then nothing is done for the others.
+        if inner.inline_place.is_none()
+            && state.may_answer_at_once()
+            && let Some(index) = state.first_settled(ids)?
+        {
+            state.claim(index)?;
+            state.mark_taken(index);
+            let result = state.hand_over(index);
+            state.leave();
+            return Ok(result);
+        }
         let indices = state.claim_all(ids)?;
         let (mut state, first) = wait(inner, state, Want::Any(&indices), timeout, |state| {
             let settled = |index: &&u32| state.ledger.get(**index).state == TaskState::Settled;
@@ -122,9 +133,15 @@ impl State {
 
     /// Claims a task for a waiter: it is no longer among those that `next` gives out.
     pub(super) fn claim(&mut self, index: u32) -> Result<()> {
-        let entry = self.ledger.get_mut(index);
+        self.may_claim(index)?;
+        self.submissions.claim(&mut self.ledger, index);
+        Ok(())
+    }
+
+    fn may_claim(&self, index: u32) -> Result<()> {
+        let entry = self.ledger.get(index);
         if entry.claimed {
-            let text = match &entry.calls {
+            let text = match entry.calls() {
                 Some(calls) if calls.callbacks.on_settled.is_some() => {
                     "the task's result goes to its callback"
                 }
@@ -135,8 +152,19 @@ impl State {
         if entry.state == TaskState::Taken {
             return Err(Error::new(Code::ID, "the task's result has been taken already"));
         }
-        self.submissions.claim(&mut self.ledger, index);
         Ok(())
+    }
+
+    /// The first of several tasks that has settled, where none before it is refused.
+    fn first_settled(&mut self, ids: &[TaskId]) -> Result<Option<u32>> {
+        for id in ids {
+            let index = self.ledger.find(*id)?;
+            self.may_claim(index)?;
+            if self.ledger.get(index).state == TaskState::Settled {
+                return Ok(Some(index));
+            }
+        }
+        Ok(None)
     }
 
     /// Claims several tasks, or none where that fails for one of them.
@@ -164,7 +192,7 @@ impl State {
 
     /// Makes an entry's result go away: its memory, its id.
     pub(super) fn release(&mut self, index: u32) {
-        if let Some(Outcome { output: Output::Heap(address), output_length: 1.., .. }) =
+        if let Some(Settled { output: Output::Heap(address), output_length: 1.., .. }) =
             self.ledger.get(index).outcome
         {
             let _ = self.heap.free_address(address);

@@ -282,7 +282,7 @@ impl RingAccount {
         self.timed += usize::from(timed);
         self.given += 1;
         let flags = if timed { flag::TIMED } else { 0 }
-            | if entry.has_end { flag::CHANNEL } else { 0 }
+            | if entry.has_end() { flag::CHANNEL } else { 0 }
             | if std::mem::take(&mut self.signalled) { flag::SIGNALLED } else { 0 };
         slot.kind.store(entry.kind as u32 | flags, Ordering::Relaxed);
         // A worker that has written there what it likes fools itself only.
@@ -477,9 +477,10 @@ impl RingAccount {
     /// Puts the end of a channel of a task that has not begun back into the ledger.
     fn take_end_back(&mut self, ledger: &mut Ledger, index: u32) {
         if self.carries.take_if(|carries| *carries == index).is_some()
+            && let Some(rare) = &mut ledger.get_mut(index).rare
             && let Some(handover) = self.handover.take()
         {
-            self.handover = ledger.get_mut(index).end.take_back(handover);
+            self.handover = rare.end.take_back(handover);
         }
     }
 

@@ -283,10 +283,9 @@ impl State {
         let entry = self.ledger.get_mut(index);
         let was_queued = entry.state == TaskState::Queued;
         let input = std::mem::replace(&mut entry.input, Input::Inline);
-        entry.outcome = Some(outcome);
-        std::mem::take(&mut entry.end).close();
-        entry.state = TaskState::Settled;
-        let (job, line) = (entry.job, entry.stream);
+        entry.put_outcome(outcome);
+        entry.take_end().close();
+        let (job, line) = (entry.job(), entry.stream());
         if let Input::Heap { address, owned: true } = input {
             let _ = self.heap.free_address(address);
         }

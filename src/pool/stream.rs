@@ -13,7 +13,7 @@
 
 use super::desk::Key;
 use super::inline::run_queued;
-use super::ledger::{Input, NewTask, Outcome, State as TaskState};
+use super::ledger::{Input, NewTask, Outcome, Owner, Rare, State as TaskState};
 use super::standby;
 use super::state::State;
 use super::submit::resolve;
@@ -224,14 +224,17 @@ impl Stream {
         let order = &mut state.stream_mut(self.number).order;
         let room = order.try_reserve(1).map_err(|_| Code::errno(libc::ENOMEM).into());
         let room = reserve::suffices().and(room);
-        let task = NewTask {
-            user,
-            deadline_ns: self.options.deadline_ns.unwrap_or(self.inner.deadline_ns),
-            retries: self.options.retries,
-            stream: Some(self.number),
-            ..NewTask::new(Kind::Task, self.callee, place, input)
-        };
-        let entered = room.and_then(|()| state.ledger.enter(task));
+        let retries = self.options.retries;
+        let rare = || if retries == 0 { Ok(None) } else { Rare::new(0, retries, None, None).map(Some) };
+        let entered = room.and_then(|()| {
+            state.ledger.enter(NewTask {
+                user,
+                deadline_ns: self.options.deadline_ns.unwrap_or(self.inner.deadline_ns),
+                rare: rare()?,
+                owner: Owner::stream(self.number),
+                ..NewTask::new(Kind::Task, self.callee, place, input)
+            })
+        });
         let index = entered.inspect_err(|_| self.inner.take_input_back(place))?;
         let line = state.stream_mut(self.number);
         line.window.enter(input.len());
@@ -447,7 +450,7 @@ impl State {
         let of_this = |index: &u32| {
             let entry = self.ledger.get(*index);
             let inside = !matches!(entry.state, TaskState::Free | TaskState::Taken);
-            inside && entry.stream == Some(number)
+            inside && entry.stream() == Some(number)
         };
         self.ledger.places().filter(of_this).collect()
     }
@@ -550,7 +553,7 @@ impl State {
     /// Nobody wants the result of this item.
     fn leave_stream(&mut self, index: u32) {
         let entry = self.ledger.get(index);
-        let (number, length) = (entry.stream, entry.input_length);
+        let (number, length) = (entry.stream(), entry.input_length);
         self.release(index);
         if let Some(number) = number {
             self.stream_mut(number).window.leave(length);

@@ -1,7 +1,8 @@
 //! Submitting: a function is found, its input placed, and the task entered and handed out where a worker has room.
 
+use super::callbacks::Calls;
 use super::inline::run_queued;
-use super::ledger::{Input, NewTask};
+use super::ledger::{Input, NewTask, Rare};
 use super::state::State;
 use super::wait::{Want, refusal, wait};
 use super::{Inner, Pool, SubmitOptions, TaskId};
@@ -19,7 +20,7 @@ impl Pool {
     pub fn submit(&self, function: Function<'_>, input: &[u8], options: SubmitOptions<'_>) -> Result<TaskId> {
         let inner = self.inner()?;
         reserve::suffices()?;
-        self.guard(options.callbacks.on_begin.is_some() || options.callbacks.on_settled.is_some())?;
+        self.guard(!options.callbacks.is_none())?;
         let mut state = inner.lock();
         let callee = resolve(inner, &mut state, function)?;
         state.submissions.window().check("an input", "the window", input.len())?;
@@ -33,21 +34,15 @@ impl Pool {
             });
             entered?;
         }
-        let end = options.channel.map(Channel::share_end).transpose()?;
+        let (user, deadline_ns) = (options.user, options.deadline_ns.unwrap_or(inner.deadline_ns));
+        let rare = if options.is_plain() { None } else { Some(state.rare_of(options)?) };
+        let is_plain = rare.is_none();
         let place = inner.place_input(input)?;
-        let room = state.make_room_to_enqueue(options.queue_deadline_ns.is_some());
-        let room = room.and_then(|()| state.make_room_to_tell(&options.callbacks));
-        let task = NewTask {
-            user: options.user,
-            deadline_ns: options.deadline_ns.unwrap_or(inner.deadline_ns),
-            queue_due_ns: options.queue_deadline_ns.map_or(0, |ns| now_ns().saturating_add(ns)),
-            retries: options.retries,
-            end,
-            ..NewTask::new(Kind::Task, callee, place, input)
-        };
-        let index =
-            room.and_then(|()| state.ledger.enter(task)).inspect_err(|_| inner.take_input_back(place))?;
-        state.expect(index, options.callbacks);
+        let task = NewTask { user, deadline_ns, rare, ..NewTask::new(Kind::Task, callee, place, input) };
+        let index = state.ledger.enter(task).inspect_err(|_| inner.take_input_back(place))?;
+        if !is_plain {
+            state.expect(index);
+        }
         state.submissions.enter(input.len());
         let id = state.ledger.id_of(index);
         if check::is_on() {
@@ -103,12 +98,22 @@ pub(super) fn resolve(inner: &Inner, state: &mut State, function: Function<'_>) 
 }
 
 impl State {
+    /// What few tasks are told, with room for all that follows from it.
+    #[cold]
+    fn rare_of(&mut self, options: SubmitOptions<'_>) -> Result<Box<Rare>> {
+        let end = options.channel.map(Channel::share_end).transpose()?;
+        self.make_room_to_enqueue(options.queue_deadline_ns.is_some())?;
+        self.make_room_to_tell(&options.callbacks)?;
+        let due_ns = options.queue_deadline_ns.map_or(0, |ns| now_ns().saturating_add(ns));
+        Rare::new(due_ns, options.retries, Calls::new(options.callbacks), end)
+    }
+
     /// Hands the new task out where a worker has room, and looks now and then for results while there is none.
     pub(super) fn move_on_after_submit(&mut self, index: u32) {
         const EVERY: u64 = 16;
         let entry = self.ledger.get(index);
         // When it has to be looked at is for the pump to say.
-        let timed = entry.deadline_ns != 0 || entry.queue_due_ns != 0;
+        let timed = entry.deadline_ns != 0 || entry.queue_due_ns() != 0;
         if timed || self.submissions.counters().submitted.is_multiple_of(EVERY) {
             self.pump(false);
         } else {

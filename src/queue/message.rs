@@ -218,13 +218,21 @@ impl Queue {
         if wait.timeout == Timeout::Try {
             return Err(AGAIN);
         }
+        let shared = self.shared();
+        let (bit, others) = match std::ptr::eq(side, &shared.producers) {
+            true => (PRODUCER, &shared.head.0),
+            false => (CONSUMER, &shared.tail.0),
+        };
+        // Relaxed: for a hint only.
+        let come_to = || others.load(Ordering::Relaxed) >> 1;
+        let before = come_to();
         let mut spin = Spin::new(&side.hints);
         let result = if spin.look(&ready) {
+            spin.gather(|| come_to().wrapping_sub(before));
             Ok(())
         } else {
             let patience = Patience::new(wait.left()?, self.is_interruptible(), false);
-            me.pend(self.shared().header.gate.spot());
-            let bit = if std::ptr::eq(side, &self.shared().producers) { PRODUCER } else { CONSUMER };
+            me.pend(shared.header.gate.spot());
             let result = self.sleep(bit, patience, also, &ready);
             me.pend_nothing();
             spin.slept(&side.hints);

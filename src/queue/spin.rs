@@ -11,6 +11,15 @@
 //! | later | a microsecond |
 //! | by the processor on which the waiter looked, or after a long look in vain | not at all, for so many waits; each time that it is so again, for twice as many |
 //!
+//! Who always finds something while looking may be in a conversation, where the next message is an answer, or before a stream, where taking
+//! each message alone makes the cache lines go to and fro for each. So now and then who has found something pauses, for a microsecond
+//! in which it touches none of those lines, and sees what has gathered:
+//!
+//! | in the pause came | then |
+//! |---|---|
+//! | several messages: a stream | the next look that finds something pauses, too |
+//! | hardly any: a conversation | the next 8 do not; each time that it is so again, twice as many |
+//!
 //! All words are hints. Whatever somebody writes into them, or another clock says, costs at most one look of `MOST_NS` a wait.
 
 use crate::sys::clock::now_ns;
@@ -41,6 +50,13 @@ const MOST_NS: u64 = 2 * WAKE_MOST_NS;
 
 /// For how many waits it gives up looking after it was of no use, at first and at most.
 const RESTS: (u32, u32) = (4, 4096);
+
+/// How long a pause takes, and how many messages in it make a stream.
+const PAUSE_NS: u64 = 1_000;
+const STREAM: u64 = 4;
+
+/// How many looks that find something come before the next pause, at first and at most.
+const LOOKS: (u32, u32) = (8, 512);
 
 thread_local! {
     /// This thread's last wake-up: when it was called, and when it ran.
@@ -115,6 +131,9 @@ pub(crate) struct Spin {
     /// Waits for which it does not look.
     rest: u32,
     next_rest: u32,
+    /// Looks that find something before it pauses, now and after a pause in vain.
+    looks: u32,
+    next_looks: u32,
     /// When it began to look, and where.
     began_ns: u64,
     processor: u64,
@@ -132,16 +151,20 @@ impl Spin {
 
     fn from_hint(hint: u64) -> Spin {
         Spin {
-            limit_ns: (hint & MASK).clamp(LEAST_NS, MOST_NS),
-            rest: (hint >> BITS & 0xffff) as u32,
-            next_rest: ((hint >> (BITS + 16)) as u32).clamp(RESTS.0, RESTS.1),
+            limit_ns: (hint & 0x3_ffff).clamp(LEAST_NS, MOST_NS),
+            rest: (hint >> 18 & 0x1fff) as u32,
+            next_rest: ((hint >> 31 & 0x1fff) as u32).clamp(RESTS.0, RESTS.1),
+            looks: (hint >> 44 & 0x3ff) as u32,
+            next_looks: ((hint >> 54) as u32).clamp(LOOKS.0, LOOKS.1),
             began_ns: 0,
             processor: NOWHERE,
         }
     }
 
     fn hint(&self) -> u64 {
-        self.limit_ns | u64::from(self.rest.min(0xffff)) << BITS | u64::from(self.next_rest) << (BITS + 16)
+        let [rest, next_rest, looks, next_looks] =
+            [self.rest, self.next_rest, self.looks, self.next_looks].map(u64::from);
+        self.limit_ns | rest.min(0x1fff) << 18 | next_rest << 31 | looks << 44 | next_looks << 54
     }
 
     /// Looks until there is something, or for as long as seems worth it; whether there is something.
@@ -164,6 +187,29 @@ impl Spin {
                 self.processor = here();
                 return false;
             }
+        }
+    }
+
+    /// The look has found something: pauses where it is time to see whether more gathers. `moved` says how many messages the other side has
+    /// come on by since the look began.
+    pub(crate) fn gather(&mut self, moved: impl FnOnce() -> u64) {
+        if self.looks > 0 {
+            self.looks -= 1;
+            return;
+        }
+        let end = now_ns() + PAUSE_NS;
+        while now_ns() < end {
+            core::hint::spin_loop();
+        }
+        self.judge(moved());
+    }
+
+    fn judge(&mut self, moved: u64) {
+        if moved >= STREAM {
+            self.next_looks = LOOKS.0;
+        } else {
+            self.looks = self.next_looks;
+            self.next_looks = (self.next_looks * 2).min(LOOKS.1);
         }
     }
 
@@ -255,7 +301,35 @@ mod tests {
         assert!(note.read(1_000, 2_000).is_some_and(|written| written.after_ns <= 500));
         let spin = Spin::from_hint(u64::MAX);
         assert!(spin.limit_ns <= MOST_NS && spin.next_rest <= RESTS.1);
-        let learnt = Spin { limit_ns: 77_000, rest: 3, next_rest: 64, ..spin };
-        assert_eq!(Spin { began_ns: 0, ..learnt }, Spin::from_hint(learnt.hint()));
+        assert!(spin.looks <= 2 * LOOKS.1 && spin.next_looks <= LOOKS.1);
+        let learnt = Spin { limit_ns: 77_000, rest: 3, next_rest: 64, looks: 511, next_looks: 512, ..spin };
+        assert_eq!(learnt, Spin::from_hint(learnt.hint()));
+        let most = Spin {
+            limit_ns: MOST_NS,
+            rest: RESTS.1,
+            next_rest: RESTS.1,
+            looks: LOOKS.1,
+            next_looks: LOOKS.1,
+            ..spin
+        };
+        assert_eq!(most, Spin::from_hint(most.hint()));
+    }
+
+    #[test]
+    fn a_stream_is_gathered_at_every_look_and_a_conversation_asked_ever_more_rarely() {
+        let mut spin = fresh();
+        (0..3).for_each(|_| spin.gather(|| 20));
+        assert_eq!((spin.looks, spin.next_looks), (0, LOOKS.0));
+        for looks in [LOOKS.0, LOOKS.0 * 2, LOOKS.0 * 4] {
+            spin.gather(|| 1);
+            assert_eq!(spin.looks, looks);
+            // Until then nobody is asked what came.
+            (0..looks).for_each(|_| spin.gather(|| unreachable!("no pause now")));
+        }
+        (0..20).for_each(|_| spin.judge(0));
+        assert_eq!(spin.looks, LOOKS.1);
+        spin.looks = 0;
+        spin.gather(|| STREAM);
+        assert_eq!((spin.looks, spin.next_looks), (0, LOOKS.0));
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use std::fs;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 /// How many workers make sense: the processors of the affinity mask, or the cgroup's quota where that is less.
@@ -94,12 +95,13 @@ pub(crate) fn set_oom_score_adj(score: i32) -> Result<()> {
 
 /// The tightest CPU quota of this process's cgroups, in processors, rounded up.
 fn cpu_quota(root: &Path) -> Option<usize> {
-    let v2 = cgroup_folders(root, None).into_iter().filter_map(|folder| {
-        let text = fs::read_to_string(folder.join("cpu.max")).ok()?;
+    let groups = Cgroups::read(root);
+    let v2 = groups.folders(None).into_iter().filter_map(|folder| {
+        let text = read(&folder.join("cpu.max")).ok()?;
         let mut words = text.split_whitespace();
         ceil_div(words.next()?.parse().ok()?, words.next()?.parse().ok()?)
     });
-    let v1 = cgroup_folders(root, Some("cpu")).into_iter().filter_map(|folder| {
+    let v1 = groups.folders(Some("cpu")).into_iter().filter_map(|folder| {
         ceil_div(number(&folder.join("cpu.cfs_quota_us"))?, number(&folder.join("cpu.cfs_period_us"))?)
     });
     v2.chain(v1).min()
@@ -136,7 +138,7 @@ pub(crate) fn file_size() -> Option<u64> {
 
 /// How often the kernel has killed a process of this machine for want of memory, in whatever cgroup.
 pub(crate) fn oom_kills() -> u64 {
-    let text = fs::read_to_string("/proc/vmstat").unwrap_or_default();
+    let text = read(Path::new("/proc/vmstat")).unwrap_or_default();
     let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
     count.and_then(|count| count.trim().parse().ok()).unwrap_or(0)
 }
@@ -144,33 +146,41 @@ pub(crate) fn oom_kills() -> u64 {
 /// How much more memory may be taken: the least of what the machine has and of what is left in the cgroups.
 pub fn available_memory() -> u64 {
     let _uncancelled = super::thread::Uncancelled::new();
-    memory_left(Path::new("/")).unwrap_or(u64::MAX).min(machine_memory().unwrap_or(u64::MAX))
+    memory_left(Path::new("/"), machine_memory().unwrap_or(u64::MAX))
 }
 
 fn machine_memory() -> Option<u64> {
-    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    let text = read(Path::new("/proc/meminfo")).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
 }
 
-fn memory_left(root: &Path) -> Option<u64> {
-    let v2 = cgroup_folders(root, None).into_iter().filter_map(|folder| {
-        let limit = number(&folder.join("memory.max"))?;
-        let used = number(&folder.join("memory.current"))? - reclaimable(&folder, "inactive_file ");
-        Some(limit.saturating_sub(used).max(0) as u64)
-    });
-    let v1 = cgroup_folders(root, Some("memory")).into_iter().filter_map(|folder| {
-        let limit = number(&folder.join("memory.limit_in_bytes"))?;
-        let used =
-            number(&folder.join("memory.usage_in_bytes"))? - reclaimable(&folder, "total_inactive_file ");
-        Some(limit.saturating_sub(used).max(0) as u64)
-    });
-    v2.chain(v1).min()
+/// How version 1 says that there is no limit: at least this.
+const NO_LIMIT: i64 = 1 << 60;
+
+/// The least of `most` and of what is left in the cgroups.
+fn memory_left(root: &Path, most: u64) -> u64 {
+    let groups = Cgroups::read(root);
+    let v2 = (None, ["memory.max", "memory.current", "inactive_file "]);
+    let v1 = (Some("memory"), ["memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file "]);
+    let mut least = most;
+    for (controller, [limit, used, reclaimable_key]) in [v2, v1] {
+        for folder in groups.folders(controller) {
+            let Some(limit) = number(&folder.join(limit)).filter(|limit| *limit < NO_LIMIT) else { continue };
+            let Some(used) = number(&folder.join(used)) else { continue };
+            let left = |used: i64| limit.saturating_sub(used).max(0) as u64;
+            // To ask how much of it can be had back is slow, and seldom matters.
+            if left(used) < least {
+                least = least.min(left(used - reclaimable(&folder, reclaimable_key)));
+            }
+        }
+    }
+    least
 }
 
 /// File pages that the kernel drops before it kills anybody.
 fn reclaimable(folder: &Path, key: &str) -> i64 {
-    let text = fs::read_to_string(folder.join("memory.stat")).unwrap_or_default();
+    let text = read(&folder.join("memory.stat")).unwrap_or_default();
     text.lines()
         .find_map(|line| line.strip_prefix(key))
         .and_then(|rest| rest.trim().parse().ok())
@@ -178,36 +188,55 @@ fn reclaimable(folder: &Path, key: &str) -> i64 {
 }
 
 fn number(path: &Path) -> Option<i64> {
-    fs::read_to_string(path).ok()?.trim().parse().ok()
+    read(path).ok()?.trim().parse().ok()
 }
 
-/// The folders of this process's cgroup and of all above it: version 2 for `None`, else version 1's controller.
-fn cgroup_folders(root: &Path, controller: Option<&str>) -> Vec<PathBuf> {
-    let cgroup = fs::read_to_string(root.join("proc/self/cgroup")).unwrap_or_default();
-    let own = cgroup.lines().find_map(|line| {
-        let mut parts = line.splitn(3, ':').skip(1);
-        let (controllers, path) = (parts.next()?, parts.next()?);
-        let matches = match controller {
-            None => controllers.is_empty(),
-            Some(name) => controllers.split(',').any(|one| one == name),
-        };
-        matches.then_some(path)
-    });
-    let Some(own) = own else { return Vec::new() };
-    let mounts = fs::read_to_string(root.join("proc/self/mountinfo")).unwrap_or_default();
-    let Some((mounted, place)) = mounts.lines().find_map(|line| cgroup_mount(line, controller)) else {
-        return Vec::new();
-    };
-    // Inside a container the mount may show a subtree only; then paths are relative to that subtree.
-    let inside = own.strip_prefix(mounted.trim_end_matches('/')).unwrap_or("");
-    let top = root.join(place.trim_start_matches('/'));
-    let mut folders = vec![top.clone()];
-    let mut folder = top;
-    for part in inside.split('/').filter(|part| !part.is_empty() && *part != "..") {
-        folder = folder.join(part);
-        folders.push(folder.clone());
+/// The text of one of the kernel's files. These say that they are empty, and the standard library asks them for that, and then reads them
+/// in ever larger pieces.
+fn read(path: &Path) -> io::Result<String> {
+    let mut text = String::with_capacity(4096);
+    fs::File::open(path)?.take(1 << 20).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+/// Where this process's cgroups are.
+struct Cgroups<'a> {
+    root: &'a Path,
+    own: String,
+    mounts: String,
+}
+
+impl Cgroups<'_> {
+    fn read(root: &Path) -> Cgroups<'_> {
+        let text = |path| read(&root.join(path)).unwrap_or_default();
+        Cgroups { root, own: text("proc/self/cgroup"), mounts: text("proc/self/mountinfo") }
     }
-    folders
+
+    /// The folders of this process's cgroup and of all above it: version 2 for `None`, else version 1's controller.
+    fn folders(&self, controller: Option<&str>) -> Vec<PathBuf> {
+        let own = self.own.lines().find_map(|line| {
+            let mut parts = line.splitn(3, ':').skip(1);
+            let (controllers, path) = (parts.next()?, parts.next()?);
+            let matches = match controller {
+                None => controllers.is_empty(),
+                Some(name) => controllers.split(',').any(|one| one == name),
+            };
+            matches.then_some(path)
+        });
+        let Some(own) = own else { return Vec::new() };
+        let mount = self.mounts.lines().find_map(|line| cgroup_mount(line, controller));
+        let Some((mounted, place)) = mount else { return Vec::new() };
+        // Inside a container the mount may show a subtree only; then paths are relative to that subtree.
+        let inside = own.strip_prefix(mounted.trim_end_matches('/')).unwrap_or("");
+        let top = self.root.join(place.trim_start_matches('/'));
+        let mut folders = vec![top.clone()];
+        let mut folder = top;
+        for part in inside.split('/').filter(|part| !part.is_empty() && *part != "..") {
+            folder = folder.join(part);
+            folders.push(folder.clone());
+        }
+        folders
+    }
 }
 
 /// From a line of mountinfo: which part of the hierarchy is mounted, and where.
@@ -264,7 +293,9 @@ mod tests {
             ],
         );
         assert_eq!(cpu_quota(&tree.0), Some(2));
-        assert_eq!(memory_left(&tree.0), Some(200_000));
+        assert_eq!(memory_left(&tree.0, u64::MAX), 200_000);
+        assert_eq!(memory_left(&tree.0, 150_000), 150_000);
+        assert_eq!(memory_left(&tree.0, 50_000), 50_000);
     }
 
     #[test]
@@ -282,7 +313,24 @@ mod tests {
             ],
         );
         assert_eq!(cpu_quota(&tree.0), Some(1));
-        assert_eq!(memory_left(&tree.0), None);
+        assert_eq!(memory_left(&tree.0, 7), 7);
+    }
+
+    #[test]
+    fn version_1_without_a_limit_and_with_one() {
+        let tree = Tree::new(
+            "v1-memory",
+            &[
+                ("proc/self/cgroup", "4:memory:/x\n"),
+                ("proc/self/mountinfo", "31 20 0:27 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n"),
+                ("sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n"),
+                ("sys/fs/cgroup/memory/memory.usage_in_bytes", "9223372036854771712\n"),
+                ("sys/fs/cgroup/memory/x/memory.limit_in_bytes", "5000\n"),
+                ("sys/fs/cgroup/memory/x/memory.usage_in_bytes", "4000\n"),
+                ("sys/fs/cgroup/memory/x/memory.stat", "inactive_file 7\ntotal_inactive_file 500\n"),
+            ],
+        );
+        assert_eq!(memory_left(&tree.0, u64::MAX), 1500);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 
 /// What a slot's `kind` says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
+#[repr(u8)]
 pub(crate) enum Kind {
     /// A `TaskFunction`, once, with the slot's input.
     Task = 1,

@@ -31,6 +31,7 @@ mod spin {
             found()
         }
 
+        pub(crate) fn gather(&mut self, _: impl FnOnce() -> u64) {}
         pub(crate) fn slept(&mut self, _: &Hints) {}
     }
 }

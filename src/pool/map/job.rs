@@ -9,7 +9,7 @@ use super::memory::{Layout, Sent};
 use super::schedule::{ChunkSizes, Schedule};
 use super::{Failure, Map, MapCall};
 use crate::error::{Code, Error, Result};
-use crate::pool::ledger::{Delivery, Input, NewTask, Outcome, to_c_string};
+use crate::pool::ledger::{Delivery, Input, NewTask, Outcome, Owner, Rare, to_c_string};
 use crate::pool::state::State;
 use crate::pool::wait::{Want, wait};
 use crate::pool::{Inner, Pool};
@@ -196,12 +196,15 @@ impl<'p, 'a> Job<'p, 'a> {
         let mut state = inner.lock();
         for (sent, chunk) in ready {
             let bytes = chunk.to_bytes();
-            let task = NewTask {
-                deadline_ns: self.deadline_ns,
-                job: Some(self.number),
-                ..NewTask::new(self.kind, self.callee, Input::Inline, &bytes)
-            };
-            let index = match self.make_room(&mut state).and_then(|()| state.ledger.enter(task)) {
+            let entered = self.make_room(&mut state).and_then(|()| {
+                state.ledger.enter(NewTask {
+                    deadline_ns: self.deadline_ns,
+                    rare: Some(Rare::new(0, 0, None, None)?),
+                    owner: Owner::job(self.number),
+                    ..NewTask::new(self.kind, self.callee, Input::Inline, &bytes)
+                })
+            });
+            let index = match entered {
                 Ok(index) => index,
                 Err(error) => {
                     self.again.push_back((sent.first, sent.count));
@@ -266,7 +269,7 @@ impl<'p, 'a> Job<'p, 'a> {
         while out.try_reserve(1).is_ok()
             && let Some(index) = state.maps.take(number)
         {
-            let outcome = state.ledger.get_mut(index).outcome.take();
+            let outcome = state.ledger.get_mut(index).take_chunk_outcome();
             state.ledger.close(index);
             if let (Some(sent), Some(outcome)) = (self.sent.remove(&index), outcome) {
                 out.push((sent, outcome));
