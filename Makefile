@@ -3,6 +3,7 @@
 
 PREFIX     ?= /usr/local
 DESTDIR    ?=
+BINDIR     ?= $(PREFIX)/bin
 LIBDIR     ?= $(PREFIX)/lib
 INCLUDEDIR ?= $(PREFIX)/include
 LIBEXECDIR ?= $(PREFIX)/libexec
@@ -29,21 +30,21 @@ STAGED  := $(STAGE)/.installed
 WITH    := PKG_CONFIG_PATH="$(STAGE)/lib/pkgconfig"
 
 .PHONY: all install uninstall staged book wheel demo test test-long c-tests examples storm bench bench-quick header symbols abi clean FORCE
-all: $(RELEASE)/libtine.so build/man/.made
+all: $(RELEASE)/libtine.so $(RELEASE)/tine build/man/.made
 
 # Cargo decides whether there is anything to do; make then goes by the time of the file that it left. No path of the machine that
 # builds gets into the library, so that it is the same wherever it is built.
 CARGO_HOME ?= $(HOME)/.cargo
 REMAP := --remap-path-prefix=$(CURDIR)=tine --remap-path-prefix=$(CARGO_HOME)=cargo
-$(RELEASE)/libtine.so $(RELEASE)/libtine.a &: FORCE
-	RUSTFLAGS="$(strip $(RUSTFLAGS) $(REMAP))" $(CARGO) build --release --quiet
+$(RELEASE)/libtine.so $(RELEASE)/libtine.a $(RELEASE)/tine &: FORCE
+	RUSTFLAGS="$(strip $(RUSTFLAGS) $(REMAP))" $(CARGO) build --release --quiet --package tine --package tine-cli
 FORCE:
 
 # Who installs need not have cargo: it is called only where the library is not there, or a source of it is newer.
-FRESH = $(wildcard $(RELEASE)/libtine.a) $(shell find src build.rs Cargo.toml Cargo.lock \( -name '*.rs' -o -name 'variadic.c' -o -name 'Cargo.*' \) \
+FRESH = $(wildcard $(RELEASE)/tine) $(shell find src cli/src cli/Cargo.toml build.rs Cargo.toml Cargo.lock \( -name '*.rs' -o -name 'variadic.c' -o -name 'Cargo.*' \) \
     -newer $(RELEASE)/libtine.so 2>&1 | head -n 1)
 LIBRARY = $(if $(filter-out 1,$(words $(FRESH))),$(RELEASE)/libtine.so)
-INSTALL = PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' LIBDIR='$(LIBDIR)' INCLUDEDIR='$(INCLUDEDIR)' LIBEXECDIR='$(LIBEXECDIR)' \
+INSTALL = PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' BINDIR='$(BINDIR)' LIBDIR='$(LIBDIR)' INCLUDEDIR='$(INCLUDEDIR)' LIBEXECDIR='$(LIBEXECDIR)' \
     DATADIR='$(DATADIR)' RELEASE='$(RELEASE)' VERSION='$(VERSION)' SONAME='$(SONAME)' SHARED='$(SHARED)' CC='$(CC)' \
     CFLAGS='$(CFLAGS)' LDFLAGS='$(LDFLAGS)' packaging/install.sh
 install: $(LIBRARY) build/man/.made
@@ -55,18 +56,18 @@ uninstall:
 build/reference: packaging/reference.rs packaging/reference/man.rs packaging/reference/markdown.rs
 	@mkdir -p build
 	$(RUSTC) --edition 2024 -o $@ $<
-build/man/.made: include/tine.h build/reference
+build/man/.made: include/tine.h packaging/tine.1 build/reference
 	@rm -rf build/man
 	@build/reference man include/tine.h build/man/man3 "$$(LC_ALL=C date -u -d @$${SOURCE_DATE_EPOCH:-$$(stat -c %Y include/tine.h)} '+%B %-d, %Y')"
-	@mkdir build/man/man7 && mv build/man/man3/*.7 build/man/man7
+	@mkdir build/man/man1 build/man/man7 && mv build/man/man3/*.7 build/man/man7 && cp packaging/tine.1 build/man/man1
 	@touch $@
 book: build/reference
 	@packaging/book.sh
 
 staged: $(STAGED)
-$(STAGED): $(RELEASE)/libtine.so include/tine.h include/tine-ffi.h tine.pc.in $(CPP) $(CMAKE) src/worker/tine-worker.c packaging/install.sh build/man/.made Makefile
+$(STAGED): $(RELEASE)/libtine.so $(RELEASE)/tine include/tine.h include/tine-ffi.h tine.pc.in $(CPP) $(CMAKE) src/worker/tine-worker.c packaging/install.sh build/man/.made Makefile
 	@$(MAKE) --no-print-directory --silent install PREFIX="$(STAGE)" DESTDIR= \
-	    LIBDIR="$(STAGE)/lib" INCLUDEDIR="$(STAGE)/include" LIBEXECDIR="$(STAGE)/libexec" DATADIR="$(STAGE)/share"
+	    BINDIR="$(STAGE)/bin" LIBDIR="$(STAGE)/lib" INCLUDEDIR="$(STAGE)/include" LIBEXECDIR="$(STAGE)/libexec" DATADIR="$(STAGE)/share"
 	@touch $@
 
 # Python's package, with the library in it.

@@ -5,6 +5,8 @@
 set -u
 cd "$(dirname "$0")/.." || exit 2
 export PKG_CONFIG_PATH=${PKG_CONFIG_PATH:-$PWD/build/prefix/lib/pkgconfig}
+# Where `tine` is installed.
+PATH=$(pkg-config --variable=prefix tine)/bin:$PATH
 out=build/docs
 rm -rf $out
 mkdir -p $out

@@ -21,11 +21,12 @@ layout() {
         (cd bindings/cpp && ls tine/*.hpp) | sed 's|^|644 include/|'
         (cd docs && ls ./*.md design/*.md) | sed 's|^\(\./\)*|644 share/doc/tine/|'
         (cd bindings/go && ls ./*.go ./*.[ch] go.mod | grep -v _test.go) | sed 's|^\(\./\)*|644 share/tine/go/|'
-        (cd build/man && ls man3/*.3 man7/*.7) | sed 's|^|644 share/man/|'
+        (cd build/man && ls man1/*.1 man3/*.3 man7/*.7) | sed 's|^|644 share/man/|'
         [ ! -d build/book/html ] || (cd build/book/html && find . -type f) | sed 's|^\.|644 share/doc/tine/html|'
         for place in doc/tine tine/go; do printf '644 share/%s/%s\n' $place LICENSE-APACHE $place LICENSE-MIT; done
         echo "777 lib/$soname $shared"
         cat <<END
+755 bin/tine
 644 include/tine-ffi.h
 644 include/tine.h
 644 include/tine.hpp

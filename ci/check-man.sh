@@ -17,7 +17,7 @@ all() { # every call and every type with a comment
 
 # Where another page is, mandoc looks in the system's folders; here it is looked for in ours.
 lint() {
-    [ -z "$(mandoc -Tlint -W all "$man"/man3/*.3 "$man/man7/tine.7" | grep -v 'referenced manual not found' | tee /dev/stderr)" ]
+    [ -z "$(mandoc -Tlint -W all "$man"/man1/tine.1 "$man"/man3/*.3 "$man/man7/tine.7" | grep -v 'referenced manual not found' | tee /dev/stderr)" ]
     sed -n 's/^\.It Xr \([a-z_]*\) \([37]\).*/\1 \2/p; s/^\.Xr \([a-z_]*\) \([37]\).*/\1 \2/p' "$man"/man?/* | sort -u >build/named.txt
     [ "$(wc -l <build/named.txt)" -gt 150 ]
     while read -r name section; do [ -e "$man/man$section/$name.$section" ]; done <build/named.txt

@@ -13,7 +13,7 @@ passed=0 failed=0
 # Where tine hands memory from one thread to another ThreadSanitizer does not see it, since tine is not compiled with it.
 memory='names sync_locks'
 threads='names sync_locks'
-[ "${1-}" != long ] || memory='names sync_locks heap queue channel tasks'
+[ "${1-}" != long ] || memory='names sync_locks heap queue_watch channel tasks'
 
 try() { # try NAME LIMIT COMMAND...
     local name=$1 limit=$2

@@ -10,9 +10,10 @@
 # workers, which is made from tests/c/lib/functions.c, and in TINE_TEST_PLUGINS the folder of two plugins, which are made from
 # tests/c/lib/plugin.c. One that needs other libraries has a comment "packages: NAMES", for pkg-config.
 # VARIANTS=shared-c builds and runs that one alone; LIMIT=7200 sets the time limit of all. OUT=FOLDER is where all that is made goes,
-# and UNDER=COMMAND what runs each program: another kernel, say, or another machine (check-kernels.sh, check-aarch64.sh, check-musl.sh).
+# and UNDER=COMMAND what runs each program: another kernel, say, or another machine (check-kernels.sh, check-aarch64.sh, check-musl.sh);
+# UNDER=nothing only builds.
 set -u
-: "${VARIANTS=}" "${TINE_STORM=}"
+: "${VARIANTS=}" "${TINE_STORM=}" "${UNDER=}"
 cd "$(dirname "$0")/.." || exit 2
 out=${OUT:-build/c}
 export OUT=$out
@@ -53,13 +54,13 @@ one() { # one SOURCE LINK LANGUAGE: leaves its log and its verdict beside the pr
         build "$1" "$2" "$3" "$program" || { echo "does not build"; echo FAIL >"$program.verdict"; return; }
     fi
     limit=$(sed -n '1,20s/.*limit: \([0-9][0-9]*\).*/\1/p' "$1" | head -n 1)
-    if [ -n "$limit" ] && [ "$2-$3$VARIANTS$TINE_STORM" = static-c++ ]; then
+    if [ "$UNDER" = nothing ] || { [ -n "$limit" ] && [ "$2-$3$VARIANTS$TINE_STORM" = static-c++ ]; }; then
         echo "built" >"$program.verdict"
         return
     fi
     limit=${LIMIT:-${limit:-120}}
     # shellcheck disable=SC2086  # a list of words
-    timeout -k 5 "$limit" ${UNDER-} "$program" </dev/null
+    timeout -k 5 "$limit" $UNDER "$program" </dev/null
     status=$? verdict=FAIL
     case $status in
         0) verdict=ok ;;

@@ -27,11 +27,30 @@ check() { # check NAME COMMAND...
     fi
 }
 
+# Runs two lists of checks side by side, each a function here: what one of them waits for, the other need not. They share no folder
+# of build/. The second one's lines come when the first is through.
+beside() { # beside FUNCTION FUNCTION
+    local other=build/log/beside ok bad
+    (
+        passed=0 failed=0
+        "$2"
+        echo "$passed $failed" >$other.counts
+    ) >$other.lines 2>&1 &
+    "$1"
+    wait $!
+    cat $other.lines
+    # One that came to no end has failed.
+    read -r ok bad 2>/dev/null <$other.counts || ok=0 bad=1
+    rm -f $other.lines $other.counts
+    passed=$((passed + ok)) failed=$((failed + bad))
+}
+
 short() {
     check format cargo fmt --check -- --color never
-    check clippy cargo clippy --quiet --all-targets -- -D warnings
+    check clippy cargo clippy --quiet --workspace --all-targets -- -D warnings
     check rustdoc env RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --quiet
     check rust timeout -k 10 900 cargo test --quiet
+    check inspect timeout -k 10 600 cargo test --quiet --package tine-cli
     check install make --silent staged
     check layout ci/check-install.sh
     check build ci/check-build.sh
@@ -48,9 +67,12 @@ short() {
     check c ci/run-c-tests.sh
     check kernels ci/check-kernels.sh
     check cpp ci/check-cpp.sh
+    beside in_python in_go
+}
+in_python() { check python ci/check-python.sh; }
+in_go() {
     check go ci/check-go.sh
     check conformance ci/check-conformance.sh
-    check python ci/check-python.sh
 }
 long() {
     check install make --silent staged
@@ -60,6 +82,7 @@ long() {
     check c env VARIANTS='shared-c++ static-c' ci/run-c-tests.sh
     check kernels ci/check-kernels.sh long
     check aarch64 ci/check-aarch64.sh
+    check musl ci/check-musl.sh
     check fuzz ci/check-fuzz.sh
     check python ci/check-python.sh long
 }

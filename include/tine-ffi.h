@@ -158,6 +158,8 @@ void tine_pool_destroy(tine_pool *pool);
 int tine_pool_fd(tine_pool *pool);
 int tine_pool_poll(tine_pool *pool);
 int tine_pool_stats(tine_pool *pool, tine_stats *out);
+int tine_stats_text(tine_pool *const *pools, const char *const *names, unsigned long count, char *buffer,
+    unsigned long capacity, unsigned long *length);
 typedef struct tine_death {
     unsigned long size; /* 0 */
     int pid; /* 8 */

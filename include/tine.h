@@ -544,6 +544,21 @@ int tine_pool_poll(tine_pool *pool);
  */
 int tine_pool_stats(tine_pool *pool, tine_stats *out);
 
+/* ---- Counters as text ------------------------------------------------------------------------------------------ */
+
+/**
+ * The counters of pools (tine_stats) as text, in the format of Prometheus: what an HTTP server answers for /metrics, with the type
+ * text/plain; version=0.0.4. Each is a metric tine_... with a line of help; a pool's name becomes the label pool.
+ *
+ * Parameters: pools, names: arrays of count pools and of their names, which are UTF-8; names, or one of them, may be NULL: no label,
+ * which makes sense for a single pool. buffer: gets the text and a NUL. capacity: its room in bytes; 0 with a NULL buffer asks for
+ * the length. length: gets the text's length in bytes without the NUL; may be NULL.
+ * Returns 0; -EMSGSIZE: it does not fit, *length says how long it is, and the buffer is as it was; -EINVAL: no pool, a pool is NULL, a name
+ * is no UTF-8; TINE_EFORKED, TINE_EWORKER. Threads: any.
+ */
+int tine_stats_text(tine_pool *const *pools, const char *const *names, size_t count, char *buffer,
+    size_t capacity, size_t *length);
+
 /* ---- Deaths ---------------------------------------------------------------------------------------------------- */
 
 /** How a process ended. */
@@ -770,7 +785,7 @@ int tine_cancel_queued(tine_pool *pool);
  * Parameters: pool. ids, count: tasks; their place in the array gives one that has settled the preference. timeout_ns.
  * out: a tine_result, with its .size set; .id says which task.
  * Returns 0; TINE_EEMPTY: count is 0; -ENOMEM: no memory for so many; otherwise as tine_wait, where an error for one of the
- * ids is one for all. Where one has settled already, those behind it are not looked at, nor whether they can be waited for.
+ * ids is one for all.
  * Ownership: as for tine_wait. Threads: any.
  */
 int tine_wait_any(tine_pool *pool, const tine_id *ids, size_t count, int64_t timeout_ns, tine_result *out);

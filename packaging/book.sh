@@ -9,17 +9,22 @@ mkdir -p $book/src/design
 build/reference markdown include/tine.h $book/src/reference -
 cp docs/*.md $book/src
 cp docs/design/*.md $book/src/design
+# With its plots, and by another name: mdBook would call it index.html, and not those that point to it.
+cp -r docs/benchmarks $book/src
+mv $book/src/benchmarks/README.md $book/src/benchmarks/benchmarks.md
 cp README.md $book/src/index.md
 cp CHANGELOG.md CONTRIBUTING.md $book/src
 # What a page points to that is no page is named, and not pointed to.
-sed -i -E -e 's|\]\((\.\./)*docs/|](|g' -e 's|\]\((\.\./)+README\.md|](index.md|g' -e 's/\[([^]]*)\]\((\.\.\/)*(LICENSE-[A-Z]*)\)/\1/g' $book/src/*.md $book/src/design/*.md
+sed -i -E -e 's|\]\((\.\./)*docs/|](|g' -e 's|\]\((\.\./)+README\.md|](index.md|g' -e 's/\[([^]]*)\]\((\.\.\/)*(LICENSE-[A-Z]*)\)/\1/g' \
+    -e 's|\]\(((\.\./)*benchmarks)/README\.md|](\1/benchmarks.md|g' $book/src/*.md $book/src/design/*.md $book/src/benchmarks/*.md
 title() { printf -- '%s- [%s](%s)\n' "$2" "$(sed -n 's/^# //p' "$book/src/$1" | head -n 1)" "$1"; }
 {
     echo '# Summary'
     title index.md ''
-    for page in pools shared-memory locks queues processes cpp go python ffi debugging robustness performance; do
+    for page in pools shared-memory locks queues processes cpp go python ffi debugging inspect robustness performance; do
         [ ! -e docs/$page.md ] || title $page.md ''
     done
+    title benchmarks/benchmarks.md '  '
     title architecture.md ''
     for page in docs/design/*.md; do title "${page#docs/}" '  '; done
     cat $book/src/reference/SUMMARY

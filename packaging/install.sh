@@ -1,13 +1,13 @@
 #!/bin/sh
 # install.sh install|uninstall: what `make install` puts where, and what `make uninstall` takes away again: one list for both.
-# The Makefile gives it PREFIX, LIBDIR, INCLUDEDIR, LIBEXECDIR, DATADIR, DESTDIR, RELEASE, VERSION, SONAME, SHARED and CC.
+# The Makefile gives it PREFIX, BINDIR, LIBDIR, INCLUDEDIR, LIBEXECDIR, DATADIR, DESTDIR, RELEASE, VERSION, SONAME, SHARED and CC.
 # It runs from the repository's root, and needs neither cargo nor the right to write here.
 set -eu
 umask 022
 
 refuse() { echo "make $action: $1" >&2; exit 2; }
 action=$1
-for name in PREFIX LIBDIR INCLUDEDIR LIBEXECDIR DATADIR; do
+for name in PREFIX BINDIR LIBDIR INCLUDEDIR LIBEXECDIR DATADIR; do
     eval "value=\$$name"
     case $value in
         /*) ;;
@@ -50,10 +50,17 @@ folders=
 docs=$DATADIR/doc/tine
 go=$DATADIR/tine/go
 
-put 755 "$RELEASE/libtine.so" "$LIBDIR/$SHARED"
-link "$SHARED" "$LIBDIR/$SONAME"
-link "$SONAME" "$LIBDIR/libtine.so"
+# A target whose programs are all linked statically, musl's, has no shared library; the worker is such a program there.
+static=
+if [ $action = install ] && [ ! -e "$RELEASE/libtine.so" ]; then
+    static=-static
+else
+    put 755 "$RELEASE/libtine.so" "$LIBDIR/$SHARED"
+    link "$SHARED" "$LIBDIR/$SONAME"
+    link "$SONAME" "$LIBDIR/libtine.so"
+fi
 put 644 "$RELEASE/libtine.a" "$LIBDIR/libtine.a"
+put 755 "$RELEASE/tine" "$BINDIR/tine"
 put 644 include/tine.h "$INCLUDEDIR/tine.h"
 put 644 include/tine-ffi.h "$INCLUDEDIR/tine-ffi.h"
 put 644 bindings/cpp/tine.hpp "$INCLUDEDIR/tine.hpp"
@@ -88,7 +95,7 @@ done
 if [ $action = install ]; then
     install -d -m 755 "$DESTDIR$LIBEXECDIR"
     # shellcheck disable=SC2086  # lists of flags
-    $CC -std=c11 ${CFLAGS-} -Wall -Wextra -Iinclude src/worker/tine-worker.c -o "$DESTDIR$LIBEXECDIR/tine-worker" ${LDFLAGS-} \
+    $CC -std=c11 $static ${CFLAGS-} -Wall -Wextra -Iinclude src/worker/tine-worker.c -o "$DESTDIR$LIBEXECDIR/tine-worker" ${LDFLAGS-} \
         -L"$DESTDIR$LIBDIR" -ltine -Wl,-rpath,"\$ORIGIN/$(from "$LIBEXECDIR" "$LIBDIR")"
     chmod 755 "$DESTDIR$LIBEXECDIR/tine-worker"
 else

@@ -203,8 +203,13 @@ fn errno_text(errno: c_int) -> &'static CStr {
         // SAFETY: a place as long as is said; what is written there ends with a zero.
         let copy = unsafe {
             libc::strerror_r(errno, buffer.as_mut_ptr(), buffer.len() - 1);
-            CStr::from_ptr(buffer.as_ptr()).to_owned().into_raw()
+            CStr::from_ptr(buffer.as_ptr()).to_owned()
         };
+        // musl has one sentence for all that it does not know, which names no number.
+        let nameless = cfg!(target_env = "musl") && copy.as_c_str() == c"No error information";
+        let copy =
+            if nameless { CString::new(format!("Unknown error {errno}")).unwrap_or(copy) } else { copy };
+        let copy = copy.into_raw();
         match place.compare_exchange(text, copy, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => text = copy,
             Err(other) => {

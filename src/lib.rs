@@ -3,6 +3,61 @@
 //! The crate is the core of the C library `libtine`: everything here is safe to call from Rust, and
 //! [`ffi`] puts the C ABI of `include/tine.h` on top of it and nothing else. `docs/architecture.md` says how
 //! the pieces work together and why.
+//!
+//! A pool, two tasks, one of which ends its process:
+//!
+//! ```standalone_crate
+//! use tine::pool::{Pool, PoolOptions, SubmitOptions};
+//! use tine::sys::clock::Timeout;
+//!
+//! fn main() -> tine::Result<()> {
+//!     tine::init()?; // First of all: workers start in this main(), too, and stay in here.
+//!     let pool = Pool::create(&PoolOptions { workers: 1, ..PoolOptions::default() })?;
+//!
+//!     let reverse = tine::function(|call| Ok(call.input().iter().rev().copied().collect()));
+//!     let id = pool.submit(reverse, b"drawer", SubmitOptions::default())?;
+//!     assert_eq!(pool.output_of(id, Timeout::Forever)?, b"reward");
+//!
+//!     let dies = tine::function(|_| std::process::abort());
+//!     let id = pool.submit(dies, b"", SubmitOptions::default())?;
+//!     let error = pool.output_of(id, Timeout::Forever).unwrap_err();
+//!     assert!(error.text().contains("SIGABRT"), "{}", error.text());
+//!
+//!     // The pool serves on, in another process.
+//!     let id = pool.submit(reverse, b"lived", SubmitOptions::default())?;
+//!     assert_eq!(pool.output_of(id, Timeout::Forever)?, b"devil");
+//!     pool.shutdown(Timeout::Forever)
+//! }
+//! ```
+//!
+//! A channel has two ends, which processes may have, and threads:
+//!
+//! ```
+//! use std::mem::MaybeUninit;
+//! use tine::channel::{Channel, ChannelOptions, Received};
+//! use tine::sys::clock::Timeout;
+//!
+//! # fn main() -> tine::Result<()> {
+//! let (here, there) = Channel::pair(&ChannelOptions::default())?;
+//! here.send(b"ping", Timeout::Forever)?;
+//! let mut room = [MaybeUninit::uninit(); 16];
+//! assert_eq!(there.receive(Timeout::Forever, &mut room)?, Received::Message(4));
+//! assert!(there.receive(Timeout::Try, &mut room).is_err());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A mutex works between processes when it lies in memory that they share, and says when a holder has died:
+//!
+//! ```
+//! use tine::sync::{Acquired, Mutex};
+//! use tine::sys::clock::Timeout;
+//!
+//! let mutex = Mutex::new(0).unwrap();
+//! assert_eq!(mutex.lock(Timeout::Forever).unwrap(), Acquired::Clean);
+//! mutex.unlock().unwrap();
+//! assert!(mutex.unlock().is_err(), "it is not held");
+//! ```
 
 #[cfg(not(all(
     target_os = "linux",
@@ -20,16 +75,20 @@ pub mod ffi;
 #[cfg(test)]
 mod fuzz;
 pub mod heap;
+pub mod inspect;
 pub mod pool;
 pub mod process;
 pub mod queue;
+mod safe;
 mod supervisor;
 pub mod sync;
 pub mod sys;
 pub mod task;
 pub mod worker;
 
+pub use bootstrap::init;
 pub use error::{Error, Result};
+pub use safe::{Call, function};
 
 #[global_allocator]
 static ALLOCATOR: sys::reserve::WithReserve = sys::reserve::WithReserve;

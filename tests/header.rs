@@ -14,6 +14,7 @@ const SUBJECTS: &[&str] = &[
     "start",
     "worker_options",
     "pool",
+    "stats_text",
     "death",
     "submit",
     "map",

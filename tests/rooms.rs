@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// From the ground up.
-const ROOMS: [&str; 16] = [
+const ROOMS: [&str; 18] = [
     "error",
     "sys",
     "check",
@@ -18,12 +18,14 @@ const ROOMS: [&str; 16] = [
     "queue",
     "channel",
     "task",
+    "inspect",
     "worker",
     "supervisor",
     "bootstrap",
     "family",
     "pool",
     "process",
+    "safe",
     "ffi",
 ];
 

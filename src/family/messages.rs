@@ -67,6 +67,9 @@ impl Family {
                     link.pidfd.as_ref().map_or(Ok(()), |pidfd| epoll.add(pidfd.as_raw_fd(), SUPERVISOR))?;
                     Ok(tables)
                 });
+                if let (Ok(tables), Some(page)) = (&tables, &self.page) {
+                    page.show_tables(tables);
+                }
                 match (tables, &mut self.callees) {
                     (Ok(tables), Some(callees)) => callees.set_tables(tables),
                     (Ok(tables), callees @ None) => *callees = Some(Callees::new(tables)),

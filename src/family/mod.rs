@@ -32,6 +32,7 @@ mod starting;
 use crate::channel::End;
 use crate::error::{Error, Result};
 use crate::heap::Heap;
+use crate::inspect::page::{Page, Shown, state as shown};
 use crate::sys::children::Command;
 use crate::sys::clock::{Deadline, now_ns};
 use crate::sys::epoll::Epoll;
@@ -114,6 +115,8 @@ pub(crate) struct Family {
     pub(crate) workers_recycled: u64,
     /// How many places are not parked.
     wanted: usize,
+    /// Where others see what there is.
+    pub(crate) page: Option<Arc<Page>>,
     /// What a pass over the members has found; nothing once they may have changed.
     glance: Cell<Option<Glance>>,
 }
@@ -158,6 +161,7 @@ impl Family {
             worker_deaths: 0,
             workers_recycled: 0,
             wanted: workers,
+            page: None,
             glance: Cell::new(None),
         })
     }
@@ -198,6 +202,26 @@ impl Family {
             self.break_down(error);
         }
         self.forget_glance();
+        self.show();
+    }
+
+    /// Lets others see what there is now.
+    fn show(&self) {
+        let Some(page) = &self.page else { return };
+        page.show_deaths(self.worker_deaths, self.workers_recycled, self.supervisor_deaths);
+        page.show_places(self.members.iter().map(|member| Shown {
+            state: match member.state {
+                MemberState::Vacant { .. } if member.parked => shown::PARKED,
+                MemberState::Vacant { .. } => shown::VACANT,
+                MemberState::Starting { .. } => shown::STARTING,
+                MemberState::Ready if member.leaving.is_some() => shown::LEAVING,
+                MemberState::Ready => shown::READY,
+                MemberState::Dying => shown::DYING,
+                MemberState::Ended => shown::ENDED,
+            },
+            pid: member.pid as u32,
+            generation: member.generation,
+        }));
     }
 
     /// The next thing for the pool to deal with.

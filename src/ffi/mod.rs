@@ -23,6 +23,7 @@ pub mod queue;
 pub mod queue_place;
 pub mod segment;
 pub mod start;
+pub mod stats_text;
 pub mod stream;
 pub mod submit;
 pub mod sync;

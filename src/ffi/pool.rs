@@ -489,7 +489,7 @@ pub unsafe extern "C" fn tine_pool_stats(pool: *mut tine_pool, out: *mut tine_st
             items_settled: stats.items_settled,
             items_failed: stats.items_failed,
             workers_busy: stats.workers_busy,
-            waiting: stats.outstanding.saturating_sub(stats.workers_busy) as u64,
+            waiting: stats.waiting() as u64,
         };
         // SAFETY: `out` can be written as far as its `.size` says, as the header asks. `check` has refused NULL.
         unsafe { options::fill(out, &stats) }?;

@@ -34,6 +34,7 @@ mod directory;
 mod entry;
 mod extents;
 pub(crate) mod marks;
+pub(crate) mod outside;
 pub mod own;
 mod private;
 mod reclaim;
@@ -43,6 +44,7 @@ mod slab;
 
 pub use audit::{HeapStats, Usage};
 pub(crate) use entry::Owner;
+pub use outside::Whose;
 
 use crate::error::{Error, Result};
 use crate::sys::fd::Guarded;

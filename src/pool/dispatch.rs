@@ -171,7 +171,7 @@ impl State {
         if deadline_ns != 0 {
             ring.hurry(deadline_ns.saturating_add(self.limits.grace_ns));
         }
-        let (recalled, believed) = ring.give_up(segment, &mut self.ledger, blamed);
+        let (recalled, believed) = ring.give_up(segment, &mut self.ledger, blamed, now);
         if !believed {
             self.distrust(slot);
         }

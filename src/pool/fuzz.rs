@@ -68,7 +68,7 @@ fn entry(heap: &Heap, input: &mut Unstructured<'_>) -> arbitrary::Result<()> {
                 }
             }
             _ => {
-                let (recalled, _) = ring.give_up(&segment, &mut ledger, input.arbitrary()?);
+                let (recalled, _) = ring.give_up(&segment, &mut ledger, input.arbitrary()?, u64::MAX);
                 settled += recalled.len() as u32;
                 recalled.into_iter().for_each(|index| ledger.close(index));
             }

@@ -34,6 +34,7 @@ mod shutdown;
 mod standby;
 mod standby_account;
 mod state;
+mod stats_text;
 mod stream;
 mod submissions;
 mod submit;
@@ -49,6 +50,7 @@ pub use driven::meanwhile;
 pub use ledger::{Delivery, TaskId};
 pub use map::{Failure, Map, MapCall, MapReport, Progress, Schedule};
 pub use options::{MAX_WORKERS, PoolOptions, SubmitOptions};
+pub use stats_text::stats_text;
 pub use stream::{Pull, Pulled, Stream, StreamOptions};
 
 use crate::bootstrap;
@@ -160,6 +162,13 @@ pub struct PoolStats {
     pub heap_allocated_bytes: u64,
 }
 
+impl PoolStats {
+    /// How many of the outstanding have not begun.
+    pub fn waiting(&self) -> usize {
+        self.outstanding.saturating_sub(self.workers_busy)
+    }
+}
+
 impl Pool {
     /// Starts a pool and waits until its workers are ready.
     pub fn create(options: &PoolOptions) -> Result<Pool> {
@@ -178,7 +187,9 @@ impl Pool {
         let epoll = Arc::new(Epoll::new()?);
         if options.inline {
             let place = InlinePlace::of_host(&heap)?;
-            return Pool::build(options, heap, Family::of_nobody(epoll, settings)?, Some(Arc::new(place)));
+            let mut family = Family::of_nobody(epoll, settings)?;
+            family.page = Some(Arc::new(options.page(&heap, 0)?));
+            return Pool::build(options, heap, family, Some(Arc::new(place)));
         }
         let workers =
             if options.workers == 0 { limits::available_cpus().min(MAX_WORKERS) } else { options.workers };
@@ -198,6 +209,7 @@ impl Pool {
         if options.min_workers > 0 {
             family.park_from(options.min_workers);
         }
+        family.page = Some(Arc::new(options.page(&heap, workers)?));
         Pool::build(options, heap, family, None)
     }
 

@@ -9,6 +9,8 @@ use super::window::Window;
 use crate::channel::Channel;
 use crate::error::{Error, Result};
 use crate::family::options::WorkerOptions;
+use crate::heap::Heap;
+use crate::inspect::page::{About, Page};
 use crate::sys::clock::Timeout;
 use crate::sys::reserve;
 use crate::task::function::{Function, Target};
@@ -152,6 +154,13 @@ impl PoolOptions<'_> {
 
     pub(super) fn heap_range(&self) -> usize {
         self.worker.heap_range(DEFAULT_HEAP_BYTES)
+    }
+
+    /// What others see of the pool.
+    pub(super) fn page(&self, heap: &Heap, places: usize) -> Result<Page> {
+        let [window_tasks, window_bytes, ..] = self.rules(None).window.figures();
+        let start = self.worker.settings()?.start as u32;
+        Page::create(heap, &About { places, start, window_tasks, window_bytes })
     }
 
     pub(super) fn settings(&self) -> Result<Settings> {

@@ -57,17 +57,6 @@ impl Pool {
         }
         let inner = self.inner()?;
         let mut state = inner.lock();
-        // Who takes one after the other finds one near the front: then nothing is done for the others.
-        if inner.inline_place.is_none()
-            && state.may_answer_at_once()
-            && let Some(index) = state.first_settled(ids)?
-        {
-            state.claim(index)?;
-            state.mark_taken(index);
-            let result = state.hand_over(index);
-            state.leave();
-            return Ok(result);
-        }
         let indices = state.claim_all(ids)?;
         let (mut state, first) = wait(inner, state, Want::Any(&indices), timeout, |state| {
             let settled = |index: &&u32| state.ledger.get(**index).state == TaskState::Settled;
@@ -133,12 +122,6 @@ impl State {
 
     /// Claims a task for a waiter: it is no longer among those that `next` gives out.
     pub(super) fn claim(&mut self, index: u32) -> Result<()> {
-        self.may_claim(index)?;
-        self.submissions.claim(&mut self.ledger, index);
-        Ok(())
-    }
-
-    fn may_claim(&self, index: u32) -> Result<()> {
         let entry = self.ledger.get(index);
         if entry.claimed {
             let text = match entry.calls() {
@@ -152,19 +135,8 @@ impl State {
         if entry.state == TaskState::Taken {
             return Err(Error::new(Code::ID, "the task's result has been taken already"));
         }
+        self.submissions.claim(&mut self.ledger, index);
         Ok(())
-    }
-
-    /// The first of several tasks that has settled, where none before it is refused.
-    fn first_settled(&mut self, ids: &[TaskId]) -> Result<Option<u32>> {
-        for id in ids {
-            let index = self.ledger.find(*id)?;
-            self.may_claim(index)?;
-            if self.ledger.get(index).state == TaskState::Settled {
-                return Ok(Some(index));
-            }
-        }
-        Ok(None)
     }
 
     /// Claims several tasks, or none where that fails for one of them.

@@ -144,6 +144,11 @@ impl RingAccount {
         }
     }
 
+    /// How far it has been drained.
+    pub(super) fn position(&self) -> u32 {
+        self.done
+    }
+
     pub(super) fn in_ring(&self) -> usize {
         self.flights.len()
     }
@@ -493,17 +498,22 @@ impl RingAccount {
         }
     }
 
-    /// The worker is given up on: what is behind the task in front is taken back, and so is that, unless it is to blame. Whether
-    /// the worker can be believed.
+    /// The worker is given up on: what is behind the task in front is taken back, and so is that, unless it is to blame. Then the
+    /// worker has its time first, for one that is stopped, or that gets no processor, says as little. Whether the worker can be
+    /// believed.
     pub(super) fn give_up(
         &mut self,
         segment: &Segment,
         ledger: &mut Ledger,
         blamed: bool,
+        now_ns: u64,
     ) -> (Vec<u32>, bool) {
         self.wedged = true;
         let Some((_, index)) = self.front() else { return (Vec::new(), true) };
         let (mut recalled, _) = self.recall_behind(segment, ledger);
+        if blamed && !self.is_hung(now_ns) {
+            return (recalled, true);
+        }
         if blamed {
             self.blamed = Some(index);
         } else if self.recall(segment, ledger, index) {
@@ -581,6 +591,28 @@ mod tests {
         let mut ring = RingAccount { task_ns: 1_000, ..RingAccount::new() };
         (1..=20).for_each(|round| ring.measure(&segment, 1, round * 50_000));
         assert_eq!(ring.depth, SLOTS as usize - 1);
+    }
+
+    #[test]
+    fn what_is_to_blame_stays_until_its_worker_has_had_its_time() {
+        let (segment, _fd) = Segment::create().unwrap();
+        let mut ledger = Ledger::default();
+        let index = ledger.open().unwrap();
+        segment.slot(0).state.store(state::READY, Ordering::Relaxed);
+        let ring = || RingAccount {
+            flights: [Flight::Task(index)].into(),
+            tasks: 1,
+            given: 1,
+            ..RingAccount::new()
+        };
+        assert_eq!(ring().give_up(&segment, &mut ledger, false, WEDGED_NS + 1), (vec![index], true));
+        segment.slot(0).state.store(state::READY, Ordering::Relaxed);
+        let mut kept = ring();
+        assert_eq!(kept.give_up(&segment, &mut ledger, true, WEDGED_NS + 1), (vec![], true));
+        assert_eq!((kept.blamed, kept.front()), (None, Some((0, index))));
+        assert!(segment.slot(0).is_ready(), "it may still be begun");
+        assert_eq!(kept.give_up(&segment, &mut ledger, true, HUNG_NS + 1), (vec![], false));
+        assert_eq!(kept.blamed, Some(index));
     }
 
     #[test]

@@ -96,13 +96,14 @@ fn marked(word: usize, mut bits: u64) -> impl Iterator<Item = usize> {
 impl State {
     pub(super) fn new(heap: Arc<Heap>, family: Family, rules: Rules) -> crate::Result<State> {
         let rings = RingAccounts::new(family.members.len())?;
+        let submissions = Submissions::new(rules.window, family.page.clone());
         Ok(State {
             heap,
             family,
             ledger: Ledger::default(),
             rings,
             queue: Queue::new(),
-            submissions: Submissions::new(rules.window),
+            submissions,
             news: News::default(),
             maps: Maps::default(),
             streams: Streams::default(),
@@ -244,6 +245,9 @@ impl State {
         if !drained.is_empty() {
             self.family.has_worked();
             self.rings.has_delivered(slot);
+            if let Some(page) = &self.family.page {
+                page.has_drained(slot, self.rings[slot].position(), now);
+            }
         }
         for Drained { index, mut outcome } in drained.drain(..) {
             if let Some(ending) = self.rings[slot].ending.take_if(|ending| ending.index == index) {

@@ -6,6 +6,9 @@
 use super::finished::Finished;
 use super::ledger::{Ledger, State as TaskState};
 use super::window::Window;
+use crate::inspect::page::{Counters as Shown, Page};
+use crate::sys::prim::{AtomicU64, Ordering};
+use std::sync::Arc;
 
 /// Every task that has entered and has not been taken is in the window; of those, the ones that have settled and are nobody's in
 /// particular are in `finished`.
@@ -14,6 +17,8 @@ pub(super) struct Submissions {
     window: Window,
     finished: Finished,
     counters: Counters,
+    /// Where others see the figures of these.
+    page: Option<Arc<Page>>,
 }
 
 /// What has come of the pool so far.
@@ -28,8 +33,21 @@ pub(super) struct Counters {
 }
 
 impl Submissions {
-    pub(super) fn new(window: Window) -> Submissions {
-        Submissions { window, finished: Finished::new(), counters: Counters::default() }
+    pub(super) fn new(window: Window, page: Option<Arc<Page>>) -> Submissions {
+        Submissions { window, finished: Finished::new(), counters: Counters::default(), page }
+    }
+
+    /// Lets others see a counter.
+    fn show(&self, counter: impl Fn(&Shown) -> &AtomicU64, value: u64) {
+        if let Some(page) = &self.page {
+            counter(page.counters()).store(value, Ordering::Relaxed);
+        }
+    }
+
+    fn show_window(&self) {
+        let [_, _, tasks, bytes] = self.window.figures();
+        self.show(|page| &page.window_tasks, tasks as u64);
+        self.show(|page| &page.window_bytes, bytes as u64);
     }
 
     pub(super) fn window(&self) -> &Window {
@@ -44,11 +62,14 @@ impl Submissions {
     pub(super) fn enter(&mut self, length: usize) {
         self.window.enter(length);
         self.counters.submitted += 1;
+        self.show(|page| &page.submitted, self.counters.submitted);
+        self.show_window();
     }
 
     /// A task has settled. It is anybody's to take, unless its result goes to a callback or is claimed; returns whether it is.
     pub(super) fn settle(&mut self, ledger: &mut Ledger, index: u32, is_told: bool) -> bool {
         self.counters.settled += 1;
+        self.show(|page| &page.settled, self.counters.settled);
         let is_anybodys = !is_told && !ledger.get(index).claimed;
         if is_anybodys {
             self.finished.push(ledger, index);
@@ -68,6 +89,7 @@ impl Submissions {
         let length = entry.input_length;
         self.finished.unclaim(ledger, index);
         self.window.leave(length);
+        self.show_window();
     }
 
     /// A settled task that was anybody's is taken to be forgotten.
@@ -112,6 +134,8 @@ impl Submissions {
     pub(super) fn count_items(&mut self, settled: usize, failed: usize) {
         self.counters.items += settled as u64;
         self.counters.items_failed += failed as u64;
+        self.show(|page| &page.items, self.counters.items);
+        self.show(|page| &page.items_failed, self.counters.items_failed);
     }
 }
 
@@ -132,7 +156,7 @@ mod tests {
 
     #[test]
     fn what_is_claimed_is_nobody_elses_until_it_is_given_up() {
-        let (mut ledger, mut submissions) = (Ledger::default(), Submissions::new(Window::new(2, 10)));
+        let (mut ledger, mut submissions) = (Ledger::default(), Submissions::new(Window::new(2, 10), None));
         let index = submit(&mut ledger, &mut submissions);
         submissions.claim(&mut ledger, index);
         assert!(!submissions.has_unclaimed(), "the only one is claimed");
@@ -149,7 +173,7 @@ mod tests {
 
     #[test]
     fn a_place_in_the_window_is_free_when_its_result_is_taken() {
-        let (mut ledger, mut submissions) = (Ledger::default(), Submissions::new(Window::new(1, 10)));
+        let (mut ledger, mut submissions) = (Ledger::default(), Submissions::new(Window::new(1, 10), None));
         let index = submit(&mut ledger, &mut submissions);
         assert!(settle(&mut ledger, &mut submissions, index));
         assert!(submissions.all_settled() && !submissions.window().has_room(0));

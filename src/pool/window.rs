@@ -21,6 +21,11 @@ impl Window {
         self.most_bytes
     }
 
+    /// What it is and what is in it, for others to see: the most tasks, the most bytes, tasks, bytes.
+    pub(super) fn figures(&self) -> [usize; 4] {
+        [self.most_tasks, self.most_bytes, self.tasks, self.bytes]
+    }
+
     /// How many tasks are in it.
     pub(super) fn tasks(&self) -> usize {
         self.tasks

@@ -2,6 +2,7 @@
 
 pub(crate) mod layout;
 pub mod message;
+pub(crate) mod outside;
 mod registry;
 pub(crate) mod spin;
 mod status;
@@ -12,6 +13,7 @@ mod zero_copy;
 
 pub use layout::{MOST_BYTES, MOST_MESSAGES};
 pub use message::{Queue, QueueOptions};
+pub use outside::Contents;
 pub(crate) use registry::{
     Known, create, destroy, find, forget_heap, handle_at, know_heap, leave_heap, name_heap,
 };

@@ -102,7 +102,8 @@ unsafe extern "C" {
 }
 
 /// Calls `visit` with the address of each frame, innermost first, until it answers false: from the frame that was interrupted at
-/// the instruction `from`, or all, where the unwinder does not get there: the handler's callers may be the broken thing.
+/// the instruction `from`. Where the unwinder does not get there, `from` and then all: the handler's callers may be the broken thing,
+/// and with musl the unwinder comes to no end of the handler.
 pub(crate) fn walk_stack(from: usize, visit: &mut dyn FnMut(usize) -> bool) {
     let (mut reached, mut of_handler) = (false, 0);
     all_frames(&mut |address| {
@@ -110,6 +111,9 @@ pub(crate) fn walk_stack(from: usize, visit: &mut dyn FnMut(usize) -> bool) {
         of_handler += 1;
         !reached && of_handler < HANDLER_FRAMES
     });
+    if !reached && from != 0 && !visit(from) {
+        return;
+    }
     let mut begun = !reached;
     all_frames(&mut |address| {
         begun |= address == from;

@@ -97,7 +97,8 @@ unsafe extern "C" fn collect(info: *mut libc::dl_phdr_info, _: usize, out: *mut 
     let base = info.dlpi_addr as usize;
     // SAFETY: the loader's string.
     let name = OsStr::from_bytes(unsafe { CStr::from_ptr(info.dlpi_name) }.to_bytes());
-    let (path, shown) = if name.is_empty() && modules.is_empty() {
+    // glibc has no name for the program, musl has this one where it is linked statically.
+    let (path, shown) = if modules.is_empty() && (name.is_empty() || name == "/proc/self/exe") {
         let shown = std::fs::read_link("/proc/self/exe").unwrap_or_else(|_| "the program".into());
         (OsStr::new("/proc/self/exe"), shown.to_string_lossy().into_owned())
     } else {

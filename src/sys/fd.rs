@@ -110,6 +110,14 @@ pub(crate) fn owned(rc: libc::c_long, what: &str) -> Result<OwnedFd> {
     above_standard(unsafe { OwnedFd::from_raw_fd(rc as RawFd) }, what)
 }
 
+/// The same file for reading alone, by a descriptor of its own.
+pub(crate) fn for_reading(fd: RawFd) -> Result<OwnedFd> {
+    let path = std::ffi::CString::new(format!("/proc/self/fd/{fd}")).unwrap_or_default();
+    // SAFETY: a string.
+    let rc = unsafe { libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) };
+    owned(libc::c_long::from(rc), "open")
+}
+
 /// A copy of a descriptor that stays somebody else's; close-on-exec, above the standard ones.
 pub(crate) fn duplicate(fd: RawFd) -> Result<OwnedFd> {
     copy_above_standard(fd, "the descriptor")

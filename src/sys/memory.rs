@@ -114,11 +114,23 @@ pub(crate) fn write_all(fd: RawFd, bytes: &[u8]) -> Result<()> {
 
 /// Reads as many of a file's first bytes as there is room for; whether there were as many.
 pub(crate) fn read_exactly(fd: RawFd, room: &mut [MaybeUninit<u8>]) -> Result<bool> {
+    read_exactly_at(fd, 0, room)
+}
+
+/// The same from an offset on.
+pub(crate) fn read_exactly_at(fd: RawFd, from: u64, room: &mut [MaybeUninit<u8>]) -> Result<bool> {
     let mut at = 0;
     while at < room.len() {
         let rest = &mut room[at..];
         // SAFETY: pointer and length are of one buffer of ours, so as many bytes can be written.
-        let read = unsafe { libc::pread(fd, rest.as_mut_ptr().cast(), rest.len(), at as libc::off_t) };
+        let read = unsafe {
+            libc::pread64(
+                fd,
+                rest.as_mut_ptr().cast(),
+                rest.len(),
+                from.wrapping_add(at as u64) as libc::off64_t,
+            )
+        };
         match read {
             1.. => at += read as usize,
             0 => return Ok(false),
@@ -127,6 +139,20 @@ pub(crate) fn read_exactly(fd: RawFd, room: &mut [MaybeUninit<u8>]) -> Result<bo
         }
     }
     Ok(true)
+}
+
+/// # Safety
+/// Every content is one: atomics, numbers, and cells of bytes.
+pub(crate) unsafe trait AnyContent {}
+
+/// A copy of what stands in a file from an offset on; `None` where that is too short.
+pub(crate) fn copy_of<T: AnyContent>(fd: RawFd, from: u64) -> Result<Option<Box<T>>> {
+    let mut copy = Box::<T>::new_uninit();
+    // SAFETY: the bytes of the box, which may hold anything.
+    let bytes = unsafe { std::slice::from_raw_parts_mut(copy.as_mut_ptr().cast(), size_of::<T>()) };
+    let whole = read_exactly_at(fd, from, bytes)?;
+    // SAFETY: all its bytes are written, and every content is one.
+    Ok(whole.then(|| unsafe { copy.assume_init() }))
 }
 
 /// Reserves pages, so that touching them cannot fail; makes the file longer where it is shorter.
@@ -191,6 +217,11 @@ impl FileId {
     pub(crate) fn of(fd: RawFd) -> Result<FileId> {
         let stat = stat(fd)?;
         Ok(FileId { device: stat.st_dev, number: stat.st_ino })
+    }
+
+    /// Its number on its device.
+    pub(crate) fn inode(self) -> u64 {
+        self.number
     }
 }
 

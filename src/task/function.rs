@@ -39,7 +39,7 @@ pub(crate) struct Callee {
 }
 
 /// The `module` of a function that goes by its name; its offset is the place in the table of names.
-pub(super) const BY_NAME: u32 = u32::MAX;
+pub(crate) const BY_NAME: u32 = u32::MAX;
 
 /// A name that has been registered in this process, as long as that lives, and the function's address.
 pub(super) type Registered = (&'static CStr, usize);
@@ -122,6 +122,16 @@ impl Tables {
             tables.names.push(reader.text()?);
         }
         Ok(tables)
+    }
+
+    /// The files of the modules, in the order of their places.
+    pub(crate) fn modules(&self) -> impl Iterator<Item = &str> {
+        self.modules.iter().map(|(_, path)| path.as_str())
+    }
+
+    /// The registered names, in the order of their places.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.names.iter().map(String::as_str)
     }
 
     /// The file of a module, for messages about a crash.

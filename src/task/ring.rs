@@ -23,6 +23,7 @@
 //! | `phase`, `pending_output`, `items_*` | worker, Release | host, Acquire, after a death too | each stands alone |
 //! | `begun_ns` | worker, Release | host, Acquire | zeroed before the claim, so never an earlier task's |
 //! | `items_*`, `begun_ns` | as above | host, and then `done` | of the task in front only where `done`, read after them, has not passed it |
+//! | `awake_*` | worker, when it has waited for a task | who looks from outside | two words, for people |
 //! | `pace` | worker, Relaxed, when it has run out of tasks | host | how long each has taken since it began with them, and up to which `done`: a hint |
 //! | `asked` | host | worker | where TIMED, Dekker with `items_begun`: both store, fence, then look |
 //!
@@ -222,6 +223,9 @@ pub(crate) struct Shared {
     pub(crate) begun_ns: AtomicU64,
     /// How long each task has taken that the worker was awake for, without a wait between them, and `done` when it had no more.
     pace: AtomicU64,
+    /// When the worker last had waited for a task, and that task's position.
+    pub(crate) awake_ns: AtomicU64,
+    pub(crate) awake_from: AtomicU32,
     pub(crate) crash: CrashRecord,
     pub(crate) failure: Bytes<512>,
     slots: [Slot; SLOTS as usize],
@@ -307,14 +311,14 @@ impl Shared {
         self.leave_pace(position, waiter, now);
         loop {
             if let Some(last) = waiter.spin.look_from(now, is_there) {
-                (waiter.began_ns, waiter.from) = (last, position);
+                self.has_come(waiter, last, position);
                 return true;
             }
             self.worker_sleeps.store(1, Ordering::Relaxed);
             fence(Ordering::SeqCst);
             if is_there() {
                 self.worker_sleeps.store(0, Ordering::Relaxed);
-                (waiter.began_ns, waiter.from) = (now_ns(), position);
+                self.has_come(waiter, now_ns(), position);
                 return true;
             }
             if self.leave.load(Ordering::Acquire) != 0 {
@@ -326,10 +330,23 @@ impl Shared {
             now = now_ns();
             waiter.spin.slept(now - began);
             if is_there() {
-                (waiter.began_ns, waiter.from) = (now, position);
+                self.has_come(waiter, now, position);
                 return true;
             }
         }
+    }
+
+    /// The worker has a task again, at this position.
+    fn has_come(&self, waiter: &mut Waiter, now: u64, position: u32) {
+        (waiter.began_ns, waiter.from) = (now, position);
+        self.awake_from.store(position, Ordering::Relaxed);
+        // Release: who sees the time sees the position that belongs to it, or a later one.
+        self.awake_ns.store(now, Ordering::Release);
+    }
+
+    /// Who looks from outside: where the host and the worker are, `tail` and `done`.
+    pub(crate) fn positions(&self) -> (u32, u32) {
+        (self.tail.load(Ordering::Relaxed), self.done.load(Ordering::Relaxed))
     }
 
     fn leave_pace(&self, position: u32, waiter: &Waiter, now: u64) {

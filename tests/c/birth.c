@@ -210,7 +210,7 @@ static int killed_after(int start, long stops, const char *doubled)
             killed = 1;
             kill(pid, SIGKILL);
         } else {
-            ptrace((enum __ptrace_request)request, pid, 0, 0);
+            ptrace((ptrace_request)request, pid, 0, 0);
         }
     }
     return killed;

@@ -6,6 +6,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* glibc has enums for these, which C++ makes of no int by itself; musl takes an int. */
+#ifdef __GLIBC__
+#define ptrace_request enum __ptrace_request
+#define rlimit_resource __rlimit_resource_t
+#else
+#define ptrace_request int
+#define rlimit_resource int
+#endif
+
 #define CHECK(condition)                                                                     \
     do {                                                                                     \
         if (!(condition)) {                                                                  \

@@ -187,10 +187,10 @@ static void small_shm(void)
 static void set_limit(int which, rlim_t value)
 {
     struct rlimit limit;
-    CHECK_EQ(getrlimit((__rlimit_resource_t)which, &limit), 0);
+    CHECK_EQ(getrlimit((rlimit_resource)which, &limit), 0);
     limit.rlim_cur = value;
     limit.rlim_max = limit.rlim_max < value ? limit.rlim_max : value;
-    CHECK_EQ(setrlimit((__rlimit_resource_t)which, &limit), 0);
+    CHECK_EQ(setrlimit((rlimit_resource)which, &limit), 0);
 }
 
 /* From nothing at all to enough: a named error, then a pool that gets along. */

@@ -138,10 +138,10 @@ static void the_worker_is_clean(int start)
     CHECK_RC(result.status, 0);
     const struct view *view = (const struct view *)result.data;
     CHECK(view && result.length == sizeof *view);
-    if (view->descriptors > 4) {
+    if (view->descriptors > 5) {
         fprintf(stderr, "the worker's descriptors:\n%s", view->names);
     }
-    CHECK(view->descriptors <= 4);
+    CHECK(view->descriptors <= 5);
     CHECK_EQ(view->standard, 3);
     CHECK_EQ(view->handlers, 0);
     CHECK_EQ(view->ignored, 0);

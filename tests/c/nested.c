@@ -205,8 +205,12 @@ static void *submit_from_thread(void *user)
 static int threads_inside(tine_task *task)
 {
     pthread_t threads[4];
+    pthread_attr_t attributes;
+    /* Tasks that run in their submitter nest on its stack, of which musl gives a thread 128 KiB. */
+    CHECK_EQ(pthread_attr_init(&attributes), 0);
+    CHECK_EQ(pthread_attr_setstacksize(&attributes, 1 << 20), 0);
     for (int i = 0; i < 4; i++) {
-        CHECK_EQ(pthread_create(&threads[i], NULL, submit_from_thread, tine_task_pool(task)), 0);
+        CHECK_EQ(pthread_create(&threads[i], &attributes, submit_from_thread, tine_task_pool(task)), 0);
     }
     for (int i = 0; i < 4; i++) {
         CHECK_EQ(pthread_join(threads[i], NULL), 0);

@@ -275,9 +275,9 @@ static void limits_are_errors(void)
         CHECK(child >= 0);
         if (child == 0) {
             struct rlimit low;
-            CHECK_EQ(getrlimit((__rlimit_resource_t)limits[i], &low), 0);
+            CHECK_EQ(getrlimit((rlimit_resource)limits[i], &low), 0);
             low.rlim_cur = bytes[i];
-            CHECK_EQ(setrlimit((__rlimit_resource_t)limits[i], &low), 0);
+            CHECK_EQ(setrlimit((rlimit_resource)limits[i], &low), 0);
             tine_segment *s = NULL;
             CHECK_RC(tine_segment_create(300 << 20, NULL, &s), expected[i]);
             exit(0);

@@ -49,6 +49,10 @@ static void refuse_list(void)
     CHECK(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0);
 }
 
+#ifndef SYS_futex_waitv
+#define SYS_futex_waitv 449
+#endif
+
 static void until_asleep(pid_t pid)
 {
     char path[64], text[64];

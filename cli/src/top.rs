@@ -1,0 +1,153 @@
+//! `tine top` in a terminal.
+
+use crate::history::History;
+use crate::look;
+use crate::symbols::Symbols;
+use crate::text;
+use crossterm::cursor::{Hide, MoveTo, Show};
+use crossterm::event::{Event, KeyCode, KeyEvent, KeyModifiers, poll, read};
+use crossterm::style::{Attribute, Print, SetAttribute};
+use crossterm::terminal::{
+    BeginSynchronizedUpdate, Clear, ClearType, EndSynchronizedUpdate, EnterAlternateScreen,
+    LeaveAlternateScreen, disable_raw_mode, enable_raw_mode, size,
+};
+use crossterm::{execute, queue};
+use std::io::{IsTerminal, Write, stdin, stdout};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+const KEYS: &str = "q quits, space holds, arrows scroll";
+
+/// How soon a signal is noticed.
+const GLANCE: Duration = Duration::from_millis(200);
+
+/// The terminal while it is ours. Dropped, it is as it was.
+struct Screen;
+
+impl Screen {
+    fn enter() -> std::io::Result<Screen> {
+        enable_raw_mode()?;
+        let screen = Screen;
+        execute!(stdout(), EnterAlternateScreen, Hide)?;
+        Ok(screen)
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        // A terminal that is gone needs nothing any more.
+        let _ = execute!(stdout(), Show, LeaveAlternateScreen);
+        let _ = disable_raw_mode();
+    }
+}
+
+pub fn run(pid: u32, interval: Duration) -> Result<(), String> {
+    if !stdout().is_terminal() || !stdin().is_terminal() {
+        return Err("top needs a terminal; --once and --json don't".to_owned());
+    }
+    // What cannot be looked at is said before the screen is taken.
+    let mut pools = look(pid)?;
+    let ended = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP, signal_hook::consts::SIGINT] {
+        signal_hook::flag::register(signal, Arc::clone(&ended))
+            .map_err(|error| format!("a signal: {error}"))?;
+    }
+    let failed = |error: std::io::Error| format!("the terminal: {error}");
+    let screen = Screen::enter().map_err(failed)?;
+    let (mut history, mut symbols) = (History::default(), Symbols::default());
+    let (mut held, mut first) = (false, 0);
+    history.see(&pools);
+    let mut due = Instant::now() + interval.min(Duration::from_millis(300));
+    while !ended.load(Ordering::Relaxed) {
+        let lines = text::frame(pid, &pools, &history, &mut symbols);
+        first = draw(&lines, first, held).map_err(failed)?;
+        match wait(due.saturating_duration_since(Instant::now()).min(GLANCE)).map_err(failed)? {
+            Some(Key::Quit) => return Ok(()),
+            Some(Key::Hold) => held = !held,
+            Some(Key::Scroll(by)) => first = first.saturating_add_signed(by),
+            None => (),
+        }
+        if Instant::now() < due {
+            continue;
+        }
+        due = Instant::now() + interval;
+        if !held {
+            pools = match look(pid) {
+                Ok(pools) => pools,
+                Err(why) => {
+                    drop(screen);
+                    println!("tine: {why}");
+                    return Ok(());
+                }
+            };
+            history.see(&pools);
+        }
+    }
+    Ok(())
+}
+
+enum Key {
+    Quit,
+    Hold,
+    Scroll(isize),
+}
+
+fn wait(time: Duration) -> std::io::Result<Option<Key>> {
+    if !poll(time)? {
+        return Ok(None);
+    }
+    Ok(match read()? {
+        Event::Key(KeyEvent { code, modifiers, .. }) => match code {
+            KeyCode::Char('q') | KeyCode::Esc => Some(Key::Quit),
+            KeyCode::Char('c' | 'd') if modifiers.contains(KeyModifiers::CONTROL) => Some(Key::Quit),
+            KeyCode::Char(' ') => Some(Key::Hold),
+            KeyCode::Up | KeyCode::Char('k') => Some(Key::Scroll(-1)),
+            KeyCode::Down | KeyCode::Char('j') => Some(Key::Scroll(1)),
+            KeyCode::PageUp => Some(Key::Scroll(-10)),
+            KeyCode::PageDown => Some(Key::Scroll(10)),
+            _ => None,
+        },
+        _ => None,
+    })
+}
+
+/// Shows the lines from one on; which one it is, so that the last is not scrolled past.
+fn draw(lines: &[String], first: usize, held: bool) -> std::io::Result<usize> {
+    let (columns, rows) = size()?;
+    let room = usize::from(rows.saturating_sub(1));
+    let first = first.min(lines.len().saturating_sub(room));
+    let mut out = stdout().lock();
+    queue!(out, BeginSynchronizedUpdate)?;
+    let shown: Vec<&String> = lines.iter().skip(first).take(room).collect();
+    for row in 0..room {
+        queue!(out, MoveTo(0, row as u16))?;
+        if let Some(line) = shown.get(row) {
+            let cut: String = line.chars().take(usize::from(columns)).collect();
+            let is_heading = line.trim_start().starts_with("WORKER")
+                || line.trim_start().starts_with("QUEUE")
+                || line.trim_start().starts_with("WAITED FOR");
+            let bold = row + first == 0 || line.starts_with("pool ");
+            if is_heading {
+                queue!(out, SetAttribute(Attribute::Reverse))?;
+            } else if bold {
+                queue!(out, SetAttribute(Attribute::Bold))?;
+            }
+            queue!(out, Print(cut), SetAttribute(Attribute::Reset))?;
+        }
+        queue!(out, Clear(ClearType::UntilNewLine))?;
+    }
+    let below = lines.len().saturating_sub(first + room);
+    let more = if below > 0 { format!("{below} lines below  ") } else { String::new() };
+    let held = if held { "HELD  " } else { "" };
+    let foot: String = format!("{held}{more}{KEYS}").chars().take(usize::from(columns)).collect();
+    queue!(
+        out,
+        MoveTo(0, rows.saturating_sub(1)),
+        Print(foot),
+        Clear(ClearType::UntilNewLine),
+        EndSynchronizedUpdate
+    )?;
+    out.flush()?;
+    Ok(first)
+}
