@@ -144,11 +144,18 @@ fn once_of(pid: u32) -> Result<(), String> {
 
 /// The pools of a process that has some.
 fn look(pid: u32) -> Result<Vec<Pool>, String> {
-    let process = Process::of(pid).ok_or_else(|| format!("there is no process {pid}"))?;
+    let there = || {
+        Process::of(pid)
+            .filter(|process| process.state != 'Z')
+            .ok_or_else(|| format!("there is no process {pid}"))
+    };
+    let process = there()?;
     let found = pool::pools_of(pid).map_err(|error| {
         let owner = process.uid;
         format!("process {pid} ({}) of user {owner} may not be looked at: {}", process.command, error.text())
     })?;
+    // It may have ended meanwhile.
+    there()?;
     let mut pools = Vec::new();
     let mut other = None;
     for found in found {
