@@ -84,6 +84,8 @@ library() {
             bindings/go/testdata/record.cc -o "${TINE_GO_LIBRARY%.so}-cpp.so"
 }
 
+documented() { ci/go.sh -C bindings/go doc -all . >$out/doc.txt; }
+
 try toolchain ci/go.sh version
 try format formatted
 try vet ci/go.sh -C bindings/go vet ./...
@@ -93,5 +95,5 @@ try race go_tests race -race
 try nobody-left nobody_left
 try thumbnails thumbnails
 try pages pages
-try doc ci/go.sh -C bindings/go doc -all .
+try doc documented
 counted

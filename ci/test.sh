@@ -23,6 +23,8 @@ check() { # check NAME COMMAND...
         sed -n 's/.*| not tested: /not tested: /p' "$log" | sort -u | sed 's/^/             /'
     else
         printf '%-12s FAILED (status %d) in %d s; the end of %s:\n' '' $status $((SECONDS - started)) "$log"
+        # What failed may stand far above the end.
+        grep -nE -B 12 -A 4 '^ *(FAIL|FAILED|not ok|--- FAIL|panic:|DATA RACE)|^test .* FAILED|panicked at' "$log" | head -n 160 | sed 's/^/    : /'
         tail -n 60 "$log" | sed 's/^/    | /'
     fi
 }

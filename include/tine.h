@@ -1681,7 +1681,8 @@ int tine_rwlock_init(tine_rwlock *l, uint32_t flags);
 
 /**
  * Takes the lock for reading, waiting for up to timeout_ns nanoseconds; 0 tries, TINE_FOREVER waits. A thread may
- * read-lock again what it has read-locked, and unlocks as often.
+ * read-lock again what it has read-locked, and unlocks as often. A try may be refused although no writer is there any more, while
+ * another reader that has waited for one is coming in.
  *
  * Returns 0: taken. -EOWNERDEAD: taken, but a writer died and no writer has repaired the data since. Otherwise not taken:
  * -EAGAIN (0 ns), -ETIMEDOUT, -EINTR, -EDEADLK: the caller holds it for writing; -ENOTRECOVERABLE, -ENOLCK, -EXDEV,

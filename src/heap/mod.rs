@@ -270,15 +270,27 @@ impl Heap {
         self.allocators.iter().for_each(|allocator| allocator.lock().let_go_of_all(self));
     }
 
+    /// This thread is about to sleep: meanwhile whoever needs memory takes back what it allocates from, once nothing is in it.
+    pub(crate) fn rest(&self) {
+        if let Some(mut own) = self.try_own_allocator() {
+            own.let_go_of_all(self);
+        }
+    }
+
+    /// The same for the whole process. An allocator that is in use has a thread that does not sleep.
+    pub(crate) fn rest_all(&self) {
+        for allocator in &self.allocators {
+            if let Some(mut allocator) = allocator.try_lock(threads::only_one()) {
+                allocator.let_go_of_all(self);
+            }
+        }
+    }
+
     /// Takes back all slabs that nothing is in, whoever made them; `mine` is an allocator that the caller has locked. Of
     /// other processes it is those that they do not allocate from at the moment.
     fn take_back(&self, mine: &mut Allocator) {
         mine.let_go_of_all(self);
-        for other in &self.allocators {
-            if let Some(mut other) = other.try_lock(threads::only_one()) {
-                other.let_go_of_all(self);
-            }
-        }
+        self.rest_all();
         for (extent, entry, _) in self.runs() {
             if entry.kind == entry::EntryKind::Loose {
                 mine.take_back(self, extent);

@@ -117,9 +117,9 @@ pub(crate) struct Page {
     places: usize,
 }
 
-// SAFETY: everything in the page is an atomic.
+// SAFETY: its words are atomics; its texts are written by who has the pool, under the pool's lock, and read by nobody in this process.
 unsafe impl Send for Page {}
-// SAFETY: the same.
+// SAFETY: threads that share it reach atomics, and the texts as said for `Send`: one at a time.
 unsafe impl Sync for Page {}
 
 /// What a pool tells of itself when it is made.

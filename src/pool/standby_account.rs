@@ -97,7 +97,10 @@ impl State {
                 self.family.host_calls = false;
                 self.pump(happened);
                 match self.next_look(now_ns()).min(FAR) {
-                    due if self.ledger.outstanding == 0 => self.standby_rests(due, !something_happened),
+                    due if self.ledger.outstanding == 0 => {
+                        self.heap.rest_all();
+                        self.standby_rests(due, !something_happened);
+                    }
                     due => self.waiters.standby.rests_until(due, false),
                 }
                 self.family.host_calls = true;

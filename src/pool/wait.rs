@@ -195,6 +195,7 @@ fn lead<'a>(pool: &'a Inner, mut state: Held<'a>, sleeper: &Arc<Sleeper>, deadli
         let is_idle = state.ledger.outstanding == 0;
         state.waiters.leader.lies_down(deadline, is_idle);
         drop(state);
+        pool.heap.rest();
         let began = now_ns();
         let waited = bell.leader_sleeps(deadline);
         let slept_ns = now_ns() - began;
@@ -211,6 +212,7 @@ fn lead<'a>(pool: &'a Inner, mut state: Held<'a>, sleeper: &Arc<Sleeper>, deadli
 fn follow<'a>(pool: &'a Inner, mut state: Held<'a>, sleeper: &Arc<Sleeper>, deadline: Deadline) -> Slept<'a> {
     state.waiters.desk.begin_to_follow(sleeper);
     drop(state);
+    pool.heap.rest();
     // A sleep without any limit would be gone on with after a signal, and the caller not told.
     let waited = futex_wait(&sleeper.word, 0, deadline.min(standby::FAR));
     let mut state = pool.lock();

@@ -54,7 +54,7 @@ fn entry(start: NonNull<u8>, length: usize, input: &mut Unstructured<'_>) -> arb
                 let _ = (queue.task_done(), input.ratio(1u8, 8u8)?.then(|| queue.close()));
             }
             _ => {
-                // SAFETY: as above; there are so many bytes.
+                // SAFETY: the block that the queue lies in has so many bytes, and outlives the handle that is made here.
                 let attached = unsafe { Queue::attach(start, length) };
                 if let Ok(other) = attached {
                     queue = other;

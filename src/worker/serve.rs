@@ -277,7 +277,11 @@ pub(crate) fn run(worker: &'static Worker, finalizer: Option<usize>) -> ! {
     worker.wake_host();
     let mut position = 0u32;
     let mut waiter = Waiter::new();
-    while segment.wait_for_task(position, &mut waiter, || worker.take_shares()) {
+    let before_sleep = || {
+        worker.take_shares();
+        worker.heap.rest_all();
+    };
+    while segment.wait_for_task(position, &mut waiter, before_sleep) {
         let slot = segment.slot(position);
         if slot.messages_needed.load(Ordering::Relaxed) > segment.messages_done.load(Ordering::Relaxed) {
             worker.take_shares();

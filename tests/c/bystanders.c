@@ -45,11 +45,6 @@ static int close_all(tine_task *task)
     return 0;
 }
 
-static int fail(tine_task *task)
-{
-    return tine_fail(task, -EDOM, "no");
-}
-
 static int linger(tine_task *task)
 {
     (void)task;
@@ -326,7 +321,16 @@ static void a_stopped_supervisor_holds_up_nothing(int how)
 
 struct source {
     int drawn, inside, go_on;
+    int *told; /* in the heap: the tasks may fail */
 };
+
+/* A failure before the third draw would be the last draw's end. */
+static int fail_when_told(tine_task *task)
+{
+    int *const *told = (int *const *)tine_input(task, NULL);
+    WAIT_UNTIL(load(*told));
+    return tine_fail(task, -EIO, "told to");
+}
 
 static int draw(void *user, const void **input, size_t *length, void **item)
 {
@@ -334,11 +338,12 @@ static int draw(void *user, const void **input, size_t *length, void **item)
     (void)item;
     if (source->drawn < 2) {
         source->drawn++;
-        *input = &source->drawn;
-        *length = sizeof source->drawn;
+        *input = &source->told;
+        *length = sizeof source->told;
         return 1;
     }
     __atomic_store_n(&source->inside, 1, __ATOMIC_SEQ_CST);
+    __atomic_store_n(source->told, 1, __ATOMIC_SEQ_CST);
     WAIT_UNTIL(load(&source->go_on));
     return 0;
 }
@@ -348,14 +353,16 @@ static void who_draws_holds_up_nobody(void)
 {
     tine_pool *pool = create(2, 0);
     tine_stream_options options = TINE_STREAM_OPTIONS_INIT;
-    struct source source = {0, 0, 0};
+    struct source source = {0, 0, 0, (int *)tine_alloc(pool, sizeof(int))};
     struct reader reader = {NULL, 1, 0};
     tine_result result = TINE_RESULT_INIT;
     int taken = 0, rc = 0;
+    CHECK(source.told);
+    *source.told = 0;
     options.pull = draw;
     options.user = &source;
     options.flags = TINE_STOP_ON_FAILURE;
-    CHECK_RC(tine_stream_create(pool, fail, &options, &reader.stream), 0);
+    CHECK_RC(tine_stream_create(pool, fail_when_told, &options, &reader.stream), 0);
     pthread_t drawing = thread(read_stream, &reader);
     WAIT_UNTIL(load(&source.inside));
     WAIT_UNTIL((rc = tine_stream_next(reader.stream, 0, &result)) != -EAGAIN);

@@ -1,6 +1,6 @@
 /* The pool's heap: blocks of all kinds, what is listed, and what a dead worker leaves. */
 #include <tine.h>
-#include "check.h"
+#include "family.h"
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
@@ -220,6 +220,76 @@ static void threads_use_one_heap(tine_pool *pool)
     CHECK_EQ(after.used_blocks, before.used_blocks);
 }
 
+/* One block of each size that there are slabs for. */
+enum { SIZES = 44, SMALL_HEAP = 8 << 20, MOST_OF_IT = 6 << 20 };
+
+static int one_of_each(tine_pool *pool, void **blocks)
+{
+    size_t size = 0, step = 16;
+    for (int i = 0; i < SIZES; i++) {
+        if (i >= 8 && i % 4 == 0)
+            step = size / 4;
+        size += step;
+        blocks[i] = tine_alloc(pool, size);
+        if (!blocks[i])
+            return -ENOMEM;
+    }
+    return 0;
+}
+
+/* Somebody else has them last; then nearly all of the heap is to be had in one piece, though who made them does nothing but sleep. */
+static int nearly_all_is_free(tine_pool *pool, void *const *blocks)
+{
+    int64_t last = 0, spent = 0;
+    for (int i = 0; i < SIZES; i++)
+        tine_free(pool, blocks[i]);
+    while (!is_over(20000000000, &last, &spent)) {
+        void *most = tine_alloc(pool, MOST_OF_IT);
+        tine_free(pool, most);
+        if (most)
+            return 0;
+        nap_ns(1000000);
+    }
+    return -ENOMEM;
+}
+
+static int make_one_of_each(tine_task *task)
+{
+    void *blocks = tine_output(task, SIZES * sizeof(void *));
+    return blocks ? one_of_each(tine_task_pool(task), (void **)blocks) : -ENOMEM;
+}
+
+static int free_one_of_each(tine_task *task)
+{
+    return nearly_all_is_free(tine_task_pool(task), (void *const *)tine_input(task, NULL));
+}
+
+static void who_sleeps_keeps_nothing(void)
+{
+    tine_pool_options options = TINE_POOL_OPTIONS_INIT;
+    tine_result result = TINE_RESULT_INIT;
+    tine_pool *pool;
+    tine_id id;
+    void *blocks[SIZES];
+    options.workers = 1;
+    options.heap_bytes = SMALL_HEAP;
+    CHECK_RC(tine_pool_create(&options, &pool), 0);
+    CHECK_RC(tine_submit(pool, make_one_of_each, NULL, 0, NULL, &id), 0);
+    CHECK_RC(tine_wait(pool, id, TINE_FOREVER, &result), 0);
+    CHECK_RC(result.status, 0);
+    CHECK_EQ(result.length, sizeof blocks);
+    memcpy(blocks, result.data, sizeof blocks);
+    tine_result_release(pool, &result);
+    CHECK_RC(nearly_all_is_free(pool, blocks), 0);
+
+    CHECK_RC(one_of_each(pool, blocks), 0);
+    CHECK_RC(tine_submit(pool, free_one_of_each, blocks, sizeof blocks, NULL, &id), 0);
+    CHECK_RC(tine_wait(pool, id, TINE_FOREVER, &result), 0);
+    CHECK_RC(result.status, 0);
+    tine_result_release(pool, &result);
+    tine_pool_destroy(pool);
+}
+
 int main(int argc, char **argv)
 {
     CHECK_RC(tine_init(argc, argv), 0);
@@ -234,5 +304,6 @@ int main(int argc, char **argv)
     bad_input_is_answered(pool);
     threads_use_one_heap(pool);
     tine_pool_destroy(pool);
+    who_sleeps_keeps_nothing();
     return 0;
 }

@@ -140,9 +140,11 @@ impl<const READERS: bool> Subject for Lock<READERS> {
         answer
     }
 
-    /// Of a reader and a writer that come at once, neither needs to succeed.
+    /// Of a reader and a writer that come at once, neither needs to succeed. Nor does one of two readers: who has waited for a writer
+    /// comes in by the writers' lock, and who only tries meanwhile is refused.
     fn collide(one: Kind, other: Kind) -> bool {
-        READERS && (one == Kind::Take || other == Kind::Take)
+        let two_readers = one == Kind::TakeShared && other == Kind::TakeShared;
+        READERS && (one == Kind::Take || other == Kind::Take || two_readers)
     }
 
     /// Each can have it by now.

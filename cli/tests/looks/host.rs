@@ -71,12 +71,11 @@ pub(crate) fn become_host() {
             std::process::exit(0);
         }
     }
-    // SAFETY: calls of the C interface with what it has given, and structs of zeros whose size is said.
-    unsafe { host(&mode) }
+    host(&mode)
 }
 
-unsafe fn host(mode: &str) -> ! {
-    // SAFETY: as above.
+fn host(mode: &str) -> ! {
+    // SAFETY: calls of the C interface with what it has given, and structs of zeros whose size is said.
     unsafe {
         let mut options: pool::tine_pool_options = std::mem::zeroed();
         options.size = size_of_val(&options);

@@ -1,6 +1,7 @@
 //! What others free is there for whoever needs it, whoever made it; and what the ended have left takes up no place.
 
 use super::*;
+use crate::heap::class::Class;
 
 /// Frees by one owner what another has allocated, who does nothing more; then all of the heap is to be had in one piece.
 #[test]
@@ -25,6 +26,30 @@ fn what_others_have_freed_is_there_for_all() {
             heap.allocate(7 << 20).unwrap_or_else(|error| panic!("{size}, {dead}: {error}"));
         }
     }
+}
+
+/// A process that sleeps keeps nothing back, of whatever size it has blocks; and takes up again what is still there.
+#[test]
+fn who_rests_keeps_no_slab() {
+    let heap = Heap::create(8 << 20).unwrap();
+    heap.directory.trust_in_memory();
+    let idle = other_owner(&heap, 1);
+    idle.directory.trust_in_memory();
+    for rests in [false, true] {
+        let blocks: Vec<_> =
+            (0..class::COUNT).map(|index| idle.allocate(Class::get(index).unwrap().size).unwrap()).collect();
+        if rests {
+            idle.rest_all();
+        }
+        blocks.into_iter().for_each(|block| heap.free(block).unwrap());
+        assert_eq!(heap.stats().used_blocks, 0);
+        assert_eq!(heap.allocate(7 << 20).map(|block| heap.free(block).unwrap()).is_ok(), rests);
+    }
+    let block = idle.allocate(100).unwrap();
+    idle.rest_all();
+    let next = idle.allocate(100).unwrap();
+    assert_eq!(block.as_ptr() as usize / EXTENT_BYTES, next.as_ptr() as usize / EXTENT_BYTES);
+    assert_eq!(heap.check(&[HOST, 1]), Vec::<String>::new());
 }
 
 #[test]
