@@ -811,13 +811,13 @@ void tine_result_release(tine_pool *pool, tine_result *result);
 /** After the first item that fails no other begins: those that had not fail with -ECANCELED and TINE_NOT_STARTED. */
 #define TINE_STOP_ON_FAILURE (1 << 17)
 
-/** Pieces of .chunk items; where that is 0, of as many as take about a millisecond, fewer towards the end. */
+/** Chunks of .chunk items; where that is 0, of as many as take about a millisecond, fewer towards the end. */
 #define TINE_SCHEDULE_MEASURED 0
 
 /** One chunk for each worker. */
 #define TINE_SCHEDULE_STATIC 1
 
-/** Pieces of half of a worker's share of what is left, and never fewer items than .chunk but for the last. */
+/** Chunks of half of a worker's share of what is left, and never fewer items than .chunk but for the last. */
 #define TINE_SCHEDULE_GUIDED 2
 
 /** The function of a map: once per item. What it returns is the item's status, as for tine_fn. */

@@ -13,6 +13,9 @@ use crate::task::job::Input;
 use crate::task::wire::{Message, MessageKind};
 use std::os::fd::AsRawFd;
 
+/// Killing and reaping takes the supervisor some milliseconds more than the workers were given.
+const PATIENCE_NS: u64 = 500_000_000;
+
 /// The supervisor of a family that has been told to end, where there is one.
 #[derive(Debug)]
 pub(crate) struct Leaving {
@@ -28,9 +31,20 @@ impl Leaving {
         }
     }
 
-    /// Whether it has ended, or has not been born.
+    /// Its workers have no longer than this, if they had.
+    pub(crate) fn hurry(self, deadline: Deadline) -> Leaving {
+        let until = Deadline(deadline.0.max(now_ns()).saturating_add(PATIENCE_NS));
+        Leaving { until: self.until.min(until), ..self }
+    }
+
+    /// Looks whether it has ended, or has not been born. One whose time is up is killed.
     pub(crate) fn is_over(&self) -> bool {
-        self.link.as_ref().is_none_or(|link| link.pidfd.is_none() || link.has_ended())
+        let Some(link) = self.link.as_ref().filter(|link| link.pidfd.is_some()) else { return true };
+        let has_ended = link.has_ended();
+        if !has_ended && self.until.passed() {
+            link.signal(libc::SIGKILL);
+        }
+        has_ended
     }
 }
 
@@ -100,9 +114,8 @@ impl Family {
             let _ = link.connection.send(Message::new(MessageKind::Stop, &[grace_ns]));
             link.signal(libc::SIGCONT);
         }
-        // Killing and reaping takes the supervisor some milliseconds more than the workers were given. What a single
-        // process has started may be a lot, and no deadline has been promised.
-        let patience_ns = if self.settings.job.is_some() { 5_000_000_000 } else { 500_000_000 };
+        // What a single process has started may be a lot, and no deadline has been promised.
+        let patience_ns = if self.settings.job.is_some() { 10 * PATIENCE_NS } else { PATIENCE_NS };
         Leaving { link, until: Deadline(deadline.0.max(now_ns()).saturating_add(patience_ns)) }
     }
 

@@ -22,11 +22,11 @@ pub type tine_range_fn =
 /// After the first item that fails no other begins: those that had not fail with -ECANCELED and TINE_NOT_STARTED.
 pub const TINE_STOP_ON_FAILURE: u32 = 1 << 17;
 
-/// Pieces of .chunk items; where that is 0, of as many as take about a millisecond, fewer towards the end.
+/// Chunks of .chunk items; where that is 0, of as many as take about a millisecond, fewer towards the end.
 pub const TINE_SCHEDULE_MEASURED: c_int = 0;
 /// One chunk for each worker.
 pub const TINE_SCHEDULE_STATIC: c_int = 1;
-/// Pieces of half of a worker's share of what is left, and never fewer items than .chunk but for the last.
+/// Chunks of half of a worker's share of what is left, and never fewer items than .chunk but for the last.
 pub const TINE_SCHEDULE_GUIDED: c_int = 2;
 
 /// What a map or a loop can be told.

@@ -31,13 +31,13 @@ impl Pool {
         let idle = |state: &mut State| state.is_idle().then_some(Ok(()));
         let (mut state, idle) = wait(inner, state, Want::Idle, timeout, idle);
         idle?;
+        // Workers that have nothing to do need hardly any time to end in good order, but they do need some. Where nobody waits
+        // for them, they take nobody's.
+        let (least, most) = (Deadline::after(LEAST_LEAVING_NS), Deadline::after(LEAVING_NS));
+        let until = if timeout == Timeout::Try { most } else { deadline.max(least).min(most) };
         let leaving = if state.closing() {
-            state.life.take_leaving()
+            state.life.take_leaving().map(|leaving| leaving.hurry(until))
         } else {
-            // Workers that have nothing to do need hardly any time to end in good order, but they do need some. Where nobody waits
-            // for them, they take nobody's.
-            let (least, most) = (Deadline::after(LEAST_LEAVING_NS), Deadline::after(LEAVING_NS));
-            let until = if timeout == Timeout::Try { most } else { deadline.max(least).min(most) };
             Some(state.begin_to_stop(until))
         };
         let Some(leaving) = leaving else {
@@ -89,7 +89,8 @@ impl Drop for Pool {
         }
         let mut state = self.inner.lock();
         // A shutdown that did not wait has begun with it.
-        let (earlier, leaving) = (state.life.take_leaving(), state.begin_to_stop(Deadline(0)));
+        let earlier = state.life.take_leaving().map(|leaving| leaving.hurry(Deadline(0)));
+        let leaving = state.begin_to_stop(Deadline(0));
         drop(state);
         earlier.into_iter().chain([leaving]).for_each(Leaving::wait);
         let mut state = self.inner.lock();

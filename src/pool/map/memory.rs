@@ -125,7 +125,7 @@ impl Job<'_, '_> {
         if self.carry_input {
             let source = std::ptr::with_exposed_provenance::<u8>(self.input.0 + first * self.input.1);
             // SAFETY: the map's input has these items, and stays as it is until tine_map returns: its text asks for
-            // that. The block has room for as many bytes, and is another call of memory.
+            // that. The block has room for as many bytes, and is another block of memory.
             unsafe { std::ptr::copy_nonoverlapping(source, place(input), input_bytes) };
         }
         if self.carry_output {

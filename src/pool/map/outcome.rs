@@ -98,7 +98,7 @@ impl Job<'_, '_> {
                 let target =
                     std::ptr::with_exposed_provenance_mut::<u8>(self.output.0 + (sent.first + call) * stride);
                 // SAFETY: the map's output has a place at each stride, until tine_map returns: its text asks for
-                // that. The block has as many bytes of this item's output, and is another call of memory.
+                // that. The block has as many bytes of this item's output, and is another block of memory.
                 unsafe {
                     std::ptr::copy_nonoverlapping(place(layout.output + call * stride), target, stride)
                 };
