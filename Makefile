@@ -105,7 +105,7 @@ examples: staged
 # under AddressSanitizer; 12,500 kills of processes with channels; 9,000 single processes and 900 of their hosts; and every
 # system call of the scenarios of tests/c/sweep_*.c, failing in each way that it can; and every allocation of tests/c/memory_short.c.
 SWEEPS := $(patsubst tests/c/%.c,%,$(wildcard tests/c/sweep_*.c))
-STORMS := storm silence ending_storm heap-own heap-scribble queue_segment channel_death process_storm birth hostile_sweep memory_short $(SWEEPS)
+STORMS := storm silence ending_storm heap-own heap-scribble queue_segment_storm channel_death process_storm birth hostile_sweep memory_short $(SWEEPS)
 storm: staged
 	TINE_STORM=1 $(CARGO) test --test sync_storm --test sync_step --test sync_living --test queue_storm --test histories
 	TINE_STORM=1 $(CARGO) test --test heap_model --test wait_model
