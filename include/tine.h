@@ -327,6 +327,9 @@ typedef struct tine_worker_options {
  */
 #define TINE_START_FORK 2
 
+/** The name that the default had before: accepted, and without effect. */
+#define TINE_BACKGROUND (1 << 8)
+
 /** Workers that crash leave core files, as far as the host's limit allows; otherwise they leave none. */
 #define TINE_CORE_FILES (1 << 9)
 
