@@ -227,7 +227,7 @@ impl State {
                 return Err(Error::errno(libc::EALREADY, "the task has settled already"));
             }
             // What the id is good for must not depend on whether the result has to be kept.
-            TaskState::Taken | TaskState::Free => {
+            TaskState::Taken | TaskState::Free(_) => {
                 return Err(Error::new(Code::ID, "the task's result has been taken already"));
             }
             TaskState::Queued | TaskState::Sent(_) => (),

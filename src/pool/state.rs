@@ -309,7 +309,10 @@ impl State {
                     self.waiters.desk.tell_first(Key::Next);
                 }
                 self.waiters.desk.tell_all(Key::Task(index));
-                self.waiters.desk.tell_all(Key::Some);
+                let group = self.ledger.get(index).group;
+                if group != 0 {
+                    self.waiters.desk.tell_all(Key::Group(group));
+                }
             }
         }
     }

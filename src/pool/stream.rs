@@ -449,7 +449,7 @@ impl State {
     fn items_in_stream(&self, number: usize) -> Vec<u32> {
         let of_this = |index: &u32| {
             let entry = self.ledger.get(*index);
-            let inside = !matches!(entry.state, TaskState::Free | TaskState::Taken);
+            let inside = !matches!(entry.state, TaskState::Free(_) | TaskState::Taken);
             inside && entry.stream() == Some(number)
         };
         self.ledger.places().filter(of_this).collect()

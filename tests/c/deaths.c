@@ -406,6 +406,56 @@ static void a_stopped_worker_keeps_nothing(int start)
     tine_pool_destroy(pool);
 }
 
+/* All workers are stopped for a while, and a task goes from one to the next: it is suspected of what becomes of them, but it has begun in
+ * none, and nobody is given up before a second. A stop that the machine has made longer than that shows nothing. */
+static void what_nobody_begins_is_not_to_blame(int start, int64_t stop_ns)
+{
+    enum { WORKERS = 4 };
+    const int64_t limit_ns = 1000000000;
+    tine_pool *pool = create(start, WORKERS, 0);
+    for (int64_t took = limit_ns, last = clock_ns(), spent = 0; took >= limit_ns;) {
+        struct sight *sights[WORKERS];
+        tine_id ids[WORKERS], id;
+        tine_result result;
+        tine_stats before = TINE_STATS_INIT, after = TINE_STATS_INIT;
+        int six = 6;
+        CHECK(!is_over(10 * HANG_NS, &last, &spent));
+        for (int i = 0; i < WORKERS; i++) {
+            sights[i] = new_sight(pool);
+            ids[i] = submit_sight(pool, sights[i]);
+        }
+        for (int i = 0; i < WORKERS; i++) {
+            WAIT_UNTIL(tine_pool_poll(pool) >= 0 && __atomic_load_n(&sights[i]->started, __ATOMIC_SEQ_CST));
+        }
+        for (int i = 0; i < WORKERS; i++) {
+            __atomic_store_n(&sights[i]->let_go, 1, __ATOMIC_SEQ_CST);
+            take(pool, ids[i], &result);
+            CHECK_EQ(result.status, 77);
+            tine_result_release(pool, &result);
+        }
+        CHECK_RC(tine_pool_stats(pool, &before), 0);
+        int64_t began = clock_ns();
+        for (int i = 0; i < WORKERS; i++) {
+            CHECK_EQ(kill(sights[i]->pid, SIGSTOP), 0);
+        }
+        CHECK_RC(tine_submit(pool, add_one, &six, sizeof six, NULL, &id), 0);
+        nap_ns(stop_ns);
+        for (int i = 0; i < WORKERS; i++) {
+            kill(sights[i]->pid, SIGCONT);
+            tine_free(pool, sights[i]);
+        }
+        take(pool, id, &result);
+        CHECK_RC(tine_pool_stats(pool, &after), 0);
+        took = clock_ns() - began;
+        if (took < limit_ns) {
+            CHECK_EQ(result.status, 7);
+            CHECK_EQ(after.worker_deaths, before.worker_deaths);
+        }
+        tine_result_release(pool, &result);
+    }
+    tine_pool_destroy(pool);
+}
+
 /* One that is stopped for good must not hold up the end either. */
 static void a_stopped_family_can_be_destroyed(int start)
 {
@@ -550,6 +600,7 @@ int main(int argc, char **argv)
     tag_family(argv);
     tine_init(argc, argv);
     setvbuf(stdout, NULL, _IOLBF, 0);
+    static const int64_t stops_ns[] = {150000000, 350000000, 700000000};
     tine_pool_destroy(create_pool(TINE_START_FORKSERVER, 1, 0));
     struct belongings before = take_stock();
     for (int i = 0; i < 3; i++) {
@@ -561,6 +612,7 @@ int main(int argc, char **argv)
         a_dead_supervisor_costs_what_was_running(start);
         a_stopped_supervisor_loses_nothing(start);
         a_stopped_worker_keeps_nothing(start);
+        what_nobody_begins_is_not_to_blame(start, stops_ns[i]);
         a_stopped_family_can_be_destroyed(start);
         a_start_that_fails_says_why(start);
         later_generations_that_fail_end_the_pool(start);

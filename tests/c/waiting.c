@@ -414,6 +414,51 @@ static void many_threads(uint32_t flags, size_t window)
     tine_pool_destroy(pool);
 }
 
+/* One worker: they settle in the order in which they were submitted. Who takes one of several looks at the others and leaves them as
+ * they are: what one of them is refused for does not hang on which has settled, and the others come in their order. */
+static void any_of_several(tine_pool *pool)
+{
+    enum { TASKS = 100 };
+    tine_id ids[TASKS], some[4];
+    tine_result result = TINE_RESULT_INIT;
+    for (int i = 0; i < TASKS; i++) {
+        CHECK_RC(tine_submit(pool, give_back, &i, sizeof i, NULL, &ids[i]), 0);
+    }
+    CHECK_RC(tine_wait_any(pool, ids, TASKS, HANG_NS, &result), 0); /* It may have to wait. */
+    CHECK_EQ(result.id, ids[0]);
+    tine_result_release(pool, &result);
+    CHECK_RC(tine_wait_any(pool, ids, TASKS, HANG_NS, &result), TINE_EID);
+    CHECK_RC(tine_wait_all(pool, NULL, 0, HANG_NS), 0);
+    some[0] = some[1] = ids[TASKS - 1];
+    some[2] = ids[1];
+    some[3] = ids[0];
+    CHECK_RC(tine_wait_any(pool, some, 4, 0, &result), TINE_EID);
+    CHECK_RC(tine_wait_any(pool, some, 3, 0, &result), 0);
+    CHECK_EQ(result.id, ids[TASKS - 1]);
+    tine_result_release(pool, &result);
+    for (int i = 1; i < TASKS - 1; i++) {
+        CHECK_RC(tine_next(pool, 0, &result), 0);
+        CHECK_EQ(result.id, ids[i]);
+        tine_result_release(pool, &result);
+    }
+    CHECK_RC(tine_next(pool, 0, &result), TINE_EEMPTY);
+}
+
+/* The same task twice among those that are waited for, with and without time to wait. */
+static void one_of_one_that_is_named_twice(tine_pool *pool)
+{
+    int *word = word_of(pool);
+    tine_id id = submit(pool, until_set, word, NULL), twice[2] = {id, id};
+    tine_result result = TINE_RESULT_INIT;
+    CHECK_RC(tine_wait_any(pool, twice, 2, 0, &result), -EAGAIN);
+    CHECK_RC(tine_wait_any(pool, twice, 2, 1000000, &result), -ETIMEDOUT);
+    set(word);
+    CHECK_RC(tine_wait_any(pool, twice, 2, HANG_NS, &result), 0);
+    CHECK_EQ(result.id, id);
+    tine_result_release(pool, &result);
+    CHECK_RC(tine_next(pool, 0, &result), TINE_EEMPTY);
+}
+
 /* ---- Texts stay ---- */
 
 static int fails(tine_task *task)
@@ -468,6 +513,8 @@ int main(int argc, char **argv)
         many_threads(flags, 0);
         many_threads(flags, 96);
         tine_pool *pool = create_pool(TINE_START_FORKSERVER, 1, flags);
+        any_of_several(pool);
+        one_of_one_that_is_named_twice(pool);
         texts_stay(pool);
         tine_pool_destroy(pool);
     }
