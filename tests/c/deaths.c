@@ -412,7 +412,7 @@ static void what_nobody_begins_is_not_to_blame(int start, int64_t stop_ns)
 {
     enum { WORKERS = 4 };
     const int64_t limit_ns = 1000000000;
-    tine_pool *pool = create(start, WORKERS, 0);
+    tine_pool *pool = create_pool(start, WORKERS, 0);
     for (int64_t took = limit_ns, last = clock_ns(), spent = 0; took >= limit_ns;) {
         struct sight *sights[WORKERS];
         tine_id ids[WORKERS], id;
