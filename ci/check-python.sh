@@ -8,19 +8,7 @@ binding=bindings/python
 out=$PWD/build/python
 wheels=$PWD/build/wheels
 python=$out/venv/bin/python
-passed=0 failed=0
-
-try() { # try NAME COMMAND...
-    local name=$1
-    shift
-    if "$@"; then
-        passed=$((passed + 1))
-        echo "ok    $name"
-    else
-        failed=$((failed + 1))
-        echo "FAIL  $name"
-    fi
-}
+. ci/lib.sh
 
 in_binding() { (cd $binding && "$@"); }
 
@@ -65,5 +53,4 @@ try cpython_objects in_binding timeout -k 5 900 "$python" -B tests/cpython_objec
 try pytest in_binding timeout -k 5 900 "$python" -B -m pytest -q --no-header -p no:cacheprovider
 for other in $(pythons); do try "$("$other" --version)" with_python "$other"; done
 
-echo "$passed passed, $failed failed"
-[ $failed = 0 ]
+counted

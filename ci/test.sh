@@ -58,6 +58,7 @@ short() {
     check build ci/check-build.sh
     check header ci/check-header.sh
     check symbols ci/check-symbols.sh
+    check abi ci/check-abi.sh
     check examples ci/check-examples.sh
     check man ci/check-man.sh
     check ffi ci/check-ffi.sh

@@ -453,7 +453,7 @@ typedef struct tine_pool_options {
     /** A signal that the worker gets at once when its task is to end, for functions that block; 0: none. */
     int cancel_signal;
     /**
-     * A worker is replaced after so many tasks (a piece of a map counts as one), or up to an eighth fewer, so that
+     * A worker is replaced after so many tasks (a chunk of a map counts as one), or up to an eighth fewer, so that
      * they aren't all replaced at a time; 0: never.
      */
     uint32_t max_tasks_per_worker;
@@ -530,11 +530,11 @@ typedef struct tine_stats {
     size_t workers;
     /** Workers that take tasks at this moment. */
     size_t workers_ready;
-    /** Tasks submitted so far, without the pieces of maps. */
+    /** Tasks submitted so far, without the chunks of maps. */
     uint64_t submitted;
     /** Of these, tasks that have settled. */
     uint64_t settled;
-    /** Tasks and pieces of maps that have not settled yet. */
+    /** Tasks and chunks of maps that have not settled yet. */
     uint64_t outstanding;
     /** Workers that have died while the pool was running. */
     uint64_t worker_deaths;
@@ -582,8 +582,9 @@ int tine_pool_create(const tine_pool_options *options, tine_pool **out);
  * tine_pool_destroy alone kills.
  *
  * Parameters: pool; timeout_ns: how long to wait for the tasks. Workers that have nothing to do any more get what is left
- * of it to leave, though at least 50 ms and at most a second, and then are killed.
- * Returns 0; -ETIMEDOUT, -EAGAIN: tasks are still under way; they go on, and it may be called again; -EINTR.
+ * of it to leave, though at least 50 ms and at most a second, and then are killed. 0 does not wait for them either: they get the second.
+ * Returns 0: the workers have ended; -ETIMEDOUT: tasks are still under way; -EAGAIN (0 ns): tasks are, or workers are still ending;
+ * both go on, and it may be called again; -EINTR.
  * Threads: any. Fork: TINE_EFORKED in a child.
  */
 int tine_pool_shutdown(tine_pool *pool, int64_t timeout_ns);
@@ -860,7 +861,7 @@ int tine_cancel_queued(tine_pool *pool);
  * Parameters: pool. ids, count: tasks; their place in the array gives one that has settled the preference. timeout_ns.
  * out: a tine_result, with its .size set; .id says which task.
  * Returns 0; TINE_EEMPTY: count is 0; -ENOMEM: no memory for so many; otherwise as tine_wait, where an error for one of the
- * ids is one for all.
+ * ids is one for all. One that is named twice counts once.
  * Ownership: as for tine_wait. Threads: any.
  */
 int tine_wait_any(tine_pool *pool, const tine_id *ids, size_t count, int64_t timeout_ns, tine_result *out);
@@ -886,13 +887,13 @@ void tine_result_release(tine_pool *pool, tine_result *result);
 /** After the first item that fails no other begins: those that had not fail with -ECANCELED and TINE_NOT_STARTED. */
 #define TINE_STOP_ON_FAILURE (1 << 17)
 
-/** Pieces of .chunk items; where that is 0, of as many as take about a millisecond, fewer towards the end. */
+/** Chunks of .chunk items; where that is 0, of as many as take about a millisecond, fewer towards the end. */
 #define TINE_SCHEDULE_MEASURED 0
 
-/** One piece for each worker. */
+/** One chunk for each worker. */
 #define TINE_SCHEDULE_STATIC 1
 
-/** Pieces of half of a worker's share of what is left, and never fewer items than .chunk but for the last. */
+/** Chunks of half of a worker's share of what is left, and never fewer items than .chunk but for the last. */
 #define TINE_SCHEDULE_GUIDED 2
 
 /** The function of a map: once per item. What it returns is the item's status, as for tine_fn. */
@@ -915,7 +916,7 @@ typedef struct tine_map_options {
     size_t context_length;
     /**
      * How many items go to a worker at a time; 0: as many as take about a millisecond, fewer towards the end. It
-     * decides the speed and nothing else: results, errors and progress are each item's own. The last pieces are taken
+     * decides the speed and nothing else: results, errors and progress are each item's own. The last chunks are taken
      * back from slow workers item by item when others have nothing left to do.
      */
     size_t chunk;
@@ -923,7 +924,7 @@ typedef struct tine_map_options {
     int *status;
     /**
      * How long the call of each item may take, in nanoseconds; 0: the pool's .deadline_ns; TINE_FOREVER: any time. An
-     * item that takes longer fails with -ETIMEDOUT, and no other with it. In a loop, of each piece.
+     * item that takes longer fails with -ETIMEDOUT, and no other with it. In a loop, of each chunk.
      */
     int64_t item_deadline_ns;
     /**
@@ -934,7 +935,7 @@ typedef struct tine_map_options {
     /** TINE_IDEMPOTENT, TINE_STOP_ON_FAILURE. */
     uint32_t flags;
     /**
-     * Called for each item that has failed, on the thread that called the map; may be NULL. In a loop, for each piece
+     * Called for each item that has failed, on the thread that called the map; may be NULL. In a loop, for each chunk
      * that has failed, with where it begins. The result is valid until the callback returns.
      */
     void (*on_failure)(const tine_result *result, size_t item, void *user);
@@ -948,7 +949,7 @@ typedef struct tine_map_options {
     /** TINE_SCHEDULE_MEASURED, TINE_SCHEDULE_STATIC or TINE_SCHEDULE_GUIDED: it decides as little as .chunk does. */
     int schedule;
     /**
-     * How many bytes of inputs and outputs a piece may have at most, though at least one item; 0: any number. In a
+     * How many bytes of inputs and outputs a chunk may have at most, though at least one item; 0: any number. In a
      * loop any number but 0 is -EINVAL.
      */
     size_t chunk_bytes;
@@ -956,13 +957,13 @@ typedef struct tine_map_options {
 #define TINE_MAP_OPTIONS_INIT { sizeof(tine_map_options), NULL, NULL, NULL, 0, 0, NULL, 0, 0, 0, NULL, \
     NULL, NULL, 0, 0 }
 
-/** The function of a loop: once per piece of the range, from begin up to but not including end. */
+/** The function of a loop: once per chunk of the range, from begin up to but not including end. */
 typedef int (*tine_range_fn)(tine_task *task, size_t begin, size_t end);
 
 /**
  * Calls a function for each item of an array, on all workers, and waits until all items have been dealt with.
  *
- * Arrays in the pool's heap are used where they are; others are copied piece by piece, and outputs are copied back
+ * Arrays in the pool's heap are used where they are; others are copied chunk by chunk, and outputs are copied back
  * for items that succeed. A worker that dies costs the one item that it was running.
  *
  * Parameters: pool. fn, or NULL and the option .name. in, in_stride: the first item, and the bytes from one to the
@@ -979,10 +980,10 @@ int tine_map(tine_pool *pool, tine_item_fn fn, const void *in, size_t in_stride,
     size_t count, const tine_map_options *options);
 
 /**
- * Calls a function for pieces of a range, on all workers, until all of it has been dealt with.
+ * Calls a function for chunks of a range, on all workers, until all of it has been dealt with.
  *
  * Parameters: pool. fn. begin, end: the range, without end. options: as for tine_map, without .name; .chunk is the
- * length of a piece, and a piece that fails fails all its items.
+ * length of a chunk, and a chunk that fails fails all its items.
  * Returns as tine_map; -EINVAL where end is less than begin.
  */
 int tine_for(tine_pool *pool, tine_range_fn fn, size_t begin, size_t end, const tine_map_options *options);
@@ -2492,12 +2493,12 @@ int tine_process_start(const tine_process_options *options, tine_fn fn, const vo
 /**
  * Waits until the process has ended, for up to timeout_ns nanoseconds; 0 asks, TINE_FOREVER waits.
  *
- * It may be called again, and by several threads: the answer stays the same. One that finds the process ended waits
- * for the word on how, which its supervisor has within microseconds.
+ * It may be called again, and by several threads: the answer stays the same. How the process has ended its supervisor says, within
+ * microseconds: until then, tine_process_fd is readable already, and a wait goes on while it has time.
  *
  * Parameters: p. timeout_ns. out: a tine_exit, with its .size set, or NULL.
- * Returns 0: it has ended, in whatever way; -EAGAIN, -ETIMEDOUT: it has not; -EINTR (TINE_INTERRUPTIBLE only); -EINVAL;
- * TINE_EFORKED. Ownership: what the exit points to is valid until tine_process_close. Threads: any.
+ * Returns 0: it has ended, in whatever way; -EAGAIN, -ETIMEDOUT: it has not, or its supervisor has not said how; -EINTR
+ * (TINE_INTERRUPTIBLE only); -EINVAL; TINE_EFORKED. Ownership: what the exit points to is valid until tine_process_close. Threads: any.
  */
 int tine_process_wait(tine_process *p, int64_t timeout_ns, tine_exit *out);
 

@@ -95,7 +95,7 @@ pub struct tine_pool_options {
     pub grace_ns: i64,
     /// A signal that the worker gets at once when its task is to end, for functions that block; 0: none.
     pub cancel_signal: c_int,
-    /// A worker is replaced after so many tasks (a piece of a map counts as one), or up to an eighth fewer, so that
+    /// A worker is replaced after so many tasks (a chunk of a map counts as one), or up to an eighth fewer, so that
     /// they aren't all replaced at a time; 0: never.
     pub max_tasks_per_worker: u32,
     /// A worker is replaced when it is so old and has nothing to do, in nanoseconds; 0: at no age.
@@ -157,11 +157,11 @@ pub struct tine_stats {
     pub workers: usize,
     /// Workers that take tasks at this moment.
     pub workers_ready: usize,
-    /// Tasks submitted so far, without the pieces of maps.
+    /// Tasks submitted so far, without the chunks of maps.
     pub submitted: u64,
     /// Of these, tasks that have settled.
     pub settled: u64,
-    /// Tasks and pieces of maps that have not settled yet.
+    /// Tasks and chunks of maps that have not settled yet.
     pub outstanding: u64,
     /// Workers that have died while the pool was running.
     pub worker_deaths: u64,
@@ -431,8 +431,9 @@ unsafe fn create(options: Option<&tine_pool_options>, out: *mut *mut tine_pool) 
 /// tine_pool_destroy alone kills.
 ///
 /// Parameters: pool; timeout_ns: how long to wait for the tasks. Workers that have nothing to do any more get what is left
-/// of it to leave, though at least 50 ms and at most a second, and then are killed.
-/// Returns 0; -ETIMEDOUT, -EAGAIN: tasks are still under way; they go on, and it may be called again; -EINTR.
+/// of it to leave, though at least 50 ms and at most a second, and then are killed. 0 does not wait for them either: they get the second.
+/// Returns 0: the workers have ended; -ETIMEDOUT: tasks are still under way; -EAGAIN (0 ns): tasks are, or workers are still ending;
+/// both go on, and it may be called again; -EINTR.
 /// Threads: any. Fork: TINE_EFORKED in a child.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_pool_shutdown(pool: *mut tine_pool, timeout_ns: i64) -> c_int {

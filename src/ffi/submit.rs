@@ -342,7 +342,7 @@ pub unsafe extern "C" fn tine_cancel_queued(pool: *mut tine_pool) -> c_int {
 /// Parameters: pool. ids, count: tasks; their place in the array gives one that has settled the preference. timeout_ns.
 /// out: a tine_result, with its .size set; .id says which task.
 /// Returns 0; TINE_EEMPTY: count is 0; -ENOMEM: no memory for so many; otherwise as tine_wait, where an error for one of the
-/// ids is one for all.
+/// ids is one for all. One that is named twice counts once.
 /// Ownership: as for tine_wait. Threads: any.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_wait_any(

@@ -31,8 +31,8 @@ use std::sync::Arc;
 pub(crate) enum Key {
     /// That this task settles.
     Task(u32),
-    /// That some task settles, for who waits for one of very many.
-    Some,
+    /// That one of the tasks of this group settles.
+    Group(u32),
     /// A settled task that nobody has claimed.
     Next,
     /// Room in the window.
@@ -58,7 +58,7 @@ pub(crate) enum Key {
 impl Key {
     /// Whether it can come true by other things than that tasks settle.
     fn is_various(self) -> bool {
-        !matches!(self, Key::Task(_) | Key::Some | Key::Job(_))
+        !matches!(self, Key::Task(_) | Key::Group(_) | Key::Job(_))
     }
 }
 

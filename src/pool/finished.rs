@@ -8,11 +8,13 @@ use super::ledger::Ledger;
 pub(super) struct Finished {
     chain: Chain,
     claimed: usize,
+    /// The last number that a group of claimed tasks has got.
+    groups: u32,
 }
 
 impl Finished {
     pub(super) fn new() -> Finished {
-        Finished { chain: Chain::EMPTY, claimed: 0 }
+        Finished { chain: Chain::EMPTY, claimed: 0, groups: 0 }
     }
 
     /// How many anybody may take.
@@ -46,9 +48,17 @@ impl Finished {
         self.claimed += 1;
     }
 
+    /// A number for tasks that one waiter claims together.
+    pub(super) fn new_group(&mut self) -> u32 {
+        self.groups = self.groups.wrapping_add(1).max(1);
+        self.groups
+    }
+
     /// A task is nobody's in particular from now on.
     pub(super) fn unclaim(&mut self, ledger: &mut Ledger, index: u32) {
-        if std::mem::take(&mut ledger.get_mut(index).claimed) {
+        let entry = ledger.get_mut(index);
+        entry.group = 0;
+        if std::mem::take(&mut entry.claimed) {
             self.claimed -= 1;
         }
     }

@@ -46,7 +46,8 @@ pub enum Delivery {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
-    Free,
+    /// The next free one of its block.
+    Free(u32),
     Queued,
     Sent(u32),
     Settled,
@@ -232,13 +233,13 @@ impl Rare {
 pub(super) struct Entry {
     pub(super) generation: u32,
     pub(super) state: State,
-    /// While it is free: the next one of its block that is.
-    next_free: u32,
     /// Its place in the queue, or among the results that nobody has taken.
     pub(super) links: Links,
     pub(super) kind: Kind,
     /// A wait is on for this very task, so `next` leaves it alone.
     pub(super) claimed: bool,
+    /// That wait is for one task of a group, which has this number; 0 where it is not.
+    pub(super) group: u32,
     pub(super) callee: Callee,
     pub(super) input: Input,
     pub(super) input_length: usize,
@@ -264,11 +265,11 @@ impl Entry {
     fn free(generation: u32) -> Entry {
         Entry {
             generation,
-            state: State::Free,
-            next_free: NO_ENTRY,
+            state: State::Free(NO_ENTRY),
             links: Links::NONE,
             kind: Kind::Task,
             claimed: false,
+            group: 0,
             callee: Callee { module: 0, offset: 0 },
             input: Input::Inline,
             input_length: 0,
@@ -383,8 +384,8 @@ impl Block {
         room.map_err(|_| Error::from(Code::errno(libc::ENOMEM)))?;
         inline.resize_with(BLOCK, MaybeUninit::uninit);
         entries.extend((1..=BLOCK as u32).map(|next| {
-            let next_free = if next as usize == BLOCK { NO_ENTRY } else { next };
-            Entry { next_free, ..Entry::free(generation) }
+            let next = if next as usize == BLOCK { NO_ENTRY } else { next };
+            Entry { state: State::Free(next), ..Entry::free(generation) }
         }));
         let (Ok(entries), Ok(inline)) = (entries.try_into(), inline.try_into()) else {
             unreachable!("as many as were asked for")
@@ -487,7 +488,7 @@ impl Ledger {
     /// Those that are not free.
     pub(super) fn in_use(&self) -> impl Iterator<Item = &Entry> {
         let entries = self.blocks.iter().flatten().flat_map(|block| block.entries.iter());
-        entries.filter(|entry| entry.state != State::Free)
+        entries.filter(|entry| !matches!(entry.state, State::Free(_)))
     }
 
     /// Enters a task; -ENOMEM where there is no memory for more.
@@ -513,7 +514,10 @@ impl Ledger {
         let Some(number) = self.open.last().copied() else { return Err(Code::errno(libc::ENOMEM).into()) };
         let Some(block) = &mut self.blocks[number as usize] else { unreachable!("an open block is there") };
         let at = block.free;
-        block.free = block.entries[at as usize].next_free;
+        let State::Free(next) = block.entries[at as usize].state else {
+            unreachable!("a free entry is free")
+        };
+        block.free = next;
         self.empty -= usize::from(block.used == 0);
         block.used += 1;
         if block.free == NO_ENTRY {
@@ -549,10 +553,10 @@ impl Ledger {
         let (number, at) = (index as usize / BLOCK, index as usize % BLOCK);
         let Some(block) = &mut self.blocks[number] else { return };
         let entry = &mut block.entries[at];
-        (entry.state, entry.next_free) = (State::Free, block.free);
+        entry.state = State::Free(block.free);
         entry.generation = entry.generation.wrapping_add(1).max(1);
         (entry.outcome, entry.rare, entry.owner) = (None, None, Owner::Caller);
-        (entry.claimed, entry.unwanted, entry.suspicion) = (false, false, 0);
+        (entry.claimed, entry.group, entry.unwanted, entry.suspicion) = (false, 0, false, 0);
         (entry.deadline_ns, entry.deaths) = (0, 0);
         if block.free == NO_ENTRY {
             self.open.push(number as u32);
@@ -610,7 +614,7 @@ impl Ledger {
         }
         let entry = self.get(index);
         let in_use = match entry.state {
-            State::Free => false,
+            State::Free(_) => false,
             State::Taken => entry.job().is_none(),
             State::Queued | State::Sent(_) | State::Settled => entry.is_a_callers(),
         };

@@ -12,6 +12,7 @@ mod deaths;
 mod desk;
 mod dispatch;
 mod driven;
+mod ending;
 mod event_fd;
 mod finished;
 mod guest;
@@ -19,29 +20,27 @@ mod guest;
 mod fuzz;
 mod held;
 mod inline;
-mod job;
 mod leader;
 mod leaks;
 mod ledger;
 mod life;
 mod map;
-mod maps;
+mod memory;
 mod options;
 mod parcel;
-mod progress;
 mod recycle;
 mod remote;
 mod results;
 mod ring_account;
 mod ring_accounts;
-mod schedule;
-mod split;
+mod shutdown;
 mod standby;
 mod standby_account;
 mod state;
 mod stats_text;
 mod stream;
 mod submissions;
+mod submit;
 mod turns;
 mod wait;
 mod waiters;
@@ -53,50 +52,37 @@ pub use callbacks::{Callbacks, OnBegin, OnSettled};
 pub use driven::meanwhile;
 pub(crate) use guest::Guest;
 pub use ledger::{Delivery, TaskId};
-pub use map::{Failure, Map, MapCall, MapReport};
+pub use map::{Failure, Map, MapCall, MapReport, Progress, Schedule};
 pub use options::{Engine, MAX_WORKERS, PoolOptions, SubmitOptions};
-pub use progress::Progress;
-pub use schedule::Schedule;
 pub use stats_text::stats_text;
 pub use stream::{Pull, Pulled, Stream, StreamOptions};
 
 use crate::bootstrap;
-use crate::channel::Channel;
-use crate::check;
 use crate::cluster::exchange::Exchange;
 use crate::error::{Code, Error, Result};
 use crate::family::Family;
 use crate::heap::Heap;
-use crate::heap::own::Process;
-use crate::heap::segment::Segment;
 use crate::queue::{self, Known};
 use crate::sys::children::Command;
-use crate::sys::clock::{Deadline, Moment, Timeout, now_ns};
+use crate::sys::clock::{Deadline, Timeout};
 use crate::sys::epoll::Epoll;
 use crate::sys::prim::{AtomicU32, Ordering};
 use crate::sys::{fork, limits, reserve};
-use crate::task::call::Kind;
 use crate::task::death::Death;
-use crate::task::function::{Callee, Function};
-use crate::task::ring::INLINE_INPUT;
 use crate::task::settings::Settings;
-use crate::task::share::Share;
 use crate::worker::run::initializer_failure;
-use crate::worker::start;
-use callbacks::{Calls, tell};
+use callbacks::tell;
 use held::Held;
 pub(crate) use inline::nested_in;
 use inline::{InlinePlace, run_queued};
-use ledger::{Input, State as TaskState};
-use ledger::{NewTask, Rare};
-use remote::{Remote, refuse_addresses};
+use remote::Remote;
 use standby::{CALLED, Threads};
 use state::State;
 use std::ffi::c_void;
 use std::os::fd::RawFd;
-use std::sync::{Arc, Mutex, OnceLock, TryLockError};
+use std::sync::{Arc, Mutex, OnceLock};
 use turns::Turns;
-use wait::{Want, refusal, wait};
+use wait::{Want, wait};
 
 /// A pool of worker processes.
 ///
@@ -340,45 +326,6 @@ impl Pool {
         ready
     }
 
-    /// Submits one call of a function. An end of a channel that goes with it is still the caller's to drop.
-    pub fn submit(&self, function: Function<'_>, input: &[u8], options: SubmitOptions<'_>) -> Result<TaskId> {
-        let inner = self.inner()?;
-        reserve::suffices()?;
-        self.guard(!options.callbacks.is_none())?;
-        let mut state = inner.lock();
-        let callee = resolve(inner, &mut state, function)?;
-        state.submissions.window().check("an input", "the window", input.len())?;
-        if let Some(error) = refusal(&state) {
-            return Err(error);
-        }
-        if !state.has_room(input.len()) {
-            let entered;
-            (state, entered) = wait(inner, state, Want::Room(input.len()), options.timeout, |state| {
-                refusal(state).map(Err).or_else(|| state.has_room(input.len()).then_some(Ok(())))
-            });
-            entered?;
-        }
-        inner.check_for_nodes(input, options.channel.is_some())?;
-        let (user, deadline_ns) = (options.user, options.deadline_ns.unwrap_or(inner.deadline_ns));
-        let rare = if options.is_plain() { None } else { Some(state.rare_of(options)?) };
-        let is_plain = rare.is_none();
-        let place = inner.place_input(input)?;
-        let task = NewTask { user, deadline_ns, rare, ..NewTask::new(Kind::Task, callee, place, input) };
-        let index = state.ledger.enter(task).inspect_err(|_| inner.take_input_back(place))?;
-        if !is_plain {
-            state.expect(index);
-        }
-        state.submissions.enter(input.len());
-        let id = state.ledger.id_of(index);
-        if check::is_on() {
-            check::look_through(input, || format!("task {:#x} ({}), input", id.0, function.describe()));
-        }
-        state.enqueue(index);
-        state.move_on_after_submit(index);
-        run_queued(inner, state).leave();
-        Ok(id)
-    }
-
     /// Moves the pool on without waiting; how many settled tasks are there to be taken.
     pub fn poll(&self) -> Result<usize> {
         let inner = self.inner()?;
@@ -426,126 +373,6 @@ impl Pool {
         })
     }
 
-    /// Takes no more tasks, waits until all have settled, and ends the workers. Results can still be taken.
-    ///
-    /// Where the time runs out before all tasks have settled they go on, and it can be called again.
-    pub fn shutdown(&self, timeout: Timeout) -> Result<()> {
-        let inner = self.inner()?;
-        let mut state = inner.lock();
-        state.life.close();
-        state.waiters.desk.tell_everybody();
-        let deadline = timeout.deadline();
-        let idle = |state: &mut State| state.is_idle().then_some(Ok(()));
-        let (mut state, idle) = wait(inner, state, Want::Idle, timeout, idle);
-        idle?;
-        if state.closing() {
-            let gone = |state: &mut State| state.life.is_gone().then_some(Ok(()));
-            return wait(inner, state, Want::Gone, timeout.what_is_left(deadline), gone).1;
-        }
-        // Workers that have nothing to do need hardly any time to end in good order, but they do need some.
-        let least = Deadline::after(LEAST_LEAVING_NS);
-        let leaving = state.begin_to_stop(deadline.max(least).min(Deadline::after(LEAVING_NS)));
-        // Other threads' calls, which may have promised not to wait, do not wait for this.
-        drop(state);
-        if let Some(leaving) = leaving {
-            leaving.wait();
-        }
-        self.close_nodes(deadline.max(least).min(Deadline::after(NODES_LEAVING_NS)));
-        inner.lock().stopped();
-        if let Some(place) = &inner.inline_place {
-            place.finalize();
-        }
-        Ok(())
-    }
-
-    /// What each process has allocated: the host, the workers, and those that have died and left blocks.
-    pub fn heap_usage(&self) -> Result<Vec<Process>> {
-        let inner = self.inner()?;
-        let mut state = inner.lock();
-        state.pump(true);
-        let (dead, mut usage) = (inner.heap.dead(), inner.heap.usage());
-        let host = usage.remove(&crate::heap::HOST).unwrap_or_default();
-        let mut all = vec![Process { pid: inner.pid, alive: true, usage: host }];
-        for (slot, member) in state.family.members.iter().enumerate().filter(|(_, member)| member.pid != 0) {
-            let usage = usage.get(&start::owner_of(slot as u32)).copied().unwrap_or_default();
-            all.push(Process { pid: member.pid, alive: true, usage });
-        }
-        all.extend(dead.into_iter().map(|(pid, usage)| Process { pid, alive: false, usage }));
-        Ok(all)
-    }
-
-    /// Has a segment mapped in every worker, at the address that it has here, and in those to come.
-    ///
-    /// Workers that are busy do it before their next task. Where one cannot, nothing is shared: that worker ends, and
-    /// its place is filled anew.
-    pub fn share(&self, segment: &Segment, timeout: Timeout) -> Result<()> {
-        let inner = self.inner()?;
-        if inner.on_nodes {
-            let text = "a segment cannot be shared with other machines, where the engine MPI has its workers";
-            return Err(Error::errno(libc::EOPNOTSUPP, text));
-        }
-        let deadline = timeout.deadline();
-        let _turn = inner.sharing.take(timeout, deadline)?;
-        let share = Share::new(segment)?;
-        let mut state = inner.lock();
-        if let Some(error) = refusal(&state) {
-            return Err(error);
-        }
-        let (address, length) = (segment.address(), segment.size());
-        if state.family.is_shared(address, length) {
-            return Err(Error::errno(
-                libc::EALREADY,
-                format!("the segment at {address:#x} is shared already"),
-            ));
-        }
-        if inner.heap.overlaps(address, length) {
-            return Err(Error::errno(
-                libc::EEXIST,
-                format!("the segment at {address:#x} lies in the heap's range"),
-            ));
-        }
-        state.family.share(share)?;
-        let (mut state, shared) =
-            wait(inner, state, Want::Shared, timeout.what_is_left(deadline), State::sharing_answer);
-        state.family.end_sharing(shared.is_ok());
-        shared
-    }
-
-    /// Whether every worker can use these bytes: memory of the heap, or of a segment that is shared.
-    pub fn is_shared(&self, address: usize, length: usize) -> Result<bool> {
-        let inner = self.inner()?;
-        Ok(inner.heap.contains(address, length) || inner.lock().family.is_shared(address, length))
-    }
-
-    /// Frees the blocks that a process had when it died; how many there were.
-    pub fn release_process(&self, pid: i32) -> Result<usize> {
-        let inner = self.inner()?;
-        let mut state = inner.lock();
-        state.pump(true);
-        if pid == inner.pid || state.family.members.iter().any(|member| member.pid == pid && pid != 0) {
-            return Err(Error::errno(libc::EBUSY, format!("process {pid} is not known to have ended")));
-        }
-        Ok(inner.heap.release_process(pid))
-    }
-
-    /// Gives everything back that has not been taken, but for what somebody waits for, or is to be told.
-    fn forget_results(&self) {
-        let mut state = tell(&self.inner, self.inner.lock());
-        for index in state.ledger.places() {
-            if state.ledger.get(index).claimed || !state.ledger.get(index).is_a_callers() {
-                continue;
-            }
-            if state.ledger.get(index).state == TaskState::Settled {
-                let parts = &mut *state;
-                parts.submissions.take_away(&mut parts.ledger, index);
-                state.note_taken();
-            }
-            if state.ledger.get(index).state == TaskState::Taken {
-                state.release(index);
-            }
-        }
-    }
-
     /// The heap.
     #[inline]
     pub fn heap(&self) -> Result<&Heap> {
@@ -556,54 +383,6 @@ impl Pool {
     #[inline]
     fn inner(&self) -> Result<&Inner> {
         if self.inner.pid == fork::pid() { Ok(&self.inner) } else { Err(Code::FORKED.into()) }
-    }
-}
-
-/// How long workers that have nothing to do may take to end in good order.
-const LEAVING_NS: u64 = 1_000_000_000;
-const LEAST_LEAVING_NS: u64 = 50_000_000;
-
-/// The same for those of other machines.
-const NODES_LEAVING_NS: u64 = 2_000_000_000;
-
-impl Drop for Pool {
-    fn drop(&mut self) {
-        if self.inner.pid != fork::pid() {
-            self.forget_in_child();
-            return;
-        }
-        if self.inner.inline_place.as_ref().is_none_or(|place| !place.is_inside()) {
-            queue::forget_heap(&self.inner.heap);
-        }
-        let leaving = self.inner.lock().begin_to_stop(Deadline(0));
-        if let Some(leaving) = leaving {
-            leaving.wait();
-        }
-        self.close_nodes(Deadline(0));
-        let mut state = self.inner.lock();
-        state.stopped();
-        if check::is_on() {
-            state.list_leaks(self.inner.pid);
-        }
-        drop(state);
-        // Whoever has been promised a call gets one, of tasks that settled as cancelled just now, too.
-        if let Some(threads) = self.inner.threads.get() {
-            threads.let_go(&self.inner);
-        }
-        drop(tell(&self.inner, self.inner.lock()));
-    }
-}
-
-impl Pool {
-    /// In a forked child: the family is its parent's; the memory and the descriptors are its own to give back.
-    fn forget_in_child(&self) {
-        if let Some(threads) = self.inner.threads.get() {
-            threads.forget_in_child(&self.inner);
-        }
-        // A thread that is not here was in the middle of something: what it was at cannot be taken apart.
-        if let Err(TryLockError::WouldBlock) = self.inner.state.try_lock() {
-            std::mem::forget(Arc::clone(&self.inner));
-        }
     }
 }
 
@@ -627,93 +406,8 @@ impl Inner {
         held
     }
 
-    /// Where an input travels: in the slot, or in the heap, where it may be already.
-    fn place_input(&self, input: &[u8]) -> Result<Input> {
-        let address = input.as_ptr().expose_provenance();
-        let heap = &self.heap;
-        if !input.is_empty() && heap.overlaps(address, input.len()) {
-            if !heap.contains(address, input.len()) {
-                let text = format!("the input at {address:#x} reaches beyond the heap");
-                return Err(Error::errno(libc::EFAULT, text));
-            }
-            return Ok(Input::Heap { address, owned: false });
-        }
-        if input.len() <= INLINE_INPUT {
-            return Ok(Input::Inline);
-        }
-        let block = heap.allocate(input.len())?;
-        // SAFETY: a new block, as long as the input.
-        unsafe { std::ptr::copy_nonoverlapping(input.as_ptr(), block.as_ptr(), input.len()) };
-        Ok(Input::Heap { address: block.as_ptr().expose_provenance(), owned: true })
-    }
-
-    /// Refuses what a task cannot have with it to another machine.
-    fn check_for_nodes(&self, input: &[u8], has_channel: bool) -> Result<()> {
-        if !self.on_nodes {
-            return Ok(());
-        }
-        if has_channel {
-            let text = "channel: the end of a channel cannot go to another machine, where the engine MPI runs the task";
-            return Err(Error::errno(libc::EOPNOTSUPP, text));
-        }
-        refuse_addresses(&self.heap, input, check::is_on(), || "the input".to_owned())
-    }
-
-    /// An input that nobody is to have after all.
-    fn take_input_back(&self, input: Input) {
-        if let Input::Heap { address, owned: true } = input {
-            let _ = self.heap.free_address(address);
-        }
-    }
-
     /// Whether other threads wait for the lock: whoever only looks for results should let them have it.
     fn is_wanted(&self) -> bool {
         self.wanting.load(Ordering::Relaxed) > 0
-    }
-}
-
-/// What a task carries to have this function called.
-fn resolve(inner: &Inner, state: &mut State, function: Function<'_>) -> Result<Callee> {
-    match state.family.callees_mut() {
-        Some(callees) => {
-            if let Some(place) = &inner.inline_place {
-                place.refresh(callees);
-            }
-            callees.resolve(function)
-        }
-        None => Err(refusal(state).unwrap_or_else(|| Code::WORKER_START.into())),
-    }
-}
-
-impl State {
-    /// What few tasks are told, with room for all that follows from it.
-    #[cold]
-    fn rare_of(&mut self, options: SubmitOptions<'_>) -> Result<Box<Rare>> {
-        let end = options.channel.map(Channel::share_end).transpose()?;
-        self.make_room_to_enqueue(options.queue_deadline_ns.is_some())?;
-        self.make_room_to_tell(&options.callbacks)?;
-        let due_ns = options.queue_deadline_ns.map_or(0, |ns| now_ns().saturating_add(ns));
-        Rare::new(due_ns, options.retries, Calls::new(options.callbacks), end)
-    }
-
-    /// Hands the new task out where a worker has room, and looks now and then for results while there is none.
-    fn move_on_after_submit(&mut self, index: u32) {
-        const EVERY: u64 = 16;
-        let entry = self.ledger.get(index);
-        // When it has to be looked at is for the pump to say.
-        let timed = entry.deadline_ns != 0 || entry.queue_due_ns() != 0;
-        if timed || self.submissions.counters().submitted.is_multiple_of(EVERY) {
-            self.pump(false);
-        } else {
-            self.feed(&Moment::default());
-            self.grow();
-            // Whoever looks from outside has nobody to look at the clock for him.
-            if self.waiters.is_looked_at() {
-                let due = self.next_look(now_ns());
-                if let Some(event_fd) = &mut self.waiters.event_fd {
-                    event_fd.set_timer_by(due);
-                }
-            }
-        }
     }
 }

@@ -1,7 +1,7 @@
 //! What a pool and a task can be told.
 
 use super::callbacks::Callbacks;
-use super::cancel::Limits;
+use super::ending::Limits;
 use super::inline::InlinePlace;
 use super::recycle::RecycleRules;
 use super::state::Rules;

@@ -227,7 +227,7 @@ impl ChunkLayout {
 }
 
 /// Whether a chunk's outputs are a part of the chunk's own block, which the map has zeroed: then they need not travel there. As
-/// [`super::job`] lays it out.
+/// [`super::map`] lays it out.
 pub(super) fn has_own_output(kind: Kind, chunk: &Chunk) -> bool {
     let statuses = if kind == Kind::Range { 1 } else { chunk.count };
     let from_block = |address: u64| address.wrapping_sub(chunk.messages);

@@ -11,6 +11,7 @@ use super::ledger::{Delivery, Input, Ledger, Outcome, Output, State as TaskState
 use super::parcel::{ChunkLayout, End, TaskHead, has_own_output, read_outcome, tag};
 use super::state::State;
 use super::{Inner, Pool, PoolOptions};
+use crate::check;
 use crate::cluster::exchange::Exchange;
 use crate::cluster::peer::Frame;
 use crate::cluster::{Hand, Kind as FrameKind};
@@ -600,12 +601,34 @@ impl Pool {
     }
 }
 
+impl Inner {
+    /// Refuses what a task cannot have with it to another machine.
+    pub(super) fn check_for_nodes(&self, input: &[u8], has_channel: bool) -> Result<()> {
+        if !self.on_nodes {
+            return Ok(());
+        }
+        if has_channel {
+            self.refuse_on_nodes("channel: the end of a channel")?;
+        }
+        refuse_addresses(&self.heap, input, || "the input".to_owned())
+    }
+
+    /// Refuses what other machines cannot have.
+    pub(super) fn refuse_on_nodes(&self, what: &str) -> Result<()> {
+        if !self.on_nodes {
+            return Ok(());
+        }
+        let text = format!("{what} cannot go to other machines, where the engine MPI has its workers");
+        Err(Error::errno(libc::EOPNOTSUPP, text))
+    }
+}
+
 /// How much of an input is always looked through.
 const LOOKED_THROUGH: usize = 4096;
 
-/// Refuses what holds an address in the heap: it means nothing on another machine. All of it is looked through where `all` says so.
-pub(super) fn refuse_addresses(heap: &Heap, bytes: &[u8], all: bool, what: impl Fn() -> String) -> Result<()> {
-    let length = if all { bytes.len() } else { bytes.len().min(LOOKED_THROUGH) };
+/// Refuses what holds an address in the heap: it means nothing on another machine. All of it is looked through with `TINE_CHECK`.
+pub(super) fn refuse_addresses(heap: &Heap, bytes: &[u8], what: impl Fn() -> String) -> Result<()> {
+    let length = if check::is_on() { bytes.len() } else { bytes.len().min(LOOKED_THROUGH) };
     let first = bytes.as_ptr().align_offset(align_of::<u64>()).min(length);
     for (at, word) in bytes[first..length].chunks_exact(8).enumerate() {
         let address = u64::from_ne_bytes(word.try_into().unwrap_or_default()) as usize;

@@ -6,7 +6,7 @@ use super::state::State;
 use super::wait::{Want, wait};
 use super::{Pool, TaskResult};
 use crate::error::{Code, Error, Result};
-use crate::sys::clock::{Timeout, now_ns};
+use crate::sys::clock::Timeout;
 use std::ffi::CStr;
 
 impl Pool {
@@ -40,15 +40,6 @@ impl Pool {
         Ok(state.hand_over(index))
     }
 
-    /// Cancels a task, whether it has begun or not; it settles as `ECANCELED`, unless it ends by itself in this moment.
-    pub fn cancel(&self, id: TaskId) -> Result<()> {
-        let inner = self.inner()?;
-        let mut state = inner.lock();
-        state.pump(false);
-        let index = state.ledger.find(id)?;
-        state.cancel(index, now_ns())
-    }
-
     /// Gives the memory of a result back. That it has been given back already is fine.
     pub fn release(&self, id: TaskId) -> Result<()> {
         let mut state = self.inner()?.lock();
@@ -66,15 +57,28 @@ impl Pool {
         }
         let inner = self.inner()?;
         let mut state = inner.lock();
-        let indices = state.claim_all(ids)?;
-        let (mut state, first) = wait(inner, state, Want::Any(&indices), timeout, |state| {
+        let group = state.submissions.new_group();
+        let mut claimed: Option<Vec<u32>> = None;
+        let (mut state, first) = wait(inner, state, Want::Group(group), timeout, |state| {
+            let Some(claimed) = &claimed else {
+                // Where one has settled already, nothing is done for the others but that they are looked at.
+                return match state.first_settled(ids) {
+                    Ok(None) => {
+                        let all = state.claim_all(ids, group).map(|indices| claimed = Some(indices));
+                        all.err().map(Err)
+                    }
+                    answer => answer.transpose(),
+                };
+            };
             let settled = |index: &&u32| state.ledger.get(**index).state == TaskState::Settled;
-            indices.iter().find(settled).map(|index| Ok(*index))
+            claimed.iter().find(settled).map(|index| Ok(*index))
         });
-        for index in &indices {
-            if first.as_ref().ok() != Some(index) {
-                state.unclaim(*index);
+        match &claimed {
+            Some(claimed) => {
+                let others = claimed.iter().filter(|index| first.as_ref().ok() != Some(index));
+                others.for_each(|index| state.unclaim(*index));
             }
+            None => first.iter().try_for_each(|index| state.claim(*index))?,
         }
         let index = first.inspect_err(|_| state.wake_waiters())?;
         state.mark_taken(index);
@@ -101,22 +105,6 @@ impl Pool {
             (next == ids.len()).then_some(Ok(()))
         })
         .1
-    }
-
-    /// Cancels every task that has not settled; how many that were.
-    pub fn cancel_all(&self) -> Result<usize> {
-        let inner = self.inner()?;
-        let mut state = inner.lock();
-        state.pump(false);
-        Ok(state.cancel_all(now_ns()))
-    }
-
-    /// Cancels every task that has not begun; how many that were.
-    pub fn cancel_queued(&self) -> Result<usize> {
-        let inner = self.inner()?;
-        let mut state = inner.lock();
-        state.pump(false);
-        Ok(state.cancel_queued())
     }
 }
 
@@ -147,6 +135,12 @@ impl State {
 
     /// Claims a task for a waiter: it is no longer among those that `next` gives out.
     pub(super) fn claim(&mut self, index: u32) -> Result<()> {
+        self.may_claim(index)?;
+        self.submissions.claim(&mut self.ledger, index);
+        Ok(())
+    }
+
+    fn may_claim(&self, index: u32) -> Result<()> {
         let entry = self.ledger.get(index);
         if entry.claimed {
             let text = match entry.calls() {
@@ -160,24 +154,38 @@ impl State {
         if entry.state == TaskState::Taken {
             return Err(Error::new(Code::ID, "the task's result has been taken already"));
         }
-        self.submissions.claim(&mut self.ledger, index);
         Ok(())
     }
 
-    /// Claims several tasks, or none where that fails for one of them.
-    fn claim_all(&mut self, ids: &[TaskId]) -> Result<Vec<u32>> {
-        let mut claimed = Vec::new();
-        claimed.try_reserve_exact(ids.len()).map_err(|_| Code::errno(libc::ENOMEM))?;
+    /// The first of several tasks that has settled; an error where one of them is not to be waited for, whichever that is.
+    fn first_settled(&self, ids: &[TaskId]) -> Result<Option<u32>> {
+        let mut first = None;
         for id in ids {
-            match self.ledger.find(*id).and_then(|index| self.claim(index).map(|()| index)) {
-                Ok(index) => claimed.push(index),
-                Err(error) => {
-                    claimed.into_iter().for_each(|index| self.unclaim(index));
-                    return Err(error);
-                }
+            let index = self.ledger.find(*id)?;
+            self.may_claim(index)?;
+            if first.is_none() && self.ledger.get(index).state == TaskState::Settled {
+                first = Some(index);
             }
         }
-        Ok(claimed)
+        Ok(first)
+    }
+
+    /// Claims several tasks, all of which may be claimed, as a group: each once, however often it is named.
+    fn claim_all(&mut self, ids: &[TaskId], group: u32) -> Result<Vec<u32>> {
+        let mut indices = Vec::new();
+        indices.try_reserve_exact(ids.len()).map_err(|_| Code::errno(libc::ENOMEM))?;
+        for id in ids {
+            indices.push(self.ledger.find(*id)?);
+        }
+        indices.retain(|index| {
+            let is_new = self.ledger.get(*index).group != group;
+            if is_new {
+                self.submissions.claim(&mut self.ledger, *index);
+                self.ledger.get_mut(*index).group = group;
+            }
+            is_new
+        });
+        Ok(indices)
     }
 
     /// Takes the claim of a waiter back: the task is anybody's again.

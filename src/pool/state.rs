@@ -1,13 +1,13 @@
 //! All of a pool that its lock protects, and the one function that moves it on: [`State::pump`].
 
 use super::callbacks::News;
-use super::cancel::Limits;
 use super::desk::Key;
 use super::dispatch::Queue;
+use super::ending::Limits;
 use super::inline::{Inline, InlinePlace};
 use super::ledger::{Input, Ledger, Outcome, State as TaskState};
 use super::life::Life;
-use super::maps::Maps;
+use super::map::Maps;
 use super::recycle::{Recycle, RecycleRules};
 use super::remote::Remote;
 use super::ring_account::{Drained, RingAccount};
@@ -17,7 +17,6 @@ use super::submissions::Submissions;
 use super::waiters::Waiters;
 use super::window::Window;
 use crate::family::member::Member;
-use crate::family::shutdown::Leaving;
 use crate::family::{Event, Family};
 use crate::heap::Heap;
 use crate::sys::clock::{Deadline, Moment, now_ns};
@@ -272,7 +271,7 @@ impl State {
         self.rings.give_drained_back(drained);
     }
 
-    fn deal_with(&mut self, event: Event, now: u64) {
+    pub(super) fn deal_with(&mut self, event: Event, now: u64) {
         match event {
             Event::Ready(slot) => {
                 let share = self.recycle.rules().task_quota(slot, self.family.members[slot].generation);
@@ -314,7 +313,10 @@ impl State {
                     self.waiters.desk.tell_first(Key::Next);
                 }
                 self.waiters.desk.tell_all(Key::Task(index));
-                self.waiters.desk.tell_all(Key::Some);
+                let group = self.ledger.get(index).group;
+                if group != 0 {
+                    self.waiters.desk.tell_all(Key::Group(group));
+                }
             }
         }
     }
@@ -344,18 +346,14 @@ impl State {
         self.any_with_results(|segment| segment.runs_low())
     }
 
+    /// Whether every place has a worker that takes tasks, here or on other machines.
+    pub(super) fn all_ready(&self) -> bool {
+        self.family.all_ready() && self.remote.as_ref().is_none_or(|remote| remote.is_ready())
+    }
+
     /// Whether this task has yet to settle.
     pub(super) fn is_under_way(&self, index: u32) -> bool {
         matches!(self.ledger.get(index).state, TaskState::Queued | TaskState::Sent(_))
-    }
-
-    /// What there is to say of the segment that is being shared.
-    pub(super) fn sharing_answer(&mut self) -> Option<crate::Result<()>> {
-        if let Some(error) = self.life.broken() {
-            return Some(Err(error.clone()));
-        }
-        let rings = &self.rings;
-        self.family.shared(|slot| rings[slot].in_ring() > 0)
     }
 
     /// Workers that are in the middle of a task.
@@ -406,36 +404,6 @@ impl State {
     /// The family is to be looked after at the next occasion.
     pub(super) fn look_soon(&mut self) {
         self.looks.family_due_ns = 0;
-    }
-
-    /// Whether every place has a worker that takes tasks, here or on other machines.
-    pub(super) fn all_ready(&self) -> bool {
-        self.family.all_ready() && self.remote.as_ref().is_none_or(|remote| remote.is_ready())
-    }
-
-    /// Whether the family is being ended.
-    pub(super) fn closing(&self) -> bool {
-        self.life.is_stopping()
-    }
-
-    /// Begins to end the family: nothing runs again. What is left to wait for.
-    pub(super) fn begin_to_stop(&mut self, deadline: Deadline) -> Option<Leaving> {
-        self.life.begin_to_stop();
-        self.family.begin_to_stop(deadline)
-    }
-
-    /// The family has ended: settles everything that has not settled.
-    pub(super) fn stopped(&mut self) {
-        self.family.end_all();
-        self.abandon_nodes();
-        let now = now_ns();
-        while let Some(event) = self.family.next_event() {
-            self.deal_with(event, now);
-        }
-        self.cancel_queue();
-        self.life.end();
-        self.waiters.desk.tell_everybody();
-        self.update_event_fd();
     }
 
     /// Tells threads whose wish has come true by more than one step. What one step does is told of where it is done.

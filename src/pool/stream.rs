@@ -16,9 +16,10 @@ use super::inline::run_queued;
 use super::ledger::{Input, NewTask, Outcome, Owner, Rare, State as TaskState};
 use super::standby;
 use super::state::State;
+use super::submit::resolve;
 use super::wait::{Want, refusal, wait};
 use super::window::Window;
-use super::{Inner, Pool, TaskResult, resolve};
+use super::{Inner, Pool, TaskResult};
 use crate::error::{Code, Error, Result};
 use crate::sys::clock::{Timeout, now_ns};
 use crate::sys::{fork, reserve};
@@ -448,7 +449,7 @@ impl State {
     fn items_in_stream(&self, number: usize) -> Vec<u32> {
         let of_this = |index: &u32| {
             let entry = self.ledger.get(*index);
-            let inside = !matches!(entry.state, TaskState::Free | TaskState::Taken);
+            let inside = !matches!(entry.state, TaskState::Free(_) | TaskState::Taken);
             inside && entry.stream() == Some(number)
         };
         self.ledger.places().filter(of_this).collect()

@@ -106,6 +106,11 @@ impl Submissions {
         }
     }
 
+    /// A number for tasks that one waiter claims together.
+    pub(super) fn new_group(&mut self) -> u32 {
+        self.finished.new_group()
+    }
+
     /// The claim is given up. Returns whether the task has settled, and so is anybody's to take again.
     pub(super) fn unclaim(&mut self, ledger: &mut Ledger, index: u32) -> bool {
         self.finished.unclaim(ledger, index);

@@ -24,8 +24,8 @@ const MOST_KEYS: usize = 64;
 pub(super) enum Want<'a> {
     /// That this task settles.
     Task(u32),
-    /// That one of these tasks settles.
-    Any(&'a [u32]),
+    /// That one of the tasks of this group settles.
+    Group(u32),
     /// That all of these tasks have settled.
     Every(&'a [TaskId]),
     /// Any settled task, or that there can be none.
@@ -51,17 +51,13 @@ pub(super) enum Want<'a> {
 }
 
 impl Want<'_> {
-    /// What the desk knows it by. Of several tasks, those that have not settled; of very many, some, so that a wait takes little
-    /// memory however many they are: of all, the first ones, and the next when those have settled; of any, whichever settles.
+    /// What the desk knows it by. Of several tasks, those that have not settled; of very many, the first ones, and the next when those
+    /// have settled, so that a wait takes little memory however many they are.
     fn keys(self, state: &State) -> Vec<Key> {
         let in_callback = state.is_in_callback();
         vec![match self {
             Want::Task(index) => Key::Task(index),
-            Want::Any(indices) if indices.len() > MOST_KEYS => Key::Some,
-            Want::Any(indices) => {
-                let open = indices.iter().filter(|index| state.is_under_way(**index));
-                return open.map(|index| Key::Task(*index)).collect();
-            }
+            Want::Group(number) => Key::Group(number),
             Want::Every(ids) => {
                 let open = ids.iter().filter_map(|id| state.ledger.look_up(*id));
                 let open = open.filter(|index| state.is_under_way(*index));
@@ -89,7 +85,7 @@ impl Want<'_> {
 
     /// Whether it comes true with tasks that settle and in no other way, so that there is nothing to look at before.
     fn is_of_tasks(self) -> bool {
-        matches!(self, Want::Task(_) | Want::Any(_) | Want::Every(_))
+        matches!(self, Want::Task(_) | Want::Group(_) | Want::Every(_))
     }
 }
 
@@ -102,7 +98,7 @@ pub(super) fn wait<'a, T>(
     mut check: impl FnMut(&mut State) -> Option<Result<T>>,
 ) -> (Held<'a>, Result<T>) {
     if pool.inline_place.is_none()
-        && matches!(want, Want::Next | Want::Task(_) | Want::Stream(_))
+        && matches!(want, Want::Next | Want::Task(_) | Want::Group(_) | Want::Stream(_))
         && state.may_answer_at_once()
         && let Some(answer) = check(&mut state)
     {
@@ -134,8 +130,7 @@ pub(super) fn wait<'a, T>(
         // The clock is read only by those who have to wait.
         let deadline = *deadline.get_or_insert_with(|| timeout.deadline());
         if deadline.passed() {
-            let errno = if timeout == Timeout::Try { libc::EAGAIN } else { libc::ETIMEDOUT };
-            break Err(Code::errno(errno).into());
+            break Err(timeout.error());
         }
         if !state.waiters.desk.is_led() && look(pool, &mut state) {
             continue;

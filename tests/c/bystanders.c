@@ -36,6 +36,15 @@ static int stay(tine_task *task)
     return 0;
 }
 
+/* The same, at once. */
+static int stay_until_told(tine_task *task)
+{
+    int *word = *(int *const *)tine_input(task, NULL);
+    __atomic_store_n(word, 1, __ATOMIC_SEQ_CST);
+    WAIT_UNTIL(load(word + 1));
+    return 0;
+}
+
 static int close_all(tine_task *task)
 {
     (void)task;
@@ -48,7 +57,7 @@ static int close_all(tine_task *task)
 static int linger(tine_task *task)
 {
     (void)task;
-    nap_ns(SECOND_NS * 3 / 5);
+    nap_ns(SECOND_NS * 9 / 10);
     return 0;
 }
 
@@ -380,30 +389,41 @@ static void who_draws_holds_up_nobody(void)
     tine_pool_destroy(pool);
 }
 
-static void *shut_down_patiently(void *argument)
+static void *shut_down_for_as_long(void *argument)
 {
-    struct submitter *patient = (struct submitter *)argument;
-    say_who(&patient->tid);
-    CHECK_RC(tine_pool_shutdown(patient->pool, HANG_NS), 0);
+    struct submitter *shutting = (struct submitter *)argument;
+    say_who(&shutting->tid);
+    int rc = tine_pool_shutdown(shutting->pool, shutting->timeout_ns);
+    __atomic_store_n(&shutting->done, rc ? rc : 1, __ATOMIC_SEQ_CST);
     return NULL;
 }
 
-/* Two shut down; the one with less time has used most of it up when the other begins to end the workers. Its time is not begun anew. */
+/* Two shut down; the one with less time has used most of it up when the other begins to end the workers, which takes longer than what is
+ * left of it and less than the whole. Its time is not begun anew. */
 static void a_second_shutdown_keeps_its_own_time(void)
 {
     tine_pool_options options = TINE_POOL_OPTIONS_INIT;
     tine_pool *pool = NULL;
     tine_id id;
-    int nap = 850;
     options.workers = 1;
     options.finalizer = linger;
     CHECK_RC(tine_pool_create(&options, &pool), 0);
-    CHECK_RC(tine_submit(pool, nap_ms, &nap, sizeof nap, NULL, &id), 0);
-    struct submitter patient = {pool, 0, 0, 0, 0};
-    pthread_t shutting = thread(shut_down_patiently, &patient);
+    int *word = (int *)tine_alloc(pool, 2 * sizeof *word);
+    CHECK(word);
+    word[0] = word[1] = 0;
+    CHECK_RC(tine_submit(pool, stay_until_told, &word, sizeof word, NULL, &id), 0);
+    WAIT_UNTIL(load(word));
+    struct submitter patient = {pool, 0, HANG_NS, 0, 0}, hasty = {pool, 0, SECOND_NS * 3 / 2, 0, 0};
+    pthread_t threads[2];
+    threads[0] = thread(shut_down_for_as_long, &patient);
     WAIT_UNTIL(sleeps(&patient.tid));
-    CHECK_RC(tine_pool_shutdown(pool, SECOND_NS * 9 / 10), -ETIMEDOUT);
-    CHECK_EQ(pthread_join(shutting, NULL), 0);
+    threads[1] = thread(shut_down_for_as_long, &hasty);
+    nap_ns(SECOND_NS * 14 / 10);
+    __atomic_store_n(word + 1, 1, __ATOMIC_SEQ_CST);
+    CHECK_EQ(pthread_join(threads[1], NULL), 0);
+    CHECK_RC(hasty.done, -ETIMEDOUT);
+    CHECK_EQ(pthread_join(threads[0], NULL), 0);
+    CHECK_RC(patient.done, 1);
     tine_pool_destroy(pool);
 }
 

@@ -4,17 +4,6 @@
 
 #define MS ((int64_t)1000000)
 
-static tine_pool *create(int start, uint32_t flags)
-{
-    tine_pool_options options = TINE_POOL_OPTIONS_INIT;
-    tine_pool *pool = NULL;
-    options.workers = 2;
-    options.start = start;
-    options.flags = flags;
-    CHECK_EQ(tine_pool_create(&options, &pool), 0);
-    return pool;
-}
-
 struct seen {
     int failures, cancelled, last;
     size_t done, total;
@@ -215,7 +204,7 @@ static void interrupted(int start)
     static int in[ITEMS], status[ITEMS];
     struct sigaction action, old;
     struct itimerval timer = {{0, 20000}, {0, 20000}}, off = {{0, 0}, {0, 0}};
-    tine_pool *pool = create(start, TINE_INTERRUPTIBLE);
+    tine_pool *pool = create_pool(start, 2, TINE_INTERRUPTIBLE);
     tine_map_options options = TINE_MAP_OPTIONS_INIT;
     memset(&action, 0, sizeof action);
     action.sa_handler = on_alarm;
@@ -290,7 +279,7 @@ int main(int argc, char **argv)
 {
     tine_init(argc, argv);
     for (int i = 0; i < 3; i++) {
-        tine_pool *pool = create(all_starts[i], 0);
+        tine_pool *pool = create_pool(all_starts[i], 2, 0);
         same_results(pool);
         stops(pool);
         shared_out(pool);

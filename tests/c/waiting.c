@@ -4,16 +4,6 @@
 #include <poll.h>
 #include <pthread.h>
 
-static tine_pool *create(uint32_t flags, size_t workers)
-{
-    tine_pool_options options = TINE_POOL_OPTIONS_INIT;
-    tine_pool *pool = NULL;
-    options.workers = workers;
-    options.flags = flags;
-    CHECK_RC(tine_pool_create(&options, &pool), 0);
-    return pool;
-}
-
 static int give_back(tine_task *task)
 {
     return *(const int *)tine_input(task, NULL);
@@ -101,7 +91,7 @@ static void linger(const tine_result *result, void *user)
 
 static void beside_an_event_loop(uint32_t flags, int always, size_t count)
 {
-    struct loop loop = {create(flags, 1), 0, always};
+    struct loop loop = {create_pool(TINE_START_FORKSERVER, 1, flags), 0, always};
     pthread_t threads[3];
     for (size_t i = 0; i < count; i++) {
         start(&threads[i], event_loop, &loop);
@@ -177,7 +167,7 @@ static void *map_some(void *user)
 
 static void in_a_callback(uint32_t flags)
 {
-    tine_pool *pool = create(flags, 4);
+    tine_pool *pool = create_pool(TINE_START_FORKSERVER, 4, flags);
     int *go = word_of(pool);
     tine_submit_options told = TINE_SUBMIT_OPTIONS_INIT, late = TINE_SUBMIT_OPTIONS_INIT;
     struct stall stalls[3];
@@ -222,7 +212,7 @@ static void wait_inside(const tine_result *result, void *user)
 
 static void everything_inside(uint32_t flags, int how, int outside)
 {
-    struct closer closer = {create(flags, 3), how, 1};
+    struct closer closer = {create_pool(TINE_START_FORKSERVER, 3, flags), how, 1};
     tine_submit_options options = TINE_SUBMIT_OPTIONS_INIT;
     int one = 1, *go = word_of(closer.pool);
     options.on_settled = wait_inside;
@@ -296,7 +286,7 @@ static void *take_all(void *user)
 
 static void many_consumers(uint32_t flags, size_t window, int unordered)
 {
-    struct consumers all = {create(flags, 2), NULL, 0, 0};
+    struct consumers all = {create_pool(TINE_START_FORKSERVER, 2, flags), NULL, 0, 0};
     tine_stream_options options = TINE_STREAM_OPTIONS_INIT;
     pthread_t threads[4];
     options.pull = draw;
@@ -424,6 +414,51 @@ static void many_threads(uint32_t flags, size_t window)
     tine_pool_destroy(pool);
 }
 
+/* One worker: they settle in the order in which they were submitted. Who takes one of several looks at the others and leaves them as
+ * they are: what one of them is refused for does not hang on which has settled, and the others come in their order. */
+static void any_of_several(tine_pool *pool)
+{
+    enum { TASKS = 100 };
+    tine_id ids[TASKS], some[4];
+    tine_result result = TINE_RESULT_INIT;
+    for (int i = 0; i < TASKS; i++) {
+        CHECK_RC(tine_submit(pool, give_back, &i, sizeof i, NULL, &ids[i]), 0);
+    }
+    CHECK_RC(tine_wait_any(pool, ids, TASKS, HANG_NS, &result), 0); /* It may have to wait. */
+    CHECK_EQ(result.id, ids[0]);
+    tine_result_release(pool, &result);
+    CHECK_RC(tine_wait_any(pool, ids, TASKS, HANG_NS, &result), TINE_EID);
+    CHECK_RC(tine_wait_all(pool, NULL, 0, HANG_NS), 0);
+    some[0] = some[1] = ids[TASKS - 1];
+    some[2] = ids[1];
+    some[3] = ids[0];
+    CHECK_RC(tine_wait_any(pool, some, 4, 0, &result), TINE_EID);
+    CHECK_RC(tine_wait_any(pool, some, 3, 0, &result), 0);
+    CHECK_EQ(result.id, ids[TASKS - 1]);
+    tine_result_release(pool, &result);
+    for (int i = 1; i < TASKS - 1; i++) {
+        CHECK_RC(tine_next(pool, 0, &result), 0);
+        CHECK_EQ(result.id, ids[i]);
+        tine_result_release(pool, &result);
+    }
+    CHECK_RC(tine_next(pool, 0, &result), TINE_EEMPTY);
+}
+
+/* The same task twice among those that are waited for, with and without time to wait. */
+static void one_of_one_that_is_named_twice(tine_pool *pool)
+{
+    int *word = word_of(pool);
+    tine_id id = submit(pool, until_set, word, NULL), twice[2] = {id, id};
+    tine_result result = TINE_RESULT_INIT;
+    CHECK_RC(tine_wait_any(pool, twice, 2, 0, &result), -EAGAIN);
+    CHECK_RC(tine_wait_any(pool, twice, 2, 1000000, &result), -ETIMEDOUT);
+    set(word);
+    CHECK_RC(tine_wait_any(pool, twice, 2, HANG_NS, &result), 0);
+    CHECK_EQ(result.id, id);
+    tine_result_release(pool, &result);
+    CHECK_RC(tine_next(pool, 0, &result), TINE_EEMPTY);
+}
+
 /* ---- Texts stay ---- */
 
 static int fails(tine_task *task)
@@ -477,7 +512,9 @@ int main(int argc, char **argv)
         while_workers_leave(flags);
         many_threads(flags, 0);
         many_threads(flags, 96);
-        tine_pool *pool = create(flags, 1);
+        tine_pool *pool = create_pool(TINE_START_FORKSERVER, 1, flags);
+        any_of_several(pool);
+        one_of_one_that_is_named_twice(pool);
         texts_stay(pool);
         tine_pool_destroy(pool);
     }
