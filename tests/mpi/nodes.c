@@ -595,6 +595,95 @@ static void more_than_two_gib(void)
     large_inputs_travel(((size_t)2 << 30) + 12345);
 }
 
+static pid_t parent_of(pid_t pid)
+{
+    char path[64], line[512];
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    FILE *file = fopen(path, "r");
+    if (!file)
+        return -1;
+    char *read = fgets(line, sizeof line, file);
+    fclose(file);
+    const char *end = read ? strrchr(line, ')') : NULL;
+    char state;
+    int parent;
+    return end && sscanf(end + 1, " %c %d", &state, &parent) == 2 ? (pid_t)parent : -1;
+}
+
+/* A worker's parent is the supervisor, whose parent is the keeper, whose parent is the node. */
+static int tell_node(tine_task *task)
+{
+    pid_t *output = tine_output(task, sizeof *output);
+    if (!output)
+        return -ENOMEM;
+    *output = parent_of(parent_of(getppid()));
+    return 0;
+}
+
+static pid_t find_node(tine_pool *pool)
+{
+    tine_id id;
+    tine_result result = TINE_RESULT_INIT;
+    zero_or_die(tine_submit(pool, tell_node, NULL, 0, NULL, &id), "submit");
+    wait_for(pool, id, &result);
+    CHECK(result.status == 0 && *(const pid_t *)result.data > 1);
+    pid_t node = *(const pid_t *)result.data;
+    tine_result_release(pool, &result);
+    return node;
+}
+
+/* A node that hangs is given up after TINE_MPI_TIMEOUT_MS: what it has settles, and the others serve on. */
+static void a_node_that_hangs_is_lost(void)
+{
+    tine_pool *pool = nodes();
+    pid_t node = find_node(pool);
+    tine_stats stats = TINE_STATS_INIT;
+    zero_or_die(tine_pool_stats(pool, &stats), "stats");
+    size_t workers = stats.workers;
+    CHECK(workers > 2 && kill(node, SIGSTOP) == 0);
+    int lost = 0, ms = 1;
+    for (int i = 0; i < 200; i++) {
+        tine_id id;
+        zero_or_die(tine_submit(pool, sleep_ms, &ms, sizeof ms, NULL, &id), "submit");
+    }
+    for (int i = 0; i < 200; i++) {
+        tine_result result = TINE_RESULT_INIT;
+        zero_or_die(tine_next(pool, TINE_FOREVER, &result), "next");
+        if (result.status == TINE_EDIED) {
+            CHECK(result.delivery == TINE_MAYBE_RAN && !result.death && strstr(result.message, "is lost"));
+            lost++;
+        } else {
+            CHECK(result.status == ms);
+        }
+        tine_result_release(pool, &result);
+    }
+    CHECK(lost > 0);
+    zero_or_die(tine_pool_stats(pool, &stats), "stats");
+    CHECK(stats.workers == workers - 2 && stats.outstanding == 0);
+    kill(node, SIGCONT);
+    finish(pool);
+    printf("%d of 200 were lost\n", lost);
+}
+
+/* mpirun ends the job. Where it does not, the node's tasks settle. */
+static void rank_is_killed(void)
+{
+    tine_pool *pool = nodes();
+    pid_t node = find_node(pool);
+    for (int i = 0; i < 50; i++) {
+        tine_id id;
+        zero_or_die(tine_submit(pool, sleep_long, NULL, 0, NULL, &id), "submit");
+    }
+    printf("killing %d\n", (int)node);
+    fflush(stdout);
+    kill(node, SIGKILL);
+    for (int i = 0; i < 50; i++) {
+        tine_result result = TINE_RESULT_INIT;
+        zero_or_die(tine_next(pool, TINE_FOREVER, &result), "next");
+        tine_result_release(pool, &result);
+    }
+}
+
 struct test {
     const char *name;
     void (*run)(void);
@@ -613,16 +702,19 @@ static const struct test tests[] = {
     {"several_pools_serve_at_once", several_pools_serve_at_once},
     {"large_ones", large_ones},
     {"storm", short_storm},
+    /* What takes 10 GiB of memory, what leaves its job with a node less, and what does not come back. */
     {"more_than_two_gib", more_than_two_gib},
+    {"a_node_that_hangs_is_lost", a_node_that_hangs_is_lost},
+    {"rank_is_killed", rank_is_killed},
 };
 
-/* nodes [CASE]...: these cases, or all but the last, which takes 10 GiB of memory. */
+/* nodes [CASE]...: these cases, or all but the last three. */
 int main(int argc, char **argv)
 {
     zero_or_die(tine_init(argc, argv), "tine_init");
     size_t count = sizeof tests / sizeof *tests, passed = 0;
     for (size_t i = 0; i < count; i++) {
-        int wanted = argc == 1 && i + 1 < count;
+        int wanted = argc == 1 && i + 3 < count;
         for (int a = 1; a < argc; a++)
             wanted |= strcmp(argv[a], tests[i].name) == 0;
         if (!wanted)
