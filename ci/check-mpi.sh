@@ -68,10 +68,12 @@ cases=$(sed -n 's/^    {"\([a-z_]*\)", .*/\1/p' tests/mpi/nodes.c | grep -v -e m
 try "the program" program
 try "without mpirun" without_mpirun
 for mpi in openmpi mpich; do
+    there "pools under $mpi: there is no mpicc.$mpi (Debian: lib$mpi-dev)" command -v mpicc.$mpi || continue
     try "$mpi: libtine-mpi" library $mpi
     for name in $cases; do try "$mpi: $name" case_of $mpi "$name"; done
     try "$mpi: a node that hangs is lost" lost_node $mpi
     try "$mpi: a rank that is killed ends the job" killed_rank $mpi
+    there "a pool from Fortran: there is no gfortran" command -v gfortran || continue
     try "$mpi: from Fortran" fortran $mpi
 done
 counted

@@ -2,6 +2,7 @@
 
 use super::chain::Chain;
 use super::ledger::{DID_NOTHING, Outcome, State as TaskState};
+use super::remote::node_of;
 use super::ring_account::WEDGED_NS;
 use super::state::State;
 use crate::error::{Code, Error};
@@ -278,7 +279,9 @@ impl State {
                 return;
             }
             self.queue.due.pop();
-            if self.take_back(ticket.index) {
+            // On a node, the node's own pool knows until when it must have begun.
+            let is_here = !matches!(entry.state, TaskState::Sent(place) if node_of(place).is_some());
+            if is_here && self.take_back(ticket.index) {
                 let text = "it had not begun by its queue deadline";
                 let error = Error::errno(libc::ETIMEDOUT, text);
                 self.settle(ticket.index, Outcome::not_started(&error));
