@@ -168,7 +168,8 @@ pub(crate) fn meet(transport: Transport, ranks: usize) -> Result<Talk> {
         }
         if until.passed() {
             let silent = hellos.iter().position(Option::is_none).map_or(0, |at| at + 1);
-            let text = format!("rank {silent} has not come to tine_init within {} s", HELLO_NS / 1_000_000_000);
+            let text =
+                format!("rank {silent} has not come to tine_init within {} s", HELLO_NS / 1_000_000_000);
             return Err(Error::errno(libc::ETIMEDOUT, text));
         }
         if !any {
@@ -206,7 +207,8 @@ pub(crate) fn meet(transport: Transport, ranks: usize) -> Result<Talk> {
 /// A frame's kind, the number of what it is about, and the rest.
 pub(crate) fn taken_apart(frame: &[u8]) -> Result<(Kind, u64, Reader<'_>)> {
     let mut reader = Reader(body_of(frame));
-    let kind = Kind::of(reader.number()?).ok_or_else(|| Error::errno(libc::EPROTO, "a frame of no known kind"))?;
+    let kind =
+        Kind::of(reader.number()?).ok_or_else(|| Error::errno(libc::EPROTO, "a frame of no known kind"))?;
     let number = reader.number()?;
     Ok((kind, number, reader))
 }

@@ -94,7 +94,10 @@ impl Peer {
     pub(crate) fn receive(&mut self, transport: &Transport, length: usize) -> Result<Option<Vec<u8>>> {
         transport.receive(self.rank, length, &mut self.incoming)?;
         let Some((first, rest)) = self.incoming.split_first_chunk::<LENGTH>() else {
-            return Err(Error::errno(libc::EPROTO, format!("rank {} sent a frame of {length} bytes", self.rank)));
+            return Err(Error::errno(
+                libc::EPROTO,
+                format!("rank {} sent a frame of {length} bytes", self.rank),
+            ));
         };
         let (wanted, there) = (u64::from_ne_bytes(*first), rest.len() as u64);
         match there.cmp(&wanted) {

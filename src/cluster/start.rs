@@ -52,7 +52,8 @@ fn find_transport() -> Result<Option<Transport>> {
     }
     let name = std::env::var("TINE_MPI_LIBRARY").unwrap_or_else(|_| "libtine-mpi.so".to_owned());
     let path = CString::new(name.as_str()).unwrap_or_default();
-    elf::load(&path).map_err(|why| Error::errno(libc::ENOENT, format!("TINE_ENGINE asks for MPI, but {why}")))?;
+    elf::load(&path)
+        .map_err(|why| Error::errno(libc::ENOENT, format!("TINE_ENGINE asks for MPI, but {why}")))?;
     match transport::registered() {
         Some(transport) => Ok(Some(transport)),
         None => Err(Error::errno(libc::ENOENT, format!("{name} has registered no transport"))),

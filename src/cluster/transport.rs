@@ -51,7 +51,10 @@ impl Transport {
         if rc >= 0 {
             return Ok(rc);
         }
-        Err(Error::new(Code(rc), format!("{}: {what} failed: {}", self.name(), Code(rc).text().to_string_lossy())))
+        Err(Error::new(
+            Code(rc),
+            format!("{}: {what} failed: {}", self.name(), Code(rc).text().to_string_lossy()),
+        ))
     }
 
     pub(crate) fn name(&self) -> &'static str {
@@ -98,7 +101,8 @@ impl Transport {
     pub(crate) fn probe(&self) -> Result<Option<(Rank, usize)>> {
         let (mut rank, mut length) = (0, 0);
         // SAFETY: places for two numbers.
-        let rc = self.checked("looking for messages", unsafe { (self.0.probe)(&raw mut rank, &raw mut length) })?;
+        let rc =
+            self.checked("looking for messages", unsafe { (self.0.probe)(&raw mut rank, &raw mut length) })?;
         Ok((rc > 0).then_some((rank as Rank, length)))
     }
 

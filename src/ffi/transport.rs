@@ -38,7 +38,12 @@ pub struct tine_transport {
     pub start: Option<unsafe extern "C" fn(rank: *mut c_int, ranks: *mut c_int) -> c_int>,
     /// Begins to send at most 64 MiB, which stay as they are until .sent has said that it is over. Returns 0.
     pub send: Option<
-        unsafe extern "C" fn(rank: c_int, data: *const c_void, length: usize, sending: *mut *mut c_void) -> c_int,
+        unsafe extern "C" fn(
+            rank: c_int,
+            data: *const c_void,
+            length: usize,
+            sending: *mut *mut c_void,
+        ) -> c_int,
     >,
     /// Returns 1 when the sending is over, and its handle is gone; 0 while it is not.
     pub sent: Option<unsafe extern "C" fn(sending: *mut c_void) -> c_int>,
@@ -63,12 +68,15 @@ extensible!(tine_transport);
 pub unsafe extern "C" fn tine_transport_register(transport: *const tine_transport) -> c_int {
     guard(|| {
         // SAFETY: `transport` is NULL, or as long as its `.size` says, as the header asks.
-        let given = unsafe { options::read(transport) }?.ok_or_else(|| Error::invalid("transport is NULL"))?;
+        let given =
+            unsafe { options::read(transport) }?.ok_or_else(|| Error::invalid("transport is NULL"))?;
         if given.version != TINE_TRANSPORT_VERSION {
             let text = format!("transport.version is {}, not {TINE_TRANSPORT_VERSION}", given.version);
             return Err(Error::new(Code::VERSION, text));
         }
-        transport::register(functions(&given).ok_or_else(|| Error::invalid("a field of the transport is not set"))?)?;
+        transport::register(
+            functions(&given).ok_or_else(|| Error::invalid("a field of the transport is not set"))?,
+        )?;
         Ok(0)
     })
 }

@@ -77,9 +77,8 @@ fn read_options(reader: &mut Reader<'_>) -> Result<(PoolOptions<'static>, Settin
         ..PoolOptions::default()
     };
     let settings = Settings::decode(reader, None)?;
-    let string = |bytes: &[u8]| {
-        CString::new(bytes).map_err(|_| Error::errno(libc::EPROTO, "a path with a zero byte"))
-    };
+    let string =
+        |bytes: &[u8]| CString::new(bytes).map_err(|_| Error::errno(libc::EPROTO, "a path with a zero byte"));
     let program = match reader.number()? {
         0 => None,
         _ => {
@@ -164,12 +163,16 @@ impl Guest {
                     let kind = Kind::from_number(head.kind)
                         .ok_or_else(|| Error::errno(libc::EPROTO, "a task of no known kind"))?;
                     let callee = self.functions.get(head.function as usize).cloned();
-                    let callee =
-                        callee.ok_or_else(|| Error::errno(libc::EPROTO, "a task with a function that was never told"))?;
+                    let callee = callee.ok_or_else(|| {
+                        Error::errno(libc::EPROTO, "a task with a function that was never told")
+                    })?;
                     let parcel = Parcel::read(kind, body)?;
                     let entered = callee.and_then(|callee| {
                         let count = self.tasks.len() + 1;
-                        self.tasks.try_reserve(1).and_then(|()| self.places.try_reserve(1)).map_err(|_| no_memory())?;
+                        self.tasks
+                            .try_reserve(1)
+                            .and_then(|()| self.places.try_reserve(1))
+                            .map_err(|_| no_memory())?;
                         enter(inner, &mut state, self.job, count, &head, kind, callee, &parcel)
                     });
                     match entered {
@@ -187,7 +190,9 @@ impl Guest {
                 tag::END => {
                     let (id, how) = (body.number()?, End::of(body.number()?));
                     // One that has settled meanwhile needs no ending.
-                    if let Some(index) = self.places.get(&id).copied().filter(|index| state.is_under_way(*index)) {
+                    if let Some(index) =
+                        self.places.get(&id).copied().filter(|index| state.is_under_way(*index))
+                    {
                         match how {
                             Some(End::Cancel) => state.cancel(index, now_ns())?,
                             Some(End::Recall) => drop(state.cancel_unbegun(index)),
@@ -228,7 +233,9 @@ impl Guest {
             let Some(outcome) = state.ledger.get_mut(index).take_chunk_outcome() else { continue };
             write_outcome(out, task.id, &outcome, task.chunk.is_some(), deaths);
             match task.chunk {
-                Some((block, chunk, layout)) => write_chunk(out, &outcome, &chunk, &layout, block, &inner.heap),
+                Some((block, chunk, layout)) => {
+                    write_chunk(out, &outcome, &chunk, &layout, block, &inner.heap)
+                }
                 None => write_output(out, &state, index, &outcome, &inner.heap),
             }
             state.ledger.close(index);
@@ -365,7 +372,9 @@ fn unpack(
         std::ptr::copy_nonoverlapping(input.as_ptr(), block.add(layout.input), input.len());
         std::ptr::copy_nonoverlapping(context.as_ptr(), block.add(layout.context), context.len());
         match output {
-            Some(output) => std::ptr::copy_nonoverlapping(output.as_ptr(), block.add(layout.output), output.len()),
+            Some(output) => {
+                std::ptr::copy_nonoverlapping(output.as_ptr(), block.add(layout.output), output.len())
+            }
             None => block.add(layout.output).write_bytes(0, layout.output_bytes),
         }
     }
@@ -399,7 +408,14 @@ fn write_output(out: &mut Writer, state: &State, index: u32, outcome: &Outcome, 
 }
 
 /// What a chunk's items have come to, and its block is given back.
-fn write_chunk(out: &mut Writer, outcome: &Outcome, chunk: &Chunk, layout: &ChunkLayout, block: usize, heap: &Heap) {
+fn write_chunk(
+    out: &mut Writer,
+    outcome: &Outcome,
+    chunk: &Chunk,
+    layout: &ChunkLayout,
+    block: usize,
+    heap: &Heap,
+) {
     let finished = usize::try_from(outcome.items).unwrap_or(usize::MAX).min(layout.statuses);
     let texts = outcome.messages_length.min(chunk.messages_bytes as usize);
     let outputs = layout.output_bytes / layout.statuses.max(1) * finished;
@@ -410,4 +426,3 @@ fn write_chunk(out: &mut Writer, outcome: &Outcome, chunk: &Chunk, layout: &Chun
     }
     let _ = heap.free_address(block);
 }
-

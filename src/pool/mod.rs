@@ -15,9 +15,9 @@ mod driven;
 mod ending;
 mod event_fd;
 mod finished;
-mod guest;
 #[cfg(test)]
 mod fuzz;
+mod guest;
 mod held;
 mod inline;
 mod leader;

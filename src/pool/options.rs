@@ -175,10 +175,14 @@ impl PoolOptions<'_> {
     pub(super) fn exchange(&self) -> Result<Option<Arc<Exchange>>> {
         let exchange = if self.inline { None } else { self.engine.exchange()? };
         if exchange.is_some() && self.no_thread {
-            return Err(Error::invalid("a pool with the engine MPI has a thread of tine's: TINE_NO_THREAD is not for it"));
+            return Err(Error::invalid(
+                "a pool with the engine MPI has a thread of tine's: TINE_NO_THREAD is not for it",
+            ));
         }
         if exchange.is_some() && self.worker.start == StartMethod::Fork {
-            return Err(Error::invalid("start is fork, which has no meaning with the engine MPI: the workers are no copies of this process"));
+            return Err(Error::invalid(
+                "start is fork, which has no meaning with the engine MPI: the workers are no copies of this process",
+            ));
         }
         Ok(exchange)
     }

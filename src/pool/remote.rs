@@ -177,7 +177,11 @@ impl Remote {
 
     /// The node that is to have the next task: the one with the least for each of its workers, if it has room.
     fn next_node(&self) -> Option<usize> {
-        let open = self.nodes.iter().enumerate().filter(|(_, node)| node.state == NodeState::Ready && node.has_room());
+        let open = self
+            .nodes
+            .iter()
+            .enumerate()
+            .filter(|(_, node)| node.state == NodeState::Ready && node.has_room());
         open.min_by_key(|(_, node)| (node.tasks << 16) / node.workers.max(1)).map(|(at, _)| at)
     }
 
@@ -388,8 +392,9 @@ impl State {
             let id = body.number()?;
             let (mut outcome, deaths) = read_outcome(body)?;
             let index = self.ledger.sent_to(id, place_of(at));
-            let index =
-                index.ok_or_else(|| Error::errno(libc::EPROTO, format!("a result of {id:#x}, which is not there")))?;
+            let index = index.ok_or_else(|| {
+                Error::errno(libc::EPROTO, format!("a result of {id:#x}, which is not there"))
+            })?;
             let entry = self.ledger.get(index);
             if entry.kind == Kind::Task {
                 let output = body.bytes()?;
@@ -580,7 +585,8 @@ impl Pool {
     pub(super) fn close_nodes(&self, deadline: Deadline) {
         let mut state = self.inner.state.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(remote) = &state.remote else { return };
-        let (exchange, number, closed) = (Arc::clone(&remote.exchange), remote.number, Arc::clone(&remote.closed));
+        let (exchange, number, closed) =
+            (Arc::clone(&remote.exchange), remote.number, Arc::clone(&remote.closed));
         for (at, node) in remote.nodes.iter().enumerate().filter(|(_, node)| !node.closed) {
             let _ = node;
             let mut frame = Frame::new(FrameKind::Close, number);

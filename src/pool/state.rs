@@ -425,9 +425,7 @@ impl State {
                 self.waiters.desk.tell_all(Key::All(in_callback));
             }
         }
-        if self.waiters.desk.is_wished(Key::Ready)
-            && (self.life.broken().is_some() || self.all_ready())
-        {
+        if self.waiters.desk.is_wished(Key::Ready) && (self.life.broken().is_some() || self.all_ready()) {
             self.waiters.desk.tell_all(Key::Ready);
         }
         // Whoever shares looks for itself: there is one of them at a time, and it happens seldom.
