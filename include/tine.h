@@ -333,8 +333,6 @@ typedef struct tine_worker_options {
 /** The same, and on this machine in a program that is not started by mpirun, or has no libtine-mpi. */
 #define TINE_ENGINE_MPI_OR_LOCAL 3
 
-
-
 /** The version of tine_transport. */
 #define TINE_TRANSPORT_VERSION 1
 

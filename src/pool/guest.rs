@@ -115,7 +115,9 @@ pub(crate) struct Guest {
 impl Guest {
     /// Makes a pool as rank 0 wants it; the answer.
     pub(crate) fn open(number: u64, body: &mut Reader<'_>) -> Result<(Guest, Vec<u8>)> {
-        let (options, settings, program) = read_options(body)?;
+        let (options, mut settings, program) = read_options(body)?;
+        // What a task starts is no rank of this job.
+        settings.environment.variables.insert(0, c"TINE_ENGINE".to_owned());
         let pool = Pool::with(&options, settings, program)?;
         pool.start(&options)?;
         let mut state = pool.inner.lock();
