@@ -39,6 +39,7 @@ layout() {
 755 libexec/tine-worker
 644 share/doc/tine/CHANGELOG.md
 644 share/doc/tine/README.md
+644 share/tine/tine-mpi.c
 644 share/tine/tine.supp
 644 share/tine/tine.tsan
 END

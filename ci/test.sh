@@ -68,6 +68,7 @@ short() {
     check sanitizers ci/check-sanitizers.sh
     check c ci/run-c-tests.sh
     check kernels ci/check-kernels.sh
+    check mpi ci/check-mpi.sh
     check cpp ci/check-cpp.sh
     beside in_python in_go
 }
