@@ -243,7 +243,6 @@ impl Remote {
         let out = self.outbox(at);
         out.tasks.try_reserve(1).map_err(|_| no_memory())?;
         let body = out.frame.body();
-        let before = body.0.len();
         if entry.kind == Kind::Task {
             body.0.try_reserve(input.len() + 64).map_err(|_| no_memory())?;
             head.write(body);
@@ -251,7 +250,7 @@ impl Remote {
         } else {
             write_chunk(body, &head, entry.kind, &Chunk::from_bytes(input)?)?;
         }
-        let bytes = body.0.len() - before;
+        let bytes = weight(ledger, index);
         out.tasks.push(index);
         let node = &mut self.nodes[at];
         if node.tasks == 0 {
@@ -289,6 +288,17 @@ impl Node {
         let room = self.workers as u64 * deep;
         self.tasks == 0 || (self.tasks as u64) < room && self.bytes < AHEAD_BYTES
     }
+}
+
+/// About how many bytes a task sends to its node.
+fn weight(ledger: &Ledger, index: u32) -> usize {
+    let entry = ledger.get(index);
+    if entry.kind == Kind::Task {
+        return entry.input_length;
+    }
+    let chunk = Chunk::from_bytes(ledger.inline_input(index)).ok();
+    let layout = chunk.and_then(|chunk| ChunkLayout::of(entry.kind, &chunk));
+    layout.map_or(0, |layout| layout.bytes)
 }
 
 fn no_memory() -> Error {
@@ -384,7 +394,7 @@ impl State {
 
     fn take_results(&mut self, at: usize, body: &mut Reader<'_>) -> Result<()> {
         let stats = NodeStats::read(body)?;
-        let (mut results, before) = (0, body.0.len());
+        let (mut results, mut bytes) = (0, 0);
         if let Some(remote) = &mut self.remote {
             remote.nodes[at].stats = stats;
         }
@@ -395,6 +405,7 @@ impl State {
             let index = index.ok_or_else(|| {
                 Error::errno(libc::EPROTO, format!("a result of {id:#x}, which is not there"))
             })?;
+            bytes += weight(&self.ledger, index);
             let entry = self.ledger.get(index);
             if entry.kind == Kind::Task {
                 let output = body.bytes()?;
@@ -415,7 +426,7 @@ impl State {
             results += 1;
         }
         if let Some(remote) = self.remote.as_mut().filter(|_| results > 0) {
-            remote.measure(at, results, before);
+            remote.measure(at, results, bytes);
         }
         Ok(())
     }
