@@ -37,9 +37,9 @@ word_count_failure() { # a file that can't be read is named, and the others are 
     ln -s nowhere build/words/dangling
     mkfifo build/words/fifo # not a file with words: left alone
     echo "1 2 8 in all" >build/wc.txt
-    exits 1 limited build/examples/word-count build/words >build/words.txt
+    limited build/examples/word-count build/words >build/words.txt
     tail -n 1 build/words.txt | awk '{ $1 = $1; print }' | diff - build/wc.txt
-    exits 1 limited build/examples/word-count build/no-such-directory
+    exits 2 limited build/examples/word-count build/no-such-directory
 }
 
 # Whoever is killed, the money is all there; and some are killed in the middle.
