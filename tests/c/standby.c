@@ -437,7 +437,7 @@ static int count_up(tine_task *task)
 /* A host that never waits, since what it asks for is always there, moves the pool on, too: more tasks than the rings hold are done. */
 static void always_at_once(uint32_t flags)
 {
-    tine_pool *pool = create(TINE_START_FORKSERVER, flags);
+    tine_pool *pool = create_pool(TINE_START_FORKSERVER, 2, flags);
     tine_queue *own = NULL;
     int *done = (int *)tine_calloc(pool, 1, sizeof *done);
     CHECK(done);
