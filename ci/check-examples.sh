@@ -37,9 +37,9 @@ word_count_failure() { # a file that can't be read is named, and the others are 
     ln -s nowhere build/words/dangling
     mkfifo build/words/fifo # not a file with words: left alone
     echo "1 2 8 in all" >build/wc.txt
-    exits 1 limited build/examples/word-count build/words >build/words.txt
+    limited build/examples/word-count build/words >build/words.txt
     tail -n 1 build/words.txt | awk '{ $1 = $1; print }' | diff - build/wc.txt
-    exits 1 limited build/examples/word-count build/no-such-directory
+    exits 2 limited build/examples/word-count build/no-such-directory
 }
 
 # Whoever is killed, the money is all there; and some are killed in the middle.
@@ -54,16 +54,16 @@ bank_wedges() { # with locks that don't notice deaths, and it ends its processes
     grep -q '^wedged after' build/bank.txt
 }
 
-pipeline() { # grep counts the same
+filter() { # grep counts the same
     local hits longest
     hits=$(grep -c the LICENSE-APACHE)
     longest=$(grep the LICENSE-APACHE | awk 'length > most { most = length; line = $0 } END { print line }')
-    echo "$hits lines with \"the\"; the longest: $longest" >build/pipeline.txt
-    limited build/examples/pipeline LICENSE-APACHE the >build/pipeline.out
-    diff <(cut -c -60 build/pipeline.out) <(cut -c -60 build/pipeline.txt)
-    # A file that isn't there is named, and the pipeline ends all the same.
-    exits 1 limited build/examples/pipeline build/no-such-file the >/dev/null 2>build/pipeline.err
-    grep -q no-such-file build/pipeline.err
+    echo "$hits lines with \"the\"; the longest: $longest" >build/filter.txt
+    limited build/examples/filter LICENSE-APACHE the >build/filter.out
+    diff <(cut -c -60 build/filter.out) <(cut -c -60 build/filter.txt)
+    # A file that isn't there is named, and the program ends all the same.
+    exits 1 limited build/examples/filter build/no-such-file the >/dev/null 2>build/filter.err
+    grep -q no-such-file build/filter.err
 }
 
 # As many primes as there are, and none is missed at the end.
@@ -82,6 +82,38 @@ same_thumbnails() {
         run=$((run + 1))
     done
     [ -s build/same-0/rocket.jpg ] && [ ! -e build/same-0/truncated.jpg ]
+}
+
+# A trace has a task for each picture, one of them with its worker's death; and what says where it cannot be names the file.
+traced_thumbnails() {
+    rm -rf build/trace.json build/same-traced
+    exits 1 limited build/examples/thumbnails -j 2 --crash-on rocket.jpg --trace build/trace.json examples-c/samples build/same-traced
+    tests/c/trace_check.py build/trace.json >build/trace.txt
+    cat build/trace.txt
+    grep -q '^pools 1 .* died 1 .* chunk-items 14 births 3 open 0 ' build/trace.txt
+    docs/trace-timeline.py build/trace.json >build/trace.svg
+    grep -q 'worker 1' build/trace.svg
+    exits 2 limited build/examples/thumbnails --trace /no/such/trace examples-c/samples build/same-traced 2>build/trace.txt
+    grep -q 'TINE_TRACE=/no/such/trace: ' build/trace.txt
+}
+
+# Three pools make the same files, and say so in the order of the largest first; a stage that crashes costs one frame.
+pipeline() {
+    local stage
+    exits 1 limited build/examples/thumbnails examples-c/samples build/same-0 # again: each test is enough for itself
+    rm -rf build/staged
+    exits 1 limited build/examples/pipeline examples-c/samples build/staged >build/pipeline.txt
+    cat build/pipeline.txt
+    diff -r build/same-0 build/staged
+    grep -q '^truncated.jpg  *decode: ' build/pipeline.txt
+    for stage in decode scale encode; do
+        rm -rf build/staged
+        exits 1 limited build/examples/pipeline --crash-in $stage --crash-on rocket.jpg examples-c/samples build/staged >build/crash.txt
+        grep -q "^rocket.jpg  *$stage: worker [0-9]* was ended by " build/crash.txt
+        diff <(cut -d ' ' -f 1 build/pipeline.txt) <(cut -d ' ' -f 1 build/crash.txt)
+        [ "$(diff build/pipeline.txt build/crash.txt | grep -c '^>')" = 1 ]
+        [ "$(diff -r build/same-0 build/staged)" = "Only in build/same-0: rocket.jpg" ]
+    done
 }
 
 # The C++ program makes the same files as C's, and says of the same file that it failed.
@@ -123,9 +155,11 @@ try shared-counter shared_counter
 try word-count-failure word_count_failure
 try bank bank
 try bank-wedges bank_wedges
-try pipeline pipeline
+try filter filter
 try one-loop one_loop
 try thumbnails-same same_thumbnails
+try thumbnails-trace traced_thumbnails
+try pipeline pipeline
 try thumbnails-c++ cpp_thumbnails
 try thumbnails-usage usage_errors
 try demo ci/demo.sh

@@ -19,7 +19,7 @@ layout() {
     (cd "$dest$prefix" && find . ! -type d -printf '%m %P %l\n' | sed 's/ $//' | LC_ALL=C sort -k 2) >build/installed.txt
     {
         (cd bindings/cpp && ls tine/*.hpp) | sed 's|^|644 include/|'
-        (cd docs && ls ./*.md design/*.md) | sed 's|^\(\./\)*|644 share/doc/tine/|'
+        (cd docs && ls ./*.md ./*.svg design/*.md) | sed 's|^\(\./\)*|644 share/doc/tine/|'
         (cd bindings/go && ls ./*.go ./*.[ch] go.mod | grep -v _test.go) | sed 's|^\(\./\)*|644 share/tine/go/|'
         (cd build/man && ls man1/*.1 man3/*.3 man7/*.7) | sed 's|^|644 share/man/|'
         [ ! -d build/book/html ] || (cd build/book/html && find . -type f) | sed 's|^\.|644 share/doc/tine/html|'

@@ -87,6 +87,7 @@ long() {
     check aarch64 ci/check-aarch64.sh
     check musl ci/check-musl.sh
     check fuzz ci/check-fuzz.sh
+    check instructions benches/compare.sh
     check python ci/check-python.sh long
 }
 

@@ -24,7 +24,8 @@ static const char usage[] =
     "  -q QUALITY                      of the JPEGs, 1 to 100; 85 unless given\n"
     "  --start forkserver|spawn|fork   how the workers come into being\n"
     "  --serial                        do it all in this process first, and compare\n"
-    "  --crash-on FILE                 have the worker that gets this file crash\n";
+    "  --crash-on FILE                 have the worker that gets this file crash\n"
+    "  --trace FILE                    write down who did what when, for Perfetto\n";
 
 enum { USAGE = 2 };
 
@@ -259,6 +260,7 @@ static int parse(int argc, char **argv, struct settings *settings)
     static const struct option options[] = {{"start", required_argument, NULL, 's'},
                                             {"serial", no_argument, NULL, 'S'},
                                             {"crash-on", required_argument, NULL, 'c'},
+                                            {"trace", required_argument, NULL, 't'},
                                             {NULL, 0, NULL, 0}};
     int option, rc = 0;
     while (rc == 0 && (option = getopt_long(argc, argv, "j:w:q:", options, NULL)) != -1)
@@ -269,6 +271,7 @@ static int parse(int argc, char **argv, struct settings *settings)
         case 's': rc = start_method(optarg, &settings->start); break;
         case 'S': settings->serial = true; break;
         case 'c': settings->crash_on = optarg; break;
+        case 't': rc = setenv("TINE_TRACE", optarg, 1); break; /* pools that are created from now on look there */
         default: rc = -1; break;
         }
     if (rc || argc - optind != 2) {

@@ -7,7 +7,7 @@ book=build/book
 rm -rf $book
 mkdir -p $book/src/design
 build/reference markdown include/tine.h $book/src/reference -
-cp docs/*.md $book/src
+cp docs/*.md docs/*.svg $book/src
 cp docs/design/*.md $book/src/design
 # With its plots, and by another name: mdBook would call it index.html, and not those that point to it.
 cp -r docs/benchmarks $book/src

@@ -71,7 +71,7 @@ folder "$LIBDIR/cmake/tine"
 for file in tine-config tine-config-version; do fill $file.cmake.in "$LIBDIR/cmake/tine/$file.cmake"; done
 
 folder "$docs"
-for file in LICENSE-MIT LICENSE-APACHE README.md CHANGELOG.md docs/*.md; do put 644 "$file" "$docs/${file##*/}"; done
+for file in LICENSE-MIT LICENSE-APACHE README.md CHANGELOG.md docs/*.md docs/*.svg; do put 644 "$file" "$docs/${file##*/}"; done
 folder "$docs/design"
 for file in docs/design/*.md; do put 644 "$file" "$docs/design/${file##*/}"; done
 

@@ -117,6 +117,8 @@ pub(crate) struct Family {
     wanted: usize,
     /// Where others see what there is.
     pub(crate) page: Option<Arc<Page>>,
+    /// Its workers look at the clock for each task.
+    pub(crate) traced: bool,
     /// What a pass over the members has found; nothing once they may have changed.
     glance: Cell<Option<Glance>>,
 }
@@ -162,6 +164,7 @@ impl Family {
             workers_recycled: 0,
             wanted: workers,
             page: None,
+            traced: false,
             glance: Cell::new(None),
         })
     }

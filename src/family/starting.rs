@@ -9,6 +9,7 @@ use crate::heap::Heap;
 use crate::sys::clock::{Deadline, now_ns};
 use crate::sys::epoll::Epoll;
 use crate::sys::pidfd;
+use crate::sys::prim::Ordering;
 use crate::task::StartMethod;
 use crate::task::handover::Handover;
 use crate::task::wire::{Message, MessageKind};
@@ -160,6 +161,9 @@ impl Family {
             }
             let mark = if marked { slot as u32 + 1 } else { 0 };
             let fds = member.prepare(slot as u64, epoll, self.start_timeout_ns, &self.shares, mark)?;
+            if let Some(segment) = member.segment.as_ref().filter(|_| self.traced) {
+                segment.traced.store(1, Ordering::Relaxed);
+            }
             if let Some(end) = &self.end {
                 let passed = Handover::new().and_then(|handover| {
                     handover.put(end)?;

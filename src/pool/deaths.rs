@@ -22,6 +22,7 @@ impl State {
                 let left = LeftTask { begun: left.begun || to_blame, to_blame, ..left };
                 idle &= !left.begun;
                 if left.begun {
+                    self.trace_lost(slot, death.pid, &left);
                     self.note_begin(left.index, death.pid);
                 }
                 if left.begun && !self.may_run_again(slot, left.index) {
@@ -31,6 +32,7 @@ impl State {
                 }
             }
         }
+        self.trace_end(slot, &death);
         self.rings[slot] = RingAccount::new();
         // Oldest first, in front of what has not been handed out yet.
         self.requeue(requeue);

@@ -4,36 +4,52 @@
 
 use super::callbacks::tell;
 use super::inline::run_queued;
-use super::standby::pools_without_thread;
+use super::standby::{has_pools_without_thread, pools_without_thread};
 use crate::error::{Code, Error};
-use crate::sys::clock::{Deadline, Timeout};
+use crate::sys::clock::{Deadline, Timeout, now_ns};
 use crate::sys::thread::Uncancelled;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 /// How long a thread waits for something else before it looks after pools again: while tasks are under way, and while none are.
 const BUSY_NS: u64 = 5_000_000;
 const IDLE_NS: u64 = 50_000_000;
 
+/// How long what is there may be taken before the pools are looked after again. To look after them costs ten times what to take a message does.
+const TAKING_NS: u64 = 1_000_000;
+
+/// When the pools were last moved on here. A hint: Relaxed.
+static MOVED_ON_NS: AtomicU64 = AtomicU64::new(0);
+
 /// What a wait fails with.
 pub trait Failure {
+    fn code(&self) -> Code;
+
     /// Whether it says that the time is up.
-    fn is_time_up(&self) -> bool;
+    fn is_time_up(&self) -> bool {
+        self.code() == Code::errno(libc::ETIMEDOUT)
+    }
+
+    /// Whether it says that there is something to wait for.
+    fn would_wait(&self) -> bool {
+        self.code() == Code::errno(libc::EAGAIN)
+    }
 }
 
 impl Failure for Code {
-    fn is_time_up(&self) -> bool {
-        *self == Code::errno(libc::ETIMEDOUT)
+    fn code(&self) -> Code {
+        *self
     }
 }
 
 impl<T> Failure for (Code, T) {
-    fn is_time_up(&self) -> bool {
-        self.0.is_time_up()
+    fn code(&self) -> Code {
+        self.0
     }
 }
 
 impl Failure for Error {
-    fn is_time_up(&self) -> bool {
-        self.code().is_time_up()
+    fn code(&self) -> Code {
+        Error::code(self)
     }
 }
 
@@ -42,7 +58,16 @@ pub fn meanwhile<T, E: Failure>(
     timeout: Timeout,
     mut wait: impl FnMut(Timeout) -> Result<T, E>,
 ) -> Result<T, E> {
-    let Some(mut outstanding) = move_on() else { return wait(timeout) };
+    if !has_pools_without_thread() {
+        return wait(timeout);
+    }
+    if now_ns().saturating_sub(MOVED_ON_NS.load(Ordering::Relaxed)) < TAKING_NS {
+        match wait(Timeout::Try) {
+            Err(failure) if failure.would_wait() => {}
+            at_once => return at_once,
+        }
+    }
+    let mut outstanding = move_on().unwrap_or(0);
     if timeout == Timeout::Try {
         return wait(timeout);
     }
@@ -63,6 +88,7 @@ pub fn meanwhile<T, E: Failure>(
 fn move_on() -> Option<usize> {
     let pools = pools_without_thread()?;
     let _uncancelled = Uncancelled::new();
+    MOVED_ON_NS.store(now_ns(), Ordering::Relaxed);
     let mut outstanding = 0;
     for pool in pools {
         let mut state = pool.lock();

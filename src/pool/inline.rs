@@ -362,6 +362,7 @@ pub(super) fn run_queued<'a>(pool: &'a Inner, mut state: Held<'a>) -> Held<'a> {
     let _uncancelled = thread::Uncancelled::new();
     while let Some(mut work) = state.take_work() {
         state.note_begin(work.index, pool.pid);
+        let began = state.trace_clock();
         drop(state);
         let (outcome, room) = place.run(&mut work);
         // A task inside of another leaves that one its results.
@@ -371,6 +372,9 @@ pub(super) fn run_queued<'a>(pool: &'a Inner, mut state: Held<'a>) -> Held<'a> {
         state = pool.lock();
         if let (Output::Inline, 1..) = (outcome.output, outcome.output_length) {
             state.ledger.put_inline(work.index, &room.0[..outcome.output_length]);
+        }
+        if let Some(began_ns) = began {
+            state.trace_inline(began_ns, work.index, &outcome);
         }
         state.settle(work.index, outcome);
         state.stop_streams();

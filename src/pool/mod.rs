@@ -41,6 +41,7 @@ mod stats_text;
 mod stream;
 mod submissions;
 mod submit;
+mod trace;
 mod turns;
 mod wait;
 mod waiters;
@@ -81,6 +82,7 @@ use state::State;
 use std::ffi::c_void;
 use std::os::fd::RawFd;
 use std::sync::{Arc, Mutex, OnceLock};
+use trace::Trace;
 use turns::Turns;
 use wait::{Want, wait};
 
@@ -222,7 +224,7 @@ impl Pool {
             let place = InlinePlace::of_host(&heap)?;
             let mut family = Family::of_nobody(epoll, settings)?;
             family.page = Some(Arc::new(options.page(&heap, 0)?));
-            return Pool::build(options, heap, family, Some(Arc::new(place)));
+            return Pool::build(options, heap, family, Some(Arc::new(place)))?.traced();
         }
         let workers =
             if options.workers == 0 { limits::available_cpus().min(MAX_WORKERS) } else { options.workers };
@@ -242,7 +244,17 @@ impl Pool {
             family.park_from(options.min_workers);
         }
         family.page = Some(Arc::new(options.page(&heap, workers)?));
-        Pool::build(options, heap, family, None)
+        Pool::build(options, heap, family, None)?.traced()
+    }
+
+    /// With a trace, where the environment asks for one.
+    fn traced(self) -> Result<Pool> {
+        let trace = Trace::asked_for(self.inner.workers)?;
+        let mut state = self.inner.lock();
+        state.family.traced = trace.is_some();
+        state.trace = trace;
+        drop(state);
+        Ok(self)
     }
 
     /// One to which tasks submit.

@@ -95,6 +95,8 @@ pub(super) struct RingAccount {
 #[derive(Debug)]
 pub(super) struct Drained {
     pub(super) index: u32,
+    /// Where it was in the ring.
+    pub(super) position: u32,
     pub(super) outcome: Outcome,
 }
 
@@ -108,6 +110,8 @@ pub(super) struct LeftTask {
     pub(super) to_blame: bool,
     /// Of a chunk: how long the messages of its finished items are.
     pub(super) messages_length: usize,
+    /// When it began, as the worker says where there is a trace.
+    pub(super) began_ns: u64,
 }
 
 impl RingAccount {
@@ -360,7 +364,7 @@ impl RingAccount {
                     self.carries.take_if(|carries| *carries == index);
                     self.timed -= usize::from(ledger.get(index).deadline_ns != 0);
                     self.tasks -= 1;
-                    out.push(Drained { index, outcome });
+                    out.push(Drained { index, position: self.done.wrapping_sub(1), outcome });
                 }
                 None => {
                     // It goes back to the front as what it is: begun, and its worker is about to be killed.
@@ -557,7 +561,8 @@ impl RingAccount {
             if !begun {
                 self.take_end_back(ledger, index);
             }
-            left.push(LeftTask { index, begun, is_next, to_blame, messages_length });
+            let began_ns = slot.times().0;
+            left.push(LeftTask { index, begun, is_next, to_blame, messages_length, began_ns });
         }
         left
     }

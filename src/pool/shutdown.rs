@@ -146,5 +146,6 @@ impl State {
         self.life.end();
         self.waiters.desk.tell_everybody();
         self.update_event_fd();
+        self.write_trace();
     }
 }

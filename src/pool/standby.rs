@@ -107,14 +107,21 @@ fn of_process() -> &'static Threads {
     }
 }
 
-/// The pools that have no thread of tine's; `None` where there are none.
-pub(super) fn pools_without_thread() -> Option<Vec<Arc<Inner>>> {
+/// What this process has, if a pool of its own has no thread of tine's.
+fn driven() -> Option<&'static Threads> {
     let known = OF_PROCESS.load(Ordering::Acquire);
     // SAFETY: never freed once it is in there.
     let threads = unsafe { known.as_ref() }?;
-    if threads.driven.load(Ordering::Relaxed) == 0 || threads.pid != fork::pid() {
-        return None;
-    }
+    (threads.driven.load(Ordering::Relaxed) != 0 && threads.pid == fork::pid()).then_some(threads)
+}
+
+pub(super) fn has_pools_without_thread() -> bool {
+    driven().is_some()
+}
+
+/// The pools that have no thread of tine's; `None` where there are none.
+pub(super) fn pools_without_thread() -> Option<Vec<Arc<Inner>>> {
+    let threads = driven()?;
     let is_driven = |pool: &Arc<Inner>| pool.guarded.load(Ordering::Relaxed) & DRIVEN != 0;
     Some(threads.lock().wards.iter().filter_map(|ward| ward.pool.upgrade()).filter(is_driven).collect())
 }

@@ -14,6 +14,7 @@ use super::ring_account::{Drained, RingAccount};
 use super::ring_accounts::RingAccounts;
 use super::stream::Streams;
 use super::submissions::Submissions;
+use super::trace::Trace;
 use super::waiters::Waiters;
 use super::window::Window;
 use crate::family::member::Member;
@@ -64,6 +65,8 @@ pub(super) struct State {
     pub(super) inline: Inline,
     /// Where tasks run on other machines.
     pub(super) remote: Option<Box<Remote>>,
+    /// Where all of it is written down, if it is.
+    pub(super) trace: Option<Box<Trace>>,
 }
 
 /// When what is looked at now and then is looked at next.
@@ -117,6 +120,7 @@ impl State {
             recycle: Recycle::new(rules.recycle),
             inline: Inline::new(rules.inline_place),
             remote: None,
+            trace: None,
         })
     }
 
@@ -157,6 +161,9 @@ impl State {
         let steady = self.steady_look(now);
         let due = steady.min(Deadline(self.uneven_due_ns()));
         self.waiters.have_a_look_by(due, steady, self.heap.bell());
+        if self.trace.is_some() {
+            self.write_trace();
+        }
     }
 
     /// Whether somebody who takes a result that is there need not move the pool on: it costs more than the result.
@@ -253,7 +260,7 @@ impl State {
                 page.has_drained(slot, self.rings[slot].position(), now);
             }
         }
-        for Drained { index, mut outcome } in drained.drain(..) {
+        for Drained { index, position, mut outcome } in drained.drain(..) {
             if let Some(ending) = self.rings[slot].ending.take_if(|ending| ending.index == index) {
                 if let Some(segment) = &self.family.members[slot].segment {
                     ending.clear(segment);
@@ -266,6 +273,9 @@ impl State {
                 }
             }
             self.note_begin(index, self.family.members[slot].pid);
+            if self.trace.is_some() {
+                self.trace_result(slot, position, index, &outcome);
+            }
             self.settle(index, outcome);
         }
         self.rings.give_drained_back(drained);
@@ -277,6 +287,7 @@ impl State {
                 let share = self.recycle.rules().task_quota(slot, self.family.members[slot].generation);
                 let ring = &mut self.rings[slot];
                 (ring.ready, ring.ready_ns, ring.task_quota) = (true, now, share);
+                self.trace_birth(slot);
             }
             Event::Ended(slot, death) => self.deal_with_death(slot, death, now),
             Event::Starved(error) => self.settle_queue(&error),
@@ -308,6 +319,9 @@ impl State {
             }
             (None, Some(line)) => self.note_in_stream(line, index),
             (None, None) => {
+                if self.trace.is_some() {
+                    self.trace_settled(index);
+                }
                 let is_told = self.note_settled(index);
                 if self.submissions.settle(&mut self.ledger, index, is_told) {
                     self.waiters.desk.tell_first(Key::Next);

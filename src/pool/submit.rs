@@ -45,6 +45,9 @@ impl Pool {
             state.expect(index);
         }
         state.submissions.enter(input.len());
+        if state.trace.is_some() {
+            state.trace_submit(index);
+        }
         let id = state.ledger.id_of(index);
         if check::is_on() {
             check::look_through(input, || format!("task {:#x} ({}), input", id.0, function.describe()));

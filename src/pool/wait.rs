@@ -107,7 +107,7 @@ pub(super) fn wait<'a, T>(
     }
     state.waiters.desk.waiting += 1;
     let mut seat: Option<(Arc<Sleeper>, Vec<Key>)> = None;
-    let (mut deadline, mut happened) = (None, false);
+    let (mut deadline, mut happened, mut slept_from) = (None, false, None);
     let answer = loop {
         // Where somebody leads, what there is to be found is found.
         if timeout == Timeout::Try || !state.waiters.desk.is_led() {
@@ -144,6 +144,9 @@ pub(super) fn wait<'a, T>(
                 state.waiters.desk.wish(sleeper, *key);
             }
         }
+        if slept_from.is_none() {
+            slept_from = state.trace_clock();
+        }
         let interrupted;
         (state, interrupted, happened) = match state.waiters.desk.is_led() {
             false => lead(pool, state, sleeper, deadline),
@@ -156,6 +159,9 @@ pub(super) fn wait<'a, T>(
     };
     if let Some((sleeper, keys)) = seat {
         state.waiters.desk.rise(&sleeper, &keys);
+    }
+    if let Some(began_ns) = slept_from {
+        state.trace_wait(began_ns, want);
     }
     if answer.is_err() {
         // It may have been in the way of others, who wish for less.

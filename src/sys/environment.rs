@@ -26,6 +26,18 @@ pub(crate) fn says_yes(name: &CStr) -> bool {
     }
 }
 
+/// The file that a variable names. A program that has more rights than who has started it takes no file from there.
+pub(crate) fn file_named_by(name: &CStr) -> Option<CString> {
+    // SAFETY: C strings; the value is copied before anything could change it.
+    unsafe {
+        let value = libc::getenv(name.as_ptr());
+        if value.is_null() || libc::getauxval(libc::AT_SECURE) != 0 {
+            return None;
+        }
+        Some(CStr::from_ptr(value).to_owned()).filter(|path| !path.is_empty())
+    }
+}
+
 /// Reads a variable and unsets it, so that no program started from here takes it for its own. For the beginning of
 /// `main`, where no other thread reads the environment.
 pub(crate) fn take(name: &CStr) -> Option<CString> {

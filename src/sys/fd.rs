@@ -283,6 +283,23 @@ pub(crate) fn append_to(path: &CStr) -> Result<OwnedFd> {
     owned(libc::c_long::from(rc), "open")
 }
 
+/// A file to be read and written; made where there is none. One that would have to wait for its other end does not.
+pub(crate) fn made_or_open(path: &CStr) -> Result<OwnedFd> {
+    let flags = libc::O_RDWR | libc::O_CREAT | libc::O_CLOEXEC | libc::O_NOCTTY | libc::O_NONBLOCK;
+    // SAFETY: a C string.
+    let rc = unsafe { libc::open(path.as_ptr(), flags, 0o666) };
+    above_standard(owned(libc::c_long::from(rc), "open")?, "open")
+}
+
+/// What is written to a file goes to its end.
+pub(crate) fn append_from_now_on(fd: RawFd) -> Result<()> {
+    // SAFETY: a plain fcntl on a number.
+    match unsafe { libc::fcntl(fd, libc::F_SETFL, libc::O_APPEND) } {
+        0 => Ok(()),
+        _ => Err(Error::last_os("fcntl")),
+    }
+}
+
 /// Reads what there is, up to the length of the buffer; 0 at the end, `None` where there is nothing for now.
 pub(crate) fn read_some(fd: RawFd, buffer: &mut [u8]) -> Option<usize> {
     loop {

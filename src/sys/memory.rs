@@ -230,6 +230,11 @@ pub(crate) fn length_of(fd: RawFd) -> Result<usize> {
     Ok(stat(fd)?.st_size as usize)
 }
 
+/// Whether a descriptor is of a file with bytes of its own: no pipe, no device.
+pub(crate) fn is_regular(fd: RawFd) -> Result<bool> {
+    Ok(stat(fd)?.st_mode & libc::S_IFMT == libc::S_IFREG)
+}
+
 /// The bytes that the file behind a descriptor takes of the system's memory.
 pub(crate) fn reserved_bytes(fd: RawFd) -> u64 {
     stat(fd).map_or(0, |stat| stat.st_blocks as u64 * 512)

@@ -10,6 +10,7 @@ pub mod fd;
 pub mod fork;
 pub mod futex;
 pub(crate) mod host;
+pub(crate) mod journal;
 pub(crate) mod keeper;
 pub(crate) mod kernel;
 pub mod limits;

@@ -18,6 +18,7 @@
 //! | `state` | both, compare-exchange AcqRel | both | who has the task: exactly one of the two wins |
 //! | `low_at` | host, Relaxed | worker | stored before `tail`; one seen late rings once too often, or for the next task |
 //! | `mark` | host, before the worker starts | worker, Relaxed | which bit of the pool's marks it sets when it has moved `done` |
+//! | `traced` | host, before the worker starts | worker, Relaxed | whether it leaves `began_ns` and `ended_ns` in the slots |
 //! | `worker_sleeps` | worker sets, host clears | both | Dekker with `tail`: both store, fence, then look |
 //! | `host_sleeps` | host sets, worker clears | both | Dekker with `done`; where the pool's descriptor is watched |
 //! | `phase`, `pending_output`, `items_*` | worker, Release | host, Acquire, after a death too | each stands alone |
@@ -153,7 +154,10 @@ pub(crate) struct Slot {
     pub(crate) asked: AtomicU64,
     /// The host wants the chunk to end after the item that it is at: 1. Relaxed; it may be seen late, or not at all.
     pub(crate) split: AtomicU64,
-    _pad: [u64; 3],
+    /// Where the host has asked for a trace: when the call began and ended. Relaxed: the claim and `done` are what they come with.
+    began_ns: AtomicU64,
+    ended_ns: AtomicU64,
+    _pad: [u64; 1],
     pub(crate) inline_input: Bytes<INLINE_INPUT>,
     pub(crate) inline_output: Bytes<INLINE_OUTPUT>,
     pub(crate) message: Bytes<MESSAGE>,
@@ -214,6 +218,8 @@ pub(crate) struct Shared {
     pub(crate) messages_done: AtomicU32,
     /// The worker's number in the pool's marks, plus 1; 0 in a pool of few, whose rings are all looked at.
     pub(crate) mark: AtomicU32,
+    /// The worker is to look at the clock for each task. Stored before the worker is started.
+    pub(crate) traced: AtomicU32,
     /// The block that the running task's output is being allocated in; see `Heap::allocate_announced`.
     pub(crate) pending_output: CachePadded<AtomicU64>,
     /// Items of the running chunk that have begun, and that have finished.
@@ -457,6 +463,20 @@ impl Slot {
             0 => Vec::new(),
             length => self.message.read(length.min(MESSAGE)),
         }
+    }
+
+    /// Worker: the call is about to begin, or has ended.
+    pub(crate) fn note_begin(&self, now_ns: u64) {
+        self.began_ns.store(now_ns, Ordering::Relaxed);
+    }
+
+    pub(crate) fn note_end(&self, now_ns: u64) {
+        self.ended_ns.store(now_ns, Ordering::Relaxed);
+    }
+
+    /// When that was, as the worker says.
+    pub(crate) fn times(&self) -> (u64, u64) {
+        (self.began_ns.load(Ordering::Relaxed), self.ended_ns.load(Ordering::Relaxed))
     }
 
     /// Whether the worker has begun, and perhaps finished, what is in the slot.

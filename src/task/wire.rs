@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 /// Changes with every change of a message, of the segment or of the heap's layout.
-pub(crate) const PROTOCOL: u64 = 7;
+pub(crate) const PROTOCOL: u64 = 8;
 
 /// What tells builds apart that do not speak the same protocol.
 pub(crate) fn version() -> u64 {

@@ -270,11 +270,24 @@ impl Worker {
     }
 }
 
-/// The worker's loop.
+/// The worker's loop, until it is to leave.
 pub(crate) fn run(worker: &'static Worker, finalizer: Option<usize>) -> ! {
-    let segment = &worker.segment;
-    segment.phase.store(phase::READY, Ordering::Release);
+    worker.segment.phase.store(phase::READY, Ordering::Release);
     worker.wake_host();
+    // Compiled twice, so that nothing is asked for each task.
+    match worker.segment.traced.load(Ordering::Relaxed) {
+        0 => take_tasks::<false>(worker),
+        _ => take_tasks::<true>(worker),
+    }
+    if let Some(address) = finalizer {
+        // How it ends is nobody's business any more.
+        let _ = worker.call(address, &[]);
+    }
+    worker.end(0)
+}
+
+fn take_tasks<const TRACED: bool>(worker: &'static Worker) {
+    let segment = &worker.segment;
     let mut position = 0u32;
     let mut waiter = Waiter::new();
     let before_sleep = || {
@@ -303,7 +316,13 @@ pub(crate) fn run(worker: &'static Worker, finalizer: Option<usize>) -> ! {
         }
         if slot.claim(state::STARTED) {
             worker.running.store(std::ptr::from_ref(slot).cast_mut(), Ordering::Relaxed);
+            if TRACED {
+                slot.note_begin(clock::now_ns());
+            }
             execute(worker, slot);
+            if TRACED {
+                slot.note_end(clock::now_ns());
+            }
             if let Some(nested) = worker.nested.get() {
                 nested.task_is_over();
             }
@@ -311,11 +330,6 @@ pub(crate) fn run(worker: &'static Worker, finalizer: Option<usize>) -> ! {
         position = position.wrapping_add(1);
         segment.finish(position, worker.heap.bell(), worker.heap.marks(), &worker.event);
     }
-    if let Some(address) = finalizer {
-        // How it ends is nobody's business any more.
-        let _ = worker.call(address, &[]);
-    }
-    worker.end(0)
 }
 
 fn execute(worker: &'static Worker, slot: &'static Slot) {

@@ -428,6 +428,32 @@ static void forked(uint32_t flags)
     tine_pool_destroy(pool);
 }
 
+static int count_up(tine_task *task)
+{
+    __atomic_add_fetch(*(int *const *)tine_input(task, NULL), 1, __ATOMIC_SEQ_CST);
+    return 0;
+}
+
+/* A host that never waits, since what it asks for is always there, moves the pool on, too: more tasks than the rings hold are done. */
+static void always_at_once(uint32_t flags)
+{
+    tine_pool *pool = create_pool(TINE_START_FORKSERVER, 2, flags);
+    tine_queue *own = NULL;
+    int *done = (int *)tine_calloc(pool, 1, sizeof *done);
+    CHECK(done);
+    CHECK_RC(tine_queue_create(pool, NULL, &own), 0);
+    for (int i = 0; i < 500; i++) {
+        CHECK_RC(tine_submit(pool, count_up, &done, sizeof done, NULL, NULL), 0);
+    }
+    while (__atomic_load_n(done, __ATOMIC_SEQ_CST) < 500) {
+        int message = 5;
+        CHECK_RC(tine_queue_put(own, &message, sizeof message, TINE_FOREVER), 0);
+        CHECK_RC(tine_queue_get(own, TINE_FOREVER, &message, sizeof message, NULL), 0);
+    }
+    tine_queue_destroy(own);
+    tine_pool_destroy(pool);
+}
+
 int main(int argc, char **argv)
 {
     tine_init(argc, argv);
@@ -438,6 +464,8 @@ int main(int argc, char **argv)
         something_else(all_starts[i], 0);
         something_else(all_starts[i], TINE_NO_THREAD);
     }
+    always_at_once(0);
+    always_at_once(TINE_NO_THREAD);
     behind_a_long_one(TINE_START_FORKSERVER);
     sleeps(TINE_START_FORKSERVER);
     forked(0);

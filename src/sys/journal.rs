@@ -1,0 +1,48 @@
+//! A file to which processes that know nothing of each other append whole lines; it is an array of JSON that stays open.
+
+use super::fd::{self, Guarded};
+use super::{limits, memory};
+use crate::error::{Error, Result};
+use std::ffi::CStr;
+use std::os::fd::AsRawFd;
+
+/// Such a file, open for appending.
+#[derive(Debug)]
+pub(crate) struct Journal(Guarded);
+
+impl Journal {
+    /// Opens it; makes it where there is none. The error's text has the path.
+    pub(crate) fn open(path: &CStr, what: &str) -> Result<Journal> {
+        let named = |error: &Error| {
+            Error::new(error.code(), format!("{what}={}: {}", path.to_string_lossy(), error.text()))
+        };
+        Journal::open_at(path).map_err(|error| named(&error))
+    }
+
+    fn open_at(path: &CStr) -> Result<Journal> {
+        let file = fd::made_or_open(path)?;
+        if !memory::is_regular(file.as_raw_fd())? {
+            return Err(Error::invalid("that is not a regular file"));
+        }
+        let mut first = [0u8];
+        if !memory::read_first(file.as_raw_fd(), &mut first)? {
+            // Whoever else finds it empty writes the same to the same place, before adding anything.
+            memory::write_all(file.as_raw_fd(), b"[\n")?;
+        } else if first[0] != b'[' {
+            return Err(Error::invalid("that file holds something that is no trace"));
+        }
+        fd::append_from_now_on(file.as_raw_fd())?;
+        Ok(Journal(Guarded::new(file)))
+    }
+
+    /// Adds whole lines.
+    pub(crate) fn add(&self, lines: &[u8]) -> Result<()> {
+        let file = self.0.checked("the trace")?;
+        if let Some(limit) = limits::file_size()
+            && memory::length_of(file)? as u64 + lines.len() as u64 > limit
+        {
+            return Err(Error::errno(libc::EFBIG, "the limit for the length of a file is reached"));
+        }
+        fd::write_all(file, lines)
+    }
+}
