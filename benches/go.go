@@ -57,7 +57,7 @@ import (
 	"slices"
 	"time"
 
-	"tine"
+	"tine.example/tine"
 )
 
 const (

@@ -84,11 +84,17 @@ library() {
             bindings/go/testdata/record.cc -o "${TINE_GO_LIBRARY%.so}-cpp.so"
 }
 
+# Where cgo is off, the first thing that is said is what to do.
+without_cgo() {
+    ! GO_CGO=0 ci/go.sh -C bindings/go build . >$out/cgo.txt 2>&1 && sed -n 2p $out/cgo.txt | grep -q 'set_CGO_ENABLED_1'
+}
+
 documented() { ci/go.sh -C bindings/go doc -all . >$out/doc.txt; }
 
 try toolchain ci/go.sh version
 try format formatted
 try vet ci/go.sh -C bindings/go vet ./...
+try without-cgo without_cgo
 try library library
 try test go_tests plain
 try race go_tests race -race

@@ -12,7 +12,7 @@ module program
 
 go 1.23
 
-require tine v0.0.0
+require tine.example/tine v0.0.0
 
-replace tine => $root/bindings/go
+replace tine.example/tine => $root/bindings/go
 END

@@ -7,7 +7,8 @@ own=$root/build/go
 export PKG_CONFIG_PATH="${PKG_CONFIG_PATH:-$root/build/prefix/lib/pkgconfig}"
 CGO_LDFLAGS="${CGO_LDFLAGS:-} -Wl,-rpath,$(pkg-config --variable=libdir tine)"
 # Nothing is fetched: the binding needs the standard library and nothing else.
-export CGO_LDFLAGS CGO_ENABLED=1 GOTOOLCHAIN=local GOPROXY=off GOFLAGS=-mod=mod GOWORK=off
+# Without cgo: GO_CGO=0, for the test of what that says.
+export CGO_LDFLAGS CGO_ENABLED="${GO_CGO:-1}" GOTOOLCHAIN=local GOPROXY=off GOFLAGS=-mod=mod GOWORK=off
 export GOCACHE="$own/cache" GOPATH="$own/path"
 
 new_enough() { # new_enough GO

@@ -82,7 +82,7 @@ if [ -d build/book/html ]; then
     for file in $(find build/book/html -type f); do put 644 "$file" "$docs/html${file#build/book/html}"; done
 fi
 
-# The Go package, for a line `replace tine => PREFIX/share/tine/go` in a program's go.mod.
+# The Go package, for a line `replace tine.example/tine => PREFIX/share/tine/go` in a program's go.mod.
 folder "$DATADIR/tine"
 for file in tine.tsan tine.supp; do put 644 packaging/$file "$DATADIR/tine/$file"; done
 folder "$go"

@@ -4,7 +4,7 @@ import (
 	"runtime"
 	"testing"
 
-	"tine"
+	"tine.example/tine"
 )
 
 // One signal wakes one goroutine, and no signal none; a broadcast wakes all.

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"log"
 
-	"tine"
+	"tine.example/tine"
 )
 
 type point struct{ X, Y float64 }

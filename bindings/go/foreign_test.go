@@ -7,7 +7,7 @@ import (
 	"syscall"
 	"testing"
 
-	"tine"
+	"tine.example/tine"
 )
 
 // foreignPool is a pool whose workers run C and C++, in the program that tine is installed with, or in a copy of this one.

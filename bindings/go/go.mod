@@ -1,3 +1,3 @@
-module tine
+module tine.example/tine
 
 go 1.23

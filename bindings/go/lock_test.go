@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"tine"
+	"tine.example/tine"
 )
 
 func must(t testing.TB, err error) {

@@ -5,7 +5,7 @@ import (
 	"os"
 	"testing"
 
-	"tine"
+	"tine.example/tine"
 )
 
 func TestMain(m *testing.M) {

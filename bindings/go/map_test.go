@@ -9,7 +9,7 @@ import (
 	"syscall"
 	"testing"
 
-	"tine"
+	"tine.example/tine"
 )
 
 var picky = tine.Register("picky", func(ctx context.Context, n int) (int, error) {

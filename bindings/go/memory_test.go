@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"tine"
+	"tine.example/tine"
 )
 
 func sharedCounter(pool *tine.Pool, address tine.Address) (*int64, error) {

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"tine"
+	"tine.example/tine"
 )
 
 // waiting is how many goroutines wait in a call that lets one of them at a time wait in C.

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"tine"
+	"tine.example/tine"
 )
 
 // beKilled is a host that says who its workers are, keeps them busy, and waits for its end.

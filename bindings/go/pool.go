@@ -8,7 +8,9 @@ import "C"
 import (
 	"context"
 	"errors"
+	"maps"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -381,6 +383,42 @@ func (p *Pool) Stats() (Stats, error) {
 		HeapAllocatedBytes: uint64(s.heap_allocated_bytes), HeapBlocks: uint64(heap.used_blocks),
 		ItemsSettled: uint64(s.items_settled), ItemsFailed: uint64(s.items_failed),
 	}, nil
+}
+
+// StatsText gives the counters of pools in the format of Prometheus: what an HTTP server answers for /metrics, as
+// text/plain; version=0.0.4. The keys become the label pool.
+func StatsText(pools map[string]*Pool) (string, error) {
+	handles := make([]*C.tine_pool, 0, len(pools))
+	names := make([]*C.char, 0, len(pools))
+	for _, name := range slices.Sorted(maps.Keys(pools)) {
+		pool := pools[name]
+		if strings.IndexByte(name, 0) >= 0 {
+			return "", invalid("stats", "the name %q has a zero byte", name)
+		}
+		if pool == nil {
+			return "", invalid("stats", "pool %q is nil", name)
+		}
+		if err := pool.enter("stats"); err != nil {
+			return "", err
+		}
+		defer pool.leave()
+		text := C.CString(name)
+		defer C.free(unsafe.Pointer(text))
+		handles, names = append(handles, pool.pointer), append(names, text)
+	}
+	if len(handles) == 0 {
+		return "", invalid("stats", "no pools")
+	}
+	text := make([]byte, 2048*len(handles))
+	for {
+		var length C.size_t
+		code := C.tine_stats_text(&handles[0], &names[0], C.size_t(len(handles)),
+			(*C.char)(unsafe.Pointer(&text[0])), C.size_t(len(text)), &length)
+		if Code(code) != ErrMessageTooLong {
+			return string(text[:length]), failed("stats", code)
+		}
+		text = make([]byte, length+64) // counters grow, and their digits
+	}
 }
 
 // longestWait is how long a call waits in C at a time, before it looks at its context and whether the pool is closed.

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"tine"
+	"tine.example/tine"
 )
 
 var background = context.Background()

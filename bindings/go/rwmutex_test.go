@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"tine"
+	"tine.example/tine"
 )
 
 // Readers and writers count each other, as in a reader-writer lock's textbook test.

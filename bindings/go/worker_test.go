@@ -12,7 +12,7 @@ import (
 	"syscall"
 	"time"
 
-	"tine"
+	"tine.example/tine"
 )
 
 // What workers do in the tests, and everything that can go wrong in them.

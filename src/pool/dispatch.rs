@@ -6,6 +6,7 @@ use super::ring_account::WEDGED_NS;
 use super::state::State;
 use crate::error::{Code, Error};
 use crate::sys::clock::Moment;
+use crate::sys::limits;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
@@ -156,15 +157,22 @@ impl State {
         if ring.ending.is_some() || ring.distrusted {
             return; // Its end is on its way.
         }
-        let Some((position, index)) = ring.front() else {
-            if ring.is_hung(now) {
+        let front = ring.front();
+        if front.is_some_and(|(position, _)| segment.slot(position).has_begun()) {
+            return;
+        }
+        if ring.may_be_starved(now) {
+            let process = limits::processor_use(self.family.members[slot].pid);
+            if self.rings[slot].is_starved(now, process) {
+                return;
+            }
+        }
+        let Some((_, index)) = front else {
+            if self.rings[slot].is_hung(now) {
                 self.distrust(slot);
             }
             return;
         };
-        if segment.slot(position).has_begun() {
-            return;
-        }
         let entry = self.ledger.get_mut(index);
         let (blamed, deadline_ns) = (entry.suspect(DID_NOTHING), entry.deadline_ns);
         let ring = &mut self.rings[slot];

@@ -4,6 +4,7 @@ use super::ending::{Beginning, Ending};
 use super::ledger::{Delivery, Input, Ledger, Outcome, Output, to_c_string};
 use crate::heap::Heap;
 use crate::sys::clock::Moment;
+use crate::sys::limits::ProcessorUse;
 use crate::sys::prim::Ordering;
 use crate::task::call::Kind;
 use crate::task::function::Callee;
@@ -32,6 +33,12 @@ const BRISK_NS: u64 = 50_000;
 /// A worker that begins nothing for so long loses what it was given; after the second time, its life.
 pub(super) const WEDGED_NS: u64 = 100_000_000;
 const HUNG_NS: u64 = 1_000_000_000;
+
+/// One that only gets no processor keeps its life for so long.
+const STARVED_NS: u64 = 10_000_000_000;
+
+/// Who gets less of a processor than one part in so many hardly gets any.
+const HARDLY: u64 = 8;
 
 /// What is at a position of the ring, from the oldest on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +90,8 @@ pub(super) struct RingAccount {
     wedged: bool,
     /// How long it may take to do so before it is ended.
     patience_ns: u64,
+    /// When it was given up on, and what its process had used of the processors until then.
+    used: Option<(u64, u64)>,
     /// The task in front is to blame for the end of its worker, whatever the worker says of it, for as long as it is in the ring.
     pub(super) blamed: Option<u32>,
     /// A signal was sent that was meant for a task before the next one.
@@ -142,6 +151,7 @@ impl RingAccount {
             last_look_ns: 0,
             wedged: false,
             patience_ns: HUNG_NS,
+            used: None,
             blamed: None,
             signalled: false,
             last_output: 0,
@@ -225,6 +235,32 @@ impl RingAccount {
     /// Whether the worker has had its time to pass over what was taken back from the front of its ring.
     pub(super) fn is_hung(&self, now_ns: u64) -> bool {
         self.quiet_ns(now_ns) > self.patience_ns
+    }
+
+    /// Whether the worker, which is hung for all that the ring says, only gets no processor: then it has a second more. Nobody may be in a
+    /// hurry, and there is an end to it. What it uses is measured from when it was given up on: a worker that is at something
+    /// else gets what there is.
+    pub(super) fn is_starved(&mut self, now_ns: u64, process: Option<ProcessorUse>) -> bool {
+        let (Some(process), quiet_ns) = (process, self.quiet_ns(now_ns)) else { return false };
+        let (since_ns, used_ns) = *self.used.get_or_insert((now_ns, process.used_ns));
+        if !self.is_hung(now_ns)
+            || self.patience_ns < HUNG_NS
+            || quiet_ns > STARVED_NS
+            || !process.is_runnable
+        {
+            return false;
+        }
+        let starved = process.used_ns.saturating_sub(used_ns) < now_ns.saturating_sub(since_ns) / HARDLY;
+        if starved {
+            self.patience_ns = quiet_ns + HUNG_NS;
+            self.used = Some((now_ns, process.used_ns));
+        }
+        starved
+    }
+
+    /// Whether what the worker uses of the processors is to be looked at: when it is given up on, and when it is hung.
+    pub(super) fn may_be_starved(&self, now_ns: u64) -> bool {
+        self.used.is_none() || self.is_hung(now_ns)
     }
 
     /// What is about to be taken back from the front has to be passed over this long after it got there.
@@ -386,7 +422,7 @@ impl RingAccount {
             each = segment.pace(self.done).map_or(each, |pace| each.min(pace));
         }
         self.last_look_ns = now_ns;
-        (self.wedged, self.patience_ns) = (false, HUNG_NS);
+        (self.wedged, self.patience_ns, self.used) = (false, HUNG_NS, None);
         self.task_ns = match self.task_ns {
             0 => each,
             known if each < known => (known + 3 * each) / 4,
@@ -618,6 +654,29 @@ mod tests {
         assert!(segment.slot(0).is_ready(), "it may still be begun");
         assert_eq!(kept.give_up(&segment, &mut ledger, true, HUNG_NS + 1), (vec![], false));
         assert_eq!(kept.blamed, Some(index));
+    }
+
+    #[test]
+    fn a_worker_that_only_gets_no_processor_is_not_hung_for_long() {
+        const MS: u64 = 1_000_000;
+        let process = |is_runnable, used_ms| Some(ProcessorUse { is_runnable, used_ns: used_ms * MS });
+        let given_up = || {
+            let mut ring = RingAccount::new();
+            assert!(ring.may_be_starved(100 * MS) && !ring.is_starved(100 * MS, process(true, 40)));
+            assert!(!ring.may_be_starved(500 * MS) && ring.may_be_starved(1001 * MS));
+            ring
+        };
+        assert!(given_up().is_starved(1001 * MS, process(true, 60)));
+        assert!(!given_up().is_starved(1001 * MS, process(true, 900)), "it is at something else");
+        assert!(!given_up().is_starved(1001 * MS, process(false, 40)), "it sleeps, or is stopped");
+        assert!(!given_up().is_starved(1001 * MS, None));
+        let mut hurried = given_up();
+        hurried.hurry(0);
+        assert!(!hurried.is_starved(1001 * MS, process(true, 40)), "somebody waits for its end");
+        let mut ring = given_up();
+        let looks = (1..60u64).map(|round| 1001 * round * MS);
+        let patient = looks.take_while(|now| !ring.is_hung(*now) || ring.is_starved(*now, process(true, 40)));
+        assert!(patient.count() < 12, "there is an end to it");
     }
 
     #[test]

@@ -128,6 +128,29 @@ pub(crate) fn private_bytes(pid: i32) -> Option<u64> {
     Some(resident.saturating_sub(shared) * super::memory::page_size() as u64)
 }
 
+/// What a process has had of the processors, and whether it could use one now; `None` if it is gone, or nobody says.
+pub(crate) fn processor_use(pid: i32) -> Option<ProcessorUse> {
+    let _uncancelled = super::thread::Uncancelled::new();
+    let text = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    // The program's name, in parentheses, may have anything in it.
+    let behind_name = text.iter().rposition(|byte| *byte == b')')? + 1;
+    let fields = std::str::from_utf8(&text[behind_name..]).ok()?;
+    let mut fields = fields.split_ascii_whitespace();
+    let is_runnable = fields.next()? == "R";
+    let mut ticks = fields.skip(10).map_while(|word| word.parse::<u64>().ok());
+    let ticks = ticks.next()? + ticks.next()?;
+    // SAFETY: has no preconditions.
+    let per_second =
+        u64::try_from(unsafe { libc::sysconf(libc::_SC_CLK_TCK) }).ok().filter(|per| *per > 0)?;
+    Some(ProcessorUse { is_runnable, used_ns: ticks * (1_000_000_000 / per_second) })
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ProcessorUse {
+    pub(crate) is_runnable: bool,
+    pub(crate) used_ns: u64,
+}
+
 /// The limit on how long this process may make files, in bytes, if there is one.
 pub(crate) fn file_size() -> Option<u64> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
@@ -255,6 +278,16 @@ fn cgroup_mount<'a>(line: &'a str, controller: Option<&str>) -> Option<(&'a str,
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_process_that_asks_has_a_processor() {
+        let before = processor_use(std::process::id() as i32).unwrap();
+        let began = crate::sys::clock::now_ns();
+        while processor_use(std::process::id() as i32).unwrap().used_ns == before.used_ns {
+            assert!(crate::sys::clock::now_ns() - began < 60_000_000_000, "it uses nothing");
+        }
+        assert!(processor_use(i32::MAX).is_none());
+    }
 
     /// A folder with files in it, gone when dropped.
     struct Tree(PathBuf);

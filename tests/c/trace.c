@@ -69,18 +69,31 @@ static tine_pool *pool_of(int start, unsigned flags, unsigned workers)
     return pool;
 }
 
-/* Reads the trace and looks for what no trace may have; prints what is in it: see trace_check.py. */
-static void expect(const char *name, const char *wanted)
+/* Reads a trace, looks for what no trace may have, and says what is in it: see trace_check.py. NULL where no Python is there to do so. */
+static const char *contents(const char *name, const char *option)
 {
-    char command[900], line[600] = "";
-    snprintf(command, sizeof command, "python3 tests/c/trace_check.py '%s'", file(name));
+    static char line[600];
+    static int told;
+    char command[900];
+    if (system("python3 -c 'import json' >/dev/null 2>&1") != 0) {
+        if (!told++)
+            puts("not tested: what stands in a trace: needs python3");
+        return NULL;
+    }
+    snprintf(command, sizeof command, "python3 tests/c/trace_check.py %s '%s'", option, file(name));
     FILE *answer = popen(command, "r");
     CHECK(answer);
     CHECK(fgets(line, sizeof line, answer) != NULL);
     CHECK(pclose(answer) == 0);
     line[strcspn(line, "\n")] = 0;
-    if (strcmp(line, wanted) != 0) {
-        fprintf(stderr, "%s has \"%s\", not \"%s\"\n", name, line, wanted);
+    return line;
+}
+
+static void expect(const char *name, const char *wanted)
+{
+    const char *has = contents(name, "");
+    if (has && strcmp(has, wanted) != 0) {
+        fprintf(stderr, "%s has \"%s\", not \"%s\"\n", name, has, wanted);
         exit(1);
     }
 }
@@ -146,12 +159,8 @@ static void cancelled(void)
     CHECK(tine_cancel(pool, ids[0]) == 0);
     CHECK(tine_pool_shutdown(pool, TINE_FOREVER) == 0);
     tine_pool_destroy(pool);
-    char command[900], line[200] = "";
-    snprintf(command, sizeof command, "python3 tests/c/trace_check.py '%s'", file("cancelled"));
-    FILE *answer = popen(command, "r");
-    CHECK(answer && fgets(line, sizeof line, answer));
-    CHECK(pclose(answer) == 0);
-    CHECK(strstr(line, "submitted 20 ") != NULL);
+    const char *has = contents("cancelled", "");
+    CHECK(!has || strstr(has, "submitted 20 "));
 }
 
 /* Two pools, one inside a worker, and one without workers: all in one file. */
@@ -218,14 +227,11 @@ static void killed_host(void)
     }
     int status;
     CHECK(waitpid(host, &status, 0) == host && WIFSIGNALED(status));
-    char name[40], command[900], line[300] = "";
+    char name[40];
     snprintf(name, sizeof name, "host-%d", (int)host);
-    snprintf(command, sizeof command, "python3 tests/c/trace_check.py --killed '%s'", file(name));
-    FILE *answer = popen(command, "r");
-    CHECK(answer && fgets(line, sizeof line, answer));
-    CHECK(pclose(answer) == 0);
-    CHECK(strstr(line, "tasks 10 ") || strstr(line, "tasks 11 "));
-    CHECK(strstr(line, "open 1 "));
+    const char *has = contents(name, "--killed");
+    CHECK(!has || strstr(has, "tasks 10 ") || strstr(has, "tasks 11 "));
+    CHECK(!has || strstr(has, "open 1 "));
 }
 
 /* A forked child writes nothing of what its parent has gathered. */

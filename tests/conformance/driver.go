@@ -15,7 +15,7 @@ import (
 	"strings"
 	"time"
 
-	"tine"
+	"tine.example/tine"
 )
 
 // What the case has made so far, by name. In Go a future can be waited for again and again; what the table says of tasks

@@ -43,6 +43,8 @@ static void objects(tine::pool &pool)
     } catch (const std::invalid_argument &) {
     }
     CHECK_EQ(pool.heap().stats().used_blocks, before);
+    CHECK(pool.stats_text("a \"pool\"").find("tine_heap_reserved_bytes{pool=\"a \\\"pool\\\"\"} ") != std::string::npos);
+    CHECK(pool.stats_text(std::string(9000, 'n')).find("nnn") != std::string::npos); // more than the first buffer holds
 
     void *block = pool.heap().allocate(100);
     pool.heap().deallocate(block);

@@ -324,6 +324,24 @@ public:
         return counters;
     }
 
+    /** The same as text for Prometheus; the pool's name, UTF-8, becomes the label pool. */
+    std::string stats_text(const std::string &name) const
+    {
+        tine_pool *const pools[] = {handle()};
+        const char *const names[] = {name.c_str()};
+        std::string text(2048, '\0');
+        for (;;) {
+            std::size_t length = 0;
+            int rc = tine_stats_text(pools, names, 1, text.data(), text.size(), &length);
+            if (rc != -EMSGSIZE) {
+                detail::check(rc, "tine::pool::stats_text");
+                text.resize(length);
+                return text;
+            }
+            text.resize(length + 64); /* counters grow, and their digits */
+        }
+    }
+
     /** A descriptor that is readable when there is something to call poll() for. */
     int fd() const { return detail::check(tine_pool_fd(handle()), "tine::pool::fd"); }
 

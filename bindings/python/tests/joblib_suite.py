@@ -19,9 +19,7 @@ import pytest
 import libtine.joblib
 
 DIFFERENT: dict[str, str] = {}
-SAMPLE = (
-    "test_simple_parallel or test_parallel_pickling or test_error_capture or test_batching_auto or test_mutate_input"
-)
+SAMPLE = "test_parallel_pickling or test_error_capture or test_batching_auto or test_mutate_input"
 
 
 class NONE:

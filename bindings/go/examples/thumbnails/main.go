@@ -26,7 +26,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"tine"
+	"tine.example/tine"
 	"unsafe"
 )
 

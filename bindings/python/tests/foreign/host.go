@@ -8,7 +8,7 @@ import (
 	"fmt"
 	"os"
 
-	"tine"
+	"tine.example/tine"
 )
 
 var (
