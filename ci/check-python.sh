@@ -1,6 +1,7 @@
 #!/bin/bash
 # check-python.sh [long]: the Python binding: linted, type-checked, built as a wheel, and tested from that wheel in an environment
-# of its own; then, from the wheel or built from source, with every CPython that is found. long: CPython's own tests as a whole.
+# of its own; then, from the wheel or built from source, with every CPython that is found. long: CPython's
+# and joblib's own tests as a whole, and the storms at length.
 set -u
 cd "$(dirname "$0")/.." || exit 2
 export PKG_CONFIG_PATH=${PKG_CONFIG_PATH:-$PWD/build/prefix/lib/pkgconfig}
@@ -53,6 +54,7 @@ if sys.version_info >= (3, 9) and sys.implementation.name == "cpython": print("%
 }
 
 long=${1:+--long}
+[ -z "$long" ] || export TINE_STORM=1
 mkdir -p "$out"
 python3 -m venv --clear "$out/venv" &&
     "$python" -m pip install --quiet --disable-pip-version-check -r $binding/tests/requirements.txt || exit 1
@@ -62,6 +64,7 @@ try format in_binding "$out/venv/bin/ruff" format --no-cache --check .
 try mypy in_binding "$out/venv/bin/mypy" --cache-dir "$out/mypy"
 try conformance ci/check-conformance.sh "$python"
 try cpython_objects in_binding timeout -k 5 900 "$python" -B tests/cpython_objects/run.py $long
+try joblib in_binding timeout -k 5 1800 "$python" -B tests/joblib_suite.py $long
 try pytest in_binding timeout -k 5 900 "$python" -B -m pytest -q --no-header -p no:cacheprovider
 for other in $(pythons); do try "$("$other" --version)" with_python "$other"; done
 

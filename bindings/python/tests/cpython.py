@@ -134,7 +134,8 @@ def run(module: str, cases: list[type[unittest.TestCase]], long: bool) -> tuple[
     for name in bad:
         print(f"{module}: {name}: {known.get(name, 'FAILED')}")
     unexpected = [name for name in bad if name not in known]
-    print(f"{module}: {passed} of {result.testsRun} passed, {skipped} skipped by CPython, {len(bad)} not")
+    ran = result.testsRun - skipped
+    print(f"{module}: {passed} of {ran} passed, {skipped} skipped by CPython; of {len(bad)} names not all")
     return passed, len(unexpected)
 
 

@@ -189,3 +189,13 @@ def put_many(count, size):
 
 def say(text):
     print(text)
+
+
+def slow_pid(_n):
+    time.sleep(0.01)
+    return os.getpid()
+
+
+class NotToBeSent:
+    def __reduce__(self):
+        raise RuntimeError("not to be sent")

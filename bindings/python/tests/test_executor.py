@@ -340,19 +340,3 @@ def test_interrupt_leaves_a_usable_executor(tmp_path):
             print(executor.submit(functions.add, 1).result())
     """)
     assert done.stdout == "interrupted True\n1\n", done.stderr
-
-
-def test_kills_settle_everything():
-    """A worker is killed every few milliseconds; everything settles, and the executor goes on."""
-    with libtine.ProcessPoolExecutor(2) as executor:
-        futures = [executor.submit(functions.add, bytes(65536), bytes(i % 7)) for i in range(400)]
-        for future in futures[::40]:
-            result_or_death = future.exception(timeout=HANG_SECONDS)
-            assert result_or_death is None or isinstance(result_or_death, libtine.WorkerDied)
-            executor.submit(functions.die)
-        settled = concurrent.futures.wait(futures, timeout=HANG_SECONDS)
-        assert not settled.not_done
-        for i, future in enumerate(futures):
-            if future.exception() is None:
-                assert len(future.result()) == 65536 + i % 7
-        assert result(executor.submit(functions.add, 1)) == 1

@@ -4,7 +4,6 @@ import multiprocessing
 import os
 import signal
 import threading
-import time
 from concurrent.futures.process import BrokenProcessPool
 
 import functions
@@ -233,28 +232,6 @@ def test_maxtasksperchild():
     with libtine.Pool(1, maxtasksperchild=2) as pool:
         pids = [pool.apply(functions.pid) for _ in range(6)]
         assert [pids.count(pid) for pid in dict.fromkeys(pids)] == [2, 2, 2]
-    pool.join()
-
-
-def test_storm_of_kills():
-    with libtine.Pool(2) as pool:
-        result = [pool.apply_async(functions.first_byte, (bytes([n % 256]) * 65536,)) for n in range(2000)]
-        over = time.monotonic() + 60
-        kills = 0
-        while not all(r.ready() for r in result) and time.monotonic() < over:
-            for process in pool._pool[:1]:
-                process.kill()
-                kills += 1
-            time.sleep(0.03)
-        right = died = 0
-        for n, r in enumerate(result):
-            try:
-                assert r.get(60) == n % 256
-                right += 1
-            except libtine.WorkerDied:
-                died += 1
-        assert right + died == 2000 and died <= kills
-        assert pool.map(functions.add, range(10)) == list(range(10))
     pool.join()
 
 

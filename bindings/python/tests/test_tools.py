@@ -1,6 +1,7 @@
 """What is around the pools: progress, joblib's backend, and the programs of `python -m`."""
 
 import io
+import pickle
 import subprocess
 import sys
 
@@ -11,6 +12,7 @@ from test_start import PATH, os
 
 import libtine
 import libtine.joblib
+from libtine import bench
 
 
 def test_progress_yields_everything_and_ends_with_a_line():
@@ -45,6 +47,9 @@ def test_joblib():
             joblib.Parallel()(joblib.delayed(functions.reciprocal)(n) for n in (1, 0))
         with pytest.raises(libtine.WorkerDied):
             joblib.Parallel()(joblib.delayed(functions.die)() for _ in range(1))
+        with pytest.raises(pickle.PicklingError, match="the task to send") as info:
+            joblib.Parallel()(joblib.delayed(id)(functions.NotToBeSent()) for _ in range(10))
+        assert isinstance(info.value.__cause__, RuntimeError)
         generator = joblib.Parallel(return_as="generator")(joblib.delayed(functions.add)(n) for n in range(5))
         assert list(generator) == list(range(5))
 
@@ -64,10 +69,17 @@ def test_what_it_says_of_this_machine():
 
 def test_the_benchmark_runs():
     rows = run("-m", "libtine.bench", "--short").splitlines()
-    assert len(rows) == 11
+    assert len(rows) == 12
     for row in rows:
-        ours, *peers = row.split(";")
+        ours, *peers, verdict = row.split(";")
         assert "libtine" in ours and peers, row
+        assert verdict.strip().startswith(("reached (aim: ", "missed (aim: ")), row
+
+
+def test_verdicts_of_the_benchmark():
+    ratios = {"libtine": 1.0, "Pool": 2.96, "Executor": 12.0}
+    assert bench.verdict(ratios, {"Pool": 3, "Executor": 10}) == "reached (aim: 3x Pool, 10x Executor)"
+    assert bench.verdict(ratios, {"Pool": 3.1, "Executor": 10}).startswith("missed (aim: 3.1x")
 
 
 def test_thumbnails(tmp_path):

@@ -4,12 +4,16 @@
 of that module, by the start method forkserver; `get_context` has them for each.
 """
 
+from __future__ import annotations
+
 import importlib
-from typing import TYPE_CHECKING, Any
 
 from ._native import version
 
+TYPE_CHECKING = False  # checkers know the name; typing takes a tenth of a worker's start
 if TYPE_CHECKING:
+    from typing import Any
+
     from ._array import array, empty_like
     from ._progress import progress
     from .connection import Connection, Pipe

@@ -8,7 +8,7 @@ from typing import Any
 
 import libtine
 
-Row = Callable[[str, int, str, dict[str, Callable[[], object]], int], None]
+Row = Callable[[str, int, str, dict[str, Callable[[], object]], dict[str, float], int], None]
 
 
 def _nothing() -> None:
@@ -71,6 +71,7 @@ def rows(row: Row, rounds: int, short: bool) -> None:
             "libtine": lambda: _lock_pairs(own_lock, count),
             "multiprocessing": lambda: _lock_pairs(other_lock, count),
         },
+        {"multiprocessing": 1},
         rounds,
     )
     own_queue, other_queue = own.Queue(), other.Queue()
@@ -82,6 +83,7 @@ def rows(row: Row, rounds: int, short: bool) -> None:
             "libtine": lambda: _put_and_get(own_queue, count),
             "multiprocessing": lambda: _put_and_get(other_queue, count),
         },
+        {"multiprocessing": 10},
         rounds,
     )
     own_echo, other_echo = _Echo(own), _Echo(other)
@@ -93,6 +95,7 @@ def rows(row: Row, rounds: int, short: bool) -> None:
             "libtine": lambda: own_echo.pipelined(count),
             "multiprocessing": lambda: other_echo.pipelined(count),
         },
+        {"multiprocessing": 10},
         rounds,
     )
     own_echo.end()
@@ -106,5 +109,6 @@ def rows(row: Row, rounds: int, short: bool) -> None:
             "libtine": lambda: _start_and_join(own, starts),
             "multiprocessing": lambda: _start_and_join(other, starts),
         },
+        {"multiprocessing": 1},
         rounds,
     )

@@ -17,16 +17,18 @@ import types
 from collections import ChainMap
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.reduction import ForkingPickler
-from typing import Any, Union
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Union
+
+    Part = Union[bytes, memoryview, pickle.PickleBuffer]
 
 PICKLE = b"\0"
 PARTS = b"\1"
 ONCE = b"\5"  # a pickle of a function that is not known by its name: it is read anew for each call
 ALIGNMENT = 64
 SMALL_BYTES = 4096  # a buffer up to this length stays in the pickle
-
-Part = Union[bytes, memoryview, pickle.PickleBuffer]
-
 
 # What multiprocessing can send (connections, sockets, what programs have registered), and all other reducers.
 _reducers: ChainMap[Any, Any] = ChainMap(

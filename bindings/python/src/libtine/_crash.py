@@ -10,11 +10,11 @@ import faulthandler
 import os
 import threading
 
-from . import _native
+from . import _fork, _native
 
 PLACE_BYTES = 16 << 10
 
-_lock = threading.Lock()
+_lock = _fork.free_in_children(threading.Lock())
 _fd = -1
 _pid = 0
 

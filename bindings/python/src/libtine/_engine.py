@@ -13,6 +13,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import TimeoutError
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, Optional, Protocol
 

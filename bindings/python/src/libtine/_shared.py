@@ -18,7 +18,7 @@ import threading
 import weakref
 from typing import Any
 
-from . import _native, _travel
+from . import _fork, _native, _travel
 
 HEADER_BYTES = 64
 COOKIE_BYTES = 16
@@ -58,7 +58,7 @@ class Segment(_native.Segment):
 
 
 _known: weakref.WeakValueDictionary[bytes, Segment] = weakref.WeakValueDictionary()
-_lock = threading.RLock()
+_lock = _fork.free_in_children(threading.RLock())
 
 
 def known(cookie: bytes) -> Segment | None:

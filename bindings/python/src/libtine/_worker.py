@@ -5,16 +5,20 @@ A pool starts no faster than this module is imported. What only a failure needs 
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import pickle
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from multiprocessing import process, util
-from typing import Any
+from multiprocessing import process
 
 from . import _codec, _crash, _native
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 COMMAND = "from libtine import _worker; _worker.main()"
 
@@ -99,8 +103,12 @@ def initialize(data: bytes) -> None:
 
 def finalize() -> None:
     """In a worker that leaves in good order: multiprocessing's finalizers run, and what has been printed goes out."""
-    util._exit_function()  # type: ignore[attr-defined]
-    util._flush_std_streams()  # type: ignore[attr-defined]
+    util: Any = sys.modules.get("multiprocessing.util")
+    if util is not None:
+        util._exit_function()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, ValueError):  # it is None, or closed
+            stream.flush()
 
 
 class _Spawning:
@@ -167,10 +175,14 @@ def main() -> None:
     os.chdir(data.pop("dir", "."))
     for module in data.pop("preload"):
         __import__(module)
-    from multiprocessing import spawn
-
     _main_can_be_run = "init_main_from_name" in data or "init_main_from_path" in data
-    _lend_main(lambda: spawn.prepare(data))
+
+    def prepare() -> None:
+        from multiprocessing import spawn
+
+        spawn.prepare(data)
+
+    _lend_main(prepare)
     _native.serve(_codec.loads, dump, failed, unreadable, initialize, finalize)
 
 

@@ -1,6 +1,7 @@
 """`python -m libtine.bench [--short]`: concurrent.futures and multiprocessing beside it, interleaved.
 
-Each row is done by all in turn, seven times. The medians are shown, and how many times libtine's each is.
+Each row is done by all in turn, seven times. The medians are shown, how many times libtine's each is, and whether that
+is what libtine aims at.
 """
 
 from __future__ import annotations
@@ -36,17 +37,62 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-def row(name: str, count: int, unit: str, contenders: dict[str, Callable[[], object]], rounds: int) -> None:
+def verdict(ratios: dict[str, float], aims: dict[str, float]) -> str:
+    """Whether each is so many times libtine's as is aimed at, to the digit that is shown."""
+    missed = any(round(ratios[who], 1) < aim for who, aim in aims.items())
+    text = ", ".join(f"{aim:g}x {who}" for who, aim in aims.items())
+    return f"{'missed' if missed else 'reached'} (aim: {text})"
+
+
+def show(name: str, unit: str, medians: dict[str, float], judge: Callable[[dict[str, float]], str]) -> None:
+    own = next(iter(medians.values()))
+    ratios = {who: median / own for who, median in medians.items()}
+    shown = [f"{who} {median:.2f} {unit} ({ratios[who]:.1f}x)" for who, median in medians.items()]
+    print(f"{name:42} {';  '.join(shown)};  {judge(ratios)}", flush=True)
+
+
+def row(
+    name: str,
+    count: int,
+    unit: str,
+    contenders: dict[str, Callable[[], object]],
+    aims: dict[str, float],
+    rounds: int,
+) -> None:
     """One line: the medians of rounds in which each contender has its turn, the first one being libtine's."""
     times: dict[str, list[float]] = {who: [] for who in contenders}
     for _ in range(rounds):
         for who, work in contenders.items():
             times[who].append(seconds(work))
     scale = {"us": 1e6, "ms": 1e3}[unit] / count
-    medians = {who: statistics.median(values) for who, values in times.items()}
-    own = next(iter(medians.values()))
-    shown = [f"{who} {median * scale:.2f} {unit} ({median / own:.1f}x)" for who, median in medians.items()]
-    print(f"{name:42} {';  '.join(shown)}", flush=True)
+    show(
+        name,
+        unit,
+        {who: statistics.median(values) * scale for who, values in times.items()},
+        lambda ratios: verdict(ratios, aims),
+    )
+
+
+# The memory that a process shares with no other one. As an expression, so that a worker imports nothing for it.
+OWN_KIB = "sum(int(line.split()[1]) for line in open('/proc/self/smaps_rollup') if line.startswith('Private_'))"
+
+
+def memory() -> None:
+    context = multiprocessing.get_context("forkserver")
+    bare = subprocess.run([sys.executable, "-c", f"print({OWN_KIB})"], check=True, capture_output=True, text=True)
+    with (
+        libtine.ProcessPoolExecutor(1) as executor,
+        concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as standard,
+    ):
+        own = executor.submit(eval, OWN_KIB).result()
+        other = standard.submit(eval, OWN_KIB).result()
+    reached = "reached" if own - int(bare.stdout) < 1024 else "missed"
+    show(
+        "memory of a worker's own",
+        "KiB",
+        {"libtine": own, "Executor": other, "an interpreter alone": int(bare.stdout)},
+        lambda _ratios: f"{reached} (aim: 1024 KiB beyond an interpreter alone)",
+    )
 
 
 def start_and_stop(make: Callable[[], Any]) -> None:
@@ -89,6 +135,7 @@ def main() -> None:
                 "libtine": lambda: list(executor.map(nothing, items)),
                 "Executor": lambda: list(standard.map(nothing, items)),
             },
+            {"Executor": 10},
             rounds,
         )
         row(
@@ -96,6 +143,7 @@ def main() -> None:
             count,
             "us",
             {"libtine": lambda: pool.map(nothing, items, 1), "Pool": lambda: standard_pool.map(nothing, items, 1)},
+            {"Pool": 3},
             rounds,
         )
         row(
@@ -106,6 +154,7 @@ def main() -> None:
                 "libtine": lambda: pool.map(nothing, items, best),
                 "Pool": lambda: standard_pool.map(nothing, items, best),
             },
+            {"Pool": 1},
             rounds,
         )
         trips = 100 if short else 1000
@@ -117,6 +166,7 @@ def main() -> None:
                 "libtine": lambda: [executor.submit(nothing, 1).result() for _ in range(trips)],
                 "Executor": lambda: [standard.submit(nothing, 1).result() for _ in range(trips)],
             },
+            {"Executor": 1},
             rounds,
         )
         data: Any = bytes(6 << 20)
@@ -136,8 +186,10 @@ def main() -> None:
                 "Executor": lambda: [standard.submit(echo, data).result() for _ in range(10)],
                 "Pool": lambda: [standard_pool.apply(echo, (data,)) for _ in range(10)],
             },
+            {"Pool": 10},
             rounds,
         )
+    memory()
     row(
         "a further executor's start, call and end",
         1,
@@ -148,6 +200,7 @@ def main() -> None:
                 lambda: concurrent.futures.ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("forkserver"))
             ),
         },
+        {"Executor": 1},
         rounds,
     )
     forkserver = "multiprocessing.get_context('forkserver')"
@@ -160,6 +213,7 @@ def main() -> None:
             "libtine": lambda: run_program("libtine", "libtine.ProcessPoolExecutor(1)"),
             "Executor": lambda: run_program("concurrent.futures, multiprocessing", standard_make),
         },
+        {"Executor": 1},
         rounds,
     )
     _bench_objects.rows(row, rounds, short)

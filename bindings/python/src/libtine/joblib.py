@@ -9,6 +9,7 @@ with joblib.parallel_config(backend="tine", n_jobs=4):
 from __future__ import annotations
 
 import os
+import pickle
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from types import MappingProxyType
@@ -32,8 +33,6 @@ except ImportError:  # joblib up to 1.5 has its own
 
 
 def _run(data: bytes, buffers: list[Any]) -> Any:
-    import pickle
-
     return pickle.loads(data, buffers=buffers)()
 
 
@@ -49,7 +48,7 @@ class TineBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
     uses_threads = False
     supports_sharedmem = False
 
-    _executor: ProcessPoolExecutor | None = None
+    _workers: ProcessPoolExecutor | None = None  # the name by which tools look for it
     _options: Mapping[str, Any] = MappingProxyType({})
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
@@ -69,15 +68,22 @@ class TineBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
             raise FallbackToBackend(SequentialBackend(nesting_level=self.nesting_level))
         options = {name: options[name] for name in ("deadline", "grace", "retries", "preload") if name in options}
         self._options = options
-        self._executor = ProcessPoolExecutor(n_jobs, **options)
+        self._workers = ProcessPoolExecutor(n_jobs, **options)
         self.parallel = parallel
         return n_jobs
 
     def submit(self, func: Callable[[], Any], callback: Callable[[Any], object] | None = None) -> Future[Any]:
-        assert self._executor is not None
+        assert self._workers is not None
         buffers: list[Any] = []
-        data = cloudpickle.dumps(func, protocol=5, buffer_callback=buffers.append)
-        future = self._executor.submit(_run, data, buffers)
+        try:
+            data = cloudpickle.dumps(func, protocol=5, buffer_callback=buffers.append)
+        except Exception as error:
+            future: Future[Any] = Future()
+            unsendable = pickle.PicklingError("Could not pickle the task to send to the workers.")
+            unsendable.__cause__ = error
+            future.set_exception(unsendable)
+        else:
+            future = self._workers.submit(_run, data, buffers)
         if callback is not None:
             future.add_done_callback(callback)
         return future
@@ -86,15 +92,15 @@ class TineBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
         return future.result()
 
     def terminate(self) -> None:
-        if self._executor is not None:
-            self._executor.shutdown()
-            self._executor = None
+        if self._workers is not None:
+            self._workers.shutdown()
+            self._workers = None
         self.reset_batch_stats()
 
     def abort_everything(self, ensure_ready: bool = True) -> None:
-        if self._executor is not None:
-            self._executor.kill_workers()
-            self._executor = None
+        if self._workers is not None:
+            self._workers.kill_workers()
+            self._workers = None
         if ensure_ready:
             self.configure(n_jobs=self.parallel.n_jobs, parallel=self.parallel, **self._options)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import builtins
+import concurrent.futures
 import contextlib
 import itertools
 import os
@@ -177,7 +177,7 @@ class IMapIterator(Generic[T]):
             raise StopIteration
         try:
             outcome = self._results.next(None if timeout is None else time.monotonic() + timeout)
-        except builtins.TimeoutError:
+        except concurrent.futures.TimeoutError:
             raise TimeoutError from None
         if type(outcome) is Failed:
             _with_pool_traceback(outcome)

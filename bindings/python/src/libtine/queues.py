@@ -20,7 +20,7 @@ from multiprocessing import util
 from queue import Empty, Full
 from typing import Any
 
-from . import _native, _shared, _travel, sharedctypes
+from . import _fork, _native, _shared, _travel, sharedctypes
 from .errors import OwnerDied
 from .synchronize import Condition
 
@@ -115,7 +115,7 @@ def _take_long(record: bytes) -> Any:
 
 # Those of each queue, which outlive its object.
 _held: list[deque[_Long]] = []
-_held_lock = threading.RLock()
+_held_lock = _fork.free_in_children(threading.RLock())
 
 
 def _forget_taken() -> None:
@@ -129,7 +129,7 @@ def _forget_taken() -> None:
 # ---- Queues
 
 
-_lock = threading.Lock()
+_lock = _fork.free_in_children(threading.Lock())
 
 
 class _Handle:
@@ -334,6 +334,10 @@ class SimpleQueue(_Base):
         self._check_open()
         return self._get(FOREVER_NS)
 
+    def empty(self) -> bool:
+        self._check_open()
+        return super().empty()
+
 
 class Queue(_Base):
     """As queue.Queue: for up to maxsize objects, or any number."""
@@ -344,6 +348,7 @@ class Queue(_Base):
 
     def _set(self, handle: _Handle, made_here: bool) -> None:
         super()._set(handle, made_here)
+        self._used = False  # by a put here; until then close() does nothing
         self._later: deque[bytes | _Long] = deque()
         self._feeder: threading.Thread | None = None
         self._feeding = threading.Lock()
@@ -358,8 +363,10 @@ class Queue(_Base):
     def put(self, obj: Any, block: bool = True, timeout: float | None = None) -> None:
         """Puts an object; Full after timeout seconds without room, or, unless block, at once."""
         self._check_open()
+        self._used = True
+        queue = self._open()
         message = self._message(obj)
-        if not self._later and isinstance(message, bytes) and self._open().put(message):
+        if not self._later and isinstance(message, bytes) and queue.put(message):
             return
         if self._maxsize:
             if not self._put(message, _ns(block, timeout)):
@@ -413,6 +420,8 @@ class Queue(_Base):
         return self._open().count() + len(self._later)
 
     def empty(self) -> bool:
+        if self._closed and self._used:
+            raise OSError("handle is closed")
         return self.qsize() == 0
 
     def full(self) -> bool:

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from multiprocessing import shared_memory as standard
 from typing import Any, cast
 
-from . import _native, _shared
+from . import _fork, _native, _shared
 
 __all__ = ["ShareableList", "SharedMemory"]
 
@@ -42,7 +42,7 @@ class _Made:
 
 
 _made: dict[str, _Made] = {}
-_lock = threading.RLock()
+_lock = _fork.free_in_children(threading.RLock())
 
 
 def _words(segment: _shared.Segment) -> memoryview:
@@ -196,6 +196,8 @@ class SharedMemory:
     def unlink(self) -> None:
         """Ends the name. The memory goes when nobody has it any more."""
         with _lock:
+            if "\0" in self._name:
+                raise ValueError("embedded null character")
             segment = _find(self._name)
             if segment is None:
                 raise FileNotFoundError(2, os.strerror(2), self._name)
