@@ -29,7 +29,7 @@ STAGE   := $(CURDIR)/build/prefix
 STAGED  := $(STAGE)/.installed
 WITH    := PKG_CONFIG_PATH="$(STAGE)/lib/pkgconfig"
 
-.PHONY: all install uninstall staged book wheel demo test test-long c-tests examples storm bench bench-quick bench-compare header symbols clean FORCE
+.PHONY: all install uninstall staged book wheel demo test test-long c-tests examples storm bench bench-quick bench-compare header symbols abi clean FORCE
 all: $(RELEASE)/libtine.so $(RELEASE)/tine build/man/.made
 
 # Cargo decides whether there is anything to do; make then goes by the time of the file that it left. No path of the machine that
@@ -105,7 +105,7 @@ examples: staged
 # under AddressSanitizer; 12,500 kills of processes with channels; 9,000 single processes and 900 of their hosts; and every
 # system call of the scenarios of tests/c/sweep_*.c, failing in each way that it can; and every allocation of tests/c/memory_short.c.
 SWEEPS := $(patsubst tests/c/%.c,%,$(wildcard tests/c/sweep_*.c))
-STORMS := storm silence ending_storm heap-own heap-scribble queue_segment channel_death process birth hostile_sweep memory_short $(SWEEPS)
+STORMS := storm silence ending_storm heap-own heap-scribble queue_segment_storm channel_death process_storm birth hostile_sweep memory_short $(SWEEPS)
 storm: staged
 	TINE_STORM=1 $(CARGO) test --test sync_storm --test sync_step --test sync_living --test queue_storm --test histories
 	TINE_STORM=1 $(CARGO) test --test heap_model --test wait_model
@@ -125,11 +125,13 @@ bench-quick: staged
 bench-compare:
 	@benches/compare.sh $(BASE)
 
-# Committed, for people to read in a review: what C programs see, and what the loader sees.
+# Committed, for people to read in a review: what C programs see, what the loader sees, and what is passed between the two.
 header:
 	TINE_WRITE_HEADER=1 $(CARGO) test --quiet --test header
 symbols: staged
 	@ci/check-symbols.sh --write
+abi: staged
+	@ci/check-abi.sh --write
 
 clean:
 	$(CARGO) clean

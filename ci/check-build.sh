@@ -13,24 +13,13 @@ if [ "${1-}" = long ]; then
 else
     profile=(CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_OPT_LEVEL=0 CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16)
 fi
-passed=0 failed=0
-try() { # try NAME COMMAND...
-    local name=$1
-    shift
-    if "$@"; then
-        passed=$((passed + 1))
-        echo "ok    $name"
-    else
-        failed=$((failed + 1))
-        echo "FAIL  $name"
-    fi
-}
+. ci/lib.sh
 
 build() { # build DIRECTORY: a copy of the tree, without what has been built
     mkdir -p "$out/$1"
-    git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents -t "$out/$1" &&
-        env "${profile[@]}" CARGO_INCREMENTAL=0 CFLAGS='-O2 -flto=auto' CARGO_BUILD_TARGET="$target" \
-            make --silent -C "$out/$1" install PREFIX="$out/prefix-$1"
+    git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents -t "$out/$1"
+    env "${profile[@]}" CARGO_INCREMENTAL=0 CFLAGS='-O2 -flto=auto' CARGO_BUILD_TARGET="$target" \
+        make --silent -C "$out/$1" install PREFIX="$out/prefix-$1"
 }
 
 same() { cmp "$out/prefix-one/lib/libtine.so" "$out/prefix-another/lib/libtine.so"; }
@@ -38,7 +27,8 @@ same() { cmp "$out/prefix-one/lib/libtine.so" "$out/prefix-another/lib/libtine.s
 links() { # links NAME LIBRARY...: a program that calls the function which C has defined
     local name=$1
     shift
-    ${CC:-cc} -O2 -flto=auto -I"$out/prefix-one/include" "$out/fails.c" -o "$out/$name" "$@" && "$out/$name"
+    ${CC:-cc} -O2 -flto=auto -I"$out/prefix-one/include" "$out/fails.c" -o "$out/$name" "$@"
+    "$out/$name"
 }
 
 rm -rf "$out"
@@ -70,5 +60,4 @@ try another build another
 try same same
 try shared links shared -L"$out/prefix-one/lib" -ltine -Wl,-rpath,"$out/prefix-one/lib"
 try static links static "$out/prefix-one/lib/libtine.a"
-echo "$passed passed, $failed failed"
-[ $failed = 0 ]
+counted

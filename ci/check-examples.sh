@@ -2,24 +2,13 @@
 # Builds the examples against the installed package, and compares what they say with what is known to be right.
 set -u
 cd "$(dirname "$0")/.." || exit 2
-passed=0 failed=0
-
-try() { # try NAME COMMAND...
-    local name=$1
-    shift
-    if "$@"; then
-        passed=$((passed + 1))
-        echo "ok    $name"
-    else
-        failed=$((failed + 1))
-        echo "FAIL  $name"
-    fi
-}
+. ci/lib.sh
 
 limited() { timeout -k 5 120 "$@"; }
 
 hello() {
-    limited build/examples/hello | tee build/hello.txt
+    limited build/examples/hello >build/hello.txt
+    cat build/hello.txt
     # Two different process numbers: the task ran in a worker.
     local host worker
     read -r host worker < <(sed -n 's/^process \([0-9]*\) was told: hello, world, from process \([0-9]*\)$/\1 \2/p' build/hello.txt)
@@ -35,7 +24,7 @@ word_count() {
     cp examples-c/*.[ch] LICENSE-* build/words
     printf 'no newline at the end' >build/words/short
     : >build/words/empty
-    limited build/examples/word-count build/words >build/words.txt || return 1
+    limited build/examples/word-count build/words >build/words.txt
     # wc counts the same; its rows are in another order, and its last one is called total.
     (cd build/words && LC_ALL=C wc ./*) | sed 's|\./||; s/ total$/ in all/' | awk '{ $1 = $1; print }' | sort >build/wc.txt
     awk '{ $1 = $1; print }' build/words.txt | sort | diff - build/wc.txt
@@ -48,21 +37,21 @@ word_count_failure() { # a file that can't be read is named, and the others are 
     ln -s nowhere build/words/dangling
     mkfifo build/words/fifo # not a file with words: left alone
     echo "1 2 8 in all" >build/wc.txt
-    limited build/examples/word-count build/words | tail -n 1 | awk '{ $1 = $1; print }' | diff - build/wc.txt &&
-        ! limited build/examples/word-count build/no-such-directory
+    limited build/examples/word-count build/words >build/words.txt
+    tail -n 1 build/words.txt | awk '{ $1 = $1; print }' | diff - build/wc.txt
+    exits 2 limited build/examples/word-count build/no-such-directory
 }
 
 # Whoever is killed, the money is all there; and some are killed in the middle.
 bank() {
-    limited build/examples/bank -k 300 >build/bank.txt
-    local status=$?
+    limited build/examples/bank -k 300 >build/bank.txt || { cat build/bank.txt; return 1; }
     cat build/bank.txt
-    [ $status = 0 ] && grep -q ' 300 kills, [1-9][0-9]* of them in the middle, .* 16000 of 16000 there$' build/bank.txt
+    grep -q ' 300 kills, [1-9][0-9]* of them in the middle, .* 16000 of 16000 there$' build/bank.txt
 }
 
 bank_wedges() { # with locks that don't notice deaths, and it ends its processes
-    limited build/examples/bank --pthread -k 1000 >build/bank.txt
-    [ $? = 1 ] && grep -q '^wedged after' build/bank.txt
+    exits 1 limited build/examples/bank --pthread -k 1000 >build/bank.txt
+    grep -q '^wedged after' build/bank.txt
 }
 
 filter() { # grep counts the same
@@ -70,10 +59,11 @@ filter() { # grep counts the same
     hits=$(grep -c the LICENSE-APACHE)
     longest=$(grep the LICENSE-APACHE | awk 'length > most { most = length; line = $0 } END { print line }')
     echo "$hits lines with \"the\"; the longest: $longest" >build/filter.txt
-    limited build/examples/filter LICENSE-APACHE the | cut -c -60 | diff - <(cut -c -60 build/filter.txt) || return 1
+    limited build/examples/filter LICENSE-APACHE the >build/filter.out
+    diff <(cut -c -60 build/filter.out) <(cut -c -60 build/filter.txt)
     # A file that isn't there is named, and the program ends all the same.
-    limited build/examples/filter build/no-such-file the >/dev/null 2>build/filter.err
-    [ $? = 1 ] && grep -q no-such-file build/filter.err
+    exits 1 limited build/examples/filter build/no-such-file the >/dev/null 2>build/filter.err
+    grep -q no-such-file build/filter.err
 }
 
 # As many primes as there are, and none is missed at the end.
@@ -87,9 +77,8 @@ same_thumbnails() {
     rm -rf build/same-*
     for arguments in '-j 1' '-j 3 --start forkserver' '-j 2 --start spawn' '-j 2 --start fork'; do
         # shellcheck disable=SC2086  # a list of words
-        limited build/examples/thumbnails $arguments examples-c/samples build/same-$run
-        [ $? = 1 ] || return 1 # truncated.jpg
-        diff -r build/same-0 build/same-$run || return 1
+        exits 1 limited build/examples/thumbnails $arguments examples-c/samples build/same-$run # truncated.jpg
+        diff -r build/same-0 build/same-$run
         run=$((run + 1))
     done
     [ -s build/same-0/rocket.jpg ] && [ ! -e build/same-0/truncated.jpg ]
@@ -98,43 +87,48 @@ same_thumbnails() {
 # A trace has a task for each picture, one of them with its worker's death; and what says where it cannot be names the file.
 traced_thumbnails() {
     rm -rf build/trace.json build/same-traced
-    limited build/examples/thumbnails -j 2 --crash-on rocket.jpg --trace build/trace.json examples-c/samples build/same-traced
-    [ $? = 1 ] && tests/c/trace_check.py build/trace.json | tee build/trace.txt &&
-        grep -q '^pools 1 .* died 1 .* chunk-items 14 births 3 open 0 ' build/trace.txt &&
-        docs/trace-timeline.py build/trace.json >build/trace.svg && grep -q 'worker 1' build/trace.svg || return 1
-    limited build/examples/thumbnails --trace /no/such/trace examples-c/samples build/same-traced 2>build/trace.txt
-    [ $? = 2 ] && grep -q 'TINE_TRACE=/no/such/trace: ' build/trace.txt
+    exits 1 limited build/examples/thumbnails -j 2 --crash-on rocket.jpg --trace build/trace.json examples-c/samples build/same-traced
+    tests/c/trace_check.py build/trace.json >build/trace.txt
+    cat build/trace.txt
+    grep -q '^pools 1 .* died 1 .* chunk-items 14 births 3 open 0 ' build/trace.txt
+    docs/trace-timeline.py build/trace.json >build/trace.svg
+    grep -q 'worker 1' build/trace.svg
+    exits 2 limited build/examples/thumbnails --trace /no/such/trace examples-c/samples build/same-traced 2>build/trace.txt
+    grep -q 'TINE_TRACE=/no/such/trace: ' build/trace.txt
 }
 
 # Three pools make the same files, and say so in the order of the largest first; a stage that crashes costs one frame.
 pipeline() {
     local stage
-    limited build/examples/thumbnails examples-c/samples build/same-0 # again: each test is enough for itself
+    exits 1 limited build/examples/thumbnails examples-c/samples build/same-0 # again: each test is enough for itself
     rm -rf build/staged
-    limited build/examples/pipeline examples-c/samples build/staged | tee build/pipeline.txt
-    [ "${PIPESTATUS[0]}" = 1 ] && diff -r build/same-0 build/staged && grep -q '^truncated.jpg  *decode: ' build/pipeline.txt || return 1
+    exits 1 limited build/examples/pipeline examples-c/samples build/staged >build/pipeline.txt
+    cat build/pipeline.txt
+    diff -r build/same-0 build/staged
+    grep -q '^truncated.jpg  *decode: ' build/pipeline.txt
     for stage in decode scale encode; do
         rm -rf build/staged
-        limited build/examples/pipeline --crash-in $stage --crash-on rocket.jpg examples-c/samples build/staged >build/crash.txt
-        [ $? = 1 ] && grep -q "^rocket.jpg  *$stage: worker [0-9]* was ended by " build/crash.txt &&
-            diff <(cut -d ' ' -f 1 build/pipeline.txt) <(cut -d ' ' -f 1 build/crash.txt) &&
-            [ "$(diff build/pipeline.txt build/crash.txt | grep -c '^>')" = 1 ] &&
-            [ "$(diff -r build/same-0 build/staged)" = "Only in build/same-0: rocket.jpg" ] || return 1
+        exits 1 limited build/examples/pipeline --crash-in $stage --crash-on rocket.jpg examples-c/samples build/staged >build/crash.txt
+        grep -q "^rocket.jpg  *$stage: worker [0-9]* was ended by " build/crash.txt
+        diff <(cut -d ' ' -f 1 build/pipeline.txt) <(cut -d ' ' -f 1 build/crash.txt)
+        [ "$(diff build/pipeline.txt build/crash.txt | grep -c '^>')" = 1 ]
+        [ "$(diff -r build/same-0 build/staged)" = "Only in build/same-0: rocket.jpg" ]
     done
 }
 
 # The C++ program makes the same files as C's, and says of the same file that it failed.
 cpp_thumbnails() {
     local start
-    limited build/examples/thumbnails examples-c/samples build/same-0 # again: each test is enough for itself
+    exits 1 limited build/examples/thumbnails examples-c/samples build/same-0 # again: each test is enough for itself
     for start in forkserver spawn fork; do
         rm -rf build/same-cpp
-        limited build/examples/thumbnails-c++ examples-c/samples build/same-cpp $start >build/cpp.txt
-        [ $? = 1 ] && diff -r build/same-0 build/same-cpp && grep -q '^truncated.jpg  ' build/cpp.txt &&
-            [ "$(wc -l <build/cpp.txt)" = 1 ] || return 1
+        exits 1 limited build/examples/thumbnails-c++ examples-c/samples build/same-cpp $start >build/cpp.txt
+        diff -r build/same-0 build/same-cpp
+        grep -q '^truncated.jpg  ' build/cpp.txt
+        [ "$(wc -l <build/cpp.txt)" = 1 ]
     done
-    limited build/examples/thumbnails-c++ build/no-such-directory build/same-cpp 2>build/usage.txt
-    [ $? = 2 ] && grep -q no-such-directory build/usage.txt
+    exits 2 limited build/examples/thumbnails-c++ build/no-such-directory build/same-cpp 2>build/usage.txt
+    grep -q no-such-directory build/usage.txt
 }
 
 usage_errors() {
@@ -142,11 +136,8 @@ usage_errors() {
     for arguments in '' 'one' '-j 0 a b' '-q 101 a b' '-w x a b' '--start thread a b' '--nonsense a b' \
         'build/no-such-directory build/out' 'src build/out' 'examples-c/samples build/no-such-directory/out'; do
         # shellcheck disable=SC2086
-        limited build/examples/thumbnails $arguments 2>build/usage.txt
-        if [ $? != 2 ] || [ ! -s build/usage.txt ]; then
-            echo "with: $arguments"
-            return 1
-        fi
+        exits 2 limited build/examples/thumbnails $arguments 2>build/usage.txt
+        [ -s build/usage.txt ] || { echo "nothing is said with: $arguments"; return 1; }
     done
 }
 
@@ -172,5 +163,4 @@ try pipeline pipeline
 try thumbnails-c++ cpp_thumbnails
 try thumbnails-usage usage_errors
 try demo ci/demo.sh
-echo "$passed passed, $failed failed"
-[ $failed = 0 ]
+counted

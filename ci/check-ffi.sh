@@ -7,26 +7,7 @@ prefix=$PWD/build/prefix
 out=$PWD/build/ffi
 header=$prefix/include/tine-ffi.h
 mkdir -p "$out"
-passed=0 failed=0
-
-try() { # try NAME COMMAND...
-    local name=$1
-    shift
-    # Not as a condition, where -e would have no effect.
-    (set -eu; "$@")
-    if [ $? = 0 ]; then
-        passed=$((passed + 1))
-        echo "ok    $name"
-    else
-        failed=$((failed + 1))
-        echo "FAIL  $name"
-    fi
-}
-there() { # there NAME COMMAND...: what is not there is named, and counts as nothing
-    local name=$1
-    shift
-    "$@" >/dev/null 2>&1 || { echo "| not tested: $name"; return 1; }
-}
+. ci/lib.sh
 
 # Declared once more, with the types of the one header and those of the other; and each field is where it is said to be.
 same() {
@@ -61,7 +42,8 @@ documented() {
 
 # Nothing for a preprocessor, and no type that another header would have to bring.
 plain() {
-    ! grep -n '^ *#' "$header"
+    # With -e, a command behind ! fails nothing by itself.
+    ! grep -n '^ *#' "$header" || return 1
     ${CC:-cc} -std=c99 -Wall -Wextra -Wpedantic -Werror -fsyntax-only -x c "$header"
 }
 cffi() {
@@ -97,5 +79,4 @@ if command -v npm >/dev/null && [ ! -e "$out/node_modules/koffi" ]; then
 fi
 export NODE_PATH=$out/node_modules
 if there "JavaScript by Node's koffi" node -e 'require("koffi")'; then try node squares squares.js node; fi
-echo "$passed passed, $failed failed"
-[ $failed = 0 ]
+counted

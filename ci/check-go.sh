@@ -9,19 +9,7 @@ TINE_GO_LIBRARY=$PWD/build/go/functions.so
 export TINE_WORKER_PROGRAM TINE_GO_LIBRARY
 out=build/go
 mkdir -p $out
-passed=0 failed=0
-
-try() { # try NAME COMMAND...
-    local name=$1
-    shift
-    if "$@"; then
-        passed=$((passed + 1))
-        echo "ok    $name"
-    else
-        failed=$((failed + 1))
-        echo "FAIL  $name"
-    fi
-}
+. ci/lib.sh
 
 limited() { timeout -k 5 180 "$@"; }
 
@@ -30,15 +18,17 @@ formatted() { [ -z "$(ci/go.sh gofmt -l bindings/go tests/conformance benches | 
 go_tests() { # go_tests NAME [FLAG]...: one program for each run, whose processes can be told by its path
     local program=$PWD/$out/test-$1
     shift
-    ci/go.sh -C bindings/go test "$@" -c -o "$program" . && (cd bindings/go && limited "$program" -test.timeout 170s)
+    ci/go.sh -C bindings/go test "$@" -c -o "$program" .
+    cd bindings/go
+    limited "$program" -test.timeout 170s
 }
 
 # The tests of this very tree: no process that one of them has started is left.
 nobody_left() {
     local left tries
     for tries in $(seq 100); do
-        left=$(find /proc/[0-9]*/exe \( -lname "$PWD/$out/test-plain*" -o -lname "$PWD/$out/test-race*" \) 2>/dev/null)
-        [ -z "$left" ] && return
+        left=$(find /proc/[0-9]*/exe \( -lname "$PWD/$out/test-plain*" -o -lname "$PWD/$out/test-race*" \) 2>/dev/null) || true # some go while they are looked at
+        [ -n "$left" ] || return 0
         sleep 0.1
     done
     echo "after $tries looks, still there: $left"
@@ -53,14 +43,16 @@ program() { # program NAME FILE...: builds a program that uses the binding
 
 thumbnails() { # the same files as the C program's, and the same one that fails
     rm -rf $out/c $out/thumbs $out/crash $out/thumbnails
-    make --silent examples && ci/go.sh -C bindings/go build -o "$PWD/$out/thumbnails" ./examples/thumbnails || return 1
-    limited build/examples/thumbnails examples-c/samples $out/c >/dev/null
-    [ $? = 1 ] || return 1 # truncated.jpg
-    limited $out/thumbnails examples-c/samples $out/thumbs 2>&1 | tee $out/thumbs.txt
-    [ "${PIPESTATUS[0]}" = 1 ] && diff -r $out/c $out/thumbs && grep -q '^truncated.jpg: ' $out/thumbs.txt || return 1
-    limited $out/thumbnails -crash-on rocket.jpg examples-c/samples $out/crash 2>&1 | tee $out/crash.txt
-    [ "${PIPESTATUS[0]}" = 1 ] && grep -q '2 of 15 items failed' $out/crash.txt &&
-        grep -q '^rocket.jpg: .*worker [0-9]* died: signal ' $out/crash.txt && [ "$(wc -l <bindings/go/examples/thumbnails/main.go)" -lt 80 ]
+    make --silent examples
+    ci/go.sh -C bindings/go build -o "$PWD/$out/thumbnails" ./examples/thumbnails
+    exits 1 limited build/examples/thumbnails examples-c/samples $out/c >/dev/null # truncated.jpg
+    exits 1 limited $out/thumbnails examples-c/samples $out/thumbs >$out/thumbs.txt 2>&1
+    diff -r $out/c $out/thumbs
+    grep '^truncated.jpg: ' $out/thumbs.txt
+    exits 1 limited $out/thumbnails -crash-on rocket.jpg examples-c/samples $out/crash >$out/crash.txt 2>&1
+    grep '2 of 15 items failed' $out/crash.txt
+    grep '^rocket.jpg: .*worker [0-9]* died: signal ' $out/crash.txt
+    [ "$(wc -l <bindings/go/examples/thumbnails/main.go)" -lt 80 ]
 }
 
 # The ```go blocks of the page that are programs. A first line "// prints: ..." says what one must print.
@@ -110,5 +102,4 @@ try nobody-left nobody_left
 try thumbnails thumbnails
 try pages pages
 try doc documented
-echo "$passed passed, $failed failed"
-[ $failed = 0 ]
+counted

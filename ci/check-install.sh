@@ -4,21 +4,7 @@ set -u
 cd "$(dirname "$0")/.." || exit 2
 dest=$PWD/build/dest
 prefix=/opt/tine
-passed=0 failed=0
-
-try() { # try NAME COMMAND...
-    local name=$1
-    shift
-    # Not as a condition, where -e would have no effect.
-    (set -eu; "$@")
-    if [ $? = 0 ]; then
-        passed=$((passed + 1))
-        echo "ok    $name"
-    else
-        failed=$((failed + 1))
-        echo "FAIL  $name"
-    fi
-}
+. ci/lib.sh
 
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 IFS=. read -r major minor _ <<<"$version"
@@ -53,6 +39,7 @@ layout() {
 755 libexec/tine-worker
 644 share/doc/tine/CHANGELOG.md
 644 share/doc/tine/README.md
+644 share/tine/tine-mpi.c
 644 share/tine/tine.supp
 644 share/tine/tine.tsan
 END
@@ -156,5 +143,4 @@ try worker worker
 try refused refused
 try as-typed as_typed
 try uninstall uninstalled
-echo "$passed passed, $failed failed"
-[ $failed = 0 ]
+counted

@@ -3,21 +3,7 @@
 set -u
 cd "$(dirname "$0")/.." || exit 2
 man=$PWD/build/prefix/share/man
-passed=0 failed=0
-
-try() { # try NAME COMMAND...
-    local name=$1
-    shift
-    # Not as a condition, where -e would have no effect.
-    (set -eu; "$@")
-    if [ $? = 0 ]; then
-        passed=$((passed + 1))
-        echo "ok    $name"
-    else
-        failed=$((failed + 1))
-        echo "FAIL  $name"
-    fi
-}
+. ci/lib.sh
 
 formatted() { rustfmt --edition 2024 --check packaging/reference.rs; }
 
@@ -52,5 +38,4 @@ try formatted formatted
 try all all
 try lint lint
 try submit submit
-echo "$passed passed, $failed failed"
-[ $failed = 0 ]
+counted

@@ -9,19 +9,7 @@ binding=bindings/python
 out=$PWD/build/python
 wheels=$PWD/build/wheels
 python=$out/venv/bin/python
-passed=0 failed=0
-
-try() { # try NAME COMMAND...
-    local name=$1
-    shift
-    if "$@"; then
-        passed=$((passed + 1))
-        echo "ok    $name"
-    else
-        failed=$((failed + 1))
-        echo "FAIL  $name"
-    fi
-}
+. ci/lib.sh
 
 in_binding() { (cd $binding && "$@"); }
 
@@ -68,5 +56,4 @@ try joblib in_binding timeout -k 5 1800 "$python" -B tests/joblib_suite.py $long
 try pytest in_binding timeout -k 5 900 "$python" -B -m pytest -q --no-header -p no:cacheprovider
 for other in $(pythons); do try "$("$other" --version)" with_python "$other"; done
 
-echo "$passed passed, $failed failed"
-[ $failed = 0 ]
+counted

@@ -32,6 +32,10 @@ case $1 in
         esac
         need python3-venv python3 -c 'import ensurepip, venv'
         need python3-dev python3 -c 'import os, sysconfig; os.stat(sysconfig.get_path("include") + "/Python.h")'
+        if [ "$1" = test-long ]; then
+            for mpi in openmpi mpich; do need lib$mpi-dev sh -c "command -v mpicc.$mpi && command -v mpirun.$mpi"; done
+            need gfortran gfortran --version
+        fi
         for tool in fmt clippy; do
             cargo "$tool" --version >/dev/null 2>&1 || { echo "make $1 needs cargo $tool" >&2; exit 1; }
         done

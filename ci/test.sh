@@ -58,6 +58,7 @@ short() {
     check build ci/check-build.sh
     check header ci/check-header.sh
     check symbols ci/check-symbols.sh
+    check abi ci/check-abi.sh
     check examples ci/check-examples.sh
     check man ci/check-man.sh
     check ffi ci/check-ffi.sh
@@ -67,6 +68,7 @@ short() {
     check sanitizers ci/check-sanitizers.sh
     check c ci/run-c-tests.sh
     check kernels ci/check-kernels.sh
+    check mpi ci/check-mpi.sh
     check cpp ci/check-cpp.sh
     beside in_python in_go
 }

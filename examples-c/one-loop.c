@@ -125,7 +125,7 @@ int main(int argc, char **argv)
                 }
                 break;
             case PROCESS:
-                must(tine_process_wait(process, 0, &end), "end");
+                must(tine_process_wait(process, TINE_FOREVER, &end), "end"); /* it has ended: how is known at once */
                 must(end.status, "monitor");
                 ended = 1;
                 break;

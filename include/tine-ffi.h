@@ -35,6 +35,11 @@ enum {
     TINE_OUTPUT_INHERIT = 0,
     TINE_OUTPUT_CAPTURE = 1,
     TINE_OUTPUT_NULL = 2,
+    TINE_ENGINE_DEFAULT = 0,
+    TINE_ENGINE_LOCAL = 1,
+    TINE_ENGINE_MPI = 2,
+    TINE_ENGINE_MPI_OR_LOCAL = 3,
+    TINE_TRANSPORT_VERSION = 1,
     TINE_START_FORKSERVER = 0,
     TINE_START_SPAWN = 1,
     TINE_START_FORK = 2,
@@ -108,6 +113,20 @@ typedef struct tine_worker_options {
     int output; /* 72 */
     const char *output_path; /* 80 */
 } tine_worker_options; /* 88 */
+typedef struct tine_transport {
+    unsigned long size; /* 0 */
+    unsigned int version; /* 8 */
+    const char *name; /* 16 */
+    int (*started)(void); /* 24 */
+    int (*start)(int *rank, int *ranks); /* 32 */
+    int (*send)(int rank, const void *data, unsigned long length, void **sending); /* 40 */
+    int (*sent)(void *sending); /* 48 */
+    int (*probe)(int *rank, unsigned long *length); /* 56 */
+    int (*receive)(int rank, void *data, unsigned long length); /* 64 */
+    int (*stop)(void); /* 72 */
+    void (*abort)(int code); /* 80 */
+} tine_transport; /* 88 */
+int tine_transport_register(const tine_transport *transport);
 typedef struct tine_pool_options {
     unsigned long size; /* 0 */
     tine_error *error; /* 8 */
@@ -135,7 +154,8 @@ typedef struct tine_pool_options {
     tine_fn finalizer; /* 168 */
     unsigned long min_workers; /* 176 */
     long idle_timeout_ns; /* 184 */
-} tine_pool_options; /* 192 */
+    int engine; /* 192 */
+} tine_pool_options; /* 200 */
 typedef struct tine_stats {
     unsigned long size; /* 0 */
     unsigned long workers; /* 8 */

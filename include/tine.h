@@ -212,11 +212,14 @@ int tine_register(const char *name, tine_fn fn);
  * The first thing in main. In the program that its user started it returns; in a copy of it that a pool started it
  * never does: there it is the pool's supervisor or a worker, until it ends.
  *
+ * In a program that is linked with libtine-mpi, or started with TINE_ENGINE=mpi in its environment, and that was started by mpirun, it
+ * returns in rank 0 alone: every other rank is a node there, which runs the tasks of rank 0's pools (TINE_ENGINE_MPI), until rank 0 exits.
+ *
  * A host whose main is not its own, a plugin, need not call it and names a worker executable instead:
  * tine_pool_options.worker_path.
  *
  * Parameters: argc, argv: main's own, or 0 and NULL. They are not changed.
- * Returns 0, -ENOSYS (the kernel is older than Linux 5.4: the log names it and the call that it lacks, and pools are refused).
+ * Returns 0, -ENOSYS (the kernel is older than Linux 5.4: the log names it and the call that it lacks, and pools are refused). Under mpirun also -ENOENT: there is no libtine-mpi; -ETIMEDOUT: a rank does not come; -EIO, -EPERM: MPI cannot be started.
  * Threads: before any other thread is started. Fork: a child need not call it again.
  */
 int tine_init(int argc, char **argv);
@@ -316,6 +319,68 @@ typedef struct tine_worker_options {
 #define TINE_WORKER_OPTIONS_INIT { sizeof(tine_worker_options), NULL, NULL, 0, 0, 0, 0, NULL, 0, NULL, \
     0, 0, NULL }
 
+/* ---- Past one machine ------------------------------------------------------------------------------------------ */
+
+/** The workers are on this machine, unless the environment variable TINE_ENGINE is "mpi" or "mpi-or-local". */
+#define TINE_ENGINE_DEFAULT 0
+
+/** The workers are on this machine, whatever the environment says. */
+#define TINE_ENGINE_LOCAL 1
+
+/**
+ * The workers are on the nodes of an MPI job: all ranks but this one, which is rank 0. For a program that is linked with libtine-mpi and
+ * started by mpirun; in one that is not, the pool is refused (-ENODEV).
+ */
+#define TINE_ENGINE_MPI 2
+
+/** The same, and on this machine in a program that is not started by mpirun, or has no libtine-mpi. */
+#define TINE_ENGINE_MPI_OR_LOCAL 3
+
+/** The version of tine_transport. */
+#define TINE_TRANSPORT_VERSION 1
+
+/**
+ * How messages get from one process of a job to another: what libtine-mpi gives to tine. Programs need not know it.
+ *
+ * Messages from one process to another arrive in the order in which they were sent. Every function returns a negated errno value where it
+ * fails. All but .started are called by one thread of tine's, .start first and .stop last.
+ */
+typedef struct tine_transport {
+    /** sizeof(tine_transport). */
+    size_t size;
+    /** TINE_TRANSPORT_VERSION. */
+    uint32_t version;
+    /** What people know it by; static. */
+    const char *name;
+    /** Returns 1 in a process that was started as one of several, else 0. Any thread, at any time. */
+    int (*started)(void);
+    /** Joins the other processes: this one's rank, and how many there are. Returns 0. */
+    int (*start)(int *rank, int *ranks);
+    /** Begins to send at most 64 MiB, which stay as they are until .sent has said that it is over. Returns 0. */
+    int (*send)(int rank, const void *data, size_t length, void **sending);
+    /** Returns 1 when the sending is over, and its handle is gone; 0 while it is not. */
+    int (*sent)(void *sending);
+    /** Returns 1 and whose and how long the next message is, where there is one; else 0. */
+    int (*probe)(int *rank, size_t *length);
+    /** Receives the message that .probe told of. Returns 0. */
+    int (*receive)(int rank, void *data, size_t length);
+    /** Leaves in good order, which waits for the others to do the same. Returns 0. */
+    int (*stop)(void);
+    /** Ends all processes of the job. */
+    void (*abort)(int code);
+} tine_transport;
+#define TINE_TRANSPORT_INIT { sizeof(tine_transport), 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, \
+    NULL, NULL }
+
+/**
+ * Registers how messages get to other processes; libtine-mpi does it when it is loaded.
+ *
+ * Parameters: transport: with every field set; copied, but for its name, which stays.
+ * Returns 0; -EINVAL: NULL, or a field that is not set; TINE_EVERSION: another version; -EEXIST: there is one already.
+ * Threads: any, before tine_init. Fork: a child keeps it.
+ */
+int tine_transport_register(const tine_transport *transport);
+
 /* ---- Pools ----------------------------------------------------------------------------------------------------- */
 
 /** A fresh copy of the program becomes the supervisor, and workers are forked from it: warm, and without threads. */
@@ -389,7 +454,7 @@ typedef struct tine_pool_options {
     /** A signal that the worker gets at once when its task is to end, for functions that block; 0: none. */
     int cancel_signal;
     /**
-     * A worker is replaced after so many tasks (a piece of a map counts as one), or up to an eighth fewer, so that
+     * A worker is replaced after so many tasks (a chunk of a map counts as one), or up to an eighth fewer, so that
      * they aren't all replaced at a time; 0: never.
      */
     uint32_t max_tasks_per_worker;
@@ -448,9 +513,15 @@ typedef struct tine_pool_options {
      * one that is replaced does. With TINE_NO_THREAD it ends in the host's next call.
      */
     int64_t idle_timeout_ns;
+    /**
+     * Where the workers are: TINE_ENGINE_DEFAULT, TINE_ENGINE_LOCAL, TINE_ENGINE_MPI or TINE_ENGINE_MPI_OR_LOCAL. With MPI, .workers is how
+     * many each node has (0: one for each processor that its rank may use). Inputs and outputs travel as bytes: an input with an address of
+     * the pool's heap in it is refused (-EFAULT), and so are channels and segments.
+     */
+    int engine;
 } tine_pool_options;
 #define TINE_POOL_OPTIONS_INIT { sizeof(tine_pool_options), NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, \
-    0, NULL, NULL, NULL, 0, 0, 0, NULL, NULL, 0, NULL, 0, 0 }
+    0, NULL, NULL, NULL, 0, 0, 0, NULL, NULL, 0, NULL, 0, 0, 0 }
 
 /** Counters of a pool. */
 typedef struct tine_stats {
@@ -460,11 +531,11 @@ typedef struct tine_stats {
     size_t workers;
     /** Workers that take tasks at this moment. */
     size_t workers_ready;
-    /** Tasks submitted so far, without the pieces of maps. */
+    /** Tasks submitted so far, without the chunks of maps. */
     uint64_t submitted;
     /** Of these, tasks that have settled. */
     uint64_t settled;
-    /** Tasks and pieces of maps that have not settled yet. */
+    /** Tasks and chunks of maps that have not settled yet. */
     uint64_t outstanding;
     /** Workers that have died while the pool was running. */
     uint64_t worker_deaths;
@@ -512,8 +583,9 @@ int tine_pool_create(const tine_pool_options *options, tine_pool **out);
  * tine_pool_destroy alone kills.
  *
  * Parameters: pool; timeout_ns: how long to wait for the tasks. Workers that have nothing to do any more get what is left
- * of it to leave, though at least 50 ms and at most a second, and then are killed.
- * Returns 0; -ETIMEDOUT, -EAGAIN: tasks are still under way; they go on, and it may be called again; -EINTR.
+ * of it to leave, though at least 50 ms and at most a second, and then are killed. 0 does not wait for them either: they get the second.
+ * Returns 0: the workers have ended; -ETIMEDOUT: tasks are still under way; -EAGAIN (0 ns): tasks are, or workers are still ending;
+ * both go on, and it may be called again; -EINTR.
  * Threads: any. Fork: TINE_EFORKED in a child.
  */
 int tine_pool_shutdown(tine_pool *pool, int64_t timeout_ns);
@@ -816,13 +888,13 @@ void tine_result_release(tine_pool *pool, tine_result *result);
 /** After the first item that fails no other begins: those that had not fail with -ECANCELED and TINE_NOT_STARTED. */
 #define TINE_STOP_ON_FAILURE (1 << 17)
 
-/** Pieces of .chunk items; where that is 0, of as many as take about a millisecond, fewer towards the end. */
+/** Chunks of .chunk items; where that is 0, of as many as take about a millisecond, fewer towards the end. */
 #define TINE_SCHEDULE_MEASURED 0
 
-/** One piece for each worker. */
+/** One chunk for each worker. */
 #define TINE_SCHEDULE_STATIC 1
 
-/** Pieces of half of a worker's share of what is left, and never fewer items than .chunk but for the last. */
+/** Chunks of half of a worker's share of what is left, and never fewer items than .chunk but for the last. */
 #define TINE_SCHEDULE_GUIDED 2
 
 /** The function of a map: once per item. What it returns is the item's status, as for tine_fn. */
@@ -845,7 +917,7 @@ typedef struct tine_map_options {
     size_t context_length;
     /**
      * How many items go to a worker at a time; 0: as many as take about a millisecond, fewer towards the end. It
-     * decides the speed and nothing else: results, errors and progress are each item's own. The last pieces are taken
+     * decides the speed and nothing else: results, errors and progress are each item's own. The last chunks are taken
      * back from slow workers item by item when others have nothing left to do.
      */
     size_t chunk;
@@ -853,7 +925,7 @@ typedef struct tine_map_options {
     int *status;
     /**
      * How long the call of each item may take, in nanoseconds; 0: the pool's .deadline_ns; TINE_FOREVER: any time. An
-     * item that takes longer fails with -ETIMEDOUT, and no other with it. In a loop, of each piece.
+     * item that takes longer fails with -ETIMEDOUT, and no other with it. In a loop, of each chunk.
      */
     int64_t item_deadline_ns;
     /**
@@ -864,7 +936,7 @@ typedef struct tine_map_options {
     /** TINE_IDEMPOTENT, TINE_STOP_ON_FAILURE. */
     uint32_t flags;
     /**
-     * Called for each item that has failed, on the thread that called the map; may be NULL. In a loop, for each piece
+     * Called for each item that has failed, on the thread that called the map; may be NULL. In a loop, for each chunk
      * that has failed, with where it begins. The result is valid until the callback returns.
      */
     void (*on_failure)(const tine_result *result, size_t item, void *user);
@@ -878,7 +950,7 @@ typedef struct tine_map_options {
     /** TINE_SCHEDULE_MEASURED, TINE_SCHEDULE_STATIC or TINE_SCHEDULE_GUIDED: it decides as little as .chunk does. */
     int schedule;
     /**
-     * How many bytes of inputs and outputs a piece may have at most, though at least one item; 0: any number. In a
+     * How many bytes of inputs and outputs a chunk may have at most, though at least one item; 0: any number. In a
      * loop any number but 0 is -EINVAL.
      */
     size_t chunk_bytes;
@@ -886,13 +958,13 @@ typedef struct tine_map_options {
 #define TINE_MAP_OPTIONS_INIT { sizeof(tine_map_options), NULL, NULL, NULL, 0, 0, NULL, 0, 0, 0, NULL, \
     NULL, NULL, 0, 0 }
 
-/** The function of a loop: once per piece of the range, from begin up to but not including end. */
+/** The function of a loop: once per chunk of the range, from begin up to but not including end. */
 typedef int (*tine_range_fn)(tine_task *task, size_t begin, size_t end);
 
 /**
  * Calls a function for each item of an array, on all workers, and waits until all items have been dealt with.
  *
- * Arrays in the pool's heap are used where they are; others are copied piece by piece, and outputs are copied back
+ * Arrays in the pool's heap are used where they are; others are copied chunk by chunk, and outputs are copied back
  * for items that succeed. A worker that dies costs the one item that it was running.
  *
  * Parameters: pool. fn, or NULL and the option .name. in, in_stride: the first item, and the bytes from one to the
@@ -909,10 +981,10 @@ int tine_map(tine_pool *pool, tine_item_fn fn, const void *in, size_t in_stride,
     size_t count, const tine_map_options *options);
 
 /**
- * Calls a function for pieces of a range, on all workers, until all of it has been dealt with.
+ * Calls a function for chunks of a range, on all workers, until all of it has been dealt with.
  *
  * Parameters: pool. fn. begin, end: the range, without end. options: as for tine_map, without .name; .chunk is the
- * length of a piece, and a piece that fails fails all its items.
+ * length of a chunk, and a chunk that fails fails all its items.
  * Returns as tine_map; -EINVAL where end is less than begin.
  */
 int tine_for(tine_pool *pool, tine_range_fn fn, size_t begin, size_t end, const tine_map_options *options);
@@ -2421,12 +2493,12 @@ int tine_process_start(const tine_process_options *options, tine_fn fn, const vo
 /**
  * Waits until the process has ended, for up to timeout_ns nanoseconds; 0 asks, TINE_FOREVER waits.
  *
- * It may be called again, and by several threads: the answer stays the same. One that finds the process ended waits
- * for the word on how, which its supervisor has within microseconds.
+ * It may be called again, and by several threads: the answer stays the same. How the process has ended its supervisor says, within
+ * microseconds: until then, tine_process_fd is readable already, and a wait goes on while it has time.
  *
  * Parameters: p. timeout_ns. out: a tine_exit, with its .size set, or NULL.
- * Returns 0: it has ended, in whatever way; -EAGAIN, -ETIMEDOUT: it has not; -EINTR (TINE_INTERRUPTIBLE only); -EINVAL;
- * TINE_EFORKED. Ownership: what the exit points to is valid until tine_process_close. Threads: any.
+ * Returns 0: it has ended, in whatever way; -EAGAIN, -ETIMEDOUT: it has not, or its supervisor has not said how; -EINTR
+ * (TINE_INTERRUPTIBLE only); -EINVAL; TINE_EFORKED. Ownership: what the exit points to is valid until tine_process_close. Threads: any.
  */
 int tine_process_wait(tine_process *p, int64_t timeout_ns, tine_exit *out);
 

@@ -85,6 +85,8 @@ fi
 # The Go package, for a line `replace tine.example/tine => PREFIX/share/tine/go` in a program's go.mod.
 folder "$DATADIR/tine"
 for file in tine.tsan tine.supp; do put 644 packaging/$file "$DATADIR/tine/$file"; done
+# Who wants it compiles it with the mpicc of the cluster.
+put 644 mpi/tine-mpi.c "$DATADIR/tine/tine-mpi.c"
 folder "$go"
 for file in bindings/go/*.go bindings/go/*.[ch] bindings/go/go.mod LICENSE-MIT LICENSE-APACHE; do
     case $file in *_test.go) continue ;; esac

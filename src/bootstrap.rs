@@ -8,7 +8,7 @@ use crate::sys::spawn::CHILD_SOCKET;
 use crate::sys::{self, signal};
 use crate::task::function;
 use crate::task::program::{self, CHILD_VARIABLE, give_up};
-use crate::task::wire::{Connection, Kind};
+use crate::task::wire::{Connection, MessageKind};
 use crate::worker::start;
 
 /// Set once `init` has returned in this process, and kept by its forked children. Release and Acquire: what was
@@ -64,8 +64,8 @@ pub(crate) fn run(mut connection: Connection) -> ! {
         }
     };
     match first.kind {
-        Kind::Configure => supervisor::run(connection, first),
-        Kind::Setup => start::spawned_worker(first),
+        MessageKind::Configure => supervisor::run(connection, first),
+        MessageKind::Setup => start::spawned_worker(first),
         other => give_up(&format!("an unexpected first message, {other:?}")),
     }
 }

@@ -63,11 +63,11 @@ pub struct Exit {
     pub message: CString,
     /// How the process ended.
     pub death: Death,
-    output: Output,
+    output: ProcessOutput,
 }
 
 #[derive(Debug)]
-enum Output {
+enum ProcessOutput {
     None,
     Here(Box<[u8]>),
     /// In the process's heap, which the handle keeps.
@@ -78,9 +78,9 @@ impl Exit {
     /// The output: where it is and how long; null for none.
     pub fn output(&self) -> (*const u8, usize) {
         match &self.output {
-            Output::None => (std::ptr::null(), 0),
-            Output::Here(bytes) => (bytes.as_ptr(), bytes.len()),
-            Output::Heap(address, length) => (std::ptr::with_exposed_provenance(*address), *length),
+            ProcessOutput::None => (std::ptr::null(), 0),
+            ProcessOutput::Here(bytes) => (bytes.as_ptr(), bytes.len()),
+            ProcessOutput::Heap(address, length) => (std::ptr::with_exposed_provenance(*address), *length),
         }
     }
 }
@@ -103,6 +103,9 @@ pub struct Process {
     /// `None` once it has been left to itself.
     family: Mutex<Option<Family>>,
     exit: OnceLock<Exit>,
+    /// When it was first found to have ended, and when its supervisor was first asked to go on and say how.
+    ended_ns: OnceLock<u64>,
+    asked_ns: OnceLock<u64>,
 }
 
 impl Process {
@@ -158,6 +161,8 @@ impl Process {
             epoll,
             family: Mutex::new(Some(family)),
             exit: OnceLock::new(),
+            ended_ns: OnceLock::new(),
+            asked_ns: OnceLock::new(),
         };
         if let (Some(death), Some(family)) = (ended, &*process.lock()) {
             process.conclude(family, death);
@@ -191,24 +196,22 @@ impl Process {
     pub fn wait(&self, timeout: Timeout) -> Result<&Exit> {
         self.mine()?;
         let deadline = timeout.deadline();
-        let mut ended_ns = None;
         loop {
             if let Some(exit) = self.learn() {
                 return Ok(exit);
             }
             if pidfd::has_ended(self.pidfd.as_raw_fd()) {
                 // Its end is announced before its supervisor can say how it came about.
-                let since_ns = *ended_ns.get_or_insert_with(now_ns);
-                self.prompt(now_ns() - since_ns);
-                pidfd::poll(self.epoll.fd(), Deadline::after(2_000_000));
+                self.prompt(now_ns());
+                if deadline.passed() {
+                    return Err(timeout.error());
+                }
+                pidfd::poll(self.epoll.fd(), deadline.min(Deadline::after(2_000_000)));
                 continue;
             }
             // The end of the supervisor counts, too: a process that outlives it is to be ended.
             match pidfd::poll_either([self.pidfd.as_raw_fd(), self.epoll.fd()], deadline) {
-                Waited::TimedOut if timeout == Timeout::Try => {
-                    return Err(Error::from(Code::errno(libc::EAGAIN)));
-                }
-                Waited::TimedOut => return Err(Error::from(Code::errno(libc::ETIMEDOUT))),
+                Waited::TimedOut => return Err(timeout.error()),
                 Waited::Interrupted if self.interruptible => {
                     return Err(Error::from(Code::errno(libc::EINTR)));
                 }
@@ -271,12 +274,15 @@ impl Process {
         self.exit.get()
     }
 
-    /// The process has ended, and its supervisor has not said so for this long: somebody has stopped it, or worse.
-    fn prompt(&self, silent_ns: u64) {
+    /// The process has ended. A supervisor that has not said so for some time has been stopped by somebody, or worse.
+    fn prompt(&self, now: u64) {
+        let silent_ns = now.saturating_sub(*self.ended_ns.get_or_init(|| now));
         if silent_ns > STOPPED_NS
             && let Some(family) = &*self.lock()
         {
-            let signal = if silent_ns > LOST_NS { libc::SIGKILL } else { libc::SIGCONT };
+            // Counted from the first time: nobody may have asked in between.
+            let asked_ns = now.saturating_sub(*self.asked_ns.get_or_init(|| now));
+            let signal = if asked_ns > LOST_NS { libc::SIGKILL } else { libc::SIGCONT };
             family.signal_supervisor(signal);
         }
     }
@@ -294,16 +300,16 @@ impl Process {
                 slot.status.load(Ordering::Relaxed),
                 slot.message_left(),
                 match left {
-                    Left::Nothing => Output::None,
-                    Left::Inline(length) => Output::Here(slot.inline_output.read(length).into()),
-                    Left::Block(address, length) => Output::Heap(address, length),
+                    Left::Nothing => ProcessOutput::None,
+                    Left::Inline(length) => ProcessOutput::Here(slot.inline_output.read(length).into()),
+                    Left::Block(address, length) => ProcessOutput::Heap(address, length),
                 },
             ),
             None if death.late => {
                 let text = format!("process {} was ended past its deadline", self.pid);
-                (-libc::ETIMEDOUT, text.into_bytes(), Output::None)
+                (-libc::ETIMEDOUT, text.into_bytes(), ProcessOutput::None)
             }
-            None => (Code::DIED.0, death.describe().into_bytes(), Output::None),
+            None => (Code::DIED.0, death.describe().into_bytes(), ProcessOutput::None),
         };
         death.set_task(ONLY_TASK, 0, self.function.clone());
         let end = message.iter().position(|byte| *byte == 0).unwrap_or(message.len());

@@ -54,7 +54,7 @@ mod death;
 mod scene {
     use super::death;
     use super::directory::Directory;
-    use super::entry::{Entry, Kind, Owner};
+    use super::entry::{Entry, EntryKind, Owner};
     use super::runs;
     use loom::sync::Arc;
     use loom::thread;
@@ -70,7 +70,7 @@ mod scene {
         while extent < known {
             let entry = directory.get(extent);
             extent += match entry.kind {
-                Kind::Claimed if entry.owner == dead => runs::give_up(directory, extent, entry),
+                EntryKind::Claimed if entry.owner == dead => runs::give_up(directory, extent, entry),
                 _ => entry.length_at(extent, known),
             };
         }
@@ -83,7 +83,7 @@ mod scene {
         while extent < known {
             let entry = directory.get(extent);
             let length = entry.length_at(extent, known);
-            if entry.kind == Kind::Free && runs::take(directory, me, extent, entry, count).is_some() {
+            if entry.kind == EntryKind::Free && runs::take(directory, me, extent, entry, count).is_some() {
                 directory.set(extent, Entry::large(me, count));
                 if !stays {
                     free(directory, me, extent);
@@ -97,7 +97,7 @@ mod scene {
 
     fn free(directory: &Directory, me: Owner, extent: u32) {
         let entry = directory.get(extent);
-        assert!(entry.kind == Kind::Large && entry.owner == me, "a living owner's block is {entry:?}");
+        assert!(entry.kind == EntryKind::Large && entry.owner == me, "a living owner's block is {entry:?}");
         assert!(
             directory.exchange(extent, entry, Entry::claimed(me, entry.aux)),
             "a living owner's block is gone"
@@ -114,12 +114,12 @@ mod scene {
             let entry = directory.get(extent);
             let length = entry.exact_length(extent, known).expect("a run that fits");
             match entry.kind {
-                Kind::Large => found += length,
-                Kind::Free => (),
+                EntryKind::Large => found += length,
+                EntryKind::Free => (),
                 _ => panic!("extent {extent} is {entry:?}"),
             }
             for tail in extent + 1..extent + length {
-                assert_eq!(directory.get(tail).kind, Kind::Tail, "extent {tail}");
+                assert_eq!(directory.get(tail).kind, EntryKind::Tail, "extent {tail}");
             }
             extent += length;
         }

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// From the ground up.
-const ROOMS: [&str; 18] = [
+const ROOMS: [&str; 20] = [
     "error",
     "sys",
     "check",
@@ -23,7 +23,9 @@ const ROOMS: [&str; 18] = [
     "supervisor",
     "bootstrap",
     "family",
+    "cluster",
     "pool",
+    "node",
     "process",
     "safe",
     "ffi",

@@ -29,7 +29,7 @@ mod sys {
 
     pub mod owner {
         #[derive(Clone, Copy, PartialEq, Eq)]
-        pub enum Kind {
+        pub enum OwnerKind {
             Thread,
             Process,
         }

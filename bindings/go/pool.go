@@ -313,7 +313,8 @@ func (p *Pool) Shutdown(ctx context.Context) error {
 	}
 }
 
-// TryShutdown takes no more tasks, and is ErrWouldBlock while tasks are under way. Otherwise it is as Shutdown.
+// TryShutdown takes no more tasks, and is ErrWouldBlock while tasks are under way or workers are still ending. Otherwise it is
+// as Shutdown.
 func (p *Pool) TryShutdown() error {
 	if err := p.enter("shutdown"); err != nil {
 		return err

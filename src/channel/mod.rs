@@ -14,7 +14,7 @@ use crate::sys::fd::Guarded;
 use crate::sys::prim::Ordering;
 use crate::sys::socket::{self, Peeked, Ready, Sent, Waited};
 use crate::sys::{fd, fork, reserve};
-use packet::{First, Flaw, HEADER_BYTES, Header, Kind, judge, not_ours};
+use packet::{First, Flaw, HEADER_BYTES, Header, PacketKind, judge, not_ours};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::{Arc, PoisonError};
@@ -141,7 +141,7 @@ impl Channel {
     pub fn send(&self, message: &[u8], timeout: Timeout) -> Result<()> {
         let length = message.len();
         if length <= SHORT_BYTES {
-            match self.put(Header { kind: Kind::Short, length }, message, None, timeout) {
+            match self.put(Header { kind: PacketKind::Short, length }, message, None, timeout) {
                 // The buffer was made so small, or the system's is.
                 Err(error) if error.code().0 == -libc::EMSGSIZE => (),
                 sent => return sent,
@@ -149,12 +149,12 @@ impl Channel {
         }
         self.socket()?;
         let memory = long::write(message)?;
-        self.put(Header { kind: Kind::Long, length }, &[], Some(memory.as_raw_fd()), timeout)
+        self.put(Header { kind: PacketKind::Long, length }, &[], Some(memory.as_raw_fd()), timeout)
     }
 
     /// Sends a descriptor, which stays the caller's.
     pub fn send_fd(&self, fd: RawFd, timeout: Timeout) -> Result<()> {
-        let sent = self.put(Header { kind: Kind::Descriptor, length: 0 }, &[], Some(fd), timeout);
+        let sent = self.put(Header { kind: PacketKind::Descriptor, length: 0 }, &[], Some(fd), timeout);
         sent.map_err(|error| match -error.code().0 {
             libc::EBADF => Error::errno(libc::EBADF, format!("{fd} is no descriptor")),
             _ => error,
@@ -184,7 +184,7 @@ impl Channel {
         loop {
             let (first, seen) = self.first(timeout, &mut deadline)?;
             let length = first.header.length;
-            if first.header.kind == Kind::Descriptor {
+            if first.header.kind == PacketKind::Descriptor {
                 return Err(Error::errno(libc::ENOMSG, "the next is a descriptor, not a message"));
             }
             if length > room.len() {
@@ -211,7 +211,7 @@ impl Channel {
         loop {
             let (first, seen) = self.first(timeout, &mut deadline)?;
             match first.fd {
-                Some(fd) if first.header.kind == Kind::Descriptor => {
+                Some(fd) if first.header.kind == PacketKind::Descriptor => {
                     // Before it is taken: there may be no other number.
                     let fd = fd::above_standard(fd, "the descriptor")?;
                     if self.take(seen, &mut [])? {

@@ -16,7 +16,7 @@ pub(super) const HEADER_BYTES: usize = 16;
 /// What is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u16)]
-pub(super) enum Kind {
+pub(super) enum PacketKind {
     /// A message, in the packet.
     Short = 1,
     /// A message, in memory whose descriptor is beside the packet.
@@ -28,7 +28,7 @@ pub(super) enum Kind {
 /// What a packet says of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Header {
-    pub(super) kind: Kind,
+    pub(super) kind: PacketKind,
     /// Of the message, in bytes; 0 for a descriptor.
     pub(super) length: usize,
 }
@@ -52,7 +52,7 @@ impl Header {
             let text = format!("the other end speaks version {} of a channel; here {VERSION}", number(4));
             return Err(Error::new(Code::VERSION, text));
         }
-        let kinds = [Kind::Short, Kind::Long, Kind::Descriptor];
+        let kinds = [PacketKind::Short, PacketKind::Long, PacketKind::Descriptor];
         let kind = kinds.into_iter().find(|kind| *kind as u16 == number(6)).ok_or_else(not_ours)?;
         let length = bytes[8..HEADER_BYTES].try_into().map_or(u64::MAX, u64::from_ne_bytes);
         let length = usize::try_from(length).ok().filter(|length| *length <= isize::MAX as usize);
@@ -90,16 +90,16 @@ pub(super) fn judge(
 ) -> std::result::Result<First, Flaw> {
     let header = Header::decode(&bytes[..length.min(bytes.len())]).map_err(Flaw::Broken)?;
     let (wanted_length, wanted_fds) = match header.kind {
-        Kind::Short => (header.length.saturating_add(HEADER_BYTES), 0),
-        Kind::Long => (HEADER_BYTES, 1),
-        Kind::Descriptor => (HEADER_BYTES, 1),
+        PacketKind::Short => (header.length.saturating_add(HEADER_BYTES), 0),
+        PacketKind::Long => (HEADER_BYTES, 1),
+        PacketKind::Descriptor => (HEADER_BYTES, 1),
     };
     if fds.len() < wanted_fds && fds_lost {
         let text = "no descriptor is free for the one that comes through the channel";
         return Err(Flaw::NoDescriptor(Error::errno(libc::EMFILE, text)));
     }
     let sound = length == wanted_length && fds.len() == wanted_fds && !fds_lost;
-    if !sound || (header.kind == Kind::Descriptor && header.length != 0) {
+    if !sound || (header.kind == PacketKind::Descriptor && header.length != 0) {
         return Err(Flaw::Broken(not_ours()));
     }
     Ok(First { header, fd: fds.into_iter().next() })

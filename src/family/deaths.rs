@@ -1,6 +1,6 @@
 //! Who has ended, and what follows from it; ending them.
 
-use super::member::State;
+use super::member::MemberState;
 use super::restart_backoff::RestartBackoff;
 use super::starting::NO_INIT_HINT;
 use super::{Event, Family, PIDFDS};
@@ -12,7 +12,7 @@ use crate::sys::{pidfd, signal};
 use crate::task::death::Death;
 use crate::task::program;
 use crate::task::ring::phase;
-use crate::task::wire::{Kind, Message};
+use crate::task::wire::{Message, MessageKind};
 use std::os::fd::AsRawFd;
 
 /// How long a worker may take to leave in good order when it is replaced.
@@ -23,15 +23,15 @@ impl Family {
         for slot in 0..self.members.len() {
             let member = &mut self.members[slot];
             match member.state {
-                State::Starting { .. } if member.has_become_ready() => {
-                    (member.state, member.was_ready) = (State::Ready, true);
+                MemberState::Starting { .. } if member.has_become_ready() => {
+                    (member.state, member.was_ready) = (MemberState::Ready, true);
                     // Until all are ready for the first time somebody waits for the pool, and wants to know why not.
                     let ever_ready = self.backoff.ever_ready || self.all_ready();
                     let own_failures = self.backoff.own_failures;
                     self.backoff = RestartBackoff { ever_ready, own_failures, ..RestartBackoff::default() };
                     self.events.push_back(Event::Ready(slot));
                 }
-                State::Dying => {
+                MemberState::Dying => {
                     let Some(pidfd) = &member.pidfd else { continue };
                     if pidfd::has_ended(pidfd.as_raw_fd()) {
                         epoll.remove(pidfd.as_raw_fd());
@@ -68,7 +68,7 @@ impl Family {
         // What an initializer's failure says is the user's affair; of a single process it is the answer.
         let is_single = self.settings.job.is_some();
         let code = member.failure_code().filter(|_| is_single).unwrap_or(Code::WORKER_START);
-        member.state = State::Ended;
+        member.state = MemberState::Ended;
         self.events.push_back(Event::Ended(slot, death));
         if let (true, Some(sharing), Some(reason)) = (cannot_map, &mut self.sharing, &reason) {
             // Whoever shares is told; the place gets a worker without the segment.
@@ -115,7 +115,7 @@ impl Family {
     pub(crate) fn ask_to_signal(&mut self, slot: usize, signal: i32) -> Result<()> {
         let Some(link) = &mut self.link else { return Err(Code::errno(libc::ESRCH).into()) };
         let words = [slot as u64, self.members[slot].generation, signal as u64];
-        link.connection.send(Message::new(Kind::SignalWorker, &words))
+        link.connection.send(Message::new(MessageKind::SignalWorker, &words))
     }
 
     /// Ends a worker that cannot be trusted any more, or does not end by itself; [`Event::Ended`] follows.
@@ -132,17 +132,19 @@ impl Family {
             let member = &mut self.members[slot];
             let is_known = member.renew_pidfd();
             match (member.state, &member.pidfd) {
-                (State::Vacant { .. } | State::Ended, _) => (),
+                (MemberState::Vacant { .. } | MemberState::Ended, _) => (),
                 // Nothing is left by which its end could be seen, but that its supervisor takes it along.
-                (State::Starting { .. } | State::Ready | State::Dying, Some(_)) if !is_known => {
+                (MemberState::Starting { .. } | MemberState::Ready | MemberState::Dying, Some(_))
+                    if !is_known =>
+                {
                     let death = Death::new(member.pid, libc::SIGKILL, 0, 0);
                     self.ended(slot, death);
                 }
-                (State::Dying, _) => (),
+                (MemberState::Dying, _) => (),
                 (_, Some(pidfd)) => {
                     let _ = pidfd::signal(pidfd.as_raw_fd(), libc::SIGKILL);
                     let _ = epoll.add(pidfd.as_raw_fd(), PIDFDS | slot as u64);
-                    member.state = State::Dying;
+                    member.state = MemberState::Dying;
                 }
                 // Never given a task, and it goes with its supervisor.
                 (_, None) => member.vacate(0),

@@ -13,7 +13,7 @@ use crate::task::StartMethod;
 use crate::task::function::Tables;
 use crate::task::program;
 use crate::task::settings::Settings;
-use crate::task::wire::{self, Connection, Kind, Message, Reader, Writer};
+use crate::task::wire::{self, Connection, Message, MessageKind, Reader, Writer};
 use std::os::fd::{AsRawFd, OwnedFd};
 
 /// A supervisor, from its start until it is known to be gone.
@@ -60,7 +60,7 @@ impl Link {
         let mut fds = vec![fd::duplicate(heap.fd())?, fork::own_pidfd()?, wire::to_memfd(&writer.0)?];
         fds.extend(settings.copy_of_input()?);
         let words = [wire::version(), heap.address() as u64, heap.mapped_bytes() as u64];
-        let configure = Message::new(Kind::Configure, &words).with_fds(fds);
+        let configure = Message::new(MessageKind::Configure, &words).with_fds(fds);
         let (ours, keeper) = match settings.start {
             StartMethod::Fork => fork_host(settings, entry, deadline)?,
             _ => execute(settings, program)?,
@@ -126,7 +126,7 @@ impl Link {
             Some(_) => self.signal(libc::SIGKILL),
             None => {
                 // One that outlives its host's interest has a keeper that is nobody's to kill. It reads this before the end of the socket.
-                let _ = self.connection.send(Message::new(Kind::Stop, &[0]));
+                let _ = self.connection.send(Message::new(MessageKind::Stop, &[0]));
                 self.keeper.kill();
             }
         }
@@ -167,7 +167,7 @@ impl Link {
 /// How long a supervisor may take to end that the host asks to and may not kill.
 const REFUSED_NS: u64 = 1_000_000_000;
 
-const NEWS: News = News { born: Kind::Born as u64, gone: Kind::Gone as u64 };
+const NEWS: News = News { born: MessageKind::Born as u64, gone: MessageKind::Gone as u64 };
 
 /// A supervisor that runs a program.
 fn execute(settings: &Settings, program: Option<&Command>) -> Result<(OwnedFd, Keeper)> {

@@ -33,7 +33,7 @@ use std::fmt::Write as _;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum State {
+pub(crate) enum MemberState {
     Vacant { not_before_ns: u64 },
     Starting { deadline: Deadline },
     Ready,
@@ -43,7 +43,7 @@ pub(crate) enum State {
 
 #[derive(Debug)]
 pub(crate) struct Member {
-    pub(crate) state: State,
+    pub(crate) state: MemberState,
     /// Counts the processes of this place, so that late news of an earlier one is known as such.
     pub(crate) generation: u64,
     /// The host has seen it ready: from then on nothing that it writes makes it a start that failed.
@@ -66,7 +66,7 @@ pub(crate) struct Member {
 
 impl Member {
     pub(crate) fn new() -> Member {
-        let state = State::Vacant { not_before_ns: 0 };
+        let state = MemberState::Vacant { not_before_ns: 0 };
         Member {
             state,
             generation: 0,
@@ -118,7 +118,7 @@ impl Member {
         self.pidfd = None;
         self.leaving = None;
         self.was_ready = false;
-        self.state = State::Starting { deadline: Deadline::after(start_timeout_ns) };
+        self.state = MemberState::Starting { deadline: Deadline::after(start_timeout_ns) };
         Ok(vec![fd, copy, theirs])
     }
 
@@ -178,7 +178,7 @@ impl Member {
 
     /// Whether its pidfd was lost on its way, and is to be asked for.
     pub(super) fn wants_pidfd(&self) -> bool {
-        self.pid != 0 && self.pidfd.is_none() && matches!(self.state, State::Starting { .. })
+        self.pid != 0 && self.pidfd.is_none() && matches!(self.state, MemberState::Starting { .. })
     }
 
     /// Whether it is to be asked for now.
@@ -255,7 +255,7 @@ impl Member {
     /// The process has ended and everything about it has been dealt with.
     pub(crate) fn vacate(&mut self, pause_ns: u64) {
         let not_before_ns = if pause_ns == 0 { 0 } else { now_ns() + pause_ns };
-        self.state = State::Vacant { not_before_ns };
+        self.state = MemberState::Vacant { not_before_ns };
         self.segment = None;
         self.control_socket = None;
         self.pidfd = None;

@@ -1,6 +1,6 @@
 //! What the supervisor says, and what it is told.
 
-use super::member::{Member, State};
+use super::member::{Member, MemberState};
 use super::{Family, SOCKET, SUPERVISOR, UNWATCHED_NS};
 use crate::error::{Error, Result};
 use crate::sys::clock::Deadline;
@@ -10,7 +10,7 @@ use crate::sys::limits;
 use crate::sys::pidfd::Ended;
 use crate::task::callees::Callees;
 use crate::task::death::Death;
-use crate::task::wire::{self, Kind, Message};
+use crate::task::wire::{self, Message, MessageKind};
 use std::os::fd::AsRawFd;
 
 impl Family {
@@ -23,7 +23,7 @@ impl Family {
             member.asks_again = Deadline::after(UNWATCHED_NS);
             let words = [slot as u64, member.generation];
             // Should it fail for good, so does the flush.
-            let _ = link.connection.send(Message::new(Kind::StartedAgain, &words));
+            let _ = link.connection.send(Message::new(MessageKind::StartedAgain, &words));
         }
         self.members.iter_mut().for_each(Member::flush);
         if link.connection.flush().is_err() {
@@ -56,7 +56,7 @@ impl Family {
     pub(super) fn take(&mut self, message: Message, epoll: &Epoll) -> Result<()> {
         let [slot, generation, third, fourth, fifth, sixth, seventh] = message.words;
         match message.kind {
-            Kind::Ready => {
+            MessageKind::Ready => {
                 // Now, while the host waits for its workers anyway, and before any of them can have been killed.
                 self.oom_kills.get_or_insert_with(limits::oom_kills);
                 let Some(link) = &mut self.link else { return Ok(()) };
@@ -79,7 +79,7 @@ impl Family {
                     }
                 }
             }
-            Kind::Born => {
+            MessageKind::Born => {
                 let Some(link) = &mut self.link else { return Ok(()) };
                 let born = link.is_born(message);
                 if let Some(pidfd) = &link.pidfd {
@@ -91,31 +91,31 @@ impl Family {
                     self.could_not_start(self.no_supervisor(errno));
                 }
             }
-            Kind::Gone => {
+            MessageKind::Gone => {
                 if let Some(link) = &mut self.link {
                     link.gone = Some(Ended::from_status(0, slot as i32));
                 }
             }
-            Kind::Refused => {
+            MessageKind::Refused => {
                 let error = message.error(0);
                 let text = format!("the supervisor: {}", error.text());
                 self.lose_supervisor(epoll, Some(Error::new(error.code(), text)));
             }
-            Kind::Started => {
+            MessageKind::Started => {
                 if let Some(member) = self.member(slot, generation) {
                     member.pid = third as i32;
                     member.pidfd = message.fds.into_iter().next().map(Guarded::new);
                     member.asks_again = Deadline::after(UNWATCHED_NS);
                 }
             }
-            Kind::NotStarted => {
+            MessageKind::NotStarted => {
                 let error = message.error(2);
                 if let Some(member) = self.member(slot, generation) {
                     member.vacate(0);
                     self.could_not_start(error);
                 }
             }
-            Kind::Exited => {
+            MessageKind::Exited => {
                 let wire::How { signal, code, late } = wire::How::from_word(third);
                 let mut death = Death::new(fifth as i32, signal, code, fourth);
                 (death.user_ns, death.system_ns, death.late) = (sixth, seventh, late);
@@ -139,7 +139,7 @@ impl Family {
     /// The member that a message is about, if it is still about the same process.
     pub(super) fn member(&mut self, slot: u64, generation: u64) -> Option<&mut Member> {
         let member = self.members.get_mut(usize::try_from(slot).ok()?)?;
-        let alive = !matches!(member.state, State::Vacant { .. } | State::Ended);
+        let alive = !matches!(member.state, MemberState::Vacant { .. } | MemberState::Ended);
         (alive && member.generation == generation).then_some(member)
     }
 }

@@ -45,7 +45,7 @@ use crate::task::program;
 use crate::task::settings::Settings;
 use crate::task::share::Share;
 use link::Link;
-use member::{Member, State};
+use member::{Member, MemberState};
 use restart_backoff::RestartBackoff;
 use sharing::Sharing;
 use std::cell::Cell;
@@ -214,13 +214,13 @@ impl Family {
         page.show_deaths(self.worker_deaths, self.workers_recycled, self.supervisor_deaths);
         page.show_places(self.members.iter().map(|member| Shown {
             state: match member.state {
-                State::Vacant { .. } if member.parked => shown::PARKED,
-                State::Vacant { .. } => shown::VACANT,
-                State::Starting { .. } => shown::STARTING,
-                State::Ready if member.leaving.is_some() => shown::LEAVING,
-                State::Ready => shown::READY,
-                State::Dying => shown::DYING,
-                State::Ended => shown::ENDED,
+                MemberState::Vacant { .. } if member.parked => shown::PARKED,
+                MemberState::Vacant { .. } => shown::VACANT,
+                MemberState::Starting { .. } => shown::STARTING,
+                MemberState::Ready if member.leaving.is_some() => shown::LEAVING,
+                MemberState::Ready => shown::READY,
+                MemberState::Dying => shown::DYING,
+                MemberState::Ended => shown::ENDED,
             },
             pid: member.pid as u32,
             generation: member.generation,
@@ -250,8 +250,9 @@ impl Family {
 
     /// Whether a worker has become ready that nobody has been told of.
     pub(crate) fn has_news(&self) -> bool {
-        let has_become_ready =
-            |member: &Member| matches!(member.state, State::Starting { .. }) && member.has_become_ready();
+        let has_become_ready = |member: &Member| {
+            matches!(member.state, MemberState::Starting { .. }) && member.has_become_ready()
+        };
         self.glance().changing && self.members.iter().any(has_become_ready)
             || self.sharing.as_ref().is_some_and(|sharing| sharing.mapped != self.mapped_count())
     }
@@ -325,14 +326,15 @@ impl Family {
         if let Some(glance) = self.glance.get() {
             return glance;
         }
-        let changing = |member: &Member| matches!(member.state, State::Starting { .. } | State::Dying);
+        let changing =
+            |member: &Member| matches!(member.state, MemberState::Starting { .. } | MemberState::Dying);
         let deadlines = self.members.iter().map(|member| match member.state {
-            State::Vacant { not_before_ns } if not_before_ns != 0 && !member.parked => {
+            MemberState::Vacant { not_before_ns } if not_before_ns != 0 && !member.parked => {
                 Deadline(not_before_ns)
             }
-            State::Starting { .. } if member.wants_pidfd() => member.asks_again,
-            State::Starting { deadline } => deadline,
-            State::Dying => Deadline::after(UNWATCHED_NS),
+            MemberState::Starting { .. } if member.wants_pidfd() => member.asks_again,
+            MemberState::Starting { deadline } => deadline,
+            MemberState::Dying => Deadline::after(UNWATCHED_NS),
             _ => member.leaving.unwrap_or(Deadline::NEVER),
         });
         let next_deadline = deadlines.fold(Deadline::NEVER, Deadline::min);
@@ -353,7 +355,7 @@ impl Family {
 
     /// Whether every place has a worker that takes tasks.
     pub(crate) fn all_ready(&self) -> bool {
-        self.members.iter().all(|member| member.parked || member.state == State::Ready)
+        self.members.iter().all(|member| member.parked || member.state == MemberState::Ready)
     }
 
     /// Leaves places vacant from this one on.
@@ -375,7 +377,8 @@ impl Family {
 
     /// Has so many more places filled, as far as there are any; whether there were.
     pub(crate) fn unpark(&mut self, count: usize) -> bool {
-        let vacant = |member: &&mut Member| member.parked && matches!(member.state, State::Vacant { .. });
+        let vacant =
+            |member: &&mut Member| member.parked && matches!(member.state, MemberState::Vacant { .. });
         let places: Vec<&mut Member> = self.members.iter_mut().filter(vacant).take(count).collect();
         let any = !places.is_empty();
         places.into_iter().for_each(|member| member.parked = false);
@@ -395,6 +398,6 @@ impl Family {
     }
 
     pub(crate) fn ready_count(&self) -> usize {
-        self.members.iter().filter(|member| member.state == State::Ready).count()
+        self.members.iter().filter(|member| member.state == MemberState::Ready).count()
     }
 }

@@ -1,7 +1,7 @@
 //! Segments on their way to all workers of a family.
 
 use super::Family;
-use super::member::{Member, State};
+use super::member::{Member, MemberState};
 use crate::error::{Error, Result};
 use crate::task::share::{self, Share};
 
@@ -33,8 +33,8 @@ impl Family {
             return Some(Err(failure));
         }
         let has = |(slot, member): (usize, &Member)| {
-            let vacant = member.parked && matches!(member.state, State::Vacant { .. });
-            vacant || member.state == State::Ready && (member.has_mapped() || busy(slot))
+            let vacant = member.parked && matches!(member.state, MemberState::Vacant { .. });
+            vacant || member.state == MemberState::Ready && (member.has_mapped() || busy(slot))
         };
         self.members.iter().enumerate().all(has).then_some(Ok(()))
     }

@@ -2,7 +2,7 @@
 //! run out, or leaves to itself.
 
 use super::link::Link;
-use super::member::State;
+use super::member::MemberState;
 use super::{Event, Family};
 use crate::error::Result;
 use crate::sys::clock::{Deadline, now_ns};
@@ -10,19 +10,41 @@ use crate::sys::pidfd;
 use crate::sys::prim::Ordering;
 use crate::task::death::Death;
 use crate::task::job::Input;
-use crate::task::wire::{Kind, Message};
+use crate::task::wire::{Message, MessageKind};
 use std::os::fd::AsRawFd;
 
-/// The supervisor of a family that has been told to end.
+/// Killing and reaping takes the supervisor some milliseconds more than the workers were given.
+const PATIENCE_NS: u64 = 500_000_000;
+
+/// The supervisor of a family that has been told to end, where there is one.
+#[derive(Debug)]
 pub(crate) struct Leaving {
-    link: Link,
+    link: Option<Link>,
     until: Deadline,
 }
 
 impl Leaving {
     /// Waits for its end.
     pub(crate) fn wait(self) {
-        self.link.finish(self.until);
+        if let Some(link) = self.link {
+            link.finish(self.until);
+        }
+    }
+
+    /// Its workers have no longer than this, if they had.
+    pub(crate) fn hurry(self, deadline: Deadline) -> Leaving {
+        let until = Deadline(deadline.0.max(now_ns()).saturating_add(PATIENCE_NS));
+        Leaving { until: self.until.min(until), ..self }
+    }
+
+    /// Looks whether it has ended, or has not been born. One whose time is up is killed.
+    pub(crate) fn is_over(&self) -> bool {
+        let Some(link) = self.link.as_ref().filter(|link| link.pidfd.is_some()) else { return true };
+        let has_ended = link.has_ended();
+        if !has_ended && self.until.passed() {
+            link.signal(libc::SIGKILL);
+        }
+        has_ended
     }
 }
 
@@ -41,7 +63,7 @@ impl Family {
     /// Sends a signal to everything that descends from the supervisor.
     pub(crate) fn signal_tree(&mut self, signal: i32) -> Result<()> {
         if let Some(link) = &mut self.link {
-            link.connection.send(Message::new(Kind::SignalTree, &[signal as u64]))?;
+            link.connection.send(Message::new(MessageKind::SignalTree, &[signal as u64]))?;
             link.signal(libc::SIGCONT);
         }
         Ok(())
@@ -63,14 +85,12 @@ impl Family {
 
     /// Ends the family and waits for it: workers may finish what they do until the deadline, then all are killed.
     pub(crate) fn stop(&mut self, deadline: Deadline) {
-        if let Some(leaving) = self.begin_to_stop(deadline) {
-            leaving.wait();
-        }
+        self.begin_to_stop(deadline).wait();
         self.end_all();
     }
 
     /// The first half of that, which does not wait; what is left to wait for.
-    pub(crate) fn begin_to_stop(&mut self, deadline: Deadline) -> Option<Leaving> {
+    pub(crate) fn begin_to_stop(&mut self, deadline: Deadline) -> Leaving {
         self.stopping = true;
         let grace_ns = deadline.0.saturating_sub(now_ns());
         let killed_at_once = deadline.passed();
@@ -85,18 +105,18 @@ impl Family {
                 _ => drop(member.signal(libc::SIGKILL)),
             }
         }
-        self.link.take().map(|mut link| {
+        let mut link = self.link.take();
+        if let Some(link) = &mut link {
             self.epoll.remove(link.connection.fd());
             if let Some(pidfd) = &link.pidfd {
                 self.epoll.remove(pidfd.as_raw_fd());
             }
-            let _ = link.connection.send(Message::new(Kind::Stop, &[grace_ns]));
+            let _ = link.connection.send(Message::new(MessageKind::Stop, &[grace_ns]));
             link.signal(libc::SIGCONT);
-            // Killing and reaping takes the supervisor some milliseconds more than the workers were given. What a single
-            // process has started may be a lot, and no deadline has been promised.
-            let patience_ns = if self.settings.job.is_some() { 5_000_000_000 } else { 500_000_000 };
-            Leaving { link, until: Deadline(deadline.0.max(now_ns()).saturating_add(patience_ns)) }
-        })
+        }
+        // What a single process has started may be a lot, and no deadline has been promised.
+        let patience_ns = if self.settings.job.is_some() { 10 * PATIENCE_NS } else { PATIENCE_NS };
+        Leaving { link, until: Deadline(deadline.0.max(now_ns()).saturating_add(patience_ns)) }
     }
 
     /// The second half: whoever is still there is killed.
@@ -109,9 +129,9 @@ impl Family {
                 }
                 pidfd::reap(pidfd);
             }
-            if !matches!(member.state, State::Vacant { .. } | State::Ended) {
+            if !matches!(member.state, MemberState::Vacant { .. } | MemberState::Ended) {
                 let death = Death::new(member.pid, libc::SIGKILL, 0, 0);
-                member.state = State::Ended;
+                member.state = MemberState::Ended;
                 self.events.push_back(Event::Ended(slot, death));
             }
         }

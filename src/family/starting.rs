@@ -1,7 +1,7 @@
 //! Supervisors and workers that are to come up: starting them, and what a start that failed leads to.
 
 use super::link::Link;
-use super::member::{Member, State};
+use super::member::{Member, MemberState};
 use super::restart_backoff::HOPELESS;
 use super::{Event, Family, MARKED_FROM, SOCKET};
 use crate::error::{Code, Error, Result};
@@ -12,7 +12,7 @@ use crate::sys::pidfd;
 use crate::sys::prim::Ordering;
 use crate::task::StartMethod;
 use crate::task::handover::Handover;
-use crate::task::wire::{Kind, Message};
+use crate::task::wire::{Message, MessageKind};
 use std::os::fd::AsRawFd;
 
 /// Workers that are being started at a time: their descriptors are on their way, of which there are only so many.
@@ -49,7 +49,7 @@ impl Family {
         let too_long = now.saturating_sub(since) > self.start_timeout_ns;
         let hopeless = !self.backoff.ever_ready && self.backoff.killed >= HOPELESS;
         // Workers that do work are not ended for the sake of one that does not come up.
-        let others = self.members.iter().any(|member| member.state == State::Ready);
+        let others = self.members.iter().any(|member| member.state == MemberState::Ready);
         let may_go_on = others && self.backoff.ever_ready;
         if may_go_on {
             self.backoff.since_ns = Some(now);
@@ -73,7 +73,7 @@ impl Family {
         self.start_failed(usize::MAX, false, Error::new(Code::WORKER_START, text));
         let pause_ns = self.backoff.pause_ns();
         for member in &mut self.members {
-            if matches!(member.state, State::Vacant { .. }) {
+            if matches!(member.state, MemberState::Vacant { .. }) {
                 member.vacate(pause_ns);
             }
         }
@@ -101,14 +101,14 @@ impl Family {
                 self.members[slot].leaving = Some(Deadline::NEVER);
             }
             let member = &self.members[slot];
-            let late = matches!(member.state, State::Starting { deadline } if deadline.passed());
+            let late = matches!(member.state, MemberState::Starting { deadline } if deadline.passed());
             if !late {
                 continue;
             }
             // Either it is this process that has not told, or has not heard: nobody's fault.
             if unsent && member.pid == 0 || member.pid != 0 && member.pidfd.is_none() {
                 self.members[slot].state =
-                    State::Starting { deadline: Deadline::after(self.start_timeout_ns) };
+                    MemberState::Starting { deadline: Deadline::after(self.start_timeout_ns) };
                 continue;
             }
             self.kill(slot);
@@ -124,7 +124,7 @@ impl Family {
                 return self.break_down(Error::new(Code::WORKER_START, text));
             }
             // Its end is a failed start like any other.
-            member.state = State::Starting { deadline: Deadline::NEVER };
+            member.state = MemberState::Starting { deadline: Deadline::NEVER };
         }
     }
 
@@ -150,12 +150,12 @@ impl Family {
         }
         let Some(link) = &mut self.link else { return Ok(()) };
         let unanswered =
-            |member: &Member| matches!(member.state, State::Starting { .. }) && member.pidfd.is_none();
+            |member: &Member| matches!(member.state, MemberState::Starting { .. }) && member.pidfd.is_none();
         let mut room =
             AT_ONCE.saturating_sub(self.members.iter().filter(|member| unanswered(member)).count());
         let marked = self.members.len() > MARKED_FROM;
         for (slot, member) in self.members.iter_mut().enumerate() {
-            let State::Vacant { not_before_ns } = member.state else { continue };
+            let MemberState::Vacant { not_before_ns } = member.state else { continue };
             if member.parked || room == 0 || (not_before_ns != 0 && now_ns() < not_before_ns) {
                 continue;
             }
@@ -172,7 +172,7 @@ impl Family {
                 passed.inspect_err(|_| member.vacate(0))?;
             }
             let words = [slot as u64, member.generation];
-            let message = Message::new(Kind::StartWorker, &words).with_fds(fds);
+            let message = Message::new(MessageKind::StartWorker, &words).with_fds(fds);
             if let Err(error) = link.connection.try_send(message) {
                 member.vacate(0);
                 return Err(error);

@@ -15,18 +15,18 @@ use std::ffi::{c_char, c_int, c_void};
 pub type tine_item_fn =
     Option<unsafe extern "C-unwind" fn(task: *mut tine_task, r#in: *const c_void, out: *mut c_void) -> c_int>;
 
-/// The function of a loop: once per piece of the range, from begin up to but not including end.
+/// The function of a loop: once per chunk of the range, from begin up to but not including end.
 pub type tine_range_fn =
     Option<unsafe extern "C-unwind" fn(task: *mut tine_task, begin: usize, end: usize) -> c_int>;
 
 /// After the first item that fails no other begins: those that had not fail with -ECANCELED and TINE_NOT_STARTED.
 pub const TINE_STOP_ON_FAILURE: u32 = 1 << 17;
 
-/// Pieces of .chunk items; where that is 0, of as many as take about a millisecond, fewer towards the end.
+/// Chunks of .chunk items; where that is 0, of as many as take about a millisecond, fewer towards the end.
 pub const TINE_SCHEDULE_MEASURED: c_int = 0;
-/// One piece for each worker.
+/// One chunk for each worker.
 pub const TINE_SCHEDULE_STATIC: c_int = 1;
-/// Pieces of half of a worker's share of what is left, and never fewer items than .chunk but for the last.
+/// Chunks of half of a worker's share of what is left, and never fewer items than .chunk but for the last.
 pub const TINE_SCHEDULE_GUIDED: c_int = 2;
 
 /// What a map or a loop can be told.
@@ -45,20 +45,20 @@ pub struct tine_map_options {
     /// Their length.
     pub context_length: usize,
     /// How many items go to a worker at a time; 0: as many as take about a millisecond, fewer towards the end. It
-    /// decides the speed and nothing else: results, errors and progress are each item's own. The last pieces are taken
+    /// decides the speed and nothing else: results, errors and progress are each item's own. The last chunks are taken
     /// back from slow workers item by item when others have nothing left to do.
     pub chunk: usize,
     /// An int for each item, which becomes its status; may be NULL.
     pub status: *mut c_int,
     /// How long the call of each item may take, in nanoseconds; 0: the pool's .deadline_ns; TINE_FOREVER: any time. An
-    /// item that takes longer fails with -ETIMEDOUT, and no other with it. In a loop, of each piece.
+    /// item that takes longer fails with -ETIMEDOUT, and no other with it. In a loop, of each chunk.
     pub item_deadline_ns: i64,
     /// How often an item may be run again after its process has died with it. Without TINE_IDEMPOTENT any number but 0 is
     /// -EINVAL.
     pub retries: u32,
     /// TINE_IDEMPOTENT, TINE_STOP_ON_FAILURE.
     pub flags: u32,
-    /// Called for each item that has failed, on the thread that called the map; may be NULL. In a loop, for each piece
+    /// Called for each item that has failed, on the thread that called the map; may be NULL. In a loop, for each chunk
     /// that has failed, with where it begins. The result is valid until the callback returns.
     pub on_failure: Option<unsafe extern "C" fn(result: *const tine_result, item: usize, user: *mut c_void)>,
     /// Called now and then, and at the end, with how many items have been dealt with, on the thread that called the
@@ -68,7 +68,7 @@ pub struct tine_map_options {
     pub user: *mut c_void,
     /// TINE_SCHEDULE_MEASURED, TINE_SCHEDULE_STATIC or TINE_SCHEDULE_GUIDED: it decides as little as .chunk does.
     pub schedule: c_int,
-    /// How many bytes of inputs and outputs a piece may have at most, though at least one item; 0: any number. In a
+    /// How many bytes of inputs and outputs a chunk may have at most, though at least one item; 0: any number. In a
     /// loop any number but 0 is -EINVAL.
     pub chunk_bytes: usize,
 }
@@ -77,7 +77,7 @@ extensible!(tine_map_options: Options);
 
 /// Calls a function for each item of an array, on all workers, and waits until all items have been dealt with.
 ///
-/// Arrays in the pool's heap are used where they are; others are copied piece by piece, and outputs are copied back
+/// Arrays in the pool's heap are used where they are; others are copied chunk by chunk, and outputs are copied back
 /// for items that succeed. A worker that dies costs the one item that it was running.
 ///
 /// Parameters: pool. fn, or NULL and the option .name. in, in_stride: the first item, and the bytes from one to the
@@ -113,10 +113,10 @@ pub unsafe extern "C" fn tine_map(
     }
 }
 
-/// Calls a function for pieces of a range, on all workers, until all of it has been dealt with.
+/// Calls a function for chunks of a range, on all workers, until all of it has been dealt with.
 ///
 /// Parameters: pool. fn. begin, end: the range, without end. options: as for tine_map, without .name; .chunk is the
-/// length of a piece, and a piece that fails fails all its items.
+/// length of a chunk, and a chunk that fails fails all its items.
 /// Returns as tine_map; -EINVAL where end is less than begin.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_for(

@@ -31,4 +31,5 @@ pub mod sync_barrier;
 pub mod sync_rwlock;
 pub mod sync_signal;
 pub mod task;
+pub mod transport;
 pub mod worker_options;

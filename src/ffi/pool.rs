@@ -6,9 +6,12 @@ use crate::ffi::guard::{Out, bytes, deadline, duration, flags, guard, guard_end,
 use crate::ffi::heap::{self, tine_heap};
 use crate::ffi::options::{self, extensible};
 use crate::ffi::start::tine_fn;
+use crate::ffi::transport::{
+    TINE_ENGINE_DEFAULT, TINE_ENGINE_LOCAL, TINE_ENGINE_MPI, TINE_ENGINE_MPI_OR_LOCAL,
+};
 use crate::ffi::worker_options::{start, tine_worker_options};
 use crate::heap::Heap;
-use crate::pool::{Pool, PoolOptions};
+use crate::pool::{Engine, Pool, PoolOptions};
 use crate::sys::clock::Timeout;
 use crate::task::function::Function;
 use crate::worker::Worker;
@@ -92,7 +95,7 @@ pub struct tine_pool_options {
     pub grace_ns: i64,
     /// A signal that the worker gets at once when its task is to end, for functions that block; 0: none.
     pub cancel_signal: c_int,
-    /// A worker is replaced after so many tasks (a piece of a map counts as one), or up to an eighth fewer, so that
+    /// A worker is replaced after so many tasks (a chunk of a map counts as one), or up to an eighth fewer, so that
     /// they aren't all replaced at a time; 0: never.
     pub max_tasks_per_worker: u32,
     /// A worker is replaced when it is so old and has nothing to do, in nanoseconds; 0: at no age.
@@ -136,6 +139,10 @@ pub struct tine_pool_options {
     /// How long a worker above .min_workers may have nothing to do before it ends, in nanoseconds; 0: any time. It ends as
     /// one that is replaced does. With TINE_NO_THREAD it ends in the host's next call.
     pub idle_timeout_ns: i64,
+    /// Where the workers are: TINE_ENGINE_DEFAULT, TINE_ENGINE_LOCAL, TINE_ENGINE_MPI or TINE_ENGINE_MPI_OR_LOCAL. With MPI, .workers is how
+    /// many each node has (0: one for each processor that its rank may use). Inputs and outputs travel as bytes: an input with an address of
+    /// the pool's heap in it is refused (-EFAULT), and so are channels and segments.
+    pub engine: c_int,
 }
 
 extensible!(tine_pool_options: Options);
@@ -150,11 +157,11 @@ pub struct tine_stats {
     pub workers: usize,
     /// Workers that take tasks at this moment.
     pub workers_ready: usize,
-    /// Tasks submitted so far, without the pieces of maps.
+    /// Tasks submitted so far, without the chunks of maps.
     pub submitted: u64,
     /// Of these, tasks that have settled.
     pub settled: u64,
-    /// Tasks and pieces of maps that have not settled yet.
+    /// Tasks and chunks of maps that have not settled yet.
     pub outstanding: u64,
     /// Workers that have died while the pool was running.
     pub worker_deaths: u64,
@@ -346,6 +353,13 @@ impl tine_pool_options {
             interruptible: self.flags & TINE_INTERRUPTIBLE != 0,
             inline: self.flags & TINE_INLINE != 0,
             no_thread: self.flags & TINE_NO_THREAD != 0,
+            engine: match self.engine {
+                TINE_ENGINE_DEFAULT => Engine::Default,
+                TINE_ENGINE_LOCAL => Engine::Local,
+                TINE_ENGINE_MPI => Engine::Mpi,
+                TINE_ENGINE_MPI_OR_LOCAL => Engine::MpiOrLocal,
+                other => return Err(Error::invalid(format!("engine is {other}, which is none"))),
+            },
         })
     }
 }
@@ -417,8 +431,9 @@ unsafe fn create(options: Option<&tine_pool_options>, out: *mut *mut tine_pool) 
 /// tine_pool_destroy alone kills.
 ///
 /// Parameters: pool; timeout_ns: how long to wait for the tasks. Workers that have nothing to do any more get what is left
-/// of it to leave, though at least 50 ms and at most a second, and then are killed.
-/// Returns 0; -ETIMEDOUT, -EAGAIN: tasks are still under way; they go on, and it may be called again; -EINTR.
+/// of it to leave, though at least 50 ms and at most a second, and then are killed. 0 does not wait for them either: they get the second.
+/// Returns 0: the workers have ended; -ETIMEDOUT: tasks are still under way; -EAGAIN (0 ns): tasks are, or workers are still ending;
+/// both go on, and it may be called again; -EINTR.
 /// Threads: any. Fork: TINE_EFORKED in a child.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_pool_shutdown(pool: *mut tine_pool, timeout_ns: i64) -> c_int {

@@ -198,12 +198,12 @@ unsafe fn process<'a>(pointer: *const tine_process) -> Result<&'a Process> {
 
 /// Waits until the process has ended, for up to timeout_ns nanoseconds; 0 asks, TINE_FOREVER waits.
 ///
-/// It may be called again, and by several threads: the answer stays the same. One that finds the process ended waits
-/// for the word on how, which its supervisor has within microseconds.
+/// It may be called again, and by several threads: the answer stays the same. How the process has ended its supervisor says, within
+/// microseconds: until then, tine_process_fd is readable already, and a wait goes on while it has time.
 ///
 /// Parameters: p. timeout_ns. out: a tine_exit, with its .size set, or NULL.
-/// Returns 0: it has ended, in whatever way; -EAGAIN, -ETIMEDOUT: it has not; -EINTR (TINE_INTERRUPTIBLE only); -EINVAL;
-/// TINE_EFORKED. Ownership: what the exit points to is valid until tine_process_close. Threads: any.
+/// Returns 0: it has ended, in whatever way; -EAGAIN, -ETIMEDOUT: it has not, or its supervisor has not said how; -EINTR
+/// (TINE_INTERRUPTIBLE only); -EINVAL; TINE_EFORKED. Ownership: what the exit points to is valid until tine_process_close. Threads: any.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_process_wait(
     p: *mut tine_process,

@@ -7,7 +7,7 @@
 use super::EXTENT_BYTES;
 use super::Heap;
 use super::class::{self, Class};
-use super::entry::{Entry, Kind, Owner};
+use super::entry::{Entry, EntryKind, Owner};
 use super::extents::Hints;
 use super::runs;
 use super::slab::{Listed, Slab};
@@ -309,7 +309,7 @@ impl Allocator {
         let known = heap.directory.known_extents();
         let entry = heap.directory.get(extent);
         let Some(slab) =
-            Slab::at(&heap.directory, extent, entry, known).filter(|_| entry.kind == Kind::Loose)
+            Slab::at(&heap.directory, extent, entry, known).filter(|_| entry.kind == EntryKind::Loose)
         else {
             return;
         };
@@ -431,7 +431,7 @@ fn find(heap: &Heap, address: usize) -> Result<Place> {
     let extent = directory.extent_at(address, fd)?.ok_or_else(foreign)?;
     let entry = directory.get(extent);
     let (head, first) = match entry.kind {
-        Kind::Tail => match extent.checked_sub(entry.aux) {
+        EntryKind::Tail => match extent.checked_sub(entry.aux) {
             Some(head) if directory.get(head).is_slab() => (head, directory.get(head)),
             _ => return Err(inside_of_large(heap, extent, address)),
         },
@@ -450,7 +450,7 @@ fn find(heap: &Heap, address: usize) -> Result<Place> {
             None => Err(misses(&slab, offset, address)),
         };
     }
-    let end = head.checked_add(first.aux).filter(|_| first.kind == Kind::Large && first.aux > 0);
+    let end = head.checked_add(first.aux).filter(|_| first.kind == EntryKind::Large && first.aux > 0);
     if !directory.reaches(end.ok_or_else(|| not_allocated(address))?, fd)? {
         return Err(not_allocated(address));
     }
@@ -474,10 +474,10 @@ pub(super) fn size_of(heap: &Heap, address: usize) -> Result<usize> {
 /// The error for an address in an extent that is not the first of a block, and in no slab.
 fn inside_of_large(heap: &Heap, extent: u32, address: usize) -> Error {
     let directory = &heap.directory;
-    let head = (0..extent).rev().find(|extent| directory.get(*extent).kind != Kind::Tail);
+    let head = (0..extent).rev().find(|extent| directory.get(*extent).kind != EntryKind::Tail);
     let block = head.map(|head| (head, directory.get(head)));
     match block {
-        Some((head, entry)) if entry.kind == Kind::Large && entry.aux > extent - head => {
+        Some((head, entry)) if entry.kind == EntryKind::Large && entry.aux > extent - head => {
             points_into(address, address - directory.address_of(head))
         }
         _ => not_allocated(address),

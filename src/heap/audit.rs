@@ -1,6 +1,6 @@
 //! Walking the heap: what it holds and whose it is, and whether everything in it is as it should be.
 
-use super::entry::{Entry, Kind, Owner, ended_process, place_of};
+use super::entry::{Entry, EntryKind, Owner, ended_process, place_of};
 use super::slab::Slab;
 use super::{EXTENT_BYTES, Heap};
 use crate::sys::memory;
@@ -72,7 +72,7 @@ impl Heap {
         let mut all = BTreeMap::<Owner, Usage>::new();
         for (extent, entry, length) in self.runs() {
             let owner = place_of(entry.owner).unwrap_or(entry.owner);
-            if entry.kind == Kind::Large {
+            if entry.kind == EntryKind::Large {
                 all.entry(owner).or_default().add(1, u64::from(length) * EXTENT_BYTES as u64);
             } else if let Some(slab) =
                 Slab::at(&self.directory, extent, entry, self.directory.known_extents())
@@ -91,7 +91,7 @@ impl Heap {
             if place_of(entry.owner).unwrap_or(entry.owner) != owner {
                 continue;
             }
-            if entry.kind == Kind::Large {
+            if entry.kind == EntryKind::Large {
                 all.push((self.directory.address_of(extent), length as usize * EXTENT_BYTES));
             } else if let Some(slab) =
                 Slab::at(&self.directory, extent, entry, self.directory.known_extents())
@@ -119,10 +119,10 @@ impl Heap {
         for (extent, entry, length) in self.runs() {
             let mut fault = |text: &str| faults.push(format!("extent {extent}, {entry:?}: {text}"));
             match entry.kind {
-                Kind::Free if entry.class > 1 || entry.owner != 0 => fault("not a free word"),
-                Kind::Claimed => fault("claimed, and nobody claims it"),
-                Kind::Tail => fault("behind a run that has another end"),
-                Kind::Free => (),
+                EntryKind::Free if entry.class > 1 || entry.owner != 0 => fault("not a free word"),
+                EntryKind::Claimed => fault("claimed, and nobody claims it"),
+                EntryKind::Tail => fault("behind a run that has another end"),
+                EntryKind::Free => (),
                 _ if ended_process(entry.owner).is_none()
                     && !place_of(entry.owner).is_some_and(|place| owners.contains(&place)) =>
                 {
@@ -141,7 +141,7 @@ impl Heap {
             for distance in 1..length {
                 let tail = self.directory.get(extent + distance);
                 let leads = !entry.is_slab() || tail.aux == distance;
-                if tail.kind != Kind::Tail || !leads {
+                if tail.kind != EntryKind::Tail || !leads {
                     fault(&format!("extent {distance} of it is {tail:?}"));
                 }
             }

@@ -34,7 +34,7 @@ pub(super) fn place_of(owner: Owner) -> Option<Owner> {
 
 /// What an extent is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Kind {
+pub(super) enum EntryKind {
     /// The first of a run that is nobody's. `class` 1: its pages may be gone, a hole. A word of zeros is a run of one.
     Free = 0,
     /// The first of a run that its owner is about to make something of.
@@ -52,7 +52,7 @@ pub(super) enum Kind {
 /// A directory word, taken apart.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Entry {
-    pub kind: Kind,
+    pub kind: EntryKind,
     pub class: u8,
     pub owner: Owner,
     pub aux: u32,
@@ -62,50 +62,52 @@ impl Entry {
     pub(super) fn free(length: u32, hole: bool) -> Entry {
         // A word of zeros is a run of one, and no other word is.
         let aux = if length == 1 { 0 } else { length };
-        Entry { kind: Kind::Free, class: u8::from(hole), owner: 0, aux }
+        Entry { kind: EntryKind::Free, class: u8::from(hole), owner: 0, aux }
     }
 
     pub(super) fn claimed(owner: Owner, length: u32) -> Entry {
-        Entry { kind: Kind::Claimed, class: 0, owner, aux: length }
+        Entry { kind: EntryKind::Claimed, class: 0, owner, aux: length }
     }
 
     pub(super) fn large(owner: Owner, length: u32) -> Entry {
-        Entry { kind: Kind::Large, class: 0, owner, aux: length }
+        Entry { kind: EntryKind::Large, class: 0, owner, aux: length }
     }
 
     pub(super) fn slab(owner: Owner, class: u8, generation: u32) -> Entry {
-        Entry { kind: Kind::Slab, class, owner, aux: generation & AUX_MASK }
+        Entry { kind: EntryKind::Slab, class, owner, aux: generation & AUX_MASK }
     }
 
     pub(super) fn tail(distance: u32) -> Entry {
-        Entry { kind: Kind::Tail, class: 0, owner: 0, aux: distance }
+        Entry { kind: EntryKind::Tail, class: 0, owner: 0, aux: distance }
     }
 
     /// The same slab when its owner has let go of it.
     pub(super) fn loosened(self) -> Entry {
-        Entry { kind: Kind::Loose, ..self }
+        Entry { kind: EntryKind::Loose, ..self }
     }
 
     /// The same slab when its owner takes it up again: a generation later, so that who has looked at it before and
     /// found it empty does not take it for the same.
     pub(super) fn fastened(self) -> Entry {
-        Entry { kind: Kind::Slab, aux: self.aux.wrapping_add(1) & AUX_MASK, ..self }
+        Entry { kind: EntryKind::Slab, aux: self.aux.wrapping_add(1) & AUX_MASK, ..self }
     }
 
     pub(super) fn is_slab(self) -> bool {
-        matches!(self.kind, Kind::Slab | Kind::Loose)
+        matches!(self.kind, EntryKind::Slab | EntryKind::Loose)
     }
 
     pub(super) fn is_hole(self) -> bool {
-        self.kind == Kind::Free && self.class != 0
+        self.kind == EntryKind::Free && self.class != 0
     }
 
     /// Extents of the run that begins here, which is in a heap of so many; never 0 and never beyond the end.
     pub(super) fn length_at(self, extent: u32, known: u32) -> u32 {
         let length = match self.kind {
-            Kind::Free | Kind::Claimed | Kind::Large => self.aux,
-            Kind::Slab | Kind::Loose => Class::get(usize::from(self.class)).map_or(1, |class| class.span),
-            Kind::Tail => 1,
+            EntryKind::Free | EntryKind::Claimed | EntryKind::Large => self.aux,
+            EntryKind::Slab | EntryKind::Loose => {
+                Class::get(usize::from(self.class)).map_or(1, |class| class.span)
+            }
+            EntryKind::Tail => 1,
         };
         length.clamp(1, known.saturating_sub(extent).max(1))
     }
@@ -113,8 +115,8 @@ impl Entry {
     /// The same where the word is true; `None` for a run that does not fit, which only a hostile process makes.
     pub(super) fn exact_length(self, extent: u32, known: u32) -> Option<u32> {
         let length = self.length_at(extent, known);
-        let said = if self.kind == Kind::Free { self.aux.max(1) } else { self.aux };
-        let of_extents = matches!(self.kind, Kind::Free | Kind::Claimed | Kind::Large);
+        let said = if self.kind == EntryKind::Free { self.aux.max(1) } else { self.aux };
+        let of_extents = matches!(self.kind, EntryKind::Free | EntryKind::Claimed | EntryKind::Large);
         (extent < known && (!of_extents || said == length)).then_some(length)
     }
 
@@ -128,12 +130,12 @@ impl Entry {
     /// Garbage, which only a hostile process writes, reads as extents that are nobody's to use.
     pub(super) fn from_word(word: u64) -> Entry {
         let kind = match word >> 60 {
-            0 => Kind::Free,
-            2 => Kind::Slab,
-            3 => Kind::Loose,
-            4 => Kind::Large,
-            5 => Kind::Tail,
-            _ => Kind::Claimed,
+            0 => EntryKind::Free,
+            2 => EntryKind::Slab,
+            3 => EntryKind::Loose,
+            4 => EntryKind::Large,
+            5 => EntryKind::Tail,
+            _ => EntryKind::Claimed,
         };
         Entry {
             kind,

@@ -3,7 +3,7 @@
 use super::Heap;
 use super::allocator::Allocator;
 use super::directory::Directory;
-use super::entry::{Entry, Kind};
+use super::entry::{Entry, EntryKind};
 use super::runs;
 use crate::error::{Error, Result};
 
@@ -233,7 +233,7 @@ impl Allocator {
         while extent < known {
             let entry = heap.directory.get(extent);
             let length = entry.length_at(extent, known);
-            if entry.kind != Kind::Free {
+            if entry.kind != EntryKind::Free {
                 used += length;
             } else if !entry.is_hole() {
                 free += length;
@@ -282,5 +282,5 @@ impl Allocator {
 }
 
 fn usable(entry: Entry, holes: bool) -> bool {
-    entry.kind == Kind::Free && (holes || !entry.is_hole())
+    entry.kind == EntryKind::Free && (holes || !entry.is_hole())
 }

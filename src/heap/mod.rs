@@ -292,7 +292,7 @@ impl Heap {
         mine.let_go_of_all(self);
         self.rest_all();
         for (extent, entry, _) in self.runs() {
-            if entry.kind == entry::Kind::Loose {
+            if entry.kind == entry::EntryKind::Loose {
                 mine.take_back(self, extent);
             }
         }

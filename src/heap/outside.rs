@@ -2,7 +2,7 @@
 
 use super::class::Class;
 use super::directory::Directory;
-use super::entry::{Entry, Kind, ended_process, place_of};
+use super::entry::{Entry, EntryKind, ended_process, place_of};
 use super::{EXTENT_BYTES, Usage};
 use crate::error::Result;
 use crate::sys::memory::{self, read_exactly_at};
@@ -59,7 +59,7 @@ pub(crate) fn contents(fd: RawFd, range: u64, length: u64, least: usize) -> Resu
             (None, Some(place)) if place > 0 => Whose::Place(place - 1),
             _ => Whose::Host,
         };
-        if entry.kind == Kind::Large {
+        if entry.kind == EntryKind::Large {
             let bytes = u64::from(next - extent) * EXTENT_BYTES as u64;
             contents.usage.entry(whose).or_default().add(1, bytes);
             look_into(fd, offset, &mut contents)?;

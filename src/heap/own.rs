@@ -25,7 +25,7 @@ use super::segment::Segment;
 use super::{EXTENT_BYTES, Heap, allocators_of};
 use crate::error::{Code, Error, Result};
 use crate::sys::fd::Guarded;
-use crate::sys::owner::{self, Kind};
+use crate::sys::owner::{self, OwnerKind};
 use crate::sys::prim::{AtomicU64, Ordering};
 use std::sync::Arc;
 
@@ -253,7 +253,7 @@ fn mark_of(heap: &Heap, layout: u8) -> u64 {
 /// This process: its number, and its cookie, so that a later one of the same number is another.
 fn identity() -> u64 {
     let pid = owner::getpid();
-    identity_of(pid, owner::cookie(pid, Kind::Process))
+    identity_of(pid, owner::cookie(pid, OwnerKind::Process))
 }
 
 fn identity_of(pid: u32, cookie: u32) -> u64 {

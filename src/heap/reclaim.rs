@@ -7,7 +7,7 @@
 use super::Heap;
 use super::allocator::Allocator;
 use super::audit::Usage;
-use super::entry::{Entry, Kind, Owner, ended, ended_process, place_of};
+use super::entry::{Entry, EntryKind, Owner, ended, ended_process, place_of};
 use super::runs;
 use super::slab::Slab;
 use crate::sys::prim::Ordering;
@@ -25,14 +25,14 @@ impl Heap {
             let entry = directory.get(extent);
             let left = Entry { owner: ended(pid), ..entry };
             extent += match entry.kind {
-                Kind::Free | Kind::Tail => entry.length_at(extent, known),
+                EntryKind::Free | EntryKind::Tail => entry.length_at(extent, known),
                 _ if place_of(entry.owner) != Some(place) => entry.length_at(extent, known),
-                Kind::Claimed => runs::give_up(directory, extent, entry),
-                Kind::Large => {
+                EntryKind::Claimed => runs::give_up(directory, extent, entry),
+                EntryKind::Large => {
                     directory.exchange(extent, entry, left);
                     entry.length_at(extent, known)
                 }
-                Kind::Slab | Kind::Loose => {
+                EntryKind::Slab | EntryKind::Loose => {
                     directory.exchange(extent, entry, left.loosened());
                     allocator.take_back(self, extent);
                     entry.length_at(extent, known)
@@ -75,7 +75,7 @@ impl Heap {
             if entry.owner != ended(pid) {
                 continue;
             }
-            if entry.kind == Kind::Large
+            if entry.kind == EntryKind::Large
                 && self.directory.exchange(extent, entry, Entry::claimed(allocator.owner, length))
             {
                 allocator.release(self, extent, length);

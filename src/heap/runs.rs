@@ -10,7 +10,7 @@
 //! - who walks from run to run and lands on a TAIL, since runs have been put together meanwhile, goes on to the next.
 
 use super::directory::Directory;
-use super::entry::{Entry, Kind, Owner};
+use super::entry::{Entry, EntryKind, Owner};
 
 /// Takes `count` extents of a free run, from its front; the rest is free again. Whether the run was as `free` says.
 pub(super) fn take(directory: &Directory, owner: Owner, head: u32, free: Entry, count: u32) -> Option<Rest> {
@@ -82,7 +82,7 @@ fn claim_alike(directory: &Directory, owner: Owner, head: u32, known: u32, hole:
     }
     let entry = directory.get(head);
     let length = entry.exact_length(head, known)?;
-    let alike = entry.kind == Kind::Free && entry.is_hole() == hole;
+    let alike = entry.kind == EntryKind::Free && entry.is_hole() == hole;
     (alike && directory.exchange(head, entry, Entry::claimed(owner, length))).then_some(length)
 }
 
@@ -91,11 +91,11 @@ fn free_on_the_left(directory: &Directory, extent: u32) -> Option<u32> {
     let last = extent.checked_sub(1)?;
     let entry = directory.get(last);
     match entry.kind {
-        Kind::Free => Some(last),
-        Kind::Tail if entry.aux > 0 => {
+        EntryKind::Free => Some(last),
+        EntryKind::Tail if entry.aux > 0 => {
             let head = last.checked_sub(entry.aux)?;
             let first = directory.get(head);
-            let reaches = first.kind == Kind::Free && first.aux == entry.aux + 1;
+            let reaches = first.kind == EntryKind::Free && first.aux == entry.aux + 1;
             reaches.then_some(head)
         }
         _ => None,
@@ -108,7 +108,7 @@ pub(super) fn give_up(directory: &Directory, head: u32, entry: Entry) -> u32 {
     let length = entry.length_at(head, directory.known_extents());
     for extent in head + 1..head + length {
         let inside = directory.get(extent);
-        if inside.kind == Kind::Claimed && inside.owner == entry.owner {
+        if inside.kind == EntryKind::Claimed && inside.owner == entry.owner {
             directory.set(extent, Entry::tail(0));
         }
     }

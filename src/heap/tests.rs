@@ -1,4 +1,4 @@
-use super::entry::{Entry, Kind, ended};
+use super::entry::{Entry, EntryKind, ended};
 use super::*;
 use crate::sys::fd;
 use crate::sys::fd::Guarded;
@@ -95,10 +95,10 @@ fn the_short_way_takes_and_gives_what_the_long_way_does() {
             .kind
     };
     for _ in 0..2 {
-        assert_eq!(kind(), Kind::Slab);
+        assert_eq!(kind(), EntryKind::Slab);
         assert!(heap.allocate_quickly(64).is_none() && all.insert(heap.allocate(64).unwrap()));
     }
-    assert_eq!(kind(), Kind::Loose);
+    assert_eq!(kind(), EntryKind::Loose);
     assert!(heap.allocate_quickly(64).is_none());
     assert_eq!(heap.stats().used_blocks, all.len() as u64);
     assert!(heap.check(&[HOST]).is_empty());

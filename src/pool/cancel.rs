@@ -1,153 +1,48 @@
-//! Ending a task that runs: it is past its deadline, or it is cancelled.
-//!
-//! First it is asked, half the grace later its worker gets SIGTERM, and at the grace's end SIGKILL. The states, and why
-//! no other task or item can be hit, are in docs/design/deadlines.md.
+//! Cancelling: a task that is to end, because somebody says so, because it is past its deadline, or because its worker has too
+//! much memory. One that has not begun is taken back and settles at once; one that runs is ended, stage by stage
+//! ([`super::ending`]).
 
-use super::ledger::{Delivery, Outcome, Output, State as TaskState, to_c_string};
+use super::Pool;
+use super::ending::{Beginning, Ending, Reason};
+use super::inline::INLINE;
+use super::ledger::{Outcome, State as TaskState, TaskId};
+use super::parcel::End;
+use super::remote::node_of;
 use super::state::State;
-use crate::error::Code;
+use crate::error::{Code, Error, Result};
+use crate::sys::clock::now_ns;
 use crate::sys::limits;
 use crate::sys::prim::{Ordering, fence};
 use crate::task::call::Kind;
-use crate::task::ring::Segment;
 
 /// How often a worker's memory is looked at while it has a limit.
 const MEMORY_LOOK_NS: u64 = 10_000_000;
 
-/// Why a task is ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Reason {
-    Deadline,
-    Cancelled,
-    /// Its worker has more memory than it may.
-    Memory,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    Asked,
-    Terminated,
-    Killed,
-}
-
-/// A task that is being ended. Its ring takes no other meanwhile.
-#[derive(Debug)]
-pub(super) struct Ending {
-    pub(super) index: u32,
-    /// Where it is in the ring.
-    position: u32,
-    /// Of a chunk: the item, by its number in the chunk.
-    pub(super) item: u64,
-    reason: Reason,
-    stage: Stage,
-    /// When the next stage is due.
-    due_ns: u64,
-    /// Its worker does not live on, however the task ends: it is being killed, or a signal is still on its way to it.
-    pub(super) doomed: bool,
-}
-
-/// When the running task, or the item of a chunk, began, as the host has first seen it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Beginning {
-    position: u32,
-    item: u64,
-    since_ns: u64,
-}
-
-impl Beginning {
-    /// What is known after another look; `None` where what the worker says cannot be. Only a higher number is another item's
-    /// beginning, and there are so many: what a worker gains by lying is no more than its chunk may take. One less than was
-    /// seen is a worker that was about to begin an item and was asked not to.
-    fn next(
-        known: Option<Beginning>,
-        position: u32,
-        item: u64,
-        items: u64,
-        said_ns: u64,
-        now: u64,
-    ) -> Option<Beginning> {
-        let since_ns = if said_ns == 0 { now } else { said_ns.min(now) };
-        match known {
-            _ if item > items => None,
-            Some(known) if item + 1 < known.item => None,
-            Some(known) if item <= known.item => Some(known),
-            _ => Some(Beginning { position, item, since_ns }),
-        }
-    }
-}
-
-impl Reason {
-    pub(super) fn status(self) -> i32 {
-        match self {
-            Reason::Deadline => -libc::ETIMEDOUT,
-            Reason::Cancelled => -libc::ECANCELED,
-            Reason::Memory => Code::MEMORY.0,
-        }
+impl Pool {
+    /// Cancels a task, whether it has begun or not; it settles as `ECANCELED`, unless it ends by itself in this moment.
+    pub fn cancel(&self, id: TaskId) -> Result<()> {
+        let inner = self.inner()?;
+        let mut state = inner.lock();
+        state.pump(false);
+        let index = state.ledger.find(id)?;
+        state.cancel(index, now_ns())
     }
 
-    pub(super) fn text(self, delivery: Delivery) -> &'static str {
-        match (self, delivery) {
-            (Reason::Deadline, Delivery::MaybeRan) => "past its deadline; its worker was ended",
-            (Reason::Deadline, _) => "past its deadline",
-            (Reason::Cancelled, Delivery::MaybeRan) => "cancelled while it ran; its worker was ended",
-            (Reason::Cancelled, _) => "cancelled while it ran",
-            (Reason::Memory, _) => "it took more memory than .max_worker_bytes",
-        }
-    }
-}
-
-impl Reason {
-    /// What a settled task comes to that was to be ended. The output that it leaves is returned, to be freed.
-    pub(super) fn amend(self, outcome: &mut Outcome) -> Option<usize> {
-        let ran = outcome.delivery == Delivery::Ran;
-        if !(ran && outcome.status < 0 && outcome.message.is_some()) {
-            outcome.message = to_c_string(self.text(outcome.delivery).as_bytes());
-        }
-        outcome.status = self.status();
-        if let (Reason::Memory, Some(death)) = (self, &mut outcome.death) {
-            death.out_of_memory = 1;
-        }
-        match (std::mem::take(&mut outcome.output_length), outcome.output) {
-            (1.., Output::Heap(address)) => Some(address),
-            _ => None,
-        }
-    }
-}
-
-impl Ending {
-    /// What a settled task comes to that was being ended. The output that it leaves is returned, to be freed.
-    pub(super) fn amend(&self, outcome: &mut Outcome, kind: Kind) -> Option<usize> {
-        if kind != Kind::Task {
-            outcome.late = Some((self.item, self.reason.status()));
-            if let (Reason::Memory, Some(death)) = (self.reason, &mut outcome.death) {
-                death.out_of_memory = 1;
-            }
-            return None;
-        }
-        self.reason.amend(outcome)
+    /// Cancels every task that has not settled; how many that were.
+    pub fn cancel_all(&self) -> Result<usize> {
+        let inner = self.inner()?;
+        let mut state = inner.lock();
+        state.pump(false);
+        Ok(state.cancel_all(now_ns()))
     }
 
-    /// The text for an item of a chunk that was ended.
-    pub(super) fn text_of(status: i32, delivery: Delivery) -> &'static str {
-        let reasons = [Reason::Deadline, Reason::Cancelled, Reason::Memory];
-        reasons.iter().find(|reason| reason.status() == status).map_or("", |reason| reason.text(delivery))
+    /// Cancels every task that has not begun; how many that were.
+    pub fn cancel_queued(&self) -> Result<usize> {
+        let inner = self.inner()?;
+        let mut state = inner.lock();
+        state.pump(false);
+        Ok(state.cancel_queued())
     }
-
-    /// The worker may use the slot for another task.
-    pub(super) fn clear(&self, segment: &Segment) {
-        segment.slot(self.position).asked.store(0, Ordering::Relaxed);
-    }
-}
-
-/// How far a task may go, and what happens to one that goes further.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
-    /// How long a task that is to end may take.
-    pub(super) grace_ns: u64,
-    /// The signal that tells it besides its flag; 0 for none.
-    pub(super) cancel_signal: i32,
-    /// Above so much private memory a task is ended; 0 for never.
-    pub(super) max_worker_bytes: u64,
 }
 
 impl State {
@@ -206,7 +101,7 @@ impl State {
             return due_ns.min(memory_due_ns);
         }
         self.end_running(slot, index, Reason::Deadline, now);
-        self.rings[slot].ending.as_ref().map_or(now.saturating_add(1_000_000), |ending| ending.due_ns)
+        self.rings[slot].ending.as_ref().map_or(now.saturating_add(1_000_000), Ending::due_ns)
     }
 
     fn is_too_large(&mut self, slot: usize, now: u64) -> bool {
@@ -263,14 +158,11 @@ impl State {
             }
         }
         if alone {
-            // Memory does not wait.
-            let (stage, due_ns) = match reason {
-                Reason::Memory => (Stage::Terminated, now),
-                _ => (Stage::Asked, now.saturating_add(self.limits.grace_ns / 2)),
-            };
+            let mut ending = Ending::begin((position, index), begun - 1, reason, &self.limits, now);
             let with_signal = self.limits.cancel_signal != 0 && reason != Reason::Memory;
-            let doomed = with_signal && !self.family.signal(slot, self.limits.cancel_signal);
-            ring.ending = Some(Ending { index, position, item: begun - 1, reason, stage, due_ns, doomed });
+            ending.doomed = with_signal && !self.family.signal(slot, self.limits.cancel_signal);
+            let due_ns = ending.due_ns();
+            ring.ending = Some(ending);
             ring.blamed = Some(index);
             ring.signalled |= with_signal;
             self.rings.set_alarm_by(slot, due_ns);
@@ -284,8 +176,7 @@ impl State {
     /// Ends the task in front of a worker that has written what cannot be.
     fn end_at_once(&mut self, slot: usize, index: u32, position: u32, item: u64, reason: Reason) {
         let ring = &mut self.rings[slot];
-        let (stage, due_ns) = (Stage::Killed, u64::MAX);
-        ring.ending = Some(Ending { index, position, item, reason, stage, due_ns, doomed: true });
+        ring.ending = Some(Ending::at_once((position, index), item, reason));
         ring.blamed = Some(index);
         self.distrust(slot);
     }
@@ -294,23 +185,86 @@ impl State {
     fn press(&mut self, slot: usize, now: u64) -> u64 {
         let ring = self.rings.quietly(slot);
         let Some(ending) = &mut ring.ending else { return u64::MAX };
-        while now >= ending.due_ns {
-            match ending.stage {
-                Stage::Asked => {
-                    ending.doomed |= !self.family.signal(slot, libc::SIGTERM);
+        while let Some(signal) = ending.press(&self.limits, now) {
+            match signal {
+                libc::SIGKILL => self.family.kill(slot),
+                signal => {
+                    ending.doomed |= !self.family.signal(slot, signal);
                     ring.signalled = true;
-                    ending.stage = Stage::Terminated;
-                    ending.due_ns =
-                        ending.due_ns.saturating_add(self.limits.grace_ns - self.limits.grace_ns / 2);
-                }
-                Stage::Terminated | Stage::Killed => {
-                    self.family.kill(slot);
-                    (ending.stage, ending.doomed) = (Stage::Killed, true);
-                    ending.due_ns = u64::MAX;
                 }
             }
         }
-        ending.due_ns
+        ending.due_ns()
+    }
+
+    /// Takes a task back that has not begun; whether it was that. One that is queued stays in the queue until it is settled.
+    pub(super) fn take_back(&mut self, index: u32) -> bool {
+        match self.ledger.get(index).state {
+            TaskState::Queued => true,
+            TaskState::Sent(INLINE) => false,
+            // It settles when the node has answered.
+            TaskState::Sent(place) if node_of(place).is_some() => {
+                self.end_on_node(place, index, End::Recall);
+                false
+            }
+            // What is being ended has begun, whatever its worker says by now.
+            TaskState::Sent(slot)
+                if self.rings[slot as usize].ending.as_ref().is_some_and(|ending| ending.index == index) =>
+            {
+                false
+            }
+            TaskState::Sent(slot) => {
+                self.rings[slot as usize].hurry_for(index, self.limits.grace_ns, now_ns());
+                let member = self.family.members.get(slot as usize);
+                let Some(segment) = member.and_then(|member| member.segment.as_ref()) else { return false };
+                let ring = &mut self.rings[slot as usize];
+                let recalled = ring.recall(segment, &mut self.ledger, index);
+                let due_ns = ring.hung_due_ns();
+                self.rings.set_alarm_by(slot as usize, due_ns);
+                recalled
+            }
+            _ => false,
+        }
+    }
+
+    /// Cancels a task: one that has not begun settles at once, one that runs is asked to end, and made to.
+    pub(super) fn cancel(&mut self, index: u32, now: u64) -> Result<()> {
+        match self.ledger.get(index).state {
+            TaskState::Settled => {
+                return Err(Error::errno(libc::EALREADY, "the task has settled already"));
+            }
+            // What the id is good for must not depend on whether the result has to be kept.
+            TaskState::Taken | TaskState::Free(_) => {
+                return Err(Error::new(Code::ID, "the task's result has been taken already"));
+            }
+            TaskState::Queued | TaskState::Sent(_) => (),
+        }
+        if let TaskState::Sent(place) = self.ledger.get(index).state
+            && node_of(place).is_some()
+        {
+            self.ledger.get_mut(index).unwanted = true;
+            self.end_on_node(place, index, End::Cancel);
+        } else if !self.cancel_unbegun(index)
+            && let TaskState::Sent(slot) = self.ledger.get(index).state
+        {
+            match self.inline.place() {
+                Some(place) => drop(place.cancel(index)),
+                None => self.end_running(slot as usize, index, Reason::Cancelled, now),
+            }
+        }
+        self.wake_waiters();
+        self.update_event_fd();
+        Ok(())
+    }
+
+    /// Cancels a task that has not begun; whether it was that.
+    pub(super) fn cancel_unbegun(&mut self, index: u32) -> bool {
+        let unbegun = self.take_back(index);
+        if unbegun {
+            let error = Error::errno(libc::ECANCELED, "cancelled before it began");
+            self.settle(index, Outcome::not_started(&error));
+        }
+        unbegun
     }
 
     /// Whether this is the place of a submitted task that has not settled.

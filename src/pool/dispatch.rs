@@ -1,13 +1,12 @@
 //! Tasks on their way to the workers: the queue, whose turn it is, and what is taken back.
 
-use super::cancel::Reason;
 use super::chain::Chain;
-use super::inline::INLINE;
 use super::ledger::{DID_NOTHING, Outcome, State as TaskState};
+use super::remote::node_of;
 use super::ring_account::WEDGED_NS;
 use super::state::State;
 use crate::error::{Code, Error};
-use crate::sys::clock::{Moment, now_ns};
+use crate::sys::clock::Moment;
 use crate::sys::limits;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -124,6 +123,9 @@ impl State {
 
     /// Hands tasks out.
     pub(super) fn feed(&mut self, now: &Moment) {
+        if self.remote.is_some() {
+            return self.feed_nodes();
+        }
         let listening = self.waiters.is_looked_at();
         while let Some(index) = self.queue.chain.first() {
             let Some(slot) = self.worker_for(index) else { return };
@@ -272,66 +274,6 @@ impl State {
         since_ns.map_or(u64::MAX, |since_ns| since_ns.max(self.queue.shared_ns) + UNEVEN_NS)
     }
 
-    /// Takes a task back that has not begun; whether it was that. One that is queued stays in the queue until it is settled.
-    pub(super) fn take_back(&mut self, index: u32) -> bool {
-        match self.ledger.get(index).state {
-            TaskState::Queued => true,
-            TaskState::Sent(INLINE) => false,
-            // What is being ended has begun, whatever its worker says by now.
-            TaskState::Sent(slot)
-                if self.rings[slot as usize].ending.as_ref().is_some_and(|ending| ending.index == index) =>
-            {
-                false
-            }
-            TaskState::Sent(slot) => {
-                self.rings[slot as usize].hurry_for(index, self.limits.grace_ns, now_ns());
-                let member = self.family.members.get(slot as usize);
-                let Some(segment) = member.and_then(|member| member.segment.as_ref()) else { return false };
-                let ring = &mut self.rings[slot as usize];
-                let recalled = ring.recall(segment, &mut self.ledger, index);
-                let due_ns = ring.hung_due_ns();
-                self.rings.set_alarm_by(slot as usize, due_ns);
-                recalled
-            }
-            _ => false,
-        }
-    }
-
-    /// Cancels a task: one that has not begun settles at once, one that runs is asked to end, and made to.
-    pub(super) fn cancel(&mut self, index: u32, now: u64) -> crate::Result<()> {
-        match self.ledger.get(index).state {
-            TaskState::Settled => {
-                return Err(Error::errno(libc::EALREADY, "the task has settled already"));
-            }
-            // What the id is good for must not depend on whether the result has to be kept.
-            TaskState::Taken | TaskState::Free(_) => {
-                return Err(Error::new(Code::ID, "the task's result has been taken already"));
-            }
-            TaskState::Queued | TaskState::Sent(_) => (),
-        }
-        if !self.cancel_unbegun(index)
-            && let TaskState::Sent(slot) = self.ledger.get(index).state
-        {
-            match self.inline.place() {
-                Some(place) => drop(place.cancel(index)),
-                None => self.end_running(slot as usize, index, Reason::Cancelled, now),
-            }
-        }
-        self.wake_waiters();
-        self.update_event_fd();
-        Ok(())
-    }
-
-    /// Cancels a task that has not begun; whether it was that.
-    pub(super) fn cancel_unbegun(&mut self, index: u32) -> bool {
-        let unbegun = self.take_back(index);
-        if unbegun {
-            let error = Error::errno(libc::ECANCELED, "cancelled before it began");
-            self.settle(index, Outcome::not_started(&error));
-        }
-        unbegun
-    }
-
     /// Settles what has not begun by its queue deadline.
     pub(super) fn expire_queue(&mut self, now: u64) {
         while let Some(Reverse((due_ns, ticket))) = self.queue.due.peek().copied() {
@@ -345,7 +287,9 @@ impl State {
                 return;
             }
             self.queue.due.pop();
-            if self.take_back(ticket.index) {
+            // On a node, the node's own pool knows until when it must have begun.
+            let is_here = !matches!(entry.state, TaskState::Sent(place) if node_of(place).is_some());
+            if is_here && self.take_back(ticket.index) {
                 let text = "it had not begun by its queue deadline";
                 let error = Error::errno(libc::ETIMEDOUT, text);
                 self.settle(ticket.index, Outcome::not_started(&error));

@@ -53,7 +53,7 @@ impl Failure for Error {
     }
 }
 
-/// Waits for something that is no pool's, piece by piece where pools have to be moved on meanwhile.
+/// Waits for something that is no pool's, part by part where pools have to be moved on meanwhile.
 pub fn meanwhile<T, E: Failure>(
     timeout: Timeout,
     mut wait: impl FnMut(Timeout) -> Result<T, E>,
@@ -73,9 +73,9 @@ pub fn meanwhile<T, E: Failure>(
     }
     let deadline = timeout.deadline();
     loop {
-        let piece_ns = if outstanding > 0 { BUSY_NS } else { IDLE_NS };
-        let is_last = deadline <= Deadline::after(piece_ns);
-        let waited = wait(if is_last { deadline.timeout() } else { Timeout::After(piece_ns) });
+        let part_ns = if outstanding > 0 { BUSY_NS } else { IDLE_NS };
+        let is_last = deadline <= Deadline::after(part_ns);
+        let waited = wait(if is_last { deadline.timeout() } else { Timeout::After(part_ns) });
         match waited {
             Err(failure) if failure.is_time_up() && !is_last => outstanding = move_on().unwrap_or(0),
             waited => return waited,

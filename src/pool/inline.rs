@@ -13,7 +13,7 @@
 //! of itself, which is why a task that waits for its own never waits for ever. There is nothing here that could be killed
 //! by itself: a task that crashes takes the process along, and one that is late is told so and nothing else.
 
-use super::cancel::Reason;
+use super::ending::Reason;
 use super::ledger::{Delivery, InlineBytes, Input, Outcome, Output, State as TaskState, to_c_string};
 use super::state::State;
 use super::{Held, Inner, Pool};

@@ -596,6 +596,16 @@ impl Ledger {
         self.look_up(id).ok_or_else(unknown)
     }
 
+    /// The place of a task, whosever it is, that has been sent there and has not settled.
+    pub(super) fn sent_to(&self, id: u64, place: u32) -> Option<u32> {
+        let index = (id as u32).checked_sub(1)?;
+        if index as usize / BLOCK >= self.blocks.len() {
+            return None;
+        }
+        let entry = self.get(index);
+        (entry.state == State::Sent(place) && u64::from(entry.generation) == id >> 32).then_some(index)
+    }
+
     /// The same without a text, for where there need not be one.
     pub(super) fn look_up(&self, id: TaskId) -> Option<u32> {
         let index = (id.0 as u32).checked_sub(1)?;

@@ -1,6 +1,7 @@
 //! How far a pool's end has come, and what has broken it.
 
 use crate::error::Error;
+use crate::family::shutdown::Leaving;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 enum Stage {
@@ -20,6 +21,8 @@ pub(super) struct Life {
     stage: Stage,
     /// No worker can be started any more: why.
     broken: Option<Error>,
+    /// The family that is being ended, while no thread waits for that.
+    leaving: Option<Leaving>,
 }
 
 impl Life {
@@ -29,6 +32,16 @@ impl Life {
 
     pub(super) fn begin_to_stop(&mut self) {
         self.reach(Stage::Stopping);
+    }
+
+    /// Nobody waits for the family's end at the moment.
+    pub(super) fn leave_alone(&mut self, leaving: Leaving) {
+        self.leaving = Some(leaving);
+    }
+
+    /// A thread is to wait for the family's end, if no other is at it.
+    pub(super) fn take_leaving(&mut self) -> Option<Leaving> {
+        self.leaving.take()
     }
 
     pub(super) fn end(&mut self) {

@@ -1,18 +1,21 @@
 //! What a pool and a task can be told.
 
 use super::callbacks::Callbacks;
-use super::cancel::Limits;
+use super::ending::Limits;
 use super::inline::InlinePlace;
 use super::recycle::RecycleRules;
 use super::state::Rules;
 use super::window::Window;
 use crate::channel::Channel;
+use crate::cluster::exchange::Exchange;
+use crate::cluster::start;
 use crate::error::{Error, Result};
 use crate::family::options::WorkerOptions;
 use crate::heap::Heap;
 use crate::inspect::page::{About, Page};
 use crate::sys::clock::Timeout;
 use crate::sys::reserve;
+use crate::task::StartMethod;
 use crate::task::function::{Function, Target};
 use crate::task::settings::Settings;
 use std::sync::Arc;
@@ -66,6 +69,43 @@ pub struct PoolOptions<'a> {
     pub inline: bool,
     /// No thread of tine's own moves the pool on while the host does something else, or calls its callbacks.
     pub no_thread: bool,
+    /// Where the workers are.
+    pub engine: Engine,
+}
+
+/// Where the workers of a pool are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Engine {
+    /// On this machine, unless the environment's `TINE_ENGINE` says otherwise.
+    #[default]
+    Default,
+    /// On this machine.
+    Local,
+    /// On the nodes of the MPI job that this process is rank 0 of.
+    Mpi,
+    /// The same; on this machine where there is no such job.
+    MpiOrLocal,
+}
+
+impl Engine {
+    /// The nodes, where the workers are to be there.
+    fn exchange(self) -> Result<Option<Arc<Exchange>>> {
+        let wanted = match (self, start::wanted().as_deref()) {
+            (Engine::Default, Some("mpi")) => Engine::Mpi,
+            (Engine::Default, Some("mpi-or-local")) => Engine::MpiOrLocal,
+            (Engine::Default, None | Some("local")) => Engine::Local,
+            (Engine::Default, Some(other)) => {
+                let text = format!("TINE_ENGINE is \"{other}\"; it can be local, mpi or mpi-or-local");
+                return Err(Error::invalid(text));
+            }
+            (given, _) => given,
+        };
+        match (wanted, start::host()) {
+            (Engine::Local | Engine::Default, _) | (Engine::MpiOrLocal, None) => Ok(None),
+            (Engine::Mpi, None) => Err(start::not_started()),
+            (Engine::Mpi | Engine::MpiOrLocal, Some(host)) => host.map(Some),
+        }
+    }
 }
 
 /// What a task can be told.
@@ -129,6 +169,22 @@ impl PoolOptions<'_> {
             return Err(Error::invalid(format!("{name} is {value}{why}")));
         }
         self.worker.check()
+    }
+
+    /// The nodes that the tasks are to run on, if they are.
+    pub(super) fn exchange(&self) -> Result<Option<Arc<Exchange>>> {
+        let exchange = if self.inline { None } else { self.engine.exchange()? };
+        if exchange.is_some() && self.no_thread {
+            return Err(Error::invalid(
+                "a pool with the engine MPI has a thread of tine's: TINE_NO_THREAD is not for it",
+            ));
+        }
+        if exchange.is_some() && self.worker.start == StartMethod::Fork {
+            return Err(Error::invalid(
+                "start is fork, which has no meaning with the engine MPI: the workers are no copies of this process",
+            ));
+        }
+        Ok(exchange)
     }
 
     /// What holds for the life of the pool, with defaults where an option says nothing.

@@ -6,7 +6,7 @@ use super::state::State;
 use super::wait::{Want, wait};
 use super::{Pool, TaskResult};
 use crate::error::{Code, Error, Result};
-use crate::sys::clock::{Timeout, now_ns};
+use crate::sys::clock::Timeout;
 use std::ffi::CStr;
 
 impl Pool {
@@ -38,15 +38,6 @@ impl Pool {
             });
         let index = taken?;
         Ok(state.hand_over(index))
-    }
-
-    /// Cancels a task, whether it has begun or not; it settles as `ECANCELED`, unless it ends by itself in this moment.
-    pub fn cancel(&self, id: TaskId) -> Result<()> {
-        let inner = self.inner()?;
-        let mut state = inner.lock();
-        state.pump(false);
-        let index = state.ledger.find(id)?;
-        state.cancel(index, now_ns())
     }
 
     /// Gives the memory of a result back. That it has been given back already is fine.
@@ -114,22 +105,6 @@ impl Pool {
             (next == ids.len()).then_some(Ok(()))
         })
         .1
-    }
-
-    /// Cancels every task that has not settled; how many that were.
-    pub fn cancel_all(&self) -> Result<usize> {
-        let inner = self.inner()?;
-        let mut state = inner.lock();
-        state.pump(false);
-        Ok(state.cancel_all(now_ns()))
-    }
-
-    /// Cancels every task that has not begun; how many that were.
-    pub fn cancel_queued(&self) -> Result<usize> {
-        let inner = self.inner()?;
-        let mut state = inner.lock();
-        state.pump(false);
-        Ok(state.cancel_queued())
     }
 }
 

@@ -1,6 +1,6 @@
 //! The host's private account of one worker's ring.
 
-use super::cancel::{Beginning, Ending};
+use super::ending::{Beginning, Ending};
 use super::ledger::{Delivery, Input, Ledger, Outcome, Output, to_c_string};
 use crate::heap::Heap;
 use crate::sys::clock::Moment;

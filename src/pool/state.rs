@@ -1,14 +1,15 @@
 //! All of a pool that its lock protects, and the one function that moves it on: [`State::pump`].
 
 use super::callbacks::News;
-use super::cancel::Limits;
 use super::desk::Key;
 use super::dispatch::Queue;
+use super::ending::Limits;
 use super::inline::{Inline, InlinePlace};
 use super::ledger::{Input, Ledger, Outcome, State as TaskState};
 use super::life::Life;
-use super::maps::Maps;
+use super::map::Maps;
 use super::recycle::{Recycle, RecycleRules};
+use super::remote::Remote;
 use super::ring_account::{Drained, RingAccount};
 use super::ring_accounts::RingAccounts;
 use super::stream::Streams;
@@ -17,7 +18,6 @@ use super::trace::Trace;
 use super::waiters::Waiters;
 use super::window::Window;
 use crate::family::member::Member;
-use crate::family::shutdown::Leaving;
 use crate::family::{Event, Family};
 use crate::heap::Heap;
 use crate::sys::clock::{Deadline, Moment, now_ns};
@@ -63,6 +63,8 @@ pub(super) struct State {
     pub(super) limits: Limits,
     pub(super) recycle: Recycle,
     pub(super) inline: Inline,
+    /// Where tasks run on other machines.
+    pub(super) remote: Option<Box<Remote>>,
     /// Where all of it is written down, if it is.
     pub(super) trace: Option<Box<Trace>>,
 }
@@ -117,6 +119,7 @@ impl State {
             limits: rules.limits,
             recycle: Recycle::new(rules.recycle),
             inline: Inline::new(rules.inline_place),
+            remote: None,
             trace: None,
         })
     }
@@ -278,7 +281,7 @@ impl State {
         self.rings.give_drained_back(drained);
     }
 
-    fn deal_with(&mut self, event: Event, now: u64) {
+    pub(super) fn deal_with(&mut self, event: Event, now: u64) {
         match event {
             Event::Ready(slot) => {
                 let share = self.recycle.rules().task_quota(slot, self.family.members[slot].generation);
@@ -357,18 +360,14 @@ impl State {
         self.any_with_results(|segment| segment.runs_low())
     }
 
+    /// Whether every place has a worker that takes tasks, here or on other machines.
+    pub(super) fn all_ready(&self) -> bool {
+        self.family.all_ready() && self.remote.as_ref().is_none_or(|remote| remote.is_ready())
+    }
+
     /// Whether this task has yet to settle.
     pub(super) fn is_under_way(&self, index: u32) -> bool {
         matches!(self.ledger.get(index).state, TaskState::Queued | TaskState::Sent(_))
-    }
-
-    /// What there is to say of the segment that is being shared.
-    pub(super) fn sharing_answer(&mut self) -> Option<crate::Result<()>> {
-        if let Some(error) = self.life.broken() {
-            return Some(Err(error.clone()));
-        }
-        let rings = &self.rings;
-        self.family.shared(|slot| rings[slot].in_ring() > 0)
     }
 
     /// Workers that are in the middle of a task.
@@ -421,31 +420,6 @@ impl State {
         self.looks.family_due_ns = 0;
     }
 
-    /// Whether the family is being ended.
-    pub(super) fn closing(&self) -> bool {
-        self.life.is_stopping()
-    }
-
-    /// Begins to end the family: nothing runs again. What is left to wait for.
-    pub(super) fn begin_to_stop(&mut self, deadline: Deadline) -> Option<Leaving> {
-        self.life.begin_to_stop();
-        self.family.begin_to_stop(deadline)
-    }
-
-    /// The family has ended: settles everything that has not settled.
-    pub(super) fn stopped(&mut self) {
-        self.family.end_all();
-        let now = now_ns();
-        while let Some(event) = self.family.next_event() {
-            self.deal_with(event, now);
-        }
-        self.cancel_queue();
-        self.life.end();
-        self.waiters.desk.tell_everybody();
-        self.update_event_fd();
-        self.write_trace();
-    }
-
     /// Tells threads whose wish has come true by more than one step. What one step does is told of where it is done.
     pub(super) fn wake_waiters(&mut self) {
         if self.waiters.desk.is_plain() {
@@ -465,9 +439,7 @@ impl State {
                 self.waiters.desk.tell_all(Key::All(in_callback));
             }
         }
-        if self.waiters.desk.is_wished(Key::Ready)
-            && (self.life.broken().is_some() || self.family.all_ready())
-        {
+        if self.waiters.desk.is_wished(Key::Ready) && (self.life.broken().is_some() || self.all_ready()) {
             self.waiters.desk.tell_all(Key::Ready);
         }
         // Whoever shares looks for itself: there is one of them at a time, and it happens seldom.

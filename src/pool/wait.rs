@@ -130,8 +130,7 @@ pub(super) fn wait<'a, T>(
         // The clock is read only by those who have to wait.
         let deadline = *deadline.get_or_insert_with(|| timeout.deadline());
         if deadline.passed() {
-            let errno = if timeout == Timeout::Try { libc::EAGAIN } else { libc::ETIMEDOUT };
-            break Err(Code::errno(errno).into());
+            break Err(timeout.error());
         }
         if !state.waiters.desk.is_led() && look(pool, &mut state) {
             continue;
@@ -175,7 +174,7 @@ pub(super) fn wait<'a, T>(
 
 /// Looks for results for a while; whether there are any. Gives up at once where another thread wants the lock.
 fn look(pool: &Inner, state: &mut State) -> bool {
-    if state.ledger.outstanding == 0 {
+    if state.ledger.outstanding == 0 || pool.on_nodes {
         return false;
     }
     let mut spin = *state.waiters.leader.spin();

@@ -32,7 +32,7 @@ use crate::sys::{children, environment, fork, signal};
 use crate::task::StartMethod;
 use crate::task::function::Tables;
 use crate::task::settings::Settings;
-use crate::task::wire::{self, Connection, Kind, Message, Reader, Writer};
+use crate::task::wire::{self, Connection, Message, MessageKind, Reader, Writer};
 use output::{Sink, Tail};
 use std::collections::HashMap;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -94,13 +94,13 @@ pub(crate) fn run(mut connection: Connection, configure: Message) -> ! {
         Ok(parts) => {
             let mut supervisor = parts(connection);
             if let Err(error) = supervisor.serve() {
-                let _ = supervisor.connection.send(Message::failure(Kind::Refused, &[], &error));
+                let _ = supervisor.connection.send(Message::failure(MessageKind::Refused, &[], &error));
             }
             supervisor.end_family();
             signal::exit_now(0);
         }
         Err(error) => {
-            let _ = connection.send(Message::failure(Kind::Refused, &[], &error));
+            let _ = connection.send(Message::failure(MessageKind::Refused, &[], &error));
             signal::exit_now(1);
         }
     }
@@ -135,7 +135,7 @@ impl Supervisor {
         let mut writer = Writer::default();
         tables.encode(&mut writer);
         let fds = vec![fork::own_pidfd()?, wire::to_memfd(&writer.0)?];
-        connection.send(Message::new(Kind::Ready, &[version]).with_fds(fds))?;
+        connection.send(Message::new(MessageKind::Ready, &[version]).with_fds(fds))?;
         heap.bell().ring_for_news();
 
         let epoll = Epoll::new()?;
@@ -224,14 +224,21 @@ impl Supervisor {
         loop {
             match self.connection.receive() {
                 Ok(None) => return Ok(News::None),
-                Ok(Some(message)) if message.kind == Kind::StartWorker => self.start_worker(message)?,
-                Ok(Some(message)) if message.kind == Kind::StartedAgain => self.tell_again(&message)?,
-                Ok(Some(message)) if message.kind == Kind::Stop => {
+                Ok(Some(message)) if message.kind == MessageKind::StartWorker => {
+                    self.start_worker(message)?
+                }
+                Ok(Some(message)) if message.kind == MessageKind::StartedAgain => {
+                    self.tell_again(&message)?
+                }
+                Ok(Some(message)) if message.kind == MessageKind::Stop => {
                     self.wait_for_workers(Deadline::after(message.words[0]))?;
                     return Ok(News::Stop);
                 }
-                Ok(Some(message)) if message.kind == Kind::SignalWorker => self.signal_worker(&message),
-                Ok(Some(message)) if message.kind == Kind::SignalTree => match message.words[0] as i32 {
+                Ok(Some(message)) if message.kind == MessageKind::SignalWorker => {
+                    self.signal_worker(&message)
+                }
+                Ok(Some(message)) if message.kind == MessageKind::SignalTree => match message.words[0] as i32
+                {
                     libc::SIGKILL => self.kill_everything(),
                     signal => children::signal_tree(signal),
                 },

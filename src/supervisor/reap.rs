@@ -5,7 +5,7 @@ use super::watch::TimeLimit;
 use crate::error::Result;
 use crate::sys::pidfd::{self, Ended};
 use crate::sys::{children, signal};
-use crate::task::wire::{self, Kind, Message};
+use crate::task::wire::{self, Message, MessageKind};
 
 impl Supervisor {
     pub(super) fn reap(&mut self) -> Result<()> {
@@ -28,7 +28,7 @@ impl Supervisor {
         let how = wire::How { signal, code, late: matches!(worker.limit, TimeLimit::Late { .. }) };
         let slot = u64::from(worker.slot);
         let words = [slot, worker.generation, how.to_word(), max_rss_bytes, pid as u64, user_ns, system_ns];
-        let mut message = Message::new(Kind::Exited, &words);
+        let mut message = Message::new(MessageKind::Exited, &words);
         if let Some(tail) = worker.tail {
             self.epoll.remove(tail.fd());
             let said = tail.finish();

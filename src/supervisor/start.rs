@@ -8,7 +8,7 @@ use crate::sys::clock::Deadline;
 use crate::sys::{children, environment, fd, fork, limits, pidfd, signal, socket, spawn};
 use crate::task::StartMethod;
 use crate::task::program;
-use crate::task::wire::{self, Connection, Kind, Message, Writer};
+use crate::task::wire::{self, Connection, Message, MessageKind, Writer};
 use crate::worker::start::{self, Parts};
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -22,7 +22,7 @@ impl Supervisor {
         };
         // Without a descriptor here it goes out as it is, and the host asks again.
         let copy = worker.pidfd.try_clone().ok();
-        let news = Message::new(Kind::Started, &[slot, generation, *pid as u64]);
+        let news = Message::new(MessageKind::Started, &[slot, generation, *pid as u64]);
         self.tell(news.with_fds(copy.into_iter().collect()))
     }
 
@@ -40,14 +40,15 @@ impl Supervisor {
                 due: Deadline::after(job.deadline_ns),
                 grace_ns: job.grace_ns,
             });
-            let news = Message::new(Kind::Started, &[slot, generation, pid as u64]).with_fds(vec![copy]);
+            let news =
+                Message::new(MessageKind::Started, &[slot, generation, pid as u64]).with_fds(vec![copy]);
             self.tell(news)?;
             self.workers.insert(pid, Child { slot: slot as u32, generation, pidfd, tail, limit });
             Ok(())
         });
         match started {
             Ok(()) => Ok(()),
-            Err(error) => self.tell(Message::failure(Kind::NotStarted, &[slot, generation], &error)),
+            Err(error) => self.tell(Message::failure(MessageKind::NotStarted, &[slot, generation], &error)),
         }
     }
 
@@ -119,7 +120,7 @@ impl Supervisor {
         let words = [wire::version(), u64::from(slot), address, length, parent as u64];
         let (ours, theirs) = socket::pair()?;
         // Sent before the worker exists: the socket keeps it, whatever becomes of this end.
-        Connection::new(ours).try_send(Message::new(Kind::Setup, &words).with_fds(fds))?;
+        Connection::new(ours).try_send(Message::new(MessageKind::Setup, &words).with_fds(fds))?;
         let program = program::program_again(&[]);
         if let Some(pid) = children::fork()? {
             return Ok(pid);

@@ -1,5 +1,6 @@
 //! The monotonic clock, and deadlines made of the relative timeouts that the API takes.
 
+use crate::error::{Code, Error};
 use std::cell::Cell;
 use std::time::Duration;
 
@@ -58,6 +59,11 @@ impl Timeout {
             Timeout::After(ns) => Deadline(now_ns().saturating_add(ns).min(u64::MAX - 1)),
             Timeout::Forever => Deadline::NEVER,
         }
+    }
+
+    /// What a call comes to that it has run out for.
+    pub(crate) fn error(self) -> Error {
+        Code::errno(if self == Timeout::Try { libc::EAGAIN } else { libc::ETIMEDOUT }).into()
     }
 
     /// What is left of it for a second wait in the same call, until the deadline that it gave.

@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 /// What a module is, whatever address it is loaded at: its build-id, or its file where the linker gave it none.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash, Debug)]
 #[repr(C)]
 pub struct ModuleId {
     kind: u64,

@@ -9,6 +9,7 @@ pub mod epoll;
 pub mod fd;
 pub mod fork;
 pub mod futex;
+pub(crate) mod host;
 pub(crate) mod journal;
 pub(crate) mod keeper;
 pub(crate) mod kernel;

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 /// What a number and a cookie are those of.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Kind {
+pub(crate) enum OwnerKind {
     /// One thread.
     Thread,
     /// A whole process, which has ended when all its threads have.
@@ -132,10 +132,10 @@ pub(crate) fn process_of(tid: u32) -> u32 {
     read().unwrap_or(0)
 }
 
-fn open(number: u32, kind: Kind) -> Option<Handle> {
+fn open(number: u32, kind: OwnerKind) -> Option<Handle> {
     /// For one thread, since 6.9.
     const PIDFD_THREAD: i32 = libc::O_EXCL;
-    let flags = if kind == Kind::Thread { PIDFD_THREAD } else { 0 };
+    let flags = if kind == OwnerKind::Thread { PIDFD_THREAD } else { 0 };
     Handle::new(call!(SYS_pidfd_open, number, flags))
 }
 
@@ -181,7 +181,7 @@ fn has_inodes(handle: &Handle) -> bool {
 }
 
 /// The cookie of a thread or process that the caller knows to live; 0 where there is none to be had.
-pub(crate) fn cookie(number: u32, kind: Kind) -> u32 {
+pub(crate) fn cookie(number: u32, kind: OwnerKind) -> u32 {
     if let Some(handle) = open(number, kind)
         && has_inodes(&handle)
         && let Some(inode) = handle.inode()
@@ -195,7 +195,7 @@ pub(crate) fn cookie(number: u32, kind: Kind) -> u32 {
 ///
 /// That this process is refused a look says neither that the holder lives nor that it is dead: then the next way of
 /// finding out is tried. Where none knows, it counts as alive.
-pub(crate) fn has_ended(number: u32, cookie: u32, kind: Kind) -> bool {
+pub(crate) fn has_ended(number: u32, cookie: u32, kind: OwnerKind) -> bool {
     match open(number, kind) {
         Some(handle) => {
             let is_another = match cookie & INODE {
@@ -208,7 +208,7 @@ pub(crate) fn has_ended(number: u32, cookie: u32, kind: Kind) -> bool {
         None => match errno() {
             libc::ESRCH => true,
             // The number is that of a thread, by now, which is no process's first.
-            libc::EINVAL | libc::ENOENT if kind == Kind::Process => true,
+            libc::EINVAL | libc::ENOENT if kind == OwnerKind::Process => true,
             _ => seems_ended(number, cookie, kind),
         },
     }
@@ -233,11 +233,11 @@ fn is_readable(handle: &Handle) -> Option<bool> {
 }
 
 /// The same without a descriptor: none is free, or the sandbox refuses them, or the kernel has none for threads.
-fn seems_ended(number: u32, cookie: u32, kind: Kind) -> bool {
+fn seems_ended(number: u32, cookie: u32, kind: OwnerKind) -> bool {
     // Signal 0 is sent to nobody; it asks whether the number is in use.
     let asked = match kind {
-        Kind::Thread => call!(SYS_tkill, number, 0),
-        Kind::Process => call!(SYS_kill, number, 0),
+        OwnerKind::Thread => call!(SYS_tkill, number, 0),
+        OwnerKind::Process => call!(SYS_kill, number, 0),
     };
     if asked != 0 && errno() == libc::ESRCH {
         return true;
@@ -255,7 +255,7 @@ fn seems_ended(number: u32, cookie: u32, kind: Kind) -> bool {
     let by_proc = || {
         stat(number).is_some_and(|stat| {
             // A process's first thread may have ended before the others.
-            matches!(stat.state, b'Z' | b'X') && (kind == Kind::Thread || stat.threads <= 1)
+            matches!(stat.state, b'Z' | b'X') && (kind == OwnerKind::Thread || stat.threads <= 1)
         }) || cookie & INODE == 0 && is_another_by_start(number, cookie)
     };
     is_own_zombie || by_proc()
@@ -263,12 +263,12 @@ fn seems_ended(number: u32, cookie: u32, kind: Kind) -> bool {
 
 /// Whether a thread has ended.
 pub(crate) fn thread_ended(tid: u32, cookie: u32) -> bool {
-    has_ended(tid, cookie, Kind::Thread)
+    has_ended(tid, cookie, OwnerKind::Thread)
 }
 
 /// Whether a whole process has.
 pub(crate) fn process_ended(pid: u32, cookie: u32) -> bool {
-    has_ended(pid, cookie, Kind::Process)
+    has_ended(pid, cookie, OwnerKind::Process)
 }
 
 /// What `namespace` gives where this process can't find out: no namespace's number.
@@ -286,7 +286,7 @@ pub(crate) fn namespace() -> u32 {
         return (stat.st_ino as u32).max(UNKNOWN_NAMESPACE);
     }
     let by_pidfd = || {
-        let own = open(getpid(), Kind::Process)?;
+        let own = open(getpid(), OwnerKind::Process)?;
         Handle::new(call!(SYS_ioctl, own.0, PIDFD_GET_PID_NAMESPACE, 0))?.inode()
     };
     by_pidfd().map_or(UNKNOWN_NAMESPACE, |inode| (inode as u32).max(UNKNOWN_NAMESPACE))
@@ -316,7 +316,7 @@ mod tests {
     #[test]
     fn this_thread_lives_and_its_namesake_of_another_time_does_not() {
         let (tid, pid) = (gettid(), getpid());
-        let (thread, process) = (cookie(tid, Kind::Thread), cookie(pid, Kind::Process));
+        let (thread, process) = (cookie(tid, OwnerKind::Thread), cookie(pid, OwnerKind::Process));
         assert!(thread != 0 && process != 0);
         assert!(!thread_ended(tid, thread) && thread_ended(tid, thread ^ 2));
         assert!(!process_ended(pid, process) && process_ended(pid, process ^ 2));
@@ -335,10 +335,11 @@ mod tests {
 
     #[test]
     fn a_thread_that_has_ended_is_known_to_have() {
-        let (tid, cookie) = std::thread::spawn(|| (gettid(), cookie(gettid(), Kind::Thread))).join().unwrap();
+        let (tid, cookie) =
+            std::thread::spawn(|| (gettid(), cookie(gettid(), OwnerKind::Thread))).join().unwrap();
         // The number goes when the kernel has finished with the thread, a moment after join returns.
         let limit = std::time::Instant::now() + std::time::Duration::from_secs(10);
-        while !thread_ended(tid, cookie) || !seems_ended(tid, cookie, Kind::Thread) {
+        while !thread_ended(tid, cookie) || !seems_ended(tid, cookie, OwnerKind::Thread) {
             assert!(std::time::Instant::now() < limit, "an ended thread still counts as alive");
             std::thread::yield_now();
         }
@@ -356,23 +357,23 @@ mod tests {
             }
         }
         let number = child as u32;
-        let name = cookie(number, Kind::Process);
-        assert!(!process_ended(number, name) && !seems_ended(number, name, Kind::Process));
+        let name = cookie(number, OwnerKind::Process);
+        assert!(!process_ended(number, name) && !seems_ended(number, name, OwnerKind::Process));
         // SAFETY: this test's own child; a place for the answer.
         unsafe {
             libc::kill(child, libc::SIGKILL);
             let mut info: libc::siginfo_t = std::mem::zeroed();
             libc::waitid(libc::P_PID, number, &mut info, libc::WEXITED | libc::WNOWAIT);
         }
-        assert!(process_ended(number, name) && seems_ended(number, name, Kind::Process));
+        assert!(process_ended(number, name) && seems_ended(number, name, OwnerKind::Process));
         // SAFETY: this test's own child, and no place for the answer.
         unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) };
-        assert!(process_ended(number, name) && seems_ended(number, name, Kind::Process));
+        assert!(process_ended(number, name) && seems_ended(number, name, OwnerKind::Process));
     }
 
     #[test]
     fn the_namespace_is_the_same_with_and_without_proc() {
-        let own = open(getpid(), Kind::Process).unwrap();
+        let own = open(getpid(), OwnerKind::Process).unwrap();
         let tag = Handle::new(call!(SYS_ioctl, own.0, 0xff05, 0)).and_then(|handle| handle.inode());
         // Kernels before 6.11 don't say.
         assert!(tag.is_none_or(|tag| tag as u32 == namespace()));

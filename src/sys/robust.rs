@@ -20,7 +20,7 @@ pub use held::held_within;
 
 use super::clock::now_ns;
 use super::local::thread_word;
-use super::owner::{self, Kind};
+use super::owner::{self, OwnerKind};
 use std::ffi::c_void;
 use std::mem::size_of;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, compiler_fence};
@@ -246,7 +246,7 @@ impl Me {
 
     /// Whether the holder of a lock has ended, as far as this thread has looked within the last few microseconds or
     /// can find out now: a look costs some system calls, and who tries again and again must not pay for each.
-    pub fn sees_end(self, holder: u64, kind: Kind) -> bool {
+    pub fn sees_end(self, holder: u64, kind: OwnerKind) -> bool {
         /// Less than it takes to learn of a death in another way.
         const FRESH_NS: u64 = 10_000;
         let record = self.0;

@@ -24,11 +24,11 @@ impl Kind {
     }
 }
 
-/// A piece of a map: the input of a task of the other three kinds.
+/// A chunk of a map: the input of a task of the other three kinds.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 pub(crate) struct Chunk {
-    /// The first item's number in the map; for a range, where the piece begins.
+    /// The first item's number in the map; for a range, where the chunk begins.
     pub(crate) first: u64,
     pub(crate) count: u64,
     /// The first item's input and output, in the heap; 0 where there are none.

@@ -1,6 +1,6 @@
 //! The host's side of functions: what a task carries for one.
 
-use super::function::{BY_NAME, Callee, Function, Tables};
+use super::function::{BY_NAME, Callee, Function, Tables, Target};
 use crate::error::{Code, Error, Result};
 use crate::sys::elf::{self, Module, ModuleId};
 use std::collections::HashMap;
@@ -92,18 +92,47 @@ impl Callees {
         Some(Callee { module: place, offset: callee.offset })
     }
 
+    /// The same function as another machine's processes know it.
+    pub(crate) fn target(&self, callee: Callee) -> Target {
+        if callee.module == BY_NAME {
+            let name = self.names.get(callee.offset as usize).map(|(name, _)| name.clone());
+            return Target::Name(name.unwrap_or_default());
+        }
+        let id = self.modules.get(callee.module as usize).map(|(id, _)| *id).unwrap_or_default();
+        let known = self.tables.modules.iter().find(|(known, _)| *known == id);
+        let path = known.map_or_else(String::new, |(_, path)| path.clone());
+        Target::Pointer { id, path, offset: callee.offset }
+    }
+
+    /// What a task carries that is to call this function, which another machine has named.
+    pub(crate) fn of_target(&self, target: &Target) -> Result<Callee> {
+        match target {
+            Target::Name(name) => self.find_name(name),
+            Target::Pointer { id, path, offset } => {
+                let place = self.register_of(*id).ok_or_else(|| {
+                    let same_path = self.tables.modules.iter().any(|(_, known)| known == path);
+                    let why = if same_path { "have another build of" } else { "have not loaded" };
+                    Error::new(Code::MODULE, format!("the workers {why} {path}"))
+                })?;
+                Ok(Callee { module: place, offset: *offset })
+            }
+        }
+    }
+
     /// What a task that is to call this function carries.
     pub(crate) fn resolve(&mut self, function: Function<'_>) -> Result<Callee> {
         match function {
-            Function::Name(name) => {
-                let known = |(known, place): &(String, Option<u64>)| known == name && place.is_some();
-                let place = self.names.iter().position(known).ok_or_else(|| {
-                    Error::new(Code::NAME, format!("the workers know no registered function \"{name}\""))
-                })?;
-                Ok(Callee { module: BY_NAME, offset: place as u64 })
-            }
+            Function::Name(name) => self.find_name(name),
             Function::Pointer(pointer) => self.resolve_pointer(pointer as usize),
         }
+    }
+
+    fn find_name(&self, name: &str) -> Result<Callee> {
+        let known = |(known, place): &(String, Option<u64>)| known == name && place.is_some();
+        let place = self.names.iter().position(known).ok_or_else(|| {
+            Error::new(Code::NAME, format!("the workers know no registered function \"{name}\""))
+        })?;
+        Ok(Callee { module: BY_NAME, offset: place as u64 })
     }
 
     #[inline]

@@ -114,6 +114,11 @@ impl Death {
         &self.text
     }
 
+    /// The function that it was running; empty where it was running nothing.
+    pub fn function(&self) -> &CStr {
+        &self.name
+    }
+
     /// One sentence for people.
     pub fn describe(&self) -> String {
         describe(self.pid, self.signal, self.code)

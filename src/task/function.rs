@@ -32,7 +32,7 @@ impl Function<'_> {
 
 /// A function as a task carries it: the place in the supervisor's table of modules and the offset there, or the place
 /// in its table of names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Callee {
     pub(crate) module: u32,
     pub(crate) offset: u64,

@@ -9,7 +9,7 @@
 //! Who takes it looks first, and has a descriptor of it before it leaves the socket. Where none is free the end stays in there:
 //! the host tries again later; the worker, whose task then fails, closes it.
 
-use super::wire::{Kind, Message};
+use super::wire::{Message, MessageKind};
 use crate::channel::End;
 use crate::error::{Error, Result};
 use crate::sys::fd::{self, Guarded};
@@ -30,7 +30,7 @@ impl Handover {
 
     /// By which the worker gets its descriptor of it.
     pub(crate) fn message(&self) -> Result<Message> {
-        Ok(Message::new(Kind::Handover, &[]).with_fds(vec![self.to_take.duplicate()?]))
+        Ok(Message::new(MessageKind::Handover, &[]).with_fds(vec![self.to_take.duplicate()?]))
     }
 
     /// Puts an end in; whether it is. Only a worker that has tampered with its descriptor is in the way.

@@ -5,7 +5,7 @@
 //! segments it needs; a new one looks before it does anything else. Which one fails, for want of the address, ends, and
 //! leaves word of it: see `Worker::take_shares`.
 
-use super::wire::{Kind, Message};
+use super::wire::{Message, MessageKind};
 use crate::error::{Error, Result};
 use crate::heap::segment::{HEADER_BYTES, Segment};
 use crate::sys::fd::Guarded;
@@ -41,7 +41,7 @@ impl Share {
     pub(crate) fn message(&self) -> Result<Message> {
         let copy = self.fd.duplicate()?;
         let words = [self.address as u64, self.length as u64, u64::from(self.writable)];
-        Ok(Message::new(Kind::Share, &words).with_fds(vec![copy]))
+        Ok(Message::new(MessageKind::Share, &words).with_fds(vec![copy]))
     }
 }
 

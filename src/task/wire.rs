@@ -27,7 +27,7 @@ pub(crate) fn version() -> u64 {
 /// What a message is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u64)]
-pub(crate) enum Kind {
+pub(crate) enum MessageKind {
     /// Host to supervisor, first: version, start method, heap address and length; heap, host's pidfd, settings, and a
     /// single process's input where it is long.
     Configure = 1,
@@ -66,23 +66,23 @@ pub(crate) enum Kind {
     SignalWorker = 16,
 }
 
-const KINDS: [Kind; 16] = [
-    Kind::Configure,
-    Kind::StartWorker,
-    Kind::Stop,
-    Kind::Ready,
-    Kind::Refused,
-    Kind::Started,
-    Kind::NotStarted,
-    Kind::Exited,
-    Kind::Setup,
-    Kind::Share,
-    Kind::SignalTree,
-    Kind::Handover,
-    Kind::Born,
-    Kind::Gone,
-    Kind::StartedAgain,
-    Kind::SignalWorker,
+const KINDS: [MessageKind; 16] = [
+    MessageKind::Configure,
+    MessageKind::StartWorker,
+    MessageKind::Stop,
+    MessageKind::Ready,
+    MessageKind::Refused,
+    MessageKind::Started,
+    MessageKind::NotStarted,
+    MessageKind::Exited,
+    MessageKind::Setup,
+    MessageKind::Share,
+    MessageKind::SignalTree,
+    MessageKind::Handover,
+    MessageKind::Born,
+    MessageKind::Gone,
+    MessageKind::StartedAgain,
+    MessageKind::SignalWorker,
 ];
 
 /// How a worker has ended, in a word of `Exited`.
@@ -112,7 +112,7 @@ const TEXT: usize = 960;
 /// A message.
 #[derive(Debug)]
 pub(crate) struct Message {
-    pub(crate) kind: Kind,
+    pub(crate) kind: MessageKind,
     pub(crate) words: [u64; WORDS],
     pub(crate) text: String,
     pub(crate) fds: Vec<OwnedFd>,
@@ -121,7 +121,7 @@ pub(crate) struct Message {
 }
 
 impl Message {
-    pub(crate) fn new(kind: Kind, words: &[u64]) -> Message {
+    pub(crate) fn new(kind: MessageKind, words: &[u64]) -> Message {
         let mut all = [0; WORDS];
         all[..words.len()].copy_from_slice(words);
         Message { kind, words: all, text: String::new(), fds: Vec::new(), is_stripped: false }
@@ -134,7 +134,7 @@ impl Message {
 
     /// Whether it is of use without its descriptors: the host asks for a pidfd again, and can do without an output.
     fn may_be_bare(&self) -> bool {
-        matches!(self.kind, Kind::Started | Kind::Exited) && !self.fds.is_empty()
+        matches!(self.kind, MessageKind::Started | MessageKind::Exited) && !self.fds.is_empty()
     }
 
     /// The message, if all of it has come.
@@ -147,7 +147,7 @@ impl Message {
     }
 
     /// A message that carries an error: its code follows the words given.
-    pub(crate) fn failure(kind: Kind, words: &[u64], error: &Error) -> Message {
+    pub(crate) fn failure(kind: MessageKind, words: &[u64], error: &Error) -> Message {
         let mut all = words.to_vec();
         all.push(error.code().0 as u64);
         let mut message = Message::new(kind, &all);
@@ -385,10 +385,10 @@ mod tests {
         assert!(right.receive().unwrap().is_none());
         let memfd = to_memfd(b"long things").unwrap();
         let error = Error::invalid("ä".repeat(2000));
-        left.send(Message::new(Kind::Exited, &[1, 2, 3]).with_fds(vec![memfd])).unwrap();
-        left.send(Message::failure(Kind::Refused, &[9], &error)).unwrap();
+        left.send(Message::new(MessageKind::Exited, &[1, 2, 3]).with_fds(vec![memfd])).unwrap();
+        left.send(Message::failure(MessageKind::Refused, &[9], &error)).unwrap();
         let first = right.receive().unwrap().unwrap();
-        assert_eq!((first.kind, first.words[2]), (Kind::Exited, 3));
+        assert_eq!((first.kind, first.words[2]), (MessageKind::Exited, 3));
         assert_eq!(from_memfd(&first.fds[0]).unwrap(), b"long things");
         let second = right.receive().unwrap().unwrap();
         assert_eq!(second.error(1).code(), error.code());
@@ -411,7 +411,7 @@ mod tests {
         let (left, right) = socket::pair().unwrap();
         let (mut left, mut right) = (Connection::new(left), Connection::new(right));
         for number in 0..5000 {
-            left.send(Message::new(Kind::Exited, &[number])).unwrap();
+            left.send(Message::new(MessageKind::Exited, &[number])).unwrap();
         }
         assert!(left.awaits_room());
         for number in 0..5000 {

@@ -13,7 +13,7 @@ pub type TaskFunction = unsafe extern "C-unwind" fn(task: *mut Task<'static>) ->
 /// The function of a map: once per item.
 pub type ItemFunction =
     unsafe extern "C-unwind" fn(task: *mut Task<'static>, input: *const c_void, output: *mut c_void) -> c_int;
-/// The function of a loop: once per piece of the range.
+/// The function of a loop: once per chunk of the range.
 pub type RangeFunction =
     unsafe extern "C-unwind" fn(task: *mut Task<'static>, begin: usize, end: usize) -> c_int;
 
@@ -63,7 +63,7 @@ pub(crate) unsafe fn run_chunk(
 ) -> ChunkEnd {
     let began = clock::now_ns();
     task.context = (std::ptr::with_exposed_provenance(chunk.context as usize), chunk.context_length as usize);
-    // A piece of a range is one item of its chunk.
+    // A range's chunk is one call, and counts as one item.
     let count = if kind == Kind::Range { 1 } else { chunk.count };
     let (mut done, mut failed, mut used) = (0, 0, 0);
     while done < count && used + messages::LARGEST_RECORD <= chunk.messages_bytes as usize {

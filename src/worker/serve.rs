@@ -100,7 +100,9 @@ impl Worker {
         while have < wanted {
             let mut control_socket = self.control_socket.lock().unwrap_or_else(PoisonError::into_inner);
             let message = match control_socket.receive() {
-                Ok(Some(message)) if matches!(message.kind, wire::Kind::Share | wire::Kind::Handover) => {
+                Ok(Some(message))
+                    if matches!(message.kind, wire::MessageKind::Share | wire::MessageKind::Handover) =>
+                {
                     message
                 }
                 Ok(Some(_)) => continue,
@@ -112,7 +114,7 @@ impl Worker {
                 Err(_) => self.end(1),
             };
             match message.kind {
-                wire::Kind::Handover => match message.fds.into_iter().next() {
+                wire::MessageKind::Handover => match message.fds.into_iter().next() {
                     Some(socket) => self.set_handover(socket),
                     // What it is to get by this has not begun, and another worker gets it.
                     None => self.give_up(&no_handover(), phase::FAILED),

@@ -18,23 +18,6 @@ struct book {
     int left;
 };
 
-static tine_pool *create(int start, uint32_t flags)
-{
-    tine_error error = TINE_ERROR_INIT;
-    tine_pool_options options = TINE_POOL_OPTIONS_INIT;
-    tine_pool *pool = NULL;
-    options.error = &error;
-    options.workers = 2;
-    options.start = start;
-    options.flags = flags;
-    int rc = tine_pool_create(&options, &pool);
-    if (rc) {
-        fprintf(stderr, "%s\n", error.text);
-    }
-    CHECK_EQ(rc, 0);
-    return pool;
-}
-
 static int twice(tine_task *task)
 {
     int n = *(const int *)tine_input(task, NULL);
@@ -263,7 +246,7 @@ static void told_at_the_end(int start, uint32_t flags)
 {
     static struct book book;
     memset(&book, 0, sizeof book);
-    tine_pool *pool = create(start, flags);
+    tine_pool *pool = create_pool(start, 2, flags);
     int *go = (int *)tine_calloc(pool, 1, sizeof *go);
     CHECK(go);
     tine_submit_options options = with(&book);
@@ -276,7 +259,7 @@ static void told_at_the_end(int start, uint32_t flags)
     CHECK(book.died + book.cancelled == 50);
 
     memset(&book, 0, sizeof book);
-    pool = create(start, flags);
+    pool = create_pool(start, 2, flags);
     submit_many(pool, twice, &book);
     CHECK_EQ(tine_pool_shutdown(pool, HANG_NS), 0);
     check_each_once(&book, 0);
@@ -289,7 +272,7 @@ static void told_without_a_call(int start, uint32_t flags)
 {
     static struct book book;
     memset(&book, 0, sizeof book);
-    tine_pool *pool = create(start, flags);
+    tine_pool *pool = create_pool(start, 2, flags);
     for (int round = 0; round < 5; round++) {
         memset(&book, 0, sizeof book);
         submit_many(pool, flags ? twice : twice_or_dies, &book);
@@ -386,7 +369,7 @@ int main(int argc, char **argv)
     tine_init(argc, argv);
     for (int i = 0; i < 3; i++) {
         for (uint32_t flags = 0; flags <= TINE_NO_THREAD; flags += TINE_NO_THREAD) {
-            tine_pool *pool = create(all_starts[i], flags);
+            tine_pool *pool = create_pool(all_starts[i], 2, flags);
             host_tells = flags != 0;
             told_while_waiting(pool, 0);
             told_while_waiting(pool, 1);
@@ -401,7 +384,7 @@ int main(int argc, char **argv)
         told_without_a_call(all_starts[i], 0);
     }
     host_tells = 0;
-    tine_pool *pool = create(TINE_START_FORKSERVER, TINE_INLINE);
+    tine_pool *pool = create_pool(TINE_START_FORKSERVER, 2, TINE_INLINE);
     told_while_waiting(pool, 0);
     calls_from_callbacks(pool);
     callbacks_inside(pool);

@@ -6,22 +6,6 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 
-static tine_pool *create(int start, size_t workers, uint32_t flags)
-{
-    tine_pool_options options = TINE_POOL_OPTIONS_INIT;
-    tine_error error = TINE_ERROR_INIT;
-    tine_pool *pool = NULL;
-    options.start = start;
-    options.workers = workers;
-    options.flags = flags;
-    options.error = &error;
-    if (tine_pool_create(&options, &pool) != 0) {
-        fprintf(stderr, "tine_pool_create: %s\n", error.text);
-        exit(1);
-    }
-    return pool;
-}
-
 struct handed {
     tine_channel *ours;
     tine_id id;
@@ -324,7 +308,7 @@ static void test_retried(tine_pool *pool)
 /* All workers are busy: the ends wait in the books, or in a worker that has not come to its task. */
 static void test_not_begun(int start)
 {
-    tine_pool *pool = create(start, 1, 0);
+    tine_pool *pool = create_pool(start, 1, 0);
     struct handed handed[5];
     tine_id busy;
     char byte;
@@ -364,7 +348,7 @@ static void test_not_begun(int start)
 /* A task in a stopped worker's ring goes elsewhere, and its end with it. */
 static void test_moved(void)
 {
-    tine_pool *pool = create(TINE_START_FORKSERVER, 2, 0);
+    tine_pool *pool = create_pool(TINE_START_FORKSERVER, 2, 0);
     char byte;
     for (int i = 0; i < 5; i++) {
         struct handed first = hand(pool, echo, 0), second = hand(pool, echo, 0);
@@ -391,7 +375,7 @@ static void test_moved(void)
 
 static void test_in_worker_limits(void)
 {
-    tine_pool *pool = create(TINE_START_FORKSERVER, 1, 0);
+    tine_pool *pool = create_pool(TINE_START_FORKSERVER, 1, 0);
     char byte;
     tine_id id;
     struct handed handed = hand(pool, say_who, 0); /* by which the worker gets what it gets ends by */
@@ -449,7 +433,7 @@ static struct handed hand_to_a_stopped_one(tine_pool *pool, uint32_t retries, pi
 static void test_host_limits(uint32_t retries)
 {
     for (int cancelled = 0; cancelled < 2; cancelled++) {
-        tine_pool *pool = create(TINE_START_FORKSERVER, 1, 0);
+        tine_pool *pool = create_pool(TINE_START_FORKSERVER, 1, 0);
         tine_stats stats = TINE_STATS_INIT;
         struct rlimit limit;
         pid_t worker;
@@ -496,7 +480,7 @@ static void test_not_inherited(int start)
     tine_channel *ours, *theirs;
     char byte;
     CHECK_RC(tine_channel_create(NULL, &ours, &theirs), 0);
-    tine_pool *pool = create(start, 2, 0);
+    tine_pool *pool = create_pool(start, 2, 0);
     tine_channel_close(theirs);
     CHECK_RC(tine_channel_receive(ours, 0, &byte, 1, NULL), -EPIPE);
     tine_channel_close(ours);
@@ -515,7 +499,7 @@ static int cut_sockets(tine_task *task)
 /* A worker that cannot be given ends any more goes, and its tasks run in another one. */
 static void test_vandal(void)
 {
-    tine_pool *pool = create(TINE_START_FORKSERVER, 1, 0);
+    tine_pool *pool = create_pool(TINE_START_FORKSERVER, 1, 0);
     tine_stats stats = TINE_STATS_INIT;
     for (int i = 0; i < 3; i++) {
         tine_id id;
@@ -560,7 +544,7 @@ int main(int argc, char **argv)
     tine_init(argc, argv);
     struct belongings before = take_stock();
     for (int i = 0; i < 3; i++) {
-        tine_pool *pool = create(all_starts[i], 2, 0);
+        tine_pool *pool = create_pool(all_starts[i], 2, 0);
         printf("%s\n", start_name(all_starts[i]));
         fflush(stdout);
         test_plain(pool, 1);
@@ -579,7 +563,7 @@ int main(int argc, char **argv)
     test_host_limits(0);
     test_host_limits(1);
     test_vandal();
-    tine_pool *pool = create(TINE_START_FORKSERVER, 2, TINE_INLINE);
+    tine_pool *pool = create_pool(TINE_START_FORKSERVER, 2, TINE_INLINE);
     test_plain(pool, 0);
     tine_pool_destroy(pool);
     check_stock(before);

@@ -1,167 +1,7 @@
-/* Ending what runs: deadlines of tasks and of items, cancelling, retries, and replacing workers, with every start method.
+/* Ending what runs: deadlines of tasks, and cancelling, with every start method.
  *
  * limit: 300 */
-#include "family.h"
-
-#define MS ((int64_t)1000000)
-/* A grace that no task needs which gives up by itself, on however busy a machine. */
-#define LONG (100000 * MS)
-
-/* What a function does with the time that it is given. */
-enum manner {
-    QUICK,     /* returns at once */
-    POLITE,    /* looks at tine_cancelled, and returns when it is true */
-    SLEEPY,    /* sleeps, and dies of SIGTERM */
-    STUBBORN,  /* ignores SIGTERM and computes */
-    PARENT,    /* as STUBBORN, with a child process of its own */
-    LASTING,   /* computes for .lasts_ns */
-    CRASHING,  /* dies of SIGSEGV the first so many times */
-};
-
-struct job {
-    enum manner manner;
-    int crashes;
-    int *tries;       /* in the heap: how often it was begun */
-    int *started;     /* in the heap: set when it has begun */
-    int *child;       /* in the heap: the child's pid */
-    int64_t lasts_ns;
-};
-
-static int behave(tine_task *task, const struct job *job)
-{
-    int tries = job->tries ? __atomic_add_fetch(job->tries, 1, __ATOMIC_SEQ_CST) : 1;
-    if (job->started) {
-        __atomic_store_n(job->started, 1, __ATOMIC_SEQ_CST);
-    }
-    switch (job->manner) {
-    case QUICK:
-        return 7;
-    case POLITE:
-        while (!tine_cancelled(task)) {
-            nap_ns(100000);
-        }
-        return tine_fail(task, -EIO, "stopped in the middle");
-    case SLEEPY:
-        for (;;) {
-            pause();
-        }
-    case PARENT: {
-        pid_t child = fork();
-        if (child == 0) {
-            for (;;) {
-                pause();
-            }
-        }
-        __atomic_store_n(job->child, (int)child, __ATOMIC_SEQ_CST);
-    }
-        /* fall through */
-    case STUBBORN:
-        signal(SIGTERM, SIG_IGN);
-        for (volatile unsigned spins = 0;; spins++) {
-        }
-    case LASTING:
-        for (int64_t until = clock_ns() + job->lasts_ns; clock_ns() < until;) {
-        }
-        return 7;
-    case CRASHING:
-        if (tries <= job->crashes) {
-            raise(SIGSEGV);
-        }
-        return 9;
-    }
-    return -EINVAL;
-}
-
-static int run(tine_task *task)
-{
-    return behave(task, (const struct job *)tine_input(task, NULL));
-}
-
-static int run_item(tine_task *task, const void *in, void *out)
-{
-    int status = behave(task, (const struct job *)in);
-    *(int *)out = status + 1;
-    return status < 0 ? status : 0;
-}
-
-static tine_pool *make_pool(int start, size_t workers, tine_pool_options options)
-{
-    tine_pool *pool;
-    tine_error error = TINE_ERROR_INIT;
-    options.start = start;
-    options.workers = workers;
-    options.error = &error;
-    int rc = tine_pool_create(&options, &pool);
-    if (rc != 0) {
-        fprintf(stderr, "tine_pool_create: %s: %s\n", tine_errname(rc), error.text);
-        exit(1);
-    }
-    return pool;
-}
-
-static int *make_word(tine_pool *pool)
-{
-    int *word = (int *)tine_alloc(pool, sizeof *word);
-    CHECK(word);
-    *word = 0;
-    return word;
-}
-
-static tine_id submit(tine_pool *pool, struct job job, tine_submit_options options)
-{
-    tine_id id = 0;
-    CHECK_RC(tine_submit(pool, run, &job, sizeof job, &options, &id), 0);
-    return id;
-}
-
-static tine_result result_of(tine_pool *pool, tine_id id)
-{
-    tine_result result = TINE_RESULT_INIT;
-    CHECK_RC(tine_wait(pool, id, HANG_NS, &result), 0);
-    CHECK(result.id == id);
-    return result;
-}
-
-static struct job job_of(enum manner manner)
-{
-    struct job job = {manner, 0, NULL, NULL, NULL, 0};
-    return job;
-}
-
-static int is_set(int *word)
-{
-    return __atomic_load_n(word, __ATOMIC_SEQ_CST);
-}
-
-/* The pool still works, with all of its workers. */
-static void check_serves(tine_pool *pool)
-{
-    tine_submit_options options = TINE_SUBMIT_OPTIONS_INIT;
-    tine_id ids[8];
-    for (int i = 0; i < 8; i++) {
-        ids[i] = submit(pool, job_of(QUICK), options);
-    }
-    for (int i = 0; i < 8; i++) {
-        tine_result result = result_of(pool, ids[i]);
-        CHECK_EQ(result.status, 7);
-        tine_result_release(pool, &result);
-    }
-}
-
-static void check_ended(tine_pool *pool, tine_id id, int status, int delivery, int signal_, const char *message)
-{
-    tine_result result = result_of(pool, id);
-    CHECK_RC(result.status, status);
-    CHECK_EQ(result.delivery, delivery);
-    CHECK_STR(result.message, message);
-    CHECK(result.data == NULL && result.length == 0);
-    CHECK_EQ(result.death != NULL, signal_ != 0);
-    if (result.death) {
-        CHECK_EQ(result.death->signal, signal_);
-        CHECK_EQ(result.deaths, 1);
-    }
-    tine_result_release(pool, &result);
-}
+#include "deadlines.h"
 
 /* ---- Deadlines of tasks ---- */
 
@@ -409,164 +249,6 @@ static void cancel_signal(int start)
     tine_pool_destroy(pool);
 }
 
-/* ---- Retries ---- */
-
-static void retries(int start)
-{
-    tine_pool_options settings = TINE_POOL_OPTIONS_INIT;
-    tine_pool *pool = make_pool(start, 2, settings);
-    tine_submit_options options = TINE_SUBMIT_OPTIONS_INIT;
-    struct job job = job_of(CRASHING);
-    job.crashes = 2;
-
-    /* Not declared idempotent: never again. */
-    job.tries = make_word(pool);
-    tine_result once = result_of(pool, submit(pool, job, options));
-    CHECK_RC(once.status, TINE_EDIED);
-    CHECK_EQ(once.deaths, 1);
-    CHECK_EQ(*job.tries, 1);
-    tine_result_release(pool, &once);
-
-    options.flags = TINE_IDEMPOTENT;
-    for (unsigned allowed = 0; allowed < 4; allowed++) {
-        job.tries = make_word(pool);
-        options.retries = allowed;
-        tine_result result = result_of(pool, submit(pool, job, options));
-        CHECK_RC(result.status, allowed < 2 ? TINE_EDIED : 9);
-        CHECK_EQ(result.delivery, allowed < 2 ? TINE_MAYBE_RAN : TINE_RAN);
-        CHECK_EQ(result.deaths, allowed < 2 ? allowed + 1 : 2);
-        CHECK_EQ(*job.tries, allowed < 2 ? allowed + 1 : 3);
-        tine_result_release(pool, &result);
-    }
-
-    /* An item of a map: the same, and no other item is run twice. */
-    struct job items[40];
-    int outputs[40], status[40];
-    for (int chunk = 1; chunk <= 40; chunk += 13) {
-        tine_map_options map = TINE_MAP_OPTIONS_INIT;
-        map.status = status;
-        map.chunk = (size_t)chunk;
-        map.retries = 2;
-        map.flags = TINE_IDEMPOTENT;
-        for (int i = 0; i < 40; i++) {
-            items[i] = job_of(i % 20 == 7 ? CRASHING : QUICK);
-            items[i].crashes = i == 7 ? 2 : 3; /* the 27th does not make it */
-            items[i].tries = make_word(pool);
-        }
-        CHECK_RC(tine_map(pool, run_item, items, sizeof items[0], outputs, sizeof outputs[0], 40, &map), TINE_EITEMS);
-        for (int i = 0; i < 40; i++) {
-            CHECK_RC(status[i], i == 27 ? TINE_EDIED : 0);
-            CHECK_EQ(*items[i].tries, i % 20 == 7 ? 3 : 1);
-            if (i != 27) {
-                CHECK_EQ(outputs[i], i == 7 ? 10 : 8);
-            }
-            tine_free(pool, items[i].tries);
-        }
-    }
-    tine_pool_destroy(pool);
-}
-
-/* ---- Deadlines of items ---- */
-
-struct failures {
-    int count, items[40], signals[40], statuses[40];
-};
-
-static void on_failure(const tine_result *result, size_t item, void *user)
-{
-    struct failures *failures = (struct failures *)user;
-    CHECK(failures->count < 40);
-    failures->items[failures->count] = (int)item;
-    failures->statuses[failures->count] = result->status;
-    failures->signals[failures->count++] = result->death ? result->death->signal : 0;
-    CHECK(result->status != -ETIMEDOUT || strlen(result->message) > 0);
-}
-
-/* Only the item that is late fails, whatever the chunk. */
-static void item_deadlines_with(int start, int64_t grace_ns, enum manner one, enum manner other, size_t chunk)
-{
-    enum { ITEMS = 30 };
-    tine_pool_options settings = TINE_POOL_OPTIONS_INIT;
-    settings.grace_ns = grace_ns;
-    tine_pool *pool = make_pool(start, 2, settings);
-    struct job items[ITEMS];
-    int outputs[ITEMS], status[ITEMS];
-    struct failures failures;
-    tine_map_options map = TINE_MAP_OPTIONS_INIT;
-    memset(&failures, 0, sizeof failures);
-    map.status = status;
-    map.chunk = chunk;
-    map.item_deadline_ns = 300 * MS; /* the quick ones need none of it, on however busy a machine */
-    map.on_failure = on_failure;
-    map.user = &failures;
-    for (int i = 0; i < ITEMS; i++) {
-        items[i] = job_of(i == 5 || i == 29 ? one : i == 11 || i == 12 ? other : QUICK);
-        items[i].tries = make_word(pool);
-    }
-    CHECK_RC(tine_map(pool, run_item, items, sizeof items[0], outputs, sizeof outputs[0], ITEMS, &map), TINE_EITEMS);
-    for (int i = 0; i < ITEMS; i++) {
-        int late = items[i].manner != QUICK;
-        CHECK_RC(status[i], late ? -ETIMEDOUT : 0);
-        CHECK_EQ(*items[i].tries, 1);
-        if (!late) {
-            CHECK_EQ(outputs[i], 8);
-        }
-        tine_free(pool, items[i].tries);
-    }
-    CHECK_EQ(failures.count, 4);
-    for (int i = 0; i < 4; i++) {
-        CHECK_RC(failures.statuses[i], -ETIMEDOUT);
-        enum manner manner = items[failures.items[i]].manner;
-        CHECK_EQ(failures.signals[i], manner == POLITE ? 0 : manner == SLEEPY ? SIGTERM : SIGKILL);
-    }
-    tine_pool_destroy(pool);
-}
-
-static int quick_item(tine_task *task, const void *in, void *out)
-{
-    (void)task;
-    for (volatile int spins = 0; spins < 200; spins++) { /* long enough for the host to look in the middle of a chunk */
-    }
-    *(int *)out = *(const int *)in + 1;
-    return 0;
-}
-
-/* What a worker says of itself is of the chunk that it is at, which it has reached before the host has taken the last one's result. */
-static void chunks_in_a_row(int start)
-{
-    enum { ITEMS = 100000 };
-    tine_pool_options settings = TINE_POOL_OPTIONS_INIT;
-    tine_map_options map = TINE_MAP_OPTIONS_INIT;
-    tine_stats stats = TINE_STATS_INIT;
-    tine_pool *pool = make_pool(start, 1, settings);
-    int *items = (int *)calloc(ITEMS, sizeof *items), *outputs = (int *)calloc(ITEMS, sizeof *outputs);
-    CHECK(items && outputs);
-    for (int i = 0; i < ITEMS; i++) {
-        items[i] = i;
-    }
-    map.item_deadline_ns = 3600 * 1000 * MS;
-    for (map.chunk = 5; map.chunk <= 20; map.chunk *= 2) {
-        memset(outputs, 0, ITEMS * sizeof *outputs);
-        CHECK_RC(tine_map(pool, quick_item, items, sizeof *items, outputs, sizeof *outputs, ITEMS, &map), 0);
-        for (int i = 0; i < ITEMS; i++) {
-            CHECK_EQ(outputs[i], i + 1);
-        }
-    }
-    CHECK_RC(tine_pool_stats(pool, &stats), 0);
-    CHECK_EQ(stats.worker_deaths, 0);
-    free(items);
-    free(outputs);
-    tine_pool_destroy(pool);
-}
-
-static void item_deadlines(int start)
-{
-    item_deadlines_with(start, LONG, POLITE, POLITE, 7);
-    item_deadlines_with(start, 10 * MS, SLEEPY, STUBBORN, 0);
-    item_deadlines_with(start, 10 * MS, SLEEPY, STUBBORN, 7);
-    item_deadlines_with(start, 10 * MS, SLEEPY, STUBBORN, 30);
-}
-
 /* ---- Several at a time ---- */
 
 static void waiting_for_several(int start)
@@ -600,86 +282,6 @@ static void waiting_for_several(int start)
     }
     CHECK_RC(tine_next(pool, 0, &result), TINE_EEMPTY);
     CHECK_RC(tine_wait_all(pool, NULL, 0, 0), 0);
-    tine_pool_destroy(pool);
-}
-
-/* ---- Replacing workers ---- */
-
-static int own_pid(tine_task *task)
-{
-    pid_t *pid = (pid_t *)tine_output(task, sizeof *pid);
-    *pid = getpid();
-    return 0;
-}
-
-static void recycling(int start)
-{
-    enum { TASKS = 200 };
-    for (uint32_t most = 1; most <= 7; most += 3) {
-        tine_pool_options settings = TINE_POOL_OPTIONS_INIT;
-        tine_stats stats = TINE_STATS_INIT;
-        settings.max_tasks_per_worker = most;
-        tine_pool *pool = make_pool(start, 2, settings);
-        tine_id ids[TASKS];
-        pid_t pids[TASKS];
-        for (int i = 0; i < TASKS; i++) {
-            CHECK_RC(tine_submit(pool, own_pid, NULL, 0, NULL, &ids[i]), 0);
-        }
-        for (int i = 0; i < TASKS; i++) {
-            tine_result result = result_of(pool, ids[i]);
-            CHECK_EQ(result.status, 0);
-            pids[i] = *(const pid_t *)result.data;
-            tine_result_release(pool, &result);
-            uint32_t same = 0;
-            for (int k = 0; k <= i; k++) {
-                same += pids[k] == pids[i];
-            }
-            CHECK(same <= most);
-        }
-        CHECK_RC(tine_pool_stats(pool, &stats), 0);
-        CHECK(stats.workers_recycled + 2 >= TASKS / most);
-        CHECK_EQ(stats.worker_deaths, 0);
-        CHECK_RC(tine_pool_shutdown(pool, HANG_NS), 0);
-        tine_pool_destroy(pool);
-    }
-
-    /* By age, and by the memory that it has kept. */
-    tine_pool_options settings = TINE_POOL_OPTIONS_INIT;
-    tine_stats stats = TINE_STATS_INIT;
-    settings.recycle_age_ns = 5 * MS;
-    tine_pool *pool = make_pool(start, 1, settings);
-    WAIT_UNTIL((check_serves(pool), tine_pool_stats(pool, &stats) == 0 && stats.workers_recycled >= 3));
-    CHECK_EQ(stats.worker_deaths, 0);
-    tine_pool_destroy(pool);
-}
-
-static int hoard(tine_task *task)
-{
-    volatile char *kept = (volatile char *)malloc(8 << 20); /* never given back */
-    (void)task;
-    for (int i = 0; kept && i < 8 << 20; i += 4096) {
-        kept[i] = 1;
-    }
-    return kept ? 0 : -ENOMEM;
-}
-
-static void hoard_once(tine_pool *pool)
-{
-    tine_id id = 0;
-    CHECK_RC(tine_submit(pool, hoard, NULL, 0, NULL, &id), 0);
-    tine_result result = result_of(pool, id);
-    CHECK_EQ(result.status, 0);
-    tine_result_release(pool, &result);
-}
-
-static void recycling_by_memory(int start)
-{
-    tine_pool_options settings = TINE_POOL_OPTIONS_INIT;
-    tine_stats stats = TINE_STATS_INIT;
-    settings.recycle_bytes = 64 << 20;
-    tine_pool *pool = make_pool(start, 1, settings);
-    WAIT_UNTIL((hoard_once(pool), tine_pool_stats(pool, &stats) == 0 && stats.workers_recycled >= 2));
-    CHECK_EQ(stats.worker_deaths, 0);
     tine_pool_destroy(pool);
 }
 
@@ -719,15 +321,15 @@ static void bad_options(void)
     tine_id id = 0;
     options.error = &error;
     options.deadline_ns = -7;
-    CHECK_RC(tine_submit(pool, own_pid, NULL, 0, &options, &id), -EINVAL);
+    CHECK_RC(tine_submit(pool, run, NULL, 0, &options, &id), -EINVAL);
     CHECK(strstr(error.text, "deadline_ns is -7"));
     options.deadline_ns = 0;
     options.queue_deadline_ns = -1;
-    CHECK_RC(tine_submit(pool, own_pid, NULL, 0, &options, &id), -EINVAL);
+    CHECK_RC(tine_submit(pool, run, NULL, 0, &options, &id), -EINVAL);
     CHECK(strstr(error.text, "queue_deadline_ns is -1"));
     options.queue_deadline_ns = 0;
     options.flags = TINE_IDEMPOTENT | 2;
-    CHECK_RC(tine_submit(pool, own_pid, NULL, 0, &options, &id), -EINVAL);
+    CHECK_RC(tine_submit(pool, run, NULL, 0, &options, &id), -EINVAL);
     CHECK(strstr(error.text, "flags has bits 0x2"));
     CHECK(id == 0);
     tine_map_options map = TINE_MAP_OPTIONS_INIT;
@@ -745,24 +347,17 @@ static void bad_options(void)
 
 int main(int argc, char **argv)
 {
+    static const struct timed_test tests[] = {
+        {"deadlines", deadlines},
+        {"neighbours", neighbours},
+        {"a late signal", a_signal_that_comes_late},
+        {"queue deadlines", queue_deadlines},
+        {"cancelling", cancelling},
+        {"cancel signal", cancel_signal},
+        {"waiting for several", waiting_for_several},
+    };
     tag_family(argv);
     CHECK_RC(tine_init(argc, argv), 0);
-    static void (*const tests[])(int) = {deadlines, neighbours, a_signal_that_comes_late, queue_deadlines, cancelling, cancel_signal, retries,
-                                         item_deadlines, chunks_in_a_row, waiting_for_several, recycling, recycling_by_memory};
-    static const char *const names[] = {"deadlines", "neighbours", "a late signal", "queue deadlines", "cancelling", "cancel signal",
-                                        "retries", "item deadlines", "chunks in a row", "waiting for several", "recycling", "recycling by memory"};
     bad_options();
-    for (size_t start = 0; start < 3; start++) {
-        for (size_t i = 0; i < sizeof tests / sizeof tests[0]; i++) {
-            int64_t began = clock_ns();
-            if (argc > 1 && !strstr(names[i], argv[1])) {
-                continue;
-            }
-            tests[i](all_starts[start]);
-            printf("%-11s %-20s %6.2f s\n", start_name(all_starts[start]), names[i], (double)(clock_ns() - began) / 1e9);
-            fflush(stdout);
-        }
-    }
-    WAIT_UNTIL(family_is_gone(family_tag(), 0));
-    return 0;
+    return run_timed(argc, argv, tests, sizeof tests / sizeof *tests);
 }

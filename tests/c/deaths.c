@@ -104,23 +104,6 @@ static int add_one(tine_task *task)
     return number + 1;
 }
 
-static tine_pool *create(int start, size_t workers, uint32_t flags)
-{
-    tine_pool_options options = TINE_POOL_OPTIONS_INIT;
-    tine_error error = TINE_ERROR_INIT;
-    tine_pool *pool = NULL;
-    options.start = start;
-    options.workers = workers;
-    options.flags = flags;
-    options.error = &error;
-    int rc = tine_pool_create(&options, &pool);
-    if (rc != 0) {
-        fprintf(stderr, "tine_pool_create: %s, %s\n", tine_errname(rc), error.text);
-        exit(1);
-    }
-    return pool;
-}
-
 static struct sight *new_sight(tine_pool *pool)
 {
     struct sight *sight = (struct sight *)tine_alloc(pool, sizeof *sight);
@@ -183,7 +166,7 @@ static void check_death_of(const tine_result *result, int way, int handled)
 /* Each way to die, beside a task of another worker that must not notice. */
 static void each_way_costs_its_task(int start, uint32_t flags)
 {
-    tine_pool *pool = create(start, 2, flags);
+    tine_pool *pool = create_pool(start, 2, flags);
     for (int way = 0; way < WAYS; way++) {
         struct sight *sight = new_sight(pool);
         tine_id bystander = submit_sight(pool, sight), ids[8], culprit;
@@ -268,7 +251,7 @@ static void a_map_loses_the_culprits_alone(int start)
 {
     static const size_t chunks[] = {1, 7, 100, 0};
     enum { COUNT = 400 };
-    tine_pool *pool = create(start, 3, 0);
+    tine_pool *pool = create_pool(start, 3, 0);
     for (int round = 0; round < 8; round++) {
         struct item items[COUNT];
         int64_t out[COUNT];
@@ -318,7 +301,7 @@ static pid_t supervisor_of(const struct sight *sight)
 static void a_dead_supervisor_costs_what_was_running(int start)
 {
     enum { QUEUED = 200 };
-    tine_pool *pool = create(start, 2, 0);
+    tine_pool *pool = create_pool(start, 2, 0);
     for (int round = 0; round < 5; round++) {
         struct sight *sights[2];
         tine_id running[2], queued[QUEUED];
@@ -359,7 +342,7 @@ static void a_dead_supervisor_costs_what_was_running(int start)
 /* It is not on the path of tasks: these go on; a worker that dies meanwhile makes it go on. */
 static void a_stopped_supervisor_loses_nothing(int start)
 {
-    tine_pool *pool = create(start, 2, 0);
+    tine_pool *pool = create_pool(start, 2, 0);
     struct sight *sight = new_sight(pool);
     tine_id id = submit_sight(pool, sight), dying;
     tine_result result;
@@ -388,7 +371,7 @@ static void a_stopped_supervisor_loses_nothing(int start)
  * and is replaced in the end. */
 static void a_stopped_worker_keeps_nothing(int start)
 {
-    tine_pool *pool = create(start, 2, 0);
+    tine_pool *pool = create_pool(start, 2, 0);
     struct sight *sight = new_sight(pool);
     tine_id id = submit_sight(pool, sight), ids[100];
     tine_result result;
@@ -429,7 +412,7 @@ static void what_nobody_begins_is_not_to_blame(int start, int64_t stop_ns)
 {
     enum { WORKERS = 4 };
     const int64_t limit_ns = 1000000000;
-    tine_pool *pool = create(start, WORKERS, 0);
+    tine_pool *pool = create_pool(start, WORKERS, 0);
     for (int64_t took = limit_ns, last = clock_ns(), spent = 0; took >= limit_ns;) {
         struct sight *sights[WORKERS];
         tine_id ids[WORKERS], id;
@@ -476,7 +459,7 @@ static void what_nobody_begins_is_not_to_blame(int start, int64_t stop_ns)
 /* One that is stopped for good must not hold up the end either. */
 static void a_stopped_family_can_be_destroyed(int start)
 {
-    tine_pool *pool = create(start, 2, 0);
+    tine_pool *pool = create_pool(start, 2, 0);
     struct sight *sight = new_sight(pool);
     submit_sight(pool, sight);
     WAIT_UNTIL(tine_pool_poll(pool) >= 0 && __atomic_load_n(&sight->started, __ATOMIC_SEQ_CST));
@@ -599,7 +582,7 @@ static void later_generations_that_fail_end_the_pool(int start)
 /* Tasks that always kill their worker are no crash loop of the pool's. */
 static void tasks_that_kill_do_not_end_the_pool(int start)
 {
-    tine_pool *pool = create(start, 1, 0);
+    tine_pool *pool = create_pool(start, 1, 0);
     tine_result result;
     for (int i = 0; i < 30; i++) {
         tine_id id;
@@ -618,7 +601,7 @@ int main(int argc, char **argv)
     tine_init(argc, argv);
     setvbuf(stdout, NULL, _IOLBF, 0);
     static const int64_t stops_ns[] = {150000000, 350000000, 700000000};
-    tine_pool_destroy(create(TINE_START_FORKSERVER, 1, 0));
+    tine_pool_destroy(create_pool(TINE_START_FORKSERVER, 1, 0));
     struct belongings before = take_stock();
     for (int i = 0; i < 3; i++) {
         int start = all_starts[i];

@@ -5,8 +5,7 @@
 #ifndef FAMILY_H
 #define FAMILY_H
 
-#include <tine.h>
-#include "check.h"
+#include "pools.h"
 #include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
@@ -24,13 +23,6 @@
 #define HANG_NS ((int64_t)10 * 1000 * 1000 * 1000)
 
 #define TAG_VARIABLE "TINE_TEST_FAMILY"
-
-static const int all_starts[] = {TINE_START_FORKSERVER, TINE_START_SPAWN, TINE_START_FORK};
-
-static inline const char *start_name(int start)
-{
-    return start == TINE_START_FORKSERVER ? "forkserver" : start == TINE_START_SPAWN ? "spawn" : "fork";
-}
 
 static inline int64_t clock_ns(void)
 {
@@ -192,6 +184,15 @@ static inline int family_is_gone(const char *tag, pid_t besides)
     return list_family(tag, besides, left, 1) == 0 && list_family(tag, besides, left, 1) == 0;
 }
 
+/* A random process of the family, which a killer beside the host is to kill. NULL where nobody is there, and for the keeper, which a
+ * supervisor is made by: tests/c/birth.c kills that. `family` gets everybody who is there, `count` how many they are. */
+static inline const struct process *pick_victim(pid_t host, uint64_t *random, struct process *family, int room, int *count)
+{
+    *count = list_family(family_tag(), host, family, room);
+    const struct process *victim = *count > 0 ? &family[random_next(random) % (uint64_t)*count] : NULL;
+    return victim && victim->parent != host ? victim : NULL;
+}
+
 static inline void print_family(const char *tag)
 {
     struct process left[64];
@@ -277,9 +278,8 @@ static inline void let_go_of_keepers(int children)
     }
 }
 
-/* After a pool, a host has what it had before. The allocator may keep a few mappings; one for each death would be
- * hundreds. */
-static inline void check_stock(struct belongings before)
+/* After a pool, a host has what it had before, but for mappings: the C library keeps the stacks of threads. */
+static inline struct belongings check_stock_but_stacks(struct belongings before)
 {
     let_go_of_keepers(before.children);
     /* A thread that has been joined is listed for a moment longer. */
@@ -288,6 +288,13 @@ static inline void check_stock(struct belongings before)
     CHECK_EQ(now.descriptors, before.descriptors);
     CHECK(now.children <= before.children);
     CHECK_EQ(now.shared_mappings, before.shared_mappings);
+    return now;
+}
+
+/* And that may be a few mappings; one for each death would be hundreds. */
+static inline void check_stock(struct belongings before)
+{
+    struct belongings now = check_stock_but_stacks(before);
     if (now.mappings > before.mappings + 8) {
         fprintf(stderr, "%d mappings, %d before\n", now.mappings, before.mappings);
         exit(1);

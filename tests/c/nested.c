@@ -5,23 +5,6 @@
 
 #define MS ((int64_t)1000000)
 
-static tine_pool *create(int start, uint32_t flags)
-{
-    tine_error error = TINE_ERROR_INIT;
-    tine_pool_options options = TINE_POOL_OPTIONS_INIT;
-    tine_pool *pool = NULL;
-    options.error = &error;
-    options.workers = 1; /* one is enough: nothing nested waits for another worker */
-    options.start = start;
-    options.flags = flags;
-    int rc = tine_pool_create(&options, &pool);
-    if (rc) {
-        fprintf(stderr, "%s\n", error.text);
-    }
-    CHECK_EQ(rc, 0);
-    return pool;
-}
-
 static int call(tine_pool *pool, tine_fn fn, const void *input, size_t length)
 {
     tine_id id;
@@ -250,7 +233,7 @@ static int forks_inside(tine_task *task)
 
 static void nested(int start)
 {
-    tine_pool *pool = create(start, 0);
+    tine_pool *pool = create_pool(start, 1, 0);
     int n = 14;
     CHECK_EQ(call(pool, fibonacci, &n, sizeof n), 377);
     CHECK_EQ(call(pool, uses_maps, NULL, 0), 3);
@@ -422,7 +405,7 @@ static void *submit_many(void *user)
 
 static void one_at_a_time(void)
 {
-    tine_pool *pool = create(TINE_START_FORKSERVER, TINE_INLINE);
+    tine_pool *pool = create_pool(TINE_START_FORKSERVER, 1, TINE_INLINE);
     pthread_t threads[4];
     here = getpid();
     for (int i = 0; i < 4; i++) {
@@ -454,7 +437,7 @@ static void *cancel_it(void *user)
 
 static void inline_errors(void)
 {
-    tine_pool *pool = create(TINE_START_FORKSERVER, TINE_INLINE);
+    tine_pool *pool = create_pool(TINE_START_FORKSERVER, 1, TINE_INLINE);
     int data = 0;
     tine_fn not_code;
     void *pointer = &data;

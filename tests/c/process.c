@@ -1,40 +1,10 @@
 /* Single processes: starting, results, ends of every kind, signals, the tree below one, segments, deadlines. */
 /* limit: 240 */
-#include "family.h"
+#include "processes.h"
 #include <poll.h>
 #include <pthread.h>
 #include <sys/resource.h>
 #include <sys/time.h>
-
-static int start_method;
-
-static tine_process_options options_of(void)
-{
-    tine_process_options options = TINE_PROCESS_OPTIONS_INIT;
-    options.start = start_method;
-    return options;
-}
-
-static tine_process *start(tine_fn fn, const void *input, size_t length, const tine_process_options *options)
-{
-    tine_process_options defaults = options_of();
-    tine_process *process = NULL;
-    tine_error error = TINE_ERROR_INIT;
-    defaults.error = &error;
-    int rc = tine_process_start(options ? options : &defaults, fn, input, length, &process);
-    if (rc) {
-        fprintf(stderr, "%s: %s %s\n", start_name(start_method), tine_errname(rc), error.text);
-    }
-    CHECK_RC(rc, 0);
-    return process;
-}
-
-static tine_exit wait_for(tine_process *process)
-{
-    tine_exit end = TINE_EXIT_INIT;
-    CHECK_RC(tine_process_wait(process, HANG_NS, &end), 0);
-    return end;
-}
 
 /* ---- Functions of the processes ---- */
 
@@ -49,16 +19,6 @@ static int shout(tine_task *task)
     for (size_t i = 0; i < length; i++) {
         out[i] = (char)toupper((unsigned char)in[i]);
     }
-    return 0;
-}
-
-/* The same after some time. */
-static int work(tine_task *task)
-{
-    int64_t until = clock_ns() + *(const int64_t *)tine_input(task, NULL);
-    while (clock_ns() < until) {
-    }
-    memset(tine_output(task, 1000), 'w', 1000);
     return 0;
 }
 
@@ -95,46 +55,9 @@ static int crash(tine_task *task)
     return 0;
 }
 
-static int stay(tine_task *task)
-{
-    (void)task;
-    for (;;) {
-        pause();
-    }
-    return 0;
-}
-
 static int ignore_and_stay(tine_task *task)
 {
     signal(SIGTERM, SIG_IGN);
-    return stay(task);
-}
-
-/* Children and grandchildren, one of them in a session of its own, that stay; it tells the host by a segment. */
-static int plant_tree(tine_task *task)
-{
-    volatile int **place = (volatile int **)(uintptr_t)tine_input(task, NULL);
-    volatile int *count = *place;
-    for (int i = 0; i < 3; i++) {
-        if (fork() == 0) {
-            if (i == 1) {
-                setsid();
-            }
-            if (fork() == 0) {
-                __sync_fetch_and_add(count, 1);
-                for (;;) {
-                    pause();
-                }
-            }
-            if (i == 2) {
-                _exit(0); /* its child is an orphan */
-            }
-            __sync_fetch_and_add(count, 1);
-            for (;;) {
-                pause();
-            }
-        }
-    }
     return stay(task);
 }
 
@@ -233,8 +156,7 @@ static void ends(void)
         CHECK_EQ(poll(&poll_, 1, 0), 0);
         CHECK_RC(tine_process_kill(process, signals[i]), 0);
         CHECK_EQ(poll(&poll_, 1, (int)(HANG_NS / 1000000)), 1);
-        /* From here on it never says that it would have to wait. */
-        CHECK_RC(tine_process_wait(process, 0, &end), 0);
+        CHECK_RC(tine_process_wait(process, HANG_NS, &end), 0);
         CHECK_EQ(end.signal, signals[i]);
         CHECK_EQ(end.status, TINE_EDIED);
         CHECK_EQ(tine_process_alive(process), 0);
@@ -294,24 +216,28 @@ static void deadlines(void)
     tine_process_close(process);
 }
 
+/* A supervisor that somebody has stopped cannot say how its process has ended. No wait is longer for that than it was to be, and who
+ * asks again and again has it told to go on. */
+static void word_is_missing(void)
+{
+    tine_process *process = start(stay, NULL, 0, NULL);
+    tine_exit end = TINE_EXIT_INIT;
+    struct process all[8], supervisor;
+    struct pollfd poll_ = {tine_process_fd(process), POLLIN, 0};
+    WAIT_UNTIL(list_family(family_tag(), 0, all, 8) == 2);
+    supervisor = all[all[0].pid == tine_process_pid(process)];
+    CHECK_EQ(kill(supervisor.pid, SIGSTOP), 0);
+    WAIT_UNTIL(look_at(supervisor.pid, &supervisor) && supervisor.state == 'T');
+    CHECK_EQ(kill(tine_process_pid(process), SIGKILL), 0);
+    CHECK_EQ(poll(&poll_, 1, (int)(HANG_NS / 1000000)), 1);
+    CHECK_RC(tine_process_wait(process, 0, &end), -EAGAIN);
+    CHECK_RC(tine_process_wait(process, 1, &end), -ETIMEDOUT);
+    WAIT_UNTIL(tine_process_wait(process, 0, &end) == 0);
+    CHECK_EQ(end.signal, SIGKILL);
+    tine_process_close(process);
+}
+
 /* ---- What a process has started ---- */
-
-static tine_segment *counter(volatile int **out)
-{
-    tine_segment *segment = NULL;
-    CHECK_RC(tine_segment_create(4096, NULL, &segment), 0);
-    *out = (volatile int *)tine_segment_address(segment);
-    return segment;
-}
-
-static tine_process *start_with(tine_segment *segment, tine_fn fn, volatile int *count, uint32_t flags)
-{
-    tine_process_options options = options_of();
-    options.segments = &segment;
-    options.segment_count = 1;
-    options.flags = flags;
-    return start(fn, &count, sizeof count, &options);
-}
 
 static void trees(void)
 {
@@ -538,219 +464,6 @@ static void supervisor_dies(void)
     }
 }
 
-/* ---- Errors ---- */
-
-static void refused(const tine_process_options *change, tine_fn fn, int code, const char *word)
-{
-    tine_process_options options = *change;
-    tine_error error = TINE_ERROR_INIT;
-    tine_process *process = (tine_process *)&error;
-    options.error = &error;
-    CHECK_RC(tine_process_start(&options, fn, NULL, 0, &process), code);
-    CHECK(process == (tine_process *)&error);
-    CHECK_EQ(error.code, code);
-    if (!strstr(error.text, word)) {
-        fprintf(stderr, "\"%s\" has no \"%s\"\n", error.text, word);
-        exit(1);
-    }
-}
-
-static void errors(void)
-{
-    tine_worker_options worker = TINE_WORKER_OPTIONS_INIT;
-    tine_process_options options = options_of();
-    options.worker = &worker;
-    tine_process *process;
-    CHECK_RC(tine_process_start(&options, stay, NULL, 0, NULL), -EINVAL);
-    CHECK_RC(tine_process_start(&options, stay, NULL, 1, &process), -EINVAL);
-    refused(&options, NULL, TINE_EFUNCTION, "fn is NULL");
-    refused(&options, (tine_fn)(uintptr_t)&options, TINE_EFUNCTION, "is not a function");
-    options.name = "nobody";
-    refused(&options, NULL, TINE_ENAME, "nobody");
-    refused(&options, stay, -EINVAL, ".name");
-    options = options_of();
-    options.flags = 1u << 30;
-    refused(&options, stay, -EINVAL, "0x40000000");
-    options = options_of();
-    options.start = 17;
-    refused(&options, stay, -EINVAL, "17");
-    options = options_of();
-    options.deadline_ns = -5;
-    refused(&options, stay, -EINVAL, "deadline_ns is -5");
-    options = options_of();
-    options.grace_ns = -6;
-    refused(&options, stay, -EINVAL, "grace_ns is -6");
-    options = options_of();
-    options.segment_count = 1;
-    refused(&options, stay, -EINVAL, "segments");
-    tine_segment *nothing = NULL;
-    options.segments = &nothing;
-    refused(&options, stay, -EINVAL, "segment is NULL");
-    options = options_of();
-    options.worker = &worker;
-    worker.nice = 99;
-    refused(&options, stay, -EINVAL, "99");
-    worker.nice = 0;
-    worker.affinity = TINE_AFFINITY_COMPACT;
-    refused(&options, stay, -EINVAL, "worker.affinity");
-    worker.affinity = TINE_AFFINITY_NONE;
-    options = options_of();
-    options.heap_bytes = 5;
-    refused(&options, stay, -EINVAL, "heap_bytes is 5");
-    options = options_of();
-    options.worker = &worker;
-    worker.directory = "/no/such/place";
-    refused(&options, stay, TINE_EWORKERSTART, "/no/such/place");
-    if (start_method != TINE_START_FORK) {
-        options = options_of();
-        options.worker_path = "/no/such/program";
-        refused(&options, stay, -ENOENT, "/no/such/program");
-    }
-    options = options_of();
-    options.size = 3;
-    CHECK_RC(tine_process_start(&options, stay, NULL, 0, &process), -EINVAL);
-
-    process = start(stay, NULL, 0, NULL);
-    tine_exit end = TINE_EXIT_INIT;
-    CHECK_RC(tine_process_kill(process, 0), -EINVAL);
-    CHECK_RC(tine_process_kill(process, 65), -EINVAL);
-    CHECK_RC(tine_process_kill_tree(process, -1), -EINVAL);
-    end.size = 1;
-    CHECK_RC(tine_process_wait(process, 0, &end), -EINVAL);
-    CHECK_RC(tine_process_wait(NULL, 0, NULL), -EINVAL);
-    CHECK_RC(tine_process_kill(NULL, SIGTERM), -EINVAL);
-    CHECK_RC(tine_process_kill_tree(NULL, SIGTERM), -EINVAL);
-    CHECK_RC(tine_process_alive(NULL), -EINVAL);
-    CHECK_RC(tine_process_pid(NULL), -EINVAL);
-    CHECK_RC(tine_process_fd(NULL), -EINVAL);
-    CHECK(tine_process_title(NULL) == NULL);
-    tine_process_close(NULL);
-    pid_t child = fork();
-    if (child == 0) {
-        end.size = sizeof end;
-        CHECK_RC(tine_process_wait(process, 0, &end), TINE_EFORKED);
-        CHECK_RC(tine_process_kill(process, SIGTERM), TINE_EFORKED);
-        CHECK_RC(tine_process_kill_tree(process, SIGTERM), TINE_EFORKED);
-        CHECK_RC(tine_process_alive(process), TINE_EFORKED);
-        CHECK_RC(tine_process_fd(process), TINE_EFORKED);
-        tine_process_close(process);
-        _exit(0);
-    }
-    int status;
-    CHECK_EQ(waitpid(child, &status, 0), child);
-    CHECK_EQ(status, 0);
-    CHECK_EQ(tine_process_alive(process), 1);
-    tine_process_close(process);
-}
-
-static void handler(int signal_)
-{
-    (void)signal_;
-}
-
-static void interrupted(void)
-{
-    struct sigaction action;
-    memset(&action, 0, sizeof action);
-    action.sa_handler = handler;
-    CHECK_EQ(sigaction(SIGALRM, &action, NULL), 0);
-    struct itimerval timer = {{0, 2000}, {0, 2000}};
-    tine_process_options options = options_of();
-    options.flags = TINE_INTERRUPTIBLE;
-    tine_process *process = start(stay, NULL, 0, &options);
-    tine_process *other = start(stay, NULL, 0, NULL);
-    CHECK_EQ(setitimer(ITIMER_REAL, &timer, NULL), 0);
-    CHECK_RC(tine_process_wait(process, HANG_NS, NULL), -EINTR);
-    CHECK_RC(tine_process_wait(other, 50000000, NULL), -ETIMEDOUT);
-    memset(&timer, 0, sizeof timer);
-    CHECK_EQ(setitimer(ITIMER_REAL, &timer, NULL), 0);
-    tine_process_close(process);
-    tine_process_close(other);
-}
-
-/* Processes that are killed at any moment from their start on, and their supervisors: everything ends, and nothing is left. */
-static void storm(int rounds)
-{
-    uint64_t seed = random_seed();
-    char tag[64];
-    snprintf(tag, sizeof tag, "%s", family_tag());
-    struct belongings before = take_stock();
-    int64_t *times = (int64_t *)malloc(sizeof *times * (size_t)rounds);
-    int dead = 0, done = 0;
-    for (int round = 0; round < rounds; round++) {
-        tine_process *processes[3];
-        for (int i = 0; i < 3; i++) {
-            int64_t ns = (int64_t)(random_next(&seed) % 5000000);
-            processes[i] = start(i == 1 ? stay : work, &ns, sizeof ns, NULL);
-        }
-        struct process all[16];
-        int count = list_family(tag, 0, all, 16);
-        int victim = (int)(random_next(&seed) % (uint64_t)(count + 1));
-        int64_t began = clock_ns();
-        if (victim < count) {
-            kill(all[victim].pid, SIGKILL);
-        }
-        tine_process_kill(processes[1], SIGKILL);
-        for (int i = 0; i < 3; i++) {
-            tine_exit end = wait_for(processes[i]);
-            if (end.status == 0) {
-                CHECK_EQ(end.length, 1000);
-                CHECK_EQ(((const char *)end.data)[999], 'w');
-                done++;
-            } else {
-                CHECK_EQ(end.status, TINE_EDIED);
-                CHECK_EQ(end.signal, SIGKILL);
-                dead++;
-            }
-        }
-        times[round] = clock_ns() - began;
-        for (int i = 0; i < 3; i++) {
-            tine_process_close(processes[i]);
-        }
-    }
-    WAIT_UNTIL(family_is_gone(tag, 0));
-    check_stock(before);
-    printf("%s: %d processes, %d killed, %d with their result\n", start_name(start_method), 3 * rounds, dead, done);
-    print_percentiles("from kill to the last of three ends", times, (size_t)rounds);
-    free(times);
-}
-
-/* The host is killed at any moment while it starts and ends processes with trees below them: nothing of it is left. */
-static void hosts_die(int rounds)
-{
-    uint64_t seed = random_seed();
-    char tag[64];
-    volatile int *count;
-    tine_segment *segment = counter(&count);
-    snprintf(tag, sizeof tag, "%s", family_tag());
-    int64_t *times = (int64_t *)malloc(sizeof *times * (size_t)rounds);
-    for (int round = 0; round < rounds; round++) {
-        pid_t host = fork();
-        if (host == 0) {
-            for (;;) {
-                tine_process *processes[2];
-                for (int i = 0; i < 2; i++) {
-                    processes[i] = start_with(segment, plant_tree, count, 0);
-                }
-                for (int i = 0; i < 2; i++) {
-                    tine_process_close(processes[i]);
-                }
-            }
-        }
-        nap_ns((int64_t)(random_next(&seed) % 20000000));
-        CHECK_EQ(kill(host, SIGKILL), 0);
-        int status;
-        CHECK_EQ(waitpid(host, &status, 0), host);
-        CHECK(WIFSIGNALED(status));
-        int64_t began = clock_ns();
-        WAIT_UNTIL(family_is_gone(tag, 0));
-        times[round] = clock_ns() - began;
-    }
-    CHECK_RC(tine_segment_close(segment), 0);
-    print_percentiles("from the host's kill to nobody left", times, (size_t)rounds);
-    free(times);
-}
-
 int main(int argc, char **argv)
 {
     CHECK_RC(tine_register("who am I", say_name), 0);
@@ -762,6 +475,7 @@ int main(int argc, char **argv)
         struct belongings before = take_stock();
         results();
         ends();
+        word_is_missing();
         many_waiters();
         deadlines();
         trees();
@@ -769,12 +483,7 @@ int main(int argc, char **argv)
         channels();
         surroundings();
         supervisor_dies();
-        errors();
-        interrupted();
         check_stock(before);
-        int is_long = getenv("TINE_STORM") != NULL;
-        storm(is_long ? 1000 : 20);
-        hosts_die(is_long ? 300 : 10);
     }
     return 0;
 }

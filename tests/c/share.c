@@ -9,21 +9,6 @@ struct item {
     int value;
 };
 
-static tine_pool *create(int start, size_t workers)
-{
-    tine_pool_options options = TINE_POOL_OPTIONS_INIT;
-    tine_error error = TINE_ERROR_INIT;
-    tine_pool *pool = NULL;
-    options.start = start;
-    options.workers = workers;
-    options.error = &error;
-    if (tine_pool_create(&options, &pool) != 0) {
-        fprintf(stderr, "tine_pool_create: %s\n", error.text);
-        exit(1);
-    }
-    return pool;
-}
-
 static int status_of(tine_pool *pool, tine_id id)
 {
     tine_result result = TINE_RESULT_INIT;
@@ -147,7 +132,7 @@ static void all_workers_have_it(tine_pool *pool, struct item *list, int sum)
 static void shared_by_all(int start)
 {
     struct belongings before = take_stock();
-    tine_pool *pool = create(start, 2);
+    tine_pool *pool = create_pool(start, 2, 0);
     tine_segment *s, *second;
     CHECK_RC(tine_segment_create(10000, NULL, &s), 0);
     struct item *list = list_in(s, 4);
@@ -183,7 +168,7 @@ static void shared_by_all(int start)
 
 static void busy_workers_get_it_before_their_next_task(int start)
 {
-    tine_pool *pool = create(start, 1);
+    tine_pool *pool = create_pool(start, 1, 0);
     struct gate *gate = (struct gate *)tine_calloc(pool, 1, sizeof *gate);
     tine_segment *s;
     tine_id busy, next;
@@ -202,7 +187,7 @@ static void busy_workers_get_it_before_their_next_task(int start)
 
 static void a_taken_address_is_an_error(int start)
 {
-    tine_pool *pool = create(start, 2);
+    tine_pool *pool = create_pool(start, 2, 0);
     tine_segment *s;
     CHECK_RC(tine_segment_create(20000, NULL, &s), 0);
     struct item *list = list_in(s, 3);
@@ -249,7 +234,7 @@ static void a_taken_address_is_an_error(int start)
 
 static void only_the_creator_writes(int start)
 {
-    tine_pool *pool = create(start, 1);
+    tine_pool *pool = create_pool(start, 1, 0);
     tine_segment_options options = TINE_SEGMENT_OPTIONS_INIT;
     options.flags = TINE_SEGMENT_READ_ONLY;
     tine_segment *s;
@@ -266,7 +251,7 @@ static void only_the_creator_writes(int start)
 static void sharing_while_workers_are_killed(int start)
 {
     struct belongings before = take_stock();
-    tine_pool *pool = create(start, 2);
+    tine_pool *pool = create_pool(start, 2, 0);
     uint64_t random = random_seed();
     tine_segment *all[20];
     for (int i = 0; i < 20; i++) {
@@ -322,7 +307,7 @@ static int is_stopped(pid_t pid)
 static void a_stopped_worker_is_waited_for_as_long_as_is_said(int start)
 {
     struct belongings before = take_stock();
-    tine_pool *pool = create(start, 2);
+    tine_pool *pool = create_pool(start, 2, 0);
     tine_segment *many[70], *s;
     pid_t worker = 0;
     pthread_t thread;
@@ -366,7 +351,7 @@ static void a_stopped_worker_is_waited_for_as_long_as_is_said(int start)
 
 static void what_cannot_be_shared(void)
 {
-    tine_pool *pool = create(TINE_START_FORKSERVER, 1);
+    tine_pool *pool = create_pool(TINE_START_FORKSERVER, 1, 0);
     tine_segment *s, *many[64];
     CHECK_RC(tine_segment_create(100, NULL, &s), 0);
     CHECK_RC(tine_pool_share(NULL, s, TINE_FOREVER), -EINVAL);

@@ -32,17 +32,11 @@ static int run(tine_task *task)
 static void kill_one(struct killing *killing, uint64_t *random)
 {
     struct process family[64];
-    int count = list_family(family_tag(), killing->host, family, 64);
-    if (count == 0) {
-        return;
-    }
-    struct process victim = family[random_next(random) % (uint64_t)count];
-    if (victim.parent == killing->host) {
-        return; /* the keeper, which a supervisor is made by: tests/c/birth.c kills that */
-    }
-    if (kill(victim.pid, SIGKILL) == 0) {
+    int count;
+    const struct process *victim = pick_victim(killing->host, random, family, 64, &count);
+    if (victim && kill(victim->pid, SIGKILL) == 0) {
         killing->kills++;
-        killing->supervisors += strcmp(victim.name, "tine-supervisor") == 0;
+        killing->supervisors += strcmp(victim->name, "tine-supervisor") == 0;
     }
 }
 

@@ -4,17 +4,6 @@
 #include <pthread.h>
 #include <sys/resource.h>
 
-static tine_pool *create(int start, uint32_t flags)
-{
-    tine_pool_options options = TINE_POOL_OPTIONS_INIT;
-    tine_pool *pool = NULL;
-    options.workers = 2;
-    options.start = start;
-    options.flags = flags;
-    CHECK_RC(tine_pool_create(&options, &pool), 0);
-    return pool;
-}
-
 static int give_back(tine_task *task)
 {
     return *(const int *)tine_input(task, NULL);
@@ -111,7 +100,7 @@ static void take_all(tine_pool *pool)
 static void begin_and_end(int start)
 {
     CHECK_EQ(threads(), 0);
-    tine_pool *pool = create(start, 0), *second = create(start, 0), *without = create(start, TINE_NO_THREAD);
+    tine_pool *pool = create_pool(start, 2, 0), *second = create_pool(start, 2, 0), *without = create_pool(start, 2, TINE_NO_THREAD);
     int in[50] = {0}, out[50], one = 1, told = 0;
     CHECK_RC(tine_map(pool, add_one, in, sizeof *in, out, sizeof *out, 50, NULL), 0);
     tine_submit_options options = TINE_SUBMIT_OPTIONS_INIT;
@@ -137,7 +126,7 @@ static void begin_and_end(int start)
     WAIT_UNTIL(threads() == 0);
     tine_pool_destroy(without);
     /* Again: they come back. */
-    pool = create(start, 0);
+    pool = create_pool(start, 2, 0);
     CHECK_RC(tine_submit(pool, give_back, &one, sizeof one, &options, NULL), 0);
     WAIT_UNTIL(__atomic_load_n(&told, __ATOMIC_SEQ_CST) == 4);
     tine_pool_destroy(pool);
@@ -147,7 +136,7 @@ static void begin_and_end(int start)
 /* One that cannot be started is an error of the call that needed it, which changes nothing. */
 static void cannot_be_started(void)
 {
-    tine_pool *pool = create(TINE_START_FORKSERVER, 0);
+    tine_pool *pool = create_pool(TINE_START_FORKSERVER, 2, 0);
     struct rlimit before, none;
     int one = 1;
     tine_stats stats = TINE_STATS_INIT;
@@ -184,7 +173,7 @@ static long long switches(void)
 
 static void sleeps(int start)
 {
-    tine_pool *pool = create(start, 0);
+    tine_pool *pool = create_pool(start, 2, 0);
     int one = 1, *word = (int *)tine_calloc(pool, 1, sizeof *word);
     tine_result result = TINE_RESULT_INIT;
     tine_id id;
@@ -248,7 +237,7 @@ static void without_a_call(int start)
 {
     enum { TASKS = 300 };
     struct ends ends = {0, 0, 0};
-    tine_pool *pool = create(start, 0);
+    tine_pool *pool = create_pool(start, 2, 0);
     tine_submit_options options = TINE_SUBMIT_OPTIONS_INIT;
     int one = 1;
     options.on_settled = note;
@@ -353,7 +342,7 @@ static int reads_the_word(tine_task *task)
 static void something_else(int start, uint32_t flags)
 {
     enum { TASKS = 12 };
-    tine_pool *pool = create(start, flags);
+    tine_pool *pool = create_pool(start, 2, flags);
     tine_queue *queue;
     tine_queue_options few = TINE_QUEUE_OPTIONS_INIT;
     few.capacity_messages = 2;
@@ -411,7 +400,7 @@ static int mappings(void)
 
 static void forked(uint32_t flags)
 {
-    tine_pool *pool = create(TINE_START_FORKSERVER, flags);
+    tine_pool *pool = create_pool(TINE_START_FORKSERVER, 2, flags);
     int one = 1, told = 0, status;
     tine_submit_options options = TINE_SUBMIT_OPTIONS_INIT;
     options.on_settled = count_one;
@@ -426,7 +415,7 @@ static void forked(uint32_t flags)
         CHECK_EQ(mappings(), 0);
         /* A pool of its own has threads of its own. */
         told = 0;
-        pool = create(TINE_START_FORKSERVER, flags);
+        pool = create_pool(TINE_START_FORKSERVER, 2, flags);
         CHECK_RC(tine_submit(pool, give_back, &one, sizeof one, &options, NULL), 0);
         CHECK_RC(tine_wait_all(pool, NULL, 0, HANG_NS), 0);
         CHECK_EQ(told, 1);
@@ -448,7 +437,7 @@ static int count_up(tine_task *task)
 /* A host that never waits, since what it asks for is always there, moves the pool on, too: more tasks than the rings hold are done. */
 static void always_at_once(uint32_t flags)
 {
-    tine_pool *pool = create(TINE_START_FORKSERVER, flags);
+    tine_pool *pool = create_pool(TINE_START_FORKSERVER, 2, flags);
     tine_queue *own = NULL;
     int *done = (int *)tine_calloc(pool, 1, sizeof *done);
     CHECK(done);

@@ -6,23 +6,9 @@
  *
  * 10,000 tasks in all, for the three start methods. TINE_STORM=long: 1,000,000 tasks and 10,000 kills, and a table. TINE_TEST_SEED repeats a run's choices (though
  * not its timing). */
-#include "family.h"
+#include "storm_jobs.h"
 #include <poll.h>
 #include <pthread.h>
-
-enum kind { NOTHING_OUT, SMALL_OUT, LARGE_OUT, FAILING, KINDS };
-
-/* What every task is told; some have bytes behind it. */
-struct job {
-    uint32_t number, work_us, kind, length;
-    uint64_t sum;
-    struct tally *tally;
-};
-
-/* In the pool's heap: what workers leave word of. */
-struct tally {
-    uint32_t *executions;
-};
 
 /* Shared with the killer. */
 #define KILL_ROOM 65536
@@ -65,93 +51,6 @@ struct storm {
     size_t settle_count, settle_room;
 };
 
-static uint64_t sum_bytes(const unsigned char *bytes, size_t length)
-{
-    uint64_t sum = 1469598103934665603u;
-    for (size_t i = 0; i < length; i++) {
-        sum = (sum ^ bytes[i]) * 1099511628211u;
-    }
-    return sum;
-}
-
-static void fill(unsigned char *bytes, size_t length, uint32_t number)
-{
-    for (size_t i = 0; i < length; i++) {
-        bytes[i] = (unsigned char)(number * 31 + i * 7 + (i >> 8));
-    }
-}
-
-static size_t large_length(uint32_t number)
-{
-    return 65 + number * 977 % 60000;
-}
-
-/* ---- The worker's side ---- */
-
-static void work(const struct job *job, struct tally *tally)
-{
-    int64_t began = clock_ns();
-    __atomic_fetch_add(&tally->executions[job->number], 1, __ATOMIC_SEQ_CST);
-    while (clock_ns() - began < (int64_t)job->work_us * 1000) {
-    }
-}
-
-static int run_job(tine_task *task)
-{
-    size_t length;
-    const struct job *job = (const struct job *)tine_input(task, &length);
-    if (length != sizeof *job + job->length) {
-        return -EPROTO;
-    }
-    /* A kill may come in the middle of the allocator, too; what it has handed out to others must stay theirs. */
-    size_t block_length = 16 + job->number * 37 % 5000;
-    unsigned char *block = job->number % 3 ? NULL : (unsigned char *)tine_alloc(tine_task_pool(task), block_length);
-    if (block) {
-        fill(block, block_length, job->number);
-    }
-    work(job, job->tally);
-    if (block) {
-        for (size_t i = 0; i < block_length; i++) {
-            if (block[i] != (unsigned char)(job->number * 31 + i * 7 + (i >> 8))) {
-                return -EUCLEAN;
-            }
-        }
-        tine_free(tine_task_pool(task), block);
-    }
-    /* The bytes are looked at after the work: they must not change under it. */
-    if (sum_bytes((const unsigned char *)(job + 1), job->length) != job->sum) {
-        return -EBADMSG;
-    }
-    if (job->kind == FAILING) {
-        return tine_fail(task, -EDOM, "job %u fails", job->number);
-    }
-    if (job->kind != NOTHING_OUT) {
-        size_t out_length = job->kind == SMALL_OUT ? 5 + job->number % 60 : large_length(job->number);
-        unsigned char *out = (unsigned char *)tine_output(task, out_length);
-        if (!out) {
-            return -ENOMEM;
-        }
-        fill(out, out_length, job->number);
-    }
-    return (int)(job->number % 1000);
-}
-
-struct map_out {
-    uint64_t number, sum;
-};
-
-static int run_item(tine_task *task, const void *in, void *out)
-{
-    struct job job;
-    struct map_out *result = (struct map_out *)out;
-    (void)task;
-    memcpy(&job, in, sizeof job);
-    work(&job, job.tally);
-    result->number = job.number;
-    result->sum = job.sum + 1;
-    return job.kind == FAILING ? -EDOM : (int)(job.number % 10);
-}
-
 /* ---- The killer ---- */
 
 static void log_kill(struct killing *killing, pid_t pid, int is_supervisor, int64_t ns)
@@ -166,25 +65,22 @@ static void log_kill(struct killing *killing, pid_t pid, int is_supervisor, int6
 static void kill_one(struct killing *killing, uint64_t *random)
 {
     struct process family[64];
-    int count = list_family(family_tag(), killing->host, family, 64);
-    if (count == 0) {
+    int count;
+    const struct process *victim = pick_victim(killing->host, random, family, 64, &count);
+    if (!victim) {
         return;
     }
-    struct process victim = family[random_next(random) % (uint64_t)count];
-    if (victim.parent == killing->host) {
-        return; /* the keeper, which a supervisor is made by: tests/c/birth.c kills that */
-    }
-    int is_supervisor = strcmp(victim.name, "tine-supervisor") == 0;
+    int is_supervisor = strcmp(victim->name, "tine-supervisor") == 0;
     int64_t now = clock_ns();
-    if (kill(victim.pid, SIGKILL) != 0) {
+    if (kill(victim->pid, SIGKILL) != 0) {
         return;
     }
     for (int i = 0; is_supervisor && i < count; i++) {
-        if (family[i].parent == victim.pid) {
+        if (family[i].parent == victim->pid) {
             log_kill(killing, family[i].pid, 0, now); /* They go with it. */
         }
     }
-    log_kill(killing, victim.pid, is_supervisor, now);
+    log_kill(killing, victim->pid, is_supervisor, now);
     killing->supervisors += (uint32_t)is_supervisor;
     __atomic_fetch_add(&killing->kills, 1, __ATOMIC_SEQ_CST);
 }
@@ -505,7 +401,7 @@ static struct tally *new_tally(struct storm *storm)
     return tallies;
 }
 
-static void create_pool(struct storm *storm)
+static void begin_pool(struct storm *storm)
 {
     tine_pool_options options = TINE_POOL_OPTIONS_INIT;
     tine_error error = TINE_ERROR_INIT;
@@ -590,7 +486,7 @@ static void weather(struct storm *storm, uint32_t kills)
     killing->wanted = kills;
     killing->tasks = storm->tasks + storm->mapped;
     pid_t killer = start_killer(killing);
-    create_pool(storm);
+    begin_pool(storm);
     storm->tally = new_tally(storm);
     tine_stats stats = TINE_STATS_INIT;
     CHECK_RC(tine_pool_stats(storm->pool, &stats), 0);

@@ -6,23 +6,6 @@
 
 #define MS ((int64_t)1000000)
 
-static tine_pool *create(int start, uint32_t flags)
-{
-    tine_error error = TINE_ERROR_INIT;
-    tine_pool_options options = TINE_POOL_OPTIONS_INIT;
-    tine_pool *pool = NULL;
-    options.error = &error;
-    options.workers = 2;
-    options.start = start;
-    options.flags = flags;
-    int rc = tine_pool_create(&options, &pool);
-    if (rc) {
-        fprintf(stderr, "%s\n", error.text);
-    }
-    CHECK_EQ(rc, 0);
-    return pool;
-}
-
 /* An item: its number, and bytes of filling. */
 struct item {
     int number;
@@ -363,7 +346,7 @@ static void abandoned(tine_pool *pool)
 
 static void shut_down(int start, uint32_t flags)
 {
-    tine_pool *pool = create(start, flags);
+    tine_pool *pool = create_pool(start, 2, flags);
     tine_stream *stream, *other;
     tine_result result = TINE_RESULT_INIT;
     int n = 5;
@@ -385,7 +368,7 @@ static void shut_down(int start, uint32_t flags)
 static void cut_off(int start, uint32_t flags, int count)
 {
     static struct source source;
-    tine_pool *pool = create(start, flags);
+    tine_pool *pool = create_pool(start, 2, flags);
     tine_stream_options options = TINE_STREAM_OPTIONS_INIT;
     tine_result result = TINE_RESULT_INIT;
     tine_stream *stream;
@@ -490,7 +473,7 @@ int main(int argc, char **argv)
 {
     tine_init(argc, argv);
     for (int i = 0; i < 3; i++) {
-        tine_pool *pool = create(all_starts[i], 0);
+        tine_pool *pool = create_pool(all_starts[i], 2, 0);
         for (uint32_t flags = 0; flags <= TINE_UNORDERED; flags += TINE_UNORDERED) {
             drawn(pool, flags, 0, 0);
             drawn(pool, flags, 1, 0);
@@ -511,7 +494,7 @@ int main(int argc, char **argv)
     }
     cut_off(TINE_START_FORKSERVER, TINE_INLINE, 100);
     shut_down(TINE_START_FORKSERVER, TINE_INLINE);
-    tine_pool *pool = create(TINE_START_FORKSERVER, TINE_INLINE);
+    tine_pool *pool = create_pool(TINE_START_FORKSERVER, 2, TINE_INLINE);
     windows(pool);
     stops(pool, 0);
     errors(pool);

@@ -4,16 +4,6 @@
 #include <poll.h>
 #include <pthread.h>
 
-static tine_pool *create(uint32_t flags, size_t workers)
-{
-    tine_pool_options options = TINE_POOL_OPTIONS_INIT;
-    tine_pool *pool = NULL;
-    options.workers = workers;
-    options.flags = flags;
-    CHECK_RC(tine_pool_create(&options, &pool), 0);
-    return pool;
-}
-
 static int give_back(tine_task *task)
 {
     return *(const int *)tine_input(task, NULL);
@@ -101,7 +91,7 @@ static void linger(const tine_result *result, void *user)
 
 static void beside_an_event_loop(uint32_t flags, int always, size_t count)
 {
-    struct loop loop = {create(flags, 1), 0, always};
+    struct loop loop = {create_pool(TINE_START_FORKSERVER, 1, flags), 0, always};
     pthread_t threads[3];
     for (size_t i = 0; i < count; i++) {
         start(&threads[i], event_loop, &loop);
@@ -177,7 +167,7 @@ static void *map_some(void *user)
 
 static void in_a_callback(uint32_t flags)
 {
-    tine_pool *pool = create(flags, 4);
+    tine_pool *pool = create_pool(TINE_START_FORKSERVER, 4, flags);
     int *go = word_of(pool);
     tine_submit_options told = TINE_SUBMIT_OPTIONS_INIT, late = TINE_SUBMIT_OPTIONS_INIT;
     struct stall stalls[3];
@@ -222,7 +212,7 @@ static void wait_inside(const tine_result *result, void *user)
 
 static void everything_inside(uint32_t flags, int how, int outside)
 {
-    struct closer closer = {create(flags, 3), how, 1};
+    struct closer closer = {create_pool(TINE_START_FORKSERVER, 3, flags), how, 1};
     tine_submit_options options = TINE_SUBMIT_OPTIONS_INIT;
     int one = 1, *go = word_of(closer.pool);
     options.on_settled = wait_inside;
@@ -296,7 +286,7 @@ static void *take_all(void *user)
 
 static void many_consumers(uint32_t flags, size_t window, int unordered)
 {
-    struct consumers all = {create(flags, 2), NULL, 0, 0};
+    struct consumers all = {create_pool(TINE_START_FORKSERVER, 2, flags), NULL, 0, 0};
     tine_stream_options options = TINE_STREAM_OPTIONS_INIT;
     pthread_t threads[4];
     options.pull = draw;
@@ -522,7 +512,7 @@ int main(int argc, char **argv)
         while_workers_leave(flags);
         many_threads(flags, 0);
         many_threads(flags, 96);
-        tine_pool *pool = create(flags, 1);
+        tine_pool *pool = create_pool(TINE_START_FORKSERVER, 1, flags);
         any_of_several(pool);
         one_of_one_that_is_named_twice(pool);
         texts_stay(pool);

@@ -2,7 +2,7 @@
 
 use crate::kernel::{current, has_ended, on_thread, step, tid};
 use crate::prim::AtomicU32;
-use crate::sys::owner::Kind;
+use crate::sys::owner::OwnerKind;
 use std::mem::size_of;
 
 pub const OWNER: u32 = 0x3fff_ffff;
@@ -80,7 +80,7 @@ impl Me {
         self.holder()
     }
 
-    pub fn sees_end(self, holder: u64, _: Kind) -> bool {
+    pub fn sees_end(self, holder: u64, _: OwnerKind) -> bool {
         let (word, cookie) = (word_of(holder), cookie_of(holder));
         assert_eq!(cookie, self::cookie(word & OWNER), "a holder that never was");
         has_ended(word & OWNER)

@@ -496,6 +496,25 @@ static PyObject *pool_stats(PyObject *object, PyObject *unused)
                          (unsigned long long)stats.heap_allocated_bytes);
 }
 
+static PyObject *pool_stats_text(PyObject *object, PyObject *name)
+{
+    Pool *self = (Pool *)object;
+    if (!is_open(self)) return NULL;
+    const char *label = PyUnicode_AsUTF8AndSize(name, NULL);
+    if (!label) return NULL;
+    tine_pool *pools[] = {self->pool};
+    size_t length = 0, capacity = 2048;
+    for (;;) {
+        char *text = PyMem_Malloc(capacity);
+        if (!text) return PyErr_NoMemory();
+        int rc = tine_stats_text(pools, &label, 1, text, capacity, &length);
+        PyObject *answer = rc ? NULL : PyUnicode_DecodeUTF8(text, (Py_ssize_t)length, NULL);
+        PyMem_Free(text);
+        if (rc != -EMSGSIZE) return rc ? raise_code(rc, NULL) : answer;
+        capacity = length + 64; /* counters grow, and their digits */
+    }
+}
+
 static PyObject *pool_has_begun(PyObject *object, PyObject *arguments)
 {
     Pool *self = (Pool *)object;
@@ -546,6 +565,7 @@ static PyMethodDef pool_methods[] = {
     {"outstanding", pool_outstanding, METH_NOARGS, "outstanding() -> how many calls have no answer from results() yet."},
     {"pids", pool_pids, METH_NOARGS, "pids() -> the process numbers of the workers that live; none once it is closed."},
     {"stats", pool_stats, METH_NOARGS, "stats() -> dict"},
+    {"stats_text", pool_stats_text, METH_O, "stats_text(name) -> str"},
     {NULL, NULL, 0, NULL},
 };
 static PyType_Slot pool_slots[] = {

@@ -130,6 +130,7 @@ def test_retries():
         error = error_of(executor.submit(functions.die))
         assert isinstance(error, libtine.WorkerDied)
         assert executor.stats()["worker_deaths"] == 3
+        assert 'tine_worker_deaths_total{pool="mail \\"box\\""} 3' in executor.stats_text('mail "box"')
 
 
 def test_deadline():

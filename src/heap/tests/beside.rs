@@ -139,7 +139,7 @@ fn examine(living: &mut Living, name: &str) {
     living.heap.dead().into_iter().for_each(|(pid, _)| assert_ne!(living.heap.release_process(pid), 0));
     living.heap.trim();
     for (extent, entry, _) in living.heap.runs() {
-        assert_eq!(entry.kind, Kind::Free, "{name}: extent {extent} is lost");
+        assert_eq!(entry.kind, EntryKind::Free, "{name}: extent {extent} is lost");
     }
 }
 
@@ -176,7 +176,7 @@ fn taking_back_beside_a_living_owner() {
 fn slab_of(heap: &Heap, block: NonNull<u8>) -> u32 {
     let extent = ((block.as_ptr() as usize - heap.directory.data_start()) / EXTENT_BYTES) as u32;
     match heap.directory.get(extent) {
-        Entry { kind: Kind::Tail, aux, .. } => extent - aux,
+        Entry { kind: EntryKind::Tail, aux, .. } => extent - aux,
         _ => extent,
     }
 }
@@ -204,13 +204,13 @@ fn the_last_block_is_returned_while_the_owner_takes_the_slab_up() {
         while let Some(place) = neighbour(&living) {
             living.free(place);
         }
-        assert_eq!(living.heap.directory.get(slab).kind, Kind::Loose);
+        assert_eq!(living.heap.directory.get(slab).kind, EntryKind::Loose);
         let window = std::cell::Cell::new((0, 0));
         let refill = |living: &mut Living, step| {
             if step == disturbed_at {
                 (0..BLOCKS).for_each(|_| living.allocate(SIZE));
             }
-            if living.heap.directory.get(slab).kind == Kind::Loose {
+            if living.heap.directory.get(slab).kind == EntryKind::Loose {
                 let is_free = living.heap.size_of(last).is_err();
                 window.set((if is_free { window.get().0 } else { step }, step));
             }

@@ -170,7 +170,7 @@ impl Arena {
         }
         self.heap.trim();
         for (extent, entry, _) in self.heap.runs() {
-            assert_eq!(entry.kind, Kind::Free, "extent {extent} is lost");
+            assert_eq!(entry.kind, EntryKind::Free, "extent {extent} is lost");
         }
     }
 }

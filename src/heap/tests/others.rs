@@ -88,7 +88,7 @@ fn threads_allocate_apart_and_free_each_others_blocks() {
     });
     assert_eq!(heap.stats().used_blocks, 0);
     heap.trim();
-    assert!(heap.runs().all(|(_, entry, _)| entry.kind == Kind::Free), "{:?}", heap.check(&[HOST]));
+    assert!(heap.runs().all(|(_, entry, _)| entry.kind == EntryKind::Free), "{:?}", heap.check(&[HOST]));
 }
 
 /// Every length that the word of a block can say is one that fits the heap when it is told to anybody.

@@ -8,7 +8,7 @@
 
 use super::held::{List, read_word};
 use super::{Anchor, ENTRY, Head, Me, Record, exchange_record, forced_off, local_record, order, pair_of};
-use crate::sys::owner::{self, Kind};
+use crate::sys::owner::{self, OwnerKind};
 use crate::sys::{kernel, memory};
 use std::mem::{offset_of, size_of};
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
@@ -142,7 +142,7 @@ fn try_claim(record: *mut Record, tid: u32, is_free: impl FnOnce(u32) -> bool) -
 
 /// The cookie of the calling process: what the first of its threads that could find it out has found.
 pub(super) fn process_cookie(pid: u32) -> u32 {
-    let find = || owner::cookie(pid, Kind::Process);
+    let find = || owner::cookie(pid, OwnerKind::Process);
     let Some(arena) = arena() else { return find() };
     match arena.cookie.load(Ordering::Relaxed) {
         0 => {
@@ -169,7 +169,7 @@ pub(super) fn set_up() -> Option<Me> {
         (*record).reading = 0;
         (*record).held.fill(super::Held { spot: super::Spot(std::ptr::null()), depth: 0 });
         (*record).identity = u64::from(pid) << 32 | u64::from(tid);
-        let cookie = owner::cookie(tid, Kind::Thread);
+        let cookie = owner::cookie(tid, OwnerKind::Thread);
         (*record).holder = pair_of(tid, cookie);
         (*record).process_holder = pair_of(pid, process_cookie(pid));
         ((*record).seen, (*record).seen_ns) = (0, 0);

@@ -101,6 +101,11 @@ def initialize(data: bytes) -> None:
         raise
 
 
+def set_environment(variables: dict[str, str]) -> None:
+    """An initializer: what libraries read when they are loaded."""
+    os.environ.update(variables)
+
+
 def finalize() -> None:
     """In a worker that leaves in good order: multiprocessing's finalizers run, and what has been printed goes out."""
     util: Any = sys.modules.get("multiprocessing.util")

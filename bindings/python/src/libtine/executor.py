@@ -285,3 +285,10 @@ class ProcessPoolExecutor(Executor):
             return {} if self._engine is None else self._engine.pool.stats()
         except _native.NativeError:
             return {}
+
+    def stats_text(self, name: str = "pool") -> str:
+        """The same as text for Prometheus, with the label pool; empty as above."""
+        try:
+            return "" if self._engine is None else self._engine.pool.stats_text(name)
+        except _native.NativeError:
+            return ""

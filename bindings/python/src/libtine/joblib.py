@@ -45,6 +45,7 @@ class TineBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
 
     supports_retrieve_callback = True
     supports_return_generator = True
+    supports_inner_max_num_threads = True
     uses_threads = False
     supports_sharedmem = False
 
@@ -68,7 +69,11 @@ class TineBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
             raise FallbackToBackend(SequentialBackend(nesting_level=self.nesting_level))
         options = {name: options[name] for name in ("deadline", "grace", "retries", "preload") if name in options}
         self._options = options
-        self._workers = ProcessPoolExecutor(n_jobs, **options)
+        # Each worker's share of the processors, for the threads of libraries of numerics.
+        environment = self._prepare_worker_env(n_jobs)
+        self._workers = ProcessPoolExecutor(
+            n_jobs, initializer=_worker.set_environment, initargs=(environment,), **options
+        )
         self.parallel = parallel
         return n_jobs
 

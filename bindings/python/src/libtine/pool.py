@@ -410,6 +410,12 @@ class Pool:
             return self._engine.pool.stats()
         return {}
 
+    def stats_text(self, name: str = "pool") -> str:
+        """The same as text for Prometheus, with the label pool; empty when it is over."""
+        with contextlib.suppress(_native.NativeError):
+            return self._engine.pool.stats_text(name)
+        return ""
+
 
 def _end(engine: Engine) -> None:
     engine.cancel_all()

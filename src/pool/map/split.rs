@@ -11,8 +11,10 @@
 //! task waits anywhere, and this one has run for longer than a measured chunk should: with few items left that are slow,
 //! all workers finish together. A chunk of a range is one call and cannot be split.
 
-use super::ledger::State as TaskState;
-use super::state::State;
+use crate::pool::ledger::State as TaskState;
+use crate::pool::parcel::End;
+use crate::pool::remote::node_of;
+use crate::pool::state::State;
 use crate::sys::prim::Ordering;
 use crate::task::call::Kind;
 
@@ -21,8 +23,8 @@ const SPLIT_NS: u64 = 2_000_000;
 
 /// When a chunk may have to be split, and when there may be one at the earliest.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Splitting {
-    pub(super) due_ns: u64,
+pub(in crate::pool) struct Splitting {
+    pub(in crate::pool) due_ns: u64,
     not_before_ns: u64,
 }
 
@@ -33,8 +35,8 @@ impl Default for Splitting {
 }
 
 impl State {
-    /// Cuts long chunks where workers have nothing to do.
-    pub(super) fn split_long(&mut self, now: u64) {
+    /// Splits long chunks where workers have nothing to do.
+    pub(in crate::pool) fn split_long(&mut self, now: u64) {
         self.maps.splitting.due_ns = u64::MAX;
         if self.maps.is_empty() || self.has_waiting() || self.rings.idle().is_none() {
             return;
@@ -73,8 +75,11 @@ impl State {
     }
 
     /// Has a chunk that runs end after the item it is at.
-    pub(super) fn split(&mut self, index: u32) {
+    pub(in crate::pool) fn split(&mut self, index: u32) {
         let TaskState::Sent(slot) = self.ledger.get(index).state else { return };
+        if node_of(slot).is_some() {
+            return self.end_on_node(slot, index, End::Split);
+        }
         let Some(member) = self.family.members.get(slot as usize) else { return };
         let ring = &mut self.rings[slot as usize];
         if let (Some((position, front)), Some(segment)) = (ring.front(), &member.segment)

@@ -6,15 +6,15 @@ use std::collections::VecDeque;
 
 /// A map has its number from before its first chunk is on its way until after its last has been taken.
 #[derive(Debug, Default)]
-pub(super) struct Maps {
+pub(in crate::pool) struct Maps {
     /// By the maps' numbers.
     settled: Vec<Option<VecDeque<u32>>>,
-    pub(super) splitting: Splitting,
+    pub(in crate::pool) splitting: Splitting,
 }
 
 impl Maps {
     /// A map begins; its number.
-    pub(super) fn open(&mut self) -> Result<usize> {
+    pub(in crate::pool) fn open(&mut self) -> Result<usize> {
         let number = self.settled.iter().position(Option::is_none).unwrap_or(self.settled.len());
         if number == self.settled.len() {
             self.settled.try_reserve(1).map_err(|_| Code::errno(libc::ENOMEM))?;
@@ -25,36 +25,36 @@ impl Maps {
     }
 
     /// A map is over: all of its chunks have been taken.
-    pub(super) fn close(&mut self, number: usize) {
+    pub(in crate::pool) fn close(&mut self, number: usize) {
         debug_assert!(!self.has_settled(number));
         self.settled[number] = None;
     }
 
     /// So many chunks of a map can settle; -ENOMEM where there is no room to note that.
-    pub(super) fn make_room(&mut self, number: usize, chunks: usize) -> Result<()> {
+    pub(in crate::pool) fn make_room(&mut self, number: usize, chunks: usize) -> Result<()> {
         let Some(settled) = &mut self.settled[number] else { return Ok(()) };
         settled.try_reserve(chunks).map_err(|_| Code::errno(libc::ENOMEM).into())
     }
 
     /// A chunk of a map has settled.
-    pub(super) fn settle(&mut self, number: usize, index: u32) {
+    pub(in crate::pool) fn settle(&mut self, number: usize, index: u32) {
         if let Some(settled) = &mut self.settled[number] {
             settled.push_back(index);
         }
     }
 
     /// Whether there is a chunk to take.
-    pub(super) fn has_settled(&self, number: usize) -> bool {
+    pub(in crate::pool) fn has_settled(&self, number: usize) -> bool {
         self.settled[number].as_ref().is_some_and(|settled| !settled.is_empty())
     }
 
     /// The chunk of a map that settled first of those that have not been taken.
-    pub(super) fn take(&mut self, number: usize) -> Option<u32> {
+    pub(in crate::pool) fn take(&mut self, number: usize) -> Option<u32> {
         self.settled[number].as_mut().and_then(VecDeque::pop_front)
     }
 
     /// Whether no map is under way.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::pool) fn is_empty(&self) -> bool {
         self.settled.iter().all(Option::is_none)
     }
 }

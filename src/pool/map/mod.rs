@@ -1,15 +1,28 @@
-//! Maps and loops, as they are asked for; how they are carried out is in [`super::job`].
+//! Maps and loops, as they are asked for. How one is carried out is in `job`, what its chunks are made of in `memory`, and what comes
+//! of them in `outcome`.
 
-use super::job::Job;
+mod job;
+mod memory;
+mod outcome;
+mod progress;
+mod schedule;
+mod split;
+mod under_way;
+
+pub use progress::Progress;
+pub use schedule::Schedule;
+pub(super) use under_way::Maps;
+
+use super::Pool;
 use super::ledger::Delivery;
-use super::schedule::Schedule;
+use super::submit::resolve;
 use super::wait::refusal;
-use super::{Pool, resolve};
 use crate::error::{Error, Result};
 use crate::sys::reserve;
 use crate::task::call::Kind;
 use crate::task::death::Death;
 use crate::task::function::Function;
+use job::Job;
 use std::ffi::CString;
 
 /// A map or a loop.
@@ -51,7 +64,7 @@ pub enum MapCall<'a> {
         /// The first item's output, and the distance; null and 0 for none.
         output: (*mut u8, usize),
     },
-    /// A function of pieces of a range.
+    /// A function of chunks of a range.
     Range {
         /// A range function.
         function: Function<'a>,
@@ -63,7 +76,7 @@ pub enum MapCall<'a> {
 /// An item that failed.
 #[derive(Debug)]
 pub struct Failure {
-    /// Which; for a loop, where the piece that failed begins.
+    /// Which; for a loop, where the chunk that failed begins.
     pub item: usize,
     /// Its state.
     pub status: i32,

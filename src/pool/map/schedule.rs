@@ -1,23 +1,23 @@
 //! How many items of a map go to a worker at a time.
 
-/// What decides on the length of a piece.
+/// What decides on the length of a chunk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Schedule {
-    /// ChunkSizes of `chunk` items; where that is 0, of as many as have taken about a millisecond, fewer towards the end.
+    /// Chunks of `chunk` items; where that is 0, of as many as have taken about a millisecond, fewer towards the end.
     #[default]
     Measured,
-    /// One piece for each worker.
+    /// One chunk for each worker.
     Static,
     /// Half of a worker's share of what is left, and never less than `chunk`, but for the last.
     Guided,
 }
 
-/// How long a measured piece is to take.
+/// How long a measured chunk is to take.
 pub(super) const CHUNK_NS: u64 = 1_000_000;
-/// A measured piece carries at most this much, unless one item is more.
+/// A measured chunk carries at most this much, unless one item is more.
 const CARRIED_BYTES: usize = 4 << 20;
 
-/// The pieces of one map.
+/// The chunks of one map.
 #[derive(Debug)]
 pub(super) struct ChunkSizes {
     schedule: Schedule,
@@ -25,16 +25,16 @@ pub(super) struct ChunkSizes {
     chunk: usize,
     workers: usize,
     count: usize,
-    /// The most items that a piece may have, for the sake of their bytes.
+    /// The most items that a chunk may have, for the sake of their bytes.
     most: usize,
     /// What has been measured: how many items take so long.
     items: usize,
-    pub(super) piece_ns: u64,
+    pub(super) chunk_ns: u64,
 }
 
 impl ChunkSizes {
     /// `carried` and `bytes` are what an item takes of memory that has to be copied, and of any memory; `most_bytes` is
-    /// what a piece may have, 0 for any amount.
+    /// what a chunk may have, 0 for any amount.
     pub(super) fn new(
         (schedule, chunk): (Schedule, usize),
         workers: usize,
@@ -48,10 +48,10 @@ impl ChunkSizes {
         if schedule == Schedule::Measured && chunk == 0 {
             most = most.min(fitting(CARRIED_BYTES, carried));
         }
-        ChunkSizes { schedule, chunk, workers, count, most, items: chunk.max(1), piece_ns: CHUNK_NS }
+        ChunkSizes { schedule, chunk, workers, count, most, items: chunk.max(1), chunk_ns: CHUNK_NS }
     }
 
-    /// The length of the next piece where `left` items are.
+    /// The length of the next chunk where `left` items are.
     pub(super) fn next(&self, left: usize) -> usize {
         let guided = left.div_ceil(2 * self.workers);
         let length = match self.schedule {
@@ -63,21 +63,21 @@ impl ChunkSizes {
         length.clamp(1, self.most).min(left)
     }
 
-    /// The length of a piece of what has come back from a worker. Where nothing else is left, no worker is to have it all.
+    /// The length of a chunk of what has come back from a worker. Where nothing else is left, no worker is to have it all.
     pub(super) fn of_returned(&self, returned: usize, fresh: usize) -> usize {
         let length = if fresh == 0 { returned.div_ceil(2 * self.workers) } else { self.next(returned) };
         length.clamp(1, self.most).min(returned)
     }
 
-    /// Memory was short for a piece: measured ones are no longer than this for a while.
+    /// Memory was short for a chunk: measured ones are no longer than this for a while.
     pub(super) fn at_most(&mut self, items: usize) {
         self.items = items.max(1);
     }
 
-    /// Learns from a piece how long the next should be.
+    /// Learns from a chunk how long the next should be.
     pub(super) fn measure(&mut self, items: usize, elapsed_ns: u64) {
         // The worker's word: any number.
-        self.piece_ns = self.piece_ns.saturating_add(elapsed_ns) / 2;
+        self.chunk_ns = self.chunk_ns.saturating_add(elapsed_ns) / 2;
         let each = (elapsed_ns / items.max(1) as u64).max(1);
         self.items = ((CHUNK_NS / each) as usize).clamp(1, self.items.saturating_mul(4));
     }
@@ -87,11 +87,11 @@ impl ChunkSizes {
 mod tests {
     use super::*;
 
-    /// The lengths of all pieces, where nothing is measured.
-    fn lengths(pieces: &ChunkSizes, mut left: usize) -> Vec<usize> {
+    /// The lengths of all chunks, where nothing is measured.
+    fn lengths(sizes: &ChunkSizes, mut left: usize) -> Vec<usize> {
         let mut all = Vec::new();
         while left > 0 {
-            let next = pieces.next(left);
+            let next = sizes.next(left);
             assert!((1..=left).contains(&next));
             all.push(next);
             left -= next;
@@ -99,39 +99,39 @@ mod tests {
         all
     }
 
-    fn pieces(schedule: Schedule, chunk: usize, most_bytes: usize) -> ChunkSizes {
+    fn sizes(schedule: Schedule, chunk: usize, most_bytes: usize) -> ChunkSizes {
         ChunkSizes::new((schedule, chunk), 2, 100, (0, 10), most_bytes)
     }
 
     #[test]
-    fn every_schedule_cuts_the_whole_into_its_pieces() {
-        assert_eq!(lengths(&pieces(Schedule::Measured, 40, 0), 100), [40, 40, 20]);
-        assert_eq!(lengths(&pieces(Schedule::Static, 0, 0), 100), [50, 50]);
-        assert_eq!(lengths(&pieces(Schedule::Guided, 10, 0), 100), [25, 19, 14, 11, 10, 10, 10, 1]);
-        assert_eq!(lengths(&pieces(Schedule::Static, 0, 205), 100), [20; 5]);
-        assert_eq!(lengths(&pieces(Schedule::Measured, 40, 1), 3), [1; 3]);
+    fn every_schedule_cuts_the_whole_into_its_chunks() {
+        assert_eq!(lengths(&sizes(Schedule::Measured, 40, 0), 100), [40, 40, 20]);
+        assert_eq!(lengths(&sizes(Schedule::Static, 0, 0), 100), [50, 50]);
+        assert_eq!(lengths(&sizes(Schedule::Guided, 10, 0), 100), [25, 19, 14, 11, 10, 10, 10, 1]);
+        assert_eq!(lengths(&sizes(Schedule::Static, 0, 205), 100), [20; 5]);
+        assert_eq!(lengths(&sizes(Schedule::Measured, 40, 1), 3), [1; 3]);
     }
 
     #[test]
-    fn measured_pieces_grow_and_shrink() {
-        let mut pieces = pieces(Schedule::Measured, 0, 0);
-        assert_eq!(pieces.next(1_000_000), 1);
+    fn measured_chunks_grow_and_shrink() {
+        let mut measured = sizes(Schedule::Measured, 0, 0);
+        assert_eq!(measured.next(1_000_000), 1);
         for _ in 0..10 {
-            pieces.measure(1, 1_000);
+            measured.measure(1, 1_000);
         }
-        assert_eq!(pieces.next(1_000_000), 1000);
-        assert_eq!(pieces.next(400), 100);
-        pieces.measure(1000, u64::MAX);
-        assert_eq!(pieces.next(1_000_000), 1);
-        pieces.measure(usize::MAX, 0);
-        assert_eq!(pieces.next(1_000_000), 4);
+        assert_eq!(measured.next(1_000_000), 1000);
+        assert_eq!(measured.next(400), 100);
+        measured.measure(1000, u64::MAX);
+        assert_eq!(measured.next(1_000_000), 1);
+        measured.measure(usize::MAX, 0);
+        assert_eq!(measured.next(1_000_000), 4);
     }
 
     #[test]
     fn what_comes_back_at_the_end_is_shared_out() {
-        let pieces = pieces(Schedule::Measured, 1000, 0);
-        assert_eq!(pieces.of_returned(900, 0), 225);
-        assert_eq!(pieces.of_returned(900, 5), 900);
-        assert_eq!(pieces.of_returned(1, 0), 1);
+        let fixed = sizes(Schedule::Measured, 1000, 0);
+        assert_eq!(fixed.of_returned(900, 0), 225);
+        assert_eq!(fixed.of_returned(900, 5), 900);
+        assert_eq!(fixed.of_returned(1, 0), 1);
     }
 }

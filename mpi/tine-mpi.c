@@ -1,0 +1,154 @@
+/* libtine-mpi: tine's pools past one machine, over whatever MPI this file is compiled with:
+ *
+ *     mpicc -O2 -fPIC -shared tine-mpi.c -o libtine-mpi.so $(pkg-config --cflags --libs tine)
+ *
+ * It gives tine a table of functions that move bytes from rank to rank, when it is loaded. All else is in tine. A thread of tine's makes
+ * every MPI call, MPI_Init_thread too, so MPI_THREAD_FUNNELED does; in a program that has initialised MPI itself it takes
+ * MPI_THREAD_MULTIPLE.
+ */
+#include <errno.h>
+#include <limits.h>
+#include <mpi.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <tine.h>
+
+enum { TAG = 1 };
+
+static MPI_Comm communicator = MPI_COMM_NULL;
+static int is_ours; /* MPI was initialised here, so it is finalised here */
+
+/* What mpirun, mpiexec and srun tell the processes that they start. */
+static int started(void)
+{
+    static const char *const variables[] = {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_RANK", "PMI_RANK", "MPI_LOCALNRANKS"};
+    for (size_t i = 0; i < sizeof variables / sizeof *variables; i++)
+        if (getenv(variables[i]))
+            return 1;
+    return 0;
+}
+
+static int refused(const char *what, int rc)
+{
+    char text[MPI_MAX_ERROR_STRING];
+    int length = 0;
+    if (MPI_Error_string(rc, text, &length) != MPI_SUCCESS)
+        length = 0;
+    fprintf(stderr, "tine: %s: %.*s\n", what, length, text);
+    return -EIO;
+}
+
+static int start(int *rank, int *ranks)
+{
+    int there = 0, level = MPI_THREAD_SINGLE;
+    MPI_Initialized(&there);
+    if (there) {
+        MPI_Query_thread(&level);
+        if (level < MPI_THREAD_MULTIPLE) {
+            fputs("tine: the program has initialised MPI without MPI_THREAD_MULTIPLE: let tine_init come first, or ask for it\n", stderr);
+            return -EPERM;
+        }
+    } else {
+        int rc = MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &level);
+        if (rc != MPI_SUCCESS)
+            return refused("MPI_Init_thread", rc);
+        is_ours = 1;
+        if (level < MPI_THREAD_FUNNELED) {
+            fputs("tine: this MPI library is for programs of one thread\n", stderr);
+            return -EPERM;
+        }
+    }
+    int rc = MPI_Comm_dup(MPI_COMM_WORLD, &communicator);
+    if (rc != MPI_SUCCESS)
+        return refused("MPI_Comm_dup", rc);
+    /* What fails comes back as an error, as far as the library can go on. */
+    MPI_Comm_set_errhandler(communicator, MPI_ERRORS_RETURN);
+    MPI_Comm_rank(communicator, rank);
+    MPI_Comm_size(communicator, ranks);
+    return 0;
+}
+
+static int send_bytes(int rank, const void *data, size_t length, void **sending)
+{
+    if (length > INT_MAX)
+        return -EMSGSIZE;
+    MPI_Request *request = (MPI_Request *)malloc(sizeof *request);
+    if (!request)
+        return -ENOMEM;
+    int rc = MPI_Isend(data, (int)length, MPI_BYTE, rank, TAG, communicator, request);
+    if (rc != MPI_SUCCESS) {
+        free(request);
+        return refused("MPI_Isend", rc);
+    }
+    *sending = request;
+    return 0;
+}
+
+static int sent(void *sending)
+{
+    MPI_Request *request = (MPI_Request *)sending;
+    int done = 0;
+    int rc = MPI_Test(request, &done, MPI_STATUS_IGNORE);
+    if (rc != MPI_SUCCESS)
+        return refused("MPI_Test", rc);
+    if (done)
+        free(request);
+    return done != 0;
+}
+
+static int probe(int *rank, size_t *length)
+{
+    int there = 0, count = 0;
+    MPI_Status status;
+    int rc = MPI_Iprobe(MPI_ANY_SOURCE, TAG, communicator, &there, &status);
+    if (rc != MPI_SUCCESS)
+        return refused("MPI_Iprobe", rc);
+    if (!there)
+        return 0;
+    MPI_Get_count(&status, MPI_BYTE, &count);
+    *rank = status.MPI_SOURCE;
+    *length = (size_t)count;
+    return 1;
+}
+
+static int receive(int rank, void *data, size_t length)
+{
+    int rc = MPI_Recv(data, (int)length, MPI_BYTE, rank, TAG, communicator, MPI_STATUS_IGNORE);
+    return rc == MPI_SUCCESS ? 0 : refused("MPI_Recv", rc);
+}
+
+static int stop(void)
+{
+    MPI_Comm_free(&communicator);
+    if (!is_ours)
+        return 0;
+    int rc = MPI_Finalize();
+    return rc == MPI_SUCCESS ? 0 : refused("MPI_Finalize", rc);
+}
+
+static void abort_all(int code)
+{
+    int there = 0;
+    MPI_Initialized(&there);
+    if (there)
+        MPI_Abort(MPI_COMM_WORLD, code);
+    abort();
+}
+
+__attribute__((constructor)) static void register_transport(void)
+{
+    tine_transport transport = TINE_TRANSPORT_INIT;
+    transport.version = TINE_TRANSPORT_VERSION;
+    transport.name = "MPI";
+    transport.started = started;
+    transport.start = start;
+    transport.send = send_bytes;
+    transport.sent = sent;
+    transport.probe = probe;
+    transport.receive = receive;
+    transport.stop = stop;
+    transport.abort = abort_all;
+    int rc = tine_transport_register(&transport);
+    if (rc)
+        fprintf(stderr, "tine: libtine-mpi cannot be used: %s\n", tine_strerror(rc));
+}

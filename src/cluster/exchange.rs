@@ -1,0 +1,374 @@
+//! Rank 0's side: the one thread that talks to the nodes, for all pools.
+//!
+//! ```text
+//!   bell     set by                                        meaning
+//!   QUIET    the thread, when it is up                     it looks by itself
+//!   ASLEEP   the thread, from QUIET, before it sleeps      whoever has something for it wakes it
+//!   NEWS     whoever has something for it                  it does not sleep before it has looked
+//! ```
+//!
+//! The thread calls a pool (`Hand`) with none of its own locks held; a pool rings and posts with its lock held. So the post's lock is the
+//! innermost of all.
+
+use super::hello::Hello;
+use super::peer::{Frame, Peer, body_of};
+use super::transport::Transport;
+use super::{Hand, Kind};
+use crate::error::{Code, Error, Result};
+use crate::sys::clock::{Deadline, now_ns};
+use crate::sys::fork;
+use crate::sys::log::{self, Level};
+use crate::sys::prim::{AtomicBool, AtomicU32, AtomicU64, Ordering, futex_wait, futex_wake};
+use crate::task::wire::Reader;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+const QUIET: u32 = 0;
+const ASLEEP: u32 = 1;
+const NEWS: u32 = 2;
+
+/// How long to look after something has happened, and then how long to sleep at least and at most while something is under way.
+const LOOK_NS: u64 = 50_000;
+const FIRST_SLEEP_NS: u64 = 20_000;
+const LONGEST_SLEEP_NS: u64 = 1_000_000;
+
+/// How long a node may say nothing while it has something to answer.
+const TIMEOUT_MS: u64 = 30_000;
+
+/// How long the ranks may take to say who they are.
+const HELLO_NS: u64 = 60_000_000_000;
+
+/// A frame of any thread's, and the node that it is for.
+type Posted = (usize, Vec<u8>);
+
+/// A pool by its number.
+type Known = (u64, Weak<dyn Hand>);
+
+pub(crate) struct Exchange {
+    pid: i32,
+    /// Who the nodes are: the one at 0 is rank 1.
+    nodes: Vec<Hello>,
+    /// Why none of them can be worked with, if so.
+    refusal: Option<Error>,
+    bell: AtomicU32,
+    posted: Mutex<Vec<Posted>>,
+    hands: Mutex<Vec<Known>>,
+    /// Relaxed: only told apart from each other.
+    next_number: AtomicU64,
+    /// The process ends. Release and Acquire with the bell.
+    leaving: AtomicBool,
+}
+
+impl std::fmt::Debug for Exchange {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Exchange").field("nodes", &self.nodes).finish_non_exhaustive()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Exchange {
+    /// The nodes, where each of them can be worked with.
+    pub(crate) fn nodes(&self) -> Result<&[Hello]> {
+        if self.pid != fork::pid() {
+            return Err(Code::FORKED.into());
+        }
+        match &self.refusal {
+            Some(error) => Err(error.clone()),
+            None => Ok(&self.nodes),
+        }
+    }
+
+    /// A number by which both sides know a pool.
+    pub(crate) fn new_number(&self) -> u64 {
+        self.next_number.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// From now on the nodes' frames about this pool go there.
+    pub(crate) fn introduce(&self, number: u64, hand: Weak<dyn Hand>) {
+        lock(&self.hands).push((number, hand));
+    }
+
+    /// No more.
+    pub(crate) fn forget(&self, number: u64) {
+        lock(&self.hands).retain(|(known, _)| *known != number);
+    }
+
+    /// Has a frame sent.
+    pub(crate) fn post(&self, node: usize, frame: Vec<u8>) {
+        lock(&self.posted).push((node, frame));
+        self.ring();
+    }
+
+    /// There is something to send.
+    pub(crate) fn ring(&self) {
+        if self.bell.swap(NEWS, Ordering::AcqRel) == ASLEEP {
+            futex_wake(&self.bell, 1);
+        }
+    }
+
+    /// Has the thread take its leave of the nodes.
+    pub(crate) fn leave(&self) {
+        self.leaving.store(true, Ordering::Release);
+        self.ring();
+    }
+
+    fn sleep(&self, deadline: Deadline) {
+        if self.bell.compare_exchange(QUIET, ASLEEP, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+            futex_wait(&self.bell, ASLEEP, deadline);
+            // News that came is still to be seen by the next step.
+            let _ = self.bell.compare_exchange(ASLEEP, QUIET, Ordering::AcqRel, Ordering::Acquire);
+        }
+    }
+
+    fn hands(&self) -> Vec<(u64, Arc<dyn Hand>)> {
+        let known = lock(&self.hands);
+        known.iter().filter_map(|(number, hand)| Some((*number, hand.upgrade()?))).collect()
+    }
+}
+
+/// What the thread alone knows of a node.
+struct Node {
+    peer: Peer,
+    lost: bool,
+    /// When it last said something, or had nothing to answer.
+    heard_ns: u64,
+    pinged: bool,
+}
+
+/// The thread's state.
+pub(crate) struct Talk {
+    transport: Transport,
+    exchange: Arc<Exchange>,
+    nodes: Vec<Node>,
+    timeout_ns: u64,
+    /// A pool may have a frame that has not been asked for.
+    unfetched: bool,
+}
+
+/// Says hello to all nodes and hears who they are.
+pub(crate) fn meet(transport: Transport, ranks: usize) -> Result<Talk> {
+    let own = Hello::own()?;
+    let mut peers: Vec<Peer> = (1..ranks).map(Peer::new).collect();
+    let mut hellos: Vec<Option<Hello>> = vec![None; peers.len()];
+    peers.iter_mut().for_each(|peer| peer.post(own.frame()));
+    let until = Deadline::after(HELLO_NS);
+    while hellos.iter().any(Option::is_none) || peers.iter().any(Peer::is_sending) {
+        let mut any = false;
+        for peer in &mut peers {
+            any |= peer.flush(&transport)?;
+        }
+        if let Some((rank, length)) = transport.probe()? {
+            any = true;
+            let frame = peers[rank - 1].receive(&transport, length)?;
+            if let Some((Kind::Hello, _, mut body)) = frame.as_deref().map(taken_apart).transpose()? {
+                hellos[rank - 1] = Some(Hello::decode(&mut body)?);
+            }
+        }
+        if until.passed() {
+            let silent = hellos.iter().position(Option::is_none).map_or(0, |at| at + 1);
+            let text =
+                format!("rank {silent} has not come to tine_init within {} s", HELLO_NS / 1_000_000_000);
+            return Err(Error::errno(libc::ETIMEDOUT, text));
+        }
+        if !any {
+            std::thread::sleep(std::time::Duration::from_micros(200));
+        }
+    }
+    let nodes: Vec<Hello> = hellos.into_iter().flatten().collect();
+    let mut refusal = nodes.iter().enumerate().find_map(|(at, other)| own.refuses(at + 1, other));
+    if nodes.is_empty() {
+        let text = "the job has one rank, so there is no node: start it with mpirun -n 2 or more";
+        refusal = Some(Error::errno(libc::ENODEV, text));
+    }
+    let exchange = Exchange {
+        pid: fork::pid(),
+        nodes,
+        refusal,
+        bell: AtomicU32::new(QUIET),
+        posted: Mutex::default(),
+        hands: Mutex::default(),
+        next_number: AtomicU64::new(1),
+        leaving: AtomicBool::new(false),
+    };
+    let now = now_ns();
+    let node = |peer| Node { peer, lost: false, heard_ns: now, pinged: false };
+    let timeout_ms = std::env::var("TINE_MPI_TIMEOUT_MS").ok().and_then(|text| text.parse().ok());
+    Ok(Talk {
+        transport,
+        exchange: Arc::new(exchange),
+        nodes: peers.into_iter().map(node).collect(),
+        timeout_ns: timeout_ms.unwrap_or(TIMEOUT_MS).saturating_mul(1_000_000),
+        unfetched: false,
+    })
+}
+
+/// A frame's kind, the number of what it is about, and the rest.
+pub(crate) fn taken_apart(frame: &[u8]) -> Result<(Kind, u64, Reader<'_>)> {
+    let mut reader = Reader(body_of(frame));
+    let kind =
+        Kind::of(reader.number()?).ok_or_else(|| Error::errno(libc::EPROTO, "a frame of no known kind"))?;
+    let number = reader.number()?;
+    Ok((kind, number, reader))
+}
+
+impl Talk {
+    pub(crate) fn exchange(&self) -> &Arc<Exchange> {
+        &self.exchange
+    }
+
+    /// Serves until the process leaves.
+    pub(crate) fn run(&mut self) {
+        let mut looked_until = 0;
+        let mut sleep_ns = FIRST_SLEEP_NS;
+        while !self.exchange.leaving.load(Ordering::Acquire) {
+            if self.step() {
+                (looked_until, sleep_ns) = (now_ns() + LOOK_NS, FIRST_SLEEP_NS);
+                continue;
+            }
+            let now = now_ns();
+            if self.nodes.iter().any(|node| !node.lost && node.peer.is_sending()) {
+                std::thread::yield_now(); // MPI moves a long message in its sender's calls.
+            } else if now < looked_until {
+                std::hint::spin_loop();
+            } else if self.look_for_silent(now) {
+                self.exchange.sleep(Deadline(now + sleep_ns));
+                sleep_ns = (sleep_ns * 2).min(LONGEST_SLEEP_NS);
+            } else {
+                self.exchange.sleep(Deadline::NEVER);
+                sleep_ns = FIRST_SLEEP_NS;
+            }
+        }
+        self.take_leave();
+    }
+
+    /// Sends and receives what there is; whether there was anything.
+    fn step(&mut self) -> bool {
+        let mut any = false;
+        self.unfetched |= self.exchange.bell.swap(QUIET, Ordering::AcqRel) == NEWS;
+        for (node, frame) in std::mem::take(&mut *lock(&self.exchange.posted)) {
+            any = true;
+            self.nodes[node].peer.post(frame);
+        }
+        let hands = self.exchange.hands();
+        for at in 0..if std::mem::take(&mut self.unfetched) { self.nodes.len() } else { 0 } {
+            // One frame at a time: what comes meanwhile goes together in the next one.
+            if self.nodes[at].lost || self.nodes[at].peer.is_sending() {
+                self.unfetched |= !self.nodes[at].lost;
+                continue;
+            }
+            for (_, hand) in &hands {
+                if let Some(frame) = hand.take_frame(at) {
+                    any = true;
+                    self.nodes[at].peer.post(frame);
+                }
+            }
+        }
+        for at in 0..self.nodes.len() {
+            if self.nodes[at].lost {
+                continue;
+            }
+            match self.nodes[at].peer.flush(&self.transport) {
+                Ok(moved) => any |= moved,
+                Err(error) => self.lose(at, &error),
+            }
+        }
+        any | self.receive(&hands)
+    }
+
+    fn receive(&mut self, hands: &[(u64, Arc<dyn Hand>)]) -> bool {
+        let (rank, length) = match self.transport.probe() {
+            Ok(Some(there)) => there,
+            Ok(None) => return false,
+            Err(error) => {
+                (0..self.nodes.len()).for_each(|at| self.lose(at, &error));
+                return false;
+            }
+        };
+        let Some(at) = rank.checked_sub(1).filter(|at| *at < self.nodes.len()) else { return false };
+        let node = &mut self.nodes[at];
+        (node.heard_ns, node.pinged) = (now_ns(), false);
+        let dealt = match node.peer.receive(&self.transport, length) {
+            Ok(None) => return true,
+            Ok(Some(_)) if node.lost => return true,
+            Ok(Some(frame)) => taken_apart(&frame).and_then(|(kind, number, mut body)| {
+                match hands.iter().find(|(known, _)| *known == number) {
+                    Some((_, hand)) => {
+                        self.unfetched = true;
+                        hand.deal_with(at, kind, &mut body)
+                    }
+                    None => Ok(()), // That pool is gone, or it is an answer to a ping.
+                }
+            }),
+            // Short of memory for a moment: it is there the next time.
+            Err(error) if error.code().0 == -libc::ENOMEM => return false,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = dealt {
+            self.lose(at, &error);
+        }
+        true
+    }
+
+    /// Pings nodes that have been silent for long, and gives those up that stay silent; whether anything is under way.
+    fn look_for_silent(&mut self, now: u64) -> bool {
+        let hands = self.exchange.hands();
+        let mut under_way = false;
+        for at in 0..self.nodes.len() {
+            if self.nodes[at].lost {
+                continue;
+            }
+            if !hands.iter().any(|(_, hand)| hand.awaits(at)) {
+                (self.nodes[at].heard_ns, self.nodes[at].pinged) = (now, false);
+                continue;
+            }
+            under_way = true;
+            let node = &mut self.nodes[at];
+            let silent_ns = now.saturating_sub(node.heard_ns);
+            if silent_ns > self.timeout_ns {
+                let text = format!("it has not answered for {} ms", silent_ns / 1_000_000);
+                self.lose(at, &Error::errno(libc::ETIMEDOUT, text));
+            } else if silent_ns > self.timeout_ns / 4 && !node.pinged {
+                node.pinged = true;
+                node.peer.post(Frame::new(Kind::Ping, 0).finish());
+            }
+        }
+        under_way
+    }
+
+    /// A node will never answer again, or is of no use.
+    fn lose(&mut self, at: usize, why: &Error) {
+        let node = &mut self.nodes[at];
+        if std::mem::replace(&mut node.lost, true) {
+            return;
+        }
+        // MPI may still read what it was given to send.
+        std::mem::forget(std::mem::replace(&mut node.peer, Peer::new(at + 1)));
+        let host = self.exchange.nodes.get(at).map_or("", |node| &node.host);
+        let text = format!("rank {} on {host} is lost: {}", at + 1, why.text());
+        log::say(Level::Warning, &format!("tine: {text}\n"));
+        let error = Error::new(Code::DIED, text);
+        self.exchange.hands().iter().for_each(|(_, hand)| hand.has_lost(at, &error));
+    }
+
+    /// The process ends.
+    fn take_leave(&mut self) {
+        for node in self.nodes.iter_mut().filter(|node| !node.lost) {
+            node.peer.post(Frame::new(Kind::Bye, 0).finish());
+        }
+        let until = Deadline::after(self.timeout_ns);
+        while self.nodes.iter().any(|node| !node.lost && node.peer.is_sending()) && !until.passed() {
+            if !self.step() {
+                std::thread::yield_now();
+            }
+        }
+        if self.nodes.iter().any(|node| node.lost) {
+            // To finalize waits for all of them.
+            self.transport.abort(1);
+        }
+        if let Err(error) = self.transport.stop() {
+            log::say(Level::Warning, &format!("tine: {}\n", error.text()));
+        }
+    }
+}

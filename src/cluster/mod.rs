@@ -1,0 +1,60 @@
+//! Several processes that were started together, on one machine or many: rank 0 is the host, each other one a node. How bytes get from one
+//! to the other, and nothing of what they mean to a pool: `docs/design/mpi.md`.
+
+pub(crate) mod exchange;
+pub(crate) mod hello;
+pub(crate) mod node;
+pub(crate) mod peer;
+pub(crate) mod start;
+pub(crate) mod transport;
+
+use crate::error::Result;
+use crate::task::wire::Reader;
+
+/// Which of the processes.
+pub(crate) type Rank = usize;
+
+/// What a frame is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub(crate) enum Kind {
+    /// Who this is; the first frame, both ways.
+    Hello = 1,
+    /// To a node: it is to have such a pool.
+    Open = 2,
+    /// It has, or it failed.
+    Opened = 3,
+    Failed = 4,
+    /// To a node: tasks, and what is to happen to earlier ones.
+    Tasks = 5,
+    /// What came of tasks.
+    Results = 6,
+    /// To a node: the pool is to end, in good order or not. The answer is the same.
+    Close = 7,
+    Closed = 8,
+    /// To a node that has not been heard of; the answer.
+    Ping = 9,
+    Pong = 10,
+    /// To a node: it is to end.
+    Bye = 11,
+}
+
+impl Kind {
+    pub(crate) fn of(number: u64) -> Option<Kind> {
+        use Kind::*;
+        let all = [Hello, Open, Opened, Failed, Tasks, Results, Close, Closed, Ping, Pong, Bye];
+        all.into_iter().find(|kind| *kind as u64 == number)
+    }
+}
+
+/// What is on the other side of the exchange: a pool at rank 0.
+pub(crate) trait Hand: Send + Sync {
+    /// The frame that is ready for a node, if there is one.
+    fn take_frame(&self, node: usize) -> Option<Vec<u8>>;
+    /// A node has sent something about this pool.
+    fn deal_with(&self, node: usize, kind: Kind, body: &mut Reader<'_>) -> Result<()>;
+    /// A node will never answer again.
+    fn has_lost(&self, node: usize, why: &crate::Error);
+    /// Whether the node has something to answer.
+    fn awaits(&self, node: usize) -> bool;
+}

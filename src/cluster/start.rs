@@ -1,0 +1,139 @@
+//! How a process that was started by mpirun becomes rank 0 or a node.
+
+use super::exchange::{Exchange, meet};
+use super::node::Serving;
+use super::transport::{self, Transport};
+use crate::error::{Code, Error, Result};
+use crate::sys::log::{self, Level};
+use crate::sys::thread::Thread;
+use crate::sys::{elf, fork, host, signal};
+use std::ffi::CString;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+
+/// What a node does; it returns when rank 0 has said goodbye.
+pub(crate) type Serve = fn(Serving) -> Result<()>;
+
+/// This process as rank 0, or why it cannot be that.
+static HOST: OnceLock<Result<Arc<Exchange>>> = OnceLock::new();
+
+/// The thread that makes all calls of the transport, to be waited for at the end.
+static THREAD: Mutex<Option<(i32, Thread)>> = Mutex::new(None);
+
+/// Which engine the environment asks for: the value of `TINE_ENGINE`.
+pub(crate) fn wanted() -> Option<String> {
+    std::env::var("TINE_ENGINE").ok().filter(|text| !text.is_empty())
+}
+
+/// Where several processes were started together: returns in rank 0, and nowhere else.
+pub(crate) fn start(serve: Serve) -> Result<()> {
+    let started = find_transport().and_then(|transport| match transport {
+        Some(transport) if transport.was_started() => join(transport, serve),
+        _ => Ok(()),
+    });
+    if let Err(error) = &started {
+        let _ = HOST.set(Err(error.clone()));
+    }
+    started
+}
+
+/// This process as rank 0: nothing where it was not started by mpirun, or has no transport.
+pub(crate) fn host() -> Option<Result<Arc<Exchange>>> {
+    HOST.get().cloned()
+}
+
+/// The library that the program is linked with has registered itself; else the environment says that one is to be loaded.
+fn find_transport() -> Result<Option<Transport>> {
+    if let Some(transport) = transport::registered() {
+        return Ok(Some(transport));
+    }
+    if wanted().is_none_or(|engine| !engine.starts_with("mpi")) {
+        return Ok(None);
+    }
+    let name = std::env::var("TINE_MPI_LIBRARY").unwrap_or_else(|_| "libtine-mpi.so".to_owned());
+    let path = CString::new(name.as_str()).unwrap_or_default();
+    elf::load(&path)
+        .map_err(|why| Error::errno(libc::ENOENT, format!("TINE_ENGINE asks for MPI, but {why}")))?;
+    match transport::registered() {
+        Some(transport) => Ok(Some(transport)),
+        None => Err(Error::errno(libc::ENOENT, format!("{name} has registered no transport"))),
+    }
+}
+
+/// What the thread has come to: nothing yet; or that of rank 0.
+type Came = Mutex<Option<Result<Arc<Exchange>>>>;
+
+fn join(transport: Transport, serve: Serve) -> Result<()> {
+    let came: Arc<(Came, Condvar)> = Arc::default();
+    let tell = Arc::clone(&came);
+    let thread = Thread::start(c"tine-mpi", 0, move || {
+        let ran = catch_unwind(AssertUnwindSafe(|| be_what_was_started(transport, serve, &tell)));
+        if ran.is_err() {
+            // Nobody would settle anything any more.
+            transport.abort(1);
+        }
+    })?;
+    let mut lock = came.0.lock().unwrap_or_else(PoisonError::into_inner);
+    let exchange = loop {
+        if let Some(exchange) = lock.take() {
+            break exchange?;
+        }
+        lock = came.1.wait(lock).unwrap_or_else(PoisonError::into_inner);
+    };
+    let _ = HOST.set(Ok(exchange));
+    *THREAD.lock().unwrap_or_else(PoisonError::into_inner) = Some((fork::pid(), thread));
+    host::at_exit(leave);
+    Ok(())
+}
+
+fn be_what_was_started(transport: Transport, serve: Serve, came: &(Came, Condvar)) {
+    let tell = |what| {
+        *came.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(what);
+        came.1.notify_all();
+    };
+    match transport.start() {
+        Err(error) => tell(Err(error)),
+        Ok((0, ranks)) => match meet(transport, ranks) {
+            Err(error) => {
+                tell(Err(error.clone()));
+                log::say(Level::Error, &format!("tine: {}\n", error.text()));
+                transport.abort(1);
+            }
+            Ok(mut talk) => {
+                tell(Ok(Arc::clone(talk.exchange())));
+                talk.run();
+            }
+        },
+        Ok((rank, _)) => {
+            let served = Serving::new(transport).and_then(serve).and_then(|()| transport.stop());
+            if let Err(error) = served {
+                log::say(Level::Error, &format!("tine: rank {rank} on {}: {}\n", host::name(), error.text()));
+                transport.abort(1);
+            }
+            signal::exit_now(0);
+        }
+    }
+}
+
+/// At the end of rank 0, in good order: the nodes end, and MPI is told.
+extern "C" fn leave() {
+    let Some((pid, thread)) = THREAD.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
+    if pid != fork::pid() {
+        return;
+    }
+    if let Some(Ok(exchange)) = HOST.get() {
+        exchange.leave();
+        if !thread.is_this() {
+            thread.join();
+        }
+    }
+}
+
+/// Why there is no engine MPI in a process that was not started by mpirun.
+pub(crate) fn not_started() -> Error {
+    let why = match transport::registered() {
+        None => "libtine-mpi is not linked, and TINE_ENGINE does not ask for it",
+        Some(_) => "the program was not started by mpirun, or has not called tine_init",
+    };
+    Error::new(Code::errno(libc::ENODEV), format!("there is no engine MPI: {why}"))
+}

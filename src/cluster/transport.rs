@@ -1,0 +1,132 @@
+//! How bytes get from rank to rank: a table of functions that another library registers, so that this one needs no MPI.
+
+use super::Rank;
+use crate::error::{Code, Error, Result};
+use std::ffi::{CStr, c_char, c_int, c_void};
+use std::sync::OnceLock;
+
+/// The functions of a library that moves messages. All but the first are called by one thread, which called `start` first. Each returns a
+/// negated errno value where it fails.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Functions {
+    pub(crate) name: *const c_char,
+    pub(crate) started: unsafe extern "C" fn() -> c_int,
+    pub(crate) start: unsafe extern "C" fn(*mut c_int, *mut c_int) -> c_int,
+    pub(crate) send: unsafe extern "C" fn(c_int, *const c_void, usize, *mut *mut c_void) -> c_int,
+    pub(crate) sent: unsafe extern "C" fn(*mut c_void) -> c_int,
+    pub(crate) probe: unsafe extern "C" fn(*mut c_int, *mut usize) -> c_int,
+    pub(crate) receive: unsafe extern "C" fn(c_int, *mut c_void, usize) -> c_int,
+    pub(crate) stop: unsafe extern "C" fn() -> c_int,
+    pub(crate) abort: unsafe extern "C" fn(c_int),
+}
+
+// SAFETY: functions and a static string, as registration asks.
+unsafe impl Send for Functions {}
+// SAFETY: nothing is changed through a shared one.
+unsafe impl Sync for Functions {}
+
+static REGISTERED: OnceLock<Functions> = OnceLock::new();
+
+/// From now on this is how messages are moved; the first one stays.
+pub(crate) fn register(functions: Functions) -> Result<()> {
+    let refuse = |_| Error::errno(libc::EEXIST, "a transport is registered already");
+    REGISTERED.set(functions).map_err(refuse)
+}
+
+/// The registered transport.
+pub(crate) fn registered() -> Option<Transport> {
+    REGISTERED.get().copied().map(Transport)
+}
+
+/// A registered table, called safely.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Transport(Functions);
+
+/// A message on its way out. Its bytes must stay until [`Transport::is_sent`].
+#[derive(Debug)]
+pub(crate) struct Sending(*mut c_void);
+
+impl Transport {
+    fn checked(&self, what: &str, rc: c_int) -> Result<c_int> {
+        if rc >= 0 {
+            return Ok(rc);
+        }
+        Err(Error::new(
+            Code(rc),
+            format!("{}: {what} failed: {}", self.name(), Code(rc).text().to_string_lossy()),
+        ))
+    }
+
+    pub(crate) fn name(&self) -> &'static str {
+        // SAFETY: a static string, as `tine_transport_register` asks.
+        unsafe { CStr::from_ptr(self.0.name) }.to_str().unwrap_or("the transport")
+    }
+
+    /// Whether this process is one of several that were started together.
+    pub(crate) fn was_started(&self) -> bool {
+        // SAFETY: may be called at any time, as `tine_transport_register` asks.
+        unsafe { (self.0.started)() > 0 }
+    }
+
+    /// Joins the others: this process's rank and how many there are. The calling thread makes all further calls.
+    pub(crate) fn start(&self) -> Result<(Rank, usize)> {
+        let (mut rank, mut count) = (0, 0);
+        // SAFETY: places for two numbers.
+        self.checked("starting", unsafe { (self.0.start)(&raw mut rank, &raw mut count) })?;
+        match (usize::try_from(rank), usize::try_from(count)) {
+            (Ok(rank), Ok(count)) if rank < count => Ok((rank, count)),
+            _ => Err(Error::errno(libc::EPROTO, format!("{}: rank {rank} of {count}", self.name()))),
+        }
+    }
+
+    /// Begins to send.
+    ///
+    /// # Safety
+    /// The bytes stay where they are and as they are until the sending is over.
+    pub(crate) unsafe fn send(&self, rank: Rank, bytes: *const [u8]) -> Result<Sending> {
+        let mut sending = std::ptr::null_mut();
+        // SAFETY: as many bytes, which stay, by the contract above; a place for the handle.
+        let rc = unsafe { (self.0.send)(rank as c_int, bytes.cast(), bytes.len(), &raw mut sending) };
+        self.checked("sending", rc)?;
+        Ok(Sending(sending))
+    }
+
+    /// Whether it is over; asked no more once it was.
+    pub(crate) fn is_sent(&self, sending: &Sending) -> Result<bool> {
+        // SAFETY: a handle that `send` gave and that was not over when it was last asked about.
+        Ok(self.checked("sending", unsafe { (self.0.sent)(sending.0) })? > 0)
+    }
+
+    /// The next message: from whom, and how long.
+    pub(crate) fn probe(&self) -> Result<Option<(Rank, usize)>> {
+        let (mut rank, mut length) = (0, 0);
+        // SAFETY: places for two numbers.
+        let rc =
+            self.checked("looking for messages", unsafe { (self.0.probe)(&raw mut rank, &raw mut length) })?;
+        Ok((rc > 0).then_some((rank as Rank, length)))
+    }
+
+    /// Receives the message that [`Transport::probe`] told of, behind what is there; -ENOMEM leaves the message where it is.
+    pub(crate) fn receive(&self, rank: Rank, length: usize, into: &mut Vec<u8>) -> Result<()> {
+        into.try_reserve(length).map_err(|_| Error::from(Code::errno(libc::ENOMEM)))?;
+        let room = into.spare_capacity_mut().as_mut_ptr();
+        // SAFETY: room for as many bytes, which the call fills where it succeeds.
+        unsafe {
+            self.checked("receiving", (self.0.receive)(rank as c_int, room.cast(), length))?;
+            into.set_len(into.len() + length);
+        }
+        Ok(())
+    }
+
+    /// Leaves in good order, which waits for the others to do the same.
+    pub(crate) fn stop(&self) -> Result<()> {
+        // SAFETY: no pointers; the last call.
+        self.checked("stopping", unsafe { (self.0.stop)() }).map(drop)
+    }
+
+    /// Ends all the others, and this process.
+    pub(crate) fn abort(&self, code: i32) {
+        // SAFETY: no pointers.
+        unsafe { (self.0.abort)(code) }
+    }
+}

@@ -1,0 +1,99 @@
+//! Past one machine
+
+use crate::cluster::transport::{self, Functions};
+use crate::error::{Code, Error};
+use crate::ffi::guard::guard;
+use crate::ffi::options::{self, extensible};
+use std::ffi::{c_char, c_int, c_void};
+
+/// The workers are on this machine, unless the environment variable TINE_ENGINE is "mpi" or "mpi-or-local".
+pub const TINE_ENGINE_DEFAULT: c_int = 0;
+/// The workers are on this machine, whatever the environment says.
+pub const TINE_ENGINE_LOCAL: c_int = 1;
+/// The workers are on the nodes of an MPI job: all ranks but this one, which is rank 0. For a program that is linked with libtine-mpi and
+/// started by mpirun; in one that is not, the pool is refused (-ENODEV).
+pub const TINE_ENGINE_MPI: c_int = 2;
+/// The same, and on this machine in a program that is not started by mpirun, or has no libtine-mpi.
+pub const TINE_ENGINE_MPI_OR_LOCAL: c_int = 3;
+
+/// The version of tine_transport.
+pub const TINE_TRANSPORT_VERSION: u32 = 1;
+
+/// How messages get from one process of a job to another: what libtine-mpi gives to tine. Programs need not know it.
+///
+/// Messages from one process to another arrive in the order in which they were sent. Every function returns a negated errno value where it
+/// fails. All but .started are called by one thread of tine's, .start first and .stop last.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct tine_transport {
+    /// sizeof(tine_transport).
+    pub size: usize,
+    /// TINE_TRANSPORT_VERSION.
+    pub version: u32,
+    /// What people know it by; static.
+    pub name: *const c_char,
+    /// Returns 1 in a process that was started as one of several, else 0. Any thread, at any time.
+    pub started: Option<unsafe extern "C" fn() -> c_int>,
+    /// Joins the other processes: this one's rank, and how many there are. Returns 0.
+    pub start: Option<unsafe extern "C" fn(rank: *mut c_int, ranks: *mut c_int) -> c_int>,
+    /// Begins to send at most 64 MiB, which stay as they are until .sent has said that it is over. Returns 0.
+    pub send: Option<
+        unsafe extern "C" fn(
+            rank: c_int,
+            data: *const c_void,
+            length: usize,
+            sending: *mut *mut c_void,
+        ) -> c_int,
+    >,
+    /// Returns 1 when the sending is over, and its handle is gone; 0 while it is not.
+    pub sent: Option<unsafe extern "C" fn(sending: *mut c_void) -> c_int>,
+    /// Returns 1 and whose and how long the next message is, where there is one; else 0.
+    pub probe: Option<unsafe extern "C" fn(rank: *mut c_int, length: *mut usize) -> c_int>,
+    /// Receives the message that .probe told of. Returns 0.
+    pub receive: Option<unsafe extern "C" fn(rank: c_int, data: *mut c_void, length: usize) -> c_int>,
+    /// Leaves in good order, which waits for the others to do the same. Returns 0.
+    pub stop: Option<unsafe extern "C" fn() -> c_int>,
+    /// Ends all processes of the job.
+    pub abort: Option<unsafe extern "C" fn(code: c_int)>,
+}
+
+extensible!(tine_transport);
+
+/// Registers how messages get to other processes; libtine-mpi does it when it is loaded.
+///
+/// Parameters: transport: with every field set; copied, but for its name, which stays.
+/// Returns 0; -EINVAL: NULL, or a field that is not set; TINE_EVERSION: another version; -EEXIST: there is one already.
+/// Threads: any, before tine_init. Fork: a child keeps it.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tine_transport_register(transport: *const tine_transport) -> c_int {
+    guard(|| {
+        // SAFETY: `transport` is NULL, or as long as its `.size` says, as the header asks.
+        let given =
+            unsafe { options::read(transport) }?.ok_or_else(|| Error::invalid("transport is NULL"))?;
+        if given.version != TINE_TRANSPORT_VERSION {
+            let text = format!("transport.version is {}, not {TINE_TRANSPORT_VERSION}", given.version);
+            return Err(Error::new(Code::VERSION, text));
+        }
+        transport::register(
+            functions(&given).ok_or_else(|| Error::invalid("a field of the transport is not set"))?,
+        )?;
+        Ok(0)
+    })
+}
+
+fn functions(given: &tine_transport) -> Option<Functions> {
+    if given.name.is_null() {
+        return None;
+    }
+    Some(Functions {
+        name: given.name,
+        started: given.started?,
+        start: given.start?,
+        send: given.send?,
+        sent: given.sent?,
+        probe: given.probe?,
+        receive: given.receive?,
+        stop: given.stop?,
+        abort: given.abort?,
+    })
+}

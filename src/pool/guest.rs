@@ -1,0 +1,430 @@
+//! A pool on a node, whose tasks come from rank 0 and whose outcomes go back there. Its ledger, its rings and what a death comes to are those
+//! of every pool; a task is entered as a chunk of one map without end is, so that its whole outcome is there to be sent.
+
+use super::ledger::{Input, NewTask, Outcome, Output, Owner, Rare};
+use super::options::PoolOptions;
+use super::parcel::{ChunkLayout, End, TaskHead, tag, write_outcome};
+use super::remote::NodeStats;
+use super::state::State;
+use super::wait::{Want, wait};
+use super::{Inner, Pool};
+use crate::cluster::Kind as FrameKind;
+use crate::cluster::peer::Frame;
+use crate::error::{Code, Error, Result};
+use crate::family::options::WorkerOptions;
+use crate::heap::Heap;
+use crate::sys::children::Command;
+use crate::sys::clock::{Timeout, now_ns};
+use crate::task::call::{Chunk, Kind};
+use crate::task::function::{Callee, Target};
+use crate::task::settings::Settings;
+use crate::task::wire::{Reader, Writer};
+use std::collections::HashMap;
+use std::ffi::CString;
+
+/// A frame of results that has got so long is sent.
+const LONG_FRAME: usize = 64 << 20;
+
+/// A pool's options as they travel.
+pub(super) fn write_options(out: &mut Writer, options: &PoolOptions<'_>) -> Result<()> {
+    let numbers = [
+        options.workers as u64,
+        options.min_workers as u64,
+        options.idle_timeout_ns,
+        options.deadline_ns,
+        options.grace_ns,
+        options.cancel_signal as u64,
+        options.max_tasks_per_worker.into(),
+        options.recycle_age_ns,
+        options.recycle_bytes,
+        options.max_worker_bytes,
+        options.worker.start_timeout_ns,
+        options.worker.heap_bytes as u64,
+    ];
+    numbers.into_iter().for_each(|number| out.number(number));
+    options.settings()?.encode(out);
+    let program = options.worker.program()?;
+    out.number(program.is_some().into());
+    if let Some(Command { path, arguments }) = program {
+        out.bytes(path.to_bytes());
+        out.number(arguments.len() as u64);
+        arguments.iter().for_each(|argument| out.bytes(argument.to_bytes()));
+    }
+    Ok(())
+}
+
+/// What a node is to make a pool of.
+fn read_options(reader: &mut Reader<'_>) -> Result<(PoolOptions<'static>, Settings, Option<Command>)> {
+    let mut number = || reader.number();
+    let options = PoolOptions {
+        workers: number()? as usize,
+        min_workers: number()? as usize,
+        idle_timeout_ns: number()?,
+        deadline_ns: number()?,
+        grace_ns: number()?,
+        cancel_signal: number()? as i32,
+        max_tasks_per_worker: number()? as u32,
+        recycle_age_ns: number()?,
+        recycle_bytes: number()?,
+        max_worker_bytes: number()?,
+        worker: WorkerOptions {
+            start_timeout_ns: number()?,
+            heap_bytes: number()? as usize,
+            ..WorkerOptions::default()
+        },
+        // The node's one thread is in the pool at least once in a millisecond.
+        no_thread: true,
+        ..PoolOptions::default()
+    };
+    let settings = Settings::decode(reader, None)?;
+    let string =
+        |bytes: &[u8]| CString::new(bytes).map_err(|_| Error::errno(libc::EPROTO, "a path with a zero byte"));
+    let program = match reader.number()? {
+        0 => None,
+        _ => {
+            let path = string(reader.bytes()?)?;
+            let count = reader.number()?;
+            let arguments = (0..count).map(|_| string(reader.bytes()?)).collect::<Result<_>>()?;
+            Some(Command { path, arguments })
+        }
+    };
+    Ok((options, settings, program))
+}
+
+/// A task that is here.
+struct Task {
+    id: u64,
+    /// Of a chunk: its block in the heap, and how that is laid out.
+    chunk: Option<(usize, Chunk, ChunkLayout)>,
+}
+
+/// A pool of this node's, and the tasks of rank 0's that are in it.
+pub(crate) struct Guest {
+    pool: Pool,
+    number: u64,
+    /// The map whose chunks the tasks are.
+    job: usize,
+    functions: Vec<Result<Callee>>,
+    /// By their places in the ledger; and these by the ids.
+    tasks: HashMap<u32, Task>,
+    places: HashMap<u64, u32>,
+    /// What could not be entered, and whether it is a chunk.
+    refused: Vec<(u64, Outcome, bool)>,
+}
+
+impl Guest {
+    /// Makes a pool as rank 0 wants it; the answer.
+    pub(crate) fn open(number: u64, body: &mut Reader<'_>) -> Result<(Guest, Vec<u8>)> {
+        let (options, mut settings, program) = read_options(body)?;
+        // What a task starts is no rank of this job.
+        settings.environment.variables.insert(0, c"TINE_ENGINE".to_owned());
+        let pool = Pool::with(&options, settings, program)?;
+        pool.start(&options)?;
+        let mut state = pool.inner.lock();
+        let job = state.maps.open()?;
+        let mut frame = Frame::new(FrameKind::Opened, number);
+        frame.body().number(state.family.members.len() as u64);
+        match state.family.callees() {
+            Some(callees) => callees.tables().encode(frame.body()),
+            None => return Err(Code::WORKER_START.into()),
+        }
+        drop(state);
+        let guest = Guest {
+            pool,
+            number,
+            job,
+            functions: Vec::new(),
+            tasks: HashMap::new(),
+            places: HashMap::new(),
+            refused: Vec::new(),
+        };
+        Ok((guest, frame.finish()))
+    }
+
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Takes in what rank 0 has sent.
+    pub(crate) fn take(&mut self, body: &mut Reader<'_>) -> Result<()> {
+        let inner = &*self.pool.inner;
+        let mut state = inner.lock();
+        while !body.0.is_empty() {
+            let first = body.number()?;
+            match first & 0xff {
+                tag::FUNCTION => {
+                    let target = Target::decode(&mut Reader(body.bytes()?))?;
+                    let callee = match state.family.callees() {
+                        Some(callees) => callees.of_target(&target),
+                        None => Err(Code::WORKER_START.into()),
+                    };
+                    self.functions.push(callee);
+                }
+                tag::TASK => {
+                    let head = TaskHead::read(first, body)?;
+                    let kind = Kind::from_number(head.kind)
+                        .ok_or_else(|| Error::errno(libc::EPROTO, "a task of no known kind"))?;
+                    let callee = self.functions.get(head.function as usize).cloned();
+                    let callee = callee.ok_or_else(|| {
+                        Error::errno(libc::EPROTO, "a task with a function that was never told")
+                    })?;
+                    let parcel = Parcel::read(kind, body)?;
+                    let entered = callee.and_then(|callee| {
+                        let count = self.tasks.len() + 1;
+                        self.tasks
+                            .try_reserve(1)
+                            .and_then(|()| self.places.try_reserve(1))
+                            .map_err(|_| no_memory())?;
+                        enter(inner, &mut state, self.job, count, &head, kind, callee, &parcel)
+                    });
+                    match entered {
+                        Ok((index, chunk)) => {
+                            self.tasks.insert(index, Task { id: head.id, chunk });
+                            self.places.insert(head.id, index);
+                            state.enqueue(index);
+                        }
+                        Err(error) => {
+                            let is_chunk = kind != Kind::Task;
+                            self.refused.push((head.id, Outcome::not_started(&error), is_chunk));
+                        }
+                    }
+                }
+                tag::END => {
+                    let (id, how) = (body.number()?, End::of(body.number()?));
+                    // One that has settled meanwhile needs no ending.
+                    if let Some(index) =
+                        self.places.get(&id).copied().filter(|index| state.is_under_way(*index))
+                    {
+                        match how {
+                            Some(End::Cancel) => state.cancel(index, now_ns())?,
+                            Some(End::Recall) => drop(state.cancel_unbegun(index)),
+                            Some(End::Split) => state.split(index),
+                            None => return Err(Error::errno(libc::EPROTO, "an end of no known kind")),
+                        }
+                    }
+                }
+                _ => return Err(Error::errno(libc::EPROTO, "an item of no known kind in a frame of tasks")),
+            }
+        }
+        state.pump(false);
+        Ok(())
+    }
+
+    /// A frame with what has settled, if anything has.
+    pub(crate) fn results(&mut self) -> Option<Vec<u8>> {
+        let inner = &*self.pool.inner;
+        let mut state = inner.lock();
+        state.pump(false);
+        if self.refused.is_empty() && !state.maps.has_settled(self.job) {
+            return None;
+        }
+        let mut frame = Frame::new(FrameKind::Results, self.number);
+        let out = frame.body();
+        stats_of(&mut state).write(out);
+        for (id, outcome, is_chunk) in self.refused.drain(..) {
+            write_outcome(out, id, &outcome, is_chunk, 0);
+            // No output; or no states, texts and outputs.
+            (0..if is_chunk { 3 } else { 1 }).for_each(|_| out.bytes(&[]));
+        }
+        while out.0.len() < LONG_FRAME
+            && let Some(index) = state.maps.take(self.job)
+        {
+            let Some(task) = self.tasks.remove(&index) else { continue };
+            self.places.remove(&task.id);
+            let deaths = state.ledger.get(index).deaths;
+            let Some(outcome) = state.ledger.get_mut(index).take_chunk_outcome() else { continue };
+            write_outcome(out, task.id, &outcome, task.chunk.is_some(), deaths);
+            match task.chunk {
+                Some((block, chunk, layout)) => {
+                    write_chunk(out, &outcome, &chunk, &layout, block, &inner.heap)
+                }
+                None => write_output(out, &state, index, &outcome, &inner.heap),
+            }
+            state.ledger.close(index);
+        }
+        Some(frame.finish())
+    }
+
+    /// Sleeps until something has settled, but not for longer than this.
+    pub(crate) fn wait(&self, ns: u64) {
+        let inner = &*self.pool.inner;
+        let job = self.job;
+        let has = |state: &mut State| state.maps.has_settled(job).then_some(Ok(()));
+        // That the time runs out is as good an answer.
+        let _ = wait(inner, inner.lock(), Want::Job(job), Timeout::from_ns(ns as i64), has).1;
+    }
+
+    /// Ends the pool, in good order if it has the time and nothing is under way.
+    pub(crate) fn close(self, grace_ns: u64) -> Vec<u8> {
+        if grace_ns > 0 && self.tasks.is_empty() {
+            self.pool.inner.lock().maps.close(self.job);
+            // Whoever does not leave in time is killed below.
+            let _ = self.pool.shutdown(Timeout::from_ns(grace_ns.min(i64::MAX as u64) as i64));
+        }
+        let frame = Frame::new(FrameKind::Closed, self.number).finish();
+        drop(self.pool);
+        frame
+    }
+}
+
+fn no_memory() -> Error {
+    Code::errno(libc::ENOMEM).into()
+}
+
+fn stats_of(state: &mut State) -> NodeStats {
+    NodeStats {
+        ready: state.family.ready_count() as u64,
+        busy: state.busy_count() as u64,
+        worker_deaths: state.family.worker_deaths,
+        recycled: state.family.workers_recycled,
+        supervisor_deaths: state.family.supervisor_deaths,
+    }
+}
+
+/// What a task of a frame brings along.
+enum Parcel<'a> {
+    Input(&'a [u8]),
+    Chunk { chunk: Chunk, layout: ChunkLayout, input: &'a [u8], output: Option<&'a [u8]>, context: &'a [u8] },
+}
+
+impl<'a> Parcel<'a> {
+    fn read(kind: Kind, body: &mut Reader<'a>) -> Result<Parcel<'a>> {
+        let first = body.bytes()?;
+        if kind == Kind::Task {
+            return Ok(Parcel::Input(first));
+        }
+        let wrong = || Error::errno(libc::EPROTO, "a chunk's bytes are not as long as the chunk says");
+        let chunk = Chunk::from_bytes(first)?;
+        let layout = ChunkLayout::of(kind, &chunk).ok_or_else(wrong)?;
+        let input = body.bytes()?;
+        let output = if body.number()? != 0 { Some(body.bytes()?) } else { None };
+        let context = body.bytes()?;
+        let fits = input.len() == layout.input_bytes
+            && output.is_none_or(|output| output.len() == layout.output_bytes)
+            && context.len() as u64 == chunk.context_length;
+        if fits { Ok(Parcel::Chunk { chunk, layout, input, output, context }) } else { Err(wrong()) }
+    }
+}
+
+/// What is entered: its place, and a chunk's block.
+type Entered = (u32, Option<(usize, Chunk, ChunkLayout)>);
+
+/// Enters a task, with its memory.
+#[expect(clippy::too_many_arguments, reason = "what a task consists of, once")]
+fn enter(
+    inner: &Inner,
+    state: &mut State,
+    job: usize,
+    count: usize,
+    head: &TaskHead,
+    kind: Kind,
+    callee: Callee,
+    parcel: &Parcel<'_>,
+) -> Result<Entered> {
+    state.maps.make_room(job, count)?;
+    state.make_room_to_enqueue(head.due_in_ns != 0)?;
+    let due_ns = if head.due_in_ns == 0 { 0 } else { now_ns().saturating_add(head.due_in_ns) };
+    let rare = Rare::new(due_ns, head.retries, None, None)?;
+    let (place, bytes, kept) = match parcel {
+        Parcel::Input(input) => (inner.place_input(input)?, Bytes::Given(input), None),
+        Parcel::Chunk { chunk, layout, input, output, context } => {
+            let (block, here) = unpack(&inner.heap, chunk, layout, input, *output, context)?;
+            (Input::Inline, Bytes::Chunk(here.to_bytes()), Some((block, here, *layout)))
+        }
+    };
+    let bytes = match &bytes {
+        Bytes::Given(input) => input,
+        Bytes::Chunk(bytes) => &bytes[..],
+    };
+    let task = NewTask {
+        deadline_ns: head.deadline_ns,
+        rare: Some(rare),
+        owner: Owner::job(job),
+        ..NewTask::new(kind, callee, place, bytes)
+    };
+    let entered = state.ledger.enter(task);
+    if entered.is_err() {
+        inner.take_input_back(place);
+        if let Some((block, ..)) = kept {
+            let _ = inner.heap.free_address(block);
+        }
+    }
+    Ok((entered?, kept))
+}
+
+/// A task's input as it was given, or a chunk as it is here.
+enum Bytes<'a> {
+    Given(&'a [u8]),
+    Chunk([u8; size_of::<Chunk>()]),
+}
+
+/// A block with what a chunk needs, and the chunk with its addresses.
+fn unpack(
+    heap: &Heap,
+    chunk: &Chunk,
+    layout: &ChunkLayout,
+    input: &[u8],
+    output: Option<&[u8]>,
+    context: &[u8],
+) -> Result<(usize, Chunk)> {
+    let block = heap.allocate(layout.bytes.max(1))?.as_ptr();
+    // SAFETY: the block has room for all that `layout` lays out in it, by its making; the bytes are a frame's, as long as `Parcel::read` has
+    // found them to be.
+    unsafe {
+        std::ptr::copy_nonoverlapping(input.as_ptr(), block.add(layout.input), input.len());
+        std::ptr::copy_nonoverlapping(context.as_ptr(), block.add(layout.context), context.len());
+        match output {
+            Some(output) => {
+                std::ptr::copy_nonoverlapping(output.as_ptr(), block.add(layout.output), output.len())
+            }
+            None => block.add(layout.output).write_bytes(0, layout.output_bytes),
+        }
+    }
+    let start = block.expose_provenance();
+    let place = |there: u64, at: usize| if there == 0 { 0 } else { (start + at) as u64 };
+    let here = Chunk {
+        input: place(chunk.input, layout.input),
+        output: place(chunk.output, layout.output),
+        status: (start + layout.status) as u64,
+        messages: start as u64,
+        context: place(chunk.context, layout.context),
+        ..*chunk
+    };
+    Ok((start, here))
+}
+
+/// The output of a task, whose memory is given back.
+fn write_output(out: &mut Writer, state: &State, index: u32, outcome: &Outcome, heap: &Heap) {
+    let length = outcome.output_length;
+    let address = match outcome.output {
+        _ if length == 0 => return out.bytes(&[]),
+        Output::Inline => state.ledger.inline_pointer(index),
+        Output::Heap(address) => std::ptr::with_exposed_provenance(address),
+    };
+    // SAFETY: the output of a task that has settled, which is the ledger's, or a block of the heap that was handed over with it and checked
+    // when its ring was drained.
+    out.bytes(unsafe { std::slice::from_raw_parts(address, length) });
+    if let Output::Heap(address) = outcome.output {
+        let _ = heap.free_address(address);
+    }
+}
+
+/// What a chunk's items have come to, and its block is given back.
+fn write_chunk(
+    out: &mut Writer,
+    outcome: &Outcome,
+    chunk: &Chunk,
+    layout: &ChunkLayout,
+    block: usize,
+    heap: &Heap,
+) {
+    let finished = usize::try_from(outcome.items).unwrap_or(usize::MAX).min(layout.statuses);
+    let texts = outcome.messages_length.min(chunk.messages_bytes as usize);
+    let outputs = layout.output_bytes / layout.statuses.max(1) * finished;
+    for (at, length) in [(layout.status, finished * size_of::<i32>()), (0, texts), (layout.output, outputs)] {
+        let place = std::ptr::with_exposed_provenance::<u8>(block + at);
+        // SAFETY: a part of the block, as `layout` has it. Whoever wrote there has finished with it, or can only leave garbage.
+        out.bytes(unsafe { std::slice::from_raw_parts(place, length) });
+    }
+    let _ = heap.free_address(block);
+}

@@ -1,0 +1,309 @@
+//! The work of one map or loop: many items, a few chunks at a time, one state for each item.
+//!
+//! The thread that calls makes the chunks, takes them back when they have settled, and calls its callbacks; workers
+//! see a chunk as one task. A chunk whose worker died is taken apart: what had finished keeps its results, the item
+//! that was running is the culprit, the rest becomes another chunk. So the chunk size decides nothing but speed. Towards the
+//! end a chunk may be split ([`super::split`]): it ends after the item it is at, and its rest is shared out.
+
+use super::memory::{Layout, Sent};
+use super::schedule::{ChunkSizes, Schedule};
+use super::{Failure, Map, MapCall};
+use crate::error::{Code, Error, Result};
+use crate::pool::ledger::{Delivery, Input, NewTask, Outcome, Owner, Rare, to_c_string};
+use crate::pool::state::State;
+use crate::pool::wait::{Want, wait};
+use crate::pool::{Inner, Pool};
+use crate::sys::clock::Timeout;
+use crate::task::call::Kind;
+use crate::task::function::Callee;
+use std::collections::{HashMap, VecDeque};
+
+/// How much work is handed out in advance, for each worker.
+const AHEAD_NS: u64 = 200_000;
+
+pub(super) struct Job<'p, 'a> {
+    pub(super) pool: &'p Pool,
+    pub(super) map: Map<'a>,
+    pub(super) number: usize,
+    pub(super) callee: Callee,
+    pub(super) kind: Kind,
+    pub(super) input: (usize, usize),
+    pub(super) output: (usize, usize),
+    pub(super) begin: usize,
+    /// The arrays are not in the heap, so their bytes travel.
+    pub(super) carry_input: bool,
+    pub(super) carry_output: bool,
+    pub(super) context: usize,
+    pub(super) next: usize,
+    pub(super) again: VecDeque<(usize, usize)>,
+    pub(super) sent: HashMap<u32, Sent>,
+    pub(super) spare: Vec<(usize, usize)>,
+    pub(super) sizes: ChunkSizes,
+    pub(super) dealt_with: usize,
+    pub(super) failed: usize,
+    /// Of these two, how many the pool's counters have.
+    pub(super) counted: (usize, usize),
+    pub(super) deadline_ns: u64,
+    /// Items that have been run again, and how often.
+    pub(super) retried: HashMap<usize, u32>,
+    /// Items in front of which workers have come to nothing, as these say: see [`TO_BLAME`].
+    pub(super) suspicion: HashMap<usize, u32>,
+}
+
+impl<'p, 'a> Job<'p, 'a> {
+    pub(super) fn new(
+        pool: &'p Pool,
+        map: Map<'a>,
+        number: usize,
+        callee: Callee,
+        kind: Kind,
+    ) -> Job<'p, 'a> {
+        let (input, output, begin) = match &map.call {
+            MapCall::Items { input, output, .. } => {
+                ((input.0.expose_provenance(), input.1), (output.0.expose_provenance(), output.1), 0)
+            }
+            MapCall::Range { begin, .. } => ((0, 0), (0, 0), *begin),
+        };
+        let deadline_ns = match map.item_deadline_ns {
+            0 => pool.inner.deadline_ns,
+            u64::MAX => 0,
+            deadline_ns => deadline_ns,
+        };
+        Job {
+            pool,
+            map,
+            number,
+            callee,
+            kind,
+            input,
+            output,
+            begin,
+            carry_input: false,
+            carry_output: false,
+            context: 0,
+            next: 0,
+            again: VecDeque::new(),
+            sent: HashMap::new(),
+            spare: Vec::new(),
+            sizes: ChunkSizes::new((Schedule::Measured, 0), 1, 0, (0, 0), 0),
+            dealt_with: 0,
+            failed: 0,
+            counted: (0, 0),
+            deadline_ns,
+            retried: HashMap::new(),
+            suspicion: HashMap::new(),
+        }
+    }
+
+    pub(super) fn run(&mut self, inner: &Inner) -> Result<()> {
+        let done = self.deal_with_all(inner);
+        if done.is_err() {
+            self.call_back(inner);
+            self.cancel_rest();
+        }
+        done
+    }
+
+    /// How many calls of the function a chunk of so many items takes.
+    pub(super) fn calls_of(&self, count: usize) -> usize {
+        if self.kind == Kind::Range { 1 } else { count }
+    }
+
+    /// Items that have failed.
+    pub(super) fn failed(&self) -> usize {
+        self.failed
+    }
+
+    fn deal_with_all(&mut self, inner: &Inner) -> Result<()> {
+        while self.dealt_with < self.map.count {
+            self.send_chunks(inner)?;
+            for (sent, outcome) in self.wait_for_chunks(inner)? {
+                self.take_in(&sent, outcome);
+                self.spare.push((sent.block, sent.block_bytes));
+            }
+            if self.map.stop_on_failure && self.failed > 0 {
+                self.call_back(inner);
+                self.cancel_rest();
+            }
+            if let Some(progress) = &mut self.map.progress {
+                progress(self.dealt_with);
+            }
+        }
+        Ok(())
+    }
+
+    /// What has not been handed out never will be.
+    fn cancel_rest(&mut self) {
+        let fresh = (self.next, self.map.count - self.next);
+        self.next = self.map.count;
+        let rest: Vec<(usize, usize)> = self.again.drain(..).chain([fresh]).collect();
+        let layout = Layout { messages: 0, messages_bytes: 0, status: 0, input: 0, output: 0 };
+        for (first, count) in rest.into_iter().filter(|(_, count)| *count > 0) {
+            let calls = self.calls_of(count);
+            let sent = Sent { first, count, block: 0, block_bytes: 0, layout };
+            for call in 0..calls {
+                let failure = Failure {
+                    item: self.begin + first + call,
+                    status: -libc::ECANCELED,
+                    message: to_c_string(b"cancelled before it began"),
+                    delivery: Delivery::NotStarted,
+                    death: None,
+                };
+                self.fail(&sent, failure);
+            }
+        }
+    }
+
+    /// Hands out as many chunks as keep the workers busy for a while.
+    fn send_chunks(&mut self, inner: &Inner) -> Result<()> {
+        let deep = (AHEAD_NS / self.sizes.chunk_ns.max(1)).clamp(2, 60) as usize;
+        let mut ready = Vec::new();
+        while self.sent.len() + ready.len() < inner.workers * deep {
+            if ready.try_reserve(1).is_err() {
+                if self.sent.is_empty() && ready.is_empty() {
+                    return Err(Code::errno(libc::ENOMEM).into());
+                }
+                break;
+            }
+            let Some((first, count)) = self.next_chunk() else { break };
+            match self.make_chunk(first, count) {
+                Ok(made) => ready.push(made),
+                Err(error) => {
+                    let nothing_under_way = self.sent.is_empty() && ready.is_empty();
+                    if !self.spare.is_empty() {
+                        self.free_spare();
+                    } else if !nothing_under_way {
+                        // What is on its way will give its memory back.
+                        self.again.push_front((first, count));
+                        break;
+                    } else if count == 1 || self.kind == Kind::Range {
+                        return Err(error);
+                    } else {
+                        // The chunk size decides nothing but speed: a smaller one may fit.
+                        self.again.push_front((first + count / 2, count - count / 2));
+                        self.again.push_front((first, count / 2));
+                        self.sizes.at_most(count / 2);
+                        continue;
+                    }
+                    self.again.push_front((first, count));
+                }
+            }
+        }
+        if ready.is_empty() {
+            return Ok(());
+        }
+        let mut failure = None;
+        let mut state = inner.lock();
+        for (sent, chunk) in ready {
+            let bytes = chunk.to_bytes();
+            let entered = self.make_room(&mut state).and_then(|()| {
+                state.ledger.enter(NewTask {
+                    deadline_ns: self.deadline_ns,
+                    rare: Some(Rare::new(0, 0, None, None)?),
+                    owner: Owner::job(self.number),
+                    ..NewTask::new(self.kind, self.callee, Input::Inline, &bytes)
+                })
+            });
+            let index = match entered {
+                Ok(index) => index,
+                Err(error) => {
+                    self.again.push_back((sent.first, sent.count));
+                    self.spare.push((sent.block, sent.block_bytes));
+                    failure.get_or_insert(error);
+                    continue;
+                }
+            };
+            self.sent.insert(index, sent);
+            state.enqueue(index);
+        }
+        // Whoever leads sleeps until a result comes.
+        if state.waiters.desk.is_led() {
+            state.pump(false);
+        }
+        match failure {
+            Some(error) if self.sent.is_empty() => Err(error),
+            // What is on its way will give its memory back.
+            _ => Ok(()),
+        }
+    }
+
+    /// Room to note that one more chunk is on its way, and that it has settled.
+    fn make_room(&mut self, state: &mut State) -> Result<()> {
+        let no_memory = |_| Error::from(Code::errno(libc::ENOMEM));
+        self.sent.try_reserve(1).map_err(no_memory)?;
+        state.maps.make_room(self.number, self.sent.len() + 1)
+    }
+
+    /// The next items to hand out: what has come back first, then a part of what has not been handed out.
+    fn next_chunk(&mut self) -> Option<(usize, usize)> {
+        let fresh = self.map.count - self.next;
+        if let Some((first, returned)) = self.again.pop_front() {
+            // A chunk of a range is one call, which is not taken apart once it has been made.
+            let whole = self.kind == Kind::Range;
+            let count = if whole { returned } else { self.sizes.of_returned(returned, fresh) };
+            if count < returned {
+                self.again.push_front((first + count, returned - count));
+            }
+            return Some((first, count));
+        }
+        if fresh == 0 {
+            return None;
+        }
+        let first = self.next;
+        let count = self.sizes.next(fresh);
+        self.next += count;
+        Some((first, count))
+    }
+
+    /// Waits until chunks have settled, and takes them out of the ledger.
+    fn wait_for_chunks(&mut self, inner: &Inner) -> Result<Vec<(Sent, Outcome)>> {
+        let number = self.number;
+        let (mut state, settled) = wait(inner, inner.lock(), Want::Job(number), Timeout::Forever, |state| {
+            state.maps.has_settled(number).then_some(Ok(()))
+        });
+        state.submissions.count_items(self.dealt_with - self.counted.0, self.failed - self.counted.1);
+        self.counted = (self.dealt_with, self.failed);
+        settled?;
+        // As many as there is memory for. (Not the list itself: it has room for those that are still to settle.)
+        let mut out = Vec::new();
+        while out.try_reserve(1).is_ok()
+            && let Some(index) = state.maps.take(number)
+        {
+            let outcome = state.ledger.get_mut(index).take_chunk_outcome();
+            state.ledger.close(index);
+            if let (Some(sent), Some(outcome)) = (self.sent.remove(&index), outcome) {
+                out.push((sent, outcome));
+            }
+        }
+        Ok(out)
+    }
+
+    /// Something ended the wait: takes back what has not begun, waits for what has, and deals with both.
+    fn call_back(&mut self, inner: &Inner) {
+        let mut state = inner.lock();
+        for index in self.sent.keys() {
+            if !state.cancel_unbegun(*index) {
+                state.split(*index);
+            }
+        }
+        drop(state);
+        while !self.sent.is_empty() {
+            // A further signal changes nothing: the chunks' memory must not go before them.
+            for (sent, outcome) in self.wait_for_chunks(inner).unwrap_or_default() {
+                self.take_in(&sent, outcome);
+                self.spare.push((sent.block, sent.block_bytes));
+            }
+        }
+    }
+
+    pub(super) fn clean_up(&mut self, inner: &Inner) {
+        if !self.sent.is_empty() {
+            self.call_back(inner);
+        }
+        self.give_memory_back();
+        let mut state = inner.lock();
+        state.maps.close(self.number);
+        state.submissions.count_items(self.dealt_with - self.counted.0, self.failed - self.counted.1);
+        state.wake_waiters(); // A shutdown waits for maps, too.
+    }
+}

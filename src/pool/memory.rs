@@ -1,0 +1,91 @@
+//! The memory that a pool's processes share: its heap, who has what of it, and segments that every worker maps.
+
+use super::Pool;
+use super::state::State;
+use super::wait::{Want, refusal, wait};
+use crate::error::{Error, Result};
+use crate::heap::own::Process;
+use crate::heap::segment::Segment;
+use crate::sys::clock::Timeout;
+use crate::task::share::Share;
+use crate::worker::start;
+
+impl Pool {
+    /// What each process has allocated: the host, the workers, and those that have died and left blocks.
+    pub fn heap_usage(&self) -> Result<Vec<Process>> {
+        let inner = self.inner()?;
+        let mut state = inner.lock();
+        state.pump(true);
+        let (dead, mut usage) = (inner.heap.dead(), inner.heap.usage());
+        let host = usage.remove(&crate::heap::HOST).unwrap_or_default();
+        let mut all = vec![Process { pid: inner.pid, alive: true, usage: host }];
+        for (slot, member) in state.family.members.iter().enumerate().filter(|(_, member)| member.pid != 0) {
+            let usage = usage.get(&start::owner_of(slot as u32)).copied().unwrap_or_default();
+            all.push(Process { pid: member.pid, alive: true, usage });
+        }
+        all.extend(dead.into_iter().map(|(pid, usage)| Process { pid, alive: false, usage }));
+        Ok(all)
+    }
+
+    /// Has a segment mapped in every worker, at the address that it has here, and in those to come.
+    ///
+    /// Workers that are busy do it before their next task. Where one cannot, nothing is shared: that worker ends, and
+    /// its place is filled anew.
+    pub fn share(&self, segment: &Segment, timeout: Timeout) -> Result<()> {
+        let inner = self.inner()?;
+        inner.refuse_on_nodes("a segment")?;
+        let deadline = timeout.deadline();
+        let _turn = inner.sharing.take(timeout, deadline)?;
+        let share = Share::new(segment)?;
+        let mut state = inner.lock();
+        if let Some(error) = refusal(&state) {
+            return Err(error);
+        }
+        let (address, length) = (segment.address(), segment.size());
+        if state.family.is_shared(address, length) {
+            return Err(Error::errno(
+                libc::EALREADY,
+                format!("the segment at {address:#x} is shared already"),
+            ));
+        }
+        if inner.heap.overlaps(address, length) {
+            return Err(Error::errno(
+                libc::EEXIST,
+                format!("the segment at {address:#x} lies in the heap's range"),
+            ));
+        }
+        state.family.share(share)?;
+        let (mut state, shared) =
+            wait(inner, state, Want::Shared, timeout.what_is_left(deadline), State::sharing_answer);
+        state.family.end_sharing(shared.is_ok());
+        shared
+    }
+
+    /// Whether every worker can use these bytes: memory of the heap, or of a segment that is shared.
+    pub fn is_shared(&self, address: usize, length: usize) -> Result<bool> {
+        let inner = self.inner()?;
+        Ok(inner.heap.contains(address, length) || inner.lock().family.is_shared(address, length))
+    }
+
+    /// Frees the blocks that a process had when it died; how many there were.
+    pub fn release_process(&self, pid: i32) -> Result<usize> {
+        let inner = self.inner()?;
+        let mut state = inner.lock();
+        state.pump(true);
+        if pid == inner.pid || state.family.members.iter().any(|member| member.pid == pid && pid != 0) {
+            return Err(Error::errno(libc::EBUSY, format!("process {pid} is not known to have ended")));
+        }
+        Ok(inner.heap.release_process(pid))
+    }
+}
+
+impl State {
+    /// What there is to say of the segment that is being shared.
+    fn sharing_answer(&mut self) -> Option<crate::Result<()>> {
+        if let Some(error) = self.life.broken() {
+            return Some(Err(error.clone()));
+        }
+        let rings = &self.rings;
+        self.family.shared(|slot| rings[slot].in_ring() > 0)
+    }
+}

@@ -1,0 +1,152 @@
+/* Workers that go: what they ran is run again after a death, where it may be, and one that has served long enough is replaced. With
+ * every start method.
+ *
+ * limit: 300 */
+#include "deadlines.h"
+
+static void retries(int start)
+{
+    tine_pool_options settings = TINE_POOL_OPTIONS_INIT;
+    tine_pool *pool = make_pool(start, 2, settings);
+    tine_submit_options options = TINE_SUBMIT_OPTIONS_INIT;
+    struct job job = job_of(CRASHING);
+    job.crashes = 2;
+
+    /* Not declared idempotent: never again. */
+    job.tries = make_word(pool);
+    tine_result once = result_of(pool, submit(pool, job, options));
+    CHECK_RC(once.status, TINE_EDIED);
+    CHECK_EQ(once.deaths, 1);
+    CHECK_EQ(*job.tries, 1);
+    tine_result_release(pool, &once);
+
+    options.flags = TINE_IDEMPOTENT;
+    for (unsigned allowed = 0; allowed < 4; allowed++) {
+        job.tries = make_word(pool);
+        options.retries = allowed;
+        tine_result result = result_of(pool, submit(pool, job, options));
+        CHECK_RC(result.status, allowed < 2 ? TINE_EDIED : 9);
+        CHECK_EQ(result.delivery, allowed < 2 ? TINE_MAYBE_RAN : TINE_RAN);
+        CHECK_EQ(result.deaths, allowed < 2 ? allowed + 1 : 2);
+        CHECK_EQ(*job.tries, allowed < 2 ? allowed + 1 : 3);
+        tine_result_release(pool, &result);
+    }
+
+    /* An item of a map: the same, and no other item is run twice. */
+    struct job items[40];
+    int outputs[40], status[40];
+    for (int chunk = 1; chunk <= 40; chunk += 13) {
+        tine_map_options map = TINE_MAP_OPTIONS_INIT;
+        map.status = status;
+        map.chunk = (size_t)chunk;
+        map.retries = 2;
+        map.flags = TINE_IDEMPOTENT;
+        for (int i = 0; i < 40; i++) {
+            items[i] = job_of(i % 20 == 7 ? CRASHING : QUICK);
+            items[i].crashes = i == 7 ? 2 : 3; /* the 27th does not make it */
+            items[i].tries = make_word(pool);
+        }
+        CHECK_RC(tine_map(pool, run_item, items, sizeof items[0], outputs, sizeof outputs[0], 40, &map), TINE_EITEMS);
+        for (int i = 0; i < 40; i++) {
+            CHECK_RC(status[i], i == 27 ? TINE_EDIED : 0);
+            CHECK_EQ(*items[i].tries, i % 20 == 7 ? 3 : 1);
+            if (i != 27) {
+                CHECK_EQ(outputs[i], i == 7 ? 10 : 8);
+            }
+            tine_free(pool, items[i].tries);
+        }
+    }
+    tine_pool_destroy(pool);
+}
+
+/* ---- Replacing workers ---- */
+
+static int own_pid(tine_task *task)
+{
+    pid_t *pid = (pid_t *)tine_output(task, sizeof *pid);
+    *pid = getpid();
+    return 0;
+}
+
+static void recycling(int start)
+{
+    enum { TASKS = 200 };
+    for (uint32_t most = 1; most <= 7; most += 3) {
+        tine_pool_options settings = TINE_POOL_OPTIONS_INIT;
+        tine_stats stats = TINE_STATS_INIT;
+        settings.max_tasks_per_worker = most;
+        tine_pool *pool = make_pool(start, 2, settings);
+        tine_id ids[TASKS];
+        pid_t pids[TASKS];
+        for (int i = 0; i < TASKS; i++) {
+            CHECK_RC(tine_submit(pool, own_pid, NULL, 0, NULL, &ids[i]), 0);
+        }
+        for (int i = 0; i < TASKS; i++) {
+            tine_result result = result_of(pool, ids[i]);
+            CHECK_EQ(result.status, 0);
+            pids[i] = *(const pid_t *)result.data;
+            tine_result_release(pool, &result);
+            uint32_t same = 0;
+            for (int k = 0; k <= i; k++) {
+                same += pids[k] == pids[i];
+            }
+            CHECK(same <= most);
+        }
+        CHECK_RC(tine_pool_stats(pool, &stats), 0);
+        CHECK(stats.workers_recycled + 2 >= TASKS / most);
+        CHECK_EQ(stats.worker_deaths, 0);
+        CHECK_RC(tine_pool_shutdown(pool, HANG_NS), 0);
+        tine_pool_destroy(pool);
+    }
+
+    /* By age, and by the memory that it has kept. */
+    tine_pool_options settings = TINE_POOL_OPTIONS_INIT;
+    tine_stats stats = TINE_STATS_INIT;
+    settings.recycle_age_ns = 5 * MS;
+    tine_pool *pool = make_pool(start, 1, settings);
+    WAIT_UNTIL((check_serves(pool), tine_pool_stats(pool, &stats) == 0 && stats.workers_recycled >= 3));
+    CHECK_EQ(stats.worker_deaths, 0);
+    tine_pool_destroy(pool);
+}
+
+static int hoard(tine_task *task)
+{
+    volatile char *kept = (volatile char *)malloc(8 << 20); /* never given back */
+    (void)task;
+    for (int i = 0; kept && i < 8 << 20; i += 4096) {
+        kept[i] = 1;
+    }
+    return kept ? 0 : -ENOMEM;
+}
+
+static void hoard_once(tine_pool *pool)
+{
+    tine_id id = 0;
+    CHECK_RC(tine_submit(pool, hoard, NULL, 0, NULL, &id), 0);
+    tine_result result = result_of(pool, id);
+    CHECK_EQ(result.status, 0);
+    tine_result_release(pool, &result);
+}
+
+static void recycling_by_memory(int start)
+{
+    tine_pool_options settings = TINE_POOL_OPTIONS_INIT;
+    tine_stats stats = TINE_STATS_INIT;
+    settings.recycle_bytes = 64 << 20;
+    tine_pool *pool = make_pool(start, 1, settings);
+    WAIT_UNTIL((hoard_once(pool), tine_pool_stats(pool, &stats) == 0 && stats.workers_recycled >= 2));
+    CHECK_EQ(stats.worker_deaths, 0);
+    tine_pool_destroy(pool);
+}
+
+int main(int argc, char **argv)
+{
+    static const struct timed_test tests[] = {
+        {"retries", retries},
+        {"recycling", recycling},
+        {"recycling by memory", recycling_by_memory},
+    };
+    tag_family(argv);
+    CHECK_RC(tine_init(argc, argv), 0);
+    return run_timed(argc, argv, tests, sizeof tests / sizeof *tests);
+}
