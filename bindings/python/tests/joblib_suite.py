@@ -18,11 +18,19 @@ import pytest
 
 import libtine.joblib
 
+OWN_CLASS = "asks for joblib's own class"
+NO_MEMMAP = "asks for numpy's memmap in a folder: arrays come through the pool's heap"
 # By the test, or by one of its cases.
 DIFFERENT: dict[str, str] = {
     "test_nested_loop[back_compat_backend-tine]": "a worker of joblib's own has not imported libtine.joblib",
-    "test_backend_context_manager[parallel_backend-loky]": "asks for joblib's own class",
-    "test_backend_context_manager[parallel_config-loky]": "asks for joblib's own class",
+    "test_backend_context_manager[parallel_backend-loky]": OWN_CLASS,
+    "test_backend_context_manager[parallel_config-loky]": OWN_CLASS,
+    "test_backend_hinting_and_constraints": OWN_CLASS,
+    "test_nested_parallelism_limit": OWN_CLASS,
+    "test_auto_memmap_on_arrays_from_generator": NO_MEMMAP,
+    "test_memmapping_leaks": NO_MEMMAP,
+    "test_initializer_reused": "asks for the workers of the call before: each call has workers of its own",
+    "test_multiple_generator_call_separated_gc": "asks for an error: joblib's calls share workers, these do not",
 }
 SAMPLE = "test_parallel_pickling or test_error_capture or test_batching_auto or test_mutate_input"
 
