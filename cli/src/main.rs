@@ -146,7 +146,7 @@ fn once_of(pid: u32) -> Result<(), String> {
 fn look(pid: u32) -> Result<Vec<Pool>, String> {
     let there = || {
         Process::of(pid)
-            .filter(|process| process.state != 'Z')
+            .filter(|process| !process.has_ended())
             .ok_or_else(|| format!("there is no process {pid}"))
     };
     let process = there()?;

@@ -34,6 +34,9 @@ const LONGEST_SLEEP_NS: u64 = 1_000_000;
 /// How long a node may say nothing while it has something to answer.
 const TIMEOUT_MS: u64 = 30_000;
 
+/// And how much longer for each byte that it has been sent: it is at work on a long input with the one thread that answers.
+const BYTE_NS: u64 = 50;
+
 /// How long the ranks may take to say who they are.
 const HELLO_NS: u64 = 60_000_000_000;
 
@@ -270,7 +273,13 @@ impl Talk {
                 continue;
             }
             match self.nodes[at].peer.flush(&self.transport) {
-                Ok(moved) => any |= moved,
+                Ok(moved) => {
+                    // Who takes a long frame, piece by piece, is not silent.
+                    if moved {
+                        self.nodes[at].heard_ns = now_ns();
+                    }
+                    any |= moved;
+                }
                 Err(error) => self.lose(at, &error),
             }
         }
@@ -319,14 +328,16 @@ impl Talk {
             if self.nodes[at].lost {
                 continue;
             }
-            if !hands.iter().any(|(_, hand)| hand.awaits(at)) {
+            let awaited = hands.iter().filter_map(|(_, hand)| hand.awaits(at));
+            let Some(bytes) = awaited.reduce(|all, bytes| all + bytes) else {
                 (self.nodes[at].heard_ns, self.nodes[at].pinged) = (now, false);
                 continue;
-            }
+            };
             under_way = true;
+            let timeout_ns = self.timeout_ns.saturating_add(bytes as u64 * BYTE_NS);
             let node = &mut self.nodes[at];
             let silent_ns = now.saturating_sub(node.heard_ns);
-            if silent_ns > self.timeout_ns {
+            if silent_ns > timeout_ns {
                 let text = format!("it has not answered for {} ms", silent_ns / 1_000_000);
                 self.lose(at, &Error::errno(libc::ETIMEDOUT, text));
             } else if silent_ns > self.timeout_ns / 4 && !node.pinged {

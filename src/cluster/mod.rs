@@ -55,6 +55,6 @@ pub(crate) trait Hand: Send + Sync {
     fn deal_with(&self, node: usize, kind: Kind, body: &mut Reader<'_>) -> Result<()>;
     /// A node will never answer again.
     fn has_lost(&self, node: usize, why: &crate::Error);
-    /// Whether the node has something to answer.
-    fn awaits(&self, node: usize) -> bool;
+    /// How many bytes the node has to deal with before it answers; nothing where it has nothing to answer.
+    fn awaits(&self, node: usize) -> Option<usize>;
 }

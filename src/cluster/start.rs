@@ -32,6 +32,8 @@ pub(crate) fn start(serve: Serve) -> Result<()> {
         _ => Ok(()),
     });
     if let Err(error) = &started {
+        // For programs that do not look at what tine_init returns.
+        log::say(Level::Warning, &format!("tine_init: {}\n", error.text()));
         let _ = HOST.set(Err(error.clone()));
     }
     started
@@ -95,8 +97,8 @@ fn be_what_was_started(transport: Transport, serve: Serve, came: &(Came, Condvar
         Err(error) => tell(Err(error)),
         Ok((0, ranks)) => match meet(transport, ranks) {
             Err(error) => {
-                tell(Err(error.clone()));
                 log::say(Level::Error, &format!("tine: {}\n", error.text()));
+                tell(Err(error));
                 transport.abort(1);
             }
             Ok(mut talk) => {

@@ -26,7 +26,12 @@ pub struct Process {
     pub ticks: u64,
     /// Resident bytes.
     pub resident_bytes: u64,
+    /// Its first thread is ending, or has ended.
+    exiting: bool,
 }
+
+/// The kernel's flag of a thread that is ending. It is set before the thread lets go of descriptors and memory.
+const PF_EXITING: u64 = 4;
 
 /// What is printable of a text that another process has chosen.
 pub fn printable(text: &str) -> String {
@@ -55,7 +60,20 @@ impl Process {
             started: number(22)?,
             ticks: number(14)?.saturating_add(number(15)?),
             resident_bytes: number(24)?.saturating_mul(memory::page_size() as u64),
+            exiting: number(9)? & PF_EXITING != 0,
         })
+    }
+
+    /// Whether it has ended, or is about to: what it had open may be gone, though it has not been reaped. A first thread that has
+    /// ended leaves the others of the process alive.
+    pub fn has_ended(&self) -> bool {
+        let is_ending = |thread: u32| {
+            let stat = fs::read(format!("/proc/{}/task/{thread}/stat", self.pid)).ok();
+            let seen =
+                stat.and_then(|stat| Process::from_stat(thread, self.uid, &String::from_utf8_lossy(&stat)));
+            seen.is_none_or(|seen| seen.exiting)
+        };
+        self.exiting && Process::threads(self.pid).into_iter().all(is_ending)
     }
 
     /// Whether it is stopped, or held by a debugger.
@@ -200,5 +218,15 @@ mod tests {
         for cut in 0..stat.len() - 4 {
             assert!(stat.get(..cut).is_none_or(|cut| Process::from_stat(7, 0, cut).is_none()), "{cut}");
         }
+    }
+
+    #[test]
+    fn one_that_nobody_has_reaped_has_ended() {
+        assert!(!Process::of(std::process::id()).unwrap().has_ended());
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        while !Process::of(child.id()).unwrap().has_ended() {
+            std::thread::yield_now();
+        }
+        child.wait().unwrap();
     }
 }

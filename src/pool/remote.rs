@@ -566,13 +566,12 @@ impl Hand for Inner {
         state.update_event_fd();
     }
 
-    fn awaits(&self, node: usize) -> bool {
+    fn awaits(&self, node: usize) -> Option<usize> {
         let state = self.lock();
         let is_closing = state.life.is_stopping();
-        state.remote.as_ref().is_some_and(|remote| {
-            let node = &remote.nodes[node];
-            node.tasks > 0 || node.state == NodeState::Opening || is_closing && !node.closed
-        })
+        let node = &state.remote.as_ref()?.nodes[node];
+        let awaits = node.tasks > 0 || node.state == NodeState::Opening || is_closing && !node.closed;
+        awaits.then_some(node.bytes)
     }
 }
 

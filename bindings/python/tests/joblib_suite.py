@@ -29,6 +29,7 @@ DIFFERENT: dict[str, str] = {
     "test_nested_parallelism_limit": OWN_CLASS,
     "test_auto_memmap_on_arrays_from_generator": NO_MEMMAP,
     "test_memmapping_leaks": NO_MEMMAP,
+    "test_initializer_reused": "asks for the workers of the call before: each call has workers of its own",
     "test_multiple_generator_call_separated_gc": "asks for an error: joblib's calls share workers, these do not",
 }
 SAMPLE = "test_parallel_pickling or test_error_capture or test_batching_auto or test_mutate_input"

@@ -54,6 +54,18 @@ def test_joblib():
         assert list(generator) == list(range(5))
 
 
+def test_joblib_has_the_options_of_the_executor():
+    options = {"initializer": functions.initialize, "initargs": ("begun",)}
+    with joblib.parallel_config(backend="tine", n_jobs=2, **options):
+        assert joblib.Parallel()(joblib.delayed(functions.get_initialized)() for _ in range(4)) == ["begun"] * 4
+    with joblib.parallel_config(backend="tine", n_jobs=2, deadline=0.2), pytest.raises(TimeoutError):
+        joblib.Parallel()(joblib.delayed(functions.sleep)(1000) for _ in range(1))
+    results = joblib.Parallel(2, backend="tine", initializer=functions.initialize, initargs=("again",))(
+        joblib.delayed(functions.get_initialized)() for _ in range(4)
+    )
+    assert results == ["again"] * 4
+
+
 def test_joblib_shares_the_processors_out_among_threads_of_libraries():
     for limit in (None, 3):
         with joblib.parallel_config(backend="tine", n_jobs=2, inner_max_num_threads=limit):

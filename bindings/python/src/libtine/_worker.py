@@ -101,9 +101,12 @@ def initialize(data: bytes) -> None:
         raise
 
 
-def set_environment(variables: dict[str, str]) -> None:
-    """An initializer: what libraries read when they are loaded."""
+def set_environment(variables: dict[str, str], initializer: bytes | None) -> None:
+    """An initializer: what libraries read when they are loaded, as another initializer may have them."""
     os.environ.update(variables)
+    if initializer is not None:
+        function, args = pickle.loads(initializer)
+        function(*args)
 
 
 def finalize() -> None:

@@ -40,7 +40,7 @@ class TineBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
     """Batches of calls in the workers of a libtine.ProcessPoolExecutor.
 
     Functions of the main module and closures travel by value, as with joblib's own processes. Further arguments of
-    parallel_config go to the executor: deadline, retries, preload.
+    parallel_config go to the executor: deadline, grace, retries, preload, initializer, initargs.
     """
 
     supports_retrieve_callback = True
@@ -67,12 +67,16 @@ class TineBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
         n_jobs = self.effective_n_jobs(n_jobs)
         if n_jobs == 1:
             raise FallbackToBackend(SequentialBackend(nesting_level=self.nesting_level))
-        options = {name: options[name] for name in ("deadline", "grace", "retries", "preload") if name in options}
-        self._options = options
+        options = {**getattr(self, "backend_kwargs", {}), **options}  # parallel_config's own, from joblib 1.5 on
+        names = ("deadline", "grace", "retries", "preload", "initializer", "initargs")
+        self._options = {name: options[name] for name in names if name in options}
+        options = dict(self._options)
+        function, args = options.pop("initializer", None), options.pop("initargs", ())
+        initializer = None if function is None else cloudpickle.dumps((function, args))
         # Each worker's share of the processors, for the threads of libraries of numerics.
         environment = self._prepare_worker_env(n_jobs)
         self._workers = ProcessPoolExecutor(
-            n_jobs, initializer=_worker.set_environment, initargs=(environment,), **options
+            n_jobs, initializer=_worker.set_environment, initargs=(environment, initializer), **options
         )
         self.parallel = parallel
         return n_jobs
