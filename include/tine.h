@@ -212,14 +212,17 @@ int tine_register(const char *name, tine_fn fn);
  * The first thing in main. In the program that its user started it returns; in a copy of it that a pool started it
  * never does: there it is the pool's supervisor or a worker, until it ends.
  *
- * In a program that is linked with libtine-mpi, or started with TINE_ENGINE=mpi in its environment, and that was started by mpirun, it
- * returns in rank 0 alone: every other rank is a node there, which runs the tasks of rank 0's pools (TINE_ENGINE_MPI), until rank 0 exits.
+ * In a program that is linked with libtine-mpi, or started with TINE_ENGINE=mpi in its environment, and that was started
+ * by mpirun, it returns in rank 0 alone: every other rank is a node there, which runs the tasks of rank 0's pools
+ * (TINE_ENGINE_MPI), until rank 0 exits.
  *
  * A host whose main is not its own, a plugin, need not call it and names a worker executable instead:
  * tine_pool_options.worker_path.
  *
  * Parameters: argc, argv: main's own, or 0 and NULL. They are not changed.
- * Returns 0, -ENOSYS (the kernel is older than Linux 5.4: the log names it and the call that it lacks, and pools are refused). Under mpirun also -ENOENT: there is no libtine-mpi; -ETIMEDOUT: a rank does not come; -EIO, -EPERM: MPI cannot be started.
+ * Returns 0, -ENOSYS (the kernel is older than Linux 5.4: the log names it and the call that it lacks, and pools are
+ * refused). Under mpirun also -ENOENT: there is no libtine-mpi; -ETIMEDOUT: a rank does not come; -EIO, -EPERM: MPI
+ * cannot be started.
  * Threads: before any other thread is started. Fork: a child need not call it again.
  */
 int tine_init(int argc, char **argv);
@@ -328,8 +331,8 @@ typedef struct tine_worker_options {
 #define TINE_ENGINE_LOCAL 1
 
 /**
- * The workers are on the nodes of an MPI job: all ranks but this one, which is rank 0. For a program that is linked with libtine-mpi and
- * started by mpirun; in one that is not, the pool is refused (-ENODEV).
+ * The workers are on the nodes of an MPI job: all ranks but this one, which is rank 0. For a program that is linked with
+ * libtine-mpi and started by mpirun; in one that is not, the pool is refused (-ENODEV).
  */
 #define TINE_ENGINE_MPI 2
 
@@ -342,8 +345,8 @@ typedef struct tine_worker_options {
 /**
  * How messages get from one process of a job to another: what libtine-mpi gives to tine. Programs need not know it.
  *
- * Messages from one process to another arrive in the order in which they were sent. Every function returns a negated errno value where it
- * fails. All but .started are called by one thread of tine's, .start first and .stop last.
+ * Messages from one process to another arrive in the order in which they were sent. Every function returns a negated
+ * errno value where it fails. All but .started are called by one thread of tine's, .start first and .stop last.
  */
 typedef struct tine_transport {
     /** sizeof(tine_transport). */
@@ -477,8 +480,8 @@ typedef struct tine_pool_options {
      */
     const char *worker_path;
     /**
-     * What that program is called with, besides its name: strings, with NULL at the end; or NULL. The host's own program is called with
-     * all that the host was called with.
+     * What that program is called with, besides its name: strings, with NULL at the end; or NULL. The host's own program is
+     * called with all that the host was called with.
      */
     const char *const *worker_arguments;
     /** Shared libraries that supervisor and workers load before anything else: paths separated by colons, or NULL. */
@@ -514,9 +517,9 @@ typedef struct tine_pool_options {
      */
     int64_t idle_timeout_ns;
     /**
-     * Where the workers are: TINE_ENGINE_DEFAULT, TINE_ENGINE_LOCAL, TINE_ENGINE_MPI or TINE_ENGINE_MPI_OR_LOCAL. With MPI, .workers is how
-     * many each node has (0: one for each processor that its rank may use). Inputs and outputs travel as bytes: an input with an address of
-     * the pool's heap in it is refused (-EFAULT), and so are channels and segments.
+     * Where the workers are: TINE_ENGINE_DEFAULT, TINE_ENGINE_LOCAL, TINE_ENGINE_MPI or TINE_ENGINE_MPI_OR_LOCAL. With MPI,
+     * .workers is how many each node has (0: one for each processor that its rank may use). Inputs and outputs travel as
+     * bytes: an input with an address of the pool's heap in it is refused (-EFAULT), and so are channels and segments.
      */
     int engine;
 } tine_pool_options;
@@ -562,10 +565,11 @@ typedef struct tine_stats {
  * Starts a pool, and waits until its workers are ready.
  *
  * The host gets no child that it could see, no signal handler, and no thread yet (see TINE_NO_THREAD). Workers have
- * default signal dispositions, and end with the host. Of the host's descriptors they have the standard ones alone (standard input is
- * empty); beside those a few of tine's, close-on-exec. What the program's own code closes of these, in a worker or in the host, is not
- * used any more: a worker works on, but its part of the heap cannot grow, and it ends when it is to get a segment or a channel; a host
- * that has closed the pool's has its tasks settled with TINE_EWORKERSTART.
+ * default signal dispositions, and end with the host. Of the host's descriptors they have the standard ones alone
+ * (standard input is empty); beside those a few of tine's, close-on-exec. What the program's own code closes of these,
+ * in a worker or in the host, is not used any more: a worker works on, but its part of the heap cannot grow, and it ends
+ * when it is to get a segment or a channel; a host that has closed the pool's has its tasks settled with
+ * TINE_EWORKERSTART.
  *
  * Parameters: options: NULL for all defaults. out: where the pool goes.
  * Returns 0; TINE_ENOINIT: tine_init has not run and no .worker_path is given; TINE_EWORKERSTART: the processes could
@@ -582,8 +586,9 @@ int tine_pool_create(const tine_pool_options *options, tine_pool **out);
  * (what has not begun never does) or tine_cancel_all (what runs is ended, too), and then call it again;
  * tine_pool_destroy alone kills.
  *
- * Parameters: pool; timeout_ns: how long to wait for the tasks. Workers that have nothing to do any more get what is left
- * of it to leave, though at least 50 ms and at most a second, and then are killed. 0 does not wait for them either: they get the second.
+ * Parameters: pool; timeout_ns: how long to wait for the tasks. Workers that have nothing to do any more get what is
+ * left of it to leave, though at least 50 ms and at most a second, and then are killed. 0 does not wait for them either:
+ * they get the second.
  * Returns 0: the workers have ended; -ETIMEDOUT: tasks are still under way; -EAGAIN (0 ns): tasks are, or workers are still ending;
  * both go on, and it may be called again; -EINTR.
  * Threads: any. Fork: TINE_EFORKED in a child.
@@ -630,8 +635,8 @@ int tine_pool_stats(tine_pool *pool, tine_stats *out);
  * Parameters: pools, names: arrays of count pools and of their names, which are UTF-8; names, or one of them, may be NULL: no label,
  * which makes sense for a single pool. buffer: gets the text and a NUL. capacity: its room in bytes; 0 with a NULL buffer asks for
  * the length. length: gets the text's length in bytes without the NUL; may be NULL.
- * Returns 0; -EMSGSIZE: it does not fit, *length says how long it is, and the buffer is as it was; -EINVAL: no pool, a pool is NULL, a name
- * is no UTF-8; TINE_EFORKED, TINE_EWORKER. Threads: any.
+ * Returns 0; -EMSGSIZE: it does not fit, *length says how long it is, and the buffer is as it was; -EINVAL: no pool, a
+ * pool is NULL, a name is no UTF-8; TINE_EFORKED, TINE_EWORKER. Threads: any.
  */
 int tine_stats_text(tine_pool *const *pools, const char *const *names, size_t count, char *buffer,
     size_t capacity, size_t *length);
@@ -775,8 +780,8 @@ typedef struct tine_submit_options {
      * calls on_settled for each task that it cancels, before it returns. With TINE_NO_THREAD, and for what a task submits, both
      * run on a thread that is in tine_pool_poll, waits in any call on the pool, shuts it down or destroys it.
      *
-     * A callback may submit and cancel. It may wait, too, and no other callback begins on its thread meanwhile. It may not destroy the
-     * pool, and a child that it forks may not return from it.
+     * A callback may submit and cancel. It may wait, too, and no other callback begins on its thread meanwhile. It may not
+     * destroy the pool, and a child that it forks may not return from it.
      */
     void (*on_settled)(const tine_result *result, void *user);
     /**
@@ -801,11 +806,12 @@ typedef struct tine_submit_options {
  * Parameters: pool. fn. input, length: copied, unless it lies in the pool's heap: then the worker reads it there, and
  * it must be left alone until the task has settled; NULL and 0 for none. options: NULL for all defaults. out: where
  * the id goes, or NULL.
- * Returns 0; -EAGAIN, -ETIMEDOUT: the window is full; -EAGAIN also: no thread can be started (see TINE_NO_THREAD); -EMSGSIZE: the input is larger than the whole window;
- * TINE_EFUNCTION: fn is no function of any module; TINE_EMODULE: its module is not loaded in the workers, or is
- * another build there; TINE_ENAME; TINE_ESHUTDOWN; TINE_EWORKERSTART: no worker can be started any more; -ENOMEM;
- * -EMFILE: no descriptor is free for the .channel; -EINVAL, -E2BIG, -EFAULT; TINE_EFORKED, TINE_EWORKER.
- * Ownership: the result is the pool's until it is taken. A .channel is given away. Threads: any.
+ * Returns 0; -EAGAIN, -ETIMEDOUT: the window is full; -EAGAIN also: no thread can be started (see TINE_NO_THREAD);
+ * -EMSGSIZE: the input is larger than the whole window; TINE_EFUNCTION: fn is no function of any module; TINE_EMODULE:
+ * its module is not loaded in the workers, or is another build there; TINE_ENAME; TINE_ESHUTDOWN; TINE_EWORKERSTART: no
+ * worker can be started any more; -ENOMEM; -EMFILE: no descriptor is free for the .channel; -EINVAL, -E2BIG, -EFAULT;
+ * TINE_EFORKED, TINE_EWORKER. Ownership: the result is the pool's until it is taken. A .channel is given away. Threads:
+ * any.
  */
 int tine_submit(tine_pool *pool, tine_fn fn, const void *input, size_t length,
     const tine_submit_options *options, tine_id *out);
@@ -815,10 +821,9 @@ int tine_submit(tine_pool *pool, tine_fn fn, const void *input, size_t length,
  *
  * Parameters: pool. id: from tine_submit. timeout_ns. out: a tine_result, with its .size set.
  * Returns 0: the task has settled, whatever its .status; -ETIMEDOUT, -EAGAIN, -EINTR: not yet; TINE_EID: the id was
- * never given, or its result has been taken or released; -EBUSY: another thread waits for it, or it has an .on_settled; -EINVAL; TINE_EFORKED,
- * TINE_EWORKER.
- * Ownership: what the result points to is valid until tine_result_release. A result that out still has from before is not released:
- * its memory would be lost. Threads: any.
+ * never given, or its result has been taken or released; -EBUSY: another thread waits for it, or it has an .on_settled;
+ * -EINVAL; TINE_EFORKED, TINE_EWORKER. Ownership: what the result points to is valid until tine_result_release. A result
+ * that out still has from before is not released: its memory would be lost. Threads: any.
  */
 int tine_wait(tine_pool *pool, tine_id id, int64_t timeout_ns, tine_result *out);
 
@@ -1095,9 +1100,10 @@ int tine_stream_create(tine_pool *pool, tine_fn fn, const tine_stream_options *o
  *
  * Parameters: stream. input, length: copied, unless it lies in the pool's heap, as with tine_submit; NULL and 0 for
  * none. user: carried to the result. timeout_ns: how long to wait while the window is full.
- * Returns 0: the item has a result to come; -EAGAIN, -ETIMEDOUT, -EINTR: the window is full; -EAGAIN also: no thread can be started; -EMSGSIZE: longer than
- * .window_bytes; -EPIPE: after tine_stream_end; -ECANCELED: an item has failed, with TINE_STOP_ON_FAILURE; -EINVAL: the
- * stream has .pull; -EFAULT, -ENOMEM, TINE_ESHUTDOWN, TINE_EWORKERSTART: as tine_submit; TINE_EFORKED.
+ * Returns 0: the item has a result to come; -EAGAIN, -ETIMEDOUT, -EINTR: the window is full; -EAGAIN also: no thread can
+ * be started; -EMSGSIZE: longer than .window_bytes; -EPIPE: after tine_stream_end; -ECANCELED: an item has failed, with
+ * TINE_STOP_ON_FAILURE; -EINVAL: the stream has .pull; -EFAULT, -ENOMEM, TINE_ESHUTDOWN, TINE_EWORKERSTART: as
+ * tine_submit; TINE_EFORKED.
  */
 int tine_stream_put(tine_stream *stream, const void *input, size_t length, void *user, int64_t timeout_ns);
 
@@ -1386,11 +1392,11 @@ int tine_segment_receive(int socket, const tine_segment_options *options, tine_s
  *
  * Parameters: pool; s: stays the caller's, who may close it here; the workers keep it until the pool is destroyed; timeout_ns:
  * how long to wait for the workers, and for another thread's share; TINE_FOREVER waits for good.
- * Returns 0; -ETIMEDOUT, at 0 -EAGAIN: a worker that is not busy has not taken it, because it is stopped, say; nobody shares it
- * then, and it may be shared again; -EEXIST: something else is at its address in a worker, or in the range of the pool's heap: nobody shares it
- * then, and that worker is replaced; -EALREADY: it is shared; -ENOSPC: 64 segments are; -EINVAL; -ENOMEM, -EMFILE;
- * TINE_ESHUTDOWN, TINE_EWORKERSTART, TINE_EFORKED, TINE_EWORKER. A worker to come that cannot have it is one that cannot
- * be started: tasks say so when no worker is left.
+ * Returns 0; -ETIMEDOUT, at 0 -EAGAIN: a worker that is not busy has not taken it, because it is stopped, say; nobody
+ * shares it then, and it may be shared again; -EEXIST: something else is at its address in a worker, or in the range of
+ * the pool's heap: nobody shares it then, and that worker is replaced; -EALREADY: it is shared; -ENOSPC: 64 segments
+ * are; -EINVAL; -ENOMEM, -EMFILE; TINE_ESHUTDOWN, TINE_EWORKERSTART, TINE_EFORKED, TINE_EWORKER. A worker to come that
+ * cannot have it is one that cannot be started: tasks say so when no worker is left.
  * Threads: any.
  */
 int tine_pool_share(tine_pool *pool, tine_segment *s, int64_t timeout_ns);
@@ -1524,10 +1530,10 @@ void *tine_heap_realloc(tine_heap *heap, void *block, size_t size);
 /**
  * As tine_free, with an answer.
  *
- * Returns 0, in the heap's own process for NULL too; -EINVAL: the block was freed already, or is no block's start, or not in this heap: nothing is
- * changed (with TINE_CHECK=1 in the environment the process ends, with a message); TINE_EFORKED. Where another process has made the
- * heap longer, and this one cannot look how long it is, nothing is changed either: -ENOMEM, or -EPERM and -ENOSYS where that look
- * is refused; the block can be freed later.
+ * Returns 0, in the heap's own process for NULL too; -EINVAL: the block was freed already, or is no block's start, or
+ * not in this heap: nothing is changed (with TINE_CHECK=1 in the environment the process ends, with a message);
+ * TINE_EFORKED. Where another process has made the heap longer, and this one cannot look how long it is, nothing is
+ * changed either: -ENOMEM, or -EPERM and -ENOSYS where that look is refused; the block can be freed later.
  */
 int tine_heap_free(tine_heap *heap, void *block);
 
@@ -2498,7 +2504,8 @@ int tine_process_start(const tine_process_options *options, tine_fn fn, const vo
  *
  * Parameters: p. timeout_ns. out: a tine_exit, with its .size set, or NULL.
  * Returns 0: it has ended, in whatever way; -EAGAIN, -ETIMEDOUT: it has not, or its supervisor has not said how; -EINTR
- * (TINE_INTERRUPTIBLE only); -EINVAL; TINE_EFORKED. Ownership: what the exit points to is valid until tine_process_close. Threads: any.
+ * (TINE_INTERRUPTIBLE only); -EINVAL; TINE_EFORKED. Ownership: what the exit points to is valid until
+ * tine_process_close. Threads: any.
  */
 int tine_process_wait(tine_process *p, int64_t timeout_ns, tine_exit *out);
 

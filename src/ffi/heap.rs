@@ -246,10 +246,10 @@ pub unsafe extern "C" fn tine_heap_realloc(
 
 /// As tine_free, with an answer.
 ///
-/// Returns 0, in the heap's own process for NULL too; -EINVAL: the block was freed already, or is no block's start, or not in this heap: nothing is
-/// changed (with TINE_CHECK=1 in the environment the process ends, with a message); TINE_EFORKED. Where another process has made the
-/// heap longer, and this one cannot look how long it is, nothing is changed either: -ENOMEM, or -EPERM and -ENOSYS where that look
-/// is refused; the block can be freed later.
+/// Returns 0, in the heap's own process for NULL too; -EINVAL: the block was freed already, or is no block's start, or
+/// not in this heap: nothing is changed (with TINE_CHECK=1 in the environment the process ends, with a message);
+/// TINE_EFORKED. Where another process has made the heap longer, and this one cannot look how long it is, nothing is
+/// changed either: -ENOMEM, or -EPERM and -ENOSYS where that look is refused; the block can be freed later.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_heap_free(heap: *mut tine_heap, block: *mut c_void) -> c_int {
     // SAFETY: `heap` is NULL, or a heap that is neither closed nor of a destroyed pool, as the header asks.

@@ -112,8 +112,8 @@ pub struct tine_pool_options {
     /// The program that supervisor and workers run, or a script with an interpreter; NULL: the host's own. With the ready-made
     /// one (tine_worker_path) a host need not call tine_init; functions then come from the libraries of .preload.
     pub worker_path: *const c_char,
-    /// What that program is called with, besides its name: strings, with NULL at the end; or NULL. The host's own program is called with
-    /// all that the host was called with.
+    /// What that program is called with, besides its name: strings, with NULL at the end; or NULL. The host's own program is
+    /// called with all that the host was called with.
     pub worker_arguments: *const *const c_char,
     /// Shared libraries that supervisor and workers load before anything else: paths separated by colons, or NULL.
     pub preload: *const c_char,
@@ -139,9 +139,9 @@ pub struct tine_pool_options {
     /// How long a worker above .min_workers may have nothing to do before it ends, in nanoseconds; 0: any time. It ends as
     /// one that is replaced does. With TINE_NO_THREAD it ends in the host's next call.
     pub idle_timeout_ns: i64,
-    /// Where the workers are: TINE_ENGINE_DEFAULT, TINE_ENGINE_LOCAL, TINE_ENGINE_MPI or TINE_ENGINE_MPI_OR_LOCAL. With MPI, .workers is how
-    /// many each node has (0: one for each processor that its rank may use). Inputs and outputs travel as bytes: an input with an address of
-    /// the pool's heap in it is refused (-EFAULT), and so are channels and segments.
+    /// Where the workers are: TINE_ENGINE_DEFAULT, TINE_ENGINE_LOCAL, TINE_ENGINE_MPI or TINE_ENGINE_MPI_OR_LOCAL. With MPI,
+    /// .workers is how many each node has (0: one for each processor that its rank may use). Inputs and outputs travel as
+    /// bytes: an input with an address of the pool's heap in it is refused (-EFAULT), and so are channels and segments.
     pub engine: c_int,
 }
 
@@ -367,10 +367,11 @@ impl tine_pool_options {
 /// Starts a pool, and waits until its workers are ready.
 ///
 /// The host gets no child that it could see, no signal handler, and no thread yet (see TINE_NO_THREAD). Workers have
-/// default signal dispositions, and end with the host. Of the host's descriptors they have the standard ones alone (standard input is
-/// empty); beside those a few of tine's, close-on-exec. What the program's own code closes of these, in a worker or in the host, is not
-/// used any more: a worker works on, but its part of the heap cannot grow, and it ends when it is to get a segment or a channel; a host
-/// that has closed the pool's has its tasks settled with TINE_EWORKERSTART.
+/// default signal dispositions, and end with the host. Of the host's descriptors they have the standard ones alone
+/// (standard input is empty); beside those a few of tine's, close-on-exec. What the program's own code closes of these,
+/// in a worker or in the host, is not used any more: a worker works on, but its part of the heap cannot grow, and it ends
+/// when it is to get a segment or a channel; a host that has closed the pool's has its tasks settled with
+/// TINE_EWORKERSTART.
 ///
 /// Parameters: options: NULL for all defaults. out: where the pool goes.
 /// Returns 0; TINE_ENOINIT: tine_init has not run and no .worker_path is given; TINE_EWORKERSTART: the processes could
@@ -430,8 +431,9 @@ unsafe fn create(options: Option<&tine_pool_options>, out: *mut *mut tine_pool) 
 /// (what has not begun never does) or tine_cancel_all (what runs is ended, too), and then call it again;
 /// tine_pool_destroy alone kills.
 ///
-/// Parameters: pool; timeout_ns: how long to wait for the tasks. Workers that have nothing to do any more get what is left
-/// of it to leave, though at least 50 ms and at most a second, and then are killed. 0 does not wait for them either: they get the second.
+/// Parameters: pool; timeout_ns: how long to wait for the tasks. Workers that have nothing to do any more get what is
+/// left of it to leave, though at least 50 ms and at most a second, and then are killed. 0 does not wait for them either:
+/// they get the second.
 /// Returns 0: the workers have ended; -ETIMEDOUT: tasks are still under way; -EAGAIN (0 ns): tasks are, or workers are still ending;
 /// both go on, and it may be called again; -EINTR.
 /// Threads: any. Fork: TINE_EFORKED in a child.

@@ -203,7 +203,8 @@ unsafe fn process<'a>(pointer: *const tine_process) -> Result<&'a Process> {
 ///
 /// Parameters: p. timeout_ns. out: a tine_exit, with its .size set, or NULL.
 /// Returns 0: it has ended, in whatever way; -EAGAIN, -ETIMEDOUT: it has not, or its supervisor has not said how; -EINTR
-/// (TINE_INTERRUPTIBLE only); -EINVAL; TINE_EFORKED. Ownership: what the exit points to is valid until tine_process_close. Threads: any.
+/// (TINE_INTERRUPTIBLE only); -EINVAL; TINE_EFORKED. Ownership: what the exit points to is valid until
+/// tine_process_close. Threads: any.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_process_wait(
     p: *mut tine_process,

@@ -174,11 +174,11 @@ pub unsafe extern "C" fn tine_segment_receive(
 ///
 /// Parameters: pool; s: stays the caller's, who may close it here; the workers keep it until the pool is destroyed; timeout_ns:
 /// how long to wait for the workers, and for another thread's share; TINE_FOREVER waits for good.
-/// Returns 0; -ETIMEDOUT, at 0 -EAGAIN: a worker that is not busy has not taken it, because it is stopped, say; nobody shares it
-/// then, and it may be shared again; -EEXIST: something else is at its address in a worker, or in the range of the pool's heap: nobody shares it
-/// then, and that worker is replaced; -EALREADY: it is shared; -ENOSPC: 64 segments are; -EINVAL; -ENOMEM, -EMFILE;
-/// TINE_ESHUTDOWN, TINE_EWORKERSTART, TINE_EFORKED, TINE_EWORKER. A worker to come that cannot have it is one that cannot
-/// be started: tasks say so when no worker is left.
+/// Returns 0; -ETIMEDOUT, at 0 -EAGAIN: a worker that is not busy has not taken it, because it is stopped, say; nobody
+/// shares it then, and it may be shared again; -EEXIST: something else is at its address in a worker, or in the range of
+/// the pool's heap: nobody shares it then, and that worker is replaced; -EALREADY: it is shared; -ENOSPC: 64 segments
+/// are; -EINVAL; -ENOMEM, -EMFILE; TINE_ESHUTDOWN, TINE_EWORKERSTART, TINE_EFORKED, TINE_EWORKER. A worker to come that
+/// cannot have it is one that cannot be started: tasks say so when no worker is left.
 /// Threads: any.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_pool_share(

@@ -13,8 +13,8 @@ use std::ffi::{c_char, c_int};
 /// Parameters: pools, names: arrays of count pools and of their names, which are UTF-8; names, or one of them, may be NULL: no label,
 /// which makes sense for a single pool. buffer: gets the text and a NUL. capacity: its room in bytes; 0 with a NULL buffer asks for
 /// the length. length: gets the text's length in bytes without the NUL; may be NULL.
-/// Returns 0; -EMSGSIZE: it does not fit, *length says how long it is, and the buffer is as it was; -EINVAL: no pool, a pool is NULL, a name
-/// is no UTF-8; TINE_EFORKED, TINE_EWORKER. Threads: any.
+/// Returns 0; -EMSGSIZE: it does not fit, *length says how long it is, and the buffer is as it was; -EINVAL: no pool, a
+/// pool is NULL, a name is no UTF-8; TINE_EFORKED, TINE_EWORKER. Threads: any.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_stats_text(
     pools: *const *mut tine_pool,

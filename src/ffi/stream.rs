@@ -162,9 +162,10 @@ unsafe fn stream<'a>(pointer: *const tine_stream) -> Result<&'a Stream> {
 ///
 /// Parameters: stream. input, length: copied, unless it lies in the pool's heap, as with tine_submit; NULL and 0 for
 /// none. user: carried to the result. timeout_ns: how long to wait while the window is full.
-/// Returns 0: the item has a result to come; -EAGAIN, -ETIMEDOUT, -EINTR: the window is full; -EAGAIN also: no thread can be started; -EMSGSIZE: longer than
-/// .window_bytes; -EPIPE: after tine_stream_end; -ECANCELED: an item has failed, with TINE_STOP_ON_FAILURE; -EINVAL: the
-/// stream has .pull; -EFAULT, -ENOMEM, TINE_ESHUTDOWN, TINE_EWORKERSTART: as tine_submit; TINE_EFORKED.
+/// Returns 0: the item has a result to come; -EAGAIN, -ETIMEDOUT, -EINTR: the window is full; -EAGAIN also: no thread can
+/// be started; -EMSGSIZE: longer than .window_bytes; -EPIPE: after tine_stream_end; -ECANCELED: an item has failed, with
+/// TINE_STOP_ON_FAILURE; -EINVAL: the stream has .pull; -EFAULT, -ENOMEM, TINE_ESHUTDOWN, TINE_EWORKERSTART: as
+/// tine_submit; TINE_EFORKED.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_stream_put(
     stream: *mut tine_stream,

@@ -62,8 +62,8 @@ pub struct tine_submit_options {
     /// calls on_settled for each task that it cancels, before it returns. With TINE_NO_THREAD, and for what a task submits, both
     /// run on a thread that is in tine_pool_poll, waits in any call on the pool, shuts it down or destroys it.
     ///
-    /// A callback may submit and cancel. It may wait, too, and no other callback begins on its thread meanwhile. It may not destroy the
-    /// pool, and a child that it forks may not return from it.
+    /// A callback may submit and cancel. It may wait, too, and no other callback begins on its thread meanwhile. It may not
+    /// destroy the pool, and a child that it forks may not return from it.
     pub on_settled: Option<unsafe extern "C" fn(result: *const tine_result, user: *mut c_void)>,
     /// An end of a channel that the task is to have, by tine_task_channel; may be NULL. When tine_submit returns 0 it is
     /// given away: the handle is closed here, and is not to be used any more. Otherwise it stays the caller's.
@@ -168,11 +168,12 @@ fn callbacks(options: &tine_submit_options) -> Callbacks {
 /// Parameters: pool. fn. input, length: copied, unless it lies in the pool's heap: then the worker reads it there, and
 /// it must be left alone until the task has settled; NULL and 0 for none. options: NULL for all defaults. out: where
 /// the id goes, or NULL.
-/// Returns 0; -EAGAIN, -ETIMEDOUT: the window is full; -EAGAIN also: no thread can be started (see TINE_NO_THREAD); -EMSGSIZE: the input is larger than the whole window;
-/// TINE_EFUNCTION: fn is no function of any module; TINE_EMODULE: its module is not loaded in the workers, or is
-/// another build there; TINE_ENAME; TINE_ESHUTDOWN; TINE_EWORKERSTART: no worker can be started any more; -ENOMEM;
-/// -EMFILE: no descriptor is free for the .channel; -EINVAL, -E2BIG, -EFAULT; TINE_EFORKED, TINE_EWORKER.
-/// Ownership: the result is the pool's until it is taken. A .channel is given away. Threads: any.
+/// Returns 0; -EAGAIN, -ETIMEDOUT: the window is full; -EAGAIN also: no thread can be started (see TINE_NO_THREAD);
+/// -EMSGSIZE: the input is larger than the whole window; TINE_EFUNCTION: fn is no function of any module; TINE_EMODULE:
+/// its module is not loaded in the workers, or is another build there; TINE_ENAME; TINE_ESHUTDOWN; TINE_EWORKERSTART: no
+/// worker can be started any more; -ENOMEM; -EMFILE: no descriptor is free for the .channel; -EINVAL, -E2BIG, -EFAULT;
+/// TINE_EFORKED, TINE_EWORKER. Ownership: the result is the pool's until it is taken. A .channel is given away. Threads:
+/// any.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_submit(
     pool: *mut tine_pool,
@@ -255,10 +256,9 @@ unsafe fn submit(
 ///
 /// Parameters: pool. id: from tine_submit. timeout_ns. out: a tine_result, with its .size set.
 /// Returns 0: the task has settled, whatever its .status; -ETIMEDOUT, -EAGAIN, -EINTR: not yet; TINE_EID: the id was
-/// never given, or its result has been taken or released; -EBUSY: another thread waits for it, or it has an .on_settled; -EINVAL; TINE_EFORKED,
-/// TINE_EWORKER.
-/// Ownership: what the result points to is valid until tine_result_release. A result that out still has from before is not released:
-/// its memory would be lost. Threads: any.
+/// never given, or its result has been taken or released; -EBUSY: another thread waits for it, or it has an .on_settled;
+/// -EINVAL; TINE_EFORKED, TINE_EWORKER. Ownership: what the result points to is valid until tine_result_release. A result
+/// that out still has from before is not released: its memory would be lost. Threads: any.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_wait(
     pool: *mut tine_pool,

@@ -121,8 +121,8 @@ pub(crate) unsafe fn initialise<T, U>(pointer: *mut U, make: impl FnOnce() -> Ou
     Ok(0)
 }
 
-/// [`guard_code`] out of line, for what doesn't go the short way: that has no call in it but a jump here at its end, and needs no stack.
-/// A function of Rust's own ABI could unwind as far as the compiler knows, and would be called.
+/// [`guard_code`] out of line, for what doesn't go the short way: that has no call in it but a jump here at its end, and
+/// needs no stack. A function of Rust's own ABI could unwind as far as the compiler knows, and would be called.
 #[cold]
 #[inline(never)]
 pub(crate) extern "C" fn slowly(body: impl FnOnce() -> Outcome<c_int>) -> c_int {

@@ -10,8 +10,8 @@ use std::ffi::{c_char, c_int, c_void};
 pub const TINE_ENGINE_DEFAULT: c_int = 0;
 /// The workers are on this machine, whatever the environment says.
 pub const TINE_ENGINE_LOCAL: c_int = 1;
-/// The workers are on the nodes of an MPI job: all ranks but this one, which is rank 0. For a program that is linked with libtine-mpi and
-/// started by mpirun; in one that is not, the pool is refused (-ENODEV).
+/// The workers are on the nodes of an MPI job: all ranks but this one, which is rank 0. For a program that is linked with
+/// libtine-mpi and started by mpirun; in one that is not, the pool is refused (-ENODEV).
 pub const TINE_ENGINE_MPI: c_int = 2;
 /// The same, and on this machine in a program that is not started by mpirun, or has no libtine-mpi.
 pub const TINE_ENGINE_MPI_OR_LOCAL: c_int = 3;
@@ -21,8 +21,8 @@ pub const TINE_TRANSPORT_VERSION: u32 = 1;
 
 /// How messages get from one process of a job to another: what libtine-mpi gives to tine. Programs need not know it.
 ///
-/// Messages from one process to another arrive in the order in which they were sent. Every function returns a negated errno value where it
-/// fails. All but .started are called by one thread of tine's, .start first and .stop last.
+/// Messages from one process to another arrive in the order in which they were sent. Every function returns a negated
+/// errno value where it fails. All but .started are called by one thread of tine's, .start first and .stop last.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct tine_transport {
