@@ -27,7 +27,7 @@ compile() { # compile SOURCE PROGRAM
         # shellcheck disable=SC2086  # lists of words
         *.cpp) ${CXX:-g++} -std=c++17 -O1 -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror "$1" -o "$2" $libs ;;
         # shellcheck disable=SC2086
-        *) ${CC:-cc} -std=c11 -D_GNU_SOURCE -O2 -Wall -Wextra -Werror "$1" -o "$2" $libs ;;
+        *) ${CC:-cc} -std=gnu11 -O2 -Wall -Wextra -Werror "$1" -o "$2" $libs ;;
     esac
 }
 

@@ -31,9 +31,9 @@
  *               tine_queue_close(NULL) is -EINVAL. Every destroy and every other close accepts NULL.
  *   Threads     every call may be made from any thread unless its text says otherwise. None is a cancellation point:
  *               pthread_cancel() acts when the call has returned.
- *   Fork        after fork() a child must not use a pool, stream, queue, channel or process of its parent. A call that
- *               returns a code returns TINE_EFORKED; a call that returns a pointer returns NULL. A segment stays usable
- *               in the child.
+ *   Fork        after fork() a child must not use a pool, heap, stream, queue, channel or process of its parent. A call that
+ *               returns a code returns TINE_EFORKED; a call that makes or gives something returns NULL. A segment stays
+ *               usable in the child, and so does what a call only tells of an object.
  */
 
 #ifndef TINE_H
@@ -72,8 +72,8 @@ typedef struct tine_channel tine_channel;
 #define TINE_ERROR_TEXT 240
 
 /**
- * Waits for ever: a value for every timeout_ns. A negative one is over already, as 0 is: end - now that comes out just
- * below zero does not wait.
+ * Waits for ever: a value for every timeout_ns. A negative one counts as 0, so end - now may be passed when that
+ * time is over.
  */
 #define TINE_FOREVER INT64_MAX
 
@@ -209,8 +209,8 @@ typedef int (*tine_fn)(tine_task *task);
 int tine_register(const char *name, tine_fn fn);
 
 /**
- * The first thing in main. In the program that its user started it returns; in a copy of it that a pool started it
- * never does: there it is the pool's supervisor or a worker, until it ends.
+ * The first thing in main. In the program that was started by its user it returns. In a process that a pool started it
+ * never returns: that process becomes a supervisor or a worker here.
  *
  * In a program that is linked with libtine-mpi, or started with TINE_ENGINE=mpi in its environment, and that was started
  * by mpirun, it returns in rank 0 alone: every other rank is a node there, which runs the tasks of rank 0's pools
@@ -220,9 +220,9 @@ int tine_register(const char *name, tine_fn fn);
  * tine_pool_options.worker_path.
  *
  * Parameters: argc, argv: main's own, or 0 and NULL. They are not changed.
- * Returns 0, -ENOSYS (the kernel is older than Linux 5.4: the log names it and the call that it lacks, and pools are
- * refused). Under mpirun also -ENOENT: there is no libtine-mpi; -ETIMEDOUT: a rank does not come; -EIO, -EPERM: MPI
- * cannot be started.
+ * Returns 0, also when it is called again; -ENOSYS (the kernel is older than Linux 5.4: the log names it and the call
+ * that it lacks, and pools are refused). Under mpirun also -ENOENT: there is no libtine-mpi; -ETIMEDOUT: a rank does
+ * not come; -EIO, -EPERM: MPI cannot be started.
  * Threads: before any other thread is started. Fork: a child need not call it again.
  */
 int tine_init(int argc, char **argv);
@@ -517,9 +517,10 @@ typedef struct tine_pool_options {
      */
     int64_t idle_timeout_ns;
     /**
-     * Where the workers are: TINE_ENGINE_DEFAULT, TINE_ENGINE_LOCAL, TINE_ENGINE_MPI or TINE_ENGINE_MPI_OR_LOCAL. With MPI,
-     * .workers is how many each node has (0: one for each processor that its rank may use). Inputs and outputs travel as
-     * bytes: an input with an address of the pool's heap in it is refused (-EFAULT), and so are channels and segments.
+     * Where the workers are: TINE_ENGINE_DEFAULT, TINE_ENGINE_LOCAL, TINE_ENGINE_MPI or TINE_ENGINE_MPI_OR_LOCAL. With
+     * MPI, .workers is how many each node has (0: one for each processor that its rank may use). Inputs and outputs travel
+     * as bytes: an input with an address of the pool's heap in it is refused (-EFAULT), and channels and segments are
+     * -EOPNOTSUPP.
      */
     int engine;
 } tine_pool_options;
@@ -574,7 +575,10 @@ typedef struct tine_stats {
  * Parameters: options: NULL for all defaults. out: where the pool goes.
  * Returns 0; TINE_ENOINIT: tine_init has not run and no .worker_path is given; TINE_EWORKERSTART: the processes could
  * not be started, or end as soon as they are; TINE_EFUNCTION, TINE_EMODULE: the initializer is not a function of the
- * workers; -EINVAL, -E2BIG: bad options; -ENOENT: no such .worker_path; -ENOMEM, -EMFILE.
+ * workers; -EINVAL, -E2BIG: bad options, or variables of the environment; -ENOENT: no such .worker_path, no folder for
+ * the file of TINE_TRACE, or no libtine-mpi; -ENODEV: no nodes for TINE_ENGINE_MPI; TINE_EVERSION: a node runs another
+ * build; -ENOSYS: the kernel is too old; -ENOMEM, -EMFILE. The options' .error says which. An initializer that fails
+ * is TINE_EWORKERSTART.
  * Ownership: tine_pool_destroy ends it. Threads: any. Fork: a child may create pools of its own.
  */
 int tine_pool_create(const tine_pool_options *options, tine_pool **out);
@@ -589,8 +593,8 @@ int tine_pool_create(const tine_pool_options *options, tine_pool **out);
  * Parameters: pool; timeout_ns: how long to wait for the tasks. Workers that have nothing to do any more get what is
  * left of it to leave, though at least 50 ms and at most a second, and then are killed. 0 does not wait for them either:
  * they get the second.
- * Returns 0: the workers have ended; -ETIMEDOUT: tasks are still under way; -EAGAIN (0 ns): tasks are, or workers are still ending;
- * both go on, and it may be called again; -EINTR.
+ * Returns 0: the workers have ended; -ETIMEDOUT: tasks are still under way; -EAGAIN (0 ns): tasks are, or workers are
+ * still ending; both go on, and it may be called again; -EINTR; -EINVAL: NULL; TINE_EWORKER.
  * Threads: any. Fork: TINE_EFORKED in a child.
  */
 int tine_pool_shutdown(tine_pool *pool, int64_t timeout_ns);
@@ -607,14 +611,14 @@ void tine_pool_destroy(tine_pool *pool);
  * A descriptor that is readable when there is something to call tine_pool_poll for: a result, a death, a worker that
  * runs out of tasks. For poll, select, epoll; not to be read or closed.
  *
- * Returns the descriptor, which stays the pool's; TINE_EFORKED, TINE_EWORKER. Threads: any.
+ * Returns the descriptor, which stays the pool's; -EINVAL: NULL; TINE_EFORKED, TINE_EWORKER. Threads: any.
  */
 int tine_pool_fd(tine_pool *pool);
 
 /**
  * Moves the pool on without waiting.
  *
- * Returns how many results tine_next could take at once; TINE_EFORKED, TINE_EWORKER. Threads: any.
+ * Returns how many results tine_next could take at once; -EINVAL: NULL; TINE_EFORKED, TINE_EWORKER. Threads: any.
  */
 int tine_pool_poll(tine_pool *pool);
 
@@ -821,9 +825,9 @@ int tine_submit(tine_pool *pool, tine_fn fn, const void *input, size_t length,
  *
  * Parameters: pool. id: from tine_submit. timeout_ns. out: a tine_result, with its .size set.
  * Returns 0: the task has settled, whatever its .status; -ETIMEDOUT, -EAGAIN, -EINTR: not yet; TINE_EID: the id was
- * never given, or its result has been taken or released; -EBUSY: another thread waits for it, or it has an .on_settled;
- * -EINVAL; TINE_EFORKED, TINE_EWORKER. Ownership: what the result points to is valid until tine_result_release. A result
- * that out still has from before is not released: its memory would be lost. Threads: any.
+ * never given, or its result has been taken or released; -EBUSY: another thread waits for it, or it has an
+ * .on_settled; -EINVAL; TINE_EFORKED, TINE_EWORKER. Ownership: what the result points to is valid until
+ * tine_result_release. Release first what out has from before, or its memory is lost. Threads: any.
  */
 int tine_wait(tine_pool *pool, tine_id id, int64_t timeout_ns, tine_result *out);
 
@@ -843,21 +847,21 @@ int tine_next(tine_pool *pool, int64_t timeout_ns, tine_result *out);
  * pool's .grace_ns to return, TINE_RAN; then its worker is ended and replaced, TINE_MAYBE_RAN. One that returns by
  * itself in this very moment keeps its result.
  *
- * Returns 0; -EALREADY: it has settled; TINE_EID; TINE_EFORKED, TINE_EWORKER. Threads: any.
+ * Returns 0; -EALREADY: it has settled; TINE_EID; -EINVAL: NULL; TINE_EFORKED, TINE_EWORKER. Threads: any.
  */
 int tine_cancel(tine_pool *pool, tine_id id);
 
 /**
  * Cancels every submitted task that has not settled, as tine_cancel does. Maps, loops and streams go on.
  *
- * Returns how many there were; TINE_EFORKED, TINE_EWORKER. Threads: any.
+ * Returns how many there were; -EINVAL: NULL; TINE_EFORKED, TINE_EWORKER. Threads: any.
  */
 int tine_cancel_all(tine_pool *pool);
 
 /**
  * Cancels every submitted task that has not begun, as tine_cancel does. What runs goes on, and so do maps, loops and streams.
  *
- * Returns how many there were; TINE_EFORKED, TINE_EWORKER. Threads: any.
+ * Returns how many there were; -EINVAL: NULL; TINE_EFORKED, TINE_EWORKER. Threads: any.
  */
 int tine_cancel_queued(tine_pool *pool);
 
@@ -1205,7 +1209,8 @@ tine_pool *tine_task_pool(const tine_task *task);
  *
  * Parameters: task. code: a negated errno value, -1 to -4095. format and what it takes: as for printf; up to 184
  * bytes of text are kept.
- * Returns code. A function that has called it and returns 0 has failed with that code all the same.
+ * Returns code. A function that has called it and returns 0 has failed with that code all the same; with another code than
+ * these, with TINE_EBADCODE.
  */
 int tine_fail(tine_task *task, int code, const char *format, ...)
 #if defined(__GNUC__)
@@ -1277,7 +1282,8 @@ size_t tine_block_size(tine_pool *pool, const void *block);
  * one segment that tine_pool_share has passed to the workers.
  *
  * Parameters: pool; pointer; length: in bytes.
- * Returns 1 or 0; 0 for NULL. Threads: any. Fork: TINE_EFORKED in a child of the host.
+ * Returns 1 or 0; 0 for a NULL pointer; -EINVAL: pool is NULL. Threads: any. Fork: TINE_EFORKED in a child of the
+ * host.
  */
 int tine_is_shared(tine_pool *pool, const void *pointer, size_t length);
 
@@ -1460,8 +1466,8 @@ typedef int (*tine_heap_block_fn)(void *block, size_t length, void *user);
 tine_heap *tine_pool_heap(tine_pool *pool);
 
 /**
- * The heap of this process in which an address lies: the pool's, or one that tine_heap_create or tine_heap_attach has opened
- * and that is not closed. So what was kept of a heap in shared memory, or beyond its end, finds it or finds that it is gone.
+ * The heap of this process in which an address lies: the pool's, or one that tine_heap_create or tine_heap_attach has
+ * opened and that is not closed. So it tells whether the heap behind a pointer that was kept is still open.
  *
  * Returns the heap, as its other calls take it, or NULL. In a worker its pool's is found once tine_task_pool was called.
  * Ownership: as before. Threads: any, while no other closes the heap. Fork: NULL in a child, but for heaps of its own.
@@ -1742,8 +1748,8 @@ int tine_mutex_owner(const tine_mutex *m, tine_owner *out);
  * readers before that. A writer that dies while it waits was never inside, and is forgotten.
  *
  * A thread has one place, however often it reads. Threads beyond TINE_RWLOCK_READERS are counted by process, up to 1,023 reads
- * in each of 60 processes, and still more wait: such a process's reads end with the process, not with the thread, its threads
- * may unlock for each other, and one that asks for the write lock as well waits for itself.
+ * in each of 60 processes, and still more wait: such a process's reads end with the
+ * process, not with the thread.
  *
  * The last to have the lock for writing may free or unmap it, or make it anew, once its unlock has returned.
  */
@@ -1974,7 +1980,7 @@ typedef struct tine_once {
 #define TINE_ONCE_INIT { {0} }
 
 /**
- * Makes b a barrier for parties parties, from 1 to TINE_BARRIER_PARTIES. flags: TINE_INTERRUPTIBLE. Nobody may use
+ * Makes b a barrier for so many parties, from 1 to TINE_BARRIER_PARTIES. flags: TINE_INTERRUPTIBLE. Nobody may use
  * the memory meanwhile.
  *
  * Returns 0; -EINVAL: b is NULL or not aligned to 8 bytes, a number of parties out of range, unknown flags.

@@ -182,7 +182,7 @@ pub(crate) fn meet(transport: Transport, ranks: usize) -> Result<Talk> {
     let nodes: Vec<Hello> = hellos.into_iter().flatten().collect();
     let mut refusal = nodes.iter().enumerate().find_map(|(at, other)| own.refuses(at + 1, other));
     if nodes.is_empty() {
-        let text = "the job has one rank, so there is no node: start it with mpirun -n 2 or more";
+        let text = "the job has one rank, so there is no node: start it with mpirun -n 2 or more, and with the mpirun of the MPI that libtine-mpi was compiled for";
         refusal = Some(Error::errno(libc::ENODEV, text));
     }
     let exchange = Exchange {

@@ -9,8 +9,8 @@ use std::ffi::{CString, c_char, c_int, c_void};
 /// The longest text of a `tine_error`, its terminating zero included.
 pub const TINE_ERROR_TEXT: usize = 240;
 
-/// Waits for ever: a value for every `timeout_ns`. A negative one is over already, as 0 is: `end - now` that comes out just
-/// below zero does not wait.
+/// Waits for ever: a value for every `timeout_ns`. A negative one counts as 0, so `end - now` may be passed when that
+/// time is over.
 pub const TINE_FOREVER: i64 = i64::MAX;
 
 /// What went wrong, in words that name the thing and its value. It belongs to the caller, who points an options

@@ -112,8 +112,8 @@ pub unsafe extern "C" fn tine_pool_heap(pool: *mut tine_pool) -> *mut tine_heap 
     unsafe { heap_of(pool) }.cast_mut()
 }
 
-/// The heap of this process in which an address lies: the pool's, or one that tine_heap_create or tine_heap_attach has opened
-/// and that is not closed. So what was kept of a heap in shared memory, or beyond its end, finds it or finds that it is gone.
+/// The heap of this process in which an address lies: the pool's, or one that tine_heap_create or tine_heap_attach has
+/// opened and that is not closed. So it tells whether the heap behind a pointer that was kept is still open.
 ///
 /// Returns the heap, as its other calls take it, or NULL. In a worker its pool's is found once tine_task_pool was called.
 /// Ownership: as before. Threads: any, while no other closes the heap. Fork: NULL in a child, but for heaps of its own.

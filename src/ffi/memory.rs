@@ -81,7 +81,8 @@ pub unsafe extern "C" fn tine_block_size(pool: *mut tine_pool, block: *const c_v
 /// one segment that tine_pool_share has passed to the workers.
 ///
 /// Parameters: pool; pointer; length: in bytes.
-/// Returns 1 or 0; 0 for NULL. Threads: any. Fork: TINE_EFORKED in a child of the host.
+/// Returns 1 or 0; 0 for a NULL pointer; -EINVAL: pool is NULL. Threads: any. Fork: TINE_EFORKED in a child of the
+/// host.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_is_shared(
     pool: *mut tine_pool,

@@ -139,9 +139,10 @@ pub struct tine_pool_options {
     /// How long a worker above .min_workers may have nothing to do before it ends, in nanoseconds; 0: any time. It ends as
     /// one that is replaced does. With TINE_NO_THREAD it ends in the host's next call.
     pub idle_timeout_ns: i64,
-    /// Where the workers are: TINE_ENGINE_DEFAULT, TINE_ENGINE_LOCAL, TINE_ENGINE_MPI or TINE_ENGINE_MPI_OR_LOCAL. With MPI,
-    /// .workers is how many each node has (0: one for each processor that its rank may use). Inputs and outputs travel as
-    /// bytes: an input with an address of the pool's heap in it is refused (-EFAULT), and so are channels and segments.
+    /// Where the workers are: TINE_ENGINE_DEFAULT, TINE_ENGINE_LOCAL, TINE_ENGINE_MPI or TINE_ENGINE_MPI_OR_LOCAL. With
+    /// MPI, .workers is how many each node has (0: one for each processor that its rank may use). Inputs and outputs travel
+    /// as bytes: an input with an address of the pool's heap in it is refused (-EFAULT), and channels and segments are
+    /// -EOPNOTSUPP.
     pub engine: c_int,
 }
 
@@ -376,7 +377,10 @@ impl tine_pool_options {
 /// Parameters: options: NULL for all defaults. out: where the pool goes.
 /// Returns 0; TINE_ENOINIT: tine_init has not run and no .worker_path is given; TINE_EWORKERSTART: the processes could
 /// not be started, or end as soon as they are; TINE_EFUNCTION, TINE_EMODULE: the initializer is not a function of the
-/// workers; -EINVAL, -E2BIG: bad options; -ENOENT: no such .worker_path; -ENOMEM, -EMFILE.
+/// workers; -EINVAL, -E2BIG: bad options, or variables of the environment; -ENOENT: no such .worker_path, no folder for
+/// the file of TINE_TRACE, or no libtine-mpi; -ENODEV: no nodes for TINE_ENGINE_MPI; TINE_EVERSION: a node runs another
+/// build; -ENOSYS: the kernel is too old; -ENOMEM, -EMFILE. The options' .error says which. An initializer that fails
+/// is TINE_EWORKERSTART.
 /// Ownership: tine_pool_destroy ends it. Threads: any. Fork: a child may create pools of its own.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_pool_create(
@@ -434,8 +438,8 @@ unsafe fn create(options: Option<&tine_pool_options>, out: *mut *mut tine_pool) 
 /// Parameters: pool; timeout_ns: how long to wait for the tasks. Workers that have nothing to do any more get what is
 /// left of it to leave, though at least 50 ms and at most a second, and then are killed. 0 does not wait for them either:
 /// they get the second.
-/// Returns 0: the workers have ended; -ETIMEDOUT: tasks are still under way; -EAGAIN (0 ns): tasks are, or workers are still ending;
-/// both go on, and it may be called again; -EINTR.
+/// Returns 0: the workers have ended; -ETIMEDOUT: tasks are still under way; -EAGAIN (0 ns): tasks are, or workers are
+/// still ending; both go on, and it may be called again; -EINTR; -EINVAL: NULL; TINE_EWORKER.
 /// Threads: any. Fork: TINE_EFORKED in a child.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_pool_shutdown(pool: *mut tine_pool, timeout_ns: i64) -> c_int {
@@ -465,7 +469,7 @@ pub unsafe extern "C" fn tine_pool_destroy(pool: *mut tine_pool) {
 /// A descriptor that is readable when there is something to call tine_pool_poll for: a result, a death, a worker that
 /// runs out of tasks. For poll, select, epoll; not to be read or closed.
 ///
-/// Returns the descriptor, which stays the pool's; TINE_EFORKED, TINE_EWORKER. Threads: any.
+/// Returns the descriptor, which stays the pool's; -EINVAL: NULL; TINE_EFORKED, TINE_EWORKER. Threads: any.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_pool_fd(pool: *mut tine_pool) -> c_int {
     // SAFETY: `pool` is NULL, or a pool that tine gave and that has not been destroyed, as the header asks.
@@ -474,7 +478,7 @@ pub unsafe extern "C" fn tine_pool_fd(pool: *mut tine_pool) -> c_int {
 
 /// Moves the pool on without waiting.
 ///
-/// Returns how many results tine_next could take at once; TINE_EFORKED, TINE_EWORKER. Threads: any.
+/// Returns how many results tine_next could take at once; -EINVAL: NULL; TINE_EFORKED, TINE_EWORKER. Threads: any.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_pool_poll(pool: *mut tine_pool) -> c_int {
     guard(|| {

@@ -30,8 +30,8 @@ pub unsafe extern "C" fn tine_register(name: *const c_char, r#fn: tine_fn) -> c_
     })
 }
 
-/// The first thing in main. In the program that its user started it returns; in a copy of it that a pool started it
-/// never does: there it is the pool's supervisor or a worker, until it ends.
+/// The first thing in main. In the program that was started by its user it returns. In a process that a pool started it
+/// never returns: that process becomes a supervisor or a worker here.
 ///
 /// In a program that is linked with libtine-mpi, or started with TINE_ENGINE=mpi in its environment, and that was started
 /// by mpirun, it returns in rank 0 alone: every other rank is a node there, which runs the tasks of rank 0's pools
@@ -41,9 +41,9 @@ pub unsafe extern "C" fn tine_register(name: *const c_char, r#fn: tine_fn) -> c_
 /// tine_pool_options.worker_path.
 ///
 /// Parameters: argc, argv: main's own, or 0 and NULL. They are not changed.
-/// Returns 0, -ENOSYS (the kernel is older than Linux 5.4: the log names it and the call that it lacks, and pools are
-/// refused). Under mpirun also -ENOENT: there is no libtine-mpi; -ETIMEDOUT: a rank does not come; -EIO, -EPERM: MPI
-/// cannot be started.
+/// Returns 0, also when it is called again; -ENOSYS (the kernel is older than Linux 5.4: the log names it and the call
+/// that it lacks, and pools are refused). Under mpirun also -ENOENT: there is no libtine-mpi; -ETIMEDOUT: a rank does
+/// not come; -EIO, -EPERM: MPI cannot be started.
 /// Threads: before any other thread is started. Fork: a child need not call it again.
 #[unsafe(no_mangle)]
 pub extern "C" fn tine_init(argc: c_int, argv: *mut *mut c_char) -> c_int {

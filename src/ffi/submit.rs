@@ -256,9 +256,9 @@ unsafe fn submit(
 ///
 /// Parameters: pool. id: from tine_submit. timeout_ns. out: a tine_result, with its .size set.
 /// Returns 0: the task has settled, whatever its .status; -ETIMEDOUT, -EAGAIN, -EINTR: not yet; TINE_EID: the id was
-/// never given, or its result has been taken or released; -EBUSY: another thread waits for it, or it has an .on_settled;
-/// -EINVAL; TINE_EFORKED, TINE_EWORKER. Ownership: what the result points to is valid until tine_result_release. A result
-/// that out still has from before is not released: its memory would be lost. Threads: any.
+/// never given, or its result has been taken or released; -EBUSY: another thread waits for it, or it has an
+/// .on_settled; -EINVAL; TINE_EFORKED, TINE_EWORKER. Ownership: what the result points to is valid until
+/// tine_result_release. Release first what out has from before, or its memory is lost. Threads: any.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_wait(
     pool: *mut tine_pool,
@@ -303,7 +303,7 @@ pub unsafe extern "C" fn tine_next(pool: *mut tine_pool, timeout_ns: i64, out: *
 /// pool's .grace_ns to return, TINE_RAN; then its worker is ended and replaced, TINE_MAYBE_RAN. One that returns by
 /// itself in this very moment keeps its result.
 ///
-/// Returns 0; -EALREADY: it has settled; TINE_EID; TINE_EFORKED, TINE_EWORKER. Threads: any.
+/// Returns 0; -EALREADY: it has settled; TINE_EID; -EINVAL: NULL; TINE_EFORKED, TINE_EWORKER. Threads: any.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_cancel(pool: *mut tine_pool, id: tine_id) -> c_int {
     guard(|| {
@@ -315,7 +315,7 @@ pub unsafe extern "C" fn tine_cancel(pool: *mut tine_pool, id: tine_id) -> c_int
 
 /// Cancels every submitted task that has not settled, as tine_cancel does. Maps, loops and streams go on.
 ///
-/// Returns how many there were; TINE_EFORKED, TINE_EWORKER. Threads: any.
+/// Returns how many there were; -EINVAL: NULL; TINE_EFORKED, TINE_EWORKER. Threads: any.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_cancel_all(pool: *mut tine_pool) -> c_int {
     guard(|| {
@@ -327,7 +327,7 @@ pub unsafe extern "C" fn tine_cancel_all(pool: *mut tine_pool) -> c_int {
 
 /// Cancels every submitted task that has not begun, as tine_cancel does. What runs goes on, and so do maps, loops and streams.
 ///
-/// Returns how many there were; TINE_EFORKED, TINE_EWORKER. Threads: any.
+/// Returns how many there were; -EINVAL: NULL; TINE_EFORKED, TINE_EWORKER. Threads: any.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_cancel_queued(pool: *mut tine_pool) -> c_int {
     guard(|| {

@@ -37,7 +37,7 @@ pub struct tine_once {
     pub opaque: [u64; 8],
 }
 
-/// Makes `b` a barrier for `parties` parties, from 1 to TINE_BARRIER_PARTIES. `flags`: TINE_INTERRUPTIBLE. Nobody may use
+/// Makes `b` a barrier for so many parties, from 1 to TINE_BARRIER_PARTIES. `flags`: TINE_INTERRUPTIBLE. Nobody may use
 /// the memory meanwhile.
 ///
 /// Returns 0; -EINVAL: `b` is NULL or not aligned to 8 bytes, a number of parties out of range, unknown flags.

@@ -17,8 +17,8 @@ const _: () = assert!(TINE_RWLOCK_READERS as usize == crate::sync::rwlock::READE
 /// readers before that. A writer that dies while it waits was never inside, and is forgotten.
 ///
 /// A thread has one place, however often it reads. Threads beyond TINE_RWLOCK_READERS are counted by process, up to 1,023 reads
-/// in each of 60 processes, and still more wait: such a process's reads end with the process, not with the thread, its threads
-/// may unlock for each other, and one that asks for the write lock as well waits for itself.
+/// in each of 60 processes, and still more wait: such a process's reads end with the
+/// process, not with the thread.
 ///
 /// The last to have the lock for writing may free or unmap it, or make it anew, once its unlock has returned.
 #[repr(C)]

@@ -4,7 +4,8 @@
  *
  * Parameters: task. code: a negated errno value, -1 to -4095. format and what it takes: as for printf; up to 184
  * bytes of text are kept.
- * Returns code. A function that has called it and returns 0 has failed with that code all the same.
+ * Returns code. A function that has called it and returns 0 has failed with that code all the same; with another code than
+ * these, with TINE_EBADCODE.
  */
 int tine_fail(tine_task *task, int code, const char *format, ...)
 #if defined(__GNUC__)

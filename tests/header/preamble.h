@@ -31,9 +31,9 @@
  *               tine_queue_close(NULL) is -EINVAL. Every destroy and every other close accepts NULL.
  *   Threads     every call may be made from any thread unless its text says otherwise. None is a cancellation point:
  *               pthread_cancel() acts when the call has returned.
- *   Fork        after fork() a child must not use a pool, stream, queue, channel or process of its parent. A call that
- *               returns a code returns TINE_EFORKED; a call that returns a pointer returns NULL. A segment stays usable
- *               in the child.
+ *   Fork        after fork() a child must not use a pool, heap, stream, queue, channel or process of its parent. A call that
+ *               returns a code returns TINE_EFORKED; a call that makes or gives something returns NULL. A segment stays
+ *               usable in the child, and so does what a call only tells of an object.
  */
 
 #ifndef TINE_H
