@@ -549,16 +549,21 @@ impl RingAccount {
         now_ns: u64,
     ) -> (Vec<u32>, bool) {
         self.wedged = true;
-        let Some((_, index)) = self.front() else { return (Vec::new(), true) };
+        let Some((position, index)) = self.front() else { return (Vec::new(), true) };
         let (mut recalled, _) = self.recall_behind(segment, ledger);
         if blamed && !self.is_hung(now_ns) {
             return (recalled, true);
         }
-        if blamed {
-            self.blamed = Some(index);
-        } else if self.recall(segment, ledger, index) {
+        if !blamed && self.recall(segment, ledger, index) {
             recalled.insert(0, index);
             return (recalled, true);
+        }
+        // It may have begun since the caller looked: that is what was waited for.
+        if segment.slot(position).has_begun() {
+            return (recalled, true);
+        }
+        if blamed {
+            self.blamed = Some(index);
         }
         (recalled, false)
     }
@@ -654,6 +659,29 @@ mod tests {
         assert!(segment.slot(0).is_ready(), "it may still be begun");
         assert_eq!(kept.give_up(&segment, &mut ledger, true, HUNG_NS + 1), (vec![], false));
         assert_eq!(kept.blamed, Some(index));
+    }
+
+    #[test]
+    fn a_worker_that_begins_while_it_is_given_up_on_is_believed() {
+        let (segment, _fd) = Segment::create().unwrap();
+        let mut ledger = Ledger::default();
+        let index = ledger.open().unwrap();
+        for (blamed, now_ns) in [(false, WEDGED_NS + 1), (true, HUNG_NS + 1)] {
+            segment.slot(0).state.store(state::STARTED, Ordering::Relaxed);
+            let mut ring = RingAccount {
+                flights: [Flight::Task(index)].into(),
+                tasks: 1,
+                given: 1,
+                ..RingAccount::new()
+            };
+            assert_eq!(ring.give_up(&segment, &mut ledger, blamed, now_ns), (vec![], true));
+            assert_eq!((ring.blamed, ring.front()), (None, Some((0, index))));
+            segment.slot(0).state.store(state::RECALLED, Ordering::Relaxed);
+            assert!(
+                !ring.give_up(&segment, &mut ledger, blamed, now_ns).1,
+                "nobody but the host writes that"
+            );
+        }
     }
 
     #[test]
