@@ -61,7 +61,8 @@ pub fn meanwhile<T, E: Failure>(
     if !has_pools_without_thread() {
         return wait(timeout);
     }
-    if now_ns().saturating_sub(MOVED_ON_NS.load(Ordering::Relaxed)) < TAKING_NS {
+    // A forked child in another time namespace may have inherited a time to come: that wraps, and counts as long ago.
+    if now_ns().wrapping_sub(MOVED_ON_NS.load(Ordering::Relaxed)) < TAKING_NS {
         match wait(Timeout::Try) {
             Err(failure) if failure.would_wait() => {}
             at_once => return at_once,
