@@ -103,9 +103,9 @@ examples: staged
 # and their models with one preemption more; 15,000 kills of users of queues, 10,000 histories of each object, 5,000 kills of processes that share
 # nothing but a segment; 2,000 kills in a heap of one's own, 5,000 inside alloc and free; 60 s of random writes, and again
 # under AddressSanitizer; 12,500 kills of processes with channels; 9,000 single processes and 900 of their hosts; and every
-# system call of the scenarios of tests/c/sweep_*.c, failing in each way that it can; and every allocation of tests/c/memory_short.c.
+# system call of the scenarios of tests/c/sweep_*.c, failing in each way that it can; and every allocation of tests/c/memory_short*.c.
 SWEEPS := $(patsubst tests/c/%.c,%,$(wildcard tests/c/sweep_*.c))
-STORMS := storm silence ending_storm heap-own heap-scribble queue_segment_storm channel_death process_storm birth hostile_sweep memory_short $(SWEEPS)
+STORMS := storm silence ending_storm heap-own heap-scribble queue_segment_storm channel_death process_storm birth hostile_sweep memory_short memory_short_heap $(SWEEPS)
 storm: staged
 	TINE_STORM=1 $(CARGO) test --test sync_storm --test sync_step --test sync_living --test queue_storm --test histories
 	TINE_STORM=1 $(CARGO) test --test heap_model --test wait_model

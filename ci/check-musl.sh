@@ -25,7 +25,7 @@ for source in tests/c/*.c; do
         # They load libraries at run time, or start the dynamic loader: a static program cannot.
         plugins | worker_program | bad_input | programs | libuv) ;;
         # They name modules as the dynamic loader does, or put a malloc of their own behind glibc's.
-        check_mode | memory_short) ;;
+        check_mode | memory_short | memory_short_heap) ;;
         # musl's robust list has its lock's word elsewhere, so the kernel marks no lock of tine's: waits look, every 50 ms. That a program
         # has executed another is not seen so.
         sync_edges) ;;

@@ -1489,7 +1489,7 @@ void *tine_heap_tag(tine_heap *heap, void *tag);
  * Parameters: s: of at least 256 KiB, without TINE_SEGMENT_READ_ONLY and TINE_SEGMENT_ANY_ADDRESS, and not used for
  * anything else. options: NULL for all defaults. out: where the heap goes.
  * Returns 0; -EEXIST: there is a heap in the segment, or something else; -EINVAL: the segment is too small, or not at its
- * address; -EACCES: it is for reading only; -EMFILE.
+ * address; -EACCES: it is for reading only; -EMFILE; -ENOMEM: then there is no heap in it.
  * Ownership: tine_heap_close, which tine_segment_close wants first. Threads: any. Fork: a child attaches for itself.
  */
 int tine_heap_create(tine_segment *s, const tine_heap_options *options, tine_heap **out);
@@ -1499,7 +1499,7 @@ int tine_heap_create(tine_segment *s, const tine_heap_options *options, tine_hea
  *
  * Parameters: s; options: NULL for all defaults; out: where the heap goes.
  * Returns 0; -EINVAL: there is no heap in the segment, or the segment is not at its address; TINE_EVERSION: the heap was made
- * by another version of tine; -ENOSPC: it is open 252 times; -EACCES: the segment is for reading only; -EMFILE.
+ * by another version of tine; -ENOSPC: it is open 252 times; -EACCES: the segment is for reading only; -EMFILE; -ENOMEM.
  * Ownership: tine_heap_close. Threads: any. Fork: a child attaches for itself.
  */
 int tine_heap_attach(tine_segment *s, const tine_heap_options *options, tine_heap **out);
@@ -1511,8 +1511,9 @@ int tine_heap_attach(tine_segment *s, const tine_heap_options *options, tine_hea
  *
  * Parameters: heap: may be NULL. No other thread may use it any more.
  * Returns 0; -EINVAL: it is a pool's; -EBUSY: a thread of this process is in a call on a queue in the heap, or has a
- * message of one in its hands, or holds a lock in it or waits for one, as far as that can be known; then everything is
- * as it was. Fork: in a child it forgets the heap, which the parent has.
+ * message of one in its hands, or holds a lock in it or waits for one, as far as that can be known;
+ * -ENOMEM: it has the descriptors of thousands of queues, and no memory to list them. Then everything is as it was.
+ * Fork: in a child it forgets the heap, which the parent has.
  */
 int tine_heap_close(tine_heap *heap);
 
@@ -1566,8 +1567,8 @@ int tine_heap_stats(tine_heap *heap, tine_heap_info *out);
  * the host, each worker, and each worker that has died and left blocks.
  *
  * Parameters: heap; visit: called once for each, on this thread; it may use the heap. user: passed on.
- * Returns how many there are, or what visit returned other than 0; -EINVAL; TINE_EFORKED; TINE_EWORKER for a pool's heap.
- * Threads: any.
+ * Returns how many there are, or what visit returned other than 0; -EINVAL; -ENOMEM; TINE_EFORKED; TINE_EWORKER for a pool's
+ * heap. Threads: any.
  */
 int tine_heap_processes(tine_heap *heap, tine_heap_usage_fn visit, void *user);
 
@@ -1578,7 +1579,7 @@ int tine_heap_processes(tine_heap *heap, tine_heap_usage_fn visit, void *user);
  * is not among them, it is free again.
  *
  * Parameters: heap; pid; visit: called once for each block, on this thread; it may free it. user: passed on.
- * Returns how many there are, 0 for a process that left nothing, or what visit returned other than 0; -EINVAL;
+ * Returns how many there are, 0 for a process that left nothing, or what visit returned other than 0; -EINVAL; -ENOMEM;
  * TINE_EFORKED; TINE_EWORKER for a pool's heap. Threads: any.
  */
 int tine_heap_blocks(tine_heap *heap, int pid, tine_heap_block_fn visit, void *user);

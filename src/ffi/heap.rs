@@ -17,7 +17,7 @@ use crate::heap::Heap;
 use crate::heap::own::OwnHeap;
 use crate::heap::segment::Segment;
 use crate::queue::{self, Known};
-use crate::sys::fork;
+use crate::sys::{fork, reserve};
 use crate::worker::Worker;
 use std::ffi::{c_int, c_void};
 use std::ptr::NonNull;
@@ -147,7 +147,7 @@ pub unsafe extern "C" fn tine_heap_tag(heap: *mut tine_heap, tag: *mut c_void) -
 /// Parameters: s: of at least 256 KiB, without TINE_SEGMENT_READ_ONLY and TINE_SEGMENT_ANY_ADDRESS, and not used for
 /// anything else. options: NULL for all defaults. out: where the heap goes.
 /// Returns 0; -EEXIST: there is a heap in the segment, or something else; -EINVAL: the segment is too small, or not at its
-/// address; -EACCES: it is for reading only; -EMFILE.
+/// address; -EACCES: it is for reading only; -EMFILE; -ENOMEM: then there is no heap in it.
 /// Ownership: tine_heap_close, which tine_segment_close wants first. Threads: any. Fork: a child attaches for itself.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_heap_create(
@@ -164,7 +164,7 @@ pub unsafe extern "C" fn tine_heap_create(
 ///
 /// Parameters: s; options: NULL for all defaults; out: where the heap goes.
 /// Returns 0; -EINVAL: there is no heap in the segment, or the segment is not at its address; TINE_EVERSION: the heap was made
-/// by another version of tine; -ENOSPC: it is open 252 times; -EACCES: the segment is for reading only; -EMFILE.
+/// by another version of tine; -ENOSPC: it is open 252 times; -EACCES: the segment is for reading only; -EMFILE; -ENOMEM.
 /// Ownership: tine_heap_close. Threads: any. Fork: a child attaches for itself.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_heap_attach(
@@ -183,8 +183,9 @@ pub unsafe extern "C" fn tine_heap_attach(
 ///
 /// Parameters: heap: may be NULL. No other thread may use it any more.
 /// Returns 0; -EINVAL: it is a pool's; -EBUSY: a thread of this process is in a call on a queue in the heap, or has a
-/// message of one in its hands, or holds a lock in it or waits for one, as far as that can be known; then everything is
-/// as it was. Fork: in a child it forgets the heap, which the parent has.
+/// message of one in its hands, or holds a lock in it or waits for one, as far as that can be known;
+/// -ENOMEM: it has the descriptors of thousands of queues, and no memory to list them. Then everything is as it was.
+/// Fork: in a child it forgets the heap, which the parent has.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_heap_close(heap: *mut tine_heap) -> c_int {
     guard(|| {
@@ -308,8 +309,8 @@ pub unsafe extern "C" fn tine_heap_stats(heap: *mut tine_heap, out: *mut tine_he
 /// the host, each worker, and each worker that has died and left blocks.
 ///
 /// Parameters: heap; visit: called once for each, on this thread; it may use the heap. user: passed on.
-/// Returns how many there are, or what visit returned other than 0; -EINVAL; TINE_EFORKED; TINE_EWORKER for a pool's heap.
-/// Threads: any.
+/// Returns how many there are, or what visit returned other than 0; -EINVAL; -ENOMEM; TINE_EFORKED; TINE_EWORKER for a pool's
+/// heap. Threads: any.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_heap_processes(
     heap: *mut tine_heap,
@@ -324,7 +325,7 @@ pub unsafe extern "C" fn tine_heap_processes(
             // destroyed.
             Of::Host(pool) => unsafe { host(*pool) }?.heap_usage()?,
             Of::Worker => return Err(Code::WORKER.into()),
-            Of::Segment(own) => own.processes(),
+            Of::Segment(own) => own.processes()?,
         };
         for one in &all {
             let usage = tine_heap_usage {
@@ -351,7 +352,7 @@ pub unsafe extern "C" fn tine_heap_processes(
 /// is not among them, it is free again.
 ///
 /// Parameters: heap; pid; visit: called once for each block, on this thread; it may free it. user: passed on.
-/// Returns how many there are, 0 for a process that left nothing, or what visit returned other than 0; -EINVAL;
+/// Returns how many there are, 0 for a process that left nothing, or what visit returned other than 0; -EINVAL; -ENOMEM;
 /// TINE_EFORKED; TINE_EWORKER for a pool's heap. Threads: any.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_heap_blocks(
@@ -369,10 +370,10 @@ pub unsafe extern "C" fn tine_heap_blocks(
                 // destroyed.
                 let pool = unsafe { host(*pool) }?;
                 pool.poll()?;
-                pool.heap()?.left_by(pid)
+                pool.heap()?.left_by(pid)?
             }
             Of::Worker => return Err(Code::WORKER.into()),
-            Of::Segment(own) => own.left_by(pid),
+            Of::Segment(own) => own.left_by(pid)?,
         };
         for (address, length) in &blocks {
             // SAFETY: a function of this type was given to be called with `user`, on this thread. It gets the block
@@ -474,9 +475,12 @@ unsafe fn make(
         // SAFETY: by the contract above `out` is null or can be written, and `s` is null or a segment that is not
         // closed.
         let (out, segment) = unsafe { (Out::required(out, "out")?, segment(s)?) };
+        // Whatever can fail for want of memory comes before the heap is there for others.
+        reserve::suffices()?;
+        let place = queue::Place::for_heap()?;
         let own = Box::new(body(segment)?);
         let heap = NonNull::from(&**own.heap());
-        queue::know_heap(Known::Mapped(Arc::downgrade(own.heap())));
+        place.know(Known::Mapped(Arc::downgrade(own.heap())));
         let made = tine_heap { heap, pid: fork::pid(), of: Of::Segment(own), tag: AtomicPtr::default() };
         let made = Box::into_raw(Box::new(made));
         // SAFETY: `made` has just left its box, so it stays where it is until it is closed.

@@ -3,6 +3,9 @@
 //! It allocates from one slab of each size at a time, its current one. The others it has let go of: they are LOOSE, so
 //! that whoever returns their last block, or needs memory, takes them back without asking. It remembers them, and takes
 //! one up again when it knows of blocks that are free there, unless its first word is another by then.
+//!
+//! What it remembers grows with its slabs, in one place: `make_room` asks for the memory before a new slab is claimed, so that the
+//! slab can be moved from list to list and forgotten without any. Nothing else needs memory of the process's own, freeing least of all.
 
 use super::EXTENT_BYTES;
 use super::Heap;
@@ -12,11 +15,12 @@ use super::extents::Hints;
 use super::runs;
 use super::slab::{Listed, Slab};
 use crate::error::{Error, Result};
+use crate::sys::reserve;
 
 /// So many slabs without a free block are tried, before that is an error.
 const FOUND_IN_VAIN: u32 = 64;
 
-/// The slabs of one block size.
+/// The slabs of one block size. Each list has room for all of them.
 #[derive(Debug, Default)]
 struct Bin {
     current: Option<usize>,
@@ -30,6 +34,7 @@ struct Bin {
 pub(super) struct Allocator {
     pub(super) owner: Owner,
     slabs: Vec<Option<Slab>>,
+    /// The places that are `None`; there is room for all.
     vacant: Vec<usize>,
     /// The slab that an extent belongs to, plus one; 0 for extents that are not in a slab of this allocator's.
     slab_of: Vec<u32>,
@@ -118,6 +123,7 @@ impl Allocator {
         mut announce: impl FnMut(usize),
     ) -> Result<usize> {
         if self.bins.is_empty() {
+            reserve::grow(&mut self.bins, class::COUNT)?;
             self.bins.resize_with(class::COUNT, Bin::default);
         }
         // A slab that is found, fetched into or made has a block, unless somebody hostile has taken it in the bits.
@@ -182,7 +188,7 @@ impl Allocator {
         true
     }
 
-    /// Puts a slab into a list, at its end.
+    /// Puts a slab into a list, at its end. There is room: see `make_room`.
     fn list(&mut self, at: usize, listed: Listed) {
         let Some(slab) = self.slabs[at].as_mut() else { return };
         let bin = &mut self.bins[usize::from(slab.class_index)];
@@ -248,7 +254,12 @@ impl Allocator {
             }
         }
         let Some(class) = Class::get(index) else { return Err(Error::invalid("no such block size")) };
+        self.make_room(index)?;
         let extent = self.claim(heap, class.span)?;
+        if let Err(error) = self.reach((extent + class.span) as usize) {
+            self.release(heap, extent, class.span);
+            return Err(error);
+        }
         let entry = Entry::slab(self.owner, index as u8, 0);
         let slab = Slab::new(&heap.directory, extent, class, entry);
         slab.clear(heap);
@@ -264,7 +275,9 @@ impl Allocator {
 
     /// Moves the full slabs to which blocks have been returned to the partial ones.
     fn look_at_full(&mut self, heap: &Heap, index: usize) {
-        for at in self.bins[index].full.clone() {
+        // Backwards: into the place of one that is taken out comes the last, which was looked at.
+        for place in (0..self.bins[index].full.len()).rev() {
+            let Some(&at) = self.bins[index].full.get(place) else { continue };
             let Some(slab) = self.slabs[at].as_mut() else { continue };
             if heap.directory.get(slab.extent) != slab.entry {
                 self.forget(at);
@@ -275,11 +288,30 @@ impl Allocator {
         }
     }
 
+    /// Memory for one more slab of a size. Nothing is claimed yet.
+    fn make_room(&mut self, index: usize) -> Result<()> {
+        let bin = &mut self.bins[index];
+        let (partial, full) = (bin.partial.len(), bin.full.len());
+        let all = partial + full + usize::from(bin.current.is_some()) + 1;
+        reserve::grow(&mut bin.partial, all - partial)?;
+        reserve::grow(&mut bin.full, all - full)?;
+        let (slabs, vacant) = (self.slabs.len(), self.vacant.len());
+        let places = slabs + usize::from(vacant == 0);
+        reserve::grow(&mut self.vacant, places - vacant)?;
+        reserve::grow(&mut self.slabs, places - slabs)
+    }
+
+    /// Has an entry for each extent as far as that.
+    fn reach(&mut self, end: usize) -> Result<()> {
+        let missing = end.saturating_sub(self.slab_of.len());
+        reserve::grow(&mut self.slab_of, missing)?;
+        self.slab_of.resize(self.slab_of.len() + missing, 0);
+        Ok(())
+    }
+
+    /// There is room for it.
     fn add(&mut self, slab: Slab) -> usize {
         let extents = slab.extent as usize..(slab.extent + slab.class.span) as usize;
-        if self.slab_of.len() < extents.end {
-            self.slab_of.resize(extents.end, 0);
-        }
         // Slabs that were here and have been taken back by others.
         for extent in extents.clone() {
             if let Some(at) = self.slab_of[extent].checked_sub(1) {

@@ -3,8 +3,8 @@
 use super::entry::{Entry, EntryKind, Owner, ended_process, place_of};
 use super::slab::Slab;
 use super::{EXTENT_BYTES, Heap};
-use crate::sys::memory;
-use std::collections::BTreeMap;
+use crate::error::Result;
+use crate::sys::{memory, reserve};
 use std::os::fd::AsRawFd;
 
 /// What a heap holds.
@@ -36,19 +36,33 @@ impl Usage {
     }
 }
 
+/// What each place has, and what each ended process has left: by owner, each once.
+pub(crate) struct Usages(Vec<(Owner, Usage)>);
+
+impl Usages {
+    /// What one of them has.
+    pub(crate) fn of(&self, owner: Owner) -> Usage {
+        let found = self.0.binary_search_by_key(&owner, |(owner, _)| *owner);
+        found.map_or(Usage::default(), |at| self.0[at].1)
+    }
+
+    /// The processes that have ended and left blocks, with what they have left.
+    pub(crate) fn ended(&self) -> impl Iterator<Item = (i32, Usage)> {
+        let ended = self.0.iter().filter_map(|(owner, usage)| Some((ended_process(*owner)?, *usage)));
+        ended.filter(|(_, usage)| usage.blocks > 0)
+    }
+}
+
 impl Heap {
     /// What the heap holds, as one walk over it finds: other processes allocate and free meanwhile.
     pub fn stats(&self) -> HeapStats {
-        let (mut blocks, mut bytes) = (0, 0);
-        for usage in self.usage().values() {
-            blocks += usage.blocks;
-            bytes += usage.bytes;
-        }
+        let mut used = Usage::default();
+        self.used_runs().for_each(|(_, run)| used.add(run.blocks, run.bytes));
         let reserved_bytes = memory::reserved_bytes(self.fd.as_raw_fd());
         // Another process may have written anything there.
         let noted = self.directory.peak().load(crate::sys::prim::Ordering::Relaxed);
         let peak_bytes = noted.min(self.length as u64).max(reserved_bytes);
-        HeapStats { reserved_bytes, peak_bytes, used_bytes: bytes, used_blocks: blocks }
+        HeapStats { reserved_bytes, peak_bytes, used_bytes: used.bytes, used_blocks: used.blocks }
     }
 
     /// The runs of extents as they lie: where each begins, what it is, and how long. None reaches beyond the heap's end,
@@ -67,31 +81,52 @@ impl Heap {
         })
     }
 
-    /// What each place has, and what each ended process has left.
-    pub(crate) fn usage(&self) -> BTreeMap<Owner, Usage> {
-        let mut all = BTreeMap::<Owner, Usage>::new();
-        for (extent, entry, length) in self.runs() {
-            let owner = place_of(entry.owner).unwrap_or(entry.owner);
-            if entry.kind == EntryKind::Large {
-                all.entry(owner).or_default().add(1, u64::from(length) * EXTENT_BYTES as u64);
-            } else if let Some(slab) =
-                Slab::at(&self.directory, extent, entry, self.directory.known_extents())
-            {
+    /// The slabs and large blocks: whose each is, and what is in it.
+    fn used_runs(&self) -> impl Iterator<Item = (Owner, Usage)> {
+        self.runs().filter_map(move |(extent, entry, length)| {
+            let usage = if entry.kind == EntryKind::Large {
+                Usage { blocks: 1, bytes: u64::from(length) * EXTENT_BYTES as u64 }
+            } else {
+                let slab = Slab::at(&self.directory, extent, entry, self.directory.known_extents())?;
                 let blocks = slab.count(self);
-                all.entry(owner).or_default().add(blocks, blocks * slab.class.size as u64);
+                Usage { blocks, bytes: blocks * slab.class.size as u64 }
+            };
+            Some((place_of(entry.owner).unwrap_or(entry.owner), usage))
+        })
+    }
+
+    /// What each place has, and what each ended process has left.
+    pub(crate) fn usage(&self) -> Result<Usages> {
+        let mut all: Vec<(Owner, Usage)> = Vec::new();
+        for (owner, usage) in self.used_runs() {
+            match all.last_mut() {
+                Some((last, sum)) if *last == owner => sum.add(usage.blocks, usage.bytes),
+                _ => {
+                    reserve::grow(&mut all, 1)?;
+                    all.push((owner, usage));
+                }
             }
         }
-        all
+        all.sort_unstable_by_key(|(owner, _)| *owner);
+        all.dedup_by(|(owner, usage), (last, sum)| {
+            let is_same = owner == last;
+            if is_same {
+                sum.add(usage.blocks, usage.bytes);
+            }
+            is_same
+        });
+        Ok(Usages(all))
     }
 
     /// The blocks of one of those, address and size, as the shared words say.
-    pub(crate) fn blocks_of(&self, owner: Owner) -> Vec<(usize, usize)> {
+    pub(crate) fn blocks_of(&self, owner: Owner) -> Result<Vec<(usize, usize)>> {
         let mut all = Vec::new();
         for (extent, entry, length) in self.runs() {
             if place_of(entry.owner).unwrap_or(entry.owner) != owner {
                 continue;
             }
             if entry.kind == EntryKind::Large {
+                reserve::grow(&mut all, 1)?;
                 all.push((self.directory.address_of(extent), length as usize * EXTENT_BYTES));
             } else if let Some(slab) =
                 Slab::at(&self.directory, extent, entry, self.directory.known_extents())
@@ -100,13 +135,14 @@ impl Heap {
                     let mut bits = slab.allocated(self, word);
                     while bits != 0 {
                         let block = word * 64 + bits.trailing_zeros() as usize;
+                        reserve::grow(&mut all, 1)?;
                         all.push((slab.address_of(block), slab.class.size));
                         bits &= bits - 1;
                     }
                 }
             }
         }
-        all
+        Ok(all)
     }
 
     /// Walks all of the heap and says what is not as it should be; for a heap that nobody else uses at this moment.

@@ -6,6 +6,7 @@ use super::directory::Directory;
 use super::entry::{Entry, EntryKind};
 use super::runs;
 use crate::error::{Error, Result};
+use crate::sys::reserve;
 
 /// So often the heap grows for one block, before that is an error.
 const GROWN_IN_VAIN: u32 = 32;
@@ -14,7 +15,11 @@ const GROWN_IN_VAIN: u32 = 32;
 const REMEMBERED: usize = 64;
 const LOOKED_AT: usize = 8;
 
-/// Free runs that an allocator has seen, by their length's number of bits. They may be gone: whoever takes one looks.
+/// Numbers of bits that a length can have.
+const LENGTHS: usize = 32;
+
+/// Free runs that an allocator has seen, by their length's number of bits. They may be gone: whoever takes one looks. Where there is
+/// no memory to remember one, a search finds it.
 #[derive(Debug, Default)]
 pub(super) struct Hints {
     by_length: Vec<Vec<u32>>,
@@ -23,20 +28,25 @@ pub(super) struct Hints {
 impl Hints {
     fn add(&mut self, head: u32, length: u32) {
         if self.by_length.is_empty() {
-            self.by_length.resize_with(32, Vec::new);
+            if reserve::grow(&mut self.by_length, LENGTHS).is_err() {
+                return;
+            }
+            self.by_length.resize_with(LENGTHS, Vec::new);
         }
         let list = &mut self.by_length[length.max(1).ilog2() as usize];
         if list.len() == REMEMBERED {
             list.swap_remove(0);
         }
-        list.push(head);
+        if reserve::grow(list, 1).is_ok() {
+            list.push(head);
+        }
     }
 
     /// Takes `count` extents from a run that is remembered: the first of them, and the rest of the run.
     fn take(&mut self, directory: &Directory, owner: u32, count: u32) -> Option<(u32, runs::Rest)> {
         let known = directory.known_extents();
-        for bits in count.max(1).ilog2()..32 {
-            let list = self.by_length.get_mut(bits as usize)?;
+        for bits in count.max(1).ilog2() as usize..LENGTHS {
+            let list = self.by_length.get_mut(bits)?;
             let end = list.len();
             for place in (end.saturating_sub(LOOKED_AT)..end).rev() {
                 let head = list[place];
@@ -44,7 +54,7 @@ impl Hints {
                 let length =
                     entry.exact_length(head, known).filter(|_| entry == Entry::free(entry.aux.max(1), false));
                 match length {
-                    Some(length) if length < count && length.ilog2() == bits => continue,
+                    Some(length) if length < count && length.ilog2() as usize == bits => continue,
                     Some(_) => {
                         if let Some(rest) = runs::take(directory, owner, head, entry, count) {
                             list.swap_remove(place);
@@ -174,42 +184,47 @@ impl Allocator {
         end
     }
 
-    /// Claims the runs from here on that are `count` extents together, and makes one of them. Where somebody was quicker,
-    /// they are free again.
+    /// Claims the runs from here on that are `count` extents together, and makes one of them as it goes: so what it has is in the
+    /// directory, and needs no list. Where somebody was quicker, all is free again.
     fn claim_runs(&mut self, heap: &Heap, extent: u32, count: u32, holes: bool) -> Option<Found> {
         let (directory, owner) = (&heap.directory, self.owner);
         let known = directory.known_extents();
-        let mut claimed: Vec<Found> = Vec::new();
-        let mut end = extent;
-        while end - extent < count {
+        let mut whole = Found { head: extent, length: 0, hole: false };
+        while whole.length < count {
+            let end = extent + whole.length;
             let entry = if end < known { directory.get(end) } else { Entry::tail(0) };
-            let missing = count - (end - extent);
             let length = entry.exact_length(end, known).filter(|_| usable(entry, holes));
-            let taken = length.map(|length| length.min(missing)).and_then(|length| {
-                let rest = runs::take(directory, owner, end, entry, length)?;
-                if !entry.is_hole() {
-                    self.remember(rest);
-                }
-                Some(Found { head: end, length, hole: entry.is_hole() })
-            });
-            let Some(taken) = taken else {
-                for found in claimed {
-                    runs::give(directory, owner, found.head, found.length, found.hole);
-                }
+            let length = length.map_or(0, |length| length.min(count - whole.length));
+            let taken = (length > 0).then(|| runs::take(directory, owner, end, entry, length)).flatten();
+            let Some(rest) = taken else {
+                self.give_up(heap, &whole);
                 return None;
             };
-            end += taken.length;
-            claimed.push(taken);
-        }
-        let mut whole = Found { head: extent, length: 0, hole: false };
-        for found in claimed {
-            if whole.length > 0 {
-                runs::join(directory, owner, extent, whole.length, found.length);
+            if !entry.is_hole() {
+                self.remember(rest);
             }
-            whole.length += found.length;
-            whole.hole |= found.hole;
+            if whole.length > 0 {
+                runs::join(directory, owner, extent, whole.length, length);
+            }
+            whole.length += length;
+            whole.hole |= entry.is_hole();
         }
         Some(whole)
+    }
+
+    /// Frees what was claimed in vain. With a hole in it, all of it becomes one: which part had pages is not written anywhere, and
+    /// pages under a hole's name would go back to the system only after their next use.
+    fn give_up(&self, heap: &Heap, found: &Found) {
+        let (directory, extents) = (&heap.directory, found.head..found.head + found.length);
+        if extents.is_empty() {
+            return;
+        }
+        if found.hole {
+            // Where it is refused the pages stay; reserving them once more costs nothing.
+            let _ = directory.punch(&heap.fd, extents.clone());
+            directory.mark_seen(extents, false);
+        }
+        runs::give(directory, self.owner, found.head, found.length, found.hole);
     }
 
     /// Frees a run that this allocator has claimed, whose pages are there.
@@ -222,13 +237,12 @@ impl Allocator {
         }
     }
 
-    /// Gives the pages of free runs back to the system, the last ones first, all but `kept` extents, or half of what is
+    /// Gives the pages of free runs back to the system, those of the last ones, all but `kept` extents, or half of what is
     /// in use, or four times the largest block that was freed lately: what comes and goes must not be punched and reserved each
     /// time.
     pub(super) fn punch_beyond(&mut self, heap: &Heap, kept: u32) {
         let known = heap.directory.known_extents();
         let (mut free, mut used) = (0u32, 0u32);
-        let mut reserved: Vec<u32> = Vec::new();
         let mut extent = 0;
         while extent < known {
             let entry = heap.directory.get(extent);
@@ -237,7 +251,6 @@ impl Allocator {
                 used += length;
             } else if !entry.is_hole() {
                 free += length;
-                reserved.push(extent);
             }
             extent += length;
         }
@@ -250,11 +263,18 @@ impl Allocator {
         self.largest -= self.largest / 8;
         let mut surplus = free - self.kept / 2;
         self.freed = self.kept / 2;
-        for head in reserved.into_iter().rev() {
-            if surplus == 0 {
-                return;
+        // Those that stay are passed over: a list of all, to begin with the last, would take memory.
+        let mut stays = self.kept / 2;
+        let mut extent = 0;
+        while extent < known && surplus > 0 {
+            let entry = heap.directory.get(extent);
+            let length = entry.length_at(extent, known);
+            if usable(entry, false) {
+                let passed = length.min(stays);
+                stays -= passed;
+                surplus -= self.punch(heap, extent, surplus.min(length - passed));
             }
-            surplus -= self.punch(heap, head, surplus);
+            extent += length;
         }
     }
 
@@ -263,7 +283,7 @@ impl Allocator {
         let directory = &heap.directory;
         let entry = directory.get(head);
         let length = entry.exact_length(head, directory.known_extents());
-        let Some(length) = length.filter(|_| usable(entry, false)) else { return 0 };
+        let Some(length) = length.filter(|_| usable(entry, false) && most > 0) else { return 0 };
         if runs::take(directory, self.owner, head, entry, length).is_none() {
             return 0;
         }

@@ -20,13 +20,14 @@
 
 use super::audit::{HeapStats, Usage};
 use super::directory::Directory;
-use super::entry::{Owner, ended_process};
+use super::entry::Owner;
 use super::segment::Segment;
 use super::{EXTENT_BYTES, Heap, allocators_of};
 use crate::error::{Code, Error, Result};
 use crate::sys::fd::Guarded;
 use crate::sys::owner::{self, OwnerKind};
 use crate::sys::prim::{AtomicU64, Ordering};
+use crate::sys::reserve;
 use std::sync::Arc;
 
 /// Changed with the meaning of any word of the heap's.
@@ -128,25 +129,21 @@ impl OwnHeap {
     }
 
     /// What each process has that has the heap open, or that has ended and left blocks.
-    pub fn processes(&self) -> Vec<Process> {
+    pub fn processes(&self) -> Result<Vec<Process>> {
         self.clear_up();
-        let mut usage = self.heap.usage();
+        let usages = self.heap.usage()?;
         let mut all = Vec::new();
+        reserve::grow(&mut all, PLACES + usages.ended().count())?;
         for place in 0..PLACES {
             let word = self.heap.process(place).load(Ordering::Acquire);
-            let usage = usage.remove(&(place as Owner)).unwrap_or_default();
+            let usage = usages.of(place as Owner);
             // One that has ended since is cleared up after next time.
             if word != 0 && (usage.blocks > 0 || !has_ended(word)) {
                 all.push(Process { pid: pid_of(word), alive: !has_ended(word), usage });
             }
         }
-        let left = usage.into_iter().filter(|(_, usage)| usage.blocks > 0);
-        all.extend(
-            left.filter_map(|(owner, usage)| {
-                Some(Process { pid: ended_process(owner)?, alive: false, usage })
-            }),
-        );
-        all
+        all.extend(usages.ended().map(|(pid, usage)| Process { pid, alive: false, usage }));
+        Ok(all)
     }
 
     /// What the heap holds.
@@ -155,7 +152,7 @@ impl OwnHeap {
     }
 
     /// The blocks of a process that has ended: address and size.
-    pub fn left_by(&self, pid: i32) -> Vec<(usize, usize)> {
+    pub fn left_by(&self, pid: i32) -> Result<Vec<(usize, usize)>> {
         self.clear_up();
         self.heap.left_by(pid)
     }

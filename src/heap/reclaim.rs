@@ -6,10 +6,10 @@
 
 use super::Heap;
 use super::allocator::Allocator;
-use super::audit::Usage;
-use super::entry::{Entry, EntryKind, Owner, ended, ended_process, place_of};
+use super::entry::{Entry, EntryKind, Owner, ended, place_of};
 use super::runs;
 use super::slab::Slab;
+use crate::error::Result;
 use crate::sys::prim::Ordering;
 
 impl Heap {
@@ -56,15 +56,8 @@ impl Heap {
     }
 
     /// The blocks that a process had when it died and nobody has freed since: address and size.
-    pub fn left_by(&self, pid: i32) -> Vec<(usize, usize)> {
+    pub fn left_by(&self, pid: i32) -> Result<Vec<(usize, usize)>> {
         self.blocks_of(ended(pid))
-    }
-
-    /// The processes that have died and left blocks, with what they have left.
-    pub(crate) fn dead(&self) -> Vec<(i32, Usage)> {
-        let usage = self.usage().into_iter();
-        let dead = usage.filter_map(|(owner, usage)| Some((ended_process(owner)?, usage)));
-        dead.filter(|(_, usage)| usage.blocks > 0).collect()
     }
 
     /// Frees the blocks that a process has left; how many there were.

@@ -3,15 +3,22 @@
 use super::ledger::{Output, Settled, State as TaskState};
 use super::state::State;
 use crate::check;
+use crate::error::{Code, Error, Result};
 use std::collections::HashSet;
 
 impl State {
     #[cold]
     pub(super) fn list_leaks(&self, host: i32) {
+        if let Err(error) = self.try_to_list_leaks(host) {
+            check::say(&format!("what is left in the heap cannot be listed: {}", error.text()));
+        }
+    }
+
+    fn try_to_list_leaks(&self, host: i32) -> Result<()> {
         let (mut known, mut kept) = (HashSet::new(), 0);
         for entry in self.ledger.in_use() {
             if let Some(Settled { output: Output::Heap(address), output_length: 1.., .. }) = entry.outcome {
-                known.insert(address);
+                note(&mut known, address)?;
                 kept += usize::from(entry.state == TaskState::Taken);
             }
         }
@@ -20,13 +27,23 @@ impl State {
                 "results that were taken and not released when the pool is destroyed: {kept}"
             ));
         }
-        let of_host = self.heap.blocks_of(crate::heap::HOST);
-        for (pid, _) in self.heap.dead() {
-            let blocks: Vec<_> =
-                self.heap.left_by(pid).into_iter().filter(|(address, _)| known.insert(*address)).collect();
+        let mut of_host = self.heap.blocks_of(crate::heap::HOST)?;
+        for (pid, _) in self.heap.usage()?.ended() {
+            let mut blocks = self.heap.left_by(pid)?;
+            blocks.retain(|(address, _)| !known.contains(address));
+            for (address, _) in &blocks {
+                note(&mut known, *address)?;
+            }
             check::list_leaks("worker", pid, &blocks);
         }
-        let of_host: Vec<_> = of_host.into_iter().filter(|(address, _)| !known.contains(address)).collect();
+        of_host.retain(|(address, _)| !known.contains(address));
         check::list_leaks("the host", host, &of_host);
+        Ok(())
     }
+}
+
+fn note(known: &mut HashSet<usize>, address: usize) -> Result<()> {
+    known.try_reserve(1).map_err(|_| Error::from(Code::errno(libc::ENOMEM)))?;
+    known.insert(address);
+    Ok(())
 }

@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::heap::own::Process;
 use crate::heap::segment::Segment;
 use crate::sys::clock::Timeout;
+use crate::sys::reserve;
 use crate::task::share::Share;
 use crate::worker::start;
 
@@ -16,14 +17,15 @@ impl Pool {
         let inner = self.inner()?;
         let mut state = inner.lock();
         state.pump(true);
-        let (dead, mut usage) = (inner.heap.dead(), inner.heap.usage());
-        let host = usage.remove(&crate::heap::HOST).unwrap_or_default();
-        let mut all = vec![Process { pid: inner.pid, alive: true, usage: host }];
+        let usages = inner.heap.usage()?;
+        let mut all = Vec::new();
+        reserve::grow(&mut all, 1 + state.family.members.len() + usages.ended().count())?;
+        all.push(Process { pid: inner.pid, alive: true, usage: usages.of(crate::heap::HOST) });
         for (slot, member) in state.family.members.iter().enumerate().filter(|(_, member)| member.pid != 0) {
-            let usage = usage.get(&start::owner_of(slot as u32)).copied().unwrap_or_default();
+            let usage = usages.of(start::owner_of(slot as u32));
             all.push(Process { pid: member.pid, alive: true, usage });
         }
-        all.extend(dead.into_iter().map(|(pid, usage)| Process { pid, alive: false, usage }));
+        all.extend(usages.ended().map(|(pid, usage)| Process { pid, alive: false, usage }));
         Ok(all)
     }
 

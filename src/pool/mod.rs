@@ -202,8 +202,9 @@ impl Pool {
     fn of_nodes(options: &PoolOptions, exchange: Arc<Exchange>) -> Result<Pool> {
         reserve::suffices()?;
         let remote = Remote::new(exchange, options.workers)?;
+        let place = queue::Place::for_heap()?;
         let heap = Arc::new(Heap::create(options.heap_range())?);
-        queue::know_heap(Known::Mapped(Arc::downgrade(&heap)));
+        place.know(Known::Mapped(Arc::downgrade(&heap)));
         let mut family = Family::of_nobody(Arc::new(Epoll::new()?), options.settings()?)?;
         family.page = Some(Arc::new(options.page(&heap, 0)?));
         let mut pool = Pool::build(options, heap, family, None)?;
@@ -217,8 +218,9 @@ impl Pool {
     /// One on this machine, with these settings and this program instead of the options'.
     pub(super) fn with(options: &PoolOptions, settings: Settings, program: Option<Command>) -> Result<Pool> {
         reserve::suffices()?;
+        let place = queue::Place::for_heap()?;
         let heap = Arc::new(Heap::create(options.heap_range())?);
-        queue::know_heap(Known::Mapped(Arc::downgrade(&heap)));
+        place.know(Known::Mapped(Arc::downgrade(&heap)));
         let epoll = Arc::new(Epoll::new()?);
         if options.inline {
             let place = InlinePlace::of_host(&heap)?;

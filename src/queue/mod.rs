@@ -15,7 +15,7 @@ pub use layout::{MOST_BYTES, MOST_MESSAGES};
 pub use message::{Queue, QueueOptions};
 pub use outside::Contents;
 pub(crate) use registry::{
-    Known, create, destroy, find, forget_heap, handle_at, know_heap, leave_heap, name_heap,
+    Known, Place, create, destroy, find, forget_heap, handle_at, leave_heap, name_heap,
 };
 pub use transfer::{Buffer, Refused};
 

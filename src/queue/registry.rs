@@ -12,7 +12,7 @@ use crate::error::{Code, Error, Result};
 use crate::heap::Heap;
 use crate::sync::{INVALID, Outcome};
 use crate::sys::prim::{AtomicU64, Ordering};
-use crate::sys::{fork, memory, robust};
+use crate::sys::{fork, memory, reserve, robust};
 use core::ptr::NonNull;
 use std::sync::atomic::AtomicPtr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -63,10 +63,17 @@ impl Entry {
     }
 }
 
+/// The heaps themselves, with room for as many more as are promised.
+#[derive(Default)]
+struct Heaps {
+    all: Vec<Entry>,
+    promised: usize,
+}
+
 /// The heaps of one process. A forked child leaves its parent's alone: who held its lock there is not here.
 struct Registry {
     pid: i32,
-    heaps: Mutex<Vec<Entry>>,
+    heaps: Mutex<Heaps>,
     watches: Watches,
 }
 
@@ -100,45 +107,67 @@ pub(super) fn watches() -> Option<&'static Watches> {
 }
 
 impl Registry {
-    fn heaps(&self) -> MutexGuard<'_, Vec<Entry>> {
+    fn heaps(&self) -> MutexGuard<'_, Heaps> {
         self.heaps.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How often the process has the heap at this address: one in a segment can be attached to several times.
     fn count(&self, address: usize) -> usize {
         let is_it = |known: &&Entry| known.borrow().is_some_and(|heap| heap.address() == address);
-        self.heaps().iter().filter(is_it).count()
+        self.heaps().all.iter().filter(is_it).count()
     }
 }
 
-/// From now on queues may lie in this heap.
-pub(crate) fn know_heap(heap: Known) {
-    let pid = fork::pid();
-    loop {
-        let current = REGISTRY.load(Ordering::Acquire);
-        // SAFETY: null, or a registry that was leaked, so it stays as long as the process.
-        if let Some(registry) = unsafe { current.as_ref() }.filter(|registry| registry.pid == pid) {
-            let mut heaps = registry.heaps();
-            heaps.retain(|known| known.borrow().is_some());
-            heaps.push(Entry { known: heap, handle: 0 });
-            break;
-        }
-        // One per process that has heaps, for as long as it lives.
-        let new = Box::into_raw(Box::new(Registry {
-            pid,
-            heaps: Mutex::new(Vec::new()),
-            watches: Watches::default(),
-        }));
-        if REGISTRY.compare_exchange(current, new, Ordering::AcqRel, Ordering::Acquire).is_err() {
-            // SAFETY: made above, and nobody else has seen it.
-            drop(unsafe { Box::from_raw(new) });
+/// Room for one more heap among those of this process, which was asked for before the heap is there.
+pub(crate) struct Place(&'static Registry);
+
+impl Place {
+    /// `ENOMEM` where there is none.
+    pub(crate) fn for_heap() -> Result<Place> {
+        let pid = fork::pid();
+        let registry = loop {
+            let current = REGISTRY.load(Ordering::Acquire);
+            // SAFETY: null, or a registry that was leaked, so it stays as long as the process.
+            if let Some(registry) = unsafe { current.as_ref() }.filter(|registry| registry.pid == pid) {
+                break registry;
+            }
+            // One per process that has heaps, for as long as it lives.
+            let new = Box::into_raw(Box::new(Registry {
+                pid,
+                heaps: Mutex::default(),
+                watches: Watches::default(),
+            }));
+            if REGISTRY.compare_exchange(current, new, Ordering::AcqRel, Ordering::Acquire).is_err() {
+                // SAFETY: made above, and nobody else has seen it.
+                drop(unsafe { Box::from_raw(new) });
+            }
+        };
+        let mut heaps = registry.heaps();
+        let promised = heaps.promised + 1;
+        reserve::grow(&mut heaps.all, promised)?;
+        heaps.promised = promised;
+        Ok(Place(registry))
+    }
+
+    /// From now on queues may lie in this heap.
+    pub(crate) fn know(self, heap: Known) {
+        let mut heaps = self.0.heaps();
+        heaps.all.retain(|known| known.borrow().is_some());
+        heaps.all.push(Entry { known: heap, handle: 0 });
+        drop(heaps);
+        if SEEN.load(Ordering::Acquire).is_null()
+            && let Some(new) = memory::wiped_in_children(PLACES * size_of::<AtomicU64>())
+        {
+            // Where another thread was faster, this page is wasted, once.
+            let null = std::ptr::null_mut();
+            let _ = SEEN.compare_exchange(null, new.cast(), Ordering::AcqRel, Ordering::Acquire);
         }
     }
-    if SEEN.load(Ordering::Acquire).is_null()
-        && let Some(new) = memory::wiped_in_children(PLACES * size_of::<AtomicU64>())
-    {
-        // Where another thread was faster, this page is wasted, once.
-        let _ = SEEN.compare_exchange(std::ptr::null_mut(), new.cast(), Ordering::AcqRel, Ordering::Acquire);
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.heaps().promised -= 1;
     }
 }
 
@@ -147,7 +176,7 @@ pub(crate) fn name_heap(heap: &Heap, handle: usize) {
     let Some(registry) = registry().filter(|registry| registry.pid == fork::pid()) else { return };
     let mut heaps = registry.heaps();
     let entry =
-        heaps.iter_mut().find(|entry| entry.borrow().is_some_and(|known| std::ptr::eq(&*known, heap)));
+        heaps.all.iter_mut().find(|entry| entry.borrow().is_some_and(|known| std::ptr::eq(&*known, heap)));
     if let Some(entry) = entry {
         entry.handle = handle;
     }
@@ -158,14 +187,14 @@ pub(crate) fn handle_at(address: usize) -> usize {
     let Some(registry) = registry().filter(|registry| registry.pid == fork::pid()) else { return 0 };
     let has_it =
         |entry: &&Entry| entry.handle != 0 && entry.borrow().is_some_and(|heap| heap.contains(address, 1));
-    registry.heaps().iter().find(has_it).map_or(0, |entry| entry.handle)
+    registry.heaps().all.iter().find(has_it).map_or(0, |entry| entry.handle)
 }
 
 /// The heap is about to go, and with it its queues.
 pub(crate) fn forget_heap(heap: &Heap) {
     let range = heap.address()..heap.address() + heap.mapped_bytes();
     if let Some(registry) = registry().filter(|registry| registry.pid == fork::pid()) {
-        registry.heaps().retain(|known| known.borrow().is_some_and(|known| !std::ptr::eq(&*known, heap)));
+        registry.heaps().all.retain(|known| known.borrow().is_some_and(|known| !std::ptr::eq(&*known, heap)));
         if registry.count(range.start) > 0 {
             return;
         }
@@ -191,7 +220,7 @@ pub(crate) fn forget_heap(heap: &Heap) {
 pub(crate) fn leave_heap(heap: &Heap) -> Result<()> {
     let (address, length) = (heap.address(), heap.mapped_bytes());
     let is_last = registry().is_none_or(|registry| registry.count(address) <= 1);
-    if is_last && robust::held_within(address, length, &watch::threads()) {
+    if is_last && robust::held_within(address, length, &watch::threads()?) {
         let text =
             "a thread is in a call on a queue in the heap, has one of its messages, or holds a lock in it";
         return Err(Error::errno(libc::EBUSY, text));
@@ -229,7 +258,7 @@ fn heap_of(address: usize, length: usize) -> Outcome<Borrowed> {
     }
     let heaps = registry.heaps();
     let heap =
-        heaps.iter().filter_map(Entry::borrow).find(|heap| heap.overlaps(address, 1)).ok_or(INVALID)?;
+        heaps.all.iter().filter_map(Entry::borrow).find(|heap| heap.overlaps(address, 1)).ok_or(INVALID)?;
     if reaches(&heap, address, length)? { Ok(heap) } else { Err(INVALID) }
 }
 

@@ -89,6 +89,7 @@ pub(crate) fn descriptor(address: usize, queue: Queue) -> Result<RawFd> {
         stop(watches.swap_remove(at));
     }
     reserve::suffices()?;
+    reserve::grow(&mut watches, 1)?;
     let event = Guarded::of_eventfd(fd::eventfd()?);
     let number = event.number();
     let shared = Arc::new(Watched {
@@ -166,11 +167,9 @@ fn arm(address: usize) {
 }
 
 /// The threads that watch, which take locks for the descriptors only.
-pub(super) fn threads() -> Vec<u32> {
-    let tids = |watches: MutexGuard<'static, Vec<Watch>>| {
-        watches.iter().map(|watch| watch.shared.tid.load(Ordering::Relaxed)).collect()
-    };
-    watches().map_or_else(Vec::new, tids)
+pub(super) fn threads() -> Result<Vec<u32>> {
+    let Some(watches) = watches() else { return Ok(Vec::new()) };
+    reserve::collect(watches.iter().map(|watch| watch.shared.tid.load(Ordering::Relaxed)))
 }
 
 /// Ends the watches of these queues, which are still there.

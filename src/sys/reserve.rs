@@ -1,8 +1,12 @@
 //! Memory that is kept back, so that tine's own small needs never end the host when there is no more.
 //!
-//! What grows with the work that a host hands in asks for its memory (`try_reserve`) and reports -ENOMEM. What remains is small and
-//! comes in many places: a text, a list of the threads that wait, a note of a death. Where the C library has nothing for one of these,
-//! it comes from here. And a call that takes something on asks first whether enough is left: see [`suffices`].
+//! What grows with the work that a host hands in, or with what it has, asks for its memory (`try_reserve`, [`grow`], [`collect`]) before
+//! anything has changed, and reports -ENOMEM. So do a heap's lists of its slabs, and lists of its blocks and processes. What remains is
+//! small and comes in many places: a text, a list of the threads that wait, a note of a death, a heap's record. Where the C library has
+//! nothing for one of these, it comes from here. And a call that takes something on asks first whether enough is left: see [`suffices`].
+//!
+//! Not asked for, and longer than a block of the reserve if a program makes it so: what a worker or a process is started with (its
+//! arguments, environment and limits, 8 KiB together), and what `TINE_CHECK` reads.
 //!
 //! The reserve is never lent to the C library, where the host or another of its threads could take it. The first region is a
 //! part of the library, so it is there from the start; it costs pages only when it is used. Another one is made when half is in use and
@@ -90,6 +94,16 @@ pub(crate) fn collect<T>(items: impl ExactSizeIterator<Item = T>) -> Result<Vec<
     all.try_reserve_exact(items.len()).map_err(|_| Code::errno(libc::ENOMEM))?;
     all.extend(items);
     Ok(all)
+}
+
+/// Room for so many more items, or -ENOMEM, and nothing has changed. It may lie in the reserve, so that must have enough left.
+#[inline]
+pub(crate) fn grow<T>(list: &mut Vec<T>, more: usize) -> Result<()> {
+    if list.capacity() - list.len() >= more {
+        return Ok(());
+    }
+    suffices()?;
+    list.try_reserve(more).map_err(|_| Code::errno(libc::ENOMEM).into())
 }
 
 /// The bits of a block of so many cells, at the lowest place.

@@ -71,8 +71,8 @@ impl Worker {
         socket: OwnedFd,
         resolver: Resolver,
         is_copy_of_host: bool,
-    ) -> &'static Worker {
-        let pid = fork::pid();
+    ) -> Result<&'static Worker> {
+        let (pid, place) = (fork::pid(), queue::Place::for_heap()?);
         let (control_socket, shares) = (Mutex::new(Connection::new(socket)), Mutex::default());
         let state = AtomicPtr::new(std::ptr::null_mut());
         let worker: &'static Worker = Box::leak(Box::new(Worker {
@@ -89,8 +89,8 @@ impl Worker {
             running: AtomicPtr::new(std::ptr::null_mut()),
             nested: OnceCell::new(),
         }));
-        queue::know_heap(Known::Worker(&worker.heap));
-        worker
+        place.know(Known::Worker(&worker.heap));
+        Ok(worker)
     }
 
     /// Takes what the host has passed and is not here yet, and maps the segments; a worker that cannot ends.

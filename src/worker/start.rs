@@ -47,7 +47,10 @@ pub(crate) fn become_worker(slot: u32, parts: Parts, settings: &Settings, tables
     }
     let resolver = Resolver::new(tables);
     let is_copy = settings.start == StartMethod::Fork;
-    let worker = Worker::new(segment, parts.heap, parts.event, parts.socket, resolver, is_copy);
+    let worker = match Worker::new(segment, parts.heap, parts.event, parts.socket, resolver, is_copy) {
+        Ok(worker) => worker,
+        Err(error) => give_up(&error.text()),
+    };
     if !settings.no_crash_handler {
         crash::install(worker);
     }

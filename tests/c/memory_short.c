@@ -1,108 +1,9 @@
 /* The host has no memory of its own left: what it asks for is refused with -ENOMEM, what it has asked for settles, and when there is
- * memory again everything goes on.
- *
- * The host's malloc is this program's. In each run one allocation of a scenario fails, or all from that one on, in whatever thread:
- * so every place where tine or the C library allocates for it is met. A run is a process of its own, as what is made once for a
- * process can fail only once. The last scenarios have the kernel refuse: the address space is at its limit.
- *
- *   memory_short              a sample of the places; TINE_STORM=1: all of them
- *   memory_short SCENARIO      one of them
- *   memory_short SCENARIO one|all NUMBER      one run, in this very process */
-#include "family.h"
+ * memory again everything goes on. Here of pools; memory_short_heap.c is of heaps. The last scenario has the kernel refuse: the address
+ * space is at its limit. */
+#include "memory_short.h"
 #include <pthread.h>
 #include <sys/resource.h>
-
-#ifdef __cplusplus
-#define NO_THROW noexcept
-extern "C" {
-#else
-#define NO_THROW
-#endif
-void *__libc_malloc(size_t size);
-void *__libc_calloc(size_t count, size_t size);
-void *__libc_realloc(void *block, size_t size);
-void *__libc_memalign(size_t alignment, size_t size);
-void *malloc(size_t size) NO_THROW;
-void *calloc(size_t count, size_t size) NO_THROW;
-void *realloc(void *block, size_t size) NO_THROW;
-void *aligned_alloc(size_t alignment, size_t size) NO_THROW;
-int posix_memalign(void **block, size_t alignment, size_t size) NO_THROW;
-#ifdef __cplusplus
-}
-#endif
-
-enum mode { ONE, ALL };
-
-static struct {
-    pid_t host; /* 0 while nothing is to fail */
-    enum mode mode;
-    long at, made;
-} plan;
-
-static int is_refused(void)
-{
-    if (__atomic_load_n(&plan.host, __ATOMIC_SEQ_CST) != getpid()) {
-        return 0;
-    }
-    long number = __atomic_fetch_add(&plan.made, 1, __ATOMIC_SEQ_CST);
-    return plan.mode == ONE ? number == plan.at : number >= plan.at;
-}
-
-static void *no_memory(void)
-{
-    errno = ENOMEM;
-    return NULL;
-}
-
-void *malloc(size_t size) NO_THROW
-{
-    return is_refused() ? no_memory() : __libc_malloc(size);
-}
-
-void *calloc(size_t count, size_t size) NO_THROW
-{
-    return is_refused() ? no_memory() : __libc_calloc(count, size);
-}
-
-void *realloc(void *block, size_t size) NO_THROW
-{
-    return is_refused() ? no_memory() : __libc_realloc(block, size);
-}
-
-void *aligned_alloc(size_t alignment, size_t size) NO_THROW
-{
-    return is_refused() ? no_memory() : __libc_memalign(alignment, size);
-}
-
-int posix_memalign(void **block, size_t alignment, size_t size) NO_THROW
-{
-    void *made = is_refused() ? NULL : __libc_memalign(alignment, size);
-    if (!made) {
-        return ENOMEM;
-    }
-    *block = made;
-    return 0;
-}
-
-static void begin_to_refuse(void)
-{
-    __atomic_store_n(&plan.host, getpid(), __ATOMIC_SEQ_CST);
-}
-
-static void end_to_refuse(void)
-{
-    __atomic_store_n(&plan.host, 0, __ATOMIC_SEQ_CST);
-}
-
-/* What a call may say that asks for something: there is no memory, or none for a thread of tine's. */
-#define CHECK_SHORT(call)                                                                    \
-    do {                                                                                     \
-        int rc__ = (call);                                                                   \
-        if (rc__ != 0 && rc__ != -ENOMEM && rc__ != -EAGAIN) {                               \
-            end_to_refuse();                                                                 \
-            CHECK_RC(rc__, -ENOMEM);                                                         \
-        }                                                                                    \
-    } while (0)
 
 static int answer(tine_task *task)
 {
@@ -531,11 +432,7 @@ static void is_at_its_limit(void)
     serve(pool);
 }
 
-static const struct scenario {
-    const char *name;
-    void (*run)(void);
-    int places; /* of the last kind: in pages, and so many of them */
-} scenarios[] = {
+static const struct scenario scenarios[] = {
     {"creates", creates, 0},
     {"submits", submits, 0},
     {"has_callbacks", has_callbacks, 0},
@@ -550,62 +447,7 @@ static const struct scenario {
     {"is_at_its_limit", is_at_its_limit, 6},
 };
 
-static long *made; /* shared with the runs: how many allocations the part that counts has made */
-
-static int run(const struct scenario *scenario, enum mode mode, long at)
-{
-    fflush(NULL);
-    pid_t host = fork();
-    CHECK(host >= 0);
-    if (host == 0) {
-        alarm(60);
-        plan.mode = mode;
-        plan.at = at;
-        struct belongings before = take_stock();
-        before.mappings += 64; /* arenas and stacks that the C library keeps */
-        scenario->run();
-        check_stock(before);
-        *made = plan.made;
-        _exit(0);
-    }
-    int status;
-    CHECK(waitpid(host, &status, 0) == host);
-    if (status != 0) {
-        fprintf(stderr, "%s %s %ld: status %#x\n", scenario->name, mode == ONE ? "one" : "all", at, status);
-    }
-    return status == 0;
-}
-
 int main(int argc, char **argv)
 {
-    int failed = 0, is_long = getenv("TINE_STORM") != NULL;
-    tine_init(argc, argv);
-    made = (long *)mmap(NULL, sizeof *made, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    CHECK(made != MAP_FAILED);
-    for (const struct scenario *scenario = scenarios; scenario != scenarios + sizeof scenarios / sizeof *scenarios; scenario++) {
-        if (argc > 1 && strcmp(argv[1], scenario->name) != 0) {
-            continue;
-        }
-        if (argc == 4) {
-            plan.mode = strcmp(argv[2], "one") ? ALL : ONE;
-            plan.at = atol(argv[3]);
-            scenario->run();
-            return 0;
-        }
-        int runs = 0, bad = 0;
-        for (int mode = ONE; mode <= ALL; mode++) {
-            *made = scenario->places ? scenario->places : 1;
-            for (long at = 0; at < *made; at += is_long || scenario->places ? 1 : 1 + at) {
-                /* Where the kernel refuses: none left, or ever more pages. */
-                bad += !run(scenario, (enum mode)mode, scenario->places ? at * at * 64 : at);
-                runs++;
-                if (scenario->places) {
-                    *made = scenario->places;
-                }
-            }
-        }
-        printf("%s: %d runs, %d bad\n", scenario->name, runs, bad);
-        failed += bad;
-    }
-    return failed != 0;
+    return run_scenarios(scenarios, sizeof scenarios / sizeof *scenarios, argc, argv);
 }

@@ -136,7 +136,7 @@ fn examine(living: &mut Living, name: &str) {
     }
     third.reclaim(9, 4713, 0);
     (0..living.blocks.len()).rev().for_each(|place| living.free(place));
-    living.heap.dead().into_iter().for_each(|(pid, _)| assert_ne!(living.heap.release_process(pid), 0));
+    living.heap.usage().unwrap().ended().for_each(|(pid, _)| assert_ne!(living.heap.release_process(pid), 0));
     living.heap.trim();
     for (extent, entry, _) in living.heap.runs() {
         assert_eq!(entry.kind, EntryKind::Free, "{name}: extent {extent} is lost");
@@ -152,7 +152,7 @@ fn clearing_up_beside_a_living_owner() {
         let steps = step_beside(&mut living, *disturb, |heap| heap.reclaim(DEAD, 4711, 0));
         println!("clearing up, {name}: {steps} instructions");
         assert!(steps > 100, "{name}: {steps} instructions only");
-        let left: Vec<_> = living.heap.left_by(4711).iter().map(|(_, size)| *size).collect();
+        let left: Vec<_> = living.heap.left_by(4711).unwrap().iter().map(|(_, size)| *size).collect();
         assert_eq!(left.len(), 2, "{name}: {left:?}");
         examine(&mut living, name);
     }
@@ -279,8 +279,8 @@ fn one_cleaner_at_a_time() {
             libc::waitpid(cleaner, std::ptr::null_mut(), 0);
         }
         let what = format!("stopped after {stopped_at} of {steps} instructions");
-        assert_eq!(living.left_by(dead).len(), BLOCKS, "{what}");
-        let mine = living.processes().into_iter().filter(|process| process.alive);
+        assert_eq!(living.left_by(dead).unwrap().len(), BLOCKS, "{what}");
+        let mine = living.processes().unwrap().into_iter().filter(|process| process.alive);
         let mine: u64 = mine.map(|process| process.usage.blocks).sum();
         assert_eq!(mine, if next.is_some() { BLOCKS as u64 } else { 0 }, "{what}");
         assert_eq!(living.release_process(dead), Ok(BLOCKS), "{what}");

@@ -139,7 +139,8 @@ impl Arena {
         let faults = self.heap.check(&[HOST]);
         assert!(faults.is_empty(), "{what}: {faults:#?}");
         let freeing = self.log.freeing.swap(0, Ordering::SeqCst);
-        let mut left: HashSet<usize> = self.heap.left_by(pid).into_iter().map(|(block, _)| block).collect();
+        let mut left: HashSet<usize> =
+            self.heap.left_by(pid).unwrap().into_iter().map(|(block, _)| block).collect();
         for slot in &self.log.held {
             let held = slot.swap(0, Ordering::SeqCst);
             assert!(

@@ -105,7 +105,7 @@ fn lengths_from_shared_words_stay_in_the_heap() {
         for class in [0, 5, 43, 44, 63] {
             heap.directory.set(large, Entry { aux, ..heap.directory.get(large) });
             heap.directory.set(slab, Entry { class, aux, ..heap.directory.get(slab) });
-            let all = heap.left_by(4711).into_iter().chain(heap.blocks_of(HOST));
+            let all = heap.left_by(4711).unwrap().into_iter().chain(heap.blocks_of(HOST).unwrap());
             for (address, length) in all {
                 assert!(
                     heap.contains(address, length),
@@ -116,4 +116,38 @@ fn lengths_from_shared_words_stay_in_the_heap() {
             assert!(heap.contains(block.as_ptr() as usize, has), "{has} bytes, as {aux} says");
         }
     }
+}
+
+#[test]
+fn what_is_claimed_in_vain_becomes_a_hole_if_there_is_one_in_it() {
+    let heap = heap();
+    // Six extents with their pages, of which two become a hole, and a run whose word cannot be true, at which who claims them gives up.
+    let known = heap.directory.known_extents();
+    let new = heap.directory.grow(&heap.fd, 6, false).unwrap();
+    let [reserved, hole, bad] = [new.start, new.start + 2, new.start + 4];
+    heap.directory.punch(&heap.fd, hole..bad).unwrap();
+    for (head, entry) in [
+        (reserved, Entry::free(2, false)),
+        (hole, Entry::free(2, true)),
+        (bad, Entry::free(u32::MAX >> 1, false)),
+    ] {
+        heap.directory.set(head + 1, Entry::tail(1));
+        heap.directory.set(head, entry);
+    }
+    heap.directory.mark_seen(0..hole, true);
+    let before = memory::reserved_bytes(heap.fd.as_raw_fd());
+    let block = heap.allocate((known as usize + 6) * EXTENT_BYTES).unwrap();
+    assert_eq!(heap.directory.address_of(new.end), block.as_ptr() as usize);
+    assert_eq!(heap.directory.get(0), Entry::free(bad, true));
+    assert!(!(0..bad).any(|extent| heap.directory.has_seen(extent..extent + 1)));
+    let grown = u64::from(heap.directory.known_extents() - new.end);
+    let now = memory::reserved_bytes(heap.fd.as_raw_fd());
+    assert_eq!(
+        now - before,
+        (grown - u64::from(hole)) * EXTENT_BYTES as u64,
+        "the pages are the system's again"
+    );
+    // And it can be had again.
+    let again = heap.allocate(bad as usize * EXTENT_BYTES);
+    assert!(again.is_ok());
 }
