@@ -6,8 +6,10 @@
 //! mark and wake-up are the quick way, not the only one.
 
 mod holder;
+mod slot;
 
 pub use holder::Owner;
+pub(crate) use slot::SPARE;
 
 use super::gate::EVERYBODY;
 use super::{
@@ -194,43 +196,6 @@ impl Lock {
     fn take_back(&self, me: Me) -> bool {
         self.release(me);
         false
-    }
-
-    /// For a reader's slot: takes it if it is free. Whoever died in it is forgotten.
-    #[inline(always)]
-    pub fn claim(&self, me: Me) -> bool {
-        let pair = self.pair.load(Ordering::Relaxed);
-        if word_of(pair) & OWNER != 0 {
-            return false;
-        }
-        let spot = self.spot();
-        me.pend(spot);
-        // SeqCst: pairs with the writer's look at the slots. WAITERS stays, as everywhere.
-        let mine = with_bits(me.holder(), word_of(pair) & WAITERS);
-        let taken = self.pair.compare_exchange(pair, mine, Ordering::SeqCst, Ordering::Relaxed).is_ok();
-        if taken {
-            me.push(spot);
-            self.sign(me);
-        }
-        me.pend_nothing();
-        taken
-    }
-
-    /// Whether nobody holds it, or nobody who lives.
-    pub fn is_free(&self, me: Me) -> bool {
-        let pair = self.pair.load(Ordering::SeqCst);
-        word_of(pair) & OWNER == 0 || self.bury(me, pair)
-    }
-
-    /// Sleeps until nobody holds it, without taking it. The spot is pending.
-    pub fn wait_free(&self, me: Me, patience: &mut Patience) -> Outcome<()> {
-        loop {
-            let pair = self.pair.load(Ordering::SeqCst);
-            if word_of(pair) & OWNER == 0 {
-                return Ok(());
-            }
-            self.sleep(me, pair, patience)?;
-        }
     }
 
     /// Whether the lock is of the caller's PID namespace, and has been used before.
@@ -471,8 +436,8 @@ impl Lock {
         }
     }
 
-    /// One that has slept goes without the lock: a wake-up that it may have got is somebody else's.
-    fn pass_on(&self) {
+    /// One that has slept goes without the lock, or has it now: a wake-up that it may have got is somebody else's.
+    pub fn pass_on(&self) {
         loop {
             let pair = self.pair.load(Ordering::Relaxed);
             if word_of(pair) & OWNER == 0 {

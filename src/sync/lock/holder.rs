@@ -44,6 +44,11 @@ impl Lock {
         by_thread
     }
 
+    /// Whether the word names the caller, by whatever address it took the lock.
+    pub fn names(&self, me: Me) -> bool {
+        holder_of(self.pair.load(Ordering::SeqCst)) == me.holder()
+    }
+
     /// Whether the caller's process holds it.
     pub(super) fn is_process(&self, me: Me) -> bool {
         holder_of(self.pair.load(Ordering::Relaxed)) == self.process_name(me)
