@@ -302,7 +302,7 @@ impl Lock {
         self.check_namespace(me)?;
         if flags & PROCESS_OWNED != 0 {
             let died = self.contend(me, me.process_holder(), way)?;
-            self.enter(me, died);
+            self.enter(me, died, true);
             return self.settled(me, died);
         }
         let spot = self.spot();
@@ -328,19 +328,21 @@ impl Lock {
             }
         };
         me.push(spot);
-        self.enter(me, died);
+        self.enter(me, died, way.inside.is_none());
         me.pend_nothing();
         self.settled(me, died)
     }
 
-    /// What a new holder writes first: who died, who it is, and what that means for the data.
-    fn enter(&self, me: Me, died: bool) {
+    /// What a new holder writes first: who died, who it is, and what that means for the data. `is_told` says that the holder will hear of the
+    /// death for certain; otherwise the state keeps it, also of a lock that repairs itself.
+    fn enter(&self, me: Me, died: bool, is_told: bool) {
         if died {
             // Nobody's name, if the holder died before it could sign, or after it had begun to release.
             self.dead.store(self.owner.load(Ordering::Relaxed), Ordering::Relaxed);
         }
         self.sign(me);
-        if died && self.flags() & AUTO_REPAIR == 0 && self.state() == CONSISTENT {
+        let repairs_itself = is_told && self.flags() & AUTO_REPAIR != 0;
+        if died && !repairs_itself && self.state() == CONSISTENT {
             self.set_state(INCONSISTENT);
         }
     }

@@ -425,6 +425,9 @@ impl RwLock {
             }
             self.inside().store(1, Ordering::SeqCst);
             if !self.prefers_readers() || self.is_empty() {
+                if acquired == Acquired::OwnerDied {
+                    self.writers.tell();
+                }
                 return Ok(acquired);
             }
             // A reader was faster.

@@ -287,6 +287,50 @@ static void copied(void)
     CHECK_RC(tine_rwlock_unlock(&copy), 0);
 }
 
+static void die_writing(void)
+{
+    pid_t pid = child();
+    if (pid == 0) {
+        CHECK_RC(tine_rwlock_write_lock(&s->lock, LONG), 0);
+        raise(SIGKILL);
+    }
+    CHECK_EQ(exit_code(pid), 128 + SIGKILL);
+}
+
+/* A lock that repairs itself: a writer hears of the death, and until then each reader. */
+static void repairs_itself(unsigned flags)
+{
+    memset(s, 0, sizeof *s);
+    CHECK_RC(tine_rwlock_init(&s->lock, flags | TINE_AUTO_REPAIR), 0);
+    die_writing();
+    CHECK_RC(tine_rwlock_write_lock(&s->lock, 0), -EOWNERDEAD);
+    CHECK_RC(tine_rwlock_unlock(&s->lock), 0);
+    CHECK_RC(tine_rwlock_write_lock(&s->lock, 0), 0);
+    CHECK_RC(tine_rwlock_unlock(&s->lock), 0);
+    die_writing();
+    for (int again = 0; again < 2; again++) {
+        CHECK_RC(tine_rwlock_read_lock(&s->lock, 0), -EOWNERDEAD);
+        CHECK_RC(tried(&s->lock, tine_rwlock_read_lock, 0), -EOWNERDEAD);
+        CHECK_RC(tried(&s->lock, tine_rwlock_write_lock, 0), -EAGAIN);
+        CHECK_RC(tried(&s->lock, tine_rwlock_write_lock, 1000000), -ETIMEDOUT);
+        pid_t writer = child();
+        if (writer == 0) _exit(-tine_rwlock_write_lock(&s->lock, LONG));
+        usleep(1000); /* it waits, or has not come so far */
+        end(writer);
+        CHECK_RC(tine_rwlock_unlock(&s->lock), 0);
+    }
+    CHECK_RC(tine_rwlock_write_lock(&s->lock, 0), -EOWNERDEAD);
+    CHECK_RC(tine_rwlock_repair(&s->lock), 0);
+    CHECK_RC(tine_rwlock_repair(&s->lock), -EINVAL);
+    CHECK_RC(tine_rwlock_unlock(&s->lock), 0);
+    CHECK_RC(tine_rwlock_read_lock(&s->lock, 0), 0);
+    CHECK_RC(tried(&s->lock, tine_rwlock_read_lock, 0), 0);
+    CHECK_RC(tine_rwlock_unlock(&s->lock), 0);
+    CHECK_RC(tine_rwlock_write_lock(&s->lock, 0), 0);
+    CHECK_RC(tine_rwlock_repair(&s->lock), -EINVAL);
+    CHECK_RC(tine_rwlock_unlock(&s->lock), 0);
+}
+
 /* Where all places are taken a reader sleeps on the one that it tries first, and says so: then its release wakes. */
 static void no_place(void)
 {
@@ -338,6 +382,7 @@ int main(void)
         many(flags, 0);
         many(flags, READERS);
         many(flags, 7);
+        repairs_itself(flags);
         mapped_twice(flags, 0);
         mapped_twice(flags, 1);
     }

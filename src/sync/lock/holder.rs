@@ -72,6 +72,13 @@ impl Lock {
         self.namespace.store(0, Ordering::Relaxed);
     }
 
+    /// The holder hears of a death: of a lock that repairs itself nobody else needs to.
+    pub fn tell(&self) {
+        if self.flags() & AUTO_REPAIR != 0 && self.state() == INCONSISTENT {
+            self.set_state(CONSISTENT);
+        }
+    }
+
     /// Says that the data is whole again.
     pub fn repair(&self, me: Me) -> Outcome<()> {
         self.held_by(me).ok_or(NOT_OWNER)?;
