@@ -139,7 +139,7 @@ struct Record {
     /// What the thread, and its process, put into a lock that they hold: number and cookie.
     holder: u64,
     process_holder: u64,
-    /// The last holder that was seen alive, and when. In this thread's time, so nobody else's clock matters.
+    /// The last thread that was seen alive with a lock, and when. In this thread's time, so nobody else's clock matters.
     seen: u64,
     seen_ns: u64,
     anchor: Anchor,
@@ -246,11 +246,15 @@ impl Me {
         }
     }
 
-    /// Whether the holder of a lock has ended, as far as this thread has looked within the last few microseconds or
-    /// can find out now: a look costs some system calls, and who tries again and again must not pay for each.
+    /// Whether the holder of a lock has ended. A look costs some system calls, and who tries again and again must not pay for each where the
+    /// kernel marks a lock: a thread counts as alive for some microseconds after a look. A process is always looked for.
     pub fn sees_end(self, holder: u64, kind: OwnerKind) -> bool {
         /// Less than it takes to learn of a death in another way.
         const FRESH_NS: u64 = 10_000;
+        let look = || owner::has_ended(word_of(holder) & OWNER, cookie_of(holder), kind);
+        if kind == OwnerKind::Process {
+            return look();
+        }
         let record = self.0;
         let now = now_ns();
         // SAFETY: the record is this thread's.
@@ -258,7 +262,7 @@ impl Me {
             if (*record).seen == holder && now.wrapping_sub((*record).seen_ns) < FRESH_NS {
                 return false;
             }
-            let ended = owner::has_ended(word_of(holder) & OWNER, cookie_of(holder), kind);
+            let ended = look();
             if !ended {
                 ((*record).seen, (*record).seen_ns) = (holder, now);
             }

@@ -8,6 +8,7 @@
 #include <linux/filter.h>
 #include <linux/sched.h>
 #include <linux/seccomp.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -423,6 +424,36 @@ static void reopened(void)
     CHECK_RC(tine_mutex_lock(&s->plain, 0), -EDEADLK); /* the original is held as before */
 }
 
+/* Who has tried a moment ago, and hears of the holder's end in another way, gets the lock at the next try. */
+static void tried_before(void)
+{
+    for (int i = 0; i < 200; i++) {
+        int rc;
+        fresh();
+        s->ready = 0;
+        pid_t pid = fork();
+        if (pid == 0) {
+            CHECK_RC(tine_mutex_lock(&s->owned, 0), 0);
+            s->ready = 1;
+            usleep(100 + i % 50 * 10);
+            _exit(0);
+        }
+        while (!s->ready) sched_yield();
+        struct pollfd end = {(int)syscall(SYS_pidfd_open, pid, 0), POLLIN, 0};
+        CHECK(end.fd >= 0);
+        do {
+            int ended = poll(&end, 1, 0);
+            rc = tine_mutex_lock(&s->owned, 0);
+            if (ended) CHECK_RC(rc, -EOWNERDEAD);
+        } while (rc == -EAGAIN);
+        CHECK_RC(rc, -EOWNERDEAD);
+        CHECK_RC(tine_mutex_repair(&s->owned), 0);
+        CHECK_RC(tine_mutex_unlock(&s->owned), 0);
+        CHECK_EQ(exit_code(pid), 0);
+        CHECK(close(end.fd) == 0);
+    }
+}
+
 static void scribbled(void) { damaged(0); }
 static void long_list(void) { damaged(1); }
 static void ticking_long(void) { ticking(LONG); }
@@ -432,7 +463,7 @@ int main(int argc, char **argv)
 {
     /* Each in a process of its own, which may end with what it holds. */
     static void (*const scenes[])(void) = {everything_denied, alive, nowhere, executed, namesake, other_time, scribbled,
-                                           long_list, ticking_long, ticking_short, mapped_twice, reopened};
+                                           long_list, ticking_long, ticking_short, mapped_twice, reopened, tried_before};
     if (argc > 1 && strcmp(argv[1], "--stay") == 0)
         for (;;) pause();
     s = (struct shared *)mmap(NULL, sizeof *s, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
