@@ -6,8 +6,10 @@
 //! mark and wake-up are the quick way, not the only one.
 
 mod holder;
+mod slot;
 
 pub use holder::Owner;
+pub(crate) use slot::SPARE;
 
 use super::gate::EVERYBODY;
 use super::{
@@ -196,43 +198,6 @@ impl Lock {
         false
     }
 
-    /// For a reader's slot: takes it if it is free. Whoever died in it is forgotten.
-    #[inline(always)]
-    pub fn claim(&self, me: Me) -> bool {
-        let pair = self.pair.load(Ordering::Relaxed);
-        if word_of(pair) & OWNER != 0 {
-            return false;
-        }
-        let spot = self.spot();
-        me.pend(spot);
-        // SeqCst: pairs with the writer's look at the slots. WAITERS stays, as everywhere.
-        let mine = with_bits(me.holder(), word_of(pair) & WAITERS);
-        let taken = self.pair.compare_exchange(pair, mine, Ordering::SeqCst, Ordering::Relaxed).is_ok();
-        if taken {
-            me.push(spot);
-            self.sign(me);
-        }
-        me.pend_nothing();
-        taken
-    }
-
-    /// Whether nobody holds it, or nobody who lives.
-    pub fn is_free(&self, me: Me) -> bool {
-        let pair = self.pair.load(Ordering::SeqCst);
-        word_of(pair) & OWNER == 0 || self.bury(me, pair)
-    }
-
-    /// Sleeps until nobody holds it, without taking it. The spot is pending.
-    pub fn wait_free(&self, me: Me, patience: &mut Patience) -> Outcome<()> {
-        loop {
-            let pair = self.pair.load(Ordering::SeqCst);
-            if word_of(pair) & OWNER == 0 {
-                return Ok(());
-            }
-            self.sleep(me, pair, patience)?;
-        }
-    }
-
     /// Whether the lock is of the caller's PID namespace, and has been used before.
     #[inline(always)]
     pub fn is_namespace(&self, me: Me) -> bool {
@@ -337,7 +302,7 @@ impl Lock {
         self.check_namespace(me)?;
         if flags & PROCESS_OWNED != 0 {
             let died = self.contend(me, me.process_holder(), way)?;
-            self.enter(me, died);
+            self.enter(me, died, true);
             return self.settled(me, died);
         }
         let spot = self.spot();
@@ -363,19 +328,21 @@ impl Lock {
             }
         };
         me.push(spot);
-        self.enter(me, died);
+        self.enter(me, died, way.inside.is_none());
         me.pend_nothing();
         self.settled(me, died)
     }
 
-    /// What a new holder writes first: who died, who it is, and what that means for the data.
-    fn enter(&self, me: Me, died: bool) {
+    /// What a new holder writes first: who died, who it is, and what that means for the data. `is_told` says that the holder will hear of the
+    /// death for certain; otherwise the state keeps it, also of a lock that repairs itself.
+    fn enter(&self, me: Me, died: bool, is_told: bool) {
         if died {
             // Nobody's name, if the holder died before it could sign, or after it had begun to release.
             self.dead.store(self.owner.load(Ordering::Relaxed), Ordering::Relaxed);
         }
         self.sign(me);
-        if died && self.flags() & AUTO_REPAIR == 0 && self.state() == CONSISTENT {
+        let repairs_itself = is_told && self.flags() & AUTO_REPAIR != 0;
+        if died && !repairs_itself && self.state() == CONSISTENT {
             self.set_state(INCONSISTENT);
         }
     }
@@ -471,8 +438,8 @@ impl Lock {
         }
     }
 
-    /// One that has slept goes without the lock: a wake-up that it may have got is somebody else's.
-    fn pass_on(&self) {
+    /// One that has slept goes without the lock, or has it now: a wake-up that it may have got is somebody else's.
+    pub fn pass_on(&self) {
         loop {
             let pair = self.pair.load(Ordering::Relaxed);
             if word_of(pair) & OWNER == 0 {

@@ -21,7 +21,7 @@
 //! | DIED, 0 | it died waiting | come | hears of nothing |
 //! | DIED, 1 | it died writing | settle that the data is in doubt | the same |
 
-use super::lock::Lock;
+use super::lock::{Lock, SPARE};
 use super::{
     AUTO_REPAIR, Acquired, DEADLOCK, INTERRUPTIBLE, NO_LOCKS, NO_MEMORY, NOT_OWNER, Outcome, PREFER_READERS,
     Patience, UNRECOVERABLE, known_flags,
@@ -29,16 +29,15 @@ use super::{
 use crate::sync::gate::EVERYBODY;
 use crate::sys::clock::{Deadline, Timeout, now_ns};
 use crate::sys::owner;
-use crate::sys::prim::{AtomicU32, MODEL, Ordering, futex_wait, futex_wake};
-use crate::sys::robust::{self, DIED, Me, OWNER, WAITERS, word_of};
+use crate::sys::prim::{AtomicPair, AtomicU32, MODEL, Ordering, futex_wait, futex_wake};
+use crate::sys::robust::{self, DIED, Me, OWNER, WAITERS, cookie_of, pair_of, word_of};
 use core::array::from_fn;
-use core::mem::size_of;
+use core::mem::{size_of, take};
 
 /// How many threads have a slot of their own at a time.
 pub const READERS: usize = if MODEL { 2 } else { 15 };
 /// How many processes can share places beyond that: in the words beside the slots.
-const PLACES: usize = if MODEL { 0 } else { READERS * BESIDE };
-const BESIDE: usize = 4;
+const PLACES: usize = if MODEL { 0 } else { READERS * SPARE };
 
 /// Many readers or one writer, among the threads of all processes that share it. All-zero memory is a free one that
 /// prefers writers.
@@ -51,11 +50,29 @@ pub struct RwLock {
 
 const _: () = assert!(MODEL || size_of::<RwLock>() == 1024);
 
-/// A shared place: a process's number, which is below 2^22, and how many of its threads read.
+/// The word of a shared place: a process's number, which is below 2^22, and how many of its threads read. Beside it, and changed with it as
+/// one, is the process's cookie: who buries a place buries that process's, and not a namesake's that has come there since.
 const COUNT: u32 = 0x3ff;
 const PROCESS: u32 = 10;
-/// A place has no room for a cookie: a namesake of the dead process counts as alive.
-const NO_COOKIE: u32 = 0;
+
+/// An empty place of the caller's process.
+fn place_of(me: Me) -> u64 {
+    let process = me.process_holder();
+    pair_of(word_of(process) << PROCESS, cookie_of(process))
+}
+
+/// Whether a place is that process's. It may have been taken when the cookie was not to be found out.
+fn is_of(value: u64, mine: u64) -> bool {
+    let is_same = cookie_of(value) == cookie_of(mine) || cookie_of(value) == 0 || cookie_of(mine) == 0;
+    word_of(value) >> PROCESS == word_of(mine) >> PROCESS && is_same
+}
+
+fn count_of(value: u64) -> u32 {
+    word_of(value) & COUNT
+}
+
+/// One reader.
+const ONE: u64 = pair_of(1, 0);
 
 /// What a reader holds.
 #[derive(Clone, Copy)]
@@ -77,15 +94,52 @@ impl RwLock {
         &self.writers.extra[0]
     }
 
-    /// Not 0 once a process has shared a place: until then nobody needs to look there. SeqCst: a reader says so before it looks
-    /// for a writer, a writer looks after it has its lock.
-    fn shared(&self) -> &AtomicU32 {
+    /// The lock's name, from when on a process has shared a place; until then it is 0, and nobody needs to look there. SeqCst: a reader
+    /// gives it before it looks for a writer, a writer looks after it has its lock.
+    fn name(&self) -> &AtomicU32 {
         &self.writers.extra[1]
+    }
+
+    /// The name, which the lock has from now on. No two locks that a thread may meet have the same one.
+    fn named(&self, me: Me) -> u32 {
+        /// 2^64 over the golden ratio: all bits of the moment and the thread count in the upper half of the product.
+        const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+        let name = self.name().load(Ordering::SeqCst);
+        if name != 0 {
+            return name;
+        }
+        let new = ((now_ns() ^ me.identity().rotate_left(32)).wrapping_mul(SPREAD) >> 32) as u32 | 1;
+        self.name()
+            .compare_exchange(0, new, Ordering::SeqCst, Ordering::SeqCst)
+            .map_or_else(|other| other, |_| new)
     }
 
     /// The shared places that somebody may have.
     fn places(&self) -> core::ops::Range<usize> {
-        0..if self.shared().load(Ordering::SeqCst) == 0 { 0 } else { PLACES }
+        0..if self.name().load(Ordering::SeqCst) == 0 { 0 } else { PLACES }
+    }
+
+    /// How often the caller reads in a place of its process's, by this address.
+    fn reads(&self, me: Me) -> u32 {
+        if me.reads_any() { me.reads(self, self.name().load(Ordering::SeqCst)) } else { 0 }
+    }
+
+    fn set_reads(&self, me: Me, times: u32) -> bool {
+        me.set_reads(self, self.name().load(Ordering::SeqCst), times)
+    }
+
+    /// Whether the caller, which reads nothing here by this address, does by another mapping of the same memory.
+    fn reads_elsewhere(&self, me: Me) -> bool {
+        (me.holds_any() && self.slots.iter().any(|slot| slot.names(me)))
+            || me.reads_any()
+                && self.places().any(|at| self.is_read_elsewhere(me, self.place(at).load(Ordering::SeqCst)))
+    }
+
+    /// The same of a shared place with this value.
+    fn is_read_elsewhere(&self, me: Me, value: u64) -> bool {
+        value != 0
+            && is_of(value, place_of(me))
+            && me.reads_elsewhere(self, self.name().load(Ordering::SeqCst))
     }
 
     fn prefers_readers(&self) -> bool {
@@ -148,41 +202,47 @@ impl RwLock {
             me.set_depth(index, me.depth(index).checked_add(1).ok_or(NO_LOCKS)?);
             return self.judge(me, Place::Slot(slot));
         }
-        let times = me.reads(self);
+        let times = self.reads(me);
         if times != 0 {
-            me.set_reads(self, times.checked_add(1).ok_or(NO_LOCKS)?);
+            self.set_reads(me, times.checked_add(1).ok_or(NO_LOCKS)?);
             return self.judge(me, Place::Shared);
         }
-        // Room for a read beside the slots, which it may come to.
-        if me.is_full() || !me.set_reads(self, 1) {
+        // Room for a read beside the slots, which it may come to. What the record says of an earlier lock here is forgotten.
+        if me.is_full() || !self.set_reads(me, 1) {
             return Err(NO_LOCKS);
         }
-        me.set_reads(self, 0);
+        self.set_reads(me, 0);
         let deadline = timeout.deadline();
         let interruptible = self.writers.flags() & INTERRUPTIBLE != 0;
         // Looks round: those that die make room without a word.
         let mut patience = Patience::new(timeout, interruptible, true);
+        let first = &self.slots[first_slot(me)];
+        let mut slept = false;
         loop {
-            if !self.is_closed() {
-                match self.claim_any(me) {
-                    Some(place) if !self.is_closed() => return self.judge(me, place),
-                    Some(place) => self.leave(me, place),
-                    None => {
-                        patience.may_wait()?;
-                        let word = self.slots[first_slot(me)].word();
-                        let taken = self.slots[first_slot(me)].peek();
-                        patience.after(futex_wait(word, taken, patience.until()))?;
-                    }
+            let is_closed = self.is_closed();
+            let place = if is_closed { None } else { self.claim_any(me) };
+            if take(&mut slept) {
+                first.pass_on();
+            }
+            match place {
+                Some(place) if !self.is_closed() => return self.judge(me, place),
+                Some(place) => self.leave(me, place),
+                None if !is_closed => {
+                    me.pend(first.spot());
+                    let result = first.wait_once(me, &mut patience);
+                    me.pend_nothing();
+                    slept = result?;
                 }
-            } else if self.prefers_readers() {
-                self.wait_outside(me, &mut patience)?;
-            } else {
-                // With the writers' lock in hand nobody writes, and a place can be had in peace.
-                self.pass(me, left(timeout, deadline))?;
-                let place = self.claim_any(me);
-                self.writers.release_passing(me);
-                if let Some(place) = place {
-                    return self.judge(me, place);
+                None if self.prefers_readers() => self.wait_outside(me, &mut patience)?,
+                None if self.reads_elsewhere(me) => return Err(DEADLOCK),
+                None => {
+                    // With the writers' lock in hand nobody writes, and a place can be had in peace.
+                    self.pass(me, left(timeout, deadline))?;
+                    let place = self.claim_any(me);
+                    self.writers.release_passing(me);
+                    if let Some(place) = place {
+                        return self.judge(me, place);
+                    }
                 }
             }
         }
@@ -194,7 +254,7 @@ impl RwLock {
         if inside == 0 {
             return Ok(());
         }
-        if self.writers.is_free(me) {
+        if self.writers.is_settled(me) {
             // Not for longer than that takes: by the next one's turn this one may be let in.
             return match self.pass(me, Timeout::Try) {
                 Ok(()) => {
@@ -210,7 +270,11 @@ impl RwLock {
         if inside == marked
             || self.inside().compare_exchange(inside, marked, Ordering::SeqCst, Ordering::SeqCst).is_ok()
         {
-            patience.after(futex_wait(self.inside(), marked, patience.until()))?;
+            // Nobody owes this one's wake-up to others; who closes the memory sees by it that somebody waits here.
+            me.pend(self.writers.spot());
+            let result = patience.after(futex_wait(self.inside(), marked, patience.until()));
+            me.pend_nothing();
+            result?;
         }
         Ok(())
     }
@@ -220,7 +284,7 @@ impl RwLock {
         let mut slots = (0..READERS).map(|at| &self.slots[(first + at) % READERS]);
         match slots.find(|slot| slot.claim(me)) {
             Some(slot) => Some(Place::Slot(slot)),
-            None => (me.set_reads(self, 1) && self.join(me)).then_some(Place::Shared),
+            None => self.join(me).then_some(Place::Shared),
         }
     }
 
@@ -246,20 +310,24 @@ impl RwLock {
 
     // ---- places that processes share
 
-    fn place(&self, at: usize) -> &AtomicU32 {
-        &self.slots[at / BESIDE].extra[at % BESIDE]
+    fn place(&self, at: usize) -> &AtomicPair {
+        self.slots[at / SPARE].spare(at % SPARE)
     }
 
     /// Counts one more thread of this process: at the place it has, or at a new one. Whether it did; it is no reader there
     /// otherwise. SeqCst: as the claim of a slot.
     fn join(&self, me: Me) -> bool {
-        let mine = word_of(me.process_holder()) << PROCESS;
+        let mine = place_of(me);
         let mut first_free = None;
-        self.shared().store(1, Ordering::SeqCst);
+        // In the record first: nobody counts who can't find it again.
+        if !me.set_reads(self, self.named(me), 1) {
+            return false;
+        }
         for at in self.places() {
             let mut value = self.place(at).load(Ordering::SeqCst);
-            while value & !COUNT == mine && value & COUNT < COUNT {
-                match self.place(at).compare_exchange(value, value + 1, Ordering::SeqCst, Ordering::SeqCst) {
+            while is_of(value, mine) && count_of(value) < COUNT {
+                match self.place(at).compare_exchange(value, value + ONE, Ordering::SeqCst, Ordering::SeqCst)
+                {
                     Ok(_) => return true,
                     Err(now) => value = now,
                 }
@@ -270,32 +338,32 @@ impl RwLock {
         }
         let free = |at: &usize| {
             self.bury(*at);
-            self.place(*at).compare_exchange(0, mine | 1, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+            self.place(*at).compare_exchange(0, mine + ONE, Ordering::SeqCst, Ordering::SeqCst).is_ok()
         };
         let joined = (first_free.unwrap_or(0)..PLACES).find(free).is_some();
         if !joined {
-            me.set_reads(self, 0);
+            self.set_reads(me, 0);
         }
         joined
     }
 
     /// Ends one of the thread's reads; after its last, one thread less of the process reads.
     fn part(&self, me: Me) {
-        let times = me.reads(self);
-        me.set_reads(self, times.saturating_sub(1));
+        let times = self.reads(me);
+        self.set_reads(me, times.saturating_sub(1));
         if times > 1 {
             return;
         }
-        let mine = word_of(me.process_holder()) << PROCESS;
+        let mine = place_of(me);
         for at in self.places() {
             let mut value = self.place(at).load(Ordering::SeqCst);
-            while value & !COUNT == mine {
-                let left = if value & COUNT == 1 { 0 } else { value - 1 };
+            while value != 0 && is_of(value, mine) {
+                let left = if count_of(value) == 1 { 0 } else { value - ONE };
                 match self.place(at).compare_exchange(value, left, Ordering::SeqCst, Ordering::SeqCst) {
                     Ok(_) => {
                         if left == 0 {
                             // By its address alone.
-                            futex_wake(self.place(at), EVERYBODY);
+                            futex_wake(self.place(at).word(), EVERYBODY);
                         }
                         return;
                     }
@@ -308,7 +376,7 @@ impl RwLock {
     /// Frees a place whose process has ended.
     fn bury(&self, at: usize) {
         let value = self.place(at).load(Ordering::SeqCst);
-        if value != 0 && owner::process_ended(value >> PROCESS, NO_COOKIE) {
+        if value != 0 && owner::process_ended(word_of(value) >> PROCESS, cookie_of(value)) {
             let _ = self.place(at).compare_exchange(value, 0, Ordering::SeqCst, Ordering::SeqCst);
         }
     }
@@ -344,7 +412,7 @@ impl RwLock {
     /// Takes the lock for writing, alone.
     pub fn write_lock(&self, timeout: Timeout) -> Outcome<Acquired> {
         let me = robust::me().ok_or(NO_MEMORY)?;
-        if me.newest_within(&self.slots).is_some() || me.reads(self) != 0 {
+        if me.newest_within(&self.slots).is_some() || self.reads(me) != 0 {
             return Err(DEADLOCK);
         }
         let deadline = timeout.deadline();
@@ -357,6 +425,9 @@ impl RwLock {
             }
             self.inside().store(1, Ordering::SeqCst);
             if !self.prefers_readers() || self.is_empty() {
+                if acquired == Acquired::OwnerDied {
+                    self.writers.tell();
+                }
                 return Ok(acquired);
             }
             // A reader was faster.
@@ -378,7 +449,7 @@ impl RwLock {
                 continue;
             }
             me.pend(slot.spot());
-            let result = slot.wait_free(me, &mut patience);
+            let result = slot.wait_free(me, &self.writers, &mut patience);
             me.pend_nothing();
             result?;
         }
@@ -388,10 +459,13 @@ impl RwLock {
                 if value == 0 {
                     break;
                 }
+                if self.is_read_elsewhere(me, value) {
+                    return Err(DEADLOCK);
+                }
                 self.bury(at);
                 if self.place(at).load(Ordering::SeqCst) == value {
                     patience.may_wait()?;
-                    patience.after(futex_wait(self.place(at), value, patience.until()))?;
+                    patience.after(futex_wait(self.place(at).word(), word_of(value), patience.until()))?;
                 }
             }
         }
@@ -420,7 +494,7 @@ impl RwLock {
     fn unlock_slowly(&self) -> Outcome<()> {
         let me = robust::me().ok_or(NO_MEMORY)?;
         let Some(offset) = me.newest_within(self) else {
-            if me.reads(self) == 0 {
+            if self.reads(me) == 0 {
                 return Err(NOT_OWNER);
             }
             self.part(me);
@@ -442,7 +516,10 @@ impl RwLock {
     pub fn reopen(&self) {
         self.writers.reopen();
         self.slots.iter().for_each(Lock::reopen);
-        (0..PLACES).for_each(|at| self.place(at).store(0, Ordering::SeqCst));
+        (0..PLACES).for_each(|at| {
+            self.place(at).swap(0, Ordering::SeqCst);
+        });
+        self.name().store(0, Ordering::SeqCst);
     }
 
     /// Says that the data which a dead writer left is whole again. Only the writer may.

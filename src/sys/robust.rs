@@ -114,12 +114,14 @@ struct Held {
     depth: u32,
 }
 
-/// A lock that the thread reads without a slot of its own, and how often.
+/// A lock that the thread reads without a slot of its own, and how often. The name tells it from a later lock at the address, and
+/// from its own other addresses.
 #[repr(C)]
 #[derive(Clone, Copy)]
 struct Read {
     lock: usize,
     times: u32,
+    name: u32,
 }
 
 /// A thread's private record. It lies in memory that the kernel zeroes in a forked child, so `tid` 0 means: not set
@@ -137,12 +139,12 @@ struct Record {
     /// What the thread, and its process, put into a lock that they hold: number and cookie.
     holder: u64,
     process_holder: u64,
-    /// The last holder that was seen alive, and when. In this thread's time, so nobody else's clock matters.
+    /// The last thread that was seen alive with a lock, and when. In this thread's time, so nobody else's clock matters.
     seen: u64,
     seen_ns: u64,
     anchor: Anchor,
     held: [Held; ROOM],
-    /// What it reads in a place of its process's, by the lock's address: never on a list.
+    /// What it reads in a place of its process's: never on a list. Other threads look at it (`held`).
     reads: [Read; MOST_HELD],
     reading: u32,
     /// For threads that no C library has given a head, and a place for the pending entry where there is no list.
@@ -244,11 +246,15 @@ impl Me {
         }
     }
 
-    /// Whether the holder of a lock has ended, as far as this thread has looked within the last few microseconds or
-    /// can find out now: a look costs some system calls, and who tries again and again must not pay for each.
+    /// Whether the holder of a lock has ended. A look costs some system calls, and who tries again and again must not pay for each where the
+    /// kernel marks a lock: a thread counts as alive for some microseconds after a look. A process is always looked for.
     pub fn sees_end(self, holder: u64, kind: OwnerKind) -> bool {
         /// Less than it takes to learn of a death in another way.
         const FRESH_NS: u64 = 10_000;
+        let look = || owner::has_ended(word_of(holder) & OWNER, cookie_of(holder), kind);
+        if kind == OwnerKind::Process {
+            return look();
+        }
         let record = self.0;
         let now = now_ns();
         // SAFETY: the record is this thread's.
@@ -256,7 +262,7 @@ impl Me {
             if (*record).seen == holder && now.wrapping_sub((*record).seen_ns) < FRESH_NS {
                 return false;
             }
-            let ended = owner::has_ended(word_of(holder) & OWNER, cookie_of(holder), kind);
+            let ended = look();
             if !ended {
                 ((*record).seen, (*record).seen_ns) = (holder, now);
             }
@@ -291,6 +297,17 @@ impl Me {
     /// Whether the thread holds any lock.
     pub fn holds_any(self) -> bool {
         self.record().count != 0
+    }
+
+    /// Whether it holds any lock but this one.
+    pub fn holds_besides(self, spot: Spot) -> bool {
+        self.record().held[..self.record().count as usize].iter().any(|held| held.spot != spot)
+    }
+
+    /// Whether it reads any lock in a place of its process's.
+    #[inline(always)]
+    pub fn reads_any(self) -> bool {
+        self.record().reading != 0
     }
 
     /// Whether the thread holds as many locks as it may.
@@ -445,38 +462,56 @@ impl Me {
         held.iter().rev().find_map(|held| held.spot.offset_in(object))
     }
 
-    /// Whether the thread holds a lock in these bytes.
+    /// Whether the thread holds a lock in these bytes, or reads one there in a place of its process's.
     pub fn holds_within(self, address: usize, length: usize) -> bool {
+        let is_within = |at: usize| at.wrapping_sub(address) < length;
         let held = &self.record().held[..self.record().count as usize];
-        held.iter().any(|held| (held.spot.0 as usize).wrapping_sub(address) < length)
+        held.iter().any(|held| is_within(held.spot.0 as usize))
+            || self.all_reads().iter().any(|read| is_within(read.lock))
     }
 
-    /// How often the thread reads a lock in a place of its process's.
-    pub fn reads<T>(self, lock: *const T) -> u32 {
-        self.find_read(lock).map_or(0, |index| self.record().reads[index].times)
+    fn all_reads(&self) -> &[Read] {
+        &self.record().reads[..self.record().reading as usize]
+    }
+
+    /// How often the thread reads the lock of this name in a place of its process's.
+    pub fn reads<T>(self, lock: *const T, name: u32) -> u32 {
+        let found = self.find_read(lock).map(|index| self.record().reads[index]);
+        found.filter(|read| read.name == name).map_or(0, |read| read.times)
+    }
+
+    /// Whether it does so by another address than this.
+    pub fn reads_elsewhere<T>(self, lock: *const T, name: u32) -> bool {
+        self.all_reads().iter().any(|read| read.name == name && read.lock != lock as usize)
     }
 
     fn find_read<T>(self, lock: *const T) -> Option<usize> {
-        let reads = &self.record().reads[..self.record().reading as usize];
-        reads.iter().position(|read| read.lock == lock as usize)
+        self.all_reads().iter().position(|read| read.lock == lock as usize)
     }
 
-    /// Sets that; whether there was room.
-    pub fn set_reads<T>(self, lock: *const T, times: u32) -> bool {
+    /// Sets how often it does; whether there was room. Who reads the record from the newest read down (`held`) misses none that stays:
+    /// the newest one is in its new place before the count goes down, and is whole before the count goes up.
+    pub fn set_reads<T>(self, lock: *const T, name: u32, times: u32) -> bool {
         let found = self.find_read(lock);
-        // SAFETY: the record is this thread's.
-        let record = unsafe { &mut *self.0 };
-        match found {
-            Some(index) if times == 0 => {
-                record.reading -= 1;
-                record.reads[index] = record.reads[record.reading as usize];
-            }
-            Some(index) => record.reads[index].times = times,
-            None if times == 0 => {}
-            None => {
-                let Some(free) = record.reads.get_mut(record.reading as usize) else { return false };
-                *free = Read { lock: lock as usize, times };
-                record.reading += 1;
+        let read = Read { lock: lock as usize, times, name };
+        let record = self.0;
+        // SAFETY: the record is this thread's, and `found` below the count.
+        unsafe {
+            let count = (*record).reading as usize;
+            match found {
+                Some(index) if times == 0 => {
+                    (*record).reads[index] = (*record).reads[count - 1];
+                    order();
+                    (*record).reading = count as u32 - 1;
+                }
+                Some(index) => (*record).reads[index] = read,
+                None if times == 0 => {}
+                None if count == MOST_HELD => return false,
+                None => {
+                    (*record).reads[count] = read;
+                    order();
+                    (*record).reading = count as u32 + 1;
+                }
             }
         }
         true

@@ -8,6 +8,7 @@
 #include <linux/filter.h>
 #include <linux/sched.h>
 #include <linux/seccomp.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -27,7 +28,7 @@
 
 static struct shared {
     tine_mutex plain, owned, interruptible, other;
-    tine_rwlock written, read;
+    tine_rwlock written, read, crowded;
     tine_semaphore given;
     volatile int ready;
 } *s;
@@ -84,6 +85,7 @@ static void take_all(void)
     CHECK_RC(tine_mutex_lock(&s->interruptible, 0), 0);
     CHECK_RC(tine_rwlock_write_lock(&s->written, 0), 0);
     CHECK_RC(tine_rwlock_read_lock(&s->read, 0), 0);
+    CHECK_RC(tine_rwlock_read_lock(&s->crowded, 0), 0);
 }
 
 /* A process that holds all of it, and is dead when this returns; to be reaped still, if `unreaped`. */
@@ -109,6 +111,7 @@ static void find_out(int64_t timeout_ns)
     CHECK_RC(tine_mutex_lock(&s->interruptible, timeout_ns), -EOWNERDEAD);
     CHECK_RC(tine_rwlock_write_lock(&s->written, timeout_ns), -EOWNERDEAD);
     CHECK_RC(tine_rwlock_write_lock(&s->read, timeout_ns), 0);
+    CHECK_RC(tine_rwlock_write_lock(&s->crowded, timeout_ns), 0);
 }
 
 static void denied(int holder, int waiter, int64_t timeout_ns)
@@ -225,6 +228,29 @@ static void executed(void)
     CHECK_EQ(exit_code(pid), 128 + SIGKILL);
 }
 
+static void *reads(void *unused)
+{
+    (void)unused;
+    CHECK_RC(tine_rwlock_read_lock(&s->crowded, 0), 0);
+    __atomic_add_fetch(&s->ready, 1, __ATOMIC_SEQ_CST);
+    for (;;) pause();
+    return NULL;
+}
+
+/* Has all places of their own, so that the next to read shares one with its process. */
+static pid_t crowd(void)
+{
+    pid_t pid;
+    s->ready = 0;
+    if ((pid = fork()) == 0) {
+        pthread_t thread;
+        for (int i = 1; i < TINE_RWLOCK_READERS; i++) CHECK(pthread_create(&thread, NULL, reads, NULL) == 0);
+        reads(NULL);
+    }
+    while (s->ready < TINE_RWLOCK_READERS) sched_yield();
+    return pid;
+}
+
 /* A number that has been given out again, in the kernel's only other way to make a process with a number of one's choice. */
 static void namesake(void)
 {
@@ -234,7 +260,9 @@ static void namesake(void)
         CHECK(unshare(CLONE_NEWPID) == 0 || unshare(CLONE_NEWUSER | CLONE_NEWPID) == 0);
         if ((first = fork()) == 0) {
             fresh();
-            pid_t dead = dead_holder(NO_LIST), again = dead;
+            pid_t readers = crowd(), dead = dead_holder(NO_LIST), again = dead;
+            CHECK(kill(readers, SIGKILL) == 0);
+            CHECK_EQ(exit_code(readers), 128 + SIGKILL);
             struct clone_args how;
             memset(&how, 0, sizeof how);
             how.exit_signal = SIGCHLD;
@@ -275,6 +303,7 @@ static void other_time(void)
         _exit(exit_code(inner));
     }
     CHECK_EQ(exit_code(outer), 0);
+    CHECK_RC(tine_rwlock_unlock(&s->crowded), 0);
     CHECK_RC(tine_rwlock_unlock(&s->read), 0);
     CHECK_RC(tine_rwlock_unlock(&s->written), 0);
     CHECK_RC(tine_mutex_unlock(&s->interruptible), 0);
@@ -395,6 +424,36 @@ static void reopened(void)
     CHECK_RC(tine_mutex_lock(&s->plain, 0), -EDEADLK); /* the original is held as before */
 }
 
+/* Who has tried a moment ago, and hears of the holder's end in another way, gets the lock at the next try. */
+static void tried_before(void)
+{
+    for (int i = 0; i < 200; i++) {
+        int rc;
+        fresh();
+        s->ready = 0;
+        pid_t pid = fork();
+        if (pid == 0) {
+            CHECK_RC(tine_mutex_lock(&s->owned, 0), 0);
+            s->ready = 1;
+            usleep(100 + i % 50 * 10);
+            _exit(0);
+        }
+        while (!s->ready) sched_yield();
+        struct pollfd end = {(int)syscall(SYS_pidfd_open, pid, 0), POLLIN, 0};
+        CHECK(end.fd >= 0);
+        do {
+            int ended = poll(&end, 1, 0);
+            rc = tine_mutex_lock(&s->owned, 0);
+            if (ended) CHECK_RC(rc, -EOWNERDEAD);
+        } while (rc == -EAGAIN);
+        CHECK_RC(rc, -EOWNERDEAD);
+        CHECK_RC(tine_mutex_repair(&s->owned), 0);
+        CHECK_RC(tine_mutex_unlock(&s->owned), 0);
+        CHECK_EQ(exit_code(pid), 0);
+        CHECK(close(end.fd) == 0);
+    }
+}
+
 static void scribbled(void) { damaged(0); }
 static void long_list(void) { damaged(1); }
 static void ticking_long(void) { ticking(LONG); }
@@ -404,7 +463,7 @@ int main(int argc, char **argv)
 {
     /* Each in a process of its own, which may end with what it holds. */
     static void (*const scenes[])(void) = {everything_denied, alive, nowhere, executed, namesake, other_time, scribbled,
-                                           long_list, ticking_long, ticking_short, mapped_twice, reopened};
+                                           long_list, ticking_long, ticking_short, mapped_twice, reopened, tried_before};
     if (argc > 1 && strcmp(argv[1], "--stay") == 0)
         for (;;) pause();
     s = (struct shared *)mmap(NULL, sizeof *s, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);

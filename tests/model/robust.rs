@@ -159,12 +159,24 @@ impl Me {
         on_thread(self.0, |thread| thread.held.iter().rev().find_map(|held| held.0.offset_in(object)))
     }
 
+    pub fn holds_besides(self, spot: Spot) -> bool {
+        on_thread(self.0, |thread| thread.held.iter().any(|held| held.0 != spot))
+    }
+
     /// Without places beside the slots nobody reads there.
-    pub fn reads<T>(self, _: *const T) -> u32 {
+    pub fn reads_any(self) -> bool {
+        false
+    }
+
+    pub fn reads<T>(self, _: *const T, _: u32) -> u32 {
         0
     }
 
-    pub fn set_reads<T>(self, _: *const T, _: u32) -> bool {
+    pub fn reads_elsewhere<T>(self, _: *const T, _: u32) -> bool {
+        false
+    }
+
+    pub fn set_reads<T>(self, _: *const T, _: u32, _: u32) -> bool {
         true
     }
 

@@ -44,6 +44,11 @@ impl Lock {
         by_thread
     }
 
+    /// Whether the word names the caller, by whatever address it took the lock.
+    pub fn names(&self, me: Me) -> bool {
+        holder_of(self.pair.load(Ordering::SeqCst)) == me.holder()
+    }
+
     /// Whether the caller's process holds it.
     pub(super) fn is_process(&self, me: Me) -> bool {
         holder_of(self.pair.load(Ordering::Relaxed)) == self.process_name(me)
@@ -65,6 +70,13 @@ impl Lock {
             self.pair.swap(pair_of(died, 0), Ordering::SeqCst);
         }
         self.namespace.store(0, Ordering::Relaxed);
+    }
+
+    /// The holder hears of a death: of a lock that repairs itself nobody else needs to.
+    pub fn tell(&self) {
+        if self.flags() & AUTO_REPAIR != 0 && self.state() == INCONSISTENT {
+            self.set_state(CONSISTENT);
+        }
     }
 
     /// Says that the data is whole again.

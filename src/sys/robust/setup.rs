@@ -6,7 +6,6 @@
 //! destructor, which some C libraries allocate memory to remember: a record whose thread has ended is found when another
 //! is needed.
 
-use super::held::{List, read_word};
 use super::{Anchor, ENTRY, Head, Me, Record, exchange_record, forced_off, local_record, order, pair_of};
 use crate::sys::owner::{self, OwnerKind};
 use crate::sys::{kernel, memory};
@@ -113,18 +112,12 @@ fn is_gone(tid: u32) -> bool {
     asked != 0 && crate::sys::errno() == libc::ESRCH
 }
 
-/// The lists of which the kernel does not know, where it is too old for that or sees to none of this C library's threads: of each thread
-/// that lives, its number and its list.
-pub(super) fn own_lists() -> impl Iterator<Item = (u32, List)> {
-    arena().into_iter().flat_map(Arena::records).filter_map(|record| {
+/// The threads that live, of those whose record, given by its address, `matches`.
+pub(super) fn records_of_living(matches: impl Fn(usize) -> bool) -> impl Iterator<Item = u32> {
+    arena().into_iter().flat_map(Arena::records).filter_map(move |record| {
         // SAFETY: records are never unmapped, and the claim is an atomic that threads share.
         let tid = unsafe { &(*record).claim }.load(Ordering::Relaxed) as u32;
-        // The rest is the other thread's, and read like another process's memory.
-        let at = |offset: usize| record.addr() + offset;
-        let head = at(offset_of!(Record, own_head));
-        let is_own = read_word(at(offset_of!(Record, head))) == Some(head);
-        let first = at(offset_of!(Record, anchor) + ANCHOR_ENTRY);
-        (tid != 0 && is_own && !is_gone(tid)).then_some((tid, List { head, first }))
+        (tid != 0 && matches(record.addr()) && !is_gone(tid)).then_some(tid)
     })
 }
 
