@@ -323,8 +323,9 @@ fn place(fd: &OwnedFd, length: usize, options: &SegmentOptions) -> Result<Mappin
 /// What the processes that share locks have to agree on: where the C library's robust list has its entries, and how
 /// long the locks are.
 fn layout() -> u64 {
-    /// Moves when the same bytes come to mean something else. 2: the holder's cookie stands beside its number.
-    const LOCKS: u64 = 2;
+    /// Moves when the same bytes come to mean something else. 2: the holder's cookie stands beside its number. 3: a barrier's seats
+    /// say how their meeting ended, a condition's book has two words.
+    const LOCKS: u64 = 3;
     let locks = LOCKS << 8 | size_of::<crate::sync::Mutex>() as u64;
     (robust::ENTRY as u64) << 32 | (size_of::<usize>() as u64) << 16 | locks
 }

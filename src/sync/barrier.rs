@@ -14,6 +14,18 @@
 //! sleep on the meeting's word and on the watcher's seat. So a meeting costs what its parties cost, not their square. Who
 //! has been woken by a seat wakes everybody once the meeting is over, because the one who ended it may have died before it had.
 //!
+//! How a meeting ended is told apart from where the barrier is by now: any number of resets may have passed before a party that waits
+//! runs again. So a reset is marked in the seats of all who came, before the next meeting begins: a party whose seat says nothing
+//! when its meeting is over has met.
+//!
+//! | a seat's meeting | means | becomes |
+//! |---|---|---|
+//! | n, 0 | it is a party's of meeting n, or was | n, RESET by whoever finishes the reset of n; another meeting's number by who has the seat next |
+//! | n, RESET | meeting n ended by a reset | another meeting's number by who has the seat next |
+//!
+//! Who came to n had written n before, and nobody comes once the word says RESET, so no seat is missed. Several may
+//! finish one reset; one that is slow finds other numbers than n, in the word as in the seats, and changes nothing.
+//!
 //! The last to leave, not the last to come, is the one that is told so: by then nobody else looks at the barrier any more,
 //! and it may be freed. Those who leave count themselves out as the last thing they do. One that dies on its way out is never
 //! counted out, and then nobody is told.
@@ -49,7 +61,8 @@ const MOST_WATCHED: usize = 128;
 struct Seat {
     #[cfg(not(target_env = "musl"))]
     word: AtomicU32,
-    /// The meeting that it is for. Written by the party that has the seat, before it counts as come.
+    /// The meeting that it is for, as the word has it. Written by the party that has the seat, before it counts as come; RESET is added
+    /// by who finishes a reset.
     meeting: AtomicU32,
     #[cfg(target_env = "musl")]
     word: AtomicU32,
@@ -70,18 +83,18 @@ const _: () =
 #[repr(C, align(8))]
 #[derive(Debug)]
 pub struct Barrier {
-    /// The word: the meeting's number, above BROKEN and RESET. Beside it: how many have come, the watcher's seat, and which of the
-    /// last meetings ended by a reset. SeqCst: seats are looked at next.
+    /// The word: the meeting's number, above BROKEN and RESET. Beside it: how many have come, and the watcher's seat. SeqCst: seats
+    /// are looked at next.
     state: Pair,
-    /// Who is still to leave: a meeting's number, in the upper half, and how many.
-    leaving: AtomicU32,
+    /// Who is still to leave: a meeting's word, and how many. Written by those who are about to end that meeting, then by those who leave.
+    leaving: Pair,
     /// Not written after the start, as the flags.
     parties: AtomicU32,
     flags: AtomicU32,
     /// The PID namespace whose numbers the seats hold; 0 until the first use.
     namespace: AtomicU32,
     unseen: Unseen,
-    reserved: [AtomicU32; 9],
+    reserved: [AtomicU32; 8],
     bays: [Bay; BAYS],
 }
 
@@ -104,7 +117,8 @@ fn on(meeting: u32) -> u32 {
 const COME: u32 = 0xff;
 const WATCHER: u32 = 8;
 const NOBODY: u32 = 0xff;
-const RESETS: u32 = 16;
+/// Nobody has come.
+const EMPTY: u32 = NOBODY << WATCHER;
 
 fn watcher(number: u32) -> u32 {
     // Anybody may have written there.
@@ -116,11 +130,6 @@ fn watcher(number: u32) -> u32 {
 
 fn with_watcher(number: u32, seat: u32) -> u32 {
     number & !(NOBODY << WATCHER) | seat << WATCHER
-}
-
-/// What stands beside the next meeting's word.
-fn begun(number: u32, by_reset: bool) -> u32 {
-    (number >> RESETS << 1 | u32::from(by_reset)) << RESETS | NOBODY << WATCHER
 }
 
 /// How a meeting ended.
@@ -138,8 +147,8 @@ impl Barrier {
             return Err(INVALID);
         }
         Ok(Barrier {
-            state: Pair::new((0, NOBODY << WATCHER)),
-            leaving: AtomicU32::new(0),
+            state: Pair::new((0, EMPTY)),
+            leaving: Pair::new((0, 0)),
             parties: AtomicU32::new(parties),
             flags: AtomicU32::new(flags),
             namespace: AtomicU32::new(0),
@@ -237,7 +246,7 @@ impl Barrier {
             let (seat, spot) = (self.seat(meeting, index), self.spot(meeting, index));
             let word = seat.word.load(Ordering::Relaxed);
             // One who has just died of this meeting keeps the seat, or nobody would ever know.
-            if word & OWNER != 0 || word & DIED != 0 && seat.meeting.load(Ordering::SeqCst) == meeting {
+            if word & OWNER != 0 || word & DIED != 0 && seat.meeting.load(Ordering::SeqCst) == on(meeting) {
                 continue;
             }
             me.pend(spot);
@@ -246,7 +255,7 @@ impl Barrier {
             let taken = seat.word.compare_exchange(word, mine, Ordering::SeqCst, Ordering::Relaxed).is_ok();
             if taken {
                 me.push(spot);
-                seat.meeting.store(meeting, Ordering::SeqCst);
+                seat.meeting.store(on(meeting), Ordering::SeqCst);
             }
             me.pend_nothing();
             if taken {
@@ -272,7 +281,7 @@ impl Barrier {
         let word = seat.word.load(Ordering::SeqCst);
         let died =
             word & DIED != 0 || look && word & OWNER != 0 && owner::thread_ended(word & OWNER, NO_COOKIE);
-        (died && seat.meeting.load(Ordering::SeqCst) == meeting, word)
+        (died && seat.meeting.load(Ordering::SeqCst) == on(meeting), word)
     }
 
     fn has_dead(&self, meeting: u32, look: bool) -> bool {
@@ -299,7 +308,7 @@ impl Barrier {
                     continue;
                 }
                 self.expect_to_leave(meeting, parties);
-                if self.change((word, number), (on(meeting.wrapping_add(1)), begun(number, false))) {
+                if self.change((word, number), (on(meeting.wrapping_add(1)), EMPTY)) {
                     futex_wake(self.state.word(), EVERYBODY);
                     return Ok(Some(Ended::Met));
                 }
@@ -319,14 +328,16 @@ impl Barrier {
         self.state.compare_exchange(old, new, Ordering::SeqCst, Ordering::SeqCst).is_ok()
     }
 
-    /// Whether and how a meeting is over.
-    fn ended(&self, meeting: u32) -> Option<Ended> {
-        let (word, number) = self.state.load(Ordering::SeqCst);
-        match (word >> MEETING).wrapping_sub(meeting) & (u32::MAX >> MEETING) {
-            0 => (word != on(meeting)).then_some(Ended::Broken),
-            // So many meetings ago.
-            age @ 1..=16 if number >> (RESETS + age - 1) & 1 != 0 => Some(Ended::Broken),
-            _ => Some(Ended::Met),
+    /// Whether and how the meeting of a party that has come is over.
+    fn ended(&self, meeting: u32, seat: u32) -> Option<Ended> {
+        let (word, _) = self.state.load(Ordering::SeqCst);
+        // After the word: a reset is marked here before another meeting begins.
+        if self.seat(meeting, seat).meeting.load(Ordering::SeqCst) == on(meeting) | RESET {
+            return Some(Ended::Broken);
+        }
+        match word >> MEETING == meeting {
+            true => (word != on(meeting)).then_some(Ended::Broken),
+            false => Some(Ended::Met),
         }
     }
 
@@ -337,7 +348,7 @@ impl Barrier {
         let mut patience = Patience::new(timeout, interruptible, true);
         let mut by_seat = false;
         let code = loop {
-            if let Some(ended) = self.ended(meeting) {
+            if let Some(ended) = self.ended(meeting, seat) {
                 if by_seat {
                     // The kernel's wake-up: who ended the meeting may have died before it had woken the others.
                     futex_wake(self.state.word(), EVERYBODY);
@@ -434,7 +445,7 @@ impl Barrier {
     fn give_up(&self, meeting: u32, seat: u32, code: Code) -> Outcome<Ended> {
         let code = if code != INTERRUPTED && self.has_dead(meeting, true) { Code::BROKEN } else { code };
         loop {
-            if let Some(ended) = self.ended(meeting) {
+            if let Some(ended) = self.ended(meeting, seat) {
                 return Ok(ended);
             }
             let (word, number) = self.state.load(Ordering::SeqCst);
@@ -461,12 +472,15 @@ impl Barrier {
 
     /// Before a meeting ends: so many will leave it. Of several who would like to end it all say the same.
     fn expect_to_leave(&self, meeting: u32, parties: u32) {
-        let mut now = self.leaving.load(Ordering::SeqCst);
-        while (meeting as u16).wrapping_sub((now >> 16) as u16) as i16 > 0 || now & 0xffff == 0 {
-            let all = meeting << 16 | parties;
-            match self.leaving.compare_exchange(now, all, Ordering::SeqCst, Ordering::SeqCst) {
-                Ok(_) => return,
-                Err(other) => now = other,
+        let all = (on(meeting), parties);
+        loop {
+            // Whatever stands there, which may be of one that died on its way out, is of the past if the meeting is still on after that.
+            let now = self.leaving.load(Ordering::SeqCst);
+            if now == all || self.state.load(Ordering::SeqCst).0 != on(meeting) {
+                return;
+            }
+            if self.leaving.compare_exchange(now, all, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
+                return;
             }
         }
     }
@@ -474,9 +488,10 @@ impl Barrier {
     /// The last look at the barrier; whether nobody else will look at it any more.
     fn leave(&self, meeting: u32) -> bool {
         let mut now = self.leaving.load(Ordering::SeqCst);
-        while now >> 16 == meeting & 0xffff {
-            match self.leaving.compare_exchange(now, now - 1, Ordering::SeqCst, Ordering::SeqCst) {
-                Ok(_) => return now & 0xffff == 1,
+        while now.0 == on(meeting) && now.1 > 0 {
+            let left = (now.0, now.1 - 1);
+            match self.leaving.compare_exchange(now, left, Ordering::SeqCst, Ordering::SeqCst) {
+                Ok(_) => return left.1 == 0,
                 Err(other) => now = other,
             }
         }
@@ -494,10 +509,26 @@ impl Barrier {
     fn finish_reset(&self) {
         let (mut word, mut number) = self.state.load(Ordering::SeqCst);
         while word & RESET != 0 {
-            let whole = (on((word >> MEETING).wrapping_add(1)), begun(number, true));
+            let meeting = word >> MEETING;
+            if number & COME != 0 {
+                self.tell_of_reset(meeting);
+            }
+            let whole = (on(meeting.wrapping_add(1)), EMPTY);
             match self.state.compare_exchange((word, number), whole, Ordering::SeqCst, Ordering::SeqCst) {
                 Ok(_) => return,
                 Err(now) => (word, number) = now,
+            }
+        }
+    }
+
+    /// Marks the seats of all who came to a meeting: they may run again long after it.
+    fn tell_of_reset(&self, meeting: u32) {
+        for seat in 0..self.range() as u32 {
+            let of = &self.seat(meeting, seat).meeting;
+            // Not the seat of another meeting, should this one have been over for long.
+            if of.load(Ordering::SeqCst) == on(meeting) {
+                let reset = on(meeting) | RESET;
+                let _ = of.compare_exchange(on(meeting), reset, Ordering::SeqCst, Ordering::SeqCst);
             }
         }
     }

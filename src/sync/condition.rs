@@ -9,6 +9,17 @@
 //! nothing is lost with anybody who dies before: who is woken by the kernel looks at the book, and if anything is
 //! open there wakes everybody. A wait may always end for no reason, and a death is rare.
 //!
+//! Who stands in line waits for somebody who may be stopped, or be nobody, so the caller's time and signals end that too. It has a
+//! notification in hand, which nobody would answer for on its way to the mutex without the baton. So it wakes everybody, and is
+//! one of those: its wait ends as notified. Everybody's line ends with that round, so that happens once, however many stand there.
+//!
+//! | in line, its time runs out, or a signal comes | then |
+//! |---|---|
+//! | the baton's holder is stopped, slow, or a number that somebody wrote there | another round: all in line and all asleep go for the mutex, with nothing in hand |
+//! | the holder goes on after that | what it takes off the book belongs to another round: nothing changes |
+//! | it dies after that, before all have been woken | `owed`; `deaths` pending, as who wakes everybody |
+//! | a living one has just been passed the baton, or is about to be | the same, and nobody's notification is lost: all have been woken |
+//!
 //! | dies | leaves | seen by |
 //! |---|---|---|
 //! | a notifier, between the book and the wake-up | `owed`; `deaths` pending | who is woken by `deaths` |
@@ -31,7 +42,9 @@ use crate::error::Code;
 use crate::sync::gate::{EVERYBODY, Unseen};
 use crate::sys::clock::{Deadline, Timeout};
 use crate::sys::owner;
-use crate::sys::prim::{AtomicU32, AtomicU64, MODEL, Ordering, Wait, futex_wait, futex_wait_any, futex_wake};
+use crate::sys::prim::{
+    AtomicU32, AtomicU64, Both, MODEL, Ordering, Pair, Wait, futex_wait, futex_wait_any, futex_wake,
+};
 use crate::sys::robust::{self, DIED, ENTRY, Me, OWNER, Spot, WAITERS};
 use core::array::from_fn;
 use core::mem::{offset_of, size_of};
@@ -48,20 +61,20 @@ pub struct Condition {
     deaths: AtomicU32,
     #[cfg(target_env = "musl")]
     baton: AtomicU32,
+    /// See `Book`.
+    book: Pair,
     /// Moves with every wake-up, so that a waiter which isn't asleep yet sees that one has been. Written by notifiers.
     sequence: AtomicU32,
-    /// See `Book`.
-    book: AtomicU32,
     /// WAITERS while some may stand in line for the baton, taken away by who passes it on.
     line: AtomicU32,
     /// 0: nobody waits. Moved by every waiter, and zeroed by a notifier that found nobody since.
     waiting: AtomicU32,
     /// Not written after the start.
     flags: AtomicU32,
-    unseen: Unseen,
     /// The kernel's way to the next lock of the thread with the baton.
     entry: AtomicU64,
-    unused: [AtomicU64; 3],
+    unseen: Unseen,
+    reserved: [AtomicU32; 5],
 }
 
 const _: () = assert!(
@@ -73,7 +86,7 @@ const _: () = assert!(
 /// What the book says. It is changed as one, and starts anew with each round.
 #[derive(Clone, Copy)]
 struct Book {
-    /// How often everybody has been woken.
+    /// How often everybody has been woken. A whole word: the round of one that is stopped meanwhile must not come again.
     round: u32,
     /// How many are about to take the baton, and may have died of it.
     transit: u32,
@@ -82,21 +95,17 @@ struct Book {
 }
 
 impl Book {
-    const TRANSIT: u32 = 12;
-    const ROUND: u32 = 20;
+    const TRANSIT: u32 = 20;
+    /// As many threads as a system can have, and more are woken all at once.
     const MOST_OWED: u32 = (1 << Book::TRANSIT) - 1;
-    const MOST_TRANSIT: u32 = (1 << (Book::ROUND - Book::TRANSIT)) - 1;
+    const MOST_TRANSIT: u32 = u32::MAX >> Book::TRANSIT;
 
-    fn new(word: u32) -> Book {
-        Book {
-            round: word >> Book::ROUND,
-            transit: word >> Book::TRANSIT & Book::MOST_TRANSIT,
-            owed: word & Book::MOST_OWED,
-        }
+    fn new((round, counts): Both) -> Book {
+        Book { round, transit: counts >> Book::TRANSIT, owed: counts & Book::MOST_OWED }
     }
 
-    fn word(self) -> u32 {
-        self.round << Book::ROUND | self.transit << Book::TRANSIT | self.owed
+    fn both(self) -> Both {
+        (self.round, self.transit << Book::TRANSIT | self.owed)
     }
 }
 
@@ -119,14 +128,14 @@ impl Condition {
         Ok(Condition {
             baton: AtomicU32::new(0),
             deaths: AtomicU32::new(0),
+            book: Pair::new((0, 0)),
             sequence: AtomicU32::new(0),
-            book: AtomicU32::new(0),
             line: AtomicU32::new(0),
             waiting: AtomicU32::new(0),
             flags: AtomicU32::new(flags),
-            unseen: Unseen::new(),
             entry: AtomicU64::new(0),
-            unused: from_fn(|_| AtomicU64::new(0)),
+            unseen: Unseen::new(),
+            reserved: from_fn(|_| AtomicU32::new(0)),
         })
     }
 
@@ -192,7 +201,7 @@ impl Condition {
             let (wait, by) = self.doze(&self.sequence, sequence, baton, patience.until());
             match patience.after(wait) {
                 Ok(Then::Look { slept: true }) if wait == Wait::Woken && by == 0 && missed() => {
-                    return Ok(self.line_up(me, round));
+                    return Ok(self.line_up(me, round, patience));
                 }
                 // Somebody has died, and may have had something in hand.
                 Ok(Then::Look { slept: true }) if wait == Wait::Woken && by != 0 && self.is_open(round) => {
@@ -228,8 +237,9 @@ impl Condition {
             .unwrap_or_else(|| (futex_wait(word, value, soon()), 0))
     }
 
-    /// With a notification: waits until the baton is free, and takes it. `deaths` is pending, before and after.
-    fn line_up(&self, me: Me, round: u32) -> Woken {
+    /// With a notification: waits until the baton is free, and takes it. Where the caller's patience ends before, it wakes everybody,
+    /// because on its own way nobody would answer for what it has in hand. `deaths` is pending, before and after.
+    fn line_up(&self, me: Me, round: u32, patience: &mut Patience) -> Woken {
         let mut slept = false;
         let woken = loop {
             if self.read().round != round {
@@ -239,22 +249,31 @@ impl Condition {
             if baton & DIED != 0 {
                 break self.rouse();
             }
-            if baton & OWNER == 0 {
-                if self.take_baton(me, baton, round) {
-                    break Woken::ByBaton;
-                }
-                continue;
+            let free = baton & OWNER == 0;
+            if free && self.take_baton(me, baton, round) {
+                break Woken::ByBaton;
             }
-            self.line.store(WAITERS, Ordering::SeqCst);
-            match self.doze(&self.line, WAITERS, baton, Deadline::NEVER) {
-                (Wait::Woken, by) => {
-                    slept = true;
-                    if by != 0 && self.is_open(round) {
-                        break self.rouse();
-                    }
+            let mut by_death = false;
+            let then = patience.may_wait().and_then(|()| {
+                if free {
+                    return Ok(Then::Look { slept: false });
                 }
-                (Wait::TimedOut, _) if self.is_lost(baton) => break self.rouse(),
-                _ => {}
+                self.line.store(WAITERS, Ordering::SeqCst);
+                let (wait, by) = self.doze(&self.line, WAITERS, baton, patience.until());
+                slept |= wait == Wait::Woken;
+                by_death = wait == Wait::Woken && by != 0;
+                patience.after(wait)
+            });
+            match then {
+                Ok(Then::Look { .. }) if by_death && self.is_open(round) => break self.rouse(),
+                Ok(Then::Look { .. }) => {}
+                Ok(Then::Check) if !self.is_lost(baton) => {}
+                Ok(Then::Check) => break self.rouse(),
+                Err(_) => {
+                    // Waits that are shorter than a slice must find a dead holder as well.
+                    self.is_lost(baton);
+                    break self.rouse();
+                }
             }
         };
         if slept {
@@ -281,7 +300,7 @@ impl Condition {
             me.push(self.baton_spot());
         }
         me.pend(self.deaths_spot());
-        self.write(round, |book| Book { transit: book.transit - 1, ..book });
+        self.write(round, |book| Book { transit: book.transit.saturating_sub(1), ..book });
         taken
     }
 
@@ -322,7 +341,7 @@ impl Condition {
             if changed.transit > Book::MOST_TRANSIT {
                 return false;
             }
-            match self.book.compare_exchange(now, changed.word(), Ordering::SeqCst, Ordering::SeqCst) {
+            match self.book.compare_exchange(now, changed.both(), Ordering::SeqCst, Ordering::SeqCst) {
                 Ok(_) => return true,
                 Err(other) => now = other,
             }
@@ -352,8 +371,7 @@ impl Condition {
     fn rouse(&self) -> Woken {
         let mut now = self.book.load(Ordering::SeqCst);
         let next = loop {
-            let round = Book::new(now).round.wrapping_add(1) << Book::ROUND >> Book::ROUND;
-            let next = Book { round, transit: 0, owed: 1 }.word();
+            let next = Book { round: now.0.wrapping_add(1), transit: 0, owed: 1 }.both();
             match self.book.compare_exchange(now, next, Ordering::SeqCst, Ordering::SeqCst) {
                 Ok(_) => break next,
                 Err(other) => now = other,
@@ -363,7 +381,7 @@ impl Condition {
         self.sequence.fetch_add(1, Ordering::SeqCst);
         futex_wake(&self.sequence, EVERYBODY);
         self.open_line(EVERYBODY);
-        let settled = Book { owed: 0, ..Book::new(next) }.word();
+        let settled = Book { owed: 0, ..Book::new(next) }.both();
         let _ = self.book.compare_exchange(next, settled, Ordering::SeqCst, Ordering::SeqCst);
         Woken::Freely
     }

@@ -141,7 +141,10 @@ impl Patience {
             Wait::Changed => Ok(Then::Look { slept: false }),
             Wait::TimedOut if self.deadline.is_some_and(Deadline::passed) => Err(TIMED_OUT),
             Wait::TimedOut => {
-                self.look.set(Look::Soon);
+                // One that does not look round has been made to for one sleep, by what it met there.
+                if let Look::At(_) = self.look.get() {
+                    self.look.set(Look::Soon);
+                }
                 Ok(Then::Check)
             }
             Wait::Interrupted if self.interruptible => Err(INTERRUPTED),
@@ -177,6 +180,14 @@ mod tests {
         assert_eq!(patience.until(), first);
         assert!(matches!(patience.after(Wait::TimedOut), Ok(Then::Check)));
         assert!(matches!(patience.look.get(), Look::Soon));
+    }
+
+    #[test]
+    fn one_short_sleep_does_not_make_the_next_one_short() {
+        let mut patience = Patience::new(Timeout::Forever, false, false);
+        assert_eq!((patience.may_wait(), patience.until()), (Ok(()), Deadline::NEVER));
+        assert!(matches!(patience.after(Wait::TimedOut), Ok(Then::Check)));
+        assert_eq!(patience.until(), Deadline::NEVER);
     }
 
     #[test]

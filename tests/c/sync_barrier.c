@@ -1,4 +1,4 @@
-/* Barriers with many parties, and ones whose parties run out of time or are killed. */
+/* Barriers with many parties, and ones whose parties run out of time, are killed, or are stopped while others go on. */
 #include "family.h"
 #include <pthread.h>
 #include <sys/mman.h>
@@ -164,8 +164,116 @@ static void told_of_a_reset(void)
     CHECK_EQ(status_of(child), 0);
 }
 
+static void *wait_for_others(void *unused)
+{
+    (void)unused;
+    return (void *)(intptr_t)wait_all(TINE_FOREVER);
+}
+
+/* A process of one thread that waits, and says what it was told. */
+static pid_t waiting_process(void)
+{
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        _exit((int)((intptr_t)wait_for_others(NULL) & 0xff));
+    }
+    return child;
+}
+
+static void stop(pid_t child)
+{
+    int status;
+    CHECK(kill(child, SIGSTOP) == 0);
+    CHECK(waitpid(child, &status, WUNTRACED) == child && WIFSTOPPED(status));
+}
+
+/* What a party was told that went on after this. */
+static int told(pid_t child)
+{
+    int status;
+    CHECK(kill(child, SIGCONT) == 0);
+    status = status_of(child);
+    CHECK(WIFEXITED(status));
+    return WEXITSTATUS(status);
+}
+
+static void reset_often(int count)
+{
+    for (int i = 0; i < count; i++) {
+        CHECK_RC(tine_barrier_reset(&s->barrier), 0);
+    }
+}
+
+/* Two meet: one is told that it was the last to leave. */
+static void all_meet(void)
+{
+    pthread_t other;
+    void *code;
+    int rc;
+    CHECK_EQ(pthread_create(&other, NULL, wait_for_others, NULL), 0);
+    rc = wait_all(10 * HANG_NS);
+    CHECK_EQ(pthread_join(other, &code), 0);
+    CHECK(rc >= 0 && (intptr_t)code >= 0);
+    CHECK_EQ(rc + (intptr_t)code, 1);
+}
+
+/* Two of three wait and do not run again before so many resets: they are told, and the barrier is as new. */
+static void told_late(int resets)
+{
+    pid_t children[2];
+    memset((void *)s, 0, sizeof *s);
+    CHECK_RC(tine_barrier_init(&s->barrier, 3, 0), 0);
+    for (int i = 0; i < 2; i++) {
+        children[i] = waiting_process();
+        WAIT_UNTIL(tine_barrier_waiting(&s->barrier) == i + 1);
+    }
+    stop(children[0]);
+    stop(children[1]);
+    reset_often(resets);
+    for (int i = 0; i < 2; i++) {
+        CHECK_EQ(told(children[i]), TINE_EBROKEN & 0xff);
+    }
+    CHECK_RC(wait_all(0), -EAGAIN);
+    CHECK_RC(tine_barrier_waiting(&s->barrier), 0);
+}
+
+/* A party that has met does not run again before so many resets: it has met, and was the last to leave. */
+static void met_long_ago(int resets)
+{
+    pid_t child;
+    memset((void *)s, 0, sizeof *s);
+    CHECK_RC(tine_barrier_init(&s->barrier, 2, 0), 0);
+    child = waiting_process();
+    WAIT_UNTIL(tine_barrier_waiting(&s->barrier) == 1);
+    stop(child);
+    CHECK_RC(wait_all(HANG_NS), 0);
+    reset_often(resets);
+    CHECK_EQ(told(child), 1);
+    all_meet();
+}
+
+/* One that died on its way out was never counted out: later meetings have one that is the last to leave, however many resets came
+ * between. */
+static void died_on_its_way_out(int resets)
+{
+    pid_t child;
+    memset((void *)s, 0, sizeof *s);
+    CHECK_RC(tine_barrier_init(&s->barrier, 2, 0), 0);
+    child = waiting_process();
+    WAIT_UNTIL(tine_barrier_waiting(&s->barrier) == 1);
+    stop(child);
+    CHECK_RC(wait_all(HANG_NS), 0);
+    CHECK(kill(child, SIGKILL) == 0);
+    CHECK(WIFSIGNALED(status_of(child)));
+    reset_often(resets);
+    all_meet();
+    all_meet();
+}
+
 int main(void)
 {
+    static const int resets[] = {1, 2, 15, 16, 17, 18, 40, 1000, 1001};
     s = (struct shared *)mmap(NULL, sizeof *s, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     CHECK((void *)s != MAP_FAILED);
     as_many_as_can_be();
@@ -174,5 +282,11 @@ int main(void)
     out_of_time(0);
     out_of_time(1);
     told_of_a_reset();
+    for (size_t i = 0; i < sizeof resets / sizeof *resets; i++) {
+        told_late(resets[i]);
+        met_long_ago(resets[i]);
+    }
+    died_on_its_way_out(3);
+    died_on_its_way_out(40000);
     return 0;
 }

@@ -9,7 +9,7 @@ use crate::queue::{
 };
 use crate::sync::{
     AGAIN, AUTO_RESET, Acquired, Barrier, Condition, Event, Mutex, Outcome, PREFER_READERS, PROCESS_OWNED,
-    RwLock, Semaphore,
+    RwLock, Semaphore, TIMED_OUT,
 };
 use crate::sys::clock::Timeout;
 use loom::cell::UnsafeCell;
@@ -190,9 +190,17 @@ impl Tokens {
     }
 
     fn take(&self) {
+        self.take_within(FOREVER);
+    }
+
+    /// Waits anew each time that its time runs out.
+    fn take_within(&self, timeout: Timeout) {
         self.hear(some(self.mutex.lock(FOREVER)));
         while self.count.get() == 0 {
-            self.hear(some(self.condition.wait(&self.mutex, FOREVER)));
+            match self.condition.wait(&self.mutex, timeout) {
+                Err(TIMED_OUT) => {}
+                woken => self.hear(some(woken)),
+            }
         }
         self.count.set(self.count.get() - 1);
         some(self.mutex.unlock());
@@ -235,6 +243,20 @@ fn condition_three(dies: Option<u32>) {
     for dies in [dies, None, None] {
         let tokens = tokens.clone();
         spawn(dies, move || tokens.take());
+    }
+    quiesce_one_may_be_dead(&tokens);
+    tokens.put(1, |condition| condition.notify(1));
+    tokens.put(1, |condition| condition.notify(1));
+    tokens.settled();
+}
+
+/// The victim is one of three that wait, two of whom are notified, and has hardly any time: it does not stand in line, and what it was
+/// notified of is somebody's all the same.
+fn condition_impatient(dies: Option<u32>) {
+    let tokens = Tokens::new();
+    for (dies, timeout) in [(dies, Timeout::After(1)), (None, FOREVER), (None, FOREVER)] {
+        let tokens = tokens.clone();
+        spawn(dies, move || tokens.take_within(timeout));
     }
     quiesce_one_may_be_dead(&tokens);
     tokens.put(1, |condition| condition.notify(1));
@@ -508,6 +530,19 @@ fn barrier_reset(dies: Option<u32>) {
     come(&barrier);
 }
 
+/// One waits while another resets more often than any number that a word beside the meeting has bits for: it is told.
+fn barrier_reset_often(dies: Option<u32>) {
+    const RESETS: u32 = 18;
+    let barrier = Rc::new(some(Barrier::new(2, 0)));
+    let party = barrier.clone();
+    spawn(None, move || assert!(!meet(&party), "it has met nobody"));
+    let resetter = barrier.clone();
+    spawn(dies, move || (0..RESETS).for_each(|_| resetter.reset()));
+    quiesce();
+    barrier.abort();
+    assert_eq!(quiesce(), 0, "one sleeps at the barrier for good");
+}
+
 // ---- the tests
 
 /// How many preemptions: in `make test`, and in `make storm`.
@@ -576,9 +611,11 @@ models! {
     barrier_met: (2, 3);
     barrier_twice: (2, 3);
     barrier_reset: (2, 3);
+    barrier_reset_often: (1, 2);
     barrier_of_three: (2, 3), found with MarksAndLooks;
     condition_waiter: (2, 3), found with Forwarding;
     condition_three: (1, 2), found with Forwarding;
+    condition_impatient: (1, 2), found with Forwarding;
     condition_notifier: (2, 3), found with Looks;
     condition_notifier_of_two: (2, 3), found with Looks;
     rwlock_reader: (2, 3), found with Looks;
