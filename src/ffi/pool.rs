@@ -20,13 +20,13 @@ use std::ffi::{c_char, c_int, c_void};
 
 /// A pool of worker processes, or in a worker the pool that it belongs to.
 pub struct tine_pool {
-    kind: Kind,
+    kind: PoolKind,
     heap: tine_heap,
     /// With TINE_INLINE: what its tasks see.
     nested: Option<Box<tine_pool>>,
 }
 
-enum Kind {
+enum PoolKind {
     Host(Pool),
     Worker(&'static Worker),
     /// For the tasks of a pool with TINE_INLINE; that pool and this end together.
@@ -200,7 +200,7 @@ impl tine_pool {
         static POOL: OnceCell<tine_pool> = OnceCell::new();
         let make = || {
             let heap = tine_heap::of_worker(worker);
-            tine_pool { kind: Kind::Worker(worker), heap, nested: None }
+            tine_pool { kind: PoolKind::Worker(worker), heap, nested: None }
         };
         let is_new = POOL.get().is_none();
         let pool = POOL.get_or_init(make);
@@ -228,8 +228,10 @@ pub(crate) unsafe fn host<'a>(pointer: *const tine_pool) -> Result<&'a Pool> {
     // read.
     match unsafe { pointer.as_ref() } {
         None => Err(Error::invalid("pool is NULL")),
-        Some(tine_pool { kind: Kind::Host(pool), .. }) => Ok(pool),
-        Some(tine_pool { kind: Kind::Worker(_) | Kind::Nested { .. }, .. }) => Err(Code::WORKER.into()),
+        Some(tine_pool { kind: PoolKind::Host(pool), .. }) => Ok(pool),
+        Some(tine_pool { kind: PoolKind::Worker(_) | PoolKind::Nested { .. }, .. }) => {
+            Err(Code::WORKER.into())
+        }
     }
 }
 
@@ -241,10 +243,10 @@ pub(crate) unsafe fn taker<'a>(pointer: *const tine_pool) -> Result<&'a Pool> {
     // SAFETY: by the contract above `pointer` is null or a `tine_pool` that stays until the call returns. It is only
     // read.
     match unsafe { pointer.as_ref() } {
-        Some(tine_pool { kind: Kind::Worker(worker), .. }) => crate::pool::nested_in(worker),
+        Some(tine_pool { kind: PoolKind::Worker(worker), .. }) => crate::pool::nested_in(worker),
         // SAFETY: a nested pool is part of the host's pool whose task has it, and lives as long as that. By the
         // contract above that is until the call returns.
-        Some(tine_pool { kind: Kind::Nested { pool, .. }, .. }) => Ok(unsafe { &**pool }),
+        Some(tine_pool { kind: PoolKind::Nested { pool, .. }, .. }) => Ok(unsafe { &**pool }),
         // SAFETY: `host` asks of `pointer` what this function asks.
         _ => unsafe { host(pointer) },
     }
@@ -270,11 +272,11 @@ pub(crate) unsafe fn core_heap<'a>(pointer: *const tine_pool) -> Result<&'a Heap
     // read.
     match unsafe { pointer.as_ref() } {
         None => Err(Error::invalid("pool is NULL")),
-        Some(tine_pool { kind: Kind::Host(pool), .. }) => pool.heap(),
-        Some(tine_pool { kind: Kind::Worker(worker), .. }) => worker.heap(),
+        Some(tine_pool { kind: PoolKind::Host(pool), .. }) => pool.heap(),
+        Some(tine_pool { kind: PoolKind::Worker(worker), .. }) => worker.heap(),
         // SAFETY: a nested pool is part of the host's pool whose task has it, and lives as long as that. By the
         // contract above that is until the call returns.
-        Some(tine_pool { kind: Kind::Nested { pool, .. }, .. }) => unsafe { &**pool }.heap(),
+        Some(tine_pool { kind: PoolKind::Nested { pool, .. }, .. }) => unsafe { &**pool }.heap(),
     }
 }
 
@@ -287,9 +289,9 @@ pub(crate) unsafe fn is_shared(pointer: *const tine_pool, address: usize, length
     // read.
     match unsafe { pointer.as_ref() } {
         None => Err(Error::invalid("pool is NULL")),
-        Some(tine_pool { kind: Kind::Host(pool), .. }) => pool.is_shared(address, length),
-        Some(tine_pool { kind: Kind::Worker(worker), .. }) => worker.is_shared(address, length),
-        Some(tine_pool { kind: Kind::Nested { host, .. }, .. }) => {
+        Some(tine_pool { kind: PoolKind::Host(pool), .. }) => pool.is_shared(address, length),
+        Some(tine_pool { kind: PoolKind::Worker(worker), .. }) => worker.is_shared(address, length),
+        Some(tine_pool { kind: PoolKind::Nested { host, .. }, .. }) => {
             // SAFETY: a nested pool is part of the host's pool whose task has it, and lives as long as that. By the
             // contract above that is until the call returns.
             unsafe { &**host }.is_shared(address, length)
@@ -404,7 +406,7 @@ unsafe fn create(options: Option<&tine_pool_options>, out: *mut *mut tine_pool) 
     };
     let core = Pool::new(&options)?;
     let heap = tine_heap::of_host(core.heap()?);
-    let pointer = Box::into_raw(Box::new(tine_pool { kind: Kind::Host(core), heap, nested: None }));
+    let pointer = Box::into_raw(Box::new(tine_pool { kind: PoolKind::Host(core), heap, nested: None }));
     // SAFETY: `pointer` has just left its box and nobody else has it, so this is the only use of the pool. It stays
     // where it is until it is destroyed.
     let started = unsafe {
@@ -414,8 +416,11 @@ unsafe fn create(options: Option<&tine_pool_options>, out: *mut *mut tine_pool) 
         let core = host(pointer)?;
         if let Some(nested) = core.nested() {
             let heap = tine_heap::of_task(core.heap()?);
-            let mut inside =
-                Box::new(tine_pool { kind: Kind::Nested { pool: nested, host: core }, heap, nested: None });
+            let mut inside = Box::new(tine_pool {
+                kind: PoolKind::Nested { pool: nested, host: core },
+                heap,
+                nested: None,
+            });
             core.set_handle((&raw mut *inside).cast());
             (*pointer).nested = Some(inside);
         }
