@@ -72,33 +72,35 @@ typedef struct tine_channel tine_channel;
 #define TINE_ERROR_TEXT 240
 
 /**
- * Waits for ever: a value for every timeout_ns. A negative one counts as 0, so end - now may be passed when that
- * time is over.
+ * A timeout_ns that never runs out. A negative timeout_ns counts as 0, so end - now may be passed when the end has
+ * gone by.
  */
 #define TINE_FOREVER INT64_MAX
 
 /**
- * A flag of every object that can be waited for: its waits end with -EINTR when a signal handler has run while they slept. Those for
- * locks and queues may go on after a handler that was installed with SA_RESTART, as sem_wait does. A handler that runs just before
- * a wait sleeps does not end it: not before the first sleep, nor between two, into which waits are cut by wake-ups and, for mutexes,
- * reader-writer locks, barriers and pools, by a look round now and then. So one signal is a hint: repeat it until the wait has
- * ended, or let the handler do what ends the wait, tine_event_set() or tine_semaphore_release().
+ * A flag of every object that can be waited for: a wait ends with -EINTR when a signal handler has run while the
+ * wait slept. A wait for a lock or a queue may go on after a handler that was installed with SA_RESTART, as sem_wait
+ * does.
+ * A handler that runs just before a wait sleeps does not end the wait. A wait sleeps in several pieces: it wakes up
+ * in between, and waits for mutexes, reader-writer locks, barriers and pools look round now and then. So one signal
+ * is a hint. Repeat the signal until the wait has ended, or let the handler do what ends the wait: tine_event_set()
+ * or tine_semaphore_release().
  */
 #define TINE_INTERRUPTIBLE 1
 
 /** tine_init has not run in this process. */
 #define TINE_ENOINIT -5001
 
-/** The worker processes could not be started, or end as soon as they are. */
+/** The worker processes could not be started, or end as soon as they have been started. */
 #define TINE_EWORKERSTART -5002
 
 /** The process that ran the task died. */
 #define TINE_EDIED -5003
 
-/** The task's function returned a number below -4095, which is not its to use. */
+/** The task's function returned a number below -4095. These numbers are tine's own. */
 #define TINE_EBADCODE -5004
 
-/** Items of a map failed; their own states say why. */
+/** Items of a map failed. The status of each item says why. */
 #define TINE_EITEMS -5005
 
 /** The function pointer is not code of a loaded module. */
@@ -119,7 +121,7 @@ typedef struct tine_channel tine_channel;
 /** The object belongs to the process that this one was forked from. */
 #define TINE_EFORKED -5011
 
-/** The call is the host's and was made in a worker. */
+/** The call was made in a worker, and only the host may make it. */
 #define TINE_EWORKER -5012
 
 /** Nothing is outstanding, so there is nothing to wait for. */
@@ -128,111 +130,129 @@ typedef struct tine_channel tine_channel;
 /** The other process runs another build of tine. */
 #define TINE_EVERSION -5014
 
-/** The task used more memory than its worker may. */
+/** The task used more memory than its worker may have. */
 #define TINE_EMEMORY -5016
 
-/** An error inside tine; the object should not be used further. */
+/** An error inside tine. The object should not be used any further. */
 #define TINE_EPANIC -5017
 
-/** Too late: tine_init has already run. */
+/** tine_init has already run, and the call has to come before it. */
 #define TINE_ELATE -5018
 
-/** A level of tine_log_fn: the process that says it ends. */
+/** A level of tine_log_fn: the process that writes the line ends. */
 #define TINE_LOG_ERROR 0
 
-/** A level of tine_log_fn: a mistake of the program's; the process goes on. */
+/** A level of tine_log_fn: the program has made a mistake, and the process goes on. */
 #define TINE_LOG_WARNING 1
 
 /**
- * A program's own log. text is one line without its end, and valid until the function returns. It may be called in any thread, also
- * while tine holds locks of its own: it must not call tine, throw, or jump out.
+ * A program's own log. text is one line without a line feed, and is valid until the function returns.
+ * It may be called in any thread, also while tine holds locks of its own. So it must not call tine, throw an
+ * exception, or jump out.
  */
 typedef void (*tine_log_fn)(int level, const char *text, void *user);
 
 /**
- * What went wrong, in words that name the thing and its value. It belongs to the caller, who points an options
- * struct's .error at it; a call that fails fills it in, one that succeeds leaves it alone.
+ * What went wrong, in words that name the thing and its value. The caller owns it, and points the .error of an
+ * options struct at it. A call that fails fills it in. A call that succeeds leaves it as it is.
  */
 typedef struct tine_error {
     /** sizeof(tine_error). */
     size_t size;
     /** The code that the call returned. */
     int code;
-    /** The text, always terminated. */
+    /** The text; a zero always ends it. */
     char text[TINE_ERROR_TEXT];
 } tine_error;
 #define TINE_ERROR_INIT { sizeof(tine_error), 0, {0} }
 
-/** One sentence that says what rc means. Never NULL; the string is static. Any thread, any process. */
+/**
+ * One sentence that says what a code means.
+ *
+ * Parameters: rc: what a call has returned.
+ * Returns the sentence: a static string, never NULL.
+ * Threads: any. Fork: a child may call it.
+ */
 const char *tine_strerror(int rc);
 
 /**
- * The name of the constant behind rc: "EINVAL", "TINE_EDIED", "OK" for a success, "UNKNOWN" for what is none. Never
- * NULL; the string is static. Any thread, any process.
+ * The name of the constant behind a code: "EINVAL" or "TINE_EDIED".
+ *
+ * Parameters: rc: what a call has returned.
+ * Returns the name, a static string, never NULL: "OK" for 0 and counts, "UNKNOWN" for a number that is no code.
+ * Threads: any. Fork: a child may call it.
  */
 const char *tine_errname(int rc);
 
-/** The version of the library that runs, as "0.1.0"; the header's is TINE_VERSION. The string is static. */
+/**
+ * The version of the library that runs. TINE_VERSION is the version of the header.
+ *
+ * Returns the version, as "0.1.0": a static string, never NULL.
+ * Threads: any. Fork: a child may call it.
+ */
 const char *tine_version(void);
 
 /**
- * Has what tine says to people go to a function: why a process that was started cannot be a worker, and what TINE_CHECK=1 finds.
- * Without a function it goes to standard error.
+ * Directs the lines that tine writes for people to a function: why a process that was started cannot be a worker,
+ * and what TINE_CHECK=1 finds. Without a function they go to standard error.
  *
- * Errors of calls are not among it: their text goes to the caller's tine_error. A worker that is a fresh copy of the program has
- * the log that the program sets before tine_init; one that is forked from the host has the host's.
+ * The errors of calls are not logged: their text goes to the caller's tine_error. A worker that is a fresh copy of
+ * the program has the log that the program sets before tine_init. A worker that is forked from the host has the
+ * host's log.
  *
- * Parameters: log: NULL for standard error. user: passed on. Both count for the whole process from now on; a call of the former
- * log that has begun goes on, so what it uses must stay.
- * Threads: any. Fork: a child keeps it.
+ * Parameters: log: the function; NULL for standard error. user: passed to the function. Both count for the whole
+ * process from now on. A call of the former log that has begun goes on, so what the former log uses must stay.
+ * Threads: any. Fork: a child keeps the log.
  */
 void tine_set_log(tine_log_fn log, void *user);
 
 /* ---- Starting up ----------------------------------------------------------------------------------------------- */
 
 /**
- * The function of a task. What it returns is the result's status: 0 or more for success, a negated errno value for a
- * failure (see tine_fail for one with a text).
+ * The function of a task. Its return value is the result's .status: 0 or more for a success, a negated errno value
+ * for a failure. tine_fail gives a failure a text.
  */
 typedef int (*tine_fn)(tine_task *task);
 
 /**
- * Registers a function under a name, for callers that have no pointer to it: other languages, other programs.
+ * Registers a function under a name, for callers that have no pointer to it: other languages and other programs.
  *
- * To be called before tine_init, in every program of a family alike; the name is copied. A library that workers load
- * by .preload calls it in a constructor.
+ * Every program of a family registers the same names before tine_init. The name is copied. A library that workers
+ * load by .preload registers its functions in a constructor.
  *
  * Parameters: name: 1 to 255 bytes of UTF-8, new in this process. fn: the function.
- * Returns 0, -EINVAL (bad name, or NULL), -EEXIST (a second function of that name), TINE_ELATE (after tine_init).
+ * Returns 0; -EINVAL: the name is not as above, or an argument is NULL; -EEXIST: a function has this name already;
+ * TINE_ELATE: tine_init has run.
  * Threads: any. Fork: a child keeps what was registered.
  */
 int tine_register(const char *name, tine_fn fn);
 
 /**
- * The first thing in main. In the program that was started by its user it returns. In a process that a pool started it
- * never returns: that process becomes a supervisor or a worker here.
+ * The first call in main. In the program that the user has started it returns. In a process that a pool has started
+ * it never returns: that process becomes a supervisor or a worker here.
  *
- * In a program that is linked with libtine-mpi, or started with TINE_ENGINE=mpi in its environment, and that was started
- * by mpirun, it returns in rank 0 alone: every other rank is a node there, which runs the tasks of rank 0's pools
- * (TINE_ENGINE_MPI), until rank 0 exits.
+ * A program that is started by mpirun, and that is linked with libtine-mpi or has TINE_ENGINE=mpi in its
+ * environment, is a job. There tine_init returns in rank 0 alone. Every other rank becomes a node, which runs the
+ * tasks of rank 0's pools (TINE_ENGINE_MPI) until rank 0 exits.
  *
- * A host whose main is not its own, a plugin, need not call it and names a worker executable instead:
+ * A host whose main is not its own, a plugin, need not call tine_init. It names a worker executable instead, in
  * tine_pool_options.worker_path.
  *
  * Parameters: argc, argv: main's own, or 0 and NULL. They are not changed.
- * Returns 0, also when it is called again; -ENOSYS (the kernel is older than Linux 5.4: the log names it and the call
- * that it lacks, and pools are refused). Under mpirun also -ENOENT: there is no libtine-mpi; -ETIMEDOUT: a rank does
- * not come; -EIO, -EPERM: MPI cannot be started.
+ * Returns 0, also when it is called again; -ENOSYS: the kernel is older than Linux 5.4. The log then names the
+ * kernel and the system call that it lacks, and pools are refused. Under mpirun also -ENOENT: there is no
+ * libtine-mpi; -ETIMEDOUT: a rank does not come; -EIO, -EPERM: MPI cannot be started.
  * Threads: before any other thread is started. Fork: a child need not call it again.
  */
 int tine_init(int argc, char **argv);
 
 /**
- * Returns true in a process that was started to run functions: a worker of a pool, in its initializer, its tasks, its finalizer
- * and in all its threads, or a process of tine_process_start. Returns false everywhere else: in a host (with TINE_INLINE too), in
- * a supervisor, in a child that a worker has forked.
+ * Tells workers and hosts apart.
  *
- * Threads: any; may be called in a signal handler.
+ * Returns true in a process that was started to run functions. These are the workers of a pool, in their
+ * initializer, their tasks, their finalizer and all their threads, and the processes of tine_process_start. Returns
+ * false everywhere else: in a host (with TINE_INLINE too), in a supervisor, and in a child that a worker has forked.
+ * Threads: any; may be called in a signal handler. Fork: false in a child.
  */
 bool tine_in_worker(void);
 
@@ -240,82 +260,88 @@ bool tine_in_worker(void);
  * The path of the ready-made worker program, tine-worker, for tine_pool_options.worker_path and
  * tine_process_options.worker_path.
  *
- * It is looked for beside the library, or the program that libtine.a is in, and in the libexec folders next to and above that
- * folder. It is looked for once.
+ * The program is looked for once: in the folder of the library (or of the program that libtine.a is in), and in the
+ * libexec folders beside and above that folder.
  *
- * Returns the path, which is absolute and static; NULL: there is no such program. Threads: any.
+ * Returns the path, an absolute one and a static string; NULL: there is no such program.
+ * Threads: any. Fork: a child may call it.
  */
 const char *tine_worker_path(void);
 
 /* ---- What worker processes find around them -------------------------------------------------------------------- */
 
-/** Workers run wherever the host may. */
+/** Workers run on any processor that the host may use. */
 #define TINE_AFFINITY_NONE 0
 
-/** Each worker has a processor, in the order of their numbers. */
+/** Each worker has a processor of its own, given out in the order of their numbers. */
 #define TINE_AFFINITY_COMPACT 1
 
-/** Each worker has a processor, those of the first half and of the second in turn. */
+/** Each worker has a processor of its own, given out from the first half of them and from the second half in turn. */
 #define TINE_AFFINITY_SPREAD 2
 
-/** What workers write to their standard output and error goes where the host's goes. */
+/** The workers' standard output and standard error go where the host's go. */
 #define TINE_OUTPUT_INHERIT 0
 
-/** The last 64 KiB of it are kept for each worker, for the report of its death. */
+/** The last 64 KiB of each worker's standard output and standard error are kept, for the report of its death. */
 #define TINE_OUTPUT_CAPTURE 1
 
-/** It goes nowhere. */
+/** The workers' standard output and standard error are thrown away. */
 #define TINE_OUTPUT_NULL 2
 
 /** A resource limit, as setrlimit takes it. */
 typedef struct tine_limit {
     /** RLIMIT_NOFILE, RLIMIT_CPU, and the like. */
     int resource;
-    /** The limit that counts. */
+    /** The limit that is in force. */
     uint64_t soft;
-    /** How far the worker itself may raise it. */
+    /** The value up to which the worker itself may raise the limit. */
     uint64_t hard;
 } tine_limit;
 #define TINE_LIMIT_INIT { 0, 0, 0 }
 
-/** What the workers of a pool, or a single process, find around them: tine_pool_options.worker, tine_process_options.worker. */
+/**
+ * The environment of a pool's workers, or of a single process: tine_pool_options.worker,
+ * tine_process_options.worker.
+ */
 typedef struct tine_worker_options {
     /** sizeof(tine_worker_options). */
     size_t size;
     /**
-     * Changes of the environment: strings of "NAME=value", or "NAME" for a variable that is to go, with NULL at the end; or
-     * NULL. They are made before the program begins; with TINE_START_FORK, before the initializer runs.
+     * Changes of the environment variables, with NULL at the end: "NAME=value" sets a variable, "NAME" removes one.
+     * NULL: no changes. The changes are made before the program begins; with TINE_START_FORK, before the initializer
+     * runs.
      */
     const char *const *environment;
     /** The working directory; NULL: the host's. */
     const char *directory;
     /**
-     * How many threads numerical libraries are told to start in each process, by OMP_NUM_THREADS and the like; 0: they are
-     * told nothing.
+     * How many threads numerical libraries are to start in each process, told to them by OMP_NUM_THREADS and the
+     * like; 0: they are told nothing.
      */
     uint32_t library_threads;
     /** Added to the niceness: -20 to 19. */
     int nice;
-    /** The oom_score_adj, from -1000 to 1000; 0: as the host's. */
+    /** The oom_score_adj, from -1000 to 1000; 0: the host's. */
     int oom_score_adj;
     /** TINE_AFFINITY_NONE, TINE_AFFINITY_COMPACT or TINE_AFFINITY_SPREAD. */
     int affinity;
     /**
-     * The processors to give out, one to each worker in turn, in this order unless it is TINE_AFFINITY_SPREAD; NULL and
-     * 0: those that the host may use, by .affinity.
+     * The numbers of the processors to give out. Each worker in turn gets one, in the order of this array; with
+     * TINE_AFFINITY_SPREAD from both halves of the array in turn. NULL and 0: the processors that the host may use,
+     * as .affinity says.
      */
     const uint32_t *processors;
-    /** How many processors. */
+    /** How many processors there are in .processors. */
     size_t processor_count;
-    /** Resource limits; NULL and 0: as the host's. */
+    /** Resource limits; NULL and 0: the host's. */
     const tine_limit *limits;
-    /** How many limits. */
+    /** How many limits there are in .limits. */
     size_t limit_count;
     /** TINE_OUTPUT_INHERIT, TINE_OUTPUT_CAPTURE or TINE_OUTPUT_NULL. */
     int output;
     /**
-     * A file, to the end of which standard output and error are written instead; it is made where there is none. NULL: as
-     * .output says.
+     * A file to which standard output and standard error are appended; the file is made where there is none. NULL:
+     * .output decides.
      */
     const char *output_path;
 } tine_worker_options;
@@ -331,12 +357,15 @@ typedef struct tine_worker_options {
 #define TINE_ENGINE_LOCAL 1
 
 /**
- * The workers are on the nodes of an MPI job: all ranks but this one, which is rank 0. For a program that is linked with
- * libtine-mpi and started by mpirun; in one that is not, the pool is refused (-ENODEV).
+ * The workers are on the nodes of an MPI job: all ranks but this one, which is rank 0. The program is linked with
+ * libtine-mpi and started by mpirun; otherwise tine_pool_create returns -ENODEV.
  */
 #define TINE_ENGINE_MPI 2
 
-/** The same, and on this machine in a program that is not started by mpirun, or has no libtine-mpi. */
+/**
+ * The workers are on the nodes of an MPI job. In a program that mpirun has not started, or that has no libtine-mpi,
+ * they are on this machine.
+ */
 #define TINE_ENGINE_MPI_OR_LOCAL 3
 
 /** The version of tine_transport. */
@@ -346,28 +375,32 @@ typedef struct tine_worker_options {
  * How messages get from one process of a job to another: what libtine-mpi gives to tine. Programs need not know it.
  *
  * Messages from one process to another arrive in the order in which they were sent. Every function returns a negated
- * errno value where it fails. All but .started are called by one thread of tine's, .start first and .stop last.
+ * errno value where it fails. All functions but .started are called by one thread of tine's: .start first and .stop
+ * last.
  */
 typedef struct tine_transport {
     /** sizeof(tine_transport). */
     size_t size;
     /** TINE_TRANSPORT_VERSION. */
     uint32_t version;
-    /** What people know it by; static. */
+    /** The name that people know the transport by; a static string. */
     const char *name;
-    /** Returns 1 in a process that was started as one of several, else 0. Any thread, at any time. */
+    /**
+     * Returns 1 in a process that was started as one of several, else 0. It may be called in any thread, at any
+     * time.
+     */
     int (*started)(void);
-    /** Joins the other processes: this one's rank, and how many there are. Returns 0. */
+    /** Joins the other processes. It gives this process's rank and the number of ranks. Returns 0. */
     int (*start)(int *rank, int *ranks);
-    /** Begins to send at most 64 MiB, which stay as they are until .sent has said that it is over. Returns 0. */
+    /** Begins to send a message of at most 64 MiB. The bytes stay as they are until .sent has returned 1. Returns 0. */
     int (*send)(int rank, const void *data, size_t length, void **sending);
-    /** Returns 1 when the sending is over, and its handle is gone; 0 while it is not. */
+    /** Returns 1 when the message has been sent, and its handle is gone; 0 while it is being sent. */
     int (*sent)(void *sending);
-    /** Returns 1 and whose and how long the next message is, where there is one; else 0. */
+    /** Returns 1 where a message is there, and gives its sender and its length; 0 where none is. */
     int (*probe)(int *rank, size_t *length);
-    /** Receives the message that .probe told of. Returns 0. */
+    /** Receives the message that .probe has told of. Returns 0. */
     int (*receive)(int rank, void *data, size_t length);
-    /** Leaves in good order, which waits for the others to do the same. Returns 0. */
+    /** Leaves in good order, which waits until the other processes leave too. Returns 0. */
     int (*stop)(void);
     /** Ends all processes of the job. */
     void (*abort)(int code);
@@ -376,62 +409,75 @@ typedef struct tine_transport {
     NULL, NULL }
 
 /**
- * Registers how messages get to other processes; libtine-mpi does it when it is loaded.
+ * Registers how messages get to other processes. libtine-mpi calls it when it is loaded.
  *
- * Parameters: transport: with every field set; copied, but for its name, which stays.
- * Returns 0; -EINVAL: NULL, or a field that is not set; TINE_EVERSION: another version; -EEXIST: there is one already.
+ * Parameters: transport: every field is set. It is copied, but for the .name, which must stay.
+ * Returns 0; -EINVAL: transport is NULL, or a field is not set; TINE_EVERSION: a transport of another version;
+ * -EEXIST: a transport is registered already.
  * Threads: any, before tine_init. Fork: a child keeps it.
  */
 int tine_transport_register(const tine_transport *transport);
 
 /* ---- Pools ----------------------------------------------------------------------------------------------------- */
 
-/** A fresh copy of the program becomes the supervisor, and workers are forked from it: warm, and without threads. */
+/**
+ * A fresh copy of the program becomes the supervisor, and workers are forked from the supervisor: they start warm,
+ * and without threads.
+ */
 #define TINE_START_FORKSERVER 0
 
-/** Each worker is a fresh copy of the program: for runtimes that cannot be forked, such as Go's. */
+/** Each worker is a fresh copy of the program. It is for runtimes that cannot be forked, such as Go's. */
 #define TINE_START_SPAWN 1
 
 /**
  * The supervisor is forked from the host, and workers share the host's memory of that moment copy-on-write. The host
- * should have one thread: what other threads held locked at that moment stays locked in the workers.
+ * should have one thread: what its other threads held locked at that moment stays locked in the workers.
  */
 #define TINE_START_FORK 2
 
 /** The name that the default had before: accepted, and without effect. */
 #define TINE_BACKGROUND (1 << 8)
 
-/** Workers that crash leave core files, as far as the host's limit allows; otherwise they leave none. */
+/** Workers that crash leave core files, as far as the host's limit allows. Without this flag they leave none. */
 #define TINE_CORE_FILES (1 << 9)
 
-/** Workers keep the default dispositions of fatal signals, so deaths come without fault address and backtrace. */
+/**
+ * Workers keep the default dispositions of fatal signals. So reports of deaths have no fault address and no
+ * backtrace.
+ */
 #define TINE_NO_CRASH_HANDLER (1 << 10)
 
 /**
- * No processes are started: everything runs in the calling one, for debuggers. A task runs before its tine_submit returns,
- * an item of a map while its caller waits, one at a time. Results, errors and windows are the same; a crash is the host's,
- * what is late or cancelled is told so and not ended, and options of worker processes have no effect.
+ * No processes are started, and everything runs in the calling one, for debuggers. A task runs before its
+ * tine_submit returns. An item of a map runs while the caller of the map waits, one at a time.
+ * Results, errors and windows are those of a pool with workers. A crash ends the host. A task that is late or
+ * cancelled is told so, and is not ended. Options of worker processes have no effect.
  */
 #define TINE_INLINE (1 << 11)
 
 /**
- * The host gets no thread of tine's: its pool is moved on, and its callbacks called, in its own calls, or when tine_pool_fd
- * says so; and every promise that something happens within a time counts from its next call.
+ * The host gets no thread of tine's. Its pools are moved on, and its callbacks are called, in its own calls, to
+ * which tine_pool_fd is the cue. Every promise that something happens within a time counts from the host's next
+ * call.
  *
- * Otherwise the first call that leaves work under way when it returns (tine_submit, an item of a stream; never tine_map, nor with
- * TINE_INLINE) starts one thread for all pools of the process, which runs no code of the host's and sleeps while a thread of the
- * host's waits in tine, or nothing is to be done; the first callback asked for starts a second one, on which callbacks are
- * called one at a time. They have all signals blocked but those that the C library uses itself, and end with the last pool. What
- * a thread costs a host: unshare(CLONE_NEWUSER) and setns to a user namespace fail, and so does unshare(CLONE_THREAD); malloc
- * and stdio lock where they need not with one thread; a forked child has only the thread that forked. After unshare(CLONE_NEWPID), or
- * setns to a PID namespace, the kernel starts no threads: such a call is -EINVAL, with a text, and TINE_NO_THREAD works.
+ * Without this flag, the first call that leaves work under way when it returns starts one thread for all pools of
+ * the process. Such a call is tine_submit, or one that puts an item into a stream; never tine_map, and none with
+ * TINE_INLINE. The thread runs no code of the host's. It sleeps while nothing is to be done, and while a thread of
+ * the host's waits in tine. The first callback that is asked for starts a second thread, on which callbacks are
+ * called one at a time. Both threads block all signals but those that the C library uses itself, and end with the
+ * last pool.
+ *
+ * What a thread costs a host: unshare(CLONE_NEWUSER), setns to a user namespace, and unshare(CLONE_THREAD) fail.
+ * malloc and stdio lock, which they need not do in a process with one thread. A forked child has only the thread
+ * that forked. After unshare(CLONE_NEWPID), or setns to a PID namespace, the kernel starts no threads: a call that
+ * needs one returns -EINVAL, with a text. TINE_NO_THREAD works there.
  */
 #define TINE_NO_THREAD (1 << 12)
 
-/** More workers than this are refused. */
+/** The most workers that a pool may have. */
 #define TINE_MAX_WORKERS 4096
 
-/** What a pool can be told. */
+/** Options of tine_pool_create. */
 typedef struct tine_pool_options {
     /** sizeof(tine_pool_options). */
     size_t size;
@@ -444,116 +490,128 @@ typedef struct tine_pool_options {
     /** TINE_INTERRUPTIBLE, TINE_CORE_FILES, TINE_NO_CRASH_HANDLER, TINE_INLINE, TINE_NO_THREAD. */
     uint32_t flags;
     /**
-     * How long a task or an item may run from the moment at which its function is called, in nanoseconds, unless it
-     * has a deadline of its own; 0: as long as it likes. It is the host that ends what is late: tine's thread in it, or
-     * with TINE_NO_THREAD the thread that calls into tine or waits there.
+     * How long a task or an item may run, in nanoseconds from the moment at which its function is called; 0: without
+     * a limit. A deadline of the task's own takes its place. The host ends what is late: by tine's thread in it, or
+     * with TINE_NO_THREAD by a thread that calls into tine or waits there.
      */
     int64_t deadline_ns;
     /**
-     * How long a task that is past its deadline or cancelled may still take, in nanoseconds; 0: 200 ms. At first
-     * tine_cancelled becomes true in it; after half the grace its worker gets SIGTERM, and at the end SIGKILL.
+     * How long a task that is past its deadline, or cancelled, may go on, in nanoseconds; 0: 200 ms. At first
+     * tine_cancelled becomes true in the task. After half of the grace its worker gets SIGTERM, and at the end
+     * SIGKILL.
      */
     int64_t grace_ns;
     /** A signal that the worker gets at once when its task is to end, for functions that block; 0: none. */
     int cancel_signal;
     /**
-     * A worker is replaced after so many tasks (a chunk of a map counts as one), or up to an eighth fewer, so that
-     * they aren't all replaced at a time; 0: never.
+     * How many tasks a worker carries out before it is replaced, where a chunk of a map counts as one; 0: any
+     * number. A worker may be replaced up to an eighth earlier, so that not all workers are replaced at the same
+     * time.
      */
     uint32_t max_tasks_per_worker;
-    /** A worker is replaced when it is so old and has nothing to do, in nanoseconds; 0: at no age. */
+    /** The age at which a worker is replaced, in nanoseconds, once it has nothing to do; 0: never. */
     int64_t recycle_age_ns;
-    /** A worker is replaced when it has more private resident memory than this after a task, in bytes; 0: never. */
+    /** A worker that has more private resident memory than this after a task is replaced, in bytes; 0: never. */
     uint64_t recycle_bytes;
     /**
-     * The most private resident memory that a worker may have in the middle of a task, in bytes; 0: any amount. A task
-     * that takes more fails with TINE_EMEMORY, and its worker is replaced. It is looked at every 10 ms.
+     * The most private resident memory that a worker may have in the middle of a task, in bytes; 0: any amount. A
+     * task that takes more fails with TINE_EMEMORY, and its worker is replaced. The memory is looked at every 10 ms.
      */
     uint64_t max_worker_bytes;
-    /** What the workers find around them: environment, directory, limits, processors, output. NULL: what the host has. */
+    /** The environment of the workers: variables, directory, limits, processors, output. NULL: the host's. */
     const tine_worker_options *worker;
     /** How long a process may take from its start until it is ready, in nanoseconds; 0: ten seconds. */
     int64_t start_timeout_ns;
     /**
-     * The program that supervisor and workers run, or a script with an interpreter; NULL: the host's own. With the ready-made
-     * one (tine_worker_path) a host need not call tine_init; functions then come from the libraries of .preload.
+     * The program that supervisor and workers run, or a script with an interpreter; NULL: the host's own program.
+     * With the ready-made program (tine_worker_path) a host need not call tine_init, and functions come from the
+     * libraries of .preload.
      */
     const char *worker_path;
     /**
-     * What that program is called with, besides its name: strings, with NULL at the end; or NULL. The host's own program is
-     * called with all that the host was called with.
+     * The arguments of that program, without its name: strings, with NULL at the end; NULL: none. The host's own
+     * program gets all arguments of the host.
      */
     const char *const *worker_arguments;
-    /** Shared libraries that supervisor and workers load before anything else: paths separated by colons, or NULL. */
+    /**
+     * Shared libraries that supervisor and workers load before anything else: paths, separated by colons; NULL:
+     * none.
+     */
     const char *preload;
     /**
-     * The most that the pool's heap may grow to, in bytes; 0: 256 GiB, or a quarter of a limited address
-     * space, or the limit on file sizes.
+     * The most that the pool's heap may grow to, in bytes; 0: 256 GiB, or less where the limit of the address space
+     * (a quarter of it) or the limit on file sizes is less.
      */
     size_t heap_bytes;
-    /** How many tasks may be submitted and not yet taken; 0: 1,048,576. */
+    /** How many tasks may be submitted whose results have not been taken; 0: 1,048,576. */
     size_t window_tasks;
-    /** How many bytes their inputs may have together; 0: as much as the heap may hold. */
+    /** How many bytes the inputs of these tasks may have together; 0: as many as the heap may hold. */
     size_t window_bytes;
-    /** Runs once in each worker before it takes tasks; NULL: nothing. One that fails fails tine_pool_create. */
+    /**
+     * Runs once in each worker before it takes tasks; NULL: nothing runs. Where the initializer fails,
+     * tine_pool_create fails.
+     */
     tine_fn initializer;
-    /** The initializer's input; copied. */
+    /** The input of the initializer, which is copied; NULL: none. */
     const void *initializer_input;
-    /** Its length in bytes. */
+    /** The length of .initializer_input in bytes. */
     size_t initializer_length;
     /**
-     * Runs once in each worker that leaves in good order, by tine_pool_shutdown or because it is replaced; NULL:
-     * nothing. One that is killed has no time for it.
+     * Runs once in each worker that leaves in good order, because of tine_pool_shutdown or because it is replaced;
+     * NULL: nothing runs. A worker that is killed does not run it.
      */
     tine_fn finalizer;
     /**
-     * With how many workers the pool begins, and how many it keeps; further ones, up to .workers, are started when tasks
-     * wait and no worker is free. 0: as many as .workers.
+     * How many workers the pool begins with, and how many it keeps. More workers, up to .workers, are started when
+     * tasks wait and no worker is free. 0: as many as .workers.
      */
     size_t min_workers;
     /**
-     * How long a worker above .min_workers may have nothing to do before it ends, in nanoseconds; 0: any time. It ends as
-     * one that is replaced does. With TINE_NO_THREAD it ends in the host's next call.
+     * How long a worker above .min_workers may have nothing to do before it ends, in nanoseconds; 0: any time. It
+     * ends as a worker does that is replaced. With TINE_NO_THREAD it ends in the host's next call.
      */
     int64_t idle_timeout_ns;
     /**
-     * Where the workers are: TINE_ENGINE_DEFAULT, TINE_ENGINE_LOCAL, TINE_ENGINE_MPI or TINE_ENGINE_MPI_OR_LOCAL. With
-     * MPI, .workers is how many each node has (0: one for each processor that its rank may use). Inputs and outputs travel
-     * as bytes: an input with an address of the pool's heap in it is refused (-EFAULT), and channels and segments are
-     * -EOPNOTSUPP.
+     * Where the workers are: TINE_ENGINE_DEFAULT, TINE_ENGINE_LOCAL, TINE_ENGINE_MPI or TINE_ENGINE_MPI_OR_LOCAL.
+     * With MPI, .workers is the number of workers on each node; 0: one for each processor that the node's rank may
+     * use. Inputs and outputs travel as bytes there. So an input with an address of the pool's heap in it is refused
+     * with -EFAULT, and calls with channels or segments return -EOPNOTSUPP.
      */
     int engine;
 } tine_pool_options;
 #define TINE_POOL_OPTIONS_INIT { sizeof(tine_pool_options), NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, \
     0, NULL, NULL, NULL, 0, 0, 0, NULL, NULL, 0, NULL, 0, 0, 0 }
 
-/** Counters of a pool. */
+/** Counters of a pool: see tine_pool_stats. */
 typedef struct tine_stats {
     /** sizeof(tine_stats). */
     size_t size;
-    /** Places for workers. */
+    /** How many workers the pool may have. */
     size_t workers;
     /** Workers that take tasks at this moment. */
     size_t workers_ready;
-    /** Tasks submitted so far, without the chunks of maps. */
+    /** Tasks that have been submitted so far. The chunks of maps are not counted. */
     uint64_t submitted;
-    /** Of these, tasks that have settled. */
+    /** How many of .submitted have settled. */
     uint64_t settled;
     /** Tasks and chunks of maps that have not settled yet. */
     uint64_t outstanding;
     /** Workers that have died while the pool was running. */
     uint64_t worker_deaths;
-    /** Workers that were asked to leave, and are gone: .max_tasks_per_worker, .recycle_age_ns, .recycle_bytes, .idle_timeout_ns. */
+    /** Workers that have left because of .max_tasks_per_worker, .recycle_age_ns, .recycle_bytes or .idle_timeout_ns. */
     uint64_t workers_recycled;
     /** Supervisors that have ended while the pool was running. */
     uint64_t supervisor_deaths;
     /** Bytes of memory that are reserved for the heap. */
     uint64_t heap_reserved_bytes;
-    /** Bytes of allocated blocks in it, rounded up to block sizes: of the host, of workers, inputs and outputs. */
+    /**
+     * Bytes of allocated blocks in the heap, rounded up to block sizes: those of the host, of workers, of inputs and
+     * of outputs.
+     */
     uint64_t heap_allocated_bytes;
-    /** Items of maps, loops and streams that have been dealt with so far. */
+    /** Items of maps, loops and streams that have settled so far. */
     uint64_t items_settled;
-    /** Of these, items that failed. */
+    /** How many of .items_settled have failed. */
     uint64_t items_failed;
     /** Workers that are in the middle of a task at this moment. */
     size_t workers_busy;
@@ -566,88 +624,101 @@ typedef struct tine_stats {
  * Starts a pool, and waits until its workers are ready.
  *
  * The host gets no child that it could see, no signal handler, and no thread yet (see TINE_NO_THREAD). Workers have
- * default signal dispositions, and end with the host. Of the host's descriptors they have the standard ones alone
- * (standard input is empty); beside those a few of tine's, close-on-exec. What the program's own code closes of these,
- * in a worker or in the host, is not used any more: a worker works on, but its part of the heap cannot grow, and it ends
- * when it is to get a segment or a channel; a host that has closed the pool's has its tasks settled with
- * TINE_EWORKERSTART.
+ * default signal dispositions, and end with the host. Of the host's descriptors they have only the standard ones,
+ * where standard input is empty.
+ *
+ * Beside these each worker has a few descriptors of tine's, which are close-on-exec, and so has the host. A program
+ * that closes one of them keeps running. A worker works on, but its part of the heap cannot grow any more, and it
+ * ends when it is to get a segment or a channel. In a host, the tasks of the pool settle with TINE_EWORKERSTART.
  *
  * Parameters: options: NULL for all defaults. out: where the pool goes.
- * Returns 0; TINE_ENOINIT: tine_init has not run and no .worker_path is given; TINE_EWORKERSTART: the processes could
- * not be started, or end as soon as they are; TINE_EFUNCTION, TINE_EMODULE: the initializer is not a function of the
- * workers; -EINVAL, -E2BIG: bad options, or variables of the environment; -ENOENT: no such .worker_path, no folder for
- * the file of TINE_TRACE, or no libtine-mpi; -ENODEV: no nodes for TINE_ENGINE_MPI; TINE_EVERSION: a node runs another
- * build; -ENOSYS: the kernel is too old; -ENOMEM, -EMFILE. The options' .error says which. An initializer that fails
- * is TINE_EWORKERSTART.
- * Ownership: tine_pool_destroy ends it. Threads: any. Fork: a child may create pools of its own.
+ * Returns 0; TINE_ENOINIT: tine_init has not run and no .worker_path is given; TINE_EWORKERSTART: the processes
+ * could not be started, they end as soon as they have been started, or the initializer fails; TINE_EFUNCTION,
+ * TINE_EMODULE: the initializer is not a function of the workers; -EINVAL, -E2BIG: an option, or an environment
+ * variable, has no meaning; -ENOENT: there is no program at .worker_path, no folder for the file of TINE_TRACE, or
+ * no libtine-mpi; -ENODEV: there are no nodes for TINE_ENGINE_MPI; TINE_EVERSION: a node runs another build;
+ * -ENOSYS: the kernel is too old; -ENOMEM, -EMFILE: the host has no memory or no descriptor. The text in .error
+ * names the thing.
+ * Ownership: tine_pool_destroy ends the pool. Threads: any. Fork: a child may create pools of its own.
  */
 int tine_pool_create(const tine_pool_options *options, tine_pool **out);
 
 /**
- * Takes no more tasks, waits until all have settled, and ends the workers in good order. Results can still be taken.
+ * Takes no more tasks, waits until all tasks have settled, and ends the workers in good order. Results can still be
+ * taken.
  *
- * That lets everything run to its end. To end sooner, call it with 0, so that nothing more comes, then tine_cancel_queued
- * (what has not begun never does) or tine_cancel_all (what runs is ended, too), and then call it again;
- * tine_pool_destroy alone kills.
+ * Every task runs to its end. To end tasks sooner, call it with a timeout of 0, so that no more tasks come. Then
+ * call tine_cancel_queued, by which tasks that have not begun never begin, or tine_cancel_all, which ends running
+ * tasks too. Then call it again. tine_pool_destroy alone kills.
  *
- * Parameters: pool; timeout_ns: how long to wait for the tasks. Workers that have nothing to do any more get what is
- * left of it to leave, though at least 50 ms and at most a second, and then are killed. 0 does not wait for them either:
- * they get the second.
- * Returns 0: the workers have ended; -ETIMEDOUT: tasks are still under way; -EAGAIN (0 ns): tasks are, or workers are
- * still ending; both go on, and it may be called again; -EINTR; -EINVAL: NULL; TINE_EWORKER.
+ * Parameters: pool. timeout_ns: how long to wait for the tasks, in nanoseconds. Workers that have nothing more to do
+ * get the rest of this time to leave, at least 50 ms and at most a second, and are killed then. With 0 the call does
+ * not wait for the workers; they get the second.
+ * Returns 0: the workers have ended; -ETIMEDOUT: tasks are still under way; -EAGAIN (timeout 0): tasks are still
+ * under way, or workers are still ending; -EINTR: a signal came, with TINE_INTERRUPTIBLE; -EINVAL: pool is NULL;
+ * TINE_EWORKER; TINE_EFORKED. After -ETIMEDOUT, -EAGAIN and -EINTR the shutdown goes on, and the call may be made
+ * again.
  * Threads: any. Fork: TINE_EFORKED in a child.
  */
 int tine_pool_shutdown(tine_pool *pool, int64_t timeout_ns);
 
 /**
- * Ends a pool with everything that is its: workers are killed, results and the heap's memory are gone.
+ * Ends a pool with everything that belongs to it: workers are killed, and results and the heap's memory are gone.
  *
- * Parameters: pool: may be NULL. No other thread may be in a call on it.
- * Fork: in a child it forgets the pool, which goes on in the parent.
+ * Parameters: pool: may be NULL. No other thread may be in a call on the pool.
+ * Threads: any. Fork: in a child it releases the child's copy, and the pool goes on in the parent.
  */
 void tine_pool_destroy(tine_pool *pool);
 
 /**
- * A descriptor that is readable when there is something to call tine_pool_poll for: a result, a death, a worker that
- * runs out of tasks. For poll, select, epoll; not to be read or closed.
+ * A descriptor that is readable when there is a reason to call tine_pool_poll: a result, a death, or a worker that
+ * runs out of tasks. It is for poll, select and epoll. The program must not read or close it.
  *
- * Returns the descriptor, which stays the pool's; -EINVAL: NULL; TINE_EFORKED, TINE_EWORKER. Threads: any.
+ * Parameters: pool.
+ * Returns the descriptor, which stays the pool's; -EINVAL: pool is NULL; TINE_EFORKED; TINE_EWORKER.
+ * Threads: any. Fork: TINE_EFORKED in a child.
  */
 int tine_pool_fd(tine_pool *pool);
 
 /**
  * Moves the pool on without waiting.
  *
- * Returns how many results tine_next could take at once; -EINVAL: NULL; TINE_EFORKED, TINE_EWORKER. Threads: any.
+ * Parameters: pool.
+ * Returns how many results tine_next could take at once; -EINVAL: pool is NULL; TINE_EFORKED; TINE_EWORKER.
+ * Threads: any. Fork: TINE_EFORKED in a child.
  */
 int tine_pool_poll(tine_pool *pool);
 
 /**
- * Counters of a pool.
+ * Reads the counters of a pool.
  *
- * Parameters: pool; out: a tine_stats, with its .size set.
- * Returns 0; -EINVAL; TINE_EFORKED, TINE_EWORKER. Threads: any.
+ * Parameters: pool. out: a tine_stats with its .size set.
+ * Returns 0; -EINVAL: pool or out is NULL, or the .size is less than 16; TINE_EFORKED; TINE_EWORKER.
+ * Threads: any. Fork: TINE_EFORKED in a child.
  */
 int tine_pool_stats(tine_pool *pool, tine_stats *out);
 
 /* ---- Counters as text ------------------------------------------------------------------------------------------ */
 
 /**
- * The counters of pools (tine_stats) as text, in the format of Prometheus: what an HTTP server answers for /metrics, with the type
- * text/plain; version=0.0.4. Each is a metric tine_... with a line of help; a pool's name becomes the label pool.
+ * Writes the counters of pools (tine_stats) as text in the format of Prometheus: what an HTTP server answers for
+ * /metrics, with the type text/plain; version=0.0.4. Each counter is a metric named tine_..., with a line of help.
+ * The name of a pool becomes the label "pool".
  *
- * Parameters: pools, names: arrays of count pools and of their names, which are UTF-8; names, or one of them, may be NULL: no label,
- * which makes sense for a single pool. buffer: gets the text and a NUL. capacity: its room in bytes; 0 with a NULL buffer asks for
- * the length. length: gets the text's length in bytes without the NUL; may be NULL.
- * Returns 0; -EMSGSIZE: it does not fit, *length says how long it is, and the buffer is as it was; -EINVAL: no pool, a
- * pool is NULL, a name is no UTF-8; TINE_EFORKED, TINE_EWORKER. Threads: any.
+ * Parameters: pools: an array of count pools. names: an array of count names in UTF-8; a name that is NULL, or NULL
+ * in place of the array, gives no label, which makes sense for a single pool. count: how many pools. buffer: gets
+ * the text and a zero byte behind it. capacity: the size of buffer in bytes; 0 with a NULL buffer asks for the
+ * length. length: gets the length of the text in bytes, without the zero byte; may be NULL.
+ * Returns 0; -EMSGSIZE: the text does not fit, *length is its length, and the buffer is as it was; -EINVAL: count is
+ * 0, a pool is NULL, or a name is not UTF-8; TINE_EFORKED; TINE_EWORKER.
+ * Threads: any. Fork: TINE_EFORKED in a child.
  */
 int tine_stats_text(tine_pool *const *pools, const char *const *names, size_t count, char *buffer,
     size_t capacity, size_t *length);
 
 /* ---- Deaths ---------------------------------------------------------------------------------------------------- */
 
-/** How a process ended. */
+/** How a process ended: tine_result.death and tine_exit.death. */
 typedef struct tine_death {
     /** sizeof(tine_death). */
     size_t size;
@@ -659,31 +730,31 @@ typedef struct tine_death {
     int code;
     /** For SIGSEGV, SIGBUS, SIGFPE and SIGILL: the address at fault. */
     void *fault_address;
-    /** The most memory that it had resident at once, in bytes; 0 if nobody can say. */
+    /** The most memory that it had resident at once, in bytes; 0 where that is not known. */
     uint64_t max_rss_bytes;
     /**
-     * Where it crashed, innermost frame first: lines of module and offset, for addr2line. Never NULL; empty if the
-     * process left no word.
+     * Where it crashed, innermost frame first: lines of module and offset, for addr2line. Never NULL; empty where
+     * the process has left no backtrace.
      */
     const char *backtrace;
-    /** How much processor time it took in its own code, in nanoseconds; 0 if nobody can say. */
+    /** The processor time that it took in its own code, in nanoseconds; 0 where that is not known. */
     uint64_t user_ns;
-    /** And in the kernel's. */
+    /** The processor time that the kernel took for it, in nanoseconds; 0 where that is not known. */
     uint64_t system_ns;
     /**
-     * 1: it was most likely killed for want of memory: by .max_worker_bytes, or by the kernel, which has killed somebody
-     * for that since the pool looked last.
+     * 1: it was most likely killed because memory ran out: by .max_worker_bytes, or by the kernel, which has killed
+     * a process for want of memory since the pool looked last. 0: there is no sign of that.
      */
     int out_of_memory;
-    /** The task that it was running; 0 for an item of a map or loop. */
+    /** The task that it was running; 0 where it was running an item of a map or a loop. */
     uint64_t task;
-    /** That item. */
+    /** The item that it was running. */
     uint64_t item;
     /** The function that it was running: its registered name, its symbol, or module and offset. Never NULL. */
     const char *function;
     /**
-     * The last 64 KiB of what it had written to its standard output and error, with TINE_OUTPUT_CAPTURE, and a zero behind
-     * them. Never NULL.
+     * With TINE_OUTPUT_CAPTURE, the last 64 KiB that it had written to its standard output and standard error, with
+     * a zero byte behind them. Never NULL.
      */
     const char *output;
     /** The length of .output in bytes. */
@@ -692,13 +763,14 @@ typedef struct tine_death {
 #define TINE_DEATH_INIT { sizeof(tine_death), 0, 0, 0, NULL, 0, NULL, 0, 0, 0, 0, 0, NULL, NULL, 0 }
 
 /**
- * Writes what is known of a death, for people: how it came about and in what, a line for each frame, and the last that the
- * process had written.
+ * Writes a report of a death for people: how the process ended and what it was running, a line for each frame, and
+ * the last that it had written.
  *
- * It goes past the streams of stdio: call fflush before, where the order of lines matters.
+ * The report does not go through stdio. Where the order of lines matters, call fflush before.
  *
- * Parameters: death: a result's .death. fd: where to, 2 for standard error.
- * Returns 0; -EINVAL: death is NULL; -EIO: it could not be written. Threads: any.
+ * Parameters: death: the .death of a result or an exit. fd: the descriptor to write to, 2 for standard error.
+ * Returns 0; -EINVAL: death is NULL; -EBADF, -EPIPE, -EIO and the like: what write() has failed with.
+ * Threads: any. Fork: a child may call it.
  */
 int tine_death_print(const tine_death *death, int fd);
 
@@ -707,44 +779,59 @@ int tine_death_print(const tine_death *death, int fd);
 /** The function ran to its end. */
 #define TINE_RAN 0
 
-/** For certain the function did not run. */
+/** The function did not run; that is certain. */
 #define TINE_NOT_STARTED 1
 
 /** The function had begun when its process died. */
 #define TINE_MAYBE_RAN 2
 
-/** The task may be run twice without harm. So it may be run again after its worker has died, even if it had done its work by then. */
+/**
+ * The task may be run twice without harm. So it may be run again after its worker has died, even where it had done
+ * all its work by then.
+ */
 #define TINE_IDEMPOTENT (1 << 16)
 
-/** Names a submitted task within its pool: 64 bits, 0 is never one. A released one is known as stale. */
+/**
+ * Names a submitted task within its pool: 64 bits, never 0. The id of a task whose result has been released is known
+ * to be stale.
+ */
 typedef uint64_t tine_id;
 
-/** What came of a task. */
+/** The outcome of a task. */
 typedef struct tine_result {
     /** sizeof(tine_result). */
     size_t size;
-    /** Which task; 0 once the result has been released, and for items of a map. */
+    /** The task; 0 once the result has been released, and for items of a map. */
     tine_id id;
-    /** What the function returned, 0 or more for success; or the code of what went wrong: TINE_EDIED, -ECANCELED. */
+    /**
+     * What the function returned, 0 or more for a success; or the code of what went wrong, such as TINE_EDIED or
+     * -ECANCELED.
+     */
     int status;
     /** TINE_RAN, TINE_NOT_STARTED or TINE_MAYBE_RAN. */
     int delivery;
-    /** What the function said of its failure (tine_fail), or what is known of it. Never NULL; "" for a success. */
+    /**
+     * The text that the function gave to its failure (tine_fail), or what tine knows of the failure. Never NULL; ""
+     * for a success.
+     */
     const char *message;
     /** The output; NULL if there is none. */
     const void *data;
-    /** Its length in bytes. */
+    /** The length of .data in bytes. */
     size_t length;
-    /** How the process died that ran the task; NULL if none did, or if the task was run again since. */
+    /**
+     * The death of the process that ran the task; NULL where no process died, or where the task has been run again
+     * since.
+     */
     const tine_death *death;
     /** How many processes have died while they ran the task. */
     uint32_t deaths;
-    /** The option .user of tine_submit, or of the map. */
+    /** The .user of the options of tine_submit, or of the map. */
     void *user;
 } tine_result;
 #define TINE_RESULT_INIT { sizeof(tine_result), 0, 0, 0, NULL, NULL, 0, NULL, 0, NULL }
 
-/** What a task can be told. */
+/** Options of tine_submit. */
 typedef struct tine_submit_options {
     /** sizeof(tine_submit_options). */
     size_t size;
@@ -752,49 +839,55 @@ typedef struct tine_submit_options {
     tine_error *error;
     /** The name of a registered function, where fn is NULL. */
     const char *name;
-    /** How long the function may run, in nanoseconds; 0: the pool's .deadline_ns; TINE_FOREVER: as long as it likes. */
+    /** How long the function may run, in nanoseconds; 0: the pool's .deadline_ns; TINE_FOREVER: without a limit. */
     int64_t deadline_ns;
     /**
-     * How soon it must begin, in nanoseconds from tine_submit; 0: whenever there is a worker for it. A task that has
-     * not begun by then settles with -ETIMEDOUT and TINE_NOT_STARTED.
+     * How soon the task must begin, in nanoseconds from tine_submit; 0: at any time. A task that has not begun by
+     * then settles with -ETIMEDOUT and TINE_NOT_STARTED.
      */
     int64_t queue_deadline_ns;
-    /** How long to wait while the window is full, in nanoseconds; 0: not at all, -EAGAIN. */
+    /**
+     * How long tine_submit may wait while the window is full, in nanoseconds. With 0 it does not wait, and returns
+     * -EAGAIN.
+     */
     int64_t timeout_ns;
     /**
-     * How often the task may be run again after its process has died with it. Without TINE_IDEMPOTENT any number but 0 is
-     * -EINVAL. A task that had not begun runs elsewhere in any case.
+     * How often the task may be run again after the process that ran it has died. Without TINE_IDEMPOTENT only 0 is
+     * accepted. A task that had not begun runs in another worker in any case.
      */
     uint32_t retries;
     /** TINE_IDEMPOTENT. */
     uint32_t flags;
-    /** Carried to the result, and given to the callbacks. */
+    /** A word of the caller's, which is passed to the callbacks and copied to the result. */
     void *user;
     /**
-     * Called when the task has begun, with the worker's process; again when it is run again; may be NULL. A task that
-     * ends first is told of before its on_settled; one that goes on, within some milliseconds.
+     * Called when the task has begun, with the process number of its worker, and once more each time that the task
+     * is run again; may be NULL. Where the task ends first, the call comes before on_settled; where the task goes
+     * on, it comes within some milliseconds.
      */
     void (*on_begin)(tine_id id, pid_t pid, void *user);
     /**
-     * Called once with the result, whatever the task has come to: done, failed, past its deadline, cancelled, died; may be
-     * NULL. Nobody else gets the result then: tine_next leaves it out, tine_wait gives -EBUSY, and the id is over when the
-     * callback returns. The result is valid until then.
+     * Called once with the result, however the task has ended: done, failed, past its deadline, cancelled, or died;
+     * may be NULL. The result is valid until the callback returns, and then the id is stale. Nobody else gets the
+     * result: tine_next leaves it out, and tine_wait returns -EBUSY.
      *
-     * on_begin and on_settled run on a thread of tine's, whatever the host does. Only one callback runs at a time. tine_pool_destroy
-     * calls on_settled for each task that it cancels, before it returns. With TINE_NO_THREAD, and for what a task submits, both
-     * run on a thread that is in tine_pool_poll, waits in any call on the pool, shuts it down or destroys it.
+     * on_begin and on_settled run on a thread of tine's, whatever the host does. Only one callback runs at a time.
+     * tine_pool_destroy calls on_settled for each task that it cancels, before it returns. With TINE_NO_THREAD, and
+     * for what a task submits, both run on a thread of the caller's: one that is in tine_pool_poll, that waits in
+     * any call on the pool, that shuts the pool down or that destroys it.
      *
-     * A callback may submit and cancel. It may wait, too, and no other callback begins on its thread meanwhile. It may not
-     * destroy the pool, and a child that it forks may not return from it.
+     * A callback may submit and cancel. It may also wait, and no other callback begins on its thread meanwhile. It
+     * must not destroy the pool. A child that it forks must not return from it.
      */
     void (*on_settled)(const tine_result *result, void *user);
     /**
-     * An end of a channel that the task is to have, by tine_task_channel; may be NULL. When tine_submit returns 0 it is
-     * given away: the handle is closed here, and is not to be used any more. Otherwise it stays the caller's.
+     * An end of a channel for the task, which gets it by tine_task_channel; may be NULL. Where tine_submit returns
+     * 0, the end has been given away: the handle is closed here, and must not be used any more. Otherwise the end
+     * stays the caller's.
      *
-     * The worker closes it when the function returns. The one at the other end gets -EPIPE then, and when the worker
-     * dies, and when the task settles without having begun. A task that is run elsewhere takes it along; one with
-     * .retries keeps it until it has settled.
+     * The worker closes the end when the function returns. The other end gets -EPIPE then, and also when the worker
+     * dies, and when the task settles without having begun. A task that is run in another worker takes the end
+     * along. A task with .retries keeps it until the task has settled.
      */
     tine_channel *channel;
 } tine_submit_options;
@@ -804,197 +897,243 @@ typedef struct tine_submit_options {
 /**
  * Submits one call of a function to a pool.
  *
- * A function is named by its address, and need not be registered, if the module that it is in (the program or a
- * shared library) is loaded in the workers too; or by fn NULL and the option .name.
+ * The function is given by its address, and need not be registered, where its module (the program or a shared
+ * library) is loaded in the workers too. Or fn is NULL, and the option .name names a registered function.
  *
- * Parameters: pool. fn. input, length: copied, unless it lies in the pool's heap: then the worker reads it there, and
- * it must be left alone until the task has settled; NULL and 0 for none. options: NULL for all defaults. out: where
- * the id goes, or NULL.
+ * Parameters: pool. fn: the function, or NULL. input: the task's input; NULL where length is 0. It is copied, unless
+ * it lies in the pool's heap: the worker reads it there, and it must stay as it is until the task has settled.
+ * length: in bytes. options: NULL for all defaults. out: where the id goes, or NULL.
  * Returns 0; -EAGAIN, -ETIMEDOUT: the window is full; -EAGAIN also: no thread can be started (see TINE_NO_THREAD);
- * -EMSGSIZE: the input is larger than the whole window; TINE_EFUNCTION: fn is no function of any module; TINE_EMODULE:
- * its module is not loaded in the workers, or is another build there; TINE_ENAME; TINE_ESHUTDOWN; TINE_EWORKERSTART: no
- * worker can be started any more; -ENOMEM; -EMFILE: no descriptor is free for the .channel; -EINVAL, -E2BIG, -EFAULT;
- * TINE_EFORKED, TINE_EWORKER. Ownership: the result is the pool's until it is taken. A .channel is given away. Threads:
- * any.
+ * -EMSGSIZE: the input is larger than the whole window; TINE_EFUNCTION: fn is not a function of any module;
+ * TINE_EMODULE: its module is not loaded in the workers, or is another build there; TINE_ENAME: the workers know no
+ * function of that name; TINE_ESHUTDOWN: the pool has been shut down; TINE_EWORKERSTART: no worker can be started
+ * any more; -ENOMEM: there is no memory for the task; -EMFILE: no descriptor is free for the .channel; -EFAULT: the
+ * input reaches beyond the heap; -EINVAL, -E2BIG: an argument or an option has no meaning; TINE_EFORKED;
+ * TINE_EWORKER.
+ * Ownership: the result is the pool's until it is taken. A .channel is given away. Threads: any. Fork: TINE_EFORKED
+ * in a child.
  */
 int tine_submit(tine_pool *pool, tine_fn fn, const void *input, size_t length,
     const tine_submit_options *options, tine_id *out);
 
 /**
- * Waits for one task, and takes its result: tine_next will not give it.
+ * Waits for one task, and takes its result, which tine_next then leaves out.
  *
- * Parameters: pool. id: from tine_submit. timeout_ns. out: a tine_result, with its .size set.
- * Returns 0: the task has settled, whatever its .status; -ETIMEDOUT, -EAGAIN, -EINTR: not yet; TINE_EID: the id was
- * never given, or its result has been taken or released; -EBUSY: another thread waits for it, or it has an
- * .on_settled; -EINVAL; TINE_EFORKED, TINE_EWORKER. Ownership: what the result points to is valid until
- * tine_result_release. Release first what out has from before, or its memory is lost. Threads: any.
+ * Parameters: pool. id: from tine_submit. timeout_ns: how long to wait, in nanoseconds. out: a tine_result with its
+ * .size set. A result that it still holds must be released before, or the memory of that result is lost.
+ * Returns 0: the task has settled, whatever its .status; -ETIMEDOUT, -EAGAIN, -EINTR: it has not settled yet;
+ * TINE_EID: the id was never given, or its result has been taken or released; -EBUSY: another thread waits for the
+ * task, or the task has an .on_settled; -EINVAL: pool or out is NULL, or the .size is less than 16; TINE_EFORKED;
+ * TINE_EWORKER.
+ * Ownership: what the result points to is valid until tine_result_release. Threads: any. Fork: TINE_EFORKED in a
+ * child.
  */
 int tine_wait(tine_pool *pool, tine_id id, int64_t timeout_ns, tine_result *out);
 
 /**
- * Waits for the next task to settle, in whatever order, and takes its result. Tasks that a tine_wait is on for, and
- * the items of maps, are left out.
+ * Waits for the next task to settle, in any order, and takes its result. Tasks for which a thread is in tine_wait,
+ * and the items of maps, are left out.
  *
- * Parameters: as for tine_wait.
- * Returns 0; TINE_EEMPTY: no task is outstanding, so a loop may end; otherwise as tine_wait.
+ * Parameters: pool. timeout_ns: how long to wait, in nanoseconds. out: a tine_result with its .size set, as for
+ * tine_wait.
+ * Returns 0: a task has settled; TINE_EEMPTY: no task is outstanding, so a loop may end; -ETIMEDOUT, -EAGAIN,
+ * -EINTR: no task has settled yet; -EINVAL: pool or out is NULL, or the .size is less than 16; TINE_EFORKED;
+ * TINE_EWORKER.
+ * Ownership: as for tine_wait. Threads: any. Fork: TINE_EFORKED in a child.
  */
 int tine_next(tine_pool *pool, int64_t timeout_ns, tine_result *out);
 
 /**
- * Cancels a task. It settles with -ECANCELED; the result is to be taken as any other.
+ * Cancels a task. The task settles with -ECANCELED, and its result is taken as any other.
  *
- * One that has not begun settles at once, with TINE_NOT_STARTED. One that runs is told so (tine_cancelled), and has the
- * pool's .grace_ns to return, TINE_RAN; then its worker is ended and replaced, TINE_MAYBE_RAN. One that returns by
- * itself in this very moment keeps its result.
+ * A task that has not begun settles at once, with TINE_NOT_STARTED. A running task is told (tine_cancelled), and has
+ * the pool's .grace_ns to return: TINE_RAN. Then its worker is ended and replaced: TINE_MAYBE_RAN. A task that
+ * returns by itself in this very moment keeps its result.
  *
- * Returns 0; -EALREADY: it has settled; TINE_EID; -EINVAL: NULL; TINE_EFORKED, TINE_EWORKER. Threads: any.
+ * Parameters: pool. id: from tine_submit.
+ * Returns 0; -EALREADY: the task has settled; TINE_EID: the id was never given, or its result has been taken or
+ * released; -EINVAL: pool is NULL; TINE_EFORKED; TINE_EWORKER.
+ * Threads: any. Fork: TINE_EFORKED in a child.
  */
 int tine_cancel(tine_pool *pool, tine_id id);
 
 /**
  * Cancels every submitted task that has not settled, as tine_cancel does. Maps, loops and streams go on.
  *
- * Returns how many there were; -EINVAL: NULL; TINE_EFORKED, TINE_EWORKER. Threads: any.
+ * Parameters: pool.
+ * Returns how many tasks it has cancelled; -EINVAL: pool is NULL; TINE_EFORKED; TINE_EWORKER.
+ * Threads: any. Fork: TINE_EFORKED in a child.
  */
 int tine_cancel_all(tine_pool *pool);
 
 /**
- * Cancels every submitted task that has not begun, as tine_cancel does. What runs goes on, and so do maps, loops and streams.
+ * Cancels every submitted task that has not begun, as tine_cancel does. Running tasks go on, and so do maps, loops
+ * and streams.
  *
- * Returns how many there were; -EINVAL: NULL; TINE_EFORKED, TINE_EWORKER. Threads: any.
+ * Parameters: pool.
+ * Returns how many tasks it has cancelled; -EINVAL: pool is NULL; TINE_EFORKED; TINE_EWORKER.
+ * Threads: any. Fork: TINE_EFORKED in a child.
  */
 int tine_cancel_queued(tine_pool *pool);
 
 /**
- * Waits for the first of several tasks to settle, and takes its result; the others stay as they are.
+ * Waits for the first of several tasks to settle, and takes its result. The other tasks stay as they are.
  *
- * Parameters: pool. ids, count: tasks; their place in the array gives one that has settled the preference. timeout_ns.
- * out: a tine_result, with its .size set; .id says which task.
- * Returns 0; TINE_EEMPTY: count is 0; -ENOMEM: no memory for so many; otherwise as tine_wait, where an error for one of the
- * ids is one for all. One that is named twice counts once.
- * Ownership: as for tine_wait. Threads: any.
+ * Parameters: pool. ids: an array of tasks. Of several tasks that have settled the one nearest to the array's
+ * beginning is taken; an id that is there twice counts once. count: how many ids. timeout_ns: how long to wait, in
+ * nanoseconds. out: a tine_result with its .size set; its .id says which task it is.
+ * Returns 0: a task has settled; TINE_EEMPTY: count is 0; -ENOMEM: there is no memory for so many tasks; -ETIMEDOUT,
+ * -EAGAIN, -EINTR: no task has settled yet; TINE_EID, -EBUSY: as for tine_wait, for any one of the ids; -EINVAL:
+ * pool, ids or out is NULL, or the .size is less than 16; TINE_EFORKED; TINE_EWORKER.
+ * Ownership: as for tine_wait. Threads: any. Fork: TINE_EFORKED in a child.
  */
 int tine_wait_any(tine_pool *pool, const tine_id *ids, size_t count, int64_t timeout_ns, tine_result *out);
 
 /**
  * Waits until several tasks have settled. Their results stay to be taken.
  *
- * Parameters: pool. ids, count: tasks; NULL and 0: all that have been submitted. timeout_ns.
- * Returns 0: all have settled, whatever their .status; -ETIMEDOUT, -EAGAIN, -EINTR: not yet; TINE_EID: one of the ids
- * was never given, or its result has been taken or released; -EINVAL; TINE_EFORKED, TINE_EWORKER. Threads: any.
+ * Parameters: pool. ids: an array of tasks; NULL where count is 0. count: how many ids; 0: all tasks that have been
+ * submitted. timeout_ns: how long to wait, in nanoseconds.
+ * Returns 0: all of them have settled, whatever their .status; -ETIMEDOUT, -EAGAIN, -EINTR: not all of them have
+ * settled yet; TINE_EID: one of the ids was never given, or its result has been taken or released; -EINVAL: an
+ * argument is NULL; TINE_EFORKED; TINE_EWORKER.
+ * Threads: any. Fork: TINE_EFORKED in a child.
  */
 int tine_wait_all(tine_pool *pool, const tine_id *ids, size_t count, int64_t timeout_ns);
 
 /**
- * Gives back what a result points to, and zeroes it; a zeroed one again is harmless.
+ * Frees what a result points to, and sets the whole result to zero. Releasing a result that is zero does nothing.
  *
- * Parameters: pool: the one that gave it. result: may be NULL. Threads: any, one at a time for one result.
+ * Parameters: pool: the pool that gave the result. result: may be NULL.
+ * Threads: any, one at a time for one result. Fork: in a child it only sets the result to zero.
  */
 void tine_result_release(tine_pool *pool, tine_result *result);
 
 /* ---- Maps and loops -------------------------------------------------------------------------------------------- */
 
-/** After the first item that fails no other begins: those that had not fail with -ECANCELED and TINE_NOT_STARTED. */
+/**
+ * No item begins any more once an item has failed. Items that have not begun then fail with -ECANCELED and
+ * TINE_NOT_STARTED.
+ */
 #define TINE_STOP_ON_FAILURE (1 << 17)
 
-/** Chunks of .chunk items; where that is 0, of as many as take about a millisecond, fewer towards the end. */
+/**
+ * Chunks of .chunk items. Where .chunk is 0, chunks of as many items as take about a millisecond, and smaller ones
+ * towards the end.
+ */
 #define TINE_SCHEDULE_MEASURED 0
 
 /** One chunk for each worker. */
 #define TINE_SCHEDULE_STATIC 1
 
-/** Chunks of half of a worker's share of what is left, and never fewer items than .chunk but for the last. */
+/** Chunks of half of a worker's share of the items that are left. No chunk but the last has fewer items than .chunk. */
 #define TINE_SCHEDULE_GUIDED 2
 
-/** The function of a map: once per item. What it returns is the item's status, as for tine_fn. */
+/** The function of a map, called once per item. Its return value is the item's status, as for tine_fn. */
 typedef int (*tine_item_fn)(tine_task *task, const void *in, void *out);
 
-/** What a map or a loop can be told. */
+/** Options of tine_map and tine_for. */
 typedef struct tine_map_options {
     /** sizeof(tine_map_options). */
     size_t size;
-    /** Filled in when the call fails, though not for TINE_EITEMS; may be NULL. */
+    /** Filled in when the call fails, but not for TINE_EITEMS; may be NULL. */
     tine_error *error;
     /**
-     * The name of a registered function, where fn is NULL. It is a tine_fn, called once per item: tine_input is the
-     * item, tine_output its place in out.
+     * The name of a registered function, where fn is NULL. The function is a tine_fn, called once per item:
+     * tine_input is the item, and tine_output is the item's place in out.
      */
     const char *name;
-    /** Bytes that every call sees through tine_context; copied, unless they lie in the pool's heap. NULL: none. */
+    /**
+     * Bytes that every call sees through tine_context; NULL: none. They are copied, unless they lie in the pool's
+     * heap.
+     */
     const void *context;
-    /** Their length. */
+    /** The length of .context in bytes. */
     size_t context_length;
     /**
-     * How many items go to a worker at a time; 0: as many as take about a millisecond, fewer towards the end. It
-     * decides the speed and nothing else: results, errors and progress are each item's own. The last chunks are taken
-     * back from slow workers item by item when others have nothing left to do.
+     * How many items go to a worker at a time; 0: as many as take about a millisecond, and fewer towards the end. It
+     * decides the speed alone: results, errors and progress are those of single items. When other workers have
+     * nothing left to do, the items of the last chunks are taken back from slow workers.
      */
     size_t chunk;
-    /** An int for each item, which becomes its status; may be NULL. */
+    /** An array with an int for each item, which gets the item's status; may be NULL. */
     int *status;
     /**
-     * How long the call of each item may take, in nanoseconds; 0: the pool's .deadline_ns; TINE_FOREVER: any time. An
-     * item that takes longer fails with -ETIMEDOUT, and no other with it. In a loop, of each chunk.
+     * How long the call of each item may take, in nanoseconds; 0: the pool's .deadline_ns; TINE_FOREVER: without a
+     * limit. An item that takes longer fails with -ETIMEDOUT, and no other item fails with it. In a loop it counts
+     * for each chunk.
      */
     int64_t item_deadline_ns;
     /**
-     * How often an item may be run again after its process has died with it. Without TINE_IDEMPOTENT any number but 0 is
-     * -EINVAL.
+     * How often an item may be run again after the process that ran it has died. Without TINE_IDEMPOTENT only 0 is
+     * accepted.
      */
     uint32_t retries;
     /** TINE_IDEMPOTENT, TINE_STOP_ON_FAILURE. */
     uint32_t flags;
     /**
-     * Called for each item that has failed, on the thread that called the map; may be NULL. In a loop, for each chunk
-     * that has failed, with where it begins. The result is valid until the callback returns.
+     * Called for each item that has failed, on the thread that called the map; may be NULL. In a loop it is called
+     * for each chunk that has failed, and item is where the chunk begins. The result is valid until the callback
+     * returns.
      */
     void (*on_failure)(const tine_result *result, size_t item, void *user);
     /**
-     * Called now and then, and at the end, with how many items have been dealt with, on the thread that called the
-     * map; may be NULL.
+     * Called now and then, and at the end, on the thread that called the map, with the number of items that have
+     * settled; may be NULL.
      */
     void (*progress)(size_t done, size_t total, void *user);
-    /** Given to the callbacks. */
+    /** A word of the caller's, which is passed to the callbacks. */
     void *user;
-    /** TINE_SCHEDULE_MEASURED, TINE_SCHEDULE_STATIC or TINE_SCHEDULE_GUIDED: it decides as little as .chunk does. */
+    /**
+     * TINE_SCHEDULE_MEASURED, TINE_SCHEDULE_STATIC or TINE_SCHEDULE_GUIDED. As .chunk does, it decides the speed
+     * alone.
+     */
     int schedule;
     /**
-     * How many bytes of inputs and outputs a chunk may have at most, though at least one item; 0: any number. In a
-     * loop any number but 0 is -EINVAL.
+     * The most bytes of inputs and outputs in a chunk, unless a single item has more; 0: any number. In a loop only
+     * 0 is accepted.
      */
     size_t chunk_bytes;
 } tine_map_options;
 #define TINE_MAP_OPTIONS_INIT { sizeof(tine_map_options), NULL, NULL, NULL, 0, 0, NULL, 0, 0, 0, NULL, \
     NULL, NULL, 0, 0 }
 
-/** The function of a loop: once per chunk of the range, from begin up to but not including end. */
+/**
+ * The function of a loop, called once per chunk of the range, from begin up to but not including end. Its return
+ * value is the chunk's status, as for tine_fn.
+ */
 typedef int (*tine_range_fn)(tine_task *task, size_t begin, size_t end);
 
 /**
- * Calls a function for each item of an array, on all workers, and waits until all items have been dealt with.
+ * Calls a function for each item of an array, on all workers, and waits until all items have settled.
  *
- * Arrays in the pool's heap are used where they are; others are copied chunk by chunk, and outputs are copied back
- * for items that succeed. A worker that dies costs the one item that it was running.
+ * Arrays in the pool's heap are used where they are. Others are copied chunk by chunk, and the outputs of items that
+ * succeed are copied back. A worker that dies costs the one item that it was running.
  *
- * Parameters: pool. fn, or NULL and the option .name. in, in_stride: the first item, and the bytes from one to the
- * next. out, out_stride: the same for what becomes of them; NULL and 0 for nothing. count: how many; 0 returns at
- * once. options: NULL for all defaults.
- * Returns 0: every item succeeded; TINE_EITEMS: some did not, .status and .on_failure say which; -EINVAL: a NULL
- * array, a stride of 0, bad options; -EOVERFLOW: more bytes than there can be; -EFAULT: an array reaches beyond the
- * heap; -ENOMEM; -EINTR, with the items that had begun finished and others -ECANCELED; TINE_EFUNCTION,
- * TINE_EMODULE, TINE_ENAME; TINE_ESHUTDOWN, TINE_EWORKERSTART, TINE_EFORKED, TINE_EWORKER.
- * Threads: any, several maps at a time too. The callbacks may call tine, but not destroy the pool, nor wait for its
- * shutdown, which waits for the map.
+ * Parameters: pool. fn: the function, or NULL where the option .name is given. in: the first input. in_stride: the
+ * bytes from one input to the next. out: the first output; NULL for no outputs. out_stride: the bytes from one
+ * output to the next; 0 for no outputs. count: how many items; with 0 the call returns at once. options: NULL for
+ * all defaults.
+ * Returns 0: every item has succeeded; TINE_EITEMS: items have failed, and .status and .on_failure say which;
+ * -EINVAL: an array is NULL, a stride is 0, or an option has no meaning; -E2BIG: the options are longer than this
+ * version knows; -EOVERFLOW: there are more bytes than an address space has; -EFAULT: an array reaches beyond the
+ * heap; -ENOMEM: there is no memory for the chunks; -EINTR: a signal came. Then the items that had begun have
+ * finished, and the others have failed with -ECANCELED. Also TINE_EFUNCTION, TINE_EMODULE, TINE_ENAME,
+ * TINE_ESHUTDOWN, TINE_EWORKERSTART: as for tine_submit; TINE_EFORKED; TINE_EWORKER.
+ * Threads: any, and several maps may run at a time. The callbacks may call tine. They must neither destroy the pool
+ * nor wait for its shutdown, which waits for the map. Fork: TINE_EFORKED in a child.
  */
 int tine_map(tine_pool *pool, tine_item_fn fn, const void *in, size_t in_stride, void *out, size_t out_stride,
     size_t count, const tine_map_options *options);
 
 /**
- * Calls a function for chunks of a range, on all workers, until all of it has been dealt with.
+ * Calls a function for chunks of a range, on all workers, and waits until the whole range has settled.
  *
- * Parameters: pool. fn. begin, end: the range, without end. options: as for tine_map, without .name; .chunk is the
- * length of a chunk, and a chunk that fails fails all its items.
- * Returns as tine_map; -EINVAL where end is less than begin.
+ * Parameters: pool. fn: the function. begin: where the range begins. end: the first number behind the range.
+ * options: as for tine_map, without .name; .chunk is the length of a chunk, and a chunk that fails fails with all
+ * its items. NULL for all defaults.
+ * Returns the codes of tine_map; -EINVAL also: end is less than begin.
+ * Threads: any, as for tine_map. Fork: TINE_EFORKED in a child.
  */
 int tine_for(tine_pool *pool, tine_range_fn fn, size_t begin, size_t end, const tine_map_options *options);
 
@@ -1004,55 +1143,60 @@ int tine_for(tine_pool *pool, tine_range_fn fn, size_t begin, size_t end, const 
 typedef struct tine_progress {
     /** sizeof(tine_progress). */
     size_t size;
-    /** What is going on; NULL: nothing is said of it. */
+    /** A word in front of the bar; NULL: none. */
     const char *label;
-    /** Where to; 0: standard error. */
+    /** The descriptor to write to; 0: standard error. */
     int fd;
-    /** How many have failed: the caller's to count, in .on_failure, say. */
+    /** How many items have failed. The caller counts them, in .on_failure for example. */
     uint64_t failed;
-    /** What the bar remembers. */
+    /** tine's own, as are the fields that follow. */
     uint64_t began_ns;
-    /** As above. */
+    /** tine's own. */
     uint64_t drawn_ns;
-    /** As above. */
+    /** tine's own. */
     uint64_t shown;
 } tine_progress;
 #define TINE_PROGRESS_INIT { sizeof(tine_progress), NULL, 0, 0, 0, 0, 0 }
 
 /**
- * A progress bar, for .progress of maps and loops, or to be called by hand.
+ * A progress bar. It can be the .progress of maps and loops, or be called by hand.
  *
- * On a terminal it is a line with a bar, how many of how many, the rate, the time left and how many have failed, drawn at
- * most ten times a second and ended when done is total; elsewhere a plain line for each quarter. Rate and time count from the
- * first call: one with done 0 before the work begins makes them those of the whole work. It is written as any write
- * is: it waits for a terminal that has been stopped, unless the descriptor is non-blocking, and a pipe whose reader has
- * gone gives SIGPIPE.
+ * On a terminal it is a line with a bar, the number of items that are done, the rate, the time left, and the number
+ * of failures. The line is drawn at most ten times a second, and ended when done is total. Elsewhere a plain line is
+ * written for each quarter. Rate and time count from the first call: with a call of done 0 before the work begins
+ * they are those of the whole work.
  *
- * Parameters: done, total: items. user: a tine_progress, or NULL for all defaults; then only the end is shown. In a map: its
- * .user, so on_failure gets it too.
- * Threads: one at a time for one tine_progress.
+ * It writes as write() does: it waits for a terminal that has been stopped, unless the descriptor is non-blocking,
+ * and a pipe whose reader has gone gives SIGPIPE.
+ *
+ * Parameters: done: how many items are done. total: how many there are. user: a tine_progress with its .size set; in
+ * a map it is the .user of the options, so .on_failure gets it too. NULL for all defaults; then only the end is
+ * shown.
+ * Threads: any, one at a time for one tine_progress. Fork: a child may call it.
  */
 void tine_progress_bar(size_t done, size_t total, void *user);
 
 /* ---- Streams of items ------------------------------------------------------------------------------------------ */
 
-/** Results come as they finish, not in the order of the items. */
+/** Results come in the order in which they settle, and not in the order of the items. */
 #define TINE_UNORDERED (1 << 18)
 
 /**
- * Items go in one after the other, results come out in the same order or as they finish, and between the two there are
- * never more than a window allows: for input that does not fit into memory, or that has no end.
+ * Items go in one after the other, and results come out, in the order of the items or in the order in which they
+ * settle. A window limits how many are in between. So a stream is for input that does not fit into memory, or that
+ * has no end.
  *
- * Items are put (tine_stream_put) or drawn as there is room (.pull). Each is one call of a tine_fn, with tine_input and
- * tine_output, and has one result, whatever becomes of it, its worker or the supervisor. tine_next, tine_wait and the like
- * know nothing of a stream's items; while one has a result to give, tine_pool_fd is readable.
+ * Items are put (tine_stream_put), or drawn as there is room (.pull). Each item is one call of a tine_fn, with
+ * tine_input and tine_output. Each item has one result, whatever happens to the item, its worker or the supervisor.
+ * tine_next, tine_wait and the like leave a stream's items out. While a stream has a result to take, tine_pool_fd is
+ * readable.
  *
- * Calls may be made from any thread, several at a time: one that puts and one that takes, say. A thread that does both
- * must not wait to put while the window is full of results that it has not taken. A child of fork() gets TINE_EFORKED.
+ * Several threads may call at a time: one that puts and one that takes, for example. A thread that does both must
+ * not wait to put while the window is full of results that it has not taken.
  */
 typedef struct tine_stream tine_stream;
 
-/** What a stream can be told. */
+/** Options of tine_stream_create. */
 typedef struct tine_stream_options {
     /** sizeof(tine_stream_options). */
     size_t size;
@@ -1060,30 +1204,36 @@ typedef struct tine_stream_options {
     tine_error *error;
     /** The name of a registered function, where fn is NULL. */
     const char *name;
-    /** How many items may be in and their results not taken; 0: 16 for each worker. */
+    /** How many items may have been put whose results have not been taken; 0: 16 for each worker. */
     size_t window_tasks;
-    /** How many bytes the inputs of these may have together; 0: as many as the pool's .window_bytes. */
+    /** How many bytes the inputs of these items may have together; 0: as many as the pool's .window_bytes. */
     size_t window_bytes;
-    /** How long the call for each item may take, in nanoseconds; 0: the pool's .deadline_ns; TINE_FOREVER: any time. */
+    /**
+     * How long the call for each item may take, in nanoseconds; 0: the pool's .deadline_ns; TINE_FOREVER: without a
+     * limit.
+     */
     int64_t item_deadline_ns;
     /**
-     * How often an item may be run again after its process has died with it. Without TINE_IDEMPOTENT any number but 0 is
-     * -EINVAL.
+     * How often an item may be run again after the process that ran it has died. Without TINE_IDEMPOTENT only 0 is
+     * accepted.
      */
     uint32_t retries;
     /**
-     * TINE_IDEMPOTENT, TINE_UNORDERED, and TINE_STOP_ON_FAILURE: after the first item that fails no other begins. Those that
-     * had not settle with -ECANCELED, further ones are refused with it, and the results of all are there to be taken.
+     * TINE_IDEMPOTENT, TINE_UNORDERED, TINE_STOP_ON_FAILURE. With the last, no item begins any more once an item has
+     * failed. Items that have not begun then settle with -ECANCELED, further items are refused with -ECANCELED, and
+     * all results can be taken.
      */
     uint32_t flags;
     /**
-     * Draws an item: called by tine_stream_next, on its thread, while there is room in the window; NULL: items are put.
-     * It gives 1 and says where the item is, which stays there until the next call, and what is to be carried to the
-     * result's .user; 0 at the end; or a negative code, which ends the input as well and is what tine_stream_next gives
-     * after the last result. An item longer than .window_bytes is drawn, and its result is -EMSGSIZE.
+     * Draws an item. tine_stream_next calls it, on its own thread, while there is room in the window. NULL: items
+     * are put.
+     *
+     * It returns 1 and says where the item is; the bytes stay there until the next call. *item becomes the .user of
+     * the result. It returns 0 at the end. A negative code ends the input as well, and tine_stream_next returns the
+     * code after the last result. An item that is longer than .window_bytes is drawn, and its result is -EMSGSIZE.
      */
     int (*pull)(void *user, const void **input, size_t *length, void **item);
-    /** Given to .pull. */
+    /** A word of the caller's, which is passed to .pull. */
     void *user;
 } tine_stream_options;
 #define TINE_STREAM_OPTIONS_INIT { sizeof(tine_stream_options), NULL, NULL, 0, 0, 0, 0, 0, NULL, NULL }
@@ -1091,115 +1241,155 @@ typedef struct tine_stream_options {
 /**
  * Begins a stream.
  *
- * Parameters: pool: also what tine_task_pool gives. fn: called for each item, or NULL and the option .name. options: NULL for
- * all defaults. out: where the stream goes.
- * Returns 0; TINE_EFUNCTION, TINE_EMODULE, TINE_ENAME, TINE_ESHUTDOWN, TINE_EWORKERSTART: as tine_submit; -EINVAL,
- * -E2BIG: bad options; TINE_EFORKED.
- * Ownership: tine_stream_destroy ends it, before the pool is destroyed. Threads: any.
+ * Parameters: pool: the host's, or in a task what tine_task_pool returns. fn: the function that is called for each
+ * item; NULL where the option .name is given. options: NULL for all defaults. out: where the stream goes.
+ * Returns 0; TINE_EFUNCTION, TINE_EMODULE, TINE_ENAME, TINE_ESHUTDOWN, TINE_EWORKERSTART: as for tine_submit;
+ * -EINVAL, -E2BIG: an argument or an option has no meaning; TINE_EFORKED.
+ * Ownership: tine_stream_destroy ends the stream, before the pool is destroyed. Threads: any. Fork: TINE_EFORKED in
+ * a child.
  */
 int tine_stream_create(tine_pool *pool, tine_fn fn, const tine_stream_options *options, tine_stream **out);
 
 /**
  * Puts an item in.
  *
- * Parameters: stream. input, length: copied, unless it lies in the pool's heap, as with tine_submit; NULL and 0 for
- * none. user: carried to the result. timeout_ns: how long to wait while the window is full.
- * Returns 0: the item has a result to come; -EAGAIN, -ETIMEDOUT, -EINTR: the window is full; -EAGAIN also: no thread can
- * be started; -EMSGSIZE: longer than .window_bytes; -EPIPE: after tine_stream_end; -ECANCELED: an item has failed, with
- * TINE_STOP_ON_FAILURE; -EINVAL: the stream has .pull; -EFAULT, -ENOMEM, TINE_ESHUTDOWN, TINE_EWORKERSTART: as
- * tine_submit; TINE_EFORKED.
+ * Parameters: stream. input: the item; NULL where length is 0. It is copied, unless it lies in the pool's heap, as
+ * for tine_submit. length: in bytes. user: becomes the .user of the result. timeout_ns: how long to wait while the
+ * window is full, in nanoseconds.
+ * Returns 0: the item will have a result; -EAGAIN, -ETIMEDOUT, -EINTR: the window is full; -EAGAIN also: no thread
+ * can be started; -EMSGSIZE: the item is longer than .window_bytes; -EPIPE: tine_stream_end has been called;
+ * -ECANCELED: an item has failed, with TINE_STOP_ON_FAILURE; -EINVAL: stream is NULL, or the stream has .pull;
+ * -EFAULT, -ENOMEM, TINE_ESHUTDOWN, TINE_EWORKERSTART: as for tine_submit; TINE_EFORKED.
+ * Threads: any. Fork: TINE_EFORKED in a child.
  */
 int tine_stream_put(tine_stream *stream, const void *input, size_t length, void *user, int64_t timeout_ns);
 
 /**
- * Says that no more items will be put; again is harmless.
+ * Says that no more items will be put. A further call does nothing.
  *
+ * Parameters: stream.
  * Returns 0; -EINVAL: stream is NULL; TINE_EFORKED.
+ * Threads: any. Fork: TINE_EFORKED in a child.
  */
 int tine_stream_end(tine_stream *stream);
 
 /**
- * Waits for the next result, and takes it: that of the oldest item, or with TINE_UNORDERED of the first to settle.
+ * Waits for the next result, and takes it: the result of the oldest item, or with TINE_UNORDERED of the first item
+ * to settle.
  *
- * Parameters: stream. timeout_ns. out: a tine_result, with its .size set; .user is the item's.
- * Returns 0: an item has settled, whatever its .status; TINE_EEMPTY: the input has ended and all results are taken;
- * -ETIMEDOUT, -EAGAIN, -EINTR: not yet; what .pull has given, once; TINE_ESHUTDOWN, TINE_EWORKERSTART: nothing more can
- * come; -ENOMEM: the item that was drawn does not fit into the heap, and is kept; -EINVAL; TINE_EFORKED.
- * Ownership: what the result points to is valid until tine_result_release, with the stream's pool.
+ * Parameters: stream. timeout_ns: how long to wait, in nanoseconds. out: a tine_result with its .size set, as for
+ * tine_wait; its .user is the item's.
+ * Returns 0: an item has settled, whatever its .status; TINE_EEMPTY: the input has ended, and all results have been
+ * taken; -ETIMEDOUT, -EAGAIN, -EINTR: no item has settled yet; a code that .pull has returned, once; TINE_ESHUTDOWN,
+ * TINE_EWORKERSTART: no more results can come; -ENOMEM: the item that has been drawn does not fit into the heap, and
+ * is kept; -EINVAL: stream or out is NULL, or the .size is less than 16; TINE_EFORKED.
+ * Ownership: what the result points to is valid until tine_result_release, with the stream's pool. Threads: any.
+ * Fork: TINE_EFORKED in a child.
  */
 int tine_stream_next(tine_stream *stream, int64_t timeout_ns, tine_result *out);
 
 /**
- * Ends a stream. Items that have not begun never do, those that run are cancelled, and results that have not been taken are
- * gone; those that have are as they were.
+ * Ends a stream. Items that have not begun never begin, running items are cancelled, and results that have not been
+ * taken are gone. Results that have been taken stay as they are.
  *
- * Parameters: stream: may be NULL. No other thread may be in a call on it.
- * Fork: in a child it forgets the stream, which goes on in the parent.
+ * Parameters: stream: may be NULL. No other thread may be in a call on the stream.
+ * Threads: any. Fork: in a child it releases the child's copy, and the stream goes on in the parent.
  */
 void tine_stream_destroy(tine_stream *stream);
 
 /* ---- Inside a task --------------------------------------------------------------------------------------------- */
 
 /**
- * The input of a task, or the item of a map that is called by name.
+ * The input of a task, or of the item in a map that is called by name.
  *
- * Parameters: task: the task. length: a place for the input's length in bytes, or NULL.
- * Returns where it is; aligned to 16 bytes unless it is the caller's own memory in the heap. It may be read until the
- * function returns; an input that was submitted from the heap is that very memory.
+ * Parameters: task. length: gets the length of the input in bytes; may be NULL.
+ * Returns the address of the input, which may be read until the function returns. It is a multiple of 16, unless the
+ * input was submitted from the heap: then it is the caller's own memory.
+ * Threads: the task's. Fork: as in the task.
  */
 const void *tine_input(const tine_task *task, size_t *length);
 
 /**
- * The context of the map or loop that the task is part of; NULL and 0 where there is none.
+ * The context of the map or loop that the task is part of.
  *
- * Parameters and rules as for tine_input.
+ * Parameters: task. length: gets the length of the context in bytes; may be NULL.
+ * Returns the address of the context, which may be read until the function returns; NULL, with a length of 0: there
+ * is no context.
+ * Threads: the task's. Fork: as in the task.
  */
 const void *tine_context(const tine_task *task, size_t *length);
 
 /**
- * Room for the task's output, to be written in place; the result's .data and .length. Its first content is anything.
+ * Room for the task's output, to be written in place. It becomes the .data and .length of the result.
  *
- * A second call replaces the first. In a map that is called by name this is the item's place in out.
+ * A second call replaces the first one. In a map that is called by name the room is the item's place in out.
  *
- * Parameters: task: the task. length: in bytes.
- * Returns where it is, aligned to 16 bytes, or NULL: the heap is full, or an item's place is shorter than that.
+ * Parameters: task. length: in bytes.
+ * Returns the address of the room, a multiple of 16, with any content; NULL: the heap is full, or the item's place
+ * is shorter than length.
+ * Threads: the task's. Fork: not in a child.
  */
 void *tine_output(tine_task *task, size_t length);
 
-/** What identifies the task: the number that tine_submit gave, or the item's place in its map. */
+/**
+ * The number of the task.
+ *
+ * Parameters: task.
+ * Returns the id that tine_submit has given; in a map, the item's place in the array.
+ * Threads: the task's. Fork: as in the task.
+ */
 uint64_t tine_task_id(const tine_task *task);
 
 /**
- * The name by which the task's function is called: for a function that is registered under many names, because it stands
- * for those of another language.
+ * The name by which the task's function is called. It is for a function that is registered under many names because
+ * it stands for functions of another language.
  *
- * Returns the name, as it was registered; NULL where the function is called by its address. The string lives as long as
- * the process, and is the same one at each call by that name.
+ * Parameters: task.
+ * Returns the name as it was registered; NULL: the function is called by its address. The string stays as long as
+ * the process, and each call by that name gets the same address.
+ * Threads: the task's. Fork: as in the task.
  */
 const char *tine_task_name(const tine_task *task);
 
 /**
- * Leaves something of the program's own for the tasks of this worker to find: what an initializer has opened or loaded.
+ * Leaves a pointer for the later tasks of this worker: to what an initializer has opened or loaded, for example.
  *
- * Parameters: task: the initializer's, or any other. state: anything; tine neither reads nor frees it.
+ * Parameters: task: the initializer's, or any other. state: any pointer. tine neither reads nor frees what it points
+ * to.
+ * Threads: the task's. Fork: in a child it changes the child's copy.
  */
 void tine_set_worker_state(tine_task *task, void *state);
 
-/** What tine_set_worker_state has left in this worker; NULL if nothing was. */
+/**
+ * The pointer that tine_set_worker_state has left in this worker.
+ *
+ * Parameters: task.
+ * Returns the pointer; NULL: none has been left.
+ * Threads: the task's. Fork: as in the task.
+ */
 void *tine_worker_state(const tine_task *task);
 
 /**
- * Whether the task, or this item of its map, should return: it is past its deadline, or it was cancelled. One that
- * does not gets SIGTERM after half of the pool's .grace_ns, and SIGKILL after all of it. It costs next to nothing.
+ * Tells a task that it should return. The call is cheap enough for an inner loop.
+ *
+ * Parameters: task.
+ * Returns true when the task, or this item of a map, is past its deadline or has been cancelled; else false. A task
+ * that goes on gets SIGTERM after half of the pool's .grace_ns, and SIGKILL after all of it.
+ * Threads: the task's, and any other while the function runs. Fork: as in the task.
  */
 bool tine_cancelled(const tine_task *task);
 
 /**
- * The pool that runs the task, for what the task allocates there, and for what it submits to its own pool: tine_submit,
- * tine_map, tine_for and what follows them run the functions there and then, in the worker that calls, so that
- * nothing nested can wait for ever. What a task has submitted and not taken when it returns is released; what it
- * runs inside itself dies with it. Calls that are the host's (tine_pool_fd, tine_pool_stats, tine_pool_shutdown) give
- * TINE_EWORKER. The pool is valid as long as the worker lives, in all its threads.
+ * The pool that runs the task. Memory that the task allocates comes from its heap.
+ *
+ * A task may submit to its own pool, too. tine_submit, tine_map, tine_for and what follows them then run the
+ * functions there and then, in the worker that calls, so that nothing nested can wait for ever. Results that the
+ * task has not taken when it returns are released. What the task runs inside itself dies with it. Calls that only
+ * the host may make (tine_pool_fd, tine_pool_stats, tine_pool_shutdown) return TINE_EWORKER.
+ *
+ * Parameters: task.
+ * Returns the pool, which is valid as long as the worker lives, in all its threads; NULL: task is NULL.
+ * Threads: the task's. Fork: as in the task.
  */
 tine_pool *tine_task_pool(const tine_task *task);
 
@@ -1222,89 +1412,106 @@ int tine_fail(tine_task *task, int code, const char *format, ...)
 /* ---- Memory: the pool's heap ----------------------------------------------------------------------------------- */
 
 /**
- * A block of the pool's heap: shared memory at the same address in the host and in every worker, those to come too,
- * so that pointers into it mean the same everywhere.
+ * Allocates a block of the pool's heap: shared memory that has one address in the host and in every worker, later
+ * workers included. So pointers into the heap are valid in all of them.
  *
- * Its pages are reserved before it is handed out: full memory is NULL here, never a SIGBUS later.
+ * The pages of a block are reserved before the block is handed out. When memory is full this call returns NULL, and
+ * no SIGBUS comes later.
  *
- * Parameters: pool: in a worker, what tine_task_pool gives. size: in bytes; 0 gives a block as well.
- * Returns the block, aligned to 16 bytes, its content anything; NULL: no memory, or the heap's limit is reached.
- * Ownership: until tine_free, from whatever process; the death of the process that allocated it does not end it.
- * Threads: any; not in a signal handler. Fork: NULL in a child of the host, and of a worker.
+ * Parameters: pool: in a worker, what tine_task_pool returns. size: in bytes; 0 gives a block as well.
+ * Returns the block, a multiple of 16, with any content; NULL: there is no memory, or the heap's limit is reached.
+ * Ownership: the block stays until tine_free, from whatever process. The death of the process that has allocated the
+ * block does not free it. Threads: any; not in a signal handler. Fork: NULL in a child of the host, and in a child
+ * of a worker.
  */
 void *tine_alloc(tine_pool *pool, size_t size);
 
 /**
- * A block for an array, all of it zeroed.
+ * Allocates a block for an array, and sets all of it to zero.
  *
- * Parameters: pool; count: how many elements; size: of each, in bytes. A product that overflows is NULL.
- * Otherwise as tine_alloc.
+ * Parameters: pool: as for tine_alloc. count: how many elements. size: of each element, in bytes.
+ * Returns the block; NULL: as for tine_alloc, and where the product of count and size overflows.
+ * Ownership: as for tine_alloc. Threads: any; not in a signal handler. Fork: NULL in a child of the host, and in a
+ * child of a worker.
  */
 void *tine_calloc(tine_pool *pool, size_t count, size_t size);
 
 /**
- * A block whose address is a multiple of alignment: for vectors, pages, direct I/O.
+ * Allocates a block whose address is a multiple of alignment: for vectors, pages, direct I/O.
  *
- * Parameters: pool; alignment: in bytes, a power of two, otherwise NULL; size: in bytes.
- * Otherwise as tine_alloc. Alignments above 64 KiB are of whole 64 KiB pieces.
+ * Parameters: pool: as for tine_alloc. alignment: in bytes, a power of two. size: in bytes. A block with an
+ * alignment above 64 KiB takes whole pieces of 64 KiB.
+ * Returns the block; NULL: as for tine_alloc, and where alignment is not a power of two.
+ * Ownership: as for tine_alloc. Threads: any; not in a signal handler. Fork: NULL in a child of the host, and in a
+ * child of a worker.
  */
 void *tine_alloc_aligned(tine_pool *pool, size_t alignment, size_t size);
 
 /**
- * Makes a block longer or shorter, in its place or in another one; its content goes along, an alignment does not.
+ * Makes a block longer or shorter, in its place or in another one. The content is kept, and an alignment is not.
  *
- * Parameters: pool; block: from the same pool, or NULL: then it is tine_alloc. size: in bytes; 0 gives a block as well.
- * Returns the block, which takes the old one's place; NULL: no memory, or not a block, and the old one is as it was.
- * Threads: any; nobody else may use the block meanwhile. Fork: NULL in a child of the host, and of a worker.
+ * Parameters: pool: as for tine_alloc. block: of that pool; NULL: the call is tine_alloc. size: in bytes; 0 gives a
+ * block as well.
+ * Returns the block in place of the old one; NULL: there is no memory, or block is not a block. Then the old block
+ * is as it was.
+ * Ownership: as for tine_alloc. Threads: any; no other thread may use the block meanwhile. Fork: NULL in a child of
+ * the host, and in a child of a worker.
  */
 void *tine_realloc(tine_pool *pool, void *block, size_t size);
 
 /**
- * Gives a block back, from whatever process of the pool.
+ * Frees a block, in whatever process of the pool.
  *
- * Parameters: pool; block: of the same pool, or NULL. What is not the start of an allocated block is left alone: one
- * that was freed already, a pointer into a block, a pointer to something else. With TINE_CHECK=1 in the environment that
- * ends the process, with a message; tine_heap_free has a code for it, and for a block that cannot be found for want of memory, which
- * stays as well.
+ * An address that is not the start of an allocated block is left alone: of a block that has been freed already,
+ * inside a block, or outside the heap. With TINE_CHECK=1 in the environment such a call ends the process with a
+ * message. tine_heap_free returns a code for it. It also returns a code where a block cannot be found for want of
+ * memory; such a block stays allocated here.
+ *
+ * Parameters: pool: as for tine_alloc. block: of that pool; NULL: nothing happens.
  * Threads: any; not in a signal handler. Fork: does nothing in a child of the host or of a worker.
  */
 void tine_free(tine_pool *pool, void *block);
 
 /**
- * How many bytes a block really has, which is at least what was asked for; all of them may be used.
+ * The size of a block, all of which may be used.
  *
- * Returns 0 for NULL and for what is not the start of an allocated block. Threads: any. Fork: 0 in a child of the host.
+ * Parameters: pool: as for tine_alloc. block: of that pool.
+ * Returns the size in bytes, at least what was asked for; 0: block is NULL, or not the start of an allocated block.
+ * Threads: any. Fork: 0 in a child of the host.
  */
 size_t tine_block_size(tine_pool *pool, const void *block);
 
 /**
- * Whether every process of the pool can use these bytes: whether all of them lie in memory of the pool's heap, or of
- * one segment that tine_pool_share has passed to the workers.
+ * Tells whether every process of the pool can use an array of bytes.
  *
- * Parameters: pool; pointer; length: in bytes.
- * Returns 1 or 0; 0 for a NULL pointer; -EINVAL: pool is NULL. Threads: any. Fork: TINE_EFORKED in a child of the
- * host.
+ * Parameters: pool: as for tine_alloc. pointer: the first byte. length: in bytes.
+ * Returns 1: all the bytes lie in the memory of the pool's heap, or of one segment that tine_pool_share has passed
+ * to the workers; 0: they do not, or pointer is NULL; -EINVAL: pool is NULL; TINE_EFORKED.
+ * Threads: any. Fork: TINE_EFORKED in a child of the host.
  */
 int tine_is_shared(tine_pool *pool, const void *pointer, size_t length);
 
 /* ---- Segments: shared memory of its own ------------------------------------------------------------------------ */
 
-/** Only the process that creates the segment, and its forked children, can write; the kernel sees to it. */
+/** Only the process that creates the segment, and its forked children, can write to it. The kernel enforces that. */
 #define TINE_SEGMENT_READ_ONLY (1 << 24)
 
 /** Huge pages if there are enough, ordinary ones otherwise. */
 #define TINE_SEGMENT_HUGE_PAGES (1 << 25)
 
-/** Wherever there is room, instead of at the same address in every process. Pointers into it then mean nothing to others. */
+/**
+ * The segment is mapped wherever there is room, and not at one address in every process. So pointers into it mean
+ * nothing to other processes.
+ */
 #define TINE_SEGMENT_ANY_ADDRESS (1 << 26)
 
-/** All pages are mapped at once, so that no first touch of one costs time later. */
+/** All pages are mapped at once, so that the first touch of a page costs no time later. */
 #define TINE_SEGMENT_POPULATE (1 << 27)
 
-/** A piece of shared memory, as one process has it mapped. */
+/** A piece of shared memory, as one process has mapped it. */
 typedef struct tine_segment tine_segment;
 
-/** What a segment can be told. */
+/** Options of tine_segment_create, tine_segment_attach and tine_segment_receive. */
 typedef struct tine_segment_options {
     /** sizeof(tine_segment_options). */
     size_t size;
@@ -1319,91 +1526,115 @@ typedef struct tine_segment_options {
 #define TINE_SEGMENT_OPTIONS_INIT { sizeof(tine_segment_options), NULL, 0 }
 
 /**
- * New shared memory, all of it zero, reserved, and of a size that nobody can change: touching it never fails.
+ * Creates shared memory. All of it is zero and reserved, and nobody can change its size, so touching it never fails.
  *
- * It is mapped at the same address in every process that attaches, so that pointers into it mean the same everywhere.
- * It has no name and leaves nothing behind: it is gone when the last process that has it is.
+ * The segment is mapped at one address in every process that attaches, so pointers into it are valid in all of them.
+ * It has no name and leaves nothing behind: it is gone when the last process that has it is gone.
  *
- * Parameters: size: in bytes, not 0; options: NULL for all defaults; out: where the segment goes.
- * Returns 0; -ENOMEM: no memory, or a cgroup's or the process's limit is in the way; -EINVAL, -E2BIG: bad options;
- * -EMFILE, -ENFILE. Ownership: tine_segment_close. Threads: any. Fork: a child has it mapped as well, for writing too.
+ * Parameters: size: in bytes, not 0. options: NULL for all defaults. out: where the segment goes.
+ * Returns 0; -ENOMEM: there is no memory, or a limit of the process or of its cgroup is in the way; -EINVAL, -E2BIG:
+ * an argument or an option has no meaning; -EMFILE, -ENFILE: no descriptor is free.
+ * Ownership: until tine_segment_close. Threads: any. Fork: a child has the segment mapped as well, for writing too.
  */
 int tine_segment_create(size_t size, const tine_segment_options *options, tine_segment **out);
 
 /**
- * Maps a segment that another process has made.
+ * Maps a segment that another process has created.
  *
- * Parameters: fd: a descriptor of it, inherited or received; it stays the caller's. options: NULL for all defaults;
- * out: where the segment goes.
- * Returns 0; -EPERM: the memory could be shrunk by others, so it is not safe to touch; -EINVAL: not a segment, or bad
- * options; TINE_EVERSION: of another version of tine, or its locks are laid out for another C library; -EXDEV: made in
- * another PID namespace, where locks would take one thread for another; -EEXIST: something else is at its address
- * (TINE_SEGMENT_ANY_ADDRESS helps); -EACCES: fd was opened for reading only; -EBADF, -ENOMEM, -EMFILE.
- * Ownership: tine_segment_close. Threads: any. Fork: a child has it mapped as well.
+ * Parameters: fd: a descriptor of the segment, inherited or received; it stays the caller's. options: NULL for all
+ * defaults. out: where the segment goes.
+ * Returns 0; -EPERM: other processes could shrink the memory, so it is not safe to touch; -EINVAL: fd is not of a
+ * segment, or an option has no meaning; TINE_EVERSION: the segment is of another version of tine, or its locks are
+ * laid out for another C library; -EXDEV: the segment was made in another PID namespace, where its locks would take
+ * one thread for another; -EEXIST: something else is at its address (TINE_SEGMENT_ANY_ADDRESS helps); -EACCES: fd
+ * was opened for reading only; -EBADF: fd is not open; -E2BIG: the options are longer than this version knows;
+ * -ENOMEM, -EMFILE.
+ * Ownership: until tine_segment_close. Threads: any. Fork: a child has the segment mapped as well.
  */
 int tine_segment_attach(int fd, const tine_segment_options *options, tine_segment **out);
 
-/** Where the segment's bytes begin: a multiple of 4096. NULL for NULL. Threads: any. Fork: the same in a child. */
+/**
+ * The address of a segment.
+ *
+ * Parameters: s.
+ * Returns the address of the first byte, a multiple of 4096; NULL: s is NULL.
+ * Threads: any. Fork: a child gets the same address.
+ */
 void *tine_segment_address(const tine_segment *s);
 
-/** How many bytes the segment has: what it was created with. 0 for NULL. Threads: any. */
+/**
+ * The size of a segment: the one with which it was created.
+ *
+ * Parameters: s.
+ * Returns the size in bytes; 0: s is NULL.
+ * Threads: any. Fork: a child gets the same size.
+ */
 size_t tine_segment_size(const tine_segment *s);
 
 /**
- * A descriptor to pass to other processes: close-on-exec, and the segment's own, not to be closed.
+ * A descriptor of a segment, to be passed to other processes.
  *
- * Returns the descriptor; -EINVAL for NULL; -EBADF: the program has closed it all the same. Threads: any.
+ * Parameters: s.
+ * Returns the descriptor, which is close-on-exec and stays the segment's; -EINVAL: s is NULL; -EBADF: the program
+ * has closed it.
+ * Threads: any. Fork: a child has its own copy.
  */
 int tine_segment_fd(const tine_segment *s);
 
 /**
- * Unmaps a segment in this process; others keep it. Pointers into it are dangling from here on.
+ * Unmaps a segment in this process. Other processes keep it. Pointers into it must not be used any more.
  *
- * Parameters: s: may be NULL. No other thread may use it any more.
+ * Parameters: s: may be NULL. No other thread may use the segment any more.
  * Returns 0; -EBUSY: a heap in it is open here (tine_heap_close), or a thread of this process holds a lock in it or
- * waits for one, as far as that can be known (not of a mutex that is TINE_PROCESS_OWNED); then the segment is as it was.
- * Fork: in a child it unmaps the child's.
+ * waits for one, as far as that can be known. A TINE_PROCESS_OWNED mutex is not looked for. After -EBUSY the segment
+ * is as it was.
+ * Threads: any. Fork: in a child it unmaps the child's copy.
  */
 int tine_segment_close(tine_segment *s);
 
 /**
  * Sends a segment to the process at the other end of a unix socket, without waiting.
  *
- * Parameters: socket: connected, of whatever type, used for whole segments only while one is on its way; s.
- * Returns 0; -EAGAIN: the socket is full; -EPIPE: nobody is there any more; -EMFILE: too many descriptors are on their way;
- * -ENOTSOCK: it is no socket; -EINVAL; -EBADF. Threads: any.
+ * Parameters: socket: a connected socket of any type. While a segment is on its way, nothing but whole segments may
+ * be sent through it. s: the segment, which stays the caller's.
+ * Returns 0; -EAGAIN: the socket is full; -EPIPE: nobody is at the other end any more; -EMFILE: too many descriptors
+ * are on their way; -ENOTSOCK: socket is not a socket; -EBADF: socket is not open; -EINVAL: s is NULL.
+ * Threads: any. Fork: a child may call it.
  */
 int tine_segment_send(int socket, const tine_segment *s);
 
 /**
- * Takes a segment that another process has sent with tine_segment_send, and maps it. It waits for one if the socket is
- * one that blocks.
+ * Takes a segment that another process has sent with tine_segment_send, and maps it. It waits for a segment where
+ * the socket is a blocking one.
  *
- * What this process cannot have at the moment stays in the socket, to be received again: after -EEXIST, say, with
- * TINE_SEGMENT_ANY_ADDRESS. What nobody could have is thrown away.
+ * A segment that this process cannot have at the moment stays in the socket, to be received again: after -EEXIST
+ * with TINE_SEGMENT_ANY_ADDRESS, for example. A segment that no process could have is thrown away.
  *
- * Parameters: socket: one process at a time receives from it; options: NULL for all defaults; out: where the segment
- * goes.
- * Returns 0; -EAGAIN: none is there yet; -EPIPE: the other side is gone. It stays: -EMFILE: no descriptor is free;
- * -ENOMEM: no memory or address space; -EEXIST: something else is at its address. It is gone: -EPROTO: what came is no
- * message of tine_segment_send; -EPERM, -EXDEV, TINE_EVERSION and -EINVAL as for tine_segment_attach. -EINVAL for bad
- * options, -EBADF and -ENOTSOCK come before anything is looked at.
- * Ownership: tine_segment_close. Threads: any.
+ * Parameters: socket: only one process at a time may receive from it. options: NULL for all defaults. out: where the
+ * segment goes.
+ * Returns 0; -EAGAIN: no segment is there yet; -EPIPE: the other end is gone. The segment stays in the socket after
+ * -EMFILE: no descriptor is free; -ENOMEM: there is no memory or address space; -EEXIST: something else is at its
+ * address. It is thrown away after -EPROTO: it is not a message of tine_segment_send; -EPERM, -EXDEV, TINE_EVERSION
+ * and -EINVAL: as for tine_segment_attach. Nothing is looked at after -EINVAL, -E2BIG: an argument or an option has
+ * no meaning; -EBADF, -ENOTSOCK: socket is not an open socket.
+ * Ownership: until tine_segment_close. Threads: any. Fork: a child may call it.
  */
 int tine_segment_receive(int socket, const tine_segment_options *options, tine_segment **out);
 
 /**
- * Has a segment mapped in every worker of a pool, at the address that it has here: pointers into it mean the same in all
- * of them. Workers to come get it too. Ones that are busy get it before their next task.
+ * Has a segment mapped in every worker of a pool, at the address that it has in the host, so pointers into it are
+ * valid in all of them. Later workers get it too. A busy worker gets it before its next task.
  *
- * Parameters: pool; s: stays the caller's, who may close it here; the workers keep it until the pool is destroyed; timeout_ns:
- * how long to wait for the workers, and for another thread's share; TINE_FOREVER waits for good.
- * Returns 0; -ETIMEDOUT, at 0 -EAGAIN: a worker that is not busy has not taken it, because it is stopped, say; nobody
- * shares it then, and it may be shared again; -EEXIST: something else is at its address in a worker, or in the range of
- * the pool's heap: nobody shares it then, and that worker is replaced; -EALREADY: it is shared; -ENOSPC: 64 segments
- * are; -EINVAL; -ENOMEM, -EMFILE; TINE_ESHUTDOWN, TINE_EWORKERSTART, TINE_EFORKED, TINE_EWORKER. A worker to come that
- * cannot have it is one that cannot be started: tasks say so when no worker is left.
- * Threads: any.
+ * Parameters: pool. s: the segment. It stays the caller's, who may close it. The workers keep it until the pool is
+ * destroyed. timeout_ns: how long to wait for the workers, and for another thread's call of tine_pool_share, in
+ * nanoseconds.
+ * Returns 0; -ETIMEDOUT, -EAGAIN: a worker that is not busy has not taken it, because it is stopped for example.
+ * Then no worker has it, and the call may be made again; -EEXIST: something else is at its address in a worker, or
+ * it lies in the range of the pool's heap. Then no worker has it, and that worker is replaced; -EALREADY: the
+ * segment is shared already; -ENOSPC: the pool shares 64 segments; -EINVAL: an argument is NULL; -ENOMEM, -EMFILE;
+ * TINE_ESHUTDOWN; TINE_EWORKERSTART; TINE_EFORKED; TINE_EWORKER. A later worker that cannot map the segment cannot
+ * be started; tasks settle with TINE_EWORKERSTART when no worker is left.
+ * Threads: any. Fork: TINE_EFORKED in a child.
  */
 int tine_pool_share(tine_pool *pool, tine_segment *s, int64_t timeout_ns);
 
