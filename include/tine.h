@@ -5,35 +5,40 @@
  *
  * Conventions, for every call below:
  *
- *   Results     0 or a count on success. -1 to -4095 is a negated errno value, below that is a TINE_E code. A call that
- *               fails changes nothing, unless its text names an exception. tine_strerror() has a sentence for each code.
- *               Every call that takes an options struct writes a text that names the thing and its value to the struct's
- *               .error.
- *   Timeouts    int64_t nanoseconds, relative, monotonic. With 0 or less a call returns -EAGAIN instead of waiting. A
- *               positive one that runs out is -ETIMEDOUT. TINE_FOREVER waits for ever. Durations in options structs are
- *               different, but for .timeout_ns: 0 is the default, and a negative one is -EINVAL. Waits go on after a
- *               signal handler has run; those of an object that was made TINE_INTERRUPTIBLE return -EINTR.
- *   Arguments   the object, the inputs, the timeout, the outputs. Outputs are written only on success, unless a call's
- *               text says otherwise.
- *   Pointers    an object's is what the call that made the object has given, and is used until the object is ended or
- *               given away. Ending it is the last call on it, in any thread. Any other pointer goes to as many bytes as
- *               the length, the count or the .size beside it says, or to one value, and all of them stay until the call
- *               returns.
- *   Structs     start with .size, which tells tine how much of the struct the caller knows: it reads and writes no more.
+ *   Results     A call returns 0 or a count on success. A number from -1 to -4095 is a negated errno value, a number
+ *               below that is a TINE_E code. A call that fails changes nothing, unless its text names an exception.
+ *               tine_strerror() has a sentence for each code. A call that takes an options struct with a field .error
+ *               writes a text there that names the thing and its value.
+ *   Timeouts    are int64_t nanoseconds, relative and monotonic. With 0 or less a call never waits: it returns
+ *               -EAGAIN instead. When a positive timeout runs out, it returns -ETIMEDOUT. TINE_FOREVER waits for
+ *               ever. Waits go on after a signal handler has run; those for an object that was made with
+ *               TINE_INTERRUPTIBLE return -EINTR. In options structs this holds for .timeout_ns. For every other
+ *               duration there, 0 is the default, and a negative number is -EINVAL.
+ *   Arguments   come in this order: the object, the inputs, the timeout, the outputs. Outputs are written only on
+ *               success, unless a call's text says otherwise.
+ *   Pointers    A pointer to an object is the one that the call which made the object has given. It is valid until
+ *               the object is ended or given away, and the call that ends the object is the last call on it in any
+ *               thread. Any other pointer leads to as many bytes as the length, the count or the .size beside it
+ *               says, or else to one value. These bytes stay as they are until the call returns.
+ *   Structs     start with .size: how much of the struct the caller knows. tine reads and writes no more than that.
  *               Locks, whose size never changes, and tine_limit have no .size. Every struct has an initialiser,
- *               TINE_<NAME>_INIT. Only tine_barrier has none: tine_barrier_init comes before any other call on it. Zero
- *               is every option's default. NULL in place of an options struct means all defaults. What contradicts itself
- *               is -EINVAL.
- *   Flags       have a bit each in the whole library. A flag that an object does not know is -EINVAL.
- *   Ownership   tine_X_destroy ends an object for everybody: pools, streams, queues. tine_X_close lets go of this
- *               process's handle: of a segment, a heap and a channel's end others have theirs; a process ends with its
- *               only handle, unless it is TINE_DETACHED. tine_queue_close only forbids further puts, and
- *               tine_queue_close(NULL) is -EINVAL. Every destroy and every other close accepts NULL.
- *   Threads     every call may be made from any thread unless its text says otherwise. None is a cancellation point:
- *               pthread_cancel() acts when the call has returned.
- *   Fork        after fork() a child must not use a pool, heap, stream, queue, channel or process of its parent. A call that
- *               returns a code returns TINE_EFORKED; a call that makes or gives something returns NULL. A segment stays
- *               usable in the child, and so does what a call only tells of an object.
+ *               TINE_<NAME>_INIT, but for tine_barrier: tine_barrier_init comes before any other call on it. Zero is
+ *               the default of every option, and NULL in place of an options struct means all defaults. Options that
+ *               contradict each other are -EINVAL; a struct that is longer than this version knows, and not zero
+ *               there, is -E2BIG.
+ *   Flags       No two flags of the library have the same bit. A flag that an object does not know is -EINVAL.
+ *   Ownership   tine_X_destroy ends an object for every process: pools, streams, queues. tine_X_close releases this
+ *               process's handle: other processes keep their handles of a segment, of a heap and of a channel's end.
+ *               A process of tine_process_start ends with its only handle, unless it is TINE_DETACHED.
+ *               tine_queue_close releases nothing: it forbids further puts, and refuses NULL. Every destroy and every
+ *               other close accepts NULL.
+ *   Threads     "Threads: any" means that any thread may make the call, also while others are in it. No call is a
+ *               cancellation point: pthread_cancel() acts when the call has returned.
+ *   Fork        says what holds for a child of fork(). It must not use its parent's pools, heaps, streams, queues,
+ *               channels and processes. There a call that returns a code returns TINE_EFORKED, and a call that makes
+ *               or gives something returns NULL. A segment stays usable, and so do calls that only describe an
+ *               object.
+ *   Environment Variables named TINE_... change how the library works: the page docs/environment.md lists them.
  */
 
 #ifndef TINE_H
@@ -57,7 +62,7 @@
 extern "C" {
 #endif
 
-/** A pool of worker processes; in a worker, the pool that it belongs to. */
+/** A pool of worker processes; in a worker, the pool that the worker belongs to. */
 typedef struct tine_pool tine_pool;
 
 /** A task, as the function that carries it out sees it. Valid until that function returns, in its thread only. */
@@ -434,9 +439,6 @@ int tine_transport_register(const tine_transport *transport);
  * should have one thread: what its other threads held locked at that moment stays locked in the workers.
  */
 #define TINE_START_FORK 2
-
-/** The name that the default had before: accepted, and without effect. */
-#define TINE_BACKGROUND (1 << 8)
 
 /** Workers that crash leave core files, as far as the host's limit allows. Without this flag they leave none. */
 #define TINE_CORE_FILES (1 << 9)
@@ -1305,7 +1307,7 @@ void tine_stream_destroy(tine_stream *stream);
  * Parameters: task. length: gets the length of the input in bytes; may be NULL.
  * Returns the address of the input, which may be read until the function returns. It is a multiple of 16, unless the
  * input was submitted from the heap: then it is the caller's own memory.
- * Threads: the task's. Fork: as in the task.
+ * Threads: the task's. Fork: a child may call it.
  */
 const void *tine_input(const tine_task *task, size_t *length);
 
@@ -1315,7 +1317,7 @@ const void *tine_input(const tine_task *task, size_t *length);
  * Parameters: task. length: gets the length of the context in bytes; may be NULL.
  * Returns the address of the context, which may be read until the function returns; NULL, with a length of 0: there
  * is no context.
- * Threads: the task's. Fork: as in the task.
+ * Threads: the task's. Fork: a child may call it.
  */
 const void *tine_context(const tine_task *task, size_t *length);
 
@@ -1327,7 +1329,7 @@ const void *tine_context(const tine_task *task, size_t *length);
  * Parameters: task. length: in bytes.
  * Returns the address of the room, a multiple of 16, with any content; NULL: the heap is full, or the item's place
  * is shorter than length.
- * Threads: the task's. Fork: not in a child.
+ * Threads: the task's. Fork: a child must not call it.
  */
 void *tine_output(tine_task *task, size_t length);
 
@@ -1336,7 +1338,7 @@ void *tine_output(tine_task *task, size_t length);
  *
  * Parameters: task.
  * Returns the id that tine_submit has given; in a map, the item's place in the array.
- * Threads: the task's. Fork: as in the task.
+ * Threads: the task's. Fork: a child may call it.
  */
 uint64_t tine_task_id(const tine_task *task);
 
@@ -1347,7 +1349,7 @@ uint64_t tine_task_id(const tine_task *task);
  * Parameters: task.
  * Returns the name as it was registered; NULL: the function is called by its address. The string stays as long as
  * the process, and each call by that name gets the same address.
- * Threads: the task's. Fork: as in the task.
+ * Threads: the task's. Fork: a child may call it.
  */
 const char *tine_task_name(const tine_task *task);
 
@@ -1365,7 +1367,7 @@ void tine_set_worker_state(tine_task *task, void *state);
  *
  * Parameters: task.
  * Returns the pointer; NULL: none has been left.
- * Threads: the task's. Fork: as in the task.
+ * Threads: the task's. Fork: a child may call it.
  */
 void *tine_worker_state(const tine_task *task);
 
@@ -1375,7 +1377,7 @@ void *tine_worker_state(const tine_task *task);
  * Parameters: task.
  * Returns true when the task, or this item of a map, is past its deadline or has been cancelled; else false. A task
  * that goes on gets SIGTERM after half of the pool's .grace_ns, and SIGKILL after all of it.
- * Threads: the task's, and any other while the function runs. Fork: as in the task.
+ * Threads: the task's. Fork: a child may call it.
  */
 bool tine_cancelled(const tine_task *task);
 
@@ -1389,18 +1391,19 @@ bool tine_cancelled(const tine_task *task);
  *
  * Parameters: task.
  * Returns the pool, which is valid as long as the worker lives, in all its threads; NULL: task is NULL.
- * Threads: the task's. Fork: as in the task.
+ * Threads: the task's. Fork: a child may call it.
  */
 tine_pool *tine_task_pool(const tine_task *task);
 
 /**
- * Fails a task with a text, which becomes the result's .message:
+ * Fails a task with a text, which becomes the .message of the result:
  *     return tine_fail(task, -EINVAL, "%s: not an image", path);
  *
- * Parameters: task. code: a negated errno value, -1 to -4095. format and what it takes: as for printf; up to 184
- * bytes of text are kept.
- * Returns code. A function that has called it and returns 0 has failed with that code all the same; with another code than
- * these, with TINE_EBADCODE.
+ * Parameters: task. code: a negated errno value, from -1 to -4095. format: as for printf, with what it takes behind
+ * it; up to 184 bytes of text are kept.
+ * Returns code. A function that has called it and then returns 0 has failed with that code all the same. With a code
+ * outside of that range the task fails with TINE_EBADCODE.
+ * Threads: the task's. Fork: a child must not call it.
  */
 int tine_fail(tine_task *task, int code, const char *format, ...)
 #if defined(__GNUC__)
@@ -1640,10 +1643,10 @@ int tine_pool_share(tine_pool *pool, tine_segment *s, int64_t timeout_ns);
 
 /* ---- Heaps: the same for every heap, a pool's and one's own ---------------------------------------------------- */
 
-/** A heap: that of a pool, or one of its own in a segment, for processes that have no pool in common. */
+/** A heap: the one of a pool, or one of its own in a segment, for processes that have no pool in common. */
 typedef struct tine_heap tine_heap;
 
-/** What tine_heap_create and tine_heap_attach can be told. */
+/** Options of tine_heap_create and tine_heap_attach. */
 typedef struct tine_heap_options {
     /** sizeof(tine_heap_options). */
     size_t size;
@@ -1652,13 +1655,16 @@ typedef struct tine_heap_options {
 } tine_heap_options;
 #define TINE_HEAP_OPTIONS_INIT { sizeof(tine_heap_options), NULL }
 
-/** What a heap holds. */
+/** The contents of a heap: see tine_heap_stats. */
 typedef struct tine_heap_info {
     /** sizeof(tine_heap_info). */
     size_t size;
-    /** Bytes of the system's memory that are reserved for the heap; for one in a segment, for the segment. */
+    /**
+     * Bytes of the system's memory that are reserved for the heap. A heap in a segment has all of the segment
+     * reserved.
+     */
     uint64_t reserved_bytes;
-    /** The most that were reserved at once. */
+    /** The most bytes that were reserved at one time. */
     uint64_t peak_bytes;
     /** Bytes of allocated blocks, rounded up to block sizes, of all processes together. */
     uint64_t used_bytes;
@@ -1667,13 +1673,13 @@ typedef struct tine_heap_info {
 } tine_heap_info;
 #define TINE_HEAP_INFO_INIT { sizeof(tine_heap_info), 0, 0, 0, 0 }
 
-/** What one process has allocated in a heap, and nobody has freed. */
+/** The blocks that one process has allocated in a heap and that nobody has freed: see tine_heap_processes. */
 typedef struct tine_heap_usage {
     /** sizeof(tine_heap_usage). */
     size_t size;
     /** The process. */
     int pid;
-    /** 1: it has the heap; 0: it has died, or closed the heap. */
+    /** 1: the process has the heap; 0: it has died, or has closed the heap. */
     int alive;
     /** Bytes of its blocks, rounded up to block sizes. */
     uint64_t bytes;
@@ -1682,207 +1688,276 @@ typedef struct tine_heap_usage {
 } tine_heap_usage;
 #define TINE_HEAP_USAGE_INIT { sizeof(tine_heap_usage), 0, 0, 0, 0 }
 
-/** Called with what one process has. A return other than 0 ends the listing. */
+/** Called with the blocks of one process. Returning another number than 0 ends the listing. */
 typedef int (*tine_heap_usage_fn)(const tine_heap_usage *usage, void *user);
 
-/** Called with one block and its size in bytes. A return other than 0 ends the listing. */
+/** Called with one block and its size in bytes. Returning another number than 0 ends the listing. */
 typedef int (*tine_heap_block_fn)(void *block, size_t length, void *user);
 
 /**
  * The heap of a pool. tine_alloc(pool, size) is short for tine_heap_alloc(tine_pool_heap(pool), size), and so on.
  *
- * Parameters: pool: in a worker, what tine_task_pool gives.
- * Returns the heap, which lives and ends with the pool; NULL for NULL. Threads: any.
+ * Parameters: pool: in a worker, what tine_task_pool returns.
+ * Returns the heap, which lives and ends with the pool; NULL: pool is NULL.
+ * Threads: any. Fork: a child may call it.
  */
 tine_heap *tine_pool_heap(tine_pool *pool);
 
 /**
- * The heap of this process in which an address lies: the pool's, or one that tine_heap_create or tine_heap_attach has
- * opened and that is not closed. So it tells whether the heap behind a pointer that was kept is still open.
+ * The heap in which an address lies: a pool's, or one that tine_heap_create or tine_heap_attach has opened in this
+ * process. So it tells for a pointer that was kept whether its heap is still open. A worker finds the heap of its
+ * pool once it has called tine_task_pool.
  *
- * Returns the heap, as its other calls take it, or NULL. In a worker its pool's is found once tine_task_pool was called.
- * Ownership: as before. Threads: any, while no other closes the heap. Fork: NULL in a child, but for heaps of its own.
+ * Parameters: address: any.
+ * Returns the heap; NULL: the address lies in no heap that is open here.
+ * Ownership: the heap stays whose it was. Threads: any, while no other thread closes the heap. Fork: a child finds
+ * only heaps of its own.
  */
 tine_heap *tine_heap_find(const void *address);
 
 /**
- * A pointer that goes with a heap's handle in this process, for who writes a language's binding: tag from now on if there was
- * none. NULL asks only.
+ * Attaches a pointer to a heap's handle in this process, for a language's binding. The first tag stays.
  *
- * Returns the pointer that goes with it now; NULL: none, or heap is NULL. Threads: any; of several that give one, one does.
+ * Parameters: heap. tag: any pointer; NULL only asks.
+ * Returns the tag that the heap has now; NULL: it has none, or heap is NULL.
+ * Threads: any. Of several threads that give a tag, one succeeds. Fork: a child may call it.
  */
 void *tine_heap_tag(tine_heap *heap, void *tag);
 
 /**
- * Makes a heap in a segment, which it takes up as a whole. Every process that has the segment may attach, and allocate
- * and free blocks in it; a pointer to a block means the same in all of them.
+ * Makes a heap in a segment, and uses up the whole segment. Every process that has the segment may attach, and
+ * allocate and free blocks in it. A pointer to a block is valid in all of them.
  *
- * Parameters: s: of at least 256 KiB, without TINE_SEGMENT_READ_ONLY and TINE_SEGMENT_ANY_ADDRESS, and not used for
- * anything else. options: NULL for all defaults. out: where the heap goes.
- * Returns 0; -EEXIST: there is a heap in the segment, or something else; -EINVAL: the segment is too small, or not at its
- * address; -EACCES: it is for reading only; -EMFILE; -ENOMEM: then there is no heap in it.
- * Ownership: tine_heap_close, which tine_segment_close wants first. Threads: any. Fork: a child attaches for itself.
+ * Parameters: s: a segment of at least 256 KiB, without TINE_SEGMENT_READ_ONLY and TINE_SEGMENT_ANY_ADDRESS, that is
+ * used for nothing else. options: NULL for all defaults. out: where the heap goes.
+ * Returns 0; -EEXIST: a heap, or something else, is in the segment already; -EINVAL: the segment is too small, or
+ * not mapped at its own address, or an argument is NULL; -EACCES: the segment can only be read; -E2BIG: the options
+ * are longer than this version knows; -EMFILE: no descriptor is free; -ENOMEM: there is no memory. After an error no
+ * heap is in the segment.
+ * Ownership: until tine_heap_close, which comes before tine_segment_close. Threads: any. Fork: a child attaches for
+ * itself.
  */
 int tine_heap_create(tine_segment *s, const tine_heap_options *options, tine_heap **out);
 
 /**
  * Opens the heap that another process has made in a segment.
  *
- * Parameters: s; options: NULL for all defaults; out: where the heap goes.
- * Returns 0; -EINVAL: there is no heap in the segment, or the segment is not at its address; TINE_EVERSION: the heap was made
- * by another version of tine; -ENOSPC: it is open 252 times; -EACCES: the segment is for reading only; -EMFILE; -ENOMEM.
- * Ownership: tine_heap_close. Threads: any. Fork: a child attaches for itself.
+ * Parameters: s: the segment. options: NULL for all defaults. out: where the heap goes.
+ * Returns 0; -EINVAL: there is no heap in the segment, the segment is not mapped at its own address, or an argument
+ * is NULL; TINE_EVERSION: the heap was made by another version of tine; -ENOSPC: the heap is open 252 times;
+ * -EACCES: the segment can only be read; -E2BIG: the options are longer than this version knows; -EMFILE: no
+ * descriptor is free; -ENOMEM: there is no memory.
+ * Ownership: until tine_heap_close, which comes before tine_segment_close. Threads: any. Fork: a child attaches for
+ * itself.
  */
 int tine_heap_attach(tine_segment *s, const tine_heap_options *options, tine_heap **out);
 
 /**
- * Leaves a heap that tine_heap_create or tine_heap_attach has given. The blocks stay: those of this process are listed
- * under its number. Queues in it stay for other processes; in this one their descriptors are closed, and their pointers
- * are -EINVAL, unless it has the same heap open once more.
+ * Closes a heap that tine_heap_create or tine_heap_attach has opened. Its blocks stay, and those of this process are
+ * listed under this process's number.
  *
- * Parameters: heap: may be NULL. No other thread may use it any more.
- * Returns 0; -EINVAL: it is a pool's; -EBUSY: a thread of this process is in a call on a queue in the heap, or has a
- * message of one in its hands, or holds a lock in it or waits for one, as far as that can be known;
- * -ENOMEM: it has the descriptors of thousands of queues, and no memory to list them. Then everything is as it was.
- * Fork: in a child it forgets the heap, which the parent has.
+ * Queues in the heap stay for other processes. Here their descriptors are closed, and calls on them return -EINVAL,
+ * unless this process has the heap open once more.
+ *
+ * Parameters: heap: may be NULL. No other thread may use the heap any more.
+ * Returns 0; -EINVAL: the heap is a pool's; -EBUSY: a thread of this process is in a call on a queue in the heap,
+ * has reserved a message or looks at one, holds a lock in the heap, or waits for one, as far as that can be known;
+ * -ENOMEM: the heap has descriptors of thousands of queues, and there is no memory to list them. After an error
+ * everything is as it was.
+ * Threads: any. Fork: in a child it releases the child's copy, and the parent keeps the heap.
  */
 int tine_heap_close(tine_heap *heap);
 
 /**
- * A block: what tine_alloc says of a pool's holds for any heap, with the processes that have the heap for those of the
- * pool.
+ * Allocates a block, as tine_alloc does. The processes that have the heap are to it what the processes of a pool are
+ * to the pool's heap.
  *
- * Returns the block, or NULL. Threads: any; not in a signal handler. Fork: NULL in a child.
+ * Parameters: heap. size: in bytes; 0 gives a block as well.
+ * Returns the block, a multiple of 16, with any content; NULL: there is no memory, the heap is full, or heap is
+ * NULL.
+ * Ownership: as for tine_alloc. Threads: any; not in a signal handler. Fork: NULL in a child.
  */
 void *tine_heap_alloc(tine_heap *heap, size_t size);
 
-/** As tine_calloc. */
+/**
+ * Allocates a block for an array, and sets all of it to zero, as tine_calloc does.
+ *
+ * Parameters: heap. count: how many elements. size: of each element, in bytes.
+ * Returns the block; NULL: as for tine_heap_alloc, and where the product of count and size overflows.
+ * Ownership: as for tine_alloc. Threads: any; not in a signal handler. Fork: NULL in a child.
+ */
 void *tine_heap_calloc(tine_heap *heap, size_t count, size_t size);
 
-/** As tine_alloc_aligned. */
+/**
+ * Allocates a block whose address is a multiple of alignment, as tine_alloc_aligned does.
+ *
+ * Parameters: heap. alignment: in bytes, a power of two. size: in bytes.
+ * Returns the block; NULL: as for tine_heap_alloc, and where alignment is not a power of two.
+ * Ownership: as for tine_alloc. Threads: any; not in a signal handler. Fork: NULL in a child.
+ */
 void *tine_heap_alloc_aligned(tine_heap *heap, size_t alignment, size_t size);
 
-/** As tine_realloc. */
+/**
+ * Makes a block longer or shorter, as tine_realloc does.
+ *
+ * Parameters: heap. block: of that heap; NULL: the call is tine_heap_alloc. size: in bytes; 0 gives a block as well.
+ * Returns the block in place of the old one; NULL: there is no memory, or block is not a block. Then the old block
+ * is as it was.
+ * Ownership: as for tine_alloc. Threads: any; no other thread may use the block meanwhile. Fork: NULL in a child.
+ */
 void *tine_heap_realloc(tine_heap *heap, void *block, size_t size);
 
 /**
- * As tine_free, with an answer.
+ * Frees a block, as tine_free does, and says whether it could.
  *
- * Returns 0, in the heap's own process for NULL too; -EINVAL: the block was freed already, or is no block's start, or
- * not in this heap: nothing is changed (with TINE_CHECK=1 in the environment the process ends, with a message);
- * TINE_EFORKED. Where another process has made the heap longer, and this one cannot look how long it is, nothing is
- * changed either: -ENOMEM, or -EPERM and -ENOSYS where that look is refused; the block can be freed later.
+ * Parameters: heap. block: of that heap; NULL: nothing happens.
+ * Returns 0; -EINVAL: the block has been freed already, is not the start of a block, or is not in this heap. Then
+ * nothing has changed; with TINE_CHECK=1 in the environment the process ends with a message. -ENOMEM, -EPERM,
+ * -ENOSYS: another process has made the heap longer, and this process cannot find out how long it is, for want of
+ * memory or because the kernel refuses the call. Then nothing has changed, and the block can be freed later.
+ * TINE_EFORKED.
+ * Threads: any; not in a signal handler. Fork: TINE_EFORKED in a child.
  */
 int tine_heap_free(tine_heap *heap, void *block);
 
-/** As tine_block_size. */
+/**
+ * The size of a block, all of which may be used, as tine_block_size gives it.
+ *
+ * Parameters: heap. block: of that heap.
+ * Returns the size in bytes, at least what was asked for; 0: block is NULL, or not the start of an allocated block.
+ * Threads: any. Fork: 0 in a child.
+ */
 size_t tine_heap_block_size(tine_heap *heap, const void *block);
 
 /**
- * Whether all of these bytes lie in memory of the heap.
+ * Tells whether an array of bytes lies in the heap's memory.
  *
- * Returns 1 or 0; 0 for NULL; -EINVAL; TINE_EFORKED. Threads: any.
+ * Parameters: heap. pointer: the first byte. length: in bytes.
+ * Returns 1: all the bytes do; 0: they do not, or pointer is NULL; -EINVAL: heap is NULL; TINE_EFORKED.
+ * Threads: any. Fork: TINE_EFORKED in a child.
  */
 int tine_heap_contains(tine_heap *heap, const void *pointer, size_t length);
 
 /**
- * What the heap holds, counted by a walk over it; other processes may allocate and free meanwhile.
+ * Counts what is in the heap, by a walk over it. Other processes may allocate and free meanwhile.
  *
- * Parameters: heap; out: a tine_heap_info, with its .size set.
- * Returns 0; -EINVAL; TINE_EFORKED. Threads: any.
+ * Parameters: heap. out: a tine_heap_info with its .size set.
+ * Returns 0; -EINVAL: heap or out is NULL, or the .size is less than 16; TINE_EFORKED.
+ * Threads: any. Fork: TINE_EFORKED in a child.
  */
 int tine_heap_stats(tine_heap *heap, tine_heap_info *out);
 
 /**
- * Lists what each process has in the heap: those that have it, and those that have ended and left blocks. Of a pool's:
- * the host, each worker, and each worker that has died and left blocks.
+ * Lists the blocks of each process: of those that have the heap, and of those that have ended and left blocks. In a
+ * pool's heap these are the host, each worker, and each worker that has died and left blocks.
  *
- * Parameters: heap; visit: called once for each, on this thread; it may use the heap. user: passed on.
- * Returns how many there are, or what visit returned other than 0; -EINVAL; -ENOMEM; TINE_EFORKED; TINE_EWORKER for a pool's
- * heap. Threads: any.
+ * Parameters: heap. visit: called once for each process, on this thread; it may use the heap. user: passed to visit.
+ * Returns how many processes there are; another number than 0 that visit has returned; -EINVAL: heap or visit is
+ * NULL; -ENOMEM: there is no memory for the list; TINE_EFORKED; TINE_EWORKER: the heap is the pool's, and this is a
+ * worker.
+ * Threads: any. Fork: TINE_EFORKED in a child.
  */
 int tine_heap_processes(tine_heap *heap, tine_heap_usage_fn visit, void *user);
 
 /**
- * Lists the blocks that a process had when it died, or closed the heap, and nobody has freed since.
+ * Lists the blocks that a process had when it died or closed the heap, and that nobody has freed since.
  *
- * They stay as they are: other processes may have pointers to them. Memory that tine itself had taken for a worker
- * is not among them, it is free again.
+ * The blocks stay as they are: other processes may have pointers to them. Memory that tine itself had allocated for
+ * a worker is not among them, because it has been freed.
  *
- * Parameters: heap; pid; visit: called once for each block, on this thread; it may free it. user: passed on.
- * Returns how many there are, 0 for a process that left nothing, or what visit returned other than 0; -EINVAL; -ENOMEM;
- * TINE_EFORKED; TINE_EWORKER for a pool's heap. Threads: any.
+ * Parameters: heap. pid: the process. visit: called once for each block, on this thread; it may free the block.
+ * user: passed to visit.
+ * Returns how many blocks there are, 0 for a process that left none; another number than 0 that visit has returned;
+ * -EINVAL: heap or visit is NULL; -ENOMEM: there is no memory for the list; TINE_EFORKED; TINE_EWORKER: the heap is
+ * the pool's, and this is a worker.
+ * Threads: any. Fork: TINE_EFORKED in a child.
  */
 int tine_heap_blocks(tine_heap *heap, int pid, tine_heap_block_fn visit, void *user);
 
 /**
- * Frees all blocks that a process had when it died: for when nobody has a pointer to any of them.
+ * Frees all blocks that a process had when it died or closed the heap. It is for when nobody has a pointer to any of
+ * them.
  *
- * Parameters: heap; pid: of a process that has died or closed the heap.
- * Returns how many blocks it freed; -EBUSY: the process is not known to have ended; -EINVAL; TINE_EFORKED; TINE_EWORKER
- * for a pool's heap. Threads: any.
+ * Parameters: heap. pid: the process.
+ * Returns how many blocks it has freed; -EBUSY: the process is not known to have ended; -EINVAL: heap is NULL;
+ * TINE_EFORKED; TINE_EWORKER: the heap is the pool's, and this is a worker.
+ * Threads: any. Fork: TINE_EFORKED in a child.
  */
 int tine_heap_release_process(tine_heap *heap, int pid);
 
 /**
- * Gives the memory that nothing is in back to the system, whoever had allocated and freed it. Without it, some of a pool's heap
- * stays reserved for the next blocks (32 MiB, half of what is in use, or four times the largest block that was freed lately), and
- * all of a segment; memory that was given back is reserved anew for the next blocks, or they are NULL.
+ * Gives unused memory back to the system, whoever had allocated and freed it.
+ *
+ * Without this call, a pool's heap keeps some of it for the next blocks: 32 MiB, half of what is in use, or four
+ * times the largest block that was freed lately, whichever is most. A heap in a segment keeps all of it. Memory that
+ * was given back is reserved anew for the next blocks; where that is not possible, they are NULL.
  *
  * Parameters: heap.
- * Returns 0; -EINVAL; TINE_EFORKED. Threads: any.
+ * Returns 0; -EINVAL: heap is NULL; TINE_EFORKED.
+ * Threads: any. Fork: TINE_EFORKED in a child.
  */
 int tine_heap_trim(tine_heap *heap);
 
 /* ---- Mutexes, and what holds for all locks --------------------------------------------------------------------- */
 
-/** A mutex whose holder may lock it again, and unlocks it as often. */
+/** A mutex whose holder may lock it again. The holder then unlocks it as often. */
 #define TINE_RECURSIVE 2
 
 /**
- * A mutex that a process holds, not a thread: any thread of it may unlock it, and only the whole process's death is
- * its holder's. For runtimes that move work between threads. Another thread of the holder waits like anybody else.
+ * A mutex that a process holds, and not a thread. Any thread of the process may unlock it, and only the death of the
+ * whole process counts as the death of the holder. It is for runtimes that move work between threads. Another thread
+ * of the holder waits as any thread does.
  */
 #define TINE_PROCESS_OWNED 4
 
-/** A lock on data that a death can't tear: who takes it from a dead holder gets -EOWNERDEAD, but need not repair it. */
+/**
+ * A lock on data that a death cannot damage. The thread that takes the lock from a dead holder gets -EOWNERDEAD, and
+ * need not repair the lock.
+ */
 #define TINE_AUTO_REPAIR 8
 
-/** An event that clears itself when it lets a waiter go. */
+/** An event that clears itself when it releases a waiter. */
 #define TINE_AUTO_RESET 16
 
-/** A reader-writer lock on which readers don't wait for a writer that waits. It may starve writers. */
+/** A reader-writer lock whose readers do not wait for a waiting writer. Readers may starve writers. */
 #define TINE_PREFER_READERS 32
 
-/** How many locks a thread may hold at a time, read locks and barriers that it waits at included. One more is -ENOLCK. */
+/**
+ * How many locks a thread may hold at a time. Read locks count, and so do barriers that it waits at. One more is
+ * -ENOLCK.
+ */
 #define TINE_MOST_HELD 128
 
 /**
- * One at a time, among threads and processes.
+ * Mutual exclusion among threads and processes. What follows holds for all locks: mutexes, reader-writer locks,
+ * semaphores, conditions, events, barriers and tine_once.
  *
- * All locks of the family are plain memory of the caller's, aligned to 8 bytes: in a heap, in any MAP_SHARED memory, at
- * another address in each process if need be, or in private memory for threads of one process. All-zero memory is a
- * free lock without flags. No call allocates or frees anything for them, and there is nothing to destroy. The content is
- * tine's.
+ * A lock is plain memory of the caller's, aligned to 8 bytes. It may lie in a heap, in any MAP_SHARED memory, which
+ * each process may map at another address, or in private memory for the threads of one process. All-zero memory is a
+ * free lock without flags. No call allocates or frees memory for a lock, and nothing has to be destroyed. The
+ * content is tine's.
  *
- * The memory must stay mapped while a call on it runs or a lock in it is held, and a lock must be released through the
- * address by which it was taken. A thread that has unlocked a mutex may free, unmap or make anew its memory at once, if nobody else
- * will ask for the mutex. The unlocking call of the holder before may still be running then: it no longer touches the
- * mutex.
+ * The memory must stay mapped while a call on the lock runs, and while the lock is held. A lock is released through
+ * the address by which it was taken. A thread that has unlocked a mutex may free, unmap or reuse the memory at once
+ * if no other thread will ask for the mutex. The unlocking call of the holder before may still be running then, and
+ * no longer touches the mutex.
  *
- * A thread or process that ends, is killed, or executes another program while it holds a lock, at whatever instruction,
- * leaves it to the next taker, who gets -EOWNERDEAD. A child of fork() holds nothing. As a rule the kernel says at once
- * that a holder has ended. Where it can't (a robust list that is damaged, replaced, too long or refused by a sandbox,
- * kernels before 6.2, TINE_FORCE_NO=robust in the environment), who waits finds out within 50 ms by looking, and who only
- * tries, or has no more time, looks before it gives up. A holder is known by its number and, from Linux 6.9 on or with
- * /proc, by what tells it from a later one of the same number; of one that was refused both, the end is seen only once
- * its number is free.
+ * A thread or process that holds a lock may end, be killed at any instruction, or execute another program. Then the
+ * next thread that takes the lock gets -EOWNERDEAD. A child of fork() holds no locks.
  *
- * Threads of one PID namespace only may share a lock; others get -EXDEV, as does a process that can't find out which is
- * its own: without /proc, before Linux 6.11.
+ * As a rule the kernel reports at once that a holder has ended. It cannot do so where the thread's robust list is
+ * damaged, replaced, too long, or refused by a sandbox, on kernels before 6.2, and with TINE_FORCE_NO=robust in the
+ * environment. There, a waiting thread finds out within 50 ms by looking, and a thread that only tries, or whose
+ * time is up, looks before it gives up. The look knows a holder by its thread number, and from Linux 6.9 on or with
+ * /proc by what tells it from a later thread of that number. Where the look has been refused both, the end is seen
+ * only once the number is free.
  *
- * Locks are not for signal handlers. A call that waits is no cancellation point: a thread that is cancelled in it waits on
- * and is cancelled afterwards; asynchronous cancelling must be off.
+ * Only threads of one PID namespace may share a lock. Others get -EXDEV, and so does a process that cannot find out
+ * its PID namespace: without /proc, before Linux 6.11.
+ *
+ * Locks are not for signal handlers, but for tine_semaphore_release and tine_event_set. A call that waits is no
+ * cancellation point: a thread that is cancelled in it goes on waiting, and is cancelled afterwards. Asynchronous
+ * cancelling must be off.
  */
 typedef struct tine_mutex {
     /** tine's. */
@@ -1890,100 +1965,118 @@ typedef struct tine_mutex {
 } tine_mutex;
 #define TINE_MUTEX_INIT { {0} }
 
-/** Who holds a mutex, or died holding it. */
+/** The thread that holds a mutex, or that died holding it: see tine_mutex_owner. */
 typedef struct tine_owner {
     /** sizeof(tine_owner). */
     size_t size;
-    /** The holder's process; 0 where nobody holds the mutex. */
+    /** The process of the holder; 0: no thread holds the mutex. */
     int32_t pid;
-    /** The holder's thread; for TINE_PROCESS_OWNED, the one that took the mutex. */
+    /** The thread of the holder; for TINE_PROCESS_OWNED, the thread that took the mutex. */
     int32_t tid;
-    /** When the thread, or for TINE_PROCESS_OWNED the process, started: field 22 of /proc/PID/stat. 0 where not known. */
+    /** When the thread, or for TINE_PROCESS_OWNED the process, started: field 22 of /proc/PID/stat. 0: not known. */
     uint64_t start_time;
     /**
-     * The process that died holding it, until the mutex is repaired or unlocked; 0 where none did, or where it died
-     * between taking the mutex and signing for it.
+     * The process that died holding the mutex, until the mutex is repaired or unlocked. 0: no process did, or one
+     * died after it had taken the mutex and before it had written down its number.
      */
     int32_t dead_pid;
-    /** Its thread. */
+    /** The thread of .dead_pid that held the mutex. */
     int32_t dead_tid;
 } tine_owner;
 #define TINE_OWNER_INIT { sizeof(tine_owner), 0, 0, 0, 0, 0 }
 
 /**
- * Makes m a free mutex. flags: TINE_RECURSIVE or TINE_PROCESS_OWNED, TINE_INTERRUPTIBLE, TINE_AUTO_REPAIR.
+ * Makes memory a free mutex.
  *
- * Nobody may use the memory meanwhile. Without TINE_RECURSIVE a holder that locks again gets -EDEADLK.
+ * Without TINE_RECURSIVE a holder that locks again gets -EDEADLK.
  *
- * Returns 0; -EINVAL: m is NULL or not aligned to 8 bytes, or flags unknown or not to be combined.
+ * Parameters: m: memory that no other thread uses meanwhile. flags: TINE_RECURSIVE or TINE_PROCESS_OWNED,
+ * TINE_INTERRUPTIBLE, TINE_AUTO_REPAIR.
+ * Returns 0; -EINVAL: m is NULL or not aligned to 8 bytes, a flag is unknown, or two flags exclude each other.
+ * Threads: any, one at a time. Fork: a child may call it.
  */
 int tine_mutex_init(tine_mutex *m, uint32_t flags);
 
 /**
- * Takes the mutex, waiting for up to timeout_ns nanoseconds; 0 tries, TINE_FOREVER waits.
+ * Takes a mutex, and waits while another thread has it.
  *
- * A thread-owned mutex belongs to the operating system's thread: a goroutine or coroutine must be pinned to its thread
- * (runtime.LockOSThread) from lock to unlock, or the mutex made TINE_PROCESS_OWNED.
+ * A mutex that is not TINE_PROCESS_OWNED belongs to the operating system's thread. A goroutine or coroutine must
+ * stay on its thread (runtime.LockOSThread) from lock to unlock, or the mutex must be TINE_PROCESS_OWNED.
  *
- * Returns 0: taken. -EOWNERDEAD: taken from a holder that died; make the data whole and call tine_mutex_repair(), or
- * unlocking makes the mutex useless for good (-ENOTRECOVERABLE). Otherwise it was not taken: -EAGAIN (0 ns),
- * -ETIMEDOUT, -EINTR (TINE_INTERRUPTIBLE only), -EDEADLK: the caller holds it; -ENOTRECOVERABLE; -ENOLCK: the thread
- * holds TINE_MOST_HELD locks; -EXDEV: another PID namespace's, or its own not known; -EINVAL: NULL or misaligned; -ENOMEM at a
- * thread's first. -EDEADLK also by another mapping of the same memory; but TINE_PROCESS_OWNED, which another thread may
- * unlock, waits.
+ * Parameters: m. timeout_ns: how long to wait, in nanoseconds; 0 tries.
+ * Returns 0: the mutex is taken; -EOWNERDEAD: the mutex is taken from a holder that died. Repair the data and call
+ * tine_mutex_repair(); unlocking without that makes the mutex useless for good (-ENOTRECOVERABLE). With any other
+ * code the mutex is not taken: -EAGAIN (timeout 0), -ETIMEDOUT; -EINTR: a signal came, with TINE_INTERRUPTIBLE;
+ * -EDEADLK: the caller holds the mutex, perhaps by another mapping of its memory (a TINE_PROCESS_OWNED mutex, which
+ * another thread may unlock, is waited for instead); -ENOTRECOVERABLE: the mutex is useless; -ENOLCK: the thread
+ * holds TINE_MOST_HELD locks; -EXDEV: the mutex is another PID namespace's, or the caller's own namespace is not
+ * known; -EINVAL: m is NULL or misaligned; -ENOMEM: there is no memory at a thread's first call.
+ * Threads: any; not in a signal handler. Fork: a child may call it, and holds nothing.
  */
 int tine_mutex_lock(tine_mutex *m, int64_t timeout_ns);
 
 /**
- * Releases the mutex, and wakes one waiter if there is any.
+ * Releases a mutex, and wakes one waiter if there is any.
  *
- * Returns 0; -EPERM: the caller does not hold it (nor did it before fork()); -EINVAL: NULL or misaligned.
+ * Parameters: m.
+ * Returns 0; -EPERM: the caller does not hold the mutex; a child does not hold what it held before fork(); -EINVAL:
+ * m is NULL or misaligned.
+ * Threads: the holder; with TINE_PROCESS_OWNED, any of its process. Fork: -EPERM in a child.
  */
 int tine_mutex_unlock(tine_mutex *m);
 
 /**
- * Says that the data is whole again which a dead holder may have torn. For the holder that got -EOWNERDEAD.
+ * Says that the data which a dead holder may have damaged is consistent again.
  *
- * Returns 0; -EPERM: the caller does not hold it; -EINVAL: there is nothing to repair, or NULL or misaligned.
+ * Parameters: m: a mutex of which the caller has got -EOWNERDEAD.
+ * Returns 0; -EPERM: the caller does not hold the mutex; -EINVAL: there is nothing to repair, or m is NULL or
+ * misaligned.
+ * Threads: the holder. Fork: -EPERM in a child.
  */
 int tine_mutex_repair(tine_mutex *m);
 
 /**
- * For a mutex in a file, or a copy of one, that nobody has open any more: whoever held it there is not coming back,
- * though its number may be in use by now, after a restart or in another PID namespace. The next taker gets
- * -EOWNERDEAD if it was held, and whatever was to be repaired still is.
+ * Takes over a mutex in a file, or in a copy of one, that no process has open any more. A holder there will not come
+ * back, though its number may be in use again, after a restart or in another PID namespace. If the mutex was held,
+ * the next thread that takes it gets -EOWNERDEAD. If it was to be repaired, it still is.
  *
- * To be called once, by who opens such memory, before anybody else uses it; see tine_rwlock_reopen() and
- * tine_once_reopen() as well. Semaphores, conditions and barriers are made anew by their init; an event needs nothing.
+ * The process that opens such memory calls it once, before anything else uses the memory. tine_rwlock_reopen() and
+ * tine_once_reopen() are there as well. Semaphores, conditions and barriers are made anew by their init, and an
+ * event needs nothing.
  *
- * Returns 0; -EINVAL: NULL or misaligned.
+ * Parameters: m.
+ * Returns 0; -EINVAL: m is NULL or misaligned.
+ * Threads: any, one at a time. Fork: a child may call it.
  */
 int tine_mutex_reopen(tine_mutex *m);
 
 /**
- * Says who holds the mutex, for messages: it may have changed hands when the call returns. out->size is set by
- * TINE_OWNER_INIT.
+ * Tells the holder of a mutex, for messages. The mutex may have changed hands when the call returns, and the call
+ * changes nothing.
  *
- * Returns 0; -EINVAL: NULL, misaligned, or a size that is none. Any thread of any process; nothing is changed.
+ * Parameters: m. out: a tine_owner with its .size set.
+ * Returns 0; -EINVAL: m or out is NULL, m is misaligned, or the .size is less than 16.
+ * Threads: any. Fork: a child may call it.
  */
 int tine_mutex_owner(const tine_mutex *m, tine_owner *out);
 
 /* ---- Reader-writer locks --------------------------------------------------------------------------------------- */
 
-/** How many threads have a place of their own for reading at a time; more share places by process. */
+/** How many threads have a place of their own for reading at a time. Further threads share places by process. */
 #define TINE_RWLOCK_READERS 15
 
 /**
- * Many readers or one writer, among threads and processes. What holds for tine_mutex holds here.
+ * Many readers or one writer, among threads and processes. What holds for all locks (tine_mutex) holds here.
  *
- * A dead reader is forgotten. A dead writer is reported to the next writer, who repairs or loses the lock, and to the
- * readers before that. A writer that dies while it waits was never inside, and is forgotten.
+ * A dead reader is forgotten. The death of a writer is reported to the readers that come before the next writer, and
+ * to that writer, who repairs the lock or loses it. A writer that dies while it waits is forgotten, because it was
+ * never inside.
  *
- * A thread has one place, however often it reads. Threads beyond TINE_RWLOCK_READERS are counted by process, up to 1,023 reads
- * in each of 60 processes, and still more wait: such a process's reads end with the
- * process, not with the thread.
+ * A thread has one place, however often it reads. Threads beyond TINE_RWLOCK_READERS are counted by process, up to
+ * 1,023 reads in each of 60 processes. The reads of such a process end with the process, and not with the thread.
+ * Still more threads wait.
  *
- * The last to have the lock for writing may free or unmap it, or make it anew, once its unlock has returned.
+ * The last thread that has the lock for writing may free, unmap or reuse its memory once its unlock has returned.
  */
 typedef struct tine_rwlock {
     /** tine's. */
@@ -1992,63 +2085,79 @@ typedef struct tine_rwlock {
 #define TINE_RWLOCK_INIT { {0} }
 
 /**
- * Makes l a free lock. flags: TINE_PREFER_READERS, TINE_INTERRUPTIBLE, TINE_AUTO_REPAIR. Without the first, a
- * writer that waits lets no new readers in, but for threads that read already; with it, readers wait for nobody but a writer
- * that is inside. Nobody may use the memory meanwhile.
+ * Makes memory a free reader-writer lock.
  *
- * Returns 0; -EINVAL: l is NULL or not aligned to 8 bytes, or unknown flags.
+ * Without TINE_PREFER_READERS a waiting writer lets no new readers in, but for threads that read already. With it,
+ * readers wait for no writer but one that is inside.
+ *
+ * Parameters: l: memory that no other thread uses meanwhile. flags: TINE_PREFER_READERS, TINE_INTERRUPTIBLE,
+ * TINE_AUTO_REPAIR.
+ * Returns 0; -EINVAL: l is NULL or not aligned to 8 bytes, or a flag is unknown.
+ * Threads: any, one at a time. Fork: a child may call it.
  */
 int tine_rwlock_init(tine_rwlock *l, uint32_t flags);
 
 /**
- * Takes the lock for reading, waiting for up to timeout_ns nanoseconds; 0 tries, TINE_FOREVER waits. A thread may
- * read-lock again what it has read-locked, and unlocks as often.
+ * Takes the lock for reading, and waits while a writer has it. A thread may read-lock again what it has read-locked;
+ * it then unlocks as often.
  *
- * Returns 0: taken. -EOWNERDEAD: taken, but a writer died and no writer has repaired the data since. Otherwise not taken:
- * -EAGAIN (0 ns), -ETIMEDOUT, -EINTR, -EDEADLK: the caller holds it for writing; -ENOTRECOVERABLE, -ENOLCK, -EXDEV,
- * -EINVAL, -ENOMEM as for tine_mutex_lock().
+ * Parameters: l. timeout_ns: how long to wait, in nanoseconds; 0 tries.
+ * Returns 0: the lock is taken; -EOWNERDEAD: the lock is taken, but a writer has died, and no writer has repaired
+ * the data since. With any other code the lock is not taken: -EAGAIN (timeout 0), -ETIMEDOUT, -EINTR; -EDEADLK: the
+ * caller holds it for writing; -ENOTRECOVERABLE, -ENOLCK, -EXDEV, -EINVAL, -ENOMEM: as for tine_mutex_lock().
+ * Threads: any; not in a signal handler. Fork: a child may call it, and holds nothing.
  */
 int tine_rwlock_read_lock(tine_rwlock *l, int64_t timeout_ns);
 
 /**
- * Takes the lock for writing, waiting for up to timeout_ns nanoseconds; 0 tries, TINE_FOREVER waits.
+ * Takes the lock for writing, and waits while other threads have it.
  *
- * Returns 0: taken. -EOWNERDEAD: taken, but a writer died: make the data whole and call tine_rwlock_repair(), or
- * unlocking makes the lock useless for good (-ENOTRECOVERABLE). Otherwise not taken: -EAGAIN (0 ns), -ETIMEDOUT, -EINTR,
- * -EDEADLK: the caller holds it, for reading or writing; -ENOTRECOVERABLE, -ENOLCK, -EXDEV, -EINVAL, -ENOMEM as for
- * tine_mutex_lock().
+ * Parameters: l. timeout_ns: how long to wait, in nanoseconds; 0 tries.
+ * Returns 0: the lock is taken; -EOWNERDEAD: the lock is taken, but a writer has died. Repair the data and call
+ * tine_rwlock_repair(); unlocking without that makes the lock useless for good (-ENOTRECOVERABLE). With any other
+ * code the lock is not taken: -EAGAIN (timeout 0), -ETIMEDOUT, -EINTR; -EDEADLK: the caller holds it, for reading or
+ * writing; -ENOTRECOVERABLE, -ENOLCK, -EXDEV, -EINVAL, -ENOMEM: as for tine_mutex_lock().
+ * Threads: any; not in a signal handler. Fork: a child may call it, and holds nothing.
  */
 int tine_rwlock_write_lock(tine_rwlock *l, int64_t timeout_ns);
 
 /**
  * Releases what the calling thread holds: the write lock, or one of its read locks.
  *
- * Returns 0; -EPERM: the thread holds neither; -EINVAL: NULL or misaligned.
+ * Parameters: l.
+ * Returns 0; -EPERM: the thread holds neither; -EINVAL: l is NULL or misaligned.
+ * Threads: the holder. Fork: -EPERM in a child.
  */
 int tine_rwlock_unlock(tine_rwlock *l);
 
 /**
- * Says that the data is whole again which a dead writer may have torn. For a writer that got -EOWNERDEAD.
+ * Says that the data which a dead writer may have damaged is consistent again.
  *
- * Returns 0; -EPERM: the caller does not hold it for writing; -EINVAL: there is nothing to repair, NULL, misaligned.
+ * Parameters: l: a lock of which the caller has got -EOWNERDEAD for writing.
+ * Returns 0; -EPERM: the caller does not hold it for writing; -EINVAL: there is nothing to repair, or l is NULL or
+ * misaligned.
+ * Threads: the holder. Fork: -EPERM in a child.
  */
 int tine_rwlock_repair(tine_rwlock *l);
 
 /**
- * For memory that outlived its processes, as tine_mutex_reopen(): nobody reads any more, and a writer there has died.
+ * Takes over a lock in memory that has outlived its processes, as tine_mutex_reopen() does: no thread reads any
+ * more, and a writer there counts as dead.
  *
- * Returns 0; -EINVAL: NULL or misaligned.
+ * Parameters: l.
+ * Returns 0; -EINVAL: l is NULL or misaligned.
+ * Threads: any, one at a time. Fork: a child may call it.
  */
 int tine_rwlock_reopen(tine_rwlock *l);
 
 /* ---- Semaphores, conditions, events ---------------------------------------------------------------------------- */
 
 /**
- * Units that are taken and given back, by any thread of any process. All-zero memory has none, and no limit below
- * INT32_MAX. A unit that a dead process had taken is gone; a wake-up never is.
+ * Units that any thread of any process takes and gives back. All-zero memory has no units, and its limit is
+ * INT32_MAX. A unit that a dead process had taken is gone. A wake-up is never lost.
  *
- * Whoever got a unit may free or unmap the semaphore, or make it anew, as soon as nobody else is to use it: the call that
- * gave the unit does not touch the memory any more, even if it has not returned yet.
+ * A thread that has got a unit may free, unmap or reuse the memory as soon as no other thread will use the
+ * semaphore. The call that gave the unit may still be running then, and no longer touches the memory.
  */
 typedef struct tine_semaphore {
     /** tine's. */
@@ -2057,8 +2166,9 @@ typedef struct tine_semaphore {
 #define TINE_SEMAPHORE_INIT { {0} }
 
 /**
- * Waiting for something to become true that a mutex protects. All-zero memory is one that nobody waits for. A
- * notification whose receiver is killed goes to another waiter. Waits may end without a notification: test again.
+ * Waits for something that a mutex protects to become true. All-zero memory is a condition that nobody waits for. A
+ * notification whose receiver is killed goes to another waiter. A wait may end without a notification, so test
+ * again.
  */
 typedef struct tine_condition {
     /** tine's. */
@@ -2067,10 +2177,11 @@ typedef struct tine_condition {
 #define TINE_CONDITION_INIT { {0} }
 
 /**
- * Something that has happened, or not yet. All-zero memory is one that has not, and stays set once it is.
+ * Something that has happened, or that has not happened yet. All-zero memory is an event that is not set, and that
+ * stays set once it is.
  *
- * Whoever was told that it is set may free or unmap the event, or make it anew, as soon as nobody else is to wait for it:
- * the call that set it does not touch the memory any more, even if it has not returned yet.
+ * A thread that was told that the event is set may free, unmap or reuse the memory as soon as no other thread will
+ * wait for it. The call that has set the event may still be running then, and no longer touches the memory.
  */
 typedef struct tine_event {
     /** tine's. */
@@ -2079,102 +2190,156 @@ typedef struct tine_event {
 #define TINE_EVENT_INIT { {0} }
 
 /**
- * Gives s value free units out of at most max; a max of 0 is as many as fit. flags: TINE_INTERRUPTIBLE. Nobody
- * may use the memory meanwhile.
+ * Makes memory a semaphore.
  *
- * Returns 0; -EINVAL: s is NULL or not aligned to 8 bytes, value above max, max above INT32_MAX, unknown flags.
+ * Parameters: s: memory that no other thread uses meanwhile. value: how many units are free. max: the most units
+ * that may be free; 0: INT32_MAX. flags: TINE_INTERRUPTIBLE.
+ * Returns 0; -EINVAL: s is NULL or not aligned to 8 bytes, value is above max, max is above INT32_MAX, or a flag is
+ * unknown.
+ * Threads: any, one at a time. Fork: a child may call it.
  */
 int tine_semaphore_init(tine_semaphore *s, uint32_t value, uint32_t max, uint32_t flags);
 
 /**
- * Takes one unit, waiting for up to timeout_ns nanoseconds; 0 tries, TINE_FOREVER waits.
+ * Takes one unit, and waits while none is free.
  *
- * Returns 0; -EAGAIN (0 ns), -ETIMEDOUT, -EINTR (TINE_INTERRUPTIBLE only); -EINVAL: NULL or misaligned; -ENOMEM.
+ * Parameters: s. timeout_ns: how long to wait, in nanoseconds; 0 tries.
+ * Returns 0; -EAGAIN (timeout 0), -ETIMEDOUT; -EINTR: a signal came, with TINE_INTERRUPTIBLE; -EINVAL: s is NULL or
+ * misaligned; -ENOMEM: there is no memory at a thread's first call.
+ * Threads: any; not in a signal handler. Fork: a child may call it.
  */
 int tine_semaphore_acquire(tine_semaphore *s, int64_t timeout_ns);
 
 /**
- * Gives n units, all or none. Who gives them need not have taken them. May be called in signal handlers, whatever call
- * of tine's or the C library's they interrupt.
+ * Gives units: all n of them, or none. The thread that gives them need not have taken them.
  *
- * Returns 0; -EOVERFLOW: there would be more than max; -EINVAL: NULL or misaligned; -ENOMEM where somebody waits, at a
- * thread's first call.
+ * Parameters: s. n: how many units.
+ * Returns 0; -EOVERFLOW: there would be more than max; -EINVAL: s is NULL or misaligned; -ENOMEM: a thread waits,
+ * and there is no memory at the caller's first call.
+ * Threads: any; may be called in a signal handler, whatever call of tine's or of the C library's the handler
+ * interrupts. Fork: a child may call it.
  */
 int tine_semaphore_release(tine_semaphore *s, uint32_t n);
 
-/** The units that are free at this moment, or -EINVAL: NULL or misaligned. */
+/**
+ * Counts the units that are free at this moment.
+ *
+ * Parameters: s.
+ * Returns how many units are free; -EINVAL: s is NULL or misaligned.
+ * Threads: any. Fork: a child may call it.
+ */
 int tine_semaphore_value(const tine_semaphore *s);
 
 /**
- * Makes c a condition that nobody waits for. flags: TINE_INTERRUPTIBLE. Nobody may use the memory meanwhile.
+ * Makes memory a condition that nobody waits for.
  *
- * Returns 0; -EINVAL: c is NULL or not aligned to 8 bytes, or unknown flags.
+ * Parameters: c: memory that no other thread uses meanwhile. flags: TINE_INTERRUPTIBLE.
+ * Returns 0; -EINVAL: c is NULL or not aligned to 8 bytes, or a flag is unknown.
+ * Threads: any, one at a time. Fork: a child may call it.
  */
 int tine_condition_init(tine_condition *c, uint32_t flags);
 
 /**
- * Releases m, which the caller has locked once, waits for a notification for up to timeout_ns nanoseconds, and takes
- * m back, however long that takes. All waiters of a condition use the same mutex.
+ * Releases a mutex, waits for a notification, and takes the mutex back, however long that takes. All waiters of a
+ * condition use one mutex.
  *
- * Returns, with m held: 0: notified, or for no reason; -EOWNERDEAD: m was taken back from a holder that died, which
- * is said rather than -ETIMEDOUT: repair the data and m, and notify all; -ETIMEDOUT; -EAGAIN (0 ns), without having
- * released m; -EINTR (a TINE_INTERRUPTIBLE condition). -ENOTRECOVERABLE: m is not held, and never will be. Nothing
- * was done: -EPERM: the caller does not hold m; -EINVAL: NULL, misaligned, or m is locked more than once; -ENOMEM.
+ * Parameters: c. m: a mutex that the caller has locked once. timeout_ns: how long to wait for the notification, in
+ * nanoseconds.
+ * Returns, with m held, 0: notified, or woken for no reason; -EOWNERDEAD: m has been taken back from a holder that
+ * died, which takes precedence over -ETIMEDOUT. Repair the data and m, and notify all waiters; -ETIMEDOUT: no
+ * notification came; -EAGAIN (timeout 0): m has not been released; -EINTR: a signal came, with a TINE_INTERRUPTIBLE
+ * condition. Returns, without m, -ENOTRECOVERABLE: m is useless for good. Nothing has been done with -EPERM: the
+ * caller does not hold m; -EINVAL: an argument is NULL or misaligned, or m is locked more than once; -ENOMEM: there
+ * is no memory.
+ * Threads: the holder of m; not in a signal handler. Fork: -EPERM in a child that has not locked m itself.
  */
 int tine_condition_wait(tine_condition *c, tine_mutex *m, int64_t timeout_ns);
 
 /**
- * Wakes n waiters, or as many as there are. What they wait for should be changed with their mutex held; the mutex may
- * be held here or not.
+ * Wakes up to n waiters. What they wait for should be changed with their mutex held. The caller may hold the mutex
+ * during this call, or not.
  *
- * Returns 0; -EINVAL: NULL or misaligned; -ENOMEM at a thread's first call.
+ * Parameters: c. n: how many waiters at most.
+ * Returns 0; -EINVAL: c is NULL or misaligned; -ENOMEM: there is no memory at a thread's first call.
+ * Threads: any; not in a signal handler. Fork: a child may call it.
  */
 int tine_condition_notify(tine_condition *c, uint32_t n);
 
-/** Wakes all waiters. Returns as tine_condition_notify(). */
+/**
+ * Wakes all waiters.
+ *
+ * Parameters: c.
+ * Returns 0; -EINVAL: c is NULL or misaligned; -ENOMEM: there is no memory at a thread's first call.
+ * Threads: any; not in a signal handler. Fork: a child may call it.
+ */
 int tine_condition_notify_all(tine_condition *c);
 
 /**
- * Makes e an event that is not set. flags: TINE_AUTO_RESET, TINE_INTERRUPTIBLE. Nobody may use the memory meanwhile.
+ * Makes memory an event that is not set.
  *
- * Returns 0; -EINVAL: e is NULL or not aligned to 8 bytes, or unknown flags.
+ * Parameters: e: memory that no other thread uses meanwhile. flags: TINE_AUTO_RESET, TINE_INTERRUPTIBLE.
+ * Returns 0; -EINVAL: e is NULL or not aligned to 8 bytes, or a flag is unknown.
+ * Threads: any, one at a time. Fork: a child may call it.
  */
 int tine_event_init(tine_event *e, uint32_t flags);
 
 /**
- * Sets the event and lets all waiters go, even if it is cleared before they run; with TINE_AUTO_RESET, one. May be called
- * in signal handlers.
+ * Sets the event and releases all waiters, even where it is cleared before they run. With TINE_AUTO_RESET it
+ * releases one waiter.
  *
- * Returns 0; -EINVAL: NULL or misaligned.
+ * Parameters: e.
+ * Returns 0; -EINVAL: e is NULL or misaligned.
+ * Threads: any; may be called in a signal handler. Fork: a child may call it.
  */
 int tine_event_set(tine_event *e);
 
-/** Clears the event. Returns 0; -EINVAL: NULL or misaligned. */
+/**
+ * Clears the event.
+ *
+ * Parameters: e.
+ * Returns 0; -EINVAL: e is NULL or misaligned.
+ * Threads: any. Fork: a child may call it.
+ */
 int tine_event_clear(tine_event *e);
 
-/** 1 if the event is set at this moment, 0 if not; -EINVAL: NULL or misaligned. */
+/**
+ * Tells the state of the event at this moment.
+ *
+ * Parameters: e.
+ * Returns 1: it is set; 0: it is not; -EINVAL: e is NULL or misaligned.
+ * Threads: any. Fork: a child may call it.
+ */
 int tine_event_is_set(const tine_event *e);
 
 /**
- * Waits until the event is set, for up to timeout_ns nanoseconds; 0 tries, TINE_FOREVER waits. With TINE_AUTO_RESET
- * one waiter clears it; if that one is killed before it has, another does.
+ * Waits until the event is set. With TINE_AUTO_RESET one waiter clears it; if that waiter is killed before it has
+ * cleared the event, another one does.
  *
- * Returns 0; -EAGAIN (0 ns), -ETIMEDOUT, -EINTR (TINE_INTERRUPTIBLE only); -EINVAL: NULL or misaligned; -ENOMEM.
+ * Parameters: e. timeout_ns: how long to wait, in nanoseconds; 0 tries.
+ * Returns 0: the event is set; -EAGAIN (timeout 0), -ETIMEDOUT; -EINTR: a signal came, with TINE_INTERRUPTIBLE;
+ * -EINVAL: e is NULL or misaligned; -ENOMEM: there is no memory at a thread's first call.
+ * Threads: any; not in a signal handler. Fork: a child may call it.
  */
 int tine_event_wait(tine_event *e, int64_t timeout_ns);
 
 /**
- * How often the event has been cleared, for tine_event_wait_after: a number below 2^30, after which it begins anew.
- * -EINVAL: NULL or misaligned.
+ * Counts how often the event has been cleared, for tine_event_wait_after.
+ *
+ * Parameters: e.
+ * Returns a number below 2^30, after which it begins at 0 again; -EINVAL: e is NULL or misaligned.
+ * Threads: any. Fork: a child may call it.
  */
 int tine_event_cleared(const tine_event *e);
 
 /**
- * Waits as tine_event_wait does, and returns 0 also where the event has been set and cleared again since
- * tine_event_cleared gave cleared. So a wait that is split into several calls misses no setting of the event. A
+ * Waits as tine_event_wait does, and also ends where the event has been set and cleared again since
+ * tine_event_cleared returned cleared. So a wait that is split into several calls misses no setting of the event. A
  * single tine_event_wait misses none either. With TINE_AUTO_RESET it is tine_event_wait.
  *
+ * Parameters: e. cleared: what tine_event_cleared has returned. timeout_ns: how long to wait, in nanoseconds; 0
+ * tries.
  * Returns the codes of tine_event_wait.
+ * Threads: any; not in a signal handler. Fork: a child may call it.
  */
 int tine_event_wait_after(tine_event *e, int cleared, int64_t timeout_ns);
 
@@ -2187,14 +2352,14 @@ int tine_event_wait_after(tine_event *e, int cleared, int64_t timeout_ns);
 #define TINE_BARRIER_PARTIES 128
 
 /**
- * A meeting of a fixed number of threads, of any processes, again and again. What holds for tine_mutex holds here, but
- * all-zero memory is no barrier: tine_barrier_init() says how many parties it is for.
+ * A meeting of a fixed number of threads, of any processes, again and again. What holds for all locks (tine_mutex)
+ * holds here, but all-zero memory is not a barrier: tine_barrier_init() sets the number of parties.
  *
- * A party that dies while it waits breaks the barrier: everybody gets TINE_EBROKEN until tine_barrier_reset(). One that
- * never comes is found by the timeout.
+ * A party that dies while it waits breaks the barrier: every party gets TINE_EBROKEN until tine_barrier_reset(). A
+ * party that never comes is found by the timeout.
  *
- * Whoever gets 1 may free, unmap or make anew the barrier at once: it was the last to leave, and no other party's call
- * looks at the memory any more. The others may not, unless they know by other means that all calls have returned.
+ * The party that gets 1 is the last to leave, and may free, unmap or reuse the memory at once: no other party's call
+ * looks at it any more. The other parties may not, unless they know by other means that all calls have returned.
  */
 typedef struct tine_barrier {
     /** tine's. */
@@ -2202,8 +2367,8 @@ typedef struct tine_barrier {
 } tine_barrier;
 
 /**
- * Something that is done once, by whichever process comes first. All-zero memory is one that has not been done; what
- * holds for tine_mutex holds here.
+ * Something that is done once, by the process that comes first. All-zero memory is something that has not been done.
+ * What holds for all locks (tine_mutex) holds here.
  */
 typedef struct tine_once {
     /** tine's. */
@@ -2212,100 +2377,136 @@ typedef struct tine_once {
 #define TINE_ONCE_INIT { {0} }
 
 /**
- * Makes b a barrier for so many parties, from 1 to TINE_BARRIER_PARTIES. flags: TINE_INTERRUPTIBLE. Nobody may use
- * the memory meanwhile.
+ * Makes memory a barrier that nobody waits at.
  *
- * Returns 0; -EINVAL: b is NULL or not aligned to 8 bytes, a number of parties out of range, unknown flags.
+ * Parameters: b: memory that no other thread uses meanwhile. parties: how many threads meet, from 1 to
+ * TINE_BARRIER_PARTIES. flags: TINE_INTERRUPTIBLE.
+ * Returns 0; -EINVAL: b is NULL or not aligned to 8 bytes, parties is out of range, or a flag is unknown.
+ * Threads: any, one at a time. Fork: a child may call it.
  */
 int tine_barrier_init(tine_barrier *b, uint32_t parties, uint32_t flags);
 
 /**
- * Waits until all parties have come, for up to timeout_ns nanoseconds; TINE_FOREVER waits. A wait that runs out of time
- * breaks the barrier for the others; with 0, a party that isn't the last has not come at all.
+ * Waits until all parties have come. A wait whose time runs out breaks the barrier for the other parties. With a
+ * timeout of 0, a party that is not the last one does not count as having come.
  *
- * Returns 1 for one of the parties, the last to leave, and 0 for the others; nobody gets 1 where a party is killed on its
- * way out. TINE_EBROKEN: a party died or ran out of time, or the barrier was
- * aborted or reset; -EAGAIN (0 ns); -ETIMEDOUT: the barrier is broken now; -EINTR (TINE_INTERRUPTIBLE only): the party
- * has not come; -EINVAL: NULL, misaligned, or no barrier; -ENOLCK: the thread holds TINE_MOST_HELD locks, or more threads
- * than twice the parties are in the barrier; -EXDEV: another PID namespace's; -ENOMEM.
+ * Parameters: b. timeout_ns: how long to wait, in nanoseconds; 0 tries.
+ * Returns 1 for one of the parties, the last to leave, and 0 for the others; no party gets 1 where one is killed on
+ * its way out. TINE_EBROKEN: a party has died, its time has run out, or the barrier was aborted or reset; -EAGAIN
+ * (timeout 0); -ETIMEDOUT: the barrier is broken now; -EINTR: a signal came, with TINE_INTERRUPTIBLE, and the party
+ * does not count as having come; -EINVAL: b is NULL, misaligned, or not a barrier; -ENOLCK: the thread holds
+ * TINE_MOST_HELD locks, or more threads than twice the parties are in the barrier; -EXDEV: the barrier is another
+ * PID namespace's; -ENOMEM: there is no memory at a thread's first call.
+ * Threads: any; not in a signal handler. Fork: a child may call it.
  */
 int tine_barrier_wait(tine_barrier *b, int64_t timeout_ns);
 
 /**
- * Makes the barrier as new: it isn't broken, and nobody waits; those that did get TINE_EBROKEN.
+ * Makes the barrier as new: it is not broken, and nobody waits. Parties that were waiting get TINE_EBROKEN.
  *
- * Returns 0; -EINVAL: NULL or misaligned.
+ * Parameters: b.
+ * Returns 0; -EINVAL: b is NULL or misaligned.
+ * Threads: any; not in a signal handler. Fork: a child may call it.
  */
 int tine_barrier_reset(tine_barrier *b);
 
 /**
- * Breaks the barrier: those that wait and those that come get TINE_EBROKEN until it is reset.
+ * Breaks the barrier. Parties that wait, and parties that come, get TINE_EBROKEN until the barrier is reset.
  *
- * Returns 0; -EINVAL: NULL or misaligned.
+ * Parameters: b.
+ * Returns 0; -EINVAL: b is NULL or misaligned.
+ * Threads: any; not in a signal handler. Fork: a child may call it.
  */
 int tine_barrier_abort(tine_barrier *b);
 
-/** 1 if the barrier is broken, 0 if not; -EINVAL: NULL or misaligned. */
+/**
+ * Tells the state of the barrier at this moment.
+ *
+ * Parameters: b.
+ * Returns 1: it is broken; 0: it is not; -EINVAL: b is NULL or misaligned.
+ * Threads: any. Fork: a child may call it.
+ */
 int tine_barrier_broken(const tine_barrier *b);
 
-/** How many parties the barrier is for, or -EINVAL: NULL or misaligned. */
+/**
+ * The number of parties that meet at the barrier.
+ *
+ * Parameters: b.
+ * Returns the number; -EINVAL: b is NULL or misaligned.
+ * Threads: any. Fork: a child may call it.
+ */
 int tine_barrier_parties(const tine_barrier *b);
 
-/** How many parties wait at this moment, or -EINVAL: NULL or misaligned. */
+/**
+ * Counts the parties that wait at this moment.
+ *
+ * Parameters: b.
+ * Returns how many parties wait; -EINVAL: b is NULL or misaligned.
+ * Threads: any. Fork: a child may call it.
+ */
 int tine_barrier_waiting(const tine_barrier *b);
 
 /**
- * Calls initializer(user) unless one has succeeded on this o before, in whatever process; waits for one that runs,
- * for up to timeout_ns nanoseconds (0 tries, TINE_FOREVER waits).
+ * Calls initializer(user), unless an initializer has succeeded on this tine_once before, in whatever process. It
+ * waits while another thread's initializer runs.
  *
- * An initializer that returns something other than 0 has failed: its caller gets that number, and the next caller's
- * initializer runs. So does the next one after an initializer whose process died, and it may find things half done. An
- * initializer must not throw or longjmp out.
+ * An initializer that returns another number than 0 has failed. Its caller gets that number, and the next caller's
+ * initializer runs. The next caller's initializer also runs where the process died in which one was running; it may
+ * find things half done. An initializer must not throw an exception or leave by longjmp.
  *
- * Who was told that it is done, and knows that nobody else will ask, may free or unmap the memory at once, though the
- * call that ran the initializer has perhaps not returned.
+ * A thread that was told that it is done, and that knows that no other thread will ask, may free or unmap the memory
+ * at once. The call that ran the initializer may still be running then.
  *
- * Returns 0: done, now or before; what the initializer returned; -EAGAIN (0 ns), -ETIMEDOUT; -EDEADLK: called from the
- * initializer; -EINVAL: NULL or misaligned; -ENOLCK, -EXDEV, -ENOMEM as for tine_mutex_lock().
+ * Parameters: o. initializer: the function. user: passed to it. timeout_ns: how long to wait, in nanoseconds; 0
+ * tries.
+ * Returns 0: it is done, now or before; the number that the initializer has returned; -EAGAIN (timeout 0),
+ * -ETIMEDOUT: another thread's initializer is running; -EDEADLK: the call comes from the initializer; -EINVAL: o or
+ * initializer is NULL, or o is misaligned; -ENOLCK, -EXDEV, -ENOMEM: as for tine_mutex_lock().
+ * Threads: any; not in a signal handler. Fork: a child may call it.
  */
 int tine_once_call(tine_once *o, int (*initializer)(void *user), void *user, int64_t timeout_ns);
 
 /**
- * For memory that outlived its processes, as tine_mutex_reopen(): what was done stays done, what was being done is done
- * anew.
+ * Takes over a tine_once in memory that has outlived its processes, as tine_mutex_reopen() does. What has been done
+ * stays done. What was being done is done anew.
  *
- * Returns 0; -EINVAL: NULL or misaligned.
+ * Parameters: o.
+ * Returns 0; -EINVAL: o is NULL or misaligned.
+ * Threads: any, one at a time. Fork: a child may call it.
  */
 int tine_once_reopen(tine_once *o);
 
 /* ---- Queues ---------------------------------------------------------------------------------------------------- */
 
-/** How many messages a queue can be made for. */
+/** The most messages that a queue can hold. */
 #define TINE_MOST_MESSAGES (1 << 26)
 
-/** How many bytes a queue can be made for, and so the longest message. */
+/** The most bytes that a queue can hold, and so the length of the longest message. */
 #define TINE_MOST_MESSAGE_BYTES 4294967040
 
 /**
  * A queue of messages between processes: many producers, many consumers.
  *
- * It lies in a pool's heap, and a pointer to it is valid in the host and in every worker, those to come too: pass it in a
- * task's input. Or it lies in a heap of its own in a segment, and the pointer is valid in every process that has the heap
- * open, until it closes it. What one producer puts is got in that order, and each message by one consumer. When a put has
- * returned 0, the message is in the queue for whoever gets it next; there is no thread that would still have to send it.
+ * A queue lies in a pool's heap, and its pointer is valid in the host and in every worker, later workers included:
+ * pass it in a task's input. Or it lies in a heap of its own in a segment, and its pointer is valid in every process
+ * that has the heap open, until the process closes the heap.
  *
- * A process that is killed, at whatever instruction, blocks nobody. A producer takes along what it had not put yet, at
- * most one message, or one call's; a consumer what it had taken, at most one message, or one call's. No message is got
- * twice.
+ * Messages of one producer are got in the order in which they were put, and each message by one consumer. When a put
+ * has returned 0, the message is in the queue for the next consumer. No thread has to send it afterwards.
  *
- * Calls may be made from any thread of these processes. A child of fork() gets TINE_EFORKED, or -EINVAL once it has a pool
- * or an open heap of its own, by which it may use the queues in that heap. A pointer that is no queue of a living pool or
- * an open heap of this process is -EINVAL, as is one that has been destroyed. -EBADMSG means that somebody has written
- * into the queue's memory. -EXDEV, -ENOMEM and -ENOLCK are as for tine_mutex_lock.
+ * A process that is killed, at whatever instruction, blocks no other. A dead producer takes along what it had not
+ * put yet: at most one message, or the messages of one call. A dead consumer takes along what it had taken: at most
+ * one message, or the messages of one call. No message is got twice.
+ *
+ * Calls may be made from any thread of these processes. A child of fork() gets TINE_EFORKED. Once the child has a
+ * pool or an open heap of its own it may use the queues in that heap, and gets -EINVAL for the others. A pointer
+ * that is not a queue of a living pool, or of an open heap, of this process is -EINVAL, and so is a queue that has
+ * been destroyed. -EBADMSG means that a program has written into the queue's memory. -EXDEV, -ENOMEM and -ENOLCK are
+ * as for tine_mutex_lock.
  */
 typedef struct tine_queue tine_queue;
 
-/** What a queue can be told. */
+/** Options of tine_queue_create. */
 typedef struct tine_queue_options {
     /** sizeof(tine_queue_options). */
     size_t size;
@@ -2314,9 +2515,10 @@ typedef struct tine_queue_options {
     /** How many messages the queue holds; 0: 1,024. */
     size_t capacity_messages;
     /**
-     * How many bytes of messages it holds together, and so how long one may be; 0: 1 MiB, or 64 bytes for each message
-     * where that is more. A message counts as its length rounded up to 16, one of up to 8 bytes not at all. The queue
-     * takes up twice that and 16 bytes per message of the heap, both rounded up to powers of two.
+     * How many bytes of messages the queue holds, and so how long a message may be; 0: 1 MiB, or 64 bytes for each
+     * message where that is more. A message counts with its length rounded up to 16; one of up to 8 bytes does not
+     * count. Of the heap the queue takes twice these bytes, and 16 bytes for each message, both rounded up to powers
+     * of two.
      */
     size_t capacity_bytes;
     /** TINE_INTERRUPTIBLE. */
@@ -2324,188 +2526,253 @@ typedef struct tine_queue_options {
     /** 0. */
     uint32_t reserved;
     /**
-     * With pool NULL: the heap in which the queue lies, for processes that have no pool in common. tine_heap_create makes
-     * one in a segment.
+     * With pool NULL: the heap in which the queue lies, for processes that have no pool in common. tine_heap_create
+     * makes a heap in a segment.
      */
     tine_heap *heap;
 } tine_queue_options;
 #define TINE_QUEUE_OPTIONS_INIT { sizeof(tine_queue_options), NULL, 0, 0, 0, 0, NULL }
 
 /**
- * Makes a queue in a pool's heap, or in the one that the options name.
+ * Makes a queue in a pool's heap, or in the heap that the options name.
  *
- * Parameters: pool: in a worker, what tine_task_pool gives; NULL where options->heap is given. options: NULL for all
- * defaults. out: where the pointer goes.
- * Returns 0; -EINVAL, -E2BIG: bad options; -ENOMEM: no memory, or the heap's limit is reached; TINE_EFORKED.
- * Ownership: until tine_queue_destroy, from whatever process, or the end of the pool or the segment; the death of its
- * maker does not end it. Its memory is a block of the process that made it, for tine_heap_blocks and
- * tine_heap_release_process.
+ * Parameters: pool: in a worker, what tine_task_pool returns; NULL where options->heap is given. options: NULL for
+ * all defaults. out: where the pointer goes.
+ * Returns 0; -EINVAL, -E2BIG: an argument or an option has no meaning; -ENOMEM: there is no memory, or the heap's
+ * limit is reached; TINE_EFORKED.
+ * Ownership: until tine_queue_destroy, from whatever process, or the end of the pool or the segment. The death of
+ * the process that made it does not end it. Its memory is a block of that process, for tine_heap_blocks and
+ * tine_heap_release_process. Threads: any. Fork: TINE_EFORKED in a child.
  */
 int tine_queue_create(tine_pool *pool, const tine_queue_options *options, tine_queue **out);
 
 /**
- * Ends a queue and gives its memory back; what is in it is gone.
+ * Ends a queue and frees its memory. Its messages are gone.
  *
- * It may be called, in any process, as soon as every call on the queue has returned, by whatever thread of whatever
- * process, or its process has died; and no call may follow. From when it returns the memory may be another block, and
- * nothing of the queue is touched any more: not by processes that have a descriptor of it either (tine_queue_fd). It waits
- * for their threads to let go, for a second at most: where one of them is stopped, the memory stays taken, and is listed
- * under the process that made the queue. Their descriptors become readable, for a tine_queue_get that returns -EINVAL.
+ * Any process may call it as soon as every call on the queue has returned, by whatever thread of whatever process,
+ * or the process in the call has died. No call on the queue may follow. When it returns, the memory may be another
+ * block, and nothing touches the queue any more.
  *
- * Parameters: q: may be NULL; what is no queue is left alone. Threads: any; of several that call it, one does it. Fork: does
- * nothing in a child.
+ * That holds for processes that have a descriptor of the queue (tine_queue_fd), too. It waits up to a second for
+ * their threads to let go. Where one of them is stopped, the memory stays allocated, and is listed under the process
+ * that made the queue. Their descriptors become readable, and tine_queue_get returns -EINVAL there.
+ *
+ * Parameters: q: may be NULL. A pointer that is not a queue is left alone.
+ * Threads: any. Of several threads that call it, one does it. Fork: does nothing in a child.
  */
 void tine_queue_destroy(tine_queue *q);
 
 /**
- * Puts one message, waiting for up to timeout_ns nanoseconds for room; 0 tries, TINE_FOREVER waits.
+ * Puts one message, and waits while there is no room for it.
  *
- * One that tries never waits: while another producer is in the middle of a put, or waits for room, it is -EAGAIN too.
+ * With a timeout of 0 it never waits, so it also returns -EAGAIN while another producer is in the middle of a put,
+ * or waits for room.
  *
- * Parameters: data: copied; may be NULL where length is 0. length: in bytes, up to the queue's capacity.
- * Returns 0; -EAGAIN, -ETIMEDOUT: no room; -EPIPE: the queue is closed; -EMSGSIZE: longer than the queue can hold;
- * -EDEADLK: the thread has reserved a message; -EINTR; -EINVAL, also for a length above SSIZE_MAX.
+ * Parameters: q. data: the message, which is copied; NULL where length is 0. length: in bytes, up to the queue's
+ * capacity. timeout_ns: how long to wait, in nanoseconds; 0 tries.
+ * Returns 0; -EAGAIN, -ETIMEDOUT: there is no room; -EPIPE: the queue is closed; -EMSGSIZE: the message is longer
+ * than the queue can hold; -EDEADLK: the thread has reserved a message; -EINTR: a signal came, with
+ * TINE_INTERRUPTIBLE; -EINVAL: q is not a queue, data is NULL, or length is above SSIZE_MAX; TINE_EFORKED; -EBADMSG,
+ * -EXDEV, -ENOMEM, -ENOLCK: see tine_queue.
+ * Threads: any; not in a signal handler. Fork: see tine_queue.
  */
 int tine_queue_put(tine_queue *q, const void *data, size_t length, int64_t timeout_ns);
 
 /**
- * Takes the next message, waiting for up to timeout_ns nanoseconds for one; 0 tries, TINE_FOREVER waits.
+ * Takes the next message, and waits while there is none.
  *
- * One that tries never waits: while another consumer is in the middle of a get, or waits for a message, it is -EAGAIN too.
+ * With a timeout of 0 it never waits, so it also returns -EAGAIN while another consumer is in the middle of a get,
+ * or waits for a message.
  *
- * Parameters: buffer, capacity: where the message goes; NULL where capacity is 0. length: its length; may be NULL.
- * Returns 0; -EAGAIN, -ETIMEDOUT: no message; -EPIPE: none, and the queue is closed; -EMSGSIZE: it is longer than
- * capacity; it stays, and *length is what it needs; -EDEADLK: the thread looks at a message in place; -EINTR; -EINVAL.
+ * Parameters: q. timeout_ns: how long to wait, in nanoseconds; 0 tries. buffer: where the message goes; NULL where
+ * capacity is 0. capacity: the size of buffer in bytes. length: gets the length of the message in bytes; may be
+ * NULL.
+ * Returns 0; -EAGAIN, -ETIMEDOUT: there is no message; -EPIPE: there is no message, and the queue is closed;
+ * -EMSGSIZE: the message is longer than capacity. It stays in the queue, and *length is the capacity that it needs;
+ * -EDEADLK: the thread looks at a message in place; -EINTR: a signal came, with TINE_INTERRUPTIBLE; -EINVAL: q is
+ * not a queue, or buffer is NULL; TINE_EFORKED; -EBADMSG, -EXDEV, -ENOMEM, -ENOLCK: see tine_queue.
+ * Threads: any; not in a signal handler. Fork: see tine_queue.
  */
 int tine_queue_get(tine_queue *q, int64_t timeout_ns, void *buffer, size_t capacity, size_t *length);
 
 /**
- * Nothing more is put. Producers get -EPIPE at once, those that wait too; consumers get what is in the queue, and then
- * -EPIPE. Closing again is fine. Any process may do it.
+ * Closes a queue for further messages. Producers get -EPIPE at once, waiting ones too. Consumers get what is in the
+ * queue, and then -EPIPE. Closing a closed queue does nothing. Any process may close it.
  *
- * Returns 0; -EINVAL.
+ * Parameters: q.
+ * Returns 0; -EINVAL: q is not a queue; TINE_EFORKED.
+ * Threads: any. Fork: see tine_queue.
  */
 int tine_queue_close(tine_queue *q);
 
-/** How many messages are in the queue at this moment; 0 where q is no queue. */
+/**
+ * Counts the messages in the queue at this moment.
+ *
+ * Parameters: q.
+ * Returns how many messages there are; 0: there is none, or q is not a queue.
+ * Threads: any. Fork: see tine_queue.
+ */
 size_t tine_queue_count(const tine_queue *q);
 
-/** Whether there is no message in the queue at this moment; true where q is no queue. */
+/**
+ * Tells whether the queue is empty at this moment.
+ *
+ * Parameters: q.
+ * Returns true: there is no message in it, or q is not a queue; false: there is one.
+ * Threads: any. Fork: see tine_queue.
+ */
 bool tine_queue_is_empty(const tine_queue *q);
 
 /**
- * Says that a message which was got has been dealt with, for tine_queue_join.
+ * Says that a message which a consumer has got has been dealt with, for tine_queue_join.
  *
- * Returns 0; -EINVAL: said more often than messages were put, or no queue.
+ * Parameters: q.
+ * Returns 0; -EINVAL: it has been said more often than messages were put, or q is not a queue; TINE_EFORKED.
+ * Threads: any. Fork: see tine_queue.
  */
 int tine_queue_task_done(tine_queue *q);
 
 /**
- * Waits until tine_queue_task_done was called for every message that was put.
+ * Waits until tine_queue_task_done has been called for every message that was put.
  *
- * A consumer that was killed has not called it for the message in its hands: whoever takes its work over does, or the
- * wait should have a limit.
+ * A consumer that was killed has not called it for the message that it had taken. Whoever takes over its work calls
+ * it, or the wait needs a timeout.
  *
- * Returns 0; -EAGAIN, -ETIMEDOUT, -EINTR; -EINVAL.
+ * Parameters: q. timeout_ns: how long to wait, in nanoseconds; 0 tries.
+ * Returns 0; -EAGAIN, -ETIMEDOUT: it has not been called for every message; -EINTR: a signal came, with
+ * TINE_INTERRUPTIBLE; -EINVAL: q is not a queue; TINE_EFORKED; -ENOMEM: there is no memory at a thread's first call.
+ * Threads: any; not in a signal handler. Fork: see tine_queue.
  */
 int tine_queue_join(tine_queue *q, int64_t timeout_ns);
 
 /**
- * A descriptor that is readable while there may be something to get: from when a message comes, or the queue is closed,
- * until a tine_queue_get of this process returns -EAGAIN or -ETIMEDOUT. For poll, select, epoll; not to be read or
- * closed.
+ * A descriptor that is readable while there may be something to get. It becomes readable when a message comes, or
+ * when the queue is closed, and stays so until a tine_queue_get of this process returns -EAGAIN or -ETIMEDOUT. It is
+ * for poll, select and epoll. The program must not read or close it.
  *
  * The first call starts a thread in this process, which sleeps until there is a message. tine_queue_destroy in this
- * process, tine_heap_close or the end of the pool ends it and closes the descriptor. tine_queue_destroy in another process
- * ends it, and leaves the descriptor readable and open until then, or until this process asks for that of another queue
- * at the same address.
+ * process, tine_heap_close and the end of the pool end the thread and close the descriptor. tine_queue_destroy in
+ * another process ends the thread and leaves the descriptor open and readable. It is closed by one of the former, or
+ * when this process asks for the descriptor of another queue at that address.
  *
- * Returns the descriptor, which stays the queue's; -EINVAL; -EMFILE, -EAGAIN: no descriptor, no thread; -ENOLCK: too many
- * processes watch it.
+ * Parameters: q.
+ * Returns the descriptor, which stays the queue's; -EINVAL: q is not a queue; -EMFILE: no descriptor is free;
+ * -EAGAIN: no thread can be started; -ENOLCK: too many processes watch the queue; TINE_EFORKED; -ENOMEM: there is no
+ * memory.
+ * Threads: any. Fork: see tine_queue.
  */
 int tine_queue_fd(tine_queue *q);
 
 /* ---- Queues: many messages at a time, and messages in place ---------------------------------------------------- */
 
 /**
- * Puts several messages, which lie one behind the other in data: cheaper than one by one. Those for which there is
- * room at a time become visible together; the others wait for room.
+ * Puts several messages, which costs less than a put for each. Messages for which there is room at one time become
+ * visible together. The others wait for room.
  *
- * Parameters: lengths: of each message, in bytes. count: how many. The rest as for tine_queue_put.
- * Returns how many were put: fewer than count where the time ran out, the queue was closed or a signal came, but not
- * none: then the code is that of tine_queue_put. -EMSGSIZE: one is longer than the queue can hold; none was put.
+ * Parameters: q. data: the messages, one behind the other. lengths: the length of each message in bytes. count: how
+ * many messages. timeout_ns: how long to wait, in nanoseconds; 0 tries.
+ * Returns how many messages were put, fewer than count where the time has run out, the queue was closed or a signal
+ * came; where none was put, the codes of tine_queue_put. After -EMSGSIZE, a message is longer than the queue can
+ * hold, and none was put.
+ * Threads: any; not in a signal handler. Fork: see tine_queue.
  */
 int tine_queue_put_many(tine_queue *q, const void *data, const size_t *lengths, size_t count, int64_t timeout_ns);
 
 /**
- * Takes several messages: as many as there are, at most count, and as fit, but at least one, for which it waits. They
- * lie one behind the other in buffer.
+ * Takes as many messages as are there, up to count, and as fit. It waits for the first of them. The messages lie in
+ * buffer one behind the other.
  *
- * A consumer that is killed in here takes along what it was taking: up to count messages.
+ * A consumer that is killed in this call takes along what it was taking: up to count messages.
  *
- * Parameters: lengths: for each message its length. The rest as for tine_queue_get.
- * Returns how many were taken; otherwise the codes of tine_queue_get, and for -EMSGSIZE lengths[0] is what the next
- * message needs. 0: count is 0.
+ * Parameters: q. timeout_ns: how long to wait, in nanoseconds; 0 tries. buffer: where the messages go. capacity: the
+ * size of buffer in bytes. lengths: gets the length of each message in bytes. count: how many messages at most.
+ * Returns how many messages were taken, 0 where count is 0; the codes of tine_queue_get. After -EMSGSIZE, lengths[0]
+ * is the capacity that the next message needs.
+ * Threads: any; not in a signal handler. Fork: see tine_queue.
  */
 int tine_queue_get_many(tine_queue *q, int64_t timeout_ns, void *buffer, size_t capacity, size_t *lengths,
     size_t count);
 
 /**
- * Room in the queue for a message of up to length bytes, to be written in place: no copy. The thread then calls
- * tine_queue_commit or tine_queue_abandon; until it does, or dies, other producers wait.
+ * Reserves room in the queue for a message, which is then written in place, without a copy. The thread ends it with
+ * tine_queue_commit or tine_queue_abandon. Until then, or until the thread dies, other producers wait.
  *
- * A thread that has reserved counts it among the locks that it holds (TINE_MOST_HELD).
+ * The reservation counts among the locks that the thread holds (TINE_MOST_HELD).
  *
- * Parameters: out: where the address goes, aligned to 16 bytes, or to 8 where length is at most 8.
+ * Parameters: q. length: the most bytes that the message may have. timeout_ns: how long to wait for room, in
+ * nanoseconds; 0 tries. out: where the address of the room goes, a multiple of 16, or of 8 where length is at most
+ * 8.
  * Returns 0, or the codes of tine_queue_put.
+ * Threads: any; not in a signal handler. Fork: see tine_queue.
  */
 int tine_queue_reserve(tine_queue *q, size_t length, int64_t timeout_ns, void **out);
 
 /**
- * Puts the message that the thread has reserved and written: its first length bytes.
+ * Puts the message that the thread has reserved and written.
  *
- * Returns 0; -EPERM: the thread has reserved none; -EMSGSIZE: longer than was reserved, which it still is; -EPIPE: the
- * queue has been closed, and the message is gone.
+ * Parameters: q. length: the length of the message in bytes, from its beginning.
+ * Returns 0; -EPERM: the thread has reserved no message; -EMSGSIZE: length is more than was reserved, and the
+ * message is still reserved; -EPIPE: the queue has been closed, and the message is gone; -EINVAL: q is not a queue;
+ * TINE_EFORKED.
+ * Threads: the one that has reserved. Fork: see tine_queue; a child has none.
  */
 int tine_queue_commit(tine_queue *q, size_t length);
 
 /**
  * Gives up the message that the thread has reserved.
  *
- * Returns 0; -EPERM: the thread has reserved none.
+ * Parameters: q.
+ * Returns 0; -EPERM: the thread has reserved no message; -EINVAL: q is not a queue; TINE_EFORKED.
+ * Threads: the one that has reserved. Fork: see tine_queue; a child has none.
  */
 int tine_queue_abandon(tine_queue *q);
 
 /**
- * Takes the next message without copying it: it may be read, and written, in place until the thread calls
- * tine_queue_release. Until it does, or dies, other consumers wait. Should it die, the message is gone.
+ * Takes the next message without copying it. The thread may read and write the message in place, until it calls
+ * tine_queue_release. Until then, or until the thread dies, other consumers wait. If the thread dies, the message is
+ * gone.
  *
- * A thread that looks at a message counts it among the locks that it holds (TINE_MOST_HELD).
+ * The message counts among the locks that the thread holds (TINE_MOST_HELD).
  *
- * Parameters: out, length: where its address and length go; the address is aligned as for tine_queue_reserve.
+ * Parameters: q. timeout_ns: how long to wait for a message, in nanoseconds; 0 tries. out: where the address of the
+ * message goes, a multiple of 16, or of 8 where it has at most 8 bytes. length: gets the length of the message in
+ * bytes.
  * Returns 0, or the codes of tine_queue_get.
+ * Threads: any; not in a signal handler. Fork: see tine_queue.
  */
 int tine_queue_peek(tine_queue *q, int64_t timeout_ns, void **out, size_t *length);
 
 /**
- * Gives the message's room back that the thread has looked at in place.
+ * Frees the room of the message that the thread has looked at in place.
  *
- * Returns 0; -EPERM: the thread looks at none.
+ * Parameters: q.
+ * Returns 0; -EPERM: the thread looks at no message; -EINVAL: q is not a queue; TINE_EFORKED.
+ * Threads: the one that has called tine_queue_peek. Fork: see tine_queue; a child has none.
  */
 int tine_queue_release(tine_queue *q);
 
 /**
- * Whether the queue holds as many messages as it may at this moment, so that a put would have to wait. Bytes are another
- * matter: for a long message there may be no room before. False where the queue is closed, or q is no queue.
+ * Tells whether the queue holds as many messages as it may at this moment, so that a put would have to wait. Where
+ * bytes run out, a long message may have to wait before that.
+ *
+ * Parameters: q.
+ * Returns true: it does; false: it does not, the queue is closed, or q is not a queue.
+ * Threads: any. Fork: see tine_queue.
  */
 bool tine_queue_is_full(const tine_queue *q);
 
-/** Whether the queue has been closed; true where q is no queue. */
+/**
+ * Tells whether the queue has been closed.
+ *
+ * Parameters: q.
+ * Returns true: it has, or q is not a queue; false: it has not.
+ * Threads: any. Fork: see tine_queue.
+ */
 bool tine_queue_is_closed(const tine_queue *q);
 
 /* ---- Channels -------------------------------------------------------------------------------------------------- */
 
-/** What a channel can be told. */
+/** Options of tine_channel_create and tine_channel_attach. */
 typedef struct tine_channel_options {
     /** sizeof(tine_channel_options). */
     size_t size;
@@ -2513,8 +2780,8 @@ typedef struct tine_channel_options {
     tine_error *error;
     /**
      * How many bytes may be on their way in each direction before a send waits, as far as the system allows
-     * (net.core.wmem_max); 0: the system's default, about 200 KiB. A message counts as at least 768 bytes. One that is
-     * longer than 64 KiB, or than this, travels in memory of its own and counts as one of no bytes.
+     * (net.core.wmem_max); 0: the system's default, about 200 KiB. A message counts with at least 768 bytes. A
+     * message that is longer than 64 KiB, or than this, travels in memory of its own, and counts like an empty one.
      */
     size_t buffer_bytes;
     /** TINE_INTERRUPTIBLE. */
@@ -2525,120 +2792,144 @@ typedef struct tine_channel_options {
 #define TINE_CHANNEL_OPTIONS_INIT { sizeof(tine_channel_options), NULL, 0, 0, 0 }
 
 /**
- * Makes a channel: two ends, between which whole messages go both ways, and descriptors.
+ * Makes a channel: two ends, between which whole messages and descriptors go both ways.
  *
- * An end is one process's at a time. It is given to a task (tine_submit_options.channel), to a process that starts
- * (tine_process_options.channel), or to any other: by
- * tine_channel_send_fd of tine_channel_fd, and tine_channel_attach there.
+ * One process has an end at a time. An end is given to a task (tine_submit_options.channel), to a process that
+ * starts (tine_process_options.channel), or to any other process: tine_channel_send_fd sends the tine_channel_fd,
+ * and tine_channel_attach takes it over there.
  *
- * A process that is killed, at whatever instruction, leaves each message sent or not sent, never a part of one. Whoever
- * has the other end receives what was sent, in order and once, and then gets -EPIPE; that holds when an end is closed,
- * too. A copy of the end in another process, a forked child's, keeps it from that for as long as it exists.
+ * A process that is killed, at whatever instruction, leaves each message sent or not sent, and never a part of one.
+ * The process with the other end receives what was sent, in order and once, and then gets -EPIPE. That holds when an
+ * end is closed, too. It does not get -EPIPE while a copy of the end exists in another process, a forked child for
+ * example.
  *
- * Calls on an end may be made from any thread; several may receive, and each message goes to one of them. A child of
- * fork() gets TINE_EFORKED.
+ * Calls on an end may be made from any thread. Several threads may receive, and each message goes to one of them.
  *
- * Parameters: options: NULL for all defaults. a, b: where the ends go.
- * Returns 0; -EINVAL, -E2BIG: bad options; -EMFILE, -ENFILE, -ENOMEM.
- * Ownership: each until tine_channel_close, or until it is given away. Threads: any. Fork: a child may make its own.
+ * Parameters: options: NULL for all defaults. a: where the one end goes. b: where the other end goes.
+ * Returns 0; -EINVAL, -E2BIG: an argument or an option has no meaning; -EMFILE, -ENFILE: no descriptor is free;
+ * -ENOMEM: there is no memory.
+ * Ownership: each end is the caller's until tine_channel_close, or until it is given away. Threads: any. Fork: a
+ * child may make channels of its own; calls on its parent's ends return TINE_EFORKED.
  */
 int tine_channel_create(const tine_channel_options *options, tine_channel **a, tine_channel **b);
 
 /**
  * Takes over an end of a channel that has come from another process.
  *
- * Parameters: fd: a descriptor of it, received or inherited; it stays the caller's, who should close it: as long as it
- * is open, the other end does not see this one closed. options: NULL for all defaults. out: where the end goes.
- * Returns 0; -EBADF: no descriptor; -EINVAL: not an end of a channel, or bad options; TINE_EVERSION: a message of
- * another version of tine waits in it; -E2BIG, -EMFILE, -ENOMEM.
- * Ownership: until tine_channel_close, or until it is given away. Threads: any.
+ * Parameters: fd: a descriptor of the end, received or inherited. It stays the caller's, who should close it: as
+ * long as it is open, the other end does not see this end closed. options: NULL for all defaults. out: where the end
+ * goes.
+ * Returns 0; -EBADF: fd is not open; -EINVAL: fd is not an end of a channel, or an option has no meaning;
+ * TINE_EVERSION: a message of another version of tine waits in it; -E2BIG: the options are longer than this version
+ * knows; -EMFILE: no descriptor is free; -ENOMEM: there is no memory.
+ * Ownership: until tine_channel_close, or until it is given away. Threads: any. Fork: a child may call it.
  */
 int tine_channel_attach(int fd, const tine_channel_options *options, tine_channel **out);
 
 /**
- * Closes an end. What was sent can still be received at the other one, which then gets -EPIPE.
+ * Closes an end. The other end can still receive what was sent, and then gets -EPIPE.
  *
- * In a task, its own end (tine_task_channel) is ended, whoever else has it; it stays valid until the function returns.
+ * A task that closes the end that it was given (tine_task_channel) ends it for every process that has a copy. The
+ * handle stays valid until the function returns.
  *
- * Parameters: c: may be NULL. No other thread may be in a call on it, but for a task's own.
- * Fork: a child closes its copy.
+ * Parameters: c: may be NULL. No other thread may be in a call on the end, unless it is the one that a task was
+ * given.
+ * Threads: any. Fork: a child closes its copy.
  */
 void tine_channel_close(tine_channel *c);
 
 /**
- * Sends one message, waiting for up to timeout_ns nanoseconds for room; 0 tries, TINE_FOREVER waits.
+ * Sends one message, and waits while there is no room for it.
  *
- * Parameters: data: copied; may be NULL where length is 0, which is a message too. length: in bytes.
- * Returns 0: the kernel has it, whole, whatever becomes of this process; -EAGAIN, -ETIMEDOUT: no room; -EPIPE: the other
- * end is gone; -ENOMEM: no memory for it; -EMFILE: for one longer than 64 KiB, no descriptor is free, or too many are on
- * their way; -EINTR; -EINVAL; TINE_EFORKED. After any of these nothing was sent.
+ * Parameters: c. data: the message, which is copied; NULL where length is 0. length: in bytes; a message may be
+ * empty. timeout_ns: how long to wait, in nanoseconds; 0 tries.
+ * Returns 0: the kernel has the whole message, whatever happens to this process; -EAGAIN, -ETIMEDOUT: there is no
+ * room; -EPIPE: the other end is gone; -ENOMEM: there is no memory for the message; -EMFILE: the message is longer
+ * than 64 KiB, and no descriptor is free or too many are on their way; -EINTR: a signal came, with
+ * TINE_INTERRUPTIBLE; -EINVAL: c or data is NULL; TINE_EFORKED. After an error nothing was sent.
+ * Threads: any. Fork: TINE_EFORKED in a child.
  */
 int tine_channel_send(tine_channel *c, const void *data, size_t length, int64_t timeout_ns);
 
 /**
- * Receives the next message, waiting for up to timeout_ns nanoseconds for one; 0 tries, TINE_FOREVER waits.
+ * Receives the next message, and waits while there is none.
  *
- * Parameters: buffer, capacity: where it goes; NULL where capacity is 0. length: its length in bytes; may be NULL.
- * Returns 0; -EAGAIN, -ETIMEDOUT: no message; -EPIPE: none, and there will be none: the other end is gone; -EMSGSIZE: it
- * is longer than capacity; it stays, and *length is what it needs; -ENOMSG: the next is a descriptor, for
- * tine_channel_receive_fd; it stays; -EMFILE: no descriptor is free, which one longer than 64 KiB needs; it stays;
- * -EBADMSG: something that tine has not sent; it is thrown away; TINE_EVERSION: the other end has another version of
- * tine; the message is thrown away; -EINTR; -EINVAL; TINE_EFORKED.
+ * Parameters: c. timeout_ns: how long to wait, in nanoseconds; 0 tries. buffer: where the message goes; NULL where
+ * capacity is 0. capacity: the size of buffer in bytes. length: gets the length of the message in bytes; may be
+ * NULL.
+ * Returns 0; -EAGAIN, -ETIMEDOUT: there is no message; -EPIPE: there is no message, and the other end is gone;
+ * -EINTR: a signal came, with TINE_INTERRUPTIBLE; -EINVAL: c or buffer is NULL; TINE_EFORKED. The message stays
+ * after -EMSGSIZE: it is longer than capacity, and *length is the capacity that it needs; -ENOMSG: it is a
+ * descriptor, for tine_channel_receive_fd; -EMFILE: it is longer than 64 KiB, which needs a descriptor, and none is
+ * free. It is thrown away after -EBADMSG: tine has not sent it; TINE_EVERSION: the other end has another version of
+ * tine.
+ * Threads: any. Fork: TINE_EFORKED in a child.
  */
 int tine_channel_receive(tine_channel *c, int64_t timeout_ns, void *buffer, size_t capacity, size_t *length);
 
 /**
- * Sends a descriptor: of a file, a segment, an end of another channel. What came before it is received before it.
+ * Sends a descriptor: of a file, a segment, or an end of another channel. It keeps its place in the order of the
+ * messages.
  *
- * Parameters: fd: stays the caller's. timeout_ns: as for tine_channel_send.
- * Returns 0, or the codes of tine_channel_send; -EBADF: fd is no descriptor; -EMFILE: too many are on their way.
+ * Parameters: c. fd: the descriptor, which stays the caller's. timeout_ns: how long to wait, in nanoseconds; 0
+ * tries.
+ * Returns 0, or the codes of tine_channel_send; -EBADF: fd is not open; -EMFILE: too many descriptors are on their
+ * way.
+ * Threads: any. Fork: TINE_EFORKED in a child.
  */
 int tine_channel_send_fd(tine_channel *c, int fd, int64_t timeout_ns);
 
 /**
- * Receives a descriptor, which is the caller's to close, and close-on-exec.
+ * Receives a descriptor.
  *
- * Parameters: timeout_ns: as for tine_channel_receive. fd: where it goes.
- * Returns 0, or the codes of tine_channel_receive; -ENOMSG: the next is a message, for tine_channel_receive; it stays;
- * -EMFILE: this process has no descriptor free; the one that was sent stays.
+ * Parameters: c. timeout_ns: how long to wait, in nanoseconds; 0 tries. fd: where the descriptor goes.
+ * Returns 0, or the codes of tine_channel_receive. What comes next stays after -ENOMSG: it is a message, for
+ * tine_channel_receive; -EMFILE: this process has no descriptor free.
+ * Ownership: the caller closes the descriptor, which is close-on-exec. Threads: any. Fork: TINE_EFORKED in a child.
  */
 int tine_channel_receive_fd(tine_channel *c, int64_t timeout_ns, int *fd);
 
 /**
- * A descriptor that is readable while there is something to receive, or the other end is gone. For poll, select, epoll,
- * and to be sent to another process; not to be read or closed.
+ * A descriptor that is readable while there is something to receive, or when the other end is gone. It is for poll,
+ * select and epoll, and can be sent to another process. The program must not read or close it.
  *
- * Returns the descriptor, which stays the channel's; -EINVAL; TINE_EFORKED.
+ * Parameters: c.
+ * Returns the descriptor, which stays the channel's; -EINVAL: c is NULL; TINE_EFORKED.
+ * Threads: any. Fork: TINE_EFORKED in a child.
  */
 int tine_channel_fd(const tine_channel *c);
 
 /**
  * The end of a channel that was given to the task (tine_submit_options.channel) or to the process
- * (tine_process_options.channel); NULL if none was. It is valid until the
- * function returns, in all threads, and is closed then. To keep it longer, attach its descriptor.
+ * (tine_process_options.channel).
+ *
+ * Parameters: task.
+ * Returns the end; NULL: none was given.
+ * Ownership: the end is valid until the function returns, in all threads, and is closed then. To keep it longer,
+ * attach its descriptor. Threads: the task's. Fork: TINE_EFORKED for calls on the end in a child.
  */
 tine_channel *tine_task_channel(const tine_task *task);
 
 /* ---- Single processes ------------------------------------------------------------------------------------------ */
 
 /**
- * The process goes on when the host ends or closes its handle. What it has started and left behind ends with it then. One that
- * was started in a worker, or in another process, still ends with that.
+ * The process goes on when the host ends or closes its handle. What the process has started and left behind ends
+ * with it then. A process that was started in a worker, or in another process, still ends with that one.
  */
 #define TINE_DETACHED (1 << 19)
 
 /**
- * A process of its own that calls one function, as a worker does, and ends when that returns.
+ * A process of its own that calls one function, as a worker does, and ends when the function returns.
  *
- * It starts and is found as a pool's workers are: by function pointer or name, by the same start methods, in the same
- * surroundings; and as with them the host gets no child. It leads a process group of its own. When the host ends, however that
- * comes about, it is killed with everything that it has started, unless it is TINE_DETACHED.
+ * It starts as the workers of a pool do: by function pointer or name, by the start methods, with an environment of
+ * its own; and the host gets no child that it could see. It leads a process group. When the host ends, for whatever
+ * reason, the process is killed with everything that it has started, unless it is TINE_DETACHED.
  *
- * A process costs a second one beside it, which watches it. For many short pieces of work there are pools.
+ * A second process beside it watches it, which costs memory and time. For many short pieces of work there are pools.
  */
 typedef struct tine_process tine_process;
 
-/** What a process can be told. */
+/** Options of tine_process_start. */
 typedef struct tine_process_options {
     /** sizeof(tine_process_options). */
     size_t size;
@@ -2647,8 +2938,8 @@ typedef struct tine_process_options {
     /** The name of a registered function, where fn is NULL. */
     const char *name;
     /**
-     * TINE_START_FORKSERVER (a process without threads forks itself; the program's own state is that of its start),
-     * TINE_START_SPAWN or TINE_START_FORK.
+     * TINE_START_FORKSERVER, TINE_START_SPAWN or TINE_START_FORK. With the first, a copy of the program without
+     * threads forks itself, and the program's own state is that of its start.
      */
     int start;
     /** TINE_DETACHED, TINE_INTERRUPTIBLE, TINE_CORE_FILES, TINE_NO_CRASH_HANDLER. */
@@ -2656,64 +2947,74 @@ typedef struct tine_process_options {
     /** What ps and tine_process_title show; the kernel keeps 15 bytes of it. NULL: "tine-process". */
     const char *title;
     /**
-     * How long it may live, in nanoseconds from its start; 0: as long as it likes. Then it gets SIGTERM, and after
-     * .grace_ns SIGKILL, whatever the host does meanwhile. One whose time is over before its function could begin has
-     * started all the same, and ended with -ETIMEDOUT.
+     * How long the process may live, in nanoseconds from its start; 0: without a limit. Then it gets SIGTERM, and
+     * after .grace_ns SIGKILL, whatever the host does meanwhile. A process whose time is over before its function
+     * could begin counts as started, and ends with -ETIMEDOUT.
      */
     int64_t deadline_ns;
-    /** How long it may live on after the SIGTERM, in nanoseconds; 0: 200 ms. */
+    /** How long the process may go on after the SIGTERM, in nanoseconds; 0: 200 ms. */
     int64_t grace_ns;
     /**
-     * An end of a channel that it is to have, by tine_task_channel; may be NULL. When tine_process_start returns 0 it is
-     * closed here, and not to be used any more.
+     * An end of a channel for the process, which gets it by tine_task_channel; may be NULL. Where tine_process_start
+     * returns 0, the end has been given away: the handle is closed here, and must not be used any more. Otherwise
+     * the end stays the caller's.
      */
     tine_channel *channel;
-    /** Segments that are mapped in it before the function begins, at the addresses that they have here; NULL and 0 for none. */
+    /**
+     * Segments that are mapped in the process before its function begins, at the addresses that they have here; NULL
+     * and 0: none.
+     */
     tine_segment *const *segments;
-    /** How many. */
+    /** How many segments there are in .segments. */
     size_t segment_count;
-    /** What it finds around it. It may run on all of .processors; .affinity is TINE_AFFINITY_NONE. NULL: what the host has. */
+    /**
+     * The environment of the process. It may run on all of .processors, and .affinity is TINE_AFFINITY_NONE. NULL:
+     * the host's.
+     */
     const tine_worker_options *worker;
-    /** How long it may take from its start until the function begins, in nanoseconds; 0: ten seconds. */
+    /** How long the process may take from its start until its function begins, in nanoseconds; 0: ten seconds. */
     int64_t start_timeout_ns;
-    /** As in tine_pool_options. */
+    /** The program to run, as in tine_pool_options. */
     const char *worker_path;
-    /** As in tine_pool_options. */
+    /** The arguments of that program, as in tine_pool_options. */
     const char *const *worker_arguments;
-    /** As in tine_pool_options. */
+    /** Shared libraries to load, as in tine_pool_options. */
     const char *preload;
     /**
-     * The most that its output and what it allocates from tine_task_pool may take, in bytes; 0: 1 GiB, or a quarter of a
-     * limited address space, or the limit on file sizes.
+     * The most that the output of the process and its blocks from tine_task_pool may take, in bytes; 0: 1 GiB, or
+     * less where the limit of the address space (a quarter of it) or the limit on file sizes is less.
      */
     size_t heap_bytes;
 } tine_process_options;
 #define TINE_PROCESS_OPTIONS_INIT { sizeof(tine_process_options), NULL, NULL, 0, 0, NULL, 0, 0, NULL, \
     NULL, 0, NULL, 0, NULL, NULL, NULL, 0 }
 
-/** How a process ended, and what its function left. */
+/** How a process ended, and what its function returned: see tine_process_wait. */
 typedef struct tine_exit {
     /** sizeof(tine_exit). */
     size_t size;
     /**
-     * Its exit code, where .signal is 0. Of one whose function has returned: 0 to 255 as that returned, 255 for more, 1 for a
-     * failure.
+     * The exit code of the process, where .signal is 0. Where the function has returned, it is 0 for 0, the number
+     * itself up to 255, 255 for a larger number, and 1 for a negative one.
      */
     int code;
     /** The signal that ended it, or 0. */
     int signal;
     /**
-     * What the function returned. TINE_EDIED: it never did, because the process exited or was killed in it; -ETIMEDOUT:
-     * because it was past its deadline.
+     * What the function has returned; TINE_EDIED where it has not returned because the process exited or was killed;
+     * -ETIMEDOUT where it has not returned by the deadline.
      */
     int status;
-    /** What the function said of its failure (tine_fail), or what is known of it. Never NULL; "" for a success. */
+    /**
+     * The text that the function gave to its failure (tine_fail), or what tine knows of the failure. Never NULL; ""
+     * for a success.
+     */
     const char *message;
     /** The output (tine_output); NULL if there is none. */
     const void *data;
-    /** Its length in bytes. */
+    /** The length of .data in bytes. */
     size_t length;
-    /** All that is known of the end; never NULL. */
+    /** The report of the process's end; never NULL. */
     const tine_death *death;
 } tine_exit;
 #define TINE_EXIT_INIT { sizeof(tine_exit), 0, 0, 0, NULL, NULL, 0, NULL }
@@ -2721,71 +3022,103 @@ typedef struct tine_exit {
 /**
  * Starts a process, and waits until its function has begun.
  *
- * In there the task has no pool that others share: tine_task_pool is a heap of its own, and runs what is submitted there and
- * then. What is to be shared are segments, and heaps, queues and locks in them; and it may have an end of a channel.
+ * The task of that function has no pool that other processes share: tine_task_pool is a heap of its own, and runs
+ * what is submitted there and then. It shares segments with other processes, and the heaps, queues and locks in
+ * them, and it may have an end of a channel.
  *
- * Parameters: fn, or NULL and the option .name. input, length: copied; NULL and 0 for none. options: NULL for all defaults.
- * out: where the process goes.
- * Returns 0; TINE_ENOINIT: tine_init has not run and no .worker_path is given; TINE_EWORKERSTART: it could not be
- * started; TINE_EFUNCTION, TINE_EMODULE, TINE_ENAME: the function is none of the process's; -EEXIST: a segment's address is
- * taken there; -ENOSPC: more than 64 segments; -EINVAL, -E2BIG: bad options; -ENOENT: no such .worker_path; -ENOMEM, -EMFILE.
- * Ownership: tine_process_close ends it; a .channel is given away. Threads: any. Fork: a child may start processes of its own.
+ * Parameters: options: NULL for all defaults. fn: the function; NULL where the option .name is given. input: the
+ * input, which is copied; NULL where length is 0. length: in bytes. out: where the process goes.
+ * Returns 0; TINE_ENOINIT: tine_init has not run and no .worker_path is given; TINE_EWORKERSTART: the process could
+ * not be started; TINE_EFUNCTION, TINE_EMODULE, TINE_ENAME: the function is not one of the process's; -EEXIST:
+ * something else is at a segment's address there; -ENOSPC: there are more than 64 segments; -EINVAL, -E2BIG: an
+ * argument or an option has no meaning; -ENOENT: there is no program at .worker_path; -ENOSYS: the kernel is too
+ * old; -ENOMEM, -EMFILE: the host has no memory or no descriptor.
+ * Ownership: tine_process_close ends the process; a .channel is given away. Threads: any. Fork: a child may start
+ * processes of its own.
  */
 int tine_process_start(const tine_process_options *options, tine_fn fn, const void *input, size_t length,
     tine_process **out);
 
 /**
- * Waits until the process has ended, for up to timeout_ns nanoseconds; 0 asks, TINE_FOREVER waits.
+ * Waits until the process has ended.
  *
- * It may be called again, and by several threads: the answer stays the same. How the process has ended its supervisor says, within
- * microseconds: until then, tine_process_fd is readable already, and a wait goes on while it has time.
+ * It may be called again, and by several threads, and then returns what it has returned. The process's supervisor
+ * tells how the process has ended, some microseconds after the end: until then tine_process_fd is readable already,
+ * and a wait goes on while it has time.
  *
- * Parameters: p. timeout_ns. out: a tine_exit, with its .size set, or NULL.
- * Returns 0: it has ended, in whatever way; -EAGAIN, -ETIMEDOUT: it has not, or its supervisor has not said how; -EINTR
- * (TINE_INTERRUPTIBLE only); -EINVAL; TINE_EFORKED. Ownership: what the exit points to is valid until
- * tine_process_close. Threads: any.
+ * Parameters: p. timeout_ns: how long to wait, in nanoseconds; 0 asks. out: a tine_exit with its .size set, or NULL.
+ * Returns 0: the process has ended, in whatever way; -EAGAIN, -ETIMEDOUT: it has not, or its supervisor has not told
+ * how; -EINTR: a signal came, with TINE_INTERRUPTIBLE; -EINVAL: p is NULL, or the .size is less than 16;
+ * TINE_EFORKED.
+ * Ownership: what the exit points to is valid until tine_process_close. Threads: any. Fork: TINE_EFORKED in a child.
  */
 int tine_process_wait(tine_process *p, int64_t timeout_ns, tine_exit *out);
 
 /**
- * Sends the process a signal: SIGTERM asks it to end, SIGINT interrupts it, SIGKILL ends it.
+ * Sends a signal to the process: SIGTERM asks it to end, SIGINT interrupts it, SIGKILL ends it.
  *
  * Parameters: p. signal: 1 to 64.
- * Returns 0; -ESRCH: it has ended; -EINVAL: p is NULL, or no signal; -EPERM; TINE_EFORKED. Threads: any.
+ * Returns 0; -ESRCH: the process has ended; -EINVAL: p is NULL, or signal is not a signal; -EPERM: this process may
+ * not signal it; TINE_EFORKED.
+ * Threads: any. Fork: TINE_EFORKED in a child.
  */
 int tine_process_kill(tine_process *p, int signal);
 
 /**
- * Sends a signal to the process and to everything that it has started and that is still there, also what has outlived
- * it and what has left its process group. It is the process's supervisor that does it, at once but not before the call returns.
+ * Sends a signal to the process and to everything that it has started and that is still there. That includes what
+ * has outlived the process and what has left its process group. The process's supervisor sends the signals, at once
+ * but not before the call returns.
  *
  * Parameters: p. signal: 1 to 64.
- * Returns 0; -EINVAL: p is NULL, or no signal; TINE_EFORKED. Threads: any.
+ * Returns 0; -EINVAL: p is NULL, or signal is not a signal; TINE_EFORKED.
+ * Threads: any. Fork: TINE_EFORKED in a child.
  */
 int tine_process_kill_tree(tine_process *p, int signal);
 
-/** 1 while the process has not ended, 0 from then on; -EINVAL: p is NULL; TINE_EFORKED. Threads: any. */
+/**
+ * Tells whether the process is still running.
+ *
+ * Parameters: p.
+ * Returns 1: it is; 0: it has ended; -EINVAL: p is NULL; TINE_EFORKED.
+ * Threads: any. Fork: TINE_EFORKED in a child.
+ */
 int tine_process_alive(const tine_process *p);
 
-/** The process's number; -EINVAL: p is NULL. It may be given to another one after its end. Threads: any. */
+/**
+ * The number of the process. After the end of the process another one may get this number.
+ *
+ * Parameters: p.
+ * Returns the number; -EINVAL: p is NULL.
+ * Threads: any. Fork: a child may call it.
+ */
 pid_t tine_process_pid(const tine_process *p);
 
 /**
- * A descriptor that is readable from the end of the process on, and then for good. For poll, select, epoll; not to be
- * closed.
+ * A descriptor that becomes readable when the process ends, and stays readable. It is for poll, select and epoll.
+ * The program must not close it.
  *
- * Returns the descriptor, which stays the handle's; -EINVAL: p is NULL; TINE_EFORKED. Threads: any.
+ * Parameters: p.
+ * Returns the descriptor, which stays the handle's; -EINVAL: p is NULL; TINE_EFORKED.
+ * Threads: any. Fork: TINE_EFORKED in a child.
  */
 int tine_process_fd(const tine_process *p);
 
-/** The process's title: .title, or "tine-process". NULL for NULL; valid until tine_process_close. Threads: any. */
+/**
+ * The title of the process.
+ *
+ * Parameters: p.
+ * Returns the .title of the options, or "tine-process"; NULL: p is NULL. The string is valid until
+ * tine_process_close.
+ * Threads: any. Fork: a child may call it.
+ */
 const char *tine_process_title(const tine_process *p);
 
 /**
- * Kills the process and everything that it has started. One that is TINE_DETACHED goes on, and nobody will know how it ends.
+ * Kills the process and everything that it has started, and releases its handle. A process that is TINE_DETACHED
+ * goes on, and its end is reported to nobody.
  *
- * Parameters: p: may be NULL. No other thread may be in a call on it.
- * Fork: in a child it forgets the process, which goes on.
+ * Parameters: p: may be NULL. No other thread may be in a call on the process.
+ * Threads: any. Fork: in a child it releases the child's copy, and the process goes on.
  */
 void tine_process_close(tine_process *p);
 

@@ -45,8 +45,6 @@ pub const TINE_START_SPAWN: c_int = 1;
 /// should have one thread: what its other threads held locked at that moment stays locked in the workers.
 pub const TINE_START_FORK: c_int = 2;
 
-/// The name that the default had before: accepted, and without effect.
-pub const TINE_BACKGROUND: u32 = 1 << 8;
 /// Workers that crash leave core files, as far as the host's limit allows. Without this flag they leave none.
 pub const TINE_CORE_FILES: u32 = 1 << 9;
 /// Workers keep the default dispositions of fatal signals. So reports of deaths have no fault address and no
@@ -334,12 +332,8 @@ impl tine_pool_options {
     /// # Safety
     /// What the fields point to is there for as long as the result is used, strings and arrays as the fields' texts say.
     unsafe fn read(&self) -> Result<PoolOptions<'_>> {
-        const FLAGS: u32 = TINE_INTERRUPTIBLE
-            | TINE_BACKGROUND
-            | TINE_NO_THREAD
-            | TINE_CORE_FILES
-            | TINE_NO_CRASH_HANDLER
-            | TINE_INLINE;
+        const FLAGS: u32 =
+            TINE_INTERRUPTIBLE | TINE_NO_THREAD | TINE_CORE_FILES | TINE_NO_CRASH_HANDLER | TINE_INLINE;
         flags(self.flags, FLAGS)?;
         // SAFETY: by the contract above what the fields point to is there until tine_pool_create returns: strings,
         // arrays as long as their counts, bytes as many as their length.
