@@ -31,7 +31,7 @@ pub unsafe extern "C" fn tine_stats_text(
         // SAFETY: `pools` is NULL or an array of `count`, as the header asks.
         let pools = unsafe { slice(pools, count, "pools") }?;
         if pools.is_empty() {
-            return Err(Error::invalid("count is 0: the counters of no pool"));
+            return Err(Error::invalid("count is 0; at least one pool is needed"));
         }
         if buffer.is_null() && capacity > 0 {
             return Err(Error::invalid(format!("buffer is NULL but capacity is {capacity}")));
@@ -43,7 +43,7 @@ pub unsafe extern "C" fn tine_stats_text(
             // SAFETY: `names` is NULL or an array of `count` strings or NULLs, and `at` is below that.
             let name = unsafe { if names.is_null() { None } else { optional_str(*names.add(at)) } };
             let name = name
-                .map(|name| name.to_str().map_err(|_| Error::invalid(format!("names[{at}] is no UTF-8"))));
+                .map(|name| name.to_str().map_err(|_| Error::invalid(format!("names[{at}] is not UTF-8"))));
             // SAFETY: a pool that has not been destroyed, or NULL, as the header asks.
             all.push((name.transpose()?, unsafe { host(*pool) }?.stats()?));
         }
