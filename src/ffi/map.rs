@@ -148,7 +148,7 @@ pub unsafe extern "C" fn tine_for(
                 return Err(Error::invalid(text));
             };
             if options.is_some_and(|options| !options.name.is_null()) {
-                return Err(Error::invalid("name is given, but a loop's function has to be a pointer"));
+                return Err(Error::invalid(".name is given, but a loop's function has to be a pointer"));
             }
             if let Some(bytes) = options.map(|options| options.chunk_bytes).filter(|bytes| *bytes != 0) {
                 let text = format!("chunk_bytes is {bytes}, but the items of a loop have no bytes");
