@@ -68,8 +68,8 @@ pub extern "C" fn tine_in_worker() -> bool {
 /// The path of the ready-made worker program, tine-worker, for tine_pool_options.worker_path and
 /// tine_process_options.worker_path.
 ///
-/// It is looked for beside the library, or the program that libtine.a is in, and in the libexec folders next to and above that
-/// folder. It is looked for once.
+/// It is looked for beside the library, or the program that libtine.a is in; below that in a folder of the version's own, tine0.1;
+/// and in the libexec folders next to and above that folder. It is looked for once.
 ///
 /// Returns the path, which is absolute and static; NULL: there is no such program. Threads: any.
 #[unsafe(no_mangle)]
