@@ -4,7 +4,7 @@
 use crate::cluster::exchange::taken_apart;
 use crate::cluster::node::Serving;
 use crate::cluster::peer::Frame;
-use crate::cluster::{Kind, start};
+use crate::cluster::{FrameKind, start};
 use crate::error::{Error, Result};
 use crate::pool::Guest;
 use crate::sys::clock::now_ns;
@@ -32,7 +32,7 @@ fn serve(mut link: Serving) -> Result<()> {
         any |= came;
         if let Some(frame) = frame {
             let (kind, number, mut body) = taken_apart(&frame)?;
-            if kind == Kind::Bye {
+            if kind == FrameKind::Bye {
                 return Ok(());
             }
             deal_with(&mut link, &mut guests, kind, number, &mut body)?;
@@ -66,34 +66,34 @@ fn serve(mut link: Serving) -> Result<()> {
 fn deal_with(
     link: &mut Serving,
     guests: &mut Vec<Guest>,
-    kind: Kind,
+    kind: FrameKind,
     number: u64,
     body: &mut Reader<'_>,
 ) -> Result<()> {
     let place = guests.iter().position(|guest| guest.number() == number);
     match (kind, place) {
-        (Kind::Hello, _) => (), // Rank 0 compares.
-        (Kind::Ping, _) => link.post(Frame::new(Kind::Pong, 0).finish()),
-        (Kind::Open, None) => match Guest::open(number, body) {
+        (FrameKind::Hello, _) => (), // Rank 0 compares.
+        (FrameKind::Ping, _) => link.post(Frame::new(FrameKind::Pong, 0).finish()),
+        (FrameKind::Open, None) => match Guest::open(number, body) {
             Ok((guest, answer)) => {
                 guests.push(guest);
                 link.post(answer);
             }
             Err(error) => {
-                let mut frame = Frame::new(Kind::Failed, number);
+                let mut frame = Frame::new(FrameKind::Failed, number);
                 frame.body().number(error.code().0 as u64);
                 frame.body().bytes(error.text().as_bytes());
                 link.post(frame.finish());
             }
         },
-        (Kind::Tasks, Some(at)) => guests[at].take(body)?,
-        (Kind::Close, at) => {
+        (FrameKind::Tasks, Some(at)) => guests[at].take(body)?,
+        (FrameKind::Close, at) => {
             let grace_ns = body.number()?;
             let closed = at.map(|at| guests.swap_remove(at).close(grace_ns));
-            link.post(closed.unwrap_or_else(|| Frame::new(Kind::Closed, number).finish()));
+            link.post(closed.unwrap_or_else(|| Frame::new(FrameKind::Closed, number).finish()));
         }
         // Of a pool that could not be made.
-        (Kind::Tasks, None) => (),
+        (FrameKind::Tasks, None) => (),
         (other, _) => {
             let text = format!("rank 0 sent a frame of the kind {other:?}");
             return Err(Error::errno(libc::EPROTO, text));
