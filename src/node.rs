@@ -150,8 +150,9 @@ impl Pools {
         let to_end = Arc::clone(&guest);
         let end = move || {
             let guest = to_end.lock().unwrap_or_else(PoisonError::into_inner).take();
-            let frame = guest.map(|guest| guest.close(grace_ns));
-            let _ = frame.map(|frame| tell.send(Done::Closed(number, frame)));
+            if let Some(guest) = guest {
+                let _ = tell.send(Done::Closed(number, guest.close(grace_ns)));
+            }
         };
         if Thread::start(c"tine-close", 0, end.clone()).is_err() {
             end();
