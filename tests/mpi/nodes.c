@@ -21,6 +21,7 @@ static const struct test tests[] = {
     {"what_means_nothing_there_is_refused", what_means_nothing_there_is_refused},
     {"an_initializer_that_fails_is_told", an_initializer_that_fails_is_told},
     {"several_pools_serve_at_once", several_pools_serve_at_once},
+    {"a_slow_start_or_end_costs_nobody", a_slow_start_or_end_costs_nobody},
     {"large_ones", large_ones},
     {"storm", short_storm},
     /* What takes 10 GiB of memory, what leaves its job with a node less, and what does not come back. */

@@ -5,7 +5,9 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
+#include <dirent.h>
 #include <errno.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -93,6 +95,7 @@ void rank_is_killed(void);
 void what_means_nothing_there_is_refused(void);
 void an_initializer_that_fails_is_told(void);
 void several_pools_serve_at_once(void);
+void a_slow_start_or_end_costs_nobody(void);
 void large_ones(void);
 void more_than_two_gib(void);
 
