@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     )
     from .errors import DeadlineExceeded, OwnerDied, TineError, Unreadable, WorkerDied, WrongKind
     from .executor import ProcessPoolExecutor
+    from .faults import Faults
     from .foreign import export
     from .pool import Pool
     from .process import Process, active_children, current_process, parent_process
@@ -49,6 +50,7 @@ __all__ = [
     "Connection",
     "DeadlineExceeded",
     "Event",
+    "Faults",
     "JoinableQueue",
     "Lock",
     "Manager",
@@ -89,7 +91,7 @@ __all__ = [
 
 # Where the names are, in the order in which they are looked for.
 _MODULES = (
-    *("executor", "pool", "errors", "_array", "_progress"),
+    *("executor", "pool", "errors", "faults", "_array", "_progress"),
     *("context", "process", "synchronize", "queues", "connection", "sharedctypes", "foreign"),
 )
 _AT_ONCE = {"export": "foreign"}  # modules of other languages' workers need none of the others
