@@ -90,7 +90,7 @@ impl Faults {
         match (wanted, self.seed) {
             (0, _) => false,
             (_, 0) => number == wanted,
-            _ => mixed(self.seed ^ mixed((kind as u64) << 56 ^ number)) % wanted == 0,
+            _ => mixed(self.seed ^ mixed((kind as u64) << 56 ^ number)).is_multiple_of(wanted),
         }
     }
 
