@@ -150,8 +150,20 @@ pub(crate) struct Talk {
     unfetched: bool,
 }
 
+/// What the environment says of the time, else the default.
+fn timeout_ns() -> Result<u64> {
+    let given = std::env::var_os("TINE_MPI_TIMEOUT_MS").unwrap_or_default();
+    if given.is_empty() {
+        return Ok(TIMEOUT_MS * 1_000_000);
+    }
+    let ms = given.to_str().and_then(|text| text.parse::<u64>().ok()).filter(|ms| *ms > 0);
+    let wrong = || format!("TINE_MPI_TIMEOUT_MS is {given:?}, not a number of milliseconds from 1 on");
+    Ok(ms.ok_or_else(|| Error::invalid(wrong()))?.saturating_mul(1_000_000))
+}
+
 /// Says hello to all nodes and hears who they are.
 pub(crate) fn meet(transport: Transport, ranks: usize) -> Result<Talk> {
+    let timeout_ns = timeout_ns()?;
     let own = Hello::own()?;
     let mut peers: Vec<Peer> = (1..ranks).map(Peer::new).collect();
     let mut hellos: Vec<Option<Hello>> = vec![None; peers.len()];
@@ -197,12 +209,11 @@ pub(crate) fn meet(transport: Transport, ranks: usize) -> Result<Talk> {
     };
     let now = now_ns();
     let node = |peer| Node { peer, lost: false, heard_ns: now, pinged: false };
-    let timeout_ms = std::env::var("TINE_MPI_TIMEOUT_MS").ok().and_then(|text| text.parse().ok());
     Ok(Talk {
         transport,
         exchange: Arc::new(exchange),
         nodes: peers.into_iter().map(node).collect(),
-        timeout_ns: timeout_ms.unwrap_or(TIMEOUT_MS).saturating_mul(1_000_000),
+        timeout_ns,
         unfetched: false,
     })
 }
