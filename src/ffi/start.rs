@@ -13,8 +13,8 @@ pub type tine_fn = Option<unsafe extern "C-unwind" fn(task: *mut tine_task) -> c
 
 /// Registers a function under a name, for callers that have no pointer to it: other languages and other programs.
 ///
-/// Every program of a family registers its names before tine_init, and all of them register each name. The name is
-/// copied. A library that workers load by .preload registers its functions in a constructor.
+/// Each program of a family has to register the name, before tine_init. The name is copied. A library that workers
+/// load by .preload registers its functions in a constructor.
 ///
 /// Parameters: name: 1 to 255 bytes of UTF-8, new in this process. fn: the function.
 /// Returns 0; -EINVAL: the name has another length or is not UTF-8, or an argument is NULL; -EEXIST: a function has
