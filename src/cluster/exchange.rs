@@ -13,6 +13,7 @@
 use super::hello::Hello;
 use super::peer::{Frame, Peer, body_of};
 use super::transport::Transport;
+use super::witness::{Book, Witness};
 use super::{FrameKind, Hand};
 use crate::error::{Code, Error, Result};
 use crate::sys::clock::{Deadline, now_ns};
@@ -59,6 +60,7 @@ pub(crate) struct Exchange {
     next_number: AtomicU64,
     /// The process ends. Release and Acquire with the bell.
     leaving: AtomicBool,
+    witness: Arc<Witness>,
 }
 
 impl std::fmt::Debug for Exchange {
@@ -88,6 +90,11 @@ impl Exchange {
         self.next_number.fetch_add(1, Ordering::Relaxed)
     }
 
+    /// Where the pool of this number writes down what becomes of its tasks.
+    pub(crate) fn book(&self, number: u64) -> Book {
+        Book::new(&self.witness, number)
+    }
+
     /// From now on the nodes' frames about this pool go there.
     pub(crate) fn introduce(&self, number: u64, hand: Weak<dyn Hand>) {
         lock(&self.hands).push((number, hand));
@@ -113,6 +120,7 @@ impl Exchange {
 
     /// Has the thread take its leave of the nodes.
     pub(crate) fn leave(&self) {
+        self.witness.leave();
         self.leaving.store(true, Ordering::Release);
         self.ring();
     }
@@ -162,8 +170,9 @@ fn timeout_ns() -> Result<u64> {
 }
 
 /// Says hello to all nodes and hears who they are.
-pub(crate) fn meet(transport: Transport, ranks: usize) -> Result<Talk> {
+pub(crate) fn meet(transport: Transport, ranks: usize, witness: Arc<Witness>) -> Result<Talk> {
     let timeout_ns = timeout_ns()?;
+    witness.check_report()?;
     let own = Hello::own()?;
     let mut peers: Vec<Peer> = (1..ranks).map(Peer::new).collect();
     let mut hellos: Vec<Option<Hello>> = vec![None; peers.len()];
@@ -206,6 +215,7 @@ pub(crate) fn meet(transport: Transport, ranks: usize) -> Result<Talk> {
         hands: Mutex::default(),
         next_number: AtomicU64::new(1),
         leaving: AtomicBool::new(false),
+        witness,
     };
     let now = now_ns();
     let node = |peer| Node { peer, lost: false, heard_ns: now, pinged: false };

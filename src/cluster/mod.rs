@@ -7,6 +7,7 @@ pub(crate) mod node;
 pub(crate) mod peer;
 pub(crate) mod start;
 pub(crate) mod transport;
+pub(crate) mod witness;
 
 use crate::error::Result;
 use crate::task::wire::Reader;

@@ -56,8 +56,8 @@ impl State {
 
     /// Enters a task whose entry has been filled.
     pub(super) fn enqueue(&mut self, index: u32) {
-        let entry = self.ledger.get_mut(index);
-        entry.state = TaskState::Queued;
+        self.ledger.set_queued(index);
+        let entry = self.ledger.get(index);
         let due_ns = entry.queue_due_ns();
         if due_ns != 0 {
             let ticket = Ticket { index, generation: entry.generation };
@@ -78,7 +78,7 @@ impl State {
                 self.settle(index, Outcome::not_started(&error));
                 continue;
             }
-            self.ledger.get_mut(index).state = TaskState::Queued;
+            self.ledger.set_queued(index);
             self.queue.chain.push_front(&mut self.ledger, index);
         }
     }

@@ -20,6 +20,7 @@ use super::callbacks::Calls;
 use super::chain::Links;
 use super::channel_handoff::Kept;
 use crate::channel::End;
+use crate::cluster::witness::Book;
 use crate::error::{Code, Error, Result};
 use crate::task::call::{CallKind, Chunk};
 use crate::task::death::Death;
@@ -407,6 +408,8 @@ pub(super) struct Ledger {
     nobody: Box<Entry>,
     /// Submitted and not settled, chunks included.
     pub(super) outstanding: usize,
+    /// Where the same is written down for others, if it is.
+    pub(super) book: Option<Box<Book>>,
 }
 
 impl Default for Ledger {
@@ -418,6 +421,7 @@ impl Default for Ledger {
             first_generation: 1,
             nobody: Box::new(Entry::free(0)),
             outstanding: 0,
+            book: None,
         }
     }
 }
@@ -538,6 +542,9 @@ impl Ledger {
         // As many as there can be, so that to close an entry takes no memory.
         let missing = (self.blocks.len() + 1).saturating_sub(self.open.len());
         self.open.try_reserve(missing).map_err(|_| no_memory())?;
+        if let Some(book) = &mut self.book {
+            book.make_room((number + 1) * BLOCK)?;
+        }
         let block = Some(Block::new(self.first_generation)?);
         match self.blocks.get_mut(number) {
             Some(place) => *place = block,
@@ -550,6 +557,9 @@ impl Ledger {
 
     /// Makes an entry free again. Its id is stale from now on.
     pub(super) fn close(&mut self, index: u32) {
+        if let Some(book) = &self.book {
+            book.closed(index);
+        }
         let (number, at) = (index as usize / BLOCK, index as usize % BLOCK);
         let Some(block) = &mut self.blocks[number] else { return };
         let entry = &mut block.entries[at];
@@ -579,6 +589,25 @@ impl Ledger {
         self.first_generation = self.first_generation.max(latest);
         self.open.retain(|open| *open as usize != number);
         self.empty -= 1;
+    }
+
+    /// A task is queued: its entry is in use.
+    #[cold]
+    fn write_queued(&self, book: &Book, index: u32) {
+        let entry = self.get(index);
+        let items = match entry.kind {
+            CallKind::Task => (0, 0),
+            _ => Chunk::from_bytes(self.inline_input(index)).map_or((0, 0), |chunk| (chunk.first, chunk.count)),
+        };
+        book.queued(index, entry.id_at(index).0, items, entry.deaths > 0);
+    }
+
+    /// A task is queued from now on.
+    pub(super) fn set_queued(&mut self, index: u32) {
+        self.get_mut(index).state = TaskState::Queued;
+        if let Some(book) = &self.book {
+            self.write_queued(book, index);
+        }
     }
 
     /// All places.

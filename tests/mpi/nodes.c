@@ -777,23 +777,52 @@ static void a_node_that_hangs_is_lost(void)
     printf("%d of 200 were lost\n", lost);
 }
 
-/* mpirun ends the job. Where it does not, the node's tasks settle. */
+/* Five tasks that have settled and fifty that have not; their ids are printed. */
+static tine_id leave_tasks(tine_pool *pool)
+{
+    tine_id id = 0;
+    tine_stats stats = TINE_STATS_INIT;
+    zero_or_die(tine_pool_stats(pool, &stats), "stats");
+    uint64_t wanted = stats.settled + 5;
+    for (int i = 0; i < 55; i++) {
+        zero_or_die(tine_submit(pool, i < 5 ? echo : sleep_long, NULL, 0, NULL, &id), "submit");
+        printf("task %#llx\n", (unsigned long long)id);
+        while (i == 4 && stats.settled < wanted) {
+            usleep(1000);
+            zero_or_die(tine_pool_stats(pool, &stats), "stats");
+        }
+    }
+    fflush(stdout);
+    return id;
+}
+
+/* mpirun ends the job while rank 0 waits. */
 static void rank_is_killed(void)
 {
     tine_pool *pool = nodes();
     pid_t node = find_node(pool);
-    for (int i = 0; i < 50; i++) {
-        tine_id id;
-        zero_or_die(tine_submit(pool, sleep_long, NULL, 0, NULL, &id), "submit");
-    }
-    printf("killing %d\n", (int)node);
-    fflush(stdout);
+    tine_id id = leave_tasks(pool);
+    tine_result result = TINE_RESULT_INIT;
+    CHECK(node > 1);
     kill(node, SIGKILL);
-    for (int i = 0; i < 50; i++) {
-        tine_result result = TINE_RESULT_INIT;
-        zero_or_die(tine_next(pool, TINE_FOREVER, &result), "next");
-        tine_result_release(pool, &result);
-    }
+    wait_for(pool, id, &result);
+}
+
+/* Rank 0 itself, by a signal, and without saying goodbye. */
+static void host_is_killed(void)
+{
+    tine_pool *pool = nodes();
+    find_node(pool);
+    leave_tasks(pool);
+    raise(SIGKILL);
+}
+
+static void host_leaves_at_once(void)
+{
+    tine_pool *pool = nodes();
+    find_node(pool);
+    leave_tasks(pool);
+    _exit(3);
 }
 
 struct test {
@@ -819,15 +848,17 @@ static const struct test tests[] = {
     {"more_than_two_gib", more_than_two_gib},
     {"a_node_that_hangs_is_lost", a_node_that_hangs_is_lost},
     {"rank_is_killed", rank_is_killed},
+    {"host_is_killed", host_is_killed},
+    {"host_leaves_at_once", host_leaves_at_once},
 };
 
-/* nodes [CASE]...: these cases, or all but the last three. */
+/* nodes [CASE]...: these cases, or all but the last five. */
 int main(int argc, char **argv)
 {
     zero_or_die(tine_init(argc, argv), "tine_init");
     size_t count = sizeof tests / sizeof *tests, passed = 0;
     for (size_t i = 0; i < count; i++) {
-        int wanted = argc == 1 && i + 3 < count;
+        int wanted = argc == 1 && i + 5 < count;
         for (int a = 1; a < argc; a++)
             wanted |= strcmp(argv[a], tests[i].name) == 0;
         if (!wanted)
