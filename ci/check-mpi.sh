@@ -1,5 +1,5 @@
 #!/bin/bash
-# Pools on the nodes of an MPI job, under each MPI: libtine-mpi is compiled with its mpicc, and each case of tests/mpi/nodes.c is a job of 4
+# Pools on the nodes of an MPI job, under each MPI: libtine-mpi is compiled with its mpicc, and each case of tests/mpi is a job of 4
 # ranks on this machine. TINE_STORM=1: 100,000 tasks with 1,000 kills, and an input of more than 2 GiB.
 set -u
 cd "$(dirname "$0")/.." || exit 2
@@ -12,14 +12,14 @@ limit=${LIMIT-200}
 
 # shellcheck disable=SC2086  # lists of flags
 program() {
-    cc -std=c11 -pthread $flags tests/mpi/nodes.c -o "$out/nodes" $libs
+    cc -std=c11 -pthread $flags tests/mpi/*.c -o "$out/nodes" $libs
     # What differs is its build-id alone.
-    cc -std=c11 -pthread $flags -Wl,--build-id=0x0123456789abcdef tests/mpi/nodes.c -o "$out/nodes-of-another-build" $libs
+    cc -std=c11 -pthread $flags -Wl,--build-id=0x0123456789abcdef tests/mpi/*.c -o "$out/nodes-of-another-build" $libs
 }
 
 without_mpirun() { # it says so itself that it has no nodes
     env -u TINE_ENGINE "$out/nodes" storm >"$out/alone.log" 2>&1 && return 1
-    grep -q 'there is no engine MPI: libtine-mpi is not linked' "$out/alone.log"
+    grep -q 'TINE_ENGINE_MPI is not available: libtine-mpi is not linked' "$out/alone.log"
     TINE_ENGINE=mpi TINE_MPI_LIBRARY=/nowhere.so "$out/nodes" storm >"$out/alone.log" 2>&1 && return 1
     grep -q '/nowhere.so' "$out/alone.log"
 }

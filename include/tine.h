@@ -1641,7 +1641,7 @@ int tine_segment_receive(int socket, const tine_segment_options *options, tine_s
  */
 int tine_pool_share(tine_pool *pool, tine_segment *s, int64_t timeout_ns);
 
-/* ---- Heaps: the same for every heap, a pool's and one's own ---------------------------------------------------- */
+/* ---- Heaps: the calls for a pool's heap and for one in a segment ----------------------------------------------- */
 
 /** A heap: the one of a pool, or one of its own in a segment, for processes that have no pool in common. */
 typedef struct tine_heap tine_heap;

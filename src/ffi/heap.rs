@@ -1,4 +1,4 @@
-//! Heaps: the same for every heap, a pool's and one's own
+//! Heaps: the calls for a pool's heap and for one in a segment
 
 mod blocks;
 
@@ -363,30 +363,38 @@ pub unsafe extern "C" fn tine_heap_processes(
     guard(|| {
         let visit = visit.ok_or_else(|| Error::invalid("visit is NULL"))?;
         // SAFETY: `heap` is NULL, or a heap that is neither closed nor of a destroyed pool, as the header asks.
-        let all: Vec<_> = match unsafe { of(heap) }? {
-            // SAFETY: a host's heap holds the pool that it lies in (`belongs_to`), so that pool has not been
-            // destroyed.
-            Of::Host(pool) => unsafe { host(*pool) }?.heap_usage()?,
-            Of::Worker => return Err(Code::WORKER.into()),
-            Of::Segment(own) => own.processes()?,
-        };
-        for one in &all {
-            let usage = tine_heap_usage {
-                size: size_of::<tine_heap_usage>(),
-                pid: one.pid,
-                alive: c_int::from(one.alive),
-                bytes: one.usage.bytes,
-                blocks: one.usage.blocks,
-            };
+        let all = unsafe { usage_of(heap) }?;
+        for usage in &all {
             // SAFETY: a function of this type was given to be called with `user`, on this thread. `usage` lives until
             // it has returned.
-            let rc = unsafe { visit(&usage, user) };
+            let rc = unsafe { visit(usage, user) };
             if rc != 0 {
                 return Ok(rc);
             }
         }
         Ok(all.len() as c_int)
     })
+}
+
+/// What each process has in a heap.
+///
+/// # Safety
+/// `heap` is null, or a heap that is neither closed nor of a destroyed pool.
+unsafe fn usage_of(heap: *mut tine_heap) -> Result<Vec<tine_heap_usage>> {
+    // SAFETY: `of` asks of `heap` what this function asks.
+    let all: Vec<_> = match unsafe { of(heap) }? {
+        // SAFETY: a host's heap holds the pool that it lies in (`belongs_to`), so that pool has not been destroyed.
+        Of::Host(pool) => unsafe { host(*pool) }?.heap_usage()?,
+        Of::Worker => return Err(Code::WORKER.into()),
+        Of::Segment(own) => own.processes()?,
+    };
+    reserve::collect(all.iter().map(|one| tine_heap_usage {
+        size: size_of::<tine_heap_usage>(),
+        pid: one.pid,
+        alive: c_int::from(one.alive),
+        bytes: one.usage.bytes,
+        blocks: one.usage.blocks,
+    }))
 }
 
 /// Lists the blocks that a process had when it died or closed the heap, and that nobody has freed since.

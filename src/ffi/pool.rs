@@ -319,10 +319,9 @@ pub(crate) unsafe fn function<'a>(address: *const c_void, name: *const c_char) -
     // SAFETY: `optional_str` asks of `name` what this function asks.
     match (address.is_null(), unsafe { optional_str(name) }) {
         (false, None) => Ok(Function::Pointer(address)),
-        (true, Some(name)) => name
-            .to_str()
-            .map(Function::Name)
-            .map_err(|_| Error::new(Code::NAME, "the function's name is not UTF-8")),
+        (true, Some(name)) => {
+            name.to_str().map(Function::Name).map_err(|_| Error::new(Code::NAME, "name is not UTF-8"))
+        }
         (true, None) => Err(Error::new(Code::FUNCTION, "fn is NULL and there is no .name")),
         (false, Some(_)) => Err(Error::invalid("both fn and .name are given")),
     }
@@ -369,7 +368,7 @@ impl tine_pool_options {
                 TINE_ENGINE_LOCAL => Engine::Local,
                 TINE_ENGINE_MPI => Engine::Mpi,
                 TINE_ENGINE_MPI_OR_LOCAL => Engine::MpiOrLocal,
-                other => return Err(Error::invalid(format!("engine is {other}, which is none"))),
+                other => return Err(Error::invalid(format!("engine is {other}, which is not an engine"))),
             },
         })
     }

@@ -59,7 +59,7 @@ impl std::fmt::Debug for Worker {
 }
 
 fn no_handover() -> Error {
-    Error::errno(libc::EMFILE, "no descriptor is free for what ends of channels come by")
+    Error::errno(libc::EMFILE, "no descriptor is free for the socket by which ends of channels come")
 }
 
 impl Worker {
