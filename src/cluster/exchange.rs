@@ -143,6 +143,8 @@ impl Exchange {
 struct Node {
     peer: Peer,
     lost: bool,
+    /// It has said goodbye: nothing more comes from there.
+    left: bool,
     /// When it last said something, or had nothing to answer.
     heard_ns: u64,
     pinged: bool,
@@ -218,7 +220,7 @@ pub(crate) fn meet(transport: Transport, ranks: usize, witness: Arc<Witness>) ->
         witness,
     };
     let now = now_ns();
-    let node = |peer| Node { peer, lost: false, heard_ns: now, pinged: false };
+    let node = |peer| Node { peer, lost: false, left: false, heard_ns: now, pinged: false };
     Ok(Talk {
         transport,
         exchange: Arc::new(exchange),
@@ -269,26 +271,38 @@ impl Talk {
 
     /// Sends and receives what there is; whether there was anything.
     fn step(&mut self) -> bool {
+        let hands = self.exchange.hands();
+        let any = self.collect(&hands);
+        any | self.move_on(&hands)
+    }
+
+    /// Takes over what others want sent; whether there was anything.
+    fn collect(&mut self, hands: &[(u64, Arc<dyn Hand>)]) -> bool {
         let mut any = false;
         self.unfetched |= self.exchange.bell.swap(QUIET, Ordering::AcqRel) == NEWS;
         for (node, frame) in std::mem::take(&mut *lock(&self.exchange.posted)) {
             any = true;
             self.nodes[node].peer.post(frame);
         }
-        let hands = self.exchange.hands();
         for at in 0..if std::mem::take(&mut self.unfetched) { self.nodes.len() } else { 0 } {
             // One frame at a time: what comes meanwhile goes together in the next one.
             if self.nodes[at].lost || self.nodes[at].peer.is_sending() {
                 self.unfetched |= !self.nodes[at].lost;
                 continue;
             }
-            for (_, hand) in &hands {
+            for (_, hand) in hands {
                 if let Some(frame) = hand.take_frame(at) {
                     any = true;
                     self.nodes[at].peer.post(frame);
                 }
             }
         }
+        any
+    }
+
+    /// Sends what has been taken over, and receives what there is; whether there was anything.
+    fn move_on(&mut self, hands: &[(u64, Arc<dyn Hand>)]) -> bool {
+        let mut any = false;
         for at in 0..self.nodes.len() {
             if self.nodes[at].lost {
                 continue;
@@ -304,7 +318,7 @@ impl Talk {
                 Err(error) => self.lose(at, &error),
             }
         }
-        any | self.receive(&hands)
+        any | self.receive(hands)
     }
 
     fn receive(&mut self, hands: &[(u64, Arc<dyn Hand>)]) -> bool {
@@ -323,6 +337,7 @@ impl Talk {
             Ok(None) => return true,
             Ok(Some(_)) if node.lost => return true,
             Ok(Some(frame)) => taken_apart(&frame).and_then(|(kind, number, mut body)| {
+                node.left |= kind == FrameKind::Bye;
                 match hands.iter().find(|(known, _)| *known == number) {
                     Some((_, hand)) => {
                         self.unfetched = true;
@@ -384,18 +399,21 @@ impl Talk {
         self.exchange.hands().iter().for_each(|(_, hand)| hand.has_lost(at, &error));
     }
 
-    /// The process ends.
+    /// The process ends. Nothing is sent after the goodbye, and all is received up to the node's: messages that nobody has received make an
+    /// MPI library complain.
     fn take_leave(&mut self) {
+        let hands = self.exchange.hands();
+        self.collect(&hands);
         for node in self.nodes.iter_mut().filter(|node| !node.lost) {
             node.peer.post(Frame::new(FrameKind::Bye, 0).finish());
         }
         let until = Deadline::after(self.timeout_ns);
-        while self.nodes.iter().any(|node| !node.lost && node.peer.is_sending()) && !until.passed() {
-            if !self.step() {
+        while self.nodes.iter().any(|node| !node.lost && !node.left) && !until.passed() {
+            if !self.move_on(&hands) {
                 std::thread::yield_now();
             }
         }
-        if self.nodes.iter().any(|node| node.lost) {
+        if self.nodes.iter().any(|node| node.lost || !node.left) {
             // To finalize waits for all of them.
             self.transport.abort(1);
         }

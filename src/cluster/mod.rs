@@ -36,7 +36,7 @@ pub(crate) enum FrameKind {
     /// To a node that has not been heard of; the answer.
     Ping = 9,
     Pong = 10,
-    /// To a node: it is to end.
+    /// To a node: it is to end; the answer, the last frame.
     Bye = 11,
 }
 
