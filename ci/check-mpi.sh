@@ -105,6 +105,17 @@ fortran() { # the sum of the squares of 1 to 1000, from 3 nodes
     grep -q '^sum of squares: 333833500.0$' "$out/$1/squares.log"
 }
 
+# The example, here and on the nodes: the same program with the same arguments makes the same pictures, and says the same of the one that is damaged.
+thumbnails() {
+    # shellcheck disable=SC2046,SC2086
+    cc -std=c11 $flags examples-c/thumbnails.c examples-c/files.c examples-c/image.c -o "$out/thumbnails" $(pkg-config --cflags --libs libjpeg libpng) $libs
+    rm -rf "$out/here" "$out/$1/there"
+    exits 1 "$out/thumbnails" -j 2 examples-c/samples "$out/here" >"$out/thumbnails.log" 2>&1
+    exits 1 job "$1" "$out/thumbnails" -j 2 examples-c/samples "$out/$1/there" >"$out/$1/thumbnails.log" 2>&1
+    diff -r "$out/here" "$out/$1/there"
+    diff <(sed -n '/files failed:/,/^  /p' "$out/thumbnails.log") <(sed -n '/files failed:/,/^  /p' "$out/$1/thumbnails.log")
+}
+
 # The conformance suite's table, with its driver for C. Other machines do not have the heap: of a case in which a worker is given an address there,
 # the call that does so is made alone, and refused; all else is as the table has it.
 conformance_program() {
@@ -148,6 +159,7 @@ for mpi in openmpi mpich; do
     try "$mpi: conformance" conformance $mpi
     try "$mpi: a time-out that is no number is refused" wrong_time $mpi
     try "$mpi: another build is refused" another_build $mpi
+    try "$mpi: the thumbnails example" thumbnails $mpi
     there "a pool from Fortran: there is no gfortran" command -v gfortran || continue
     try "$mpi: from Fortran" fortran $mpi
 done
