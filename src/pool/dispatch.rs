@@ -2,8 +2,8 @@
 
 use super::chain::Chain;
 use super::ledger::{DID_NOTHING, Outcome, State as TaskState};
+use super::patience::WEDGED_NS;
 use super::remote::node_of;
-use super::ring_account::WEDGED_NS;
 use super::state::State;
 use crate::error::{Code, Error};
 use crate::sys::clock::Moment;

@@ -13,6 +13,7 @@ mod desk;
 mod dispatch;
 mod driven;
 mod ending;
+mod entry;
 mod event_fd;
 mod finished;
 #[cfg(test)]
@@ -28,6 +29,7 @@ mod map;
 mod memory;
 mod options;
 mod parcel;
+mod patience;
 mod recycle;
 mod remote;
 mod results;
