@@ -267,7 +267,7 @@ impl RingAccount {
         self.front().is_some_and(|(_, front)| front == index)
     }
 
-    /// Puts a task into the ring.
+    /// Puts a task into the ring; the worker sees it when it is published.
     pub(super) fn push(
         &mut self,
         segment: &Segment,
@@ -275,7 +275,6 @@ impl RingAccount {
         index: u32,
         callee: Callee,
         now: &Moment,
-        listening: bool,
     ) {
         let entry = ledger.get(index);
         let slot = segment.slot(self.tail);
@@ -309,6 +308,10 @@ impl RingAccount {
         self.flights.push_back(Flight::Task(index));
         self.tasks += 1;
         self.tail = self.tail.wrapping_add(1);
+    }
+
+    /// Shows the worker what has been put into the ring. Where somebody is `listening`, the worker tells of its next result.
+    pub(super) fn publish(&self, segment: &Segment, listening: bool) {
         if listening {
             segment.ask_to_be_told(); // Before the publication, so that the result of this very task is told.
         }
@@ -358,6 +361,7 @@ impl RingAccount {
         if count == 0 {
             return;
         }
+        segment.fetch(self.done, count);
         for _ in 0..count {
             let slot = segment.slot(self.done);
             self.done = self.done.wrapping_add(1);

@@ -75,7 +75,7 @@ fn what_has_ended_once_has_ended() {
     let (mut ring, mut ledger) = (RingAccount::new(), Ledger::default());
     for _ in 0..2 {
         let index = ledger.open().unwrap();
-        ring.push(&segment, &ledger, index, Callee { module: 0, offset: 0 }, &Moment::at(1), false);
+        ring.push(&segment, &ledger, index, Callee { module: 0, offset: 0 }, &Moment::at(1));
     }
     assert!(!ring.has_passed(&segment, 0) && !ring.has_results(&segment));
     segment.commit(1);
@@ -94,7 +94,7 @@ fn nothing_of_a_task_is_left_to_the_next_one_in_its_place() {
     let heap = Heap::create(1 << 26).unwrap();
     let index = ledger.open().unwrap();
     let push = |ring: &mut RingAccount, ledger: &Ledger| {
-        ring.push(&segment, ledger, index, Callee { module: 0, offset: 0 }, &Moment::at(1), false);
+        ring.push(&segment, ledger, index, Callee { module: 0, offset: 0 }, &Moment::at(1));
     };
     let mut out = Vec::new();
     push(&mut ring, &ledger);
@@ -118,10 +118,29 @@ fn a_recalled_chunk_leaves_no_cut_behind() {
     let (segment, _fd) = Segment::create().unwrap();
     let (mut ring, mut ledger) = (RingAccount::new(), Ledger::default());
     let index = ledger.open().unwrap();
-    ring.push(&segment, &ledger, index, Callee { module: 0, offset: 0 }, &Moment::at(1), false);
+    ring.push(&segment, &ledger, index, Callee { module: 0, offset: 0 }, &Moment::at(1));
     // As `State::split` does, before the worker has begun.
     segment.slot(0).split.store(1, Ordering::Relaxed);
     ring.split = Some(index);
     assert!(ring.recall(&segment, &mut ledger, index));
     assert_eq!((ring.split, segment.slot(0).split.load(Ordering::Relaxed)), (None, 0));
+}
+
+#[test]
+fn a_worker_sees_a_task_when_it_is_published() {
+    let (segment, _fd) = Segment::create().unwrap();
+    let (mut ring, mut ledger) = (RingAccount::new(), Ledger::default());
+    let mut push = |ring: &mut RingAccount| {
+        let index = ledger.open().unwrap();
+        ring.push(&segment, &ledger, index, Callee { module: 0, offset: 0 }, &Moment::at(1));
+    };
+    push(&mut ring);
+    push(&mut ring);
+    assert_eq!((segment.positions().0, ring.in_ring()), (0, 2));
+    ring.publish(&segment, false);
+    assert_eq!(segment.positions().0, 2);
+    push(&mut ring);
+    assert_eq!(segment.positions().0, 2, "what has been published before says nothing of the next one");
+    ring.publish(&segment, false);
+    assert_eq!(segment.positions().0, 3);
 }
