@@ -105,7 +105,7 @@ func noRoom(length int) error {
 // must be laid out as it has them; see Layout. It panics as Register does.
 func Named[In, Out any](name string) Function[In, Out] {
 	if !isName(name) {
-		panic(fmt.Sprintf("tine: %q is no name of a function: 1 to 255 bytes, without zeros", name))
+		panic(fmt.Sprintf("tine: %q is not a function's name: 1 to 255 bytes, without zeros", name))
 	}
 	function := Function[In, Out]{shared: &shared[In, Out]{name: name, c: inC(name)}}
 	var err error

@@ -226,7 +226,7 @@ func (o *Options) inC() (c C.tine_pool_options, free func(), err error) {
 	case start == StartDefault || start == StartSpawn:
 		c.start = C.TINE_START_SPAWN
 	default:
-		return c, free, invalid("pool", "Options.Start is %d, which is no start method", int(start))
+		return c, free, invalid("pool", "Options.Start is %d, which is not a start method", int(start))
 	}
 	if o.CoreFiles {
 		c.flags |= C.TINE_CORE_FILES

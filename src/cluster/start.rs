@@ -142,5 +142,5 @@ pub(crate) fn not_started() -> Error {
         None => "libtine-mpi is not linked, and TINE_ENGINE does not ask for it",
         Some(_) => "the program was not started by mpirun, or has not called tine_init",
     };
-    Error::new(Code::errno(libc::ENODEV), format!("there is no engine MPI: {why}"))
+    Error::new(Code::errno(libc::ENODEV), format!("TINE_ENGINE_MPI is not available: {why}"))
 }

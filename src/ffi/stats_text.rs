@@ -1,20 +1,23 @@
 //! Counters as text
 
-use crate::error::{Code, Error};
-use crate::ffi::guard::{guard, optional_str, slice};
+use crate::error::{Code, Error, Result};
+use crate::ffi::guard::{Out, guard, optional_str, slice};
 use crate::ffi::pool::{host, tine_pool};
-use crate::pool::stats_text;
+use crate::pool::{PoolStats, stats_text};
 use crate::sys::reserve;
 use std::ffi::{c_char, c_int};
 
-/// The counters of pools (tine_stats) as text, in the format of Prometheus: what an HTTP server answers for /metrics, with the type
-/// text/plain; version=0.0.4. Each is a metric `tine_...` with a line of help; a pool's name becomes the label `pool`.
+/// Writes the counters of pools (tine_stats) as text in the format of Prometheus: what an HTTP server answers for
+/// /metrics, with the type text/plain; version=0.0.4. Each counter is a metric named tine_..., with a line of help.
+/// The name of a pool becomes the label "pool".
 ///
-/// Parameters: pools, names: arrays of count pools and of their names, which are UTF-8; names, or one of them, may be NULL: no label,
-/// which makes sense for a single pool. buffer: gets the text and a NUL. capacity: its room in bytes; 0 with a NULL buffer asks for
-/// the length. length: gets the text's length in bytes without the NUL; may be NULL.
-/// Returns 0; -EMSGSIZE: it does not fit, *length says how long it is, and the buffer is as it was; -EINVAL: no pool, a
-/// pool is NULL, a name is no UTF-8; TINE_EFORKED, TINE_EWORKER. Threads: any.
+/// Parameters: pools: an array of count pools. names: an array of count names in UTF-8; a name that is NULL, or NULL
+/// in place of the array, gives no label, which makes sense for a single pool. count: how many pools. buffer: gets
+/// the text and a zero byte behind it. capacity: the size of buffer in bytes; 0 with a NULL buffer asks for the
+/// length. length: gets the length of the text in bytes, without the zero byte; may be NULL.
+/// Returns 0; -EMSGSIZE: the text does not fit, *length is its length, and the buffer is as it was; -EINVAL: count is
+/// 0, a pool is NULL, or a name is not UTF-8; TINE_EFORKED; TINE_EWORKER.
+/// Threads: any. Fork: TINE_EFORKED in a child.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_stats_text(
     pools: *const *mut tine_pool,
@@ -25,29 +28,15 @@ pub unsafe extern "C" fn tine_stats_text(
     length: *mut usize,
 ) -> c_int {
     guard(|| {
-        // SAFETY: `pools` is NULL or an array of `count`, as the header asks.
-        let pools = unsafe { slice(pools, count, "pools") }?;
-        if pools.is_empty() {
-            return Err(Error::invalid("count is 0: the counters of no pool"));
-        }
         if buffer.is_null() && capacity > 0 {
             return Err(Error::invalid(format!("buffer is NULL but capacity is {capacity}")));
         }
-        reserve::suffices()?;
-        let mut all = Vec::new();
-        all.try_reserve_exact(count).map_err(|_| Code::errno(libc::ENOMEM))?;
-        for (at, pool) in pools.iter().enumerate() {
-            // SAFETY: `names` is NULL or an array of `count` strings or NULLs, and `at` is below that.
-            let name = unsafe { if names.is_null() { None } else { optional_str(*names.add(at)) } };
-            let name = name
-                .map(|name| name.to_str().map_err(|_| Error::invalid(format!("names[{at}] is no UTF-8"))));
-            // SAFETY: a pool that has not been destroyed, or NULL, as the header asks.
-            all.push((name.transpose()?, unsafe { host(*pool) }?.stats()?));
-        }
-        let text = stats_text(&all)?;
+        // SAFETY: `pools` is NULL or an array of `count` pools that have not been destroyed or NULLs, and `names` is NULL or an array
+        // of `count` strings or NULLs, as the header asks.
+        let text = stats_text(&unsafe { counters(slice(pools, count, "pools")?, names) }?)?;
         // SAFETY: NULL, or a place for the length, as the header asks.
-        if let Some(length) = unsafe { length.as_mut() } {
-            *length = text.len();
+        if let Some(length) = unsafe { Out::optional(length) } {
+            length.set(text.len());
         }
         if text.len() >= capacity {
             let why = format!("a text of {} bytes and a NUL; the buffer has {capacity}", text.len());
@@ -60,4 +49,30 @@ pub unsafe extern "C" fn tine_stats_text(
         }
         Ok(0)
     })
+}
+
+/// Each pool's name and counters.
+///
+/// # Safety
+/// The pools are NULL or have not been destroyed. `names` is null, or an array of as many strings or nulls as there are pools, which
+/// live for the whole of `'a`.
+unsafe fn counters<'a>(
+    pools: &[*mut tine_pool],
+    names: *const *const c_char,
+) -> Result<Vec<(Option<&'a str>, PoolStats)>> {
+    if pools.is_empty() {
+        return Err(Error::invalid("count is 0; at least one pool is needed"));
+    }
+    reserve::suffices()?;
+    let mut all = Vec::new();
+    all.try_reserve_exact(pools.len()).map_err(|_| Code::errno(libc::ENOMEM))?;
+    for (at, pool) in pools.iter().enumerate() {
+        // SAFETY: by the contract above `names` is null, or an array that has a string or null at `at`.
+        let name = unsafe { if names.is_null() { None } else { optional_str(*names.add(at)) } };
+        let name =
+            name.map(|name| name.to_str().map_err(|_| Error::invalid(format!("names[{at}] is not UTF-8"))));
+        // SAFETY: by the contract above the pool is null or has not been destroyed.
+        all.push((name.transpose()?, unsafe { host(*pool) }?.stats()?));
+    }
+    Ok(all)
 }

@@ -212,7 +212,10 @@ impl Directory {
         }
         let left = extents_left();
         if count > left {
-            let text = format!("{} bytes more are beyond what is available", count as usize * EXTENT_BYTES);
+            let text = format!(
+                "the heap needs {} more bytes, more memory than is available",
+                count as usize * EXTENT_BYTES
+            );
             return Err(Error::errno(libc::ENOMEM, text));
         }
         self.credit.store((left / 8).min(LAST_STEP / 4), Ordering::Relaxed);

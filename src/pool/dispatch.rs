@@ -1,7 +1,7 @@
 //! Tasks on their way to the workers: the queue, whose turn it is, and what is taken back.
 
 use super::chain::Chain;
-use super::ledger::{DID_NOTHING, Outcome, State as TaskState};
+use super::ledger::{DID_NOTHING, Outcome, TaskState};
 use super::patience::WEDGED_NS;
 use super::remote::node_of;
 use super::state::State;
@@ -310,7 +310,7 @@ impl State {
             // On a node, the node's own pool knows until when it must have begun.
             let is_here = !matches!(entry.state, TaskState::Sent(place) if node_of(place).is_some());
             if is_here && self.take_back(ticket.index) {
-                let text = "it had not begun by its queue deadline";
+                let text = "the task had not begun by its queue deadline";
                 let error = Error::errno(libc::ETIMEDOUT, text);
                 self.settle(ticket.index, Outcome::not_started(&error));
             }

@@ -20,7 +20,7 @@ use super::chain::Links;
 use super::channel_handoff::Kept;
 use crate::channel::End;
 use crate::error::{Code, Error, Result};
-use crate::task::call::Kind;
+use crate::task::call::CallKind;
 use crate::task::death::Death;
 use crate::task::function::Callee;
 use std::ffi::CString;
@@ -42,7 +42,7 @@ pub enum Delivery {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum State {
+pub(super) enum TaskState {
     /// The next free one of its block.
     Free(u32),
     Queued,
@@ -53,7 +53,7 @@ pub(super) enum State {
 
 /// Where an input is.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Input {
+pub(super) enum InputPlace {
     Inline,
     /// In the heap; `owned` where the pool has put it there and frees it.
     Heap {
@@ -64,7 +64,7 @@ pub(super) enum Input {
 
 /// Where an output is.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Output {
+pub(super) enum OutputPlace {
     Inline,
     Heap(usize),
 }
@@ -75,7 +75,7 @@ pub(super) struct Outcome {
     pub(super) status: i32,
     pub(super) delivery: Delivery,
     pub(super) message: Option<CString>,
-    pub(super) output: Output,
+    pub(super) output: OutputPlace,
     pub(super) output_length: usize,
     pub(super) death: Option<Box<Death>>,
     /// Of a chunk: items that have finished, whether one more had begun, how long it took, how long its messages are.
@@ -93,7 +93,7 @@ impl Outcome {
             status,
             delivery,
             message: None,
-            output: Output::Inline,
+            output: OutputPlace::Inline,
             output_length: 0,
             death: None,
             items: 0,
@@ -132,7 +132,7 @@ pub(super) struct Settled {
     pub(super) status: i32,
     pub(super) delivery: Delivery,
     pub(super) message: Option<CString>,
-    pub(super) output: Output,
+    pub(super) output: OutputPlace,
     pub(super) output_length: usize,
     pub(super) death: Option<Box<Death>>,
 }
@@ -147,9 +147,9 @@ impl From<Outcome> for Settled {
 /// What an entry is filled with.
 #[derive(Debug)]
 pub(super) struct NewTask<'a> {
-    pub(super) kind: Kind,
+    pub(super) kind: CallKind,
     pub(super) callee: Callee,
-    pub(super) input: Input,
+    pub(super) input: InputPlace,
     /// The input's bytes, wherever they are to travel.
     pub(super) bytes: &'a [u8],
     pub(super) user: usize,
@@ -160,7 +160,7 @@ pub(super) struct NewTask<'a> {
 
 impl<'a> NewTask<'a> {
     /// One of which nothing more is said.
-    pub(super) fn new(kind: Kind, callee: Callee, input: Input, bytes: &'a [u8]) -> NewTask<'a> {
+    pub(super) fn new(kind: CallKind, callee: Callee, input: InputPlace, bytes: &'a [u8]) -> NewTask<'a> {
         NewTask { kind, callee, input, bytes, user: 0, deadline_ns: 0, rare: None, owner: Owner::Caller }
     }
 }
@@ -223,16 +223,16 @@ impl Rare {
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) generation: u32,
-    pub(super) state: State,
+    pub(super) state: TaskState,
     /// Its place in the queue, or among the results that nobody has taken.
     pub(super) links: Links,
-    pub(super) kind: Kind,
+    pub(super) kind: CallKind,
     /// A wait is on for this very task, so `next` leaves it alone.
     pub(super) claimed: bool,
     /// That wait is for one task of a group, which has this number; 0 where it is not.
     pub(super) group: u32,
     pub(super) callee: Callee,
-    pub(super) input: Input,
+    pub(super) input: InputPlace,
     pub(super) input_length: usize,
     /// The caller's word, carried to the result.
     pub(super) user: usize,
@@ -256,13 +256,13 @@ impl Entry {
     pub(super) fn free(generation: u32, next: u32) -> Entry {
         Entry {
             generation,
-            state: State::Free(next),
+            state: TaskState::Free(next),
             links: Links::NONE,
-            kind: Kind::Task,
+            kind: CallKind::Task,
             claimed: false,
             group: 0,
             callee: Callee { module: 0, offset: 0 },
-            input: Input::Inline,
+            input: InputPlace::Inline,
             input_length: 0,
             user: 0,
             deadline_ns: 0,
@@ -286,7 +286,7 @@ impl Entry {
 
     /// It is free, with the next generation; `next` is the free one behind it.
     pub(super) fn close(&mut self, next: u32) {
-        self.state = State::Free(next);
+        self.state = TaskState::Free(next);
         self.generation = self.generation.wrapping_add(1).max(1);
         (self.outcome, self.rare, self.owner) = (None, None, Owner::Caller);
         (self.claimed, self.group, self.unwanted, self.suspicion) = (false, 0, false, 0);
@@ -345,7 +345,7 @@ impl Entry {
 
     /// It has settled.
     pub(super) fn put_outcome(&mut self, outcome: Outcome) {
-        self.state = State::Settled;
+        self.state = TaskState::Settled;
         match (&mut self.rare, self.owner) {
             (Some(rare), Owner::Job(_)) => rare.chunk = Some(outcome),
             _ => self.outcome = Some(outcome.into()),

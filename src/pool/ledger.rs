@@ -2,14 +2,14 @@
 //! that a worker writes gets in here unchecked. An entry's states are in [`super::entry`].
 
 pub(super) use super::entry::{
-    DID_NOTHING, Entry, Input, NewTask, Outcome, Output, Owner, Rare, Settled, State, TO_BLAME,
+    DID_NOTHING, Entry, InputPlace, NewTask, Outcome, OutputPlace, Owner, Rare, Settled, TO_BLAME, TaskState,
     suspicion_after, to_c_string,
 };
 pub use super::entry::{Delivery, TaskId};
 
 use super::entry::NO_ENTRY;
 use crate::error::{Code, Error, Result};
-use crate::task::call::{Chunk, Kind};
+use crate::task::call::{CallKind, Chunk};
 use crate::task::ring::INLINE_INPUT;
 use std::mem::MaybeUninit;
 
@@ -123,7 +123,7 @@ impl Ledger {
     /// The input of a task that has not settled, where it is one that travels in a slot.
     pub(super) fn inline_input(&self, index: u32) -> &[u8] {
         let entry = self.get(index);
-        let length = if matches!(entry.input, Input::Inline) { entry.input_length } else { 0 };
+        let length = if matches!(entry.input, InputPlace::Inline) { entry.input_length } else { 0 };
         if length == 0 {
             return &[];
         }
@@ -134,8 +134,8 @@ impl Ledger {
     /// How many items a worker may say that it has begun: those of a chunk; 1 where it is one call.
     pub(super) fn items_of(&self, index: u32) -> u64 {
         match self.get(index).kind {
-            Kind::Task | Kind::Range => 1,
-            Kind::Items | Kind::TaskItems => {
+            CallKind::Task | CallKind::Range => 1,
+            CallKind::Items | CallKind::TaskItems => {
                 Chunk::from_bytes(self.inline_input(index)).map_or(0, |chunk| chunk.count)
             }
         }
@@ -144,7 +144,7 @@ impl Ledger {
     /// Those that are not free.
     pub(super) fn in_use(&self) -> impl Iterator<Item = &Entry> {
         let entries = self.blocks.iter().flatten().flat_map(|block| block.entries.iter());
-        entries.filter(|entry| !matches!(entry.state, State::Free(_)))
+        entries.filter(|entry| !matches!(entry.state, TaskState::Free(_)))
     }
 
     /// Enters a task; -ENOMEM where there is no memory for more.
@@ -153,7 +153,7 @@ impl Ledger {
         let index = self.open()?;
         let (input, bytes) = (task.input, task.bytes);
         self.get_mut(index).fill(task);
-        if let Input::Inline = input {
+        if let InputPlace::Inline = input {
             self.put_inline(index, bytes);
         }
         Ok(index)
@@ -167,7 +167,7 @@ impl Ledger {
         let Some(number) = self.open.last().copied() else { return Err(Code::errno(libc::ENOMEM).into()) };
         let Some(block) = &mut self.blocks[number as usize] else { unreachable!("an open block is there") };
         let at = block.free;
-        let State::Free(next) = block.entries[at as usize].state else {
+        let TaskState::Free(next) = block.entries[at as usize].state else {
             unreachable!("a free entry is free")
         };
         block.free = next;
@@ -252,7 +252,7 @@ impl Ledger {
             return None;
         }
         let entry = self.get(index);
-        (entry.state == State::Sent(place) && u64::from(entry.generation) == id >> 32).then_some(index)
+        (entry.state == TaskState::Sent(place) && u64::from(entry.generation) == id >> 32).then_some(index)
     }
 
     /// The same without a text, for where there need not be one.
@@ -263,9 +263,9 @@ impl Ledger {
         }
         let entry = self.get(index);
         let in_use = match entry.state {
-            State::Free(_) => false,
-            State::Taken => entry.job().is_none(),
-            State::Queued | State::Sent(_) | State::Settled => entry.is_a_callers(),
+            TaskState::Free(_) => false,
+            TaskState::Taken => entry.job().is_none(),
+            TaskState::Queued | TaskState::Sent(_) | TaskState::Settled => entry.is_a_callers(),
         };
         (in_use && u64::from(entry.generation) == id.0 >> 32).then_some(index)
     }
@@ -282,7 +282,7 @@ mod tests {
         for _ in 0..3 {
             let indices: Vec<u32> = (0..1500).map(|_| ledger.open().unwrap()).collect();
             for index in &indices {
-                ledger.get_mut(*index).state = State::Queued;
+                ledger.get_mut(*index).state = TaskState::Queued;
                 let id = ledger.id_of(*index);
                 assert!(id.0 != 0 && seen.insert(id));
                 assert_eq!(ledger.find(id).unwrap(), *index);
@@ -304,7 +304,7 @@ mod tests {
             let indices: Vec<u32> = (0..10 * BLOCK).map(|_| ledger.open().unwrap()).collect();
             assert_eq!(ledger.blocks.iter().flatten().count(), 10, "round {round}");
             for index in &indices {
-                ledger.get_mut(*index).state = State::Queued;
+                ledger.get_mut(*index).state = TaskState::Queued;
                 assert!(seen.insert(ledger.id_of(*index)));
             }
             let id = ledger.id_of(indices[0]);

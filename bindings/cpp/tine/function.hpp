@@ -153,7 +153,7 @@ int guarded(tine_task *handle, Body &&body)
     } catch (abi::__forced_unwind &) {
         throw; // the C library's, when a thread ends: it must not be stopped
     } catch (...) {
-        return tine_fail(handle, exception_code, "an exception that is no std::exception");
+        return tine_fail(handle, exception_code, "an exception that is not a std::exception");
     }
 }
 

@@ -143,7 +143,7 @@ private:
                 if (int rc = tine_queue_get(handle_, timeout_ns, place, sizeof place, &length)) {
                     failure what = detail::plain(rc, "tine::queue::get");
                     if (rc == -EMSGSIZE)
-                        what.message = "a message of " + std::to_string(length) + " bytes is no value of " +
+                        what.message = "a message of " + std::to_string(length) + " bytes is not a value of " +
                                        std::to_string(sizeof(T));
                     return what;
                 }
