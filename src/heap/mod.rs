@@ -30,6 +30,7 @@ mod allocator;
 mod audit;
 pub(crate) mod bell;
 mod class;
+pub(crate) mod counts;
 mod directory;
 mod entry;
 mod extents;
@@ -53,6 +54,7 @@ use crate::sys::memory::{self, Mapping};
 use crate::sys::threads;
 use allocator::Allocator;
 use bell::Bell;
+use counts::Counts;
 use directory::Directory;
 use entry::PLACE_BITS;
 use marks::Marks;
@@ -171,6 +173,11 @@ impl Heap {
     /// In whose rings there are results, in a pool of many workers.
     pub(crate) fn marks(&self) -> &Marks {
         self.directory.marks()
+    }
+
+    /// What has been counted for faults on request.
+    pub(crate) fn counts(&self) -> &Counts {
+        self.directory.counts()
     }
 
     /// This process takes the part of another owner: a worker that was forked from one that had attached already.

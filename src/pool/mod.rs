@@ -51,6 +51,7 @@ mod window;
 
 pub use crate::family::options::{Affinity, OutputTo, WorkerOptions};
 pub use crate::task::environment::Limit;
+pub use crate::task::faults::Faults;
 pub use callbacks::{Callbacks, OnBegin, OnSettled};
 pub use driven::meanwhile;
 pub(crate) use guest::Guest;
