@@ -97,6 +97,9 @@ type Options struct {
 	// may have; Submit waits for room. 0: 1,048,576 tasks, and any number of bytes.
 	WindowTasks int
 	WindowBytes uint64
+
+	// Faults are what is to go wrong, for tests.
+	Faults Faults
 }
 
 // A Pool is a pool of worker processes. It is used from any number of goroutines; Close ends it, as does the garbage
@@ -257,6 +260,9 @@ func (o *Options) inC() (c C.tine_pool_options, free func(), err error) {
 	c.heap_bytes = C.size_t(o.HeapBytes)
 	c.window_tasks = C.size_t(o.WindowTasks)
 	c.window_bytes = C.size_t(o.WindowBytes)
+	if c.faults = o.Faults.inC(); c.faults != nil {
+		strs = append(strs, unsafe.Pointer(c.faults))
+	}
 	list := func(lines []string) **C.char {
 		if len(lines) == 0 {
 			return nil

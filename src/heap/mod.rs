@@ -30,13 +30,14 @@ mod allocator;
 mod audit;
 pub(crate) mod bell;
 mod class;
+pub(crate) mod counts;
 mod directory;
 mod entry;
 mod extents;
 pub(crate) mod marks;
-pub(crate) mod outside;
 pub mod own;
 mod private;
+pub(crate) mod reader;
 mod reclaim;
 mod runs;
 pub mod segment;
@@ -44,7 +45,7 @@ mod slab;
 
 pub use audit::{HeapStats, Usage};
 pub(crate) use entry::Owner;
-pub use outside::Whose;
+pub use reader::Whose;
 
 use crate::error::{Error, Result};
 use crate::sys::fd::Guarded;
@@ -53,6 +54,7 @@ use crate::sys::memory::{self, Mapping};
 use crate::sys::threads;
 use allocator::Allocator;
 use bell::Bell;
+use counts::Counts;
 use directory::Directory;
 use entry::PLACE_BITS;
 use marks::Marks;
@@ -171,6 +173,11 @@ impl Heap {
     /// In whose rings there are results, in a pool of many workers.
     pub(crate) fn marks(&self) -> &Marks {
         self.directory.marks()
+    }
+
+    /// What has been counted for faults on request.
+    pub(crate) fn counts(&self) -> &Counts {
+        self.directory.counts()
     }
 
     /// This process takes the part of another owner: a worker that was forked from one that had attached already.
