@@ -1,6 +1,6 @@
-/* mpi-bare: what benches/mpi.c is held against where bytes count: MPI_Send and MPI_Recv alone, without any pool.
+/* bare: what tasks.c is held against where bytes count: MPI_Send and MPI_Recv alone, without any pool.
  *
- *     mpirun -n 2 mpi-bare ROW COUNT: prints one number
+ *     mpirun -n 2 bare ROW COUNT: prints one number
  *
  * round-trip     nanoseconds for four bytes there and back, the median of COUNT
  * megabytes      nanoseconds for each of COUNT messages of 1 MiB, until the last one has been answered

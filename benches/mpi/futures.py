@@ -1,4 +1,4 @@
-"""What benches/mpi.c measures, with mpi4py.futures: mpirun -n 2 python -m mpi4py.futures mpi-python.py ROW COUNT prints one number."""
+"""What tasks.c measures, with mpi4py.futures: mpirun -n 2 python -m mpi4py.futures futures.py ROW COUNT prints one number."""
 
 import sys
 import time

@@ -1,9 +1,9 @@
 #!/bin/bash
-# mpi.sh [ROUNDS [MPI]...]: tasks on a node of an MPI job, next to mpi4py.futures and to bare MPI calls, in interleaved rounds, all on this
+# run.sh [ROUNDS [MPI]...]: tasks on a node of an MPI job, next to mpi4py.futures and to bare MPI calls, in interleaved rounds, all on this
 # machine with two ranks. Prints, for each MPI that is there and each row, the medians and the peers' times in tine's; and then the processor time
 # of rank 0 for each task with 1, 4 and 16 nodes, from which docs/design/mpi.md computes how far it goes. Wants `make staged`.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 rounds=${1:-5}
 shift || true
 [ $# -gt 0 ] || set -- openmpi mpich
@@ -27,9 +27,9 @@ job() { # job MPI PROGRAM [ARGUMENT]...
 
 measure() { # measure MPI PEER ROW COUNT
     case $2 in
-        tine) job "$1" "$out/mpi" "$3" "$4" ;;
-        bare) job "$1" "$out/$1/mpi-bare" "$3" "$4" ;;
-        mpi4py) MPI4PY_MPIABI=$1 job "$1" "$python" -m mpi4py.futures benches/mpi-python.py "$3" "$4" ;;
+        tine) job "$1" "$out/tasks" "$3" "$4" ;;
+        bare) job "$1" "$out/$1/bare" "$3" "$4" ;;
+        mpi4py) MPI4PY_MPIABI=$1 job "$1" "$python" -m mpi4py.futures benches/mpi/futures.py "$3" "$4" ;;
     esac 2>>"$out/errors.log" | tail -n 1 || true
 }
 
@@ -37,7 +37,7 @@ flags="-O2 -Wall -Wextra -I$prefix/include"
 libs="-L$prefix/lib -ltine -Wl,-rpath,$prefix/lib"
 : >"$out/errors.log"
 # shellcheck disable=SC2086
-cc -std=gnu11 $flags benches/mpi.c -o "$out/mpi" $libs
+cc -std=gnu11 $flags benches/mpi/tasks.c -o "$out/tasks" $libs
 for mpi; do
     command -v "mpicc.$mpi" >/dev/null || { echo "not measured: there is no mpicc.$mpi"; continue; }
     mkdir -p "$out/$mpi/lib"
@@ -46,7 +46,7 @@ for mpi; do
     # shellcheck disable=SC2086
     "mpicc.$mpi" -shared -fPIC $flags mpi/tine-mpi.c -o "$out/$mpi/libtine-mpi.so" $libs
     # shellcheck disable=SC2086
-    "mpicc.$mpi" $flags benches/mpi-bare.c -o "$out/$mpi/mpi-bare"
+    "mpicc.$mpi" $flags benches/mpi/bare.c -o "$out/$mpi/bare"
     # A row, how many for tine and the bare calls, how many for mpi4py, who is measured.
     while read -r row count fewer peers; do
         for ((round = 0; round < rounds; round++)); do

@@ -1,6 +1,6 @@
-/* mpi: what tasks cost on a node of an MPI job. benches/mpi.sh runs it next to mpi4py.futures and a bare pair of MPI calls.
+/* tasks: what tasks cost on a node of an MPI job. run.sh runs it next to mpi4py.futures and a bare pair of MPI calls.
  *
- *     mpirun -n 2 mpi ROW COUNT: prints one number
+ *     mpirun -n 2 tasks ROW COUNT: prints one number
  *
  * round-trip     nanoseconds from tine_submit to the end of tine_wait, the median of COUNT
  * tasks          nanoseconds for each of COUNT tasks that are submitted one by one, and whose results are taken one by one
@@ -36,7 +36,7 @@ static double cpu_ns(void)
 static void check(int rc, const char *what)
 {
     if (rc < 0) {
-        fprintf(stderr, "mpi: %s: %s\n", what, tine_strerror(rc));
+        fprintf(stderr, "tasks: %s: %s\n", what, tine_strerror(rc));
         exit(1);
     }
 }
@@ -146,11 +146,11 @@ int main(int argc, char **argv)
     options.engine = TINE_ENGINE_MPI;
     options.workers = 1;
     if (argc != 3) {
-        fprintf(stderr, "usage: mpi ROW COUNT\n");
+        fprintf(stderr, "usage: tasks ROW COUNT\n");
         return 2;
     }
     if (tine_pool_create(&options, &pool)) {
-        fprintf(stderr, "mpi: tine_pool_create: %s\n", error.text);
+        fprintf(stderr, "tasks: tine_pool_create: %s\n", error.text);
         return 1;
     }
     int count = atoi(argv[2]);
