@@ -1,7 +1,7 @@
 //! A node's side: its one peer, rank 0.
 
-use super::hello::Hello;
 use super::FrameKind;
+use super::hello::Hello;
 use super::peer::{Frame, Peer};
 use super::transport::Transport;
 use crate::error::Result;

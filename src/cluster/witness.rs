@@ -129,8 +129,10 @@ impl Witness {
         if path.is_empty() {
             return Ok(());
         }
-        let wrong = |error: Error| Error::new(error.code(), format!("{VARIABLE} is {path:?}: {}", error.text()));
-        let name = CString::new(path.as_bytes()).map_err(|_| Error::invalid(format!("{VARIABLE} is {path:?}")))?;
+        let wrong =
+            |error: Error| Error::new(error.code(), format!("{VARIABLE} is {path:?}: {}", error.text()));
+        let name =
+            CString::new(path.as_bytes()).map_err(|_| Error::invalid(format!("{VARIABLE} is {path:?}")))?;
         fd::append_to(&name).map(drop).map_err(wrong)
     }
 
@@ -310,7 +312,10 @@ fn report(whole: &Mapping, path: &CString) {
 }
 
 fn write_report(whole: &Mapping, out: &mut Out) -> std::fmt::Result {
-    writeln!(out, "tine: rank 0 has ended, and left tasks. A task in no line had settled, and its result had been taken.")?;
+    writeln!(
+        out,
+        "tine: rank 0 has ended, and left tasks. A task in no line had settled, and its result had been taken."
+    )?;
     let mut counts = [0_u64; 4];
     for extent in extents(whole) {
         let pool = extent.pool.load(Ordering::Acquire);

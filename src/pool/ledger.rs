@@ -246,7 +246,9 @@ impl Ledger {
         let entry = self.get(index);
         let items = match entry.kind {
             CallKind::Task => (0, 0),
-            _ => Chunk::from_bytes(self.inline_input(index)).map_or((0, 0), |chunk| (chunk.first, chunk.count)),
+            _ => {
+                Chunk::from_bytes(self.inline_input(index)).map_or((0, 0), |chunk| (chunk.first, chunk.count))
+            }
         };
         book.queued(index, entry.id_at(index).0, items, entry.deaths > 0);
     }
