@@ -13,6 +13,7 @@ mod desk;
 mod dispatch;
 mod driven;
 mod ending;
+mod entry;
 mod event_fd;
 mod finished;
 #[cfg(test)]
@@ -28,6 +29,7 @@ mod map;
 mod memory;
 mod options;
 mod parcel;
+mod patience;
 mod recycle;
 mod remote;
 mod results;
@@ -202,7 +204,7 @@ impl Pool {
     /// One whose tasks run on other machines.
     fn of_nodes(options: &PoolOptions, exchange: Arc<Exchange>) -> Result<Pool> {
         reserve::suffices()?;
-        let remote = Remote::new(exchange, options.workers)?;
+        let remote = Remote::new(Arc::clone(&exchange), options.workers)?;
         let place = queue::Place::for_heap()?;
         let heap = Arc::new(Heap::create(options.heap_range())?);
         place.know(Known::Mapped(Arc::downgrade(&heap)));
@@ -212,7 +214,10 @@ impl Pool {
         if let Some(inner) = Arc::get_mut(&mut pool.inner) {
             (inner.workers, inner.on_nodes) = (remote.workers().max(1), true);
         }
-        pool.inner.lock().remote = Some(Box::new(remote));
+        let mut state = pool.inner.lock();
+        state.ledger.book = Some(Box::new(exchange.book(remote.number)));
+        state.remote = Some(Box::new(remote));
+        drop(state);
         Ok(pool)
     }
 
