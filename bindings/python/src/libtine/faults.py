@@ -9,8 +9,8 @@ from dataclasses import dataclass
 class Faults:
     """What is to go wrong: faults= of ProcessPoolExecutor and of foreign.Pool. docs/testing.md is the guide.
 
-    Each kind of fault has numbers of its own kind, counted from 1 over all processes of the pool; 0 is none. With seed 0
-    it comes once, at the number given. With another seed it comes at one number in so many; the seed decides which.
+    Each kind of fault has numbers of its own, counted from 1 over all processes of the pool; 0 is none. With seed 0 it
+    comes once, at the number given. With another seed it comes at one number in so many; the seed decides which.
 
     kill_start: workers that start: one is killed before its initializer runs.
     kill_call, kill_return: calls (a chunk of a map counts as one, a retry as one more): the worker is killed before the
