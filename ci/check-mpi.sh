@@ -39,7 +39,7 @@ job() { # job MPI PROGRAM [ARGUMENT]...
         [ "$(id -u)" != 0 ] || options="$options --allow-run-as-root"
     fi
     # shellcheck disable=SC2086
-    TINE_ENGINE=mpi TINE_MPI_LIBRARY=$out/$mpi/libtine-mpi.so timeout -k 5 "$limit" "mpirun.$mpi" $options -n "${RANKS-4}" "$@"
+    TINE_ENGINE=mpi TINE_MPI_LIBRARY=$out/$mpi/libtine-mpi.so TINE_MPI_REPORT=${REPORT-$out/report} timeout -k 5 "$limit" "mpirun.$mpi" $options -n "${RANKS-4}" "$@"
 }
 
 case_of() { # case_of MPI NAME
@@ -53,11 +53,32 @@ lost_node() {
     grep -q '^1 passed, 0 failed' "$out/$1/lost.log" || { tail -n 25 "$out/$1/lost.log"; return 1; }
 }
 
-# MPI ends the job: nobody hangs.
-killed_rank() {
-    local began=$SECONDS
-    job "$1" "$out/nodes" rank_is_killed >"$out/$1/killed.log" 2>&1 && return 1
-    [ $((SECONDS - began)) -lt "$limit" ]
+# MPI ends the job: nobody hangs, and rank 0's witness says what became of every task. It may do so when mpirun has ended.
+reported() { # reported MPI CASE
+    local began=$SECONDS log=$out/$1/$2.log report=$out/$1/$2.report
+    rm -f "$report"
+    REPORT=$report job "$1" "$out/nodes" "$2" >"$log" 2>&1 && return 1
+    until grep -q '^tine: end of the report: ' "$report" 2>/dev/null; do
+        [ $((SECONDS - began)) -lt "$limit" ] || { tail -n 25 "$log" "$report"; return 1; }
+        sleep 0.02
+    done
+    # Each task once, those that have been told and no other; none in a state that it cannot have.
+    diff <(sed -n 's/^task //p' "$log" | sort) <(sed -n 's/^tine: pool 1: task \(0x[0-9a-f]*\): .*/\1/p' "$report" | sort)
+    [ "$(sed -n 's/^task //p' "$log" | sort -u | wc -l)" = 55 ]
+    [ "$(grep -c ': settled, RAN, with 7$' "$report")" = 5 ]
+    [ "$(grep -c ': MAYBE_RAN, on rank [123]$' "$report")" -ge 6 ]
+    [ $(($(grep -c ': MAYBE_RAN, on rank [123]$' "$report") + $(grep -c ': NOT_STARTED$' "$report"))) = 50 ]
+    [ "$(grep -c '^tine: ' "$report")" = 57 ]
+}
+
+# Whoever ends in good order leaves an empty report; one that cannot be written is refused.
+no_report() {
+    rm -f "$out/$1/none.report"
+    REPORT=$out/$1/none.report job "$1" "$out/nodes" tasks_come_back >"$out/$1/none.log" 2>&1
+    [ -e "$out/$1/none.report" ]
+    [ ! -s "$out/$1/none.report" ]
+    REPORT=/nowhere/report job "$1" "$out/nodes" tasks_come_back >"$out/$1/none.log" 2>&1 && return 1
+    grep -q 'TINE_MPI_REPORT is "/nowhere/report": ' "$out/$1/none.log"
 }
 
 # The environment says a time that is none: the job ends at once, and says which.
@@ -84,18 +105,61 @@ fortran() { # the sum of the squares of 1 to 1000, from 3 nodes
     grep -q '^sum of squares: 333833500.0$' "$out/$1/squares.log"
 }
 
-cases=$(sed -n 's/^    {"\([a-z_]*\)", .*/\1/p' tests/mpi/nodes.c | grep -v -e more_than_two_gib -e a_node_that_hangs_is_lost -e rank_is_killed)
+# The example, here and on the nodes: the same program with the same arguments makes the same pictures, and says the same of the one that is damaged.
+thumbnails() {
+    # shellcheck disable=SC2046,SC2086
+    cc -std=c11 $flags examples-c/thumbnails.c examples-c/files.c examples-c/image.c -o "$out/thumbnails" $(pkg-config --cflags --libs libjpeg libpng) $libs
+    rm -rf "$out/here" "$out/$1/there"
+    exits 1 "$out/thumbnails" -j 2 examples-c/samples "$out/here" >"$out/thumbnails.log" 2>&1
+    exits 1 job "$1" "$out/thumbnails" -j 2 examples-c/samples "$out/$1/there" >"$out/$1/thumbnails.log" 2>&1
+    diff -r "$out/here" "$out/$1/there"
+    diff <(sed -n '/files failed:/,/^  /p' "$out/thumbnails.log") <(sed -n '/files failed:/,/^  /p' "$out/$1/thumbnails.log")
+}
+
+# The conformance suite's table, with its driver for C. Other machines do not have the heap: of a case in which a worker is given an address there,
+# the call that does so is made alone, and refused; all else is as the table has it.
+conformance_program() {
+    local suite=tests/conformance table=$out/table.tsv
+    # shellcheck disable=SC2086
+    cc -std=c11 -D_GNU_SOURCE -shared -fPIC -Wl,-z,lazy $flags $suite/functions.c -o "$out/functions.so"
+    # shellcheck disable=SC2086
+    cc -std=c11 -D_GNU_SOURCE $flags $suite/driver.c -o "$out/driver" $libs
+    grep -v '^#' $suite/cases.tsv | grep . >"$table"
+    awk -F '\t' -v OFS='\t' '
+        { gives = $2 ~ /^pool\.(submit|map)$/ && $3 ~ /words:@/ }
+        NR == FNR { if (gives) refused[$1] = 1; next }
+        !refused[$1] { print; next }
+        told[$1] { next }
+        gives { $4 = $2 == "pool.map" ? "EFAULT sum 0" : "EFAULT"; told[$1] = 1 }
+        gives || $2 ~ /\.create$|^heap\.alloc$/' "$table" "$table" >"$out/cases.tsv"
+    [ "$(grep -c EFAULT "$out/cases.tsv")" -gt 10 ]
+    [ "$(wc -l <"$out/cases.tsv")" -gt $(($(wc -l <"$table") / 2)) ]
+}
+
+conformance() {
+    job "$1" "$out/driver" forkserver "$out/functions.so" <"$out/cases.tsv" >"$out/$1/cases.tsv" 2>"$out/$1/conformance.log" || {
+        tail -n 25 "$out/$1/conformance.log"
+        return 1
+    }
+    diff -U 2 "$out/cases.tsv" "$out/$1/cases.tsv"
+}
+
+cases=$(sed -n 's/^    {"\([a-z_]*\)", .*/\1/p' tests/mpi/nodes.c | grep -v -e more_than_two_gib -e a_node_that_hangs_is_lost -e rank_is_killed -e host_)
 [ -z "${TINE_STORM-}" ] || cases="$cases more_than_two_gib"
 try "the program" program
 try "without mpirun" without_mpirun
+try "the conformance suite's program" conformance_program
 for mpi in openmpi mpich; do
     there "pools under $mpi: there is no mpicc.$mpi (Debian: lib$mpi-dev)" command -v mpicc.$mpi || continue
     try "$mpi: libtine-mpi" library $mpi
     for name in $cases; do try "$mpi: $name" case_of $mpi "$name"; done
     try "$mpi: a node that hangs is lost" lost_node $mpi
-    try "$mpi: a rank that is killed ends the job" killed_rank $mpi
+    for name in rank_is_killed host_is_killed host_leaves_at_once; do try "$mpi: the report when $name" reported $mpi $name; done
+    try "$mpi: no report" no_report $mpi
+    try "$mpi: conformance" conformance $mpi
     try "$mpi: a time-out that is no number is refused" wrong_time $mpi
     try "$mpi: another build is refused" another_build $mpi
+    try "$mpi: the thumbnails example" thumbnails $mpi
     there "a pool from Fortran: there is no gfortran" command -v gfortran || continue
     try "$mpi: from Fortran" fortran $mpi
 done

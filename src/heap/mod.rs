@@ -35,9 +35,9 @@ mod directory;
 mod entry;
 mod extents;
 pub(crate) mod marks;
-pub(crate) mod outside;
 pub mod own;
 mod private;
+pub(crate) mod reader;
 mod reclaim;
 mod runs;
 pub mod segment;
@@ -45,7 +45,7 @@ mod slab;
 
 pub use audit::{HeapStats, Usage};
 pub(crate) use entry::Owner;
-pub use outside::Whose;
+pub use reader::Whose;
 
 use crate::error::{Error, Result};
 use crate::sys::fd::Guarded;

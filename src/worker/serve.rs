@@ -323,6 +323,9 @@ pub(crate) fn run(worker: &'static Worker, finalizer: Option<usize>) -> ! {
     worker.end(0)
 }
 
+/// The slots of so many tasks are on their way while one runs: each is where the host has written it.
+const AHEAD: u32 = 2;
+
 /// `ATTENDED`: the pool has a trace, or faults are asked for.
 fn take_tasks<const ATTENDED: bool>(worker: &'static Worker) {
     let segment = &worker.segment;
@@ -333,41 +336,55 @@ fn take_tasks<const ATTENDED: bool>(worker: &'static Worker) {
         worker.take_shares();
         worker.heap.rest_all();
     };
-    while segment.wait_for_task(position, &mut waiter, before_sleep) {
-        let slot = segment.slot(position);
-        if slot.messages_needed.load(Ordering::Relaxed) > segment.messages_done.load(Ordering::Relaxed) {
-            worker.take_shares();
+    loop {
+        let count = segment.wait_for_tasks(position, &mut waiter, before_sleep);
+        if count == 0 {
+            return;
         }
-        // What the last task left here must not be taken for this one's: zeroed before the claim that begins it. Nor this one's for
-        // the last one's: whoever sees a word of what comes after `done` sees `done`.
-        if segment.pending_output.load(Ordering::Relaxed) != 0 {
-            segment.pending_output.store(0, Ordering::Relaxed);
+        for behind in (0..count).rev() {
+            segment.fetch(position.wrapping_add(1), behind.min(AHEAD));
+            take_task::<ATTENDED>(worker, segment.slot(position), traced);
+            position = position.wrapping_add(1);
+            segment.finish(position, worker.heap.bell(), worker.heap.marks(), &worker.event);
         }
-        if segment.items_begun.load(Ordering::Relaxed) != 0 {
-            segment.items_begun.store(0, Ordering::Release);
-            segment.items_done.store(0, Ordering::Release);
-        }
-        if segment.begun_ns.load(Ordering::Relaxed) != 0 {
-            segment.begun_ns.store(0, Ordering::Release);
-        }
-        if slot.kind.load(Ordering::Relaxed) & flag::SIGNALLED != 0 {
-            segment.let_signals_arrive();
-        }
-        if slot.claim(state::STARTED) {
-            worker.running.store(std::ptr::from_ref(slot).cast_mut(), Ordering::Relaxed);
-            if traced {
-                slot.note_begin(clock::now_ns());
-            }
-            execute::<ATTENDED>(worker, slot);
-            if traced {
-                slot.note_end(clock::now_ns());
-            }
-            if let Some(nested) = worker.nested.get() {
-                nested.task_is_over();
-            }
-        }
-        position = position.wrapping_add(1);
-        segment.finish(position, worker.heap.bell(), worker.heap.marks(), &worker.event);
+    }
+}
+
+/// Runs what is in a slot, unless the host has taken it back.
+#[inline(always)]
+fn take_task<const ATTENDED: bool>(worker: &'static Worker, slot: &'static TaskSlot, traced: bool) {
+    let segment = &worker.segment;
+    if slot.messages_needed.load(Ordering::Relaxed) > segment.messages_done.load(Ordering::Relaxed) {
+        worker.take_shares();
+    }
+    // What the last task left here must not be taken for this one's: zeroed before the claim that begins it. Nor this one's for
+    // the last one's: whoever sees a word of what comes after `done` sees `done`.
+    if segment.pending_output.load(Ordering::Relaxed) != 0 {
+        segment.pending_output.store(0, Ordering::Relaxed);
+    }
+    if segment.items_begun.load(Ordering::Relaxed) != 0 {
+        segment.items_begun.store(0, Ordering::Release);
+        segment.items_done.store(0, Ordering::Release);
+    }
+    if segment.begun_ns.load(Ordering::Relaxed) != 0 {
+        segment.begun_ns.store(0, Ordering::Release);
+    }
+    if slot.kind.load(Ordering::Relaxed) & flag::SIGNALLED != 0 {
+        segment.let_signals_arrive();
+    }
+    if !slot.claim(state::STARTED) {
+        return;
+    }
+    worker.running.store(std::ptr::from_ref(slot).cast_mut(), Ordering::Relaxed);
+    if traced {
+        slot.note_begin(clock::now_ns());
+    }
+    execute::<ATTENDED>(worker, slot);
+    if traced {
+        slot.note_end(clock::now_ns());
+    }
+    if let Some(nested) = worker.nested.get() {
+        nested.task_is_over();
     }
 }
 

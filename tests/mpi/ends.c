@@ -264,21 +264,50 @@ void a_node_that_hangs_is_lost(void)
     printf("%d of 200 were lost\n", lost);
 }
 
-/* mpirun ends the job. Where it does not, the node's tasks settle. */
+/* Five tasks that have settled and fifty that have not; their ids are printed. */
+static tine_id leave_tasks(tine_pool *pool)
+{
+    tine_id id = 0;
+    tine_stats stats = TINE_STATS_INIT;
+    zero_or_die(tine_pool_stats(pool, &stats), "stats");
+    uint64_t wanted = stats.settled + 5;
+    for (int i = 0; i < 55; i++) {
+        zero_or_die(tine_submit(pool, i < 5 ? echo : sleep_long, NULL, 0, NULL, &id), "submit");
+        printf("task %#llx\n", (unsigned long long)id);
+        while (i == 4 && stats.settled < wanted) {
+            usleep(1000);
+            zero_or_die(tine_pool_stats(pool, &stats), "stats");
+        }
+    }
+    fflush(stdout);
+    return id;
+}
+
+/* mpirun ends the job while rank 0 waits. */
 void rank_is_killed(void)
 {
     tine_pool *pool = nodes();
     pid_t node = find_node(pool);
-    for (int i = 0; i < 50; i++) {
-        tine_id id;
-        zero_or_die(tine_submit(pool, sleep_long, NULL, 0, NULL, &id), "submit");
-    }
-    printf("killing %d\n", (int)node);
-    fflush(stdout);
+    tine_id id = leave_tasks(pool);
+    tine_result result = TINE_RESULT_INIT;
+    CHECK(node > 1);
     kill(node, SIGKILL);
-    for (int i = 0; i < 50; i++) {
-        tine_result result = TINE_RESULT_INIT;
-        zero_or_die(tine_next(pool, TINE_FOREVER, &result), "next");
-        tine_result_release(pool, &result);
-    }
+    wait_for(pool, id, &result);
+}
+
+/* Rank 0 itself, by a signal, and without saying goodbye. */
+void host_is_killed(void)
+{
+    tine_pool *pool = nodes();
+    find_node(pool);
+    leave_tasks(pool);
+    raise(SIGKILL);
+}
+
+void host_leaves_at_once(void)
+{
+    tine_pool *pool = nodes();
+    find_node(pool);
+    leave_tasks(pool);
+    _exit(3);
 }

@@ -92,6 +92,8 @@ void a_family_is_rebuilt(void);
 void short_storm(void);
 void a_node_that_hangs_is_lost(void);
 void rank_is_killed(void);
+void host_is_killed(void);
+void host_leaves_at_once(void);
 void what_means_nothing_there_is_refused(void);
 void an_initializer_that_fails_is_told(void);
 void several_pools_serve_at_once(void);

@@ -23,7 +23,13 @@ impl State {
                 None => Err(Code::WORKER_START.into()),
             };
             match put {
-                Ok(()) => self.ledger.get_mut(index).state = TaskState::Sent(place_of(at)),
+                Ok(()) => {
+                    self.ledger.get_mut(index).state = TaskState::Sent(place_of(at));
+                    // Its bytes leave when the pool's lock is free again.
+                    if let Some(book) = &self.ledger.book {
+                        book.sent(index, at + 1);
+                    }
+                }
                 Err(error) if error.code().0 == -libc::ENOMEM && self.ledger.outstanding > 1 => {
                     self.requeue(vec![index]); // What is under way gives its memory back.
                     break;
