@@ -87,6 +87,8 @@ static PyObject *version(PyObject *module, PyObject *unused)
 static PyMethodDef methods[] = {
     {"encode_call", encode_call, METH_VARARGS,
      "encode_call(function's pickle, arguments) -> a message, or None if an argument has to be pickled."},
+    {"encode_value", encode_value, METH_O, "encode_value(value) -> a message, or None if it has to be pickled."},
+    {"decode_value", decode_value, METH_O, "decode_value(message) -> what encode_value() was given."},
     {"encode_chunk", encode_chunk, METH_VARARGS,
      "encode_chunk(function's pickle, items, star, plain) -> a message of many calls, or None if an item has to be pickled; "
      "with plain false only its head."},

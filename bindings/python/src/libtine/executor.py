@@ -67,6 +67,16 @@ class Future(standard.Future[T]):
             self.set_result(outcome)
 
 
+class _CallQueue:
+    """In place of a queue with a thread behind it, which calls do not go through here."""
+
+    def close(self) -> None:
+        pass
+
+    def join_thread(self) -> None:
+        pass
+
+
 class ProcessPoolExecutor(Executor):
     """An Executor whose workers are interpreters in processes of their own.
 
@@ -226,17 +236,18 @@ class ProcessPoolExecutor(Executor):
             raise ValueError("buffersize must be None or > 0")
         end = None if timeout is None else time.monotonic() + timeout
         results = Results(ordered=True)
-        calls: Calls | None = None
-        arguments = zip(*iterables)
+        items = zip(*iterables)
+        first = list(itertools.islice(items, 1))
+        calls = Calls(self._start(), fn, True, results) if first else None
+        arguments = itertools.chain(first, items)
         sent = 0
 
-        def send() -> bool:
-            nonlocal sent, calls
+        def send() -> bool:  # which does not keep the executor: when nobody has it any more, it ends
+            nonlocal sent
             chunk = list(itertools.islice(arguments, chunksize))
             if not chunk:
                 return False
-            if calls is None:
-                calls = Calls(self._start(), fn, True, results)
+            assert calls is not None
             try:
                 calls.submit(sent, chunk)
             except _native.NativeError as error:
@@ -265,6 +276,7 @@ class ProcessPoolExecutor(Executor):
                         executor = reference()
                         if executor is not None and not executor._shut:
                             more = send()
+                        del executor
                     taken += 1
                     yield unwrap(results.next(end))
             finally:
@@ -306,6 +318,10 @@ class ProcessPoolExecutor(Executor):
     def _processes(self) -> dict[int, WorkerProcess]:
         """The workers that live, by their numbers."""
         return {} if self._engine is None else self._engine.processes()
+
+    @property
+    def _call_queue(self) -> _CallQueue:
+        return _CallQueue()
 
     @property
     def _executor_manager_thread(self) -> threading.Thread | None:
