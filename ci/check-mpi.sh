@@ -1,6 +1,6 @@
 #!/bin/bash
-# Pools on the nodes of an MPI job, under each MPI: libtine-mpi is compiled with its mpicc, and each case of tests/mpi is a job of 4
-# ranks on this machine. TINE_STORM=1: 100,000 tasks with 1,000 kills, and an input of more than 2 GiB.
+# check-mpi.sh [PYTHON]: pools on the nodes of an MPI job, under each MPI: libtine-mpi is compiled with its mpicc, and each case of tests/mpi is a job of 4
+# ranks on this machine. With PYTHON, an interpreter that has libtine, it is Python's program alone. TINE_STORM=1: 100,000 tasks with 1,000 kills, and an input of more than 2 GiB.
 set -u
 cd "$(dirname "$0")/.." || exit 2
 . ci/lib.sh
@@ -71,6 +71,26 @@ reported() { # reported MPI CASE
     [ "$(grep -c '^tine: ' "$report")" = 57 ]
 }
 
+# Ranks are killed at any moment, in one job after the other: each job ends, and its report has every task that was accepted, and none that was not.
+rank_storm() {
+    local round report=$out/$1/ranks.report counts=$out/$1/ranks.counts began total
+    for ((round = 0; round < ${TINE_STORM:+50} + 4; round++)); do
+        began=$SECONDS
+        rm -f "$report"
+        export TINE_RANK=$((round % 3 > 0)) TINE_AFTER_US=$((round * 7919 % 60 * 1000)) TINE_COUNTS=$counts
+        REPORT=$report job "$1" "$out/nodes" a_rank_dies_at_work >"$out/$1/ranks.log" 2>&1 && return 1
+        until grep -q '^tine: end of the report: ' "$report" 2>/dev/null; do
+            [ $((SECONDS - began)) -lt "$limit" ] || { tail -n 25 "$out/$1/ranks.log" "$report"; return 1; }
+            sleep 0.02
+        done
+        total=$(sed -n 's/^tine: end of the report: \([0-9]*\) NOT_STARTED, \([0-9]*\) MAYBE_RAN, \([0-9]*\) settled, \([0-9]*\) .*/\1 + \2 + \3 + \4/p' "$report")
+        read -r begun accepted taken <<<"$(od -A n -t u8 -w24 "$counts")"
+        [ "$(grep -c '^tine: pool 1: task ' "$report")" = $((total - ${total##* + })) ]
+        [ $((total)) -ge "$accepted" ] && [ $((total)) -le "$begun" ] && [ "${total##* + }" -ge "$taken" ] ||
+            { echo "round $round: begun $begun, accepted $accepted, taken $taken; the report has $total"; return 1; }
+    done
+}
+
 # Whoever ends in good order leaves an empty report; one that cannot be written is refused.
 no_report() {
     rm -f "$out/$1/none.report"
@@ -96,6 +116,18 @@ another_build() {
     # shellcheck disable=SC2086
     RANKS=1 job "$1" "$program" storm : $each "$program" : $each "$program-of-another-build" : $each "$program" >"$out/$1/build.log" 2>&1 && return 1
     grep -q 'tine_pool_create: rank 2 on .* runs another build of ' "$out/$1/build.log" || { tail -n 25 "$out/$1/build.log"; return 1; }
+}
+
+# Four hosts, so that what is sent goes over a network.
+hosts() {
+    TINE_ENGINE=mpi TINE_MPI_LIBRARY=$out/$1/libtine-mpi.so TINE_MPI_REPORT=$out/report timeout -k 5 "$limit" \
+        tests/mpi/hosts.sh "$1" "$out/nodes" maps_are_as_here tasks_come_back >"$out/$1/hosts.log" 2>&1 &&
+        grep -q '^2 passed, 0 failed' "$out/$1/hosts.log" || { tail -n 25 "$out/$1/hosts.log"; return 1; }
+}
+
+python() { # python MPI INTERPRETER
+    job "$1" "$2" -B tests/mpi/nodes.py >"$out/$1/python.log" 2>&1 || { tail -n 25 "$out/$1/python.log"; return 1; }
+    [ "$(grep -c '^python: done$' "$out/$1/python.log")" = 1 ]
 }
 
 fortran() { # the sum of the squares of 1 to 1000, from 3 nodes
@@ -144,7 +176,17 @@ conformance() {
     diff -U 2 "$out/cases.tsv" "$out/$1/cases.tsv"
 }
 
-cases=$(sed -n 's/^    {"\([a-z_]*\)", .*/\1/p' tests/mpi/nodes.c | grep -v -e more_than_two_gib -e a_node_that_hangs_is_lost -e rank_is_killed -e host_)
+if [ -n "${1-}" ]; then
+    for mpi in openmpi mpich; do
+        there "Python's pools under $mpi: there is no mpicc.$mpi (Debian: lib$mpi-dev)" command -v mpicc.$mpi || continue
+        try "$mpi: libtine-mpi" library $mpi
+        try "$mpi: from Python" python $mpi "$1"
+    done
+    counted
+    exit
+fi
+
+cases=$(sed -n 's/^    {"\([a-z_]*\)", .*/\1/p' tests/mpi/nodes.c | grep -v -e more_than_two_gib -e a_node_that_hangs_is_lost -e rank_is_killed -e host_ -e a_rank_dies)
 [ -z "${TINE_STORM-}" ] || cases="$cases more_than_two_gib"
 try "the program" program
 try "without mpirun" without_mpirun
@@ -155,11 +197,15 @@ for mpi in openmpi mpich; do
     for name in $cases; do try "$mpi: $name" case_of $mpi "$name"; done
     try "$mpi: a node that hangs is lost" lost_node $mpi
     for name in rank_is_killed host_is_killed host_leaves_at_once; do try "$mpi: the report when $name" reported $mpi $name; done
+    try "$mpi: a rank dies at work" rank_storm $mpi
     try "$mpi: no report" no_report $mpi
     try "$mpi: conformance" conformance $mpi
     try "$mpi: a time-out that is no number is refused" wrong_time $mpi
     try "$mpi: another build is refused" another_build $mpi
     try "$mpi: the thumbnails example" thumbnails $mpi
+    if there "$mpi: hosts in network namespaces of their own: takes root" unshare --net ip link add port type veth peer name other; then
+        try "$mpi: hosts with a network between them" hosts $mpi
+    fi
     there "a pool from Fortran: there is no gfortran" command -v gfortran || continue
     try "$mpi: from Fortran" fortran $mpi
 done

@@ -1,6 +1,9 @@
 /* Deaths, deadlines and cancelling on nodes, and nodes that are lost. */
 #include "nodes.h"
 
+#include <fcntl.h>
+#include <sys/mman.h>
+
 static int die_by(tine_task *task)
 {
     raise(*(const int *)tine_input(task, NULL));
@@ -310,4 +313,49 @@ void host_leaves_at_once(void)
     find_node(pool);
     leave_tasks(pool);
     _exit(3);
+}
+
+/* What rank 0 has done, in a file: another process reads it when rank 0 is gone. */
+struct counts {
+    volatile uint64_t begun, accepted, taken;
+};
+
+static pid_t victim;
+
+static void *kill_victim(void *wait_us)
+{
+    usleep(*(const useconds_t *)wait_us);
+    CHECK(victim > 1);
+    kill(victim, SIGKILL);
+    return NULL;
+}
+
+/* A rank is killed, rank 0 or a node, at any moment of a pool's life under load: TINE_RANK says which, TINE_AFTER_US when. It does not come back. */
+void a_rank_dies_at_work(void)
+{
+    const char *rank = getenv("TINE_RANK"), *after = getenv("TINE_AFTER_US"), *path = getenv("TINE_COUNTS");
+    CHECK(rank && after && path);
+    int file = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600);
+    CHECK(file >= 0 && ftruncate(file, sizeof(struct counts)) == 0);
+    struct counts *counts = mmap(NULL, sizeof *counts, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+    CHECK(counts != MAP_FAILED);
+    tine_pool *pool = nodes();
+    victim = atoi(rank) ? find_node(pool) : getpid();
+    counts->begun = counts->accepted = counts->taken = atoi(rank) ? 1 : 0;
+    useconds_t wait_us = (useconds_t)atoi(after);
+    for (int i = 0;; i++) {
+        counts->begun++;
+        /* The first one never ends, so that there is something to report. */
+        zero_or_die(tine_submit(pool, i ? echo : sleep_long, &i, sizeof i, NULL, &(tine_id){0}), "submit");
+        counts->accepted++;
+        pthread_t thread;
+        if (i == 0)
+            zero_or_die(pthread_create(&thread, NULL, kill_victim, &wait_us), "pthread_create");
+        while (counts->accepted - counts->taken > 1000) {
+            tine_result result = TINE_RESULT_INIT;
+            zero_or_die(tine_next(pool, TINE_FOREVER, &result), "next");
+            tine_result_release(pool, &result);
+            counts->taken++;
+        }
+    }
 }

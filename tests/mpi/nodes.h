@@ -94,6 +94,7 @@ void a_node_that_hangs_is_lost(void);
 void rank_is_killed(void);
 void host_is_killed(void);
 void host_leaves_at_once(void);
+void a_rank_dies_at_work(void);
 void what_means_nothing_there_is_refused(void);
 void an_initializer_that_fails_is_told(void);
 void several_pools_serve_at_once(void);

@@ -31,15 +31,19 @@ def test_the_same_seed_kills_the_same_calls():
 
 
 def test_a_call_that_is_late():
-    with libtine.ProcessPoolExecutor(1, deadline=0.05, faults=libtine.Faults(delay_call=1, delay=3600)) as executor:
+    with libtine.ProcessPoolExecutor(1, faults=libtine.Faults(delay_call=1, delay=3600)) as executor:
         with pytest.raises(libtine.DeadlineExceeded):
-            executor.submit(functions.add, 1).result(HANG_SECONDS)
+            executor.submit_with(functions.add, (1,), {}, deadline=0.05).result(HANG_SECONDS)
         assert executor.submit(functions.add, 1).result(HANG_SECONDS) == 1
 
 
 def test_a_map_loses_nothing_else():
-    with libtine.ProcessPoolExecutor(2, retries=3, faults=libtine.Faults(seed=3, kill_call=20, kill_start=4)) as executor:
-        assert list(executor.map(functions.add, range(200), range(200), timeout=HANG_SECONDS)) == [2 * i for i in range(200)]
+    with libtine.ProcessPoolExecutor(
+        2, retries=3, faults=libtine.Faults(seed=3, kill_call=20, kill_start=4)
+    ) as executor:
+        assert list(executor.map(functions.add, range(200), range(200), timeout=HANG_SECONDS)) == [
+            2 * i for i in range(200)
+        ]
 
 
 @pytest.mark.parametrize("wrong", [{"kill_call": -1}, {"seed": 1 << 64}, {"delay_call": 1, "delay": -1.0}])

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 class Faults:
     """What is to go wrong: faults= of ProcessPoolExecutor and of foreign.Pool. docs/testing.md is the guide.
 
-    Each kind of fault has numbers of its own kind, counted from 1 over all processes of the pool; 0 is none. With seed 0
-    it comes once, at the number given. With another seed it comes at one number in so many, and the seed decides which.
+    Each kind of fault has numbers of its own, counted from 1 over all processes of the pool; 0 is none. With seed 0 it
+    comes once, at the number given. With another seed it comes at one number in so many; the seed decides which.
 
     kill_start: workers that start: one is killed before its initializer runs.
     kill_call, kill_return: calls (a chunk of a map counts as one, a retry as one more): the worker is killed before the
     function runs, or when it has returned and nothing of its result is left.
     delay_call, delay: calls that begin so many seconds late.
-    fail_alloc: allocations in the pool's heap that fail with MemoryError: long arguments and results, marks of the pool's own.
+    fail_alloc: allocations in the pool's heap that fail with MemoryError: of long arguments and results, say.
     """
 
     seed: int = 0
