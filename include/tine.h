@@ -2731,8 +2731,8 @@ int tine_queue_put_many(tine_queue *q, const void *data, const size_t *lengths, 
  *
  * Parameters: q. timeout_ns: how long to wait, in nanoseconds; 0 tries. buffer: where the messages go. capacity: the
  * size of buffer in bytes. lengths: gets the length of each message in bytes. count: how many messages at most.
- * Returns how many messages were taken, 0 where count is 0; the codes of tine_queue_get. After -EMSGSIZE, lengths[0]
- * is the capacity that the next message needs.
+ * Returns how many messages were taken, 0 where count is 0; the codes of tine_queue_get. After -EMSGSIZE the first of
+ * lengths is the capacity that the next message needs.
  * Threads: any; not in a signal handler. Fork: see tine_queue.
  */
 int tine_queue_get_many(tine_queue *q, int64_t timeout_ns, void *buffer, size_t capacity, size_t *lengths,

@@ -167,8 +167,7 @@ impl Drop for Witness {
     /// This process is not rank 0: its witness ends.
     fn drop(&mut self) {
         if self.parent == fork::pid() && pidfd::signal(self.pidfd.as_raw_fd(), libc::SIGKILL).is_ok() {
-            // SAFETY: a child without a signal at its end, which nobody else waits for; the status is not asked for.
-            unsafe { libc::waitpid(self.pid, std::ptr::null_mut(), libc::__WCLONE) };
+            fork::reap_quiet(self.pid);
         }
     }
 }
