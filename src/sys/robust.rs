@@ -35,6 +35,8 @@ pub const DIED: u32 = 0x4000_0000;
 /// A lock's word and the holder's cookie beside it change as one: the word is the half that the kernel knows, at 4 bytes
 /// with musl and at 0 elsewhere.
 const WORD_SHIFT: u32 = if cfg!(target_env = "musl") { 32 } else { 0 };
+/// Where the word is in such a pair.
+pub const WORD: usize = WORD_SHIFT as usize / 8;
 const _: () = assert!(cfg!(target_endian = "little"));
 
 /// The word of such a pair.
