@@ -87,7 +87,7 @@ struct Stat {
 }
 
 /// Whether /proc is of this process's own PID namespace: another one's has other processes behind the same numbers.
-fn is_own_proc() -> bool {
+pub(crate) fn is_own_proc() -> bool {
     let mut link = [0u8; 16];
     let length = call!(SYS_readlinkat, libc::AT_FDCWD, c"/proc/self".as_ptr(), link.as_mut_ptr(), link.len());
     let text = link.get(..length.max(0) as usize).and_then(|link| std::str::from_utf8(link).ok());
