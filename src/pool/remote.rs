@@ -200,7 +200,7 @@ impl Remote {
             None => {
                 let mut target = Writer::default();
                 callees.target(callee).encode(&mut target);
-                self.functions.push(target.0);
+                self.functions.push(target.written);
                 let number = (self.functions.len() - 1) as u32;
                 self.numbers.insert(callee, number);
                 number
@@ -244,7 +244,7 @@ impl Remote {
         out.tasks.try_reserve(1).map_err(|_| no_memory())?;
         let body = out.frame.body();
         if entry.kind == Kind::Task {
-            body.0.try_reserve(input.len() + 64).map_err(|_| no_memory())?;
+            body.written.try_reserve(input.len() + 64).map_err(|_| no_memory())?;
             head.write(body);
             body.bytes(input);
         } else {
@@ -317,7 +317,7 @@ unsafe fn bytes_at<'a>(address: usize, length: usize) -> &'a [u8] {
 
 fn write_chunk(body: &mut Writer, head: &TaskHead, kind: Kind, chunk: &Chunk) -> Result<()> {
     let layout = ChunkLayout::of(kind, chunk).ok_or_else(no_memory)?;
-    body.0.try_reserve(layout.bytes + 256).map_err(|_| no_memory())?;
+    body.written.try_reserve(layout.bytes + 256).map_err(|_| no_memory())?;
     head.write(body);
     body.bytes(&chunk.to_bytes());
     // SAFETY: the map that is under way keeps its arrays and its context until its chunks have settled.
