@@ -29,7 +29,7 @@ STAGE   := $(CURDIR)/build/prefix
 STAGED  := $(STAGE)/.installed
 WITH    := PKG_CONFIG_PATH="$(STAGE)/lib/pkgconfig"
 
-.PHONY: all install uninstall staged book wheel demo test test-long c-tests examples storm bench bench-quick bench-compare header symbols abi clean FORCE
+.PHONY: all install uninstall staged book wheel demo test test-long c-tests examples storm deb bench bench-quick bench-compare header symbols abi clean FORCE
 all: $(RELEASE)/libtine.so $(RELEASE)/tine build/man/.made
 
 # Cargo decides whether there is anything to do; make then goes by the time of the file that it left. No path of the machine that
@@ -75,6 +75,10 @@ wheel:
 	@ci/need.sh wheel
 	@$(MAKE) --no-print-directory --silent staged
 	@ci/make-wheel.sh
+
+# Debian's source package, and its packages, into build/deb: they are built without the network.
+deb:
+	@packaging/deb.sh -d
 
 demo:
 	@ci/need.sh demo

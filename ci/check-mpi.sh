@@ -11,7 +11,11 @@ libs="-L$prefix/lib -ltine -Wl,-rpath,$prefix/lib"
 limit=${LIMIT-200}
 
 # shellcheck disable=SC2086  # lists of flags
-program() { cc -std=c11 $flags tests/mpi/nodes.c -o "$out/nodes" $libs; }
+program() {
+    cc -std=c11 -pthread $flags tests/mpi/nodes.c -o "$out/nodes" $libs
+    # What differs is its build-id alone.
+    cc -std=c11 -pthread $flags -Wl,--build-id=0x0123456789abcdef tests/mpi/nodes.c -o "$out/nodes-of-another-build" $libs
+}
 
 without_mpirun() { # it says so itself that it has no nodes
     env -u TINE_ENGINE "$out/nodes" storm >"$out/alone.log" 2>&1 && return 1
@@ -35,7 +39,7 @@ job() { # job MPI PROGRAM [ARGUMENT]...
         [ "$(id -u)" != 0 ] || options="$options --allow-run-as-root"
     fi
     # shellcheck disable=SC2086
-    TINE_ENGINE=mpi TINE_MPI_LIBRARY=$out/$mpi/libtine-mpi.so timeout -k 5 "$limit" "mpirun.$mpi" $options -n 4 "$@"
+    TINE_ENGINE=mpi TINE_MPI_LIBRARY=$out/$mpi/libtine-mpi.so timeout -k 5 "$limit" "mpirun.$mpi" $options -n "${RANKS-4}" "$@"
 }
 
 case_of() { # case_of MPI NAME
@@ -56,6 +60,23 @@ killed_rank() {
     [ $((SECONDS - began)) -lt "$limit" ]
 }
 
+# The environment says a time that is none: the job ends at once, and says which.
+wrong_time() {
+    local time
+    for time in soon 0 -5 30s 99999999999999999999; do
+        TINE_MPI_TIMEOUT_MS=$time job "$1" "$out/nodes" tasks_come_back >"$out/$1/time.log" 2>&1 && return 1
+        grep -q "TINE_MPI_TIMEOUT_MS is \"$time\"" "$out/$1/time.log" || { tail -n 25 "$out/$1/time.log"; return 1; }
+    done
+}
+
+# Rank 2 runs a program with another build-id: pools are refused, and the text names the rank.
+another_build() {
+    local each='-n 1' program=$out/nodes
+    # shellcheck disable=SC2086
+    RANKS=1 job "$1" "$program" storm : $each "$program" : $each "$program-of-another-build" : $each "$program" >"$out/$1/build.log" 2>&1 && return 1
+    grep -q 'tine_pool_create: rank 2 on .* runs another build of ' "$out/$1/build.log" || { tail -n 25 "$out/$1/build.log"; return 1; }
+}
+
 fortran() { # the sum of the squares of 1 to 1000, from 3 nodes
     # shellcheck disable=SC2086
     gfortran -Wall -O1 -J "$out" examples-c/squares.f90 -o "$out/squares" $libs
@@ -73,6 +94,8 @@ for mpi in openmpi mpich; do
     for name in $cases; do try "$mpi: $name" case_of $mpi "$name"; done
     try "$mpi: a node that hangs is lost" lost_node $mpi
     try "$mpi: a rank that is killed ends the job" killed_rank $mpi
+    try "$mpi: a time-out that is no number is refused" wrong_time $mpi
+    try "$mpi: another build is refused" another_build $mpi
     there "a pool from Fortran: there is no gfortran" command -v gfortran || continue
     try "$mpi: from Fortran" fortran $mpi
 done

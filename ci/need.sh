@@ -35,6 +35,9 @@ case $1 in
         if [ "$1" = test-long ]; then
             for mpi in openmpi mpich; do need lib$mpi-dev sh -c "command -v mpicc.$mpi && command -v mpirun.$mpi"; done
             need gfortran gfortran --version
+            for package in debhelper dh-python lintian python3-all-dev python3-setuptools python3-wheel; do
+                need $package dpkg-query --show $package
+            done
         fi
         for tool in fmt clippy; do
             cargo "$tool" --version >/dev/null 2>&1 || { echo "make $1 needs cargo $tool" >&2; exit 1; }

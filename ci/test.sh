@@ -81,6 +81,7 @@ long() {
     check install make --silent staged
     check build ci/check-build.sh long
     check book ci/check-book.sh
+    check deb ci/check-deb.sh
     check sanitizers ci/check-sanitizers.sh long
     check c env VARIANTS='shared-c++ static-c' ci/run-c-tests.sh
     check kernels ci/check-kernels.sh long

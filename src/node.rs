@@ -1,14 +1,17 @@
 //! A node: the life of a process that mpirun has started beside rank 0. It makes pools as rank 0 wants them, gives them the tasks that come,
-//! and sends back what comes of these, until rank 0 says goodbye. One thread does all of it and runs no user code.
+//! and sends back what comes of these, until rank 0 says goodbye. One thread does all of it and runs no user code; a pool is made and ended by a
+//! thread of its own, for that may take any time, and whoever has tasks in another pool goes on being answered.
 
 use crate::cluster::exchange::taken_apart;
 use crate::cluster::node::Serving;
 use crate::cluster::peer::Frame;
-use crate::cluster::{Kind, start};
+use crate::cluster::{FrameKind, start};
 use crate::error::{Error, Result};
 use crate::pool::Guest;
 use crate::sys::clock::now_ns;
-use crate::task::wire::Reader;
+use crate::sys::thread::Thread;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// How long to look after something has happened, and then how long to sleep at least and at most. MPI has nothing to sleep on, so a message
 /// is seen so much later; a result wakes the node.
@@ -24,26 +27,26 @@ pub(crate) fn start() -> Result<()> {
 }
 
 fn serve(mut link: Serving) -> Result<()> {
-    let mut guests: Vec<Guest> = Vec::new();
+    let mut pools = Pools::new();
     let (mut looked_until, mut sleep_ns) = (0, FIRST_SLEEP_NS);
     loop {
         let mut any = link.flush()?;
         let (frame, came) = link.receive()?;
         any |= came;
         if let Some(frame) = frame {
-            let (kind, number, mut body) = taken_apart(&frame)?;
-            if kind == Kind::Bye {
+            if taken_apart(&frame)?.0 == FrameKind::Bye {
+                pools.wait_until_closed();
                 return Ok(());
             }
-            deal_with(&mut link, &mut guests, kind, number, &mut body)?;
+            pools.deal_with(&mut link, frame)?;
         }
+        any |= pools.take_done(&mut link);
         // What settles while a frame is on its way goes together in the next one.
-        for guest in guests.iter_mut().filter(|_| !link.is_sending()) {
-            if let Some(frame) = guest.results() {
-                link.post(frame);
-                any = true;
-                break;
-            }
+        if !link.is_sending()
+            && let Some(frame) = pools.guests.iter_mut().find_map(Guest::results)
+        {
+            link.post(frame);
+            any = true;
         }
         let now = now_ns();
         if any {
@@ -53,7 +56,7 @@ fn serve(mut link: Serving) -> Result<()> {
         } else if now < looked_until {
             std::hint::spin_loop();
         } else {
-            match guests.as_slice() {
+            match pools.guests.as_slice() {
                 [] => std::thread::sleep(std::time::Duration::from_nanos(sleep_ns)),
                 [only] => only.wait(sleep_ns),
                 [first, ..] => first.wait(sleep_ns.min(AMONG_SEVERAL_NS)),
@@ -63,41 +66,144 @@ fn serve(mut link: Serving) -> Result<()> {
     }
 }
 
-fn deal_with(
-    link: &mut Serving,
-    guests: &mut Vec<Guest>,
-    kind: Kind,
+/// What a thread of its own has done for a pool of this number.
+enum Done {
+    Opened(u64, Result<(Guest, Vec<u8>)>),
+    Closed(u64, Vec<u8>),
+}
+
+/// A pool that is being made, and the time to end it in where rank 0 wants none any more.
+struct Opening {
     number: u64,
-    body: &mut Reader<'_>,
-) -> Result<()> {
-    let place = guests.iter().position(|guest| guest.number() == number);
-    match (kind, place) {
-        (Kind::Hello, _) => (), // Rank 0 compares.
-        (Kind::Ping, _) => link.post(Frame::new(Kind::Pong, 0).finish()),
-        (Kind::Open, None) => match Guest::open(number, body) {
-            Ok((guest, answer)) => {
-                guests.push(guest);
-                link.post(answer);
+    close: Option<u64>,
+}
+
+/// The pools of this node.
+///
+/// ```text
+///   OPENING   a thread makes it: its initializers may take any time    Open: this state; Close: remembered
+///   SERVING   in `guests`                                              tasks go in, results come out
+///   CLOSING   a thread ends it                                         frames about it mean nothing
+/// ```
+struct Pools {
+    guests: Vec<Guest>,
+    opening: Vec<Opening>,
+    closing: Vec<u64>,
+    tell: Sender<Done>,
+    done: Receiver<Done>,
+}
+
+impl Pools {
+    fn new() -> Pools {
+        let (tell, done) = channel();
+        Pools { guests: Vec::new(), opening: Vec::new(), closing: Vec::new(), tell, done }
+    }
+
+    fn deal_with(&mut self, link: &mut Serving, frame: Vec<u8>) -> Result<()> {
+        let (kind, number, mut body) = taken_apart(&frame)?;
+        let place = self.guests.iter().position(|guest| guest.number() == number);
+        match (kind, place) {
+            (FrameKind::Hello, _) => (), // Rank 0 compares.
+            (FrameKind::Ping, _) => link.post(Frame::new(FrameKind::Pong, 0).finish()),
+            (FrameKind::Open, None) => self.open(link, number, frame),
+            (FrameKind::Tasks, Some(at)) => self.guests[at].take(&mut body)?,
+            (FrameKind::Close, Some(at)) => {
+                let grace_ns = body.number()?;
+                let guest = self.guests.swap_remove(at);
+                self.close(guest, grace_ns);
             }
-            Err(error) => {
-                let mut frame = Frame::new(Kind::Failed, number);
-                frame.body().number(error.code().0 as u64);
-                frame.body().bytes(error.text().as_bytes());
-                link.post(frame.finish());
+            (FrameKind::Close, None) => {
+                let grace_ns = body.number()?;
+                if let Some(opening) = self.opening.iter_mut().find(|opening| opening.number == number) {
+                    opening.close = Some(grace_ns);
+                } else if !self.closing.contains(&number) {
+                    link.post(Frame::new(FrameKind::Closed, number).finish());
+                }
             }
-        },
-        (Kind::Tasks, Some(at)) => guests[at].take(body)?,
-        (Kind::Close, at) => {
-            let grace_ns = body.number()?;
-            let closed = at.map(|at| guests.swap_remove(at).close(grace_ns));
-            link.post(closed.unwrap_or_else(|| Frame::new(Kind::Closed, number).finish()));
+            // Of a pool that could not be made, or is being ended.
+            (FrameKind::Tasks, None) => (),
+            (other, _) => {
+                let text = format!("rank 0 sent a frame of the kind {other:?}");
+                return Err(Error::errno(libc::EPROTO, text));
+            }
         }
-        // Of a pool that could not be made.
-        (Kind::Tasks, None) => (),
-        (other, _) => {
-            let text = format!("rank 0 sent a frame of the kind {other:?}");
-            return Err(Error::errno(libc::EPROTO, text));
+        Ok(())
+    }
+
+    fn open(&mut self, link: &mut Serving, number: u64, frame: Vec<u8>) {
+        let tell = self.tell.clone();
+        let started = Thread::start(c"tine-open", 0, move || {
+            let opened = taken_apart(&frame).and_then(|(_, _, mut body)| Guest::open(number, &mut body));
+            let _ = tell.send(Done::Opened(number, opened)); // Nobody is there only where the node ends.
+        });
+        match started {
+            Ok(_) => self.opening.push(Opening { number, close: None }),
+            Err(error) => link.post(failed(number, &error)),
         }
     }
-    Ok(())
+
+    fn close(&mut self, guest: Guest, grace_ns: u64) {
+        let (number, tell) = (guest.number(), self.tell.clone());
+        self.closing.push(number);
+        // Where there is no thread to be had it is ended here, and the guest has to be still in hand for that.
+        let guest = Arc::new(Mutex::new(Some(guest)));
+        let to_end = Arc::clone(&guest);
+        let end = move || {
+            let guest = to_end.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(guest) = guest {
+                let _ = tell.send(Done::Closed(number, guest.close(grace_ns)));
+            }
+        };
+        if Thread::start(c"tine-close", 0, end.clone()).is_err() {
+            end();
+        }
+    }
+
+    /// Takes in what threads have done; whether there was anything.
+    fn take_done(&mut self, link: &mut Serving) -> bool {
+        let mut any = false;
+        while let Ok(done) = self.done.try_recv() {
+            any = true;
+            match done {
+                Done::Closed(number, frame) => {
+                    self.closing.retain(|closing| *closing != number);
+                    link.post(frame);
+                }
+                Done::Opened(number, opened) => self.has_opened(link, number, opened),
+            }
+        }
+        any
+    }
+
+    fn has_opened(&mut self, link: &mut Serving, number: u64, opened: Result<(Guest, Vec<u8>)>) {
+        let place = self.opening.iter().position(|opening| opening.number == number);
+        let close = place.and_then(|at| self.opening.swap_remove(at).close);
+        match (opened, close) {
+            (Ok((guest, answer)), None) => {
+                self.guests.push(guest);
+                link.post(answer);
+            }
+            (Ok((guest, _)), Some(grace_ns)) => self.close(guest, grace_ns),
+            (Err(error), None) => link.post(failed(number, &error)),
+            (Err(_), Some(_)) => link.post(Frame::new(FrameKind::Closed, number).finish()),
+        }
+    }
+
+    /// A pool that is being ended has ended before the node does. One that is being made is left to its supervisor, which sees the node's end.
+    fn wait_until_closed(&mut self) {
+        while !self.closing.is_empty() {
+            match self.done.recv() {
+                Ok(Done::Closed(number, _)) => self.closing.retain(|closing| *closing != number),
+                Ok(Done::Opened(..)) => (),
+                Err(_) => return,
+            }
+        }
+    }
+}
+
+fn failed(number: u64, error: &Error) -> Vec<u8> {
+    let mut frame = Frame::new(FrameKind::Failed, number);
+    frame.body().number(error.code().0 as u64);
+    frame.body().bytes(error.text().as_bytes());
+    frame.finish()
 }

@@ -16,7 +16,7 @@ use crate::sys::{children, fork, pidfd, reserve, signal};
 use crate::task::death::Death;
 use crate::task::function::{Function, Target};
 use crate::task::job::ONLY_TASK;
-use crate::task::job::{Input, Job};
+use crate::task::job::{Job, JobInput};
 use crate::task::ring::Left;
 use crate::task::settings::Settings;
 use crate::task::share::{self, Share};
@@ -117,7 +117,7 @@ impl Process {
         let title = options.title.unwrap_or(c"tine-process").to_owned();
         let grace_ns = if options.grace_ns == 0 { DEFAULT_GRACE_NS } else { options.grace_ns };
         let (deadline_ns, detached) = (options.deadline_ns, options.detached);
-        let (target, input) = (Target::of(function)?, Input::of(input)?);
+        let (target, input) = (Target::of(function)?, JobInput::of(input)?);
         let end = options.channel.map(Channel::share_end).transpose()?;
         let has_end = end.is_some();
         let job = Job { target, input, title: title.clone(), has_end, deadline_ns, grace_ns, detached };

@@ -66,6 +66,87 @@ fn arguments_are_inputs_then_the_timeout_then_outputs() {
     assert!(waits > 25, "{waits} functions that wait");
 }
 
+/// The comments of the calls in the header: (name, returns something, the comment in one line, the names of its parameters).
+fn calls(header: &str) -> Vec<(String, bool, String, Vec<String>)> {
+    let mut calls = Vec::new();
+    for part in header.split("/**").skip(1) {
+        let Some((comment, code)) = part.split_once("*/") else { continue };
+        let declaration = code.split([';', '#']).next().unwrap_or_default().replace('\n', " ");
+        let Some((front, arguments)) = declaration.split_once('(') else { continue };
+        let Some((result, name)) = front.split_at_checked(front.rfind([' ', '*']).map_or(0, |at| at + 1))
+        else {
+            continue;
+        };
+        if !name.starts_with("tine_") || front.contains("typedef") || front.contains('{') {
+            continue;
+        }
+        // A function's own parameters are no parameters of the call.
+        let arguments = arguments
+            .trim()
+            .trim_end_matches(')')
+            .replace("(void *user)", "")
+            .replace("(*", "")
+            .replace(')', "");
+        let names = arguments.split(',').filter_map(|one| one.rsplit([' ', '*']).next());
+        let names = names.filter(|name| !matches!(*name, "void" | "...")).map(str::to_owned).collect();
+        let comment: Vec<&str> = comment.lines().map(|line| line.trim().trim_start_matches("* ")).collect();
+        calls.push((name.to_owned(), result.trim() != "void", comment.join(" "), names));
+    }
+    calls
+}
+
+/// A page of the manual is one comment: it has to say everything about its call.
+#[test]
+fn every_call_has_its_parameters_its_return_its_threads_and_its_child() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("include/tine.h");
+    let calls = calls(&std::fs::read_to_string(path).expect("include/tine.h is there"));
+    assert!(calls.len() > 130, "{} calls", calls.len());
+    let mut missing = Vec::new();
+    for (name, returns, comment, parameters) in &calls {
+        let about = comment.split_once("Parameters: ").map_or("", |(_, rest)| rest);
+        let about = about.split(" Returns").next().unwrap_or_default();
+        let said =
+            |word: &String| about.split(|c: char| !c.is_alphanumeric() && c != '_').any(|one| one == word);
+        missing.extend(parameters.iter().filter(|word| !said(word)).map(|word| format!("{name}: {word}")));
+        let parts = [(*returns, " Returns"), (true, " Threads: "), (true, " Fork: ")];
+        missing.extend(
+            parts
+                .iter()
+                .filter(|(due, part)| *due && !comment.contains(part))
+                .map(|(_, part)| format!("{name}:{part}")),
+        );
+    }
+    assert!(missing.is_empty(), "not in the comments: {missing:#?}");
+}
+
+/// A flag of one object that is given to another is -EINVAL only if no flag of the other has its bit.
+#[test]
+fn no_two_flags_have_a_bit_in_common() {
+    const COUNTS: &[&str] =
+        &["TINE_MOST_HELD", "TINE_BARRIER_PARTIES", "TINE_RWLOCK_READERS", "TINE_TRANSPORT_VERSION"];
+    let mut flags: Vec<(String, u32)> = Vec::new();
+    for subject in SUBJECTS {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("src/ffi/{subject}.rs"));
+        let source =
+            std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        for line in source.lines().filter_map(|line| line.strip_prefix("pub const ")) {
+            let Some((name, value)) = line.trim_end_matches(';').split_once(": u32 = ") else { continue };
+            if COUNTS.contains(&name) {
+                continue;
+            }
+            let (base, shift) = value.split_once(" << ").unwrap_or((value, "0"));
+            let number = |text: &str| text.parse::<u32>().unwrap_or_else(|_| panic!("{name} is {value}"));
+            flags.push((name.to_owned(), number(base) << number(shift)));
+        }
+    }
+    assert!(flags.len() >= 18, "{flags:?}");
+    for (at, (name, bit)) in flags.iter().enumerate() {
+        assert!(bit.is_power_of_two(), "{name} is {bit:#x}");
+        let other = flags[..at].iter().find(|(_, taken)| taken == bit);
+        assert!(other.is_none(), "{name} has the bit of {}", other.unwrap().0);
+    }
+}
+
 #[test]
 fn headers_are_current() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

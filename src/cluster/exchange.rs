@@ -13,7 +13,7 @@
 use super::hello::Hello;
 use super::peer::{Frame, Peer, body_of};
 use super::transport::Transport;
-use super::{Hand, Kind};
+use super::{FrameKind, Hand};
 use crate::error::{Code, Error, Result};
 use crate::sys::clock::{Deadline, now_ns};
 use crate::sys::fork;
@@ -150,8 +150,20 @@ pub(crate) struct Talk {
     unfetched: bool,
 }
 
+/// What the environment says of the time, else the default.
+fn timeout_ns() -> Result<u64> {
+    let given = std::env::var_os("TINE_MPI_TIMEOUT_MS").unwrap_or_default();
+    if given.is_empty() {
+        return Ok(TIMEOUT_MS * 1_000_000);
+    }
+    let ms = given.to_str().and_then(|text| text.parse::<u64>().ok()).filter(|ms| *ms > 0);
+    let wrong = || format!("TINE_MPI_TIMEOUT_MS is {given:?}, not a number of milliseconds from 1 on");
+    Ok(ms.ok_or_else(|| Error::invalid(wrong()))?.saturating_mul(1_000_000))
+}
+
 /// Says hello to all nodes and hears who they are.
 pub(crate) fn meet(transport: Transport, ranks: usize) -> Result<Talk> {
+    let timeout_ns = timeout_ns()?;
     let own = Hello::own()?;
     let mut peers: Vec<Peer> = (1..ranks).map(Peer::new).collect();
     let mut hellos: Vec<Option<Hello>> = vec![None; peers.len()];
@@ -165,7 +177,7 @@ pub(crate) fn meet(transport: Transport, ranks: usize) -> Result<Talk> {
         if let Some((rank, length)) = transport.probe()? {
             any = true;
             let frame = peers[rank - 1].receive(&transport, length)?;
-            if let Some((Kind::Hello, _, mut body)) = frame.as_deref().map(taken_apart).transpose()? {
+            if let Some((FrameKind::Hello, _, mut body)) = frame.as_deref().map(taken_apart).transpose()? {
                 hellos[rank - 1] = Some(Hello::decode(&mut body)?);
             }
         }
@@ -197,21 +209,20 @@ pub(crate) fn meet(transport: Transport, ranks: usize) -> Result<Talk> {
     };
     let now = now_ns();
     let node = |peer| Node { peer, lost: false, heard_ns: now, pinged: false };
-    let timeout_ms = std::env::var("TINE_MPI_TIMEOUT_MS").ok().and_then(|text| text.parse().ok());
     Ok(Talk {
         transport,
         exchange: Arc::new(exchange),
         nodes: peers.into_iter().map(node).collect(),
-        timeout_ns: timeout_ms.unwrap_or(TIMEOUT_MS).saturating_mul(1_000_000),
+        timeout_ns,
         unfetched: false,
     })
 }
 
 /// A frame's kind, the number of what it is about, and the rest.
-pub(crate) fn taken_apart(frame: &[u8]) -> Result<(Kind, u64, Reader<'_>)> {
+pub(crate) fn taken_apart(frame: &[u8]) -> Result<(FrameKind, u64, Reader<'_>)> {
     let mut reader = Reader(body_of(frame));
-    let kind =
-        Kind::of(reader.number()?).ok_or_else(|| Error::errno(libc::EPROTO, "a frame of no known kind"))?;
+    let kind = FrameKind::of(reader.number()?)
+        .ok_or_else(|| Error::errno(libc::EPROTO, "a frame of no known kind"))?;
     let number = reader.number()?;
     Ok((kind, number, reader))
 }
@@ -342,7 +353,7 @@ impl Talk {
                 self.lose(at, &Error::errno(libc::ETIMEDOUT, text));
             } else if silent_ns > self.timeout_ns / 4 && !node.pinged {
                 node.pinged = true;
-                node.peer.post(Frame::new(Kind::Ping, 0).finish());
+                node.peer.post(Frame::new(FrameKind::Ping, 0).finish());
             }
         }
         under_way
@@ -366,7 +377,7 @@ impl Talk {
     /// The process ends.
     fn take_leave(&mut self) {
         for node in self.nodes.iter_mut().filter(|node| !node.lost) {
-            node.peer.post(Frame::new(Kind::Bye, 0).finish());
+            node.peer.post(Frame::new(FrameKind::Bye, 0).finish());
         }
         let until = Deadline::after(self.timeout_ns);
         while self.nodes.iter().any(|node| !node.lost && node.peer.is_sending()) && !until.passed() {

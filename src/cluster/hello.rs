@@ -1,6 +1,6 @@
 //! What two ranks have to agree on before one runs what the other one says: the build of tine, and that of the program.
 
-use super::Kind;
+use super::FrameKind;
 use super::peer::Frame;
 use crate::error::{Code, Error, Result};
 use crate::sys::elf::{self, ModuleId};
@@ -36,7 +36,7 @@ impl Hello {
     }
 
     pub(crate) fn frame(&self) -> Vec<u8> {
-        let mut frame = Frame::new(Kind::Hello, 0);
+        let mut frame = Frame::new(FrameKind::Hello, 0);
         let body = frame.body();
         body.number(self.protocol);
         body.bytes(self.version.as_bytes());

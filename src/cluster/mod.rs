@@ -17,7 +17,7 @@ pub(crate) type Rank = usize;
 /// What a frame is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u64)]
-pub(crate) enum Kind {
+pub(crate) enum FrameKind {
     /// Who this is; the first frame, both ways.
     Hello = 1,
     /// To a node: it is to have such a pool.
@@ -39,9 +39,9 @@ pub(crate) enum Kind {
     Bye = 11,
 }
 
-impl Kind {
-    pub(crate) fn of(number: u64) -> Option<Kind> {
-        use Kind::*;
+impl FrameKind {
+    pub(crate) fn of(number: u64) -> Option<FrameKind> {
+        use FrameKind::*;
         let all = [Hello, Open, Opened, Failed, Tasks, Results, Close, Closed, Ping, Pong, Bye];
         all.into_iter().find(|kind| *kind as u64 == number)
     }
@@ -52,7 +52,7 @@ pub(crate) trait Hand: Send + Sync {
     /// The frame that is ready for a node, if there is one.
     fn take_frame(&self, node: usize) -> Option<Vec<u8>>;
     /// A node has sent something about this pool.
-    fn deal_with(&self, node: usize, kind: Kind, body: &mut Reader<'_>) -> Result<()>;
+    fn deal_with(&self, node: usize, kind: FrameKind, body: &mut Reader<'_>) -> Result<()>;
     /// A node will never answer again.
     fn has_lost(&self, node: usize, why: &crate::Error);
     /// How many bytes the node has to deal with before it answers; nothing where it has nothing to answer.

@@ -19,7 +19,7 @@ const LENGTH: usize = 8;
 pub(crate) struct Frame(Writer);
 
 impl Frame {
-    pub(crate) fn new(kind: super::Kind, number: u64) -> Frame {
+    pub(crate) fn new(kind: super::FrameKind, number: u64) -> Frame {
         let mut writer = Writer::default();
         writer.number(0);
         writer.number(kind as u64);

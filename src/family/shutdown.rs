@@ -9,7 +9,7 @@ use crate::sys::clock::{Deadline, now_ns};
 use crate::sys::pidfd;
 use crate::sys::prim::Ordering;
 use crate::task::death::Death;
-use crate::task::job::Input;
+use crate::task::job::JobInput;
 use crate::task::wire::{Message, MessageKind};
 use std::os::fd::AsRawFd;
 
@@ -56,7 +56,7 @@ impl Family {
         self.shares.clear();
         self.members.iter_mut().for_each(|member| member.fall_silent(&self.epoll));
         if let Some(job) = &mut self.settings.job {
-            job.input = Input::default();
+            job.input = JobInput::default();
         }
     }
 

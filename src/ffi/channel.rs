@@ -17,7 +17,7 @@ use std::os::fd::IntoRawFd;
 #[repr(transparent)]
 pub struct tine_channel(pub(crate) Channel);
 
-/// What a channel can be told.
+/// Options of tine_channel_create and tine_channel_attach.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct tine_channel_options {
@@ -26,8 +26,8 @@ pub struct tine_channel_options {
     /// Filled in when the call fails; may be NULL.
     pub error: *mut tine_error,
     /// How many bytes may be on their way in each direction before a send waits, as far as the system allows
-    /// (net.core.wmem_max); 0: the system's default, about 200 KiB. A message counts as at least 768 bytes. One that is
-    /// longer than 64 KiB, or than this, travels in memory of its own and counts as one of no bytes.
+    /// (net.core.wmem_max); 0: the system's default, about 200 KiB. A message counts with at least 768 bytes. A
+    /// message that is longer than 64 KiB, or than this, travels in memory of its own, and counts like an empty one.
     pub buffer_bytes: usize,
     /// TINE_INTERRUPTIBLE.
     pub flags: u32,
@@ -47,22 +47,24 @@ impl tine_channel_options {
     }
 }
 
-/// Makes a channel: two ends, between which whole messages go both ways, and descriptors.
+/// Makes a channel: two ends, between which whole messages and descriptors go both ways.
 ///
-/// An end is one process's at a time. It is given to a task (tine_submit_options.channel), to a process that starts
-/// (tine_process_options.channel), or to any other: by
-/// tine_channel_send_fd of tine_channel_fd, and tine_channel_attach there.
+/// One process has an end at a time. An end is given to a task (tine_submit_options.channel), to a process that
+/// starts (tine_process_options.channel), or to any other process: tine_channel_send_fd sends the tine_channel_fd,
+/// and tine_channel_attach takes it over there.
 ///
-/// A process that is killed, at whatever instruction, leaves each message sent or not sent, never a part of one. Whoever
-/// has the other end receives what was sent, in order and once, and then gets -EPIPE; that holds when an end is closed,
-/// too. A copy of the end in another process, a forked child's, keeps it from that for as long as it exists.
+/// A process that is killed, at whatever instruction, leaves each message sent or not sent, and never a part of one.
+/// The process with the other end receives what was sent, in order and once, and then gets -EPIPE. That holds when an
+/// end is closed, too. It does not get -EPIPE while a copy of the end exists in another process, a forked child for
+/// example.
 ///
-/// Calls on an end may be made from any thread; several may receive, and each message goes to one of them. A child of
-/// fork() gets TINE_EFORKED.
+/// Calls on an end may be made from any thread. Several threads may receive, and each message goes to one of them.
 ///
-/// Parameters: options: NULL for all defaults. a, b: where the ends go.
-/// Returns 0; -EINVAL, -E2BIG: bad options; -EMFILE, -ENFILE, -ENOMEM.
-/// Ownership: each until tine_channel_close, or until it is given away. Threads: any. Fork: a child may make its own.
+/// Parameters: options: NULL for all defaults. a: where the one end goes. b: where the other end goes.
+/// Returns 0; -EINVAL, -E2BIG: an argument or an option has no meaning; -EMFILE, -ENFILE: no descriptor is free;
+/// -ENOMEM: there is no memory.
+/// Ownership: each end is the caller's until tine_channel_close, or until it is given away. Threads: any. Fork: a
+/// child may make channels of its own; calls on its parent's ends return TINE_EFORKED.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_channel_create(
     options: *const tine_channel_options,
@@ -84,11 +86,13 @@ pub unsafe extern "C" fn tine_channel_create(
 
 /// Takes over an end of a channel that has come from another process.
 ///
-/// Parameters: fd: a descriptor of it, received or inherited; it stays the caller's, who should close it: as long as it
-/// is open, the other end does not see this one closed. options: NULL for all defaults. out: where the end goes.
-/// Returns 0; -EBADF: no descriptor; -EINVAL: not an end of a channel, or bad options; TINE_EVERSION: a message of
-/// another version of tine waits in it; -E2BIG, -EMFILE, -ENOMEM.
-/// Ownership: until tine_channel_close, or until it is given away. Threads: any.
+/// Parameters: fd: a descriptor of the end, received or inherited. It stays the caller's, who should close it: as
+/// long as it is open, the other end does not see this end closed. options: NULL for all defaults. out: where the end
+/// goes.
+/// Returns 0; -EBADF: fd is not open; -EINVAL: fd is not an end of a channel, or an option has no meaning;
+/// TINE_EVERSION: a message of another version of tine waits in it; -E2BIG: the options are longer than this version
+/// knows; -EMFILE: no descriptor is free; -ENOMEM: there is no memory.
+/// Ownership: until tine_channel_close, or until it is given away. Threads: any. Fork: a child may call it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_channel_attach(
     fd: c_int,
@@ -106,12 +110,14 @@ pub unsafe extern "C" fn tine_channel_attach(
     }
 }
 
-/// Closes an end. What was sent can still be received at the other one, which then gets -EPIPE.
+/// Closes an end. The other end can still receive what was sent, and then gets -EPIPE.
 ///
-/// In a task, its own end (tine_task_channel) is ended, whoever else has it; it stays valid until the function returns.
+/// A task that closes the end that it was given (tine_task_channel) ends it for every process that has a copy. The
+/// handle stays valid until the function returns.
 ///
-/// Parameters: c: may be NULL. No other thread may be in a call on it, but for a task's own.
-/// Fork: a child closes its copy.
+/// Parameters: c: may be NULL. No other thread may be in a call on the end, unless it is the one that a task was
+/// given.
+/// Threads: any. Fork: a child closes its copy.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_channel_close(c: *mut tine_channel) {
     guard_end(|| {
@@ -126,12 +132,15 @@ pub unsafe extern "C" fn tine_channel_close(c: *mut tine_channel) {
     });
 }
 
-/// Sends one message, waiting for up to timeout_ns nanoseconds for room; 0 tries, TINE_FOREVER waits.
+/// Sends one message, and waits while there is no room for it.
 ///
-/// Parameters: data: copied; may be NULL where length is 0, which is a message too. length: in bytes.
-/// Returns 0: the kernel has it, whole, whatever becomes of this process; -EAGAIN, -ETIMEDOUT: no room; -EPIPE: the other
-/// end is gone; -ENOMEM: no memory for it; -EMFILE: for one longer than 64 KiB, no descriptor is free, or too many are on
-/// their way; -EINTR; -EINVAL; TINE_EFORKED. After any of these nothing was sent.
+/// Parameters: c. data: the message, which is copied; NULL where length is 0. length: in bytes; a message may be
+/// empty. timeout_ns: how long to wait, in nanoseconds; 0 tries.
+/// Returns 0: the kernel has the whole message, whatever happens to this process; -EAGAIN, -ETIMEDOUT: there is no
+/// room; -EPIPE: the other end is gone; -ENOMEM: there is no memory for the message; -EMFILE: the message is longer
+/// than 64 KiB, and no descriptor is free or too many are on their way; -EINTR: a signal came, with
+/// TINE_INTERRUPTIBLE; -EINVAL: c or data is NULL; TINE_EFORKED. After an error nothing was sent.
+/// Threads: any. Fork: TINE_EFORKED in a child.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_channel_send(
     c: *mut tine_channel,
@@ -148,14 +157,18 @@ pub unsafe extern "C" fn tine_channel_send(
     })
 }
 
-/// Receives the next message, waiting for up to timeout_ns nanoseconds for one; 0 tries, TINE_FOREVER waits.
+/// Receives the next message, and waits while there is none.
 ///
-/// Parameters: buffer, capacity: where it goes; NULL where capacity is 0. length: its length in bytes; may be NULL.
-/// Returns 0; -EAGAIN, -ETIMEDOUT: no message; -EPIPE: none, and there will be none: the other end is gone; -EMSGSIZE: it
-/// is longer than capacity; it stays, and *length is what it needs; -ENOMSG: the next is a descriptor, for
-/// tine_channel_receive_fd; it stays; -EMFILE: no descriptor is free, which one longer than 64 KiB needs; it stays;
-/// -EBADMSG: something that tine has not sent; it is thrown away; TINE_EVERSION: the other end has another version of
-/// tine; the message is thrown away; -EINTR; -EINVAL; TINE_EFORKED.
+/// Parameters: c. timeout_ns: how long to wait, in nanoseconds; 0 tries. buffer: where the message goes; NULL where
+/// capacity is 0. capacity: the size of buffer in bytes. length: gets the length of the message in bytes; may be
+/// NULL.
+/// Returns 0; -EAGAIN, -ETIMEDOUT: there is no message; -EPIPE: there is no message, and the other end is gone;
+/// -EINTR: a signal came, with TINE_INTERRUPTIBLE; -EINVAL: c or buffer is NULL; TINE_EFORKED. The message stays
+/// after -EMSGSIZE: it is longer than capacity, and *length is the capacity that it needs; -ENOMSG: it is a
+/// descriptor, for tine_channel_receive_fd; -EMFILE: it is longer than 64 KiB, which needs a descriptor, and none is
+/// free. It is thrown away after -EBADMSG: tine has not sent it; TINE_EVERSION: the other end has another version of
+/// tine.
+/// Threads: any. Fork: TINE_EFORKED in a child.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_channel_receive(
     c: *mut tine_channel,
@@ -179,10 +192,14 @@ pub unsafe extern "C" fn tine_channel_receive(
     })
 }
 
-/// Sends a descriptor: of a file, a segment, an end of another channel. What came before it is received before it.
+/// Sends a descriptor: of a file, a segment, or an end of another channel. It keeps its place in the order of the
+/// messages.
 ///
-/// Parameters: fd: stays the caller's. timeout_ns: as for tine_channel_send.
-/// Returns 0, or the codes of tine_channel_send; -EBADF: fd is no descriptor; -EMFILE: too many are on their way.
+/// Parameters: c. fd: the descriptor, which stays the caller's. timeout_ns: how long to wait, in nanoseconds; 0
+/// tries.
+/// Returns 0, or the codes of tine_channel_send; -EBADF: fd is not open; -EMFILE: too many descriptors are on their
+/// way.
+/// Threads: any. Fork: TINE_EFORKED in a child.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_channel_send_fd(c: *mut tine_channel, fd: c_int, timeout_ns: i64) -> c_int {
     guard(|| {
@@ -193,11 +210,12 @@ pub unsafe extern "C" fn tine_channel_send_fd(c: *mut tine_channel, fd: c_int, t
     })
 }
 
-/// Receives a descriptor, which is the caller's to close, and close-on-exec.
+/// Receives a descriptor.
 ///
-/// Parameters: timeout_ns: as for tine_channel_receive. fd: where it goes.
-/// Returns 0, or the codes of tine_channel_receive; -ENOMSG: the next is a message, for tine_channel_receive; it stays;
-/// -EMFILE: this process has no descriptor free; the one that was sent stays.
+/// Parameters: c. timeout_ns: how long to wait, in nanoseconds; 0 tries. fd: where the descriptor goes.
+/// Returns 0, or the codes of tine_channel_receive. What comes next stays after -ENOMSG: it is a message, for
+/// tine_channel_receive; -EMFILE: this process has no descriptor free.
+/// Ownership: the caller closes the descriptor, which is close-on-exec. Threads: any. Fork: TINE_EFORKED in a child.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_channel_receive_fd(
     c: *mut tine_channel,
@@ -214,10 +232,12 @@ pub unsafe extern "C" fn tine_channel_receive_fd(
     })
 }
 
-/// A descriptor that is readable while there is something to receive, or the other end is gone. For poll, select, epoll,
-/// and to be sent to another process; not to be read or closed.
+/// A descriptor that is readable while there is something to receive, or when the other end is gone. It is for poll,
+/// select and epoll, and can be sent to another process. The program must not read or close it.
 ///
-/// Returns the descriptor, which stays the channel's; -EINVAL; TINE_EFORKED.
+/// Parameters: c.
+/// Returns the descriptor, which stays the channel's; -EINVAL: c is NULL; TINE_EFORKED.
+/// Threads: any. Fork: TINE_EFORKED in a child.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_channel_fd(c: *const tine_channel) -> c_int {
     // SAFETY: `c` is NULL, or a channel's end that is not closed, as the header asks.
@@ -225,8 +245,12 @@ pub unsafe extern "C" fn tine_channel_fd(c: *const tine_channel) -> c_int {
 }
 
 /// The end of a channel that was given to the task (tine_submit_options.channel) or to the process
-/// (tine_process_options.channel); NULL if none was. It is valid until the
-/// function returns, in all threads, and is closed then. To keep it longer, attach its descriptor.
+/// (tine_process_options.channel).
+///
+/// Parameters: task.
+/// Returns the end; NULL: none was given.
+/// Ownership: the end is valid until the function returns, in all threads, and is closed then. To keep it longer,
+/// attach its descriptor. Threads: the task's. Fork: TINE_EFORKED for calls on the end in a child.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_task_channel(task: *const tine_task) -> *mut tine_channel {
     guard_value(std::ptr::null_mut(), || {

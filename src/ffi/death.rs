@@ -7,7 +7,7 @@ use crate::task::death::Death;
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::mem::offset_of;
 
-/// How a process ended.
+/// How a process ended: tine_result.death and tine_exit.death.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct tine_death {
@@ -21,26 +21,26 @@ pub struct tine_death {
     pub code: c_int,
     /// For SIGSEGV, SIGBUS, SIGFPE and SIGILL: the address at fault.
     pub fault_address: *mut c_void,
-    /// The most memory that it had resident at once, in bytes; 0 if nobody can say.
+    /// The most memory that it had resident at once, in bytes; 0 where that is not known.
     pub max_rss_bytes: u64,
-    /// Where it crashed, innermost frame first: lines of module and offset, for addr2line. Never NULL; empty if the
-    /// process left no word.
+    /// Where it crashed, innermost frame first: lines of module and offset, for addr2line. Never NULL; empty where
+    /// the process has left no backtrace.
     pub backtrace: *const c_char,
-    /// How much processor time it took in its own code, in nanoseconds; 0 if nobody can say.
+    /// The processor time that it took in its own code, in nanoseconds; 0 where that is not known.
     pub user_ns: u64,
-    /// And in the kernel's.
+    /// The processor time that the kernel took for it, in nanoseconds; 0 where that is not known.
     pub system_ns: u64,
-    /// 1: it was most likely killed for want of memory: by .max_worker_bytes, or by the kernel, which has killed somebody
-    /// for that since the pool looked last.
+    /// 1: it was most likely killed because memory ran out: by .max_worker_bytes, or by the kernel, which has killed
+    /// a process for want of memory since the pool looked last. 0: there is no sign of that.
     pub out_of_memory: c_int,
-    /// The task that it was running; 0 for an item of a map or loop.
+    /// The task that it was running; 0 where it was running an item of a map or a loop.
     pub task: u64,
-    /// That item.
+    /// The item that it was running.
     pub item: u64,
     /// The function that it was running: its registered name, its symbol, or module and offset. Never NULL.
     pub function: *const c_char,
-    /// The last 64 KiB of what it had written to its standard output and error, with TINE_OUTPUT_CAPTURE, and a zero behind
-    /// them. Never NULL.
+    /// With TINE_OUTPUT_CAPTURE, the last 64 KiB that it had written to its standard output and standard error, with
+    /// a zero byte behind them. Never NULL.
     pub output: *const c_char,
     /// The length of .output in bytes.
     pub output_length: usize,
@@ -71,13 +71,14 @@ pub(crate) fn view(death: Option<&Death>) -> *const tine_death {
     death.map_or(std::ptr::null(), |death| std::ptr::from_ref(death).cast())
 }
 
-/// Writes what is known of a death, for people: how it came about and in what, a line for each frame, and the last that the
-/// process had written.
+/// Writes a report of a death for people: how the process ended and what it was running, a line for each frame, and
+/// the last that it had written.
 ///
-/// It goes past the streams of stdio: call fflush before, where the order of lines matters.
+/// The report does not go through stdio. Where the order of lines matters, call fflush before.
 ///
-/// Parameters: death: a result's .death. fd: where to, 2 for standard error.
-/// Returns 0; -EINVAL: death is NULL; -EIO: it could not be written. Threads: any.
+/// Parameters: death: the .death of a result or an exit. fd: the descriptor to write to, 2 for standard error.
+/// Returns 0; -EINVAL: death is NULL; -EBADF, -EPIPE, -EIO and the like: what write() has failed with.
+/// Threads: any. Fork: a child may call it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_death_print(death: *const tine_death, fd: c_int) -> c_int {
     guard(|| {

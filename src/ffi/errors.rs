@@ -9,12 +9,12 @@ use std::ffi::{CString, c_char, c_int, c_void};
 /// The longest text of a `tine_error`, its terminating zero included.
 pub const TINE_ERROR_TEXT: usize = 240;
 
-/// Waits for ever: a value for every `timeout_ns`. A negative one counts as 0, so `end - now` may be passed when that
-/// time is over.
+/// A timeout_ns that never runs out. A negative timeout_ns counts as 0, so `end - now` may be passed when the end has
+/// gone by.
 pub const TINE_FOREVER: i64 = i64::MAX;
 
-/// What went wrong, in words that name the thing and its value. It belongs to the caller, who points an options
-/// struct's `.error` at it; a call that fails fills it in, one that succeeds leaves it alone.
+/// What went wrong, in words that name the thing and its value. The caller owns it, and points the .error of an
+/// options struct at it. A call that fails fills it in. A call that succeeds leaves it as it is.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct tine_error {
@@ -22,28 +22,30 @@ pub struct tine_error {
     pub size: usize,
     /// The code that the call returned.
     pub code: c_int,
-    /// The text, always terminated.
+    /// The text; a zero always ends it.
     pub text: [c_char; TINE_ERROR_TEXT],
 }
 
 extensible!(tine_error);
 
-/// A flag of every object that can be waited for: its waits end with -EINTR when a signal handler has run while they slept. Those for
-/// locks and queues may go on after a handler that was installed with SA_RESTART, as sem_wait does. A handler that runs just before
-/// a wait sleeps does not end it: not before the first sleep, nor between two, into which waits are cut by wake-ups and, for mutexes,
-/// reader-writer locks, barriers and pools, by a look round now and then. So one signal is a hint: repeat it until the wait has
-/// ended, or let the handler do what ends the wait, tine_event_set() or tine_semaphore_release().
+/// A flag of every object that can be waited for: a wait ends with -EINTR when a signal handler has run while the
+/// wait slept. A wait for a lock or a queue may go on after a handler that was installed with SA_RESTART, as sem_wait
+/// does.
+/// A handler that runs just before a wait sleeps does not end the wait. A wait sleeps in several pieces: it wakes up
+/// in between, and waits for mutexes, reader-writer locks, barriers and pools look round now and then. So one signal
+/// is a hint. Repeat the signal until the wait has ended, or let the handler do what ends the wait: tine_event_set()
+/// or tine_semaphore_release().
 pub const TINE_INTERRUPTIBLE: u32 = 1;
 
 /// tine_init has not run in this process.
 pub const TINE_ENOINIT: c_int = -5001;
-/// The worker processes could not be started, or end as soon as they are.
+/// The worker processes could not be started, or end as soon as they have been started.
 pub const TINE_EWORKERSTART: c_int = -5002;
 /// The process that ran the task died.
 pub const TINE_EDIED: c_int = -5003;
-/// The task's function returned a number below -4095, which is not its to use.
+/// The task's function returned a number below -4095. These numbers are tine's own.
 pub const TINE_EBADCODE: c_int = -5004;
-/// Items of a map failed; their own states say why.
+/// Items of a map failed. The status of each item says why.
 pub const TINE_EITEMS: c_int = -5005;
 /// The function pointer is not code of a loaded module.
 pub const TINE_EFUNCTION: c_int = -5006;
@@ -57,17 +59,17 @@ pub const TINE_EID: c_int = -5009;
 pub const TINE_ESHUTDOWN: c_int = -5010;
 /// The object belongs to the process that this one was forked from.
 pub const TINE_EFORKED: c_int = -5011;
-/// The call is the host's and was made in a worker.
+/// The call was made in a worker, and only the host may make it.
 pub const TINE_EWORKER: c_int = -5012;
 /// Nothing is outstanding, so there is nothing to wait for.
 pub const TINE_EEMPTY: c_int = -5013;
 /// The other process runs another build of tine.
 pub const TINE_EVERSION: c_int = -5014;
-/// The task used more memory than its worker may.
+/// The task used more memory than its worker may have.
 pub const TINE_EMEMORY: c_int = -5016;
-/// An error inside tine; the object should not be used further.
+/// An error inside tine. The object should not be used any further.
 pub const TINE_EPANIC: c_int = -5017;
-/// Too late: tine_init has already run.
+/// tine_init has already run, and the call has to come before it.
 pub const TINE_ELATE: c_int = -5018;
 
 /// Fills the caller's error, where there is one, and gives the code back.
@@ -87,43 +89,55 @@ pub(crate) fn report(place: *mut tine_error, error: &Error) -> c_int {
     error.code().0
 }
 
-/// One sentence that says what `rc` means. Never NULL; the string is static. Any thread, any process.
+/// One sentence that says what a code means.
+///
+/// Parameters: rc: what a call has returned.
+/// Returns the sentence: a static string, never NULL.
+/// Threads: any. Fork: a child may call it.
 #[unsafe(no_mangle)]
 pub extern "C" fn tine_strerror(rc: c_int) -> *const c_char {
     guard_value(c"unknown error".as_ptr(), || Code(rc).text().as_ptr())
 }
 
-/// The name of the constant behind `rc`: "EINVAL", "TINE_EDIED", "OK" for a success, "UNKNOWN" for what is none. Never
-/// NULL; the string is static. Any thread, any process.
+/// The name of the constant behind a code: "EINVAL" or "TINE_EDIED".
+///
+/// Parameters: rc: what a call has returned.
+/// Returns the name, a static string, never NULL: "OK" for 0 and counts, "UNKNOWN" for a number that is no code.
+/// Threads: any. Fork: a child may call it.
 #[unsafe(no_mangle)]
 pub extern "C" fn tine_errname(rc: c_int) -> *const c_char {
     guard_value(c"UNKNOWN".as_ptr(), || Code(rc).name().as_ptr())
 }
 
-/// The version of the library that runs, as "0.1.0"; the header's is TINE_VERSION. The string is static.
+/// The version of the library that runs. TINE_VERSION is the version of the header.
+///
+/// Returns the version, as "0.1.0": a static string, never NULL.
+/// Threads: any. Fork: a child may call it.
 #[unsafe(no_mangle)]
 pub extern "C" fn tine_version() -> *const c_char {
     concat!(env!("CARGO_PKG_VERSION"), "\0").as_ptr().cast()
 }
 
-/// A level of tine_log_fn: the process that says it ends.
+/// A level of tine_log_fn: the process that writes the line ends.
 pub const TINE_LOG_ERROR: c_int = 0;
-/// A level of tine_log_fn: a mistake of the program's; the process goes on.
+/// A level of tine_log_fn: the program has made a mistake, and the process goes on.
 pub const TINE_LOG_WARNING: c_int = 1;
 
-/// A program's own log. text is one line without its end, and valid until the function returns. It may be called in any thread, also
-/// while tine holds locks of its own: it must not call tine, throw, or jump out.
+/// A program's own log. text is one line without a line feed, and is valid until the function returns.
+/// It may be called in any thread, also while tine holds locks of its own. So it must not call tine, throw an
+/// exception, or jump out.
 pub type tine_log_fn = Option<unsafe extern "C" fn(level: c_int, text: *const c_char, user: *mut c_void)>;
 
-/// Has what tine says to people go to a function: why a process that was started cannot be a worker, and what TINE_CHECK=1 finds.
-/// Without a function it goes to standard error.
+/// Directs the lines that tine writes for people to a function: why a process that was started cannot be a worker,
+/// and what TINE_CHECK=1 finds. Without a function they go to standard error.
 ///
-/// Errors of calls are not among it: their text goes to the caller's tine_error. A worker that is a fresh copy of the program has
-/// the log that the program sets before tine_init; one that is forked from the host has the host's.
+/// The errors of calls are not logged: their text goes to the caller's tine_error. A worker that is a fresh copy of
+/// the program has the log that the program sets before tine_init. A worker that is forked from the host has the
+/// host's log.
 ///
-/// Parameters: log: NULL for standard error. user: passed on. Both count for the whole process from now on; a call of the former
-/// log that has begun goes on, so what it uses must stay.
-/// Threads: any. Fork: a child keeps it.
+/// Parameters: log: the function; NULL for standard error. user: passed to the function. Both count for the whole
+/// process from now on. A call of the former log that has begun goes on, so what the former log uses must stay.
+/// Threads: any. Fork: a child keeps the log.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_set_log(log: tine_log_fn, user: *mut c_void) {
     guard_value((), || {

@@ -24,7 +24,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-/// A heap: that of a pool, or one of its own in a segment, for processes that have no pool in common.
+/// A heap: the one of a pool, or one of its own in a segment, for processes that have no pool in common.
 pub struct tine_heap {
     /// Behind `of`, for as long as that lives.
     heap: NonNull<Heap>,
@@ -48,15 +48,16 @@ unsafe impl Send for tine_heap {}
 // one's own bear being used by several threads at once, and the tag is an atomic.
 unsafe impl Sync for tine_heap {}
 
-/// What a heap holds.
+/// The contents of a heap: see tine_heap_stats.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct tine_heap_info {
     /// sizeof(tine_heap_info).
     pub size: usize,
-    /// Bytes of the system's memory that are reserved for the heap; for one in a segment, for the segment.
+    /// Bytes of the system's memory that are reserved for the heap. A heap in a segment has all of the segment
+    /// reserved.
     pub reserved_bytes: u64,
-    /// The most that were reserved at once.
+    /// The most bytes that were reserved at one time.
     pub peak_bytes: u64,
     /// Bytes of allocated blocks, rounded up to block sizes, of all processes together.
     pub used_bytes: u64,
@@ -66,7 +67,7 @@ pub struct tine_heap_info {
 
 extensible!(tine_heap_info);
 
-/// What one process has allocated in a heap, and nobody has freed.
+/// The blocks that one process has allocated in a heap and that nobody has freed: see tine_heap_processes.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct tine_heap_usage {
@@ -74,7 +75,7 @@ pub struct tine_heap_usage {
     pub size: usize,
     /// The process.
     pub pid: c_int,
-    /// 1: it has the heap; 0: it has died, or closed the heap.
+    /// 1: the process has the heap; 0: it has died, or has closed the heap.
     pub alive: c_int,
     /// Bytes of its blocks, rounded up to block sizes.
     pub bytes: u64,
@@ -82,15 +83,15 @@ pub struct tine_heap_usage {
     pub blocks: u64,
 }
 
-/// Called with what one process has. A return other than 0 ends the listing.
+/// Called with the blocks of one process. Returning another number than 0 ends the listing.
 pub type tine_heap_usage_fn =
     Option<unsafe extern "C-unwind" fn(usage: *const tine_heap_usage, user: *mut c_void) -> c_int>;
 
-/// Called with one block and its size in bytes. A return other than 0 ends the listing.
+/// Called with one block and its size in bytes. Returning another number than 0 ends the listing.
 pub type tine_heap_block_fn =
     Option<unsafe extern "C-unwind" fn(block: *mut c_void, length: usize, user: *mut c_void) -> c_int>;
 
-/// What tine_heap_create and tine_heap_attach can be told.
+/// Options of tine_heap_create and tine_heap_attach.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct tine_heap_options {
@@ -104,19 +105,23 @@ extensible!(tine_heap_options: Options);
 
 /// The heap of a pool. tine_alloc(pool, size) is short for tine_heap_alloc(tine_pool_heap(pool), size), and so on.
 ///
-/// Parameters: pool: in a worker, what tine_task_pool gives.
-/// Returns the heap, which lives and ends with the pool; NULL for NULL. Threads: any.
+/// Parameters: pool: in a worker, what tine_task_pool returns.
+/// Returns the heap, which lives and ends with the pool; NULL: pool is NULL.
+/// Threads: any. Fork: a child may call it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_pool_heap(pool: *mut tine_pool) -> *mut tine_heap {
     // SAFETY: `pool` is NULL, or a pool that tine gave and that has not been destroyed, as the header asks.
     unsafe { heap_of(pool) }.cast_mut()
 }
 
-/// The heap of this process in which an address lies: the pool's, or one that tine_heap_create or tine_heap_attach has
-/// opened and that is not closed. So it tells whether the heap behind a pointer that was kept is still open.
+/// The heap in which an address lies: a pool's, or one that tine_heap_create or tine_heap_attach has opened in this
+/// process. So it tells for a pointer that was kept whether its heap is still open. A worker finds the heap of its
+/// pool once it has called tine_task_pool.
 ///
-/// Returns the heap, as its other calls take it, or NULL. In a worker its pool's is found once tine_task_pool was called.
-/// Ownership: as before. Threads: any, while no other closes the heap. Fork: NULL in a child, but for heaps of its own.
+/// Parameters: address: any.
+/// Returns the heap; NULL: the address lies in no heap that is open here.
+/// Ownership: the heap stays whose it was. Threads: any, while no other thread closes the heap. Fork: a child finds
+/// only heaps of its own.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_heap_find(address: *const c_void) -> *mut tine_heap {
     guard_value(std::ptr::null_mut(), || {
@@ -124,10 +129,11 @@ pub unsafe extern "C" fn tine_heap_find(address: *const c_void) -> *mut tine_hea
     })
 }
 
-/// A pointer that goes with a heap's handle in this process, for who writes a language's binding: `tag` from now on if there was
-/// none. NULL asks only.
+/// Attaches a pointer to a heap's handle in this process, for a language's binding. The first tag stays.
 ///
-/// Returns the pointer that goes with it now; NULL: none, or `heap` is NULL. Threads: any; of several that give one, one does.
+/// Parameters: heap. tag: any pointer; NULL only asks.
+/// Returns the tag that the heap has now; NULL: it has none, or heap is NULL.
+/// Threads: any. Of several threads that give a tag, one succeeds. Fork: a child may call it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_heap_tag(heap: *mut tine_heap, tag: *mut c_void) -> *mut c_void {
     guard_value(std::ptr::null_mut(), || {
@@ -141,14 +147,17 @@ pub unsafe extern "C" fn tine_heap_tag(heap: *mut tine_heap, tag: *mut c_void) -
     })
 }
 
-/// Makes a heap in a segment, which it takes up as a whole. Every process that has the segment may attach, and allocate
-/// and free blocks in it; a pointer to a block means the same in all of them.
+/// Makes a heap in a segment, and uses up the whole segment. Every process that has the segment may attach, and
+/// allocate and free blocks in it. A pointer to a block is valid in all of them.
 ///
-/// Parameters: s: of at least 256 KiB, without TINE_SEGMENT_READ_ONLY and TINE_SEGMENT_ANY_ADDRESS, and not used for
-/// anything else. options: NULL for all defaults. out: where the heap goes.
-/// Returns 0; -EEXIST: there is a heap in the segment, or something else; -EINVAL: the segment is too small, or not at its
-/// address; -EACCES: it is for reading only; -EMFILE; -ENOMEM: then there is no heap in it.
-/// Ownership: tine_heap_close, which tine_segment_close wants first. Threads: any. Fork: a child attaches for itself.
+/// Parameters: s: a segment of at least 256 KiB, without TINE_SEGMENT_READ_ONLY and TINE_SEGMENT_ANY_ADDRESS, that is
+/// used for nothing else. options: NULL for all defaults. out: where the heap goes.
+/// Returns 0; -EEXIST: a heap, or something else, is in the segment already; -EINVAL: the segment is too small, or
+/// not mapped at its own address, or an argument is NULL; -EACCES: the segment can only be read; -E2BIG: the options
+/// are longer than this version knows; -EMFILE: no descriptor is free; -ENOMEM: there is no memory. After an error no
+/// heap is in the segment.
+/// Ownership: until tine_heap_close, which comes before tine_segment_close. Threads: any. Fork: a child attaches for
+/// itself.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_heap_create(
     s: *mut tine_segment,
@@ -162,10 +171,13 @@ pub unsafe extern "C" fn tine_heap_create(
 
 /// Opens the heap that another process has made in a segment.
 ///
-/// Parameters: s; options: NULL for all defaults; out: where the heap goes.
-/// Returns 0; -EINVAL: there is no heap in the segment, or the segment is not at its address; TINE_EVERSION: the heap was made
-/// by another version of tine; -ENOSPC: it is open 252 times; -EACCES: the segment is for reading only; -EMFILE; -ENOMEM.
-/// Ownership: tine_heap_close. Threads: any. Fork: a child attaches for itself.
+/// Parameters: s: the segment. options: NULL for all defaults. out: where the heap goes.
+/// Returns 0; -EINVAL: there is no heap in the segment, the segment is not mapped at its own address, or an argument
+/// is NULL; TINE_EVERSION: the heap was made by another version of tine; -ENOSPC: the heap is open 252 times;
+/// -EACCES: the segment can only be read; -E2BIG: the options are longer than this version knows; -EMFILE: no
+/// descriptor is free; -ENOMEM: there is no memory.
+/// Ownership: until tine_heap_close, which comes before tine_segment_close. Threads: any. Fork: a child attaches for
+/// itself.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_heap_attach(
     s: *mut tine_segment,
@@ -177,15 +189,18 @@ pub unsafe extern "C" fn tine_heap_attach(
     unsafe { make(s, options, out, OwnHeap::attach) }
 }
 
-/// Leaves a heap that tine_heap_create or tine_heap_attach has given. The blocks stay: those of this process are listed
-/// under its number. Queues in it stay for other processes; in this one their descriptors are closed, and their pointers
-/// are -EINVAL, unless it has the same heap open once more.
+/// Closes a heap that tine_heap_create or tine_heap_attach has opened. Its blocks stay, and those of this process are
+/// listed under this process's number.
 ///
-/// Parameters: heap: may be NULL. No other thread may use it any more.
-/// Returns 0; -EINVAL: it is a pool's; -EBUSY: a thread of this process is in a call on a queue in the heap, or has a
-/// message of one in its hands, or holds a lock in it or waits for one, as far as that can be known;
-/// -ENOMEM: it has the descriptors of thousands of queues, and no memory to list them. Then everything is as it was.
-/// Fork: in a child it forgets the heap, which the parent has.
+/// Queues in the heap stay for other processes. Here their descriptors are closed, and calls on them return -EINVAL,
+/// unless this process has the heap open once more.
+///
+/// Parameters: heap: may be NULL. No other thread may use the heap any more.
+/// Returns 0; -EINVAL: the heap is a pool's; -EBUSY: a thread of this process is in a call on a queue in the heap,
+/// has reserved a message or looks at one, holds a lock in the heap, or waits for one, as far as that can be known;
+/// -ENOMEM: the heap has descriptors of thousands of queues, and there is no memory to list them. After an error
+/// everything is as it was.
+/// Threads: any. Fork: in a child it releases the child's copy, and the parent keeps the heap.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_heap_close(heap: *mut tine_heap) -> c_int {
     guard(|| {
@@ -206,24 +221,35 @@ pub unsafe extern "C" fn tine_heap_close(heap: *mut tine_heap) -> c_int {
     })
 }
 
-/// A block: what tine_alloc says of a pool's holds for any heap, with the processes that have the heap for those of the
-/// pool.
+/// Allocates a block, as tine_alloc does. The processes that have the heap are to it what the processes of a pool are
+/// to the pool's heap.
 ///
-/// Returns the block, or NULL. Threads: any; not in a signal handler. Fork: NULL in a child.
+/// Parameters: heap. size: in bytes; 0 gives a block as well.
+/// Returns the block, a multiple of 16, with any content; NULL: there is no memory, the heap is full, or heap is
+/// NULL.
+/// Ownership: as for tine_alloc. Threads: any; not in a signal handler. Fork: NULL in a child.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_heap_alloc(heap: *mut tine_heap, size: usize) -> *mut c_void {
     // SAFETY: `heap` is NULL, or a heap that is neither closed nor of a destroyed pool, as the header asks.
     unsafe { allocate(heap, size) }
 }
 
-/// As tine_calloc.
+/// Allocates a block for an array, and sets all of it to zero, as tine_calloc does.
+///
+/// Parameters: heap. count: how many elements. size: of each element, in bytes.
+/// Returns the block; NULL: as for tine_heap_alloc, and where the product of count and size overflows.
+/// Ownership: as for tine_alloc. Threads: any; not in a signal handler. Fork: NULL in a child.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_heap_calloc(heap: *mut tine_heap, count: usize, size: usize) -> *mut c_void {
     // SAFETY: `heap` is NULL, or a heap that is neither closed nor of a destroyed pool, as the header asks.
     unsafe { allocate_zeroed(heap, count, size) }
 }
 
-/// As tine_alloc_aligned.
+/// Allocates a block whose address is a multiple of alignment, as tine_alloc_aligned does.
+///
+/// Parameters: heap. alignment: in bytes, a power of two. size: in bytes.
+/// Returns the block; NULL: as for tine_heap_alloc, and where alignment is not a power of two.
+/// Ownership: as for tine_alloc. Threads: any; not in a signal handler. Fork: NULL in a child.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_heap_alloc_aligned(
     heap: *mut tine_heap,
@@ -234,7 +260,12 @@ pub unsafe extern "C" fn tine_heap_alloc_aligned(
     unsafe { allocate_aligned(heap, alignment, size) }
 }
 
-/// As tine_realloc.
+/// Makes a block longer or shorter, as tine_realloc does.
+///
+/// Parameters: heap. block: of that heap; NULL: the call is tine_heap_alloc. size: in bytes; 0 gives a block as well.
+/// Returns the block in place of the old one; NULL: there is no memory, or block is not a block. Then the old block
+/// is as it was.
+/// Ownership: as for tine_alloc. Threads: any; no other thread may use the block meanwhile. Fork: NULL in a child.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_heap_realloc(
     heap: *mut tine_heap,
@@ -245,28 +276,37 @@ pub unsafe extern "C" fn tine_heap_realloc(
     unsafe { reallocate(heap, block, size) }
 }
 
-/// As tine_free, with an answer.
+/// Frees a block, as tine_free does, and says whether it could.
 ///
-/// Returns 0, in the heap's own process for NULL too; -EINVAL: the block was freed already, or is no block's start, or
-/// not in this heap: nothing is changed (with TINE_CHECK=1 in the environment the process ends, with a message);
-/// TINE_EFORKED. Where another process has made the heap longer, and this one cannot look how long it is, nothing is
-/// changed either: -ENOMEM, or -EPERM and -ENOSYS where that look is refused; the block can be freed later.
+/// Parameters: heap. block: of that heap; NULL: nothing happens.
+/// Returns 0; -EINVAL: the block has been freed already, is not the start of a block, or is not in this heap. Then
+/// nothing has changed; with TINE_CHECK=1 in the environment the process ends with a message. -ENOMEM, -EPERM,
+/// -ENOSYS: another process has made the heap longer, and this process cannot find out how long it is, for want of
+/// memory or because the kernel refuses the call. Then nothing has changed, and the block can be freed later.
+/// TINE_EFORKED.
+/// Threads: any; not in a signal handler. Fork: TINE_EFORKED in a child.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_heap_free(heap: *mut tine_heap, block: *mut c_void) -> c_int {
     // SAFETY: `heap` is NULL, or a heap that is neither closed nor of a destroyed pool, as the header asks.
     unsafe { free(heap, block) }
 }
 
-/// As tine_block_size.
+/// The size of a block, all of which may be used, as tine_block_size gives it.
+///
+/// Parameters: heap. block: of that heap.
+/// Returns the size in bytes, at least what was asked for; 0: block is NULL, or not the start of an allocated block.
+/// Threads: any. Fork: 0 in a child.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_heap_block_size(heap: *mut tine_heap, block: *const c_void) -> usize {
     // SAFETY: `heap` is NULL, or a heap that is neither closed nor of a destroyed pool, as the header asks.
     unsafe { block_size(heap, block) }
 }
 
-/// Whether all of these bytes lie in memory of the heap.
+/// Tells whether an array of bytes lies in the heap's memory.
 ///
-/// Returns 1 or 0; 0 for NULL; -EINVAL; TINE_EFORKED. Threads: any.
+/// Parameters: heap. pointer: the first byte. length: in bytes.
+/// Returns 1: all the bytes do; 0: they do not, or pointer is NULL; -EINVAL: heap is NULL; TINE_EFORKED.
+/// Threads: any. Fork: TINE_EFORKED in a child.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_heap_contains(
     heap: *mut tine_heap,
@@ -280,10 +320,11 @@ pub unsafe extern "C" fn tine_heap_contains(
     })
 }
 
-/// What the heap holds, counted by a walk over it; other processes may allocate and free meanwhile.
+/// Counts what is in the heap, by a walk over it. Other processes may allocate and free meanwhile.
 ///
-/// Parameters: heap; out: a tine_heap_info, with its .size set.
-/// Returns 0; -EINVAL; TINE_EFORKED. Threads: any.
+/// Parameters: heap. out: a tine_heap_info with its .size set.
+/// Returns 0; -EINVAL: heap or out is NULL, or the .size is less than 16; TINE_EFORKED.
+/// Threads: any. Fork: TINE_EFORKED in a child.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_heap_stats(heap: *mut tine_heap, out: *mut tine_heap_info) -> c_int {
     guard(|| {
@@ -305,12 +346,14 @@ pub unsafe extern "C" fn tine_heap_stats(heap: *mut tine_heap, out: *mut tine_he
     })
 }
 
-/// Lists what each process has in the heap: those that have it, and those that have ended and left blocks. Of a pool's:
-/// the host, each worker, and each worker that has died and left blocks.
+/// Lists the blocks of each process: of those that have the heap, and of those that have ended and left blocks. In a
+/// pool's heap these are the host, each worker, and each worker that has died and left blocks.
 ///
-/// Parameters: heap; visit: called once for each, on this thread; it may use the heap. user: passed on.
-/// Returns how many there are, or what visit returned other than 0; -EINVAL; -ENOMEM; TINE_EFORKED; TINE_EWORKER for a pool's
-/// heap. Threads: any.
+/// Parameters: heap. visit: called once for each process, on this thread; it may use the heap. user: passed to visit.
+/// Returns how many processes there are; another number than 0 that visit has returned; -EINVAL: heap or visit is
+/// NULL; -ENOMEM: there is no memory for the list; TINE_EFORKED; TINE_EWORKER: the heap is the pool's, and this is a
+/// worker.
+/// Threads: any. Fork: TINE_EFORKED in a child.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_heap_processes(
     heap: *mut tine_heap,
@@ -346,14 +389,17 @@ pub unsafe extern "C" fn tine_heap_processes(
     })
 }
 
-/// Lists the blocks that a process had when it died, or closed the heap, and nobody has freed since.
+/// Lists the blocks that a process had when it died or closed the heap, and that nobody has freed since.
 ///
-/// They stay as they are: other processes may have pointers to them. Memory that tine itself had taken for a worker
-/// is not among them, it is free again.
+/// The blocks stay as they are: other processes may have pointers to them. Memory that tine itself had allocated for
+/// a worker is not among them, because it has been freed.
 ///
-/// Parameters: heap; pid; visit: called once for each block, on this thread; it may free it. user: passed on.
-/// Returns how many there are, 0 for a process that left nothing, or what visit returned other than 0; -EINVAL; -ENOMEM;
-/// TINE_EFORKED; TINE_EWORKER for a pool's heap. Threads: any.
+/// Parameters: heap. pid: the process. visit: called once for each block, on this thread; it may free the block.
+/// user: passed to visit.
+/// Returns how many blocks there are, 0 for a process that left none; another number than 0 that visit has returned;
+/// -EINVAL: heap or visit is NULL; -ENOMEM: there is no memory for the list; TINE_EFORKED; TINE_EWORKER: the heap is
+/// the pool's, and this is a worker.
+/// Threads: any. Fork: TINE_EFORKED in a child.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_heap_blocks(
     heap: *mut tine_heap,
@@ -387,11 +433,13 @@ pub unsafe extern "C" fn tine_heap_blocks(
     })
 }
 
-/// Frees all blocks that a process had when it died: for when nobody has a pointer to any of them.
+/// Frees all blocks that a process had when it died or closed the heap. It is for when nobody has a pointer to any of
+/// them.
 ///
-/// Parameters: heap; pid: of a process that has died or closed the heap.
-/// Returns how many blocks it freed; -EBUSY: the process is not known to have ended; -EINVAL; TINE_EFORKED; TINE_EWORKER
-/// for a pool's heap. Threads: any.
+/// Parameters: heap. pid: the process.
+/// Returns how many blocks it has freed; -EBUSY: the process is not known to have ended; -EINVAL: heap is NULL;
+/// TINE_EFORKED; TINE_EWORKER: the heap is the pool's, and this is a worker.
+/// Threads: any. Fork: TINE_EFORKED in a child.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_heap_release_process(heap: *mut tine_heap, pid: c_int) -> c_int {
     guard(|| {
@@ -407,12 +455,15 @@ pub unsafe extern "C" fn tine_heap_release_process(heap: *mut tine_heap, pid: c_
     })
 }
 
-/// Gives the memory that nothing is in back to the system, whoever had allocated and freed it. Without it, some of a pool's heap
-/// stays reserved for the next blocks (32 MiB, half of what is in use, or four times the largest block that was freed lately), and
-/// all of a segment; memory that was given back is reserved anew for the next blocks, or they are NULL.
+/// Gives unused memory back to the system, whoever had allocated and freed it.
+///
+/// Without this call, a pool's heap keeps some of it for the next blocks: 32 MiB, half of what is in use, or four
+/// times the largest block that was freed lately, whichever is most. A heap in a segment keeps all of it. Memory that
+/// was given back is reserved anew for the next blocks; where that is not possible, they are NULL.
 ///
 /// Parameters: heap.
-/// Returns 0; -EINVAL; TINE_EFORKED. Threads: any.
+/// Returns 0; -EINVAL: heap is NULL; TINE_EFORKED.
+/// Threads: any. Fork: TINE_EFORKED in a child.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_heap_trim(heap: *mut tine_heap) -> c_int {
     guard(|| {

@@ -11,84 +11,94 @@ use crate::ffi::task::tine_task;
 use crate::pool::{Failure, Map, MapCall, Schedule};
 use std::ffi::{c_char, c_int, c_void};
 
-/// The function of a map: once per item. What it returns is the item's status, as for tine_fn.
+/// The function of a map, called once per item. Its return value is the item's status, as for tine_fn.
 pub type tine_item_fn =
     Option<unsafe extern "C-unwind" fn(task: *mut tine_task, r#in: *const c_void, out: *mut c_void) -> c_int>;
 
-/// The function of a loop: once per chunk of the range, from begin up to but not including end.
+/// The function of a loop, called once per chunk of the range, from begin up to but not including end. Its return
+/// value is the chunk's status, as for tine_fn.
 pub type tine_range_fn =
     Option<unsafe extern "C-unwind" fn(task: *mut tine_task, begin: usize, end: usize) -> c_int>;
 
-/// After the first item that fails no other begins: those that had not fail with -ECANCELED and TINE_NOT_STARTED.
+/// No item begins any more once an item has failed. Items that have not begun then fail with -ECANCELED and
+/// TINE_NOT_STARTED.
 pub const TINE_STOP_ON_FAILURE: u32 = 1 << 17;
 
-/// Chunks of .chunk items; where that is 0, of as many as take about a millisecond, fewer towards the end.
+/// Chunks of .chunk items. Where .chunk is 0, chunks of as many items as take about a millisecond, and smaller ones
+/// towards the end.
 pub const TINE_SCHEDULE_MEASURED: c_int = 0;
 /// One chunk for each worker.
 pub const TINE_SCHEDULE_STATIC: c_int = 1;
-/// Chunks of half of a worker's share of what is left, and never fewer items than .chunk but for the last.
+/// Chunks of half of a worker's share of the items that are left. No chunk but the last has fewer items than .chunk.
 pub const TINE_SCHEDULE_GUIDED: c_int = 2;
 
-/// What a map or a loop can be told.
+/// Options of tine_map and tine_for.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct tine_map_options {
     /// sizeof(tine_map_options).
     pub size: usize,
-    /// Filled in when the call fails, though not for TINE_EITEMS; may be NULL.
+    /// Filled in when the call fails, but not for TINE_EITEMS; may be NULL.
     pub error: *mut tine_error,
-    /// The name of a registered function, where fn is NULL. It is a tine_fn, called once per item: tine_input is the
-    /// item, tine_output its place in out.
+    /// The name of a registered function, where fn is NULL. The function is a tine_fn, called once per item:
+    /// tine_input is the item, and tine_output is the item's place in out.
     pub name: *const c_char,
-    /// Bytes that every call sees through tine_context; copied, unless they lie in the pool's heap. NULL: none.
+    /// Bytes that every call sees through tine_context; NULL: none. They are copied, unless they lie in the pool's
+    /// heap.
     pub context: *const c_void,
-    /// Their length.
+    /// The length of .context in bytes.
     pub context_length: usize,
-    /// How many items go to a worker at a time; 0: as many as take about a millisecond, fewer towards the end. It
-    /// decides the speed and nothing else: results, errors and progress are each item's own. The last chunks are taken
-    /// back from slow workers item by item when others have nothing left to do.
+    /// How many items go to a worker at a time; 0: as many as take about a millisecond, and fewer towards the end. It
+    /// decides the speed alone: results, errors and progress are those of single items. When other workers have
+    /// nothing left to do, the items of the last chunks are taken back from slow workers.
     pub chunk: usize,
-    /// An int for each item, which becomes its status; may be NULL.
+    /// An array with an int for each item, which gets the item's status; may be NULL.
     pub status: *mut c_int,
-    /// How long the call of each item may take, in nanoseconds; 0: the pool's .deadline_ns; TINE_FOREVER: any time. An
-    /// item that takes longer fails with -ETIMEDOUT, and no other with it. In a loop, of each chunk.
+    /// How long the call of each item may take, in nanoseconds; 0: the pool's .deadline_ns; TINE_FOREVER: without a
+    /// limit. An item that takes longer fails with -ETIMEDOUT, and no other item fails with it. In a loop it counts
+    /// for each chunk.
     pub item_deadline_ns: i64,
-    /// How often an item may be run again after its process has died with it. Without TINE_IDEMPOTENT any number but 0 is
-    /// -EINVAL.
+    /// How often an item may be run again after the process that ran it has died. Without TINE_IDEMPOTENT only 0 is
+    /// accepted.
     pub retries: u32,
     /// TINE_IDEMPOTENT, TINE_STOP_ON_FAILURE.
     pub flags: u32,
-    /// Called for each item that has failed, on the thread that called the map; may be NULL. In a loop, for each chunk
-    /// that has failed, with where it begins. The result is valid until the callback returns.
+    /// Called for each item that has failed, on the thread that called the map; may be NULL. In a loop it is called
+    /// for each chunk that has failed, and item is where the chunk begins. The result is valid until the callback
+    /// returns.
     pub on_failure: Option<unsafe extern "C" fn(result: *const tine_result, item: usize, user: *mut c_void)>,
-    /// Called now and then, and at the end, with how many items have been dealt with, on the thread that called the
-    /// map; may be NULL.
+    /// Called now and then, and at the end, on the thread that called the map, with the number of items that have
+    /// settled; may be NULL.
     pub progress: Option<unsafe extern "C" fn(done: usize, total: usize, user: *mut c_void)>,
-    /// Given to the callbacks.
+    /// A word of the caller's, which is passed to the callbacks.
     pub user: *mut c_void,
-    /// TINE_SCHEDULE_MEASURED, TINE_SCHEDULE_STATIC or TINE_SCHEDULE_GUIDED: it decides as little as .chunk does.
+    /// TINE_SCHEDULE_MEASURED, TINE_SCHEDULE_STATIC or TINE_SCHEDULE_GUIDED. As .chunk does, it decides the speed
+    /// alone.
     pub schedule: c_int,
-    /// How many bytes of inputs and outputs a chunk may have at most, though at least one item; 0: any number. In a
-    /// loop any number but 0 is -EINVAL.
+    /// The most bytes of inputs and outputs in a chunk, unless a single item has more; 0: any number. In a loop only
+    /// 0 is accepted.
     pub chunk_bytes: usize,
 }
 
 extensible!(tine_map_options: Options);
 
-/// Calls a function for each item of an array, on all workers, and waits until all items have been dealt with.
+/// Calls a function for each item of an array, on all workers, and waits until all items have settled.
 ///
-/// Arrays in the pool's heap are used where they are; others are copied chunk by chunk, and outputs are copied back
-/// for items that succeed. A worker that dies costs the one item that it was running.
+/// Arrays in the pool's heap are used where they are. Others are copied chunk by chunk, and the outputs of items that
+/// succeed are copied back. A worker that dies costs the one item that it was running.
 ///
-/// Parameters: pool. fn, or NULL and the option .name. in, in_stride: the first item, and the bytes from one to the
-/// next. out, out_stride: the same for what becomes of them; NULL and 0 for nothing. count: how many; 0 returns at
-/// once. options: NULL for all defaults.
-/// Returns 0: every item succeeded; TINE_EITEMS: some did not, .status and .on_failure say which; -EINVAL: a NULL
-/// array, a stride of 0, bad options; -EOVERFLOW: more bytes than there can be; -EFAULT: an array reaches beyond the
-/// heap; -ENOMEM; -EINTR, with the items that had begun finished and others -ECANCELED; TINE_EFUNCTION,
-/// TINE_EMODULE, TINE_ENAME; TINE_ESHUTDOWN, TINE_EWORKERSTART, TINE_EFORKED, TINE_EWORKER.
-/// Threads: any, several maps at a time too. The callbacks may call tine, but not destroy the pool, nor wait for its
-/// shutdown, which waits for the map.
+/// Parameters: pool. fn: the function, or NULL where the option .name is given. in: the first input. in_stride: the
+/// bytes from one input to the next. out: the first output; NULL for no outputs. out_stride: the bytes from one
+/// output to the next; 0 for no outputs. count: how many items; with 0 the call returns at once. options: NULL for
+/// all defaults.
+/// Returns 0: every item has succeeded; TINE_EITEMS: items have failed, and .status and .on_failure say which;
+/// -EINVAL: an array is NULL, a stride is 0, or an option has no meaning; -E2BIG: the options are longer than this
+/// version knows; -EOVERFLOW: there are more bytes than an address space has; -EFAULT: an array reaches beyond the
+/// heap; -ENOMEM: there is no memory for the chunks; -EINTR: a signal came. Then the items that had begun have
+/// finished, and the others have failed with -ECANCELED. Also TINE_EFUNCTION, TINE_EMODULE, TINE_ENAME,
+/// TINE_ESHUTDOWN, TINE_EWORKERSTART: as for tine_submit; TINE_EFORKED; TINE_EWORKER.
+/// Threads: any, and several maps may run at a time. The callbacks may call tine. They must neither destroy the pool
+/// nor wait for its shutdown, which waits for the map. Fork: TINE_EFORKED in a child.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_map(
     pool: *mut tine_pool,
@@ -113,11 +123,13 @@ pub unsafe extern "C" fn tine_map(
     }
 }
 
-/// Calls a function for chunks of a range, on all workers, until all of it has been dealt with.
+/// Calls a function for chunks of a range, on all workers, and waits until the whole range has settled.
 ///
-/// Parameters: pool. fn. begin, end: the range, without end. options: as for tine_map, without .name; .chunk is the
-/// length of a chunk, and a chunk that fails fails all its items.
-/// Returns as tine_map; -EINVAL where end is less than begin.
+/// Parameters: pool. fn: the function. begin: where the range begins. end: the first number behind the range.
+/// options: as for tine_map, without .name; .chunk is the length of a chunk, and a chunk that fails fails with all
+/// its items. NULL for all defaults.
+/// Returns the codes of tine_map; -EINVAL also: end is less than begin.
+/// Threads: any, as for tine_map. Fork: TINE_EFORKED in a child.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_for(
     pool: *mut tine_pool,

@@ -20,13 +20,13 @@ use std::ffi::{c_char, c_int, c_void};
 
 /// A pool of worker processes, or in a worker the pool that it belongs to.
 pub struct tine_pool {
-    kind: Kind,
+    kind: PoolKind,
     heap: tine_heap,
     /// With TINE_INLINE: what its tasks see.
     nested: Option<Box<tine_pool>>,
 }
 
-enum Kind {
+enum PoolKind {
     Host(Pool),
     Worker(&'static Worker),
     /// For the tasks of a pool with TINE_INLINE; that pool and this end together.
@@ -36,43 +36,49 @@ enum Kind {
     },
 }
 
-/// A fresh copy of the program becomes the supervisor, and workers are forked from it: warm, and without threads.
+/// A fresh copy of the program becomes the supervisor, and workers are forked from the supervisor: they start warm,
+/// and without threads.
 pub const TINE_START_FORKSERVER: c_int = 0;
-/// Each worker is a fresh copy of the program: for runtimes that cannot be forked, such as Go's.
+/// Each worker is a fresh copy of the program. It is for runtimes that cannot be forked, such as Go's.
 pub const TINE_START_SPAWN: c_int = 1;
 /// The supervisor is forked from the host, and workers share the host's memory of that moment copy-on-write. The host
-/// should have one thread: what other threads held locked at that moment stays locked in the workers.
+/// should have one thread: what its other threads held locked at that moment stays locked in the workers.
 pub const TINE_START_FORK: c_int = 2;
 
-/// The name that the default had before: accepted, and without effect.
-pub const TINE_BACKGROUND: u32 = 1 << 8;
-/// Workers that crash leave core files, as far as the host's limit allows; otherwise they leave none.
+/// Workers that crash leave core files, as far as the host's limit allows. Without this flag they leave none.
 pub const TINE_CORE_FILES: u32 = 1 << 9;
-/// Workers keep the default dispositions of fatal signals, so deaths come without fault address and backtrace.
+/// Workers keep the default dispositions of fatal signals. So reports of deaths have no fault address and no
+/// backtrace.
 pub const TINE_NO_CRASH_HANDLER: u32 = 1 << 10;
-/// No processes are started: everything runs in the calling one, for debuggers. A task runs before its tine_submit returns,
-/// an item of a map while its caller waits, one at a time. Results, errors and windows are the same; a crash is the host's,
-/// what is late or cancelled is told so and not ended, and options of worker processes have no effect.
+/// No processes are started, and everything runs in the calling one, for debuggers. A task runs before its
+/// tine_submit returns. An item of a map runs while the caller of the map waits, one at a time.
+/// Results, errors and windows are those of a pool with workers. A crash ends the host. A task that is late or
+/// cancelled is told so, and is not ended. Options of worker processes have no effect.
 pub const TINE_INLINE: u32 = 1 << 11;
 
-/// The host gets no thread of tine's: its pool is moved on, and its callbacks called, in its own calls, or when tine_pool_fd
-/// says so; and every promise that something happens within a time counts from its next call.
+/// The host gets no thread of tine's. Its pools are moved on, and its callbacks are called, in its own calls, to
+/// which tine_pool_fd is the cue. Every promise that something happens within a time counts from the host's next
+/// call.
 ///
-/// Otherwise the first call that leaves work under way when it returns (tine_submit, an item of a stream; never tine_map, nor with
-/// TINE_INLINE) starts one thread for all pools of the process, which runs no code of the host's and sleeps while a thread of the
-/// host's waits in tine, or nothing is to be done; the first callback asked for starts a second one, on which callbacks are
-/// called one at a time. They have all signals blocked but those that the C library uses itself, and end with the last pool. What
-/// a thread costs a host: unshare(CLONE_NEWUSER) and setns to a user namespace fail, and so does unshare(CLONE_THREAD); malloc
-/// and stdio lock where they need not with one thread; a forked child has only the thread that forked. After unshare(CLONE_NEWPID), or
-/// setns to a PID namespace, the kernel starts no threads: such a call is -EINVAL, with a text, and TINE_NO_THREAD works.
+/// Without this flag, the first call that leaves work under way when it returns starts one thread for all pools of
+/// the process. Such a call is tine_submit, or one that puts an item into a stream; never tine_map, and none with
+/// TINE_INLINE. The thread runs no code of the host's. It sleeps while nothing is to be done, and while a thread of
+/// the host's waits in tine. The first callback that is asked for starts a second thread, on which callbacks are
+/// called one at a time. Both threads block all signals but those that the C library uses itself, and end with the
+/// last pool.
+///
+/// What a thread costs a host: unshare(CLONE_NEWUSER), setns to a user namespace, and unshare(CLONE_THREAD) fail.
+/// malloc and stdio lock, which they need not do in a process with one thread. A forked child has only the thread
+/// that forked. After unshare(CLONE_NEWPID), or setns to a PID namespace, the kernel starts no threads: a call that
+/// needs one returns -EINVAL, with a text. TINE_NO_THREAD works there.
 pub const TINE_NO_THREAD: u32 = 1 << 12;
 
-/// More workers than this are refused.
+/// The most workers that a pool may have.
 pub const TINE_MAX_WORKERS: usize = 4096;
 
 const _: () = assert!(TINE_MAX_WORKERS == crate::pool::MAX_WORKERS);
 
-/// What a pool can be told.
+/// Options of tine_pool_create.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct tine_pool_options {
@@ -86,97 +92,103 @@ pub struct tine_pool_options {
     pub start: c_int,
     /// TINE_INTERRUPTIBLE, TINE_CORE_FILES, TINE_NO_CRASH_HANDLER, TINE_INLINE, TINE_NO_THREAD.
     pub flags: u32,
-    /// How long a task or an item may run from the moment at which its function is called, in nanoseconds, unless it
-    /// has a deadline of its own; 0: as long as it likes. It is the host that ends what is late: tine's thread in it, or
-    /// with TINE_NO_THREAD the thread that calls into tine or waits there.
+    /// How long a task or an item may run, in nanoseconds from the moment at which its function is called; 0: without
+    /// a limit. A deadline of the task's own takes its place. The host ends what is late: by tine's thread in it, or
+    /// with TINE_NO_THREAD by a thread that calls into tine or waits there.
     pub deadline_ns: i64,
-    /// How long a task that is past its deadline or cancelled may still take, in nanoseconds; 0: 200 ms. At first
-    /// tine_cancelled becomes true in it; after half the grace its worker gets SIGTERM, and at the end SIGKILL.
+    /// How long a task that is past its deadline, or cancelled, may go on, in nanoseconds; 0: 200 ms. At first
+    /// tine_cancelled becomes true in the task. After half of the grace its worker gets SIGTERM, and at the end
+    /// SIGKILL.
     pub grace_ns: i64,
     /// A signal that the worker gets at once when its task is to end, for functions that block; 0: none.
     pub cancel_signal: c_int,
-    /// A worker is replaced after so many tasks (a chunk of a map counts as one), or up to an eighth fewer, so that
-    /// they aren't all replaced at a time; 0: never.
+    /// How many tasks a worker carries out before it is replaced, where a chunk of a map counts as one; 0: any
+    /// number. A worker may be replaced up to an eighth earlier, so that not all workers are replaced at the same
+    /// time.
     pub max_tasks_per_worker: u32,
-    /// A worker is replaced when it is so old and has nothing to do, in nanoseconds; 0: at no age.
+    /// The age at which a worker is replaced, in nanoseconds, once it has nothing to do; 0: never.
     pub recycle_age_ns: i64,
-    /// A worker is replaced when it has more private resident memory than this after a task, in bytes; 0: never.
+    /// A worker that has more private resident memory than this after a task is replaced, in bytes; 0: never.
     pub recycle_bytes: u64,
-    /// The most private resident memory that a worker may have in the middle of a task, in bytes; 0: any amount. A task
-    /// that takes more fails with TINE_EMEMORY, and its worker is replaced. It is looked at every 10 ms.
+    /// The most private resident memory that a worker may have in the middle of a task, in bytes; 0: any amount. A
+    /// task that takes more fails with TINE_EMEMORY, and its worker is replaced. The memory is looked at every 10 ms.
     pub max_worker_bytes: u64,
-    /// What the workers find around them: environment, directory, limits, processors, output. NULL: what the host has.
+    /// The environment of the workers: variables, directory, limits, processors, output. NULL: the host's.
     pub worker: *const tine_worker_options,
     /// How long a process may take from its start until it is ready, in nanoseconds; 0: ten seconds.
     pub start_timeout_ns: i64,
-    /// The program that supervisor and workers run, or a script with an interpreter; NULL: the host's own. With the ready-made
-    /// one (tine_worker_path) a host need not call tine_init; functions then come from the libraries of .preload.
+    /// The program that supervisor and workers run, or a script with an interpreter; NULL: the host's own program.
+    /// With the ready-made program (tine_worker_path) a host need not call tine_init, and functions come from the
+    /// libraries of .preload.
     pub worker_path: *const c_char,
-    /// What that program is called with, besides its name: strings, with NULL at the end; or NULL. The host's own program is
-    /// called with all that the host was called with.
+    /// The arguments of that program, without its name: strings, with NULL at the end; NULL: none. The host's own
+    /// program gets all arguments of the host.
     pub worker_arguments: *const *const c_char,
-    /// Shared libraries that supervisor and workers load before anything else: paths separated by colons, or NULL.
+    /// Shared libraries that supervisor and workers load before anything else: paths, separated by colons; NULL:
+    /// none.
     pub preload: *const c_char,
-    /// The most that the pool's heap may grow to, in bytes; 0: 256 GiB, or a quarter of a limited address
-    /// space, or the limit on file sizes.
+    /// The most that the pool's heap may grow to, in bytes; 0: 256 GiB, or less where the limit of the address space
+    /// (a quarter of it) or the limit on file sizes is less.
     pub heap_bytes: usize,
-    /// How many tasks may be submitted and not yet taken; 0: 1,048,576.
+    /// How many tasks may be submitted whose results have not been taken; 0: 1,048,576.
     pub window_tasks: usize,
-    /// How many bytes their inputs may have together; 0: as much as the heap may hold.
+    /// How many bytes the inputs of these tasks may have together; 0: as many as the heap may hold.
     pub window_bytes: usize,
-    /// Runs once in each worker before it takes tasks; NULL: nothing. One that fails fails tine_pool_create.
+    /// Runs once in each worker before it takes tasks; NULL: nothing runs. Where the initializer fails,
+    /// tine_pool_create fails.
     pub initializer: tine_fn,
-    /// The initializer's input; copied.
+    /// The input of the initializer, which is copied; NULL: none.
     pub initializer_input: *const c_void,
-    /// Its length in bytes.
+    /// The length of .initializer_input in bytes.
     pub initializer_length: usize,
-    /// Runs once in each worker that leaves in good order, by tine_pool_shutdown or because it is replaced; NULL:
-    /// nothing. One that is killed has no time for it.
+    /// Runs once in each worker that leaves in good order, because of tine_pool_shutdown or because it is replaced;
+    /// NULL: nothing runs. A worker that is killed does not run it.
     pub finalizer: tine_fn,
-    /// With how many workers the pool begins, and how many it keeps; further ones, up to .workers, are started when tasks
-    /// wait and no worker is free. 0: as many as .workers.
+    /// How many workers the pool begins with, and how many it keeps. More workers, up to .workers, are started when
+    /// tasks wait and no worker is free. 0: as many as .workers.
     pub min_workers: usize,
-    /// How long a worker above .min_workers may have nothing to do before it ends, in nanoseconds; 0: any time. It ends as
-    /// one that is replaced does. With TINE_NO_THREAD it ends in the host's next call.
+    /// How long a worker above .min_workers may have nothing to do before it ends, in nanoseconds; 0: any time. It
+    /// ends as a worker does that is replaced. With TINE_NO_THREAD it ends in the host's next call.
     pub idle_timeout_ns: i64,
-    /// Where the workers are: TINE_ENGINE_DEFAULT, TINE_ENGINE_LOCAL, TINE_ENGINE_MPI or TINE_ENGINE_MPI_OR_LOCAL. With
-    /// MPI, .workers is how many each node has (0: one for each processor that its rank may use). Inputs and outputs travel
-    /// as bytes: an input with an address of the pool's heap in it is refused (-EFAULT), and channels and segments are
-    /// -EOPNOTSUPP.
+    /// Where the workers are: TINE_ENGINE_DEFAULT, TINE_ENGINE_LOCAL, TINE_ENGINE_MPI or TINE_ENGINE_MPI_OR_LOCAL.
+    /// With MPI, .workers is the number of workers on each node; 0: one for each processor that the node's rank may
+    /// use. Inputs and outputs travel as bytes there. So an input with an address of the pool's heap in it is refused
+    /// with -EFAULT, and calls with channels or segments return -EOPNOTSUPP.
     pub engine: c_int,
 }
 
 extensible!(tine_pool_options: Options);
 
-/// Counters of a pool.
+/// Counters of a pool: see tine_pool_stats.
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
 pub struct tine_stats {
     /// sizeof(tine_stats).
     pub size: usize,
-    /// Places for workers.
+    /// How many workers the pool may have.
     pub workers: usize,
     /// Workers that take tasks at this moment.
     pub workers_ready: usize,
-    /// Tasks submitted so far, without the chunks of maps.
+    /// Tasks that have been submitted so far. The chunks of maps are not counted.
     pub submitted: u64,
-    /// Of these, tasks that have settled.
+    /// How many of .submitted have settled.
     pub settled: u64,
     /// Tasks and chunks of maps that have not settled yet.
     pub outstanding: u64,
     /// Workers that have died while the pool was running.
     pub worker_deaths: u64,
-    /// Workers that were asked to leave, and are gone: .max_tasks_per_worker, .recycle_age_ns, .recycle_bytes, .idle_timeout_ns.
+    /// Workers that have left because of .max_tasks_per_worker, .recycle_age_ns, .recycle_bytes or .idle_timeout_ns.
     pub workers_recycled: u64,
     /// Supervisors that have ended while the pool was running.
     pub supervisor_deaths: u64,
     /// Bytes of memory that are reserved for the heap.
     pub heap_reserved_bytes: u64,
-    /// Bytes of allocated blocks in it, rounded up to block sizes: of the host, of workers, inputs and outputs.
+    /// Bytes of allocated blocks in the heap, rounded up to block sizes: those of the host, of workers, of inputs and
+    /// of outputs.
     pub heap_allocated_bytes: u64,
-    /// Items of maps, loops and streams that have been dealt with so far.
+    /// Items of maps, loops and streams that have settled so far.
     pub items_settled: u64,
-    /// Of these, items that failed.
+    /// How many of .items_settled have failed.
     pub items_failed: u64,
     /// Workers that are in the middle of a task at this moment.
     pub workers_busy: usize,
@@ -200,7 +212,7 @@ impl tine_pool {
         static POOL: OnceCell<tine_pool> = OnceCell::new();
         let make = || {
             let heap = tine_heap::of_worker(worker);
-            tine_pool { kind: Kind::Worker(worker), heap, nested: None }
+            tine_pool { kind: PoolKind::Worker(worker), heap, nested: None }
         };
         let is_new = POOL.get().is_none();
         let pool = POOL.get_or_init(make);
@@ -228,8 +240,10 @@ pub(crate) unsafe fn host<'a>(pointer: *const tine_pool) -> Result<&'a Pool> {
     // read.
     match unsafe { pointer.as_ref() } {
         None => Err(Error::invalid("pool is NULL")),
-        Some(tine_pool { kind: Kind::Host(pool), .. }) => Ok(pool),
-        Some(tine_pool { kind: Kind::Worker(_) | Kind::Nested { .. }, .. }) => Err(Code::WORKER.into()),
+        Some(tine_pool { kind: PoolKind::Host(pool), .. }) => Ok(pool),
+        Some(tine_pool { kind: PoolKind::Worker(_) | PoolKind::Nested { .. }, .. }) => {
+            Err(Code::WORKER.into())
+        }
     }
 }
 
@@ -241,10 +255,10 @@ pub(crate) unsafe fn taker<'a>(pointer: *const tine_pool) -> Result<&'a Pool> {
     // SAFETY: by the contract above `pointer` is null or a `tine_pool` that stays until the call returns. It is only
     // read.
     match unsafe { pointer.as_ref() } {
-        Some(tine_pool { kind: Kind::Worker(worker), .. }) => crate::pool::nested_in(worker),
+        Some(tine_pool { kind: PoolKind::Worker(worker), .. }) => crate::pool::nested_in(worker),
         // SAFETY: a nested pool is part of the host's pool whose task has it, and lives as long as that. By the
         // contract above that is until the call returns.
-        Some(tine_pool { kind: Kind::Nested { pool, .. }, .. }) => Ok(unsafe { &**pool }),
+        Some(tine_pool { kind: PoolKind::Nested { pool, .. }, .. }) => Ok(unsafe { &**pool }),
         // SAFETY: `host` asks of `pointer` what this function asks.
         _ => unsafe { host(pointer) },
     }
@@ -270,11 +284,11 @@ pub(crate) unsafe fn core_heap<'a>(pointer: *const tine_pool) -> Result<&'a Heap
     // read.
     match unsafe { pointer.as_ref() } {
         None => Err(Error::invalid("pool is NULL")),
-        Some(tine_pool { kind: Kind::Host(pool), .. }) => pool.heap(),
-        Some(tine_pool { kind: Kind::Worker(worker), .. }) => worker.heap(),
+        Some(tine_pool { kind: PoolKind::Host(pool), .. }) => pool.heap(),
+        Some(tine_pool { kind: PoolKind::Worker(worker), .. }) => worker.heap(),
         // SAFETY: a nested pool is part of the host's pool whose task has it, and lives as long as that. By the
         // contract above that is until the call returns.
-        Some(tine_pool { kind: Kind::Nested { pool, .. }, .. }) => unsafe { &**pool }.heap(),
+        Some(tine_pool { kind: PoolKind::Nested { pool, .. }, .. }) => unsafe { &**pool }.heap(),
     }
 }
 
@@ -287,9 +301,9 @@ pub(crate) unsafe fn is_shared(pointer: *const tine_pool, address: usize, length
     // read.
     match unsafe { pointer.as_ref() } {
         None => Err(Error::invalid("pool is NULL")),
-        Some(tine_pool { kind: Kind::Host(pool), .. }) => pool.is_shared(address, length),
-        Some(tine_pool { kind: Kind::Worker(worker), .. }) => worker.is_shared(address, length),
-        Some(tine_pool { kind: Kind::Nested { host, .. }, .. }) => {
+        Some(tine_pool { kind: PoolKind::Host(pool), .. }) => pool.is_shared(address, length),
+        Some(tine_pool { kind: PoolKind::Worker(worker), .. }) => worker.is_shared(address, length),
+        Some(tine_pool { kind: PoolKind::Nested { host, .. }, .. }) => {
             // SAFETY: a nested pool is part of the host's pool whose task has it, and lives as long as that. By the
             // contract above that is until the call returns.
             unsafe { &**host }.is_shared(address, length)
@@ -318,12 +332,8 @@ impl tine_pool_options {
     /// # Safety
     /// What the fields point to is there for as long as the result is used, strings and arrays as the fields' texts say.
     unsafe fn read(&self) -> Result<PoolOptions<'_>> {
-        const FLAGS: u32 = TINE_INTERRUPTIBLE
-            | TINE_BACKGROUND
-            | TINE_NO_THREAD
-            | TINE_CORE_FILES
-            | TINE_NO_CRASH_HANDLER
-            | TINE_INLINE;
+        const FLAGS: u32 =
+            TINE_INTERRUPTIBLE | TINE_NO_THREAD | TINE_CORE_FILES | TINE_NO_CRASH_HANDLER | TINE_INLINE;
         flags(self.flags, FLAGS)?;
         // SAFETY: by the contract above what the fields point to is there until tine_pool_create returns: strings,
         // arrays as long as their counts, bytes as many as their length.
@@ -368,20 +378,22 @@ impl tine_pool_options {
 /// Starts a pool, and waits until its workers are ready.
 ///
 /// The host gets no child that it could see, no signal handler, and no thread yet (see TINE_NO_THREAD). Workers have
-/// default signal dispositions, and end with the host. Of the host's descriptors they have the standard ones alone
-/// (standard input is empty); beside those a few of tine's, close-on-exec. What the program's own code closes of these,
-/// in a worker or in the host, is not used any more: a worker works on, but its part of the heap cannot grow, and it ends
-/// when it is to get a segment or a channel; a host that has closed the pool's has its tasks settled with
-/// TINE_EWORKERSTART.
+/// default signal dispositions, and end with the host. Of the host's descriptors they have only the standard ones,
+/// where standard input is empty.
+///
+/// Beside these each worker has a few descriptors of tine's, which are close-on-exec, and so has the host. A program
+/// that closes one of them keeps running. A worker works on, but its part of the heap cannot grow any more, and it
+/// ends when it is to get a segment or a channel. In a host, the tasks of the pool settle with TINE_EWORKERSTART.
 ///
 /// Parameters: options: NULL for all defaults. out: where the pool goes.
-/// Returns 0; TINE_ENOINIT: tine_init has not run and no .worker_path is given; TINE_EWORKERSTART: the processes could
-/// not be started, or end as soon as they are; TINE_EFUNCTION, TINE_EMODULE: the initializer is not a function of the
-/// workers; -EINVAL, -E2BIG: bad options, or variables of the environment; -ENOENT: no such .worker_path, no folder for
-/// the file of TINE_TRACE, or no libtine-mpi; -ENODEV: no nodes for TINE_ENGINE_MPI; TINE_EVERSION: a node runs another
-/// build; -ENOSYS: the kernel is too old; -ENOMEM, -EMFILE. The options' .error says which. An initializer that fails
-/// is TINE_EWORKERSTART.
-/// Ownership: tine_pool_destroy ends it. Threads: any. Fork: a child may create pools of its own.
+/// Returns 0; TINE_ENOINIT: tine_init has not run and no .worker_path is given; TINE_EWORKERSTART: the processes
+/// could not be started, they end as soon as they have been started, or the initializer fails; TINE_EFUNCTION,
+/// TINE_EMODULE: the initializer is not a function of the workers; -EINVAL, -E2BIG: an option, or an environment
+/// variable, has no meaning; -ENOENT: there is no program at .worker_path, no folder for the file of TINE_TRACE, or
+/// no libtine-mpi; -ENODEV: there are no nodes for TINE_ENGINE_MPI; TINE_EVERSION: a node runs another build;
+/// -ENOSYS: the kernel is too old; -ENOMEM, -EMFILE: the host has no memory or no descriptor. The text in .error
+/// names the thing.
+/// Ownership: tine_pool_destroy ends the pool. Threads: any. Fork: a child may create pools of its own.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_pool_create(
     options: *const tine_pool_options,
@@ -404,7 +416,7 @@ unsafe fn create(options: Option<&tine_pool_options>, out: *mut *mut tine_pool) 
     };
     let core = Pool::new(&options)?;
     let heap = tine_heap::of_host(core.heap()?);
-    let pointer = Box::into_raw(Box::new(tine_pool { kind: Kind::Host(core), heap, nested: None }));
+    let pointer = Box::into_raw(Box::new(tine_pool { kind: PoolKind::Host(core), heap, nested: None }));
     // SAFETY: `pointer` has just left its box and nobody else has it, so this is the only use of the pool. It stays
     // where it is until it is destroyed.
     let started = unsafe {
@@ -414,8 +426,11 @@ unsafe fn create(options: Option<&tine_pool_options>, out: *mut *mut tine_pool) 
         let core = host(pointer)?;
         if let Some(nested) = core.nested() {
             let heap = tine_heap::of_task(core.heap()?);
-            let mut inside =
-                Box::new(tine_pool { kind: Kind::Nested { pool: nested, host: core }, heap, nested: None });
+            let mut inside = Box::new(tine_pool {
+                kind: PoolKind::Nested { pool: nested, host: core },
+                heap,
+                nested: None,
+            });
             core.set_handle((&raw mut *inside).cast());
             (*pointer).nested = Some(inside);
         }
@@ -429,17 +444,20 @@ unsafe fn create(options: Option<&tine_pool_options>, out: *mut *mut tine_pool) 
     started
 }
 
-/// Takes no more tasks, waits until all have settled, and ends the workers in good order. Results can still be taken.
+/// Takes no more tasks, waits until all tasks have settled, and ends the workers in good order. Results can still be
+/// taken.
 ///
-/// That lets everything run to its end. To end sooner, call it with 0, so that nothing more comes, then tine_cancel_queued
-/// (what has not begun never does) or tine_cancel_all (what runs is ended, too), and then call it again;
-/// tine_pool_destroy alone kills.
+/// Every task runs to its end. To end tasks sooner, call it with a timeout of 0, so that no more tasks come. Then
+/// call tine_cancel_queued, by which tasks that have not begun never begin, or tine_cancel_all, which ends running
+/// tasks too. Then call it again. tine_pool_destroy alone kills.
 ///
-/// Parameters: pool; timeout_ns: how long to wait for the tasks. Workers that have nothing to do any more get what is
-/// left of it to leave, though at least 50 ms and at most a second, and then are killed. 0 does not wait for them either:
-/// they get the second.
-/// Returns 0: the workers have ended; -ETIMEDOUT: tasks are still under way; -EAGAIN (0 ns): tasks are, or workers are
-/// still ending; both go on, and it may be called again; -EINTR; -EINVAL: NULL; TINE_EWORKER.
+/// Parameters: pool. timeout_ns: how long to wait for the tasks, in nanoseconds. Workers that have nothing more to do
+/// get the rest of this time to leave, at least 50 ms and at most a second, and are killed then. With 0 the call does
+/// not wait for the workers; they get the second.
+/// Returns 0: the workers have ended; -ETIMEDOUT: tasks are still under way; -EAGAIN (timeout 0): tasks are still
+/// under way, or workers are still ending; -EINTR: a signal came, with TINE_INTERRUPTIBLE; -EINVAL: pool is NULL;
+/// TINE_EWORKER; TINE_EFORKED. After -ETIMEDOUT, -EAGAIN and -EINTR the shutdown goes on, and the call may be made
+/// again.
 /// Threads: any. Fork: TINE_EFORKED in a child.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_pool_shutdown(pool: *mut tine_pool, timeout_ns: i64) -> c_int {
@@ -450,10 +468,10 @@ pub unsafe extern "C" fn tine_pool_shutdown(pool: *mut tine_pool, timeout_ns: i6
     })
 }
 
-/// Ends a pool with everything that is its: workers are killed, results and the heap's memory are gone.
+/// Ends a pool with everything that belongs to it: workers are killed, and results and the heap's memory are gone.
 ///
-/// Parameters: pool: may be NULL. No other thread may be in a call on it.
-/// Fork: in a child it forgets the pool, which goes on in the parent.
+/// Parameters: pool: may be NULL. No other thread may be in a call on the pool.
+/// Threads: any. Fork: in a child it releases the child's copy, and the pool goes on in the parent.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_pool_destroy(pool: *mut tine_pool) {
     guard_end(|| {
@@ -466,10 +484,12 @@ pub unsafe extern "C" fn tine_pool_destroy(pool: *mut tine_pool) {
     });
 }
 
-/// A descriptor that is readable when there is something to call tine_pool_poll for: a result, a death, a worker that
-/// runs out of tasks. For poll, select, epoll; not to be read or closed.
+/// A descriptor that is readable when there is a reason to call tine_pool_poll: a result, a death, or a worker that
+/// runs out of tasks. It is for poll, select and epoll. The program must not read or close it.
 ///
-/// Returns the descriptor, which stays the pool's; -EINVAL: NULL; TINE_EFORKED, TINE_EWORKER. Threads: any.
+/// Parameters: pool.
+/// Returns the descriptor, which stays the pool's; -EINVAL: pool is NULL; TINE_EFORKED; TINE_EWORKER.
+/// Threads: any. Fork: TINE_EFORKED in a child.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_pool_fd(pool: *mut tine_pool) -> c_int {
     // SAFETY: `pool` is NULL, or a pool that tine gave and that has not been destroyed, as the header asks.
@@ -478,7 +498,9 @@ pub unsafe extern "C" fn tine_pool_fd(pool: *mut tine_pool) -> c_int {
 
 /// Moves the pool on without waiting.
 ///
-/// Returns how many results tine_next could take at once; -EINVAL: NULL; TINE_EFORKED, TINE_EWORKER. Threads: any.
+/// Parameters: pool.
+/// Returns how many results tine_next could take at once; -EINVAL: pool is NULL; TINE_EFORKED; TINE_EWORKER.
+/// Threads: any. Fork: TINE_EFORKED in a child.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_pool_poll(pool: *mut tine_pool) -> c_int {
     guard(|| {
@@ -488,10 +510,11 @@ pub unsafe extern "C" fn tine_pool_poll(pool: *mut tine_pool) -> c_int {
     })
 }
 
-/// Counters of a pool.
+/// Reads the counters of a pool.
 ///
-/// Parameters: pool; out: a tine_stats, with its .size set.
-/// Returns 0; -EINVAL; TINE_EFORKED, TINE_EWORKER. Threads: any.
+/// Parameters: pool. out: a tine_stats with its .size set.
+/// Returns 0; -EINVAL: pool or out is NULL, or the .size is less than 16; TINE_EFORKED; TINE_EWORKER.
+/// Threads: any. Fork: TINE_EFORKED in a child.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_pool_stats(pool: *mut tine_pool, out: *mut tine_stats) -> c_int {
     guard(|| {

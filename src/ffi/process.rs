@@ -15,20 +15,20 @@ use crate::process::{Process, ProcessOptions};
 use crate::sys::clock::Timeout;
 use std::ffi::{c_char, c_int, c_void};
 
-/// A process of its own that calls one function, as a worker does, and ends when that returns.
+/// A process of its own that calls one function, as a worker does, and ends when the function returns.
 ///
-/// It starts and is found as a pool's workers are: by function pointer or name, by the same start methods, in the same
-/// surroundings; and as with them the host gets no child. It leads a process group of its own. When the host ends, however that
-/// comes about, it is killed with everything that it has started, unless it is TINE_DETACHED.
+/// It starts as the workers of a pool do: by function pointer or name, by the start methods, with an environment of
+/// its own; and the host gets no child that it could see. It leads a process group. When the host ends, for whatever
+/// reason, the process is killed with everything that it has started, unless it is TINE_DETACHED.
 ///
-/// A process costs a second one beside it, which watches it. For many short pieces of work there are pools.
+/// A second process beside it watches it, which costs memory and time. For many short pieces of work there are pools.
 pub struct tine_process(Process);
 
-/// The process goes on when the host ends or closes its handle. What it has started and left behind ends with it then. One that
-/// was started in a worker, or in another process, still ends with that.
+/// The process goes on when the host ends or closes its handle. What the process has started and left behind ends
+/// with it then. A process that was started in a worker, or in another process, still ends with that one.
 pub const TINE_DETACHED: u32 = 1 << 19;
 
-/// What a process can be told.
+/// Options of tine_process_start.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct tine_process_options {
@@ -38,64 +38,68 @@ pub struct tine_process_options {
     pub error: *mut tine_error,
     /// The name of a registered function, where fn is NULL.
     pub name: *const c_char,
-    /// TINE_START_FORKSERVER (a process without threads forks itself; the program's own state is that of its start),
-    /// TINE_START_SPAWN or TINE_START_FORK.
+    /// TINE_START_FORKSERVER, TINE_START_SPAWN or TINE_START_FORK. With the first, a copy of the program without
+    /// threads forks itself, and the program's own state is that of its start.
     pub start: c_int,
     /// TINE_DETACHED, TINE_INTERRUPTIBLE, TINE_CORE_FILES, TINE_NO_CRASH_HANDLER.
     pub flags: u32,
     /// What ps and tine_process_title show; the kernel keeps 15 bytes of it. NULL: "tine-process".
     pub title: *const c_char,
-    /// How long it may live, in nanoseconds from its start; 0: as long as it likes. Then it gets SIGTERM, and after
-    /// .grace_ns SIGKILL, whatever the host does meanwhile. One whose time is over before its function could begin has
-    /// started all the same, and ended with -ETIMEDOUT.
+    /// How long the process may live, in nanoseconds from its start; 0: without a limit. Then it gets SIGTERM, and
+    /// after .grace_ns SIGKILL, whatever the host does meanwhile. A process whose time is over before its function
+    /// could begin counts as started, and ends with -ETIMEDOUT.
     pub deadline_ns: i64,
-    /// How long it may live on after the SIGTERM, in nanoseconds; 0: 200 ms.
+    /// How long the process may go on after the SIGTERM, in nanoseconds; 0: 200 ms.
     pub grace_ns: i64,
-    /// An end of a channel that it is to have, by tine_task_channel; may be NULL. When tine_process_start returns 0 it is
-    /// closed here, and not to be used any more.
+    /// An end of a channel for the process, which gets it by tine_task_channel; may be NULL. Where tine_process_start
+    /// returns 0, the end has been given away: the handle is closed here, and must not be used any more. Otherwise
+    /// the end stays the caller's.
     pub channel: *mut tine_channel,
-    /// Segments that are mapped in it before the function begins, at the addresses that they have here; NULL and 0 for none.
+    /// Segments that are mapped in the process before its function begins, at the addresses that they have here; NULL
+    /// and 0: none.
     pub segments: *const *mut tine_segment,
-    /// How many.
+    /// How many segments there are in .segments.
     pub segment_count: usize,
-    /// What it finds around it. It may run on all of .processors; .affinity is TINE_AFFINITY_NONE. NULL: what the host has.
+    /// The environment of the process. It may run on all of .processors, and .affinity is TINE_AFFINITY_NONE. NULL:
+    /// the host's.
     pub worker: *const tine_worker_options,
-    /// How long it may take from its start until the function begins, in nanoseconds; 0: ten seconds.
+    /// How long the process may take from its start until its function begins, in nanoseconds; 0: ten seconds.
     pub start_timeout_ns: i64,
-    /// As in tine_pool_options.
+    /// The program to run, as in tine_pool_options.
     pub worker_path: *const c_char,
-    /// As in tine_pool_options.
+    /// The arguments of that program, as in tine_pool_options.
     pub worker_arguments: *const *const c_char,
-    /// As in tine_pool_options.
+    /// Shared libraries to load, as in tine_pool_options.
     pub preload: *const c_char,
-    /// The most that its output and what it allocates from tine_task_pool may take, in bytes; 0: 1 GiB, or a quarter of a
-    /// limited address space, or the limit on file sizes.
+    /// The most that the output of the process and its blocks from tine_task_pool may take, in bytes; 0: 1 GiB, or
+    /// less where the limit of the address space (a quarter of it) or the limit on file sizes is less.
     pub heap_bytes: usize,
 }
 
 extensible!(tine_process_options: Options);
 
-/// How a process ended, and what its function left.
+/// How a process ended, and what its function returned: see tine_process_wait.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct tine_exit {
     /// sizeof(tine_exit).
     pub size: usize,
-    /// Its exit code, where .signal is 0. Of one whose function has returned: 0 to 255 as that returned, 255 for more, 1 for a
-    /// failure.
+    /// The exit code of the process, where .signal is 0. Where the function has returned, it is 0 for 0, the number
+    /// itself up to 255, 255 for a larger number, and 1 for a negative one.
     pub code: c_int,
     /// The signal that ended it, or 0.
     pub signal: c_int,
-    /// What the function returned. TINE_EDIED: it never did, because the process exited or was killed in it; -ETIMEDOUT:
-    /// because it was past its deadline.
+    /// What the function has returned; TINE_EDIED where it has not returned because the process exited or was killed;
+    /// -ETIMEDOUT where it has not returned by the deadline.
     pub status: c_int,
-    /// What the function said of its failure (tine_fail), or what is known of it. Never NULL; "" for a success.
+    /// The text that the function gave to its failure (tine_fail), or what tine knows of the failure. Never NULL; ""
+    /// for a success.
     pub message: *const c_char,
     /// The output (tine_output); NULL if there is none.
     pub data: *const c_void,
-    /// Its length in bytes.
+    /// The length of .data in bytes.
     pub length: usize,
-    /// All that is known of the end; never NULL.
+    /// The report of the process's end; never NULL.
     pub death: *const tine_death,
 }
 
@@ -135,15 +139,19 @@ impl tine_process_options {
 
 /// Starts a process, and waits until its function has begun.
 ///
-/// In there the task has no pool that others share: tine_task_pool is a heap of its own, and runs what is submitted there and
-/// then. What is to be shared are segments, and heaps, queues and locks in them; and it may have an end of a channel.
+/// The task of that function has no pool that other processes share: tine_task_pool is a heap of its own, and runs
+/// what is submitted there and then. It shares segments with other processes, and the heaps, queues and locks in
+/// them, and it may have an end of a channel.
 ///
-/// Parameters: fn, or NULL and the option .name. input, length: copied; NULL and 0 for none. options: NULL for all defaults.
-/// out: where the process goes.
-/// Returns 0; TINE_ENOINIT: tine_init has not run and no .worker_path is given; TINE_EWORKERSTART: it could not be
-/// started; TINE_EFUNCTION, TINE_EMODULE, TINE_ENAME: the function is none of the process's; -EEXIST: a segment's address is
-/// taken there; -ENOSPC: more than 64 segments; -EINVAL, -E2BIG: bad options; -ENOENT: no such .worker_path; -ENOMEM, -EMFILE.
-/// Ownership: tine_process_close ends it; a .channel is given away. Threads: any. Fork: a child may start processes of its own.
+/// Parameters: options: NULL for all defaults. fn: the function; NULL where the option .name is given. input: the
+/// input, which is copied; NULL where length is 0. length: in bytes. out: where the process goes.
+/// Returns 0; TINE_ENOINIT: tine_init has not run and no .worker_path is given; TINE_EWORKERSTART: the process could
+/// not be started; TINE_EFUNCTION, TINE_EMODULE, TINE_ENAME: the function is not one of the process's; -EEXIST:
+/// something else is at a segment's address there; -ENOSPC: there are more than 64 segments; -EINVAL, -E2BIG: an
+/// argument or an option has no meaning; -ENOENT: there is no program at .worker_path; -ENOSYS: the kernel is too
+/// old; -ENOMEM, -EMFILE: the host has no memory or no descriptor.
+/// Ownership: tine_process_close ends the process; a .channel is given away. Threads: any. Fork: a child may start
+/// processes of its own.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_process_start(
     options: *const tine_process_options,
@@ -196,15 +204,17 @@ unsafe fn process<'a>(pointer: *const tine_process) -> Result<&'a Process> {
     unsafe { pointer.as_ref() }.map(|process| &process.0).ok_or_else(|| Error::invalid("p is NULL"))
 }
 
-/// Waits until the process has ended, for up to timeout_ns nanoseconds; 0 asks, TINE_FOREVER waits.
+/// Waits until the process has ended.
 ///
-/// It may be called again, and by several threads: the answer stays the same. How the process has ended its supervisor says, within
-/// microseconds: until then, tine_process_fd is readable already, and a wait goes on while it has time.
+/// It may be called again, and by several threads, and then returns what it has returned. The process's supervisor
+/// tells how the process has ended, some microseconds after the end: until then tine_process_fd is readable already,
+/// and a wait goes on while it has time.
 ///
-/// Parameters: p. timeout_ns. out: a tine_exit, with its .size set, or NULL.
-/// Returns 0: it has ended, in whatever way; -EAGAIN, -ETIMEDOUT: it has not, or its supervisor has not said how; -EINTR
-/// (TINE_INTERRUPTIBLE only); -EINVAL; TINE_EFORKED. Ownership: what the exit points to is valid until
-/// tine_process_close. Threads: any.
+/// Parameters: p. timeout_ns: how long to wait, in nanoseconds; 0 asks. out: a tine_exit with its .size set, or NULL.
+/// Returns 0: the process has ended, in whatever way; -EAGAIN, -ETIMEDOUT: it has not, or its supervisor has not told
+/// how; -EINTR: a signal came, with TINE_INTERRUPTIBLE; -EINVAL: p is NULL, or the .size is less than 16;
+/// TINE_EFORKED.
+/// Ownership: what the exit points to is valid until tine_process_close. Threads: any. Fork: TINE_EFORKED in a child.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_process_wait(
     p: *mut tine_process,
@@ -238,10 +248,12 @@ pub unsafe extern "C" fn tine_process_wait(
     })
 }
 
-/// Sends the process a signal: SIGTERM asks it to end, SIGINT interrupts it, SIGKILL ends it.
+/// Sends a signal to the process: SIGTERM asks it to end, SIGINT interrupts it, SIGKILL ends it.
 ///
 /// Parameters: p. signal: 1 to 64.
-/// Returns 0; -ESRCH: it has ended; -EINVAL: p is NULL, or no signal; -EPERM; TINE_EFORKED. Threads: any.
+/// Returns 0; -ESRCH: the process has ended; -EINVAL: p is NULL, or signal is not a signal; -EPERM: this process may
+/// not signal it; TINE_EFORKED.
+/// Threads: any. Fork: TINE_EFORKED in a child.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_process_kill(p: *mut tine_process, signal: c_int) -> c_int {
     guard(|| {
@@ -251,11 +263,13 @@ pub unsafe extern "C" fn tine_process_kill(p: *mut tine_process, signal: c_int) 
     })
 }
 
-/// Sends a signal to the process and to everything that it has started and that is still there, also what has outlived
-/// it and what has left its process group. It is the process's supervisor that does it, at once but not before the call returns.
+/// Sends a signal to the process and to everything that it has started and that is still there. That includes what
+/// has outlived the process and what has left its process group. The process's supervisor sends the signals, at once
+/// but not before the call returns.
 ///
 /// Parameters: p. signal: 1 to 64.
-/// Returns 0; -EINVAL: p is NULL, or no signal; TINE_EFORKED. Threads: any.
+/// Returns 0; -EINVAL: p is NULL, or signal is not a signal; TINE_EFORKED.
+/// Threads: any. Fork: TINE_EFORKED in a child.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_process_kill_tree(p: *mut tine_process, signal: c_int) -> c_int {
     guard(|| {
@@ -265,41 +279,57 @@ pub unsafe extern "C" fn tine_process_kill_tree(p: *mut tine_process, signal: c_
     })
 }
 
-/// 1 while the process has not ended, 0 from then on; -EINVAL: p is NULL; TINE_EFORKED. Threads: any.
+/// Tells whether the process is still running.
+///
+/// Parameters: p.
+/// Returns 1: it is; 0: it has ended; -EINVAL: p is NULL; TINE_EFORKED.
+/// Threads: any. Fork: TINE_EFORKED in a child.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_process_alive(p: *const tine_process) -> c_int {
     // SAFETY: `p` is NULL, or a process that has not been closed, as the header asks.
     guard(|| Ok(c_int::from(unsafe { process(p) }?.is_alive()?)))
 }
 
-/// The process's number; -EINVAL: p is NULL. It may be given to another one after its end. Threads: any.
+/// The number of the process. After the end of the process another one may get this number.
+///
+/// Parameters: p.
+/// Returns the number; -EINVAL: p is NULL.
+/// Threads: any. Fork: a child may call it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_process_pid(p: *const tine_process) -> libc::pid_t {
     // SAFETY: `p` is NULL, or a process that has not been closed, as the header asks.
     guard(|| Ok(unsafe { process(p) }?.pid()))
 }
 
-/// A descriptor that is readable from the end of the process on, and then for good. For poll, select, epoll; not to be
-/// closed.
+/// A descriptor that becomes readable when the process ends, and stays readable. It is for poll, select and epoll.
+/// The program must not close it.
 ///
-/// Returns the descriptor, which stays the handle's; -EINVAL: p is NULL; TINE_EFORKED. Threads: any.
+/// Parameters: p.
+/// Returns the descriptor, which stays the handle's; -EINVAL: p is NULL; TINE_EFORKED.
+/// Threads: any. Fork: TINE_EFORKED in a child.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_process_fd(p: *const tine_process) -> c_int {
     // SAFETY: `p` is NULL, or a process that has not been closed, as the header asks.
     guard(|| unsafe { process(p) }?.descriptor())
 }
 
-/// The process's title: .title, or "tine-process". NULL for NULL; valid until tine_process_close. Threads: any.
+/// The title of the process.
+///
+/// Parameters: p.
+/// Returns the .title of the options, or "tine-process"; NULL: p is NULL. The string is valid until
+/// tine_process_close.
+/// Threads: any. Fork: a child may call it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_process_title(p: *const tine_process) -> *const c_char {
     // SAFETY: `p` is NULL, or a process that has not been closed, as the header asks.
     guard_value(std::ptr::null(), || unsafe { process(p) }.map_or(std::ptr::null(), |p| p.title().as_ptr()))
 }
 
-/// Kills the process and everything that it has started. One that is TINE_DETACHED goes on, and nobody will know how it ends.
+/// Kills the process and everything that it has started, and releases its handle. A process that is TINE_DETACHED
+/// goes on, and its end is reported to nobody.
 ///
-/// Parameters: p: may be NULL. No other thread may be in a call on it.
-/// Fork: in a child it forgets the process, which goes on.
+/// Parameters: p: may be NULL. No other thread may be in a call on the process.
+/// Threads: any. Fork: in a child it releases the child's copy, and the process goes on.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_process_close(p: *mut tine_process) {
     guard_end(|| {

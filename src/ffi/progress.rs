@@ -11,33 +11,36 @@ use std::ffi::{c_char, c_int, c_void};
 pub struct tine_progress {
     /// sizeof(tine_progress).
     pub size: usize,
-    /// What is going on; NULL: nothing is said of it.
+    /// A word in front of the bar; NULL: none.
     pub label: *const c_char,
-    /// Where to; 0: standard error.
+    /// The descriptor to write to; 0: standard error.
     pub fd: c_int,
-    /// How many have failed: the caller's to count, in .on_failure, say.
+    /// How many items have failed. The caller counts them, in .on_failure for example.
     pub failed: u64,
-    /// What the bar remembers.
+    /// tine's own, as are the fields that follow.
     pub began_ns: u64,
-    /// As above.
+    /// tine's own.
     pub drawn_ns: u64,
-    /// As above.
+    /// tine's own.
     pub shown: u64,
 }
 
 extensible!(tine_progress);
 
-/// A progress bar, for .progress of maps and loops, or to be called by hand.
+/// A progress bar. It can be the .progress of maps and loops, or be called by hand.
 ///
-/// On a terminal it is a line with a bar, how many of how many, the rate, the time left and how many have failed, drawn at
-/// most ten times a second and ended when done is total; elsewhere a plain line for each quarter. Rate and time count from the
-/// first call: one with done 0 before the work begins makes them those of the whole work. It is written as any write
-/// is: it waits for a terminal that has been stopped, unless the descriptor is non-blocking, and a pipe whose reader has
-/// gone gives SIGPIPE.
+/// On a terminal it is a line with a bar, the number of items that are done, the rate, the time left, and the number
+/// of failures. The line is drawn at most ten times a second, and ended when done is total. Elsewhere a plain line is
+/// written for each quarter. Rate and time count from the first call: with a call of done 0 before the work begins
+/// they are those of the whole work.
 ///
-/// Parameters: done, total: items. user: a tine_progress, or NULL for all defaults; then only the end is shown. In a map: its
-/// .user, so on_failure gets it too.
-/// Threads: one at a time for one tine_progress.
+/// It writes as write() does: it waits for a terminal that has been stopped, unless the descriptor is non-blocking,
+/// and a pipe whose reader has gone gives SIGPIPE.
+///
+/// Parameters: done: how many items are done. total: how many there are. user: a tine_progress with its .size set; in
+/// a map it is the .user of the options, so .on_failure gets it too. NULL for all defaults; then only the end is
+/// shown.
+/// Threads: any, one at a time for one tine_progress. Fork: a child may call it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_progress_bar(done: usize, total: usize, user: *mut c_void) {
     guard_value((), || {

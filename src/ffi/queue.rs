@@ -15,32 +15,35 @@ use std::ffi::{c_int, c_void};
 
 /// A queue of messages between processes: many producers, many consumers.
 ///
-/// It lies in a pool's heap, and a pointer to it is valid in the host and in every worker, those to come too: pass it in a
-/// task's input. Or it lies in a heap of its own in a segment, and the pointer is valid in every process that has the heap
-/// open, until it closes it. What one producer puts is got in that order, and each message by one consumer. When a put has
-/// returned 0, the message is in the queue for whoever gets it next; there is no thread that would still have to send it.
+/// A queue lies in a pool's heap, and its pointer is valid in the host and in every worker, later workers included:
+/// pass it in a task's input. Or it lies in a heap of its own in a segment, and its pointer is valid in every process
+/// that has the heap open, until the process closes the heap.
 ///
-/// A process that is killed, at whatever instruction, blocks nobody. A producer takes along what it had not put yet, at
-/// most one message, or one call's; a consumer what it had taken, at most one message, or one call's. No message is got
-/// twice.
+/// Messages of one producer are got in the order in which they were put, and each message by one consumer. When a put
+/// has returned 0, the message is in the queue for the next consumer. No thread has to send it afterwards.
 ///
-/// Calls may be made from any thread of these processes. A child of fork() gets TINE_EFORKED, or -EINVAL once it has a pool
-/// or an open heap of its own, by which it may use the queues in that heap. A pointer that is no queue of a living pool or
-/// an open heap of this process is -EINVAL, as is one that has been destroyed. -EBADMSG means that somebody has written
-/// into the queue's memory. -EXDEV, -ENOMEM and -ENOLCK are as for tine_mutex_lock.
+/// A process that is killed, at whatever instruction, blocks no other. A dead producer takes along what it had not
+/// put yet: at most one message, or the messages of one call. A dead consumer takes along what it had taken: at most
+/// one message, or the messages of one call. No message is got twice.
+///
+/// Calls may be made from any thread of these processes. A child of fork() gets TINE_EFORKED. Once the child has a
+/// pool or an open heap of its own it may use the queues in that heap, and gets -EINVAL for the others. A pointer
+/// that is not a queue of a living pool, or of an open heap, of this process is -EINVAL, and so is a queue that has
+/// been destroyed. -EBADMSG means that a program has written into the queue's memory. -EXDEV, -ENOMEM and -ENOLCK are
+/// as for tine_mutex_lock.
 pub struct tine_queue {
     _private: [u8; 0],
 }
 
-/// How many messages a queue can be made for.
+/// The most messages that a queue can hold.
 pub const TINE_MOST_MESSAGES: usize = 1 << 26;
-/// How many bytes a queue can be made for, and so the longest message.
+/// The most bytes that a queue can hold, and so the length of the longest message.
 pub const TINE_MOST_MESSAGE_BYTES: usize = 4_294_967_040;
 
 const _: () =
     assert!(TINE_MOST_MESSAGES == queue::MOST_MESSAGES && TINE_MOST_MESSAGE_BYTES == queue::MOST_BYTES);
 
-/// What a queue can be told.
+/// Options of tine_queue_create.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct tine_queue_options {
@@ -50,16 +53,17 @@ pub struct tine_queue_options {
     pub error: *mut tine_error,
     /// How many messages the queue holds; 0: 1,024.
     pub capacity_messages: usize,
-    /// How many bytes of messages it holds together, and so how long one may be; 0: 1 MiB, or 64 bytes for each message
-    /// where that is more. A message counts as its length rounded up to 16, one of up to 8 bytes not at all. The queue
-    /// takes up twice that and 16 bytes per message of the heap, both rounded up to powers of two.
+    /// How many bytes of messages the queue holds, and so how long a message may be; 0: 1 MiB, or 64 bytes for each
+    /// message where that is more. A message counts with its length rounded up to 16; one of up to 8 bytes does not
+    /// count. Of the heap the queue takes twice these bytes, and 16 bytes for each message, both rounded up to powers
+    /// of two.
     pub capacity_bytes: usize,
     /// TINE_INTERRUPTIBLE.
     pub flags: u32,
     /// 0.
     pub reserved: u32,
-    /// With pool NULL: the heap in which the queue lies, for processes that have no pool in common. tine_heap_create makes
-    /// one in a segment.
+    /// With pool NULL: the heap in which the queue lies, for processes that have no pool in common. tine_heap_create
+    /// makes a heap in a segment.
     pub heap: *mut tine_heap,
 }
 
@@ -136,14 +140,15 @@ pub(crate) unsafe fn room(buffer: *mut c_void, capacity: usize) -> Outcome<Buffe
     Ok(unsafe { Buffer::new(buffer.cast(), capacity) })
 }
 
-/// Makes a queue in a pool's heap, or in the one that the options name.
+/// Makes a queue in a pool's heap, or in the heap that the options name.
 ///
-/// Parameters: pool: in a worker, what tine_task_pool gives; NULL where options->heap is given. options: NULL for all
-/// defaults. out: where the pointer goes.
-/// Returns 0; -EINVAL, -E2BIG: bad options; -ENOMEM: no memory, or the heap's limit is reached; TINE_EFORKED.
-/// Ownership: until tine_queue_destroy, from whatever process, or the end of the pool or the segment; the death of its
-/// maker does not end it. Its memory is a block of the process that made it, for tine_heap_blocks and
-/// tine_heap_release_process.
+/// Parameters: pool: in a worker, what tine_task_pool returns; NULL where options->heap is given. options: NULL for
+/// all defaults. out: where the pointer goes.
+/// Returns 0; -EINVAL, -E2BIG: an argument or an option has no meaning; -ENOMEM: there is no memory, or the heap's
+/// limit is reached; TINE_EFORKED.
+/// Ownership: until tine_queue_destroy, from whatever process, or the end of the pool or the segment. The death of
+/// the process that made it does not end it. Its memory is a block of that process, for tine_heap_blocks and
+/// tine_heap_release_process. Threads: any. Fork: TINE_EFORKED in a child.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_queue_create(
     pool: *mut tine_pool,
@@ -179,16 +184,18 @@ unsafe fn create(
     Ok(())
 }
 
-/// Ends a queue and gives its memory back; what is in it is gone.
+/// Ends a queue and frees its memory. Its messages are gone.
 ///
-/// It may be called, in any process, as soon as every call on the queue has returned, by whatever thread of whatever
-/// process, or its process has died; and no call may follow. From when it returns the memory may be another block, and
-/// nothing of the queue is touched any more: not by processes that have a descriptor of it either (tine_queue_fd). It waits
-/// for their threads to let go, for a second at most: where one of them is stopped, the memory stays taken, and is listed
-/// under the process that made the queue. Their descriptors become readable, for a tine_queue_get that returns -EINVAL.
+/// Any process may call it as soon as every call on the queue has returned, by whatever thread of whatever process,
+/// or the process in the call has died. No call on the queue may follow. When it returns, the memory may be another
+/// block, and nothing touches the queue any more.
 ///
-/// Parameters: q: may be NULL; what is no queue is left alone. Threads: any; of several that call it, one does it. Fork: does
-/// nothing in a child.
+/// That holds for processes that have a descriptor of the queue (tine_queue_fd), too. It waits up to a second for
+/// their threads to let go. Where one of them is stopped, the memory stays allocated, and is listed under the process
+/// that made the queue. Their descriptors become readable, and tine_queue_get returns -EINVAL there.
+///
+/// Parameters: q: may be NULL. A pointer that is not a queue is left alone.
+/// Threads: any. Of several threads that call it, one does it. Fork: does nothing in a child.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_queue_destroy(q: *mut tine_queue) {
     guard_end(|| {
@@ -196,13 +203,18 @@ pub unsafe extern "C" fn tine_queue_destroy(q: *mut tine_queue) {
     });
 }
 
-/// Puts one message, waiting for up to `timeout_ns` nanoseconds for room; 0 tries, TINE_FOREVER waits.
+/// Puts one message, and waits while there is no room for it.
 ///
-/// One that tries never waits: while another producer is in the middle of a put, or waits for room, it is -EAGAIN too.
+/// With a timeout of 0 it never waits, so it also returns -EAGAIN while another producer is in the middle of a put,
+/// or waits for room.
 ///
-/// Parameters: data: copied; may be NULL where length is 0. length: in bytes, up to the queue's capacity.
-/// Returns 0; -EAGAIN, -ETIMEDOUT: no room; -EPIPE: the queue is closed; -EMSGSIZE: longer than the queue can hold;
-/// -EDEADLK: the thread has reserved a message; -EINTR; -EINVAL, also for a length above SSIZE_MAX.
+/// Parameters: q. data: the message, which is copied; NULL where length is 0. length: in bytes, up to the queue's
+/// capacity. timeout_ns: how long to wait, in nanoseconds; 0 tries.
+/// Returns 0; -EAGAIN, -ETIMEDOUT: there is no room; -EPIPE: the queue is closed; -EMSGSIZE: the message is longer
+/// than the queue can hold; -EDEADLK: the thread has reserved a message; -EINTR: a signal came, with
+/// TINE_INTERRUPTIBLE; -EINVAL: q is not a queue, data is NULL, or length is above SSIZE_MAX; TINE_EFORKED; -EBADMSG,
+/// -EXDEV, -ENOMEM, -ENOLCK: see tine_queue.
+/// Threads: any; not in a signal handler. Fork: see tine_queue.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_queue_put(
     q: *mut tine_queue,
@@ -217,13 +229,19 @@ pub unsafe extern "C" fn tine_queue_put(
     })
 }
 
-/// Takes the next message, waiting for up to `timeout_ns` nanoseconds for one; 0 tries, TINE_FOREVER waits.
+/// Takes the next message, and waits while there is none.
 ///
-/// One that tries never waits: while another consumer is in the middle of a get, or waits for a message, it is -EAGAIN too.
+/// With a timeout of 0 it never waits, so it also returns -EAGAIN while another consumer is in the middle of a get,
+/// or waits for a message.
 ///
-/// Parameters: buffer, capacity: where the message goes; NULL where capacity is 0. length: its length; may be NULL.
-/// Returns 0; -EAGAIN, -ETIMEDOUT: no message; -EPIPE: none, and the queue is closed; -EMSGSIZE: it is longer than
-/// capacity; it stays, and *length is what it needs; -EDEADLK: the thread looks at a message in place; -EINTR; -EINVAL.
+/// Parameters: q. timeout_ns: how long to wait, in nanoseconds; 0 tries. buffer: where the message goes; NULL where
+/// capacity is 0. capacity: the size of buffer in bytes. length: gets the length of the message in bytes; may be
+/// NULL.
+/// Returns 0; -EAGAIN, -ETIMEDOUT: there is no message; -EPIPE: there is no message, and the queue is closed;
+/// -EMSGSIZE: the message is longer than capacity. It stays in the queue, and *length is the capacity that it needs;
+/// -EDEADLK: the thread looks at a message in place; -EINTR: a signal came, with TINE_INTERRUPTIBLE; -EINVAL: q is
+/// not a queue, or buffer is NULL; TINE_EFORKED; -EBADMSG, -EXDEV, -ENOMEM, -ENOLCK: see tine_queue.
+/// Threads: any; not in a signal handler. Fork: see tine_queue.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_queue_get(
     q: *mut tine_queue,
@@ -248,41 +266,56 @@ pub unsafe extern "C" fn tine_queue_get(
     })
 }
 
-/// Nothing more is put. Producers get -EPIPE at once, those that wait too; consumers get what is in the queue, and then
-/// -EPIPE. Closing again is fine. Any process may do it.
+/// Closes a queue for further messages. Producers get -EPIPE at once, waiting ones too. Consumers get what is in the
+/// queue, and then -EPIPE. Closing a closed queue does nothing. Any process may close it.
 ///
-/// Returns 0; -EINVAL.
+/// Parameters: q.
+/// Returns 0; -EINVAL: q is not a queue; TINE_EFORKED.
+/// Threads: any. Fork: see tine_queue.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_queue_close(q: *mut tine_queue) -> c_int {
     guard_code(|| queue(q)?.close().map(|()| 0))
 }
 
-/// How many messages are in the queue at this moment; 0 where `q` is no queue.
+/// Counts the messages in the queue at this moment.
+///
+/// Parameters: q.
+/// Returns how many messages there are; 0: there is none, or q is not a queue.
+/// Threads: any. Fork: see tine_queue.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_queue_count(q: *const tine_queue) -> usize {
     guard_value(0, || queue(q).map_or(0, |queue| queue.count()))
 }
 
-/// Whether there is no message in the queue at this moment; true where `q` is no queue.
+/// Tells whether the queue is empty at this moment.
+///
+/// Parameters: q.
+/// Returns true: there is no message in it, or q is not a queue; false: there is one.
+/// Threads: any. Fork: see tine_queue.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_queue_is_empty(q: *const tine_queue) -> bool {
     guard_value(true, || queue(q).map_or(true, |queue| queue.is_empty()))
 }
 
-/// Says that a message which was got has been dealt with, for tine_queue_join.
+/// Says that a message which a consumer has got has been dealt with, for tine_queue_join.
 ///
-/// Returns 0; -EINVAL: said more often than messages were put, or no queue.
+/// Parameters: q.
+/// Returns 0; -EINVAL: it has been said more often than messages were put, or q is not a queue; TINE_EFORKED.
+/// Threads: any. Fork: see tine_queue.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_queue_task_done(q: *mut tine_queue) -> c_int {
     guard_code(|| queue(q)?.task_done().map(|()| 0))
 }
 
-/// Waits until tine_queue_task_done was called for every message that was put.
+/// Waits until tine_queue_task_done has been called for every message that was put.
 ///
-/// A consumer that was killed has not called it for the message in its hands: whoever takes its work over does, or the
-/// wait should have a limit.
+/// A consumer that was killed has not called it for the message that it had taken. Whoever takes over its work calls
+/// it, or the wait needs a timeout.
 ///
-/// Returns 0; -EAGAIN, -ETIMEDOUT, -EINTR; -EINVAL.
+/// Parameters: q. timeout_ns: how long to wait, in nanoseconds; 0 tries.
+/// Returns 0; -EAGAIN, -ETIMEDOUT: it has not been called for every message; -EINTR: a signal came, with
+/// TINE_INTERRUPTIBLE; -EINVAL: q is not a queue; TINE_EFORKED; -ENOMEM: there is no memory at a thread's first call.
+/// Threads: any; not in a signal handler. Fork: see tine_queue.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_queue_join(q: *mut tine_queue, timeout_ns: i64) -> c_int {
     guard_code(|| {
@@ -291,17 +324,20 @@ pub unsafe extern "C" fn tine_queue_join(q: *mut tine_queue, timeout_ns: i64) ->
     })
 }
 
-/// A descriptor that is readable while there may be something to get: from when a message comes, or the queue is closed,
-/// until a tine_queue_get of this process returns -EAGAIN or -ETIMEDOUT. For poll, select, epoll; not to be read or
-/// closed.
+/// A descriptor that is readable while there may be something to get. It becomes readable when a message comes, or
+/// when the queue is closed, and stays so until a tine_queue_get of this process returns -EAGAIN or -ETIMEDOUT. It is
+/// for poll, select and epoll. The program must not read or close it.
 ///
 /// The first call starts a thread in this process, which sleeps until there is a message. tine_queue_destroy in this
-/// process, tine_heap_close or the end of the pool ends it and closes the descriptor. tine_queue_destroy in another process
-/// ends it, and leaves the descriptor readable and open until then, or until this process asks for that of another queue
-/// at the same address.
+/// process, tine_heap_close and the end of the pool end the thread and close the descriptor. tine_queue_destroy in
+/// another process ends the thread and leaves the descriptor open and readable. It is closed by one of the former, or
+/// when this process asks for the descriptor of another queue at that address.
 ///
-/// Returns the descriptor, which stays the queue's; -EINVAL; -EMFILE, -EAGAIN: no descriptor, no thread; -ENOLCK: too many
-/// processes watch it.
+/// Parameters: q.
+/// Returns the descriptor, which stays the queue's; -EINVAL: q is not a queue; -EMFILE: no descriptor is free;
+/// -EAGAIN: no thread can be started; -ENOLCK: too many processes watch the queue; TINE_EFORKED; -ENOMEM: there is no
+/// memory.
+/// Threads: any. Fork: see tine_queue.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_queue_fd(q: *mut tine_queue) -> c_int {
     guard(|| watch::descriptor(q.addr(), queue(q).map_err(Error::from)?))

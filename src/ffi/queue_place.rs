@@ -17,12 +17,15 @@ fn array(lengths: *mut usize, count: usize) -> Outcome<NonNull<usize>> {
     }
 }
 
-/// Puts several messages, which lie one behind the other in `data`: cheaper than one by one. Those for which there is
-/// room at a time become visible together; the others wait for room.
+/// Puts several messages, which costs less than a put for each. Messages for which there is room at one time become
+/// visible together. The others wait for room.
 ///
-/// Parameters: lengths: of each message, in bytes. count: how many. The rest as for tine_queue_put.
-/// Returns how many were put: fewer than `count` where the time ran out, the queue was closed or a signal came, but not
-/// none: then the code is that of tine_queue_put. -EMSGSIZE: one is longer than the queue can hold; none was put.
+/// Parameters: q. data: the messages, one behind the other. lengths: the length of each message in bytes. count: how
+/// many messages. timeout_ns: how long to wait, in nanoseconds; 0 tries.
+/// Returns how many messages were put, fewer than count where the time has run out, the queue was closed or a signal
+/// came; where none was put, the codes of tine_queue_put. After -EMSGSIZE, a message is longer than the queue can
+/// hold, and none was put.
+/// Threads: any; not in a signal handler. Fork: see tine_queue.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_queue_put_many(
     q: *mut tine_queue,
@@ -52,14 +55,16 @@ pub unsafe extern "C" fn tine_queue_put_many(
     })
 }
 
-/// Takes several messages: as many as there are, at most `count`, and as fit, but at least one, for which it waits. They
-/// lie one behind the other in `buffer`.
+/// Takes as many messages as are there, up to count, and as fit. It waits for the first of them. The messages lie in
+/// buffer one behind the other.
 ///
-/// A consumer that is killed in here takes along what it was taking: up to `count` messages.
+/// A consumer that is killed in this call takes along what it was taking: up to count messages.
 ///
-/// Parameters: lengths: for each message its length. The rest as for tine_queue_get.
-/// Returns how many were taken; otherwise the codes of tine_queue_get, and for -EMSGSIZE `lengths[0]` is what the next
-/// message needs. 0: `count` is 0.
+/// Parameters: q. timeout_ns: how long to wait, in nanoseconds; 0 tries. buffer: where the messages go. capacity: the
+/// size of buffer in bytes. lengths: gets the length of each message in bytes. count: how many messages at most.
+/// Returns how many messages were taken, 0 where count is 0; the codes of tine_queue_get. After -EMSGSIZE, lengths[0]
+/// is the capacity that the next message needs.
+/// Threads: any; not in a signal handler. Fork: see tine_queue.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_queue_get_many(
     q: *mut tine_queue,
@@ -85,13 +90,16 @@ pub unsafe extern "C" fn tine_queue_get_many(
     })
 }
 
-/// Room in the queue for a message of up to `length` bytes, to be written in place: no copy. The thread then calls
-/// tine_queue_commit or tine_queue_abandon; until it does, or dies, other producers wait.
+/// Reserves room in the queue for a message, which is then written in place, without a copy. The thread ends it with
+/// tine_queue_commit or tine_queue_abandon. Until then, or until the thread dies, other producers wait.
 ///
-/// A thread that has reserved counts it among the locks that it holds (TINE_MOST_HELD).
+/// The reservation counts among the locks that the thread holds (TINE_MOST_HELD).
 ///
-/// Parameters: out: where the address goes, aligned to 16 bytes, or to 8 where length is at most 8.
+/// Parameters: q. length: the most bytes that the message may have. timeout_ns: how long to wait for room, in
+/// nanoseconds; 0 tries. out: where the address of the room goes, a multiple of 16, or of 8 where length is at most
+/// 8.
 /// Returns 0, or the codes of tine_queue_put.
+/// Threads: any; not in a signal handler. Fork: see tine_queue.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_queue_reserve(
     q: *mut tine_queue,
@@ -109,10 +117,13 @@ pub unsafe extern "C" fn tine_queue_reserve(
     })
 }
 
-/// Puts the message that the thread has reserved and written: its first `length` bytes.
+/// Puts the message that the thread has reserved and written.
 ///
-/// Returns 0; -EPERM: the thread has reserved none; -EMSGSIZE: longer than was reserved, which it still is; -EPIPE: the
-/// queue has been closed, and the message is gone.
+/// Parameters: q. length: the length of the message in bytes, from its beginning.
+/// Returns 0; -EPERM: the thread has reserved no message; -EMSGSIZE: length is more than was reserved, and the
+/// message is still reserved; -EPIPE: the queue has been closed, and the message is gone; -EINVAL: q is not a queue;
+/// TINE_EFORKED.
+/// Threads: the one that has reserved. Fork: see tine_queue; a child has none.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_queue_commit(q: *mut tine_queue, length: usize) -> c_int {
     guard_code(|| queue(q)?.commit(length).map(|()| 0))
@@ -120,19 +131,25 @@ pub unsafe extern "C" fn tine_queue_commit(q: *mut tine_queue, length: usize) ->
 
 /// Gives up the message that the thread has reserved.
 ///
-/// Returns 0; -EPERM: the thread has reserved none.
+/// Parameters: q.
+/// Returns 0; -EPERM: the thread has reserved no message; -EINVAL: q is not a queue; TINE_EFORKED.
+/// Threads: the one that has reserved. Fork: see tine_queue; a child has none.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_queue_abandon(q: *mut tine_queue) -> c_int {
     guard_code(|| queue(q)?.abandon().map(|()| 0))
 }
 
-/// Takes the next message without copying it: it may be read, and written, in place until the thread calls
-/// tine_queue_release. Until it does, or dies, other consumers wait. Should it die, the message is gone.
+/// Takes the next message without copying it. The thread may read and write the message in place, until it calls
+/// tine_queue_release. Until then, or until the thread dies, other consumers wait. If the thread dies, the message is
+/// gone.
 ///
-/// A thread that looks at a message counts it among the locks that it holds (TINE_MOST_HELD).
+/// The message counts among the locks that the thread holds (TINE_MOST_HELD).
 ///
-/// Parameters: out, length: where its address and length go; the address is aligned as for tine_queue_reserve.
+/// Parameters: q. timeout_ns: how long to wait for a message, in nanoseconds; 0 tries. out: where the address of the
+/// message goes, a multiple of 16, or of 8 where it has at most 8 bytes. length: gets the length of the message in
+/// bytes.
 /// Returns 0, or the codes of tine_queue_get.
+/// Threads: any; not in a signal handler. Fork: see tine_queue.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_queue_peek(
     q: *mut tine_queue,
@@ -155,22 +172,32 @@ pub unsafe extern "C" fn tine_queue_peek(
     })
 }
 
-/// Gives the message's room back that the thread has looked at in place.
+/// Frees the room of the message that the thread has looked at in place.
 ///
-/// Returns 0; -EPERM: the thread looks at none.
+/// Parameters: q.
+/// Returns 0; -EPERM: the thread looks at no message; -EINVAL: q is not a queue; TINE_EFORKED.
+/// Threads: the one that has called tine_queue_peek. Fork: see tine_queue; a child has none.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_queue_release(q: *mut tine_queue) -> c_int {
     guard_code(|| queue(q)?.release().map(|()| 0))
 }
 
-/// Whether the queue holds as many messages as it may at this moment, so that a put would have to wait. Bytes are another
-/// matter: for a long message there may be no room before. False where the queue is closed, or `q` is no queue.
+/// Tells whether the queue holds as many messages as it may at this moment, so that a put would have to wait. Where
+/// bytes run out, a long message may have to wait before that.
+///
+/// Parameters: q.
+/// Returns true: it does; false: it does not, the queue is closed, or q is not a queue.
+/// Threads: any. Fork: see tine_queue.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_queue_is_full(q: *const tine_queue) -> bool {
     guard_value(false, || queue(q).is_ok_and(|queue| queue.is_full()))
 }
 
-/// Whether the queue has been closed; true where `q` is no queue.
+/// Tells whether the queue has been closed.
+///
+/// Parameters: q.
+/// Returns true: it has, or q is not a queue; false: it has not.
+/// Threads: any. Fork: see tine_queue.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_queue_is_closed(q: *const tine_queue) -> bool {
     guard_value(true, || queue(q).map_or(true, |queue| queue.is_closed()))

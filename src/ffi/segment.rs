@@ -10,19 +10,20 @@ use crate::sys::clock::Timeout;
 use std::ffi::{c_int, c_void};
 use std::sync::Arc;
 
-/// A piece of shared memory, as one process has it mapped.
+/// A piece of shared memory, as one process has mapped it.
 pub struct tine_segment(Arc<Segment>);
 
-/// Only the process that creates the segment, and its forked children, can write; the kernel sees to it.
+/// Only the process that creates the segment, and its forked children, can write to it. The kernel enforces that.
 pub const TINE_SEGMENT_READ_ONLY: u32 = 1 << 24;
 /// Huge pages if there are enough, ordinary ones otherwise.
 pub const TINE_SEGMENT_HUGE_PAGES: u32 = 1 << 25;
-/// Wherever there is room, instead of at the same address in every process. Pointers into it then mean nothing to others.
+/// The segment is mapped wherever there is room, and not at one address in every process. So pointers into it mean
+/// nothing to other processes.
 pub const TINE_SEGMENT_ANY_ADDRESS: u32 = 1 << 26;
-/// All pages are mapped at once, so that no first touch of one costs time later.
+/// All pages are mapped at once, so that the first touch of a page costs no time later.
 pub const TINE_SEGMENT_POPULATE: u32 = 1 << 27;
 
-/// What a segment can be told.
+/// Options of tine_segment_create, tine_segment_attach and tine_segment_receive.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct tine_segment_options {
@@ -37,14 +38,15 @@ pub struct tine_segment_options {
 
 extensible!(tine_segment_options: Options);
 
-/// New shared memory, all of it zero, reserved, and of a size that nobody can change: touching it never fails.
+/// Creates shared memory. All of it is zero and reserved, and nobody can change its size, so touching it never fails.
 ///
-/// It is mapped at the same address in every process that attaches, so that pointers into it mean the same everywhere.
-/// It has no name and leaves nothing behind: it is gone when the last process that has it is.
+/// The segment is mapped at one address in every process that attaches, so pointers into it are valid in all of them.
+/// It has no name and leaves nothing behind: it is gone when the last process that has it is gone.
 ///
-/// Parameters: size: in bytes, not 0; options: NULL for all defaults; out: where the segment goes.
-/// Returns 0; -ENOMEM: no memory, or a cgroup's or the process's limit is in the way; -EINVAL, -E2BIG: bad options;
-/// -EMFILE, -ENFILE. Ownership: tine_segment_close. Threads: any. Fork: a child has it mapped as well, for writing too.
+/// Parameters: size: in bytes, not 0. options: NULL for all defaults. out: where the segment goes.
+/// Returns 0; -ENOMEM: there is no memory, or a limit of the process or of its cgroup is in the way; -EINVAL, -E2BIG:
+/// an argument or an option has no meaning; -EMFILE, -ENFILE: no descriptor is free.
+/// Ownership: until tine_segment_close. Threads: any. Fork: a child has the segment mapped as well, for writing too.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_segment_create(
     size: usize,
@@ -58,15 +60,17 @@ pub unsafe extern "C" fn tine_segment_create(
     unsafe { make(options, out, FLAGS, |options| Segment::create(size, options)) }
 }
 
-/// Maps a segment that another process has made.
+/// Maps a segment that another process has created.
 ///
-/// Parameters: fd: a descriptor of it, inherited or received; it stays the caller's. options: NULL for all defaults;
-/// out: where the segment goes.
-/// Returns 0; -EPERM: the memory could be shrunk by others, so it is not safe to touch; -EINVAL: not a segment, or bad
-/// options; TINE_EVERSION: of another version of tine, or its locks are laid out for another C library; -EXDEV: made in
-/// another PID namespace, where locks would take one thread for another; -EEXIST: something else is at its address
-/// (TINE_SEGMENT_ANY_ADDRESS helps); -EACCES: fd was opened for reading only; -EBADF, -ENOMEM, -EMFILE.
-/// Ownership: tine_segment_close. Threads: any. Fork: a child has it mapped as well.
+/// Parameters: fd: a descriptor of the segment, inherited or received; it stays the caller's. options: NULL for all
+/// defaults. out: where the segment goes.
+/// Returns 0; -EPERM: other processes could shrink the memory, so it is not safe to touch; -EINVAL: fd is not of a
+/// segment, or an option has no meaning; TINE_EVERSION: the segment is of another version of tine, or its locks are
+/// laid out for another C library; -EXDEV: the segment was made in another PID namespace, where its locks would take
+/// one thread for another; -EEXIST: something else is at its address (TINE_SEGMENT_ANY_ADDRESS helps); -EACCES: fd
+/// was opened for reading only; -EBADF: fd is not open; -E2BIG: the options are longer than this version knows;
+/// -ENOMEM, -EMFILE.
+/// Ownership: until tine_segment_close. Threads: any. Fork: a child has the segment mapped as well.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_segment_attach(
     fd: c_int,
@@ -79,7 +83,11 @@ pub unsafe extern "C" fn tine_segment_attach(
     unsafe { make(options, out, FLAGS, |options| Segment::attach(fd, options)) }
 }
 
-/// Where the segment's bytes begin: a multiple of 4096. NULL for NULL. Threads: any. Fork: the same in a child.
+/// The address of a segment.
+///
+/// Parameters: s.
+/// Returns the address of the first byte, a multiple of 4096; NULL: s is NULL.
+/// Threads: any. Fork: a child gets the same address.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_segment_address(s: *const tine_segment) -> *mut c_void {
     guard_value(std::ptr::null_mut(), || {
@@ -90,28 +98,36 @@ pub unsafe extern "C" fn tine_segment_address(s: *const tine_segment) -> *mut c_
     })
 }
 
-/// How many bytes the segment has: what it was created with. 0 for NULL. Threads: any.
+/// The size of a segment: the one with which it was created.
+///
+/// Parameters: s.
+/// Returns the size in bytes; 0: s is NULL.
+/// Threads: any. Fork: a child gets the same size.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_segment_size(s: *const tine_segment) -> usize {
     // SAFETY: `s` is NULL, or a segment that is not closed, as the header asks.
     guard_value(0, || unsafe { get(s) }.map_or(0, |segment| segment.size()))
 }
 
-/// A descriptor to pass to other processes: close-on-exec, and the segment's own, not to be closed.
+/// A descriptor of a segment, to be passed to other processes.
 ///
-/// Returns the descriptor; -EINVAL for NULL; -EBADF: the program has closed it all the same. Threads: any.
+/// Parameters: s.
+/// Returns the descriptor, which is close-on-exec and stays the segment's; -EINVAL: s is NULL; -EBADF: the program
+/// has closed it.
+/// Threads: any. Fork: a child has its own copy.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_segment_fd(s: *const tine_segment) -> c_int {
     // SAFETY: `s` is NULL, or a segment that is not closed, as the header asks.
     guard(|| unsafe { get(s) }?.descriptor())
 }
 
-/// Unmaps a segment in this process; others keep it. Pointers into it are dangling from here on.
+/// Unmaps a segment in this process. Other processes keep it. Pointers into it must not be used any more.
 ///
-/// Parameters: s: may be NULL. No other thread may use it any more.
+/// Parameters: s: may be NULL. No other thread may use the segment any more.
 /// Returns 0; -EBUSY: a heap in it is open here (tine_heap_close), or a thread of this process holds a lock in it or
-/// waits for one, as far as that can be known (not of a mutex that is TINE_PROCESS_OWNED); then the segment is as it was.
-/// Fork: in a child it unmaps the child's.
+/// waits for one, as far as that can be known. A TINE_PROCESS_OWNED mutex is not looked for. After -EBUSY the segment
+/// is as it was.
+/// Threads: any. Fork: in a child it unmaps the child's copy.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_segment_close(s: *mut tine_segment) -> c_int {
     guard(|| {
@@ -132,9 +148,11 @@ pub unsafe extern "C" fn tine_segment_close(s: *mut tine_segment) -> c_int {
 
 /// Sends a segment to the process at the other end of a unix socket, without waiting.
 ///
-/// Parameters: socket: connected, of whatever type, used for whole segments only while one is on its way; s.
-/// Returns 0; -EAGAIN: the socket is full; -EPIPE: nobody is there any more; -EMFILE: too many descriptors are on their way;
-/// -ENOTSOCK: it is no socket; -EINVAL; -EBADF. Threads: any.
+/// Parameters: socket: a connected socket of any type. While a segment is on its way, nothing but whole segments may
+/// be sent through it. s: the segment, which stays the caller's.
+/// Returns 0; -EAGAIN: the socket is full; -EPIPE: nobody is at the other end any more; -EMFILE: too many descriptors
+/// are on their way; -ENOTSOCK: socket is not a socket; -EBADF: socket is not open; -EINVAL: s is NULL.
+/// Threads: any. Fork: a child may call it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_segment_send(socket: c_int, s: *const tine_segment) -> c_int {
     guard(|| {
@@ -144,19 +162,20 @@ pub unsafe extern "C" fn tine_segment_send(socket: c_int, s: *const tine_segment
     })
 }
 
-/// Takes a segment that another process has sent with tine_segment_send, and maps it. It waits for one if the socket is
-/// one that blocks.
+/// Takes a segment that another process has sent with tine_segment_send, and maps it. It waits for a segment where
+/// the socket is a blocking one.
 ///
-/// What this process cannot have at the moment stays in the socket, to be received again: after -EEXIST, say, with
-/// TINE_SEGMENT_ANY_ADDRESS. What nobody could have is thrown away.
+/// A segment that this process cannot have at the moment stays in the socket, to be received again: after -EEXIST
+/// with TINE_SEGMENT_ANY_ADDRESS, for example. A segment that no process could have is thrown away.
 ///
-/// Parameters: socket: one process at a time receives from it; options: NULL for all defaults; out: where the segment
-/// goes.
-/// Returns 0; -EAGAIN: none is there yet; -EPIPE: the other side is gone. It stays: -EMFILE: no descriptor is free;
-/// -ENOMEM: no memory or address space; -EEXIST: something else is at its address. It is gone: -EPROTO: what came is no
-/// message of tine_segment_send; -EPERM, -EXDEV, TINE_EVERSION and -EINVAL as for tine_segment_attach. -EINVAL for bad
-/// options, -EBADF and -ENOTSOCK come before anything is looked at.
-/// Ownership: tine_segment_close. Threads: any.
+/// Parameters: socket: only one process at a time may receive from it. options: NULL for all defaults. out: where the
+/// segment goes.
+/// Returns 0; -EAGAIN: no segment is there yet; -EPIPE: the other end is gone. The segment stays in the socket after
+/// -EMFILE: no descriptor is free; -ENOMEM: there is no memory or address space; -EEXIST: something else is at its
+/// address. It is thrown away after -EPROTO: it is not a message of tine_segment_send; -EPERM, -EXDEV, TINE_EVERSION
+/// and -EINVAL: as for tine_segment_attach. Nothing is looked at after -EINVAL, -E2BIG: an argument or an option has
+/// no meaning; -EBADF, -ENOTSOCK: socket is not an open socket.
+/// Ownership: until tine_segment_close. Threads: any. Fork: a child may call it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_segment_receive(
     socket: c_int,
@@ -169,17 +188,19 @@ pub unsafe extern "C" fn tine_segment_receive(
     unsafe { make(options, out, FLAGS, |options| Segment::receive(socket, options)) }
 }
 
-/// Has a segment mapped in every worker of a pool, at the address that it has here: pointers into it mean the same in all
-/// of them. Workers to come get it too. Ones that are busy get it before their next task.
+/// Has a segment mapped in every worker of a pool, at the address that it has in the host, so pointers into it are
+/// valid in all of them. Later workers get it too. A busy worker gets it before its next task.
 ///
-/// Parameters: pool; s: stays the caller's, who may close it here; the workers keep it until the pool is destroyed; timeout_ns:
-/// how long to wait for the workers, and for another thread's share; TINE_FOREVER waits for good.
-/// Returns 0; -ETIMEDOUT, at 0 -EAGAIN: a worker that is not busy has not taken it, because it is stopped, say; nobody
-/// shares it then, and it may be shared again; -EEXIST: something else is at its address in a worker, or in the range of
-/// the pool's heap: nobody shares it then, and that worker is replaced; -EALREADY: it is shared; -ENOSPC: 64 segments
-/// are; -EINVAL; -ENOMEM, -EMFILE; TINE_ESHUTDOWN, TINE_EWORKERSTART, TINE_EFORKED, TINE_EWORKER. A worker to come that
-/// cannot have it is one that cannot be started: tasks say so when no worker is left.
-/// Threads: any.
+/// Parameters: pool. s: the segment. It stays the caller's, who may close it. The workers keep it until the pool is
+/// destroyed. timeout_ns: how long to wait for the workers, and for another thread's call of tine_pool_share, in
+/// nanoseconds.
+/// Returns 0; -ETIMEDOUT, -EAGAIN: a worker that is not busy has not taken it, because it is stopped for example.
+/// Then no worker has it, and the call may be made again; -EEXIST: something else is at its address in a worker, or
+/// it lies in the range of the pool's heap. Then no worker has it, and that worker is replaced; -EALREADY: the
+/// segment is shared already; -ENOSPC: the pool shares 64 segments; -EINVAL: an argument is NULL; -ENOMEM, -EMFILE;
+/// TINE_ESHUTDOWN; TINE_EWORKERSTART; TINE_EFORKED; TINE_EWORKER. A later worker that cannot map the segment cannot
+/// be started; tasks settle with TINE_EWORKERSTART when no worker is left.
+/// Threads: any. Fork: TINE_EFORKED in a child.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_pool_share(
     pool: *mut tine_pool,

@@ -7,14 +7,17 @@ use crate::pool::stats_text;
 use crate::sys::reserve;
 use std::ffi::{c_char, c_int};
 
-/// The counters of pools (tine_stats) as text, in the format of Prometheus: what an HTTP server answers for /metrics, with the type
-/// text/plain; version=0.0.4. Each is a metric `tine_...` with a line of help; a pool's name becomes the label `pool`.
+/// Writes the counters of pools (tine_stats) as text in the format of Prometheus: what an HTTP server answers for
+/// /metrics, with the type text/plain; version=0.0.4. Each counter is a metric named tine_..., with a line of help.
+/// The name of a pool becomes the label "pool".
 ///
-/// Parameters: pools, names: arrays of count pools and of their names, which are UTF-8; names, or one of them, may be NULL: no label,
-/// which makes sense for a single pool. buffer: gets the text and a NUL. capacity: its room in bytes; 0 with a NULL buffer asks for
-/// the length. length: gets the text's length in bytes without the NUL; may be NULL.
-/// Returns 0; -EMSGSIZE: it does not fit, *length says how long it is, and the buffer is as it was; -EINVAL: no pool, a
-/// pool is NULL, a name is no UTF-8; TINE_EFORKED, TINE_EWORKER. Threads: any.
+/// Parameters: pools: an array of count pools. names: an array of count names in UTF-8; a name that is NULL, or NULL
+/// in place of the array, gives no label, which makes sense for a single pool. count: how many pools. buffer: gets
+/// the text and a zero byte behind it. capacity: the size of buffer in bytes; 0 with a NULL buffer asks for the
+/// length. length: gets the length of the text in bytes, without the zero byte; may be NULL.
+/// Returns 0; -EMSGSIZE: the text does not fit, *length is its length, and the buffer is as it was; -EINVAL: count is
+/// 0, a pool is NULL, or a name is not UTF-8; TINE_EFORKED; TINE_EWORKER.
+/// Threads: any. Fork: TINE_EFORKED in a child.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_stats_text(
     pools: *const *mut tine_pool,

@@ -12,23 +12,25 @@ use crate::pool::{Pull, Pulled, Stream, StreamOptions};
 use crate::sys::clock::Timeout;
 use std::ffi::{c_char, c_int, c_void};
 
-/// Items go in one after the other, results come out in the same order or as they finish, and between the two there are
-/// never more than a window allows: for input that does not fit into memory, or that has no end.
+/// Items go in one after the other, and results come out, in the order of the items or in the order in which they
+/// settle. A window limits how many are in between. So a stream is for input that does not fit into memory, or that
+/// has no end.
 ///
-/// Items are put (tine_stream_put) or drawn as there is room (.pull). Each is one call of a tine_fn, with tine_input and
-/// tine_output, and has one result, whatever becomes of it, its worker or the supervisor. tine_next, tine_wait and the like
-/// know nothing of a stream's items; while one has a result to give, tine_pool_fd is readable.
+/// Items are put (tine_stream_put), or drawn as there is room (.pull). Each item is one call of a tine_fn, with
+/// tine_input and tine_output. Each item has one result, whatever happens to the item, its worker or the supervisor.
+/// tine_next, tine_wait and the like leave a stream's items out. While a stream has a result to take, tine_pool_fd is
+/// readable.
 ///
-/// Calls may be made from any thread, several at a time: one that puts and one that takes, say. A thread that does both
-/// must not wait to put while the window is full of results that it has not taken. A child of fork() gets TINE_EFORKED.
+/// Several threads may call at a time: one that puts and one that takes, for example. A thread that does both must
+/// not wait to put while the window is full of results that it has not taken.
 pub struct tine_stream {
     core: Stream,
 }
 
-/// Results come as they finish, not in the order of the items.
+/// Results come in the order in which they settle, and not in the order of the items.
 pub const TINE_UNORDERED: u32 = 1 << 18;
 
-/// What a stream can be told.
+/// Options of tine_stream_create.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct tine_stream_options {
@@ -38,22 +40,26 @@ pub struct tine_stream_options {
     pub error: *mut tine_error,
     /// The name of a registered function, where fn is NULL.
     pub name: *const c_char,
-    /// How many items may be in and their results not taken; 0: 16 for each worker.
+    /// How many items may have been put whose results have not been taken; 0: 16 for each worker.
     pub window_tasks: usize,
-    /// How many bytes the inputs of these may have together; 0: as many as the pool's .window_bytes.
+    /// How many bytes the inputs of these items may have together; 0: as many as the pool's .window_bytes.
     pub window_bytes: usize,
-    /// How long the call for each item may take, in nanoseconds; 0: the pool's .deadline_ns; TINE_FOREVER: any time.
+    /// How long the call for each item may take, in nanoseconds; 0: the pool's .deadline_ns; TINE_FOREVER: without a
+    /// limit.
     pub item_deadline_ns: i64,
-    /// How often an item may be run again after its process has died with it. Without TINE_IDEMPOTENT any number but 0 is
-    /// -EINVAL.
+    /// How often an item may be run again after the process that ran it has died. Without TINE_IDEMPOTENT only 0 is
+    /// accepted.
     pub retries: u32,
-    /// TINE_IDEMPOTENT, TINE_UNORDERED, and TINE_STOP_ON_FAILURE: after the first item that fails no other begins. Those that
-    /// had not settle with -ECANCELED, further ones are refused with it, and the results of all are there to be taken.
+    /// TINE_IDEMPOTENT, TINE_UNORDERED, TINE_STOP_ON_FAILURE. With the last, no item begins any more once an item has
+    /// failed. Items that have not begun then settle with -ECANCELED, further items are refused with -ECANCELED, and
+    /// all results can be taken.
     pub flags: u32,
-    /// Draws an item: called by tine_stream_next, on its thread, while there is room in the window; NULL: items are put.
-    /// It gives 1 and says where the item is, which stays there until the next call, and what is to be carried to the
-    /// result's .user; 0 at the end; or a negative code, which ends the input as well and is what tine_stream_next gives
-    /// after the last result. An item longer than .window_bytes is drawn, and its result is -EMSGSIZE.
+    /// Draws an item. tine_stream_next calls it, on its own thread, while there is room in the window. NULL: items
+    /// are put.
+    ///
+    /// It returns 1 and says where the item is; the bytes stay there until the next call. *item becomes the .user of
+    /// the result. It returns 0 at the end. A negative code ends the input as well, and tine_stream_next returns the
+    /// code after the last result. An item that is longer than .window_bytes is drawn, and its result is -EMSGSIZE.
     pub pull: Option<
         unsafe extern "C" fn(
             user: *mut c_void,
@@ -62,7 +68,7 @@ pub struct tine_stream_options {
             item: *mut *mut c_void,
         ) -> c_int,
     >,
-    /// Given to .pull.
+    /// A word of the caller's, which is passed to .pull.
     pub user: *mut c_void,
 }
 
@@ -112,11 +118,12 @@ impl tine_stream_options {
 
 /// Begins a stream.
 ///
-/// Parameters: pool: also what tine_task_pool gives. fn: called for each item, or NULL and the option .name. options: NULL for
-/// all defaults. out: where the stream goes.
-/// Returns 0; TINE_EFUNCTION, TINE_EMODULE, TINE_ENAME, TINE_ESHUTDOWN, TINE_EWORKERSTART: as tine_submit; -EINVAL,
-/// -E2BIG: bad options; TINE_EFORKED.
-/// Ownership: tine_stream_destroy ends it, before the pool is destroyed. Threads: any.
+/// Parameters: pool: the host's, or in a task what tine_task_pool returns. fn: the function that is called for each
+/// item; NULL where the option .name is given. options: NULL for all defaults. out: where the stream goes.
+/// Returns 0; TINE_EFUNCTION, TINE_EMODULE, TINE_ENAME, TINE_ESHUTDOWN, TINE_EWORKERSTART: as for tine_submit;
+/// -EINVAL, -E2BIG: an argument or an option has no meaning; TINE_EFORKED.
+/// Ownership: tine_stream_destroy ends the stream, before the pool is destroyed. Threads: any. Fork: TINE_EFORKED in
+/// a child.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_stream_create(
     pool: *mut tine_pool,
@@ -160,12 +167,14 @@ unsafe fn stream<'a>(pointer: *const tine_stream) -> Result<&'a Stream> {
 
 /// Puts an item in.
 ///
-/// Parameters: stream. input, length: copied, unless it lies in the pool's heap, as with tine_submit; NULL and 0 for
-/// none. user: carried to the result. timeout_ns: how long to wait while the window is full.
-/// Returns 0: the item has a result to come; -EAGAIN, -ETIMEDOUT, -EINTR: the window is full; -EAGAIN also: no thread can
-/// be started; -EMSGSIZE: longer than .window_bytes; -EPIPE: after tine_stream_end; -ECANCELED: an item has failed, with
-/// TINE_STOP_ON_FAILURE; -EINVAL: the stream has .pull; -EFAULT, -ENOMEM, TINE_ESHUTDOWN, TINE_EWORKERSTART: as
-/// tine_submit; TINE_EFORKED.
+/// Parameters: stream. input: the item; NULL where length is 0. It is copied, unless it lies in the pool's heap, as
+/// for tine_submit. length: in bytes. user: becomes the .user of the result. timeout_ns: how long to wait while the
+/// window is full, in nanoseconds.
+/// Returns 0: the item will have a result; -EAGAIN, -ETIMEDOUT, -EINTR: the window is full; -EAGAIN also: no thread
+/// can be started; -EMSGSIZE: the item is longer than .window_bytes; -EPIPE: tine_stream_end has been called;
+/// -ECANCELED: an item has failed, with TINE_STOP_ON_FAILURE; -EINVAL: stream is NULL, or the stream has .pull;
+/// -EFAULT, -ENOMEM, TINE_ESHUTDOWN, TINE_EWORKERSTART: as for tine_submit; TINE_EFORKED.
+/// Threads: any. Fork: TINE_EFORKED in a child.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_stream_put(
     stream: *mut tine_stream,
@@ -183,9 +192,11 @@ pub unsafe extern "C" fn tine_stream_put(
     })
 }
 
-/// Says that no more items will be put; again is harmless.
+/// Says that no more items will be put. A further call does nothing.
 ///
+/// Parameters: stream.
 /// Returns 0; -EINVAL: stream is NULL; TINE_EFORKED.
+/// Threads: any. Fork: TINE_EFORKED in a child.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_stream_end(stream: *mut tine_stream) -> c_int {
     guard(|| {
@@ -195,13 +206,17 @@ pub unsafe extern "C" fn tine_stream_end(stream: *mut tine_stream) -> c_int {
     })
 }
 
-/// Waits for the next result, and takes it: that of the oldest item, or with TINE_UNORDERED of the first to settle.
+/// Waits for the next result, and takes it: the result of the oldest item, or with TINE_UNORDERED of the first item
+/// to settle.
 ///
-/// Parameters: stream. timeout_ns. out: a tine_result, with its .size set; .user is the item's.
-/// Returns 0: an item has settled, whatever its .status; TINE_EEMPTY: the input has ended and all results are taken;
-/// -ETIMEDOUT, -EAGAIN, -EINTR: not yet; what .pull has given, once; TINE_ESHUTDOWN, TINE_EWORKERSTART: nothing more can
-/// come; -ENOMEM: the item that was drawn does not fit into the heap, and is kept; -EINVAL; TINE_EFORKED.
-/// Ownership: what the result points to is valid until tine_result_release, with the stream's pool.
+/// Parameters: stream. timeout_ns: how long to wait, in nanoseconds. out: a tine_result with its .size set, as for
+/// tine_wait; its .user is the item's.
+/// Returns 0: an item has settled, whatever its .status; TINE_EEMPTY: the input has ended, and all results have been
+/// taken; -ETIMEDOUT, -EAGAIN, -EINTR: no item has settled yet; a code that .pull has returned, once; TINE_ESHUTDOWN,
+/// TINE_EWORKERSTART: no more results can come; -ENOMEM: the item that has been drawn does not fit into the heap, and
+/// is kept; -EINVAL: stream or out is NULL, or the .size is less than 16; TINE_EFORKED.
+/// Ownership: what the result points to is valid until tine_result_release, with the stream's pool. Threads: any.
+/// Fork: TINE_EFORKED in a child.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_stream_next(
     stream: *mut tine_stream,
@@ -220,11 +235,11 @@ pub unsafe extern "C" fn tine_stream_next(
     })
 }
 
-/// Ends a stream. Items that have not begun never do, those that run are cancelled, and results that have not been taken are
-/// gone; those that have are as they were.
+/// Ends a stream. Items that have not begun never begin, running items are cancelled, and results that have not been
+/// taken are gone. Results that have been taken stay as they are.
 ///
-/// Parameters: stream: may be NULL. No other thread may be in a call on it.
-/// Fork: in a child it forgets the stream, which goes on in the parent.
+/// Parameters: stream: may be NULL. No other thread may be in a call on the stream.
+/// Threads: any. Fork: in a child it releases the child's copy, and the stream goes on in the parent.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_stream_destroy(stream: *mut tine_stream) {
     guard_end(|| {

@@ -14,20 +14,22 @@ use libc::pid_t;
 use std::ffi::{c_char, c_int, c_void};
 use std::sync::Arc;
 
-/// Names a submitted task within its pool: 64 bits, 0 is never one. A released one is known as stale.
+/// Names a submitted task within its pool: 64 bits, never 0. The id of a task whose result has been released is known
+/// to be stale.
 pub type tine_id = u64;
 
 /// The function ran to its end.
 pub const TINE_RAN: c_int = 0;
-/// For certain the function did not run.
+/// The function did not run; that is certain.
 pub const TINE_NOT_STARTED: c_int = 1;
 /// The function had begun when its process died.
 pub const TINE_MAYBE_RAN: c_int = 2;
 
-/// The task may be run twice without harm. So it may be run again after its worker has died, even if it had done its work by then.
+/// The task may be run twice without harm. So it may be run again after its worker has died, even where it had done
+/// all its work by then.
 pub const TINE_IDEMPOTENT: u32 = 1 << 16;
 
-/// What a task can be told.
+/// Options of tine_submit.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct tine_submit_options {
@@ -37,68 +39,75 @@ pub struct tine_submit_options {
     pub error: *mut tine_error,
     /// The name of a registered function, where fn is NULL.
     pub name: *const c_char,
-    /// How long the function may run, in nanoseconds; 0: the pool's .deadline_ns; TINE_FOREVER: as long as it likes.
+    /// How long the function may run, in nanoseconds; 0: the pool's .deadline_ns; TINE_FOREVER: without a limit.
     pub deadline_ns: i64,
-    /// How soon it must begin, in nanoseconds from tine_submit; 0: whenever there is a worker for it. A task that has
-    /// not begun by then settles with -ETIMEDOUT and TINE_NOT_STARTED.
+    /// How soon the task must begin, in nanoseconds from tine_submit; 0: at any time. A task that has not begun by
+    /// then settles with -ETIMEDOUT and TINE_NOT_STARTED.
     pub queue_deadline_ns: i64,
-    /// How long to wait while the window is full, in nanoseconds; 0: not at all, -EAGAIN.
+    /// How long tine_submit may wait while the window is full, in nanoseconds. With 0 it does not wait, and returns
+    /// -EAGAIN.
     pub timeout_ns: i64,
-    /// How often the task may be run again after its process has died with it. Without TINE_IDEMPOTENT any number but 0 is
-    /// -EINVAL. A task that had not begun runs elsewhere in any case.
+    /// How often the task may be run again after the process that ran it has died. Without TINE_IDEMPOTENT only 0 is
+    /// accepted. A task that had not begun runs in another worker in any case.
     pub retries: u32,
     /// TINE_IDEMPOTENT.
     pub flags: u32,
-    /// Carried to the result, and given to the callbacks.
+    /// A word of the caller's, which is passed to the callbacks and copied to the result.
     pub user: *mut c_void,
-    /// Called when the task has begun, with the worker's process; again when it is run again; may be NULL. A task that
-    /// ends first is told of before its on_settled; one that goes on, within some milliseconds.
+    /// Called when the task has begun, with the process number of its worker, and once more each time that the task
+    /// is run again; may be NULL. Where the task ends first, the call comes before on_settled; where the task goes
+    /// on, it comes within some milliseconds.
     pub on_begin: Option<unsafe extern "C" fn(id: tine_id, pid: pid_t, user: *mut c_void)>,
-    /// Called once with the result, whatever the task has come to: done, failed, past its deadline, cancelled, died; may be
-    /// NULL. Nobody else gets the result then: tine_next leaves it out, tine_wait gives -EBUSY, and the id is over when the
-    /// callback returns. The result is valid until then.
+    /// Called once with the result, however the task has ended: done, failed, past its deadline, cancelled, or died;
+    /// may be NULL. The result is valid until the callback returns, and then the id is stale. Nobody else gets the
+    /// result: tine_next leaves it out, and tine_wait returns -EBUSY.
     ///
-    /// on_begin and on_settled run on a thread of tine's, whatever the host does. Only one callback runs at a time. tine_pool_destroy
-    /// calls on_settled for each task that it cancels, before it returns. With TINE_NO_THREAD, and for what a task submits, both
-    /// run on a thread that is in tine_pool_poll, waits in any call on the pool, shuts it down or destroys it.
+    /// on_begin and on_settled run on a thread of tine's, whatever the host does. Only one callback runs at a time.
+    /// tine_pool_destroy calls on_settled for each task that it cancels, before it returns. With TINE_NO_THREAD, and
+    /// for what a task submits, both run on a thread of the caller's: one that is in tine_pool_poll, that waits in
+    /// any call on the pool, that shuts the pool down or that destroys it.
     ///
-    /// A callback may submit and cancel. It may wait, too, and no other callback begins on its thread meanwhile. It may not
-    /// destroy the pool, and a child that it forks may not return from it.
+    /// A callback may submit and cancel. It may also wait, and no other callback begins on its thread meanwhile. It
+    /// must not destroy the pool. A child that it forks must not return from it.
     pub on_settled: Option<unsafe extern "C" fn(result: *const tine_result, user: *mut c_void)>,
-    /// An end of a channel that the task is to have, by tine_task_channel; may be NULL. When tine_submit returns 0 it is
-    /// given away: the handle is closed here, and is not to be used any more. Otherwise it stays the caller's.
+    /// An end of a channel for the task, which gets it by tine_task_channel; may be NULL. Where tine_submit returns
+    /// 0, the end has been given away: the handle is closed here, and must not be used any more. Otherwise the end
+    /// stays the caller's.
     ///
-    /// The worker closes it when the function returns. The one at the other end gets -EPIPE then, and when the worker
-    /// dies, and when the task settles without having begun. A task that is run elsewhere takes it along; one with
-    /// .retries keeps it until it has settled.
+    /// The worker closes the end when the function returns. The other end gets -EPIPE then, and also when the worker
+    /// dies, and when the task settles without having begun. A task that is run in another worker takes the end
+    /// along. A task with .retries keeps it until the task has settled.
     pub channel: *mut tine_channel,
 }
 
 extensible!(tine_submit_options: Options);
 
-/// What came of a task.
+/// The outcome of a task.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct tine_result {
     /// sizeof(tine_result).
     pub size: usize,
-    /// Which task; 0 once the result has been released, and for items of a map.
+    /// The task; 0 once the result has been released, and for items of a map.
     pub id: tine_id,
-    /// What the function returned, 0 or more for success; or the code of what went wrong: TINE_EDIED, -ECANCELED.
+    /// What the function returned, 0 or more for a success; or the code of what went wrong, such as TINE_EDIED or
+    /// -ECANCELED.
     pub status: c_int,
     /// TINE_RAN, TINE_NOT_STARTED or TINE_MAYBE_RAN.
     pub delivery: c_int,
-    /// What the function said of its failure (tine_fail), or what is known of it. Never NULL; "" for a success.
+    /// The text that the function gave to its failure (tine_fail), or what tine knows of the failure. Never NULL; ""
+    /// for a success.
     pub message: *const c_char,
     /// The output; NULL if there is none.
     pub data: *const c_void,
-    /// Its length in bytes.
+    /// The length of .data in bytes.
     pub length: usize,
-    /// How the process died that ran the task; NULL if none did, or if the task was run again since.
+    /// The death of the process that ran the task; NULL where no process died, or where the task has been run again
+    /// since.
     pub death: *const tine_death,
     /// How many processes have died while they ran the task.
     pub deaths: u32,
-    /// The option .user of tine_submit, or of the map.
+    /// The .user of the options of tine_submit, or of the map.
     pub user: *mut c_void,
 }
 
@@ -162,18 +171,21 @@ fn callbacks(options: &tine_submit_options) -> Callbacks {
 
 /// Submits one call of a function to a pool.
 ///
-/// A function is named by its address, and need not be registered, if the module that it is in (the program or a
-/// shared library) is loaded in the workers too; or by fn NULL and the option .name.
+/// The function is given by its address, and need not be registered, where its module (the program or a shared
+/// library) is loaded in the workers too. Or fn is NULL, and the option .name names a registered function.
 ///
-/// Parameters: pool. fn. input, length: copied, unless it lies in the pool's heap: then the worker reads it there, and
-/// it must be left alone until the task has settled; NULL and 0 for none. options: NULL for all defaults. out: where
-/// the id goes, or NULL.
+/// Parameters: pool. fn: the function, or NULL. input: the task's input; NULL where length is 0. It is copied, unless
+/// it lies in the pool's heap: the worker reads it there, and it must stay as it is until the task has settled.
+/// length: in bytes. options: NULL for all defaults. out: where the id goes, or NULL.
 /// Returns 0; -EAGAIN, -ETIMEDOUT: the window is full; -EAGAIN also: no thread can be started (see TINE_NO_THREAD);
-/// -EMSGSIZE: the input is larger than the whole window; TINE_EFUNCTION: fn is no function of any module; TINE_EMODULE:
-/// its module is not loaded in the workers, or is another build there; TINE_ENAME; TINE_ESHUTDOWN; TINE_EWORKERSTART: no
-/// worker can be started any more; -ENOMEM; -EMFILE: no descriptor is free for the .channel; -EINVAL, -E2BIG, -EFAULT;
-/// TINE_EFORKED, TINE_EWORKER. Ownership: the result is the pool's until it is taken. A .channel is given away. Threads:
-/// any.
+/// -EMSGSIZE: the input is larger than the whole window; TINE_EFUNCTION: fn is not a function of any module;
+/// TINE_EMODULE: its module is not loaded in the workers, or is another build there; TINE_ENAME: the workers know no
+/// function of that name; TINE_ESHUTDOWN: the pool has been shut down; TINE_EWORKERSTART: no worker can be started
+/// any more; -ENOMEM: there is no memory for the task; -EMFILE: no descriptor is free for the .channel; -EFAULT: the
+/// input reaches beyond the heap; -EINVAL, -E2BIG: an argument or an option has no meaning; TINE_EFORKED;
+/// TINE_EWORKER.
+/// Ownership: the result is the pool's until it is taken. A .channel is given away. Threads: any. Fork: TINE_EFORKED
+/// in a child.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_submit(
     pool: *mut tine_pool,
@@ -252,13 +264,16 @@ unsafe fn submit(
     Ok(id)
 }
 
-/// Waits for one task, and takes its result: tine_next will not give it.
+/// Waits for one task, and takes its result, which tine_next then leaves out.
 ///
-/// Parameters: pool. id: from tine_submit. timeout_ns. out: a tine_result, with its .size set.
-/// Returns 0: the task has settled, whatever its .status; -ETIMEDOUT, -EAGAIN, -EINTR: not yet; TINE_EID: the id was
-/// never given, or its result has been taken or released; -EBUSY: another thread waits for it, or it has an
-/// .on_settled; -EINVAL; TINE_EFORKED, TINE_EWORKER. Ownership: what the result points to is valid until
-/// tine_result_release. Release first what out has from before, or its memory is lost. Threads: any.
+/// Parameters: pool. id: from tine_submit. timeout_ns: how long to wait, in nanoseconds. out: a tine_result with its
+/// .size set. A result that it still holds must be released before, or the memory of that result is lost.
+/// Returns 0: the task has settled, whatever its .status; -ETIMEDOUT, -EAGAIN, -EINTR: it has not settled yet;
+/// TINE_EID: the id was never given, or its result has been taken or released; -EBUSY: another thread waits for the
+/// task, or the task has an .on_settled; -EINVAL: pool or out is NULL, or the .size is less than 16; TINE_EFORKED;
+/// TINE_EWORKER.
+/// Ownership: what the result points to is valid until tine_result_release. Threads: any. Fork: TINE_EFORKED in a
+/// child.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_wait(
     pool: *mut tine_pool,
@@ -278,11 +293,15 @@ pub unsafe extern "C" fn tine_wait(
     })
 }
 
-/// Waits for the next task to settle, in whatever order, and takes its result. Tasks that a tine_wait is on for, and
-/// the items of maps, are left out.
+/// Waits for the next task to settle, in any order, and takes its result. Tasks for which a thread is in tine_wait,
+/// and the items of maps, are left out.
 ///
-/// Parameters: as for tine_wait.
-/// Returns 0; TINE_EEMPTY: no task is outstanding, so a loop may end; otherwise as tine_wait.
+/// Parameters: pool. timeout_ns: how long to wait, in nanoseconds. out: a tine_result with its .size set, as for
+/// tine_wait.
+/// Returns 0: a task has settled; TINE_EEMPTY: no task is outstanding, so a loop may end; -ETIMEDOUT, -EAGAIN,
+/// -EINTR: no task has settled yet; -EINVAL: pool or out is NULL, or the .size is less than 16; TINE_EFORKED;
+/// TINE_EWORKER.
+/// Ownership: as for tine_wait. Threads: any. Fork: TINE_EFORKED in a child.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_next(pool: *mut tine_pool, timeout_ns: i64, out: *mut tine_result) -> c_int {
     guard_quick(|| {
@@ -297,13 +316,16 @@ pub unsafe extern "C" fn tine_next(pool: *mut tine_pool, timeout_ns: i64, out: *
     })
 }
 
-/// Cancels a task. It settles with -ECANCELED; the result is to be taken as any other.
+/// Cancels a task. The task settles with -ECANCELED, and its result is taken as any other.
 ///
-/// One that has not begun settles at once, with TINE_NOT_STARTED. One that runs is told so (tine_cancelled), and has the
-/// pool's .grace_ns to return, TINE_RAN; then its worker is ended and replaced, TINE_MAYBE_RAN. One that returns by
-/// itself in this very moment keeps its result.
+/// A task that has not begun settles at once, with TINE_NOT_STARTED. A running task is told (tine_cancelled), and has
+/// the pool's .grace_ns to return: TINE_RAN. Then its worker is ended and replaced: TINE_MAYBE_RAN. A task that
+/// returns by itself in this very moment keeps its result.
 ///
-/// Returns 0; -EALREADY: it has settled; TINE_EID; -EINVAL: NULL; TINE_EFORKED, TINE_EWORKER. Threads: any.
+/// Parameters: pool. id: from tine_submit.
+/// Returns 0; -EALREADY: the task has settled; TINE_EID: the id was never given, or its result has been taken or
+/// released; -EINVAL: pool is NULL; TINE_EFORKED; TINE_EWORKER.
+/// Threads: any. Fork: TINE_EFORKED in a child.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_cancel(pool: *mut tine_pool, id: tine_id) -> c_int {
     guard(|| {
@@ -315,7 +337,9 @@ pub unsafe extern "C" fn tine_cancel(pool: *mut tine_pool, id: tine_id) -> c_int
 
 /// Cancels every submitted task that has not settled, as tine_cancel does. Maps, loops and streams go on.
 ///
-/// Returns how many there were; -EINVAL: NULL; TINE_EFORKED, TINE_EWORKER. Threads: any.
+/// Parameters: pool.
+/// Returns how many tasks it has cancelled; -EINVAL: pool is NULL; TINE_EFORKED; TINE_EWORKER.
+/// Threads: any. Fork: TINE_EFORKED in a child.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_cancel_all(pool: *mut tine_pool) -> c_int {
     guard(|| {
@@ -325,9 +349,12 @@ pub unsafe extern "C" fn tine_cancel_all(pool: *mut tine_pool) -> c_int {
     })
 }
 
-/// Cancels every submitted task that has not begun, as tine_cancel does. What runs goes on, and so do maps, loops and streams.
+/// Cancels every submitted task that has not begun, as tine_cancel does. Running tasks go on, and so do maps, loops
+/// and streams.
 ///
-/// Returns how many there were; -EINVAL: NULL; TINE_EFORKED, TINE_EWORKER. Threads: any.
+/// Parameters: pool.
+/// Returns how many tasks it has cancelled; -EINVAL: pool is NULL; TINE_EFORKED; TINE_EWORKER.
+/// Threads: any. Fork: TINE_EFORKED in a child.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_cancel_queued(pool: *mut tine_pool) -> c_int {
     guard(|| {
@@ -337,13 +364,15 @@ pub unsafe extern "C" fn tine_cancel_queued(pool: *mut tine_pool) -> c_int {
     })
 }
 
-/// Waits for the first of several tasks to settle, and takes its result; the others stay as they are.
+/// Waits for the first of several tasks to settle, and takes its result. The other tasks stay as they are.
 ///
-/// Parameters: pool. ids, count: tasks; their place in the array gives one that has settled the preference. timeout_ns.
-/// out: a tine_result, with its .size set; .id says which task.
-/// Returns 0; TINE_EEMPTY: count is 0; -ENOMEM: no memory for so many; otherwise as tine_wait, where an error for one of the
-/// ids is one for all. One that is named twice counts once.
-/// Ownership: as for tine_wait. Threads: any.
+/// Parameters: pool. ids: an array of tasks. Of several tasks that have settled the one nearest to the array's
+/// beginning is taken; an id that is there twice counts once. count: how many ids. timeout_ns: how long to wait, in
+/// nanoseconds. out: a tine_result with its .size set; its .id says which task it is.
+/// Returns 0: a task has settled; TINE_EEMPTY: count is 0; -ENOMEM: there is no memory for so many tasks; -ETIMEDOUT,
+/// -EAGAIN, -EINTR: no task has settled yet; TINE_EID, -EBUSY: as for tine_wait, for any one of the ids; -EINVAL:
+/// pool, ids or out is NULL, or the .size is less than 16; TINE_EFORKED; TINE_EWORKER.
+/// Ownership: as for tine_wait. Threads: any. Fork: TINE_EFORKED in a child.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_wait_any(
     pool: *mut tine_pool,
@@ -366,9 +395,12 @@ pub unsafe extern "C" fn tine_wait_any(
 
 /// Waits until several tasks have settled. Their results stay to be taken.
 ///
-/// Parameters: pool. ids, count: tasks; NULL and 0: all that have been submitted. timeout_ns.
-/// Returns 0: all have settled, whatever their .status; -ETIMEDOUT, -EAGAIN, -EINTR: not yet; TINE_EID: one of the ids
-/// was never given, or its result has been taken or released; -EINVAL; TINE_EFORKED, TINE_EWORKER. Threads: any.
+/// Parameters: pool. ids: an array of tasks; NULL where count is 0. count: how many ids; 0: all tasks that have been
+/// submitted. timeout_ns: how long to wait, in nanoseconds.
+/// Returns 0: all of them have settled, whatever their .status; -ETIMEDOUT, -EAGAIN, -EINTR: not all of them have
+/// settled yet; TINE_EID: one of the ids was never given, or its result has been taken or released; -EINVAL: an
+/// argument is NULL; TINE_EFORKED; TINE_EWORKER.
+/// Threads: any. Fork: TINE_EFORKED in a child.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_wait_all(
     pool: *mut tine_pool,
@@ -392,9 +424,10 @@ unsafe fn task_ids<'a>(ids: *const tine_id, count: usize) -> crate::Result<&'a [
     unsafe { slice(ids.cast::<TaskId>(), count, "ids") }
 }
 
-/// Gives back what a result points to, and zeroes it; a zeroed one again is harmless.
+/// Frees what a result points to, and sets the whole result to zero. Releasing a result that is zero does nothing.
 ///
-/// Parameters: pool: the one that gave it. result: may be NULL. Threads: any, one at a time for one result.
+/// Parameters: pool: the pool that gave the result. result: may be NULL.
+/// Threads: any, one at a time for one result. Fork: in a child it only sets the result to zero.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_result_release(pool: *mut tine_pool, result: *mut tine_result) {
     guard_value((), || {

@@ -7,23 +7,26 @@ use crate::sync::{self, Acquired, INVALID, Mutex, Outcome};
 use crate::sys::clock::Timeout;
 use std::ffi::c_int;
 
-/// A mutex whose holder may lock it again, and unlocks it as often.
+/// A mutex whose holder may lock it again. The holder then unlocks it as often.
 pub const TINE_RECURSIVE: u32 = 2;
 
-/// A mutex that a process holds, not a thread: any thread of it may unlock it, and only the whole process's death is
-/// its holder's. For runtimes that move work between threads. Another thread of the holder waits like anybody else.
+/// A mutex that a process holds, and not a thread. Any thread of the process may unlock it, and only the death of the
+/// whole process counts as the death of the holder. It is for runtimes that move work between threads. Another thread
+/// of the holder waits as any thread does.
 pub const TINE_PROCESS_OWNED: u32 = 4;
 
-/// A lock on data that a death can't tear: who takes it from a dead holder gets -EOWNERDEAD, but need not repair it.
+/// A lock on data that a death cannot damage. The thread that takes the lock from a dead holder gets -EOWNERDEAD, and
+/// need not repair the lock.
 pub const TINE_AUTO_REPAIR: u32 = 8;
 
-/// An event that clears itself when it lets a waiter go.
+/// An event that clears itself when it releases a waiter.
 pub const TINE_AUTO_RESET: u32 = 16;
 
-/// A reader-writer lock on which readers don't wait for a writer that waits. It may starve writers.
+/// A reader-writer lock whose readers do not wait for a waiting writer. Readers may starve writers.
 pub const TINE_PREFER_READERS: u32 = 32;
 
-/// How many locks a thread may hold at a time, read locks and barriers that it waits at included. One more is -ENOLCK.
+/// How many locks a thread may hold at a time. Read locks count, and so do barriers that it waits at. One more is
+/// -ENOLCK.
 pub const TINE_MOST_HELD: u32 = 128;
 
 // What the header says is what the core goes by.
@@ -37,53 +40,57 @@ const _: () = assert!(
         && TINE_MOST_HELD as usize == crate::sys::robust::MOST_HELD
 );
 
-/// One at a time, among threads and processes.
+/// Mutual exclusion among threads and processes. What follows holds for all locks: mutexes, reader-writer locks,
+/// semaphores, conditions, events, barriers and tine_once.
 ///
-/// All locks of the family are plain memory of the caller's, aligned to 8 bytes: in a heap, in any MAP_SHARED memory, at
-/// another address in each process if need be, or in private memory for threads of one process. All-zero memory is a
-/// free lock without flags. No call allocates or frees anything for them, and there is nothing to destroy. The content is
-/// tine's.
+/// A lock is plain memory of the caller's, aligned to 8 bytes. It may lie in a heap, in any MAP_SHARED memory, which
+/// each process may map at another address, or in private memory for the threads of one process. All-zero memory is a
+/// free lock without flags. No call allocates or frees memory for a lock, and nothing has to be destroyed. The
+/// content is tine's.
 ///
-/// The memory must stay mapped while a call on it runs or a lock in it is held, and a lock must be released through the
-/// address by which it was taken. A thread that has unlocked a mutex may free, unmap or make anew its memory at once, if nobody else
-/// will ask for the mutex. The unlocking call of the holder before may still be running then: it no longer touches the
-/// mutex.
+/// The memory must stay mapped while a call on the lock runs, and while the lock is held. A lock is released through
+/// the address by which it was taken. A thread that has unlocked a mutex may free, unmap or reuse the memory at once
+/// if no other thread will ask for the mutex. The unlocking call of the holder before may still be running then, and
+/// no longer touches the mutex.
 ///
-/// A thread or process that ends, is killed, or executes another program while it holds a lock, at whatever instruction,
-/// leaves it to the next taker, who gets -EOWNERDEAD. A child of fork() holds nothing. As a rule the kernel says at once
-/// that a holder has ended. Where it can't (a robust list that is damaged, replaced, too long or refused by a sandbox,
-/// kernels before 6.2, TINE_FORCE_NO=robust in the environment), who waits finds out within 50 ms by looking, and who only
-/// tries, or has no more time, looks before it gives up. A holder is known by its number and, from Linux 6.9 on or with
-/// /proc, by what tells it from a later one of the same number; of one that was refused both, the end is seen only once
-/// its number is free.
+/// A thread or process that holds a lock may end, be killed at any instruction, or execute another program. Then the
+/// next thread that takes the lock gets -EOWNERDEAD. A child of fork() holds no locks.
 ///
-/// Threads of one PID namespace only may share a lock; others get -EXDEV, as does a process that can't find out which is
-/// its own: without /proc, before Linux 6.11.
+/// As a rule the kernel reports at once that a holder has ended. It cannot do so where the thread's robust list is
+/// damaged, replaced, too long, or refused by a sandbox, on kernels before 6.2, and with TINE_FORCE_NO=robust in the
+/// environment. There, a waiting thread finds out within 50 ms by looking, and a thread that only tries, or whose
+/// time is up, looks before it gives up. The look knows a holder by its thread number, and from Linux 6.9 on or with
+/// /proc by what tells it from a later thread of that number. Where the look has been refused both, the end is seen
+/// only once the number is free.
 ///
-/// Locks are not for signal handlers. A call that waits is no cancellation point: a thread that is cancelled in it waits on
-/// and is cancelled afterwards; asynchronous cancelling must be off.
+/// Only threads of one PID namespace may share a lock. Others get -EXDEV, and so does a process that cannot find out
+/// its PID namespace: without /proc, before Linux 6.11.
+///
+/// Locks are not for signal handlers, but for tine_semaphore_release and tine_event_set. A call that waits is no
+/// cancellation point: a thread that is cancelled in it goes on waiting, and is cancelled afterwards. Asynchronous
+/// cancelling must be off.
 #[repr(C)]
 pub struct tine_mutex {
     /// tine's.
     pub opaque: [u64; 8],
 }
 
-/// Who holds a mutex, or died holding it.
+/// The thread that holds a mutex, or that died holding it: see tine_mutex_owner.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct tine_owner {
     /// sizeof(tine_owner).
     pub size: usize,
-    /// The holder's process; 0 where nobody holds the mutex.
+    /// The process of the holder; 0: no thread holds the mutex.
     pub pid: i32,
-    /// The holder's thread; for TINE_PROCESS_OWNED, the one that took the mutex.
+    /// The thread of the holder; for TINE_PROCESS_OWNED, the thread that took the mutex.
     pub tid: i32,
-    /// When the thread, or for TINE_PROCESS_OWNED the process, started: field 22 of /proc/PID/stat. 0 where not known.
+    /// When the thread, or for TINE_PROCESS_OWNED the process, started: field 22 of /proc/PID/stat. 0: not known.
     pub start_time: u64,
-    /// The process that died holding it, until the mutex is repaired or unlocked; 0 where none did, or where it died
-    /// between taking the mutex and signing for it.
+    /// The process that died holding the mutex, until the mutex is repaired or unlocked. 0: no process did, or one
+    /// died after it had taken the mutex and before it had written down its number.
     pub dead_pid: i32,
-    /// Its thread.
+    /// The thread of .dead_pid that held the mutex.
     pub dead_tid: i32,
 }
 
@@ -138,11 +145,14 @@ pub(crate) fn taken(acquired: Acquired) -> c_int {
     }
 }
 
-/// Makes `m` a free mutex. `flags`: TINE_RECURSIVE or TINE_PROCESS_OWNED, TINE_INTERRUPTIBLE, TINE_AUTO_REPAIR.
+/// Makes memory a free mutex.
 ///
-/// Nobody may use the memory meanwhile. Without TINE_RECURSIVE a holder that locks again gets -EDEADLK.
+/// Without TINE_RECURSIVE a holder that locks again gets -EDEADLK.
 ///
-/// Returns 0; -EINVAL: `m` is NULL or not aligned to 8 bytes, or flags unknown or not to be combined.
+/// Parameters: m: memory that no other thread uses meanwhile. flags: TINE_RECURSIVE or TINE_PROCESS_OWNED,
+/// TINE_INTERRUPTIBLE, TINE_AUTO_REPAIR.
+/// Returns 0; -EINVAL: m is NULL or not aligned to 8 bytes, a flag is unknown, or two flags exclude each other.
+/// Threads: any, one at a time. Fork: a child may call it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_mutex_init(m: *mut tine_mutex, flags: u32) -> c_int {
     guard_code(|| {
@@ -151,17 +161,20 @@ pub unsafe extern "C" fn tine_mutex_init(m: *mut tine_mutex, flags: u32) -> c_in
     })
 }
 
-/// Takes the mutex, waiting for up to `timeout_ns` nanoseconds; 0 tries, TINE_FOREVER waits.
+/// Takes a mutex, and waits while another thread has it.
 ///
-/// A thread-owned mutex belongs to the operating system's thread: a goroutine or coroutine must be pinned to its thread
-/// (runtime.LockOSThread) from lock to unlock, or the mutex made TINE_PROCESS_OWNED.
+/// A mutex that is not TINE_PROCESS_OWNED belongs to the operating system's thread. A goroutine or coroutine must
+/// stay on its thread (runtime.LockOSThread) from lock to unlock, or the mutex must be TINE_PROCESS_OWNED.
 ///
-/// Returns 0: taken. -EOWNERDEAD: taken from a holder that died; make the data whole and call tine_mutex_repair(), or
-/// unlocking makes the mutex useless for good (-ENOTRECOVERABLE). Otherwise it was not taken: -EAGAIN (0 ns),
-/// -ETIMEDOUT, -EINTR (TINE_INTERRUPTIBLE only), -EDEADLK: the caller holds it; -ENOTRECOVERABLE; -ENOLCK: the thread
-/// holds TINE_MOST_HELD locks; -EXDEV: another PID namespace's, or its own not known; -EINVAL: NULL or misaligned; -ENOMEM at a
-/// thread's first. -EDEADLK also by another mapping of the same memory; but TINE_PROCESS_OWNED, which another thread may
-/// unlock, waits.
+/// Parameters: m. timeout_ns: how long to wait, in nanoseconds; 0 tries.
+/// Returns 0: the mutex is taken; -EOWNERDEAD: the mutex is taken from a holder that died. Repair the data and call
+/// tine_mutex_repair(); unlocking without that makes the mutex useless for good (-ENOTRECOVERABLE). With any other
+/// code the mutex is not taken: -EAGAIN (timeout 0), -ETIMEDOUT; -EINTR: a signal came, with TINE_INTERRUPTIBLE;
+/// -EDEADLK: the caller holds the mutex, perhaps by another mapping of its memory (a TINE_PROCESS_OWNED mutex, which
+/// another thread may unlock, is waited for instead); -ENOTRECOVERABLE: the mutex is useless; -ENOLCK: the thread
+/// holds TINE_MOST_HELD locks; -EXDEV: the mutex is another PID namespace's, or the caller's own namespace is not
+/// known; -EINVAL: m is NULL or misaligned; -ENOMEM: there is no memory at a thread's first call.
+/// Threads: any; not in a signal handler. Fork: a child may call it, and holds nothing.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_mutex_lock(m: *mut tine_mutex, timeout_ns: i64) -> c_int {
     // SAFETY: `m` is NULL, misaligned, or a mutex that stays mapped meanwhile, as the text of tine_mutex asks.
@@ -172,9 +185,12 @@ pub unsafe extern "C" fn tine_mutex_lock(m: *mut tine_mutex, timeout_ns: i64) ->
     slowly(move || mutex.ok_or(INVALID)?.lock(Timeout::from_ns(timeout_ns)).map(taken))
 }
 
-/// Releases the mutex, and wakes one waiter if there is any.
+/// Releases a mutex, and wakes one waiter if there is any.
 ///
-/// Returns 0; -EPERM: the caller does not hold it (nor did it before fork()); -EINVAL: NULL or misaligned.
+/// Parameters: m.
+/// Returns 0; -EPERM: the caller does not hold the mutex; a child does not hold what it held before fork(); -EINVAL:
+/// m is NULL or misaligned.
+/// Threads: the holder; with TINE_PROCESS_OWNED, any of its process. Fork: -EPERM in a child.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_mutex_unlock(m: *mut tine_mutex) -> c_int {
     // SAFETY: `m` is NULL, misaligned, or a mutex that stays mapped meanwhile, as the text of tine_mutex asks.
@@ -185,9 +201,12 @@ pub unsafe extern "C" fn tine_mutex_unlock(m: *mut tine_mutex) -> c_int {
     slowly(move || mutex.ok_or(INVALID)?.unlock().map(|()| 0))
 }
 
-/// Says that the data is whole again which a dead holder may have torn. For the holder that got -EOWNERDEAD.
+/// Says that the data which a dead holder may have damaged is consistent again.
 ///
-/// Returns 0; -EPERM: the caller does not hold it; -EINVAL: there is nothing to repair, or NULL or misaligned.
+/// Parameters: m: a mutex of which the caller has got -EOWNERDEAD.
+/// Returns 0; -EPERM: the caller does not hold the mutex; -EINVAL: there is nothing to repair, or m is NULL or
+/// misaligned.
+/// Threads: the holder. Fork: -EPERM in a child.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_mutex_repair(m: *mut tine_mutex) -> c_int {
     guard_code(|| {
@@ -196,14 +215,17 @@ pub unsafe extern "C" fn tine_mutex_repair(m: *mut tine_mutex) -> c_int {
     })
 }
 
-/// For a mutex in a file, or a copy of one, that nobody has open any more: whoever held it there is not coming back,
-/// though its number may be in use by now, after a restart or in another PID namespace. The next taker gets
-/// -EOWNERDEAD if it was held, and whatever was to be repaired still is.
+/// Takes over a mutex in a file, or in a copy of one, that no process has open any more. A holder there will not come
+/// back, though its number may be in use again, after a restart or in another PID namespace. If the mutex was held,
+/// the next thread that takes it gets -EOWNERDEAD. If it was to be repaired, it still is.
 ///
-/// To be called once, by who opens such memory, before anybody else uses it; see tine_rwlock_reopen() and
-/// tine_once_reopen() as well. Semaphores, conditions and barriers are made anew by their `init`; an event needs nothing.
+/// The process that opens such memory calls it once, before anything else uses the memory. tine_rwlock_reopen() and
+/// tine_once_reopen() are there as well. Semaphores, conditions and barriers are made anew by their init, and an
+/// event needs nothing.
 ///
-/// Returns 0; -EINVAL: NULL or misaligned.
+/// Parameters: m.
+/// Returns 0; -EINVAL: m is NULL or misaligned.
+/// Threads: any, one at a time. Fork: a child may call it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_mutex_reopen(m: *mut tine_mutex) -> c_int {
     guard_code(|| {
@@ -213,10 +235,12 @@ pub unsafe extern "C" fn tine_mutex_reopen(m: *mut tine_mutex) -> c_int {
     })
 }
 
-/// Says who holds the mutex, for messages: it may have changed hands when the call returns. `out->size` is set by
-/// TINE_OWNER_INIT.
+/// Tells the holder of a mutex, for messages. The mutex may have changed hands when the call returns, and the call
+/// changes nothing.
 ///
-/// Returns 0; -EINVAL: NULL, misaligned, or a size that is none. Any thread of any process; nothing is changed.
+/// Parameters: m. out: a tine_owner with its .size set.
+/// Returns 0; -EINVAL: m or out is NULL, m is misaligned, or the .size is less than 16.
+/// Threads: any. Fork: a child may call it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_mutex_owner(m: *const tine_mutex, out: *mut tine_owner) -> c_int {
     guard_code(|| {

@@ -15,32 +15,34 @@ const _: () =
 /// The most parties that a barrier can have.
 pub const TINE_BARRIER_PARTIES: u32 = 128;
 
-/// A meeting of a fixed number of threads, of any processes, again and again. What holds for tine_mutex holds here, but
-/// all-zero memory is no barrier: tine_barrier_init() says how many parties it is for.
+/// A meeting of a fixed number of threads, of any processes, again and again. What holds for all locks (tine_mutex)
+/// holds here, but all-zero memory is not a barrier: tine_barrier_init() sets the number of parties.
 ///
-/// A party that dies while it waits breaks the barrier: everybody gets TINE_EBROKEN until tine_barrier_reset(). One that
-/// never comes is found by the timeout.
+/// A party that dies while it waits breaks the barrier: every party gets TINE_EBROKEN until tine_barrier_reset(). A
+/// party that never comes is found by the timeout.
 ///
-/// Whoever gets 1 may free, unmap or make anew the barrier at once: it was the last to leave, and no other party's call
-/// looks at the memory any more. The others may not, unless they know by other means that all calls have returned.
+/// The party that gets 1 is the last to leave, and may free, unmap or reuse the memory at once: no other party's call
+/// looks at it any more. The other parties may not, unless they know by other means that all calls have returned.
 #[repr(C)]
 pub struct tine_barrier {
     /// tine's.
     pub opaque: [u64; 648],
 }
 
-/// Something that is done once, by whichever process comes first. All-zero memory is one that has not been done; what
-/// holds for tine_mutex holds here.
+/// Something that is done once, by the process that comes first. All-zero memory is something that has not been done.
+/// What holds for all locks (tine_mutex) holds here.
 #[repr(C)]
 pub struct tine_once {
     /// tine's.
     pub opaque: [u64; 8],
 }
 
-/// Makes `b` a barrier for so many parties, from 1 to TINE_BARRIER_PARTIES. `flags`: TINE_INTERRUPTIBLE. Nobody may use
-/// the memory meanwhile.
+/// Makes memory a barrier that nobody waits at.
 ///
-/// Returns 0; -EINVAL: `b` is NULL or not aligned to 8 bytes, a number of parties out of range, unknown flags.
+/// Parameters: b: memory that no other thread uses meanwhile. parties: how many threads meet, from 1 to
+/// TINE_BARRIER_PARTIES. flags: TINE_INTERRUPTIBLE.
+/// Returns 0; -EINVAL: b is NULL or not aligned to 8 bytes, parties is out of range, or a flag is unknown.
+/// Threads: any, one at a time. Fork: a child may call it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_barrier_init(b: *mut tine_barrier, parties: u32, flags: u32) -> c_int {
     guard_code(|| {
@@ -49,14 +51,17 @@ pub unsafe extern "C" fn tine_barrier_init(b: *mut tine_barrier, parties: u32, f
     })
 }
 
-/// Waits until all parties have come, for up to `timeout_ns` nanoseconds; TINE_FOREVER waits. A wait that runs out of time
-/// breaks the barrier for the others; with 0, a party that isn't the last has not come at all.
+/// Waits until all parties have come. A wait whose time runs out breaks the barrier for the other parties. With a
+/// timeout of 0, a party that is not the last one does not count as having come.
 ///
-/// Returns 1 for one of the parties, the last to leave, and 0 for the others; nobody gets 1 where a party is killed on its
-/// way out. TINE_EBROKEN: a party died or ran out of time, or the barrier was
-/// aborted or reset; -EAGAIN (0 ns); -ETIMEDOUT: the barrier is broken now; -EINTR (TINE_INTERRUPTIBLE only): the party
-/// has not come; -EINVAL: NULL, misaligned, or no barrier; -ENOLCK: the thread holds TINE_MOST_HELD locks, or more threads
-/// than twice the parties are in the barrier; -EXDEV: another PID namespace's; -ENOMEM.
+/// Parameters: b. timeout_ns: how long to wait, in nanoseconds; 0 tries.
+/// Returns 1 for one of the parties, the last to leave, and 0 for the others; no party gets 1 where one is killed on
+/// its way out. TINE_EBROKEN: a party has died, its time has run out, or the barrier was aborted or reset; -EAGAIN
+/// (timeout 0); -ETIMEDOUT: the barrier is broken now; -EINTR: a signal came, with TINE_INTERRUPTIBLE, and the party
+/// does not count as having come; -EINVAL: b is NULL, misaligned, or not a barrier; -ENOLCK: the thread holds
+/// TINE_MOST_HELD locks, or more threads than twice the parties are in the barrier; -EXDEV: the barrier is another
+/// PID namespace's; -ENOMEM: there is no memory at a thread's first call.
+/// Threads: any; not in a signal handler. Fork: a child may call it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_barrier_wait(b: *mut tine_barrier, timeout_ns: i64) -> c_int {
     guard_code(|| {
@@ -65,9 +70,11 @@ pub unsafe extern "C" fn tine_barrier_wait(b: *mut tine_barrier, timeout_ns: i64
     })
 }
 
-/// Makes the barrier as new: it isn't broken, and nobody waits; those that did get TINE_EBROKEN.
+/// Makes the barrier as new: it is not broken, and nobody waits. Parties that were waiting get TINE_EBROKEN.
 ///
-/// Returns 0; -EINVAL: NULL or misaligned.
+/// Parameters: b.
+/// Returns 0; -EINVAL: b is NULL or misaligned.
+/// Threads: any; not in a signal handler. Fork: a child may call it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_barrier_reset(b: *mut tine_barrier) -> c_int {
     guard_code(|| {
@@ -77,9 +84,11 @@ pub unsafe extern "C" fn tine_barrier_reset(b: *mut tine_barrier) -> c_int {
     })
 }
 
-/// Breaks the barrier: those that wait and those that come get TINE_EBROKEN until it is reset.
+/// Breaks the barrier. Parties that wait, and parties that come, get TINE_EBROKEN until the barrier is reset.
 ///
-/// Returns 0; -EINVAL: NULL or misaligned.
+/// Parameters: b.
+/// Returns 0; -EINVAL: b is NULL or misaligned.
+/// Threads: any; not in a signal handler. Fork: a child may call it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_barrier_abort(b: *mut tine_barrier) -> c_int {
     guard_code(|| {
@@ -89,7 +98,11 @@ pub unsafe extern "C" fn tine_barrier_abort(b: *mut tine_barrier) -> c_int {
     })
 }
 
-/// 1 if the barrier is broken, 0 if not; -EINVAL: NULL or misaligned.
+/// Tells the state of the barrier at this moment.
+///
+/// Parameters: b.
+/// Returns 1: it is broken; 0: it is not; -EINVAL: b is NULL or misaligned.
+/// Threads: any. Fork: a child may call it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_barrier_broken(b: *const tine_barrier) -> c_int {
     guard_code(|| {
@@ -98,7 +111,11 @@ pub unsafe extern "C" fn tine_barrier_broken(b: *const tine_barrier) -> c_int {
     })
 }
 
-/// How many parties the barrier is for, or -EINVAL: NULL or misaligned.
+/// The number of parties that meet at the barrier.
+///
+/// Parameters: b.
+/// Returns the number; -EINVAL: b is NULL or misaligned.
+/// Threads: any. Fork: a child may call it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_barrier_parties(b: *const tine_barrier) -> c_int {
     guard_code(|| {
@@ -107,7 +124,11 @@ pub unsafe extern "C" fn tine_barrier_parties(b: *const tine_barrier) -> c_int {
     })
 }
 
-/// How many parties wait at this moment, or -EINVAL: NULL or misaligned.
+/// Counts the parties that wait at this moment.
+///
+/// Parameters: b.
+/// Returns how many parties wait; -EINVAL: b is NULL or misaligned.
+/// Threads: any. Fork: a child may call it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_barrier_waiting(b: *const tine_barrier) -> c_int {
     guard_code(|| {
@@ -116,18 +137,22 @@ pub unsafe extern "C" fn tine_barrier_waiting(b: *const tine_barrier) -> c_int {
     })
 }
 
-/// Calls `initializer(user)` unless one has succeeded on this `o` before, in whatever process; waits for one that runs,
-/// for up to `timeout_ns` nanoseconds (0 tries, TINE_FOREVER waits).
+/// Calls initializer(user), unless an initializer has succeeded on this tine_once before, in whatever process. It
+/// waits while another thread's initializer runs.
 ///
-/// An initializer that returns something other than 0 has failed: its caller gets that number, and the next caller's
-/// initializer runs. So does the next one after an initializer whose process died, and it may find things half done. An
-/// initializer must not throw or longjmp out.
+/// An initializer that returns another number than 0 has failed. Its caller gets that number, and the next caller's
+/// initializer runs. The next caller's initializer also runs where the process died in which one was running; it may
+/// find things half done. An initializer must not throw an exception or leave by longjmp.
 ///
-/// Who was told that it is done, and knows that nobody else will ask, may free or unmap the memory at once, though the
-/// call that ran the initializer has perhaps not returned.
+/// A thread that was told that it is done, and that knows that no other thread will ask, may free or unmap the memory
+/// at once. The call that ran the initializer may still be running then.
 ///
-/// Returns 0: done, now or before; what the initializer returned; -EAGAIN (0 ns), -ETIMEDOUT; -EDEADLK: called from the
-/// initializer; -EINVAL: NULL or misaligned; -ENOLCK, -EXDEV, -ENOMEM as for tine_mutex_lock().
+/// Parameters: o. initializer: the function. user: passed to it. timeout_ns: how long to wait, in nanoseconds; 0
+/// tries.
+/// Returns 0: it is done, now or before; the number that the initializer has returned; -EAGAIN (timeout 0),
+/// -ETIMEDOUT: another thread's initializer is running; -EDEADLK: the call comes from the initializer; -EINVAL: o or
+/// initializer is NULL, or o is misaligned; -ENOLCK, -EXDEV, -ENOMEM: as for tine_mutex_lock().
+/// Threads: any; not in a signal handler. Fork: a child may call it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_once_call(
     o: *mut tine_once,
@@ -149,10 +174,12 @@ pub unsafe extern "C" fn tine_once_call(
     })
 }
 
-/// For memory that outlived its processes, as tine_mutex_reopen(): what was done stays done, what was being done is done
-/// anew.
+/// Takes over a tine_once in memory that has outlived its processes, as tine_mutex_reopen() does. What has been done
+/// stays done. What was being done is done anew.
 ///
-/// Returns 0; -EINVAL: NULL or misaligned.
+/// Parameters: o.
+/// Returns 0; -EINVAL: o is NULL or misaligned.
+/// Threads: any, one at a time. Fork: a child may call it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_once_reopen(o: *mut tine_once) -> c_int {
     guard_code(|| {

@@ -6,32 +6,37 @@ use crate::sync::{INVALID, RwLock};
 use crate::sys::clock::Timeout;
 use std::ffi::c_int;
 
-/// How many threads have a place of their own for reading at a time; more share places by process.
+/// How many threads have a place of their own for reading at a time. Further threads share places by process.
 pub const TINE_RWLOCK_READERS: u32 = 15;
 
 const _: () = assert!(TINE_RWLOCK_READERS as usize == crate::sync::rwlock::READERS);
 
-/// Many readers or one writer, among threads and processes. What holds for tine_mutex holds here.
+/// Many readers or one writer, among threads and processes. What holds for all locks (tine_mutex) holds here.
 ///
-/// A dead reader is forgotten. A dead writer is reported to the next writer, who repairs or loses the lock, and to the
-/// readers before that. A writer that dies while it waits was never inside, and is forgotten.
+/// A dead reader is forgotten. The death of a writer is reported to the readers that come before the next writer, and
+/// to that writer, who repairs the lock or loses it. A writer that dies while it waits is forgotten, because it was
+/// never inside.
 ///
-/// A thread has one place, however often it reads. Threads beyond TINE_RWLOCK_READERS are counted by process, up to 1,023 reads
-/// in each of 60 processes, and still more wait: such a process's reads end with the
-/// process, not with the thread.
+/// A thread has one place, however often it reads. Threads beyond TINE_RWLOCK_READERS are counted by process, up to
+/// 1,023 reads in each of 60 processes. The reads of such a process end with the process, and not with the thread.
+/// Still more threads wait.
 ///
-/// The last to have the lock for writing may free or unmap it, or make it anew, once its unlock has returned.
+/// The last thread that has the lock for writing may free, unmap or reuse its memory once its unlock has returned.
 #[repr(C)]
 pub struct tine_rwlock {
     /// tine's.
     pub opaque: [u64; 128],
 }
 
-/// Makes `l` a free lock. `flags`: TINE_PREFER_READERS, TINE_INTERRUPTIBLE, TINE_AUTO_REPAIR. Without the first, a
-/// writer that waits lets no new readers in, but for threads that read already; with it, readers wait for nobody but a writer
-/// that is inside. Nobody may use the memory meanwhile.
+/// Makes memory a free reader-writer lock.
 ///
-/// Returns 0; -EINVAL: `l` is NULL or not aligned to 8 bytes, or unknown flags.
+/// Without TINE_PREFER_READERS a waiting writer lets no new readers in, but for threads that read already. With it,
+/// readers wait for no writer but one that is inside.
+///
+/// Parameters: l: memory that no other thread uses meanwhile. flags: TINE_PREFER_READERS, TINE_INTERRUPTIBLE,
+/// TINE_AUTO_REPAIR.
+/// Returns 0; -EINVAL: l is NULL or not aligned to 8 bytes, or a flag is unknown.
+/// Threads: any, one at a time. Fork: a child may call it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_rwlock_init(l: *mut tine_rwlock, flags: u32) -> c_int {
     guard_code(|| {
@@ -40,12 +45,14 @@ pub unsafe extern "C" fn tine_rwlock_init(l: *mut tine_rwlock, flags: u32) -> c_
     })
 }
 
-/// Takes the lock for reading, waiting for up to `timeout_ns` nanoseconds; 0 tries, TINE_FOREVER waits. A thread may
-/// read-lock again what it has read-locked, and unlocks as often.
+/// Takes the lock for reading, and waits while a writer has it. A thread may read-lock again what it has read-locked;
+/// it then unlocks as often.
 ///
-/// Returns 0: taken. -EOWNERDEAD: taken, but a writer died and no writer has repaired the data since. Otherwise not taken:
-/// -EAGAIN (0 ns), -ETIMEDOUT, -EINTR, -EDEADLK: the caller holds it for writing; -ENOTRECOVERABLE, -ENOLCK, -EXDEV,
-/// -EINVAL, -ENOMEM as for tine_mutex_lock().
+/// Parameters: l. timeout_ns: how long to wait, in nanoseconds; 0 tries.
+/// Returns 0: the lock is taken; -EOWNERDEAD: the lock is taken, but a writer has died, and no writer has repaired
+/// the data since. With any other code the lock is not taken: -EAGAIN (timeout 0), -ETIMEDOUT, -EINTR; -EDEADLK: the
+/// caller holds it for writing; -ENOTRECOVERABLE, -ENOLCK, -EXDEV, -EINVAL, -ENOMEM: as for tine_mutex_lock().
+/// Threads: any; not in a signal handler. Fork: a child may call it, and holds nothing.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_rwlock_read_lock(l: *mut tine_rwlock, timeout_ns: i64) -> c_int {
     // SAFETY: `l` is NULL, misaligned, or a lock that stays mapped meanwhile, as the text of tine_mutex asks.
@@ -56,12 +63,14 @@ pub unsafe extern "C" fn tine_rwlock_read_lock(l: *mut tine_rwlock, timeout_ns: 
     slowly(move || lock.ok_or(INVALID)?.read_lock(Timeout::from_ns(timeout_ns)).map(taken))
 }
 
-/// Takes the lock for writing, waiting for up to `timeout_ns` nanoseconds; 0 tries, TINE_FOREVER waits.
+/// Takes the lock for writing, and waits while other threads have it.
 ///
-/// Returns 0: taken. -EOWNERDEAD: taken, but a writer died: make the data whole and call tine_rwlock_repair(), or
-/// unlocking makes the lock useless for good (-ENOTRECOVERABLE). Otherwise not taken: -EAGAIN (0 ns), -ETIMEDOUT, -EINTR,
-/// -EDEADLK: the caller holds it, for reading or writing; -ENOTRECOVERABLE, -ENOLCK, -EXDEV, -EINVAL, -ENOMEM as for
-/// tine_mutex_lock().
+/// Parameters: l. timeout_ns: how long to wait, in nanoseconds; 0 tries.
+/// Returns 0: the lock is taken; -EOWNERDEAD: the lock is taken, but a writer has died. Repair the data and call
+/// tine_rwlock_repair(); unlocking without that makes the lock useless for good (-ENOTRECOVERABLE). With any other
+/// code the lock is not taken: -EAGAIN (timeout 0), -ETIMEDOUT, -EINTR; -EDEADLK: the caller holds it, for reading or
+/// writing; -ENOTRECOVERABLE, -ENOLCK, -EXDEV, -EINVAL, -ENOMEM: as for tine_mutex_lock().
+/// Threads: any; not in a signal handler. Fork: a child may call it, and holds nothing.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_rwlock_write_lock(l: *mut tine_rwlock, timeout_ns: i64) -> c_int {
     guard_code(|| {
@@ -73,7 +82,9 @@ pub unsafe extern "C" fn tine_rwlock_write_lock(l: *mut tine_rwlock, timeout_ns:
 
 /// Releases what the calling thread holds: the write lock, or one of its read locks.
 ///
-/// Returns 0; -EPERM: the thread holds neither; -EINVAL: NULL or misaligned.
+/// Parameters: l.
+/// Returns 0; -EPERM: the thread holds neither; -EINVAL: l is NULL or misaligned.
+/// Threads: the holder. Fork: -EPERM in a child.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_rwlock_unlock(l: *mut tine_rwlock) -> c_int {
     // SAFETY: `l` is NULL, misaligned, or a lock that stays mapped meanwhile, as the text of tine_mutex asks.
@@ -84,9 +95,12 @@ pub unsafe extern "C" fn tine_rwlock_unlock(l: *mut tine_rwlock) -> c_int {
     slowly(move || lock.ok_or(INVALID)?.unlock().map(|()| 0))
 }
 
-/// Says that the data is whole again which a dead writer may have torn. For a writer that got -EOWNERDEAD.
+/// Says that the data which a dead writer may have damaged is consistent again.
 ///
-/// Returns 0; -EPERM: the caller does not hold it for writing; -EINVAL: there is nothing to repair, NULL, misaligned.
+/// Parameters: l: a lock of which the caller has got -EOWNERDEAD for writing.
+/// Returns 0; -EPERM: the caller does not hold it for writing; -EINVAL: there is nothing to repair, or l is NULL or
+/// misaligned.
+/// Threads: the holder. Fork: -EPERM in a child.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_rwlock_repair(l: *mut tine_rwlock) -> c_int {
     guard_code(|| {
@@ -95,9 +109,12 @@ pub unsafe extern "C" fn tine_rwlock_repair(l: *mut tine_rwlock) -> c_int {
     })
 }
 
-/// For memory that outlived its processes, as tine_mutex_reopen(): nobody reads any more, and a writer there has died.
+/// Takes over a lock in memory that has outlived its processes, as tine_mutex_reopen() does: no thread reads any
+/// more, and a writer there counts as dead.
 ///
-/// Returns 0; -EINVAL: NULL or misaligned.
+/// Parameters: l.
+/// Returns 0; -EINVAL: l is NULL or misaligned.
+/// Threads: any, one at a time. Fork: a child may call it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_rwlock_reopen(l: *mut tine_rwlock) -> c_int {
     guard_code(|| {

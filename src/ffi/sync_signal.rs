@@ -6,39 +6,44 @@ use crate::sync::{Condition, Event, INVALID, Mutex, Semaphore};
 use crate::sys::clock::Timeout;
 use std::ffi::c_int;
 
-/// Units that are taken and given back, by any thread of any process. All-zero memory has none, and no limit below
-/// INT32_MAX. A unit that a dead process had taken is gone; a wake-up never is.
+/// Units that any thread of any process takes and gives back. All-zero memory has no units, and its limit is
+/// INT32_MAX. A unit that a dead process had taken is gone. A wake-up is never lost.
 ///
-/// Whoever got a unit may free or unmap the semaphore, or make it anew, as soon as nobody else is to use it: the call that
-/// gave the unit does not touch the memory any more, even if it has not returned yet.
+/// A thread that has got a unit may free, unmap or reuse the memory as soon as no other thread will use the
+/// semaphore. The call that gave the unit may still be running then, and no longer touches the memory.
 #[repr(C)]
 pub struct tine_semaphore {
     /// tine's.
     pub opaque: [u64; 8],
 }
 
-/// Waiting for something to become true that a mutex protects. All-zero memory is one that nobody waits for. A
-/// notification whose receiver is killed goes to another waiter. Waits may end without a notification: test again.
+/// Waits for something that a mutex protects to become true. All-zero memory is a condition that nobody waits for. A
+/// notification whose receiver is killed goes to another waiter. A wait may end without a notification, so test
+/// again.
 #[repr(C)]
 pub struct tine_condition {
     /// tine's.
     pub opaque: [u64; 8],
 }
 
-/// Something that has happened, or not yet. All-zero memory is one that has not, and stays set once it is.
+/// Something that has happened, or that has not happened yet. All-zero memory is an event that is not set, and that
+/// stays set once it is.
 ///
-/// Whoever was told that it is set may free or unmap the event, or make it anew, as soon as nobody else is to wait for it:
-/// the call that set it does not touch the memory any more, even if it has not returned yet.
+/// A thread that was told that the event is set may free, unmap or reuse the memory as soon as no other thread will
+/// wait for it. The call that has set the event may still be running then, and no longer touches the memory.
 #[repr(C)]
 pub struct tine_event {
     /// tine's.
     pub opaque: [u64; 8],
 }
 
-/// Gives `s` `value` free units out of at most `max`; a `max` of 0 is as many as fit. `flags`: TINE_INTERRUPTIBLE. Nobody
-/// may use the memory meanwhile.
+/// Makes memory a semaphore.
 ///
-/// Returns 0; -EINVAL: `s` is NULL or not aligned to 8 bytes, `value` above `max`, `max` above INT32_MAX, unknown flags.
+/// Parameters: s: memory that no other thread uses meanwhile. value: how many units are free. max: the most units
+/// that may be free; 0: INT32_MAX. flags: TINE_INTERRUPTIBLE.
+/// Returns 0; -EINVAL: s is NULL or not aligned to 8 bytes, value is above max, max is above INT32_MAX, or a flag is
+/// unknown.
+/// Threads: any, one at a time. Fork: a child may call it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_semaphore_init(
     s: *mut tine_semaphore,
@@ -52,9 +57,12 @@ pub unsafe extern "C" fn tine_semaphore_init(
     })
 }
 
-/// Takes one unit, waiting for up to `timeout_ns` nanoseconds; 0 tries, TINE_FOREVER waits.
+/// Takes one unit, and waits while none is free.
 ///
-/// Returns 0; -EAGAIN (0 ns), -ETIMEDOUT, -EINTR (TINE_INTERRUPTIBLE only); -EINVAL: NULL or misaligned; -ENOMEM.
+/// Parameters: s. timeout_ns: how long to wait, in nanoseconds; 0 tries.
+/// Returns 0; -EAGAIN (timeout 0), -ETIMEDOUT; -EINTR: a signal came, with TINE_INTERRUPTIBLE; -EINVAL: s is NULL or
+/// misaligned; -ENOMEM: there is no memory at a thread's first call.
+/// Threads: any; not in a signal handler. Fork: a child may call it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_semaphore_acquire(s: *mut tine_semaphore, timeout_ns: i64) -> c_int {
     // SAFETY: `s` is NULL, misaligned, or a semaphore that stays mapped meanwhile, as the text of tine_mutex asks.
@@ -65,11 +73,13 @@ pub unsafe extern "C" fn tine_semaphore_acquire(s: *mut tine_semaphore, timeout_
     slowly(move || semaphore.ok_or(INVALID)?.acquire(Timeout::from_ns(timeout_ns)).map(|()| 0))
 }
 
-/// Gives `n` units, all or none. Who gives them need not have taken them. May be called in signal handlers, whatever call
-/// of tine's or the C library's they interrupt.
+/// Gives units: all n of them, or none. The thread that gives them need not have taken them.
 ///
-/// Returns 0; -EOVERFLOW: there would be more than `max`; -EINVAL: NULL or misaligned; -ENOMEM where somebody waits, at a
-/// thread's first call.
+/// Parameters: s. n: how many units.
+/// Returns 0; -EOVERFLOW: there would be more than max; -EINVAL: s is NULL or misaligned; -ENOMEM: a thread waits,
+/// and there is no memory at the caller's first call.
+/// Threads: any; may be called in a signal handler, whatever call of tine's or of the C library's the handler
+/// interrupts. Fork: a child may call it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_semaphore_release(s: *mut tine_semaphore, n: u32) -> c_int {
     // SAFETY: `s` is NULL, misaligned, or a semaphore that stays mapped meanwhile, as the text of tine_mutex asks.
@@ -80,7 +90,11 @@ pub unsafe extern "C" fn tine_semaphore_release(s: *mut tine_semaphore, n: u32) 
     slowly(move || semaphore.ok_or(INVALID)?.release(n).map(|()| 0))
 }
 
-/// The units that are free at this moment, or -EINVAL: NULL or misaligned.
+/// Counts the units that are free at this moment.
+///
+/// Parameters: s.
+/// Returns how many units are free; -EINVAL: s is NULL or misaligned.
+/// Threads: any. Fork: a child may call it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_semaphore_value(s: *const tine_semaphore) -> c_int {
     guard_code(|| {
@@ -89,9 +103,11 @@ pub unsafe extern "C" fn tine_semaphore_value(s: *const tine_semaphore) -> c_int
     })
 }
 
-/// Makes `c` a condition that nobody waits for. `flags`: TINE_INTERRUPTIBLE. Nobody may use the memory meanwhile.
+/// Makes memory a condition that nobody waits for.
 ///
-/// Returns 0; -EINVAL: `c` is NULL or not aligned to 8 bytes, or unknown flags.
+/// Parameters: c: memory that no other thread uses meanwhile. flags: TINE_INTERRUPTIBLE.
+/// Returns 0; -EINVAL: c is NULL or not aligned to 8 bytes, or a flag is unknown.
+/// Threads: any, one at a time. Fork: a child may call it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_condition_init(c: *mut tine_condition, flags: u32) -> c_int {
     guard_code(|| {
@@ -100,13 +116,18 @@ pub unsafe extern "C" fn tine_condition_init(c: *mut tine_condition, flags: u32)
     })
 }
 
-/// Releases `m`, which the caller has locked once, waits for a notification for up to `timeout_ns` nanoseconds, and takes
-/// `m` back, however long that takes. All waiters of a condition use the same mutex.
+/// Releases a mutex, waits for a notification, and takes the mutex back, however long that takes. All waiters of a
+/// condition use one mutex.
 ///
-/// Returns, with `m` held: 0: notified, or for no reason; -EOWNERDEAD: `m` was taken back from a holder that died, which
-/// is said rather than -ETIMEDOUT: repair the data and `m`, and notify all; -ETIMEDOUT; -EAGAIN (0 ns), without having
-/// released `m`; -EINTR (a TINE_INTERRUPTIBLE condition). -ENOTRECOVERABLE: `m` is not held, and never will be. Nothing
-/// was done: -EPERM: the caller does not hold `m`; -EINVAL: NULL, misaligned, or `m` is locked more than once; -ENOMEM.
+/// Parameters: c. m: a mutex that the caller has locked once. timeout_ns: how long to wait for the notification, in
+/// nanoseconds.
+/// Returns, with m held, 0: notified, or woken for no reason; -EOWNERDEAD: m has been taken back from a holder that
+/// died, which takes precedence over -ETIMEDOUT. Repair the data and m, and notify all waiters; -ETIMEDOUT: no
+/// notification came; -EAGAIN (timeout 0): m has not been released; -EINTR: a signal came, with a TINE_INTERRUPTIBLE
+/// condition. Returns, without m, -ENOTRECOVERABLE: m is useless for good. Nothing has been done with -EPERM: the
+/// caller does not hold m; -EINVAL: an argument is NULL or misaligned, or m is locked more than once; -ENOMEM: there
+/// is no memory.
+/// Threads: the holder of m; not in a signal handler. Fork: -EPERM in a child that has not locked m itself.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_condition_wait(
     c: *mut tine_condition,
@@ -122,10 +143,12 @@ pub unsafe extern "C" fn tine_condition_wait(
     })
 }
 
-/// Wakes `n` waiters, or as many as there are. What they wait for should be changed with their mutex held; the mutex may
-/// be held here or not.
+/// Wakes up to n waiters. What they wait for should be changed with their mutex held. The caller may hold the mutex
+/// during this call, or not.
 ///
-/// Returns 0; -EINVAL: NULL or misaligned; -ENOMEM at a thread's first call.
+/// Parameters: c. n: how many waiters at most.
+/// Returns 0; -EINVAL: c is NULL or misaligned; -ENOMEM: there is no memory at a thread's first call.
+/// Threads: any; not in a signal handler. Fork: a child may call it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_condition_notify(c: *mut tine_condition, n: u32) -> c_int {
     guard_code(|| {
@@ -134,7 +157,11 @@ pub unsafe extern "C" fn tine_condition_notify(c: *mut tine_condition, n: u32) -
     })
 }
 
-/// Wakes all waiters. Returns as tine_condition_notify().
+/// Wakes all waiters.
+///
+/// Parameters: c.
+/// Returns 0; -EINVAL: c is NULL or misaligned; -ENOMEM: there is no memory at a thread's first call.
+/// Threads: any; not in a signal handler. Fork: a child may call it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_condition_notify_all(c: *mut tine_condition) -> c_int {
     guard_code(|| {
@@ -143,9 +170,11 @@ pub unsafe extern "C" fn tine_condition_notify_all(c: *mut tine_condition) -> c_
     })
 }
 
-/// Makes `e` an event that is not set. `flags`: TINE_AUTO_RESET, TINE_INTERRUPTIBLE. Nobody may use the memory meanwhile.
+/// Makes memory an event that is not set.
 ///
-/// Returns 0; -EINVAL: `e` is NULL or not aligned to 8 bytes, or unknown flags.
+/// Parameters: e: memory that no other thread uses meanwhile. flags: TINE_AUTO_RESET, TINE_INTERRUPTIBLE.
+/// Returns 0; -EINVAL: e is NULL or not aligned to 8 bytes, or a flag is unknown.
+/// Threads: any, one at a time. Fork: a child may call it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_event_init(e: *mut tine_event, flags: u32) -> c_int {
     guard_code(|| {
@@ -154,10 +183,12 @@ pub unsafe extern "C" fn tine_event_init(e: *mut tine_event, flags: u32) -> c_in
     })
 }
 
-/// Sets the event and lets all waiters go, even if it is cleared before they run; with TINE_AUTO_RESET, one. May be called
-/// in signal handlers.
+/// Sets the event and releases all waiters, even where it is cleared before they run. With TINE_AUTO_RESET it
+/// releases one waiter.
 ///
-/// Returns 0; -EINVAL: NULL or misaligned.
+/// Parameters: e.
+/// Returns 0; -EINVAL: e is NULL or misaligned.
+/// Threads: any; may be called in a signal handler. Fork: a child may call it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_event_set(e: *mut tine_event) -> c_int {
     guard_code(|| {
@@ -167,7 +198,11 @@ pub unsafe extern "C" fn tine_event_set(e: *mut tine_event) -> c_int {
     })
 }
 
-/// Clears the event. Returns 0; -EINVAL: NULL or misaligned.
+/// Clears the event.
+///
+/// Parameters: e.
+/// Returns 0; -EINVAL: e is NULL or misaligned.
+/// Threads: any. Fork: a child may call it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_event_clear(e: *mut tine_event) -> c_int {
     guard_code(|| {
@@ -177,7 +212,11 @@ pub unsafe extern "C" fn tine_event_clear(e: *mut tine_event) -> c_int {
     })
 }
 
-/// 1 if the event is set at this moment, 0 if not; -EINVAL: NULL or misaligned.
+/// Tells the state of the event at this moment.
+///
+/// Parameters: e.
+/// Returns 1: it is set; 0: it is not; -EINVAL: e is NULL or misaligned.
+/// Threads: any. Fork: a child may call it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_event_is_set(e: *const tine_event) -> c_int {
     guard_code(|| {
@@ -186,10 +225,13 @@ pub unsafe extern "C" fn tine_event_is_set(e: *const tine_event) -> c_int {
     })
 }
 
-/// Waits until the event is set, for up to `timeout_ns` nanoseconds; 0 tries, TINE_FOREVER waits. With TINE_AUTO_RESET
-/// one waiter clears it; if that one is killed before it has, another does.
+/// Waits until the event is set. With TINE_AUTO_RESET one waiter clears it; if that waiter is killed before it has
+/// cleared the event, another one does.
 ///
-/// Returns 0; -EAGAIN (0 ns), -ETIMEDOUT, -EINTR (TINE_INTERRUPTIBLE only); -EINVAL: NULL or misaligned; -ENOMEM.
+/// Parameters: e. timeout_ns: how long to wait, in nanoseconds; 0 tries.
+/// Returns 0: the event is set; -EAGAIN (timeout 0), -ETIMEDOUT; -EINTR: a signal came, with TINE_INTERRUPTIBLE;
+/// -EINVAL: e is NULL or misaligned; -ENOMEM: there is no memory at a thread's first call.
+/// Threads: any; not in a signal handler. Fork: a child may call it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_event_wait(e: *mut tine_event, timeout_ns: i64) -> c_int {
     guard_code(|| {
@@ -198,8 +240,11 @@ pub unsafe extern "C" fn tine_event_wait(e: *mut tine_event, timeout_ns: i64) ->
     })
 }
 
-/// How often the event has been cleared, for tine_event_wait_after: a number below 2^30, after which it begins anew.
-/// -EINVAL: NULL or misaligned.
+/// Counts how often the event has been cleared, for tine_event_wait_after.
+///
+/// Parameters: e.
+/// Returns a number below 2^30, after which it begins at 0 again; -EINVAL: e is NULL or misaligned.
+/// Threads: any. Fork: a child may call it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_event_cleared(e: *const tine_event) -> c_int {
     guard_code(|| {
@@ -208,11 +253,14 @@ pub unsafe extern "C" fn tine_event_cleared(e: *const tine_event) -> c_int {
     })
 }
 
-/// Waits as tine_event_wait does, and returns 0 also where the event has been set and cleared again since
-/// tine_event_cleared gave `cleared`. So a wait that is split into several calls misses no setting of the event. A
+/// Waits as tine_event_wait does, and also ends where the event has been set and cleared again since
+/// tine_event_cleared returned cleared. So a wait that is split into several calls misses no setting of the event. A
 /// single tine_event_wait misses none either. With TINE_AUTO_RESET it is tine_event_wait.
 ///
+/// Parameters: e. cleared: what tine_event_cleared has returned. timeout_ns: how long to wait, in nanoseconds; 0
+/// tries.
 /// Returns the codes of tine_event_wait.
+/// Threads: any; not in a signal handler. Fork: a child may call it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_event_wait_after(e: *mut tine_event, cleared: c_int, timeout_ns: i64) -> c_int {
     guard_code(|| {

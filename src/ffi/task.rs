@@ -21,11 +21,12 @@ pub(crate) unsafe fn task<'a>(pointer: *mut tine_task) -> Option<&'a mut Task<'s
     unsafe { pointer.cast::<Task<'static>>().as_mut() }
 }
 
-/// The input of a task, or the item of a map that is called by name.
+/// The input of a task, or of the item in a map that is called by name.
 ///
-/// Parameters: task: the task. length: a place for the input's length in bytes, or NULL.
-/// Returns where it is; aligned to 16 bytes unless it is the caller's own memory in the heap. It may be read until the
-/// function returns; an input that was submitted from the heap is that very memory.
+/// Parameters: task. length: gets the length of the input in bytes; may be NULL.
+/// Returns the address of the input, which may be read until the function returns. It is a multiple of 16, unless the
+/// input was submitted from the heap: then it is the caller's own memory.
+/// Threads: the task's. Fork: a child may call it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_input(task: *const tine_task, length: *mut usize) -> *const c_void {
     guard_value(std::ptr::null(), || {
@@ -35,9 +36,12 @@ pub unsafe extern "C" fn tine_input(task: *const tine_task, length: *mut usize) 
     })
 }
 
-/// The context of the map or loop that the task is part of; NULL and 0 where there is none.
+/// The context of the map or loop that the task is part of.
 ///
-/// Parameters and rules as for tine_input.
+/// Parameters: task. length: gets the length of the context in bytes; may be NULL.
+/// Returns the address of the context, which may be read until the function returns; NULL, with a length of 0: there
+/// is no context.
+/// Threads: the task's. Fork: a child may call it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_context(task: *const tine_task, length: *mut usize) -> *const c_void {
     guard_value(std::ptr::null(), || {
@@ -57,12 +61,14 @@ unsafe fn put((pointer, bytes): (*const u8, usize), length: *mut usize) -> *cons
     if bytes == 0 { std::ptr::null() } else { pointer.cast() }
 }
 
-/// Room for the task's output, to be written in place; the result's .data and .length. Its first content is anything.
+/// Room for the task's output, to be written in place. It becomes the .data and .length of the result.
 ///
-/// A second call replaces the first. In a map that is called by name this is the item's place in out.
+/// A second call replaces the first one. In a map that is called by name the room is the item's place in out.
 ///
-/// Parameters: task: the task. length: in bytes.
-/// Returns where it is, aligned to 16 bytes, or NULL: the heap is full, or an item's place is shorter than that.
+/// Parameters: task. length: in bytes.
+/// Returns the address of the room, a multiple of 16, with any content; NULL: the heap is full, or the item's place
+/// is shorter than length.
+/// Threads: the task's. Fork: a child must not call it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_output(task: *mut tine_task, length: usize) -> *mut c_void {
     guard_value(std::ptr::null_mut(), || {
@@ -73,18 +79,24 @@ pub unsafe extern "C" fn tine_output(task: *mut tine_task, length: usize) -> *mu
     })
 }
 
-/// What identifies the task: the number that tine_submit gave, or the item's place in its map.
+/// The number of the task.
+///
+/// Parameters: task.
+/// Returns the id that tine_submit has given; in a map, the item's place in the array.
+/// Threads: the task's. Fork: a child may call it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_task_id(task: *const tine_task) -> u64 {
     // SAFETY: `task` is NULL, or the task of the function that has called, on its thread, as tine_task's text asks.
     guard_value(0, || unsafe { self::task(task.cast_mut()) }.map_or(0, |task| task.id()))
 }
 
-/// The name by which the task's function is called: for a function that is registered under many names, because it stands
-/// for those of another language.
+/// The name by which the task's function is called. It is for a function that is registered under many names because
+/// it stands for functions of another language.
 ///
-/// Returns the name, as it was registered; NULL where the function is called by its address. The string lives as long as
-/// the process, and is the same one at each call by that name.
+/// Parameters: task.
+/// Returns the name as it was registered; NULL: the function is called by its address. The string stays as long as
+/// the process, and each call by that name gets the same address.
+/// Threads: the task's. Fork: a child may call it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_task_name(task: *const tine_task) -> *const c_char {
     guard_value(std::ptr::null(), || {
@@ -95,16 +107,22 @@ pub unsafe extern "C" fn tine_task_name(task: *const tine_task) -> *const c_char
     })
 }
 
-/// Leaves something of the program's own for the tasks of this worker to find: what an initializer has opened or loaded.
+/// Leaves a pointer for the later tasks of this worker: to what an initializer has opened or loaded, for example.
 ///
-/// Parameters: task: the initializer's, or any other. state: anything; tine neither reads nor frees it.
+/// Parameters: task: the initializer's, or any other. state: any pointer. tine neither reads nor frees what it points
+/// to.
+/// Threads: the task's. Fork: in a child it changes the child's copy.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_set_worker_state(task: *mut tine_task, state: *mut c_void) {
     // SAFETY: `task` is NULL, or the task of the function that has called, on its thread, as tine_task's text asks.
     guard_value((), || unsafe { self::task(task) }.map_or((), |task| task.set_worker_state(state)));
 }
 
-/// What tine_set_worker_state has left in this worker; NULL if nothing was.
+/// The pointer that tine_set_worker_state has left in this worker.
+///
+/// Parameters: task.
+/// Returns the pointer; NULL: none has been left.
+/// Threads: the task's. Fork: a child may call it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_worker_state(task: *const tine_task) -> *mut c_void {
     guard_value(std::ptr::null_mut(), || {
@@ -114,19 +132,28 @@ pub unsafe extern "C" fn tine_worker_state(task: *const tine_task) -> *mut c_voi
     })
 }
 
-/// Whether the task, or this item of its map, should return: it is past its deadline, or it was cancelled. One that
-/// does not gets SIGTERM after half of the pool's .grace_ns, and SIGKILL after all of it. It costs next to nothing.
+/// Tells a task that it should return. The call is cheap enough for an inner loop.
+///
+/// Parameters: task.
+/// Returns true when the task, or this item of a map, is past its deadline or has been cancelled; else false. A task
+/// that goes on gets SIGTERM after half of the pool's .grace_ns, and SIGKILL after all of it.
+/// Threads: the task's. Fork: a child may call it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_cancelled(task: *const tine_task) -> bool {
     // SAFETY: `task` is NULL, or the task of the function that has called, on its thread, as tine_task's text asks.
     guard_value(false, || unsafe { self::task(task.cast_mut()) }.is_some_and(|task| task.is_cancelled()))
 }
 
-/// The pool that runs the task, for what the task allocates there, and for what it submits to its own pool: tine_submit,
-/// tine_map, tine_for and what follows them run the functions there and then, in the worker that calls, so that
-/// nothing nested can wait for ever. What a task has submitted and not taken when it returns is released; what it
-/// runs inside itself dies with it. Calls that are the host's (tine_pool_fd, tine_pool_stats, tine_pool_shutdown) give
-/// TINE_EWORKER. The pool is valid as long as the worker lives, in all its threads.
+/// The pool that runs the task. Memory that the task allocates comes from its heap.
+///
+/// A task may submit to its own pool, too. tine_submit, tine_map, tine_for and what follows them then run the
+/// functions there and then, in the worker that calls, so that nothing nested can wait for ever. Results that the
+/// task has not taken when it returns are released. What the task runs inside itself dies with it. Calls that only
+/// the host may make (tine_pool_fd, tine_pool_stats, tine_pool_shutdown) return TINE_EWORKER.
+///
+/// Parameters: task.
+/// Returns the pool, which is valid as long as the worker lives, in all its threads; NULL: task is NULL.
+/// Threads: the task's. Fork: a child may call it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_task_pool(task: *const tine_task) -> *mut tine_pool {
     guard_value(std::ptr::null_mut(), || {

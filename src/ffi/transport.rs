@@ -10,10 +10,11 @@ use std::ffi::{c_char, c_int, c_void};
 pub const TINE_ENGINE_DEFAULT: c_int = 0;
 /// The workers are on this machine, whatever the environment says.
 pub const TINE_ENGINE_LOCAL: c_int = 1;
-/// The workers are on the nodes of an MPI job: all ranks but this one, which is rank 0. For a program that is linked with
-/// libtine-mpi and started by mpirun; in one that is not, the pool is refused (-ENODEV).
+/// The workers are on the nodes of an MPI job: all ranks but this one, which is rank 0. The program is linked with
+/// libtine-mpi and started by mpirun; otherwise tine_pool_create returns -ENODEV.
 pub const TINE_ENGINE_MPI: c_int = 2;
-/// The same, and on this machine in a program that is not started by mpirun, or has no libtine-mpi.
+/// The workers are on the nodes of an MPI job. In a program that mpirun has not started, or that has no libtine-mpi,
+/// they are on this machine.
 pub const TINE_ENGINE_MPI_OR_LOCAL: c_int = 3;
 
 /// The version of tine_transport.
@@ -22,7 +23,8 @@ pub const TINE_TRANSPORT_VERSION: u32 = 1;
 /// How messages get from one process of a job to another: what libtine-mpi gives to tine. Programs need not know it.
 ///
 /// Messages from one process to another arrive in the order in which they were sent. Every function returns a negated
-/// errno value where it fails. All but .started are called by one thread of tine's, .start first and .stop last.
+/// errno value where it fails. All functions but .started are called by one thread of tine's: .start first and .stop
+/// last.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct tine_transport {
@@ -30,13 +32,14 @@ pub struct tine_transport {
     pub size: usize,
     /// TINE_TRANSPORT_VERSION.
     pub version: u32,
-    /// What people know it by; static.
+    /// The name that people know the transport by; a static string.
     pub name: *const c_char,
-    /// Returns 1 in a process that was started as one of several, else 0. Any thread, at any time.
+    /// Returns 1 in a process that was started as one of several, else 0. It may be called in any thread, at any
+    /// time.
     pub started: Option<unsafe extern "C" fn() -> c_int>,
-    /// Joins the other processes: this one's rank, and how many there are. Returns 0.
+    /// Joins the other processes. It gives this process's rank and the number of ranks. Returns 0.
     pub start: Option<unsafe extern "C" fn(rank: *mut c_int, ranks: *mut c_int) -> c_int>,
-    /// Begins to send at most 64 MiB, which stay as they are until .sent has said that it is over. Returns 0.
+    /// Begins to send a message of at most 64 MiB. The bytes stay as they are until .sent has returned 1. Returns 0.
     pub send: Option<
         unsafe extern "C" fn(
             rank: c_int,
@@ -45,13 +48,13 @@ pub struct tine_transport {
             sending: *mut *mut c_void,
         ) -> c_int,
     >,
-    /// Returns 1 when the sending is over, and its handle is gone; 0 while it is not.
+    /// Returns 1 when the message has been sent, and its handle is gone; 0 while it is being sent.
     pub sent: Option<unsafe extern "C" fn(sending: *mut c_void) -> c_int>,
-    /// Returns 1 and whose and how long the next message is, where there is one; else 0.
+    /// Returns 1 where a message is there, and gives its sender and its length; 0 where none is.
     pub probe: Option<unsafe extern "C" fn(rank: *mut c_int, length: *mut usize) -> c_int>,
-    /// Receives the message that .probe told of. Returns 0.
+    /// Receives the message that .probe has told of. Returns 0.
     pub receive: Option<unsafe extern "C" fn(rank: c_int, data: *mut c_void, length: usize) -> c_int>,
-    /// Leaves in good order, which waits for the others to do the same. Returns 0.
+    /// Leaves in good order, which waits until the other processes leave too. Returns 0.
     pub stop: Option<unsafe extern "C" fn() -> c_int>,
     /// Ends all processes of the job.
     pub abort: Option<unsafe extern "C" fn(code: c_int)>,
@@ -59,10 +62,11 @@ pub struct tine_transport {
 
 extensible!(tine_transport);
 
-/// Registers how messages get to other processes; libtine-mpi does it when it is loaded.
+/// Registers how messages get to other processes. libtine-mpi calls it when it is loaded.
 ///
-/// Parameters: transport: with every field set; copied, but for its name, which stays.
-/// Returns 0; -EINVAL: NULL, or a field that is not set; TINE_EVERSION: another version; -EEXIST: there is one already.
+/// Parameters: transport: every field is set. It is copied, but for the .name, which must stay.
+/// Returns 0; -EINVAL: transport is NULL, or a field is not set; TINE_EVERSION: a transport of another version;
+/// -EEXIST: a transport is registered already.
 /// Threads: any, before tine_init. Fork: a child keeps it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_transport_register(transport: *const tine_transport) -> c_int {

@@ -13,18 +13,18 @@ use std::ffi::{CStr, OsStr, c_char, c_int};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-/// Workers run wherever the host may.
+/// Workers run on any processor that the host may use.
 pub const TINE_AFFINITY_NONE: c_int = 0;
-/// Each worker has a processor, in the order of their numbers.
+/// Each worker has a processor of its own, given out in the order of their numbers.
 pub const TINE_AFFINITY_COMPACT: c_int = 1;
-/// Each worker has a processor, those of the first half and of the second in turn.
+/// Each worker has a processor of its own, given out from the first half of them and from the second half in turn.
 pub const TINE_AFFINITY_SPREAD: c_int = 2;
 
-/// What workers write to their standard output and error goes where the host's goes.
+/// The workers' standard output and standard error go where the host's go.
 pub const TINE_OUTPUT_INHERIT: c_int = 0;
-/// The last 64 KiB of it are kept for each worker, for the report of its death.
+/// The last 64 KiB of each worker's standard output and standard error are kept, for the report of its death.
 pub const TINE_OUTPUT_CAPTURE: c_int = 1;
-/// It goes nowhere.
+/// The workers' standard output and standard error are thrown away.
 pub const TINE_OUTPUT_NULL: c_int = 2;
 
 /// A resource limit, as setrlimit takes it.
@@ -33,45 +33,48 @@ pub const TINE_OUTPUT_NULL: c_int = 2;
 pub struct tine_limit {
     /// RLIMIT_NOFILE, RLIMIT_CPU, and the like.
     pub resource: c_int,
-    /// The limit that counts.
+    /// The limit that is in force.
     pub soft: u64,
-    /// How far the worker itself may raise it.
+    /// The value up to which the worker itself may raise the limit.
     pub hard: u64,
 }
 
-/// What the workers of a pool, or a single process, find around them: tine_pool_options.worker, tine_process_options.worker.
+/// The environment of a pool's workers, or of a single process: tine_pool_options.worker,
+/// tine_process_options.worker.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct tine_worker_options {
     /// sizeof(tine_worker_options).
     pub size: usize,
-    /// Changes of the environment: strings of "NAME=value", or "NAME" for a variable that is to go, with NULL at the end; or
-    /// NULL. They are made before the program begins; with TINE_START_FORK, before the initializer runs.
+    /// Changes of the environment variables, with NULL at the end: "NAME=value" sets a variable, "NAME" removes one.
+    /// NULL: no changes. The changes are made before the program begins; with TINE_START_FORK, before the initializer
+    /// runs.
     pub environment: *const *const c_char,
     /// The working directory; NULL: the host's.
     pub directory: *const c_char,
-    /// How many threads numerical libraries are told to start in each process, by OMP_NUM_THREADS and the like; 0: they are
-    /// told nothing.
+    /// How many threads numerical libraries are to start in each process, told to them by OMP_NUM_THREADS and the
+    /// like; 0: they are told nothing.
     pub library_threads: u32,
     /// Added to the niceness: -20 to 19.
     pub nice: c_int,
-    /// The oom_score_adj, from -1000 to 1000; 0: as the host's.
+    /// The oom_score_adj, from -1000 to 1000; 0: the host's.
     pub oom_score_adj: c_int,
     /// TINE_AFFINITY_NONE, TINE_AFFINITY_COMPACT or TINE_AFFINITY_SPREAD.
     pub affinity: c_int,
-    /// The processors to give out, one to each worker in turn, in this order unless it is TINE_AFFINITY_SPREAD; NULL and
-    /// 0: those that the host may use, by .affinity.
+    /// The numbers of the processors to give out. Each worker in turn gets one, in the order of this array; with
+    /// TINE_AFFINITY_SPREAD from both halves of the array in turn. NULL and 0: the processors that the host may use,
+    /// as .affinity says.
     pub processors: *const u32,
-    /// How many processors.
+    /// How many processors there are in .processors.
     pub processor_count: usize,
-    /// Resource limits; NULL and 0: as the host's.
+    /// Resource limits; NULL and 0: the host's.
     pub limits: *const tine_limit,
-    /// How many limits.
+    /// How many limits there are in .limits.
     pub limit_count: usize,
     /// TINE_OUTPUT_INHERIT, TINE_OUTPUT_CAPTURE or TINE_OUTPUT_NULL.
     pub output: c_int,
-    /// A file, to the end of which standard output and error are written instead; it is made where there is none. NULL: as
-    /// .output says.
+    /// A file to which standard output and standard error are appended; the file is made where there is none. NULL:
+    /// .output decides.
     pub output_path: *const c_char,
 }
 

@@ -9,9 +9,9 @@ use crate::queue::{self, Contents};
 use crate::sys::clock::now_ns;
 use crate::sys::memory::{self, AnyContent, copy_of};
 use crate::sys::prim::Ordering;
-use crate::task::call::{Chunk, Kind};
+use crate::task::call::{CallKind, Chunk};
 use crate::task::function::BY_NAME;
-use crate::task::ring::{SLOTS, Shared, Slot, phase};
+use crate::task::ring::{SLOTS, Shared, TaskSlot, phase};
 use crate::task::wire;
 use std::collections::BTreeMap;
 use std::mem::MaybeUninit;
@@ -407,7 +407,7 @@ impl Seen {
         }
     }
 
-    fn running(&self, ring: &Shared, slot: &Slot, done: u32, place: &Place, now: u64) -> Running {
+    fn running(&self, ring: &Shared, slot: &TaskSlot, done: u32, place: &Place, now: u64) -> Running {
         let since = |then: u64| (then != 0).then(|| now.saturating_sub(then));
         let begun = since(ring.begun_ns.load(Ordering::Relaxed));
         let awake = since(ring.awake_ns.load(Ordering::Relaxed));
@@ -415,17 +415,18 @@ impl Seen {
         let was_drained = place.drained.load(Ordering::Relaxed) == done;
         let drained = since(place.drained_ns.load(Ordering::Relaxed)).filter(|_| was_drained);
         let exact = begun.or(awake.filter(|_| is_first));
-        let kind = Kind::from_number(slot.kind.load(Ordering::Relaxed) & 0xffff);
+        let kind = CallKind::from_number(slot.kind.load(Ordering::Relaxed) & 0xffff);
         let input = slot.inline_input.read(size_of::<Chunk>());
-        let chunk =
-            Chunk::from_bytes(&input).ok().filter(|_| !matches!(kind, None | Some(Kind::Task | Kind::Range)));
+        let chunk = Chunk::from_bytes(&input)
+            .ok()
+            .filter(|_| !matches!(kind, None | Some(CallKind::Task | CallKind::Range)));
         let count = chunk.map(|chunk| chunk.count);
         Running {
             id: slot.id.load(Ordering::Relaxed),
             kind: match kind {
-                Some(Kind::Task) => "task",
-                Some(Kind::Items | Kind::TaskItems) => "items",
-                Some(Kind::Range) => "range",
+                Some(CallKind::Task) => "task",
+                Some(CallKind::Items | CallKind::TaskItems) => "items",
+                Some(CallKind::Range) => "range",
                 None => "?",
             },
             function: self.function(slot.module.load(Ordering::Relaxed), slot.offset.load(Ordering::Relaxed)),

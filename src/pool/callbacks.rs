@@ -11,7 +11,7 @@
 //! News are told in the order in which they came, by one thread or by several. A thread that is in a callback tells nothing
 //! more of the same pool's, so callbacks do not pile up inside each other.
 
-use super::ledger::{State as TaskState, TaskId};
+use super::ledger::{TaskId, TaskState};
 use super::state::{BEGINS_NS, State};
 use super::{Held, Inner, TaskResult};
 use crate::error::Code;

@@ -5,7 +5,7 @@
 use super::Pool;
 use super::ending::{Beginning, Ending, Reason};
 use super::inline::INLINE;
-use super::ledger::{Outcome, State as TaskState, TaskId};
+use super::ledger::{Outcome, TaskId, TaskState};
 use super::parcel::End;
 use super::remote::node_of;
 use super::state::State;
@@ -13,7 +13,7 @@ use crate::error::{Code, Error, Result};
 use crate::sys::clock::now_ns;
 use crate::sys::limits;
 use crate::sys::prim::{Ordering, fence};
-use crate::task::call::Kind;
+use crate::task::call::CallKind;
 
 /// How often a worker's memory is looked at while it has a limit.
 const MEMORY_LOOK_NS: u64 = 10_000_000;
@@ -81,7 +81,7 @@ impl State {
             return now.saturating_add(deadline_ns).min(memory_due_ns);
         }
         // The worker's words: which item it is at, and since when (0 where it has not written that yet).
-        let item = if entry.kind == Kind::Task { 0 } else { segment.items_begun.load(Ordering::Acquire) };
+        let item = if entry.kind == CallKind::Task { 0 } else { segment.items_begun.load(Ordering::Acquire) };
         let said = segment.begun_ns.load(Ordering::Acquire);
         if ring.has_passed(segment, position) {
             // They may be of what came after it. Somebody looks at once again, to hand out what there is room for now.
@@ -140,7 +140,7 @@ impl State {
             return self.distrust(slot);
         };
         let (behind, all) = ring.recall_behind(segment, &mut self.ledger);
-        let is_task = self.ledger.get(index).kind == Kind::Task;
+        let is_task = self.ledger.get(index).kind == CallKind::Task;
         let begun = if is_task { 1 } else { segment.items_begun.load(Ordering::Acquire) };
         if ring.has_passed(segment, position) {
             return self.requeue(behind); // It has ended by itself, and the number may be of what came after it.

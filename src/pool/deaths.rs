@@ -4,7 +4,7 @@ use super::ledger::{Delivery, Outcome, suspicion_after};
 use super::ring_account::{LeftTask, RingAccount};
 use super::state::State;
 use crate::error::Code;
-use crate::task::call::Kind;
+use crate::task::call::CallKind;
 use crate::task::death::Death;
 use crate::task::ring::Segment;
 use crate::worker::start;
@@ -87,7 +87,7 @@ impl State {
         let id = if entry.job().is_none() { self.ledger.id_of(left.index).0 } else { 0 };
         death.set_task(id, 0, function);
         outcome.death = Some(death);
-        if entry.kind != Kind::Task {
+        if entry.kind != CallKind::Task {
             outcome.messages_length = left.messages_length;
             outcome.items = segment.items_done.load(Ordering::Acquire);
             outcome.culprit = segment.items_begun.load(Ordering::Acquire) > outcome.items;

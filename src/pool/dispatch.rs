@@ -1,7 +1,7 @@
 //! Tasks on their way to the workers: the queue, whose turn it is, and what is taken back.
 
 use super::chain::Chain;
-use super::ledger::{DID_NOTHING, Outcome, State as TaskState};
+use super::ledger::{DID_NOTHING, Outcome, TaskState};
 use super::remote::node_of;
 use super::ring_account::WEDGED_NS;
 use super::state::State;

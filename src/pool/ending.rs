@@ -4,10 +4,10 @@
 //! no other task or item can be hit, are in docs/design/deadlines.md. Here is what is known of one such end; who finds out that it
 //! is to come, and sends the signals, is [`super::cancel`].
 
-use super::ledger::{Delivery, Outcome, Output, to_c_string};
+use super::ledger::{Delivery, Outcome, OutputPlace, to_c_string};
 use crate::error::Code;
 use crate::sys::prim::Ordering;
-use crate::task::call::Kind;
+use crate::task::call::CallKind;
 use crate::task::ring::Segment;
 
 /// How far a task may go, and what happens to one that goes further.
@@ -115,7 +115,7 @@ impl Reason {
             death.out_of_memory = 1;
         }
         match (std::mem::take(&mut outcome.output_length), outcome.output) {
-            (1.., Output::Heap(address)) => Some(address),
+            (1.., OutputPlace::Heap(address)) => Some(address),
             _ => None,
         }
     }
@@ -162,8 +162,8 @@ impl Ending {
     }
 
     /// What a settled task comes to that was being ended. The output that it leaves is returned, to be freed.
-    pub(super) fn amend(&self, outcome: &mut Outcome, kind: Kind) -> Option<usize> {
-        if kind != Kind::Task {
+    pub(super) fn amend(&self, outcome: &mut Outcome, kind: CallKind) -> Option<usize> {
+        if kind != CallKind::Task {
             outcome.late = Some((self.item, self.reason.status()));
             if let (Reason::Memory, Some(death)) = (self.reason, &mut outcome.death) {
                 death.out_of_memory = 1;
@@ -228,7 +228,7 @@ mod tests {
     #[test]
     fn a_late_task_has_its_own_words_only_where_it_has_failed_by_itself() {
         let mut outcome = Outcome::new(0, Delivery::Ran);
-        (outcome.output, outcome.output_length) = (Output::Heap(64), 8);
+        (outcome.output, outcome.output_length) = (OutputPlace::Heap(64), 8);
         assert_eq!(Reason::Deadline.amend(&mut outcome), Some(64), "its output is nobody's");
         assert_eq!((outcome.status, outcome.output_length), (-libc::ETIMEDOUT, 0));
         assert_eq!(outcome.message.as_deref(), Some(c"past its deadline"));

@@ -1,6 +1,6 @@
 //! The host's account of a ring into which the worker writes any words.
 
-use super::ledger::{Ledger, Output};
+use super::ledger::{Ledger, OutputPlace};
 use super::ring_account::RingAccount;
 use crate::fuzz;
 use crate::heap::Heap;
@@ -48,7 +48,7 @@ fn entry(heap: &Heap, input: &mut Unstructured<'_>) -> arbitrary::Result<()> {
                 for drained in out {
                     let (outcome, index) = (&drained.outcome, drained.index);
                     match outcome.output {
-                        Output::Heap(address) => assert!(heap.contains(address, outcome.output_length)),
+                        OutputPlace::Heap(address) => assert!(heap.contains(address, outcome.output_length)),
                         _ => assert!(outcome.output_length <= INLINE_OUTPUT),
                     }
                     assert!(outcome.message.as_ref().is_none_or(|text| text.as_bytes().len() <= MESSAGE));

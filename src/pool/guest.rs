@@ -1,21 +1,21 @@
 //! A pool on a node, whose tasks come from rank 0 and whose outcomes go back there. Its ledger, its rings and what a death comes to are those
 //! of every pool; a task is entered as a chunk of one map without end is, so that its whole outcome is there to be sent.
 
-use super::ledger::{Input, NewTask, Outcome, Output, Owner, Rare};
+use super::ledger::{InputPlace, NewTask, Outcome, OutputPlace, Owner, Rare};
 use super::options::PoolOptions;
 use super::parcel::{ChunkLayout, End, TaskHead, tag, write_outcome};
 use super::remote::NodeStats;
 use super::state::State;
 use super::wait::{Want, wait};
 use super::{Inner, Pool};
-use crate::cluster::Kind as FrameKind;
+use crate::cluster::FrameKind;
 use crate::cluster::peer::Frame;
 use crate::error::{Code, Error, Result};
 use crate::family::options::WorkerOptions;
 use crate::heap::Heap;
 use crate::sys::children::Command;
 use crate::sys::clock::{Timeout, now_ns};
-use crate::task::call::{Chunk, Kind};
+use crate::task::call::{CallKind, Chunk};
 use crate::task::function::{Callee, Target};
 use crate::task::settings::Settings;
 use crate::task::wire::{Reader, Writer};
@@ -162,7 +162,7 @@ impl Guest {
                 }
                 tag::TASK => {
                     let head = TaskHead::read(first, body)?;
-                    let kind = Kind::from_number(head.kind)
+                    let kind = CallKind::from_number(head.kind)
                         .ok_or_else(|| Error::errno(libc::EPROTO, "a task of no known kind"))?;
                     let callee = self.functions.get(head.function as usize).cloned();
                     let callee = callee.ok_or_else(|| {
@@ -184,7 +184,7 @@ impl Guest {
                             state.enqueue(index);
                         }
                         Err(error) => {
-                            let is_chunk = kind != Kind::Task;
+                            let is_chunk = kind != CallKind::Task;
                             self.refused.push((head.id, Outcome::not_started(&error), is_chunk));
                         }
                     }
@@ -288,9 +288,9 @@ enum Parcel<'a> {
 }
 
 impl<'a> Parcel<'a> {
-    fn read(kind: Kind, body: &mut Reader<'a>) -> Result<Parcel<'a>> {
+    fn read(kind: CallKind, body: &mut Reader<'a>) -> Result<Parcel<'a>> {
         let first = body.bytes()?;
-        if kind == Kind::Task {
+        if kind == CallKind::Task {
             return Ok(Parcel::Input(first));
         }
         let wrong = || Error::errno(libc::EPROTO, "a chunk's bytes are not as long as the chunk says");
@@ -317,7 +317,7 @@ fn enter(
     job: usize,
     count: usize,
     head: &TaskHead,
-    kind: Kind,
+    kind: CallKind,
     callee: Callee,
     parcel: &Parcel<'_>,
 ) -> Result<Entered> {
@@ -329,7 +329,7 @@ fn enter(
         Parcel::Input(input) => (inner.place_input(input)?, Bytes::Given(input), None),
         Parcel::Chunk { chunk, layout, input, output, context } => {
             let (block, here) = unpack(&inner.heap, chunk, layout, input, *output, context)?;
-            (Input::Inline, Bytes::Chunk(here.to_bytes()), Some((block, here, *layout)))
+            (InputPlace::Inline, Bytes::Chunk(here.to_bytes()), Some((block, here, *layout)))
         }
     };
     let bytes = match &bytes {
@@ -398,13 +398,13 @@ fn write_output(out: &mut Writer, state: &State, index: u32, outcome: &Outcome, 
     let length = outcome.output_length;
     let address = match outcome.output {
         _ if length == 0 => return out.bytes(&[]),
-        Output::Inline => state.ledger.inline_pointer(index),
-        Output::Heap(address) => std::ptr::with_exposed_provenance(address),
+        OutputPlace::Inline => state.ledger.inline_pointer(index),
+        OutputPlace::Heap(address) => std::ptr::with_exposed_provenance(address),
     };
     // SAFETY: the output of a task that has settled, which is the ledger's, or a block of the heap that was handed over with it and checked
     // when its ring was drained.
     out.bytes(unsafe { std::slice::from_raw_parts(address, length) });
-    if let Output::Heap(address) = outcome.output {
+    if let OutputPlace::Heap(address) = outcome.output {
         let _ = heap.free_address(address);
     }
 }

@@ -14,7 +14,7 @@
 //! by itself: a task that crashes takes the process along, and one that is late is told so and nothing else.
 
 use super::ending::Reason;
-use super::ledger::{Delivery, InlineBytes, Input, Outcome, Output, State as TaskState, to_c_string};
+use super::ledger::{Delivery, InlineBytes, InputPlace, Outcome, OutputPlace, TaskState, to_c_string};
 use super::state::State;
 use super::{Held, Inner, Pool};
 use crate::channel::End;
@@ -25,7 +25,7 @@ use crate::sys::clock::now_ns;
 use crate::sys::elf;
 use crate::sys::prim::{AtomicPtr, Ordering};
 use crate::sys::thread;
-use crate::task::call::{Chunk, Kind};
+use crate::task::call::{CallKind, Chunk};
 use crate::task::callees::Callees;
 use crate::task::function::{Callee, NOT_HERE, Tables};
 use crate::task::resolver::Resolver;
@@ -90,7 +90,7 @@ struct Running {
 struct Work {
     index: u32,
     id: u64,
-    kind: Kind,
+    kind: CallKind,
     callee: Option<Callee>,
     /// In the heap, or `inline`.
     address: usize,
@@ -212,7 +212,7 @@ impl InlinePlace {
             task.set_channel(end);
         }
         task.name = name;
-        if work.kind == Kind::Task {
+        if work.kind == CallKind::Task {
             self.begin(work.deadline_ns);
             // SAFETY: resolved from a pointer or a name that was given as such a function.
             outcome.status = unsafe { run_once(&mut task, address) };
@@ -222,9 +222,9 @@ impl InlinePlace {
             outcome.message =
                 (!task.message.is_empty()).then(|| to_c_string(task.message.as_bytes())).flatten();
             (outcome.output, outcome.output_length) = match task.output {
-                context::Output::None | context::Output::Item(..) => (Output::Inline, 0),
-                context::Output::Inline(length) => (Output::Inline, length),
-                context::Output::Block(address, length) => (Output::Heap(address), length),
+                context::OutputBuffer::None | context::OutputBuffer::Item(..) => (OutputPlace::Inline, 0),
+                context::OutputBuffer::Inline(length) => (OutputPlace::Inline, length),
+                context::OutputBuffer::Block(address, length) => (OutputPlace::Heap(address), length),
             };
         } else {
             // SAFETY: `input` is `work`'s own bytes, or a block that the map keeps until its chunk has settled. Both
@@ -245,7 +245,7 @@ impl InlinePlace {
         }
         let reason = self.verdict();
         self.running().pop();
-        if let (Kind::Task, Some(reason)) = (work.kind, reason)
+        if let (CallKind::Task, Some(reason)) = (work.kind, reason)
             && let Some(output) = reason.amend(&mut outcome)
         {
             let _ = self.heap.free_address(output);
@@ -370,7 +370,7 @@ pub(super) fn run_queued<'a>(pool: &'a Inner, mut state: Held<'a>) -> Held<'a> {
             nested.forget_results();
         }
         state = pool.lock();
-        if let (Output::Inline, 1..) = (outcome.output, outcome.output_length) {
+        if let (OutputPlace::Inline, 1..) = (outcome.output, outcome.output_length) {
             state.ledger.put_inline(work.index, &room.0[..outcome.output_length]);
         }
         if let Some(began_ns) = began {
@@ -395,8 +395,8 @@ impl State {
         let entry = self.ledger.get_mut(index);
         entry.state = TaskState::Sent(INLINE);
         let address = match entry.input {
-            Input::Inline => 0,
-            Input::Heap { address, .. } => address,
+            InputPlace::Inline => 0,
+            InputPlace::Heap { address, .. } => address,
         };
         Some(Work {
             index,

@@ -1,6 +1,6 @@
 //! For `TINE_CHECK`: who has left what in the heap, when everything else is over.
 
-use super::ledger::{Output, Settled, State as TaskState};
+use super::ledger::{OutputPlace, Settled, TaskState};
 use super::state::State;
 use crate::check;
 use crate::error::{Code, Error, Result};
@@ -17,7 +17,9 @@ impl State {
     fn try_to_list_leaks(&self, host: i32) -> Result<()> {
         let (mut known, mut kept) = (HashSet::new(), 0);
         for entry in self.ledger.in_use() {
-            if let Some(Settled { output: Output::Heap(address), output_length: 1.., .. }) = entry.outcome {
+            if let Some(Settled { output: OutputPlace::Heap(address), output_length: 1.., .. }) =
+                entry.outcome
+            {
                 note(&mut known, address)?;
                 kept += usize::from(entry.state == TaskState::Taken);
             }

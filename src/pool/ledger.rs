@@ -21,7 +21,7 @@ use super::chain::Links;
 use super::channel_handoff::Kept;
 use crate::channel::End;
 use crate::error::{Code, Error, Result};
-use crate::task::call::{Chunk, Kind};
+use crate::task::call::{CallKind, Chunk};
 use crate::task::death::Death;
 use crate::task::function::Callee;
 use crate::task::ring::INLINE_INPUT;
@@ -45,7 +45,7 @@ pub enum Delivery {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum State {
+pub(super) enum TaskState {
     /// The next free one of its block.
     Free(u32),
     Queued,
@@ -56,7 +56,7 @@ pub(super) enum State {
 
 /// Where an input is.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Input {
+pub(super) enum InputPlace {
     Inline,
     /// In the heap; `owned` where the pool has put it there and frees it.
     Heap {
@@ -67,7 +67,7 @@ pub(super) enum Input {
 
 /// Where an output is.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Output {
+pub(super) enum OutputPlace {
     Inline,
     Heap(usize),
 }
@@ -78,7 +78,7 @@ pub(super) struct Outcome {
     pub(super) status: i32,
     pub(super) delivery: Delivery,
     pub(super) message: Option<CString>,
-    pub(super) output: Output,
+    pub(super) output: OutputPlace,
     pub(super) output_length: usize,
     pub(super) death: Option<Box<Death>>,
     /// Of a chunk: items that have finished, whether one more had begun, how long it took, how long its messages are.
@@ -96,7 +96,7 @@ impl Outcome {
             status,
             delivery,
             message: None,
-            output: Output::Inline,
+            output: OutputPlace::Inline,
             output_length: 0,
             death: None,
             items: 0,
@@ -135,7 +135,7 @@ pub(super) struct Settled {
     pub(super) status: i32,
     pub(super) delivery: Delivery,
     pub(super) message: Option<CString>,
-    pub(super) output: Output,
+    pub(super) output: OutputPlace,
     pub(super) output_length: usize,
     pub(super) death: Option<Box<Death>>,
 }
@@ -156,9 +156,9 @@ pub(super) struct InlineBytes(pub(super) [u8; INLINE_INPUT]);
 /// What an entry is filled with.
 #[derive(Debug)]
 pub(super) struct NewTask<'a> {
-    pub(super) kind: Kind,
+    pub(super) kind: CallKind,
     pub(super) callee: Callee,
-    pub(super) input: Input,
+    pub(super) input: InputPlace,
     /// The input's bytes, wherever they are to travel.
     pub(super) bytes: &'a [u8],
     pub(super) user: usize,
@@ -169,7 +169,7 @@ pub(super) struct NewTask<'a> {
 
 impl<'a> NewTask<'a> {
     /// One of which nothing more is said.
-    pub(super) fn new(kind: Kind, callee: Callee, input: Input, bytes: &'a [u8]) -> NewTask<'a> {
+    pub(super) fn new(kind: CallKind, callee: Callee, input: InputPlace, bytes: &'a [u8]) -> NewTask<'a> {
         NewTask { kind, callee, input, bytes, user: 0, deadline_ns: 0, rare: None, owner: Owner::Caller }
     }
 }
@@ -232,16 +232,16 @@ impl Rare {
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) generation: u32,
-    pub(super) state: State,
+    pub(super) state: TaskState,
     /// Its place in the queue, or among the results that nobody has taken.
     pub(super) links: Links,
-    pub(super) kind: Kind,
+    pub(super) kind: CallKind,
     /// A wait is on for this very task, so `next` leaves it alone.
     pub(super) claimed: bool,
     /// That wait is for one task of a group, which has this number; 0 where it is not.
     pub(super) group: u32,
     pub(super) callee: Callee,
-    pub(super) input: Input,
+    pub(super) input: InputPlace,
     pub(super) input_length: usize,
     /// The caller's word, carried to the result.
     pub(super) user: usize,
@@ -265,13 +265,13 @@ impl Entry {
     fn free(generation: u32) -> Entry {
         Entry {
             generation,
-            state: State::Free(NO_ENTRY),
+            state: TaskState::Free(NO_ENTRY),
             links: Links::NONE,
-            kind: Kind::Task,
+            kind: CallKind::Task,
             claimed: false,
             group: 0,
             callee: Callee { module: 0, offset: 0 },
-            input: Input::Inline,
+            input: InputPlace::Inline,
             input_length: 0,
             user: 0,
             deadline_ns: 0,
@@ -336,7 +336,7 @@ impl Entry {
 
     /// It has settled.
     pub(super) fn put_outcome(&mut self, outcome: Outcome) {
-        self.state = State::Settled;
+        self.state = TaskState::Settled;
         match (&mut self.rare, self.owner) {
             (Some(rare), Owner::Job(_)) => rare.chunk = Some(outcome),
             _ => self.outcome = Some(outcome.into()),
@@ -385,7 +385,7 @@ impl Block {
         inline.resize_with(BLOCK, MaybeUninit::uninit);
         entries.extend((1..=BLOCK as u32).map(|next| {
             let next = if next as usize == BLOCK { NO_ENTRY } else { next };
-            Entry { state: State::Free(next), ..Entry::free(generation) }
+            Entry { state: TaskState::Free(next), ..Entry::free(generation) }
         }));
         let (Ok(entries), Ok(inline)) = (entries.try_into(), inline.try_into()) else {
             unreachable!("as many as were asked for")
@@ -467,7 +467,7 @@ impl Ledger {
     /// The input of a task that has not settled, where it is one that travels in a slot.
     pub(super) fn inline_input(&self, index: u32) -> &[u8] {
         let entry = self.get(index);
-        let length = if matches!(entry.input, Input::Inline) { entry.input_length } else { 0 };
+        let length = if matches!(entry.input, InputPlace::Inline) { entry.input_length } else { 0 };
         if length == 0 {
             return &[];
         }
@@ -478,8 +478,8 @@ impl Ledger {
     /// How many items a worker may say that it has begun: those of a chunk; 1 where it is one call.
     pub(super) fn items_of(&self, index: u32) -> u64 {
         match self.get(index).kind {
-            Kind::Task | Kind::Range => 1,
-            Kind::Items | Kind::TaskItems => {
+            CallKind::Task | CallKind::Range => 1,
+            CallKind::Items | CallKind::TaskItems => {
                 Chunk::from_bytes(self.inline_input(index)).map_or(0, |chunk| chunk.count)
             }
         }
@@ -488,7 +488,7 @@ impl Ledger {
     /// Those that are not free.
     pub(super) fn in_use(&self) -> impl Iterator<Item = &Entry> {
         let entries = self.blocks.iter().flatten().flat_map(|block| block.entries.iter());
-        entries.filter(|entry| !matches!(entry.state, State::Free(_)))
+        entries.filter(|entry| !matches!(entry.state, TaskState::Free(_)))
     }
 
     /// Enters a task; -ENOMEM where there is no memory for more.
@@ -500,7 +500,7 @@ impl Ledger {
         (entry.kind, entry.callee, entry.user) = (kind, callee, user);
         (entry.input, entry.input_length) = (input, bytes.len());
         (entry.deadline_ns, entry.owner, entry.rare) = (deadline_ns, owner, rare);
-        if let Input::Inline = input {
+        if let InputPlace::Inline = input {
             self.put_inline(index, bytes);
         }
         Ok(index)
@@ -514,7 +514,7 @@ impl Ledger {
         let Some(number) = self.open.last().copied() else { return Err(Code::errno(libc::ENOMEM).into()) };
         let Some(block) = &mut self.blocks[number as usize] else { unreachable!("an open block is there") };
         let at = block.free;
-        let State::Free(next) = block.entries[at as usize].state else {
+        let TaskState::Free(next) = block.entries[at as usize].state else {
             unreachable!("a free entry is free")
         };
         block.free = next;
@@ -553,7 +553,7 @@ impl Ledger {
         let (number, at) = (index as usize / BLOCK, index as usize % BLOCK);
         let Some(block) = &mut self.blocks[number] else { return };
         let entry = &mut block.entries[at];
-        entry.state = State::Free(block.free);
+        entry.state = TaskState::Free(block.free);
         entry.generation = entry.generation.wrapping_add(1).max(1);
         (entry.outcome, entry.rare, entry.owner) = (None, None, Owner::Caller);
         (entry.claimed, entry.group, entry.unwanted, entry.suspicion) = (false, 0, false, 0);
@@ -603,7 +603,7 @@ impl Ledger {
             return None;
         }
         let entry = self.get(index);
-        (entry.state == State::Sent(place) && u64::from(entry.generation) == id >> 32).then_some(index)
+        (entry.state == TaskState::Sent(place) && u64::from(entry.generation) == id >> 32).then_some(index)
     }
 
     /// The same without a text, for where there need not be one.
@@ -614,9 +614,9 @@ impl Ledger {
         }
         let entry = self.get(index);
         let in_use = match entry.state {
-            State::Free(_) => false,
-            State::Taken => entry.job().is_none(),
-            State::Queued | State::Sent(_) | State::Settled => entry.is_a_callers(),
+            TaskState::Free(_) => false,
+            TaskState::Taken => entry.job().is_none(),
+            TaskState::Queued | TaskState::Sent(_) | TaskState::Settled => entry.is_a_callers(),
         };
         (in_use && u64::from(entry.generation) == id.0 >> 32).then_some(index)
     }
@@ -633,7 +633,7 @@ mod tests {
         for _ in 0..3 {
             let indices: Vec<u32> = (0..1500).map(|_| ledger.open().unwrap()).collect();
             for index in &indices {
-                ledger.get_mut(*index).state = State::Queued;
+                ledger.get_mut(*index).state = TaskState::Queued;
                 let id = ledger.id_of(*index);
                 assert!(id.0 != 0 && seen.insert(id));
                 assert_eq!(ledger.find(id).unwrap(), *index);
@@ -655,7 +655,7 @@ mod tests {
             let indices: Vec<u32> = (0..10 * BLOCK).map(|_| ledger.open().unwrap()).collect();
             assert_eq!(ledger.blocks.iter().flatten().count(), 10, "round {round}");
             for index in &indices {
-                ledger.get_mut(*index).state = State::Queued;
+                ledger.get_mut(*index).state = TaskState::Queued;
                 assert!(seen.insert(ledger.id_of(*index)));
             }
             let id = ledger.id_of(indices[0]);

@@ -15,7 +15,7 @@
 
 use super::ledger::{Delivery, Outcome, to_c_string};
 use crate::error::{Error, Result};
-use crate::task::call::{Chunk, Kind};
+use crate::task::call::{CallKind, Chunk};
 use crate::task::death::Death;
 use crate::task::wire::{Reader, Writer};
 
@@ -207,9 +207,9 @@ pub(super) struct ChunkLayout {
 
 impl ChunkLayout {
     /// `None` where no memory holds that.
-    pub(super) fn of(kind: Kind, chunk: &Chunk) -> Option<ChunkLayout> {
+    pub(super) fn of(kind: CallKind, chunk: &Chunk) -> Option<ChunkLayout> {
         let size = |number: u64| usize::try_from(number).ok().filter(|size| *size <= isize::MAX as usize / 8);
-        let statuses = if kind == Kind::Range { 1 } else { size(chunk.count)? };
+        let statuses = if kind == CallKind::Range { 1 } else { size(chunk.count)? };
         let array = |address: u64, stride: u64| {
             if address == 0 { Some(0) } else { size(stride)?.checked_mul(statuses) }
         };
@@ -228,8 +228,8 @@ impl ChunkLayout {
 
 /// Whether a chunk's outputs are a part of the chunk's own block, which the map has zeroed: then they need not travel there. As
 /// [`super::map`] lays it out.
-pub(super) fn has_own_output(kind: Kind, chunk: &Chunk) -> bool {
-    let statuses = if kind == Kind::Range { 1 } else { chunk.count };
+pub(super) fn has_own_output(kind: CallKind, chunk: &Chunk) -> bool {
+    let statuses = if kind == CallKind::Range { 1 } else { chunk.count };
     let from_block = |address: u64| address.wrapping_sub(chunk.messages);
     let input = (from_block(chunk.status) + statuses * size_of::<i32>() as u64).next_multiple_of(64);
     let carried = if from_block(chunk.input) == input { statuses * chunk.input_stride } else { 0 };
@@ -281,11 +281,11 @@ mod tests {
     #[test]
     fn a_layout_that_no_memory_holds_is_none() {
         let chunk = Chunk { count: u64::MAX, input: 64, input_stride: 8, ..Chunk::default() };
-        assert_eq!(ChunkLayout::of(Kind::Items, &chunk), None);
+        assert_eq!(ChunkLayout::of(CallKind::Items, &chunk), None);
         let chunk = Chunk { count: 1 << 40, input: 64, input_stride: 1 << 40, ..Chunk::default() };
-        assert_eq!(ChunkLayout::of(Kind::Items, &chunk), None);
+        assert_eq!(ChunkLayout::of(CallKind::Items, &chunk), None);
         let chunk = Chunk { count: 3, input: 64, input_stride: 8, messages_bytes: 200, ..Chunk::default() };
-        let layout = ChunkLayout::of(Kind::Items, &chunk).unwrap();
+        let layout = ChunkLayout::of(CallKind::Items, &chunk).unwrap();
         assert_eq!((layout.statuses, layout.status, layout.input), (3, 256, 320));
         assert_eq!((layout.input_bytes, layout.output_bytes), (24, 0));
     }

@@ -7,18 +7,18 @@
 //!   LOST      it is silent, or has sent what cannot be        settles as MAYBE_RAN, or goes back to the queue if it is still here
 //! ```
 
-use super::ledger::{Delivery, Input, Ledger, Outcome, Output, State as TaskState};
+use super::ledger::{Delivery, InputPlace, Ledger, Outcome, OutputPlace, TaskState};
 use super::parcel::{ChunkLayout, End, TaskHead, has_own_output, read_outcome, tag};
 use super::state::State;
 use super::{Inner, Pool, PoolOptions};
 use crate::check;
 use crate::cluster::exchange::Exchange;
 use crate::cluster::peer::Frame;
-use crate::cluster::{Hand, Kind as FrameKind};
+use crate::cluster::{FrameKind, Hand};
 use crate::error::{Code, Error, Result};
 use crate::heap::Heap;
 use crate::sys::clock::{Deadline, now_ns};
-use crate::task::call::{Chunk, Kind};
+use crate::task::call::{CallKind, Chunk};
 use crate::task::callees::Callees;
 use crate::task::function::{Callee, Tables};
 use crate::task::wire::{Reader, Writer};
@@ -236,14 +236,14 @@ impl Remote {
             retries: entry.rare.as_ref().map_or(0, |rare| rare.retries),
         };
         let input = match entry.input {
-            Input::Inline => ledger.inline_input(index),
+            InputPlace::Inline => ledger.inline_input(index),
             // SAFETY: the input's place in the heap, which is the task's until it has settled.
-            Input::Heap { address, .. } => unsafe { bytes_at(address, entry.input_length) },
+            InputPlace::Heap { address, .. } => unsafe { bytes_at(address, entry.input_length) },
         };
         let out = self.outbox(at);
         out.tasks.try_reserve(1).map_err(|_| no_memory())?;
         let body = out.frame.body();
-        if entry.kind == Kind::Task {
+        if entry.kind == CallKind::Task {
             body.written.try_reserve(input.len() + 64).map_err(|_| no_memory())?;
             head.write(body);
             body.bytes(input);
@@ -293,7 +293,7 @@ impl Node {
 /// About how many bytes a task sends to its node.
 fn weight(ledger: &Ledger, index: u32) -> usize {
     let entry = ledger.get(index);
-    if entry.kind == Kind::Task {
+    if entry.kind == CallKind::Task {
         return entry.input_length;
     }
     let chunk = Chunk::from_bytes(ledger.inline_input(index)).ok();
@@ -315,7 +315,7 @@ unsafe fn bytes_at<'a>(address: usize, length: usize) -> &'a [u8] {
     unsafe { std::slice::from_raw_parts(std::ptr::with_exposed_provenance(address), length) }
 }
 
-fn write_chunk(body: &mut Writer, head: &TaskHead, kind: Kind, chunk: &Chunk) -> Result<()> {
+fn write_chunk(body: &mut Writer, head: &TaskHead, kind: CallKind, chunk: &Chunk) -> Result<()> {
     let layout = ChunkLayout::of(kind, chunk).ok_or_else(no_memory)?;
     body.written.try_reserve(layout.bytes + 256).map_err(|_| no_memory())?;
     head.write(body);
@@ -334,7 +334,7 @@ fn write_chunk(body: &mut Writer, head: &TaskHead, kind: Kind, chunk: &Chunk) ->
 }
 
 /// Takes a chunk's states, texts and outputs over; how long the texts are.
-fn take_chunk(reader: &mut Reader<'_>, kind: Kind, chunk: &Chunk, items: u64) -> Result<usize> {
+fn take_chunk(reader: &mut Reader<'_>, kind: CallKind, chunk: &Chunk, items: u64) -> Result<usize> {
     let layout = ChunkLayout::of(kind, chunk).ok_or_else(no_memory)?;
     let finished = usize::try_from(items).unwrap_or(usize::MAX).min(layout.statuses);
     let (states, texts, outputs) = (reader.bytes()?, reader.bytes()?, reader.bytes()?);
@@ -407,7 +407,7 @@ impl State {
             })?;
             bytes += weight(&self.ledger, index);
             let entry = self.ledger.get(index);
-            if entry.kind == Kind::Task {
+            if entry.kind == CallKind::Task {
                 let output = body.bytes()?;
                 self.put_output(index, output, &mut outcome);
             } else {
@@ -435,14 +435,14 @@ impl State {
     fn put_output(&mut self, index: u32, bytes: &[u8], outcome: &mut Outcome) {
         if bytes.len() <= crate::task::ring::INLINE_INPUT {
             self.ledger.put_inline(index, bytes);
-            (outcome.output, outcome.output_length) = (Output::Inline, bytes.len());
+            (outcome.output, outcome.output_length) = (OutputPlace::Inline, bytes.len());
             return;
         }
         match self.heap.allocate(bytes.len()) {
             Ok(block) => {
                 // SAFETY: a new block, as long as the output.
                 unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), block.as_ptr(), bytes.len()) };
-                outcome.output = Output::Heap(block.as_ptr().expose_provenance());
+                outcome.output = OutputPlace::Heap(block.as_ptr().expose_provenance());
                 outcome.output_length = bytes.len();
             }
             Err(error) => {

@@ -1,7 +1,7 @@
 //! Settled tasks on their way to whoever waits for them.
 
 use super::desk::Key;
-use super::ledger::{Output, Settled, State as TaskState, TaskId};
+use super::ledger::{OutputPlace, Settled, TaskId, TaskState};
 use super::state::State;
 use super::wait::{Want, wait};
 use super::{Pool, TaskResult};
@@ -197,7 +197,7 @@ impl State {
 
     /// Makes an entry's result go away: its memory, its id.
     pub(super) fn release(&mut self, index: u32) {
-        if let Some(Settled { output: Output::Heap(address), output_length: 1.., .. }) =
+        if let Some(Settled { output: OutputPlace::Heap(address), output_length: 1.., .. }) =
             self.ledger.get(index).outcome
         {
             let _ = self.heap.free_address(address);
@@ -212,8 +212,8 @@ impl State {
         let Some(outcome) = &entry.outcome else { unreachable!("a taken task has an outcome") };
         let data = match outcome.output {
             _ if outcome.output_length == 0 => std::ptr::null(),
-            Output::Inline => self.ledger.inline_pointer(index),
-            Output::Heap(address) => std::ptr::with_exposed_provenance(address),
+            OutputPlace::Inline => self.ledger.inline_pointer(index),
+            OutputPlace::Heap(address) => std::ptr::with_exposed_provenance(address),
         };
         let result = TaskResult {
             id,

@@ -1,15 +1,15 @@
 //! The host's private account of one worker's ring.
 
 use super::ending::{Beginning, Ending};
-use super::ledger::{Delivery, Input, Ledger, Outcome, Output, to_c_string};
+use super::ledger::{Delivery, InputPlace, Ledger, Outcome, OutputPlace, to_c_string};
 use crate::heap::Heap;
 use crate::sys::clock::Moment;
 use crate::sys::limits::ProcessorUse;
 use crate::sys::prim::Ordering;
-use crate::task::call::Kind;
+use crate::task::call::CallKind;
 use crate::task::function::Callee;
 use crate::task::handover::Handover;
-use crate::task::ring::{Left, SLOTS, Segment, Slot, flag, state};
+use crate::task::ring::{Left, SLOTS, Segment, TaskSlot, flag, state};
 use std::collections::VecDeque;
 
 /// How deep a ring is filled while nothing is known of how long its tasks take.
@@ -314,13 +314,13 @@ impl RingAccount {
         slot.id.store(entry.id_at(index).0, Ordering::Relaxed);
         slot.input_length.store(entry.input_length as u64, Ordering::Relaxed);
         match entry.input {
-            Input::Inline => {
+            InputPlace::Inline => {
                 slot.input.store(0, Ordering::Relaxed);
                 if entry.input_length > 0 {
                     slot.inline_input.write(ledger.inline_input(index));
                 }
             }
-            Input::Heap { address, .. } => slot.input.store(address as u64, Ordering::Relaxed),
+            InputPlace::Heap { address, .. } => slot.input.store(address as u64, Ordering::Relaxed),
         }
         slot.message_length.store(0, Ordering::Relaxed);
         let timed = entry.deadline_ns != 0;
@@ -435,11 +435,17 @@ impl RingAccount {
     }
 
     /// A result as the worker has left it; `None` if it cannot be one.
-    fn read_result(&mut self, slot: &Slot, ledger: &mut Ledger, heap: &Heap, index: u32) -> Option<Outcome> {
+    fn read_result(
+        &mut self,
+        slot: &TaskSlot,
+        ledger: &mut Ledger,
+        heap: &Heap,
+        index: u32,
+    ) -> Option<Outcome> {
         let mut outcome = Outcome::new(slot.status.load(Ordering::Relaxed), Delivery::Ran);
         let entry = ledger.get_mut(index);
         let message_length = slot.message_length.load(Ordering::Relaxed) as usize;
-        if entry.kind != Kind::Task {
+        if entry.kind != CallKind::Task {
             outcome.items = slot.items.load(Ordering::Relaxed);
             outcome.elapsed_ns = slot.elapsed_ns.load(Ordering::Relaxed);
             outcome.messages_length = message_length;
@@ -455,7 +461,7 @@ impl RingAccount {
                 slot.inline_output.copy_to(&mut ledger.inline_room(index)[..length]);
             }
             Left::Block(address, length) => {
-                (outcome.output_length, outcome.output) = (length, Output::Heap(address));
+                (outcome.output_length, outcome.output) = (length, OutputPlace::Heap(address));
                 self.last_output = address;
             }
         }
@@ -531,7 +537,7 @@ impl RingAccount {
 
     /// The task has left the ring. Its slot and its place in the ledger are for another one now, which is neither to blame nor to be
     /// split.
-    fn forget(&mut self, slot: &Slot, index: u32) {
+    fn forget(&mut self, slot: &TaskSlot, index: u32) {
         self.blamed.take_if(|blamed| *blamed == index);
         if self.split.take_if(|split| *split == index).is_some() {
             slot.split.store(0, Ordering::Relaxed);

@@ -2,7 +2,7 @@
 
 use super::Pool;
 use super::callbacks::tell;
-use super::ledger::State as TaskState;
+use super::ledger::TaskState;
 use super::state::State;
 use super::wait::{Want, wait};
 use crate::check;

@@ -5,7 +5,7 @@ use super::desk::Key;
 use super::dispatch::Queue;
 use super::ending::Limits;
 use super::inline::{Inline, InlinePlace};
-use super::ledger::{Input, Ledger, Outcome, State as TaskState};
+use super::ledger::{InputPlace, Ledger, Outcome, TaskState};
 use super::life::Life;
 use super::map::Maps;
 use super::recycle::{Recycle, RecycleRules};
@@ -301,11 +301,11 @@ impl State {
     pub(super) fn settle(&mut self, index: u32, outcome: Outcome) {
         let entry = self.ledger.get_mut(index);
         let was_queued = entry.state == TaskState::Queued;
-        let input = std::mem::replace(&mut entry.input, Input::Inline);
+        let input = std::mem::replace(&mut entry.input, InputPlace::Inline);
         entry.put_outcome(outcome);
         entry.take_end().close();
         let (job, line) = (entry.job(), entry.stream());
-        if let Input::Heap { address, owned: true } = input {
+        if let InputPlace::Heap { address, owned: true } = input {
             let _ = self.heap.free_address(address);
         }
         self.ledger.outstanding -= 1;

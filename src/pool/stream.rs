@@ -13,7 +13,7 @@
 
 use super::desk::Key;
 use super::inline::run_queued;
-use super::ledger::{Input, NewTask, Outcome, Owner, Rare, State as TaskState};
+use super::ledger::{InputPlace, NewTask, Outcome, Owner, Rare, TaskState};
 use super::standby;
 use super::state::State;
 use super::submit::resolve;
@@ -23,7 +23,7 @@ use super::{Inner, Pool, TaskResult};
 use crate::error::{Code, Error, Result};
 use crate::sys::clock::{Timeout, now_ns};
 use crate::sys::{fork, reserve};
-use crate::task::call::Kind;
+use crate::task::call::CallKind;
 use crate::task::function::{Callee, Function};
 use std::collections::VecDeque;
 use std::fmt;
@@ -220,7 +220,7 @@ impl Stream {
     }
 
     /// Enters an item for which there is room.
-    fn enter(&self, state: &mut State, place: Input, input: &[u8], user: usize) -> Result<u32> {
+    fn enter(&self, state: &mut State, place: InputPlace, input: &[u8], user: usize) -> Result<u32> {
         let order = &mut state.stream_mut(self.number).order;
         let room = order.try_reserve(1).map_err(|_| Code::errno(libc::ENOMEM).into());
         let room = reserve::suffices().and(room);
@@ -232,7 +232,7 @@ impl Stream {
                 deadline_ns: self.options.deadline_ns.unwrap_or(self.inner.deadline_ns),
                 rare: rare()?,
                 owner: Owner::stream(self.number),
-                ..NewTask::new(Kind::Task, self.callee, place, input)
+                ..NewTask::new(CallKind::Task, self.callee, place, input)
             })
         });
         let index = entered.inspect_err(|_| self.inner.take_input_back(place))?;
@@ -358,7 +358,7 @@ impl Stream {
             return Ok(false);
         }
         if let Err(error) = line.window.check("an item", "the stream's window", length) {
-            let index = self.enter(&mut state, Input::Inline, &[], item.user)?;
+            let index = self.enter(&mut state, InputPlace::Inline, &[], item.user)?;
             if state.take_back(index) {
                 state.settle(index, Outcome::not_started(&error));
             }

@@ -4,7 +4,7 @@
 //! accounts have them.
 
 use super::finished::Finished;
-use super::ledger::{Ledger, State as TaskState};
+use super::ledger::{Ledger, TaskState};
 use super::window::Window;
 use crate::inspect::page::{Counters as Shown, Page};
 use crate::sys::prim::{AtomicU64, Ordering};

@@ -2,7 +2,7 @@
 
 use super::callbacks::Calls;
 use super::inline::run_queued;
-use super::ledger::{Input, NewTask, Rare};
+use super::ledger::{InputPlace, NewTask, Rare};
 use super::state::State;
 use super::wait::{Want, refusal, wait};
 use super::{Inner, Pool, SubmitOptions, TaskId};
@@ -11,7 +11,7 @@ use crate::check;
 use crate::error::{Code, Error, Result};
 use crate::sys::clock::{Moment, now_ns};
 use crate::sys::reserve;
-use crate::task::call::Kind;
+use crate::task::call::CallKind;
 use crate::task::function::{Callee, Function};
 use crate::task::ring::INLINE_INPUT;
 
@@ -39,7 +39,7 @@ impl Pool {
         let rare = if options.is_plain() { None } else { Some(state.rare_of(options)?) };
         let is_plain = rare.is_none();
         let place = inner.place_input(input)?;
-        let task = NewTask { user, deadline_ns, rare, ..NewTask::new(Kind::Task, callee, place, input) };
+        let task = NewTask { user, deadline_ns, rare, ..NewTask::new(CallKind::Task, callee, place, input) };
         let index = state.ledger.enter(task).inspect_err(|_| inner.take_input_back(place))?;
         if !is_plain {
             state.expect(index);
@@ -61,7 +61,7 @@ impl Pool {
 
 impl Inner {
     /// Where an input travels: in the slot, or in the heap, where it may be already.
-    pub(super) fn place_input(&self, input: &[u8]) -> Result<Input> {
+    pub(super) fn place_input(&self, input: &[u8]) -> Result<InputPlace> {
         let address = input.as_ptr().expose_provenance();
         let heap = &self.heap;
         if !input.is_empty() && heap.overlaps(address, input.len()) {
@@ -69,20 +69,20 @@ impl Inner {
                 let text = format!("the input at {address:#x} reaches beyond the heap");
                 return Err(Error::errno(libc::EFAULT, text));
             }
-            return Ok(Input::Heap { address, owned: false });
+            return Ok(InputPlace::Heap { address, owned: false });
         }
         if input.len() <= INLINE_INPUT {
-            return Ok(Input::Inline);
+            return Ok(InputPlace::Inline);
         }
         let block = heap.allocate(input.len())?;
         // SAFETY: a new block, as long as the input.
         unsafe { std::ptr::copy_nonoverlapping(input.as_ptr(), block.as_ptr(), input.len()) };
-        Ok(Input::Heap { address: block.as_ptr().expose_provenance(), owned: true })
+        Ok(InputPlace::Heap { address: block.as_ptr().expose_provenance(), owned: true })
     }
 
     /// An input that nobody is to have after all.
-    pub(super) fn take_input_back(&self, input: Input) {
-        if let Input::Heap { address, owned: true } = input {
+    pub(super) fn take_input_back(&self, input: InputPlace) {
+        if let InputPlace::Heap { address, owned: true } = input {
             let _ = self.heap.free_address(address);
         }
     }

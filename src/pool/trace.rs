@@ -10,7 +10,7 @@ use crate::sys::journal::Journal;
 use crate::sys::log::{self, Level};
 use crate::sys::prim::{AtomicU32, Ordering};
 use crate::sys::{environment, fork, owner, reserve};
-use crate::task::call::Kind;
+use crate::task::call::CallKind;
 use crate::task::death::Death;
 use std::fmt::{self, Display};
 use std::io::Write as _;
@@ -222,12 +222,12 @@ impl State {
         let event = Event { phase: 'X', name, tid, at_ns: began };
         let (took, status, pool) = (Micros(ended - began), outcome.status, trace.pool);
         let died = if outcome.delivery == Delivery::MaybeRan { ",\"died\":true" } else { "" };
-        if kind == Kind::Task && is_a_callers {
+        if kind == CallKind::Task && is_a_callers {
             let rest = format_args!(
                 ",\"cat\":\"task\",\"dur\":{took},\"args\":{{\"pool\":{pool},\"id\":{id},\"status\":{status}{died}}}"
             );
             trace.add(&event, 0, rest);
-        } else if kind == Kind::Task {
+        } else if kind == CallKind::Task {
             let rest =
                 format_args!(",\"cat\":\"item\",\"dur\":{took},\"args\":{{\"status\":{status}{died}}}");
             trace.add(&event, 0, rest);

@@ -32,7 +32,7 @@ pub const MOST_BYTES: usize = (u32::MAX - 255) as usize;
 
 /// One message: where its bytes are. Written by who holds the producers' lock, before `tail` passes it.
 #[repr(C, align(16))]
-pub(crate) struct Slot {
+pub(crate) struct MessageSlot {
     length: AtomicU32,
     /// The first of its units, in the endless sequence of them; for a short message, where the next one would begin.
     place: AtomicU32,
@@ -95,7 +95,7 @@ pub(crate) struct Shared {
 
 /// "tineQu", and the layout's version above the geometry's 11 bits.
 const MARK: u64 = 0x7469_6e65_5175_0000 | 1 << 11;
-const _: () = assert!(size_of::<Shared>().is_multiple_of(64) && size_of::<Slot>() == 16);
+const _: () = assert!(size_of::<Shared>().is_multiple_of(64) && size_of::<MessageSlot>() == 16);
 
 /// How many slots and units there are, as exponents of two, in 11 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,7 +146,7 @@ impl Geometry {
 
     /// All the memory that a queue takes up.
     pub(crate) fn total(self) -> usize {
-        size_of::<Shared>() + (self.slots() as usize) * size_of::<Slot>() + 2 * self.bytes()
+        size_of::<Shared>() + (self.slots() as usize) * size_of::<MessageSlot>() + 2 * self.bytes()
     }
 }
 
@@ -185,17 +185,17 @@ impl Memory {
 
     /// The slot of a message.
     #[inline(always)]
-    pub(crate) fn slot(&self, message: u64) -> &Slot {
+    pub(crate) fn slot(&self, message: u64) -> &MessageSlot {
         let index = (message & (self.geometry.slots() - 1)) as usize;
         // SAFETY: the index is below the number of slots, which lie behind the words.
-        unsafe { self.start.add(size_of::<Shared>()).cast::<Slot>().add(index).as_ref() }
+        unsafe { self.start.add(size_of::<Shared>()).cast::<MessageSlot>().add(index).as_ref() }
     }
 
     /// The bytes from a unit on. As many as the geometry has are there, wherever it is.
     #[inline(always)]
     pub(crate) fn bytes_at(&self, place: u32) -> NonNull<u8> {
         let offset = (place as usize * UNIT) & (self.geometry.bytes() - 1);
-        let slots = self.geometry.slots() as usize * size_of::<Slot>();
+        let slots = self.geometry.slots() as usize * size_of::<MessageSlot>();
         // SAFETY: the offset lies within the units, which lie behind the slots.
         unsafe { self.start.add(size_of::<Shared>() + slots + offset) }
     }
@@ -207,7 +207,7 @@ impl Memory {
     }
 }
 
-impl Slot {
+impl MessageSlot {
     /// Says what the message is. Relaxed: `tail` publishes it.
     #[inline(always)]
     pub(crate) fn describe(&self, length: u32, place: u32) {

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 /// What a slot's `kind` says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub(crate) enum Kind {
+pub(crate) enum CallKind {
     /// A `TaskFunction`, once, with the slot's input.
     Task = 1,
     /// An `ItemFunction`, once per item of a chunk.
@@ -16,9 +16,9 @@ pub(crate) enum Kind {
     Range = 4,
 }
 
-impl Kind {
-    pub(crate) fn from_number(number: u32) -> Option<Kind> {
-        [Kind::Task, Kind::Items, Kind::TaskItems, Kind::Range]
+impl CallKind {
+    pub(crate) fn from_number(number: u32) -> Option<CallKind> {
+        [CallKind::Task, CallKind::Items, CallKind::TaskItems, CallKind::Range]
             .into_iter()
             .find(|kind| *kind as u32 == number)
     }

@@ -20,7 +20,7 @@ pub(crate) const ONLY_TASK: u64 = 1;
 #[derive(Clone, Debug)]
 pub(crate) struct Job {
     pub(crate) target: Target,
-    pub(crate) input: Input,
+    pub(crate) input: JobInput,
     pub(crate) title: CString,
     /// There is an end of a channel for it.
     pub(crate) has_end: bool,
@@ -48,7 +48,7 @@ impl Job {
         let long = long.filter(|_| is_long).map(|fd| Arc::new(Guarded::new(fd)));
         Ok(Job {
             target,
-            input: Input { short: reader.bytes()?.to_vec(), long },
+            input: JobInput { short: reader.bytes()?.to_vec(), long },
             title: CString::new(reader.bytes()?).unwrap_or_default(),
             has_end: reader.number()? != 0,
             deadline_ns: reader.number()?,
@@ -60,22 +60,22 @@ impl Job {
 
 /// The function's input.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Input {
+pub(crate) struct JobInput {
     short: Vec<u8>,
     long: Option<Arc<Guarded>>,
 }
 
-impl Input {
+impl JobInput {
     /// A copy of these bytes.
-    pub(crate) fn of(bytes: &[u8]) -> Result<Input> {
+    pub(crate) fn of(bytes: &[u8]) -> Result<JobInput> {
         if bytes.len() <= SHORT {
-            return Ok(Input { short: bytes.to_vec(), long: None });
+            return Ok(JobInput { short: bytes.to_vec(), long: None });
         }
         let fd = memory::sealed_memfd(c"tine-input", bytes.len())?;
         let mapping = Mapping::shared(fd.as_raw_fd(), bytes.len())?;
         // SAFETY: the mapping is as long as the bytes, and new.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), mapping.pointer(), bytes.len()) };
-        Ok(Input { short: Vec::new(), long: Some(Arc::new(Guarded::new(fd))) })
+        Ok(JobInput { short: Vec::new(), long: Some(Arc::new(Guarded::new(fd))) })
     }
 
     /// The descriptor of a long one.

@@ -47,8 +47,14 @@ pub fn in_worker() -> bool {
     WORKER.load(Ordering::Relaxed) == sys::fork::pid()
 }
 
-/// Where the ready-made worker may be, seen from the folder of the library, or of the program that has it inside.
-const READY_MADE: [&str; 3] = ["tine-worker", "../libexec/tine-worker", "../../libexec/tine-worker"];
+/// Where the ready-made worker may be, seen from the folder of the library, or of the program that has it inside. In a folder of the
+/// version's own, where libraries of several versions share theirs.
+const READY_MADE: [&str; 4] = [
+    "tine-worker",
+    concat!("tine", env!("CARGO_PKG_VERSION_MAJOR"), ".", env!("CARGO_PKG_VERSION_MINOR"), "/tine-worker"),
+    "../libexec/tine-worker",
+    "../../libexec/tine-worker",
+];
 
 /// The ready-made worker that was installed with this library.
 pub fn worker_path() -> Option<&'static CStr> {

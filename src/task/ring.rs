@@ -127,7 +127,7 @@ impl<const N: usize> Bytes<N> {
 /// A task on its way to the worker, and its result on its way back. The first 64 bytes are all that an empty task
 /// touches.
 #[repr(C, align(64))]
-pub(crate) struct Slot {
+pub(crate) struct TaskSlot {
     pub(crate) state: AtomicU32,
     /// What is to be called and how: a number of [`super::call`].
     pub(crate) kind: AtomicU32,
@@ -163,9 +163,9 @@ pub(crate) struct Slot {
     pub(crate) message: Bytes<MESSAGE>,
 }
 
-const _: () = assert!(size_of::<Slot>() == 512 && core::mem::offset_of!(Slot, output) == 64);
-const _: () = assert!(core::mem::offset_of!(Slot, inline_input) % 16 == 0);
-const _: () = assert!(core::mem::offset_of!(Slot, inline_output) % 16 == 0);
+const _: () = assert!(size_of::<TaskSlot>() == 512 && core::mem::offset_of!(TaskSlot, output) == 64);
+const _: () = assert!(core::mem::offset_of!(TaskSlot, inline_input) % 16 == 0);
+const _: () = assert!(core::mem::offset_of!(TaskSlot, inline_output) % 16 == 0);
 
 /// Frames of a backtrace that a crash record holds.
 pub(crate) const FRAMES: usize = 48;
@@ -234,7 +234,7 @@ pub(crate) struct Shared {
     pub(crate) awake_from: AtomicU32,
     pub(crate) crash: CrashRecord,
     pub(crate) failure: Bytes<512>,
-    slots: [Slot; SLOTS as usize],
+    slots: [TaskSlot; SLOTS as usize],
 }
 
 /// A mapping of the segment.
@@ -281,7 +281,7 @@ impl Segment {
 
 impl Shared {
     /// The slot at a position of the endless sequence.
-    pub(crate) fn slot(&self, position: u32) -> &Slot {
+    pub(crate) fn slot(&self, position: u32) -> &TaskSlot {
         &self.slots[(position % SLOTS) as usize]
     }
 
@@ -443,7 +443,7 @@ pub(crate) enum Left {
     Block(usize, usize),
 }
 
-impl Slot {
+impl TaskSlot {
     /// Where the output is that the worker has left; `None` if it cannot be there. `holds` says whether the heap has so many
     /// bytes at an address.
     pub(crate) fn output_left(&self, holds: impl FnOnce(usize, usize) -> bool) -> Option<Left> {

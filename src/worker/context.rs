@@ -6,7 +6,7 @@ use crate::check;
 use crate::error::{Code, Error, Result};
 use crate::heap::Heap;
 use crate::sys::prim::{AtomicPtr, Ordering};
-use crate::task::ring::{INLINE_OUTPUT, MESSAGE, Slot};
+use crate::task::ring::{INLINE_OUTPUT, MESSAGE, TaskSlot};
 use std::any::Any;
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -26,9 +26,9 @@ pub struct Task<'a> {
     pub(crate) name: Option<&'static CStr>,
     pub(crate) input: (*const u8, usize),
     pub(crate) context: (*const u8, usize),
-    pub(crate) output: Output,
+    pub(crate) output: OutputBuffer,
     /// Where the host says that the call is to end; none for the initializer, and in the calling process.
-    pub(crate) slot: Option<&'a Slot>,
+    pub(crate) slot: Option<&'a TaskSlot>,
     /// Of a chunk: which item, by its number in the chunk.
     pub(crate) item: u64,
     /// Where small outputs go.
@@ -64,7 +64,7 @@ pub trait CallingProcess {
 
 /// Where a task's output is.
 #[derive(Clone, Copy)]
-pub(crate) enum Output {
+pub(crate) enum OutputBuffer {
     None,
     Inline(usize),
     Block(usize, usize),
@@ -109,7 +109,7 @@ impl<'a> Task<'a> {
             name: None,
             input,
             context: (std::ptr::null(), 0),
-            output: Output::None,
+            output: OutputBuffer::None,
             slot: None,
             item: 0,
             inline_output,
@@ -200,7 +200,7 @@ impl<'a> Task<'a> {
 
     /// Room for an output of `length` bytes, in place of any that was asked for before.
     pub fn output(&mut self, length: usize) -> Result<NonNull<u8>> {
-        if let Output::Item(place, room) = self.output {
+        if let OutputBuffer::Item(place, room) = self.output {
             let place = NonNull::new(place).filter(|_| length <= room);
             return place.ok_or_else(|| {
                 Error::errno(
@@ -211,12 +211,12 @@ impl<'a> Task<'a> {
         }
         self.discard_output();
         if length <= INLINE_OUTPUT {
-            self.output = Output::Inline(length);
+            self.output = OutputBuffer::Inline(length);
             return NonNull::new(self.inline_output).ok_or_else(|| Error::invalid("no room for an output"));
         }
         let heap = self.place.heap()?;
         let block = heap.allocate_announced(length, |address| self.place.announce(address))?;
-        self.output = Output::Block(block.as_ptr().expose_provenance(), length);
+        self.output = OutputBuffer::Block(block.as_ptr().expose_provenance(), length);
         Ok(block)
     }
 
@@ -224,22 +224,22 @@ impl<'a> Task<'a> {
     #[cold]
     pub(crate) fn look_through(&self, name: &str) {
         let (place, length) = match self.output {
-            Output::None => return,
-            Output::Inline(length) => (self.inline_output.cast_const(), length),
-            Output::Block(address, length) => (std::ptr::with_exposed_provenance(address), length),
-            Output::Item(place, _) if place.is_null() => return,
-            Output::Item(place, length) => (place.cast_const(), length),
+            OutputBuffer::None => return,
+            OutputBuffer::Inline(length) => (self.inline_output.cast_const(), length),
+            OutputBuffer::Block(address, length) => (std::ptr::with_exposed_provenance(address), length),
+            OutputBuffer::Item(place, _) if place.is_null() => return,
+            OutputBuffer::Item(place, length) => (place.cast_const(), length),
         };
         // SAFETY: the task's own output, which it has finished.
         let bytes = unsafe { std::slice::from_raw_parts(place, length) };
         check::look_through(bytes, || match self.output {
-            Output::Item(..) => format!("item {} of a map ({name}), output", self.id),
+            OutputBuffer::Item(..) => format!("item {} of a map ({name}), output", self.id),
             _ => format!("task {:#x} ({name}), output", self.id),
         });
     }
 
     pub(crate) fn discard_output(&mut self) {
-        if let Output::Block(address, _) = std::mem::replace(&mut self.output, Output::None) {
+        if let OutputBuffer::Block(address, _) = std::mem::replace(&mut self.output, OutputBuffer::None) {
             self.place.announce(0);
             let _ = self.place.heap().and_then(|heap| heap.free_address(address));
         }

@@ -1,11 +1,11 @@
 //! Calling the functions that tasks name: once, or once for each item of a chunk. The same in a worker and in the process
 //! that calls; what differs is who watches, and that is a [`Watch`].
 
-use super::context::{Output, Task};
+use super::context::{OutputBuffer, Task};
 use crate::check;
 use crate::error::{Code, Error};
 use crate::sys::clock;
-use crate::task::call::{Chunk, Kind, messages};
+use crate::task::call::{CallKind, Chunk, messages};
 use std::ffi::{c_int, c_void};
 
 /// The function of one call.
@@ -56,7 +56,7 @@ pub(crate) unsafe fn run_once(task: &mut Task<'_>, address: usize) -> c_int {
 /// `address` is that of a function of the type that belongs to `kind`, and the chunk's memory is there.
 pub(crate) unsafe fn run_chunk(
     task: &mut Task<'_>,
-    kind: Kind,
+    kind: CallKind,
     address: usize,
     chunk: &Chunk,
     watch: &mut impl Watch,
@@ -64,7 +64,7 @@ pub(crate) unsafe fn run_chunk(
     let began = clock::now_ns();
     task.context = (std::ptr::with_exposed_provenance(chunk.context as usize), chunk.context_length as usize);
     // A range's chunk is one call, and counts as one item.
-    let count = if kind == Kind::Range { 1 } else { chunk.count };
+    let count = if kind == CallKind::Range { 1 } else { chunk.count };
     let (mut done, mut failed, mut used) = (0, 0, 0);
     while done < count && used + messages::LARGEST_RECORD <= chunk.messages_bytes as usize {
         if !watch.begins(done) {
@@ -104,7 +104,7 @@ pub(crate) unsafe fn run_chunk(
 
 /// # Safety
 /// As for [`run_chunk`].
-unsafe fn run_item(task: &mut Task<'_>, kind: Kind, address: usize, chunk: &Chunk, item: u64) -> c_int {
+unsafe fn run_item(task: &mut Task<'_>, kind: CallKind, address: usize, chunk: &Chunk, item: u64) -> c_int {
     let input =
         std::ptr::with_exposed_provenance::<c_void>((chunk.input + item * chunk.input_stride) as usize);
     let output = match chunk.output {
@@ -117,21 +117,21 @@ unsafe fn run_item(task: &mut Task<'_>, kind: Kind, address: usize, chunk: &Chun
     task.message.clear();
     task.id = chunk.first + item;
     task.input = (input.cast(), chunk.input_stride as usize);
-    task.output = Output::Item(output.cast(), chunk.output_stride as usize);
+    task.output = OutputBuffer::Item(output.cast(), chunk.output_stride as usize);
     // SAFETY: the host has resolved the function to this place in this module, as one of the type that belongs to
     // `kind`; its arguments are the user's own memory.
     unsafe {
         match kind {
-            Kind::Items => {
+            CallKind::Items => {
                 let function: ItemFunction = std::mem::transmute(address);
                 task.run(|task| function(std::ptr::from_mut(task).cast(), input, output))
             }
-            Kind::Range => {
+            CallKind::Range => {
                 let function: RangeFunction = std::mem::transmute(address);
                 let (begin, end) = (chunk.first as usize, (chunk.first + chunk.count) as usize);
                 task.run(|task| function(std::ptr::from_mut(task).cast(), begin, end))
             }
-            Kind::Task | Kind::TaskItems => run_once(task, address),
+            CallKind::Task | CallKind::TaskItems => run_once(task, address),
         }
     }
 }

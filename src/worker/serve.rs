@@ -2,7 +2,7 @@
 //!
 //! It runs user code, so anything can happen to it at any time; what it leaves then is said in `task::ring`.
 
-use super::context::{Output, Place, Task};
+use super::context::{OutputBuffer, Place, Task};
 use super::run::{self, Watch, run_chunk, run_once};
 use crate::channel::End;
 use crate::check;
@@ -12,11 +12,11 @@ use crate::queue::{self, Known};
 use crate::sys::fd::Guarded;
 use crate::sys::prim::{AtomicPtr, Ordering, fence};
 use crate::sys::{clock, environment, fork, pidfd};
-use crate::task::call::{Chunk, Kind};
+use crate::task::call::{CallKind, Chunk};
 use crate::task::function::{Callee, NOT_HERE};
 use crate::task::job::{Job, ONLY_TASK};
 use crate::task::resolver::Resolver;
-use crate::task::ring::{Segment, Slot, Waiter, flag, phase, state};
+use crate::task::ring::{Segment, TaskSlot, Waiter, flag, phase, state};
 use crate::task::wire::{self, Connection};
 use crate::task::{handover, share};
 use once_cell::sync::OnceCell;
@@ -41,7 +41,7 @@ pub struct Worker {
     /// The user's own. Release and Acquire: what it points to was written before.
     pub(crate) state: AtomicPtr<c_void>,
     /// The slot of the task that runs. Relaxed: only what runs inside that task asks.
-    running: AtomicPtr<Slot>,
+    running: AtomicPtr<TaskSlot>,
     /// For what tasks submit to their own pool.
     nested: OnceCell<Box<dyn Nested>>,
 }
@@ -332,7 +332,7 @@ fn take_tasks<const TRACED: bool>(worker: &'static Worker) {
     }
 }
 
-fn execute(worker: &'static Worker, slot: &'static Slot) {
+fn execute(worker: &'static Worker, slot: &'static TaskSlot) {
     let kind = slot.kind.load(Ordering::Relaxed);
     let timed = kind & flag::TIMED != 0;
     let callee =
@@ -340,10 +340,10 @@ fn execute(worker: &'static Worker, slot: &'static Slot) {
     let with_channel = kind & flag::CHANNEL != 0;
     // Whatever becomes of the call, the next task must not find it.
     let end = with_channel.then(|| worker.take_end()).transpose();
-    let kind = Kind::from_number(kind & !(flag::TIMED | flag::CHANNEL | flag::SIGNALLED));
+    let kind = CallKind::from_number(kind & !(flag::TIMED | flag::CHANNEL | flag::SIGNALLED));
     let (Some(address), Some(kind)) = (worker.resolver.address(callee), kind) else {
         slot.items.store(0, Ordering::Relaxed);
-        return leave_result(slot, NOT_HERE, "", Output::None);
+        return leave_result(slot, NOT_HERE, "", OutputBuffer::None);
     };
     let length = slot.input_length.load(Ordering::Relaxed) as usize;
     let input = match slot.input.load(Ordering::Relaxed) {
@@ -357,11 +357,11 @@ fn execute(worker: &'static Worker, slot: &'static Slot) {
     match end {
         Ok(Some(end)) => task.set_channel(end),
         Ok(None) => (),
-        Err(error) => return leave_result(slot, error.code().0, &error.text(), Output::None),
+        Err(error) => return leave_result(slot, error.code().0, &error.text(), OutputBuffer::None),
     }
     task.name = worker.resolver.name(callee);
     match kind {
-        Kind::Task => {
+        CallKind::Task => {
             if timed {
                 worker.segment.begun_ns.store(clock::now_ns(), Ordering::Release);
             }
@@ -373,12 +373,12 @@ fn execute(worker: &'static Worker, slot: &'static Slot) {
             }
             leave_result(slot, status, &task.message, task.output);
         }
-        Kind::Items | Kind::TaskItems | Kind::Range => {
+        CallKind::Items | CallKind::TaskItems | CallKind::Range => {
             // SAFETY: the slot's input, which the host has filled.
             let bytes = unsafe { std::slice::from_raw_parts(input, length) };
             let chunk = match Chunk::from_bytes(bytes) {
                 Ok(chunk) => chunk,
-                Err(error) => return leave_result(slot, error.code().0, "", Output::None),
+                Err(error) => return leave_result(slot, error.code().0, "", OutputBuffer::None),
             };
             let mut watch = Watched { worker, segment: &worker.segment, slot, timed };
             // SAFETY: the host has resolved the function to this place in this module, as one of the type that
@@ -397,7 +397,7 @@ fn execute(worker: &'static Worker, slot: &'static Slot) {
 struct Watched {
     worker: &'static Worker,
     segment: &'static Segment,
-    slot: &'static Slot,
+    slot: &'static TaskSlot,
     /// The items have a deadline.
     timed: bool,
 }
@@ -440,11 +440,11 @@ impl Watch for Watched {
     }
 }
 
-fn leave_result(slot: &Slot, status: c_int, message: &str, output: Output) {
+fn leave_result(slot: &TaskSlot, status: c_int, message: &str, output: OutputBuffer) {
     let (address, length) = match output {
-        Output::None | Output::Item(..) => (0, 0),
-        Output::Inline(length) => (0, length),
-        Output::Block(address, length) => (address, length),
+        OutputBuffer::None | OutputBuffer::Item(..) => (0, 0),
+        OutputBuffer::Inline(length) => (0, length),
+        OutputBuffer::Block(address, length) => (address, length),
     };
     if length != 0 {
         slot.output.store(address as u64, Ordering::Relaxed);

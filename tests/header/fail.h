@@ -1,11 +1,12 @@
 /**
- * Fails a task with a text, which becomes the result's .message:
+ * Fails a task with a text, which becomes the .message of the result:
  *     return tine_fail(task, -EINVAL, "%s: not an image", path);
  *
- * Parameters: task. code: a negated errno value, -1 to -4095. format and what it takes: as for printf; up to 184
- * bytes of text are kept.
- * Returns code. A function that has called it and returns 0 has failed with that code all the same; with another code than
- * these, with TINE_EBADCODE.
+ * Parameters: task. code: a negated errno value, from -1 to -4095. format: as for printf, with what it takes behind
+ * it; up to 184 bytes of text are kept.
+ * Returns code. A function that has called it and then returns 0 has failed with that code all the same. With a code
+ * outside of that range the task fails with TINE_EBADCODE.
+ * Threads: the task's. Fork: a child must not call it.
  */
 int tine_fail(tine_task *task, int code, const char *format, ...)
 #if defined(__GNUC__)

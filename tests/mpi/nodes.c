@@ -2,7 +2,9 @@
  * Every case is held against the same calls on this machine, where it can be.
  */
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <errno.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -536,6 +538,116 @@ static void several_pools_serve_at_once(void)
     finish(pools[2]);
 }
 
+/* Says that it runs, by a file in the folder that its input names, and waits for a file there. */
+static int wait_in(const char *folder, const char *kind)
+{
+    char path[256];
+    snprintf(path, sizeof path, "%s/%s-%d", folder, kind, (int)getpid());
+    FILE *file = fopen(path, "w");
+    if (!file)
+        return -errno;
+    fclose(file);
+    snprintf(path, sizeof path, "%s/go-%s", folder, kind);
+    while (access(path, F_OK))
+        usleep(2000);
+    return 0;
+}
+
+static const char *folder_of_worker; /* what the initializer was told */
+
+static int start_slowly(tine_task *task)
+{
+    folder_of_worker = strdup(tine_input(task, NULL));
+    return folder_of_worker ? wait_in(folder_of_worker, "start") : -ENOMEM;
+}
+
+static int end_slowly(tine_task *task)
+{
+    (void)task;
+    return wait_in(folder_of_worker, "end");
+}
+
+static size_t files_of(const char *folder, const char *kind)
+{
+    DIR *directory = opendir(folder);
+    CHECK(directory);
+    size_t count = 0;
+    for (struct dirent *entry; (entry = readdir(directory));)
+        count += strncmp(entry->d_name, kind, strlen(kind)) == 0;
+    closedir(directory);
+    return count;
+}
+
+static void let_go(const char *folder, const char *kind)
+{
+    char path[256];
+    snprintf(path, sizeof path, "%s/go-%s", folder, kind);
+    FILE *file = fopen(path, "w");
+    CHECK(file);
+    fclose(file);
+}
+
+struct slow {
+    const char *folder;
+    tine_pool *pool;
+};
+
+static void *create_slowly(void *argument)
+{
+    struct slow *slow = argument;
+    tine_pool_options options = TINE_POOL_OPTIONS_INIT;
+    options.engine = TINE_ENGINE_MPI;
+    options.workers = 1;
+    options.initializer = start_slowly;
+    options.initializer_input = slow->folder;
+    options.initializer_length = strlen(slow->folder) + 1;
+    options.finalizer = end_slowly;
+    zero_or_die(tine_pool_create(&options, &slow->pool), "tine_pool_create");
+    return NULL;
+}
+
+static void *end_pool(void *argument)
+{
+    struct slow *slow = argument;
+    finish(slow->pool);
+    return NULL;
+}
+
+/* Each node answers while it starts and ends another pool, however long that takes: nothing here goes by the clock. */
+static void a_slow_start_or_end_costs_nobody(void)
+{
+    char folder[] = "/tmp/tine-nodes-XXXXXX";
+    CHECK(mkdtemp(folder));
+    tine_pool *pool = nodes();
+    tine_stats stats = TINE_STATS_INIT;
+    zero_or_die(tine_pool_stats(pool, &stats), "stats");
+    size_t node_count = stats.workers / 2;
+    struct slow slow = {folder, NULL};
+    static const char *const kinds[] = {"start", "end"};
+    for (int round = 0; round < 2; round++) {
+        pthread_t thread;
+        zero_or_die(pthread_create(&thread, NULL, round ? end_pool : create_slowly, &slow), "pthread_create");
+        while (files_of(folder, kinds[round]) < node_count)
+            usleep(2000);
+        for (int i = 0; i < 200; i++) {
+            tine_id id;
+            zero_or_die(tine_submit(pool, echo, &i, sizeof i, NULL, &id), "submit");
+        }
+        for (int i = 0; i < 200; i++) {
+            tine_result result = TINE_RESULT_INIT;
+            zero_or_die(tine_next(pool, TINE_FOREVER, &result), "next");
+            CHECK(result.status == 7);
+            tine_result_release(pool, &result);
+        }
+        let_go(folder, kinds[round]);
+        zero_or_die(pthread_join(thread, NULL), "pthread_join");
+    }
+    finish(pool);
+    char command[300];
+    snprintf(command, sizeof command, "rm -r %s", folder);
+    CHECK(system(command) == 0);
+}
+
 /* Tasks, some of which kill their workers. All settle, once, and say what is true. */
 static int perhaps_die(tine_task *task)
 {
@@ -700,6 +812,7 @@ static const struct test tests[] = {
     {"what_means_nothing_there_is_refused", what_means_nothing_there_is_refused},
     {"an_initializer_that_fails_is_told", an_initializer_that_fails_is_told},
     {"several_pools_serve_at_once", several_pools_serve_at_once},
+    {"a_slow_start_or_end_costs_nobody", a_slow_start_or_end_costs_nobody},
     {"large_ones", large_ones},
     {"storm", short_storm},
     /* What takes 10 GiB of memory, what leaves its job with a node less, and what does not come back. */

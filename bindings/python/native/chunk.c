@@ -240,7 +240,7 @@ static bool take_message(PyObject *owner, tine_pool *pool, struct reader *from, 
     if (kind == IS_APART || kind == IS_RAISED_APART) {
         if (!get_bytes(from, &block, sizeof block) || !get_bytes(from, &length, sizeof length)) return false;
         if (!block || tine_block_size(pool, block) < length) return false;
-        data = take_block(owner, block, length);
+        data = take_block(owner, block, 0, length);
     } else if (kind == IS_MESSAGE || kind == IS_RAISED) {
         if (!get_bytes(from, &length, sizeof length) || (size_t)(from->end - from->at) < length) return false;
         data = PyBytes_FromStringAndSize(from->at, (Py_ssize_t)length);

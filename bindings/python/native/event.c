@@ -56,10 +56,11 @@ static PyObject *event_new(PyTypeObject *type, PyObject *arguments, PyObject *ke
 }
 
 static PyMethodDef event_methods[] = {
-    {"wait", FAST(event_wait), METH_VARARGS | METH_KEYWORDS, "wait(timeout=None) -> bool"},
-    {"set", event_set, METH_NOARGS, "set()"},
-    {"clear", event_clear, METH_NOARGS, "clear()"},
-    {"is_set", event_is_set, METH_NOARGS, "is_set() -> bool"},
+    {"wait", FAST(event_wait), METH_VARARGS | METH_KEYWORDS, 
+     "wait($self, /, timeout=None)\n--\n\nWaits until it is set, for timeout seconds at most; returns whether it is."},
+    {"set", event_set, METH_NOARGS, "set($self, /)\n--\n\nSets it; who waits goes on."},
+    {"clear", event_clear, METH_NOARGS, "clear($self, /)\n--\n\nClears it."},
+    {"is_set", event_is_set, METH_NOARGS, "is_set($self, /)\n--\n\nWhether it is set."},
     {NULL, NULL, 0, NULL},
 };
 static PyType_Slot event_slots[] = {

@@ -91,10 +91,12 @@ static PyMethodDef methods[] = {
      "encode_chunk(function's pickle, items, star, plain) -> a message of many calls, or None if an item has to be pickled; "
      "with plain false only its head."},
     {"calls", calls, METH_NOARGS, "calls() -> how many tasks this worker has been given; 0 in a host."},
+    {"place_in_input", place_in_input, METH_O,
+     "place_in_input(view) -> 1 + where it is in the input of the call that runs; 0: it is not there; -1: it is a small part of it."},
     {"handle_crashes", handle_crashes, METH_VARARGS, "handle_crashes(step): in a worker, around faulthandler.enable()."},
     {"take_text", take_text, METH_VARARGS, "take_text(fd, offset, length) -> the text there, which is gone then."},
     {"serve", serve, METH_VARARGS,
-     "serve(load, dump, failed, unreadable, initialize, finalize): becomes a supervisor or a worker of the pool that started this process; never returns there."},
+     "serve(load, dump, repeated, failed, unreadable, initialize, finalize): becomes a supervisor or a worker of the pool that started this process; never returns there."},
     {"serve_processes", serve_processes, METH_VARARGS,
      "serve_processes(function): becomes the process that a Process has started, and calls function(fd, fd); never returns there."},
     {"channel_pair", channel_pair, METH_NOARGS, "channel_pair() -> (Channel, Channel): the ends of a new one."},

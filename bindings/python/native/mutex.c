@@ -290,10 +290,10 @@ static void mutex_dealloc(PyObject *object)
 }
 
 static PyMethodDef mutex_methods[] = {
-    {"acquire", FAST(mutex_acquire), METH_FASTCALL | METH_KEYWORDS, "acquire(block=True, timeout=None) -> bool"},
-    {"release", mutex_release, METH_NOARGS, "release()"},
-    {"__enter__", mutex_enter, METH_NOARGS, NULL},
-    {"__exit__", FAST(mutex_exit), METH_FASTCALL, NULL},
+    {"acquire", FAST(mutex_acquire), METH_FASTCALL | METH_KEYWORDS, "acquire($self, /, block=True, timeout=None)\n--\n\nTakes the lock; returns whether it could, in time."},
+    {"release", mutex_release, METH_NOARGS, "release($self, /)\n--\n\nGives the lock back."},
+    {"__enter__", mutex_enter, METH_NOARGS, "__enter__($self, /)\n--\n\n"},
+    {"__exit__", FAST(mutex_exit), METH_FASTCALL, "__exit__($self, /, *args)\n--\n\n"},
     {"_take_dead", FAST(mutex_repair), METH_FASTCALL | METH_KEYWORDS, "As acquire, whoever died holding it."},
     {"_repaired", mutex_repaired, METH_NOARGS, "For the holder: what a dead holder may have torn is whole again."},
     {"_is_mine", mutex_is_mine, METH_NOARGS, "Whether the calling thread has taken it."},

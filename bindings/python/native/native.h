@@ -24,8 +24,8 @@ static inline PyObject *Py_NewRef(PyObject *object)
 #define STATUS_RAISED 1
 #define STATUS_KEPT 2
 
-/* What a message begins with. _codec.py makes the first two: a pickle, and a pickle with buffers beside it. */
-enum { MESSAGE_PICKLE = 0, MESSAGE_PARTS = 1, MESSAGE_CALL = 2, MESSAGE_VALUE = 3, MESSAGE_CHUNK = 4 };
+/* What a message begins with. _codec.py makes a pickle, one with buffers beside it, and one with buffers that are in the call's input. */
+enum { MESSAGE_PICKLE = 0, MESSAGE_PARTS = 1, MESSAGE_CALL = 2, MESSAGE_VALUE = 3, MESSAGE_CHUNK = 4, MESSAGE_GIVEN = 6 };
 
 /* Strings and bytes up to this length are values; longer ones are worth buffers of their own. */
 #define INLINE_BYTES 4096
@@ -120,14 +120,15 @@ PyObject *handle_crashes(PyObject *module, PyObject *arguments);
 PyObject *take_text(PyObject *module, PyObject *arguments);
 
 PyObject *calls(PyObject *module, PyObject *unused);
+PyObject *place_in_input(PyObject *module, PyObject *view);
 PyObject *serve(PyObject *module, PyObject *arguments);
 int initialize_worker(tine_task *task);
 int finalize_worker(tine_task *task);
 
 /* pool.c */
 bool add_pool(PyObject *module);
-/* A block of the pool's heap, as memory that is freed when nobody looks at it any more. */
-PyObject *take_block(PyObject *pool, void *block, size_t length);
+/* A block of the pool's heap from an offset on, as memory; the block is freed when nobody looks at it any more, or at once on failure. */
+PyObject *take_block(PyObject *pool, void *block, size_t offset, size_t length);
 
 /* A death as Python has it, or None. */
 PyObject *death_of(const tine_death *death);

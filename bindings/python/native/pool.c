@@ -25,6 +25,7 @@ typedef struct {
 struct call {
     PyObject *token;
     char *block;    /* its input, if that is a block of the heap */
+    size_t length;  /* of the message in it */
     uint64_t count; /* how many calls a chunk has; 0 for a single call */
     struct chunk_state *chunk;
     uint32_t mark; /* which byte says that it has begun; NO_MARK: there was no memory for one */
@@ -200,6 +201,7 @@ static PyObject *pool_submit(PyObject *object, PyObject *arguments)
     if (call) {
         call->token = token;
         call->block = NULL;
+        call->length = parts.length;
         call->count = count;
         call->chunk = NULL;
         options.error = &error;
@@ -288,15 +290,18 @@ static void release_taken(void *owner)
     PyMem_Free(taken);
 }
 
-PyObject *take_block(PyObject *pool, void *block, size_t length)
+PyObject *take_block(PyObject *pool, void *block, size_t offset, size_t length)
 {
     Pool *self = (Pool *)pool;
     struct taken *taken = PyMem_Malloc(sizeof *taken);
-    if (!taken) return PyErr_NoMemory();
+    if (!taken) {
+        tine_free(self->pool, block);
+        return PyErr_NoMemory();
+    }
     Py_INCREF(pool);
     self->looked_at++;
     *taken = (struct taken){self, block};
-    return new_memory(block, length, release_taken, taken);
+    return new_memory((char *)block + offset, length, release_taken, taken);
 }
 
 /* What a call has given: its value, or the message that has it; releases the result. *odd says which. */
@@ -325,6 +330,24 @@ static PyObject *data_of(Pool *self, tine_result *result, PyObject **odd)
     return data;
 }
 
+/* Whether a result says where in its call's input something is; a worker that keeps the input itself does not say so. */
+static bool refers_to_input(const struct call *call, const tine_result *result)
+{
+    return call->block && !call->count && result->status >= 0 && !(result->status & STATUS_KEPT) && result->length &&
+           *(const char *)result->data == MESSAGE_GIVEN;
+}
+
+/* (message, input), of such a result; takes both over. */
+static PyObject *message_and_input(Pool *self, struct call *call, PyObject *message)
+{
+    PyObject *input = take_block((PyObject *)self, call->block, BLOCK_ALIGNMENT, call->length);
+    call->block = NULL;
+    PyObject *both = message && input ? PyTuple_Pack(2, message, input) : NULL;
+    Py_XDECREF(message);
+    Py_XDECREF(input);
+    return both;
+}
+
 /* (token, status, value, odd, detail); takes the result over. For a single call odd is None, or value is a message, and odd says
  * whether it is an exception. For a chunk value is a list, and odd lists (index, raised, message) of those that are messages.
  * detail is None, or where tine has settled the call (message, delivery, death, how many of a chunk had begun). */
@@ -351,7 +374,9 @@ static PyObject *answer_of(Pool *self, tine_result *result)
         Py_XDECREF(chunk);
         tine_result_release(self->pool, result);
     } else {
+        bool refers = refers_to_input(call, result);
         value = data_of(self, result, &odd);
+        if (refers) value = message_and_input(self, call, value);
     }
     /* A worker that died may have kept the input, and then nobody has it any more. */
     if (call->block && (status < 0 || !(status & STATUS_KEPT))) tine_free(self->pool, call->block);

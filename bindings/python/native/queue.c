@@ -105,6 +105,19 @@ static PyObject *queue_put(PyObject *object, PyObject *const *arguments, Py_ssiz
     return answer_of_wait(rc);
 }
 
+/* put_value(object): without waiting, an object that needs no pickle. False: it needs one, is long, or there is no room. */
+static PyObject *queue_put_value(PyObject *object, PyObject *value)
+{
+    struct writer to;
+    char tag = MESSAGE_VALUE;
+    int rc = -EAGAIN;
+    writer_begin(&to);
+    int done = put_bytes(&to, &tag, 1) ? put_value(&to, value) : -1;
+    if (done == 1 && to.length <= AT_ONCE_BYTES) rc = tine_queue_put(((Queue *)object)->queue, to.data, to.length, 0);
+    writer_end(&to);
+    return done < 0 ? NULL : answer_of_wait(rc);
+}
+
 struct getting {
     tine_queue *queue;
     void *buffer;
@@ -117,31 +130,66 @@ static int get(void *at, int64_t timeout_ns)
     return tine_queue_get(getting->queue, timeout_ns, getting->buffer, getting->capacity, &getting->length);
 }
 
-static PyObject *queue_get(PyObject *object, PyObject *timeout)
+/* Gets a message, of whatever length: 0, or what came instead. *long_one is a bytes object that it is in, or NULL. */
+static int get_any(struct getting *getting, int64_t timeout_ns, PyObject **long_one)
+{
+    int rc;
+    *long_one = NULL;
+    /* Another consumer may take a long message that has been looked at here; the next one may be longer. */
+    while ((rc = wait_for(get, getting, timeout_ns)) == -EMSGSIZE) {
+        Py_XDECREF(*long_one);
+        *long_one = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)getting->length);
+        if (!*long_one) return RAISED;
+        getting->buffer = PyBytes_AsString(*long_one);
+        getting->capacity = getting->length;
+    }
+    return rc;
+}
+
+static PyObject *bytes_of(const struct getting *getting, PyObject *long_one)
+{
+    if (long_one && getting->length == getting->capacity) return Py_NewRef(long_one);
+    return PyBytes_FromStringAndSize(getting->buffer, (Py_ssize_t)getting->length);
+}
+
+static PyObject *object_of(const struct getting *getting, PyObject *long_one, PyObject *load)
+{
+    const char *data = getting->buffer;
+    if (getting->length && *data == MESSAGE_VALUE) {
+        struct reader from = {data + 1, data + getting->length};
+        return get_value(&from);
+    }
+    PyObject *bytes = bytes_of(getting, long_one);
+    PyObject *value = bytes ? PyObject_CallFunctionObjArgs(load, bytes, NULL) : NULL;
+    Py_XDECREF(bytes);
+    return value;
+}
+
+/* The message as bytes, or None if none came in time; with load the object that it is, or `empty` is raised. */
+static PyObject *take(Queue *self, PyObject *timeout, PyObject *load, PyObject *empty)
 {
     char at_once[AT_ONCE_BYTES];
-    struct getting getting = {((Queue *)object)->queue, at_once, sizeof at_once, 0};
+    struct getting getting = {self->queue, at_once, sizeof at_once, 0};
     int64_t timeout_ns = PyLong_AsLongLong(timeout);
     if (timeout_ns == -1 && PyErr_Occurred()) return NULL;
-    PyObject *long_one = NULL;
-    int rc;
-    /* Another consumer may take a long message that has been looked at here; the next one may be longer. */
-    while ((rc = wait_for(get, &getting, timeout_ns)) == -EMSGSIZE) {
-        Py_XDECREF(long_one);
-        long_one = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)getting.length);
-        if (!long_one) return NULL;
-        getting.buffer = PyBytes_AsString(long_one);
-        getting.capacity = getting.length;
-    }
-    if (rc == 0 && (!long_one || getting.length != getting.capacity)) {
-        PyObject *message = PyBytes_FromStringAndSize(getting.buffer, (Py_ssize_t)getting.length);
-        Py_XDECREF(long_one);
-        return message;
-    }
-    if (rc == 0) return long_one;
+    PyObject *long_one, *taken = NULL;
+    int rc = get_any(&getting, timeout_ns, &long_one);
+    if (rc == 0) taken = load ? object_of(&getting, long_one, load) : bytes_of(&getting, long_one);
+    else if (rc != -EAGAIN && rc != -ETIMEDOUT && rc != RAISED) raise_code(rc, NULL);
+    else if (rc != RAISED && load) PyErr_SetNone(empty);
+    else if (rc != RAISED) taken = Py_NewRef(Py_None);
     Py_XDECREF(long_one);
-    if (rc == -EAGAIN || rc == -ETIMEDOUT) Py_RETURN_NONE;
-    return rc == RAISED ? NULL : raise_code(rc, NULL);
+    return taken;
+}
+
+static PyObject *queue_get(PyObject *object, PyObject *timeout) { return take((Queue *)object, timeout, NULL, NULL); }
+
+/* get_object(timeout_ns, load, empty): what is no value comes of load(message); `empty` is raised if nothing came in time. */
+static PyObject *queue_get_object(PyObject *object, PyObject *const *arguments, Py_ssize_t count)
+{
+    if (count == 3) return take((Queue *)object, arguments[0], arguments[1], arguments[2]);
+    PyErr_SetString(PyExc_TypeError, "get_object(timeout_ns, load, empty)");
+    return NULL;
 }
 
 /* get_into(buffer, timeout_ns): for who knows how long messages are. */
@@ -210,6 +258,9 @@ static PyObject *queue_address(PyObject *object, PyObject *unused)
 
 static PyMethodDef queue_methods[] = {
     {"put", FAST(queue_put), METH_FASTCALL, "put(data, timeout_ns=0) -> whether there was room in time"},
+    {"put_value", queue_put_value, METH_O, "put_value(object) -> whether it needs no pickle, and there was room for it at once"},
+    {"get_object", FAST(queue_get_object), METH_FASTCALL,
+     "get_object(timeout_ns, load, empty) -> the object put; load(message) makes it where it was pickled, empty is raised if none came in time"},
     {"get", queue_get, METH_O, "get(timeout_ns) -> bytes, or None if none came in time"},
     {"get_into", queue_get_into, METH_VARARGS, "get_into(buffer, timeout_ns) -> the message's length, or None if none came in time"},
     {"close", queue_close, METH_NOARGS, "close(): nothing more is put; what is in it can be got."},

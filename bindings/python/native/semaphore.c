@@ -58,11 +58,12 @@ static PyObject *semaphore_new(PyTypeObject *type, PyObject *arguments, PyObject
 }
 
 static PyMethodDef semaphore_methods[] = {
-    {"acquire", FAST(semaphore_acquire), METH_FASTCALL | METH_KEYWORDS, "acquire(block=True, timeout=None) -> bool"},
-    {"release", semaphore_release, METH_NOARGS, "release()"},
-    {"__enter__", semaphore_enter, METH_NOARGS, NULL},
-    {"__exit__", FAST(semaphore_exit), METH_FASTCALL, NULL},
-    {"get_value", semaphore_value, METH_NOARGS, "get_value() -> the units that are free at this moment"},
+    {"acquire", FAST(semaphore_acquire), METH_FASTCALL | METH_KEYWORDS, 
+     "acquire($self, /, block=True, timeout=None)\n--\n\nTakes a unit; returns whether it could, in time."},
+    {"release", semaphore_release, METH_NOARGS, "release($self, /)\n--\n\nGives a unit back."},
+    {"__enter__", semaphore_enter, METH_NOARGS, "__enter__($self, /)\n--\n\n"},
+    {"__exit__", FAST(semaphore_exit), METH_FASTCALL, "__exit__($self, /, *args)\n--\n\n"},
+    {"get_value", semaphore_value, METH_NOARGS, "get_value($self, /)\n--\n\nThe units that are free at this moment."},
     {NULL, NULL, 0, NULL},
 };
 static PyType_Slot semaphore_slots[] = {

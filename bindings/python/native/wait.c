@@ -37,7 +37,9 @@ bool get_block_and_timeout(const char *name, PyObject *const *arguments, Py_ssiz
         }
         given[which] = arguments[count + at];
     }
-    int block = given[0] ? PyObject_IsTrue(given[0]) : 1;
+    PyObject *number = given[0] ? PyNumber_Index(given[0]) : NULL;
+    int block = number ? PyObject_IsTrue(number) : given[0] ? -1 : 1;
+    Py_XDECREF(number);
     if (block < 0 || !get_timeout(given[1], timeout_ns)) return false;
     if (!block) *timeout_ns = 0;
     return true;

@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 /* What _worker.py does for this file, and functions by their pickles. */
-static PyObject *load_hook, *dump_hook, *failed_hook, *unreadable_hook, *initialize_hook, *finalize_hook;
+static PyObject *load_hook, *dump_hook, *repeated_hook, *failed_hook, *unreadable_hook, *initialize_hook, *finalize_hook;
 static PyObject *functions;
 static PyThreadState *main_thread;
 static pid_t interpreter_pid;
@@ -97,6 +97,41 @@ PyObject *worker_function(const char *pickle, size_t length)
     return function;
 }
 
+/* The input of the call that runs, if that is a block of the heap: what of it is in the result need not be repeated there. */
+static struct {
+    PyObject *memory;
+    const char *data;
+    size_t length;
+} call_input;
+
+PyObject *place_in_input(PyObject *module, PyObject *view)
+{
+    (void)module;
+    Py_buffer buffer;
+    if (PyObject_GetBuffer(view, &buffer, PyBUF_SIMPLE) < 0) return NULL;
+    size_t offset = (uintptr_t)buffer.buf - (uintptr_t)call_input.data, length = (size_t)buffer.len;
+    bool inside = call_input.memory && buffer.readonly && offset < call_input.length && length <= call_input.length - offset;
+    PyBuffer_Release(&buffer);
+    /* A small part would keep all of the input in the host, for as long as somebody has the result. */
+    if (!inside) return PyLong_FromLong(0);
+    return length < call_input.length / 4 ? PyLong_FromLong(-1) : PyLong_FromSize_t(offset + 1);
+}
+
+/* A message that leaves parts of the input where they are is one only while nobody in this process keeps the input. */
+static PyObject *repeat_what_is_kept(PyObject *message)
+{
+    PyObject *input = call_input.memory;
+    call_input.memory = NULL;
+    if (!message || !input || !memory_is_shared(input)) return message;
+    PyObject *first = PySequence_GetItem(message, 0);
+    bool given = first && PyBytes_Check(first) && *PyBytes_AsString(first) == MESSAGE_GIVEN;
+    Py_XDECREF(first);
+    if (!given) return message;
+    PyObject *repeated = PyObject_CallFunctionObjArgs(repeated_hook, message, input, NULL);
+    Py_DECREF(message);
+    return repeated;
+}
+
 /* Makes parts the output. */
 static int output_parts(tine_task *task, PyObject *message, bool raised)
 {
@@ -114,7 +149,7 @@ static int output_parts(tine_task *task, PyObject *message, bool raised)
     return status;
 }
 
-/* A call's result, or the exception that is set, as the output. */
+/* A call's result, which is let go of here, or the exception that is set, as the output. */
 static int output(tine_task *task, PyObject *result)
 {
     if (!result) return output_parts(task, worker_failure(), true);
@@ -128,11 +163,12 @@ static int output(tine_task *task, PyObject *result)
         else status = tine_fail(task, -ENOMEM, "no memory for a result of %zu bytes", to.length);
     }
     writer_end(&to);
+    bool raised = true;
+    PyObject *message = done == 0 ? worker_dump(result, &raised) : NULL;
+    Py_DECREF(result);
     if (done == 1) return status;
     if (done < 0) return output_parts(task, worker_failure(), true);
-    bool raised;
-    PyObject *message = worker_dump(result, &raised);
-    return output_parts(task, message, raised);
+    return output_parts(task, repeat_what_is_kept(message), raised);
 }
 
 /* A call whose arguments are values. */
@@ -202,9 +238,7 @@ static int run(tine_task *task, PyObject *input, const char *data, size_t length
         if (PyErr_ExceptionMatches(PyExc_SystemExit)) PyErr_Print(); /* which ends this process, as it would a program */
         return output_parts(task, worker_unreadable(), true);
     }
-    int status = output(task, result);
-    Py_XDECREF(result);
-    return status;
+    return output(task, result);
 }
 
 /* Before each message stands where the host wants to see that the call has begun. */
@@ -235,7 +269,11 @@ static int call_block(tine_task *task)
     struct kept *kept = PyMem_Malloc(sizeof *kept);
     if (kept) *kept = (struct kept){NULL, (char *)data - BLOCK_ALIGNMENT};
     PyObject *input = kept ? new_memory(data, length, release_kept, kept) : PyErr_NoMemory();
+    call_input.memory = *data == MESSAGE_CHUNK ? NULL : input;
+    call_input.data = data;
+    call_input.length = length;
     int status = input ? run(task, input, data, length) : fail(task);
+    call_input.memory = NULL;
     if (input && memory_is_shared(input) && status >= 0) {
         kept->pool = tine_task_pool(task);
         status |= STATUS_KEPT;
@@ -274,10 +312,12 @@ int finalize_worker(tine_task *task)
 PyObject *serve(PyObject *module, PyObject *arguments)
 {
     (void)module;
-    if (!PyArg_ParseTuple(arguments, "OOOOOO", &load_hook, &dump_hook, &failed_hook, &unreadable_hook, &initialize_hook, &finalize_hook))
+    if (!PyArg_ParseTuple(arguments, "OOOOOOO", &load_hook, &dump_hook, &repeated_hook, &failed_hook, &unreadable_hook, &initialize_hook,
+                          &finalize_hook))
         return NULL;
     Py_INCREF(load_hook);
     Py_INCREF(dump_hook);
+    Py_INCREF(repeated_hook);
     Py_INCREF(failed_hook);
     Py_INCREF(unreadable_hook);
     Py_INCREF(initialize_hook);

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import threading
 import time
 
@@ -71,12 +72,46 @@ def echo(value):
     return value
 
 
+def imported(name):
+    return name in sys.modules
+
+
+def authkey():
+    import multiprocessing
+
+    return bytes(multiprocessing.current_process().authkey)
+
+
+def say_hello_through_a_socket():
+    import socket
+
+    one, other = socket.socketpair()
+    one.sendall(b"hello")
+    kept.append(one)
+    return other
+
+
 kept = []
 
 
 def keep(array):
     kept.append(array)
     return len(kept)
+
+
+def keep_and_return(array):
+    kept.append(array)
+    return array, array.ctypes.data
+
+
+def parts_of(array):
+    """What is part of the input, new, or both, with where each is."""
+    parts = [array, array[: len(array) // 2], array[:1000], array + 1, array[::2], array.reshape(2, -1).T]
+    return [(part, part.ctypes.data) for part in parts]
+
+
+def view_of(data):
+    return memoryview(data)
 
 
 def sums_of_kept():

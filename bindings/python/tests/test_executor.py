@@ -245,6 +245,63 @@ def test_large_arrays_stay_where_they_are(executor):
     assert executor.stats()["heap_allocated_bytes"] < array.nbytes
 
 
+def test_multiprocessing_is_imported_when_it_is_asked_for():
+    with libtine.ProcessPoolExecutor(1) as executor:
+        assert not result(executor.submit(functions.imported, "multiprocessing"))
+        with result(executor.submit(functions.say_hello_through_a_socket)) as end:
+            assert end.recv(5) == b"hello"
+        assert result(executor.submit(functions.imported, "multiprocessing"))
+    with libtine.ProcessPoolExecutor(1) as executor:
+        assert result(executor.submit(functions.authkey)) == multiprocessing.current_process().authkey
+
+
+def test_an_argument_is_not_kept():
+    data = bytearray(100_000)
+    gc.disable()
+    try:
+        with libtine.ProcessPoolExecutor(1) as executor:
+            assert result(executor.submit(len, memoryview(data))) == 100_000
+            assert isinstance(result(executor.submit(functions.view_of, memoryview(data))), memoryview)
+        data.append(1)  # an error while anybody has a view of it
+    finally:
+        gc.enable()
+
+
+def test_what_a_call_gives_back_of_its_input_is_not_copied():
+    numpy = pytest.importorskip("numpy")
+    array = numpy.arange(100_000)
+    with libtine.ProcessPoolExecutor(1) as executor:
+        parts = result(executor.submit(functions.parts_of, array))
+        found = [part for part, _address in parts]
+        wanted = [array, array[:50_000], array[:1000], array + 1, array[::2], array.reshape(2, -1).T]
+        assert all((one == other).all() for one, other in zip(found, wanted))
+        same = [part.ctypes.data == address for part, address in parts]
+        assert same == [True, True, False, False, False, True]  # a small part would keep all of it
+        assert [part.flags.writeable for part in found] == [
+            False,
+            False,
+            False,
+            False,
+            True,
+            False,
+        ]  # [::2] has no buffer
+        data = numpy.frombuffer(result(executor.submit(functions.view_of, memoryview(array))), array.dtype)
+        assert (data == array).all()
+        del parts, found
+        assert result(executor.submit(functions.add, 1)) == 1
+        used = executor.stats()["heap_allocated_bytes"]
+        del data
+        assert executor.stats()["heap_allocated_bytes"] <= used - array.nbytes
+        for kept in (False, True, True):  # each kind of result, and what the worker keeps, stays as it is
+            function = functions.keep_and_return if kept else functions.parts_of
+            for number in range(20):
+                back = result(executor.submit(function, numpy.full(50_000, number)))
+                first, address = back if kept else back[0]
+                assert (first == number).all() and (first.ctypes.data == address) == (not kept)
+        assert result(executor.submit(functions.sums_of_kept)) == [50_000 * number for number in range(20)] * 2
+    assert (first == 19).all()
+
+
 def test_result_outlives_its_executor():
     numpy = pytest.importorskip("numpy")
     with libtine.ProcessPoolExecutor(1) as executor:

@@ -4,6 +4,10 @@ import gc
 import os
 import pickle
 import select
+import signal
+import subprocess
+import sys
+import textwrap
 import threading
 import time
 from queue import Empty, Full
@@ -40,6 +44,67 @@ def test_put_and_get():
     with pytest.raises(Empty):
         queue.get_nowait()
     assert queue.empty() and queue.qsize() == 0
+
+
+class _Text(str):
+    pass
+
+
+@pytest.mark.parametrize("kind", [libtine.Queue, libtine.JoinableQueue, libtine.SimpleQueue])
+def test_what_is_put_comes_out_as_it_was(kind):
+    queue = kind()
+    deep = ()
+    for _ in range(20):
+        deep = (deep,)
+    objects = [
+        None,
+        True,
+        False,
+        0,
+        -1,
+        2**63 - 1,
+        -(2**63),
+        2**63,
+        2**70,
+        1.5,
+        float("inf"),
+        "",
+        "\0",
+        "\ud800",
+        "ä" * 5000,
+    ]
+    objects += [
+        b"",
+        b"\x03",
+        b"x" * 4096,
+        b"x" * 4097,
+        bytearray(b"x"),
+        (),
+        (1, ("a", None)),
+        deep,
+        tuple("x" * 4096 for _ in range(9)),
+    ]
+    objects += [[1], {"a": (1, 2)}, _Text("text"), signal.SIGTERM, {1, 2}, 1j, range(3), Ellipsis]
+    for item in objects:
+        queue.put(item)
+        got = queue.get()
+        assert got == item and type(got) is type(item), item
+    nan = float("nan")
+    queue.put((nan, [nan]))
+    got = queue.get()
+    assert got[0] != got[0] and got[1][0] != got[1][0]
+    shared = [1]
+    queue.put((shared, shared))
+    one, other = queue.get()
+    assert one is other  # as in any pickle
+
+
+def test_order_of_what_is_pickled_and_what_is_not():
+    queue = libtine.Queue()
+    objects = [number if number % 2 else [number] for number in range(40_000)]  # more than find room at once
+    for item in objects:
+        queue.put(item)
+    assert [queue.get() for _ in objects] == objects
 
 
 def test_closed():
@@ -294,6 +359,31 @@ def test_a_long_message_outlives_the_queue_of_its_sender():
     near.send("go on")
     assert near.recv() == 300_000
     assert ended(process) == 0
+
+
+@pytest.mark.parametrize("first", ["libtine", "multiprocessing"])
+def test_values_beside_those_of_multiprocessing(first):
+    """Both are of the same types of ctypes', and each is sent as its kind is."""
+    program = f"""
+        import {first}, multiprocessing, sys
+        {first}.get_context("forkserver").Value("i", 0)
+        import libtine, family
+        theirs, ours = multiprocessing.get_context("forkserver").Value("i", 1), libtine.Value("i", 2)
+        queue = libtine.Queue()
+        queue.put(ours)
+        assert queue.get().value == 2
+        with libtine.ProcessPoolExecutor(1) as executor:
+            assert executor.submit(family.add, ours, 5).result() is None and ours.value == 7
+        for context, value in ((libtine, ours), (multiprocessing.get_context("spawn"), theirs)):
+            process = context.Process(target=family.add, args=(value, 3))
+            process.start()
+            process.join()
+            assert process.exitcode == 0
+        print(ours.value, theirs.value)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(program)]
+    done = subprocess.run(command, cwd=os.path.dirname(__file__), capture_output=True, text=True, timeout=120)
+    assert done.stdout == "10 4\n", done.stderr
 
 
 def test_objects_in_tasks_of_an_executor():

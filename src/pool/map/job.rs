@@ -9,12 +9,12 @@ use super::memory::{Layout, Sent};
 use super::schedule::{ChunkSizes, Schedule};
 use super::{Failure, Map, MapCall};
 use crate::error::{Code, Error, Result};
-use crate::pool::ledger::{Delivery, Input, NewTask, Outcome, Owner, Rare, to_c_string};
+use crate::pool::ledger::{Delivery, InputPlace, NewTask, Outcome, Owner, Rare, to_c_string};
 use crate::pool::state::State;
 use crate::pool::wait::{Want, wait};
 use crate::pool::{Inner, Pool};
 use crate::sys::clock::Timeout;
-use crate::task::call::Kind;
+use crate::task::call::CallKind;
 use crate::task::function::Callee;
 use std::collections::{HashMap, VecDeque};
 
@@ -26,7 +26,7 @@ pub(super) struct Job<'p, 'a> {
     pub(super) map: Map<'a>,
     pub(super) number: usize,
     pub(super) callee: Callee,
-    pub(super) kind: Kind,
+    pub(super) kind: CallKind,
     pub(super) input: (usize, usize),
     pub(super) output: (usize, usize),
     pub(super) begin: usize,
@@ -56,7 +56,7 @@ impl<'p, 'a> Job<'p, 'a> {
         map: Map<'a>,
         number: usize,
         callee: Callee,
-        kind: Kind,
+        kind: CallKind,
     ) -> Job<'p, 'a> {
         let (input, output, begin) = match &map.call {
             MapCall::Items { input, output, .. } => {
@@ -106,7 +106,7 @@ impl<'p, 'a> Job<'p, 'a> {
 
     /// How many calls of the function a chunk of so many items takes.
     pub(super) fn calls_of(&self, count: usize) -> usize {
-        if self.kind == Kind::Range { 1 } else { count }
+        if self.kind == CallKind::Range { 1 } else { count }
     }
 
     /// Items that have failed.
@@ -176,7 +176,7 @@ impl<'p, 'a> Job<'p, 'a> {
                         // What is on its way will give its memory back.
                         self.again.push_front((first, count));
                         break;
-                    } else if count == 1 || self.kind == Kind::Range {
+                    } else if count == 1 || self.kind == CallKind::Range {
                         return Err(error);
                     } else {
                         // The chunk size decides nothing but speed: a smaller one may fit.
@@ -201,7 +201,7 @@ impl<'p, 'a> Job<'p, 'a> {
                     deadline_ns: self.deadline_ns,
                     rare: Some(Rare::new(0, 0, None, None)?),
                     owner: Owner::job(self.number),
-                    ..NewTask::new(self.kind, self.callee, Input::Inline, &bytes)
+                    ..NewTask::new(self.kind, self.callee, InputPlace::Inline, &bytes)
                 })
             });
             let index = match entered {
@@ -239,7 +239,7 @@ impl<'p, 'a> Job<'p, 'a> {
         let fresh = self.map.count - self.next;
         if let Some((first, returned)) = self.again.pop_front() {
             // A chunk of a range is one call, which is not taken apart once it has been made.
-            let whole = self.kind == Kind::Range;
+            let whole = self.kind == CallKind::Range;
             let count = if whole { returned } else { self.sizes.of_returned(returned, fresh) };
             if count < returned {
                 self.again.push_front((first + count, returned - count));

@@ -19,7 +19,7 @@ use super::submit::resolve;
 use super::wait::refusal;
 use crate::error::{Error, Result};
 use crate::sys::reserve;
-use crate::task::call::Kind;
+use crate::task::call::CallKind;
 use crate::task::death::Death;
 use crate::task::function::Function;
 use job::Job;
@@ -102,9 +102,9 @@ impl Pool {
         reserve::suffices()?;
         let mut state = inner.lock();
         let (function, kind) = match &map.call {
-            MapCall::Items { function: Function::Name(_), .. } => (map.function(), Kind::TaskItems),
-            MapCall::Items { .. } => (map.function(), Kind::Items),
-            MapCall::Range { .. } => (map.function(), Kind::Range),
+            MapCall::Items { function: Function::Name(_), .. } => (map.function(), CallKind::TaskItems),
+            MapCall::Items { .. } => (map.function(), CallKind::Items),
+            MapCall::Range { .. } => (map.function(), CallKind::Range),
         };
         let callee = resolve(inner, &mut state, function)?;
         map.check()?;

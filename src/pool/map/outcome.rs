@@ -7,7 +7,7 @@ use crate::error::Code;
 use crate::pool::ending::Ending;
 use crate::pool::ledger::{Delivery, Outcome, TO_BLAME, suspicion_after, to_c_string};
 use crate::sys::reserve;
-use crate::task::call::{Kind, messages};
+use crate::task::call::{CallKind, messages};
 
 impl Job<'_, '_> {
     /// Deals with a chunk that has settled.
@@ -27,7 +27,7 @@ impl Job<'_, '_> {
                 next += 1;
                 let late = outcome.late.filter(|(item, _)| *item == finished as u64);
                 if late.is_none() && self.may_run_again(sent.first + finished) {
-                    let items = if self.kind == Kind::Range { sent.count } else { 1 };
+                    let items = if self.kind == CallKind::Range { sent.count } else { 1 };
                     self.again.push_back((sent.first + finished, items));
                 } else {
                     let failure = self.ended(self.failure(sent, finished, &outcome), late);
@@ -43,7 +43,7 @@ impl Job<'_, '_> {
             }
             next = calls;
         } else {
-            let items = if self.kind == Kind::Range { sent.count } else { finished };
+            let items = if self.kind == CallKind::Range { sent.count } else { finished };
             self.sizes.measure(items, outcome.elapsed_ns);
         }
         if next < calls {
@@ -137,7 +137,7 @@ impl Job<'_, '_> {
     }
 
     pub(super) fn fail(&mut self, sent: &Sent, failure: Failure) {
-        self.failed += if self.kind == Kind::Range { sent.count } else { 1 };
+        self.failed += if self.kind == CallKind::Range { sent.count } else { 1 };
         self.note(sent, failure.item, failure.status);
         if let Some(on_failure) = &mut self.map.on_failure {
             on_failure(&failure);
@@ -146,7 +146,7 @@ impl Job<'_, '_> {
 
     /// Writes the state of an item, or of all items of a range's chunk.
     fn note(&mut self, sent: &Sent, item: usize, status: i32) {
-        let items = if self.kind == Kind::Range { sent.count } else { 1 };
+        let items = if self.kind == CallKind::Range { sent.count } else { 1 };
         self.dealt_with += items;
         if !self.map.status.is_null() {
             for at in item - self.begin..item - self.begin + items {

@@ -11,12 +11,12 @@
 //! task waits anywhere, and this one has run for longer than a measured chunk should: with few items left that are slow,
 //! all workers finish together. A chunk of a range is one call and cannot be split.
 
-use crate::pool::ledger::State as TaskState;
+use crate::pool::ledger::TaskState;
 use crate::pool::parcel::End;
 use crate::pool::remote::node_of;
 use crate::pool::state::State;
 use crate::sys::prim::Ordering;
-use crate::task::call::Kind;
+use crate::task::call::CallKind;
 
 /// A chunk that has run for so long is worth splitting.
 const SPLIT_NS: u64 = 2_000_000;
@@ -67,7 +67,7 @@ impl State {
     /// Items of a running chunk that have not begun, as far as the worker says.
     fn items_left(&self, slot: usize, index: u32) -> u64 {
         let entry = self.ledger.get(index);
-        if !matches!(entry.kind, Kind::Items | Kind::TaskItems) {
+        if !matches!(entry.kind, CallKind::Items | CallKind::TaskItems) {
             return 0;
         }
         let Some(segment) = &self.family.members[slot].segment else { return 0 };

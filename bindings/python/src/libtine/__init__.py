@@ -6,8 +6,6 @@ of that module, by the start method forkserver; `get_context` has them for each.
 
 from __future__ import annotations
 
-import importlib
-
 from ._native import version
 
 TYPE_CHECKING = False  # checkers know the name; typing takes a tenth of a worker's start
@@ -18,14 +16,21 @@ if TYPE_CHECKING:
     from ._progress import progress
     from .connection import Connection, Pipe
     from .context import (
+        AuthenticationError,
         BufferTooShort,
         Manager,
         ProcessError,
         TimeoutError,
+        allow_connection_pickling,
         cpu_count,
+        freeze_support,
         get_all_start_methods,
         get_context,
+        get_logger,
         get_start_method,
+        log_to_stderr,
+        reducer,
+        set_executable,
         set_forkserver_preload,
         set_start_method,
     )
@@ -42,6 +47,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Array",
+    "AuthenticationError",
     "Barrier",
     "BoundedSemaphore",
     "BufferTooShort",
@@ -71,16 +77,22 @@ __all__ = [
     "WorkerDied",
     "WrongKind",
     "active_children",
+    "allow_connection_pickling",
     "array",
     "cpu_count",
     "current_process",
     "empty_like",
     "export",
+    "freeze_support",
     "get_all_start_methods",
     "get_context",
+    "get_logger",
     "get_start_method",
+    "log_to_stderr",
     "parent_process",
     "progress",
+    "reducer",
+    "set_executable",
     "set_forkserver_preload",
     "set_start_method",
     "version",
@@ -97,14 +109,17 @@ _AT_ONCE = {"export": "foreign"}  # modules of other languages' workers need non
 
 def __getattr__(name: str) -> Any:
     """Names are imported when they are asked for: workers and most programs need few of them."""
+    if name not in __all__ and name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
     if name in _MODULES:
         return importlib.import_module(f"{__name__}.{name}")
-    if name in __all__:
-        for each in (_AT_ONCE[name],) if name in _AT_ONCE else _MODULES:
-            module = importlib.import_module(f"{__name__}.{each}")
-            if hasattr(module, name):
-                globals()[name] = value = getattr(module, name)
-                return value
+    for each in (_AT_ONCE[name],) if name in _AT_ONCE else _MODULES:
+        module = importlib.import_module(f"{__name__}.{each}")
+        if hasattr(module, name):
+            globals()[name] = value = getattr(module, name)
+            return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

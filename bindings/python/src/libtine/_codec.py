@@ -1,7 +1,9 @@
 """How calls and results travel: pickles, with the buffers of large objects beside them, so that they are copied once.
 
 A message is a tag and a pickle (PICKLE), or a tag, the lengths, the pickle and the buffers, each at a multiple of
-ALIGNMENT (PARTS). The compiled layer has further kinds, for what needs no pickle: native/native.h.
+ALIGNMENT (PARTS). A result that has views of its call's input in it (GIVEN) says where in the input they are: after the
+lengths follow so many places, 0 for a buffer that is in the message. The compiled layer has further kinds, for what
+needs no pickle: native/native.h.
 """
 
 from __future__ import annotations
@@ -10,35 +12,47 @@ import copyreg
 import functools
 import io
 import os
-import pickle
 import struct
 import sys
 import types
 from collections import ChainMap
 from collections.abc import Callable, Iterator, Sequence
-from multiprocessing.reduction import ForkingPickler
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import pickle
     from typing import Any, Union
 
     Part = Union[bytes, memoryview, pickle.PickleBuffer]
+else:
+    import _pickle as pickle  # without what its part in Python imports
 
 PICKLE = b"\0"
 PARTS = b"\1"
+GIVEN = b"\6"
 ONCE = b"\5"  # a pickle of a function that is not known by its name: it is read anew for each call
 ALIGNMENT = 64
 SMALL_BYTES = 4096  # a buffer up to this length stays in the pickle
 
-# What multiprocessing can send (connections, sockets, what programs have registered), and all other reducers.
-_reducers: ChainMap[Any, Any] = ChainMap(
-    ForkingPickler._extra_reducers,  # type: ignore[attr-defined]
-    copyreg.dispatch_table,
-)
+_reducers: ChainMap[Any, Any] | None = None
+
+
+def _all_reducers() -> Any:
+    """What multiprocessing can send (connections, sockets, what programs have registered), and all other reducers.
+
+    Importing it takes a quarter of a worker's start, and most workers send nothing of that kind.
+    """
+    global _reducers
+    if _reducers is None:
+        reduction: Any = sys.modules.get("multiprocessing.reduction")
+        if not hasattr(reduction, "ForkingPickler"):
+            return copyreg.dispatch_table
+        _reducers = ChainMap(reduction.ForkingPickler._extra_reducers, copyreg.dispatch_table)
+    return _reducers
 
 
 class _Pickler(pickle.Pickler):
-    dispatch_table = _reducers
+    dispatch_table: Any = property(lambda self: _all_reducers())
 
 
 class _ViewPickler(_Pickler):
@@ -77,8 +91,13 @@ def _cloud_pickler() -> Any:
     return cloudpickle.Pickler
 
 
+host_main_is_lost: bool | None = None  # what a worker is told
+
+
 def main_is_lost() -> bool:
-    """Whether workers cannot run the main module: it is typed in, a notebook, or given by -c."""
+    """Whether workers cannot run the host's main module: it is typed in, a notebook, or given by -c."""
+    if host_main_is_lost is not None:
+        return host_main_is_lost
     main = sys.modules.get("__main__")
     if main is None or getattr(main, "__spec__", None) is not None:
         return False
@@ -97,6 +116,10 @@ def _picklers() -> Iterator[Any]:
     if cloud:
         yield cloud
     yield _Pickler
+    if "multiprocessing.reduction" not in sys.modules:
+        import multiprocessing.reduction  # what cannot be pickled may be a socket  # noqa: F401
+
+        yield _Pickler
     yield _ViewPickler
     if not lost and (cloud := _cloud_pickler()):
         yield cloud
@@ -110,52 +133,85 @@ def _dump(value: object, buffers: list[pickle.PickleBuffer]) -> bytes:
         return False
 
     failure: BaseException | None = None
-    for pickler in _picklers():
-        file = io.BytesIO()
-        try:
-            pickler(file, protocol=5, buffer_callback=outside).dump(value)
-            return file.getvalue()
-        except (pickle.PicklingError, AttributeError, TypeError) as error:
-            buffers.clear()
-            failure = failure or error
-    assert failure is not None
-    raise failure
+    try:
+        for pickler in _picklers():
+            file = io.BytesIO()
+            try:
+                pickler(file, protocol=5, buffer_callback=outside).dump(value)
+                return file.getvalue()
+            except (pickle.PicklingError, AttributeError, TypeError) as error:
+                buffers.clear()
+                failure = failure or error
+        assert failure is not None
+        raise failure
+    finally:
+        failure = None  # which has this frame in its traceback: the cycle would keep the value, and its memory
 
 
-def dumps(value: object) -> list[Part]:
-    """The parts of a message, to be put one after the other."""
+def dumps(value: object, place: Callable[[memoryview], int] | None = None) -> list[Part]:
+    """The parts of a message, to be put one after the other. place: native.place_in_input, for a call's result."""
     buffers: list[pickle.PickleBuffer] = []
     data = _dump(_enlarge(value), buffers)
     if not buffers:
         return [PICKLE + data]
     views = [buffer.raw() for buffer in buffers]
+    places = [place(view) for view in views] if place else []
+    for at, where in enumerate(places):
+        if where < 0:  # a view of the input that is copied after all, and must not be what keeps it
+            views[at], places[at] = memoryview(bytes(views[at])), 0
+    return _assemble(data, views, places)
+
+
+def _assemble(data: bytes | memoryview, views: list[memoryview], places: list[int]) -> list[Part]:
     lengths = [len(data), *(view.nbytes for view in views)]
-    header = PARTS + bytes(7) + struct.pack(f"<Q{len(lengths)}Q", len(lengths), *lengths)
+    header = struct.pack(f"<Q{len(lengths)}Q", len(lengths), *lengths)
+    if any(places):
+        header = GIVEN + bytes(7) + header + struct.pack(f"<{len(lengths)}Q", 0, *places)
+    else:
+        header, places = PARTS + bytes(7) + header, [0] * len(views)
     parts: list[Part] = [header, data]
     at = len(header) + len(data)
-    for view in views:
+    for view in (view for view, place in zip(views, places) if not place):
         padding = -at % ALIGNMENT
         parts += [bytes(padding), view]
         at += padding + view.nbytes
     return parts
 
 
-def loads(message: Any, offset: int = 0) -> Any:
-    """The value of a message. Its buffers are read-only views of the message, which they keep."""
-    view = memoryview(message)[offset:]
-    if view[:1] != PARTS:
-        return pickle.loads(view[1:])
+def _take_apart(view: memoryview, given: Any) -> tuple[memoryview, list[memoryview]]:
     (count,) = struct.unpack_from("<Q", view, 8)
     lengths = struct.unpack_from(f"<{count}Q", view, 16)
     at = 16 + 8 * count
+    places: Sequence[int] = (0,) * count
+    if view[:1] == GIVEN:
+        places = struct.unpack_from(f"<{count}Q", view, at)
+        at += 8 * count
     data = view[at : at + lengths[0]]
     at += lengths[0]
     buffers = []
-    for length in lengths[1:]:
+    for length, place in zip(lengths[1:], places[1:]):
+        if place:
+            buffers.append(memoryview(given)[place - 1 : place - 1 + length])
+            continue
         at += -at % ALIGNMENT
         buffers.append(view[at : at + length])
         at += length
+    return data, buffers
+
+
+def loads(message: Any, offset: int = 0, given: Any = None) -> Any:
+    """The value of a message. Its buffers are read-only views of the message, or of `given`, the input, and keep it."""
+    view = memoryview(message)[offset:]
+    if view[:1] not in (PARTS, GIVEN):
+        return pickle.loads(view[1:])
+    data, buffers = _take_apart(view, given)
     return pickle.loads(data, buffers=buffers)
+
+
+def repeated(parts: Sequence[Any], given: Any) -> list[Part]:
+    """A message that says where in its input something is, as one in which that stands."""
+    data, buffers = _take_apart(memoryview(b"".join(parts)), given)
+    return _assemble(data, buffers, [])
 
 
 _MOST_REFERENCES = 256

@@ -8,13 +8,13 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import os
-import threading
+from _thread import allocate_lock
 
 from . import _fork, _native
 
 PLACE_BYTES = 16 << 10
 
-_lock = _fork.free_in_children(threading.Lock())
+_lock = _fork.free_in_children(allocate_lock())
 _fd = -1
 _pid = 0
 

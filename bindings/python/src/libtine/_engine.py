@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import TimeoutError
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import spawn
 from typing import Any, Optional, Protocol
 
 from . import _codec, _native, _travel, _worker, errors
@@ -147,7 +148,7 @@ class Engine:
         self.pool = _native.Pool(
             workers,
             START_METHODS[method],
-            os.fsencode(sys.executable),
+            os.fsencode(spawn.get_executable()),
             [*flags, "-c", _worker.COMMAND, _worker.preparation_data(preload)],
             initializer_input=_worker.initializer_data(initializer, initargs),
             max_tasks_per_worker=max_tasks,
@@ -271,9 +272,9 @@ def unwrap(outcome: Any) -> Any:
 
 
 def read(raised: bool, message: Any) -> Any:
-    """What a message holds: a value, or Failed."""
+    """What a message, or a message and its input, holds: a value, or Failed."""
     try:
-        value = _codec.loads(message)
+        value = _codec.loads(message[0], 0, message[1]) if type(message) is tuple else _codec.loads(message)
     except BaseException as error:
         return Failed(errors.unreadable("the result", error))
     return Failed(_worker.rebuild(*value)) if raised else value

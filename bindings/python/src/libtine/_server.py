@@ -108,17 +108,17 @@ def request(description: dict[str, Any]) -> tuple[socket.socket, int, int]:
     """Has a process started: the host's end of the pair, its pid, and its pidfd."""
     family = _own_family()
     with family.lock:
-        found = family.requests is not None
-        requests = _open(family)
-        try:
-            return _ask(requests, description)
-        except (EOFError, BrokenPipeError, ConnectionResetError):
-            # The server was killed. Nothing has been started that would run.
-            requests.close()
-            family.requests = None
-            if not found:
-                raise RuntimeError("the process that starts others ended as soon as it was started") from None
-        return _ask(_open(family), description)
+        while True:
+            new = family.requests is None
+            requests = _open(family)
+            try:
+                return _ask(requests, description)
+            except (EOFError, BrokenPipeError, ConnectionResetError):
+                # The server was killed. Nothing has been started that would run.
+                requests.close()
+                family.requests = None
+                if new:
+                    raise RuntimeError("the process that starts others ended as soon as it was started") from None
 
 
 def _ask(requests: socket.socket, description: dict[str, Any]) -> tuple[socket.socket, int, int]:

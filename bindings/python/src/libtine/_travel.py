@@ -108,6 +108,7 @@ _HARMLESS = {
     "multiprocessing.connection",
     "multiprocessing.managers",
     "multiprocessing.heap",
+    "libtine.sharedctypes",
 }
 _looked_at, _plain_will_do = 0, True
 

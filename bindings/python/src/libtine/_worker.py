@@ -1,24 +1,26 @@
 """The worker's side: what the interpreter does that a pool has started.
 
-A pool starts no faster than this module is imported. What only a failure needs is imported when there is one.
+A pool starts no faster than this module is imported. What only a failure needs is imported when there is one, and of
+what the standard library has in C and in Python, the part in C.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
-import pickle
-import signal
 import sys
 from collections.abc import Callable, Sequence
-from multiprocessing import process
 
 from . import _codec, _crash, _native
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import pickle
+    import signal
     from typing import Any
+else:
+    import _pickle as pickle
+    import _signal as signal
 
 COMMAND = "from libtine import _worker; _worker.main()"
 
@@ -39,7 +41,7 @@ def rebuild(error: BaseException, text: str, cause: BaseException | None) -> Bas
 def dump(result: Any) -> Sequence[_codec.Part]:
     """A result that has to be pickled."""
     try:
-        return _codec.dumps(result)
+        return _codec.dumps(result, _native.place_in_input)
     except Exception as error:
         from .errors import ResultNotSent
 
@@ -80,12 +82,45 @@ def unreadable(error: BaseException) -> Sequence[_codec.Part]:
     return _message(Unreadable(f"the call cannot be read: {text}"), error)
 
 
+class _AuthkeyFinder:
+    """Gives multiprocessing the host's key when it is imported, which it is in few workers."""
+
+    def __init__(self, authkey: bytes) -> None:
+        self.authkey = authkey
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+        if name != "multiprocessing.process":
+            return None
+        sys.meta_path.remove(self)
+        from importlib.machinery import PathFinder
+
+        spec: Any = PathFinder.find_spec(name, path, target)
+        if spec is None:
+            return None
+        execute = spec.loader.exec_module
+
+        def exec_module(module: Any) -> None:
+            execute(module)
+            module.current_process().authkey = self.authkey
+
+        spec.loader.exec_module = exec_module
+        return spec
+
+
+def _set_authkey(authkey: bytes) -> None:
+    process: Any = sys.modules.get("multiprocessing.process")
+    if process is None:
+        sys.meta_path.insert(0, _AuthkeyFinder(authkey))
+    else:
+        process.current_process().authkey = authkey
+
+
 def initialize(data: bytes) -> None:
     """Once in each worker, before its first call."""
     authkey, crashes, call = pickle.loads(data)
     if crashes:
         _crash.prepare(crashes)
-    process.current_process().authkey = authkey
+    _set_authkey(authkey)
     # Who interrupts the host at a terminal interrupts its workers, too; it is the host who decides what that means.
     signal.signal(signal.SIGINT, lambda *_: None)
     if call is None:
@@ -133,6 +168,8 @@ class _Inherited:
     """A descriptor of the host's; each worker opens it for itself. Pipes can be opened so, sockets cannot."""
 
     def __init__(self, fd: int) -> None:
+        import fcntl
+
         self.path = f"/proc/{os.getpid()}/fd/{fd}"
         self.flags = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE
 
@@ -142,7 +179,7 @@ class _Inherited:
 
 def initializer_data(function: Callable[..., object] | None, args: Sequence[Any]) -> bytes:
     """What initialize() needs to know."""
-    from multiprocessing import context
+    from multiprocessing import context, process
 
     call = None
     if function is not None:
@@ -184,6 +221,7 @@ def main() -> None:
     for module in data.pop("preload"):
         __import__(module)
     _main_can_be_run = "init_main_from_name" in data or "init_main_from_path" in data
+    _codec.host_main_is_lost = not _main_can_be_run
 
     def prepare() -> None:
         from multiprocessing import spawn
@@ -191,7 +229,7 @@ def main() -> None:
         spawn.prepare(data)
 
     _lend_main(prepare)
-    _native.serve(_codec.loads, dump, failed, unreadable, initialize, finalize)
+    _native.serve(_codec.loads, dump, _codec.repeated, failed, unreadable, initialize, finalize)
 
 
 def preparation_data(preload: Sequence[str]) -> str:

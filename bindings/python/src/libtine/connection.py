@@ -9,12 +9,12 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import connection as standard
-from multiprocessing.connection import wait
+from multiprocessing.connection import Client, Listener, wait
 from typing import TYPE_CHECKING, Any
 
 from . import _native, _server, _travel
 
-__all__ = ["Connection", "Pipe", "wait"]
+__all__ = ["Client", "Connection", "Listener", "Pipe", "wait"]
 
 # A message that descriptors travel with is a descriptor itself: one end of a socket pair, in which all of it lies.
 _COUNT = struct.Struct("=q")

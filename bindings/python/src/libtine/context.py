@@ -6,25 +6,35 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from multiprocessing import context as standard
+from multiprocessing import reduction as reducer
 from typing import Any, NoReturn, cast
 
 from . import _server, connection, pool, queues, sharedctypes, synchronize
 from .process import ForkServerProcess, SpawnProcess
 
 __all__ = [
+    "AuthenticationError",
+    "BaseContext",
     "BufferTooShort",
     "Manager",
     "ProcessError",
     "TimeoutError",
+    "allow_connection_pickling",
     "cpu_count",
+    "freeze_support",
     "get_all_start_methods",
     "get_context",
+    "get_logger",
     "get_start_method",
+    "log_to_stderr",
+    "reducer",
+    "set_executable",
     "set_forkserver_preload",
     "set_start_method",
 ]
 
 BufferTooShort, ProcessError, TimeoutError = standard.BufferTooShort, standard.ProcessError, standard.TimeoutError
+AuthenticationError, BaseContext = standard.AuthenticationError, standard.BaseContext
 
 
 class Context(standard.BaseContext):
@@ -143,3 +153,5 @@ def get_context(method: str | None = None) -> Any:
 _default = _contexts["forkserver"]
 Manager, cpu_count, get_start_method = _default.Manager, _default.cpu_count, _default.get_start_method
 set_forkserver_preload, set_start_method = _default.set_forkserver_preload, _default.set_start_method
+allow_connection_pickling, freeze_support = _default.allow_connection_pickling, _default.freeze_support
+get_logger, log_to_stderr, set_executable = _default.get_logger, _default.log_to_stderr, _default.set_executable

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import operator
 import os
 import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import CancelledError, Executor, Future
+from concurrent import futures as standard
+from concurrent.futures import CancelledError, Executor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
@@ -18,19 +20,21 @@ from ._engine import Calls, Detail, Engine, Failed, Results, WorkerProcess, ns, 
 T = TypeVar("T")
 
 
-class TineFuture(Future[T]):
+class Future(standard.Future[T]):
     """A standard Future whose cancel also ends a call that runs."""
 
     _engine: Engine | None = None
     _task: tuple[int, int] = (0, 0)
 
     def cancel(self) -> bool:
+        """Cancels the call, also one that runs. False: it has completed."""
         cancelled = super().cancel()
         if cancelled and self._engine is not None:
             self._engine.cancel(self._task[0])
         return cancelled
 
     def running(self) -> bool:
+        """Whether a worker has begun with the call."""
         engine = self._engine
         return not self.done() and engine is not None and engine.pool.has_begun(self._task[1])
 
@@ -78,6 +82,7 @@ class ProcessPoolExecutor(Executor):
             max_workers = len(os.sched_getaffinity(0))
         elif max_workers <= 0:
             raise ValueError("max_workers must be greater than 0")
+        max_workers = operator.index(max_workers)
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
         if max_tasks_per_child is not None:
@@ -141,7 +146,7 @@ class ProcessPoolExecutor(Executor):
         retries: int | None = None,
     ) -> Future[T]:
         """As submit, with a deadline in seconds and retries of this call's own."""
-        future: TineFuture[T] = TineFuture()
+        future: Future[T] = Future()
         was_broken = self._broken is not None
         try:
             engine = self._engine
@@ -194,17 +199,18 @@ class ProcessPoolExecutor(Executor):
         if buffersize is not None and buffersize < 1:
             raise ValueError("buffersize must be None or > 0")
         end = None if timeout is None else time.monotonic() + timeout
-        engine = self._start()
         results = Results(ordered=True)
-        calls = Calls(engine, fn, True, results)
+        calls: Calls | None = None
         arguments = zip(*iterables)
         sent = 0
 
         def send() -> bool:
-            nonlocal sent
+            nonlocal sent, calls
             chunk = list(itertools.islice(arguments, chunksize))
             if not chunk:
                 return False
+            if calls is None:
+                calls = Calls(self._start(), fn, True, results)
             try:
                 calls.submit(sent, chunk)
             except _native.NativeError as error:
@@ -236,7 +242,7 @@ class ProcessPoolExecutor(Executor):
                     taken += 1
                     yield unwrap(results.next(end))
             finally:
-                if taken < sent:
+                if calls is not None and taken < sent:
                     calls.cancel()
 
         reference = weakref.ref(self)

@@ -13,11 +13,13 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool, _RemoteTraceback
 from multiprocessing import TimeoutError
-from multiprocessing.pool import RemoteTraceback  # type: ignore[attr-defined]
+from multiprocessing.pool import RemoteTraceback, ThreadPool  # type: ignore[attr-defined]
 from typing import Any, Generic, NoReturn, TypeVar
 
 from . import _codec, _native, errors
 from ._engine import Calls, Detail, Engine, Failed, Results, WorkerProcess, read_answer, start_method, unwrap
+
+__all__ = ["ApplyResult", "AsyncResult", "IMapIterator", "IMapUnorderedIterator", "MapResult", "Pool", "ThreadPool"]
 
 T = TypeVar("T")
 Callback = Callable[[Any], object]
@@ -38,7 +40,7 @@ def _with_pool_traceback(failure: Failed) -> Failed:
     return failure
 
 
-class AsyncResult(Generic[T]):
+class ApplyResult(Generic[T]):
     """The result of apply_async."""
 
     def __init__(self, pool: Pool, callback: Callback | None, error_callback: Callback | None) -> None:
@@ -88,10 +90,10 @@ class AsyncResult(Generic[T]):
             del self._pool
 
 
-ApplyResult = AsyncResult
+AsyncResult = ApplyResult
 
 
-class MapResult(AsyncResult[list[T]]):
+class MapResult(ApplyResult[list[T]]):
     """The result of map_async and starmap_async: of all calls, or the first failure."""
 
     def __init__(self, pool: Pool, count: int, callback: Callback | None, error_callback: Callback | None) -> None:
@@ -100,6 +102,7 @@ class MapResult(AsyncResult[list[T]]):
         self._left = count
         self._failure: tuple[int, Failed] | None = None
         if not count:
+            self._callback = None  # as with multiprocessing's
             self._set([])
 
     def take(self, start: int, values: Sequence[Any], failed: bool) -> None:
@@ -277,10 +280,10 @@ class Pool:
         kwds: dict[str, Any] | None = None,
         callback: Callback | None = None,
         error_callback: Callback | None = None,
-    ) -> AsyncResult[T]:
+    ) -> ApplyResult[T]:
         """Asynchronous version of apply()."""
         self._check_running()
-        result: AsyncResult[T] = AsyncResult(self, callback, error_callback)
+        result: ApplyResult[T] = ApplyResult(self, callback, error_callback)
         args = tuple(args)
         message: list[_codec.Part]
         try:

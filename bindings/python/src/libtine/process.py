@@ -17,8 +17,12 @@ from typing import Any, ClassVar, cast
 
 from . import _server, _travel
 
-__all__ = ["ForkServerProcess", "Process", "SpawnProcess", "active_children", "current_process", "parent_process"]
+__all__ = [
+    *("BaseProcess", "ForkServerProcess", "Process", "SpawnProcess"),
+    *("active_children", "current_process", "parent_process"),
+]
 
+BaseProcess = process.BaseProcess
 active_children, current_process = process.active_children, process.current_process
 parent_process = process.parent_process
 

@@ -1,7 +1,7 @@
 """multiprocessing.queues on tine's queues: what put() has put is there, and a killed process blocks nobody.
 
-A message is a pickle; a long one is a segment of its own, and the message says where that is to be had: in the process
-that has put it, which keeps the segment until it has been taken.
+A message is a pickle, or what needs none, as native/codec.c has it. A long one is a segment of its own, and the message
+says where that is to be had: in the process that has put it, which keeps the segment until it has been taken.
 
 A queue without maxsize holds a number of messages. What is put when it is full goes, in order, to a thread that puts it
 as there is room, so that put() never waits.
@@ -9,11 +9,13 @@ as there is room, so that put() never waits.
 
 from __future__ import annotations
 
+import operator
 import os
 import pickle
 import struct
 import threading
 import time
+import types
 import weakref
 from collections import deque
 from multiprocessing import util
@@ -28,6 +30,7 @@ __all__ = ["JoinableQueue", "Queue", "SimpleQueue"]
 
 FOREVER_NS = 2**63 - 1
 UNBOUNDED_MESSAGES = 16384
+MOST_MESSAGES = 1 << 20  # a maxsize of more is none: it is memory that bounds such a queue
 RING_BYTES = 256 << 10
 LONG_BYTES = 16 << 10  # a message of more has a segment of its own
 MOST_LONG = 64  # that wait in one process to be taken
@@ -111,6 +114,10 @@ def _take_long(record: bytes) -> Any:
         at += length
     _native.Event(None, segment, _EVENT_AT, False).set()
     return pickle.loads(parts[0], buffers=parts[1:])
+
+
+def _load(message: bytes) -> Any:
+    return _take_long(message) if message[0] == _LONG_FIRST else pickle.loads(message)
 
 
 # Those of each queue, which outlive its object.
@@ -205,6 +212,8 @@ class _Reader:
 
 
 class _Base:
+    __class_getitem__: Any = classmethod(types.GenericAlias)
+
     def __init__(self, messages: int) -> None:
         self._set(_create(messages), True)
 
@@ -247,12 +256,8 @@ class _Base:
             raise ValueError(f"Queue {self!r} is closed")
 
     def _get(self, timeout_ns: int) -> Any:
-        data = self._open().get(timeout_ns)
-        if data is None:
-            raise Empty
-        if data[0] == _LONG_FIRST:
-            return _take_long(data)
-        return pickle.loads(data)
+        queue = self._queue if self._pid == _pid else self._open()
+        return queue.get_object(timeout_ns, _load, Empty)
 
     def _message(self, obj: Any) -> bytes | _Long:
         buffers: list[pickle.PickleBuffer] = []
@@ -304,9 +309,11 @@ class _Base:
             self._finalizer = util.Finalize(None, _finish, [self._long, self._flushed], exitpriority=-5)
 
     def empty(self) -> bool:
+        """Whether nothing is in it at this moment."""
         return self._open().count() == 0
 
     def close(self) -> None:
+        """This process puts and gets no more."""
         self._closed = True
 
 
@@ -327,14 +334,18 @@ class SimpleQueue(_Base):
             raise OSError("handle is closed")
 
     def put(self, obj: Any) -> None:
+        """Puts an object."""
         self._check_open()
-        self._put(self._message(obj), FOREVER_NS)
+        if not self._open().put_value(obj):
+            self._put(self._message(obj), FOREVER_NS)
 
     def get(self) -> Any:
+        """Gets an object, when there is one."""
         self._check_open()
         return self._get(FOREVER_NS)
 
     def empty(self) -> bool:
+        """Whether nothing is in it at this moment."""
         self._check_open()
         return super().empty()
 
@@ -343,7 +354,7 @@ class Queue(_Base):
     """As queue.Queue: for up to maxsize objects, or any number."""
 
     def __init__(self, maxsize: int = 0, *, ctx: Any = None) -> None:
-        self._maxsize = maxsize if maxsize > 0 else 0
+        self._maxsize = 0 if maxsize <= 0 or operator.index(maxsize) > MOST_MESSAGES else maxsize
         super().__init__(self._maxsize or UNBOUNDED_MESSAGES)
 
     def _set(self, handle: _Handle, made_here: bool) -> None:
@@ -362,9 +373,12 @@ class Queue(_Base):
 
     def put(self, obj: Any, block: bool = True, timeout: float | None = None) -> None:
         """Puts an object; Full after timeout seconds without room, or, unless block, at once."""
-        self._check_open()
+        if self._closed:
+            self._check_open()
         self._used = True
-        queue = self._open()
+        queue = self._queue if self._pid == _pid else self._open()
+        if not self._later and queue.put_value(obj):
+            return
         message = self._message(obj)
         if not self._later and isinstance(message, bytes) and queue.put(message):
             return
@@ -406,13 +420,16 @@ class Queue(_Base):
 
     def get(self, block: bool = True, timeout: float | None = None) -> Any:
         """Gets an object; Empty after timeout seconds without any, or, unless block, at once."""
-        self._check_open()
+        if self._closed:
+            self._check_open()
         return self._get(FOREVER_NS if block and timeout is None else _ns(block, timeout))
 
     def put_nowait(self, obj: Any) -> None:
+        """put(obj, False)"""
         self.put(obj, False)
 
     def get_nowait(self) -> Any:
+        """get(False)"""
         return self.get(False)
 
     def qsize(self) -> int:
@@ -420,11 +437,13 @@ class Queue(_Base):
         return self._open().count() + len(self._later)
 
     def empty(self) -> bool:
+        """Whether nothing is in it at this moment."""
         if self._closed and self._used:
             raise OSError("handle is closed")
         return self.qsize() == 0
 
     def full(self) -> bool:
+        """Whether it holds maxsize objects at this moment."""
         return self._maxsize > 0 and self._open().is_full()
 
     def join_thread(self) -> None:
@@ -462,6 +481,7 @@ class JoinableQueue(Queue):
                 condition.notify_all()
 
     def task_done(self) -> None:
+        """Says that an object which was got has been dealt with."""
         self._open().task_done()
 
     def join(self) -> None:

@@ -110,7 +110,10 @@ def _make(name: str, size: int) -> _shared.Segment:
     with turn:
         if _find(name) is not None:
             raise FileExistsError(17, os.strerror(17), name)
-        segment = _shared.Segment.create(_DATA_AT - _shared.HEADER_BYTES + size)
+        try:
+            segment = _shared.Segment.create(_DATA_AT - _shared.HEADER_BYTES + size)
+        except MemoryError:
+            raise OSError(12, os.strerror(12), name) from None
         _words(segment)[0] = size
         address = _bind(f"{key}/{os.getpid()}/{segment.fd()}/{segment.cookie.hex()}")
         _made[name] = _Made(segment, address)
@@ -154,6 +157,8 @@ class SharedMemory:
         if "\0" in name:
             raise ValueError("embedded null character")
         self._name = "/" + name.lstrip("/")
+        if self._name == "/" or "/" in self._name[1:] or len(os.fsencode(self._name)) > 256:
+            raise OSError(22, os.strerror(22), self._name)  # as the system says of a file's name
         if self._flags & os.O_EXCL:
             return _make(self._name, size)
         segment = _find(self._name)

@@ -6,6 +6,7 @@ import copyreg
 import ctypes
 from collections.abc import Sized
 from multiprocessing import sharedctypes as standard
+from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 from . import _shared
@@ -31,13 +32,25 @@ def _rebuild(type_: Any, block: _shared.Block, length: int | None) -> Any:
     return value
 
 
+_reduce_standard: Any = standard.reduce_ctype  # type: ignore[attr-defined]
+
+
 def _reduce(value: Any) -> Any:
     block = getattr(value, "_wrapper", None)
     if block is None:  # an object of such a type that is not shared
         return value.__reduce_ex__(4)
+    if not isinstance(block, _shared.Block):
+        return _reduce_standard(value)
     if isinstance(value, ctypes.Array):
         return _rebuild, (value._type_, block, value._length_)
     return _rebuild, (type(value), block, None)
+
+
+# A type has one reducer, and multiprocessing's own values may be of the same types: this one knows both kinds.
+standard.reduce_ctype = _reduce  # type: ignore[attr-defined]
+_reducers: dict[type[Any], Any] = ForkingPickler._extra_reducers  # type: ignore[attr-defined]
+for _type in [_type for _type, _reducer in _reducers.items() if _reducer is _reduce_standard]:
+    ForkingPickler.register(_type, _reduce)
 
 
 def RawValue(typecode_or_type: Any, *args: Any) -> Any:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import threading
 import time
 from collections.abc import Callable
 from multiprocessing import process
 from types import TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 from . import _native, _shared
 from .errors import OwnerDied
@@ -98,7 +99,7 @@ class Semaphore(_native.Semaphore):
 
     @classmethod
     def _create(cls, value: int, most: int) -> Any:
-        if not 0 <= value <= SEM_VALUE_MAX:
+        if not 0 <= operator.index(value) <= SEM_VALUE_MAX:
             raise ValueError(f"semaphore initial value must be from 0 to {SEM_VALUE_MAX}, not {value}")
         block = _shared.allocate(_native.SEMAPHORE_BYTES)
         return _native.Semaphore.__new__(cls, block, block.segment, block.offset, value, most, True)
@@ -110,18 +111,28 @@ class Semaphore(_native.Semaphore):
         return f"<{type(self).__name__}(value={self.get_value()})>"
 
 
+def _release_of_none() -> NoReturn:
+    raise ValueError("semaphore or lock released too many times")
+
+
 class BoundedSemaphore(Semaphore):
     """A semaphore that never has more units than at first."""
 
     _most: int
 
     def __new__(cls, value: int = 1, *, ctx: Any = None) -> Any:
-        self = cls._create(value, max(value, 1))
-        self._most = value
+        most = int(operator.index(value))
+        self = cls._create(most, max(most, 1))
+        self.__setstate__(most)
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (*super().__reduce__(), {"_most": self._most})
+        return (*super().__reduce__(), self._most)
+
+    def __setstate__(self, most: int) -> None:
+        self._most = most
+        if most == 0:  # of which tine has none
+            self.release = _release_of_none  # type: ignore[method-assign]
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}(value={self.get_value()}, maxvalue={self._most})>"
@@ -139,7 +150,7 @@ class Condition:
 
     def __init__(self, lock: _Mutex | None = None, *, ctx: Any = None) -> None:
         block = _shared.allocate(_native.CONDITION_BYTES)
-        self._set(RLock() if lock is None else lock, block, True)
+        self._set(lock or RLock(), block, True)
 
     def _set(self, lock: _Mutex, block: _shared.Block, init: bool) -> None:
         if not isinstance(lock, _Mutex):
@@ -164,12 +175,15 @@ class Condition:
         return f"<{type(self).__name__}({self._lock}, {self._condition.waiting()})>"
 
     def repair(self) -> _Repair:
+        """As Lock.repair, of its lock."""
         return self._lock.repair()
 
     def wait(self, timeout: float | None = None) -> bool:
+        """Lets go of the lock until it is notified, for timeout seconds at most; returns whether it was."""
         return self._condition.wait(self._lock, timeout)
 
     def wait_for(self, predicate: Callable[[], Any], timeout: float | None = None) -> Any:
+        """Waits until predicate() is true, for timeout seconds at most; returns what predicate gave last."""
         end = None if timeout is None else time.monotonic() + timeout
         while not (result := predicate()):
             left = None if end is None else end - time.monotonic()
@@ -179,9 +193,11 @@ class Condition:
         return result
 
     def notify(self, n: int = 1) -> None:
+        """Wakes up to n of those that wait. For who holds the lock."""
         self._condition.notify(self._lock, n)
 
     def notify_all(self) -> None:
+        """Wakes all that wait. For who holds the lock."""
         self.notify(2**32 - 1)
 
     @property
@@ -220,7 +236,7 @@ class Barrier:
         *,
         ctx: Any = None,
     ) -> None:
-        if not 1 <= parties <= _native.BARRIER_PARTIES:
+        if not 1 <= operator.index(parties) <= _native.BARRIER_PARTIES:
             raise ValueError(f"parties must be from 1 to {_native.BARRIER_PARTIES}, not {parties}")
         barrier = _shared.allocate(_native.BARRIER_BYTES)
         turn = None if action is None else (Lock(), _shared.allocate(8))
@@ -275,6 +291,7 @@ class Barrier:
             raise
 
     def reset(self) -> None:
+        """Makes it as new; who waits gets BrokenBarrierError."""
         if self._turn is not None:
             lock, block = self._turn
             with lock.repair():
@@ -282,16 +299,20 @@ class Barrier:
         self._barrier.reset()
 
     def abort(self) -> None:
+        """Breaks it: who waits, or comes, gets BrokenBarrierError."""
         self._barrier.abort()
 
     @property
     def parties(self) -> int:
+        """How many have to come."""
         return self._parties
 
     @property
     def n_waiting(self) -> int:
+        """How many have come, and wait."""
         return self._barrier.state()[1]
 
     @property
     def broken(self) -> bool:
+        """Whether it is broken."""
         return self._barrier.state()[2] == 1

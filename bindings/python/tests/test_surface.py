@@ -1,0 +1,79 @@
+"""The names of multiprocessing and concurrent.futures, what they take, and what they say of themselves."""
+
+import concurrent.futures
+import inspect
+import multiprocessing
+import multiprocessing.connection
+import multiprocessing.pool
+import multiprocessing.queues
+import multiprocessing.shared_memory
+import multiprocessing.sharedctypes
+import multiprocessing.synchronize
+
+import pytest
+
+import libtine
+import libtine.executor
+import libtine.shared_memory
+
+FORKSERVER = multiprocessing.get_context("forkserver")
+
+PAIRS = [
+    (concurrent.futures.ProcessPoolExecutor, libtine.ProcessPoolExecutor),
+    (concurrent.futures.Future, libtine.executor.Future),
+    (type(FORKSERVER), type(libtine.get_context("forkserver"))),
+    (FORKSERVER.Process, libtine.Process),
+    (multiprocessing.connection.Connection, libtine.Connection),
+    *((getattr(multiprocessing.pool, name), getattr(libtine.pool, name)) for name in ("Pool", "AsyncResult")),
+    *(
+        (getattr(multiprocessing.synchronize, name), getattr(libtine, name))
+        for name in multiprocessing.synchronize.__all__
+    ),
+    *((getattr(multiprocessing.queues, name), getattr(libtine, name)) for name in multiprocessing.queues.__all__),
+    *(
+        (getattr(multiprocessing.shared_memory, name), getattr(libtine.shared_memory, name))
+        for name in multiprocessing.shared_memory.__all__
+    ),
+]
+
+# What is libtine's own, and asked for by name.
+MORE = {"ctx", "context", "deadline", "grace", "retries", "preload", "track", "buffersize"}
+
+
+def parameters(function):
+    """Names, kinds and defaults."""
+    found = inspect.signature(function).parameters.values()
+    return [(each.name, each.kind, each.default) for each in found if each.name not in MORE]
+
+
+def same(ours, theirs):
+    """Defaults may be said in another way: kwds={} is kwds=None."""
+    return len(ours) == len(theirs) and all(
+        one[:2] == other[:2] and (one[2] == other[2] or not (one[2] or other[2])) for one, other in zip(ours, theirs)
+    )
+
+
+@pytest.mark.parametrize("theirs, ours", PAIRS, ids=lambda cls: cls.__qualname__)
+def test_members_take_the_same(theirs, ours):
+    assert inspect.getdoc(ours)
+    if "Future" not in ours.__name__ and ours.__name__ != "AsyncResult":
+        assert same(parameters(ours), parameters(theirs)), (inspect.signature(ours), inspect.signature(theirs))
+    names = {name for name in dir(theirs) if not name.startswith("_")} | {"__enter__", "__exit__", "__class_getitem__"}
+    names -= {"Process"}  # of Pool, by which multiprocessing's makes its workers
+    for name in sorted(names & set(dir(theirs))):
+        one, other = getattr(ours, name), getattr(theirs, name)
+        if isinstance(one, property):
+            assert isinstance(other, property), name
+        elif callable(other) and name[0] != "_" and not isinstance(other, type):
+            assert inspect.getdoc(one) or not inspect.getdoc(other), name
+            assert same(
+                [each for each in parameters(one) if each[0] != "self"],
+                [each for each in parameters(other) if each[0] != "self"],
+            ), (name, inspect.signature(one), inspect.signature(other))
+
+
+def test_modules_have_the_same_names():
+    assert not [name for name in multiprocessing.__all__ if not hasattr(libtine, name)]
+    for name in ("synchronize", "queues", "connection", "sharedctypes", "shared_memory", "pool", "process"):
+        theirs, ours = getattr(multiprocessing, name), getattr(libtine, name)
+        assert not [each for each in theirs.__all__ if not hasattr(ours, each)], name
