@@ -374,6 +374,9 @@ impl Lock {
                 // SeqCst for `rwlock`, Acquire for the rest.
                 if self.pair.compare_exchange(pair, mine, Ordering::SeqCst, Ordering::Relaxed).is_ok() {
                     self.learn(if slept == 0 { spun } else { 0 }, spun);
+                    if self.kind() == OwnerKind::Process {
+                        owner::stop_watching();
+                    }
                     let counts = way.inside.is_none_or(|inside| inside.load(Ordering::SeqCst) != 0);
                     return Ok(word & DIED != 0 && counts);
                 }

@@ -165,7 +165,7 @@ pub(super) fn set_up() -> Option<Me> {
         let cookie = owner::cookie(tid, OwnerKind::Thread);
         (*record).holder = pair_of(tid, cookie);
         (*record).process_holder = pair_of(pid, process_cookie(pid));
-        ((*record).seen, (*record).seen_ns) = (0, 0);
+        ((*record).seen, (*record).seen_ns, (*record).asked) = (0, 0, (0, 0));
         (*record).namespace = owner::namespace();
         owner::many_processors(); // Found out here once, so that no wait has to.
         (*record).anchor = Anchor { words: [0; 6], previous: 0, next: AtomicU64::new(0) };
