@@ -60,7 +60,5 @@ if [ -x $PYTHON_PEERS ]; then
 fi
 [ $mode = full ] || exit 0
 # What has a table of its own: the bindings next to C, and the mutex next to those of Rust's threads.
-${CXX:-c++} -std=c++17 -O2 -Wall -Wextra benches/binding.cc -o $b/binding $(pkg-config --cflags --libs tine) -pthread -Wl,-rpath,"$prefix/lib"
-$b/binding
+benches/bindings.sh
 cargo bench --quiet --bench locks
-benches/go.sh

@@ -24,9 +24,14 @@ try() {
     echo $verdict >"$out/$name.verdict"
 }
 
+# What a first line "// flags: ..." says.
+flags_of() { sed -n '1s|^// flags: ||p' "tests/cpp/$1.cpp"; }
+
 build() { # build NAME PROGRAM COMPILER FLAG...: tests/cpp/NAME.cpp, and a library of NAME_library.cc where there is one
     local name=$1 program=$2 compiler=$3 library=
     shift 3
+    # shellcheck disable=SC2046  # a list of words
+    set -- "$@" $(flags_of "$name")
     if [ -e "tests/cpp/${name}_library.cc" ]; then
         # shellcheck disable=SC2086  # lists of words
         $compiler $warnings "$@" -g -pthread -shared -fPIC $include "tests/cpp/${name}_library.cc" -o "$program.so" $libraries || return 1
@@ -40,7 +45,7 @@ check() { # check NAME COMPILER FLAG...: it compiles
     local source
     for source in tests/cpp/"$1".cpp tests/cpp/"$1"_library.cc; do
         # shellcheck disable=SC2086
-        [ ! -e "$source" ] || $2 $warnings "${@:3}" -fsyntax-only $include "$source" || return 1
+        [ ! -e "$source" ] || $2 $warnings "${@:3}" $(flags_of "$1") -fsyntax-only $include "$source" || return 1
     done
 }
 
@@ -82,6 +87,10 @@ refused() { # refused COMPILER
             status=1
         fi
     done
+    # Too old a standard is the first thing that is said.
+    # shellcheck disable=SC2086
+    ! $compiler -std=c++14 -fsyntax-only $include -x c++ -include tine.hpp /dev/null 2>"$out/$name.txt" &&
+        grep -m 1 'error:' "$out/$name.txt" | grep -qF 'tine.hpp needs C++17 or later' || { echo "$compiler does not say what C++14 lacks"; status=1; }
     return $status
 }
 

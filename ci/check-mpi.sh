@@ -1,6 +1,6 @@
 #!/bin/bash
-# Pools on the nodes of an MPI job, under each MPI: libtine-mpi is compiled with its mpicc, and each case of tests/mpi/nodes.c is a job of 4
-# ranks on this machine. TINE_STORM=1: 100,000 tasks with 1,000 kills, and an input of more than 2 GiB.
+# check-mpi.sh [PYTHON]: pools on the nodes of an MPI job, under each MPI: libtine-mpi is compiled with its mpicc, and each case of tests/mpi is a job of 4
+# ranks on this machine. With PYTHON, an interpreter that has libtine, it is Python's program alone. TINE_STORM=1: 100,000 tasks with 1,000 kills, and an input of more than 2 GiB.
 set -u
 cd "$(dirname "$0")/.." || exit 2
 . ci/lib.sh
@@ -12,14 +12,14 @@ limit=${LIMIT-200}
 
 # shellcheck disable=SC2086  # lists of flags
 program() {
-    cc -std=c11 -pthread $flags tests/mpi/nodes.c -o "$out/nodes" $libs
+    cc -std=c11 -pthread $flags tests/mpi/*.c -o "$out/nodes" $libs
     # What differs is its build-id alone.
-    cc -std=c11 -pthread $flags -Wl,--build-id=0x0123456789abcdef tests/mpi/nodes.c -o "$out/nodes-of-another-build" $libs
+    cc -std=c11 -pthread $flags -Wl,--build-id=0x0123456789abcdef tests/mpi/*.c -o "$out/nodes-of-another-build" $libs
 }
 
 without_mpirun() { # it says so itself that it has no nodes
     env -u TINE_ENGINE "$out/nodes" storm >"$out/alone.log" 2>&1 && return 1
-    grep -q 'there is no engine MPI: libtine-mpi is not linked' "$out/alone.log"
+    grep -q 'TINE_ENGINE_MPI is not available: libtine-mpi is not linked' "$out/alone.log"
     TINE_ENGINE=mpi TINE_MPI_LIBRARY=/nowhere.so "$out/nodes" storm >"$out/alone.log" 2>&1 && return 1
     grep -q '/nowhere.so' "$out/alone.log"
 }
@@ -39,7 +39,7 @@ job() { # job MPI PROGRAM [ARGUMENT]...
         [ "$(id -u)" != 0 ] || options="$options --allow-run-as-root"
     fi
     # shellcheck disable=SC2086
-    TINE_ENGINE=mpi TINE_MPI_LIBRARY=$out/$mpi/libtine-mpi.so timeout -k 5 "$limit" "mpirun.$mpi" $options -n "${RANKS-4}" "$@"
+    TINE_ENGINE=mpi TINE_MPI_LIBRARY=$out/$mpi/libtine-mpi.so TINE_MPI_REPORT=${REPORT-$out/report} timeout -k 5 "$limit" "mpirun.$mpi" $options -n "${RANKS-4}" "$@"
 }
 
 case_of() { # case_of MPI NAME
@@ -53,11 +53,52 @@ lost_node() {
     grep -q '^1 passed, 0 failed' "$out/$1/lost.log" || { tail -n 25 "$out/$1/lost.log"; return 1; }
 }
 
-# MPI ends the job: nobody hangs.
-killed_rank() {
-    local began=$SECONDS
-    job "$1" "$out/nodes" rank_is_killed >"$out/$1/killed.log" 2>&1 && return 1
-    [ $((SECONDS - began)) -lt "$limit" ]
+# MPI ends the job: nobody hangs, and rank 0's witness says what became of every task. It may do so when mpirun has ended.
+reported() { # reported MPI CASE
+    local began=$SECONDS log=$out/$1/$2.log report=$out/$1/$2.report
+    rm -f "$report"
+    REPORT=$report job "$1" "$out/nodes" "$2" >"$log" 2>&1 && return 1
+    until grep -q '^tine: end of the report: ' "$report" 2>/dev/null; do
+        [ $((SECONDS - began)) -lt "$limit" ] || { tail -n 25 "$log" "$report"; return 1; }
+        sleep 0.02
+    done
+    # Each task once, those that have been told and no other; none in a state that it cannot have.
+    diff <(sed -n 's/^task //p' "$log" | sort) <(sed -n 's/^tine: pool 1: task \(0x[0-9a-f]*\): .*/\1/p' "$report" | sort)
+    [ "$(sed -n 's/^task //p' "$log" | sort -u | wc -l)" = 55 ]
+    [ "$(grep -c ': settled, RAN, with 7$' "$report")" = 5 ]
+    [ "$(grep -c ': MAYBE_RAN, on rank [123]$' "$report")" -ge 6 ]
+    [ $(($(grep -c ': MAYBE_RAN, on rank [123]$' "$report") + $(grep -c ': NOT_STARTED$' "$report"))) = 50 ]
+    [ "$(grep -c '^tine: ' "$report")" = 57 ]
+}
+
+# Ranks are killed at any moment, in one job after the other: each job ends, and its report has every task that was accepted, and none that was not.
+rank_storm() {
+    local round report=$out/$1/ranks.report counts=$out/$1/ranks.counts began total
+    for ((round = 0; round < ${TINE_STORM:+50} + 4; round++)); do
+        began=$SECONDS
+        rm -f "$report"
+        export TINE_RANK=$((round % 3 > 0)) TINE_AFTER_US=$((round * 7919 % 60 * 1000)) TINE_COUNTS=$counts
+        REPORT=$report job "$1" "$out/nodes" a_rank_dies_at_work >"$out/$1/ranks.log" 2>&1 && return 1
+        until grep -q '^tine: end of the report: ' "$report" 2>/dev/null; do
+            [ $((SECONDS - began)) -lt "$limit" ] || { tail -n 25 "$out/$1/ranks.log" "$report"; return 1; }
+            sleep 0.02
+        done
+        total=$(sed -n 's/^tine: end of the report: \([0-9]*\) NOT_STARTED, \([0-9]*\) MAYBE_RAN, \([0-9]*\) settled, \([0-9]*\) .*/\1 + \2 + \3 + \4/p' "$report")
+        read -r begun accepted taken <<<"$(od -A n -t u8 -w24 "$counts")"
+        [ "$(grep -c '^tine: pool 1: task ' "$report")" = $((total - ${total##* + })) ]
+        [ $((total)) -ge "$accepted" ] && [ $((total)) -le "$begun" ] && [ "${total##* + }" -ge "$taken" ] ||
+            { echo "round $round: begun $begun, accepted $accepted, taken $taken; the report has $total"; return 1; }
+    done
+}
+
+# Whoever ends in good order leaves an empty report; one that cannot be written is refused.
+no_report() {
+    rm -f "$out/$1/none.report"
+    REPORT=$out/$1/none.report job "$1" "$out/nodes" tasks_come_back >"$out/$1/none.log" 2>&1
+    [ -e "$out/$1/none.report" ]
+    [ ! -s "$out/$1/none.report" ]
+    REPORT=/nowhere/report job "$1" "$out/nodes" tasks_come_back >"$out/$1/none.log" 2>&1 && return 1
+    grep -q 'TINE_MPI_REPORT is "/nowhere/report": ' "$out/$1/none.log"
 }
 
 # The environment says a time that is none: the job ends at once, and says which.
@@ -77,6 +118,18 @@ another_build() {
     grep -q 'tine_pool_create: rank 2 on .* runs another build of ' "$out/$1/build.log" || { tail -n 25 "$out/$1/build.log"; return 1; }
 }
 
+# Four hosts, so that what is sent goes over a network.
+hosts() {
+    TINE_ENGINE=mpi TINE_MPI_LIBRARY=$out/$1/libtine-mpi.so TINE_MPI_REPORT=$out/report timeout -k 5 "$limit" \
+        tests/mpi/hosts.sh "$1" "$out/nodes" maps_are_as_here tasks_come_back a_crash_costs_one_item >"$out/$1/hosts.log" 2>&1 &&
+        grep -q '^3 passed, 0 failed' "$out/$1/hosts.log" || { tail -n 25 "$out/$1/hosts.log"; return 1; }
+}
+
+python() { # python MPI INTERPRETER
+    job "$1" "$2" -B tests/mpi/nodes.py >"$out/$1/python.log" 2>&1 || { tail -n 25 "$out/$1/python.log"; return 1; }
+    [ "$(grep -c '^python: done$' "$out/$1/python.log")" = 1 ]
+}
+
 fortran() { # the sum of the squares of 1 to 1000, from 3 nodes
     # shellcheck disable=SC2086
     gfortran -Wall -O1 -J "$out" examples-c/squares.f90 -o "$out/squares" $libs
@@ -84,18 +137,75 @@ fortran() { # the sum of the squares of 1 to 1000, from 3 nodes
     grep -q '^sum of squares: 333833500.0$' "$out/$1/squares.log"
 }
 
-cases=$(sed -n 's/^    {"\([a-z_]*\)", .*/\1/p' tests/mpi/nodes.c | grep -v -e more_than_two_gib -e a_node_that_hangs_is_lost -e rank_is_killed)
+# The example, here and on the nodes: the same program with the same arguments makes the same pictures, and says the same of the one that is damaged.
+thumbnails() {
+    # shellcheck disable=SC2046,SC2086
+    cc -std=c11 $flags examples-c/thumbnails.c examples-c/files.c examples-c/image.c -o "$out/thumbnails" $(pkg-config --cflags --libs libjpeg libpng) $libs
+    rm -rf "$out/here" "$out/$1/there"
+    exits 1 "$out/thumbnails" -j 2 examples-c/samples "$out/here" >"$out/thumbnails.log" 2>&1
+    exits 1 job "$1" "$out/thumbnails" -j 2 examples-c/samples "$out/$1/there" >"$out/$1/thumbnails.log" 2>&1
+    diff -r "$out/here" "$out/$1/there"
+    diff <(sed -n '/files failed:/,/^  /p' "$out/thumbnails.log") <(sed -n '/files failed:/,/^  /p' "$out/$1/thumbnails.log")
+}
+
+# The conformance suite's table, with its driver for C. Other machines do not have the heap: of a case in which a worker is given an address there,
+# the call that does so is made alone, and refused; all else is as the table has it.
+conformance_program() {
+    local suite=tests/conformance table=$out/table.tsv
+    # shellcheck disable=SC2086
+    cc -std=c11 -D_GNU_SOURCE -shared -fPIC -Wl,-z,lazy $flags $suite/functions.c -o "$out/functions.so"
+    # shellcheck disable=SC2086
+    cc -std=c11 -D_GNU_SOURCE $flags $suite/driver.c -o "$out/driver" $libs
+    grep -v '^#' $suite/cases.tsv | grep . >"$table"
+    awk -F '\t' -v OFS='\t' '
+        { gives = $2 ~ /^pool\.(submit|map)$/ && $3 ~ /words:@/ }
+        NR == FNR { if (gives) refused[$1] = 1; next }
+        !refused[$1] { print; next }
+        told[$1] { next }
+        gives { $4 = $2 == "pool.map" ? "EFAULT sum 0" : "EFAULT"; told[$1] = 1 }
+        gives || $2 ~ /\.create$|^heap\.alloc$/' "$table" "$table" >"$out/cases.tsv"
+    [ "$(grep -c EFAULT "$out/cases.tsv")" -gt 10 ]
+    [ "$(wc -l <"$out/cases.tsv")" -gt $(($(wc -l <"$table") / 2)) ]
+}
+
+conformance() {
+    job "$1" "$out/driver" forkserver "$out/functions.so" <"$out/cases.tsv" >"$out/$1/cases.tsv" 2>"$out/$1/conformance.log" || {
+        tail -n 25 "$out/$1/conformance.log"
+        return 1
+    }
+    diff -U 2 "$out/cases.tsv" "$out/$1/cases.tsv"
+}
+
+if [ -n "${1-}" ]; then
+    for mpi in openmpi mpich; do
+        there "Python's pools under $mpi: there is no mpicc.$mpi (Debian: lib$mpi-dev)" command -v mpicc.$mpi || continue
+        try "$mpi: libtine-mpi" library $mpi
+        try "$mpi: from Python" python $mpi "$1"
+    done
+    counted
+    exit
+fi
+
+cases=$(sed -n 's/^    {"\([a-z_]*\)", .*/\1/p' tests/mpi/nodes.c | grep -v -e more_than_two_gib -e a_node_that_hangs_is_lost -e rank_is_killed -e host_ -e a_rank_dies)
 [ -z "${TINE_STORM-}" ] || cases="$cases more_than_two_gib"
 try "the program" program
 try "without mpirun" without_mpirun
+try "the conformance suite's program" conformance_program
 for mpi in openmpi mpich; do
     there "pools under $mpi: there is no mpicc.$mpi (Debian: lib$mpi-dev)" command -v mpicc.$mpi || continue
     try "$mpi: libtine-mpi" library $mpi
     for name in $cases; do try "$mpi: $name" case_of $mpi "$name"; done
     try "$mpi: a node that hangs is lost" lost_node $mpi
-    try "$mpi: a rank that is killed ends the job" killed_rank $mpi
+    for name in rank_is_killed host_is_killed host_leaves_at_once; do try "$mpi: the report when $name" reported $mpi $name; done
+    try "$mpi: a rank dies at work" rank_storm $mpi
+    try "$mpi: no report" no_report $mpi
+    try "$mpi: conformance" conformance $mpi
     try "$mpi: a time-out that is no number is refused" wrong_time $mpi
     try "$mpi: another build is refused" another_build $mpi
+    try "$mpi: the thumbnails example" thumbnails $mpi
+    if there "$mpi: hosts in network namespaces of their own: takes root" unshare --net ip link add port type veth peer name other; then
+        try "$mpi: hosts with a network between them" hosts $mpi
+    fi
     there "a pool from Fortran: there is no gfortran" command -v gfortran || continue
     try "$mpi: from Fortran" fortran $mpi
 done

@@ -2,6 +2,7 @@
  *
  * One item of a map for each file. A file that is damaged fails with a sentence; a worker that dies takes nothing
  * along but the file that it was at; both end up in the table of what failed and why, and everything else is done.
+ * Started by mpirun with TINE_ENGINE=mpi it does the same on the nodes of a cluster.
  */
 #define _GNU_SOURCE /* for getopt_long */
 #include "files.h"
@@ -27,7 +28,7 @@ static const char usage[] =
     "  --crash-on FILE                 have the worker that gets this file crash\n"
     "  --trace FILE                    write down who did what when, for Perfetto\n";
 
-enum { USAGE = 2 };
+enum { USAGE = 2, PATH = 1024 };
 
 struct settings {
     unsigned workers, width, quality;
@@ -36,9 +37,9 @@ struct settings {
     const char *crash_on, *in, *out;
 };
 
-/* What a worker gets and gives. The paths lie in the pool's heap, which every process has at the same address. */
+/* What a worker gets and gives. The job has its paths in it, and no pointers: so workers on other machines can have it, too. */
 struct job {
-    const char *in, *out;
+    char in[PATH], out[PATH];
     unsigned width, quality;
     bool crash;
 };
@@ -94,6 +95,15 @@ static void count(struct tally *tally, const struct file *file, const struct thu
     tally->bytes_out += thumb->bytes;
 }
 
+/* False where a path is too long. */
+static bool make_job(struct job *job, const struct settings *settings, const struct file *file)
+{
+    job->width = settings->width;
+    job->quality = settings->quality;
+    job->crash = settings->crash_on && strcmp(settings->crash_on, file->name) == 0;
+    return snprintf(job->in, PATH, "%s", file->in) < PATH && snprintf(job->out, PATH, "%s", file->out) < PATH;
+}
+
 static void run_serial(const struct settings *settings, struct files files, struct tally *tally)
 {
     tine_progress bar = TINE_PROGRESS_INIT;
@@ -102,9 +112,13 @@ static void run_serial(const struct settings *settings, struct files files, stru
     tine_progress_bar(0, files.count, &bar);
     for (size_t i = 0; i < files.count; i++) {
         const struct file *file = &files.at[i];
-        struct job job = {file->in, file->out, settings->width, settings->quality, false};
+        struct job job;
         struct thumb thumb;
         char reason[IMAGE_REASON];
+        if (!make_job(&job, settings, file)) {
+            bar.failed++;
+            continue;
+        }
         if (make_thumbnail(&job, &thumb, reason) == 0)
             count(tally, file, &thumb);
         else
@@ -141,26 +155,16 @@ static void on_progress(size_t done, size_t total, void *user)
     tine_progress_bar(done, total, &((struct watch *)user)->bar);
 }
 
-static const char *share(tine_pool *pool, const char *text)
-{
-    size_t size = strlen(text) + 1;
-    void *shared = tine_alloc(pool, size);
-    return shared ? memcpy(shared, text, size) : NULL;
-}
-
 static int map_files(tine_pool *pool, const struct settings *settings, struct files files, struct tally *tally,
                      tine_error *error)
 {
-    struct job *jobs = tine_alloc(pool, files.count * sizeof *jobs);
+    struct job *jobs = tine_calloc(pool, files.count, sizeof *jobs);
     struct thumb *thumbs = tine_alloc(pool, files.count * sizeof *thumbs);
     if (!jobs || !thumbs)
         return -ENOMEM; /* the heap goes with the pool: there is nothing to free here */
     for (size_t i = 0; i < files.count; i++) {
-        const struct file *file = &files.at[i];
-        bool crash = settings->crash_on && strcmp(settings->crash_on, file->name) == 0;
-        jobs[i] = (struct job){share(pool, file->in), share(pool, file->out), settings->width, settings->quality, crash};
-        if (!jobs[i].in || !jobs[i].out)
-            return -ENOMEM;
+        if (!make_job(&jobs[i], settings, &files.at[i]))
+            return -ENAMETOOLONG;
     }
     struct watch watch = {.files = files, .bar = TINE_PROGRESS_INIT};
     watch.bar.label = "in the pool";

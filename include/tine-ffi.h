@@ -112,6 +112,16 @@ typedef struct tine_worker_options {
     int output; /* 72 */
     const char *output_path; /* 80 */
 } tine_worker_options; /* 88 */
+typedef struct tine_faults {
+    unsigned long size; /* 0 */
+    unsigned long seed; /* 8 */
+    unsigned long kill_start; /* 16 */
+    unsigned long kill_call; /* 24 */
+    unsigned long kill_return; /* 32 */
+    unsigned long delay_call; /* 40 */
+    long delay_ns; /* 48 */
+    unsigned long fail_alloc; /* 56 */
+} tine_faults; /* 64 */
 typedef struct tine_transport {
     unsigned long size; /* 0 */
     unsigned int version; /* 8 */
@@ -154,7 +164,8 @@ typedef struct tine_pool_options {
     unsigned long min_workers; /* 176 */
     long idle_timeout_ns; /* 184 */
     int engine; /* 192 */
-} tine_pool_options; /* 200 */
+    const tine_faults *faults; /* 200 */
+} tine_pool_options; /* 208 */
 typedef struct tine_stats {
     unsigned long size; /* 0 */
     unsigned long workers; /* 8 */

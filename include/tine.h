@@ -353,6 +353,41 @@ typedef struct tine_worker_options {
 #define TINE_WORKER_OPTIONS_INIT { sizeof(tine_worker_options), NULL, NULL, 0, 0, 0, 0, NULL, 0, NULL, \
     0, 0, NULL }
 
+/* ---- Faults on request ----------------------------------------------------------------------------------------- */
+
+/**
+ * What is to go wrong in a pool, so that a test sees what its program makes of it: tine_pool_options.faults. All zero: nothing.
+ *
+ * Each kind of fault has numbers of its own kind, counted from 1 over all processes of the pool. With .seed 0 it comes once, at
+ * the number given. With another seed it comes at one number in so many, and the seed decides which: the same ones in every run.
+ * The same task has the same number in every run where the pool has one worker.
+ */
+typedef struct tine_faults {
+    /** sizeof(tine_faults). */
+    size_t size;
+    /** 0: each fault comes once. Otherwise again and again, where the seed says. */
+    uint64_t seed;
+    /** Workers that start: this one, or one in so many, is killed before its initializer runs. 0: none. */
+    uint64_t kill_start;
+    /**
+     * Calls of functions by workers (tasks, items of maps and streams, pieces of loops; a retry is a call more): the worker is killed
+     * when the call counts as begun and its function has not run. 0: none.
+     */
+    uint64_t kill_call;
+    /** The same calls: the worker is killed when the function has run and nothing of its result is left. 0: none. */
+    uint64_t kill_return;
+    /** The same calls: the function is called .delay_ns late, as part of its own time. 0: none. */
+    uint64_t delay_call;
+    /** How late, in nanoseconds; 0 exactly where .delay_call is. */
+    int64_t delay_ns;
+    /**
+     * tine_alloc, tine_calloc, tine_alloc_aligned, tine_realloc, the same of tine_heap_* on the pool's heap, in the host and in
+     * workers, and tine_output of more than fits beside the result: NULL, as when memory is full. 0: none.
+     */
+    uint64_t fail_alloc;
+} tine_faults;
+#define TINE_FAULTS_INIT { sizeof(tine_faults), 0, 0, 0, 0, 0, 0, 0 }
+
 /* ---- Past one machine ------------------------------------------------------------------------------------------ */
 
 /** The workers are on this machine, unless the environment variable TINE_ENGINE is "mpi" or "mpi-or-local". */
@@ -580,9 +615,11 @@ typedef struct tine_pool_options {
      * with -EFAULT, and calls with channels or segments return -EOPNOTSUPP.
      */
     int engine;
+    /** What is to go wrong, for tests; NULL: nothing. With TINE_INLINE and with the engine MPI it is -EINVAL. */
+    const tine_faults *faults;
 } tine_pool_options;
 #define TINE_POOL_OPTIONS_INIT { sizeof(tine_pool_options), NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, \
-    0, NULL, NULL, NULL, 0, 0, 0, NULL, NULL, 0, NULL, 0, 0, 0 }
+    0, NULL, NULL, NULL, 0, 0, 0, NULL, NULL, 0, NULL, 0, 0, 0, NULL }
 
 /** Counters of a pool: see tine_pool_stats. */
 typedef struct tine_stats {
@@ -1641,7 +1678,7 @@ int tine_segment_receive(int socket, const tine_segment_options *options, tine_s
  */
 int tine_pool_share(tine_pool *pool, tine_segment *s, int64_t timeout_ns);
 
-/* ---- Heaps: the same for every heap, a pool's and one's own ---------------------------------------------------- */
+/* ---- Heaps: the calls for a pool's heap and for one in a segment ----------------------------------------------- */
 
 /** A heap: the one of a pool, or one of its own in a segment, for processes that have no pool in common. */
 typedef struct tine_heap tine_heap;
@@ -1705,8 +1742,7 @@ tine_heap *tine_pool_heap(tine_pool *pool);
 
 /**
  * The heap in which an address lies: a pool's, or one that tine_heap_create or tine_heap_attach has opened in this
- * process. So it tells for a pointer that was kept whether its heap is still open. A worker finds the heap of its
- * pool once it has called tine_task_pool.
+ * process. So it tells for a pointer that was kept whether its heap is still open.
  *
  * Parameters: address: any.
  * Returns the heap; NULL: the address lies in no heap that is open here.

@@ -36,7 +36,7 @@ fn serve(mut link: Serving) -> Result<()> {
         if let Some(frame) = frame {
             if taken_apart(&frame)?.0 == FrameKind::Bye {
                 pools.wait_until_closed();
-                return Ok(());
+                return link.leave();
             }
             pools.deal_with(&mut link, frame)?;
         }

@@ -13,6 +13,7 @@ const SUBJECTS: &[&str] = &[
     "errors",
     "start",
     "worker_options",
+    "faults",
     "transport",
     "pool",
     "stats_text",

@@ -9,6 +9,8 @@
 mod error {
     pub use tine::error::Code;
 }
+#[path = "model/condition.rs"]
+mod condition;
 #[path = "model/kernel.rs"]
 mod kernel;
 #[path = "model/prim.rs"]
@@ -17,6 +19,8 @@ mod prim;
 mod queue;
 #[path = "model/robust.rs"]
 mod robust;
+#[path = "model/rwlock.rs"]
+mod rwlock;
 #[path = "model/scenes.rs"]
 mod scenes;
 #[path = "../src/sync/mod.rs"]

@@ -19,9 +19,10 @@
  *   Errors      A call that fails throws tine::error, or what is derived from it, and changes nothing. With std::nothrow
  *               as its first argument the same call returns a tine::expected instead. Calls whose names begin with try_
  *               return false or an empty optional for what is merely not possible now, and throw for the rest.
+ *               With -fno-exceptions that is the way; a call that would throw writes its text and aborts.
  *   Timeouts    std::chrono durations, relative; tine::forever waits. In fields that end in _ns: tine::ns(5ms).
  *   Options     are tine.h's structs with their initialiser applied: tine::pool_options, submit_options, map_options,
- *               queue_options.
+ *               stream_options, queue_options, segment_options, channel_options, process_options.
  *   Ownership   Classes own what they have made and cannot be copied; what may go to workers says so.
  *   Threads     every call may be made from any thread unless its text says otherwise.
  *   Fork        a child of fork() may not use its parent's objects: calls give TINE_EFORKED.
@@ -31,6 +32,7 @@
 #ifndef TINE_HPP
 #define TINE_HPP
 
+#include "tine/channel.hpp"
 #include "tine/codec.hpp"
 #include "tine/error.hpp"
 #include "tine/function.hpp"
@@ -39,6 +41,9 @@
 #include "tine/map.hpp"
 #include "tine/memory.hpp"
 #include "tine/pool.hpp"
+#include "tine/process.hpp"
 #include "tine/queue.hpp"
+#include "tine/segment.hpp"
+#include "tine/stream.hpp"
 
 #endif /* TINE_HPP */

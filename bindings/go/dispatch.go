@@ -260,18 +260,28 @@ func (p *Pool) submit(ctx context.Context, w *work, parcel *parcel, options Task
 			return
 		}
 		if p.nested {
-			p.runHere(w, parcel, s)
+			if err := giving(options.Channel, w.what, task, func() bool { return p.runHere(w, parcel, s) }); err != nil {
+				refuse(err.(*Error))
+			}
 			p.leave()
 			return
 		}
 		place := p.open(s)
 		task.user = C.uintptr_t(place)
 		var answer C.tine_go_answer
-		leads := alone && ctx.Done() == nil && p.lead.TryLock()
+		leads := alone && ctx.Done() == nil && options.Channel == nil && p.lead.TryLock()
 		if leads {
 			answer = C.tine_go_call(p.inC(), *task, input, p.batchInC())
-		} else {
+		} else if options.Channel == nil {
 			answer = C.tine_go_submit(p.inC(), *task, input)
+		} else if err := giving(options.Channel, w.what, task, func() bool {
+			answer = C.tine_go_submit(p.inC(), *task, input)
+			return answer.code == 0
+		}); err != nil {
+			p.take(place)
+			p.leave()
+			refuse(err.(*Error))
+			return
 		}
 		if answer.code == 0 {
 			p.underWay.Add(1)
@@ -318,13 +328,26 @@ func (p *Pool) submit(ctx context.Context, w *work, parcel *parcel, options Task
 	}
 }
 
-// runHere submits a task of a worker's, which has run when tine_submit returns.
-func (p *core) runHere(w *work, parcel *parcel, s settler) {
+// giving has f submit a task with the end of a channel that goes with it, if there is one. f says whether it has.
+func giving(channel End, what string, task *C.tine_go_task, f func() bool) error {
+	if channel == nil {
+		f()
+		return nil
+	}
+	return channel.end().let(what, func(c *C.tine_channel) bool {
+		task.channel = C.uintptr_t(uintptr(unsafe.Pointer(c)))
+		return f()
+	})
+}
+
+// runHere submits a task of a worker's, which has run when tine_submit returns. Whether it was submitted.
+func (p *core) runHere(w *work, parcel *parcel, s settler) bool {
 	answer := C.tine_go_submit(p.inC(), parcel.task, unsafe.Pointer(unsafe.SliceData(parcel.input)))
 	r := (*C.tine_result)(C.calloc(1, C.sizeof_tine_result))
 	defer C.free(unsafe.Pointer(r))
 	code := answer.code
-	if code == 0 {
+	submitted := code == 0
+	if submitted {
 		code = C.tine_go_wait(p.pointer, answer.id, r)
 	}
 	if code != 0 {
@@ -333,10 +356,11 @@ func (p *core) runHere(w *work, parcel *parcel, s settler) {
 		err.Delivery = NotStarted
 		w.refused = err
 		w.settleWith(err)
-		return
+		return submitted
 	}
 	s.settle(r)
 	C.tine_result_release(p.pointer, r)
+	return true
 }
 
 // cancel cancels a task.

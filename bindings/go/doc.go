@@ -53,6 +53,6 @@
 //
 // # Threads
 //
-// Any number of goroutines may wait for futures without a thread for each. Of those that wait for the same Mutex,
+// Any number of goroutines may wait for futures, for messages of channels and for processes without a thread. Of those that wait for the same Mutex,
 // Semaphore, Event or Queue, one in each process waits with a thread; each that waits at a Barrier or for a Cond does.
 package tine

@@ -42,6 +42,9 @@ type TaskOptions struct {
 	// RoomTimeout is how long Submit waits while the pool's window is full; 0: until its context is done; negative: not
 	// at all, and it is ErrWouldBlock.
 	RoomTimeout time.Duration
+	// Channel is an end of a channel that the task is to have, by ChannelOf. It is given away once the task has been submitted. Not
+	// for items of maps.
+	Channel End
 }
 
 // Register makes f a function that workers can be asked to call. It has to be called before Main, in every process
@@ -105,7 +108,7 @@ func noRoom(length int) error {
 // must be laid out as it has them; see Layout. It panics as Register does.
 func Named[In, Out any](name string) Function[In, Out] {
 	if !isName(name) {
-		panic(fmt.Sprintf("tine: %q is no name of a function: 1 to 255 bytes, without zeros", name))
+		panic(fmt.Sprintf("tine: %q is not a function's name: 1 to 255 bytes, without zeros", name))
 	}
 	function := Function[In, Out]{shared: &shared[In, Out]{name: name, c: inC(name)}}
 	var err error

@@ -194,7 +194,7 @@ func (p *Pool) Submit(ctx context.Context, name string, input []byte) *Future[[]
 	if !isName(name) {
 		future := &Future[[]byte]{}
 		future.init(ctx, p, name)
-		future.refused = &Error{What: name, Code: ErrName, Message: "no name of a function", Delivery: NotStarted}
+		future.refused = &Error{What: name, Code: ErrName, Message: "not a function's name", Delivery: NotStarted}
 		future.settleWith(future.refused)
 		return future
 	}

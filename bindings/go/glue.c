@@ -165,6 +165,7 @@ tine_go_answer tine_go_submit(uintptr_t pool, tine_go_task task, const void *inp
     options.retries = task.retries;
     options.flags = task.flags;
     options.user = (void *)task.user;
+    options.channel = (tine_channel *)task.channel;
     if (!input && task.length)
         input = task.small;
     int code = tine_submit((tine_pool *)pool, NULL, input, task.length, &options, &id);
@@ -297,6 +298,29 @@ tine_go_answer tine_go_queue_create(tine_pool *pool, size_t messages, size_t byt
     options.capacity_bytes = bytes;
     int code = tine_queue_create(pool, &options, &queue);
     return (tine_go_answer){code, code ? text_of(&error) : NULL, 0, queue, 0};
+}
+
+tine_go_answer tine_go_process_start(tine_pool_options common, const char *name, const char *title, int detached,
+                                     tine_channel *channel, const void *input, size_t length)
+{
+    tine_error error = TINE_ERROR_INIT;
+    tine_process_options options = TINE_PROCESS_OPTIONS_INIT;
+    tine_process *process = NULL;
+    options.error = &error;
+    options.name = name;
+    options.start = common.start;
+    options.flags = common.flags | (detached ? TINE_DETACHED : 0);
+    options.title = title;
+    options.deadline_ns = common.deadline_ns;
+    options.grace_ns = common.grace_ns;
+    options.channel = channel;
+    options.worker = common.worker;
+    options.start_timeout_ns = common.start_timeout_ns;
+    options.worker_path = common.worker_path;
+    options.worker_arguments = common.worker_arguments;
+    options.preload = common.preload;
+    int code = tine_process_start(&options, NULL, input, length, &process);
+    return (tine_go_answer){code, code ? text_of(&error) : NULL, 0, process, 0};
 }
 
 void tine_go_end(int code)

@@ -38,6 +38,7 @@ typedef struct {
     size_t length;
     int64_t deadline_ns, queue_deadline_ns;
     uint32_t retries, flags;
+    uintptr_t channel;
     char small[TINE_GO_SMALL];
 } tine_go_task;
 
@@ -53,6 +54,9 @@ void tine_go_fail(tine_task *task, int code, const char *text);
 int tine_go_rwlock_probe(tine_rwlock *lock);
 int tine_go_once(tine_once *once, uintptr_t user, int64_t timeout_ns);
 tine_go_answer tine_go_queue_create(tine_pool *pool, size_t messages, size_t bytes);
+/* What a process has in common with a pool is said by a pool's options. */
+tine_go_answer tine_go_process_start(tine_pool_options common, const char *name, const char *title, int detached,
+                                     tine_channel *channel, const void *input, size_t length);
 _Noreturn void tine_go_end(int code);
 
 #endif

@@ -97,6 +97,9 @@ type Options struct {
 	// may have; Submit waits for room. 0: 1,048,576 tasks, and any number of bytes.
 	WindowTasks int
 	WindowBytes uint64
+
+	// Faults are what is to go wrong, for tests.
+	Faults Faults
 }
 
 // A Pool is a pool of worker processes. It is used from any number of goroutines; Close ends it, as does the garbage
@@ -226,7 +229,7 @@ func (o *Options) inC() (c C.tine_pool_options, free func(), err error) {
 	case start == StartDefault || start == StartSpawn:
 		c.start = C.TINE_START_SPAWN
 	default:
-		return c, free, invalid("pool", "Options.Start is %d, which is no start method", int(start))
+		return c, free, invalid("pool", "Options.Start is %d, which is not a start method", int(start))
 	}
 	if o.CoreFiles {
 		c.flags |= C.TINE_CORE_FILES
@@ -257,6 +260,9 @@ func (o *Options) inC() (c C.tine_pool_options, free func(), err error) {
 	c.heap_bytes = C.size_t(o.HeapBytes)
 	c.window_tasks = C.size_t(o.WindowTasks)
 	c.window_bytes = C.size_t(o.WindowBytes)
+	if c.faults = o.Faults.inC(); c.faults != nil {
+		strs = append(strs, unsafe.Pointer(c.faults))
+	}
 	list := func(lines []string) **C.char {
 		if len(lines) == 0 {
 			return nil

@@ -29,6 +29,8 @@ type task struct {
 	done chan struct{} // made when somebody asks for it
 	err  error
 	over bool
+	// Its end of a channel, if it has asked for that.
+	channel *channelEnd
 }
 
 type taskKey struct{}
@@ -100,7 +102,11 @@ func (t *task) finish() {
 	if t.err == nil {
 		t.end()
 	}
+	channel := t.channel
 	t.mu.Unlock()
+	if channel != nil {
+		channel.let("", func(*C.tine_channel) bool { return true }) // tine closes it
+	}
 }
 
 // output is room for the task's output; nil where there is none.

@@ -58,7 +58,7 @@ fn parse() -> Result<Command, lexopt::Error> {
             Value(value) if pid.is_none() => {
                 let text = value.string()?;
                 let number = text.parse().ok().filter(|pid| *pid > 0);
-                pid = Some(number.ok_or_else(|| format!("\"{text}\" is no process number"))?);
+                pid = Some(number.ok_or_else(|| format!("\"{text}\" is not a process number"))?);
             }
             other => return Err(other.unexpected()),
         }
@@ -71,7 +71,7 @@ fn parse() -> Result<Command, lexopt::Error> {
         }
         (Some("top"), Some(_)) => Err("--json and --once exclude each other".into()),
         (Some("top"), None) => Err("top takes the number of a process".into()),
-        (Some(other), _) => Err(format!("\"{other}\" is no command of tine's").into()),
+        (Some(other), _) => Err(format!("\"{other}\" is not a command of tine's").into()),
         (None, _) => Err("a command is missing".into()),
     }
 }

@@ -75,10 +75,10 @@ impl Channel {
     pub fn attach(fd: RawFd, options: &ChannelOptions) -> Result<Channel> {
         reserve::suffices()?;
         if !socket::is_connected_unix(fd)? {
-            return Err(Error::invalid(format!("descriptor {fd} is no end of a channel")));
+            return Err(Error::invalid(format!("descriptor {fd} is not an end of a channel")));
         }
         packet::check_first(fd).map_err(|error| match -error.code().0 {
-            libc::EBADMSG => Error::invalid(format!("descriptor {fd} carries something else than a channel")),
+            libc::EBADMSG => Error::invalid(format!("descriptor {fd} is a socket, but not a channel's")),
             _ => error,
         })?;
         Channel::of(fd::duplicate(fd)?, options)
@@ -108,7 +108,9 @@ impl Channel {
     /// What gives the end away; this one stays here until it is dropped. What a task has the use of is not the task's to give.
     pub fn share_end(&self) -> Result<End> {
         if self.lent {
-            return Err(Error::invalid("the end of the channel is the calling task's, until it returns"));
+            return Err(Error::invalid(
+                "this end of the channel is the running task's until the task returns",
+            ));
         }
         reserve::suffices()?;
         let socket = Guarded::new(fd::duplicate(self.descriptor()?)?);
@@ -156,7 +158,7 @@ impl Channel {
     pub fn send_fd(&self, fd: RawFd, timeout: Timeout) -> Result<()> {
         let sent = self.put(Header { kind: PacketKind::Descriptor, length: 0 }, &[], Some(fd), timeout);
         sent.map_err(|error| match -error.code().0 {
-            libc::EBADF => Error::errno(libc::EBADF, format!("{fd} is no descriptor")),
+            libc::EBADF => Error::errno(libc::EBADF, format!("descriptor {fd} is not open")),
             _ => error,
         })
     }
@@ -185,7 +187,7 @@ impl Channel {
             let (first, seen) = self.first(timeout, &mut deadline)?;
             let length = first.header.length;
             if first.header.kind == PacketKind::Descriptor {
-                return Err(Error::errno(libc::ENOMSG, "the next is a descriptor, not a message"));
+                return Err(Error::errno(libc::ENOMSG, "what comes next is a descriptor, not a message"));
             }
             if length > room.len() {
                 return Ok(Received::TooLong(length));
@@ -218,7 +220,9 @@ impl Channel {
                         return Ok(fd);
                     }
                 }
-                _ => return Err(Error::errno(libc::ENOMSG, "the next is a message, not a descriptor")),
+                _ => {
+                    return Err(Error::errno(libc::ENOMSG, "what comes next is a message, not a descriptor"));
+                }
             }
         }
     }

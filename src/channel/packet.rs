@@ -49,7 +49,10 @@ impl Header {
             return Err(not_ours());
         }
         if number(4) != VERSION {
-            let text = format!("the other end speaks version {} of a channel; here {VERSION}", number(4));
+            let text = format!(
+                "the other end of the channel has version {} of its messages; this one has {VERSION}",
+                number(4)
+            );
             return Err(Error::new(Code::VERSION, text));
         }
         let kinds = [PacketKind::Short, PacketKind::Long, PacketKind::Descriptor];

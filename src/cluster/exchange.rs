@@ -13,6 +13,7 @@
 use super::hello::Hello;
 use super::peer::{Frame, Peer, body_of};
 use super::transport::Transport;
+use super::witness::{Book, Witness};
 use super::{FrameKind, Hand};
 use crate::error::{Code, Error, Result};
 use crate::sys::clock::{Deadline, now_ns};
@@ -59,6 +60,7 @@ pub(crate) struct Exchange {
     next_number: AtomicU64,
     /// The process ends. Release and Acquire with the bell.
     leaving: AtomicBool,
+    witness: Arc<Witness>,
 }
 
 impl std::fmt::Debug for Exchange {
@@ -88,6 +90,11 @@ impl Exchange {
         self.next_number.fetch_add(1, Ordering::Relaxed)
     }
 
+    /// Where the pool of this number writes down what becomes of its tasks.
+    pub(crate) fn book(&self, number: u64) -> Book {
+        Book::new(&self.witness, number)
+    }
+
     /// From now on the nodes' frames about this pool go there.
     pub(crate) fn introduce(&self, number: u64, hand: Weak<dyn Hand>) {
         lock(&self.hands).push((number, hand));
@@ -113,6 +120,7 @@ impl Exchange {
 
     /// Has the thread take its leave of the nodes.
     pub(crate) fn leave(&self) {
+        self.witness.leave();
         self.leaving.store(true, Ordering::Release);
         self.ring();
     }
@@ -135,6 +143,8 @@ impl Exchange {
 struct Node {
     peer: Peer,
     lost: bool,
+    /// It has said goodbye: nothing more comes from there.
+    left: bool,
     /// When it last said something, or had nothing to answer.
     heard_ns: u64,
     pinged: bool,
@@ -162,8 +172,9 @@ fn timeout_ns() -> Result<u64> {
 }
 
 /// Says hello to all nodes and hears who they are.
-pub(crate) fn meet(transport: Transport, ranks: usize) -> Result<Talk> {
+pub(crate) fn meet(transport: Transport, ranks: usize, witness: Arc<Witness>) -> Result<Talk> {
     let timeout_ns = timeout_ns()?;
+    witness.check_report()?;
     let own = Hello::own()?;
     let mut peers: Vec<Peer> = (1..ranks).map(Peer::new).collect();
     let mut hellos: Vec<Option<Hello>> = vec![None; peers.len()];
@@ -206,9 +217,10 @@ pub(crate) fn meet(transport: Transport, ranks: usize) -> Result<Talk> {
         hands: Mutex::default(),
         next_number: AtomicU64::new(1),
         leaving: AtomicBool::new(false),
+        witness,
     };
     let now = now_ns();
-    let node = |peer| Node { peer, lost: false, heard_ns: now, pinged: false };
+    let node = |peer| Node { peer, lost: false, left: false, heard_ns: now, pinged: false };
     Ok(Talk {
         transport,
         exchange: Arc::new(exchange),
@@ -259,26 +271,38 @@ impl Talk {
 
     /// Sends and receives what there is; whether there was anything.
     fn step(&mut self) -> bool {
+        let hands = self.exchange.hands();
+        let any = self.collect(&hands);
+        any | self.move_on(&hands)
+    }
+
+    /// Takes over what others want sent; whether there was anything.
+    fn collect(&mut self, hands: &[(u64, Arc<dyn Hand>)]) -> bool {
         let mut any = false;
         self.unfetched |= self.exchange.bell.swap(QUIET, Ordering::AcqRel) == NEWS;
         for (node, frame) in std::mem::take(&mut *lock(&self.exchange.posted)) {
             any = true;
             self.nodes[node].peer.post(frame);
         }
-        let hands = self.exchange.hands();
         for at in 0..if std::mem::take(&mut self.unfetched) { self.nodes.len() } else { 0 } {
             // One frame at a time: what comes meanwhile goes together in the next one.
             if self.nodes[at].lost || self.nodes[at].peer.is_sending() {
                 self.unfetched |= !self.nodes[at].lost;
                 continue;
             }
-            for (_, hand) in &hands {
+            for (_, hand) in hands {
                 if let Some(frame) = hand.take_frame(at) {
                     any = true;
                     self.nodes[at].peer.post(frame);
                 }
             }
         }
+        any
+    }
+
+    /// Sends what has been taken over, and receives what there is; whether there was anything.
+    fn move_on(&mut self, hands: &[(u64, Arc<dyn Hand>)]) -> bool {
+        let mut any = false;
         for at in 0..self.nodes.len() {
             if self.nodes[at].lost {
                 continue;
@@ -294,7 +318,7 @@ impl Talk {
                 Err(error) => self.lose(at, &error),
             }
         }
-        any | self.receive(&hands)
+        any | self.receive(hands)
     }
 
     fn receive(&mut self, hands: &[(u64, Arc<dyn Hand>)]) -> bool {
@@ -313,6 +337,7 @@ impl Talk {
             Ok(None) => return true,
             Ok(Some(_)) if node.lost => return true,
             Ok(Some(frame)) => taken_apart(&frame).and_then(|(kind, number, mut body)| {
+                node.left |= kind == FrameKind::Bye;
                 match hands.iter().find(|(known, _)| *known == number) {
                     Some((_, hand)) => {
                         self.unfetched = true;
@@ -374,18 +399,21 @@ impl Talk {
         self.exchange.hands().iter().for_each(|(_, hand)| hand.has_lost(at, &error));
     }
 
-    /// The process ends.
+    /// The process ends. Nothing is sent after the goodbye, and all is received up to the node's: messages that nobody has received make an
+    /// MPI library complain.
     fn take_leave(&mut self) {
+        let hands = self.exchange.hands();
+        self.collect(&hands);
         for node in self.nodes.iter_mut().filter(|node| !node.lost) {
             node.peer.post(Frame::new(FrameKind::Bye, 0).finish());
         }
         let until = Deadline::after(self.timeout_ns);
-        while self.nodes.iter().any(|node| !node.lost && node.peer.is_sending()) && !until.passed() {
-            if !self.step() {
+        while self.nodes.iter().any(|node| !node.lost && !node.left) && !until.passed() {
+            if !self.move_on(&hands) {
                 std::thread::yield_now();
             }
         }
-        if self.nodes.iter().any(|node| node.lost) {
+        if self.nodes.iter().any(|node| node.lost || !node.left) {
             // To finalize waits for all of them.
             self.transport.abort(1);
         }

@@ -7,6 +7,7 @@ pub(crate) mod node;
 pub(crate) mod peer;
 pub(crate) mod start;
 pub(crate) mod transport;
+pub(crate) mod witness;
 
 use crate::error::Result;
 use crate::task::wire::Reader;
@@ -35,7 +36,7 @@ pub(crate) enum FrameKind {
     /// To a node that has not been heard of; the answer.
     Ping = 9,
     Pong = 10,
-    /// To a node: it is to end.
+    /// To a node: it is to end; the answer, the last frame.
     Bye = 11,
 }
 

@@ -1,7 +1,8 @@
 //! A node's side: its one peer, rank 0.
 
+use super::FrameKind;
 use super::hello::Hello;
-use super::peer::Peer;
+use super::peer::{Frame, Peer};
 use super::transport::Transport;
 use crate::error::Result;
 
@@ -20,6 +21,17 @@ impl Serving {
 
     pub(crate) fn post(&mut self, frame: Vec<u8>) {
         self.peer.post(frame);
+    }
+
+    /// Says goodbye, and sees it off with all that is before it.
+    pub(crate) fn leave(&mut self) -> Result<()> {
+        self.post(Frame::new(FrameKind::Bye, 0).finish());
+        while self.is_sending() {
+            if !self.flush()? {
+                std::thread::yield_now();
+            }
+        }
+        Ok(())
     }
 
     /// Whether something is on its way to rank 0.

@@ -3,6 +3,7 @@
 use super::exchange::{Exchange, meet};
 use super::node::Serving;
 use super::transport::{self, Transport};
+use super::witness::Witness;
 use crate::error::{Code, Error, Result};
 use crate::sys::log::{self, Level};
 use crate::sys::thread::Thread;
@@ -71,10 +72,11 @@ fn find_transport() -> Result<Option<Transport>> {
 type Came = Mutex<Option<Result<Arc<Exchange>>>>;
 
 fn join(transport: Transport, serve: Serve) -> Result<()> {
+    let witness = Arc::new(Witness::start()?);
     let came: Arc<(Came, Condvar)> = Arc::default();
     let tell = Arc::clone(&came);
     let thread = Thread::start(c"tine-mpi", 0, move || {
-        let ran = catch_unwind(AssertUnwindSafe(|| be_what_was_started(transport, serve, &tell)));
+        let ran = catch_unwind(AssertUnwindSafe(|| be_what_was_started(transport, serve, witness, &tell)));
         if ran.is_err() {
             // Nobody would settle anything any more.
             transport.abort(1);
@@ -93,14 +95,14 @@ fn join(transport: Transport, serve: Serve) -> Result<()> {
     Ok(())
 }
 
-fn be_what_was_started(transport: Transport, serve: Serve, came: &(Came, Condvar)) {
+fn be_what_was_started(transport: Transport, serve: Serve, witness: Arc<Witness>, came: &(Came, Condvar)) {
     let tell = |what| {
         *came.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(what);
         came.1.notify_all();
     };
     match transport.start() {
         Err(error) => tell(Err(error)),
-        Ok((0, ranks)) => match meet(transport, ranks) {
+        Ok((0, ranks)) => match meet(transport, ranks, witness) {
             Err(error) => {
                 log::say(Level::Error, &format!("tine: {}\n", error.text()));
                 tell(Err(error));
@@ -112,6 +114,7 @@ fn be_what_was_started(transport: Transport, serve: Serve, came: &(Came, Condvar
             }
         },
         Ok((rank, _)) => {
+            drop(witness); // What becomes of tasks is known at rank 0.
             let served = Serving::new(transport).and_then(serve).and_then(|()| transport.stop());
             if let Err(error) = served {
                 log::say(Level::Error, &format!("tine: rank {rank} on {}: {}\n", host::name(), error.text()));
@@ -142,5 +145,5 @@ pub(crate) fn not_started() -> Error {
         None => "libtine-mpi is not linked, and TINE_ENGINE does not ask for it",
         Some(_) => "the program was not started by mpirun, or has not called tine_init",
     };
-    Error::new(Code::errno(libc::ENODEV), format!("there is no engine MPI: {why}"))
+    Error::new(Code::errno(libc::ENODEV), format!("TINE_ENGINE_MPI is not available: {why}"))
 }

@@ -54,43 +54,10 @@ impl Family {
     }
 
     pub(super) fn take(&mut self, message: Message, epoll: &Epoll) -> Result<()> {
-        let [slot, generation, third, fourth, fifth, sixth, seventh] = message.words;
+        let [slot, generation, third, ..] = message.words;
         match message.kind {
-            MessageKind::Ready => {
-                // Now, while the host waits for its workers anyway, and before any of them can have been killed.
-                self.oom_kills.get_or_insert_with(limits::oom_kills);
-                let Some(link) = &mut self.link else { return Ok(()) };
-                if let Some(pidfd) = &link.pidfd {
-                    epoll.remove(pidfd.as_raw_fd());
-                }
-                let tables = link.is_up(message).and_then(|tables| {
-                    link.pidfd.as_ref().map_or(Ok(()), |pidfd| epoll.add(pidfd.as_raw_fd(), SUPERVISOR))?;
-                    Ok(tables)
-                });
-                if let (Ok(tables), Some(page)) = (&tables, &self.page) {
-                    page.show_tables(tables);
-                }
-                match (tables, &mut self.callees) {
-                    (Ok(tables), Some(callees)) => callees.set_tables(tables),
-                    (Ok(tables), callees @ None) => *callees = Some(Callees::new(tables)),
-                    (Err(error), _) => {
-                        link.up = false;
-                        self.lose_supervisor(epoll, Some(error));
-                    }
-                }
-            }
-            MessageKind::Born => {
-                let Some(link) = &mut self.link else { return Ok(()) };
-                let born = link.is_born(message);
-                if let Some(pidfd) = &link.pidfd {
-                    // Where that cannot be, the end of its socket says when it has ended, and soon `Ready` comes.
-                    let _ = epoll.add(pidfd.as_raw_fd(), SUPERVISOR);
-                }
-                if let Err(errno) = born {
-                    self.drop_link(epoll);
-                    self.could_not_start(self.no_supervisor(errno));
-                }
-            }
+            MessageKind::Ready => self.supervisor_is_ready(message, epoll),
+            MessageKind::Born => self.supervisor_is_born(message, epoll),
             MessageKind::Gone => {
                 if let Some(link) = &mut self.link {
                     link.gone = Some(Ended::from_status(0, slot as i32));
@@ -115,25 +82,67 @@ impl Family {
                     self.could_not_start(error);
                 }
             }
-            MessageKind::Exited => {
-                let wire::How { signal, code, late } = wire::How::from_word(third);
-                let mut death = Death::new(fifth as i32, signal, code, fourth);
-                (death.user_ns, death.system_ns, death.late) = (sixth, seventh, late);
-                if let Some(said) = message.fds.first().and_then(|fd| wire::from_memfd(fd).ok()) {
-                    death.set_output(said);
-                }
-                if signal == libc::SIGKILL {
-                    let kills = limits::oom_kills();
-                    let before = self.oom_kills.replace(kills);
-                    death.out_of_memory = i32::from(before.is_some_and(|before| kills > before));
-                }
-                if self.member(slot, generation).is_some() {
-                    self.ended(slot as usize, death);
-                }
-            }
+            MessageKind::Exited => self.worker_has_exited(message),
             other => return Err(Error::errno(libc::EPROTO, format!("an unexpected message, {other:?}"))),
         }
         Ok(())
+    }
+
+    /// The supervisor serves: its functions are known from here on.
+    fn supervisor_is_ready(&mut self, message: Message, epoll: &Epoll) {
+        // Now, while the host waits for its workers anyway, and before any of them can have been killed.
+        self.oom_kills.get_or_insert_with(limits::oom_kills);
+        let Some(link) = &mut self.link else { return };
+        if let Some(pidfd) = &link.pidfd {
+            epoll.remove(pidfd.as_raw_fd());
+        }
+        let tables = link.is_up(message).and_then(|tables| {
+            link.pidfd.as_ref().map_or(Ok(()), |pidfd| epoll.add(pidfd.as_raw_fd(), SUPERVISOR))?;
+            Ok(tables)
+        });
+        if let (Ok(tables), Some(page)) = (&tables, &self.page) {
+            page.show_tables(tables);
+        }
+        match (tables, &mut self.callees) {
+            (Ok(tables), Some(callees)) => callees.set_tables(tables),
+            (Ok(tables), callees @ None) => *callees = Some(Callees::new(tables)),
+            (Err(error), _) => {
+                link.up = false;
+                self.lose_supervisor(epoll, Some(error));
+            }
+        }
+    }
+
+    /// The supervisor's process is there, or could not be made.
+    fn supervisor_is_born(&mut self, message: Message, epoll: &Epoll) {
+        let Some(link) = &mut self.link else { return };
+        let born = link.is_born(message);
+        if let Some(pidfd) = &link.pidfd {
+            // Where that cannot be, the end of its socket says when it has ended, and soon `Ready` comes.
+            let _ = epoll.add(pidfd.as_raw_fd(), SUPERVISOR);
+        }
+        if let Err(errno) = born {
+            self.drop_link(epoll);
+            self.could_not_start(self.no_supervisor(errno));
+        }
+    }
+
+    fn worker_has_exited(&mut self, message: Message) {
+        let [slot, generation, third, fourth, fifth, sixth, seventh] = message.words;
+        let wire::How { signal, code, late } = wire::How::from_word(third);
+        let mut death = Death::new(fifth as i32, signal, code, fourth);
+        (death.user_ns, death.system_ns, death.late) = (sixth, seventh, late);
+        if let Some(said) = message.fds.first().and_then(|fd| wire::from_memfd(fd).ok()) {
+            death.set_output(said);
+        }
+        if signal == libc::SIGKILL {
+            let kills = limits::oom_kills();
+            let before = self.oom_kills.replace(kills);
+            death.out_of_memory = i32::from(before.is_some_and(|before| kills > before));
+        }
+        if self.member(slot, generation).is_some() {
+            self.ended(slot as usize, death);
+        }
     }
 
     /// The member that a message is about, if it is still about the same process.

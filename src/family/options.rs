@@ -88,7 +88,7 @@ impl WorkerOptions<'_> {
             return Err(Error::invalid(text));
         }
         if self.heap_bytes > 1 << 46 {
-            let text = format!("heap_bytes is {}, more than there is address space for", self.heap_bytes);
+            let text = format!("heap_bytes is {}, more than an address space has", self.heap_bytes);
             return Err(Error::errno(libc::ENOMEM, text));
         }
         if self.start == StartMethod::Fork && self.worker_path.is_some() {
@@ -154,7 +154,9 @@ impl WorkerOptions<'_> {
             return Err(Error::invalid(text));
         }
         if let Some(number) = self.processors.iter().find(|number| **number > MAX_PROCESSOR) {
-            return Err(Error::invalid(format!("there is no processor {number}")));
+            return Err(Error::invalid(format!(
+                "processors has {number}, which is not a processor of this machine"
+            )));
         }
         let given = match self.processors {
             [] => limits::processors(),

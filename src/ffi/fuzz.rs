@@ -2,6 +2,7 @@
 
 use super::channel::tine_channel_options;
 use super::errors::tine_error;
+use super::faults::tine_faults;
 use super::heap::tine_heap_options;
 use super::map::tine_map_options;
 use super::options::{Extensible, check, fill, read, zero};
@@ -62,7 +63,7 @@ fn entry(memory: &Fenced, input: &[u8]) {
     let Some((which, rest)) = input.split_first() else { return };
     let Some((size, content)) = rest.split_at_checked(4) else { return };
     let size = i32::from_ne_bytes(size.try_into().unwrap()) as isize as usize;
-    const TYPES: [fn(&Fenced, usize, &[u8]); 12] = [
+    const TYPES: [fn(&Fenced, usize, &[u8]); 13] = [
         one::<tine_error>,
         one::<tine_channel_options>,
         one::<tine_heap_options>,
@@ -75,6 +76,7 @@ fn entry(memory: &Fenced, input: &[u8]) {
         one::<tine_submit_options>,
         one::<tine_result>,
         one::<tine_worker_options>,
+        one::<tine_faults>,
     ];
     TYPES[usize::from(*which) % TYPES.len()](memory, size, content);
 }

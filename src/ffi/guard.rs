@@ -91,7 +91,9 @@ pub(crate) unsafe fn bytes<'a>(pointer: *const u8, length: usize, name: &'static
         return Err(Error::invalid(format!("{name} is NULL but its length is {length}")));
     }
     if length > isize::MAX as usize {
-        return Err(Error::invalid(format!("{name} has a length of {length}, more than there is memory")));
+        return Err(Error::invalid(format!(
+            "{name} has a length of {length}, more than an address space has"
+        )));
     }
     // SAFETY: `pointer` is not null, so by the contract above `length` bytes can be read for `'a`. The length is one
     // that a slice may have: that was checked.

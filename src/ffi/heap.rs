@@ -1,4 +1,4 @@
-//! Heaps: the same for every heap, a pool's and one's own
+//! Heaps: the calls for a pool's heap and for one in a segment
 
 mod blocks;
 
@@ -16,6 +16,7 @@ use crate::ffi::segment::{get as segment, tine_segment};
 use crate::heap::Heap;
 use crate::heap::own::OwnHeap;
 use crate::heap::segment::Segment;
+use crate::pool::Faults;
 use crate::queue::{self, Known};
 use crate::sys::{fork, reserve};
 use crate::worker::Worker;
@@ -30,6 +31,9 @@ pub struct tine_heap {
     heap: NonNull<Heap>,
     /// The only process that may use it.
     pid: i32,
+    /// The same; nobody where each allocation is to be looked at, because some are to fail.
+    quick_pid: i32,
+    faults: Faults,
     of: Of,
     /// A language binding's own. AcqRel: who sees it sees what it points to.
     tag: AtomicPtr<c_void>,
@@ -115,8 +119,7 @@ pub unsafe extern "C" fn tine_pool_heap(pool: *mut tine_pool) -> *mut tine_heap 
 }
 
 /// The heap in which an address lies: a pool's, or one that tine_heap_create or tine_heap_attach has opened in this
-/// process. So it tells for a pointer that was kept whether its heap is still open. A worker finds the heap of its
-/// pool once it has called tine_task_pool.
+/// process. So it tells for a pointer that was kept whether its heap is still open.
 ///
 /// Parameters: address: any.
 /// Returns the heap; NULL: the address lies in no heap that is open here.
@@ -125,7 +128,15 @@ pub unsafe extern "C" fn tine_pool_heap(pool: *mut tine_pool) -> *mut tine_heap 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_heap_find(address: *const c_void) -> *mut tine_heap {
     guard_value(std::ptr::null_mut(), || {
-        std::ptr::with_exposed_provenance_mut(queue::handle_at(address.addr()))
+        let handle = || std::ptr::with_exposed_provenance_mut::<tine_heap>(queue::handle_at(address.addr()));
+        let found = handle();
+        if !found.is_null() {
+            return found;
+        }
+        // A worker's has no handle before somebody asks for it.
+        let Some(worker) = Worker::here() else { return found };
+        tine_pool::of_worker(worker);
+        handle()
     })
 }
 
@@ -363,30 +374,38 @@ pub unsafe extern "C" fn tine_heap_processes(
     guard(|| {
         let visit = visit.ok_or_else(|| Error::invalid("visit is NULL"))?;
         // SAFETY: `heap` is NULL, or a heap that is neither closed nor of a destroyed pool, as the header asks.
-        let all: Vec<_> = match unsafe { of(heap) }? {
-            // SAFETY: a host's heap holds the pool that it lies in (`belongs_to`), so that pool has not been
-            // destroyed.
-            Of::Host(pool) => unsafe { host(*pool) }?.heap_usage()?,
-            Of::Worker => return Err(Code::WORKER.into()),
-            Of::Segment(own) => own.processes()?,
-        };
-        for one in &all {
-            let usage = tine_heap_usage {
-                size: size_of::<tine_heap_usage>(),
-                pid: one.pid,
-                alive: c_int::from(one.alive),
-                bytes: one.usage.bytes,
-                blocks: one.usage.blocks,
-            };
+        let all = unsafe { usage_of(heap) }?;
+        for usage in &all {
             // SAFETY: a function of this type was given to be called with `user`, on this thread. `usage` lives until
             // it has returned.
-            let rc = unsafe { visit(&usage, user) };
+            let rc = unsafe { visit(usage, user) };
             if rc != 0 {
                 return Ok(rc);
             }
         }
         Ok(all.len() as c_int)
     })
+}
+
+/// What each process has in a heap.
+///
+/// # Safety
+/// `heap` is null, or a heap that is neither closed nor of a destroyed pool.
+unsafe fn usage_of(heap: *mut tine_heap) -> Result<Vec<tine_heap_usage>> {
+    // SAFETY: `of` asks of `heap` what this function asks.
+    let all: Vec<_> = match unsafe { of(heap) }? {
+        // SAFETY: a host's heap holds the pool that it lies in (`belongs_to`), so that pool has not been destroyed.
+        Of::Host(pool) => unsafe { host(*pool) }?.heap_usage()?,
+        Of::Worker => return Err(Code::WORKER.into()),
+        Of::Segment(own) => own.processes()?,
+    };
+    reserve::collect(all.iter().map(|one| tine_heap_usage {
+        size: size_of::<tine_heap_usage>(),
+        pid: one.pid,
+        alive: c_int::from(one.alive),
+        bytes: one.usage.bytes,
+        blocks: one.usage.blocks,
+    }))
 }
 
 /// Lists the blocks that a process had when it died or closed the heap, and that nobody has freed since.
@@ -473,15 +492,24 @@ pub unsafe extern "C" fn tine_heap_trim(heap: *mut tine_heap) -> c_int {
     })
 }
 
+/// No process's number.
+const NOBODY: i32 = -1;
+
 impl tine_heap {
+    /// Whether the options of its pool want the allocation that is asked for to fail.
+    fn fails_allocation(&self) -> bool {
+        // SAFETY: what `heap` points to lives as long as this: see the field.
+        self.faults.fails_allocation(unsafe { self.heap.as_ref() }.counts())
+    }
+
+    fn new(heap: &Heap, pid: i32, of: Of, faults: Faults) -> tine_heap {
+        let quick_pid = if faults.fail_alloc == 0 { pid } else { NOBODY };
+        tine_heap { heap: NonNull::from(heap), pid, quick_pid, faults, of, tag: AtomicPtr::default() }
+    }
+
     /// A pool's, in the host; whose is said by `belongs_to`.
-    pub(crate) fn of_host(heap: &Heap) -> tine_heap {
-        tine_heap {
-            heap: NonNull::from(heap),
-            pid: fork::pid(),
-            of: Of::Host(std::ptr::null_mut()),
-            tag: AtomicPtr::default(),
-        }
+    pub(crate) fn of_host(heap: &Heap, faults: Faults) -> tine_heap {
+        tine_heap::new(heap, fork::pid(), Of::Host(std::ptr::null_mut()), faults)
     }
 
     pub(crate) fn belongs_to(&mut self, pool: *mut tine_pool) {
@@ -490,16 +518,12 @@ impl tine_heap {
 
     /// The same, as tasks see it that run in the host.
     pub(crate) fn of_task(heap: &Heap) -> tine_heap {
-        tine_heap { heap: NonNull::from(heap), pid: fork::pid(), of: Of::Worker, tag: AtomicPtr::default() }
+        tine_heap::new(heap, fork::pid(), Of::Worker, Faults::default())
     }
 
     pub(crate) fn of_worker(worker: &'static Worker) -> tine_heap {
-        tine_heap {
-            heap: NonNull::from(worker.own_heap()),
-            pid: worker.pid(),
-            of: Of::Worker,
-            tag: AtomicPtr::default(),
-        }
+        let faults = worker.faults().unwrap_or_default();
+        tine_heap::new(worker.own_heap(), worker.pid(), Of::Worker, faults)
     }
 }
 
@@ -530,9 +554,9 @@ unsafe fn make(
         reserve::suffices()?;
         let place = queue::Place::for_heap()?;
         let own = Box::new(body(segment)?);
-        let heap = NonNull::from(&**own.heap());
+        let heap = Arc::clone(own.heap());
         place.know(Known::Mapped(Arc::downgrade(own.heap())));
-        let made = tine_heap { heap, pid: fork::pid(), of: Of::Segment(own), tag: AtomicPtr::default() };
+        let made = tine_heap::new(&heap, fork::pid(), Of::Segment(own), Faults::default());
         let made = Box::into_raw(Box::new(made));
         // SAFETY: `made` has just left its box, so it stays where it is until it is closed.
         unsafe { name(made) };

@@ -148,7 +148,7 @@ pub unsafe extern "C" fn tine_for(
                 return Err(Error::invalid(text));
             };
             if options.is_some_and(|options| !options.name.is_null()) {
-                return Err(Error::invalid("a loop's function cannot be given by .name"));
+                return Err(Error::invalid(".name is given, but a loop's function has to be a pointer"));
             }
             if let Some(bytes) = options.map(|options| options.chunk_bytes).filter(|bytes| *bytes != 0) {
                 let text = format!("chunk_bytes is {bytes}, but the items of a loop have no bytes");
@@ -193,7 +193,7 @@ unsafe fn run(
             TINE_SCHEDULE_MEASURED => Schedule::Measured,
             TINE_SCHEDULE_STATIC => Schedule::Static,
             TINE_SCHEDULE_GUIDED => Schedule::Guided,
-            other => return Err(Error::invalid(format!("schedule is {other}, which is none"))),
+            other => return Err(Error::invalid(format!("schedule is {other}, which is not a schedule"))),
         },
         chunk_bytes: options.chunk_bytes,
         stop_on_failure: options.flags & TINE_STOP_ON_FAILURE != 0,

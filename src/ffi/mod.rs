@@ -9,6 +9,7 @@
 pub mod channel;
 pub mod death;
 pub mod errors;
+pub mod faults;
 #[cfg(test)]
 mod fuzz;
 pub(crate) mod guard;

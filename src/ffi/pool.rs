@@ -2,6 +2,7 @@
 
 use crate::error::{Code, Error, Result};
 use crate::ffi::errors::{TINE_INTERRUPTIBLE, tine_error};
+use crate::ffi::faults::tine_faults;
 use crate::ffi::guard::{Out, bytes, deadline, duration, flags, guard, guard_end, optional_str};
 use crate::ffi::heap::{self, tine_heap};
 use crate::ffi::options::{self, extensible};
@@ -11,7 +12,7 @@ use crate::ffi::transport::{
 };
 use crate::ffi::worker_options::{start, tine_worker_options};
 use crate::heap::Heap;
-use crate::pool::{Engine, Pool, PoolOptions};
+use crate::pool::{Engine, Faults, Pool, PoolOptions};
 use crate::sys::clock::Timeout;
 use crate::task::function::Function;
 use crate::worker::Worker;
@@ -155,6 +156,8 @@ pub struct tine_pool_options {
     /// use. Inputs and outputs travel as bytes there. So an input with an address of the pool's heap in it is refused
     /// with -EFAULT, and calls with channels or segments return -EOPNOTSUPP.
     pub engine: c_int,
+    /// What is to go wrong, for tests; NULL: nothing. With TINE_INLINE and with the engine MPI it is -EINVAL.
+    pub faults: *const tine_faults,
 }
 
 extensible!(tine_pool_options: Options);
@@ -207,7 +210,7 @@ impl tine_pool {
         }
     }
 
-    fn of_worker(worker: &'static Worker) -> *mut tine_pool {
+    pub(crate) fn of_worker(worker: &'static Worker) -> *mut tine_pool {
         use once_cell::sync::OnceCell;
         static POOL: OnceCell<tine_pool> = OnceCell::new();
         let make = || {
@@ -319,10 +322,9 @@ pub(crate) unsafe fn function<'a>(address: *const c_void, name: *const c_char) -
     // SAFETY: `optional_str` asks of `name` what this function asks.
     match (address.is_null(), unsafe { optional_str(name) }) {
         (false, None) => Ok(Function::Pointer(address)),
-        (true, Some(name)) => name
-            .to_str()
-            .map(Function::Name)
-            .map_err(|_| Error::new(Code::NAME, "the function's name is not UTF-8")),
+        (true, Some(name)) => {
+            name.to_str().map(Function::Name).map_err(|_| Error::new(Code::NAME, "name is not UTF-8"))
+        }
         (true, None) => Err(Error::new(Code::FUNCTION, "fn is NULL and there is no .name")),
         (false, Some(_)) => Err(Error::invalid("both fn and .name are given")),
     }
@@ -344,6 +346,8 @@ impl tine_pool_options {
         if self.initializer.is_none() && !input.is_empty() {
             return Err(Error::invalid("initializer_input is given without an initializer"));
         }
+        // SAFETY: by the contract above `.faults` is null or as long as its `.size` says.
+        let faults = unsafe { options::read(self.faults) }?;
         Ok(PoolOptions {
             worker,
             workers: self.workers,
@@ -369,8 +373,9 @@ impl tine_pool_options {
                 TINE_ENGINE_LOCAL => Engine::Local,
                 TINE_ENGINE_MPI => Engine::Mpi,
                 TINE_ENGINE_MPI_OR_LOCAL => Engine::MpiOrLocal,
-                other => return Err(Error::invalid(format!("engine is {other}, which is none"))),
+                other => return Err(Error::invalid(format!("engine is {other}, which is not an engine"))),
             },
+            faults: faults.map_or(Ok(Faults::default()), |faults| faults.core())?,
         })
     }
 }
@@ -415,7 +420,7 @@ unsafe fn create(options: Option<&tine_pool_options>, out: *mut *mut tine_pool) 
         None => PoolOptions::default(),
     };
     let core = Pool::new(&options)?;
-    let heap = tine_heap::of_host(core.heap()?);
+    let heap = tine_heap::of_host(core.heap()?, options.faults);
     let pointer = Box::into_raw(Box::new(tine_pool { kind: PoolKind::Host(core), heap, nested: None }));
     // SAFETY: `pointer` has just left its box and nobody else has it, so this is the only use of the pool. It stays
     // where it is until it is destroyed.

@@ -1,9 +1,9 @@
 //! Counters as text
 
-use crate::error::{Code, Error};
-use crate::ffi::guard::{guard, optional_str, slice};
+use crate::error::{Code, Error, Result};
+use crate::ffi::guard::{Out, guard, optional_str, slice};
 use crate::ffi::pool::{host, tine_pool};
-use crate::pool::stats_text;
+use crate::pool::{PoolStats, stats_text};
 use crate::sys::reserve;
 use std::ffi::{c_char, c_int};
 
@@ -28,29 +28,15 @@ pub unsafe extern "C" fn tine_stats_text(
     length: *mut usize,
 ) -> c_int {
     guard(|| {
-        // SAFETY: `pools` is NULL or an array of `count`, as the header asks.
-        let pools = unsafe { slice(pools, count, "pools") }?;
-        if pools.is_empty() {
-            return Err(Error::invalid("count is 0: the counters of no pool"));
-        }
         if buffer.is_null() && capacity > 0 {
             return Err(Error::invalid(format!("buffer is NULL but capacity is {capacity}")));
         }
-        reserve::suffices()?;
-        let mut all = Vec::new();
-        all.try_reserve_exact(count).map_err(|_| Code::errno(libc::ENOMEM))?;
-        for (at, pool) in pools.iter().enumerate() {
-            // SAFETY: `names` is NULL or an array of `count` strings or NULLs, and `at` is below that.
-            let name = unsafe { if names.is_null() { None } else { optional_str(*names.add(at)) } };
-            let name = name
-                .map(|name| name.to_str().map_err(|_| Error::invalid(format!("names[{at}] is no UTF-8"))));
-            // SAFETY: a pool that has not been destroyed, or NULL, as the header asks.
-            all.push((name.transpose()?, unsafe { host(*pool) }?.stats()?));
-        }
-        let text = stats_text(&all)?;
+        // SAFETY: `pools` is NULL or an array of `count` pools that have not been destroyed or NULLs, and `names` is NULL or an array
+        // of `count` strings or NULLs, as the header asks.
+        let text = stats_text(&unsafe { counters(slice(pools, count, "pools")?, names) }?)?;
         // SAFETY: NULL, or a place for the length, as the header asks.
-        if let Some(length) = unsafe { length.as_mut() } {
-            *length = text.len();
+        if let Some(length) = unsafe { Out::optional(length) } {
+            length.set(text.len());
         }
         if text.len() >= capacity {
             let why = format!("a text of {} bytes and a NUL; the buffer has {capacity}", text.len());
@@ -63,4 +49,30 @@ pub unsafe extern "C" fn tine_stats_text(
         }
         Ok(0)
     })
+}
+
+/// Each pool's name and counters.
+///
+/// # Safety
+/// The pools are NULL or have not been destroyed. `names` is null, or an array of as many strings or nulls as there are pools, which
+/// live for the whole of `'a`.
+unsafe fn counters<'a>(
+    pools: &[*mut tine_pool],
+    names: *const *const c_char,
+) -> Result<Vec<(Option<&'a str>, PoolStats)>> {
+    if pools.is_empty() {
+        return Err(Error::invalid("count is 0; at least one pool is needed"));
+    }
+    reserve::suffices()?;
+    let mut all = Vec::new();
+    all.try_reserve_exact(pools.len()).map_err(|_| Code::errno(libc::ENOMEM))?;
+    for (at, pool) in pools.iter().enumerate() {
+        // SAFETY: by the contract above `names` is null, or an array that has a string or null at `at`.
+        let name = unsafe { if names.is_null() { None } else { optional_str(*names.add(at)) } };
+        let name =
+            name.map(|name| name.to_str().map_err(|_| Error::invalid(format!("names[{at}] is not UTF-8"))));
+        // SAFETY: by the contract above the pool is null or has not been destroyed.
+        all.push((name.transpose()?, unsafe { host(*pool) }?.stats()?));
+    }
+    Ok(all)
 }

@@ -154,7 +154,7 @@ fn start_method(start: c_int) -> Result<StartMethod> {
         TINE_START_FORKSERVER => Ok(StartMethod::Forkserver),
         TINE_START_SPAWN => Ok(StartMethod::Spawn),
         TINE_START_FORK => Ok(StartMethod::Fork),
-        other => Err(Error::invalid(format!("start is {other}, which is no start method"))),
+        other => Err(Error::invalid(format!("start is {other}, which is not a start method"))),
     }
 }
 
@@ -163,7 +163,7 @@ fn affinity(affinity: c_int) -> Result<Affinity> {
         TINE_AFFINITY_NONE => Ok(Affinity::None),
         TINE_AFFINITY_COMPACT => Ok(Affinity::Compact),
         TINE_AFFINITY_SPREAD => Ok(Affinity::Spread),
-        other => Err(Error::invalid(format!("affinity is {other}, which is none"))),
+        other => Err(Error::invalid(format!("affinity is {other}, which is not an affinity"))),
     }
 }
 
@@ -199,6 +199,6 @@ unsafe fn output<'a>(output: c_int, path: *const c_char) -> Result<OutputTo<'a>>
         (TINE_OUTPUT_CAPTURE | TINE_OUTPUT_NULL, Some(_)) => {
             Err(Error::invalid(format!("output is {output} and output_path is given, too")))
         }
-        (other, _) => Err(Error::invalid(format!("output is {other}, which is none"))),
+        (other, _) => Err(Error::invalid(format!("output is {other}, which is not a place for output"))),
     }
 }

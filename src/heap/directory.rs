@@ -15,6 +15,7 @@
 
 use super::EXTENT_BYTES;
 use super::bell::Bell;
+use super::counts::Counts;
 use super::entry::Entry;
 use super::marks::Marks;
 use crate::error::{Code, Error, Result};
@@ -113,12 +114,20 @@ impl Directory {
 
     /// In whose rings there are results; behind the bell.
     pub(super) fn marks(&self) -> &Marks {
-        const _: () =
-            assert!(size_of::<Bell>() + size_of::<Marks>() <= 1024, "a quarter of the smallest page");
         let offset = memory::page_size() / 4 - size_of::<Bell>();
         // SAFETY: the header page is reserved, and mapped for as long as the heap, which owns this view. The place
         // behind the bell is aligned for `Marks`, and every content is one.
         unsafe { &*std::ptr::with_exposed_provenance::<Marks>(self.start - offset) }
+    }
+
+    /// What is counted for faults on request; behind the marks.
+    pub(super) fn counts(&self) -> &Counts {
+        const BEFORE: usize = size_of::<Bell>() + size_of::<Marks>();
+        const _: () = assert!(BEFORE + size_of::<Counts>() <= 1024, "a quarter of the smallest page");
+        let offset = memory::page_size() / 4 - BEFORE;
+        // SAFETY: the header page is reserved, and mapped for as long as the heap, which owns this view. The place
+        // behind the marks is aligned for `Counts`, and every content is one.
+        unsafe { &*std::ptr::with_exposed_provenance::<Counts>(self.start - offset) }
     }
 
     fn word(&self, extent: u32) -> &AtomicU64 {
@@ -212,7 +221,10 @@ impl Directory {
         }
         let left = extents_left()?;
         if count > left {
-            let text = format!("{} bytes more are beyond what is available", count as usize * EXTENT_BYTES);
+            let text = format!(
+                "the heap needs {} more bytes, more memory than is available",
+                count as usize * EXTENT_BYTES
+            );
             return Err(Error::errno(libc::ENOMEM, text));
         }
         self.credit.store((left / 8).min(LAST_STEP / 4), Ordering::Relaxed);

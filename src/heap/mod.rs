@@ -30,13 +30,14 @@ mod allocator;
 mod audit;
 pub(crate) mod bell;
 mod class;
+pub(crate) mod counts;
 mod directory;
 mod entry;
 mod extents;
 pub(crate) mod marks;
-pub(crate) mod outside;
 pub mod own;
 mod private;
+pub(crate) mod reader;
 mod reclaim;
 mod runs;
 pub mod segment;
@@ -44,7 +45,7 @@ mod slab;
 
 pub use audit::{HeapStats, Usage};
 pub(crate) use entry::Owner;
-pub use outside::Whose;
+pub use reader::Whose;
 
 use crate::error::{Error, Result};
 use crate::sys::fd::Guarded;
@@ -53,6 +54,7 @@ use crate::sys::memory::{self, Mapping};
 use crate::sys::threads;
 use allocator::Allocator;
 use bell::Bell;
+use counts::Counts;
 use directory::Directory;
 use entry::PLACE_BITS;
 use marks::Marks;
@@ -173,6 +175,11 @@ impl Heap {
         self.directory.marks()
     }
 
+    /// What has been counted for faults on request.
+    pub(crate) fn counts(&self) -> &Counts {
+        self.directory.counts()
+    }
+
     /// This process takes the part of another owner: a worker that was forked from one that had attached already.
     pub(crate) fn become_owner(&mut self, owner: Owner) {
         self.owner = owner;
@@ -209,8 +216,12 @@ impl Heap {
 
     /// The same, all of it zeroed: `count` times `size` bytes.
     pub fn allocate_zeroed(&self, count: usize, size: usize) -> Result<NonNull<u8>> {
-        let too_long =
-            || Error::errno(libc::EOVERFLOW, format!("{count} times {size} bytes are more than fit a size"));
+        let too_long = || {
+            Error::errno(
+                libc::EOVERFLOW,
+                format!("count is {count} and size is {size}: their product overflows"),
+            )
+        };
         let bytes = count.checked_mul(size).ok_or_else(too_long)?;
         let block = self.allocate(bytes)?;
         // SAFETY: a new block, as long as the bytes.
@@ -221,7 +232,7 @@ impl Heap {
     /// A block whose address is a multiple of `alignment`, a power of two.
     pub fn allocate_aligned(&self, alignment: usize, size: usize) -> Result<NonNull<u8>> {
         if !alignment.is_power_of_two() {
-            return Err(Error::invalid(format!("an alignment of {alignment}, which is no power of two")));
+            return Err(Error::invalid(format!("alignment is {alignment}, which is not a power of two")));
         }
         let address = self.allocator().allocate_aligned(self, size, alignment)?;
         to_pointer(address)
@@ -422,7 +433,7 @@ fn map_somewhere(fd: &OwnedFd, length: usize) -> Result<Mapping> {
             }
         }
     }
-    let text = format!("no {length} free bytes of address space; a smaller .heap_bytes may help");
+    let text = format!("the address space has no {length} free bytes; a smaller .heap_bytes may help");
     Err(refusal.unwrap_or_else(|| Error::errno(libc::ENOMEM, text)))
 }
 

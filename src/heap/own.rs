@@ -65,7 +65,7 @@ impl OwnHeap {
         let made =
             heap.mark().compare_exchange(0, mark_of(&heap, LAYOUT), Ordering::AcqRel, Ordering::Acquire);
         if made.is_err() {
-            return Err(Error::errno(libc::EEXIST, "there is a heap in the segment, or something else"));
+            return Err(Error::errno(libc::EEXIST, "the segment holds a heap, or other data, already"));
         }
         OwnHeap::enter(heap)
     }
@@ -82,10 +82,10 @@ impl OwnHeap {
         }
         let layout = mark as u8;
         if mark == mark_of(&heap, layout) {
-            let text = format!("a heap of layout {layout}; here {LAYOUT}");
+            let text = format!("the heap has layout {layout}; this version of tine has {LAYOUT}");
             return Err(Error::new(Code::VERSION, text));
         }
-        Err(Error::invalid("the segment holds something else than a heap, or one for another address"))
+        Err(Error::invalid("the segment holds data that are not a heap, or a heap for another address"))
     }
 
     /// Takes a place in the table of processes.
@@ -106,7 +106,7 @@ impl OwnHeap {
                 clear_up_all(&heap);
             }
         }
-        let text = format!("{PLACES} processes have the heap");
+        let text = format!("the heap is open {PLACES} times, which is the most");
         Err(Error::errno(libc::ENOSPC, text))
     }
 
@@ -208,14 +208,14 @@ impl Heap {
 fn over(segment: &Arc<Segment>) -> Result<Heap> {
     const LEAST: usize = 4 * EXTENT_BYTES;
     if segment.size() < LEAST {
-        let text = format!("a segment of {} bytes; a heap needs {LEAST}", segment.size());
+        let text = format!("the segment has {} bytes; a heap needs {LEAST}", segment.size());
         return Err(Error::invalid(text));
     }
     if !segment.is_writable() {
         return Err(Error::errno(libc::EACCES, "the segment is for reading only"));
     }
     if !segment.is_at_home() {
-        let text = format!("the segment is at {:#x}, which is not its address everywhere", segment.address());
+        let text = format!("the segment is mapped at {:#x}, which is not its own address", segment.address());
         return Err(Error::invalid(text));
     }
     let end = segment.address() + segment.size();

@@ -66,17 +66,18 @@ impl Segment {
     /// New memory of `size` bytes, all zero.
     pub fn create(size: usize, options: &SegmentOptions) -> Result<Segment> {
         if size == 0 {
-            return Err(Error::invalid("a segment of 0 bytes"));
+            return Err(Error::invalid("size is 0; a segment has at least one byte"));
         }
         reserve::suffices()?;
-        let too_long = || Error::errno(libc::ENOMEM, format!("{size} bytes are more than there is memory"));
+        let too_long =
+            || Error::errno(libc::ENOMEM, format!("size is {size}, more than an address space has"));
         let length =
             size.checked_add(HEADER_BYTES).and_then(|all| all.checked_next_multiple_of(memory::page_size()));
         let length = length.filter(|length| *length <= isize::MAX as usize).ok_or_else(too_long)?;
         // The kernel answers a cgroup's limit by killing, so what is left is looked at before.
         const SPARE: u64 = 8 << 20;
         if length as u64 > limits::available_memory()?.saturating_sub(SPARE) {
-            return Err(Error::errno(libc::ENOMEM, format!("{size} bytes are beyond what is available")));
+            return Err(Error::errno(libc::ENOMEM, format!("size is {size}, more memory than is available")));
         }
         // Before all that memory is taken, for nothing.
         Mapping::probe(length)?;

@@ -4,7 +4,7 @@ use super::locks::{self, Wait};
 use super::page::{Counters, Fixed, LIBRARY, MARK, PLACES_AT, Place, VERSION, state};
 use super::process::{self, Memory, Names, Process, printable};
 use crate::error::{Error, Result};
-use crate::heap::{Usage, Whose, outside};
+use crate::heap::{Usage, Whose, reader};
 use crate::queue::{self, Contents};
 use crate::sys::clock::now_ns;
 use crate::sys::memory::{self, AnyContent, copy_of};
@@ -295,15 +295,15 @@ impl Seen {
             Some(file) => {
                 let (address, range) = (load(&head.heap_address), load(&head.heap_length));
                 let contents =
-                    outside::contents(file.file.as_raw_fd(), range, file.length, queue::outside::BYTES)?;
+                    reader::contents(file.file.as_raw_fd(), range, file.length, queue::reader::BYTES)?;
                 if !contents.all_first_words {
                     notes.push("queues: there are too many blocks to look into all of them".to_owned());
                 }
                 for (offset, word) in &contents.first_words {
-                    let fits = queue::outside::length_of(*word)
+                    let fits = queue::reader::length_of(*word)
                         .is_some_and(|length| offset.saturating_add(length as u64) <= file.length);
                     if fits && let Some(shared) = copy_of(file.file.as_raw_fd(), *offset)? {
-                        let contents = queue::outside::contents(&shared);
+                        let contents = queue::reader::contents(&shared);
                         queues.push(Queue { address: address.wrapping_add(*offset), contents });
                     }
                 }

@@ -49,9 +49,10 @@ impl Kept {
                     error
                 }
             },
-            Kept::Nothing => {
-                Error::errno(libc::EPIPE, "the task's end of its channel could not be had back from a worker")
-            }
+            Kept::Nothing => Error::errno(
+                libc::EPIPE,
+                "the task's end of its channel could not be taken back from a worker",
+            ),
         };
         Err(error)
     }

@@ -2,8 +2,8 @@
 
 use super::chain::Chain;
 use super::ledger::{DID_NOTHING, Outcome, TaskState};
+use super::patience::WEDGED_NS;
 use super::remote::node_of;
-use super::ring_account::WEDGED_NS;
 use super::state::State;
 use crate::error::{Code, Error};
 use crate::sys::clock::Moment;
@@ -56,8 +56,8 @@ impl State {
 
     /// Enters a task whose entry has been filled.
     pub(super) fn enqueue(&mut self, index: u32) {
-        let entry = self.ledger.get_mut(index);
-        entry.state = TaskState::Queued;
+        self.ledger.set_queued(index);
+        let entry = self.ledger.get(index);
         let due_ns = entry.queue_due_ns();
         if due_ns != 0 {
             let ticket = Ticket { index, generation: entry.generation };
@@ -78,7 +78,7 @@ impl State {
                 self.settle(index, Outcome::not_started(&error));
                 continue;
             }
-            self.ledger.get_mut(index).state = TaskState::Queued;
+            self.ledger.set_queued(index);
             self.queue.chain.push_front(&mut self.ledger, index);
         }
     }
@@ -126,13 +126,26 @@ impl State {
         if self.remote.is_some() {
             return self.feed_nodes();
         }
-        let listening = self.waiters.is_looked_at();
+        // Who gets several in a row is shown them at once: each time costs a wait for lines of memory that the worker has.
+        let mut filled = None;
         while let Some(index) = self.queue.chain.first() {
-            let Some(slot) = self.worker_for(index) else { return };
+            let Some(slot) = self.worker_for(index) else { break };
             self.take_front();
-            if !self.push(slot, index, now, listening) {
-                return; // The next look at the pool tries again.
+            if filled != Some(slot) {
+                self.publish(filled.replace(slot));
             }
+            if !self.push(slot, index, now) {
+                break; // The next look at the pool tries again.
+            }
+        }
+        self.publish(filled);
+    }
+
+    /// Shows a worker the tasks that it has been given. Whoever has given it one calls this before the lock is free.
+    fn publish(&mut self, slot: Option<usize>) {
+        let Some(slot) = slot else { return };
+        if let Some(segment) = &self.family.members[slot].segment {
+            self.rings[slot].publish(segment, self.waiters.is_looked_at());
         }
     }
 
@@ -196,8 +209,8 @@ impl State {
         self.family.kill(slot);
     }
 
-    /// Gives a task to a worker. Returns `false` if it waits for something that the machine is short of.
-    fn push(&mut self, slot: usize, index: u32, now: &Moment, listening: bool) -> bool {
+    /// Gives a task to a worker, which is still to be shown it. Returns `false` if it waits for something that the machine is short of.
+    fn push(&mut self, slot: usize, index: u32, now: &Moment) -> bool {
         if self.family.members[slot].segment.is_none() {
             self.requeue(vec![index]);
             return true;
@@ -230,14 +243,13 @@ impl State {
         }
         if let Some(segment) = &self.family.members[slot].segment {
             self.ledger.get_mut(index).state = TaskState::Sent(slot as u32);
-            self.rings[slot].push(segment, &self.ledger, index, callee, now, listening);
+            self.rings[slot].push(segment, &self.ledger, index, callee, now);
         }
         true
     }
 
     /// Takes tasks that have not begun from full rings to workers that have nothing to do.
     pub(super) fn rebalance(&mut self, now: u64) {
-        let listening = self.waiters.is_looked_at();
         // What could not be given to the idle one goes to the queue, and by that to another.
         while self.queued() == 0
             && let Some(from) = self.worth_sharing(now)
@@ -247,12 +259,20 @@ impl State {
             // Half of them at once: to wake one worker for each would take longer than they do.
             let half = self.rings[from].waiting().div_ceil(2).min(self.rings[slot].room());
             let count = if self.waiters.may_gather() { half } else { 1 };
-            for _ in 0..count {
-                let Some(segment) = &self.family.members[from].segment else { return };
-                let Some(index) = self.rings[from].recall_youngest(segment, &mut self.ledger) else { return };
-                self.push(slot, index, &Moment::at(now), listening);
+            let all = (0..count).all(|_| self.pass_youngest(from, slot, now));
+            self.publish(Some(slot));
+            if !all {
+                return;
             }
         }
+    }
+
+    /// Takes the youngest task from one worker for another, which is still to be shown it; whether there was one that has not begun.
+    fn pass_youngest(&mut self, from: usize, slot: usize, now: u64) -> bool {
+        let Some(segment) = &self.family.members[from].segment else { return false };
+        let Some(index) = self.rings[from].recall_youngest(segment, &mut self.ledger) else { return false };
+        self.push(slot, index, &Moment::at(now));
+        true
     }
 
     /// The worker some of whose waiting tasks another one should have.
@@ -290,7 +310,7 @@ impl State {
             // On a node, the node's own pool knows until when it must have begun.
             let is_here = !matches!(entry.state, TaskState::Sent(place) if node_of(place).is_some());
             if is_here && self.take_back(ticket.index) {
-                let text = "it had not begun by its queue deadline";
+                let text = "the task had not begun by its queue deadline";
                 let error = Error::errno(libc::ETIMEDOUT, text);
                 self.settle(ticket.index, Outcome::not_started(&error));
             }

@@ -23,14 +23,9 @@ fn entry(heap: &Heap, input: &mut Unstructured<'_>) -> arbitrary::Result<()> {
             2 => {
                 if ring.in_ring() < SLOTS as usize - 1 {
                     let index = ledger.open().unwrap();
-                    ring.push(
-                        &segment,
-                        &ledger,
-                        index,
-                        Callee { module: 0, offset: 0 },
-                        &Moment::at(now_ns),
-                        input.arbitrary()?,
-                    );
+                    let callee = Callee { module: 0, offset: 0 };
+                    ring.push(&segment, &ledger, index, callee, &Moment::at(now_ns));
+                    ring.publish(&segment, input.arbitrary()?);
                     given += 1;
                 }
             }

@@ -418,7 +418,7 @@ pub(crate) fn nested_in(worker: &'static Worker) -> Result<&'static Pool> {
         Ok(Box::new(Pool::of_inline(heap, InlinePlace::new(heap, Outer::Worker(worker)))?))
     };
     let nested: &dyn Any = worker.nested(make)?;
-    nested.downcast_ref().ok_or_else(|| Error::invalid("what this worker's tasks submit to is no pool"))
+    nested.downcast_ref().ok_or_else(|| Error::invalid("the pool that this worker's tasks submit to is gone"))
 }
 
 impl Nested for Pool {

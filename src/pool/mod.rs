@@ -13,21 +13,23 @@ mod desk;
 mod dispatch;
 mod driven;
 mod ending;
+mod entry;
 mod event_fd;
 mod finished;
 #[cfg(test)]
 mod fuzz;
 mod guest;
-mod held;
 mod inline;
 mod leader;
 mod leaks;
 mod ledger;
 mod life;
+mod lock;
 mod map;
 mod memory;
 mod options;
 mod parcel;
+mod patience;
 mod recycle;
 mod remote;
 mod results;
@@ -49,6 +51,7 @@ mod window;
 
 pub use crate::family::options::{Affinity, OutputTo, WorkerOptions};
 pub use crate::task::environment::Limit;
+pub use crate::task::faults::Faults;
 pub use callbacks::{Callbacks, OnBegin, OnSettled};
 pub use driven::meanwhile;
 pub(crate) use guest::Guest;
@@ -73,9 +76,9 @@ use crate::task::death::Death;
 use crate::task::settings::Settings;
 use crate::worker::run::initializer_failure;
 use callbacks::tell;
-use held::Held;
 pub(crate) use inline::nested_in;
 use inline::{InlinePlace, run_queued};
+use lock::Held;
 use remote::Remote;
 use standby::{CALLED, Threads};
 use state::State;
@@ -201,7 +204,7 @@ impl Pool {
     /// One whose tasks run on other machines.
     fn of_nodes(options: &PoolOptions, exchange: Arc<Exchange>) -> Result<Pool> {
         reserve::suffices()?;
-        let remote = Remote::new(exchange, options.workers)?;
+        let remote = Remote::new(Arc::clone(&exchange), options.workers)?;
         let place = queue::Place::for_heap()?;
         let heap = Arc::new(Heap::create(options.heap_range())?);
         place.know(Known::Mapped(Arc::downgrade(&heap)));
@@ -211,7 +214,10 @@ impl Pool {
         if let Some(inner) = Arc::get_mut(&mut pool.inner) {
             (inner.workers, inner.on_nodes) = (remote.workers().max(1), true);
         }
-        pool.inner.lock().remote = Some(Box::new(remote));
+        let mut state = pool.inner.lock();
+        state.ledger.book = Some(Box::new(exchange.book(remote.number)));
+        state.remote = Some(Box::new(remote));
+        drop(state);
         Ok(pool)
     }
 

@@ -16,6 +16,7 @@ use crate::inspect::page::{About, Page};
 use crate::sys::clock::Timeout;
 use crate::sys::reserve;
 use crate::task::StartMethod;
+use crate::task::faults::Faults;
 use crate::task::function::{Function, Target};
 use crate::task::settings::Settings;
 use std::sync::Arc;
@@ -71,6 +72,8 @@ pub struct PoolOptions<'a> {
     pub no_thread: bool,
     /// Where the workers are.
     pub engine: Engine,
+    /// What is to go wrong.
+    pub faults: Faults,
 }
 
 /// Where the workers of a pool are.
@@ -168,6 +171,12 @@ impl PoolOptions<'_> {
         if let Some((_, name, value, why)) = table.iter().find(|(holds, ..)| !holds) {
             return Err(Error::invalid(format!("{name} is {value}{why}")));
         }
+        if self.inline && self.faults.any() {
+            return Err(Error::invalid(
+                "faults are given with TINE_INLINE: they come over workers, and there is none",
+            ));
+        }
+        self.faults.check()?;
         self.worker.check()
     }
 
@@ -182,6 +191,11 @@ impl PoolOptions<'_> {
         if exchange.is_some() && self.worker.start == StartMethod::Fork {
             return Err(Error::invalid(
                 "start is fork, which has no meaning with the engine MPI: the workers are no copies of this process",
+            ));
+        }
+        if exchange.is_some() && self.faults.any() {
+            return Err(Error::invalid(
+                "faults are given with the engine MPI: they come over workers of this machine",
             ));
         }
         Ok(exchange)
@@ -224,6 +238,7 @@ impl PoolOptions<'_> {
         Ok(Settings {
             finalizer: self.finalizer.map(Target::of).transpose()?,
             initializer: initializer.zip(Some(reserve::collect(self.initializer_input.iter().copied())?)),
+            faults: self.faults,
             ..self.worker.settings()?
         })
     }

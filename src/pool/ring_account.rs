@@ -2,6 +2,7 @@
 
 use super::ending::{Beginning, Ending};
 use super::ledger::{Delivery, InputPlace, Ledger, Outcome, OutputPlace, to_c_string};
+use super::patience::Patience;
 use crate::heap::Heap;
 use crate::sys::clock::Moment;
 use crate::sys::limits::ProcessorUse;
@@ -29,16 +30,6 @@ const TELLING_NS: u64 = 4_000;
 
 /// A worker that has been quiet for so long is at more than what its tasks have lately taken.
 const BRISK_NS: u64 = 50_000;
-
-/// A worker that begins nothing for so long loses what it was given; after the second time, its life.
-pub(super) const WEDGED_NS: u64 = 100_000_000;
-const HUNG_NS: u64 = 1_000_000_000;
-
-/// One that only gets no processor keeps its life for so long.
-const STARVED_NS: u64 = 10_000_000_000;
-
-/// Who gets less of a processor than one part in so many hardly gets any.
-const HARDLY: u64 = 8;
 
 /// What is at a position of the ring, from the oldest on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,12 +77,8 @@ pub(super) struct RingAccount {
     /// Mean time of a task, as far as has been seen; 0 while nothing has.
     task_ns: u64,
     last_look_ns: u64,
-    /// It has been given up on, and gets nothing until it has passed over what was taken back.
-    wedged: bool,
-    /// How long it may take to do so before it is ended.
-    patience_ns: u64,
-    /// When it was given up on, and what its process had used of the processors until then.
-    used: Option<(u64, u64)>,
+    /// How long it may go on without having begun anything.
+    patience: Patience,
     /// The task in front is to blame for the end of its worker, whatever the worker says of it, for as long as it is in the ring.
     pub(super) blamed: Option<u32>,
     /// A signal was sent that was meant for a task before the next one.
@@ -149,9 +136,7 @@ impl RingAccount {
             depth: FIRST_DEPTH,
             task_ns: 0,
             last_look_ns: 0,
-            wedged: false,
-            patience_ns: HUNG_NS,
-            used: None,
+            patience: Patience::new(),
             blamed: None,
             signalled: false,
             last_output: 0,
@@ -179,7 +164,7 @@ impl RingAccount {
     fn is_taking(&self) -> bool {
         self.ready
             && !self.distrusted
-            && !self.wedged
+            && !self.patience.is_given_up()
             && self.ending.is_none()
             && !self.retiring
             && !self.has_served_its_share()
@@ -234,44 +219,29 @@ impl RingAccount {
 
     /// Whether the worker has had its time to pass over what was taken back from the front of its ring.
     pub(super) fn is_hung(&self, now_ns: u64) -> bool {
-        self.quiet_ns(now_ns) > self.patience_ns
-    }
-
-    /// Whether the worker, which is hung for all that the ring says, only gets no processor: then it has a second more. Nobody may be in a
-    /// hurry, and there is an end to it. What it uses is measured from when it was given up on: a worker that is at something
-    /// else gets what there is.
-    pub(super) fn is_starved(&mut self, now_ns: u64, process: Option<ProcessorUse>) -> bool {
-        let (Some(process), quiet_ns) = (process, self.quiet_ns(now_ns)) else { return false };
-        let (since_ns, used_ns) = *self.used.get_or_insert((now_ns, process.used_ns));
-        if !self.is_hung(now_ns)
-            || self.patience_ns < HUNG_NS
-            || quiet_ns > STARVED_NS
-            || !process.is_runnable
-        {
-            return false;
-        }
-        let starved = process.used_ns.saturating_sub(used_ns) < now_ns.saturating_sub(since_ns) / HARDLY;
-        if starved {
-            self.patience_ns = quiet_ns + HUNG_NS;
-            self.used = Some((now_ns, process.used_ns));
-        }
-        starved
+        self.patience.is_over(self.quiet_ns(now_ns))
     }
 
     /// Whether what the worker uses of the processors is to be looked at: when it is given up on, and when it is hung.
     pub(super) fn may_be_starved(&self, now_ns: u64) -> bool {
-        self.used.is_none() || self.is_hung(now_ns)
+        self.patience.may_be_starved(self.quiet_ns(now_ns))
+    }
+
+    /// Whether the worker, which is hung for all that the ring says, only gets no processor: then it has a second more.
+    pub(super) fn is_starved(&mut self, now_ns: u64, process: Option<ProcessorUse>) -> bool {
+        let quiet_ns = self.quiet_ns(now_ns);
+        process.is_some_and(|process| self.patience.is_starved(quiet_ns, now_ns, process))
     }
 
     /// What is about to be taken back from the front has to be passed over this long after it got there.
     pub(super) fn hurry(&mut self, within_ns: u64) {
-        self.patience_ns = self.patience_ns.min(within_ns.max(WEDGED_NS));
+        self.patience.hurry(within_ns);
     }
 
     /// The same from now on, if it is this task.
     pub(super) fn hurry_for(&mut self, index: u32, within_ns: u64, now_ns: u64) {
         if self.flights.front() == Some(&Flight::Task(index)) {
-            self.hurry(self.quiet_ns(now_ns).saturating_add(within_ns.max(WEDGED_NS)));
+            self.patience.hurry_from(self.quiet_ns(now_ns), within_ns);
         }
     }
 
@@ -279,7 +249,7 @@ impl RingAccount {
     pub(super) fn hung_due_ns(&self) -> u64 {
         match self.flights.front() {
             Some(Flight::Recalled) if !self.distrusted && self.ending.is_none() => {
-                self.last_look_ns.saturating_add(self.patience_ns)
+                self.last_look_ns.saturating_add(self.patience.length_ns())
             }
             _ => u64::MAX,
         }
@@ -297,7 +267,7 @@ impl RingAccount {
         self.front().is_some_and(|(_, front)| front == index)
     }
 
-    /// Puts a task into the ring.
+    /// Puts a task into the ring; the worker sees it when it is published.
     pub(super) fn push(
         &mut self,
         segment: &Segment,
@@ -305,7 +275,6 @@ impl RingAccount {
         index: u32,
         callee: Callee,
         now: &Moment,
-        listening: bool,
     ) {
         let entry = ledger.get(index);
         let slot = segment.slot(self.tail);
@@ -339,6 +308,10 @@ impl RingAccount {
         self.flights.push_back(Flight::Task(index));
         self.tasks += 1;
         self.tail = self.tail.wrapping_add(1);
+    }
+
+    /// Shows the worker what has been put into the ring. Where somebody is `listening`, the worker tells of its next result.
+    pub(super) fn publish(&self, segment: &Segment, listening: bool) {
         if listening {
             segment.ask_to_be_told(); // Before the publication, so that the result of this very task is told.
         }
@@ -388,6 +361,7 @@ impl RingAccount {
         if count == 0 {
             return;
         }
+        segment.fetch(self.done, count);
         for _ in 0..count {
             let slot = segment.slot(self.done);
             self.done = self.done.wrapping_add(1);
@@ -422,7 +396,7 @@ impl RingAccount {
             each = segment.pace(self.done).map_or(each, |pace| each.min(pace));
         }
         self.last_look_ns = now_ns;
-        (self.wedged, self.patience_ns, self.used) = (false, HUNG_NS, None);
+        self.patience = Patience::new();
         self.task_ns = match self.task_ns {
             0 => each,
             known if each < known => (known + 3 * each) / 4,
@@ -554,7 +528,7 @@ impl RingAccount {
         blamed: bool,
         now_ns: u64,
     ) -> (Vec<u32>, bool) {
-        self.wedged = true;
+        self.patience.give_up();
         let Some((position, index)) = self.front() else { return (Vec::new(), true) };
         let (mut recalled, _) = self.recall_behind(segment, ledger);
         if blamed && !self.is_hung(now_ns) {
@@ -622,166 +596,4 @@ impl RingAccount {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_ring_is_as_deep_as_its_tasks_are_short() {
-        let (segment, _fd) = Segment::create().unwrap();
-        let depth_after = |task_ns: u64| {
-            let mut ring = RingAccount { done: 1, ..RingAccount::new() };
-            (1..=20).for_each(|round| ring.measure(&segment, 1, round * task_ns));
-            ring.depth
-        };
-        assert_eq!(depth_after(100), SLOTS as usize - 1);
-        assert_eq!(depth_after(6_000), 10);
-        assert_eq!(depth_after(10_000_000), FIRST_DEPTH);
-        let mut ring = RingAccount { done: 1, depth: 100, task_ns: 100, ..RingAccount::new() };
-        ring.measure(&segment, 1, 10_000_000);
-        assert_eq!(ring.depth, FIRST_DEPTH, "one long task is enough");
-        // The worker was asleep, and says so: `done` is 0, and its pace up to there is 0.
-        let mut ring = RingAccount { task_ns: 1_000, ..RingAccount::new() };
-        (1..=20).for_each(|round| ring.measure(&segment, 1, round * 50_000));
-        assert_eq!(ring.depth, SLOTS as usize - 1);
-    }
-
-    #[test]
-    fn what_is_to_blame_stays_until_its_worker_has_had_its_time() {
-        let (segment, _fd) = Segment::create().unwrap();
-        let mut ledger = Ledger::default();
-        let index = ledger.open().unwrap();
-        segment.slot(0).state.store(state::READY, Ordering::Relaxed);
-        let ring = || RingAccount {
-            flights: [Flight::Task(index)].into(),
-            tasks: 1,
-            given: 1,
-            ..RingAccount::new()
-        };
-        assert_eq!(ring().give_up(&segment, &mut ledger, false, WEDGED_NS + 1), (vec![index], true));
-        segment.slot(0).state.store(state::READY, Ordering::Relaxed);
-        let mut kept = ring();
-        assert_eq!(kept.give_up(&segment, &mut ledger, true, WEDGED_NS + 1), (vec![], true));
-        assert_eq!((kept.blamed, kept.front()), (None, Some((0, index))));
-        assert!(segment.slot(0).is_ready(), "it may still be begun");
-        assert_eq!(kept.give_up(&segment, &mut ledger, true, HUNG_NS + 1), (vec![], false));
-        assert_eq!(kept.blamed, Some(index));
-    }
-
-    #[test]
-    fn a_worker_that_begins_while_it_is_given_up_on_is_believed() {
-        let (segment, _fd) = Segment::create().unwrap();
-        let mut ledger = Ledger::default();
-        let index = ledger.open().unwrap();
-        for (blamed, now_ns) in [(false, WEDGED_NS + 1), (true, HUNG_NS + 1)] {
-            segment.slot(0).state.store(state::STARTED, Ordering::Relaxed);
-            let mut ring = RingAccount {
-                flights: [Flight::Task(index)].into(),
-                tasks: 1,
-                given: 1,
-                ..RingAccount::new()
-            };
-            assert_eq!(ring.give_up(&segment, &mut ledger, blamed, now_ns), (vec![], true));
-            assert_eq!((ring.blamed, ring.front()), (None, Some((0, index))));
-            segment.slot(0).state.store(state::RECALLED, Ordering::Relaxed);
-            assert!(
-                !ring.give_up(&segment, &mut ledger, blamed, now_ns).1,
-                "nobody but the host writes that"
-            );
-        }
-    }
-
-    #[test]
-    fn a_worker_that_only_gets_no_processor_is_not_hung_for_long() {
-        const MS: u64 = 1_000_000;
-        let process = |is_runnable, used_ms| Some(ProcessorUse { is_runnable, used_ns: used_ms * MS });
-        let given_up = || {
-            let mut ring = RingAccount::new();
-            assert!(ring.may_be_starved(100 * MS) && !ring.is_starved(100 * MS, process(true, 40)));
-            assert!(!ring.may_be_starved(500 * MS) && ring.may_be_starved(1001 * MS));
-            ring
-        };
-        assert!(given_up().is_starved(1001 * MS, process(true, 60)));
-        assert!(!given_up().is_starved(1001 * MS, process(true, 900)), "it is at something else");
-        assert!(!given_up().is_starved(1001 * MS, process(false, 40)), "it sleeps, or is stopped");
-        assert!(!given_up().is_starved(1001 * MS, None));
-        let mut hurried = given_up();
-        hurried.hurry(0);
-        assert!(!hurried.is_starved(1001 * MS, process(true, 40)), "somebody waits for its end");
-        let mut ring = given_up();
-        let looks = (1..60u64).map(|round| 1001 * round * MS);
-        let patient = looks.take_while(|now| !ring.is_hung(*now) || ring.is_starved(*now, process(true, 40)));
-        assert!(patient.count() < 12, "there is an end to it");
-    }
-
-    #[test]
-    fn tasks_are_gathered_while_they_take_less_than_a_wake_up() {
-        let flights: VecDeque<Flight> = (0..4).map(Flight::Task).collect();
-        let ring =
-            |task_ns| RingAccount { task_ns, tasks: 4, flights: flights.clone(), ..RingAccount::new() };
-        assert!(ring(1_000).is_sooner(0, 0) && !ring(1_000).is_sooner(100, 0));
-        assert!(!ring(10_000_000).is_sooner(0, 1_000) && ring(u64::MAX).is_worth_sharing(0, 0));
-        assert!(!ring(0).is_sooner(0, 0) && ring(0).is_sooner(0, 1_000) && !ring(0).is_sooner(0, 1_000_000));
-        assert!(!ring(1_000).is_worth_sharing(BRISK_NS, 0), "it is about to be done");
-        assert!(
-            ring(1_000).is_worth_sharing(BRISK_NS + 1, 0),
-            "the one in front takes longer than the last ones"
-        );
-    }
-
-    #[test]
-    fn what_has_ended_once_has_ended() {
-        let (segment, _fd) = Segment::create().unwrap();
-        let (mut ring, mut ledger) = (RingAccount::new(), Ledger::default());
-        for _ in 0..2 {
-            let index = ledger.open().unwrap();
-            ring.push(&segment, &ledger, index, Callee { module: 0, offset: 0 }, &Moment::at(1), false);
-        }
-        assert!(!ring.has_passed(&segment, 0) && !ring.has_results(&segment));
-        segment.commit(1);
-        assert!(ring.has_passed(&segment, 0) && !ring.has_passed(&segment, 1));
-        segment.commit(0);
-        assert!(ring.has_results(&segment), "so that somebody looks");
-        assert!(ring.has_passed(&segment, 0) && ring.finished(&segment).is_none());
-        segment.commit(3);
-        assert!(ring.finished(&segment).is_none(), "more than there are");
-    }
-
-    #[test]
-    fn nothing_of_a_task_is_left_to_the_next_one_in_its_place() {
-        let (segment, _fd) = Segment::create().unwrap();
-        let (mut ring, mut ledger) = (RingAccount::new(), Ledger::default());
-        let heap = Heap::create(1 << 26).unwrap();
-        let index = ledger.open().unwrap();
-        let push = |ring: &mut RingAccount, ledger: &Ledger| {
-            ring.push(&segment, ledger, index, Callee { module: 0, offset: 0 }, &Moment::at(1), false);
-        };
-        let mut out = Vec::new();
-        push(&mut ring, &ledger);
-        (ring.blamed, ring.signalled) = (Some(index), true);
-        assert!(segment.slot(0).claim(state::STARTED));
-        segment.commit(1);
-        ring.drain(&segment, &mut ledger, &heap, 1, &mut out);
-        assert_eq!(out.len(), 1);
-        push(&mut ring, &ledger);
-        assert_ne!(segment.slot(1).kind.load(Ordering::Relaxed) & flag::SIGNALLED, 0);
-        ring.blamed = Some(index);
-        assert!(ring.recall(&segment, &mut ledger, index));
-        push(&mut ring, &ledger);
-        assert_eq!(segment.slot(2).kind.load(Ordering::Relaxed) & flag::SIGNALLED, 0, "once is enough");
-        let left = ring.clear(&segment, &mut ledger);
-        assert!(left.len() == 1 && !left[0].to_blame && !left[0].begun);
-    }
-
-    #[test]
-    fn a_recalled_chunk_leaves_no_cut_behind() {
-        let (segment, _fd) = Segment::create().unwrap();
-        let (mut ring, mut ledger) = (RingAccount::new(), Ledger::default());
-        let index = ledger.open().unwrap();
-        ring.push(&segment, &ledger, index, Callee { module: 0, offset: 0 }, &Moment::at(1), false);
-        // As `State::split` does, before the worker has begun.
-        segment.slot(0).split.store(1, Ordering::Relaxed);
-        ring.split = Some(index);
-        assert!(ring.recall(&segment, &mut ledger, index));
-        assert_eq!((ring.split, segment.slot(0).split.load(Ordering::Relaxed)), (None, 0));
-    }
-}
+mod tests;

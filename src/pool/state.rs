@@ -302,9 +302,13 @@ impl State {
         let entry = self.ledger.get_mut(index);
         let was_queued = entry.state == TaskState::Queued;
         let input = std::mem::replace(&mut entry.input, InputPlace::Inline);
+        let (status, delivery) = (outcome.status, outcome.delivery);
         entry.put_outcome(outcome);
         entry.take_end().close();
         let (job, line) = (entry.job(), entry.stream());
+        if let Some(book) = &self.ledger.book {
+            book.settled(index, status, delivery as usize);
+        }
         if let InputPlace::Heap { address, owned: true } = input {
             let _ = self.heap.free_address(address);
         }

@@ -2,18 +2,18 @@
 
 pub(crate) mod layout;
 pub mod message;
-pub(crate) mod outside;
+pub(crate) mod reader;
 mod registry;
 pub(crate) mod spin;
 mod status;
 mod transfer;
-mod vigil;
 pub(crate) mod watch;
+mod watchers;
 mod zero_copy;
 
 pub use layout::{MOST_BYTES, MOST_MESSAGES};
 pub use message::{Queue, QueueOptions};
-pub use outside::Contents;
+pub use reader::Contents;
 pub(crate) use registry::{
     Known, Place, create, destroy, find, forget_heap, handle_at, leave_heap, name_heap,
 };

@@ -3,7 +3,7 @@
 //! The kernel passes a dead producer's wake-up on to a sleeper at a futex, and to nothing else. So the process that asks
 //! for the descriptor gets a thread that waits as a consumer would, takes nothing, and makes the descriptor readable;
 //! then it sleeps on a private word until a get has found the queue empty. It keeps the queue's memory from being used for
-//! something else (`vigil.rs`); when another process destroys the queue, the descriptor becomes readable for good.
+//! something else (`watchers.rs`); when another process destroys the queue, the descriptor becomes readable for good.
 
 use super::message::{Queue, caller};
 use super::registry;

@@ -22,14 +22,14 @@ impl Journal {
     fn open_at(path: &CStr) -> Result<Journal> {
         let file = fd::made_or_open(path)?;
         if !memory::is_regular(file.as_raw_fd())? {
-            return Err(Error::invalid("that is not a regular file"));
+            return Err(Error::invalid("it is not a regular file"));
         }
         let mut first = [0u8];
         if !memory::read_first(file.as_raw_fd(), &mut first)? {
             // Whoever else finds it empty writes the same to the same place, before adding anything.
             memory::write_all(file.as_raw_fd(), b"[\n")?;
         } else if first[0] != b'[' {
-            return Err(Error::invalid("that file holds something that is no trace"));
+            return Err(Error::invalid("the file is there, and is not a trace"));
         }
         fd::append_from_now_on(file.as_raw_fd())?;
         Ok(Journal(Guarded::new(file)))

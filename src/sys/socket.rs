@@ -333,7 +333,7 @@ pub(crate) fn is_connected_unix(socket: RawFd) -> Result<bool> {
     let Some(family) = option(libc::SO_DOMAIN) else {
         let errno = super::errno();
         if errno == libc::EBADF {
-            return Err(Error::errno(errno, format!("{socket} is no descriptor")));
+            return Err(Error::errno(errno, format!("descriptor {socket} is not open")));
         }
         return Ok(false);
     };

@@ -65,7 +65,7 @@ pub fn register(name: &CStr, address: *const c_void) -> Result<()> {
         return Err(Error::new(Code::LATE, text));
     }
     let bytes = name;
-    let name = name.to_str().map_err(|_| Error::invalid("the function's name is not UTF-8"))?;
+    let name = name.to_str().map_err(|_| Error::invalid("name is not UTF-8"))?;
     if name.is_empty() || name.len() > LONGEST_NAME {
         let text = format!("the function's name has {} bytes; 1 to {LONGEST_NAME} are allowed", name.len());
         return Err(Error::invalid(text));

@@ -5,6 +5,7 @@ pub mod call;
 pub(crate) mod callees;
 pub(crate) mod death;
 pub(crate) mod environment;
+pub mod faults;
 pub mod function;
 #[cfg(test)]
 mod fuzz;

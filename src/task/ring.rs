@@ -2,7 +2,8 @@
 //!
 //! There is one slot per place in the ring, and a slot carries a task to the worker and its result back. The host
 //! fills slots and moves `tail`; the worker takes them in order and moves `done`. Nothing else is needed: a slot is
-//! the host's again when `done` has passed it and the host has looked.
+//! the host's again when `done` has passed it and the host has looked. The host moves `tail` past several slots at once where it has filled
+//! several, and the worker looks at `tail` again when it has run what it has seen.
 //!
 //! ```text
 //!   slot.state   set by                              meaning if the worker is found dead
@@ -35,6 +36,7 @@
 use crate::error::Result;
 use crate::heap::bell::Bell;
 use crate::heap::marks::Marks;
+use crate::sys::cache::fetch_to_write;
 use crate::sys::clock::{Deadline, now_ns};
 use crate::sys::fd::{self, Guarded};
 use crate::sys::memory::{Mapping, sealed_memfd};
@@ -290,6 +292,11 @@ impl Shared {
         futex_wake(&self.worker_sleeps, 1); // Nobody waits there but this thread.
     }
 
+    /// Either side, which is about to write into these slots: their first lines begin their way here from where they are now, all at once.
+    pub(crate) fn fetch(&self, position: u32, count: u32) {
+        (0..count).for_each(|at| fetch_to_write(self.slot(position.wrapping_add(at))));
+    }
+
     /// Host: the tasks up to `tail` are there. Wakes the worker where it sleeps.
     pub(crate) fn publish(&self, tail: u32) {
         self.tail.store(tail, Ordering::Release);
@@ -306,29 +313,31 @@ impl Shared {
         }
     }
 
-    /// Worker: waits until there is a task at `position`, or until it is to leave; whether there is one. `look_around`
-    /// is called before each sleep: it sees whatever the host has stored before it woke the worker.
-    pub(crate) fn wait_for_task(&self, position: u32, waiter: &mut Waiter, look_around: impl Fn()) -> bool {
-        let is_there = || self.tail.load(Ordering::Acquire) != position;
+    /// Worker: waits until there are tasks from `position` on, or until it is to leave; how many there are. What is there stays there, so
+    /// whoever knows of several need not look at `tail` again, into which the host writes meanwhile. `look_around` is called before
+    /// each sleep: it sees whatever the host has stored before it woke the worker.
+    pub(crate) fn wait_for_tasks(&self, position: u32, waiter: &mut Waiter, look_around: impl Fn()) -> u32 {
+        let count = || self.tail.load(Ordering::Acquire).wrapping_sub(position);
+        let is_there = || count() != 0;
         if is_there() {
-            return true;
+            return count();
         }
         let mut now = now_ns();
         self.leave_pace(position, waiter, now);
         loop {
             if let Some(last) = waiter.spin.look_from(now, is_there) {
                 self.has_come(waiter, last, position);
-                return true;
+                return count();
             }
             self.worker_sleeps.store(1, Ordering::Relaxed);
             fence(Ordering::SeqCst);
             if is_there() {
                 self.worker_sleeps.store(0, Ordering::Relaxed);
                 self.has_come(waiter, now_ns(), position);
-                return true;
+                return count();
             }
             if self.leave.load(Ordering::Acquire) != 0 {
-                return false;
+                return 0;
             }
             look_around();
             let began = now_ns();
@@ -337,7 +346,7 @@ impl Shared {
             waiter.spin.slept(now - began);
             if is_there() {
                 self.has_come(waiter, now, position);
-                return true;
+                return count();
             }
         }
     }
@@ -511,7 +520,7 @@ mod tests {
             scope.spawn(move || {
                 let mut position = 0;
                 let mut waiter = Waiter::new();
-                while worker.wait_for_task(position, &mut waiter, || ()) {
+                while worker.wait_for_tasks(position, &mut waiter, || ()) > 0 {
                     let slot = worker.slot(position);
                     if slot.claim(state::STARTED) {
                         slot.status.store(
@@ -560,9 +569,9 @@ mod tests {
         segment.publish(3);
         segment.leave.store(1, Ordering::Release);
         let mut waiter = Waiter { began_ns: now_ns(), ..Waiter::new() };
-        assert!((0..3).all(|position| segment.wait_for_task(position, &mut waiter, || ())));
+        assert!((0..3).all(|position| segment.wait_for_tasks(position, &mut waiter, || ()) == 3 - position));
         assert_eq!(segment.pace.load(Ordering::Relaxed), 0, "it has more");
-        assert!(!segment.wait_for_task(3, &mut waiter, || ()));
+        assert_eq!(segment.wait_for_tasks(3, &mut waiter, || ()), 0);
         assert!(segment.pace(3).is_some_and(|each| each < 1_000_000_000) && segment.pace(2).is_none());
     }
 

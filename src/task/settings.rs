@@ -1,6 +1,7 @@
 //! What all workers of a family have in common, as it travels to them.
 
 use super::environment::Environment;
+use super::faults::Faults;
 use super::function::{self, Target};
 use super::job::Job;
 use super::wire::{Reader, Writer};
@@ -55,6 +56,8 @@ pub(crate) struct Settings {
     pub(crate) core_files: bool,
     /// Workers keep the default dispositions of fatal signals, and leave no record of a crash.
     pub(crate) no_crash_handler: bool,
+    /// What is to go wrong, where the pool's options ask for that.
+    pub(crate) faults: Faults,
 }
 
 impl Settings {
@@ -78,6 +81,7 @@ impl Settings {
             job.encode(writer);
         }
         self.environment.encode(writer);
+        self.faults.encode(writer);
     }
 
     /// `input` is the descriptor of a job's input, where it has one.
@@ -103,6 +107,7 @@ impl Settings {
             _ => Some(Job::decode(reader, input)?),
         };
         let environment = Environment::decode(reader)?;
+        let faults = Faults::decode(reader)?;
         Ok(Settings {
             start,
             preload,
@@ -112,6 +117,7 @@ impl Settings {
             environment,
             core_files,
             no_crash_handler,
+            faults,
         })
     }
 

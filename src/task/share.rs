@@ -60,7 +60,9 @@ pub(crate) fn map(message: Message) -> Result<(usize, usize)> {
         Err(_) if maps::has_mapped(fd.as_raw_fd(), address, length) => (),
         Err(_) => {
             let what = maps::whatever_is_in(address, length);
-            let text = format!("a segment's {length} bytes at {address:#x} are not free in a worker: {what}");
+            let text = format!(
+                "something else is in the segment's {length} bytes at {address:#x} in a worker: {what}"
+            );
             return Err(Error::errno(libc::EEXIST, text));
         }
     }

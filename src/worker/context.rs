@@ -214,6 +214,9 @@ impl<'a> Task<'a> {
             self.output = OutputBuffer::Inline(length);
             return NonNull::new(self.inline_output).ok_or_else(|| Error::invalid("no room for an output"));
         }
+        if matches!(self.place, Place::Worker(worker) if worker.fails_allocation()) {
+            return Err(Code::errno(libc::ENOMEM).into());
+        }
         let heap = self.place.heap()?;
         let block = heap.allocate_announced(length, |address| self.place.announce(address))?;
         self.output = OutputBuffer::Block(block.as_ptr().expose_provenance(), length);

@@ -13,6 +13,7 @@ use crate::sys::fd::Guarded;
 use crate::sys::prim::{AtomicPtr, Ordering, fence};
 use crate::sys::{clock, environment, fork, pidfd};
 use crate::task::call::{CallKind, Chunk};
+use crate::task::faults::Faults;
 use crate::task::function::{Callee, NOT_HERE};
 use crate::task::job::{Job, ONLY_TASK};
 use crate::task::resolver::Resolver;
@@ -38,6 +39,7 @@ pub struct Worker {
     handover: Mutex<Option<Guarded>>,
     resolver: Resolver,
     is_copy_of_host: bool,
+    faults: Option<Faults>,
     /// The user's own. Release and Acquire: what it points to was written before.
     pub(crate) state: AtomicPtr<c_void>,
     /// The slot of the task that runs. Relaxed: only what runs inside that task asks.
@@ -45,6 +47,9 @@ pub struct Worker {
     /// For what tasks submit to their own pool.
     nested: OnceCell<Box<dyn Nested>>,
 }
+
+/// The worker that this process is. Release when it has been made, Acquire by who asks: what it points to was written before.
+static HERE: AtomicPtr<Worker> = AtomicPtr::new(std::ptr::null_mut());
 
 /// What the tasks of a worker submit to: a pool whose tasks run in this process.
 pub trait Nested: Any + Send + Sync {
@@ -59,7 +64,7 @@ impl std::fmt::Debug for Worker {
 }
 
 fn no_handover() -> Error {
-    Error::errno(libc::EMFILE, "no descriptor is free for what ends of channels come by")
+    Error::errno(libc::EMFILE, "no descriptor is free for the socket by which ends of channels come")
 }
 
 impl Worker {
@@ -71,6 +76,7 @@ impl Worker {
         socket: OwnedFd,
         resolver: Resolver,
         is_copy_of_host: bool,
+        faults: Faults,
     ) -> Result<&'static Worker> {
         let (pid, place) = (fork::pid(), queue::Place::for_heap()?);
         let (control_socket, shares) = (Mutex::new(Connection::new(socket)), Mutex::default());
@@ -85,12 +91,21 @@ impl Worker {
             handover: Mutex::default(),
             resolver,
             is_copy_of_host,
+            faults: faults.any().then_some(faults),
             state,
             running: AtomicPtr::new(std::ptr::null_mut()),
             nested: OnceCell::new(),
         }));
         place.know(Known::Worker(&worker.heap));
+        HERE.store(std::ptr::from_ref(worker).cast_mut(), Ordering::Release);
         Ok(worker)
+    }
+
+    /// This process's, where it is a worker and no forked child of one.
+    pub(crate) fn here() -> Option<&'static Worker> {
+        // SAFETY: null, or a worker, which lives as long as the process.
+        let worker = unsafe { HERE.load(Ordering::Acquire).as_ref() };
+        worker.filter(|worker| worker.pid == fork::pid())
     }
 
     /// Takes what the host has passed and is not here yet, and maps the segments; a worker that cannot ends.
@@ -196,6 +211,28 @@ impl Worker {
         &self.heap
     }
 
+    /// What is to go wrong here, if anything is.
+    pub(crate) fn faults(&self) -> Option<Faults> {
+        self.faults
+    }
+
+    /// Whether the options want the allocation that is asked for to fail.
+    pub(crate) fn fails_allocation(&self) -> bool {
+        self.faults.is_some_and(|faults| faults.fails_allocation(self.heap.counts()))
+    }
+
+    /// A call has been marked as begun: its number.
+    fn before_call(&self) -> u64 {
+        self.faults.map_or(0, |faults| faults.before_call(self.heap.counts()))
+    }
+
+    /// The function of that call has returned.
+    fn after_call(&self, number: u64) {
+        if let Some(faults) = self.faults {
+            faults.after_call(number);
+        }
+    }
+
     /// This process's number.
     pub(crate) fn pid(&self) -> i32 {
         self.pid
@@ -275,9 +312,9 @@ pub(crate) fn run(worker: &'static Worker, finalizer: Option<usize>) -> ! {
     worker.segment.phase.store(phase::READY, Ordering::Release);
     worker.wake_host();
     // Compiled twice, so that nothing is asked for each task.
-    match worker.segment.traced.load(Ordering::Relaxed) {
-        0 => take_tasks::<false>(worker),
-        _ => take_tasks::<true>(worker),
+    match worker.segment.traced.load(Ordering::Relaxed) != 0 || worker.faults.is_some() {
+        false => take_tasks::<false>(worker),
+        true => take_tasks::<true>(worker),
     }
     if let Some(address) = finalizer {
         // How it ends is nobody's business any more.
@@ -286,53 +323,72 @@ pub(crate) fn run(worker: &'static Worker, finalizer: Option<usize>) -> ! {
     worker.end(0)
 }
 
-fn take_tasks<const TRACED: bool>(worker: &'static Worker) {
+/// The slots of so many tasks are on their way while one runs: each is where the host has written it.
+const AHEAD: u32 = 2;
+
+/// `ATTENDED`: the pool has a trace, or faults are asked for.
+fn take_tasks<const ATTENDED: bool>(worker: &'static Worker) {
     let segment = &worker.segment;
+    let traced = ATTENDED && segment.traced.load(Ordering::Relaxed) != 0;
     let mut position = 0u32;
     let mut waiter = Waiter::new();
     let before_sleep = || {
         worker.take_shares();
         worker.heap.rest_all();
     };
-    while segment.wait_for_task(position, &mut waiter, before_sleep) {
-        let slot = segment.slot(position);
-        if slot.messages_needed.load(Ordering::Relaxed) > segment.messages_done.load(Ordering::Relaxed) {
-            worker.take_shares();
+    loop {
+        let count = segment.wait_for_tasks(position, &mut waiter, before_sleep);
+        if count == 0 {
+            return;
         }
-        // What the last task left here must not be taken for this one's: zeroed before the claim that begins it. Nor this one's for
-        // the last one's: whoever sees a word of what comes after `done` sees `done`.
-        if segment.pending_output.load(Ordering::Relaxed) != 0 {
-            segment.pending_output.store(0, Ordering::Relaxed);
+        for behind in (0..count).rev() {
+            segment.fetch(position.wrapping_add(1), behind.min(AHEAD));
+            take_task::<ATTENDED>(worker, segment.slot(position), traced);
+            position = position.wrapping_add(1);
+            segment.finish(position, worker.heap.bell(), worker.heap.marks(), &worker.event);
         }
-        if segment.items_begun.load(Ordering::Relaxed) != 0 {
-            segment.items_begun.store(0, Ordering::Release);
-            segment.items_done.store(0, Ordering::Release);
-        }
-        if segment.begun_ns.load(Ordering::Relaxed) != 0 {
-            segment.begun_ns.store(0, Ordering::Release);
-        }
-        if slot.kind.load(Ordering::Relaxed) & flag::SIGNALLED != 0 {
-            segment.let_signals_arrive();
-        }
-        if slot.claim(state::STARTED) {
-            worker.running.store(std::ptr::from_ref(slot).cast_mut(), Ordering::Relaxed);
-            if TRACED {
-                slot.note_begin(clock::now_ns());
-            }
-            execute(worker, slot);
-            if TRACED {
-                slot.note_end(clock::now_ns());
-            }
-            if let Some(nested) = worker.nested.get() {
-                nested.task_is_over();
-            }
-        }
-        position = position.wrapping_add(1);
-        segment.finish(position, worker.heap.bell(), worker.heap.marks(), &worker.event);
     }
 }
 
-fn execute(worker: &'static Worker, slot: &'static TaskSlot) {
+/// Runs what is in a slot, unless the host has taken it back.
+#[inline(always)]
+fn take_task<const ATTENDED: bool>(worker: &'static Worker, slot: &'static TaskSlot, traced: bool) {
+    let segment = &worker.segment;
+    if slot.messages_needed.load(Ordering::Relaxed) > segment.messages_done.load(Ordering::Relaxed) {
+        worker.take_shares();
+    }
+    // What the last task left here must not be taken for this one's: zeroed before the claim that begins it. Nor this one's for
+    // the last one's: whoever sees a word of what comes after `done` sees `done`.
+    if segment.pending_output.load(Ordering::Relaxed) != 0 {
+        segment.pending_output.store(0, Ordering::Relaxed);
+    }
+    if segment.items_begun.load(Ordering::Relaxed) != 0 {
+        segment.items_begun.store(0, Ordering::Release);
+        segment.items_done.store(0, Ordering::Release);
+    }
+    if segment.begun_ns.load(Ordering::Relaxed) != 0 {
+        segment.begun_ns.store(0, Ordering::Release);
+    }
+    if slot.kind.load(Ordering::Relaxed) & flag::SIGNALLED != 0 {
+        segment.let_signals_arrive();
+    }
+    if !slot.claim(state::STARTED) {
+        return;
+    }
+    worker.running.store(std::ptr::from_ref(slot).cast_mut(), Ordering::Relaxed);
+    if traced {
+        slot.note_begin(clock::now_ns());
+    }
+    execute::<ATTENDED>(worker, slot);
+    if traced {
+        slot.note_end(clock::now_ns());
+    }
+    if let Some(nested) = worker.nested.get() {
+        nested.task_is_over();
+    }
+}
+
+fn execute<const ATTENDED: bool>(worker: &'static Worker, slot: &'static TaskSlot) {
     let kind = slot.kind.load(Ordering::Relaxed);
     let timed = kind & flag::TIMED != 0;
     let callee =
@@ -365,9 +421,13 @@ fn execute(worker: &'static Worker, slot: &'static TaskSlot) {
             if timed {
                 worker.segment.begun_ns.store(clock::now_ns(), Ordering::Release);
             }
+            let number = if ATTENDED { worker.before_call() } else { 0 };
             // SAFETY: the host has resolved the function to this place in this module, as one of this type.
             let status = unsafe { run_once(&mut task, address) };
             worker.end_a_forked_child(0);
+            if ATTENDED {
+                worker.after_call(number);
+            }
             if check::is_on() {
                 task.look_through(&check::name_of(address));
             }
@@ -380,7 +440,7 @@ fn execute(worker: &'static Worker, slot: &'static TaskSlot) {
                 Ok(chunk) => chunk,
                 Err(error) => return leave_result(slot, error.code().0, "", OutputBuffer::None),
             };
-            let mut watch = Watched { worker, segment: &worker.segment, slot, timed };
+            let mut watch = Watched::<ATTENDED> { worker, segment: &worker.segment, slot, timed, number: 0 };
             // SAFETY: the host has resolved the function to this place in this module, as one of the type that
             // belongs to `kind`. The host has also made the chunk, and leaves its memory alone until the chunk has
             // settled.
@@ -394,15 +454,17 @@ fn execute(worker: &'static Worker, slot: &'static TaskSlot) {
 }
 
 /// The host looks on: what it needs to know if this process dies is in the segment before and after each item.
-struct Watched {
+struct Watched<const ATTENDED: bool> {
     worker: &'static Worker,
     segment: &'static Segment,
     slot: &'static TaskSlot,
     /// The items have a deadline.
     timed: bool,
+    /// Which call of the pool's the item is, where that is counted.
+    number: u64,
 }
 
-impl Watch for Watched {
+impl<const ATTENDED: bool> Watch for Watched<ATTENDED> {
     #[inline(always)]
     fn begins(&mut self, item: u64) -> bool {
         let segment = self.segment;
@@ -421,12 +483,18 @@ impl Watch for Watched {
                 return false;
             }
         }
+        if ATTENDED {
+            self.number = self.worker.before_call();
+        }
         true
     }
 
     #[inline(always)]
     fn judges(&mut self, _: &mut Task<'_>, status: c_int) -> c_int {
         self.worker.end_a_forked_child(0);
+        if ATTENDED {
+            self.worker.after_call(self.number);
+        }
         status
     }
 

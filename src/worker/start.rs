@@ -47,13 +47,16 @@ pub(crate) fn become_worker(slot: u32, parts: Parts, settings: &Settings, tables
     }
     let resolver = Resolver::new(tables);
     let is_copy = settings.start == StartMethod::Fork;
-    let worker = match Worker::new(segment, parts.heap, parts.event, parts.socket, resolver, is_copy) {
+    let faults = settings.faults;
+    let worker = match Worker::new(segment, parts.heap, parts.event, parts.socket, resolver, is_copy, faults)
+    {
         Ok(worker) => worker,
         Err(error) => give_up(&error.text()),
     };
     if !settings.no_crash_handler {
         crash::install(worker);
     }
+    faults.on_start(worker.own_heap().counts());
     worker.take_shares();
     let ready = settings.environment.apply(job.is_none().then_some(slot)).and_then(|()| {
         match &settings.initializer {

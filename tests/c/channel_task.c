@@ -141,7 +141,7 @@ static int hand_on(tine_task *task)
     tine_id id;
     options.error = &error;
     options.channel = mine;
-    if (tine_submit(pool, say_who, NULL, 0, &options, &id) != -EINVAL || !strstr(error.text, "calling task's"))
+    if (tine_submit(pool, say_who, NULL, 0, &options, &id) != -EINVAL || !strstr(error.text, "running task's"))
         return -1;
     if (tine_channel_create(NULL, &ours, &options.channel))
         return -2;

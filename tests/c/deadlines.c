@@ -140,7 +140,7 @@ static void queue_deadlines(int start)
         ids[i] = submit(pool, job_of(QUICK), options);
     }
     for (int i = 0; i < 20; i += 2) {
-        check_ended(pool, ids[i], -ETIMEDOUT, TINE_NOT_STARTED, 0, "it had not begun by its queue deadline");
+        check_ended(pool, ids[i], -ETIMEDOUT, TINE_NOT_STARTED, 0, "the task had not begun by its queue deadline");
     }
     CHECK_RC(tine_cancel(pool, running), 0);
     for (int i = 1; i < 20; i += 2) {

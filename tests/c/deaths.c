@@ -1,6 +1,6 @@
 /* How a worker can end, and what its result says: the signal or the code, where it crashed, that it may have run; and
- * that it costs the one item. Then supervisors that are killed or stopped, and workers that never get ready. */
-#include "family.h"
+ * that it costs the one item. Then supervisors that are killed. */
+#include "sights.h"
 #include <pthread.h>
 
 enum way {
@@ -71,60 +71,11 @@ static int die(int way)
     return -EPROTO;
 }
 
-/* In the pool's heap. */
-struct sight {
-    uint32_t started, let_go;
-    pid_t pid, parent;
-};
-
 static int die_as_told(tine_task *task)
 {
     int way;
     memcpy(&way, tine_input(task, NULL), sizeof way);
     return die(way);
-}
-
-static int wait_to_be_let_go(tine_task *task)
-{
-    struct sight *sight;
-    memcpy(&sight, tine_input(task, NULL), sizeof sight);
-    sight->pid = getpid();
-    sight->parent = getppid();
-    __atomic_store_n(&sight->started, 1, __ATOMIC_SEQ_CST);
-    while (!__atomic_load_n(&sight->let_go, __ATOMIC_SEQ_CST)) {
-        nap_ns(100000);
-    }
-    return 77;
-}
-
-static int add_one(tine_task *task)
-{
-    int number;
-    memcpy(&number, tine_input(task, NULL), sizeof number);
-    return number + 1;
-}
-
-static struct sight *new_sight(tine_pool *pool)
-{
-    struct sight *sight = (struct sight *)tine_alloc(pool, sizeof *sight);
-    CHECK(sight);
-    memset(sight, 0, sizeof *sight);
-    return sight;
-}
-
-static tine_id submit_sight(tine_pool *pool, struct sight *sight)
-{
-    tine_id id;
-    CHECK_RC(tine_submit(pool, wait_to_be_let_go, &sight, sizeof sight, NULL, &id), 0);
-    return id;
-}
-
-static void take(tine_pool *pool, tine_id id, tine_result *result)
-{
-    tine_result fresh = TINE_RESULT_INIT;
-    *result = fresh;
-    CHECK_RC(tine_wait(pool, id, HANG_NS, result), 0);
-    CHECK(result->id == id);
 }
 
 static void check_death_of(const tine_result *result, int way, int handled)
@@ -293,11 +244,6 @@ static void a_map_loses_the_culprits_alone(int start)
 
 /* ---- Supervisors ---- */
 
-static pid_t supervisor_of(const struct sight *sight)
-{
-    return sight->parent;
-}
-
 static void a_dead_supervisor_costs_what_was_running(int start)
 {
     enum { QUEUED = 200 };
@@ -339,246 +285,6 @@ static void a_dead_supervisor_costs_what_was_running(int start)
     tine_pool_destroy(pool);
 }
 
-/* It is not on the path of tasks: these go on; a worker that dies meanwhile makes it go on. */
-static void a_stopped_supervisor_loses_nothing(int start)
-{
-    tine_pool *pool = create_pool(start, 2, 0);
-    struct sight *sight = new_sight(pool);
-    tine_id id = submit_sight(pool, sight), dying;
-    tine_result result;
-    int way = BY_SIGKILL;
-    WAIT_UNTIL(tine_pool_poll(pool) >= 0 && __atomic_load_n(&sight->started, __ATOMIC_SEQ_CST));
-    CHECK_EQ(kill(supervisor_of(sight), SIGSTOP), 0);
-    for (int i = 0; i < 1000; i++) { /* One worker waits, the other serves. */
-        tine_id one;
-        CHECK_RC(tine_submit(pool, add_one, &i, sizeof i, NULL, &one), 0);
-        take(pool, one, &result);
-        CHECK_EQ(result.status, i + 1);
-        tine_result_release(pool, &result);
-    }
-    CHECK_RC(tine_submit(pool, die_as_told, &way, sizeof way, NULL, &dying), 0);
-    take(pool, dying, &result); /* Who reaps it is stopped, and is told to go on. */
-    check_death_of(&result, way, 1);
-    tine_result_release(pool, &result);
-    __atomic_store_n(&sight->let_go, 1, __ATOMIC_SEQ_CST);
-    take(pool, id, &result);
-    CHECK_EQ(result.status, 77);
-    tine_result_release(pool, &result);
-    tine_pool_destroy(pool);
-}
-
-/* A worker that does not begin what it has been given, because it is stopped while it has nothing to do, loses it to others
- * and is replaced in the end. */
-static void a_stopped_worker_keeps_nothing(int start)
-{
-    tine_pool *pool = create_pool(start, 2, 0);
-    struct sight *sight = new_sight(pool);
-    tine_id id = submit_sight(pool, sight), ids[100];
-    tine_result result;
-    tine_stats stats = TINE_STATS_INIT;
-    WAIT_UNTIL(tine_pool_poll(pool) >= 0 && __atomic_load_n(&sight->started, __ATOMIC_SEQ_CST));
-    __atomic_store_n(&sight->let_go, 1, __ATOMIC_SEQ_CST);
-    take(pool, id, &result);
-    CHECK_EQ(result.status, 77);
-    tine_result_release(pool, &result);
-    CHECK_EQ(kill(sight->pid, SIGSTOP), 0);
-    for (int i = 0; i < 100; i++) {
-        CHECK_RC(tine_submit(pool, add_one, &i, sizeof i, NULL, &ids[i]), 0);
-    }
-    for (int i = 0; i < 100; i++) {
-        take(pool, ids[i], &result);
-        CHECK_EQ(result.status, i + 1);
-        tine_result_release(pool, &result);
-    }
-    for (int64_t last = clock_ns(), spent = 0; stats.worker_deaths == 0;) {
-        int more = 0;
-        CHECK(!is_over(HANG_NS, &last, &spent));
-        CHECK_RC(tine_submit(pool, add_one, &more, sizeof more, NULL, &id), 0);
-        take(pool, id, &result);
-        CHECK_EQ(result.status, 1);
-        tine_result_release(pool, &result);
-        CHECK_RC(tine_pool_stats(pool, &stats), 0);
-    }
-    CHECK_EQ(stats.worker_deaths, 1);
-    struct process gone;
-    WAIT_UNTIL(!look_at(sight->pid, &gone));
-    tine_free(pool, sight);
-    tine_pool_destroy(pool);
-}
-
-/* All workers are stopped for a while, and a task goes from one to the next: it is suspected of what becomes of them, but it has begun in
- * none, and nobody is given up before a second. A stop that the machine has made longer than that shows nothing. */
-static void what_nobody_begins_is_not_to_blame(int start, int64_t stop_ns)
-{
-    enum { WORKERS = 4 };
-    const int64_t limit_ns = 1000000000;
-    tine_pool *pool = create_pool(start, WORKERS, 0);
-    for (int64_t took = limit_ns, last = clock_ns(), spent = 0; took >= limit_ns;) {
-        struct sight *sights[WORKERS];
-        tine_id ids[WORKERS], id;
-        tine_result result;
-        tine_stats before = TINE_STATS_INIT, after = TINE_STATS_INIT;
-        int six = 6;
-        CHECK(!is_over(10 * HANG_NS, &last, &spent));
-        for (int i = 0; i < WORKERS; i++) {
-            sights[i] = new_sight(pool);
-            ids[i] = submit_sight(pool, sights[i]);
-        }
-        for (int i = 0; i < WORKERS; i++) {
-            WAIT_UNTIL(tine_pool_poll(pool) >= 0 && __atomic_load_n(&sights[i]->started, __ATOMIC_SEQ_CST));
-        }
-        for (int i = 0; i < WORKERS; i++) {
-            __atomic_store_n(&sights[i]->let_go, 1, __ATOMIC_SEQ_CST);
-            take(pool, ids[i], &result);
-            CHECK_EQ(result.status, 77);
-            tine_result_release(pool, &result);
-        }
-        CHECK_RC(tine_pool_stats(pool, &before), 0);
-        int64_t began = clock_ns();
-        for (int i = 0; i < WORKERS; i++) {
-            CHECK_EQ(kill(sights[i]->pid, SIGSTOP), 0);
-        }
-        CHECK_RC(tine_submit(pool, add_one, &six, sizeof six, NULL, &id), 0);
-        nap_ns(stop_ns);
-        for (int i = 0; i < WORKERS; i++) {
-            kill(sights[i]->pid, SIGCONT);
-            tine_free(pool, sights[i]);
-        }
-        take(pool, id, &result);
-        CHECK_RC(tine_pool_stats(pool, &after), 0);
-        took = clock_ns() - began;
-        if (took < limit_ns) {
-            CHECK_EQ(result.status, 7);
-            CHECK_EQ(after.worker_deaths, before.worker_deaths);
-        }
-        tine_result_release(pool, &result);
-    }
-    tine_pool_destroy(pool);
-}
-
-/* One that is stopped for good must not hold up the end either. */
-static void a_stopped_family_can_be_destroyed(int start)
-{
-    tine_pool *pool = create_pool(start, 2, 0);
-    struct sight *sight = new_sight(pool);
-    submit_sight(pool, sight);
-    WAIT_UNTIL(tine_pool_poll(pool) >= 0 && __atomic_load_n(&sight->started, __ATOMIC_SEQ_CST));
-    CHECK_EQ(kill(sight->pid, SIGSTOP), 0);
-    CHECK_EQ(kill(supervisor_of(sight), SIGSTOP), 0);
-    int64_t began = clock_ns();
-    tine_pool_destroy(pool);
-    CHECK(clock_ns() - began < HANG_NS);
-    WAIT_UNTIL(family_is_gone(family_tag(), 0));
-}
-
-/* ---- Workers that do not get ready ---- */
-
-enum start_failure { EXITS, CRASHES, FAILS, FAILS_SILENTLY, HANGS, ABORTS, FROM_THE_SECOND_ON, START_FAILURES };
-
-struct start_plan {
-    int failure;
-    pid_t host;
-    int fd; /* Of a file of the host's, by which workers count themselves. */
-};
-
-static int initialize(tine_task *task)
-{
-    struct start_plan plan;
-    memcpy(&plan, tine_input(task, NULL), sizeof plan);
-    switch (plan.failure) {
-        case EXITS: exit(5);
-        case CRASHES: *nowhere = 1; break;
-        case FAILS: return tine_fail(task, -ENOENT, "no %s today", "model");
-        case FAILS_SILENTLY: return -EACCES;
-        case HANGS:
-            for (;;) {
-                pause();
-            }
-        case ABORTS: abort();
-        case FROM_THE_SECOND_ON: {
-            char path[64];
-            snprintf(path, sizeof path, "/proc/%d/fd/%d", (int)plan.host, plan.fd);
-            int fd = open(path, O_RDWR | O_APPEND | O_CLOEXEC);
-            if (fd < 0 || write(fd, "x", 1) != 1) {
-                return -EIO;
-            }
-            off_t length = lseek(fd, 0, SEEK_END);
-            close(fd);
-            return length > 1 ? tine_fail(task, -EBUSY, "only once") : 0;
-        }
-    }
-    return 0;
-}
-
-static void a_start_that_fails_says_why(int start)
-{
-    static const char *const said[] = {"exited with code 5", "SIGSEGV",    "no model today",    "EACCES",
-                                       "not ready",          "SIGABRT"};
-    for (int failure = EXITS; failure <= ABORTS; failure++) {
-        tine_pool_options options = TINE_POOL_OPTIONS_INIT;
-        tine_error error = TINE_ERROR_INIT;
-        struct start_plan plan = {failure, getpid(), -1};
-        tine_pool *pool = NULL;
-        options.start = start;
-        options.workers = 2;
-        options.error = &error;
-        options.initializer = initialize;
-        options.initializer_input = &plan;
-        options.initializer_length = sizeof plan;
-        options.start_timeout_ns = failure == HANGS ? 300000000 : 0;
-        int64_t began = clock_ns();
-        int rc = tine_pool_create(&options, &pool);
-        if (rc != TINE_EWORKERSTART || error.code != rc || !strstr(error.text, said[failure]) || pool) {
-            fprintf(stderr, "%s, failure %d: %s, \"%s\"\n", start_name(start), failure, tine_errname(rc), error.text);
-            exit(1);
-        }
-        /* Promptly: not after a start timeout of ten seconds. */
-        CHECK(clock_ns() - began < HANG_NS / 2);
-        WAIT_UNTIL(family_is_gone(family_tag(), 0));
-    }
-}
-
-static void later_generations_that_fail_end_the_pool(int start)
-{
-    tine_pool_options options = TINE_POOL_OPTIONS_INIT;
-    struct start_plan plan = {FROM_THE_SECOND_ON, getpid(), memfd_create("generations", MFD_CLOEXEC)};
-    tine_pool *pool;
-    tine_result result;
-    tine_id ids[10];
-    int way = BY_SIGSEGV;
-    CHECK(plan.fd >= 0);
-    options.start = start;
-    options.workers = 1;
-    options.initializer = initialize;
-    options.initializer_input = &plan;
-    options.initializer_length = sizeof plan;
-    CHECK_RC(tine_pool_create(&options, &pool), 0);
-    CHECK_RC(tine_submit(pool, die_as_told, &way, sizeof way, NULL, &ids[0]), 0);
-    for (int i = 1; i < 10; i++) {
-        CHECK_RC(tine_submit(pool, add_one, &i, sizeof i, NULL, &ids[i]), 0);
-    }
-    take(pool, ids[0], &result);
-    check_death_of(&result, way, 1);
-    tine_result_release(pool, &result);
-    for (int i = 1; i < 10; i++) { /* Nobody is left to run them, and each is told so. */
-        take(pool, ids[i], &result);
-        CHECK_EQ(result.status, TINE_EWORKERSTART);
-        CHECK_EQ(result.delivery, TINE_NOT_STARTED);
-        CHECK(strstr(result.message, "only once"));
-        tine_result_release(pool, &result);
-    }
-    tine_submit_options submit = TINE_SUBMIT_OPTIONS_INIT;
-    tine_error error = TINE_ERROR_INIT;
-    submit.error = &error;
-    CHECK_RC(tine_submit(pool, add_one, &way, sizeof way, &submit, NULL), TINE_EWORKERSTART);
-    CHECK(strstr(error.text, "only once"));
-    struct stat file;
-    CHECK_EQ(fstat(plan.fd, &file), 0);
-    CHECK(file.st_size >= 2 && file.st_size <= 10); /* It was tried more than once, and not for ever. */
-    tine_pool_destroy(pool);
-    close(plan.fd);
-}
-
 /* Tasks that always kill their worker are no crash loop of the pool's. */
 static void tasks_that_kill_do_not_end_the_pool(int start)
 {
@@ -600,7 +306,6 @@ int main(int argc, char **argv)
     tag_family(argv);
     tine_init(argc, argv);
     setvbuf(stdout, NULL, _IOLBF, 0);
-    static const int64_t stops_ns[] = {150000000, 350000000, 700000000};
     tine_pool_destroy(create_pool(TINE_START_FORKSERVER, 1, 0));
     struct belongings before = take_stock();
     for (int i = 0; i < 3; i++) {
@@ -610,12 +315,6 @@ int main(int argc, char **argv)
         each_way_costs_its_task(start, TINE_NO_CRASH_HANDLER);
         a_map_loses_the_culprits_alone(start);
         a_dead_supervisor_costs_what_was_running(start);
-        a_stopped_supervisor_loses_nothing(start);
-        a_stopped_worker_keeps_nothing(start);
-        what_nobody_begins_is_not_to_blame(start, stops_ns[i]);
-        a_stopped_family_can_be_destroyed(start);
-        a_start_that_fails_says_why(start);
-        later_generations_that_fail_end_the_pool(start);
         tasks_that_kill_do_not_end_the_pool(start);
         WAIT_UNTIL(family_is_gone(family_tag(), 0));
         check_stock(before);

@@ -386,7 +386,7 @@ static const struct row rows[] = {
      "0 idle, 4 wait\nECANCELED, not started, 'cancelled before it began'\n3\nECANCELED, not started, 'cancelled before it began'\n"
      "0\nECANCELED\n0\nECANCELED, signal 9\n" SERVES},
     {"queue deadlines", queue_deadlines, IN_WORKERS, 0,
-     "ETIMEDOUT, not started, 'it had not begun by its queue deadline'\n"},
+     "ETIMEDOUT, not started, 'the task had not begun by its queue deadline'\n"},
     {"deaths", deaths, IN_WORKERS, 0,
      "TINE_EDIED, may have run, 'worker # was ended by SIGKILL', signal 9 code 0\n"
      "TINE_EDIED, may have run, 'worker # was ended by SIGABRT', signal 6 code 0\n"

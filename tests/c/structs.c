@@ -179,6 +179,15 @@ static int read_worker(void *in)
     return tine_pool_create(&options, &new_pool);
 }
 
+static int read_faults(void *in)
+{
+    tine_pool_options options = TINE_POOL_OPTIONS_INIT;
+    options.faults = (const tine_faults *)in;
+    options.min_workers = 5000; /* more than there are workers */
+    options.workers = 1;
+    return tine_pool_create(&options, &new_pool);
+}
+
 static int read_death(void *in) { return tine_death_print((const tine_death *)in, -1); }
 
 /* Reads, writes what it remembers, and has no code. */
@@ -200,6 +209,7 @@ static void inputs(void)
     } all[] = {
         {"tine_pool_options", sizeof(tine_pool_options), read_pool, -EINVAL, true, true},
         {"tine_worker_options", sizeof(tine_worker_options), read_worker, -EINVAL, false, true},
+        {"tine_faults", sizeof(tine_faults), read_faults, -EINVAL, false, true},
         {"tine_submit_options", sizeof(tine_submit_options), read_submit, TINE_EFUNCTION, true, true},
         {"tine_map_options", sizeof(tine_map_options), read_map, TINE_EFUNCTION, true, true},
         {"tine_map_options", sizeof(tine_map_options), read_for, TINE_EFUNCTION, true, true},

@@ -334,7 +334,7 @@ static void bad_input(void)
     worker = none, worker.limit_count = 1;
     CHECK_RC(failing_start(&options, "limits is 0x0 and its count is 1"), -EINVAL);
     worker = none, worker.processors = &processor, worker.processor_count = 1;
-    CHECK_RC(failing_start(&options, "there is no processor 70000"), -EINVAL);
+    CHECK_RC(failing_start(&options, "processors has 70000, which is not a processor of this machine"), -EINVAL);
     /* What only the worker, or the supervisor, can find out. */
     worker = none, worker.processors = &absent, worker.processor_count = 1;
     CHECK_RC(failing_start(&options, "running on processor 60000"), TINE_EWORKERSTART);

@@ -278,7 +278,7 @@ static void files_that_cannot_be(void)
     refused("/dev/null", -EINVAL, "regular");
     FILE *other = fopen(file("other"), "w");
     CHECK(other && fputs("mine\n", other) >= 0 && fclose(other) == 0);
-    refused(file("other"), -EINVAL, "no trace");
+    refused(file("other"), -EINVAL, "not a trace");
     struct stat kept;
     CHECK(stat(file("other"), &kept) == 0 && kept.st_size == 5);
     setenv("TINE_TRACE", "", 1);

@@ -373,6 +373,43 @@ static void queue_get(int64_t timeout_ns)
     free(buffer.at);
 }
 
+static int channel_create(void)
+{
+    tine_channel *here, *there;
+    int rc = tine_channel_create(NULL, &here, &there);
+    if (rc == 0) {
+        new_thing(argument(1))->address = here;
+        new_thing(argument(2))->address = there;
+    }
+    return rc;
+}
+
+static int channel_send(int64_t timeout_ns)
+{
+    struct bytes bytes = parse(argument(2));
+    int rc = tine_channel_send(object(), bytes.at, bytes.length, timeout_ns);
+    free(bytes.at);
+    return rc;
+}
+
+static void channel_receive(int64_t timeout_ns)
+{
+    struct bytes buffer = reserve(8 << 20);
+    size_t length;
+    int rc = tine_channel_receive(object(), timeout_ns, buffer.at, buffer.length, &length);
+    if (rc)
+        say_code(rc);
+    else
+        say_bytes(buffer.at, length);
+    free(buffer.at);
+}
+
+static int channel_close(void)
+{
+    tine_channel_close(object());
+    return 0;
+}
+
 /* ---- One call after the other ---- */
 
 static void perform(const char *operation)
@@ -428,6 +465,10 @@ static void perform(const char *operation)
     CODE("queue.task_done", tine_queue_task_done(object()))
     CODE("queue.join", tine_queue_join(object(), timeout_ns))
     NUMBER("queue.count", (int64_t)tine_queue_count(object()))
+    CODE("channel.create", channel_create())
+    CODE("channel.send", channel_send(timeout_ns))
+    SAYS("channel.receive", channel_receive(timeout_ns))
+    CODE("channel.close", channel_close())
     confused("no such operation", operation);
 }
 

@@ -329,6 +329,20 @@ private:
         return length ? show(buffer.data(), *length) : length.error().name();
     }
 
+    string channel_create()
+    {
+        auto [here, there] = tine::channel::create();
+        things_[argument(0)] = {std::make_shared<tine::channel>(std::move(here))};
+        things_[argument(1)] = {std::make_shared<tine::channel>(std::move(there))};
+        return "OK";
+    }
+
+    string channel_receive()
+    {
+        auto got = object<tine::channel>().receive<bytes>(std::nothrow, timeout());
+        return got ? show(got->data(), got->size()) : got.error().name();
+    }
+
     string once_call()
     {
         bool ran = false;
@@ -416,6 +430,10 @@ private:
         all["queue.close"] = [this] { return object<tine::queue<bytes>>().close(), "OK"; };
         all["queue.task_done"] = [this] { return object<tine::queue<bytes>>().task_done(), "OK"; };
         all["queue.join"] = [this] { return code(object<tine::queue<bytes>>().join(std::nothrow, timeout())); };
+        all["channel.create"] = [this] { return channel_create(); };
+        all["channel.send"] = [this] { return code(object<tine::channel>().send(std::nothrow, parse(argument(1)), timeout())); };
+        all["channel.receive"] = [this] { return channel_receive(); };
+        all["channel.close"] = [this] { return object<tine::channel>().close(), "OK"; };
         all["queue.count"] = [this] { return std::to_string(object<tine::queue<bytes>>().size()); };
     }
 

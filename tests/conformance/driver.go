@@ -282,6 +282,14 @@ func heapUsed() string {
 	return or(err, fmt.Sprint(stats.HeapBlocks))
 }
 
+func receive() string {
+	c := object[*tine.Channel[[]byte, []byte]]()
+	var got []byte
+	err := timed(func() (err error) { got, err = c.TryReceive(); return err },
+		func(ctx context.Context) (err error) { got, err = c.Receive(ctx); return err })
+	return or(err, show(got))
+}
+
 // rwlock is a lock of which C, unlike Go, knows in which way it is held.
 type rwlock struct {
 	*tine.RWMutex
@@ -422,6 +430,17 @@ func perform(operation string) string {
 	case "queue.join":
 		q := object[*tine.Queue[[]byte]]()
 		return name(timed(q.TryJoin, q.Join))
+	case "channel.create":
+		here, there, err := tine.NewChannel[[]byte, []byte]()
+		things[words[2]] = there
+		return name(keep(here, err))
+	case "channel.send":
+		c, b := object[*tine.Channel[[]byte, []byte]](), parse(words[2])
+		return name(timed(func() error { return c.TrySend(b) }, func(ctx context.Context) error { return c.Send(ctx, b) }))
+	case "channel.receive":
+		return receive()
+	case "channel.close":
+		return name(object[*tine.Channel[[]byte, []byte]]().Close())
 	case "queue.count":
 		return fmt.Sprint(object[*tine.Queue[[]byte]]().Len())
 	}

@@ -7,6 +7,7 @@ import sys
 from array import array
 from typing import Any, Callable
 
+import libtine
 from libtine import OwnerDied, TineError, foreign
 
 # What the case has made so far, by name. In Python a call can be asked for its outcome again and again; what the table says
@@ -158,6 +159,16 @@ def get() -> str:
     return ran_out() if length is None else show(bytes(buffer[:length]))
 
 
+def pipe() -> None:
+    things[words[1]], things[words[2]] = libtine.Pipe()
+
+
+def receive() -> str:
+    if not things[words[1]].poll(limit()):
+        return ran_out()
+    return show(things[words[1]].recv_bytes())
+
+
 def once() -> str:
     ran: list[None] = []
     things[words[1]].call(lambda: ran.append(None))
@@ -209,6 +220,10 @@ OPERATIONS: dict[str, Callable[[], Any]] = {
     "queue.task_done": lambda: things[words[1]].task_done(),
     "queue.join": lambda: things[words[1]].join(limit()),
     "queue.count": lambda: str(len(things[words[1]])),
+    "channel.create": pipe,
+    "channel.send": lambda: things[words[1]].send_bytes(parse(words[2])),
+    "channel.receive": receive,
+    "channel.close": lambda: things[words[1]].close(),
 }
 
 
@@ -220,6 +235,8 @@ def perform() -> str:
         return error.name
     except OwnerDied:
         return "EOWNERDEAD"
+    except EOFError:
+        return "EPIPE"
     except ValueError:  # of task_done, as in Python's own queues
         return "EINVAL"
     except (MemoryError, OSError) as error:

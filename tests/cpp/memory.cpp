@@ -181,7 +181,7 @@ static void queues(tine::pool &pool)
     tine::queue_ref<int> numbers(texts.native_handle());
     texts.put("too long for a number");
     CHECK_EQ(numbers.get(std::nothrow).error().code, -EMSGSIZE);
-    CHECK(numbers.get(std::nothrow).error().message == "a message of 21 bytes is no value of 4");
+    CHECK(numbers.get(std::nothrow).error().message == "a message of 21 bytes is not a value of 4");
     CHECK(texts.get() == "too long for a number");
     texts.put("no");
     CHECK_THROWS(numbers.get(), -EBADMSG);

@@ -1,5 +1,8 @@
 //! What the threads of each model do, and what must hold once those that live have settled.
 
+use crate::condition::{
+    condition_impatient, condition_notifier, condition_notifier_of_two, condition_three, condition_waiter,
+};
 use crate::error::Code;
 use crate::kernel::{Without, check, check_two, quiesce, spawn, step};
 use crate::queue::{
@@ -7,27 +10,27 @@ use crate::queue::{
     producer_between as queue_of_both_and_a_producer, three_consumers as queue_of_consumers,
     three_producers as queue_of_producers,
 };
-use crate::sync::{
-    AGAIN, AUTO_RESET, Acquired, Barrier, Condition, Event, Mutex, Outcome, PREFER_READERS, PROCESS_OWNED,
-    RwLock, Semaphore, TIMED_OUT,
+use crate::rwlock::{
+    rwlock_reader, rwlock_reader_tries, rwlock_readers_preferred, rwlock_waiting_writer, rwlock_writer,
 };
+use crate::sync::{AGAIN, AUTO_RESET, Acquired, Barrier, Event, Mutex, Outcome, PROCESS_OWNED, Semaphore};
 use crate::sys::clock::Timeout;
 use loom::cell::UnsafeCell;
 use std::cell::Cell;
 use std::rc::Rc;
 
-const FOREVER: Timeout = Timeout::Forever;
+pub(crate) const FOREVER: Timeout = Timeout::Forever;
 
 /// What a lock protects. loom objects where two are at it at a time, or one without having seen the other's writes.
 #[derive(Default)]
-struct Data {
+pub(crate) struct Data {
     cell: UnsafeCell<()>,
     /// Somebody is in the middle of a change.
     torn: Cell<bool>,
 }
 
 impl Data {
-    fn change(&self, acquired: Acquired) {
+    pub(crate) fn change(&self, acquired: Acquired) {
         self.cell.with_mut(|_| ());
         self.hear(acquired);
         self.torn.set(true);
@@ -36,14 +39,14 @@ impl Data {
         self.cell.with_mut(|_| ());
     }
 
-    fn hear(&self, acquired: Acquired) {
+    pub(crate) fn hear(&self, acquired: Acquired) {
         if acquired == Acquired::OwnerDied {
             self.torn.set(false);
         }
         assert!(!self.torn.get(), "torn data, and nobody was told");
     }
 
-    fn look(&self, acquired: Acquired) {
+    pub(crate) fn look(&self, acquired: Acquired) {
         self.cell.with(|_| ());
         assert!(
             acquired == Acquired::OwnerDied || !self.torn.get(),
@@ -52,7 +55,7 @@ impl Data {
     }
 }
 
-fn some<T>(outcome: Outcome<T>) -> T {
+pub(crate) fn some<T>(outcome: Outcome<T>) -> T {
     outcome.unwrap_or_else(|code| panic!("{code:?}"))
 }
 
@@ -162,254 +165,6 @@ fn semaphore_giver(dies: Option<u32>) {
     let giver = semaphore.clone();
     spawn(dies, move || some(giver.release(2)));
     settled(&semaphore, 2);
-}
-
-// ---- the condition
-
-#[derive(Debug)]
-struct Tokens {
-    mutex: Mutex,
-    condition: Condition,
-    count: Cell<u32>,
-}
-
-impl Tokens {
-    fn new() -> Rc<Tokens> {
-        let (mutex, condition) = (some(Mutex::new(0)), some(Condition::new(0)));
-        some(mutex.lock(FOREVER));
-        some(mutex.unlock());
-        Rc::new(Tokens { mutex, condition, count: Cell::new(0) })
-    }
-
-    /// Who hears of a death repairs, and notifies everybody.
-    fn hear(&self, acquired: Acquired) {
-        if acquired == Acquired::OwnerDied {
-            some(self.mutex.repair());
-            some(self.condition.notify_all());
-        }
-    }
-
-    fn take(&self) {
-        self.take_within(FOREVER);
-    }
-
-    /// Waits anew each time that its time runs out.
-    fn take_within(&self, timeout: Timeout) {
-        self.hear(some(self.mutex.lock(FOREVER)));
-        while self.count.get() == 0 {
-            match self.condition.wait(&self.mutex, timeout) {
-                Err(TIMED_OUT) => {}
-                woken => self.hear(some(woken)),
-            }
-        }
-        self.count.set(self.count.get() - 1);
-        some(self.mutex.unlock());
-    }
-
-    fn put(&self, count: u32, notify: impl Fn(&Condition) -> Outcome<()>) {
-        self.hear(some(self.mutex.lock(FOREVER)));
-        self.count.set(self.count.get() + count);
-        some(notify(&self.condition));
-        some(self.mutex.unlock());
-    }
-
-    fn settled(&self) {
-        quiesce();
-        self.put(0, |_| Ok(())); // Where the victim died with the mutex, somebody has to notice.
-        let asleep = quiesce();
-        assert!(asleep == 0 || self.count.get() == 0, "one sleeps although there is a token");
-        for _ in 0..asleep {
-            self.put(1, |condition| condition.notify(1));
-        }
-        assert_eq!(quiesce(), 0, "a notification wakes nobody");
-    }
-}
-
-/// The victim is one of two that wait, while two tokens come one by one.
-fn condition_waiter(dies: Option<u32>) {
-    let tokens = Tokens::new();
-    for dies in [dies, None] {
-        let tokens = tokens.clone();
-        spawn(dies, move || tokens.take());
-    }
-    quiesce_one_may_be_dead(&tokens);
-    tokens.put(1, |condition| condition.notify(1));
-    tokens.settled();
-}
-
-/// The victim is one of three that wait, two of whom are notified.
-fn condition_three(dies: Option<u32>) {
-    let tokens = Tokens::new();
-    for dies in [dies, None, None] {
-        let tokens = tokens.clone();
-        spawn(dies, move || tokens.take());
-    }
-    quiesce_one_may_be_dead(&tokens);
-    tokens.put(1, |condition| condition.notify(1));
-    tokens.put(1, |condition| condition.notify(1));
-    tokens.settled();
-}
-
-/// The victim is one of three that wait, two of whom are notified, and has hardly any time: it does not stand in line, and what it was
-/// notified of is somebody's all the same.
-fn condition_impatient(dies: Option<u32>) {
-    let tokens = Tokens::new();
-    for (dies, timeout) in [(dies, Timeout::After(1)), (None, FOREVER), (None, FOREVER)] {
-        let tokens = tokens.clone();
-        spawn(dies, move || tokens.take_within(timeout));
-    }
-    quiesce_one_may_be_dead(&tokens);
-    tokens.put(1, |condition| condition.notify(1));
-    tokens.put(1, |condition| condition.notify(1));
-    tokens.settled();
-}
-
-/// From here on both wait, or one has died: the interesting part begins, and the rest needs no interleavings.
-fn quiesce_one_may_be_dead(tokens: &Tokens) {
-    quiesce();
-    tokens.put(0, |_| Ok(()));
-}
-
-/// The victim notifies everybody.
-fn condition_notifier(dies: Option<u32>) {
-    let tokens = Tokens::new();
-    for _ in 0..2 {
-        let tokens = tokens.clone();
-        spawn(None, move || tokens.take());
-    }
-    quiesce();
-    let notifier = tokens.clone();
-    spawn(dies, move || notifier.put(2, Condition::notify_all));
-    tokens.settled();
-}
-
-/// The victim notifies two.
-fn condition_notifier_of_two(dies: Option<u32>) {
-    let tokens = Tokens::new();
-    for _ in 0..2 {
-        let tokens = tokens.clone();
-        spawn(None, move || tokens.take());
-    }
-    quiesce();
-    let notifier = tokens.clone();
-    spawn(dies, move || notifier.put(2, |condition| condition.notify(2)));
-    tokens.settled();
-}
-
-// ---- the reader-writer lock
-
-struct Table {
-    lock: RwLock,
-    data: Data,
-}
-
-impl Table {
-    fn new() -> Rc<Table> {
-        let table = Rc::new(Table { lock: some(RwLock::new(0)), data: Data::default() });
-        table.write();
-        table
-    }
-
-    fn write(&self) {
-        let acquired = some(self.lock.write_lock(FOREVER));
-        self.data.change(acquired);
-        if acquired == Acquired::OwnerDied {
-            some(self.lock.repair());
-        }
-        some(self.lock.unlock());
-    }
-
-    fn read(&self) {
-        self.data.look(some(self.lock.read_lock(FOREVER)));
-        some(self.lock.unlock());
-    }
-
-    fn run(dies: Option<u32>, victim: fn(&Table), other: fn(&Table), first: fn(&Table)) {
-        let table = Table::new();
-        for (dies, body) in [(dies, victim), (None, other)] {
-            let table = table.clone();
-            spawn(dies, move || body(&table));
-        }
-        first(&table);
-        assert_eq!(quiesce(), 0, "one sleeps on the lock for good");
-        table.write();
-        table.read();
-    }
-}
-
-fn rwlock_reader(dies: Option<u32>) {
-    Table::run(dies, Table::read, Table::write, Table::read);
-}
-
-fn rwlock_writer(dies: Option<u32>) {
-    Table::run(dies, Table::write, Table::read, Table::write);
-}
-
-/// The victim waits for a reader to go, and dies of it: nobody hears of that, because it was never inside.
-fn rwlock_waiting_writer(dies: Option<u32>) {
-    let lock = Rc::new((some(RwLock::new(0)), Cell::new(false)));
-    some(lock.0.write_lock(FOREVER));
-    some(lock.0.unlock());
-    some(lock.0.read_lock(FOREVER));
-    let writer = lock.clone();
-    spawn(dies, move || {
-        some(writer.0.write_lock(FOREVER));
-        writer.1.set(true);
-        some(writer.0.unlock());
-    });
-    let died = quiesce() == 0;
-    assert!(!lock.1.get(), "a writer is inside with a reader");
-    some(lock.0.unlock());
-    if died {
-        assert_eq!(some(lock.0.write_lock(FOREVER)), Acquired::Clean, "a waiter's death is reported");
-        some(lock.0.unlock());
-    }
-    quiesce();
-    some(lock.0.read_lock(FOREVER));
-    some(lock.0.unlock());
-}
-
-/// A reader that has waited for a writer comes in, and another one tries meanwhile: nobody writes, so it must not be refused.
-fn rwlock_reader_tries(dies: Option<u32>) {
-    let table = Table::new();
-    let acquired = some(table.lock.write_lock(FOREVER));
-    table.data.change(acquired);
-    let victim = table.clone();
-    spawn(dies, move || victim.read());
-    quiesce();
-    some(table.lock.unlock());
-    let other = table.clone();
-    spawn(None, move || {
-        other.data.look(some(other.lock.read_lock(Timeout::Try)));
-        some(other.lock.unlock());
-    });
-    assert_eq!(quiesce(), 0, "one sleeps on the lock for good");
-    table.write();
-}
-
-/// A reader is inside while two write, one of whom is the victim. Another reader comes in to meet it.
-fn rwlock_readers_preferred(dies: Option<u32>) {
-    let lock = Rc::new((some(RwLock::new(PREFER_READERS)), Cell::new(false)));
-    for dies in [dies, None] {
-        let writer = lock.clone();
-        spawn(dies, move || {
-            if some(writer.0.write_lock(FOREVER)) == Acquired::OwnerDied {
-                some(writer.0.repair());
-            }
-            some(writer.0.unlock());
-        });
-    }
-    some(lock.0.read_lock(FOREVER));
-    let reader = lock.clone();
-    spawn(None, move || {
-        some(reader.0.read_lock(FOREVER));
-        reader.1.set(true);
-        some(reader.0.unlock());
-    });
-    quiesce();
-    assert!(lock.1.get(), "a reader waits for a writer that only waits");
-    some(lock.0.unlock());
-    assert_eq!(quiesce(), 0, "one sleeps on the lock for good");
 }
 
 // ---- the event

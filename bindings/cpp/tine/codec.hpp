@@ -38,6 +38,17 @@ namespace tine {
 struct bytes {
     const void *data = nullptr;
     std::size_t size = 0;
+
+    bytes() = default;
+    bytes(const void *at, std::size_t length) noexcept : data(at), size(length) {}
+#ifdef TINE_HAS_SPAN
+    /** Of the elements of a span; and as one. */
+    template <class T, std::size_t N>
+    bytes(std::span<T, N> from) noexcept : data(from.data()), size(from.size_bytes())
+    {
+    }
+    std::span<const std::byte> span() const noexcept { return {static_cast<const std::byte *>(data), size}; }
+#endif
 };
 
 namespace detail {
@@ -82,6 +93,8 @@ T copy_of(const void *at)
  *         static void encode(const polygon &value, void *at);            // writes them; aligned to 16 bytes
  *         static polygon decode(tine::bytes from);                       // the other way; may throw tine::error
  *     };
+ *
+ * Beside decode it may have try_decode, which returns a tine::expected<polygon>: without exceptions that alone can refuse bytes.
  */
 template <class T, class Enable = void>
 struct codec;
@@ -92,11 +105,12 @@ struct codec<T, std::enable_if_t<detail::is_plain<T>>> {
     static constexpr std::size_t fixed_size = sizeof(T);
     static constexpr std::size_t size(const T &) { return sizeof(T); }
     static void encode(const T &value, void *at) { std::memcpy(at, std::addressof(value), sizeof(T)); }
-    static T decode(bytes from)
+    static T decode(bytes from) { return try_decode(from).value(); }
+    static expected<T> try_decode(bytes from)
     {
         if (from.size != sizeof(T))
-            throw error(-EBADMSG, std::to_string(from.size) + " bytes have come where a value of " +
-                                      std::to_string(sizeof(T)) + " was to");
+            return detail::failure_with(-EBADMSG, std::to_string(from.size) + " bytes have come where a value of " +
+                                                      std::to_string(sizeof(T)) + " was to");
         return detail::copy_of<T>(from.data);
     }
 };
@@ -113,15 +127,16 @@ struct sequence_codec {
         if (!value.empty())
             std::memcpy(at, value.data(), value.size() * sizeof(element));
     }
-    static Sequence decode(bytes from)
+    static Sequence decode(bytes from) { return try_decode(from).value(); }
+    static expected<Sequence> try_decode(bytes from)
     {
         if (from.size % sizeof(element) != 0)
-            throw error(-EBADMSG, std::to_string(from.size) + " bytes have come where elements of " +
-                                      std::to_string(sizeof(element)) + " were to");
+            return failure_with(-EBADMSG, std::to_string(from.size) + " bytes have come where elements of " +
+                                              std::to_string(sizeof(element)) + " were to");
         Sequence value(from.size / sizeof(element), element());
         if (from.size)
             std::memcpy(value.data(), from.data, from.size);
-        return value;
+        return expected<Sequence>(std::move(value));
     }
 };
 
@@ -140,6 +155,30 @@ template <class T, class = void>
 struct can_travel : std::false_type {};
 template <class T>
 struct can_travel<T, std::void_t<decltype(codec<T>::size(std::declval<const T &>()))>> : std::true_type {};
+
+template <class T, class = void>
+struct has_try_decode : std::false_type {};
+template <class T>
+struct has_try_decode<T, std::void_t<decltype(codec<T>::try_decode(bytes()))>> : std::true_type {};
+
+/* The value that these bytes are, or why they are none. */
+template <class T>
+expected<T> decode(bytes from)
+{
+    if constexpr (has_try_decode<T>::value) {
+        return codec<T>::try_decode(from);
+    } else {
+#ifdef __cpp_exceptions
+        try {
+            return codec<T>::decode(from);
+        } catch (const error &wrong) {
+            return wrong.failure();
+        }
+#else
+        return codec<T>::decode(from);
+#endif
+    }
+}
 
 template <class T, class = void>
 struct has_fixed_size : std::false_type {};
@@ -196,6 +235,30 @@ decltype(auto) depart(T &&value)
         return type(std::begin(value), std::find(std::begin(value), std::end(value), std::remove_extent_t<plain>()));
     } else {
         return type(std::begin(value), std::end(value));
+    }
+}
+
+template <class T>
+struct is_sequence : std::false_type {};
+template <class Char, class Traits>
+struct is_sequence<std::basic_string<Char, Traits>> : std::true_type {};
+template <class T>
+struct is_sequence<std::vector<T>> : std::bool_constant<is_plain<T> && !std::is_same_v<T, bool>> {};
+
+/* Has use(bytes) take what a value travels as: from where the value is, if its bytes are in one place. */
+template <class T, class Use>
+auto as_bytes(const T &value, Use &&use)
+{
+    if constexpr (std::is_same_v<T, bytes>) {
+        return use(value);
+    } else if constexpr (is_plain<T>) {
+        return use(bytes(std::addressof(value), sizeof(T)));
+    } else if constexpr (is_sequence<T>::value) {
+        return use(bytes(value.data(), codec<T>::size(value)));
+    } else {
+        std::vector<unsigned char> encoded(codec<T>::size(value));
+        codec<T>::encode(value, encoded.data());
+        return use(bytes(encoded.data(), encoded.size()));
     }
 }
 

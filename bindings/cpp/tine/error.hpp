@@ -5,11 +5,17 @@
 #ifndef TINE_ERROR_HPP
 #define TINE_ERROR_HPP
 
+#if __cplusplus < 201703L
+#error "tine.hpp needs C++17 or later: compile with -std=c++17 (CMake: target_compile_features(program PRIVATE cxx_std_17))"
+#endif
+
 #include <tine.h>
 
 #include <cerrno>
 #include <chrono>
 #include <cstdint>
+#include <cstdio>
+#include <cstdlib>
 #include <memory>
 #include <new>
 #include <stdexcept>
@@ -18,7 +24,33 @@
 #include <variant>
 #include <vector>
 
+/* With -fno-exceptions what would be thrown ends the process with its text, and what would be caught cannot come. */
+#ifdef __cpp_exceptions
+#define TINE_TRY try
+#define TINE_CATCH_ALL catch (...)
+#define TINE_THROW_ON throw
+#else
+#define TINE_TRY if constexpr (true)
+#define TINE_CATCH_ALL else
+#define TINE_THROW_ON static_cast<void>(0)
+#endif
+
 namespace tine {
+
+namespace detail {
+
+template <class E>
+[[noreturn]] void raise(const E &what)
+{
+#ifdef __cpp_exceptions
+    throw what;
+#else
+    std::fprintf(stderr, "tine: without exceptions this call ends the process: %s\n", what.what());
+    std::abort();
+#endif
+}
+
+} // namespace detail
 
 /** Waits for ever: a value for every timeout. */
 inline constexpr std::chrono::nanoseconds forever = std::chrono::nanoseconds::max();
@@ -154,7 +186,7 @@ struct failure {
     /** The name of the constant: "EINVAL", "TINE_EDIED". */
     const char *name() const noexcept { return tine_errname(code); }
 
-    /** Throws what fits: tine::error, task_failed, worker_died. */
+    /** Throws what fits: tine::error, task_failed, worker_died. With -fno-exceptions it writes the message and aborts. */
     [[noreturn]] inline void raise() const;
 };
 
@@ -240,14 +272,14 @@ public:
 inline void failure::raise() const
 {
     if (code == TINE_EDIED && of_task)
-        throw worker_died(*this);
+        detail::raise(worker_died(*this));
     if (of_task)
-        throw task_failed(*this);
+        detail::raise(task_failed(*this));
     if (code == TINE_EITEMS)
-        throw items_failed(*this);
+        detail::raise(items_failed(*this));
     if (code == -EOWNERDEAD)
-        throw owner_died(*this);
-    throw error(*this);
+        detail::raise(owner_died(*this));
+    detail::raise(error(*this));
 }
 
 /** A value, or the failure that is there in its stead: what calls with std::nothrow return. */
@@ -349,6 +381,14 @@ inline failure plain(int code, const char *call)
     failure what;
     what.code = code;
     what.message = std::string(call) + ": " + tine_strerror(code);
+    return what;
+}
+
+inline failure failure_with(int code, std::string message)
+{
+    failure what;
+    what.code = code;
+    what.message = std::move(message);
     return what;
 }
 

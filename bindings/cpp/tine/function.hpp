@@ -17,15 +17,19 @@
 #include <link.h>
 
 #include <algorithm>
+#include <cstdio>
+#include <optional>
 #include <string>
 #include <system_error>
 #include <tuple>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 namespace tine {
 
 class pool;
+class channel_ref;
 
 /** The first thing in main: tine_init(). In the program that its user started it returns; in a worker it never does. */
 inline void init(int argc, char **argv)
@@ -45,8 +49,9 @@ public:
     bool cancelled() const noexcept { return tine_cancelled(handle_); }
     /** The task's number, or the item's place in its map. */
     std::uint64_t id() const noexcept { return tine_task_id(handle_); }
-    /** Fails the task: code is a negated errno value, -1 to -4095. Other exceptions do so as well. */
-    [[noreturn]] void fail(int code, const std::string &message) const { throw error(code, message); }
+    /** Fails the task: code is a negated errno value, -1 to -4095. Other exceptions do so as well, and so does a function that returns
+        a tine::expected with a tine::failure in it; without exceptions that is the way. */
+    [[noreturn]] void fail(int code, const std::string &message) const { detail::raise(error(code, message)); }
     /** What set_state() has left in this worker, an initialiser's work say; nullptr if nothing was. */
     template <class T>
     T *state() const noexcept
@@ -61,6 +66,8 @@ public:
     }
     /** The pool that runs the task, for its heap, and for what the task submits to it. */
     inline tine::pool pool() const;
+    /** The end of a channel that the task or the process was given; false if it was given none. Include tine/channel.hpp. */
+    inline channel_ref channel() const noexcept;
     /** tine.h's. */
     tine_task *native_handle() const noexcept { return handle_; }
 
@@ -104,32 +111,13 @@ inline int own_code(int code) noexcept
     return code <= -1 && code >= -4095 ? code : exception_code;
 }
 
-/* The task that this thread runs, for who has no other way to its pool: tine::allocator. */
-class running_task {
-public:
-    explicit running_task(tine_task *handle) noexcept : before_(std::exchange(current(), handle)) {}
-    running_task(const running_task &) = delete;
-    running_task &operator=(const running_task &) = delete;
-    ~running_task() { current() = before_; }
-
-    static tine_task *&current() noexcept
-    {
-        static thread_local tine_task *task = nullptr;
-        return task;
-    }
-
-private:
-    tine_task *before_; // tasks can be nested: tine::task::pool
-};
-
 /* Calls what an exception must not leave. Its text becomes the task's message. */
 template <class Body>
-int guarded(tine_task *handle, Body &&body)
+int guarded([[maybe_unused]] tine_task *handle, Body &&body)
 {
-    running_task running(handle);
+#ifdef __cpp_exceptions
     try {
-        body();
-        return 0;
+        return body();
     } catch (const error &what) {
         return tine_fail(handle, own_code(what.code()), "%s", what.what());
     } catch (const std::bad_alloc &) {
@@ -153,7 +141,41 @@ int guarded(tine_task *handle, Body &&body)
     } catch (abi::__forced_unwind &) {
         throw; // the C library's, when a thread ends: it must not be stopped
     } catch (...) {
-        return tine_fail(handle, exception_code, "an exception that is no std::exception");
+        return tine_fail(handle, exception_code, "an exception that is not a std::exception");
+    }
+#else
+    return body();
+#endif
+}
+
+/* A function may give a tine::expected: then its result is what is expected, and a failure the task's. */
+template <class R>
+struct unwrapped {
+    using type = R;
+};
+template <class R>
+struct unwrapped<expected<R>> {
+    using type = R;
+};
+
+inline int fail_with(tine_task *handle, const failure &why)
+{
+    return tine_fail(handle, own_code(why.code), "%s", why.message.c_str());
+}
+
+/* Has use() take what a function gives, if that is no failure; the task's status. */
+template <class Given, class Use>
+int with_value(tine_task *handle, Given &&given, Use &&use)
+{
+    if constexpr (std::is_same_v<typename unwrapped<std::decay_t<Given>>::type, std::decay_t<Given>>) {
+        return use(std::forward<Given>(given));
+    } else {
+        if (!given)
+            return fail_with(handle, given.error());
+        if constexpr (std::is_void_v<typename unwrapped<std::decay_t<Given>>::type>)
+            return 0;
+        else
+            return use(std::move(*given));
     }
 }
 
@@ -179,8 +201,11 @@ struct call_result<true, F, A...> {
     using type = std::decay_t<decltype(call(std::declval<F &>(), std::declval<task &>(), std::declval<A>()...))>;
 };
 
+/* What the function gives, and what of it is the task's result. */
 template <class F, class... A>
-using result_of = typename call_result<is_callable<F, A...>, F, A...>::type;
+using given_by = typename call_result<is_callable<F, A...>, F, A...>::type;
+template <class F, class... A>
+using result_of = typename unwrapped<given_by<F, A...>>::type;
 
 template <class T>
 inline constexpr bool is_output = std::is_void_v<T> || can_travel<T>::value;
@@ -244,13 +269,14 @@ constexpr bool check_submission()
 }
 
 template <class R>
-void put_output(tine_task *handle, const R &value)
+int put_output(tine_task *handle, const R &value)
 {
     std::size_t size = codec<R>::size(value);
     void *out = tine_output(handle, size);
     if (!out)
-        throw error(-ENOMEM, "no room for an output of " + std::to_string(size) + " bytes");
+        return tine_fail(handle, -ENOMEM, "no room for an output of %zu bytes", size);
     codec<R>::encode(value, out);
+    return 0;
 }
 
 /* For functions that each module must have for itself: one that is exported might be taken from another module. */
@@ -320,10 +346,12 @@ int run(tine_task *handle)
         F function = from.next<F>();
         std::tuple<A...> arguments{from.next<A>()...};
         auto apply = [&](A &...each) -> decltype(auto) { return call(function, self, std::move(each)...); };
-        if constexpr (std::is_void_v<result_of<F, A...>>)
-            std::apply(apply, arguments);
+        if constexpr (std::is_void_v<given_by<F, A...>>)
+            return std::apply(apply, arguments), 0;
         else
-            put_output<result_of<F, A...>>(handle, std::apply(apply, arguments));
+            return with_value(handle, std::apply(apply, arguments), [handle](const auto &value) {
+                return put_output<result_of<F, A...>>(handle, value);
+            });
     });
 }
 
@@ -347,12 +375,18 @@ int run_item(tine_task *handle, const void *in, void *out)
         F function = captured<F>(handle);
         // Arrays in shared memory are where they are; its items may be changed if the range's type says so.
         In &item = *static_cast<In *>(const_cast<void *>(in));
-        if constexpr (std::is_void_v<Out>)
-            call(function, self, item);
-        else if constexpr (Assigned)
-            *static_cast<Out *>(out) = call(function, self, item);
+        if constexpr (std::is_void_v<given_by<F, In &>>)
+            return call(function, self, item), 0;
         else
-            ::new (out) Out(call(function, self, item));
+            return with_value(handle, call(function, self, item), [out](auto &&value) {
+                if constexpr (std::is_void_v<Out>)
+                    static_cast<void>(value);
+                else if constexpr (Assigned)
+                    *static_cast<Out *>(out) = std::forward<decltype(value)>(value);
+                else
+                    ::new (out) Out(std::forward<decltype(value)>(value));
+                return 0;
+            });
     });
 }
 
@@ -362,8 +396,13 @@ int run_range(tine_task *handle, std::size_t begin, std::size_t end)
     return guarded(handle, [=] {
         task self(handle);
         F function = captured<F>(handle);
-        for (std::size_t at = begin; at < end; at++)
-            call(function, self, at);
+        for (std::size_t at = begin; at < end; at++) {
+            if constexpr (std::is_same_v<given_by<F, std::size_t &>, result_of<F, std::size_t &>>)
+                call(function, self, at);
+            else if (auto given = call(function, self, at); !given)
+                return fail_with(handle, given.error());
+        }
+        return 0;
     });
 }
 
@@ -377,11 +416,18 @@ int run_registered(tine_task *handle)
         std::size_t size;
         const void *input = tine_input(handle, &size);
         auto function = Function;
-        auto apply = [&](A... each) -> decltype(auto) { return call(function, self, std::move(each)...); };
-        if constexpr (std::is_void_v<R>)
-            apply(codec<A>::decode({input, size})...);
+        auto apply = [&](auto &&...each) -> int {
+            if constexpr (std::is_void_v<R>)
+                return call(function, self, std::move(each)...), 0;
+            else
+                return with_value(handle, call(function, self, std::move(each)...), [handle](const auto &value) {
+                    return put_output<typename unwrapped<R>::type>(handle, value);
+                });
+        };
+        if constexpr (sizeof...(A) == 0)
+            return apply();
         else
-            put_output<R>(handle, apply(codec<A>::decode({input, size})...));
+            return (with_value(handle, decode<A>({input, size}), apply), ...);
     });
 }
 
@@ -398,6 +444,84 @@ int add_registered(const char *name, R (*)(task &, A...))
 }
 
 } // namespace local
+
+inline int elsewhere(tine_error &error)
+{
+    error.code = TINE_EFUNCTION;
+    std::snprintf(error.text, sizeof error.text,
+                  "the function is in another module (a shared library) than the call: wrap it in a lambda");
+    return TINE_EFUNCTION;
+}
+
+/* Has post(function, name, input) send one call on its way: post's code, or why there was nothing to send. */
+template <class Post, class F, class... A>
+TINE_LOCAL int send(tine_error &error, Post &post, F &&function, A &&...arguments)
+{
+    using type = std::decay_t<F>;
+    constexpr bool is_raw = is_named<type>::value || std::is_same_v<type, tine_fn>;
+    if constexpr (is_raw) {
+        static_assert(sizeof...(A) <= 1, "tine: a function that is called by name, or a tine_fn, has one input");
+        auto post_raw = [&](bytes input) {
+            if constexpr (is_named<type>::value)
+                return post(static_cast<tine_fn>(nullptr), function.name.c_str(), input);
+            else
+                return post(function, static_cast<const char *>(nullptr), input);
+        };
+        auto post_one = [&](const auto &value) {
+            using T = std::decay_t<decltype(value)>;
+            if constexpr (std::is_same_v<T, bytes>)
+                return post_raw(value);
+            else if constexpr (check_argument<T>() && can_travel<T>::value)
+                return as_bytes(value, post_raw);
+            else
+                return TINE_EFUNCTION;
+        };
+        if constexpr (sizeof...(A) == 0)
+            return post_raw({});
+        else
+            return (post_one(depart(std::forward<A>(arguments))), ...);
+    } else if constexpr (std::is_pointer_v<type> && std::is_function_v<std::remove_pointer_t<type>>) {
+        using sent = local::by_address<type>;
+        if (!sent::is_here(function))
+            return elsewhere(error);
+        return send(error, post, sent::of(function), std::forward<A>(arguments)...);
+    } else {
+        check_submission<type, arrival<A>...>();
+        if constexpr (is_plain<type> && (can_travel<arrival<A>>::value && ... && true)) {
+            packet packet;
+            packet.fill(static_cast<const type &>(function), depart(std::forward<A>(arguments))...);
+            return post(static_cast<tine_fn>(local::run<type, arrival<A>...>), static_cast<const char *>(nullptr),
+                        bytes(packet.data(), packet.size()));
+        }
+        return TINE_EFUNCTION;
+    }
+}
+
+/* Has take(function, name, captures) have what calls with an A each begin with; captures that are nothing: the A is all. */
+template <class A, class Take, class F>
+TINE_LOCAL int send_captures(tine_error &error, Take &take, const F &function)
+{
+    using captures = std::optional<std::vector<unsigned char>>;
+    if constexpr (is_named<F>::value) {
+        return take(static_cast<tine_fn>(nullptr), function.name.c_str(), captures());
+    } else if constexpr (std::is_same_v<F, tine_fn>) {
+        return take(function, static_cast<const char *>(nullptr), captures());
+    } else if constexpr (std::is_pointer_v<F> && std::is_function_v<std::remove_pointer_t<F>>) {
+        using sent = local::by_address<F>;
+        if (!sent::is_here(function))
+            return elsewhere(error);
+        return send_captures<A>(error, take, sent::of(function));
+    } else {
+        check_submission<F, A>();
+        if constexpr (is_plain<F> && can_travel<A>::value) {
+            std::vector<unsigned char> packed(packed_size(function));
+            pack(function, packed.data());
+            return take(static_cast<tine_fn>(local::run<F, A>), static_cast<const char *>(nullptr), captures(std::move(packed)));
+        }
+        return TINE_EFUNCTION;
+    }
+}
+
 } // namespace detail
 
 /**

@@ -66,11 +66,14 @@ public:
     {
         if (!handle_ || release_if_settled(id))
             return;
-        try {
+        TINE_TRY
+        {
             std::lock_guard<std::mutex> guard(mutex_);
             abandoned_.push_back(id);
             abandoned_count_.store(abandoned_.size(), std::memory_order_relaxed);
-        } catch (...) {
+        }
+        TINE_CATCH_ALL
+        {
             // Its place in the window is lost until the pool ends.
         }
     }
@@ -173,6 +176,10 @@ public:
     const void *data() const noexcept { return result_.data; }
     /** Its length in bytes. */
     std::size_t size() const noexcept { return result_.length; }
+#ifdef TINE_HAS_SPAN
+    /** The output as bytes. */
+    std::span<const std::byte> span() const noexcept { return {static_cast<const std::byte *>(result_.data), result_.length}; }
+#endif
     /** The output as characters. */
     std::string_view text() const noexcept { return {static_cast<const char *>(result_.data), result_.length}; }
     /** The output as a T; throws -EBADMSG where it is none. */
@@ -247,14 +254,7 @@ public:
             return detail::plain(what.code, "tine::future::get");
         if (what.result.status < 0)
             return detail::failure_of(what.result);
-        try {
-            if constexpr (std::is_void_v<R>)
-                return what.value(), expected<void>();
-            else
-                return what.value();
-        } catch (const error &wrong) {
-            return wrong.failure();
-        }
+        return what.value_or_failure();
     }
 
     /** Waits until the task has settled. The result stays to be taken. */
@@ -314,6 +314,16 @@ private:
                 return tine::result(std::move(owner), result);
             else if constexpr (!std::is_void_v<R>)
                 return codec<R>::decode({result.data, result.length});
+        }
+
+        expected<R> value_or_failure()
+        {
+            if constexpr (std::is_void_v<R>)
+                return {};
+            else if constexpr (std::is_same_v<R, tine::result>)
+                return value();
+            else
+                return detail::decode<R>({result.data, result.length});
         }
 
         int code;

@@ -360,8 +360,8 @@ public:
     explicit counting_semaphore(std::ptrdiff_t desired)
     {
         if (desired < 0 || desired > Most)
-            throw error(-EINVAL, "tine::counting_semaphore: " + std::to_string(desired) + " is not from 0 to " +
-                                     std::to_string(Most));
+            detail::raise(error(-EINVAL, "tine::counting_semaphore: " + std::to_string(desired) + " is not from 0 to " +
+                                             std::to_string(Most)));
         detail::check(tine_semaphore_init(&semaphore_, static_cast<std::uint32_t>(desired),
                                           static_cast<std::uint32_t>(Most), 0),
                       "tine::counting_semaphore");
@@ -451,8 +451,8 @@ public:
     explicit barrier(std::ptrdiff_t parties)
     {
         if (parties < 1 || parties > TINE_BARRIER_PARTIES)
-            throw error(-EINVAL, "tine::barrier: " + std::to_string(parties) + " parties are not from 1 to " +
-                                     std::to_string(TINE_BARRIER_PARTIES));
+            detail::raise(error(-EINVAL, "tine::barrier: " + std::to_string(parties) + " parties are not from 1 to " +
+                                             std::to_string(TINE_BARRIER_PARTIES)));
         detail::check(tine_barrier_init(&barrier_, static_cast<std::uint32_t>(parties), 0), "tine::barrier");
     }
 
@@ -496,7 +496,7 @@ public:
     explicit latch(std::ptrdiff_t expected) : left_(expected)
     {
         if (expected < 0)
-            throw error(-EINVAL, "tine::latch: " + std::to_string(expected) + " is negative");
+            detail::raise(error(-EINVAL, "tine::latch: " + std::to_string(expected) + " is negative"));
         if (expected == 0)
             zero_.set();
     }
@@ -508,7 +508,7 @@ public:
     {
         std::lock_guard<auto_repair_mutex> guard(mutex_);
         if (update < 0 || update > left_)
-            throw error(-EINVAL, "tine::latch::count_down: " + std::to_string(update) + " of " + std::to_string(left_));
+            detail::raise(error(-EINVAL, "tine::latch::count_down: " + std::to_string(update) + " of " + std::to_string(left_)));
         // The event first: whoever dies between the two has let the waiters go, and a count that is not there stays not there.
         if (update == left_)
             zero_.set();
@@ -576,10 +576,13 @@ void call_once(once_flag &flag, F &&function, A &&...arguments)
 {
     std::exception_ptr thrown;
     auto body = [&] {
-        try {
+        TINE_TRY
+        {
             std::invoke(std::forward<F>(function), std::forward<A>(arguments)...);
             return 0;
-        } catch (...) {
+        }
+        TINE_CATCH_ALL
+        {
             thrown = std::current_exception(); // it may not pass through C
             return -ECANCELED;
         }

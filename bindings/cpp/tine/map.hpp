@@ -135,9 +135,12 @@ private:
     {
         if (thrown_)
             return;
-        try {
+        TINE_TRY
+        {
             body();
-        } catch (...) {
+        }
+        TINE_CATCH_ALL
+        {
             thrown_ = std::current_exception();
         }
     }

@@ -53,16 +53,9 @@ struct heap_name {
  */
 inline tine_heap *find_heap(const heap_name &name)
 {
-    auto find = [&name]() -> tine_heap * {
-        tine_heap *heap = tine_heap_find(name.block);
-        bool is_it = heap && tine_heap_contains(heap, name.block, sizeof *name.block) == 1 && *name.block == name.number;
-        return is_it ? heap : nullptr;
-    };
-    tine_heap *heap = find();
-    // That of the task in this thread is known once it was asked for.
-    if (!heap && running_task::current() && tine_task_pool(running_task::current()))
-        heap = find();
-    return heap;
+    tine_heap *heap = tine_heap_find(name.block);
+    bool is_it = heap && tine_heap_contains(heap, name.block, sizeof *name.block) == 1 && *name.block == name.number;
+    return is_it ? heap : nullptr;
 }
 
 /* As good as unique, and never 0: a process, a time and a place, well mixed. */
@@ -83,7 +76,7 @@ inline heap_name name_of(tine_heap *heap)
     if (!known) {
         auto *fresh = static_cast<std::uint64_t *>(tine_heap_alloc(heap, sizeof(std::uint64_t)));
         if (!fresh)
-            throw std::bad_alloc();
+            detail::raise(std::bad_alloc());
         *fresh = new_number();
         known = static_cast<std::uint64_t *>(tine_heap_tag(heap, fresh));
         if (known != fresh)
@@ -128,7 +121,7 @@ public:
     {
         void *block = alignment <= 16 ? tine_heap_alloc(handle_, bytes) : tine_heap_alloc_aligned(handle_, alignment, bytes);
         if (!block)
-            throw std::bad_alloc();
+            detail::raise(std::bad_alloc());
         return block;
     }
 
@@ -182,8 +175,8 @@ private:
  * that a container which the host has made may grow there.
  *
  * A container that outlives its heap must not be touched any more; to destroy one of trivially destructible elements is
- * harmless. The first allocator of a heap in a process, or object made in it, takes a block of 16 bytes there. A thread that a
- * task has started can allocate once the task has called tine::task::pool().heap().
+ * harmless. The first allocator of a heap in a process, or object made in it, takes a block of 16 bytes there. Every module of a
+ * program may use it, and every thread of a task.
  */
 template <class T>
 class allocator {
@@ -204,10 +197,10 @@ public:
     T *allocate(std::size_t count)
     {
         if (count > std::numeric_limits<std::size_t>::max() / sizeof(T))
-            throw std::bad_array_new_length();
+            detail::raise(std::bad_array_new_length());
         tine_heap *heap = detail::find_heap(name_);
         if (!heap)
-            throw error(-EXDEV, "tine::allocator: this process does not have the heap");
+            detail::raise(error(-EXDEV, "tine::allocator: this process does not have the heap"));
         return static_cast<T *>(tine::heap(heap).allocate(count * sizeof(T), alignof(T)));
     }
 
@@ -257,15 +250,18 @@ heap_ptr<T> heap::make(A &&...arguments) const
     static_assert(!std::is_array_v<T>, "tine: make<tine::vector<T>> for several objects");
     heap_delete deleter(detail::name_of(handle_));
     void *block = allocate(sizeof(T), alignof(T));
-    try {
+    TINE_TRY
+    {
         using any = tine::allocator<std::byte>;
         if constexpr (std::uses_allocator_v<T, any> && std::is_constructible_v<T, A..., any>)
             return heap_ptr<T>(::new (block) T(std::forward<A>(arguments)..., allocator()), deleter);
         else
             return heap_ptr<T>(::new (block) T(std::forward<A>(arguments)...), deleter);
-    } catch (...) {
+    }
+    TINE_CATCH_ALL
+    {
         tine_heap_free(handle_, block);
-        throw;
+        TINE_THROW_ON;
     }
 }
 

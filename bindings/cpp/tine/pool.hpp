@@ -14,25 +14,58 @@
 
 #include <chrono>
 #include <cstddef>
-#include <cstdio>
+#include <functional>
 #include <iterator>
 #include <memory>
 #include <new>
+#include <optional>
+#include <string>
+#include <sys/types.h>
 #include <type_traits>
 #include <utility>
 #include <vector>
 
 namespace tine {
 
-/** What a pool can be told: tine.h's tine_pool_options, at its defaults. */
+/** What is to go wrong in a pool, for tests: tine.h's tine_faults, at nothing. It stays there until the pool has been created. */
+struct faults : tine_faults {
+    faults() : tine_faults TINE_FAULTS_INIT {}
+};
+
+/** What a pool can be told: tine.h's tine_pool_options, at its defaults; .faults points to a tine::faults. */
 struct pool_options : tine_pool_options {
     pool_options() : tine_pool_options TINE_POOL_OPTIONS_INIT {}
 };
 
+class channel;
+class segment;
+template <class R, class A>
+class stream;
+struct stream_options;
+
 /** What a task can be told: tine.h's tine_submit_options, at its defaults; .name is set by tine::named. */
 struct submit_options : tine_submit_options {
     submit_options() : tine_submit_options TINE_SUBMIT_OPTIONS_INIT {}
+
+    /**
+     * Gives the task an end of a channel, which is closed here once it has been submitted, and stays the caller's otherwise. The
+     * function asks for it by tine::task::channel. Include tine/channel.hpp.
+     */
+    inline submit_options &give(tine::channel &end) noexcept;
+
+private:
+    friend class pool;
+    tine_channel **given_ = nullptr;
 };
+
+/** What is to be called of a task: settled(tine::expected<R>), and begun(tine_id, pid_t), for pool::submit_then. */
+template <class Settled, class Begun>
+struct callbacks {
+    Settled settled;
+    Begun begun;
+};
+template <class Settled, class Begun>
+callbacks(Settled, Begun) -> callbacks<Settled, Begun>;
 
 namespace detail {
 
@@ -56,7 +89,58 @@ using submission_of = typename submission<std::decay_t<F>, arrival<A>...>::type;
 template <class F>
 inline constexpr bool may_be_function =
     !std::is_same_v<std::decay_t<F>, std::nothrow_t> && !std::is_base_of_v<tine_submit_options, std::decay_t<F>> &&
-    !std::is_base_of_v<tine_map_options, std::decay_t<F>>;
+    !std::is_base_of_v<tine_map_options, std::decay_t<F>> && !std::is_base_of_v<tine_stream_options, std::decay_t<F>>;
+
+/* What a task's callbacks are called with, between the submission and the end. */
+template <class R, class Settled>
+class pending {
+public:
+    template <class S>
+    pending(std::shared_ptr<pool_state> pool, S &&settled) : pool_(std::move(pool)), settled_(std::forward<S>(settled))
+    {
+    }
+
+    void place(tine_submit_options &options)
+    {
+        options.user = this;
+        options.on_settled = [](const tine_result *result, void *user) noexcept {
+            std::unique_ptr<pending> self(static_cast<pending *>(user));
+            self->call(self->settled_, outcome(*result));
+        };
+        if constexpr (is_pair<Settled>::value)
+            options.on_begin = [](tine_id id, pid_t pid, void *user) noexcept {
+                static_cast<pending *>(user)->settled_.begun(id, pid);
+            };
+    }
+
+private:
+    template <class T>
+    struct is_pair : std::false_type {};
+    template <class S, class B>
+    struct is_pair<callbacks<S, B>> : std::true_type {};
+
+    /* The result's memory is the pool's again when the callback returns. */
+    static expected<R> outcome(const tine_result &result)
+    {
+        if (result.status < 0)
+            return failure_of(result);
+        if constexpr (std::is_void_v<R>)
+            return {};
+        else
+            return decode<R>({result.data, result.length});
+    }
+
+    static void call(Settled &settled, expected<R> what)
+    {
+        if constexpr (is_pair<Settled>::value)
+            settled.settled(std::move(what));
+        else
+            settled(std::move(what));
+    }
+
+    std::shared_ptr<pool_state> pool_;
+    Settled settled_;
+};
 
 } // namespace detail
 
@@ -153,6 +237,69 @@ public:
     {
         return submit(std::nothrow, submit_options(), std::forward<F>(function), std::forward<A>(arguments)...);
     }
+
+    /**
+     * Submits one call of a function whose result goes to a callback, as a tine::expected:
+     *
+     *     pool.submit_then([](tine::expected<int> sum) { show(sum); }, add, 19, 23);
+     *
+     * Callbacks come one at a time, on a thread of tine's (tine_submit_options.on_settled says when on another); each once, whatever
+     * comes of the task, and before the pool has ended. One that throws ends the program. The output of a function that is called by name
+     * without a type, or is a tine_fn, is a std::string of its bytes. In place of the callback there may be
+     * tine::callbacks, of which the second is told when the task has begun, and in which process. Throws as submit().
+     */
+    template <class Settled, class F, class... A, std::enable_if_t<detail::may_be_function<Settled>, int> = 0>
+    TINE_LOCAL tine_id submit_then(Settled &&settled, F &&function, A &&...arguments)
+    {
+        return submit_then(submit_options(), std::forward<Settled>(settled), std::forward<F>(function), std::forward<A>(arguments)...);
+    }
+
+    /** The same with options; .on_settled, .on_begin and .user are the callbacks' own. */
+    template <class Settled, class F, class... A>
+    TINE_LOCAL tine_id submit_then(const submit_options &options, Settled &&settled, F &&function, A &&...arguments)
+    {
+        return submit_then(std::nothrow, options, std::forward<Settled>(settled), std::forward<F>(function),
+                           std::forward<A>(arguments)...)
+            .value();
+    }
+
+    /** The same without exceptions. */
+    template <class Settled, class F, class... A>
+    TINE_LOCAL expected<tine_id> submit_then(std::nothrow_t, const submit_options &options, Settled &&settled, F &&function,
+                                             A &&...arguments)
+    {
+        // The memory that a tine::result names ends with the callback.
+        using given = detail::submission_of<F, A...>;
+        using told = std::conditional_t<std::is_same_v<given, tine::result>, std::string, given>;
+        using pending = detail::pending<told, std::decay_t<Settled>>;
+        auto waiting = std::make_unique<pending>(state_, std::forward<Settled>(settled));
+        submit_options full = options;
+        waiting->place(full);
+        detail::report report;
+        tine_id id = 0;
+        int rc = send(report, id, &full, std::forward<F>(function), std::forward<A>(arguments)...);
+        if (rc < 0)
+            return report.take(rc);
+        static_cast<void>(waiting.release()); // its callback's, which may have been called by now
+        return id;
+    }
+
+    /* ---- Streams: include tine/stream.hpp ---- */
+
+    /**
+     * A stream of items that are put (tine::stream::put), or drawn where `draw` is given, which gives one after the other and
+     * then nothing. Each is one call of the function. Throws as tine_stream_create().
+     */
+    template <class A, class F, std::enable_if_t<detail::may_be_function<F>, int> = 0>
+    TINE_LOCAL auto stream(F &&function, std::function<std::optional<A>()> draw = {});
+
+    /** The same with options. */
+    template <class A, class F>
+    TINE_LOCAL auto stream(const stream_options &options, F &&function, std::function<std::optional<A>()> draw = {});
+
+    /** The same without exceptions. */
+    template <class A, class F>
+    TINE_LOCAL auto stream(std::nothrow_t, const stream_options &options, F &&function, std::function<std::optional<A>()> draw = {});
 
     /** Waits until all tasks have settled; false: they have not within this time. Their results stay to be taken. */
     bool wait_all(time_limit timeout = forever)
@@ -300,6 +447,11 @@ public:
     /** For containers in the pool's heap: tine::vector<int> numbers(pool.allocator()). */
     tine::allocator<std::byte> allocator() const { return heap().allocator(); }
 
+    /** Has a segment mapped in every worker, at the address that it has here. Throws as tine_pool_share(). Include tine/segment.hpp. */
+    inline void share(const tine::segment &segment, time_limit timeout = forever);
+    /** The same without exceptions. */
+    inline expected<void> share(std::nothrow_t, const tine::segment &segment, time_limit timeout = forever);
+
     /* ---- The pool itself ---- */
 
     /** Takes no more tasks and waits for all, so long; false: some are still under way, and it may be called again. */
@@ -387,53 +539,14 @@ private:
     template <class F, class... A>
     TINE_LOCAL int send(detail::report &report, tine_id &id, const submit_options *options, F &&function, A &&...arguments)
     {
-        using type = std::decay_t<F>;
-        if constexpr (detail::is_named<type>::value) {
+        auto post = [&](tine_fn call, const char *name, bytes input) {
+            if (!name)
+                return transmit(report, id, options, call, input);
             submit_options named = options ? *options : submit_options();
-            named.name = function.name.c_str();
-            return send_raw(report, id, &named, nullptr, detail::depart(std::forward<A>(arguments))...);
-        } else if constexpr (std::is_same_v<type, tine_fn>) {
-            return send_raw(report, id, options, function, detail::depart(std::forward<A>(arguments))...);
-        } else if constexpr (std::is_pointer_v<type> && std::is_function_v<std::remove_pointer_t<type>>) {
-            using sent = detail::local::by_address<type>;
-            if (!sent::is_here(function))
-                return elsewhere(*report.place());
-            return send(report, id, options, sent::of(function), std::forward<A>(arguments)...);
-        } else {
-            detail::check_submission<type, detail::arrival<A>...>();
-            if constexpr (detail::is_plain<type> && (detail::can_travel<detail::arrival<A>>::value && ... && true)) {
-                detail::packet packet;
-                packet.fill(static_cast<const type &>(function), detail::depart(std::forward<A>(arguments))...);
-                return transmit(report, id, options, detail::local::run<type, detail::arrival<A>...>,
-                                {packet.data(), packet.size()});
-            }
-            return TINE_EFUNCTION;
-        }
-    }
-
-    /* The input is the value's bytes alone, from where they are if they are in one place. */
-    template <class... T>
-    int send_raw(detail::report &report, tine_id &id, const submit_options *options, tine_fn function, const T &...value)
-    {
-        static_assert(sizeof...(T) <= 1, "tine: a function that is called by name, or a tine_fn, has one input");
-        if constexpr (sizeof...(T) == 0)
-            return transmit(report, id, options, function, {});
-        else
-            return (send_one(report, id, options, function, value), ...);
-    }
-
-    template <class T>
-    int send_one(detail::report &report, tine_id &id, const submit_options *options, tine_fn function, const T &value)
-    {
-        if constexpr (std::is_same_v<T, bytes>) {
-            return transmit(report, id, options, function, value);
-        } else if constexpr (detail::check_argument<T>() && detail::is_contiguous<const T>::value) {
-            return transmit(report, id, options, function, {std::data(value), codec<T>::size(value)});
-        } else if constexpr (detail::can_travel<T>::value) {
-            std::vector<unsigned char> input(codec<T>::size(value));
-            codec<T>::encode(value, input.data());
-            return transmit(report, id, options, function, {input.data(), input.size()});
-        }
+            named.name = name;
+            return transmit(report, id, &named, call, input);
+        };
+        return detail::send(*report.place(), post, std::forward<F>(function), std::forward<A>(arguments)...);
     }
 
     /* Without options there is no text for an error, and nothing to look at for who succeeds, as nearly all do. A call that
@@ -448,15 +561,10 @@ private:
         submit_options full = options ? *options : submit_options();
         if (!full.error)
             full.error = report.place();
-        return state_ ? state_->submit(function, input.data, input.size, full, id) : TINE_ESHUTDOWN;
-    }
-
-    static int elsewhere(tine_error &error)
-    {
-        error.code = TINE_EFUNCTION;
-        std::snprintf(error.text, sizeof error.text,
-                      "the function is in another module (a shared library) than the call: wrap it in a lambda");
-        return TINE_EFUNCTION;
+        int rc = state_ ? state_->submit(function, input.data, input.size, full, id) : TINE_ESHUTDOWN;
+        if (rc >= 0 && full.given_)
+            *full.given_ = nullptr;
+        return rc;
     }
 
     struct no_output {};
@@ -504,7 +612,7 @@ private:
         if constexpr (std::is_pointer_v<type> && std::is_function_v<std::remove_pointer_t<type>>) {
             using sent = detail::local::by_address<type>;
             if (!sent::is_here(function))
-                return elsewhere(*call.options()->error);
+                return detail::elsewhere(*call.options()->error);
             captures.fill(sent::of(function));
         } else if constexpr (detail::is_plain<type>) {
             captures.fill(static_cast<const type &>(function));

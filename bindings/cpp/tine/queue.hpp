@@ -124,11 +124,14 @@ private:
             std::size_t size = codec<T>::size(value);
             if (int rc = tine_queue_reserve(handle_, size, timeout_ns, &place))
                 return rc;
-            try {
+            TINE_TRY
+            {
                 codec<T>::encode(value, place);
-            } catch (...) {
+            }
+            TINE_CATCH_ALL
+            {
                 tine_queue_abandon(handle_);
-                throw;
+                TINE_THROW_ON;
             }
             return tine_queue_commit(handle_, size);
         }
@@ -136,31 +139,27 @@ private:
 
     expected<T> get_ns(std::int64_t timeout_ns) const
     {
-        try {
-            if constexpr (is_fixed) {
-                alignas(T) unsigned char place[sizeof(T)];
-                std::size_t length = 0;
-                if (int rc = tine_queue_get(handle_, timeout_ns, place, sizeof place, &length)) {
-                    failure what = detail::plain(rc, "tine::queue::get");
-                    if (rc == -EMSGSIZE)
-                        what.message = "a message of " + std::to_string(length) + " bytes is no value of " +
-                                       std::to_string(sizeof(T));
-                    return what;
-                }
-                return codec<T>::decode({place, length});
-            } else {
-                void *place;
-                std::size_t length = 0;
-                if (int rc = tine_queue_peek(handle_, timeout_ns, &place, &length))
-                    return detail::plain(rc, "tine::queue::get");
-                struct releasing {
-                    tine_queue *queue;
-                    ~releasing() { tine_queue_release(queue); }
-                } guard{handle_};
-                return codec<T>::decode({place, length});
+        if constexpr (is_fixed) {
+            alignas(T) unsigned char place[sizeof(T)];
+            std::size_t length = 0;
+            if (int rc = tine_queue_get(handle_, timeout_ns, place, sizeof place, &length)) {
+                failure what = detail::plain(rc, "tine::queue::get");
+                if (rc == -EMSGSIZE)
+                    what.message = "a message of " + std::to_string(length) + " bytes is not a value of " +
+                                   std::to_string(sizeof(T));
+                return what;
             }
-        } catch (const error &wrong) {
-            return wrong.failure(); // a message that is no T
+            return detail::decode<T>({place, length}); // or why it is no T
+        } else {
+            void *place;
+            std::size_t length = 0;
+            if (int rc = tine_queue_peek(handle_, timeout_ns, &place, &length))
+                return detail::plain(rc, "tine::queue::get");
+            struct releasing {
+                tine_queue *queue;
+                ~releasing() { tine_queue_release(queue); }
+            } guard{handle_};
+            return detail::decode<T>({place, length}); // or why it is no T
         }
     }
 

@@ -43,7 +43,7 @@ bool is_memory(PyObject *object) { return PyObject_TypeCheck(object, memory_type
 void *memory_address(PyObject *memory, size_t bytes)
 {
     if (!is_memory(memory)) {
-        PyErr_SetString(PyExc_TypeError, "this is no memory of a pool");
+        PyErr_SetString(PyExc_TypeError, "this is not memory of a pool");
         return NULL;
     }
     Memory *self = (Memory *)memory;

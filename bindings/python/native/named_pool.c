@@ -34,15 +34,17 @@ static bool is_open(NamedPool *self)
 static PyObject *pool_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords)
 {
     static char *names[] = {"workers", "start", "worker_path", "worker_arguments", "preload", "deadline_ns", "grace_ns",
-                            "window_tasks", "window_bytes", "heap_bytes", NULL};
+                            "window_tasks", "window_bytes", "heap_bytes", "faults", NULL};
+    tine_faults faults = TINE_FAULTS_INIT;
     tine_pool_options options = TINE_POOL_OPTIONS_INIT;
     tine_error error = TINE_ERROR_INIT;
-    PyObject *worker_arguments, *keep = NULL;
+    PyObject *worker_arguments, *keep = NULL, *faults_given = NULL;
     Py_ssize_t workers, window_tasks, window_bytes, heap_bytes;
     long long deadline_ns, grace_ns;
-    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "niyOzLLnnn", names, &workers, &options.start, &options.worker_path,
+    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "niyOzLLnnn|O", names, &workers, &options.start, &options.worker_path,
                                      &worker_arguments, &options.preload, &deadline_ns, &grace_ns, &window_tasks, &window_bytes,
-                                     &heap_bytes))
+                                     &heap_bytes, &faults_given) ||
+        !get_faults(faults_given, &faults))
         return NULL;
     if (workers < 0 || window_tasks < 0 || window_bytes < 0 || heap_bytes < 0) {
         PyErr_SetString(PyExc_ValueError, "workers, window_tasks, window_bytes and heap_bytes are 0 or more");
@@ -60,6 +62,7 @@ static PyObject *pool_new(PyTypeObject *type, PyObject *arguments, PyObject *key
         options.window_tasks = (size_t)window_tasks;
         options.window_bytes = (size_t)window_bytes;
         options.heap_bytes = (size_t)heap_bytes;
+        options.faults = &faults;
         int rc;
         Py_BEGIN_ALLOW_THREADS
         rc = tine_pool_create(&options, &self->pool);

@@ -95,6 +95,8 @@ void *segment_place(PyObject *segment, size_t offset, size_t bytes);
 
 /* Strings of a sequence, with NULL at the end; they point into *keep. To be freed with PyMem_Free. */
 const char **get_strings(PyObject *sequence, PyObject **keep);
+/* Of libtine.Faults, by its tuple, or of None; whether it is one. */
+bool get_faults(PyObject *given, tine_faults *faults);
 
 /* Around each call into Python that the library makes in a process that it has started. */
 void enter_interpreter(void);

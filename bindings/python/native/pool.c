@@ -75,20 +75,39 @@ const char **get_strings(PyObject *sequence, PyObject **keep)
     return strings;
 }
 
+bool get_faults(PyObject *given, tine_faults *faults)
+{
+    unsigned long long words[6];
+    long long delay_ns;
+    if (!given || given == Py_None) return true;
+    if (!PyArg_ParseTuple(given, "KKKKKLK", &words[0], &words[1], &words[2], &words[3], &words[4], &delay_ns, &words[5])) return false;
+    faults->seed = words[0];
+    faults->kill_start = words[1];
+    faults->kill_call = words[2];
+    faults->kill_return = words[3];
+    faults->delay_call = words[4];
+    faults->delay_ns = delay_ns;
+    faults->fail_alloc = words[5];
+    return true;
+}
+
 static PyObject *pool_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords)
 {
     static char *names[] = {"workers", "start", "worker_path", "worker_arguments", "initializer_input", "max_tasks_per_worker",
-                            "grace_ns", "start_timeout_ns", "deadline_ns", "min_workers", NULL};
+                            "grace_ns", "start_timeout_ns", "deadline_ns", "min_workers", "faults", NULL};
+    tine_faults faults = TINE_FAULTS_INIT;
     tine_pool_options options = TINE_POOL_OPTIONS_INIT;
     tine_error error = TINE_ERROR_INIT;
-    PyObject *worker_arguments, *keep;
+    PyObject *worker_arguments, *keep, *faults_given = NULL;
     Py_ssize_t workers, min_workers = 0;
     long long grace_ns = 0, start_timeout_ns = 0, deadline_ns = 0;
     const char *input = NULL;
     Py_ssize_t input_length = 0;
-    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "niyO|z#ILLLn", names, &workers, &options.start,
+    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "niyO|z#ILLLnO", names, &workers, &options.start,
                                      &options.worker_path, &worker_arguments, &input, &input_length,
-                                     &options.max_tasks_per_worker, &grace_ns, &start_timeout_ns, &deadline_ns, &min_workers))
+                                     &options.max_tasks_per_worker, &grace_ns, &start_timeout_ns, &deadline_ns, &min_workers,
+                                     &faults_given) ||
+        !get_faults(faults_given, &faults))
         return NULL;
     Pool *self = (Pool *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
     const char **strings = self ? get_strings(worker_arguments, &keep) : NULL;
@@ -111,6 +130,7 @@ static PyObject *pool_new(PyTypeObject *type, PyObject *arguments, PyObject *key
     options.grace_ns = grace_ns;
     options.start_timeout_ns = start_timeout_ns;
     options.deadline_ns = deadline_ns;
+    options.faults = &faults;
     int rc;
     Py_BEGIN_ALLOW_THREADS
     rc = tine_pool_create(&options, &self->pool);

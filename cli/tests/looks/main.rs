@@ -222,13 +222,13 @@ fn what_is_no_host_is_said() {
         (vec!["top", "--once", &own], 1, "is the host of no pool"),
         (vec!["top", &own], 1, "top needs a terminal"),
         (vec!["top"], 2, "takes the number of a process"),
-        (vec!["top", "x"], 2, "\"x\" is no process number"),
-        (vec!["top", "0"], 2, "\"0\" is no process number"),
+        (vec!["top", "x"], 2, "\"x\" is not a process number"),
+        (vec!["top", "0"], 2, "\"0\" is not a process number"),
         (vec!["top", "1", "2"], 2, "unexpected argument \"2\""),
         (vec!["top", "--json", "--once", "1"], 2, "exclude each other"),
         (vec!["top", "--interval", "0", "1"], 2, "0.1 to 3600"),
         (vec!["ps", "1"], 2, "ps takes no number"),
-        (vec!["pss"], 2, "\"pss\" is no command"),
+        (vec!["pss"], 2, "\"pss\" is not a command"),
         (vec![], 2, "a command is missing"),
     ] {
         let output = output(&arguments);

@@ -37,7 +37,9 @@ pub(super) unsafe fn get<'a>(pointer: *const tine_heap) -> Result<&'a Heap> {
 unsafe fn get_quickly<'a>(pointer: *const tine_heap) -> Option<&'a Heap> {
     // SAFETY: by the contract above `pointer` is null or a `tine_heap` that stays until the call returns. What `heap`
     // points to lives as long: see the field.
-    unsafe { pointer.as_ref().filter(|heap| fork::is_known_as(heap.pid)).map(|heap| heap.heap.as_ref()) }
+    unsafe {
+        pointer.as_ref().filter(|heap| fork::is_known_as(heap.quick_pid)).map(|heap| heap.heap.as_ref())
+    }
 }
 
 /// # Safety
@@ -130,8 +132,8 @@ unsafe fn try_twice(
     attempt: impl Fn(&Heap) -> Result<NonNull<u8>>,
 ) -> *mut c_void {
     guard_value(std::ptr::null_mut(), || {
-        // SAFETY: `of` asks of `pointer` what this function asks.
-        if unsafe { of(pointer) }.is_err() {
+        // SAFETY: `of` asks of `pointer` what this function asks, and refuses null.
+        if unsafe { of(pointer).is_err() || (*pointer).fails_allocation() } {
             return std::ptr::null_mut();
         }
         // SAFETY: `with_memory` asks of `pointer` what this function asks.

@@ -158,8 +158,10 @@ impl Map<'_> {
         for (name, stride) in [("in", input.1), ("out", output.1)] {
             let bytes = stride.checked_mul(self.count).filter(|bytes| *bytes <= isize::MAX as usize);
             if bytes.is_none() {
-                let text =
-                    format!("{} items of {stride} bytes ({name}) are more than there is memory", self.count);
+                let text = format!(
+                    "{} items of {stride} bytes ({name}) are more than an address space has",
+                    self.count
+                );
                 return Err(Error::errno(libc::EOVERFLOW, text));
             }
         }

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     )
     from .errors import DeadlineExceeded, OwnerDied, TineError, Unreadable, WorkerDied, WrongKind
     from .executor import ProcessPoolExecutor
+    from .faults import Faults
     from .foreign import export
     from .pool import Pool
     from .process import Process, active_children, current_process, parent_process
@@ -55,6 +56,7 @@ __all__ = [
     "Connection",
     "DeadlineExceeded",
     "Event",
+    "Faults",
     "JoinableQueue",
     "Lock",
     "Manager",
@@ -101,7 +103,7 @@ __all__ = [
 
 # Where the names are, in the order in which they are looked for.
 _MODULES = (
-    *("executor", "pool", "errors", "_array", "_progress"),
+    *("executor", "pool", "errors", "faults", "_array", "_progress"),
     *("context", "process", "synchronize", "queues", "connection", "sharedctypes", "foreign"),
 )
 _AT_ONCE = {"export": "foreign"}  # modules of other languages' workers need none of the others

@@ -16,9 +16,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import TimeoutError
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import spawn
-from typing import Any, Optional, Protocol
+from typing import TYPE_CHECKING, Any, Optional, Protocol
 
 from . import _codec, _native, _travel, _worker, errors
+
+if TYPE_CHECKING:
+    from .faults import Faults
 
 FOREVER_NS = 2**63 - 1
 START_METHODS = {"forkserver": _native.FORKSERVER, "spawn": _native.SPAWN}
@@ -129,6 +132,7 @@ class Engine:
         grace: float | None = None,
         retries: int = 0,
         preload: Sequence[str] = (),
+        faults: Faults | None = None,
         name: str = "libtine",
     ) -> None:
         if _worker.importing_main:
@@ -155,6 +159,7 @@ class Engine:
             grace_ns=ns(grace),
             deadline_ns=ns(deadline),
             min_workers=min_workers,
+            faults=faults.native() if faults else None,
         )
         self.thread = threading.Thread(target=self._run, name=name, daemon=True)
         try:

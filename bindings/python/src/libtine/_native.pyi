@@ -26,6 +26,7 @@ class Pool:
         start_timeout_ns: int = ...,
         deadline_ns: int = ...,
         min_workers: int = ...,
+        faults: tuple[int, int, int, int, int, int, int] | None = ...,
     ) -> Pool: ...
     def submit(
         self, parts: Sequence[Buffer], token: Any, deadline_ns: int, retries: int, timeout_ns: int, count: int = ..., /
@@ -55,6 +56,7 @@ class NamedPool:
         window_tasks: int,
         window_bytes: int,
         heap_bytes: int,
+        faults: tuple[int, int, int, int, int, int, int] | None = ...,
     ) -> Self: ...
     def submit(
         self,

@@ -12,10 +12,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent import futures as standard
 from concurrent.futures import CancelledError, Executor
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import _codec, _native, errors
 from ._engine import Calls, Detail, Engine, Failed, Results, WorkerProcess, ns, read_answer, start_method, unwrap
+
+if TYPE_CHECKING:
+    from .faults import Faults
 
 T = TypeVar("T")
 
@@ -61,6 +64,7 @@ class ProcessPoolExecutor(Executor):
     grace: how long a call that is to end may still take, in seconds.
     retries: how often a call is run again when its process has died with it.
     preload: names of modules that are imported once, before the workers are forked.
+    faults: what is to go wrong, for tests: libtine.Faults.
 
     A worker that dies fails the call that it was running with WorkerDied, and is replaced.
     """
@@ -77,6 +81,7 @@ class ProcessPoolExecutor(Executor):
         grace: float | None = None,
         retries: int = 0,
         preload: Sequence[str] = (),
+        faults: Faults | None = None,
     ) -> None:
         if max_workers is None:
             max_workers = len(os.sched_getaffinity(0))
@@ -97,6 +102,7 @@ class ProcessPoolExecutor(Executor):
         self._max_tasks = max_tasks_per_child or 0
         self._deadline, self._grace, self._retries = deadline, grace, retries
         self._preload = preload
+        self._faults = faults
         self._engine: Engine | None = None
         self._broken: str | None = None
         self._lock = threading.Lock()
@@ -122,6 +128,7 @@ class ProcessPoolExecutor(Executor):
                         grace=self._grace,
                         retries=self._retries,
                         preload=self._preload,
+                        faults=self._faults,
                     )
                 except _native.NativeError as error:
                     self._broken = f"the workers could not be started: {error.args[2]}"

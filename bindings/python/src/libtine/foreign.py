@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer, Self
 
+    from .faults import Faults
+
 __all__ = [
     *(
         "Barrier",
@@ -123,6 +125,7 @@ class Pool:
     worker: the program and its arguments; None: tine-worker, which has the functions of the libraries of preload.
     deadline, grace: in seconds, as of ProcessPoolExecutor.
     window_tasks, window_bytes, heap_bytes: limits, as of tine_pool_options; 0: tine's own.
+    faults: what is to go wrong, for tests: libtine.Faults.
     """
 
     def __init__(
@@ -137,6 +140,7 @@ class Pool:
         window_tasks: int = 0,
         window_bytes: int = 0,
         heap_bytes: int = 0,
+        faults: Faults | None = None,
     ) -> None:
         if start not in START_METHODS:
             raise ValueError(f"start method {start!r}: it is forkserver or spawn")
@@ -156,6 +160,7 @@ class Pool:
             window_tasks,
             window_bytes,
             heap_bytes,
+            faults=faults.native() if faults else None,
         )
         self._under_way = _UnderWay()
         thread = threading.Thread(

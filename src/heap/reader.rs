@@ -1,4 +1,4 @@
-//! The heap as a process reads it that has nothing to do with it: from a copy of each word, at most once, and within bounds of its own.
+//! The heap as an outside process reads it: from a copy of each word, at most once, and within bounds of its own.
 
 use super::class::Class;
 use super::directory::Directory;

@@ -1,4 +1,4 @@
-//! A queue as a process reads it that has nothing to do with it: from a copy of its words.
+//! A queue as an outside process reads it: from a copy of its words.
 
 use super::layout::{Geometry, Shared};
 use super::message::MARKED;

@@ -1,0 +1,64 @@
+package tine
+
+import (
+	"context"
+	"errors"
+	"os"
+	"syscall"
+	"time"
+)
+
+// readiness lets goroutines wait for a descriptor of tine's without a thread: Go's own poller does. The descriptor is tine's to
+// close, and its modes are not Go's to change; so what Go has is an epoll descriptor that has it.
+type readiness struct {
+	file *os.File
+	conn syscall.RawConn
+}
+
+func newReadiness(fd int) (*readiness, error) {
+	around, err := syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, err
+	}
+	event := syscall.EpollEvent{Events: syscall.EPOLLIN, Fd: int32(fd)}
+	if err = syscall.EpollCtl(around, syscall.EPOLL_CTL_ADD, fd, &event); err == nil {
+		err = syscall.SetNonblock(around, true) // which is how os knows that it can be polled
+	}
+	if err != nil {
+		syscall.Close(around)
+		return nil, err
+	}
+	r := &readiness{file: os.NewFile(uintptr(around), "tine")}
+	if r.conn, err = r.file.SyscallConn(); err != nil {
+		r.file.Close()
+		return nil, err
+	}
+	return r, nil
+}
+
+// wait calls attempt, which says whether it has come to something, now and each time that there is something. It ends early when
+// ctx is done, and when close is called. One goroutine at a time.
+func (r *readiness) wait(ctx context.Context, attempt func() bool) error {
+	defer r.file.SetReadDeadline(time.Time{})
+	defer afterFunc(ctx, func() { r.file.SetReadDeadline(time.Unix(1, 0)) })()
+	err := r.conn.Read(func(around uintptr) bool {
+		for !attempt() {
+			var events [1]syscall.EpollEvent
+			if n, _ := syscall.EpollWait(int(around), events[:], 0); n <= 0 {
+				return false
+			}
+			time.Sleep(time.Millisecond) // it is there, and in somebody else's hands for the moment
+		}
+		return true
+	})
+	if errors.Is(err, os.ErrDeadlineExceeded) && ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return err
+}
+
+func (r *readiness) close() {
+	if r != nil {
+		r.file.Close()
+	}
+}

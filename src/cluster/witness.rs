@@ -1,0 +1,397 @@
+//! Rank 0's witness: a process that outlives rank 0 and says what became of every task. When a rank dies, mpirun ends the job, rank 0
+//! included; mpirun does not know the witness, which is in a session of its own. `docs/design/mpi.md` has the whole.
+//!
+//! Rank 0 writes down where each task is in memory that both have; the witness reads it when rank 0 has ended, so nobody writes any more.
+//! Which word is stored first matters all the same: rank 0 may end between two stores.
+//!
+//! ```text
+//!   step at rank 0      stores, in this order               rank 0 ends before the last of them: the report says
+//!   queued              state, items, then the id           nothing of the task: submitting it has not returned
+//!   sent, back, settled state                               what was so before, which is as true: no byte has left, or it may have run
+//!   closed              id = 0                              that it has settled
+//! ```
+
+use crate::error::{Code, Error, Result};
+use crate::sys::clock::Deadline;
+use crate::sys::memory::{self, Access, Mapping};
+use crate::sys::signal::AllBlocked;
+use crate::sys::{fd, fork, pidfd, raw};
+use std::ffi::{CString, OsString};
+use std::fmt::Write as _;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// The variable that names the report's file, in place of one with rank 0's process number in its directory.
+const VARIABLE: &str = "TINE_MPI_REPORT";
+
+/// The file grows by so much. A multiple of every page size.
+const EXTENT: usize = 64 << 10;
+
+/// And up to so much, which is address space and no memory: for some 33 million tasks at a time.
+const WHOLE: usize = 1 << 30;
+
+/// The first extent.
+#[repr(C)]
+struct Head {
+    /// 1: rank 0 ends in good order. Release; the witness reads it when the writer has ended.
+    left: AtomicU64,
+    /// How many extents there are.
+    extents: AtomicU64,
+}
+
+/// The others: each belongs to a pool, and holds the tasks from `first` on in that pool's ledger.
+#[repr(C)]
+struct Extent {
+    /// 0: to none. Stored last.
+    pool: AtomicU64,
+    /// Tasks whose results have been taken. Counted in the first extent of a pool.
+    closed: AtomicU64,
+    records: [Record; RECORDS],
+}
+
+const RECORDS: usize = (EXTENT - 16) / size_of::<Record>();
+const _: () = assert!(size_of::<Extent>() <= EXTENT);
+
+#[repr(C)]
+struct Record {
+    /// As `tine_submit` gave it; 0 where there is no task.
+    id: AtomicU64,
+    /// A state, from bit 8 a delivery or a rank (0: none), from bit 32 the status.
+    state: AtomicU64,
+    /// Of a chunk: its items' place in the map. No task has items.
+    first: AtomicU64,
+    items: AtomicU64,
+}
+
+const QUEUED: u64 = 1;
+const SENT: u64 = 2;
+const SETTLED: u64 = 3;
+
+/// The pool's deliveries, as the header names them.
+const DELIVERIES: [&str; 3] = ["RAN", "NOT_STARTED", "MAYBE_RAN"];
+
+/// Rank 0's end of it.
+#[derive(Debug)]
+pub(crate) struct Witness {
+    /// Whose child it is.
+    parent: i32,
+    pid: i32,
+    pidfd: OwnedFd,
+    file: OwnedFd,
+    whole: Mapping,
+    /// Extents that have been given back.
+    spare: Mutex<Vec<usize>>,
+}
+
+/// Where the environment wants the report; nothing where it does not say.
+fn wanted_path() -> OsString {
+    std::env::var_os(VARIABLE).unwrap_or_default()
+}
+
+impl Witness {
+    /// Makes one, before this process has a rank: the library that moves messages may want no copies made of a process that it runs in.
+    pub(crate) fn start() -> Result<Witness> {
+        let mut path = wanted_path();
+        if path.is_empty() {
+            path = format!("tine-report-{}.txt", fork::pid()).into();
+        }
+        let path = CString::new(path.as_bytes()).unwrap_or_default();
+        let file = memory::memfd(c"tine-witness")?;
+        memory::reserve(file.as_raw_fd(), 0, EXTENT)?;
+        let access = Access { write: true, populate: false };
+        let whole = Mapping::shared_with(file.as_raw_fd(), None, WHOLE, access)?;
+        let host = fork::own_pidfd()?;
+        let mut own = -1;
+        let blocked = AllBlocked::new();
+        // SAFETY: the copy calls nothing here that could wait for a lock: it allocates nothing, and makes plain system calls.
+        let pid = unsafe { raw::silent_fork(Some(&mut own)) };
+        if pid == 0 {
+            watch(host.as_raw_fd(), &whole, &path);
+        }
+        drop(blocked);
+        if pid < 0 {
+            let error = std::io::Error::from_raw_os_error(-pid as i32);
+            return Err(Error::from_io("a copy of this process, to be its witness", &error));
+        }
+        // SAFETY: the kernel has just returned it, so nobody else owns it.
+        let pidfd = fd::above_standard(unsafe { OwnedFd::from_raw_fd(own) }, "pidfd")?;
+        let witness =
+            Witness { parent: fork::pid(), pid: pid as i32, pidfd, file, whole, spare: Mutex::default() };
+        witness.head().extents.store(1, Ordering::Release);
+        Ok(witness)
+    }
+
+    /// Whether there can be a report where the environment wants it: there it is made, and empty, from the first.
+    pub(crate) fn check_report(&self) -> Result<()> {
+        let path = wanted_path();
+        if path.is_empty() {
+            return Ok(());
+        }
+        let wrong =
+            |error: Error| Error::new(error.code(), format!("{VARIABLE} is {path:?}: {}", error.text()));
+        let name =
+            CString::new(path.as_bytes()).map_err(|_| Error::invalid(format!("{VARIABLE} is {path:?}")))?;
+        fd::append_to(&name).map(drop).map_err(wrong)
+    }
+
+    fn head(&self) -> &Head {
+        head_of(&self.whole)
+    }
+
+    /// Rank 0 ends in good order.
+    pub(crate) fn leave(&self) {
+        self.head().left.store(1, Ordering::Release);
+    }
+
+    /// An extent that is zero.
+    fn extent(&self) -> Result<usize> {
+        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(number) = spare.pop() {
+            return Ok(number);
+        }
+        // So that giving one back takes no memory.
+        let number = self.head().extents.load(Ordering::Acquire) as usize;
+        spare.try_reserve(number).map_err(|_| Error::from(Code::errno(libc::ENOMEM)))?;
+        if (number + 1) * EXTENT > WHOLE {
+            return Err(Error::errno(libc::ENOMEM, "more tasks at a time than rank 0 can write down"));
+        }
+        memory::reserve(self.file.as_raw_fd(), number * EXTENT, EXTENT)?;
+        self.head().extents.store(number as u64 + 1, Ordering::Release);
+        Ok(number)
+    }
+}
+
+impl Drop for Witness {
+    /// This process is not rank 0: its witness ends.
+    fn drop(&mut self) {
+        if self.parent == fork::pid() && pidfd::signal(self.pidfd.as_raw_fd(), libc::SIGKILL).is_ok() {
+            // SAFETY: a child without a signal at its end, which nobody else waits for; the status is not asked for.
+            unsafe { libc::waitpid(self.pid, std::ptr::null_mut(), libc::__WCLONE) };
+        }
+    }
+}
+
+fn head_of(whole: &Mapping) -> &Head {
+    // SAFETY: the file's first extent, which is reserved, begins with a head: numbers, for which every content is one.
+    unsafe { &*whole.pointer().cast::<Head>() }
+}
+
+fn extent_of(whole: &Mapping, number: usize) -> &Extent {
+    // SAFETY: an extent that is reserved: numbers, for which every content is one.
+    unsafe { &*whole.pointer().add(number * EXTENT).cast::<Extent>() }
+}
+
+/// Where a pool at rank 0 writes down what becomes of its tasks. Whoever holds the pool's lock writes.
+#[derive(Debug)]
+pub(crate) struct Book {
+    witness: Arc<Witness>,
+    pool: u64,
+    extents: Vec<usize>,
+}
+
+impl Book {
+    pub(crate) fn new(witness: &Arc<Witness>, pool: u64) -> Book {
+        Book { witness: Arc::clone(witness), pool, extents: Vec::new() }
+    }
+
+    /// Room for so many places; -ENOMEM where there is none.
+    pub(crate) fn make_room(&mut self, places: usize) -> Result<()> {
+        while self.extents.len() * RECORDS < places {
+            self.extents.try_reserve(1).map_err(|_| Error::from(Code::errno(libc::ENOMEM)))?;
+            let number = self.witness.extent()?;
+            extent_of(&self.witness.whole, number).pool.store(self.pool, Ordering::Release);
+            self.extents.push(number);
+        }
+        Ok(())
+    }
+
+    fn record(&self, place: u32) -> Option<&Record> {
+        let number = *self.extents.get(place as usize / RECORDS)?;
+        Some(&extent_of(&self.witness.whole, number).records[place as usize % RECORDS])
+    }
+
+    /// A task is in the queue, for the first time or again; where it may have run before, that is what it stays. A chunk has items: where they
+    /// begin in the map, and how many.
+    pub(crate) fn queued(&self, place: u32, id: u64, (first, items): (u64, u64), may_have_run: bool) {
+        let Some(record) = self.record(place) else { return };
+        record.state.store(if may_have_run { SENT } else { QUEUED }, Ordering::Release);
+        record.first.store(first, Ordering::Release);
+        record.items.store(items, Ordering::Release);
+        record.id.store(id, Ordering::Release);
+    }
+
+    /// A task is about to be on its way to a rank.
+    pub(crate) fn sent(&self, place: u32, rank: usize) {
+        self.put(place, SENT | (rank as u64) << 8);
+    }
+
+    /// A task has settled; deliveries are numbered as [`DELIVERIES`] are.
+    pub(crate) fn settled(&self, place: u32, status: i32, delivery: usize) {
+        self.put(place, SETTLED | (delivery as u64) << 8 | u64::from(status as u32) << 32);
+    }
+
+    fn put(&self, place: u32, state: u64) {
+        if let Some(record) = self.record(place) {
+            record.state.store(state, Ordering::Release);
+        }
+    }
+
+    /// What came of a task has been taken.
+    pub(crate) fn closed(&self, place: u32) {
+        let (Some(record), Some(first)) = (self.record(place), self.extents.first()) else { return };
+        record.id.store(0, Ordering::Release);
+        let closed = &extent_of(&self.witness.whole, *first).closed;
+        closed.store(closed.load(Ordering::Relaxed) + 1, Ordering::Relaxed); // Under the pool's lock.
+    }
+}
+
+impl Drop for Book {
+    fn drop(&mut self) {
+        for number in self.extents.drain(..) {
+            let extent = extent_of(&self.witness.whole, number);
+            extent.pool.store(0, Ordering::Release);
+            extent.closed.store(0, Ordering::Relaxed);
+            extent.records.iter().for_each(|record| record.id.store(0, Ordering::Relaxed));
+            self.witness.spare.lock().unwrap_or_else(PoisonError::into_inner).push(number);
+        }
+    }
+}
+
+/// The witness, from its first instruction to its last: nothing here allocates or locks, for it is a copy of a process with threads.
+fn watch(host: RawFd, whole: &Mapping, path: &CString) -> ! {
+    // SAFETY: plain calls without pointers but for a C string. A session of its own: what is sent to the host's group is not meant for it. All
+    // signals stay blocked.
+    unsafe {
+        raw::call(libc::SYS_setsid, [0; 6]);
+        raw::call(libc::SYS_prctl, [libc::PR_SET_NAME as usize, c"tine-witness".as_ptr().addr(), 0, 0, 0, 0]);
+        raw::call(libc::SYS_dup3, [host as usize, 0, 0, 0, 0, 0]);
+    }
+    // But standard error all is closed: mpirun waits for the other end of what its processes have open.
+    raw::close_range(1, 1);
+    raw::close_range(3, u32::MAX);
+    let ended = pidfd::wait_end(0, Deadline::NEVER);
+    if ended && head_of(whole).left.load(Ordering::Acquire) == 0 && has_any(whole) {
+        report(whole, path);
+    }
+    raw::exit(0)
+}
+
+/// The extents that belong to pools.
+fn extents(whole: &Mapping) -> impl Iterator<Item = &Extent> {
+    let count = head_of(whole).extents.load(Ordering::Acquire) as usize;
+    let all = (1..count.min(WHOLE / EXTENT)).map(|number| extent_of(whole, number));
+    all.filter(|extent| extent.pool.load(Ordering::Acquire) != 0)
+}
+
+fn tasks(extent: &Extent) -> impl Iterator<Item = &Record> {
+    extent.records.iter().filter(|record| record.id.load(Ordering::Acquire) != 0)
+}
+
+fn has_any(whole: &Mapping) -> bool {
+    extents(whole).any(|extent| tasks(extent).next().is_some())
+}
+
+/// In the file, and a word on standard error, which mpirun may have left by now; without a file all of it there.
+fn report(whole: &Mapping, path: &CString) {
+    let mut out = Out { fd: 2, bytes: [0; 4096], used: 0 };
+    let flags = libc::O_WRONLY | libc::O_APPEND | libc::O_CREAT | libc::O_CLOEXEC | libc::O_NOCTTY;
+    let arguments = [libc::AT_FDCWD as usize, path.as_ptr().addr(), flags as usize, 0o666, 0, 0];
+    // SAFETY: a C string and numbers.
+    let file = unsafe { raw::call(libc::SYS_openat, arguments) };
+    if file >= 0 {
+        let _ = out.write_str("tine: rank 0 has ended, and left tasks. What became of them is in ");
+        out.write_bytes(path.to_bytes());
+        let _ = out.write_str("\n");
+        out.flush();
+        out.fd = file as RawFd;
+    }
+    let _ = write_report(whole, &mut out); // Writing into it fails nowhere.
+    out.flush();
+}
+
+fn write_report(whole: &Mapping, out: &mut Out) -> std::fmt::Result {
+    writeln!(
+        out,
+        "tine: rank 0 has ended, and left tasks. A task in no line had settled, and its result had been taken."
+    )?;
+    let mut counts = [0_u64; 4];
+    for extent in extents(whole) {
+        let pool = extent.pool.load(Ordering::Acquire);
+        counts[0] += extent.closed.load(Ordering::Relaxed);
+        for record in tasks(extent) {
+            let (id, state) = (record.id.load(Ordering::Acquire), record.state.load(Ordering::Acquire));
+            let (first, items) = (record.first.load(Ordering::Acquire), record.items.load(Ordering::Acquire));
+            match items {
+                0 => write!(out, "tine: pool {pool}: task {id:#x}: ")?,
+                _ => write!(out, "tine: pool {pool}: a map's items {first} to {}: ", first + (items - 1))?,
+            }
+            let (kind, detail) = (state & 0xff, state >> 8 & 0xff_ffff);
+            counts[kind as usize & 3] += 1;
+            match kind {
+                QUEUED => writeln!(out, "NOT_STARTED")?,
+                SENT if detail == 0 => writeln!(out, "MAYBE_RAN")?,
+                SENT => writeln!(out, "MAYBE_RAN, on rank {detail}")?,
+                _ => {
+                    let status = (state >> 32) as u32 as i32;
+                    let delivery = DELIVERIES.get(detail as usize).unwrap_or(&"");
+                    write!(out, "settled, {delivery}, with {status}")?;
+                    match status {
+                        0.. => writeln!(out)?,
+                        _ => writeln!(out, " ({})", Code(status).name().to_str().unwrap_or(""))?,
+                    }
+                }
+            }
+        }
+    }
+    let [taken, queued, sent, settled] = counts;
+    writeln!(
+        out,
+        "tine: end of the report: {queued} NOT_STARTED, {sent} MAYBE_RAN, {settled} settled, {taken} settled and taken"
+    )
+}
+
+/// Text on its way to a descriptor.
+struct Out {
+    fd: RawFd,
+    bytes: [u8; 4096],
+    used: usize,
+}
+
+impl Out {
+    fn write_bytes(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            if self.used == self.bytes.len() {
+                self.flush();
+            }
+            self.bytes[self.used] = *byte;
+            self.used += 1;
+        }
+    }
+
+    /// What cannot be written is nobody's to be told.
+    fn flush(&mut self) {
+        let mut at = 0;
+        while at < self.used {
+            let rest = &self.bytes[at..self.used];
+            // SAFETY: pointer and length are of one slice, so as many bytes can be read.
+            let written = unsafe {
+                raw::call(libc::SYS_write, [self.fd as usize, rest.as_ptr().addr(), rest.len(), 0, 0, 0])
+            };
+            match written {
+                1.. => at += written as usize,
+                _ if written == -libc::EINTR as isize => (),
+                _ => break,
+            }
+        }
+        self.used = 0;
+    }
+}
+
+impl std::fmt::Write for Out {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        self.write_bytes(text.as_bytes());
+        Ok(())
+    }
+}

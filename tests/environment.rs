@@ -1,0 +1,41 @@
+//! Every variable of the environment that the library reads is in `docs/environment.md`.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+/// The texts in quotes that are such a name, but for those of error codes.
+fn names_in(folder: &Path, names: &mut BTreeSet<String>) {
+    for entry in std::fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display())) {
+        let path = entry.expect("an entry of a folder").path();
+        if path.is_dir() {
+            names_in(&path, names);
+            continue;
+        }
+        if !path.extension().is_some_and(|extension| extension == "rs" || extension == "c") {
+            continue;
+        }
+        let text =
+            std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        names.extend(
+            text.split('"')
+                .filter(|word| {
+                    word.starts_with("TINE_") && !word.starts_with("TINE_E") || *word == "TINE_ENGINE"
+                })
+                .filter(|word| word.chars().all(|c| c.is_ascii_uppercase() || c == '_'))
+                .map(str::to_owned),
+        );
+    }
+}
+
+#[test]
+fn the_page_has_every_variable() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page =
+        std::fs::read_to_string(root.join("docs/environment.md")).expect("docs/environment.md is there");
+    let mut names = BTreeSet::new();
+    names_in(&root.join("src"), &mut names);
+    names_in(&root.join("mpi"), &mut names);
+    assert!(names.contains("TINE_CHECK") && names.contains("TINE_MPI_LIBRARY"), "{names:?}");
+    let missing: Vec<&String> = names.iter().filter(|name| !page.contains(&format!("`{name}`"))).collect();
+    assert!(missing.is_empty(), "docs/environment.md does not have {missing:?}");
+}

@@ -1,0 +1,235 @@
+/* What is refused, what fails to start, large inputs, and several pools at a time. */
+#include "nodes.h"
+
+static int checksum(tine_task *task)
+{
+    size_t length;
+    const unsigned char *input = tine_input(task, &length);
+    uint64_t sum = length;
+    for (size_t i = 0; i < length; i += 4096)
+        sum = sum * 31 + input[i];
+    void *output = tine_output(task, sizeof sum);
+    if (!output)
+        return -ENOMEM;
+    memcpy(output, &sum, sizeof sum);
+    return 0;
+}
+
+void what_means_nothing_there_is_refused(void)
+{
+    tine_pool *pool = nodes();
+    struct {
+        int64_t number;
+        void *pointer;
+    } item = {1, tine_alloc(pool, 100)};
+    tine_error error = TINE_ERROR_INIT;
+    tine_submit_options options = TINE_SUBMIT_OPTIONS_INIT;
+    options.error = &error;
+    tine_id id;
+    CHECK(tine_submit(pool, echo, &item, sizeof item, &options, &id) == -EFAULT);
+    CHECK(strstr(error.text, "the input has at offset 8 the address"));
+    tine_map_options map = TINE_MAP_OPTIONS_INIT;
+    map.error = &error;
+    CHECK(tine_map(pool, crash_on_fives, &item, sizeof item, NULL, 0, 1, &map) == -EFAULT);
+    CHECK(strstr(error.text, "in: item 0 has at offset 8"));
+    map.context = &item;
+    map.context_length = sizeof item;
+    int64_t number = 1;
+    CHECK(tine_map(pool, crash_on_fives, &number, sizeof number, NULL, 0, 1, &map) == -EFAULT);
+    CHECK(strstr(error.text, "context has at offset 8"));
+    CHECK(tine_submit(pool, (tine_fn)(uintptr_t)&item, NULL, 0, &options, &id) == TINE_EFUNCTION);
+    options.name = "nobody";
+    CHECK(tine_submit(pool, NULL, NULL, 0, &options, &id) == TINE_ENAME);
+    tine_segment *segment;
+    zero_or_die(tine_segment_create(4096, NULL, &segment), "segment");
+    CHECK(tine_pool_share(pool, segment, TINE_FOREVER) == -EOPNOTSUPP);
+    tine_segment_close(segment);
+    tine_pool_options wrong = TINE_POOL_OPTIONS_INIT;
+    wrong.error = &error;
+    wrong.engine = 9;
+    tine_pool *none = NULL;
+    CHECK(tine_pool_create(&wrong, &none) == -EINVAL && strstr(error.text, "engine is 9"));
+    wrong.engine = TINE_ENGINE_MPI;
+    wrong.flags = TINE_NO_THREAD;
+    CHECK(tine_pool_create(&wrong, &none) == -EINVAL && strstr(error.text, "TINE_NO_THREAD"));
+    finish(pool);
+}
+
+static int fail_to_start(tine_task *task)
+{
+    return tine_fail(task, -EPERM, "not on this node");
+}
+
+void an_initializer_that_fails_is_told(void)
+{
+    tine_pool_options options = TINE_POOL_OPTIONS_INIT;
+    tine_error error = TINE_ERROR_INIT;
+    options.error = &error;
+    options.engine = TINE_ENGINE_MPI;
+    options.workers = 1;
+    options.initializer = fail_to_start;
+    tine_pool *pool = NULL;
+    CHECK(tine_pool_create(&options, &pool) == TINE_EWORKERSTART && strstr(error.text, "not on this node"));
+}
+
+static void large_inputs_travel(size_t bytes)
+{
+    tine_pool *pool = pool_on(TINE_ENGINE_MPI, 1);
+    unsigned char *big = tine_alloc(pool, bytes);
+    CHECK(big);
+    uint64_t wanted = bytes;
+    for (size_t i = 0; i < bytes; i += 4096) {
+        big[i] = (unsigned char)(i >> 12);
+        wanted = wanted * 31 + big[i];
+    }
+    tine_id id;
+    tine_result result = TINE_RESULT_INIT;
+    zero_or_die(tine_submit(pool, checksum, big, bytes, NULL, &id), "submit");
+    wait_for(pool, id, &result);
+    if (result.status)
+        die("a large input: %s", result.message);
+    CHECK(result.length == sizeof wanted && memcmp(result.data, &wanted, sizeof wanted) == 0);
+    tine_result_release(pool, &result);
+    finish(pool);
+}
+
+void several_pools_serve_at_once(void)
+{
+    tine_pool *pools[3];
+    tine_id ids[3][50];
+    for (int i = 0; i < 3; i++)
+        pools[i] = pool_on(TINE_ENGINE_MPI, 1);
+    for (int j = 0; j < 50; j++)
+        for (int i = 0; i < 3; i++)
+            zero_or_die(tine_submit(pools[i], echo, &j, sizeof j, NULL, &ids[i][j]), "submit");
+    for (int i = 0; i < 3; i++)
+        for (int j = 0; j < 50; j++) {
+            tine_result result = TINE_RESULT_INIT;
+            wait_for(pools[i], ids[i][j], &result);
+            CHECK(result.status == 7 && *(const int *)result.data == j);
+            tine_result_release(pools[i], &result);
+        }
+    tine_pool_destroy(pools[1]);
+    finish(pools[0]);
+    finish(pools[2]);
+}
+
+/* Says that it runs, by a file in the folder that its input names, and waits for a file there. */
+static int wait_in(const char *folder, const char *kind)
+{
+    char path[256];
+    snprintf(path, sizeof path, "%s/%s-%d", folder, kind, (int)getpid());
+    FILE *file = fopen(path, "w");
+    if (!file)
+        return -errno;
+    fclose(file);
+    snprintf(path, sizeof path, "%s/go-%s", folder, kind);
+    while (access(path, F_OK))
+        usleep(2000);
+    return 0;
+}
+
+static const char *folder_of_worker; /* what the initializer was told */
+
+static int start_slowly(tine_task *task)
+{
+    folder_of_worker = strdup(tine_input(task, NULL));
+    return folder_of_worker ? wait_in(folder_of_worker, "start") : -ENOMEM;
+}
+
+static int end_slowly(tine_task *task)
+{
+    (void)task;
+    return wait_in(folder_of_worker, "end");
+}
+
+static size_t files_of(const char *folder, const char *kind)
+{
+    DIR *directory = opendir(folder);
+    CHECK(directory);
+    size_t count = 0;
+    for (struct dirent *entry; (entry = readdir(directory));)
+        count += strncmp(entry->d_name, kind, strlen(kind)) == 0;
+    closedir(directory);
+    return count;
+}
+
+static void let_go(const char *folder, const char *kind)
+{
+    char path[256];
+    snprintf(path, sizeof path, "%s/go-%s", folder, kind);
+    FILE *file = fopen(path, "w");
+    CHECK(file);
+    fclose(file);
+}
+
+struct slow {
+    const char *folder;
+    tine_pool *pool;
+};
+
+static void *create_slowly(void *argument)
+{
+    struct slow *slow = argument;
+    tine_pool_options options = TINE_POOL_OPTIONS_INIT;
+    options.engine = TINE_ENGINE_MPI;
+    options.workers = 1;
+    options.initializer = start_slowly;
+    options.initializer_input = slow->folder;
+    options.initializer_length = strlen(slow->folder) + 1;
+    options.finalizer = end_slowly;
+    zero_or_die(tine_pool_create(&options, &slow->pool), "tine_pool_create");
+    return NULL;
+}
+
+static void *end_pool(void *argument)
+{
+    struct slow *slow = argument;
+    finish(slow->pool);
+    return NULL;
+}
+
+/* Each node answers while it starts and ends another pool, however long that takes: nothing here goes by the clock. */
+void a_slow_start_or_end_costs_nobody(void)
+{
+    char folder[] = "/tmp/tine-nodes-XXXXXX";
+    CHECK(mkdtemp(folder));
+    tine_pool *pool = nodes();
+    tine_stats stats = TINE_STATS_INIT;
+    zero_or_die(tine_pool_stats(pool, &stats), "stats");
+    size_t node_count = stats.workers / 2;
+    struct slow slow = {folder, NULL};
+    static const char *const kinds[] = {"start", "end"};
+    for (int round = 0; round < 2; round++) {
+        pthread_t thread;
+        zero_or_die(pthread_create(&thread, NULL, round ? end_pool : create_slowly, &slow), "pthread_create");
+        while (files_of(folder, kinds[round]) < node_count)
+            usleep(2000);
+        for (int i = 0; i < 200; i++) {
+            tine_id id;
+            zero_or_die(tine_submit(pool, echo, &i, sizeof i, NULL, &id), "submit");
+        }
+        for (int i = 0; i < 200; i++) {
+            tine_result result = TINE_RESULT_INIT;
+            zero_or_die(tine_next(pool, TINE_FOREVER, &result), "next");
+            CHECK(result.status == 7);
+            tine_result_release(pool, &result);
+        }
+        let_go(folder, kinds[round]);
+        zero_or_die(pthread_join(thread, NULL), "pthread_join");
+    }
+    finish(pool);
+    char command[300];
+    snprintf(command, sizeof command, "rm -r %s", folder);
+    CHECK(system(command) == 0);
+}
+
+void large_ones(void)
+{
+    large_inputs_travel((size_t)200 << 20);
+}
+
+void more_than_two_gib(void)
+{
+    large_inputs_travel(((size_t)2 << 30) + 12345);
+}

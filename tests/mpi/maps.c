@@ -1,0 +1,183 @@
+/* What comes back of maps, tasks and streams, held against the same calls on this machine. */
+#include "nodes.h"
+
+struct answer {
+    int64_t square;
+    char text[40];
+};
+
+static int square(tine_task *task, const void *in, void *out)
+{
+    const struct item *item = in;
+    struct answer *answer = out;
+    size_t length;
+    const char *context = tine_context(task, &length);
+    if (item->number % 100 == 17)
+        return tine_fail(task, -EDOM, "item %d is odd: %s", (int)item->number, item->text);
+    answer->square = item->number * item->number;
+    snprintf(answer->text, sizeof answer->text, "%.*s %s", (int)length, context ? context : "", item->text);
+    return (int)(item->number % 3);
+}
+
+static int sum_range(tine_task *task, size_t begin, size_t end)
+{
+    (void)task;
+    return begin < end && end <= 1000000 ? 0 : -ERANGE;
+}
+
+static int one_writes_half(tine_task *task, const void *in, void *out)
+{
+    (void)task;
+    *(int32_t *)out = *(const int32_t *)in;
+    return 0;
+}
+
+enum { ITEMS = 5000 };
+
+struct seen {
+    int64_t failures, texts, last_done;
+};
+
+static void on_failure(const tine_result *result, size_t item, void *user)
+{
+    struct seen *seen = user;
+    char wanted[80];
+    snprintf(wanted, sizeof wanted, "item %d is odd: i%d", (int)item, (int)item);
+    seen->failures++;
+    seen->texts += result->status == -EDOM && strcmp(result->message, wanted) == 0 && result->delivery == TINE_RAN;
+}
+
+static void on_progress(size_t done, size_t total, void *user)
+{
+    struct seen *seen = user;
+    CHECK((int64_t)done >= seen->last_done && done <= total);
+    seen->last_done = (int64_t)done;
+}
+
+static void map_on(int engine, size_t chunk, struct answer *answers, int *status, struct seen *seen)
+{
+    tine_pool *pool = pool_on(engine, 2);
+    struct item *items = calloc(ITEMS, sizeof *items);
+    CHECK(items);
+    for (int i = 0; i < ITEMS; i++) {
+        items[i].number = i;
+        snprintf(items[i].text, sizeof items[i].text, "i%d", i);
+    }
+    tine_map_options options = TINE_MAP_OPTIONS_INIT;
+    options.context = "ctx";
+    options.context_length = 3;
+    options.chunk = chunk;
+    options.status = status;
+    options.on_failure = on_failure;
+    options.progress = on_progress;
+    options.user = seen;
+    int rc = tine_map(pool, square, items, sizeof *items, answers, sizeof *answers, ITEMS, &options);
+    CHECK(rc == TINE_EITEMS);
+    zero_or_die(tine_for(pool, sum_range, 0, 1000000, NULL), "tine_for");
+    free(items);
+    finish(pool);
+}
+
+void maps_are_as_here(void)
+{
+    struct answer *here = calloc(ITEMS, sizeof *here), *there = calloc(ITEMS, sizeof *there);
+    int *status_here = calloc(ITEMS, sizeof(int)), *status_there = calloc(ITEMS, sizeof(int));
+    CHECK(here && there && status_here && status_there);
+    struct seen seen_here = {0, 0, 0};
+    map_on(TINE_ENGINE_LOCAL, 0, here, status_here, &seen_here);
+    for (size_t chunk = 0; chunk <= 64; chunk += 32) {
+        struct seen seen = {0, 0, 0};
+        memset(there, 0, ITEMS * sizeof *there);
+        map_on(TINE_ENGINE_MPI, chunk, there, status_there, &seen);
+        CHECK(memcmp(here, there, ITEMS * sizeof *here) == 0);
+        CHECK(memcmp(status_here, status_there, ITEMS * sizeof(int)) == 0);
+        CHECK(memcmp(&seen, &seen_here, sizeof seen) == 0 && seen.texts == ITEMS / 100);
+    }
+    free(here), free(there), free(status_here), free(status_there);
+}
+
+void arrays_of_the_heap_come_back(void)
+{
+    tine_pool *pool = nodes();
+    int32_t *in = tine_alloc(pool, 100 * sizeof *in), *out = tine_alloc(pool, 200 * sizeof *out);
+    CHECK(in && out);
+    for (int i = 0; i < 100; i++)
+        in[i] = i, out[2 * i] = -1, out[2 * i + 1] = 1000 + i;
+    zero_or_die(tine_map(pool, one_writes_half, in, sizeof *in, out, 2 * sizeof *out, 100, NULL), "map");
+    for (int i = 0; i < 100; i++)
+        CHECK(out[2 * i] == i && out[2 * i + 1] == 1000 + i);
+    finish(pool);
+}
+
+void tasks_come_back(void)
+{
+    tine_pool *pool = nodes();
+    enum { COUNT = 20000 };
+    tine_id *ids = calloc(COUNT, sizeof *ids);
+    char *seen = calloc(COUNT, 1), *big = malloc(300000);
+    CHECK(ids && seen && big);
+    for (uint32_t i = 0; i < COUNT; i++) {
+        tine_submit_options options = TINE_SUBMIT_OPTIONS_INIT;
+        options.user = (void *)(uintptr_t)i;
+        zero_or_die(tine_submit(pool, echo, &i, sizeof i, &options, &ids[i]), "submit");
+    }
+    for (uint32_t i = 0; i < COUNT; i++) {
+        tine_result result = TINE_RESULT_INIT;
+        zero_or_die(tine_next(pool, TINE_FOREVER, &result), "next");
+        uint32_t number = (uint32_t)(uintptr_t)result.user;
+        CHECK(result.status == 7 && result.length == sizeof number && memcmp(result.data, &number, sizeof number) == 0);
+        CHECK(number < COUNT && ids[number] == result.id && !seen[number]);
+        seen[number] = 1;
+        tine_result_release(pool, &result);
+    }
+    for (size_t length = 0; length < 300000; length = length * 3 + 1) {
+        memset(big, (int)length, length);
+        tine_id id;
+        tine_result result = TINE_RESULT_INIT;
+        zero_or_die(tine_submit(pool, echo, big, length, NULL, &id), "submit");
+        zero_or_die(tine_wait(pool, id, TINE_FOREVER, &result), "wait");
+        CHECK(result.status == 7 && result.length == length && (!length || memcmp(result.data, big, length) == 0));
+        tine_result_release(pool, &result);
+    }
+    tine_stats stats = TINE_STATS_INIT;
+    zero_or_die(tine_pool_stats(pool, &stats), "stats");
+    CHECK(stats.workers >= 2 && stats.workers_ready == stats.workers && stats.submitted == stats.settled);
+    free(ids), free(seen), free(big);
+    finish(pool);
+}
+
+struct draw {
+    int next;
+};
+
+static int pull(void *user, const void **input, size_t *length, void **item)
+{
+    struct draw *draw = user;
+    static int buffer;
+    if (draw->next == 3000)
+        return 0;
+    buffer = draw->next++;
+    *input = &buffer;
+    *length = sizeof buffer;
+    *item = (void *)(uintptr_t)buffer;
+    return 1;
+}
+
+void streams_are_in_order(void)
+{
+    tine_pool *pool = nodes();
+    struct draw draw = {0};
+    tine_stream_options options = TINE_STREAM_OPTIONS_INIT;
+    options.pull = pull;
+    options.user = &draw;
+    tine_stream *stream;
+    zero_or_die(tine_stream_create(pool, echo, &options, &stream), "tine_stream_create");
+    for (int i = 0; i < 3000; i++) {
+        tine_result result = TINE_RESULT_INIT;
+        zero_or_die(tine_stream_next(stream, TINE_FOREVER, &result), "tine_stream_next");
+        CHECK(result.status == 7 && *(const int *)result.data == i);
+        tine_result_release(pool, &result);
+    }
+    tine_stream_destroy(stream);
+    finish(pool);
+}
