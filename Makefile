@@ -29,7 +29,7 @@ STAGE   := $(CURDIR)/build/prefix
 STAGED  := $(STAGE)/.installed
 WITH    := PKG_CONFIG_PATH="$(STAGE)/lib/pkgconfig"
 
-.PHONY: all install uninstall staged book wheel demo test test-long c-tests examples storm deb bench bench-quick bench-compare bench-bindings header symbols abi clean FORCE
+.PHONY: all install uninstall staged book wheel demo test test-long c-tests examples storm deb bench bench-quick bench-core bench-compare bench-bindings header symbols abi clean FORCE
 all: $(RELEASE)/libtine.so $(RELEASE)/tine build/man/.made
 
 # Cargo decides whether there is anything to do; make then goes by the time of the file that it left. No path of the machine that
@@ -125,6 +125,9 @@ bench: staged
 	@benches/run.sh full
 bench-quick: staged
 	@benches/run.sh quick
+# Single calls of the core in one thread, by criterion.
+bench-core:
+	@CRITERION_HOME=$(CURDIR)/build/benches/criterion $(CARGO) bench --quiet --manifest-path benches/peers/Cargo.toml --target-dir build/benches/peers --bench core -- --noplot
 # What the bindings cost next to C, in one run each: C++ and Go.
 bench-bindings: staged
 	@benches/bindings.sh

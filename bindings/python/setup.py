@@ -40,7 +40,14 @@ setup(
             depends=["native/native.h", "native/sync.h", "native/wait.h"],
             define_macros=[("Py_LIMITED_API", "0x030B0000")] if LIMITED else [],
             py_limited_api=LIMITED,
-            extra_compile_args=[*pkg_config("--cflags"), "-std=gnu11", "-Wall", "-Wextra", "-Werror=implicit"],
+            extra_compile_args=[
+                *pkg_config("--cflags"),
+                "-std=gnu11",
+                "-fvisibility=hidden",
+                "-Wall",
+                "-Wextra",
+                "-Werror=implicit",
+            ],
             extra_link_args=[*libraries, *(f"-Wl,-rpath,{directory}" for directory in run_path)],
         )
     ],

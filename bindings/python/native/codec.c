@@ -135,6 +135,33 @@ PyObject *get_value(struct reader *from)
     return value;
 }
 
+/* A value as a message, or None: it has to be pickled. */
+PyObject *encode_value(PyObject *module, PyObject *value)
+{
+    (void)module;
+    char tag = MESSAGE_VALUE;
+    struct writer to;
+    writer_begin(&to);
+    int done = put_bytes(&to, &tag, 1) ? put_value(&to, value) : -1;
+    PyObject *message = NULL;
+    if (done == 1) message = PyBytes_FromStringAndSize(to.data, (Py_ssize_t)to.length);
+    else if (done == 0) message = Py_NewRef(Py_None);
+    writer_end(&to);
+    return message;
+}
+
+PyObject *decode_value(PyObject *module, PyObject *message)
+{
+    (void)module;
+    Py_buffer view;
+    if (PyObject_GetBuffer(message, &view, PyBUF_SIMPLE) < 0) return NULL;
+    const char *data = view.buf;
+    struct reader from = {data + (view.len > 0), data + view.len};
+    PyObject *value = get_value(&from);
+    PyBuffer_Release(&view);
+    return value;
+}
+
 /* A call, or None: (function's pickle, arguments) in a form of its own. */
 PyObject *encode_call(PyObject *module, PyObject *arguments)
 {

@@ -87,6 +87,8 @@ static PyObject *version(PyObject *module, PyObject *unused)
 static PyMethodDef methods[] = {
     {"encode_call", encode_call, METH_VARARGS,
      "encode_call(function's pickle, arguments) -> a message, or None if an argument has to be pickled."},
+    {"encode_value", encode_value, METH_O, "encode_value(value) -> a message, or None if it has to be pickled."},
+    {"decode_value", decode_value, METH_O, "decode_value(message) -> what encode_value() was given."},
     {"encode_chunk", encode_chunk, METH_VARARGS,
      "encode_chunk(function's pickle, items, star, plain) -> a message of many calls, or None if an item has to be pickled; "
      "with plain false only its head."},
@@ -128,6 +130,9 @@ static const struct {
     {"EMEMORY", TINE_EMEMORY},
     {"EWORKERSTART", TINE_EWORKERSTART},
     {"FORKSERVER", TINE_START_FORKSERVER},
+    {"ENGINE_LOCAL", TINE_ENGINE_LOCAL},
+    {"ENGINE_MPI", TINE_ENGINE_MPI},
+    {"ENGINE_MPI_OR_LOCAL", TINE_ENGINE_MPI_OR_LOCAL},
     {"SPAWN", TINE_START_SPAWN},
     {"RAN", TINE_RAN},
     {"NOT_STARTED", TINE_NOT_STARTED},

@@ -35,7 +35,18 @@ static int32_t own_tid(void)
     return known_tid;
 }
 
-uint64_t own_key(void) { return process_key ^ (uint64_t)pthread_self(); }
+/* Where the thread's control block is: no other thread of the process that lives has it there. */
+static inline uint64_t thread_number(void)
+{
+#if defined(__has_builtin)
+#if __has_builtin(__builtin_thread_pointer)
+    return (uint64_t)(uintptr_t)__builtin_thread_pointer();
+#endif
+#endif
+    return (uint64_t)pthread_self();
+}
+
+uint64_t own_key(void) { return process_key ^ thread_number(); }
 
 static void set_holder(struct shared_mutex *mutex, uint64_t key) { __atomic_store_n(&mutex->holder, key, __ATOMIC_RELAXED); }
 

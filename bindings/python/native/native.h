@@ -68,6 +68,8 @@ int put_value(struct writer *to, PyObject *value);
 bool get_bytes(struct reader *from, void *bytes, size_t length);
 PyObject *get_value(struct reader *from);
 PyObject *encode_call(PyObject *module, PyObject *arguments);
+PyObject *encode_value(PyObject *module, PyObject *value);
+PyObject *decode_value(PyObject *module, PyObject *message);
 
 /* chunk.c: many calls as one task. */
 PyObject *encode_chunk(PyObject *module, PyObject *arguments);

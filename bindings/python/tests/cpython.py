@@ -19,14 +19,11 @@ import libtine
 import libtine.pool
 
 FORK = "start method fork is refused"
-PRIVATE = "reads a private attribute that has no counterpart"
 GOES_ON = "expects the death of one worker to break the executor"
 DIFFERENT = {
     "test_concurrent_futures": {
         "test_max_tasks_per_child_defaults_to_spawn_context": "max_tasks_per_child does not change the start method",
         "test_python_finalization_error": "mocks a thread that libtine does not start",
-        "test_del_shutdown": PRIVATE + " (_call_queue)",
-        "test_shutdown_no_wait": PRIVATE + " (_call_queue)",
         "test_killed_child": GOES_ON + ": a call that had not begun runs in another worker",
         "test_saturation": "counts workers for calls that cannot be pickled",
         "test_processes_terminate": "counts workers for calls that cannot be pickled",

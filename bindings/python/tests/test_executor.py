@@ -255,6 +255,21 @@ def test_multiprocessing_is_imported_when_it_is_asked_for():
         assert result(executor.submit(functions.authkey)) == multiprocessing.current_process().authkey
 
 
+def test_results_do_not_keep_their_executor():
+    executor = libtine.ProcessPoolExecutor(1)
+    for keywords in ({}, {"buffersize": 1}):
+        results = executor.map(abs, range(-5, 5), **keywords)
+        assert next(results) == 5
+    thread, processes = executor._executor_manager_thread, executor._processes
+    del executor
+    gc.collect()
+    thread.join(HANG_SECONDS)
+    for process in processes.values():
+        process.join(HANG_SECONDS)
+    assert not thread.is_alive() and not any(process.is_alive() for process in processes.values())
+    assert next(results) == 4
+
+
 def test_an_argument_is_not_kept():
     data = bytearray(100_000)
     gc.disable()

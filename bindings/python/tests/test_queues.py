@@ -141,10 +141,11 @@ def test_put_never_waits_without_a_maxsize():
     assert [queue.get() for _ in range(count)] == list(range(count))
 
 
-def test_bytes_are_not_what_limits():
-    for maxsize in (0, 40):
+@pytest.mark.parametrize("length, count", [(10_000, 40), (4000, 100)])  # more than fits into its memory
+def test_bytes_are_not_what_limits(length, count):
+    for maxsize in (0, count):
         queue = libtine.Queue(maxsize)
-        items = [bytes([number]) * 10_000 for number in range(40)]  # more than fits into its memory
+        items = [bytes([number]) * length for number in range(count)]
         for item in items:
             queue.put(item, timeout=HANG_SECONDS)
         assert [queue.get() for _ in items] == items

@@ -37,7 +37,7 @@ PAIRS = [
 ]
 
 # What is libtine's own, and asked for by name.
-MORE = {"ctx", "context", "deadline", "grace", "retries", "preload", "track", "buffersize"}
+MORE = {"ctx", "context", "deadline", "grace", "retries", "preload", "faults", "engine", "track", "buffersize"}
 
 
 def parameters(function):

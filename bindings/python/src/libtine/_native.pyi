@@ -27,6 +27,7 @@ class Pool:
         deadline_ns: int = ...,
         min_workers: int = ...,
         faults: tuple[int, int, int, int, int, int, int] | None = ...,
+        engine: int = ...,
     ) -> Pool: ...
     def submit(
         self, parts: Sequence[Buffer], token: Any, deadline_ns: int, retries: int, timeout_ns: int, count: int = ..., /
@@ -106,6 +107,8 @@ def take_text(fd: int, offset: int, length: int, /) -> str: ...
 def calls() -> int: ...
 def place_in_input(view: Buffer, /) -> int: ...
 def encode_call(function: bytes, arguments: tuple[Any, ...], /) -> bytes | None: ...
+def encode_value(value: object, /) -> bytes | None: ...
+def decode_value(message: Buffer, /) -> Any: ...
 def encode_chunk(function: bytes, items: list[Any], star: bool, plain: bool, /) -> bytes | None: ...
 
 class Segment:
@@ -213,6 +216,9 @@ EMEMORY: Final[int]
 ESHUTDOWN: Final[int]
 EWORKERSTART: Final[int]
 FORKSERVER: Final[int]
+ENGINE_LOCAL: Final[int]
+ENGINE_MPI: Final[int]
+ENGINE_MPI_OR_LOCAL: Final[int]
 SPAWN: Final[int]
 RAN: Final[int]
 NOT_STARTED: Final[int]

@@ -15,7 +15,19 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import _codec, _native, errors
-from ._engine import Calls, Detail, Engine, Failed, Results, WorkerProcess, ns, read_answer, start_method, unwrap
+from ._engine import (
+    Calls,
+    Detail,
+    Engine,
+    Failed,
+    Results,
+    WorkerProcess,
+    engine_named,
+    ns,
+    read_answer,
+    start_method,
+    unwrap,
+)
 
 if TYPE_CHECKING:
     from .faults import Faults
@@ -55,6 +67,16 @@ class Future(standard.Future[T]):
             self.set_result(outcome)
 
 
+class _CallQueue:
+    """In place of a queue with a thread behind it, which calls do not go through here."""
+
+    def close(self) -> None:
+        pass
+
+    def join_thread(self) -> None:
+        pass
+
+
 class ProcessPoolExecutor(Executor):
     """An Executor whose workers are interpreters in processes of their own.
 
@@ -65,6 +87,9 @@ class ProcessPoolExecutor(Executor):
     retries: how often a call is run again when its process has died with it.
     preload: names of modules that are imported once, before the workers are forked.
     faults: what is to go wrong, for tests: libtine.Faults.
+    engine: where the workers are. "mpi": on the nodes of the MPI job that mpirun has started; only rank 0 comes back
+    from the first pool, and the others serve it. "mpi-or-local": here where there is no such job. "local": here. None:
+    what TINE_ENGINE says, else here.
 
     A worker that dies fails the call that it was running with WorkerDied, and is replaced.
     """
@@ -82,9 +107,12 @@ class ProcessPoolExecutor(Executor):
         retries: int = 0,
         preload: Sequence[str] = (),
         faults: Faults | None = None,
+        engine: str | None = None,
     ) -> None:
+        self._where = engine_named(engine)
         if max_workers is None:
-            max_workers = len(os.sched_getaffinity(0))
+            # 0: each node has one for each of its processors.
+            max_workers = len(os.sched_getaffinity(0)) if self._where == "local" else 0
         elif max_workers <= 0:
             raise ValueError("max_workers must be greater than 0")
         max_workers = operator.index(max_workers)
@@ -129,6 +157,7 @@ class ProcessPoolExecutor(Executor):
                         retries=self._retries,
                         preload=self._preload,
                         faults=self._faults,
+                        engine=self._where,
                     )
                 except _native.NativeError as error:
                     self._broken = f"the workers could not be started: {error.args[2]}"
@@ -207,17 +236,18 @@ class ProcessPoolExecutor(Executor):
             raise ValueError("buffersize must be None or > 0")
         end = None if timeout is None else time.monotonic() + timeout
         results = Results(ordered=True)
-        calls: Calls | None = None
-        arguments = zip(*iterables)
+        items = zip(*iterables)
+        first = list(itertools.islice(items, 1))
+        calls = Calls(self._start(), fn, True, results) if first else None
+        arguments = itertools.chain(first, items)
         sent = 0
 
-        def send() -> bool:
-            nonlocal sent, calls
+        def send() -> bool:  # which does not keep the executor: when nobody has it any more, it ends
+            nonlocal sent
             chunk = list(itertools.islice(arguments, chunksize))
             if not chunk:
                 return False
-            if calls is None:
-                calls = Calls(self._start(), fn, True, results)
+            assert calls is not None
             try:
                 calls.submit(sent, chunk)
             except _native.NativeError as error:
@@ -246,6 +276,7 @@ class ProcessPoolExecutor(Executor):
                         executor = reference()
                         if executor is not None and not executor._shut:
                             more = send()
+                        del executor
                     taken += 1
                     yield unwrap(results.next(end))
             finally:
@@ -287,6 +318,10 @@ class ProcessPoolExecutor(Executor):
     def _processes(self) -> dict[int, WorkerProcess]:
         """The workers that live, by their numbers."""
         return {} if self._engine is None else self._engine.processes()
+
+    @property
+    def _call_queue(self) -> _CallQueue:
+        return _CallQueue()
 
     @property
     def _executor_manager_thread(self) -> threading.Thread | None:

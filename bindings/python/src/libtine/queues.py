@@ -63,6 +63,7 @@ _LONG_MAGIC = b"tine.msg"
 _EVENT_AT = 64
 _LENGTHS_AT = _EVENT_AT + 64
 _LONG_FIRST = 0xFF  # no pickle begins with it
+_VALUE = b"\3"  # nor with what begins a message that is none
 
 
 class _Long:
@@ -113,6 +114,8 @@ def _take_long(record: bytes) -> Any:
         parts.append(view[at : at + length])
         at += length
     _native.Event(None, segment, _EVENT_AT, False).set()
+    if parts[0][:1] == _VALUE:
+        return _native.decode_value(parts[0])
     return pickle.loads(parts[0], buffers=parts[1:])
 
 
@@ -260,6 +263,9 @@ class _Base:
         return queue.get_object(timeout_ns, _load, Empty)
 
     def _message(self, obj: Any) -> bytes | _Long:
+        plain = _native.encode_value(obj)
+        if plain is not None and len(plain) <= LONG_BYTES:
+            return plain
         buffers: list[pickle.PickleBuffer] = []
         data = _travel.dumps(obj, buffers.append)
         if not buffers:
@@ -408,12 +414,17 @@ class Queue(_Base):
         self._finish_at_exit()
 
     def _feed(self) -> None:
+        later, put = self._later, self._open().put
         while True:
-            self._put(self._later[0], FOREVER_NS)
+            message = later[0]
+            if not (isinstance(message, bytes) and put(message)):
+                self._put(message, FOREVER_NS)
             self._count_outside(-1)
+            later.popleft()  # not before it is in the queue: others would put theirs past it
+            if later:
+                continue
             with self._feeding:
-                self._later.popleft()
-                if not self._later:
+                if not later:
                     self._feeder = None
                     self._flushed.set()
                     return
