@@ -51,6 +51,7 @@ try ruff in_binding "$out/venv/bin/ruff" check --no-cache .
 try format in_binding "$out/venv/bin/ruff" format --no-cache --check .
 try mypy in_binding "$out/venv/bin/mypy" --cache-dir "$out/mypy"
 try conformance ci/check-conformance.sh "$python"
+try "pools on nodes" ci/check-mpi.sh "$python"
 try cpython_objects in_binding timeout -k 5 900 "$python" -B tests/cpython_objects/run.py $long
 try joblib in_binding timeout -k 5 1800 "$python" -B tests/joblib_suite.py $long
 try pytest in_binding timeout -k 5 900 "$python" -B -m pytest -q --no-header -p no:cacheprovider

@@ -31,6 +31,16 @@ const (
 	StartForkserver
 )
 
+// An Engine is where workers are: docs/cluster.md of tine has more.
+type Engine int
+
+const (
+	EngineDefault    Engine = C.TINE_ENGINE_DEFAULT      // here, unless TINE_ENGINE says "mpi" or "mpi-or-local"
+	EngineLocal      Engine = C.TINE_ENGINE_LOCAL        // on this machine
+	EngineMPI        Engine = C.TINE_ENGINE_MPI          // on the nodes of the MPI job that the program is rank 0 of
+	EngineMPIOrLocal Engine = C.TINE_ENGINE_MPI_OR_LOCAL // the same, or here where there is no such job
+)
+
 // An Output says where workers' standard output and error go.
 type Output int
 
@@ -49,7 +59,9 @@ type Options struct {
 	MinWorkers  int
 	IdleTimeout time.Duration
 
-	Start StartMethod
+	// Engine says on which machines the workers are.
+	Engine Engine
+	Start  StartMethod
 	// WorkerPath is the program of the workers; "": this one, which has to call Main. The one that tine is
 	// installed with runs functions of the libraries in Preload: pkg-config --variable=worker tine says where it is.
 	WorkerPath string
@@ -240,6 +252,7 @@ func (o *Options) inC() (c C.tine_pool_options, free func(), err error) {
 	around.size = C.sizeof_tine_worker_options
 	c.worker = around
 	c.size = C.sizeof_tine_pool_options
+	c.engine = C.int(o.Engine)
 	c.workers = C.size_t(o.Workers)
 	c.min_workers = C.size_t(o.MinWorkers)
 	c.idle_timeout_ns = C.int64_t(o.IdleTimeout)

@@ -16,6 +16,7 @@ typedef struct {
     size_t looked_at;
     size_t under_way; /* calls whose results have not been taken */
     bool closed;
+    bool on_nodes; /* other machines do not have the heap: no marks */
     /* A byte of the heap for each call under way, which its worker sets when it begins; in banks, with the free ones in a list. */
     unsigned char *banks[MOST_BANKS];
     uint32_t bank_count, free_count, *free_marks;
@@ -28,7 +29,7 @@ struct call {
     size_t length;  /* of the message in it */
     uint64_t count; /* how many calls a chunk has; 0 for a single call */
     struct chunk_state *chunk;
-    uint32_t mark; /* which byte says that it has begun; NO_MARK: there was no memory for one */
+    uint32_t mark; /* which byte says that it has begun; NO_MARK: there is none */
 };
 
 /* Futures bound what is under way, if anybody does: a callback that submits must find room. */
@@ -94,7 +95,7 @@ bool get_faults(PyObject *given, tine_faults *faults)
 static PyObject *pool_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords)
 {
     static char *names[] = {"workers", "start", "worker_path", "worker_arguments", "initializer_input", "max_tasks_per_worker",
-                            "grace_ns", "start_timeout_ns", "deadline_ns", "min_workers", "faults", NULL};
+                            "grace_ns", "start_timeout_ns", "deadline_ns", "min_workers", "faults", "engine", NULL};
     tine_faults faults = TINE_FAULTS_INIT;
     tine_pool_options options = TINE_POOL_OPTIONS_INIT;
     tine_error error = TINE_ERROR_INIT;
@@ -103,10 +104,10 @@ static PyObject *pool_new(PyTypeObject *type, PyObject *arguments, PyObject *key
     long long grace_ns = 0, start_timeout_ns = 0, deadline_ns = 0;
     const char *input = NULL;
     Py_ssize_t input_length = 0;
-    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "niyO|z#ILLLnO", names, &workers, &options.start,
+    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "niyO|z#ILLLnOi", names, &workers, &options.start,
                                      &options.worker_path, &worker_arguments, &input, &input_length,
                                      &options.max_tasks_per_worker, &grace_ns, &start_timeout_ns, &deadline_ns, &min_workers,
-                                     &faults_given) ||
+                                     &faults_given, &options.engine) ||
         !get_faults(faults_given, &faults))
         return NULL;
     Pool *self = (Pool *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
@@ -132,8 +133,11 @@ static PyObject *pool_new(PyTypeObject *type, PyObject *arguments, PyObject *key
     options.deadline_ns = deadline_ns;
     options.faults = &faults;
     int rc;
+    self->on_nodes = options.engine != TINE_ENGINE_LOCAL && options.engine != TINE_ENGINE_DEFAULT;
     Py_BEGIN_ALLOW_THREADS
-    rc = tine_pool_create(&options, &self->pool);
+    /* A rank that is a node never comes back from there. */
+    rc = self->on_nodes ? tine_init(0, NULL) : 0;
+    if (!rc) rc = tine_pool_create(&options, &self->pool);
     Py_END_ALLOW_THREADS
     PyMem_Free(strings);
     Py_DECREF(keep);
@@ -163,6 +167,7 @@ static unsigned char *address_of_mark(Pool *self, uint32_t mark)
 
 static uint32_t take_mark(Pool *self)
 {
+    if (self->on_nodes) return NO_MARK;
     if (!self->free_count && self->bank_count < MOST_BANKS) {
         size_t marks = (size_t)(self->bank_count + 1) * BANK_MARKS;
         uint32_t *list = realloc(self->free_marks, marks * sizeof *list);

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 FOREVER_NS = 2**63 - 1
 START_METHODS = {"forkserver": _native.FORKSERVER, "spawn": _native.SPAWN}
 
+ENGINES = {"local": _native.ENGINE_LOCAL, "mpi": _native.ENGINE_MPI, "mpi-or-local": _native.ENGINE_MPI_OR_LOCAL}
+
 Detail = Optional[tuple[str, int, Optional[errors.Death]]]
 
 
@@ -59,6 +61,14 @@ def start_method(context: Any) -> str:
     if method is not None and method not in START_METHODS:
         raise ValueError(f"start method {method!r}: it is forkserver or spawn")
     return method or "forkserver"
+
+
+def engine_named(name: str | None) -> str:
+    """Where the workers are to be: as it is said, else as the environment says."""
+    name = name or os.environ.get("TINE_ENGINE") or "local"
+    if name not in ENGINES:
+        raise ValueError(f"engine {name!r}: it is local, mpi or mpi-or-local")
+    return name
 
 
 class WorkerProcess:
@@ -134,6 +144,7 @@ class Engine:
         preload: Sequence[str] = (),
         faults: Faults | None = None,
         name: str = "libtine",
+        engine: str | None = None,
     ) -> None:
         if _worker.importing_main:
             raise RuntimeError(
@@ -143,7 +154,12 @@ class Engine:
         flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
         self.method = method
         self.retries = retries
-        self.single = bool(retries or deadline)  # then each call of a chunk is a task of its own
+        engine = engine_named(engine)
+        if engine != "local":
+            os.environ.setdefault("TINE_ENGINE", engine)  # so that tine loads its library for MPI
+        # Then each call of a chunk is a task of its own. What a chunk has come to is in memory that only this machine
+        # has.
+        self.single = bool(retries or deadline) or engine != "local"
         self.over = False
         self._idle = False
         self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
@@ -160,6 +176,7 @@ class Engine:
             deadline_ns=ns(deadline),
             min_workers=min_workers,
             faults=faults.native() if faults else None,
+            engine=ENGINES[engine],
         )
         self.thread = threading.Thread(target=self._run, name=name, daemon=True)
         try:

@@ -27,6 +27,7 @@ class Pool:
         deadline_ns: int = ...,
         min_workers: int = ...,
         faults: tuple[int, int, int, int, int, int, int] | None = ...,
+        engine: int = ...,
     ) -> Pool: ...
     def submit(
         self, parts: Sequence[Buffer], token: Any, deadline_ns: int, retries: int, timeout_ns: int, count: int = ..., /
@@ -215,6 +216,9 @@ EMEMORY: Final[int]
 ESHUTDOWN: Final[int]
 EWORKERSTART: Final[int]
 FORKSERVER: Final[int]
+ENGINE_LOCAL: Final[int]
+ENGINE_MPI: Final[int]
+ENGINE_MPI_OR_LOCAL: Final[int]
 SPAWN: Final[int]
 RAN: Final[int]
 NOT_STARTED: Final[int]

@@ -15,7 +15,19 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import _codec, _native, errors
-from ._engine import Calls, Detail, Engine, Failed, Results, WorkerProcess, ns, read_answer, start_method, unwrap
+from ._engine import (
+    Calls,
+    Detail,
+    Engine,
+    Failed,
+    Results,
+    WorkerProcess,
+    engine_named,
+    ns,
+    read_answer,
+    start_method,
+    unwrap,
+)
 
 if TYPE_CHECKING:
     from .faults import Faults
@@ -75,6 +87,9 @@ class ProcessPoolExecutor(Executor):
     retries: how often a call is run again when its process has died with it.
     preload: names of modules that are imported once, before the workers are forked.
     faults: what is to go wrong, for tests: libtine.Faults.
+    engine: where the workers are. "mpi": on the nodes of the MPI job that mpirun has started; only rank 0 comes back
+    from the first pool, and the others serve it. "mpi-or-local": here where there is no such job. "local": here. None:
+    what TINE_ENGINE says, else here.
 
     A worker that dies fails the call that it was running with WorkerDied, and is replaced.
     """
@@ -92,9 +107,12 @@ class ProcessPoolExecutor(Executor):
         retries: int = 0,
         preload: Sequence[str] = (),
         faults: Faults | None = None,
+        engine: str | None = None,
     ) -> None:
+        self._where = engine_named(engine)
         if max_workers is None:
-            max_workers = len(os.sched_getaffinity(0))
+            # 0: each node has one for each of its processors.
+            max_workers = len(os.sched_getaffinity(0)) if self._where == "local" else 0
         elif max_workers <= 0:
             raise ValueError("max_workers must be greater than 0")
         max_workers = operator.index(max_workers)
@@ -139,6 +157,7 @@ class ProcessPoolExecutor(Executor):
                         retries=self._retries,
                         preload=self._preload,
                         faults=self._faults,
+                        engine=self._where,
                     )
                 except _native.NativeError as error:
                     self._broken = f"the workers could not be started: {error.args[2]}"
