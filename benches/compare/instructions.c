@@ -152,30 +152,6 @@ static void tasks(tine_pool *pool, shared *s)
     tine_result_release(pool, &result);
 }
 
-/* All that the host does for a task, of several at a time: with its share of every look at the pool. It must not grow with the workers. */
-static row several, several_of_many;
-
-static int empty(tine_task *task)
-{
-    (void)task;
-    return 0;
-}
-
-static void several_tasks(tine_pool *pool, row *r)
-{
-    enum { SEVERAL = 64 };
-    tine_result result = TINE_RESULT_INIT;
-    begin();
-    for (int i = 0; i < SEVERAL; i++) check(tine_submit(pool, empty, NULL, 0, NULL, NULL), "tine_submit");
-    end();
-    long submitting = counted;
-    nanosleep(&(struct timespec){0, 50000000}, NULL); /* else the host would look for results, and that be counted */
-    begin();
-    for (int i = 0; i < SEVERAL; i++) check(tine_next(pool, TINE_FOREVER, &result), "tine_next");
-    end();
-    count(r, submitting + counted, SEVERAL);
-}
-
 static row alloc_and_free, lock_and_unlock, put, get;
 
 static void memory(tine_pool *pool)
@@ -218,11 +194,9 @@ int main(int argc, char **argv)
     tine_pool_options options = TINE_POOL_OPTIONS_INIT;
     options.workers = 1;
     options.flags = TINE_NO_THREAD; /* else it would take the results before tine_pool_poll does */
-    tine_pool *pool, *large;
+    tine_pool *pool;
     tine_queue *q;
     check(tine_pool_create(&options, &pool), "tine_pool_create");
-    options.workers = 256;
-    check(tine_pool_create(&options, &large), "tine_pool_create");
     check(tine_queue_create(pool, NULL, &q), "tine_queue_create");
     shared *s = tine_alloc(pool, sizeof *s);
     tine_mutex *m = tine_alloc(pool, sizeof *m);
@@ -234,8 +208,6 @@ int main(int argc, char **argv)
     check(tine_mutex_init(m, 0), "tine_mutex_init");
     for (int i = 0; i < ROUNDS; i++) {
         tasks(pool, s);
-        several_tasks(pool, &several);
-        several_tasks(large, &several_of_many);
         memory(pool);
         lock(m);
         queue(q);
@@ -244,14 +216,11 @@ int main(int argc, char **argv)
     print("worker", &s->worker);
     print("drain", &drain);
     print("next", &next);
-    print("task of 64", &several);
-    print("256 workers", &several_of_many);
     print("alloc and free", &alloc_and_free);
     print("lock and unlock", &lock_and_unlock);
     print("queue put", &put);
     print("queue get", &get);
     tine_queue_destroy(q);
-    tine_pool_destroy(large);
     tine_pool_destroy(pool);
     return 0;
 }

@@ -5,31 +5,36 @@ use crate::ffi::guard::duration;
 use crate::ffi::options::extensible;
 use crate::task::faults::Faults;
 
-/// What is to go wrong in a pool, so that a test sees what its program makes of it: tine_pool_options.faults. All zero: nothing.
+/// Faults that a pool is to have, so that a test sees how its program deals with them: tine_pool_options.faults. All
+/// zero: none.
 ///
-/// Each kind of fault has numbers of its own kind, counted from 1 over all processes of the pool. With .seed 0 it comes once, at
-/// the number given. With another seed it comes at one number in so many, and the seed decides which: the same ones in every run.
-/// The same task has the same number in every run where the pool has one worker.
+/// Each kind of fault counts its own events, from 1 on, over all processes of the pool. With .seed 0 the fault comes
+/// once, at the event with the given number. With another seed it comes at one event in the given number, and the
+/// seed decides at which: at the same events in every run. A pool with one worker counts its tasks in the same order
+/// in every run.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct tine_faults {
     /// sizeof(tine_faults).
     pub size: usize,
-    /// 0: each fault comes once. Otherwise again and again, where the seed says.
+    /// 0: each fault comes once. Another number: each fault comes again and again, at events that the seed decides.
     pub seed: u64,
-    /// Workers that start: this one, or one in so many, is killed before its initializer runs. 0: none.
+    /// Counts starts of workers. The worker is killed before its initializer runs. 0: none.
     pub kill_start: u64,
-    /// Calls of functions by workers (tasks, items of maps and streams, pieces of loops; a retry is a call more): the worker is killed
-    /// when the call counts as begun and its function has not run. 0: none.
+    /// Counts calls of functions in workers: tasks, items of maps and streams, chunks of loops; a retry counts once
+    /// more. The worker is killed when the call counts as begun and its function has not run. 0: none.
     pub kill_call: u64,
-    /// The same calls: the worker is killed when the function has run and nothing of its result is left. 0: none.
+    /// Counts calls as .kill_call does. The worker is killed when the function has run, before anything of its result
+    /// is handed over. 0: none.
     pub kill_return: u64,
-    /// The same calls: the function is called .delay_ns late, as part of its own time. 0: none.
+    /// Counts calls as .kill_call does. The function is called .delay_ns later, and the delay counts as its own time.
+    /// 0: none.
     pub delay_call: u64,
-    /// How late, in nanoseconds; 0 exactly where .delay_call is.
+    /// How long the delay of .delay_call is, in nanoseconds; 0 where .delay_call is 0, and only there.
     pub delay_ns: i64,
-    /// tine_alloc, tine_calloc, tine_alloc_aligned, tine_realloc, the same of tine_heap_* on the pool's heap, in the host and in
-    /// workers, and tine_output of more than fits beside the result: NULL, as when memory is full. 0: none.
+    /// Counts allocations, in the host and in workers: tine_alloc, tine_calloc, tine_alloc_aligned, tine_realloc, the
+    /// tine_heap_... calls for them on the pool's heap, and each tine_output that does not fit beside the result. The
+    /// call returns NULL, as when memory is full. 0: none.
     pub fail_alloc: u64,
 }
 

@@ -13,12 +13,12 @@ pub type tine_fn = Option<unsafe extern "C-unwind" fn(task: *mut tine_task) -> c
 
 /// Registers a function under a name, for callers that have no pointer to it: other languages and other programs.
 ///
-/// Every program of a family registers the same names before tine_init. The name is copied. A library that workers
+/// Each program of a family has to register the name, before tine_init. The name is copied. A library that workers
 /// load by .preload registers its functions in a constructor.
 ///
 /// Parameters: name: 1 to 255 bytes of UTF-8, new in this process. fn: the function.
-/// Returns 0; -EINVAL: the name is not as above, or an argument is NULL; -EEXIST: a function has this name already;
-/// TINE_ELATE: tine_init has run.
+/// Returns 0; -EINVAL: the name has another length or is not UTF-8, or an argument is NULL; -EEXIST: a function has
+/// this name already; TINE_ELATE: tine_init has run.
 /// Threads: any. Fork: a child keeps what was registered.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_register(name: *const c_char, r#fn: tine_fn) -> c_int {

@@ -29,7 +29,7 @@ pub struct Faults {
 
 /// The kinds of faults draw their numbers apart from each other.
 #[derive(Clone, Copy)]
-enum Kind {
+enum FaultKind {
     Start = 1,
     Call,
     Return,
@@ -57,7 +57,7 @@ impl Faults {
 
     /// Worker: it starts.
     pub(crate) fn on_start(&self, counts: &Counts) {
-        if self.hits(Kind::Start, self.kill_start, next(&counts.starts)) {
+        if self.hits(FaultKind::Start, self.kill_start, next(&counts.starts)) {
             signal::kill_this_process();
         }
     }
@@ -65,10 +65,10 @@ impl Faults {
     /// Worker: a call has been marked as begun. Its number, for [`Faults::after_call`].
     pub(crate) fn before_call(&self, counts: &Counts) -> u64 {
         let number = next(&counts.calls);
-        if self.hits(Kind::Delay, self.delay_call, number) {
+        if self.hits(FaultKind::Delay, self.delay_call, number) {
             thread::sleep(Duration::from_nanos(self.delay_ns));
         }
-        if self.hits(Kind::Call, self.kill_call, number) {
+        if self.hits(FaultKind::Call, self.kill_call, number) {
             signal::kill_this_process();
         }
         number
@@ -76,17 +76,17 @@ impl Faults {
 
     /// Worker: the function has returned, and nothing of its result has been left.
     pub(crate) fn after_call(&self, number: u64) {
-        if self.hits(Kind::Return, self.kill_return, number) {
+        if self.hits(FaultKind::Return, self.kill_return, number) {
             signal::kill_this_process();
         }
     }
 
     /// Whether the allocation that is asked for is to fail.
     pub(crate) fn fails_allocation(&self, counts: &Counts) -> bool {
-        self.fail_alloc != 0 && self.hits(Kind::Alloc, self.fail_alloc, next(&counts.allocations))
+        self.fail_alloc != 0 && self.hits(FaultKind::Alloc, self.fail_alloc, next(&counts.allocations))
     }
 
-    fn hits(&self, kind: Kind, wanted: u64, number: u64) -> bool {
+    fn hits(&self, kind: FaultKind, wanted: u64, number: u64) -> bool {
         match (wanted, self.seed) {
             (0, _) => false,
             (_, 0) => number == wanted,
