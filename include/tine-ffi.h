@@ -418,8 +418,8 @@ int tine_event_wait(tine_event *e, long timeout_ns);
 int tine_event_cleared(const tine_event *e);
 int tine_event_wait_after(tine_event *e, int cleared, long timeout_ns);
 typedef struct tine_barrier {
-    unsigned long opaque[520]; /* 0 */
-} tine_barrier; /* 4160 */
+    unsigned long opaque[648]; /* 0 */
+} tine_barrier; /* 5184 */
 typedef struct tine_once {
     unsigned long opaque[8]; /* 0 */
 } tine_once; /* 64 */

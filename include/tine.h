@@ -2408,7 +2408,7 @@ int tine_event_wait_after(tine_event *e, int cleared, int64_t timeout_ns);
  */
 typedef struct tine_barrier {
     /** tine's. */
-    uint64_t opaque[520];
+    uint64_t opaque[648];
 } tine_barrier;
 
 /**

@@ -48,7 +48,7 @@ fn ask_for(bytes: u64) -> Result<()> {
     if fresh && LEFT.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok() {
         return Ok(());
     }
-    let left = limits::available_memory().saturating_sub(SPARE_BYTES);
+    let left = limits::available_memory()?.saturating_sub(SPARE_BYTES);
     let Some(rest) = left.checked_sub(bytes) else {
         let text = format!("a message of {bytes} bytes; {left} are available");
         return Err(Error::errno(libc::ENOMEM, text));

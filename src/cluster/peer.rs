@@ -7,6 +7,7 @@ use super::Rank;
 use super::transport::{Sending, Transport};
 use crate::error::{Error, Result};
 use crate::task::wire::Writer;
+use std::alloc::{Layout, handle_alloc_error};
 use std::collections::VecDeque;
 
 /// The longest message. Both MPI libraries count in an `int`.
@@ -33,7 +34,9 @@ impl Frame {
 
     /// With its length in front.
     pub(crate) fn finish(self) -> Vec<u8> {
-        let mut bytes = self.0.0;
+        // A node without memory for its frames ends, and the job with it.
+        let mut bytes =
+            self.0.finish().unwrap_or_else(|_| handle_alloc_error(Layout::new::<[u8; 1 << 14]>()));
         let length = (bytes.len() - LENGTH) as u64;
         bytes[..LENGTH].copy_from_slice(&length.to_ne_bytes());
         bytes

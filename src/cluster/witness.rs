@@ -77,7 +77,6 @@ const DELIVERIES: [&str; 3] = ["RAN", "NOT_STARTED", "MAYBE_RAN"];
 pub(crate) struct Witness {
     /// Whose child it is.
     parent: i32,
-    pid: i32,
     pidfd: OwnedFd,
     file: OwnedFd,
     whole: Mapping,
@@ -117,8 +116,7 @@ impl Witness {
         }
         // SAFETY: the kernel has just returned it, so nobody else owns it.
         let pidfd = fd::above_standard(unsafe { OwnedFd::from_raw_fd(own) }, "pidfd")?;
-        let witness =
-            Witness { parent: fork::pid(), pid: pid as i32, pidfd, file, whole, spare: Mutex::default() };
+        let witness = Witness { parent: fork::pid(), pidfd, file, whole, spare: Mutex::default() };
         witness.head().extents.store(1, Ordering::Release);
         Ok(witness)
     }
@@ -167,7 +165,8 @@ impl Drop for Witness {
     /// This process is not rank 0: its witness ends.
     fn drop(&mut self) {
         if self.parent == fork::pid() && pidfd::signal(self.pidfd.as_raw_fd(), libc::SIGKILL).is_ok() {
-            fork::reap_quiet(self.pid);
+            pidfd::wait_end(self.pidfd.as_raw_fd(), Deadline::NEVER);
+            pidfd::reap(self.pidfd.as_raw_fd());
         }
     }
 }

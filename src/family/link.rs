@@ -57,7 +57,7 @@ impl Link {
         let deadline = Deadline::after(timeout_ns);
         let mut writer = Writer::default();
         settings.encode(&mut writer);
-        let mut fds = vec![fd::duplicate(heap.fd())?, fork::own_pidfd()?, wire::to_memfd(&writer.0)?];
+        let mut fds = vec![fd::duplicate(heap.fd())?, fork::own_pidfd()?, wire::to_memfd(&writer.finish()?)?];
         fds.extend(settings.copy_of_input()?);
         let words = [wire::version(), heap.address() as u64, heap.mapped_bytes() as u64];
         let configure = Message::new(MessageKind::Configure, &words).with_fds(fds);
@@ -173,8 +173,8 @@ const NEWS: News = News { born: MessageKind::Born as u64, gone: MessageKind::Gon
 fn execute(settings: &Settings, program: Option<&Command>) -> Result<(OwnedFd, Keeper)> {
     let (ours, theirs) = socket::pair()?;
     let program = match program {
-        Some(command) => program::start_of(command.clone(), &settings.environment.variables),
-        None => program::program_again(&settings.environment.variables),
+        Some(command) => program::start_of(command, &settings.environment.variables)?,
+        None => program::program_again(&settings.environment.variables)?,
     };
     let start = Start::Exec { path: program.path(), argv: program.argv(), envp: program.envp() };
     Ok((ours, spawn::born(start, theirs.as_raw_fd(), &NEWS, is_detached(settings))?))

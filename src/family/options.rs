@@ -1,9 +1,9 @@
 //! What the processes of a family can be told, be they a pool's workers or a single one.
 
 use crate::bootstrap;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::sys::children::Command;
-use crate::sys::limits;
+use crate::sys::{limits, reserve};
 use crate::task::StartMethod;
 use crate::task::environment::{Environment, Limit, OutputTarget, check_variable, spread};
 use crate::task::settings::Settings;
@@ -128,7 +128,12 @@ impl WorkerOptions<'_> {
             return Err(error("there is no such file"));
         }
         let path = CString::new(path.as_os_str().as_bytes()).map_err(|_| error("a path with a zero byte"))?;
-        let arguments = std::iter::once(&path).chain(&self.worker_arguments).cloned().collect();
+        let mut arguments = Vec::new();
+        reserve::grow(&mut arguments, 1 + self.worker_arguments.len())?;
+        arguments.push(path.clone());
+        for argument in &self.worker_arguments {
+            arguments.push(reserve::copy_of(argument)?);
+        }
         Ok(Some(Command { path, arguments }))
     }
 
@@ -155,19 +160,19 @@ impl WorkerOptions<'_> {
         }
         let given = match self.processors {
             [] => limits::processors(),
-            given => given.to_vec(),
+            given => reserve::collect(given.iter().copied())?,
         };
         let mut environment = Environment {
-            variables: self.environment.clone(),
+            variables: reserve::copies_of(&self.environment)?,
             directory: self.directory.map(CStr::to_owned),
             nice: self.nice,
             oom_score_adj: self.oom_score_adj,
             processors: match self.affinity {
                 Affinity::None if self.processors.is_empty() => Vec::new(),
                 Affinity::None | Affinity::Compact => given,
-                Affinity::Spread => spread(&given),
+                Affinity::Spread => spread(&given)?,
             },
-            limits: self.limits.clone(),
+            limits: reserve::collect(self.limits.iter().copied())?,
             output: match self.output {
                 OutputTo::Inherit => OutputTarget::Inherit,
                 OutputTo::Capture => OutputTarget::Capture,
@@ -175,7 +180,7 @@ impl WorkerOptions<'_> {
                 OutputTo::File(path) => OutputTarget::File(path.to_owned()),
             },
         };
-        environment.set_library_threads(self.library_threads);
+        environment.set_library_threads(self.library_threads)?;
         Ok(environment)
     }
 
@@ -183,13 +188,24 @@ impl WorkerOptions<'_> {
     pub(crate) fn settings(&self) -> Result<Settings> {
         Ok(Settings {
             start: self.start,
-            preload: self.preload.map_or_else(Vec::new, |list| {
-                list.split(':').filter(|path| !path.is_empty()).map(str::to_owned).collect()
-            }),
+            preload: libraries(self.preload.unwrap_or_default())?,
             environment: self.environment()?,
             core_files: self.core_files,
             no_crash_handler: self.no_crash_handler,
             ..Settings::default()
         })
     }
+}
+
+/// The paths of a list that colons separate.
+fn libraries(list: &str) -> Result<Vec<String>> {
+    let mut paths = Vec::new();
+    for path in list.split(':').filter(|path| !path.is_empty()) {
+        reserve::grow(&mut paths, 1)?;
+        let mut copy = String::new();
+        copy.try_reserve_exact(path.len()).map_err(|_| Code::errno(libc::ENOMEM))?;
+        copy.push_str(path);
+        paths.push(copy);
+    }
+    Ok(paths)
 }

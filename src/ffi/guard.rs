@@ -3,6 +3,7 @@
 use crate::error::{Code, Error, Result};
 use crate::ffi::errors::TINE_FOREVER;
 use crate::sync::Outcome;
+use crate::sys::reserve;
 use crate::sys::thread::Uncancelled;
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -115,22 +116,23 @@ pub(crate) unsafe fn slice<'a, T>(pointer: *const T, count: usize, name: &'stati
     Ok(unsafe { std::slice::from_raw_parts(pointer, count) })
 }
 
-/// Strings that the caller gives as an array which ends with null, or as null for none.
+/// Strings that the caller gives as an array which ends with null, or as null for none; copies of them.
 ///
 /// # Safety
 /// `pointer` is null, or such an array.
-pub(crate) unsafe fn strings(pointer: *const *const c_char) -> Vec<CString> {
+pub(crate) unsafe fn strings(pointer: *const *const c_char) -> Result<Vec<CString>> {
     let mut strings = Vec::new();
     let mut at = pointer;
     // SAFETY: by the contract above each element up to the null at the end can be read, and is a string. The loop
     // goes no further than that null.
     unsafe {
         while !at.is_null() && !(*at).is_null() {
-            strings.push(CStr::from_ptr(*at).to_owned());
+            reserve::grow(&mut strings, 1)?;
+            strings.push(reserve::copy_of(CStr::from_ptr(*at))?);
             at = at.add(1);
         }
     }
-    strings
+    Ok(strings)
 }
 
 /// A length of time in nanoseconds that an option gives; 0 stands for the default.

@@ -26,7 +26,7 @@ pub const TINE_BARRIER_PARTIES: u32 = 128;
 #[repr(C)]
 pub struct tine_barrier {
     /// tine's.
-    pub opaque: [u64; 520],
+    pub opaque: [u64; 648],
 }
 
 /// Something that is done once, by the process that comes first. All-zero memory is something that has not been done.

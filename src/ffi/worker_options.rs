@@ -7,6 +7,7 @@ use crate::ffi::pool::{
     TINE_CORE_FILES, TINE_NO_CRASH_HANDLER, TINE_START_FORK, TINE_START_FORKSERVER, TINE_START_SPAWN,
 };
 use crate::pool::{Affinity, Limit, OutputTo, WorkerOptions};
+use crate::sys::reserve;
 use crate::task::StartMethod;
 use std::ffi::{CStr, OsStr, c_char, c_int};
 use std::os::unix::ffi::OsStrExt;
@@ -123,17 +124,17 @@ impl Start {
                 start: start_method(self.start)?,
                 start_timeout_ns: duration(self.start_timeout_ns, "start_timeout_ns")?,
                 worker_path: path(self.worker_path),
-                worker_arguments: strings(self.worker_arguments),
+                worker_arguments: strings(self.worker_arguments)?,
                 preload: text(self.preload, "preload")?,
                 heap_bytes: self.heap_bytes,
-                environment: strings(around.environment),
+                environment: strings(around.environment)?,
                 directory: optional_str(around.directory),
                 library_threads: around.library_threads,
                 nice: around.nice,
                 oom_score_adj: around.oom_score_adj,
                 affinity: affinity(around.affinity)?,
                 processors: slice(around.processors, around.processor_count, "processors")?,
-                limits: limits(slice(around.limits, around.limit_count, "limits")?),
+                limits: limits(slice(around.limits, around.limit_count, "limits")?)?,
                 output: output(around.output, around.output_path)?,
                 core_files: self.flags & TINE_CORE_FILES != 0,
                 no_crash_handler: self.flags & TINE_NO_CRASH_HANDLER != 0,
@@ -166,9 +167,9 @@ fn affinity(affinity: c_int) -> Result<Affinity> {
     }
 }
 
-fn limits(limits: &[tine_limit]) -> Vec<Limit> {
+fn limits(limits: &[tine_limit]) -> Result<Vec<Limit>> {
     let limit = |limit: &tine_limit| Limit { resource: limit.resource, soft: limit.soft, hard: limit.hard };
-    limits.iter().map(limit).collect()
+    reserve::collect(limits.iter().map(limit))
 }
 
 /// # Safety

@@ -219,7 +219,7 @@ impl Directory {
             self.credit.fetch_sub(count, Ordering::Relaxed);
             return Ok(credit);
         }
-        let left = extents_left();
+        let left = extents_left()?;
         if count > left {
             let text = format!(
                 "the heap needs {} more bytes, more memory than is available",
@@ -305,10 +305,10 @@ fn open(fd: &Guarded) -> Result<RawFd> {
 
 /// How many more extents the machine and the cgroups have room for. The kernel answers a cgroup's limit by killing, so
 /// what is left is looked at before. Some is left over for what the family needs besides.
-fn extents_left() -> u32 {
+fn extents_left() -> Result<u32> {
     const SPARE: u64 = 8 << 20;
-    let left = limits::available_memory().saturating_sub(SPARE) / EXTENT_BYTES as u64;
-    u32::try_from(left).unwrap_or(u32::MAX)
+    let left = limits::available_memory()?.saturating_sub(SPARE) / EXTENT_BYTES as u64;
+    Ok(u32::try_from(left).unwrap_or(u32::MAX))
 }
 
 /// The heap grows by at least 256 KiB and by at most 64 MiB more than is needed at once.

@@ -37,7 +37,7 @@ pub(super) fn place_of(owner: Owner) -> Option<Owner> {
 pub(super) enum EntryKind {
     /// The first of a run that is nobody's. `class` 1: its pages may be gone, a hole. A word of zeros is a run of one.
     Free = 0,
-    /// The first of a run that its owner is about to make something of.
+    /// The first of a run that its owner is about to make something of. `class` 1: it was a hole, and no page has been reserved since.
     Claimed = 1,
     /// The first of a slab that its owner allocates from, by plain stores; `aux` is the generation.
     Slab = 2,
@@ -69,6 +69,11 @@ impl Entry {
         Entry { kind: EntryKind::Claimed, class: 0, owner, aux: length }
     }
 
+    /// The same of a run that still says whether it was a hole.
+    pub(super) fn claimed_from(owner: Owner, length: u32, hole: bool) -> Entry {
+        Entry { class: u8::from(hole), ..Entry::claimed(owner, length) }
+    }
+
     pub(super) fn large(owner: Owner, length: u32) -> Entry {
         Entry { kind: EntryKind::Large, class: 0, owner, aux: length }
     }
@@ -98,6 +103,11 @@ impl Entry {
 
     pub(super) fn is_hole(self) -> bool {
         self.kind == EntryKind::Free && self.class != 0
+    }
+
+    /// Whether it was one when it was claimed, where that is still said.
+    pub(super) fn was_hole(self) -> bool {
+        self.kind == EntryKind::Claimed && self.class != 0
     }
 
     /// Extents of the run that begins here, which is in a heap of so many; never 0 and never beyond the end.

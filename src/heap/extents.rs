@@ -70,8 +70,8 @@ impl Hints {
     }
 }
 
-/// A run that has been found and claimed, and not yet joined to its neighbours.
-struct Found {
+/// A run that has been found and claimed.
+pub(super) struct Found {
     head: u32,
     length: u32,
     hole: bool,
@@ -184,9 +184,9 @@ impl Allocator {
         end
     }
 
-    /// Claims the runs from here on that are `count` extents together, and makes one of them as it goes: so what it has is in the
-    /// directory, and needs no list. Where somebody was quicker, all is free again.
-    fn claim_runs(&mut self, heap: &Heap, extent: u32, count: u32, holes: bool) -> Option<Found> {
+    /// Claims the runs from here on that are `count` extents together, and then makes one of them. What it has is in the directory, and
+    /// needs no list; until it has all, each run says whether it was a hole. Where somebody was quicker, all is as it was.
+    pub(super) fn claim_runs(&mut self, heap: &Heap, extent: u32, count: u32, holes: bool) -> Option<Found> {
         let (directory, owner) = (&heap.directory, self.owner);
         let known = directory.known_extents();
         let mut whole = Found { head: extent, length: 0, hole: false };
@@ -197,34 +197,18 @@ impl Allocator {
             let length = length.map_or(0, |length| length.min(count - whole.length));
             let taken = (length > 0).then(|| runs::take(directory, owner, end, entry, length)).flatten();
             let Some(rest) = taken else {
-                self.give_up(heap, &whole);
+                runs::give_all(directory, owner, extent, whole.length);
                 return None;
             };
+            directory.set(end, Entry::claimed_from(owner, length, entry.is_hole()));
             if !entry.is_hole() {
                 self.remember(rest);
-            }
-            if whole.length > 0 {
-                runs::join(directory, owner, extent, whole.length, length);
             }
             whole.length += length;
             whole.hole |= entry.is_hole();
         }
+        runs::join_all(directory, owner, extent, count);
         Some(whole)
-    }
-
-    /// Frees what was claimed in vain. With a hole in it, all of it becomes one: which part had pages is not written anywhere, and
-    /// pages under a hole's name would go back to the system only after their next use.
-    fn give_up(&self, heap: &Heap, found: &Found) {
-        let (directory, extents) = (&heap.directory, found.head..found.head + found.length);
-        if extents.is_empty() {
-            return;
-        }
-        if found.hole {
-            // Where it is refused the pages stay; reserving them once more costs nothing.
-            let _ = directory.punch(&heap.fd, extents.clone());
-            directory.mark_seen(extents, false);
-        }
-        runs::give(directory, self.owner, found.head, found.length, found.hole);
     }
 
     /// Frees a run that this allocator has claimed, whose pages are there.

@@ -40,6 +40,29 @@ pub(super) fn join(directory: &Directory, owner: Owner, head: u32, length: u32, 
     directory.set(head + length, Entry::tail(0));
 }
 
+/// Joins runs that the owner has claimed, side by side from `head` on, `length` extents in all.
+pub(super) fn join_all(directory: &Directory, owner: Owner, head: u32, length: u32) {
+    let end = head + length;
+    let mut at = head + directory.get(head).length_at(head, end);
+    directory.set(head, Entry::claimed(owner, length));
+    while at < end {
+        let next = at + directory.get(at).length_at(at, end);
+        directory.set(at, Entry::tail(0));
+        at = next;
+    }
+}
+
+/// Frees runs that the owner has claimed, side by side, each as what it was.
+pub(super) fn give_all(directory: &Directory, owner: Owner, head: u32, length: u32) {
+    let (mut at, end) = (head, head + length);
+    while at < end {
+        let entry = directory.get(at);
+        let length = entry.length_at(at, end);
+        give(directory, owner, at, length, entry.was_hole());
+        at += length;
+    }
+}
+
 /// Frees a run that the owner has claimed, together with its free neighbours: where it begins then, and how long it is.
 pub(super) fn give(
     directory: &Directory,

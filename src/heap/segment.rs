@@ -76,7 +76,7 @@ impl Segment {
         let length = length.filter(|length| *length <= isize::MAX as usize).ok_or_else(too_long)?;
         // The kernel answers a cgroup's limit by killing, so what is left is looked at before.
         const SPARE: u64 = 8 << 20;
-        if length as u64 > limits::available_memory().saturating_sub(SPARE) {
+        if length as u64 > limits::available_memory()?.saturating_sub(SPARE) {
             return Err(Error::errno(libc::ENOMEM, format!("size is {size}, more memory than is available")));
         }
         // Before all that memory is taken, for nothing.

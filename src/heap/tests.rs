@@ -49,6 +49,30 @@ fn blocks_of_all_sizes_are_apart_and_come_back() {
     assert_eq!(heap.stats().used_bytes, 0);
 }
 
+/// One that wants several runs together, and finds that somebody has taken the last: what has pages keeps them, and what was a hole is one.
+#[test]
+fn who_is_overtaken_leaves_all_as_it_was() {
+    let heap = heap();
+    let [first, second, _] = [4, 4, 4].map(|extents| heap.allocate(extents * EXTENT_BYTES).unwrap());
+    heap.free(second).unwrap();
+    let mut allocator = heap.allocator();
+    allocator.punch_beyond(&heap, 0);
+    drop(allocator);
+    heap.free(first).unwrap();
+    let extent =
+        |block: NonNull<u8>| heap.directory.extent_at(block.as_ptr().addr(), &heap.fd).unwrap().unwrap();
+    let (first, second) = (extent(first), extent(second));
+    assert_eq!(second, first + 4);
+    let before = (heap.directory.get(first), heap.directory.get(second), heap.stats().reserved_bytes);
+    assert!(before.0 == Entry::free(4, false) && before.1 == Entry::free(4, true));
+    let mut allocator = heap.allocator();
+    assert!(allocator.claim_runs(&heap, first, 9, true).is_none());
+    assert_eq!(before, (heap.directory.get(first), heap.directory.get(second), heap.stats().reserved_bytes));
+    assert!(allocator.claim_runs(&heap, first, 8, true).is_some());
+    assert_eq!(heap.directory.get(first), Entry::claimed(allocator.owner, 8));
+    assert_eq!(heap.directory.get(second), Entry::tail(0));
+}
+
 /// The short way hands out what was freed last, only where it is still free and leaves another; and takes nothing that is none of its
 /// blocks, or free already.
 #[test]

@@ -226,7 +226,7 @@ impl Guest {
             // No output; or no states, texts and outputs.
             (0..if is_chunk { 3 } else { 1 }).for_each(|_| out.bytes(&[]));
         }
-        while out.0.len() < LONG_FRAME
+        while out.written.len() < LONG_FRAME
             && let Some(index) = state.maps.take(self.job)
         {
             let Some(task) = self.tasks.remove(&index) else { continue };

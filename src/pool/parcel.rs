@@ -248,7 +248,7 @@ mod tests {
         ] {
             let mut out = Writer::default();
             head.write(&mut out);
-            let mut reader = Reader(&out.0);
+            let mut reader = Reader(&out.written);
             let first = reader.number().unwrap();
             assert_eq!(first & 0xff, tag::TASK);
             assert_eq!(TaskHead::read(first, &mut reader).unwrap(), head);
@@ -263,7 +263,7 @@ mod tests {
         outcome.death = Some(Box::new(death));
         let mut out = Writer::default();
         write_outcome(&mut out, 5, &outcome, true, 2);
-        let mut reader = Reader(&out.0);
+        let mut reader = Reader(&out.written);
         assert_eq!(reader.number().unwrap(), 5);
         let (back, deaths) = read_outcome(&mut reader).unwrap();
         assert_eq!((back.status, back.delivery, deaths), (-5003, Delivery::MaybeRan, 2));
@@ -272,8 +272,8 @@ mod tests {
         assert_eq!((death.pid, death.signal, death.output()), (12, 9, &b"last words"[..]));
         assert_eq!(death.backtrace().to_bytes(), b"here+0x1\n");
         assert!(reader.0.is_empty());
-        for length in 0..out.0.len() {
-            let mut reader = Reader(&out.0[..length]);
+        for length in 0..out.written.len() {
+            let mut reader = Reader(&out.written[..length]);
             assert!(reader.number().and_then(|_| read_outcome(&mut reader)).is_err(), "{length}");
         }
     }

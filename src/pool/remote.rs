@@ -204,7 +204,7 @@ impl Remote {
             None => {
                 let mut target = Writer::default();
                 callees.target(callee).encode(&mut target);
-                self.functions.push(target.0);
+                self.functions.push(target.written);
                 let number = (self.functions.len() - 1) as u32;
                 self.numbers.insert(callee, number);
                 number
@@ -248,7 +248,7 @@ impl Remote {
         out.tasks.try_reserve(1).map_err(|_| no_memory())?;
         let body = out.frame.body();
         if entry.kind == CallKind::Task {
-            body.0.try_reserve(input.len() + 64).map_err(|_| no_memory())?;
+            body.written.try_reserve(input.len() + 64).map_err(|_| no_memory())?;
             head.write(body);
             body.bytes(input);
         } else {

@@ -90,7 +90,7 @@ pub(crate) fn descriptor(address: usize, queue: Queue) -> Result<RawFd> {
     }
     reserve::suffices()?;
     reserve::grow(&mut watches, 1)?;
-    let event = Guarded::of_eventfd(fd::eventfd()?);
+    let event = Guarded::marked(fd::eventfd()?);
     let number = event.number();
     let shared = Arc::new(Watched {
         event,

@@ -134,7 +134,7 @@ impl Supervisor {
         let tables = Tables::own();
         let mut writer = Writer::default();
         tables.encode(&mut writer);
-        let fds = vec![fork::own_pidfd()?, wire::to_memfd(&writer.0)?];
+        let fds = vec![fork::own_pidfd()?, wire::to_memfd(&writer.finish()?)?];
         connection.send(Message::new(MessageKind::Ready, &[version]).with_fds(fds))?;
         heap.bell().ring_for_news();
 

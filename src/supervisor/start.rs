@@ -113,7 +113,7 @@ impl Supervisor {
         self.settings.encode(&mut writer);
         self.tables.encode(&mut writer);
         let heap_fd = fd::duplicate(heap.fd())?;
-        let mut fds = vec![heap_fd, segment, event, socket, wire::to_memfd(&writer.0)?];
+        let mut fds = vec![heap_fd, segment, event, socket, wire::to_memfd(&writer.finish()?)?];
         fds.extend(self.settings.copy_of_input()?);
         let (address, length) = (heap.address() as u64, heap.mapped_bytes() as u64);
         let parent = fork::pid();
@@ -121,7 +121,7 @@ impl Supervisor {
         let (ours, theirs) = socket::pair()?;
         // Sent before the worker exists: the socket keeps it, whatever becomes of this end.
         Connection::new(ours).try_send(Message::new(MessageKind::Setup, &words).with_fds(fds))?;
-        let program = program::program_again(&[]);
+        let program = program::program_again(&[])?;
         if let Some(pid) = children::fork()? {
             return Ok(pid);
         }

@@ -20,8 +20,9 @@
 //!
 //! | a seat's meeting | means | becomes |
 //! |---|---|---|
-//! | n, 0 | it is a party's of meeting n, or was | n, RESET by whoever finishes the reset of n; another meeting's number by who has the seat next |
-//! | n, RESET | meeting n ended by a reset | another meeting's number by who has the seat next |
+//! | n, 0 | it is a party's of meeting n, or of one that died of it | n, RESET by whoever finishes the reset of n; none by its party, as it gets up, or by who takes a dead one's seat |
+//! | n, RESET | meeting n ended by a reset | none by its party, as it gets up |
+//! | none | the seat is nobody's, or its party has not signed yet | n, 0 by its party |
 //!
 //! Who came to n had written n before, and nobody comes once the word says RESET, so no seat is missed. Several may
 //! finish one reset; one that is slow finds other numbers than n, in the word as in the seats, and changes nothing.
@@ -42,7 +43,7 @@ use crate::sys::prim::{
     AtomicU32, AtomicU64, Both, Change, MODEL, Ordering, Pair, Wait, futex_change, futex_wait,
     futex_wait_any, futex_wake,
 };
-use crate::sys::robust::{self, DIED, ENTRY, Me, OWNER, Spot, WAITERS};
+use crate::sys::robust::{self, DIED, ENTRY, Me, OWNER, Spot, WAITERS, WORD, cookie_of};
 use core::array::from_fn;
 use core::mem::{offset_of, size_of};
 
@@ -55,18 +56,8 @@ const SEATS: usize = 4;
 /// How many words the kernel can watch for one sleeper.
 const MOST_WATCHED: usize = 128;
 
-/// One party that waits.
-#[repr(C)]
-#[derive(Debug)]
-struct Seat {
-    #[cfg(not(target_env = "musl"))]
-    word: AtomicU32,
-    /// The meeting that it is for, as the word has it. Written by the party that has the seat, before it counts as come; RESET is added
-    /// by who finishes a reset.
-    meeting: AtomicU32,
-    #[cfg(target_env = "musl")]
-    word: AtomicU32,
-}
+/// One party that waits: its word, and beside it, changed with it as one, the meeting that it is for, as the barrier's word has it.
+type Seat = Pair;
 
 /// Four seats, with the kernel's entries for them behind, each at the distance that it knows.
 #[repr(C)]
@@ -76,8 +67,7 @@ struct Bay {
     entries: [AtomicU64; SEATS],
 }
 
-const _: () =
-    assert!(MODEL || size_of::<Seat>() == 8 && offset_of!(Bay, entries) - offset_of!(Seat, word) == ENTRY);
+const _: () = assert!(MODEL || size_of::<Seat>() == 8 && offset_of!(Bay, entries) - WORD == ENTRY);
 
 /// A meeting of a fixed number of parties, again and again. It must be made by `new`.
 #[repr(C, align(8))]
@@ -96,10 +86,9 @@ pub struct Barrier {
     unseen: Unseen,
     reserved: [AtomicU32; 8],
     bays: [Bay; BAYS],
+    /// The cookie of each seat's party. Written by the party, after it has the seat and before the seat says for which meeting.
+    cookies: [AtomicU32; 2 * HALF],
 }
-
-/// A seat has no room for one: a namesake of a dead party counts as alive where only a look can tell.
-const NO_COOKIE: u32 = 0;
 
 const BROKEN_BIT: u32 = 0;
 const RESET_BIT: u32 = 1;
@@ -107,6 +96,9 @@ const BROKEN: u32 = 1 << BROKEN_BIT;
 const RESET: u32 = 1 << RESET_BIT;
 /// The meeting's number stands above these.
 const MEETING: u32 = 2;
+
+/// What a seat says that is nobody's, or whose party has not yet signed.
+const NO_MEETING: u32 = BROKEN;
 
 /// The word of a meeting that is on.
 fn on(meeting: u32) -> u32 {
@@ -155,9 +147,10 @@ impl Barrier {
             unseen: Unseen::new(),
             reserved: from_fn(|_| AtomicU32::new(0)),
             bays: from_fn(|_| Bay {
-                seats: from_fn(|_| Seat { word: AtomicU32::new(0), meeting: AtomicU32::new(0) }),
+                seats: from_fn(|_| Seat::new((0, NO_MEETING))),
                 entries: from_fn(|_| AtomicU64::new(0)),
             }),
+            cookies: from_fn(|_| AtomicU32::new(0)),
         })
     }
 
@@ -190,7 +183,7 @@ impl Barrier {
                 self.break_up(meeting);
                 continue;
             }
-            let seat = self.sit_down(me, meeting, number & COME)?;
+            let Some(seat) = self.sit_down(me, meeting, number & COME)? else { continue };
             let outcome = self.come(me, meeting, seat, timeout);
             self.get_up(me, meeting, seat);
             match outcome {
@@ -221,48 +214,62 @@ impl Barrier {
         (2 * self.parties.load(Ordering::Relaxed) as usize).clamp(4, HALF)
     }
 
-    fn place(meeting: u32, seat: u32) -> (usize, usize) {
-        let at = (meeting as usize & 1) * HALF + seat as usize;
-        (at / SEATS, at % SEATS)
+    /// Where a seat is among all.
+    fn index(meeting: u32, seat: u32) -> usize {
+        (meeting as usize & 1) * HALF + seat as usize
     }
 
     fn seat(&self, meeting: u32, seat: u32) -> &Seat {
-        let (bay, index) = Barrier::place(meeting, seat);
-        &self.bays[bay].seats[index]
+        let index = Barrier::index(meeting, seat);
+        &self.bays[index / SEATS].seats[index % SEATS]
+    }
+
+    fn cookie(&self, meeting: u32, seat: u32) -> &AtomicU32 {
+        &self.cookies[Barrier::index(meeting, seat)]
     }
 
     fn spot(&self, meeting: u32, seat: u32) -> Spot {
-        let (bay, index) = Barrier::place(meeting, seat);
-        let at = index * size_of::<Seat>() + offset_of!(Seat, word);
+        let index = Barrier::index(meeting, seat);
+        let at = index % SEATS * size_of::<Seat>() + WORD;
         // SAFETY: the bay has its entry for this seat at the right distance, written by the robust list alone.
-        unsafe { Spot::new(&raw const self.bays[bay], at) }
+        unsafe { Spot::new(&raw const self.bays[index / SEATS], at) }
     }
 
-    /// Takes a free seat, the first try at `hint`.
-    fn sit_down(&self, me: Me, meeting: u32, hint: u32) -> Outcome<u32> {
+    /// Takes a free seat, the first try at `hint`. `None` where the meeting is over.
+    fn sit_down(&self, me: Me, meeting: u32, hint: u32) -> Outcome<Option<u32>> {
         let range = self.range() as u32;
         for at in 0..range {
             let index = (hint + at) % range;
             let (seat, spot) = (self.seat(meeting, index), self.spot(meeting, index));
-            let word = seat.word.load(Ordering::Relaxed);
+            let before = seat.load(Ordering::SeqCst);
+            let (word, number) = before;
             // One who has just died of this meeting keeps the seat, or nobody would ever know.
-            if word & OWNER != 0 || word & DIED != 0 && seat.meeting.load(Ordering::SeqCst) == on(meeting) {
+            if word & OWNER != 0 || word & DIED != 0 && number == on(meeting) {
                 continue;
+            }
+            // Nor is the seat taken of one who died of a later meeting: then this one is over. Who died of an earlier one nobody waits for.
+            if word & DIED != 0 && self.state.load(Ordering::SeqCst).0 != on(meeting) {
+                return Ok(None);
             }
             me.pend(spot);
             // With WAITERS from the start: others sleep on it without a word. Acquire: it is off the last one's list.
             let mine = me.tid() | WAITERS;
-            let taken = seat.word.compare_exchange(word, mine, Ordering::SeqCst, Ordering::Relaxed).is_ok();
+            let taken = self.exchange(seat, before, (mine, NO_MEETING));
             if taken {
                 me.push(spot);
-                seat.meeting.store(on(meeting), Ordering::SeqCst);
+                self.cookie(meeting, index).store(cookie_of(me.holder()), Ordering::SeqCst);
+                self.exchange(seat, (mine, NO_MEETING), (mine, on(meeting)));
             }
             me.pend_nothing();
             if taken {
-                return Ok(index);
+                return Ok(Some(index));
             }
         }
         Err(NO_LOCKS)
+    }
+
+    fn exchange(&self, seat: &Seat, old: Both, new: Both) -> bool {
+        seat.compare_exchange(old, new, Ordering::SeqCst, Ordering::SeqCst).is_ok()
     }
 
     fn get_up(&self, me: Me, meeting: u32, seat: u32) {
@@ -270,18 +277,25 @@ impl Barrier {
         me.pend(spot);
         me.remove(spot);
         // Release: whoever takes the seat next finds its entry off this thread's list.
-        self.seat(meeting, seat).word.store(0, Ordering::Release);
+        self.seat(meeting, seat).swap((0, NO_MEETING), Ordering::SeqCst);
         me.pend_nothing();
     }
 
     /// Whether the seat's party has died of this meeting, and the word as it was seen. `look` asks whether a party lives
     /// that the kernel hasn't marked.
     fn is_dead(&self, meeting: u32, seat: u32, look: bool) -> (bool, u32) {
-        let seat = self.seat(meeting, seat);
-        let word = seat.word.load(Ordering::SeqCst);
-        let died =
-            word & DIED != 0 || look && word & OWNER != 0 && owner::thread_ended(word & OWNER, NO_COOKIE);
-        (died && seat.meeting.load(Ordering::SeqCst) == on(meeting), word)
+        let (word, number) = self.seat(meeting, seat).load(Ordering::SeqCst);
+        let dies_unseen = || look && word & OWNER != 0 && self.has_ended(meeting, seat, word);
+        (number == on(meeting) && (word & DIED != 0 || dies_unseen()), word)
+    }
+
+    /// Whether the party of a seat has ended in it. The cookie stands by itself: it was this party's if, after the look, the same party
+    /// has the seat for the same meeting, and then the same cookie is there. Who sits down signs before the seat says for which meeting.
+    fn has_ended(&self, meeting: u32, seat: u32, word: u32) -> bool {
+        let cookie = self.cookie(meeting, seat).load(Ordering::SeqCst);
+        owner::thread_ended(word & OWNER, cookie)
+            && self.seat(meeting, seat).load(Ordering::SeqCst) == (word, on(meeting))
+            && self.cookie(meeting, seat).load(Ordering::SeqCst) == cookie
     }
 
     fn has_dead(&self, meeting: u32, look: bool) -> bool {
@@ -332,7 +346,7 @@ impl Barrier {
     fn ended(&self, meeting: u32, seat: u32) -> Option<Ended> {
         let (word, _) = self.state.load(Ordering::SeqCst);
         // After the word: a reset is marked here before another meeting begins.
-        if self.seat(meeting, seat).meeting.load(Ordering::SeqCst) == on(meeting) | RESET {
+        if self.seat(meeting, seat).load(Ordering::SeqCst).1 == on(meeting) | RESET {
             return Some(Ended::Broken);
         }
         match word >> MEETING == meeting {
@@ -403,7 +417,7 @@ impl Barrier {
             if dead {
                 return None;
             }
-            *place = (&self.seat(meeting, seat).word, word);
+            *place = (self.seat(meeting, seat).word(), word);
             count += 1;
         }
         Some(sleep(&words[..count], until))
@@ -422,7 +436,7 @@ impl Barrier {
         // Should this one be woken by the watcher's death and die of it, another is.
         me.pend(self.spot(meeting, watcher));
         let slept =
-            sleep(&[(self.state.word(), on(meeting)), (&self.seat(meeting, watcher).word, word)], until);
+            sleep(&[(self.state.word(), on(meeting)), (self.seat(meeting, watcher).word(), word)], until);
         me.pend_nothing();
         Some(slept)
     }
@@ -463,7 +477,7 @@ impl Barrier {
             let left = if watched { with_watcher(number, NOBODY) } else { number } - 1;
             if self.change((word, number), (word, left)) {
                 if watched {
-                    futex_wake(&self.seat(meeting, seat).word, EVERYBODY); // One of them watches from now on.
+                    futex_wake(self.seat(meeting, seat).word(), EVERYBODY); // One of them watches from now on.
                 }
                 return Err(code);
             }
@@ -524,11 +538,15 @@ impl Barrier {
     /// Marks the seats of all who came to a meeting: they may run again long after it.
     fn tell_of_reset(&self, meeting: u32) {
         for seat in 0..self.range() as u32 {
-            let of = &self.seat(meeting, seat).meeting;
+            let of = self.seat(meeting, seat);
+            let mut now = of.load(Ordering::SeqCst);
             // Not the seat of another meeting, should this one have been over for long.
-            if of.load(Ordering::SeqCst) == on(meeting) {
-                let reset = on(meeting) | RESET;
-                let _ = of.compare_exchange(on(meeting), reset, Ordering::SeqCst, Ordering::SeqCst);
+            while now.1 == on(meeting) {
+                let reset = (now.0, on(meeting) | RESET);
+                match of.compare_exchange(now, reset, Ordering::SeqCst, Ordering::SeqCst) {
+                    Ok(_) => break,
+                    Err(other) => now = other, // Its party has died.
+                }
             }
         }
     }
@@ -564,4 +582,4 @@ fn sleep(words: &[(&AtomicU32, u32)], until: Deadline) -> (Wait, usize) {
     })
 }
 
-const _: () = assert!(MODEL || size_of::<Barrier>() == 64 + BAYS * 64);
+const _: () = assert!(MODEL || size_of::<Barrier>() == 64 + BAYS * 64 + 2 * HALF * 4);

@@ -43,9 +43,10 @@ use crate::sync::gate::{EVERYBODY, Unseen};
 use crate::sys::clock::{Deadline, Timeout};
 use crate::sys::owner;
 use crate::sys::prim::{
-    AtomicU32, AtomicU64, Both, MODEL, Ordering, Pair, Wait, futex_wait, futex_wait_any, futex_wake,
+    AtomicPair, AtomicU32, AtomicU64, Both, MODEL, Ordering, Pair, Wait, futex_wait, futex_wait_any,
+    futex_wake,
 };
-use crate::sys::robust::{self, DIED, ENTRY, Me, OWNER, Spot, WAITERS};
+use crate::sys::robust::{self, DIED, ENTRY, Me, OWNER, Spot, WAITERS, WORD, cookie_of, pair_of, word_of};
 use core::array::from_fn;
 use core::mem::{offset_of, size_of};
 
@@ -54,13 +55,8 @@ use core::mem::{offset_of, size_of};
 #[repr(C, align(8))]
 #[derive(Debug)]
 pub struct Condition {
-    /// A lock's word: whose waiter is on its way to the mutex. WAITERS is never taken away.
-    #[cfg(not(target_env = "musl"))]
-    baton: AtomicU32,
-    /// Always 0: for the kernel to wake somebody by.
-    deaths: AtomicU32,
-    #[cfg(target_env = "musl")]
-    baton: AtomicU32,
+    /// A lock's word and its holder's cookie: whose waiter is on its way to the mutex. WAITERS is never taken away.
+    baton: AtomicPair,
     /// See `Book`.
     book: Pair,
     /// Moves with every wake-up, so that a waiter which isn't asleep yet sees that one has been. Written by notifiers.
@@ -74,12 +70,14 @@ pub struct Condition {
     /// The kernel's way to the next lock of the thread with the baton.
     entry: AtomicU64,
     unseen: Unseen,
-    reserved: [AtomicU32; 5],
+    /// Always 0: for the kernel to wake somebody by.
+    deaths: AtomicU32,
+    reserved: [AtomicU32; 4],
 }
 
 const _: () = assert!(
     MODEL
-        || offset_of!(Condition, entry) - offset_of!(Condition, baton) == ENTRY
+        || offset_of!(Condition, entry) - offset_of!(Condition, baton) - WORD == ENTRY
             && size_of::<Condition>() == 64
 );
 
@@ -118,16 +116,12 @@ enum Woken {
     Freely,
 }
 
-/// Where a thread stands in the list no cookie can be kept: a namesake of a dead one counts as alive.
-const NO_COOKIE: u32 = 0;
-
 impl Condition {
     /// One that nobody waits for.
     pub fn new(flags: u32) -> Outcome<Condition> {
         let flags = known_flags(flags, INTERRUPTIBLE)?;
         Ok(Condition {
-            baton: AtomicU32::new(0),
-            deaths: AtomicU32::new(0),
+            baton: AtomicPair::new(0),
             book: Pair::new((0, 0)),
             sequence: AtomicU32::new(0),
             line: AtomicU32::new(0),
@@ -135,13 +129,14 @@ impl Condition {
             flags: AtomicU32::new(flags),
             entry: AtomicU64::new(0),
             unseen: Unseen::new(),
+            deaths: AtomicU32::new(0),
             reserved: from_fn(|_| AtomicU32::new(0)),
         })
     }
 
     fn baton_spot(&self) -> Spot {
-        // SAFETY: the entry lies `ENTRY` bytes behind the baton and is written by the robust list alone.
-        unsafe { Spot::new(self, offset_of!(Condition, baton)) }
+        // SAFETY: the entry lies `ENTRY` bytes behind the baton's word and is written by the robust list alone.
+        unsafe { Spot::new(self, offset_of!(Condition, baton) + WORD) }
     }
 
     fn deaths_spot(&self) -> Spot {
@@ -197,7 +192,7 @@ impl Condition {
             if missed() {
                 return Ok(Woken::Freely);
             }
-            let baton = self.baton.fetch_or(WAITERS, Ordering::SeqCst) | WAITERS;
+            let baton = self.baton_with_waiters();
             let (wait, by) = self.doze(&self.sequence, sequence, baton, patience.until());
             match patience.after(wait) {
                 Ok(Then::Look { slept: true }) if wait == Wait::Woken && by == 0 && missed() => {
@@ -215,7 +210,7 @@ impl Condition {
                 Err(_) if self.is_lost(baton) => return Ok(self.rouse()),
                 Err(code) => return Err(code),
             }
-            if self.baton.load(Ordering::SeqCst) & DIED != 0 {
+            if word_of(self.baton.load(Ordering::SeqCst)) & DIED != 0 {
                 return Ok(self.rouse());
             }
             match patience.may_wait() {
@@ -226,13 +221,29 @@ impl Condition {
         }
     }
 
+    /// The baton, which says that somebody may sleep on it.
+    fn baton_with_waiters(&self) -> u64 {
+        let mut now = self.baton.load(Ordering::SeqCst);
+        loop {
+            let marked = now | pair_of(WAITERS, 0);
+            if now == marked {
+                return now;
+            }
+            match self.baton.compare_exchange(now, marked, Ordering::SeqCst, Ordering::SeqCst) {
+                Ok(_) => return marked,
+                Err(other) => now = other,
+            }
+        }
+    }
+
     /// Sleeps on a word, on `deaths`, and on the baton; looks round now and then while somebody has that. Where the kernel
     /// can't watch several words, a death goes unnoticed, so the sleep is short.
-    fn doze(&self, word: &AtomicU32, value: u32, baton: u32, until: Deadline) -> (Wait, usize) {
+    fn doze(&self, word: &AtomicU32, value: u32, baton: u64, until: Deadline) -> (Wait, usize) {
         let soon = || until.min(Deadline::after(SLICE_NS));
         let (unseen, looks) = (self.unseen.word(), self.unseen.is_marked());
+        let baton = word_of(baton);
         let until = if baton & OWNER != 0 || looks { soon() } else { until };
-        let words = [(word, value), (&self.deaths, 0), (&self.baton, baton), (unseen, 0)];
+        let words = [(word, value), (&self.deaths, 0), (self.baton.word(), baton), (unseen, 0)];
         futex_wait_any(&words[..if looks { 3 } else { 4 }], until)
             .unwrap_or_else(|| (futex_wait(word, value, soon()), 0))
     }
@@ -246,10 +257,10 @@ impl Condition {
                 break Woken::Freely;
             }
             let baton = self.baton.load(Ordering::SeqCst);
-            if baton & DIED != 0 {
+            if word_of(baton) & DIED != 0 {
                 break self.rouse();
             }
-            let free = baton & OWNER == 0;
+            let free = word_of(baton) & OWNER == 0;
             if free && self.take_baton(me, baton, round) {
                 break Woken::ByBaton;
             }
@@ -288,14 +299,14 @@ impl Condition {
 
     /// Takes the baton if nobody has it. It is on the list before `deaths` is no longer pending; in between the baton
     /// itself is, for which others answer if another gets it.
-    fn take_baton(&self, me: Me, value: u32, round: u32) -> bool {
+    fn take_baton(&self, me: Me, free: u64, round: u32) -> bool {
         let entered = self.write(round, |book| Book { transit: book.transit + 1, ..book });
         if !entered {
             return false;
         }
         me.pend(self.baton_spot());
-        let mine = me.tid() | WAITERS;
-        let taken = self.baton.compare_exchange(value, mine, Ordering::SeqCst, Ordering::SeqCst).is_ok();
+        let mine = me.holder() | pair_of(WAITERS, 0);
+        let taken = self.baton.compare_exchange(free, mine, Ordering::SeqCst, Ordering::SeqCst).is_ok();
         if taken {
             me.push(self.baton_spot());
         }
@@ -308,7 +319,7 @@ impl Condition {
     fn hand_on(&self, me: Me, round: u32) {
         me.pend(self.baton_spot());
         me.remove(self.baton_spot());
-        self.baton.store(WAITERS, Ordering::SeqCst);
+        self.baton.swap(pair_of(WAITERS, 0), Ordering::SeqCst);
         me.pend(self.deaths_spot());
         self.write(round, |book| Book { owed: book.owed.saturating_sub(1), ..book });
         if self.read().transit != 0 {
@@ -355,15 +366,17 @@ impl Condition {
             || book.owed != 0
             || book.transit != 0
             || self.line.load(Ordering::SeqCst) != 0
-            || self.baton.load(Ordering::SeqCst) & DIED != 0
+            || word_of(self.baton.load(Ordering::SeqCst)) & DIED != 0
     }
 
-    /// Whether the one that has the baton has ended, without the kernel's having said so.
-    fn is_lost(&self, baton: u32) -> bool {
-        let holder = baton & OWNER;
+    /// Whether the one that has the baton has ended, without the kernel's having said so. It is marked by number and cookie as one, so
+    /// whoever has the baton by now keeps it.
+    fn is_lost(&self, baton: u64) -> bool {
+        let (holder, cookie) = (word_of(baton) & OWNER, cookie_of(baton));
+        let died = pair_of(DIED | WAITERS, cookie);
         holder != 0
-            && owner::thread_ended(holder, NO_COOKIE)
-            && self.baton.compare_exchange(baton, DIED | WAITERS, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+            && owner::thread_ended(holder, cookie)
+            && self.baton.compare_exchange(baton, died, Ordering::SeqCst, Ordering::SeqCst).is_ok()
     }
 
     /// Wakes everybody: for all, or because somebody has died and nobody knows what it had in hand. `deaths` is pending, and
@@ -377,7 +390,11 @@ impl Condition {
                 Err(other) => now = other,
             }
         };
-        let _ = self.baton.compare_exchange(DIED | WAITERS, WAITERS, Ordering::SeqCst, Ordering::SeqCst);
+        let baton = self.baton.load(Ordering::SeqCst);
+        if word_of(baton) == DIED | WAITERS {
+            let free = pair_of(WAITERS, 0);
+            let _ = self.baton.compare_exchange(baton, free, Ordering::SeqCst, Ordering::SeqCst);
+        }
         self.sequence.fetch_add(1, Ordering::SeqCst);
         futex_wake(&self.sequence, EVERYBODY);
         self.open_line(EVERYBODY);

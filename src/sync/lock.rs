@@ -19,7 +19,7 @@ use super::{
 use crate::sys::clock::Timeout;
 use crate::sys::owner::{self, OwnerKind};
 use crate::sys::prim::{AtomicPair, AtomicU32, AtomicU64, MODEL, Ordering, futex_wait, futex_wake};
-use crate::sys::robust::{DIED, ENTRY, Me, OWNER, Spot, WAITERS, cookie_of, pair_of, word_of};
+use crate::sys::robust::{DIED, ENTRY, Me, OWNER, Spot, WAITERS, WORD, cookie_of, pair_of, word_of};
 use core::array::from_fn;
 use core::mem::{offset_of, size_of};
 
@@ -45,9 +45,6 @@ pub(crate) struct Lock {
     /// What the lock's users keep beside it.
     pub extra: [AtomicU32; 4],
 }
-
-/// Where the kernel's word is.
-const WORD: usize = if word_of(1) == 1 { 0 } else { 4 };
 
 const _: () = assert!(MODEL || offset_of!(Lock, entry) - WORD == ENTRY && size_of::<Lock>() == 64);
 
@@ -377,6 +374,9 @@ impl Lock {
                 // SeqCst for `rwlock`, Acquire for the rest.
                 if self.pair.compare_exchange(pair, mine, Ordering::SeqCst, Ordering::Relaxed).is_ok() {
                     self.learn(if slept == 0 { spun } else { 0 }, spun);
+                    if self.kind() == OwnerKind::Process {
+                        owner::stop_watching();
+                    }
                     let counts = way.inside.is_none_or(|inside| inside.load(Ordering::SeqCst) != 0);
                     return Ok(word & DIED != 0 && counts);
                 }

@@ -115,6 +115,11 @@ impl Patience {
         Ok(())
     }
 
+    /// Fails where the caller's time has run out. For who has not slept, and goes on: a try does, until it would have to wait.
+    pub fn check_time(&mut self) -> Outcome<()> {
+        if self.timeout == Timeout::Try { Ok(()) } else { self.may_wait() }
+    }
+
     /// Looks round from now on, if it did not before.
     pub fn look_round(&self) {
         if let Look::Never = self.look.get() {
@@ -214,6 +219,8 @@ mod tests {
         // The word that it wants to sleep on has changed again: nobody looked at the clock.
         assert!(matches!(patience.after(Wait::Changed), Ok(Then::Look { slept: false })));
         assert_eq!(patience.may_wait(), Err(TIMED_OUT));
+        assert_eq!(patience.check_time(), Err(TIMED_OUT));
+        assert_eq!(Patience::new(Timeout::Try, false, false).check_time(), Ok(()));
         let mut endless = Patience::new(Timeout::Forever, false, false);
         assert_eq!((endless.may_wait(), endless.may_wait()), (Ok(()), Ok(())));
     }

@@ -226,7 +226,11 @@ impl RwLock {
             }
             match place {
                 Some(place) if !self.is_closed() => return self.judge(me, place),
-                Some(place) => self.leave(me, place),
+                Some(place) => {
+                    self.leave(me, place);
+                    // Writers that come and go may keep it from sleeping, which is when the time is asked for otherwise.
+                    patience.check_time()?;
+                }
                 None if !is_closed => {
                     me.pend(first.spot());
                     let result = first.wait_once(me, &mut patience);
@@ -243,6 +247,7 @@ impl RwLock {
                     if let Some(place) = place {
                         return self.judge(me, place);
                     }
+                    patience.check_time()?;
                 }
             }
         }
@@ -261,7 +266,7 @@ impl RwLock {
                     self.writers.release_passing(me);
                     Ok(())
                 }
-                Err(super::AGAIN) => Ok(()),
+                Err(super::AGAIN) => patience.check_time(),
                 Err(code) => Err(code),
             };
         }
@@ -417,11 +422,11 @@ impl RwLock {
         }
         let deadline = timeout.deadline();
         let acquired = self.take_writers(me, timeout)?;
-        loop {
-            if let Err(code) = self.drain(me, left(timeout, deadline)) {
-                // Nothing was written: whatever a dead writer left is the next one's to hear of.
-                self.writers.release(me);
-                return Err(code);
+        let interruptible = self.writers.flags() & INTERRUPTIBLE != 0;
+        let mut patience = Patience::new(left(timeout, deadline), interruptible, true);
+        let failed = loop {
+            if let Err(code) = self.drain(me, &mut patience) {
+                break code;
             }
             self.inside().store(1, Ordering::SeqCst);
             if !self.prefers_readers() || self.is_empty() {
@@ -430,9 +435,15 @@ impl RwLock {
                 }
                 return Ok(acquired);
             }
-            // A reader was faster.
+            // A reader was faster. Others may be each time, and no sleep would ever ask for the time.
             self.open();
-        }
+            if let Err(code) = patience.may_wait() {
+                break code;
+            }
+        };
+        // Nothing was written: whatever a dead writer left is the next one's to hear of.
+        self.writers.release(me);
+        Err(failed)
     }
 
     fn is_empty(&self) -> bool {
@@ -441,15 +452,13 @@ impl RwLock {
     }
 
     /// Waits until each place has been free once. Those that are free stay so, or their claimants give way.
-    fn drain(&self, me: Me, timeout: Timeout) -> Outcome<()> {
-        let interruptible = self.writers.flags() & INTERRUPTIBLE != 0;
-        let mut patience = Patience::new(timeout, interruptible, true);
+    fn drain(&self, me: Me, patience: &mut Patience) -> Outcome<()> {
         for slot in &self.slots {
             if slot.peek() & OWNER == 0 {
                 continue;
             }
             me.pend(slot.spot());
-            let result = slot.wait_free(me, &self.writers, &mut patience);
+            let result = slot.wait_free(me, &self.writers, patience);
             me.pend_nothing();
             result?;
         }

@@ -1,7 +1,7 @@
 //! Making, executing and killing children, for processes that are tine's own.
 
 use super::environment::Environment;
-use super::{pidfd, signal};
+use super::{pidfd, reserve, signal};
 use crate::error::{Error, Result};
 use std::collections::{HashMap, HashSet};
 use std::ffi::{CStr, CString, c_char};
@@ -25,25 +25,30 @@ pub(crate) struct Command {
     pub(crate) arguments: Vec<CString>,
 }
 
-/// A command in its environment, ready for exec.
-pub(crate) struct Program {
-    command: Command,
+/// A command in its environment, ready for exec. The strings stay their owners'.
+pub(crate) struct Program<'a> {
+    path: &'a CStr,
     argv: Vec<*const c_char>,
-    environment: Environment,
+    environment: Environment<'a>,
 }
 
-impl Program {
-    /// In this process's environment with some changes.
-    pub(crate) fn new(command: Command, changes: Vec<CString>) -> Program {
-        let environment = Environment::changed(changes);
-        // The strings stay where they are when the list of them is moved.
-        let argv =
-            command.arguments.iter().map(|argument| argument.as_ptr()).chain([std::ptr::null()]).collect();
-        Program { command, argv, environment }
+impl<'a> Program<'a> {
+    /// In this process's environment with some changes, and with one more line.
+    pub(crate) fn new(
+        path: &'a CStr,
+        arguments: &'a [CString],
+        changes: &'a [CString],
+        line: &'a CStr,
+    ) -> Result<Program<'a>> {
+        let environment = Environment::changed(changes, line)?;
+        let mut argv = Vec::new();
+        reserve::grow(&mut argv, arguments.len() + 1)?;
+        argv.extend(arguments.iter().map(|argument| argument.as_ptr()).chain([std::ptr::null()]));
+        Ok(Program { path, argv, environment })
     }
 
     pub(crate) fn path(&self) -> &CStr {
-        &self.command.path
+        self.path
     }
 
     pub(crate) fn argv(&self) -> &[*const c_char] {
@@ -56,7 +61,7 @@ impl Program {
 }
 
 /// Executes a program in place of this one.
-pub(crate) fn execute(program: &Program) -> ! {
+pub(crate) fn execute(program: &Program<'_>) -> ! {
     // SAFETY: null-terminated arrays of C strings.
     unsafe { libc::execve(program.path().as_ptr(), program.argv().as_ptr(), program.envp().as_ptr()) };
     signal::exit_now(127)

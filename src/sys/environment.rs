@@ -1,7 +1,9 @@
 //! The environment, as programs pass it on.
 
 use crate::error::{Error, Result};
+use crate::sys::reserve;
 use std::ffi::{CStr, CString, c_char};
+use std::marker::PhantomData;
 use std::os::fd::{OwnedFd, RawFd};
 
 unsafe extern "C" {
@@ -107,18 +109,19 @@ pub(crate) fn change_directory(path: &CStr) -> Result<()> {
     Err(Error::from_io(&format!("directory {}", path.to_string_lossy()), &error))
 }
 
-/// An environment for exec: the strings that are not this process's own, and the null-terminated array of all.
-pub(crate) struct Environment {
-    _changes: Vec<CString>,
+/// An environment for exec: the null-terminated array of strings, which are this process's own or their givers'.
+pub(crate) struct Environment<'a> {
     pointers: Vec<*const c_char>,
+    givers: PhantomData<&'a CStr>,
 }
 
-impl Environment {
-    /// This process's, changed by lines of "NAME=value" and "NAME"; the last one for a name counts.
-    pub(crate) fn changed(changes: Vec<CString>) -> Environment {
-        let name_of =
-            |line: &CStr| line.to_bytes().split(|byte| *byte == b'=').next().unwrap_or_default().to_vec();
-        let changed: Vec<Vec<u8>> = changes.iter().map(|line| name_of(line)).collect();
+impl<'a> Environment<'a> {
+    /// This process's, changed by lines of "NAME=value" and "NAME", and by one more; the last one for a name counts.
+    pub(crate) fn changed(changes: &'a [CString], line: &'a CStr) -> Result<Environment<'a>> {
+        let all = || changes.iter().map(CString::as_c_str).chain([line]);
+        let mut changed = Vec::new();
+        reserve::grow(&mut changed, changes.len() + 1)?;
+        changed.extend(all().map(name_of));
         let mut pointers = Vec::new();
         // SAFETY: the C library's array ends with null and holds C strings. A host that changes its environment in
         // another thread at this moment breaks every reader of it, as setenv says.
@@ -126,25 +129,32 @@ impl Environment {
             let mut entry = environ;
             while !entry.is_null() && !(*entry).is_null() {
                 if !changed.contains(&name_of(CStr::from_ptr(*entry))) {
+                    reserve::grow(&mut pointers, 1)?;
                     pointers.push(*entry);
                 }
                 entry = entry.add(1);
             }
         }
-        for (at, line) in changes.iter().enumerate() {
+        reserve::grow(&mut pointers, changed.len() + 1)?;
+        for (at, line) in all().enumerate() {
             let is_last = !changed[at + 1..].contains(&changed[at]);
             if is_last && line.to_bytes().contains(&b'=') {
                 pointers.push(line.as_ptr());
             }
         }
         pointers.push(std::ptr::null());
-        Environment { _changes: changes, pointers }
+        Ok(Environment { pointers, givers: PhantomData })
     }
 
     /// For exec; ends with null.
     pub(crate) fn pointers(&self) -> &[*const c_char] {
         &self.pointers
     }
+}
+
+/// The name of a variable, from its line.
+fn name_of(line: &CStr) -> &[u8] {
+    line.to_bytes().split(|byte| *byte == b'=').next().unwrap_or_default()
 }
 
 /// Ends the process with SIGABRT, without taking any lock.

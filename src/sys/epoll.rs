@@ -29,7 +29,7 @@ impl Epoll {
     pub fn new() -> Result<Epoll> {
         // SAFETY: no pointers.
         let rc = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
-        Ok(Epoll(Guarded::new(super::fd::owned(libc::c_long::from(rc), "epoll_create1")?)))
+        Ok(Epoll(Guarded::marked(super::fd::owned(libc::c_long::from(rc), "epoll_create1")?)))
     }
 
     /// Adds a descriptor that is reported while it is readable.

@@ -4,15 +4,18 @@ use crate::error::{Code, Error, Result};
 use crate::sys::clock::Deadline;
 use crate::sys::memory::FileId;
 use crate::sys::thread::Uncancelled;
-use std::ffi::CStr;
+use std::ffi::{CStr, c_int};
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicI32, Ordering};
 
 /// A descriptor of tine's in a process that runs its user's code. That code may close any number, and have a file of its own
 /// under it a moment later: what is behind the number is looked at before each use, and before it is closed.
 ///
-/// Eventfds have one inode together; /proc numbers them. Without that, and for other descriptors that have no inode of their own, one
-/// cannot be told from the next. Nor can a thread be helped that closes a number between the look and the use.
+/// Eventfds, timers and epolls have one inode together. What no other process has is marked, and the file carries the mark along. An
+/// eventfd that a worker has too is known by its number in /proc, which a worker cannot change, and nobody else gets while the worker has
+/// it. Other descriptors that have no inode of their own cannot be told from the next. Nor can a thread be helped that closes a
+/// number between the look and the use.
 #[derive(Debug)]
 pub(crate) struct Guarded {
     fd: ManuallyDrop<OwnedFd>,
@@ -20,12 +23,34 @@ pub(crate) struct Guarded {
     file: Option<FileId>,
     /// The number of an eventfd, which nobody else gets while the process at its other end has it too.
     eventfd: Option<u64>,
+    /// The mark that it has been given.
+    mark: Option<c_int>,
 }
+
+/// Of an open file, which signal tells of its being ready instead of SIGIO: none is sent where nobody asks for that, and neither eventfds
+/// nor timers nor epolls send any.
+const F_SETSIG: c_int = 10;
+const F_GETSIG: c_int = 11;
+
+/// The next mark: in turn, so that tine's own next file under a number seldom has the same. Relaxed: any will do.
+static NEXT_MARK: AtomicI32 = AtomicI32::new(0);
 
 impl Guarded {
     pub(crate) fn new(fd: OwnedFd) -> Guarded {
         let file = FileId::of(fd.as_raw_fd()).ok();
-        Guarded { fd: ManuallyDrop::new(fd), file, eventfd: None }
+        Guarded { fd: ManuallyDrop::new(fd), file, eventfd: None, mark: None }
+    }
+
+    /// The same for an eventfd, timer or epoll that no other process has.
+    pub(crate) fn marked(fd: OwnedFd) -> Guarded {
+        const FIRST: c_int = 34;
+        const LAST: c_int = 64;
+        let mark = FIRST + NEXT_MARK.fetch_add(1, Ordering::Relaxed).rem_euclid(LAST - FIRST + 1);
+        // SAFETY: no pointers.
+        let is_set = unsafe { libc::fcntl(fd.as_raw_fd(), F_SETSIG, mark) } == 0;
+        let mut guarded = Guarded::new(fd);
+        guarded.mark = Some(mark).filter(|_| is_set);
+        guarded
     }
 
     /// The same for an eventfd.
@@ -46,10 +71,18 @@ impl Guarded {
                     Ok(number) => number == self.eventfd,
                     Err(_) => true,
                 };
-                now == file && (self.eventfd.is_none() || is_same())
+                now == file && self.has_mark() && (self.eventfd.is_none() || is_same())
             }
             Err(error) => error.code() != Code::errno(libc::EBADF),
         }
+    }
+
+    /// Whether what is behind the number has the mark. What cannot be asked is taken for what it was.
+    fn has_mark(&self) -> bool {
+        let Some(mark) = self.mark else { return true };
+        // SAFETY: no pointers.
+        let now = unsafe { libc::fcntl(self.fd.as_raw_fd(), F_GETSIG) };
+        now == mark || now < 0
     }
 
     /// The number alone, for calls that a user makes one of for each message: what it is behind is not looked at.
@@ -187,7 +220,7 @@ impl Timer {
         let rc =
             unsafe { libc::timerfd_create(libc::CLOCK_MONOTONIC, libc::TFD_CLOEXEC | libc::TFD_NONBLOCK) };
         Ok(Timer {
-            fd: Guarded::new(owned(libc::c_long::from(rc), "timerfd_create")?),
+            fd: Guarded::marked(owned(libc::c_long::from(rc), "timerfd_create")?),
             set_to: Deadline::NEVER,
         })
     }
@@ -378,5 +411,26 @@ mod tests {
             }
         }
         drop(held);
+    }
+
+    #[test]
+    fn the_users_own_file_of_the_same_kind_is_not_taken_for_ours() {
+        let timer = || duplicate(Timer::new().unwrap().fd()).unwrap();
+        let epoll = || duplicate(crate::sys::epoll::Epoll::new().unwrap().fd()).unwrap();
+        // The numbers in /proc are given out again: what nobody else has must be known by something else.
+        for make in [&(|| eventfd().unwrap()) as &dyn Fn() -> OwnedFd, &timer, &epoll] {
+            let guarded = Guarded::marked(make());
+            assert!(guarded.is_ours());
+            let number = guarded.fd.as_raw_fd();
+            // SAFETY: what a program's own code may do.
+            unsafe { libc::close(number) };
+            let other = eventfd().unwrap();
+            // SAFETY: the same.
+            assert!(unsafe { libc::dup2(other.as_raw_fd(), number) } >= 0);
+            assert!(!guarded.is_ours());
+            drop(guarded);
+            // SAFETY: a number that nobody owns.
+            assert_eq!(unsafe { libc::close(number) }, 0, "it was closed");
+        }
     }
 }

@@ -71,14 +71,6 @@ pub(crate) fn own_pidfd() -> crate::Result<OwnedFd> {
     super::pidfd::open(real_pid())
 }
 
-/// Waits for the end of a child that sends no signal at it, and that nobody else waits for.
-pub(crate) fn reap_quiet(pid: i32) {
-    // SAFETY: no pointer: the status is not asked for.
-    while unsafe { libc::waitpid(pid, std::ptr::null_mut(), libc::__WCLONE) } < 0
-        && super::errno() == libc::EINTR
-    {}
-}
-
 #[cfg(test)]
 mod tests {
     #[test]

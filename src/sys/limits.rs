@@ -95,7 +95,9 @@ pub(crate) fn set_oom_score_adj(score: i32) -> Result<()> {
 
 /// The tightest CPU quota of this process's cgroups, in processors, rounded up.
 fn cpu_quota(root: &Path) -> Option<usize> {
-    let groups = Cgroups::read(root);
+    let groups = Cgroups::read(root).ok()?;
+    // Where there is no descriptor to look with, the processors are what the mask says.
+    let number = |path: &Path| number(path).ok().flatten();
     let v2 = groups.folders(None).into_iter().filter_map(|folder| {
         let text = read(&folder.join("cpu.max")).ok()?;
         let mut words = text.split_whitespace();
@@ -166,31 +168,36 @@ pub(crate) fn oom_kills() -> u64 {
     count.and_then(|count| count.trim().parse().ok()).unwrap_or(0)
 }
 
-/// How much more memory may be taken: the least of what the machine has and of what is left in the cgroups.
-pub fn available_memory() -> u64 {
+/// How much more memory may be taken: the least of what the machine has and of what is left in the cgroups. Where there is no
+/// descriptor or memory for a look, nobody knows: an error. What this process may not see, or is not there, sets no limit.
+pub fn available_memory() -> Result<u64> {
     let _uncancelled = super::thread::Uncancelled::new();
-    memory_left(Path::new("/"), machine_memory().unwrap_or(u64::MAX))
+    let left = || memory_left(Path::new("/"), machine_memory()?.unwrap_or(u64::MAX));
+    left().map_err(|error| Error::from_io("looking at how much memory is left", &error))
 }
 
-fn machine_memory() -> Option<u64> {
-    let text = read(Path::new("/proc/meminfo")).ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
+fn machine_memory() -> io::Result<Option<u64>> {
+    let text = read_if_there(Path::new("/proc/meminfo"))?.unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let number = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    Ok(number.map(|kilobytes| kilobytes * 1024))
 }
 
 /// How version 1 says that there is no limit: at least this.
 const NO_LIMIT: i64 = 1 << 60;
 
 /// The least of `most` and of what is left in the cgroups.
-fn memory_left(root: &Path, most: u64) -> u64 {
-    let groups = Cgroups::read(root);
+fn memory_left(root: &Path, most: u64) -> io::Result<u64> {
+    let groups = Cgroups::read(root)?;
     let v2 = (None, ["memory.max", "memory.current", "inactive_file "]);
     let v1 = (Some("memory"), ["memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file "]);
     let mut least = most;
     for (controller, [limit, used, reclaimable_key]) in [v2, v1] {
         for folder in groups.folders(controller) {
-            let Some(limit) = number(&folder.join(limit)).filter(|limit| *limit < NO_LIMIT) else { continue };
-            let Some(used) = number(&folder.join(used)) else { continue };
+            let Some(limit) = number(&folder.join(limit))?.filter(|limit| *limit < NO_LIMIT) else {
+                continue;
+            };
+            let Some(used) = number(&folder.join(used))? else { continue };
             let left = |used: i64| limit.saturating_sub(used).max(0) as u64;
             // To ask how much of it can be had back is slow, and seldom matters.
             if left(used) < least {
@@ -198,7 +205,7 @@ fn memory_left(root: &Path, most: u64) -> u64 {
             }
         }
     }
-    least
+    Ok(least)
 }
 
 /// File pages that the kernel drops before it kills anybody.
@@ -210,8 +217,19 @@ fn reclaimable(folder: &Path, key: &str) -> i64 {
         .unwrap_or(0)
 }
 
-fn number(path: &Path) -> Option<i64> {
-    read(path).ok()?.trim().parse().ok()
+fn number(path: &Path) -> io::Result<Option<i64>> {
+    Ok(read_if_there(path)?.and_then(|text| text.trim().parse().ok()))
+}
+
+/// The text of one of the kernel's files; `None` where it is not there, or not for this process. For want of a descriptor or of memory
+/// nobody can say that.
+fn read_if_there(path: &Path) -> io::Result<Option<String>> {
+    match read(path) {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM)) => {
+            Err(error)
+        }
+        other => Ok(other.ok()),
+    }
 }
 
 /// The text of one of the kernel's files. These say that they are empty, and the standard library asks them for that, and then reads them
@@ -225,29 +243,37 @@ fn read(path: &Path) -> io::Result<String> {
 /// Where this process's cgroups are.
 struct Cgroups<'a> {
     root: &'a Path,
-    own: String,
-    mounts: String,
+    own: Option<String>,
+    mounts: Option<String>,
 }
 
 impl Cgroups<'_> {
-    fn read(root: &Path) -> Cgroups<'_> {
-        let text = |path| read(&root.join(path)).unwrap_or_default();
-        Cgroups { root, own: text("proc/self/cgroup"), mounts: text("proc/self/mountinfo") }
+    fn read(root: &Path) -> io::Result<Cgroups<'_>> {
+        let text = |path| read_if_there(&root.join(path));
+        Ok(Cgroups { root, own: text("proc/self/cgroup")?, mounts: text("proc/self/mountinfo")? })
     }
 
-    /// The folders of this process's cgroup and of all above it: version 2 for `None`, else version 1's controller.
+    /// The folders of this process's cgroup and of all above it: version 2 for `None`, else version 1's controller. Where nobody says
+    /// which and where, the one that is mounted at the usual place.
     fn folders(&self, controller: Option<&str>) -> Vec<PathBuf> {
-        let own = self.own.lines().find_map(|line| {
-            let mut parts = line.splitn(3, ':').skip(1);
-            let (controllers, path) = (parts.next()?, parts.next()?);
+        let of = |line: &str| {
+            let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
             let matches = match controller {
                 None => controllers.is_empty(),
                 Some(name) => controllers.split(',').any(|one| one == name),
             };
-            matches.then_some(path)
-        });
+            matches.then(|| path.to_owned())
+        };
+        let own = match &self.own {
+            Some(own) => own.lines().find_map(of),
+            None => Some("/".to_owned()),
+        };
         let Some(own) = own else { return Vec::new() };
-        let mount = self.mounts.lines().find_map(|line| cgroup_mount(line, controller));
+        let usual = controller.map_or("/sys/fs/cgroup".to_owned(), |name| format!("/sys/fs/cgroup/{name}"));
+        let mount = match &self.mounts {
+            Some(mounts) => mounts.lines().find_map(|line| cgroup_mount(line, controller)),
+            None => Some(("/", usual.as_str())),
+        };
         let Some((mounted, place)) = mount else { return Vec::new() };
         // Inside a container the mount may show a subtree only; then paths are relative to that subtree.
         let inside = own.strip_prefix(mounted.trim_end_matches('/')).unwrap_or("");
@@ -326,9 +352,16 @@ mod tests {
             ],
         );
         assert_eq!(cpu_quota(&tree.0), Some(2));
-        assert_eq!(memory_left(&tree.0, u64::MAX), 200_000);
-        assert_eq!(memory_left(&tree.0, 150_000), 150_000);
-        assert_eq!(memory_left(&tree.0, 50_000), 50_000);
+        assert_eq!(memory_left(&tree.0, u64::MAX).unwrap(), 200_000);
+        assert_eq!(memory_left(&tree.0, 150_000).unwrap(), 150_000);
+        assert_eq!(memory_left(&tree.0, 50_000).unwrap(), 50_000);
+        // Where nobody says what is mounted where, or which cgroup this is, the usual place is looked at.
+        fs::remove_file(tree.0.join("proc/self/mountinfo")).unwrap();
+        assert_eq!(memory_left(&tree.0, u64::MAX).unwrap(), 200_000);
+        fs::remove_file(tree.0.join("proc/self/cgroup")).unwrap();
+        fs::write(tree.0.join("sys/fs/cgroup/memory.max"), "1000\n").unwrap();
+        fs::write(tree.0.join("sys/fs/cgroup/memory.current"), "10\n").unwrap();
+        assert_eq!(memory_left(&tree.0, u64::MAX).unwrap(), 990);
     }
 
     #[test]
@@ -346,7 +379,7 @@ mod tests {
             ],
         );
         assert_eq!(cpu_quota(&tree.0), Some(1));
-        assert_eq!(memory_left(&tree.0, 7), 7);
+        assert_eq!(memory_left(&tree.0, 7).unwrap(), 7);
     }
 
     #[test]
@@ -363,7 +396,7 @@ mod tests {
                 ("sys/fs/cgroup/memory/x/memory.stat", "inactive_file 7\ntotal_inactive_file 500\n"),
             ],
         );
-        assert_eq!(memory_left(&tree.0, u64::MAX), 1500);
+        assert_eq!(memory_left(&tree.0, u64::MAX).unwrap(), 1500);
     }
 
     #[test]
@@ -371,6 +404,6 @@ mod tests {
         let tree = Tree::new("none", &[("proc/self/cgroup", "")]);
         assert_eq!(cpu_quota(&tree.0), None);
         assert!(available_cpus() >= 1);
-        assert!(available_memory() > 0);
+        assert!(available_memory().unwrap() > 0);
     }
 }

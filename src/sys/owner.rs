@@ -8,7 +8,7 @@
 
 use super::errno;
 use std::ffi::{CStr, c_long};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// What a number and a cookie are those of.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -46,11 +46,28 @@ impl Handle {
         (fd >= 0).then_some(Handle(fd))
     }
 
-    fn inode(&self) -> Option<u64> {
+    /// The device and the inode.
+    fn identity(&self) -> Option<(u64, u64)> {
         // SAFETY: all zero is a valid stat.
         let mut stat: libc::stat = unsafe { std::mem::zeroed() };
-        // SAFETY: an open descriptor and a place for the answer; no cancellation point.
-        (unsafe { libc::fstat(self.0 as i32, &mut stat) } == 0).then_some(stat.st_ino)
+        // SAFETY: a number and a place for the answer; no cancellation point.
+        (unsafe { libc::fstat(self.0 as i32, &mut stat) } == 0).then_some((stat.st_dev, stat.st_ino))
+    }
+
+    fn inode(&self) -> Option<u64> {
+        self.identity().map(|(_, inode)| inode)
+    }
+
+    /// Whether it is the pidfd of the process with this cookie, and not a file of the program's.
+    fn is_pidfd_of(&self, cookie: u32) -> bool {
+        self.identity().is_some_and(|(device, inode)| {
+            device == PIDFD_DEVICE.load(Ordering::Relaxed) && of_inode(inode) == cookie
+        })
+    }
+
+    /// Leaves the descriptor open; its number.
+    fn leave(self) -> u64 {
+        std::mem::ManuallyDrop::new(self).0 as u64
     }
 }
 
@@ -87,7 +104,7 @@ struct Stat {
 }
 
 /// Whether /proc is of this process's own PID namespace: another one's has other processes behind the same numbers.
-fn is_own_proc() -> bool {
+pub(crate) fn is_own_proc() -> bool {
     let mut link = [0u8; 16];
     let length = call!(SYS_readlinkat, libc::AT_FDCWD, c"/proc/self".as_ptr(), link.as_mut_ptr(), link.len());
     let text = link.get(..length.max(0) as usize).and_then(|link| std::str::from_utf8(link).ok());
@@ -271,6 +288,67 @@ pub(crate) fn process_ended(pid: u32, cookie: u32) -> bool {
     has_ended(pid, cookie, OwnerKind::Process)
 }
 
+/// The pidfd of the process that was looked for last, with its cookie in the upper half; `NONE`, or `IN_USE` by a thread. To open and close
+/// one for each try costs microseconds. Acquire and Release: who has taken it out uses it alone.
+static WATCHED: AtomicU64 = AtomicU64::new(NONE);
+const NONE: u64 = 0;
+const IN_USE: u64 = u64::MAX;
+/// The device of pidfds, by which with the inode one is told from a file of the program's under its number. Relaxed: one for all.
+static PIDFD_DEVICE: AtomicU64 = AtomicU64::new(0);
+
+/// As [`process_ended`], for who asks again and again about the same process: one descriptor of it stays open until it has ended, another
+/// one is asked for, or [`stop_watching`]. The program may close it: what is behind the number is looked at each time.
+pub(crate) fn watched_process_ended(pid: u32, cookie: u32) -> bool {
+    let look = || process_ended(pid, cookie);
+    if cookie & INODE == 0 {
+        return look();
+    }
+    // A signal handler, another thread, or a child that was forked just then finds it in use, and looks without.
+    let kept = WATCHED.swap(IN_USE, Ordering::Acquire);
+    if kept == IN_USE {
+        return look();
+    }
+    let mut kept = watched(kept);
+    if kept.as_ref().is_none_or(|(whose, _)| *whose != cookie) {
+        kept = open(pid, OwnerKind::Process).filter(|handle| handle.0 > 2).map(|handle| (cookie, handle));
+        if let Some((_, handle)) = &kept {
+            PIDFD_DEVICE.store(handle.identity().map_or(0, |(device, _)| device), Ordering::Relaxed);
+        }
+        kept = kept.filter(|(_, handle)| handle.is_pidfd_of(cookie));
+    }
+    let lives = kept.as_ref().is_some_and(|(_, handle)| is_readable(handle) == Some(false));
+    let left = kept.filter(|_| lives).map_or(NONE, |(whose, handle)| u64::from(whose) << 32 | handle.leave());
+    WATCHED.store(left, Ordering::Release);
+    !lives && look()
+}
+
+/// Closes what [`watched_process_ended`] keeps.
+#[inline]
+pub(crate) fn stop_watching() {
+    if WATCHED.load(Ordering::Relaxed) != NONE {
+        close_watched();
+    }
+}
+
+#[cold]
+fn close_watched() {
+    let kept = WATCHED.swap(IN_USE, Ordering::Acquire);
+    if kept != IN_USE {
+        drop(watched(kept));
+        WATCHED.store(NONE, Ordering::Release);
+    }
+}
+
+/// What is kept, if it is still behind its number.
+fn watched(kept: u64) -> Option<(u32, Handle)> {
+    let (cookie, handle) = ((kept >> 32) as u32, Handle(c_long::from(kept as i32)));
+    if kept == NONE || !handle.is_pidfd_of(cookie) {
+        handle.leave();
+        return None;
+    }
+    Some((cookie, handle))
+}
+
 /// What `namespace` gives where this process can't find out: no namespace's number.
 pub(crate) const UNKNOWN_NAMESPACE: u32 = 1;
 
@@ -369,6 +447,48 @@ mod tests {
         // SAFETY: this test's own child, and no place for the answer.
         unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) };
         assert!(process_ended(number, name) && seems_ended(number, name, OwnerKind::Process));
+    }
+
+    /// A child that waits to be killed; the test is another process's, so that no other test looks at the same time.
+    #[test]
+    fn who_asks_again_has_one_descriptor_and_hears_of_the_end_at_once() {
+        let count = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+        // SAFETY: the child makes only calls that are allowed after fork, but for what the test reads, which only it has.
+        unsafe {
+            let test = libc::fork();
+            if test == 0 {
+                let child = libc::fork();
+                if child == 0 {
+                    libc::pause();
+                }
+                let (number, name) = (child as u32, cookie(child as u32, OwnerKind::Process));
+                let before = count();
+                let mut is_right = !watched_process_ended(number, name);
+                is_right &= name & INODE == 0 || count() == before + 1;
+                is_right &= (0..100).all(|_| !watched_process_ended(number, name));
+                // The program has a file of its own there.
+                let kept = WATCHED.load(Ordering::Relaxed) as i32;
+                if kept > 2 {
+                    libc::dup2(libc::open(c"/dev/null".as_ptr(), libc::O_RDONLY), kept);
+                    is_right &= !watched_process_ended(number, name) && libc::fcntl(kept, libc::F_GETFD) >= 0;
+                }
+                libc::kill(child, libc::SIGKILL);
+                let mut info: libc::siginfo_t = std::mem::zeroed();
+                libc::waitid(libc::P_PID, number, &mut info, libc::WEXITED | libc::WNOWAIT);
+                is_right &= watched_process_ended(number, name);
+                is_right &= WATCHED.load(Ordering::Relaxed) == NONE;
+                libc::waitpid(child, std::ptr::null_mut(), 0);
+                is_right &= watched_process_ended(number, name);
+                let (own, own_name) = (getpid(), cookie(getpid(), OwnerKind::Process));
+                is_right &= !watched_process_ended(own, own_name);
+                stop_watching();
+                is_right &= WATCHED.load(Ordering::Relaxed) == NONE;
+                libc::_exit(i32::from(!is_right));
+            }
+            let mut status = 1;
+            libc::waitpid(test, &mut status, 0);
+            assert_eq!(status, 0);
+        }
     }
 
     #[test]

@@ -95,6 +95,10 @@ impl Pair {
         result.map(Pair::unpack).map_err(Pair::unpack)
     }
 
+    pub fn swap(&self, both: Both, ordering: Ordering) -> Both {
+        Pair::unpack(self.0.swap(Pair::pack(both), ordering))
+    }
+
     /// As a lock's.
     #[inline(always)]
     pub fn word(&self) -> &AtomicU32 {

@@ -5,8 +5,7 @@
 //! small and comes in many places: a text, a list of the threads that wait, a note of a death, a heap's record. Where the C library has
 //! nothing for one of these, it comes from here. And a call that takes something on asks first whether enough is left: see [`suffices`].
 //!
-//! Not asked for, and longer than a block of the reserve if a program makes it so: what a worker or a process is started with (its
-//! arguments, environment and limits, 8 KiB together), and what `TINE_CHECK` reads.
+//! Not asked for, and longer than a block of the reserve if a program makes it so: what `TINE_CHECK` reads.
 //!
 //! The reserve is never lent to the C library, where the host or another of its threads could take it. The first region is a
 //! part of the library, so it is there from the start; it costs pages only when it is used. Another one is made when half is in use and
@@ -23,6 +22,7 @@
 use crate::error::{Code, Result};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::UnsafeCell;
+use std::ffi::{CStr, CString};
 use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
 const CELL: usize = 128;
@@ -104,6 +104,22 @@ pub(crate) fn grow<T>(list: &mut Vec<T>, more: usize) -> Result<()> {
     }
     suffices()?;
     list.try_reserve(more).map_err(|_| Code::errno(libc::ENOMEM).into())
+}
+
+/// A copy of a string, or -ENOMEM.
+pub(crate) fn copy_of(text: &CStr) -> Result<CString> {
+    let bytes = collect(text.to_bytes_with_nul().iter().copied())?;
+    CString::from_vec_with_nul(bytes).map_err(|_| Code::errno(libc::EINVAL).into())
+}
+
+/// Copies of strings, or -ENOMEM.
+pub(crate) fn copies_of(list: &[CString]) -> Result<Vec<CString>> {
+    let mut copies = Vec::new();
+    grow(&mut copies, list.len())?;
+    for text in list {
+        copies.push(copy_of(text)?);
+    }
+    Ok(copies)
 }
 
 /// The bits of a block of so many cells, at the lowest place.

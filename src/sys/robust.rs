@@ -35,6 +35,8 @@ pub const DIED: u32 = 0x4000_0000;
 /// A lock's word and the holder's cookie beside it change as one: the word is the half that the kernel knows, at 4 bytes
 /// with musl and at 0 elsewhere.
 const WORD_SHIFT: u32 = if cfg!(target_env = "musl") { 32 } else { 0 };
+/// Where the word is in such a pair.
+pub const WORD: usize = WORD_SHIFT as usize / 8;
 const _: () = assert!(cfg!(target_endian = "little"));
 
 /// The word of such a pair.
@@ -142,6 +144,8 @@ struct Record {
     /// The last thread that was seen alive with a lock, and when. In this thread's time, so nobody else's clock matters.
     seen: u64,
     seen_ns: u64,
+    /// The last process that was looked for, and when.
+    asked: (u64, u64),
     anchor: Anchor,
     held: [Held; ROOM],
     /// What it reads in a place of its process's: never on a list. Other threads look at it (`held`).
@@ -247,16 +251,23 @@ impl Me {
     }
 
     /// Whether the holder of a lock has ended. A look costs some system calls, and who tries again and again must not pay for each where the
-    /// kernel marks a lock: a thread counts as alive for some microseconds after a look. A process is always looked for.
+    /// kernel marks a lock: a thread counts as alive for some microseconds after a look. A process is always looked for, and from the second time
+    /// in a row on with a descriptor that stays open.
     pub fn sees_end(self, holder: u64, kind: OwnerKind) -> bool {
         /// Less than it takes to learn of a death in another way.
         const FRESH_NS: u64 = 10_000;
-        let look = || owner::has_ended(word_of(holder) & OWNER, cookie_of(holder), kind);
-        if kind == OwnerKind::Process {
-            return look();
-        }
+        /// Who asks again within that time does so in a row.
+        const IN_A_ROW_NS: u64 = 1_000_000;
+        let (number, cookie) = (word_of(holder) & OWNER, cookie_of(holder));
+        let look = || owner::has_ended(number, cookie, kind);
         let record = self.0;
         let now = now_ns();
+        if kind == OwnerKind::Process {
+            // SAFETY: the record is this thread's.
+            let last = unsafe { std::mem::replace(&mut (*record).asked, (holder, now)) };
+            let in_a_row = last.0 == holder && now.wrapping_sub(last.1) < IN_A_ROW_NS;
+            return if in_a_row { owner::watched_process_ended(number, cookie) } else { look() };
+        }
         // SAFETY: the record is this thread's.
         unsafe {
             if (*record).seen == holder && now.wrapping_sub((*record).seen_ns) < FRESH_NS {

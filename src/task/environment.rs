@@ -5,7 +5,7 @@
 
 use super::wire::{Reader, Writer};
 use crate::error::{Error, Result};
-use crate::sys::{environment, limits, signal};
+use crate::sys::{environment, limits, reserve, signal};
 use std::ffi::CString;
 
 /// What all workers of a pool are put into. Empty and zero leaves it as it is.
@@ -88,13 +88,17 @@ const THREAD_VARIABLES: [&str; 9] = [
 
 impl Environment {
     /// Gives libraries so many threads each.
-    pub(crate) fn set_library_threads(&mut self, threads: u32) {
+    pub(crate) fn set_library_threads(&mut self, threads: u32) -> Result<()> {
         if threads == 0 {
-            return;
+            return Ok(());
         }
+        reserve::grow(&mut self.variables, THREAD_VARIABLES.len())?;
         let line = |name: &&str| CString::new(format!("{name}={threads}")).ok();
         // In front: what the caller says about a single variable counts.
-        self.variables.splice(0..0, THREAD_VARIABLES.iter().filter_map(line));
+        let given = self.variables.len();
+        self.variables.extend(THREAD_VARIABLES.iter().filter_map(line));
+        self.variables.rotate_left(given);
+        Ok(())
     }
 
     pub(crate) fn encode(&self, writer: &mut Writer) {
@@ -171,20 +175,22 @@ impl Environment {
 pub(crate) fn check_variable(line: &CString) -> Result<()> {
     let name = line.as_bytes().split(|byte| *byte == b'=').next().unwrap_or_default();
     if name.is_empty() {
-        return Err(Error::invalid(format!(
-            "environment has \"{}\", without a name",
-            line.to_string_lossy()
-        )));
+        // The beginning says which it is, and a line may be longer than there is memory for a text.
+        let beginning = String::from_utf8_lossy(&line.as_bytes()[..line.as_bytes().len().min(200)]);
+        return Err(Error::invalid(format!("environment has \"{beginning}\", without a name")));
     }
     Ok(())
 }
 
 /// An order of the processors that this process may use in which neighbours in the order are far apart.
-pub(crate) fn spread(processors: &[u32]) -> Vec<u32> {
+pub(crate) fn spread(processors: &[u32]) -> Result<Vec<u32>> {
     let half = processors.len().div_ceil(2);
     let (low, high) = processors.split_at(half);
     let pairs = low.iter().enumerate().flat_map(|(at, first)| [Some(*first), high.get(at).copied()]);
-    pairs.flatten().collect()
+    let mut all = Vec::new();
+    reserve::grow(&mut all, processors.len())?;
+    all.extend(pairs.flatten());
+    Ok(all)
 }
 
 #[cfg(test)]
@@ -202,18 +208,18 @@ mod tests {
             limits: vec![Limit { resource: 7, soft: 5, hard: u64::MAX }],
             output: OutputTarget::File(c"/tmp/x".to_owned()),
         };
-        sent.set_library_threads(2);
+        sent.set_library_threads(2).unwrap();
         let mut writer = Writer::default();
         sent.encode(&mut writer);
-        let got = Environment::decode(&mut Reader(&writer.0)).unwrap();
+        let got = Environment::decode(&mut Reader(&writer.written)).unwrap();
         assert_eq!(format!("{sent:?}"), format!("{got:?}"));
         assert_eq!(got.variables.last().unwrap().as_c_str(), c"B");
     }
 
     #[test]
     fn spreading_keeps_every_processor() {
-        assert_eq!(spread(&[0, 1, 2, 3, 4]), [0, 3, 1, 4, 2]);
-        assert_eq!(spread(&[3]), [3]);
+        assert_eq!(spread(&[0, 1, 2, 3, 4]).unwrap(), [0, 3, 1, 4, 2]);
+        assert_eq!(spread(&[3]).unwrap(), [3]);
         assert!(check_variable(&c"=x".to_owned()).is_err() && check_variable(&c"x".to_owned()).is_ok());
     }
 }

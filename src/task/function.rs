@@ -229,7 +229,7 @@ mod tests {
     fn tables() -> Tables {
         let mut writer = Writer::default();
         Tables::own().encode(&mut writer);
-        Tables::decode(&mut Reader(&writer.0)).unwrap()
+        Tables::decode(&mut Reader(&writer.written)).unwrap()
     }
 
     #[test]

@@ -17,8 +17,8 @@ fn settings(bytes: &[u8]) {
     let mut first = Writer::default();
     settings.encode(&mut first);
     let mut second = Writer::default();
-    Settings::decode(&mut Reader(&first.0), None).unwrap().encode(&mut second);
-    assert_eq!(first.0, second.0);
+    Settings::decode(&mut Reader(&first.written), None).unwrap().encode(&mut second);
+    assert_eq!(first.written, second.written);
 }
 
 fn entry(input: &[u8]) {

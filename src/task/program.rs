@@ -1,5 +1,6 @@
 //! This program, started once more as a process of a family; and how such a process ends that cannot become what it should be.
 
+use crate::error::Result;
 use crate::sys::children::{Command, Program};
 use crate::sys::prim::{AtomicI32, Ordering};
 use crate::sys::{self, signal};
@@ -11,6 +12,7 @@ use std::sync::OnceLock;
 
 /// Tells a started program that it is a process of a pool; its value is always "1", the socket has a fixed number.
 pub(crate) const CHILD_VARIABLE: &CStr = c"TINE_CHILD";
+const CHILD: &CStr = c"TINE_CHILD=1";
 
 /// Keeps what this process was executed with.
 pub(crate) fn keep_command_line() {
@@ -22,17 +24,14 @@ static COMMAND_LINE: OnceLock<Vec<CString>> = OnceLock::new();
 
 /// The program that this process runs, to be started once more as a process of a pool: with all that it was started with, which may
 /// name the script that an interpreter runs.
-pub(crate) fn program_again(environment: &[CString]) -> Program {
-    let arguments = COMMAND_LINE.get_or_init(sys::environment::command_line).clone();
-    start_of(Command { path: c"/proc/self/exe".to_owned(), arguments }, environment)
+pub(crate) fn program_again(environment: &[CString]) -> Result<Program<'_>> {
+    let arguments = COMMAND_LINE.get_or_init(sys::environment::command_line);
+    Program::new(c"/proc/self/exe", arguments, environment, CHILD)
 }
 
 /// A program to be started as a process of a pool, in this process's environment with some changes.
-pub(crate) fn start_of(command: Command, environment: &[CString]) -> Program {
-    let mut changes = environment.to_vec();
-    let variable = [CHILD_VARIABLE.to_bytes(), b"=1"].concat();
-    changes.extend(CString::new(variable).ok());
-    Program::new(command, changes)
+pub(crate) fn start_of<'a>(command: &'a Command, environment: &'a [CString]) -> Result<Program<'a>> {
+    Program::new(&command.path, &command.arguments, environment, CHILD)
 }
 
 /// The worker that this process is, by its number; 0 for none. Relaxed: it is stored before any code of the program's runs in there.

@@ -8,6 +8,7 @@ use crate::error::{Code, Error, Result};
 use crate::sys::clock::Deadline;
 use crate::sys::fd::Guarded;
 use crate::sys::memory::{self, Mapping};
+use crate::sys::reserve;
 use crate::sys::socket::{self, Received, Sent};
 use std::collections::VecDeque;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -330,18 +331,37 @@ pub(crate) fn from_memfd(fd: &OwnedFd) -> Result<Vec<u8>> {
     Ok(unsafe { std::slice::from_raw_parts(mapping.pointer(), length) }.to_vec())
 }
 
-/// Puts values one behind the other.
+/// Puts values one behind the other. Where there is no memory for one it takes none any more, and the end of it is -ENOMEM.
 #[derive(Default)]
-pub(crate) struct Writer(pub(crate) Vec<u8>);
+pub(crate) struct Writer {
+    pub(crate) written: Vec<u8>,
+    is_short: bool,
+}
 
 impl Writer {
     pub(crate) fn number(&mut self, number: u64) {
-        self.0.extend(number.to_ne_bytes());
+        self.add(&number.to_ne_bytes());
     }
 
     pub(crate) fn bytes(&mut self, bytes: &[u8]) {
         self.number(bytes.len() as u64);
-        self.0.extend(bytes);
+        self.add(bytes);
+    }
+
+    fn add(&mut self, bytes: &[u8]) {
+        self.is_short |= reserve::grow(&mut self.written, bytes.len()).is_err();
+        if !self.is_short {
+            self.written.extend(bytes);
+        }
+    }
+
+    /// All of it.
+    pub(crate) fn finish(self) -> Result<Vec<u8>> {
+        if self.is_short {
+            Err(Error::errno(libc::ENOMEM, "no memory for a message"))
+        } else {
+            Ok(self.written)
+        }
     }
 }
 
@@ -425,8 +445,8 @@ mod tests {
     fn settings_that_are_cut_off_are_refused() {
         let mut writer = Writer::default();
         writer.bytes(b"abc");
-        assert_eq!(Reader(&writer.0).bytes().unwrap(), b"abc");
-        assert!(Reader(&writer.0[..10]).bytes().is_err());
+        assert_eq!(Reader(&writer.written).bytes().unwrap(), b"abc");
+        assert!(Reader(&writer.written[..10]).bytes().is_err());
         assert!(Reader(&[255; 8]).bytes().is_err());
     }
 }

@@ -249,8 +249,7 @@ int main(int argc, char **argv)
             CHECK(host >= 0);
             if (host == 0) {
                 alarm(60);
-                /* An eventfd of the program's cannot be told from an epoll set of tine's by anybody. */
-                host_without(starts[i], 0);
+                host_without(starts[i], as_eventfds);
                 _exit(0);
             }
             int status;

@@ -220,6 +220,48 @@ static void starts_a_process(void)
     serve(create());
 }
 
+/* What processes are started with is longer than what tine keeps back for such times. */
+static void starts_with_much(void)
+{
+    enum { LINES = 1500, NUMBERS = 5000, LENGTH = 40 };
+    static char lines[LINES][LENGTH];
+    static const char *environment[LINES + 1], *arguments[LINES + 1];
+    static uint32_t processors[NUMBERS];
+    static tine_limit limits[500];
+    tine_worker_options worker = TINE_WORKER_OPTIONS_INIT;
+    tine_process_options options = TINE_PROCESS_OPTIONS_INIT;
+    tine_process *process = NULL;
+    tine_exit end = TINE_EXIT_INIT;
+    for (int i = 0; i < LINES; i++) {
+        snprintf(lines[i], LENGTH, "A_VARIABLE_%d=what it is set to", i);
+        environment[i] = arguments[i] = lines[i];
+    }
+    for (size_t i = 0; i < sizeof limits / sizeof *limits; i++) {
+        limits[i].resource = RLIMIT_CORE;
+    }
+    worker.environment = environment;
+    worker.library_threads = 2;
+    worker.processors = processors;
+    worker.processor_count = NUMBERS;
+    worker.limits = limits;
+    worker.limit_count = sizeof limits / sizeof *limits;
+    options.worker = &worker;
+    options.worker_path = "/proc/self/exe";
+    options.worker_arguments = arguments;
+    begin_to_refuse();
+    int rc = tine_process_start(&options, answer, NULL, 0, &process);
+    if (rc == 0) {
+        CHECK_RC(tine_process_wait(process, HANG_NS, &end), 0);
+        end_to_refuse();
+        CHECK_EQ(end.code, 7);
+        tine_process_close(process);
+    } else {
+        end_to_refuse();
+        CHECK_RC(rc, -ENOMEM);
+    }
+    serve(create());
+}
+
 static void shares(void)
 {
     tine_pool *pool = create();
@@ -439,6 +481,7 @@ static const struct scenario scenarios[] = {
     {"maps", maps, 0},
     {"streams", streams, 0},
     {"starts_a_process", starts_a_process, 0},
+    {"starts_with_much", starts_with_much, 0},
     {"shares", shares, 0},
     {"loses_workers", loses_workers, 0},
     {"has_threads", has_threads, 0},

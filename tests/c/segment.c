@@ -1,16 +1,24 @@
 /* Segments: made, sealed, passed to other processes in every way, refused where they would be dangerous. */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
 #include <tine.h>
 #include "check.h"
 #include <errno.h>
 #include <pthread.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <sched.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -223,6 +231,11 @@ static void *hold(void *argument)
     switch (held->which) {
         case 0: CHECK_RC(tine_mutex_lock(&held->mutex, TINE_FOREVER), 0); break;
         case 1: CHECK_RC(tine_rwlock_write_lock(&held->lock, TINE_FOREVER), 0); break;
+        case 2: /* A thread of which tine knows. */
+            CHECK_RC(tine_mutex_lock(&held->mutex, TINE_FOREVER), 0);
+            CHECK_RC(tine_mutex_unlock(&held->mutex), 0);
+            CHECK_EQ(pthread_mutex_lock(&held->libc), 0);
+            break;
         default: CHECK_EQ(pthread_mutex_lock(&held->libc), 0); break;
     }
     held->holds = 1;
@@ -237,8 +250,8 @@ static void *hold(void *argument)
     return NULL;
 }
 
-/* Another thread's locks: a mutex, an rwlock, and a robust mutex of the C library's. */
-static void a_lock_that_another_thread_holds_keeps_it_too(void)
+/* Another thread's locks: a mutex, an rwlock, and a robust mutex of the C library's; the first `kinds` of them. */
+static void held_by_another_thread(int kinds)
 {
     struct held *held;
     tine_segment *s;
@@ -249,7 +262,7 @@ static void a_lock_that_another_thread_holds_keeps_it_too(void)
     pthread_mutexattr_setrobust(&attributes, PTHREAD_MUTEX_ROBUST);
     pthread_mutexattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);
     pthread_mutex_init(&held->libc, &attributes);
-    for (int which = 0; which < 3; which++) {
+    for (int which = 0; which < kinds; which++) {
         pthread_t thread;
         held->which = which;
         held->release = 0;
@@ -262,6 +275,42 @@ static void a_lock_that_another_thread_holds_keeps_it_too(void)
         CHECK_EQ(held->holds, 0);
     }
     CHECK_RC(tine_segment_close(s), 0);
+}
+
+static void a_lock_that_another_thread_holds_keeps_it_too(void) { held_by_another_thread(4); }
+
+static void refuse(int number)
+{
+    struct sock_filter filter[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)number, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = {sizeof filter / sizeof *filter, filter};
+    CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+    CHECK(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0);
+}
+
+/* That a process may not look says nothing about who holds what. Without /proc nobody knows of threads that have never come to tine. */
+static void a_refused_look_is_no_answer(void)
+{
+    for (int refused = 0; refused < 4; refused++) {
+        pid_t child = fork();
+        CHECK(child >= 0);
+        if (child == 0) {
+            int no_proc = refused == 0 || refused == 3;
+            if (no_proc) {
+                CHECK(chroot("/usr") == 0 || (unshare(CLONE_NEWUSER) == 0 && chroot("/usr") == 0));
+                CHECK(chdir("/") == 0 && access("/proc/self", F_OK) != 0);
+            }
+            if (refused == 1 || refused == 3) refuse(SYS_get_robust_list);
+            if (refused >= 2) refuse(SYS_process_vm_readv);
+            held_by_another_thread(refused == 2 ? 4 : refused == 0 ? 3 : 2);
+            exit(0);
+        }
+        CHECK_EQ(ended(child), 0);
+    }
 }
 
 /* Each limit in a process of its own: an error, and no signal. */
@@ -374,6 +423,7 @@ int main(void)
     other_pid_namespaces_are_refused();
     a_held_lock_keeps_the_segment();
     a_lock_that_another_thread_holds_keeps_it_too();
+    a_refused_look_is_no_answer();
     limits_are_errors();
     signals_do_not_stop_it();
     return 0;

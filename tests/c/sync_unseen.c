@@ -20,6 +20,7 @@
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <tine.h>
 #include <unistd.h>
 
@@ -30,6 +31,8 @@ static struct shared {
     tine_mutex plain, owned, interruptible, other;
     tine_rwlock written, read, crowded;
     tine_semaphore given;
+    tine_condition changed;
+    tine_barrier met;
     volatile int ready;
 } *s;
 
@@ -252,6 +255,111 @@ static pid_t crowd(void)
 }
 
 /* A number that has been given out again, in the kernel's only other way to make a process with a number of one's choice. */
+static pid_t namesake_of(pid_t dead)
+{
+    struct clone_args how;
+    memset(&how, 0, sizeof how);
+    how.exit_signal = SIGCHLD;
+    how.set_tid = (uintptr_t)&dead;
+    how.set_tid_size = 1;
+    pid_t other = (pid_t)syscall(SYS_clone3, &how, sizeof how);
+    if (other == 0)
+        for (;;) pause();
+    CHECK_EQ(other, dead);
+    return other;
+}
+
+static void end(pid_t pid)
+{
+    CHECK(pid > 0 && kill(pid, SIGKILL) == 0);
+    CHECK_EQ(exit_code(pid), 128 + SIGKILL);
+}
+
+static void holders_namesake(void)
+{
+    fresh();
+    pid_t readers = crowd(), dead = dead_holder(NO_LIST);
+    end(readers);
+    pid_t other = namesake_of(dead);
+    find_out(0);
+    end(other);
+}
+
+static pid_t waits_for_change(int denied)
+{
+    pid_t pid = fork();
+    if (pid == 0) {
+        struct timespec begin, now;
+        deny(denied);
+        CHECK_RC(tine_mutex_lock(&s->plain, LONG), 0);
+        s->ready = 1;
+        clock_gettime(CLOCK_MONOTONIC, &begin);
+        CHECK_RC(tine_condition_wait(&s->changed, &s->plain, LONG), 0);
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        CHECK(now.tv_sec - begin.tv_sec < 10);
+        CHECK_RC(tine_mutex_unlock(&s->plain), 0);
+        _exit(0);
+    }
+    while (!s->ready) sched_yield();
+    s->ready = 0;
+    /* It has let go of the mutex, so it waits. */
+    CHECK_RC(tine_mutex_lock(&s->plain, LONG), 0);
+    CHECK_RC(tine_condition_notify(&s->changed, 1), 0);
+    return pid;
+}
+
+static int names(const volatile uint32_t *words, size_t bytes, pid_t pid)
+{
+    for (size_t i = 0; i < bytes / 4; i++)
+        if ((words[i] & 0x3fffffff) == (uint32_t)pid) return 1;
+    return 0;
+}
+
+/* One that was notified dies on its way to the mutex. The next one that is notified must not take the namesake for it. */
+static void notified_ones_namesake(void)
+{
+    fresh();
+    pid_t dead = waits_for_change(NO_LIST);
+    while (!names((const volatile uint32_t *)&s->changed, sizeof s->changed, dead)) sched_yield();
+    end(dead);
+    pid_t other = namesake_of(dead);
+    CHECK_RC(tine_mutex_unlock(&s->plain), 0);
+    pid_t waiter = waits_for_change(0);
+    CHECK_RC(tine_mutex_unlock(&s->plain), 0);
+    CHECK_EQ(exit_code(waiter), 0);
+    end(other);
+}
+
+static pid_t comes(int denied)
+{
+    unsigned before = (unsigned)tine_barrier_waiting(&s->met);
+    pid_t pid = fork();
+    if (pid == 0) {
+        deny(denied);
+        _exit(tine_barrier_wait(&s->met, LONG) == TINE_EBROKEN ? 0 : 1);
+    }
+    while (tine_barrier_waiting(&s->met) == (int)before) sched_yield();
+    return pid;
+}
+
+/* A party dies, the first to come or another one: the others get TINE_EBROKEN, those that wait and the last one to come. */
+static void partys_namesake(void)
+{
+    for (int scene = 0; scene < 3; scene++) {
+        pid_t waiter = 0;
+        fresh();
+        CHECK_RC(tine_barrier_init(&s->met, scene == 0 ? 2 : 3, 0), 0);
+        if (scene == 2) waiter = comes(0);
+        pid_t dead = comes(NO_LIST);
+        end(dead);
+        pid_t other = namesake_of(dead);
+        if (scene == 1) waiter = comes(0);
+        if (scene == 0) CHECK_RC(tine_barrier_wait(&s->met, LONG), TINE_EBROKEN);
+        else CHECK_EQ(exit_code(waiter), 0);
+        end(other);
+    }
+}
+
 static void namesake(void)
 {
     pid_t outer = fork();
@@ -259,22 +367,9 @@ static void namesake(void)
         pid_t first;
         CHECK(unshare(CLONE_NEWPID) == 0 || unshare(CLONE_NEWUSER | CLONE_NEWPID) == 0);
         if ((first = fork()) == 0) {
-            fresh();
-            pid_t readers = crowd(), dead = dead_holder(NO_LIST), again = dead;
-            CHECK(kill(readers, SIGKILL) == 0);
-            CHECK_EQ(exit_code(readers), 128 + SIGKILL);
-            struct clone_args how;
-            memset(&how, 0, sizeof how);
-            how.exit_signal = SIGCHLD;
-            how.set_tid = (uintptr_t)&again;
-            how.set_tid_size = 1;
-            pid_t other = (pid_t)syscall(SYS_clone3, &how, sizeof how);
-            if (other == 0)
-                for (;;) pause();
-            CHECK_EQ(other, dead);
-            find_out(0);
-            CHECK(kill(other, SIGKILL) == 0);
-            CHECK_EQ(exit_code(other), 128 + SIGKILL);
+            holders_namesake();
+            notified_ones_namesake();
+            partys_namesake();
             _exit(0);
         }
         _exit(exit_code(first));

@@ -135,6 +135,10 @@ impl Pair {
         result.map(Pair::unpack).map_err(Pair::unpack)
     }
 
+    pub fn swap(&self, both: Both, ordering: Ordering) -> Both {
+        Pair::unpack(self.0.modify(ordering, |word| word.swap(Pair::pack(both), ordering)))
+    }
+
     pub fn add(&self, old: Both, count: u32, yes: Ordering, no: Ordering) -> Result<Both, Both> {
         self.compare_exchange(old, (old.0, old.1 + count), yes, no)
     }

@@ -10,6 +10,8 @@ pub const WAITERS: u32 = 0x8000_0000;
 pub const DIED: u32 = 0x4000_0000;
 pub const ENTRY: usize = 32;
 
+pub const WORD: usize = 0;
+
 pub const fn word_of(pair: u64) -> u32 {
     pair as u32
 }

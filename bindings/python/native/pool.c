@@ -403,8 +403,8 @@ static PyObject *answer_of(Pool *self, tine_result *result)
         value = data_of(self, result, &odd);
         if (refers) value = message_and_input(self, call, value);
     }
-    /* A worker that died may have kept the input, and then nobody has it any more. */
-    if (call->block && (status < 0 || !(status & STATUS_KEPT))) tine_free(self->pool, call->block);
+    /* A worker that died may have kept the input, and then nobody has it any more; one on another machine has a copy. */
+    if (call->block && (status < 0 || !(status & STATUS_KEPT) || self->on_nodes)) tine_free(self->pool, call->block);
     give_mark(self, call->mark);
     free(call);
     PyObject *answer = value && odd && detail ? Py_BuildValue("(OiOOOK)", token, status, value, odd, detail, begun) : NULL;

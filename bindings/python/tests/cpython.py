@@ -125,7 +125,7 @@ def suite(cases: list[type[unittest.TestCase]], module: str, long: bool) -> unit
 def run(module: str, cases: list[type[unittest.TestCase]], long: bool) -> tuple[int, int]:
     result = unittest.TextTestRunner(stream=sys.stdout, verbosity=2).run(suite(cases, module, long))
     known = DIFFERENT[module]
-    bad = {case._testMethodName: text for case, text in [*result.failures, *result.errors]}
+    bad = {getattr(case, "_testMethodName", str(case)): text for case, text in [*result.failures, *result.errors]}
     skipped = len(result.skipped)
     passed = result.testsRun - skipped - len(result.failures) - len(result.errors)
     for name in bad:

@@ -36,18 +36,17 @@ PAIRS = [
     ),
 ]
 
-# What is libtine's own, and asked for by name.
-MORE = {"ctx", "context", "deadline", "grace", "retries", "preload", "faults", "engine", "track", "buffersize"}
-
 
 def parameters(function):
-    """Names, kinds and defaults."""
+    """Names, kinds and defaults; ctx is between multiprocessing's own classes."""
     found = inspect.signature(function).parameters.values()
-    return [(each.name, each.kind, each.default) for each in found if each.name not in MORE]
+    return [(each.name, each.kind, each.default) for each in found if each.name != "ctx"]
 
 
 def same(ours, theirs):
-    """Defaults may be said in another way: kwds={} is kwds=None."""
+    """What is libtine's own is asked for by name. Defaults may be said in another way: kwds={} is kwds=None."""
+    names = {each[0] for each in theirs}
+    ours = [each for each in ours if each[0] in names or each[1] is not inspect.Parameter.KEYWORD_ONLY]
     return len(ours) == len(theirs) and all(
         one[:2] == other[:2] and (one[2] == other[2] or not (one[2] or other[2])) for one, other in zip(ours, theirs)
     )

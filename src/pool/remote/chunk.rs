@@ -22,7 +22,7 @@ pub(super) unsafe fn bytes_at<'a>(address: usize, length: usize) -> &'a [u8] {
 /// Writes a chunk with its inputs, its context and, where there are any, the outputs that the caller has in place.
 pub(super) fn write_chunk(body: &mut Writer, head: &TaskHead, kind: CallKind, chunk: &Chunk) -> Result<()> {
     let layout = ChunkLayout::of(kind, chunk).ok_or_else(no_memory)?;
-    body.0.try_reserve(layout.bytes + 256).map_err(|_| no_memory())?;
+    body.written.try_reserve(layout.bytes + 256).map_err(|_| no_memory())?;
     head.write(body);
     body.bytes(&chunk.to_bytes());
     // SAFETY: the map that is under way keeps its arrays and its context until its chunks have settled.

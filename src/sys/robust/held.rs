@@ -4,24 +4,30 @@
 //! takes or releases a lock at this moment may be seen with or without it.
 
 use super::setup::records_of_living;
-use super::{Anchor, ENTRY, Head, MOST_HELD, Read, Record, known};
+use super::{Anchor, ENTRY, Head, MOST_HELD, ROOM, Record, known};
+use crate::sys::{fd, owner};
 use std::mem::{offset_of, size_of};
+use std::os::fd::AsRawFd;
 
 /// A list is no longer than that: the kernel's own limit.
 const LONGEST: usize = 2048;
 
 /// Whether a thread of this process, other than these, is known to hold a lock in these bytes, or to wait for one: one of
 /// tine's that a thread owns, or a robust mutex of the C library's.
+///
+/// Of threads that have taken one of tine's their records say it, and the place where their list begins: no system call is needed that
+/// a sandbox may refuse. Of the others only /proc knows that they are there; where it does not say, their mutexes go unseen.
 pub fn held_within(address: usize, length: usize, except: &[u32]) -> bool {
     if known().is_some_and(|me| me.holds_within(address, length)) {
         return true;
     }
-    let reaches = |record: usize| {
-        reads_reach(record, address, length)
-            || own_list(record).is_some_and(|list| list_reaches(list, address, length))
-    };
+    // SAFETY: `records_of_living` gives records.
+    let reaches = |record: *const Record| unsafe { record_reaches(record, address, length) };
     if records_of_living(reaches).any(|tid| !except.contains(&tid)) {
         return true;
+    }
+    if !owner::is_own_proc() {
+        return false;
     }
     let Ok(threads) = std::fs::read_dir("/proc/self/task") else { return false };
     let numbers = threads.flatten().filter_map(|thread| thread.file_name().to_str()?.parse().ok());
@@ -29,22 +35,34 @@ pub fn held_within(address: usize, length: usize, except: &[u32]) -> bool {
     numbers.any(|tid| kernels_list_reaches(tid, address, length))
 }
 
-/// Whether the thread of the record at this address reads there in a place of its process's. From the newest read down, as `set_reads` asks.
-fn reads_reach(record: usize, address: usize, length: usize) -> bool {
-    let count = read_word(record + offset_of!(Record, reading)).map_or(0, |word| word as u32 as usize);
-    let at = |index: usize| record + offset_of!(Record, reads) + index * size_of::<Read>();
-    let lock = |index: usize| read_word(at(index) + offset_of!(Read, lock));
-    (0..count.min(MOST_HELD))
-        .rev()
-        .any(|index| lock(index).is_some_and(|lock| lock.wrapping_sub(address) < length))
-}
-
-/// The list in the record at this address of which the kernel does not know, where it is too old for that or sees to none of this C
-/// library's threads.
-fn own_list(record: usize) -> Option<List> {
-    let head = record + offset_of!(Record, own_head);
-    let first = record + offset_of!(Record, anchor) + offset_of!(Anchor, next);
-    (read_word(record + offset_of!(Record, head)) == Some(head)).then_some(List { head, first })
+/// Whether the thread of a record holds a lock there, waits for one, or reads one in a place of its process's.
+///
+/// # Safety
+/// A record, which may be written meanwhile.
+unsafe fn record_reaches(record: *const Record, address: usize, length: usize) -> bool {
+    let is_within = |at: usize| at.wrapping_sub(address) < length;
+    // Volatile: its thread writes it meanwhile, a word at a time. What it holds, and what it reads, is read from the newest down, as
+    // `remove_older` and `set_reads` ask.
+    // SAFETY: by the contract above a record, and records are never unmapped. The indices are below the lengths of the arrays.
+    unsafe {
+        let count = ((&raw const (*record).count).read_volatile() as usize).min(ROOM);
+        let reading = ((&raw const (*record).reading).read_volatile() as usize).min(MOST_HELD);
+        let spot = |index: usize| (&raw const (*record).held[index].spot.0).read_volatile().addr();
+        let lock = |index: usize| (&raw const (*record).reads[index].lock).read_volatile();
+        if (0..count).rev().any(|index| is_within(spot(index)))
+            || (0..reading).rev().any(|index| is_within(lock(index)))
+        {
+            return true;
+        }
+        let head = (&raw const (*record).head).read_volatile().addr();
+        let list = if head == record.addr() + offset_of!(Record, own_head) {
+            // Not the kernel's, and on it are tine's alone.
+            List { head, first: record.addr() + offset_of!(Record, anchor) + offset_of!(Anchor, next) }
+        } else {
+            List { head, first: head }
+        };
+        head != 0 && list_reaches(list, address, length)
+    }
 }
 
 /// Where a thread's list begins: the head, at which it also ends, and the word with its first entry.
@@ -90,7 +108,20 @@ fn read_word(address: usize) -> Option<usize> {
     let there =
         libc::iovec { iov_base: std::ptr::without_provenance_mut(address), iov_len: size_of::<usize>() };
     // SAFETY: a valid place for the word; the kernel checks the other address.
-    let read =
-        unsafe { libc::process_vm_readv(super::super::owner::getpid() as i32, &here, 1, &there, 1, 0) };
+    let read = unsafe { libc::process_vm_readv(owner::getpid() as i32, &here, 1, &there, 1, 0) };
+    if read < 0 && crate::sys::errno() != libc::EFAULT {
+        return read_word_by_pipe(address);
+    }
     (read == size_of::<usize>() as isize).then_some(word)
+}
+
+/// The same where a sandbox refuses that call.
+fn read_word_by_pipe(address: usize) -> Option<usize> {
+    let (read, write) = fd::pipe().ok()?;
+    let mut word = [0; size_of::<usize>()];
+    // SAFETY: the kernel checks the address.
+    let written =
+        unsafe { libc::write(write.as_raw_fd(), std::ptr::without_provenance(address), size_of::<usize>()) };
+    (written == word.len() as isize && fd::read_some(read.as_raw_fd(), &mut word) == Some(word.len()))
+        .then(|| usize::from_ne_bytes(word))
 }

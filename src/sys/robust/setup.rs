@@ -112,12 +112,12 @@ fn is_gone(tid: u32) -> bool {
     asked != 0 && crate::sys::errno() == libc::ESRCH
 }
 
-/// The threads that live, of those whose record, given by its address, `matches`.
-pub(super) fn records_of_living(matches: impl Fn(usize) -> bool) -> impl Iterator<Item = u32> {
+/// The threads that live, of those whose record `matches`.
+pub(super) fn records_of_living(matches: impl Fn(*const Record) -> bool) -> impl Iterator<Item = u32> {
     arena().into_iter().flat_map(Arena::records).filter_map(move |record| {
         // SAFETY: records are never unmapped, and the claim is an atomic that threads share.
         let tid = unsafe { &(*record).claim }.load(Ordering::Relaxed) as u32;
-        (tid != 0 && matches(record.addr()) && !is_gone(tid)).then_some(tid)
+        (tid != 0 && matches(record) && !is_gone(tid)).then_some(tid)
     })
 }
 
@@ -165,7 +165,7 @@ pub(super) fn set_up() -> Option<Me> {
         let cookie = owner::cookie(tid, OwnerKind::Thread);
         (*record).holder = pair_of(tid, cookie);
         (*record).process_holder = pair_of(pid, process_cookie(pid));
-        ((*record).seen, (*record).seen_ns) = (0, 0);
+        ((*record).seen, (*record).seen_ns, (*record).asked) = (0, 0, (0, 0));
         (*record).namespace = owner::namespace();
         owner::many_processors(); // Found out here once, so that no wait has to.
         (*record).anchor = Anchor { words: [0; 6], previous: 0, next: AtomicU64::new(0) };
