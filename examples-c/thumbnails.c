@@ -28,7 +28,8 @@ static const char usage[] =
     "  --crash-on FILE                 have the worker that gets this file crash\n"
     "  --trace FILE                    write down who did what when, for Perfetto\n";
 
-enum { USAGE = 2, PATH = 1024 };
+/* No file has a longer path: PATH_MAX. */
+enum { USAGE = 2, PATH = 4096 };
 
 struct settings {
     unsigned workers, width, quality;

@@ -2,7 +2,7 @@
 # deb.sh [OPTION...]: Debian's source package and the packages made from it, in build/deb. What is packaged is what git tracks here, as it is now,
 # and the crates that Cargo.lock names: those are fetched for the source package, and the build needs no network.
 # The options go to dpkg-buildpackage: -S for the source package alone, -d where cargo and rustc are no packages of Debian's.
-set -eu
+set -euo pipefail
 cd "$(dirname "$0")/.."
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 out=$PWD/build/deb
