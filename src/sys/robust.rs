@@ -23,7 +23,7 @@ use super::local::thread_word;
 use super::owner::{self, OwnerKind};
 use std::ffi::c_void;
 use std::mem::size_of;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, compiler_fence};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, compiler_fence, fence};
 
 /// The holder's number, in a lock's word.
 pub const OWNER: u32 = 0x3fff_ffff;
@@ -501,7 +501,8 @@ impl Me {
     }
 
     /// Sets how often it does; whether there was room. Who reads the record from the newest read down (`held`) misses none that stays:
-    /// the newest one is in its new place before the count goes down, and is whole before the count goes up.
+    /// the newest one is in its new place before the count goes down, and is whole before the count goes up. Release, with the Acquire
+    /// after each look there.
     pub fn set_reads<T>(self, lock: *const T, name: u32, times: u32) -> bool {
         let found = self.find_read(lock);
         let read = Read { lock: lock as usize, times, name };
@@ -512,7 +513,7 @@ impl Me {
             match found {
                 Some(index) if times == 0 => {
                     (*record).reads[index] = (*record).reads[count - 1];
-                    order();
+                    fence(Ordering::Release);
                     (*record).reading = count as u32 - 1;
                 }
                 Some(index) => (*record).reads[index] = read,
@@ -520,7 +521,7 @@ impl Me {
                 None if count == MOST_HELD => return false,
                 None => {
                     (*record).reads[count] = read;
-                    order();
+                    fence(Ordering::Release);
                     (*record).reading = count as u32 + 1;
                 }
             }

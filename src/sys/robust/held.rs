@@ -8,6 +8,7 @@ use super::{Anchor, ENTRY, Head, MOST_HELD, ROOM, Record, known};
 use crate::sys::{fd, owner};
 use std::mem::{offset_of, size_of};
 use std::os::fd::AsRawFd;
+use std::sync::atomic::{Ordering, fence};
 
 /// A list is no longer than that: the kernel's own limit.
 const LONGEST: usize = 2048;
@@ -47,8 +48,13 @@ unsafe fn record_reaches(record: *const Record, address: usize, length: usize) -
     unsafe {
         let count = ((&raw const (*record).count).read_volatile() as usize).min(ROOM);
         let reading = ((&raw const (*record).reading).read_volatile() as usize).min(MOST_HELD);
+        fence(Ordering::Acquire);
         let spot = |index: usize| (&raw const (*record).held[index].spot.0).read_volatile().addr();
-        let lock = |index: usize| (&raw const (*record).reads[index].lock).read_volatile();
+        let lock = |index: usize| {
+            let lock = (&raw const (*record).reads[index].lock).read_volatile();
+            fence(Ordering::Acquire);
+            lock
+        };
         if (0..count).rev().any(|index| is_within(spot(index)))
             || (0..reading).rev().any(|index| is_within(lock(index)))
         {
