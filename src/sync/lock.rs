@@ -184,6 +184,7 @@ impl Lock {
             return false;
         }
         self.sign(me);
+        owner::stop_watching();
         // As in `take_free`.
         if self.state() != CONSISTENT { self.take_back(me) } else { true }
     }

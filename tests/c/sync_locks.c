@@ -203,6 +203,43 @@ static void owners(void)
     CHECK_RC(tine_mutex_unlock(&private_one), 0);
 }
 
+/* The lowest number that no descriptor has. */
+static int lowest(void)
+{
+    int fd = dup(STDERR_FILENO);
+    CHECK(fd >= 0 && close(fd) == 0);
+    return fd;
+}
+
+/* Who tries a lock that another process holds keeps a descriptor of that process, and none once the lock is had. */
+static void tries_leave_nothing(void)
+{
+    int ready[2], go[2], status;
+    char byte = 0;
+    CHECK_RC(tine_mutex_init(&s->owned, TINE_PROCESS_OWNED), 0);
+    CHECK(pipe(ready) == 0 && pipe(go) == 0);
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        CHECK_RC(tine_mutex_lock(&s->owned, 0), 0);
+        CHECK(write(ready[1], &byte, 1) == 1 && read(go[0], &byte, 1) == 1);
+        CHECK_RC(tine_mutex_unlock(&s->owned), 0);
+        CHECK(write(ready[1], &byte, 1) == 1 && read(go[0], &byte, 1) == 1);
+        _exit(0);
+    }
+    CHECK(read(ready[0], &byte, 1) == 1);
+    int before = lowest();
+    for (int i = 0; i < 100; i++)
+        CHECK_RC(tine_mutex_lock(&s->owned, 0), -EAGAIN);
+    CHECK(write(go[1], &byte, 1) == 1 && read(ready[0], &byte, 1) == 1);
+    CHECK_RC(tine_mutex_lock(&s->owned, 0), 0);
+    CHECK(lowest() == before);
+    CHECK_RC(tine_mutex_unlock(&s->owned), 0);
+    CHECK(write(go[1], &byte, 1) == 1 && waitpid(child, &status, 0) == child && status == 0);
+    for (int i = 0; i < 2; i++)
+        CHECK(close(ready[i]) == 0 && close(go[i]) == 0);
+}
+
 static void rwlocks(void)
 {
     CHECK_RC(tine_rwlock_init(NULL, 0), -EINVAL);
@@ -404,6 +441,7 @@ int main(void)
     CHECK(sizeof(tine_semaphore) == 64 && sizeof(tine_once) == 64 && sizeof(tine_rwlock) == 1024);
     mutexes();
     owners();
+    tries_leave_nothing();
     rwlocks();
     signals();
     barriers_and_once();
