@@ -6,7 +6,9 @@
 //! destructor, which some C libraries allocate memory to remember: a record whose thread has ended is found when another
 //! is needed.
 
-use super::{Anchor, ENTRY, Head, Me, Record, exchange_record, forced_off, local_record, order, pair_of};
+use super::{
+    Anchor, ENTRY, Head, Me, Record, cookie_of, exchange_record, forced_off, local_record, order, pair_of,
+};
 use crate::sys::owner::{self, OwnerKind};
 use crate::sys::{kernel, memory};
 use std::mem::{offset_of, size_of};
@@ -115,9 +117,12 @@ fn is_gone(tid: u32) -> bool {
 /// The threads that live, of those whose record `matches`.
 pub(super) fn records_of_living(matches: impl Fn(*const Record) -> bool) -> impl Iterator<Item = u32> {
     arena().into_iter().flat_map(Arena::records).filter_map(move |record| {
-        // SAFETY: records are never unmapped, and the claim is an atomic that threads share.
-        let tid = unsafe { &(*record).claim }.load(Ordering::Relaxed) as u32;
-        (tid != 0 && matches(record) && !is_gone(tid)).then_some(tid)
+        // SAFETY: records are never unmapped, the claim is an atomic that threads share, and the holder may be written meanwhile.
+        let (claim, holder) = unsafe { (&(*record).claim, (&raw const (*record).holder).read_volatile()) };
+        let tid = claim.load(Ordering::Relaxed) as u32;
+        // Its number may be another thread's by now, which has a record of its own.
+        let lives = || !is_gone(tid) && !owner::thread_ended(tid, cookie_of(holder));
+        (tid != 0 && matches(record) && lives()).then_some(tid)
     })
 }
 
