@@ -29,8 +29,8 @@ pub(crate) struct Guarded {
 
 /// Of an open file, which signal tells of its being ready instead of SIGIO: none is sent where nobody asks for that, and neither eventfds
 /// nor timers nor epolls send any.
-const F_SETSIG: c_int = 10;
-const F_GETSIG: c_int = 11;
+pub(crate) const F_SETSIG: c_int = 10;
+pub(crate) const F_GETSIG: c_int = 11;
 
 /// The next mark: in turn, so that tine's own next file under a number seldom has the same. Relaxed: any will do.
 static NEXT_MARK: AtomicI32 = AtomicI32::new(0);

@@ -6,7 +6,7 @@
 //! reader of another one can't compare. Where neither is to be had the cookie is 0: only the number is known then, and a
 //! dead holder whose number has been given out again is not seen to be dead before that one ends as well.
 
-use super::errno;
+use super::{errno, fd};
 use std::ffi::{CStr, c_long};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -58,11 +58,17 @@ impl Handle {
         self.identity().map(|(_, inode)| inode)
     }
 
-    /// Whether it is the pidfd of the process with this cookie, and not a file of the program's.
+    /// Marks it as tine's own; `fd` says how. A call that fails leaves it without, and then it is not kept.
+    fn mark(&self) {
+        call!(SYS_fcntl, self.0, fd::F_SETSIG, MARK);
+    }
+
+    /// Whether it is tine's own pidfd of the process with this cookie, and no file of the program's: nor one of the same process.
     fn is_pidfd_of(&self, cookie: u32) -> bool {
-        self.identity().is_some_and(|(device, inode)| {
-            device == PIDFD_DEVICE.load(Ordering::Relaxed) && of_inode(inode) == cookie
-        })
+        call!(SYS_fcntl, self.0, fd::F_GETSIG) == MARK
+            && self.identity().is_some_and(|(device, inode)| {
+                device == PIDFD_DEVICE.load(Ordering::Relaxed) && of_inode(inode) == cookie
+            })
     }
 
     /// Leaves the descriptor open; its number.
@@ -295,6 +301,8 @@ const NONE: u64 = 0;
 const IN_USE: u64 = u64::MAX;
 /// The device of pidfds, by which with the inode one is told from a file of the program's under its number. Relaxed: one for all.
 static PIDFD_DEVICE: AtomicU64 = AtomicU64::new(0);
+/// The mark of the descriptor that is kept: one of a program's own has none.
+const MARK: c_long = 64;
 
 /// As [`process_ended`], for who asks again and again about the same process: one descriptor of it stays open until it has ended, another
 /// one is asked for, or [`stop_watching`]. The program may close it: what is behind the number is looked at each time.
@@ -312,6 +320,7 @@ pub(crate) fn watched_process_ended(pid: u32, cookie: u32) -> bool {
     if kept.as_ref().is_none_or(|(whose, _)| *whose != cookie) {
         kept = open(pid, OwnerKind::Process).filter(|handle| handle.0 > 2).map(|handle| (cookie, handle));
         if let Some((_, handle)) = &kept {
+            handle.mark();
             PIDFD_DEVICE.store(handle.identity().map_or(0, |(device, _)| device), Ordering::Relaxed);
         }
         kept = kept.filter(|(_, handle)| handle.is_pidfd_of(cookie));
@@ -471,6 +480,15 @@ mod tests {
                 if kept > 2 {
                     libc::dup2(libc::open(c"/dev/null".as_ptr(), libc::O_RDONLY), kept);
                     is_right &= !watched_process_ended(number, name) && libc::fcntl(kept, libc::F_GETFD) >= 0;
+                }
+                // Or one of the very process.
+                let kept = WATCHED.load(Ordering::Relaxed) as i32;
+                if kept > 2 {
+                    let own = libc::syscall(libc::SYS_pidfd_open, child, 0) as i32;
+                    libc::dup2(own, kept);
+                    stop_watching();
+                    is_right &= own >= 0 && libc::fcntl(kept, libc::F_GETFD) >= 0;
+                    is_right &= !watched_process_ended(number, name);
                 }
                 libc::kill(child, libc::SIGKILL);
                 let mut info: libc::siginfo_t = std::mem::zeroed();
