@@ -201,7 +201,7 @@ fn memory_left(root: &Path, most: u64) -> io::Result<u64> {
             let left = |used: i64| limit.saturating_sub(used).max(0) as u64;
             // To ask how much of it can be had back is slow, and seldom matters.
             if left(used) < least {
-                least = least.min(left(used - reclaimable(&folder, reclaimable_key)));
+                least = least.min(left(used - reclaimable(&folder, reclaimable_key)?));
             }
         }
     }
@@ -209,12 +209,11 @@ fn memory_left(root: &Path, most: u64) -> io::Result<u64> {
 }
 
 /// File pages that the kernel drops before it kills anybody.
-fn reclaimable(folder: &Path, key: &str) -> i64 {
-    let text = read(&folder.join("memory.stat")).unwrap_or_default();
-    text.lines()
-        .find_map(|line| line.strip_prefix(key))
-        .and_then(|rest| rest.trim().parse().ok())
-        .unwrap_or(0)
+fn reclaimable(folder: &Path, key: &str) -> io::Result<i64> {
+    let text = read_if_there(&folder.join("memory.stat"))?.unwrap_or_default();
+    let bytes =
+        text.lines().find_map(|line| line.strip_prefix(key)).and_then(|rest| rest.trim().parse().ok());
+    Ok(bytes.unwrap_or(0))
 }
 
 fn number(path: &Path) -> io::Result<Option<i64>> {
