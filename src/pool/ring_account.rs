@@ -156,9 +156,10 @@ impl RingAccount {
         self.is_taking() && self.flights.len() < self.depth
     }
 
-    /// How many tasks more it is to have at the most.
+    /// How many tasks more it is to have at the most: what its ring has room for, and no more than its worker may be given.
     pub(super) fn room(&self) -> usize {
-        self.depth.saturating_sub(self.flights.len())
+        let left = self.task_quota.saturating_sub(self.given);
+        self.depth.saturating_sub(self.flights.len()).min(left as usize)
     }
 
     fn is_taking(&self) -> bool {
