@@ -168,3 +168,16 @@ fn no_worker_has_room_for_more_than_its_quota() {
     ring.task_quota = 3;
     assert_eq!((ring.has_room(), ring.room()), (false, 0));
 }
+
+#[test]
+fn a_ring_full_of_what_was_taken_back_is_not_waited_for() {
+    let (segment, _fd) = Segment::create().unwrap();
+    let mut ledger = Ledger::default();
+    let mut ring = filled_ring(&segment, &mut ledger, SLOTS as usize - 1, SLOTS as usize - 1);
+    assert!(ring.is_full(), "its worker soon has room");
+    assert!(segment.slot(0).claim(state::STARTED));
+    let (recalled, all) = ring.recall_behind(&segment, &mut ledger);
+    assert_eq!((recalled.len(), all), (SLOTS as usize - 2, true));
+    assert!(!ring.has_room(), "the worker has not passed over what was taken back");
+    assert!(!ring.is_full(), "and does not until the task in front has ended");
+}
