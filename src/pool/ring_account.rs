@@ -156,9 +156,10 @@ impl RingAccount {
         self.is_taking() && self.flights.len() < self.depth
     }
 
-    /// How many tasks more it is to have at the most.
+    /// How many tasks more it is to have at the most: what its ring has room for, and no more than its worker may be given.
     pub(super) fn room(&self) -> usize {
-        self.depth.saturating_sub(self.flights.len())
+        let left = self.task_quota.saturating_sub(self.given);
+        self.depth.saturating_sub(self.flights.len()).min(left as usize)
     }
 
     fn is_taking(&self) -> bool {
@@ -192,9 +193,10 @@ impl RingAccount {
         !self.is_sooner(0, usual_ns) || self.quiet_ns(now_ns) > BRISK_NS
     }
 
-    /// Whether the ring could be given a task but for what is in it.
+    /// Whether the ring could be given a task but for the tasks that wait in it. One that is full of what was taken back is not: the
+    /// worker passes over that only when the task in front has ended, and who knows when that is.
     pub(super) fn is_full(&self) -> bool {
-        self.is_taking() && self.flights.len() >= self.depth
+        self.is_taking() && self.flights.len() >= self.depth && self.waiting() > 0
     }
 
     /// Whether the worker has been on one task for so long that nothing should wait behind it.

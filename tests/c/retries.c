@@ -109,6 +109,48 @@ static void recycling(int start)
     tine_pool_destroy(pool);
 }
 
+/* The same, and takes longer where it is told to. */
+static int own_pid_later(tine_task *task)
+{
+    const int *later = (const int *)tine_input(task, NULL);
+    if (*later) {
+        nap_ns(300000);
+    }
+    return own_pid(task);
+}
+
+/* What waits behind a task that takes longer than the last ones goes to the other worker, several at once: no more than that worker may
+ * still be given. */
+static void recycling_where_tasks_move(int start)
+{
+    enum { ROUNDS = 60, BATCH = 24, TASKS = ROUNDS * BATCH, MOST = 40 };
+    tine_pool_options settings = TINE_POOL_OPTIONS_INIT;
+    settings.max_tasks_per_worker = MOST;
+    tine_pool *pool = make_pool(start, 2, settings);
+    static pid_t pids[TASKS];
+    for (int done = 0; done < TASKS; done += BATCH) {
+        tine_id ids[BATCH];
+        for (int i = 0; i < BATCH; i++) {
+            int later = i == 0;
+            CHECK_RC(tine_submit(pool, own_pid_later, &later, sizeof later, NULL, &ids[i]), 0);
+        }
+        for (int i = 0; i < BATCH; i++) {
+            tine_result result = result_of(pool, ids[i]);
+            CHECK_EQ(result.status, 0);
+            pids[done + i] = *(const pid_t *)result.data;
+            tine_result_release(pool, &result);
+        }
+    }
+    for (int i = 0; i < TASKS; i++) {
+        int same = 0;
+        for (int k = 0; k <= i; k++) {
+            same += pids[k] == pids[i];
+        }
+        CHECK(same <= MOST);
+    }
+    tine_pool_destroy(pool);
+}
+
 static int hoard(tine_task *task)
 {
     volatile char *kept = (volatile char *)malloc(8 << 20); /* never given back */
@@ -144,6 +186,7 @@ int main(int argc, char **argv)
     static const struct timed_test tests[] = {
         {"retries", retries},
         {"recycling", recycling},
+        {"recycling where tasks move", recycling_where_tasks_move},
         {"recycling by memory", recycling_by_memory},
     };
     tag_family(argv);

@@ -359,6 +359,47 @@ static void forks_in_tasks(tine_pool *pool)
     tine_result_release(pool, &result);
 }
 
+/* ---- Who waits for those behind him ---- */
+
+/* Sets the word that it is given, if any. */
+static int sets(tine_task *task)
+{
+    int *word = *(int *const *)tine_input(task, NULL);
+    if (word != NULL)
+        set(word, 1);
+    return 0;
+}
+
+/* Tasks so short that they are gathered at one worker. A long one among them waits for what the last one behind it does: the other worker,
+ * which has nothing to do, gets them although the first one's ring stays full. */
+static void waits_for_those_behind(tine_pool *pool)
+{
+    enum { SHORT = 66, ROUNDS = 20 }; /* more than a ring holds */
+    tine_id ids[1 + SHORT];
+    int *none = NULL;
+    for (int round = 0; round < ROUNDS; round++) {
+        int *words[2] = {make_word(pool), make_word(pool)};
+        for (int i = 0; i < 2000; i += SHORT) {
+            for (int k = 0; k < SHORT; k++)
+                ids[k] = submit(pool, sets, &none, sizeof none);
+            for (int k = 0; k < SHORT; k++) {
+                tine_result result = wait_for(pool, ids[k]);
+                tine_result_release(pool, &result);
+            }
+        }
+        ids[0] = submit(pool, until_told, words, sizeof words);
+        for (int i = 1; i <= SHORT; i++)
+            ids[i] = submit(pool, sets, i == SHORT ? &words[1] : &none, sizeof none);
+        for (int i = 0; i <= SHORT; i++) {
+            tine_result result = wait_for(pool, ids[i]);
+            CHECK_EQ(result.status, i == 0 ? 3 : 0);
+            tine_result_release(pool, &result);
+        }
+        tine_free(pool, words[0]);
+        tine_free(pool, words[1]);
+    }
+}
+
 int main(int argc, char **argv)
 {
     CHECK_RC(tine_init(argc, argv), 0);
@@ -374,6 +415,7 @@ int main(int argc, char **argv)
         user_pointer(pool);
         pools_in_tasks(pool);
         forks_in_tasks(pool);
+        waits_for_those_behind(pool);
         tine_pool_destroy(pool);
     }
     return 0;

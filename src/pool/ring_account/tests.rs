@@ -144,3 +144,40 @@ fn a_worker_sees_a_task_when_it_is_published() {
     ring.publish(&segment, false);
     assert_eq!(segment.positions().0, 3);
 }
+
+/// A ring so deep, with so many tasks in it, of a worker that was given them all.
+fn filled_ring(segment: &Segment, ledger: &mut Ledger, depth: usize, count: usize) -> RingAccount {
+    let mut ring = RingAccount { ready: true, depth, ..RingAccount::new() };
+    for _ in 0..count {
+        let index = ledger.open().unwrap();
+        ring.push(segment, ledger, index, Callee { module: 0, offset: 0 }, &Moment::at(1));
+    }
+    ring
+}
+
+#[test]
+fn no_worker_has_room_for_more_than_its_quota() {
+    let (segment, _fd) = Segment::create().unwrap();
+    let mut ledger = Ledger::default();
+    let mut ring = filled_ring(&segment, &mut ledger, 10, 4);
+    assert_eq!(ring.room(), 6, "the ring alone is what limits it");
+    ring.task_quota = 5;
+    assert_eq!((ring.has_room(), ring.room()), (true, 1));
+    assert!(ring.recall_youngest(&segment, &mut ledger).is_some());
+    assert_eq!(ring.room(), 2, "what was taken back was not served");
+    ring.task_quota = 3;
+    assert_eq!((ring.has_room(), ring.room()), (false, 0));
+}
+
+#[test]
+fn a_ring_full_of_what_was_taken_back_is_not_waited_for() {
+    let (segment, _fd) = Segment::create().unwrap();
+    let mut ledger = Ledger::default();
+    let mut ring = filled_ring(&segment, &mut ledger, SLOTS as usize - 1, SLOTS as usize - 1);
+    assert!(ring.is_full(), "its worker soon has room");
+    assert!(segment.slot(0).claim(state::STARTED));
+    let (recalled, all) = ring.recall_behind(&segment, &mut ledger);
+    assert_eq!((recalled.len(), all), (SLOTS as usize - 2, true));
+    assert!(!ring.has_room(), "the worker has not passed over what was taken back");
+    assert!(!ring.is_full(), "and does not until the task in front has ended");
+}
