@@ -61,9 +61,10 @@ fn place_of(me: Me) -> u64 {
     pair_of(word_of(process) << PROCESS, cookie_of(process))
 }
 
-/// Whether a place is that process's. It may have been taken when the cookie was not to be found out.
+/// Whether a place is that process's. It may have been taken when the cookie was not to be found out; but one with a cookie is not the
+/// process's that still has none. It is that of a dead one with the same number, and is buried with it.
 fn is_of(value: u64, mine: u64) -> bool {
-    let is_same = cookie_of(value) == cookie_of(mine) || cookie_of(value) == 0 || cookie_of(mine) == 0;
+    let is_same = cookie_of(value) == cookie_of(mine) || cookie_of(value) == 0;
     word_of(value) >> PROCESS == word_of(mine) >> PROCESS && is_same
 }
 

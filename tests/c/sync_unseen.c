@@ -255,7 +255,7 @@ static pid_t crowd(void)
 }
 
 /* A number that has been given out again, in the kernel's only other way to make a process with a number of one's choice. */
-static pid_t namesake_of(pid_t dead)
+static pid_t namesake_of(pid_t dead, void (*run)(void))
 {
     struct clone_args how;
     memset(&how, 0, sizeof how);
@@ -263,8 +263,10 @@ static pid_t namesake_of(pid_t dead)
     how.set_tid = (uintptr_t)&dead;
     how.set_tid_size = 1;
     pid_t other = (pid_t)syscall(SYS_clone3, &how, sizeof how);
-    if (other == 0)
+    if (other == 0) {
+        run();
         for (;;) pause();
+    }
     CHECK_EQ(other, dead);
     return other;
 }
@@ -275,20 +277,39 @@ static void end(pid_t pid)
     CHECK_EQ(exit_code(pid), 128 + SIGKILL);
 }
 
+static void nothing(void) {}
+
 static void holders_namesake(void)
 {
     fresh();
     pid_t readers = crowd(), dead = dead_holder(NO_LIST);
     end(readers);
-    pid_t other = namesake_of(dead);
-    /* In a process of its own, as it goes on to hold all of them. */
-    pid_t finder = fork();
-    if (finder == 0) {
-        find_out(0);
-        _exit(0);
-    }
-    CHECK_EQ(exit_code(finder), 0);
+    pid_t other = namesake_of(dead, nothing);
+    find_out(0);
     end(other);
+}
+
+/* Can't tell its cookie. */
+static void read_crowded(void)
+{
+    deny(NO_DESCRIPTOR);
+    CHECK_RC(tine_rwlock_read_lock(&s->crowded, 0), 0);
+    s->ready = 1;
+}
+
+/* A reader with a dead one's number is not buried with it. */
+static void readers_namesake(void)
+{
+    fresh();
+    pid_t readers = crowd(), dead = dead_holder(0);
+    s->ready = 0;
+    pid_t other = namesake_of(dead, read_crowded);
+    while (!s->ready) sched_yield();
+    end(readers);
+    CHECK_RC(tine_rwlock_write_lock(&s->crowded, 0), -EAGAIN);
+    CHECK_RC(tine_rwlock_write_lock(&s->crowded, 120 * MS), -ETIMEDOUT);
+    end(other);
+    CHECK_RC(tine_rwlock_write_lock(&s->crowded, LONG), 0);
 }
 
 static pid_t waits_for_change(int denied)
@@ -328,7 +349,7 @@ static void notified_ones_namesake(void)
     pid_t dead = waits_for_change(NO_LIST);
     while (!names((const volatile uint32_t *)&s->changed, sizeof s->changed, dead)) sched_yield();
     end(dead);
-    pid_t other = namesake_of(dead);
+    pid_t other = namesake_of(dead, nothing);
     CHECK_RC(tine_mutex_unlock(&s->plain), 0);
     pid_t waiter = waits_for_change(0);
     CHECK_RC(tine_mutex_unlock(&s->plain), 0);
@@ -358,7 +379,7 @@ static void partys_namesake(void)
         if (scene == 2) waiter = comes(0);
         pid_t dead = comes(NO_LIST);
         end(dead);
-        pid_t other = namesake_of(dead);
+        pid_t other = namesake_of(dead, nothing);
         if (scene == 1) waiter = comes(0);
         if (scene == 0) CHECK_RC(tine_barrier_wait(&s->met, LONG), TINE_EBROKEN);
         else CHECK_EQ(exit_code(waiter), 0);
@@ -373,9 +394,17 @@ static void namesake(void)
         pid_t first;
         CHECK(unshare(CLONE_NEWPID) == 0 || unshare(CLONE_NEWUSER | CLONE_NEWPID) == 0);
         if ((first = fork()) == 0) {
-            holders_namesake();
-            notified_ones_namesake();
-            partys_namesake();
+            /* Each in a process of its own: the next would find the last one's locks on record. */
+            static void (*const scenes[])(void) = {holders_namesake, readers_namesake, notified_ones_namesake,
+                                                   partys_namesake};
+            for (size_t i = 0; i < sizeof scenes / sizeof *scenes; i++) {
+                pid_t pid = fork();
+                if (pid == 0) {
+                    scenes[i]();
+                    _exit(0);
+                }
+                CHECK_EQ(exit_code(pid), 0);
+            }
             _exit(0);
         }
         _exit(exit_code(first));
@@ -563,8 +592,8 @@ static void ticking_short(void) { ticking(10 * MS); }
 int main(int argc, char **argv)
 {
     /* Each in a process of its own, which may end with what it holds. */
-    static void (*const scenes[])(void) = {everything_denied, alive, nowhere, executed, namesake, other_time, scribbled,
-                                           long_list, ticking_long, ticking_short, mapped_twice, reopened, tried_before};
+    static void (*const scenes[])(void) = {everything_denied, alive, nowhere, executed, namesake, other_time,
+                                           scribbled, long_list, ticking_long, ticking_short, mapped_twice, reopened, tried_before};
     if (argc > 1 && strcmp(argv[1], "--stay") == 0)
         for (;;) pause();
     s = (struct shared *)mmap(NULL, sizeof *s, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
