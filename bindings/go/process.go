@@ -7,6 +7,7 @@ import "C"
 
 import (
 	"context"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -73,6 +74,9 @@ func StartProcess[In, Out any](f Function[In, Out], in In, options ProcessOption
 	defer free()
 	if err != nil {
 		return nil, err
+	}
+	if strings.ContainsRune(options.Title, 0) {
+		return nil, invalid(f.name, "ProcessOptions.Title is %q, with a zero byte in it", options.Title)
 	}
 	title := C.CString(options.Title)
 	defer C.free(unsafe.Pointer(title))
