@@ -169,8 +169,12 @@ func (e *channelEnd) readiness(what string) (*readiness, error) {
 		if err := failed(what, fd); err != nil {
 			return nil, err
 		}
-		ready, err := newReadiness(int(fd))
+		ready, err := newReadiness()
+		if err == nil {
+			err = ready.watch(int(fd))
+		}
 		if err != nil {
+			ready.close()
 			return nil, &Error{What: what, Code: codeOf(err), Cause: err}
 		}
 		e.ready = ready

@@ -48,6 +48,8 @@ type Process[Out any] struct {
 	pid    int
 	out    *codec[Out]
 	ready  *readiness
+	// The kernel tells of its end; otherwise it had no room for one more descriptor to watch, and who waits looks again and again.
+	watched bool
 
 	mu     sync.RWMutex // held for writing by Close
 	watch  sync.Once
@@ -83,6 +85,17 @@ func StartProcess[In, Out any](f Function[In, Out], in In, options ProcessOption
 	if options.Title == "" {
 		title = nil
 	}
+	// What may fail comes before the start: a process that has begun, and has the end of a channel, is the caller's.
+	ready, err := newReadiness()
+	if err != nil {
+		return nil, &Error{What: f.name, Code: codeOf(err), Cause: err, Delivery: NotStarted}
+	}
+	started := false
+	defer func() {
+		if !started {
+			ready.close()
+		}
+	}()
 	start := func(channel *C.tine_channel) C.tine_go_answer {
 		return C.tine_go_process_start(c, f.c, title, cBool(options.Detached), channel,
 			unsafe.Pointer(unsafe.SliceData(encoded)), C.size_t(len(encoded)))
@@ -99,12 +112,10 @@ func StartProcess[In, Out any](f Function[In, Out], in In, options ProcessOption
 	if err := failedWith(f.name, answer); err != nil {
 		return nil, err
 	}
-	p := &Process[Out]{what: f.name, handle: (*C.tine_process)(answer.made), out: &f.out, done: make(chan struct{})}
+	started = true
+	p := &Process[Out]{what: f.name, handle: (*C.tine_process)(answer.made), out: &f.out, ready: ready, done: make(chan struct{})}
 	p.pid = int(C.tine_process_pid(p.handle))
-	if p.ready, err = newReadiness(int(C.tine_process_fd(p.handle))); err != nil {
-		C.tine_process_close(p.handle)
-		return nil, &Error{What: f.name, Code: codeOf(err), Cause: err}
-	}
+	p.watched = ready.watch(int(C.tine_process_fd(p.handle))) == nil
 	return p, nil
 }
 
@@ -118,7 +129,7 @@ func (p *Process[Out]) Done() <-chan struct{} {
 func (p *Process[Out]) wait() {
 	defer close(p.done)
 	over := false
-	p.ready.wait(context.Background(), func() bool {
+	attempt := func() bool {
 		p.mu.RLock()
 		defer p.mu.RUnlock()
 		if p.handle == nil {
@@ -126,7 +137,14 @@ func (p *Process[Out]) wait() {
 		}
 		over = p.take(C.tine_process_alive(p.handle) != 1)
 		return over
-	})
+	}
+	if p.watched {
+		p.ready.wait(context.Background(), attempt)
+	} else {
+		for !attempt() {
+			time.Sleep(10 * time.Millisecond)
+		}
+	}
 	if !over {
 		p.err = p.closed()
 	}
