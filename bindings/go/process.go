@@ -42,6 +42,9 @@ type ProcessOptions struct {
 
 // A Process is a process of its own that calls one function, as a worker does, and ends when that returns. It is started by
 // StartProcess, and killed by Close with all that it has started.
+//
+// A Process needs Close, also one that has ended: the garbage collector closes none, so one that was forgotten runs on until its
+// function returns or this program ends, and keeps its descriptors.
 type Process[Out any] struct {
 	what   string
 	handle *C.tine_process
