@@ -64,9 +64,10 @@ sanitized() { # sanitized NAME
     ! grep -l 'ERROR' "$out/$1-report".* 2>/dev/null || { cat "$out/$1-report".*; return 1; }
 }
 
-# It must not compile, and the reason must be what its first line says. The header is compiled once for all.
+# It must not compile, and the reason must be what its first line says. The header is compiled once for all but those whose second
+# line is "// flags: ...".
 refused() { # refused COMPILER
-    local file wanted status=0 compiler=$1 name
+    local file wanted flags status=0 compiler=$1 name
     name=$(basename "${compiler%% *}")
     # shellcheck disable=SC2086
     $compiler -std=c++17 -x c++-header $include "$(pkg-config --variable=includedir tine)/tine.hpp" -o "$out/$name.pch" || return 1
@@ -77,8 +78,9 @@ refused() { # refused COMPILER
     fi
     for file in tests/cpp/refused/*.cpp; do
         wanted=$(sed -n '1s|^// refused: ||p' "$file")
+        flags=$(sed -n '2s|^// flags: ||p' "$file")
         # shellcheck disable=SC2086
-        if $compiler -std=c++17 -fsyntax-only $precompiled $include "$file" 2>"$out/$name.txt"; then
+        if $compiler ${flags:--std=c++17 $precompiled} -fsyntax-only $include "$file" 2>"$out/$name.txt"; then
             echo "$file: $compiler compiles it"
             status=1
         elif ! { [ -n "$wanted" ] && tr -d '\n' <"$out/$name.txt" | grep -qF -- "$wanted"; }; then

@@ -39,3 +39,21 @@ fn the_page_has_every_variable() {
     let missing: Vec<&String> = names.iter().filter(|name| !page.contains(&format!("`{name}`"))).collect();
     assert!(missing.is_empty(), "docs/environment.md does not have {missing:?}");
 }
+
+/// What a pool says of a value that is none names those that are: each has a row of the page.
+#[test]
+fn the_page_has_every_engine() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |path: &str| std::fs::read_to_string(root.join(path)).expect("the file is there");
+    let (source, page) = (read("src/pool/options.rs"), read("docs/environment.md"));
+    let (_, said) = source.split_once("{other}\\\"; it can be ").expect("the text of the refusal");
+    let (engines, _) = said.split_once('"').expect("the text's end");
+    let engines: Vec<&str> = engines.split(", ").flat_map(|part| part.split(" or ")).collect();
+    assert!(engines.len() >= 3, "{engines:?}");
+    let has_row = |engine: &str| {
+        let rows = [format!("| `TINE_ENGINE` | `{engine}` |"), format!("| | `{engine}` |")];
+        rows.iter().any(|row| page.contains(row.as_str()))
+    };
+    let missing: Vec<&&str> = engines.iter().filter(|engine| !has_row(engine)).collect();
+    assert!(missing.is_empty(), "docs/environment.md has no row for TINE_ENGINE={missing:?}");
+}

@@ -16,10 +16,11 @@
  *
  * Conventions, for every call below:
  *
- *   Errors      A call that fails throws tine::error, or what is derived from it, and changes nothing. With std::nothrow
- *               as its first argument the same call returns a tine::expected instead. Calls whose names begin with try_
- *               return false or an empty optional for what is merely not possible now, and throw for the rest.
- *               With -fno-exceptions that is the way; a call that would throw writes its text and aborts.
+ *   Errors      A call that fails throws tine::error, or what is derived from it, and changes nothing. Where it has a form
+ *               with std::nothrow as the first argument, that returns a tine::expected instead; docs/cpp.md lists these.
+ *               Calls whose names begin with try_ return false or an empty optional for what is merely not possible
+ *               now, and throw for the rest.
+ *               With -fno-exceptions these are the way; a call that would throw writes its text and aborts.
  *   Timeouts    std::chrono durations, relative; tine::forever waits. In fields that end in _ns: tine::ns(5ms).
  *   Options     are tine.h's structs with their initialiser applied: tine::pool_options, submit_options, map_options,
  *               stream_options, queue_options, segment_options, channel_options, process_options.

@@ -21,6 +21,9 @@ import (
 // One end is given to a task (TaskOptions.Channel) or a process (ProcessOptions.Channel), whose function finds it by ChannelOf.
 // Any number of goroutines may send and receive. Those that wait for a message do so without a thread; of those that wait for room,
 // one does with a thread.
+//
+// An end that is not given away needs Close: the garbage collector closes none, so an end that was forgotten keeps its descriptors,
+// and the other side waits.
 type Channel[Send, Receive any] struct {
 	*channelEnd
 	out codec[Send]
@@ -169,8 +172,12 @@ func (e *channelEnd) readiness(what string) (*readiness, error) {
 		if err := failed(what, fd); err != nil {
 			return nil, err
 		}
-		ready, err := newReadiness(int(fd))
+		ready, err := newReadiness()
+		if err == nil {
+			err = ready.watch(int(fd))
+		}
 		if err != nil {
+			ready.close()
 			return nil, &Error{What: what, Code: codeOf(err), Cause: err}
 		}
 		e.ready = ready

@@ -316,6 +316,9 @@ func TestProcess(t *testing.T) {
 	if _, err := tine.StartProcess(add, job{}, tine.ProcessOptions{Deadline: -1}); !errors.Is(err, tine.ErrInvalid) {
 		t.Error(err)
 	}
+	if _, err := tine.StartProcess(add, job{}, tine.ProcessOptions{Title: "ad\x00der"}); !errors.Is(err, tine.ErrInvalid) {
+		t.Error(err)
+	}
 }
 
 // Those that wait for processes cost no threads either.

@@ -30,6 +30,14 @@ func TestFaults(t *testing.T) {
 		if _, err := add.Call(ctx, one(t, tine.Faults{KillStart: 1}), job{1, 2}); err != nil {
 			t.Error(err)
 		}
+		// Each of them: there is no pool, and it says so when the time for a start is over.
+		never := tine.Options{Workers: 1, Faults: tine.Faults{Seed: 1, KillStart: 1}, StartTimeout: 300 * time.Millisecond}
+		if pool, err := tine.NewPool(never); !errors.Is(err, tine.ErrWorkerStart) {
+			t.Error(err)
+			if err == nil {
+				pool.Close()
+			}
+		}
 	})
 	t.Run("delay", func(t *testing.T) {
 		late, cancel := context.WithTimeout(ctx, 50*time.Millisecond)

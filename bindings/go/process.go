@@ -7,6 +7,7 @@ import "C"
 
 import (
 	"context"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -41,12 +42,17 @@ type ProcessOptions struct {
 
 // A Process is a process of its own that calls one function, as a worker does, and ends when that returns. It is started by
 // StartProcess, and killed by Close with all that it has started.
+//
+// A Process needs Close, also one that has ended: the garbage collector closes none, so one that was forgotten runs on until its
+// function returns or this program ends, and keeps its descriptors.
 type Process[Out any] struct {
 	what   string
 	handle *C.tine_process
 	pid    int
 	out    *codec[Out]
 	ready  *readiness
+	// The kernel tells of its end; otherwise it had no room for one more descriptor to watch, and who waits looks again and again.
+	watched bool
 
 	mu     sync.RWMutex // held for writing by Close
 	watch  sync.Once
@@ -74,11 +80,25 @@ func StartProcess[In, Out any](f Function[In, Out], in In, options ProcessOption
 	if err != nil {
 		return nil, err
 	}
+	if strings.ContainsRune(options.Title, 0) {
+		return nil, invalid(f.name, "ProcessOptions.Title is %q, with a zero byte in it", options.Title)
+	}
 	title := C.CString(options.Title)
 	defer C.free(unsafe.Pointer(title))
 	if options.Title == "" {
 		title = nil
 	}
+	// What may fail comes before the start: a process that has begun, and has the end of a channel, is the caller's.
+	ready, err := newReadiness()
+	if err != nil {
+		return nil, &Error{What: f.name, Code: codeOf(err), Cause: err, Delivery: NotStarted}
+	}
+	started := false
+	defer func() {
+		if !started {
+			ready.close()
+		}
+	}()
 	start := func(channel *C.tine_channel) C.tine_go_answer {
 		return C.tine_go_process_start(c, f.c, title, cBool(options.Detached), channel,
 			unsafe.Pointer(unsafe.SliceData(encoded)), C.size_t(len(encoded)))
@@ -95,12 +115,10 @@ func StartProcess[In, Out any](f Function[In, Out], in In, options ProcessOption
 	if err := failedWith(f.name, answer); err != nil {
 		return nil, err
 	}
-	p := &Process[Out]{what: f.name, handle: (*C.tine_process)(answer.made), out: &f.out, done: make(chan struct{})}
+	started = true
+	p := &Process[Out]{what: f.name, handle: (*C.tine_process)(answer.made), out: &f.out, ready: ready, done: make(chan struct{})}
 	p.pid = int(C.tine_process_pid(p.handle))
-	if p.ready, err = newReadiness(int(C.tine_process_fd(p.handle))); err != nil {
-		C.tine_process_close(p.handle)
-		return nil, &Error{What: f.name, Code: codeOf(err), Cause: err}
-	}
+	p.watched = ready.watch(int(C.tine_process_fd(p.handle))) == nil
 	return p, nil
 }
 
@@ -114,7 +132,7 @@ func (p *Process[Out]) Done() <-chan struct{} {
 func (p *Process[Out]) wait() {
 	defer close(p.done)
 	over := false
-	p.ready.wait(context.Background(), func() bool {
+	attempt := func() bool {
 		p.mu.RLock()
 		defer p.mu.RUnlock()
 		if p.handle == nil {
@@ -122,7 +140,14 @@ func (p *Process[Out]) wait() {
 		}
 		over = p.take(C.tine_process_alive(p.handle) != 1)
 		return over
-	})
+	}
+	if p.watched {
+		p.ready.wait(context.Background(), attempt)
+	} else {
+		for !attempt() {
+			time.Sleep(10 * time.Millisecond)
+		}
+	}
 	if !over {
 		p.err = p.closed()
 	}

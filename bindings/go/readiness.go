@@ -15,16 +15,13 @@ type readiness struct {
 	conn syscall.RawConn
 }
 
-func newReadiness(fd int) (*readiness, error) {
+// newReadiness is of no descriptor yet.
+func newReadiness() (*readiness, error) {
 	around, err := syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
 	if err != nil {
 		return nil, err
 	}
-	event := syscall.EpollEvent{Events: syscall.EPOLLIN, Fd: int32(fd)}
-	if err = syscall.EpollCtl(around, syscall.EPOLL_CTL_ADD, fd, &event); err == nil {
-		err = syscall.SetNonblock(around, true) // which is how os knows that it can be polled
-	}
-	if err != nil {
+	if err = syscall.SetNonblock(around, true); err != nil { // which is how os knows that it can be polled
 		syscall.Close(around)
 		return nil, err
 	}
@@ -34,6 +31,15 @@ func newReadiness(fd int) (*readiness, error) {
 		return nil, err
 	}
 	return r, nil
+}
+
+// watch makes it that of a descriptor. It fails where the kernel has no memory for one more, or allows the user no more (ENOSPC).
+func (r *readiness) watch(fd int) error {
+	var err error
+	event := syscall.EpollEvent{Events: syscall.EPOLLIN, Fd: int32(fd)}
+	return errors.Join(r.conn.Control(func(around uintptr) {
+		err = syscall.EpollCtl(int(around), syscall.EPOLL_CTL_ADD, fd, &event)
+	}), err)
 }
 
 // wait calls attempt, which says whether it has come to something, now and each time that there is something. It ends early when

@@ -1,8 +1,11 @@
 // Channels between a host and its tasks and processes; segments, heaps in them; and single processes.
 #include "check.hpp"
 
+#include <optional>
 #include <sys/socket.h>
+#include <type_traits>
 #include <unistd.h>
+#include <utility>
 
 struct point {
     double x, y;
@@ -89,6 +92,55 @@ static void with_tasks(tine::pool &pool)
     CHECK(bool(kept));
     kept.send(1);
     CHECK_EQ(mine.receive<int>(), 1);
+}
+
+// An end that was offered by give() and is no longer there, told by `take`, is refused, whoever is to get it.
+template <class Take>
+static void gone_since(tine::pool &pool, Take take)
+{
+    auto ends = tine::channel::create();
+    std::optional<tine::channel> there(std::move(ends.second));
+    tine::submit_options task;
+    tine::process_options process;
+    task.give(*there);
+    process.give(*there);
+    auto kept = take(there);
+    auto submitted = pool.submit(std::nothrow, task, adds_up);
+    CHECK(!submitted && submitted.error().code == -EBADF && submitted.error().message.find("give()") != std::string::npos);
+    auto started = tine::start(std::nothrow, process, adds_up);
+    CHECK(!started && started.error().code == -EBADF && started.error().message.find("give()") != std::string::npos);
+    if constexpr (std::is_same_v<decltype(kept), tine::channel>) {
+        kept.send(1);
+        CHECK_EQ(ends.first.receive<int>(), 1);
+        auto sum = pool.submit(task.give(kept), adds_up);
+        ends.first.send(5);
+        ends.first.send(0);
+        CHECK_EQ(sum.get(), 5);
+        CHECK(!kept);
+    }
+}
+
+static void offers(tine::pool &pool)
+{
+    using end = std::optional<tine::channel>;
+    gone_since(pool, [&](end &it) { return pool.submit(tine::submit_options().give(*it), adds_up); });
+    gone_since(pool, [&](end &it) { return tine::start(tine::process_options().give(*it), adds_up); });
+    gone_since(pool, [](end &it) { return it->close(), 0; });
+    gone_since(pool, [](end &it) { return it.reset(), 0; });
+    gone_since(pool, [](end &it) { return std::move(*it); });
+    gone_since(pool, [](end &it) { return std::exchange(*it, tine::channel::create().first); });
+    gone_since(pool, [](end &it) { return *it = tine::channel(), 0; });
+
+    // The same options twice, and an end that has never been there.
+    auto ends = tine::channel::create();
+    tine::submit_options options;
+    auto sum = pool.submit(options.give(ends.second), adds_up);
+    CHECK_THROWS((void)pool.submit(options, adds_up), -EBADF);
+    CHECK_THROWS((void)pool.submit_then(options, [](tine::expected<int>) {}, adds_up), -EBADF);
+    tine::channel none;
+    CHECK_THROWS((void)pool.submit(options.give(none), adds_up), -EBADF);
+    ends.first.send(0);
+    CHECK_EQ(sum.get(), 0);
 }
 
 static void segments(tine::pool &pool)
@@ -196,6 +248,7 @@ int main(int argc, char **argv)
     heaps();
     with_all_starts(2, [](tine::pool &pool) {
         with_tasks(pool);
+        offers(pool);
         segments(pool);
     });
     processes(TINE_START_FORKSERVER);

@@ -92,6 +92,38 @@ static void drawn(tine::pool &pool)
     CHECK_EQ(taken, 3);
 }
 
+// A wait that ends before the items are done says that, and not what the draw has thrown meanwhile.
+static void thrown_meanwhile(tine::pool &pool)
+{
+    auto gate = pool.make<std::atomic<int>>(0);
+    int count = 0;
+    auto broken = pool.stream<int>(
+        [open = gate.get()](int number) {
+            while (!open->load())
+                usleep(1000);
+            return number;
+        },
+        [&count]() -> std::optional<int> {
+            if (count == 2)
+                throw std::runtime_error("the file ends here");
+            return count++;
+        });
+    CHECK_THROWS((void)broken.next(std::chrono::milliseconds(1)), -ETIMEDOUT);
+    CHECK_THROWS((void)broken.next(std::chrono::seconds(0)), -EAGAIN);
+    CHECK_EQ(count, 2);
+    gate->store(1);
+    CHECK_EQ(broken.next()->value(), 0);
+    CHECK_EQ(broken.next()->value(), 1);
+    std::string said;
+    try {
+        (void)broken.next();
+    } catch (const std::runtime_error &wrong) {
+        said = wrong.what();
+    }
+    CHECK_STR(said.c_str(), "the file ends here");
+    CHECK(!broken.next());
+}
+
 static void callbacks(tine::pool &pool)
 {
     std::atomic<int> sum{0}, begun{0}, told{0};
@@ -170,6 +202,7 @@ int main(int argc, char **argv)
     with_all_starts(2, [](tine::pool &pool) {
         put_and_take(pool);
         drawn(pool);
+        thrown_meanwhile(pool);
         callbacks(pool);
         values(pool);
     });

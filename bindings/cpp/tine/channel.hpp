@@ -197,27 +197,48 @@ public:
     }
 
     channel() = default;
-    channel(channel &&other) noexcept : channel_ref(std::exchange(other.handle_, nullptr)) {}
+    channel(channel &&other) noexcept : channel_ref(std::exchange(other.handle_, nullptr)) { other.withdraw(); }
     channel &operator=(channel &&other) noexcept
     {
+        withdraw();
+        other.withdraw();
         std::swap(handle_, other.handle_);
         return *this;
     }
     ~channel() { close(); }
 
     /** Closes it now: the other end gets what was sent, and then -EPIPE. */
-    void close() noexcept { tine_channel_close(std::exchange(handle_, nullptr)); }
+    void close() noexcept
+    {
+        withdraw();
+        tine_channel_close(std::exchange(handle_, nullptr));
+    }
 
 private:
     friend struct submit_options;
     friend struct process_options;
     explicit channel(tine_channel *handle) noexcept : channel_ref(handle) {}
+
+    /* One for all options that are told of this end, so that it is given once. */
+    detail::offer offer()
+    {
+        if (!offered_ || !*offered_)
+            offered_ = std::make_shared<tine_channel **>(&handle_);
+        return detail::offer(offered_);
+    }
+
+    void withdraw() noexcept
+    {
+        if (offered_)
+            *offered_ = nullptr;
+    }
+
+    std::shared_ptr<tine_channel **> offered_;
 };
 
-inline submit_options &submit_options::give(tine::channel &end) noexcept
+inline submit_options &submit_options::give(tine::channel &end)
 {
-    channel = end.handle_;
-    given_ = &end.handle_;
+    offer_ = end.offer();
     return *this;
 }
 

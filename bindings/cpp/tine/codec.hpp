@@ -46,6 +46,8 @@ struct bytes {
     template <class T, std::size_t N>
     bytes(std::span<T, N> from) noexcept : data(from.data()), size(from.size_bytes())
     {
+        static_assert(std::is_trivially_copyable_v<T>,
+                      "tine: the elements of this span are not trivially copyable: their bytes mean nothing elsewhere");
     }
     std::span<const std::byte> span() const noexcept { return {static_cast<const std::byte *>(data), size}; }
 #endif

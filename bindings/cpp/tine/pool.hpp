@@ -12,8 +12,10 @@
 #include "map.hpp"
 #include "memory.hpp"
 
+#include <cerrno>
 #include <chrono>
 #include <cstddef>
+#include <cstdio>
 #include <functional>
 #include <iterator>
 #include <memory>
@@ -43,19 +45,60 @@ template <class R, class A>
 class stream;
 struct stream_options;
 
+namespace detail {
+
+/*
+ * What give() was told: where an end's handle is. The end withdraws it, which makes it nullptr, when it is closed, moved or given
+ * away; options may stay longer than the end.
+ */
+class offer {
+public:
+    offer() = default;
+    explicit offer(std::shared_ptr<tine_channel **> end) noexcept : end_(std::move(end)) {}
+
+    /* Sets the options' .channel. -EBADF, with a text: the end is not there any more. */
+    template <class Options>
+    int place(Options &options) const
+    {
+        if (!end_)
+            return 0;
+        if (*end_ && **end_) {
+            options.channel = **end_;
+            return 0;
+        }
+        options.error->code = -EBADF;
+        std::snprintf(options.error->text, sizeof options.error->text,
+                      "the end of a channel that give() was told was closed, moved or given away");
+        return -EBADF;
+    }
+
+    /* The end is the task's or the process's now. */
+    void taken() const noexcept
+    {
+        if (end_)
+            *std::exchange(*end_, nullptr) = nullptr;
+    }
+
+private:
+    std::shared_ptr<tine_channel **> end_;
+};
+
+} // namespace detail
+
 /** What a task can be told: tine.h's tine_submit_options, at its defaults; .name is set by tine::named. */
 struct submit_options : tine_submit_options {
     submit_options() : tine_submit_options TINE_SUBMIT_OPTIONS_INIT {}
 
     /**
      * Gives the task an end of a channel, which is closed here once it has been submitted, and stays the caller's otherwise. The
-     * function asks for it by tine::task::channel. Include tine/channel.hpp.
+     * function asks for it by tine::task::channel. An end that was closed, moved or given away before that: -EBADF. Include
+     * tine/channel.hpp.
      */
-    inline submit_options &give(tine::channel &end) noexcept;
+    inline submit_options &give(tine::channel &end);
 
 private:
     friend class pool;
-    tine_channel **given_ = nullptr;
+    detail::offer offer_;
 };
 
 /** What is to be called of a task: settled(tine::expected<R>), and begun(tine_id, pid_t), for pool::submit_then. */
@@ -561,9 +604,11 @@ private:
         submit_options full = options ? *options : submit_options();
         if (!full.error)
             full.error = report.place();
-        int rc = state_ ? state_->submit(function, input.data, input.size, full, id) : TINE_ESHUTDOWN;
-        if (rc >= 0 && full.given_)
-            *full.given_ = nullptr;
+        int rc = full.offer_.place(full);
+        if (rc == 0)
+            rc = state_ ? state_->submit(function, input.data, input.size, full, id) : TINE_ESHUTDOWN;
+        if (rc >= 0)
+            full.offer_.taken();
         return rc;
     }
 

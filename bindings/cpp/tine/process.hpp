@@ -24,18 +24,20 @@ namespace tine {
 struct process_options : tine_process_options {
     process_options() : tine_process_options TINE_PROCESS_OPTIONS_INIT {}
 
-    /** Gives the process an end of a channel, which is closed here once it has started; it is asked for by tine::task::channel. */
-    process_options &give(tine::channel &end) noexcept
+    /**
+     * Gives the process an end of a channel, which is closed here once it has started; it is asked for by tine::task::channel. An end
+     * that was closed, moved or given away before that: -EBADF.
+     */
+    process_options &give(tine::channel &end)
     {
-        channel = end.handle_;
-        given_ = &end.handle_;
+        offer_ = end.offer();
         return *this;
     }
 
 private:
     template <class R>
     friend class process;
-    tine_channel **given_ = nullptr;
+    detail::offer offer_;
 };
 
 /** How a process has ended: tine.h's tine_exit, owned. */
@@ -129,12 +131,12 @@ public:
         tine_process *handle = nullptr;
         auto post = [&](tine_fn call, const char *name, bytes input) {
             options.name = name;
-            return tine_process_start(&options, call, input.data, input.size, &handle);
+            int rc = options.offer_.place(options);
+            return rc == 0 ? tine_process_start(&options, call, input.data, input.size, &handle) : rc;
         };
         if (int rc = detail::send(*report.place(), post, std::forward<F>(function), std::forward<A>(arguments)...))
             return report.take(rc);
-        if (options.given_)
-            *options.given_ = nullptr;
+        options.offer_.taken();
         return process(handle);
     }
 

@@ -13,6 +13,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
@@ -80,16 +81,18 @@ public:
 
     /**
      * Waits for the next result; nothing: the input has ended and all results are taken. The item's failure is in the result, and
-     * its .value() throws it. Throws -ETIMEDOUT, -EAGAIN: not yet; TINE_ESHUTDOWN; and what drawing an item has thrown.
+     * its .value() throws it. Throws -ETIMEDOUT, -EAGAIN: not yet; TINE_ESHUTDOWN; and once, after the results before it, what
+     * drawing an item has thrown.
      */
     std::optional<stream_result<R>> next(time_limit timeout = forever)
     {
         auto taken = next(std::nothrow, timeout);
-        if (!taken && source_ && source_->thrown)
+        // This code is pull's alone, and comes once, after the items before it. Other failures may come while another thread draws.
+        if (!taken && taken.error().code == -ECANCELED && source_)
             std::rethrow_exception(std::exchange(source_->thrown, nullptr));
         return std::move(taken).value();
     }
-    /** The same without exceptions. */
+    /** The same without exceptions; -ECANCELED, once: drawing an item has thrown. */
     expected<std::optional<stream_result<R>>> next(std::nothrow_t, time_limit timeout = forever)
     {
         using taken = std::optional<stream_result<R>>;
