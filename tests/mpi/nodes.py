@@ -36,6 +36,15 @@ def begun():
     return os.environ["BEGUN"]
 
 
+kept = []
+
+
+def keep(number, view):
+    """Whether all views that this worker has been given are still what they were."""
+    kept.append((number, view))
+    return all(bytes(each) == bytes([number]) * len(each) for number, each in kept)
+
+
 def main():
     with libtine.ProcessPoolExecutor(2, initializer=begin, initargs=("here",), engine="mpi") as pool:
         assert list(pool.map(square, range(1000), chunksize=10)) == [i * i for i in range(1000)]
@@ -43,6 +52,9 @@ def main():
         big = bytes(range(256)) * 4096
         assert pool.submit(bytes.__add__, big, b"end").result() == big + b"end"
         assert {pool.submit(begun).result() for _ in range(20)} == {"here"}
+        assert all(pool.submit(keep, i, memoryview(bytes([i]) * 50000)).result() for i in range(60))
+        view = memoryview(big)
+        assert all(bytes(pool.submit(memoryview, view).result()) == big for _ in range(20))
         nodes = {future.result() for future in [pool.submit(node) for _ in range(60)]}
         assert len(nodes) > 1 and os.getpid() not in nodes, nodes
         try:

@@ -16,9 +16,11 @@ static inline PyObject *Py_NewRef(PyObject *object)
 }
 #endif
 
-/* The names under which workers have their two functions: inputs that are copied, and inputs that are a block of the heap. */
+/* The names under which workers have their functions: for inputs that are copied, for inputs that are a block of the heap, which the
+ * worker may keep, and for such a block that tine or the host frees in any case: what the worker keeps is a copy. */
 #define CALL_COPIED "libtine.copied"
 #define CALL_BLOCK "libtine.block"
+#define CALL_COPIED_BLOCK "libtine.copied-block"
 
 /* A status of 0 or more says how the call ended; this bit, that the worker keeps the input's block and frees it itself. */
 #define STATUS_RAISED 1
