@@ -46,6 +46,7 @@ def keep(number, view):
 
 
 def main():
+    os.environ["TINE_ENGINE"] = "local"  # what a pool asks for counts
     with libtine.ProcessPoolExecutor(2, initializer=begin, initargs=("here",), engine="mpi") as pool:
         assert list(pool.map(square, range(1000), chunksize=10)) == [i * i for i in range(1000)]
         assert list(pool.map(square, range(10))) == [i * i for i in range(10)]
@@ -68,6 +69,11 @@ def main():
         except libtine.WorkerDied as error:
             assert error.signal == signal.SIGKILL
         assert pool.submit(square, 12).result() == 144
+    with libtine.ProcessPoolExecutor(1, engine="mpi") as pool:
+        assert pool.submit(square, 13).result() == 169
+    assert os.environ["TINE_ENGINE"] == "local"
+    with libtine.ProcessPoolExecutor(1) as pool:
+        assert pool.submit(node).result() == os.getpid()
     try:
         libtine.ProcessPoolExecutor(engine="slurm")
     except ValueError as error:

@@ -92,6 +92,18 @@ bool get_faults(PyObject *given, tine_faults *faults)
     return true;
 }
 
+PyObject *start_nodes(PyObject *module, PyObject *unused)
+{
+    (void)module;
+    (void)unused;
+    int rc;
+    Py_BEGIN_ALLOW_THREADS
+    rc = tine_init(0, NULL);
+    Py_END_ALLOW_THREADS
+    if (rc) return raise_code(rc, NULL);
+    Py_RETURN_NONE;
+}
+
 static PyObject *pool_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords)
 {
     static char *names[] = {"workers", "start", "worker_path", "worker_arguments", "initializer_input", "max_tasks_per_worker",
@@ -135,9 +147,7 @@ static PyObject *pool_new(PyTypeObject *type, PyObject *arguments, PyObject *key
     int rc;
     self->on_nodes = options.engine != TINE_ENGINE_LOCAL && options.engine != TINE_ENGINE_DEFAULT;
     Py_BEGIN_ALLOW_THREADS
-    /* A rank that is a node never comes back from there. */
-    rc = self->on_nodes ? tine_init(0, NULL) : 0;
-    if (!rc) rc = tine_pool_create(&options, &self->pool);
+    rc = tine_pool_create(&options, &self->pool);
     Py_END_ALLOW_THREADS
     PyMem_Free(strings);
     Py_DECREF(keep);

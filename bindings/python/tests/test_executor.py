@@ -324,6 +324,17 @@ def test_result_outlives_its_executor():
     assert back.sum() == 1_000_000
 
 
+@pytest.mark.parametrize("said", [None, "local"])
+def test_engine_is_the_executors_own(said, monkeypatch):
+    if said is None:
+        monkeypatch.delenv("TINE_ENGINE", raising=False)
+    else:
+        monkeypatch.setenv("TINE_ENGINE", said)
+    with libtine.ProcessPoolExecutor(1, engine="mpi-or-local") as executor:
+        assert result(executor.submit(functions.environment, "TINE_ENGINE")) == said
+    assert os.environ.get("TINE_ENGINE") == said
+
+
 @pytest.mark.parametrize("engine", ["local", "mpi-or-local"])
 def test_worker_may_keep_its_input(engine):
     numpy = pytest.importorskip("numpy")
