@@ -32,6 +32,11 @@ enum { MESSAGE_PICKLE = 0, MESSAGE_PARTS = 1, MESSAGE_CALL = 2, MESSAGE_VALUE = 
 /* Strings and bytes up to this length are values; longer ones are worth buffers of their own. */
 #define INLINE_BYTES 4096
 
+/* A tuple that takes more than this as a value is pickled: what stands in it many times is one object, and a pickle has it once. The same
+ * is true of the items of a chunk. */
+#define VALUE_BYTES 65536
+#define CHUNK_BYTES (16 * VALUE_BYTES)
+
 /* Of messages with buffers beside them: what vector instructions want. */
 #define BLOCK_ALIGNMENT 64
 
