@@ -28,6 +28,9 @@ pub(crate) fn wanted() -> Option<String> {
 
 /// Where several processes were started together: returns in rank 0, and nowhere else.
 pub(crate) fn start(serve: Serve) -> Result<()> {
+    if matches!(HOST.get(), Some(Ok(_))) {
+        return Ok(()); // An earlier call has made it rank 0.
+    }
     let started = find_transport().and_then(|transport| match transport {
         Some(transport) if transport.was_started() => join(transport, serve),
         _ => Ok(()),

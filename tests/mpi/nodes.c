@@ -37,6 +37,7 @@ static const struct test tests[] = {
 int main(int argc, char **argv)
 {
     zero_or_die(tine_init(argc, argv), "tine_init");
+    zero_or_die(tine_init(0, NULL), "tine_init again");
     size_t count = sizeof tests / sizeof *tests, passed = 0;
     for (size_t i = 0; i < count; i++) {
         int wanted = argc == 1 && i + 6 < count;

@@ -61,7 +61,8 @@ PyObject *encode_chunk(PyObject *module, PyObject *arguments)
     if (count < 0) return NULL;
     writer_begin(&to);
     done = put_head(&to, function, (size_t)function_length, (size_t)count, star, plain) ? 1 : -1;
-    for (Py_ssize_t at = 0; plain && done == 1 && at < count; at++) done = put_value(&to, PyList_GetItem(items, at));
+    for (Py_ssize_t at = 0; plain && done == 1 && at < count; at++)
+        done = to.length > CHUNK_BYTES ? 0 : put_value(&to, PyList_GetItem(items, at));
     PyObject *message = NULL;
     if (done == 1) message = PyBytes_FromStringAndSize(to.data, (Py_ssize_t)to.length);
     else if (done == 0) message = Py_BuildValue("");

@@ -48,9 +48,10 @@ static int put_sized(struct writer *to, char tag, const char *bytes, Py_ssize_t 
     return put_tagged(to, tag, &size, sizeof size) == 1 && put_bytes(to, bytes, size) ? 1 : -1;
 }
 
-static int put_value_at(struct writer *to, PyObject *value, int depth)
+static int put_value_at(struct writer *to, PyObject *value, int depth, size_t most)
 {
     PyTypeObject *type = Py_TYPE(value);
+    if (to->length > most) return 0;
     if (value == Py_None) return put_tagged(to, NONE, NULL, 0);
     if (value == Py_True || value == Py_False) return put_tagged(to, value == Py_True ? TRUE : FALSE, NULL, 0);
     if (type == &PyLong_Type) {
@@ -70,10 +71,10 @@ static int put_value_at(struct writer *to, PyObject *value, int depth)
         return 0;
     }
     if (type == &PyBytes_Type) return put_sized(to, BYTES, PyBytes_AsString(value), PyBytes_Size(value));
-    if (type == &PyTuple_Type && depth < DEEPEST) {
+    if (type == &PyTuple_Type && depth < DEEPEST && PyTuple_Size(value) <= VALUE_BYTES) {
         uint32_t count = (uint32_t)PyTuple_Size(value);
         int done = put_tagged(to, TUPLE, &count, sizeof count);
-        for (uint32_t at = 0; done == 1 && at < count; at++) done = put_value_at(to, PyTuple_GetItem(value, at), depth + 1);
+        for (uint32_t at = 0; done == 1 && at < count; at++) done = put_value_at(to, PyTuple_GetItem(value, at), depth + 1, most);
         return done;
     }
     return 0;
@@ -82,7 +83,7 @@ static int put_value_at(struct writer *to, PyObject *value, int depth)
 int put_value(struct writer *to, PyObject *value)
 {
     size_t before = to->length;
-    int done = put_value_at(to, value, 0);
+    int done = put_value_at(to, value, 0, before + VALUE_BYTES);
     if (done != 1) to->length = before;
     return done;
 }

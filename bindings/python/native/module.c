@@ -111,6 +111,7 @@ static PyMethodDef methods[] = {
      "serve_exports(names, call): becomes a supervisor or a worker of another language's host, and has call(name, input) called for tasks; "
      "never returns there."},
     {"raise_as", raise_as, METH_O, "raise_as(class): of NativeError's, for all errors from now on."},
+    {"start_nodes", start_nodes, METH_NOARGS, "start_nodes(): before a pool that may be on nodes; a rank that is a node never comes back from there."},
     {"code_name", code_name, METH_O, "code_name(code) -> the name of a code of tine's."},
     {"worker_path", worker_path, METH_NOARGS, "worker_path() -> the path of tine-worker, or None."},
     {"version", version, METH_NOARGS, "version() -> the version of the library."},

@@ -16,9 +16,11 @@ static inline PyObject *Py_NewRef(PyObject *object)
 }
 #endif
 
-/* The names under which workers have their two functions: inputs that are copied, and inputs that are a block of the heap. */
+/* The names under which workers have their functions: for inputs that are copied, for inputs that are a block of the heap, which the
+ * worker may keep, and for such a block that tine or the host frees in any case: what the worker keeps is a copy. */
 #define CALL_COPIED "libtine.copied"
 #define CALL_BLOCK "libtine.block"
+#define CALL_COPIED_BLOCK "libtine.copied-block"
 
 /* A status of 0 or more says how the call ended; this bit, that the worker keeps the input's block and frees it itself. */
 #define STATUS_RAISED 1
@@ -29,6 +31,11 @@ enum { MESSAGE_PICKLE = 0, MESSAGE_PARTS = 1, MESSAGE_CALL = 2, MESSAGE_VALUE = 
 
 /* Strings and bytes up to this length are values; longer ones are worth buffers of their own. */
 #define INLINE_BYTES 4096
+
+/* A tuple that takes more than this as a value is pickled: what stands in it many times is one object, and a pickle has it once. The same
+ * is true of the items of a chunk. */
+#define VALUE_BYTES 65536
+#define CHUNK_BYTES (16 * VALUE_BYTES)
 
 /* Of messages with buffers beside them: what vector instructions want. */
 #define BLOCK_ALIGNMENT 64
@@ -131,6 +138,7 @@ int finalize_worker(tine_task *task);
 
 /* pool.c */
 bool add_pool(PyObject *module);
+PyObject *start_nodes(PyObject *module, PyObject *unused);
 /* A block of the pool's heap from an offset on, as memory; the block is freed when nobody looks at it any more, or at once on failure. */
 PyObject *take_block(PyObject *pool, void *block, size_t offset, size_t length);
 

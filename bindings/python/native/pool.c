@@ -16,7 +16,7 @@ typedef struct {
     size_t looked_at;
     size_t under_way; /* calls whose results have not been taken */
     bool closed;
-    bool on_nodes; /* other machines do not have the heap: no marks */
+    bool on_nodes; /* or may be: other machines do not have the heap, so there are no marks, and workers keep no block */
     /* A byte of the heap for each call under way, which its worker sets when it begins; in banks, with the free ones in a list. */
     unsigned char *banks[MOST_BANKS];
     uint32_t bank_count, free_count, *free_marks;
@@ -92,6 +92,18 @@ bool get_faults(PyObject *given, tine_faults *faults)
     return true;
 }
 
+PyObject *start_nodes(PyObject *module, PyObject *unused)
+{
+    (void)module;
+    (void)unused;
+    int rc;
+    Py_BEGIN_ALLOW_THREADS
+    rc = tine_init(0, NULL);
+    Py_END_ALLOW_THREADS
+    if (rc) return raise_code(rc, NULL);
+    Py_RETURN_NONE;
+}
+
 static PyObject *pool_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords)
 {
     static char *names[] = {"workers", "start", "worker_path", "worker_arguments", "initializer_input", "max_tasks_per_worker",
@@ -135,9 +147,7 @@ static PyObject *pool_new(PyTypeObject *type, PyObject *arguments, PyObject *key
     int rc;
     self->on_nodes = options.engine != TINE_ENGINE_LOCAL && options.engine != TINE_ENGINE_DEFAULT;
     Py_BEGIN_ALLOW_THREADS
-    /* A rank that is a node never comes back from there. */
-    rc = self->on_nodes ? tine_init(0, NULL) : 0;
-    if (!rc) rc = tine_pool_create(&options, &self->pool);
+    rc = tine_pool_create(&options, &self->pool);
     Py_END_ALLOW_THREADS
     PyMem_Free(strings);
     Py_DECREF(keep);
@@ -236,7 +246,7 @@ static PyObject *pool_submit(PyObject *object, PyObject *arguments)
         options.flags = retries ? TINE_IDEMPOTENT : 0;
         Py_INCREF(token);
         bool copied = parts.count == 1 && parts.length <= COPIED_BYTES && !count;
-        options.name = copied ? CALL_COPIED : CALL_BLOCK;
+        options.name = copied ? CALL_COPIED : self->on_nodes ? CALL_COPIED_BLOCK : CALL_BLOCK;
         struct {
             unsigned char *mark;
             char message[COPIED_BYTES];
@@ -403,8 +413,8 @@ static PyObject *answer_of(Pool *self, tine_result *result)
         value = data_of(self, result, &odd);
         if (refers) value = message_and_input(self, call, value);
     }
-    /* A worker that died may have kept the input, and then nobody has it any more; one on another machine has a copy. */
-    if (call->block && (status < 0 || !(status & STATUS_KEPT) || self->on_nodes)) tine_free(self->pool, call->block);
+    /* A worker that died may have kept the input, and then nobody has it any more. */
+    if (call->block && (status < 0 || !(status & STATUS_KEPT))) tine_free(self->pool, call->block);
     give_mark(self, call->mark);
     free(call);
     PyObject *answer = value && odd && detail ? Py_BuildValue("(OiOOOK)", token, status, value, odd, detail, begun) : NULL;

@@ -1,5 +1,6 @@
 #include "wait.h"
 #include <errno.h>
+#include <limits.h>
 #include <time.h>
 
 bool get_timeout(PyObject *timeout, int64_t *timeout_ns)
@@ -15,6 +16,24 @@ bool get_timeout(PyObject *timeout, int64_t *timeout_ns)
     if (seconds <= 0) *timeout_ns = 0;
     else if (seconds < 9e9) *timeout_ns = (int64_t)(seconds * 1e9) + 1;
     return true;
+}
+
+/* 1, 0, or -1 with an exception: as the running Python's multiprocessing takes it, any object since 3.12 and a C int before. */
+static int get_block(PyObject *given)
+{
+#if PY_VERSION_HEX < 0x030B0000
+    const unsigned long Py_Version = PY_VERSION_HEX;
+#endif
+    if (Py_Version >= 0x030C0000) return PyObject_IsTrue(given);
+    PyObject *index = PyNumber_Index(given);
+    long number = index ? PyLong_AsLong(index) : -1;
+    Py_XDECREF(index);
+    if (number == -1 && PyErr_Occurred()) return -1;
+    if (number < INT_MIN || number > INT_MAX) {
+        PyErr_SetString(PyExc_OverflowError, "block does not fit into a C int");
+        return -1;
+    }
+    return number != 0;
 }
 
 bool get_block_and_timeout(const char *name, PyObject *const *arguments, Py_ssize_t count, PyObject *names, int64_t *timeout_ns)
@@ -37,9 +56,7 @@ bool get_block_and_timeout(const char *name, PyObject *const *arguments, Py_ssiz
         }
         given[which] = arguments[count + at];
     }
-    PyObject *number = given[0] ? PyNumber_Index(given[0]) : NULL;
-    int block = number ? PyObject_IsTrue(number) : given[0] ? -1 : 1;
-    Py_XDECREF(number);
+    int block = given[0] ? get_block(given[0]) : 1;
     if (block < 0 || !get_timeout(given[1], timeout_ns)) return false;
     if (!block) *timeout_ns = 0;
     return true;

@@ -251,15 +251,19 @@ static const char *begin(tine_task *task, size_t head, size_t *length)
     return data + head;
 }
 
-static int call_copied(tine_task *task)
+static int call_copy(tine_task *task, size_t head)
 {
     size_t length;
-    const char *data = begin(task, sizeof(unsigned char *), &length);
+    const char *data = begin(task, head, &length);
     enter_interpreter();
     int status = run(task, NULL, data, length);
     leave_interpreter();
     return status;
 }
+
+static int call_copied(tine_task *task) { return call_copy(task, sizeof(unsigned char *)); }
+
+static int call_copied_block(tine_task *task) { return call_copy(task, BLOCK_ALIGNMENT); }
 
 static int call_block(tine_task *task)
 {
@@ -325,7 +329,8 @@ PyObject *serve(PyObject *module, PyObject *arguments)
     functions = PyDict_New();
     if (!functions) return NULL;
     int rc = tine_register(CALL_COPIED, call_copied);
-    return become_member(rc ? rc : tine_register(CALL_BLOCK, call_block));
+    if (!rc) rc = tine_register(CALL_BLOCK, call_block);
+    return become_member(rc ? rc : tine_register(CALL_COPIED_BLOCK, call_copied_block));
 }
 
 PyObject *become_member(int rc)

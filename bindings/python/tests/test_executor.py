@@ -324,11 +324,24 @@ def test_result_outlives_its_executor():
     assert back.sum() == 1_000_000
 
 
-def test_worker_may_keep_its_input():
+@pytest.mark.parametrize("said", [None, "local"])
+def test_engine_is_the_executors_own(said, monkeypatch):
+    if said is None:
+        monkeypatch.delenv("TINE_ENGINE", raising=False)
+    else:
+        monkeypatch.setenv("TINE_ENGINE", said)
+    with libtine.ProcessPoolExecutor(1, engine="mpi-or-local") as executor:
+        assert result(executor.submit(functions.environment, "TINE_ENGINE")) == said
+    assert os.environ.get("TINE_ENGINE") == said
+
+
+@pytest.mark.parametrize("engine", ["local", "mpi-or-local"])
+def test_worker_may_keep_its_input(engine):
     numpy = pytest.importorskip("numpy")
-    with libtine.ProcessPoolExecutor(1) as executor:
+    with libtine.ProcessPoolExecutor(1, engine=engine) as executor:
         for i in range(5):
             assert result(executor.submit(functions.keep, numpy.full(100_000, i))) == i + 1
+            assert bytes(result(executor.submit(functions.view_of, memoryview(b"x" * 800_000)))) == b"x" * 800_000
         assert result(executor.submit(functions.sums_of_kept)) == [100_000 * i for i in range(5)]
 
 

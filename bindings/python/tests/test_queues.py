@@ -10,6 +10,7 @@ import sys
 import textwrap
 import threading
 import time
+import tracemalloc
 from queue import Empty, Full
 
 import family
@@ -17,7 +18,7 @@ import numpy
 import pytest
 
 import libtine
-from libtine import connection, queues
+from libtine import _codec, connection, queues
 
 HANG_SECONDS = 60
 
@@ -105,6 +106,27 @@ def test_order_of_what_is_pickled_and_what_is_not():
     for item in objects:
         queue.put(item)
     assert [queue.get() for _ in objects] == objects
+
+
+@pytest.mark.parametrize(
+    "item", ["x" * 4000, b"x" * 4000, b"x" * 5000, bytearray(5000)], ids=["str", "bytes", "long", "array"]
+)
+def test_what_stands_in_a_tuple_many_times_is_sent_once(item):
+    many = (item,) * 1000
+    queue = libtine.Queue()
+    with libtine.ProcessPoolExecutor(1) as executor:
+        assert executor.submit(len, "ab").result(HANG_SECONDS) == 2
+        tracemalloc.start()
+        try:
+            queue.put(many)
+            assert queue.get(timeout=HANG_SECONDS) == many
+            assert executor.submit(len, many).result(HANG_SECONDS) == 1000
+            assert list(executor.map(len, [item] * 1000, chunksize=1000)) == [len(item)] * 1000
+            assert sum(memoryview(part).nbytes for part in _codec.dumps(many)) < 100_000
+            _now, most = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert most < 3 << 20
 
 
 def test_closed():

@@ -72,14 +72,17 @@ class _Large:
         return type(self.value), (pickle.PickleBuffer(self.value),)
 
 
-def _enlarge(value: Any, depth: int = 2) -> Any:
+def _enlarge(value: Any, known: dict[int, _Large], depth: int = 2) -> Any:
+    """known: by id, so that what stands in the value many times is one object in the pickle too."""
     kind = type(value)
     if kind is bytes or kind is bytearray:
-        return _Large(value) if len(value) > SMALL_BYTES else value
+        if len(value) <= SMALL_BYTES:
+            return value
+        return known.get(id(value)) or known.setdefault(id(value), _Large(value))
     if kind is tuple and depth:
-        return tuple(_enlarge(item, depth - 1) for item in value)
+        return tuple(_enlarge(item, known, depth - 1) for item in value)
     if kind is dict and depth:
-        return {key: _enlarge(item, depth - 1) for key, item in value.items()}
+        return {key: _enlarge(item, known, depth - 1) for key, item in value.items()}
     return value
 
 
@@ -151,7 +154,7 @@ def _dump(value: object, buffers: list[pickle.PickleBuffer]) -> bytes:
 def dumps(value: object, place: Callable[[memoryview], int] | None = None) -> list[Part]:
     """The parts of a message, to be put one after the other. place: native.place_in_input, for a call's result."""
     buffers: list[pickle.PickleBuffer] = []
-    data = _dump(_enlarge(value), buffers)
+    data = _dump(_enlarge(value, {}), buffers)
     if not buffers:
         return [PICKLE + data]
     views = [buffer.raw() for buffer in buffers]

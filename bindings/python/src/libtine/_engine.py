@@ -71,6 +71,27 @@ def engine_named(name: str | None) -> str:
     return name
 
 
+_starting_nodes = threading.Lock()
+
+
+def _start_nodes(engine: str) -> None:
+    """Becomes rank 0 of the MPI job, if there is one, or a node, which never comes back from here.
+
+    tine loads its library for MPI where the environment asks for that. Other pools are to find there what the user has
+    said.
+    """
+    with _starting_nodes:
+        said = os.environ.get("TINE_ENGINE")
+        os.environ["TINE_ENGINE"] = engine
+        try:
+            _native.start_nodes()
+        finally:
+            if said is None:
+                del os.environ["TINE_ENGINE"]
+            else:
+                os.environ["TINE_ENGINE"] = said
+
+
 class WorkerProcess:
     """A worker, as multiprocessing shows its processes."""
 
@@ -156,7 +177,7 @@ class Engine:
         self.retries = retries
         engine = engine_named(engine)
         if engine != "local":
-            os.environ.setdefault("TINE_ENGINE", engine)  # so that tine loads its library for MPI
+            _start_nodes(engine)
         # Then each call of a chunk is a task of its own. What a chunk has come to is in memory that only this machine
         # has.
         self.single = bool(retries or deadline) or engine != "local"
