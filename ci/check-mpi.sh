@@ -196,7 +196,7 @@ for mpi in openmpi mpich; do
     try "$mpi: libtine-mpi" library $mpi
     for name in $cases; do try "$mpi: $name" case_of $mpi "$name"; done
     try "$mpi: a node that hangs is lost" lost_node $mpi
-    for name in rank_is_killed host_is_killed host_leaves_at_once; do try "$mpi: the report when $name" reported $mpi $name; done
+    for name in rank_is_killed host_is_killed host_forks_and_is_killed host_leaves_at_once; do try "$mpi: the report when $name" reported $mpi $name; done
     try "$mpi: a rank dies at work" rank_storm $mpi
     try "$mpi: no report" no_report $mpi
     try "$mpi: conformance" conformance $mpi

@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 
 static int die_by(tine_task *task)
 {
@@ -304,6 +305,23 @@ void host_is_killed(void)
     tine_pool *pool = nodes();
     find_node(pool);
     leave_tasks(pool);
+    raise(SIGKILL);
+}
+
+/* What a forked child does to its copy of the pool leaves the parent's report as it is. */
+void host_forks_and_is_killed(void)
+{
+    tine_pool *pool = nodes();
+    find_node(pool);
+    leave_tasks(pool);
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        tine_pool_destroy(pool);
+        _exit(0);
+    }
+    int status = -1;
+    CHECK(waitpid(child, &status, 0) == child && status == 0);
     raise(SIGKILL);
 }
 

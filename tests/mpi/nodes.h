@@ -93,6 +93,7 @@ void short_storm(void);
 void a_node_that_hangs_is_lost(void);
 void rank_is_killed(void);
 void host_is_killed(void);
+void host_forks_and_is_killed(void);
 void host_leaves_at_once(void);
 void a_rank_dies_at_work(void);
 void what_means_nothing_there_is_refused(void);
