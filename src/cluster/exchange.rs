@@ -145,7 +145,7 @@ struct Node {
     lost: bool,
     /// It has said goodbye: nothing more comes from there.
     left: bool,
-    /// When it last said something, or had nothing to answer.
+    /// When it last said something, took a piece of a long frame, or had nothing to answer.
     heard_ns: u64,
     pinged: bool,
 }
@@ -264,6 +264,8 @@ impl Talk {
             } else {
                 self.exchange.sleep(Deadline::NEVER);
                 sleep_ns = FIRST_SLEEP_NS;
+                let now = now_ns();
+                self.nodes.iter_mut().for_each(|node| node.heard_ns = now);
             }
         }
         self.take_leave();
@@ -309,8 +311,8 @@ impl Talk {
             }
             match self.nodes[at].peer.flush(&self.transport) {
                 Ok(moved) => {
-                    // Who takes a long frame, piece by piece, is not silent.
-                    if moved {
+                    // Who takes a long frame, piece by piece, is not silent. A short message says nothing of the node: MPI takes it and keeps it.
+                    if moved && self.nodes[at].peer.is_amid_a_frame() {
                         self.nodes[at].heard_ns = now_ns();
                     }
                     any |= moved;
@@ -373,12 +375,15 @@ impl Talk {
             let timeout_ns = self.timeout_ns.saturating_add(bytes as u64 * BYTE_NS);
             let node = &mut self.nodes[at];
             let silent_ns = now.saturating_sub(node.heard_ns);
-            if silent_ns > timeout_ns {
+            if !node.pinged && silent_ns > self.timeout_ns / 4 {
+                node.pinged = true;
+                // It may have got its first task long after it last spoke, while this thread was busy with others: what counts is the
+                // wait for this answer.
+                node.heard_ns = node.heard_ns.max(now - self.timeout_ns / 4);
+                node.peer.post(Frame::new(FrameKind::Ping, 0).finish());
+            } else if silent_ns > timeout_ns {
                 let text = format!("it has not answered for {} ms", silent_ns / 1_000_000);
                 self.lose(at, &Error::errno(libc::ETIMEDOUT, text));
-            } else if silent_ns > self.timeout_ns / 4 && !node.pinged {
-                node.pinged = true;
-                node.peer.post(Frame::new(FrameKind::Ping, 0).finish());
             }
         }
         under_way
