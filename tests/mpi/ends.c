@@ -268,6 +268,72 @@ void a_node_that_hangs_is_lost(void)
     printf("%d of 200 were lost\n", lost);
 }
 
+/* Stops a node of this pool and waits until it is lost, which it is though it is sent something again and again. */
+static pid_t lose_node(tine_pool *pool)
+{
+    pid_t node = find_node(pool);
+    tine_stats before = TINE_STATS_INIT, after = TINE_STATS_INIT;
+    zero_or_die(tine_pool_stats(pool, &before), "stats");
+    CHECK(kill(node, SIGSTOP) == 0);
+    int ms = 1;
+    for (int i = 0; i < 100; i++)
+        zero_or_die(tine_submit(pool, sleep_ms, &ms, sizeof ms, NULL, &(tine_id){0}), "submit");
+    for (int i = 0; i < 100; i++) {
+        tine_result result = TINE_RESULT_INIT;
+        int rc;
+        while ((rc = tine_next(pool, 100000000, &result)) == -ETIMEDOUT)
+            CHECK(tine_cancel_all(pool) >= 0);
+        zero_or_die(rc, "next");
+        tine_result_release(pool, &result);
+    }
+    zero_or_die(tine_pool_stats(pool, &after), "stats");
+    CHECK(after.workers == before.workers - 2);
+    return node;
+}
+
+/* One node after the other is lost. A pool that is made afterwards has the nodes that are left; where none is, it is refused. */
+void a_pool_is_made_after_a_loss(void)
+{
+    pid_t lost[16];
+    size_t count = 0, workers;
+    tine_pool *pool = nodes();
+    tine_stats stats = TINE_STATS_INIT;
+    do {
+        CHECK(count < sizeof lost / sizeof *lost);
+        lost[count++] = lose_node(pool);
+        zero_or_die(tine_pool_stats(pool, &stats), "stats");
+        workers = stats.workers;
+        tine_pool_options options = TINE_POOL_OPTIONS_INIT;
+        tine_error error = TINE_ERROR_INIT;
+        options.error = &error;
+        options.engine = TINE_ENGINE_MPI;
+        options.workers = 2;
+        tine_pool *later = NULL;
+        int rc = tine_pool_create(&options, &later);
+        if (workers == 0) {
+            CHECK(rc == TINE_EWORKERSTART && !later);
+            CHECK(strstr(error.text, "no node is left: rank ") && strstr(error.text, " is lost"));
+            continue;
+        }
+        zero_or_die(rc, "tine_pool_create");
+        for (int i = 0; i < 100; i++) {
+            tine_id id;
+            tine_result result = TINE_RESULT_INIT;
+            zero_or_die(tine_submit(later, echo, &i, sizeof i, NULL, &id), "submit");
+            wait_for(later, id, &result);
+            CHECK(result.status == 7 && *(const int *)result.data == i);
+            tine_result_release(later, &result);
+        }
+        zero_or_die(tine_pool_stats(later, &stats), "stats");
+        CHECK(stats.workers == workers);
+        finish(later);
+    } while (workers > 0);
+    CHECK(count > 1);
+    for (size_t i = 0; i < count; i++)
+        kill(lost[i], SIGCONT);
+    tine_pool_destroy(pool);
+}
+
 /* Five tasks that have settled and fifty that have not; their ids are printed. */
 static tine_id leave_tasks(tine_pool *pool)
 {
