@@ -158,6 +158,12 @@ impl Node {
     fn is_lost(&self) -> bool {
         self.lost.is_some()
     }
+
+    /// Whether it has yet to say goodbye, or MPI has something of ours that is not known to have gone: nothing may be under way when MPI
+    /// is finalized.
+    fn is_leaving(&self) -> bool {
+        !self.is_lost() && (!self.left || self.peer.is_sending())
+    }
 }
 
 /// The thread's state.
@@ -436,12 +442,12 @@ impl Talk {
             node.peer.post(Frame::new(FrameKind::Bye, 0).finish());
         }
         let until = Deadline::after(self.timeout_ns);
-        while self.nodes.iter().any(|node| !node.is_lost() && !node.left) && !until.passed() {
+        while self.nodes.iter().any(Node::is_leaving) && !until.passed() {
             if !self.move_on(&hands) {
                 std::thread::yield_now();
             }
         }
-        if self.nodes.iter().any(|node| node.is_lost() || !node.left) {
+        if self.nodes.iter().any(|node| node.is_lost() || node.is_leaving()) {
             // To finalize waits for all of them.
             self.transport.abort(1);
         }
