@@ -137,7 +137,10 @@ impl Pools {
             let _ = tell.send(Done::Opened(number, opened)); // Nobody is there only where the node ends.
         });
         match started {
-            Ok(_) => self.opening.push(Opening { number, close: None }),
+            Ok(thread) => {
+                thread.detach();
+                self.opening.push(Opening { number, close: None });
+            }
             Err(error) => link.post(failed(number, &error)),
         }
     }
@@ -154,8 +157,9 @@ impl Pools {
                 let _ = tell.send(Done::Closed(number, guest.close(grace_ns)));
             }
         };
-        if Thread::start(c"tine-close", 0, end.clone()).is_err() {
-            end();
+        match Thread::start(c"tine-close", 0, end.clone()) {
+            Ok(thread) => thread.detach(),
+            Err(_) => end(),
         }
     }
 

@@ -334,6 +334,36 @@ void a_pool_is_made_after_a_loss(void)
     tine_pool_destroy(pool);
 }
 
+static size_t mappings_of(pid_t pid)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/maps", (int)pid);
+    FILE *file = fopen(path, "r");
+    CHECK(file);
+    size_t lines = 0;
+    for (int c; (c = getc(file)) != EOF;)
+        lines += c == '\n';
+    fclose(file);
+    return lines;
+}
+
+/* A node makes and ends each pool in threads, whose stacks it gives back: two mappings each. */
+void many_pools_leave_no_stacks(void)
+{
+    tine_pool *pool = nodes();
+    pid_t node = find_node(pool);
+    size_t before = 0;
+    for (int i = 0; i < 15; i++) {
+        if (i == 5)
+            before = mappings_of(node);
+        finish(pool_on(TINE_ENGINE_MPI, 1));
+    }
+    size_t after = mappings_of(node);
+    if (after >= before + 15)
+        die("after ten pools a node has %zu mappings, and not %zu", after, before);
+    finish(pool);
+}
+
 /* Five tasks that have settled and fifty that have not; their ids are printed. */
 static tine_id leave_tasks(tine_pool *pool)
 {

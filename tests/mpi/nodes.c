@@ -22,6 +22,7 @@ static const struct test tests[] = {
     {"an_initializer_that_fails_is_told", an_initializer_that_fails_is_told},
     {"several_pools_serve_at_once", several_pools_serve_at_once},
     {"a_slow_start_or_end_costs_nobody", a_slow_start_or_end_costs_nobody},
+    {"many_pools_leave_no_stacks", many_pools_leave_no_stacks},
     {"large_ones", large_ones},
     {"storm", short_storm},
     /* What takes 10 GiB of memory, what leaves its job with fewer nodes, and what does not come back. */

@@ -92,6 +92,7 @@ void a_family_is_rebuilt(void);
 void short_storm(void);
 void a_node_that_hangs_is_lost(void);
 void a_pool_is_made_after_a_loss(void);
+void many_pools_leave_no_stacks(void);
 void rank_is_killed(void);
 void host_is_killed(void);
 void host_forks_and_is_killed(void);
