@@ -41,12 +41,12 @@ fn serve(mut link: Serving) -> Result<()> {
             pools.deal_with(&mut link, frame)?;
         }
         any |= pools.take_done(&mut link);
-        // What settles while a frame is on its way goes together in the next one.
-        if !link.is_sending()
-            && let Some(frame) = pools.guests.iter_mut().find_map(Guest::results)
-        {
-            link.post(frame);
-            any = true;
+        // What settles while a frame is on its way goes together in the next one. Every pool is asked, for that moves it on, too.
+        if !link.is_sending() {
+            for frame in pools.guests.iter_mut().filter_map(Guest::results) {
+                link.post(frame);
+                any = true;
+            }
         }
         let now = now_ns();
         if any {
