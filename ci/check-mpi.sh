@@ -49,7 +49,7 @@ case_of() { # case_of MPI NAME
 
 # The job has a node less, and ends with a failure; the case has passed before.
 lost_node() {
-    TINE_MPI_TIMEOUT_MS=3000 job "$1" "$out/nodes" a_node_that_hangs_is_lost >"$out/$1/lost.log" 2>&1 && return 1
+    TINE_MPI_TIMEOUT_MS=4000 job "$1" "$out/nodes" a_node_that_hangs_is_lost >"$out/$1/lost.log" 2>&1 && return 1
     grep -q '^1 passed, 0 failed' "$out/$1/lost.log" || { tail -n 25 "$out/$1/lost.log"; return 1; }
 }
 
