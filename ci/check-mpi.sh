@@ -49,8 +49,14 @@ case_of() { # case_of MPI NAME
 
 # The job has a node less, and ends with a failure; the case has passed before.
 lost_node() {
-    TINE_MPI_TIMEOUT_MS=3000 job "$1" "$out/nodes" a_node_that_hangs_is_lost >"$out/$1/lost.log" 2>&1 && return 1
+    TINE_MPI_TIMEOUT_MS=4000 job "$1" "$out/nodes" a_node_that_hangs_is_lost >"$out/$1/lost.log" 2>&1 && return 1
     grep -q '^1 passed, 0 failed' "$out/$1/lost.log" || { tail -n 25 "$out/$1/lost.log"; return 1; }
+}
+
+# Both of the job's nodes are lost, one after the other, with a new pool after each.
+lost_nodes() {
+    RANKS=3 TINE_MPI_TIMEOUT_MS=5000 job "$1" "$out/nodes" a_pool_is_made_after_a_loss >"$out/$1/losses.log" 2>&1 && return 1
+    grep -q '^1 passed, 0 failed' "$out/$1/losses.log" || { tail -n 25 "$out/$1/losses.log"; return 1; }
 }
 
 # MPI ends the job: nobody hangs, and rank 0's witness says what became of every task. It may do so when mpirun has ended.
@@ -186,7 +192,7 @@ if [ -n "${1-}" ]; then
     exit
 fi
 
-cases=$(sed -n 's/^    {"\([a-z_]*\)", .*/\1/p' tests/mpi/nodes.c | grep -v -e more_than_two_gib -e a_node_that_hangs_is_lost -e rank_is_killed -e host_ -e a_rank_dies)
+cases=$(sed -n 's/^    {"\([a-z_]*\)", .*/\1/p' tests/mpi/nodes.c | grep -v -e more_than_two_gib -e a_node_that_hangs_is_lost -e a_pool_is_made_after_a_loss -e rank_is_killed -e host_ -e a_rank_dies)
 [ -z "${TINE_STORM-}" ] || cases="$cases more_than_two_gib"
 try "the program" program
 try "without mpirun" without_mpirun
@@ -196,7 +202,9 @@ for mpi in openmpi mpich; do
     try "$mpi: libtine-mpi" library $mpi
     for name in $cases; do try "$mpi: $name" case_of $mpi "$name"; done
     try "$mpi: a node that hangs is lost" lost_node $mpi
-    for name in rank_is_killed host_is_killed host_leaves_at_once; do try "$mpi: the report when $name" reported $mpi $name; done
+    # Open MPI keeps a short message to a stopped node under way, and rank 0 looks for silent nodes only when nothing is: not yet there.
+    [ $mpi = openmpi ] || try "$mpi: a pool is made after a loss" lost_nodes $mpi
+    for name in rank_is_killed host_is_killed host_forks_and_is_killed host_leaves_at_once; do try "$mpi: the report when $name" reported $mpi $name; done
     try "$mpi: a rank dies at work" rank_storm $mpi
     try "$mpi: no report" no_report $mpi
     try "$mpi: conformance" conformance $mpi

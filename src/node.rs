@@ -41,12 +41,12 @@ fn serve(mut link: Serving) -> Result<()> {
             pools.deal_with(&mut link, frame)?;
         }
         any |= pools.take_done(&mut link);
-        // What settles while a frame is on its way goes together in the next one.
-        if !link.is_sending()
-            && let Some(frame) = pools.guests.iter_mut().find_map(Guest::results)
-        {
-            link.post(frame);
-            any = true;
+        // What settles while a frame is on its way goes together in the next one. Every pool is asked, for that moves it on, too.
+        if !link.is_sending() {
+            for frame in pools.guests.iter_mut().filter_map(Guest::results) {
+                link.post(frame);
+                any = true;
+            }
         }
         let now = now_ns();
         if any {
@@ -137,7 +137,10 @@ impl Pools {
             let _ = tell.send(Done::Opened(number, opened)); // Nobody is there only where the node ends.
         });
         match started {
-            Ok(_) => self.opening.push(Opening { number, close: None }),
+            Ok(thread) => {
+                thread.detach();
+                self.opening.push(Opening { number, close: None });
+            }
             Err(error) => link.post(failed(number, &error)),
         }
     }
@@ -154,8 +157,9 @@ impl Pools {
                 let _ = tell.send(Done::Closed(number, guest.close(grace_ns)));
             }
         };
-        if Thread::start(c"tine-close", 0, end.clone()).is_err() {
-            end();
+        match Thread::start(c"tine-close", 0, end.clone()) {
+            Ok(thread) => thread.detach(),
+            Err(_) => end(),
         }
     }
 

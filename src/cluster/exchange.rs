@@ -47,6 +47,9 @@ type Posted = (usize, Vec<u8>);
 /// A pool by its number.
 type Known = (u64, Weak<dyn Hand>);
 
+/// Those that live.
+type Hands = Vec<(u64, Arc<dyn Hand>)>;
+
 pub(crate) struct Exchange {
     pid: i32,
     /// Who the nodes are: the one at 0 is rank 1.
@@ -133,7 +136,7 @@ impl Exchange {
         }
     }
 
-    fn hands(&self) -> Vec<(u64, Arc<dyn Hand>)> {
+    fn hands(&self) -> Hands {
         let known = lock(&self.hands);
         known.iter().filter_map(|(number, hand)| Some((*number, hand.upgrade()?))).collect()
     }
@@ -142,12 +145,25 @@ impl Exchange {
 /// What the thread alone knows of a node.
 struct Node {
     peer: Peer,
-    lost: bool,
+    /// Why it will never answer again, if so.
+    lost: Option<Error>,
     /// It has said goodbye: nothing more comes from there.
     left: bool,
-    /// When it last said something, or had nothing to answer.
+    /// When it last said something, took a piece of a long frame, or had nothing to answer.
     heard_ns: u64,
     pinged: bool,
+}
+
+impl Node {
+    fn is_lost(&self) -> bool {
+        self.lost.is_some()
+    }
+
+    /// Whether it has yet to say goodbye, or MPI has something of ours that is not known to have gone: nothing may be under way when MPI
+    /// is finalized.
+    fn is_leaving(&self) -> bool {
+        !self.is_lost() && (!self.left || self.peer.is_sending())
+    }
 }
 
 /// The thread's state.
@@ -220,7 +236,7 @@ pub(crate) fn meet(transport: Transport, ranks: usize, witness: Arc<Witness>) ->
         witness,
     };
     let now = now_ns();
-    let node = |peer| Node { peer, lost: false, left: false, heard_ns: now, pinged: false };
+    let node = |peer| Node { peer, lost: None, left: false, heard_ns: now, pinged: false };
     Ok(Talk {
         transport,
         exchange: Arc::new(exchange),
@@ -239,6 +255,14 @@ pub(crate) fn taken_apart(frame: &[u8]) -> Result<(FrameKind, u64, Reader<'_>)> 
     Ok((kind, number, reader))
 }
 
+/// A frame is not sent, as its node is lost. The pool that it is about may have been made since then, and hears so now.
+fn tell_lost(hands: &Hands, at: usize, frame: &[u8], why: &Error) {
+    let Ok((_, number, _)) = taken_apart(frame) else { return };
+    if let Some((_, hand)) = hands.iter().find(|(known, _)| *known == number) {
+        hand.has_lost(at, why);
+    }
+}
+
 impl Talk {
     pub(crate) fn exchange(&self) -> &Arc<Exchange> {
         &self.exchange
@@ -254,7 +278,7 @@ impl Talk {
                 continue;
             }
             let now = now_ns();
-            if self.nodes.iter().any(|node| !node.lost && node.peer.is_sending()) {
+            if self.nodes.iter().any(|node| !node.is_lost() && node.peer.is_sending()) {
                 std::thread::yield_now(); // MPI moves a long message in its sender's calls.
             } else if now < looked_until {
                 std::hint::spin_loop();
@@ -264,6 +288,8 @@ impl Talk {
             } else {
                 self.exchange.sleep(Deadline::NEVER);
                 sleep_ns = FIRST_SLEEP_NS;
+                let now = now_ns();
+                self.nodes.iter_mut().for_each(|node| node.heard_ns = now);
             }
         }
         self.take_leave();
@@ -271,46 +297,51 @@ impl Talk {
 
     /// Sends and receives what there is; whether there was anything.
     fn step(&mut self) -> bool {
-        let hands = self.exchange.hands();
-        let any = self.collect(&hands);
+        let (any, hands) = self.collect();
         any | self.move_on(&hands)
     }
 
-    /// Takes over what others want sent; whether there was anything.
-    fn collect(&mut self, hands: &[(u64, Arc<dyn Hand>)]) -> bool {
+    /// Takes over what others want sent; whether there was anything, and the pools that there are.
+    fn collect(&mut self) -> (bool, Hands) {
         let mut any = false;
         self.unfetched |= self.exchange.bell.swap(QUIET, Ordering::AcqRel) == NEWS;
-        for (node, frame) in std::mem::take(&mut *lock(&self.exchange.posted)) {
+        let posted = std::mem::take(&mut *lock(&self.exchange.posted));
+        // Asked for after the frames: each pool that has posted one is among them, and so is whoever an answer is for.
+        let hands = self.exchange.hands();
+        for (at, frame) in posted {
             any = true;
-            self.nodes[node].peer.post(frame);
+            match self.nodes[at].lost.clone() {
+                None => self.nodes[at].peer.post(frame),
+                Some(why) => tell_lost(&hands, at, &frame, &why),
+            }
         }
         for at in 0..if std::mem::take(&mut self.unfetched) { self.nodes.len() } else { 0 } {
             // One frame at a time: what comes meanwhile goes together in the next one.
-            if self.nodes[at].lost || self.nodes[at].peer.is_sending() {
-                self.unfetched |= !self.nodes[at].lost;
+            if self.nodes[at].is_lost() || self.nodes[at].peer.is_sending() {
+                self.unfetched |= !self.nodes[at].is_lost();
                 continue;
             }
-            for (_, hand) in hands {
+            for (_, hand) in &hands {
                 if let Some(frame) = hand.take_frame(at) {
                     any = true;
                     self.nodes[at].peer.post(frame);
                 }
             }
         }
-        any
+        (any, hands)
     }
 
     /// Sends what has been taken over, and receives what there is; whether there was anything.
     fn move_on(&mut self, hands: &[(u64, Arc<dyn Hand>)]) -> bool {
         let mut any = false;
         for at in 0..self.nodes.len() {
-            if self.nodes[at].lost {
+            if self.nodes[at].is_lost() {
                 continue;
             }
             match self.nodes[at].peer.flush(&self.transport) {
                 Ok(moved) => {
-                    // Who takes a long frame, piece by piece, is not silent.
-                    if moved {
+                    // Who takes a long frame, piece by piece, is not silent. A short message says nothing of the node: MPI takes it and keeps it.
+                    if moved && self.nodes[at].peer.is_amid_a_frame() {
                         self.nodes[at].heard_ns = now_ns();
                     }
                     any |= moved;
@@ -335,7 +366,7 @@ impl Talk {
         (node.heard_ns, node.pinged) = (now_ns(), false);
         let dealt = match node.peer.receive(&self.transport, length) {
             Ok(None) => return true,
-            Ok(Some(_)) if node.lost => return true,
+            Ok(Some(_)) if node.is_lost() => return true,
             Ok(Some(frame)) => taken_apart(&frame).and_then(|(kind, number, mut body)| {
                 node.left |= kind == FrameKind::Bye;
                 match hands.iter().find(|(known, _)| *known == number) {
@@ -361,7 +392,7 @@ impl Talk {
         let hands = self.exchange.hands();
         let mut under_way = false;
         for at in 0..self.nodes.len() {
-            if self.nodes[at].lost {
+            if self.nodes[at].is_lost() {
                 continue;
             }
             let awaited = hands.iter().filter_map(|(_, hand)| hand.awaits(at));
@@ -373,12 +404,15 @@ impl Talk {
             let timeout_ns = self.timeout_ns.saturating_add(bytes as u64 * BYTE_NS);
             let node = &mut self.nodes[at];
             let silent_ns = now.saturating_sub(node.heard_ns);
-            if silent_ns > timeout_ns {
+            if !node.pinged && silent_ns > self.timeout_ns / 4 {
+                node.pinged = true;
+                // It may have got its first task long after it last spoke, while this thread was busy with others: what counts is the
+                // wait for this answer.
+                node.heard_ns = node.heard_ns.max(now - self.timeout_ns / 4);
+                node.peer.post(Frame::new(FrameKind::Ping, 0).finish());
+            } else if silent_ns > timeout_ns {
                 let text = format!("it has not answered for {} ms", silent_ns / 1_000_000);
                 self.lose(at, &Error::errno(libc::ETIMEDOUT, text));
-            } else if silent_ns > self.timeout_ns / 4 && !node.pinged {
-                node.pinged = true;
-                node.peer.post(Frame::new(FrameKind::Ping, 0).finish());
             }
         }
         under_way
@@ -387,7 +421,7 @@ impl Talk {
     /// A node will never answer again, or is of no use.
     fn lose(&mut self, at: usize, why: &Error) {
         let node = &mut self.nodes[at];
-        if std::mem::replace(&mut node.lost, true) {
+        if node.is_lost() {
             return;
         }
         // MPI may still read what it was given to send.
@@ -396,24 +430,24 @@ impl Talk {
         let text = format!("rank {} on {host} is lost: {}", at + 1, why.text());
         log::say(Level::Warning, &format!("tine: {text}\n"));
         let error = Error::new(Code::DIED, text);
+        self.nodes[at].lost = Some(error.clone());
         self.exchange.hands().iter().for_each(|(_, hand)| hand.has_lost(at, &error));
     }
 
     /// The process ends. Nothing is sent after the goodbye, and all is received up to the node's: messages that nobody has received make an
     /// MPI library complain.
     fn take_leave(&mut self) {
-        let hands = self.exchange.hands();
-        self.collect(&hands);
-        for node in self.nodes.iter_mut().filter(|node| !node.lost) {
+        let (_, hands) = self.collect();
+        for node in self.nodes.iter_mut().filter(|node| !node.is_lost()) {
             node.peer.post(Frame::new(FrameKind::Bye, 0).finish());
         }
         let until = Deadline::after(self.timeout_ns);
-        while self.nodes.iter().any(|node| !node.lost && !node.left) && !until.passed() {
+        while self.nodes.iter().any(Node::is_leaving) && !until.passed() {
             if !self.move_on(&hands) {
                 std::thread::yield_now();
             }
         }
-        if self.nodes.iter().any(|node| node.lost || !node.left) {
+        if self.nodes.iter().any(|node| node.is_lost() || node.is_leaving()) {
             // To finalize waits for all of them.
             self.transport.abort(1);
         }

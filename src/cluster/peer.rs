@@ -67,6 +67,11 @@ impl Peer {
         !self.out.is_empty()
     }
 
+    /// Whether the other side has taken some pieces of a frame, and not all.
+    pub(crate) fn is_amid_a_frame(&self) -> bool {
+        self.at > 0
+    }
+
     /// Sends what can be sent; whether anything moved on.
     pub(crate) fn flush(&mut self, transport: &Transport) -> Result<bool> {
         let mut any = false;

@@ -247,6 +247,10 @@ impl Book {
 
 impl Drop for Book {
     fn drop(&mut self) {
+        // A forked child's copy: the records are its parent's, whose tasks go on.
+        if self.witness.parent != fork::pid() {
+            return;
+        }
         for number in self.extents.drain(..) {
             let extent = extent_of(&self.witness.whole, number);
             extent.pool.store(0, Ordering::Release);

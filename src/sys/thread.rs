@@ -11,7 +11,8 @@ use std::ffi::{CStr, c_int, c_void};
 /// More than the reserve gives, so that it is the C library's memory that is asked about.
 const BESIDES: usize = 16 << 10;
 
-/// The handle of a thread that has been started. It goes on when this is dropped without [`Thread::join`].
+/// The handle of a thread that has been started. The thread goes on when this is dropped; its stack is given back by [`Thread::join`] or
+/// [`Thread::detach`] alone.
 #[derive(Debug)]
 pub(crate) struct Thread(libc::pthread_t);
 
@@ -142,6 +143,12 @@ impl Thread {
     pub(crate) fn join(self) {
         // SAFETY: joined once, as this is consumed.
         unsafe { libc::pthread_join(self.0, std::ptr::null_mut()) };
+    }
+
+    /// Nobody waits for its end.
+    pub(crate) fn detach(self) {
+        // SAFETY: not joined before, and neither joined nor detached again, as this is consumed.
+        unsafe { libc::pthread_detach(self.0) };
     }
 }
 

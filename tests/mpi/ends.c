@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 
 static int die_by(tine_task *task)
 {
@@ -267,6 +268,102 @@ void a_node_that_hangs_is_lost(void)
     printf("%d of 200 were lost\n", lost);
 }
 
+/* Stops a node of this pool and waits until it is lost, which it is though it is sent something again and again. */
+static pid_t lose_node(tine_pool *pool)
+{
+    pid_t node = find_node(pool);
+    tine_stats before = TINE_STATS_INIT, after = TINE_STATS_INIT;
+    zero_or_die(tine_pool_stats(pool, &before), "stats");
+    CHECK(kill(node, SIGSTOP) == 0);
+    int ms = 1;
+    for (int i = 0; i < 100; i++)
+        zero_or_die(tine_submit(pool, sleep_ms, &ms, sizeof ms, NULL, &(tine_id){0}), "submit");
+    for (int i = 0; i < 100; i++) {
+        tine_result result = TINE_RESULT_INIT;
+        int rc;
+        while ((rc = tine_next(pool, 100000000, &result)) == -ETIMEDOUT)
+            CHECK(tine_cancel_all(pool) >= 0);
+        zero_or_die(rc, "next");
+        tine_result_release(pool, &result);
+    }
+    zero_or_die(tine_pool_stats(pool, &after), "stats");
+    CHECK(after.workers == before.workers - 2);
+    return node;
+}
+
+/* One node after the other is lost. A pool that is made afterwards has the nodes that are left; where none is, it is refused. */
+void a_pool_is_made_after_a_loss(void)
+{
+    pid_t lost[16];
+    size_t count = 0, workers;
+    tine_pool *pool = nodes();
+    tine_stats stats = TINE_STATS_INIT;
+    do {
+        CHECK(count < sizeof lost / sizeof *lost);
+        lost[count++] = lose_node(pool);
+        zero_or_die(tine_pool_stats(pool, &stats), "stats");
+        workers = stats.workers;
+        tine_pool_options options = TINE_POOL_OPTIONS_INIT;
+        tine_error error = TINE_ERROR_INIT;
+        options.error = &error;
+        options.engine = TINE_ENGINE_MPI;
+        options.workers = 2;
+        tine_pool *later = NULL;
+        int rc = tine_pool_create(&options, &later);
+        if (workers == 0) {
+            CHECK(rc == TINE_EWORKERSTART && !later);
+            CHECK(strstr(error.text, "no node is left: rank ") && strstr(error.text, " is lost"));
+            continue;
+        }
+        zero_or_die(rc, "tine_pool_create");
+        for (int i = 0; i < 100; i++) {
+            tine_id id;
+            tine_result result = TINE_RESULT_INIT;
+            zero_or_die(tine_submit(later, echo, &i, sizeof i, NULL, &id), "submit");
+            wait_for(later, id, &result);
+            CHECK(result.status == 7 && *(const int *)result.data == i);
+            tine_result_release(later, &result);
+        }
+        zero_or_die(tine_pool_stats(later, &stats), "stats");
+        CHECK(stats.workers == workers);
+        finish(later);
+    } while (workers > 0);
+    CHECK(count > 1);
+    for (size_t i = 0; i < count; i++)
+        kill(lost[i], SIGCONT);
+    tine_pool_destroy(pool);
+}
+
+static size_t mappings_of(pid_t pid)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/maps", (int)pid);
+    FILE *file = fopen(path, "r");
+    CHECK(file);
+    size_t lines = 0;
+    for (int c; (c = getc(file)) != EOF;)
+        lines += c == '\n';
+    fclose(file);
+    return lines;
+}
+
+/* A node makes and ends each pool in threads, whose stacks it gives back: two mappings each. */
+void many_pools_leave_no_stacks(void)
+{
+    tine_pool *pool = nodes();
+    pid_t node = find_node(pool);
+    size_t before = 0;
+    for (int i = 0; i < 15; i++) {
+        if (i == 5)
+            before = mappings_of(node);
+        finish(pool_on(TINE_ENGINE_MPI, 1));
+    }
+    size_t after = mappings_of(node);
+    if (after >= before + 15)
+        die("after ten pools a node has %zu mappings, and not %zu", after, before);
+    finish(pool);
+}
+
 /* Five tasks that have settled and fifty that have not; their ids are printed. */
 static tine_id leave_tasks(tine_pool *pool)
 {
@@ -304,6 +401,23 @@ void host_is_killed(void)
     tine_pool *pool = nodes();
     find_node(pool);
     leave_tasks(pool);
+    raise(SIGKILL);
+}
+
+/* What a forked child does to its copy of the pool leaves the parent's report as it is. */
+void host_forks_and_is_killed(void)
+{
+    tine_pool *pool = nodes();
+    find_node(pool);
+    leave_tasks(pool);
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        tine_pool_destroy(pool);
+        _exit(0);
+    }
+    int status = -1;
+    CHECK(waitpid(child, &status, 0) == child && status == 0);
     raise(SIGKILL);
 }
 
