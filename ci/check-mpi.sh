@@ -202,8 +202,7 @@ for mpi in openmpi mpich; do
     try "$mpi: libtine-mpi" library $mpi
     for name in $cases; do try "$mpi: $name" case_of $mpi "$name"; done
     try "$mpi: a node that hangs is lost" lost_node $mpi
-    # Open MPI keeps a short message to a stopped node under way, and rank 0 looks for silent nodes only when nothing is: not yet there.
-    [ $mpi = openmpi ] || try "$mpi: a pool is made after a loss" lost_nodes $mpi
+    try "$mpi: a pool is made after a loss" lost_nodes $mpi
     for name in rank_is_killed host_is_killed host_forks_and_is_killed host_leaves_at_once; do try "$mpi: the report when $name" reported $mpi $name; done
     try "$mpi: a rank dies at work" rank_storm $mpi
     try "$mpi: no report" no_report $mpi

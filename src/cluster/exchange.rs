@@ -272,6 +272,8 @@ impl Talk {
     pub(crate) fn run(&mut self) {
         let mut looked_until = 0;
         let mut sleep_ns = FIRST_SLEEP_NS;
+        // When a node that takes no message is looked at again; pools are locked for that.
+        let mut silent_look_ns = 0;
         while !self.exchange.leaving.load(Ordering::Acquire) {
             if self.step() {
                 (looked_until, sleep_ns) = (now_ns() + LOOK_NS, FIRST_SLEEP_NS);
@@ -279,6 +281,10 @@ impl Talk {
             }
             let now = now_ns();
             if self.nodes.iter().any(|node| !node.is_lost() && node.peer.is_sending()) {
+                if now >= silent_look_ns {
+                    silent_look_ns = now + LONGEST_SLEEP_NS;
+                    self.look_for_silent(now);
+                }
                 std::thread::yield_now(); // MPI moves a long message in its sender's calls.
             } else if now < looked_until {
                 std::hint::spin_loop();
