@@ -60,4 +60,20 @@ try another build another
 try same same
 try shared links shared -L"$out/prefix-one/lib" -ltine -Wl,-rpath,"$out/prefix-one/lib"
 try static links static "$out/prefix-one/lib/libtine.a"
+# As a C library by cargo-c, without this Makefile.
+by_cargo_c() {
+    cargo cinstall --release --prefix=/usr --libdir=/usr/lib --destdir="$out/cargo-c" --target-dir "$out/target-c"
+    [ "$(readlink "$out/cargo-c/usr/lib/$soname")" = "libtine.so.$version" ]
+    [ "$(readelf -d "$out/cargo-c/usr/lib/libtine.so" | sed -n 's/.*(SONAME).*\[\(.*\)\]/\1/p')" = "$soname" ]
+    for header in tine.h tine-ffi.h tine.hpp tine/pool.hpp; do [ -e "$out/cargo-c/usr/include/$header" ]; done
+    # shellcheck disable=SC2046  # a list of words
+    ${CC:-cc} "$out/fails.c" -o "$out/by-cargo-c" $(PKG_CONFIG_SYSROOT_DIR=$out/cargo-c PKG_CONFIG_PATH=$out/cargo-c/usr/lib/pkgconfig \
+        pkg-config --cflags --libs tine)
+    LD_LIBRARY_PATH=$out/cargo-c/usr/lib "$out/by-cargo-c"
+}
+version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+soname=$(readelf -d "$out/prefix-one/lib/libtine.so" | sed -n 's/.*(SONAME).*\[\(.*\)\]/\1/p')
+if [ "${1-}" = long ] && there "cargo-c: cargo install cargo-c brings it" sh -c 'cargo cinstall --version | grep -q "cargo-c 0\.1[0-9]"'; then
+    try "cargo-c installs" by_cargo_c
+fi
 counted
