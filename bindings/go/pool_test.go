@@ -448,13 +448,13 @@ var nestedMap = tine.Register("nested map", func(ctx context.Context, n int) (su
 
 func TestTypesThatCannotTravel(t *testing.T) {
 	for text, register := range map[string]func(){
-		"func()":       func() { tine.Named[func(), int]("x") },
-		"chan int":     func() { tine.Named[int, chan int]("x") },
-		"interface":    func() { tine.Named[struct{ A any }, int]("x") },
-		"not exported": func() { tine.Named[struct{ path string }, int]("x") },
-		"at .A means":  func() { tine.Named[struct{ A []func() }, int]("x") },
-		"no name":      func() { tine.Named[int, int]("") },
-		"after Main":   func() { tine.Register("late", func(context.Context, int) (int, error) { return 0, nil }) },
+		"func()":                   func() { tine.Named[func(), int]("x") },
+		"chan int":                 func() { tine.Named[int, chan int]("x") },
+		"interface":                func() { tine.Named[struct{ A any }, int]("x") },
+		"not exported":             func() { tine.Named[struct{ path string }, int]("x") },
+		"at .A means":              func() { tine.Named[struct{ A []func() }, int]("x") },
+		"is not a function's name": func() { tine.Named[int, int]("") },
+		"after Main":               func() { tine.Register("late", func(context.Context, int) (int, error) { return 0, nil }) },
 	} {
 		func() {
 			defer func() {
