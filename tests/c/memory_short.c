@@ -202,12 +202,10 @@ static void streams(void)
     serve(pool);
 }
 
-static void starts_a_process(void)
+/* What came of a start: a process that answers, or -ENOMEM. */
+static void answered_or_refused(int rc, tine_process *process)
 {
-    tine_process *process = NULL;
     tine_exit end = TINE_EXIT_INIT;
-    begin_to_refuse();
-    int rc = tine_process_start(NULL, answer, NULL, 0, &process);
     if (rc == 0) {
         CHECK_RC(tine_process_wait(process, HANG_NS, &end), 0);
         end_to_refuse();
@@ -218,6 +216,14 @@ static void starts_a_process(void)
         CHECK_RC(rc, -ENOMEM);
     }
     serve(create());
+}
+
+static void starts_a_process(void)
+{
+    tine_process *process = NULL;
+    begin_to_refuse();
+    int rc = tine_process_start(NULL, answer, NULL, 0, &process);
+    answered_or_refused(rc, process);
 }
 
 /* What processes are started with is longer than what tine keeps back for such times. */
@@ -231,7 +237,6 @@ static void starts_with_much(void)
     tine_worker_options worker = TINE_WORKER_OPTIONS_INIT;
     tine_process_options options = TINE_PROCESS_OPTIONS_INIT;
     tine_process *process = NULL;
-    tine_exit end = TINE_EXIT_INIT;
     for (int i = 0; i < LINES; i++) {
         snprintf(lines[i], LENGTH, "A_VARIABLE_%d=what it is set to", i);
         environment[i] = arguments[i] = lines[i];
@@ -250,16 +255,7 @@ static void starts_with_much(void)
     options.worker_arguments = arguments;
     begin_to_refuse();
     int rc = tine_process_start(&options, answer, NULL, 0, &process);
-    if (rc == 0) {
-        CHECK_RC(tine_process_wait(process, HANG_NS, &end), 0);
-        end_to_refuse();
-        CHECK_EQ(end.code, 7);
-        tine_process_close(process);
-    } else {
-        end_to_refuse();
-        CHECK_RC(rc, -ENOMEM);
-    }
-    serve(create());
+    answered_or_refused(rc, process);
 }
 
 static void shares(void)
