@@ -183,6 +183,18 @@ static void set_limit(int which, rlim_t value)
     CHECK_EQ(setrlimit((rlimit_resource)which, &limit), 0);
 }
 
+/* A limit may leave room for a pool and none for what a task takes: how much that is depends on the size of the program. */
+static int takes_a_task(tine_pool *pool)
+{
+    tine_id id;
+    unsigned char input[5000] = {0};
+    int rc = tine_submit(pool, sum_up, input, sizeof input, NULL, &id);
+    if (rc == -ENOMEM) return 0;
+    CHECK_RC(rc, 0);
+    CHECK_EQ(status_of(pool, id), 0);
+    return 1;
+}
+
 /* From nothing at all to enough: a named error, then a pool that gets along. */
 static void with_limit(int which, const rlim_t *values, int count, int most)
 {
@@ -203,6 +215,11 @@ static void with_limit(int which, const rlim_t *values, int count, int most)
                 close(ends[1]);
                 set_limit(which, values[i]);
                 int rc = create(&pool, all_starts[at], &error);
+                if (rc == 0 && !takes_a_task(pool)) {
+                    printf("%s, limit %llu: a pool, and ENOMEM for a task\n", start_name(all_starts[at]), (unsigned long long)values[i]);
+                    tine_pool_destroy(pool);
+                    exit(2);
+                }
                 if (rc == 0) {
                     get_along(pool, most);
                     tine_pool_destroy(pool);
