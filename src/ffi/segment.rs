@@ -125,8 +125,8 @@ pub unsafe extern "C" fn tine_segment_fd(s: *const tine_segment) -> c_int {
 ///
 /// Parameters: s: may be NULL. No other thread may use the segment any more.
 /// Returns 0; -EBUSY: a heap in it is open here (tine_heap_close), or a thread of this process holds a lock in it or
-/// waits for one, as far as that can be known. A TINE_PROCESS_OWNED mutex is not looked for. After -EBUSY the segment
-/// is as it was.
+/// waits for one, as far as that can be known. A TINE_PROCESS_OWNED mutex is not looked for. -EMFILE, -ENFILE: there is no
+/// descriptor with which to look for locks of the C library's. After an error the segment is as it was.
 /// Threads: any. Fork: in a child it unmaps the child's copy.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_segment_close(s: *mut tine_segment) -> c_int {
@@ -136,7 +136,7 @@ pub unsafe extern "C" fn tine_segment_close(s: *mut tine_segment) -> c_int {
         if Arc::strong_count(segment) > 1 {
             return Err(Error::errno(libc::EBUSY, "a heap in the segment is open"));
         }
-        if segment.is_locked() {
+        if segment.is_locked()? {
             return Err(Error::errno(libc::EBUSY, "a lock in the segment is held"));
         }
         // SAFETY: a segment comes from `Box::into_raw` in `make` alone. As the text above asks, no other thread uses

@@ -249,7 +249,7 @@ impl Segment {
     }
 
     /// Whether a thread of this process is known to hold a lock in it, or to wait for one.
-    pub fn is_locked(&self) -> bool {
+    pub fn is_locked(&self) -> Result<bool> {
         robust::held_within(self.mapping.address(), self.mapping.length(), &[])
     }
 }

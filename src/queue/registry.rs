@@ -220,7 +220,7 @@ pub(crate) fn forget_heap(heap: &Heap) {
 pub(crate) fn leave_heap(heap: &Heap) -> Result<()> {
     let (address, length) = (heap.address(), heap.mapped_bytes());
     let is_last = registry().is_none_or(|registry| registry.count(address) <= 1);
-    if is_last && robust::held_within(address, length, &watch::threads()?) {
+    if is_last && robust::held_within(address, length, &watch::threads()?)? {
         let text =
             "a thread is in a call on a queue in the heap, has one of its messages, or holds a lock in it";
         return Err(Error::errno(libc::EBUSY, text));

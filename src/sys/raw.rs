@@ -1,7 +1,7 @@
 //! System calls in bare instructions, for processes that may not touch the C library: its locks may be those of threads
 //! that this copy of a process does not have, and sanitizers put code of their own in its place.
 
-use std::ffi::{c_int, c_long, c_void};
+use std::ffi::{CStr, c_int, c_long, c_void};
 
 /// A system call; the result is the kernel's own, so an error is -errno.
 ///
@@ -141,45 +141,62 @@ pub(crate) fn close_range(first: u32, last: u32) {
         return;
     }
     // Kernels before 5.9, and sandboxes that do not know the call.
+    let is_meant = |fd: u32| (first..=last).contains(&fd);
+    // SAFETY: a number.
+    let close = |fd: u32| unsafe { call(libc::SYS_close, [fd as usize, 0, 0, 0, 0, 0]) };
+    let all = any_number(c"/proc/self/fd", |fd, folder| {
+        if is_meant(fd) && fd != folder {
+            close(fd);
+        }
+        false
+    });
+    if all.is_err() {
+        // Without /proc, or with no descriptor free: as far as numbers may go.
+        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        let place = (&raw mut limit).addr();
+        // SAFETY: a place for the limit.
+        unsafe { call(libc::SYS_prlimit64, [0, libc::RLIMIT_NOFILE as usize, 0, place, 0, 0]) };
+        for fd in (0..limit.rlim_max.clamp(1024, 1 << 20) as u32).filter(|fd| is_meant(*fd)) {
+            close(fd);
+        }
+    }
+}
+
+/// Asks of each number that is a name in a folder, and of the folder's descriptor, until the answer is yes; whether it was. Or the
+/// number of the error. No memory is needed.
+pub(crate) fn any_number(path: &CStr, mut is_meant: impl FnMut(u32, u32) -> bool) -> Result<bool, c_int> {
     #[repr(C, align(8))]
     struct Entries([u8; 1024]);
     let mut entries = Entries([0; 1024]);
-    let is_meant = |fd: u32| (first..=last).contains(&fd);
-    // SAFETY: a C string, a buffer of the length that is said, and numbers of descriptors.
+    // SAFETY: a C string, a buffer of the length that is said, and the number of a descriptor that this function has opened.
     unsafe {
-        let close = |fd: u32| call(libc::SYS_close, [fd as usize, 0, 0, 0, 0, 0]);
         let flags = (libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC) as usize;
-        let path = c"/proc/self/fd".as_ptr().addr();
-        let folder = call(libc::SYS_openat, [libc::AT_FDCWD as usize, path, flags, 0, 0, 0]);
+        let folder = call(libc::SYS_openat, [libc::AT_FDCWD as usize, path.as_ptr().addr(), flags, 0, 0, 0]);
         if folder < 0 {
-            // Without /proc, or with no descriptor free: as far as numbers may go.
-            let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-            let place = (&raw mut limit).addr();
-            call(libc::SYS_prlimit64, [0, libc::RLIMIT_NOFILE as usize, 0, place, 0, 0]);
-            for fd in (0..limit.rlim_max.clamp(1024, 1 << 20) as u32).filter(|fd| is_meant(*fd)) {
-                close(fd);
-            }
-            return;
+            return Err(-folder as c_int);
         }
-        loop {
+        let found = loop {
             let place = (&raw mut entries).addr();
             let length = call(libc::SYS_getdents64, [folder as usize, place, entries.0.len(), 0, 0, 0]);
             if length <= 0 {
-                break;
+                break if length == 0 { Ok(false) } else { Err(-length as c_int) };
             }
             // Of an entry: its length is at 16, its name at 19.
             let mut at = 0;
-            while at < length as usize {
+            let mut is_found = false;
+            while at < length as usize && !is_found {
                 let digits = entries.0[at + 19..].iter().take_while(|byte| byte.is_ascii_digit());
                 let number = digits.fold(None, |number: Option<u32>, digit| {
                     Some(number.unwrap_or(0) * 10 + u32::from(digit - b'0'))
                 });
-                if let Some(fd) = number.filter(|fd| is_meant(*fd) && *fd as isize != folder) {
-                    close(fd);
-                }
+                is_found = number.is_some_and(|number| is_meant(number, folder as u32));
                 at += usize::from(u16::from_ne_bytes([entries.0[at + 16], entries.0[at + 17]]));
             }
-        }
-        close(folder as u32);
+            if is_found {
+                break Ok(true);
+            }
+        };
+        call(libc::SYS_close, [folder as usize, 0, 0, 0, 0, 0]);
+        found
     }
 }

@@ -5,7 +5,9 @@
 
 use super::setup::records_of_living;
 use super::{Anchor, ENTRY, Head, MOST_HELD, ROOM, Record, known};
-use crate::sys::{fd, owner};
+use crate::error::{Code, Error, Result};
+use crate::sys::{fd, owner, raw};
+use std::cell::Cell;
 use std::mem::{offset_of, size_of};
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{Ordering, fence};
@@ -18,29 +20,64 @@ const LONGEST: usize = 2048;
 ///
 /// Of threads that have taken one of tine's their records say it, and the place where their list begins: no system call is needed that
 /// a sandbox may refuse. Of the others only /proc knows that they are there; where it does not say, their mutexes go unseen.
-pub fn held_within(address: usize, length: usize, except: &[u32]) -> bool {
+///
+/// A shortage is an error: nobody has looked, and a later try may. None of the process's own memory is needed: who closes memory in order to
+/// have some must not be refused.
+pub fn held_within(address: usize, length: usize, except: &[u32]) -> Result<bool> {
     if known().is_some_and(|me| me.holds_within(address, length)) {
-        return true;
+        return Ok(true);
     }
+    let shortage = Cell::new(None);
+    let found = |looked: Looked<bool>| {
+        looked.unwrap_or_else(|short| {
+            shortage.set(Some(short));
+            false
+        })
+    };
     // SAFETY: `records_of_living` gives records.
-    let reaches = |record: *const Record| unsafe { record_reaches(record, address, length) };
+    let reaches = |record: *const Record| found(unsafe { record_reaches(record, address, length) });
     if records_of_living(reaches).any(|tid| !except.contains(&tid)) {
-        return true;
+        return Ok(true);
     }
-    if !owner::is_own_proc() {
-        return false;
+    if owner::is_own_proc() {
+        let threads = raw::any_number(c"/proc/self/task", |tid, _| {
+            !except.contains(&tid) && found(kernels_list_reaches(tid, address, length))
+        });
+        if found(threads.or_else(Shortage::or_unseen)) {
+            return Ok(true);
+        }
     }
-    let Ok(threads) = std::fs::read_dir("/proc/self/task") else { return false };
-    let numbers = threads.flatten().filter_map(|thread| thread.file_name().to_str()?.parse().ok());
-    let mut numbers = numbers.into_iter().filter(|tid| !except.contains(&(*tid as u32)));
-    numbers.any(|tid| kernels_list_reaches(tid, address, length))
+    match shortage.get() {
+        Some(Shortage(errno)) => {
+            Err(Error::errno(errno, "can't look whether a thread holds a lock in there"))
+        }
+        None => Ok(false),
+    }
+}
+
+/// What a look came to.
+type Looked<T> = core::result::Result<T, Shortage>;
+
+/// There was nothing to look with: the error's number.
+#[derive(Clone, Copy)]
+struct Shortage(i32);
+
+impl Shortage {
+    /// What was refused for another reason stays refused: what it would have shown goes unseen.
+    fn or_unseen<T: Default>(errno: i32) -> Looked<T> {
+        if [libc::EMFILE, libc::ENFILE, libc::ENOMEM].contains(&errno) {
+            Err(Shortage(errno))
+        } else {
+            Ok(T::default())
+        }
+    }
 }
 
 /// Whether the thread of a record holds a lock there, waits for one, or reads one in a place of its process's.
 ///
 /// # Safety
 /// A record, which may be written meanwhile.
-unsafe fn record_reaches(record: *const Record, address: usize, length: usize) -> bool {
+unsafe fn record_reaches(record: *const Record, address: usize, length: usize) -> Looked<bool> {
     let is_within = |at: usize| at.wrapping_sub(address) < length;
     // Volatile: its thread writes it meanwhile, a word at a time. What it holds, and what it reads, is read from the newest down, as
     // `remove_older` and `set_reads` ask.
@@ -58,7 +95,7 @@ unsafe fn record_reaches(record: *const Record, address: usize, length: usize) -
         if (0..count).rev().any(|index| is_within(spot(index)))
             || (0..reading).rev().any(|index| is_within(lock(index)))
         {
-            return true;
+            return Ok(true);
         }
         let head = (&raw const (*record).head).read_volatile().addr();
         let list = if head == record.addr() + offset_of!(Record, own_head) {
@@ -67,7 +104,7 @@ unsafe fn record_reaches(record: *const Record, address: usize, length: usize) -
         } else {
             List { head, first: head }
         };
-        head != 0 && list_reaches(list, address, length)
+        if head == 0 { Ok(false) } else { list_reaches(list, address, length) }
     }
 }
 
@@ -78,37 +115,37 @@ struct List {
     first: usize,
 }
 
-fn kernels_list_reaches(tid: i32, address: usize, length: usize) -> bool {
+fn kernels_list_reaches(tid: u32, address: usize, length: usize) -> Looked<bool> {
     let (mut head, mut size) = (0usize, 0usize);
     // SAFETY: valid places for the answers.
     let rc = unsafe { libc::syscall(libc::SYS_get_robust_list, tid, &raw mut head, &raw mut size) };
     if rc != 0 || head == 0 || size != size_of::<Head>() {
-        return false;
+        return Ok(false);
     }
     list_reaches(List { head, first: head }, address, length)
 }
 
-fn list_reaches(List { head, first }: List, address: usize, length: usize) -> bool {
+fn list_reaches(List { head, first }: List, address: usize, length: usize) -> Looked<bool> {
     let is_within = |at: usize| {
         at.wrapping_sub(address) < length || at.wrapping_sub(ENTRY).wrapping_sub(address) < length
     };
-    if read_word(head + offset_of!(Head, pending)).is_some_and(is_within) {
-        return true;
+    if read_word(head + offset_of!(Head, pending))?.is_some_and(is_within) {
+        return Ok(true);
     }
-    let mut entry = read_word(first);
+    let mut entry = read_word(first)?;
     for _ in 0..LONGEST {
         // The lowest bit says that the word is of a kind that inherits priority.
-        let Some(at) = entry.map(|entry| entry & !1).filter(|at| *at != head) else { return false };
+        let Some(at) = entry.map(|entry| entry & !1).filter(|at| *at != head) else { return Ok(false) };
         if is_within(at) {
-            return true;
+            return Ok(true);
         }
-        entry = read_word(at);
+        entry = read_word(at)?;
     }
-    false
+    Ok(false)
 }
 
-/// A word of this process's memory; `None` where there is none any more.
-fn read_word(address: usize) -> Option<usize> {
+/// A word of this process's memory; `None` where there is none any more, or no way to read it.
+fn read_word(address: usize) -> Looked<Option<usize>> {
     let mut word = 0usize;
     let here = libc::iovec { iov_base: (&raw mut word).cast(), iov_len: size_of::<usize>() };
     let there =
@@ -118,16 +155,23 @@ fn read_word(address: usize) -> Option<usize> {
     if read < 0 && crate::sys::errno() != libc::EFAULT {
         return read_word_by_pipe(address);
     }
-    (read == size_of::<usize>() as isize).then_some(word)
+    Ok((read == size_of::<usize>() as isize).then_some(word))
 }
 
 /// The same where a sandbox refuses that call.
-fn read_word_by_pipe(address: usize) -> Option<usize> {
-    let (read, write) = fd::pipe().ok()?;
+fn read_word_by_pipe(address: usize) -> Looked<Option<usize>> {
+    let (read, write) = match fd::pipe() {
+        Ok(ends) => ends,
+        Err(error) => {
+            let Code(code) = error.code();
+            return Shortage::or_unseen(-code);
+        }
+    };
     let mut word = [0; size_of::<usize>()];
     // SAFETY: the kernel checks the address.
     let written =
         unsafe { libc::write(write.as_raw_fd(), std::ptr::without_provenance(address), size_of::<usize>()) };
-    (written == word.len() as isize && fd::read_some(read.as_raw_fd(), &mut word) == Some(word.len()))
-        .then(|| usize::from_ne_bytes(word))
+    let is_whole =
+        written == word.len() as isize && fd::read_some(read.as_raw_fd(), &mut word) == Some(word.len());
+    Ok(is_whole.then(|| usize::from_ne_bytes(word)))
 }
