@@ -1635,8 +1635,8 @@ int tine_segment_fd(const tine_segment *s);
  *
  * Parameters: s: may be NULL. No other thread may use the segment any more.
  * Returns 0; -EBUSY: a heap in it is open here (tine_heap_close), or a thread of this process holds a lock in it or
- * waits for one, as far as that can be known. A TINE_PROCESS_OWNED mutex is not looked for. After -EBUSY the segment
- * is as it was.
+ * waits for one, as far as that can be known. A TINE_PROCESS_OWNED mutex is not looked for. -EMFILE, -ENFILE: there is no
+ * descriptor with which to look for locks of the C library's. After an error the segment is as it was.
  * Threads: any. Fork: in a child it unmaps the child's copy.
  */
 int tine_segment_close(tine_segment *s);
@@ -1807,8 +1807,8 @@ int tine_heap_attach(tine_segment *s, const tine_heap_options *options, tine_hea
  * Parameters: heap: may be NULL. No other thread may use the heap any more.
  * Returns 0; -EINVAL: the heap is a pool's; -EBUSY: a thread of this process is in a call on a queue in the heap,
  * has reserved a message or looks at one, holds a lock in the heap, or waits for one, as far as that can be known;
- * -ENOMEM: the heap has descriptors of thousands of queues, and there is no memory to list them. After an error
- * everything is as it was.
+ * -EMFILE, -ENFILE: there is no descriptor with which to look for locks of the C library's; -ENOMEM: the heap has
+ * descriptors of thousands of queues, and there is no memory to list them. After an error everything is as it was.
  * Threads: any. Fork: in a child it releases the child's copy, and the parent keeps the heap.
  */
 int tine_heap_close(tine_heap *heap);
@@ -2405,6 +2405,7 @@ int tine_event_wait_after(tine_event *e, int cleared, int64_t timeout_ns);
  *
  * The party that gets 1 is the last to leave, and may free, unmap or reuse the memory at once: no other party's call
  * looks at it any more. The other parties may not, unless they know by other means that all calls have returned.
+ * More threads than parties may take turns. Then 1 says nothing about the memory: others may be in the call.
  */
 typedef struct tine_barrier {
     /** tine's. */
@@ -2440,8 +2441,8 @@ int tine_barrier_init(tine_barrier *b, uint32_t parties, uint32_t flags);
  * its way out. TINE_EBROKEN: a party has died, its time has run out, or the barrier was aborted or reset; -EAGAIN
  * (timeout 0); -ETIMEDOUT: the barrier is broken now; -EINTR: a signal came, with TINE_INTERRUPTIBLE, and the party
  * does not count as having come; -EINVAL: b is NULL, misaligned, or not a barrier; -ENOLCK: the thread holds
- * TINE_MOST_HELD locks, or more threads than twice the parties are in the barrier; -EXDEV: the barrier is another
- * PID namespace's; -ENOMEM: there is no memory at a thread's first call.
+ * TINE_MOST_HELD locks; -EXDEV: the barrier is another PID namespace's; -ENOMEM: there is no memory at a thread's first
+ * call.
  * Threads: any; not in a signal handler. Fork: a child may call it.
  */
 int tine_barrier_wait(tine_barrier *b, int64_t timeout_ns);

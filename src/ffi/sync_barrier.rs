@@ -23,6 +23,7 @@ pub const TINE_BARRIER_PARTIES: u32 = 128;
 ///
 /// The party that gets 1 is the last to leave, and may free, unmap or reuse the memory at once: no other party's call
 /// looks at it any more. The other parties may not, unless they know by other means that all calls have returned.
+/// More threads than parties may take turns. Then 1 says nothing about the memory: others may be in the call.
 #[repr(C)]
 pub struct tine_barrier {
     /// tine's.
@@ -59,8 +60,8 @@ pub unsafe extern "C" fn tine_barrier_init(b: *mut tine_barrier, parties: u32, f
 /// its way out. TINE_EBROKEN: a party has died, its time has run out, or the barrier was aborted or reset; -EAGAIN
 /// (timeout 0); -ETIMEDOUT: the barrier is broken now; -EINTR: a signal came, with TINE_INTERRUPTIBLE, and the party
 /// does not count as having come; -EINVAL: b is NULL, misaligned, or not a barrier; -ENOLCK: the thread holds
-/// TINE_MOST_HELD locks, or more threads than twice the parties are in the barrier; -EXDEV: the barrier is another
-/// PID namespace's; -ENOMEM: there is no memory at a thread's first call.
+/// TINE_MOST_HELD locks; -EXDEV: the barrier is another PID namespace's; -ENOMEM: there is no memory at a thread's first
+/// call.
 /// Threads: any; not in a signal handler. Fork: a child may call it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_barrier_wait(b: *mut tine_barrier, timeout_ns: i64) -> c_int {

@@ -101,10 +101,14 @@ impl Patience {
         Patience { timeout, deadline: None, interruptible, look }
     }
 
+    pub fn is_try(&self) -> bool {
+        self.timeout == Timeout::Try
+    }
+
     /// Fails where the caller doesn't want to wait at all, or where its time has run out since it was asked first: a word
     /// that changes all the time keeps a waiter from sleeping, not from ending.
     pub fn may_wait(&mut self) -> Outcome<()> {
-        if self.timeout == Timeout::Try {
+        if self.is_try() {
             return Err(AGAIN);
         }
         match self.deadline {
@@ -117,7 +121,7 @@ impl Patience {
 
     /// Fails where the caller's time has run out. For who has not slept, and goes on: a try does, until it would have to wait.
     pub fn check_time(&mut self) -> Outcome<()> {
-        if self.timeout == Timeout::Try { Ok(()) } else { self.may_wait() }
+        if self.is_try() { Ok(()) } else { self.may_wait() }
     }
 
     /// Looks round from now on, if it did not before.

@@ -271,6 +271,54 @@ static void died_on_its_way_out(int resets)
     all_meet();
 }
 
+#define MOST_THREADS 300
+
+static struct turns {
+    tine_barrier barrier;
+    int parties, meetings, tickets, come, gone, told;
+} *turns;
+
+static void *take_turns(void *unused)
+{
+    (void)unused;
+    while (__atomic_add_fetch(&turns->tickets, 1, __ATOMIC_SEQ_CST) <= turns->meetings * turns->parties) {
+        __atomic_add_fetch(&turns->come, 1, __ATOMIC_SEQ_CST);
+        int rc = tine_barrier_wait(&turns->barrier, 10 * HANG_NS);
+        CHECK(rc == 0 || rc == 1);
+        __atomic_add_fetch(&turns->told, rc, __ATOMIC_SEQ_CST);
+        int gone = __atomic_add_fetch(&turns->gone, 1, __ATOMIC_SEQ_CST);
+        /* Whole meetings, of those who had come by now. */
+        CHECK(gone <= __atomic_load_n(&turns->come, __ATOMIC_SEQ_CST) / turns->parties * turns->parties);
+    }
+    return NULL;
+}
+
+/* More threads than parties, of two processes: each meeting has its parties, and as many are told as there were meetings. */
+static void more_than_parties(int parties, int threads, int meetings)
+{
+    pid_t child;
+    pthread_t running[MOST_THREADS];
+    memset((void *)turns, 0, sizeof *turns);
+    turns->parties = parties;
+    turns->meetings = meetings;
+    CHECK_RC(tine_barrier_init(&turns->barrier, (unsigned)parties, 0), 0);
+    child = fork();
+    CHECK(child >= 0);
+    for (int i = 0; i < threads / 2; i++)
+        CHECK_EQ(pthread_create(&running[i], NULL, take_turns, NULL), 0);
+    for (int i = 0; i < threads / 2; i++)
+        CHECK_EQ(pthread_join(running[i], NULL), 0);
+    if (child == 0) {
+        if (threads % 2) take_turns(NULL);
+        _exit(0);
+    }
+    CHECK_EQ(status_of(child), 0);
+    CHECK_EQ(turns->come, parties * meetings);
+    CHECK_EQ(turns->gone, parties * meetings);
+    CHECK_EQ(turns->told, meetings);
+    CHECK_RC(tine_barrier_waiting(&turns->barrier), 0);
+}
+
 int main(void)
 {
     static const int resets[] = {1, 2, 15, 16, 17, 18, 40, 1000, 1001};
@@ -288,5 +336,13 @@ int main(void)
     }
     died_on_its_way_out(3);
     died_on_its_way_out(40000);
+    turns = (struct turns *)mmap(NULL, sizeof *turns, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    CHECK((void *)turns != MAP_FAILED);
+    more_than_parties(1, 6, 5000);
+    more_than_parties(2, 3, 5000);
+    more_than_parties(2, 40, 2000);
+    more_than_parties(3, 7, 3000);
+    more_than_parties(2, MOST_THREADS, 200);
+    more_than_parties(TINE_BARRIER_PARTIES, TINE_BARRIER_PARTIES + 12, 20);
     return 0;
 }

@@ -48,12 +48,6 @@ static pid_t namesake_of(pid_t dead, void (*run)(void))
     return other;
 }
 
-static void end(pid_t pid)
-{
-    CHECK(pid > 0 && kill(pid, SIGKILL) == 0);
-    CHECK_EQ(exit_code(pid), 128 + SIGKILL);
-}
-
 static void nothing(void) {}
 
 static void holders_namesake(void)
@@ -132,18 +126,6 @@ static void notified_ones_namesake(void)
     CHECK_RC(tine_mutex_unlock(&s->plain), 0);
     CHECK_EQ(exit_code(waiter), 0);
     end(other);
-}
-
-static pid_t comes(int denied)
-{
-    unsigned before = (unsigned)tine_barrier_waiting(&s->met);
-    pid_t pid = fork();
-    if (pid == 0) {
-        deny(denied);
-        _exit(tine_barrier_wait(&s->met, LONG) == TINE_EBROKEN ? 0 : 1);
-    }
-    while (tine_barrier_waiting(&s->met) == (int)before) sched_yield();
-    return pid;
 }
 
 /* A party dies, the first to come or another one: the others get TINE_EBROKEN, those that wait and the last one to come. */

@@ -126,6 +126,43 @@ static void executed(void)
     CHECK_EQ(exit_code(pid), 128 + SIGKILL);
 }
 
+static void *meets_twice(void *unused)
+{
+    (void)unused;
+    for (int i = 0; i < 2; i++) CHECK(tine_barrier_wait(&s->met, LONG) >= 0);
+    return NULL;
+}
+
+/* What a party leaves that died when it had its place and had not yet said for which meeting. */
+static void unsign(pid_t dead)
+{
+    volatile uint32_t *words = (volatile uint32_t *)&s->met;
+    for (size_t i = 0; i < sizeof s->met / 4; i++)
+        if ((words[i] & 0x3fffffff) == (uint32_t)dead) words[i ^ 1] = (words[i ^ 1] & ~3u) | 1;
+}
+
+/* More parties die, in as many meetings, than there are places for a meeting's: those that come after them have theirs. */
+static void dead_parties(void)
+{
+    static const int parties[] = {2, 3, 128};
+    for (int scene = 0; scene < 6; scene++) {
+        int count = parties[scene / 2], unsigned_ones = scene % 2;
+        pthread_t threads[128];
+        fresh();
+        CHECK_RC(tine_barrier_init(&s->met, (unsigned)count, 0), 0);
+        for (int i = 0; i < (count == 128 ? 2 : 20); i++) {
+            pid_t dead = comes(NO_LIST);
+            end(dead);
+            if (!unsigned_ones) CHECK_RC(tine_barrier_wait(&s->met, LONG), TINE_EBROKEN);
+            CHECK_RC(tine_barrier_reset(&s->met), 0);
+            if (unsigned_ones) unsign(dead);
+        }
+        for (int i = 1; i < count; i++) CHECK_EQ(pthread_create(&threads[i], NULL, meets_twice, NULL), 0);
+        meets_twice(NULL);
+        for (int i = 1; i < count; i++) CHECK_EQ(pthread_join(threads[i], NULL), 0);
+    }
+}
+
 /* A process of another time namespace, to which all others have started at another time. */
 static void other_time(void)
 {
@@ -305,7 +342,7 @@ static void ticking_short(void) { ticking(10 * MS); }
 
 int main(int argc, char **argv)
 {
-    static void (*const scenes[])(void) = {everything_denied, alive, nowhere, executed, other_time, scribbled,
+    static void (*const scenes[])(void) = {everything_denied, alive, nowhere, executed, dead_parties, other_time, scribbled,
                                            long_list, ticking_long, ticking_short, mapped_twice, reopened, tried_before};
     if (argc > 1 && strcmp(argv[1], "--stay") == 0)
         for (;;) pause();

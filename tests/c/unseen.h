@@ -81,6 +81,25 @@ static inline pid_t dead_holder(int denied)
     return pid;
 }
 
+static inline void end(pid_t pid)
+{
+    CHECK(pid > 0 && kill(pid, SIGKILL) == 0);
+    CHECK_EQ(exit_code(pid), 128 + SIGKILL);
+}
+
+/* A party of `met`, which is to be told that one has died; it waits when this returns. */
+static inline pid_t comes(int denied)
+{
+    unsigned before = (unsigned)tine_barrier_waiting(&s->met);
+    pid_t pid = fork();
+    if (pid == 0) {
+        deny(denied);
+        _exit(tine_barrier_wait(&s->met, LONG) == TINE_EBROKEN ? 0 : 1);
+    }
+    while (tine_barrier_waiting(&s->met) == (int)before) sched_yield();
+    return pid;
+}
+
 /* The first wait of each, of this length. */
 static inline void find_out(int64_t timeout_ns)
 {

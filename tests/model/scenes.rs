@@ -298,6 +298,42 @@ fn barrier_reset_often(dies: Option<u32>) {
     assert_eq!(quiesce(), 0, "one sleeps at the barrier for good");
 }
 
+/// Three at a barrier for one, which has two seats: who finds none waits for one, whoever dies, and each meets but for a death.
+fn barrier_of_one(dies: Option<u32>) {
+    let barrier = Rc::new(some(Barrier::new(1, 0)));
+    for dies in [dies, None, None] {
+        let barrier = barrier.clone();
+        spawn(dies, move || {
+            if meet(&barrier) {
+                return;
+            }
+            barrier.reset();
+        });
+    }
+    assert_eq!(quiesce(), 0, "one waits for a seat for good");
+}
+
+/// Three take turns at a barrier for two, with a fourth: as many are told as there were meetings.
+fn barrier_in_turns(dies: Option<u32>) {
+    let barrier = Rc::new(some(Barrier::new(2, 0)));
+    let (met, told) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(0)));
+    for dies in [dies, None, None, None] {
+        let (barrier, met, told) = (barrier.clone(), met.clone(), told.clone());
+        spawn(dies, move || {
+            if let Ok(last) = barrier.wait(FOREVER) {
+                met.set(met.get() + 1);
+                told.set(told.get() + u32::from(last));
+            }
+        });
+    }
+    quiesce();
+    barrier.abort();
+    assert_eq!(quiesce(), 0, "one sleeps at the barrier for good");
+    if met.get() == 4 {
+        assert_eq!(told.get(), 2, "one for each meeting");
+    }
+}
+
 // ---- the tests
 
 /// How many preemptions: in `make test`, and in `make storm`.
@@ -368,6 +404,8 @@ models! {
     barrier_reset: (2, 3);
     barrier_reset_often: (1, 2);
     barrier_of_three: (2, 3), found with MarksAndLooks;
+    barrier_of_one: (1, 2);
+    barrier_in_turns: (1, 1);
     condition_waiter: (2, 3), found with Forwarding;
     condition_three: (1, 2), found with Forwarding;
     condition_impatient: (1, 2), found with Forwarding;
