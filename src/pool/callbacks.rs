@@ -1,6 +1,6 @@
 //! Callbacks of tasks: what a host wants to be told, on its own threads.
 //!
-//! Whoever has the pool's lock finds out that a task has begun or settled and enters it in `State::news`; who waits or polls
+//! Whoever has the pool's lock finds out that a task has begun or settled and enters it in `PoolState::news`; who waits or polls
 //! tells, without the lock. In a pool with a background thread that thread tells, and nobody else; without one, the
 //! thread that sleeps for all is called out for it.
 //!
@@ -12,7 +12,7 @@
 //! more of the same pool's, so callbacks do not pile up inside each other.
 
 use super::ledger::{TaskId, TaskState};
-use super::state::{BEGINS_NS, State};
+use super::state::{BEGINS_NS, PoolState};
 use super::{Held, Inner, TaskResult};
 use crate::error::Code;
 use crate::sys::thread;
@@ -154,7 +154,7 @@ pub(super) fn tell_all<'a>(pool: &'a Inner, mut state: Held<'a>) -> Held<'a> {
     state
 }
 
-impl State {
+impl PoolState {
     /// Whether there is something to tell.
     pub(super) fn has_news(&self) -> bool {
         !self.news.items.is_empty()

@@ -4,7 +4,7 @@ use super::chain::Chain;
 use super::ledger::{DID_NOTHING, Outcome, TaskState};
 use super::patience::WEDGED_NS;
 use super::remote::node_of;
-use super::state::State;
+use super::state::PoolState;
 use crate::error::{Code, Error};
 use crate::sys::clock::Moment;
 use crate::sys::limits;
@@ -39,13 +39,13 @@ impl Queue {
     }
 }
 
-impl State {
+impl PoolState {
     /// Whether there is room in the window for an input of this length.
     pub(super) fn has_room(&self, length: usize) -> bool {
         self.submissions.window().has_room(length)
     }
 
-    /// What [`State::enqueue`] will need; -ENOMEM where it is not to be had.
+    /// What [`PoolState::enqueue`] will need; -ENOMEM where it is not to be had.
     pub(super) fn make_room_to_enqueue(&mut self, is_due: bool) -> crate::Result<()> {
         if !is_due {
             return Ok(());

@@ -15,7 +15,7 @@
 
 use super::ending::Reason;
 use super::ledger::{Delivery, InlineBytes, InputPlace, Outcome, OutputPlace, TaskState, to_c_string};
-use super::state::State;
+use super::state::PoolState;
 use super::{Held, Inner, Pool};
 use crate::channel::End;
 use crate::check;
@@ -385,7 +385,7 @@ pub(super) fn run_queued<'a>(pool: &'a Inner, mut state: Held<'a>) -> Held<'a> {
     state
 }
 
-impl State {
+impl PoolState {
     fn take_work(&mut self) -> Option<Work> {
         let index = self.take_front()?;
         let id = self.ledger.id_of(index).0;

@@ -1,6 +1,6 @@
 //! Replacing workers in good order: after so many tasks, so long a time, or above so much memory.
 
-use super::state::State;
+use super::state::PoolState;
 use crate::sys::limits;
 use crate::sys::thread::Uncancelled;
 
@@ -55,7 +55,7 @@ impl RecycleRules {
     }
 }
 
-impl State {
+impl PoolState {
     /// Looks at all workers when one may have been idle for too long, or has to be looked at for its age and memory.
     pub(super) fn recycle(&mut self, now: u64) {
         if now < self.recycle.look_due_ns.min(self.recycle.idle_due_ns) {

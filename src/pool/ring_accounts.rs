@@ -10,7 +10,7 @@
 //! | `busy` | those with something in the ring | quiet for the longest comes first |
 //! | `behind` | those of `full` | likewise |
 //!
-//! Each ring is looked at by [`State::look_at_rings`](super::state::State) when it has changed, when its alarm is due, and with
+//! Each ring is looked at by [`PoolState::look_at_rings`](super::state::PoolState) when it has changed, when its alarm is due, and with
 //! all busy ones now and then: a worker changes words of its ring without telling anybody.
 
 use super::ring_account::RingAccount;

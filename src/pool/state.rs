@@ -1,4 +1,4 @@
-//! All of a pool that its lock protects, and the one function that moves it on: [`State::pump`].
+//! All of a pool that its lock protects, and the one function that moves it on: [`PoolState::pump`].
 
 use super::callbacks::News;
 use super::desk::Key;
@@ -46,7 +46,7 @@ const CHANGES_NS: u64 = 2_500_000;
 pub(super) const BEGINS_NS: u64 = 5_000_000;
 
 #[derive(Debug)]
-pub(super) struct State {
+pub(super) struct PoolState {
     pub(super) heap: Arc<Heap>,
     pub(super) family: Family,
     pub(super) ledger: Ledger,
@@ -106,11 +106,11 @@ fn marked(word: usize, mut bits: u64) -> impl Iterator<Item = usize> {
     })
 }
 
-impl State {
-    pub(super) fn new(heap: Arc<Heap>, family: Family, rules: Rules) -> crate::Result<State> {
+impl PoolState {
+    pub(super) fn new(heap: Arc<Heap>, family: Family, rules: Rules) -> crate::Result<PoolState> {
         let rings = RingAccounts::new(family.members.len())?;
         let submissions = Submissions::new(rules.window, family.page.clone());
-        Ok(State {
+        Ok(PoolState {
             heap,
             family,
             ledger: Ledger::default(),

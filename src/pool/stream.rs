@@ -15,7 +15,7 @@ use super::desk::Key;
 use super::inline::run_queued;
 use super::ledger::{InputPlace, NewTask, Outcome, Owner, Rare, TaskState};
 use super::standby;
-use super::state::State;
+use super::state::PoolState;
 use super::submit::resolve;
 use super::wait::{Want, refusal, wait};
 use super::window::Window;
@@ -225,7 +225,7 @@ impl Stream {
     }
 
     /// Enters an item for which there is room; it is still to be handed in.
-    fn enter(&self, state: &mut State, place: InputPlace, input: &[u8], user: usize) -> Result<u32> {
+    fn enter(&self, state: &mut PoolState, place: InputPlace, input: &[u8], user: usize) -> Result<u32> {
         let order = &mut state.stream_mut(self.number).order;
         let room = order.try_reserve(1).map_err(|_| Code::errno(libc::ENOMEM).into());
         let room = reserve::suffices().and(room);
@@ -423,7 +423,7 @@ impl Drop for Stream {
     }
 }
 
-impl State {
+impl PoolState {
     fn stream(&self, number: usize) -> &StreamState {
         let Some(line) = &self.streams.lines[number] else { unreachable!("a stream has its line") };
         line

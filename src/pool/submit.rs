@@ -3,7 +3,7 @@
 use super::callbacks::Calls;
 use super::inline::run_queued;
 use super::ledger::{InputPlace, NewTask, Rare};
-use super::state::{Call, State};
+use super::state::{Call, PoolState};
 use super::wait::{Want, refusal, wait};
 use super::{Inner, Pool, SubmitOptions, TaskId};
 use crate::channel::Channel;
@@ -88,7 +88,7 @@ impl Inner {
 }
 
 /// What a task carries to have this function called.
-pub(super) fn resolve(inner: &Inner, state: &mut State, function: Function<'_>) -> Result<Callee> {
+pub(super) fn resolve(inner: &Inner, state: &mut PoolState, function: Function<'_>) -> Result<Callee> {
     match state.family.callees_mut() {
         Some(callees) => {
             if let Some(place) = &inner.inline_place {
@@ -100,7 +100,7 @@ pub(super) fn resolve(inner: &Inner, state: &mut State, function: Function<'_>) 
     }
 }
 
-impl State {
+impl PoolState {
     /// What few tasks are told, with room for all that follows from it.
     #[cold]
     fn rare_of(&mut self, options: SubmitOptions<'_>) -> Result<Box<Rare>> {
