@@ -291,6 +291,7 @@ impl Ledger {
         0..(self.blocks.len() * BLOCK) as u32
     }
 
+    #[inline]
     pub(super) fn id_of(&self, index: u32) -> TaskId {
         self.get(index).id_at(index)
     }

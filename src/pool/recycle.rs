@@ -98,11 +98,14 @@ impl PoolState {
     }
 
     /// Has more workers started where tasks wait and nobody is free.
+    #[inline]
     pub(super) fn grow(&mut self) {
-        let parked = self.family.members.len() - self.family.wanted_count();
-        if parked == 0 || self.closing() {
-            return;
+        if self.family.members.len() != self.family.wanted_count() && !self.closing() {
+            self.grow_if_tasks_wait();
         }
+    }
+
+    fn grow_if_tasks_wait(&mut self) {
         let waiting = self.queued() + self.rings.waiting();
         if waiting == 0 || self.rings.idle().is_some() {
             return;
