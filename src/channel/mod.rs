@@ -4,17 +4,20 @@
 //! nothing to repair. The kernel has a packet whole or not at all, keeps it until it is read, and tells the survivor.
 //! docs/design/channels.md has the table of deaths.
 
+mod in_place;
 mod long;
 mod packet;
+mod region;
 mod turns;
 
 use crate::error::{Code, Error, Result};
 use crate::sys::clock::{Deadline, Timeout};
 use crate::sys::fd::Guarded;
 use crate::sys::prim::Ordering;
-use crate::sys::socket::{self, Peeked, Ready, Sent, Waited};
+use crate::sys::socket::{self, FEW_BYTES, Looked, Peeked, Ready, Sent, Waited};
 use crate::sys::{fd, fork, reserve};
-use packet::{First, Flaw, HEADER_BYTES, Header, PacketKind, judge, not_ours};
+use in_place::Places;
+use packet::{Beside, First, Flaw, HEADER_BYTES, Header, PacketKind, judge, not_ours};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::{Arc, PoisonError};
@@ -22,6 +25,10 @@ use turns::Turn;
 
 /// Messages up to this length travel in the packet.
 const SHORT_BYTES: usize = 64 << 10;
+
+/// And up to this length, where the socket has room for that beside its other messages. The kernel wants one block of memory for
+/// most of it.
+const PACKET_BYTES: usize = 1 << 20;
 
 /// What a channel can be told; all zero is the default.
 #[derive(Clone, Copy, Debug, Default)]
@@ -52,6 +59,8 @@ pub struct Channel {
     lent: bool,
     /// Shared with the other handles of this end.
     turn: Arc<Turn>,
+    /// What is being written and read in place.
+    places: Places,
 }
 
 /// What came of a receive.
@@ -97,7 +106,15 @@ impl Channel {
     /// The end that another process has given away.
     pub fn from_end(end: End) -> Channel {
         let turn = Turn::of(end.socket.number());
-        Channel { socket: *end.socket, pid: fork::pid(), interruptible: end.interruptible, lent: false, turn }
+        let interruptible = end.interruptible;
+        Channel {
+            socket: *end.socket,
+            pid: fork::pid(),
+            interruptible,
+            lent: false,
+            turn,
+            places: Places::default(),
+        }
     }
 
     /// The same, of which a task has the use until it returns.
@@ -141,15 +158,23 @@ impl Channel {
 
     /// Sends one message.
     pub fn send(&self, message: &[u8], timeout: Timeout) -> Result<()> {
-        let length = message.len();
+        let (length, socket) = (message.len(), self.socket()?);
+        let short = Header { kind: PacketKind::Short, length };
         if length <= SHORT_BYTES {
-            match self.put(Header { kind: PacketKind::Short, length }, message, None, timeout) {
+            match self.put(short, message, None, timeout) {
                 // The buffer was made so small, or the system's is.
                 Err(error) if error.code().0 == -libc::EMSGSIZE => (),
                 sent => return sent,
             }
         }
-        self.socket()?;
+        long::ask_for(length as u64)?;
+        if length > SHORT_BYTES && length <= PACKET_BYTES && socket::makes_room(socket, length) {
+            match self.put(short, message, None, Timeout::Try) {
+                // Another thread has taken the room, or the kernel has no such block of memory.
+                Err(error) if [-libc::EAGAIN, -libc::EMSGSIZE, -libc::ENOMEM].contains(&error.code().0) => (),
+                sent => return sent,
+            }
+        }
         let memory = long::write(message)?;
         self.put(Header { kind: PacketKind::Long, length }, &[], Some(memory.as_raw_fd()), timeout)
     }
@@ -184,25 +209,37 @@ impl Channel {
     pub fn receive(&self, timeout: Timeout, room: &mut [MaybeUninit<u8>]) -> Result<Received> {
         let mut deadline = None;
         loop {
-            let (first, seen) = self.first(timeout, &mut deadline)?;
+            let mut first = self.first(timeout, &mut deadline)?;
             let length = first.header.length;
             if first.header.kind == PacketKind::Descriptor {
-                return Err(Error::errno(libc::ENOMSG, "what comes next is a descriptor, not a message"));
+                return Err(is_descriptor());
             }
-            if length > room.len() {
+            let Some(room) = room.get_mut(..length) else {
                 return Ok(Received::TooLong(length));
-            }
-            let Some(memory) = first.fd else {
-                if self.take(seen, &mut room[..length])? {
-                    return Ok(Received::Message(length));
-                }
-                continue;
             };
-            // Read before it is taken: a message that cannot be read now stays.
-            let read = long::read(&memory, &mut room[..length]);
-            let stays = read.as_ref().is_err_and(|error| error.code() != not_ours().code());
-            if stays || self.take(seen, &mut [])? {
-                return read.map(|()| Received::Message(length));
+            // What cannot be read now stays. So it is looked at, and then taken.
+            let (read, message) = match (first.header.kind, first.fd.take()) {
+                (PacketKind::InPlace, fd) => match self.map(&first, fd) {
+                    Ok(None) => continue,
+                    Ok(message) => (Ok(()), message),
+                    Err(error) => (Err(error), None),
+                },
+                (_, Some(memory)) => (long::read(memory, room), None),
+                (_, None) if self.take(&first, room)? => return Ok(Received::Message(length)),
+                (_, None) => continue,
+            };
+            if let Err(error) = read {
+                match self.unreadable(&first, error)? {
+                    Some(error) => return Err(error),
+                    None => continue,
+                }
+            }
+            if self.drop_first(first.seen)? {
+                if let Some(message) = message {
+                    message.copy_to(room);
+                    message.release();
+                }
+                return Ok(Received::Message(length));
             }
         }
     }
@@ -211,12 +248,12 @@ impl Channel {
     pub fn receive_fd(&self, timeout: Timeout) -> Result<OwnedFd> {
         let mut deadline = None;
         loop {
-            let (first, seen) = self.first(timeout, &mut deadline)?;
+            let first = self.first(timeout, &mut deadline)?;
             match first.fd {
                 Some(fd) if first.header.kind == PacketKind::Descriptor => {
                     // Before it is taken: there may be no other number.
                     let fd = fd::above_standard(fd, "the descriptor")?;
-                    if self.take(seen, &mut [])? {
+                    if self.drop_first(first.seen)? {
                         return Ok(fd);
                     }
                 }
@@ -227,31 +264,39 @@ impl Channel {
         }
     }
 
-    /// Waits for a packet and looks at it; and how many had been taken when it looked.
-    fn first(&self, timeout: Timeout, deadline: &mut Option<Deadline>) -> Result<(First, u64)> {
+    /// Waits for a packet and looks at it.
+    fn first(&self, timeout: Timeout, deadline: &mut Option<Deadline>) -> Result<First> {
         let socket = self.socket()?;
         loop {
             let seen = self.turn.taken.load(Ordering::Acquire);
-            let mut bytes = [0; HEADER_BYTES];
+            let mut bytes = [0; FEW_BYTES];
             // One thread alone: who looks and goes without taking would have had the wake-up of another.
             let sleeps = timeout == Timeout::Forever
                 && !self.interruptible
                 && !self.turn.sleeper.swap(true, Ordering::Relaxed);
-            let peeked = socket::peek(socket, &mut bytes, sleeps);
+            let looked = socket::look(socket, &mut bytes, sleeps);
             if sleeps {
                 self.turn.sleeper.store(false, Ordering::Relaxed);
             }
-            let (length, fds, fds_lost) = match peeked? {
-                Peeked::Interrupted => continue,
-                Peeked::Nothing => {
+            let length = match looked? {
+                Looked::Interrupted => continue,
+                Looked::Nothing => {
                     self.wait(Ready::ToRead, timeout, deadline)?;
                     continue;
                 }
-                Peeked::Message { length: 0, .. } if socket::is_hung_up(socket) => return Err(gone()),
-                Peeked::Message { length, fds, fds_lost } => (length, fds, fds_lost),
+                Looked::Message(0) if socket::is_hung_up(socket) => return Err(gone()),
+                Looked::Message(length) => length,
             };
-            match judge(&bytes, length, fds, fds_lost) {
-                Ok(first) => return Ok((first, seen)),
+            let mut beside = None;
+            if packet::needs_descriptor(&bytes, length, |ticket| self.places.knows(ticket)) {
+                match socket::peek(socket, &mut bytes, false)? {
+                    Peeked::Message { fds, fds_lost, .. } => beside = Some(Beside { fds, fds_lost }),
+                    // Another thread has taken it.
+                    Peeked::Nothing | Peeked::Interrupted => continue,
+                }
+            }
+            match judge(bytes, length, seen, beside) {
+                Ok(first) => return Ok(first),
                 Err(Flaw::NoDescriptor(error)) => return Err(error),
                 Err(Flaw::Broken(error)) => {
                     if self.drop_first(seen)? {
@@ -262,33 +307,39 @@ impl Channel {
         }
     }
 
-    /// Takes the first packet, if no other thread has been faster; whether it has. It is as long as there is room.
-    fn take(&self, seen: u64, room: &mut [MaybeUninit<u8>]) -> Result<bool> {
-        let (mut bytes, wanted) = ([0; HEADER_BYTES], HEADER_BYTES + room.len());
-        match self.take_raw(seen, &mut bytes, room)? {
-            None => Ok(false),
-            Some(length) if length == wanted => Ok(true),
+    /// Takes a message that is in its packet, if no other thread has been faster; whether it has. It is as long as there is
+    /// room.
+    fn take(&self, first: &First, room: &mut [MaybeUninit<u8>]) -> Result<bool> {
+        let length = HEADER_BYTES + room.len();
+        let taken = self.in_turn(first.seen, |socket| match first.bytes.get(HEADER_BYTES..length) {
+            // The look has seen all of it.
+            Some(_) => socket::discard(socket),
+            None => socket::take(socket, &mut [0; HEADER_BYTES], &mut *room),
+        })?;
+        match (taken, first.bytes.get(HEADER_BYTES..length)) {
+            (None, _) => Ok(false),
+            (Some(taken), bytes) if taken == length => {
+                bytes.map(|bytes| room.write_copy_of_slice(bytes));
+                Ok(true)
+            }
             // Only if another process receives from this end: an end is one process's at a time.
-            Some(_) => Err(not_ours()),
+            (Some(_), _) => Err(not_ours()),
         }
     }
 
+    /// Takes what is not in the packet, or nobody wants.
     fn drop_first(&self, seen: u64) -> Result<bool> {
-        Ok(self.take_raw(seen, &mut [0; HEADER_BYTES], &mut [])?.is_some())
+        Ok(self.in_turn(seen, socket::discard)?.is_some())
     }
 
-    fn take_raw(
-        &self,
-        seen: u64,
-        bytes: &mut [u8; HEADER_BYTES],
-        room: &mut [MaybeUninit<u8>],
-    ) -> Result<Option<usize>> {
+    /// Makes a call that takes the first packet, if no other thread has taken one since `seen` was read; how long the packet was.
+    fn in_turn(&self, seen: u64, take: impl FnOnce(RawFd) -> Result<Option<usize>>) -> Result<Option<usize>> {
         // Held for one call that does not wait, so nobody's timeout is at stake here.
         let _turn = self.turn.lock.lock().unwrap_or_else(PoisonError::into_inner);
         if self.turn.taken.load(Ordering::Relaxed) != seen {
             return Ok(None);
         }
-        let taken = socket::take(self.socket.number(), bytes, room)?;
+        let taken = take(self.socket.number())?;
         self.turn.taken.store(seen.wrapping_add(u64::from(taken.is_some())), Ordering::Release);
         Ok(taken)
     }
@@ -305,6 +356,10 @@ impl Channel {
             Waited::Interrupted | Waited::Ready => Ok(()),
         }
     }
+}
+
+fn is_descriptor() -> Error {
+    Error::errno(libc::ENOMSG, "what comes next is a descriptor, not a message")
 }
 
 fn gone() -> Error {

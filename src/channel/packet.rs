@@ -1,14 +1,15 @@
 //! What a channel's packets are: 16 bytes that say what follows, then a message, or a descriptor beside it.
 
+use super::region::{TICKET_BYTES, Ticket};
 use crate::error::{Code, Error, Result};
-use crate::sys::socket;
+use crate::sys::socket::{self, FEW_BYTES};
 use std::os::fd::OwnedFd;
 
 /// "tine", in memory.
 const MAGIC: [u8; 4] = *b"tine";
 
 /// Changes with every change of a packet.
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 
 /// How long the first part is.
 pub(super) const HEADER_BYTES: usize = 16;
@@ -19,10 +20,12 @@ pub(super) const HEADER_BYTES: usize = 16;
 pub(super) enum PacketKind {
     /// A message, in the packet.
     Short = 1,
-    /// A message, in memory whose descriptor is beside the packet.
+    /// A message that is too long for that, in memory whose descriptor is beside the packet.
     Long = 2,
     /// A descriptor.
     Descriptor = 3,
+    /// A message, in memory that is used again and whose descriptor is beside the packet.
+    InPlace = 4,
 }
 
 /// What a packet says of itself.
@@ -55,7 +58,7 @@ impl Header {
             );
             return Err(Error::new(Code::VERSION, text));
         }
-        let kinds = [PacketKind::Short, PacketKind::Long, PacketKind::Descriptor];
+        let kinds = [PacketKind::Short, PacketKind::Long, PacketKind::Descriptor, PacketKind::InPlace];
         let kind = kinds.into_iter().find(|kind| *kind as u16 == number(6)).ok_or_else(not_ours)?;
         let length = bytes[8..HEADER_BYTES].try_into().map_or(u64::MAX, u64::from_ne_bytes);
         let length = usize::try_from(length).ok().filter(|length| *length <= isize::MAX as usize);
@@ -72,6 +75,30 @@ pub(super) fn not_ours() -> Error {
 pub(super) struct First {
     pub(super) header: Header,
     pub(super) fd: Option<OwnedFd>,
+    /// Its beginning.
+    pub(super) bytes: [u8; FEW_BYTES],
+    /// How many packets this process had taken when it looked.
+    pub(super) seen: u64,
+}
+
+/// What came with a look for descriptors, and whether there were more than this process can have.
+#[derive(Debug, Default)]
+pub(super) struct Beside {
+    pub(super) fds: Vec<OwnedFd>,
+    pub(super) fds_lost: bool,
+}
+
+/// Whether a descriptor is needed that should be beside a packet; `knows` says of which memory it is not.
+pub(super) fn needs_descriptor(
+    bytes: &[u8; FEW_BYTES],
+    length: usize,
+    knows: impl FnOnce(Ticket) -> bool,
+) -> bool {
+    match Header::decode(&bytes[..length.min(FEW_BYTES)]) {
+        Ok(Header { kind: PacketKind::InPlace, .. }) => !knows(Ticket::decode(bytes)),
+        Ok(header) => header.kind != PacketKind::Short,
+        Err(_) => false,
+    }
 }
 
 /// Why a packet cannot be had.
@@ -83,19 +110,22 @@ pub(super) enum Flaw {
     NoDescriptor(Error),
 }
 
-/// What was seen of a packet, of which `bytes` are the beginning and `length` is all. The other process can have sent
+/// What was seen of a packet, of which `bytes` are the beginning and `length` is all, and beside it, if that was looked at. The other process can have sent
 /// anything.
 pub(super) fn judge(
-    bytes: &[u8],
+    bytes: [u8; FEW_BYTES],
     length: usize,
-    fds: Vec<OwnedFd>,
-    fds_lost: bool,
+    seen: u64,
+    beside: Option<Beside>,
 ) -> std::result::Result<First, Flaw> {
-    let header = Header::decode(&bytes[..length.min(bytes.len())]).map_err(Flaw::Broken)?;
+    let header = Header::decode(&bytes[..length.min(FEW_BYTES)]).map_err(Flaw::Broken)?;
+    let looked = beside.is_some();
+    let Beside { fds, fds_lost } = beside.unwrap_or_default();
     let (wanted_length, wanted_fds) = match header.kind {
         PacketKind::Short => (header.length.saturating_add(HEADER_BYTES), 0),
         PacketKind::Long => (HEADER_BYTES, 1),
         PacketKind::Descriptor => (HEADER_BYTES, 1),
+        PacketKind::InPlace => (HEADER_BYTES + TICKET_BYTES, usize::from(looked)),
     };
     if fds.len() < wanted_fds && fds_lost {
         let text = "no descriptor is free for the one that comes through the channel";
@@ -105,7 +135,7 @@ pub(super) fn judge(
     if !sound || (header.kind == PacketKind::Descriptor && header.length != 0) {
         return Err(Flaw::Broken(not_ours()));
     }
-    Ok(First { header, fd: fds.into_iter().next() })
+    Ok(First { header, fd: fds.into_iter().next(), bytes, seen })
 }
 
 /// Whether the first packet of a socket, if there is one, is one of a channel's.

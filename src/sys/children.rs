@@ -86,6 +86,9 @@ fn is_child(pid: i32) -> bool {
 
 /// Kills every child of this process; how many were found. For a process with one thread.
 pub(crate) fn kill_all() -> usize {
+    if pidfd::has_no_children() {
+        return 0;
+    }
     let kill_those = |numbers: &mut dyn Iterator<Item = i32>| {
         numbers.filter(|pid| is_child(*pid)).inspect(|pid| kill(*pid)).count()
     };

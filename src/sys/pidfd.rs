@@ -158,6 +158,11 @@ pub(crate) fn look(which: libc::idtype_t, id: libc::id_t, options: i32) -> Optio
     Some(info)
 }
 
+/// Whether it is certain that this process has no children, ended or not.
+pub(crate) fn has_no_children() -> bool {
+    look(libc::P_ALL, 0, libc::WNOWAIT).is_none() && super::errno() == libc::ECHILD
+}
+
 /// Reaps a child of this process that has ended, if there is one; `ECHILD` where there are no children at all.
 pub(crate) fn reap_any() -> Result<Option<Ended>> {
     reap_one(-1)

@@ -10,11 +10,12 @@ static int rounds(void)
     return storm && strcmp(storm, "long") == 0 ? 10000 : 400;
 }
 
-#define LARGEST (300 * 1024)
+#define LARGEST ((1 << 20) + 4096)
 
 static unsigned char pattern[LARGEST + 256];
 
-/* The length of a message follows from its number and the round's seed: none, few bytes, a page, more than a packet. */
+/* The length of a message follows from its number and the round's seed: none, few bytes, a page, a long
+ * packet, more than any packet. */
 static size_t length_of(uint64_t seed, uint64_t number)
 {
     uint64_t state = (seed ^ (number * UINT64_C(0x9e3779b97f4a7c15))) | 1;
@@ -23,7 +24,7 @@ static size_t length_of(uint64_t seed, uint64_t number)
     switch (value % 16) {
     case 0: return 0;
     case 1: return 60000 + (value >> 8) % 12000;
-    case 2: return LARGEST - (value >> 8) % 1000;
+    case 2: return (value >> 20) % 4 ? 300 * 1024 - (value >> 8) % 1000 : LARGEST - (value >> 8) % 8192;
     case 3: case 4: case 5: return (value >> 8) % 8192;
     default: return (value >> 8) % 64;
     }
@@ -49,6 +50,30 @@ static void check_message(const unsigned char *got, size_t length, uint64_t seed
     }
 }
 
+/* Copied or in place, by turns. */
+static int send_one(tine_channel *c, unsigned char *buffer, uint64_t seed, uint64_t number, int64_t timeout_ns)
+{
+    void *place;
+    if (number % 3)
+        return tine_channel_send(c, buffer, compose(buffer, seed, number), timeout_ns);
+    int rc = tine_channel_reserve(c, length_of(seed, number), timeout_ns, &place);
+    return rc ? rc : tine_channel_commit(c, compose((unsigned char *)place, seed, number));
+}
+
+static int receive_one(tine_channel *c, unsigned char *buffer, uint64_t seed, uint64_t number, int64_t timeout_ns)
+{
+    void *place = buffer;
+    size_t length;
+    int in_place = number % 5 > 1;
+    int rc = in_place ? tine_channel_peek(c, timeout_ns, &place, &length)
+                      : tine_channel_receive(c, timeout_ns, buffer, LARGEST, &length);
+    if (rc == 0)
+        check_message((const unsigned char *)place, length, seed, number);
+    if (rc == 0 && in_place)
+        CHECK_RC(tine_channel_release(c), 0);
+    return rc;
+}
+
 /* What the process that is killed has got to; in memory that outlives it. */
 struct progress {
     volatile uint64_t begun, sent, received;
@@ -61,8 +86,7 @@ static void *send_all(void *argument)
     tine_channel *c = (tine_channel *)argument;
     static unsigned char buffer[LARGEST];
     for (uint64_t number = 0;; number++) {
-        size_t length = compose(buffer, progress->begun, number);
-        if (tine_channel_send(c, buffer, length, TINE_FOREVER))
+        if (send_one(c, buffer, progress->begun, number, TINE_FOREVER))
             _exit(2);
         progress->sent = number + 1;
     }
@@ -75,14 +99,12 @@ static void victim(int fd, uint64_t seed)
     static unsigned char buffer[LARGEST];
     tine_channel *c;
     pthread_t thread;
-    size_t length;
     CHECK_RC(tine_channel_attach(fd, NULL, &c), 0);
     close(fd);
     progress->begun = seed;
     CHECK_EQ(pthread_create(&thread, NULL, send_all, c), 0);
     for (uint64_t number = 0;; number++) {
-        CHECK_RC(tine_channel_receive(c, TINE_FOREVER, buffer, sizeof buffer, &length), 0);
-        check_message(buffer, length, ~seed, number);
+        CHECK_RC(receive_one(c, buffer, ~seed, number, TINE_FOREVER), 0);
         progress->received = number + 1;
     }
 }
@@ -126,17 +148,17 @@ static void kill_one(uint64_t *random, struct totals *totals)
             killed = 1;
         }
         if (send_rc == 0 || send_rc == -EAGAIN) {
-            send_rc = tine_channel_send(ours, out, compose(out, ~seed, sent), 0);
+            send_rc = send_one(ours, out, ~seed, sent, 0);
             sent += send_rc == 0;
             CHECK(send_rc == 0 || send_rc == -EAGAIN || (send_rc == -EPIPE && killed));
         }
-        rc = tine_channel_receive(ours, 1000000, buffer, sizeof buffer, &length);
+        rc = receive_one(ours, buffer, seed, number, 1000000);
         if (rc == -EPIPE)
             break;
         if (rc == -ETIMEDOUT)
             continue;
         CHECK_RC(rc, 0);
-        check_message(buffer, length, seed, number++);
+        number++;
         spent = 0;
         if (number == 1)
             kill_at = clock_ns() + (int64_t)(random_next(random) % 1500000);
