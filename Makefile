@@ -29,7 +29,7 @@ STAGE   := $(CURDIR)/build/prefix
 STAGED  := $(STAGE)/.installed
 WITH    := PKG_CONFIG_PATH="$(STAGE)/lib/pkgconfig"
 
-.PHONY: all install uninstall staged book wheel demo test test-long c-tests examples storm deb bench bench-quick bench-core bench-compare bench-bindings header symbols abi clean FORCE
+.PHONY: all install uninstall staged book wheel demo test test-long c-tests examples storm deb bench bench-quick bench-core bench-compare bench-bindings bench-instructions header symbols abi clean FORCE
 all: $(RELEASE)/libtine.so $(RELEASE)/tine build/man/.made
 
 # Cargo decides whether there is anything to do; make then goes by the time of the file that it left. No path of the machine that
@@ -131,6 +131,9 @@ bench-core:
 # What the bindings cost next to C, in one run each: C++ and Go.
 bench-bindings: staged
 	@benches/bindings.sh
+# Instructions of single calls, without and with faults and a trace, and of a task in C and in C++.
+bench-instructions: staged
+	@benches/instructions.sh
 # Instructions of single calls, next to those of another commit: make bench-compare BASE=commit.
 bench-compare:
 	@benches/compare.sh $(BASE)

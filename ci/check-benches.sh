@@ -12,6 +12,11 @@ for source in benches/*.c; do
         -pthread -Wl,-rpath,"$PWD/build/prefix/lib"
 done
 
+# Instructions are the same on every run. A task in C++ is to take 5 % more of them than one in C at most; other compilers make other code.
+benches/instructions.sh binding >$b/instructions.txt
+cat $b/instructions.txt
+awk '/^a whole task / { ratio = $NF } END { exit !(ratio > 0.9 && ratio <= 1.1) }' $b/instructions.txt
+
 rm -f $b/figures.csv
 TINE_BENCH_CSV=$b/figures.csv timeout 120 $b/heap 2 "one thread" >$b/heap.txt
 cat $b/heap.txt

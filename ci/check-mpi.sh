@@ -155,7 +155,7 @@ thumbnails() {
 }
 
 # The conformance suite's table, with its driver for C. Other machines do not have the heap: of a case in which a worker is given an address there,
-# the call that does so is made alone, and refused; all else is as the table has it.
+# the call that does so, or shares a segment, is made alone, and refused; all else is as the table has it.
 conformance_program() {
     local suite=tests/conformance table=$out/table.tsv
     # shellcheck disable=SC2086
@@ -164,11 +164,11 @@ conformance_program() {
     cc -std=c11 -D_GNU_SOURCE $flags $suite/driver.c -o "$out/driver" $libs
     grep -v '^#' $suite/cases.tsv | grep . >"$table"
     awk -F '\t' -v OFS='\t' '
-        { gives = $2 ~ /^pool\.(submit|map)$/ && $3 ~ /words:@/ }
+        { gives = $2 ~ /^(pool\.(submit|map)|stream\.put)$/ && $3 ~ /words:@/ || $2 == "pool.share" }
         NR == FNR { if (gives) refused[$1] = 1; next }
         !refused[$1] { print; next }
         told[$1] { next }
-        gives { $4 = $2 == "pool.map" ? "EFAULT sum 0" : "EFAULT"; told[$1] = 1 }
+        gives { $4 = $2 == "pool.map" ? "EFAULT sum 0" : $2 == "pool.share" ? "EOPNOTSUPP" : "EFAULT"; told[$1] = 1 }
         gives || $2 ~ /\.create$|^heap\.alloc$/' "$table" "$table" >"$out/cases.tsv"
     [ "$(grep -c EFAULT "$out/cases.tsv")" -gt 10 ]
     [ "$(wc -l <"$out/cases.tsv")" -gt $(($(wc -l <"$table") / 2)) ]

@@ -89,6 +89,7 @@ long() {
     check musl ci/check-musl.sh
     check fuzz ci/check-fuzz.sh
     check instructions benches/compare.sh
+    check asked-for benches/instructions.sh
     check core env CRITERION_HOME=build/benches/criterion cargo bench --quiet --manifest-path benches/peers/Cargo.toml --target-dir build/benches/peers --bench core -- --test
     check python ci/check-python.sh long
 }

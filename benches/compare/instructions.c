@@ -1,86 +1,12 @@
 /*
- * What single calls cost in instructions, the same on every run: benches/compare.sh compares two builds of the library by it.
- *
- * The processor's trap flag raises SIGTRAP after each instruction of a thread, and the handler counts. A system call is one instruction.
- * callgrind would be the usual tool, but valgrind before 3.20 knows no pidfd_open, without which a pool has no workers.
- *
- * Each row is counted ROUNDS times, BATCH calls each, and the median counts: now and then a side waits for the other, and counts that. Few are
- * enough, and a step takes up to 0.3 ms in a virtual machine.
+ * What single calls cost in instructions, the same on every run: benches/compare.sh compares two builds of the library by it, and
+ * benches/instructions.sh what is asked for with what is not. With the argument "faults" the pool has all faults of tine_pool_options, at
+ * numbers that are never reached.
  */
-#define _GNU_SOURCE
-#include <signal.h>
+#include "step.h"
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <tine.h>
-#include <ucontext.h>
-
-#ifndef __x86_64__
-#error "the trap flag is x86_64's"
-#endif
-#define TRAP_FLAG 0x100
-
-#define BATCH 2
-#define ROUNDS 7
-
-static volatile long counted; /* by the one thread of this process that counts */
-
-static void trapped(int signal, siginfo_t *info, void *context)
-{
-    (void)signal;
-    if (info->si_code == TRAP_TRACE) {
-        counted++;
-        return;
-    }
-    counted = 0;
-    ((ucontext_t *)context)->uc_mcontext.gregs[REG_EFL] |= TRAP_FLAG; /* the breakpoint of begin() */
-}
-
-static void prepare(void)
-{
-    struct sigaction action;
-    memset(&action, 0, sizeof action);
-    action.sa_sigaction = trapped;
-    action.sa_flags = SA_SIGINFO | SA_RESTART;
-    sigaction(SIGTRAP, &action, NULL);
-}
-
-/* What lies between begin() and end() is counted. */
-#define begin() __asm__ volatile("int3" ::: "memory")
-static void end(void)
-{
-    __asm__ volatile("lea -128(%%rsp), %%rsp\n\tpushfq\n\tandq $~0x100, (%%rsp)\n\tpopfq\n\tlea 128(%%rsp), %%rsp" ::: "memory", "cc");
-}
-
-typedef struct row {
-    int rounds;
-    double each[ROUNDS]; /* instructions of one call */
-} row;
-
-static void count(row *r, long instructions, int calls)
-{
-    if (r->rounds < ROUNDS) r->each[r->rounds++] = (double)instructions / calls;
-}
-
-static int by_size(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static void print(const char *name, row *r)
-{
-    qsort(r->each, (size_t)r->rounds, sizeof *r->each, by_size);
-    printf("%s\t%.1f\n", name, r->each[r->rounds / 2]);
-}
-
-static void check(int rc, const char *call)
-{
-    if (rc >= 0) return;
-    fprintf(stderr, "%s: %s\n", call, tine_strerror(rc));
-    exit(1);
-}
 
 typedef struct shared {
     tine_semaphore held, go, through;
@@ -96,7 +22,7 @@ static int hold(tine_task *task)
     check(tine_semaphore_acquire(&s->go, TINE_FOREVER), "go");
     prepare();
     s->before = -1;
-    begin();
+    step_begin();
     return 0;
 }
 
@@ -112,7 +38,7 @@ static int nothing(tine_task *task)
 
 static int last(tine_task *task)
 {
-    end();
+    step_end();
     shared *s = *(shared *const *)tine_input(task, NULL);
     check(tine_semaphore_release(&s->through, 1), "through");
     return 0;
@@ -126,17 +52,17 @@ static void tasks(tine_pool *pool, shared *s)
     tine_id id;
     check(tine_submit(pool, hold, &s, sizeof s, NULL, NULL), "tine_submit");
     check(tine_semaphore_acquire(&s->held, TINE_FOREVER), "held");
-    begin();
+    step_begin();
     for (int i = 0; i < BATCH; i++) check(tine_submit(pool, nothing, &s, sizeof s, NULL, NULL), "tine_submit");
-    end();
+    step_end();
     count(&submit, counted, BATCH);
     check(tine_submit(pool, last, &s, sizeof s, NULL, &id), "tine_submit");
     check(tine_semaphore_release(&s->go, 1), "go");
     check(tine_wait(pool, id, TINE_FOREVER, &result), "tine_wait");
     check(tine_semaphore_acquire(&s->through, TINE_FOREVER), "through");
-    begin();
+    step_begin();
     for (int i = 0; i < BATCH; i++) check(tine_next(pool, TINE_FOREVER, &result), "tine_next");
-    end();
+    step_end();
     count(&next, counted, BATCH);
     check(tine_next(pool, TINE_FOREVER, &result), "tine_next");
 
@@ -144,9 +70,9 @@ static void tasks(tine_pool *pool, shared *s)
     check(tine_submit(pool, last, &s, sizeof s, NULL, NULL), "tine_submit");
     check(tine_semaphore_acquire(&s->through, TINE_FOREVER), "through");
     nanosleep(&(struct timespec){0, 2000000}, NULL);
-    begin();
+    step_begin();
     check(tine_pool_poll(pool), "tine_pool_poll");
-    end();
+    step_end();
     count(&drain, counted, 1);
     check(tine_next(pool, TINE_FOREVER, &result), "tine_next");
     tine_result_release(pool, &result);
@@ -156,20 +82,20 @@ static row alloc_and_free, lock_and_unlock, put, get;
 
 static void memory(tine_pool *pool)
 {
-    begin();
+    step_begin();
     for (int i = 0; i < BATCH; i++) tine_free(pool, tine_alloc(pool, 64));
-    end();
+    step_end();
     count(&alloc_and_free, counted, BATCH);
 }
 
 static void lock(tine_mutex *m)
 {
-    begin();
+    step_begin();
     for (int i = 0; i < BATCH; i++) {
         check(tine_mutex_lock(m, TINE_FOREVER), "tine_mutex_lock");
         check(tine_mutex_unlock(m), "tine_mutex_unlock");
     }
-    end();
+    step_end();
     count(&lock_and_unlock, counted, BATCH);
 }
 
@@ -177,13 +103,13 @@ static void queue(tine_queue *q)
 {
     long message = 0;
     size_t length;
-    begin();
+    step_begin();
     for (int i = 0; i < BATCH; i++) check(tine_queue_put(q, &message, sizeof message, TINE_FOREVER), "tine_queue_put");
-    end();
+    step_end();
     count(&put, counted, BATCH);
-    begin();
+    step_begin();
     for (int i = 0; i < BATCH; i++) check(tine_queue_get(q, TINE_FOREVER, &message, sizeof message, &length), "tine_queue_get");
-    end();
+    step_end();
     count(&get, counted, BATCH);
 }
 
@@ -191,7 +117,11 @@ int main(int argc, char **argv)
 {
     check(tine_init(argc, argv), "tine_init");
     prepare();
+    tine_faults faults = TINE_FAULTS_INIT;
+    faults.kill_start = faults.kill_call = faults.kill_return = faults.delay_call = faults.fail_alloc = UINT64_MAX;
+    faults.delay_ns = 1;
     tine_pool_options options = TINE_POOL_OPTIONS_INIT;
+    options.faults = argc > 1 && strcmp(argv[1], "faults") == 0 ? &faults : NULL;
     options.workers = 1;
     options.flags = TINE_NO_THREAD; /* else it would take the results before tine_pool_poll does */
     tine_pool *pool;

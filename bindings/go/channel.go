@@ -43,7 +43,7 @@ type channelEnd struct {
 	gone            chan struct{} // closed with the end
 }
 
-// ErrGone is the failure of calls on an end of a channel that has been closed, or given away.
+// ErrGone is the failure of calls on an end of a channel that has been closed, or given away, and on a segment that has been closed.
 const ErrGone = -Code(syscall.EBADF)
 
 func newEnd(handle *C.tine_channel) *channelEnd {

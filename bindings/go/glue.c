@@ -301,7 +301,8 @@ tine_go_answer tine_go_queue_create(tine_pool *pool, size_t messages, size_t byt
 }
 
 tine_go_answer tine_go_process_start(tine_pool_options common, const char *name, const char *title, int detached,
-                                     tine_channel *channel, const void *input, size_t length)
+                                     tine_channel *channel, tine_segment **segments, size_t segment_count, const void *input,
+                                     size_t length)
 {
     tine_error error = TINE_ERROR_INIT;
     tine_process_options options = TINE_PROCESS_OPTIONS_INIT;
@@ -314,6 +315,8 @@ tine_go_answer tine_go_process_start(tine_pool_options common, const char *name,
     options.deadline_ns = common.deadline_ns;
     options.grace_ns = common.grace_ns;
     options.channel = channel;
+    options.segments = segments;
+    options.segment_count = segment_count;
     options.worker = common.worker;
     options.start_timeout_ns = common.start_timeout_ns;
     options.worker_path = common.worker_path;
@@ -321,6 +324,17 @@ tine_go_answer tine_go_process_start(tine_pool_options common, const char *name,
     options.preload = common.preload;
     int code = tine_process_start(&options, NULL, input, length, &process);
     return (tine_go_answer){code, code ? text_of(&error) : NULL, 0, process, 0};
+}
+
+tine_go_answer tine_go_segment(size_t size, int fd, uint32_t flags)
+{
+    tine_error error = TINE_ERROR_INIT;
+    tine_segment_options options = TINE_SEGMENT_OPTIONS_INIT;
+    tine_segment *segment = NULL;
+    options.error = &error;
+    options.flags = flags;
+    int code = size ? tine_segment_create(size, &options, &segment) : tine_segment_attach(fd, &options, &segment);
+    return (tine_go_answer){code, code ? text_of(&error) : NULL, 0, segment, 0};
 }
 
 void tine_go_end(int code)

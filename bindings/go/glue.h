@@ -56,7 +56,10 @@ int tine_go_once(tine_once *once, uintptr_t user, int64_t timeout_ns);
 tine_go_answer tine_go_queue_create(tine_pool *pool, size_t messages, size_t bytes);
 /* What a process has in common with a pool is said by a pool's options. */
 tine_go_answer tine_go_process_start(tine_pool_options common, const char *name, const char *title, int detached,
-                                     tine_channel *channel, const void *input, size_t length);
+                                     tine_channel *channel, tine_segment **segments, size_t segment_count, const void *input,
+                                     size_t length);
+/* A new one of so many bytes; of none, that of a descriptor. */
+tine_go_answer tine_go_segment(size_t size, int fd, uint32_t flags);
 _Noreturn void tine_go_end(int code);
 
 #endif

@@ -195,9 +195,10 @@ func mapTasks[In, Out any](ctx context.Context, pool *Pool, f Function[In, Out],
 
 // A Result is what came of one item of a stream.
 type Result[Out any] struct {
-	Item  int // its place in the stream, from 0
-	Value Out
-	Err   error
+	Item   int // its place in the stream, from 0
+	Value  Out
+	Err    error
+	Deaths int // how many processes have died while they ran it
 }
 
 // Stream calls a function for each item that comes from in, on all workers, and passes the results on in the same order.
@@ -237,7 +238,7 @@ func Stream[In, Out any](ctx context.Context, pool *Pool, f Function[In, Out], i
 			value, err := future.Wait(context.Background())
 			if ctx.Err() == nil {
 				select {
-				case results <- Result[Out]{item, value, err}:
+				case results <- Result[Out]{item, value, err, future.Deaths()}:
 				case <-ctx.Done():
 				}
 			}

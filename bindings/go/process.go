@@ -30,6 +30,8 @@ type ProcessOptions struct {
 	StartTimeout time.Duration
 	// Channel is an end of a channel that it is to have, by ChannelOf. It is given away.
 	Channel End
+	// Segments are mapped in it at the addresses that they have here, before its function begins. They stay the caller's.
+	Segments []*Segment
 	// Detached: it goes on when this program ends, or closes the Process.
 	Detached bool
 	// Environment, Directory, Nice, Output and OutputPath are as those of Options.
@@ -99,9 +101,14 @@ func StartProcess[In, Out any](f Function[In, Out], in In, options ProcessOption
 			ready.close()
 		}
 	}()
+	segments, release, err := handlesOf(options.Segments, f.name)
+	defer release()
+	if err != nil {
+		return nil, err
+	}
 	start := func(channel *C.tine_channel) C.tine_go_answer {
 		return C.tine_go_process_start(c, f.c, title, cBool(options.Detached), channel,
-			unsafe.Pointer(unsafe.SliceData(encoded)), C.size_t(len(encoded)))
+			unsafe.SliceData(segments), C.size_t(len(segments)), unsafe.Pointer(unsafe.SliceData(encoded)), C.size_t(len(encoded)))
 	}
 	var answer C.tine_go_answer
 	if options.Channel == nil {
@@ -206,6 +213,13 @@ func (p *Process[Out]) Exit(ctx context.Context) *Death {
 	default:
 		return nil
 	}
+}
+
+// Status waits for the process, and gives what its C function has returned, 0 of a Go function that succeeded, or the code of the
+// failure; 0 too if it could not be waited for.
+func (p *Process[Out]) Status() int {
+	<-p.Done()
+	return p.status
 }
 
 // PID is the process's number. It may be given to another one after its end.

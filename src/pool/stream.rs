@@ -210,6 +210,7 @@ impl Stream {
             return Err(Error::invalid("the stream draws its input by .pull"));
         }
         let number = self.number;
+        inner.check_for_nodes(input, false)?;
         standby::guard(&self.inner, false)?;
         let state = inner.lock();
         state.stream(number).window.check("an item", "the stream's window", input.len())?;
@@ -362,7 +363,14 @@ impl Stream {
         if !line.window.has_room(length.min(most)) {
             return Ok(false);
         }
-        if let Err(error) = line.window.check("an item", "the stream's window", length) {
+        let input = match length {
+            0 => &[],
+            // SAFETY: `.pull` gave these bytes, and its text asks that they stay until the next call. The next call
+            // comes after this item has gone in.
+            _ => unsafe { std::slice::from_raw_parts(item.input.0, length) },
+        };
+        let fits = line.window.check("an item", "the stream's window", length);
+        if let Err(error) = fits.and_then(|()| inner.check_for_nodes(input, false)) {
             let index = self.enter(&mut state, InputPlace::Inline, &[], item.user)?;
             state.enqueue(index);
             if state.take_back(index) {
@@ -370,12 +378,6 @@ impl Stream {
             }
             return Ok(true);
         }
-        let input = match length {
-            0 => &[],
-            // SAFETY: `.pull` gave these bytes, and its text asks that they stay until the next call. The next call
-            // comes after this item has gone in.
-            _ => unsafe { std::slice::from_raw_parts(item.input.0, length) },
-        };
         let place = match inner.place_input(input) {
             Ok(place) => place,
             // What is on its way will give its memory back.

@@ -4,11 +4,10 @@ use super::ledger::{Delivery, Outcome};
 use super::ring_account::LeftTask;
 use super::state::PoolState;
 use super::wait::Want;
-use crate::error::Result;
+use crate::error::{Code, Result};
 use crate::sys::clock::now_ns;
 use crate::sys::journal::Journal;
 use crate::sys::log::{self, Level};
-use crate::sys::prim::{AtomicU32, Ordering};
 use crate::sys::{environment, fork, owner, reserve};
 use crate::task::call::CallKind;
 use crate::task::death::Death;
@@ -20,15 +19,14 @@ const VARIABLE: &str = "TINE_TRACE";
 /// A line has room for this much besides its texts, each byte of which can become six.
 const LINE: usize = 400;
 
-/// Relaxed: each pool takes a number, and no more is meant by it.
-static POOLS: AtomicU32 = AtomicU32::new(0);
-
 /// The trace of one pool, under its lock.
 #[derive(Debug)]
 pub(super) struct Trace {
     file: Journal,
     host: i32,
-    pool: u32,
+    /// Where in the file this pool's first line is, so that no pool ever has another one's number there: another copy of this library in
+    /// this process knows of this one no more than another process does. 1 for the first one.
+    pool: u64,
     /// What has not been written yet.
     lines: Vec<u8>,
     /// Lines for which there was no memory.
@@ -90,13 +88,17 @@ impl Trace {
         let path = std::ffi::CString::new(path_for(host, pattern.to_bytes())).unwrap_or_default();
         let file = Journal::open(&path, VARIABLE)?;
         let until_ns = reserve::collect((0..places).map(|_| 0))?;
-        let pool = POOLS.fetch_add(1, Ordering::Relaxed) + 1;
-        let mut trace = Trace { file, host, pool, lines: Vec::new(), lost: 0, until_ns, open: 0 };
+        let mut trace = Trace { file, host, pool: 0, lines: Vec::new(), lost: 0, until_ns, open: 0 };
         let program = environment::command_line().into_iter().next().unwrap_or_default();
         let program = program.to_string_lossy();
         let program = program.rsplit('/').next().unwrap_or_default();
         trace.name("process_name", host as u32, program);
         trace.name("thread_name", host as u32, "host");
+        if trace.lost > 0 {
+            return Err(Code::errno(libc::ENOMEM).into());
+        }
+        trace.pool = trace.file.begin(&trace.lines, &path, VARIABLE)?.saturating_sub(1);
+        trace.lines.clear();
         Ok(Some(Box::new(trace)))
     }
 

@@ -367,6 +367,27 @@ pub(crate) fn write_all(fd: RawFd, mut bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
+/// Appends bytes through a description that nobody else has. Returns where in the file the first of them is.
+pub(crate) fn append(fd: RawFd, bytes: &[u8]) -> Result<u64> {
+    loop {
+        // SAFETY: pointer and length are of one slice, so as many bytes can be read.
+        let written = unsafe { libc::write(fd, bytes.as_ptr().cast(), bytes.len()) };
+        if written < 0 && super::errno() == libc::EINTR {
+            continue;
+        }
+        if written < 0 {
+            return Err(Error::last_os("write"));
+        }
+        // SAFETY: lseek takes no pointers. `write` has left the position behind what it has appended.
+        let end = unsafe { libc::lseek(fd, 0, libc::SEEK_CUR) };
+        if end < 0 {
+            return Err(Error::last_os("lseek"));
+        }
+        write_all(fd, &bytes[written as usize..])?;
+        return Ok((end as u64).saturating_sub(written as u64));
+    }
+}
+
 /// What file a descriptor is of: its device's numbers, its inode.
 pub(crate) fn identity(fd: RawFd) -> Result<((u32, u32), u64)> {
     // SAFETY: all zero is a valid stat.

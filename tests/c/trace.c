@@ -2,6 +2,7 @@
 #include "check.h"
 #include "family.h"
 
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
@@ -182,6 +183,49 @@ static void many_write(void)
     expect("inline", "pools 1 submitted 10 tasks 10 died 0 never-ran 0 chunk-items 0 births 0 open 0 waits no");
 }
 
+/* Another copy of the library in this process, as a plugin has it that is linked with a library of its own. */
+static void two_copies(int argc, char **argv)
+{
+    char path[400], command[900];
+    snprintf(path, sizeof path, "%s/plugin1.so", getenv("TINE_TEST_PLUGINS"));
+    void *plugin = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    Dl_info library;
+    if (!plugin) {
+        puts("not tested: a trace by two copies of the library: needs a dynamic linker");
+        return;
+    }
+    CHECK(dladdr(dlsym(plugin, "tine_version"), &library) && strstr(library.dli_fname, "libtine"));
+    snprintf(command, sizeof command, "cp '%s' '%s'", library.dli_fname, file("copy.so"));
+    CHECK(system(command) == 0);
+    void *copy = dlopen(file("copy.so"), RTLD_NOW | RTLD_LOCAL);
+    CHECK(copy);
+    static int (*init)(int, char **);
+    static int (*create)(const tine_pool_options *, tine_pool **);
+    static int (*submit)(tine_pool *, tine_fn, const void *, size_t, const tine_submit_options *, tine_id *);
+    static void (*destroy)(tine_pool *);
+    *(void **)&init = dlsym(copy, "tine_init");
+    *(void **)&create = dlsym(copy, "tine_pool_create");
+    *(void **)&submit = dlsym(copy, "tine_submit");
+    *(void **)&destroy = dlsym(copy, "tine_pool_destroy");
+    CHECK(init && create && submit && destroy && create != tine_pool_create && init(argc, argv) == 0);
+    setenv("TINE_TRACE", file("copies"), 1);
+    for (int round = 0; round < 2; round++) {
+        tine_pool_options options = TINE_POOL_OPTIONS_INIT;
+        options.flags = TINE_INLINE;
+        tine_pool *mine = pool_of(TINE_START_FORKSERVER, TINE_INLINE, 0), *other;
+        CHECK(create(&options, &other) == 0);
+        run(mine, 10, works);
+        for (int i = 0; i < 10; i++) {
+            tine_id id;
+            CHECK(submit(other, works, NULL, 0, NULL, &id) == 0);
+        }
+        destroy(other);
+        tine_pool_destroy(mine);
+    }
+    expect("copies", "pools 4 submitted 40 tasks 40 died 0 never-ran 0 chunk-items 0 births 0 open 0 waits no");
+    dlclose(plugin);
+}
+
 /* Processes begin one file at the same moment. */
 static void begin_together(void)
 {
@@ -312,6 +356,7 @@ int main(int argc, char **argv)
     CHECK(tine_init(argc, argv) == 0);
     snprintf(folder, sizeof folder, "%s/tine-trace-XXXXXX", getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
     CHECK(mkdtemp(folder) != NULL);
+    two_copies(argc, argv); /* first, while neither has counted any */
     tasks_and_deaths();
     maps();
     cancelled();

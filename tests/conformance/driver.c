@@ -18,8 +18,15 @@ static char *words[WORDS];
 static int word_count;
 static char result[ROOM];
 
-/* What the case has made so far, by name. */
-static struct named { char name[32]; void *address; tine_id task; } things[MOST];
+/* What the case has made so far, by name. What has a handle is ended by `end`, at the latest with the case. */
+static struct named {
+    char name[32];
+    void *address;
+    tine_id task;
+    void *handle;
+    void (*end)(void *handle);
+    size_t items;
+} things[MOST];
 static int thing_count;
 static tine_pool *pool;
 
@@ -83,6 +90,7 @@ static struct named *new_thing(const char *name)
 {
     if (thing_count == MOST)
         confused("too many names", name);
+    things[thing_count] = (struct named){.address = NULL};
     snprintf(things[thing_count].name, sizeof things[0].name, "%s", name);
     return &things[thing_count++];
 }
@@ -90,6 +98,30 @@ static struct named *new_thing(const char *name)
 static void *object(void)
 {
     return thing(argument(1))->address;
+}
+
+static void *handle(void)
+{
+    struct named *what = thing(argument(1));
+    if (!what->end)
+        confused("it has been ended", argument(1));
+    return what->handle;
+}
+
+static void keep(void *handle, void *address, void (*end)(void *handle))
+{
+    struct named *made = new_thing(argument(1));
+    made->handle = handle;
+    made->address = address;
+    made->end = end;
+}
+
+static int end_thing(void)
+{
+    struct named *what = thing(argument(1));
+    what->end(handle());
+    what->end = NULL;
+    return 0;
 }
 
 static struct bytes reserve(size_t length)
@@ -218,14 +250,26 @@ static int pool_submit(void)
     return rc;
 }
 
-static void say_delivery(const tine_result *task)
+static void say_ending(int signal, int code)
+{
+    say(signal ? " signal %d" : " exit %d", signal ? signal : code);
+}
+
+static void say_result(const tine_result *task)
 {
     static const char *const deliveries[] = {"ran", "not_started", "maybe_ran"};
-    say("%s %s", tine_errname(task->status), deliveries[task->delivery]);
-    if (task->death && task->death->signal)
-        say(" signal %d", task->death->signal);
-    else if (task->death)
-        say(" exit %d", task->death->code);
+    if (task->status >= 0) {
+        say("%d ", task->status);
+        say_bytes(task->data, task->length);
+    } else {
+        say("%s %s", tine_errname(task->status), deliveries[task->delivery]);
+        if (task->death)
+            say_ending(task->death->signal, task->death->code);
+        if (shows("message"))
+            say(" %s", task->message);
+    }
+    if (shows("deaths"))
+        say(" deaths %u", task->deaths);
 }
 
 static void pool_wait(void)
@@ -236,16 +280,7 @@ static void pool_wait(void)
         say_code(rc);
         return;
     }
-    if (task.status >= 0) {
-        say("%d ", task.status);
-        say_bytes(task.data, task.length);
-    } else {
-        say_delivery(&task);
-        if (shows("message"))
-            say(" %s", task.message);
-    }
-    if (shows("deaths"))
-        say(" deaths %u", task.deaths);
+    say_result(&task);
     tine_result_release(pool, &task);
 }
 
@@ -293,6 +328,99 @@ static void pool_map(void)
     free(in.at), free(out.at), free(codes.at), free(messages.at), free(context.at);
 }
 
+/* ---- Streams ---- */
+
+static void destroy_stream(void *stream)
+{
+    tine_stream_destroy(stream);
+}
+
+static int stream_create(void)
+{
+    tine_stream_options options = TINE_STREAM_OPTIONS_INIT;
+    tine_stream *stream;
+    options.name = argument(2);
+    options.window_tasks = (size_t)number_setting("window_tasks", 0);
+    options.item_deadline_ns = ns_setting("item_deadline_ms", 0);
+    options.retries = (uint32_t)number_setting("retries", 0);
+    options.flags = number_setting("idempotent", 0) ? TINE_IDEMPOTENT : 0;
+    int rc = tine_stream_create(pool, NULL, &options, &stream);
+    if (rc == 0)
+        keep(stream, NULL, destroy_stream);
+    return rc;
+}
+
+static int stream_put(int64_t timeout_ns)
+{
+    struct bytes item = parse(argument(2));
+    size_t *items = &thing(argument(1))->items;
+    int rc = tine_stream_put(handle(), item.at, item.length, (void *)(uintptr_t)*items, timeout_ns);
+    *items += rc == 0;
+    free(item.at);
+    return rc;
+}
+
+static void stream_next(int64_t timeout_ns)
+{
+    tine_result item = TINE_RESULT_INIT;
+    int rc = tine_stream_next(handle(), timeout_ns, &item);
+    if (rc) {
+        say_code(rc);
+        return;
+    }
+    say("%zu: ", (size_t)(uintptr_t)item.user);
+    say_result(&item);
+    tine_result_release(pool, &item);
+}
+
+/* ---- Processes ---- */
+
+static void close_process(void *process)
+{
+    tine_process_close(process);
+}
+
+static int process_start(void)
+{
+    struct bytes input = parse(argument(3));
+    tine_process_options options = TINE_PROCESS_OPTIONS_INIT;
+    tine_segment *segment = setting("segment") ? thing(setting("segment"))->handle : NULL;
+    tine_process *process;
+    options.name = argument(2);
+    options.start = start;
+    options.worker_path = worker;
+    options.preload = start == TINE_START_FORK ? NULL : library;
+    options.deadline_ns = ns_setting("deadline_ms", 0);
+    options.grace_ns = ns_setting("grace_ms", 0);
+    options.channel = setting("channel") ? thing(setting("channel"))->address : NULL;
+    options.segments = &segment;
+    options.segment_count = segment != NULL;
+    int rc = tine_process_start(&options, NULL, input.at, input.length, &process);
+    if (rc == 0)
+        keep(process, NULL, close_process);
+    free(input.at);
+    return rc;
+}
+
+static void process_wait(int64_t timeout_ns)
+{
+    tine_exit end = TINE_EXIT_INIT;
+    int rc = tine_process_wait(handle(), timeout_ns, &end);
+    if (rc) {
+        say_code(rc);
+        return;
+    }
+    if (end.status >= 0) {
+        say("%d ", end.status);
+        say_bytes(end.data, end.length);
+    } else {
+        say("%s", tine_errname(end.status));
+    }
+    say_ending(end.signal, end.code);
+    if (shows("message"))
+        say(" %s", end.message);
+}
+
 /* ---- Memory ---- */
 
 static int heap_alloc(void)
@@ -317,6 +445,24 @@ static int64_t heap_used(void)
     tine_heap_info info = TINE_HEAP_INFO_INIT;
     int rc = tine_heap_stats(tine_pool_heap(pool), &info);
     return rc ? rc : (int64_t)info.used_blocks;
+}
+
+static void close_segment(void *segment)
+{
+    if (tine_segment_close(segment))
+        confused("still in use", words[0]);
+}
+
+/* A new one, or another one's memory once more. */
+static int segment_create(size_t size, const tine_segment *other)
+{
+    tine_segment_options options = TINE_SEGMENT_OPTIONS_INIT;
+    tine_segment *segment;
+    options.flags = other ? TINE_SEGMENT_ANY_ADDRESS : 0;
+    int rc = other ? tine_segment_attach(tine_segment_fd(other), &options, &segment) : tine_segment_create(size, &options, &segment);
+    if (rc == 0)
+        keep(segment, tine_segment_address(segment), close_segment);
+    return rc;
 }
 
 /* ---- Locks and queues ---- */
@@ -465,6 +611,22 @@ static void perform(const char *operation)
     CODE("queue.task_done", tine_queue_task_done(object()))
     CODE("queue.join", tine_queue_join(object(), timeout_ns))
     NUMBER("queue.count", (int64_t)tine_queue_count(object()))
+    CODE("stream.create", stream_create())
+    CODE("stream.put", stream_put(timeout_ns))
+    CODE("stream.end", tine_stream_end(handle()))
+    SAYS("stream.next", stream_next(timeout_ns))
+    CODE("process.start", process_start())
+    SAYS("process.wait", process_wait(timeout_ns))
+    CODE("process.kill", tine_process_kill(handle(), (int)number(argument(2))))
+    SAYS("process.alive", say("%s", tine_process_alive(handle()) == 1 ? "yes" : "no"))
+    CODE("process.close", end_thing())
+    CODE("segment.create", segment_create((size_t)number(argument(2)), NULL))
+    CODE("segment.attach", segment_create(0, thing(argument(2))->handle))
+    NUMBER("segment.size", (int64_t)tine_segment_size(handle()))
+    CODE("segment.fill", heap_fill())
+    SAYS("segment.show", say_bytes(object(), (size_t)number(argument(2))))
+    CODE("segment.close", end_thing())
+    CODE("pool.share", tine_pool_share(pool, handle(), timeout_ns))
     CODE("channel.create", channel_create())
     CODE("channel.send", channel_send(timeout_ns))
     SAYS("channel.receive", channel_receive(timeout_ns))
@@ -474,9 +636,11 @@ static void perform(const char *operation)
 
 static void end_case(void)
 {
+    for (; thing_count > 0; thing_count--)
+        if (things[thing_count - 1].end)
+            things[thing_count - 1].end(things[thing_count - 1].handle);
     tine_pool_destroy(pool);
     pool = NULL;
-    thing_count = 0;
 }
 
 int main(int argc, char **argv)

@@ -254,10 +254,11 @@ private:
         return code(task);
     }
 
-    string pool_wait()
+    string pool_wait() { return told(object<tine::future<tine::result>>().get(std::nothrow, timeout())); }
+
+    string told(const tine::expected<tine::result> &got)
     {
         static const char *const deliveries[] = {"ran", "not_started", "maybe_ran"};
-        auto got = object<tine::future<tine::result>>().get(std::nothrow, timeout());
         if (got)
             return std::to_string(got->status()) + " " + show(got->data(), got->size()) +
                    (shows("deaths") ? " deaths " + std::to_string(got->deaths()) : "");
@@ -266,12 +267,17 @@ private:
             return why.name();
         string line = string(why.name()) + " " + deliveries[why.delivery];
         if (why.death)
-            line += why.death->signal ? " signal " + std::to_string(why.death->signal) : " exit " + std::to_string(why.death->code);
+            line += ending(why.death->signal, why.death->code);
         if (shows("message"))
             line += " " + why.message;
         if (shows("deaths"))
             line += " deaths " + std::to_string(why.deaths);
         return line;
+    }
+
+    static string ending(int signal, int code)
+    {
+        return signal ? " signal " + std::to_string(signal) : " exit " + std::to_string(code);
     }
 
     string pool_map()
@@ -292,6 +298,86 @@ private:
             for (const tine::item_failure &each : *done.error().items)
                 line += " " + std::to_string(each.item) + ":" + each.why.name() + (shows("message") ? ":" + each.why.message : "");
         return line;
+    }
+
+    /* ---- Streams, processes and segments ---- */
+
+    using stream = tine::stream<tine::result, bytes>;
+
+    template <class T>
+    string keep(tine::expected<T> made)
+    {
+        if (!made)
+            return made.error().name();
+        things_[argument(0)] = {std::make_shared<T>(std::move(*made)), nullptr};
+        return "OK";
+    }
+
+    string stream_create()
+    {
+        tine::stream_options options;
+        options.window_tasks = std::size_t(number_setting("window_tasks"));
+        options.item_deadline_ns = ns_setting("item_deadline_ms");
+        options.retries = std::uint32_t(number_setting("retries"));
+        options.flags = number_setting("idempotent") ? TINE_IDEMPOTENT : 0;
+        return keep(pool_->stream<bytes>(std::nothrow, options, tine::named(argument(1))));
+    }
+
+    string stream_next()
+    {
+        auto got = object<stream>().next(std::nothrow, timeout());
+        if (!got)
+            return got.error().name();
+        return *got ? std::to_string((*got)->number) + ": " + told(**got) : "TINE_EEMPTY";
+    }
+
+    string process_start()
+    {
+        tine::process_options options;
+        tine_segment *segment = nullptr;
+        options.start = start_;
+        options.worker_path = worker_;
+        options.preload = start_ == TINE_START_FORK ? nullptr : library_;
+        options.deadline_ns = ns_setting("deadline_ms");
+        options.grace_ns = ns_setting("grace_ms");
+        if (auto end = setting("channel"))
+            options.give(*static_cast<tine::channel *>(named(*end).object.get()));
+        if (auto given = setting("segment"))
+            segment = static_cast<tine::segment *>(named(*given).object.get())->native_handle();
+        options.segments = &segment;
+        options.segment_count = segment != nullptr;
+        return keep(tine::start(std::nothrow, options, tine::named(argument(1)), parse(argument(2))));
+    }
+
+    string process_wait()
+    {
+        auto &what = object<tine::process<>>();
+        auto got = what.get(std::nothrow, timeout());
+        if (!got && !got.error().of_task)
+            return got.error().name();
+        tine::exit_status end = what.exit();
+        string line = got ? std::to_string(end.status) + " " + show(got->data(), got->size()) : got.error().name();
+        return line + ending(end.signal, end.code) + (shows("message") ? " " + end.message : "");
+    }
+
+    string segment_create()
+    {
+        string made = keep(tine::segment::create(std::nothrow, std::size_t(number(argument(1)))));
+        return made == "OK" ? located() : made;
+    }
+
+    string segment_attach()
+    {
+        tine::segment_options anywhere;
+        anywhere.flags = TINE_SEGMENT_ANY_ADDRESS;
+        string made = keep(tine::segment::attach(std::nothrow, object<tine::segment>(1).fd(), anywhere));
+        return made == "OK" ? located() : made;
+    }
+
+    string located()
+    {
+        named(argument(0)).address = object<tine::segment>().data();
+        return "OK";
     }
 
     /* ---- Memory and queues ---- */
@@ -449,6 +535,22 @@ private:
         all["queue.task_done"] = [this] { return object<tine::queue<bytes>>().task_done(), "OK"; };
         all["queue.join"] = [this] { return code(object<tine::queue<bytes>>().join(std::nothrow, timeout())); };
         all["queue.count"] = [this] { return std::to_string(object<tine::queue<bytes>>().size()); };
+        all["stream.create"] = [this] { return stream_create(); };
+        all["stream.put"] = [this] { return code(object<stream>().put(std::nothrow, parse(argument(1)), timeout())); };
+        all["stream.end"] = [this] { return object<stream>().end(), "OK"; };
+        all["stream.next"] = [this] { return stream_next(); };
+        all["process.start"] = [this] { return process_start(); };
+        all["process.wait"] = [this] { return process_wait(); };
+        all["process.kill"] = [this] { return object<tine::process<>>().kill(int(number(argument(1)))), "OK"; };
+        all["process.alive"] = [this] { return object<tine::process<>>().alive() ? "yes" : "no"; };
+        all["process.close"] = [this] { return named(argument(0)).object.reset(), "OK"; };
+        all["segment.create"] = [this] { return segment_create(); };
+        all["segment.attach"] = [this] { return segment_attach(); };
+        all["segment.size"] = [this] { return std::to_string(object<tine::segment>().size()); };
+        all["segment.fill"] = all["heap.fill"];
+        all["segment.show"] = all["heap.show"];
+        all["segment.close"] = [this] { return object<tine::segment>().close(), "OK"; };
+        all["pool.share"] = [this] { return code(pool_->share(std::nothrow, object<tine::segment>(), timeout())); };
         all["channel.create"] = [this] { return channel_create(); };
         all["channel.send"] = [this] { return code(object<tine::channel>().send(std::nothrow, parse(argument(1)), timeout())); };
         all["channel.receive"] = [this] { return channel_receive(); };

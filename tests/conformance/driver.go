@@ -13,6 +13,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"tine.example/tine"
@@ -217,23 +218,32 @@ func wait() string {
 	}
 	things[words[1]] = nil
 	out, err = future.Wait(background)
-	text := fmt.Sprintf("%d %s", future.Status(), show(out))
+	return told(future.Status(), out, err, future.Deaths())
+}
+
+func told(status int, out []byte, err error, deaths int) string {
+	text := fmt.Sprintf("%d %s", status, show(out))
 	var e *tine.Error
 	if errors.As(err, &e) {
-		text = e.Code.Name() + " " + strings.ReplaceAll(e.Delivery.String(), " ", "_")
-		if e.Death != nil && e.Death.Signal != 0 {
-			text += fmt.Sprintf(" signal %d", e.Death.Signal)
-		} else if e.Death != nil {
-			text += fmt.Sprintf(" exit %d", e.Death.ExitCode)
-		}
+		text = e.Code.Name() + " " + strings.ReplaceAll(e.Delivery.String(), " ", "_") + ending(e.Death)
 		if shows("message") {
 			text += " " + e.Message
 		}
 	}
 	if shows("deaths") {
-		text += fmt.Sprintf(" deaths %d", future.Deaths())
+		text += fmt.Sprintf(" deaths %d", deaths)
 	}
 	return text
+}
+
+func ending(death *tine.Death) string {
+	switch {
+	case death == nil:
+		return ""
+	case death.Signal != 0:
+		return fmt.Sprintf(" signal %d", death.Signal)
+	}
+	return fmt.Sprintf(" exit %d", death.ExitCode)
 }
 
 func cancel() error {
@@ -266,6 +276,134 @@ func mapItems() string {
 		}
 	}
 	return text
+}
+
+// ---- Streams, processes and segments ----
+
+// stream is between two channels of Go's; what is put goes into the first.
+type stream struct {
+	in     chan []byte
+	out    <-chan tine.Result[[]byte]
+	cancel context.CancelFunc
+}
+
+func (s *stream) end() { s.cancel() }
+
+func newStream() string {
+	ctx, cancel := context.WithCancel(background)
+	s := &stream{in: make(chan []byte), cancel: cancel}
+	s.out = tine.Stream(ctx, pool, tine.Named[[]byte, []byte](words[2]).With(options()), s.in, count("window_tasks"))
+	return name(keep(s, nil))
+}
+
+func (s *stream) put(item []byte) error {
+	return timed(func() error {
+		select {
+		case s.in <- item:
+			return nil
+		default:
+			return tine.ErrWouldBlock
+		}
+	}, func(ctx context.Context) error {
+		select {
+		case s.in <- item:
+			return nil
+		case <-ctx.Done():
+			return tine.ErrDeadline
+		}
+	})
+}
+
+func (s *stream) next() string {
+	var result tine.Result[[]byte]
+	some := false
+	err := timed(func() error {
+		select {
+		case result, some = <-s.out:
+			return nil
+		default:
+			return tine.ErrWouldBlock
+		}
+	}, func(ctx context.Context) error {
+		select {
+		case result, some = <-s.out:
+			return nil
+		case <-ctx.Done():
+			return tine.ErrDeadline
+		}
+	})
+	switch {
+	case err != nil:
+		return name(err)
+	case !some:
+		return "TINE_EEMPTY"
+	}
+	return fmt.Sprintf("%d: %s", result.Item, told(0, result.Value, result.Err, result.Deaths))
+}
+
+// process is one whose end the case can do without.
+type process struct{ *tine.Process[[]byte] }
+
+func (p process) end() { p.Close() }
+
+func startProcess() error {
+	o := tine.ProcessOptions{Start: start, WorkerPath: worker, Preload: []string{preload}, Deadline: duration("deadline_ms"),
+		Grace: duration("grace_ms")}
+	if given := setting("channel", ""); given != "" {
+		o.Channel = thing[*tine.Channel[[]byte, []byte]](given)
+	}
+	if given := setting("segment", ""); given != "" {
+		o.Segments = append(o.Segments, thing[*tine.Segment](given))
+	}
+	started, err := tine.StartProcess(tine.Named[[]byte, []byte](words[2]), parse(words[3]), o)
+	return keep(process{started}, err)
+}
+
+func (p process) wait() string {
+	err := timed(func() error {
+		if p.alive() {
+			return tine.ErrWouldBlock
+		}
+		return nil
+	}, func(ctx context.Context) error {
+		select {
+		case <-p.Done():
+			return nil
+		case <-ctx.Done():
+			return tine.ErrDeadline
+		}
+	})
+	if err != nil {
+		return name(err)
+	}
+	out, err := p.Wait(background)
+	text := fmt.Sprintf("%d %s", p.Status(), show(out))
+	var e *tine.Error
+	if errors.As(err, &e) {
+		text = e.Code.Name()
+	}
+	text += ending(p.Exit(background))
+	if shows("message") {
+		text += " " + e.Message
+	}
+	return text
+}
+
+func (p process) alive() bool {
+	select {
+	case <-p.Done():
+		return false
+	default:
+		return true
+	}
+}
+
+func yes(b bool) string { return map[bool]string{true: "yes", false: "no"}[b] }
+
+func attach() error {
+	fd, err := thing[*tine.Segment](words[2]).FD()
+	check(err)
+	return keep(tine.AttachSegmentAnywhere(fd))
 }
 
 // ---- Memory, locks and queues ----
@@ -328,7 +466,7 @@ func get() string {
 func buffer() []byte { return make([]byte, number(setting("capacity", "4096"))) }
 
 // operations are what a line of the table can name first.
-var operations = []map[string]func() string{poolOperations, lockOperations, signalOperations, messageOperations}
+var operations = []map[string]func() string{poolOperations, lockOperations, signalOperations, messageOperations, objectOperations}
 
 func perform(operation string) string {
 	for _, table := range operations {
@@ -405,7 +543,7 @@ var signalOperations = map[string]func() string{
 	"event.clear": func() string { return name(object[*tine.Event]().Clear()) },
 	"event.is_set": func() string {
 		set, err := object[*tine.Event]().IsSet()
-		return or(err, map[bool]string{true: "yes", false: "no"}[set])
+		return or(err, yes(set))
 	},
 	"barrier.create": func() string { return name(keep(tine.NewBarrier(pool, uint32(number(words[2]))))) },
 	"barrier.wait": func() string {
@@ -452,6 +590,31 @@ var messageOperations = map[string]func() string{
 	"channel.close":   func() string { return name(object[*tine.Channel[[]byte, []byte]]().Close()) },
 }
 
+var objectOperations = map[string]func() string{
+	"stream.create": func() string { return newStream() },
+	"stream.put":    func() string { return name(object[*stream]().put(parse(words[2]))) },
+	"stream.end": func() string {
+		close(object[*stream]().in)
+		return "OK"
+	},
+	"stream.next":    func() string { return object[*stream]().next() },
+	"process.start":  func() string { return name(startProcess()) },
+	"process.wait":   func() string { return object[process]().wait() },
+	"process.kill":   func() string { return name(object[process]().Signal(syscall.Signal(number(words[2])))) },
+	"process.alive":  func() string { return yes(object[process]().alive()) },
+	"process.close":  func() string { return name(object[process]().Close()) },
+	"segment.create": func() string { return name(keep(tine.NewSegment(number(words[2])))) },
+	"segment.attach": func() string { return name(attach()) },
+	"segment.size":   func() string { return fmt.Sprint(len(object[*tine.Segment]().Bytes())) },
+	"segment.fill": func() string {
+		copy(object[*tine.Segment]().Bytes(), parse(words[2]))
+		return "OK"
+	},
+	"segment.show":  func() string { return show(bytes.Clone(object[*tine.Segment]().Bytes()[:number(words[2])])) },
+	"segment.close": func() string { return name(object[*tine.Segment]().Close()) },
+	"pool.share":    func() string { return name(pool.ShareSegment(background, object[*tine.Segment]())) },
+}
+
 func main() {
 	tine.Main()
 	methods := map[string]tine.StartMethod{"spawn": tine.StartSpawn, "forkserver": tine.StartForkserver}
@@ -461,6 +624,11 @@ func main() {
 	}
 	start, preload, worker = methods[os.Args[1]], os.Args[2], strings.Join(os.Args[3:], "")
 	endCase := func() {
+		for _, made := range things {
+			if over, ok := made.(interface{ end() }); ok {
+				over.end()
+			}
+		}
 		if pool != nil {
 			pool.Close()
 		}

@@ -116,15 +116,23 @@ def wait() -> str:
     except TimeoutError:
         return ran_out()
     things[words[1]] = None
+    return told(outcome)
+
+
+def told(outcome: foreign.Outcome) -> str:
     text = f"{outcome.status} {show(outcome.output)}"
     if outcome.status < 0:
         text = f"{TineError.name_of(outcome.status)} {('ran', 'not_started', 'maybe_ran')[outcome.delivery]}"
         if outcome.death:
-            _pid, signal, _backtrace, _address, code = outcome.death
-            text += f" signal {signal}" if signal else f" exit {code}"
+            text += ending(outcome.death)
         if "show=message" in words:
             text += f" {outcome.message}"
     return text + (f" deaths {outcome.deaths}" if "show=deaths" in words else "")
+
+
+def ending(death: libtine.errors.Death) -> str:
+    _pid, signal, _backtrace, _address, code = death
+    return f" signal {signal}" if signal else f" exit {code}"
 
 
 def map_items() -> str:
@@ -143,6 +151,53 @@ def map_items() -> str:
     for item, status, message in failed:
         text += f" {item}:{TineError.name_of(status)}" + (f":{message}" if "show=message" in words else "")
     return text
+
+
+# ---- Streams, processes and segments ----
+
+
+class Numbered:
+    """A stream whose results have their numbers with them."""
+
+    def __init__(self, stream: foreign.Stream) -> None:
+        self.stream, self.taken = stream, 0
+
+    def next(self) -> str:
+        try:
+            outcome = self.stream.next(limit()).outcome()
+        except TimeoutError:
+            return ran_out()
+        except EOFError:
+            return "TINE_EEMPTY"
+        self.taken += 1
+        return f"{self.taken - 1}: {told(outcome)}"
+
+
+def stream() -> None:
+    made = pool.stream(
+        words[2], window=number("window_tasks"), deadline=seconds("item_deadline_ms"), retries=number("retries"),
+        idempotent=number("idempotent") == 1,
+    )  # fmt: skip
+    keep(Numbered(made))
+
+
+def start_process() -> None:
+    channel, segment = setting("channel", ""), setting("segment", "")
+    made = foreign.Process(
+        words[2], parse(words[3]), [library], [worker] if worker else None, start=start,
+        deadline=seconds("deadline_ms"), grace=seconds("grace_ms"), channel=things[channel] if channel else None,
+        segments=[things[segment]] if segment else [],
+    )  # fmt: skip
+    keep(made)
+
+
+def wait_for_process() -> str:
+    try:
+        end = things[words[1]].exit(limit())
+    except TimeoutError:
+        return ran_out()
+    text = f"{end.status} {show(end.output)}" if end.status >= 0 else TineError.name_of(end.status)
+    return text + ending(end.death) + (f" {end.message}" if "show=message" in words else "")
 
 
 # ---- Memory, locks and queues ----
@@ -220,6 +275,22 @@ OPERATIONS: dict[str, Callable[[], Any]] = {
     "queue.task_done": lambda: things[words[1]].task_done(),
     "queue.join": lambda: things[words[1]].join(limit()),
     "queue.count": lambda: str(len(things[words[1]])),
+    "stream.create": stream,
+    "stream.put": lambda: things[words[1]].stream.put(parse(words[2]), limit()),
+    "stream.end": lambda: things[words[1]].stream.end(),
+    "stream.next": lambda: things[words[1]].next(),
+    "process.start": start_process,
+    "process.wait": wait_for_process,
+    "process.kill": lambda: things[words[1]].kill(int(words[2])),
+    "process.alive": lambda: "yes" if things[words[1]].alive() else "no",
+    "process.close": lambda: things[words[1]].close(),
+    "segment.create": lambda: keep(foreign.Segment(int(words[2]))),
+    "segment.attach": lambda: keep(foreign.Segment.attach(things[words[2]].fd(), anywhere=True)),
+    "segment.size": lambda: str(len(memoryview(things[words[1]]))),
+    "segment.fill": fill,
+    "segment.show": lambda: show(bytes(memoryview(things[words[1]])[: int(words[2])])),
+    "segment.close": lambda: things.pop(words[1]) and None,
+    "pool.share": lambda: pool.share(things[words[1]], limit()),
     "channel.create": pipe,
     "channel.send": lambda: things[words[1]].send_bytes(parse(words[2])),
     "channel.receive": receive,

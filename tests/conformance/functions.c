@@ -358,6 +358,22 @@ static int consume(tine_task *task)
     return rc == -EPIPE ? say(task, all) : rc;
 }
 
+/* What comes on its end of a channel goes back in capital letters, until the other end is closed. */
+static int answer(tine_task *task)
+{
+    char text[64];
+    size_t length;
+    int rc;
+    while ((rc = tine_channel_receive(tine_task_channel(task), TINE_FOREVER, text, sizeof text, &length)) == 0) {
+        for (size_t i = 0; i < length; i++)
+            text[i] = (char)toupper((unsigned char)text[i]);
+        rc = tine_channel_send(tine_task_channel(task), text, length, TINE_FOREVER);
+        if (rc)
+            return rc;
+    }
+    return rc == -EPIPE ? 0 : rc;
+}
+
 /* words:@block: the text that stands there. */
 static int read_block(tine_task *task)
 {
@@ -385,7 +401,7 @@ __attribute__((constructor)) static void on_load(void)
         {"hold", hold}, {"die_holding", die_holding}, {"hold_reading", hold_reading}, {"hold_writing", hold_writing},
         {"die_reading", die_reading}, {"die_writing", die_writing}, {"acquire", acquire}, {"release", release},
         {"set", set}, {"meet", meet}, {"notify", notify}, {"call_once", call_once}, {"produce", produce},
-        {"consume", consume}, {"read_block", read_block}, {"write_block", write_block},
+        {"consume", consume}, {"answer", answer}, {"read_block", read_block}, {"write_block", write_block},
     };
     for (size_t i = 0; tine_register && i < sizeof functions / sizeof *functions; i++)
         if (tine_register(functions[i].name, functions[i].fn)) {

@@ -205,7 +205,11 @@ static void heaps()
         CHECK(again.contains(numbers.data()));
     }
     auto moved = std::move(heap);
+    CHECK(!heap.native_handle());
+    CHECK_THROWS((void)heap.stats(), -EINVAL);
     numbers = tine::vector<int>(moved.allocator());
+    moved.close();
+    CHECK_THROWS((void)moved.stats(), -EINVAL);
     moved.close();
     segment.close();
     CHECK_THROWS((void)tine::segment_heap::attach(tine::segment(1 << 20)), -EINVAL);
@@ -249,6 +253,8 @@ static void processes(int start)
     CHECK_EQ(sleeper.exit().signal, SIGKILL);
     auto ended = tine::start(options, [] { pause(); });
     tine::process<void> elsewhere(std::move(ended)); // and killed with this object
+    CHECK(ended.title().empty() && elsewhere.title() == "tine-process");
+    CHECK_THROWS(ended.get(), -EINVAL);
 
     auto unknown = tine::start(std::nothrow, options, tine::named("no such function"), 1);
     CHECK(!unknown && unknown.error().code == TINE_ENAME);

@@ -199,6 +199,12 @@ static void queues(tine::pool &pool)
     CHECK_THROWS(full.get(), -EINVAL);
     CHECK(moved.fd() >= 0);
 
+    // A queue may be left over when its pool is not there any more.
+    std::optional<tine::pool> short_lived(1);
+    tine::queue<int> left_over(*short_lived, 2), moved_on(std::move(left_over));
+    moved_on.put(1);
+    short_lived.reset();
+
     tine::queue<wide> big(pool, 8);
     for (int i = 0; i < 8; i++)
         CHECK(big.try_put(wide{}));

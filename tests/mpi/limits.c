@@ -15,19 +15,58 @@ static int checksum(tine_task *task)
     return 0;
 }
 
+struct pointed {
+    int64_t number;
+    void *pointer;
+};
+
+/* The item with the address, and then one without. */
+static int draw(void *user, const void **input, size_t *length, void **word)
+{
+    struct pointed *next = user;
+    (void)word;
+    if (next->number > 2)
+        return 0;
+    if (next->number++ == 2)
+        next->pointer = NULL;
+    *input = next;
+    *length = sizeof *next;
+    return 1;
+}
+
+static void streams_refuse_addresses(tine_pool *pool, struct pointed item)
+{
+    tine_stream_options options = TINE_STREAM_OPTIONS_INIT;
+    tine_stream *stream;
+    tine_result result = TINE_RESULT_INIT;
+    zero_or_die(tine_stream_create(pool, echo, &options, &stream), "tine_stream_create");
+    CHECK(tine_stream_put(stream, &item, sizeof item, NULL, TINE_FOREVER) == -EFAULT);
+    CHECK(tine_stream_next(stream, 0, &result) == -EAGAIN);
+    tine_stream_destroy(stream);
+    options.pull = draw;
+    options.user = &item;
+    zero_or_die(tine_stream_create(pool, echo, &options, &stream), "tine_stream_create");
+    zero_or_die(tine_stream_next(stream, TINE_FOREVER, &result), "tine_stream_next");
+    CHECK(result.status == -EFAULT && result.delivery == TINE_NOT_STARTED && strstr(result.message, "at offset 8 the address"));
+    tine_result_release(pool, &result);
+    zero_or_die(tine_stream_next(stream, TINE_FOREVER, &result), "tine_stream_next");
+    CHECK(result.status == 7);
+    tine_result_release(pool, &result);
+    CHECK(tine_stream_next(stream, TINE_FOREVER, &result) == TINE_EEMPTY);
+    tine_stream_destroy(stream);
+}
+
 void what_means_nothing_there_is_refused(void)
 {
     tine_pool *pool = nodes();
-    struct {
-        int64_t number;
-        void *pointer;
-    } item = {1, tine_alloc(pool, 100)};
+    struct pointed item = {1, tine_alloc(pool, 100)};
     tine_error error = TINE_ERROR_INIT;
     tine_submit_options options = TINE_SUBMIT_OPTIONS_INIT;
     options.error = &error;
     tine_id id;
     CHECK(tine_submit(pool, echo, &item, sizeof item, &options, &id) == -EFAULT);
     CHECK(strstr(error.text, "the input has at offset 8 the address"));
+    streams_refuse_addresses(pool, item);
     tine_map_options map = TINE_MAP_OPTIONS_INIT;
     map.error = &error;
     CHECK(tine_map(pool, crash_on_fives, &item, sizeof item, NULL, 0, 1, &map) == -EFAULT);

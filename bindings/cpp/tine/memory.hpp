@@ -166,7 +166,7 @@ public:
     /** tine.h's. */
     tine_heap *native_handle() const noexcept { return handle_; }
 
-private:
+protected:
     tine_heap *handle_;
 };
 

@@ -38,6 +38,8 @@ struct pool_options : tine_pool_options {
     pool_options() : tine_pool_options TINE_POOL_OPTIONS_INIT {}
 };
 
+template <class T>
+class queue;
 class segment;
 template <class R, class A>
 class stream;
@@ -403,6 +405,9 @@ public:
     tine_pool *native_handle() const noexcept { return handle(); }
 
 private:
+    template <class T>
+    friend class queue;
+
     explicit pool(std::shared_ptr<detail::pool_state> state) : state_(std::move(state)) {}
 
     static pool_options with_workers(std::size_t workers)

@@ -116,8 +116,12 @@ public:
     pid_t pid() const { return detail::check(tine_process_pid(handle_), "tine::process::pid"); }
     /** A descriptor that is readable from its end on; the object's own. */
     int fd() const { return detail::check(tine_process_fd(handle_), "tine::process::fd"); }
-    /** What ps shows. */
-    std::string title() const { return tine_process_title(handle_); }
+    /** What ps shows; empty: this object has been moved from. */
+    std::string title() const
+    {
+        const char *text = tine_process_title(handle_);
+        return text ? text : "";
+    }
     /** tine.h's. */
     tine_process *native_handle() const noexcept { return handle_; }
 

@@ -11,6 +11,7 @@
 
 #include <chrono>
 #include <cstddef>
+#include <memory>
 #include <new>
 #include <optional>
 #include <string>
@@ -175,22 +176,30 @@ private:
     }
 };
 
-/** A queue in a pool's heap, and its owner: it ends with this object, which nobody may be using then. ref() goes to workers. */
+/**
+ * A queue in a pool's heap, and its owner: it ends with this object, which nobody may be using then, or with its pool. After that no call
+ * on it is allowed. ref() goes to workers.
+ */
 template <class T>
 class queue : public queue_ref<T> {
 public:
-    explicit queue(const pool &pool, const queue_options &options = {}) : queue_ref<T>(create(pool, options)) {}
+    explicit queue(const pool &pool, const queue_options &options = {}) : queue_ref<T>(create(pool, options)), pool_(pool.state_) {}
 
     /** For so many messages. */
     queue(const pool &pool, std::size_t messages) : queue(pool, with_capacity(messages)) {}
 
-    queue(queue &&other) noexcept : queue_ref<T>(std::exchange(other.handle_, nullptr)) {}
+    queue(queue &&other) noexcept : queue_ref<T>(std::exchange(other.handle_, nullptr)), pool_(std::move(other.pool_)) {}
     queue &operator=(queue &&other) noexcept
     {
         std::swap(this->handle_, other.handle_);
+        std::swap(pool_, other.pool_);
         return *this;
     }
-    ~queue() { tine_queue_destroy(this->handle_); }
+    ~queue()
+    {
+        if (pool_ && pool_->handle()) // otherwise its memory has gone with the pool
+            tine_queue_destroy(this->handle_);
+    }
 
     /** What to give to workers: it may be copied and sent. */
     queue_ref<T> ref() const noexcept { return *this; }
@@ -218,6 +227,8 @@ private:
             report.take(rc).raise();
         return handle;
     }
+
+    std::shared_ptr<detail::pool_state> pool_;
 };
 
 } // namespace tine

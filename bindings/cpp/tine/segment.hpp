@@ -139,29 +139,25 @@ public:
     /** The heap that another process has made in it. Throws -EINVAL: there is none; TINE_EVERSION. */
     static segment_heap attach(const segment &in, const heap_options &options = {}) { return {in, options, tine_heap_attach}; }
 
-    segment_heap(segment_heap &&other) noexcept : heap(other), open_(std::exchange(other.open_, nullptr)) {}
+    segment_heap(segment_heap &&other) noexcept : heap(std::exchange(other.handle_, nullptr)) {}
     segment_heap &operator=(segment_heap &&other) noexcept
     {
-        std::swap(static_cast<heap &>(*this), static_cast<heap &>(other));
-        std::swap(open_, other.open_);
+        std::swap(handle_, other.handle_);
         return *this;
     }
-    ~segment_heap() { tine_heap_close(open_); }
+    ~segment_heap() { tine_heap_close(handle_); }
 
     /** Closes it now. Throws -EBUSY: a thread of this process is in a call on a queue in it, or holds a lock. */
     void close()
     {
-        detail::check(tine_heap_close(open_), "tine::segment_heap::close");
-        open_ = nullptr;
+        detail::check(tine_heap_close(handle_), "tine::segment_heap::close");
+        handle_ = nullptr;
     }
 
 private:
     using maker = int (*)(tine_segment *, const tine_heap_options *, tine_heap **);
 
-    segment_heap(const segment &in, const heap_options &options, maker how)
-        : heap(make_in(in, options, how)), open_(native_handle())
-    {
-    }
+    segment_heap(const segment &in, const heap_options &options, maker how) : heap(make_in(in, options, how)) {}
 
     static tine_heap *make_in(const segment &in, heap_options options, maker how)
     {
@@ -173,8 +169,6 @@ private:
             report.take(rc).raise();
         return handle;
     }
-
-    tine_heap *open_; // nullptr once it is closed, or somebody else's
 };
 
 inline void pool::share(const tine::segment &segment, time_limit timeout)

@@ -11,6 +11,7 @@ typedef struct {
     unsigned calls;
     unsigned generation;
     bool closed;
+    bool lent; /* to a process that is being started */
 } Channel;
 
 static PyTypeObject *channel_type;
@@ -81,7 +82,7 @@ static void leave(Channel *self)
 
 static bool enter(Channel *self)
 {
-    if (self->closed) {
+    if (self->closed || self->lent) {
         PyErr_SetString(PyExc_OSError, "handle is closed");
         return false;
     }
@@ -100,6 +101,30 @@ static bool enter(Channel *self)
     }
     self->calls++;
     return true;
+}
+
+tine_channel *channel_lend(PyObject *object)
+{
+    Channel *self = (Channel *)object;
+    if (!PyObject_TypeCheck(object, channel_type)) {
+        PyErr_SetString(PyExc_TypeError, "not an end of a channel");
+        return NULL;
+    }
+    if (self->calls) return raise_code(-EBUSY, "another thread is in a call on this end of the channel"), NULL;
+    if (!enter(self)) return NULL;
+    self->lent = true;
+    return self->channel;
+}
+
+void channel_lent(PyObject *object, bool given)
+{
+    Channel *self = (Channel *)object;
+    self->lent = false;
+    if (given) {
+        self->channel = NULL;
+        self->closed = true;
+    }
+    leave(self);
 }
 
 static void channel_dealloc(PyObject *object)

@@ -165,7 +165,7 @@ PyMODINIT_FUNC PyInit__native(void)
     if (!native_error) return NULL;
     Py_INCREF(native_error);
     if (PyModule_AddObject(module, "NativeError", native_error) < 0 || !add_memory(module) || !add_pool(module) || !add_named_pool(module) ||
-        !add_segment(module) || !add_sync(module) || !add_process(module) || !add_queue(module) || !add_channel(module)) return NULL;
+        !add_segment(module) || !add_sync(module) || !add_process(module) || !add_named_process(module) || !add_queue(module) || !add_channel(module)) return NULL;
     for (size_t at = 0; at < sizeof constants / sizeof *constants; at++)
         if (PyModule_AddIntConstant(module, constants[at].name, constants[at].value)) return NULL;
     return module;

@@ -8,7 +8,7 @@
 typedef struct {
     PyObject_HEAD
     tine_pool *pool;
-    size_t looked_at; /* pieces of its memory that Python has: the pool's memory stays as long */
+    size_t looked_at; /* pieces of its memory that Python has, and calls under way: the pool stays as long */
     bool closed;
 } NamedPool;
 
@@ -29,6 +29,20 @@ static bool is_open(NamedPool *self)
     if (self->pool && !self->closed) return true;
     raise_code(TINE_ESHUTDOWN, "the pool is closed");
     return false;
+}
+
+/* Around a call without the interpreter's lock, during which another thread may close the pool. */
+static bool enter(NamedPool *self)
+{
+    bool open = is_open(self);
+    self->looked_at += open;
+    return open;
+}
+
+static void leave(NamedPool *self)
+{
+    self->looked_at--;
+    destroy_if_over(self);
 }
 
 static PyObject *pool_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords)
@@ -104,6 +118,7 @@ static PyObject *pool_submit(PyObject *object, PyObject *arguments)
                           &idempotent, &timeout_ns))
         return NULL;
     if (!is_open(self) || !get_parts(sequence, &parts)) return NULL;
+    self->looked_at++;
     options.error = &error;
     options.deadline_ns = deadline_ns;
     options.queue_deadline_ns = queue_deadline_ns;
@@ -129,6 +144,7 @@ static PyObject *pool_submit(PyObject *object, PyObject *arguments)
     }
     PyMem_Free(copy);
     release_parts(&parts);
+    leave(self);
     if (rc == 0) return PyLong_FromUnsignedLongLong(id);
     Py_DECREF(token);
     return PyErr_Occurred() ? NULL : raise_code(rc, error.text);
@@ -164,7 +180,7 @@ static PyObject *pool_results(PyObject *object, PyObject *arguments)
     long long timeout_ns;
     tine_result results[LOOK_MOST];
     int count = 0, rc;
-    if (!PyArg_ParseTuple(arguments, "L", &timeout_ns) || !is_open(self)) return NULL;
+    if (!PyArg_ParseTuple(arguments, "L", &timeout_ns) || !enter(self)) return NULL;
     Py_BEGIN_ALLOW_THREADS
     do {
         results[count] = (tine_result)TINE_RESULT_INIT;
@@ -172,13 +188,14 @@ static PyObject *pool_results(PyObject *object, PyObject *arguments)
         if (rc == 0) count++;
     } while (rc == 0 && count < LOOK_MOST);
     Py_END_ALLOW_THREADS
-    if (!count && rc != -ETIMEDOUT && rc != -EAGAIN && rc != -EINTR && rc != TINE_EEMPTY) return raise_code(rc, NULL);
-    PyObject *list = PyList_New(0);
+    bool failed = !count && rc != -ETIMEDOUT && rc != -EAGAIN && rc != -EINTR && rc != TINE_EEMPTY;
+    PyObject *list = failed ? raise_code(rc, NULL) : PyList_New(0);
     for (int at = 0; at < count; at++) {
         PyObject *answer = answer_of(self, &results[at]);
         if (!answer || !list || PyList_Append(list, answer) < 0) Py_CLEAR(list);
         Py_XDECREF(answer);
     }
+    leave(self);
     return list;
 }
 
@@ -254,9 +271,11 @@ static PyObject *pool_map(PyObject *object, PyObject *arguments)
         options.on_failure = on_failure;
         options.user = &failures;
         size_t items = (size_t)count, stride = items ? (size_t)in.len / items : 1, out_stride = items ? (size_t)out.len / items : 0;
+        self->looked_at++;
         Py_BEGIN_ALLOW_THREADS
         rc = tine_map(self->pool, NULL, in.buf, stride, out_stride ? out.buf : NULL, out_stride, items, &options);
         Py_END_ALLOW_THREADS
+        leave(self);
         if (rc == 0 || rc == TINE_EITEMS) answer = list_of(&failures);
         else if (rc != -EINTR || !PyErr_CheckSignals()) raise_code(rc, error.text);
     }
@@ -272,10 +291,11 @@ static PyObject *pool_cancel(PyObject *object, PyObject *arguments)
     NamedPool *self = (NamedPool *)object;
     unsigned long long id;
     int rc;
-    if (!PyArg_ParseTuple(arguments, "K", &id) || !is_open(self)) return NULL;
+    if (!PyArg_ParseTuple(arguments, "K", &id) || !enter(self)) return NULL;
     Py_BEGIN_ALLOW_THREADS
     rc = tine_cancel(self->pool, id);
     Py_END_ALLOW_THREADS
+    leave(self);
     if (rc < 0) return raise_code(rc, NULL);
     Py_RETURN_NONE;
 }
@@ -285,10 +305,11 @@ static PyObject *pool_cancel_all(PyObject *object, PyObject *unused)
     NamedPool *self = (NamedPool *)object;
     (void)unused;
     int rc;
-    if (!is_open(self)) return NULL;
+    if (!enter(self)) return NULL;
     Py_BEGIN_ALLOW_THREADS
     rc = tine_cancel_all(self->pool);
     Py_END_ALLOW_THREADS
+    leave(self);
     if (rc < 0) return raise_code(rc, NULL);
     Py_RETURN_NONE;
 }
@@ -299,8 +320,33 @@ static PyObject *pool_shutdown(PyObject *object, PyObject *arguments)
 {
     NamedPool *self = (NamedPool *)object;
     long long timeout_ns;
-    if (!PyArg_ParseTuple(arguments, "L", &timeout_ns) || !is_open(self)) return NULL;
-    return answer_of_wait(wait_for(shut_down, self->pool, timeout_ns));
+    if (!PyArg_ParseTuple(arguments, "L", &timeout_ns) || !enter(self)) return NULL;
+    PyObject *answer = answer_of_wait(wait_for(shut_down, self->pool, timeout_ns));
+    leave(self);
+    return answer;
+}
+
+struct sharing {
+    tine_pool *pool;
+    tine_segment *segment;
+};
+
+static int share(void *at, int64_t timeout_ns)
+{
+    struct sharing *sharing = at;
+    return tine_pool_share(sharing->pool, sharing->segment, timeout_ns);
+}
+
+static PyObject *pool_share(PyObject *object, PyObject *arguments)
+{
+    NamedPool *self = (NamedPool *)object;
+    PyObject *segment;
+    long long timeout_ns;
+    if (!PyArg_ParseTuple(arguments, "OL", &segment, &timeout_ns) || !segment_place(segment, 0, 0) || !enter(self)) return NULL;
+    struct sharing sharing = {self->pool, ((Segment *)segment)->segment};
+    PyObject *answer = answer_of_wait(wait_for(share, &sharing, timeout_ns));
+    leave(self);
+    return answer;
 }
 
 static PyObject *pool_close(PyObject *object, PyObject *unused)
@@ -398,6 +444,7 @@ static PyMethodDef pool_methods[] = {
     {"cancel", pool_cancel, METH_VARARGS, "cancel(id)"},
     {"cancel_all", pool_cancel_all, METH_NOARGS, "cancel_all(): ends everything, what runs too."},
     {"shutdown", pool_shutdown, METH_VARARGS, "shutdown(timeout_ns) -> whether everything had settled by then."},
+    {"share", pool_share, METH_VARARGS, "share(segment, timeout_ns) -> whether all workers have it."},
     {"close", pool_close, METH_NOARGS, "close(): ends the pool; its memory stays as long as somebody looks at it."},
     {"alloc", pool_alloc, METH_VARARGS, "alloc(size) -> Memory: a block of zeros."},
     {"free", pool_free, METH_O, "free(memory)"},

@@ -122,6 +122,9 @@ bool add_queue(PyObject *module);
 bool add_channel(PyObject *module);
 PyObject *channel_pair(PyObject *module, PyObject *unused);
 PyObject *channel_attach(PyObject *module, PyObject *arguments);
+/* Lends the end to a call that takes it over if it succeeds; NULL with an exception. Nobody else may use it until channel_lent. */
+tine_channel *channel_lend(PyObject *channel);
+void channel_lent(PyObject *channel, bool given);
 
 bool add_sync(PyObject *module);
 PyObject *use_exceptions(PyObject *module, PyObject *arguments);
@@ -157,6 +160,9 @@ void *memory_address(PyObject *memory, size_t bytes);
 
 /* named_pool.c */
 bool add_named_pool(PyObject *module);
+
+/* named_process.c */
+bool add_named_process(PyObject *module);
 
 /* placed.c */
 PyObject *operate(PyObject *module, PyObject *arguments);

@@ -66,6 +66,16 @@ void *segment_place(PyObject *object, size_t offset, size_t bytes)
     return (char *)tine_segment_address(self->segment) + offset;
 }
 
+static PyObject *segment_address(PyObject *object, void *unused)
+{
+    (void)unused;
+    return PyLong_FromUnsignedLongLong((unsigned long long)(uintptr_t)tine_segment_address(((Segment *)object)->segment));
+}
+
+static PyGetSetDef segment_getters[] = {
+    {"address", segment_address, NULL, "Where it is, in every process that has it at the address of its maker.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
 static PyMethodDef segment_methods[] = {
     {"fd", segment_fd, METH_NOARGS, "fd() -> its descriptor, which stays the segment's."},
     {NULL, NULL, 0, NULL},
@@ -74,6 +84,7 @@ static PyType_Slot segment_slots[] = {
     {Py_tp_new, segment_new},
     {Py_tp_dealloc, segment_dealloc},
     {Py_tp_methods, segment_methods},
+    {Py_tp_getset, segment_getters},
     {Py_bf_getbuffer, segment_buffer},
     {Py_tp_doc, "Segment(size) makes one, Segment(fd=) maps that of another process."},
     {0, NULL},

@@ -37,6 +37,19 @@ def test_a_call_that_is_late():
         assert executor.submit(functions.add, 1).result(HANG_SECONDS) == 1
 
 
+def test_a_start_that_is_killed_is_made_again():
+    with libtine.ProcessPoolExecutor(2, faults=libtine.Faults(kill_start=1)) as executor:
+        assert [executor.submit(functions.add, i).result(HANG_SECONDS) for i in range(10)] == list(range(10))
+
+
+def test_memory_that_is_not_there():
+    with libtine.ProcessPoolExecutor(1, faults=libtine.Faults(fail_alloc=2)) as executor:  # the first is the pool's own
+        long = bytes(100_000)
+        with pytest.raises(MemoryError):
+            executor.submit(len, long)
+        assert executor.submit(len, long).result(HANG_SECONDS) == len(long)
+
+
 def test_a_map_loses_nothing_else():
     with libtine.ProcessPoolExecutor(
         2, retries=3, faults=libtine.Faults(seed=3, kill_call=20, kill_start=4)

@@ -5,6 +5,8 @@ import signal
 import struct
 import subprocess
 import sys
+import threading
+import time
 from concurrent.futures import CancelledError
 from pathlib import Path
 
@@ -288,3 +290,181 @@ def test_an_interrupt_ends_what_waits(native):
             signal.signal(signal.SIGALRM, previous)
     assert mutex.acquire(0)
     mutex.release()
+
+
+# ---- Streams, processes and segments ----
+
+
+def ints(*numbers):
+    return struct.pack(f"{len(numbers)}i", *numbers)
+
+
+def test_a_stream_is_in_order_and_bounded(native):
+    stream = native.stream("tripled", window=3)
+    with pytest.raises(TimeoutError):
+        stream.next(0)
+    for number in (9, 10, 11):
+        assert stream.put(ints(number))
+    assert not stream.put(ints(12), 0)
+    assert stream.next().result() == ints(27)
+    assert stream.put(ints(12))
+    stream.end()
+    with pytest.raises(libtine.WorkerDied):
+        next(stream)
+    assert list(stream) == [ints(33), ints(36)]
+    with pytest.raises(EOFError):
+        stream.next()
+    with pytest.raises(libtine.TineError) as caught:
+        stream.put(ints(1))
+    assert caught.value.name == "EPIPE"
+    with pytest.raises(ValueError, match="-1"):
+        native.stream("tripled", window=-1)
+
+
+def whole(number):
+    """Whether tripled lives through it."""
+    return number % 10 != 0
+
+
+def test_many_threads_feed_a_stream(native):
+    stream = native.stream("tripled", window=4)
+
+    def feed(first):
+        for number in filter(whole, range(first, first + 50)):
+            stream.put(ints(number))
+
+    threads = [threading.Thread(target=feed, args=(100 * n,)) for n in range(1, 5)]
+    for thread in threads:
+        thread.start()
+    results = [struct.unpack("i", next(stream))[0] for _ in range(4 * 45)]
+    for thread in threads:
+        thread.join()
+    stream.end()
+    assert list(stream) == []
+    wanted = [3 * (100 * n + at) for n in range(1, 5) for at in filter(whole, range(50))]
+    assert sorted(results) == wanted
+    for n in range(1, 5):  # what one thread has put stays in order
+        mine = [each for each in results if 300 * n <= each < 300 * n + 150]
+        assert mine == sorted(mine)
+
+
+def test_a_thread_that_waits_to_put_is_told_of_the_end(native):
+    stream = native.stream("tripled", window=1)
+    stream.put(ints(1))
+    told = []
+
+    def put():
+        with pytest.raises(libtine.TineError) as caught:
+            stream.put(ints(2))
+        told.append(caught.value.name)
+
+    thread = threading.Thread(target=put)
+    thread.start()
+    stream.end()
+    thread.join()
+    assert told == ["EPIPE"]
+    assert list(stream) == [ints(3)]
+
+
+@pytest.mark.parametrize("start", ["forkserver", "spawn"])
+def test_a_process_calls_one_function(library, start):
+    with foreign.Process("tripled", ints(14), [library], start=start) as process:
+        assert process.result() == ints(42)
+        assert process.exit().status == 0
+        assert not process.alive()
+        with pytest.raises(ProcessLookupError):
+            process.kill()
+    process = foreign.Process("tripled", b"abc", [library], start=start)
+    with process, pytest.raises(libtine.TineError, match="an input of 3 bytes"):
+        process.result()
+    with pytest.raises(libtine.TineError) as caught:
+        foreign.Process("nobody", preload=[library], start=start)
+    assert caught.value.name == "TINE_ENAME"
+
+
+def test_a_process_that_is_closed_ends_who_waits_for_it(library):
+    process = foreign.Process("never_return", preload=[library])
+    with pytest.raises(TimeoutError):
+        process.exit(0.01)
+    ends = []
+    thread = threading.Thread(target=lambda: ends.append(process.exit()))
+    thread.start()
+    while not thread_waits(thread):
+        time.sleep(0.001)
+    process.close()
+    thread.join()
+    assert ends[0].death[1] == signal.SIGKILL
+    process.close()
+    with pytest.raises(libtine.TineError) as caught:
+        process.exit()
+    assert caught.value.name == "TINE_ESHUTDOWN"
+
+
+def thread_waits(thread):
+    """Whether it sleeps in the kernel: it has gone into the call by then."""
+    with open(f"/proc/self/task/{thread.native_id}/stat") as stat:
+        return stat.read().rpartition(")")[2].split()[0] == "S"
+
+
+def test_a_deadline_ends_a_process(library):
+    process = foreign.Process("never_return", preload=[library], deadline=0.05, grace=0.05)
+    with process, pytest.raises(libtine.DeadlineExceeded):
+        process.result()
+
+
+def test_a_process_has_an_end_of_a_pipe(library):
+    here, there = libtine.Pipe()
+    with foreign.Process("shout_back", preload=[library], channel=there) as process:
+        assert there.closed
+        here.send_bytes(b"hello")
+        assert here.recv_bytes() == b"HELLO"
+        here.close()
+        assert process.result() == b""
+    here, there = libtine.Pipe()
+    with pytest.raises(libtine.TineError):
+        foreign.Process("nobody", preload=[library], channel=there)
+    here.send_bytes(b"still ours")
+    assert there.recv_bytes() == b"still ours"
+
+
+def test_a_segment_is_at_one_address_everywhere(native, library):
+    segment = foreign.Segment(8 * 100)
+    array = memoryview(segment).cast("d")
+    assert native.share(segment)
+    with pytest.raises(libtine.TineError) as caught:
+        native.share(segment)
+    assert caught.value.name == "EALREADY"
+    native.submit("fill", word(segment.address, 100)).result()
+    assert array[0] == array[99] == 1.5
+    array[99] = 0
+    with foreign.Process("fill", word(segment.address, 100), [library], segments=[segment]) as process:
+        process.result()
+    assert array[99] == 1.5
+    again = foreign.Segment.attach(segment.fd(), anywhere=True)
+    assert again.address != segment.address and bytes(again) == bytes(segment)
+    for wrong in (0, -1):
+        with pytest.raises((libtine.TineError, ValueError)):
+            foreign.Segment(wrong)
+    with pytest.raises(TypeError, match="not a segment"):
+        foreign.Process("fill", preload=[library], segments=[b"bytes"])
+
+
+def test_a_pool_that_is_closed_in_the_middle_of_calls(library):
+    for _ in range(10):
+        pool = foreign.Pool(1, [library], grace=0.05, window_tasks=1)
+        pool.submit("never_return")
+        ends = []
+
+        def submit(pool=pool, ends=ends):
+            try:
+                pool.submit("tripled", ints(1), timeout=30)
+            except (libtine.TineError, TimeoutError) as error:
+                ends.append(error)
+
+        threads = [threading.Thread(target=submit) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        pool.close()
+        for thread in threads:
+            thread.join()
+        assert len(ends) == 3 and {each.name for each in ends} == {"TINE_ESHUTDOWN"}

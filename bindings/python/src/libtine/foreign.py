@@ -7,16 +7,33 @@ functions of Python's, which `libtine.export` names: `python -m libtine.worker`.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import threading
+import time
 import weakref
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from . import _native, _payload, errors
 from ._engine import START_METHODS, ns
-from ._placed import FOREVER_NS, Barrier, Condition, Event, Mutex, Once, Placed, Queue, RWLock, Semaphore, timeout_ns
+from ._foreign_process import Exit, Process, Segment, program_of
+from ._placed import (
+    FOREVER_NS,
+    Barrier,
+    Condition,
+    Event,
+    Mutex,
+    Once,
+    Placed,
+    Queue,
+    RWLock,
+    Semaphore,
+    failure,
+    timeout_ns,
+)
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -26,20 +43,22 @@ if TYPE_CHECKING:
     from .faults import Faults
 
 __all__ = [
-    *(
-        "Barrier",
-        "Call",
-        "Condition",
-        "Event",
-        "Failure",
-        "Mutex",
-        "Once",
-        "Outcome",
-        "Pool",
-        "Queue",
-        "RWLock",
-        "Semaphore",
-    ),
+    "Barrier",
+    "Call",
+    "Condition",
+    "Event",
+    "Exit",
+    "Failure",
+    "Mutex",
+    "Once",
+    "Outcome",
+    "Pool",
+    "Process",
+    "Queue",
+    "RWLock",
+    "Segment",
+    "Semaphore",
+    "Stream",
     "memory",
 ]
 
@@ -142,19 +161,13 @@ class Pool:
         heap_bytes: int = 0,
         faults: Faults | None = None,
     ) -> None:
-        if start not in START_METHODS:
-            raise ValueError(f"start method {start!r}: it is forkserver or spawn")
-        if any(":" in path for path in preload):
-            raise ValueError(f"preload {list(preload)!r}: a library's path has no colon in it")
-        program = os.fsencode(worker[0]) if worker else _native.worker_path()
-        if program is None:
-            raise FileNotFoundError("tine-worker is not where tine has been installed; name a program: worker=[...]")
+        program, arguments, libraries = program_of(worker, preload, start)
         self._pool = _native.NamedPool(
             workers if workers is not None else len(os.sched_getaffinity(0)),
             START_METHODS[start],
             program,
-            list(worker[1:]) if worker else [],
-            ":".join(os.path.abspath(path) for path in preload) or None,
+            arguments,
+            libraries,
             ns(deadline),
             ns(grace),
             window_tasks,
@@ -236,7 +249,43 @@ class Pool:
         failed = self._pool.map(os.fsencode(name), items, results, count, context, chunk, ns(deadline), retries, again)
         return sorted(Failure(*each) for each in failed)
 
+    def stream(
+        self,
+        name: str,
+        *,
+        window: int = 0,
+        kind: str = "raw",
+        returns: str | None = None,
+        deadline: float | None = None,
+        retries: int = 0,
+        idempotent: bool | None = None,
+    ) -> Stream:
+        """Calls of one function for items that come one after the other, with results in the same order.
+
+        window: how many may have gone in whose results have not been taken; 0: 16 for each worker.
+        """
+        if window < 0:
+            raise ValueError(f"a window of {window} items")
+
+        def submit(value: Any, timeout: float | None) -> Call:
+            return self.submit(
+                name,
+                value,
+                kind=kind,
+                returns=returns,
+                deadline=deadline,
+                retries=retries,
+                idempotent=idempotent,
+                timeout=timeout,
+            )
+
+        return Stream(submit, name, window or 16 * max(self.stats()["workers"], 1))
+
     # ---- What it shares with its workers ----
+
+    def share(self, segment: Segment, timeout: float | None = None) -> bool:
+        """Has a segment mapped in all workers, later ones too, at its .address. Whether they have it in time."""
+        return self._pool.share(segment, timeout_ns(timeout))
 
     def alloc(self, size: int) -> _native.Memory:
         """A block of zeros in the pool's heap: a writable buffer with an .address, until free() or the pool's end."""
@@ -297,6 +346,82 @@ class Pool:
         if kind is None:
             self.shutdown()
         self.close()
+
+
+class Stream:
+    """Items go in by put, and results come out in the same order: by next, or by a loop. Pool.stream makes one.
+
+    Any threads may put and take. One that does both must not wait to put while the window is full of results that it
+    has not taken.
+    """
+
+    def __init__(self, submit: Callable[[Any, float | None], Call], name: str, window: int) -> None:
+        self._submit, self._name, self._window = submit, name, window
+        self._changed = threading.Condition()
+        self._calls: deque[Call] = deque()
+        self._coming = 0  # calls that have a place, and are being submitted
+        self._over = False
+
+    def put(self, value: Any = None, timeout: float | None = None) -> bool:
+        """Whether there was room in time. After end() it is an error, EPIPE."""
+        until = None if timeout is None else time.monotonic() + timeout
+        with self._changed:
+            if not self._changed.wait_for(self._has_room, timeout):
+                return False
+            if self._over:
+                raise failure(-errno.EPIPE, f"the stream of {self._name} has ended")
+            self._coming += 1
+        call = None
+        try:
+            call = self._submit(value, None if until is None else max(until - time.monotonic(), 0))
+        except TimeoutError:
+            return False
+        finally:
+            with self._changed:
+                self._coming -= 1
+                if call is not None:
+                    self._calls.append(call)
+                self._changed.notify_all()
+        call.add_done_callback(self._settled)
+        return True
+
+    def end(self) -> None:
+        """No more items will come."""
+        with self._changed:
+            self._over = True
+            self._changed.notify_all()
+
+    def next(self, timeout: float | None = None) -> Call:
+        """The next call, which has settled. TimeoutError: it has not; EOFError: there are no more."""
+        with self._changed:
+            if not self._changed.wait_for(self._has_next, timeout):
+                raise TimeoutError(f"the next item of {self._name} has not settled")
+            if not self._calls:
+                raise EOFError(f"the stream of {self._name} has ended")
+            call = self._calls.popleft()
+            self._changed.notify_all()
+            return call
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Any:
+        """The next result, or what its call raises: the loop may be gone on with after that."""
+        try:
+            call = self.next()
+        except EOFError:
+            raise StopIteration from None
+        return call.result()
+
+    def _has_room(self) -> bool:
+        return self._over or len(self._calls) + self._coming < self._window
+
+    def _has_next(self) -> bool:
+        return self._calls[0].done() if self._calls else self._over and not self._coming
+
+    def _settled(self, _call: Future[Any]) -> None:
+        with self._changed:
+            self._changed.notify_all()
 
 
 class _UnderWay:

@@ -1,4 +1,5 @@
 // C++ functions for the workers of a host in Python. They are called by name.
+#include <cctype>
 #include <csignal>
 #include <cstdint>
 #include <cstring>
@@ -77,6 +78,28 @@ int never_return(tine_task *task)
     return 0;
 }
 
+// The numbers at an address become 1.5.
+int fill(tine_task *task)
+{
+    std::uint64_t in[2];
+    std::memcpy(in, tine_input(task, nullptr), sizeof in);
+    for (std::uint64_t i = 0; i < in[1]; i++)
+        reinterpret_cast<double *>(in[0])[i] = 1.5;
+    return 0;
+}
+
+// What comes on the channel goes back in capital letters, until the other end is closed.
+int shout_back(tine_task *task)
+{
+    tine::channel_ref end(tine_task_channel(task));
+    while (auto text = end.next<std::string>()) {
+        for (char &letter : *text)
+            letter = static_cast<char>(std::toupper(static_cast<unsigned char>(letter)));
+        end.send(*text);
+    }
+    return 0;
+}
+
 [[gnu::constructor]] void on_load()
 {
     tine_register("tripled", tripled);
@@ -84,6 +107,8 @@ int never_return(tine_task *task)
     tine_register("add_all", add_all);
     tine_register("die_holding", die_holding);
     tine_register("never_return", never_return);
+    tine_register("fill", fill);
+    tine_register("shout_back", shout_back);
 }
 
 } // namespace
