@@ -181,3 +181,33 @@ void streams_are_in_order(void)
     tine_stream_destroy(stream);
     finish(pool);
 }
+
+static int stop_in_the_middle(tine_task *task, const void *in, void *out)
+{
+    (void)task;
+    while (*(const int *)in >= 500)
+        pause();
+    *(int *)out = 1;
+    return 0;
+}
+
+static void end_in_the_middle(size_t done, size_t total, void *user)
+{
+    (void)total, (void)user;
+    if (done == 500)
+        raise(SIGKILL);
+}
+
+/* Rank 0 is killed in a map when the first half of its items has settled, and the other half never will. */
+void host_is_killed_in_a_map(void)
+{
+    static int in[1000], out[1000];
+    tine_pool *pool = nodes();
+    tine_map_options options = TINE_MAP_OPTIONS_INIT;
+    for (int i = 0; i < 1000; i++)
+        in[i] = i;
+    options.chunk = 10;
+    options.progress = end_in_the_middle;
+    tine_map(pool, stop_in_the_middle, in, sizeof *in, out, sizeof *out, 1000, &options);
+    die("the map has come to an end");
+}
