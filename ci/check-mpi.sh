@@ -93,8 +93,9 @@ map_reported() {
         [ $((SECONDS - began)) -lt "$limit" ] || { tail -n 25 "$log" "$report"; return 1; }
         sleep 0.02
     done
-    diff <(sed -n 's/^tine: pool 1: map 1: items \([0-9]*\) to \([0-9]*\): .*/\1 \2/p' "$report" | while read -r first last; do seq "$first" "$last"; done | sort -n) \
-        <(seq 500 999) || { tail -n 25 "$report"; return 1; }
+    diff <(sed -n 's/^open //p' "$log" | sort -n) <(sed -n 's/^tine: pool 1: map 1: items* \([0-9]*\)\( to \([0-9]*\)\)*: .*/\1 \3/p' "$report" |
+        while read -r first last; do seq "$first" "${last:-$first}"; done | sort -n) || { tail -n 25 "$report"; return 1; }
+    [ "$(sed -n 's/^open //p' "$log" | sort -u | wc -l)" -ge 500 ]
     grep -q '^tine: pool 1: map 1: items [0-9]* to [0-9]*: MAYBE_RAN, on rank [123]$' "$report"
     grep -q '^tine: pool 1: map 1: items [0-9]* to 999: NOT_STARTED$' "$report"
 }

@@ -46,7 +46,7 @@ fn serve(mut link: Serving) -> Result<()> {
         }
         any |= pools.take_done(&mut link);
         // What settles while a frame is on its way goes together in the next one. Every pool is asked, for that moves it on, too.
-        if !link.is_sending() {
+        if !link.is_full() {
             for results in pools.guests.iter_mut().filter_map(Guest::results) {
                 link.post(results);
                 any = true;

@@ -337,15 +337,18 @@ impl Talk {
             }
         }
         for at in 0..if std::mem::take(&mut self.unfetched) { self.nodes.len() } else { 0 } {
-            // One frame at a time: what comes meanwhile goes together in the next one.
-            if self.nodes[at].is_lost() || self.nodes[at].peer.is_sending() {
+            if self.nodes[at].is_lost() || self.nodes[at].peer.is_full() {
                 self.unfetched |= !self.nodes[at].is_lost();
                 continue;
             }
             for (_, hand) in &hands {
-                if let Some(parcel) = hand.take_parcel(at) {
+                while let Some(parcel) = hand.take_parcel(at) {
                     any = true;
                     self.nodes[at].peer.post(parcel);
+                    if self.nodes[at].peer.is_full() {
+                        self.unfetched = true; // There may be more.
+                        break;
+                    }
                 }
             }
         }
@@ -375,20 +378,23 @@ impl Talk {
 
     fn receive(&mut self, hands: &[Living]) -> bool {
         let mut any = false;
-        match self.transport.probe() {
-            Ok(None) => (),
-            Ok(Some((rank, length, message))) => {
-                any = true;
-                // What comes from one that is lost means nothing any more.
-                let node = rank.checked_sub(1).and_then(|at| self.nodes.get_mut(at));
-                if let Some(node) = node.filter(|node| !node.is_lost()) {
-                    (node.heard_ns, node.pinged) = (now_ns(), false);
-                    node.peer.has_come(message, length);
+        // As many messages as there are nodes: each look at all nodes is paid for by so many.
+        for _ in 0..self.nodes.len() {
+            match self.transport.probe() {
+                Ok(None) => break,
+                Ok(Some((rank, length, message))) => {
+                    any = true;
+                    // What comes from one that is lost means nothing any more.
+                    let node = rank.checked_sub(1).and_then(|at| self.nodes.get_mut(at));
+                    if let Some(node) = node.filter(|node| !node.is_lost()) {
+                        (node.heard_ns, node.pinged) = (now_ns(), false);
+                        node.peer.has_come(message, length);
+                    }
                 }
-            }
-            Err(error) => {
-                (0..self.nodes.len()).for_each(|at| self.lose(at, &error));
-                return false;
+                Err(error) => {
+                    (0..self.nodes.len()).for_each(|at| self.lose(at, &error));
+                    return false;
+                }
             }
         }
         for at in 0..self.nodes.len() {

@@ -40,6 +40,11 @@ impl Serving {
         self.peer.is_sending()
     }
 
+    /// Whether what is to be sent had better wait.
+    pub(crate) fn is_full(&self) -> bool {
+        self.peer.is_full()
+    }
+
     /// Whether a message is on its way, to rank 0 or from there.
     pub(crate) fn is_moving(&self) -> bool {
         self.peer.is_sending() || self.peer.is_receiving()

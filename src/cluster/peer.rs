@@ -10,7 +10,7 @@
 //!   BLOCK          bytes of that block                        -> FRAME when all of them are there
 //! ```
 
-use super::block::Block;
+use super::block::{APART, Block};
 use super::transport::{Message, Moving, Transport};
 use super::{FrameKind, Rank};
 use crate::error::{Code, Error, Result};
@@ -25,6 +25,9 @@ pub(crate) const PIECE: usize = 64 << 20;
 
 /// So many messages are under way to a rank at a time.
 const UNDER_WAY: usize = 4;
+
+/// How often in a row a long message that is coming is looked at.
+const LOOKS: usize = 16;
 
 const LENGTH: usize = 8;
 
@@ -170,6 +173,12 @@ impl Peer {
         !self.out.is_empty()
     }
 
+    /// Whether what is to be sent had better wait: it goes together in the next frame. While a block is on its way another one stands by.
+    pub(crate) fn is_full(&self) -> bool {
+        let has_block = self.out.iter().any(|load| matches!(load, Load::Block(_)));
+        self.out.len() > if has_block { 3 } else { 0 }
+    }
+
     /// Whether the other side has taken some pieces of a frame or a block, and not all.
     pub(crate) fn is_amid_a_load(&self) -> bool {
         self.is_amid
@@ -258,7 +267,16 @@ impl Peer {
                 any = true;
             }
             let Some((moving, length)) = &self.receiving else { break };
-            if !transport.is_done(moving)? {
+            // MPI moves a long message with each call, so whatever else there is to do waits for some of these.
+            let most = if *length < APART { 1 } else { LOOKS };
+            let mut is_done = transport.is_done(moving)?;
+            for _ in 1..most {
+                if is_done {
+                    break;
+                }
+                is_done = transport.is_done(moving)?;
+            }
+            if !is_done {
                 break;
             }
             any = true;

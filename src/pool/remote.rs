@@ -44,7 +44,7 @@ const MOST_DEEP: u64 = 4096;
 
 /// With more bytes than this there it has no more tasks in advance than it must; what is sent stays in the processors' caches. And no more bytes
 /// than that, but for one task.
-const ENOUGH_BYTES: usize = 4 << 20;
+const ENOUGH_BYTES: usize = 2 << 20;
 const AHEAD_BYTES: usize = 64 << 20;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

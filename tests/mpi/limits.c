@@ -270,6 +270,7 @@ void a_node_without_memory_gets_less(void)
     options.engine = TINE_ENGINE_MPI;
     options.workers = 4;
     options.heap_bytes = 48 << 20;
+    options.window_bytes = (size_t)1 << 30;
     tine_pool *pool;
     zero_or_die(tine_pool_create(&options, &pool), "tine_pool_create");
     char *input = tine_alloc(pool, LENGTH);
