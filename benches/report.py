@@ -32,10 +32,12 @@ def machine(command):
     model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
     libc = " ".join(platform.libc_ver())
     compiler = output(os.environ.get("CC", "cc"), "--version").splitlines()[:1]
+    # What this program writes is no change of what was measured.
+    changed = output("git", "status", "--porcelain", "--", ".", ":!docs/benchmarks")
     is_virtual = "hypervisor" in Path("/proc/cpuinfo").read_text()
     return {
         "command": command,
-        "commit": output("git", "describe", "--always", "--dirty"),
+        "commit": output("git", "describe", "--always") + ("-dirty" if changed else ""),
         "machine": f"{os.cpu_count()} processors, {model.group(1) if model else platform.machine()}" + (", virtual" if is_virtual else ""),
         "kernel": platform.release(),
         "versions": ", ".join([libc, *compiler, output("rustc", "--version"), "Python " + platform.python_version()]),

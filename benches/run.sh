@@ -59,6 +59,5 @@ if [ -x $PYTHON_PEERS ]; then
     echo "the table and the plots are in $out/README.md"
 fi
 [ $mode = full ] || exit 0
-# What has a table of its own: the bindings next to C, and the mutex next to those of Rust's threads.
+# What has a table of its own: the bindings next to C.
 benches/bindings.sh
-cargo bench --quiet --bench locks

@@ -17,7 +17,7 @@ if [ "${1-}" = long ]; then
             # That a program has executed another is not seen where the kernel marks no locks of tine's, before 6.2. A process without /proc
             # can't tell its PID namespace before 6.11. What watches a queue sleeps on several words by futex_waitv alone, and looks round
             # before 5.16.
-            */sync_edges.c | */sync_unseen.c | */queue.c) ;;
+            */sync_edges.c | */sync_unseen.c | */sync_namesake.c | */queue.c) ;;
             *) tests="$tests $source" ;;
         esac
     done

@@ -9,6 +9,20 @@ need() { # need PACKAGE COMMAND...: the package is there when the command succee
     shift
     "$@" >/dev/null 2>&1 || missing="$missing $package"
 }
+# What is built takes about this much. A full disk would show as compilers that crash.
+case $1 in
+    test) room_gib=6 ;;
+    test-long) room_gib=14 ;;
+    *) room_gib=2 ;;
+esac
+there_kib=$(df -Pk . | awk 'NR == 2 { print $4 }')
+# What an earlier run has built need not be there again.
+built_kib=$(du -skc build target 2>/dev/null | awk 'END { print $1 + 0 }')
+if [ $((there_kib + built_kib)) -lt $((room_gib << 20)) ]; then
+    echo "make $1 needs $room_gib GiB of disk in $PWD; there are $(((there_kib + built_kib) >> 20)) GiB" >&2
+    exit 1
+fi
+
 need pkg-config pkg-config --version
 # Without pkg-config there is no asking for the libraries; installing what is there already does no harm.
 need libjpeg-dev pkg-config --exists libjpeg

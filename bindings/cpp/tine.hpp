@@ -46,5 +46,6 @@
 #include "tine/queue.hpp"
 #include "tine/segment.hpp"
 #include "tine/stream.hpp"
+#include "tine/submission.hpp"
 
 #endif /* TINE_HPP */

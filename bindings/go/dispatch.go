@@ -6,12 +6,10 @@ package tine
 import "C"
 
 import (
-	"context"
 	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
-	"time"
 	"unsafe"
 )
 
@@ -216,152 +214,6 @@ func (d *dispatcher) nextRoom() <-chan struct{} {
 }
 
 func inNumbers(name *C.char) C.uintptr_t { return C.uintptr_t(uintptr(unsafe.Pointer(name))) }
-
-// parcel is a task on its way to C: see tine_go_task.
-type parcel struct {
-	task  C.tine_go_task
-	input []byte
-}
-
-// submit submits a task, whose end s is told of. With alone the caller will wait for it at once, so that it may as well lead:
-// then one crossing into C submits the task and takes its result.
-func (p *Pool) submit(ctx context.Context, w *work, parcel *parcel, options TaskOptions, alone bool, s settler) {
-	refuse := func(err *Error) {
-		err.What, err.Delivery = w.what, NotStarted
-		w.refused = err
-		w.settleWith(err)
-	}
-	if ctx.Err() != nil {
-		refuse(ended(ctx, w.what))
-		return
-	}
-	if options.Retries < 0 || options.Deadline < 0 || options.QueueDeadline < 0 {
-		refuse(&Error{Code: ErrInvalid, Message: "negative TaskOptions"})
-		return
-	}
-	task := &parcel.task
-	task.deadline_ns, task.queue_deadline_ns = C.int64_t(options.Deadline), C.int64_t(options.QueueDeadline)
-	task.retries = C.uint32_t(options.Retries)
-	if options.Idempotent {
-		task.flags = C.TINE_IDEMPOTENT
-	}
-	input := unsafe.Pointer(unsafe.SliceData(parcel.input))
-	var began time.Time
-	for first := true; ; first = false {
-		var room <-chan struct{}
-		if !first {
-			room = p.nextRoom()
-		}
-		if err := p.enter(w.what); err != nil || p.closing.Load() {
-			if err == nil {
-				p.leave()
-			}
-			refuse(closed(w.what))
-			return
-		}
-		if p.nested {
-			if err := giving(options.Channel, w.what, task, func() bool { return p.runHere(w, parcel, s) }); err != nil {
-				refuse(err.(*Error))
-			}
-			p.leave()
-			return
-		}
-		place := p.open(s)
-		task.user = C.uintptr_t(place)
-		var answer C.tine_go_answer
-		leads := alone && ctx.Done() == nil && options.Channel == nil && p.lead.TryLock()
-		if leads {
-			answer = C.tine_go_call(p.inC(), *task, input, p.batchInC())
-		} else if options.Channel == nil {
-			answer = C.tine_go_submit(p.inC(), *task, input)
-		} else if err := giving(options.Channel, w.what, task, func() bool {
-			answer = C.tine_go_submit(p.inC(), *task, input)
-			return answer.code == 0
-		}); err != nil {
-			p.take(place)
-			p.leave()
-			refuse(err.(*Error))
-			return
-		}
-		if answer.code == 0 {
-			p.underWay.Add(1)
-			p.leave()
-			w.follow(answer.id)
-			if leads {
-				p.passOn(answer.count)
-				p.leadOn(w)
-			}
-			return
-		}
-		if leads {
-			p.lead.Unlock()
-			if p.demand.Load() > 0 {
-				p.wakeUp()
-			}
-		}
-		p.take(place)
-		p.leave()
-		if Code(answer.code) != ErrWouldBlock || options.RoomTimeout < 0 {
-			refuse(failedWith(w.what, answer).(*Error))
-			return
-		}
-		if first {
-			began = time.Now()
-			continue
-		}
-		wait := longestWait // maps and other callers take room, too
-		if options.RoomTimeout > 0 {
-			wait = min(wait, options.RoomTimeout-time.Since(began))
-			if wait <= 0 {
-				refuse(&Error{Code: ErrDeadline, Message: "the pool's window is full"})
-				return
-			}
-		}
-		w.want()
-		select {
-		case <-room:
-		case <-ctx.Done():
-			refuse(ended(ctx, w.what))
-			return
-		case <-time.After(wait):
-		}
-	}
-}
-
-// giving has f submit a task with the end of a channel that goes with it, if there is one. f says whether it has.
-func giving(channel End, what string, task *C.tine_go_task, f func() bool) error {
-	if channel == nil {
-		f()
-		return nil
-	}
-	return channel.end().let(what, func(c *C.tine_channel) bool {
-		task.channel = C.uintptr_t(uintptr(unsafe.Pointer(c)))
-		return f()
-	})
-}
-
-// runHere submits a task of a worker's, which has run when tine_submit returns. Whether it was submitted.
-func (p *core) runHere(w *work, parcel *parcel, s settler) bool {
-	answer := C.tine_go_submit(p.inC(), parcel.task, unsafe.Pointer(unsafe.SliceData(parcel.input)))
-	r := (*C.tine_result)(C.calloc(1, C.sizeof_tine_result))
-	defer C.free(unsafe.Pointer(r))
-	code := answer.code
-	submitted := code == 0
-	if submitted {
-		code = C.tine_go_wait(p.pointer, answer.id, r)
-	}
-	if code != 0 {
-		answer.code = code
-		err := failedWith(w.what, answer).(*Error)
-		err.Delivery = NotStarted
-		w.refused = err
-		w.settleWith(err)
-		return submitted
-	}
-	s.settle(r)
-	C.tine_result_release(p.pointer, r)
-	return true
-}
 
 // cancel cancels a task.
 func (p *core) cancel(id C.tine_id) error {

@@ -415,7 +415,7 @@ func TestOnce(t *testing.T) {
 	})
 }
 
-func TestSemaphoreEventBarrier(t *testing.T) {
+func TestSemaphore(t *testing.T) {
 	pool := newPool(t, tine.Options{Workers: 1})
 	s := got(tine.NewSemaphore(pool, 2, 3))(t)
 	within(t, hang, func() {
@@ -445,11 +445,17 @@ func TestSemaphoreEventBarrier(t *testing.T) {
 		if err := s.Release(3); !errors.Is(err, syscall.EOVERFLOW) {
 			t.Error(err)
 		}
+	})
+}
 
-		e := got(tine.NewEvent(pool, false))(t)
-		if got(e.IsSet())(t) {
-			t.Error("set")
-		}
+func TestEvent(t *testing.T) {
+	pool := newPool(t, tine.Options{Workers: 1})
+	e := got(tine.NewEvent(pool, false))(t)
+	if got(e.IsSet())(t) {
+		t.Error("set")
+	}
+	within(t, hang, func() {
+		var all sync.WaitGroup
 		for range 100 {
 			all.Add(1)
 			go func() {
@@ -467,8 +473,17 @@ func TestSemaphoreEventBarrier(t *testing.T) {
 		if err := e.Wait(ctx); !errors.Is(err, context.Canceled) {
 			t.Error(err)
 		}
+	})
+}
 
-		b := got(tine.NewBarrier(pool, 5))(t)
+func TestBarrier(t *testing.T) {
+	pool := newPool(t, tine.Options{Workers: 1})
+	if _, err := tine.NewBarrier(pool, 0); !errors.Is(err, tine.ErrInvalid) {
+		t.Error(err)
+	}
+	b := got(tine.NewBarrier(pool, 5))(t)
+	within(t, hang, func() {
+		var all sync.WaitGroup
 		var firsts atomic.Int32
 		for range 5 {
 			all.Add(1)
@@ -500,9 +515,6 @@ func TestSemaphoreEventBarrier(t *testing.T) {
 		must(t, b.Reset())
 		must(t, b.Abort())
 	})
-	if _, err := tine.NewBarrier(pool, 0); !errors.Is(err, tine.ErrInvalid) {
-		t.Error(err)
-	}
 }
 
 // Closing a pool ends what waits in it.

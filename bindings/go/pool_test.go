@@ -136,44 +136,48 @@ func TestContextEndsTheWork(t *testing.T) {
 			}
 		})
 	}
-	t.Run("not begun", func(t *testing.T) {
-		blocker := misbehave.Submit(background, pool, "ignore")
-		ctx, cancel := context.WithCancel(background)
-		future := misbehave.Submit(ctx, pool, "no")
-		cancel()
-		_, err := future.Wait(background)
-		var e *tine.Error
-		if !errors.As(err, &e) || e.Delivery != tine.NotStarted || !errors.Is(err, context.Canceled) {
-			t.Error(err)
-		}
-		if err := blocker.Cancel(); err != nil {
-			t.Error(err)
-		}
-		if err := blocker.Err(); !errors.Is(err, tine.ErrCanceled) {
-			t.Error(err)
-		}
-		if err := blocker.Cancel(); err == nil {
-			t.Error("a task that has settled was cancelled")
-		}
-		if err := misbehave.Submit(ctx, pool, "no").Err(); !errors.Is(err, context.Canceled) {
-			t.Error(err)
-		}
-	})
-	t.Run("waiting ends, the task goes on", func(t *testing.T) {
-		ctx, cancel := context.WithTimeout(background, 10*time.Millisecond)
-		defer cancel()
-		future := misbehave.Submit(background, pool, "heed")
-		if _, err := future.Wait(ctx); !errors.Is(err, context.DeadlineExceeded) {
-			t.Error(err)
-		}
-		select {
-		case <-future.Done():
-			t.Error("the task has ended")
-		default:
-		}
-		future.Cancel()
-		<-future.Done()
-	})
+}
+
+func TestContextOfWhatHasNotBegun(t *testing.T) {
+	pool := newPool(t, tine.Options{Workers: 1, Grace: 20 * time.Millisecond})
+	blocker := misbehave.Submit(background, pool, "ignore")
+	ctx, cancel := context.WithCancel(background)
+	future := misbehave.Submit(ctx, pool, "no")
+	cancel()
+	_, err := future.Wait(background)
+	var e *tine.Error
+	if !errors.As(err, &e) || e.Delivery != tine.NotStarted || !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	if err := blocker.Cancel(); err != nil {
+		t.Error(err)
+	}
+	if err := blocker.Err(); !errors.Is(err, tine.ErrCanceled) {
+		t.Error(err)
+	}
+	if err := blocker.Cancel(); err == nil {
+		t.Error("a task that has settled was cancelled")
+	}
+	if err := misbehave.Submit(ctx, pool, "no").Err(); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+}
+
+func TestContextOfAWait(t *testing.T) {
+	pool := newPool(t, tine.Options{Workers: 1, Grace: 20 * time.Millisecond})
+	ctx, cancel := context.WithTimeout(background, 10*time.Millisecond)
+	defer cancel()
+	future := misbehave.Submit(background, pool, "heed")
+	if _, err := future.Wait(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Error(err)
+	}
+	select {
+	case <-future.Done():
+		t.Error("the task has ended")
+	default:
+	}
+	future.Cancel()
+	<-future.Done()
 }
 
 func TestGoroutinesLeftBehind(t *testing.T) {

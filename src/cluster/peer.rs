@@ -26,7 +26,7 @@ pub(crate) const PIECE: usize = 64 << 20;
 /// So many messages are under way to a rank at a time.
 const UNDER_WAY: usize = 4;
 
-/// How often in a row a long message that is coming is looked at.
+/// How often in a row a long message is looked at.
 const LOOKS: usize = 16;
 
 const LENGTH: usize = 8;
@@ -98,6 +98,7 @@ impl Load {
 #[derive(Debug)]
 struct Sending {
     moving: Moving,
+    length: usize,
     /// It is the last of the first load.
     is_last: bool,
 }
@@ -188,7 +189,7 @@ impl Peer {
     pub(crate) fn flush(&mut self, transport: &Transport) -> Result<bool> {
         let mut any = self.send_next(transport)?;
         while let Some(first) = self.sending.front()
-            && transport.is_done(&first.moving)?
+            && is_done_soon(transport, &first.moving, first.length)?
         {
             any = true;
             self.is_amid = !first.is_last;
@@ -232,7 +233,7 @@ impl Peer {
                 Err(error) => return Err(error),
             };
             let is_last = self.at + length == bytes.len();
-            self.sending.push_back(Sending { moving, is_last });
+            self.sending.push_back(Sending { moving, length, is_last });
             (self.next, self.at) = if is_last { (self.next + 1, 0) } else { (self.next, self.at + length) };
             any = true;
         }
@@ -267,16 +268,7 @@ impl Peer {
                 any = true;
             }
             let Some((moving, length)) = &self.receiving else { break };
-            // MPI moves a long message with each call, so whatever else there is to do waits for some of these.
-            let most = if *length < APART { 1 } else { LOOKS };
-            let mut is_done = transport.is_done(moving)?;
-            for _ in 1..most {
-                if is_done {
-                    break;
-                }
-                is_done = transport.is_done(moving)?;
-            }
-            if !is_done {
+            if !is_done_soon(transport, moving, *length)? {
                 break;
             }
             any = true;
@@ -348,6 +340,16 @@ impl Peer {
             }
         }
     }
+}
+
+/// Whether a message of this length is sent or received. MPI moves a long one with each call, so whatever else there is to do waits for some of these.
+fn is_done_soon(transport: &Transport, moving: &Moving, length: usize) -> Result<bool> {
+    for _ in 0..if length < APART { 1 } else { LOOKS } {
+        if transport.is_done(moving)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// What [`Came::Frame`] gave, to be read: without its length.

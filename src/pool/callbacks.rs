@@ -1,6 +1,6 @@
 //! Callbacks of tasks: what a host wants to be told, on its own threads.
 //!
-//! Whoever has the pool's lock finds out that a task has begun or settled and enters it in `State::news`; who waits or polls
+//! Whoever has the pool's lock finds out that a task has begun or settled and enters it in `PoolState::news`; who waits or polls
 //! tells, without the lock. In a pool with a background thread that thread tells, and nobody else; without one, the
 //! thread that sleeps for all is called out for it.
 //!
@@ -12,7 +12,7 @@
 //! more of the same pool's, so callbacks do not pile up inside each other.
 
 use super::ledger::{TaskId, TaskState};
-use super::state::{BEGINS_NS, State};
+use super::state::{BEGINS_NS, PoolState};
 use super::{Held, Inner, TaskResult};
 use crate::error::Code;
 use crate::sys::thread;
@@ -154,7 +154,7 @@ pub(super) fn tell_all<'a>(pool: &'a Inner, mut state: Held<'a>) -> Held<'a> {
     state
 }
 
-impl State {
+impl PoolState {
     /// Whether there is something to tell.
     pub(super) fn has_news(&self) -> bool {
         !self.news.items.is_empty()
@@ -216,22 +216,20 @@ impl State {
         }
     }
 
-    /// A task has settled; whether its callback gets the result.
-    pub(super) fn note_settled(&mut self, index: u32) -> bool {
+    /// A task has settled. Where its callback gets the result, it is claimed for that.
+    pub(super) fn note_settled(&mut self, index: u32) {
         let entry = self.ledger.get_mut(index);
         let id = entry.id_at(index);
-        let Some(calls) = entry.calls_mut() else { return false };
+        let Some(calls) = entry.calls_mut() else { return };
         if calls.awaits_begin() {
             calls.begun = true;
             self.news.awaited -= 1;
         }
-        let told = calls.callbacks.on_settled.is_some();
-        if told {
+        if calls.callbacks.on_settled.is_some() {
             self.news.expected -= 1;
             self.news.is_fresh = true;
             self.news.items.push_back(Item::Settled(id));
         }
-        told
     }
 
     /// Whether callbacks wait for what only results say.

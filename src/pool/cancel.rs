@@ -8,7 +8,7 @@ use super::inline::INLINE;
 use super::ledger::{Outcome, TaskId, TaskState};
 use super::parcel::End;
 use super::remote::node_of;
-use super::state::State;
+use super::state::PoolState;
 use crate::error::{Code, Error, Result};
 use crate::sys::clock::now_ns;
 use crate::sys::limits;
@@ -45,7 +45,7 @@ impl Pool {
     }
 }
 
-impl State {
+impl PoolState {
     /// Finds out whether the running task is late, and moves on with one that is being ended. When the ring is to be looked at
     /// again.
     pub(super) fn look_after_running(&mut self, slot: usize, now: u64) -> u64 {
@@ -77,7 +77,7 @@ impl State {
             return memory_due_ns; // When it has finished somebody looks again.
         }
         if !segment.slot(position).has_begun() {
-            // A worker that never says that it has begun is given up on: see `State::free_stuck`.
+            // A worker that never says that it has begun is given up on: see `PoolState::free_stuck`.
             return now.saturating_add(deadline_ns).min(memory_due_ns);
         }
         // The worker's words: which item it is at, and since when (0 where it has not written that yet).

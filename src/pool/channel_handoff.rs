@@ -8,7 +8,7 @@
 //! | begun | the worker's | the worker, before it says that it has finished, or the kernel, when it dies |
 //! | settled | nowhere | |
 
-use super::state::State;
+use super::state::PoolState;
 use crate::channel::End;
 use crate::error::{Error, Result};
 use crate::sys::thread::Uncancelled;
@@ -84,7 +84,7 @@ impl Kept {
     }
 }
 
-impl State {
+impl PoolState {
     /// Gives a task's end to the worker that is to have the task; whether the worker may have the task.
     pub(super) fn pass_end(&mut self, slot: usize, index: u32) -> Result<bool> {
         let _uncancelled = Uncancelled::new();

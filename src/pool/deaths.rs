@@ -2,14 +2,14 @@
 
 use super::ledger::{Delivery, Outcome, suspicion_after};
 use super::ring_account::{LeftTask, RingAccount};
-use super::state::State;
+use super::state::PoolState;
 use crate::error::Code;
 use crate::task::call::CallKind;
 use crate::task::death::Death;
 use crate::task::ring::Segment;
 use crate::worker::start;
 
-impl State {
+impl PoolState {
     /// A worker is dead for sure: what it finished counts, what it had begun may have run, the rest runs elsewhere.
     pub(super) fn deal_with_death(&mut self, slot: usize, death: Death, now: u64) {
         self.drain(slot, now);

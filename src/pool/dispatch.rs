@@ -4,7 +4,7 @@ use super::chain::Chain;
 use super::ledger::{DID_NOTHING, Outcome, TaskState};
 use super::patience::WEDGED_NS;
 use super::remote::node_of;
-use super::state::State;
+use super::state::PoolState;
 use crate::error::{Code, Error};
 use crate::sys::clock::Moment;
 use crate::sys::limits;
@@ -39,13 +39,13 @@ impl Queue {
     }
 }
 
-impl State {
+impl PoolState {
     /// Whether there is room in the window for an input of this length.
     pub(super) fn has_room(&self, length: usize) -> bool {
         self.submissions.window().has_room(length)
     }
 
-    /// What [`State::enqueue`] will need; -ENOMEM where it is not to be had.
+    /// What [`PoolState::enqueue`] will need; -ENOMEM where it is not to be had.
     pub(super) fn make_room_to_enqueue(&mut self, is_due: bool) -> crate::Result<()> {
         if !is_due {
             return Ok(());
@@ -67,6 +67,26 @@ impl State {
         self.queue.chain.push_back(&mut self.ledger, index);
         if self.life.broken().is_some() {
             self.abandon_queue();
+        }
+    }
+
+    /// The same, and hands it out: at once, where nothing waits before it.
+    pub(super) fn enqueue_and_feed(&mut self, index: u32) {
+        let now = Moment::default();
+        let is_plain = self.ledger.get(index).rare.is_none() && self.remote.is_none();
+        if !is_plain || self.queued() > 0 || self.life.broken().is_some() {
+            self.enqueue(index);
+            return self.feed(&now);
+        }
+        self.ledger.set_queued(index);
+        self.ledger.outstanding += 1;
+        let Some(slot) = self.worker_for_plain() else {
+            return self.queue.chain.push_back(&mut self.ledger, index);
+        };
+        self.push(slot, index, &now);
+        self.publish(Some(slot));
+        if self.queued() > 0 {
+            self.feed(&now); // It came back.
         }
     }
 
@@ -101,11 +121,16 @@ impl State {
     /// The worker that is to have the first task of the queue: one that is awake, while what is before it takes less time than
     /// another would need to wake up; else the one with the least before it.
     fn worker_for(&mut self, index: u32) -> Option<usize> {
-        if self.ledger.get(index).has_end() {
-            return self.rings.emptiest(|ring| ring.carries.is_none());
+        match self.ledger.get(index).has_end() {
+            true => self.rings.emptiest_without_end(),
+            false => self.worker_for_plain(),
         }
+    }
+
+    /// The same for a task without the end of a channel.
+    fn worker_for_plain(&mut self) -> Option<usize> {
         if !self.waiters.may_gather() {
-            return self.rings.emptiest(|_| true);
+            return self.rings.emptiest();
         }
         let usual_ns = self.rings.usual_ns();
         for slot in self.rings.gathering() {
@@ -118,7 +143,7 @@ impl State {
                 return None;
             }
         }
-        self.rings.emptiest(|_| true).inspect(|slot| self.rings.begin_to_fill(*slot))
+        self.rings.emptiest().inspect(|slot| self.rings.begin_to_fill(*slot))
     }
 
     /// Hands tasks out.

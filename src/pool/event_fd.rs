@@ -4,7 +4,7 @@
 //! eventfd that is readable while there are results to take or callbacks to call, and a timer. The last two are not in the
 //! leader's set: a thread that waits for one task has to sleep while the results of others wait for the event loop.
 
-use super::state::State;
+use super::state::PoolState;
 use crate::error::Result;
 use crate::sys::clock::Deadline;
 use crate::sys::epoll::Epoll;
@@ -49,7 +49,7 @@ impl EventFd {
     }
 }
 
-impl State {
+impl PoolState {
     /// The descriptor; from now on everything that happens makes it readable.
     pub(super) fn open_event_fd(&mut self) -> Result<RawFd> {
         if self.waiters.event_fd.is_none() {

@@ -5,7 +5,7 @@ use super::ledger::{InputPlace, NewTask, Outcome, OutputPlace, Owner, Rare};
 use super::options::PoolOptions;
 use super::parcel::{ChunkLayout, End, TaskHead, next_block, read_bytes, tag, write_apart, write_outcome};
 use super::remote::NodeStats;
-use super::state::State;
+use super::state::PoolState;
 use super::wait::{Want, wait};
 use super::{Inner, Pool};
 use crate::cluster::FrameKind;
@@ -273,7 +273,7 @@ impl Guest {
     pub(crate) fn wait(&self, ns: u64) {
         let inner = &*self.pool.inner;
         let job = self.job;
-        let has = |state: &mut State| state.maps.has_settled(job).then_some(Ok(()));
+        let has = |state: &mut PoolState| state.maps.has_settled(job).then_some(Ok(()));
         // That the time runs out is as good an answer.
         let _ = wait(inner, inner.lock(), Want::Job(job), Timeout::from_ns(ns as i64), has).1;
     }
@@ -295,7 +295,7 @@ fn no_memory() -> Error {
     Code::errno(libc::ENOMEM).into()
 }
 
-fn stats_of(state: &mut State) -> NodeStats {
+fn stats_of(state: &mut PoolState) -> NodeStats {
     NodeStats {
         ready: state.family.ready_count() as u64,
         busy: state.busy_count() as u64,
@@ -356,7 +356,7 @@ type Entered = (u32, Option<(usize, Chunk, ChunkLayout)>);
 #[expect(clippy::too_many_arguments, reason = "what a task consists of, once")]
 fn enter(
     inner: &Inner,
-    state: &mut State,
+    state: &mut PoolState,
     job: usize,
     count: usize,
     head: &TaskHead,
@@ -444,7 +444,7 @@ fn unpack(
 /// The output of a task: in the frame, and its memory is given back; or the block that it is, if it is long.
 fn write_output(
     out: &mut Writer,
-    state: &State,
+    state: &PoolState,
     index: u32,
     outcome: &Outcome,
     heap: &Arc<Heap>,

@@ -1,12 +1,12 @@
 //! For `TINE_CHECK`: who has left what in the heap, when everything else is over.
 
 use super::ledger::{OutputPlace, Settled, TaskState};
-use super::state::State;
+use super::state::PoolState;
 use crate::check;
 use crate::error::{Code, Error, Result};
 use std::collections::HashSet;
 
-impl State {
+impl PoolState {
     #[cold]
     pub(super) fn list_leaks(&self, host: i32) {
         if let Err(error) = self.try_to_list_leaks(host) {

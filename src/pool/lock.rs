@@ -2,7 +2,7 @@
 //! would only have to wait for it.
 
 use super::Inner;
-use super::state::State;
+use super::state::PoolState;
 use std::ops::{Deref, DerefMut};
 use std::sync::{MutexGuard, PoisonError, TryLockError};
 
@@ -10,7 +10,7 @@ use std::sync::{MutexGuard, PoisonError, TryLockError};
 pub(super) struct Held<'a> {
     pool: &'a Inner,
     /// `None` only while it is being dropped.
-    guard: Option<MutexGuard<'a, State>>,
+    guard: Option<MutexGuard<'a, PoolState>>,
 }
 
 impl Inner {
@@ -28,16 +28,16 @@ impl Inner {
 }
 
 impl Deref for Held<'_> {
-    type Target = State;
+    type Target = PoolState;
 
-    fn deref(&self) -> &State {
+    fn deref(&self) -> &PoolState {
         let Some(state) = &self.guard else { unreachable!("the lock is held") };
         state
     }
 }
 
 impl DerefMut for Held<'_> {
-    fn deref_mut(&mut self) -> &mut State {
+    fn deref_mut(&mut self) -> &mut PoolState {
         let Some(state) = &mut self.guard else { unreachable!("the lock is held") };
         state
     }

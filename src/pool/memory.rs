@@ -1,7 +1,7 @@
 //! The memory that a pool's processes share: its heap, who has what of it, and segments that every worker maps.
 
 use super::Pool;
-use super::state::State;
+use super::state::PoolState;
 use super::wait::{Want, refusal, wait};
 use crate::error::{Error, Result};
 use crate::heap::own::Process;
@@ -58,7 +58,7 @@ impl Pool {
         }
         state.family.share(share)?;
         let (mut state, shared) =
-            wait(inner, state, Want::Shared, timeout.what_is_left(deadline), State::sharing_answer);
+            wait(inner, state, Want::Shared, timeout.what_is_left(deadline), PoolState::sharing_answer);
         state.family.end_sharing(shared.is_ok());
         shared
     }
@@ -81,7 +81,7 @@ impl Pool {
     }
 }
 
-impl State {
+impl PoolState {
     /// What there is to say of the segment that is being shared.
     fn sharing_answer(&mut self) -> Option<crate::Result<()>> {
         if let Some(error) = self.life.broken() {

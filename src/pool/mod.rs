@@ -64,7 +64,7 @@ pub use stream::{Pull, Pulled, Stream, StreamOptions};
 use crate::bootstrap;
 use crate::cluster::exchange::Exchange;
 use crate::error::{Code, Error, Result};
-use crate::family::Family;
+use crate::family::{self, Family};
 use crate::heap::Heap;
 use crate::queue::{self, Known};
 use crate::sys::children::Command;
@@ -81,7 +81,7 @@ use inline::{InlinePlace, run_queued};
 use lock::Held;
 use remote::Remote;
 use standby::{CALLED, Threads};
-use state::State;
+use state::PoolState;
 use std::ffi::c_void;
 use std::os::fd::RawFd;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -116,7 +116,7 @@ struct Inner {
     on_nodes: bool,
     heap: Arc<Heap>,
     epoll: Arc<Epoll>,
-    state: Mutex<State>,
+    state: Mutex<PoolState>,
     /// Threads that wait for the lock. Relaxed: a hint to who holds it.
     wanting: AtomicU32,
     /// One segment is shared at a time.
@@ -285,7 +285,7 @@ impl Pool {
     ) -> Result<Pool> {
         let (epoll, workers) = (Arc::clone(family.epoll()), family.members.len().max(1));
         let rules = options.rules(place.clone());
-        let state = State::new(Arc::clone(&heap), family, rules)?;
+        let state = PoolState::new(Arc::clone(&heap), family, rules)?;
         let inside = place.as_ref().is_some_and(|place| place.is_inside());
         let inner = Arc::new(Inner {
             pid: fork::pid(),
@@ -352,7 +352,7 @@ impl Pool {
         let mut tokens = [0; 32];
         let waited = inner.epoll.wait(&mut tokens, Deadline(0));
         let mut state = inner.lock();
-        state.pump(waited.is_ok());
+        state.pump(family::tells(&waited, &tokens));
         state = tell(inner, run_queued(inner, state));
         state.leave();
         Ok(state.submissions.finished())

@@ -2,7 +2,7 @@
 
 use super::desk::Key;
 use super::ledger::{OutputPlace, Settled, TaskId, TaskState};
-use super::state::State;
+use super::state::PoolState;
 use super::wait::{Want, wait};
 use super::{Pool, TaskResult};
 use crate::error::{Code, Error, Result};
@@ -17,7 +17,7 @@ impl Pool {
         let index = state.ledger.find(id)?;
         state.claim(index)?;
         let settled =
-            |state: &mut State| (state.ledger.get(index).state == TaskState::Settled).then_some(Ok(()));
+            |state: &mut PoolState| (state.ledger.get(index).state == TaskState::Settled).then_some(Ok(()));
         let (mut state, waited) = wait(inner, state, Want::Task(index), timeout, settled);
         if let Err(error) = waited {
             state.unclaim(index);
@@ -90,7 +90,7 @@ impl Pool {
         let inner = self.inner()?;
         let state = inner.lock();
         if ids.is_empty() {
-            let all = |state: &mut State| state.all_settled().then_some(Ok(()));
+            let all = |state: &mut PoolState| state.all_settled().then_some(Ok(()));
             return wait(inner, state, Want::All, timeout, all).1;
         }
         ids.iter().try_for_each(|id| state.ledger.find(*id).map(drop))?;
@@ -108,7 +108,7 @@ impl Pool {
     }
 }
 
-impl State {
+impl PoolState {
     /// Whether all submitted tasks have settled, and every callback has returned but for the one that this thread may be in.
     fn all_settled(&self) -> bool {
         self.submissions.all_settled() && (self.has_told_all() || self.is_in_callback())

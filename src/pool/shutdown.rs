@@ -3,7 +3,7 @@
 use super::Pool;
 use super::callbacks::tell;
 use super::ledger::TaskState;
-use super::state::State;
+use super::state::PoolState;
 use super::wait::{Want, wait};
 use crate::check;
 use crate::error::Result;
@@ -28,7 +28,7 @@ impl Pool {
         state.life.close();
         state.waiters.desk.tell_everybody();
         let deadline = timeout.deadline();
-        let idle = |state: &mut State| state.is_idle().then_some(Ok(()));
+        let idle = |state: &mut PoolState| state.is_idle().then_some(Ok(()));
         let (mut state, idle) = wait(inner, state, Want::Idle, timeout, idle);
         idle?;
         // Workers that have nothing to do need hardly any time to end in good order, but they do need some. Where nobody waits
@@ -42,7 +42,7 @@ impl Pool {
         };
         let Some(leaving) = leaving else {
             // Another thread waits for their end.
-            let gone = |state: &mut State| state.life.is_gone().then_some(Ok(()));
+            let gone = |state: &mut PoolState| state.life.is_gone().then_some(Ok(()));
             return wait(inner, state, Want::Gone, timeout.what_is_left(deadline), gone).1;
         };
         if timeout == Timeout::Try && !leaving.is_over() {
@@ -122,7 +122,7 @@ impl Pool {
     }
 }
 
-impl State {
+impl PoolState {
     /// Whether the family is being ended.
     pub(super) fn closing(&self) -> bool {
         self.life.is_stopping()

@@ -2,7 +2,7 @@
 //! called. The table in [`super::standby`] is kept here.
 
 use super::standby::FAR;
-use super::state::{LOOK_NS, State};
+use super::state::{LOOK_NS, PoolState};
 use crate::heap::bell::{Bell, standby};
 use crate::sys::clock::{Deadline, now_ns};
 use crate::sys::prim::{Ordering, fence};
@@ -75,7 +75,7 @@ impl StandbyAccount {
     }
 }
 
-impl State {
+impl PoolState {
     /// tine's thread moves the pool on, if nobody else does, and lies down; when it has to look again.
     pub(super) fn stand_by(&mut self, bell: &Bell, something_happened: bool) -> Deadline {
         let mut happened = something_happened;
@@ -163,7 +163,7 @@ impl State {
             return;
         }
         // What is only uneven has a beat's time: until then, the host's next call may see to it.
-        let is_uneven = |state: &mut State| {
+        let is_uneven = |state: &mut PoolState| {
             Deadline(state.uneven_due_ns().saturating_add(BEAT_NS)) < state.waiters.standby.due
         };
         if self.waiters.standby.is_idle

@@ -2,7 +2,7 @@
 
 use super::ledger::{Delivery, Outcome};
 use super::ring_account::LeftTask;
-use super::state::State;
+use super::state::PoolState;
 use super::wait::Want;
 use crate::error::Result;
 use crate::sys::clock::now_ns;
@@ -145,7 +145,7 @@ impl Trace {
     }
 }
 
-impl State {
+impl PoolState {
     /// A task has been submitted.
     #[cold]
     pub(super) fn trace_submit(&mut self, index: u32) {

@@ -9,7 +9,7 @@ use super::desk::{Key, Sleeper};
 use super::inline::run_queued;
 use super::ledger::TaskId;
 use super::standby;
-use super::state::State;
+use super::state::PoolState;
 use super::{Held, Inner};
 use crate::error::{Code, Error, Result};
 use crate::sys::clock::{Deadline, Timeout, now_ns};
@@ -53,7 +53,7 @@ pub(super) enum Want<'a> {
 impl Want<'_> {
     /// What the desk knows it by. Of several tasks, those that have not settled; of very many, the first ones, and the next when those
     /// have settled, so that a wait takes little memory however many they are.
-    fn keys(self, state: &State) -> Vec<Key> {
+    fn keys(self, state: &PoolState) -> Vec<Key> {
         let in_callback = state.is_in_callback();
         vec![match self {
             Want::Task(index) => Key::Task(index),
@@ -95,7 +95,7 @@ pub(super) fn wait<'a, T>(
     mut state: Held<'a>,
     want: Want<'_>,
     timeout: Timeout,
-    mut check: impl FnMut(&mut State) -> Option<Result<T>>,
+    mut check: impl FnMut(&mut PoolState) -> Option<Result<T>>,
 ) -> (Held<'a>, Result<T>) {
     if pool.inline_place.is_none()
         && matches!(want, Want::Next | Want::Task(_) | Want::Group(_) | Want::Stream(_))
@@ -166,6 +166,9 @@ pub(super) fn wait<'a, T>(
     if answer.is_err() {
         // It may have been in the way of others, who wish for less.
         state.wake_waiters();
+        if let Want::StreamRoom(number, _) = want {
+            state.tell_stream(number);
+        }
     }
     state.waiters.desk.waiting -= 1;
     state.leave();
@@ -173,7 +176,7 @@ pub(super) fn wait<'a, T>(
 }
 
 /// Looks for results for a while; whether there are any. Gives up at once where another thread wants the lock.
-fn look(pool: &Inner, state: &mut State) -> bool {
+fn look(pool: &Inner, state: &mut PoolState) -> bool {
     if state.ledger.outstanding == 0 || pool.on_nodes {
         return false;
     }
@@ -223,7 +226,7 @@ fn follow<'a>(pool: &'a Inner, mut state: Held<'a>, sleeper: &Arc<Sleeper>, dead
 }
 
 /// The error of a pool that takes no more tasks, if it is one.
-pub(super) fn refusal(state: &State) -> Option<Error> {
+pub(super) fn refusal(state: &PoolState) -> Option<Error> {
     if let Some(error) = state.life.broken() {
         return Some(error.clone());
     }

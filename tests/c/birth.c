@@ -2,10 +2,7 @@
 /* How a family comes into the world, and out of it: with its keeper killed at any system call (TINE_STORM=1: at any instruction), where nobody
  * reaps, in another PID namespace than its host, by a host that may not signal it any more, and without /proc. */
 #include "family.h"
-#include <linux/filter.h>
-#include <linux/seccomp.h>
-#include <sched.h>
-#include <stddef.h>
+#include "refuse.h"
 #include <sys/mount.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
@@ -380,15 +377,7 @@ static int behind_a_filter(int start)
 {
     tine_pool *pool = create(start);
     tine_process *process = start_staying(start);
-    struct sock_filter lines[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_pidfd_send_signal, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-    };
-    struct sock_fprog filter = {sizeof lines / sizeof *lines, lines};
-    CHECK_EQ(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
-    CHECK_EQ(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter), 0);
+    refuse(SYS_pidfd_send_signal);
     check_ends(pool);
     check_kill(process);
     return 0;

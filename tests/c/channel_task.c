@@ -1,6 +1,6 @@
 /* Ends of channels that go with tasks: into workers of every kind, back when a task has not begun, and closed when it is
  * over, however it ends. */
-#include "family.h"
+#include "status.h"
 #include <pthread.h>
 #include <stdint.h>
 #include <sys/resource.h>
@@ -28,16 +28,6 @@ static tine_result wait_for(tine_pool *pool, tine_id id)
     tine_result result = TINE_RESULT_INIT;
     CHECK_RC(tine_wait(pool, id, HANG_NS, &result), 0);
     return result;
-}
-
-static int status_of(tine_pool *pool, tine_id id)
-{
-    tine_result result = wait_for(pool, id);
-    int status = result.status;
-    if (status < 0)
-        printf("task: %s\n", result.message);
-    tine_result_release(pool, &result);
-    return status;
 }
 
 static int64_t number_from(tine_channel *c)

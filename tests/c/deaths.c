@@ -301,24 +301,16 @@ static void tasks_that_kill_do_not_end_the_pool(int start)
     tine_pool_destroy(pool);
 }
 
+static void run(int start)
+{
+    each_way_costs_its_task(start, 0);
+    each_way_costs_its_task(start, TINE_NO_CRASH_HANDLER);
+    a_map_loses_the_culprits_alone(start);
+    a_dead_supervisor_costs_what_was_running(start);
+    tasks_that_kill_do_not_end_the_pool(start);
+}
+
 int main(int argc, char **argv)
 {
-    tag_family(argv);
-    tine_init(argc, argv);
-    setvbuf(stdout, NULL, _IOLBF, 0);
-    tine_pool_destroy(create_pool(TINE_START_FORKSERVER, 1, 0));
-    struct belongings before = take_stock();
-    for (int i = 0; i < 3; i++) {
-        int start = all_starts[i];
-        int64_t began = clock_ns();
-        each_way_costs_its_task(start, 0);
-        each_way_costs_its_task(start, TINE_NO_CRASH_HANDLER);
-        a_map_loses_the_culprits_alone(start);
-        a_dead_supervisor_costs_what_was_running(start);
-        tasks_that_kill_do_not_end_the_pool(start);
-        WAIT_UNTIL(family_is_gone(family_tag(), 0));
-        check_stock(before);
-        printf("%-10s %.1f s\n", start_name(start), (double)(clock_ns() - began) / 1e9);
-    }
-    return 0;
+    return run_with_each_start(argc, argv, run);
 }

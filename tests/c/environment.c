@@ -3,7 +3,8 @@
  * nobody gets a signal. Each case is a process of its own: this program, `environment CASE`.
  *
  * A case that needs a right that there is not (it exits with 77) is named on a line that begins with "not tested". */
-#include "family.h"
+#include "cgroup.h"
+#include "status.h"
 #include <sched.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
@@ -53,17 +54,6 @@ static int create(tine_pool **pool, int start, tine_error *error)
     options.start = start;
     options.error = error;
     return tine_pool_create(&options, pool);
-}
-
-static int call(tine_pool *pool, tine_fn fn, const void *input, size_t length)
-{
-    tine_result result = TINE_RESULT_INIT;
-    tine_id id;
-    CHECK_RC(tine_submit(pool, fn, input, length, NULL, &id), 0);
-    CHECK_RC(tine_wait(pool, id, HANG_NS, &result), 0);
-    int status = result.status;
-    tine_result_release(pool, &result);
-    return status;
 }
 
 /* All that is shared, 60 MiB of it. */
@@ -193,6 +183,18 @@ static void set_limit(int which, rlim_t value)
     CHECK_EQ(setrlimit((rlimit_resource)which, &limit), 0);
 }
 
+/* A limit may leave room for a pool and none for what a task takes: how much that is depends on the size of the program. */
+static int takes_a_task(tine_pool *pool)
+{
+    tine_id id;
+    unsigned char input[5000] = {0};
+    int rc = tine_submit(pool, sum_up, input, sizeof input, NULL, &id);
+    if (rc == -ENOMEM) return 0;
+    CHECK_RC(rc, 0);
+    CHECK_EQ(status_of(pool, id), 0);
+    return 1;
+}
+
 /* From nothing at all to enough: a named error, then a pool that gets along. */
 static void with_limit(int which, const rlim_t *values, int count, int most)
 {
@@ -213,6 +215,11 @@ static void with_limit(int which, const rlim_t *values, int count, int most)
                 close(ends[1]);
                 set_limit(which, values[i]);
                 int rc = create(&pool, all_starts[at], &error);
+                if (rc == 0 && !takes_a_task(pool)) {
+                    printf("%s, limit %llu: a pool, and ENOMEM for a task\n", start_name(all_starts[at]), (unsigned long long)values[i]);
+                    tine_pool_destroy(pool);
+                    exit(2);
+                }
                 if (rc == 0) {
                     get_along(pool, most);
                     tine_pool_destroy(pool);
@@ -278,51 +285,21 @@ static void limited_locked_memory(void)
     everything(TINE_START_FORK);
 }
 
-static int put(const char *folder, const char *name, long long value)
+static void fill_each(void)
 {
-    char path[300];
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    FILE *file = fopen(path, "w");
-    if (!file)
-        return -1;
-    int written = fprintf(file, "%lld", value);
-    return fclose(file) == 0 && written > 0 ? 0 : -1;
+    for (int at = 0; at < 3; at++) {
+        tine_error error = TINE_ERROR_INIT;
+        tine_pool *pool;
+        CHECK_RC(create(&pool, all_starts[at], &error), 0);
+        get_along(pool, 120);
+        tine_pool_destroy(pool);
+    }
 }
 
-/* The kernel answers this limit by killing: so the answer has to come before. */
+/* The answer has to come before the kernel's. */
 static void limited_cgroup(void)
 {
-    static const char *const roots[] = {"/sys/fs/cgroup/memory", "/sys/fs/cgroup"};
-    static const char *const names[] = {"memory.limit_in_bytes", "memory.max"};
-    for (int i = 0; i < 2; i++) {
-        char folder[200];
-        int status;
-        snprintf(folder, sizeof folder, "%s/tine-environment-%d", roots[i], (int)getpid());
-        if (mkdir(folder, 0755) != 0)
-            continue;
-        int limited = put(folder, names[i], 96 * MIB) == 0;
-        pid_t pid = fork();
-        CHECK(pid >= 0);
-        if (pid == 0) {
-            if (!limited || put(folder, "cgroup.procs", getpid()) != 0)
-                _exit(NOT_HERE);
-            for (int at = 0; at < 3; at++) {
-                tine_error error = TINE_ERROR_INIT;
-                tine_pool *pool;
-                CHECK_RC(create(&pool, all_starts[at], &error), 0);
-                get_along(pool, 120);
-                tine_pool_destroy(pool);
-            }
-            exit(0);
-        }
-        CHECK_EQ(waitpid(pid, &status, 0), pid);
-        WAIT_UNTIL(rmdir(folder) == 0);
-        if (WIFEXITED(status) && WEXITSTATUS(status) == NOT_HERE)
-            continue;
-        CHECK_EQ(status, 0);
-        return;
-    }
-    exit(NOT_HERE);
+    if (!run_in_cgroup("environment", 96 * MIB, fill_each)) exit(NOT_HERE);
 }
 
 /* ---- Locked memory, core dumps ---- */

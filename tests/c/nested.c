@@ -1,23 +1,9 @@
 /* Tasks that run where they are submitted: what a task submits to its own pool, with every start method, and pools
  * with TINE_INLINE, which give the same results as workers do. */
-#include "family.h"
+#include "status.h"
 #include <pthread.h>
 
 #define MS ((int64_t)1000000)
-
-static int call(tine_pool *pool, tine_fn fn, const void *input, size_t length)
-{
-    tine_id id;
-    tine_result result = TINE_RESULT_INIT;
-    CHECK_EQ(tine_submit(pool, fn, input, length, NULL, &id), 0);
-    CHECK_EQ(tine_wait(pool, id, HANG_NS, &result), 0);
-    int status = result.status;
-    if (status < 0) {
-        fprintf(stderr, "  said: %s\n", result.message);
-    }
-    tine_result_release(pool, &result);
-    return status;
-}
 
 /* ---- A task that submits ---- */
 

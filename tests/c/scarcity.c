@@ -1,6 +1,6 @@
 /* Shortages as they come by themselves: no descriptor free in the host or the supervisor, too many on their way through sockets.
  * Tasks that run go on running, a death is told in time, and a place is filled again when that is possible. */
-#include "family.h"
+#include "status.h"
 #include <grp.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -51,15 +51,6 @@ static tine_pool *create(size_t workers)
         exit(1);
     }
     return pool;
-}
-
-static int status_of(tine_pool *pool, tine_id id)
-{
-    tine_result result = TINE_RESULT_INIT;
-    CHECK_RC(tine_wait(pool, id, HANG_NS, &result), 0);
-    int status = result.status;
-    tine_result_release(pool, &result);
-    return status;
 }
 
 /* Two tasks run, and one of three workers dies, while `begin` has made something short; then `end` makes that good again. */

@@ -3,18 +3,15 @@
 #define _GNU_SOURCE
 #endif
 #include <tine.h>
-#include "check.h"
+#include "cgroup.h"
+#include "refuse.h"
 #include <errno.h>
 #include <pthread.h>
 #include <fcntl.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <sched.h>
 #include <signal.h>
-#include <stddef.h>
 #include <stdint.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -279,19 +276,6 @@ static void held_by_another_thread(int kinds)
 
 static void a_lock_that_another_thread_holds_keeps_it_too(void) { held_by_another_thread(4); }
 
-static void refuse(int number)
-{
-    struct sock_filter filter[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)number, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-    };
-    struct sock_fprog program = {sizeof filter / sizeof *filter, filter};
-    CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
-    CHECK(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0);
-}
-
 /* That a process may not look says nothing about who holds what. Without /proc nobody knows of threads that have never come to tine. */
 static void a_refused_look_is_no_answer(void)
 {
@@ -301,8 +285,7 @@ static void a_refused_look_is_no_answer(void)
         if (child == 0) {
             int no_proc = refused == 0 || refused == 3;
             if (no_proc) {
-                CHECK(chroot("/usr") == 0 || (unshare(CLONE_NEWUSER) == 0 && chroot("/usr") == 0));
-                CHECK(chdir("/") == 0 && access("/proc/self", F_OK) != 0);
+                leave_proc();
             }
             if (refused == 1 || refused == 3) refuse(SYS_get_robust_list);
             if (refused >= 2) refuse(SYS_process_vm_readv);
@@ -367,47 +350,19 @@ static void signals_do_not_stop_it(void)
     CHECK_RC(tine_segment_close(s), 0);
 }
 
-static int put(const char *folder, const char *name, long long value)
+static void create_beyond_the_limit(void)
 {
-    char path[300];
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    FILE *file = fopen(path, "w");
-    if (!file)
-        return -1;
-    int written = fprintf(file, "%lld", value);
-    return fclose(file) == 0 && written > 0 ? 0 : -1;
+    tine_segment *s = NULL;
+    CHECK_RC(tine_segment_create(100 << 20, NULL, &s), -ENOMEM);
+    CHECK_RC(tine_segment_create(16 << 20, NULL, &s), 0);
+    memset(tine_segment_address(s), 1, 16 << 20);
 }
 
-/* The kernel answers this limit by killing, so the answer has to come before anything is reserved. Needs root. */
+/* The answer has to come before anything is reserved. Needs root. */
 static void a_memory_cgroup_is_an_error_too(void)
 {
-    static const char *const roots[] = {"/sys/fs/cgroup/memory", "/sys/fs/cgroup"};
-    static const char *const names[] = {"memory.limit_in_bytes", "memory.max"};
-    for (int i = 0; i < 2; i++) {
-        char folder[200];
-        snprintf(folder, sizeof folder, "%s/tine-test-%d", roots[i], (int)getpid());
-        if (mkdir(folder, 0755) != 0)
-            continue;
-        int limited = put(folder, names[i], 64 << 20) == 0;
-        pid_t child = limited ? fork() : 0;
-        CHECK(child >= 0);
-        if (limited && child == 0) {
-            if (put(folder, "cgroup.procs", getpid()) != 0)
-                exit(77);
-            tine_segment *s = NULL;
-            CHECK_RC(tine_segment_create(100 << 20, NULL, &s), -ENOMEM);
-            CHECK_RC(tine_segment_create(16 << 20, NULL, &s), 0);
-            memset(tine_segment_address(s), 1, 16 << 20);
-            exit(0);
-        }
-        int status = limited ? ended(child) : 77;
-        CHECK_EQ(rmdir(folder), 0);
-        if (status == 77)
-            continue;
-        CHECK_EQ(status, 0);
-        return;
-    }
-    printf("not tested: a memory cgroup, which needs root and a cgroup file system that can be written\n");
+    if (!run_in_cgroup("segment", 64 << 20, create_beyond_the_limit))
+        printf("not tested: a memory cgroup, which needs root and a cgroup file system that can be written\n");
 }
 
 int main(void)

@@ -1,6 +1,6 @@
 /* Segments that a pool's workers share: the same address in all of them, those that are busy, those to come; and what
  * happens where the address is not free. */
-#include "family.h"
+#include "status.h"
 #include <pthread.h>
 #include <stdint.h>
 
@@ -8,22 +8,6 @@ struct item {
     struct item *next;
     int value;
 };
-
-static int status_of(tine_pool *pool, tine_id id)
-{
-    tine_result result = TINE_RESULT_INIT;
-    CHECK_RC(tine_wait(pool, id, HANG_NS, &result), 0);
-    int status = result.status;
-    tine_result_release(pool, &result);
-    return status;
-}
-
-static int call(tine_pool *pool, tine_fn fn, const void *input, size_t length)
-{
-    tine_id id;
-    CHECK_RC(tine_submit(pool, fn, input, length, NULL, &id), 0);
-    return status_of(pool, id);
-}
 
 static uint64_t deaths(tine_pool *pool)
 {

@@ -141,24 +141,16 @@ static void a_stopped_family_can_be_destroyed(int start)
     WAIT_UNTIL(family_is_gone(family_tag(), 0));
 }
 
+static void run(int start)
+{
+    static const int64_t stops_ns[] = {150000000, 350000000, 700000000}; /* by start method */
+    a_stopped_supervisor_loses_nothing(start);
+    a_stopped_worker_keeps_nothing(start);
+    what_nobody_begins_is_not_to_blame(start, stops_ns[start]);
+    a_stopped_family_can_be_destroyed(start);
+}
+
 int main(int argc, char **argv)
 {
-    tag_family(argv);
-    tine_init(argc, argv);
-    setvbuf(stdout, NULL, _IOLBF, 0);
-    static const int64_t stops_ns[] = {150000000, 350000000, 700000000};
-    tine_pool_destroy(create_pool(TINE_START_FORKSERVER, 1, 0));
-    struct belongings before = take_stock();
-    for (int i = 0; i < 3; i++) {
-        int start = all_starts[i];
-        int64_t began = clock_ns();
-        a_stopped_supervisor_loses_nothing(start);
-        a_stopped_worker_keeps_nothing(start);
-        what_nobody_begins_is_not_to_blame(start, stops_ns[i]);
-        a_stopped_family_can_be_destroyed(start);
-        WAIT_UNTIL(family_is_gone(family_tag(), 0));
-        check_stock(before);
-        printf("%-10s %.1f s\n", start_name(start), (double)(clock_ns() - began) / 1e9);
-    }
-    return 0;
+    return run_with_each_start(argc, argv, run);
 }

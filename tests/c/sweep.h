@@ -433,6 +433,34 @@ static inline size_t sweep_plans(const struct sweep_call *calls, size_t count, s
     return made;
 }
 
+/* The command "one SCENARIO MODE PROCESS CALL ORDINAL [ERROR]": a single run, whose output is shown. */
+static inline int sweep_one(struct sweep_run *run, const struct sweep_scenario *scenario, int argc, char **argv, int output)
+{
+    int64_t started = clock_ns();
+    struct sweep_tally tally;
+    struct sweep_plan plan;
+    CHECK(argc >= 7);
+    memset(&tally, 0, sizeof tally);
+    memset(&plan, 0, sizeof plan);
+    for (int mode = 0; mode <= SWEEP_KILL; mode++) {
+        plan.mode = strcmp(sweep_modes[mode], argv[3]) == 0 ? mode : plan.mode;
+    }
+    plan.process = atoi(argv[4]);
+    plan.number = -1;
+    for (size_t i = 0; i < SWEEP_KIND_COUNT; i++) {
+        plan.number = strcmp(sweep_kinds[i].name, argv[5]) == 0 ? sweep_kinds[i].number : plan.number;
+    }
+    plan.ordinal = atoi(argv[6]);
+    for (int error = 1; argc > 7 && error <= SWEEP_TRUNCATED; error++) {
+        const char *name = error == SWEEP_TRUNCATED || strerrorname_np(error) ? sweep_error_name(error) : "";
+        plan.error = strcmp(name, argv[7]) == 0 ? error : plan.error;
+    }
+    sweep_try(run, scenario, plan, "", output, &tally);
+    printf("struck %d times, status %#x, %.3f s\n", sweep_struck(), (unsigned)run->status, (double)(clock_ns() - started) / 1e9);
+    sweep_copy_output(output, "");
+    return tally.failed + tally.hung + tally.left != 0;
+}
+
 static inline int sweep_main(int argc, char **argv, const struct sweep_scenario *scenarios, size_t count)
 {
     static struct sweep_run run;
@@ -456,27 +484,7 @@ static inline int sweep_main(int argc, char **argv, const struct sweep_scenario 
             continue;
         }
         if (strcmp(command, "one") == 0) {
-            struct sweep_plan plan;
-            CHECK(argc >= 7);
-            memset(&plan, 0, sizeof plan);
-            for (int mode = 0; mode <= SWEEP_KILL; mode++) {
-                plan.mode = strcmp(sweep_modes[mode], argv[3]) == 0 ? mode : plan.mode;
-            }
-            plan.process = atoi(argv[4]);
-            plan.number = -1;
-            for (size_t i = 0; i < SWEEP_KIND_COUNT; i++) {
-                plan.number = strcmp(sweep_kinds[i].name, argv[5]) == 0 ? sweep_kinds[i].number : plan.number;
-            }
-            plan.ordinal = atoi(argv[6]);
-            for (int error = 1; argc > 7 && error <= SWEEP_TRUNCATED; error++) {
-                const char *name = error == SWEEP_TRUNCATED || strerrorname_np(error) ? sweep_error_name(error) : "";
-                plan.error = strcmp(name, argv[7]) == 0 ? error : plan.error;
-            }
-            sweep_try(&run, scenario, plan, "", output, &tally);
-            printf("struck %d times, status %#x, %.3f s\n", sweep_struck(), (unsigned)run.status,
-                   (double)(clock_ns() - started) / 1e9);
-            sweep_copy_output(output, "");
-            return tally.failed + tally.hung + tally.left != 0;
+            return sweep_one(&run, scenario, argc, argv, output);
         }
         memset(&run, 0, sizeof run);
         run.scenario = scenario;

@@ -3,6 +3,7 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
+#include "check.h"
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
@@ -22,14 +23,6 @@ static struct shared {
     pthread_mutex_t theirs[EACH]; /* every second one inherits priority */
     char held[2 * EACH];
 } *s;
-
-#define CHECK(condition)                                                                                  \
-    do {                                                                                                  \
-        if (!(condition)) {                                                                               \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);                               \
-            exit(1);                                                                                      \
-        }                                                                                                 \
-    } while (0)
 
 static void set_up(void)
 {

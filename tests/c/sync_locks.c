@@ -2,6 +2,7 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
+#include "check.h"
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
@@ -12,23 +13,6 @@
 #include <sys/wait.h>
 #include <tine.h>
 #include <unistd.h>
-
-#define CHECK_RC(call, expected)                                                                          \
-    do {                                                                                                  \
-        int rc_ = (call), expected_ = (expected);                                                         \
-        if (rc_ != expected_) {                                                                           \
-            fprintf(stderr, "%s:%d: %s is %d %s, not %d\n", __FILE__, __LINE__, #call, rc_,               \
-                    tine_errname(rc_), expected_);                                                        \
-            exit(1);                                                                                      \
-        }                                                                                                 \
-    } while (0)
-#define CHECK(condition)                                                                                  \
-    do {                                                                                                  \
-        if (!(condition)) {                                                                               \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);                               \
-            exit(1);                                                                                      \
-        }                                                                                                 \
-    } while (0)
 
 #define SHORT 2000000 /* ns: runs out */
 #define LONG 20000000000 /* ns: a hang */

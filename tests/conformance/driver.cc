@@ -80,7 +80,13 @@ struct thing {
 
 class suite {
 public:
-    suite(int start, const char *library, const char *worker) : start_(start), library_(library), worker_(worker) { add_all(); }
+    suite(int start, const char *library, const char *worker) : start_(start), library_(library), worker_(worker)
+    {
+        add_pools();
+        add_locks();
+        add_signals();
+        add_messages();
+    }
 
     void end_case()
     {
@@ -352,11 +358,9 @@ private:
 
     /* ---- All operations ---- */
 
-    void add_all()
+    void add_pools()
     {
         using task = tine::future<tine::result>;
-        using semaphore = tine::counting_semaphore<>;
-        using two_units = tine::counting_semaphore<2>;
         auto &all = operations_;
         all["pool.create"] = [this] { return pool_create(); };
         all["pool.shutdown"] = [this] { return code(pool_->shutdown(std::nothrow, timeout())); };
@@ -370,7 +374,11 @@ private:
         all["heap.fill"] = [this] { return heap_fill(); };
         all["heap.show"] = [this] { return show(named(argument(0)).address, std::size_t(number(argument(1)))); };
         all["heap.used"] = [this] { return std::to_string(pool_->heap().stats().used_blocks); };
+    }
 
+    void add_locks()
+    {
+        auto &all = operations_;
         all["mutex.create"] = [this] {
             process_owned_ = number_setting("process_owned") != 0;
             return process_owned_ ? make<tine::process_mutex>() : make<tine::mutex>();
@@ -383,7 +391,15 @@ private:
         all["rwlock.write_lock"] = [this] { return held(object<tine::shared_mutex>().lock_even_if_owner_died(timeout())); };
         all["rwlock.unlock"] = [this] { return object<tine::shared_mutex>().unlock(), "OK"; };
         all["rwlock.repair"] = [this] { return object<tine::shared_mutex>().repair(), "OK"; };
+        all["once.create"] = [this] { return make<tine::once_flag>(); };
+        all["once.call"] = [this] { return once_call(); };
+    }
 
+    void add_signals()
+    {
+        using semaphore = tine::counting_semaphore<>;
+        using two_units = tine::counting_semaphore<2>;
+        auto &all = operations_;
         all["semaphore.create"] = [this] {
             if (number_setting("max", 2) != 2)
                 confused("this driver has semaphores of 2 units", argument(0));
@@ -421,20 +437,22 @@ private:
 
         all["condition.create"] = [this] { return make<tine::condition_variable>(); };
         all["condition.wait"] = [this] { return condition_wait(); };
-        all["once.create"] = [this] { return make<tine::once_flag>(); };
-        all["once.call"] = [this] { return once_call(); };
+    }
 
+    void add_messages()
+    {
+        auto &all = operations_;
         all["queue.create"] = [this] { return queue_create(); };
         all["queue.put"] = [this] { return code(object<tine::queue<bytes>>().put(std::nothrow, parse(argument(1)), timeout())); };
         all["queue.get"] = [this] { return queue_get(); };
         all["queue.close"] = [this] { return object<tine::queue<bytes>>().close(), "OK"; };
         all["queue.task_done"] = [this] { return object<tine::queue<bytes>>().task_done(), "OK"; };
         all["queue.join"] = [this] { return code(object<tine::queue<bytes>>().join(std::nothrow, timeout())); };
+        all["queue.count"] = [this] { return std::to_string(object<tine::queue<bytes>>().size()); };
         all["channel.create"] = [this] { return channel_create(); };
         all["channel.send"] = [this] { return code(object<tine::channel>().send(std::nothrow, parse(argument(1)), timeout())); };
         all["channel.receive"] = [this] { return channel_receive(); };
         all["channel.close"] = [this] { return object<tine::channel>().close(), "OK"; };
-        all["queue.count"] = [this] { return std::to_string(object<tine::queue<bytes>>().size()); };
     }
 
     string condition_wait()

@@ -327,125 +327,129 @@ func get() string {
 
 func buffer() []byte { return make([]byte, number(setting("capacity", "4096"))) }
 
+// operations are what a line of the table can name first.
+var operations = []map[string]func() string{poolOperations, lockOperations, signalOperations, messageOperations}
+
 func perform(operation string) string {
-	switch operation {
-	case "pool.create":
-		return name(create())
-	case "pool.shutdown":
-		return name(timed(pool.TryShutdown, pool.Shutdown))
-	case "pool.submit":
-		return name(submit())
-	case "pool.wait":
-		return wait()
-	case "pool.cancel":
-		return name(cancel())
-	case "pool.map":
-		return mapItems()
-	case "heap.alloc":
-		return name(keep(tine.Alloc[byte](pool, number(words[2]))))
-	case "heap.free":
-		return name(tine.Free(pool, object[[]byte]()))
-	case "heap.fill":
-		copy(object[[]byte](), parse(words[2]))
-		return "OK"
-	case "heap.show":
-		return show(bytes.Clone(object[[]byte]()[:number(words[2])]))
-	case "heap.used":
-		return heapUsed()
-	case "mutex.create": // a process's in any case
-		return name(keep(tine.NewMutex(pool)))
-	case "mutex.lock":
-		m := object[*tine.Mutex]()
-		return name(timed(m.TryAcquire, m.Acquire))
-	case "mutex.unlock":
-		return name(object[*tine.Mutex]().Release())
-	case "mutex.repair":
-		return name(object[*tine.Mutex]().Repair())
-	case "rwlock.create":
-		l, err := tine.NewRWMutex(pool)
-		return name(keep(&rwlock{RWMutex: l}, err))
-	case "rwlock.read_lock":
-		l := object[*rwlock]()
-		return name(lock(l, true, timed(l.TryAcquireRead, l.AcquireRead)))
-	case "rwlock.write_lock":
-		l := object[*rwlock]()
-		return name(lock(l, false, timed(l.TryAcquire, l.Acquire)))
-	case "rwlock.unlock":
-		return name(unlock(object[*rwlock]()))
-	case "rwlock.repair":
-		return name(object[*rwlock]().Repair())
-	case "semaphore.create":
-		return name(keep(tine.NewSemaphore(pool, uint32(number(words[2])), uint32(count("max")))))
-	case "semaphore.acquire":
-		s := object[*tine.Semaphore]()
-		return name(timed(s.TryAcquire, s.Acquire))
-	case "semaphore.release":
-		return name(object[*tine.Semaphore]().Release(uint32(number(words[2]))))
-	case "semaphore.value":
-		n, err := object[*tine.Semaphore]().Value()
-		return or(err, fmt.Sprint(n))
-	case "event.create":
-		return name(keep(tine.NewEvent(pool, count("auto_reset") == 1)))
-	case "event.wait":
-		e := object[*tine.Event]()
-		return name(timed(e.TryWait, e.Wait))
-	case "event.set":
-		return name(object[*tine.Event]().Set())
-	case "event.clear":
-		return name(object[*tine.Event]().Clear())
-	case "event.is_set":
-		set, err := object[*tine.Event]().IsSet()
-		return or(err, map[bool]string{true: "yes", false: "no"}[set])
-	case "barrier.create":
-		return name(keep(tine.NewBarrier(pool, uint32(number(words[2])))))
-	case "barrier.wait":
-		b := object[*tine.Barrier]()
-		return name(timed(b.TryWait, func(ctx context.Context) error { _, err := b.Wait(ctx); return err }))
-	case "barrier.reset":
-		return name(object[*tine.Barrier]().Reset())
-	case "barrier.abort":
-		return name(object[*tine.Barrier]().Abort())
-	case "condition.create":
-		return name(keep(tine.NewCond(pool, nil)))
-	case "condition.wait":
-		c := object[*tine.Cond]()
-		c.L = thing[*tine.Mutex](words[2])
-		return name(timed(c.TryWait, c.WaitContext))
-	case "once.create":
-		return name(keep(tine.NewOnce(pool)))
-	case "once.call":
-		return once()
-	case "queue.create":
-		return name(keep(tine.NewQueue[[]byte](pool, tine.QueueOptions{
-			CapacityMessages: count("messages"), CapacityBytes: count("bytes")})))
-	case "queue.put":
-		q, b := object[*tine.Queue[[]byte]](), parse(words[2])
-		return name(timed(func() error { return q.TryPut(b) }, func(ctx context.Context) error { return q.Put(ctx, b) }))
-	case "queue.get":
-		return get()
-	case "queue.close":
-		return name(object[*tine.Queue[[]byte]]().Close())
-	case "queue.task_done":
-		return name(object[*tine.Queue[[]byte]]().TaskDone())
-	case "queue.join":
-		q := object[*tine.Queue[[]byte]]()
-		return name(timed(q.TryJoin, q.Join))
-	case "channel.create":
-		here, there, err := tine.NewChannel[[]byte, []byte]()
-		things[words[2]] = there
-		return name(keep(here, err))
-	case "channel.send":
-		c, b := object[*tine.Channel[[]byte, []byte]](), parse(words[2])
-		return name(timed(func() error { return c.TrySend(b) }, func(ctx context.Context) error { return c.Send(ctx, b) }))
-	case "channel.receive":
-		return receive()
-	case "channel.close":
-		return name(object[*tine.Channel[[]byte, []byte]]().Close())
-	case "queue.count":
-		return fmt.Sprint(object[*tine.Queue[[]byte]]().Len())
+	for _, table := range operations {
+		if run := table[operation]; run != nil {
+			return run()
+		}
 	}
 	check(errors.New("no such operation"))
 	return ""
+}
+
+var poolOperations = map[string]func() string{
+	"pool.create":   func() string { return name(create()) },
+	"pool.shutdown": func() string { return name(timed(pool.TryShutdown, pool.Shutdown)) },
+	"pool.submit":   func() string { return name(submit()) },
+	"pool.wait":     func() string { return wait() },
+	"pool.cancel":   func() string { return name(cancel()) },
+	"pool.map":      func() string { return mapItems() },
+	"heap.alloc":    func() string { return name(keep(tine.Alloc[byte](pool, number(words[2])))) },
+	"heap.free":     func() string { return name(tine.Free(pool, object[[]byte]())) },
+	"heap.fill": func() string {
+		copy(object[[]byte](), parse(words[2]))
+		return "OK"
+	},
+	"heap.show": func() string { return show(bytes.Clone(object[[]byte]()[:number(words[2])])) },
+	"heap.used": func() string { return heapUsed() },
+}
+
+var lockOperations = map[string]func() string{
+	"mutex.create": func() string { return name(keep(tine.NewMutex(pool))) }, // a process's in any case
+	"mutex.lock": func() string {
+		m := object[*tine.Mutex]()
+		return name(timed(m.TryAcquire, m.Acquire))
+	},
+	"mutex.unlock": func() string { return name(object[*tine.Mutex]().Release()) },
+	"mutex.repair": func() string { return name(object[*tine.Mutex]().Repair()) },
+	"rwlock.create": func() string {
+		l, err := tine.NewRWMutex(pool)
+		return name(keep(&rwlock{RWMutex: l}, err))
+	},
+	"rwlock.read_lock": func() string {
+		l := object[*rwlock]()
+		return name(lock(l, true, timed(l.TryAcquireRead, l.AcquireRead)))
+	},
+	"rwlock.write_lock": func() string {
+		l := object[*rwlock]()
+		return name(lock(l, false, timed(l.TryAcquire, l.Acquire)))
+	},
+	"rwlock.unlock": func() string { return name(unlock(object[*rwlock]())) },
+	"rwlock.repair": func() string { return name(object[*rwlock]().Repair()) },
+	"once.create":   func() string { return name(keep(tine.NewOnce(pool))) },
+	"once.call":     func() string { return once() },
+}
+
+var signalOperations = map[string]func() string{
+	"semaphore.create": func() string {
+		return name(keep(tine.NewSemaphore(pool, uint32(number(words[2])), uint32(count("max")))))
+	},
+	"semaphore.acquire": func() string {
+		s := object[*tine.Semaphore]()
+		return name(timed(s.TryAcquire, s.Acquire))
+	},
+	"semaphore.release": func() string { return name(object[*tine.Semaphore]().Release(uint32(number(words[2])))) },
+	"semaphore.value": func() string {
+		n, err := object[*tine.Semaphore]().Value()
+		return or(err, fmt.Sprint(n))
+	},
+	"event.create": func() string { return name(keep(tine.NewEvent(pool, count("auto_reset") == 1))) },
+	"event.wait": func() string {
+		e := object[*tine.Event]()
+		return name(timed(e.TryWait, e.Wait))
+	},
+	"event.set":   func() string { return name(object[*tine.Event]().Set()) },
+	"event.clear": func() string { return name(object[*tine.Event]().Clear()) },
+	"event.is_set": func() string {
+		set, err := object[*tine.Event]().IsSet()
+		return or(err, map[bool]string{true: "yes", false: "no"}[set])
+	},
+	"barrier.create": func() string { return name(keep(tine.NewBarrier(pool, uint32(number(words[2]))))) },
+	"barrier.wait": func() string {
+		b := object[*tine.Barrier]()
+		return name(timed(b.TryWait, func(ctx context.Context) error { _, err := b.Wait(ctx); return err }))
+	},
+	"barrier.reset":    func() string { return name(object[*tine.Barrier]().Reset()) },
+	"barrier.abort":    func() string { return name(object[*tine.Barrier]().Abort()) },
+	"condition.create": func() string { return name(keep(tine.NewCond(pool, nil))) },
+	"condition.wait": func() string {
+		c := object[*tine.Cond]()
+		c.L = thing[*tine.Mutex](words[2])
+		return name(timed(c.TryWait, c.WaitContext))
+	},
+}
+
+var messageOperations = map[string]func() string{
+	"queue.create": func() string {
+		return name(keep(tine.NewQueue[[]byte](pool, tine.QueueOptions{
+			CapacityMessages: count("messages"), CapacityBytes: count("bytes")})))
+	},
+	"queue.put": func() string {
+		q, b := object[*tine.Queue[[]byte]](), parse(words[2])
+		return name(timed(func() error { return q.TryPut(b) }, func(ctx context.Context) error { return q.Put(ctx, b) }))
+	},
+	"queue.get":       func() string { return get() },
+	"queue.close":     func() string { return name(object[*tine.Queue[[]byte]]().Close()) },
+	"queue.task_done": func() string { return name(object[*tine.Queue[[]byte]]().TaskDone()) },
+	"queue.join": func() string {
+		q := object[*tine.Queue[[]byte]]()
+		return name(timed(q.TryJoin, q.Join))
+	},
+	"queue.count": func() string { return fmt.Sprint(object[*tine.Queue[[]byte]]().Len()) },
+	"channel.create": func() string {
+		here, there, err := tine.NewChannel[[]byte, []byte]()
+		things[words[2]] = there
+		return name(keep(here, err))
+	},
+	"channel.send": func() string {
+		c, b := object[*tine.Channel[[]byte, []byte]](), parse(words[2])
+		return name(timed(func() error { return c.TrySend(b) }, func(ctx context.Context) error { return c.Send(ctx, b) }))
+	},
+	"channel.receive": func() string { return receive() },
+	"channel.close":   func() string { return name(object[*tine.Channel[[]byte, []byte]]().Close()) },
 }
 
 func main() {

@@ -59,6 +59,31 @@ struct fixed {
     what.raise();
 }
 
+/* What a call to take a lock returned. true: taken; false: not now. A lock that was taken from a dead holder is unlocked, and
+   tine::owner_died thrown, unless the lock repairs itself. */
+template <std::uint32_t Flags, class Unlock>
+bool taken_or_not_now(int rc, const char *call, Unlock unlock)
+{
+    if (rc == 0)
+        return true;
+    if (rc == -EOWNERDEAD) {
+        if constexpr ((Flags & TINE_AUTO_REPAIR) != 0)
+            return true;
+        unlock();
+        fail_owner_died(call);
+    }
+    return done_or_not_now(rc, call);
+}
+
+/* The same for who asked to hold it in any case. true: taken; false: taken from a dead holder. */
+inline bool taken_from_the_living(int rc, const char *call)
+{
+    if (rc == -EOWNERDEAD)
+        return false;
+    check(rc, call);
+    return true;
+}
+
 } // namespace detail
 
 /**
@@ -103,11 +128,7 @@ public:
      */
     bool lock_even_if_owner_died(time_limit timeout = forever)
     {
-        int rc = tine_mutex_lock(&mutex_, timeout.ns());
-        if (rc == -EOWNERDEAD)
-            return false;
-        detail::check(rc, "tine::mutex::lock_even_if_owner_died");
-        return true;
+        return detail::taken_from_the_living(tine_mutex_lock(&mutex_, timeout.ns()), "tine::mutex::lock_even_if_owner_died");
     }
 
     /** Says that the data is whole again which a dead holder may have torn. Throws -EPERM, -EINVAL: nothing to repair. */
@@ -127,15 +148,7 @@ public:
 private:
     bool take(int rc, const char *call)
     {
-        if (rc == 0)
-            return true;
-        if (rc == -EOWNERDEAD) {
-            if constexpr ((Flags & TINE_AUTO_REPAIR) != 0)
-                return true;
-            tine_mutex_unlock(&mutex_);
-            detail::fail_owner_died(call);
-        }
-        return detail::done_or_not_now(rc, call);
+        return detail::taken_or_not_now<Flags>(rc, call, [this] { tine_mutex_unlock(&mutex_); });
     }
 
     tine_mutex mutex_;
@@ -151,14 +164,14 @@ using auto_repair_mutex = basic_mutex<TINE_AUTO_REPAIR>;
 using process_mutex = basic_mutex<TINE_PROCESS_OWNED>;
 
 /**
- * Takes a mutex whatever has become of its last holder. If that died, repair() is called with the mutex held, to make the
- * data whole; then the mutex is as good as new. Should repair() throw, the mutex is given up, and the exception goes on.
+ * Takes a mutex, or a shared_mutex for writing, also from a holder that died. In that case repair() is called with the mutex held, to make the
+ * data whole, and the mutex counts as whole again. If repair() throws, the mutex is given up for good, and the exception goes on.
  */
-template <std::uint32_t Flags, class Repair>
-std::unique_lock<basic_mutex<Flags>> lock_or_repair(basic_mutex<Flags> &taken, Repair &&repair)
+template <class Mutex, class Repair>
+std::unique_lock<Mutex> lock_or_repair(Mutex &taken, Repair &&repair)
 {
     bool whole = taken.lock_even_if_owner_died();
-    std::unique_lock<basic_mutex<Flags>> held(taken, std::adopt_lock);
+    std::unique_lock<Mutex> held(taken, std::adopt_lock);
     if (!whole) {
         std::forward<Repair>(repair)();
         taken.repair();
@@ -218,21 +231,13 @@ public:
     /** As basic_mutex::lock_even_if_owner_died(), for writing. */
     bool lock_even_if_owner_died(time_limit timeout = forever)
     {
-        int rc = tine_rwlock_write_lock(&lock_, timeout.ns());
-        if (rc == -EOWNERDEAD)
-            return false;
-        detail::check(rc, "tine::shared_mutex::lock_even_if_owner_died");
-        return true;
+        return detail::taken_from_the_living(tine_rwlock_write_lock(&lock_, timeout.ns()), "tine::shared_mutex::lock_even_if_owner_died");
     }
 
     /** The same for reading: false: taken, but what a dead writer left has not been repaired. */
     bool lock_shared_even_if_owner_died(time_limit timeout = forever)
     {
-        int rc = tine_rwlock_read_lock(&lock_, timeout.ns());
-        if (rc == -EOWNERDEAD)
-            return false;
-        detail::check(rc, "tine::shared_mutex::lock_shared_even_if_owner_died");
-        return true;
+        return detail::taken_from_the_living(tine_rwlock_read_lock(&lock_, timeout.ns()), "tine::shared_mutex::lock_shared_even_if_owner_died");
     }
 
     /** As basic_mutex::repair(), for the writer. */
@@ -244,15 +249,7 @@ public:
 private:
     bool take(int rc, const char *call)
     {
-        if (rc == 0)
-            return true;
-        if (rc == -EOWNERDEAD) {
-            if constexpr ((Flags & TINE_AUTO_REPAIR) != 0)
-                return true;
-            tine_rwlock_unlock(&lock_);
-            detail::fail_owner_died(call);
-        }
-        return detail::done_or_not_now(rc, call);
+        return detail::taken_or_not_now<Flags>(rc, call, [this] { tine_rwlock_unlock(&lock_); });
     }
 
     tine_rwlock lock_;
@@ -260,19 +257,6 @@ private:
 
 /** A reader-writer lock; all-zero memory is a free one. */
 using shared_mutex = basic_shared_mutex<0>;
-
-/** As for a mutex: takes the lock for writing. */
-template <std::uint32_t Flags, class Repair>
-std::unique_lock<basic_shared_mutex<Flags>> lock_or_repair(basic_shared_mutex<Flags> &taken, Repair &&repair)
-{
-    bool whole = taken.lock_even_if_owner_died();
-    std::unique_lock<basic_shared_mutex<Flags>> held(taken, std::adopt_lock);
-    if (!whole) {
-        std::forward<Repair>(repair)();
-        taken.repair();
-    }
-    return held;
-}
 
 /**
  * Waiting for something to become true that a mutex protects. All waiters use the same mutex. Waits may end without a

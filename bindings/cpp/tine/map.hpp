@@ -10,9 +10,12 @@
 #include "function.hpp"
 #include "future.hpp"
 #include "memory.hpp"
+#include "submission.hpp"
 
 #include <algorithm>
+#include <cerrno>
 #include <cstddef>
+#include <cstdio>
 #include <exception>
 #include <functional>
 #include <iterator>
@@ -165,6 +168,108 @@ private:
     std::vector<item_failure> failed_;
     std::exception_ptr thrown_;
 };
+
+/* The output of a map whose function is called for what it does. */
+struct no_output {};
+
+template <class Range, class F, bool Named = is_named<std::decay_t<F>>::value>
+struct output_of {
+    using type = result_of<map_function<std::decay_t<F>>, item<Range> &>;
+};
+template <class Range, class F>
+struct output_of<Range, F, true> {
+    using type = typename submission<std::decay_t<F>>::type;
+};
+template <class Range, class F>
+using map_output = typename output_of<Range, F>::type;
+
+/* Whether there can be such a map; says what is wrong where there cannot. */
+template <class Range, class F>
+constexpr bool check_map()
+{
+    using type = map_function<std::decay_t<F>>;
+    constexpr bool fine_range = check_range<Range>() && is_contiguous<Range>::value;
+    if constexpr (is_named<std::decay_t<F>>::value) {
+        return fine_range;
+    } else {
+        check_function<type>();
+        if constexpr (fine_range && is_plain<type>) {
+            check_call<type, item<Range> &>();
+            return is_callable<type, item<Range> &>;
+        }
+        return false;
+    }
+}
+
+/* A function's captures, as the map's context. */
+template <class F>
+TINE_LOCAL int carry(map_call &call, packet &captures, F &function)
+{
+    using type = std::decay_t<F>;
+    if (call.options()->context) {
+        call.options()->error->code = -EINVAL;
+        std::snprintf(call.options()->error->text, sizeof call.options()->error->text,
+                      ".context is for functions that are called by name: capture it instead");
+        return -EINVAL;
+    }
+    if constexpr (std::is_pointer_v<type> && std::is_function_v<std::remove_pointer_t<type>>) {
+        using sent = local::by_address<type>;
+        if (!sent::is_here(function))
+            return elsewhere(*call.options()->error);
+        captures.fill(sent::of(function));
+    } else if constexpr (is_plain<type>) {
+        captures.fill(static_cast<const type &>(function));
+    }
+    call.options()->context = captures.data();
+    call.options()->context_length = captures.size();
+    return 0;
+}
+
+/* One map in this pool, from its options to its results. */
+template <class Range, class Output, class F>
+TINE_LOCAL expected<void> run_map(tine_pool *pool, const map_options &options, Range &range, Output &output, F &function)
+{
+    constexpr bool has_output = !std::is_same_v<std::remove_const_t<Output>, no_output>;
+    constexpr bool by_name = is_named<std::decay_t<F>>::value;
+    if constexpr (has_output)
+        check_range<Output>();
+    if constexpr (check_map<Range, F>() && (!has_output || is_contiguous<Output>::value)) {
+        using in = item<Range>;
+        map_call call(options);
+        packet captures;
+        void *out = nullptr;
+        std::size_t out_stride = 0;
+        tine_item_fn item_function = nullptr;
+        if constexpr (has_output) {
+            out = std::data(output);
+            out_stride = sizeof(*std::data(output));
+            if (std::size(output) != std::size(range))
+                return plain(-EINVAL, "tine::pool::map_into: the ranges' lengths differ");
+        }
+        int rc = 0;
+        if constexpr (by_name) {
+            call.options()->name = function.name.c_str();
+        } else {
+            using type = map_function<std::decay_t<F>>;
+            if constexpr (has_output) {
+                using gives = result_of<type, in &>;
+                using to = std::remove_reference_t<decltype(*std::data(output))>;
+                static_assert(!std::is_const_v<to>, "tine: the range for the results is const");
+                static_assert(std::is_convertible_v<gives, to>, "tine: the function's result is not what the range for the results holds");
+                constexpr bool assigned = is_shared_range<Output>::value && !is_plain<to>;
+                item_function = local::run_item<type, in, to, assigned>;
+            } else {
+                item_function = local::run_item<type, in, void, false>;
+            }
+            rc = carry(call, captures, function);
+        }
+        if (rc == 0)
+            rc = tine_map(pool, item_function, std::data(range), sizeof(in), out, out_stride, std::size(range),
+                          call.options());
+        return call.finish(rc, std::size(range));
+    }
+    return {};
+}
 
 } // namespace detail
 } // namespace tine

@@ -11,18 +11,17 @@
 #include "future.hpp"
 #include "map.hpp"
 #include "memory.hpp"
+#include "submission.hpp"
 
 #include <cerrno>
 #include <chrono>
 #include <cstddef>
-#include <cstdio>
 #include <functional>
 #include <iterator>
 #include <memory>
 #include <new>
 #include <optional>
 #include <string>
-#include <sys/types.h>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -39,153 +38,10 @@ struct pool_options : tine_pool_options {
     pool_options() : tine_pool_options TINE_POOL_OPTIONS_INIT {}
 };
 
-class channel;
 class segment;
 template <class R, class A>
 class stream;
 struct stream_options;
-
-namespace detail {
-
-/*
- * What give() was told: where an end's handle is. The end withdraws it, which makes it nullptr, when it is closed, moved or given
- * away; options may stay longer than the end.
- */
-class offer {
-public:
-    offer() = default;
-    explicit offer(std::shared_ptr<tine_channel **> end) noexcept : end_(std::move(end)) {}
-
-    /* Sets the options' .channel. -EBADF, with a text: the end is not there any more. */
-    template <class Options>
-    int place(Options &options) const
-    {
-        if (!end_)
-            return 0;
-        if (*end_ && **end_) {
-            options.channel = **end_;
-            return 0;
-        }
-        options.error->code = -EBADF;
-        std::snprintf(options.error->text, sizeof options.error->text,
-                      "the end of a channel that give() was told was closed, moved or given away");
-        return -EBADF;
-    }
-
-    /* The end is the task's or the process's now. */
-    void taken() const noexcept
-    {
-        if (end_)
-            *std::exchange(*end_, nullptr) = nullptr;
-    }
-
-private:
-    std::shared_ptr<tine_channel **> end_;
-};
-
-} // namespace detail
-
-/** What a task can be told: tine.h's tine_submit_options, at its defaults; .name is set by tine::named. */
-struct submit_options : tine_submit_options {
-    submit_options() : tine_submit_options TINE_SUBMIT_OPTIONS_INIT {}
-
-    /**
-     * Gives the task an end of a channel, which is closed here once it has been submitted, and stays the caller's otherwise. The
-     * function asks for it by tine::task::channel. An end that was closed, moved or given away before that: -EBADF. Include
-     * tine/channel.hpp.
-     */
-    inline submit_options &give(tine::channel &end);
-
-private:
-    friend class pool;
-    detail::offer offer_;
-};
-
-/** What is to be called of a task: settled(tine::expected<R>), and begun(tine_id, pid_t), for pool::submit_then. */
-template <class Settled, class Begun>
-struct callbacks {
-    Settled settled;
-    Begun begun;
-};
-template <class Settled, class Begun>
-callbacks(Settled, Begun) -> callbacks<Settled, Begun>;
-
-namespace detail {
-
-/* What a submission gives. */
-template <class F, class... A>
-struct submission {
-    using type = result_of<F, A...>;
-};
-template <class R, class... A>
-struct submission<named_function<R>, A...> {
-    using type = R;
-};
-template <class... A>
-struct submission<tine_fn, A...> {
-    using type = tine::result;
-};
-template <class F, class... A>
-using submission_of = typename submission<std::decay_t<F>, arrival<A>...>::type;
-
-/* So that options and std::nothrow are not taken for functions. */
-template <class F>
-inline constexpr bool may_be_function =
-    !std::is_same_v<std::decay_t<F>, std::nothrow_t> && !std::is_base_of_v<tine_submit_options, std::decay_t<F>> &&
-    !std::is_base_of_v<tine_map_options, std::decay_t<F>> && !std::is_base_of_v<tine_stream_options, std::decay_t<F>>;
-
-/* What a task's callbacks are called with, between the submission and the end. */
-template <class R, class Settled>
-class pending {
-public:
-    template <class S>
-    pending(std::shared_ptr<pool_state> pool, S &&settled) : pool_(std::move(pool)), settled_(std::forward<S>(settled))
-    {
-    }
-
-    void place(tine_submit_options &options)
-    {
-        options.user = this;
-        options.on_settled = [](const tine_result *result, void *user) noexcept {
-            std::unique_ptr<pending> self(static_cast<pending *>(user));
-            self->call(self->settled_, outcome(*result));
-        };
-        if constexpr (is_pair<Settled>::value)
-            options.on_begin = [](tine_id id, pid_t pid, void *user) noexcept {
-                static_cast<pending *>(user)->settled_.begun(id, pid);
-            };
-    }
-
-private:
-    template <class T>
-    struct is_pair : std::false_type {};
-    template <class S, class B>
-    struct is_pair<callbacks<S, B>> : std::true_type {};
-
-    /* The result's memory is the pool's again when the callback returns. */
-    static expected<R> outcome(const tine_result &result)
-    {
-        if (result.status < 0)
-            return failure_of(result);
-        if constexpr (std::is_void_v<R>)
-            return {};
-        else
-            return decode<R>({result.data, result.length});
-    }
-
-    static void call(Settled &settled, expected<R> what)
-    {
-        if constexpr (is_pair<Settled>::value)
-            settled.settled(std::move(what));
-        else
-            settled(std::move(what));
-    }
-
-    std::shared_ptr<pool_state> pool_;
-    Settled settled_;
-};
-
-} // namespace detail
 
 /**
  * A pool of worker processes. It ends with this object, and kills what still runs: shutdown() waits for it.
@@ -384,8 +240,8 @@ public:
     TINE_LOCAL auto map(std::nothrow_t, const map_options &options, Range &&range, F &&function)
     {
         using type = std::remove_reference_t<Range>;
-        if constexpr (check_map<type, F>()) {
-            using output = map_output<type, F>;
+        if constexpr (detail::check_map<type, F>()) {
+            using output = detail::map_output<type, F>;
             static_assert(!std::is_void_v<output>, "tine: this function gives nothing: use for_each");
             static_assert(!std::is_same_v<output, bool>, "tine: a vector of bool has no addresses: return a char");
             static_assert(std::is_void_v<output> || detail::is_plain<output>,
@@ -393,7 +249,7 @@ public:
                           "map_into with a tine::vector");
             using place = std::conditional_t<std::is_void_v<output> || std::is_same_v<output, bool>, char, output>;
             std::vector<place> results(std::size(range));
-            expected<void> done = run_map(options, range, results, function);
+            expected<void> done = detail::run_map(handle(), options, range, results, function);
             if (!done)
                 return expected<std::vector<place>>(done.error());
             return expected<std::vector<place>>(std::move(results));
@@ -421,13 +277,13 @@ public:
     template <class Range, class Output, class F>
     TINE_LOCAL void map_into(const map_options &options, Range &&range, Output &&output, F &&function)
     {
-        run_map(options, range, output, function).value();
+        detail::run_map(handle(), options, range, output, function).value();
     }
 
     template <class Range, class Output, class F>
     TINE_LOCAL expected<void> map_into(std::nothrow_t, const map_options &options, Range &&range, Output &&output, F &&function)
     {
-        return run_map(options, range, output, function);
+        return detail::run_map(handle(), options, range, output, function);
     }
 
     /**
@@ -443,8 +299,8 @@ public:
     template <class Range, class F, std::enable_if_t<!std::is_integral_v<std::decay_t<Range>>, int> = 0>
     TINE_LOCAL void for_each(const map_options &options, Range &&range, F &&function)
     {
-        no_output none;
-        run_map(options, range, none, function).value();
+        detail::no_output none;
+        detail::run_map(handle(), options, range, none, function).value();
     }
 
     /**
@@ -466,7 +322,7 @@ public:
             detail::check_call<type, std::size_t>();
         detail::map_call call(options);
         detail::packet captures;
-        int rc = carry(call, captures, function);
+        int rc = detail::carry(call, captures, function);
         if (rc == 0)
             rc = tine_for(handle(), detail::local::run_range<type>, begin, end, call.options());
         call.finish(rc, end - begin).value();
@@ -610,106 +466,6 @@ private:
         if (rc >= 0)
             full.offer_.taken();
         return rc;
-    }
-
-    struct no_output {};
-
-    template <class Range, class F, bool Named = detail::is_named<std::decay_t<F>>::value>
-    struct output_of {
-        using type = detail::result_of<detail::map_function<std::decay_t<F>>, detail::item<Range> &>;
-    };
-    template <class Range, class F>
-    struct output_of<Range, F, true> {
-        using type = typename detail::submission<std::decay_t<F>>::type;
-    };
-    template <class Range, class F>
-    using map_output = typename output_of<Range, F>::type;
-
-    /* Says what is wrong, and whether something is. */
-    template <class Range, class F>
-    static constexpr bool check_map()
-    {
-        using type = detail::map_function<std::decay_t<F>>;
-        constexpr bool fine_range = detail::check_range<Range>() && detail::is_contiguous<Range>::value;
-        if constexpr (detail::is_named<std::decay_t<F>>::value) {
-            return fine_range;
-        } else {
-            detail::check_function<type>();
-            if constexpr (fine_range && detail::is_plain<type>) {
-                detail::check_call<type, detail::item<Range> &>();
-                return detail::is_callable<type, detail::item<Range> &>;
-            }
-            return false;
-        }
-    }
-
-    /* A function's captures, as the map's context. */
-    template <class F>
-    TINE_LOCAL int carry(detail::map_call &call, detail::packet &captures, F &function)
-    {
-        using type = std::decay_t<F>;
-        if (call.options()->context) {
-            call.options()->error->code = -EINVAL;
-            std::snprintf(call.options()->error->text, sizeof call.options()->error->text,
-                          ".context is for functions that are called by name: capture it instead");
-            return -EINVAL;
-        }
-        if constexpr (std::is_pointer_v<type> && std::is_function_v<std::remove_pointer_t<type>>) {
-            using sent = detail::local::by_address<type>;
-            if (!sent::is_here(function))
-                return detail::elsewhere(*call.options()->error);
-            captures.fill(sent::of(function));
-        } else if constexpr (detail::is_plain<type>) {
-            captures.fill(static_cast<const type &>(function));
-        }
-        call.options()->context = captures.data();
-        call.options()->context_length = captures.size();
-        return 0;
-    }
-
-    template <class Range, class Output, class F>
-    TINE_LOCAL expected<void> run_map(const map_options &options, Range &range, Output &output, F &function)
-    {
-        constexpr bool has_output = !std::is_same_v<std::remove_const_t<Output>, no_output>;
-        constexpr bool is_named = detail::is_named<std::decay_t<F>>::value;
-        if constexpr (has_output)
-            detail::check_range<Output>();
-        if constexpr (check_map<Range, F>() && (!has_output || detail::is_contiguous<Output>::value)) {
-            using in = detail::item<Range>;
-            detail::map_call call(options);
-            detail::packet captures;
-            void *out = nullptr;
-            std::size_t out_stride = 0;
-            tine_item_fn item_function = nullptr;
-            if constexpr (has_output) {
-                out = std::data(output);
-                out_stride = sizeof(*std::data(output));
-                if (std::size(output) != std::size(range))
-                    return detail::plain(-EINVAL, "tine::pool::map_into: the ranges' lengths differ");
-            }
-            int rc = 0;
-            if constexpr (is_named) {
-                call.options()->name = function.name.c_str();
-            } else {
-                using type = detail::map_function<std::decay_t<F>>;
-                if constexpr (has_output) {
-                    using gives = detail::result_of<type, in &>;
-                    using to = std::remove_reference_t<decltype(*std::data(output))>;
-                    static_assert(!std::is_const_v<to>, "tine: the range for the results is const");
-                    static_assert(std::is_convertible_v<gives, to>, "tine: the function's result is not what the range for the results holds");
-                    constexpr bool assigned = detail::is_shared_range<Output>::value && !detail::is_plain<to>;
-                    item_function = detail::local::run_item<type, in, to, assigned>;
-                } else {
-                    item_function = detail::local::run_item<type, in, void, false>;
-                }
-                rc = carry(call, captures, function);
-            }
-            if (rc == 0)
-                rc = tine_map(handle(), item_function, std::data(range), sizeof(in), out, out_stride, std::size(range),
-                              call.options());
-            return call.finish(rc, std::size(range));
-        }
-        return {};
     }
 
     std::shared_ptr<detail::pool_state> state_;

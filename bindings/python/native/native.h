@@ -139,9 +139,10 @@ int finalize_worker(tine_task *task);
 /* pool.c */
 bool add_pool(PyObject *module);
 PyObject *start_nodes(PyObject *module, PyObject *unused);
+
+/* results.c */
 /* A block of the pool's heap from an offset on, as memory; the block is freed when nobody looks at it any more, or at once on failure. */
 PyObject *take_block(PyObject *pool, void *block, size_t offset, size_t length);
-
 /* A death as Python has it, or None. */
 PyObject *death_of(const tine_death *death);
 

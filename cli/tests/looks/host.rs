@@ -74,91 +74,113 @@ pub(crate) fn become_host() {
     host(&mode)
 }
 
-fn host(mode: &str) -> ! {
-    // SAFETY: calls of the C interface with what it has given, and structs of zeros whose size is said.
-    unsafe {
-        let mut options: pool::tine_pool_options = std::mem::zeroed();
-        options.size = size_of_val(&options);
-        options.workers = if mode == "dies" { 4 } else { 2 };
-        options.window_tasks = 1000;
+/// A pool of this host's.
+#[derive(Clone, Copy)]
+struct Pool(*mut pool::tine_pool);
+
+impl Pool {
+    fn new(workers: usize) -> Pool {
         let mut of = std::ptr::null_mut();
-        assert_eq!(pool::tine_pool_create(&options, &mut of), 0);
-        let run = |function: extern "C-unwind" fn(*mut task::tine_task) -> c_int, shared: &Shared| {
-            let mut id = 0;
-            let input = (&raw const *shared).cast();
-            let code = submit::tine_submit(
-                of,
-                Some(function),
-                input,
-                size_of::<Shared>(),
-                std::ptr::null(),
-                &mut id,
-            );
-            assert_eq!(code, 0);
-            id
+        // SAFETY: a struct of zeros whose size is said.
+        unsafe {
+            let mut options: pool::tine_pool_options = std::mem::zeroed();
+            options.size = size_of_val(&options);
+            options.workers = workers;
+            options.window_tasks = 1000;
+            assert_eq!(pool::tine_pool_create(&options, &mut of), 0);
+        }
+        Pool(of)
+    }
+
+    fn run(self, function: extern "C-unwind" fn(*mut task::tine_task) -> c_int, shared: &Shared) -> u64 {
+        let mut id = 0;
+        let input = (&raw const *shared).cast();
+        // SAFETY: the pool, and an input of this length.
+        let code = unsafe {
+            submit::tine_submit(self.0, Some(function), input, size_of::<Shared>(), std::ptr::null(), &mut id)
         };
-        let wait = |id| {
+        assert_eq!(code, 0);
+        id
+    }
+
+    /// Takes the result of this task, or of the next one that settles.
+    fn take(self, id: Option<u64>) {
+        // SAFETY: the pool, and a struct of zeros whose size is said.
+        unsafe {
             let mut result: submit::tine_result = std::mem::zeroed();
             result.size = size_of_val(&result);
-            assert_eq!(submit::tine_wait(of, id, FOR_EVER, &mut result), 0);
-            submit::tine_result_release(of, &mut result);
-        };
-        let shared =
-            Shared { lock: memory::tine_calloc(of, 1, 64), steps: memory::tine_calloc(of, 1, 64).cast() };
-        match mode {
-            "hangs" => {
-                for _ in 0..3 {
-                    wait(run(nothing, &shared));
-                }
-                ready(&[]);
-                loop {
-                    std::hint::spin_loop();
-                }
+            let code = match id {
+                Some(id) => submit::tine_wait(self.0, id, FOR_EVER, &mut result),
+                None => submit::tine_next(self.0, FOR_EVER, &mut result),
+            };
+            assert_eq!(code, 0);
+            submit::tine_result_release(self.0, &mut result);
+        }
+    }
+}
+
+fn host(mode: &str) -> ! {
+    let pool = Pool::new(if mode == "dies" { 4 } else { 2 });
+    // SAFETY: the pool's heap.
+    let shared = unsafe {
+        Shared { lock: memory::tine_calloc(pool.0, 1, 64), steps: memory::tine_calloc(pool.0, 1, 64).cast() }
+    };
+    match mode {
+        "hangs" => {
+            for _ in 0..3 {
+                pool.take(Some(pool.run(nothing, &shared)));
             }
-            "dies" => {
-                ready(&[]);
-                loop {
-                    for _ in 0..100 {
-                        run(sleeps, &shared);
-                    }
-                    let mut result: submit::tine_result = std::mem::zeroed();
-                    for _ in 0..100 {
-                        result.size = size_of_val(&result);
-                        assert_eq!(submit::tine_next(of, FOR_EVER, &mut result), 0);
-                        submit::tine_result_release(of, &mut result);
-                    }
-                }
+            ready(&[]);
+            loop {
+                std::hint::spin_loop();
             }
-            _ => {
-                assert!(!memory::tine_alloc(of, 1 << 20).is_null());
-                let mut q = std::ptr::null_mut();
-                assert_eq!(queue::tine_queue_create(of, std::ptr::null(), &mut q), 0);
-                for message in 0..3u64 {
-                    let data = (&raw const message).cast();
-                    assert_eq!(queue::tine_queue_put(q, data, 8, 0), 0);
+        }
+        "dies" => {
+            ready(&[]);
+            loop {
+                for _ in 0..100 {
+                    pool.run(sleeps, &shared);
                 }
-                let (mut got, mut length) = (0u64, 0);
-                assert_eq!(queue::tine_queue_get(q, 0, (&raw mut got).cast(), 8, &mut length), 0);
-                wait(run(nothing, &shared));
-                // One more that has settled, and stays in the window.
-                let kept = run(nothing, &shared);
-                while submit_count(of) < 2 {
-                    std::thread::yield_now();
-                }
-                let _ = kept;
-                run(holds_the_lock, &shared);
-                run(wants_the_lock, &shared);
-                while (*shared.steps).iter().any(|step| step.load(Ordering::Acquire) == 0) {
-                    std::thread::yield_now();
-                }
-                // It waits for a worker for ever.
-                run(nothing, &shared);
-                ready(&[q.addr(), shared.lock.addr()]);
-                loop {
-                    std::thread::park();
+                for _ in 0..100 {
+                    pool.take(None);
                 }
             }
         }
+        _ => waits(pool, &shared),
+    }
+}
+
+/// A host with a queue, a task that holds a lock, one that waits for the lock, and one that waits for a worker, for ever.
+fn waits(pool: Pool, shared: &Shared) -> ! {
+    let mut q = std::ptr::null_mut();
+    // SAFETY: the pool, its queue, and messages of 8 bytes.
+    unsafe {
+        assert!(!memory::tine_alloc(pool.0, 1 << 20).is_null());
+        assert_eq!(queue::tine_queue_create(pool.0, std::ptr::null(), &mut q), 0);
+        for message in 0..3u64 {
+            let data = (&raw const message).cast();
+            assert_eq!(queue::tine_queue_put(q, data, 8, 0), 0);
+        }
+        let (mut got, mut length) = (0u64, 0);
+        assert_eq!(queue::tine_queue_get(q, 0, (&raw mut got).cast(), 8, &mut length), 0);
+    }
+    pool.take(Some(pool.run(nothing, shared)));
+    // One more that has settled, and stays in the window.
+    pool.run(nothing, shared);
+    // SAFETY: the pool.
+    while unsafe { submit_count(pool.0) } < 2 {
+        std::thread::yield_now();
+    }
+    pool.run(holds_the_lock, shared);
+    pool.run(wants_the_lock, shared);
+    // SAFETY: words of the pool's heap.
+    while unsafe { &*shared.steps }.iter().any(|step| step.load(Ordering::Acquire) == 0) {
+        std::thread::yield_now();
+    }
+    pool.run(nothing, shared);
+    ready(&[q.addr(), shared.lock.addr()]);
+    loop {
+        std::thread::park();
     }
 }
 

@@ -10,7 +10,7 @@ use super::schedule::{ChunkSizes, Schedule};
 use super::{Failure, Map, MapCall};
 use crate::error::{Code, Error, Result};
 use crate::pool::ledger::{Delivery, InputPlace, NewTask, Outcome, Owner, Rare, to_c_string};
-use crate::pool::state::State;
+use crate::pool::state::PoolState;
 use crate::pool::wait::{Want, wait};
 use crate::pool::{Inner, Pool};
 use crate::sys::clock::Timeout;
@@ -232,7 +232,7 @@ impl<'p, 'a> Job<'p, 'a> {
     }
 
     /// Room to note that one more chunk is on its way, and that it has settled.
-    fn make_room(&mut self, state: &mut State) -> Result<()> {
+    fn make_room(&mut self, state: &mut PoolState) -> Result<()> {
         let no_memory = |_| Error::from(Code::errno(libc::ENOMEM));
         self.sent.try_reserve(1).map_err(no_memory)?;
         state.maps.make_room(self.number, self.sent.len() + 1)
@@ -286,7 +286,7 @@ impl<'p, 'a> Job<'p, 'a> {
 
     /// Writes down, where that is done, which items are in no chunk. Those that a chunk has come back without are as good as begun, until it has
     /// been dealt with.
-    fn write_rest(&self, state: &State, back: &[Settled]) {
+    fn write_rest(&self, state: &PoolState, back: &[Settled]) {
         let Some(book) = &state.ledger.book else { return };
         let again =
             self.again.iter().map(|(first, count)| (*first, *count, self.retried.contains_key(first)));

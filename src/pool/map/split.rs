@@ -14,7 +14,7 @@
 use crate::pool::ledger::TaskState;
 use crate::pool::parcel::End;
 use crate::pool::remote::node_of;
-use crate::pool::state::State;
+use crate::pool::state::PoolState;
 use crate::sys::prim::Ordering;
 use crate::task::call::CallKind;
 
@@ -34,7 +34,7 @@ impl Default for Splitting {
     }
 }
 
-impl State {
+impl PoolState {
     /// Splits long chunks where workers have nothing to do.
     pub(in crate::pool) fn split_long(&mut self, now: u64) {
         self.maps.splitting.due_ns = u64::MAX;

@@ -5,7 +5,7 @@ use super::{NodeState, NodeStats, node_of, place_of, weight};
 use crate::error::{Code, Error, Result};
 use crate::pool::ledger::{Delivery, Outcome, OutputPlace, TaskState, to_c_string};
 use crate::pool::parcel::{End, next_block, read_bytes, read_outcome};
-use crate::pool::state::State;
+use crate::pool::state::PoolState;
 use crate::task::call::{CallKind, Chunk};
 use crate::task::function::Tables;
 use crate::task::wire::Reader;
@@ -17,7 +17,7 @@ fn has_no_output(outcome: &mut Outcome, why: &Error) {
     outcome.message = to_c_string(format!("the task's output: {}", why.text()).as_bytes());
 }
 
-impl State {
+impl PoolState {
     /// Gives tasks to nodes that have room.
     pub(in crate::pool) fn feed_nodes(&mut self) {
         let Some(mut remote) = self.remote.take() else { return };

@@ -112,84 +112,77 @@ def run_program(module: str, make: str) -> None:
     subprocess.run([sys.executable, "-c", FIRST.format(module=module, make=make)], check=True)
 
 
-def main() -> None:
-    short = "--short" in sys.argv[1:]
-    rounds = 3 if short else ROUNDS
+def calls(libtine_pools: tuple[Any, Any], standard_pools: tuple[Any, Any], short: bool, rounds: int) -> None:
+    """Empty calls, by executors and by pools: libtine's and the standard library's."""
+    (executor, pool), (standard, standard_pool) = libtine_pools, standard_pools
     count = 2_000 if short else 100_000
-    context = multiprocessing.get_context("forkserver")
     items = range(count)
     best = max(count // (4 * WORKERS), 1)
-    with (
-        libtine.ProcessPoolExecutor(WORKERS) as executor,
-        concurrent.futures.ProcessPoolExecutor(WORKERS, mp_context=context) as standard,
-        libtine.Pool(WORKERS) as pool,
-        context.Pool(WORKERS) as standard_pool,
-    ):
-        for each in (executor, standard, pool, standard_pool):
-            list(each.map(nothing, range(100)))
-        row(
-            f"{count} empty calls, one by one: executor",
-            count,
-            "us",
-            {
-                "libtine": lambda: list(executor.map(nothing, items)),
-                "Executor": lambda: list(standard.map(nothing, items)),
-            },
-            {"Executor": 10},
-            rounds,
-        )
-        row(
-            f"{count} empty calls, one by one: Pool.map",
-            count,
-            "us",
-            {"libtine": lambda: pool.map(nothing, items, 1), "Pool": lambda: standard_pool.map(nothing, items, 1)},
-            {"Pool": 3},
-            rounds,
-        )
-        row(
-            f"{count} empty calls, Pool.map's own chunks",
-            count,
-            "us",
-            {
-                "libtine": lambda: pool.map(nothing, items, best),
-                "Pool": lambda: standard_pool.map(nothing, items, best),
-            },
-            {"Pool": 1},
-            rounds,
-        )
-        trips = 100 if short else 1000
-        row(
-            "one call there and back",
-            trips,
-            "us",
-            {
-                "libtine": lambda: [executor.submit(nothing, 1).result() for _ in range(trips)],
-                "Executor": lambda: [standard.submit(nothing, 1).result() for _ in range(trips)],
-            },
-            {"Executor": 1},
-            rounds,
-        )
-        data: Any = bytes(6 << 20)
-        name = "6 MiB of bytes there and back"
-        try:
-            import numpy
+    row(
+        f"{count} empty calls, one by one: executor",
+        count,
+        "us",
+        {
+            "libtine": lambda: list(executor.map(nothing, items)),
+            "Executor": lambda: list(standard.map(nothing, items)),
+        },
+        {"Executor": 10},
+        rounds,
+    )
+    row(
+        f"{count} empty calls, one by one: Pool.map",
+        count,
+        "us",
+        {"libtine": lambda: pool.map(nothing, items, 1), "Pool": lambda: standard_pool.map(nothing, items, 1)},
+        {"Pool": 3},
+        rounds,
+    )
+    row(
+        f"{count} empty calls, Pool.map's own chunks",
+        count,
+        "us",
+        {"libtine": lambda: pool.map(nothing, items, best), "Pool": lambda: standard_pool.map(nothing, items, best)},
+        {"Pool": 1},
+        rounds,
+    )
+    trips = 100 if short else 1000
+    row(
+        "one call there and back",
+        trips,
+        "us",
+        {
+            "libtine": lambda: [executor.submit(nothing, 1).result() for _ in range(trips)],
+            "Executor": lambda: [standard.submit(nothing, 1).result() for _ in range(trips)],
+        },
+        {"Executor": 1},
+        rounds,
+    )
 
-            data, name = numpy.zeros(6 << 20, "uint8"), "an array of 6 MiB there and back"
-        except ImportError:
-            pass
-        row(
-            name,
-            10,
-            "ms",
-            {
-                "libtine": lambda: [executor.submit(echo, data).result() for _ in range(10)],
-                "Executor": lambda: [standard.submit(echo, data).result() for _ in range(10)],
-                "Pool": lambda: [standard_pool.apply(echo, (data,)) for _ in range(10)],
-            },
-            {"Pool": 10},
-            rounds,
-        )
-    memory()
+
+def large_values(executor: Any, standard: Any, standard_pool: Any, rounds: int) -> None:
+    data: Any = bytes(6 << 20)
+    name = "6 MiB of bytes there and back"
+    try:
+        import numpy
+
+        data, name = numpy.zeros(6 << 20, "uint8"), "an array of 6 MiB there and back"
+    except ImportError:
+        pass
+    row(
+        name,
+        10,
+        "ms",
+        {
+            "libtine": lambda: [executor.submit(echo, data).result() for _ in range(10)],
+            "Executor": lambda: [standard.submit(echo, data).result() for _ in range(10)],
+            "Pool": lambda: [standard_pool.apply(echo, (data,)) for _ in range(10)],
+        },
+        {"Pool": 10},
+        rounds,
+    )
+
+
+def starts(rounds: int) -> None:
     row(
         "a further executor's start, call and end",
         1,
@@ -216,6 +209,24 @@ def main() -> None:
         {"Executor": 1},
         rounds,
     )
+
+
+def main() -> None:
+    short = "--short" in sys.argv[1:]
+    rounds = 3 if short else ROUNDS
+    context = multiprocessing.get_context("forkserver")
+    with (
+        libtine.ProcessPoolExecutor(WORKERS) as executor,
+        concurrent.futures.ProcessPoolExecutor(WORKERS, mp_context=context) as standard,
+        libtine.Pool(WORKERS) as pool,
+        context.Pool(WORKERS) as standard_pool,
+    ):
+        for each in (executor, standard, pool, standard_pool):
+            list(each.map(nothing, range(100)))
+        calls((executor, pool), (standard, standard_pool), short, rounds)
+        large_values(executor, standard, standard_pool, rounds)
+    memory()
+    starts(rounds)
     _bench_objects.rows(row, rounds, short)
 
 

@@ -1,0 +1,191 @@
+package tine
+
+/*
+#include "glue.h"
+*/
+import "C"
+
+import (
+	"context"
+	"time"
+	"unsafe"
+)
+
+// parcel is a task on its way to C: see tine_go_task.
+type parcel struct {
+	task  C.tine_go_task
+	input []byte
+}
+
+// setOptions puts the options into the task.
+func (p *parcel) setOptions(o *TaskOptions) *Error {
+	if o.Retries < 0 || o.Deadline < 0 || o.QueueDeadline < 0 {
+		return &Error{Code: ErrInvalid, Message: "negative TaskOptions"}
+	}
+	p.task.deadline_ns, p.task.queue_deadline_ns = C.int64_t(o.Deadline), C.int64_t(o.QueueDeadline)
+	p.task.retries = C.uint32_t(o.Retries)
+	if o.Idempotent {
+		p.task.flags = C.TINE_IDEMPOTENT
+	}
+	return nil
+}
+
+// submit submits a task, whose end s is told of. With alone the caller will wait for it at once, so that it may as well lead:
+// then one crossing into C submits the task and takes its result.
+func (p *Pool) submit(ctx context.Context, w *work, parcel *parcel, options TaskOptions, alone bool, s settler) {
+	if ctx.Err() != nil {
+		w.refuse(ended(ctx, w.what))
+		return
+	}
+	if err := parcel.setOptions(&options); err != nil {
+		w.refuse(err)
+		return
+	}
+	alone = alone && ctx.Done() == nil && options.Channel == nil
+	var began time.Time
+	for first := true; ; first = false {
+		var room <-chan struct{}
+		if !first {
+			room = p.nextRoom() // before the attempt, so that room that comes after it is not missed
+		}
+		err := p.attempt(w, parcel, options.Channel, alone, s)
+		switch {
+		case err == nil:
+			return
+		case err.Code != ErrWouldBlock || options.RoomTimeout < 0:
+			w.refuse(err)
+			return
+		case first:
+			began = time.Now()
+		default:
+			if err := w.awaitRoom(ctx, room, options.RoomTimeout, began); err != nil {
+				w.refuse(err)
+				return
+			}
+		}
+	}
+}
+
+// refuse settles work that is not submitted.
+func (w *work) refuse(err *Error) {
+	err.What, err.Delivery = w.what, NotStarted
+	w.refused = err
+	w.settleWith(err)
+}
+
+// awaitRoom waits until the window may have room again, but no longer than until timeout after began; 0: for ever.
+func (w *work) awaitRoom(ctx context.Context, room <-chan struct{}, timeout time.Duration, began time.Time) *Error {
+	wait := longestWait // maps and other callers take room, too
+	if timeout > 0 {
+		wait = min(wait, timeout-time.Since(began))
+		if wait <= 0 {
+			return &Error{Code: ErrDeadline, Message: "the pool's window is full"}
+		}
+	}
+	w.want()
+	select {
+	case <-room:
+	case <-ctx.Done():
+		return ended(ctx, w.what)
+	case <-time.After(wait):
+	}
+	return nil
+}
+
+// attempt submits a task, or fails with ErrWouldBlock where the window is full. With alone it leads, if nobody does, until the task has
+// settled.
+func (p *Pool) attempt(w *work, parcel *parcel, channel End, alone bool, s settler) *Error {
+	if err := p.enter(w.what); err != nil {
+		return closed(w.what)
+	}
+	if p.closing.Load() {
+		p.leave()
+		return closed(w.what)
+	}
+	if p.nested {
+		err := giving(channel, w.what, &parcel.task, func() bool { return p.runHere(w, parcel, s) })
+		p.leave()
+		return err
+	}
+	place := p.open(s)
+	parcel.task.user = C.uintptr_t(place)
+	leads := alone && p.lead.TryLock()
+	var answer C.tine_go_answer
+	var err *Error
+	switch {
+	case leads:
+		answer = C.tine_go_call(p.inC(), parcel.task, parcel.inputInC(), p.batchInC())
+	case channel == nil:
+		answer = C.tine_go_submit(p.inC(), parcel.task, parcel.inputInC())
+	default:
+		answer, err = p.submitGiving(w, parcel, channel)
+	}
+	if err == nil && answer.code == 0 {
+		p.underWay.Add(1)
+		p.leave()
+		w.follow(answer.id)
+		if leads {
+			p.passOn(answer.count)
+			p.leadOn(w)
+		}
+		return nil
+	}
+	if leads {
+		p.lead.Unlock()
+		if p.demand.Load() > 0 {
+			p.wakeUp()
+		}
+	}
+	p.take(place)
+	p.leave()
+	if err != nil {
+		return err
+	}
+	return failedWith(w.what, answer).(*Error)
+}
+
+// submitGiving is apart because what its function keeps makes garbage, which a task without a channel need not.
+func (p *core) submitGiving(w *work, parcel *parcel, channel End) (answer C.tine_go_answer, err *Error) {
+	err = giving(channel, w.what, &parcel.task, func() bool {
+		answer = C.tine_go_submit(p.inC(), parcel.task, parcel.inputInC())
+		return answer.code == 0
+	})
+	return answer, err
+}
+
+func (p *parcel) inputInC() unsafe.Pointer { return unsafe.Pointer(unsafe.SliceData(p.input)) }
+
+// giving has f submit a task with the end of a channel that goes with it, if there is one. f says whether it has.
+func giving(channel End, what string, task *C.tine_go_task, f func() bool) *Error {
+	if channel == nil {
+		f()
+		return nil
+	}
+	if err := channel.end().let(what, func(c *C.tine_channel) bool {
+		task.channel = C.uintptr_t(uintptr(unsafe.Pointer(c)))
+		return f()
+	}); err != nil {
+		return err.(*Error)
+	}
+	return nil
+}
+
+// runHere submits a task of a worker's, which has run when tine_submit returns. Whether it was submitted.
+func (p *core) runHere(w *work, parcel *parcel, s settler) bool {
+	answer := C.tine_go_submit(p.inC(), parcel.task, parcel.inputInC())
+	r := (*C.tine_result)(C.calloc(1, C.sizeof_tine_result))
+	defer C.free(unsafe.Pointer(r))
+	code := answer.code
+	submitted := code == 0
+	if submitted {
+		code = C.tine_go_wait(p.pointer, answer.id, r)
+	}
+	if code != 0 {
+		answer.code = code
+		w.refuse(failedWith(w.what, answer).(*Error))
+		return submitted
+	}
+	s.settle(r)
+	C.tine_result_release(p.pointer, r)
+	return true
+}
