@@ -47,16 +47,23 @@ case_of() { # case_of MPI NAME
     sed -n '/^storm: /p' "$out/$1/$2.log"
 }
 
-# The job has a node less, and ends with a failure; the case has passed before.
-lost_node() {
-    TINE_MPI_TIMEOUT_MS=4000 job "$1" "$out/nodes" a_node_that_hangs_is_lost >"$out/$1/lost.log" 2>&1 && return 1
-    grep -q '^1 passed, 0 failed' "$out/$1/lost.log" || { tail -n 25 "$out/$1/lost.log"; return 1; }
+# The job has fewer nodes in the end, and ends with a failure; the case has passed before.
+lost_node() { # lost_node MPI CASE
+    TINE_MPI_TIMEOUT_MS=${WITHIN-4000} job "$1" "$out/nodes" "$2" >"$out/$1/$2.log" 2>&1 && return 1
+    grep -q '^1 passed, 0 failed' "$out/$1/$2.log" || { tail -n 25 "$out/$1/$2.log"; return 1; }
 }
 
 # Both of the job's nodes are lost, one after the other, with a new pool after each.
 lost_nodes() {
-    RANKS=3 TINE_MPI_TIMEOUT_MS=5000 job "$1" "$out/nodes" a_pool_is_made_after_a_loss >"$out/$1/losses.log" 2>&1 && return 1
-    grep -q '^1 passed, 0 failed' "$out/$1/losses.log" || { tail -n 25 "$out/$1/losses.log"; return 1; }
+    RANKS=3 WITHIN=5000 lost_node "$1" a_pool_is_made_after_a_loss
+}
+
+# The only node stops while it sends: at once, or somewhat later.
+lost_amid() {
+    local after
+    for after in ${TINE_STORM:+0 5000 20000 40000} 10000; do
+        RANKS=2 TINE_AFTER_US=$after lost_node "$1" a_node_hangs_amid_its_output || return 1
+    done
 }
 
 # MPI ends the job: nobody hangs, and rank 0's witness says what became of every task. It may do so when mpirun has ended.
@@ -75,6 +82,22 @@ reported() { # reported MPI CASE
     [ "$(grep -c ': MAYBE_RAN, on rank [123]$' "$report")" -ge 6 ]
     [ $(($(grep -c ': MAYBE_RAN, on rank [123]$' "$report") + $(grep -c ': NOT_STARTED$' "$report"))) = 50 ]
     [ "$(grep -c '^tine: ' "$report")" = 57 ]
+}
+
+# Of a map the report names each item that had not settled, once, and no other.
+map_reported() {
+    local began=$SECONDS log=$out/$1/map.log report=$out/$1/map.report
+    rm -f "$report"
+    REPORT=$report job "$1" "$out/nodes" host_is_killed_in_a_map >"$log" 2>&1 && return 1
+    until grep -q '^tine: end of the report: ' "$report" 2>/dev/null; do
+        [ $((SECONDS - began)) -lt "$limit" ] || { tail -n 25 "$log" "$report"; return 1; }
+        sleep 0.02
+    done
+    diff <(sed -n 's/^open //p' "$log" | sort -n) <(sed -n 's/^tine: pool 1: map 1: items* \([0-9]*\)\( to \([0-9]*\)\)*: .*/\1 \3/p' "$report" |
+        while read -r first last; do seq "$first" "${last:-$first}"; done | sort -n) || { tail -n 25 "$report"; return 1; }
+    [ "$(sed -n 's/^open //p' "$log" | sort -u | wc -l)" -ge 500 ]
+    grep -q '^tine: pool 1: map 1: items [0-9]* to [0-9]*: MAYBE_RAN, on rank [123]$' "$report"
+    grep -q '^tine: pool 1: map 1: items [0-9]* to 999: NOT_STARTED$' "$report"
 }
 
 # Ranks are killed at any moment, in one job after the other: each job ends, and its report has every task that was accepted, and none that was not.
@@ -192,7 +215,7 @@ if [ -n "${1-}" ]; then
     exit
 fi
 
-cases=$(sed -n 's/^    {"\([a-z_]*\)", .*/\1/p' tests/mpi/nodes.c | grep -v -e more_than_two_gib -e a_node_that_hangs_is_lost -e a_pool_is_made_after_a_loss -e rank_is_killed -e host_ -e a_rank_dies)
+cases=$(sed -n 's/^    {"\([a-z_]*\)", .*/\1/p' tests/mpi/nodes.c | grep -v -e more_than_two_gib -e a_node_that_hangs -e a_node_hangs -e a_pool_is_made_after_a_loss -e rank_is_killed -e host_ -e a_rank_dies)
 [ -z "${TINE_STORM-}" ] || cases="$cases more_than_two_gib"
 try "the program" program
 try "without mpirun" without_mpirun
@@ -201,9 +224,11 @@ for mpi in openmpi mpich; do
     there "pools under $mpi: there is no mpicc.$mpi (Debian: lib$mpi-dev)" command -v mpicc.$mpi || continue
     try "$mpi: libtine-mpi" library $mpi
     for name in $cases; do try "$mpi: $name" case_of $mpi "$name"; done
-    try "$mpi: a node that hangs is lost" lost_node $mpi
+    for name in a_node_that_hangs_is_lost a_node_hangs_among_busy_ones; do try "$mpi: $name" lost_node $mpi $name; done
+    try "$mpi: a_node_hangs_amid_its_output" lost_amid $mpi
     try "$mpi: a pool is made after a loss" lost_nodes $mpi
     for name in rank_is_killed host_is_killed host_forks_and_is_killed host_leaves_at_once; do try "$mpi: the report when $name" reported $mpi $name; done
+    try "$mpi: the report of a map" map_reported $mpi
     try "$mpi: a rank dies at work" rank_storm $mpi
     try "$mpi: no report" no_report $mpi
     try "$mpi: conformance" conformance $mpi

@@ -39,7 +39,7 @@ enum {
     TINE_ENGINE_LOCAL = 1,
     TINE_ENGINE_MPI = 2,
     TINE_ENGINE_MPI_OR_LOCAL = 3,
-    TINE_TRANSPORT_VERSION = 1,
+    TINE_TRANSPORT_VERSION = 2,
     TINE_START_FORKSERVER = 0,
     TINE_START_SPAWN = 1,
     TINE_START_FORK = 2,
@@ -129,9 +129,9 @@ typedef struct tine_transport {
     int (*started)(void); /* 24 */
     int (*start)(int *rank, int *ranks); /* 32 */
     int (*send)(int rank, const void *data, unsigned long length, void **sending); /* 40 */
-    int (*sent)(void *sending); /* 48 */
-    int (*probe)(int *rank, unsigned long *length); /* 56 */
-    int (*receive)(int rank, void *data, unsigned long length); /* 64 */
+    int (*probe)(int *rank, unsigned long *length, void **message); /* 48 */
+    int (*receive)(void *message, void *data, unsigned long length, void **receiving); /* 56 */
+    int (*done)(void *moving); /* 64 */
     int (*stop)(void); /* 72 */
     void (*abort)(int code); /* 80 */
 } tine_transport; /* 88 */

@@ -418,7 +418,7 @@ typedef struct tine_faults {
 #define TINE_ENGINE_MPI_OR_LOCAL 3
 
 /** The version of tine_transport. */
-#define TINE_TRANSPORT_VERSION 1
+#define TINE_TRANSPORT_VERSION 2
 
 /**
  * How messages get from one process of a job to another: what libtine-mpi gives to tine. Programs need not know it.
@@ -441,14 +441,23 @@ typedef struct tine_transport {
     int (*started)(void);
     /** Joins the other processes. It gives this process's rank and the number of ranks. Returns 0. */
     int (*start)(int *rank, int *ranks);
-    /** Begins to send a message of at most 64 MiB. The bytes stay as they are until .sent has returned 1. Returns 0. */
+    /**
+     * Begins to send a message of at most 64 MiB, and gives a handle for .done. The bytes stay as they are until that
+     * has returned 1. Returns 0.
+     */
     int (*send)(int rank, const void *data, size_t length, void **sending);
-    /** Returns 1 when the message has been sent, and its handle is gone; 0 while it is being sent. */
-    int (*sent)(void *sending);
-    /** Returns 1 where a message is there, and gives its sender and its length; 0 where none is. */
-    int (*probe)(int *rank, size_t *length);
-    /** Receives the message that .probe has told of. Returns 0. */
-    int (*receive)(int rank, void *data, size_t length);
+    /**
+     * Returns 1 where a message is there, and gives its sender, its length and a handle for .receive; 0 where none is.
+     * It tells of each message once, of those from one process in the order in which they were sent.
+     */
+    int (*probe)(int *rank, size_t *length, void **message);
+    /**
+     * Begins to receive a message that .probe has told of, and gives a handle for .done; the message's own handle is
+     * gone then. There is room for all of it, until .done has returned 1. Returns 0.
+     */
+    int (*receive)(void *message, void *data, size_t length, void **receiving);
+    /** Returns 1 when a message has been sent or received, and its handle is gone; 0 until then. */
+    int (*done)(void *moving);
     /** Leaves in good order, which waits until the other processes leave too. Returns 0. */
     int (*stop)(void);
     /** Ends all processes of the job. */

@@ -68,53 +68,68 @@ static int start(int *rank, int *ranks)
     return 0;
 }
 
+/* A message that is on its way, or that has come and is to be received. */
+struct message {
+    MPI_Request request;
+    MPI_Message matched;
+};
+
 static int send_bytes(int rank, const void *data, size_t length, void **sending)
 {
     if (length > INT_MAX)
         return -EMSGSIZE;
-    MPI_Request *request = (MPI_Request *)malloc(sizeof *request);
-    if (!request)
+    struct message *message = (struct message *)malloc(sizeof *message);
+    if (!message)
         return -ENOMEM;
-    int rc = MPI_Isend(data, (int)length, MPI_BYTE, rank, TAG, communicator, request);
+    int rc = MPI_Isend(data, (int)length, MPI_BYTE, rank, TAG, communicator, &message->request);
     if (rc != MPI_SUCCESS) {
-        free(request);
+        free(message);
         return refused("MPI_Isend", rc);
     }
-    *sending = request;
+    *sending = message;
     return 0;
 }
 
-static int sent(void *sending)
+static int probe(int *rank, size_t *length, void **out)
 {
-    MPI_Request *request = (MPI_Request *)sending;
-    int done = 0;
-    int rc = MPI_Test(request, &done, MPI_STATUS_IGNORE);
-    if (rc != MPI_SUCCESS)
-        return refused("MPI_Test", rc);
-    if (done)
-        free(request);
-    return done != 0;
-}
-
-static int probe(int *rank, size_t *length)
-{
+    static struct message *spare; /* what is matched has a place then */
     int there = 0, count = 0;
     MPI_Status status;
-    int rc = MPI_Iprobe(MPI_ANY_SOURCE, TAG, communicator, &there, &status);
+    if (!spare && !(spare = (struct message *)malloc(sizeof *spare)))
+        return -ENOMEM;
+    int rc = MPI_Improbe(MPI_ANY_SOURCE, TAG, communicator, &there, &spare->matched, &status);
     if (rc != MPI_SUCCESS)
-        return refused("MPI_Iprobe", rc);
+        return refused("MPI_Improbe", rc);
     if (!there)
         return 0;
     MPI_Get_count(&status, MPI_BYTE, &count);
     *rank = status.MPI_SOURCE;
     *length = (size_t)count;
+    *out = spare;
+    spare = NULL;
     return 1;
 }
 
-static int receive(int rank, void *data, size_t length)
+static int receive(void *handle, void *data, size_t length, void **receiving)
 {
-    int rc = MPI_Recv(data, (int)length, MPI_BYTE, rank, TAG, communicator, MPI_STATUS_IGNORE);
-    return rc == MPI_SUCCESS ? 0 : refused("MPI_Recv", rc);
+    struct message *message = (struct message *)handle;
+    int rc = MPI_Imrecv(data, (int)length, MPI_BYTE, &message->matched, &message->request);
+    if (rc != MPI_SUCCESS)
+        return refused("MPI_Imrecv", rc);
+    *receiving = message;
+    return 0;
+}
+
+static int done(void *handle)
+{
+    struct message *message = (struct message *)handle;
+    int is_done = 0;
+    int rc = MPI_Test(&message->request, &is_done, MPI_STATUS_IGNORE);
+    if (rc != MPI_SUCCESS)
+        return refused("MPI_Test", rc);
+    if (is_done)
+        free(message);
+    return is_done != 0;
 }
 
 static int stop(void)
@@ -143,9 +158,9 @@ __attribute__((constructor)) static void register_transport(void)
     transport.started = started;
     transport.start = start;
     transport.send = send_bytes;
-    transport.sent = sent;
     transport.probe = probe;
     transport.receive = receive;
+    transport.done = done;
     transport.stop = stop;
     transport.abort = abort_all;
     int rc = tine_transport_register(&transport);

@@ -2,9 +2,10 @@
 //! and sends back what comes of these, until rank 0 says goodbye. One thread does all of it and runs no user code; a pool is made and ended by a
 //! thread of its own, for that may take any time, and whoever has tasks in another pool goes on being answered.
 
+use crate::cluster::attention::{Attention, Next};
 use crate::cluster::exchange::taken_apart;
 use crate::cluster::node::Serving;
-use crate::cluster::peer::Frame;
+use crate::cluster::peer::{Came, Frame, announced};
 use crate::cluster::{FrameKind, start};
 use crate::error::{Error, Result};
 use crate::pool::Guest;
@@ -13,12 +14,7 @@ use crate::sys::thread::Thread;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// How long to look after something has happened, and then how long to sleep at least and at most. MPI has nothing to sleep on, so a message
-/// is seen so much later; a result wakes the node.
-const LOOK_NS: u64 = 50_000;
-const FIRST_SLEEP_NS: u64 = 20_000;
-const LONGEST_SLEEP_NS: u64 = 1_000_000;
-/// Of several pools only one can wake it.
+/// A result wakes the node while it sleeps, but of several pools only one can.
 const AMONG_SEVERAL_NS: u64 = 100_000;
 
 /// What `tine_init` does in a process that mpirun has started: returns in rank 0, and wherever there is no mpirun.
@@ -28,40 +24,50 @@ pub(crate) fn start() -> Result<()> {
 
 fn serve(mut link: Serving) -> Result<()> {
     let mut pools = Pools::new();
-    let (mut looked_until, mut sleep_ns) = (0, FIRST_SLEEP_NS);
+    let mut attention = Attention::new(now_ns());
     loop {
         let mut any = link.flush()?;
-        let (frame, came) = link.receive()?;
-        any |= came;
-        if let Some(frame) = frame {
-            if taken_apart(&frame)?.0 == FrameKind::Bye {
-                pools.wait_until_closed();
-                return link.leave();
+        match link.receive()? {
+            Came::Nothing(moved) => any |= moved,
+            Came::Block(number, block) => {
+                any = true;
+                if let Some(guest) = pools.guests.iter_mut().find(|guest| guest.number() == number) {
+                    guest.has_come(block);
+                }
             }
-            pools.deal_with(&mut link, frame)?;
+            Came::Frame(frame) => {
+                any = true;
+                if taken_apart(&frame)?.0 == FrameKind::Bye {
+                    pools.wait_until_closed();
+                    return link.leave();
+                }
+                pools.deal_with(&mut link, frame)?;
+            }
         }
         any |= pools.take_done(&mut link);
         // What settles while a frame is on its way goes together in the next one. Every pool is asked, for that moves it on, too.
-        if !link.is_sending() {
-            for frame in pools.guests.iter_mut().filter_map(Guest::results) {
-                link.post(frame);
+        if !link.is_full() {
+            for results in pools.guests.iter_mut().filter_map(Guest::results) {
+                link.post(results);
                 any = true;
             }
         }
         let now = now_ns();
         if any {
-            (looked_until, sleep_ns) = (now + LOOK_NS, FIRST_SLEEP_NS);
-        } else if link.is_sending() {
-            std::thread::yield_now(); // MPI moves a long message in its sender's calls.
-        } else if now < looked_until {
-            std::hint::spin_loop();
-        } else {
-            match pools.guests.as_slice() {
-                [] => std::thread::sleep(std::time::Duration::from_nanos(sleep_ns)),
-                [only] => only.wait(sleep_ns),
-                [first, ..] => first.wait(sleep_ns.min(AMONG_SEVERAL_NS)),
-            }
-            sleep_ns = (sleep_ns * 2).min(LONGEST_SLEEP_NS);
+            attention.has_happened(now);
+            continue;
+        }
+        if link.is_moving() {
+            std::thread::yield_now(); // MPI moves a long message in its sender's and its receiver's calls.
+            continue;
+        }
+        // Whoever has tasks can wait for the next ones.
+        let next = attention.next(now, pools.guests.iter().all(Guest::is_idle));
+        match (next, pools.guests.as_slice()) {
+            (Next::Look, _) => std::thread::yield_now(),
+            (Next::Sleep(ns), []) => std::thread::sleep(std::time::Duration::from_nanos(ns)),
+            (Next::Sleep(ns), [only]) => only.wait(ns),
+            (Next::Sleep(ns), [first, ..]) => first.wait(ns.min(AMONG_SEVERAL_NS)),
         }
     }
 }
@@ -106,6 +112,10 @@ impl Pools {
             (FrameKind::Hello, _) => (), // Rank 0 compares.
             (FrameKind::Ping, _) => link.post(Frame::new(FrameKind::Pong, 0).finish()),
             (FrameKind::Open, None) => self.open(link, number, frame),
+            (FrameKind::Block, place) => {
+                let length = announced(&mut body)?;
+                link.expect(number, length, place.and_then(|at| self.guests[at].place_for(length)));
+            }
             (FrameKind::Tasks, Some(at)) => self.guests[at].take(&mut body)?,
             (FrameKind::Close, Some(at)) => {
                 let grace_ns = body.number()?;

@@ -10,10 +10,12 @@
 //! The thread calls a pool (`Hand`) with none of its own locks held; a pool rings and posts with its lock held. So the post's lock is the
 //! innermost of all.
 
+use super::attention::{Attention, Next};
+use super::book::Book;
 use super::hello::Hello;
-use super::peer::{Frame, Peer, body_of};
+use super::peer::{Came, Frame, Peer, announced, body_of};
 use super::transport::Transport;
-use super::witness::{Book, Witness};
+use super::witness::Witness;
 use super::{FrameKind, Hand};
 use crate::error::{Code, Error, Result};
 use crate::sys::clock::{Deadline, now_ns};
@@ -27,10 +29,8 @@ const QUIET: u32 = 0;
 const ASLEEP: u32 = 1;
 const NEWS: u32 = 2;
 
-/// How long to look after something has happened, and then how long to sleep at least and at most while something is under way.
-const LOOK_NS: u64 = 50_000;
-const FIRST_SLEEP_NS: u64 = 20_000;
-const LONGEST_SLEEP_NS: u64 = 1_000_000;
+/// How often silent nodes are looked for while messages come and go: pools are locked for that.
+const SILENT_LOOK_NS: u64 = 10_000_000;
 
 /// How long a node may say nothing while it has something to answer.
 const TIMEOUT_MS: u64 = 30_000;
@@ -47,8 +47,8 @@ type Posted = (usize, Vec<u8>);
 /// A pool by its number.
 type Known = (u64, Weak<dyn Hand>);
 
-/// Those that live.
-type Hands = Vec<(u64, Arc<dyn Hand>)>;
+/// One that lives.
+type Living = (u64, Arc<dyn Hand>);
 
 pub(crate) struct Exchange {
     pid: i32,
@@ -136,7 +136,7 @@ impl Exchange {
         }
     }
 
-    fn hands(&self) -> Hands {
+    fn hands(&self) -> Vec<Living> {
         let known = lock(&self.hands);
         known.iter().filter_map(|(number, hand)| Some((*number, hand.upgrade()?))).collect()
     }
@@ -149,7 +149,7 @@ struct Node {
     lost: Option<Error>,
     /// It has said goodbye: nothing more comes from there.
     left: bool,
-    /// When it last said something, took a piece of a long frame, or had nothing to answer.
+    /// When it last said something, took a piece of long bytes, or had nothing to answer.
     heard_ns: u64,
     pinged: bool,
 }
@@ -157,6 +157,11 @@ struct Node {
 impl Node {
     fn is_lost(&self) -> bool {
         self.lost.is_some()
+    }
+
+    /// Whether a message is on its way there or from there.
+    fn is_moving(&self) -> bool {
+        !self.is_lost() && (self.peer.is_sending() || self.peer.is_receiving())
     }
 
     /// Whether it has yet to say goodbye, or MPI has something of ours that is not known to have gone: nothing may be under way when MPI
@@ -201,11 +206,15 @@ pub(crate) fn meet(transport: Transport, ranks: usize, witness: Arc<Witness>) ->
         for peer in &mut peers {
             any |= peer.flush(&transport)?;
         }
-        if let Some((rank, length)) = transport.probe()? {
+        if let Some((rank, length, message)) = transport.probe()? {
             any = true;
-            let frame = peers[rank - 1].receive(&transport, length)?;
-            if let Some((FrameKind::Hello, _, mut body)) = frame.as_deref().map(taken_apart).transpose()? {
-                hellos[rank - 1] = Some(Hello::decode(&mut body)?);
+            peers[rank - 1].has_come(message, length);
+        }
+        for (at, peer) in peers.iter_mut().enumerate() {
+            let Came::Frame(frame) = peer.receive(&transport)? else { continue };
+            any = true;
+            if let (FrameKind::Hello, _, mut body) = taken_apart(&frame)? {
+                hellos[at] = Some(Hello::decode(&mut body)?);
             }
         }
         if until.passed() {
@@ -256,11 +265,16 @@ pub(crate) fn taken_apart(frame: &[u8]) -> Result<(FrameKind, u64, Reader<'_>)> 
 }
 
 /// A frame is not sent, as its node is lost. The pool that it is about may have been made since then, and hears so now.
-fn tell_lost(hands: &Hands, at: usize, frame: &[u8], why: &Error) {
+fn tell_lost(hands: &[Living], at: usize, frame: &[u8], why: &Error) {
     let Ok((_, number, _)) = taken_apart(frame) else { return };
     if let Some((_, hand)) = hands.iter().find(|(known, _)| *known == number) {
         hand.has_lost(at, why);
     }
+}
+
+/// What was read once is not there to be read again.
+fn not_for_a_moment(error: Error) -> Error {
+    if error.code().0 == -libc::ENOMEM { Error::new(Code::DIED, error.text().into_owned()) } else { error }
 }
 
 impl Talk {
@@ -270,32 +284,33 @@ impl Talk {
 
     /// Serves until the process leaves.
     pub(crate) fn run(&mut self) {
-        let mut looked_until = 0;
-        let mut sleep_ns = FIRST_SLEEP_NS;
-        // When a node that takes no message is looked at again; pools are locked for that.
+        let mut attention = Attention::new(now_ns());
         let mut silent_look_ns = 0;
         while !self.exchange.leaving.load(Ordering::Acquire) {
-            if self.step() {
-                (looked_until, sleep_ns) = (now_ns() + LOOK_NS, FIRST_SLEEP_NS);
+            let any = self.step();
+            let now = now_ns();
+            // However much others have to say.
+            if now >= silent_look_ns {
+                silent_look_ns = now + SILENT_LOOK_NS;
+                self.look_for_silent(now);
+            }
+            if any {
+                attention.has_happened(now);
                 continue;
             }
-            let now = now_ns();
-            if self.nodes.iter().any(|node| !node.is_lost() && node.peer.is_sending()) {
-                if now >= silent_look_ns {
-                    silent_look_ns = now + LONGEST_SLEEP_NS;
-                    self.look_for_silent(now);
+            if self.nodes.iter().any(Node::is_moving) {
+                std::thread::yield_now(); // MPI moves a long message in its sender's and its receiver's calls.
+                continue;
+            }
+            match attention.next(now, true) {
+                Next::Look => std::thread::yield_now(),
+                Next::Sleep(ns) if self.look_for_silent(now) => self.exchange.sleep(Deadline(now + ns)),
+                Next::Sleep(_) => {
+                    self.exchange.sleep(Deadline::NEVER);
+                    let now = now_ns();
+                    attention.has_happened(now);
+                    self.nodes.iter_mut().for_each(|node| node.heard_ns = now);
                 }
-                std::thread::yield_now(); // MPI moves a long message in its sender's calls.
-            } else if now < looked_until {
-                std::hint::spin_loop();
-            } else if self.look_for_silent(now) {
-                self.exchange.sleep(Deadline(now + sleep_ns));
-                sleep_ns = (sleep_ns * 2).min(LONGEST_SLEEP_NS);
-            } else {
-                self.exchange.sleep(Deadline::NEVER);
-                sleep_ns = FIRST_SLEEP_NS;
-                let now = now_ns();
-                self.nodes.iter_mut().for_each(|node| node.heard_ns = now);
             }
         }
         self.take_leave();
@@ -308,7 +323,7 @@ impl Talk {
     }
 
     /// Takes over what others want sent; whether there was anything, and the pools that there are.
-    fn collect(&mut self) -> (bool, Hands) {
+    fn collect(&mut self) -> (bool, Vec<Living>) {
         let mut any = false;
         self.unfetched |= self.exchange.bell.swap(QUIET, Ordering::AcqRel) == NEWS;
         let posted = std::mem::take(&mut *lock(&self.exchange.posted));
@@ -322,15 +337,18 @@ impl Talk {
             }
         }
         for at in 0..if std::mem::take(&mut self.unfetched) { self.nodes.len() } else { 0 } {
-            // One frame at a time: what comes meanwhile goes together in the next one.
-            if self.nodes[at].is_lost() || self.nodes[at].peer.is_sending() {
+            if self.nodes[at].is_lost() || self.nodes[at].peer.is_full() {
                 self.unfetched |= !self.nodes[at].is_lost();
                 continue;
             }
             for (_, hand) in &hands {
-                if let Some(frame) = hand.take_frame(at) {
+                while let Some(parcel) = hand.take_parcel(at) {
                     any = true;
-                    self.nodes[at].peer.post(frame);
+                    self.nodes[at].peer.post(parcel);
+                    if self.nodes[at].peer.is_full() {
+                        self.unfetched = true; // There may be more.
+                        break;
+                    }
                 }
             }
         }
@@ -338,7 +356,7 @@ impl Talk {
     }
 
     /// Sends what has been taken over, and receives what there is; whether there was anything.
-    fn move_on(&mut self, hands: &[(u64, Arc<dyn Hand>)]) -> bool {
+    fn move_on(&mut self, hands: &[Living]) -> bool {
         let mut any = false;
         for at in 0..self.nodes.len() {
             if self.nodes[at].is_lost() {
@@ -346,8 +364,8 @@ impl Talk {
             }
             match self.nodes[at].peer.flush(&self.transport) {
                 Ok(moved) => {
-                    // Who takes a long frame, piece by piece, is not silent. A short message says nothing of the node: MPI takes it and keeps it.
-                    if moved && self.nodes[at].peer.is_amid_a_frame() {
+                    // Who takes long bytes, piece by piece, is not silent. A short message says nothing of the node: MPI takes it and keeps it.
+                    if moved && self.nodes[at].peer.is_amid_a_load() {
                         self.nodes[at].heard_ns = now_ns();
                     }
                     any |= moved;
@@ -358,39 +376,76 @@ impl Talk {
         any | self.receive(hands)
     }
 
-    fn receive(&mut self, hands: &[(u64, Arc<dyn Hand>)]) -> bool {
-        let (rank, length) = match self.transport.probe() {
-            Ok(Some(there)) => there,
-            Ok(None) => return false,
-            Err(error) => {
-                (0..self.nodes.len()).for_each(|at| self.lose(at, &error));
-                return false;
-            }
-        };
-        let Some(at) = rank.checked_sub(1).filter(|at| *at < self.nodes.len()) else { return false };
-        let node = &mut self.nodes[at];
-        (node.heard_ns, node.pinged) = (now_ns(), false);
-        let dealt = match node.peer.receive(&self.transport, length) {
-            Ok(None) => return true,
-            Ok(Some(_)) if node.is_lost() => return true,
-            Ok(Some(frame)) => taken_apart(&frame).and_then(|(kind, number, mut body)| {
-                node.left |= kind == FrameKind::Bye;
-                match hands.iter().find(|(known, _)| *known == number) {
-                    Some((_, hand)) => {
-                        self.unfetched = true;
-                        hand.deal_with(at, kind, &mut body)
+    fn receive(&mut self, hands: &[Living]) -> bool {
+        let mut any = false;
+        // As many messages as there are nodes: each look at all nodes is paid for by so many.
+        for _ in 0..self.nodes.len() {
+            match self.transport.probe() {
+                Ok(None) => break,
+                Ok(Some((rank, length, message))) => {
+                    any = true;
+                    // What comes from one that is lost means nothing any more.
+                    let node = rank.checked_sub(1).and_then(|at| self.nodes.get_mut(at));
+                    if let Some(node) = node.filter(|node| !node.is_lost()) {
+                        (node.heard_ns, node.pinged) = (now_ns(), false);
+                        node.peer.has_come(message, length);
                     }
-                    None => Ok(()), // That pool is gone, or it is an answer to a ping.
                 }
-            }),
-            // Short of memory for a moment: it is there the next time.
-            Err(error) if error.code().0 == -libc::ENOMEM => return false,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = dealt {
-            self.lose(at, &error);
+                Err(error) => {
+                    (0..self.nodes.len()).for_each(|at| self.lose(at, &error));
+                    return false;
+                }
+            }
         }
-        true
+        for at in 0..self.nodes.len() {
+            if self.nodes[at].is_lost() {
+                continue;
+            }
+            match self.receive_from(at, hands) {
+                Ok(moved) => any |= moved,
+                // Short of memory for a moment: it is there the next time.
+                Err(error) if error.code().0 == -libc::ENOMEM => (),
+                Err(error) => self.lose(at, &error),
+            }
+        }
+        any
+    }
+
+    /// What there is of one node's; whether there was anything.
+    fn receive_from(&mut self, at: usize, hands: &[Living]) -> Result<bool> {
+        let node = &mut self.nodes[at];
+        let hand_of = |number: u64| hands.iter().find(|(known, _)| *known == number).map(|(_, hand)| hand);
+        match node.peer.receive(&self.transport)? {
+            Came::Nothing(moved) => {
+                if moved {
+                    node.heard_ns = now_ns();
+                }
+                return Ok(moved);
+            }
+            Came::Block(number, block) => {
+                if let Some(hand) = hand_of(number) {
+                    hand.has_come(at, block);
+                }
+            }
+            Came::Frame(frame) => {
+                let (kind, number, mut body) = taken_apart(&frame)?;
+                node.left |= kind == FrameKind::Bye;
+                let hand = hand_of(number);
+                match hand {
+                    _ if kind == FrameKind::Block => {
+                        let length = announced(&mut body)?;
+                        node.peer.expect(number, length, hand.and_then(|hand| hand.place_for(length)));
+                    }
+                    Some(hand) => {
+                        self.unfetched = true;
+                        hand.deal_with(at, kind, &mut body).map_err(not_for_a_moment)?;
+                    }
+                    None => (), // That pool is gone, or it is an answer to a ping.
+                }
+            }
+        }
+        node.heard_ns = now_ns();
+        Ok(true)
     }
 
     /// Pings nodes that have been silent for long, and gives those up that stay silent; whether anything is under way.

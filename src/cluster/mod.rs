@@ -1,6 +1,9 @@
 //! Several processes that were started together, on one machine or many: rank 0 is the host, each other one a node. How bytes get from one
 //! to the other, and nothing of what they mean to a pool: `docs/design/mpi.md`.
 
+pub(crate) mod attention;
+pub(crate) mod block;
+pub(crate) mod book;
 pub(crate) mod exchange;
 pub(crate) mod hello;
 pub(crate) mod node;
@@ -11,6 +14,8 @@ pub(crate) mod witness;
 
 use crate::error::Result;
 use crate::task::wire::Reader;
+use block::Block;
+use peer::Parcel;
 
 /// Which of the processes.
 pub(crate) type Rank = usize;
@@ -38,20 +43,26 @@ pub(crate) enum FrameKind {
     Pong = 10,
     /// To a node: it is to end; the answer, the last frame.
     Bye = 11,
+    /// What follows is a block of this pool's, whose bytes travel apart; and how long it is.
+    Block = 12,
 }
 
 impl FrameKind {
     pub(crate) fn of(number: u64) -> Option<FrameKind> {
         use FrameKind::*;
-        let all = [Hello, Open, Opened, Failed, Tasks, Results, Close, Closed, Ping, Pong, Bye];
+        let all = [Hello, Open, Opened, Failed, Tasks, Results, Close, Closed, Ping, Pong, Bye, Block];
         all.into_iter().find(|kind| *kind as u64 == number)
     }
 }
 
 /// What is on the other side of the exchange: a pool at rank 0.
 pub(crate) trait Hand: Send + Sync {
-    /// The frame that is ready for a node, if there is one.
-    fn take_frame(&self, node: usize) -> Option<Vec<u8>>;
+    /// The frame that is ready for a node, with its blocks, if there is one.
+    fn take_parcel(&self, node: usize) -> Option<Parcel>;
+    /// A place for a block that a node is about to send; `None` where there is no memory.
+    fn place_for(&self, length: usize) -> Option<Block>;
+    /// The block has come; nothing where it had no place.
+    fn has_come(&self, node: usize, block: Option<Block>);
     /// A node has sent something about this pool.
     fn deal_with(&self, node: usize, kind: FrameKind, body: &mut Reader<'_>) -> Result<()>;
     /// A node will never answer again.

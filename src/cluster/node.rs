@@ -1,8 +1,9 @@
 //! A node's side: its one peer, rank 0.
 
 use super::FrameKind;
+use super::block::Block;
 use super::hello::Hello;
-use super::peer::{Frame, Peer};
+use super::peer::{Came, Frame, Parcel, Peer};
 use super::transport::Transport;
 use crate::error::Result;
 
@@ -19,8 +20,8 @@ impl Serving {
         Ok(Serving { transport, peer })
     }
 
-    pub(crate) fn post(&mut self, frame: Vec<u8>) {
-        self.peer.post(frame);
+    pub(crate) fn post(&mut self, parcel: impl Into<Parcel>) {
+        self.peer.post(parcel);
     }
 
     /// Says goodbye, and sees it off with all that is before it.
@@ -39,19 +40,38 @@ impl Serving {
         self.peer.is_sending()
     }
 
+    /// Whether what is to be sent had better wait.
+    pub(crate) fn is_full(&self) -> bool {
+        self.peer.is_full()
+    }
+
+    /// Whether a message is on its way, to rank 0 or from there.
+    pub(crate) fn is_moving(&self) -> bool {
+        self.peer.is_sending() || self.peer.is_receiving()
+    }
+
     /// Sends what can be sent; whether anything moved on.
     pub(crate) fn flush(&mut self) -> Result<bool> {
         self.peer.flush(&self.transport)
     }
 
-    /// A frame of rank 0's that is there and whole; and whether anything has come.
-    pub(crate) fn receive(&mut self) -> Result<(Option<Vec<u8>>, bool)> {
-        let Some((_, length)) = self.transport.probe()? else { return Ok((None, false)) };
-        match self.peer.receive(&self.transport, length) {
-            Ok(frame) => Ok((frame, true)),
-            // Short of memory for a moment: it is there the next time.
-            Err(error) if error.code().0 == -libc::ENOMEM => Ok((None, false)),
-            Err(error) => Err(error),
+    /// What has come from rank 0.
+    pub(crate) fn receive(&mut self) -> Result<Came> {
+        let arrived = self.transport.probe()?;
+        let any = arrived.is_some();
+        if let Some((_, length, message)) = arrived {
+            self.peer.has_come(message, length);
         }
+        match self.peer.receive(&self.transport) {
+            Ok(Came::Nothing(moved)) => Ok(Came::Nothing(any | moved)),
+            // Short of memory for a moment: it is there the next time.
+            Err(error) if error.code().0 == -libc::ENOMEM => Ok(Came::Nothing(any)),
+            came => came,
+        }
+    }
+
+    /// A block comes next.
+    pub(crate) fn expect(&mut self, number: u64, length: usize, block: Option<Block>) {
+        self.peer.expect(number, length, block);
     }
 }

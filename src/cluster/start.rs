@@ -10,13 +10,24 @@ use crate::sys::thread::Thread;
 use crate::sys::{elf, fork, host, signal};
 use std::ffi::CString;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 /// What a node does; it returns when rank 0 has said goodbye.
 pub(crate) type Serve = fn(Serving) -> Result<()>;
 
-/// This process as rank 0, or why it cannot be that.
-static HOST: OnceLock<Result<Arc<Exchange>>> = OnceLock::new();
+/// What has come of starting.
+#[derive(Clone, Debug)]
+pub(crate) enum Host {
+    /// Nothing: it was not asked for, or the process was not started by mpirun.
+    Alone,
+    /// The library is not to be had, for this reason. It may be the next time.
+    NoLibrary(Error),
+    /// This process was started by mpirun, and cannot be rank 0, for this reason.
+    Failed(Error),
+    Rank0(Arc<Exchange>),
+}
+
+static HOST: Mutex<Host> = Mutex::new(Host::Alone);
 
 /// The thread that makes all calls of the transport, to be waited for at the end.
 static THREAD: Mutex<Option<(i32, Thread)>> = Mutex::new(None);
@@ -26,26 +37,36 @@ pub(crate) fn wanted() -> Option<String> {
     std::env::var("TINE_ENGINE").ok().filter(|text| !text.is_empty())
 }
 
-/// Where several processes were started together: returns in rank 0, and nowhere else.
-pub(crate) fn start(serve: Serve) -> Result<()> {
-    if matches!(HOST.get(), Some(Ok(_))) {
-        return Ok(()); // An earlier call has made it rank 0.
-    }
-    let started = find_transport().and_then(|transport| match transport {
-        Some(transport) if transport.was_started() => join(transport, serve),
-        _ => Ok(()),
-    });
-    if let Err(error) = &started {
-        // For programs that do not look at what tine_init returns.
-        log::say(Level::Warning, &format!("tine_init: {}\n", error.text()));
-        let _ = HOST.set(Err(error.clone()));
-    }
-    started
+fn set_host(host: Host) {
+    *HOST.lock().unwrap_or_else(PoisonError::into_inner) = host;
 }
 
-/// This process as rank 0: nothing where it was not started by mpirun, or has no transport.
-pub(crate) fn host() -> Option<Result<Arc<Exchange>>> {
-    HOST.get().cloned()
+/// Where several processes were started together: returns in rank 0, and nowhere else.
+pub(crate) fn start(serve: Serve) -> Result<()> {
+    if matches!(host(), Host::Rank0(_)) {
+        return Ok(()); // An earlier call has made it rank 0.
+    }
+    let come = match find_transport() {
+        Err(error) => Host::NoLibrary(error),
+        Ok(Some(transport)) if transport.was_started() => {
+            join(transport, serve).map_or_else(Host::Failed, Host::Rank0)
+        }
+        Ok(_) => Host::Alone,
+    };
+    set_host(come.clone());
+    match come {
+        Host::Alone | Host::Rank0(_) => Ok(()),
+        Host::NoLibrary(error) | Host::Failed(error) => {
+            // For programs that do not look at what tine_init returns.
+            log::say(Level::Warning, &format!("tine_init: {}\n", error.text()));
+            Err(error)
+        }
+    }
+}
+
+/// What has come of starting.
+pub(crate) fn host() -> Host {
+    HOST.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
 /// The library that the program is linked with has registered itself; else the environment says that one is to be loaded.
@@ -74,7 +95,7 @@ fn find_transport() -> Result<Option<Transport>> {
 /// What the thread has come to: nothing yet; or that of rank 0.
 type Came = Mutex<Option<Result<Arc<Exchange>>>>;
 
-fn join(transport: Transport, serve: Serve) -> Result<()> {
+fn join(transport: Transport, serve: Serve) -> Result<Arc<Exchange>> {
     let witness = Arc::new(Witness::start()?);
     let came: Arc<(Came, Condvar)> = Arc::default();
     let tell = Arc::clone(&came);
@@ -92,10 +113,9 @@ fn join(transport: Transport, serve: Serve) -> Result<()> {
         }
         lock = came.1.wait(lock).unwrap_or_else(PoisonError::into_inner);
     };
-    let _ = HOST.set(Ok(exchange));
     *THREAD.lock().unwrap_or_else(PoisonError::into_inner) = Some((fork::pid(), thread));
     host::at_exit(leave);
-    Ok(())
+    Ok(exchange)
 }
 
 fn be_what_was_started(transport: Transport, serve: Serve, witness: Arc<Witness>, came: &(Came, Condvar)) {
@@ -134,7 +154,7 @@ extern "C" fn leave() {
     if pid != fork::pid() {
         return;
     }
-    if let Some(Ok(exchange)) = HOST.get() {
+    if let Host::Rank0(exchange) = host() {
         exchange.leave();
         if !thread.is_this() {
             thread.join();

@@ -13,9 +13,9 @@ pub(crate) struct Functions {
     pub(crate) started: unsafe extern "C" fn() -> c_int,
     pub(crate) start: unsafe extern "C" fn(*mut c_int, *mut c_int) -> c_int,
     pub(crate) send: unsafe extern "C" fn(c_int, *const c_void, usize, *mut *mut c_void) -> c_int,
-    pub(crate) sent: unsafe extern "C" fn(*mut c_void) -> c_int,
-    pub(crate) probe: unsafe extern "C" fn(*mut c_int, *mut usize) -> c_int,
-    pub(crate) receive: unsafe extern "C" fn(c_int, *mut c_void, usize) -> c_int,
+    pub(crate) probe: unsafe extern "C" fn(*mut c_int, *mut usize, *mut *mut c_void) -> c_int,
+    pub(crate) receive: unsafe extern "C" fn(*mut c_void, *mut c_void, usize, *mut *mut c_void) -> c_int,
+    pub(crate) done: unsafe extern "C" fn(*mut c_void) -> c_int,
     pub(crate) stop: unsafe extern "C" fn() -> c_int,
     pub(crate) abort: unsafe extern "C" fn(c_int),
 }
@@ -42,9 +42,13 @@ pub(crate) fn registered() -> Option<Transport> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Transport(Functions);
 
-/// A message on its way out. Its bytes must stay until [`Transport::is_sent`].
+/// A message on its way out or in. Its bytes must stay until [`Transport::is_done`].
 #[derive(Debug)]
-pub(crate) struct Sending(*mut c_void);
+pub(crate) struct Moving(*mut c_void);
+
+/// A message that has come and is to be received.
+#[derive(Debug)]
+pub(crate) struct Message(*mut c_void);
 
 impl Transport {
     fn checked(&self, what: &str, rc: c_int) -> Result<c_int> {
@@ -82,40 +86,44 @@ impl Transport {
     /// Begins to send.
     ///
     /// # Safety
-    /// The bytes stay where they are and as they are until the sending is over.
-    pub(crate) unsafe fn send(&self, rank: Rank, bytes: *const [u8]) -> Result<Sending> {
+    /// The bytes stay where they are until the sending is over.
+    pub(crate) unsafe fn send(&self, rank: Rank, bytes: *const [u8]) -> Result<Moving> {
         let mut sending = std::ptr::null_mut();
         // SAFETY: as many bytes, which stay, by the contract above; a place for the handle.
         let rc = unsafe { (self.0.send)(rank as c_int, bytes.cast(), bytes.len(), &raw mut sending) };
         self.checked("sending", rc)?;
-        Ok(Sending(sending))
+        Ok(Moving(sending))
     }
 
     /// Whether it is over; asked no more once it was.
-    pub(crate) fn is_sent(&self, sending: &Sending) -> Result<bool> {
-        // SAFETY: a handle that `send` gave and that was not over when it was last asked about.
-        Ok(self.checked("sending", unsafe { (self.0.sent)(sending.0) })? > 0)
+    pub(crate) fn is_done(&self, moving: &Moving) -> Result<bool> {
+        // SAFETY: a handle that `send` or `receive` gave and that was not over when it was last asked about.
+        Ok(self.checked("sending or receiving", unsafe { (self.0.done)(moving.0) })? > 0)
     }
 
-    /// The next message: from whom, and how long.
-    pub(crate) fn probe(&self) -> Result<Option<(Rank, usize)>> {
-        let (mut rank, mut length) = (0, 0);
-        // SAFETY: places for two numbers.
-        let rc =
-            self.checked("looking for messages", unsafe { (self.0.probe)(&raw mut rank, &raw mut length) })?;
-        Ok((rc > 0).then_some((rank as Rank, length)))
-    }
-
-    /// Receives the message that [`Transport::probe`] told of, behind what is there; -ENOMEM leaves the message where it is.
-    pub(crate) fn receive(&self, rank: Rank, length: usize, into: &mut Vec<u8>) -> Result<()> {
-        into.try_reserve(length).map_err(|_| Error::from(Code::errno(libc::ENOMEM)))?;
-        let room = into.spare_capacity_mut().as_mut_ptr();
-        // SAFETY: room for as many bytes, which the call fills where it succeeds.
-        unsafe {
-            self.checked("receiving", (self.0.receive)(rank as c_int, room.cast(), length))?;
-            into.set_len(into.len() + length);
+    /// The next message, which is looked at no more: from whom, how long, and what it is to be received by.
+    pub(crate) fn probe(&self) -> Result<Option<(Rank, usize, Message)>> {
+        let (mut rank, mut length, mut message) = (0, 0, std::ptr::null_mut());
+        // SAFETY: places for two numbers and a handle.
+        let rc = unsafe { (self.0.probe)(&raw mut rank, &raw mut length, &raw mut message) };
+        // Short of memory for a moment: it is there the next time.
+        if rc == -libc::ENOMEM {
+            return Ok(None);
         }
-        Ok(())
+        let rc = self.checked("looking for messages", rc)?;
+        Ok((rc > 0).then_some((rank as Rank, length, Message(message))))
+    }
+
+    /// Begins to receive a message that [`Transport::probe`] told of; -ENOMEM leaves it where it is.
+    ///
+    /// # Safety
+    /// There is room for as many bytes as it has, until the receiving is over, and nobody else touches it.
+    pub(crate) unsafe fn receive(&self, message: &Message, room: *mut u8, length: usize) -> Result<Moving> {
+        let mut receiving = std::ptr::null_mut();
+        // SAFETY: room for as many bytes, which stays, by the contract above; a place for the handle.
+        let rc = unsafe { (self.0.receive)(message.0, room.cast(), length, &raw mut receiving) };
+        self.checked("receiving", rc)?;
+        Ok(Moving(receiving))
     }
 
     /// Leaves in good order, which waits for the others to do the same.

@@ -1,16 +1,10 @@
 //! Rank 0's witness: a process that outlives rank 0 and says what became of every task. When a rank dies, mpirun ends the job, rank 0
 //! included; mpirun does not know the witness, which is in a session of its own. `docs/design/mpi.md` has the whole.
 //!
-//! Rank 0 writes down where each task is in memory that both have; the witness reads it when rank 0 has ended, so nobody writes any more.
-//! Which word is stored first matters all the same: rank 0 may end between two stores.
-//!
-//! ```text
-//!   step at rank 0      stores, in this order               rank 0 ends before the last of them: the report says
-//!   queued              state, items, then the id           nothing of the task: submitting it has not returned
-//!   sent, back, settled state                               what was so before, which is as true: no byte has left, or it may have run
-//!   closed              id = 0                              that it has settled
-//! ```
+//! Rank 0 writes down where each task is in memory that both have ([`super::book`]); the witness reads it when rank 0 has ended, so nobody
+//! writes any more.
 
+use super::book::{EXTENT, Extent, Head, Record, WHOLE, extent_of, head_of, kind};
 use crate::error::{Code, Error, Result};
 use crate::sys::clock::Deadline;
 use crate::sys::memory::{self, Access, Mapping};
@@ -20,54 +14,11 @@ use std::ffi::{CString, OsString};
 use std::fmt::Write as _;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Mutex, PoisonError};
 
 /// The variable that names the report's file, in place of one with rank 0's process number in its directory.
 const VARIABLE: &str = "TINE_MPI_REPORT";
-
-/// The file grows by so much. A multiple of every page size.
-const EXTENT: usize = 64 << 10;
-
-/// And up to so much, which is address space and no memory: for some 33 million tasks at a time.
-const WHOLE: usize = 1 << 30;
-
-/// The first extent.
-#[repr(C)]
-struct Head {
-    /// 1: rank 0 ends in good order. Release; the witness reads it when the writer has ended.
-    left: AtomicU64,
-    /// How many extents there are.
-    extents: AtomicU64,
-}
-
-/// The others: each belongs to a pool, and holds the tasks from `first` on in that pool's ledger.
-#[repr(C)]
-struct Extent {
-    /// 0: to none. Stored last.
-    pool: AtomicU64,
-    /// Tasks whose results have been taken. Counted in the first extent of a pool.
-    closed: AtomicU64,
-    records: [Record; RECORDS],
-}
-
-const RECORDS: usize = (EXTENT - 16) / size_of::<Record>();
-const _: () = assert!(size_of::<Extent>() <= EXTENT);
-
-#[repr(C)]
-struct Record {
-    /// As `tine_submit` gave it; 0 where there is no task.
-    id: AtomicU64,
-    /// A state, from bit 8 a delivery or a rank (0: none), from bit 32 the status.
-    state: AtomicU64,
-    /// Of a chunk: its items' place in the map. No task has items.
-    first: AtomicU64,
-    items: AtomicU64,
-}
-
-const QUEUED: u64 = 1;
-const SENT: u64 = 2;
-const SETTLED: u64 = 3;
 
 /// The pool's deliveries, as the header names them.
 const DELIVERIES: [&str; 3] = ["RAN", "NOT_STARTED", "MAYBE_RAN"];
@@ -76,10 +27,10 @@ const DELIVERIES: [&str; 3] = ["RAN", "NOT_STARTED", "MAYBE_RAN"];
 #[derive(Debug)]
 pub(crate) struct Witness {
     /// Whose child it is.
-    parent: i32,
+    pub(super) parent: i32,
     pidfd: OwnedFd,
     file: OwnedFd,
-    whole: Mapping,
+    pub(super) whole: Mapping,
     /// Extents that have been given back.
     spare: Mutex<Vec<usize>>,
 }
@@ -143,8 +94,8 @@ impl Witness {
         self.head().left.store(1, Ordering::Release);
     }
 
-    /// An extent that is zero.
-    fn extent(&self) -> Result<usize> {
+    /// An extent of nobody's.
+    pub(super) fn extent(&self) -> Result<usize> {
         let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(number) = spare.pop() {
             return Ok(number);
@@ -161,102 +112,19 @@ impl Witness {
     }
 }
 
+impl Witness {
+    /// One that is nobody's again, and in which nothing stands.
+    pub(super) fn give_back(&self, number: usize) {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner).push(number);
+    }
+}
+
 impl Drop for Witness {
     /// This process is not rank 0: its witness ends.
     fn drop(&mut self) {
         if self.parent == fork::pid() && pidfd::signal(self.pidfd.as_raw_fd(), libc::SIGKILL).is_ok() {
             pidfd::wait_end(self.pidfd.as_raw_fd(), Deadline::NEVER);
             pidfd::reap(self.pidfd.as_raw_fd());
-        }
-    }
-}
-
-fn head_of(whole: &Mapping) -> &Head {
-    // SAFETY: the file's first extent, which is reserved, begins with a head: numbers, for which every content is one.
-    unsafe { &*whole.pointer().cast::<Head>() }
-}
-
-fn extent_of(whole: &Mapping, number: usize) -> &Extent {
-    // SAFETY: an extent that is reserved: numbers, for which every content is one.
-    unsafe { &*whole.pointer().add(number * EXTENT).cast::<Extent>() }
-}
-
-/// Where a pool at rank 0 writes down what becomes of its tasks. Whoever holds the pool's lock writes.
-#[derive(Debug)]
-pub(crate) struct Book {
-    witness: Arc<Witness>,
-    pool: u64,
-    extents: Vec<usize>,
-}
-
-impl Book {
-    pub(crate) fn new(witness: &Arc<Witness>, pool: u64) -> Book {
-        Book { witness: Arc::clone(witness), pool, extents: Vec::new() }
-    }
-
-    /// Room for so many places; -ENOMEM where there is none.
-    pub(crate) fn make_room(&mut self, places: usize) -> Result<()> {
-        while self.extents.len() * RECORDS < places {
-            self.extents.try_reserve(1).map_err(|_| Error::from(Code::errno(libc::ENOMEM)))?;
-            let number = self.witness.extent()?;
-            extent_of(&self.witness.whole, number).pool.store(self.pool, Ordering::Release);
-            self.extents.push(number);
-        }
-        Ok(())
-    }
-
-    fn record(&self, place: u32) -> Option<&Record> {
-        let number = *self.extents.get(place as usize / RECORDS)?;
-        Some(&extent_of(&self.witness.whole, number).records[place as usize % RECORDS])
-    }
-
-    /// A task is in the queue, for the first time or again; where it may have run before, that is what it stays. A chunk has items: where they
-    /// begin in the map, and how many.
-    pub(crate) fn queued(&self, place: u32, id: u64, (first, items): (u64, u64), may_have_run: bool) {
-        let Some(record) = self.record(place) else { return };
-        record.state.store(if may_have_run { SENT } else { QUEUED }, Ordering::Release);
-        record.first.store(first, Ordering::Release);
-        record.items.store(items, Ordering::Release);
-        record.id.store(id, Ordering::Release);
-    }
-
-    /// A task is about to be on its way to a rank.
-    pub(crate) fn sent(&self, place: u32, rank: usize) {
-        self.put(place, SENT | (rank as u64) << 8);
-    }
-
-    /// A task has settled; deliveries are numbered as [`DELIVERIES`] are.
-    pub(crate) fn settled(&self, place: u32, status: i32, delivery: usize) {
-        self.put(place, SETTLED | (delivery as u64) << 8 | u64::from(status as u32) << 32);
-    }
-
-    fn put(&self, place: u32, state: u64) {
-        if let Some(record) = self.record(place) {
-            record.state.store(state, Ordering::Release);
-        }
-    }
-
-    /// What came of a task has been taken.
-    pub(crate) fn closed(&self, place: u32) {
-        let (Some(record), Some(first)) = (self.record(place), self.extents.first()) else { return };
-        record.id.store(0, Ordering::Release);
-        let closed = &extent_of(&self.witness.whole, *first).closed;
-        closed.store(closed.load(Ordering::Relaxed) + 1, Ordering::Relaxed); // Under the pool's lock.
-    }
-}
-
-impl Drop for Book {
-    fn drop(&mut self) {
-        // A forked child's copy: the records are its parent's, whose tasks go on.
-        if self.witness.parent != fork::pid() {
-            return;
-        }
-        for number in self.extents.drain(..) {
-            let extent = extent_of(&self.witness.whole, number);
-            extent.pool.store(0, Ordering::Release);
-            extent.closed.store(0, Ordering::Relaxed);
-            extent.records.iter().for_each(|record| record.id.store(0, Ordering::Relaxed));
-            self.witness.spare.lock().unwrap_or_else(PoisonError::into_inner).push(number);
         }
     }
 }
@@ -280,19 +148,15 @@ fn watch(host: RawFd, whole: &Mapping, path: &CString) -> ! {
     raw::exit(0)
 }
 
-/// The extents that belong to pools.
-fn extents(whole: &Mapping) -> impl Iterator<Item = &Extent> {
+/// The extents that belong to pools, and the pools' numbers.
+fn extents(whole: &Mapping) -> impl Iterator<Item = (u64, &Extent)> {
     let count = head_of(whole).extents.load(Ordering::Acquire) as usize;
     let all = (1..count.min(WHOLE / EXTENT)).map(|number| extent_of(whole, number));
-    all.filter(|extent| extent.pool.load(Ordering::Acquire) != 0)
-}
-
-fn tasks(extent: &Extent) -> impl Iterator<Item = &Record> {
-    extent.records.iter().filter(|record| record.id.load(Ordering::Acquire) != 0)
+    all.map(|extent| (extent.pool.load(Ordering::Acquire), extent)).filter(|(pool, _)| *pool != 0)
 }
 
 fn has_any(whole: &Mapping) -> bool {
-    extents(whole).any(|extent| tasks(extent).next().is_some())
+    extents(whole).any(|(_, extent)| extent.records().next().is_some())
 }
 
 /// In the file, and a word on standard error, which mpirun may have left by now; without a file all of it there.
@@ -316,35 +180,14 @@ fn report(whole: &Mapping, path: &CString) {
 fn write_report(whole: &Mapping, out: &mut Out) -> std::fmt::Result {
     writeln!(
         out,
-        "tine: rank 0 has ended, and left tasks. A task in no line had settled, and its result had been taken."
+        "tine: rank 0 has ended, and left tasks. A task in no line had settled, and its result had been taken; an item in no line of its map had settled."
     )?;
     let mut counts = [0_u64; 4];
-    for extent in extents(whole) {
-        let pool = extent.pool.load(Ordering::Acquire);
+    for (pool, extent) in extents(whole) {
         counts[0] += extent.closed.load(Ordering::Relaxed);
-        for record in tasks(extent) {
-            let (id, state) = (record.id.load(Ordering::Acquire), record.state.load(Ordering::Acquire));
-            let (first, items) = (record.first.load(Ordering::Acquire), record.items.load(Ordering::Acquire));
-            match items {
-                0 => write!(out, "tine: pool {pool}: task {id:#x}: ")?,
-                _ => write!(out, "tine: pool {pool}: a map's items {first} to {}: ", first + (items - 1))?,
-            }
-            let (kind, detail) = (state & 0xff, state >> 8 & 0xff_ffff);
+        for record in extent.records() {
+            let kind = write_record(pool, record, out)?;
             counts[kind as usize & 3] += 1;
-            match kind {
-                QUEUED => writeln!(out, "NOT_STARTED")?,
-                SENT if detail == 0 => writeln!(out, "MAYBE_RAN")?,
-                SENT => writeln!(out, "MAYBE_RAN, on rank {detail}")?,
-                _ => {
-                    let status = (state >> 32) as u32 as i32;
-                    let delivery = DELIVERIES.get(detail as usize).unwrap_or(&"");
-                    write!(out, "settled, {delivery}, with {status}")?;
-                    match status {
-                        0.. => writeln!(out)?,
-                        _ => writeln!(out, " ({})", Code(status).name().to_str().unwrap_or(""))?,
-                    }
-                }
-            }
         }
     }
     let [taken, queued, sent, settled] = counts;
@@ -352,6 +195,35 @@ fn write_report(whole: &Mapping, out: &mut Out) -> std::fmt::Result {
         out,
         "tine: end of the report: {queued} NOT_STARTED, {sent} MAYBE_RAN, {settled} settled, {taken} settled and taken"
     )
+}
+
+/// A line for a task, for a chunk of a map, or for items of a map that are in none; its state.
+fn write_record(pool: u64, record: &Record, out: &mut Out) -> std::result::Result<u64, std::fmt::Error> {
+    let (id, state) = (record.id.load(Ordering::Acquire), record.state.load(Ordering::Acquire));
+    let (first, items) = (record.first.load(Ordering::Acquire), record.items.load(Ordering::Acquire));
+    match items {
+        0 => write!(out, "tine: pool {pool}: task {id:#x}: ")?,
+        1 => write!(out, "tine: pool {pool}: map {id}: item {first}: ")?,
+        _ => {
+            write!(out, "tine: pool {pool}: map {id}: items {first} to {}: ", first.wrapping_add(items - 1))?
+        }
+    }
+    let (kind, detail) = (state & 0xff, state >> 8 & 0xff_ffff);
+    match kind {
+        kind::QUEUED => writeln!(out, "NOT_STARTED")?,
+        kind::SENT if detail == 0 => writeln!(out, "MAYBE_RAN")?,
+        kind::SENT => writeln!(out, "MAYBE_RAN, on rank {detail}")?,
+        _ => {
+            let status = (state >> 32) as u32 as i32;
+            let delivery = DELIVERIES.get(detail as usize).unwrap_or(&"");
+            write!(out, "settled, {delivery}, with {status}")?;
+            match status {
+                0.. => writeln!(out)?,
+                _ => writeln!(out, " ({})", Code(status).name().to_str().unwrap_or(""))?,
+            }
+        }
+    }
+    Ok(kind)
 }
 
 /// Text on its way to a descriptor.

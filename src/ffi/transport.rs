@@ -18,7 +18,7 @@ pub const TINE_ENGINE_MPI: c_int = 2;
 pub const TINE_ENGINE_MPI_OR_LOCAL: c_int = 3;
 
 /// The version of tine_transport.
-pub const TINE_TRANSPORT_VERSION: u32 = 1;
+pub const TINE_TRANSPORT_VERSION: u32 = 2;
 
 /// How messages get from one process of a job to another: what libtine-mpi gives to tine. Programs need not know it.
 ///
@@ -39,7 +39,8 @@ pub struct tine_transport {
     pub started: Option<unsafe extern "C" fn() -> c_int>,
     /// Joins the other processes. It gives this process's rank and the number of ranks. Returns 0.
     pub start: Option<unsafe extern "C" fn(rank: *mut c_int, ranks: *mut c_int) -> c_int>,
-    /// Begins to send a message of at most 64 MiB. The bytes stay as they are until .sent has returned 1. Returns 0.
+    /// Begins to send a message of at most 64 MiB, and gives a handle for .done. The bytes stay as they are until that
+    /// has returned 1. Returns 0.
     pub send: Option<
         unsafe extern "C" fn(
             rank: c_int,
@@ -48,12 +49,23 @@ pub struct tine_transport {
             sending: *mut *mut c_void,
         ) -> c_int,
     >,
-    /// Returns 1 when the message has been sent, and its handle is gone; 0 while it is being sent.
-    pub sent: Option<unsafe extern "C" fn(sending: *mut c_void) -> c_int>,
-    /// Returns 1 where a message is there, and gives its sender and its length; 0 where none is.
-    pub probe: Option<unsafe extern "C" fn(rank: *mut c_int, length: *mut usize) -> c_int>,
-    /// Receives the message that .probe has told of. Returns 0.
-    pub receive: Option<unsafe extern "C" fn(rank: c_int, data: *mut c_void, length: usize) -> c_int>,
+    /// Returns 1 where a message is there, and gives its sender, its length and a handle for .receive; 0 where none is.
+    /// It tells of each message once, of those from one process in the order in which they were sent.
+    pub probe: Option<
+        unsafe extern "C" fn(rank: *mut c_int, length: *mut usize, message: *mut *mut c_void) -> c_int,
+    >,
+    /// Begins to receive a message that .probe has told of, and gives a handle for .done; the message's own handle is
+    /// gone then. There is room for all of it, until .done has returned 1. Returns 0.
+    pub receive: Option<
+        unsafe extern "C" fn(
+            message: *mut c_void,
+            data: *mut c_void,
+            length: usize,
+            receiving: *mut *mut c_void,
+        ) -> c_int,
+    >,
+    /// Returns 1 when a message has been sent or received, and its handle is gone; 0 until then.
+    pub done: Option<unsafe extern "C" fn(moving: *mut c_void) -> c_int>,
     /// Leaves in good order, which waits until the other processes leave too. Returns 0.
     pub stop: Option<unsafe extern "C" fn() -> c_int>,
     /// Ends all processes of the job.
@@ -94,9 +106,9 @@ fn functions(given: &tine_transport) -> Option<Functions> {
         started: given.started?,
         start: given.start?,
         send: given.send?,
-        sent: given.sent?,
         probe: given.probe?,
         receive: given.receive?,
+        done: given.done?,
         stop: given.stop?,
         abort: given.abort?,
     })

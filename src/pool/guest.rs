@@ -3,13 +3,14 @@
 
 use super::ledger::{InputPlace, NewTask, Outcome, OutputPlace, Owner, Rare};
 use super::options::PoolOptions;
-use super::parcel::{ChunkLayout, End, TaskHead, tag, write_outcome};
+use super::parcel::{ChunkLayout, End, TaskHead, next_block, read_bytes, tag, write_apart, write_outcome};
 use super::remote::NodeStats;
 use super::state::PoolState;
 use super::wait::{Want, wait};
 use super::{Inner, Pool};
 use crate::cluster::FrameKind;
-use crate::cluster::peer::Frame;
+use crate::cluster::block::{APART, Block};
+use crate::cluster::peer::{self, Frame};
 use crate::error::{Code, Error, Result};
 use crate::family::options::WorkerOptions;
 use crate::heap::Heap;
@@ -19,8 +20,9 @@ use crate::task::call::{CallKind, Chunk};
 use crate::task::function::{Callee, Target};
 use crate::task::settings::Settings;
 use crate::task::wire::{Reader, Writer};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::ffi::CString;
+use std::sync::Arc;
 
 /// A frame of results that has got so long is sent.
 const LONG_FRAME: usize = 64 << 20;
@@ -108,6 +110,8 @@ pub(crate) struct Guest {
     /// By their places in the ledger; and these by the ids.
     tasks: HashMap<u32, Task>,
     places: HashMap<u64, u32>,
+    /// Blocks that have come, and that no frame has named yet.
+    blocks: VecDeque<Option<Block>>,
     /// What could not be entered, and whether it is a chunk.
     refused: Vec<(u64, Outcome, bool)>,
 }
@@ -136,6 +140,7 @@ impl Guest {
             functions: Vec::new(),
             tasks: HashMap::new(),
             places: HashMap::new(),
+            blocks: VecDeque::new(),
             refused: Vec::new(),
         };
         Ok((guest, frame.finish()))
@@ -143,6 +148,21 @@ impl Guest {
 
     pub(crate) fn number(&self) -> u64 {
         self.number
+    }
+
+    /// Whether it has no task.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.tasks.is_empty()
+    }
+
+    /// A place for a block that is about to come; `None` where there is no memory.
+    pub(crate) fn place_for(&self, length: usize) -> Option<Block> {
+        Block::allocate(&self.pool.inner.heap, length).ok()
+    }
+
+    /// It has come; nothing where it had no place.
+    pub(crate) fn has_come(&mut self, block: Option<Block>) {
+        self.blocks.push_back(block);
     }
 
     /// Takes in what rank 0 has sent.
@@ -168,14 +188,15 @@ impl Guest {
                     let callee = callee.ok_or_else(|| {
                         Error::errno(libc::EPROTO, "a task with a function that was never told")
                     })?;
-                    let parcel = Parcel::read(kind, body)?;
+                    let parcel = Parcel::read(kind, body, &mut self.blocks)?;
                     let entered = callee.and_then(|callee| {
+                        let parcel = parcel?;
                         let count = self.tasks.len() + 1;
                         self.tasks
                             .try_reserve(1)
                             .and_then(|()| self.places.try_reserve(1))
                             .map_err(|_| no_memory())?;
-                        enter(inner, &mut state, self.job, count, &head, kind, callee, &parcel)
+                        enter(inner, &mut state, self.job, count, &head, kind, callee, parcel)
                     });
                     match entered {
                         Ok((index, chunk)) => {
@@ -210,8 +231,8 @@ impl Guest {
         Ok(())
     }
 
-    /// A frame with what has settled, if anything has.
-    pub(crate) fn results(&mut self) -> Option<Vec<u8>> {
+    /// A frame with what has settled, if anything has, and the long outputs that it names.
+    pub(crate) fn results(&mut self) -> Option<peer::Parcel> {
         let inner = &*self.pool.inner;
         let mut state = inner.lock();
         state.pump(false);
@@ -226,7 +247,10 @@ impl Guest {
             // No output; or no states, texts and outputs.
             (0..if is_chunk { 3 } else { 1 }).for_each(|_| out.bytes(&[]));
         }
+        let mut blocks = Vec::new();
+        // What follows long outputs does not wait for them.
         while out.written.len() < LONG_FRAME
+            && blocks.is_empty()
             && let Some(index) = state.maps.take(self.job)
         {
             let Some(task) = self.tasks.remove(&index) else { continue };
@@ -238,11 +262,11 @@ impl Guest {
                 Some((block, chunk, layout)) => {
                     write_chunk(out, &outcome, &chunk, &layout, block, &inner.heap)
                 }
-                None => write_output(out, &state, index, &outcome, &inner.heap),
+                None => blocks.extend(write_output(out, &state, index, &outcome, &inner.heap)),
             }
             state.ledger.close(index);
         }
-        Some(frame.finish())
+        Some(peer::Parcel { blocks, number: self.number, frame: frame.finish(), is_void: None })
     }
 
     /// Sleeps until something has settled, but not for longer than this.
@@ -284,15 +308,34 @@ fn stats_of(state: &mut PoolState) -> NodeStats {
 /// What a task of a frame brings along.
 enum Parcel<'a> {
     Input(&'a [u8]),
-    Chunk { chunk: Chunk, layout: ChunkLayout, input: &'a [u8], output: Option<&'a [u8]>, context: &'a [u8] },
+    /// An input that has come as a block.
+    Apart(Block),
+    Chunk {
+        chunk: Chunk,
+        layout: ChunkLayout,
+        input: &'a [u8],
+        output: Option<&'a [u8]>,
+        context: &'a [u8],
+    },
 }
 
 impl<'a> Parcel<'a> {
-    fn read(kind: CallKind, body: &mut Reader<'a>) -> Result<Parcel<'a>> {
-        let first = body.bytes()?;
+    /// Behind its head. An inner error is for this task alone, and what follows is read on.
+    fn read(
+        kind: CallKind,
+        body: &mut Reader<'a>,
+        blocks: &mut VecDeque<Option<Block>>,
+    ) -> Result<Result<Parcel<'a>>> {
         if kind == CallKind::Task {
-            return Ok(Parcel::Input(first));
+            return match read_bytes(body)? {
+                Some(input) => Ok(Ok(Parcel::Input(input))),
+                None => match next_block(blocks) {
+                    Err(error) if error.code().0 == -libc::EPROTO => Err(error),
+                    block => Ok(block.map(Parcel::Apart)),
+                },
+            };
         }
+        let first = body.bytes()?;
         let wrong = || Error::errno(libc::EPROTO, "a chunk's bytes are not as long as the chunk says");
         let chunk = Chunk::from_bytes(first)?;
         let layout = ChunkLayout::of(kind, &chunk).ok_or_else(wrong)?;
@@ -302,7 +345,7 @@ impl<'a> Parcel<'a> {
         let fits = input.len() == layout.input_bytes
             && output.is_none_or(|output| output.len() == layout.output_bytes)
             && context.len() as u64 == chunk.context_length;
-        if fits { Ok(Parcel::Chunk { chunk, layout, input, output, context }) } else { Err(wrong()) }
+        if fits { Ok(Ok(Parcel::Chunk { chunk, layout, input, output, context })) } else { Err(wrong()) }
     }
 }
 
@@ -319,7 +362,7 @@ fn enter(
     head: &TaskHead,
     kind: CallKind,
     callee: Callee,
-    parcel: &Parcel<'_>,
+    parcel: Parcel<'_>,
 ) -> Result<Entered> {
     state.maps.make_room(job, count)?;
     state.make_room_to_enqueue(head.due_in_ns != 0)?;
@@ -327,9 +370,14 @@ fn enter(
     let rare = Rare::new(due_ns, head.retries, None, None)?;
     let (place, bytes, kept) = match parcel {
         Parcel::Input(input) => (inner.place_input(input)?, Bytes::Given(input), None),
+        Parcel::Apart(block) => {
+            // SAFETY: as many bytes have come there, and nobody else has them before the task runs.
+            let input = unsafe { std::slice::from_raw_parts(block.pointer(), block.length()) };
+            (InputPlace::Heap { address: block.keep(), owned: true }, Bytes::Given(input), None)
+        }
         Parcel::Chunk { chunk, layout, input, output, context } => {
-            let (block, here) = unpack(&inner.heap, chunk, layout, input, *output, context)?;
-            (InputPlace::Inline, Bytes::Chunk(here.to_bytes()), Some((block, here, *layout)))
+            let (block, here) = unpack(&inner.heap, &chunk, &layout, input, output, context)?;
+            (InputPlace::Inline, Bytes::Chunk(here.to_bytes()), Some((block, here, layout)))
         }
     };
     let bytes = match &bytes {
@@ -393,11 +441,24 @@ fn unpack(
     Ok((start, here))
 }
 
-/// The output of a task, whose memory is given back.
-fn write_output(out: &mut Writer, state: &PoolState, index: u32, outcome: &Outcome, heap: &Heap) {
+/// The output of a task: in the frame, and its memory is given back; or the block that it is, if it is long.
+fn write_output(
+    out: &mut Writer,
+    state: &PoolState,
+    index: u32,
+    outcome: &Outcome,
+    heap: &Arc<Heap>,
+) -> Option<Block> {
     let length = outcome.output_length;
     let address = match outcome.output {
-        _ if length == 0 => return out.bytes(&[]),
+        _ if length == 0 => {
+            out.bytes(&[]);
+            return None;
+        }
+        OutputPlace::Heap(address) if length >= APART => {
+            write_apart(out);
+            return Some(Block::owned(heap, address, length));
+        }
         OutputPlace::Inline => state.ledger.inline_pointer(index),
         OutputPlace::Heap(address) => std::ptr::with_exposed_provenance(address),
     };
@@ -407,6 +468,7 @@ fn write_output(out: &mut Writer, state: &PoolState, index: u32, outcome: &Outco
     if let OutputPlace::Heap(address) = outcome.output {
         let _ = heap.free_address(address);
     }
+    None
 }
 
 /// What a chunk's items have come to, and its block is given back.

@@ -8,7 +8,7 @@ pub(super) use super::entry::{
 pub use super::entry::{Delivery, TaskId};
 
 use super::entry::NO_ENTRY;
-use crate::cluster::witness::Book;
+use crate::cluster::book::Book;
 use crate::error::{Code, Error, Result};
 use crate::task::call::{CallKind, Chunk};
 use crate::task::ring::INLINE_INPUT;
@@ -269,13 +269,13 @@ impl Ledger {
     #[cold]
     fn write_queued(&self, book: &Book, index: u32) {
         let entry = self.get(index);
-        let items = match entry.kind {
-            CallKind::Task => (0, 0),
-            _ => {
-                Chunk::from_bytes(self.inline_input(index)).map_or((0, 0), |chunk| (chunk.first, chunk.count))
+        let may_have_run = entry.deaths > 0;
+        match (entry.job(), Chunk::from_bytes(self.inline_input(index))) {
+            (Some(map), Ok(chunk)) => {
+                book.chunk_queued(index, map, (chunk.first, chunk.count), may_have_run);
             }
-        };
-        book.queued(index, entry.id_at(index).0, items, entry.deaths > 0);
+            _ => book.queued(index, entry.id_at(index).0, may_have_run),
+        }
     }
 
     /// A task is queued from now on.

@@ -14,10 +14,12 @@
 //! Readers believe no length: whatever does not fit is an error, or ends where its room does.
 
 use super::ledger::{Delivery, Outcome, to_c_string};
+use crate::cluster::block::Block;
 use crate::error::{Error, Result};
 use crate::task::call::{CallKind, Chunk};
 use crate::task::death::Death;
 use crate::task::wire::{Reader, Writer};
+use std::collections::VecDeque;
 
 /// What an item of a frame of tasks is.
 pub(super) mod tag {
@@ -87,6 +89,31 @@ impl TaskHead {
             retries: retries as u32,
         })
     }
+}
+
+/// In place of the length of bytes: they have come before this frame, as a block.
+const APART: u64 = u64::MAX;
+
+/// The bytes of a task's input or output in a frame: there, or the next of the blocks that have come before it.
+pub(super) fn read_bytes<'a>(reader: &mut Reader<'a>) -> Result<Option<&'a [u8]>> {
+    let mut ahead = Reader(reader.0);
+    if ahead.number()? == APART {
+        *reader = ahead;
+        return Ok(None);
+    }
+    reader.bytes().map(Some)
+}
+
+/// Says that they are a block.
+pub(super) fn write_apart(out: &mut Writer) {
+    out.number(APART);
+}
+
+/// The next of the blocks that have come; -ENOMEM where there was no memory for it.
+pub(super) fn next_block(blocks: &mut VecDeque<Option<Block>>) -> Result<Block> {
+    let next = blocks.pop_front();
+    let next = next.ok_or_else(|| Error::errno(libc::EPROTO, "a frame names a block that has not come"))?;
+    next.ok_or_else(|| Error::errno(libc::ENOMEM, "no memory in the pool's heap for what has come"))
 }
 
 const HAS_MESSAGE: u64 = 1 << 34;
@@ -276,6 +303,20 @@ mod tests {
             let mut reader = Reader(&out.written[..length]);
             assert!(reader.number().and_then(|_| read_outcome(&mut reader)).is_err(), "{length}");
         }
+    }
+
+    #[test]
+    fn bytes_are_in_the_frame_or_apart() {
+        let mut out = Writer::default();
+        out.bytes(b"here");
+        write_apart(&mut out);
+        out.bytes(b"");
+        let mut reader = Reader(&out.written);
+        let mut read = || read_bytes(&mut reader).unwrap();
+        assert_eq!((read(), read(), read()), (Some(&b"here"[..]), None, Some(&b""[..])));
+        assert!(read_bytes(&mut reader).is_err());
+        assert_eq!(next_block(&mut VecDeque::new()).unwrap_err().code().0, -libc::EPROTO);
+        assert_eq!(next_block(&mut VecDeque::from([None])).unwrap_err().code().0, -libc::ENOMEM);
     }
 
     #[test]

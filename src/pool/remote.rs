@@ -7,6 +7,7 @@
 //!   LOST      it is silent, or has sent what cannot be        settles as MAYBE_RAN, or goes back to the queue if it is still here
 //! ```
 
+mod choice;
 mod chunk;
 mod outcomes;
 mod refusal;
@@ -15,18 +16,22 @@ mod talk;
 pub(super) use refusal::refuse_addresses;
 
 use super::ledger::{InputPlace, Ledger};
-use super::parcel::{ChunkLayout, End, TaskHead, tag};
+use super::parcel::{ChunkLayout, End, TaskHead, tag, write_apart};
 use crate::cluster::FrameKind;
+use crate::cluster::block::{APART, Block};
 use crate::cluster::exchange::Exchange;
-use crate::cluster::peer::Frame;
+use crate::cluster::peer::{Frame, Parcel};
 use crate::error::Result;
+use crate::heap::Heap;
 use crate::sys::clock::now_ns;
 use crate::task::call::{CallKind, Chunk};
 use crate::task::callees::Callees;
 use crate::task::function::Callee;
 use crate::task::wire::{Reader, Writer};
+use choice::Choice;
 use chunk::{bytes_at, no_memory, write_chunk};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Condvar};
 
 /// The rings of tasks that are on a node: from this number on.
@@ -37,7 +42,9 @@ const AHEAD_NS: u64 = 10_000_000;
 const LEAST_DEEP: u64 = 2;
 const MOST_DEEP: u64 = 4096;
 
-/// And no more than so many bytes, but for one task.
+/// With more bytes than this there it has no more tasks in advance than it must; what is sent stays in the processors' caches. And no more bytes
+/// than that, but for one task.
+const ENOUGH_BYTES: usize = 2 << 20;
 const AHEAD_BYTES: usize = 64 << 20;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,11 +87,15 @@ struct Node {
     state: NodeState,
     workers: usize,
     stats: NodeStats,
-    /// What has not been sent yet, and the tasks in it.
-    outbox: Option<Box<OutFrame>>,
+    /// What has not been sent yet, and the tasks in it. Each but the last has blocks.
+    outbox: VecDeque<OutFrame>,
+    /// Blocks that have come, and that no frame has named yet.
+    blocks: VecDeque<Option<Block>>,
     /// Tasks that are there, or in the outbox; and the bytes of their inputs.
     tasks: usize,
     bytes: usize,
+    /// So many bytes are enough: with more of them it has had no memory.
+    most_bytes: usize,
     /// How many of the functions it has been told.
     functions: usize,
     /// How long a task takes one of its workers, as its results come.
@@ -97,6 +108,7 @@ struct Node {
 struct OutFrame {
     frame: Frame,
     tasks: Vec<u32>,
+    blocks: Vec<Block>,
 }
 
 impl std::fmt::Debug for OutFrame {
@@ -111,10 +123,14 @@ pub(super) struct Remote {
     exchange: Arc<Exchange>,
     pub(super) number: u64,
     nodes: Vec<Node>,
+    /// Of those that have room, the one with the least to do.
+    choice: Choice,
     /// The functions that have been used, by their numbers on the wire; and each as it travels.
     numbers: HashMap<Callee, u32>,
     functions: Vec<Vec<u8>>,
     has_tables: bool,
+    /// The tasks have settled while they were on their way, and their inputs are not theirs any more.
+    is_void: Arc<AtomicBool>,
     /// A node has said that its pool has ended.
     closed: Arc<Condvar>,
 }
@@ -135,22 +151,26 @@ impl Remote {
             state: NodeState::Opening,
             workers: if workers == 0 { hello.processors } else { workers },
             stats: NodeStats::default(),
-            outbox: None,
+            outbox: VecDeque::new(),
+            blocks: VecDeque::new(),
             tasks: 0,
             bytes: 0,
+            most_bytes: AHEAD_BYTES,
             functions: 0,
             task_ns: 0,
             since_ns: 0,
             closed: false,
         };
-        let nodes = exchange.nodes()?.iter().map(node).collect();
+        let nodes: Vec<Node> = exchange.nodes()?.iter().map(node).collect();
         Ok(Remote {
             number: exchange.new_number(),
             exchange,
+            choice: Choice::new(nodes.len()),
             nodes,
             numbers: HashMap::new(),
             functions: Vec::new(),
             has_tables: false,
+            is_void: Arc::default(),
             closed: Arc::default(),
         })
     }
@@ -181,20 +201,32 @@ impl Remote {
 
     /// The node that is to have the next task: the one with the least for each of its workers, if it has room.
     fn next_node(&self) -> Option<usize> {
-        let open = self
-            .nodes
-            .iter()
-            .enumerate()
-            .filter(|(_, node)| node.state == NodeState::Ready && node.has_room());
-        open.min_by_key(|(_, node)| (node.tasks << 16) / node.workers.max(1)).map(|(at, _)| at)
+        self.choice.least()
     }
 
-    /// The frame that is being filled for a node.
+    /// A node is in another state, or has another number of tasks or bytes, than when this was called for it last.
+    fn reckon(&mut self, at: usize) {
+        let node = &self.nodes[at];
+        let is_open = node.state == NodeState::Ready && node.has_room();
+        self.choice.set(at, is_open.then(|| ((node.tasks as u64) << 16) / node.workers.max(1) as u64));
+    }
+
+    /// The frame that is being filled for a node. One that has a block is full: a task does not wait for other tasks' long inputs.
     fn outbox(&mut self, at: usize) -> &mut OutFrame {
-        let number = self.number;
-        self.nodes[at].outbox.get_or_insert_with(|| {
-            Box::new(OutFrame { frame: Frame::new(FrameKind::Tasks, number), tasks: Vec::new() })
-        })
+        let outbox = &mut self.nodes[at].outbox;
+        if outbox.back().is_none_or(|out| !out.blocks.is_empty()) {
+            let frame = Frame::new(FrameKind::Tasks, self.number);
+            outbox.push_back(OutFrame { frame, tasks: Vec::new(), blocks: Vec::new() });
+        }
+        let last = outbox.len() - 1;
+        &mut outbox[last]
+    }
+
+    /// The first frame that is to be sent to a node, if there is one.
+    fn take_parcel(&mut self, at: usize) -> Option<Parcel> {
+        let OutFrame { frame, blocks, .. } = self.nodes[at].outbox.pop_front()?;
+        let is_void = (!blocks.is_empty()).then(|| Arc::clone(&self.is_void));
+        Some(Parcel { blocks, number: self.number, frame: frame.finish(), is_void })
     }
 
     /// The number of a function on the wire, which the node knows from now on.
@@ -223,7 +255,14 @@ impl Remote {
     }
 
     /// Puts a task among what is sent to a node next. -ENOMEM: nothing has changed.
-    fn put(&mut self, at: usize, index: u32, ledger: &Ledger, callees: &Callees) -> Result<()> {
+    fn put(
+        &mut self,
+        at: usize,
+        index: u32,
+        ledger: &Ledger,
+        callees: &Callees,
+        heap: &Arc<Heap>,
+    ) -> Result<()> {
         let entry = ledger.get(index);
         let function = self.function(at, entry.callee, callees);
         let now = now_ns();
@@ -239,20 +278,28 @@ impl Remote {
             due_in_ns,
             retries: entry.rare.as_ref().map_or(0, |rare| rare.retries),
         };
-        let input = match entry.input {
-            InputPlace::Inline => ledger.inline_input(index),
-            // SAFETY: the input's place in the heap, which is the task's until it has settled.
-            InputPlace::Heap { address, .. } => unsafe { bytes_at(address, entry.input_length) },
-        };
         let out = self.outbox(at);
         out.tasks.try_reserve(1).map_err(|_| no_memory())?;
         let body = out.frame.body();
-        if entry.kind == CallKind::Task {
-            body.written.try_reserve(input.len() + 64).map_err(|_| no_memory())?;
-            head.write(body);
-            body.bytes(input);
-        } else {
-            write_chunk(body, &head, entry.kind, &Chunk::from_bytes(input)?)?;
+        match (entry.kind, entry.input) {
+            (CallKind::Task, InputPlace::Heap { address, .. }) if entry.input_length >= APART => {
+                body.written.try_reserve(64).map_err(|_| no_memory())?;
+                out.blocks.try_reserve(1).map_err(|_| no_memory())?;
+                head.write(body);
+                write_apart(body);
+                out.blocks.push(Block::lent(heap, address, entry.input_length));
+            }
+            (CallKind::Task, place) => {
+                let input = match place {
+                    InputPlace::Inline => ledger.inline_input(index),
+                    // SAFETY: the input's place in the heap, which is the task's until it has settled.
+                    InputPlace::Heap { address, .. } => unsafe { bytes_at(address, entry.input_length) },
+                };
+                body.written.try_reserve(input.len() + 64).map_err(|_| no_memory())?;
+                head.write(body);
+                body.bytes(input);
+            }
+            (kind, _) => write_chunk(body, &head, kind, &Chunk::from_bytes(ledger.inline_input(index))?)?,
         }
         let bytes = weight(ledger, index);
         out.tasks.push(index);
@@ -262,6 +309,7 @@ impl Remote {
         }
         node.tasks += 1;
         node.bytes += bytes;
+        self.reckon(at);
         Ok(())
     }
 
@@ -283,14 +331,18 @@ impl Remote {
         node.since_ns = now;
         node.tasks = node.tasks.saturating_sub(results);
         node.bytes = if node.tasks == 0 { 0 } else { node.bytes.saturating_sub(bytes) };
+        self.reckon(at);
     }
 }
 
 impl Node {
     fn has_room(&self) -> bool {
-        let deep = AHEAD_NS.checked_div(self.task_ns).unwrap_or(LEAST_DEEP).clamp(LEAST_DEEP, MOST_DEEP);
-        let room = self.workers as u64 * deep;
-        self.tasks == 0 || (self.tasks as u64) < room && self.bytes < AHEAD_BYTES
+        let deep = match self.bytes {
+            ..ENOUGH_BYTES => AHEAD_NS.checked_div(self.task_ns).unwrap_or(LEAST_DEEP),
+            _ => LEAST_DEEP,
+        };
+        let room = self.workers as u64 * deep.clamp(LEAST_DEEP, MOST_DEEP);
+        self.tasks == 0 || (self.tasks as u64) < room && self.bytes < self.most_bytes
     }
 }
 

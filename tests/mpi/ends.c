@@ -268,6 +268,83 @@ void a_node_that_hangs_is_lost(void)
     printf("%d of 200 were lost\n", lost);
 }
 
+/* A node stops, and the others have so much to say that rank 0 never rests: it is given up all the same. */
+void a_node_hangs_among_busy_ones(void)
+{
+    tine_pool *pool = nodes();
+    pid_t node = find_node(pool);
+    tine_stats stats = TINE_STATS_INIT;
+    zero_or_die(tine_pool_stats(pool, &stats), "stats");
+    size_t workers = stats.workers, taken = 0, talks = 0;
+    CHECK(workers > 2 && kill(node, SIGSTOP) == 0);
+    for (int i = 0; i < 100; i++)
+        zero_or_die(tine_submit(pool, echo, &i, sizeof i, NULL, &(tine_id){0}), "submit");
+    /* Each result brings another task, so the node that has stopped is full and the others have something to do at any time. */
+    while (stats.workers == workers) {
+        tine_result result = TINE_RESULT_INIT;
+        zero_or_die(tine_next(pool, TINE_FOREVER, &result), "next");
+        tine_result_release(pool, &result);
+        zero_or_die(tine_submit(pool, echo, &talks, sizeof talks, NULL, &(tine_id){0}), "submit");
+        talks++;
+        zero_or_die(tine_pool_stats(pool, &stats), "stats");
+    }
+    CHECK(stats.workers == workers - 2 && talks > 100);
+    for (tine_result result = TINE_RESULT_INIT; tine_next(pool, TINE_FOREVER, &result) == 0; taken++)
+        tine_result_release(pool, &result);
+    CHECK(taken == 100);
+    kill(node, SIGCONT);
+    finish(pool);
+}
+
+/* Makes a long output, and says so by a file. */
+static int long_output(tine_task *task)
+{
+    enum { LENGTH = 128 << 20 };
+    const char *path = tine_input(task, NULL);
+    char *output = tine_output(task, LENGTH);
+    if (!output)
+        return -ENOMEM;
+    memset(output, 1, LENGTH);
+    FILE *file = fopen(path, "w");
+    if (!file)
+        return -errno;
+    fclose(file);
+    return 0;
+}
+
+/* A node stops while it sends: rank 0 does not wait for the rest in a call of MPI, and gives the node up. */
+void a_node_hangs_amid_its_output(void)
+{
+    char folder[] = "/tmp/tine-nodes-XXXXXX", path[64];
+    CHECK(mkdtemp(folder));
+    snprintf(path, sizeof path, "%s/made", folder);
+    tine_pool *pool = nodes();
+    pid_t node = find_node(pool);
+    tine_id ids[16];
+    tine_stats stats = TINE_STATS_INIT;
+    zero_or_die(tine_pool_stats(pool, &stats), "stats");
+    size_t workers = stats.workers;
+    CHECK(workers == 2);
+    zero_or_die(tine_submit(pool, long_output, path, strlen(path) + 1, NULL, &ids[0]), "submit");
+    while (access(path, F_OK))
+        usleep(500);
+    const char *after = getenv("TINE_AFTER_US");
+    usleep(after ? (useconds_t)atoi(after) : 10000);
+    CHECK(kill(node, SIGSTOP) == 0);
+    int number = 5;
+    zero_or_die(tine_submit(pool, echo, &number, sizeof number, NULL, &ids[1]), "submit");
+    for (int i = 0; i < 2; i++) {
+        tine_result result = TINE_RESULT_INIT;
+        wait_for(pool, ids[i], &result);
+        printf("task %d: %d\n", i, result.status);
+        CHECK(result.status == TINE_EDIED ? result.delivery == TINE_MAYBE_RAN : i == 0 && result.status == 0 && result.length == 128 << 20);
+        tine_result_release(pool, &result);
+    }
+    kill(node, SIGCONT);
+    tine_pool_destroy(pool);
+    CHECK(unlink(path) == 0 && rmdir(folder) == 0);
+}
+
 /* Stops a node of this pool and waits until it is lost, which it is though it is sent something again and again. */
 static pid_t lose_node(tine_pool *pool)
 {

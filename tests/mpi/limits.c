@@ -263,6 +263,96 @@ void a_slow_start_or_end_costs_nobody(void)
     CHECK(system(command) == 0);
 }
 
+/* An input or output that is long enough travels apart from the frame: in every length around that, many at a time and among short ones. */
+void long_and_short_ones_mix(void)
+{
+    enum { COUNT = 300, LONGEST = 3 << 20 };
+    static const size_t lengths[] = {0, 1, 100, 32767, 32768, 32769, 65536, 1 << 20, LONGEST};
+    enum { KINDS = sizeof lengths / sizeof *lengths };
+    tine_pool *pool = nodes();
+    unsigned char *heap = tine_alloc(pool, LONGEST), *own = malloc(LONGEST);
+    CHECK(heap && own);
+    for (size_t i = 0; i < LONGEST; i++)
+        heap[i] = (unsigned char)(i * 7 + (i >> 8)), own[i] = (unsigned char)(heap[i] ^ 0x55);
+    for (int i = 0; i < COUNT; i++) {
+        tine_submit_options options = TINE_SUBMIT_OPTIONS_INIT;
+        options.user = (void *)(uintptr_t)i;
+        zero_or_die(tine_submit(pool, echo, i % 2 ? heap : own, lengths[i % KINDS], &options, &(tine_id){0}), "submit");
+    }
+    for (int i = 0; i < COUNT; i++) {
+        tine_result result = TINE_RESULT_INIT;
+        zero_or_die(tine_next(pool, TINE_FOREVER, &result), "next");
+        int number = (int)(uintptr_t)result.user;
+        if (result.status != 7)
+            die("task %d: %d (%s)", number, result.status, result.message);
+        CHECK(result.length == lengths[number % KINDS]);
+        CHECK(result.length == 0 || memcmp(result.data, number % 2 ? heap : own, result.length) == 0);
+        tine_result_release(pool, &result);
+    }
+    tine_free(pool, heap);
+    free(own);
+    finish(pool);
+}
+
+static int length_of(tine_task *task)
+{
+    size_t length;
+    tine_input(task, &length);
+    return (int)(length >> 20);
+}
+
+/* Rank 0 has an input once, however many tasks have it; a node has it once for each task. It gets as many as it has memory for. */
+void a_node_without_memory_gets_less(void)
+{
+    enum { COUNT = 60, LENGTH = 9 << 20 };
+    tine_pool_options options = TINE_POOL_OPTIONS_INIT;
+    options.engine = TINE_ENGINE_MPI;
+    options.workers = 4;
+    options.heap_bytes = 48 << 20;
+    options.window_bytes = (size_t)1 << 30;
+    tine_pool *pool;
+    zero_or_die(tine_pool_create(&options, &pool), "tine_pool_create");
+    char *input = tine_alloc(pool, LENGTH);
+    CHECK(input);
+    memset(input, 1, LENGTH);
+    for (int i = 0; i < COUNT; i++)
+        zero_or_die(tine_submit(pool, length_of, input, LENGTH, NULL, &(tine_id){0}), "submit");
+    for (int i = 0; i < COUNT; i++) {
+        tine_result result = TINE_RESULT_INIT;
+        zero_or_die(tine_next(pool, TINE_FOREVER, &result), "next");
+        if (result.status != LENGTH >> 20)
+            die("a task: %d (%s)", result.status, result.message);
+        tine_result_release(pool, &result);
+    }
+    tine_free(pool, input);
+    finish(pool);
+}
+
+/* What comes of tasks whose pool is being given up concerns no other pool. */
+void a_pool_is_given_up_beside_another(void)
+{
+    tine_pool *pool = nodes();
+    tine_stats stats = TINE_STATS_INIT;
+    zero_or_die(tine_pool_stats(pool, &stats), "stats");
+    size_t workers = stats.workers;
+    for (int round = 0; round < 12; round++) {
+        tine_pool *other = pool_on(TINE_ENGINE_MPI, 1);
+        for (int i = 0; i < 2000; i++)
+            zero_or_die(tine_submit(other, echo, &i, sizeof i, NULL, &(tine_id){0}), "submit");
+        usleep((useconds_t)(round * 300));
+        tine_pool_destroy(other);
+        tine_id id;
+        tine_result result = TINE_RESULT_INIT;
+        zero_or_die(tine_submit(pool, echo, &round, sizeof round, NULL, &id), "submit");
+        wait_for(pool, id, &result);
+        CHECK(result.status == 7);
+        tine_result_release(pool, &result);
+    }
+    zero_or_die(tine_pool_stats(pool, &stats), "stats");
+    CHECK(stats.workers == workers);
+    finish(pool);
+}
+
 void large_ones(void)
 {
     large_inputs_travel((size_t)200 << 20);

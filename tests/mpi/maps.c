@@ -181,3 +181,44 @@ void streams_are_in_order(void)
     tine_stream_destroy(stream);
     finish(pool);
 }
+
+static int stop_in_the_middle(tine_task *task, const void *in, void *out)
+{
+    (void)task;
+    while (*(const int *)in >= 500)
+        pause();
+    *(int *)out = 1;
+    return 0;
+}
+
+enum { IN_THE_MIDDLE = 1000 };
+
+static int states[IN_THE_MIDDLE];
+
+/* Says which items have not settled, and ends. */
+static void end_in_the_middle(size_t done, size_t total, void *user)
+{
+    (void)total, (void)user;
+    if (done < 300)
+        return;
+    for (int i = 0; i < IN_THE_MIDDLE; i++)
+        if (states[i] < 0)
+            printf("open %d\n", i);
+    fflush(stdout);
+    raise(SIGKILL);
+}
+
+/* Rank 0 is killed in a map of which the second half never settles. */
+void host_is_killed_in_a_map(void)
+{
+    static int in[IN_THE_MIDDLE], out[IN_THE_MIDDLE];
+    tine_pool *pool = nodes();
+    tine_map_options options = TINE_MAP_OPTIONS_INIT;
+    for (int i = 0; i < IN_THE_MIDDLE; i++)
+        in[i] = i, states[i] = -1;
+    options.chunk = 10;
+    options.status = states;
+    options.progress = end_in_the_middle;
+    tine_map(pool, stop_in_the_middle, in, sizeof *in, out, sizeof *out, IN_THE_MIDDLE, &options);
+    die("the map has come to an end");
+}

@@ -23,27 +23,33 @@ static const struct test tests[] = {
     {"several_pools_serve_at_once", several_pools_serve_at_once},
     {"a_slow_start_or_end_costs_nobody", a_slow_start_or_end_costs_nobody},
     {"many_pools_leave_no_stacks", many_pools_leave_no_stacks},
+    {"long_and_short_ones_mix", long_and_short_ones_mix},
+    {"a_node_without_memory_gets_less", a_node_without_memory_gets_less},
+    {"a_pool_is_given_up_beside_another", a_pool_is_given_up_beside_another},
     {"large_ones", large_ones},
     {"storm", short_storm},
     /* What takes 10 GiB of memory, what leaves its job with fewer nodes, and what does not come back. */
     {"more_than_two_gib", more_than_two_gib},
     {"a_node_that_hangs_is_lost", a_node_that_hangs_is_lost},
+    {"a_node_hangs_among_busy_ones", a_node_hangs_among_busy_ones},
+    {"a_node_hangs_amid_its_output", a_node_hangs_amid_its_output},
     {"a_pool_is_made_after_a_loss", a_pool_is_made_after_a_loss},
     {"rank_is_killed", rank_is_killed},
     {"host_is_killed", host_is_killed},
     {"host_forks_and_is_killed", host_forks_and_is_killed},
     {"host_leaves_at_once", host_leaves_at_once},
+    {"host_is_killed_in_a_map", host_is_killed_in_a_map},
     {"a_rank_dies_at_work", a_rank_dies_at_work},
 };
 
-/* nodes [CASE]...: these cases, or all but the last eight. */
+/* nodes [CASE]...: these cases, or all but the last eleven. */
 int main(int argc, char **argv)
 {
     zero_or_die(tine_init(argc, argv), "tine_init");
     zero_or_die(tine_init(0, NULL), "tine_init again");
     size_t count = sizeof tests / sizeof *tests, passed = 0;
     for (size_t i = 0; i < count; i++) {
-        int wanted = argc == 1 && i + 8 < count;
+        int wanted = argc == 1 && i + 11 < count;
         for (int a = 1; a < argc; a++)
             wanted |= strcmp(argv[a], tests[i].name) == 0;
         if (!wanted)

@@ -335,6 +335,15 @@ def test_engine_is_the_executors_own(said, monkeypatch):
     assert os.environ.get("TINE_ENGINE") == said
 
 
+def test_engine_here_after_there_was_no_mpi(monkeypatch):
+    monkeypatch.setenv("TINE_MPI_LIBRARY", "/nowhere/libtine-mpi.so")
+    for _ in range(2):
+        with pytest.raises(libtine.TineError, match="/nowhere/libtine-mpi.so"):
+            libtine.ProcessPoolExecutor(1, engine="mpi").submit(functions.add, 3)
+        with libtine.ProcessPoolExecutor(1, engine="mpi-or-local") as executor:
+            assert result(executor.submit(functions.add, 3)) == 3
+
+
 @pytest.mark.parametrize("engine", ["local", "mpi-or-local"])
 def test_worker_may_keep_its_input(engine):
     numpy = pytest.importorskip("numpy")

@@ -21,6 +21,9 @@ use std::collections::{HashMap, VecDeque};
 /// How much work is handed out in advance, for each worker.
 const AHEAD_NS: u64 = 200_000;
 
+/// A chunk that has settled: its place in the ledger, and what came of it.
+type Settled = (u32, Sent, Outcome);
+
 pub(super) struct Job<'p, 'a> {
     pub(super) pool: &'p Pool,
     pub(super) map: Map<'a>,
@@ -117,7 +120,7 @@ impl<'p, 'a> Job<'p, 'a> {
     fn deal_with_all(&mut self, inner: &Inner) -> Result<()> {
         while self.dealt_with < self.map.count {
             self.send_chunks(inner)?;
-            for (sent, outcome) in self.wait_for_chunks(inner)? {
+            for (_, sent, outcome) in self.wait_for_chunks(inner)? {
                 self.take_in(&sent, outcome);
                 self.spare.push((sent.block, sent.block_bytes));
             }
@@ -216,6 +219,7 @@ impl<'p, 'a> Job<'p, 'a> {
             self.sent.insert(index, sent);
             state.enqueue(index);
         }
+        self.write_rest(&state, &[]);
         // Whoever leads sleeps until a result comes.
         if state.waiters.desk.is_led() {
             state.pump(false);
@@ -256,7 +260,7 @@ impl<'p, 'a> Job<'p, 'a> {
     }
 
     /// Waits until chunks have settled, and takes them out of the ledger.
-    fn wait_for_chunks(&mut self, inner: &Inner) -> Result<Vec<(Sent, Outcome)>> {
+    fn wait_for_chunks(&mut self, inner: &Inner) -> Result<Vec<Settled>> {
         let number = self.number;
         let (mut state, settled) = wait(inner, inner.lock(), Want::Job(number), Timeout::Forever, |state| {
             state.maps.has_settled(number).then_some(Ok(()))
@@ -270,12 +274,36 @@ impl<'p, 'a> Job<'p, 'a> {
             && let Some(index) = state.maps.take(number)
         {
             let outcome = state.ledger.get_mut(index).take_chunk_outcome();
-            state.ledger.close(index);
-            if let (Some(sent), Some(outcome)) = (self.sent.remove(&index), outcome) {
-                out.push((sent, outcome));
+            match (self.sent.remove(&index), outcome) {
+                (Some(sent), Some(outcome)) => out.push((index, sent, outcome)),
+                _ => state.ledger.close(index),
             }
         }
+        self.write_rest(&state, &out);
+        out.iter().for_each(|(index, ..)| state.ledger.close(*index));
         Ok(out)
+    }
+
+    /// Writes down, where that is done, which items are in no chunk. Those that a chunk has come back without are as good as begun, until it has
+    /// been dealt with.
+    fn write_rest(&self, state: &PoolState, back: &[Settled]) {
+        let Some(book) = &state.ledger.book else { return };
+        let again =
+            self.again.iter().map(|(first, count)| (*first, *count, self.retried.contains_key(first)));
+        let fresh = [(self.next, self.map.count - self.next, false)];
+        let back = back.iter().map(|(_, sent, outcome)| {
+            let finished = match usize::try_from(outcome.items) {
+                Ok(0) => 0,
+                _ if self.kind == CallKind::Range => sent.count,
+                items => items.unwrap_or(usize::MAX).min(sent.count),
+            };
+            (sent.first + finished, sent.count - finished, true)
+        });
+        let all = again.chain(fresh).chain(back);
+        book.put_ranges(
+            self.number,
+            all.map(|(first, count, may)| ((self.begin + first) as u64, count as u64, may)),
+        );
     }
 
     /// Something ended the wait: takes back what has not begun, waits for what has, and deals with both.
@@ -289,7 +317,7 @@ impl<'p, 'a> Job<'p, 'a> {
         drop(state);
         while !self.sent.is_empty() {
             // A further signal changes nothing: the chunks' memory must not go before them.
-            for (sent, outcome) in self.wait_for_chunks(inner).unwrap_or_default() {
+            for (_, sent, outcome) in self.wait_for_chunks(inner).unwrap_or_default() {
                 self.take_in(&sent, outcome);
                 self.spare.push((sent.block, sent.block_bytes));
             }
@@ -303,6 +331,9 @@ impl<'p, 'a> Job<'p, 'a> {
         self.give_memory_back();
         let mut state = inner.lock();
         state.maps.close(self.number);
+        if let Some(book) = &mut state.ledger.book {
+            book.end_map(self.number);
+        }
         state.submissions.count_items(self.dealt_with - self.counted.0, self.failed - self.counted.1);
         state.wake_waiters(); // A shutdown waits for maps, too.
     }

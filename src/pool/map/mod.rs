@@ -115,6 +115,12 @@ impl Pool {
             return Ok(MapReport::default());
         }
         let number = state.maps.open()?;
+        if let Some(book) = &mut state.ledger.book
+            && let Err(error) = book.begin_map(number, map.begin() as u64, map.count as u64)
+        {
+            state.maps.close(number);
+            return Err(error);
+        }
         drop(state);
         let mut job = Job::new(self, map, number, callee, kind);
         let done = job.prepare().and_then(|()| job.run(inner));
@@ -124,6 +130,11 @@ impl Pool {
 }
 
 impl Map<'_> {
+    /// The number of its first item.
+    fn begin(&self) -> usize {
+        if let MapCall::Range { begin, .. } = self.call { begin } else { 0 }
+    }
+
     pub(super) fn function(&self) -> Function<'_> {
         match &self.call {
             MapCall::Items { function, .. } | MapCall::Range { function, .. } => *function,

@@ -4,11 +4,18 @@ use super::chunk::take_chunk;
 use super::{NodeState, NodeStats, node_of, place_of, weight};
 use crate::error::{Code, Error, Result};
 use crate::pool::ledger::{Delivery, Outcome, OutputPlace, TaskState, to_c_string};
-use crate::pool::parcel::{End, read_outcome};
+use crate::pool::parcel::{End, next_block, read_bytes, read_outcome};
 use crate::pool::state::PoolState;
 use crate::task::call::{CallKind, Chunk};
 use crate::task::function::Tables;
 use crate::task::wire::Reader;
+use std::sync::atomic::Ordering;
+
+/// There is no memory for the output of a task.
+fn has_no_output(outcome: &mut Outcome, why: &Error) {
+    outcome.status = why.code().0;
+    outcome.message = to_c_string(format!("the task's output: {}", why.text()).as_bytes());
+}
 
 impl PoolState {
     /// Gives tasks to nodes that have room.
@@ -19,7 +26,7 @@ impl PoolState {
             let Some(at) = remote.next_node() else { break };
             self.take_front();
             let put = match self.family.callees() {
-                Some(callees) => remote.put(at, index, &self.ledger, callees),
+                Some(callees) => remote.put(at, index, &self.ledger, callees, &self.heap),
                 None => Err(Code::WORKER_START.into()),
             };
             match put {
@@ -68,8 +75,10 @@ impl PoolState {
             bytes += weight(&self.ledger, index);
             let entry = self.ledger.get(index);
             if entry.kind == CallKind::Task {
-                let output = body.bytes()?;
-                self.put_output(index, output, &mut outcome);
+                match read_bytes(body)? {
+                    Some(output) => self.put_output(index, output, &mut outcome),
+                    None => self.take_output(at, &mut outcome)?,
+                }
             } else {
                 let (kind, input) = (entry.kind, self.ledger.inline_input(index));
                 outcome.messages_length = take_chunk(body, kind, &Chunk::from_bytes(input)?, outcome.items)?;
@@ -77,6 +86,11 @@ impl PoolState {
             let is_a_callers = self.ledger.get(index).job().is_none();
             if let Some(death) = &mut outcome.death {
                 death.task = if is_a_callers { id } else { 0 };
+            }
+            if self.had_no_memory(at, index, &outcome, results, bytes) {
+                self.requeue(vec![index]);
+                results += 1;
+                continue;
             }
             self.ledger.get_mut(index).deaths += deaths;
             if outcome.delivery != Delivery::NotStarted {
@@ -89,6 +103,28 @@ impl PoolState {
             remote.measure(at, results, bytes);
         }
         Ok(())
+    }
+
+    /// Whether a node has had no memory for a task beside the others that it has: then the task is to be sent again, when there are fewer. So
+    /// many tasks of this many bytes have come back with it.
+    fn had_no_memory(
+        &mut self,
+        at: usize,
+        index: u32,
+        outcome: &Outcome,
+        results: usize,
+        bytes: usize,
+    ) -> bool {
+        let is_short = outcome.status == -libc::ENOMEM && outcome.delivery == Delivery::NotStarted;
+        let Some(remote) = self.remote.as_mut().filter(|_| is_short && self.life.broken().is_none()) else {
+            return false;
+        };
+        let node = &mut remote.nodes[at];
+        let has_others = node.tasks > results + 1;
+        if has_others && !self.ledger.get(index).unwanted {
+            node.most_bytes = node.bytes.saturating_sub(bytes).clamp(1, node.most_bytes);
+        }
+        has_others
     }
 
     /// The output of a task that has come back.
@@ -106,11 +142,24 @@ impl PoolState {
                 outcome.output_length = bytes.len();
             }
             Err(error) => {
-                let text = format!("the task's output of {} bytes: {}", bytes.len(), error.text());
-                outcome.status = error.code().0;
-                outcome.message = to_c_string(text.as_bytes());
+                let error = Error::new(error.code(), format!("{} bytes: {}", bytes.len(), error.text()));
+                has_no_output(outcome, &error);
             }
         }
+    }
+
+    /// The output of a task that has come back as a block.
+    fn take_output(&mut self, at: usize, outcome: &mut Outcome) -> Result<()> {
+        let Some(remote) = &mut self.remote else { return Ok(()) };
+        match next_block(&mut remote.nodes[at].blocks) {
+            Ok(block) => {
+                outcome.output_length = block.length();
+                outcome.output = OutputPlace::Heap(block.keep());
+            }
+            Err(error) if error.code().0 == -libc::ENOMEM => has_no_output(outcome, &error),
+            Err(error) => return Err(error),
+        }
+        Ok(())
     }
 
     /// A node will never answer again: what it had may have run, and what was not sent yet runs elsewhere.
@@ -120,8 +169,10 @@ impl PoolState {
         if node.state == NodeState::Lost {
             return;
         }
-        let unsent = node.outbox.take().map_or(Vec::new(), |out| out.tasks);
+        let unsent = node.outbox.drain(..).flat_map(|out| out.tasks).collect();
+        node.blocks.clear();
         (node.state, node.tasks, node.bytes, node.closed) = (NodeState::Lost, 0, 0, true);
+        remote.reckon(at);
         remote.closed.notify_all();
         let any = remote.nodes.iter().any(|node| node.state != NodeState::Lost);
         self.requeue(unsent);
@@ -155,7 +206,9 @@ impl PoolState {
     /// The pool ends: whatever is on a node is given up.
     pub(in crate::pool) fn abandon_nodes(&mut self) {
         let Some(remote) = &mut self.remote else { return };
-        remote.nodes.iter_mut().for_each(|node| node.outbox = None);
+        // What is on its way may have another content from here on, so nothing is to be made of it.
+        remote.is_void.store(true, Ordering::Release);
+        remote.nodes.iter_mut().for_each(|node| node.outbox.clear());
         let why = Error::new(Code::DIED, "the pool was ended");
         for index in self.ledger.places() {
             if matches!(self.ledger.get(index).state, TaskState::Sent(place) if node_of(place).is_some()) {
@@ -172,6 +225,7 @@ impl PoolState {
         let node = &mut remote.nodes[at];
         if node.state == NodeState::Opening {
             (node.state, node.workers, node.stats.ready) = (NodeState::Ready, workers, workers as u64);
+            remote.reckon(at);
         }
         if !std::mem::replace(&mut remote.has_tables, true)
             && let Some(callees) = self.family.callees_mut()

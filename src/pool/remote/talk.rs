@@ -1,23 +1,37 @@
 //! A pool and its nodes: their frames, and their beginning and end.
 
 use super::NodeState;
-use crate::cluster::peer::Frame;
+use crate::cluster::block::Block;
+use crate::cluster::peer::{Frame, Parcel};
 use crate::cluster::{FrameKind, Hand};
 use crate::error::{Code, Error, Result};
 use crate::pool::{Inner, Pool, PoolOptions};
 use crate::sys::clock::{Deadline, now_ns};
 use crate::task::wire::Reader;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, Weak};
 
 impl Hand for Inner {
-    fn take_frame(&self, node: usize) -> Option<Vec<u8>> {
-        let mut state = self.lock();
-        let out = state.remote.as_mut()?.nodes[node].outbox.take()?;
-        Some(out.frame.finish())
+    fn take_parcel(&self, node: usize) -> Option<Parcel> {
+        self.lock().remote.as_mut()?.take_parcel(node)
+    }
+
+    fn place_for(&self, length: usize) -> Option<Block> {
+        Block::allocate(&self.heap, length).ok()
+    }
+
+    fn has_come(&self, node: usize, block: Option<Block>) {
+        if let Some(remote) = &mut self.lock().remote {
+            remote.nodes[node].blocks.push_back(block);
+        }
     }
 
     fn deal_with(&self, node: usize, kind: FrameKind, body: &mut Reader<'_>) -> Result<()> {
         let mut state = self.lock();
+        // What it has given up has settled: nothing that a node still says of it can be wrong.
+        if state.remote.as_ref().is_none_or(|remote| remote.is_void.load(Ordering::Acquire)) {
+            return Ok(());
+        }
         match kind {
             FrameKind::Opened => state.node_has_opened(node, body)?,
             FrameKind::Failed => {
