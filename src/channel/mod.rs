@@ -122,7 +122,7 @@ impl Channel {
         self.lent
     }
 
-    /// Ends the channel, whoever else has this end.
+    /// Ends the channel, even if other processes have this end.
     pub fn shut_down(&self) {
         if self.pid == fork::pid() {
             socket::shut_down(self.socket.as_raw_fd());
@@ -233,7 +233,7 @@ impl Channel {
         loop {
             let seen = self.turn.taken.load(Ordering::Acquire);
             let mut bytes = [0; HEADER_BYTES];
-            // One thread alone: who looks and goes without taking would have had the wake-up of another.
+            // One thread alone: a thread that looks and goes without taking would have used up another thread's wake-up.
             let sleeps = timeout == Timeout::Forever
                 && !self.interruptible
                 && !self.turn.sleeper.swap(true, Ordering::Relaxed);
@@ -283,7 +283,7 @@ impl Channel {
         bytes: &mut [u8; HEADER_BYTES],
         room: &mut [MaybeUninit<u8>],
     ) -> Result<Option<usize>> {
-        // Held for one call that does not wait, so nobody's timeout is at stake here.
+        // Held for one call that does not wait, so it delays no timeout.
         let _turn = self.turn.lock.lock().unwrap_or_else(PoisonError::into_inner);
         if self.turn.taken.load(Ordering::Relaxed) != seen {
             return Ok(None);
