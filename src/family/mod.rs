@@ -35,7 +35,7 @@ use crate::heap::Heap;
 use crate::inspect::page::{Page, Shown, state as shown};
 use crate::sys::children::Command;
 use crate::sys::clock::{Deadline, now_ns};
-use crate::sys::epoll::Epoll;
+use crate::sys::epoll::{Epoll, Waited};
 use crate::sys::prim::{Ordering, fence};
 use crate::sys::{pidfd, reserve, signal};
 use crate::task::callees::Callees;
@@ -57,6 +57,16 @@ use std::sync::Arc;
 pub(crate) const SOCKET: u64 = 1 << 32;
 pub(crate) const SUPERVISOR: u64 = 2 << 32;
 const PIDFDS: u64 = 3 << 32;
+
+/// Whether what a wait on the family's set has brought is more than that workers have results, or have been told to tell something: then
+/// the family is to be looked after, which takes a look at each member.
+pub(crate) fn tells(waited: &Result<Waited>, tokens: &[u64; 32]) -> bool {
+    match waited {
+        Ok(Waited::Ready(count)) => tokens.iter().take(*count).any(|token| *token >= SOCKET),
+        Ok(Waited::TimedOut | Waited::Interrupted) => false,
+        Err(_) => true,
+    }
+}
 
 /// In a family of more, a worker leaves a mark when there is a result in its ring.
 const MARKED_FROM: usize = 16;
@@ -399,5 +409,21 @@ impl Family {
 
     pub(crate) fn ready_count(&self) -> usize {
         self.members.iter().filter(|member| member.state == MemberState::Ready).count()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Code;
+
+    #[test]
+    fn results_are_no_reason_to_look_after_the_family() {
+        let mut tokens = [0; 32];
+        tokens[1] = SUPERVISOR;
+        assert!(!tells(&Ok(Waited::TimedOut), &tokens) && !tells(&Ok(Waited::Interrupted), &tokens));
+        assert!(!tells(&Ok(Waited::Ready(1)), &tokens), "what stands behind is of an earlier wait");
+        assert!(tells(&Ok(Waited::Ready(2)), &tokens));
+        assert!(tells(&Err(Code::errno(libc::EBADF).into()), &tokens), "nobody can say");
     }
 }

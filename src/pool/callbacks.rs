@@ -216,22 +216,20 @@ impl PoolState {
         }
     }
 
-    /// A task has settled; whether its callback gets the result.
-    pub(super) fn note_settled(&mut self, index: u32) -> bool {
+    /// A task has settled. Where its callback gets the result, it is claimed for that.
+    pub(super) fn note_settled(&mut self, index: u32) {
         let entry = self.ledger.get_mut(index);
         let id = entry.id_at(index);
-        let Some(calls) = entry.calls_mut() else { return false };
+        let Some(calls) = entry.calls_mut() else { return };
         if calls.awaits_begin() {
             calls.begun = true;
             self.news.awaited -= 1;
         }
-        let told = calls.callbacks.on_settled.is_some();
-        if told {
+        if calls.callbacks.on_settled.is_some() {
             self.news.expected -= 1;
             self.news.is_fresh = true;
             self.news.items.push_back(Item::Settled(id));
         }
-        told
     }
 
     /// Whether callbacks wait for what only results say.

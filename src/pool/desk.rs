@@ -176,6 +176,11 @@ impl Desk {
         self.various == 0
     }
 
+    /// Whether anybody wishes for anything.
+    pub(crate) fn has_wishes(&self) -> bool {
+        !self.wishes.is_empty()
+    }
+
     /// Whether nobody waits.
     pub(crate) fn nobody_is_there(&self) -> bool {
         self.waiting == 0

@@ -70,6 +70,26 @@ impl PoolState {
         }
     }
 
+    /// The same, and hands it out: at once, where nothing waits before it.
+    pub(super) fn enqueue_and_feed(&mut self, index: u32) {
+        let now = Moment::default();
+        let is_plain = self.ledger.get(index).rare.is_none() && self.remote.is_none();
+        if !is_plain || self.queued() > 0 || self.life.broken().is_some() {
+            self.enqueue(index);
+            return self.feed(&now);
+        }
+        self.ledger.set_queued(index);
+        self.ledger.outstanding += 1;
+        let Some(slot) = self.worker_for_plain() else {
+            return self.queue.chain.push_back(&mut self.ledger, index);
+        };
+        self.push(slot, index, &now);
+        self.publish(Some(slot));
+        if self.queued() > 0 {
+            self.feed(&now); // It came back.
+        }
+    }
+
     /// Puts tasks that had been handed out and have not begun in front of the queue, in their order.
     pub(super) fn requeue(&mut self, indices: Vec<u32>) {
         for index in indices.into_iter().rev() {
@@ -101,11 +121,16 @@ impl PoolState {
     /// The worker that is to have the first task of the queue: one that is awake, while what is before it takes less time than
     /// another would need to wake up; else the one with the least before it.
     fn worker_for(&mut self, index: u32) -> Option<usize> {
-        if self.ledger.get(index).has_end() {
-            return self.rings.emptiest(|ring| ring.carries.is_none());
+        match self.ledger.get(index).has_end() {
+            true => self.rings.emptiest_without_end(),
+            false => self.worker_for_plain(),
         }
+    }
+
+    /// The same for a task without the end of a channel.
+    fn worker_for_plain(&mut self) -> Option<usize> {
         if !self.waiters.may_gather() {
-            return self.rings.emptiest(|_| true);
+            return self.rings.emptiest();
         }
         let usual_ns = self.rings.usual_ns();
         for slot in self.rings.gathering() {
@@ -118,7 +143,7 @@ impl PoolState {
                 return None;
             }
         }
-        self.rings.emptiest(|_| true).inspect(|slot| self.rings.begin_to_fill(*slot))
+        self.rings.emptiest().inspect(|slot| self.rings.begin_to_fill(*slot))
     }
 
     /// Hands tasks out.

@@ -38,10 +38,7 @@ fn entry(heap: &Heap, input: &mut Unstructured<'_>) -> arbitrary::Result<()> {
                 segment.commit(position.wrapping_add(1));
             }
             4 | 5 => {
-                let mut out = Vec::new();
-                ring.drain(&segment, &mut ledger, heap, now_ns, &mut out);
-                for drained in out {
-                    let (outcome, index) = (&drained.outcome, drained.index);
+                for (index, outcome) in ring.take_all(&segment, &mut ledger, heap, now_ns) {
                     match outcome.output {
                         OutputPlace::Heap(address) => assert!(heap.contains(address, outcome.output_length)),
                         _ => assert!(outcome.output_length <= INLINE_OUTPUT),

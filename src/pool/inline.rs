@@ -352,8 +352,15 @@ impl Watch for Watched<'_> {
 }
 
 /// Runs what is queued, where the pool's tasks run here and no other thread is at it.
-pub(super) fn run_queued<'a>(pool: &'a Inner, mut state: Held<'a>) -> Held<'a> {
-    let Some(place) = &pool.inline_place else { return state };
+#[inline]
+pub(super) fn run_queued<'a>(pool: &'a Inner, state: Held<'a>) -> Held<'a> {
+    match &pool.inline_place {
+        Some(place) => run_queued_in(place, pool, state),
+        None => state,
+    }
+}
+
+fn run_queued_in<'a>(place: &InlinePlace, pool: &'a Inner, mut state: Held<'a>) -> Held<'a> {
     let me = thread::this();
     if state.inline.runner.is_some_and(|runner| runner != me) {
         return state;

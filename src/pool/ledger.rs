@@ -31,6 +31,8 @@ struct Block {
     /// The first free entry, by its place in here; each knows the next.
     free: u32,
     used: u32,
+    /// Where it is among the open ones, if it is.
+    at: u32,
 }
 
 impl Block {
@@ -47,14 +49,15 @@ impl Block {
         let (Ok(entries), Ok(inline)) = (entries.try_into(), inline.try_into()) else {
             unreachable!("as many as were asked for")
         };
-        Ok(Block { entries, inline, free: 0, used: 0 })
+        Ok(Block { entries, inline, free: 0, used: 0, at: 0 })
     }
 }
 
 #[derive(Debug)]
 pub(super) struct Ledger {
-    /// `None` where a block has been given back.
+    /// `None` where a block has been given back; and the numbers of those.
     blocks: Vec<Option<Block>>,
+    vacant: Vec<u32>,
     /// The blocks that have a free entry, and how many of them have nothing else.
     open: Vec<u32>,
     empty: usize,
@@ -72,6 +75,7 @@ impl Default for Ledger {
     fn default() -> Ledger {
         Ledger {
             blocks: Vec::new(),
+            vacant: Vec::new(),
             open: Vec::new(),
             empty: 0,
             first_generation: 1,
@@ -185,27 +189,40 @@ impl Ledger {
 
     fn add_block(&mut self) -> Result<()> {
         let no_memory = || Error::from(Code::errno(libc::ENOMEM));
-        let number = match self.blocks.iter().position(Option::is_none) {
-            Some(number) => number,
+        let number = match self.vacant.last() {
+            Some(number) => *number as usize,
             None => {
                 self.blocks.try_reserve(1).map_err(|_| no_memory())?;
                 self.blocks.len()
             }
         };
         // As many as there can be, so that to close an entry takes no memory.
-        let missing = (self.blocks.len() + 1).saturating_sub(self.open.len());
-        self.open.try_reserve(missing).map_err(|_| no_memory())?;
+        for numbers in [&mut self.open, &mut self.vacant] {
+            let missing = (self.blocks.len() + 1).saturating_sub(numbers.len());
+            numbers.try_reserve(missing).map_err(|_| no_memory())?;
+        }
         if let Some(book) = &mut self.book {
             book.make_room((number + 1) * BLOCK)?;
         }
         let block = Some(Block::new(self.first_generation)?);
         match self.blocks.get_mut(number) {
-            Some(place) => *place = block,
+            Some(place) => {
+                *place = block;
+                self.vacant.pop();
+            }
             None => self.blocks.push(block),
         }
-        self.open.push(number as u32);
+        self.enter_open(number);
         self.empty += 1;
         Ok(())
+    }
+
+    /// A block has a free entry from now on.
+    fn enter_open(&mut self, number: usize) {
+        if let Some(block) = &mut self.blocks[number] {
+            block.at = self.open.len() as u32;
+            self.open.push(number as u32);
+        }
     }
 
     /// Makes an entry free again. Its id is stale from now on.
@@ -217,12 +234,14 @@ impl Ledger {
         let Some(block) = &mut self.blocks[number] else { return };
         let entry = &mut block.entries[at];
         entry.close(block.free);
-        if block.free == NO_ENTRY {
-            self.open.push(number as u32);
-        }
+        let was_full = block.free == NO_ENTRY;
         block.free = at as u32;
         block.used -= 1;
-        if block.used > 0 {
+        let is_used = block.used > 0;
+        if was_full {
+            self.enter_open(number);
+        }
+        if is_used {
             return;
         }
         self.empty += 1;
@@ -236,7 +255,13 @@ impl Ledger {
         let Some(block) = self.blocks[number].take() else { return };
         let latest = block.entries.iter().map(|entry| entry.generation).max().unwrap_or(1);
         self.first_generation = self.first_generation.max(latest);
-        self.open.retain(|open| *open as usize != number);
+        self.open.swap_remove(block.at as usize);
+        if let Some(moved) = self.open.get(block.at as usize)
+            && let Some(moved) = &mut self.blocks[*moved as usize]
+        {
+            moved.at = block.at;
+        }
+        self.vacant.push(number as u32);
         self.empty -= 1;
     }
 
@@ -266,6 +291,7 @@ impl Ledger {
         0..(self.blocks.len() * BLOCK) as u32
     }
 
+    #[inline]
     pub(super) fn id_of(&self, index: u32) -> TaskId {
         self.get(index).id_at(index)
     }
@@ -325,6 +351,35 @@ mod tests {
         for garbage in [0, 1, u64::MAX, 1 << 32, 5000] {
             assert!(ledger.find(TaskId(garbage)).is_err(), "{garbage:#x}");
         }
+    }
+
+    #[test]
+    fn blocks_are_found_whatever_the_order_in_which_they_come_and_go() {
+        let (mut ledger, mut indices, mut seed) = (Ledger::default(), Vec::new(), 3u64);
+        for round in 0..40_000usize {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            // It fills up, and then becomes empty.
+            if indices.is_empty() || (seed >> 33) % 100 < if round < 20_000 { 90 } else { 10 } {
+                indices.push(ledger.open().unwrap());
+            } else {
+                let at = (seed >> 40) as usize % indices.len();
+                ledger.close(indices.swap_remove(at));
+            }
+            if !round.is_multiple_of(97) {
+                continue;
+            }
+            let has_free = |number: &u32| {
+                let block = ledger.blocks[*number as usize].as_ref();
+                block.is_some_and(|block| block.free != NO_ENTRY && ledger.open[block.at as usize] == *number)
+            };
+            assert!(ledger.open.iter().all(has_free));
+            let open = ledger.blocks.iter().flatten().filter(|block| block.free != NO_ENTRY).count();
+            assert_eq!(ledger.open.len(), open);
+            assert_eq!(ledger.blocks.iter().filter(|block| block.is_none()).count(), ledger.vacant.len());
+            assert!(ledger.vacant.iter().all(|number| ledger.blocks[*number as usize].is_none()));
+        }
+        indices.into_iter().for_each(|index| ledger.close(index));
+        assert_eq!(ledger.blocks.iter().flatten().count(), 1);
     }
 
     #[test]

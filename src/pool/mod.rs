@@ -64,7 +64,7 @@ pub use stream::{Pull, Pulled, Stream, StreamOptions};
 use crate::bootstrap;
 use crate::cluster::exchange::Exchange;
 use crate::error::{Code, Error, Result};
-use crate::family::Family;
+use crate::family::{self, Family};
 use crate::heap::Heap;
 use crate::queue::{self, Known};
 use crate::sys::children::Command;
@@ -352,7 +352,7 @@ impl Pool {
         let mut tokens = [0; 32];
         let waited = inner.epoll.wait(&mut tokens, Deadline(0));
         let mut state = inner.lock();
-        state.pump(waited.is_ok());
+        state.pump(family::tells(&waited, &tokens));
         state = tell(inner, run_queued(inner, state));
         state.leave();
         Ok(state.submissions.finished())

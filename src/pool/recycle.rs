@@ -98,17 +98,19 @@ impl PoolState {
     }
 
     /// Has more workers started where tasks wait and nobody is free.
+    #[inline]
     pub(super) fn grow(&mut self) {
-        let parked = self.family.members.len() - self.family.wanted_count();
-        if parked == 0 || self.closing() {
-            return;
+        if self.family.members.len() != self.family.wanted_count() && !self.closing() {
+            self.grow_if_tasks_wait();
         }
+    }
+
+    fn grow_if_tasks_wait(&mut self) {
         let waiting = self.queued() + self.rings.waiting();
         if waiting == 0 || self.rings.idle().is_some() {
             return;
         }
-        let coming =
-            self.family.wanted_count().saturating_sub(self.rings.iter().filter(|ring| ring.ready).count());
+        let coming = self.family.wanted_count().saturating_sub(self.rings.ready_count());
         if waiting > coming && self.family.unpark(waiting - coming) {
             let _uncancelled = Uncancelled::new();
             self.family.advance(&self.heap);
@@ -122,10 +124,10 @@ impl PoolState {
         if rules.age_ns != 0 && now.saturating_sub(ring.ready_ns) >= rules.age_ns {
             return true;
         }
-        if rules.private_bytes == 0 || !ring.has_worked() || now < ring.next_recycle_look_ns {
+        if rules.private_bytes == 0 || ring.position() == ring.looked_at || now < ring.next_recycle_look_ns {
             return false;
         }
-        ring.next_recycle_look_ns = now + LOOK_NS;
+        (ring.next_recycle_look_ns, ring.looked_at) = (now + LOOK_NS, ring.position());
         limits::private_bytes(self.family.members[slot].pid).is_some_and(|bytes| bytes > rules.private_bytes)
     }
 }

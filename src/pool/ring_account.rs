@@ -1,17 +1,22 @@
-//! The host's private account of one worker's ring.
+//! The host's private account of one worker's ring: what is in it, and what it may still be given. What comes out of it is in
+//! `results`, what is taken back in `recall`.
+
+mod recall;
+mod results;
 
 use super::ending::{Beginning, Ending};
-use super::ledger::{Delivery, InputPlace, Ledger, Outcome, OutputPlace, to_c_string};
+use super::ledger::{InputPlace, Ledger};
 use super::patience::Patience;
-use crate::heap::Heap;
 use crate::sys::clock::Moment;
 use crate::sys::limits::ProcessorUse;
 use crate::sys::prim::Ordering;
-use crate::task::call::CallKind;
 use crate::task::function::Callee;
 use crate::task::handover::Handover;
-use crate::task::ring::{Left, SLOTS, Segment, TaskSlot, flag, state};
+use crate::task::ring::{SLOTS, Segment, flag, state};
 use std::collections::VecDeque;
+
+pub(super) use recall::LeftTask;
+pub(super) use results::Taken;
 
 /// How deep a ring is filled while nothing is known of how long its tasks take.
 const FIRST_DEPTH: usize = 2;
@@ -65,6 +70,8 @@ pub(super) struct RingAccount {
     /// When the worker's memory is looked at again: in the middle of a task, and between two.
     pub(super) next_memory_look_ns: u64,
     pub(super) next_recycle_look_ns: u64,
+    /// What the worker had done when it was looked at for being too large: one that has done no more has not grown.
+    pub(super) looked_at: u32,
     flights: VecDeque<Flight>,
     /// How many of them are tasks.
     tasks: usize,
@@ -87,29 +94,6 @@ pub(super) struct RingAccount {
     last_output: usize,
 }
 
-/// What draining has brought.
-#[derive(Debug)]
-pub(super) struct Drained {
-    pub(super) index: u32,
-    /// Where it was in the ring.
-    pub(super) position: u32,
-    pub(super) outcome: Outcome,
-}
-
-/// A task that a dead worker had in its ring.
-pub(super) struct LeftTask {
-    pub(super) index: u32,
-    pub(super) begun: bool,
-    /// It was the next to begin, and has not, as the worker says.
-    pub(super) is_next: bool,
-    /// It is made answerable for its worker's end although the worker says that it has not begun.
-    pub(super) to_blame: bool,
-    /// Of a chunk: how long the messages of its finished items are.
-    pub(super) messages_length: usize,
-    /// When it began, as the worker says where there is a trace.
-    pub(super) began_ns: u64,
-}
-
 impl RingAccount {
     pub(super) fn new() -> RingAccount {
         RingAccount {
@@ -128,6 +112,7 @@ impl RingAccount {
             leaving: false,
             next_memory_look_ns: 0,
             next_recycle_look_ns: 0,
+            looked_at: 0,
             flights: VecDeque::with_capacity(SLOTS as usize),
             tasks: 0,
             tail: 0,
@@ -321,279 +306,14 @@ impl RingAccount {
         segment.publish(self.tail);
     }
 
-    /// How many at the front have ended; `None` where the worker says what cannot be, or takes back what it has said.
-    fn finished(&mut self, segment: &Segment) -> Option<u32> {
-        let count = segment.finished(self.done, self.flights.len() as u32)?;
-        if count < self.said.wrapping_sub(self.done) {
-            return None;
-        }
-        self.said = self.done.wrapping_add(count);
-        Some(count)
-    }
-
-    /// Whether the worker says that what is at this position has ended. What the worker has said before of what it is at is of
-    /// this position only where it has not: see [`Segment`].
-    pub(super) fn has_passed(&mut self, segment: &Segment, position: u32) -> bool {
-        self.finished(segment).is_none_or(|count| count > position.wrapping_sub(self.done))
-    }
-
-    /// Whether there are results to drain.
-    pub(super) fn has_results(&self, segment: &Segment) -> bool {
-        let count = self.flights.len() as u32;
-        let any = count > 0 && !self.distrusted;
-        any && (self.said != self.done || segment.finished(self.done, count) != Some(0))
-    }
-
-    /// Takes the results that are there. A worker that has written what cannot be is distrusted from then on.
-    pub(super) fn drain(
-        &mut self,
-        segment: &Segment,
-        ledger: &mut Ledger,
-        heap: &Heap,
-        now_ns: u64,
-        out: &mut Vec<Drained>,
-    ) {
-        if self.distrusted || self.flights.is_empty() {
-            return;
-        }
-        let Some(count) = self.finished(segment) else {
-            self.distrusted = true;
-            return;
-        };
-        if count == 0 {
-            return;
-        }
-        segment.fetch(self.done, count);
-        for _ in 0..count {
-            let slot = segment.slot(self.done);
-            self.done = self.done.wrapping_add(1);
-            let Some(Flight::Task(index)) = self.flights.pop_front() else { continue };
-            // What was never begun cannot have come to its end.
-            let result = if slot.has_begun() { self.read_result(slot, ledger, heap, index) } else { None };
-            match result {
-                Some(outcome) => {
-                    self.forget(slot, index);
-                    self.carries.take_if(|carries| *carries == index);
-                    self.timed -= usize::from(ledger.get(index).deadline_ns != 0);
-                    self.tasks -= 1;
-                    out.push(Drained { index, position: self.done.wrapping_sub(1), outcome });
-                }
-                None => {
-                    // It goes back to the front as what it is: begun, and its worker is about to be killed.
-                    self.done = self.done.wrapping_sub(1);
-                    self.flights.push_front(Flight::Task(index));
-                    self.distrusted = true;
-                    return;
-                }
-            }
-        }
-        self.measure(segment, u64::from(count), now_ns);
-    }
-
-    /// Learns how long tasks take and how deep the ring should be filled.
-    fn measure(&mut self, segment: &Segment, count: u64, now_ns: u64) {
-        let mut each = now_ns.saturating_sub(self.last_look_ns) / count;
-        if each > TELLING_NS {
-            // It may have been the wake-up, or the host that came late.
-            each = segment.pace(self.done).map_or(each, |pace| each.min(pace));
-        }
-        self.last_look_ns = now_ns;
-        self.patience = Patience::new();
-        self.task_ns = match self.task_ns {
-            0 => each,
-            known if each < known => (known + 3 * each) / 4,
-            known => (3 * known + each) / 4,
-        }
-        .max(1);
-        let fitting = FILL_NS / self.task_ns.max(1);
-        // One slot stays free: the ring's positions are compared modulo their number.
-        self.depth = (fitting as usize).clamp(FIRST_DEPTH, SLOTS as usize - 1);
-    }
-
-    /// A result as the worker has left it; `None` if it cannot be one.
-    fn read_result(
-        &mut self,
-        slot: &TaskSlot,
-        ledger: &mut Ledger,
-        heap: &Heap,
-        index: u32,
-    ) -> Option<Outcome> {
-        let mut outcome = Outcome::new(slot.status.load(Ordering::Relaxed), Delivery::Ran);
-        let entry = ledger.get_mut(index);
-        let message_length = slot.message_length.load(Ordering::Relaxed) as usize;
-        if entry.kind != CallKind::Task {
-            outcome.items = slot.items.load(Ordering::Relaxed);
-            outcome.elapsed_ns = slot.elapsed_ns.load(Ordering::Relaxed);
-            outcome.messages_length = message_length;
-            return Some(outcome);
-        }
-        if message_length > 0 {
-            outcome.message = to_c_string(&slot.message_left());
-        }
-        match slot.output_left(|address, length| heap.contains(address, length))? {
-            Left::Nothing => (),
-            Left::Inline(length) => {
-                outcome.output_length = length;
-                slot.inline_output.copy_to(&mut ledger.inline_room(index)[..length]);
-            }
-            Left::Block(address, length) => {
-                (outcome.output_length, outcome.output) = (length, OutputPlace::Heap(address));
-                self.last_output = address;
-            }
-        }
-        Some(outcome)
-    }
-
     /// Whether the worker has finished anything.
     pub(super) fn has_worked(&self) -> bool {
         self.done != 0
     }
 
-    /// Takes back the youngest task that has not begun.
-    pub(super) fn recall_youngest(&mut self, segment: &Segment, ledger: &mut Ledger) -> Option<u32> {
-        for back in 0..self.flights.len() {
-            let at = self.flights.len() - 1 - back;
-            let Flight::Task(index) = self.flights[at] else { continue };
-            // Older ones have begun earlier, or will.
-            return self.recall_at(segment, ledger, at, index).then_some(index);
-        }
-        None
-    }
-
-    /// Takes back everything behind the task in front, the oldest first; and whether all of it had not begun.
-    pub(super) fn recall_behind(&mut self, segment: &Segment, ledger: &mut Ledger) -> (Vec<u32>, bool) {
-        let tasks: Vec<(usize, u32)> = (0..self.flights.len())
-            .filter_map(|at| match self.flights[at] {
-                Flight::Task(index) => Some((at, index)),
-                Flight::Recalled => None,
-            })
-            .skip(1)
-            .collect();
-        let (mut recalled, mut all) = (Vec::new(), true);
-        for (at, index) in tasks.into_iter().rev() {
-            if self.recall_at(segment, ledger, at, index) {
-                recalled.push(index);
-            } else {
-                all = false;
-            }
-        }
-        recalled.reverse();
-        (recalled, all)
-    }
-
-    /// Takes back this very task, if it has not begun.
-    pub(super) fn recall(&mut self, segment: &Segment, ledger: &mut Ledger, index: u32) -> bool {
-        let at = self.flights.iter().position(|flight| *flight == Flight::Task(index));
-        at.is_some_and(|at| self.recall_at(segment, ledger, at, index))
-    }
-
-    fn recall_at(&mut self, segment: &Segment, ledger: &mut Ledger, at: usize, index: u32) -> bool {
-        let slot = segment.slot(self.done.wrapping_add(at as u32));
-        let recalled = !self.distrusted && slot.claim(state::RECALLED);
-        if recalled {
-            self.flights[at] = Flight::Recalled;
-            self.forget(slot, index);
-            self.take_end_back(ledger, index);
-            self.given -= 1;
-            self.tasks -= 1;
-            self.timed -= usize::from(ledger.get(index).deadline_ns != 0);
-        }
-        recalled
-    }
-
-    /// Puts the end of a channel of a task that has not begun back into the ledger.
-    fn take_end_back(&mut self, ledger: &mut Ledger, index: u32) {
-        if self.carries.take_if(|carries| *carries == index).is_some()
-            && let Some(rare) = &mut ledger.get_mut(index).rare
-            && let Some(handover) = self.handover.take()
-        {
-            self.handover = rare.end.take_back(handover);
-        }
-    }
-
-    /// The task has left the ring. Its slot and its place in the ledger are for another one now, which is neither to blame nor to be
-    /// split.
-    fn forget(&mut self, slot: &TaskSlot, index: u32) {
-        self.blamed.take_if(|blamed| *blamed == index);
-        if self.split.take_if(|split| *split == index).is_some() {
-            slot.split.store(0, Ordering::Relaxed);
-        }
-    }
-
-    /// The worker is given up on: what is behind the task in front is taken back, and so is that, unless it is to blame. Then the
-    /// worker has its time first, for one that is stopped, or that gets no processor, says as little. Whether the worker can be
-    /// believed.
-    pub(super) fn give_up(
-        &mut self,
-        segment: &Segment,
-        ledger: &mut Ledger,
-        blamed: bool,
-        now_ns: u64,
-    ) -> (Vec<u32>, bool) {
-        self.patience.give_up();
-        let Some((position, index)) = self.front() else { return (Vec::new(), true) };
-        let (mut recalled, _) = self.recall_behind(segment, ledger);
-        if blamed && !self.is_hung(now_ns) {
-            return (recalled, true);
-        }
-        if !blamed && self.recall(segment, ledger, index) {
-            recalled.insert(0, index);
-            return (recalled, true);
-        }
-        // It may have begun since the caller looked: that is what was waited for.
-        if segment.slot(position).has_begun() {
-            return (recalled, true);
-        }
-        if blamed {
-            self.blamed = Some(index);
-        }
-        (recalled, false)
-    }
-
     /// Tasks in the ring behind the one that is, or is next to be, under way.
     pub(super) fn waiting(&self) -> usize {
         self.tasks.saturating_sub(1)
-    }
-
-    /// Whether the worker says that it has begun with what is behind the task in front, which, as it also says, has not ended.
-    /// No worker that keeps to the protocol does: it moves `done` before it claims the next slot.
-    pub(super) fn contradicts_itself(&self, segment: &Segment) -> bool {
-        let Some((front, _)) = self.front() else { return false };
-        let tasks = self.flights.iter().enumerate().filter(|(_, flight)| **flight != Flight::Recalled);
-        let positions = tasks.map(|(at, _)| self.done.wrapping_add(at as u32));
-        let begun = positions.skip(1).any(|position| !segment.slot(position).is_ready());
-        let passed = segment.finished(self.done, self.flights.len() as u32);
-        begun && passed.is_none_or(|count| count <= front.wrapping_sub(self.done))
-    }
-
-    /// The worker has ended and its results are drained: what is left.
-    ///
-    /// Tasks are begun in their order, so only the first that has not ended can have begun, whatever the states say. Where the
-    /// worker has written into `done` what cannot be, the states are all that there is.
-    pub(super) fn clear(&mut self, segment: &Segment, ledger: &mut Ledger) -> Vec<LeftTask> {
-        let mut left = Vec::new();
-        let last = segment.finished(self.done, self.flights.len() as u32).unwrap_or(u32::MAX);
-        self.tasks = 0;
-        for (at, flight) in std::mem::take(&mut self.flights).into_iter().enumerate() {
-            let Flight::Task(index) = flight else { continue };
-            let slot = segment.slot(self.done.wrapping_add(at as u32));
-            let to_blame = self.blamed == Some(index);
-            let begun = to_blame || at as u32 <= last && !slot.is_ready();
-            let is_next = !begun && !left.iter().any(|task: &LeftTask| task.is_next || task.begun);
-            let messages_length = slot.message_length.load(Ordering::Relaxed) as usize;
-            if !begun {
-                self.take_end_back(ledger, index);
-            }
-            let began_ns = slot.times().0;
-            left.push(LeftTask { index, begun, is_next, to_blame, messages_length, began_ns });
-        }
-        left
-    }
-
-    /// The address of an output that the worker had begun and that nobody has been given.
-    pub(super) fn unfinished_output(&self, segment: &Segment) -> usize {
-        let pending = segment.pending_output.load(Ordering::Acquire) as usize;
-        if pending == self.last_output { 0 } else { pending }
     }
 }
 

@@ -5,23 +5,26 @@
 //!
 //! | row | which rings | in what order |
 //! |---|---|---|
-//! | `open`, one for each number of tasks in a ring | those that have room | touched last comes first: the hottest worker |
-//! | `full`, one for each number of waiting tasks | those in which tasks wait behind the one in front | the same |
+//! | `open`, one for each [`level`] of tasks in a ring, and as many for rings with the end of a channel | those that have room | touched last comes first: the hottest worker |
+//! | `full`, one for each level of waiting tasks | those in which tasks wait behind the one in front | the same |
 //! | `busy` | those with something in the ring | quiet for the longest comes first |
 //! | `behind` | those of `full` | likewise |
 //!
 //! Each ring is looked at by [`PoolState::look_at_rings`](super::state::PoolState) when it has changed, when its alarm is due, and with
 //! all busy ones now and then: a worker changes words of its ring without telling anybody.
 
-use super::ring_account::{Drained, RingAccount};
-use crate::error::{Code, Result};
+use super::ring_account::RingAccount;
+use crate::error::Result;
 use crate::sys::reserve;
 use crate::task::ring::SLOTS;
 use std::ops::{Index, IndexMut};
 
-/// Numbers of tasks in a ring, and so bits of a word.
-const LEVELS: usize = SLOTS as usize;
-const _: () = assert!(LEVELS == u64::BITS as usize);
+/// Rings with about as many tasks are one as good as the other: 0, 1, 2 or 3, 4 to 7 and so on. So a task more seldom moves a ring.
+const fn level(tasks: usize) -> usize {
+    (usize::BITS - tasks.leading_zeros()) as usize
+}
+
+const LEVELS: usize = level(SLOTS as usize) + 1;
 
 /// Rows of rings: each ring is in one of them, or in none. Circles, in each of which one place is no ring but the row itself.
 #[derive(Debug)]
@@ -67,14 +70,31 @@ impl Rows {
         self.put(ring, row, self.links[head as usize].0, head);
     }
 
+    /// A ring that is in the one row, or in none, becomes the first of the other.
+    fn move_first(&mut self, ring: usize, from: Option<usize>, to: Option<usize>) {
+        if from == to && to.is_none_or(|row| self.first(row) == Some(ring)) {
+            return;
+        }
+        if from.is_some() {
+            self.remove(ring);
+        }
+        if let Some(row) = to {
+            self.put_first(ring, row);
+        }
+    }
+
     fn next(&self, place: usize) -> Option<usize> {
         let after = self.links[place].1 as usize;
         (after < self.rings).then_some(after)
     }
 
+    fn first(&self, row: usize) -> Option<usize> {
+        self.next(self.rings + row)
+    }
+
     /// The rings of a row, in their order.
     fn of(&self, row: usize) -> impl Iterator<Item = usize> + '_ {
-        std::iter::successors(self.next(self.rings + row), |ring| self.next(*ring))
+        std::iter::successors(self.first(row), |ring| self.next(*ring))
     }
 
     /// The rows that are not empty, from the lowest on.
@@ -139,8 +159,11 @@ impl Alarms {
 /// Where a ring was put when it was sorted last.
 #[derive(Clone, Copy, Debug, Default)]
 struct Place {
-    is_open: bool,
+    is_ready: bool,
     is_busy: bool,
+    /// The rows of `open` and `full` that it is in.
+    open: Option<usize>,
+    full: Option<usize>,
     waiting: usize,
     last_look_ns: u64,
     /// It is in the list of those that have changed, and of those to be looked at.
@@ -159,13 +182,11 @@ pub(super) struct RingAccounts {
     full: Rows,
     busy: Rows,
     behind: Rows,
+    ready_count: usize,
     busy_count: usize,
     /// Tasks in rings behind the ones in front.
     waiting: usize,
     alarms: Alarms,
-    /// What came of a ring when it was drained last: empty in between, with room for as much as a ring has, so that to take results
-    /// takes no memory.
-    drained: Vec<Drained>,
     /// The one from which results have come last, and the one that was taken last because that had enough.
     hot: Option<usize>,
     filling: Option<usize>,
@@ -193,21 +214,19 @@ impl RingAccounts {
         let mut slots: [Vec<usize>; 2] = [reserve::collect(0..count)?, reserve::collect(0..count)?];
         slots.iter_mut().for_each(Vec::clear);
         let [changed, unseen] = slots;
-        let mut drained = Vec::new();
-        drained.try_reserve_exact(SLOTS as usize).map_err(|_| Code::errno(libc::ENOMEM))?;
         Ok(RingAccounts {
             rings: reserve::collect((0..count).map(|_| RingAccount::new()))?,
             places: reserve::collect((0..count).map(|_| Place::default()))?,
             changed,
             unseen,
-            open: Rows::new(count, LEVELS)?,
+            open: Rows::new(count, 2 * LEVELS)?,
             full: Rows::new(count, LEVELS)?,
             busy: Rows::new(count, 1)?,
             behind: Rows::new(count, 1)?,
+            ready_count: 0,
             busy_count: 0,
             waiting: 0,
             alarms: Alarms::new(count)?,
-            drained,
             hot: None,
             filling: None,
         })
@@ -227,73 +246,81 @@ impl RingAccounts {
         &mut self.rings[slot]
     }
 
-    /// Where to put what comes of draining a ring.
-    pub(super) fn take_drained(&mut self) -> Vec<Drained> {
-        std::mem::take(&mut self.drained)
-    }
-
-    /// It is empty again.
-    pub(super) fn give_drained_back(&mut self, drained: Vec<Drained>) {
-        self.drained = drained;
-    }
-
     /// Puts the rings that have changed where they belong.
+    #[inline]
     pub(super) fn sort(&mut self) {
-        for at in 0..self.changed.len() {
-            let slot = self.changed[at];
-            let (ring, place) = (&self.rings[slot], &mut self.places[slot]);
-            let (in_ring, waiting) = (ring.in_ring(), ring.waiting());
-            let moved = place.last_look_ns != ring.last_look_ns();
-            self.open.remove(slot);
-            place.is_open = ring.has_room();
-            if place.is_open {
-                self.open.put_first(slot, in_ring);
-            }
-            if place.is_busy != (in_ring > 0) || moved {
-                self.busy.remove(slot);
-                self.busy_count -= usize::from(place.is_busy);
-                place.is_busy = in_ring > 0;
-                if place.is_busy {
-                    self.busy.put_last(slot, 0);
-                    self.busy_count += 1;
-                }
-            }
-            if place.waiting != waiting {
-                self.full.remove(slot);
-                if waiting > 0 {
-                    self.full.put_first(slot, waiting);
-                }
-            }
-            if (place.waiting > 0) != (waiting > 0) || moved {
-                self.behind.remove(slot);
-                if waiting > 0 {
-                    self.behind.put_last(slot, 0);
-                }
-            }
-            self.waiting = self.waiting + waiting - place.waiting;
-            (place.waiting, place.last_look_ns) = (waiting, ring.last_look_ns());
-            place.is_changed = false;
-            if !std::mem::replace(&mut place.is_unseen, true) {
-                self.unseen.push(slot);
+        if !self.changed.is_empty() {
+            (0..self.changed.len()).for_each(|at| self.put(self.changed[at]));
+            self.changed.clear();
+        }
+    }
+
+    fn put(&mut self, slot: usize) {
+        let (ring, place) = (&self.rings[slot], &mut self.places[slot]);
+        let (in_ring, waiting) = (ring.in_ring(), ring.waiting());
+        let (is_busy, is_ready) = (in_ring > 0, ring.ready);
+        let moved = place.last_look_ns != ring.last_look_ns();
+        let laden = if is_busy && ring.carries.is_some() { LEVELS } else { 0 };
+        let open = ring.has_room().then(|| laden + level(in_ring));
+        let full = (waiting > 0).then(|| level(waiting));
+        self.open.move_first(slot, place.open, open);
+        if place.full != full {
+            self.full.move_first(slot, place.full, full);
+        }
+        if place.is_busy != is_busy || moved {
+            self.busy.remove(slot);
+            if is_busy {
+                self.busy.put_last(slot, 0);
             }
         }
-        self.changed.clear();
+        if place.full.is_some() != full.is_some() || moved {
+            self.behind.remove(slot);
+            if full.is_some() {
+                self.behind.put_last(slot, 0);
+            }
+        }
+        self.ready_count = self.ready_count + usize::from(is_ready) - usize::from(place.is_ready);
+        self.busy_count = self.busy_count + usize::from(is_busy) - usize::from(place.is_busy);
+        self.waiting = self.waiting + waiting - place.waiting;
+        let is_unseen = std::mem::replace(&mut place.is_unseen, true);
+        let last_look_ns = ring.last_look_ns();
+        *place = Place {
+            is_ready,
+            is_busy,
+            open,
+            full,
+            waiting,
+            last_look_ns,
+            is_changed: false,
+            is_unseen: true,
+        };
+        if !is_unseen {
+            self.unseen.push(slot);
+        }
     }
 
     /// Whether a worker has room that is not on one task for too long.
     pub(super) fn any_moving(&mut self, now_ns: u64) -> bool {
         self.sort();
         // In each row the one that came first moved last.
-        self.open.filled().any(|row| {
-            let first = self.open.next(self.open.rings + row);
-            first.is_some_and(|slot| !self.rings[slot].is_stuck(now_ns))
-        })
+        self.open
+            .filled()
+            .any(|row| self.open.first(row).is_some_and(|slot| !self.rings[slot].is_stuck(now_ns)))
     }
 
-    /// Of those that have room and suit, the one with the least in its ring.
-    pub(super) fn emptiest(&mut self, suits: impl Fn(&RingAccount) -> bool) -> Option<usize> {
+    /// Of those that have room, one with the least in its ring.
+    pub(super) fn emptiest(&mut self) -> Option<usize> {
+        let bare = self.emptiest_without_end();
+        let laden = (self.open.filled >> LEVELS).trailing_zeros() as usize;
+        let bare_row = self.open.filled.trailing_zeros() as usize;
+        if laden < LEVELS && laden < bare_row { self.open.first(LEVELS + laden) } else { bare }
+    }
+
+    /// The same of those without the end of a channel: a ring has one at a time.
+    pub(super) fn emptiest_without_end(&mut self) -> Option<usize> {
         self.sort();
-        self.open.filled().find_map(|row| self.open.of(row).find(|slot| suits(&self.rings[*slot])))
+        let row = self.open.filled.trailing_zeros() as usize;
+        if row < LEVELS { self.open.first(row) } else { None }
     }
 
     /// Results have come from this one.
@@ -325,20 +352,25 @@ impl RingAccounts {
     /// One that has nothing to do.
     pub(super) fn idle(&mut self) -> Option<usize> {
         self.sort();
-        self.open.of(0).next()
+        self.open.first(0)
     }
 
-    /// The one behind whose front the most tasks wait.
+    /// One behind whose front the most tasks wait.
     pub(super) fn fullest(&mut self) -> Option<usize> {
         self.sort();
-        let row = self.full.filled.checked_ilog2()?;
-        self.full.of(row as usize).next()
+        self.full.first(self.full.filled.checked_ilog2()? as usize)
     }
 
     /// How many tasks wait in rings.
     pub(super) fn waiting(&mut self) -> usize {
         self.sort();
         self.waiting
+    }
+
+    /// How many workers take tasks.
+    pub(super) fn ready_count(&mut self) -> usize {
+        self.sort();
+        self.ready_count
     }
 
     pub(super) fn busy_count(&self) -> usize {
@@ -354,7 +386,7 @@ impl RingAccounts {
     /// The busy one that has been quiet for the longest, and the next after another; sorted before.
     pub(super) fn first_busy(&mut self) -> Option<usize> {
         self.sort();
-        self.busy.next(self.busy.rings)
+        self.busy.first(0)
     }
 
     pub(super) fn next_busy(&self, slot: usize) -> Option<usize> {
@@ -364,7 +396,7 @@ impl RingAccounts {
     /// The same of those in which tasks wait.
     pub(super) fn first_behind(&mut self) -> Option<usize> {
         self.sort();
-        self.behind.next(self.behind.rings)
+        self.behind.first(0)
     }
 
     pub(super) fn next_behind(&self, slot: usize) -> Option<usize> {
@@ -441,7 +473,7 @@ mod tests {
         let mut seed = 7u64;
         for round in 0..3000u64 {
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            let (slot, what) = ((seed >> 33) as usize % LANES, (seed >> 45) % 8);
+            let (slot, what) = ((seed >> 33) as usize % LANES, (seed >> 45) % 9);
             match what {
                 0 => rings[slot].ready = true,
                 1 => rings[slot].retiring = !rings[slot].retiring,
@@ -449,6 +481,10 @@ mod tests {
                     _ = rings[slot].recall_youngest(&segments[slot], &mut ledger)
                 }
                 3 if seed.is_multiple_of(5) => rings[slot] = RingAccount::new(),
+                4 if rings[slot].in_ring() > 0 => {
+                    let end = rings[slot].front().map(|(_, index)| index);
+                    rings[slot].carries = end.filter(|_| rings.rings[slot].carries.is_none());
+                }
                 _ if rings[slot].has_room() => {
                     let index = ledger.open().unwrap();
                     let callee = Callee { module: 0, offset: 0 };
@@ -465,9 +501,19 @@ mod tests {
                 rings.busy().filter(|slot| rings.rings[*slot].in_ring() > 0).collect();
             found.sort_unstable();
             assert_eq!(found, busy, "also before they are sorted");
-            assert_eq!(rings.emptiest(|_| true).map(|slot| rings.rings[slot].in_ring()), least);
-            assert_eq!(rings.fullest().map(|slot| rings.rings[slot].waiting()), most);
-            assert_eq!((rings.waiting(), rings.busy_count()), (waiting, busy.len()));
+            let bare = open().filter(|slot| rings.rings[*slot].carries.is_none());
+            let bare = bare.map(|slot| level(rings.rings[slot].in_ring())).min();
+            let ready = rings.iter().filter(|ring| ring.ready).count();
+            let in_ring = |rings: &RingAccounts, slot: usize| level(rings.rings[slot].in_ring());
+            assert_eq!(rings.emptiest().map(|slot| in_ring(&rings, slot)), least.map(level));
+            let without_end = rings.emptiest_without_end();
+            assert_eq!(without_end.map(|slot| in_ring(&rings, slot)), bare);
+            assert!(without_end.is_none_or(|slot| rings.rings[slot].carries.is_none()));
+            assert_eq!(rings.fullest().map(|slot| level(rings.rings[slot].waiting())), most.map(level));
+            assert_eq!(
+                (rings.waiting(), rings.busy_count(), rings.ready_count()),
+                (waiting, busy.len(), ready)
+            );
             assert_eq!(rings.idle().is_some(), least == Some(0));
             let order: Vec<u64> = rings.busy().map(|slot| rings.rings[slot].last_look_ns()).collect();
             assert!(order.is_sorted(), "{order:?}");

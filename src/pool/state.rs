@@ -3,14 +3,14 @@
 use super::callbacks::News;
 use super::desk::Key;
 use super::dispatch::Queue;
-use super::ending::Limits;
+use super::ending::{Ending, Limits};
 use super::inline::{Inline, InlinePlace};
 use super::ledger::{InputPlace, Ledger, Outcome, TaskState};
 use super::life::Life;
 use super::map::Maps;
 use super::recycle::{Recycle, RecycleRules};
 use super::remote::Remote;
-use super::ring_account::{Drained, RingAccount};
+use super::ring_account::{RingAccount, Taken};
 use super::ring_accounts::RingAccounts;
 use super::stream::Streams;
 use super::submissions::Submissions;
@@ -30,8 +30,8 @@ use std::sync::Arc;
 const FAMILY_INTERVAL_NS: u64 = 200_000;
 const EACH_MEMBER_NS: u64 = 2_000;
 
-/// So many results are given out before the pool is moved on again.
-const GIVEN_OUT: u32 = 16;
+/// So many results are given out, and so many tasks taken in, before the pool is moved on again.
+const AT_ONCE: u32 = 16;
 
 /// A worker that has lost its means to call is noticed within twice this time.
 pub(super) const LOOK_NS: u64 = 50_000_000;
@@ -77,8 +77,15 @@ pub(super) struct Looks {
     full_look_due_ns: u64,
     /// Which tasks have begun.
     pub(super) begins_due_ns: u64,
-    /// Results that have been given out since the pool was moved on.
-    given_out: u32,
+    /// Results that have been given out since the pool was moved on, and tasks that have been taken in.
+    calls: [u32; 2],
+}
+
+/// What a host calls for without the pool being moved on each time.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Call {
+    GivenOut,
+    HandedIn,
 }
 
 /// What a pool's options say to its state.
@@ -128,7 +135,7 @@ impl PoolState {
     /// `something_happened` says that a descriptor was readable, so that the family has to be looked after now.
     pub(super) fn pump(&mut self, something_happened: bool) {
         let now = now_ns();
-        self.looks.given_out = 0;
+        self.looks.calls = [0; 2];
         self.waiters.standby.pumped(self.family.host_calls);
         self.drain_rings(now);
         self.look_for_begins(now);
@@ -168,8 +175,14 @@ impl PoolState {
 
     /// Whether somebody who takes a result that is there need not move the pool on: it costs more than the result.
     pub(super) fn may_answer_at_once(&mut self) -> bool {
-        self.looks.given_out += 1;
-        self.looks.given_out < GIVEN_OUT && !self.has_news() && !self.awaits_begins()
+        !self.is_to_look_after(Call::GivenOut) && !self.has_news() && !self.awaits_begins()
+    }
+
+    /// Whether there have been so many of these calls that the pool is to be moved on.
+    pub(super) fn is_to_look_after(&mut self, call: Call) -> bool {
+        let calls = &mut self.looks.calls[call as usize];
+        *calls += 1;
+        *calls >= AT_ONCE
     }
 
     /// When the family is to be looked after if nobody tells of anything.
@@ -234,51 +247,80 @@ impl PoolState {
         }
     }
 
+    /// Takes and settles what a ring has.
     pub(super) fn drain(&mut self, slot: usize, now: u64) {
         let Some(segment) = &self.family.members[slot].segment else { return };
         let ring = &self.rings[slot];
-        if ring.in_ring() == 0 || self.waiters.event_fd.is_none() && !ring.has_results(segment) {
+        if ring.in_ring() == 0 || !self.waiters.is_looked_at() && !ring.has_results(segment) {
             return;
         }
-        let mut drained = self.rings.take_drained();
-        let ring = &mut self.rings[slot];
-        let trusted = !ring.distrusted;
-        ring.drain(segment, &mut self.ledger, &self.heap, now, &mut drained);
-        if self.waiters.event_fd.is_some() {
+        let mut any = self.take_from_ring(slot, now);
+        if let Some(segment) =
+            self.family.members[slot].segment.as_ref().filter(|_| self.waiters.is_looked_at())
+        {
             // What the worker has finished before it was asked again it has told nobody of.
             segment.ask_to_be_told();
             crate::sys::prim::fence(crate::sys::prim::Ordering::SeqCst);
-            ring.drain(segment, &mut self.ledger, &self.heap, now, &mut drained);
+            any |= self.take_from_ring(slot, now);
         }
-        if trusted && ring.distrusted {
-            self.family.kill(slot);
-        }
-        if !drained.is_empty() {
+        if any {
             self.family.has_worked();
             self.rings.has_delivered(slot);
             if let Some(page) = &self.family.page {
                 page.has_drained(slot, self.rings[slot].position(), now);
             }
         }
-        for Drained { index, position, mut outcome } in drained.drain(..) {
-            if let Some(ending) = self.rings[slot].ending.take_if(|ending| ending.index == index) {
-                if let Some(segment) = &self.family.members[slot].segment {
-                    ending.clear(segment);
+    }
+
+    /// Whether there was any result.
+    fn take_from_ring(&mut self, slot: usize, now: u64) -> bool {
+        let Some(segment) = &self.family.members[slot].segment else { return false };
+        let ring = &mut self.rings[slot];
+        let (trusted, count) = (!ring.distrusted, ring.take_count(segment));
+        let (mut is_sound, mut any) = (trusted != ring.distrusted, false);
+        for _ in 0..count {
+            let Some(segment) = &self.family.members[slot].segment else { break };
+            match self.rings.quietly(slot).take(segment, &mut self.ledger, &self.heap) {
+                Taken::Result { index, position, outcome } => {
+                    any = true;
+                    self.settle_result(slot, position, index, outcome);
                 }
-                if let Some(output) = ending.amend(&mut outcome, self.ledger.get(index).kind) {
-                    let _ = self.heap.free_address(output);
-                }
-                if ending.doomed {
-                    self.distrust(slot);
+                Taken::Nothing => (),
+                Taken::Nonsense => {
+                    is_sound = false;
+                    break;
                 }
             }
-            self.note_begin(index, self.family.members[slot].pid);
-            if self.trace.is_some() {
-                self.trace_result(slot, position, index, &outcome);
-            }
-            self.settle(index, outcome);
         }
-        self.rings.give_drained_back(drained);
+        if !is_sound {
+            self.family.kill(slot);
+        } else if let Some(segment) = self.family.members[slot].segment.as_ref().filter(|_| count > 0) {
+            self.rings[slot].measure(segment, u64::from(count), now);
+        }
+        any
+    }
+
+    /// Settles a task by what its worker has left.
+    fn settle_result(&mut self, slot: usize, position: u32, index: u32, mut outcome: Outcome) {
+        let is_this = |ending: &mut Ending| ending.index == index;
+        if let Some(ending) = self.rings.quietly(slot).ending.take_if(is_this) {
+            if let Some(segment) = &self.family.members[slot].segment {
+                ending.clear(segment);
+            }
+            if let Some(output) = ending.amend(&mut outcome, self.ledger.get(index).kind) {
+                let _ = self.heap.free_address(output);
+            }
+            if ending.doomed {
+                self.distrust(slot);
+            }
+        }
+        if self.awaits_begins() {
+            self.note_begin(index, self.family.members[slot].pid);
+        }
+        if self.trace.is_some() {
+            self.trace_result(slot, position, index, &outcome);
+        }
+        self.settle(index, outcome);
     }
 
     pub(super) fn deal_with(&mut self, event: Event, now: u64) {
@@ -304,8 +346,11 @@ impl PoolState {
         let input = std::mem::replace(&mut entry.input, InputPlace::Inline);
         let (status, delivery) = (outcome.status, outcome.delivery);
         entry.put_outcome(outcome);
-        entry.take_end().close();
-        let (job, line) = (entry.job(), entry.stream());
+        let (job, line, group) = (entry.job(), entry.stream(), entry.group);
+        let is_rare = entry.rare.is_some();
+        if is_rare {
+            entry.take_end().close();
+        }
         if let Some(book) = &self.ledger.book {
             book.settled(index, status, delivery as usize);
         }
@@ -326,12 +371,17 @@ impl PoolState {
                 if self.trace.is_some() {
                     self.trace_settled(index);
                 }
-                let is_told = self.note_settled(index);
-                if self.submissions.settle(&mut self.ledger, index, is_told) {
+                if is_rare {
+                    self.note_settled(index);
+                }
+                let is_anybodys = self.submissions.settle(&mut self.ledger, index);
+                if !self.waiters.desk.has_wishes() {
+                    return;
+                }
+                if is_anybodys {
                     self.waiters.desk.tell_first(Key::Next);
                 }
                 self.waiters.desk.tell_all(Key::Task(index));
-                let group = self.ledger.get(index).group;
                 if group != 0 {
                     self.waiters.desk.tell_all(Key::Group(group));
                 }

@@ -97,6 +97,8 @@ unsafe impl Send for Source {}
 #[derive(Debug, Default)]
 pub(super) struct Streams {
     lines: Vec<Option<StreamState>>,
+    /// How many have a result that could be taken.
+    with_result: usize,
     some_stopped: bool,
 }
 
@@ -107,6 +109,8 @@ struct StreamState {
     window: Window,
     /// These items in the order in which they come out: that of the input; if unordered, those that have settled.
     order: VecDeque<u32>,
+    /// The first of them has settled.
+    has_result: bool,
     unordered: bool,
     stop_on_failure: bool,
     /// No more input.
@@ -171,6 +175,7 @@ impl Pool {
                 or(options.window_bytes, state.submissions.window().most_bytes()),
             ),
             order: VecDeque::new(),
+            has_result: false,
             unordered: options.unordered,
             stop_on_failure: options.stop_on_failure,
             ended: false,
@@ -214,12 +219,12 @@ impl Stream {
         room?;
         let place = inner.place_input(input)?;
         let index = self.enter(&mut state, place, input, user)?;
-        state.move_on_after_submit(index);
+        state.hand_in(index);
         run_queued(inner, state).leave();
         Ok(())
     }
 
-    /// Enters an item for which there is room.
+    /// Enters an item for which there is room; it is still to be handed in.
     fn enter(&self, state: &mut PoolState, place: InputPlace, input: &[u8], user: usize) -> Result<u32> {
         let order = &mut state.stream_mut(self.number).order;
         let room = order.try_reserve(1).map_err(|_| Code::errno(libc::ENOMEM).into());
@@ -241,7 +246,6 @@ impl Stream {
         if !line.unordered {
             line.order.push_back(index);
         }
-        state.enqueue(index);
         Ok(index)
     }
 
@@ -301,8 +305,9 @@ impl Stream {
             // Another thread is at it, for both.
             Err(TryLockError::WouldBlock) => return Ok(()),
         };
-        standby::guard(&self.inner, false)?;
+        // Before anything can fail: others that wait are told when it ends.
         let _drawing = Drawing::begin(self);
+        standby::guard(&self.inner, false)?;
         while !source.over {
             let state = self.inner.lock();
             let line = state.stream(self.number);
@@ -359,6 +364,7 @@ impl Stream {
         }
         if let Err(error) = line.window.check("an item", "the stream's window", length) {
             let index = self.enter(&mut state, InputPlace::Inline, &[], item.user)?;
+            state.enqueue(index);
             if state.take_back(index) {
                 state.settle(index, Outcome::not_started(&error));
             }
@@ -377,7 +383,7 @@ impl Stream {
             Err(error) => return Err(error),
         };
         let index = self.enter(&mut state, place, input, item.user)?;
-        state.move_on_after_submit(index);
+        state.hand_in(index);
         run_queued(inner, state).leave();
         Ok(true)
     }
@@ -404,6 +410,7 @@ impl Drop for Stream {
         line.abandoned = true;
         line.ended = true;
         line.order.clear();
+        state.look_at_front(self.number);
         let now = now_ns();
         for index in state.items_in_stream(self.number) {
             match state.ledger.get(index).state {
@@ -445,8 +452,19 @@ impl PoolState {
         next.filter(|index| self.ledger.get(*index).state == TaskState::Settled)
     }
 
+    /// What comes next in a stream is another item, or has settled.
+    fn look_at_front(&mut self, number: usize) {
+        let has_result = self.next_in_stream(number).is_some();
+        let had_result = std::mem::replace(&mut self.stream_mut(number).has_result, has_result);
+        let with_result = &mut self.streams.with_result;
+        *with_result = *with_result + usize::from(has_result) - usize::from(had_result);
+    }
+
     /// What is in a stream and not out.
     fn items_in_stream(&self, number: usize) -> Vec<u32> {
+        if self.stream(number).window.tasks() == 0 {
+            return Vec::new();
+        }
         let of_this = |index: &u32| {
             let entry = self.ledger.get(*index);
             let inside = !matches!(entry.state, TaskState::Free(_) | TaskState::Taken);
@@ -465,6 +483,7 @@ impl PoolState {
         if line.needs == AFTER_THE_NEXT {
             line.needs = 0;
         }
+        self.look_at_front(number);
         self.tell_stream(number);
         self.update_event_fd();
         Some(index)
@@ -482,15 +501,16 @@ impl PoolState {
         refusal(self)
     }
 
-    /// Tells threads that wait for something of any stream what has come.
+    /// Tells threads that wait for something of any stream that it will not come, where the pool takes nothing any more. Of all else they
+    /// are told where it happens.
     pub(super) fn tell_streams(&mut self) {
-        for number in 0..self.streams.lines.len() {
-            self.tell_stream(number);
+        if refusal(self).is_some() {
+            (0..self.streams.lines.len()).for_each(|number| self.tell_stream(number));
         }
     }
 
     /// Tells threads that wait for something of a stream what has come.
-    fn tell_stream(&mut self, number: usize) {
+    pub(super) fn tell_stream(&mut self, number: usize) {
         let Some(line) = &self.streams.lines[number] else { return };
         if self.waiters.desk.is_plain() {
             return;
@@ -510,8 +530,7 @@ impl PoolState {
 
     /// Whether a result could be taken from any stream.
     pub(super) fn any_stream_has_results(&self) -> bool {
-        let lines = self.streams.lines.iter().enumerate().filter(|(_, line)| line.is_some());
-        lines.map(|(number, _)| number).any(|number| self.next_in_stream(number).is_some())
+        self.streams.with_result > 0
     }
 
     /// An item has settled.
@@ -530,6 +549,7 @@ impl PoolState {
             self.streams.some_stopped = true;
             self.waiters.desk.tell_all(Key::StreamRoom(number));
         }
+        self.look_at_front(number);
         self.tell_stream(number);
     }
 

@@ -44,10 +44,13 @@ impl Submissions {
         }
     }
 
+    /// The same of what is in the window, and of how many have entered.
     fn show_window(&self) {
-        let [_, _, tasks, bytes] = self.window.figures();
-        self.show(|page| &page.window_tasks, tasks as u64);
-        self.show(|page| &page.window_bytes, bytes as u64);
+        let Some(page) = &self.page else { return };
+        let ([_, _, tasks, bytes], shown) = (self.window.figures(), page.counters());
+        shown.submitted.store(self.counters.submitted, Ordering::Relaxed);
+        shown.window_tasks.store(tasks as u64, Ordering::Relaxed);
+        shown.window_bytes.store(bytes as u64, Ordering::Relaxed);
     }
 
     pub(super) fn window(&self) -> &Window {
@@ -62,15 +65,14 @@ impl Submissions {
     pub(super) fn enter(&mut self, length: usize) {
         self.window.enter(length);
         self.counters.submitted += 1;
-        self.show(|page| &page.submitted, self.counters.submitted);
         self.show_window();
     }
 
-    /// A task has settled. It is anybody's to take, unless its result goes to a callback or is claimed; returns whether it is.
-    pub(super) fn settle(&mut self, ledger: &mut Ledger, index: u32, is_told: bool) -> bool {
+    /// A task has settled. It is anybody's to take, unless a waiter or its callback has claimed it; returns whether it is.
+    pub(super) fn settle(&mut self, ledger: &mut Ledger, index: u32) -> bool {
         self.counters.settled += 1;
         self.show(|page| &page.settled, self.counters.settled);
-        let is_anybodys = !is_told && !ledger.get(index).claimed;
+        let is_anybodys = !ledger.get(index).claimed;
         if is_anybodys {
             self.finished.push(ledger, index);
         }
@@ -156,7 +158,7 @@ mod tests {
 
     fn settle(ledger: &mut Ledger, submissions: &mut Submissions, index: u32) -> bool {
         ledger.get_mut(index).state = TaskState::Settled;
-        submissions.settle(ledger, index, false)
+        submissions.settle(ledger, index)
     }
 
     #[test]

@@ -3,13 +3,13 @@
 use super::callbacks::Calls;
 use super::inline::run_queued;
 use super::ledger::{InputPlace, NewTask, Rare};
-use super::state::PoolState;
+use super::state::{Call, PoolState};
 use super::wait::{Want, refusal, wait};
 use super::{Inner, Pool, SubmitOptions, TaskId};
 use crate::channel::Channel;
 use crate::check;
 use crate::error::{Code, Error, Result};
-use crate::sys::clock::{Moment, now_ns};
+use crate::sys::clock::now_ns;
 use crate::sys::reserve;
 use crate::task::call::CallKind;
 use crate::task::function::{Callee, Function};
@@ -52,8 +52,7 @@ impl Pool {
         if check::is_on() {
             check::look_through(input, || format!("task {:#x} ({}), input", id.0, function.describe()));
         }
-        state.enqueue(index);
-        state.move_on_after_submit(index);
+        state.hand_in(index);
         run_queued(inner, state).leave();
         Ok(id)
     }
@@ -112,16 +111,17 @@ impl PoolState {
         Rare::new(due_ns, options.retries, Calls::new(options.callbacks), end)
     }
 
-    /// Hands the new task out where a worker has room, and looks now and then for results while there is none.
-    pub(super) fn move_on_after_submit(&mut self, index: u32) {
-        const EVERY: u64 = 16;
+    /// Enters a task whose entry has been filled and hands it out where a worker has room; looks now and then for results while there is
+    /// none.
+    pub(super) fn hand_in(&mut self, index: u32) {
         let entry = self.ledger.get(index);
         // When it has to be looked at is for the pump to say.
         let timed = entry.deadline_ns != 0 || entry.queue_due_ns() != 0;
-        if timed || self.submissions.counters().submitted.is_multiple_of(EVERY) {
+        if timed || self.is_to_look_after(Call::HandedIn) {
+            self.enqueue(index);
             self.pump(false);
         } else {
-            self.feed(&Moment::default());
+            self.enqueue_and_feed(index);
             self.grow();
             // Whoever looks from outside has nobody to look at the clock for him.
             if self.waiters.is_looked_at() {

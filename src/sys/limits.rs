@@ -134,16 +134,22 @@ pub(crate) fn private_bytes(pid: i32) -> Option<u64> {
 pub(crate) fn processor_use(pid: i32) -> Option<ProcessorUse> {
     let _uncancelled = super::thread::Uncancelled::new();
     let text = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    // SAFETY: has no preconditions.
+    let per_second =
+        u64::try_from(unsafe { libc::sysconf(libc::_SC_CLK_TCK) }).ok().filter(|per| *per > 0)?;
+    use_in(&text, per_second)
+}
+
+/// The same by the text that the kernel has of the process.
+fn use_in(text: &[u8], per_second: u64) -> Option<ProcessorUse> {
     // The program's name, in parentheses, may have anything in it.
     let behind_name = text.iter().rposition(|byte| *byte == b')')? + 1;
     let fields = std::str::from_utf8(&text[behind_name..]).ok()?;
     let mut fields = fields.split_ascii_whitespace();
-    let is_runnable = fields.next()? == "R";
+    // D: it waits for a page that is on its way from a disk, and could use a processor if the machine had more memory.
+    let is_runnable = matches!(fields.next()?, "R" | "D");
     let mut ticks = fields.skip(10).map_while(|word| word.parse::<u64>().ok());
     let ticks = ticks.next()? + ticks.next()?;
-    // SAFETY: has no preconditions.
-    let per_second =
-        u64::try_from(unsafe { libc::sysconf(libc::_SC_CLK_TCK) }).ok().filter(|per| *per > 0)?;
     Some(ProcessorUse { is_runnable, used_ns: ticks * (1_000_000_000 / per_second) })
 }
 
@@ -312,6 +318,17 @@ mod tests {
             assert!(crate::sys::clock::now_ns() - began < 60_000_000_000, "it uses nothing");
         }
         assert!(processor_use(i32::MAX).is_none());
+    }
+
+    #[test]
+    fn a_process_whose_page_is_on_its_way_could_use_a_processor() {
+        let use_of = |text: &str| use_in(text.as_bytes(), 100).map(|it| (it.is_runnable, it.used_ns));
+        let text = |state: char| format!("7 (a) S) {state} 1 2 3 4 5 6 7 8 9 10 30 12 13 14");
+        assert_eq!(use_of(&text('D')), Some((true, 420_000_000)));
+        assert_eq!(use_of(&text('R')), Some((true, 420_000_000)));
+        assert_eq!(use_of(&text('S')), Some((false, 420_000_000)), "it waits for somebody");
+        assert_eq!(use_of(&text('T')), Some((false, 420_000_000)), "somebody has stopped it");
+        assert_eq!(use_of("7 (a) R 1"), None);
     }
 
     /// A folder with files in it, gone when dropped.

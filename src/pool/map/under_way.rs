@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 pub(in crate::pool) struct Maps {
     /// By the maps' numbers.
     settled: Vec<Option<VecDeque<u32>>>,
+    under_way: usize,
     pub(in crate::pool) splitting: Splitting,
 }
 
@@ -21,6 +22,7 @@ impl Maps {
             self.settled.push(None);
         }
         self.settled[number] = Some(VecDeque::new());
+        self.under_way += 1;
         Ok(number)
     }
 
@@ -28,6 +30,7 @@ impl Maps {
     pub(in crate::pool) fn close(&mut self, number: usize) {
         debug_assert!(!self.has_settled(number));
         self.settled[number] = None;
+        self.under_way -= 1;
     }
 
     /// So many chunks of a map can settle; -ENOMEM where there is no room to note that.
@@ -55,7 +58,7 @@ impl Maps {
 
     /// Whether no map is under way.
     pub(in crate::pool) fn is_empty(&self) -> bool {
-        self.settled.iter().all(Option::is_none)
+        self.under_way == 0
     }
 }
 

@@ -7,10 +7,13 @@ use crate::pool::Inner;
 
 impl Inner {
     /// Refuses what a task cannot have with it to another machine.
+    #[inline]
     pub(in crate::pool) fn check_for_nodes(&self, input: &[u8], has_channel: bool) -> Result<()> {
-        if !self.on_nodes {
-            return Ok(());
-        }
+        if self.on_nodes { self.refuse_parts(input, has_channel) } else { Ok(()) }
+    }
+
+    #[cold]
+    fn refuse_parts(&self, input: &[u8], has_channel: bool) -> Result<()> {
         if has_channel {
             self.refuse_on_nodes("channel: the end of a channel")?;
         }

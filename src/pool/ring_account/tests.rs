@@ -1,4 +1,5 @@
 use super::*;
+use crate::heap::Heap;
 use crate::pool::patience::{HUNG_NS, WEDGED_NS};
 
 #[test]
@@ -96,13 +97,11 @@ fn nothing_of_a_task_is_left_to_the_next_one_in_its_place() {
     let push = |ring: &mut RingAccount, ledger: &Ledger| {
         ring.push(&segment, ledger, index, Callee { module: 0, offset: 0 }, &Moment::at(1));
     };
-    let mut out = Vec::new();
     push(&mut ring, &ledger);
     (ring.blamed, ring.signalled) = (Some(index), true);
     assert!(segment.slot(0).claim(state::STARTED));
     segment.commit(1);
-    ring.drain(&segment, &mut ledger, &heap, 1, &mut out);
-    assert_eq!(out.len(), 1);
+    assert_eq!(ring.take_all(&segment, &mut ledger, &heap, 1).len(), 1);
     push(&mut ring, &ledger);
     assert_ne!(segment.slot(1).kind.load(Ordering::Relaxed) & flag::SIGNALLED, 0);
     ring.blamed = Some(index);

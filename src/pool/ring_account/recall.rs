@@ -1,0 +1,162 @@
+//! What is taken back from a ring: tasks that have not begun, and what a worker that has ended leaves.
+
+use super::{Flight, RingAccount};
+use crate::pool::ledger::Ledger;
+use crate::sys::prim::Ordering;
+use crate::task::ring::{Segment, TaskSlot, state};
+
+/// A task that a dead worker had in its ring.
+pub(in crate::pool) struct LeftTask {
+    pub(in crate::pool) index: u32,
+    pub(in crate::pool) begun: bool,
+    /// It was the next to begin, and has not, as the worker says.
+    pub(in crate::pool) is_next: bool,
+    /// It is made answerable for its worker's end although the worker says that it has not begun.
+    pub(in crate::pool) to_blame: bool,
+    /// Of a chunk: how long the messages of its finished items are.
+    pub(in crate::pool) messages_length: usize,
+    /// When it began, as the worker says where there is a trace.
+    pub(in crate::pool) began_ns: u64,
+}
+
+impl RingAccount {
+    /// Takes back the youngest task that has not begun.
+    pub(in crate::pool) fn recall_youngest(&mut self, segment: &Segment, ledger: &mut Ledger) -> Option<u32> {
+        for back in 0..self.flights.len() {
+            let at = self.flights.len() - 1 - back;
+            let Flight::Task(index) = self.flights[at] else { continue };
+            // Older ones have begun earlier, or will.
+            return self.recall_at(segment, ledger, at, index).then_some(index);
+        }
+        None
+    }
+
+    /// Takes back everything behind the task in front, the oldest first; and whether all of it had not begun.
+    pub(in crate::pool) fn recall_behind(
+        &mut self,
+        segment: &Segment,
+        ledger: &mut Ledger,
+    ) -> (Vec<u32>, bool) {
+        let tasks: Vec<(usize, u32)> = (0..self.flights.len())
+            .filter_map(|at| match self.flights[at] {
+                Flight::Task(index) => Some((at, index)),
+                Flight::Recalled => None,
+            })
+            .skip(1)
+            .collect();
+        let (mut recalled, mut all) = (Vec::new(), true);
+        for (at, index) in tasks.into_iter().rev() {
+            if self.recall_at(segment, ledger, at, index) {
+                recalled.push(index);
+            } else {
+                all = false;
+            }
+        }
+        recalled.reverse();
+        (recalled, all)
+    }
+
+    /// Takes back this very task, if it has not begun.
+    pub(in crate::pool) fn recall(&mut self, segment: &Segment, ledger: &mut Ledger, index: u32) -> bool {
+        let at = self.flights.iter().position(|flight| *flight == Flight::Task(index));
+        at.is_some_and(|at| self.recall_at(segment, ledger, at, index))
+    }
+
+    fn recall_at(&mut self, segment: &Segment, ledger: &mut Ledger, at: usize, index: u32) -> bool {
+        let slot = segment.slot(self.done.wrapping_add(at as u32));
+        let recalled = !self.distrusted && slot.claim(state::RECALLED);
+        if recalled {
+            self.flights[at] = Flight::Recalled;
+            self.forget(slot, index);
+            self.take_end_back(ledger, index);
+            self.given -= 1;
+            self.tasks -= 1;
+            self.timed -= usize::from(ledger.get(index).deadline_ns != 0);
+        }
+        recalled
+    }
+
+    /// Puts the end of a channel of a task that has not begun back into the ledger.
+    fn take_end_back(&mut self, ledger: &mut Ledger, index: u32) {
+        if self.carries.take_if(|carries| *carries == index).is_some()
+            && let Some(rare) = &mut ledger.get_mut(index).rare
+            && let Some(handover) = self.handover.take()
+        {
+            self.handover = rare.end.take_back(handover);
+        }
+    }
+
+    /// The task has left the ring. Its slot and its place in the ledger are for another one now, which is neither to blame nor to be
+    /// split.
+    pub(super) fn forget(&mut self, slot: &TaskSlot, index: u32) {
+        self.blamed.take_if(|blamed| *blamed == index);
+        if self.split.take_if(|split| *split == index).is_some() {
+            slot.split.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// The worker is given up on: what is behind the task in front is taken back, and so is that, unless it is to blame. Then the
+    /// worker has its time first, for one that is stopped, or that gets no processor, says as little. Whether the worker can be
+    /// believed.
+    pub(in crate::pool) fn give_up(
+        &mut self,
+        segment: &Segment,
+        ledger: &mut Ledger,
+        blamed: bool,
+        now_ns: u64,
+    ) -> (Vec<u32>, bool) {
+        self.patience.give_up();
+        let Some((position, index)) = self.front() else { return (Vec::new(), true) };
+        let (mut recalled, _) = self.recall_behind(segment, ledger);
+        if blamed && !self.is_hung(now_ns) {
+            return (recalled, true);
+        }
+        if !blamed && self.recall(segment, ledger, index) {
+            recalled.insert(0, index);
+            return (recalled, true);
+        }
+        // It may have begun since the caller looked: that is what was waited for.
+        if segment.slot(position).has_begun() {
+            return (recalled, true);
+        }
+        if blamed {
+            self.blamed = Some(index);
+        }
+        (recalled, false)
+    }
+
+    /// Whether the worker says that it has begun with what is behind the task in front, which, as it also says, has not ended.
+    /// No worker that keeps to the protocol does: it moves `done` before it claims the next slot.
+    pub(in crate::pool) fn contradicts_itself(&self, segment: &Segment) -> bool {
+        let Some((front, _)) = self.front() else { return false };
+        let tasks = self.flights.iter().enumerate().filter(|(_, flight)| **flight != Flight::Recalled);
+        let positions = tasks.map(|(at, _)| self.done.wrapping_add(at as u32));
+        let begun = positions.skip(1).any(|position| !segment.slot(position).is_ready());
+        let passed = segment.finished(self.done, self.flights.len() as u32);
+        begun && passed.is_none_or(|count| count <= front.wrapping_sub(self.done))
+    }
+
+    /// The worker has ended and its results are drained: what is left.
+    ///
+    /// Tasks are begun in their order, so only the first that has not ended can have begun, whatever the states say. Where the
+    /// worker has written into `done` what cannot be, the states are all that there is.
+    pub(in crate::pool) fn clear(&mut self, segment: &Segment, ledger: &mut Ledger) -> Vec<LeftTask> {
+        let mut left = Vec::new();
+        let last = segment.finished(self.done, self.flights.len() as u32).unwrap_or(u32::MAX);
+        self.tasks = 0;
+        for (at, flight) in std::mem::take(&mut self.flights).into_iter().enumerate() {
+            let Flight::Task(index) = flight else { continue };
+            let slot = segment.slot(self.done.wrapping_add(at as u32));
+            let to_blame = self.blamed == Some(index);
+            let begun = to_blame || at as u32 <= last && !slot.is_ready();
+            let is_next = !begun && !left.iter().any(|task: &LeftTask| task.is_next || task.begun);
+            let messages_length = slot.message_length.load(Ordering::Relaxed) as usize;
+            if !begun {
+                self.take_end_back(ledger, index);
+            }
+            let began_ns = slot.times().0;
+            left.push(LeftTask { index, begun, is_next, to_blame, messages_length, began_ns });
+        }
+        left
+    }
+}

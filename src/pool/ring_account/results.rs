@@ -1,0 +1,172 @@
+//! What a worker has left in its ring: read once, checked, and taken.
+
+use super::{FILL_NS, FIRST_DEPTH, Flight, Patience, RingAccount, TELLING_NS};
+use crate::heap::Heap;
+use crate::pool::ledger::{Delivery, Ledger, Outcome, OutputPlace, to_c_string};
+use crate::sys::prim::Ordering;
+use crate::task::call::CallKind;
+use crate::task::ring::{Left, SLOTS, Segment, TaskSlot};
+
+/// What was in front of a ring.
+#[derive(Debug)]
+pub(in crate::pool) enum Taken {
+    Result {
+        index: u32,
+        /// Where it was in the ring.
+        position: u32,
+        outcome: Outcome,
+    },
+    /// It had been taken back.
+    Nothing,
+    /// It cannot be: what is in front stays there.
+    Nonsense,
+}
+
+impl RingAccount {
+    /// How many at the front have ended; `None` where the worker says what cannot be, or takes back what it has said.
+    pub(super) fn finished(&mut self, segment: &Segment) -> Option<u32> {
+        let count = segment.finished(self.done, self.flights.len() as u32)?;
+        if count < self.said.wrapping_sub(self.done) {
+            return None;
+        }
+        self.said = self.done.wrapping_add(count);
+        Some(count)
+    }
+
+    /// Whether the worker says that what is at this position has ended. What the worker has said before of what it is at is of
+    /// this position only where it has not: see [`Segment`].
+    pub(in crate::pool) fn has_passed(&mut self, segment: &Segment, position: u32) -> bool {
+        self.finished(segment).is_none_or(|count| count > position.wrapping_sub(self.done))
+    }
+
+    /// Whether there are results to drain.
+    pub(in crate::pool) fn has_results(&self, segment: &Segment) -> bool {
+        let count = self.flights.len() as u32;
+        let any = count > 0 && !self.distrusted;
+        any && (self.said != self.done || segment.finished(self.done, count) != Some(0))
+    }
+
+    /// How many places there are to take with [`RingAccount::take`]; then [`RingAccount::measure`] is to be called. A worker that has written what
+    /// cannot be is distrusted from then on.
+    pub(in crate::pool) fn take_count(&mut self, segment: &Segment) -> u32 {
+        if self.distrusted || self.flights.is_empty() {
+            return 0;
+        }
+        let Some(count) = self.finished(segment) else {
+            self.distrusted = true;
+            return 0;
+        };
+        if count > 0 {
+            segment.fetch(self.done, count);
+        }
+        count
+    }
+
+    /// Takes what is in front.
+    pub(in crate::pool) fn take(&mut self, segment: &Segment, ledger: &mut Ledger, heap: &Heap) -> Taken {
+        let position = self.done;
+        let slot = segment.slot(position);
+        let Some(Flight::Task(index)) = self.flights.front().copied() else {
+            self.flights.pop_front();
+            self.done = position.wrapping_add(1);
+            return Taken::Nothing;
+        };
+        // What was never begun cannot have come to its end.
+        let result = if slot.has_begun() { self.read_result(slot, ledger, heap, index) } else { None };
+        let Some(outcome) = result else {
+            // It stays in front as what it is: begun, and its worker is about to be killed.
+            self.distrusted = true;
+            return Taken::Nonsense;
+        };
+        self.flights.pop_front();
+        self.done = position.wrapping_add(1);
+        self.forget(slot, index);
+        self.carries.take_if(|carries| *carries == index);
+        self.timed -= usize::from(ledger.get(index).deadline_ns != 0);
+        self.tasks -= 1;
+        Taken::Result { index, position, outcome }
+    }
+
+    /// Takes all that there is.
+    #[cfg(test)]
+    pub(in crate::pool) fn take_all(
+        &mut self,
+        segment: &Segment,
+        ledger: &mut Ledger,
+        heap: &Heap,
+        now_ns: u64,
+    ) -> Vec<(u32, Outcome)> {
+        let (count, mut all) = (self.take_count(segment), Vec::new());
+        for _ in 0..count {
+            match self.take(segment, ledger, heap) {
+                Taken::Result { index, outcome, .. } => all.push((index, outcome)),
+                Taken::Nothing => (),
+                Taken::Nonsense => return all,
+            }
+        }
+        if count > 0 {
+            self.measure(segment, u64::from(count), now_ns);
+        }
+        all
+    }
+
+    /// Learns how long tasks take and how deep the ring should be filled.
+    pub(in crate::pool) fn measure(&mut self, segment: &Segment, count: u64, now_ns: u64) {
+        let mut each = now_ns.saturating_sub(self.last_look_ns) / count;
+        if each > TELLING_NS {
+            // It may have been the wake-up, or the host that came late.
+            each = segment.pace(self.done).map_or(each, |pace| each.min(pace));
+        }
+        self.last_look_ns = now_ns;
+        self.patience = Patience::new();
+        self.task_ns = match self.task_ns {
+            0 => each,
+            known if each < known => (known + 3 * each) / 4,
+            known => (3 * known + each) / 4,
+        }
+        .max(1);
+        let fitting = FILL_NS / self.task_ns.max(1);
+        // One slot stays free: the ring's positions are compared modulo their number.
+        self.depth = (fitting as usize).clamp(FIRST_DEPTH, SLOTS as usize - 1);
+    }
+
+    /// A result as the worker has left it; `None` if it cannot be one.
+    fn read_result(
+        &mut self,
+        slot: &TaskSlot,
+        ledger: &mut Ledger,
+        heap: &Heap,
+        index: u32,
+    ) -> Option<Outcome> {
+        let mut outcome = Outcome::new(slot.status.load(Ordering::Relaxed), Delivery::Ran);
+        let entry = ledger.get_mut(index);
+        let message_length = slot.message_length.load(Ordering::Relaxed) as usize;
+        if entry.kind != CallKind::Task {
+            outcome.items = slot.items.load(Ordering::Relaxed);
+            outcome.elapsed_ns = slot.elapsed_ns.load(Ordering::Relaxed);
+            outcome.messages_length = message_length;
+            return Some(outcome);
+        }
+        if message_length > 0 {
+            outcome.message = to_c_string(&slot.message_left());
+        }
+        match slot.output_left(|address, length| heap.contains(address, length))? {
+            Left::Nothing => (),
+            Left::Inline(length) => {
+                outcome.output_length = length;
+                slot.inline_output.copy_to(&mut ledger.inline_room(index)[..length]);
+            }
+            Left::Block(address, length) => {
+                (outcome.output_length, outcome.output) = (length, OutputPlace::Heap(address));
+                self.last_output = address;
+            }
+        }
+        Some(outcome)
+    }
+
+    /// The address of an output that the worker had begun and that nobody has been given.
+    pub(in crate::pool) fn unfinished_output(&self, segment: &Segment) -> usize {
+        let pending = segment.pending_output.load(Ordering::Acquire) as usize;
+        if pending == self.last_output { 0 } else { pending }
+    }
+}
