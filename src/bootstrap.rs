@@ -12,7 +12,7 @@ use crate::task::wire::{Connection, MessageKind};
 use crate::worker::start;
 
 /// Set once `init` has returned in this process, and kept by its forked children. Release and Acquire: what was
-/// registered before is there for who sees it set.
+/// registered before is visible to a thread that sees it set.
 static INITIALISED: AtomicBool = AtomicBool::new(false);
 
 /// Returns in the program that its user started. In a process that a pool started it never returns: there it is the

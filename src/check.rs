@@ -1,8 +1,8 @@
-//! `TINE_CHECK=1`: the mistakes that serialisation would have caught, said to standard error, or to the log that the program has set.
+//! `TINE_CHECK=1`: reports mistakes that serialisation would have caught, on standard error or in the log that the program has set.
 //!
-//! Inputs and outputs are looked through for words that are addresses of the sender's private memory, which mean nothing
-//! to who gets them; a block that is freed wrongly ends the process; what is left in a pool's heap is listed when the pool
-//! is destroyed. Without the variable, all of it costs one load of a byte that never changes, where there is a call at all.
+//! Inputs and outputs are searched for words that are addresses of the sender's private memory, because these mean nothing
+//! to the receiver. A block that is freed wrongly ends the process. Blocks that are left in a pool's heap are listed when the pool
+//! is destroyed. Without the variable a check costs at most one load of a byte that never changes.
 
 use crate::sys::environment;
 use crate::sys::log::{self, Level};
@@ -120,7 +120,7 @@ pub(crate) fn say(text: &str) {
     log::say(Level::Warning, &format!("tine: TINE_CHECK: {text}\n"));
 }
 
-/// Lists blocks that nobody has freed.
+/// Lists blocks that have not been freed.
 #[cold]
 pub(crate) fn list_leaks(owner: &str, pid: i32, blocks: &[(usize, usize)]) {
     if blocks.is_empty() {

@@ -1,6 +1,6 @@
-//! A node: the life of a process that mpirun has started beside rank 0. It makes pools as rank 0 wants them, gives them the tasks that come,
-//! and sends back what comes of these, until rank 0 says goodbye. One thread does all of it and runs no user code; a pool is made and ended by a
-//! thread of its own, for that may take any time, and whoever has tasks in another pool goes on being answered.
+//! A node: the life of a process that mpirun has started beside rank 0. The node makes the pools that rank 0 wants, gives them the tasks that come,
+//! and sends back their outcomes, until rank 0 says goodbye. One thread does all of it and runs no user code. A pool is made and ended by a
+//! thread of its own, because that may take any time, and the other pools of the node have to be served meanwhile.
 
 use crate::cluster::attention::{Attention, Next};
 use crate::cluster::exchange::taken_apart;

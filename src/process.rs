@@ -59,7 +59,7 @@ pub struct ProcessOptions<'a> {
 pub struct Exit {
     /// What the function returned, or the code of why it never did.
     pub status: i32,
-    /// What it said of its failure, or what is known of it.
+    /// What the process said of its failure, or what the host knows of it.
     pub message: CString,
     /// How the process ended.
     pub death: Death,
@@ -274,13 +274,13 @@ impl Process {
         self.exit.get()
     }
 
-    /// The process has ended. A supervisor that has not said so for some time has been stopped by somebody, or worse.
+    /// The process has ended. A supervisor that has not said so for some time is stopped, or worse.
     fn prompt(&self, now: u64) {
         let silent_ns = now.saturating_sub(*self.ended_ns.get_or_init(|| now));
         if silent_ns > STOPPED_NS
             && let Some(family) = &*self.lock()
         {
-            // Counted from the first time: nobody may have asked in between.
+            // Counted from the first call: there may have been none in between.
             let asked_ns = now.saturating_sub(*self.asked_ns.get_or_init(|| now));
             let signal = if asked_ns > LOST_NS { libc::SIGKILL } else { libc::SIGCONT };
             family.signal_supervisor(signal);

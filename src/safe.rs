@@ -19,7 +19,7 @@ impl<'a> Call<'a> {
         self.input
     }
 
-    /// Whether nobody wants the result any more: cancelled, or past its deadline.
+    /// Whether the result is not wanted any more: the task is cancelled, or past its deadline.
     pub fn is_cancelled(&self) -> bool {
         self.task.is_cancelled()
     }
@@ -52,7 +52,7 @@ where
         };
         match task.output(output.len()) {
             Ok(place) => {
-                // SAFETY: room for as many bytes, which are nobody else's.
+                // SAFETY: room for that many bytes, which only this task has.
                 unsafe {
                     place.copy_from_nonoverlapping(std::ptr::NonNull::from(&output[..]).cast(), output.len())
                 };

@@ -218,10 +218,38 @@ fn a_planted_import_is_found() {
     assert_eq!(upward("sys/fd.rs", "use crate::Error; use crate::sys::raw;"), none);
 }
 
+/// The tokens of a file without the items that are only built for tests: those behind a `#[cfg(test)]`.
+fn built_tokens(text: &str) -> Vec<String> {
+    let all = tokens(text);
+    let (mut built, mut at) = (Vec::new(), 0);
+    while at < all.len() {
+        if !all[at..].iter().take(7).eq(["#", "[", "cfg", "(", "test", ")", "]"]) {
+            built.push(all[at].clone());
+            at += 1;
+            continue;
+        }
+        at += 7;
+        // To the item's end: a semicolon, or the brace that closes its first one.
+        let mut depth = 0usize;
+        while at < all.len() {
+            let token = all[at].as_str();
+            at += 1;
+            match token {
+                "{" | "(" | "[" => depth += 1,
+                "}" | ")" | "]" => depth = depth.saturating_sub(1),
+                _ => (),
+            }
+            if depth == 0 && (token == "}" || token == ";") {
+                break;
+            }
+        }
+    }
+    built
+}
+
 /// The functions of the C library that a file calls: `libc::name(`. What is only built for tests does not count.
 fn calls_of_libc(text: &str) -> Vec<String> {
-    let code = text.split("#[cfg(test)]").next().unwrap_or(text);
-    let tokens = tokens(code);
+    let tokens = built_tokens(text);
     let calls = tokens.windows(4).filter(|four| four[0] == "libc" && four[1] == "::" && four[3] == "(");
     calls.map(|four| four[2].clone()).collect()
 }
@@ -242,4 +270,9 @@ fn only_sys_calls_the_c_library() {
         assert!(calls.is_empty(), "{} calls {calls:?} of the C library", path.display());
     }
     assert_eq!(calls_of_libc("fn f() { libc::close(3); libc::EINVAL; let p: libc::pid_t; }"), ["close"]);
+    assert_eq!(calls_of_libc("#[cfg(test)] mod fuzz; fn f() { libc::close(3); }"), ["close"]);
+    assert_eq!(
+        calls_of_libc("#[cfg(test)] impl A { fn f() { libc::dup([3; 1]); } } fn f() { libc::close(3); }"),
+        ["close"]
+    );
 }

@@ -139,7 +139,7 @@ impl Channel {
         self.lent
     }
 
-    /// Ends the channel, whoever else has this end.
+    /// Ends the channel, even if other processes have this end.
     pub fn shut_down(&self) {
         if self.pid == fork::pid() {
             socket::shut_down(self.socket.as_raw_fd());
@@ -270,7 +270,7 @@ impl Channel {
         loop {
             let seen = self.turn.taken.load(Ordering::Acquire);
             let mut bytes = [0; FEW_BYTES];
-            // One thread alone: who looks and goes without taking would have had the wake-up of another.
+            // One thread alone: a thread that looks and goes without taking would have used up another thread's wake-up.
             let sleeps = timeout == Timeout::Forever
                 && !self.interruptible
                 && !self.turn.sleeper.swap(true, Ordering::Relaxed);
@@ -334,7 +334,7 @@ impl Channel {
 
     /// Makes a call that takes the first packet, if no other thread has taken one since `seen` was read; how long the packet was.
     fn in_turn(&self, seen: u64, take: impl FnOnce(RawFd) -> Result<Option<usize>>) -> Result<Option<usize>> {
-        // Held for one call that does not wait, so nobody's timeout is at stake here.
+        // Held for one call that does not wait, so it delays no timeout.
         let _turn = self.turn.lock.lock().unwrap_or_else(PoisonError::into_inner);
         if self.turn.taken.load(Ordering::Relaxed) != seen {
             return Ok(None);

@@ -1,4 +1,4 @@
-//! Who has ended, and what follows from it; ending them.
+//! Processes that have ended, and what follows from that; and how processes are ended.
 
 use super::member::MemberState;
 use super::restart_backoff::RestartBackoff;
@@ -25,7 +25,7 @@ impl Family {
             match member.state {
                 MemberState::Starting { .. } if member.has_become_ready() => {
                     (member.state, member.was_ready) = (MemberState::Ready, true);
-                    // Until all are ready for the first time somebody waits for the pool, and wants to know why not.
+                    // Until all are ready for the first time a call waits for the pool, and has to say why it failed.
                     let ever_ready = self.backoff.ever_ready || self.all_ready();
                     let own_failures = self.backoff.own_failures;
                     self.backoff = RestartBackoff { ever_ready, own_failures, ..RestartBackoff::default() };
@@ -56,7 +56,7 @@ impl Family {
         }
         let member = &mut self.members[slot];
         member.complete(&mut death, self.callees.as_ref());
-        // One that has been ready may say this of what is being shared, and nothing more.
+        // A worker that has been ready may say this only of the segment that is being shared.
         let asked_to_map = !member.was_ready || self.sharing.is_some() && !member.has_mapped();
         let cannot_map = asked_to_map && member.phase() == phase::CANNOT_MAP;
         member.was_ready |= member.phase() == phase::READY;
@@ -71,7 +71,7 @@ impl Family {
         member.state = MemberState::Ended;
         self.events.push_back(Event::Ended(slot, death));
         if let (true, Some(sharing), Some(reason)) = (cannot_map, &mut self.sharing, &reason) {
-            // Whoever shares is told; the place gets a worker without the segment.
+            // The call that shares is told; the place gets a worker without the segment.
             sharing.failure.get_or_insert(Error::errno(libc::EEXIST, reason.clone()));
             return;
         }

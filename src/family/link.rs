@@ -1,4 +1,4 @@
-//! The host's end of a supervisor: starting it, and what is known of it.
+//! The host's end of a supervisor: starting the supervisor, and what the host knows of it.
 
 use super::{Entry, UNWATCHED_NS};
 use crate::error::{Code, Error, Result};
@@ -120,12 +120,12 @@ impl Link {
         }
     }
 
-    /// Ends it, whether or not it has said who it is.
+    /// Ends the supervisor, even before it has said who it is.
     pub(super) fn kill(&mut self) {
         match &self.pidfd {
             Some(_) => self.signal(libc::SIGKILL),
             None => {
-                // One that outlives its host's interest has a keeper that is nobody's to kill. It reads this before the end of the socket.
+                // The keeper of a supervisor that the host gives up is not to be killed. The supervisor reads this before the end of the socket.
                 let _ = self.connection.send(Message::new(MessageKind::Stop, &[0]));
                 self.keeper.kill();
             }
@@ -154,7 +154,7 @@ impl Link {
             None => keeper.kill(),
         }
         if let Some(pidfd) = &pidfd {
-            // Where somebody has killed the keeper of a host that adopts orphans, it is that host's.
+            // Where the keeper was killed and the host adopts orphans, the supervisor is the host's child.
             pidfd::reap(pidfd.as_raw_fd());
         }
         // In this order: to wait for the keeper takes a descriptor.

@@ -48,7 +48,7 @@ pub(crate) struct Member {
     pub(crate) generation: u64,
     /// The host has seen it ready: from then on nothing that it writes makes it a start that failed.
     pub(crate) was_ready: bool,
-    /// It stays vacant until somebody wants it: see [`super::Family::unpark`].
+    /// The place stays vacant until the pool wants a worker there: see [`super::Family::unpark`].
     pub(crate) parked: bool,
     /// It has been asked to leave, and until when it should have.
     pub(crate) leaving: Option<Deadline>,

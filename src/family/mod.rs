@@ -2,21 +2,21 @@
 //!
 //! What the host does when one of them dies:
 //!
-//! | who | how it is noticed | what follows |
+//! | what has died | how it is noticed | what follows |
 //! |---|---|---|
-//! | a worker | `Exited` from the supervisor, who has reaped it | [`Event::Ended`]; the place is filled again |
+//! | a worker | `Exited` from the supervisor, which has reaped it | [`Event::Ended`]; the place is filled again |
 //! | the supervisor | the end of its messages, or its pidfd | its workers go with it: they are killed once more by pidfd, each is [`Event::Ended`] when its pidfd says so, and a new supervisor is started |
-//! | a worker, while somebody has stopped the supervisor | its pidfd, where tasks are under way | the supervisor gets SIGCONT, and tells |
-//! | one that has not started yet | the same, or its `start_timeout` | the back-off: see [`RestartBackoff`] |
+//! | a worker, while the supervisor is stopped | its pidfd, where tasks are under way | the supervisor gets SIGCONT, and reports it |
+//! | a worker that has not started yet | as for a worker, or by its `start_timeout` | the back-off: see [`RestartBackoff`] |
 //!
-//! And when there is not what something takes: descriptors, processes, memory.
+//! And when descriptors, processes or memory are short:
 //!
-//! | what for | what follows |
+//! | short for | what follows |
 //! |---|---|
 //! | to create the pool | the call fails with the reason |
-//! | to start a supervisor or a worker, later | tried again after the back-off's pause; with nobody at work for `start_timeout`, [`Event::Starved`] |
+//! | to start a supervisor or a worker, later | tried again after the back-off's pause; with no worker for `start_timeout`, [`Event::Starved`] |
 //! | to send a message | it waits in its [`Connection`](wire::Connection), whose time does not count as a worker's to answer |
-//! | for the descriptors of a message that has come | `Ready`: that supervisor is given up, it has no workers yet. `Started`: the supervisor is asked for it again. `Exited`: the output is lost. The same where they cannot be sent |
+//! | for the descriptors of a message that has come | `Ready`: that supervisor is given up, it has no workers yet. `Started`: the supervisor is asked for it again. `Exited`: the output is lost. So, too, where they cannot be sent |
 //! | to watch a descriptor | it is looked at now and then |
 
 mod deaths;
@@ -114,9 +114,9 @@ pub(crate) struct Family {
     pub(super) events: VecDeque<Event>,
     /// Segments that every worker gets.
     pub(super) shares: Vec<Share>,
-    /// While one is being shared: what is known of it.
+    /// What is known of the segment that is being shared, if one is.
     sharing: Option<Sharing>,
-    /// The end of a channel that whoever is started gets.
+    /// The end of a channel that each process which is started gets.
     pub(super) end: Option<End>,
     /// How often the kernel has killed for want of memory, as it was counted last; first when a supervisor is up.
     oom_kills: Option<u64>,
@@ -258,7 +258,7 @@ impl Family {
         self.has_news()
     }
 
-    /// Whether a worker has become ready that nobody has been told of.
+    /// Whether a worker has become ready that the pool has not been told of.
     pub(crate) fn has_news(&self) -> bool {
         let has_become_ready = |member: &Member| {
             matches!(member.state, MemberState::Starting { .. }) && member.has_become_ready()
@@ -281,7 +281,7 @@ impl Family {
         Ok(())
     }
 
-    /// A supervisor that somebody has stopped does not tell that a worker has ended: then it is to go on.
+    /// A stopped supervisor does not report that a worker has ended: then it is continued.
     fn look_for_untold(&mut self) {
         let now = now_ns();
         if now < self.untold_due_ns {
@@ -295,7 +295,7 @@ impl Family {
         }
     }
 
-    /// Has the supervisor go on if somebody has stopped it.
+    /// Continues the supervisor if it is stopped.
     fn wake_supervisor(&self) {
         if let Some(link) = &self.link {
             link.signal(libc::SIGCONT);
@@ -312,7 +312,7 @@ impl Family {
         self.start_timeout_ns
     }
 
-    /// Whether a process is about to come up or to end, which nobody may be able to tell of.
+    /// Whether a process is about to come up or to end, which may go unreported.
     pub(crate) fn is_changing(&self) -> bool {
         let link = self.link.as_ref().is_some_and(|link| !link.up);
         link || self.glance().changing
@@ -358,7 +358,7 @@ impl Family {
         self.glance.set(None);
     }
 
-    /// Gives an end of a channel to everybody who is started from now on. The one in here is closed when nobody is any more.
+    /// Gives an end of a channel to each process that is started from now on. The copy in here is closed when none will be.
     pub(crate) fn give_end(&mut self, end: End) {
         self.end = Some(end);
     }

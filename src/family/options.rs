@@ -29,7 +29,7 @@ pub struct WorkerOptions<'a> {
     pub worker_arguments: Vec<CString>,
     /// Shared libraries that are loaded before anything else, separated by colons.
     pub preload: Option<&'a str>,
-    /// The most that the heap may hold; 0 for the default of who is asked.
+    /// The most that the heap may hold; 0 for the default.
     pub heap_bytes: usize,
     /// "NAME=value" to set in the workers' environment, "NAME" to take from it.
     pub environment: Vec<CString>,

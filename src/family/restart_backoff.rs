@@ -7,7 +7,7 @@ pub(super) const HOPELESS: u32 = 5;
 ///
 /// Each failure that is the program's own (it exits, crashes, or its initializer fails, before it has done a task)
 /// counts: the first ends a pool that has never had a worker, three in a row any other that has no worker left. A
-/// SIGKILL may come from anybody and only makes the next start wait longer; but when nothing has started for as long as
+/// SIGKILL may come from any process and only makes the next start wait longer; but when nothing has started for as long as
 /// one start may take, that ends the pool too.
 #[derive(Debug, Default)]
 pub(super) struct RestartBackoff {
@@ -19,7 +19,7 @@ pub(super) struct RestartBackoff {
 
 impl RestartBackoff {
     /// How long the next start waits: not at all after one failure, up to 16 ms after many. That is long enough not to
-    /// burn a processor, and short enough not to be noticed when somebody kills at random. A place whose workers fail
+    /// burn a processor, and short enough not to be noticed when workers are killed at random. A place whose workers fail
     /// by themselves, while others work, is tried once a second.
     pub(super) fn pause_ns(&self) -> u64 {
         if self.own_failures >= 3 {

@@ -49,7 +49,7 @@ impl Leaving {
 }
 
 impl Family {
-    /// No place is filled any more, and nobody is started again: what runs, runs to its end, and needs only its supervisor.
+    /// No place is filled any more, and no process is started again. A process that runs goes on to its end, and needs only its supervisor.
     pub(crate) fn start_no_more(&mut self) {
         self.stopping = true;
         self.end = None;
@@ -89,7 +89,7 @@ impl Family {
         self.end_all();
     }
 
-    /// The first half of that, which does not wait; what is left to wait for.
+    /// The first half, which does not wait. Returns what is left to wait for.
     pub(crate) fn begin_to_stop(&mut self, deadline: Deadline) -> Leaving {
         self.stopping = true;
         let grace_ns = deadline.0.saturating_sub(now_ns());
@@ -99,7 +99,7 @@ impl Family {
                 Some(segment) if !killed_at_once => {
                     segment.leave.store(1, Ordering::Release);
                     segment.wake_worker();
-                    // One that somebody has stopped could not leave. If this host may not, the supervisor does all of it.
+                    // A stopped worker could not leave. If this host may not signal it, the supervisor does all of it.
                     let _ = member.signal(libc::SIGCONT);
                 }
                 _ => drop(member.signal(libc::SIGKILL)),
@@ -119,11 +119,11 @@ impl Family {
         Leaving { link, until: Deadline(deadline.0.max(now_ns()).saturating_add(patience_ns)) }
     }
 
-    /// The second half: whoever is still there is killed.
+    /// The second half: workers that are still there are killed.
     pub(crate) fn end_all(&mut self) {
         for (slot, member) in self.members.iter_mut().enumerate() {
             if let Some(pidfd) = member.pidfd.as_ref().map(AsRawFd::as_raw_fd) {
-                // One that has become somebody else by executing a program may not be killed; nor is it waited for.
+                // A worker that has become another user by executing a program may not be killed, and is not waited for.
                 if pidfd::signal(pidfd, libc::SIGKILL).is_ok() {
                     pidfd::wait_end(pidfd, Deadline::NEVER);
                 }

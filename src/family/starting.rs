@@ -105,7 +105,7 @@ impl Family {
             if !late {
                 continue;
             }
-            // Either it is this process that has not told, or has not heard: nobody's fault.
+            // This process itself has not told it, or has not heard: not the worker's fault.
             if unsent && member.pid == 0 || member.pid != 0 && member.pidfd.is_none() {
                 self.members[slot].state =
                     MemberState::Starting { deadline: Deadline::after(self.start_timeout_ns) };
@@ -134,7 +134,7 @@ impl Family {
                 return Ok(());
             }
             if heap.fd() < 0 {
-                // For good: without it nobody can be given the heap.
+                // For good: without it the heap cannot be given to any process.
                 let text = "the program has closed the pool's descriptors, so that no worker can be started";
                 self.break_down(Error::new(Code::WORKER_START, text));
                 return Ok(());

@@ -37,7 +37,7 @@ impl Supervisor {
             let _ = pidfd::signal(worker.pidfd.as_raw_fd(), libc::SIGKILL);
         }
         // What the workers had started becomes a child of this process when they are gone; what that had started, in
-        // the next round. The loop ends when there are no children: nobody here makes new ones.
+        // the next round. The loop ends when there are no children: this process makes no new ones.
         while self.kill_children() {}
     }
 

@@ -17,7 +17,7 @@ pub(crate) const KEPT: usize = 64 << 10;
 /// What a worker that has ended may have left in its pipe, unless others go on writing.
 const LEFT: usize = 1 << 20;
 
-/// The supervisor's side: what is ready for the workers to come.
+/// The supervisor's side: what it keeps ready for later workers.
 #[derive(Debug)]
 pub(crate) enum Sink {
     Inherit,
@@ -78,7 +78,7 @@ impl Tail {
         self.pipe.as_raw_fd()
     }
 
-    /// Reads once; how much there was, which is 0 when nobody can write any more.
+    /// Reads once. Returns how many bytes there were: 0 when no process can write any more.
     pub(crate) fn read(&mut self) -> Option<usize> {
         let mut buffer = [0; KEPT];
         let got = fd::read_some(self.fd(), &mut buffer)?;

@@ -32,7 +32,7 @@ impl Supervisor {
         if let Some(tail) = worker.tail {
             self.epoll.remove(tail.fd());
             let said = tail.finish();
-            // Where there is no memory for what it has said, its end is told all the same.
+            // Where there is no memory for the worker's output, its end is reported without it.
             let said = Some(said).filter(|said| !said.is_empty()).and_then(|said| wire::to_memfd(&said).ok());
             message.fds.extend(said);
         }

@@ -41,7 +41,7 @@ impl Supervisor {
 }
 
 impl Child {
-    /// Does what is due; the earlier of `deadline` and of when the next thing is.
+    /// Does what is due. Returns the earlier of `deadline` and the time of the next step.
     pub(super) fn keep_limit(&mut self, deadline: Deadline) -> Deadline {
         let fd = self.pidfd.as_raw_fd();
         match self.limit {
