@@ -183,6 +183,14 @@ static int never_return(tine_task *task)
     return 0;
 }
 
+/* Until it is told to end by SIGTERM. */
+static int sleep_on(tine_task *task)
+{
+    (void)task;
+    sleep_for_ever();
+    return 0;
+}
+
 /* ---- Items of maps: a 32-bit integer in, one out ---- */
 
 static int square(tine_task *task)
@@ -401,7 +409,7 @@ __attribute__((constructor)) static void on_load(void)
         {"hold", hold}, {"die_holding", die_holding}, {"hold_reading", hold_reading}, {"hold_writing", hold_writing},
         {"die_reading", die_reading}, {"die_writing", die_writing}, {"acquire", acquire}, {"release", release},
         {"set", set}, {"meet", meet}, {"notify", notify}, {"call_once", call_once}, {"produce", produce},
-        {"consume", consume}, {"answer", answer}, {"read_block", read_block}, {"write_block", write_block},
+        {"consume", consume}, {"answer", answer}, {"sleep_on", sleep_on}, {"read_block", read_block}, {"write_block", write_block},
     };
     for (size_t i = 0; tine_register && i < sizeof functions / sizeof *functions; i++)
         if (tine_register(functions[i].name, functions[i].fn)) {
