@@ -97,7 +97,7 @@ pub(crate) fn send_parts(socket: RawFd, parts: [&[u8]; 2], fds: &[RawFd]) -> Res
     }
 }
 
-/// Ends a connection for everybody who has a copy of this socket; what has been sent still arrives.
+/// Ends a connection for every process that has a copy of this socket; what has been sent still arrives.
 pub fn shut_down(socket: RawFd) {
     // SAFETY: no pointers. One whose peer is gone needs no end.
     unsafe { libc::shutdown(socket, libc::SHUT_RDWR) };
@@ -285,7 +285,7 @@ pub(crate) fn wait(socket: RawFd, what: Ready, deadline: Deadline) -> Waited {
     }
 }
 
-/// What whoever may not wait for a socket does between two tries.
+/// The pause between two tries of a process that may not wait for a socket.
 fn nap(deadline: Deadline) -> Waited {
     const NAP: libc::timespec = libc::timespec { tv_sec: 0, tv_nsec: 1_000_000 };
     let nap = match deadline.remaining() {
