@@ -196,11 +196,11 @@ fn errno_text(errno: c_int) -> &'static CStr {
     let Some(place) = usize::try_from(errno).ok().and_then(|errno| TEXTS.get(errno)) else {
         return c"unknown error";
     };
-    // Acquire and Release: a thread that sees the pointer sees the text.
+    // Acquire and Release: who sees the pointer sees the text.
     let mut text = place.load(Ordering::Acquire);
     if text.is_null() {
         let mut buffer = [0; 256];
-        // SAFETY: a place of that length; the text that is written there ends with a zero.
+        // SAFETY: a place as long as is said; what is written there ends with a zero.
         let copy = unsafe {
             libc::strerror_r(errno, buffer.as_mut_ptr(), buffer.len() - 1);
             CStr::from_ptr(buffer.as_ptr()).to_owned()
@@ -213,7 +213,7 @@ fn errno_text(errno: c_int) -> &'static CStr {
         match place.compare_exchange(text, copy, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => text = copy,
             Err(other) => {
-                // SAFETY: from `into_raw`, and no other thread has it.
+                // SAFETY: from `into_raw`, and nobody else has it.
                 drop(unsafe { CString::from_raw(copy) });
                 text = other;
             }

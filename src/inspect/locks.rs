@@ -1,4 +1,4 @@
-//! Who waits for what: the kernel knows at which word of the heap a thread sleeps, and the word says who holds it.
+//! Which thread waits for which lock: the kernel knows at which word of the heap a thread sleeps, and the word names its holder.
 
 use super::process::{Process, own_number};
 use crate::sys::memory::read_exactly_at;

@@ -154,7 +154,7 @@ impl Page {
         set(&head.window_most_bytes, about.window_bytes as u64);
         head.length.store(length as u32, Ordering::Relaxed);
         head.version.store(VERSION, Ordering::Relaxed);
-        // Release: who sees the mark sees the rest.
+        // Release: a reader that sees the mark sees the rest.
         head.mark.store(MARK, Ordering::Release);
         Ok(page)
     }

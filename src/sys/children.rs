@@ -79,7 +79,7 @@ pub(crate) fn kill_group(pid: i32) {
     unsafe { libc::kill(-pid, libc::SIGKILL) };
 }
 
-/// Whether the number is that of a child that has not been reaped; so it stays that child's, for as long as nobody here reaps.
+/// Whether the number is that of a child that has not been reaped; so it stays that child's until this process reaps.
 fn is_child(pid: i32) -> bool {
     pidfd::look(libc::P_PID, pid as libc::id_t, libc::WNOWAIT).is_some()
 }
@@ -149,7 +149,7 @@ pub(crate) fn signal_tree(signal: i32) {
     for pid in &tree[1..] {
         let Ok(folder) = std::fs::File::open(format!("/proc/{pid}")) else { continue };
         if parent_in(&folder).is_some_and(|parent| known.contains(&parent)) {
-            // That the process has ended meanwhile, or has become somebody whom this one may not signal, is as it is.
+            // The process may have ended meanwhile, or have become a user whom this one may not signal: no error.
             let _ = super::pidfd::signal(folder.as_raw_fd(), signal);
         }
     }
@@ -177,7 +177,7 @@ fn list() -> Vec<i32> {
     if let Ok(text) = std::fs::read_to_string("/proc/thread-self/children") {
         return numbers(text);
     }
-    // Kernels that do not keep that list: whoever names this process as its parent.
+    // Kernels that do not keep that list: each process that names this one as its parent.
     let own = super::fork::pid();
     parents().into_iter().filter(|(_, parent)| *parent == own).map(|(pid, _)| pid).collect()
 }

@@ -12,7 +12,7 @@ pub fn now_ns() -> u64 {
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
-/// The moment at which something happens, read from the clock by the first who asks.
+/// The moment at which something happens, read from the clock at the first request.
 #[derive(Debug, Default)]
 pub struct Moment(Cell<Option<u64>>);
 

@@ -61,7 +61,7 @@ extern "C" fn handle(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_
         let record = RECORD.load(Ordering::Acquire);
         if !record.is_null() {
             let record: fn(Fault) = std::mem::transmute(record);
-            // Of a signal that somebody has sent, the same bytes hold who did.
+            // For a signal that a process has sent, these bytes hold the sender.
             let faults = [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGTRAP];
             let of_processor = faults.contains(&signal) && (*info).si_code > 0;
             let address = if of_processor { (*info).si_addr() as usize } else { 0 };

@@ -28,7 +28,7 @@ pub(crate) fn says_yes(name: &CStr) -> bool {
     }
 }
 
-/// The file that a variable names. A program that has more rights than who has started it takes no file from there.
+/// The file that a variable names. A program with more rights than the user who started it takes no file from there.
 pub(crate) fn file_named_by(name: &CStr) -> Option<CString> {
     // SAFETY: C strings; the value is copied before anything could change it.
     unsafe {

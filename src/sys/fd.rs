@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 #[derive(Debug)]
 pub(crate) struct Guarded {
     fd: ManuallyDrop<OwnedFd>,
-    /// What was behind it at first; `None` where nobody could say, and then it is taken for what it was.
+    /// What was behind it at first; `None` where that could not be found out: then the file is taken for unchanged.
     file: Option<FileId>,
     /// The number of an eventfd, which nobody else gets while the process at its other end has it too.
     eventfd: Option<u64>,
@@ -90,7 +90,7 @@ impl Guarded {
         self.fd.as_raw_fd()
     }
 
-    /// The number, for who must know that it still means what it meant; `what` is the object's name.
+    /// The number, for a caller that has to know that the file behind it is still the same; `what` is the object's name.
     pub(crate) fn checked(&self, what: &str) -> Result<RawFd> {
         let closed =
             || Error::errno(libc::EBADF, format!("{what}'s descriptor has been closed by the program"));
@@ -109,7 +109,7 @@ impl Guarded {
 }
 
 impl AsRawFd for Guarded {
-    /// The number, or -1, which every system call refuses, where it is somebody else's by now.
+    /// The number; or -1, which every system call refuses, where another file has it by now.
     fn as_raw_fd(&self) -> RawFd {
         if self.is_ours() { self.fd.as_raw_fd() } else { -1 }
     }
@@ -151,7 +151,7 @@ pub(crate) fn for_reading(fd: RawFd) -> Result<OwnedFd> {
     owned(libc::c_long::from(rc), "open")
 }
 
-/// A copy of a descriptor that stays somebody else's; close-on-exec, above the standard ones.
+/// A copy of a descriptor that its owner keeps; close-on-exec, above the standard ones.
 pub(crate) fn duplicate(fd: RawFd) -> Result<OwnedFd> {
     copy_above_standard(fd, "the descriptor")
 }

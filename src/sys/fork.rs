@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicI32, AtomicPtr, Ordering};
 
 /// A page that the kernel zeroes in every child of fork, however the child was made; null before the first use and
-/// where there is no such page. Acquire and Release: who sees the pointer sees the page set up.
+/// where there is no such page. Acquire and Release: a thread that sees the pointer sees the page set up.
 static PAGE: AtomicPtr<AtomicI32> = AtomicPtr::new(std::ptr::null_mut());
 
 /// This process's number, kept in the page. Relaxed: every thread would write the same value.

@@ -23,7 +23,7 @@ impl Journal {
         }
         let mut first = [0u8];
         if !memory::read_first(file.as_raw_fd(), &mut first)? {
-            // Whoever else finds it empty writes the same to the same place, before adding anything.
+            // Another process that finds the file empty writes this byte to this place, too, before it adds anything.
             memory::write_all(file.as_raw_fd(), b"[\n")?;
         } else if first[0] != b'[' {
             return Err(Error::invalid("the file is there, and is not a trace"));

@@ -121,7 +121,7 @@ pub(crate) fn address_space() -> Option<u64> {
     (rc == 0 && limit.rlim_cur != libc::RLIM_INFINITY).then_some(limit.rlim_cur)
 }
 
-/// The resident memory of a process that it shares with nobody by a file or by shared memory; `None` if it is gone.
+/// The private resident memory of a process: no file and no shared memory is behind it; `None` if the process is gone.
 pub(crate) fn private_bytes(pid: i32) -> Option<u64> {
     let _uncancelled = super::thread::Uncancelled::new();
     let text = fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
@@ -130,7 +130,7 @@ pub(crate) fn private_bytes(pid: i32) -> Option<u64> {
     Some(resident.saturating_sub(shared) * super::memory::page_size() as u64)
 }
 
-/// What a process has had of the processors, and whether it could use one now; `None` if it is gone, or nobody says.
+/// What a process has had of the processors, and whether it could use one now; `None` if it is gone, or /proc does not say.
 pub(crate) fn processor_use(pid: i32) -> Option<ProcessorUse> {
     let _uncancelled = super::thread::Uncancelled::new();
     let text = fs::read(format!("/proc/{pid}/stat")).ok()?;
@@ -175,7 +175,7 @@ pub(crate) fn oom_kills() -> u64 {
 }
 
 /// How much more memory may be taken: the least of what the machine has and of what is left in the cgroups. Where there is no
-/// descriptor or memory for a look, nobody knows: an error. What this process may not see, or is not there, sets no limit.
+/// descriptor or memory for a look, it is an error. A cgroup that this process may not see, or that is not there, sets no limit.
 pub fn available_memory() -> Result<u64> {
     let _uncancelled = super::thread::Uncancelled::new();
     let left = || memory_left(Path::new("/"), machine_memory()?.unwrap_or(u64::MAX));
@@ -214,7 +214,7 @@ fn memory_left(root: &Path, most: u64) -> io::Result<u64> {
     Ok(least)
 }
 
-/// File pages that the kernel drops before it kills anybody.
+/// File pages that the kernel drops before it kills a process.
 fn reclaimable(folder: &Path, key: &str) -> io::Result<i64> {
     let text = read_if_there(&folder.join("memory.stat"))?.unwrap_or_default();
     let bytes =
@@ -371,7 +371,7 @@ mod tests {
         assert_eq!(memory_left(&tree.0, u64::MAX).unwrap(), 200_000);
         assert_eq!(memory_left(&tree.0, 150_000).unwrap(), 150_000);
         assert_eq!(memory_left(&tree.0, 50_000).unwrap(), 50_000);
-        // Where nobody says what is mounted where, or which cgroup this is, the usual place is looked at.
+        // Where /proc does not say what is mounted where, or which cgroup this is, the usual place is looked at.
         fs::remove_file(tree.0.join("proc/self/mountinfo")).unwrap();
         assert_eq!(memory_left(&tree.0, u64::MAX).unwrap(), 200_000);
         fs::remove_file(tree.0.join("proc/self/cgroup")).unwrap();

@@ -14,7 +14,7 @@ pub enum Level {
 /// The program's own log.
 pub type Log = Box<dyn Fn(Level, &str) + Send + Sync>;
 
-/// Null for standard error. AcqRel: who sees a log sees all of it. One that is replaced stays allocated: another thread may be in it.
+/// Null for standard error. AcqRel: a thread that sees a log sees all of it. A log that is replaced stays allocated, because another thread may be in it.
 static LOG: AtomicPtr<Log> = AtomicPtr::new(std::ptr::null_mut());
 
 /// From now on this process and its forked children say to `log` what they have to say; to standard error where there is none.

@@ -46,12 +46,12 @@ pub(crate) fn seal(fd: OwnedFd, seals: libc::c_int) -> Result<OwnedFd> {
     }
 }
 
-/// Whether nobody can shrink the memory behind the descriptor.
+/// Whether the memory behind the descriptor is sealed against shrinking.
 pub(crate) fn cannot_shrink(fd: RawFd) -> bool {
     seals(fd).is_ok_and(|sealed| sealed.cannot_shrink)
 }
 
-/// What nobody can do any more with the memory behind a descriptor.
+/// The seals of the memory behind a descriptor: what no process can do with it any more.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sealed {
     /// Make it shorter.
@@ -190,7 +190,7 @@ pub(crate) fn reserve(fd: RawFd, offset: usize, length: usize) -> Result<()> {
 const LARGEST_PIECE: usize = 16 << 20;
 const SMALLEST_PIECE: usize = 64 << 10;
 
-/// Gives pages back to the system; whoever reads them afterwards finds zeros.
+/// Gives pages back to the system; they read as zeros afterwards.
 pub(crate) fn punch(fd: RawFd, offset: usize, length: usize) -> Result<()> {
     let _uncancelled = Uncancelled::new();
     let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
@@ -413,7 +413,7 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: the mapping is ours, and whoever drops it has given up every pointer into it.
+        // SAFETY: the mapping is ours, and its owner, which drops it, has given up every pointer into it.
         unsafe { libc::munmap(self.pointer().cast(), self.length) };
     }
 }

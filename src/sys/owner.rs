@@ -1,4 +1,4 @@
-//! Who holds a lock, told apart from whoever gets the same number later; and the numbers' PID namespace.
+//! The holder of a lock, told apart from a later thread or process of its number; and the numbers' PID namespace.
 //!
 //! A thread or process is named by its number and a *cookie*. The cookie comes from the inode number of its pidfd, which
 //! the kernel (6.9) gives out once per boot, whatever namespaces see it: no clock, no /proc, no permission. Older kernels
@@ -257,7 +257,7 @@ fn is_readable(handle: &Handle) -> Option<bool> {
 
 /// The same without a descriptor: none is free, or the sandbox refuses them, or the kernel has none for threads.
 fn seems_ended(number: u32, cookie: u32, kind: OwnerKind) -> bool {
-    // Signal 0 is sent to nobody; it asks whether the number is in use.
+    // Signal 0 is not delivered; it asks whether the number is in use.
     let asked = match kind {
         OwnerKind::Thread => call!(SYS_tkill, number, 0),
         OwnerKind::Process => call!(SYS_kill, number, 0),
@@ -295,7 +295,7 @@ pub(crate) fn process_ended(pid: u32, cookie: u32) -> bool {
 }
 
 /// The pidfd of the process that was looked for last, with its cookie in the upper half; `NONE`, or `IN_USE` by a thread. To open and close
-/// one for each try costs microseconds. Acquire and Release: who has taken it out uses it alone.
+/// one for each try costs microseconds. Acquire and Release: a thread that has taken it out uses it alone.
 static WATCHED: AtomicU64 = AtomicU64::new(NONE);
 const NONE: u64 = 0;
 const IN_USE: u64 = u64::MAX;
@@ -304,7 +304,7 @@ static PIDFD_DEVICE: AtomicU64 = AtomicU64::new(0);
 /// The mark of the descriptor that is kept: one of a program's own has none.
 const MARK: c_long = 64;
 
-/// As [`process_ended`], for who asks again and again about the same process: one descriptor of it stays open until it has ended, another
+/// As [`process_ended`], for a caller that asks again and again about one process: one descriptor of it stays open until it has ended, another
 /// one is asked for, or [`stop_watching`]. The program may close it: what is behind the number is looked at each time.
 pub(crate) fn watched_process_ended(pid: u32, cookie: u32) -> bool {
     let look = || process_ended(pid, cookie);

@@ -18,7 +18,7 @@ pub fn open(pid: i32) -> Result<OwnedFd> {
     super::fd::owned(rc, "pidfd_open")
 }
 
-/// Opens once more a process whose pidfd somebody has closed: only where the kernel gives each process an inode of its own, so
+/// Opens once more a process whose pidfd the program has closed: only where the kernel gives each process an inode of its own, so
 /// that it is known to be the same. `Ok(None)` is a process that has ended and been reaped.
 pub(crate) fn reopen(pid: i32, lost: &Guarded) -> Result<Option<OwnedFd>> {
     match open(pid) {

@@ -82,7 +82,7 @@ pub(crate) unsafe fn vfork(run: extern "C" fn(*mut c_void) -> !, argument: *mut 
     result
 }
 
-/// Goes on in a function on another stack, for good. To whoever walks that stack it ends there: the function has no caller.
+/// Goes on in a function on another stack, for good. A walk of that stack ends there, because the function has no caller.
 ///
 /// # Safety
 /// `top` is the end of memory for a stack that nobody else uses, a multiple of 16.

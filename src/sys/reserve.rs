@@ -12,8 +12,8 @@
 //! there is memory again, so blocks that live long do not use the reserve up.
 //!
 //! ```text
-//!   a bit of a region's map   0 -> 1  whoever takes the cell, by compare-exchange of the word (Acquire)
-//!                             1 -> 0  whoever gives the block back (Release)
+//!   a bit of a region's map   0 -> 1  the thread that takes the cell, by compare-exchange of the word (Acquire)
+//!                             1 -> 0  the thread that gives the block back (Release)
 //!   base of a region          null -> its memory, once (Release), read by Acquire
 //! ```
 //!
@@ -238,7 +238,7 @@ unsafe impl GlobalAlloc for WithReserve {
         }
         // SAFETY: `size` and the alignment are a layout: `GlobalAlloc` asks for that. Both blocks have at least
         // `kept` bytes, and `larger` is new, so they do not overlap. `block` was allocated here with `layout`, and
-        // whoever calls `realloc` has given it up.
+        // the caller of `realloc` has given it up.
         unsafe {
             let larger = self.alloc(Layout::from_size_align_unchecked(size, layout.align()));
             if !larger.is_null() {

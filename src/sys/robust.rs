@@ -250,13 +250,13 @@ impl Me {
         }
     }
 
-    /// Whether the holder of a lock has ended. A look costs some system calls, and who tries again and again must not pay for each where the
+    /// Whether the holder of a lock has ended. A look costs some system calls, and a thread that tries again and again must not pay for each where the
     /// kernel marks a lock: a thread counts as alive for some microseconds after a look. A process is always looked for, and from the second time
     /// in a row on with a descriptor that stays open.
     pub fn sees_end(self, holder: u64, kind: OwnerKind) -> bool {
         /// Less than it takes to learn of a death in another way.
         const FRESH_NS: u64 = 10_000;
-        /// Who asks again within that time does so in a row.
+        /// Looks within this time of each other count as looks in a row.
         const IN_A_ROW_NS: u64 = 1_000_000;
         let (number, cookie) = (word_of(holder) & OWNER, cookie_of(holder));
         let look = || owner::has_ended(number, cookie, kind);
@@ -369,7 +369,7 @@ impl Me {
             (*spot.entry()).store((*record).anchor.next.load(Ordering::Relaxed), Ordering::Relaxed);
             order();
             (*record).anchor.next.store(spot.entry() as u64, Ordering::Relaxed);
-            // No bounds check on the shortest path of all; the depth was left at 0 by whoever was here before.
+            // No bounds check on the shortest path of all; the depth was left at 0 by the call before.
             (&raw mut (*record).held).cast::<Held>().add(count).cast::<Spot>().write(spot);
             (*record).count = count as u32 + 1;
         }
@@ -500,7 +500,7 @@ impl Me {
         self.all_reads().iter().position(|read| read.lock == lock as usize)
     }
 
-    /// Sets how often it does; whether there was room. Who reads the record from the newest read down (`held`) misses none that stays:
+    /// Sets how often it does; whether there was room. A thread that reads the record from the newest read down (`held`) misses none that stays:
     /// the newest one is in its new place before the count goes down, and is whole before the count goes up. Release, with the Acquire
     /// after each look there.
     pub fn set_reads<T>(self, lock: *const T, name: u32, times: u32) -> bool {

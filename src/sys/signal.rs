@@ -83,7 +83,7 @@ extern "C" fn pass_on_child_event(signal: c_int) {
 
 /// Reads what has gathered in a descriptor of [`child_events`].
 pub(crate) fn clear_child_events(fd: &OwnedFd) {
-    // SAFETY: room for some records, which are not looked at: who has ended is found by waiting.
+    // SAFETY: room for some records, which are not looked at: wait() says which children have ended.
     unsafe {
         let mut records: [libc::signalfd_siginfo; 8] = std::mem::zeroed();
         while libc::read(fd.as_raw_fd(), records.as_mut_ptr().cast(), size_of_val(&records)) > 0 {}
@@ -108,7 +108,7 @@ pub(crate) fn exit_now(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
-/// Kills this process as somebody else would.
+/// Kills this process as another process would.
 pub(crate) fn kill_this_process() -> ! {
     // SAFETY: no pointers; the number is this process's own.
     unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
@@ -146,7 +146,7 @@ pub(crate) fn watch_parent() -> Result<OwnedFd> {
     Ok(pidfd)
 }
 
-/// Puts this process into a group of its own, so that what it sends to its group meets nobody else of the family.
+/// Puts this process into a group of its own, so that its signals to its group reach no other process of the family.
 pub(crate) fn lead_own_group() {
     // SAFETY: no pointers.
     unsafe { libc::setpgid(0, 0) };

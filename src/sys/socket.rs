@@ -115,7 +115,7 @@ fn sent(call: impl Fn() -> isize) -> Result<Sent> {
     }
 }
 
-/// Ends a connection for everybody who has a copy of this socket; what has been sent still arrives.
+/// Ends a connection for every process that has a copy of this socket; what has been sent still arrives.
 pub fn shut_down(socket: RawFd) {
     // SAFETY: no pointers. One whose peer is gone needs no end.
     unsafe { libc::shutdown(socket, libc::SHUT_RDWR) };
@@ -346,7 +346,7 @@ pub(crate) fn wait(socket: RawFd, what: Ready, deadline: Deadline) -> Waited {
     }
 }
 
-/// What whoever may not wait for a socket does between two tries.
+/// The pause between two tries of a process that may not wait for a socket.
 fn nap(deadline: Deadline) -> Waited {
     const NAP: libc::timespec = libc::timespec { tv_sec: 0, tv_nsec: 1_000_000 };
     let nap = match deadline.remaining() {

@@ -7,7 +7,7 @@
 //! (`sys/keeper.rs`). The host takes the keeper's end in by its pidfd. So nothing depends on whether the process that adopts orphans,
 //! be it the host or some other, ever reaps them.
 //!
-//! Who shares what with whom, so that a death at any instruction can do no harm:
+//! Which processes share memory in each step, so that a death at any instruction can do no harm:
 //!
 //! | step | runs in the memory of | when it is killed |
 //! |---|---|---|
@@ -22,7 +22,7 @@
 //! pidfd or with the reason why there is none; the supervisor's own messages; `Gone`, with how it ended; the end of the socket.
 //!
 //! A family that may outlive its host's interest in it, a detached process's, has a keeper that is nobody's child from the first: the copy makes
-//! another one, and ends. To reap it is for whoever adopts orphans, as it is with every process that outlives its parent. Where that is the
+//! another one, and ends. The process that adopts orphans reaps it, as every process that outlives its parent. Where that is the
 //! host, the keeper stays its invisible child, and is reaped by a later call.
 //!
 //! For the start method `fork` the keeper forks the supervisor by way of the C library, so that its locks, and what the program has

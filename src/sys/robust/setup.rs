@@ -20,7 +20,7 @@ const ANCHOR_ENTRY: usize = offset_of!(Anchor, next);
 /// record; the others are nobody's.
 #[repr(C)]
 struct Arena {
-    /// Acquire and Release: who sees a chunk sees its `next`.
+    /// Acquire and Release: a thread that sees a chunk sees its `next`.
     chunks: AtomicPtr<Chunk>,
     /// The process's cookie, the same for all its threads however each could have found it out; 0 while not known.
     /// Relaxed: the value is all that matters.
@@ -39,7 +39,7 @@ struct Chunk {
     next: *mut Chunk,
 }
 
-/// Null until the first use. Acquire and Release: who sees the pointer sees the page.
+/// Null until the first use. Acquire and Release: a thread that sees the pointer sees the page.
 static ARENA: AtomicPtr<Arena> = AtomicPtr::new(std::ptr::null_mut());
 
 fn arena() -> Option<&'static Arena> {
@@ -126,7 +126,7 @@ pub(super) fn records_of_living(matches: impl Fn(*const Record) -> bool) -> impl
     })
 }
 
-/// Makes a record this thread's if it is nobody's; `is_free` is asked about the thread whose it was, 0 for none.
+/// Makes a record this thread's if no thread has it; `is_free` is asked about the thread that had it, 0 for none.
 fn try_claim(record: *mut Record, tid: u32, is_free: impl FnOnce(u32) -> bool) -> bool {
     // SAFETY: records are never unmapped, and the claim is an atomic that threads share.
     let claim = unsafe { &(*record).claim };
