@@ -319,7 +319,9 @@ impl Channel {
         match (taken, first.bytes.get(HEADER_BYTES..length)) {
             (None, _) => Ok(false),
             (Some(taken), bytes) if taken == length => {
-                bytes.map(|bytes| room.write_copy_of_slice(bytes));
+                for (place, byte) in room.iter_mut().zip(bytes.unwrap_or_default()) {
+                    place.write(*byte);
+                }
                 Ok(true)
             }
             // Only if another process receives from this end: an end is one process's at a time.
