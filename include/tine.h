@@ -2917,8 +2917,8 @@ int tine_channel_send(tine_channel *c, const void *data, size_t length, int64_t 
  * -EINTR: a signal came, with TINE_INTERRUPTIBLE; -EINVAL: c or buffer is NULL; TINE_EFORKED. The message stays
  * after -EMSGSIZE: it is longer than capacity, and *length is the capacity that it needs; -ENOMSG: it is a
  * descriptor, for tine_channel_receive_fd; -EMFILE: it travels in memory of its own, which needs a descriptor, and
- * none is free. It is thrown away after -EBADMSG: tine has not sent it; TINE_EVERSION: the other end has another version of
- * tine.
+ * none is free. It is thrown away after -EBADMSG: tine has not sent it; TINE_EVERSION: the other end has another
+ * version of tine.
  * Threads: any. Fork: TINE_EFORKED in a child.
  */
 int tine_channel_receive(tine_channel *c, int64_t timeout_ns, void *buffer, size_t capacity, size_t *length);

@@ -1,7 +1,7 @@
 //! Channels: two ends, both ways, whole messages and descriptors.
 //!
-//! An end is one unix socket that keeps message boundaries, and nothing else: no memory is shared, so a death leaves
-//! nothing to repair. The kernel has a packet whole or not at all, keeps it until it is read, and tells the survivor.
+//! An end is one unix socket that keeps message boundaries: no state is shared, so a death leaves nothing to repair. The kernel has a
+//! packet whole or not at all, keeps it until it is read, and tells the survivor. Messages in place lie in memory that both sides map.
 //! docs/design/channels.md has the table of deaths.
 
 mod in_place;
