@@ -48,7 +48,6 @@ pub(crate) use entry::Owner;
 pub use reader::Whose;
 
 use crate::error::{Error, Result};
-use crate::sys::barrier;
 use crate::sys::fd::Guarded;
 use crate::sys::local::thread_word;
 use crate::sys::memory::{self, Mapping};
@@ -78,9 +77,8 @@ const KEPT_EXTENTS: u32 = 512;
 /// Blocks up to this size are not moved to become shorter.
 const KEPT_IN_PLACE: usize = 256;
 
-/// So many allocators a process has for a heap. The first of its threads have one each, the others share the rest.
-const ALLOCATORS: usize = 16;
-const OWN_ALLOCATORS: usize = 8;
+/// So many allocators a process has for a heap: threads that use it at once each have their own, up to that many.
+const ALLOCATORS: usize = 8;
 
 /// The host's number among the owners.
 pub(crate) const HOST: Owner = 0;
@@ -280,11 +278,7 @@ impl Heap {
 
     /// Lets go of all slabs that this process allocates from: those that nothing is in are free then.
     fn let_go_of_all(&self) {
-        for index in 0..self.allocators.len() {
-            if let Some(mut allocator) = self.any_allocator(index) {
-                allocator.let_go_of_all(self);
-            }
-        }
+        self.allocators.iter().for_each(|allocator| allocator.lock().let_go_of_all(self));
     }
 
     /// This thread is about to sleep: meanwhile whoever needs memory takes back what it allocates from, once nothing is in it.
@@ -296,8 +290,8 @@ impl Heap {
 
     /// The same for the whole process. An allocator that is in use has a thread that does not sleep.
     pub(crate) fn rest_all(&self) {
-        for index in 0..self.allocators.len() {
-            if let Some(mut allocator) = self.try_any_allocator(index) {
+        for allocator in &self.allocators {
+            if let Some(mut allocator) = allocator.try_lock(threads::only_one()) {
                 allocator.let_go_of_all(self);
             }
         }
@@ -362,94 +356,40 @@ impl Heap {
         self.fd.as_raw_fd()
     }
 
-    /// The calling thread's.
     #[inline]
     fn allocator(&self) -> Guard<'_, Allocator> {
-        let index = own_index();
-        let allocator = &self.allocators[index];
-        if index < OWN_ALLOCATORS { allocator.own() } else { allocator.share() }
+        self.allocators[own_number()].lock()
     }
 
     /// The same where nobody else has it, and where which it is is known already: no call is made here.
     #[inline(always)]
     fn try_own_allocator(&self) -> Option<Guard<'_, Allocator>> {
+        let alone = threads::only_one_if_known()?;
         // The words of threads that have none say 0, and 0 less 1 is no index.
-        let index = if threads::only_one_if_known()? { 0 } else { number::get().wrapping_sub(1) };
-        let allocator = self.allocators.get(index)?;
-        if index < OWN_ALLOCATORS { allocator.try_own() } else { allocator.try_share() }
-    }
-
-    /// Any one of the process's, for who looks for memory. `None` where it has never been used, or nobody may come in but its own thread.
-    fn any_allocator(&self, index: usize) -> Option<Guard<'_, Allocator>> {
-        let allocator = &self.allocators[index];
-        match way_to(index) {
-            Way::Own => Some(allocator.own()),
-            Way::Shared => Some(allocator.share()),
-            Way::Others => allocator.visit(),
-            Way::Nobodys => None,
-        }
-    }
-
-    /// The same where nobody is in there.
-    fn try_any_allocator(&self, index: usize) -> Option<Guard<'_, Allocator>> {
-        let allocator = &self.allocators[index];
-        match way_to(index) {
-            Way::Own => allocator.try_own(),
-            Way::Shared => allocator.try_share(),
-            Way::Others => allocator.try_visit(),
-            Way::Nobodys => None,
-        }
-    }
-}
-
-/// How the calling thread comes into an allocator.
-enum Way {
-    /// As the only one who comes so.
-    Own,
-    Shared,
-    /// It is another thread's own, or was the only thread's before there were more.
-    Others,
-    /// No thread has been given it yet.
-    Nobodys,
-}
-
-fn way_to(index: usize) -> Way {
-    if threads::only_one() || index < OWN_ALLOCATORS && number::get() == index + 1 {
-        Way::Own
-    } else if index >= OWN_ALLOCATORS {
-        Way::Shared
-    } else if index == 0 || index < NEXT.load(Ordering::Relaxed) {
-        Way::Others
-    } else {
-        Way::Nobodys
+        let number = if alone { 0 } else { number::get().wrapping_sub(1) };
+        self.allocators.get(number)?.try_lock(alone)
     }
 }
 
 fn allocators_of(owner: Owner) -> [Private<Allocator>; ALLOCATORS] {
-    barrier::is_there(); // As long as there is one thread, the first look costs next to nothing.
     std::array::from_fn(|number| Private::new(Allocator::new(owner | (number as Owner) << PLACE_BITS)))
 }
 
 // The number of this thread's allocator plus one; 0 while it has none.
 thread_word!(number, "tine_heap_number");
 
-/// How many threads have been given an allocator. Relaxed: any order will do.
-static NEXT: AtomicUsize = AtomicUsize::new(0);
-
-/// Which of a process's allocators this thread uses: the first while there is no other thread. Then each of the first threads has one of
-/// its own, where others can come into that (`barrier`); the others share.
-fn own_index() -> usize {
+/// Which of a process's allocators this thread uses: the first while there is no other thread, and then each thread
+/// another one, as far as there are enough.
+fn own_number() -> usize {
+    /// Relaxed: any order will do.
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
     if threads::only_one() {
         return 0;
     }
     if let Some(own) = number::get().checked_sub(1) {
         return own;
     }
-    let first = if barrier::is_there() { 0 } else { OWN_ALLOCATORS };
-    let own = match first + NEXT.fetch_add(1, Ordering::Relaxed) {
-        own if own < OWN_ALLOCATORS => own,
-        other => OWN_ALLOCATORS + other % (ALLOCATORS - OWN_ALLOCATORS),
-    };
+    let own = NEXT.fetch_add(1, Ordering::Relaxed) % ALLOCATORS;
     // SAFETY: this thread's word, which it alone uses.
     unsafe { number::address().write(own + 1) };
     own

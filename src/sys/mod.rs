@@ -1,6 +1,5 @@
 //! Linux as tine uses it: raw mechanisms, no policy, and the only user of `libc` besides the numbers and texts of errno.
 
-pub(crate) mod barrier;
 pub(crate) mod cache;
 pub(crate) mod children;
 pub mod clock;

@@ -91,50 +91,6 @@ fn threads_allocate_apart_and_free_each_others_blocks() {
     assert!(heap.runs().all(|(_, entry, _)| entry.kind == EntryKind::Free), "{:?}", heap.check(&[HOST]));
 }
 
-/// Blocks come and go in threads of which some have allocators of their own, while others come into these for memory, and let go of what
-/// is allocated from at that moment. No block is given out twice, and nothing is lost.
-#[test]
-fn who_looks_for_memory_comes_into_allocators_in_use() {
-    let heap = heap();
-    let is_over = std::sync::atomic::AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..6u8)
-            .map(|thread| {
-                let heap = &heap;
-                scope.spawn(move || {
-                    let mut mine: [Option<NonNull<u8>>; 16] = [None; 16];
-                    for round in 0..30_000 {
-                        let (place, size) = (round * 7 % 16, [16, 64, 1000, 40_000][round % 4]);
-                        if let Some(block) = mine[place].take() {
-                            // SAFETY: 16 bytes at least, which this thread has written.
-                            let bytes = unsafe { std::slice::from_raw_parts(block.as_ptr(), 16) };
-                            assert_eq!(bytes, [thread; 16], "somebody else has the block, too");
-                            assert!(heap.free_quickly(block.as_ptr()) || heap.free(block).is_ok());
-                        }
-                        let block =
-                            heap.allocate_quickly(size).unwrap_or_else(|| heap.allocate(size).unwrap());
-                        // SAFETY: as long as was asked for.
-                        unsafe { block.as_ptr().write_bytes(thread, 16) };
-                        mine[place] = Some(block);
-                    }
-                    mine.into_iter().flatten().for_each(|block| heap.free(block).unwrap());
-                })
-            })
-            .collect();
-        let visitor = scope.spawn(|| {
-            while !is_over.load(Ordering::Relaxed) {
-                heap.trim();
-                heap.rest_all();
-            }
-        });
-        workers.into_iter().for_each(|worker| worker.join().unwrap());
-        is_over.store(true, Ordering::Relaxed);
-        visitor.join().unwrap();
-    });
-    assert_eq!(heap.stats().used_blocks, 0);
-    assert_eq!(heap.check(&[HOST]), Vec::<String>::new());
-}
-
 /// Every length that the word of a block can say is one that fits the heap when it is told to anybody.
 #[test]
 fn lengths_from_shared_words_stay_in_the_heap() {
