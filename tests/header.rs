@@ -33,7 +33,6 @@ const SUBJECTS: &[&str] = &[
     "queue",
     "queue_place",
     "channel",
-    "channel_place",
     "process",
 ];
 

@@ -1,13 +1,11 @@
 //! Channels: two ends, both ways, whole messages and descriptors.
 //!
-//! An end is one unix socket that keeps message boundaries: no state is shared, so a death leaves nothing to repair. The kernel has a
-//! packet whole or not at all, keeps it until it is read, and tells the survivor. Messages in place lie in memory that both sides map.
+//! An end is one unix socket that keeps message boundaries, and nothing else: no memory is shared, so a death leaves
+//! nothing to repair. The kernel has a packet whole or not at all, keeps it until it is read, and tells the survivor.
 //! docs/design/channels.md has the table of deaths.
 
-mod in_place;
 mod long;
 mod packet;
-mod region;
 mod turns;
 
 use crate::error::{Code, Error, Result};
@@ -16,7 +14,6 @@ use crate::sys::fd::Guarded;
 use crate::sys::prim::Ordering;
 use crate::sys::socket::{self, FEW_BYTES, Looked, Peeked, Ready, Sent, Waited};
 use crate::sys::{fd, fork, reserve};
-use in_place::Places;
 use packet::{Beside, First, Flaw, HEADER_BYTES, Header, PacketKind, judge, not_ours};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -59,8 +56,6 @@ pub struct Channel {
     lent: bool,
     /// Shared with the other handles of this end.
     turn: Arc<Turn>,
-    /// What is being written and read in place.
-    places: Places,
 }
 
 /// What came of a receive.
@@ -106,15 +101,7 @@ impl Channel {
     /// The end that another process has given away.
     pub fn from_end(end: End) -> Channel {
         let turn = Turn::of(end.socket.number());
-        let interruptible = end.interruptible;
-        Channel {
-            socket: *end.socket,
-            pid: fork::pid(),
-            interruptible,
-            lent: false,
-            turn,
-            places: Places::default(),
-        }
+        Channel { socket: *end.socket, pid: fork::pid(), interruptible: end.interruptible, lent: false, turn }
     }
 
     /// The same, of which a task has the use until it returns.
@@ -209,37 +196,25 @@ impl Channel {
     pub fn receive(&self, timeout: Timeout, room: &mut [MaybeUninit<u8>]) -> Result<Received> {
         let mut deadline = None;
         loop {
-            let mut first = self.first(timeout, &mut deadline)?;
+            let first = self.first(timeout, &mut deadline)?;
             let length = first.header.length;
             if first.header.kind == PacketKind::Descriptor {
-                return Err(is_descriptor());
+                return Err(Error::errno(libc::ENOMSG, "what comes next is a descriptor, not a message"));
             }
-            let Some(room) = room.get_mut(..length) else {
+            if length > room.len() {
                 return Ok(Received::TooLong(length));
-            };
-            // What cannot be read now stays. So it is looked at, and then taken.
-            let (read, message) = match (first.header.kind, first.fd.take()) {
-                (PacketKind::InPlace, fd) => match self.map(&first, fd) {
-                    Ok(None) => continue,
-                    Ok(message) => (Ok(()), message),
-                    Err(error) => (Err(error), None),
-                },
-                (_, Some(memory)) => (long::read(memory, room), None),
-                (_, None) if self.take(&first, room)? => return Ok(Received::Message(length)),
-                (_, None) => continue,
-            };
-            if let Err(error) = read {
-                match self.unreadable(&first, error)? {
-                    Some(error) => return Err(error),
-                    None => continue,
-                }
             }
-            if self.drop_first(first.seen)? {
-                if let Some(message) = message {
-                    message.copy_to(room);
-                    message.release();
+            let Some(memory) = first.fd else {
+                if self.take(&first, &mut room[..length])? {
+                    return Ok(Received::Message(length));
                 }
-                return Ok(Received::Message(length));
+                continue;
+            };
+            // Read before it is taken: a message that cannot be read now stays.
+            let read = long::read(memory, &mut room[..length]);
+            let stays = read.as_ref().is_err_and(|error| error.code() != not_ours().code());
+            if stays || self.drop_first(first.seen)? {
+                return read.map(|()| Received::Message(length));
             }
         }
     }
@@ -287,10 +262,10 @@ impl Channel {
                 Looked::Message(0) if socket::is_hung_up(socket) => return Err(gone()),
                 Looked::Message(length) => length,
             };
-            let mut beside = None;
-            if packet::needs_descriptor(&bytes, length, |ticket| self.places.knows(ticket)) {
+            let mut beside = Beside::default();
+            if packet::brings_descriptor(&bytes, length) {
                 match socket::peek(socket, &mut bytes, false)? {
-                    Peeked::Message { fds, fds_lost, .. } => beside = Some(Beside { fds, fds_lost }),
+                    Peeked::Message { fds, fds_lost, .. } => beside = Beside { fds, fds_lost },
                     // Another thread has taken it.
                     Peeked::Nothing | Peeked::Interrupted => continue,
                 }
@@ -358,10 +333,6 @@ impl Channel {
             Waited::Interrupted | Waited::Ready => Ok(()),
         }
     }
-}
-
-fn is_descriptor() -> Error {
-    Error::errno(libc::ENOMSG, "what comes next is a descriptor, not a message")
 }
 
 fn gone() -> Error {

@@ -1,6 +1,5 @@
 //! What a channel's packets are: 16 bytes that say what follows, then a message, or a descriptor beside it.
 
-use super::region::{TICKET_BYTES, Ticket};
 use crate::error::{Code, Error, Result};
 use crate::sys::socket::{self, FEW_BYTES};
 use std::os::fd::OwnedFd;
@@ -24,8 +23,6 @@ pub(super) enum PacketKind {
     Long = 2,
     /// A descriptor.
     Descriptor = 3,
-    /// A message, in memory that is used again and whose descriptor is beside the packet.
-    InPlace = 4,
 }
 
 /// What a packet says of itself.
@@ -58,7 +55,7 @@ impl Header {
             );
             return Err(Error::new(Code::VERSION, text));
         }
-        let kinds = [PacketKind::Short, PacketKind::Long, PacketKind::Descriptor, PacketKind::InPlace];
+        let kinds = [PacketKind::Short, PacketKind::Long, PacketKind::Descriptor];
         let kind = kinds.into_iter().find(|kind| *kind as u16 == number(6)).ok_or_else(not_ours)?;
         let length = bytes[8..HEADER_BYTES].try_into().map_or(u64::MAX, u64::from_ne_bytes);
         let length = usize::try_from(length).ok().filter(|length| *length <= isize::MAX as usize);
@@ -88,17 +85,9 @@ pub(super) struct Beside {
     pub(super) fds_lost: bool,
 }
 
-/// Whether a descriptor is needed that should be beside a packet; `knows` says of which memory it is not.
-pub(super) fn needs_descriptor(
-    bytes: &[u8; FEW_BYTES],
-    length: usize,
-    knows: impl FnOnce(Ticket) -> bool,
-) -> bool {
-    match Header::decode(&bytes[..length.min(FEW_BYTES)]) {
-        Ok(Header { kind: PacketKind::InPlace, .. }) => !knows(Ticket::decode(bytes)),
-        Ok(header) => header.kind != PacketKind::Short,
-        Err(_) => false,
-    }
+/// Whether a descriptor should be beside a packet.
+pub(super) fn brings_descriptor(bytes: &[u8; FEW_BYTES], length: usize) -> bool {
+    Header::decode(&bytes[..length.min(FEW_BYTES)]).is_ok_and(|header| header.kind != PacketKind::Short)
 }
 
 /// Why a packet cannot be had.
@@ -110,22 +99,20 @@ pub(super) enum Flaw {
     NoDescriptor(Error),
 }
 
-/// What was seen of a packet, of which `bytes` are the beginning and `length` is all, and beside it, if that was looked at. The other process can have sent
+/// What was seen of a packet, of which `bytes` are the beginning and `length` is all. The other process can have sent
 /// anything.
 pub(super) fn judge(
     bytes: [u8; FEW_BYTES],
     length: usize,
     seen: u64,
-    beside: Option<Beside>,
+    beside: Beside,
 ) -> std::result::Result<First, Flaw> {
     let header = Header::decode(&bytes[..length.min(FEW_BYTES)]).map_err(Flaw::Broken)?;
-    let looked = beside.is_some();
-    let Beside { fds, fds_lost } = beside.unwrap_or_default();
+    let Beside { fds, fds_lost } = beside;
     let (wanted_length, wanted_fds) = match header.kind {
         PacketKind::Short => (header.length.saturating_add(HEADER_BYTES), 0),
         PacketKind::Long => (HEADER_BYTES, 1),
         PacketKind::Descriptor => (HEADER_BYTES, 1),
-        PacketKind::InPlace => (HEADER_BYTES + TICKET_BYTES, usize::from(looked)),
     };
     if fds.len() < wanted_fds && fds_lost {
         let text = "no descriptor is free for the one that comes through the channel";

@@ -167,8 +167,8 @@ pub unsafe extern "C" fn tine_channel_send(
 /// -EINTR: a signal came, with TINE_INTERRUPTIBLE; -EINVAL: c or buffer is NULL; TINE_EFORKED. The message stays
 /// after -EMSGSIZE: it is longer than capacity, and *length is the capacity that it needs; -ENOMSG: it is a
 /// descriptor, for tine_channel_receive_fd; -EMFILE: it travels in memory of its own, which needs a descriptor, and
-/// none is free. It is thrown away after -EBADMSG: tine has not sent it; TINE_EVERSION: the other end has another
-/// version of tine.
+/// none is free. It is thrown away after -EBADMSG: tine has not sent it; TINE_EVERSION: the other end has another version of
+/// tine.
 /// Threads: any. Fork: TINE_EFORKED in a child.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_channel_receive(
@@ -282,7 +282,7 @@ fn handle(channel: Channel) -> *mut tine_channel {
 
 /// # Safety
 /// `pointer` is null, or a channel that has not been closed.
-pub(crate) unsafe fn channel<'a>(pointer: *const tine_channel) -> Result<&'a Channel> {
+unsafe fn channel<'a>(pointer: *const tine_channel) -> Result<&'a Channel> {
     // SAFETY: by the contract above `pointer` is null or an end that stays until the call returns. It is only read.
     unsafe { pointer.as_ref() }.map(|channel| &channel.0).ok_or_else(|| Error::invalid("channel is NULL"))
 }

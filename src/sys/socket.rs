@@ -380,27 +380,6 @@ fn option(socket: RawFd, name: libc::c_int) -> Option<libc::c_int> {
     (rc == 0).then_some(value)
 }
 
-/// Whether there is room for another message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Room {
-    /// There is, for several short ones.
-    Some,
-    None,
-    /// The other side is gone.
-    Gone,
-}
-
-/// Looks for room, without waiting. Where poll is refused, whoever sends will find out.
-pub(crate) fn room(socket: RawFd) -> Room {
-    let mut poll = libc::pollfd { fd: socket, events: libc::POLLOUT | libc::POLLRDHUP, revents: 0 };
-    // SAFETY: one pollfd.
-    match unsafe { libc::poll(&mut poll, 1, 0) } {
-        0 => Room::None,
-        1 if poll.revents & (libc::POLLHUP | libc::POLLRDHUP) != 0 => Room::Gone,
-        _ => Room::Some,
-    }
-}
-
 /// How many bytes may be on their way in one direction, as far as the system allows.
 pub(crate) fn set_send_buffer(socket: RawFd, bytes: usize) -> Result<()> {
     let bytes = bytes.min(libc::c_int::MAX as usize / 2) as libc::c_int;

@@ -50,30 +50,6 @@ static void check_message(const unsigned char *got, size_t length, uint64_t seed
     }
 }
 
-/* Copied or in place, by turns. */
-static int send_one(tine_channel *c, unsigned char *buffer, uint64_t seed, uint64_t number, int64_t timeout_ns)
-{
-    void *place;
-    if (number % 3)
-        return tine_channel_send(c, buffer, compose(buffer, seed, number), timeout_ns);
-    int rc = tine_channel_reserve(c, length_of(seed, number), timeout_ns, &place);
-    return rc ? rc : tine_channel_commit(c, compose((unsigned char *)place, seed, number));
-}
-
-static int receive_one(tine_channel *c, unsigned char *buffer, uint64_t seed, uint64_t number, int64_t timeout_ns)
-{
-    void *place = buffer;
-    size_t length;
-    int in_place = number % 5 > 1;
-    int rc = in_place ? tine_channel_peek(c, timeout_ns, &place, &length)
-                      : tine_channel_receive(c, timeout_ns, buffer, LARGEST, &length);
-    if (rc == 0)
-        check_message((const unsigned char *)place, length, seed, number);
-    if (rc == 0 && in_place)
-        CHECK_RC(tine_channel_release(c), 0);
-    return rc;
-}
-
 /* What the process that is killed has got to; in memory that outlives it. */
 struct progress {
     volatile uint64_t begun, sent, received;
@@ -86,7 +62,8 @@ static void *send_all(void *argument)
     tine_channel *c = (tine_channel *)argument;
     static unsigned char buffer[LARGEST];
     for (uint64_t number = 0;; number++) {
-        if (send_one(c, buffer, progress->begun, number, TINE_FOREVER))
+        size_t length = compose(buffer, progress->begun, number);
+        if (tine_channel_send(c, buffer, length, TINE_FOREVER))
             _exit(2);
         progress->sent = number + 1;
     }
@@ -99,12 +76,14 @@ static void victim(int fd, uint64_t seed)
     static unsigned char buffer[LARGEST];
     tine_channel *c;
     pthread_t thread;
+    size_t length;
     CHECK_RC(tine_channel_attach(fd, NULL, &c), 0);
     close(fd);
     progress->begun = seed;
     CHECK_EQ(pthread_create(&thread, NULL, send_all, c), 0);
     for (uint64_t number = 0;; number++) {
-        CHECK_RC(receive_one(c, buffer, ~seed, number, TINE_FOREVER), 0);
+        CHECK_RC(tine_channel_receive(c, TINE_FOREVER, buffer, sizeof buffer, &length), 0);
+        check_message(buffer, length, ~seed, number);
         progress->received = number + 1;
     }
 }
@@ -148,17 +127,17 @@ static void kill_one(uint64_t *random, struct totals *totals)
             killed = 1;
         }
         if (send_rc == 0 || send_rc == -EAGAIN) {
-            send_rc = send_one(ours, out, ~seed, sent, 0);
+            send_rc = tine_channel_send(ours, out, compose(out, ~seed, sent), 0);
             sent += send_rc == 0;
             CHECK(send_rc == 0 || send_rc == -EAGAIN || (send_rc == -EPIPE && killed));
         }
-        rc = receive_one(ours, buffer, seed, number, 1000000);
+        rc = tine_channel_receive(ours, 1000000, buffer, sizeof buffer, &length);
         if (rc == -EPIPE)
             break;
         if (rc == -ETIMEDOUT)
             continue;
         CHECK_RC(rc, 0);
-        number++;
+        check_message(buffer, length, seed, number++);
         spent = 0;
         if (number == 1)
             kill_at = clock_ns() + (int64_t)(random_next(random) % 1500000);

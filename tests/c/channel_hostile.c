@@ -138,107 +138,11 @@ static void test_memory(void)
     close_both(ends);
 }
 
-/* Memory that is all there, and that nobody can make shorter. */
-static int sealed_memory(size_t length, int seals)
-{
-    int fd = memfd_create("hostile", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    CHECK(fd >= 0 && fallocate(fd, 0, 0, (off_t)length) == 0);
-    CHECK_EQ(fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | seals), 0);
-    return fd;
-}
-
-/* Messages that this process is to map. */
-static void test_in_place(void)
-{
-    enum { FRONT = 64, TICKET = 24, LENGTH = 4096 };
-    struct ends ends = make(0, 0);
-    int socket = tine_channel_fd(ends.a), fd, pipes[2];
-    static char bytes[1 << 20];
-    size_t length = 77;
-    void *out;
-    struct header header = sound;
-    header.kind = 4, header.length = LENGTH;
-    for (int way = 0; way < 2; way++) {
-        fd = sealed_memory(FRONT + LENGTH, 0);
-        CHECK_EQ(pwrite(fd, "text", 4, FRONT), 4);
-        send_raw(socket, header, 16 + TICKET, &fd, 1);
-        if (way) {
-            CHECK_RC(tine_channel_receive(ends.b, TINE_FOREVER, bytes, sizeof bytes, &length), 0);
-            CHECK(length == LENGTH && memcmp(bytes, "text", 4) == 0);
-        } else {
-            CHECK_RC(tine_channel_peek(ends.b, TINE_FOREVER, &out, &length), 0);
-            CHECK(length == LENGTH && memcmp(out, "text", 4) == 0);
-            CHECK_EQ(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, FRONT + LENGTH), 0);
-            memcpy(bytes, out, LENGTH);
-            CHECK(bytes[0] == 0 && bytes[LENGTH - 1] == 0);
-            CHECK_RC(tine_channel_release(ends.b), 0);
-        }
-        close(fd);
-    }
-    /* No descriptor, two, one of something else. */
-    send_raw(socket, header, 16 + TICKET, NULL, 0);
-    REFUSED(-EBADMSG);
-    CHECK_EQ(pipe2(pipes, O_CLOEXEC), 0);
-    send_raw(socket, header, 16 + TICKET, pipes, 2);
-    REFUSED(-EBADMSG);
-    send_raw(socket, header, 16 + TICKET, pipes, 1);
-    REFUSED(-EBADMSG);
-    close(pipes[0]);
-    close(pipes[1]);
-    /* Without its ticket, or with more. */
-    fd = sealed_memory(FRONT + LENGTH, 0);
-    send_raw(socket, header, 16, &fd, 1);
-    REFUSED(-EBADMSG);
-    send_raw(socket, header, 16 + TICKET + 1, &fd, 1);
-    REFUSED(-EBADMSG);
-    close(fd);
-    /* Memory that is too short, can become so, is not there, may not be written. */
-    fd = sealed_memory(FRONT + LENGTH - 1, 0);
-    send_raw(socket, header, 16 + TICKET, &fd, 1);
-    REFUSED(-EBADMSG);
-    close(fd);
-    fd = memory_of(FRONT + LENGTH);
-    send_raw(socket, header, 16 + TICKET, &fd, 1);
-    REFUSED(-EBADMSG);
-    close(fd);
-    fd = memfd_create("hostile", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    CHECK(fd >= 0 && ftruncate(fd, (off_t)1 << 40) == 0);
-    CHECK_EQ(fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW), 0);
-    send_raw(socket, header, 16 + TICKET, &fd, 1);
-    REFUSED(-EBADMSG);
-    close(fd);
-    fd = sealed_memory(FRONT + LENGTH, F_SEAL_WRITE);
-    send_raw(socket, header, 16 + TICKET, &fd, 1);
-    REFUSED(-EBADMSG);
-    send_raw(socket, header, 16 + TICKET, &fd, 1);
-    CHECK_RC(tine_channel_peek(ends.b, TINE_FOREVER, &out, &length), -EBADMSG);
-    close(fd);
-    /* Longer than the memory of that name, which is known by now; any turn. */
-    void *room;
-    CHECK_RC(tine_channel_reserve(ends.a, 70000, 0, &room), 0);
-    CHECK_RC(tine_channel_commit(ends.a, 70000), 0);
-    char packet[64];
-    CHECK_EQ(recv(tine_channel_fd(ends.b), packet, sizeof packet, MSG_PEEK), 16 + TICKET);
-    CHECK_RC(tine_channel_receive(ends.b, 0, bytes, sizeof bytes, &length), 0);
-    header.length = sizeof bytes;
-    memcpy(packet, &header, sizeof header);
-    CHECK_EQ(send(socket, packet, 16 + TICKET, 0), 16 + TICKET);
-    REFUSED(-EBADMSG);
-    header.length = 70000;
-    memcpy(packet, &header, sizeof header);
-    memset(packet + 32, 0xff, 8);
-    CHECK_EQ(send(socket, packet, 16 + TICKET, 0), 16 + TICKET);
-    CHECK_RC(tine_channel_receive(ends.b, 0, bytes, sizeof bytes, &length), 0);
-    CHECK_EQ(length, 70000);
-    close_both(ends);
-}
-
 int main(void)
 {
     struct belongings before = take_stock();
     test_headers();
     test_memory();
-    test_in_place();
     check_stock(before);
     return 0;
 }

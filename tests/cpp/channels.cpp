@@ -1,9 +1,6 @@
 // Channels between a host and its tasks and processes; segments, heaps in them; and single processes.
 #include "check.hpp"
 
-#include <algorithm>
-#include <cerrno>
-#include <cstring>
 #include <optional>
 #include <sys/socket.h>
 #include <type_traits>
@@ -37,20 +34,6 @@ static void messages()
     CHECK_THROWS((void)far.receive<int>(), -EMSGSIZE);
     CHECK_EQ(far.receive<long>(), 1);
     CHECK_THROWS((void)far.receive<int>(), -EBADMSG);
-
-    // Written and read in place.
-    for (std::size_t size : {std::size_t(0), std::size_t(5), std::size_t(300000)}) {
-        near.send_in_place(size, [&](void *place) { std::memset(place, 'p', size); });
-        CHECK(far.receive<std::string>() == std::string(size, 'p'));
-        near.send_in_place(size, [&](void *place) { std::memset(place, 'q', size); });
-        std::size_t count = far.receive_in_place([](void *place, std::size_t length) {
-            auto text = static_cast<const char *>(place);
-            return std::size_t(std::count(text, text + length, 'q'));
-        });
-        CHECK_EQ(count, size);
-        CHECK_THROWS(near.send_in_place(size, [](void *) { throw tine::error(-ERANGE, "no message"); }), -ERANGE);
-        CHECK_THROWS((void)far.receive_in_place([](void *, std::size_t n) { return n; }, std::chrono::nanoseconds(0)), -EAGAIN);
-    }
 
     int pipe_ends[2];
     CHECK_EQ(pipe(pipe_ends), 0);

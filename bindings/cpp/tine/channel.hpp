@@ -81,12 +81,17 @@ public:
                 return length.error();
             return detail::decode<T>({place, *length});
         } else {
-            void *place;
-            std::size_t length = 0;
-            if (int rc = tine_channel_peek(handle_, timeout.ns(), &place, &length))
-                return detail::plain(rc, "tine::channel::receive");
-            releasing guard{handle_};
-            return detail::decode<T>({place, length}); // or why it is no T
+            std::size_t capacity = 4096;
+            for (;;) {
+                std::unique_ptr<unsigned char[]> place(new unsigned char[capacity]);
+                std::size_t length = 0;
+                int rc = tine_channel_receive(handle_, timeout.ns(), place.get(), capacity, &length);
+                if (rc == 0)
+                    return detail::decode<T>({place.get(), length});
+                if (rc != -EMSGSIZE)
+                    return detail::plain(rc, "tine::channel::receive");
+                capacity = length; // it has stayed; another thread may take it, and a longer one come
+            }
         }
     }
     /** Receives it if there is one. */
@@ -115,43 +120,6 @@ public:
         return what;
     }
 
-    /**
-     * Sends a message of size bytes that write(void *) writes in place; a long one is not copied. If write throws, nothing is sent.
-     * Throws as tine_channel_reserve() and tine_channel_commit().
-     */
-    template <class Write>
-    void send_in_place(std::size_t size, Write &&write, time_limit timeout = forever) const
-    {
-        void *place;
-        detail::check(tine_channel_reserve(handle_, size, timeout.ns(), &place), "tine::channel::send_in_place");
-        TINE_TRY
-        {
-            std::forward<Write>(write)(place);
-        }
-        TINE_CATCH_ALL
-        {
-            tine_channel_abandon(handle_);
-            TINE_THROW_ON;
-        }
-        if (int rc = tine_channel_commit(handle_, size)) {
-            tine_channel_abandon(handle_);
-            detail::check(rc, "tine::channel::send_in_place");
-        }
-    }
-    /**
-     * Receives the next message and returns what read(void *, std::size_t) makes of it, in place; a long one that was written in
-     * place is not copied. The message is gone afterwards. Throws as tine_channel_peek().
-     */
-    template <class Read>
-    auto receive_in_place(Read &&read, time_limit timeout = forever) const
-    {
-        void *place;
-        std::size_t length = 0;
-        detail::check(tine_channel_peek(handle_, timeout.ns(), &place, &length), "tine::channel::receive_in_place");
-        releasing guard{handle_};
-        return std::forward<Read>(read)(place, length);
-    }
-
     /** Sends a descriptor, which stays the caller's. */
     void send_fd(int fd, time_limit timeout = forever) const
     {
@@ -174,11 +142,6 @@ protected:
     tine_channel *handle_ = nullptr;
 
 private:
-    struct releasing {
-        tine_channel *channel;
-        ~releasing() { tine_channel_release(channel); }
-    };
-
     template <class T>
     int send_ns(const T &value, std::int64_t timeout_ns) const
     {
