@@ -413,10 +413,16 @@ pub(crate) fn makes_room(socket: RawFd, length: usize) -> bool {
     if has >= needed {
         return true;
     }
+    if needed > USUAL_BUFFER + MOST_MORE {
+        return false;
+    }
     // What is asked for is doubled.
-    needed <= USUAL_BUFFER + MOST_MORE
-        && set_send_buffer(socket, needed.div_ceil(2)).is_ok()
-        && buffer(socket) >= needed
+    let is_longer = set_send_buffer(socket, needed.div_ceil(2)).is_ok() && buffer(socket) >= needed;
+    if !is_longer {
+        // The system has given less, which is of no use: the buffer is as it was.
+        let _ = set_send_buffer(socket, has / 2);
+    }
+    is_longer
 }
 
 /// More than 17 pages and what the kernel notes of them.

@@ -118,7 +118,7 @@ fn a_recalled_chunk_leaves_no_cut_behind() {
     let (mut ring, mut ledger) = (RingAccount::new(), Ledger::default());
     let index = ledger.open().unwrap();
     ring.push(&segment, &ledger, index, Callee { module: 0, offset: 0 }, &Moment::at(1));
-    // As `TaskState::split` does, before the worker has begun.
+    // As `PoolState::split` does, before the worker has begun.
     segment.slot(0).split.store(1, Ordering::Relaxed);
     ring.split = Some(index);
     assert!(ring.recall(&segment, &mut ledger, index));
