@@ -95,9 +95,12 @@ static void child_part(int socket)
         PATIENTLY(rc, tine_heap_trim(heap));
         works(rc);
         PATIENTLY(rc, tine_heap_close(heap));
-        works(rc);
+        if (!works(rc)) {
+            _exit(0); /* open still: nobody could look for locks in it */
+        }
     }
-    works(tine_segment_close(segment));
+    PATIENTLY(rc, tine_segment_close(segment));
+    works(rc);
     _exit(0);
 }
 
