@@ -42,6 +42,15 @@ job() { # job MPI PROGRAM [ARGUMENT]...
     TINE_ENGINE=mpi TINE_MPI_LIBRARY=$out/$mpi/libtine-mpi.so TINE_MPI_REPORT=${REPORT-$out/report} timeout -k 5 "$limit" "mpirun.$mpi" $options -n "${RANKS-4}" "$@"
 }
 
+# What the ranks of a job say is in LOG, whatever becomes of mpirun, which may lose the last lines of a job that ends with a failure.
+says() { # says LOG MPI PROGRAM [ARGUMENT]...
+    local log=$1 mpi=$2
+    shift 2
+    rm -f "$log"
+    # shellcheck disable=SC2016  # for the ranks' own shell
+    job "$mpi" sh -c 'log=$1; shift; exec "$@" 2>>"$log"' sh "$log" "$@" >"$log.mpirun" 2>&1
+}
+
 case_of() { # case_of MPI NAME
     job "$1" "$out/nodes" "$2" >"$out/$1/$2.log" 2>&1 || { tail -n 25 "$out/$1/$2.log"; return 1; }
     sed -n '/^storm: /p' "$out/$1/$2.log"
@@ -126,7 +135,7 @@ no_report() {
     REPORT=$out/$1/none.report job "$1" "$out/nodes" tasks_come_back >"$out/$1/none.log" 2>&1
     [ -e "$out/$1/none.report" ]
     [ ! -s "$out/$1/none.report" ]
-    REPORT=/nowhere/report job "$1" "$out/nodes" tasks_come_back >"$out/$1/none.log" 2>&1 && return 1
+    REPORT=/nowhere/report says "$out/$1/none.log" "$1" "$out/nodes" tasks_come_back && return 1
     grep -q 'TINE_MPI_REPORT is "/nowhere/report": ' "$out/$1/none.log"
 }
 
@@ -134,7 +143,7 @@ no_report() {
 wrong_time() {
     local time
     for time in soon 0 -5 30s 99999999999999999999; do
-        TINE_MPI_TIMEOUT_MS=$time job "$1" "$out/nodes" tasks_come_back >"$out/$1/time.log" 2>&1 && return 1
+        TINE_MPI_TIMEOUT_MS=$time says "$out/$1/time.log" "$1" "$out/nodes" tasks_come_back && return 1
         grep -q "TINE_MPI_TIMEOUT_MS is \"$time\"" "$out/$1/time.log" || { tail -n 25 "$out/$1/time.log"; return 1; }
     done
 }
