@@ -18,7 +18,7 @@
 
 use crate::error::{Code, Error, Result};
 use crate::sys::clock::{Deadline, now_ns};
-use crate::sys::epoll::Epoll;
+use crate::sys::epoll::{Epoll, Watched};
 use crate::sys::fd::{self, Guarded};
 use crate::sys::prim::Ordering;
 use crate::sys::{pidfd, socket};
@@ -31,6 +31,7 @@ use crate::task::share::Share;
 use crate::task::wire::{Connection, Message};
 use std::fmt::Write as _;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum MemberState {
@@ -53,7 +54,7 @@ pub(crate) struct Member {
     /// It has been asked to leave, and until when it should have.
     pub(crate) leaving: Option<Deadline>,
     pub(crate) segment: Option<Segment>,
-    event: Option<Guarded>,
+    event: Option<Watched>,
     /// By which the process gets the segments that the pool shares, and a [`Handover`].
     control_socket: Option<Connection>,
     /// How many messages it has been passed there.
@@ -88,19 +89,15 @@ impl Member {
     pub(crate) fn prepare(
         &mut self,
         token: u64,
-        epoll: &Epoll,
+        epoll: &Arc<Epoll>,
         start_timeout_ns: u64,
         shares: &[Share],
         mark: u32,
     ) -> Result<Vec<OwnedFd>> {
         let (segment, fd) = Segment::create()?;
         let event = fd::eventfd()?;
-        epoll.add_edge(event.as_raw_fd(), token)?;
         let copy = event.try_clone().map_err(|error| Error::from_io("dup", &error))?;
-        if let Some(old) = self.event.replace(Guarded::of_eventfd(event)) {
-            // Something that the last process has left behind may still hold it.
-            epoll.remove(old.as_raw_fd());
-        }
+        self.event = Some(epoll.watch(event, token)?);
         let (ours, theirs) = socket::pair()?;
         let mut control_socket = Connection::new(ours);
         for share in shares {
@@ -153,11 +150,8 @@ impl Member {
     }
 
     /// Nothing more is passed to the process, and it need not tell of anything but its end.
-    pub(crate) fn fall_silent(&mut self, epoll: &Epoll) {
-        self.control_socket = None;
-        if let Some(event) = self.event.take() {
-            epoll.remove(event.as_raw_fd());
-        }
+    pub(crate) fn fall_silent(&mut self) {
+        (self.control_socket, self.event) = (None, None);
     }
 
     /// Whether the process has dealt with all that it was passed.

@@ -267,7 +267,7 @@ impl Family {
             || self.sharing.as_ref().is_some_and(|sharing| sharing.mapped != self.mapped_count())
     }
 
-    fn try_advance(&mut self, heap: &Heap, epoll: &Epoll) -> Result<()> {
+    fn try_advance(&mut self, heap: &Heap, epoll: &Arc<Epoll>) -> Result<()> {
         self.take_messages(epoll)?;
         self.look_for_untold();
         self.look_at_members(epoll);

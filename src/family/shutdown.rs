@@ -54,7 +54,7 @@ impl Family {
         self.stopping = true;
         self.end = None;
         self.shares.clear();
-        self.members.iter_mut().for_each(|member| member.fall_silent(&self.epoll));
+        self.members.iter_mut().for_each(super::Member::fall_silent);
         if let Some(job) = &mut self.settings.job {
             job.input = JobInput::default();
         }

@@ -14,6 +14,7 @@ use crate::task::StartMethod;
 use crate::task::handover::Handover;
 use crate::task::wire::{Message, MessageKind};
 use std::os::fd::AsRawFd;
+use std::sync::Arc;
 
 /// Workers that are being started at a time: their descriptors are on their way, of which there are only so many.
 const AT_ONCE: usize = 16;
@@ -128,7 +129,7 @@ impl Family {
         }
     }
 
-    pub(super) fn fill_places(&mut self, heap: &Heap, epoll: &Epoll) -> Result<()> {
+    pub(super) fn fill_places(&mut self, heap: &Heap, epoll: &Arc<Epoll>) -> Result<()> {
         if self.link.is_none() {
             if now_ns() < self.link_not_before_ns || !self.may_be_born() {
                 return Ok(());

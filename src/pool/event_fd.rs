@@ -22,7 +22,7 @@ pub(super) struct EventFd {
 
 impl EventFd {
     fn new(inside: &Epoll) -> Result<EventFd> {
-        let (set, due, timer) = (Epoll::new()?, Guarded::new(fd::eventfd()?), Timer::new()?);
+        let (set, due, timer) = (Epoll::new()?, Guarded::marked(fd::eventfd()?), Timer::new()?);
         for (token, fd) in [inside.fd(), due.as_raw_fd(), timer.fd()].into_iter().enumerate() {
             set.add(fd, token as u64)?;
         }

@@ -3,12 +3,38 @@
 use crate::error::{Error, Result};
 use crate::sys::clock::{Deadline, now_ns};
 use crate::sys::fd::Guarded;
-use std::os::fd::{AsRawFd, RawFd};
+use crate::sys::fork;
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A set of descriptors that is itself a descriptor to wait for.
 #[derive(Debug)]
 pub struct Epoll(Guarded);
+
+/// An eventfd in a set, which is the only way in which this process hears of it. The user's code may have closed its number and have a
+/// file of its own there, and the other process can give the file any mark: so the set says what is behind the number.
+#[derive(Debug)]
+pub(crate) struct Watched {
+    event: ManuallyDrop<OwnedFd>,
+    token: u64,
+    set: Arc<Epoll>,
+    /// The set is the parent's too: a forked child takes nothing out of it.
+    pid: i32,
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        let fd = self.event.as_raw_fd();
+        let is_in =
+            if self.pid == fork::pid() { self.set.remove(fd) } else { self.set.has_edge(fd, self.token) };
+        if is_in {
+            // SAFETY: dropped once, here, and not used afterwards.
+            unsafe { ManuallyDrop::drop(&mut self.event) };
+        }
+    }
+}
 
 /// Whether the kernel has epoll_pwait2, which counts in nanoseconds. Relaxed: a hint that every thread finds out.
 static HAS_PWAIT2: AtomicBool = AtomicBool::new(true);
@@ -48,9 +74,21 @@ impl Epoll {
         self.control(libc::EPOLL_CTL_MOD, fd, libc::EPOLLIN | out, token)
     }
 
-    /// Takes a descriptor out. To be called before it is closed.
-    pub fn remove(&self, fd: RawFd) {
-        let _ = self.control(libc::EPOLL_CTL_DEL, fd, 0, 0);
+    /// Takes a descriptor out. To be called before it is closed. Returns whether it was in, and is what was put in: the kernel
+    /// keeps the file beside the number.
+    pub fn remove(&self, fd: RawFd) -> bool {
+        self.control(libc::EPOLL_CTL_DEL, fd, 0, 0).is_ok()
+    }
+
+    /// Adds an eventfd that another process has too, as `add_edge` does.
+    pub(crate) fn watch(self: &Arc<Self>, event: OwnedFd, token: u64) -> Result<Watched> {
+        self.add_edge(event.as_raw_fd(), token)?;
+        Ok(Watched { event: ManuallyDrop::new(event), token, set: Arc::clone(self), pid: fork::pid() })
+    }
+
+    /// Whether `add_edge` has put it in. At most, it is reported once more.
+    fn has_edge(&self, fd: RawFd, token: u64) -> bool {
+        self.control(libc::EPOLL_CTL_MOD, fd, libc::EPOLLIN | libc::EPOLLET, token).is_ok()
     }
 
     fn control(&self, operation: i32, fd: RawFd, events: i32, token: u64) -> Result<()> {
@@ -108,5 +146,54 @@ impl Epoll {
     /// The set's own descriptor; -1 where the program has closed it.
     pub fn fd(&self) -> RawFd {
         self.0.as_raw_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::fd;
+
+    /// Whether a number is open. It is closed if it is.
+    fn was_open(number: RawFd) -> bool {
+        // SAFETY: a number that nobody owns.
+        unsafe { libc::close(number) == 0 }
+    }
+
+    #[test]
+    fn the_users_own_eventfd_is_not_closed() {
+        let set = Arc::new(Epoll::new().unwrap());
+        let watched = set.watch(fd::eventfd().unwrap(), 1).unwrap();
+        let number = watched.event.as_raw_fd();
+        // SAFETY: what a program's own code may do.
+        let put = |by: &OwnedFd| assert!(unsafe { libc::dup2(by.as_raw_fd(), number) } >= 0);
+        // Nobody has the first eventfd any more when the second is made, which may be given its number in /proc.
+        put(&fd::pipe().unwrap().0);
+        put(&fd::eventfd().unwrap());
+        drop(watched);
+        assert!(was_open(number));
+    }
+
+    #[test]
+    fn a_child_gives_its_copy_back_and_the_parent_still_hears() {
+        let set = Arc::new(Epoll::new().unwrap());
+        let watched = set.watch(fd::eventfd().unwrap(), 7).unwrap();
+        let heard = |tokens: &mut [u64; 32]| set.wait(tokens, Deadline(0)).unwrap();
+        // A child has another number, and its copies are the same files.
+        let number = watched.event.as_raw_fd();
+        let in_child = Watched {
+            event: ManuallyDrop::new(fd::duplicate(number).unwrap()),
+            token: 7,
+            set: Arc::clone(&set),
+            pid: 0,
+        };
+        // Its number is not the one that was put in.
+        let copy = in_child.event.as_raw_fd();
+        drop(in_child);
+        assert!(was_open(copy));
+        assert!(set.has_edge(number, 7));
+        fd::eventfd_signal(number);
+        let mut tokens = [0; 32];
+        assert_eq!((heard(&mut tokens), tokens[0]), (Waited::Ready(1), 7));
     }
 }

@@ -12,9 +12,9 @@ use std::sync::atomic::{AtomicI32, Ordering};
 /// A descriptor of tine's in a process that runs its user's code. That code may close any number, and have a file of its own
 /// under it a moment later: what is behind the number is looked at before each use, and before it is closed.
 ///
-/// Eventfds, timers and epolls have one inode together. What no other process has is marked, and the file carries the mark along. An
-/// eventfd that a worker has too is known by its number in /proc, which a worker cannot change, and nobody else gets while the worker has
-/// it. Other descriptors that have no inode of their own cannot be told from the next. Nor can a thread be helped that closes a
+/// Eventfds, timers and epolls have one inode together. What no other process has is marked, and the file carries the mark along. A worker
+/// knows the host's eventfd by its number in /proc, which nobody else gets while the host has it; the host knows it by the set that it is in
+/// (`epoll::Watched`). Other descriptors that have no inode of their own cannot be told from the next. Nor can a thread be helped that closes a
 /// number between the look and the use.
 #[derive(Debug)]
 pub(crate) struct Guarded {
