@@ -4,7 +4,8 @@
 //!   quiet for      what it loses
 //!   WEDGED_NS      what it was given, and it gets nothing until it has passed over that
 //!   HUNG_NS        its life; sooner where a deadline or a cancel is in a hurry
-//!   STARVED_NS     its life, where it only gets no processor: until then it has another HUNG_NS each time
+//!   STARVED_NS     its life, where it only gets no processor, or waits for a page from a disk: until then it has another
+//!                  HUNG_NS each time
 //! ```
 
 use crate::sys::limits::ProcessorUse;
@@ -63,8 +64,9 @@ impl Patience {
         self.used.is_none() || self.is_over(quiet_ns)
     }
 
-    /// Whether patience is over for a worker that only gets no processor: then there is more. Nobody may be in a hurry, and there is an
-    /// end to it. What it uses is measured from when it was given up on: a worker that is at something else gets what there is.
+    /// Whether patience is over for a worker that only gets no processor, or waits for a page from a disk: then there is more. Nobody
+    /// may be in a hurry, and there is an end to it. What it uses is measured from when it was given up on: a worker that is at
+    /// something else gets what there is.
     pub(super) fn is_starved(&mut self, quiet_ns: u64, now_ns: u64, process: ProcessorUse) -> bool {
         let (since_ns, used_ns) = *self.used.get_or_insert((now_ns, process.used_ns));
         if !self.is_over(quiet_ns)

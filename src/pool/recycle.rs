@@ -127,7 +127,11 @@ impl PoolState {
         if rules.private_bytes == 0 || ring.position() == ring.looked_at || now < ring.next_recycle_look_ns {
             return false;
         }
-        (ring.next_recycle_look_ns, ring.looked_at) = (now + LOOK_NS, ring.position());
-        limits::private_bytes(self.family.members[slot].pid).is_some_and(|bytes| bytes > rules.private_bytes)
+        ring.next_recycle_look_ns = now + LOOK_NS;
+        let Some(bytes) = limits::private_bytes(self.family.members[slot].pid) else { return false };
+        // A look that failed says nothing, however long the worker does nothing more: there is another one.
+        let ring = self.rings.quietly(slot);
+        ring.looked_at = ring.position();
+        bytes > rules.private_bytes
     }
 }

@@ -217,10 +217,13 @@ impl Stream {
         let want = Want::StreamRoom(number, input.len());
         let (mut state, room) =
             wait(inner, state, want, timeout, |state| state.room_in_stream(number, input.len()));
-        room?;
-        let place = inner.place_input(input)?;
-        let index = self.enter(&mut state, place, input, user)?;
-        state.hand_in(index);
+        let entered = room.and_then(|()| {
+            let place = inner.place_input(input)?;
+            self.enter(&mut state, place, input, user)
+        });
+        // Room is told to one at a time: the next one may have the rest of it, or all, if this one has failed.
+        state.tell_of_room_in_stream(number);
+        state.hand_in(entered?);
         run_queued(inner, state).leave();
         Ok(())
     }
@@ -512,7 +515,7 @@ impl PoolState {
     }
 
     /// Tells threads that wait for something of a stream what has come.
-    pub(super) fn tell_stream(&mut self, number: usize) {
+    fn tell_stream(&mut self, number: usize) {
         let Some(line) = &self.streams.lines[number] else { return };
         if self.waiters.desk.is_plain() {
             return;
@@ -523,6 +526,11 @@ impl PoolState {
         } else if to_be_drawn || self.next_in_stream(number).is_some() {
             self.waiters.desk.tell_first(Key::Stream(number));
         }
+        self.tell_of_room_in_stream(number);
+    }
+
+    /// The first thread that waits for room in a stream has it, or there will be none. It tells the next one itself.
+    fn tell_of_room_in_stream(&mut self, number: usize) {
         if let Some(length) = self.waiters.desk.amount(Key::StreamRoom(number))
             && self.room_in_stream(number, length).is_some()
         {

@@ -27,27 +27,20 @@ impl Pool {
         if let Some(error) = refusal(&state) {
             return Err(error);
         }
-        if !state.has_room(input.len()) {
-            let entered;
-            (state, entered) = wait(inner, state, Want::Room(input.len()), options.timeout, |state| {
+        let waits = !state.has_room(input.len());
+        if waits {
+            let room;
+            (state, room) = wait(inner, state, Want::Room(input.len()), options.timeout, |state| {
                 refusal(state).map(Err).or_else(|| state.has_room(input.len()).then_some(Ok(())))
             });
-            entered?;
+            room?;
         }
-        inner.check_for_nodes(input, options.channel.is_some())?;
-        let (user, deadline_ns) = (options.user, options.deadline_ns.unwrap_or(inner.deadline_ns));
-        let rare = if options.is_plain() { None } else { Some(state.rare_of(options)?) };
-        let is_plain = rare.is_none();
-        let place = inner.place_input(input)?;
-        let task = NewTask { user, deadline_ns, rare, ..NewTask::new(CallKind::Task, callee, place, input) };
-        let index = state.ledger.enter(task).inspect_err(|_| inner.take_input_back(place))?;
-        if !is_plain {
-            state.expect(index);
+        let entered = inner.enter(&mut state, callee, input, options);
+        if waits {
+            // Room is told to one at a time: the next one may have the rest of it, or all, if this one has failed.
+            state.tell_of_room();
         }
-        state.submissions.enter(input.len());
-        if state.trace.is_some() {
-            state.trace_submit(index);
-        }
+        let index = entered?;
         let id = state.ledger.id_of(index);
         if check::is_on() {
             check::look_through(input, || format!("task {:#x} ({}), input", id.0, function.describe()));
@@ -59,6 +52,32 @@ impl Pool {
 }
 
 impl Inner {
+    /// Enters a task for which there is room; it is still to be handed in.
+    #[inline]
+    fn enter(
+        &self,
+        state: &mut PoolState,
+        callee: Callee,
+        input: &[u8],
+        options: SubmitOptions<'_>,
+    ) -> Result<u32> {
+        self.check_for_nodes(input, options.channel.is_some())?;
+        let (user, deadline_ns) = (options.user, options.deadline_ns.unwrap_or(self.deadline_ns));
+        let rare = if options.is_plain() { None } else { Some(state.rare_of(options)?) };
+        let is_plain = rare.is_none();
+        let place = self.place_input(input)?;
+        let task = NewTask { user, deadline_ns, rare, ..NewTask::new(CallKind::Task, callee, place, input) };
+        let index = state.ledger.enter(task).inspect_err(|_| self.take_input_back(place))?;
+        if !is_plain {
+            state.expect(index);
+        }
+        state.submissions.enter(input.len());
+        if state.trace.is_some() {
+            state.trace_submit(index);
+        }
+        Ok(index)
+    }
+
     /// Where an input travels: in the slot, or in the heap, where it may be already.
     pub(super) fn place_input(&self, input: &[u8]) -> Result<InputPlace> {
         let address = input.as_ptr().expose_provenance();

@@ -166,9 +166,6 @@ pub(super) fn wait<'a, T>(
     if answer.is_err() {
         // It may have been in the way of others, who wish for less.
         state.wake_waiters();
-        if let Want::StreamRoom(number, _) = want {
-            state.tell_stream(number);
-        }
     }
     state.waiters.desk.waiting -= 1;
     state.leave();

@@ -3,6 +3,7 @@
  *
  * limit: 300 */
 #include "deadlines.h"
+#include <sys/resource.h>
 
 static void retries(int start)
 {
@@ -181,6 +182,43 @@ static void recycling_by_memory(int start)
     tine_pool_destroy(pool);
 }
 
+static int hoard_much(tine_task *task)
+{
+    int rc = 0;
+    for (int i = 0; i < 12; i++) {
+        rc = rc ? rc : hoard(task);
+    }
+    return rc;
+}
+
+/* A worker that is too large is replaced although the host had no descriptor for the first looks, and the worker is idle since. */
+static void recycling_after_looks_that_failed(int start)
+{
+    tine_pool_options settings = TINE_POOL_OPTIONS_INIT;
+    tine_stats stats = TINE_STATS_INIT;
+    struct rlimit limit, none;
+    tine_id id = 0;
+    settings.recycle_bytes = 64 << 20;
+    tine_pool *pool = make_pool(start, 1, settings);
+    CHECK_EQ(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    none = limit;
+    none.rlim_cur = 0;
+    CHECK_RC(tine_submit(pool, hoard_much, NULL, 0, NULL, &id), 0);
+    CHECK_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
+    tine_result result = result_of(pool, id);
+    CHECK_EQ(result.status, 0);
+    tine_result_release(pool, &result);
+    for (int i = 0; i < 20; i++) {
+        CHECK(tine_pool_poll(pool) >= 0);
+        nap_ns(5000000);
+    }
+    CHECK(tine_pool_stats(pool, &stats) == 0 && stats.workers_recycled == 0);
+    CHECK_EQ(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    WAIT_UNTIL(tine_pool_poll(pool) >= 0 && tine_pool_stats(pool, &stats) == 0 && stats.workers_recycled == 1);
+    CHECK_EQ(stats.worker_deaths, 0);
+    tine_pool_destroy(pool);
+}
+
 int main(int argc, char **argv)
 {
     static const struct timed_test tests[] = {
@@ -188,6 +226,7 @@ int main(int argc, char **argv)
         {"recycling", recycling},
         {"recycling where tasks move", recycling_where_tasks_move},
         {"recycling by memory", recycling_by_memory},
+        {"recycling after looks that failed", recycling_after_looks_that_failed},
     };
     tag_family(argv);
     CHECK_RC(tine_init(argc, argv), 0);
