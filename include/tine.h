@@ -1644,8 +1644,9 @@ int tine_segment_fd(const tine_segment *s);
  *
  * Parameters: s: may be NULL. No other thread may use the segment any more.
  * Returns 0; -EBUSY: a heap in it is open here (tine_heap_close), or a thread of this process holds a lock in it or
- * waits for one, as far as that can be known. A TINE_PROCESS_OWNED mutex is not looked for. -EMFILE, -ENFILE: there is no
- * descriptor with which to look for locks of the C library's. After an error the segment is as it was.
+ * waits for one, as far as that can be known. A TINE_PROCESS_OWNED mutex is not looked for. -EMFILE, -ENFILE, -ENOMEM:
+ * there is no descriptor, or the kernel has no memory, with which to look for locks of the C library's. After an error the
+ * segment is as it was.
  * Threads: any. Fork: in a child it unmaps the child's copy.
  */
 int tine_segment_close(tine_segment *s);
@@ -1816,8 +1817,9 @@ int tine_heap_attach(tine_segment *s, const tine_heap_options *options, tine_hea
  * Parameters: heap: may be NULL. No other thread may use the heap any more.
  * Returns 0; -EINVAL: the heap is a pool's; -EBUSY: a thread of this process is in a call on a queue in the heap,
  * has reserved a message or looks at one, holds a lock in the heap, or waits for one, as far as that can be known;
- * -EMFILE, -ENFILE: there is no descriptor with which to look for locks of the C library's; -ENOMEM: the heap has
- * descriptors of thousands of queues, and there is no memory to list them. After an error everything is as it was.
+ * -EMFILE, -ENFILE: there is no descriptor with which to look for locks of the C library's; -ENOMEM: the kernel has no
+ * memory for that look, or the heap has descriptors of thousands of queues, and there is no memory to list them. After an
+ * error everything is as it was.
  * Threads: any. Fork: in a child it releases the child's copy, and the parent keeps the heap.
  */
 int tine_heap_close(tine_heap *heap);
