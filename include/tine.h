@@ -1644,8 +1644,9 @@ int tine_segment_fd(const tine_segment *s);
  *
  * Parameters: s: may be NULL. No other thread may use the segment any more.
  * Returns 0; -EBUSY: a heap in it is open here (tine_heap_close), or a thread of this process holds a lock in it or
- * waits for one, as far as that can be known. A TINE_PROCESS_OWNED mutex is not looked for. -EMFILE, -ENFILE: there is no
- * descriptor with which to look for locks of the C library's. After an error the segment is as it was.
+ * waits for one, as far as that can be known. A TINE_PROCESS_OWNED mutex is not looked for. -EMFILE, -ENFILE, -ENOMEM:
+ * there is no descriptor, or the kernel has no memory, with which to look for locks of the C library's. After an error the
+ * segment is as it was.
  * Threads: any. Fork: in a child it unmaps the child's copy.
  */
 int tine_segment_close(tine_segment *s);
@@ -1816,8 +1817,9 @@ int tine_heap_attach(tine_segment *s, const tine_heap_options *options, tine_hea
  * Parameters: heap: may be NULL. No other thread may use the heap any more.
  * Returns 0; -EINVAL: the heap is a pool's; -EBUSY: a thread of this process is in a call on a queue in the heap,
  * has reserved a message or looks at one, holds a lock in the heap, or waits for one, as far as that can be known;
- * -EMFILE, -ENFILE: there is no descriptor with which to look for locks of the C library's; -ENOMEM: the heap has
- * descriptors of thousands of queues, and there is no memory to list them. After an error everything is as it was.
+ * -EMFILE, -ENFILE: there is no descriptor with which to look for locks of the C library's; -ENOMEM: the kernel has no
+ * memory for that look, or the heap has descriptors of thousands of queues, and there is no memory to list them. After an
+ * error everything is as it was.
  * Threads: any. Fork: in a child it releases the child's copy, and the parent keeps the heap.
  */
 int tine_heap_close(tine_heap *heap);
@@ -2414,7 +2416,9 @@ int tine_event_wait_after(tine_event *e, int cleared, int64_t timeout_ns);
  *
  * The party that gets 1 is the last to leave, and may free, unmap or reuse the memory at once: no other party's call
  * looks at it any more. The other parties may not, unless they know by other means that all calls have returned.
- * More threads than parties may take turns. Then 1 says nothing about the memory: others may be in the call.
+ * More threads than parties may take turns. Then 1 says nothing about the memory: others may be in the call. And a
+ * thread that is stopped on its way out keeps its place: p + 1 such threads at a barrier of p parties, or 129 - p where p
+ * is above 64, can hold up a later meeting until one of them goes on; at 128 parties one thread can.
  */
 typedef struct tine_barrier {
     /** tine's. */
@@ -2446,8 +2450,9 @@ int tine_barrier_init(tine_barrier *b, uint32_t parties, uint32_t flags);
  * timeout of 0, a party that is not the last one does not count as having come.
  *
  * Parameters: b. timeout_ns: how long to wait, in nanoseconds; 0 tries.
- * Returns 1 for one of the parties, the last to leave, and 0 for the others; no party gets 1 where one is killed on
- * its way out. TINE_EBROKEN: a party has died, its time has run out, or the barrier was aborted or reset; -EAGAIN
+ * Returns 1 for one of the parties, the last to leave, and 0 for the others. No party gets 1 where one is killed on
+ * its way out; where several are, say d of one meeting, as many as d - 1 later meetings give no party 1 either.
+ * TINE_EBROKEN: a party has died, its time has run out, or the barrier was aborted or reset; -EAGAIN
  * (timeout 0); -ETIMEDOUT: the barrier is broken now; -EINTR: a signal came, with TINE_INTERRUPTIBLE, and the party
  * does not count as having come; -EINVAL: b is NULL, misaligned, or not a barrier; -ENOLCK: the thread holds
  * TINE_MOST_HELD locks; -EXDEV: the barrier is another PID namespace's; -ENOMEM: there is no memory at a thread's first
@@ -2457,7 +2462,8 @@ int tine_barrier_init(tine_barrier *b, uint32_t parties, uint32_t flags);
 int tine_barrier_wait(tine_barrier *b, int64_t timeout_ns);
 
 /**
- * Makes the barrier as new: it is not broken, and nobody waits. Parties that were waiting get TINE_EBROKEN.
+ * Makes the barrier as new: it is not broken, and nobody waits. Parties that were waiting get TINE_EBROKEN. Where parties
+ * were killed on their way out, later meetings may still give no party 1 (tine_barrier_wait).
  *
  * Parameters: b.
  * Returns 0; -EINVAL: b is NULL or misaligned.

@@ -125,8 +125,9 @@ pub unsafe extern "C" fn tine_segment_fd(s: *const tine_segment) -> c_int {
 ///
 /// Parameters: s: may be NULL. No other thread may use the segment any more.
 /// Returns 0; -EBUSY: a heap in it is open here (tine_heap_close), or a thread of this process holds a lock in it or
-/// waits for one, as far as that can be known. A TINE_PROCESS_OWNED mutex is not looked for. -EMFILE, -ENFILE: there is no
-/// descriptor with which to look for locks of the C library's. After an error the segment is as it was.
+/// waits for one, as far as that can be known. A TINE_PROCESS_OWNED mutex is not looked for. -EMFILE, -ENFILE, -ENOMEM:
+/// there is no descriptor, or the kernel has no memory, with which to look for locks of the C library's. After an error the
+/// segment is as it was.
 /// Threads: any. Fork: in a child it unmaps the child's copy.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_segment_close(s: *mut tine_segment) -> c_int {

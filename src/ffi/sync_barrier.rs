@@ -23,7 +23,9 @@ pub const TINE_BARRIER_PARTIES: u32 = 128;
 ///
 /// The party that gets 1 is the last to leave, and may free, unmap or reuse the memory at once: no other party's call
 /// looks at it any more. The other parties may not, unless they know by other means that all calls have returned.
-/// More threads than parties may take turns. Then 1 says nothing about the memory: others may be in the call.
+/// More threads than parties may take turns. Then 1 says nothing about the memory: others may be in the call. And a
+/// thread that is stopped on its way out keeps its place: p + 1 such threads at a barrier of p parties, or 129 - p where p
+/// is above 64, can hold up a later meeting until one of them goes on; at 128 parties one thread can.
 #[repr(C)]
 pub struct tine_barrier {
     /// tine's.
@@ -56,8 +58,9 @@ pub unsafe extern "C" fn tine_barrier_init(b: *mut tine_barrier, parties: u32, f
 /// timeout of 0, a party that is not the last one does not count as having come.
 ///
 /// Parameters: b. timeout_ns: how long to wait, in nanoseconds; 0 tries.
-/// Returns 1 for one of the parties, the last to leave, and 0 for the others; no party gets 1 where one is killed on
-/// its way out. TINE_EBROKEN: a party has died, its time has run out, or the barrier was aborted or reset; -EAGAIN
+/// Returns 1 for one of the parties, the last to leave, and 0 for the others. No party gets 1 where one is killed on
+/// its way out; where several are, say d of one meeting, as many as d - 1 later meetings give no party 1 either.
+/// TINE_EBROKEN: a party has died, its time has run out, or the barrier was aborted or reset; -EAGAIN
 /// (timeout 0); -ETIMEDOUT: the barrier is broken now; -EINTR: a signal came, with TINE_INTERRUPTIBLE, and the party
 /// does not count as having come; -EINVAL: b is NULL, misaligned, or not a barrier; -ENOLCK: the thread holds
 /// TINE_MOST_HELD locks; -EXDEV: the barrier is another PID namespace's; -ENOMEM: there is no memory at a thread's first
@@ -71,7 +74,8 @@ pub unsafe extern "C" fn tine_barrier_wait(b: *mut tine_barrier, timeout_ns: i64
     })
 }
 
-/// Makes the barrier as new: it is not broken, and nobody waits. Parties that were waiting get TINE_EBROKEN.
+/// Makes the barrier as new: it is not broken, and nobody waits. Parties that were waiting get TINE_EBROKEN. Where parties
+/// were killed on their way out, later meetings may still give no party 1 (tine_barrier_wait).
 ///
 /// Parameters: b.
 /// Returns 0; -EINVAL: b is NULL or misaligned.

@@ -141,7 +141,10 @@ impl Barrier {
         let interruptible = self.flags.load(Ordering::Relaxed) & INTERRUPTIBLE != 0;
         // The seats name holders: somebody looks round, for those whose end the kernel doesn't tell.
         let mut patience = Patience::new(timeout, interruptible, true);
+        let mut is_again = false;
         loop {
+            // Others may keep this one from a seat, or from coming, again and again: not beyond its time.
+            let late = if replace(&mut is_again, true) { patience.check_time().err() } else { None };
             let (word, number) = self.state.load(Ordering::SeqCst);
             if word & RESET != 0 {
                 self.finish_reset();
@@ -151,6 +154,13 @@ impl Barrier {
                 return Err(Code::BROKEN);
             }
             let meeting = word >> MEETING;
+            if let Some(code) = late {
+                // As one with a seat does; where the meeting is over by now it is the next one's turn.
+                if self.break_up(meeting) {
+                    return Err(code);
+                }
+                continue;
+            }
             if timeout == Timeout::Try && (number & COME) + 1 < parties {
                 if !self.has_dead(meeting, self.unseen.is_marked()) {
                     return Err(AGAIN);

@@ -110,11 +110,21 @@ struct Stat {
 }
 
 /// Whether /proc is of this process's own PID namespace: another one's has other processes behind the same numbers.
-pub(crate) fn is_own_proc() -> bool {
+///
+/// The error's number where nobody could look.
+pub(crate) fn find_own_proc() -> Result<bool, i32> {
     let mut link = [0u8; 16];
     let length = call!(SYS_readlinkat, libc::AT_FDCWD, c"/proc/self".as_ptr(), link.as_mut_ptr(), link.len());
-    let text = link.get(..length.max(0) as usize).and_then(|link| std::str::from_utf8(link).ok());
-    text.and_then(|text| text.parse().ok()) == Some(getpid())
+    if length < 0 {
+        return Err(errno());
+    }
+    let text = link.get(..length as usize).and_then(|link| std::str::from_utf8(link).ok());
+    Ok(text.and_then(|text| text.parse().ok()) == Some(getpid()))
+}
+
+/// Whether it is known to be.
+fn is_own_proc() -> bool {
+    find_own_proc() == Ok(true)
 }
 
 fn stat(tid: u32) -> Option<Stat> {

@@ -133,6 +133,13 @@ static void *meets_twice(void *unused)
     return NULL;
 }
 
+static void *is_told(void *unused)
+{
+    (void)unused;
+    CHECK_RC(tine_barrier_wait(&s->met, LONG), TINE_EBROKEN);
+    return NULL;
+}
+
 /* What a party leaves that died when it had its place and had not yet said for which meeting. */
 static void unsign(pid_t dead)
 {
@@ -157,6 +164,32 @@ static void dead_parties(void)
             CHECK_RC(tine_barrier_reset(&s->met), 0);
             if (unsigned_ones) unsign(dead);
         }
+        for (int i = 1; i < count; i++) CHECK_EQ(pthread_create(&threads[i], NULL, meets_twice, NULL), 0);
+        meets_twice(NULL);
+        for (int i = 1; i < count; i++) CHECK_EQ(pthread_join(threads[i], NULL), 0);
+    }
+}
+
+/* The only places that a meeting has left are those of parties that died before they had said for which meeting: who comes is told, and
+ * after a reset all meet. */
+static void dead_before_they_came(void)
+{
+    static const int parties[] = {2, 128};
+    for (int scene = 0; scene < 2; scene++) {
+        int count = parties[scene];
+        pthread_t threads[128];
+        fresh();
+        CHECK_RC(tine_barrier_init(&s->met, (unsigned)count, 0), 0);
+        for (int i = 0; i < (count == 128 ? 1 : 4); i++) {
+            pid_t dead = comes(NO_LIST);
+            end(dead);
+            unsign(dead);
+            ((volatile uint32_t *)&s->met)[1] = 0xff00; /* nobody has come, and nobody watches */
+        }
+        for (int i = 1; i < count; i++) CHECK_EQ(pthread_create(&threads[i], NULL, is_told, NULL), 0);
+        is_told(NULL);
+        for (int i = 1; i < count; i++) CHECK_EQ(pthread_join(threads[i], NULL), 0);
+        CHECK_RC(tine_barrier_reset(&s->met), 0);
         for (int i = 1; i < count; i++) CHECK_EQ(pthread_create(&threads[i], NULL, meets_twice, NULL), 0);
         meets_twice(NULL);
         for (int i = 1; i < count; i++) CHECK_EQ(pthread_join(threads[i], NULL), 0);
@@ -342,7 +375,7 @@ static void ticking_short(void) { ticking(10 * MS); }
 
 int main(int argc, char **argv)
 {
-    static void (*const scenes[])(void) = {everything_denied, alive, nowhere, executed, dead_parties, other_time, scribbled,
+    static void (*const scenes[])(void) = {everything_denied, alive, nowhere, executed, dead_parties, dead_before_they_came, other_time, scribbled,
                                            long_list, ticking_long, ticking_short, mapped_twice, reopened, tried_before};
     if (argc > 1 && strcmp(argv[1], "--stay") == 0)
         for (;;) pause();

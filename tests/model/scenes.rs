@@ -428,3 +428,10 @@ models! {
 fn a_mutex_settles_without_the_kernels_marks() {
     check(2, Without::Marks, mutex);
 }
+
+/// Two die with the only two seats of a barrier for one, also before they have come to the meeting that is on.
+#[test]
+fn a_barrier_settles_without_the_kernels_marks() {
+    let (pairs, _) = check_two(0, 1, Without::Marks, barrier_of_one);
+    assert!(pairs > 0, "nobody died");
+}

@@ -139,7 +139,7 @@ impl Barrier {
             return Ok(());
         }
         // Maybe all seats are those of dead parties, and nobody watches.
-        if self.has_dead(meeting, self.unseen.is_marked()) {
+        if self.is_blocked(meeting, self.unseen.is_marked()) {
             self.break_up(meeting);
             return Ok(());
         }
@@ -150,7 +150,7 @@ impl Barrier {
         match slept {
             Ok(Then::Look { .. }) => Ok(()),
             Ok(Then::Check) => {
-                if self.has_dead(meeting, true) {
+                if self.is_blocked(meeting, true) {
                     self.break_up(meeting);
                 }
                 Ok(())
@@ -231,6 +231,21 @@ impl Barrier {
 
     pub(super) fn has_dead(&self, meeting: u32, look: bool) -> bool {
         (0..self.range() as u32).any(|seat| self.is_dead(meeting, seat, look).0)
+    }
+
+    /// Whether the dead keep a seat as long as this meeting is on. Nobody marks the seat of one who had not signed, because a namesake
+    /// may sit down for the same meeting: it is buried once the meeting is over.
+    fn is_blocked(&self, meeting: u32, look: bool) -> bool {
+        let died_unsigned = |seat| {
+            let seat = self.seat(meeting, seat);
+            let (word, number) = seat.load(Ordering::SeqCst);
+            // The number alone counts: the cookie is another's. Who has got up since may have ended elsewhere.
+            number == unsigned(meeting)
+                && word & OWNER != 0
+                && owner::thread_ended(word & OWNER, 0)
+                && seat.load(Ordering::SeqCst) == (word, number)
+        };
+        self.has_dead(meeting, look) || look && (0..self.range() as u32).any(died_unsigned)
     }
 
     /// Marks the seats of all who came to a meeting: they may run again long after it.

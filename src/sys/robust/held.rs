@@ -39,7 +39,7 @@ pub fn held_within(address: usize, length: usize, except: &[u32]) -> Result<bool
     if records_of_living(reaches).any(|tid| !except.contains(&tid)) {
         return Ok(true);
     }
-    if owner::is_own_proc() {
+    if found(owner::find_own_proc().or_else(Shortage::or_unseen)) {
         let threads = raw::any_number(c"/proc/self/task", |tid, _| {
             !except.contains(&tid) && found(kernels_list_reaches(tid, address, length))
         });
@@ -171,6 +171,10 @@ fn read_word_by_pipe(address: usize) -> Looked<Option<usize>> {
     // SAFETY: the kernel checks the address.
     let written =
         unsafe { libc::write(write.as_raw_fd(), std::ptr::without_provenance(address), size_of::<usize>()) };
+    if written < 0 {
+        // `EFAULT` says that nothing is there; the pipe wants memory of the kernel's.
+        return Shortage::or_unseen(crate::sys::errno());
+    }
     let is_whole =
         written == word.len() as isize && fd::read_some(read.as_raw_fd(), &mut word) == Some(word.len());
     Ok(is_whole.then(|| usize::from_ne_bytes(word)))
