@@ -6,6 +6,7 @@ package tine
 import "C"
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"sync"
@@ -103,24 +104,32 @@ func closedSegment(what string) *Error {
 
 // handlesOf are segments as C has them; they are not closed before release.
 func handlesOf(segments []*Segment, what string) (handles []*C.tine_segment, release func(), err error) {
+	for i, s := range segments {
+		if s == nil {
+			return nil, func() {}, invalid(what, "ProcessOptions.Segments[%d] is nil", i)
+		}
+		if slices.Contains(segments[:i], s) { // a lock that is taken twice waits for who waits for it
+			return nil, func() {}, invalid(what, "ProcessOptions.Segments[%d] is there twice", i)
+		}
+	}
+	// A Close that waits for one of them lets no further reader in, so all take them in one order.
+	ordered := slices.SortedFunc(slices.Values(segments), func(a, b *Segment) int {
+		return cmp.Compare(uintptr(unsafe.Pointer(a)), uintptr(unsafe.Pointer(b)))
+	})
 	held := 0
 	release = func() {
-		for _, s := range segments[:held] {
+		for _, s := range ordered[:held] {
 			s.mu.RUnlock()
 		}
 	}
-	for i, s := range segments {
-		if s == nil {
-			return nil, release, invalid(what, "ProcessOptions.Segments[%d] is nil", i)
-		}
-		if slices.Contains(segments[:i], s) { // a lock that is taken twice waits for who waits for it
-			return nil, release, invalid(what, "ProcessOptions.Segments[%d] is there twice", i)
-		}
+	for _, s := range ordered {
 		s.mu.RLock()
 		held++
 		if s.handle == nil {
 			return nil, release, closedSegment(what)
 		}
+	}
+	for _, s := range segments {
 		handles = append(handles, s.handle)
 	}
 	return handles, release, nil

@@ -7,43 +7,10 @@
 
 typedef struct {
     PyObject_HEAD
-    tine_pool *pool;
-    size_t looked_at; /* pieces of its memory that Python has, and calls under way: the pool stays as long */
-    bool closed;
+    struct pool_base base;
 } NamedPool;
 
 static PyTypeObject *pool_type;
-
-static void destroy_if_over(NamedPool *self)
-{
-    if (!self->closed || self->looked_at || !self->pool) return;
-    tine_pool *pool = self->pool;
-    self->pool = NULL;
-    Py_BEGIN_ALLOW_THREADS
-    tine_pool_destroy(pool);
-    Py_END_ALLOW_THREADS
-}
-
-static bool is_open(NamedPool *self)
-{
-    if (self->pool && !self->closed) return true;
-    raise_code(TINE_ESHUTDOWN, "the pool is closed");
-    return false;
-}
-
-/* Around a call without the interpreter's lock, during which another thread may close the pool. */
-static bool enter(NamedPool *self)
-{
-    bool open = is_open(self);
-    self->looked_at += open;
-    return open;
-}
-
-static void leave(NamedPool *self)
-{
-    self->looked_at--;
-    destroy_if_over(self);
-}
 
 static PyObject *pool_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords)
 {
@@ -79,10 +46,10 @@ static PyObject *pool_new(PyTypeObject *type, PyObject *arguments, PyObject *key
         options.faults = &faults;
         int rc;
         Py_BEGIN_ALLOW_THREADS
-        rc = tine_pool_create(&options, &self->pool);
+        rc = tine_pool_create(&options, &self->base.pool);
         Py_END_ALLOW_THREADS
         if (rc) {
-            self->pool = NULL;
+            self->base.pool = NULL;
             Py_DECREF((PyObject *)self);
             self = NULL;
             raise_code(rc, error.text);
@@ -97,8 +64,8 @@ static void pool_dealloc(PyObject *object)
 {
     NamedPool *self = (NamedPool *)object;
     PyTypeObject *type = Py_TYPE(object);
-    self->closed = true;
-    destroy_if_over(self);
+    self->base.closed = true;
+    destroy_if_over(&self->base);
     ((freefunc)PyType_GetSlot(type, Py_tp_free))(object);
     Py_DECREF(type);
 }
@@ -117,8 +84,11 @@ static PyObject *pool_submit(PyObject *object, PyObject *arguments)
     if (!PyArg_ParseTuple(arguments, "yOOLLIpL", &options.name, &sequence, &token, &deadline_ns, &queue_deadline_ns, &options.retries,
                           &idempotent, &timeout_ns))
         return NULL;
-    if (!is_open(self) || !get_parts(sequence, &parts)) return NULL;
-    self->looked_at++;
+    if (!enter_pool(&self->base)) return NULL;
+    if (!get_parts(sequence, &parts)) {
+        leave_pool(&self->base);
+        return NULL;
+    }
     options.error = &error;
     options.deadline_ns = deadline_ns;
     options.queue_deadline_ns = queue_deadline_ns;
@@ -135,7 +105,7 @@ static PyObject *pool_submit(PyObject *object, PyObject *arguments)
     while (!rc) {
         options.timeout_ns = timeout_ns;
         Py_BEGIN_ALLOW_THREADS
-        rc = tine_submit(self->pool, NULL, parts.length ? input : NULL, parts.length, &options, &id);
+        rc = tine_submit(self->base.pool, NULL, parts.length ? input : NULL, parts.length, &options, &id);
         Py_END_ALLOW_THREADS
         if (rc != -EINTR) break;
         if (PyErr_CheckSignals()) break;
@@ -144,7 +114,7 @@ static PyObject *pool_submit(PyObject *object, PyObject *arguments)
     }
     PyMem_Free(copy);
     release_parts(&parts);
-    leave(self);
+    leave_pool(&self->base);
     if (rc == 0) return PyLong_FromUnsignedLongLong(id);
     Py_DECREF(token);
     return PyErr_Occurred() ? NULL : raise_code(rc, error.text);
@@ -164,7 +134,7 @@ static PyObject *answer_of(NamedPool *self, tine_result *result)
         answer = Py_BuildValue("(Oiy#siOI)", token, -ENOMEM, "", (Py_ssize_t)0, "no memory for the result", result->delivery, Py_None,
                                (unsigned)result->deaths);
     }
-    tine_result_release(self->pool, result);
+    tine_result_release(self->base.pool, result);
     Py_DECREF(token);
     Py_XDECREF(message);
     Py_XDECREF(output);
@@ -180,11 +150,11 @@ static PyObject *pool_results(PyObject *object, PyObject *arguments)
     long long timeout_ns;
     tine_result results[LOOK_MOST];
     int count = 0, rc;
-    if (!PyArg_ParseTuple(arguments, "L", &timeout_ns) || !enter(self)) return NULL;
+    if (!PyArg_ParseTuple(arguments, "L", &timeout_ns) || !enter_pool(&self->base)) return NULL;
     Py_BEGIN_ALLOW_THREADS
     do {
         results[count] = (tine_result)TINE_RESULT_INIT;
-        rc = tine_next(self->pool, count ? 0 : timeout_ns, &results[count]);
+        rc = tine_next(self->base.pool, count ? 0 : timeout_ns, &results[count]);
         if (rc == 0) count++;
     } while (rc == 0 && count < LOOK_MOST);
     Py_END_ALLOW_THREADS
@@ -195,7 +165,7 @@ static PyObject *pool_results(PyObject *object, PyObject *arguments)
         if (!answer || !list || PyList_Append(list, answer) < 0) Py_CLEAR(list);
         Py_XDECREF(answer);
     }
-    leave(self);
+    leave_pool(&self->base);
     return list;
 }
 
@@ -254,9 +224,12 @@ static PyObject *pool_map(PyObject *object, PyObject *arguments)
     Py_ssize_t count, chunk;
     long long deadline_ns;
     int idempotent, rc;
-    if (!is_open(self) || !PyArg_ParseTuple(arguments, "yy*w*ny*nLIp", &options.name, &in, &out, &count, &context, &chunk, &deadline_ns,
-                                            &options.retries, &idempotent))
+    if (!enter_pool(&self->base)) return NULL;
+    if (!PyArg_ParseTuple(arguments, "yy*w*ny*nLIp", &options.name, &in, &out, &count, &context, &chunk, &deadline_ns, &options.retries,
+                          &idempotent)) {
+        leave_pool(&self->base);
         return NULL;
+    }
     PyObject *answer = NULL;
     if (count < 0 || chunk < 0 || (count ? in.len % count || out.len % count || !in.len : in.len || out.len)) {
         PyErr_Format(PyExc_ValueError, "%zd items in %zd bytes, %zd bytes for their results, %zd in a chunk: each item has the same length",
@@ -271,11 +244,9 @@ static PyObject *pool_map(PyObject *object, PyObject *arguments)
         options.on_failure = on_failure;
         options.user = &failures;
         size_t items = (size_t)count, stride = items ? (size_t)in.len / items : 1, out_stride = items ? (size_t)out.len / items : 0;
-        self->looked_at++;
         Py_BEGIN_ALLOW_THREADS
-        rc = tine_map(self->pool, NULL, in.buf, stride, out_stride ? out.buf : NULL, out_stride, items, &options);
+        rc = tine_map(self->base.pool, NULL, in.buf, stride, out_stride ? out.buf : NULL, out_stride, items, &options);
         Py_END_ALLOW_THREADS
-        leave(self);
         if (rc == 0 || rc == TINE_EITEMS) answer = list_of(&failures);
         else if (rc != -EINTR || !PyErr_CheckSignals()) raise_code(rc, error.text);
     }
@@ -283,6 +254,7 @@ static PyObject *pool_map(PyObject *object, PyObject *arguments)
     PyBuffer_Release(&in);
     PyBuffer_Release(&out);
     PyBuffer_Release(&context);
+    leave_pool(&self->base);
     return answer;
 }
 
@@ -291,11 +263,11 @@ static PyObject *pool_cancel(PyObject *object, PyObject *arguments)
     NamedPool *self = (NamedPool *)object;
     unsigned long long id;
     int rc;
-    if (!PyArg_ParseTuple(arguments, "K", &id) || !enter(self)) return NULL;
+    if (!PyArg_ParseTuple(arguments, "K", &id) || !enter_pool(&self->base)) return NULL;
     Py_BEGIN_ALLOW_THREADS
-    rc = tine_cancel(self->pool, id);
+    rc = tine_cancel(self->base.pool, id);
     Py_END_ALLOW_THREADS
-    leave(self);
+    leave_pool(&self->base);
     if (rc < 0) return raise_code(rc, NULL);
     Py_RETURN_NONE;
 }
@@ -305,11 +277,11 @@ static PyObject *pool_cancel_all(PyObject *object, PyObject *unused)
     NamedPool *self = (NamedPool *)object;
     (void)unused;
     int rc;
-    if (!enter(self)) return NULL;
+    if (!enter_pool(&self->base)) return NULL;
     Py_BEGIN_ALLOW_THREADS
-    rc = tine_cancel_all(self->pool);
+    rc = tine_cancel_all(self->base.pool);
     Py_END_ALLOW_THREADS
-    leave(self);
+    leave_pool(&self->base);
     if (rc < 0) return raise_code(rc, NULL);
     Py_RETURN_NONE;
 }
@@ -320,9 +292,9 @@ static PyObject *pool_shutdown(PyObject *object, PyObject *arguments)
 {
     NamedPool *self = (NamedPool *)object;
     long long timeout_ns;
-    if (!PyArg_ParseTuple(arguments, "L", &timeout_ns) || !enter(self)) return NULL;
-    PyObject *answer = answer_of_wait(wait_for(shut_down, self->pool, timeout_ns));
-    leave(self);
+    if (!PyArg_ParseTuple(arguments, "L", &timeout_ns) || !enter_pool(&self->base)) return NULL;
+    PyObject *answer = answer_of_wait(wait_for(shut_down, self->base.pool, timeout_ns));
+    leave_pool(&self->base);
     return answer;
 }
 
@@ -342,10 +314,10 @@ static PyObject *pool_share(PyObject *object, PyObject *arguments)
     NamedPool *self = (NamedPool *)object;
     PyObject *segment;
     long long timeout_ns;
-    if (!PyArg_ParseTuple(arguments, "OL", &segment, &timeout_ns) || !segment_place(segment, 0, 0) || !enter(self)) return NULL;
-    struct sharing sharing = {self->pool, ((Segment *)segment)->segment};
+    if (!PyArg_ParseTuple(arguments, "OL", &segment, &timeout_ns) || !segment_place(segment, 0, 0) || !enter_pool(&self->base)) return NULL;
+    struct sharing sharing = {self->base.pool, ((Segment *)segment)->segment};
     PyObject *answer = answer_of_wait(wait_for(share, &sharing, timeout_ns));
-    leave(self);
+    leave_pool(&self->base);
     return answer;
 }
 
@@ -353,8 +325,8 @@ static PyObject *pool_close(PyObject *object, PyObject *unused)
 {
     NamedPool *self = (NamedPool *)object;
     (void)unused;
-    self->closed = true;
-    destroy_if_over(self);
+    self->base.closed = true;
+    destroy_if_over(&self->base);
     Py_RETURN_NONE;
 }
 
@@ -363,15 +335,14 @@ static PyObject *pool_close(PyObject *object, PyObject *unused)
 static void release_looked_at(void *owner)
 {
     NamedPool *self = owner;
-    self->looked_at--;
-    destroy_if_over(self);
+    leave_pool(&self->base);
     Py_DECREF((PyObject *)self);
 }
 
 static PyObject *memory_of(NamedPool *self, void *at, size_t length)
 {
     Py_INCREF((PyObject *)self);
-    self->looked_at++;
+    self->base.looked_at++;
     return new_writable_memory(at, length, release_looked_at, self);
 }
 
@@ -379,12 +350,12 @@ static PyObject *pool_alloc(PyObject *object, PyObject *arguments)
 {
     NamedPool *self = (NamedPool *)object;
     Py_ssize_t size;
-    if (!PyArg_ParseTuple(arguments, "n", &size) || !is_open(self)) return NULL;
+    if (!PyArg_ParseTuple(arguments, "n", &size) || !pool_is_open(&self->base)) return NULL;
     if (size < 0) {
         PyErr_Format(PyExc_ValueError, "a block of %zd bytes", size);
         return NULL;
     }
-    void *block = tine_calloc(self->pool, 1, (size_t)size);
+    void *block = tine_calloc(self->base.pool, 1, (size_t)size);
     return block ? memory_of(self, block, (size_t)size) : PyErr_NoMemory();
 }
 
@@ -392,8 +363,8 @@ static PyObject *pool_free(PyObject *object, PyObject *memory)
 {
     NamedPool *self = (NamedPool *)object;
     void *at = memory_address(memory, 0);
-    if (!at || !is_open(self)) return NULL;
-    int rc = tine_heap_free(tine_pool_heap(self->pool), at);
+    if (!at || !pool_is_open(&self->base)) return NULL;
+    int rc = tine_heap_free(tine_pool_heap(self->base.pool), at);
     if (rc) return raise_code(rc, "no block of the pool's heap begins there, or it has been freed");
     Py_RETURN_NONE;
 }
@@ -405,7 +376,7 @@ static PyObject *pool_queue(PyObject *object, PyObject *arguments)
     tine_error error = TINE_ERROR_INIT;
     Py_ssize_t messages, bytes;
     tine_queue *queue;
-    if (!PyArg_ParseTuple(arguments, "nn", &messages, &bytes) || !is_open(self)) return NULL;
+    if (!PyArg_ParseTuple(arguments, "nn", &messages, &bytes) || !pool_is_open(&self->base)) return NULL;
     if (messages < 0 || bytes < 0) {
         PyErr_Format(PyExc_ValueError, "a queue of %zd messages and %zd bytes", messages, bytes);
         return NULL;
@@ -414,7 +385,7 @@ static PyObject *pool_queue(PyObject *object, PyObject *arguments)
     options.flags = TINE_INTERRUPTIBLE;
     options.capacity_messages = (size_t)messages;
     options.capacity_bytes = (size_t)bytes;
-    int rc = tine_queue_create(self->pool, &options, &queue);
+    int rc = tine_queue_create(self->base.pool, &options, &queue);
     return rc ? raise_code(rc, error.text) : memory_of(self, queue, 0);
 }
 
@@ -424,9 +395,9 @@ static PyObject *pool_stats(PyObject *object, PyObject *unused)
     tine_stats stats = TINE_STATS_INIT;
     tine_heap_info heap = TINE_HEAP_INFO_INIT;
     (void)unused;
-    if (!is_open(self)) return NULL;
-    int rc = tine_pool_stats(self->pool, &stats);
-    if (!rc) rc = tine_heap_stats(tine_pool_heap(self->pool), &heap);
+    if (!pool_is_open(&self->base)) return NULL;
+    int rc = tine_pool_stats(self->base.pool, &stats);
+    if (!rc) rc = tine_heap_stats(tine_pool_heap(self->base.pool), &heap);
     if (rc) return raise_code(rc, NULL);
     return Py_BuildValue("{sKsKsKsKsKsKsK}", "workers", (unsigned long long)stats.workers, "workers_ready",
                          (unsigned long long)stats.workers_ready, "submitted", (unsigned long long)stats.submitted, "settled",

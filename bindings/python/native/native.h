@@ -102,6 +102,20 @@ typedef struct {
 bool add_segment(PyObject *module);
 void *segment_place(PyObject *segment, size_t offset, size_t bytes);
 
+/* A pool that Python has. It stays as long as Python has pieces of its memory, and calls on it that are under way. */
+struct pool_base {
+    tine_pool *pool;
+    size_t looked_at; /* how many of both there are */
+    bool closed;
+};
+/* False with an exception: it is closed. */
+bool pool_is_open(const struct pool_base *base);
+/* Around a call without the interpreter's lock, during which another thread may close the pool. enter_pool is as pool_is_open. */
+bool enter_pool(struct pool_base *base);
+void leave_pool(struct pool_base *base);
+/* Ends a pool that was closed, once nobody looks at it any more. */
+void destroy_if_over(struct pool_base *base);
+
 /* Strings of a sequence, with NULL at the end; they point into *keep. To be freed with PyMem_Free. */
 const char **get_strings(PyObject *sequence, PyObject **keep);
 /* Of libtine.Faults, by its tuple, or of None; whether it is one. */

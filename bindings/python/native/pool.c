@@ -9,21 +9,34 @@
 
 static PyTypeObject *pool_type;
 
-void destroy_if_over(Pool *self)
+void destroy_if_over(struct pool_base *base)
 {
-    if (!self->closed || self->looked_at || !self->pool) return;
-    tine_pool *pool = self->pool;
-    self->pool = NULL;
+    if (!base->closed || base->looked_at || !base->pool) return;
+    tine_pool *pool = base->pool;
+    base->pool = NULL;
     Py_BEGIN_ALLOW_THREADS
     tine_pool_destroy(pool);
     Py_END_ALLOW_THREADS
 }
 
-static bool is_open(Pool *self)
+bool pool_is_open(const struct pool_base *base)
 {
-    if (self->pool && !self->closed) return true;
+    if (base->pool && !base->closed) return true;
     raise_code(TINE_ESHUTDOWN, "the pool is closed");
     return false;
+}
+
+bool enter_pool(struct pool_base *base)
+{
+    bool open = pool_is_open(base);
+    base->looked_at += open;
+    return open;
+}
+
+void leave_pool(struct pool_base *base)
+{
+    base->looked_at--;
+    destroy_if_over(base);
 }
 
 const char **get_strings(PyObject *sequence, PyObject **keep)
@@ -119,12 +132,12 @@ static PyObject *pool_new(PyTypeObject *type, PyObject *arguments, PyObject *key
     int rc;
     self->on_nodes = options.engine != TINE_ENGINE_LOCAL && options.engine != TINE_ENGINE_DEFAULT;
     Py_BEGIN_ALLOW_THREADS
-    rc = tine_pool_create(&options, &self->pool);
+    rc = tine_pool_create(&options, &self->base.pool);
     Py_END_ALLOW_THREADS
     PyMem_Free(strings);
     Py_DECREF(keep);
     if (rc) {
-        self->pool = NULL;
+        self->base.pool = NULL;
         Py_DECREF((PyObject *)self);
         return raise_code(rc, error.text);
     }
@@ -135,8 +148,8 @@ static void pool_dealloc(PyObject *object)
 {
     Pool *self = (Pool *)object;
     PyTypeObject *type = Py_TYPE(object);
-    self->closed = true;
-    destroy_if_over(self);
+    self->base.closed = true;
+    destroy_if_over(&self->base);
     free(self->free_marks);
     ((freefunc)PyType_GetSlot(type, Py_tp_free))(object);
     Py_DECREF(type);
@@ -155,7 +168,7 @@ static uint32_t take_mark(Pool *self)
         uint32_t *list = realloc(self->free_marks, marks * sizeof *list);
         if (!list) return NO_MARK;
         self->free_marks = list;
-        unsigned char *bank = tine_alloc(self->pool, BANK_MARKS);
+        unsigned char *bank = tine_alloc(self->base.pool, BANK_MARKS);
         if (!bank) return NO_MARK;
         self->banks[self->bank_count] = bank;
         for (uint32_t at = BANK_MARKS; at-- > 0;) list[self->free_count++] = self->bank_count * BANK_MARKS + at;
@@ -177,14 +190,14 @@ static int submit_block(Pool *self, struct call *call, const struct parts *parts
 {
     int rc = -ENOMEM;
     Py_BEGIN_ALLOW_THREADS
-    call->block = tine_alloc_aligned(self->pool, BLOCK_ALIGNMENT, BLOCK_ALIGNMENT + parts->length);
+    call->block = tine_alloc_aligned(self->base.pool, BLOCK_ALIGNMENT, BLOCK_ALIGNMENT + parts->length);
     if (call->block) {
         *(unsigned char **)call->block = address_of_mark(self, call->mark);
         copy_parts(parts, call->block + BLOCK_ALIGNMENT);
     }
-    if (call->block && call->count) call->chunk = chunk_begin(self->pool, call->block + BLOCK_ALIGNMENT);
+    if (call->block && call->count) call->chunk = chunk_begin(self->base.pool, call->block + BLOCK_ALIGNMENT);
     if (call->block && (!call->count || call->chunk))
-        rc = tine_submit(self->pool, NULL, call->block, BLOCK_ALIGNMENT + parts->length, options, id);
+        rc = tine_submit(self->base.pool, NULL, call->block, BLOCK_ALIGNMENT + parts->length, options, id);
     Py_END_ALLOW_THREADS
     return rc;
 }
@@ -200,7 +213,11 @@ static PyObject *pool_submit(PyObject *object, PyObject *arguments)
     unsigned long long count = 0;
     struct parts parts;
     if (!PyArg_ParseTuple(arguments, "OOLIL|K", &sequence, &token, &deadline_ns, &retries, &timeout_ns, &count)) return NULL;
-    if (!is_open(self) || !get_parts(sequence, &parts)) return NULL;
+    if (!enter_pool(&self->base)) return NULL;
+    if (!get_parts(sequence, &parts)) {
+        leave_pool(&self->base);
+        return NULL;
+    }
     tine_id id = 0;
     uint32_t mark = NO_MARK;
     int rc = -ENOMEM;
@@ -228,7 +245,7 @@ static PyObject *pool_submit(PyObject *object, PyObject *arguments)
         if (copied) {
             copy.mark = address_of_mark(self, call->mark);
             copy_parts(&parts, copy.message);
-            rc = tine_submit(self->pool, NULL, &copy, length, &options, &id);
+            rc = tine_submit(self->base.pool, NULL, &copy, length, &options, &id);
         } else {
             length = BLOCK_ALIGNMENT + parts.length;
             rc = submit_block(self, call, &parts, &options, &id);
@@ -238,20 +255,21 @@ static PyObject *pool_submit(PyObject *object, PyObject *arguments)
             if (rc == -EINTR && PyErr_CheckSignals() < 0) break;
             options.timeout_ns = timeout_ns;
             Py_BEGIN_ALLOW_THREADS
-            rc = tine_submit(self->pool, NULL, copied ? (void *)&copy : call->block, length, &options, &id);
+            rc = tine_submit(self->base.pool, NULL, copied ? (void *)&copy : call->block, length, &options, &id);
             Py_END_ALLOW_THREADS
         }
         if (rc == 0) {
             self->under_way++;
         } else {
-            tine_free(self->pool, call->block);
-            tine_free(self->pool, call->chunk);
+            tine_free(self->base.pool, call->block);
+            tine_free(self->base.pool, call->chunk);
             give_mark(self, call->mark);
             Py_DECREF(token);
             free(call);
         }
     }
     release_parts(&parts);
+    leave_pool(&self->base);
     if (rc == -EINTR) return NULL;
     if (rc) return raise_code(rc, error.text);
     return Py_BuildValue("(KI)", (unsigned long long)id, (unsigned)mark);
@@ -262,10 +280,11 @@ static PyObject *pool_cancel(PyObject *object, PyObject *arguments)
     Pool *self = (Pool *)object;
     unsigned long long id;
     int rc;
-    if (!PyArg_ParseTuple(arguments, "K", &id) || !is_open(self)) return NULL;
+    if (!PyArg_ParseTuple(arguments, "K", &id) || !enter_pool(&self->base)) return NULL;
     Py_BEGIN_ALLOW_THREADS
-    rc = tine_cancel(self->pool, id);
+    rc = tine_cancel(self->base.pool, id);
     Py_END_ALLOW_THREADS
+    leave_pool(&self->base);
     if (rc < 0) return raise_code(rc, NULL);
     Py_RETURN_NONE;
 }
@@ -274,10 +293,11 @@ static PyObject *cancel_with(PyObject *object, int (*cancel)(tine_pool *pool))
 {
     Pool *self = (Pool *)object;
     int rc;
-    if (!is_open(self)) return NULL;
+    if (!enter_pool(&self->base)) return NULL;
     Py_BEGIN_ALLOW_THREADS
-    rc = cancel(self->pool);
+    rc = cancel(self->base.pool);
     Py_END_ALLOW_THREADS
+    leave_pool(&self->base);
     if (rc < 0) return raise_code(rc, NULL);
     Py_RETURN_NONE;
 }
@@ -299,10 +319,11 @@ static PyObject *pool_shutdown(PyObject *object, PyObject *arguments)
     Pool *self = (Pool *)object;
     long long timeout_ns;
     int rc;
-    if (!PyArg_ParseTuple(arguments, "L", &timeout_ns) || !is_open(self)) return NULL;
+    if (!PyArg_ParseTuple(arguments, "L", &timeout_ns) || !enter_pool(&self->base)) return NULL;
     Py_BEGIN_ALLOW_THREADS
-    rc = tine_pool_shutdown(self->pool, timeout_ns);
+    rc = tine_pool_shutdown(self->base.pool, timeout_ns);
     Py_END_ALLOW_THREADS
+    leave_pool(&self->base);
     return PyBool_FromLong(rc == 0);
 }
 
@@ -310,8 +331,8 @@ static PyObject *pool_close(PyObject *object, PyObject *unused)
 {
     Pool *self = (Pool *)object;
     (void)unused;
-    self->closed = true;
-    destroy_if_over(self);
+    self->base.closed = true;
+    destroy_if_over(&self->base);
     Py_RETURN_NONE;
 }
 
@@ -320,8 +341,8 @@ static PyObject *pool_stats(PyObject *object, PyObject *unused)
     Pool *self = (Pool *)object;
     tine_stats stats = TINE_STATS_INIT;
     (void)unused;
-    if (!is_open(self)) return NULL;
-    int rc = tine_pool_stats(self->pool, &stats);
+    if (!pool_is_open(&self->base)) return NULL;
+    int rc = tine_pool_stats(self->base.pool, &stats);
     if (rc) return raise_code(rc, NULL);
     return Py_BuildValue("{sKsKsKsKsKsKsK}", "workers", (unsigned long long)stats.workers, "workers_ready",
                          (unsigned long long)stats.workers_ready, "submitted", (unsigned long long)stats.submitted, "settled",
@@ -333,10 +354,10 @@ static PyObject *pool_stats(PyObject *object, PyObject *unused)
 static PyObject *pool_stats_text(PyObject *object, PyObject *name)
 {
     Pool *self = (Pool *)object;
-    if (!is_open(self)) return NULL;
+    if (!pool_is_open(&self->base)) return NULL;
     const char *label = PyUnicode_AsUTF8AndSize(name, NULL);
     if (!label) return NULL;
-    tine_pool *pools[] = {self->pool};
+    tine_pool *pools[] = {self->base.pool};
     size_t length = 0, capacity = 2048;
     for (;;) {
         char *text = PyMem_Malloc(capacity);
@@ -354,7 +375,7 @@ static PyObject *pool_has_begun(PyObject *object, PyObject *arguments)
     Pool *self = (Pool *)object;
     unsigned mark;
     if (!PyArg_ParseTuple(arguments, "I", &mark)) return NULL;
-    if (!self->pool || mark / BANK_MARKS >= self->bank_count) Py_RETURN_FALSE;
+    if (!self->base.pool || mark / BANK_MARKS >= self->bank_count) Py_RETURN_FALSE;
     return PyBool_FromLong(*(volatile unsigned char *)address_of_mark(self, mark));
 }
 
@@ -379,8 +400,8 @@ static PyObject *pool_pids(PyObject *object, PyObject *unused)
     Pool *self = (Pool *)object;
     (void)unused;
     PyObject *list = PyList_New(0);
-    if (list && self->pool && !self->closed && tine_heap_processes(tine_pool_heap(self->pool), add_pid, list) < 0 && PyErr_Occurred())
-        Py_CLEAR(list);
+    tine_pool *pool = self->base.closed ? NULL : self->base.pool;
+    if (list && pool && tine_heap_processes(tine_pool_heap(pool), add_pid, list) < 0 && PyErr_Occurred()) Py_CLEAR(list);
     return list;
 }
 

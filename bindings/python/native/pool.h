@@ -9,11 +9,8 @@ enum { BANK_MARKS = 65536, MOST_BANKS = 1024 };
 
 typedef struct {
     PyObject_HEAD
-    tine_pool *pool;
-    /* Results in the heap that Python still looks at: the pool's memory stays as long. */
-    size_t looked_at;
+    struct pool_base base;
     size_t under_way; /* calls whose results have not been taken */
-    bool closed;
     bool on_nodes; /* or may be: other machines do not have the heap, so there are no marks, and workers keep no block */
     /* A byte of the heap for each call under way, which its worker sets when it begins; in banks, with the free ones in a list. */
     unsigned char *banks[MOST_BANKS];
@@ -30,8 +27,6 @@ struct call {
     uint32_t mark; /* which byte says that it has begun; NO_MARK: there is none */
 };
 
-/* Ends a pool that was closed, once nobody looks at its memory any more. */
-void destroy_if_over(Pool *self);
 /* Makes a call's mark free for another call. */
 void give_mark(Pool *self, uint32_t mark);
 

@@ -14,9 +14,8 @@ struct looked_at {
 static void release_result(void *owner)
 {
     struct looked_at *seen = owner;
-    tine_result_release(seen->pool->pool, &seen->result);
-    seen->pool->looked_at--;
-    destroy_if_over(seen->pool);
+    tine_result_release(seen->pool->base.pool, &seen->result);
+    leave_pool(&seen->pool->base);
     Py_DECREF((PyObject *)seen->pool);
     PyMem_Free(seen);
 }
@@ -37,9 +36,8 @@ struct taken {
 static void release_taken(void *owner)
 {
     struct taken *taken = owner;
-    tine_free(taken->pool->pool, taken->block);
-    taken->pool->looked_at--;
-    destroy_if_over(taken->pool);
+    tine_free(taken->pool->base.pool, taken->block);
+    leave_pool(&taken->pool->base);
     Py_DECREF((PyObject *)taken->pool);
     PyMem_Free(taken);
 }
@@ -49,11 +47,11 @@ PyObject *take_block(PyObject *pool, void *block, size_t offset, size_t length)
     Pool *self = (Pool *)pool;
     struct taken *taken = PyMem_Malloc(sizeof *taken);
     if (!taken) {
-        tine_free(self->pool, block);
+        tine_free(self->base.pool, block);
         return PyErr_NoMemory();
     }
     Py_INCREF(pool);
-    self->looked_at++;
+    self->base.looked_at++;
     *taken = (struct taken){self, block};
     return new_memory((char *)block + offset, length, release_taken, taken);
 }
@@ -66,7 +64,7 @@ static PyObject *data_of(Pool *self, tine_result *result, PyObject **odd)
         struct reader from = {bytes + 1, bytes + result->length};
         PyObject *value = get_value(&from);
         *odd = Py_BuildValue("");
-        tine_result_release(self->pool, result);
+        tine_result_release(self->base.pool, result);
         return value;
     }
     *odd = PyBool_FromLong(result->status >= 0 && result->status & STATUS_RAISED);
@@ -74,13 +72,13 @@ static PyObject *data_of(Pool *self, tine_result *result, PyObject **odd)
     struct looked_at *seen = result->length > COPIED_BYTES ? PyMem_Malloc(sizeof *seen) : NULL;
     if (seen) {
         Py_INCREF((PyObject *)self);
-        self->looked_at++;
+        self->base.looked_at++;
         *seen = (struct looked_at){self, *result};
         return new_memory(result->data, result->length, release_result, seen);
     }
     if (result->length <= COPIED_BYTES) data = PyBytes_FromStringAndSize(bytes, (Py_ssize_t)result->length);
     else PyErr_NoMemory();
-    tine_result_release(self->pool, result);
+    tine_result_release(self->base.pool, result);
     return data;
 }
 
@@ -120,20 +118,20 @@ static PyObject *answer_of(Pool *self, tine_result *result)
         detail = Py_BuildValue("");
     }
     if (call->count) {
-        PyObject *chunk = chunk_answer((PyObject *)self, self->pool, call->chunk, call->count);
+        PyObject *chunk = chunk_answer((PyObject *)self, self->base.pool, call->chunk, call->count);
         if (chunk && PyArg_ParseTuple(chunk, "OOK", &value, &odd, &begun)) {
             Py_INCREF(value);
             Py_INCREF(odd);
         }
         Py_XDECREF(chunk);
-        tine_result_release(self->pool, result);
+        tine_result_release(self->base.pool, result);
     } else {
         bool refers = refers_to_input(call, result);
         value = data_of(self, result, &odd);
         if (refers) value = message_and_input(self, call, value);
     }
     /* A worker that died may have kept the input, and then nobody has it any more. */
-    if (call->block && (status < 0 || !(status & STATUS_KEPT))) tine_free(self->pool, call->block);
+    if (call->block && (status < 0 || !(status & STATUS_KEPT))) tine_free(self->base.pool, call->block);
     give_mark(self, call->mark);
     free(call);
     PyObject *answer = value && odd && detail ? Py_BuildValue("(OiOOOK)", token, status, value, odd, detail, begun) : NULL;
@@ -166,7 +164,7 @@ static int take_results(Pool *self, tine_result *results, int64_t timeout_ns, si
     int64_t began = now_ns();
     do {
         results[count] = (tine_result)TINE_RESULT_INIT;
-        *rc = tine_next(self->pool, count ? 0 : timeout_ns, &results[count]);
+        *rc = tine_next(self->base.pool, count ? 0 : timeout_ns, &results[count]);
         if (*rc == 0 && !count && now_ns() - began > LOOK_HOT_NS) lingered = true;
         if (*rc == -EAGAIN && count && count < LOOK_MUCH && !lingered) {
             struct timespec linger = {0, LOOK_LINGER_NS};
@@ -187,17 +185,19 @@ PyObject *pool_results(PyObject *object, PyObject *arguments)
     tine_result results[LOOK_MOST];
     int count, rc;
     if (!PyArg_ParseTuple(arguments, "L", &timeout_ns)) return NULL;
-    if (!self->pool) return raise_code(TINE_ESHUTDOWN, "the pool is closed");
+    if (!self->base.pool) return raise_code(TINE_ESHUTDOWN, "the pool is closed");
     size_t under_way = self->under_way;
+    self->base.looked_at++;
     Py_BEGIN_ALLOW_THREADS
     count = take_results(self, results, timeout_ns, under_way, &rc);
     Py_END_ALLOW_THREADS
-    if (!count && rc != -ETIMEDOUT && rc != -EAGAIN && rc != -EINTR && rc != TINE_EEMPTY) return raise_code(rc, NULL);
-    PyObject *list = PyList_New(0);
+    bool failed = !count && rc != -ETIMEDOUT && rc != -EAGAIN && rc != -EINTR && rc != TINE_EEMPTY;
+    PyObject *list = failed ? raise_code(rc, NULL) : PyList_New(0);
     for (int at = 0; at < count; at++) {
         PyObject *answer = answer_of(self, &results[at]);
         if (!answer || !list || PyList_Append(list, answer) < 0) Py_CLEAR(list);
         Py_XDECREF(answer);
     }
+    leave_pool(&self->base);
     return list;
 }

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from concurrent.futures.process import BrokenProcessPool
 
@@ -16,6 +17,7 @@ import functions
 import pytest
 
 import libtine
+from libtine import _engine
 
 HANG_SECONDS = 30
 
@@ -434,3 +436,24 @@ def test_interrupt_leaves_a_usable_executor(tmp_path):
             print(executor.submit(functions.add, 1).result())
     """)
     assert done.stdout == "interrupted True\n1\n", done.stderr
+
+
+@pytest.mark.parametrize("name", ["shutdown", "results"])
+def test_a_native_pool_that_is_closed_stays_for_a_call_on_it(monkeypatch, name):
+    monkeypatch.setattr(_engine.Engine, "_run", lambda self: None)  # which takes the results and closes it
+    ends = []
+    with libtine.ProcessPoolExecutor(1) as executor:
+        executor.submit(time.sleep, 0.5)
+        pool = executor._engine.pool
+        thread = threading.Thread(target=lambda: ends.append(getattr(pool, name)(_engine.FOREVER_NS)))
+        thread.start()
+        time.sleep(0.2)
+        pool.close()
+        for call in (lambda: pool.cancel(1), pool.cancel_all, pool.cancel_queued, lambda: pool.shutdown(0)):
+            with pytest.raises(libtine.TineError, match="closed"):
+                call()
+        thread.join(HANG_SECONDS)
+    if name == "shutdown":
+        assert ends == [True]
+    else:
+        assert [status for [(_, status, *_)] in ends] == [0]
