@@ -61,7 +61,7 @@ impl PoolState {
 
     pub(super) fn take_results(&mut self, at: usize, body: &mut Reader<'_>) -> Result<()> {
         let stats = NodeStats::read(body)?;
-        let (mut results, mut bytes) = (0, 0);
+        let (mut results, mut bytes, mut is_short) = (0, 0, false);
         if let Some(remote) = &mut self.remote {
             remote.nodes[at].stats = stats;
         }
@@ -89,7 +89,7 @@ impl PoolState {
             }
             if self.had_no_memory(at, index, &outcome, results, bytes) {
                 self.requeue(vec![index]);
-                results += 1;
+                (results, is_short) = (results + 1, true);
                 continue;
             }
             self.ledger.get_mut(index).deaths += deaths;
@@ -100,7 +100,7 @@ impl PoolState {
             results += 1;
         }
         if let Some(remote) = self.remote.as_mut().filter(|_| results > 0) {
-            remote.measure(at, results, bytes);
+            remote.measure(at, results, bytes, is_short);
         }
         Ok(())
     }
@@ -122,7 +122,7 @@ impl PoolState {
         let node = &mut remote.nodes[at];
         let has_others = node.tasks > results + 1;
         if has_others && !self.ledger.get(index).unwanted {
-            node.most_bytes = node.bytes.saturating_sub(bytes).clamp(1, node.most_bytes);
+            node.has_had_no_memory(node.bytes.saturating_sub(bytes));
         }
         has_others
     }
