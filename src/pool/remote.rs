@@ -16,7 +16,7 @@ mod talk;
 pub(super) use refusal::refuse_addresses;
 
 use super::ledger::{InputPlace, Ledger};
-use super::parcel::{ChunkLayout, End, TaskHead, tag, write_apart};
+use super::parcel::{ChunkLayout, End, TaskHead, next_block, tag, write_apart};
 use crate::cluster::FrameKind;
 use crate::cluster::block::{APART, Block};
 use crate::cluster::exchange::Exchange;
@@ -92,8 +92,9 @@ struct Node {
     stats: NodeStats,
     /// What has not been sent yet, and the tasks in it. Each but the last has blocks.
     outbox: VecDeque<OutFrame>,
-    /// Blocks that have come, and that no frame has named yet.
+    /// Blocks that have come, and that no frame has named yet; and how many have come behind them that there was no memory to note.
     blocks: VecDeque<Option<Block>>,
+    unnoted: usize,
     /// Tasks that are there, or in the outbox; and the bytes of their inputs.
     tasks: usize,
     bytes: usize,
@@ -256,6 +257,10 @@ impl Remote {
         callees: &Callees,
         heap: &Arc<Heap>,
     ) -> Result<()> {
+        // For the frame of this task, and for one in which a task that is there is told to end.
+        self.nodes[at].outbox.try_reserve(2).map_err(|_| no_memory())?;
+        self.functions.try_reserve(1).map_err(|_| no_memory())?;
+        self.numbers.try_reserve(1).map_err(|_| no_memory())?;
         let entry = ledger.get(index);
         let function = self.function(at, entry.callee, callees);
         let now = now_ns();
@@ -339,6 +344,7 @@ impl Node {
             stats: NodeStats::default(),
             outbox: VecDeque::new(),
             blocks: VecDeque::new(),
+            unnoted: 0,
             tasks: 0,
             bytes: 0,
             most_bytes: AHEAD_BYTES,
@@ -348,6 +354,24 @@ impl Node {
             since_ns: 0,
             closed: false,
         }
+    }
+
+    /// A block has come; nothing where it had no place. They stay in order, so behind one that is not noted none is.
+    fn note_block(&mut self, block: Option<Block>) {
+        if self.unnoted == 0 && self.blocks.try_reserve(1).is_ok() {
+            self.blocks.push_back(block);
+        } else {
+            self.unnoted += 1;
+        }
+    }
+
+    /// The next of the blocks that have come.
+    fn next_block(&mut self) -> Result<Block> {
+        if self.blocks.is_empty() && self.unnoted > 0 {
+            self.unnoted -= 1;
+            return Err(no_memory());
+        }
+        next_block(&mut self.blocks)
     }
 
     /// It has had no memory for a task beside so many bytes.

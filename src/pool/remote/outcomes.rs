@@ -4,7 +4,7 @@ use super::chunk::take_chunk;
 use super::{NodeState, NodeStats, node_of, place_of, weight};
 use crate::error::{Code, Error, Result};
 use crate::pool::ledger::{Delivery, Outcome, OutputPlace, TaskState, to_c_string};
-use crate::pool::parcel::{End, next_block, read_bytes, read_outcome};
+use crate::pool::parcel::{End, read_bytes, read_outcome};
 use crate::pool::state::PoolState;
 use crate::task::call::{CallKind, Chunk};
 use crate::task::function::Tables;
@@ -151,7 +151,7 @@ impl PoolState {
     /// The output of a task that has come back as a block.
     fn take_output(&mut self, at: usize, outcome: &mut Outcome) -> Result<()> {
         let Some(remote) = &mut self.remote else { return Ok(()) };
-        match next_block(&mut remote.nodes[at].blocks) {
+        match remote.nodes[at].next_block() {
             Ok(block) => {
                 outcome.output_length = block.length();
                 outcome.output = OutputPlace::Heap(block.keep());
@@ -171,6 +171,7 @@ impl PoolState {
         }
         let unsent = node.outbox.drain(..).flat_map(|out| out.tasks).collect();
         node.blocks.clear();
+        node.unnoted = 0;
         (node.state, node.tasks, node.bytes, node.closed) = (NodeState::Lost, 0, 0, true);
         remote.reckon(at);
         remote.closed.notify_all();
