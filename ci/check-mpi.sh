@@ -109,6 +109,18 @@ map_reported() {
     grep -q '^tine: pool 1: map 1: items [0-9]* to 19999: NOT_STARTED$' "$report"
 }
 
+# A chunk that has come back in part is open until the map has dealt with it.
+part_reported() {
+    local began=$SECONDS log=$out/$1/part.log report=$out/$1/part.report
+    rm -f "$report"
+    REPORT=$report job "$1" "$out/nodes" host_is_killed_with_a_part >"$log" 2>&1 && return 1
+    until grep -q '^tine: end of the report: ' "$report" 2>/dev/null; do
+        [ $((SECONDS - began)) -lt "$limit" ] || { tail -n 25 "$log" "$report"; return 1; }
+        sleep 0.02
+    done
+    grep -q '^tine: pool 1: map 1: items 10 to 19: MAYBE_RAN' "$report" || { tail -n 25 "$log" "$report"; return 1; }
+}
+
 # Ranks are killed at any moment, in one job after the other: each job ends, and its report has every task that was accepted, and none that was not.
 rank_storm() {
     local round report=$out/$1/ranks.report counts=$out/$1/ranks.counts began total
@@ -238,6 +250,7 @@ for mpi in openmpi mpich; do
     try "$mpi: a pool is made after a loss" lost_nodes $mpi
     for name in rank_is_killed host_is_killed host_forks_and_is_killed host_leaves_at_once; do try "$mpi: the report when $name" reported $mpi $name; done
     try "$mpi: the report of a map" map_reported $mpi
+    try "$mpi: the report of a chunk that has come back in part" part_reported $mpi
     try "$mpi: a rank dies at work" rank_storm $mpi
     try "$mpi: no report" no_report $mpi
     try "$mpi: conformance" conformance $mpi

@@ -234,8 +234,9 @@ impl Book {
         let extent = extent_of(&self.witness.whole, number);
         extent.pool.store(0, Ordering::Release);
         extent.closed.store(0, Ordering::Relaxed);
-        extent.records().for_each(|record| record.id.store(0, Ordering::Relaxed));
+        // First, so that all records are gone through: of ranges, those that do not count any more are still there.
         extent.ranges.store(0, Ordering::Relaxed);
+        extent.records().for_each(|record| record.id.store(0, Ordering::Relaxed));
         self.witness.give_back(number);
     }
 }
@@ -249,5 +250,28 @@ impl Drop for Book {
         let maps = std::mem::take(&mut self.maps);
         let maps = maps.into_iter().flatten().map(|map| map.extent);
         std::mem::take(&mut self.extents).into_iter().chain(maps).for_each(|number| self.give_back(number));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_of_a_map_stands_in_an_extent_that_is_used_again() {
+        let witness = Arc::new(Witness::start().unwrap());
+        let mut book = Book::new(&witness, 1);
+        book.begin_map(0, 0, 1000).unwrap();
+        for count in [HALF as u64, 3, HALF as u64, 1] {
+            book.put_ranges(0, (0..count).map(|first| (first * 2, 1, false)));
+        }
+        let used = book.maps[0].as_ref().unwrap().extent;
+        book.end_map(0);
+        let mut other = Book::new(&witness, 2);
+        other.make_room(1).unwrap();
+        assert_eq!(other.extents, [used]);
+        assert_eq!(extent_of(&witness.whole, used).records().count(), 0);
+        other.queued(7, 5, false);
+        assert_eq!(extent_of(&witness.whole, used).records().count(), 1);
     }
 }

@@ -179,6 +179,8 @@ pub(crate) struct Talk {
     timeout_ns: u64,
     /// A pool may have a frame that has not been asked for.
     unfetched: bool,
+    /// A node has no room for a message.
+    is_crowded: bool,
 }
 
 /// What the environment says of the time, else the default.
@@ -199,7 +201,10 @@ pub(crate) fn meet(transport: Transport, ranks: usize, witness: Arc<Witness>) ->
     let own = Hello::own()?;
     let mut peers: Vec<Peer> = (1..ranks).map(Peer::new).collect();
     let mut hellos: Vec<Option<Hello>> = vec![None; peers.len()];
-    peers.iter_mut().for_each(|peer| peer.post(own.frame()));
+    for peer in &mut peers {
+        peer.make_room()?;
+        peer.post(own.frame());
+    }
     let until = Deadline::after(HELLO_NS);
     while hellos.iter().any(Option::is_none) || peers.iter().any(Peer::is_sending) {
         let mut any = false;
@@ -209,6 +214,7 @@ pub(crate) fn meet(transport: Transport, ranks: usize, witness: Arc<Witness>) ->
         if let Some((rank, length, message)) = transport.probe()? {
             any = true;
             peers[rank - 1].has_come(message, length);
+            peers[rank - 1].make_room()?;
         }
         for (at, peer) in peers.iter_mut().enumerate() {
             let Came::Frame(frame) = peer.receive(&transport)? else { continue };
@@ -252,6 +258,7 @@ pub(crate) fn meet(transport: Transport, ranks: usize, witness: Arc<Witness>) ->
         nodes: peers.into_iter().map(node).collect(),
         timeout_ns,
         unfetched: false,
+        is_crowded: false,
     })
 }
 
@@ -337,8 +344,9 @@ impl Talk {
             }
         }
         for at in 0..if std::mem::take(&mut self.unfetched) { self.nodes.len() } else { 0 } {
-            if self.nodes[at].is_lost() || self.nodes[at].peer.is_full() {
-                self.unfetched |= !self.nodes[at].is_lost();
+            let node = &mut self.nodes[at];
+            if node.is_lost() || node.peer.is_full() || node.peer.make_room().is_err() {
+                self.unfetched |= !node.is_lost();
                 continue;
             }
             for (_, hand) in &hands {
@@ -380,6 +388,14 @@ impl Talk {
         let mut any = false;
         // As many messages as there are nodes: each look at all nodes is paid for by so many.
         for _ in 0..self.nodes.len() {
+            // Whose the message is will be known when it is taken.
+            if self.is_crowded {
+                let has_no_room = |node: &mut Node| !node.is_lost() && node.peer.make_room().is_err();
+                self.is_crowded = self.nodes.iter_mut().any(has_no_room);
+            }
+            if self.is_crowded {
+                break;
+            }
             match self.transport.probe() {
                 Ok(None) => break,
                 Ok(Some((rank, length, message))) => {
@@ -389,6 +405,7 @@ impl Talk {
                     if let Some(node) = node.filter(|node| !node.is_lost()) {
                         (node.heard_ns, node.pinged) = (now_ns(), false);
                         node.peer.has_come(message, length);
+                        self.is_crowded |= node.peer.make_room().is_err();
                     }
                 }
                 Err(error) => {

@@ -57,6 +57,9 @@ impl Serving {
 
     /// What has come from rank 0.
     pub(crate) fn receive(&mut self) -> Result<Came> {
+        if self.peer.make_room().is_err() {
+            return Ok(Came::Nothing(false));
+        }
         let arrived = self.transport.probe()?;
         let any = arrived.is_some();
         if let Some((_, length, message)) = arrived {

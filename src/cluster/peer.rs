@@ -26,6 +26,9 @@ pub(crate) const PIECE: usize = 64 << 20;
 /// So many messages are under way to a rank at a time.
 const UNDER_WAY: usize = 4;
 
+/// Rank 0 takes over a parcel with one block at a time; the other places are for what is said now and then, like a pool's beginning.
+const AT_ONCE: usize = 16;
+
 /// How often in a row a long message is looked at.
 const LOOKS: usize = 16;
 
@@ -155,6 +158,12 @@ impl Peer {
             incoming: Vec::new(),
             awaited: None,
         }
+    }
+
+    /// Room for what is taken over next and for a message that comes; -ENOMEM where there is none.
+    pub(crate) fn make_room(&mut self) -> Result<()> {
+        let reserved = self.out.try_reserve(AT_ONCE).and_then(|()| self.sending.try_reserve(UNDER_WAY));
+        reserved.and_then(|()| self.there.try_reserve(1)).map_err(|_| Code::errno(libc::ENOMEM).into())
     }
 
     pub(crate) fn post(&mut self, parcel: impl Into<Parcel>) {

@@ -10,24 +10,14 @@ use crate::sys::thread::Thread;
 use crate::sys::{elf, fork, host, signal};
 use std::ffi::CString;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 
 /// What a node does; it returns when rank 0 has said goodbye.
 pub(crate) type Serve = fn(Serving) -> Result<()>;
 
-/// What has come of starting.
-#[derive(Clone, Debug)]
-pub(crate) enum Host {
-    /// Nothing: it was not asked for, or the process was not started by mpirun.
-    Alone,
-    /// The library is not to be had, for this reason. It may be the next time.
-    NoLibrary(Error),
-    /// This process was started by mpirun, and cannot be rank 0, for this reason.
-    Failed(Error),
-    Rank0(Arc<Exchange>),
-}
-
-static HOST: Mutex<Host> = Mutex::new(Host::Alone);
+/// What has come of starting a process that was started by mpirun: it is rank 0, or cannot be, for this reason. Nothing in any other, which may
+/// find a library the next time. Looked at without waiting: a forked child may have been copied in the middle of anything.
+static HOST: OnceLock<Result<Arc<Exchange>>> = OnceLock::new();
 
 /// The thread that makes all calls of the transport, to be waited for at the end.
 static THREAD: Mutex<Option<(i32, Thread)>> = Mutex::new(None);
@@ -37,36 +27,27 @@ pub(crate) fn wanted() -> Option<String> {
     std::env::var("TINE_ENGINE").ok().filter(|text| !text.is_empty())
 }
 
-fn set_host(host: Host) {
-    *HOST.lock().unwrap_or_else(PoisonError::into_inner) = host;
-}
-
 /// Where several processes were started together: returns in rank 0, and nowhere else.
 pub(crate) fn start(serve: Serve) -> Result<()> {
-    if matches!(host(), Host::Rank0(_)) {
-        return Ok(()); // An earlier call has made it rank 0.
-    }
-    let come = match find_transport() {
-        Err(error) => Host::NoLibrary(error),
-        Ok(Some(transport)) if transport.was_started() => {
-            join(transport, serve).map_or_else(Host::Failed, Host::Rank0)
-        }
-        Ok(_) => Host::Alone,
+    let come = match HOST.get() {
+        Some(come) => come.clone(), // Of an earlier call.
+        None => match find_transport() {
+            Ok(Some(transport)) if transport.was_started() => {
+                let come = join(transport, serve);
+                let _ = HOST.set(come.clone());
+                come
+            }
+            Ok(_) => return Ok(()),
+            Err(error) => Err(error),
+        },
     };
-    set_host(come.clone());
-    match come {
-        Host::Alone | Host::Rank0(_) => Ok(()),
-        Host::NoLibrary(error) | Host::Failed(error) => {
-            // For programs that do not look at what tine_init returns.
-            log::say(Level::Warning, &format!("tine_init: {}\n", error.text()));
-            Err(error)
-        }
-    }
+    // For programs that do not look at what tine_init returns.
+    come.map(drop).inspect_err(|error| log::say(Level::Warning, &format!("tine_init: {}\n", error.text())))
 }
 
-/// What has come of starting.
-pub(crate) fn host() -> Host {
-    HOST.lock().unwrap_or_else(PoisonError::into_inner).clone()
+/// This process as rank 0, or why it cannot be that; nothing where it was not started by mpirun, or has found no library.
+pub(crate) fn host() -> Option<Result<Arc<Exchange>>> {
+    HOST.get().cloned()
 }
 
 /// The library that the program is linked with has registered itself; else the environment says that one is to be loaded.
@@ -154,7 +135,7 @@ extern "C" fn leave() {
     if pid != fork::pid() {
         return;
     }
-    if let Host::Rank0(exchange) = host() {
+    if let Some(Ok(exchange)) = HOST.get() {
         exchange.leave();
         if !thread.is_this() {
             thread.join();
@@ -164,9 +145,10 @@ extern "C" fn leave() {
 
 /// Why there is no engine MPI in a process that was not started by mpirun.
 pub(crate) fn not_started() -> Error {
-    let why = match transport::registered() {
-        None => "libtine-mpi is not linked, and TINE_ENGINE does not ask for it",
-        Some(_) => "the program was not started by mpirun, or has not called tine_init",
+    let why = match find_transport() {
+        Err(error) => return error,
+        Ok(None) => "libtine-mpi is not linked, and TINE_ENGINE does not ask for it",
+        Ok(Some(_)) => "the program was not started by mpirun, or has not called tine_init",
     };
     Error::new(Code::errno(libc::ENODEV), format!("TINE_ENGINE_MPI is not available: {why}"))
 }

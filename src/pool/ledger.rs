@@ -278,6 +278,13 @@ impl Ledger {
         }
     }
 
+    /// Whether a chunk with so many items done has come back whole. What of one that has not is still to run its map says, when it deals with it.
+    pub(super) fn is_whole(&self, index: u32, items: u64) -> bool {
+        let is_one_call = self.get(index).kind == CallKind::Range;
+        let chunk = Chunk::from_bytes(self.inline_input(index));
+        chunk.is_ok_and(|chunk| items >= if is_one_call { 1 } else { chunk.count })
+    }
+
     /// A task is queued from now on.
     pub(super) fn set_queued(&mut self, index: u32) {
         self.get_mut(index).state = TaskState::Queued;

@@ -8,7 +8,7 @@ use super::state::Rules;
 use super::window::Window;
 use crate::channel::Channel;
 use crate::cluster::exchange::Exchange;
-use crate::cluster::start::{self, Host};
+use crate::cluster::start;
 use crate::error::{Error, Result};
 use crate::family::options::WorkerOptions;
 use crate::heap::Heap;
@@ -104,11 +104,9 @@ impl Engine {
             (given, _) => given,
         };
         match (wanted, start::host()) {
-            (Engine::Local | Engine::Default, _) => Ok(None),
-            (Engine::MpiOrLocal, Host::Alone | Host::NoLibrary(_)) => Ok(None),
-            (Engine::Mpi, Host::Alone) => Err(start::not_started()),
-            (Engine::Mpi, Host::NoLibrary(error)) | (_, Host::Failed(error)) => Err(error),
-            (_, Host::Rank0(exchange)) => Ok(Some(exchange)),
+            (Engine::Local | Engine::Default, _) | (Engine::MpiOrLocal, None) => Ok(None),
+            (Engine::Mpi, None) => Err(start::not_started()),
+            (Engine::Mpi | Engine::MpiOrLocal, Some(host)) => host.map(Some),
         }
     }
 }

@@ -16,7 +16,7 @@ mod talk;
 pub(super) use refusal::refuse_addresses;
 
 use super::ledger::{InputPlace, Ledger};
-use super::parcel::{ChunkLayout, End, TaskHead, tag, write_apart};
+use super::parcel::{ChunkLayout, End, TaskHead, next_block, tag, write_apart};
 use crate::cluster::FrameKind;
 use crate::cluster::block::{APART, Block};
 use crate::cluster::exchange::Exchange;
@@ -46,6 +46,9 @@ const MOST_DEEP: u64 = 4096;
 /// than that, but for one task.
 const ENOUGH_BYTES: usize = 2 << 20;
 const AHEAD_BYTES: usize = 64 << 20;
+
+/// A node that has had no memory is tried with twice the bytes after so many tasks: of long inputs few are sent in vain.
+const CALM: usize = 16;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum NodeState {
@@ -89,13 +92,15 @@ struct Node {
     stats: NodeStats,
     /// What has not been sent yet, and the tasks in it. Each but the last has blocks.
     outbox: VecDeque<OutFrame>,
-    /// Blocks that have come, and that no frame has named yet.
+    /// Blocks that have come, and that no frame has named yet; and how many have come behind them that there was no memory to note.
     blocks: VecDeque<Option<Block>>,
+    unnoted: usize,
     /// Tasks that are there, or in the outbox; and the bytes of their inputs.
     tasks: usize,
     bytes: usize,
-    /// So many bytes are enough: with more of them it has had no memory.
+    /// So many bytes are enough: with more of them it has had no memory. And how many tasks have come back since then.
     most_bytes: usize,
+    calm: usize,
     /// How many of the functions it has been told.
     functions: usize,
     /// How long a task takes one of its workers, as its results come.
@@ -147,19 +152,8 @@ pub(super) fn node_of(place: u32) -> Option<usize> {
 
 impl Remote {
     pub(super) fn new(exchange: Arc<Exchange>, workers: usize) -> Result<Remote> {
-        let node = |hello: &crate::cluster::hello::Hello| Node {
-            state: NodeState::Opening,
-            workers: if workers == 0 { hello.processors } else { workers },
-            stats: NodeStats::default(),
-            outbox: VecDeque::new(),
-            blocks: VecDeque::new(),
-            tasks: 0,
-            bytes: 0,
-            most_bytes: AHEAD_BYTES,
-            functions: 0,
-            task_ns: 0,
-            since_ns: 0,
-            closed: false,
+        let node = |hello: &crate::cluster::hello::Hello| {
+            Node::new(if workers == 0 { hello.processors } else { workers })
         };
         let nodes: Vec<Node> = exchange.nodes()?.iter().map(node).collect();
         Ok(Remote {
@@ -263,6 +257,10 @@ impl Remote {
         callees: &Callees,
         heap: &Arc<Heap>,
     ) -> Result<()> {
+        // For the frame of this task, and for one in which a task that is there is told to end.
+        self.nodes[at].outbox.try_reserve(2).map_err(|_| no_memory())?;
+        self.functions.try_reserve(1).map_err(|_| no_memory())?;
+        self.numbers.try_reserve(1).map_err(|_| no_memory())?;
         let entry = ledger.get(index);
         let function = self.function(at, entry.callee, callees);
         let now = now_ns();
@@ -323,19 +321,72 @@ impl Remote {
         self.exchange.ring();
     }
 
-    /// So many results have come from a node.
-    fn measure(&mut self, at: usize, results: usize, bytes: usize) {
+    /// So many results have come from a node, with some of them that it has had no memory for.
+    fn measure(&mut self, at: usize, results: usize, bytes: usize, is_short: bool) {
         let (now, node) = (now_ns(), &mut self.nodes[at]);
         let took_ns = now.saturating_sub(node.since_ns) * node.workers as u64 / results.max(1) as u64;
         node.task_ns = if node.task_ns == 0 { took_ns } else { (node.task_ns * 3 + took_ns) / 4 };
         node.since_ns = now;
         node.tasks = node.tasks.saturating_sub(results);
         node.bytes = if node.tasks == 0 { 0 } else { node.bytes.saturating_sub(bytes) };
+        if !is_short {
+            node.has_had_memory(results);
+        }
         self.reckon(at);
     }
 }
 
 impl Node {
+    fn new(workers: usize) -> Node {
+        Node {
+            state: NodeState::Opening,
+            workers,
+            stats: NodeStats::default(),
+            outbox: VecDeque::new(),
+            blocks: VecDeque::new(),
+            unnoted: 0,
+            tasks: 0,
+            bytes: 0,
+            most_bytes: AHEAD_BYTES,
+            calm: 0,
+            functions: 0,
+            task_ns: 0,
+            since_ns: 0,
+            closed: false,
+        }
+    }
+
+    /// A block has come; nothing where it had no place. They stay in order, so behind one that is not noted none is.
+    fn note_block(&mut self, block: Option<Block>) {
+        if self.unnoted == 0 && self.blocks.try_reserve(1).is_ok() {
+            self.blocks.push_back(block);
+        } else {
+            self.unnoted += 1;
+        }
+    }
+
+    /// The next of the blocks that have come.
+    fn next_block(&mut self) -> Result<Block> {
+        if self.blocks.is_empty() && self.unnoted > 0 {
+            self.unnoted -= 1;
+            return Err(no_memory());
+        }
+        next_block(&mut self.blocks)
+    }
+
+    /// It has had no memory for a task beside so many bytes.
+    fn has_had_no_memory(&mut self, bytes: usize) {
+        (self.most_bytes, self.calm) = (bytes.clamp(1, self.most_bytes), 0);
+    }
+
+    /// So many tasks have come back.
+    fn has_had_memory(&mut self, tasks: usize) {
+        self.calm += tasks;
+        if self.calm >= CALM {
+            (self.most_bytes, self.calm) = ((self.most_bytes * 2).clamp(APART, AHEAD_BYTES), 0);
+        }
+    }
+
     fn has_room(&self) -> bool {
         let deep = match self.bytes {
             ..ENOUGH_BYTES => AHEAD_NS.checked_div(self.task_ns).unwrap_or(LEAST_DEEP),
@@ -355,4 +406,23 @@ fn weight(ledger: &Ledger, index: u32) -> usize {
     let chunk = Chunk::from_bytes(ledger.inline_input(index)).ok();
     let layout = chunk.and_then(|chunk| ChunkLayout::of(entry.kind, &chunk));
     layout.map_or(0, |layout| layout.bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_that_has_had_no_memory_once_gets_as_much_as_before_in_the_end() {
+        let mut node = Node::new(4);
+        (node.tasks, node.bytes) = (4, 40 << 20);
+        assert!(node.has_room());
+        node.has_had_no_memory(40 << 20);
+        assert!(!node.has_room());
+        (0..CALM).for_each(|_| node.has_had_memory(1));
+        assert!(node.has_room());
+        node.has_had_no_memory(0);
+        (0..CALM * 13).for_each(|_| node.has_had_memory(1));
+        assert_eq!(node.most_bytes, AHEAD_BYTES);
+    }
 }

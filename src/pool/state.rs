@@ -344,14 +344,16 @@ impl PoolState {
         let entry = self.ledger.get_mut(index);
         let was_queued = entry.state == TaskState::Queued;
         let input = std::mem::replace(&mut entry.input, InputPlace::Inline);
-        let (status, delivery) = (outcome.status, outcome.delivery);
+        let (status, delivery, items) = (outcome.status, outcome.delivery, outcome.items);
         entry.put_outcome(outcome);
         let (job, line, group) = (entry.job(), entry.stream(), entry.group);
         let is_rare = entry.rare.is_some();
         if is_rare {
             entry.take_end().close();
         }
-        if let Some(book) = &self.ledger.book {
+        if let Some(book) = &self.ledger.book
+            && (job.is_none() || self.ledger.is_whole(index, items))
+        {
             book.settled(index, status, delivery as usize);
         }
         if let InputPlace::Heap { address, owned: true } = input {

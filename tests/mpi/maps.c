@@ -225,3 +225,47 @@ void host_is_killed_in_a_map(void)
     tine_map(pool, stop_in_the_middle, in, sizeof *in, out, sizeof *out, IN_THE_MIDDLE, &options);
     die("the map has come to an end");
 }
+
+/* Item 15 ends its worker when it is told to; all others return at once. */
+static int die_in_the_middle(tine_task *task, const void *in, void *out)
+{
+    if (*(const int *)in == 15) {
+        while (access(tine_context(task, NULL), F_OK))
+            usleep(2000);
+        raise(SIGKILL);
+    }
+    *(int *)out = 1;
+    return 0;
+}
+
+/* The first chunk has been dealt with. The second one comes back in part, and nobody deals with it. */
+static void end_when_a_part_is_back(size_t done, size_t total, void *user)
+{
+    (void)total;
+    if (done < 10)
+        return;
+    FILE *file = fopen(user, "w");
+    CHECK(file && fclose(file) == 0);
+    usleep(500000);
+    unlink(user);
+    raise(SIGKILL);
+}
+
+/* Rank 0 is killed when half of a chunk has come back and the map has not had its turn. */
+void host_is_killed_with_a_part(void)
+{
+    static int in[20], out[20];
+    char path[64];
+    snprintf(path, sizeof path, "/tmp/tine-go-%d", (int)getpid());
+    tine_pool *pool = nodes();
+    tine_map_options options = TINE_MAP_OPTIONS_INIT;
+    for (int i = 0; i < 20; i++)
+        in[i] = i;
+    options.chunk = 10;
+    options.context = path;
+    options.context_length = sizeof path;
+    options.progress = end_when_a_part_is_back;
+    options.user = path;
+    tine_map(pool, die_in_the_middle, in, sizeof *in, out, sizeof *out, 20, &options);
+    die("the map has come to an end");
+}

@@ -39,6 +39,7 @@ static const struct test tests[] = {
     {"host_forks_and_is_killed", host_forks_and_is_killed},
     {"host_leaves_at_once", host_leaves_at_once},
     {"host_is_killed_in_a_map", host_is_killed_in_a_map},
+    {"host_is_killed_with_a_part", host_is_killed_with_a_part},
     {"a_rank_dies_at_work", a_rank_dies_at_work},
 };
 

@@ -100,6 +100,7 @@ void host_is_killed(void);
 void host_forks_and_is_killed(void);
 void host_leaves_at_once(void);
 void host_is_killed_in_a_map(void);
+void host_is_killed_with_a_part(void);
 void a_rank_dies_at_work(void);
 void what_means_nothing_there_is_refused(void);
 void an_initializer_that_fails_is_told(void);

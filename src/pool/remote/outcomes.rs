@@ -4,7 +4,7 @@ use super::chunk::take_chunk;
 use super::{NodeState, NodeStats, node_of, place_of, weight};
 use crate::error::{Code, Error, Result};
 use crate::pool::ledger::{Delivery, Outcome, OutputPlace, TaskState, to_c_string};
-use crate::pool::parcel::{End, next_block, read_bytes, read_outcome};
+use crate::pool::parcel::{End, read_bytes, read_outcome};
 use crate::pool::state::PoolState;
 use crate::task::call::{CallKind, Chunk};
 use crate::task::function::Tables;
@@ -61,7 +61,7 @@ impl PoolState {
 
     pub(super) fn take_results(&mut self, at: usize, body: &mut Reader<'_>) -> Result<()> {
         let stats = NodeStats::read(body)?;
-        let (mut results, mut bytes) = (0, 0);
+        let (mut results, mut bytes, mut is_short) = (0, 0, false);
         if let Some(remote) = &mut self.remote {
             remote.nodes[at].stats = stats;
         }
@@ -89,7 +89,7 @@ impl PoolState {
             }
             if self.had_no_memory(at, index, &outcome, results, bytes) {
                 self.requeue(vec![index]);
-                results += 1;
+                (results, is_short) = (results + 1, true);
                 continue;
             }
             self.ledger.get_mut(index).deaths += deaths;
@@ -100,7 +100,7 @@ impl PoolState {
             results += 1;
         }
         if let Some(remote) = self.remote.as_mut().filter(|_| results > 0) {
-            remote.measure(at, results, bytes);
+            remote.measure(at, results, bytes, is_short);
         }
         Ok(())
     }
@@ -122,7 +122,7 @@ impl PoolState {
         let node = &mut remote.nodes[at];
         let has_others = node.tasks > results + 1;
         if has_others && !self.ledger.get(index).unwanted {
-            node.most_bytes = node.bytes.saturating_sub(bytes).clamp(1, node.most_bytes);
+            node.has_had_no_memory(node.bytes.saturating_sub(bytes));
         }
         has_others
     }
@@ -151,7 +151,7 @@ impl PoolState {
     /// The output of a task that has come back as a block.
     fn take_output(&mut self, at: usize, outcome: &mut Outcome) -> Result<()> {
         let Some(remote) = &mut self.remote else { return Ok(()) };
-        match next_block(&mut remote.nodes[at].blocks) {
+        match remote.nodes[at].next_block() {
             Ok(block) => {
                 outcome.output_length = block.length();
                 outcome.output = OutputPlace::Heap(block.keep());
@@ -171,6 +171,7 @@ impl PoolState {
         }
         let unsent = node.outbox.drain(..).flat_map(|out| out.tasks).collect();
         node.blocks.clear();
+        node.unnoted = 0;
         (node.state, node.tasks, node.bytes, node.closed) = (NodeState::Lost, 0, 0, true);
         remote.reckon(at);
         remote.closed.notify_all();

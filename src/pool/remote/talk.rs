@@ -22,7 +22,7 @@ impl Hand for Inner {
 
     fn has_come(&self, node: usize, block: Option<Block>) {
         if let Some(remote) = &mut self.lock().remote {
-            remote.nodes[node].blocks.push_back(block);
+            remote.nodes[node].note_block(block);
         }
     }
 
