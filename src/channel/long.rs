@@ -23,8 +23,9 @@ const FRESH_NS: u64 = 10_000_000;
 static LEFT: AtomicU64 = AtomicU64::new(0);
 static UNTIL_NS: AtomicU64 = AtomicU64::new(0);
 
-/// New memory with these bytes, for which [`ask_for`] has asked.
+/// New memory with these bytes.
 pub(super) fn write(bytes: &[u8]) -> Result<OwnedFd> {
+    ask_for(bytes.len() as u64)?;
     let fd = memory::memfd(c"tine-message")?;
     memory::reserve(fd.as_raw_fd(), 0, bytes.len())?;
     memory::write_all(fd.as_raw_fd(), bytes)?;
@@ -32,7 +33,7 @@ pub(super) fn write(bytes: &[u8]) -> Result<OwnedFd> {
 }
 
 /// The bytes of such memory, as many as there is room for.
-pub(super) fn read(fd: OwnedFd, room: &mut [MaybeUninit<u8>]) -> Result<()> {
+pub(super) fn read(fd: &OwnedFd, room: &mut [MaybeUninit<u8>]) -> Result<()> {
     if memory::seals(fd.as_raw_fd()).is_err() || !memory::read_exactly(fd.as_raw_fd(), room)? {
         return Err(not_ours());
     }
@@ -40,7 +41,7 @@ pub(super) fn read(fd: OwnedFd, room: &mut [MaybeUninit<u8>]) -> Result<()> {
 }
 
 /// Whether so much memory can be had: the kernel answers a cgroup's limit by killing.
-pub(super) fn ask_for(bytes: u64) -> Result<()> {
+fn ask_for(bytes: u64) -> Result<()> {
     let now = now_ns();
     let fresh = now < UNTIL_NS.load(Ordering::Relaxed);
     let take = |left: u64| left.checked_sub(bytes);

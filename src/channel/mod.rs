@@ -12,9 +12,9 @@ use crate::error::{Code, Error, Result};
 use crate::sys::clock::{Deadline, Timeout};
 use crate::sys::fd::Guarded;
 use crate::sys::prim::Ordering;
-use crate::sys::socket::{self, FEW_BYTES, Looked, Peeked, Ready, Sent, Waited};
+use crate::sys::socket::{self, Peeked, Ready, Sent, Waited};
 use crate::sys::{fd, fork, reserve};
-use packet::{Beside, First, Flaw, HEADER_BYTES, Header, PacketKind, judge, not_ours};
+use packet::{First, Flaw, HEADER_BYTES, Header, PacketKind, judge, not_ours};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::{Arc, PoisonError};
@@ -22,10 +22,6 @@ use turns::Turn;
 
 /// Messages up to this length travel in the packet.
 const SHORT_BYTES: usize = 64 << 10;
-
-/// And up to this length, where the socket has room for that beside its other messages. The kernel wants one block of memory for
-/// most of it.
-const PACKET_BYTES: usize = 1 << 20;
 
 /// What a channel can be told; all zero is the default.
 #[derive(Clone, Copy, Debug, Default)]
@@ -126,7 +122,7 @@ impl Channel {
         self.lent
     }
 
-    /// Ends the channel, even if other processes have this end.
+    /// Ends the channel, whoever else has this end.
     pub fn shut_down(&self) {
         if self.pid == fork::pid() {
             socket::shut_down(self.socket.as_raw_fd());
@@ -145,23 +141,15 @@ impl Channel {
 
     /// Sends one message.
     pub fn send(&self, message: &[u8], timeout: Timeout) -> Result<()> {
-        let (length, socket) = (message.len(), self.socket()?);
-        let short = Header { kind: PacketKind::Short, length };
+        let length = message.len();
         if length <= SHORT_BYTES {
-            match self.put(short, message, None, timeout) {
+            match self.put(Header { kind: PacketKind::Short, length }, message, None, timeout) {
                 // The buffer was made so small, or the system's is.
                 Err(error) if error.code().0 == -libc::EMSGSIZE => (),
                 sent => return sent,
             }
         }
-        long::ask_for(length as u64)?;
-        if length > SHORT_BYTES && length <= PACKET_BYTES && socket::makes_room(socket, length) {
-            match self.put(short, message, None, Timeout::Try) {
-                // Another thread has taken the room, or the kernel has no such block of memory.
-                Err(error) if [-libc::EAGAIN, -libc::EMSGSIZE, -libc::ENOMEM].contains(&error.code().0) => (),
-                sent => return sent,
-            }
-        }
+        self.socket()?;
         let memory = long::write(message)?;
         self.put(Header { kind: PacketKind::Long, length }, &[], Some(memory.as_raw_fd()), timeout)
     }
@@ -196,7 +184,7 @@ impl Channel {
     pub fn receive(&self, timeout: Timeout, room: &mut [MaybeUninit<u8>]) -> Result<Received> {
         let mut deadline = None;
         loop {
-            let first = self.first(timeout, &mut deadline)?;
+            let (first, seen) = self.first(timeout, &mut deadline)?;
             let length = first.header.length;
             if first.header.kind == PacketKind::Descriptor {
                 return Err(Error::errno(libc::ENOMSG, "what comes next is a descriptor, not a message"));
@@ -205,15 +193,15 @@ impl Channel {
                 return Ok(Received::TooLong(length));
             }
             let Some(memory) = first.fd else {
-                if self.take(&first, &mut room[..length])? {
+                if self.take(seen, &mut room[..length])? {
                     return Ok(Received::Message(length));
                 }
                 continue;
             };
             // Read before it is taken: a message that cannot be read now stays.
-            let read = long::read(memory, &mut room[..length]);
+            let read = long::read(&memory, &mut room[..length]);
             let stays = read.as_ref().is_err_and(|error| error.code() != not_ours().code());
-            if stays || self.drop_first(first.seen)? {
+            if stays || self.take(seen, &mut [])? {
                 return read.map(|()| Received::Message(length));
             }
         }
@@ -223,12 +211,12 @@ impl Channel {
     pub fn receive_fd(&self, timeout: Timeout) -> Result<OwnedFd> {
         let mut deadline = None;
         loop {
-            let first = self.first(timeout, &mut deadline)?;
+            let (first, seen) = self.first(timeout, &mut deadline)?;
             match first.fd {
                 Some(fd) if first.header.kind == PacketKind::Descriptor => {
                     // Before it is taken: there may be no other number.
                     let fd = fd::above_standard(fd, "the descriptor")?;
-                    if self.drop_first(first.seen)? {
+                    if self.take(seen, &mut [])? {
                         return Ok(fd);
                     }
                 }
@@ -239,39 +227,31 @@ impl Channel {
         }
     }
 
-    /// Waits for a packet and looks at it.
-    fn first(&self, timeout: Timeout, deadline: &mut Option<Deadline>) -> Result<First> {
+    /// Waits for a packet and looks at it; and how many had been taken when it looked.
+    fn first(&self, timeout: Timeout, deadline: &mut Option<Deadline>) -> Result<(First, u64)> {
         let socket = self.socket()?;
         loop {
             let seen = self.turn.taken.load(Ordering::Acquire);
-            let mut bytes = [0; FEW_BYTES];
-            // One thread alone: a thread that looks and goes without taking would have used up another thread's wake-up.
+            let mut bytes = [0; HEADER_BYTES];
+            // One thread alone: who looks and goes without taking would have had the wake-up of another.
             let sleeps = timeout == Timeout::Forever
                 && !self.interruptible
                 && !self.turn.sleeper.swap(true, Ordering::Relaxed);
-            let looked = socket::look(socket, &mut bytes, sleeps);
+            let peeked = socket::peek(socket, &mut bytes, sleeps);
             if sleeps {
                 self.turn.sleeper.store(false, Ordering::Relaxed);
             }
-            let length = match looked? {
-                Looked::Interrupted => continue,
-                Looked::Nothing => {
+            let (length, fds, fds_lost) = match peeked? {
+                Peeked::Interrupted => continue,
+                Peeked::Nothing => {
                     self.wait(Ready::ToRead, timeout, deadline)?;
                     continue;
                 }
-                Looked::Message(0) if socket::is_hung_up(socket) => return Err(gone()),
-                Looked::Message(length) => length,
+                Peeked::Message { length: 0, .. } if socket::is_hung_up(socket) => return Err(gone()),
+                Peeked::Message { length, fds, fds_lost } => (length, fds, fds_lost),
             };
-            let mut beside = Beside::default();
-            if packet::brings_descriptor(&bytes, length) {
-                match socket::peek(socket, &mut bytes, false)? {
-                    Peeked::Message { fds, fds_lost, .. } => beside = Beside { fds, fds_lost },
-                    // Another thread has taken it.
-                    Peeked::Nothing | Peeked::Interrupted => continue,
-                }
-            }
-            match judge(bytes, length, seen, beside) {
-                Ok(first) => return Ok(first),
+            match judge(&bytes, length, fds, fds_lost) {
+                Ok(first) => return Ok((first, seen)),
                 Err(Flaw::NoDescriptor(error)) => return Err(error),
                 Err(Flaw::Broken(error)) => {
                     if self.drop_first(seen)? {
@@ -282,41 +262,33 @@ impl Channel {
         }
     }
 
-    /// Takes a message that is in its packet, if no other thread has been faster; whether it has. It is as long as there is
-    /// room.
-    fn take(&self, first: &First, room: &mut [MaybeUninit<u8>]) -> Result<bool> {
-        let length = HEADER_BYTES + room.len();
-        let taken = self.in_turn(first.seen, |socket| match first.bytes.get(HEADER_BYTES..length) {
-            // The look has seen all of it.
-            Some(_) => socket::discard(socket),
-            None => socket::take(socket, &mut [0; HEADER_BYTES], &mut *room),
-        })?;
-        match (taken, first.bytes.get(HEADER_BYTES..length)) {
-            (None, _) => Ok(false),
-            (Some(taken), bytes) if taken == length => {
-                for (place, byte) in room.iter_mut().zip(bytes.unwrap_or_default()) {
-                    place.write(*byte);
-                }
-                Ok(true)
-            }
+    /// Takes the first packet, if no other thread has been faster; whether it has. It is as long as there is room.
+    fn take(&self, seen: u64, room: &mut [MaybeUninit<u8>]) -> Result<bool> {
+        let (mut bytes, wanted) = ([0; HEADER_BYTES], HEADER_BYTES + room.len());
+        match self.take_raw(seen, &mut bytes, room)? {
+            None => Ok(false),
+            Some(length) if length == wanted => Ok(true),
             // Only if another process receives from this end: an end is one process's at a time.
-            (Some(_), _) => Err(not_ours()),
+            Some(_) => Err(not_ours()),
         }
     }
 
-    /// Takes what is not in the packet, or nobody wants.
     fn drop_first(&self, seen: u64) -> Result<bool> {
-        Ok(self.in_turn(seen, socket::discard)?.is_some())
+        Ok(self.take_raw(seen, &mut [0; HEADER_BYTES], &mut [])?.is_some())
     }
 
-    /// Makes a call that takes the first packet, if no other thread has taken one since `seen` was read; how long the packet was.
-    fn in_turn(&self, seen: u64, take: impl FnOnce(RawFd) -> Result<Option<usize>>) -> Result<Option<usize>> {
-        // Held for one call that does not wait, so it delays no timeout.
+    fn take_raw(
+        &self,
+        seen: u64,
+        bytes: &mut [u8; HEADER_BYTES],
+        room: &mut [MaybeUninit<u8>],
+    ) -> Result<Option<usize>> {
+        // Held for one call that does not wait, so nobody's timeout is at stake here.
         let _turn = self.turn.lock.lock().unwrap_or_else(PoisonError::into_inner);
         if self.turn.taken.load(Ordering::Relaxed) != seen {
             return Ok(None);
         }
-        let taken = take(self.socket.number())?;
+        let taken = socket::take(self.socket.number(), bytes, room)?;
         self.turn.taken.store(seen.wrapping_add(u64::from(taken.is_some())), Ordering::Release);
         Ok(taken)
     }

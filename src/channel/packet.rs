@@ -1,14 +1,14 @@
 //! What a channel's packets are: 16 bytes that say what follows, then a message, or a descriptor beside it.
 
 use crate::error::{Code, Error, Result};
-use crate::sys::socket::{self, FEW_BYTES};
+use crate::sys::socket;
 use std::os::fd::OwnedFd;
 
 /// "tine", in memory.
 const MAGIC: [u8; 4] = *b"tine";
 
 /// Changes with every change of a packet.
-const VERSION: u16 = 2;
+const VERSION: u16 = 1;
 
 /// How long the first part is.
 pub(super) const HEADER_BYTES: usize = 16;
@@ -19,7 +19,7 @@ pub(super) const HEADER_BYTES: usize = 16;
 pub(super) enum PacketKind {
     /// A message, in the packet.
     Short = 1,
-    /// A message that is too long for that, in memory whose descriptor is beside the packet.
+    /// A message, in memory whose descriptor is beside the packet.
     Long = 2,
     /// A descriptor.
     Descriptor = 3,
@@ -72,22 +72,6 @@ pub(super) fn not_ours() -> Error {
 pub(super) struct First {
     pub(super) header: Header,
     pub(super) fd: Option<OwnedFd>,
-    /// Its beginning.
-    pub(super) bytes: [u8; FEW_BYTES],
-    /// How many packets this process had taken when it looked.
-    pub(super) seen: u64,
-}
-
-/// What came with a look for descriptors, and whether there were more than this process can have.
-#[derive(Debug, Default)]
-pub(super) struct Beside {
-    pub(super) fds: Vec<OwnedFd>,
-    pub(super) fds_lost: bool,
-}
-
-/// Whether a descriptor should be beside a packet.
-pub(super) fn brings_descriptor(bytes: &[u8; FEW_BYTES], length: usize) -> bool {
-    Header::decode(&bytes[..length.min(FEW_BYTES)]).is_ok_and(|header| header.kind != PacketKind::Short)
 }
 
 /// Why a packet cannot be had.
@@ -102,13 +86,12 @@ pub(super) enum Flaw {
 /// What was seen of a packet, of which `bytes` are the beginning and `length` is all. The other process can have sent
 /// anything.
 pub(super) fn judge(
-    bytes: [u8; FEW_BYTES],
+    bytes: &[u8],
     length: usize,
-    seen: u64,
-    beside: Beside,
+    fds: Vec<OwnedFd>,
+    fds_lost: bool,
 ) -> std::result::Result<First, Flaw> {
-    let header = Header::decode(&bytes[..length.min(FEW_BYTES)]).map_err(Flaw::Broken)?;
-    let Beside { fds, fds_lost } = beside;
+    let header = Header::decode(&bytes[..length.min(bytes.len())]).map_err(Flaw::Broken)?;
     let (wanted_length, wanted_fds) = match header.kind {
         PacketKind::Short => (header.length.saturating_add(HEADER_BYTES), 0),
         PacketKind::Long => (HEADER_BYTES, 1),
@@ -122,7 +105,7 @@ pub(super) fn judge(
     if !sound || (header.kind == PacketKind::Descriptor && header.length != 0) {
         return Err(Flaw::Broken(not_ours()));
     }
-    Ok(First { header, fd: fds.into_iter().next(), bytes, seen })
+    Ok(First { header, fd: fds.into_iter().next() })
 }
 
 /// Whether the first packet of a socket, if there is one, is one of a channel's.

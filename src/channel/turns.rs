@@ -21,7 +21,7 @@ pub(super) struct Turn {
     pub(super) sleeper: AtomicBool,
 }
 
-/// The turns of one process. A forked child has its own: the thread that held its parent's lock may not exist in the child.
+/// The turns of one process. A forked child has its own: who held its parent's lock may not be there.
 struct Turns {
     pid: i32,
     known: Mutex<Known>,
@@ -30,7 +30,7 @@ struct Turns {
 #[derive(Default)]
 struct Known {
     of_socket: HashMap<(u32, u32, u64), Weak<Turn>>,
-    /// At this length turns without a handle are dropped.
+    /// At this length those that nobody has any more are dropped.
     full: usize,
 }
 
@@ -69,7 +69,7 @@ impl Turns {
 
 /// This process's; leaked, one for each process that has channels.
 fn of_process() -> &'static Turns {
-    /// Null before the first. Release and Acquire: a thread that sees the pointer sees the lock.
+    /// Null before the first. Release and Acquire: who sees the pointer sees the lock.
     static TURNS: AtomicPtr<Turns> = AtomicPtr::new(std::ptr::null_mut());
     let pid = fork::pid();
     loop {
@@ -80,7 +80,7 @@ fn of_process() -> &'static Turns {
         }
         let new = Box::into_raw(Box::new(Turns { pid, known: Mutex::default() }));
         if TURNS.compare_exchange(current, new, Ordering::AcqRel, Ordering::Acquire).is_err() {
-            // SAFETY: made above, and no other thread has seen it.
+            // SAFETY: made above, and nobody else has seen it.
             drop(unsafe { Box::from_raw(new) });
         }
     }

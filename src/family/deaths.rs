@@ -34,7 +34,7 @@ impl Family {
                 MemberState::Dying => {
                     let Some(pidfd) = &member.pidfd else { continue };
                     if pidfd::has_ended(pidfd.as_raw_fd()) {
-                        epoll.remove(pidfd.as_raw_fd());
+                        let _ = epoll.remove(pidfd.as_raw_fd());
                         pidfd::reap(pidfd.as_raw_fd());
                         // Nobody is left to say how it ended; the supervisor's death has killed it.
                         let death = Death::new(member.pid, libc::SIGKILL, 0, 0);
@@ -177,9 +177,9 @@ impl Family {
     /// Lets go of the supervisor, which has ended or is to; whether it was up, and how it ended, where that is known.
     pub(super) fn drop_link(&mut self, epoll: &Epoll) -> Option<(bool, Option<Ended>)> {
         let link = self.link.take()?;
-        epoll.remove(link.connection.fd());
+        let _ = epoll.remove(link.connection.fd());
         if let Some(pidfd) = &link.pidfd {
-            epoll.remove(pidfd.as_raw_fd());
+            let _ = epoll.remove(pidfd.as_raw_fd());
         }
         let known = (link.up, link.gone);
         link.finish(Deadline(0));

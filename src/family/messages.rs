@@ -94,7 +94,7 @@ impl Family {
         self.oom_kills.get_or_insert_with(limits::oom_kills);
         let Some(link) = &mut self.link else { return };
         if let Some(pidfd) = &link.pidfd {
-            epoll.remove(pidfd.as_raw_fd());
+            let _ = epoll.remove(pidfd.as_raw_fd());
         }
         let tables = link.is_up(message).and_then(|tables| {
             link.pidfd.as_ref().map_or(Ok(()), |pidfd| epoll.add(pidfd.as_raw_fd(), SUPERVISOR))?;

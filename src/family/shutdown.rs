@@ -107,9 +107,9 @@ impl Family {
         }
         let mut link = self.link.take();
         if let Some(link) = &mut link {
-            self.epoll.remove(link.connection.fd());
+            let _ = self.epoll.remove(link.connection.fd());
             if let Some(pidfd) = &link.pidfd {
-                self.epoll.remove(pidfd.as_raw_fd());
+                let _ = self.epoll.remove(pidfd.as_raw_fd());
             }
             let _ = link.connection.send(Message::new(MessageKind::Stop, &[grace_ns]));
             link.signal(libc::SIGCONT);

@@ -27,8 +27,7 @@ pub struct tine_channel_options {
     pub error: *mut tine_error,
     /// How many bytes may be on their way in each direction before a send waits, as far as the system allows
     /// (net.core.wmem_max); 0: the system's default, about 200 KiB. A message counts with at least 768 bytes. A
-    /// message that is longer than 64 KiB, or than this, travels in memory of its own, and counts like an empty one;
-    /// or it makes the buffer longer, by 4 MiB at most, where that is not shorter than the default.
+    /// message that is longer than 64 KiB, or than this, travels in memory of its own, and counts like an empty one.
     pub buffer_bytes: usize,
     /// TINE_INTERRUPTIBLE.
     pub flags: u32,
@@ -138,8 +137,8 @@ pub unsafe extern "C" fn tine_channel_close(c: *mut tine_channel) {
 /// Parameters: c. data: the message, which is copied; NULL where length is 0. length: in bytes; a message may be
 /// empty. timeout_ns: how long to wait, in nanoseconds; 0 tries.
 /// Returns 0: the kernel has the whole message, whatever happens to this process; -EAGAIN, -ETIMEDOUT: there is no
-/// room; -EPIPE: the other end is gone; -ENOMEM: there is no memory for the message; -EMFILE: the message travels in
-/// memory of its own, and no descriptor is free or too many are on their way; -EINTR: a signal came, with
+/// room; -EPIPE: the other end is gone; -ENOMEM: there is no memory for the message; -EMFILE: the message is longer
+/// than 64 KiB, and no descriptor is free or too many are on their way; -EINTR: a signal came, with
 /// TINE_INTERRUPTIBLE; -EINVAL: c or data is NULL; TINE_EFORKED. After an error nothing was sent.
 /// Threads: any. Fork: TINE_EFORKED in a child.
 #[unsafe(no_mangle)]
@@ -166,8 +165,8 @@ pub unsafe extern "C" fn tine_channel_send(
 /// Returns 0; -EAGAIN, -ETIMEDOUT: there is no message; -EPIPE: there is no message, and the other end is gone;
 /// -EINTR: a signal came, with TINE_INTERRUPTIBLE; -EINVAL: c or buffer is NULL; TINE_EFORKED. The message stays
 /// after -EMSGSIZE: it is longer than capacity, and *length is the capacity that it needs; -ENOMSG: it is a
-/// descriptor, for tine_channel_receive_fd; -EMFILE: it travels in memory of its own, which needs a descriptor, and
-/// none is free. It is thrown away after -EBADMSG: tine has not sent it; TINE_EVERSION: the other end has another version of
+/// descriptor, for tine_channel_receive_fd; -EMFILE: it is longer than 64 KiB, which needs a descriptor, and none is
+/// free. It is thrown away after -EBADMSG: tine has not sent it; TINE_EVERSION: the other end has another version of
 /// tine.
 /// Threads: any. Fork: TINE_EFORKED in a child.
 #[unsafe(no_mangle)]

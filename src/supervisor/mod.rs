@@ -185,8 +185,8 @@ impl Supervisor {
         if !self.settings.job.as_ref().is_some_and(|job| job.detached) {
             return Ok(());
         }
-        self.epoll.remove(self.connection.fd());
-        self.epoll.remove(self.host.as_raw_fd());
+        let _ = self.epoll.remove(self.connection.fd());
+        let _ = self.epoll.remove(self.host.as_raw_fd());
         loop {
             self.reap()?;
             if self.workers.is_empty() || self.keeper_ended {

@@ -30,7 +30,7 @@ impl Supervisor {
         let words = [slot, worker.generation, how.to_word(), max_rss_bytes, pid as u64, user_ns, system_ns];
         let mut message = Message::new(MessageKind::Exited, &words);
         if let Some(tail) = worker.tail {
-            self.epoll.remove(tail.fd());
+            let _ = self.epoll.remove(tail.fd());
             let said = tail.finish();
             // Where there is no memory for the worker's output, its end is reported without it.
             let said = Some(said).filter(|said| !said.is_empty()).and_then(|said| wire::to_memfd(&said).ok());

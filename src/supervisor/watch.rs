@@ -20,7 +20,7 @@ impl Supervisor {
             for tail in self.workers.values_mut().filter_map(|worker| worker.tail.as_mut()) {
                 if tail.read() == Some(0) {
                     // A worker that has closed what it could write to would wake this process for ever.
-                    self.epoll.remove(tail.fd());
+                    let _ = self.epoll.remove(tail.fd());
                 }
             }
         }

@@ -17,7 +17,7 @@ pub struct Epoll(Guarded);
 /// file of its own there, and the other process can give the file any mark: so the set says what is behind the number.
 #[derive(Debug)]
 pub(crate) struct Watched {
-    event: ManuallyDrop<OwnedFd>,
+    event: ManuallyDrop<Guarded>,
     token: u64,
     set: Arc<Epoll>,
     /// The set is the parent's too: a forked child takes nothing out of it.
@@ -26,10 +26,12 @@ pub(crate) struct Watched {
 
 impl Drop for Watched {
     fn drop(&mut self) {
-        let fd = self.event.as_raw_fd();
+        let fd = self.event.number();
         let is_in =
             if self.pid == fork::pid() { self.set.remove(fd) } else { self.set.has_edge(fd, self.token) };
-        if is_in {
+        // It is not in the set, or nothing is behind the number. What was refused says nothing: then its number in /proc has to do.
+        let is_gone = is_in.is_err_and(|error| [-libc::ENOENT, -libc::EBADF].contains(&error.code().0));
+        if !is_gone {
             // SAFETY: dropped once, here, and not used afterwards.
             unsafe { ManuallyDrop::drop(&mut self.event) };
         }
@@ -74,21 +76,22 @@ impl Epoll {
         self.control(libc::EPOLL_CTL_MOD, fd, libc::EPOLLIN | out, token)
     }
 
-    /// Takes a descriptor out. To be called before it is closed. Returns whether it was in, and is what was put in: the kernel
-    /// keeps the file beside the number.
-    pub fn remove(&self, fd: RawFd) -> bool {
-        self.control(libc::EPOLL_CTL_DEL, fd, 0, 0).is_ok()
+    /// Takes a descriptor out. To be called before it is closed. `ENOENT` where what is behind the number was not put in: the
+    /// kernel keeps the file beside the number.
+    pub fn remove(&self, fd: RawFd) -> Result<()> {
+        self.control(libc::EPOLL_CTL_DEL, fd, 0, 0)
     }
 
     /// Adds an eventfd that another process has too, as `add_edge` does.
     pub(crate) fn watch(self: &Arc<Self>, event: OwnedFd, token: u64) -> Result<Watched> {
         self.add_edge(event.as_raw_fd(), token)?;
-        Ok(Watched { event: ManuallyDrop::new(event), token, set: Arc::clone(self), pid: fork::pid() })
+        let event = ManuallyDrop::new(Guarded::of_eventfd(event));
+        Ok(Watched { event, token, set: Arc::clone(self), pid: fork::pid() })
     }
 
-    /// Whether `add_edge` has put it in. At most, it is reported once more.
-    fn has_edge(&self, fd: RawFd, token: u64) -> bool {
-        self.control(libc::EPOLL_CTL_MOD, fd, libc::EPOLLIN | libc::EPOLLET, token).is_ok()
+    /// `ENOENT` where what is behind the number was not put in. At most, it is reported once more.
+    fn has_edge(&self, fd: RawFd, token: u64) -> Result<()> {
+        self.control(libc::EPOLL_CTL_MOD, fd, libc::EPOLLIN | libc::EPOLLET, token)
     }
 
     fn control(&self, operation: i32, fd: RawFd, events: i32, token: u64) -> Result<()> {
@@ -164,7 +167,7 @@ mod tests {
     fn the_users_own_eventfd_is_not_closed() {
         let set = Arc::new(Epoll::new().unwrap());
         let watched = set.watch(fd::eventfd().unwrap(), 1).unwrap();
-        let number = watched.event.as_raw_fd();
+        let number = watched.event.number();
         // SAFETY: what a program's own code may do.
         let put = |by: &OwnedFd| assert!(unsafe { libc::dup2(by.as_raw_fd(), number) } >= 0);
         // Nobody has the first eventfd any more when the second is made, which may be given its number in /proc.
@@ -180,18 +183,18 @@ mod tests {
         let watched = set.watch(fd::eventfd().unwrap(), 7).unwrap();
         let heard = |tokens: &mut [u64; 32]| set.wait(tokens, Deadline(0)).unwrap();
         // A child has another number, and its copies are the same files.
-        let number = watched.event.as_raw_fd();
+        let number = watched.event.number();
         let in_child = Watched {
-            event: ManuallyDrop::new(fd::duplicate(number).unwrap()),
+            event: ManuallyDrop::new(Guarded::of_eventfd(fd::duplicate(number).unwrap())),
             token: 7,
             set: Arc::clone(&set),
             pid: 0,
         };
         // Its number is not the one that was put in.
-        let copy = in_child.event.as_raw_fd();
+        let copy = in_child.event.number();
         drop(in_child);
         assert!(was_open(copy));
-        assert!(set.has_edge(number, 7));
+        assert!(set.has_edge(number, 7).is_ok());
         fd::eventfd_signal(number);
         let mut tokens = [0; 32];
         assert_eq!((heard(&mut tokens), tokens[0]), (Waited::Ready(1), 7));

@@ -41,9 +41,6 @@ pub enum Sent {
     Gone,
 }
 
-/// Packets up to this length are sent and looked at as one piece.
-pub(crate) const FEW_BYTES: usize = 256;
-
 /// Room for the descriptors' control message, aligned as the kernel wants it.
 #[repr(C, align(8))]
 struct Control([u8; 64]);
@@ -59,16 +56,6 @@ pub fn send(socket: RawFd, bytes: &[u8], fds: &[RawFd]) -> Result<Sent> {
 /// The same for a message in two parts. `EMSGSIZE`: no message can be that long; `ENOBUFS`: the kernel has no memory.
 pub(crate) fn send_parts(socket: RawFd, parts: [&[u8]; 2], fds: &[RawFd]) -> Result<Sent> {
     assert!(fds.len() <= MAX_FDS);
-    const FLAGS: libc::c_int = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
-    let length = parts[0].len() + parts[1].len();
-    if fds.is_empty() && length <= FEW_BYTES {
-        // The kernel reads one short piece in less time than a description of two.
-        let mut bytes = [0; FEW_BYTES];
-        bytes[..parts[0].len()].copy_from_slice(parts[0]);
-        bytes[parts[0].len()..length].copy_from_slice(parts[1]);
-        // SAFETY: so many bytes of an array of ours can be read.
-        return sent(|| unsafe { libc::send(socket, bytes.as_ptr().cast(), length, FLAGS) });
-    }
     let mut iov =
         parts.map(|part| libc::iovec { iov_base: part.as_ptr().cast_mut().cast(), iov_len: part.len() });
     let mut control = Control([0; 64]);
@@ -88,14 +75,9 @@ pub(crate) fn send_parts(socket: RawFd, parts: [&[u8]; 2], fds: &[RawFd]) -> Res
             std::ptr::copy_nonoverlapping(fds.as_ptr(), libc::CMSG_DATA(header).cast(), fds.len());
         }
     }
-    // SAFETY: the header and everything that it points to live until the call returns.
-    sent(|| unsafe { libc::sendmsg(socket, &message, FLAGS) })
-}
-
-/// Makes a call that sends without waiting.
-fn sent(call: impl Fn() -> isize) -> Result<Sent> {
     loop {
-        if call() >= 0 {
+        // SAFETY: the header and everything that it points to live until the call returns.
+        if unsafe { libc::sendmsg(socket, &message, libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT) } >= 0 {
             return Ok(Sent::Done);
         }
         match super::errno() {
@@ -110,12 +92,12 @@ fn sent(call: impl Fn() -> isize) -> Result<Sent> {
             }
             // A socket of datagrams says of a peer that is gone that it refuses.
             libc::EPIPE | libc::ECONNRESET | libc::ENOTCONN | libc::ECONNREFUSED => return Ok(Sent::Gone),
-            _ => return Err(Error::last_os("sending")),
+            _ => return Err(Error::last_os("sendmsg")),
         }
     }
 }
 
-/// Ends a connection for every process that has a copy of this socket; what has been sent still arrives.
+/// Ends a connection for everybody who has a copy of this socket; what has been sent still arrives.
 pub fn shut_down(socket: RawFd) {
     // SAFETY: no pointers. One whose peer is gone needs no end.
     unsafe { libc::shutdown(socket, libc::SHUT_RDWR) };
@@ -189,43 +171,6 @@ pub(crate) fn peek(socket: RawFd, beginning: &mut [u8], wait: bool) -> Result<Pe
     }
 }
 
-/// How a look without descriptors ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Looked {
-    /// How long the message is. 0: an empty message, or the other side is gone.
-    Message(usize),
-    /// Nothing is there yet.
-    Nothing,
-    /// A signal handler ran while it waited.
-    Interrupted,
-}
-
-/// [`peek`] without descriptors, which costs less.
-pub(crate) fn look(socket: RawFd, beginning: &mut [u8], wait: bool) -> Result<Looked> {
-    let flags = libc::MSG_PEEK | libc::MSG_TRUNC | if wait { 0 } else { libc::MSG_DONTWAIT };
-    // SAFETY: so many bytes of a slice of ours can be written.
-    let call = || unsafe { libc::recv(socket, beginning.as_mut_ptr().cast(), beginning.len(), flags) };
-    Ok(match received(call, wait)? {
-        Raw::Message(length) => Looked::Message(length),
-        Raw::Gone => Looked::Message(0),
-        Raw::Nothing => Looked::Nothing,
-        Raw::Interrupted => Looked::Interrupted,
-    })
-}
-
-/// Takes the first message out of the socket without its bytes and descriptors; how long it was, or `None` where there is
-/// none.
-pub(crate) fn discard(socket: RawFd) -> Result<Option<usize>> {
-    const FLAGS: libc::c_int = libc::MSG_TRUNC | libc::MSG_DONTWAIT;
-    // SAFETY: no byte is written.
-    let call = || unsafe { libc::recv(socket, std::ptr::null_mut(), 0, FLAGS) };
-    Ok(match received(call, false)? {
-        Raw::Nothing | Raw::Interrupted => None,
-        Raw::Gone => Some(0),
-        Raw::Message(length) => Some(length),
-    })
-}
-
 /// Takes the first message out of the socket, without its descriptors; how long it is, or `None` where there is none.
 /// What does not fit in the two places is lost.
 pub(crate) fn take(
@@ -253,30 +198,24 @@ enum Raw {
 }
 
 fn receive_raw(socket: RawFd, message: &mut libc::msghdr, flags: libc::c_int) -> Result<Raw> {
-    // SAFETY: every header here is one of `message_header`'s, made in the frame that calls this. What it points
-    // to is borrowed there, and lives until the call returns.
-    let call = || unsafe { libc::recvmsg(socket, message, flags | libc::MSG_CMSG_CLOEXEC) };
-    received(call, flags & libc::MSG_DONTWAIT == 0)
-}
-
-/// Makes a call that receives.
-fn received(mut call: impl FnMut() -> isize, waits: bool) -> Result<Raw> {
     let mut was_reset = false;
     loop {
-        let rc = call();
+        // SAFETY: every header here is one of `message_header`'s, made in the frame that calls this. What it points
+        // to is borrowed there, and lives until the call returns.
+        let rc = unsafe { libc::recvmsg(socket, message, flags | libc::MSG_CMSG_CLOEXEC) };
         if rc >= 0 {
             return Ok(Raw::Message(rc as usize));
         }
         match super::errno() {
             // It waits for nothing, so a signal has nothing to end.
-            libc::EINTR if !waits => (),
+            libc::EINTR if flags & libc::MSG_DONTWAIT != 0 => (),
             libc::EINTR => return Ok(Raw::Interrupted),
             libc::EAGAIN => return Ok(Raw::Nothing),
             // The other side has ended without reading everything. That is said once, and ahead of the messages that
             // it had sent before, its reason among them.
             libc::ECONNRESET if !was_reset => was_reset = true,
             libc::ECONNRESET => return Ok(Raw::Gone),
-            _ => return Err(Error::last_os("receiving")),
+            _ => return Err(Error::last_os("recvmsg")),
         }
     }
 }
@@ -346,7 +285,7 @@ pub(crate) fn wait(socket: RawFd, what: Ready, deadline: Deadline) -> Waited {
     }
 }
 
-/// The pause between two tries of a process that may not wait for a socket.
+/// What whoever may not wait for a socket does between two tries.
 fn nap(deadline: Deadline) -> Waited {
     const NAP: libc::timespec = libc::timespec { tv_sec: 0, tv_nsec: 1_000_000 };
     let nap = match deadline.remaining() {
@@ -370,16 +309,6 @@ pub(crate) fn is_hung_up(socket: RawFd) -> bool {
     refused || poll.revents & (libc::POLLHUP | libc::POLLRDHUP) != 0
 }
 
-/// An option of a socket that is a number; `None`, with errno set, where it is refused.
-fn option(socket: RawFd, name: libc::c_int) -> Option<libc::c_int> {
-    let mut value: libc::c_int = 0;
-    let mut length = size_of::<libc::c_int>() as libc::socklen_t;
-    // SAFETY: valid places for the answer and its length.
-    let rc =
-        unsafe { libc::getsockopt(socket, libc::SOL_SOCKET, name, (&raw mut value).cast(), &mut length) };
-    (rc == 0).then_some(value)
-}
-
 /// How many bytes may be on their way in one direction, as far as the system allows.
 pub(crate) fn set_send_buffer(socket: RawFd, bytes: usize) -> Result<()> {
     let bytes = bytes.min(libc::c_int::MAX as usize / 2) as libc::c_int;
@@ -391,46 +320,17 @@ pub(crate) fn set_send_buffer(socket: RawFd, bytes: usize) -> Result<()> {
     if rc == 0 { Ok(()) } else { Err(Error::last_os("SO_SNDBUF")) }
 }
 
-/// The buffer that the kernel gives a socket unless it is told otherwise (SK_WMEM_MAX).
-const USUAL_BUFFER: usize = 212_992;
-
-/// No buffer is made longer than by this.
-const MOST_MORE: usize = 4 << 20;
-
-/// Whether a long packet can be on its way beside what is, and leave the usual buffer to others. The socket's buffer is made longer
-/// for it, as far as the system allows; not one that somebody has made shorter than the usual one.
-pub(crate) fn makes_room(socket: RawFd, length: usize) -> bool {
-    let buffer = |socket| option(socket, libc::SO_SNDBUF).map_or(0, |bytes| bytes as usize);
-    let has = buffer(socket);
-    let mut on_way: libc::c_int = 0;
-    // SAFETY: a valid place for a number.
-    if has < USUAL_BUFFER || unsafe { libc::ioctl(socket, libc::TIOCOUTQ, &raw mut on_way) } != 0 {
-        return false;
-    }
-    // The kernel has the first part of it in one block, whose length is a power of two, and 17 pages behind that.
-    let takes = length.next_power_of_two().max(FEW_PAGES) + FEW_PAGES;
-    let needed = on_way as usize + takes + USUAL_BUFFER;
-    if has >= needed {
-        return true;
-    }
-    if needed > USUAL_BUFFER + MOST_MORE {
-        return false;
-    }
-    // What is asked for is doubled.
-    let is_longer = set_send_buffer(socket, needed.div_ceil(2)).is_ok() && buffer(socket) >= needed;
-    if !is_longer {
-        // The system has given less, which is of no use: the buffer is as it was.
-        let _ = set_send_buffer(socket, has / 2);
-    }
-    is_longer
-}
-
-/// More than 17 pages and what the kernel notes of them.
-const FEW_PAGES: usize = 80 << 10;
-
 /// Whether a descriptor is a unix socket that keeps message boundaries and is connected. `EBADF` where there is none.
 pub(crate) fn is_connected_unix(socket: RawFd) -> Result<bool> {
-    let Some(family) = option(socket, libc::SO_DOMAIN) else {
+    let option = |name: libc::c_int| {
+        let mut value: libc::c_int = 0;
+        let mut length = size_of::<libc::c_int>() as libc::socklen_t;
+        // SAFETY: valid places for the answer and its length.
+        let rc =
+            unsafe { libc::getsockopt(socket, libc::SOL_SOCKET, name, (&raw mut value).cast(), &mut length) };
+        (rc == 0).then_some(value)
+    };
+    let Some(family) = option(libc::SO_DOMAIN) else {
         let errno = super::errno();
         if errno == libc::EBADF {
             return Err(Error::errno(errno, format!("descriptor {socket} is not open")));
@@ -442,7 +342,7 @@ pub(crate) fn is_connected_unix(socket: RawFd) -> Result<bool> {
     let mut length = size_of::<libc::sockaddr_un>() as libc::socklen_t;
     // SAFETY: valid places for the address and its length.
     let connected = unsafe { libc::getpeername(socket, (&raw mut address).cast(), &mut length) } == 0;
-    Ok(family == libc::AF_UNIX && option(socket, libc::SO_TYPE) == Some(libc::SOCK_SEQPACKET) && connected)
+    Ok(family == libc::AF_UNIX && option(libc::SO_TYPE) == Some(libc::SOCK_SEQPACKET) && connected)
 }
 
 /// Takes over a socket that was inherited under a fixed number.

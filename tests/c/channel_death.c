@@ -10,12 +10,11 @@ static int rounds(void)
     return storm && strcmp(storm, "long") == 0 ? 10000 : 400;
 }
 
-#define LARGEST ((1 << 20) + 4096)
+#define LARGEST (300 * 1024)
 
 static unsigned char pattern[LARGEST + 256];
 
-/* The length of a message follows from its number and the round's seed: none, few bytes, a page, a long
- * packet, more than any packet. */
+/* The length of a message follows from its number and the round's seed: none, few bytes, a page, more than a packet. */
 static size_t length_of(uint64_t seed, uint64_t number)
 {
     uint64_t state = (seed ^ (number * UINT64_C(0x9e3779b97f4a7c15))) | 1;
@@ -24,7 +23,7 @@ static size_t length_of(uint64_t seed, uint64_t number)
     switch (value % 16) {
     case 0: return 0;
     case 1: return 60000 + (value >> 8) % 12000;
-    case 2: return (value >> 20) % 4 ? 300 * 1024 - (value >> 8) % 1000 : LARGEST - (value >> 8) % 8192;
+    case 2: return LARGEST - (value >> 8) % 1000;
     case 3: case 4: case 5: return (value >> 8) % 8192;
     default: return (value >> 8) % 64;
     }

@@ -10,7 +10,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-enum { MESSAGES = 10000, LONG_EVERY = 97, DESCRIPTOR_EVERY = 50, LONGEST = (1 << 20) + 1 };
+enum { MESSAGES = 10000, LONG_EVERY = 97, DESCRIPTOR_EVERY = 50, LONGEST = 70000 };
 
 static int came[MESSAGES];
 

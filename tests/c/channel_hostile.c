@@ -38,7 +38,7 @@ static int memory_of(size_t length)
     return fd;
 }
 
-static const struct header sound = {{'t', 'i', 'n', 'e'}, 2, 1, 4};
+static const struct header sound = {{'t', 'i', 'n', 'e'}, 1, 1, 4};
 
 /* The next message of `ends.b` is refused, and there is no other. */
 #define REFUSED(expected)                                                                    \
@@ -67,7 +67,7 @@ static void test_headers(void)
     header = sound, header.magic[2] = 'x';
     send_raw(socket, header, 20, NULL, 0);
     REFUSED(-EBADMSG);
-    header = sound, header.version = 3;
+    header = sound, header.version = 2;
     send_raw(socket, header, 20, NULL, 0);
     REFUSED(TINE_EVERSION);
     for (unsigned kind = 0; kind < 70000; kind = kind ? kind * 3 : 4) {
@@ -117,10 +117,8 @@ static void test_memory(void)
         send_raw(socket, header, 16, many, count);
         REFUSED(-EBADMSG);
     }
-    /* A short one needs none: it is not looked at. */
     send_raw(socket, sound, 20, many, 1);
-    CHECK_RC(tine_channel_receive(ends.b, 0, bytes, sizeof bytes, &length), 0);
-    CHECK_EQ(length, 4);
+    REFUSED(-EBADMSG);
     header.kind = 3;
     send_raw(socket, header, 16, many, 1); /* a descriptor has no length */
     REFUSED(-EBADMSG);

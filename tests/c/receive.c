@@ -277,7 +277,7 @@ static void without_poll(void)
 
 static void a_channel(void)
 {
-    static char large[(1 << 20) + 1], got[sizeof large];
+    static char large[100000], got[100000];
     tine_channel *a = NULL, *b = NULL;
     size_t length = 0;
     int fd = -1, line[2];

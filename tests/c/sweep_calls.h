@@ -44,8 +44,6 @@ static const struct sweep_kind sweep_kinds[] = {
     SWEEP_KIND(socketpair, EMFILE, ENOMEM, EPERM),
     SWEEP_KIND(sendmsg, EAGAIN, ENOMEM, ETOOMANYREFS, EINTR, EPERM),
     SWEEP_KIND(recvmsg, EAGAIN, ENOMEM, EINTR, SWEEP_TRUNCATED),
-    SWEEP_KIND(sendto, EAGAIN, ENOMEM, EINTR, EPERM),
-    SWEEP_KIND(recvfrom, EAGAIN, ENOMEM, EINTR),
     SWEEP_KIND(getsockopt, EPERM),
     SWEEP_KIND(setsockopt, EPERM, ENOMEM),
     SWEEP_KIND(clone, EAGAIN, ENOMEM, EPERM),
@@ -110,7 +108,7 @@ static inline const struct sweep_kind *sweep_kind_of(long number)
 static inline int sweep_takes(long number, int error)
 {
     static const long others[] = {SYS_read, SYS_pread64, SYS_fstat, SYS_newfstatat, SYS_readlinkat, SYS_getdents64, SYS_recvmsg,
-                                  SYS_recvfrom, SYS_ppoll, SYS_setsockopt, SYS_mprotect, SYS_madvise, SYS_sigaltstack};
+                                  SYS_ppoll, SYS_setsockopt, SYS_mprotect, SYS_madvise, SYS_sigaltstack};
     const struct sweep_kind *kind = sweep_kind_of(number);
     for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
         kind = number == others[i] ? NULL : kind;
