@@ -48,7 +48,7 @@ says() { # says LOG MPI PROGRAM [ARGUMENT]...
     shift 2
     rm -f "$log"
     # shellcheck disable=SC2016  # for the ranks' own shell
-    job "$mpi" sh -c 'log=$1; shift; exec "$@" 2>>"$log"' sh "$log" "$@" >"$log.mpirun" 2>&1
+    job "$mpi" sh -c 'log=$1; shift; exec "$@" >>"$log" 2>&1' sh "$log" "$@" >"$log.mpirun" 2>&1
 }
 
 case_of() { # case_of MPI NAME
@@ -58,7 +58,7 @@ case_of() { # case_of MPI NAME
 
 # The job has fewer nodes in the end, and ends with a failure; the case has passed before.
 lost_node() { # lost_node MPI CASE
-    TINE_MPI_TIMEOUT_MS=${WITHIN-4000} job "$1" "$out/nodes" "$2" >"$out/$1/$2.log" 2>&1 && return 1
+    TINE_MPI_TIMEOUT_MS=${WITHIN-4000} says "$out/$1/$2.log" "$1" "$out/nodes" "$2" && return 1
     grep -q '^1 passed, 0 failed' "$out/$1/$2.log" || { tail -n 25 "$out/$1/$2.log"; return 1; }
 }
 
