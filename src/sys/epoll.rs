@@ -18,19 +18,19 @@ pub struct Epoll(Guarded);
 #[derive(Debug)]
 pub(crate) struct Watched {
     event: ManuallyDrop<Guarded>,
-    token: u64,
     set: Arc<Epoll>,
-    /// The set is the parent's too: a forked child takes nothing out of it.
+    /// The set is the parent's too: a forked child takes nothing out of it, and goes by the number in /proc.
     pid: i32,
 }
 
 impl Drop for Watched {
     fn drop(&mut self) {
-        let fd = self.event.number();
-        let is_in =
-            if self.pid == fork::pid() { self.set.remove(fd) } else { self.set.has_edge(fd, self.token) };
         // It is not in the set, or nothing is behind the number. What was refused says nothing: then its number in /proc has to do.
-        let is_gone = is_in.is_err_and(|error| [-libc::ENOENT, -libc::EBADF].contains(&error.code().0));
+        let is_gone = self.pid == fork::pid()
+            && self
+                .set
+                .remove(self.event.number())
+                .is_err_and(|error| [-libc::ENOENT, -libc::EBADF].contains(&error.code().0));
         if !is_gone {
             // SAFETY: dropped once, here, and not used afterwards.
             unsafe { ManuallyDrop::drop(&mut self.event) };
@@ -86,12 +86,7 @@ impl Epoll {
     pub(crate) fn watch(self: &Arc<Self>, event: OwnedFd, token: u64) -> Result<Watched> {
         self.add_edge(event.as_raw_fd(), token)?;
         let event = ManuallyDrop::new(Guarded::of_eventfd(event));
-        Ok(Watched { event, token, set: Arc::clone(self), pid: fork::pid() })
-    }
-
-    /// `ENOENT` where what is behind the number was not put in. At most, it is reported once more.
-    fn has_edge(&self, fd: RawFd, token: u64) -> Result<()> {
-        self.control(libc::EPOLL_CTL_MOD, fd, libc::EPOLLIN | libc::EPOLLET, token)
+        Ok(Watched { event, set: Arc::clone(self), pid: fork::pid() })
     }
 
     fn control(&self, operation: i32, fd: RawFd, events: i32, token: u64) -> Result<()> {
@@ -180,23 +175,13 @@ mod tests {
     #[test]
     fn a_child_gives_its_copy_back_and_the_parent_still_hears() {
         let set = Arc::new(Epoll::new().unwrap());
-        let watched = set.watch(fd::eventfd().unwrap(), 7).unwrap();
-        let heard = |tokens: &mut [u64; 32]| set.wait(tokens, Deadline(0)).unwrap();
-        // A child has another number, and its copies are the same files.
-        let number = watched.event.number();
-        let in_child = Watched {
-            event: ManuallyDrop::new(Guarded::of_eventfd(fd::duplicate(number).unwrap())),
-            token: 7,
-            set: Arc::clone(&set),
-            pid: 0,
-        };
-        // Its number is not the one that was put in.
-        let copy = in_child.event.number();
-        drop(in_child);
-        assert!(was_open(copy));
-        assert!(set.has_edge(number, 7).is_ok());
-        fd::eventfd_signal(number);
+        let mut watched = set.watch(fd::eventfd().unwrap(), 7).unwrap();
+        let parents = fd::duplicate(watched.event.number()).unwrap();
+        // No process has the number 0, so it is a child's copy from now on.
+        watched.pid = 0;
+        drop(watched);
+        fd::eventfd_signal(parents.as_raw_fd());
         let mut tokens = [0; 32];
-        assert_eq!((heard(&mut tokens), tokens[0]), (Waited::Ready(1), 7));
+        assert_eq!((set.wait(&mut tokens, Deadline(0)).unwrap(), tokens[0]), (Waited::Ready(1), 7));
     }
 }
