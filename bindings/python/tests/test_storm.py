@@ -32,16 +32,29 @@ class Results:
 
 
 def storm(submit, workers):
-    """Kills a worker every 30 ms; then lets everything settle. Returns the line of the table."""
-    futures = [submit(functions.echo, bytes([n % 256]) * 65536) for n in range(TASKS)]
-    kills = 0
-    while kills < KILLS and not all(future.done() for future in futures):
+    """Kills a worker now and then while tasks are submitted, and then every 30 ms; then lets everything settle.
+
+    Returns the line of the table.
+    """
+
+    def kill():
         for pid in workers()[:1]:
             try:
                 os.kill(pid, signal.SIGKILL)
-                kills += 1
+                return 1
             except ProcessLookupError:
                 pass
+        return 0
+
+    # With the first result there is a worker to kill, however soon the others are done.
+    futures, kills = [submit(functions.echo, bytes(65536))], 0
+    while not futures[0].done():
+        time.sleep(0.001)
+    for n in range(1, TASKS):
+        futures.append(submit(functions.echo, bytes([n % 256]) * 65536))
+        kills += kill() if n % (TASKS // 10) == 1 else 0
+    while kills < KILLS and not all(future.done() for future in futures):
+        kills += kill()
         time.sleep(INTERVAL_SECONDS)
     end = time.monotonic() + HANG_SECONDS * (TASKS // 2000)
     while time.monotonic() < end and not all(future.done() for future in futures):
