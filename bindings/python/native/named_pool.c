@@ -121,8 +121,9 @@ static PyObject *pool_submit(PyObject *object, PyObject *arguments)
 }
 
 /* (token, status, output, message, delivery, death, deaths); takes the result over. */
-static PyObject *answer_of(NamedPool *self, tine_result *result)
+static PyObject *answer_of(void *object, tine_result *result)
 {
+    NamedPool *self = (NamedPool *)object;
     PyObject *token = result->user;
     PyObject *message = PyUnicode_DecodeUTF8(result->message, (Py_ssize_t)strlen(result->message), "replace");
     PyObject *output = PyBytes_FromStringAndSize(result->data, (Py_ssize_t)result->length), *death = death_of(result->death);
@@ -158,13 +159,7 @@ static PyObject *pool_results(PyObject *object, PyObject *arguments)
         if (rc == 0) count++;
     } while (rc == 0 && count < LOOK_MOST);
     Py_END_ALLOW_THREADS
-    bool failed = !count && rc != -ETIMEDOUT && rc != -EAGAIN && rc != -EINTR && rc != TINE_EEMPTY;
-    PyObject *list = failed ? raise_code(rc, NULL) : PyList_New(0);
-    for (int at = 0; at < count; at++) {
-        PyObject *answer = answer_of(self, &results[at]);
-        if (!answer || !list || PyList_Append(list, answer) < 0) Py_CLEAR(list);
-        Py_XDECREF(answer);
-    }
+    PyObject *list = list_answers(self, answer_of, results, count, rc);
     leave_pool(&self->base);
     return list;
 }

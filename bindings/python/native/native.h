@@ -115,6 +115,9 @@ bool enter_pool(struct pool_base *base);
 void leave_pool(struct pool_base *base);
 /* Ends a pool that was closed, once nobody looks at it any more. */
 void destroy_if_over(struct pool_base *base);
+/* The list of what answer_of, which releases its result, makes of each; rc: what the call after the last one returned. With none, the
+ * list is empty where there was nothing to take, and else rc is raised. */
+PyObject *list_answers(void *pool, PyObject *(*answer_of)(void *pool, tine_result *result), tine_result *results, int count, int rc);
 
 /* Strings of a sequence, with NULL at the end; they point into *keep. To be freed with PyMem_Free. */
 const char **get_strings(PyObject *sequence, PyObject **keep);

@@ -19,6 +19,18 @@ void destroy_if_over(struct pool_base *base)
     Py_END_ALLOW_THREADS
 }
 
+PyObject *list_answers(void *pool, PyObject *(*answer_of)(void *pool, tine_result *result), tine_result *results, int count, int rc)
+{
+    bool failed = !count && rc != -ETIMEDOUT && rc != -EAGAIN && rc != -EINTR && rc != TINE_EEMPTY;
+    PyObject *list = failed ? raise_code(rc, NULL) : PyList_New(0);
+    for (int at = 0; at < count; at++) {
+        PyObject *answer = answer_of(pool, &results[at]);
+        if (!answer || !list || PyList_Append(list, answer) < 0) Py_CLEAR(list);
+        Py_XDECREF(answer);
+    }
+    return list;
+}
+
 bool pool_is_open(const struct pool_base *base)
 {
     if (base->pool && !base->closed) return true;

@@ -103,8 +103,9 @@ static PyObject *message_and_input(Pool *self, struct call *call, PyObject *mess
 /* (token, status, value, odd, detail); takes the result over. For a single call odd is None, or value is a message, and odd says
  * whether it is an exception. For a chunk value is a list, and odd lists (index, raised, message) of those that are messages.
  * detail is None, or where tine has settled the call (message, delivery, death, how many of a chunk had begun). */
-static PyObject *answer_of(Pool *self, tine_result *result)
+static PyObject *answer_of(void *object, tine_result *result)
 {
+    Pool *self = (Pool *)object;
     struct call *call = result->user;
     self->under_way--;
     int status = result->status;
@@ -191,13 +192,7 @@ PyObject *pool_results(PyObject *object, PyObject *arguments)
     Py_BEGIN_ALLOW_THREADS
     count = take_results(self, results, timeout_ns, under_way, &rc);
     Py_END_ALLOW_THREADS
-    bool failed = !count && rc != -ETIMEDOUT && rc != -EAGAIN && rc != -EINTR && rc != TINE_EEMPTY;
-    PyObject *list = failed ? raise_code(rc, NULL) : PyList_New(0);
-    for (int at = 0; at < count; at++) {
-        PyObject *answer = answer_of(self, &results[at]);
-        if (!answer || !list || PyList_Append(list, answer) < 0) Py_CLEAR(list);
-        Py_XDECREF(answer);
-    }
+    PyObject *list = list_answers(self, answer_of, results, count, rc);
     leave_pool(&self->base);
     return list;
 }
