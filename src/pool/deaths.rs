@@ -15,10 +15,11 @@ impl PoolState {
         self.drain(slot, now);
         let (mut lost, mut requeue, mut unfinished) = (Vec::new(), Vec::new(), 0);
         let mut idle = !self.rings[slot].has_worked();
+        let more = suspicion_after(death.signal, self.rings[slot].may_meet_a_signal());
         if let Some(segment) = self.family.members[slot].segment.take() {
             unfinished = self.rings[slot].unfinished_output(&segment);
             for left in self.rings[slot].clear(&segment, &mut self.ledger) {
-                let to_blame = left.is_next && self.suspect(left.index, suspicion_after(death.signal));
+                let to_blame = left.is_next && self.suspect(left.index, more);
                 let left = LeftTask { begun: left.begun || to_blame, to_blame, ..left };
                 idle &= !left.begun;
                 if left.begun {

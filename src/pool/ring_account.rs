@@ -90,6 +90,8 @@ pub(super) struct RingAccount {
     pub(super) blamed: Option<u32>,
     /// A signal was sent that was meant for a task before the next one.
     pub(super) signalled: bool,
+    /// Where that next one is, until it has been passed: by then the signal has arrived.
+    signalled_at: Option<u32>,
     /// The heap block of the last output that was drained: not to be freed as unfinished when the worker dies.
     last_output: usize,
 }
@@ -124,6 +126,7 @@ impl RingAccount {
             patience: Patience::new(),
             blamed: None,
             signalled: false,
+            signalled_at: None,
             last_output: 0,
         }
     }
@@ -281,10 +284,14 @@ impl RingAccount {
         slot.message_length.store(0, Ordering::Relaxed);
         let timed = entry.deadline_ns != 0;
         self.timed += usize::from(timed);
+        let signalled = std::mem::take(&mut self.signalled);
+        if signalled {
+            self.signalled_at = Some(self.tail);
+        }
         self.given += 1;
         let flags = if timed { flag::TIMED } else { 0 }
             | if entry.has_end() { flag::CHANNEL } else { 0 }
-            | if std::mem::take(&mut self.signalled) { flag::SIGNALLED } else { 0 };
+            | if signalled { flag::SIGNALLED } else { 0 };
         slot.kind.store(entry.kind as u32 | flags, Ordering::Relaxed);
         // A worker that has written there what it likes fools itself only.
         slot.messages_needed.store(segment.messages_sent.load(Ordering::Relaxed), Ordering::Relaxed);
@@ -304,6 +311,11 @@ impl RingAccount {
         }
         segment.low_at.store(self.tail.wrapping_sub((self.depth as u32 / 8).max(1)), Ordering::Relaxed);
         segment.publish(self.tail);
+    }
+
+    /// Whether a signal that was meant for a task before may be what ends the worker.
+    pub(super) fn may_meet_a_signal(&self) -> bool {
+        self.signalled || self.signalled_at.is_some()
     }
 
     /// Whether the worker has finished anything.

@@ -86,6 +86,7 @@ static void neighbours(int start)
         tine_result_release(pool, &result);
         for (int i = 0; i < BESIDE; i++) {
             result = result_of(pool, beside[i]);
+            CHECK_STR(result.message, "");
             CHECK_EQ(result.status, 7);
             CHECK_EQ(result.deaths, 0);
             tine_result_release(pool, &result);
@@ -116,6 +117,7 @@ static void a_signal_that_comes_late(int start)
         ended += result.status != 7;
         tine_result_release(pool, &result);
         result = result_of(pool, submit(pool, brief, no_limits));
+        CHECK_STR(result.message, "");
         CHECK_EQ(result.status, 7);
         CHECK_EQ(result.deaths, 0);
         tine_result_release(pool, &result);

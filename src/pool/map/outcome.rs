@@ -123,7 +123,7 @@ impl Job<'_, '_> {
     fn suspects(&mut self, item: usize, outcome: &Outcome) -> bool {
         let signal = outcome.death.as_ref().map_or(libc::SIGKILL, |death| death.signal);
         let suspicion = self.suspicion.entry(item).or_default();
-        *suspicion += suspicion_after(signal);
+        *suspicion += suspicion_after(signal, false);
         *suspicion >= TO_BLAME
     }
 

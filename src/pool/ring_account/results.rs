@@ -67,8 +67,7 @@ impl RingAccount {
         let position = self.done;
         let slot = segment.slot(position);
         let Some(Flight::Task(index)) = self.flights.front().copied() else {
-            self.flights.pop_front();
-            self.done = position.wrapping_add(1);
+            self.pass();
             return Taken::Nothing;
         };
         // What was never begun cannot have come to its end.
@@ -78,13 +77,19 @@ impl RingAccount {
             self.distrusted = true;
             return Taken::Nonsense;
         };
-        self.flights.pop_front();
-        self.done = position.wrapping_add(1);
+        self.pass();
         self.forget(slot, index);
         self.carries.take_if(|carries| *carries == index);
         self.timed -= usize::from(ledger.get(index).deadline_ns != 0);
         self.tasks -= 1;
         Taken::Result { index, position, outcome }
+    }
+
+    /// What was in front is out of the ring.
+    fn pass(&mut self) {
+        self.flights.pop_front();
+        self.signalled_at.take_if(|at| *at == self.done);
+        self.done = self.done.wrapping_add(1);
     }
 
     /// Takes all that there is.

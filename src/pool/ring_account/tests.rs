@@ -113,6 +113,37 @@ fn nothing_of_a_task_is_left_to_the_next_one_in_its_place() {
 }
 
 #[test]
+fn a_signal_for_another_task_is_under_way_until_the_next_one_has_been_passed() {
+    let (segment, _fd) = Segment::create().unwrap();
+    let (mut ring, mut ledger) = (RingAccount::new(), Ledger::default());
+    let heap = Heap::create(1 << 26).unwrap();
+    let push = |ring: &mut RingAccount, ledger: &mut Ledger| {
+        let index = ledger.open().unwrap();
+        ring.push(&segment, ledger, index, Callee { module: 0, offset: 0 }, &Moment::at(1));
+        index
+    };
+    let finish = |ring: &mut RingAccount, ledger: &mut Ledger, position: u32| {
+        segment.slot(position).claim(state::STARTED);
+        segment.commit(position + 1);
+        ring.take_all(&segment, ledger, &heap, 1);
+    };
+    push(&mut ring, &mut ledger);
+    ring.signalled = true;
+    assert!(ring.may_meet_a_signal());
+    finish(&mut ring, &mut ledger, 0);
+    assert!(ring.may_meet_a_signal(), "nothing has come after it");
+    let next = push(&mut ring, &mut ledger);
+    push(&mut ring, &mut ledger);
+    assert!(ring.may_meet_a_signal());
+    assert!(ring.recall(&segment, &mut ledger, next), "the worker lets the signal arrive all the same");
+    assert!(ring.may_meet_a_signal());
+    finish(&mut ring, &mut ledger, 1);
+    assert!(!ring.may_meet_a_signal());
+    finish(&mut ring, &mut ledger, 2);
+    assert!(!ring.may_meet_a_signal());
+}
+
+#[test]
 fn a_recalled_chunk_leaves_no_cut_behind() {
     let (segment, _fd) = Segment::create().unwrap();
     let (mut ring, mut ledger) = (RingAccount::new(), Ledger::default());
