@@ -50,8 +50,18 @@ pub unsafe extern "C" fn tine_queue_put_many(
             // NULL, and `total` is one that a slice may have: that was checked.
             total => unsafe { std::slice::from_raw_parts(data.cast::<u8>(), total) },
         };
-        let put = |timeout| queue.put_many(bytes, lengths, timeout);
-        meanwhile(Timeout::from_ns(timeout_ns), put).map(|put| put as c_int)
+        let (mut put, mut rest) = (0, bytes);
+        // A wait in pieces goes on where the piece before it has stopped.
+        let put_more = |timeout| {
+            let before = put;
+            let ended = queue.put_many(rest, &lengths[before..], timeout, &mut put);
+            rest = &rest[lengths[before..put].iter().sum()..];
+            ended
+        };
+        match meanwhile(Timeout::from_ns(timeout_ns), put_more) {
+            Err(code) if put == 0 => Err(code),
+            _ => Ok(put as c_int),
+        }
     })
 }
 

@@ -28,7 +28,7 @@ fn entry(start: NonNull<u8>, length: usize, input: &mut Unstructured<'_>) -> arb
             // SAFETY: the memory is the queue's; every content is valid for its words and bytes.
             0 | 1 => unsafe { fuzz::scribble(input, start.as_ptr(), length, is_a_lock) }?,
             2 => drop(queue.put(&buffer[..input.int_in_range(0..=300)?], Timeout::Try)),
-            3 => drop(queue.put_many(&buffer, &[input.int_in_range(0..=150)?, 7, 150], Timeout::Try)),
+            3 => drop(queue.put_many(&buffer, &[input.int_in_range(0..=150)?, 7, 150], Timeout::Try, &mut 0)),
             4 => drop(queue.get(buffer.as_mut_slice().into(), Timeout::Try)),
             5 => drop(queue.get_many(buffer.as_mut_slice().into(), &mut [0; 12], Timeout::Try)),
             6 => {

@@ -6,6 +6,7 @@ use super::*;
 use crate::error::Code;
 use crate::sync::{AGAIN, DEADLOCK, INVALID, NOT_OWNER, TIMED_OUT};
 use crate::sys::clock::Timeout;
+use crate::sys::prim::Ordering;
 use core::ptr::NonNull;
 use std::alloc::Layout;
 
@@ -144,7 +145,12 @@ fn many_at_a_time() {
     let queue = queue(8, 256);
     let bytes: Vec<u8> = (0..=255).collect();
     let lengths = [3, 0, 100, 8, 60];
-    assert_eq!(queue.put_many(&bytes, &lengths, Timeout::Try), Ok(5));
+    let put_many = |lengths: &[usize]| {
+        let mut put = 0;
+        let ended = queue.put_many(&bytes, lengths, Timeout::Try, &mut put);
+        (put, ended)
+    };
+    assert_eq!(put_many(&lengths), (5, Ok(())));
     let (mut back, mut found) = ([0u8; 150], [0; 8]);
     assert_eq!(queue.get_many(back.as_mut_slice().into(), &mut found, Timeout::Try), Ok(4));
     assert_eq!((&found[..4], &back[..111]), (&lengths[..4], &bytes[..111]));
@@ -152,10 +158,18 @@ fn many_at_a_time() {
     assert_eq!(queue.get_many(back.as_mut_slice().into(), &mut found[..1], Timeout::Try), Ok(1));
     assert_eq!(back[..60], bytes[111..171]);
     // Where there is room for some, some are put.
-    assert_eq!(queue.put_many(&bytes, &[8; 20], Timeout::Try), Ok(8));
-    assert_eq!(queue.put_many(&bytes, &[8; 20], Timeout::Try), Err(AGAIN));
-    assert_eq!(queue.put_many(&bytes, &[], Timeout::Try), Ok(0));
-    assert_eq!(queue.put_many(&bytes, &[1, 257], Timeout::Try), Err(EMSGSIZE));
+    assert_eq!(put_many(&[8; 20]), (8, Err(AGAIN)));
+    assert_eq!(put_many(&[8; 20]), (0, Err(AGAIN)));
+    assert_eq!(put_many(&[]), (0, Ok(())));
+    assert_eq!(put_many(&[1, 257]), (0, Err(EMSGSIZE)));
+}
+
+#[test]
+fn whoever_wakes_a_watcher_leaves_the_sleepers_their_bits() {
+    let queue = queue(8, 256);
+    queue.shared().header.gate.close();
+    queue.wake_watcher();
+    assert_ne!(queue.shared().header.gate.word().load(Ordering::SeqCst), 0, "else a death here is theirs");
 }
 
 #[test]

@@ -43,45 +43,44 @@ impl Queue {
     }
 
     /// Puts messages that lie one behind the other in `bytes`, as long as `lengths` says, and makes those visible
-    /// together for which there is room at a time. How many were put: fewer than all where time ran out, where the
-    /// queue was closed or where a signal came in between, and at least one.
-    pub fn put_many(&self, mut bytes: &[u8], lengths: &[usize], timeout: Timeout) -> Outcome<usize> {
+    /// together for which there is room at a time. `put` grows by as many as were put; the error is why the others were not.
+    pub fn put_many(
+        &self,
+        mut bytes: &[u8],
+        lengths: &[usize],
+        timeout: Timeout,
+        put: &mut usize,
+    ) -> Outcome<()> {
         let me = caller()?;
         let mut wait = Wait::new(timeout);
-        let mut put = 0;
         if lengths.iter().any(|length| *length > self.longest()) {
             return Err(TOO_LONG);
         }
-        while put < lengths.len() {
-            let (first, mut place) = match self.enter_to_put(me, lengths[put], &mut wait) {
-                Ok(found) => found,
-                Err(_) if put > 0 => break,
-                Err(code) => return Err(code),
-            };
+        let mut next = 0;
+        while next < lengths.len() {
+            let (first, mut place) = self.enter_to_put(me, lengths[next], &mut wait)?;
             let mut message = first;
             let mut count = 0;
             loop {
-                let length = lengths[put + count];
+                let length = lengths[next + count];
                 let (these, rest) = bytes.split_at(length.min(bytes.len()));
                 self.write(message, place, these);
                 bytes = rest;
                 place = place.wrapping_add(units_for(length));
                 message = message.wrapping_add(1);
                 count += 1;
-                match lengths.get(put + count) {
-                    Some(next) if self.room(message, *next) == Some(place) => {}
+                match lengths.get(next + count) {
+                    Some(length) if self.room(message, *length) == Some(place) => {}
                     _ => break,
                 }
             }
             let committed = self.commit_put(me, first, count as u64);
             self.leave(me, &self.shared().producers);
-            match committed {
-                Ok(()) => put += count,
-                Err(_) if put > 0 => break,
-                Err(code) => return Err(code),
-            }
+            committed?;
+            next += count;
+            *put += count;
         }
-        Ok(put)
+        Ok(())
     }
 
     /// Takes one message; its length. One that is longer than the buffer stays where it is.

@@ -49,6 +49,8 @@ impl Queue {
 
     /// Waits until there is a message, the queue is closed or destroyed, or `stop` is not 0, and takes nothing.
     pub(super) fn wait_for_some(&self, me: Me, stop: &AtomicU32) -> Outcome<()> {
+        // What it throws away of a consumer that died is room, which producers are to hear of whoever dies next.
+        self.shared().header.unseen.declare(me);
         let lock = &self.shared().consumers.lock;
         if lock.take_unless(me, stop)? == Acquired::OwnerDied {
             let _ = lock.repair(me);
@@ -76,10 +78,10 @@ impl Queue {
         }
     }
 
-    /// Wakes whoever watches, whatever the words say; others than the one that is meant sleep on.
+    /// Wakes whoever watches, whatever the words say; others than the one that is meant sleep on. The gate's word stays as it is: it
+    /// belongs to those that sleep there, and who dies between clearing it and waking them has taken their wake-up along.
     pub(super) fn wake_watcher(&self) {
         let shared = self.shared();
-        shared.header.gate.open(EVERYBODY);
         shared.header.gate.wake_rest();
         futex_wake(shared.consumers.lock.word(), EVERYBODY);
     }

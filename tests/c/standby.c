@@ -364,9 +364,13 @@ static void something_else(int start, uint32_t flags)
     for (int i = 0; i < TASKS; i++) {
         CHECK_RC(tine_submit(pool, i == 0 ? goes : reads_the_word, &queue, sizeof queue, NULL, NULL), 0);
     }
-    for (int i = 0; i < TASKS - 1; i++) {
-        CHECK_RC(tine_queue_put(queue, &one, sizeof one, HANG_NS), 0);
+    int words[TASKS] = {0};
+    size_t lengths[TASKS];
+    for (int i = 0; i < TASKS; i++) {
+        lengths[i] = sizeof one;
     }
+    CHECK_RC(tine_queue_put(queue, &one, sizeof one, HANG_NS), 0);
+    CHECK_RC(tine_queue_put_many(queue, words, lengths, TASKS - 2, HANG_NS), TASKS - 2);
     CHECK_RC(tine_queue_join(queue, HANG_NS), 0);
     take_all(pool);
     tine_channel *mine, *theirs;

@@ -79,7 +79,7 @@ const PUT_LONG: Step = |shared| {
 };
 const PUT_TWO: Step = |shared| {
     let bytes: Vec<u8> = [VICTIMS, VICTIMS_TOO].iter().flat_map(|number| number.to_ne_bytes()).collect();
-    queue(shared).put_many(&bytes, &[8, 8], FOREVER).unwrap();
+    queue(shared).put_many(&bytes, &[8, 8], FOREVER, &mut 0).unwrap();
 };
 const RESERVE: Step = |shared| {
     let place = queue(shared).reserve(24, FOREVER).unwrap();
