@@ -12,7 +12,7 @@
 use crate::error::{Code, Error, Result};
 use crate::sys::fd::Guarded;
 use crate::sys::memory::{self, Access, Mapping};
-use crate::sys::socket::{self, Peeked, Sent};
+use crate::sys::socket::{self, Peeked, Ready, Sent, Waited};
 use crate::sys::{fork, limits, owner, reserve, robust};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicPtr, Ordering};
@@ -166,18 +166,20 @@ impl Segment {
     /// cannot have now, for want of a descriptor, of memory or of its address, stays in the socket; what nobody can have
     /// is thrown away.
     pub fn receive(socket: RawFd, options: &SegmentOptions) -> Result<Segment> {
+        let mut deadline = None;
         loop {
-            // Waits without the turn, and leaves what comes to the look.
-            match socket::peek(socket, &mut [0; ANNOUNCEMENT.len()], true)? {
-                Peeked::Message { .. } => (),
-                Peeked::Interrupted => continue,
-                Peeked::Nothing => return Err(Code::errno(libc::EAGAIN).into()),
-            }
             // Between look and taking no other thread may take: then this one would throw away what it has not seen.
-            let _turn = turn();
+            let turn = turn();
             let mut buffer = [0; ANNOUNCEMENT.len()];
             let Peeked::Message { length, fds, fds_lost } = socket::peek(socket, &mut buffer, false)? else {
-                continue;
+                drop(turn);
+                // All that wait are told: one that is told alone may go without taking what the next one waits for.
+                let again = || Error::from(Code::errno(libc::EAGAIN));
+                let deadline = *deadline.get_or_insert_with(|| socket::receive_deadline(socket));
+                match socket::wait(socket, Ready::ToRead, deadline.ok_or_else(again)?) {
+                    Waited::TimedOut => return Err(again()),
+                    Waited::Ready | Waited::Interrupted => continue,
+                }
             };
             if length == 0 && fds.is_empty() && !fds_lost && socket::is_hung_up(socket) {
                 return Err(Code::errno(libc::EPIPE).into());
@@ -203,7 +205,14 @@ impl Segment {
             return Err(Error::errno(libc::EMFILE, "no descriptor is free for the segment's"));
         }
         match <[OwnedFd; 1]>::try_from(fds) {
-            Ok([fd]) if is_ours => Segment::from_fd(crate::sys::fd::above_standard(fd, "recvmsg")?, options),
+            Ok([fd]) if is_ours => {
+                let segment = Segment::from_fd(crate::sys::fd::above_standard(fd, "recvmsg")?, options);
+                // A descriptor that cannot be read, or not be mapped, was opened by the sender like that.
+                segment.map_err(|error| match -error.code().0 {
+                    libc::EBADF | libc::EACCES => Error::errno(libc::EPROTO, error.text().into_owned()),
+                    _ => error,
+                })
+            }
             _ => Err(Error::errno(libc::EPROTO, "the message on the socket is not a segment")),
         }
     }
@@ -280,10 +289,9 @@ fn turn() -> MutexGuard<'static, ()> {
 }
 
 /// Whether a segment that was refused with this code may be had at another time, or at another address: it is no fault of
-/// the segment's.
+/// the segment's. Whatever else a descriptor can be refused with would come again each time, and nothing behind it be reached.
 fn may_go_well_later(code: Code) -> bool {
-    let is_for_good = [libc::EPROTO, libc::EPERM, libc::EINVAL, libc::EXDEV].contains(&-code.0);
-    !is_for_good && code != Code::VERSION
+    [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::EAGAIN, libc::EEXIST].contains(&-code.0)
 }
 
 /// A memfd of that many bytes at least: of huge pages if that is wished and there are enough.

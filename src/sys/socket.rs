@@ -252,6 +252,23 @@ fn message_header(iov: &mut [libc::iovec], control: Option<&mut Control>) -> lib
     message
 }
 
+/// Until when a receive on a socket of the user's waits: as long as SO_RCVTIMEO says, not at all (`None`) with O_NONBLOCK.
+pub(crate) fn receive_deadline(socket: RawFd) -> Option<Deadline> {
+    // SAFETY: no pointers.
+    let flags = unsafe { libc::fcntl(socket, libc::F_GETFL) };
+    if flags >= 0 && flags & libc::O_NONBLOCK != 0 {
+        return None;
+    }
+    let mut limit = libc::timeval { tv_sec: 0, tv_usec: 0 };
+    let mut length = size_of::<libc::timeval>() as libc::socklen_t;
+    // SAFETY: valid places for the answer and its length.
+    unsafe {
+        libc::getsockopt(socket, libc::SOL_SOCKET, libc::SO_RCVTIMEO, (&raw mut limit).cast(), &mut length);
+    }
+    let limit_ns = (limit.tv_sec as u64).saturating_mul(1_000_000_000) + limit.tv_usec as u64 * 1000;
+    Some(if limit_ns == 0 { Deadline::NEVER } else { Deadline::after(limit_ns) })
+}
+
 /// What a socket is waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ready {

@@ -144,6 +144,22 @@ static void what_is_no_segment(void)
     received(sockets[1], 0, -EINVAL); /* sealed by now, and all zero */
     is_the_one(received(sockets[1], TINE_SEGMENT_ANY_ADDRESS, 0), "after it");
     received(sockets[1], 0, -EAGAIN);
+    /* Nor are descriptors of a segment that nobody can look at, read or map. */
+    char path[64];
+    snprintf(path, sizeof path, "/proc/self/fd/%d", unsealed);
+    static const int modes[] = {O_PATH, O_WRONLY, O_RDONLY};
+    for (size_t i = 0; i < 3; i++) {
+        if (modes[i] == O_RDONLY)
+            snprintf(path, sizeof path, "/proc/self/fd/%d", tine_segment_fd(s));
+        int fd = open(path, modes[i] | O_CLOEXEC);
+        CHECK(fd >= 0);
+        send_fd(sockets[0], "tine/seg", 8, fd);
+        close(fd);
+    }
+    CHECK_RC(tine_segment_send(sockets[0], s), 0);
+    for (int i = 0; i < 3; i++)
+        received(sockets[1], TINE_SEGMENT_ANY_ADDRESS, -EPROTO);
+    is_the_one(received(sockets[1], TINE_SEGMENT_ANY_ADDRESS, 0), "after it");
     /* Nor is an empty one, which is not the end. */
     CHECK_EQ(send(sockets[0], "", 0, 0), 0);
     CHECK_RC(tine_segment_send(sockets[0], s), 0);
@@ -202,6 +218,48 @@ static void each_goes_to_one_thread(void)
     for (int i = 0; i < SEGMENTS; i++)
         CHECK_EQ(seen[i], 1);
     close(sockets[1]);
+}
+
+/* One that is woken and cannot have the segment leaves it there, and its wake-up to the next one. */
+static void *receive_elsewhere(void *received_by)
+{
+    tine_segment_options options = TINE_SEGMENT_OPTIONS_INIT;
+    tine_segment *s = NULL;
+    options.flags = *(const uint32_t *)received_by;
+    int rc = tine_segment_receive(shared_socket, &options, &s);
+    if (options.flags == 0 && rc == -EPIPE)
+        return NULL; /* the others were faster */
+    CHECK_RC(rc, options.flags ? 0 : -EEXIST);
+    CHECK_RC(tine_segment_close(s), 0);
+    return NULL;
+}
+
+static void one_cannot_have_it(void)
+{
+    static uint32_t here = 0, anywhere = TINE_SEGMENT_ANY_ADDRESS;
+    for (int round = 0; round < 20; round++) {
+        uint32_t *flags[] = {&here, round % 2 ? &anywhere : &here, &anywhere};
+        pthread_t threads[3];
+        tine_segment *s = NULL;
+        int sockets[2];
+        CHECK_EQ(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, sockets), 0);
+        shared_socket = sockets[1];
+        CHECK_RC(tine_segment_create(64, NULL, &s), 0);
+        for (int i = 0; i < 3; i++) {
+            CHECK_EQ(pthread_create(&threads[i], NULL, receive_elsewhere, flags[i]), 0);
+            usleep(2000); /* the order in which they are most likely to wait; nothing hangs on it */
+        }
+        /* One for each that can have it: the others leave it. */
+        for (int i = 0; i <= round % 2; i++)
+            CHECK_RC(tine_segment_send(sockets[0], s), 0);
+        for (int i = 2; i >= 0; i--) {
+            if (flags[i] == &here)
+                close(sockets[0]), sockets[0] = -1;
+            CHECK_EQ(pthread_join(threads[i], NULL), 0);
+        }
+        CHECK_RC(tine_segment_close(s), 0);
+        close(sockets[1]);
+    }
 }
 
 /* A child that is forked while another thread receives can receive as well. */
@@ -318,6 +376,7 @@ int main(void)
     a_segment(SOCK_STREAM);
     what_is_no_segment();
     each_goes_to_one_thread();
+    one_cannot_have_it();
     a_forked_child_receives();
     a_channel();
     without_poll();
