@@ -23,6 +23,9 @@ use turns::Turn;
 /// Messages up to this length travel in the packet.
 const SHORT_BYTES: usize = 64 << 10;
 
+/// How long a sender waits to be told of room before it tries again.
+const LOOK_NS: u64 = 50_000_000;
+
 /// What a channel can be told; all zero is the default.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ChannelOptions {
@@ -166,12 +169,21 @@ impl Channel {
     fn put(&self, header: Header, body: &[u8], fd: Option<RawFd>, timeout: Timeout) -> Result<()> {
         let socket = self.socket()?;
         let header = header.encode();
-        let mut deadline = None;
+        let (mut deadline, mut over) = (None, None);
         loop {
             match socket::send_parts(socket, [&header, body], fd.as_slice()) {
                 Ok(Sent::Done) => return Ok(()),
                 Ok(Sent::Gone) => return Err(gone()),
-                Ok(Sent::Full) => self.wait(Ready::ToWrite, timeout, &mut deadline)?,
+                Ok(Sent::Full) => {
+                    if let Some(error) = over {
+                        return Err(error);
+                    }
+                    match self.wait(Ready::ToWrite, timeout, &mut deadline) {
+                        // There may be room that the kernel has not told of.
+                        Err(error) if error.code().0 == -libc::ETIMEDOUT => over = Some(error),
+                        waited => waited?,
+                    }
+                }
                 Err(error) if error.code().0 == -libc::ENOBUFS => {
                     return Err(Error::errno(libc::ENOMEM, error.text().into_owned()));
                 }
@@ -299,7 +311,13 @@ impl Channel {
             return Err(Code::errno(libc::EAGAIN).into());
         }
         let deadline = *deadline.get_or_insert_with(|| timeout.deadline());
-        match socket::wait(self.socket.number(), what, deadline) {
+        // Of room in a socket the kernel tells only when three quarters of its buffer are free.
+        let until = match what {
+            Ready::ToRead => deadline,
+            Ready::ToWrite => deadline.min(Deadline::after(LOOK_NS)),
+        };
+        match socket::wait(self.socket.number(), what, until) {
+            Waited::TimedOut if until < deadline => Ok(()),
             Waited::TimedOut => Err(Code::errno(libc::ETIMEDOUT).into()),
             Waited::Interrupted if self.interruptible => Err(Code::errno(libc::EINTR).into()),
             Waited::Interrupted | Waited::Ready => Ok(()),

@@ -152,6 +152,30 @@ static void test_waiting(void)
     close_both(ends);
 }
 
+/* A kernel tells of room only when most of the buffer is free. Who waits for room finds it all the same. */
+static void *receive_one_later(void *argument)
+{
+    static char bytes[60000];
+    nap_ns(5000000);
+    CHECK_RC(tine_channel_receive(((struct ends *)argument)->b, 0, bytes, sizeof bytes, NULL), 0);
+    return NULL;
+}
+
+static void test_room_unheard(void)
+{
+    static char bytes[60000];
+    struct ends ends = make(0, 0);
+    pthread_t thread;
+    int count = 0;
+    while (tine_channel_send(ends.a, bytes, sizeof bytes, 0) == 0)
+        count++;
+    CHECK(count > 2);
+    CHECK_EQ(pthread_create(&thread, NULL, receive_one_later, &ends), 0);
+    CHECK_RC(tine_channel_send(ends.a, bytes, sizeof bytes, HANG_NS), 0);
+    CHECK_EQ(pthread_join(thread, NULL), 0);
+    close_both(ends);
+}
+
 /* ---- Signals ---- */
 
 static volatile sig_atomic_t alarms;
@@ -518,6 +542,7 @@ int main(void)
     test_options();
     test_messages();
     test_waiting();
+    test_room_unheard();
     test_signals();
     test_gone();
     test_gone_while_waiting();
