@@ -10,7 +10,7 @@ use super::message::{Queue, QueueOptions, caller};
 use super::watch::{self, Watches};
 use crate::error::{Code, Error, Result};
 use crate::heap::Heap;
-use crate::sync::{INVALID, Outcome};
+use crate::sync::{INVALID, NO_LOCKS, OTHER_NAMESPACE, Outcome};
 use crate::sys::prim::{AtomicU64, Ordering};
 use crate::sys::{fork, memory, reserve, robust};
 use core::ptr::NonNull;
@@ -307,7 +307,13 @@ pub(crate) fn create(heap: &Heap, options: &QueueOptions) -> Result<NonNull<u8>>
 /// the memory stays a block of its maker's.
 pub(crate) fn destroy(pointer: *const u8) -> Outcome<()> {
     let queue = find(pointer)?;
-    queue.put_an_end(caller()?)?;
+    let me = caller()?;
+    // What the wait for those that watch needs. Once the queue has ended nobody finds it a second time.
+    if me.is_full() {
+        return Err(NO_LOCKS);
+    }
+    me.find_namespace().ok_or(OTHER_NAMESPACE)?;
+    queue.put_an_end(me)?;
     watch::end(|address| address == pointer.addr());
     if let Some(place) = place_for(pointer.addr()) {
         place.store(0, Ordering::Relaxed);

@@ -160,6 +160,11 @@ pub(crate) fn found_empty(address: usize) {
 fn arm(address: usize) {
     let Some(watches) = watches() else { return };
     if let Some(watch) = watches.iter().find(|watch| watch.address == address) {
+        // A watch that has ended says so for good, and is of another queue than the one that was found empty.
+        let kept = watch.shared.kept();
+        if !*kept {
+            return;
+        }
         fd::eventfd_clear(watch.shared.event.as_raw_fd());
         watch.shared.state.store(ARMED, Ordering::SeqCst);
         futex_wake(&watch.shared.state, 1);
