@@ -94,6 +94,11 @@ reported() { # reported MPI CASE
 }
 
 # Of a map the report names each item that had not settled, once, and no other.
+names_what_is_open() { # names_what_is_open OPEN REPORT
+    diff <(sort -n "$1") <(sed -n 's/^tine: pool 1: map 1: items* \([0-9]*\)\( to \([0-9]*\)\)*: .*/\1 \3/p' "$2" |
+        while read -r first last; do seq "$first" "${last:-$first}"; done | sort -n) || { tail -n 25 "$2"; return 1; }
+}
+
 map_reported() {
     local began=$SECONDS log=$out/$1/map.log report=$out/$1/map.report open=$out/$1/map.open
     rm -f "$report" "$open"
@@ -102,8 +107,7 @@ map_reported() {
         [ $((SECONDS - began)) -lt "$limit" ] || { tail -n 25 "$log" "$report"; return 1; }
         sleep 0.02
     done
-    diff <(sort -n "$open") <(sed -n 's/^tine: pool 1: map 1: items* \([0-9]*\)\( to \([0-9]*\)\)*: .*/\1 \3/p' "$report" |
-        while read -r first last; do seq "$first" "${last:-$first}"; done | sort -n) || { tail -n 25 "$report"; return 1; }
+    names_what_is_open "$open" "$report" || return 1
     [ "$(sort -u "$open" | wc -l)" -ge 19500 ]
     grep -q '^tine: pool 1: map 1: items [0-9]* to [0-9]*: MAYBE_RAN, on rank [123]$' "$report"
     grep -q '^tine: pool 1: map 1: items [0-9]* to 19999: NOT_STARTED$' "$report"
@@ -111,14 +115,14 @@ map_reported() {
 
 # A chunk that has come back in part is open until the map has dealt with it.
 part_reported() {
-    local began=$SECONDS log=$out/$1/part.log report=$out/$1/part.report
-    rm -f "$report"
-    REPORT=$report job "$1" "$out/nodes" host_is_killed_with_a_part >"$log" 2>&1 && return 1
+    local began=$SECONDS log=$out/$1/part.log report=$out/$1/part.report open=$out/$1/part.open
+    rm -f "$report" "$open"
+    TINE_OPEN_ITEMS=$open REPORT=$report job "$1" "$out/nodes" host_is_killed_with_a_part >"$log" 2>&1 && return 1
     until grep -q '^tine: end of the report: ' "$report" 2>/dev/null; do
         [ $((SECONDS - began)) -lt "$limit" ] || { tail -n 25 "$log" "$report"; return 1; }
         sleep 0.02
     done
-    grep -q '^tine: pool 1: map 1: items 10 to 19: MAYBE_RAN' "$report" || { tail -n 25 "$log" "$report"; return 1; }
+    names_what_is_open "$open" "$report"
 }
 
 # Ranks are killed at any moment, in one job after the other: each job ends, and its report has every task that was accepted, and none that was not.

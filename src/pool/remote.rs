@@ -98,6 +98,8 @@ struct Node {
     /// Tasks that are there, or in the outbox; and the bytes of their inputs.
     tasks: usize,
     bytes: usize,
+    /// The task that it got last, if it had no other then: its heap is that task's alone.
+    alone: Option<u32>,
     /// So many bytes are enough: with more of them it has had no memory. And how many tasks have come back since then.
     most_bytes: usize,
     calm: usize,
@@ -301,12 +303,7 @@ impl Remote {
         }
         let bytes = weight(ledger, index);
         out.tasks.push(index);
-        let node = &mut self.nodes[at];
-        if node.tasks == 0 {
-            node.since_ns = now;
-        }
-        node.tasks += 1;
-        node.bytes += bytes;
+        self.nodes[at].has_got(index, bytes, now);
         self.reckon(at);
         Ok(())
     }
@@ -347,6 +344,7 @@ impl Node {
             unnoted: 0,
             tasks: 0,
             bytes: 0,
+            alone: None,
             most_bytes: AHEAD_BYTES,
             calm: 0,
             functions: 0,
@@ -374,9 +372,22 @@ impl Node {
         next_block(&mut self.blocks)
     }
 
-    /// It has had no memory for a task beside so many bytes.
+    /// A task of so many bytes is among what is sent to it.
+    fn has_got(&mut self, index: u32, bytes: usize, now: u64) {
+        if self.tasks == 0 {
+            self.since_ns = now;
+        }
+        self.alone = (self.tasks == 0).then_some(index);
+        self.tasks += 1;
+        self.bytes += bytes;
+    }
+
+    /// It has had no memory for one of its tasks, which has so many bytes: beside as many as the others have there is none for another. Where what
+    /// took the memory has come back since, nobody knows how much that was, and there is none beside as many as the task has itself. So each time
+    /// fewer tasks are there at once, and in the end one.
     fn has_had_no_memory(&mut self, bytes: usize) {
-        (self.most_bytes, self.calm) = (bytes.clamp(1, self.most_bytes), 0);
+        let beside = if self.tasks > 1 { self.bytes.saturating_sub(bytes) } else { bytes };
+        (self.most_bytes, self.calm) = (beside.min(self.most_bytes), 0);
     }
 
     /// So many tasks have come back.
@@ -415,14 +426,65 @@ mod tests {
     #[test]
     fn a_node_that_has_had_no_memory_once_gets_as_much_as_before_in_the_end() {
         let mut node = Node::new(4);
-        (node.tasks, node.bytes) = (4, 40 << 20);
+        (node.tasks, node.bytes) = (5, 48 << 20);
         assert!(node.has_room());
-        node.has_had_no_memory(40 << 20);
+        node.has_had_no_memory(8 << 20);
+        (node.tasks, node.bytes) = (4, 40 << 20);
         assert!(!node.has_room());
         (0..CALM).for_each(|_| node.has_had_memory(1));
         assert!(node.has_room());
-        node.has_had_no_memory(0);
+        node.has_had_no_memory(40 << 20);
+        assert_eq!(node.most_bytes, 0);
         (0..CALM * 13).for_each(|_| node.has_had_memory(1));
         assert_eq!(node.most_bytes, AHEAD_BYTES);
+    }
+
+    #[test]
+    fn whoever_has_had_no_memory_has_the_heap_for_itself_in_the_end() {
+        for lengths in [vec![30 << 20; 8], vec![0; 8], vec![0, 30 << 20, 1, 60 << 20, 0], vec![0, 60 << 20]] {
+            let mut node = Node::new(4);
+            let mut rounds = 0;
+            // All that it gets comes back, for want of memory.
+            while node.alone.is_none() {
+                (node.tasks, node.bytes) = (0, 0);
+                let mut sent = Vec::new();
+                for (index, length) in lengths.iter().enumerate() {
+                    if !node.has_room() {
+                        break;
+                    }
+                    node.has_got(index as u32, *length, 1);
+                    sent.push(*length);
+                }
+                if sent.len() > 1 {
+                    sent.into_iter().for_each(|length| node.has_had_no_memory(length));
+                }
+                rounds += 1;
+                assert!(rounds <= lengths.len(), "{lengths:?}");
+            }
+            assert_eq!(node.alone, Some(0));
+        }
+    }
+
+    #[test]
+    fn nothing_is_sent_beside_what_left_no_memory_for_it() {
+        // A task without bytes goes on, whose output has the heap.
+        let mut node = Node::new(4);
+        node.has_got(0, 0, 1);
+        node.has_got(1, 30 << 20, 1);
+        assert_eq!(node.alone, None);
+        node.has_had_no_memory(30 << 20);
+        (node.tasks, node.bytes) = (1, 0);
+        assert!(!node.has_room());
+        // What had the heap has come back before the one that it left none for.
+        let mut node = Node::new(4);
+        node.has_got(0, 30 << 20, 1);
+        node.has_got(1, 20 << 20, 1);
+        (node.tasks, node.bytes) = (1, 20 << 20);
+        assert_ne!(node.alone, Some(1));
+        node.has_had_no_memory(20 << 20);
+        (node.tasks, node.bytes) = (0, 0);
+        node.has_got(1, 20 << 20, 1);
+        assert!(!node.has_room());
+        assert_eq!(node.alone, Some(1));
     }
 }

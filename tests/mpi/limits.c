@@ -301,10 +301,9 @@ static int length_of(tine_task *task)
     return (int)(length >> 20);
 }
 
-/* Rank 0 has an input once, however many tasks have it; a node has it once for each task. It gets as many as it has memory for. */
-void a_node_without_memory_gets_less(void)
+/* Rank 0 has an input once, however many tasks have it; a node has it once for each task. */
+static void many_inputs_of(int count, size_t length)
 {
-    enum { COUNT = 60, LENGTH = 9 << 20 };
     tine_pool_options options = TINE_POOL_OPTIONS_INIT;
     options.engine = TINE_ENGINE_MPI;
     options.workers = 4;
@@ -312,20 +311,62 @@ void a_node_without_memory_gets_less(void)
     options.window_bytes = (size_t)1 << 30;
     tine_pool *pool;
     zero_or_die(tine_pool_create(&options, &pool), "tine_pool_create");
-    char *input = tine_alloc(pool, LENGTH);
+    char *input = tine_alloc(pool, length);
     CHECK(input);
-    memset(input, 1, LENGTH);
-    for (int i = 0; i < COUNT; i++)
-        zero_or_die(tine_submit(pool, length_of, input, LENGTH, NULL, &(tine_id){0}), "submit");
-    for (int i = 0; i < COUNT; i++) {
+    memset(input, 1, length);
+    for (int i = 0; i < count; i++)
+        zero_or_die(tine_submit(pool, length_of, input, length, NULL, &(tine_id){0}), "submit");
+    for (int i = 0; i < count; i++) {
         tine_result result = TINE_RESULT_INIT;
         zero_or_die(tine_next(pool, TINE_FOREVER, &result), "next");
-        if (result.status != LENGTH >> 20)
-            die("a task: %d (%s)", result.status, result.message);
+        if (result.status != (int)(length >> 20))
+            die("task %d of %d with %zu MiB: %d (%s)", i, count, length >> 20, result.status, result.message);
         tine_result_release(pool, &result);
     }
     tine_free(pool, input);
     finish(pool);
+}
+
+static int hold_memory(tine_task *task)
+{
+    return tine_alloc(tine_task_pool(task), 24 << 20) ? 0 : -ENOMEM;
+}
+
+/* The nodes' workers have so much of the heap that an input never fits. Each task is told so once, and those without an input run. */
+static void inputs_that_never_fit(int count, size_t length)
+{
+    tine_pool_options options = TINE_POOL_OPTIONS_INIT;
+    options.engine = TINE_ENGINE_MPI;
+    options.workers = 1;
+    options.heap_bytes = 48 << 20;
+    options.window_bytes = (size_t)1 << 30;
+    options.initializer = hold_memory;
+    tine_pool *pool;
+    zero_or_die(tine_pool_create(&options, &pool), "tine_pool_create");
+    char *input = tine_alloc(pool, length);
+    CHECK(input);
+    memset(input, 1, length);
+    for (int i = 0; i < count; i++)
+        zero_or_die(tine_submit(pool, length_of, input, i % 2 ? 0 : length, NULL, &(tine_id){0}), "submit");
+    int refused = 0;
+    for (int i = 0; i < count; i++) {
+        tine_result result = TINE_RESULT_INIT;
+        zero_or_die(tine_next(pool, TINE_FOREVER, &result), "next");
+        CHECK(result.status == 0 || (result.status == -ENOMEM && result.delivery == TINE_NOT_STARTED));
+        refused += result.status != 0;
+        tine_result_release(pool, &result);
+    }
+    CHECK(refused == (count + 1) / 2);
+    tine_free(pool, input);
+    finish(pool);
+}
+
+/* It gets as many as it has memory for: several, one at a time, or none. */
+void a_node_without_memory_gets_less(void)
+{
+    many_inputs_of(60, (size_t)9 << 20);
+    many_inputs_of(24, (size_t)30 << 20);
+    inputs_that_never_fit(16, (size_t)30 << 20);
 }
 
 /* What comes of tasks whose pool is being given up concerns no other pool. */

@@ -196,19 +196,23 @@ enum { IN_THE_MIDDLE = 20000 }; /* more than are handed out at a time */
 static int states[IN_THE_MIDDLE];
 
 /* Writes down which items have not settled, and ends. mpirun may lose some of what is printed then. */
-static void end_in_the_middle(size_t done, size_t total, void *user)
+static void end_with_open_items(int count)
 {
-    (void)total, (void)user;
-    if (done < 300)
-        return;
     const char *path = getenv("TINE_OPEN_ITEMS");
     FILE *file = path ? fopen(path, "w") : NULL;
     CHECK(file);
-    for (int i = 0; i < IN_THE_MIDDLE; i++)
+    for (int i = 0; i < count; i++)
         if (states[i] < 0)
             fprintf(file, "%d\n", i);
     CHECK(fclose(file) == 0);
     raise(SIGKILL);
+}
+
+static void end_in_the_middle(size_t done, size_t total, void *user)
+{
+    (void)total, (void)user;
+    if (done >= 300)
+        end_with_open_items(IN_THE_MIDDLE);
 }
 
 /* Rank 0 is killed in a map of which most items never settle. */
@@ -238,7 +242,7 @@ static int die_in_the_middle(tine_task *task, const void *in, void *out)
     return 0;
 }
 
-/* The first chunk has been dealt with. The second one comes back in part, and nobody deals with it. */
+/* One chunk has been dealt with. The other one most likely comes back in part now, and nobody deals with it. */
 static void end_when_a_part_is_back(size_t done, size_t total, void *user)
 {
     (void)total;
@@ -248,7 +252,7 @@ static void end_when_a_part_is_back(size_t done, size_t total, void *user)
     CHECK(file && fclose(file) == 0);
     usleep(500000);
     unlink(user);
-    raise(SIGKILL);
+    end_with_open_items(20);
 }
 
 /* Rank 0 is killed when half of a chunk has come back and the map has not had its turn. */
@@ -260,8 +264,9 @@ void host_is_killed_with_a_part(void)
     tine_pool *pool = nodes();
     tine_map_options options = TINE_MAP_OPTIONS_INIT;
     for (int i = 0; i < 20; i++)
-        in[i] = i;
+        in[i] = i, states[i] = -1;
     options.chunk = 10;
+    options.status = states;
     options.context = path;
     options.context_length = sizeof path;
     options.progress = end_when_a_part_is_back;

@@ -87,7 +87,7 @@ impl PoolState {
             if let Some(death) = &mut outcome.death {
                 death.task = if is_a_callers { id } else { 0 };
             }
-            if self.had_no_memory(at, index, &outcome, results, bytes) {
+            if self.had_no_memory(at, index, &outcome) {
                 self.requeue(vec![index]);
                 (results, is_short) = (results + 1, true);
                 continue;
@@ -105,26 +105,20 @@ impl PoolState {
         Ok(())
     }
 
-    /// Whether a node has had no memory for a task beside the others that it has: then the task is to be sent again, when there are fewer. So
-    /// many tasks of this many bytes have come back with it.
-    fn had_no_memory(
-        &mut self,
-        at: usize,
-        index: u32,
-        outcome: &Outcome,
-        results: usize,
-        bytes: usize,
-    ) -> bool {
+    /// Whether a node has had no memory for a task that did not have its heap for itself: then the task is to be sent again.
+    fn had_no_memory(&mut self, at: usize, index: u32, outcome: &Outcome) -> bool {
         let is_short = outcome.status == -libc::ENOMEM && outcome.delivery == Delivery::NotStarted;
         let Some(remote) = self.remote.as_mut().filter(|_| is_short && self.life.broken().is_none()) else {
             return false;
         };
         let node = &mut remote.nodes[at];
-        let has_others = node.tasks > results + 1;
-        if has_others && !self.ledger.get(index).unwanted {
-            node.has_had_no_memory(node.bytes.saturating_sub(bytes));
+        if node.alone == Some(index) {
+            return false;
         }
-        has_others
+        if !self.ledger.get(index).unwanted {
+            node.has_had_no_memory(weight(&self.ledger, index));
+        }
+        true
     }
 
     /// The output of a task that has come back.
