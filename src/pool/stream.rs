@@ -55,10 +55,18 @@ pub struct StreamOptions {
 /// An item that is drawn: where it is, how long, and a word that is carried to its result.
 #[derive(Clone, Copy, Debug)]
 pub struct Pulled {
-    /// Its bytes, which stay until the next is drawn.
-    pub input: (*const u8, usize),
-    /// Carried to the result.
-    pub user: usize,
+    input: (*const u8, usize),
+    user: usize,
+}
+
+impl Pulled {
+    /// An item, and the word that is carried to its result.
+    ///
+    /// # Safety
+    /// The bytes stay as they are until the next item is drawn, or the stream is dropped.
+    pub unsafe fn new(input: *const [u8], user: usize) -> Pulled {
+        Pulled { input: (input.cast(), input.len()), user }
+    }
 }
 
 /// Draws the next item; `None` at the end. An error ends the input, too.
@@ -368,8 +376,8 @@ impl Stream {
         }
         let input = match length {
             0 => &[],
-            // SAFETY: `.pull` gave these bytes, and its text asks that they stay until the next call. The next call
-            // comes after this item has gone in.
+            // SAFETY: whoever made it has promised that the bytes stay until the next one is drawn, which is after this
+            // one has gone in.
             _ => unsafe { std::slice::from_raw_parts(item.input.0, length) },
         };
         let fits = line.window.check("an item", "the stream's window", length);
