@@ -132,8 +132,34 @@ as_typed() {
     ! readelf -d "$own/static" | grep NEEDED
 }
 
+# What else names the version, or the soname's part of it. The library has it from Cargo.toml, and these have it by hand.
+versions() {
+    local wrong=0 file
+    says() { # says WANTED FILE SCRIPT: what sed prints of the file, all of it
+        local found
+        found=$(sed -nE "$3" "$2" | sort -u)
+        [ "$found" = "$1" ] || { echo "$2 says \"$found\", not \"$1\""; wrong=1; }
+    }
+    for file in cli/Cargo.toml bindings/python/pyproject.toml; do
+        says "$version" $file 's/^version = "(.*)"$/\1/p'
+    done
+    says "$version" bindings/python/src/libtine/__init__.py 's/^__version__ = "(.*)"$/\1/p'
+    says "$version" include/tine.h 's/^#define TINE_VERSION "(.*)"$/\1/p'
+    says "$version" docs/inspect.md 's/^ .* tine ([0-9.]+)$/\1/p'
+    says "$version" docs/top.svg 's/.* tine ([0-9.]+)<.*/\1/p'
+    says "$version" CHANGELOG.md '/^## /{s/^## ([0-9.]+).*/\1/p;q}'
+    says "$version" packaging/debian/changelog '1s/^tine \(([0-9.]+)-.*/\1/p'
+    says "$major.$minor" docs/cpp.md 's/.*find_package\(tine ([0-9.]+) .*/\1/p'
+    says "${soname#libtine.so.}" packaging/debian/control 's/^Package: libtine([0-9.]+)$/\1/p'
+    for file in docs/ffi.md bindings/ffi/squares.*; do
+        says "$soname" "$file" 's/.*(libtine\.so(\.[0-9]+)*).*/\1/p'
+    done
+    return $wrong
+}
+
 make --silent all
 rm -rf "$dest"
+try versions versions
 try install install_it
 try layout layout
 try library library

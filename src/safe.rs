@@ -61,7 +61,9 @@ where
             Err(error) => task.fail(error.code().0, &error.text()),
         }
     }
-    Function::Pointer(call::<F> as *const c_void)
+    // SAFETY: `call` is of the type of a task's function. Any input is bytes to F, which is safe to call, and F has none of this
+    // process's memory.
+    unsafe { Function::pointer(call::<F> as *const c_void) }
 }
 
 impl Pool {

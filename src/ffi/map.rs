@@ -113,7 +113,7 @@ pub unsafe extern "C" fn tine_map(
     let address = r#fn.map_or(std::ptr::null(), |function| function as *const c_void);
     // SAFETY: `pool` is NULL or a pool that has not been destroyed. The arrays have `count` elements at their
     // strides, and `options` is NULL or as long as its `.size` says. What it points to is there until this returns.
-    // The header asks for all of that.
+    // The header asks for all of that. `fn` has the type of an item's function.
     unsafe {
         options::with(options, |options| {
             let name = options.map_or(std::ptr::null(), |options| options.name);
@@ -140,7 +140,7 @@ pub unsafe extern "C" fn tine_for(
 ) -> c_int {
     let address = r#fn.map_or(std::ptr::null(), |function| function as *const c_void);
     // SAFETY: `pool` is NULL or a pool that has not been destroyed, `options` is NULL or as long as its `.size` says,
-    // and what it points to is there until this returns, as the header asks.
+    // and what it points to is there until this returns, as the header asks. `fn` has the type of a range's function.
     unsafe {
         options::with(options, |options| {
             let Some(count) = end.checked_sub(begin) else {
@@ -161,8 +161,8 @@ pub unsafe extern "C" fn tine_for(
 }
 
 /// # Safety
-/// `pool` is null or has not been destroyed, and the arrays of the call have `count` elements at their strides. What the options
-/// point to is there until this returns.
+/// `pool` is null or has not been destroyed, and the arrays of the call have `count` elements at their strides. Its function has the type
+/// that belongs to the call. What the options point to is there until this returns.
 unsafe fn run(
     pool: *mut tine_pool,
     count: usize,
@@ -206,7 +206,8 @@ unsafe fn run(
         on_failure: failed.as_mut().map(|callback| callback as &mut dyn FnMut(&Failure)),
         progress: progress.as_mut().map(|callback| callback as &mut dyn FnMut(usize)),
     };
-    Ok(if pool.map(map)?.failed == 0 { 0 } else { Code::ITEMS.0 })
+    // SAFETY: by the contract above the function is of the call's type, and the arrays have an element for each item until this returns.
+    Ok(if unsafe { pool.map(map) }?.failed == 0 { 0 } else { Code::ITEMS.0 })
 }
 
 type OnFailure = unsafe extern "C" fn(result: *const tine_result, item: usize, user: *mut c_void);

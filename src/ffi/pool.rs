@@ -317,11 +317,13 @@ pub(crate) unsafe fn is_shared(pointer: *const tine_pool, address: usize, length
 /// The function that a caller names: by its address, or by its name where there is no address.
 ///
 /// # Safety
-/// `name` is null, or a string that lives for the whole of `'a`.
+/// `address` is null, or that of a function of the type that is going to be called. `name` is null, or a string that lives for the
+/// whole of `'a`.
 pub(crate) unsafe fn function<'a>(address: *const c_void, name: *const c_char) -> Result<Function<'a>> {
     // SAFETY: `optional_str` asks of `name` what this function asks.
     match (address.is_null(), unsafe { optional_str(name) }) {
-        (false, None) => Ok(Function::Pointer(address)),
+        // SAFETY: by the contract above it is of the type that is going to be called.
+        (false, None) => Ok(unsafe { Function::pointer(address) }),
         (true, Some(name)) => {
             name.to_str().map(Function::Name).map_err(|_| Error::new(Code::NAME, "name is not UTF-8"))
         }
@@ -348,6 +350,10 @@ impl tine_pool_options {
         }
         // SAFETY: by the contract above `.faults` is null or as long as its `.size` says.
         let faults = unsafe { options::read(self.faults) }?;
+        let pointer = |function: tine_fn| {
+            // SAFETY: this is the type of a task's function.
+            function.map(|function| unsafe { Function::pointer(function as *const c_void) })
+        };
         Ok(PoolOptions {
             worker,
             workers: self.workers,
@@ -362,9 +368,9 @@ impl tine_pool_options {
             max_worker_bytes: self.max_worker_bytes,
             window_tasks: self.window_tasks,
             window_bytes: self.window_bytes,
-            initializer: self.initializer.map(|function| Function::Pointer(function as *const c_void)),
+            initializer: pointer(self.initializer),
             initializer_input: input,
-            finalizer: self.finalizer.map(|function| Function::Pointer(function as *const c_void)),
+            finalizer: pointer(self.finalizer),
             interruptible: self.flags & TINE_INTERRUPTIBLE != 0,
             inline: self.flags & TINE_INLINE != 0,
             no_thread: self.flags & TINE_NO_THREAD != 0,

@@ -169,17 +169,17 @@ pub unsafe extern "C" fn tine_process_start(
 }
 
 /// # Safety
-/// The input has as many bytes as its length says, what the options point to is there until this returns, and `out` is null or can
-/// be written. The options' channel is null or an end that is not closed and that nobody else uses.
+/// `address` is null or that of a `tine_fn`, the input has as many bytes as its length says, what the options point to is there until
+/// this returns, and `out` is null or can be written. The options' channel is null or an end that is not closed and that nobody else uses.
 unsafe fn start(
     options: Option<&tine_process_options>,
     address: *const c_void,
     (input, length): (*const u8, usize),
     out: *mut *mut tine_process,
 ) -> Result<()> {
-    // SAFETY: by the contract above `out` is null or can be written, and the input and what the options point to are
-    // there until this returns. The text of `.channel` says that the end is given away here, so its closing is the
-    // last use of it.
+    // SAFETY: by the contract above `out` is null or can be written, the address is that of a task's function or null, and
+    // the input and what the options point to are there until this returns. The text of `.channel` says that the end is
+    // given away here, so its closing is the last use of it.
     unsafe {
         let out = Out::required(out, "out")?;
         let input = bytes(input, length, "input")?;

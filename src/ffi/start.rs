@@ -26,7 +26,8 @@ pub unsafe extern "C" fn tine_register(name: *const c_char, r#fn: tine_fn) -> c_
         // SAFETY: `name` is NULL, or a string that stays until the call returns, as the header asks.
         let name = unsafe { optional_str(name) }.ok_or_else(|| crate::Error::invalid("name is NULL"))?;
         let function = r#fn.map_or(std::ptr::null(), |function| function as *const std::ffi::c_void);
-        functions::register(name, function)?;
+        // SAFETY: the type of the parameter is that of a task's function, or it is null.
+        unsafe { functions::register(name, function) }?;
         Ok(0)
     })
 }

@@ -103,11 +103,11 @@ impl tine_stream_options {
                     _ => {
                         // SAFETY: `.pull` has said where the item is and how long, and its text asks that the item
                         // stays there until the next call. There is no next call before this item has been copied.
-                        let input = unsafe { bytes(input.cast::<u8>(), length, "the item") }?;
-                        Ok(Some(Pulled {
-                            input: (input.as_ptr(), input.len()),
-                            user: item.expose_provenance(),
-                        }))
+                        let pulled = unsafe {
+                            let input = bytes(input.cast::<u8>(), length, "the item")?;
+                            Pulled::new(input, item.expose_provenance())
+                        };
+                        Ok(Some(pulled))
                     }
                 }
             })
@@ -138,8 +138,8 @@ pub unsafe extern "C" fn tine_stream_create(
 }
 
 /// # Safety
-/// `pool` is null or has not been destroyed, what the options point to is there until this returns, and `out` is null or can be
-/// written.
+/// `pool` is null or has not been destroyed, `address` is null or that of a `tine_fn`, what the options point to is there until this
+/// returns, and `out` is null or can be written.
 unsafe fn create(
     pool: *mut tine_pool,
     address: *const c_void,
@@ -151,7 +151,8 @@ unsafe fn create(
     let name = options.map_or(std::ptr::null(), |options| options.name);
     let (core, pull) =
         options.map_or_else(|| Ok((StreamOptions::default(), None)), tine_stream_options::read)?;
-    // SAFETY: by the contract above the name is null, or a string that is there until this returns.
+    // SAFETY: by the contract above the address is that of a task's function or null, and the name is null, or a string that is there
+    // until this returns.
     let core = pool.stream(unsafe { function(address, name) }?, pull, core)?;
     out.set(Box::into_raw(Box::new(tine_stream { core })));
     Ok(())

@@ -220,8 +220,9 @@ pub(crate) fn retries(retries: u32, flags: u32) -> crate::Result<u32> {
 }
 
 /// # Safety
-/// `pool` is null or has not been destroyed, the input has as many bytes as its length says, and what the options point to is
-/// there until this returns. Their channel is null or an end that is not closed and that nobody else uses.
+/// `pool` is null or has not been destroyed, `address` is null or that of a `tine_fn`, the input has as many bytes as its length says,
+/// and what the options point to is there until this returns. Their channel is null or an end that is not closed and that nobody
+/// else uses.
 unsafe fn submit(
     pool: *mut tine_pool,
     address: *const c_void,
@@ -254,7 +255,8 @@ unsafe fn submit(
         };
         name = options.name;
     }
-    // SAFETY: by the contract above the name is null, or a string that is there until this returns.
+    // SAFETY: by the contract above the address is that of a task's function or null, and the name is null, or a string that is there
+    // until this returns.
     let id = pool.submit(unsafe { function(address, name) }?, input, core)?;
     if let Some(options) = options {
         // SAFETY: by the contract above the option is null, or a channel's end that is not closed. The text of

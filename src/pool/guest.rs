@@ -2,7 +2,7 @@
 //! of every pool; a task is entered as a chunk of one map without end is, so that its whole outcome is there to be sent.
 
 use super::ledger::{InputPlace, NewTask, Outcome, OutputPlace, Owner, Rare};
-use super::options::PoolOptions;
+use super::node_options::read_options;
 use super::parcel::{ChunkLayout, End, TaskHead, next_block, read_bytes, tag, write_apart, write_outcome};
 use super::remote::NodeStats;
 use super::state::PoolState;
@@ -12,86 +12,16 @@ use crate::cluster::FrameKind;
 use crate::cluster::block::{APART, Block};
 use crate::cluster::peer::{self, Frame};
 use crate::error::{Code, Error, Result};
-use crate::family::options::WorkerOptions;
 use crate::heap::Heap;
-use crate::sys::children::Command;
 use crate::sys::clock::{Timeout, now_ns};
 use crate::task::call::{CallKind, Chunk};
 use crate::task::function::{Callee, Target};
-use crate::task::settings::Settings;
 use crate::task::wire::{Reader, Writer};
 use std::collections::{HashMap, VecDeque};
-use std::ffi::CString;
 use std::sync::Arc;
 
 /// A frame of results that has got so long is sent.
 const LONG_FRAME: usize = 64 << 20;
-
-/// A pool's options as they travel.
-pub(super) fn write_options(out: &mut Writer, options: &PoolOptions<'_>) -> Result<()> {
-    let numbers = [
-        options.workers as u64,
-        options.min_workers as u64,
-        options.idle_timeout_ns,
-        options.deadline_ns,
-        options.grace_ns,
-        options.cancel_signal as u64,
-        options.max_tasks_per_worker.into(),
-        options.recycle_age_ns,
-        options.recycle_bytes,
-        options.max_worker_bytes,
-        options.worker.start_timeout_ns,
-        options.worker.heap_bytes as u64,
-    ];
-    numbers.into_iter().for_each(|number| out.number(number));
-    options.settings()?.encode(out);
-    let program = options.worker.program()?;
-    out.number(program.is_some().into());
-    if let Some(Command { path, arguments }) = program {
-        out.bytes(path.to_bytes());
-        out.number(arguments.len() as u64);
-        arguments.iter().for_each(|argument| out.bytes(argument.to_bytes()));
-    }
-    Ok(())
-}
-
-/// What a node is to make a pool of.
-fn read_options(reader: &mut Reader<'_>) -> Result<(PoolOptions<'static>, Settings, Option<Command>)> {
-    let mut number = || reader.number();
-    let options = PoolOptions {
-        workers: number()? as usize,
-        min_workers: number()? as usize,
-        idle_timeout_ns: number()?,
-        deadline_ns: number()?,
-        grace_ns: number()?,
-        cancel_signal: number()? as i32,
-        max_tasks_per_worker: number()? as u32,
-        recycle_age_ns: number()?,
-        recycle_bytes: number()?,
-        max_worker_bytes: number()?,
-        worker: WorkerOptions {
-            start_timeout_ns: number()?,
-            heap_bytes: number()? as usize,
-            ..WorkerOptions::default()
-        },
-        // The node's one thread is in the pool at least once in a millisecond.
-        no_thread: true,
-        ..PoolOptions::default()
-    };
-    let settings = Settings::decode(reader, None)?;
-    let string =
-        |bytes: &[u8]| CString::new(bytes).map_err(|_| Error::errno(libc::EPROTO, "a path with a zero byte"));
-    let program = match reader.number()? {
-        0 => None,
-        _ => {
-            let path = string(reader.bytes()?)?;
-            let count = reader.number()?;
-            let arguments = (0..count).map(|_| string(reader.bytes()?)).collect::<Result<_>>()?;
-            Some(Command { path, arguments })
-        }
-    };
-    Ok((options, settings, program))
-}
 
 /// A task that is here.
 struct Task {

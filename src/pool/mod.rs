@@ -27,6 +27,7 @@ mod life;
 mod lock;
 mod map;
 mod memory;
+mod node_options;
 mod options;
 mod parcel;
 mod patience;

@@ -13,7 +13,7 @@
 
 use super::desk::Key;
 use super::inline::run_queued;
-use super::ledger::{InputPlace, NewTask, Outcome, Owner, Rare, TaskState};
+use super::ledger::{InputPlace, NewTask, Owner, Rare, TaskState};
 use super::standby;
 use super::state::PoolState;
 use super::submit::resolve;
@@ -27,13 +27,14 @@ use crate::task::call::CallKind;
 use crate::task::function::{Callee, Function};
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::{Arc, Mutex, TryLockError};
+use std::sync::{Arc, Mutex};
+
+mod drawing;
+use drawing::{AFTER_THE_NEXT, Source};
+pub use drawing::{Pull, Pulled};
 
 /// Items of a window of which nothing is said, for each worker: enough to keep one busy with short items.
 const WINDOW_PER_WORKER: usize = 16;
-
-/// There is no memory for the next item before one that is on its way has given its own back.
-const AFTER_THE_NEXT: usize = usize::MAX;
 
 /// What a stream can be told; all zero is the default.
 #[derive(Clone, Copy, Debug, Default)]
@@ -52,18 +53,6 @@ pub struct StreamOptions {
     pub stop_on_failure: bool,
 }
 
-/// An item that is drawn: where it is, how long, and a word that is carried to its result.
-#[derive(Clone, Copy, Debug)]
-pub struct Pulled {
-    /// Its bytes, which stay until the next is drawn.
-    pub input: (*const u8, usize),
-    /// Carried to the result.
-    pub user: usize,
-}
-
-/// Draws the next item; `None` at the end. An error ends the input, too.
-pub type Pull = Box<dyn FnMut() -> Result<Option<Pulled>> + Send>;
-
 /// A stream of items through a pool.
 pub struct Stream {
     inner: Arc<Inner>,
@@ -78,20 +67,6 @@ impl fmt::Debug for Stream {
         f.debug_struct("Stream").field("number", &self.number).field("options", &self.options).finish()
     }
 }
-
-/// Where a stream draws its items from.
-struct Source {
-    pull: Pull,
-    /// Drawn, and waiting for room.
-    held: Option<Pulled>,
-    over: bool,
-    /// Why it was over before its end; told once.
-    failure: Option<Error>,
-}
-
-// SAFETY: what is held is a place in memory of the program's. The text of `.pull` says on which threads it is called,
-// and how long the place stays; one thread at a time has the source.
-unsafe impl Send for Source {}
 
 /// The accounts of a pool's streams.
 #[derive(Debug, Default)]
@@ -129,27 +104,6 @@ impl StreamState {
     /// Whether there is room for one more item, and nobody who sees to that.
     fn is_to_be_drawn(&self) -> bool {
         self.pulls && !self.drawing && !self.ended && !self.stopped && self.window.has_room(self.needs)
-    }
-}
-
-/// A thread draws, until this is dropped.
-struct Drawing<'a>(&'a Stream);
-
-impl<'a> Drawing<'a> {
-    fn begin(stream: &'a Stream) -> Drawing<'a> {
-        let mut state = stream.inner.lock();
-        let line = state.stream_mut(stream.number);
-        (line.drawing, line.needs) = (true, 0);
-        drop(state);
-        Drawing(stream)
-    }
-}
-
-impl Drop for Drawing<'_> {
-    fn drop(&mut self) {
-        let mut state = self.0.inner.lock();
-        state.stream_mut(self.0.number).drawing = false;
-        state.tell_stream(self.0.number);
     }
 }
 
@@ -193,7 +147,7 @@ impl Pool {
         }
         lines[number] = Some(line);
         drop(state);
-        let source = pull.map(|pull| Mutex::new(Source { pull, held: None, over: false, failure: None }));
+        let source = pull.map(|pull| Mutex::new(Source::new(pull)));
         Ok(Stream { inner: Arc::clone(&self.inner), number, callee, options, source })
     }
 }
@@ -298,110 +252,6 @@ impl Stream {
             Err(error) => return Err(error),
         };
         Ok(state.hand_over(index))
-    }
-
-    /// Draws items while there is room for them.
-    fn draw(&self) -> Result<()> {
-        let Some(source) = &self.source else { return Ok(()) };
-        let mut source = match source.try_lock() {
-            Ok(source) => source,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            // Another thread is at it, for both.
-            Err(TryLockError::WouldBlock) => return Ok(()),
-        };
-        // Before anything can fail: others that wait are told when it ends.
-        let _drawing = Drawing::begin(self);
-        standby::guard(&self.inner, false)?;
-        while !source.over {
-            let state = self.inner.lock();
-            let line = state.stream(self.number);
-            if line.stopped {
-                break;
-            }
-            if let Some(refusal) = refusal(&state) {
-                // This is not the end of the input, and must not be taken for it.
-                source.failure = Some(refusal);
-                break;
-            }
-            let needs = source.held.map_or(0, |held| held.input.1.min(line.window.most_bytes()));
-            let waits = !line.window.has_room(needs);
-            drop(state);
-            if waits {
-                let mut state = self.inner.lock();
-                state.stream_mut(self.number).needs = needs;
-                return Ok(());
-            }
-            let drawn = match source.held.take() {
-                Some(held) => Ok(Some(held)),
-                None => (source.pull)(),
-            };
-            match drawn {
-                Ok(Some(item)) => match self.enter_drawn(item) {
-                    Ok(true) => (),
-                    Ok(false) => {
-                        source.held = Some(item);
-                        let mut state = self.inner.lock();
-                        state.stream_mut(self.number).needs = AFTER_THE_NEXT;
-                        return Ok(());
-                    }
-                    Err(error) => {
-                        source.held = Some(item);
-                        return Err(error);
-                    }
-                },
-                Ok(None) => source.over = true,
-                Err(error) => (source.over, source.failure) = (true, Some(error)),
-            }
-        }
-        source.over = true;
-        self.end()
-    }
-
-    /// Enters an item that was drawn; whether there was room for it.
-    fn enter_drawn(&self, item: Pulled) -> Result<bool> {
-        let inner = &self.inner;
-        let mut state = inner.lock();
-        let line = state.stream(self.number);
-        let (length, most) = (item.input.1, line.window.most_bytes());
-        if !line.window.has_room(length.min(most)) {
-            return Ok(false);
-        }
-        let input = match length {
-            0 => &[],
-            // SAFETY: `.pull` gave these bytes, and its text asks that they stay until the next call. The next call
-            // comes after this item has gone in.
-            _ => unsafe { std::slice::from_raw_parts(item.input.0, length) },
-        };
-        let fits = line.window.check("an item", "the stream's window", length);
-        if let Err(error) = fits.and_then(|()| inner.check_for_nodes(input, false)) {
-            let index = self.enter(&mut state, InputPlace::Inline, &[], item.user)?;
-            state.enqueue(index);
-            if state.take_back(index) {
-                state.settle(index, Outcome::not_started(&error));
-            }
-            return Ok(true);
-        }
-        let place = match inner.place_input(input) {
-            Ok(place) => place,
-            // What is on its way will give its memory back.
-            Err(_) if line.window.tasks() > 0 => return Ok(false),
-            Err(error) => return Err(error),
-        };
-        let index = self.enter(&mut state, place, input, item.user)?;
-        state.hand_in(index);
-        run_queued(inner, state).leave();
-        Ok(true)
-    }
-
-    /// What ended the input before its end, once.
-    fn failure(&self) -> Option<Error> {
-        let mut source = match self.source.as_ref()?.try_lock() {
-            Ok(source) => source,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            // Another thread is drawing, for as long as the user's code takes: it is told.
-            Err(TryLockError::WouldBlock) => return None,
-        };
-        source.failure.take()
     }
 }
 

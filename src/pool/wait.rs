@@ -89,6 +89,50 @@ impl Want<'_> {
     }
 }
 
+/// A thread's place at the desk while it waits, from when on it has to sleep.
+struct Seat<'w> {
+    want: Want<'w>,
+    taken: Option<(Arc<Sleeper>, Vec<Key>)>,
+    /// When it first sat down, if that is traced.
+    slept_from: Option<u64>,
+}
+
+impl<'w> Seat<'w> {
+    fn new(want: Want<'w>) -> Seat<'w> {
+        Seat { want, taken: None, slept_from: None }
+    }
+
+    /// Whether its wish may have come true: it was told so, or it has no place at which anybody could have told it.
+    fn was_told(&self) -> bool {
+        self.taken.as_ref().is_none_or(|(sleeper, _)| sleeper.was_told())
+    }
+
+    /// Takes a place, or keeps the one that it has and wishes once more.
+    fn sit(&mut self, state: &mut PoolState) -> &Arc<Sleeper> {
+        let want = self.want;
+        let (sleeper, keys) = self.taken.get_or_insert_with(|| {
+            let keys = want.keys(state);
+            (state.waiters.desk.sit(&keys, matches!(want, Want::Every(_)), want.amount()), keys)
+        });
+        if !want.is_of_tasks() {
+            for key in keys.iter() {
+                state.waiters.desk.wish(sleeper, *key);
+            }
+        }
+        if self.slept_from.is_none() {
+            self.slept_from = state.trace_clock();
+        }
+        sleeper
+    }
+
+    /// Gives its place up, if it has one.
+    fn rise(&mut self, state: &mut PoolState) {
+        if let Some((sleeper, keys)) = self.taken.take() {
+            state.waiters.desk.rise(&sleeper, &keys);
+        }
+    }
+}
+
 /// Waits until `check` has an answer. Returns with the lock still held, so that the answer is still true.
 pub(super) fn wait<'a, T>(
     pool: &'a Inner,
@@ -106,61 +150,10 @@ pub(super) fn wait<'a, T>(
         return (state, answer);
     }
     state.waiters.desk.waiting += 1;
-    let mut seat: Option<(Arc<Sleeper>, Vec<Key>)> = None;
-    let (mut deadline, mut happened, mut slept_from) = (None, false, None);
-    let answer = loop {
-        // Where somebody leads, what there is to be found is found.
-        if timeout == Timeout::Try || !state.waiters.desk.is_led() {
-            state.pump(happened);
-        }
-        state = tell(pool, run_queued(pool, state));
-        let told = seat.as_ref().is_none_or(|(sleeper, _)| sleeper.was_told());
-        if (told || !want.is_of_tasks())
-            && let Some(answer) = check(&mut state)
-        {
-            break answer;
-        }
-        // It was not for this wish that it was told, or not for all of it: there is another one, or it is wished for again.
-        if told
-            && want.is_of_tasks()
-            && let Some((sleeper, keys)) = seat.take()
-        {
-            state.waiters.desk.rise(&sleeper, &keys);
-        }
-        // The clock is read only by those who have to wait.
-        let deadline = *deadline.get_or_insert_with(|| timeout.deadline());
-        if deadline.passed() {
-            break Err(timeout.error());
-        }
-        if !state.waiters.desk.is_led() && look(pool, &mut state) {
-            continue;
-        }
-        let (sleeper, keys) = seat.get_or_insert_with(|| {
-            let keys = want.keys(&state);
-            (state.waiters.desk.sit(&keys, matches!(want, Want::Every(_)), want.amount()), keys)
-        });
-        if !want.is_of_tasks() {
-            for key in keys.iter() {
-                state.waiters.desk.wish(sleeper, *key);
-            }
-        }
-        if slept_from.is_none() {
-            slept_from = state.trace_clock();
-        }
-        let interrupted;
-        (state, interrupted, happened) = match state.waiters.desk.is_led() {
-            false => lead(pool, state, sleeper, deadline),
-            true => follow(pool, state, sleeper, deadline),
-        };
-        if interrupted && pool.interruptible {
-            state.pump(true);
-            break check(&mut state).unwrap_or_else(|| Err(Code::errno(libc::EINTR).into()));
-        }
-    };
-    if let Some((sleeper, keys)) = seat {
-        state.waiters.desk.rise(&sleeper, &keys);
-    }
-    if let Some(began_ns) = slept_from {
+    let mut seat = Seat::new(want);
+    let (mut state, answer) = look_and_sleep(pool, state, &mut seat, timeout, check);
+    seat.rise(&mut state);
+    if let Some(began_ns) = seat.slept_from {
         state.trace_wait(began_ns, want);
     }
     if answer.is_err() {
@@ -170,6 +163,54 @@ pub(super) fn wait<'a, T>(
     state.waiters.desk.waiting -= 1;
     state.leave();
     (state, answer)
+}
+
+/// Looks and sleeps in turn, until `check` has an answer, the time is over, or a signal ends the wait.
+fn look_and_sleep<'a, T>(
+    pool: &'a Inner,
+    mut state: Held<'a>,
+    seat: &mut Seat<'_>,
+    timeout: Timeout,
+    mut check: impl FnMut(&mut PoolState) -> Option<Result<T>>,
+) -> (Held<'a>, Result<T>) {
+    let is_of_tasks = seat.want.is_of_tasks();
+    let (mut deadline, mut happened) = (None, false);
+    loop {
+        // Where somebody leads, what there is to be found is found.
+        if timeout == Timeout::Try || !state.waiters.desk.is_led() {
+            state.pump(happened);
+        }
+        state = tell(pool, run_queued(pool, state));
+        let told = seat.was_told();
+        if (told || !is_of_tasks)
+            && let Some(answer) = check(&mut state)
+        {
+            return (state, answer);
+        }
+        // It was not for this wish that it was told, or not for all of it: there is another one, or it is wished for again.
+        if told && is_of_tasks {
+            seat.rise(&mut state);
+        }
+        // The clock is read only by those who have to wait.
+        let deadline = *deadline.get_or_insert_with(|| timeout.deadline());
+        if deadline.passed() {
+            return (state, Err(timeout.error()));
+        }
+        if !state.waiters.desk.is_led() && look(pool, &mut state) {
+            continue;
+        }
+        let sleeper = seat.sit(&mut state);
+        let interrupted;
+        (state, interrupted, happened) = match state.waiters.desk.is_led() {
+            false => lead(pool, state, sleeper, deadline),
+            true => follow(pool, state, sleeper, deadline),
+        };
+        if interrupted && pool.interruptible {
+            state.pump(true);
+            let answer = check(&mut state).unwrap_or_else(|| Err(Code::errno(libc::EINTR).into()));
+            return (state, answer);
+        }
+    }
 }
 
 /// Looks for results for a while; whether there are any. Gives up at once where another thread wants the lock.

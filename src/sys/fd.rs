@@ -446,7 +446,7 @@ mod tests {
             // SAFETY: what a program's own code may do.
             unsafe { libc::close(number) };
             let other = eventfd().unwrap();
-            // SAFETY: the same.
+            // SAFETY: what a program may do with descriptors: it touches no memory.
             assert!(unsafe { libc::dup2(other.as_raw_fd(), number) } >= 0);
             assert!(!guarded.is_ours());
             drop(guarded);

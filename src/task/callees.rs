@@ -123,7 +123,7 @@ impl Callees {
     pub(crate) fn resolve(&mut self, function: Function<'_>) -> Result<Callee> {
         match function {
             Function::Name(name) => self.find_name(name),
-            Function::Pointer(pointer) => self.resolve_pointer(pointer as usize),
+            Function::Pointer(pointer) => self.resolve_pointer(pointer.get()),
         }
     }
 

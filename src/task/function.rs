@@ -14,17 +14,41 @@ use std::sync::{Mutex, PoisonError};
 /// Which function is to be called, as its caller names it.
 #[derive(Clone, Copy, Debug)]
 pub enum Function<'a> {
-    /// By its address in this process.
-    Pointer(*const c_void),
+    /// By its address in this process; [`Function::pointer`] makes it.
+    Pointer(Address),
     /// By the name under which it was registered in the workers.
     Name(&'a str),
 }
 
+/// An address of which its caller has promised that it is a function of the right type.
+#[derive(Clone, Copy, Debug)]
+pub struct Address(*const c_void);
+
+impl Address {
+    pub(crate) fn get(self) -> usize {
+        self.0.expose_provenance()
+    }
+}
+
 impl Function<'_> {
+    /// A function by its address.
+    ///
+    /// ```compile_fail,E0133
+    /// let anything = tine::task::function::Function::pointer(std::process::abort as *const _);
+    /// ```
+    ///
+    /// # Safety
+    /// The address is that of a function of the type that is called with it: a `tine_fn` for a task, a stream, a process and an
+    /// initializer; what a map calls, its own text says. The function may be called in another process, with any input that the
+    /// caller gives. (An address that is in no module's code is refused when it is used.)
+    pub unsafe fn pointer(address: *const c_void) -> Function<'static> {
+        Function::Pointer(Address(address))
+    }
+
     /// What people know it by.
     pub(crate) fn describe(&self) -> String {
         match self {
-            Function::Pointer(address) => crate::check::name_of(address.addr()),
+            Function::Pointer(address) => crate::check::name_of(address.get()),
             Function::Name(name) => (*name).to_owned(),
         }
     }
@@ -59,7 +83,10 @@ pub const LONGEST_NAME: usize = 255;
 static NAMES_FIXED: AtomicBool = AtomicBool::new(false);
 
 /// Registers a function under a name; only before the names are fixed, so that every process of a family knows the same ones.
-pub fn register(name: &CStr, address: *const c_void) -> Result<()> {
+///
+/// # Safety
+/// `address` is null, which is refused, or that of a `tine_fn`, which may be called with any input.
+pub unsafe fn register(name: &CStr, address: *const c_void) -> Result<()> {
     if NAMES_FIXED.load(Ordering::Acquire) {
         let text = format!("\"{}\" is registered after tine_init", name.to_string_lossy());
         return Err(Error::new(Code::LATE, text));
@@ -153,7 +180,7 @@ impl Target {
         match function {
             Function::Name(name) => Ok(Target::Name(name.to_owned())),
             Function::Pointer(pointer) => {
-                let address = pointer as usize;
+                let address = pointer.get();
                 let modules = elf::loaded_modules();
                 let module = modules.iter().find(|module| module.has_code_at(address)).ok_or_else(|| {
                     let text = format!("{address:#x} is not a function of any loaded module");
@@ -226,6 +253,15 @@ mod tests {
 
     extern "C" fn some_function() {}
 
+    fn address_of_function() -> usize {
+        some_function as extern "C" fn() as usize
+    }
+
+    fn pointer(address: usize) -> Function<'static> {
+        // SAFETY: these tests look the function up, and nothing calls it.
+        unsafe { Function::pointer(address as *const c_void) }
+    }
+
     fn tables() -> Tables {
         let mut writer = Writer::default();
         Tables::own().encode(&mut writer);
@@ -236,9 +272,9 @@ mod tests {
     fn an_address_survives_the_way_through_the_tables() {
         let tables = tables();
         let resolver = Resolver::new(&tables);
-        let address = some_function as extern "C" fn() as usize;
+        let address = address_of_function();
         let mut callees = Callees::new(tables);
-        let callee = callees.resolve(Function::Pointer(address as *const c_void)).unwrap();
+        let callee = callees.resolve(pointer(address)).unwrap();
         let callee = callees.current(callee).unwrap();
         assert_eq!(resolver.address(callee), Some(address));
         assert_eq!(resolver.locate(address), Some((u64::from(callee.module), callee.offset)));
@@ -249,9 +285,9 @@ mod tests {
 
     #[test]
     fn another_supervisor_may_have_its_modules_in_another_order() {
-        let address = some_function as extern "C" fn() as usize;
+        let address = address_of_function();
         let mut callees = Callees::new(tables());
-        let callee = callees.resolve(Function::Pointer(address as *const c_void)).unwrap();
+        let callee = callees.resolve(pointer(address)).unwrap();
         let mut turned = tables();
         turned.modules.reverse();
         let resolver = Resolver::new(&turned);
@@ -259,10 +295,10 @@ mod tests {
         assert_eq!(resolver.address(callees.current(callee).unwrap()), Some(address));
         callees.set_tables(Tables::default());
         assert_eq!(callees.current(callee), None);
-        let missing = callees.resolve(Function::Pointer(address as *const c_void)).unwrap_err();
+        let missing = callees.resolve(pointer(address)).unwrap_err();
         assert_eq!(missing.code(), Code::MODULE);
         callees.set_tables(tables());
-        assert_eq!(callees.resolve(Function::Pointer(address as *const c_void)).unwrap(), callee);
+        assert_eq!(callees.resolve(pointer(address)).unwrap(), callee);
         assert_eq!(callees.current(callee), Some(callee));
     }
 
@@ -271,10 +307,9 @@ mod tests {
         let mut callees = Callees::new(tables());
         let data = 5u8;
         let code = |result: Result<Callee>| result.unwrap_err().code();
-        assert_eq!(code(callees.resolve(Function::Pointer((&raw const data).cast()))), Code::FUNCTION);
+        assert_eq!(code(callees.resolve(pointer((&raw const data).addr()))), Code::FUNCTION);
         assert_eq!(code(callees.resolve(Function::Name("nobody"))), Code::NAME);
         let mut empty = Callees::new(Tables::default());
-        let address = some_function as extern "C" fn() as *const c_void;
-        assert_eq!(code(empty.resolve(Function::Pointer(address))), Code::MODULE);
+        assert_eq!(code(empty.resolve(pointer(address_of_function()))), Code::MODULE);
     }
 }

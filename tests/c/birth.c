@@ -40,23 +40,6 @@ static int leave_one(tine_task *task)
 /* A process whose children are in another PID namespace can have no thread. */
 static uint32_t pool_flags;
 
-static tine_pool *create(int start)
-{
-    tine_error error = TINE_ERROR_INIT;
-    tine_pool_options options = TINE_POOL_OPTIONS_INIT;
-    tine_pool *pool;
-    options.error = &error;
-    options.workers = 2;
-    options.start = start;
-    options.grace_ns = 20000000;
-    options.flags = pool_flags;
-    if (tine_pool_create(&options, &pool) != 0) {
-        fprintf(stderr, "%s: %s\n", start_name(start), error.text);
-        exit(1);
-    }
-    return pool;
-}
-
 static int call(tine_pool *pool, tine_fn function, int64_t deadline_ns)
 {
     tine_submit_options options = TINE_SUBMIT_OPTIONS_INIT;
@@ -107,7 +90,7 @@ static int apart(int (*part)(int), int start)
 static int come_and_go(int start)
 {
     for (int i = 0; i < 3; i++) {
-        tine_pool *pool = create(start);
+        tine_pool *pool = create_hasty_pool(start, 2, pool_flags);
         CHECK_EQ(call(pool, succeed, 0), 7);
         tine_pool_destroy(pool);
         use_processes(start);
@@ -137,7 +120,7 @@ static int keeper_killed_later(int start)
 {
     int status;
     CHECK_EQ(prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), 0);
-    tine_pool *pool = create(start);
+    tine_pool *pool = create_hasty_pool(start, 2, pool_flags);
     for (int i = 0; i < 3; i++) {
         CHECK_EQ(call(pool, succeed, 0), 7);
         CHECK_EQ(kill(first_child(), SIGKILL), 0);
@@ -247,7 +230,7 @@ static void no_threads_here(int start)
     tine_submit_options options = TINE_SUBMIT_OPTIONS_INIT;
     tine_id id = 0;
     pool_flags = 0;
-    tine_pool *pool = create(start);
+    tine_pool *pool = create_hasty_pool(start, 2, pool_flags);
     options.error = &error;
     CHECK_RC(tine_submit(pool, succeed, NULL, 0, &options, &id), -EINVAL);
     CHECK(strstr(error.text, "PID namespace") && strstr(error.text, "TINE_NO_THREAD"));
@@ -286,7 +269,7 @@ static int among_strangers(int start)
             options.preload = "/nowhere/libnothing.so";
             CHECK_RC(tine_pool_create(&options, &pool), TINE_EWORKERSTART);
         }
-        pool = create(start);
+        pool = create_hasty_pool(start, 2, pool_flags);
         CHECK_EQ(call(pool, succeed, 0), 7);
         CHECK_EQ(call(pool, stay, 20000000), -ETIMEDOUT);
         tine_pool_destroy(pool);
@@ -364,7 +347,7 @@ static int as_somebody_else(int start)
         printf("not tested: a host that becomes another user, which takes root\n");
         return 0;
     }
-    tine_pool *pool = create(start);
+    tine_pool *pool = create_hasty_pool(start, 2, pool_flags);
     tine_process *process = start_staying(start);
     CHECK_EQ(setgid(65534), 0);
     CHECK_EQ(setuid(65534), 0);
@@ -375,7 +358,7 @@ static int as_somebody_else(int start)
 
 static int behind_a_filter(int start)
 {
-    tine_pool *pool = create(start);
+    tine_pool *pool = create_hasty_pool(start, 2, pool_flags);
     tine_process *process = start_staying(start);
     refuse(SYS_pidfd_send_signal);
     check_ends(pool);
@@ -400,7 +383,7 @@ static int without_proc(int start)
         CHECK(strstr(error.text, "/proc"));
         return 0;
     }
-    pool = create(start);
+    pool = create_hasty_pool(start, 2, pool_flags);
     pid_t left = call(pool, leave_one, 0);
     CHECK(left > 0 && kill(left, 0) == 0);
     tine_pool_destroy(pool);
@@ -424,7 +407,7 @@ static int without_proc(int start)
 static int released_in_a_child(int start)
 {
     struct belongings before = take_stock();
-    tine_pool *pool = create(start);
+    tine_pool *pool = create_hasty_pool(start, 2, pool_flags);
     tine_process *process = start_staying(start);
     int status;
     CHECK_EQ(call(pool, succeed, 0), 7);

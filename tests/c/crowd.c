@@ -7,23 +7,6 @@
 
 enum { WORKERS = 40, TASKS = 2000 };
 
-static tine_pool *create(int start)
-{
-    tine_error error = TINE_ERROR_INIT;
-    tine_pool_options options = TINE_POOL_OPTIONS_INIT;
-    tine_pool *pool = NULL;
-    options.error = &error;
-    options.workers = WORKERS;
-    options.start = start;
-    options.grace_ns = 20 * MS;
-    int rc = tine_pool_create(&options, &pool);
-    if (rc) {
-        fprintf(stderr, "%s\n", error.text);
-    }
-    CHECK_EQ(rc, 0);
-    return pool;
-}
-
 static int number_of(tine_task *task) { return *(const int *)tine_input(task, NULL); }
 
 static int answers(tine_task *task) { return number_of(task); }
@@ -178,7 +161,7 @@ int main(int argc, char **argv)
 {
     tag_family(argv);
     tine_init(argc, argv);
-    tine_pool *pool = create(TINE_START_FORKSERVER);
+    tine_pool *pool = create_hasty_pool(TINE_START_FORKSERVER, WORKERS, 0);
     everything_comes_back(pool, answers);
     everything_comes_back(pool, naps);
     deaths_are_told(pool);

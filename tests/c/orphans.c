@@ -67,16 +67,6 @@ static int answer(tine_task *task)
     return 42;
 }
 
-static tine_pool *create(int start)
-{
-    tine_pool_options options = TINE_POOL_OPTIONS_INIT;
-    tine_pool *pool;
-    options.start = start;
-    options.workers = 2;
-    CHECK_RC(tine_pool_create(&options, &pool), 0);
-    return pool;
-}
-
 static struct report start_working(tine_pool *pool, int with_descendants)
 {
     struct report report;
@@ -104,7 +94,7 @@ static struct report start_working(tine_pool *pool, int with_descendants)
 static void *create_in_thread(void *argument)
 {
     tine_pool **pool = (tine_pool **)argument;
-    *pool = create((int)(intptr_t)*pool);
+    *pool = create_pool((int)(intptr_t)*pool, 2, 0);
     return NULL;
 }
 
@@ -140,10 +130,10 @@ static int be_host(int role, int start, int pipe_fd)
     if (role == CREATING) {
         CHECK_EQ(write(pipe_fd, "c", 1), 1);
         for (;;) {
-            tine_pool_destroy(create(start));
+            tine_pool_destroy(create_pool(start, 2, 0));
         }
     }
-    struct report report = start_working(create(start), role != WITHOUT_DESCENDANTS);
+    struct report report = start_working(create_pool(start, 2, 0), role != WITHOUT_DESCENDANTS);
     CHECK_EQ(write(pipe_fd, &report, sizeof report), (long long)sizeof report);
     if (role == LEAVING) {
         char byte;

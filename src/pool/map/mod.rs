@@ -57,7 +57,7 @@ pub struct Map<'a> {
 pub enum MapCall<'a> {
     /// A function of items: where the items are and how far apart, and the same for what it makes of them.
     Items {
-        /// An item function, or by its name a task function.
+        /// By its address an item function, a `tine_item_fn`; by its name a task function.
         function: Function<'a>,
         /// The first item's input, and the distance from one to the next.
         input: (*const u8, usize),
@@ -66,7 +66,7 @@ pub enum MapCall<'a> {
     },
     /// A function of chunks of a range.
     Range {
-        /// A range function.
+        /// A range function, a `tine_range_fn`, by its address.
         function: Function<'a>,
         /// Where the range begins.
         begin: usize,
@@ -97,7 +97,11 @@ pub struct MapReport {
 
 impl Pool {
     /// Calls a function for each item, and waits until all items have been dealt with.
-    pub fn map(&self, map: Map<'_>) -> Result<MapReport> {
+    ///
+    /// # Safety
+    /// A function that is given by its address has the type that [`MapCall`] says. Until this returns the inputs can be read, the
+    /// outputs and states can be written and are used by nobody else, and there are `count` of each.
+    pub unsafe fn map(&self, map: Map<'_>) -> Result<MapReport> {
         let inner = self.inner()?;
         reserve::suffices()?;
         let mut state = inner.lock();

@@ -86,7 +86,7 @@ impl Pool {
         let this: Weak<Inner> = Arc::downgrade(&self.inner);
         exchange.introduce(number, this);
         let mut frame = Frame::new(FrameKind::Open, number);
-        crate::pool::guest::write_options(frame.body(), options)?;
+        crate::pool::node_options::write_options(frame.body(), options)?;
         let frame = frame.finish();
         (0..count).for_each(|node| exchange.post(node, frame.clone()));
         Ok(())

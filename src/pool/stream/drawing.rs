@@ -1,0 +1,182 @@
+//! Streams that draw their items: whoever waits for a result draws, as long as the window has room.
+//!
+//! One thread draws at a time, without the pool's lock, because the items come from the user's code; others that wait meanwhile are
+//! told when it has ended ([`Drawing`]). An item that was drawn and found no room is held, and goes in before the next.
+
+use super::Stream;
+use crate::error::{Error, Result};
+use crate::pool::inline::run_queued;
+use crate::pool::ledger::{InputPlace, Outcome};
+use crate::pool::standby;
+use crate::pool::wait::refusal;
+use std::sync::TryLockError;
+
+/// There is no memory for the next item before one that is on its way has given its own back.
+pub(super) const AFTER_THE_NEXT: usize = usize::MAX;
+
+/// An item that is drawn: where it is, how long, and a word that is carried to its result.
+#[derive(Clone, Copy, Debug)]
+pub struct Pulled {
+    input: (*const u8, usize),
+    user: usize,
+}
+
+impl Pulled {
+    /// An item, and the word that is carried to its result.
+    ///
+    /// # Safety
+    /// Any thread may read the bytes, and they stay as they are, until the next item is drawn or the stream is dropped.
+    pub unsafe fn new(input: *const [u8], user: usize) -> Pulled {
+        Pulled { input: (input.cast(), input.len()), user }
+    }
+}
+
+/// Draws the next item; `None` at the end. An error ends the input, too.
+pub type Pull = Box<dyn FnMut() -> Result<Option<Pulled>> + Send>;
+
+/// Where a stream draws its items from.
+pub(super) struct Source {
+    pull: Pull,
+    /// Drawn, and waiting for room.
+    held: Option<Pulled>,
+    over: bool,
+    /// Why it was over before its end; told once.
+    failure: Option<Error>,
+}
+
+impl Source {
+    pub(super) fn new(pull: Pull) -> Source {
+        Source { pull, held: None, over: false, failure: None }
+    }
+}
+
+// SAFETY: what is held is a place in memory of the program's. The text of `.pull` says on which threads it is called,
+// and how long the place stays; one thread at a time has the source.
+unsafe impl Send for Source {}
+
+/// A thread draws, until this is dropped.
+struct Drawing<'a>(&'a Stream);
+
+impl<'a> Drawing<'a> {
+    fn begin(stream: &'a Stream) -> Drawing<'a> {
+        let mut state = stream.inner.lock();
+        let line = state.stream_mut(stream.number);
+        (line.drawing, line.needs) = (true, 0);
+        drop(state);
+        Drawing(stream)
+    }
+}
+
+impl Drop for Drawing<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.inner.lock();
+        state.stream_mut(self.0.number).drawing = false;
+        state.tell_stream(self.0.number);
+    }
+}
+
+impl Stream {
+    /// Draws items while there is room for them.
+    pub(super) fn draw(&self) -> Result<()> {
+        let Some(source) = &self.source else { return Ok(()) };
+        let mut source = match source.try_lock() {
+            Ok(source) => source,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            // Another thread is at it, for both.
+            Err(TryLockError::WouldBlock) => return Ok(()),
+        };
+        // Before anything can fail: others that wait are told when it ends.
+        let _drawing = Drawing::begin(self);
+        standby::guard(&self.inner, false)?;
+        while !source.over {
+            let state = self.inner.lock();
+            let line = state.stream(self.number);
+            if line.stopped {
+                break;
+            }
+            if let Some(refusal) = refusal(&state) {
+                // This is not the end of the input, and must not be taken for it.
+                source.failure = Some(refusal);
+                break;
+            }
+            let needs = source.held.map_or(0, |held| held.input.1.min(line.window.most_bytes()));
+            let waits = !line.window.has_room(needs);
+            drop(state);
+            if waits {
+                let mut state = self.inner.lock();
+                state.stream_mut(self.number).needs = needs;
+                return Ok(());
+            }
+            let drawn = match source.held.take() {
+                Some(held) => Ok(Some(held)),
+                None => (source.pull)(),
+            };
+            match drawn {
+                Ok(Some(item)) => match self.enter_drawn(item) {
+                    Ok(true) => (),
+                    Ok(false) => {
+                        source.held = Some(item);
+                        let mut state = self.inner.lock();
+                        state.stream_mut(self.number).needs = AFTER_THE_NEXT;
+                        return Ok(());
+                    }
+                    Err(error) => {
+                        source.held = Some(item);
+                        return Err(error);
+                    }
+                },
+                Ok(None) => source.over = true,
+                Err(error) => (source.over, source.failure) = (true, Some(error)),
+            }
+        }
+        source.over = true;
+        self.end()
+    }
+
+    /// Enters an item that was drawn; whether there was room for it.
+    fn enter_drawn(&self, item: Pulled) -> Result<bool> {
+        let inner = &self.inner;
+        let mut state = inner.lock();
+        let line = state.stream(self.number);
+        let (length, most) = (item.input.1, line.window.most_bytes());
+        if !line.window.has_room(length.min(most)) {
+            return Ok(false);
+        }
+        let input = match length {
+            0 => &[],
+            // SAFETY: whoever made it has promised that the bytes stay until the next one is drawn, which is after this
+            // one has gone in.
+            _ => unsafe { std::slice::from_raw_parts(item.input.0, length) },
+        };
+        let fits = line.window.check("an item", "the stream's window", length);
+        if let Err(error) = fits.and_then(|()| inner.check_for_nodes(input, false)) {
+            let index = self.enter(&mut state, InputPlace::Inline, &[], item.user)?;
+            state.enqueue(index);
+            if state.take_back(index) {
+                state.settle(index, Outcome::not_started(&error));
+            }
+            return Ok(true);
+        }
+        let place = match inner.place_input(input) {
+            Ok(place) => place,
+            // What is on its way will give its memory back.
+            Err(_) if line.window.tasks() > 0 => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        let index = self.enter(&mut state, place, input, item.user)?;
+        state.hand_in(index);
+        run_queued(inner, state).leave();
+        Ok(true)
+    }
+
+    /// What ended the input before its end, once.
+    pub(super) fn failure(&self) -> Option<Error> {
+        let mut source = match self.source.as_ref()?.try_lock() {
+            Ok(source) => source,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            // Another thread is drawing, for as long as the user's code takes: it is told.
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        source.failure.take()
+    }
+}
