@@ -139,6 +139,20 @@ impl Ending {
         Ending { index, position, item, reason, stage: Stage::Killed, due_ns: u64::MAX, doomed: true }
     }
 
+    /// How far its worker has come with a chunk, and whether it was at the next item when it ended; from here on that is the item that
+    /// was ended. Where the items have a deadline the worker has gone no further than the one that it was asked to end; else it goes on
+    /// until the signal arrives.
+    pub(super) fn find_item(&mut self, outcome: &mut Outcome, begun: u64, is_timed: bool) {
+        if !is_timed && begun != 0 {
+            outcome.culprit = begun > outcome.items;
+            self.item = outcome.items;
+            return;
+        }
+        // It is the last that it can have been at, and it was at that.
+        outcome.items = outcome.items.clamp(self.item, self.item.saturating_add(1));
+        outcome.culprit = outcome.items == self.item;
+    }
+
     /// When the next stage is due.
     pub(super) fn due_ns(&self) -> u64 {
         self.due_ns
@@ -210,6 +224,36 @@ mod tests {
         let mut ending = Ending::begin((0, 7), 0, Reason::Memory, &LIMITS, 1000);
         assert_eq!(ending.press(&LIMITS, 1000), Some(libc::SIGKILL));
         assert_eq!(Ending::at_once((0, 7), 0, Reason::Deadline).press(&LIMITS, u64::MAX - 1), None);
+    }
+
+    #[test]
+    fn a_chunk_without_deadlines_goes_on_until_the_signal_arrives() {
+        let end_of = |reason, items, begun, is_timed| {
+            let mut ending = Ending::begin((0, 7), 3, reason, &LIMITS, 1000);
+            let mut outcome = Outcome::new(Code::DIED.0, Delivery::MaybeRan);
+            outcome.items = items;
+            ending.find_item(&mut outcome, begun, is_timed);
+            ending.amend(&mut outcome, CallKind::Items);
+            (outcome.items, outcome.culprit, outcome.late)
+        };
+        let memory = Code::MEMORY.0;
+        assert_eq!(end_of(Reason::Memory, 3, 4, false), (3, true, Some((3, memory))));
+        assert_eq!(
+            end_of(Reason::Memory, 9, 10, false),
+            (9, true, Some((9, memory))),
+            "it is the tenth by now"
+        );
+        assert_eq!(
+            end_of(Reason::Memory, 9, 9, false),
+            (9, false, Some((9, memory))),
+            "and not yet at the next"
+        );
+        assert_eq!(
+            end_of(Reason::Memory, 0, 0, false),
+            (3, true, Some((3, memory))),
+            "what it says cannot be"
+        );
+        assert_eq!(end_of(Reason::Deadline, 9, 10, true), (4, false, Some((3, -libc::ETIMEDOUT))));
     }
 
     #[test]
