@@ -59,6 +59,10 @@ pub(crate) struct Member {
     control_socket: Option<Connection>,
     /// How many messages it has been passed there.
     passed: u32,
+    /// How many of them it cannot do without; a segment that comes later may be taken back.
+    required: u32,
+    /// It has ended for want of what it was passed, of which nobody is to hold it against the program: see [`Member::gives_up`].
+    pub(crate) gave_up: bool,
     /// When its supervisor is asked once more for its pidfd, for which this process had no room.
     pub(super) asks_again: Deadline,
     pub(crate) pid: i32,
@@ -78,6 +82,8 @@ impl Member {
             event: None,
             control_socket: None,
             passed: 0,
+            required: 0,
+            gave_up: false,
             asks_again: Deadline::NEVER,
             pid: 0,
             pidfd: None,
@@ -85,13 +91,13 @@ impl Member {
     }
 
     /// A fresh segment for the next process, and a fresh eventfd, of which `token` will tell: a process can fill the one
-    /// that it has, or make it block. Returns the descriptors that go to it.
+    /// that it has, or make it block. It gets these `shares`, so many of which are `required`. Returns the descriptors that go to it.
     pub(crate) fn prepare(
         &mut self,
         token: u64,
         epoll: &Arc<Epoll>,
         start_timeout_ns: u64,
-        shares: &[Share],
+        (shares, required): (&[Share], usize),
         mark: u32,
     ) -> Result<Vec<OwnedFd>> {
         let (segment, fd) = Segment::create()?;
@@ -103,7 +109,7 @@ impl Member {
         for share in shares {
             control_socket.try_send(share.message()?)?;
         }
-        self.passed = shares.len() as u32;
+        (self.passed, self.required) = (shares.len() as u32, required as u32);
         segment.messages_sent.store(self.passed, Ordering::Release);
         segment.mark.store(mark, Ordering::Relaxed);
         self.control_socket = Some(control_socket);
@@ -114,7 +120,7 @@ impl Member {
         self.pid = 0;
         self.pidfd = None;
         self.leaving = None;
-        self.was_ready = false;
+        (self.was_ready, self.gave_up) = (false, false);
         self.state = MemberState::Starting { deadline: Deadline::after(start_timeout_ns) };
         Ok(vec![fd, copy, theirs])
     }
@@ -159,6 +165,12 @@ impl Member {
         self.segment
             .as_ref()
             .is_some_and(|segment| segment.messages_done.load(Ordering::Acquire) >= self.passed)
+    }
+
+    /// Whether it says that it ends because it cannot map a segment that it was passed later than those which it had to have.
+    pub(super) fn gives_up(&self) -> bool {
+        let done = self.segment.as_ref().map_or(0, |segment| segment.messages_done.load(Ordering::Acquire));
+        self.phase() == phase::CANNOT_MAP && (self.required..self.passed).contains(&done)
     }
 
     pub(crate) fn phase(&self) -> u32 {
