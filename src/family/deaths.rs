@@ -57,7 +57,7 @@ impl Family {
         let member = &mut self.members[slot];
         member.complete(&mut death, self.callees.as_ref());
         member.gave_up = member.gives_up();
-        let cannot_map = member.gave_up;
+        let cannot_map = member.gave_up && member.phase() == phase::CANNOT_MAP;
         member.was_ready |= member.phase() == phase::READY;
         let was_ready = member.was_ready;
         // Its program has worked before: what it met was a shortage.

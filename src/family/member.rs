@@ -167,10 +167,17 @@ impl Member {
             .is_some_and(|segment| segment.messages_done.load(Ordering::Acquire) >= self.passed)
     }
 
-    /// Whether it says that it ends because it cannot map a segment that it was passed later than those which it had to have.
+    /// Whether it says that it ends because it cannot have what it was passed after its start: a segment, or that by which it gets the
+    /// ends of channels.
     pub(super) fn gives_up(&self) -> bool {
-        let done = self.segment.as_ref().map_or(0, |segment| segment.messages_done.load(Ordering::Acquire));
-        self.phase() == phase::CANNOT_MAP && (self.required..self.passed).contains(&done)
+        let Some(segment) = &self.segment else { return false };
+        match self.phase() {
+            phase::CANNOT_MAP => {
+                (self.required..self.passed).contains(&segment.messages_done.load(Ordering::Acquire))
+            }
+            phase::FAILED => self.was_ready,
+            _ => false,
+        }
     }
 
     pub(crate) fn phase(&self) -> u32 {
@@ -294,4 +301,27 @@ fn backtrace(crash: &CrashRecord, callees: Option<&Callees>) -> String {
         };
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_gives_up_only_what_it_was_passed_after_its_start() {
+        let (segment, _fd) = Segment::create().unwrap();
+        let mut member = Member { segment: Some(segment), required: 2, passed: 4, ..Member::new() };
+        let says = |member: &Member, phase: u32, done: u32| {
+            let segment = member.segment.as_ref().unwrap();
+            segment.phase.store(phase, Ordering::Relaxed);
+            segment.messages_done.store(done, Ordering::Relaxed);
+            member.gives_up()
+        };
+        let range = |member: &Member| [1, 2, 3, 4].map(|done| says(member, phase::CANNOT_MAP, done));
+        assert_eq!(range(&member), [false, true, true, false]);
+        assert!(!says(&member, phase::FAILED, 3), "it has not been ready");
+        member.was_ready = true;
+        assert_eq!(range(&member), [false, true, true, false]);
+        assert!(says(&member, phase::FAILED, 3) && !says(&member, phase::READY, 3));
+    }
 }

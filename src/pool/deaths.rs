@@ -15,7 +15,8 @@ impl PoolState {
         self.drain(slot, now);
         let (mut lost, mut requeue, mut unfinished) = (Vec::new(), Vec::new(), 0);
         let mut idle = !self.rings[slot].has_worked();
-        let more = suspicion_after(death.signal, self.rings[slot].may_meet_a_signal());
+        let is_ours = self.rings[slot].may_meet_a_signal() || self.family.members[slot].gave_up;
+        let more = suspicion_after(death.signal, is_ours);
         if let Some(segment) = self.family.members[slot].segment.take() {
             unfinished = self.rings[slot].unfinished_output(&segment);
             for left in self.rings[slot].clear(&segment, &mut self.ledger) {

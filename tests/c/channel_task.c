@@ -3,6 +3,7 @@
 #include "status.h"
 #include <pthread.h>
 #include <stdint.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 
@@ -180,6 +181,14 @@ static int restore_descriptors(tine_task *task)
     getrlimit(RLIMIT_NOFILE, &limit);
     limit.rlim_cur = 256;
     return setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+/* Of an initializer: the first workers cannot have another descriptor. */
+static int use_up_at_first(tine_task *task)
+{
+    int *left;
+    memcpy(&left, tine_input(task, NULL), sizeof left);
+    return __atomic_fetch_sub(left, 1, __ATOMIC_SEQ_CST) > 0 ? use_up_descriptors(task) : 0;
 }
 
 /* ---- The tests ---- */
@@ -392,6 +401,32 @@ static void test_in_worker_limits(void)
     tine_pool_destroy(pool);
 }
 
+/* Workers that cannot have what they would get the end by say so, and end: the task has nothing to do with it. */
+static void test_no_room_for_the_handover(void)
+{
+    enum { FULL = 5 };
+    tine_pool_options options = TINE_POOL_OPTIONS_INIT;
+    tine_stats stats = TINE_STATS_INIT;
+    tine_pool *pool;
+    int *left = (int *)mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    CHECK(left != MAP_FAILED);
+    *left = FULL;
+    options.start = TINE_START_FORK;
+    options.workers = 1;
+    options.initializer = use_up_at_first;
+    options.initializer_input = &left;
+    options.initializer_length = sizeof left;
+    CHECK_RC(tine_pool_create(&options, &pool), 0);
+    struct handed handed = hand(pool, say_who, 0);
+    CHECK_RC(status_of(pool, handed.id), 0);
+    CHECK(number_from(handed.ours) != getpid());
+    CHECK_RC(tine_pool_stats(pool, &stats), 0);
+    CHECK_EQ(stats.worker_deaths, FULL);
+    tine_channel_close(handed.ours);
+    tine_pool_destroy(pool);
+    munmap(left, 4096);
+}
+
 static void limit_descriptors(rlim_t most)
 {
     struct rlimit limit;
@@ -550,6 +585,7 @@ int main(int argc, char **argv)
     }
     test_moved();
     test_in_worker_limits();
+    test_no_room_for_the_handover();
     test_host_limits(0);
     test_host_limits(1);
     test_vandal();
