@@ -226,15 +226,20 @@ impl RingAccount {
         process.is_some_and(|process| self.patience.is_starved(quiet_ns, now_ns, process))
     }
 
-    /// What is about to be taken back from the front has to be passed over this long after it got there.
-    pub(super) fn hurry(&mut self, within_ns: u64) {
-        self.patience.hurry(within_ns);
+    /// The worker gets nothing until it has passed over what was taken back from the front, for which it has its time.
+    pub(super) fn lose_patience(&mut self, now_ns: u64) {
+        self.patience.give_up(self.quiet_ns(now_ns));
     }
 
-    /// The same from now on, if it is this task.
+    /// What is about to be taken back from the front has to be passed over within this time from now on.
+    pub(super) fn hurry(&mut self, within_ns: u64, now_ns: u64) {
+        self.patience.hurry_from(self.quiet_ns(now_ns), within_ns);
+    }
+
+    /// The same, if it is this task.
     pub(super) fn hurry_for(&mut self, index: u32, within_ns: u64, now_ns: u64) {
         if self.flights.front() == Some(&Flight::Task(index)) {
-            self.patience.hurry_from(self.quiet_ns(now_ns), within_ns);
+            self.hurry(within_ns, now_ns);
         }
     }
 
