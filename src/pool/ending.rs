@@ -1,6 +1,6 @@
 //! The end of a task that runs: who is asked what, and when.
 //!
-//! First it is asked, half the grace later its worker gets SIGTERM, and at the grace's end SIGKILL. The states, and why
+//! First it is asked, half the grace later its worker gets SIGTERM, and the other half after that SIGKILL. The states, and why
 //! no other task or item can be hit, are in docs/design/deadlines.md. Here is what is known of one such end; who finds out that it
 //! is to come, and sends the signals, is [`super::cancel`].
 
@@ -166,7 +166,8 @@ impl Ending {
         let (stage, due_ns, signal) = match self.stage {
             Stage::Asked => {
                 let left_ns = limits.grace_ns - limits.grace_ns / 2;
-                (Stage::Terminated, self.due_ns.saturating_add(left_ns), libc::SIGTERM)
+                // Where the host is late, what is left of the grace still is its worker's.
+                (Stage::Terminated, now.saturating_add(left_ns), libc::SIGTERM)
             }
             Stage::Terminated | Stage::Killed => (Stage::Killed, u64::MAX, libc::SIGKILL),
         };
@@ -209,18 +210,19 @@ mod tests {
     fn half_the_grace_after_it_was_asked_comes_sigterm_and_at_its_end_sigkill() {
         let mut ending = Ending::begin((0, 7), 0, Reason::Deadline, &LIMITS, 1000);
         assert_eq!((ending.press(&LIMITS, 1049), ending.due_ns()), (None, 1050));
-        assert_eq!((ending.press(&LIMITS, 1090), ending.due_ns()), (Some(libc::SIGTERM), 1101));
+        assert_eq!((ending.press(&LIMITS, 1090), ending.due_ns()), (Some(libc::SIGTERM), 1141));
         assert!(!ending.doomed);
-        assert_eq!((ending.press(&LIMITS, 1100), ending.press(&LIMITS, 1101)), (None, Some(libc::SIGKILL)));
+        assert_eq!((ending.press(&LIMITS, 1140), ending.press(&LIMITS, 1141)), (None, Some(libc::SIGKILL)));
         assert!(ending.doomed);
         assert_eq!((ending.press(&LIMITS, u64::MAX - 1), ending.due_ns()), (None, u64::MAX));
     }
 
     #[test]
-    fn one_that_is_looked_at_too_late_gets_both_and_memory_gets_sigkill_at_once() {
+    fn one_that_is_looked_at_too_late_has_its_time_between_both_and_memory_gets_sigkill_at_once() {
         let mut ending = Ending::begin((0, 7), 0, Reason::Cancelled, &LIMITS, 1000);
         assert_eq!(ending.press(&LIMITS, 5000), Some(libc::SIGTERM));
-        assert_eq!(ending.press(&LIMITS, 5000), Some(libc::SIGKILL));
+        assert_eq!((ending.press(&LIMITS, 5000), ending.press(&LIMITS, 5050)), (None, None));
+        assert_eq!(ending.press(&LIMITS, 5051), Some(libc::SIGKILL));
         let mut ending = Ending::begin((0, 7), 0, Reason::Memory, &LIMITS, 1000);
         assert_eq!(ending.press(&LIMITS, 1000), Some(libc::SIGKILL));
         assert_eq!(Ending::at_once((0, 7), 0, Reason::Deadline).press(&LIMITS, u64::MAX - 1), None);
