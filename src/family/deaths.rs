@@ -56,9 +56,8 @@ impl Family {
         }
         let member = &mut self.members[slot];
         member.complete(&mut death, self.callees.as_ref());
-        // A worker that has been ready may say this only of the segment that is being shared.
-        let asked_to_map = !member.was_ready || self.sharing.is_some() && !member.has_mapped();
-        let cannot_map = asked_to_map && member.phase() == phase::CANNOT_MAP;
+        member.gave_up = member.gives_up();
+        let cannot_map = member.gave_up && member.phase() == phase::CANNOT_MAP;
         member.was_ready |= member.phase() == phase::READY;
         let was_ready = member.was_ready;
         // Its program has worked before: what it met was a shortage.
@@ -67,12 +66,17 @@ impl Family {
         let reason = (cannot_map || !was_ready).then(|| member.start_failure(&death));
         // What an initializer's failure says is the user's affair; of a single process it is the answer.
         let is_single = self.settings.job.is_some();
-        let code = member.failure_code().filter(|_| is_single).unwrap_or(Code::WORKER_START);
+        let said = member.failure_code();
+        let of_shares = [libc::EEXIST, libc::ENOMEM, libc::EMFILE].map(Code::errno);
+        let share_code = said.filter(|code| of_shares.contains(code)).unwrap_or(of_shares[0]);
+        let code = said.filter(|_| is_single).unwrap_or(Code::WORKER_START);
         member.state = MemberState::Ended;
         self.events.push_back(Event::Ended(slot, death));
-        if let (true, Some(sharing), Some(reason)) = (cannot_map, &mut self.sharing, &reason) {
-            // The call that shares is told; the place gets a worker without the segment.
-            sharing.failure.get_or_insert(Error::errno(libc::EEXIST, reason.clone()));
+        if let (true, Some(reason)) = (cannot_map, &reason) {
+            // The call that shares is told, if there still is one; the place gets a worker without the segment.
+            if let Some(sharing) = &mut self.sharing {
+                sharing.failure.get_or_insert(Error::new(share_code, reason.clone()));
+            }
             return;
         }
         if let Some(reason) = reason.filter(|_| !was_ready && !self.stopping) {
@@ -85,8 +89,8 @@ impl Family {
     pub(crate) fn bury(&mut self, slot: usize, death: &Death, idle: bool) {
         self.forget_glance();
         let was_ready = self.members[slot].was_ready;
-        let asked_to = self.members[slot].leaving.is_some();
-        if idle && was_ready && !asked_to && !self.stopping && death.signal != libc::SIGKILL {
+        let excused = self.members[slot].leaving.is_some() || self.members[slot].gave_up;
+        if idle && was_ready && !excused && !self.stopping && death.signal != libc::SIGKILL {
             let text = format!("{} before its first task", death.describe());
             self.start_failed(slot, true, Error::new(Code::WORKER_START, text));
         }

@@ -59,6 +59,10 @@ pub(crate) struct Member {
     control_socket: Option<Connection>,
     /// How many messages it has been passed there.
     passed: u32,
+    /// How many of them it cannot do without; a segment that comes later may be taken back.
+    required: u32,
+    /// It has ended for want of what it was passed, of which nobody is to hold it against the program: see [`Member::gives_up`].
+    pub(crate) gave_up: bool,
     /// When its supervisor is asked once more for its pidfd, for which this process had no room.
     pub(super) asks_again: Deadline,
     pub(crate) pid: i32,
@@ -78,6 +82,8 @@ impl Member {
             event: None,
             control_socket: None,
             passed: 0,
+            required: 0,
+            gave_up: false,
             asks_again: Deadline::NEVER,
             pid: 0,
             pidfd: None,
@@ -85,13 +91,13 @@ impl Member {
     }
 
     /// A fresh segment for the next process, and a fresh eventfd, of which `token` will tell: a process can fill the one
-    /// that it has, or make it block. Returns the descriptors that go to it.
+    /// that it has, or make it block. It gets these `shares`, so many of which are `required`. Returns the descriptors that go to it.
     pub(crate) fn prepare(
         &mut self,
         token: u64,
         epoll: &Arc<Epoll>,
         start_timeout_ns: u64,
-        shares: &[Share],
+        (shares, required): (&[Share], usize),
         mark: u32,
     ) -> Result<Vec<OwnedFd>> {
         let (segment, fd) = Segment::create()?;
@@ -103,7 +109,7 @@ impl Member {
         for share in shares {
             control_socket.try_send(share.message()?)?;
         }
-        self.passed = shares.len() as u32;
+        (self.passed, self.required) = (shares.len() as u32, required as u32);
         segment.messages_sent.store(self.passed, Ordering::Release);
         segment.mark.store(mark, Ordering::Relaxed);
         self.control_socket = Some(control_socket);
@@ -114,7 +120,7 @@ impl Member {
         self.pid = 0;
         self.pidfd = None;
         self.leaving = None;
-        self.was_ready = false;
+        (self.was_ready, self.gave_up) = (false, false);
         self.state = MemberState::Starting { deadline: Deadline::after(start_timeout_ns) };
         Ok(vec![fd, copy, theirs])
     }
@@ -159,6 +165,19 @@ impl Member {
         self.segment
             .as_ref()
             .is_some_and(|segment| segment.messages_done.load(Ordering::Acquire) >= self.passed)
+    }
+
+    /// Whether it says that it ends because it cannot have what it was passed after its start: a segment, or that by which it gets the
+    /// ends of channels.
+    pub(super) fn gives_up(&self) -> bool {
+        let Some(segment) = &self.segment else { return false };
+        match self.phase() {
+            phase::CANNOT_MAP => {
+                (self.required..self.passed).contains(&segment.messages_done.load(Ordering::Acquire))
+            }
+            phase::FAILED => self.was_ready,
+            _ => false,
+        }
     }
 
     pub(crate) fn phase(&self) -> u32 {
@@ -282,4 +301,27 @@ fn backtrace(crash: &CrashRecord, callees: Option<&Callees>) -> String {
         };
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_gives_up_only_what_it_was_passed_after_its_start() {
+        let (segment, _fd) = Segment::create().unwrap();
+        let mut member = Member { segment: Some(segment), required: 2, passed: 4, ..Member::new() };
+        let says = |member: &Member, phase: u32, done: u32| {
+            let segment = member.segment.as_ref().unwrap();
+            segment.phase.store(phase, Ordering::Relaxed);
+            segment.messages_done.store(done, Ordering::Relaxed);
+            member.gives_up()
+        };
+        let range = |member: &Member| [1, 2, 3, 4].map(|done| says(member, phase::CANNOT_MAP, done));
+        assert_eq!(range(&member), [false, true, true, false]);
+        assert!(!says(&member, phase::FAILED, 3), "it has not been ready");
+        member.was_ready = true;
+        assert_eq!(range(&member), [false, true, true, false]);
+        assert!(says(&member, phase::FAILED, 3) && !says(&member, phase::READY, 3));
+    }
 }

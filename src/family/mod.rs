@@ -8,6 +8,7 @@
 //! | the supervisor | the end of its messages, or its pidfd | its workers go with it: they are killed once more by pidfd, each is [`Event::Ended`] when its pidfd says so, and a new supervisor is started |
 //! | a worker, while the supervisor is stopped | its pidfd, where tasks are under way | the supervisor gets SIGCONT, and reports it |
 //! | a worker that has not started yet | as for a worker, or by its `start_timeout` | the back-off: see [`RestartBackoff`] |
+//! | a worker that cannot have what it was passed after its start | as for a worker; it has left word | as for a worker, and no back-off: it is not the program's fault |
 //!
 //! And when descriptors, processes or memory are short:
 //!

@@ -15,7 +15,8 @@ impl PoolState {
         self.drain(slot, now);
         let (mut lost, mut requeue, mut unfinished) = (Vec::new(), Vec::new(), 0);
         let mut idle = !self.rings[slot].has_worked();
-        let more = suspicion_after(death.signal, self.rings[slot].may_meet_a_signal());
+        let is_ours = self.rings[slot].may_meet_a_signal() || self.family.members[slot].gave_up;
+        let more = suspicion_after(death.signal, is_ours);
         if let Some(segment) = self.family.members[slot].segment.take() {
             unfinished = self.rings[slot].unfinished_output(&segment);
             for left in self.rings[slot].clear(&segment, &mut self.ledger) {
@@ -77,9 +78,10 @@ impl PoolState {
     }
 
     /// What is left of a task that its worker had begun.
-    fn lost_outcome(&self, slot: usize, left: &LeftTask, segment: &Segment, death: &Death) -> Outcome {
+    fn lost_outcome(&mut self, slot: usize, left: &LeftTask, segment: &Segment, death: &Death) -> Outcome {
         use crate::sys::prim::Ordering;
         let entry = self.ledger.get(left.index);
+        let begun = segment.items_begun.load(Ordering::Acquire);
         let mut outcome = Outcome::new(Code::DIED.0, Delivery::MaybeRan);
         outcome.message = super::ledger::to_c_string(death.describe().as_bytes());
         let mut death = Box::new(death.clone());
@@ -91,15 +93,13 @@ impl PoolState {
         if entry.kind != CallKind::Task {
             outcome.messages_length = left.messages_length;
             outcome.items = segment.items_done.load(Ordering::Acquire);
-            outcome.culprit = segment.items_begun.load(Ordering::Acquire) > outcome.items;
+            outcome.culprit = begun > outcome.items;
             if left.to_blame {
                 (outcome.items, outcome.culprit) = (0, true);
             }
         }
-        if let Some(ending) = self.rings[slot].ending.as_ref().filter(|ending| ending.index == left.index) {
-            // The item that it was asked to end is the last that it can have been at, and it was at that.
-            outcome.items = outcome.items.clamp(ending.item, ending.item.saturating_add(1));
-            outcome.culprit = outcome.items == ending.item;
+        if let Some(ending) = self.rings[slot].ending.as_mut().filter(|ending| ending.index == left.index) {
+            ending.find_item(&mut outcome, begun, entry.deadline_ns != 0);
             ending.amend(&mut outcome, entry.kind); // What it had of an output is the heap's to reclaim.
         }
         outcome

@@ -199,6 +199,10 @@ impl PoolState {
         if ring.ending.is_some() || ring.distrusted {
             return; // Its end is on its way.
         }
+        // It has passed something since that was looked at last.
+        if ring.has_results(segment) {
+            return self.drain(slot, now);
+        }
         let front = ring.front();
         if front.is_some_and(|(position, _)| segment.slot(position).has_begun()) {
             return;
@@ -209,6 +213,7 @@ impl PoolState {
                 return;
             }
         }
+        self.rings[slot].lose_patience(now);
         let Some((_, index)) = front else {
             if self.rings[slot].is_hung(now) {
                 self.distrust(slot);
@@ -219,7 +224,7 @@ impl PoolState {
         let (blamed, deadline_ns) = (entry.suspect(DID_NOTHING), entry.deadline_ns);
         let ring = &mut self.rings[slot];
         if deadline_ns != 0 {
-            ring.hurry(deadline_ns.saturating_add(self.limits.grace_ns));
+            ring.hurry(deadline_ns.saturating_add(self.limits.grace_ns), now);
         }
         let (recalled, believed) = ring.give_up(segment, &mut self.ledger, blamed, now);
         if !believed {

@@ -1,6 +1,6 @@
 //! The end of a task that runs: who is asked what, and when.
 //!
-//! First it is asked, half the grace later its worker gets SIGTERM, and at the grace's end SIGKILL. The states, and why
+//! First it is asked, half the grace later its worker gets SIGTERM, and the other half after that SIGKILL. The states, and why
 //! no other task or item can be hit, are in docs/design/deadlines.md. Here is what is known of one such end; who finds out that it
 //! is to come, and sends the signals, is [`super::cancel`].
 
@@ -139,6 +139,20 @@ impl Ending {
         Ending { index, position, item, reason, stage: Stage::Killed, due_ns: u64::MAX, doomed: true }
     }
 
+    /// How far its worker has come with a chunk, and whether it was at the next item when it ended; from here on that is the item that
+    /// was ended. Where the items have a deadline the worker has gone no further than the one that it was asked to end; else it goes on
+    /// until the signal arrives.
+    pub(super) fn find_item(&mut self, outcome: &mut Outcome, begun: u64, is_timed: bool) {
+        if !is_timed && begun != 0 {
+            outcome.culprit = begun > outcome.items;
+            self.item = outcome.items;
+            return;
+        }
+        // It is the last that it can have been at, and it was at that.
+        outcome.items = outcome.items.clamp(self.item, self.item.saturating_add(1));
+        outcome.culprit = outcome.items == self.item;
+    }
+
     /// When the next stage is due.
     pub(super) fn due_ns(&self) -> u64 {
         self.due_ns
@@ -152,7 +166,8 @@ impl Ending {
         let (stage, due_ns, signal) = match self.stage {
             Stage::Asked => {
                 let left_ns = limits.grace_ns - limits.grace_ns / 2;
-                (Stage::Terminated, self.due_ns.saturating_add(left_ns), libc::SIGTERM)
+                // Where the host is late, what is left of the grace still is its worker's.
+                (Stage::Terminated, now.saturating_add(left_ns), libc::SIGTERM)
             }
             Stage::Terminated | Stage::Killed => (Stage::Killed, u64::MAX, libc::SIGKILL),
         };
@@ -195,21 +210,52 @@ mod tests {
     fn half_the_grace_after_it_was_asked_comes_sigterm_and_at_its_end_sigkill() {
         let mut ending = Ending::begin((0, 7), 0, Reason::Deadline, &LIMITS, 1000);
         assert_eq!((ending.press(&LIMITS, 1049), ending.due_ns()), (None, 1050));
-        assert_eq!((ending.press(&LIMITS, 1090), ending.due_ns()), (Some(libc::SIGTERM), 1101));
+        assert_eq!((ending.press(&LIMITS, 1090), ending.due_ns()), (Some(libc::SIGTERM), 1141));
         assert!(!ending.doomed);
-        assert_eq!((ending.press(&LIMITS, 1100), ending.press(&LIMITS, 1101)), (None, Some(libc::SIGKILL)));
+        assert_eq!((ending.press(&LIMITS, 1140), ending.press(&LIMITS, 1141)), (None, Some(libc::SIGKILL)));
         assert!(ending.doomed);
         assert_eq!((ending.press(&LIMITS, u64::MAX - 1), ending.due_ns()), (None, u64::MAX));
     }
 
     #[test]
-    fn one_that_is_looked_at_too_late_gets_both_and_memory_gets_sigkill_at_once() {
+    fn one_that_is_looked_at_too_late_has_its_time_between_both_and_memory_gets_sigkill_at_once() {
         let mut ending = Ending::begin((0, 7), 0, Reason::Cancelled, &LIMITS, 1000);
         assert_eq!(ending.press(&LIMITS, 5000), Some(libc::SIGTERM));
-        assert_eq!(ending.press(&LIMITS, 5000), Some(libc::SIGKILL));
+        assert_eq!((ending.press(&LIMITS, 5000), ending.press(&LIMITS, 5050)), (None, None));
+        assert_eq!(ending.press(&LIMITS, 5051), Some(libc::SIGKILL));
         let mut ending = Ending::begin((0, 7), 0, Reason::Memory, &LIMITS, 1000);
         assert_eq!(ending.press(&LIMITS, 1000), Some(libc::SIGKILL));
         assert_eq!(Ending::at_once((0, 7), 0, Reason::Deadline).press(&LIMITS, u64::MAX - 1), None);
+    }
+
+    #[test]
+    fn a_chunk_without_deadlines_goes_on_until_the_signal_arrives() {
+        let end_of = |reason, items, begun, is_timed| {
+            let mut ending = Ending::begin((0, 7), 3, reason, &LIMITS, 1000);
+            let mut outcome = Outcome::new(Code::DIED.0, Delivery::MaybeRan);
+            outcome.items = items;
+            ending.find_item(&mut outcome, begun, is_timed);
+            ending.amend(&mut outcome, CallKind::Items);
+            (outcome.items, outcome.culprit, outcome.late)
+        };
+        let memory = Code::MEMORY.0;
+        assert_eq!(end_of(Reason::Memory, 3, 4, false), (3, true, Some((3, memory))));
+        assert_eq!(
+            end_of(Reason::Memory, 9, 10, false),
+            (9, true, Some((9, memory))),
+            "it is the tenth by now"
+        );
+        assert_eq!(
+            end_of(Reason::Memory, 9, 9, false),
+            (9, false, Some((9, memory))),
+            "and not yet at the next"
+        );
+        assert_eq!(
+            end_of(Reason::Memory, 0, 0, false),
+            (3, true, Some((3, memory))),
+            "what it says cannot be"
+        );
+        assert_eq!(end_of(Reason::Deadline, 9, 10, true), (4, false, Some((3, -libc::ETIMEDOUT))));
     }
 
     #[test]

@@ -365,10 +365,10 @@ pub(super) const TO_BLAME: u32 = 16;
 pub(super) const ENDED_ITSELF: u32 = 8;
 pub(super) const DID_NOTHING: u32 = 6;
 
-/// How much a worker's end says against what was in front of it. One that this library may have ended, by a `signal_under_way` for a task
-/// before, says as little as one that anybody has.
-pub(super) fn suspicion_after(signal: i32, signal_under_way: bool) -> u32 {
-    if signal == libc::SIGKILL || signal_under_way { 1 } else { ENDED_ITSELF }
+/// How much a worker's end says against what was in front of it. One that may be this library's doing (`is_ours`) says as little as one
+/// that may be anybody's: a signal for a task before was under way, or tine's own code in the worker could not go on.
+pub(super) fn suspicion_after(signal: i32, is_ours: bool) -> u32 {
+    if signal == libc::SIGKILL || is_ours { 1 } else { ENDED_ITSELF }
 }
 
 /// No entry has this place.

@@ -70,6 +70,8 @@ pub(super) struct RingAccount {
     /// When the worker's memory is looked at again: in the middle of a task, and between two.
     pub(super) next_memory_look_ns: u64,
     pub(super) next_recycle_look_ns: u64,
+    /// Which item of a chunk the worker was at, as it said, before its memory was last looked at in the middle of a task.
+    pub(super) weighed_item: u64,
     /// What the worker had done when it was looked at for being too large: one that has done no more has not grown.
     pub(super) looked_at: u32,
     flights: VecDeque<Flight>,
@@ -114,6 +116,7 @@ impl RingAccount {
             leaving: false,
             next_memory_look_ns: 0,
             next_recycle_look_ns: 0,
+            weighed_item: 0,
             looked_at: 0,
             flights: VecDeque::with_capacity(SLOTS as usize),
             tasks: 0,
@@ -223,15 +226,20 @@ impl RingAccount {
         process.is_some_and(|process| self.patience.is_starved(quiet_ns, now_ns, process))
     }
 
-    /// What is about to be taken back from the front has to be passed over this long after it got there.
-    pub(super) fn hurry(&mut self, within_ns: u64) {
-        self.patience.hurry(within_ns);
+    /// The worker gets nothing until it has passed over what was taken back from the front, for which it has its time.
+    pub(super) fn lose_patience(&mut self, now_ns: u64) {
+        self.patience.give_up(self.quiet_ns(now_ns));
     }
 
-    /// The same from now on, if it is this task.
+    /// What is about to be taken back from the front has to be passed over within this time from now on.
+    pub(super) fn hurry(&mut self, within_ns: u64, now_ns: u64) {
+        self.patience.hurry_from(self.quiet_ns(now_ns), within_ns);
+    }
+
+    /// The same, if it is this task.
     pub(super) fn hurry_for(&mut self, index: u32, within_ns: u64, now_ns: u64) {
         if self.flights.front() == Some(&Flight::Task(index)) {
-            self.patience.hurry_from(self.quiet_ns(now_ns), within_ns);
+            self.hurry(within_ns, now_ns);
         }
     }
 

@@ -33,10 +33,11 @@ impl Handover {
         Ok(Message::new(MessageKind::Handover, &[]).with_fds(vec![self.to_take.duplicate()?]))
     }
 
-    /// Puts an end in; whether it is. Only a worker that has tampered with its descriptor is in the way.
+    /// Puts an end in; whether it is. Only a worker that has tampered with its descriptor is in the way. Where the kernel has no memory
+    /// for it nobody is: that is an error.
     pub(crate) fn put(&self, end: &End) -> Result<bool> {
         let bytes = [u8::from(end.interruptible)];
-        let sent = socket::send(self.to_put.as_raw_fd(), &bytes, &[end.socket.as_raw_fd()])?;
+        let sent = socket::send_parts(self.to_put.as_raw_fd(), [&bytes, &[]], &[end.socket.as_raw_fd()])?;
         Ok(sent == Sent::Done)
     }
 

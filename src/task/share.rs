@@ -49,8 +49,10 @@ impl Share {
 pub(crate) fn map(message: Message) -> Result<(usize, usize)> {
     let [address, length, writable, ..] = message.words;
     let (address, length) = (address as usize, length as usize);
-    let [fd]: [OwnedFd; 1] =
-        message.fds.try_into().map_err(|_| Error::errno(libc::EPROTO, "a segment without its descriptor"))?;
+    let [fd]: [OwnedFd; 1] = message
+        .fds
+        .try_into()
+        .map_err(|_| Error::errno(libc::EMFILE, "a worker has no descriptor free for a segment"))?;
     let access = Access { write: writable != 0, populate: false };
     let taken = |error: &Error| error.code().0 == -libc::EEXIST;
     match Mapping::shared_with(fd.as_raw_fd(), Some(address), length, access) {

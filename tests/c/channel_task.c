@@ -1,10 +1,13 @@
 /* Ends of channels that go with tasks: into workers of every kind, back when a task has not begun, and closed when it is
  * over, however it ends. */
+#include "refuse.h"
 #include "status.h"
 #include <pthread.h>
 #include <stdint.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 
 struct handed {
     tine_channel *ours;
@@ -180,6 +183,28 @@ static int restore_descriptors(tine_task *task)
     getrlimit(RLIMIT_NOFILE, &limit);
     limit.rlim_cur = 256;
     return setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+/* Of an initializer: the first workers cannot have another descriptor. */
+static int use_up_at_first(tine_task *task)
+{
+    int *left;
+    memcpy(&left, tine_input(task, NULL), sizeof left);
+    return __atomic_fetch_sub(left, 1, __ATOMIC_SEQ_CST) > 0 ? use_up_descriptors(task) : 0;
+}
+
+struct gate {
+    volatile int inside, open;
+};
+
+static int wait_at(tine_task *task)
+{
+    struct gate *gate;
+    memcpy(&gate, tine_input(task, NULL), sizeof gate);
+    gate->inside++;
+    while (!gate->open)
+        nap_ns(100000);
+    return 0;
 }
 
 /* ---- The tests ---- */
@@ -392,6 +417,71 @@ static void test_in_worker_limits(void)
     tine_pool_destroy(pool);
 }
 
+/* Workers that cannot have what they would get the end by say so, and end: the task has nothing to do with it. */
+static void test_no_room_for_the_handover(void)
+{
+    enum { FULL = 5 };
+    tine_pool_options options = TINE_POOL_OPTIONS_INIT;
+    tine_stats stats = TINE_STATS_INIT;
+    tine_pool *pool;
+    int *left = (int *)mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    CHECK(left != MAP_FAILED);
+    *left = FULL;
+    options.start = TINE_START_FORK;
+    options.workers = 1;
+    options.initializer = use_up_at_first;
+    options.initializer_input = &left;
+    options.initializer_length = sizeof left;
+    CHECK_RC(tine_pool_create(&options, &pool), 0);
+    struct handed handed = hand(pool, say_who, 0);
+    CHECK_RC(status_of(pool, handed.id), 0);
+    CHECK(number_from(handed.ours) != getpid());
+    CHECK_RC(tine_pool_stats(pool, &stats), 0);
+    CHECK_EQ(stats.worker_deaths, FULL);
+    tine_channel_close(handed.ours);
+    tine_pool_destroy(pool);
+    munmap(left, 4096);
+}
+
+struct submitter {
+    tine_pool *pool;
+    struct handed handed;
+};
+
+/* A thread whose kernel has no memory for messages. */
+static void *hand_without_memory(void *argument)
+{
+    struct submitter *submitter = (struct submitter *)argument;
+    refuse_with(SYS_sendmsg, ENOBUFS);
+    submitter->handed = hand(submitter->pool, say_who, 0);
+    return NULL;
+}
+
+/* The host cannot send the end for the moment: its worker goes on, and so does what it is at. */
+static void test_no_memory_for_the_end(void)
+{
+    tine_pool *pool = create_pool(TINE_START_FORKSERVER, 1, 0);
+    tine_stats stats = TINE_STATS_INIT;
+    pthread_t thread;
+    tine_id busy;
+    struct handed handed = hand(pool, say_who, 0); /* by which the worker gets what it gets ends by */
+    CHECK_RC(status_of(pool, handed.id), 0);
+    tine_channel_close(handed.ours);
+    struct gate *gate = (struct gate *)tine_calloc(pool, 1, sizeof *gate);
+    CHECK_RC(tine_submit(pool, wait_at, &gate, sizeof gate, NULL, &busy), 0);
+    WAIT_UNTIL(gate->inside);
+    struct submitter submitter = {pool, {NULL, 0}};
+    CHECK_EQ(pthread_create(&thread, NULL, hand_without_memory, &submitter), 0);
+    CHECK_EQ(pthread_join(thread, NULL), 0);
+    gate->open = 1;
+    CHECK_RC(status_of(pool, busy), 0);
+    CHECK_RC(status_of(pool, submitter.handed.id), 0);
+    CHECK_RC(tine_pool_stats(pool, &stats), 0);
+    CHECK_EQ(stats.worker_deaths, 0);
+    tine_channel_close(submitter.handed.ours);
+    tine_pool_destroy(pool);
+}
+
 static void limit_descriptors(rlim_t most)
 {
     struct rlimit limit;
@@ -550,6 +640,8 @@ int main(int argc, char **argv)
     }
     test_moved();
     test_in_worker_limits();
+    test_no_room_for_the_handover();
+    test_no_memory_for_the_end();
     test_host_limits(0);
     test_host_limits(1);
     test_vandal();

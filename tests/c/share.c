@@ -216,6 +216,34 @@ static void a_taken_address_is_an_error(int start)
     tine_pool_destroy(pool);
 }
 
+/* Workers that have done nothing yet, none of which has room for the segment, and nor have those that come after them: the call
+ * fails, however often it is made, and the pool goes on. */
+static void no_worker_has_room(int start)
+{
+    tine_pool_options options = TINE_POOL_OPTIONS_INIT;
+    tine_segment *s, *other;
+    tine_pool *pool;
+    CHECK_RC(tine_segment_create(20000, NULL, &s), 0);
+    struct item *list = list_in(s, 3);
+    char *page = (char *)list - 4096;
+    options.start = start;
+    options.workers = 3;
+    options.initializer = occupy;
+    options.initializer_input = &page;
+    options.initializer_length = sizeof page;
+    CHECK_RC(tine_pool_create(&options, &pool), 0);
+    for (int i = 0; i < 5; i++)
+        CHECK_RC(tine_pool_share(pool, s, TINE_FOREVER), -EEXIST);
+    CHECK_EQ(tine_is_shared(pool, list, 1), 0);
+    CHECK(call(pool, tell_pid, NULL, 0) > 0);
+    CHECK_RC(tine_segment_create(20000, NULL, &other), 0);
+    CHECK_RC(tine_pool_share(pool, other, TINE_FOREVER), 0);
+    all_workers_have_it(pool, list_in(other, 3), 6);
+    CHECK_RC(tine_segment_close(other), 0);
+    CHECK_RC(tine_segment_close(s), 0);
+    tine_pool_destroy(pool);
+}
+
 static void only_the_creator_writes(int start)
 {
     tine_pool *pool = create_pool(start, 1, 0);
@@ -364,6 +392,7 @@ int main(int argc, char **argv)
         shared_by_all(all_starts[i]);
         busy_workers_get_it_before_their_next_task(all_starts[i]);
         a_taken_address_is_an_error(all_starts[i]);
+        no_worker_has_room(all_starts[i]);
         only_the_creator_writes(all_starts[i]);
         a_stopped_worker_is_waited_for_as_long_as_is_said(all_starts[i]);
         sharing_while_workers_are_killed(all_starts[i]);

@@ -1,7 +1,10 @@
 /* What workers find around them: environment, directory, limits, processors, memory, and what an initializer leaves. */
 #include "family.h"
+#include "refuse.h"
 #include <sched.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 
 #define MS ((int64_t)1000000)
 
@@ -294,6 +297,66 @@ static void memory(int start)
     tine_pool_destroy(pool);
 }
 
+/* Says how often it has begun, and has the worker's memory grow a little. */
+static int grow_item(tine_task *task, const void *in, void *out)
+{
+    static volatile char *arena;
+    static size_t grown;
+    int *begun;
+    (void)task, (void)out;
+    memcpy(&begun, in, sizeof begun);
+    ++*begun;
+    if (!arena) {
+        arena = (volatile char *)mmap(NULL, (size_t)1 << 30, PROT_READ | PROT_WRITE,
+                                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    }
+    arena[grown % ((size_t)1 << 30)] = 1;
+    grown += 1024;
+    return 0;
+}
+
+/* Between the look at a worker's memory and its end it goes on with its chunk: none of those items runs again, and only one that
+ * has not ended fails. */
+static void memory_of_many(void)
+{
+    enum { ITEMS = 300000, ROUNDS = 3 };
+    tine_pool_options options = TINE_POOL_OPTIONS_INIT;
+    options.start = TINE_START_FORKSERVER;
+    options.workers = 1;
+    options.max_worker_bytes = 64 << 20;
+    tine_pool *pool = make_pool(options);
+    tine_stats stats = TINE_STATS_INIT;
+    int *begun = (int *)tine_calloc(pool, ITEMS, sizeof *begun);
+    int **in = (int **)calloc(ITEMS, sizeof *in), *status = (int *)calloc(ITEMS, sizeof *status);
+    uint64_t failed = 0;
+    CHECK(begun && in && status);
+    refuse(SYS_pidfd_send_signal); /* it takes the supervisor to send the signal, which takes longer */
+    for (int i = 0; i < ITEMS; i++) {
+        in[i] = &begun[i];
+    }
+    for (int round = 0; round < ROUNDS; round++) {
+        tine_map_options map = TINE_MAP_OPTIONS_INIT;
+        memset(begun, 0, ITEMS * sizeof *begun);
+        map.status = status;
+        map.chunk = ITEMS;
+        int rc = tine_map(pool, grow_item, in, sizeof *in, NULL, 0, ITEMS, &map);
+        CHECK(rc == 0 || rc == TINE_EITEMS);
+        for (int i = 0; i < ITEMS; i++) {
+            CHECK(status[i] == 0 || status[i] == TINE_EMEMORY);
+            CHECK(begun[i] == 1 || (status[i] != 0 && begun[i] == 0));
+            failed += status[i] != 0;
+        }
+    }
+    CHECK_RC(tine_pool_stats(pool, &stats), 0);
+    printf("%d items, %d ended with their workers, of which there were %d\n", ITEMS * ROUNDS, (int)failed,
+           (int)stats.worker_deaths);
+    CHECK(stats.worker_deaths > 0 && failed <= stats.worker_deaths);
+    tine_free(pool, begun);
+    free(in);
+    free(status);
+    tine_pool_destroy(pool);
+}
+
 /* ---- Bad input ---- */
 
 static int failing_start(const tine_pool_options *options, const char *text)
@@ -365,6 +428,7 @@ int main(int argc, char **argv)
         state(all_starts[start]);
         memory(all_starts[start]);
     }
+    memory_of_many();
     WAIT_UNTIL(family_is_gone(family_tag(), 0));
     return 0;
 }

@@ -12,7 +12,7 @@
 struct sweep_kind {
     long number;
     const char *name;
-    int errors[6];
+    int errors[7];
 };
 
 #define SWEEP_KIND(name, ...) {SYS_##name, #name, {__VA_ARGS__, 0}}
@@ -42,7 +42,7 @@ static const struct sweep_kind sweep_kinds[] = {
     SWEEP_KIND(ppoll, EINTR, ENOMEM),
     SWEEP_KIND(socket, EMFILE, ENOMEM, EPERM),
     SWEEP_KIND(socketpair, EMFILE, ENOMEM, EPERM),
-    SWEEP_KIND(sendmsg, EAGAIN, ENOMEM, ETOOMANYREFS, EINTR, EPERM),
+    SWEEP_KIND(sendmsg, EAGAIN, ENOMEM, ENOBUFS, ETOOMANYREFS, EINTR, EPERM),
     SWEEP_KIND(recvmsg, EAGAIN, ENOMEM, EINTR, SWEEP_TRUNCATED),
     SWEEP_KIND(getsockopt, EPERM),
     SWEEP_KIND(setsockopt, EPERM, ENOMEM),

@@ -105,7 +105,7 @@ impl RingAccount {
         blamed: bool,
         now_ns: u64,
     ) -> (Vec<u32>, bool) {
-        self.patience.give_up();
+        self.lose_patience(now_ns);
         let Some((position, index)) = self.front() else { return (Vec::new(), true) };
         let (mut recalled, _) = self.recall_behind(segment, ledger);
         if blamed && !self.is_hung(now_ns) {

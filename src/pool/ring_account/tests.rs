@@ -36,8 +36,11 @@ fn what_is_to_blame_stays_until_its_worker_has_had_its_time() {
     assert_eq!(kept.give_up(&segment, &mut ledger, true, WEDGED_NS + 1), (vec![], true));
     assert_eq!((kept.blamed, kept.front()), (None, Some((0, index))));
     assert!(segment.slot(0).is_ready(), "it may still be begun");
-    assert_eq!(kept.give_up(&segment, &mut ledger, true, HUNG_NS + 1), (vec![], false));
+    assert_eq!(kept.give_up(&segment, &mut ledger, true, HUNG_NS + 2), (vec![], false));
     assert_eq!(kept.blamed, Some(index));
+    let mut thawed = ring();
+    assert_eq!(thawed.give_up(&segment, &mut ledger, true, 5 * HUNG_NS), (vec![], true), "nobody has looked");
+    assert!(!thawed.is_hung(5 * HUNG_NS + WEDGED_NS));
 }
 
 #[test]
@@ -49,6 +52,7 @@ fn a_worker_that_begins_while_it_is_given_up_on_is_believed() {
         segment.slot(0).state.store(state::STARTED, Ordering::Relaxed);
         let mut ring =
             RingAccount { flights: [Flight::Task(index)].into(), tasks: 1, given: 1, ..RingAccount::new() };
+        ring.lose_patience(WEDGED_NS);
         assert_eq!(ring.give_up(&segment, &mut ledger, blamed, now_ns), (vec![], true));
         assert_eq!((ring.blamed, ring.front()), (None, Some((0, index))));
         segment.slot(0).state.store(state::RECALLED, Ordering::Relaxed);
