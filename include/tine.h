@@ -21,11 +21,11 @@
  *               thread. Any other pointer leads to as many bytes as the length, the count or the .size beside it
  *               says, or else to one value. These bytes stay as they are until the call returns.
  *   Structs     start with .size: how much of the struct the caller knows. tine reads and writes no more than that.
- *               Locks, whose size never changes, and tine_limit have no .size. Every struct has an initialiser,
- *               TINE_<NAME>_INIT, but for tine_barrier: tine_barrier_init comes before any other call on it. Zero is
- *               the default of every option, and NULL in place of an options struct means all defaults. Options that
- *               contradict each other are -EINVAL; a struct that is longer than this version knows, and not zero
- *               there, is -E2BIG.
+ *               Locks, whose size is fixed within a soname, and tine_limit have no .size. Every struct has an
+ *               initialiser, TINE_<NAME>_INIT, but for tine_barrier: tine_barrier_init comes before any other call on
+ *               it. Zero is the default of every option, and NULL in place of an options struct means all defaults.
+ *               Options that contradict each other are -EINVAL; a struct that is longer than this version knows, and
+ *               not zero there, is -E2BIG.
  *   Flags       No two flags of the library have the same bit. A flag that an object does not know is -EINVAL.
  *   Ownership   tine_X_destroy ends an object for every process: pools, streams, queues. tine_X_close releases this
  *               process's handle: other processes keep their handles of a segment, of a heap and of a channel's end.
@@ -83,9 +83,11 @@ typedef struct tine_channel tine_channel;
 #define TINE_FOREVER INT64_MAX
 
 /**
- * A flag of every object that can be waited for: a wait ends with -EINTR when a signal handler has run while the
- * wait slept. A wait for a lock or a queue may go on after a handler that was installed with SA_RESTART, as sem_wait
- * does.
+ * A flag of pools, locks, queues, channels and processes: a wait for the object ends with -EINTR when a signal
+ * handler has run while the wait slept. A stream does not take the flag, and waits as its pool does. A tine_once has
+ * no flags, and its waits go on. A wait for a lock or a queue may go on after a handler that was installed with
+ * SA_RESTART, as sem_wait does.
+ *
  * A handler that runs just before a wait sleeps does not end the wait. A wait sleeps in several pieces: it wakes up
  * in between, and waits for mutexes, reader-writer locks, barriers and pools look round now and then. So one signal
  * is a hint. Repeat the signal until the wait has ended, or let the handler do what ends the wait: tine_event_set()
@@ -147,7 +149,7 @@ typedef struct tine_channel tine_channel;
 /** A level of tine_log_fn: the process that writes the line ends. */
 #define TINE_LOG_ERROR 0
 
-/** A level of tine_log_fn: the program has made a mistake, and the process goes on. */
+/** A level of tine_log_fn: something is wrong, and the process goes on. */
 #define TINE_LOG_WARNING 1
 
 /**
@@ -198,11 +200,12 @@ const char *tine_errname(int rc);
 const char *tine_version(void);
 
 /**
- * Directs the lines that tine writes for people to a function: why a process that was started cannot be a worker,
- * and what TINE_CHECK=1 finds. Without a function they go to standard error.
+ * Directs the lines that tine writes for people to a function: why a process that was started cannot be a worker, why
+ * tine_init has failed, why a trace (TINE_TRACE) ends early, what goes wrong with the nodes of an MPI job, and what
+ * TINE_CHECK=1 finds. Without a function they go to standard error.
  *
- * The errors of calls are not logged: their text goes to the caller's tine_error. A worker that is a fresh copy of
- * the program has the log that the program sets before tine_init. A worker that is forked from the host has the
+ * The errors of other calls are not logged: their text goes to the caller's tine_error. A worker that is a fresh copy
+ * of the program has the log that the program sets before tine_init. A worker that is forked from the host has the
  * host's log.
  *
  * Parameters: log: the function; NULL for standard error. user: passed to the function. Both count for the whole
@@ -460,7 +463,7 @@ typedef struct tine_transport {
     int (*done)(void *moving);
     /** Leaves in good order, which waits until the other processes leave too. Returns 0. */
     int (*stop)(void);
-    /** Ends all processes of the job. */
+    /** Ends all processes of the job, this one too. code is the exit code that the job should have. */
     void (*abort)(int code);
 } tine_transport;
 #define TINE_TRANSPORT_INIT { sizeof(tine_transport), 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, \
@@ -655,7 +658,10 @@ typedef struct tine_stats {
     uint64_t outstanding;
     /** Workers that have died while the pool was running. */
     uint64_t worker_deaths;
-    /** Workers that have left because of .max_tasks_per_worker, .recycle_age_ns, .recycle_bytes or .idle_timeout_ns. */
+    /**
+     * Workers that have left because of .max_tasks_per_worker, .recycle_age_ns, .recycle_bytes or
+     * .idle_timeout_ns.
+     */
     uint64_t workers_recycled;
     /** Supervisors that have ended while the pool was running. */
     uint64_t supervisor_deaths;
@@ -689,13 +695,15 @@ typedef struct tine_stats {
  * ends when it is to get a segment or a channel. In a host, the tasks of the pool settle with TINE_EWORKERSTART.
  *
  * Parameters: options: NULL for all defaults. out: where the pool goes.
- * Returns 0; TINE_ENOINIT: tine_init has not run and no .worker_path is given; TINE_EWORKERSTART: the processes
- * could not be started, they end as soon as they have been started, or the initializer fails; TINE_EFUNCTION,
- * TINE_EMODULE: the initializer is not a function of the workers; -EINVAL, -E2BIG: an option, or an environment
- * variable, has no meaning; -ENOENT: there is no program at .worker_path, no folder for the file of TINE_TRACE, or
- * no libtine-mpi; -ENODEV: there are no nodes for TINE_ENGINE_MPI; TINE_EVERSION: a node runs another build;
- * -ENOSYS: the kernel is too old; -ENOMEM, -EMFILE: the host has no memory or no descriptor. The text in .error
- * names the thing.
+ * Returns 0; TINE_ENOINIT: tine_init has not run and no .worker_path is given; TINE_EWORKERSTART: the processes could
+ * not be started, they end as soon as they have been started, or the initializer fails; TINE_EFUNCTION, TINE_EMODULE:
+ * the initializer is not a function of the workers; -EINTR: a signal came, with TINE_INTERRUPTIBLE, before the
+ * workers were ready, and no pool is left; -EINVAL, -E2BIG: an option, or an environment variable, has no meaning;
+ * -EINVAL also: the file of TINE_TRACE is there, and is not a trace; -EACCES, -ENOSPC and the like: that file cannot
+ * be opened or written; -ENOENT: there is no program at .worker_path, no folder for the file of TINE_TRACE, or no
+ * libtine-mpi; -ENODEV: there are no nodes for TINE_ENGINE_MPI; TINE_EVERSION: a node runs another build; -ENOSYS:
+ * the kernel is too old; -ENOMEM, -EMFILE: the host has no memory or no descriptor. The text in .error names the
+ * thing.
  * Ownership: tine_pool_destroy ends the pool. Threads: any. Fork: a child may create pools of its own.
  */
 int tine_pool_create(const tine_pool_options *options, tine_pool **out);
@@ -960,12 +968,13 @@ typedef struct tine_submit_options {
  * Parameters: pool. fn: the function, or NULL. input: the task's input; NULL where length is 0. It is copied, unless
  * it lies in the pool's heap: the worker reads it there, and it must stay as it is until the task has settled.
  * length: in bytes. options: NULL for all defaults. out: where the id goes, or NULL.
- * Returns 0; -EAGAIN, -ETIMEDOUT: the window is full; -EAGAIN also: no thread can be started (see TINE_NO_THREAD);
- * -EMSGSIZE: the input is larger than the whole window; TINE_EFUNCTION: fn is not a function of any module;
- * TINE_EMODULE: its module is not loaded in the workers, or is another build there; TINE_ENAME: the workers know no
- * function of that name; TINE_ESHUTDOWN: the pool has been shut down; TINE_EWORKERSTART: no worker can be started
- * any more; -ENOMEM: there is no memory for the task; -EMFILE: no descriptor is free for the .channel; -EFAULT: the
- * input reaches beyond the heap; -EINVAL, -E2BIG: an argument or an option has no meaning; TINE_EFORKED;
+ * Returns 0; -EAGAIN, -ETIMEDOUT, -EINTR: the window is full; -EAGAIN also: no thread can be started (see
+ * TINE_NO_THREAD); -EMSGSIZE: the input is larger than the whole window; TINE_EFUNCTION: fn is not a function of any
+ * module; TINE_EMODULE: its module is not loaded in the workers, or is another build there; TINE_ENAME: the workers
+ * know no function of that name; TINE_ESHUTDOWN: the pool has been shut down; TINE_EWORKERSTART: no worker can be
+ * started any more; -ENOMEM: there is no memory for the task; -EMFILE: no descriptor is free for the .channel;
+ * -EFAULT: the input reaches beyond the heap, or with the engine MPI has an address of the heap in it; -EOPNOTSUPP: a
+ * .channel is given, and the engine is MPI; -EINVAL, -E2BIG: an argument or an option has no meaning; TINE_EFORKED;
  * TINE_EWORKER.
  * Ownership: the result is the pool's until it is taken. A .channel is given away. Threads: any. Fork: TINE_EFORKED
  * in a child.
@@ -1083,7 +1092,10 @@ void tine_result_release(tine_pool *pool, tine_result *result);
 /** One chunk for each worker. */
 #define TINE_SCHEDULE_STATIC 1
 
-/** Chunks of half of a worker's share of the items that are left. No chunk but the last has fewer items than .chunk. */
+/**
+ * Chunks of half of a worker's share of the items that are left. No chunk but the last has fewer items than
+ * .chunk.
+ */
 #define TINE_SCHEDULE_GUIDED 2
 
 /** The function of a map, called once per item. Its return value is the item's status, as for tine_fn. */
@@ -1174,9 +1186,9 @@ typedef int (*tine_range_fn)(tine_task *task, size_t begin, size_t end);
  * Returns 0: every item has succeeded; TINE_EITEMS: items have failed, and .status and .on_failure say which;
  * -EINVAL: an array is NULL, a stride is 0, or an option has no meaning; -E2BIG: the options are longer than this
  * version knows; -EOVERFLOW: there are more bytes than an address space has; -EFAULT: an array reaches beyond the
- * heap; -ENOMEM: there is no memory for the chunks; -EINTR: a signal came. Then the items that had begun have
- * finished, and the others have failed with -ECANCELED. Also TINE_EFUNCTION, TINE_EMODULE, TINE_ENAME,
- * TINE_ESHUTDOWN, TINE_EWORKERSTART: as for tine_submit; TINE_EFORKED; TINE_EWORKER.
+ * heap; -ENOMEM: there is no memory for the chunks; -EINTR: a signal came, with TINE_INTERRUPTIBLE. Then the items
+ * that had begun have finished, and the others have failed with -ECANCELED. Also TINE_EFUNCTION, TINE_EMODULE,
+ * TINE_ENAME, TINE_ESHUTDOWN, TINE_EWORKERSTART: as for tine_submit; TINE_EFORKED; TINE_EWORKER.
  * Threads: any, and several maps may run at a time. The callbacks may call tine. They must neither destroy the pool
  * nor wait for its shutdown, which waits for the map. Fork: TINE_EFORKED in a child.
  */
@@ -1301,7 +1313,7 @@ typedef struct tine_stream_options {
  * Parameters: pool: the host's, or in a task what tine_task_pool returns. fn: the function that is called for each
  * item; NULL where the option .name is given. options: NULL for all defaults. out: where the stream goes.
  * Returns 0; TINE_EFUNCTION, TINE_EMODULE, TINE_ENAME, TINE_ESHUTDOWN, TINE_EWORKERSTART: as for tine_submit;
- * -EINVAL, -E2BIG: an argument or an option has no meaning; TINE_EFORKED.
+ * -EINVAL, -E2BIG: an argument or an option has no meaning; -ENOMEM: there is no memory; TINE_EFORKED.
  * Ownership: tine_stream_destroy ends the stream, before the pool is destroyed. Threads: any. Fork: TINE_EFORKED in
  * a child.
  */
@@ -1337,9 +1349,10 @@ int tine_stream_end(tine_stream *stream);
  * Parameters: stream. timeout_ns: how long to wait, in nanoseconds. out: a tine_result with its .size set, as for
  * tine_wait; its .user is the item's.
  * Returns 0: an item has settled, whatever its .status; TINE_EEMPTY: the input has ended, and all results have been
- * taken; -ETIMEDOUT, -EAGAIN, -EINTR: no item has settled yet; a code that .pull has returned, once; TINE_ESHUTDOWN,
- * TINE_EWORKERSTART: no more results can come; -ENOMEM: the item that has been drawn does not fit into the heap, and
- * is kept; -EINVAL: stream or out is NULL, or the .size is less than 16; TINE_EFORKED.
+ * taken; -ETIMEDOUT, -EAGAIN, -EINTR: no item has settled yet; -EAGAIN also: the stream has .pull, and no thread can
+ * be started; a code that .pull has returned, once; TINE_ESHUTDOWN, TINE_EWORKERSTART: no more results can come;
+ * -ENOMEM: the item that has been drawn does not fit into the heap, and is kept; -EINVAL: stream or out is NULL, or
+ * the .size is less than 16; TINE_EFORKED.
  * Ownership: what the result points to is valid until tine_result_release, with the stream's pool. Threads: any.
  * Fork: TINE_EFORKED in a child.
  */
@@ -1360,8 +1373,9 @@ void tine_stream_destroy(tine_stream *stream);
  * The input of a task, or of the item in a map that is called by name.
  *
  * Parameters: task. length: gets the length of the input in bytes; may be NULL.
- * Returns the address of the input, which may be read until the function returns. It is a multiple of 16, unless the
- * input was submitted from the heap: then it is the caller's own memory.
+ * Returns the address of the input, which may be read until the function returns; NULL, with a length of 0: the input
+ * is empty. The address is a multiple of 16, unless the input was submitted from the heap, where it is the caller's
+ * own memory, or is an item of a map, where the stride decides.
  * Threads: the task's. Fork: a child may call it.
  */
 const void *tine_input(const tine_task *task, size_t *length);
@@ -1382,8 +1396,8 @@ const void *tine_context(const tine_task *task, size_t *length);
  * A second call replaces the first one. In a map that is called by name the room is the item's place in out.
  *
  * Parameters: task. length: in bytes.
- * Returns the address of the room, a multiple of 16, with any content; NULL: the heap is full, or the item's place
- * is shorter than length.
+ * Returns the address of the room, with any content, which is a multiple of 16 unless it is an item's place; NULL:
+ * the heap is full, or the item's place is shorter than length.
  * Threads: the task's. Fork: a child must not call it.
  */
 void *tine_output(tine_task *task, size_t length);
@@ -1392,7 +1406,9 @@ void *tine_output(tine_task *task, size_t length);
  * The number of the task.
  *
  * Parameters: task.
- * Returns the id that tine_submit has given; in a map, the item's place in the array.
+ * Returns the id that tine_submit has given; for an item of a stream, the .id of its result; in a map, the item's
+ * place in the array; in a loop, where the chunk begins; in a process of tine_process_start 1; in an initializer or a
+ * finalizer 0.
  * Threads: the task's. Fork: a child may call it.
  */
 uint64_t tine_task_id(const tine_task *task);
@@ -1535,7 +1551,7 @@ void tine_free(tine_pool *pool, void *block);
  *
  * Parameters: pool: as for tine_alloc. block: of that pool.
  * Returns the size in bytes, at least what was asked for; 0: block is NULL, or not the start of an allocated block.
- * Threads: any. Fork: 0 in a child of the host.
+ * Threads: any. Fork: 0 in a child of the host or of a worker.
  */
 size_t tine_block_size(tine_pool *pool, const void *block);
 
@@ -1545,7 +1561,7 @@ size_t tine_block_size(tine_pool *pool, const void *block);
  * Parameters: pool: as for tine_alloc. pointer: the first byte. length: in bytes.
  * Returns 1: all the bytes lie in the memory of the pool's heap, or of one segment that tine_pool_share has passed
  * to the workers; 0: they do not, or pointer is NULL; -EINVAL: pool is NULL; TINE_EFORKED.
- * Threads: any. Fork: TINE_EFORKED in a child of the host.
+ * Threads: any. Fork: TINE_EFORKED in a child of the host or of a worker.
  */
 int tine_is_shared(tine_pool *pool, const void *pointer, size_t length);
 
@@ -1687,12 +1703,13 @@ int tine_segment_receive(int socket, const tine_segment_options *options, tine_s
  * Parameters: pool. s: the segment. It stays the caller's, who may close it. The workers keep it until the pool is
  * destroyed. timeout_ns: how long to wait for the workers, and for another thread's call of tine_pool_share, in
  * nanoseconds.
- * Returns 0; -ETIMEDOUT, -EAGAIN: a worker that is not busy has not taken it, because it is stopped for example.
- * Then no worker has it, and the call may be made again; -EEXIST: something else is at its address in a worker, or
- * it lies in the range of the pool's heap. Then no worker has it, and that worker is replaced; -EALREADY: the
- * segment is shared already; -ENOSPC: the pool shares 64 segments; -EINVAL: an argument is NULL; -ENOMEM, -EMFILE;
- * TINE_ESHUTDOWN; TINE_EWORKERSTART; TINE_EFORKED; TINE_EWORKER. A later worker that cannot map the segment cannot
- * be started; tasks settle with TINE_EWORKERSTART when no worker is left.
+ * Returns 0; -ETIMEDOUT, -EAGAIN: another thread's call goes on; -ETIMEDOUT, -EAGAIN, -EINTR: a worker that is not
+ * busy has not taken it, because it is stopped for example. Then no worker has it, and the call may be made again;
+ * -EEXIST: something else is at its address in a worker, or it lies in the range of the pool's heap. Then no worker
+ * has it, and that worker is replaced; -EALREADY: the segment is shared already; -ENOSPC: the pool shares 64
+ * segments; -EOPNOTSUPP: the engine is MPI; -EINVAL: an argument is NULL; -ENOMEM, -EMFILE; TINE_ESHUTDOWN;
+ * TINE_EWORKERSTART; TINE_EFORKED; TINE_EWORKER. A later worker that cannot map the segment cannot be started; tasks
+ * settle with TINE_EWORKERSTART when no worker is left.
  * Threads: any. Fork: TINE_EFORKED in a child.
  */
 int tine_pool_share(tine_pool *pool, tine_segment *s, int64_t timeout_ns);
@@ -2008,8 +2025,9 @@ int tine_heap_trim(tine_heap *heap);
  * /proc by what tells it from a later thread of that number. Where the look has been refused both, the end is seen
  * only once the number is free.
  *
- * Only threads of one PID namespace may share a lock. Others get -EXDEV, and so does a process that cannot find out
- * its PID namespace: without /proc, before Linux 6.11.
+ * Only threads of one PID namespace may share a lock. Mutexes, reader-writer locks, barriers, and a tine_once that is
+ * not done refuse others with -EXDEV. They refuse a process that cannot find out its PID namespace, too: without
+ * /proc, before Linux 6.11. Semaphores, conditions and events do not look.
  *
  * Locks are not for signal handlers, but for tine_semaphore_release and tine_event_set. A call that waits is no
  * cancellation point: a thread that is cancelled in it goes on waiting, and is cancelled afterwards. Asynchronous

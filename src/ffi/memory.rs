@@ -84,7 +84,7 @@ pub unsafe extern "C" fn tine_free(pool: *mut tine_pool, block: *mut c_void) {
 ///
 /// Parameters: pool: as for tine_alloc. block: of that pool.
 /// Returns the size in bytes, at least what was asked for; 0: block is NULL, or not the start of an allocated block.
-/// Threads: any. Fork: 0 in a child of the host.
+/// Threads: any. Fork: 0 in a child of the host or of a worker.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_block_size(pool: *mut tine_pool, block: *const c_void) -> usize {
     // SAFETY: `pool` is NULL, or a pool that tine gave and that has not been destroyed, as the header asks.
@@ -96,7 +96,7 @@ pub unsafe extern "C" fn tine_block_size(pool: *mut tine_pool, block: *const c_v
 /// Parameters: pool: as for tine_alloc. pointer: the first byte. length: in bytes.
 /// Returns 1: all the bytes lie in the memory of the pool's heap, or of one segment that tine_pool_share has passed
 /// to the workers; 0: they do not, or pointer is NULL; -EINVAL: pool is NULL; TINE_EFORKED.
-/// Threads: any. Fork: TINE_EFORKED in a child of the host.
+/// Threads: any. Fork: TINE_EFORKED in a child of the host or of a worker.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_is_shared(
     pool: *mut tine_pool,

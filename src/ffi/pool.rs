@@ -180,7 +180,8 @@ pub struct tine_stats {
     pub outstanding: u64,
     /// Workers that have died while the pool was running.
     pub worker_deaths: u64,
-    /// Workers that have left because of .max_tasks_per_worker, .recycle_age_ns, .recycle_bytes or .idle_timeout_ns.
+    /// Workers that have left because of .max_tasks_per_worker, .recycle_age_ns, .recycle_bytes or
+    /// .idle_timeout_ns.
     pub workers_recycled: u64,
     /// Supervisors that have ended while the pool was running.
     pub supervisor_deaths: u64,
@@ -391,13 +392,15 @@ impl tine_pool_options {
 /// ends when it is to get a segment or a channel. In a host, the tasks of the pool settle with TINE_EWORKERSTART.
 ///
 /// Parameters: options: NULL for all defaults. out: where the pool goes.
-/// Returns 0; TINE_ENOINIT: tine_init has not run and no .worker_path is given; TINE_EWORKERSTART: the processes
-/// could not be started, they end as soon as they have been started, or the initializer fails; TINE_EFUNCTION,
-/// TINE_EMODULE: the initializer is not a function of the workers; -EINVAL, -E2BIG: an option, or an environment
-/// variable, has no meaning; -ENOENT: there is no program at .worker_path, no folder for the file of TINE_TRACE, or
-/// no libtine-mpi; -ENODEV: there are no nodes for TINE_ENGINE_MPI; TINE_EVERSION: a node runs another build;
-/// -ENOSYS: the kernel is too old; -ENOMEM, -EMFILE: the host has no memory or no descriptor. The text in .error
-/// names the thing.
+/// Returns 0; TINE_ENOINIT: tine_init has not run and no .worker_path is given; TINE_EWORKERSTART: the processes could
+/// not be started, they end as soon as they have been started, or the initializer fails; TINE_EFUNCTION, TINE_EMODULE:
+/// the initializer is not a function of the workers; -EINTR: a signal came, with TINE_INTERRUPTIBLE, before the
+/// workers were ready, and no pool is left; -EINVAL, -E2BIG: an option, or an environment variable, has no meaning;
+/// -EINVAL also: the file of TINE_TRACE is there, and is not a trace; -EACCES, -ENOSPC and the like: that file cannot
+/// be opened or written; -ENOENT: there is no program at .worker_path, no folder for the file of TINE_TRACE, or no
+/// libtine-mpi; -ENODEV: there are no nodes for TINE_ENGINE_MPI; TINE_EVERSION: a node runs another build; -ENOSYS:
+/// the kernel is too old; -ENOMEM, -EMFILE: the host has no memory or no descriptor. The text in .error names the
+/// thing.
 /// Ownership: tine_pool_destroy ends the pool. Threads: any. Fork: a child may create pools of its own.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_pool_create(

@@ -177,12 +177,13 @@ fn callbacks(options: &tine_submit_options) -> Callbacks {
 /// Parameters: pool. fn: the function, or NULL. input: the task's input; NULL where length is 0. It is copied, unless
 /// it lies in the pool's heap: the worker reads it there, and it must stay as it is until the task has settled.
 /// length: in bytes. options: NULL for all defaults. out: where the id goes, or NULL.
-/// Returns 0; -EAGAIN, -ETIMEDOUT: the window is full; -EAGAIN also: no thread can be started (see TINE_NO_THREAD);
-/// -EMSGSIZE: the input is larger than the whole window; TINE_EFUNCTION: fn is not a function of any module;
-/// TINE_EMODULE: its module is not loaded in the workers, or is another build there; TINE_ENAME: the workers know no
-/// function of that name; TINE_ESHUTDOWN: the pool has been shut down; TINE_EWORKERSTART: no worker can be started
-/// any more; -ENOMEM: there is no memory for the task; -EMFILE: no descriptor is free for the .channel; -EFAULT: the
-/// input reaches beyond the heap; -EINVAL, -E2BIG: an argument or an option has no meaning; TINE_EFORKED;
+/// Returns 0; -EAGAIN, -ETIMEDOUT, -EINTR: the window is full; -EAGAIN also: no thread can be started (see
+/// TINE_NO_THREAD); -EMSGSIZE: the input is larger than the whole window; TINE_EFUNCTION: fn is not a function of any
+/// module; TINE_EMODULE: its module is not loaded in the workers, or is another build there; TINE_ENAME: the workers
+/// know no function of that name; TINE_ESHUTDOWN: the pool has been shut down; TINE_EWORKERSTART: no worker can be
+/// started any more; -ENOMEM: there is no memory for the task; -EMFILE: no descriptor is free for the .channel;
+/// -EFAULT: the input reaches beyond the heap, or with the engine MPI has an address of the heap in it; -EOPNOTSUPP: a
+/// .channel is given, and the engine is MPI; -EINVAL, -E2BIG: an argument or an option has no meaning; TINE_EFORKED;
 /// TINE_EWORKER.
 /// Ownership: the result is the pool's until it is taken. A .channel is given away. Threads: any. Fork: TINE_EFORKED
 /// in a child.

@@ -63,8 +63,9 @@ const _: () = assert!(
 /// /proc by what tells it from a later thread of that number. Where the look has been refused both, the end is seen
 /// only once the number is free.
 ///
-/// Only threads of one PID namespace may share a lock. Others get -EXDEV, and so does a process that cannot find out
-/// its PID namespace: without /proc, before Linux 6.11.
+/// Only threads of one PID namespace may share a lock. Mutexes, reader-writer locks, barriers, and a tine_once that is
+/// not done refuse others with -EXDEV. They refuse a process that cannot find out its PID namespace, too: without
+/// /proc, before Linux 6.11. Semaphores, conditions and events do not look.
 ///
 /// Locks are not for signal handlers, but for tine_semaphore_release and tine_event_set. A call that waits is no
 /// cancellation point: a thread that is cancelled in it goes on waiting, and is cancelled afterwards. Asynchronous

@@ -68,7 +68,7 @@ pub struct tine_transport {
     pub done: Option<unsafe extern "C" fn(moving: *mut c_void) -> c_int>,
     /// Leaves in good order, which waits until the other processes leave too. Returns 0.
     pub stop: Option<unsafe extern "C" fn() -> c_int>,
-    /// Ends all processes of the job.
+    /// Ends all processes of the job, this one too. code is the exit code that the job should have.
     pub abort: Option<unsafe extern "C" fn(code: c_int)>,
 }
 
