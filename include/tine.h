@@ -93,7 +93,7 @@ typedef struct tine_channel tine_channel;
  * is a hint. Repeat the signal until the wait has ended, or let the handler do what ends the wait: tine_event_set()
  * or tine_semaphore_release().
  */
-#define TINE_INTERRUPTIBLE 1
+#define TINE_INTERRUPTIBLE (1 << 0)
 
 /** tine_init has not run in this process. */
 #define TINE_ENOINIT -5001
@@ -136,6 +136,9 @@ typedef struct tine_channel tine_channel;
 
 /** The other process runs another build of tine. */
 #define TINE_EVERSION -5014
+
+/** The barrier is broken. */
+#define TINE_EBROKEN -5015
 
 /** The task used more memory than its worker may have. */
 #define TINE_EMEMORY -5016
@@ -1974,26 +1977,26 @@ int tine_heap_trim(tine_heap *heap);
 /* ---- Mutexes, and what holds for all locks --------------------------------------------------------------------- */
 
 /** A mutex whose holder may lock it again. The holder then unlocks it as often. */
-#define TINE_RECURSIVE 2
+#define TINE_RECURSIVE (1 << 1)
 
 /**
  * A mutex that a process holds, and not a thread. Any thread of the process may unlock it, and only the death of the
  * whole process counts as the death of the holder. It is for runtimes that move work between threads. Another thread
  * of the holder waits as any thread does.
  */
-#define TINE_PROCESS_OWNED 4
+#define TINE_PROCESS_OWNED (1 << 2)
 
 /**
  * A lock on data that a death cannot damage. The thread that takes the lock from a dead holder gets -EOWNERDEAD, and
  * need not repair the lock.
  */
-#define TINE_AUTO_REPAIR 8
+#define TINE_AUTO_REPAIR (1 << 3)
 
 /** An event that clears itself when it releases a waiter. */
-#define TINE_AUTO_RESET 16
+#define TINE_AUTO_RESET (1 << 4)
 
 /** A reader-writer lock whose readers do not wait for a waiting writer. Readers may starve writers. */
-#define TINE_PREFER_READERS 32
+#define TINE_PREFER_READERS (1 << 5)
 
 /**
  * How many locks a thread may hold at a time. Read locks count, and so do barriers that it waits at. One more is
@@ -2418,9 +2421,6 @@ int tine_event_cleared(const tine_event *e);
 int tine_event_wait_after(tine_event *e, int cleared, int64_t timeout_ns);
 
 /* ---- Barriers, and what is done once --------------------------------------------------------------------------- */
-
-/** The barrier is broken. */
-#define TINE_EBROKEN -5015
 
 /** The most parties that a barrier can have. */
 #define TINE_BARRIER_PARTIES 128

@@ -37,7 +37,7 @@ extensible!(tine_error);
 /// in between, and waits for mutexes, reader-writer locks, barriers and pools look round now and then. So one signal
 /// is a hint. Repeat the signal until the wait has ended, or let the handler do what ends the wait: tine_event_set()
 /// or tine_semaphore_release().
-pub const TINE_INTERRUPTIBLE: u32 = 1;
+pub const TINE_INTERRUPTIBLE: u32 = 1 << 0;
 
 /// tine_init has not run in this process.
 pub const TINE_ENOINIT: c_int = -5001;
@@ -67,6 +67,8 @@ pub const TINE_EWORKER: c_int = -5012;
 pub const TINE_EEMPTY: c_int = -5013;
 /// The other process runs another build of tine.
 pub const TINE_EVERSION: c_int = -5014;
+/// The barrier is broken.
+pub const TINE_EBROKEN: c_int = -5015;
 /// The task used more memory than its worker may have.
 pub const TINE_EMEMORY: c_int = -5016;
 /// An error inside tine. The object should not be used any further.
@@ -180,6 +182,7 @@ mod tests {
             (TINE_EWORKER, c"TINE_EWORKER"),
             (TINE_EEMPTY, c"TINE_EEMPTY"),
             (TINE_EVERSION, c"TINE_EVERSION"),
+            (TINE_EBROKEN, c"TINE_EBROKEN"),
             (TINE_EMEMORY, c"TINE_EMEMORY"),
             (TINE_EPANIC, c"TINE_EPANIC"),
             (TINE_ELATE, c"TINE_ELATE"),

@@ -8,22 +8,22 @@ use crate::sys::clock::Timeout;
 use std::ffi::c_int;
 
 /// A mutex whose holder may lock it again. The holder then unlocks it as often.
-pub const TINE_RECURSIVE: u32 = 2;
+pub const TINE_RECURSIVE: u32 = 1 << 1;
 
 /// A mutex that a process holds, and not a thread. Any thread of the process may unlock it, and only the death of the
 /// whole process counts as the death of the holder. It is for runtimes that move work between threads. Another thread
 /// of the holder waits as any thread does.
-pub const TINE_PROCESS_OWNED: u32 = 4;
+pub const TINE_PROCESS_OWNED: u32 = 1 << 2;
 
 /// A lock on data that a death cannot damage. The thread that takes the lock from a dead holder gets -EOWNERDEAD, and
 /// need not repair the lock.
-pub const TINE_AUTO_REPAIR: u32 = 8;
+pub const TINE_AUTO_REPAIR: u32 = 1 << 3;
 
 /// An event that clears itself when it releases a waiter.
-pub const TINE_AUTO_RESET: u32 = 16;
+pub const TINE_AUTO_RESET: u32 = 1 << 4;
 
 /// A reader-writer lock whose readers do not wait for a waiting writer. Readers may starve writers.
-pub const TINE_PREFER_READERS: u32 = 32;
+pub const TINE_PREFER_READERS: u32 = 1 << 5;
 
 /// How many locks a thread may hold at a time. Read locks count, and so do barriers that it waits at. One more is
 /// -ENOLCK.

@@ -7,13 +7,9 @@ use crate::sync::{Barrier, INVALID, Once};
 use crate::sys::clock::Timeout;
 use std::ffi::{c_int, c_void};
 
-/// The barrier is broken.
-pub const TINE_EBROKEN: c_int = -5015;
-const _: () =
-    assert!(TINE_EBROKEN == Code::BROKEN.0 && TINE_BARRIER_PARTIES == crate::sync::barrier::MOST_PARTIES);
-
 /// The most parties that a barrier can have.
 pub const TINE_BARRIER_PARTIES: u32 = 128;
+const _: () = assert!(TINE_BARRIER_PARTIES == crate::sync::barrier::MOST_PARTIES);
 
 /// A meeting of a fixed number of threads, of any processes, again and again. What holds for all locks (tine_mutex)
 /// holds here, but all-zero memory is not a barrier: tine_barrier_init() sets the number of parties.
