@@ -12,8 +12,8 @@
  *   Timeouts    are int64_t nanoseconds, relative and monotonic. With 0 or less a call never waits: it returns
  *               -EAGAIN instead. When a positive timeout runs out, it returns -ETIMEDOUT. TINE_FOREVER waits for
  *               ever. Waits go on after a signal handler has run; those for an object that was made with
- *               TINE_INTERRUPTIBLE return -EINTR. In options structs this holds for .timeout_ns. For every other
- *               duration there, 0 is the default, and a negative number is -EINVAL.
+ *               TINE_INTERRUPTIBLE return -EINTR. A field .timeout_ns of an options struct is such a timeout, too.
+ *               For every other duration in an options struct 0 is the default, and a negative number is -EINVAL.
  *   Arguments   come in this order: the object, the inputs, the timeout, the outputs. Outputs are written only on
  *               success, unless a call's text says otherwise.
  *   Pointers    A pointer to an object is the one that the call which made the object has given. It is valid until
@@ -156,9 +156,9 @@ typedef struct tine_channel tine_channel;
 #define TINE_LOG_WARNING 1
 
 /**
- * A program's own log. text is one line without a line feed, and is valid until the function returns.
- * It may be called in any thread, also while tine holds locks of its own. So it must not call tine, throw an
- * exception, or jump out.
+ * A program's own log. text is one line without a line feed, and is valid until the function returns. The function
+ * may be called in any thread, also while tine holds locks of its own. So it must not call tine, throw an exception,
+ * or jump out.
  */
 typedef void (*tine_log_fn)(int level, const char *text, void *user);
 
@@ -271,8 +271,8 @@ bool tine_in_worker(void);
  * The path of the ready-made worker program, tine-worker, for tine_pool_options.worker_path and
  * tine_process_options.worker_path.
  *
- * The program is looked for once: in the folder of the library (or of the program that libtine.a is in), below it in a
- * folder of the version's own (tine0.1), and in the libexec folders beside and above it.
+ * The program is looked for once: in the folder of the library (or of the program that libtine.a is in), below it in
+ * a folder of the version's own (tine0.1), and in the libexec folders beside and above it.
  *
  * Returns the path, an absolute one and a static string; NULL: there is no such program.
  * Threads: any. Fork: a child may call it.
@@ -373,7 +373,7 @@ typedef struct tine_worker_options {
 typedef struct tine_faults {
     /** sizeof(tine_faults). */
     size_t size;
-    /** 0: each fault comes once. Another number: each fault comes again and again, at events that the seed decides. */
+    /** 0: each fault comes once. Another number: it comes again and again, at events that the seed decides. */
     uint64_t seed;
     /** Counts starts of workers. The worker is killed before its initializer runs. 0: none. */
     uint64_t kill_start;
@@ -453,8 +453,8 @@ typedef struct tine_transport {
      */
     int (*send)(int rank, const void *data, size_t length, void **sending);
     /**
-     * Returns 1 where a message is there, and gives its sender, its length and a handle for .receive; 0 where none is.
-     * It tells of each message once, of those from one process in the order in which they were sent.
+     * Returns 1 where a message is there, and gives its sender, its length and a handle for .receive; 0 where none
+     * is. It tells of each message once, of those from one process in the order in which they were sent.
      */
     int (*probe)(int *rank, size_t *length, void **message);
     /**
@@ -690,8 +690,8 @@ typedef struct tine_stats {
  * Starts a pool, and waits until its workers are ready.
  *
  * The host gets no child that it could see, no signal handler, and no thread yet (see TINE_NO_THREAD). Workers have
- * default signal dispositions, and end with the host. Of the host's descriptors they have only the standard ones,
- * where standard input is empty.
+ * default signal dispositions, and end with the host. Of the host's descriptors they have only standard output and
+ * standard error. Their standard input is empty.
  *
  * Beside these each worker has a few descriptors of tine's, which are close-on-exec, and so has the host. A program
  * that closes one of them keeps running. A worker works on, but its part of the heap cannot grow any more, and it
@@ -719,9 +719,9 @@ int tine_pool_create(const tine_pool_options *options, tine_pool **out);
  * call tine_cancel_queued, by which tasks that have not begun never begin, or tine_cancel_all, which ends running
  * tasks too. Then call it again. tine_pool_destroy alone kills.
  *
- * Parameters: pool. timeout_ns: how long to wait for the tasks, in nanoseconds. Workers that have nothing more to do
- * get the rest of this time to leave, at least 50 ms and at most a second, and are killed then. With 0 the call does
- * not wait for the workers; they get the second.
+ * Parameters: pool. timeout_ns: how long to wait for the tasks, in nanoseconds; 0: not at all. Workers that have
+ * nothing more to do get the rest of this time to leave, at least 50 ms and at most a second, and are killed then.
+ * With 0 the call does not wait for the workers either; they get the second.
  * Returns 0: the workers have ended; -ETIMEDOUT: tasks are still under way; -EAGAIN (timeout 0): tasks are still
  * under way, or workers are still ending; -EINTR: a signal came, with TINE_INTERRUPTIBLE; -EINVAL: pool is NULL;
  * TINE_EWORKER; TINE_EFORKED. After -ETIMEDOUT, -EAGAIN and -EINTR the shutdown goes on, and the call may be made
@@ -914,10 +914,7 @@ typedef struct tine_submit_options {
      * then settles with -ETIMEDOUT and TINE_NOT_STARTED.
      */
     int64_t queue_deadline_ns;
-    /**
-     * How long tine_submit may wait while the window is full, in nanoseconds. With 0 it does not wait, and returns
-     * -EAGAIN.
-     */
+    /** How long tine_submit may wait while the window is full, in nanoseconds; 0: not at all. */
     int64_t timeout_ns;
     /**
      * How often the task may be run again after the process that ran it has died. Without TINE_IDEMPOTENT only 0 is
@@ -988,8 +985,9 @@ int tine_submit(tine_pool *pool, tine_fn fn, const void *input, size_t length,
 /**
  * Waits for one task, and takes its result, which tine_next then leaves out.
  *
- * Parameters: pool. id: from tine_submit. timeout_ns: how long to wait, in nanoseconds. out: a tine_result with its
- * .size set. A result that it still holds must be released before, or the memory of that result is lost.
+ * Parameters: pool. id: from tine_submit. timeout_ns: how long to wait, in nanoseconds; 0: not at all. out: a
+ * tine_result with its .size set. A result that it still holds must be released before, or the memory of that result
+ * is lost.
  * Returns 0: the task has settled, whatever its .status; -ETIMEDOUT, -EAGAIN, -EINTR: it has not settled yet;
  * TINE_EID: the id was never given, or its result has been taken or released; -EBUSY: another thread waits for the
  * task, or the task has an .on_settled; -EINVAL: pool or out is NULL, or the .size is less than 16; TINE_EFORKED;
@@ -1003,8 +1001,8 @@ int tine_wait(tine_pool *pool, tine_id id, int64_t timeout_ns, tine_result *out)
  * Waits for the next task to settle, in any order, and takes its result. Tasks for which a thread is in tine_wait,
  * and the items of maps, are left out.
  *
- * Parameters: pool. timeout_ns: how long to wait, in nanoseconds. out: a tine_result with its .size set, as for
- * tine_wait.
+ * Parameters: pool. timeout_ns: how long to wait, in nanoseconds; 0: not at all. out: a tine_result with its .size
+ * set, as for tine_wait.
  * Returns 0: a task has settled; TINE_EEMPTY: no task is outstanding, so a loop may end; -ETIMEDOUT, -EAGAIN,
  * -EINTR: no task has settled yet; -EINVAL: pool or out is NULL, or the .size is less than 16; TINE_EFORKED;
  * TINE_EWORKER.
@@ -1050,7 +1048,7 @@ int tine_cancel_queued(tine_pool *pool);
  *
  * Parameters: pool. ids: an array of tasks. Of several tasks that have settled the one nearest to the array's
  * beginning is taken; an id that is there twice counts once. count: how many ids. timeout_ns: how long to wait, in
- * nanoseconds. out: a tine_result with its .size set; its .id says which task it is.
+ * nanoseconds; 0: not at all. out: a tine_result with its .size set; its .id says which task it is.
  * Returns 0: a task has settled; TINE_EEMPTY: count is 0; -ENOMEM: there is no memory for so many tasks; -ETIMEDOUT,
  * -EAGAIN, -EINTR: no task has settled yet; TINE_EID, -EBUSY: as for tine_wait, for any one of the ids; -EINVAL:
  * pool, ids or out is NULL, or the .size is less than 16; TINE_EFORKED; TINE_EWORKER.
@@ -1062,7 +1060,7 @@ int tine_wait_any(tine_pool *pool, const tine_id *ids, size_t count, int64_t tim
  * Waits until several tasks have settled. Their results stay to be taken.
  *
  * Parameters: pool. ids: an array of tasks; NULL where count is 0. count: how many ids; 0: all tasks that have been
- * submitted. timeout_ns: how long to wait, in nanoseconds.
+ * submitted. timeout_ns: how long to wait, in nanoseconds; 0: not at all.
  * Returns 0: all of them have settled, whatever their .status; -ETIMEDOUT, -EAGAIN, -EINTR: not all of them have
  * settled yet; TINE_EID: one of the ids was never given, or its result has been taken or released; -EINVAL: an
  * argument is NULL; TINE_EFORKED; TINE_EWORKER.
@@ -1095,10 +1093,7 @@ void tine_result_release(tine_pool *pool, tine_result *result);
 /** One chunk for each worker. */
 #define TINE_SCHEDULE_STATIC 1
 
-/**
- * Chunks of half of a worker's share of the items that are left. No chunk but the last has fewer items than
- * .chunk.
- */
+/** Chunks of half of a worker's share of the items that are left. All but the last have at least .chunk items. */
 #define TINE_SCHEDULE_GUIDED 2
 
 /** The function of a map, called once per item. Its return value is the item's status, as for tine_fn. */
@@ -1327,7 +1322,7 @@ int tine_stream_create(tine_pool *pool, tine_fn fn, const tine_stream_options *o
  *
  * Parameters: stream. input: the item; NULL where length is 0. It is copied, unless it lies in the pool's heap, as
  * for tine_submit. length: in bytes. user: becomes the .user of the result. timeout_ns: how long to wait while the
- * window is full, in nanoseconds.
+ * window is full, in nanoseconds; 0: not at all.
  * Returns 0: the item will have a result; -EAGAIN, -ETIMEDOUT, -EINTR: the window is full; -EAGAIN also: no thread
  * can be started; -EMSGSIZE: the item is longer than .window_bytes; -EPIPE: tine_stream_end has been called;
  * -ECANCELED: an item has failed, with TINE_STOP_ON_FAILURE; -EINVAL: stream is NULL, or the stream has .pull;
@@ -1349,8 +1344,8 @@ int tine_stream_end(tine_stream *stream);
  * Waits for the next result, and takes it: the result of the oldest item, or with TINE_UNORDERED of the first item
  * to settle.
  *
- * Parameters: stream. timeout_ns: how long to wait, in nanoseconds. out: a tine_result with its .size set, as for
- * tine_wait; its .user is the item's.
+ * Parameters: stream. timeout_ns: how long to wait, in nanoseconds; 0: not at all. out: a tine_result with its .size
+ * set, as for tine_wait; its .user is the item's.
  * Returns 0: an item has settled, whatever its .status; TINE_EEMPTY: the input has ended, and all results have been
  * taken; -ETIMEDOUT, -EAGAIN, -EINTR: no item has settled yet; -EAGAIN also: the stream has .pull, and no thread can
  * be started; a code that .pull has returned, once; TINE_ESHUTDOWN, TINE_EWORKERSTART: no more results can come;
@@ -1498,8 +1493,7 @@ int tine_fail(tine_task *task, int code, const char *format, ...)
  * Parameters: pool: in a worker, what tine_task_pool returns. size: in bytes; 0 gives a block as well.
  * Returns the block, a multiple of 16, with any content; NULL: there is no memory, or the heap's limit is reached.
  * Ownership: the block stays until tine_free, from whatever process. The death of the process that has allocated the
- * block does not free it. Threads: any; not in a signal handler. Fork: NULL in a child of the host, and in a child
- * of a worker.
+ * block does not free it. Threads: any; not in a signal handler. Fork: NULL in a child of the host or of a worker.
  */
 void *tine_alloc(tine_pool *pool, size_t size);
 
@@ -1508,8 +1502,8 @@ void *tine_alloc(tine_pool *pool, size_t size);
  *
  * Parameters: pool: as for tine_alloc. count: how many elements. size: of each element, in bytes.
  * Returns the block; NULL: as for tine_alloc, and where the product of count and size overflows.
- * Ownership: as for tine_alloc. Threads: any; not in a signal handler. Fork: NULL in a child of the host, and in a
- * child of a worker.
+ * Ownership: as for tine_alloc. Threads: any; not in a signal handler. Fork: NULL in a child of the host or of a
+ * worker.
  */
 void *tine_calloc(tine_pool *pool, size_t count, size_t size);
 
@@ -1519,8 +1513,8 @@ void *tine_calloc(tine_pool *pool, size_t count, size_t size);
  * Parameters: pool: as for tine_alloc. alignment: in bytes, a power of two. size: in bytes. A block with an
  * alignment above 64 KiB takes whole pieces of 64 KiB.
  * Returns the block; NULL: as for tine_alloc, and where alignment is not a power of two.
- * Ownership: as for tine_alloc. Threads: any; not in a signal handler. Fork: NULL in a child of the host, and in a
- * child of a worker.
+ * Ownership: as for tine_alloc. Threads: any; not in a signal handler. Fork: NULL in a child of the host or of a
+ * worker.
  */
 void *tine_alloc_aligned(tine_pool *pool, size_t alignment, size_t size);
 
@@ -1532,7 +1526,7 @@ void *tine_alloc_aligned(tine_pool *pool, size_t alignment, size_t size);
  * Returns the block in place of the old one; NULL: there is no memory, or block is not a block. Then the old block
  * is as it was.
  * Ownership: as for tine_alloc. Threads: any; no other thread may use the block meanwhile. Fork: NULL in a child of
- * the host, and in a child of a worker.
+ * the host or of a worker.
  */
 void *tine_realloc(tine_pool *pool, void *block, size_t size);
 
@@ -1663,9 +1657,9 @@ int tine_segment_fd(const tine_segment *s);
  *
  * Parameters: s: may be NULL. No other thread may use the segment any more.
  * Returns 0; -EBUSY: a heap in it is open here (tine_heap_close), or a thread of this process holds a lock in it or
- * waits for one, as far as that can be known. A TINE_PROCESS_OWNED mutex is not looked for. -EMFILE, -ENFILE, -ENOMEM:
- * there is no descriptor, or the kernel has no memory, with which to look for locks of the C library's. After an error the
- * segment is as it was.
+ * waits for one, as far as that can be known. A TINE_PROCESS_OWNED mutex is not looked for. -EMFILE, -ENFILE,
+ * -ENOMEM: there is no descriptor, or the kernel has no memory, with which to look for locks of the C library's.
+ * After an error the segment is as it was.
  * Threads: any. Fork: in a child it unmaps the child's copy.
  */
 int tine_segment_close(tine_segment *s);
@@ -1705,7 +1699,7 @@ int tine_segment_receive(int socket, const tine_segment_options *options, tine_s
  *
  * Parameters: pool. s: the segment. It stays the caller's, who may close it. The workers keep it until the pool is
  * destroyed. timeout_ns: how long to wait for the workers, and for another thread's call of tine_pool_share, in
- * nanoseconds.
+ * nanoseconds; 0: not at all.
  * Returns 0; -ETIMEDOUT, -EAGAIN: another thread's call goes on; -ETIMEDOUT, -EAGAIN, -EINTR: a worker that is not
  * busy has not taken it, because it is stopped for example. Then no worker has it, and the call may be made again;
  * -EEXIST: something else is at its address in a worker, or it lies in the range of the pool's heap. Then no worker
@@ -1835,11 +1829,11 @@ int tine_heap_attach(tine_segment *s, const tine_heap_options *options, tine_hea
  * unless this process has the heap open once more.
  *
  * Parameters: heap: may be NULL. No other thread may use the heap any more.
- * Returns 0; -EINVAL: the heap is a pool's; -EBUSY: a thread of this process is in a call on a queue in the heap,
- * has reserved a message or looks at one, holds a lock in the heap, or waits for one, as far as that can be known;
- * -EMFILE, -ENFILE: there is no descriptor with which to look for locks of the C library's; -ENOMEM: the kernel has no
- * memory for that look, or the heap has descriptors of thousands of queues, and there is no memory to list them. After an
- * error everything is as it was.
+ * Returns 0; -EINVAL: the heap is a pool's; -EBUSY: a thread of this process is in a call on a queue in the heap, has
+ * reserved a message or looks at one, holds a lock in the heap, or waits for one, as far as that can be known;
+ * -EMFILE, -ENFILE: there is no descriptor with which to look for locks of the C library's; -ENOMEM: the kernel has
+ * no memory for that look, or the heap has descriptors of thousands of queues, and there is no memory to list them.
+ * After an error everything is as it was.
  * Threads: any. Fork: in a child it releases the child's copy, and the parent keeps the heap.
  */
 int tine_heap_close(tine_heap *heap);
@@ -2077,17 +2071,19 @@ int tine_mutex_init(tine_mutex *m, uint32_t flags);
 /**
  * Takes a mutex, and waits while another thread has it.
  *
- * A mutex that is not TINE_PROCESS_OWNED belongs to the operating system's thread. A goroutine or coroutine must
- * stay on its thread (runtime.LockOSThread) from lock to unlock, or the mutex must be TINE_PROCESS_OWNED.
+ * After -EOWNERDEAD repair the data and call tine_mutex_repair(), unless the mutex is TINE_AUTO_REPAIR. Unlocking
+ * without that makes the mutex useless for good: -ENOTRECOVERABLE.
  *
- * Parameters: m. timeout_ns: how long to wait, in nanoseconds; 0 tries.
- * Returns 0: the mutex is taken; -EOWNERDEAD: the mutex is taken from a holder that died. Repair the data and call
- * tine_mutex_repair(); unlocking without that makes the mutex useless for good (-ENOTRECOVERABLE). With any other
- * code the mutex is not taken: -EAGAIN (timeout 0), -ETIMEDOUT; -EINTR: a signal came, with TINE_INTERRUPTIBLE;
- * -EDEADLK: the caller holds the mutex, perhaps by another mapping of its memory (a TINE_PROCESS_OWNED mutex, which
- * another thread may unlock, is waited for instead); -ENOTRECOVERABLE: the mutex is useless; -ENOLCK: the thread
- * holds TINE_MOST_HELD locks; -EXDEV: the mutex is another PID namespace's, or the caller's own namespace is not
- * known; -EINVAL: m is NULL or misaligned; -ENOMEM: there is no memory at a thread's first call.
+ * A mutex that is not TINE_PROCESS_OWNED belongs to the operating system's thread. A goroutine or coroutine must stay
+ * on its thread (runtime.LockOSThread) from lock to unlock, or the mutex must be TINE_PROCESS_OWNED. Any thread of
+ * the process may unlock such a mutex, so a thread that locks it twice waits, and does not get -EDEADLK.
+ *
+ * Parameters: m. timeout_ns: how long to wait, in nanoseconds; 0: not at all.
+ * Returns 0: the mutex is taken; -EOWNERDEAD: the mutex is taken, and its last holder has died. With any other code
+ * the mutex is not taken: -EAGAIN (timeout 0), -ETIMEDOUT; -EINTR: a signal came, with TINE_INTERRUPTIBLE; -EDEADLK:
+ * the caller holds the mutex, perhaps by another mapping of its memory; -ENOTRECOVERABLE: the mutex is useless;
+ * -ENOLCK: the thread holds TINE_MOST_HELD locks; -EXDEV: the mutex is another PID namespace's, or the caller's own
+ * namespace is not known; -EINVAL: m is NULL or misaligned; -ENOMEM: there is no memory at a thread's first call.
  * Threads: any; not in a signal handler. Fork: a child may call it, and holds nothing.
  */
 int tine_mutex_lock(tine_mutex *m, int64_t timeout_ns);
@@ -2178,7 +2174,7 @@ int tine_rwlock_init(tine_rwlock *l, uint32_t flags);
  * Takes the lock for reading, and waits while a writer has it. A thread may read-lock again what it has read-locked;
  * it then unlocks as often.
  *
- * Parameters: l. timeout_ns: how long to wait, in nanoseconds; 0 tries.
+ * Parameters: l. timeout_ns: how long to wait, in nanoseconds; 0: not at all.
  * Returns 0: the lock is taken; -EOWNERDEAD: the lock is taken, but a writer has died, and no writer has repaired
  * the data since. With any other code the lock is not taken: -EAGAIN (timeout 0), -ETIMEDOUT, -EINTR; -EDEADLK: the
  * caller holds it for writing; -ENOTRECOVERABLE, -ENOLCK, -EXDEV, -EINVAL, -ENOMEM: as for tine_mutex_lock().
@@ -2189,11 +2185,13 @@ int tine_rwlock_read_lock(tine_rwlock *l, int64_t timeout_ns);
 /**
  * Takes the lock for writing, and waits while other threads have it.
  *
- * Parameters: l. timeout_ns: how long to wait, in nanoseconds; 0 tries.
- * Returns 0: the lock is taken; -EOWNERDEAD: the lock is taken, but a writer has died. Repair the data and call
- * tine_rwlock_repair(); unlocking without that makes the lock useless for good (-ENOTRECOVERABLE). With any other
- * code the lock is not taken: -EAGAIN (timeout 0), -ETIMEDOUT, -EINTR; -EDEADLK: the caller holds it, for reading or
- * writing; -ENOTRECOVERABLE, -ENOLCK, -EXDEV, -EINVAL, -ENOMEM: as for tine_mutex_lock().
+ * After -EOWNERDEAD repair the data and call tine_rwlock_repair(), unless the lock is TINE_AUTO_REPAIR. Unlocking
+ * without that makes the lock useless for good: -ENOTRECOVERABLE.
+ *
+ * Parameters: l. timeout_ns: how long to wait, in nanoseconds; 0: not at all.
+ * Returns 0: the lock is taken; -EOWNERDEAD: the lock is taken, but a writer has died. With any other code the lock
+ * is not taken: -EAGAIN (timeout 0), -ETIMEDOUT, -EINTR; -EDEADLK: the caller holds it, for reading or writing;
+ * -ENOTRECOVERABLE, -ENOLCK, -EXDEV, -EINVAL, -ENOMEM: as for tine_mutex_lock().
  * Threads: any; not in a signal handler. Fork: a child may call it, and holds nothing.
  */
 int tine_rwlock_write_lock(tine_rwlock *l, int64_t timeout_ns);
@@ -2280,7 +2278,7 @@ int tine_semaphore_init(tine_semaphore *s, uint32_t value, uint32_t max, uint32_
 /**
  * Takes one unit, and waits while none is free.
  *
- * Parameters: s. timeout_ns: how long to wait, in nanoseconds; 0 tries.
+ * Parameters: s. timeout_ns: how long to wait, in nanoseconds; 0: not at all.
  * Returns 0; -EAGAIN (timeout 0), -ETIMEDOUT; -EINTR: a signal came, with TINE_INTERRUPTIBLE; -EINVAL: s is NULL or
  * misaligned; -ENOMEM: there is no memory at a thread's first call.
  * Threads: any; not in a signal handler. Fork: a child may call it.
@@ -2320,14 +2318,15 @@ int tine_condition_init(tine_condition *c, uint32_t flags);
  * Releases a mutex, waits for a notification, and takes the mutex back, however long that takes. All waiters of a
  * condition use one mutex.
  *
+ * -EOWNERDEAD takes precedence over -ETIMEDOUT and -EINTR. After it repair the data and m, and notify all waiters.
+ *
  * Parameters: c. m: a mutex that the caller has locked once. timeout_ns: how long to wait for the notification, in
- * nanoseconds.
+ * nanoseconds; 0: not at all.
  * Returns, with m held, 0: notified, or woken for no reason; -EOWNERDEAD: m has been taken back from a holder that
- * died, which takes precedence over -ETIMEDOUT. Repair the data and m, and notify all waiters; -ETIMEDOUT: no
- * notification came; -EAGAIN (timeout 0): m has not been released; -EINTR: a signal came, with a TINE_INTERRUPTIBLE
- * condition. Returns, without m, -ENOTRECOVERABLE: m is useless for good. Nothing has been done with -EPERM: the
- * caller does not hold m; -EINVAL: an argument is NULL or misaligned, or m is locked more than once; -ENOMEM: there
- * is no memory.
+ * died; -ETIMEDOUT: no notification came; -EAGAIN (timeout 0): m has not been released; -EINTR: a signal came, with a
+ * TINE_INTERRUPTIBLE condition. Without m it returns -ENOTRECOVERABLE: m is useless for good. Nothing has been done
+ * with -EPERM: the caller does not hold m; -EINVAL: an argument is NULL or misaligned, or m is locked more than once;
+ * -ENOMEM: there is no memory.
  * Threads: the holder of m; not in a signal handler. Fork: -EPERM in a child that has not locked m itself.
  */
 int tine_condition_wait(tine_condition *c, tine_mutex *m, int64_t timeout_ns);
@@ -2392,7 +2391,7 @@ int tine_event_is_set(const tine_event *e);
  * Waits until the event is set. With TINE_AUTO_RESET one waiter clears it; if that waiter is killed before it has
  * cleared the event, another one does.
  *
- * Parameters: e. timeout_ns: how long to wait, in nanoseconds; 0 tries.
+ * Parameters: e. timeout_ns: how long to wait, in nanoseconds; 0: not at all.
  * Returns 0: the event is set; -EAGAIN (timeout 0), -ETIMEDOUT; -EINTR: a signal came, with TINE_INTERRUPTIBLE;
  * -EINVAL: e is NULL or misaligned; -ENOMEM: there is no memory at a thread's first call.
  * Threads: any; not in a signal handler. Fork: a child may call it.
@@ -2413,8 +2412,8 @@ int tine_event_cleared(const tine_event *e);
  * tine_event_cleared returned cleared. So a wait that is split into several calls misses no setting of the event. A
  * single tine_event_wait misses none either. With TINE_AUTO_RESET it is tine_event_wait.
  *
- * Parameters: e. cleared: what tine_event_cleared has returned. timeout_ns: how long to wait, in nanoseconds; 0
- * tries.
+ * Parameters: e. cleared: what tine_event_cleared has returned. timeout_ns: how long to wait, in nanoseconds; 0: not
+ * at all.
  * Returns the codes of tine_event_wait.
  * Threads: any; not in a signal handler. Fork: a child may call it.
  */
@@ -2433,10 +2432,9 @@ int tine_event_wait_after(tine_event *e, int cleared, int64_t timeout_ns);
  * party that never comes is found by the timeout.
  *
  * The party that gets 1 is the last to leave, and may free, unmap or reuse the memory at once: no other party's call
- * looks at it any more. The other parties may not, unless they know by other means that all calls have returned.
- * More threads than parties may take turns. Then 1 says nothing about the memory: others may be in the call. And a
- * thread that is stopped on its way out keeps its place: p + 1 such threads at a barrier of p parties, or 129 - p where p
- * is above 64, can hold up a later meeting until one of them goes on; at 128 parties one thread can.
+ * looks at it any more. The other parties may not, unless they know by other means that all calls have returned. More
+ * threads than parties may take turns. Then 1 says nothing about the memory: others may be in the call. And threads
+ * that are stopped on their way out can hold up a later meeting: docs/locks.md says how many.
  */
 typedef struct tine_barrier {
     /** tine's. */
@@ -2467,21 +2465,23 @@ int tine_barrier_init(tine_barrier *b, uint32_t parties, uint32_t flags);
  * Waits until all parties have come. A wait whose time runs out breaks the barrier for the other parties. With a
  * timeout of 0, a party that is not the last one does not count as having come.
  *
- * Parameters: b. timeout_ns: how long to wait, in nanoseconds; 0 tries.
- * Returns 1 for one of the parties, the last to leave, and 0 for the others. No party gets 1 where one is killed on
- * its way out; where several are, say d of one meeting, as many as d - 1 later meetings give no party 1 either.
- * TINE_EBROKEN: a party has died, its time has run out, or the barrier was aborted or reset; -EAGAIN
- * (timeout 0); -ETIMEDOUT: the barrier is broken now; -EINTR: a signal came, with TINE_INTERRUPTIBLE, and the party
- * does not count as having come; -EINVAL: b is NULL, misaligned, or not a barrier; -ENOLCK: the thread holds
- * TINE_MOST_HELD locks; -EXDEV: the barrier is another PID namespace's; -ENOMEM: there is no memory at a thread's first
- * call.
+ * Of each meeting one party gets 1, the last to leave. No party does where one is killed on its way out. Where
+ * several parties of one meeting are killed there, say d, as many as d - 1 later meetings give no party 1 either.
+ *
+ * Parameters: b. timeout_ns: how long to wait, in nanoseconds; 0: not at all.
+ * Returns 1 for the last party to leave, and 0 for the others; TINE_EBROKEN: a party has died, another party's time
+ * has run out, or the barrier was aborted or reset; -EAGAIN (timeout 0): not all parties have come; -ETIMEDOUT: the
+ * caller's time has run out, and the barrier is broken now; -EINTR: a signal came, with TINE_INTERRUPTIBLE, and the
+ * caller does not count as having come; -EINVAL: b is NULL, misaligned, or not a barrier; -ENOLCK: the thread holds
+ * TINE_MOST_HELD locks; -EXDEV: the barrier is another PID namespace's; -ENOMEM: there is no memory at a thread's
+ * first call.
  * Threads: any; not in a signal handler. Fork: a child may call it.
  */
 int tine_barrier_wait(tine_barrier *b, int64_t timeout_ns);
 
 /**
- * Makes the barrier as new: it is not broken, and nobody waits. Parties that were waiting get TINE_EBROKEN. Where parties
- * were killed on their way out, later meetings may still give no party 1 (tine_barrier_wait).
+ * Makes the barrier as new: it is not broken, and nobody waits. Parties that were waiting get TINE_EBROKEN. Where
+ * parties were killed on their way out, later meetings may still give no party 1 (tine_barrier_wait).
  *
  * Parameters: b.
  * Returns 0; -EINVAL: b is NULL or misaligned.
@@ -2536,8 +2536,8 @@ int tine_barrier_waiting(const tine_barrier *b);
  * A thread that was told that it is done, and that knows that no other thread will ask, may free or unmap the memory
  * at once. The call that ran the initializer may still be running then.
  *
- * Parameters: o. initializer: the function. user: passed to it. timeout_ns: how long to wait, in nanoseconds; 0
- * tries.
+ * Parameters: o. initializer: the function. user: passed to it. timeout_ns: how long to wait, in nanoseconds; 0: not
+ * at all.
  * Returns 0: it is done, now or before; the number that the initializer has returned; -EAGAIN (timeout 0),
  * -ETIMEDOUT: another thread's initializer is running; -EDEADLK: the call comes from the initializer; -EINVAL: o or
  * initializer is NULL, or o is misaligned; -ENOLCK, -EXDEV, -ENOMEM: as for tine_mutex_lock().
@@ -2648,7 +2648,7 @@ void tine_queue_destroy(tine_queue *q);
  * or waits for room.
  *
  * Parameters: q. data: the message, which is copied; NULL where length is 0. length: in bytes, up to the queue's
- * capacity. timeout_ns: how long to wait, in nanoseconds; 0 tries.
+ * capacity. timeout_ns: how long to wait, in nanoseconds; 0: not at all.
  * Returns 0; -EAGAIN, -ETIMEDOUT: there is no room; -EPIPE: the queue is closed; -EMSGSIZE: the message is longer
  * than the queue can hold; -EDEADLK: the thread has reserved a message; -EINTR: a signal came, with
  * TINE_INTERRUPTIBLE; -EINVAL: q is not a queue, data is NULL, or length is above SSIZE_MAX; TINE_EFORKED; -EBADMSG,
@@ -2663,8 +2663,8 @@ int tine_queue_put(tine_queue *q, const void *data, size_t length, int64_t timeo
  * With a timeout of 0 it never waits, so it also returns -EAGAIN while another consumer is in the middle of a get,
  * or waits for a message.
  *
- * Parameters: q. timeout_ns: how long to wait, in nanoseconds; 0 tries. buffer: where the message goes; NULL where
- * capacity is 0. capacity: the size of buffer in bytes. length: gets the length of the message in bytes; may be
+ * Parameters: q. timeout_ns: how long to wait, in nanoseconds; 0: not at all. buffer: where the message goes; NULL
+ * where capacity is 0. capacity: the size of buffer in bytes. length: gets the length of the message in bytes; may be
  * NULL.
  * Returns 0; -EAGAIN, -ETIMEDOUT: there is no message; -EPIPE: there is no message, and the queue is closed;
  * -EMSGSIZE: the message is longer than capacity. It stays in the queue, and *length is the capacity that it needs;
@@ -2717,7 +2717,7 @@ int tine_queue_task_done(tine_queue *q);
  * A consumer that was killed has not called it for the message that it had taken. Whoever takes over its work calls
  * it, or the wait needs a timeout.
  *
- * Parameters: q. timeout_ns: how long to wait, in nanoseconds; 0 tries.
+ * Parameters: q. timeout_ns: how long to wait, in nanoseconds; 0: not at all.
  * Returns 0; -EAGAIN, -ETIMEDOUT: it has not been called for every message; -EINTR: a signal came, with
  * TINE_INTERRUPTIBLE; -EINVAL: q is not a queue; TINE_EFORKED; -ENOMEM: there is no memory at a thread's first call.
  * Threads: any; not in a signal handler. Fork: see tine_queue.
@@ -2749,10 +2749,10 @@ int tine_queue_fd(tine_queue *q);
  * visible together. The others wait for room.
  *
  * Parameters: q. data: the messages, one behind the other. lengths: the length of each message in bytes. count: how
- * many messages. timeout_ns: how long to wait, in nanoseconds; 0 tries.
+ * many messages. timeout_ns: how long to wait, in nanoseconds; 0: not at all.
  * Returns how many messages were put, fewer than count where the time has run out, the queue was closed or a signal
- * came; where none was put, the codes of tine_queue_put. After -EMSGSIZE, a message is longer than the queue can
- * hold, and none was put.
+ * came; where none was put, the codes of tine_queue_put; -EMSGSIZE: a message is longer than the queue can hold, and
+ * none was put.
  * Threads: any; not in a signal handler. Fork: see tine_queue.
  */
 int tine_queue_put_many(tine_queue *q, const void *data, const size_t *lengths, size_t count, int64_t timeout_ns);
@@ -2763,10 +2763,11 @@ int tine_queue_put_many(tine_queue *q, const void *data, const size_t *lengths, 
  *
  * A consumer that is killed in this call takes along what it was taking: up to count messages.
  *
- * Parameters: q. timeout_ns: how long to wait, in nanoseconds; 0 tries. buffer: where the messages go. capacity: the
- * size of buffer in bytes. lengths: gets the length of each message in bytes. count: how many messages at most.
- * Returns how many messages were taken, 0 where count is 0; the codes of tine_queue_get. After -EMSGSIZE the first of
- * lengths is the capacity that the next message needs.
+ * Parameters: q. timeout_ns: how long to wait, in nanoseconds; 0: not at all. buffer: where the messages go.
+ * capacity: the size of buffer in bytes. lengths: gets the length of each message in bytes. count: how many messages
+ * at most.
+ * Returns how many messages were taken, 0 where count is 0; the codes of tine_queue_get; -EMSGSIZE: the next message
+ * is longer than capacity, and the first of lengths is the capacity that it needs.
  * Threads: any; not in a signal handler. Fork: see tine_queue.
  */
 int tine_queue_get_many(tine_queue *q, int64_t timeout_ns, void *buffer, size_t capacity, size_t *lengths,
@@ -2779,8 +2780,8 @@ int tine_queue_get_many(tine_queue *q, int64_t timeout_ns, void *buffer, size_t 
  * The reservation counts among the locks that the thread holds (TINE_MOST_HELD).
  *
  * Parameters: q. length: the most bytes that the message may have. timeout_ns: how long to wait for room, in
- * nanoseconds; 0 tries. out: where the address of the room goes, a multiple of 16, or of 8 where length is at most
- * 8.
+ * nanoseconds; 0: not at all. out: where the address of the room goes, a multiple of 16, or of 8 where length is at
+ * most 8.
  * Returns 0, or the codes of tine_queue_put.
  * Threads: any; not in a signal handler. Fork: see tine_queue.
  */
@@ -2793,7 +2794,7 @@ int tine_queue_reserve(tine_queue *q, size_t length, int64_t timeout_ns, void **
  * Returns 0; -EPERM: the thread has reserved no message; -EMSGSIZE: length is more than was reserved, and the
  * message is still reserved; -EPIPE: the queue has been closed, and the message is gone; -EINVAL: q is not a queue;
  * TINE_EFORKED.
- * Threads: the one that has reserved. Fork: see tine_queue; a child has none.
+ * Threads: the one that has reserved. Fork: see tine_queue; a child has reserved no message.
  */
 int tine_queue_commit(tine_queue *q, size_t length);
 
@@ -2802,7 +2803,7 @@ int tine_queue_commit(tine_queue *q, size_t length);
  *
  * Parameters: q.
  * Returns 0; -EPERM: the thread has reserved no message; -EINVAL: q is not a queue; TINE_EFORKED.
- * Threads: the one that has reserved. Fork: see tine_queue; a child has none.
+ * Threads: the one that has reserved. Fork: see tine_queue; a child has reserved no message.
  */
 int tine_queue_abandon(tine_queue *q);
 
@@ -2813,8 +2814,8 @@ int tine_queue_abandon(tine_queue *q);
  *
  * The message counts among the locks that the thread holds (TINE_MOST_HELD).
  *
- * Parameters: q. timeout_ns: how long to wait for a message, in nanoseconds; 0 tries. out: where the address of the
- * message goes, a multiple of 16, or of 8 where it has at most 8 bytes. length: gets the length of the message in
+ * Parameters: q. timeout_ns: how long to wait for a message, in nanoseconds; 0: not at all. out: where the address of
+ * the message goes, a multiple of 16, or of 8 where it has at most 8 bytes. length: gets the length of the message in
  * bytes.
  * Returns 0, or the codes of tine_queue_get.
  * Threads: any; not in a signal handler. Fork: see tine_queue.
@@ -2826,7 +2827,7 @@ int tine_queue_peek(tine_queue *q, int64_t timeout_ns, void **out, size_t *lengt
  *
  * Parameters: q.
  * Returns 0; -EPERM: the thread looks at no message; -EINVAL: q is not a queue; TINE_EFORKED.
- * Threads: the one that has called tine_queue_peek. Fork: see tine_queue; a child has none.
+ * Threads: the one that has called tine_queue_peek. Fork: see tine_queue; a child looks at no message.
  */
 int tine_queue_release(tine_queue *q);
 
@@ -2921,7 +2922,7 @@ void tine_channel_close(tine_channel *c);
  * Sends one message, and waits while there is no room for it.
  *
  * Parameters: c. data: the message, which is copied; NULL where length is 0. length: in bytes; a message may be
- * empty. timeout_ns: how long to wait, in nanoseconds; 0 tries.
+ * empty. timeout_ns: how long to wait, in nanoseconds; 0: not at all.
  * Returns 0: the kernel has the whole message, whatever happens to this process; -EAGAIN, -ETIMEDOUT: there is no
  * room; -EPIPE: the other end is gone; -ENOMEM: there is no memory for the message; -EMFILE: the message is longer
  * than 64 KiB, and no descriptor is free or too many are on their way; -EINTR: a signal came, with
@@ -2933,8 +2934,8 @@ int tine_channel_send(tine_channel *c, const void *data, size_t length, int64_t 
 /**
  * Receives the next message, and waits while there is none.
  *
- * Parameters: c. timeout_ns: how long to wait, in nanoseconds; 0 tries. buffer: where the message goes; NULL where
- * capacity is 0. capacity: the size of buffer in bytes. length: gets the length of the message in bytes; may be
+ * Parameters: c. timeout_ns: how long to wait, in nanoseconds; 0: not at all. buffer: where the message goes; NULL
+ * where capacity is 0. capacity: the size of buffer in bytes. length: gets the length of the message in bytes; may be
  * NULL.
  * Returns 0; -EAGAIN, -ETIMEDOUT: there is no message; -EPIPE: there is no message, and the other end is gone;
  * -EINTR: a signal came, with TINE_INTERRUPTIBLE; -EINVAL: c or buffer is NULL; TINE_EFORKED. The message stays
@@ -2950,8 +2951,8 @@ int tine_channel_receive(tine_channel *c, int64_t timeout_ns, void *buffer, size
  * Sends a descriptor: of a file, a segment, or an end of another channel. It keeps its place in the order of the
  * messages.
  *
- * Parameters: c. fd: the descriptor, which stays the caller's. timeout_ns: how long to wait, in nanoseconds; 0
- * tries.
+ * Parameters: c. fd: the descriptor, which stays the caller's. timeout_ns: how long to wait, in nanoseconds; 0: not
+ * at all.
  * Returns 0, or the codes of tine_channel_send; -EBADF: fd is not open; -EMFILE: too many descriptors are on their
  * way.
  * Threads: any. Fork: TINE_EFORKED in a child.
@@ -2961,7 +2962,7 @@ int tine_channel_send_fd(tine_channel *c, int fd, int64_t timeout_ns);
 /**
  * Receives a descriptor.
  *
- * Parameters: c. timeout_ns: how long to wait, in nanoseconds; 0 tries. fd: where the descriptor goes.
+ * Parameters: c. timeout_ns: how long to wait, in nanoseconds; 0: not at all. fd: where the descriptor goes.
  * Returns 0, or the codes of tine_channel_receive. What comes next stays after -ENOMSG: it is a message, for
  * tine_channel_receive; -EMFILE: this process has no descriptor free.
  * Ownership: the caller closes the descriptor, which is close-on-exec. Threads: any. Fork: TINE_EFORKED in a child.
@@ -3125,7 +3126,8 @@ int tine_process_start(const tine_process_options *options, tine_fn fn, const vo
  * tells how the process has ended, some microseconds after the end: until then tine_process_fd is readable already,
  * and a wait goes on while it has time.
  *
- * Parameters: p. timeout_ns: how long to wait, in nanoseconds; 0 asks. out: a tine_exit with its .size set, or NULL.
+ * Parameters: p. timeout_ns: how long to wait, in nanoseconds; 0: not at all. out: a tine_exit with its .size set, or
+ * NULL.
  * Returns 0: the process has ended, in whatever way; -EAGAIN, -ETIMEDOUT: it has not, or its supervisor has not told
  * how; -EINTR: a signal came, with TINE_INTERRUPTIBLE; -EINVAL: p is NULL, or the .size is less than 16;
  * TINE_EFORKED.

@@ -127,9 +127,9 @@ pub const TINE_LOG_ERROR: c_int = 0;
 /// A level of tine_log_fn: something is wrong, and the process goes on.
 pub const TINE_LOG_WARNING: c_int = 1;
 
-/// A program's own log. text is one line without a line feed, and is valid until the function returns.
-/// It may be called in any thread, also while tine holds locks of its own. So it must not call tine, throw an
-/// exception, or jump out.
+/// A program's own log. text is one line without a line feed, and is valid until the function returns. The function
+/// may be called in any thread, also while tine holds locks of its own. So it must not call tine, throw an exception,
+/// or jump out.
 pub type tine_log_fn = Option<unsafe extern "C" fn(level: c_int, text: *const c_char, user: *mut c_void)>;
 
 /// Directs the lines that tine writes for people to a function: why a process that was started cannot be a worker, why

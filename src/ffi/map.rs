@@ -29,8 +29,7 @@ pub const TINE_STOP_ON_FAILURE: u32 = 1 << 17;
 pub const TINE_SCHEDULE_MEASURED: c_int = 0;
 /// One chunk for each worker.
 pub const TINE_SCHEDULE_STATIC: c_int = 1;
-/// Chunks of half of a worker's share of the items that are left. No chunk but the last has fewer items than
-/// .chunk.
+/// Chunks of half of a worker's share of the items that are left. All but the last have at least .chunk items.
 pub const TINE_SCHEDULE_GUIDED: c_int = 2;
 
 /// Options of tine_map and tine_for.

@@ -384,8 +384,8 @@ impl tine_pool_options {
 /// Starts a pool, and waits until its workers are ready.
 ///
 /// The host gets no child that it could see, no signal handler, and no thread yet (see TINE_NO_THREAD). Workers have
-/// default signal dispositions, and end with the host. Of the host's descriptors they have only the standard ones,
-/// where standard input is empty.
+/// default signal dispositions, and end with the host. Of the host's descriptors they have only standard output and
+/// standard error. Their standard input is empty.
 ///
 /// Beside these each worker has a few descriptors of tine's, which are close-on-exec, and so has the host. A program
 /// that closes one of them keeps running. A worker works on, but its part of the heap cannot grow any more, and it
@@ -459,9 +459,9 @@ unsafe fn create(options: Option<&tine_pool_options>, out: *mut *mut tine_pool) 
 /// call tine_cancel_queued, by which tasks that have not begun never begin, or tine_cancel_all, which ends running
 /// tasks too. Then call it again. tine_pool_destroy alone kills.
 ///
-/// Parameters: pool. timeout_ns: how long to wait for the tasks, in nanoseconds. Workers that have nothing more to do
-/// get the rest of this time to leave, at least 50 ms and at most a second, and are killed then. With 0 the call does
-/// not wait for the workers; they get the second.
+/// Parameters: pool. timeout_ns: how long to wait for the tasks, in nanoseconds; 0: not at all. Workers that have
+/// nothing more to do get the rest of this time to leave, at least 50 ms and at most a second, and are killed then.
+/// With 0 the call does not wait for the workers either; they get the second.
 /// Returns 0: the workers have ended; -ETIMEDOUT: tasks are still under way; -EAGAIN (timeout 0): tasks are still
 /// under way, or workers are still ending; -EINTR: a signal came, with TINE_INTERRUPTIBLE; -EINVAL: pool is NULL;
 /// TINE_EWORKER; TINE_EFORKED. After -ETIMEDOUT, -EAGAIN and -EINTR the shutdown goes on, and the call may be made

@@ -164,17 +164,19 @@ pub unsafe extern "C" fn tine_mutex_init(m: *mut tine_mutex, flags: u32) -> c_in
 
 /// Takes a mutex, and waits while another thread has it.
 ///
-/// A mutex that is not TINE_PROCESS_OWNED belongs to the operating system's thread. A goroutine or coroutine must
-/// stay on its thread (runtime.LockOSThread) from lock to unlock, or the mutex must be TINE_PROCESS_OWNED.
+/// After -EOWNERDEAD repair the data and call tine_mutex_repair(), unless the mutex is TINE_AUTO_REPAIR. Unlocking
+/// without that makes the mutex useless for good: -ENOTRECOVERABLE.
 ///
-/// Parameters: m. timeout_ns: how long to wait, in nanoseconds; 0 tries.
-/// Returns 0: the mutex is taken; -EOWNERDEAD: the mutex is taken from a holder that died. Repair the data and call
-/// tine_mutex_repair(); unlocking without that makes the mutex useless for good (-ENOTRECOVERABLE). With any other
-/// code the mutex is not taken: -EAGAIN (timeout 0), -ETIMEDOUT; -EINTR: a signal came, with TINE_INTERRUPTIBLE;
-/// -EDEADLK: the caller holds the mutex, perhaps by another mapping of its memory (a TINE_PROCESS_OWNED mutex, which
-/// another thread may unlock, is waited for instead); -ENOTRECOVERABLE: the mutex is useless; -ENOLCK: the thread
-/// holds TINE_MOST_HELD locks; -EXDEV: the mutex is another PID namespace's, or the caller's own namespace is not
-/// known; -EINVAL: m is NULL or misaligned; -ENOMEM: there is no memory at a thread's first call.
+/// A mutex that is not TINE_PROCESS_OWNED belongs to the operating system's thread. A goroutine or coroutine must stay
+/// on its thread (runtime.LockOSThread) from lock to unlock, or the mutex must be TINE_PROCESS_OWNED. Any thread of
+/// the process may unlock such a mutex, so a thread that locks it twice waits, and does not get -EDEADLK.
+///
+/// Parameters: m. timeout_ns: how long to wait, in nanoseconds; 0: not at all.
+/// Returns 0: the mutex is taken; -EOWNERDEAD: the mutex is taken, and its last holder has died. With any other code
+/// the mutex is not taken: -EAGAIN (timeout 0), -ETIMEDOUT; -EINTR: a signal came, with TINE_INTERRUPTIBLE; -EDEADLK:
+/// the caller holds the mutex, perhaps by another mapping of its memory; -ENOTRECOVERABLE: the mutex is useless;
+/// -ENOLCK: the thread holds TINE_MOST_HELD locks; -EXDEV: the mutex is another PID namespace's, or the caller's own
+/// namespace is not known; -EINVAL: m is NULL or misaligned; -ENOMEM: there is no memory at a thread's first call.
 /// Threads: any; not in a signal handler. Fork: a child may call it, and holds nothing.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_mutex_lock(m: *mut tine_mutex, timeout_ns: i64) -> c_int {

@@ -49,8 +49,8 @@ pub struct tine_transport {
             sending: *mut *mut c_void,
         ) -> c_int,
     >,
-    /// Returns 1 where a message is there, and gives its sender, its length and a handle for .receive; 0 where none is.
-    /// It tells of each message once, of those from one process in the order in which they were sent.
+    /// Returns 1 where a message is there, and gives its sender, its length and a handle for .receive; 0 where none
+    /// is. It tells of each message once, of those from one process in the order in which they were sent.
     pub probe: Option<
         unsafe extern "C" fn(rank: *mut c_int, length: *mut usize, message: *mut *mut c_void) -> c_int,
     >,

@@ -12,8 +12,8 @@
  *   Timeouts    are int64_t nanoseconds, relative and monotonic. With 0 or less a call never waits: it returns
  *               -EAGAIN instead. When a positive timeout runs out, it returns -ETIMEDOUT. TINE_FOREVER waits for
  *               ever. Waits go on after a signal handler has run; those for an object that was made with
- *               TINE_INTERRUPTIBLE return -EINTR. In options structs this holds for .timeout_ns. For every other
- *               duration there, 0 is the default, and a negative number is -EINVAL.
+ *               TINE_INTERRUPTIBLE return -EINTR. A field .timeout_ns of an options struct is such a timeout, too.
+ *               For every other duration in an options struct 0 is the default, and a negative number is -EINVAL.
  *   Arguments   come in this order: the object, the inputs, the timeout, the outputs. Outputs are written only on
  *               success, unless a call's text says otherwise.
  *   Pointers    A pointer to an object is the one that the call which made the object has given. It is valid until
