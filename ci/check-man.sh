@@ -29,7 +29,7 @@ submit() {
     local text
     for text in 'NAME tine_submit - submits one call of a function to a pool' '#include <tine.h>' \
         'tine_submit(tine_pool *pool, tine_fn fn, const void *input, size_t length, const tine_submit_options *options, tine_id *out);' \
-        'RETURN VALUES 0; -EAGAIN, -ETIMEDOUT: the window is full' 'THREADS Any.' 'SEE ALSO tine_fn(3)'; do
+        'RETURN VALUES 0; -EAGAIN, -ETIMEDOUT, -EINTR: the window is full' 'THREADS Any.' 'SEE ALSO tine_fn(3)'; do
         grep -qF -- "$text" build/page.txt || { echo "not there: $text"; return 1; }
     done
 }

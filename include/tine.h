@@ -12,8 +12,8 @@
  *   Timeouts    are int64_t nanoseconds, relative and monotonic. With 0 or less a call never waits: it returns
  *               -EAGAIN instead. When a positive timeout runs out, it returns -ETIMEDOUT. TINE_FOREVER waits for
  *               ever. Waits go on after a signal handler has run; those for an object that was made with
- *               TINE_INTERRUPTIBLE return -EINTR. In options structs this holds for .timeout_ns. For every other
- *               duration there, 0 is the default, and a negative number is -EINVAL.
+ *               TINE_INTERRUPTIBLE return -EINTR. A field .timeout_ns of an options struct is such a timeout, too.
+ *               For every other duration in an options struct 0 is the default, and a negative number is -EINVAL.
  *   Arguments   come in this order: the object, the inputs, the timeout, the outputs. Outputs are written only on
  *               success, unless a call's text says otherwise.
  *   Pointers    A pointer to an object is the one that the call which made the object has given. It is valid until
@@ -21,11 +21,11 @@
  *               thread. Any other pointer leads to as many bytes as the length, the count or the .size beside it
  *               says, or else to one value. These bytes stay as they are until the call returns.
  *   Structs     start with .size: how much of the struct the caller knows. tine reads and writes no more than that.
- *               Locks, whose size never changes, and tine_limit have no .size. Every struct has an initialiser,
- *               TINE_<NAME>_INIT, but for tine_barrier: tine_barrier_init comes before any other call on it. Zero is
- *               the default of every option, and NULL in place of an options struct means all defaults. Options that
- *               contradict each other are -EINVAL; a struct that is longer than this version knows, and not zero
- *               there, is -E2BIG.
+ *               Locks, whose size is fixed within a soname, and tine_limit have no .size. Every struct has an
+ *               initialiser, TINE_<NAME>_INIT, but for tine_barrier: tine_barrier_init comes before any other call on
+ *               it. Zero is the default of every option, and NULL in place of an options struct means all defaults.
+ *               Options that contradict each other are -EINVAL; a struct that is longer than this version knows, and
+ *               not zero there, is -E2BIG.
  *   Flags       No two flags of the library have the same bit. A flag that an object does not know is -EINVAL.
  *   Ownership   tine_X_destroy ends an object for every process: pools, streams, queues. tine_X_close releases this
  *               process's handle: other processes keep their handles of a segment, of a heap and of a channel's end.
@@ -83,15 +83,17 @@ typedef struct tine_channel tine_channel;
 #define TINE_FOREVER INT64_MAX
 
 /**
- * A flag of every object that can be waited for: a wait ends with -EINTR when a signal handler has run while the
- * wait slept. A wait for a lock or a queue may go on after a handler that was installed with SA_RESTART, as sem_wait
- * does.
+ * A flag of pools, locks, queues, channels and processes: a wait for the object ends with -EINTR when a signal
+ * handler has run while the wait slept. A stream does not take the flag, and waits as its pool does. A tine_once has
+ * no flags, and its waits go on. A wait for a lock or a queue may go on after a handler that was installed with
+ * SA_RESTART, as sem_wait does.
+ *
  * A handler that runs just before a wait sleeps does not end the wait. A wait sleeps in several pieces: it wakes up
  * in between, and waits for mutexes, reader-writer locks, barriers and pools look round now and then. So one signal
  * is a hint. Repeat the signal until the wait has ended, or let the handler do what ends the wait: tine_event_set()
  * or tine_semaphore_release().
  */
-#define TINE_INTERRUPTIBLE 1
+#define TINE_INTERRUPTIBLE (1 << 0)
 
 /** tine_init has not run in this process. */
 #define TINE_ENOINIT -5001
@@ -135,6 +137,9 @@ typedef struct tine_channel tine_channel;
 /** The other process runs another build of tine. */
 #define TINE_EVERSION -5014
 
+/** The barrier is broken. */
+#define TINE_EBROKEN -5015
+
 /** The task used more memory than its worker may have. */
 #define TINE_EMEMORY -5016
 
@@ -147,13 +152,13 @@ typedef struct tine_channel tine_channel;
 /** A level of tine_log_fn: the process that writes the line ends. */
 #define TINE_LOG_ERROR 0
 
-/** A level of tine_log_fn: the program has made a mistake, and the process goes on. */
+/** A level of tine_log_fn: something is wrong, and the process goes on. */
 #define TINE_LOG_WARNING 1
 
 /**
- * A program's own log. text is one line without a line feed, and is valid until the function returns.
- * It may be called in any thread, also while tine holds locks of its own. So it must not call tine, throw an
- * exception, or jump out.
+ * A program's own log. text is one line without a line feed, and is valid until the function returns. The function
+ * may be called in any thread, also while tine holds locks of its own. So it must not call tine, throw an exception,
+ * or jump out.
  */
 typedef void (*tine_log_fn)(int level, const char *text, void *user);
 
@@ -198,11 +203,12 @@ const char *tine_errname(int rc);
 const char *tine_version(void);
 
 /**
- * Directs the lines that tine writes for people to a function: why a process that was started cannot be a worker,
- * and what TINE_CHECK=1 finds. Without a function they go to standard error.
+ * Directs the lines that tine writes for people to a function: why a process that was started cannot be a worker, why
+ * tine_init has failed, why a trace (TINE_TRACE) ends early, what goes wrong with the nodes of an MPI job, and what
+ * TINE_CHECK=1 finds. Without a function they go to standard error.
  *
- * The errors of calls are not logged: their text goes to the caller's tine_error. A worker that is a fresh copy of
- * the program has the log that the program sets before tine_init. A worker that is forked from the host has the
+ * The errors of other calls are not logged: their text goes to the caller's tine_error. A worker that is a fresh copy
+ * of the program has the log that the program sets before tine_init. A worker that is forked from the host has the
  * host's log.
  *
  * Parameters: log: the function; NULL for standard error. user: passed to the function. Both count for the whole
@@ -265,8 +271,8 @@ bool tine_in_worker(void);
  * The path of the ready-made worker program, tine-worker, for tine_pool_options.worker_path and
  * tine_process_options.worker_path.
  *
- * The program is looked for once: in the folder of the library (or of the program that libtine.a is in), below it in a
- * folder of the version's own (tine0.1), and in the libexec folders beside and above it.
+ * The program is looked for once: in the folder of the library (or of the program that libtine.a is in), below it in
+ * a folder of the version's own (tine0.1), and in the libexec folders beside and above it.
  *
  * Returns the path, an absolute one and a static string; NULL: there is no such program.
  * Threads: any. Fork: a child may call it.
@@ -367,7 +373,7 @@ typedef struct tine_worker_options {
 typedef struct tine_faults {
     /** sizeof(tine_faults). */
     size_t size;
-    /** 0: each fault comes once. Another number: each fault comes again and again, at events that the seed decides. */
+    /** 0: each fault comes once. Another number: it comes again and again, at events that the seed decides. */
     uint64_t seed;
     /** Counts starts of workers. The worker is killed before its initializer runs. 0: none. */
     uint64_t kill_start;
@@ -447,8 +453,8 @@ typedef struct tine_transport {
      */
     int (*send)(int rank, const void *data, size_t length, void **sending);
     /**
-     * Returns 1 where a message is there, and gives its sender, its length and a handle for .receive; 0 where none is.
-     * It tells of each message once, of those from one process in the order in which they were sent.
+     * Returns 1 where a message is there, and gives its sender, its length and a handle for .receive; 0 where none
+     * is. It tells of each message once, of those from one process in the order in which they were sent.
      */
     int (*probe)(int *rank, size_t *length, void **message);
     /**
@@ -460,7 +466,7 @@ typedef struct tine_transport {
     int (*done)(void *moving);
     /** Leaves in good order, which waits until the other processes leave too. Returns 0. */
     int (*stop)(void);
-    /** Ends all processes of the job. */
+    /** Ends all processes of the job, this one too. code is the exit code that the job should have. */
     void (*abort)(int code);
 } tine_transport;
 #define TINE_TRANSPORT_INIT { sizeof(tine_transport), 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, \
@@ -655,7 +661,10 @@ typedef struct tine_stats {
     uint64_t outstanding;
     /** Workers that have died while the pool was running. */
     uint64_t worker_deaths;
-    /** Workers that have left because of .max_tasks_per_worker, .recycle_age_ns, .recycle_bytes or .idle_timeout_ns. */
+    /**
+     * Workers that have left because of .max_tasks_per_worker, .recycle_age_ns, .recycle_bytes or
+     * .idle_timeout_ns.
+     */
     uint64_t workers_recycled;
     /** Supervisors that have ended while the pool was running. */
     uint64_t supervisor_deaths;
@@ -681,21 +690,23 @@ typedef struct tine_stats {
  * Starts a pool, and waits until its workers are ready.
  *
  * The host gets no child that it could see, no signal handler, and no thread yet (see TINE_NO_THREAD). Workers have
- * default signal dispositions, and end with the host. Of the host's descriptors they have only the standard ones,
- * where standard input is empty.
+ * default signal dispositions, and end with the host. Of the host's descriptors they have only standard output and
+ * standard error. Their standard input is empty.
  *
  * Beside these each worker has a few descriptors of tine's, which are close-on-exec, and so has the host. A program
  * that closes one of them keeps running. A worker works on, but its part of the heap cannot grow any more, and it
  * ends when it is to get a segment or a channel. In a host, the tasks of the pool settle with TINE_EWORKERSTART.
  *
  * Parameters: options: NULL for all defaults. out: where the pool goes.
- * Returns 0; TINE_ENOINIT: tine_init has not run and no .worker_path is given; TINE_EWORKERSTART: the processes
- * could not be started, they end as soon as they have been started, or the initializer fails; TINE_EFUNCTION,
- * TINE_EMODULE: the initializer is not a function of the workers; -EINVAL, -E2BIG: an option, or an environment
- * variable, has no meaning; -ENOENT: there is no program at .worker_path, no folder for the file of TINE_TRACE, or
- * no libtine-mpi; -ENODEV: there are no nodes for TINE_ENGINE_MPI; TINE_EVERSION: a node runs another build;
- * -ENOSYS: the kernel is too old; -ENOMEM, -EMFILE: the host has no memory or no descriptor. The text in .error
- * names the thing.
+ * Returns 0; TINE_ENOINIT: tine_init has not run and no .worker_path is given; TINE_EWORKERSTART: the processes could
+ * not be started, they end as soon as they have been started, or the initializer fails; TINE_EFUNCTION, TINE_EMODULE:
+ * the initializer is not a function of the workers; -EINTR: a signal came, with TINE_INTERRUPTIBLE, before the
+ * workers were ready, and no pool is left; -EINVAL, -E2BIG: an option, or an environment variable, has no meaning;
+ * -EINVAL also: the file of TINE_TRACE is there, and is not a trace; -EACCES, -ENOSPC and the like: that file cannot
+ * be opened or written; -ENOENT: there is no program at .worker_path, no folder for the file of TINE_TRACE, or no
+ * libtine-mpi; -ENODEV: there are no nodes for TINE_ENGINE_MPI; TINE_EVERSION: a node runs another build; -ENOSYS:
+ * the kernel is too old; -ENOMEM, -EMFILE: the host has no memory or no descriptor. The text in .error names the
+ * thing.
  * Ownership: tine_pool_destroy ends the pool. Threads: any. Fork: a child may create pools of its own.
  */
 int tine_pool_create(const tine_pool_options *options, tine_pool **out);
@@ -708,9 +719,9 @@ int tine_pool_create(const tine_pool_options *options, tine_pool **out);
  * call tine_cancel_queued, by which tasks that have not begun never begin, or tine_cancel_all, which ends running
  * tasks too. Then call it again. tine_pool_destroy alone kills.
  *
- * Parameters: pool. timeout_ns: how long to wait for the tasks, in nanoseconds. Workers that have nothing more to do
- * get the rest of this time to leave, at least 50 ms and at most a second, and are killed then. With 0 the call does
- * not wait for the workers; they get the second.
+ * Parameters: pool. timeout_ns: how long to wait for the tasks, in nanoseconds; 0: not at all. Workers that have
+ * nothing more to do get the rest of this time to leave, at least 50 ms and at most a second, and are killed then.
+ * With 0 the call does not wait for the workers either; they get the second.
  * Returns 0: the workers have ended; -ETIMEDOUT: tasks are still under way; -EAGAIN (timeout 0): tasks are still
  * under way, or workers are still ending; -EINTR: a signal came, with TINE_INTERRUPTIBLE; -EINVAL: pool is NULL;
  * TINE_EWORKER; TINE_EFORKED. After -ETIMEDOUT, -EAGAIN and -EINTR the shutdown goes on, and the call may be made
@@ -903,10 +914,7 @@ typedef struct tine_submit_options {
      * then settles with -ETIMEDOUT and TINE_NOT_STARTED.
      */
     int64_t queue_deadline_ns;
-    /**
-     * How long tine_submit may wait while the window is full, in nanoseconds. With 0 it does not wait, and returns
-     * -EAGAIN.
-     */
+    /** How long tine_submit may wait while the window is full, in nanoseconds; 0: not at all. */
     int64_t timeout_ns;
     /**
      * How often the task may be run again after the process that ran it has died. Without TINE_IDEMPOTENT only 0 is
@@ -960,12 +968,13 @@ typedef struct tine_submit_options {
  * Parameters: pool. fn: the function, or NULL. input: the task's input; NULL where length is 0. It is copied, unless
  * it lies in the pool's heap: the worker reads it there, and it must stay as it is until the task has settled.
  * length: in bytes. options: NULL for all defaults. out: where the id goes, or NULL.
- * Returns 0; -EAGAIN, -ETIMEDOUT: the window is full; -EAGAIN also: no thread can be started (see TINE_NO_THREAD);
- * -EMSGSIZE: the input is larger than the whole window; TINE_EFUNCTION: fn is not a function of any module;
- * TINE_EMODULE: its module is not loaded in the workers, or is another build there; TINE_ENAME: the workers know no
- * function of that name; TINE_ESHUTDOWN: the pool has been shut down; TINE_EWORKERSTART: no worker can be started
- * any more; -ENOMEM: there is no memory for the task; -EMFILE: no descriptor is free for the .channel; -EFAULT: the
- * input reaches beyond the heap; -EINVAL, -E2BIG: an argument or an option has no meaning; TINE_EFORKED;
+ * Returns 0; -EAGAIN, -ETIMEDOUT, -EINTR: the window is full; -EAGAIN also: no thread can be started (see
+ * TINE_NO_THREAD); -EMSGSIZE: the input is larger than the whole window; TINE_EFUNCTION: fn is not a function of any
+ * module; TINE_EMODULE: its module is not loaded in the workers, or is another build there; TINE_ENAME: the workers
+ * know no function of that name; TINE_ESHUTDOWN: the pool has been shut down; TINE_EWORKERSTART: no worker can be
+ * started any more; -ENOMEM: there is no memory for the task; -EMFILE: no descriptor is free for the .channel;
+ * -EFAULT: the input reaches beyond the heap, or with the engine MPI has an address of the heap in it; -EOPNOTSUPP: a
+ * .channel is given, and the engine is MPI; -EINVAL, -E2BIG: an argument or an option has no meaning; TINE_EFORKED;
  * TINE_EWORKER.
  * Ownership: the result is the pool's until it is taken. A .channel is given away. Threads: any. Fork: TINE_EFORKED
  * in a child.
@@ -976,8 +985,9 @@ int tine_submit(tine_pool *pool, tine_fn fn, const void *input, size_t length,
 /**
  * Waits for one task, and takes its result, which tine_next then leaves out.
  *
- * Parameters: pool. id: from tine_submit. timeout_ns: how long to wait, in nanoseconds. out: a tine_result with its
- * .size set. A result that it still holds must be released before, or the memory of that result is lost.
+ * Parameters: pool. id: from tine_submit. timeout_ns: how long to wait, in nanoseconds; 0: not at all. out: a
+ * tine_result with its .size set. A result that it still holds must be released before, or the memory of that result
+ * is lost.
  * Returns 0: the task has settled, whatever its .status; -ETIMEDOUT, -EAGAIN, -EINTR: it has not settled yet;
  * TINE_EID: the id was never given, or its result has been taken or released; -EBUSY: another thread waits for the
  * task, or the task has an .on_settled; -EINVAL: pool or out is NULL, or the .size is less than 16; TINE_EFORKED;
@@ -991,8 +1001,8 @@ int tine_wait(tine_pool *pool, tine_id id, int64_t timeout_ns, tine_result *out)
  * Waits for the next task to settle, in any order, and takes its result. Tasks for which a thread is in tine_wait,
  * and the items of maps, are left out.
  *
- * Parameters: pool. timeout_ns: how long to wait, in nanoseconds. out: a tine_result with its .size set, as for
- * tine_wait.
+ * Parameters: pool. timeout_ns: how long to wait, in nanoseconds; 0: not at all. out: a tine_result with its .size
+ * set, as for tine_wait.
  * Returns 0: a task has settled; TINE_EEMPTY: no task is outstanding, so a loop may end; -ETIMEDOUT, -EAGAIN,
  * -EINTR: no task has settled yet; -EINVAL: pool or out is NULL, or the .size is less than 16; TINE_EFORKED;
  * TINE_EWORKER.
@@ -1038,7 +1048,7 @@ int tine_cancel_queued(tine_pool *pool);
  *
  * Parameters: pool. ids: an array of tasks. Of several tasks that have settled the one nearest to the array's
  * beginning is taken; an id that is there twice counts once. count: how many ids. timeout_ns: how long to wait, in
- * nanoseconds. out: a tine_result with its .size set; its .id says which task it is.
+ * nanoseconds; 0: not at all. out: a tine_result with its .size set; its .id says which task it is.
  * Returns 0: a task has settled; TINE_EEMPTY: count is 0; -ENOMEM: there is no memory for so many tasks; -ETIMEDOUT,
  * -EAGAIN, -EINTR: no task has settled yet; TINE_EID, -EBUSY: as for tine_wait, for any one of the ids; -EINVAL:
  * pool, ids or out is NULL, or the .size is less than 16; TINE_EFORKED; TINE_EWORKER.
@@ -1050,7 +1060,7 @@ int tine_wait_any(tine_pool *pool, const tine_id *ids, size_t count, int64_t tim
  * Waits until several tasks have settled. Their results stay to be taken.
  *
  * Parameters: pool. ids: an array of tasks; NULL where count is 0. count: how many ids; 0: all tasks that have been
- * submitted. timeout_ns: how long to wait, in nanoseconds.
+ * submitted. timeout_ns: how long to wait, in nanoseconds; 0: not at all.
  * Returns 0: all of them have settled, whatever their .status; -ETIMEDOUT, -EAGAIN, -EINTR: not all of them have
  * settled yet; TINE_EID: one of the ids was never given, or its result has been taken or released; -EINVAL: an
  * argument is NULL; TINE_EFORKED; TINE_EWORKER.
@@ -1083,7 +1093,7 @@ void tine_result_release(tine_pool *pool, tine_result *result);
 /** One chunk for each worker. */
 #define TINE_SCHEDULE_STATIC 1
 
-/** Chunks of half of a worker's share of the items that are left. No chunk but the last has fewer items than .chunk. */
+/** Chunks of half of a worker's share of the items that are left. All but the last have at least .chunk items. */
 #define TINE_SCHEDULE_GUIDED 2
 
 /** The function of a map, called once per item. Its return value is the item's status, as for tine_fn. */
@@ -1174,9 +1184,9 @@ typedef int (*tine_range_fn)(tine_task *task, size_t begin, size_t end);
  * Returns 0: every item has succeeded; TINE_EITEMS: items have failed, and .status and .on_failure say which;
  * -EINVAL: an array is NULL, a stride is 0, or an option has no meaning; -E2BIG: the options are longer than this
  * version knows; -EOVERFLOW: there are more bytes than an address space has; -EFAULT: an array reaches beyond the
- * heap; -ENOMEM: there is no memory for the chunks; -EINTR: a signal came. Then the items that had begun have
- * finished, and the others have failed with -ECANCELED. Also TINE_EFUNCTION, TINE_EMODULE, TINE_ENAME,
- * TINE_ESHUTDOWN, TINE_EWORKERSTART: as for tine_submit; TINE_EFORKED; TINE_EWORKER.
+ * heap; -ENOMEM: there is no memory for the chunks; -EINTR: a signal came, with TINE_INTERRUPTIBLE. Then the items
+ * that had begun have finished, and the others have failed with -ECANCELED. Also TINE_EFUNCTION, TINE_EMODULE,
+ * TINE_ENAME, TINE_ESHUTDOWN, TINE_EWORKERSTART: as for tine_submit; TINE_EFORKED; TINE_EWORKER.
  * Threads: any, and several maps may run at a time. The callbacks may call tine. They must neither destroy the pool
  * nor wait for its shutdown, which waits for the map. Fork: TINE_EFORKED in a child.
  */
@@ -1301,7 +1311,7 @@ typedef struct tine_stream_options {
  * Parameters: pool: the host's, or in a task what tine_task_pool returns. fn: the function that is called for each
  * item; NULL where the option .name is given. options: NULL for all defaults. out: where the stream goes.
  * Returns 0; TINE_EFUNCTION, TINE_EMODULE, TINE_ENAME, TINE_ESHUTDOWN, TINE_EWORKERSTART: as for tine_submit;
- * -EINVAL, -E2BIG: an argument or an option has no meaning; TINE_EFORKED.
+ * -EINVAL, -E2BIG: an argument or an option has no meaning; -ENOMEM: there is no memory; TINE_EFORKED.
  * Ownership: tine_stream_destroy ends the stream, before the pool is destroyed. Threads: any. Fork: TINE_EFORKED in
  * a child.
  */
@@ -1312,7 +1322,7 @@ int tine_stream_create(tine_pool *pool, tine_fn fn, const tine_stream_options *o
  *
  * Parameters: stream. input: the item; NULL where length is 0. It is copied, unless it lies in the pool's heap, as
  * for tine_submit. length: in bytes. user: becomes the .user of the result. timeout_ns: how long to wait while the
- * window is full, in nanoseconds.
+ * window is full, in nanoseconds; 0: not at all.
  * Returns 0: the item will have a result; -EAGAIN, -ETIMEDOUT, -EINTR: the window is full; -EAGAIN also: no thread
  * can be started; -EMSGSIZE: the item is longer than .window_bytes; -EPIPE: tine_stream_end has been called;
  * -ECANCELED: an item has failed, with TINE_STOP_ON_FAILURE; -EINVAL: stream is NULL, or the stream has .pull;
@@ -1334,12 +1344,13 @@ int tine_stream_end(tine_stream *stream);
  * Waits for the next result, and takes it: the result of the oldest item, or with TINE_UNORDERED of the first item
  * to settle.
  *
- * Parameters: stream. timeout_ns: how long to wait, in nanoseconds. out: a tine_result with its .size set, as for
- * tine_wait; its .user is the item's.
+ * Parameters: stream. timeout_ns: how long to wait, in nanoseconds; 0: not at all. out: a tine_result with its .size
+ * set, as for tine_wait; its .user is the item's.
  * Returns 0: an item has settled, whatever its .status; TINE_EEMPTY: the input has ended, and all results have been
- * taken; -ETIMEDOUT, -EAGAIN, -EINTR: no item has settled yet; a code that .pull has returned, once; TINE_ESHUTDOWN,
- * TINE_EWORKERSTART: no more results can come; -ENOMEM: the item that has been drawn does not fit into the heap, and
- * is kept; -EINVAL: stream or out is NULL, or the .size is less than 16; TINE_EFORKED.
+ * taken; -ETIMEDOUT, -EAGAIN, -EINTR: no item has settled yet; -EAGAIN also: the stream has .pull, and no thread can
+ * be started; a code that .pull has returned, once; TINE_ESHUTDOWN, TINE_EWORKERSTART: no more results can come;
+ * -ENOMEM: the item that has been drawn does not fit into the heap, and is kept; -EINVAL: stream or out is NULL, or
+ * the .size is less than 16; TINE_EFORKED.
  * Ownership: what the result points to is valid until tine_result_release, with the stream's pool. Threads: any.
  * Fork: TINE_EFORKED in a child.
  */
@@ -1360,8 +1371,9 @@ void tine_stream_destroy(tine_stream *stream);
  * The input of a task, or of the item in a map that is called by name.
  *
  * Parameters: task. length: gets the length of the input in bytes; may be NULL.
- * Returns the address of the input, which may be read until the function returns. It is a multiple of 16, unless the
- * input was submitted from the heap: then it is the caller's own memory.
+ * Returns the address of the input, which may be read until the function returns; NULL, with a length of 0: the input
+ * is empty. The address is a multiple of 16, unless the input was submitted from the heap, where it is the caller's
+ * own memory, or is an item of a map, where the stride decides.
  * Threads: the task's. Fork: a child may call it.
  */
 const void *tine_input(const tine_task *task, size_t *length);
@@ -1382,8 +1394,8 @@ const void *tine_context(const tine_task *task, size_t *length);
  * A second call replaces the first one. In a map that is called by name the room is the item's place in out.
  *
  * Parameters: task. length: in bytes.
- * Returns the address of the room, a multiple of 16, with any content; NULL: the heap is full, or the item's place
- * is shorter than length.
+ * Returns the address of the room, with any content, which is a multiple of 16 unless it is an item's place; NULL:
+ * the heap is full, or the item's place is shorter than length.
  * Threads: the task's. Fork: a child must not call it.
  */
 void *tine_output(tine_task *task, size_t length);
@@ -1392,7 +1404,9 @@ void *tine_output(tine_task *task, size_t length);
  * The number of the task.
  *
  * Parameters: task.
- * Returns the id that tine_submit has given; in a map, the item's place in the array.
+ * Returns the id that tine_submit has given; for an item of a stream, the .id of its result; in a map, the item's
+ * place in the array; in a loop, where the chunk begins; in a process of tine_process_start 1; in an initializer or a
+ * finalizer 0.
  * Threads: the task's. Fork: a child may call it.
  */
 uint64_t tine_task_id(const tine_task *task);
@@ -1479,8 +1493,7 @@ int tine_fail(tine_task *task, int code, const char *format, ...)
  * Parameters: pool: in a worker, what tine_task_pool returns. size: in bytes; 0 gives a block as well.
  * Returns the block, a multiple of 16, with any content; NULL: there is no memory, or the heap's limit is reached.
  * Ownership: the block stays until tine_free, from whatever process. The death of the process that has allocated the
- * block does not free it. Threads: any; not in a signal handler. Fork: NULL in a child of the host, and in a child
- * of a worker.
+ * block does not free it. Threads: any; not in a signal handler. Fork: NULL in a child of the host or of a worker.
  */
 void *tine_alloc(tine_pool *pool, size_t size);
 
@@ -1489,8 +1502,8 @@ void *tine_alloc(tine_pool *pool, size_t size);
  *
  * Parameters: pool: as for tine_alloc. count: how many elements. size: of each element, in bytes.
  * Returns the block; NULL: as for tine_alloc, and where the product of count and size overflows.
- * Ownership: as for tine_alloc. Threads: any; not in a signal handler. Fork: NULL in a child of the host, and in a
- * child of a worker.
+ * Ownership: as for tine_alloc. Threads: any; not in a signal handler. Fork: NULL in a child of the host or of a
+ * worker.
  */
 void *tine_calloc(tine_pool *pool, size_t count, size_t size);
 
@@ -1500,8 +1513,8 @@ void *tine_calloc(tine_pool *pool, size_t count, size_t size);
  * Parameters: pool: as for tine_alloc. alignment: in bytes, a power of two. size: in bytes. A block with an
  * alignment above 64 KiB takes whole pieces of 64 KiB.
  * Returns the block; NULL: as for tine_alloc, and where alignment is not a power of two.
- * Ownership: as for tine_alloc. Threads: any; not in a signal handler. Fork: NULL in a child of the host, and in a
- * child of a worker.
+ * Ownership: as for tine_alloc. Threads: any; not in a signal handler. Fork: NULL in a child of the host or of a
+ * worker.
  */
 void *tine_alloc_aligned(tine_pool *pool, size_t alignment, size_t size);
 
@@ -1513,7 +1526,7 @@ void *tine_alloc_aligned(tine_pool *pool, size_t alignment, size_t size);
  * Returns the block in place of the old one; NULL: there is no memory, or block is not a block. Then the old block
  * is as it was.
  * Ownership: as for tine_alloc. Threads: any; no other thread may use the block meanwhile. Fork: NULL in a child of
- * the host, and in a child of a worker.
+ * the host or of a worker.
  */
 void *tine_realloc(tine_pool *pool, void *block, size_t size);
 
@@ -1535,7 +1548,7 @@ void tine_free(tine_pool *pool, void *block);
  *
  * Parameters: pool: as for tine_alloc. block: of that pool.
  * Returns the size in bytes, at least what was asked for; 0: block is NULL, or not the start of an allocated block.
- * Threads: any. Fork: 0 in a child of the host.
+ * Threads: any. Fork: 0 in a child of the host or of a worker.
  */
 size_t tine_block_size(tine_pool *pool, const void *block);
 
@@ -1545,7 +1558,7 @@ size_t tine_block_size(tine_pool *pool, const void *block);
  * Parameters: pool: as for tine_alloc. pointer: the first byte. length: in bytes.
  * Returns 1: all the bytes lie in the memory of the pool's heap, or of one segment that tine_pool_share has passed
  * to the workers; 0: they do not, or pointer is NULL; -EINVAL: pool is NULL; TINE_EFORKED.
- * Threads: any. Fork: TINE_EFORKED in a child of the host.
+ * Threads: any. Fork: TINE_EFORKED in a child of the host or of a worker.
  */
 int tine_is_shared(tine_pool *pool, const void *pointer, size_t length);
 
@@ -1644,9 +1657,9 @@ int tine_segment_fd(const tine_segment *s);
  *
  * Parameters: s: may be NULL. No other thread may use the segment any more.
  * Returns 0; -EBUSY: a heap in it is open here (tine_heap_close), or a thread of this process holds a lock in it or
- * waits for one, as far as that can be known. A TINE_PROCESS_OWNED mutex is not looked for. -EMFILE, -ENFILE, -ENOMEM:
- * there is no descriptor, or the kernel has no memory, with which to look for locks of the C library's. After an error the
- * segment is as it was.
+ * waits for one, as far as that can be known. A TINE_PROCESS_OWNED mutex is not looked for. -EMFILE, -ENFILE,
+ * -ENOMEM: there is no descriptor, or the kernel has no memory, with which to look for locks of the C library's.
+ * After an error the segment is as it was.
  * Threads: any. Fork: in a child it unmaps the child's copy.
  */
 int tine_segment_close(tine_segment *s);
@@ -1686,13 +1699,14 @@ int tine_segment_receive(int socket, const tine_segment_options *options, tine_s
  *
  * Parameters: pool. s: the segment. It stays the caller's, who may close it. The workers keep it until the pool is
  * destroyed. timeout_ns: how long to wait for the workers, and for another thread's call of tine_pool_share, in
- * nanoseconds.
- * Returns 0; -ETIMEDOUT, -EAGAIN: a worker that is not busy has not taken it, because it is stopped for example.
- * Then no worker has it, and the call may be made again; -EEXIST: something else is at its address in a worker, or
- * it lies in the range of the pool's heap. Then no worker has it, and that worker is replaced; -EALREADY: the
- * segment is shared already; -ENOSPC: the pool shares 64 segments; -EINVAL: an argument is NULL; -ENOMEM, -EMFILE;
- * TINE_ESHUTDOWN; TINE_EWORKERSTART; TINE_EFORKED; TINE_EWORKER. A later worker that cannot map the segment cannot
- * be started; tasks settle with TINE_EWORKERSTART when no worker is left.
+ * nanoseconds; 0: not at all.
+ * Returns 0; -ETIMEDOUT, -EAGAIN: another thread's call goes on; -ETIMEDOUT, -EAGAIN, -EINTR: a worker that is not
+ * busy has not taken it, because it is stopped for example. Then no worker has it, and the call may be made again;
+ * -EEXIST: something else is at its address in a worker, or it lies in the range of the pool's heap. Then no worker
+ * has it, and that worker is replaced; -EALREADY: the segment is shared already; -ENOSPC: the pool shares 64
+ * segments; -EOPNOTSUPP: the engine is MPI; -EINVAL: an argument is NULL; -ENOMEM, -EMFILE; TINE_ESHUTDOWN;
+ * TINE_EWORKERSTART; TINE_EFORKED; TINE_EWORKER. A later worker that cannot map the segment cannot be started; tasks
+ * settle with TINE_EWORKERSTART when no worker is left.
  * Threads: any. Fork: TINE_EFORKED in a child.
  */
 int tine_pool_share(tine_pool *pool, tine_segment *s, int64_t timeout_ns);
@@ -1815,11 +1829,11 @@ int tine_heap_attach(tine_segment *s, const tine_heap_options *options, tine_hea
  * unless this process has the heap open once more.
  *
  * Parameters: heap: may be NULL. No other thread may use the heap any more.
- * Returns 0; -EINVAL: the heap is a pool's; -EBUSY: a thread of this process is in a call on a queue in the heap,
- * has reserved a message or looks at one, holds a lock in the heap, or waits for one, as far as that can be known;
- * -EMFILE, -ENFILE: there is no descriptor with which to look for locks of the C library's; -ENOMEM: the kernel has no
- * memory for that look, or the heap has descriptors of thousands of queues, and there is no memory to list them. After an
- * error everything is as it was.
+ * Returns 0; -EINVAL: the heap is a pool's; -EBUSY: a thread of this process is in a call on a queue in the heap, has
+ * reserved a message or looks at one, holds a lock in the heap, or waits for one, as far as that can be known;
+ * -EMFILE, -ENFILE: there is no descriptor with which to look for locks of the C library's; -ENOMEM: the kernel has
+ * no memory for that look, or the heap has descriptors of thousands of queues, and there is no memory to list them.
+ * After an error everything is as it was.
  * Threads: any. Fork: in a child it releases the child's copy, and the parent keeps the heap.
  */
 int tine_heap_close(tine_heap *heap);
@@ -1957,26 +1971,26 @@ int tine_heap_trim(tine_heap *heap);
 /* ---- Mutexes, and what holds for all locks --------------------------------------------------------------------- */
 
 /** A mutex whose holder may lock it again. The holder then unlocks it as often. */
-#define TINE_RECURSIVE 2
+#define TINE_RECURSIVE (1 << 1)
 
 /**
  * A mutex that a process holds, and not a thread. Any thread of the process may unlock it, and only the death of the
  * whole process counts as the death of the holder. It is for runtimes that move work between threads. Another thread
  * of the holder waits as any thread does.
  */
-#define TINE_PROCESS_OWNED 4
+#define TINE_PROCESS_OWNED (1 << 2)
 
 /**
  * A lock on data that a death cannot damage. The thread that takes the lock from a dead holder gets -EOWNERDEAD, and
  * need not repair the lock.
  */
-#define TINE_AUTO_REPAIR 8
+#define TINE_AUTO_REPAIR (1 << 3)
 
 /** An event that clears itself when it releases a waiter. */
-#define TINE_AUTO_RESET 16
+#define TINE_AUTO_RESET (1 << 4)
 
 /** A reader-writer lock whose readers do not wait for a waiting writer. Readers may starve writers. */
-#define TINE_PREFER_READERS 32
+#define TINE_PREFER_READERS (1 << 5)
 
 /**
  * How many locks a thread may hold at a time. Read locks count, and so do barriers that it waits at. One more is
@@ -2008,8 +2022,9 @@ int tine_heap_trim(tine_heap *heap);
  * /proc by what tells it from a later thread of that number. Where the look has been refused both, the end is seen
  * only once the number is free.
  *
- * Only threads of one PID namespace may share a lock. Others get -EXDEV, and so does a process that cannot find out
- * its PID namespace: without /proc, before Linux 6.11.
+ * Only threads of one PID namespace may share a lock. Mutexes, reader-writer locks, barriers, and a tine_once that is
+ * not done refuse others with -EXDEV. They refuse a process that cannot find out its PID namespace, too: without
+ * /proc, before Linux 6.11. Semaphores, conditions and events do not look.
  *
  * Locks are not for signal handlers, but for tine_semaphore_release and tine_event_set. A call that waits is no
  * cancellation point: a thread that is cancelled in it goes on waiting, and is cancelled afterwards. Asynchronous
@@ -2056,17 +2071,19 @@ int tine_mutex_init(tine_mutex *m, uint32_t flags);
 /**
  * Takes a mutex, and waits while another thread has it.
  *
- * A mutex that is not TINE_PROCESS_OWNED belongs to the operating system's thread. A goroutine or coroutine must
- * stay on its thread (runtime.LockOSThread) from lock to unlock, or the mutex must be TINE_PROCESS_OWNED.
+ * After -EOWNERDEAD repair the data and call tine_mutex_repair(), unless the mutex is TINE_AUTO_REPAIR. Unlocking
+ * without that makes the mutex useless for good: -ENOTRECOVERABLE.
  *
- * Parameters: m. timeout_ns: how long to wait, in nanoseconds; 0 tries.
- * Returns 0: the mutex is taken; -EOWNERDEAD: the mutex is taken from a holder that died. Repair the data and call
- * tine_mutex_repair(); unlocking without that makes the mutex useless for good (-ENOTRECOVERABLE). With any other
- * code the mutex is not taken: -EAGAIN (timeout 0), -ETIMEDOUT; -EINTR: a signal came, with TINE_INTERRUPTIBLE;
- * -EDEADLK: the caller holds the mutex, perhaps by another mapping of its memory (a TINE_PROCESS_OWNED mutex, which
- * another thread may unlock, is waited for instead); -ENOTRECOVERABLE: the mutex is useless; -ENOLCK: the thread
- * holds TINE_MOST_HELD locks; -EXDEV: the mutex is another PID namespace's, or the caller's own namespace is not
- * known; -EINVAL: m is NULL or misaligned; -ENOMEM: there is no memory at a thread's first call.
+ * A mutex that is not TINE_PROCESS_OWNED belongs to the operating system's thread. A goroutine or coroutine must stay
+ * on its thread (runtime.LockOSThread) from lock to unlock, or the mutex must be TINE_PROCESS_OWNED. Any thread of
+ * the process may unlock such a mutex, so a thread that locks it twice waits, and does not get -EDEADLK.
+ *
+ * Parameters: m. timeout_ns: how long to wait, in nanoseconds; 0: not at all.
+ * Returns 0: the mutex is taken; -EOWNERDEAD: the mutex is taken, and its last holder has died. With any other code
+ * the mutex is not taken: -EAGAIN (timeout 0), -ETIMEDOUT; -EINTR: a signal came, with TINE_INTERRUPTIBLE; -EDEADLK:
+ * the caller holds the mutex, perhaps by another mapping of its memory; -ENOTRECOVERABLE: the mutex is useless;
+ * -ENOLCK: the thread holds TINE_MOST_HELD locks; -EXDEV: the mutex is another PID namespace's, or the caller's own
+ * namespace is not known; -EINVAL: m is NULL or misaligned; -ENOMEM: there is no memory at a thread's first call.
  * Threads: any; not in a signal handler. Fork: a child may call it, and holds nothing.
  */
 int tine_mutex_lock(tine_mutex *m, int64_t timeout_ns);
@@ -2157,7 +2174,7 @@ int tine_rwlock_init(tine_rwlock *l, uint32_t flags);
  * Takes the lock for reading, and waits while a writer has it. A thread may read-lock again what it has read-locked;
  * it then unlocks as often.
  *
- * Parameters: l. timeout_ns: how long to wait, in nanoseconds; 0 tries.
+ * Parameters: l. timeout_ns: how long to wait, in nanoseconds; 0: not at all.
  * Returns 0: the lock is taken; -EOWNERDEAD: the lock is taken, but a writer has died, and no writer has repaired
  * the data since. With any other code the lock is not taken: -EAGAIN (timeout 0), -ETIMEDOUT, -EINTR; -EDEADLK: the
  * caller holds it for writing; -ENOTRECOVERABLE, -ENOLCK, -EXDEV, -EINVAL, -ENOMEM: as for tine_mutex_lock().
@@ -2168,11 +2185,13 @@ int tine_rwlock_read_lock(tine_rwlock *l, int64_t timeout_ns);
 /**
  * Takes the lock for writing, and waits while other threads have it.
  *
- * Parameters: l. timeout_ns: how long to wait, in nanoseconds; 0 tries.
- * Returns 0: the lock is taken; -EOWNERDEAD: the lock is taken, but a writer has died. Repair the data and call
- * tine_rwlock_repair(); unlocking without that makes the lock useless for good (-ENOTRECOVERABLE). With any other
- * code the lock is not taken: -EAGAIN (timeout 0), -ETIMEDOUT, -EINTR; -EDEADLK: the caller holds it, for reading or
- * writing; -ENOTRECOVERABLE, -ENOLCK, -EXDEV, -EINVAL, -ENOMEM: as for tine_mutex_lock().
+ * After -EOWNERDEAD repair the data and call tine_rwlock_repair(), unless the lock is TINE_AUTO_REPAIR. Unlocking
+ * without that makes the lock useless for good: -ENOTRECOVERABLE.
+ *
+ * Parameters: l. timeout_ns: how long to wait, in nanoseconds; 0: not at all.
+ * Returns 0: the lock is taken; -EOWNERDEAD: the lock is taken, but a writer has died. With any other code the lock
+ * is not taken: -EAGAIN (timeout 0), -ETIMEDOUT, -EINTR; -EDEADLK: the caller holds it, for reading or writing;
+ * -ENOTRECOVERABLE, -ENOLCK, -EXDEV, -EINVAL, -ENOMEM: as for tine_mutex_lock().
  * Threads: any; not in a signal handler. Fork: a child may call it, and holds nothing.
  */
 int tine_rwlock_write_lock(tine_rwlock *l, int64_t timeout_ns);
@@ -2259,7 +2278,7 @@ int tine_semaphore_init(tine_semaphore *s, uint32_t value, uint32_t max, uint32_
 /**
  * Takes one unit, and waits while none is free.
  *
- * Parameters: s. timeout_ns: how long to wait, in nanoseconds; 0 tries.
+ * Parameters: s. timeout_ns: how long to wait, in nanoseconds; 0: not at all.
  * Returns 0; -EAGAIN (timeout 0), -ETIMEDOUT; -EINTR: a signal came, with TINE_INTERRUPTIBLE; -EINVAL: s is NULL or
  * misaligned; -ENOMEM: there is no memory at a thread's first call.
  * Threads: any; not in a signal handler. Fork: a child may call it.
@@ -2299,14 +2318,15 @@ int tine_condition_init(tine_condition *c, uint32_t flags);
  * Releases a mutex, waits for a notification, and takes the mutex back, however long that takes. All waiters of a
  * condition use one mutex.
  *
+ * -EOWNERDEAD takes precedence over -ETIMEDOUT and -EINTR. After it repair the data and m, and notify all waiters.
+ *
  * Parameters: c. m: a mutex that the caller has locked once. timeout_ns: how long to wait for the notification, in
- * nanoseconds.
+ * nanoseconds; 0: not at all.
  * Returns, with m held, 0: notified, or woken for no reason; -EOWNERDEAD: m has been taken back from a holder that
- * died, which takes precedence over -ETIMEDOUT. Repair the data and m, and notify all waiters; -ETIMEDOUT: no
- * notification came; -EAGAIN (timeout 0): m has not been released; -EINTR: a signal came, with a TINE_INTERRUPTIBLE
- * condition. Returns, without m, -ENOTRECOVERABLE: m is useless for good. Nothing has been done with -EPERM: the
- * caller does not hold m; -EINVAL: an argument is NULL or misaligned, or m is locked more than once; -ENOMEM: there
- * is no memory.
+ * died; -ETIMEDOUT: no notification came; -EAGAIN (timeout 0): m has not been released; -EINTR: a signal came, with a
+ * TINE_INTERRUPTIBLE condition. Without m it returns -ENOTRECOVERABLE: m is useless for good. Nothing has been done
+ * with -EPERM: the caller does not hold m; -EINVAL: an argument is NULL or misaligned, or m is locked more than once;
+ * -ENOMEM: there is no memory.
  * Threads: the holder of m; not in a signal handler. Fork: -EPERM in a child that has not locked m itself.
  */
 int tine_condition_wait(tine_condition *c, tine_mutex *m, int64_t timeout_ns);
@@ -2371,7 +2391,7 @@ int tine_event_is_set(const tine_event *e);
  * Waits until the event is set. With TINE_AUTO_RESET one waiter clears it; if that waiter is killed before it has
  * cleared the event, another one does.
  *
- * Parameters: e. timeout_ns: how long to wait, in nanoseconds; 0 tries.
+ * Parameters: e. timeout_ns: how long to wait, in nanoseconds; 0: not at all.
  * Returns 0: the event is set; -EAGAIN (timeout 0), -ETIMEDOUT; -EINTR: a signal came, with TINE_INTERRUPTIBLE;
  * -EINVAL: e is NULL or misaligned; -ENOMEM: there is no memory at a thread's first call.
  * Threads: any; not in a signal handler. Fork: a child may call it.
@@ -2392,17 +2412,14 @@ int tine_event_cleared(const tine_event *e);
  * tine_event_cleared returned cleared. So a wait that is split into several calls misses no setting of the event. A
  * single tine_event_wait misses none either. With TINE_AUTO_RESET it is tine_event_wait.
  *
- * Parameters: e. cleared: what tine_event_cleared has returned. timeout_ns: how long to wait, in nanoseconds; 0
- * tries.
+ * Parameters: e. cleared: what tine_event_cleared has returned. timeout_ns: how long to wait, in nanoseconds; 0: not
+ * at all.
  * Returns the codes of tine_event_wait.
  * Threads: any; not in a signal handler. Fork: a child may call it.
  */
 int tine_event_wait_after(tine_event *e, int cleared, int64_t timeout_ns);
 
 /* ---- Barriers, and what is done once --------------------------------------------------------------------------- */
-
-/** The barrier is broken. */
-#define TINE_EBROKEN -5015
 
 /** The most parties that a barrier can have. */
 #define TINE_BARRIER_PARTIES 128
@@ -2415,10 +2432,9 @@ int tine_event_wait_after(tine_event *e, int cleared, int64_t timeout_ns);
  * party that never comes is found by the timeout.
  *
  * The party that gets 1 is the last to leave, and may free, unmap or reuse the memory at once: no other party's call
- * looks at it any more. The other parties may not, unless they know by other means that all calls have returned.
- * More threads than parties may take turns. Then 1 says nothing about the memory: others may be in the call. And a
- * thread that is stopped on its way out keeps its place: p + 1 such threads at a barrier of p parties, or 129 - p where p
- * is above 64, can hold up a later meeting until one of them goes on; at 128 parties one thread can.
+ * looks at it any more. The other parties may not, unless they know by other means that all calls have returned. More
+ * threads than parties may take turns. Then 1 says nothing about the memory: others may be in the call. And threads
+ * that are stopped on their way out can hold up a later meeting: docs/locks.md says how many.
  */
 typedef struct tine_barrier {
     /** tine's. */
@@ -2449,21 +2465,23 @@ int tine_barrier_init(tine_barrier *b, uint32_t parties, uint32_t flags);
  * Waits until all parties have come. A wait whose time runs out breaks the barrier for the other parties. With a
  * timeout of 0, a party that is not the last one does not count as having come.
  *
- * Parameters: b. timeout_ns: how long to wait, in nanoseconds; 0 tries.
- * Returns 1 for one of the parties, the last to leave, and 0 for the others. No party gets 1 where one is killed on
- * its way out; where several are, say d of one meeting, as many as d - 1 later meetings give no party 1 either.
- * TINE_EBROKEN: a party has died, its time has run out, or the barrier was aborted or reset; -EAGAIN
- * (timeout 0); -ETIMEDOUT: the barrier is broken now; -EINTR: a signal came, with TINE_INTERRUPTIBLE, and the party
- * does not count as having come; -EINVAL: b is NULL, misaligned, or not a barrier; -ENOLCK: the thread holds
- * TINE_MOST_HELD locks; -EXDEV: the barrier is another PID namespace's; -ENOMEM: there is no memory at a thread's first
- * call.
+ * Of each meeting one party gets 1, the last to leave. No party does where one is killed on its way out. Where
+ * several parties of one meeting are killed there, say d, as many as d - 1 later meetings give no party 1 either.
+ *
+ * Parameters: b. timeout_ns: how long to wait, in nanoseconds; 0: not at all.
+ * Returns 1 for the last party to leave, and 0 for the others; TINE_EBROKEN: a party has died, another party's time
+ * has run out, or the barrier was aborted or reset; -EAGAIN (timeout 0): not all parties have come; -ETIMEDOUT: the
+ * caller's time has run out, and the barrier is broken now; -EINTR: a signal came, with TINE_INTERRUPTIBLE, and the
+ * caller does not count as having come; -EINVAL: b is NULL, misaligned, or not a barrier; -ENOLCK: the thread holds
+ * TINE_MOST_HELD locks; -EXDEV: the barrier is another PID namespace's; -ENOMEM: there is no memory at a thread's
+ * first call.
  * Threads: any; not in a signal handler. Fork: a child may call it.
  */
 int tine_barrier_wait(tine_barrier *b, int64_t timeout_ns);
 
 /**
- * Makes the barrier as new: it is not broken, and nobody waits. Parties that were waiting get TINE_EBROKEN. Where parties
- * were killed on their way out, later meetings may still give no party 1 (tine_barrier_wait).
+ * Makes the barrier as new: it is not broken, and nobody waits. Parties that were waiting get TINE_EBROKEN. Where
+ * parties were killed on their way out, later meetings may still give no party 1 (tine_barrier_wait).
  *
  * Parameters: b.
  * Returns 0; -EINVAL: b is NULL or misaligned.
@@ -2518,8 +2536,8 @@ int tine_barrier_waiting(const tine_barrier *b);
  * A thread that was told that it is done, and that knows that no other thread will ask, may free or unmap the memory
  * at once. The call that ran the initializer may still be running then.
  *
- * Parameters: o. initializer: the function. user: passed to it. timeout_ns: how long to wait, in nanoseconds; 0
- * tries.
+ * Parameters: o. initializer: the function. user: passed to it. timeout_ns: how long to wait, in nanoseconds; 0: not
+ * at all.
  * Returns 0: it is done, now or before; the number that the initializer has returned; -EAGAIN (timeout 0),
  * -ETIMEDOUT: another thread's initializer is running; -EDEADLK: the call comes from the initializer; -EINVAL: o or
  * initializer is NULL, or o is misaligned; -ENOLCK, -EXDEV, -ENOMEM: as for tine_mutex_lock().
@@ -2630,7 +2648,7 @@ void tine_queue_destroy(tine_queue *q);
  * or waits for room.
  *
  * Parameters: q. data: the message, which is copied; NULL where length is 0. length: in bytes, up to the queue's
- * capacity. timeout_ns: how long to wait, in nanoseconds; 0 tries.
+ * capacity. timeout_ns: how long to wait, in nanoseconds; 0: not at all.
  * Returns 0; -EAGAIN, -ETIMEDOUT: there is no room; -EPIPE: the queue is closed; -EMSGSIZE: the message is longer
  * than the queue can hold; -EDEADLK: the thread has reserved a message; -EINTR: a signal came, with
  * TINE_INTERRUPTIBLE; -EINVAL: q is not a queue, data is NULL, or length is above SSIZE_MAX; TINE_EFORKED; -EBADMSG,
@@ -2645,8 +2663,8 @@ int tine_queue_put(tine_queue *q, const void *data, size_t length, int64_t timeo
  * With a timeout of 0 it never waits, so it also returns -EAGAIN while another consumer is in the middle of a get,
  * or waits for a message.
  *
- * Parameters: q. timeout_ns: how long to wait, in nanoseconds; 0 tries. buffer: where the message goes; NULL where
- * capacity is 0. capacity: the size of buffer in bytes. length: gets the length of the message in bytes; may be
+ * Parameters: q. timeout_ns: how long to wait, in nanoseconds; 0: not at all. buffer: where the message goes; NULL
+ * where capacity is 0. capacity: the size of buffer in bytes. length: gets the length of the message in bytes; may be
  * NULL.
  * Returns 0; -EAGAIN, -ETIMEDOUT: there is no message; -EPIPE: there is no message, and the queue is closed;
  * -EMSGSIZE: the message is longer than capacity. It stays in the queue, and *length is the capacity that it needs;
@@ -2699,7 +2717,7 @@ int tine_queue_task_done(tine_queue *q);
  * A consumer that was killed has not called it for the message that it had taken. Whoever takes over its work calls
  * it, or the wait needs a timeout.
  *
- * Parameters: q. timeout_ns: how long to wait, in nanoseconds; 0 tries.
+ * Parameters: q. timeout_ns: how long to wait, in nanoseconds; 0: not at all.
  * Returns 0; -EAGAIN, -ETIMEDOUT: it has not been called for every message; -EINTR: a signal came, with
  * TINE_INTERRUPTIBLE; -EINVAL: q is not a queue; TINE_EFORKED; -ENOMEM: there is no memory at a thread's first call.
  * Threads: any; not in a signal handler. Fork: see tine_queue.
@@ -2731,10 +2749,10 @@ int tine_queue_fd(tine_queue *q);
  * visible together. The others wait for room.
  *
  * Parameters: q. data: the messages, one behind the other. lengths: the length of each message in bytes. count: how
- * many messages. timeout_ns: how long to wait, in nanoseconds; 0 tries.
+ * many messages. timeout_ns: how long to wait, in nanoseconds; 0: not at all.
  * Returns how many messages were put, fewer than count where the time has run out, the queue was closed or a signal
- * came; where none was put, the codes of tine_queue_put. After -EMSGSIZE, a message is longer than the queue can
- * hold, and none was put.
+ * came; where none was put, the codes of tine_queue_put; -EMSGSIZE: a message is longer than the queue can hold, and
+ * none was put.
  * Threads: any; not in a signal handler. Fork: see tine_queue.
  */
 int tine_queue_put_many(tine_queue *q, const void *data, const size_t *lengths, size_t count, int64_t timeout_ns);
@@ -2745,10 +2763,11 @@ int tine_queue_put_many(tine_queue *q, const void *data, const size_t *lengths, 
  *
  * A consumer that is killed in this call takes along what it was taking: up to count messages.
  *
- * Parameters: q. timeout_ns: how long to wait, in nanoseconds; 0 tries. buffer: where the messages go. capacity: the
- * size of buffer in bytes. lengths: gets the length of each message in bytes. count: how many messages at most.
- * Returns how many messages were taken, 0 where count is 0; the codes of tine_queue_get. After -EMSGSIZE the first of
- * lengths is the capacity that the next message needs.
+ * Parameters: q. timeout_ns: how long to wait, in nanoseconds; 0: not at all. buffer: where the messages go.
+ * capacity: the size of buffer in bytes. lengths: gets the length of each message in bytes. count: how many messages
+ * at most.
+ * Returns how many messages were taken, 0 where count is 0; the codes of tine_queue_get; -EMSGSIZE: the next message
+ * is longer than capacity, and the first of lengths is the capacity that it needs.
  * Threads: any; not in a signal handler. Fork: see tine_queue.
  */
 int tine_queue_get_many(tine_queue *q, int64_t timeout_ns, void *buffer, size_t capacity, size_t *lengths,
@@ -2761,8 +2780,8 @@ int tine_queue_get_many(tine_queue *q, int64_t timeout_ns, void *buffer, size_t 
  * The reservation counts among the locks that the thread holds (TINE_MOST_HELD).
  *
  * Parameters: q. length: the most bytes that the message may have. timeout_ns: how long to wait for room, in
- * nanoseconds; 0 tries. out: where the address of the room goes, a multiple of 16, or of 8 where length is at most
- * 8.
+ * nanoseconds; 0: not at all. out: where the address of the room goes, a multiple of 16, or of 8 where length is at
+ * most 8.
  * Returns 0, or the codes of tine_queue_put.
  * Threads: any; not in a signal handler. Fork: see tine_queue.
  */
@@ -2775,7 +2794,7 @@ int tine_queue_reserve(tine_queue *q, size_t length, int64_t timeout_ns, void **
  * Returns 0; -EPERM: the thread has reserved no message; -EMSGSIZE: length is more than was reserved, and the
  * message is still reserved; -EPIPE: the queue has been closed, and the message is gone; -EINVAL: q is not a queue;
  * TINE_EFORKED.
- * Threads: the one that has reserved. Fork: see tine_queue; a child has none.
+ * Threads: the one that has reserved. Fork: see tine_queue; a child has reserved no message.
  */
 int tine_queue_commit(tine_queue *q, size_t length);
 
@@ -2784,7 +2803,7 @@ int tine_queue_commit(tine_queue *q, size_t length);
  *
  * Parameters: q.
  * Returns 0; -EPERM: the thread has reserved no message; -EINVAL: q is not a queue; TINE_EFORKED.
- * Threads: the one that has reserved. Fork: see tine_queue; a child has none.
+ * Threads: the one that has reserved. Fork: see tine_queue; a child has reserved no message.
  */
 int tine_queue_abandon(tine_queue *q);
 
@@ -2795,8 +2814,8 @@ int tine_queue_abandon(tine_queue *q);
  *
  * The message counts among the locks that the thread holds (TINE_MOST_HELD).
  *
- * Parameters: q. timeout_ns: how long to wait for a message, in nanoseconds; 0 tries. out: where the address of the
- * message goes, a multiple of 16, or of 8 where it has at most 8 bytes. length: gets the length of the message in
+ * Parameters: q. timeout_ns: how long to wait for a message, in nanoseconds; 0: not at all. out: where the address of
+ * the message goes, a multiple of 16, or of 8 where it has at most 8 bytes. length: gets the length of the message in
  * bytes.
  * Returns 0, or the codes of tine_queue_get.
  * Threads: any; not in a signal handler. Fork: see tine_queue.
@@ -2808,7 +2827,7 @@ int tine_queue_peek(tine_queue *q, int64_t timeout_ns, void **out, size_t *lengt
  *
  * Parameters: q.
  * Returns 0; -EPERM: the thread looks at no message; -EINVAL: q is not a queue; TINE_EFORKED.
- * Threads: the one that has called tine_queue_peek. Fork: see tine_queue; a child has none.
+ * Threads: the one that has called tine_queue_peek. Fork: see tine_queue; a child looks at no message.
  */
 int tine_queue_release(tine_queue *q);
 
@@ -2903,7 +2922,7 @@ void tine_channel_close(tine_channel *c);
  * Sends one message, and waits while there is no room for it.
  *
  * Parameters: c. data: the message, which is copied; NULL where length is 0. length: in bytes; a message may be
- * empty. timeout_ns: how long to wait, in nanoseconds; 0 tries.
+ * empty. timeout_ns: how long to wait, in nanoseconds; 0: not at all.
  * Returns 0: the kernel has the whole message, whatever happens to this process; -EAGAIN, -ETIMEDOUT: there is no
  * room; -EPIPE: the other end is gone; -ENOMEM: there is no memory for the message; -EMFILE: the message is longer
  * than 64 KiB, and no descriptor is free or too many are on their way; -EINTR: a signal came, with
@@ -2915,8 +2934,8 @@ int tine_channel_send(tine_channel *c, const void *data, size_t length, int64_t 
 /**
  * Receives the next message, and waits while there is none.
  *
- * Parameters: c. timeout_ns: how long to wait, in nanoseconds; 0 tries. buffer: where the message goes; NULL where
- * capacity is 0. capacity: the size of buffer in bytes. length: gets the length of the message in bytes; may be
+ * Parameters: c. timeout_ns: how long to wait, in nanoseconds; 0: not at all. buffer: where the message goes; NULL
+ * where capacity is 0. capacity: the size of buffer in bytes. length: gets the length of the message in bytes; may be
  * NULL.
  * Returns 0; -EAGAIN, -ETIMEDOUT: there is no message; -EPIPE: there is no message, and the other end is gone;
  * -EINTR: a signal came, with TINE_INTERRUPTIBLE; -EINVAL: c or buffer is NULL; TINE_EFORKED. The message stays
@@ -2932,8 +2951,8 @@ int tine_channel_receive(tine_channel *c, int64_t timeout_ns, void *buffer, size
  * Sends a descriptor: of a file, a segment, or an end of another channel. It keeps its place in the order of the
  * messages.
  *
- * Parameters: c. fd: the descriptor, which stays the caller's. timeout_ns: how long to wait, in nanoseconds; 0
- * tries.
+ * Parameters: c. fd: the descriptor, which stays the caller's. timeout_ns: how long to wait, in nanoseconds; 0: not
+ * at all.
  * Returns 0, or the codes of tine_channel_send; -EBADF: fd is not open; -EMFILE: too many descriptors are on their
  * way.
  * Threads: any. Fork: TINE_EFORKED in a child.
@@ -2943,7 +2962,7 @@ int tine_channel_send_fd(tine_channel *c, int fd, int64_t timeout_ns);
 /**
  * Receives a descriptor.
  *
- * Parameters: c. timeout_ns: how long to wait, in nanoseconds; 0 tries. fd: where the descriptor goes.
+ * Parameters: c. timeout_ns: how long to wait, in nanoseconds; 0: not at all. fd: where the descriptor goes.
  * Returns 0, or the codes of tine_channel_receive. What comes next stays after -ENOMSG: it is a message, for
  * tine_channel_receive; -EMFILE: this process has no descriptor free.
  * Ownership: the caller closes the descriptor, which is close-on-exec. Threads: any. Fork: TINE_EFORKED in a child.
@@ -3107,7 +3126,8 @@ int tine_process_start(const tine_process_options *options, tine_fn fn, const vo
  * tells how the process has ended, some microseconds after the end: until then tine_process_fd is readable already,
  * and a wait goes on while it has time.
  *
- * Parameters: p. timeout_ns: how long to wait, in nanoseconds; 0 asks. out: a tine_exit with its .size set, or NULL.
+ * Parameters: p. timeout_ns: how long to wait, in nanoseconds; 0: not at all. out: a tine_exit with its .size set, or
+ * NULL.
  * Returns 0: the process has ended, in whatever way; -EAGAIN, -ETIMEDOUT: it has not, or its supervisor has not told
  * how; -EINTR: a signal came, with TINE_INTERRUPTIBLE; -EINVAL: p is NULL, or the .size is less than 16;
  * TINE_EFORKED.

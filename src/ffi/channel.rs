@@ -135,7 +135,7 @@ pub unsafe extern "C" fn tine_channel_close(c: *mut tine_channel) {
 /// Sends one message, and waits while there is no room for it.
 ///
 /// Parameters: c. data: the message, which is copied; NULL where length is 0. length: in bytes; a message may be
-/// empty. timeout_ns: how long to wait, in nanoseconds; 0 tries.
+/// empty. timeout_ns: how long to wait, in nanoseconds; 0: not at all.
 /// Returns 0: the kernel has the whole message, whatever happens to this process; -EAGAIN, -ETIMEDOUT: there is no
 /// room; -EPIPE: the other end is gone; -ENOMEM: there is no memory for the message; -EMFILE: the message is longer
 /// than 64 KiB, and no descriptor is free or too many are on their way; -EINTR: a signal came, with
@@ -159,8 +159,8 @@ pub unsafe extern "C" fn tine_channel_send(
 
 /// Receives the next message, and waits while there is none.
 ///
-/// Parameters: c. timeout_ns: how long to wait, in nanoseconds; 0 tries. buffer: where the message goes; NULL where
-/// capacity is 0. capacity: the size of buffer in bytes. length: gets the length of the message in bytes; may be
+/// Parameters: c. timeout_ns: how long to wait, in nanoseconds; 0: not at all. buffer: where the message goes; NULL
+/// where capacity is 0. capacity: the size of buffer in bytes. length: gets the length of the message in bytes; may be
 /// NULL.
 /// Returns 0; -EAGAIN, -ETIMEDOUT: there is no message; -EPIPE: there is no message, and the other end is gone;
 /// -EINTR: a signal came, with TINE_INTERRUPTIBLE; -EINVAL: c or buffer is NULL; TINE_EFORKED. The message stays
@@ -195,8 +195,8 @@ pub unsafe extern "C" fn tine_channel_receive(
 /// Sends a descriptor: of a file, a segment, or an end of another channel. It keeps its place in the order of the
 /// messages.
 ///
-/// Parameters: c. fd: the descriptor, which stays the caller's. timeout_ns: how long to wait, in nanoseconds; 0
-/// tries.
+/// Parameters: c. fd: the descriptor, which stays the caller's. timeout_ns: how long to wait, in nanoseconds; 0: not
+/// at all.
 /// Returns 0, or the codes of tine_channel_send; -EBADF: fd is not open; -EMFILE: too many descriptors are on their
 /// way.
 /// Threads: any. Fork: TINE_EFORKED in a child.
@@ -212,7 +212,7 @@ pub unsafe extern "C" fn tine_channel_send_fd(c: *mut tine_channel, fd: c_int, t
 
 /// Receives a descriptor.
 ///
-/// Parameters: c. timeout_ns: how long to wait, in nanoseconds; 0 tries. fd: where the descriptor goes.
+/// Parameters: c. timeout_ns: how long to wait, in nanoseconds; 0: not at all. fd: where the descriptor goes.
 /// Returns 0, or the codes of tine_channel_receive. What comes next stays after -ENOMSG: it is a message, for
 /// tine_channel_receive; -EMFILE: this process has no descriptor free.
 /// Ownership: the caller closes the descriptor, which is close-on-exec. Threads: any. Fork: TINE_EFORKED in a child.

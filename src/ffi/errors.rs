@@ -28,14 +28,16 @@ pub struct tine_error {
 
 extensible!(tine_error);
 
-/// A flag of every object that can be waited for: a wait ends with -EINTR when a signal handler has run while the
-/// wait slept. A wait for a lock or a queue may go on after a handler that was installed with SA_RESTART, as sem_wait
-/// does.
+/// A flag of pools, locks, queues, channels and processes: a wait for the object ends with -EINTR when a signal
+/// handler has run while the wait slept. A stream does not take the flag, and waits as its pool does. A tine_once has
+/// no flags, and its waits go on. A wait for a lock or a queue may go on after a handler that was installed with
+/// SA_RESTART, as sem_wait does.
+///
 /// A handler that runs just before a wait sleeps does not end the wait. A wait sleeps in several pieces: it wakes up
 /// in between, and waits for mutexes, reader-writer locks, barriers and pools look round now and then. So one signal
 /// is a hint. Repeat the signal until the wait has ended, or let the handler do what ends the wait: tine_event_set()
 /// or tine_semaphore_release().
-pub const TINE_INTERRUPTIBLE: u32 = 1;
+pub const TINE_INTERRUPTIBLE: u32 = 1 << 0;
 
 /// tine_init has not run in this process.
 pub const TINE_ENOINIT: c_int = -5001;
@@ -65,6 +67,8 @@ pub const TINE_EWORKER: c_int = -5012;
 pub const TINE_EEMPTY: c_int = -5013;
 /// The other process runs another build of tine.
 pub const TINE_EVERSION: c_int = -5014;
+/// The barrier is broken.
+pub const TINE_EBROKEN: c_int = -5015;
 /// The task used more memory than its worker may have.
 pub const TINE_EMEMORY: c_int = -5016;
 /// An error inside tine. The object should not be used any further.
@@ -120,19 +124,20 @@ pub extern "C" fn tine_version() -> *const c_char {
 
 /// A level of tine_log_fn: the process that writes the line ends.
 pub const TINE_LOG_ERROR: c_int = 0;
-/// A level of tine_log_fn: the program has made a mistake, and the process goes on.
+/// A level of tine_log_fn: something is wrong, and the process goes on.
 pub const TINE_LOG_WARNING: c_int = 1;
 
-/// A program's own log. text is one line without a line feed, and is valid until the function returns.
-/// It may be called in any thread, also while tine holds locks of its own. So it must not call tine, throw an
-/// exception, or jump out.
+/// A program's own log. text is one line without a line feed, and is valid until the function returns. The function
+/// may be called in any thread, also while tine holds locks of its own. So it must not call tine, throw an exception,
+/// or jump out.
 pub type tine_log_fn = Option<unsafe extern "C" fn(level: c_int, text: *const c_char, user: *mut c_void)>;
 
-/// Directs the lines that tine writes for people to a function: why a process that was started cannot be a worker,
-/// and what TINE_CHECK=1 finds. Without a function they go to standard error.
+/// Directs the lines that tine writes for people to a function: why a process that was started cannot be a worker, why
+/// tine_init has failed, why a trace (TINE_TRACE) ends early, what goes wrong with the nodes of an MPI job, and what
+/// TINE_CHECK=1 finds. Without a function they go to standard error.
 ///
-/// The errors of calls are not logged: their text goes to the caller's tine_error. A worker that is a fresh copy of
-/// the program has the log that the program sets before tine_init. A worker that is forked from the host has the
+/// The errors of other calls are not logged: their text goes to the caller's tine_error. A worker that is a fresh copy
+/// of the program has the log that the program sets before tine_init. A worker that is forked from the host has the
 /// host's log.
 ///
 /// Parameters: log: the function; NULL for standard error. user: passed to the function. Both count for the whole
@@ -177,6 +182,7 @@ mod tests {
             (TINE_EWORKER, c"TINE_EWORKER"),
             (TINE_EEMPTY, c"TINE_EEMPTY"),
             (TINE_EVERSION, c"TINE_EVERSION"),
+            (TINE_EBROKEN, c"TINE_EBROKEN"),
             (TINE_EMEMORY, c"TINE_EMEMORY"),
             (TINE_EPANIC, c"TINE_EPANIC"),
             (TINE_ELATE, c"TINE_ELATE"),

@@ -207,11 +207,11 @@ pub unsafe extern "C" fn tine_heap_attach(
 /// unless this process has the heap open once more.
 ///
 /// Parameters: heap: may be NULL. No other thread may use the heap any more.
-/// Returns 0; -EINVAL: the heap is a pool's; -EBUSY: a thread of this process is in a call on a queue in the heap,
-/// has reserved a message or looks at one, holds a lock in the heap, or waits for one, as far as that can be known;
-/// -EMFILE, -ENFILE: there is no descriptor with which to look for locks of the C library's; -ENOMEM: the kernel has no
-/// memory for that look, or the heap has descriptors of thousands of queues, and there is no memory to list them. After an
-/// error everything is as it was.
+/// Returns 0; -EINVAL: the heap is a pool's; -EBUSY: a thread of this process is in a call on a queue in the heap, has
+/// reserved a message or looks at one, holds a lock in the heap, or waits for one, as far as that can be known;
+/// -EMFILE, -ENFILE: there is no descriptor with which to look for locks of the C library's; -ENOMEM: the kernel has
+/// no memory for that look, or the heap has descriptors of thousands of queues, and there is no memory to list them.
+/// After an error everything is as it was.
 /// Threads: any. Fork: in a child it releases the child's copy, and the parent keeps the heap.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_heap_close(heap: *mut tine_heap) -> c_int {

@@ -29,7 +29,7 @@ pub const TINE_STOP_ON_FAILURE: u32 = 1 << 17;
 pub const TINE_SCHEDULE_MEASURED: c_int = 0;
 /// One chunk for each worker.
 pub const TINE_SCHEDULE_STATIC: c_int = 1;
-/// Chunks of half of a worker's share of the items that are left. No chunk but the last has fewer items than .chunk.
+/// Chunks of half of a worker's share of the items that are left. All but the last have at least .chunk items.
 pub const TINE_SCHEDULE_GUIDED: c_int = 2;
 
 /// Options of tine_map and tine_for.
@@ -94,9 +94,9 @@ extensible!(tine_map_options: Options);
 /// Returns 0: every item has succeeded; TINE_EITEMS: items have failed, and .status and .on_failure say which;
 /// -EINVAL: an array is NULL, a stride is 0, or an option has no meaning; -E2BIG: the options are longer than this
 /// version knows; -EOVERFLOW: there are more bytes than an address space has; -EFAULT: an array reaches beyond the
-/// heap; -ENOMEM: there is no memory for the chunks; -EINTR: a signal came. Then the items that had begun have
-/// finished, and the others have failed with -ECANCELED. Also TINE_EFUNCTION, TINE_EMODULE, TINE_ENAME,
-/// TINE_ESHUTDOWN, TINE_EWORKERSTART: as for tine_submit; TINE_EFORKED; TINE_EWORKER.
+/// heap; -ENOMEM: there is no memory for the chunks; -EINTR: a signal came, with TINE_INTERRUPTIBLE. Then the items
+/// that had begun have finished, and the others have failed with -ECANCELED. Also TINE_EFUNCTION, TINE_EMODULE,
+/// TINE_ENAME, TINE_ESHUTDOWN, TINE_EWORKERSTART: as for tine_submit; TINE_EFORKED; TINE_EWORKER.
 /// Threads: any, and several maps may run at a time. The callbacks may call tine. They must neither destroy the pool
 /// nor wait for its shutdown, which waits for the map. Fork: TINE_EFORKED in a child.
 #[unsafe(no_mangle)]

@@ -14,8 +14,7 @@ use std::ffi::{c_int, c_void};
 /// Parameters: pool: in a worker, what tine_task_pool returns. size: in bytes; 0 gives a block as well.
 /// Returns the block, a multiple of 16, with any content; NULL: there is no memory, or the heap's limit is reached.
 /// Ownership: the block stays until tine_free, from whatever process. The death of the process that has allocated the
-/// block does not free it. Threads: any; not in a signal handler. Fork: NULL in a child of the host, and in a child
-/// of a worker.
+/// block does not free it. Threads: any; not in a signal handler. Fork: NULL in a child of the host or of a worker.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_alloc(pool: *mut tine_pool, size: usize) -> *mut c_void {
     // SAFETY: `pool` is NULL, or a pool that tine gave and that has not been destroyed, as the header asks.
@@ -26,8 +25,8 @@ pub unsafe extern "C" fn tine_alloc(pool: *mut tine_pool, size: usize) -> *mut c
 ///
 /// Parameters: pool: as for tine_alloc. count: how many elements. size: of each element, in bytes.
 /// Returns the block; NULL: as for tine_alloc, and where the product of count and size overflows.
-/// Ownership: as for tine_alloc. Threads: any; not in a signal handler. Fork: NULL in a child of the host, and in a
-/// child of a worker.
+/// Ownership: as for tine_alloc. Threads: any; not in a signal handler. Fork: NULL in a child of the host or of a
+/// worker.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_calloc(pool: *mut tine_pool, count: usize, size: usize) -> *mut c_void {
     // SAFETY: `pool` is NULL, or a pool that tine gave and that has not been destroyed, as the header asks.
@@ -39,8 +38,8 @@ pub unsafe extern "C" fn tine_calloc(pool: *mut tine_pool, count: usize, size: u
 /// Parameters: pool: as for tine_alloc. alignment: in bytes, a power of two. size: in bytes. A block with an
 /// alignment above 64 KiB takes whole pieces of 64 KiB.
 /// Returns the block; NULL: as for tine_alloc, and where alignment is not a power of two.
-/// Ownership: as for tine_alloc. Threads: any; not in a signal handler. Fork: NULL in a child of the host, and in a
-/// child of a worker.
+/// Ownership: as for tine_alloc. Threads: any; not in a signal handler. Fork: NULL in a child of the host or of a
+/// worker.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_alloc_aligned(
     pool: *mut tine_pool,
@@ -58,7 +57,7 @@ pub unsafe extern "C" fn tine_alloc_aligned(
 /// Returns the block in place of the old one; NULL: there is no memory, or block is not a block. Then the old block
 /// is as it was.
 /// Ownership: as for tine_alloc. Threads: any; no other thread may use the block meanwhile. Fork: NULL in a child of
-/// the host, and in a child of a worker.
+/// the host or of a worker.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_realloc(pool: *mut tine_pool, block: *mut c_void, size: usize) -> *mut c_void {
     // SAFETY: `pool` is NULL, or a pool that tine gave and that has not been destroyed, as the header asks.
@@ -84,7 +83,7 @@ pub unsafe extern "C" fn tine_free(pool: *mut tine_pool, block: *mut c_void) {
 ///
 /// Parameters: pool: as for tine_alloc. block: of that pool.
 /// Returns the size in bytes, at least what was asked for; 0: block is NULL, or not the start of an allocated block.
-/// Threads: any. Fork: 0 in a child of the host.
+/// Threads: any. Fork: 0 in a child of the host or of a worker.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_block_size(pool: *mut tine_pool, block: *const c_void) -> usize {
     // SAFETY: `pool` is NULL, or a pool that tine gave and that has not been destroyed, as the header asks.
@@ -96,7 +95,7 @@ pub unsafe extern "C" fn tine_block_size(pool: *mut tine_pool, block: *const c_v
 /// Parameters: pool: as for tine_alloc. pointer: the first byte. length: in bytes.
 /// Returns 1: all the bytes lie in the memory of the pool's heap, or of one segment that tine_pool_share has passed
 /// to the workers; 0: they do not, or pointer is NULL; -EINVAL: pool is NULL; TINE_EFORKED.
-/// Threads: any. Fork: TINE_EFORKED in a child of the host.
+/// Threads: any. Fork: TINE_EFORKED in a child of the host or of a worker.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_is_shared(
     pool: *mut tine_pool,

@@ -180,7 +180,8 @@ pub struct tine_stats {
     pub outstanding: u64,
     /// Workers that have died while the pool was running.
     pub worker_deaths: u64,
-    /// Workers that have left because of .max_tasks_per_worker, .recycle_age_ns, .recycle_bytes or .idle_timeout_ns.
+    /// Workers that have left because of .max_tasks_per_worker, .recycle_age_ns, .recycle_bytes or
+    /// .idle_timeout_ns.
     pub workers_recycled: u64,
     /// Supervisors that have ended while the pool was running.
     pub supervisor_deaths: u64,
@@ -389,21 +390,23 @@ impl tine_pool_options {
 /// Starts a pool, and waits until its workers are ready.
 ///
 /// The host gets no child that it could see, no signal handler, and no thread yet (see TINE_NO_THREAD). Workers have
-/// default signal dispositions, and end with the host. Of the host's descriptors they have only the standard ones,
-/// where standard input is empty.
+/// default signal dispositions, and end with the host. Of the host's descriptors they have only standard output and
+/// standard error. Their standard input is empty.
 ///
 /// Beside these each worker has a few descriptors of tine's, which are close-on-exec, and so has the host. A program
 /// that closes one of them keeps running. A worker works on, but its part of the heap cannot grow any more, and it
 /// ends when it is to get a segment or a channel. In a host, the tasks of the pool settle with TINE_EWORKERSTART.
 ///
 /// Parameters: options: NULL for all defaults. out: where the pool goes.
-/// Returns 0; TINE_ENOINIT: tine_init has not run and no .worker_path is given; TINE_EWORKERSTART: the processes
-/// could not be started, they end as soon as they have been started, or the initializer fails; TINE_EFUNCTION,
-/// TINE_EMODULE: the initializer is not a function of the workers; -EINVAL, -E2BIG: an option, or an environment
-/// variable, has no meaning; -ENOENT: there is no program at .worker_path, no folder for the file of TINE_TRACE, or
-/// no libtine-mpi; -ENODEV: there are no nodes for TINE_ENGINE_MPI; TINE_EVERSION: a node runs another build;
-/// -ENOSYS: the kernel is too old; -ENOMEM, -EMFILE: the host has no memory or no descriptor. The text in .error
-/// names the thing.
+/// Returns 0; TINE_ENOINIT: tine_init has not run and no .worker_path is given; TINE_EWORKERSTART: the processes could
+/// not be started, they end as soon as they have been started, or the initializer fails; TINE_EFUNCTION, TINE_EMODULE:
+/// the initializer is not a function of the workers; -EINTR: a signal came, with TINE_INTERRUPTIBLE, before the
+/// workers were ready, and no pool is left; -EINVAL, -E2BIG: an option, or an environment variable, has no meaning;
+/// -EINVAL also: the file of TINE_TRACE is there, and is not a trace; -EACCES, -ENOSPC and the like: that file cannot
+/// be opened or written; -ENOENT: there is no program at .worker_path, no folder for the file of TINE_TRACE, or no
+/// libtine-mpi; -ENODEV: there are no nodes for TINE_ENGINE_MPI; TINE_EVERSION: a node runs another build; -ENOSYS:
+/// the kernel is too old; -ENOMEM, -EMFILE: the host has no memory or no descriptor. The text in .error names the
+/// thing.
 /// Ownership: tine_pool_destroy ends the pool. Threads: any. Fork: a child may create pools of its own.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_pool_create(
@@ -462,9 +465,9 @@ unsafe fn create(options: Option<&tine_pool_options>, out: *mut *mut tine_pool) 
 /// call tine_cancel_queued, by which tasks that have not begun never begin, or tine_cancel_all, which ends running
 /// tasks too. Then call it again. tine_pool_destroy alone kills.
 ///
-/// Parameters: pool. timeout_ns: how long to wait for the tasks, in nanoseconds. Workers that have nothing more to do
-/// get the rest of this time to leave, at least 50 ms and at most a second, and are killed then. With 0 the call does
-/// not wait for the workers; they get the second.
+/// Parameters: pool. timeout_ns: how long to wait for the tasks, in nanoseconds; 0: not at all. Workers that have
+/// nothing more to do get the rest of this time to leave, at least 50 ms and at most a second, and are killed then.
+/// With 0 the call does not wait for the workers either; they get the second.
 /// Returns 0: the workers have ended; -ETIMEDOUT: tasks are still under way; -EAGAIN (timeout 0): tasks are still
 /// under way, or workers are still ending; -EINTR: a signal came, with TINE_INTERRUPTIBLE; -EINVAL: pool is NULL;
 /// TINE_EWORKER; TINE_EFORKED. After -ETIMEDOUT, -EAGAIN and -EINTR the shutdown goes on, and the call may be made

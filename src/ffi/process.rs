@@ -210,7 +210,8 @@ unsafe fn process<'a>(pointer: *const tine_process) -> Result<&'a Process> {
 /// tells how the process has ended, some microseconds after the end: until then tine_process_fd is readable already,
 /// and a wait goes on while it has time.
 ///
-/// Parameters: p. timeout_ns: how long to wait, in nanoseconds; 0 asks. out: a tine_exit with its .size set, or NULL.
+/// Parameters: p. timeout_ns: how long to wait, in nanoseconds; 0: not at all. out: a tine_exit with its .size set, or
+/// NULL.
 /// Returns 0: the process has ended, in whatever way; -EAGAIN, -ETIMEDOUT: it has not, or its supervisor has not told
 /// how; -EINTR: a signal came, with TINE_INTERRUPTIBLE; -EINVAL: p is NULL, or the .size is less than 16;
 /// TINE_EFORKED.

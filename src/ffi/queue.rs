@@ -209,7 +209,7 @@ pub unsafe extern "C" fn tine_queue_destroy(q: *mut tine_queue) {
 /// or waits for room.
 ///
 /// Parameters: q. data: the message, which is copied; NULL where length is 0. length: in bytes, up to the queue's
-/// capacity. timeout_ns: how long to wait, in nanoseconds; 0 tries.
+/// capacity. timeout_ns: how long to wait, in nanoseconds; 0: not at all.
 /// Returns 0; -EAGAIN, -ETIMEDOUT: there is no room; -EPIPE: the queue is closed; -EMSGSIZE: the message is longer
 /// than the queue can hold; -EDEADLK: the thread has reserved a message; -EINTR: a signal came, with
 /// TINE_INTERRUPTIBLE; -EINVAL: q is not a queue, data is NULL, or length is above SSIZE_MAX; TINE_EFORKED; -EBADMSG,
@@ -234,8 +234,8 @@ pub unsafe extern "C" fn tine_queue_put(
 /// With a timeout of 0 it never waits, so it also returns -EAGAIN while another consumer is in the middle of a get,
 /// or waits for a message.
 ///
-/// Parameters: q. timeout_ns: how long to wait, in nanoseconds; 0 tries. buffer: where the message goes; NULL where
-/// capacity is 0. capacity: the size of buffer in bytes. length: gets the length of the message in bytes; may be
+/// Parameters: q. timeout_ns: how long to wait, in nanoseconds; 0: not at all. buffer: where the message goes; NULL
+/// where capacity is 0. capacity: the size of buffer in bytes. length: gets the length of the message in bytes; may be
 /// NULL.
 /// Returns 0; -EAGAIN, -ETIMEDOUT: there is no message; -EPIPE: there is no message, and the queue is closed;
 /// -EMSGSIZE: the message is longer than capacity. It stays in the queue, and *length is the capacity that it needs;
@@ -312,7 +312,7 @@ pub unsafe extern "C" fn tine_queue_task_done(q: *mut tine_queue) -> c_int {
 /// A consumer that was killed has not called it for the message that it had taken. Whoever takes over its work calls
 /// it, or the wait needs a timeout.
 ///
-/// Parameters: q. timeout_ns: how long to wait, in nanoseconds; 0 tries.
+/// Parameters: q. timeout_ns: how long to wait, in nanoseconds; 0: not at all.
 /// Returns 0; -EAGAIN, -ETIMEDOUT: it has not been called for every message; -EINTR: a signal came, with
 /// TINE_INTERRUPTIBLE; -EINVAL: q is not a queue; TINE_EFORKED; -ENOMEM: there is no memory at a thread's first call.
 /// Threads: any; not in a signal handler. Fork: see tine_queue.

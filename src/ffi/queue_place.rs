@@ -21,10 +21,10 @@ fn array(lengths: *mut usize, count: usize) -> Outcome<NonNull<usize>> {
 /// visible together. The others wait for room.
 ///
 /// Parameters: q. data: the messages, one behind the other. lengths: the length of each message in bytes. count: how
-/// many messages. timeout_ns: how long to wait, in nanoseconds; 0 tries.
+/// many messages. timeout_ns: how long to wait, in nanoseconds; 0: not at all.
 /// Returns how many messages were put, fewer than count where the time has run out, the queue was closed or a signal
-/// came; where none was put, the codes of tine_queue_put. After -EMSGSIZE, a message is longer than the queue can
-/// hold, and none was put.
+/// came; where none was put, the codes of tine_queue_put; -EMSGSIZE: a message is longer than the queue can hold, and
+/// none was put.
 /// Threads: any; not in a signal handler. Fork: see tine_queue.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_queue_put_many(
@@ -70,10 +70,11 @@ pub unsafe extern "C" fn tine_queue_put_many(
 ///
 /// A consumer that is killed in this call takes along what it was taking: up to count messages.
 ///
-/// Parameters: q. timeout_ns: how long to wait, in nanoseconds; 0 tries. buffer: where the messages go. capacity: the
-/// size of buffer in bytes. lengths: gets the length of each message in bytes. count: how many messages at most.
-/// Returns how many messages were taken, 0 where count is 0; the codes of tine_queue_get. After -EMSGSIZE the first of
-/// lengths is the capacity that the next message needs.
+/// Parameters: q. timeout_ns: how long to wait, in nanoseconds; 0: not at all. buffer: where the messages go.
+/// capacity: the size of buffer in bytes. lengths: gets the length of each message in bytes. count: how many messages
+/// at most.
+/// Returns how many messages were taken, 0 where count is 0; the codes of tine_queue_get; -EMSGSIZE: the next message
+/// is longer than capacity, and the first of lengths is the capacity that it needs.
 /// Threads: any; not in a signal handler. Fork: see tine_queue.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_queue_get_many(
@@ -106,8 +107,8 @@ pub unsafe extern "C" fn tine_queue_get_many(
 /// The reservation counts among the locks that the thread holds (TINE_MOST_HELD).
 ///
 /// Parameters: q. length: the most bytes that the message may have. timeout_ns: how long to wait for room, in
-/// nanoseconds; 0 tries. out: where the address of the room goes, a multiple of 16, or of 8 where length is at most
-/// 8.
+/// nanoseconds; 0: not at all. out: where the address of the room goes, a multiple of 16, or of 8 where length is at
+/// most 8.
 /// Returns 0, or the codes of tine_queue_put.
 /// Threads: any; not in a signal handler. Fork: see tine_queue.
 #[unsafe(no_mangle)]
@@ -133,7 +134,7 @@ pub unsafe extern "C" fn tine_queue_reserve(
 /// Returns 0; -EPERM: the thread has reserved no message; -EMSGSIZE: length is more than was reserved, and the
 /// message is still reserved; -EPIPE: the queue has been closed, and the message is gone; -EINVAL: q is not a queue;
 /// TINE_EFORKED.
-/// Threads: the one that has reserved. Fork: see tine_queue; a child has none.
+/// Threads: the one that has reserved. Fork: see tine_queue; a child has reserved no message.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_queue_commit(q: *mut tine_queue, length: usize) -> c_int {
     guard_code(|| queue(q)?.commit(length).map(|()| 0))
@@ -143,7 +144,7 @@ pub unsafe extern "C" fn tine_queue_commit(q: *mut tine_queue, length: usize) ->
 ///
 /// Parameters: q.
 /// Returns 0; -EPERM: the thread has reserved no message; -EINVAL: q is not a queue; TINE_EFORKED.
-/// Threads: the one that has reserved. Fork: see tine_queue; a child has none.
+/// Threads: the one that has reserved. Fork: see tine_queue; a child has reserved no message.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_queue_abandon(q: *mut tine_queue) -> c_int {
     guard_code(|| queue(q)?.abandon().map(|()| 0))
@@ -155,8 +156,8 @@ pub unsafe extern "C" fn tine_queue_abandon(q: *mut tine_queue) -> c_int {
 ///
 /// The message counts among the locks that the thread holds (TINE_MOST_HELD).
 ///
-/// Parameters: q. timeout_ns: how long to wait for a message, in nanoseconds; 0 tries. out: where the address of the
-/// message goes, a multiple of 16, or of 8 where it has at most 8 bytes. length: gets the length of the message in
+/// Parameters: q. timeout_ns: how long to wait for a message, in nanoseconds; 0: not at all. out: where the address of
+/// the message goes, a multiple of 16, or of 8 where it has at most 8 bytes. length: gets the length of the message in
 /// bytes.
 /// Returns 0, or the codes of tine_queue_get.
 /// Threads: any; not in a signal handler. Fork: see tine_queue.
@@ -186,7 +187,7 @@ pub unsafe extern "C" fn tine_queue_peek(
 ///
 /// Parameters: q.
 /// Returns 0; -EPERM: the thread looks at no message; -EINVAL: q is not a queue; TINE_EFORKED.
-/// Threads: the one that has called tine_queue_peek. Fork: see tine_queue; a child has none.
+/// Threads: the one that has called tine_queue_peek. Fork: see tine_queue; a child looks at no message.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_queue_release(q: *mut tine_queue) -> c_int {
     guard_code(|| queue(q)?.release().map(|()| 0))

@@ -125,9 +125,9 @@ pub unsafe extern "C" fn tine_segment_fd(s: *const tine_segment) -> c_int {
 ///
 /// Parameters: s: may be NULL. No other thread may use the segment any more.
 /// Returns 0; -EBUSY: a heap in it is open here (tine_heap_close), or a thread of this process holds a lock in it or
-/// waits for one, as far as that can be known. A TINE_PROCESS_OWNED mutex is not looked for. -EMFILE, -ENFILE, -ENOMEM:
-/// there is no descriptor, or the kernel has no memory, with which to look for locks of the C library's. After an error the
-/// segment is as it was.
+/// waits for one, as far as that can be known. A TINE_PROCESS_OWNED mutex is not looked for. -EMFILE, -ENFILE,
+/// -ENOMEM: there is no descriptor, or the kernel has no memory, with which to look for locks of the C library's.
+/// After an error the segment is as it was.
 /// Threads: any. Fork: in a child it unmaps the child's copy.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_segment_close(s: *mut tine_segment) -> c_int {
@@ -194,13 +194,14 @@ pub unsafe extern "C" fn tine_segment_receive(
 ///
 /// Parameters: pool. s: the segment. It stays the caller's, who may close it. The workers keep it until the pool is
 /// destroyed. timeout_ns: how long to wait for the workers, and for another thread's call of tine_pool_share, in
-/// nanoseconds.
-/// Returns 0; -ETIMEDOUT, -EAGAIN: a worker that is not busy has not taken it, because it is stopped for example.
-/// Then no worker has it, and the call may be made again; -EEXIST: something else is at its address in a worker, or
-/// it lies in the range of the pool's heap. Then no worker has it, and that worker is replaced; -EALREADY: the
-/// segment is shared already; -ENOSPC: the pool shares 64 segments; -EINVAL: an argument is NULL; -ENOMEM, -EMFILE;
-/// TINE_ESHUTDOWN; TINE_EWORKERSTART; TINE_EFORKED; TINE_EWORKER. A later worker that cannot map the segment cannot
-/// be started; tasks settle with TINE_EWORKERSTART when no worker is left.
+/// nanoseconds; 0: not at all.
+/// Returns 0; -ETIMEDOUT, -EAGAIN: another thread's call goes on; -ETIMEDOUT, -EAGAIN, -EINTR: a worker that is not
+/// busy has not taken it, because it is stopped for example. Then no worker has it, and the call may be made again;
+/// -EEXIST: something else is at its address in a worker, or it lies in the range of the pool's heap. Then no worker
+/// has it, and that worker is replaced; -EALREADY: the segment is shared already; -ENOSPC: the pool shares 64
+/// segments; -EOPNOTSUPP: the engine is MPI; -EINVAL: an argument is NULL; -ENOMEM, -EMFILE; TINE_ESHUTDOWN;
+/// TINE_EWORKERSTART; TINE_EFORKED; TINE_EWORKER. A later worker that cannot map the segment cannot be started; tasks
+/// settle with TINE_EWORKERSTART when no worker is left.
 /// Threads: any. Fork: TINE_EFORKED in a child.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_pool_share(

@@ -71,8 +71,8 @@ pub extern "C" fn tine_in_worker() -> bool {
 /// The path of the ready-made worker program, tine-worker, for tine_pool_options.worker_path and
 /// tine_process_options.worker_path.
 ///
-/// The program is looked for once: in the folder of the library (or of the program that libtine.a is in), below it in a
-/// folder of the version's own (tine0.1), and in the libexec folders beside and above it.
+/// The program is looked for once: in the folder of the library (or of the program that libtine.a is in), below it in
+/// a folder of the version's own (tine0.1), and in the libexec folders beside and above it.
 ///
 /// Returns the path, an absolute one and a static string; NULL: there is no such program.
 /// Threads: any. Fork: a child may call it.

@@ -121,7 +121,7 @@ impl tine_stream_options {
 /// Parameters: pool: the host's, or in a task what tine_task_pool returns. fn: the function that is called for each
 /// item; NULL where the option .name is given. options: NULL for all defaults. out: where the stream goes.
 /// Returns 0; TINE_EFUNCTION, TINE_EMODULE, TINE_ENAME, TINE_ESHUTDOWN, TINE_EWORKERSTART: as for tine_submit;
-/// -EINVAL, -E2BIG: an argument or an option has no meaning; TINE_EFORKED.
+/// -EINVAL, -E2BIG: an argument or an option has no meaning; -ENOMEM: there is no memory; TINE_EFORKED.
 /// Ownership: tine_stream_destroy ends the stream, before the pool is destroyed. Threads: any. Fork: TINE_EFORKED in
 /// a child.
 #[unsafe(no_mangle)]
@@ -170,7 +170,7 @@ unsafe fn stream<'a>(pointer: *const tine_stream) -> Result<&'a Stream> {
 ///
 /// Parameters: stream. input: the item; NULL where length is 0. It is copied, unless it lies in the pool's heap, as
 /// for tine_submit. length: in bytes. user: becomes the .user of the result. timeout_ns: how long to wait while the
-/// window is full, in nanoseconds.
+/// window is full, in nanoseconds; 0: not at all.
 /// Returns 0: the item will have a result; -EAGAIN, -ETIMEDOUT, -EINTR: the window is full; -EAGAIN also: no thread
 /// can be started; -EMSGSIZE: the item is longer than .window_bytes; -EPIPE: tine_stream_end has been called;
 /// -ECANCELED: an item has failed, with TINE_STOP_ON_FAILURE; -EINVAL: stream is NULL, or the stream has .pull;
@@ -210,12 +210,13 @@ pub unsafe extern "C" fn tine_stream_end(stream: *mut tine_stream) -> c_int {
 /// Waits for the next result, and takes it: the result of the oldest item, or with TINE_UNORDERED of the first item
 /// to settle.
 ///
-/// Parameters: stream. timeout_ns: how long to wait, in nanoseconds. out: a tine_result with its .size set, as for
-/// tine_wait; its .user is the item's.
+/// Parameters: stream. timeout_ns: how long to wait, in nanoseconds; 0: not at all. out: a tine_result with its .size
+/// set, as for tine_wait; its .user is the item's.
 /// Returns 0: an item has settled, whatever its .status; TINE_EEMPTY: the input has ended, and all results have been
-/// taken; -ETIMEDOUT, -EAGAIN, -EINTR: no item has settled yet; a code that .pull has returned, once; TINE_ESHUTDOWN,
-/// TINE_EWORKERSTART: no more results can come; -ENOMEM: the item that has been drawn does not fit into the heap, and
-/// is kept; -EINVAL: stream or out is NULL, or the .size is less than 16; TINE_EFORKED.
+/// taken; -ETIMEDOUT, -EAGAIN, -EINTR: no item has settled yet; -EAGAIN also: the stream has .pull, and no thread can
+/// be started; a code that .pull has returned, once; TINE_ESHUTDOWN, TINE_EWORKERSTART: no more results can come;
+/// -ENOMEM: the item that has been drawn does not fit into the heap, and is kept; -EINVAL: stream or out is NULL, or
+/// the .size is less than 16; TINE_EFORKED.
 /// Ownership: what the result points to is valid until tine_result_release, with the stream's pool. Threads: any.
 /// Fork: TINE_EFORKED in a child.
 #[unsafe(no_mangle)]

@@ -44,8 +44,7 @@ pub struct tine_submit_options {
     /// How soon the task must begin, in nanoseconds from tine_submit; 0: at any time. A task that has not begun by
     /// then settles with -ETIMEDOUT and TINE_NOT_STARTED.
     pub queue_deadline_ns: i64,
-    /// How long tine_submit may wait while the window is full, in nanoseconds. With 0 it does not wait, and returns
-    /// -EAGAIN.
+    /// How long tine_submit may wait while the window is full, in nanoseconds; 0: not at all.
     pub timeout_ns: i64,
     /// How often the task may be run again after the process that ran it has died. Without TINE_IDEMPOTENT only 0 is
     /// accepted. A task that had not begun runs in another worker in any case.
@@ -177,12 +176,13 @@ fn callbacks(options: &tine_submit_options) -> Callbacks {
 /// Parameters: pool. fn: the function, or NULL. input: the task's input; NULL where length is 0. It is copied, unless
 /// it lies in the pool's heap: the worker reads it there, and it must stay as it is until the task has settled.
 /// length: in bytes. options: NULL for all defaults. out: where the id goes, or NULL.
-/// Returns 0; -EAGAIN, -ETIMEDOUT: the window is full; -EAGAIN also: no thread can be started (see TINE_NO_THREAD);
-/// -EMSGSIZE: the input is larger than the whole window; TINE_EFUNCTION: fn is not a function of any module;
-/// TINE_EMODULE: its module is not loaded in the workers, or is another build there; TINE_ENAME: the workers know no
-/// function of that name; TINE_ESHUTDOWN: the pool has been shut down; TINE_EWORKERSTART: no worker can be started
-/// any more; -ENOMEM: there is no memory for the task; -EMFILE: no descriptor is free for the .channel; -EFAULT: the
-/// input reaches beyond the heap; -EINVAL, -E2BIG: an argument or an option has no meaning; TINE_EFORKED;
+/// Returns 0; -EAGAIN, -ETIMEDOUT, -EINTR: the window is full; -EAGAIN also: no thread can be started (see
+/// TINE_NO_THREAD); -EMSGSIZE: the input is larger than the whole window; TINE_EFUNCTION: fn is not a function of any
+/// module; TINE_EMODULE: its module is not loaded in the workers, or is another build there; TINE_ENAME: the workers
+/// know no function of that name; TINE_ESHUTDOWN: the pool has been shut down; TINE_EWORKERSTART: no worker can be
+/// started any more; -ENOMEM: there is no memory for the task; -EMFILE: no descriptor is free for the .channel;
+/// -EFAULT: the input reaches beyond the heap, or with the engine MPI has an address of the heap in it; -EOPNOTSUPP: a
+/// .channel is given, and the engine is MPI; -EINVAL, -E2BIG: an argument or an option has no meaning; TINE_EFORKED;
 /// TINE_EWORKER.
 /// Ownership: the result is the pool's until it is taken. A .channel is given away. Threads: any. Fork: TINE_EFORKED
 /// in a child.
@@ -268,8 +268,9 @@ unsafe fn submit(
 
 /// Waits for one task, and takes its result, which tine_next then leaves out.
 ///
-/// Parameters: pool. id: from tine_submit. timeout_ns: how long to wait, in nanoseconds. out: a tine_result with its
-/// .size set. A result that it still holds must be released before, or the memory of that result is lost.
+/// Parameters: pool. id: from tine_submit. timeout_ns: how long to wait, in nanoseconds; 0: not at all. out: a
+/// tine_result with its .size set. A result that it still holds must be released before, or the memory of that result
+/// is lost.
 /// Returns 0: the task has settled, whatever its .status; -ETIMEDOUT, -EAGAIN, -EINTR: it has not settled yet;
 /// TINE_EID: the id was never given, or its result has been taken or released; -EBUSY: another thread waits for the
 /// task, or the task has an .on_settled; -EINVAL: pool or out is NULL, or the .size is less than 16; TINE_EFORKED;
@@ -298,8 +299,8 @@ pub unsafe extern "C" fn tine_wait(
 /// Waits for the next task to settle, in any order, and takes its result. Tasks for which a thread is in tine_wait,
 /// and the items of maps, are left out.
 ///
-/// Parameters: pool. timeout_ns: how long to wait, in nanoseconds. out: a tine_result with its .size set, as for
-/// tine_wait.
+/// Parameters: pool. timeout_ns: how long to wait, in nanoseconds; 0: not at all. out: a tine_result with its .size
+/// set, as for tine_wait.
 /// Returns 0: a task has settled; TINE_EEMPTY: no task is outstanding, so a loop may end; -ETIMEDOUT, -EAGAIN,
 /// -EINTR: no task has settled yet; -EINVAL: pool or out is NULL, or the .size is less than 16; TINE_EFORKED;
 /// TINE_EWORKER.
@@ -370,7 +371,7 @@ pub unsafe extern "C" fn tine_cancel_queued(pool: *mut tine_pool) -> c_int {
 ///
 /// Parameters: pool. ids: an array of tasks. Of several tasks that have settled the one nearest to the array's
 /// beginning is taken; an id that is there twice counts once. count: how many ids. timeout_ns: how long to wait, in
-/// nanoseconds. out: a tine_result with its .size set; its .id says which task it is.
+/// nanoseconds; 0: not at all. out: a tine_result with its .size set; its .id says which task it is.
 /// Returns 0: a task has settled; TINE_EEMPTY: count is 0; -ENOMEM: there is no memory for so many tasks; -ETIMEDOUT,
 /// -EAGAIN, -EINTR: no task has settled yet; TINE_EID, -EBUSY: as for tine_wait, for any one of the ids; -EINVAL:
 /// pool, ids or out is NULL, or the .size is less than 16; TINE_EFORKED; TINE_EWORKER.
@@ -398,7 +399,7 @@ pub unsafe extern "C" fn tine_wait_any(
 /// Waits until several tasks have settled. Their results stay to be taken.
 ///
 /// Parameters: pool. ids: an array of tasks; NULL where count is 0. count: how many ids; 0: all tasks that have been
-/// submitted. timeout_ns: how long to wait, in nanoseconds.
+/// submitted. timeout_ns: how long to wait, in nanoseconds; 0: not at all.
 /// Returns 0: all of them have settled, whatever their .status; -ETIMEDOUT, -EAGAIN, -EINTR: not all of them have
 /// settled yet; TINE_EID: one of the ids was never given, or its result has been taken or released; -EINVAL: an
 /// argument is NULL; TINE_EFORKED; TINE_EWORKER.

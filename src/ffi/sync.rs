@@ -8,22 +8,22 @@ use crate::sys::clock::Timeout;
 use std::ffi::c_int;
 
 /// A mutex whose holder may lock it again. The holder then unlocks it as often.
-pub const TINE_RECURSIVE: u32 = 2;
+pub const TINE_RECURSIVE: u32 = 1 << 1;
 
 /// A mutex that a process holds, and not a thread. Any thread of the process may unlock it, and only the death of the
 /// whole process counts as the death of the holder. It is for runtimes that move work between threads. Another thread
 /// of the holder waits as any thread does.
-pub const TINE_PROCESS_OWNED: u32 = 4;
+pub const TINE_PROCESS_OWNED: u32 = 1 << 2;
 
 /// A lock on data that a death cannot damage. The thread that takes the lock from a dead holder gets -EOWNERDEAD, and
 /// need not repair the lock.
-pub const TINE_AUTO_REPAIR: u32 = 8;
+pub const TINE_AUTO_REPAIR: u32 = 1 << 3;
 
 /// An event that clears itself when it releases a waiter.
-pub const TINE_AUTO_RESET: u32 = 16;
+pub const TINE_AUTO_RESET: u32 = 1 << 4;
 
 /// A reader-writer lock whose readers do not wait for a waiting writer. Readers may starve writers.
-pub const TINE_PREFER_READERS: u32 = 32;
+pub const TINE_PREFER_READERS: u32 = 1 << 5;
 
 /// How many locks a thread may hold at a time. Read locks count, and so do barriers that it waits at. One more is
 /// -ENOLCK.
@@ -63,8 +63,9 @@ const _: () = assert!(
 /// /proc by what tells it from a later thread of that number. Where the look has been refused both, the end is seen
 /// only once the number is free.
 ///
-/// Only threads of one PID namespace may share a lock. Others get -EXDEV, and so does a process that cannot find out
-/// its PID namespace: without /proc, before Linux 6.11.
+/// Only threads of one PID namespace may share a lock. Mutexes, reader-writer locks, barriers, and a tine_once that is
+/// not done refuse others with -EXDEV. They refuse a process that cannot find out its PID namespace, too: without
+/// /proc, before Linux 6.11. Semaphores, conditions and events do not look.
 ///
 /// Locks are not for signal handlers, but for tine_semaphore_release and tine_event_set. A call that waits is no
 /// cancellation point: a thread that is cancelled in it goes on waiting, and is cancelled afterwards. Asynchronous
@@ -163,17 +164,19 @@ pub unsafe extern "C" fn tine_mutex_init(m: *mut tine_mutex, flags: u32) -> c_in
 
 /// Takes a mutex, and waits while another thread has it.
 ///
-/// A mutex that is not TINE_PROCESS_OWNED belongs to the operating system's thread. A goroutine or coroutine must
-/// stay on its thread (runtime.LockOSThread) from lock to unlock, or the mutex must be TINE_PROCESS_OWNED.
+/// After -EOWNERDEAD repair the data and call tine_mutex_repair(), unless the mutex is TINE_AUTO_REPAIR. Unlocking
+/// without that makes the mutex useless for good: -ENOTRECOVERABLE.
 ///
-/// Parameters: m. timeout_ns: how long to wait, in nanoseconds; 0 tries.
-/// Returns 0: the mutex is taken; -EOWNERDEAD: the mutex is taken from a holder that died. Repair the data and call
-/// tine_mutex_repair(); unlocking without that makes the mutex useless for good (-ENOTRECOVERABLE). With any other
-/// code the mutex is not taken: -EAGAIN (timeout 0), -ETIMEDOUT; -EINTR: a signal came, with TINE_INTERRUPTIBLE;
-/// -EDEADLK: the caller holds the mutex, perhaps by another mapping of its memory (a TINE_PROCESS_OWNED mutex, which
-/// another thread may unlock, is waited for instead); -ENOTRECOVERABLE: the mutex is useless; -ENOLCK: the thread
-/// holds TINE_MOST_HELD locks; -EXDEV: the mutex is another PID namespace's, or the caller's own namespace is not
-/// known; -EINVAL: m is NULL or misaligned; -ENOMEM: there is no memory at a thread's first call.
+/// A mutex that is not TINE_PROCESS_OWNED belongs to the operating system's thread. A goroutine or coroutine must stay
+/// on its thread (runtime.LockOSThread) from lock to unlock, or the mutex must be TINE_PROCESS_OWNED. Any thread of
+/// the process may unlock such a mutex, so a thread that locks it twice waits, and does not get -EDEADLK.
+///
+/// Parameters: m. timeout_ns: how long to wait, in nanoseconds; 0: not at all.
+/// Returns 0: the mutex is taken; -EOWNERDEAD: the mutex is taken, and its last holder has died. With any other code
+/// the mutex is not taken: -EAGAIN (timeout 0), -ETIMEDOUT; -EINTR: a signal came, with TINE_INTERRUPTIBLE; -EDEADLK:
+/// the caller holds the mutex, perhaps by another mapping of its memory; -ENOTRECOVERABLE: the mutex is useless;
+/// -ENOLCK: the thread holds TINE_MOST_HELD locks; -EXDEV: the mutex is another PID namespace's, or the caller's own
+/// namespace is not known; -EINVAL: m is NULL or misaligned; -ENOMEM: there is no memory at a thread's first call.
 /// Threads: any; not in a signal handler. Fork: a child may call it, and holds nothing.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_mutex_lock(m: *mut tine_mutex, timeout_ns: i64) -> c_int {

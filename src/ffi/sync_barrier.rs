@@ -7,13 +7,9 @@ use crate::sync::{Barrier, INVALID, Once};
 use crate::sys::clock::Timeout;
 use std::ffi::{c_int, c_void};
 
-/// The barrier is broken.
-pub const TINE_EBROKEN: c_int = -5015;
-const _: () =
-    assert!(TINE_EBROKEN == Code::BROKEN.0 && TINE_BARRIER_PARTIES == crate::sync::barrier::MOST_PARTIES);
-
 /// The most parties that a barrier can have.
 pub const TINE_BARRIER_PARTIES: u32 = 128;
+const _: () = assert!(TINE_BARRIER_PARTIES == crate::sync::barrier::MOST_PARTIES);
 
 /// A meeting of a fixed number of threads, of any processes, again and again. What holds for all locks (tine_mutex)
 /// holds here, but all-zero memory is not a barrier: tine_barrier_init() sets the number of parties.
@@ -22,10 +18,9 @@ pub const TINE_BARRIER_PARTIES: u32 = 128;
 /// party that never comes is found by the timeout.
 ///
 /// The party that gets 1 is the last to leave, and may free, unmap or reuse the memory at once: no other party's call
-/// looks at it any more. The other parties may not, unless they know by other means that all calls have returned.
-/// More threads than parties may take turns. Then 1 says nothing about the memory: others may be in the call. And a
-/// thread that is stopped on its way out keeps its place: p + 1 such threads at a barrier of p parties, or 129 - p where p
-/// is above 64, can hold up a later meeting until one of them goes on; at 128 parties one thread can.
+/// looks at it any more. The other parties may not, unless they know by other means that all calls have returned. More
+/// threads than parties may take turns. Then 1 says nothing about the memory: others may be in the call. And threads
+/// that are stopped on their way out can hold up a later meeting: docs/locks.md says how many.
 #[repr(C)]
 pub struct tine_barrier {
     /// tine's.
@@ -57,14 +52,16 @@ pub unsafe extern "C" fn tine_barrier_init(b: *mut tine_barrier, parties: u32, f
 /// Waits until all parties have come. A wait whose time runs out breaks the barrier for the other parties. With a
 /// timeout of 0, a party that is not the last one does not count as having come.
 ///
-/// Parameters: b. timeout_ns: how long to wait, in nanoseconds; 0 tries.
-/// Returns 1 for one of the parties, the last to leave, and 0 for the others. No party gets 1 where one is killed on
-/// its way out; where several are, say d of one meeting, as many as d - 1 later meetings give no party 1 either.
-/// TINE_EBROKEN: a party has died, its time has run out, or the barrier was aborted or reset; -EAGAIN
-/// (timeout 0); -ETIMEDOUT: the barrier is broken now; -EINTR: a signal came, with TINE_INTERRUPTIBLE, and the party
-/// does not count as having come; -EINVAL: b is NULL, misaligned, or not a barrier; -ENOLCK: the thread holds
-/// TINE_MOST_HELD locks; -EXDEV: the barrier is another PID namespace's; -ENOMEM: there is no memory at a thread's first
-/// call.
+/// Of each meeting one party gets 1, the last to leave. No party does where one is killed on its way out. Where
+/// several parties of one meeting are killed there, say d, as many as d - 1 later meetings give no party 1 either.
+///
+/// Parameters: b. timeout_ns: how long to wait, in nanoseconds; 0: not at all.
+/// Returns 1 for the last party to leave, and 0 for the others; TINE_EBROKEN: a party has died, another party's time
+/// has run out, or the barrier was aborted or reset; -EAGAIN (timeout 0): not all parties have come; -ETIMEDOUT: the
+/// caller's time has run out, and the barrier is broken now; -EINTR: a signal came, with TINE_INTERRUPTIBLE, and the
+/// caller does not count as having come; -EINVAL: b is NULL, misaligned, or not a barrier; -ENOLCK: the thread holds
+/// TINE_MOST_HELD locks; -EXDEV: the barrier is another PID namespace's; -ENOMEM: there is no memory at a thread's
+/// first call.
 /// Threads: any; not in a signal handler. Fork: a child may call it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_barrier_wait(b: *mut tine_barrier, timeout_ns: i64) -> c_int {
@@ -74,8 +71,8 @@ pub unsafe extern "C" fn tine_barrier_wait(b: *mut tine_barrier, timeout_ns: i64
     })
 }
 
-/// Makes the barrier as new: it is not broken, and nobody waits. Parties that were waiting get TINE_EBROKEN. Where parties
-/// were killed on their way out, later meetings may still give no party 1 (tine_barrier_wait).
+/// Makes the barrier as new: it is not broken, and nobody waits. Parties that were waiting get TINE_EBROKEN. Where
+/// parties were killed on their way out, later meetings may still give no party 1 (tine_barrier_wait).
 ///
 /// Parameters: b.
 /// Returns 0; -EINVAL: b is NULL or misaligned.
@@ -152,8 +149,8 @@ pub unsafe extern "C" fn tine_barrier_waiting(b: *const tine_barrier) -> c_int {
 /// A thread that was told that it is done, and that knows that no other thread will ask, may free or unmap the memory
 /// at once. The call that ran the initializer may still be running then.
 ///
-/// Parameters: o. initializer: the function. user: passed to it. timeout_ns: how long to wait, in nanoseconds; 0
-/// tries.
+/// Parameters: o. initializer: the function. user: passed to it. timeout_ns: how long to wait, in nanoseconds; 0: not
+/// at all.
 /// Returns 0: it is done, now or before; the number that the initializer has returned; -EAGAIN (timeout 0),
 /// -ETIMEDOUT: another thread's initializer is running; -EDEADLK: the call comes from the initializer; -EINVAL: o or
 /// initializer is NULL, or o is misaligned; -ENOLCK, -EXDEV, -ENOMEM: as for tine_mutex_lock().

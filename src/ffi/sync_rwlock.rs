@@ -48,7 +48,7 @@ pub unsafe extern "C" fn tine_rwlock_init(l: *mut tine_rwlock, flags: u32) -> c_
 /// Takes the lock for reading, and waits while a writer has it. A thread may read-lock again what it has read-locked;
 /// it then unlocks as often.
 ///
-/// Parameters: l. timeout_ns: how long to wait, in nanoseconds; 0 tries.
+/// Parameters: l. timeout_ns: how long to wait, in nanoseconds; 0: not at all.
 /// Returns 0: the lock is taken; -EOWNERDEAD: the lock is taken, but a writer has died, and no writer has repaired
 /// the data since. With any other code the lock is not taken: -EAGAIN (timeout 0), -ETIMEDOUT, -EINTR; -EDEADLK: the
 /// caller holds it for writing; -ENOTRECOVERABLE, -ENOLCK, -EXDEV, -EINVAL, -ENOMEM: as for tine_mutex_lock().
@@ -65,11 +65,13 @@ pub unsafe extern "C" fn tine_rwlock_read_lock(l: *mut tine_rwlock, timeout_ns: 
 
 /// Takes the lock for writing, and waits while other threads have it.
 ///
-/// Parameters: l. timeout_ns: how long to wait, in nanoseconds; 0 tries.
-/// Returns 0: the lock is taken; -EOWNERDEAD: the lock is taken, but a writer has died. Repair the data and call
-/// tine_rwlock_repair(); unlocking without that makes the lock useless for good (-ENOTRECOVERABLE). With any other
-/// code the lock is not taken: -EAGAIN (timeout 0), -ETIMEDOUT, -EINTR; -EDEADLK: the caller holds it, for reading or
-/// writing; -ENOTRECOVERABLE, -ENOLCK, -EXDEV, -EINVAL, -ENOMEM: as for tine_mutex_lock().
+/// After -EOWNERDEAD repair the data and call tine_rwlock_repair(), unless the lock is TINE_AUTO_REPAIR. Unlocking
+/// without that makes the lock useless for good: -ENOTRECOVERABLE.
+///
+/// Parameters: l. timeout_ns: how long to wait, in nanoseconds; 0: not at all.
+/// Returns 0: the lock is taken; -EOWNERDEAD: the lock is taken, but a writer has died. With any other code the lock
+/// is not taken: -EAGAIN (timeout 0), -ETIMEDOUT, -EINTR; -EDEADLK: the caller holds it, for reading or writing;
+/// -ENOTRECOVERABLE, -ENOLCK, -EXDEV, -EINVAL, -ENOMEM: as for tine_mutex_lock().
 /// Threads: any; not in a signal handler. Fork: a child may call it, and holds nothing.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_rwlock_write_lock(l: *mut tine_rwlock, timeout_ns: i64) -> c_int {

@@ -59,7 +59,7 @@ pub unsafe extern "C" fn tine_semaphore_init(
 
 /// Takes one unit, and waits while none is free.
 ///
-/// Parameters: s. timeout_ns: how long to wait, in nanoseconds; 0 tries.
+/// Parameters: s. timeout_ns: how long to wait, in nanoseconds; 0: not at all.
 /// Returns 0; -EAGAIN (timeout 0), -ETIMEDOUT; -EINTR: a signal came, with TINE_INTERRUPTIBLE; -EINVAL: s is NULL or
 /// misaligned; -ENOMEM: there is no memory at a thread's first call.
 /// Threads: any; not in a signal handler. Fork: a child may call it.
@@ -119,14 +119,15 @@ pub unsafe extern "C" fn tine_condition_init(c: *mut tine_condition, flags: u32)
 /// Releases a mutex, waits for a notification, and takes the mutex back, however long that takes. All waiters of a
 /// condition use one mutex.
 ///
+/// -EOWNERDEAD takes precedence over -ETIMEDOUT and -EINTR. After it repair the data and m, and notify all waiters.
+///
 /// Parameters: c. m: a mutex that the caller has locked once. timeout_ns: how long to wait for the notification, in
-/// nanoseconds.
+/// nanoseconds; 0: not at all.
 /// Returns, with m held, 0: notified, or woken for no reason; -EOWNERDEAD: m has been taken back from a holder that
-/// died, which takes precedence over -ETIMEDOUT. Repair the data and m, and notify all waiters; -ETIMEDOUT: no
-/// notification came; -EAGAIN (timeout 0): m has not been released; -EINTR: a signal came, with a TINE_INTERRUPTIBLE
-/// condition. Returns, without m, -ENOTRECOVERABLE: m is useless for good. Nothing has been done with -EPERM: the
-/// caller does not hold m; -EINVAL: an argument is NULL or misaligned, or m is locked more than once; -ENOMEM: there
-/// is no memory.
+/// died; -ETIMEDOUT: no notification came; -EAGAIN (timeout 0): m has not been released; -EINTR: a signal came, with a
+/// TINE_INTERRUPTIBLE condition. Without m it returns -ENOTRECOVERABLE: m is useless for good. Nothing has been done
+/// with -EPERM: the caller does not hold m; -EINVAL: an argument is NULL or misaligned, or m is locked more than once;
+/// -ENOMEM: there is no memory.
 /// Threads: the holder of m; not in a signal handler. Fork: -EPERM in a child that has not locked m itself.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_condition_wait(
@@ -228,7 +229,7 @@ pub unsafe extern "C" fn tine_event_is_set(e: *const tine_event) -> c_int {
 /// Waits until the event is set. With TINE_AUTO_RESET one waiter clears it; if that waiter is killed before it has
 /// cleared the event, another one does.
 ///
-/// Parameters: e. timeout_ns: how long to wait, in nanoseconds; 0 tries.
+/// Parameters: e. timeout_ns: how long to wait, in nanoseconds; 0: not at all.
 /// Returns 0: the event is set; -EAGAIN (timeout 0), -ETIMEDOUT; -EINTR: a signal came, with TINE_INTERRUPTIBLE;
 /// -EINVAL: e is NULL or misaligned; -ENOMEM: there is no memory at a thread's first call.
 /// Threads: any; not in a signal handler. Fork: a child may call it.
@@ -257,8 +258,8 @@ pub unsafe extern "C" fn tine_event_cleared(e: *const tine_event) -> c_int {
 /// tine_event_cleared returned cleared. So a wait that is split into several calls misses no setting of the event. A
 /// single tine_event_wait misses none either. With TINE_AUTO_RESET it is tine_event_wait.
 ///
-/// Parameters: e. cleared: what tine_event_cleared has returned. timeout_ns: how long to wait, in nanoseconds; 0
-/// tries.
+/// Parameters: e. cleared: what tine_event_cleared has returned. timeout_ns: how long to wait, in nanoseconds; 0: not
+/// at all.
 /// Returns the codes of tine_event_wait.
 /// Threads: any; not in a signal handler. Fork: a child may call it.
 #[unsafe(no_mangle)]

@@ -24,8 +24,9 @@ pub(crate) unsafe fn task<'a>(pointer: *mut tine_task) -> Option<&'a mut Task<'s
 /// The input of a task, or of the item in a map that is called by name.
 ///
 /// Parameters: task. length: gets the length of the input in bytes; may be NULL.
-/// Returns the address of the input, which may be read until the function returns. It is a multiple of 16, unless the
-/// input was submitted from the heap: then it is the caller's own memory.
+/// Returns the address of the input, which may be read until the function returns; NULL, with a length of 0: the input
+/// is empty. The address is a multiple of 16, unless the input was submitted from the heap, where it is the caller's
+/// own memory, or is an item of a map, where the stride decides.
 /// Threads: the task's. Fork: a child may call it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_input(task: *const tine_task, length: *mut usize) -> *const c_void {
@@ -66,8 +67,8 @@ unsafe fn put((pointer, bytes): (*const u8, usize), length: *mut usize) -> *cons
 /// A second call replaces the first one. In a map that is called by name the room is the item's place in out.
 ///
 /// Parameters: task. length: in bytes.
-/// Returns the address of the room, a multiple of 16, with any content; NULL: the heap is full, or the item's place
-/// is shorter than length.
+/// Returns the address of the room, with any content, which is a multiple of 16 unless it is an item's place; NULL:
+/// the heap is full, or the item's place is shorter than length.
 /// Threads: the task's. Fork: a child must not call it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_output(task: *mut tine_task, length: usize) -> *mut c_void {
@@ -82,7 +83,9 @@ pub unsafe extern "C" fn tine_output(task: *mut tine_task, length: usize) -> *mu
 /// The number of the task.
 ///
 /// Parameters: task.
-/// Returns the id that tine_submit has given; in a map, the item's place in the array.
+/// Returns the id that tine_submit has given; for an item of a stream, the .id of its result; in a map, the item's
+/// place in the array; in a loop, where the chunk begins; in a process of tine_process_start 1; in an initializer or a
+/// finalizer 0.
 /// Threads: the task's. Fork: a child may call it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_task_id(task: *const tine_task) -> u64 {

@@ -49,8 +49,8 @@ pub struct tine_transport {
             sending: *mut *mut c_void,
         ) -> c_int,
     >,
-    /// Returns 1 where a message is there, and gives its sender, its length and a handle for .receive; 0 where none is.
-    /// It tells of each message once, of those from one process in the order in which they were sent.
+    /// Returns 1 where a message is there, and gives its sender, its length and a handle for .receive; 0 where none
+    /// is. It tells of each message once, of those from one process in the order in which they were sent.
     pub probe: Option<
         unsafe extern "C" fn(rank: *mut c_int, length: *mut usize, message: *mut *mut c_void) -> c_int,
     >,
@@ -68,7 +68,7 @@ pub struct tine_transport {
     pub done: Option<unsafe extern "C" fn(moving: *mut c_void) -> c_int>,
     /// Leaves in good order, which waits until the other processes leave too. Returns 0.
     pub stop: Option<unsafe extern "C" fn() -> c_int>,
-    /// Ends all processes of the job.
+    /// Ends all processes of the job, this one too. code is the exit code that the job should have.
     pub abort: Option<unsafe extern "C" fn(code: c_int)>,
 }
 

@@ -12,8 +12,8 @@
  *   Timeouts    are int64_t nanoseconds, relative and monotonic. With 0 or less a call never waits: it returns
  *               -EAGAIN instead. When a positive timeout runs out, it returns -ETIMEDOUT. TINE_FOREVER waits for
  *               ever. Waits go on after a signal handler has run; those for an object that was made with
- *               TINE_INTERRUPTIBLE return -EINTR. In options structs this holds for .timeout_ns. For every other
- *               duration there, 0 is the default, and a negative number is -EINVAL.
+ *               TINE_INTERRUPTIBLE return -EINTR. A field .timeout_ns of an options struct is such a timeout, too.
+ *               For every other duration in an options struct 0 is the default, and a negative number is -EINVAL.
  *   Arguments   come in this order: the object, the inputs, the timeout, the outputs. Outputs are written only on
  *               success, unless a call's text says otherwise.
  *   Pointers    A pointer to an object is the one that the call which made the object has given. It is valid until
@@ -21,11 +21,11 @@
  *               thread. Any other pointer leads to as many bytes as the length, the count or the .size beside it
  *               says, or else to one value. These bytes stay as they are until the call returns.
  *   Structs     start with .size: how much of the struct the caller knows. tine reads and writes no more than that.
- *               Locks, whose size never changes, and tine_limit have no .size. Every struct has an initialiser,
- *               TINE_<NAME>_INIT, but for tine_barrier: tine_barrier_init comes before any other call on it. Zero is
- *               the default of every option, and NULL in place of an options struct means all defaults. Options that
- *               contradict each other are -EINVAL; a struct that is longer than this version knows, and not zero
- *               there, is -E2BIG.
+ *               Locks, whose size is fixed within a soname, and tine_limit have no .size. Every struct has an
+ *               initialiser, TINE_<NAME>_INIT, but for tine_barrier: tine_barrier_init comes before any other call on
+ *               it. Zero is the default of every option, and NULL in place of an options struct means all defaults.
+ *               Options that contradict each other are -EINVAL; a struct that is longer than this version knows, and
+ *               not zero there, is -E2BIG.
  *   Flags       No two flags of the library have the same bit. A flag that an object does not know is -EINVAL.
  *   Ownership   tine_X_destroy ends an object for every process: pools, streams, queues. tine_X_close releases this
  *               process's handle: other processes keep their handles of a segment, of a heap and of a channel's end.
