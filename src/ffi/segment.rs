@@ -173,7 +173,8 @@ pub unsafe extern "C" fn tine_segment_send(socket: c_int, s: *const tine_segment
 /// segment goes.
 /// Returns 0; -EAGAIN: no segment is there yet; -EPIPE: the other end is gone. The segment stays in the socket after
 /// -EMFILE: no descriptor is free; -ENOMEM: there is no memory or address space; -EEXIST: something else is at its
-/// address. It is thrown away after -EPROTO: it is not a message of tine_segment_send; -EPERM, -EXDEV, TINE_EVERSION
+/// address. It is thrown away after -EPROTO: it is not a message of tine_segment_send, or its descriptor cannot be
+/// read or mapped; -EPERM, -EXDEV, TINE_EVERSION
 /// and -EINVAL: as for tine_segment_attach. Nothing is looked at after -EINVAL, -E2BIG: an argument or an option has
 /// no meaning; -EBADF, -ENOTSOCK: socket is not an open socket.
 /// Ownership: until tine_segment_close. Threads: any. Fork: a child may call it.
