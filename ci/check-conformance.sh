@@ -50,20 +50,20 @@ if [ -n "${1-}" ]; then
 fi
 
 # shellcheck disable=SC2086
-${CC:-cc} -std=c11 -D_GNU_SOURCE -O1 -g $warnings $suite/driver.c -o $out/c $tine || exit 1
+${CC:-cc} -std=c11 -D_GNU_SOURCE -O1 -g -pthread $warnings $suite/driver.c -o $out/c $tine || exit 1
 for start in forkserver spawn fork; do
     drive c $start $out/c
 done
 drive c forkserver $out/c "$worker"
 
 # shellcheck disable=SC2086
-${CXX:-g++} -std=c++17 -O1 -g $warnings $suite/driver.cc -o $out/c++ $tine || exit 1
+${CXX:-g++} -std=c++17 -O1 -g -pthread $warnings $suite/driver.cc -o $out/c++ $tine || exit 1
 for start in forkserver spawn fork; do
     drive c++ $start $out/c++
 done
 
 # A Go program can't be forked: its workers are started, or run another program.
-ci/go-module.sh conformance $suite/driver.go && ci/go.sh -C build/go/conformance build -o "$PWD/$out/go" . || exit 1
+ci/go-module.sh conformance $suite/*.go && ci/go.sh -C build/go/conformance build -o "$PWD/$out/go" . || exit 1
 drive go spawn $out/go
 drive go spawn $out/go "$worker"
 drive go forkserver $out/go "$worker"

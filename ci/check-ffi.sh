@@ -57,6 +57,24 @@ assert parser.sizeof("tine_result") > 0 and parser.typeof("tine_pool_options").f
 END
 }
 
+# What has a C compiler in it takes both headers: each function is declared, and each struct with its fields.
+with_compiler() { # with_compiler NAME STRUCT COMMAND...: the declarations on standard output; STRUCT is what a struct with fields begins with
+    local name=$1 struct=$2 here
+    shift 2
+    for here in "$header" "$prefix/include/tine.h"; do
+        "$@" "$here" >"$out/$name"
+        diff <(grep -oE '\bfn tine_[a-z0-9_]+' "$out/$name" | sed 's/^fn //' | LC_ALL=C sort -u) ci/symbols.txt
+        diff <(sed -n 's/^typedef struct \(tine_[a-z_]*\) {$/\1/p' "$header" | LC_ALL=C sort) \
+            <(sed -n "s/^$struct.*/\\1/p" "$out/$name" | LC_ALL=C sort)
+    done
+}
+# Of those without fields bindgen makes structs, too. What it believes of sizes and offsets is in its output, and checked as that is compiled.
+bindgens() { bindgen "$1" | sed -z 's/\(pub struct tine_[a-z_]*\) {\n    _unused/\1 of no fields {\n    _unused/g'; }
+compiled() {
+    sed 's/ of no fields / /' "$out/bindgen.rs" >"$out/compiled.rs"
+    ${RUSTC:-rustc} --edition 2021 --crate-type lib --emit metadata -A warnings -o "$out/compiled.rmeta" "$out/compiled.rs"
+}
+
 squares() { # squares FILE COMMAND...
     local file=$1
     shift
@@ -69,6 +87,13 @@ try plain plain
 for python in python3 /usr/bin/python3; do
     if there "tine-ffi.h in cffi, by $python" $python -c 'import cffi'; then try cffi cffi $python && break; fi
 done
+if there "the headers in bindgen" bindgen --version; then
+    try bindgen with_compiler bindgen.rs 'pub struct \(tine_[a-z_]*\) {' bindgens
+    try "what bindgen has made" compiled
+fi
+if there "the headers in zig translate-c" zig version; then
+    try zig with_compiler translated.zig 'pub const struct_\(tine_[a-z_]*\) = extern struct {' zig translate-c -lc
+fi
 if there "Python by ctypes" python3 --version; then try python squares squares.py python3; fi
 if there "LuaJIT" luajit -v; then try luajit squares squares.lua luajit; fi
 if there "Ruby by fiddle" ruby -rfiddle -e 0; then try ruby squares squares.rb ruby; fi

@@ -209,7 +209,7 @@ conformance_program() {
     # shellcheck disable=SC2086
     cc -std=c11 -D_GNU_SOURCE -shared -fPIC -Wl,-z,lazy $flags $suite/functions.c -o "$out/functions.so"
     # shellcheck disable=SC2086
-    cc -std=c11 -D_GNU_SOURCE $flags $suite/driver.c -o "$out/driver" $libs
+    cc -std=c11 -D_GNU_SOURCE -pthread $flags $suite/driver.c -o "$out/driver" $libs
     grep -v '^#' $suite/cases.tsv | grep . >"$table"
     awk -F '\t' -v OFS='\t' '
         { gives = $2 ~ /^(pool\.(submit|map)|stream\.put)$/ && $3 ~ /words:@/ || $2 == "pool.share" }

@@ -1,10 +1,12 @@
 /* The kill storm: tasks of all sizes, through submit and through maps, while a second process kills a random process of
- * the pool's family every 5 ms or so (as long as tasks get on, too), supervisors included. Every task settles exactly once, with the right result or
- * with a death; what is said not to have started has not run; nothing runs twice; and the host ends as it began.
+ * the pool's family every 5 ms or so (as long as tasks get on, too), supervisors included. Half of the storms add what no kill from
+ * outside hits on purpose: the pool's own .faults kill workers as they start, before a call and behind it, delay calls and fail allocations, where the
+ * seed says. Every task settles exactly once, with the right result, with a death or with the allocation that failed; what is said not to have started
+ * has not run; nothing runs twice; and the host ends as it began.
  *
  * limit: 300
  *
- * 10,000 tasks in all, for the three start methods. TINE_STORM=long: 1,000,000 tasks and 10,000 kills, and a table. TINE_TEST_SEED repeats a run's choices (though
+ * 10,000 tasks in all, for the three start methods. TINE_STORM=long: 1,000,000 tasks and 10,000 kills from outside, and a table. TINE_TEST_SEED repeats a run's choices (though
  * not its timing). */
 #include "storm_jobs.h"
 #include <poll.h>
@@ -36,7 +38,7 @@ struct record {
 };
 
 struct storm {
-    int start;
+    int start, has_faults;
     size_t workers;
     uint32_t tasks, mapped;
     uint64_t random;
@@ -44,7 +46,7 @@ struct storm {
     struct tally *tally;
     struct killing *killing;
     struct record *records;
-    uint32_t submitted, settled, duplicates, wrong, died, canceled, map_died;
+    uint32_t submitted, settled, duplicates, wrong, died, canceled, map_died, no_output, no_block;
     uint32_t map_settled;
     uint32_t *map_executions;
     int64_t *settle_ns;
@@ -131,6 +133,21 @@ static void note_death(struct storm *storm, pid_t pid)
     }
 }
 
+/* A block of the pool's heap, of which .faults may refuse one, but not again and again. */
+static void *get_block(struct storm *storm, size_t length)
+{
+    for (int tries = 0; tries < 20; tries++) {
+        void *block = tine_alloc(storm->pool, length);
+        if (block) {
+            return block;
+        }
+        CHECK(storm->has_faults);
+        __atomic_fetch_add(&storm->no_block, 1, __ATOMIC_SEQ_CST);
+    }
+    CHECK(!"the heap is full");
+    return NULL;
+}
+
 static void check_death(struct storm *storm, const tine_result *result)
 {
     CHECK_EQ(result->delivery, TINE_MAYBE_RAN);
@@ -183,6 +200,11 @@ static void take_result(struct storm *storm, tine_result *result)
         CHECK(record->canceled);
         CHECK(result->death == NULL || result->delivery == TINE_MAYBE_RAN); /* it may have been running */
         storm->canceled++;
+    } else if (result->status == -ENOMEM && storm->has_faults && record->kind == LARGE_OUT) {
+        /* Its output was refused, which only one can be that does not fit beside the result. */
+        CHECK_EQ(result->delivery, TINE_RAN);
+        CHECK(!result->death && !result->data);
+        storm->no_output++;
     } else if (!is_right(record, number, result)) {
         fprintf(stderr, "task %u: status %d %s, delivery %d, %zu bytes, \"%s\"\n", number, result->status,
                 tine_errname(result->status), result->delivery, result->length, result->message);
@@ -205,7 +227,7 @@ static void submit_one(struct storm *storm)
     /* In the slot, copied to the heap, or in the heap from the start. */
     size_t length = random % 3 == 0 ? random / 3 % 80 : random / 3 % 20000;
     int in_heap = random >> 40 & 1;
-    job = (struct job *)(in_heap ? tine_alloc(storm->pool, sizeof *job + length) : malloc(sizeof *job + length));
+    job = (struct job *)(in_heap ? get_block(storm, sizeof *job + length) : malloc(sizeof *job + length));
     CHECK(job);
     job->number = number;
     job->work_us = 5 + (uint32_t)(random >> 20) % 496;
@@ -303,6 +325,7 @@ static void map_progress(size_t done, size_t total, void *user)
 }
 
 #define MAP_ITEMS 1000
+#define MAPS_AFTERWARDS 30
 
 static void map_some(struct storm *storm, uint32_t first, uint32_t count, uint64_t random)
 {
@@ -312,8 +335,8 @@ static void map_some(struct storm *storm, uint32_t first, uint32_t count, uint64
     struct map_state state = {storm, failures, 0};
     struct tally *tally = storm->tally + 1;
     size_t in_bytes = count * sizeof(struct job), out_bytes = count * sizeof(struct map_out);
-    struct job *in = (struct job *)(in_heap ? tine_alloc(storm->pool, in_bytes) : malloc(in_bytes));
-    struct map_out *out = (struct map_out *)(out_heap ? tine_alloc(storm->pool, out_bytes) : malloc(out_bytes));
+    struct job *in = (struct job *)(in_heap ? get_block(storm, in_bytes) : malloc(in_bytes));
+    struct map_out *out = (struct map_out *)(out_heap ? get_block(storm, out_bytes) : malloc(out_bytes));
     tine_map_options options = TINE_MAP_OPTIONS_INIT;
     uint32_t failed = 0;
     CHECK(in && out);
@@ -390,12 +413,10 @@ static int is_whole(struct storm *storm, pid_t killer)
 
 static struct tally *new_tally(struct storm *storm)
 {
-    uint32_t lengths[2] = {storm->tasks, storm->mapped + 2 * MAP_ITEMS};
-    struct tally *tallies = (struct tally *)tine_alloc(storm->pool, 2 * sizeof *tallies);
-    CHECK(tallies);
+    uint32_t lengths[2] = {storm->tasks, storm->mapped + (1 + MAPS_AFTERWARDS) * MAP_ITEMS};
+    struct tally *tallies = (struct tally *)get_block(storm, 2 * sizeof *tallies);
     for (int i = 0; i < 2; i++) {
-        tallies[i].executions = (uint32_t *)tine_alloc(storm->pool, lengths[i] * sizeof(uint32_t));
-        CHECK(tallies[i].executions);
+        tallies[i].executions = (uint32_t *)get_block(storm, lengths[i] * sizeof(uint32_t));
         memset(tallies[i].executions, 0, lengths[i] * sizeof(uint32_t));
     }
     return tallies;
@@ -405,8 +426,17 @@ static void begin_pool(struct storm *storm)
 {
     tine_pool_options options = TINE_POOL_OPTIONS_INIT;
     tine_error error = TINE_ERROR_INIT;
+    tine_faults faults = TINE_FAULTS_INIT;
+    faults.seed = random_next(&storm->random) | 1;
+    faults.kill_start = 20;
+    faults.kill_call = 150;
+    faults.kill_return = 150;
+    faults.delay_call = 100;
+    faults.delay_ns = 1000000;
+    faults.fail_alloc = 100;
     options.workers = storm->workers;
     options.start = storm->start;
+    options.faults = storm->has_faults ? &faults : NULL;
     options.error = &error;
     int rc = tine_pool_create(&options, &storm->pool);
     if (rc != 0) {
@@ -511,18 +541,29 @@ static void weather(struct storm *storm, uint32_t kills)
     CHECK_EQ(waitpid(killer, NULL, 0), killer);
     int64_t took = clock_ns() - began;
 
+    uint32_t mapped = storm->map_settled;
     /* The last kill may still be under way, so this one may lose items, but nothing else. */
     map_some(storm, storm->mapped, MAP_ITEMS, 3u << 20);
     tine_result none = TINE_RESULT_INIT;
     CHECK_RC(tine_next(storm->pool, TINE_FOREVER, &none), TINE_EEMPTY);
     check_executions(storm);
 
-    /* And afterwards all is well. */
+    /* And afterwards all is well, but for the faults, which go on: each takes a worker, and that one item. */
     WAIT_UNTIL(is_whole(storm, 0));
     uint32_t died = storm->map_died;
-    map_some(storm, storm->mapped + MAP_ITEMS, MAP_ITEMS, 1u << 20);
-    CHECK_EQ(storm->map_died, died);
     CHECK_RC(tine_pool_stats(storm->pool, &stats), 0);
+    uint64_t deaths = stats.worker_deaths;
+    for (uint32_t map = 0; map == 0 || (storm->has_faults && storm->map_died == died); map++) {
+        CHECK(map < MAPS_AFTERWARDS);
+        map_some(storm, storm->mapped + (1 + map) * MAP_ITEMS, MAP_ITEMS, 1u << 20);
+    }
+    CHECK_RC(tine_pool_stats(storm->pool, &stats), 0);
+    if (storm->has_faults) {
+        CHECK(storm->map_died - died <= stats.worker_deaths - deaths);
+    } else {
+        CHECK_EQ(storm->map_died, died);
+    }
+    CHECK(storm->died + storm->map_died <= stats.worker_deaths);
     CHECK_EQ(stats.outstanding, 0);
     /* Inputs, outputs and chunks are given back, those of the dead too. What dead workers' own code had allocated stays,
      * and freed blocks of a few sizes may still be counted. */
@@ -531,10 +572,11 @@ static void weather(struct storm *storm, uint32_t kills)
     CHECK_EQ(stats.settled, storm->tasks);
 
     printf("%-10s %zu workers, %.1f s: tasks %u, mapped %u, settled %u + %u, duplicates %u, wrong %u, died %u + %u, "
-           "canceled %u\n           kills %u, of them of supervisors %u; worker deaths %llu, supervisor deaths %llu; heap %.1f MiB\n",
+           "canceled %u\n           %s, without output %u, without a block %u; kills %u, of them of supervisors %u; worker deaths %llu, supervisor deaths %llu; heap %.1f MiB\n",
            start_name(storm->start), storm->workers, (double)took / 1e9, storm->tasks, storm->mapped, storm->settled,
-           storm->map_settled - 2 * MAP_ITEMS, storm->duplicates, storm->wrong, storm->died, storm->map_died,
-           storm->canceled, killing->kills, killing->supervisors, (unsigned long long)stats.worker_deaths,
+           mapped, storm->duplicates, storm->wrong, storm->died, storm->map_died,
+           storm->canceled, storm->has_faults ? "with faults" : "without faults", storm->no_output, storm->no_block,
+           killing->kills, killing->supervisors, (unsigned long long)stats.worker_deaths,
            (unsigned long long)stats.supervisor_deaths,
            (double)stats.heap_reserved_bytes / (1 << 20));
     size_t settles = storm->settle_count < storm->settle_room ? storm->settle_count : storm->settle_room;
@@ -553,7 +595,7 @@ int main(int argc, char **argv)
     static const size_t workers[] = {4, 2, 3};
     const char *mode = getenv("TINE_STORM");
     int is_long = mode && strcmp(mode, "long") == 0;
-    uint32_t tasks = is_long ? 333334 : 3334, kills = is_long ? 3334 : 150;
+    uint32_t tasks = is_long ? 166667 : 1667, kills = is_long ? 1667 : 75;
     struct belongings before;
     tag_family(argv);
     tine_init(argc, argv);
@@ -563,12 +605,13 @@ int main(int argc, char **argv)
                                                      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     CHECK(killing != MAP_FAILED);
     /* The first round is small, and warms up what the C library keeps: stacks of threads, arenas. */
-    for (int round = -1; round < 3; round++) {
+    for (int round = -1; round < 6; round++) {
         struct storm storm;
         uint32_t count = round < 0 ? 500 : tasks;
         memset(&storm, 0, sizeof storm);
-        storm.start = round < 0 ? TINE_START_FORKSERVER : all_starts[round];
-        storm.workers = round < 0 ? 1 : workers[round];
+        storm.start = round < 0 ? TINE_START_FORKSERVER : all_starts[round / 2];
+        storm.workers = round < 0 ? 1 : workers[round / 2];
+        storm.has_faults = round % 2 != 0;
         storm.mapped = count / 4;
         storm.tasks = count - storm.mapped;
         storm.random = random_next(&seed);
@@ -580,7 +623,7 @@ int main(int argc, char **argv)
         weather(&storm, round < 0 ? 40 : kills);
         free(storm.settle_ns);
         free(storm.records);
-        if (round >= 0) {
+        if (round >= 0 && storm.has_faults) {
             replace_in_calm(storm.start, is_long ? 500 : 50);
         }
         if (round < 0) {

@@ -32,7 +32,7 @@ static place make_place(size_t size, bool in_block, const void *known, size_t kn
     made.at = in_block ? (char *)malloc(made.room) : page + PAGE - made.room;
     CHECK(made.at);
     memset(made.at, rest, made.room);
-    memcpy(made.at, known, made.room < known_size ? made.room : known_size);
+    if (known) memcpy(made.at, known, made.room < known_size ? made.room : known_size);
     memcpy(made.at, &size, sizeof size);
     return made;
 }

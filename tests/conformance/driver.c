@@ -2,8 +2,14 @@
 #include "table.h"
 #include <dlfcn.h>
 #include <errno.h>
+#include <pthread.h>
+#include <time.h>
 
 /* ---- Pools ---- */
+
+/* For what callbacks have been told. */
+static pthread_mutex_t told_lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t told_changed = PTHREAD_COND_INITIALIZER;
 
 static int pool_create(void)
 {
@@ -20,11 +26,31 @@ static int pool_create(void)
     return tine_pool_create(&options, &pool);
 }
 
+/* On a thread of tine's. What it is given is the pool's again when it returns. */
+static void on_settled(const tine_result *task, void *user)
+{
+    struct told *told = user;
+    pthread_mutex_lock(&told_lock);
+    told->calls++;
+    told->task = *task;
+    told->task.message = strcpy(reserve(strlen(task->message) + 1).at, task->message);
+    if (task->length)
+        told->task.data = memcpy(reserve(task->length).at, task->data, task->length);
+    if (task->death)
+        told->task.death = memcpy(reserve(sizeof *task->death).at, task->death, sizeof *task->death);
+    pthread_cond_broadcast(&told_changed);
+    pthread_mutex_unlock(&told_lock);
+}
+
 static int pool_submit(void)
 {
     struct bytes input = parse(argument(3));
     tine_submit_options options = TINE_SUBMIT_OPTIONS_INIT;
     tine_id id = 0;
+    if (number_setting("callback", 0)) {
+        options.on_settled = on_settled;
+        options.user = memset(reserve(sizeof(struct told)).at, 0, sizeof(struct told));
+    }
     options.name = argument(2);
     options.deadline_ns = ns_setting("deadline_ms", 0);
     options.queue_deadline_ns = ns_setting("queue_deadline_ms", 0);
@@ -32,8 +58,13 @@ static int pool_submit(void)
     options.retries = (uint32_t)number_setting("retries", 0);
     options.flags = number_setting("idempotent", 0) ? TINE_IDEMPOTENT : 0;
     int rc = tine_submit(pool, NULL, input.at, input.length, &options, &id);
-    if (rc == 0)
-        new_thing(argument(1))->task = id;
+    if (rc == 0) {
+        struct named *made = new_thing(argument(1));
+        made->task = id;
+        made->told = options.user;
+    } else {
+        free(options.user);
+    }
     free(input.at);
     return rc;
 }
@@ -70,6 +101,28 @@ static void pool_wait(void)
     }
     say_result(&task);
     tine_result_release(pool, &task);
+}
+
+static void pool_told(int64_t timeout_ns)
+{
+    struct told *told = thing(argument(1))->told;
+    struct timespec until;
+    int rc = 0;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += timeout_ns / 1000000000;
+    until.tv_nsec += timeout_ns % 1000000000;
+    until.tv_sec += until.tv_nsec / 1000000000;
+    until.tv_nsec %= 1000000000;
+    pthread_mutex_lock(&told_lock);
+    while (!told->calls && rc == 0)
+        rc = timeout_ns == TINE_FOREVER ? pthread_cond_wait(&told_changed, &told_lock)
+             : timeout_ns == 0          ? EAGAIN
+                                        : pthread_cond_timedwait(&told_changed, &told_lock, &until);
+    pthread_mutex_unlock(&told_lock);
+    if (rc)
+        say_code(-rc);
+    else
+        say_result(&told->task);
 }
 
 struct failures { size_t count; int *codes; char (*messages)[256]; };
@@ -356,6 +409,7 @@ static void perform(const char *operation)
     CODE("pool.shutdown", tine_pool_shutdown(pool, timeout_ns))
     CODE("pool.submit", pool_submit())
     SAYS("pool.wait", pool_wait())
+    SAYS("pool.told", pool_told(timeout_ns))
     CODE("pool.cancel", tine_cancel(pool, thing(argument(1))->task))
     SAYS("pool.map", pool_map())
     CODE("heap.alloc", heap_alloc())
@@ -424,11 +478,19 @@ static void perform(const char *operation)
 
 static void end_case(void)
 {
-    for (; thing_count > 0; thing_count--)
-        if (things[thing_count - 1].end)
-            things[thing_count - 1].end(things[thing_count - 1].handle);
+    for (int i = thing_count; i-- > 0;)
+        if (things[i].end)
+            things[i].end(things[i].handle);
     tine_pool_destroy(pool);
     pool = NULL;
+    for (; thing_count > 0; thing_count--) {
+        struct told *told = things[thing_count - 1].told;
+        if (told && told->calls != 1)
+            confused(told->calls ? "told more than once" : "never told", things[thing_count - 1].name);
+        if (told)
+            free((void *)told->task.message), free((void *)told->task.data), free((void *)told->task.death);
+        free(told);
+    }
 }
 
 int main(int argc, char **argv)

@@ -1,84 +1,29 @@
 /* The conformance suite's driver for C++: README.md says what it does. */
-#include <tine.hpp>
+#include "table.hpp"
 
 #include <dlfcn.h>
 #include <unistd.h>
 
-#include <cinttypes>
-#include <cstdio>
-#include <cstdlib>
+#include <condition_variable>
+#include <cstring>
 #include <functional>
-#include <iostream>
-#include <map>
-#include <memory>
+#include <mutex>
 #include <numeric>
-#include <optional>
-#include <sstream>
-#include <string>
-#include <variant>
-#include <vector>
 
 namespace {
 
-using std::string;
-using bytes = std::vector<unsigned char>;
+using namespace conformance;
 
-[[noreturn]] void confused(const string &what, const string &word)
-{
-    std::cerr << "conformance driver: " << what << ": " << word << '\n';
-    std::exit(2);
-}
-
-std::int64_t number(const string &text)
-{
-    char *end;
-    std::int64_t value = std::strtoll(text.c_str(), &end, 10);
-    if (text.empty() || *end)
-        confused("no number", text);
-    return value;
-}
-
-/* ---- Results ---- */
-
-string show(const void *data, std::size_t size)
-{
-    auto *at = static_cast<const unsigned char *>(data);
-    std::uint64_t hash = 0xcbf29ce484222325;
-    bool text = size <= 64;
-    for (std::size_t i = 0; i < size; i++) {
-        hash = (hash ^ at[i]) * 0x100000001b3;
-        text = text && at[i] >= 0x20 && at[i] <= 0x7e;
-    }
-    if (size == 0)
-        return "none";
-    if (text)
-        return "text:" + string(at, at + size);
-    char line[64];
-    std::snprintf(line, sizeof line, "bytes:%zu:%016" PRIx64, size, hash);
-    return line;
-}
-
-template <class T>
-string code(const tine::expected<T> &what)
-{
-    return what ? "OK" : what.error().name();
-}
-
-/* For what says no more than that it is not possible now. */
-string now_or(bool done, std::chrono::nanoseconds timeout)
-{
-    return done ? "OK" : timeout.count() == 0 ? "EAGAIN" : "ETIMEDOUT";
-}
-
-/* ---- One case ---- */
-
-/* Whatever a name stands for: it, and its address where workers may have that. */
-struct thing {
-    std::shared_ptr<void> object;
-    void *address = nullptr;
+/* What a task's callback has been called with. */
+struct callback {
+    std::mutex mutex;
+    std::condition_variable called;
+    unsigned calls = 0;
+    tine::expected<string> end{string()};
+    tine_id id = 0;
 };
 
-class suite {
+class suite : table {
 public:
     suite(int start, const char *library, const char *worker) : start_(start), library_(library), worker_(worker)
     {
@@ -92,14 +37,15 @@ public:
     {
         things_.clear();
         pool_.reset();
+        for (auto &[task, what] : callbacks_)
+            if (what->calls != 1)
+                confused(what->calls ? "told more than once" : "never told", task);
+        callbacks_.clear();
     }
 
     string perform(const string &operation, const string &arguments)
     {
-        std::istringstream words(arguments);
-        words_.clear();
-        for (string word; words >> word;)
-            words_.push_back(word);
+        read(arguments);
         auto found = operations_.find(operation);
         if (found == operations_.end())
             confused("no such operation", operation);
@@ -113,95 +59,6 @@ public:
     }
 
 private:
-    /* ---- Words ---- */
-
-    const string &argument(std::size_t at)
-    {
-        if (at >= words_.size())
-            confused("an argument is missing", std::to_string(at));
-        return words_[at];
-    }
-
-    std::optional<string> setting(const string &name)
-    {
-        for (const string &word : words_)
-            if (word.rfind(name + "=", 0) == 0)
-                return word.substr(name.size() + 1);
-        return std::nullopt;
-    }
-
-    std::int64_t number_setting(const string &name, std::int64_t otherwise = 0)
-    {
-        auto text = setting(name);
-        return text ? number(*text) : otherwise;
-    }
-
-    std::int64_t ns_setting(const string &name)
-    {
-        return tine::ns(std::chrono::milliseconds(number_setting(name)));
-    }
-
-    std::chrono::nanoseconds timeout()
-    {
-        auto text = setting("timeout_ms");
-        return text ? std::chrono::milliseconds(number(*text)) : tine::forever;
-    }
-
-    bool shows(const string &what)
-    {
-        for (const string &word : words_)
-            if (word == "show=" + what)
-                return true;
-        return false;
-    }
-
-    thing &named(const string &name)
-    {
-        auto found = things_.find(name);
-        if (found == things_.end())
-            confused("nothing has the name", name);
-        return found->second;
-    }
-
-    template <class T>
-    T &object(std::size_t at = 0)
-    {
-        return *static_cast<T *>(named(argument(at)).object.get());
-    }
-
-    template <class T>
-    bytes list(const string &items)
-    {
-        bytes all;
-        std::istringstream in(items);
-        for (string item; std::getline(in, item, ',');) {
-            T value = item[0] == '@' ? T(reinterpret_cast<std::intptr_t>(named(item.substr(1)).address)) : T(number(item));
-            auto *at = reinterpret_cast<unsigned char *>(&value);
-            all.insert(all.end(), at, at + sizeof value);
-        }
-        return all;
-    }
-
-    bytes parse(const string &word)
-    {
-        auto rest = word.substr(std::min(word.size(), word.find(':') + 1));
-        if (word == "none")
-            return {};
-        if (word.rfind("text:", 0) == 0)
-            return bytes(rest.begin(), rest.end());
-        if (word.rfind("bytes:", 0) == 0) {
-            bytes all(std::size_t(number(rest)));
-            for (std::size_t i = 0; i < all.size(); i++)
-                all[i] = static_cast<unsigned char>(i + i / 251);
-            return all;
-        }
-        if (word.rfind("ints:", 0) == 0)
-            return list<std::int32_t>(rest);
-        if (word.rfind("words:", 0) == 0)
-            return list<std::int64_t>(rest);
-        confused("no bytes", word);
-    }
-
     /* ---- Making things ---- */
 
     template <class T, class... A>
@@ -248,21 +105,66 @@ private:
         options.timeout_ns = ns_setting("timeout_ms");
         options.retries = std::uint32_t(number_setting("retries"));
         options.flags = number_setting("idempotent") ? TINE_IDEMPOTENT : 0;
+        if (number_setting("callback"))
+            return submit_then(options);
         auto task = pool_->submit(std::nothrow, options, tine::named(argument(1)), parse(argument(2)));
         if (task)
             things_[argument(0)] = {std::make_shared<tine::future<tine::result>>(std::move(*task)), nullptr};
         return code(task);
     }
 
+    string submit_then(const tine::submit_options &options)
+    {
+        auto made = std::make_shared<callback>();
+        auto settled = [made](tine::expected<string> end) {
+            std::lock_guard<std::mutex> lock(made->mutex);
+            made->end = std::move(end);
+            made->calls++;
+            made->called.notify_all();
+        };
+        auto task = pool_->submit_then(std::nothrow, options, settled, tine::named(argument(1)), parse(argument(2)));
+        if (task)
+            made->id = *task, callbacks_[argument(0)] = made;
+        return code(task);
+    }
+
+    /* A success is told without its status and its deaths. */
+    string pool_told()
+    {
+        auto found = callbacks_.find(argument(0));
+        if (found == callbacks_.end())
+            confused("no callback", argument(0));
+        callback &what = *found->second;
+        std::unique_lock<std::mutex> lock(what.mutex);
+        auto called = [&] { return what.calls > 0; };
+        if (timeout() == tine::forever)
+            what.called.wait(lock, called);
+        else if (!what.called.wait_for(lock, timeout(), called))
+            return now_or(false, timeout());
+        return what.end ? "0 " + show(what.end->data(), what.end->size()) : told(what.end.error());
+    }
+
+    string pool_cancel()
+    {
+        auto found = callbacks_.find(argument(0));
+        if (found == callbacks_.end())
+            return code(object<tine::future<tine::result>>().cancel(std::nothrow));
+        int rc = tine_cancel(pool_->native_handle(), found->second->id);
+        return rc ? tine_errname(rc) : "OK";
+    }
+
     string pool_wait() { return told(object<tine::future<tine::result>>().get(std::nothrow, timeout())); }
 
     string told(const tine::expected<tine::result> &got)
     {
+        return got ? std::to_string(got->status()) + " " + show(got->data(), got->size()) +
+                         (shows("deaths") ? " deaths " + std::to_string(got->deaths()) : "")
+                   : told(got.error());
+    }
+
+    string told(const tine::failure &why)
+    {
         static const char *const deliveries[] = {"ran", "not_started", "maybe_ran"};
-        if (got)
-            return std::to_string(got->status()) + " " + show(got->data(), got->size()) +
-                   (shows("deaths") ? " deaths " + std::to_string(got->deaths()) : "");
-        const tine::failure &why = got.error();
         if (!why.of_task)
             return why.name();
         string line = string(why.name()) + " " + deliveries[why.delivery];
@@ -446,13 +348,13 @@ private:
 
     void add_pools()
     {
-        using task = tine::future<tine::result>;
         auto &all = operations_;
         all["pool.create"] = [this] { return pool_create(); };
         all["pool.shutdown"] = [this] { return code(pool_->shutdown(std::nothrow, timeout())); };
         all["pool.submit"] = [this] { return pool_submit(); };
         all["pool.wait"] = [this] { return pool_wait(); };
-        all["pool.cancel"] = [this] { return code(object<task>().cancel(std::nothrow)); };
+        all["pool.told"] = [this] { return pool_told(); };
+        all["pool.cancel"] = [this] { return pool_cancel(); };
         all["pool.map"] = [this] { return pool_map(); };
 
         all["heap.alloc"] = [this] { return heap_alloc(); };
@@ -576,9 +478,8 @@ private:
     const int start_;
     const char *const library_, *const worker_;
     bool process_owned_ = false;
-    std::vector<string> words_;
     std::unique_ptr<tine::pool> pool_;
-    std::map<string, thing> things_;
+    std::map<string, std::shared_ptr<callback>> callbacks_;
     std::map<string, std::function<string()>> operations_;
 };
 

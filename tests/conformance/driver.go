@@ -6,163 +6,15 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"os"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
 	"tine.example/tine"
 )
-
-// What the case has made so far, by name. In Go a future can be waited for again and again; what the table says of tasks
-// whose results have been taken is therefore the driver's own doing: it forgets them.
-var (
-	things map[string]any
-	pool   *tine.Pool
-	words  []string
-	start  tine.StartMethod
-	preload,
-	worker string
-)
-
-var background = context.Background()
-
-func check(err error) {
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "conformance driver:", strings.Join(words, " ")+":", err)
-		os.Exit(2)
-	}
-}
-
-// ---- Words ----
-
-func setting(name, otherwise string) string {
-	for _, word := range words[1:] {
-		if value, ok := strings.CutPrefix(word, name+"="); ok {
-			return value
-		}
-	}
-	return otherwise
-}
-
-func number(text string) int {
-	n, err := strconv.Atoi(text)
-	check(err)
-	return n
-}
-
-func count(name string) int              { return number(setting(name, "0")) }
-func duration(name string) time.Duration { return time.Duration(count(name)) * time.Millisecond }
-func shows(what string) bool {
-	return strings.Contains(" "+strings.Join(words, " ")+" ", " show="+what+" ")
-}
-
-func thing[T any](name string) T {
-	t, ok := things[name].(T)
-	if !ok {
-		check(fmt.Errorf("%s is no %T", name, t))
-	}
-	return t
-}
-
-func object[T any]() T { return thing[T](words[1]) }
-
-func address(name string) uint64 {
-	switch t := things[name].(type) {
-	case interface{ Address() tine.Address }:
-		return uint64(t.Address())
-	case []byte:
-		return uint64(tine.AddressOf(&t[:1][0]))
-	}
-	check(fmt.Errorf("%s has no address", name))
-	return 0
-}
-
-func parse(word string) []byte {
-	kind, rest, _ := strings.Cut(word, ":")
-	var out []byte
-	switch kind {
-	case "none":
-	case "text":
-		return []byte(rest)
-	case "bytes":
-		out = make([]byte, number(rest))
-		for i := range out {
-			out[i] = byte(i + i/251)
-		}
-	case "ints", "words":
-		for _, item := range strings.Split(rest, ",") {
-			name, isName := strings.CutPrefix(item, "@")
-			switch {
-			case isName:
-				out = binary.NativeEndian.AppendUint64(out, address(name))
-			case kind == "words":
-				out = binary.NativeEndian.AppendUint64(out, uint64(number(item)))
-			default:
-				out = binary.NativeEndian.AppendUint32(out, uint32(number(item)))
-			}
-		}
-	default:
-		check(errors.New("no bytes: " + word))
-	}
-	return out
-}
-
-// ---- Results ----
-
-func name(err error) string {
-	var code tine.Code
-	switch {
-	case err == nil:
-		return "OK"
-	case errors.As(err, &code):
-		return code.Name()
-	}
-	check(err)
-	return ""
-}
-
-func or(err error, value string) string {
-	if err != nil {
-		return name(err)
-	}
-	return value
-}
-
-func show(b []byte) string {
-	isText := len(b) <= 64
-	for _, c := range b {
-		isText = isText && c >= 0x20 && c <= 0x7e
-	}
-	hash := fnv.New64a()
-	hash.Write(b)
-	switch {
-	case len(b) == 0:
-		return "none"
-	case isText:
-		return "text:" + string(b)
-	}
-	return fmt.Sprintf("bytes:%d:%016x", len(b), hash.Sum64())
-}
-
-// timed makes a call that waits, for as long as the table says: attempt is for not at all.
-func timed(attempt func() error, wait func(ctx context.Context) error) error {
-	ms := setting("timeout_ms", "")
-	if ms == "0" {
-		return attempt()
-	}
-	ctx, cancel := background, context.CancelFunc(func() {})
-	if ms != "" {
-		ctx, cancel = context.WithTimeout(ctx, duration("timeout_ms"))
-	}
-	defer cancel()
-	return wait(ctx)
-}
 
 // ---- Pools ----
 
@@ -189,6 +41,9 @@ func submit() error {
 		return err
 	}
 	things[words[1]] = future
+	if count("callback") == 1 {
+		things[words[1]] = callBack(future)
+	}
 	return nil
 }
 
@@ -197,28 +52,47 @@ func wait() string {
 	if !ok {
 		return tine.ErrID.Name()
 	}
-	var out []byte
-	err := timed(func() error {
-		select {
-		case <-future.Done():
-			return nil
-		default:
-			return tine.ErrWouldBlock
-		}
-	}, func(ctx context.Context) error {
-		select {
-		case <-future.Done():
-			return nil
-		case <-ctx.Done():
-			return tine.ErrDeadline
-		}
-	})
-	if err != nil {
+	if err := closed(future.Done()); err != nil {
 		return name(err)
 	}
 	things[words[1]] = nil
-	out, err = future.Wait(background)
+	return ended(future)
+}
+
+func ended(future *tine.Future[[]byte]) string {
+	out, err := future.Wait(background)
 	return told(future.Status(), out, err, future.Deaths())
+}
+
+// callback is a goroutine that waits for a future: what Go has in place of a function that the pool calls.
+type callback struct {
+	future *tine.Future[[]byte]
+	called chan struct{}
+}
+
+func callBack(future *tine.Future[[]byte]) *callback {
+	c := &callback{future, make(chan struct{})}
+	go func() {
+		future.Err()
+		close(c.called)
+	}()
+	return c
+}
+
+func (c *callback) told() string {
+	if err := closed(c.called); err != nil {
+		return name(err)
+	}
+	return ended(c.future)
+}
+
+// over is asked once the pool has ended.
+func (c *callback) over(task string) {
+	select {
+	case <-c.called:
+	case <-time.After(10 * time.Second):
+		check(errors.New("never told of " + task))
+	}
 }
 
 func told(status int, out []byte, err error, deaths int) string {
@@ -247,8 +121,11 @@ func ending(death *tine.Death) string {
 }
 
 func cancel() error {
-	if future, ok := things[words[1]].(*tine.Future[[]byte]); ok {
-		return future.Cancel()
+	switch task := things[words[1]].(type) {
+	case *tine.Future[[]byte]:
+		return task.Cancel()
+	case *callback:
+		return task.future.Cancel()
 	}
 	return tine.ErrID
 }
@@ -360,20 +237,7 @@ func startProcess() error {
 }
 
 func (p process) wait() string {
-	err := timed(func() error {
-		if p.alive() {
-			return tine.ErrWouldBlock
-		}
-		return nil
-	}, func(ctx context.Context) error {
-		select {
-		case <-p.Done():
-			return nil
-		case <-ctx.Done():
-			return tine.ErrDeadline
-		}
-	})
-	if err != nil {
+	if err := closed(p.Done()); err != nil {
 		return name(err)
 	}
 	out, err := p.Wait(background)
@@ -483,6 +347,7 @@ var poolOperations = map[string]func() string{
 	"pool.shutdown": func() string { return name(timed(pool.TryShutdown, pool.Shutdown)) },
 	"pool.submit":   func() string { return name(submit()) },
 	"pool.wait":     func() string { return wait() },
+	"pool.told":     func() string { return object[*callback]().told() },
 	"pool.cancel":   func() string { return name(cancel()) },
 	"pool.map":      func() string { return mapItems() },
 	"heap.alloc":    func() string { return name(keep(tine.Alloc[byte](pool, number(words[2])))) },
@@ -631,6 +496,11 @@ func main() {
 		}
 		if pool != nil {
 			pool.Close()
+		}
+		for task, made := range things {
+			if told, ok := made.(*callback); ok {
+				told.over(task)
+			}
 		}
 		pool, things = nil, map[string]any{}
 	}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import sys
+import threading
 from array import array
 from typing import Any, Callable
 
@@ -104,8 +105,28 @@ def submit() -> bool:
         )  # fmt: skip
     except TimeoutError:
         return False
-    keep(call)
+    keep(Told(call) if number("callback") else call)
     return True
+
+
+class Told:
+    """What the callback of a call has been called with."""
+
+    def __init__(self, call: foreign.Call) -> None:
+        self.changed = threading.Condition()
+        self.outcomes: list[foreign.Outcome] = []
+        self.end = call.end
+        call.add_done_callback(self.settled)
+
+    def settled(self, call: Any) -> None:
+        with self.changed:
+            self.outcomes.append(call.outcome(0))
+            self.changed.notify_all()
+
+    def wait(self) -> str:
+        with self.changed:
+            there = self.changed.wait_for(lambda: self.outcomes, limit())
+        return told(self.outcomes[0]) if there else ran_out()
 
 
 def wait() -> str:
@@ -235,6 +256,7 @@ OPERATIONS: dict[str, Callable[[], Any]] = {
     "pool.shutdown": lambda: pool.shutdown(limit()),
     "pool.submit": submit,
     "pool.wait": wait,
+    "pool.told": lambda: things[words[1]].wait(),
     "pool.cancel": lambda: things[words[1]].end() if things[words[1]] else "TINE_EID",
     "pool.map": map_items,
     "heap.alloc": lambda: keep(pool.alloc(int(words[2]))),
@@ -315,9 +337,13 @@ def perform() -> str:
 
 
 def end_case() -> None:
+    callbacks = {name: thing for name, thing in things.items() if isinstance(thing, Told)}
     things.clear()
     if pool is not None:
         pool.close()
+    for name, thing in callbacks.items():
+        if len(thing.outcomes) != 1:
+            confused(f"told {len(thing.outcomes)} times of {name}")
 
 
 def main() -> None:

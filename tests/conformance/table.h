@@ -19,11 +19,15 @@ static char *words[WORDS];
 static int word_count;
 static char result[ROOM];
 
+/* How often a task's callback has been called, and with what. */
+struct told { unsigned calls; tine_result task; };
+
 /* What the case has made so far, by name. What has a handle is ended by `end`, at the latest with the case. */
 static struct named {
     char name[32];
     void *address;
     tine_id task;
+    struct told *told;
     void *handle;
     void (*end)(void *handle);
     size_t items;
