@@ -1686,7 +1686,8 @@ int tine_segment_send(int socket, const tine_segment *s);
  * segment goes.
  * Returns 0; -EAGAIN: no segment is there yet; -EPIPE: the other end is gone. The segment stays in the socket after
  * -EMFILE: no descriptor is free; -ENOMEM: there is no memory or address space; -EEXIST: something else is at its
- * address. It is thrown away after -EPROTO: it is not a message of tine_segment_send; -EPERM, -EXDEV, TINE_EVERSION
+ * address. It is thrown away after -EPROTO: it is not a message of tine_segment_send, or its descriptor cannot be
+ * read or mapped; -EPERM, -EXDEV, TINE_EVERSION
  * and -EINVAL: as for tine_segment_attach. Nothing is looked at after -EINVAL, -E2BIG: an argument or an option has
  * no meaning; -EBADF, -ENOTSOCK: socket is not an open socket.
  * Ownership: until tine_segment_close. Threads: any. Fork: a child may call it.
@@ -2634,9 +2635,11 @@ int tine_queue_create(tine_pool *pool, const tine_queue_options *options, tine_q
  *
  * That holds for processes that have a descriptor of the queue (tine_queue_fd), too. It waits up to a second for
  * their threads to let go. Where one of them is stopped, the memory stays allocated, and is listed under the process
- * that made the queue. Their descriptors become readable, and tine_queue_get returns -EINVAL there.
+ * that made the queue. That memory must not be released (tine_heap_release_process) before the stopped process goes
+ * on or dies. The descriptors become readable, and tine_queue_get returns -EINVAL there.
  *
- * Parameters: q: may be NULL. A pointer that is not a queue is left alone.
+ * Parameters: q: may be NULL. A pointer that is not a queue is left alone. So is the queue of a thread that holds
+ * TINE_MOST_HELD locks.
  * Threads: any. Of several threads that call it, one does it. Fork: does nothing in a child.
  */
 void tine_queue_destroy(tine_queue *q);
@@ -2661,7 +2664,7 @@ int tine_queue_put(tine_queue *q, const void *data, size_t length, int64_t timeo
  * Takes the next message, and waits while there is none.
  *
  * With a timeout of 0 it never waits, so it also returns -EAGAIN while another consumer is in the middle of a get,
- * or waits for a message.
+ * or waits for a message. The thread of a process that has called tine_queue_fd is such a consumer.
  *
  * Parameters: q. timeout_ns: how long to wait, in nanoseconds; 0: not at all. buffer: where the message goes; NULL
  * where capacity is 0. capacity: the size of buffer in bytes. length: gets the length of the message in bytes; may be
@@ -2729,7 +2732,8 @@ int tine_queue_join(tine_queue *q, int64_t timeout_ns);
  * when the queue is closed, and stays so until a tine_queue_get of this process returns -EAGAIN or -ETIMEDOUT. It is
  * for poll, select and epoll. The program must not read or close it.
  *
- * The first call starts a thread in this process, which sleeps until there is a message. tine_queue_destroy in this
+ * The first call starts a thread in this process, which waits for a message as a consumer does, and takes none. While
+ * this process is stopped (SIGSTOP) the thread keeps the other consumers waiting. tine_queue_destroy in this
  * process, tine_heap_close and the end of the pool end the thread and close the descriptor. tine_queue_destroy in
  * another process ends the thread and leaves the descriptor open and readable. It is closed by one of the former, or
  * when this process asks for the descriptor of another queue at that address.
