@@ -443,7 +443,7 @@ impl PoolState {
     }
 
     /// When whoever sleeps must look again even if nobody has called: something of the family's is due, or a worker
-    /// may have lost the descriptor by which it calls. Only tasks that are under way make anybody look.
+    /// may have lost the descriptor by which it calls. Only tasks that are under way, or a segment, make anybody look.
     pub(super) fn next_look(&mut self, now: u64) -> Deadline {
         self.steady_look(now).min(Deadline(self.uneven_due_ns()))
     }
@@ -455,7 +455,7 @@ impl PoolState {
         if self.family.is_changing() {
             family = family.min(Deadline((now / CHANGES_NS + 2) * CHANGES_NS));
         }
-        if self.ledger.outstanding == 0 {
+        if self.ledger.outstanding == 0 && !self.family.is_sharing() {
             return family;
         }
         // Rounded, so that a timer need not be set anew for every task.
