@@ -14,6 +14,9 @@ use std::collections::BinaryHeap;
 /// Where tasks wait behind others and a worker has nothing to do, somebody looks after this time.
 const UNEVEN_NS: u64 = 100_000;
 
+/// So many tasks whose ends cannot be passed, for want of a descriptor, are tried each time that tasks are handed out.
+const MOST_TRIES: usize = 8;
+
 /// A task that has to begin by some time. One that was settled meanwhile stays in the heap of those and is passed over: its state or
 /// its generation says so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -153,17 +156,32 @@ impl PoolState {
         }
         // Who gets several in a row is shown them at once: each time costs a wait for lines of memory that the worker has.
         let mut filled = None;
+        // What waits for a descriptor waits alone, and is first again when the next look at the pool tries again.
+        let mut aside = Chain::EMPTY;
         while let Some(index) = self.queue.chain.first() {
+            if aside.len() >= MOST_TRIES && self.ledger.get(index).has_end() {
+                self.set_front_aside(&mut aside);
+                continue;
+            }
             let Some(slot) = self.worker_for(index) else { break };
             self.take_front();
             if filled != Some(slot) {
                 self.publish(filled.replace(slot));
             }
-            if !self.push(slot, index, now) {
-                break; // The next look at the pool tries again.
+            if !self.push(slot, index, now) && self.queue.chain.first() == Some(index) {
+                self.set_front_aside(&mut aside);
             }
         }
         self.publish(filled);
+        while let Some(index) = aside.pop_back(&mut self.ledger) {
+            self.queue.chain.push_front(&mut self.ledger, index);
+        }
+    }
+
+    fn set_front_aside(&mut self, aside: &mut Chain) {
+        if let Some(index) = self.take_front() {
+            aside.push_back(&mut self.ledger, index);
+        }
     }
 
     /// Shows a worker the tasks that it has been given. Whoever has given it one calls this before the lock is free.
@@ -234,7 +252,8 @@ impl PoolState {
         self.family.kill(slot);
     }
 
-    /// Gives a task to a worker, which is still to be shown it. Returns `false` if it waits for something that the machine is short of.
+    /// Gives a task to a worker, which is still to be shown it. Returns `false` if it waits for something that the machine is short of,
+    /// in front of the queue.
     fn push(&mut self, slot: usize, index: u32, now: &Moment) -> bool {
         if self.family.members[slot].segment.is_none() {
             self.requeue(vec![index]);

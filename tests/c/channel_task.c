@@ -1,6 +1,8 @@
 /* Ends of channels that go with tasks: into workers of every kind, back when a task has not begun, and closed when it is
  * over, however it ends. */
 #include "status.h"
+#include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdint.h>
 #include <sys/resource.h>
@@ -464,6 +466,55 @@ static void test_host_limits(uint32_t retries)
     }
 }
 
+/* Uses up the descriptors of this process, but for so many. */
+static int use_up_ours(int *fds, int room, int but)
+{
+    int count = 0;
+    limit_descriptors(64);
+    while (count < room && (fds[count] = open("/dev/null", O_RDONLY | O_CLOEXEC)) >= 0)
+        count++;
+    CHECK_EQ(errno, EMFILE);
+    while (but-- > 0)
+        close(fds[--count]);
+    return count;
+}
+
+static void give_back(const int *fds, int count, rlim_t limit)
+{
+    while (count > 0)
+        close(fds[--count]);
+    limit_descriptors(limit);
+}
+
+/* A task whose end cannot be passed, for want of a descriptor, waits alone: who comes behind it runs. */
+static void test_others_go_on(void)
+{
+    tine_pool *pool = create_pool(TINE_START_FORKSERVER, 1, 0);
+    struct rlimit limit;
+    int fds[64];
+    tine_id id;
+    char byte;
+    tine_submit_options options = TINE_SUBMIT_OPTIONS_INIT;
+    struct handed handed;
+    CHECK_EQ(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    CHECK_RC(tine_submit(pool, has_none, NULL, 0, NULL, &id), 0);
+    CHECK_RC(status_of(pool, id), 0);
+    CHECK_RC(tine_channel_create(NULL, &handed.ours, &options.channel), 0);
+    int count = use_up_ours(fds, 64, 1); /* which the task's own end has until it is submitted */
+    CHECK_RC(tine_submit(pool, echo, NULL, 0, &options, &handed.id), 0);
+    for (int i = 0; i < 20; i++) {
+        CHECK_RC(tine_submit(pool, has_none, NULL, 0, NULL, &id), 0);
+        CHECK_RC(status_of(pool, id), 0);
+    }
+    CHECK_RC(tine_channel_receive(handed.ours, 0, &byte, 1, NULL), -EAGAIN);
+    give_back(fds, count, limit.rlim_cur);
+    greeting(pool, handed.ours);
+    tell(handed.ours, -1);
+    CHECK_RC(status_of(pool, handed.id), 5);
+    tine_channel_close(handed.ours);
+    tine_pool_destroy(pool);
+}
+
 /* A pool that is made later has no copies of the host's ends. */
 static void test_not_inherited(int start)
 {
@@ -552,6 +603,7 @@ int main(int argc, char **argv)
     test_in_worker_limits();
     test_host_limits(0);
     test_host_limits(1);
+    test_others_go_on();
     test_vandal();
     tine_pool *pool = create_pool(TINE_START_FORKSERVER, 2, TINE_INLINE);
     test_plain(pool, 0);
