@@ -1,6 +1,7 @@
 //! Tasks on their way to the workers: the queue, whose turn it is, and what is taken back.
 
 use super::chain::Chain;
+use super::channel_handoff::Shortage;
 use super::ledger::{DID_NOTHING, Outcome, TaskState};
 use super::patience::WEDGED_NS;
 use super::remote::node_of;
@@ -32,13 +33,13 @@ pub(super) struct Queue {
     due: BinaryHeap<Reverse<(u64, Ticket)>>,
     /// When tasks were last taken from one worker for another.
     shared_ns: u64,
-    /// Since when no end of a channel could be passed, for want of a descriptor.
-    pub(super) ends_short_since_ns: Option<u64>,
+    /// Of descriptors to pass ends of channels with.
+    pub(super) shortage: Shortage,
 }
 
 impl Queue {
     pub(super) fn new() -> Queue {
-        Queue { chain: Chain::EMPTY, due: BinaryHeap::new(), shared_ns: 0, ends_short_since_ns: None }
+        Queue { chain: Chain::EMPTY, due: BinaryHeap::new(), shared_ns: 0, shortage: Shortage::default() }
     }
 }
 
@@ -276,7 +277,7 @@ impl PoolState {
                 self.requeue(vec![index]);
                 return true;
             }
-            Err(error) if self.may_wait_for_end(&error, now.ns()) => {
+            Err(error) if self.may_wait_for_end(index, &error, now.ns()) => {
                 self.requeue(vec![index]);
                 return false;
             }

@@ -199,6 +199,8 @@ pub(super) struct Rare {
     /// An end of a channel goes with it; and that end, while it is the host's: see `channel_handoff`.
     pub(super) has_end: bool,
     pub(super) end: Kept,
+    /// It waits for a descriptor with which that end can be passed.
+    pub(super) is_short: bool,
     /// What came of a chunk.
     chunk: Option<Outcome>,
 }
@@ -214,7 +216,16 @@ impl Rare {
     ) -> Result<Box<Rare>> {
         let mut one = Vec::new();
         one.try_reserve_exact(1).map_err(|_| Error::from(Code::errno(libc::ENOMEM)))?;
-        one.push(Rare { queue_due_ns, retries, calls, has_end: end.is_some(), end: end.into(), chunk: None });
+        let has_end = end.is_some();
+        one.push(Rare {
+            queue_due_ns,
+            retries,
+            calls,
+            has_end,
+            end: end.into(),
+            is_short: false,
+            chunk: None,
+        });
         // SAFETY: a boxed slice of one, which is laid out as that one is.
         Ok(unsafe { Box::from_raw(Box::into_raw(one.into_boxed_slice()).cast::<Rare>()) })
     }

@@ -350,6 +350,9 @@ impl PoolState {
         let is_rare = entry.rare.is_some();
         if is_rare {
             entry.take_end().close();
+            if entry.rare.as_mut().is_some_and(|rare| std::mem::take(&mut rare.is_short)) {
+                self.queue.shortage.left();
+            }
         }
         if let Some(book) = &self.ledger.book
             && (job.is_none() || self.ledger.is_whole(index, items))
