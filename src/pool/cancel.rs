@@ -7,6 +7,7 @@ use super::ending::{Beginning, Ending, Reason};
 use super::inline::INLINE;
 use super::ledger::{Outcome, TaskId, TaskState};
 use super::parcel::End;
+use super::recycle;
 use super::remote::node_of;
 use super::state::PoolState;
 use crate::error::{Code, Error, Result};
@@ -109,9 +110,11 @@ impl PoolState {
         if now < ring.next_memory_look_ns {
             return false;
         }
-        ring.next_memory_look_ns = now + MEMORY_LOOK_NS;
-        let bytes = limits::private_bytes(self.family.members[slot].pid);
-        bytes.is_some_and(|bytes| bytes > self.limits.max_worker_bytes)
+        let began_ns = now_ns();
+        let pid = self.family.members[slot].pid;
+        let too_large = limits::has_more_private(pid, self.limits.max_worker_bytes, &mut ring.private);
+        ring.next_memory_look_ns = recycle::next_look_ns(began_ns, MEMORY_LOOK_NS);
+        too_large == Some(true)
     }
 
     fn has_begun(&self, slot: usize, position: u32) -> bool {

@@ -8,7 +8,7 @@ use super::ending::{Beginning, Ending};
 use super::ledger::{InputPlace, Ledger};
 use super::patience::Patience;
 use crate::sys::clock::Moment;
-use crate::sys::limits::ProcessorUse;
+use crate::sys::limits::{Private, ProcessorUse};
 use crate::sys::prim::Ordering;
 use crate::task::function::Callee;
 use crate::task::handover::Handover;
@@ -70,6 +70,8 @@ pub(super) struct RingAccount {
     /// When the worker's memory is looked at again: in the middle of a task, and between two.
     pub(super) next_memory_look_ns: u64,
     pub(super) next_recycle_look_ns: u64,
+    /// What was found of the worker's memory when that was looked at closely.
+    pub(super) private: Option<Private>,
     /// What the worker had done when it was looked at for being too large: one that has done no more has not grown.
     pub(super) looked_at: u32,
     flights: VecDeque<Flight>,
@@ -114,6 +116,7 @@ impl RingAccount {
             leaving: false,
             next_memory_look_ns: 0,
             next_recycle_look_ns: 0,
+            private: None,
             looked_at: 0,
             flights: VecDeque::with_capacity(SLOTS as usize),
             tasks: 0,

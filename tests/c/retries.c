@@ -219,6 +219,38 @@ static void recycling_after_looks_that_failed(int start)
     tine_pool_destroy(pool);
 }
 
+static int take_a_while(tine_task *task)
+{
+    (void)task;
+    nap_ns(50000000);
+    return 0;
+}
+
+/* What a worker has by fork of its host's memory is not the worker's own, but what it takes or writes itself is. */
+static void memory_of_the_host(int start)
+{
+    enum { LARGE = 160 << 20 };
+    tine_pool_options settings = TINE_POOL_OPTIONS_INIT;
+    tine_stats stats = TINE_STATS_INIT;
+    char *large = (char *)malloc(LARGE);
+    CHECK(large != NULL);
+    memset(large, 1, LARGE);
+    settings.recycle_bytes = settings.max_worker_bytes = 64 << 20;
+    tine_pool *pool = make_pool(start, 1, settings);
+    for (int i = 0; i < 5; i++) {
+        tine_id id = 0;
+        CHECK_RC(tine_submit(pool, take_a_while, NULL, 0, NULL, &id), 0);
+        tine_result result = result_of(pool, id);
+        CHECK_RC(result.status, 0);
+        tine_result_release(pool, &result);
+    }
+    CHECK_RC(tine_pool_stats(pool, &stats), 0);
+    CHECK_EQ(stats.workers_recycled + stats.worker_deaths, 0);
+    WAIT_UNTIL((hoard_once(pool), tine_pool_stats(pool, &stats) == 0 && stats.workers_recycled >= 1));
+    tine_pool_destroy(pool);
+    free(large);
+}
+
 int main(int argc, char **argv)
 {
     static const struct timed_test tests[] = {
@@ -227,6 +259,7 @@ int main(int argc, char **argv)
         {"recycling where tasks move", recycling_where_tasks_move},
         {"recycling by memory", recycling_by_memory},
         {"recycling after looks that failed", recycling_after_looks_that_failed},
+        {"memory of the host", memory_of_the_host},
     };
     tag_family(argv);
     CHECK_RC(tine_init(argc, argv), 0);
