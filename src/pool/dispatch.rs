@@ -343,7 +343,8 @@ impl PoolState {
     pub(super) fn expire_queue(&mut self, now: u64) {
         while let Some(Reverse((due_ns, ticket))) = self.queue.due.peek().copied() {
             let entry = self.ledger.get(ticket.index);
-            let pending = matches!(entry.state, TaskState::Queued | TaskState::Sent(_));
+            // One that a process has died with has begun in time.
+            let pending = matches!(entry.state, TaskState::Queued | TaskState::Sent(_)) && entry.deaths == 0;
             if entry.generation != ticket.generation || !pending {
                 self.queue.due.pop();
                 continue;

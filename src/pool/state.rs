@@ -340,8 +340,11 @@ impl PoolState {
         }
     }
 
-    pub(super) fn settle(&mut self, index: u32, outcome: Outcome) {
+    pub(super) fn settle(&mut self, index: u32, mut outcome: Outcome) {
         let entry = self.ledger.get_mut(index);
+        if entry.deaths > 0 {
+            outcome.had_died();
+        }
         let was_queued = entry.state == TaskState::Queued;
         let input = std::mem::replace(&mut entry.input, InputPlace::Inline);
         let (status, delivery, items) = (outcome.status, outcome.delivery, outcome.items);
