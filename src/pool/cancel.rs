@@ -252,7 +252,11 @@ impl PoolState {
         {
             match self.inline.place() {
                 Some(place) => drop(place.cancel(index)),
-                None => self.end_running(slot as usize, index, Reason::Cancelled, now),
+                None => {
+                    // A worker that is being killed takes it along: then it is not run again.
+                    self.ledger.get_mut(index).unwanted |= self.rings[slot as usize].distrusted;
+                    self.end_running(slot as usize, index, Reason::Cancelled, now);
+                }
             }
         }
         self.wake_waiters();
@@ -267,6 +271,18 @@ impl PoolState {
             let error = Error::errno(libc::ECANCELED, "cancelled before it began");
             self.settle(index, Outcome::not_started(&error));
         }
+        unbegun || self.is_left_to_a_death(index)
+    }
+
+    /// Whether a task lies unbegun with a worker that is distrusted, from which nothing is taken back: it settles as cancelled when the
+    /// worker is known to be dead.
+    fn is_left_to_a_death(&mut self, index: u32) -> bool {
+        let TaskState::Sent(slot) = self.ledger.get(index).state else { return false };
+        let Some(member) = self.family.members.get(slot as usize) else { return false };
+        let ring = &self.rings[slot as usize];
+        let unbegun =
+            ring.distrusted && member.segment.as_ref().is_some_and(|segment| ring.is_unbegun(segment, index));
+        self.ledger.get_mut(index).unwanted |= unbegun;
         unbegun
     }
 

@@ -7,7 +7,7 @@ use super::patience::WEDGED_NS;
 use super::remote::node_of;
 use super::state::PoolState;
 use crate::error::{Code, Error};
-use crate::sys::clock::Moment;
+use crate::sys::clock::{Moment, now_ns};
 use crate::sys::limits;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -100,6 +100,12 @@ impl PoolState {
             if self.ledger.get(index).unwanted {
                 let error = Error::errno(libc::ECANCELED, "cancelled before it began");
                 self.settle(index, Outcome::not_started(&error));
+                continue;
+            }
+            let entry = self.ledger.get(index);
+            // While a worker that is distrusted has it, it is not taken back when its time is over.
+            if entry.deaths == 0 && entry.queue_due_ns() != 0 && entry.queue_due_ns() <= now_ns() {
+                self.expire(index);
                 continue;
             }
             self.ledger.set_queued(index);
@@ -356,11 +362,14 @@ impl PoolState {
             // On a node, the node's own pool knows until when it must have begun.
             let is_here = !matches!(entry.state, TaskState::Sent(place) if node_of(place).is_some());
             if is_here && self.take_back(ticket.index) {
-                let text = "the task had not begun by its queue deadline";
-                let error = Error::errno(libc::ETIMEDOUT, text);
-                self.settle(ticket.index, Outcome::not_started(&error));
+                self.expire(ticket.index);
             }
         }
+    }
+
+    fn expire(&mut self, index: u32) {
+        let error = Error::errno(libc::ETIMEDOUT, "the task had not begun by its queue deadline");
+        self.settle(index, Outcome::not_started(&error));
     }
 
     /// When the next queue deadline is.

@@ -560,6 +560,46 @@ static void test_vandal(void)
     tine_pool_destroy(pool);
 }
 
+/* Until a worker that cannot be given ends any more is known to be dead, the tasks that it has not begun can be cancelled, and the
+ * time by which they must begin runs out. */
+static void test_cancelled_in_a_vandal(int how)
+{
+    tine_pool *pool = create_pool(TINE_START_FORKSERVER, 1, TINE_NO_THREAD);
+    for (int i = 0; i < 20; i++) {
+        tine_submit_options options = TINE_SUBMIT_OPTIONS_INIT;
+        tine_id ids[2], cut;
+        struct handed handed = hand(pool, say_who, 0);
+        CHECK_RC(status_of(pool, handed.id), 0);
+        pid_t worker = (pid_t)number_from(handed.ours);
+        tine_channel_close(handed.ours);
+        CHECK_RC(tine_submit(pool, cut_sockets, NULL, 0, NULL, &cut), 0);
+        CHECK_RC(status_of(pool, cut), 0);
+        struct process state = {0, 0, 0, ""};
+        CHECK_EQ(kill(worker, SIGSTOP), 0);
+        WAIT_UNTIL(look_at(worker, &state) && state.state == 'T');
+        options.queue_deadline_ns = how == 2 ? 1000000 : 0;
+        for (int j = 0; j < 2; j++)
+            CHECK_RC(tine_submit(pool, has_none, NULL, 0, &options, &ids[j]), 0);
+        nap_ns(2000000);
+        handed = hand(pool, say_who, 0); /* cannot be passed: the worker is killed */
+        if (how == 0)
+            CHECK_RC(tine_cancel(pool, ids[0]), 0);
+        else if (how == 1)
+            CHECK(tine_cancel_queued(pool) >= 2);
+        else
+            CHECK(tine_pool_poll(pool) >= 0);
+        for (int j = 0; j < 2; j++) {
+            tine_result result = wait_for(pool, ids[j]);
+            CHECK_RC(result.status, how == 2 ? -ETIMEDOUT : how == 1 || j == 0 ? -ECANCELED : 0);
+            CHECK_EQ(result.delivery, result.status ? TINE_NOT_STARTED : TINE_RAN);
+            tine_result_release(pool, &result);
+        }
+        CHECK_RC(status_of(pool, handed.id), how == 1 ? -ECANCELED : 0);
+        tine_channel_close(handed.ours);
+    }
+    tine_pool_destroy(pool);
+}
+
 #define MANY 400
 
 static void test_many(tine_pool *pool)
@@ -605,6 +645,8 @@ int main(int argc, char **argv)
     test_host_limits(1);
     test_others_go_on();
     test_vandal();
+    for (int how = 0; how < 3; how++)
+        test_cancelled_in_a_vandal(how);
     tine_pool *pool = create_pool(TINE_START_FORKSERVER, 2, TINE_INLINE);
     test_plain(pool, 0);
     tine_pool_destroy(pool);
