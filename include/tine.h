@@ -572,11 +572,15 @@ typedef struct tine_pool_options {
     uint32_t max_tasks_per_worker;
     /** The age at which a worker is replaced, in nanoseconds, once it has nothing to do; 0: never. */
     int64_t recycle_age_ns;
-    /** A worker that has more private resident memory than this after a task is replaced, in bytes; 0: never. */
+    /**
+     * A worker that has more private resident memory than this after a task is replaced, in bytes; 0: never. Memory
+     * that the worker has by fork, and that nobody has written since, does not count.
+     */
     uint64_t recycle_bytes;
     /**
      * The most private resident memory that a worker may have in the middle of a task, in bytes; 0: any amount. A
-     * task that takes more fails with TINE_EMEMORY, and its worker is replaced. The memory is looked at every 10 ms.
+     * task that takes more fails with TINE_EMEMORY, and its worker is replaced. What counts is as in .recycle_bytes.
+     * The memory is looked at every 10 ms, and less often where the worker has much memory by fork.
      */
     uint64_t max_worker_bytes;
     /** The environment of the workers: variables, directory, limits, processors, output. NULL: the host's. */
@@ -1014,8 +1018,9 @@ int tine_next(tine_pool *pool, int64_t timeout_ns, tine_result *out);
  * Cancels a task. The task settles with -ECANCELED, and its result is taken as any other.
  *
  * A task that has not begun settles at once, with TINE_NOT_STARTED. A running task is told (tine_cancelled), and has
- * the pool's .grace_ns to return: TINE_RAN. Then its worker is ended and replaced: TINE_MAYBE_RAN. A task that
- * returns by itself in this very moment keeps its result.
+ * the pool's .grace_ns to return: TINE_RAN. Then its worker is ended and replaced: TINE_MAYBE_RAN. One that waits to
+ * be run again (.retries) settles at once, with TINE_MAYBE_RAN. A task that returns by itself in this very moment
+ * keeps its result.
  *
  * Parameters: pool. id: from tine_submit.
  * Returns 0; -EALREADY: the task has settled; TINE_EID: the id was never given, or its result has been taken or

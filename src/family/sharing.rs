@@ -47,6 +47,11 @@ impl Family {
         }
     }
 
+    /// Whether a segment is on its way.
+    pub(crate) fn is_sharing(&self) -> bool {
+        self.sharing.is_some()
+    }
+
     /// Whether a range lies in a segment that is shared.
     pub(crate) fn is_shared(&self, address: usize, length: usize) -> bool {
         self.shares.iter().any(|share| share.contains(address, length))

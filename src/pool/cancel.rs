@@ -7,6 +7,7 @@ use super::ending::{Beginning, Ending, Reason};
 use super::inline::INLINE;
 use super::ledger::{Outcome, TaskId, TaskState};
 use super::parcel::End;
+use super::recycle;
 use super::remote::node_of;
 use super::state::PoolState;
 use crate::error::{Code, Error, Result};
@@ -112,9 +113,11 @@ impl PoolState {
         if let Some(segment) = &self.family.members[slot].segment {
             ring.weighed_item = segment.items_begun.load(Ordering::Acquire);
         }
-        ring.next_memory_look_ns = now + MEMORY_LOOK_NS;
-        let bytes = limits::private_bytes(self.family.members[slot].pid);
-        bytes.is_some_and(|bytes| bytes > self.limits.max_worker_bytes)
+        let began_ns = now_ns();
+        let pid = self.family.members[slot].pid;
+        let too_large = limits::has_more_private(pid, self.limits.max_worker_bytes, &mut ring.private);
+        ring.next_memory_look_ns = recycle::next_look_ns(began_ns, MEMORY_LOOK_NS);
+        too_large == Some(true)
     }
 
     fn has_begun(&self, slot: usize, position: u32) -> bool {
@@ -258,7 +261,11 @@ impl PoolState {
         {
             match self.inline.place() {
                 Some(place) => drop(place.cancel(index)),
-                None => self.end_running(slot as usize, index, Reason::Cancelled, now),
+                None => {
+                    // A worker that is being killed takes it along: then it is not run again.
+                    self.ledger.get_mut(index).unwanted |= self.rings[slot as usize].distrusted;
+                    self.end_running(slot as usize, index, Reason::Cancelled, now);
+                }
             }
         }
         self.wake_waiters();
@@ -273,6 +280,18 @@ impl PoolState {
             let error = Error::errno(libc::ECANCELED, "cancelled before it began");
             self.settle(index, Outcome::not_started(&error));
         }
+        unbegun || self.is_left_to_a_death(index)
+    }
+
+    /// Whether a task lies unbegun with a worker that is distrusted, from which nothing is taken back: it settles as cancelled when the
+    /// worker is known to be dead.
+    fn is_left_to_a_death(&mut self, index: u32) -> bool {
+        let TaskState::Sent(slot) = self.ledger.get(index).state else { return false };
+        let Some(member) = self.family.members.get(slot as usize) else { return false };
+        let ring = &self.rings[slot as usize];
+        let unbegun =
+            ring.distrusted && member.segment.as_ref().is_some_and(|segment| ring.is_unbegun(segment, index));
+        self.ledger.get_mut(index).unwanted |= unbegun;
         unbegun
     }
 

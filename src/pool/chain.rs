@@ -73,6 +73,12 @@ impl Chain {
         self.length -= 1;
     }
 
+    pub(super) fn pop_back(&mut self, ledger: &mut Ledger) -> Option<u32> {
+        let index = (self.last != NOBODY).then_some(self.last)?;
+        self.remove(ledger, index);
+        Some(index)
+    }
+
     pub(super) fn pop_front(&mut self, ledger: &mut Ledger) -> Option<u32> {
         let index = self.first()?;
         self.remove(ledger, index);
@@ -95,8 +101,9 @@ mod tests {
             chain.remove(&mut ledger, all[gone]); // Once more: it is not in there.
         }
         assert_eq!((chain.len(), chain.first()), (3, Some(all[1])));
+        assert_eq!(chain.pop_back(&mut ledger), Some(all[4]));
         let left: Vec<u32> = std::iter::from_fn(|| chain.pop_front(&mut ledger)).collect();
-        assert_eq!(left, [all[1], all[2], all[4]]);
-        assert_eq!((chain.len(), chain.first()), (0, None));
+        assert_eq!(left, [all[1], all[2]]);
+        assert_eq!((chain.len(), chain.first(), chain.pop_back(&mut ledger)), (0, None, None));
     }
 }

@@ -84,6 +84,37 @@ impl Kept {
     }
 }
 
+/// A shortage of descriptors, for as long as tasks wait for its end.
+#[derive(Debug, Default)]
+pub(super) struct Shortage {
+    /// Since when no end could be passed.
+    since_ns: Option<u64>,
+    /// How many tasks wait, each of which says so: see [`Rare::is_short`](super::entry::Rare).
+    waiting: usize,
+}
+
+impl Shortage {
+    /// A task's end could not be passed, for the first time or again; for how long none could be.
+    fn lasts_ns(&mut self, is_first: bool, now: u64) -> u64 {
+        self.waiting += usize::from(is_first);
+        now.saturating_sub(*self.since_ns.get_or_insert(now))
+    }
+
+    /// One could be passed.
+    fn is_over(&mut self) {
+        self.since_ns = None;
+    }
+
+    /// A task waits no more, whether it has what it waited for or has settled. What the next one meets is another shortage, if
+    /// nobody else has waited meanwhile.
+    pub(super) fn left(&mut self) {
+        self.waiting -= 1;
+        if self.waiting == 0 {
+            self.since_ns = None;
+        }
+    }
+}
+
 impl PoolState {
     /// Gives a task's end to the worker that is to have the task; whether the worker may have the task.
     pub(super) fn pass_end(&mut self, slot: usize, index: u32) -> Result<bool> {
@@ -94,11 +125,13 @@ impl PoolState {
         let is_passed = matches!(passed, Ok(true));
         if is_passed {
             self.rings[slot].carries = Some(index);
-            self.queue.ends_short_since_ns = None;
+            self.queue.shortage.is_over();
         }
-        if let Some(rare) = &mut self.ledger.get_mut(index).rare
-            && (!is_passed || rare.retries > 0)
-        {
+        let Some(rare) = &mut self.ledger.get_mut(index).rare else { return passed };
+        if is_passed && std::mem::take(&mut rare.is_short) {
+            self.queue.shortage.left();
+        }
+        if !is_passed || rare.retries > 0 {
             rare.end = Kept::Held(end);
         }
         passed
@@ -121,10 +154,29 @@ impl PoolState {
 
     /// Whether a task whose end could not be passed for want of a descriptor waits for one: as long as a worker may take to
     /// start, which is the same kind of shortage.
-    pub(super) fn may_wait_for_end(&mut self, error: &Error, now: u64) -> bool {
-        is_shortage(error) && {
-            let since = *self.queue.ends_short_since_ns.get_or_insert(now);
-            now.saturating_sub(since) < self.family.start_timeout_ns()
-        }
+    pub(super) fn may_wait_for_end(&mut self, index: u32, error: &Error, now: u64) -> bool {
+        let Some(rare) = self.ledger.get_mut(index).rare.as_mut().filter(|_| is_shortage(error)) else {
+            return false;
+        };
+        let is_first = !std::mem::replace(&mut rare.is_short, true);
+        self.queue.shortage.lasts_ns(is_first, now) < self.family.start_timeout_ns()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shortage_ends_with_the_last_task_that_waits() {
+        let mut shortage = Shortage::default();
+        assert_eq!((shortage.lasts_ns(true, 100), shortage.lasts_ns(false, 150)), (0, 50));
+        assert_eq!(shortage.lasts_ns(true, 160), 60, "the second one meets the same");
+        shortage.left();
+        assert_eq!(shortage.lasts_ns(false, 170), 70);
+        shortage.left();
+        assert_eq!(shortage.lasts_ns(true, 1_000_000), 0, "nobody has waited meanwhile");
+        shortage.is_over();
+        assert_eq!((shortage.lasts_ns(false, 1_000_100), shortage.lasts_ns(false, 1_000_130)), (0, 30));
     }
 }

@@ -1,18 +1,22 @@
 //! Tasks on their way to the workers: the queue, whose turn it is, and what is taken back.
 
 use super::chain::Chain;
+use super::channel_handoff::Shortage;
 use super::ledger::{DID_NOTHING, Outcome, TaskState};
 use super::patience::WEDGED_NS;
 use super::remote::node_of;
 use super::state::PoolState;
 use crate::error::{Code, Error};
-use crate::sys::clock::Moment;
+use crate::sys::clock::{Moment, now_ns};
 use crate::sys::limits;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 /// Where tasks wait behind others and a worker has nothing to do, somebody looks after this time.
 const UNEVEN_NS: u64 = 100_000;
+
+/// So many tasks whose ends cannot be passed, for want of a descriptor, are tried each time that tasks are handed out.
+const MOST_TRIES: usize = 8;
 
 /// A task that has to begin by some time. One that was settled meanwhile stays in the heap of those and is passed over: its state or
 /// its generation says so.
@@ -29,13 +33,13 @@ pub(super) struct Queue {
     due: BinaryHeap<Reverse<(u64, Ticket)>>,
     /// When tasks were last taken from one worker for another.
     shared_ns: u64,
-    /// Since when no end of a channel could be passed, for want of a descriptor.
-    pub(super) ends_short_since_ns: Option<u64>,
+    /// Of descriptors to pass ends of channels with.
+    pub(super) shortage: Shortage,
 }
 
 impl Queue {
     pub(super) fn new() -> Queue {
-        Queue { chain: Chain::EMPTY, due: BinaryHeap::new(), shared_ns: 0, ends_short_since_ns: None }
+        Queue { chain: Chain::EMPTY, due: BinaryHeap::new(), shared_ns: 0, shortage: Shortage::default() }
     }
 }
 
@@ -98,6 +102,12 @@ impl PoolState {
                 self.settle(index, Outcome::not_started(&error));
                 continue;
             }
+            let entry = self.ledger.get(index);
+            // While a worker that is distrusted has it, it is not taken back when its time is over.
+            if entry.deaths == 0 && entry.queue_due_ns() != 0 && entry.queue_due_ns() <= now_ns() {
+                self.expire(index);
+                continue;
+            }
             self.ledger.set_queued(index);
             self.queue.chain.push_front(&mut self.ledger, index);
         }
@@ -153,17 +163,32 @@ impl PoolState {
         }
         // Who gets several in a row is shown them at once: each time costs a wait for lines of memory that the worker has.
         let mut filled = None;
+        // What waits for a descriptor waits alone, and is first again when the next look at the pool tries again.
+        let mut aside = Chain::EMPTY;
         while let Some(index) = self.queue.chain.first() {
+            if aside.len() >= MOST_TRIES && self.ledger.get(index).has_end() {
+                self.set_front_aside(&mut aside);
+                continue;
+            }
             let Some(slot) = self.worker_for(index) else { break };
             self.take_front();
             if filled != Some(slot) {
                 self.publish(filled.replace(slot));
             }
-            if !self.push(slot, index, now) {
-                break; // The next look at the pool tries again.
+            if !self.push(slot, index, now) && self.queue.chain.first() == Some(index) {
+                self.set_front_aside(&mut aside);
             }
         }
         self.publish(filled);
+        while let Some(index) = aside.pop_back(&mut self.ledger) {
+            self.queue.chain.push_front(&mut self.ledger, index);
+        }
+    }
+
+    fn set_front_aside(&mut self, aside: &mut Chain) {
+        if let Some(index) = self.take_front() {
+            aside.push_back(&mut self.ledger, index);
+        }
     }
 
     /// Shows a worker the tasks that it has been given. Whoever has given it one calls this before the lock is free.
@@ -239,7 +264,8 @@ impl PoolState {
         self.family.kill(slot);
     }
 
-    /// Gives a task to a worker, which is still to be shown it. Returns `false` if it waits for something that the machine is short of.
+    /// Gives a task to a worker, which is still to be shown it. Returns `false` if it waits for something that the machine is short of,
+    /// in front of the queue.
     fn push(&mut self, slot: usize, index: u32, now: &Moment) -> bool {
         if self.family.members[slot].segment.is_none() {
             self.requeue(vec![index]);
@@ -262,7 +288,7 @@ impl PoolState {
                 self.requeue(vec![index]);
                 return true;
             }
-            Err(error) if self.may_wait_for_end(&error, now.ns()) => {
+            Err(error) if self.may_wait_for_end(index, &error, now.ns()) => {
                 self.requeue(vec![index]);
                 return false;
             }
@@ -328,7 +354,8 @@ impl PoolState {
     pub(super) fn expire_queue(&mut self, now: u64) {
         while let Some(Reverse((due_ns, ticket))) = self.queue.due.peek().copied() {
             let entry = self.ledger.get(ticket.index);
-            let pending = matches!(entry.state, TaskState::Queued | TaskState::Sent(_));
+            // One that a process has died with has begun in time.
+            let pending = matches!(entry.state, TaskState::Queued | TaskState::Sent(_)) && entry.deaths == 0;
             if entry.generation != ticket.generation || !pending {
                 self.queue.due.pop();
                 continue;
@@ -340,11 +367,14 @@ impl PoolState {
             // On a node, the node's own pool knows until when it must have begun.
             let is_here = !matches!(entry.state, TaskState::Sent(place) if node_of(place).is_some());
             if is_here && self.take_back(ticket.index) {
-                let text = "the task had not begun by its queue deadline";
-                let error = Error::errno(libc::ETIMEDOUT, text);
-                self.settle(ticket.index, Outcome::not_started(&error));
+                self.expire(ticket.index);
             }
         }
+    }
+
+    fn expire(&mut self, index: u32) {
+        let error = Error::errno(libc::ETIMEDOUT, "the task had not begun by its queue deadline");
+        self.settle(index, Outcome::not_started(&error));
     }
 
     /// When the next queue deadline is.

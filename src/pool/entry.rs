@@ -110,7 +110,26 @@ impl Outcome {
         outcome.message = to_c_string(error.text().as_bytes());
         outcome
     }
+
+    /// A process has died with the task before: that it has not begun is true of the last try only.
+    #[cold]
+    pub(super) fn had_died(&mut self) {
+        if self.delivery != Delivery::NotStarted {
+            return;
+        }
+        self.delivery = Delivery::MaybeRan;
+        let old = self.message.as_ref().map_or(&b""[..], |text| text.to_bytes());
+        let mut text = Vec::new();
+        // Where memory is short, the text is what is true of the last try.
+        if text.try_reserve_exact(old.len() + DIED_BEFORE.len()).is_ok() {
+            text.extend_from_slice(old);
+            text.extend_from_slice(DIED_BEFORE);
+            self.message = to_c_string(&text);
+        }
+    }
 }
+
+const DIED_BEFORE: &[u8] = b"; a process has died with it before";
 
 /// Text for C: what follows a zero byte is lost.
 pub(super) fn to_c_string(bytes: &[u8]) -> Option<CString> {
@@ -199,6 +218,8 @@ pub(super) struct Rare {
     /// An end of a channel goes with it; and that end, while it is the host's: see `channel_handoff`.
     pub(super) has_end: bool,
     pub(super) end: Kept,
+    /// It waits for a descriptor with which that end can be passed.
+    pub(super) is_short: bool,
     /// What came of a chunk.
     chunk: Option<Outcome>,
 }
@@ -214,7 +235,16 @@ impl Rare {
     ) -> Result<Box<Rare>> {
         let mut one = Vec::new();
         one.try_reserve_exact(1).map_err(|_| Error::from(Code::errno(libc::ENOMEM)))?;
-        one.push(Rare { queue_due_ns, retries, calls, has_end: end.is_some(), end: end.into(), chunk: None });
+        let has_end = end.is_some();
+        one.push(Rare {
+            queue_due_ns,
+            retries,
+            calls,
+            has_end,
+            end: end.into(),
+            is_short: false,
+            chunk: None,
+        });
         // SAFETY: a boxed slice of one, which is laid out as that one is.
         Ok(unsafe { Box::from_raw(Box::into_raw(one.into_boxed_slice()).cast::<Rare>()) })
     }
@@ -377,6 +407,18 @@ pub(super) const NO_ENTRY: u32 = u32::MAX;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_has_died_with_a_process_is_not_said_not_to_have_started() {
+        let mut outcome = Outcome::not_started(&Error::errno(libc::ECANCELED, "cancelled"));
+        outcome.had_died();
+        assert_eq!((outcome.status, outcome.delivery), (-libc::ECANCELED, Delivery::MaybeRan));
+        let text = outcome.message.take().unwrap();
+        assert_eq!(text.to_str().unwrap(), "cancelled; a process has died with it before");
+        outcome.delivery = Delivery::Ran;
+        outcome.had_died();
+        assert_eq!((outcome.delivery, outcome.message), (Delivery::Ran, None));
+    }
 
     #[test]
     fn text_for_c_ends_at_a_zero() {

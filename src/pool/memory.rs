@@ -57,6 +57,10 @@ impl Pool {
             ));
         }
         state.family.share(share)?;
+        // Whoever leads may have lain down for as long as nothing is under way.
+        if state.waiters.desk.is_led() {
+            state.pump(false);
+        }
         let (mut state, shared) =
             wait(inner, state, Want::Shared, timeout.what_is_left(deadline), PoolState::sharing_answer);
         state.family.end_sharing(shared.is_ok());

@@ -1,6 +1,7 @@
 //! Replacing workers in good order: after so many tasks, so long a time, or above so much memory.
 
 use super::state::PoolState;
+use crate::sys::clock::now_ns;
 use crate::sys::limits;
 use crate::sys::thread::Uncancelled;
 
@@ -17,6 +18,15 @@ pub(super) struct RecycleRules {
 
 /// How often a worker's memory is looked at.
 const LOOK_NS: u64 = 20_000_000;
+
+/// A look takes at most this part of the time: where a worker has much memory of its host's, it is a long one.
+const PART: u64 = 20;
+
+/// When a worker's memory is looked at again, after a look that has just been taken.
+pub(super) fn next_look_ns(began_ns: u64, interval_ns: u64) -> u64 {
+    let took_ns = now_ns().saturating_sub(began_ns);
+    began_ns + interval_ns.max(took_ns.saturating_mul(PART))
+}
 
 #[derive(Debug)]
 pub(super) struct Recycle {
@@ -127,11 +137,13 @@ impl PoolState {
         if rules.private_bytes == 0 || ring.position() == ring.looked_at || now < ring.next_recycle_look_ns {
             return false;
         }
-        ring.next_recycle_look_ns = now + LOOK_NS;
-        let Some(bytes) = limits::private_bytes(self.family.members[slot].pid) else { return false };
+        let began_ns = now_ns();
+        let pid = self.family.members[slot].pid;
+        let too_large = limits::has_more_private(pid, rules.private_bytes, &mut ring.private);
+        ring.next_recycle_look_ns = next_look_ns(began_ns, LOOK_NS);
         // A look that failed says nothing, however long the worker does nothing more: there is another one.
-        let ring = self.rings.quietly(slot);
+        let Some(too_large) = too_large else { return false };
         ring.looked_at = ring.position();
-        bytes > rules.private_bytes
+        too_large
     }
 }

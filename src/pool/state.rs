@@ -340,8 +340,11 @@ impl PoolState {
         }
     }
 
-    pub(super) fn settle(&mut self, index: u32, outcome: Outcome) {
+    pub(super) fn settle(&mut self, index: u32, mut outcome: Outcome) {
         let entry = self.ledger.get_mut(index);
+        if entry.deaths > 0 {
+            outcome.had_died();
+        }
         let was_queued = entry.state == TaskState::Queued;
         let input = std::mem::replace(&mut entry.input, InputPlace::Inline);
         let (status, delivery, items) = (outcome.status, outcome.delivery, outcome.items);
@@ -350,6 +353,9 @@ impl PoolState {
         let is_rare = entry.rare.is_some();
         if is_rare {
             entry.take_end().close();
+            if entry.rare.as_mut().is_some_and(|rare| std::mem::take(&mut rare.is_short)) {
+                self.queue.shortage.left();
+            }
         }
         if let Some(book) = &self.ledger.book
             && (job.is_none() || self.ledger.is_whole(index, items))
@@ -443,7 +449,7 @@ impl PoolState {
     }
 
     /// When whoever sleeps must look again even if nobody has called: something of the family's is due, or a worker
-    /// may have lost the descriptor by which it calls. Only tasks that are under way make anybody look.
+    /// may have lost the descriptor by which it calls. Only tasks that are under way, or a segment, make anybody look.
     pub(super) fn next_look(&mut self, now: u64) -> Deadline {
         self.steady_look(now).min(Deadline(self.uneven_due_ns()))
     }
@@ -455,7 +461,7 @@ impl PoolState {
         if self.family.is_changing() {
             family = family.min(Deadline((now / CHANGES_NS + 2) * CHANGES_NS));
         }
-        if self.ledger.outstanding == 0 {
+        if self.ledger.outstanding == 0 && !self.family.is_sharing() {
             return family;
         }
         // Rounded, so that a timer need not be set anew for every task.

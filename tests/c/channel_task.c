@@ -2,6 +2,8 @@
  * over, however it ends. */
 #include "refuse.h"
 #include "status.h"
+#include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdint.h>
 #include <sys/mman.h>
@@ -554,6 +556,55 @@ static void test_host_limits(uint32_t retries)
     }
 }
 
+/* Uses up the descriptors of this process, but for so many. */
+static int use_up_ours(int *fds, int room, int but)
+{
+    int count = 0;
+    limit_descriptors(64);
+    while (count < room && (fds[count] = open("/dev/null", O_RDONLY | O_CLOEXEC)) >= 0)
+        count++;
+    CHECK_EQ(errno, EMFILE);
+    while (but-- > 0)
+        close(fds[--count]);
+    return count;
+}
+
+static void give_back(const int *fds, int count, rlim_t limit)
+{
+    while (count > 0)
+        close(fds[--count]);
+    limit_descriptors(limit);
+}
+
+/* A task whose end cannot be passed, for want of a descriptor, waits alone: who comes behind it runs. */
+static void test_others_go_on(void)
+{
+    tine_pool *pool = create_pool(TINE_START_FORKSERVER, 1, 0);
+    struct rlimit limit;
+    int fds[64];
+    tine_id id;
+    char byte;
+    tine_submit_options options = TINE_SUBMIT_OPTIONS_INIT;
+    struct handed handed;
+    CHECK_EQ(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    CHECK_RC(tine_submit(pool, has_none, NULL, 0, NULL, &id), 0);
+    CHECK_RC(status_of(pool, id), 0);
+    CHECK_RC(tine_channel_create(NULL, &handed.ours, &options.channel), 0);
+    int count = use_up_ours(fds, 64, 1); /* which the task's own end has until it is submitted */
+    CHECK_RC(tine_submit(pool, echo, NULL, 0, &options, &handed.id), 0);
+    for (int i = 0; i < 20; i++) {
+        CHECK_RC(tine_submit(pool, has_none, NULL, 0, NULL, &id), 0);
+        CHECK_RC(status_of(pool, id), 0);
+    }
+    CHECK_RC(tine_channel_receive(handed.ours, 0, &byte, 1, NULL), -EAGAIN);
+    give_back(fds, count, limit.rlim_cur);
+    greeting(pool, handed.ours);
+    tell(handed.ours, -1);
+    CHECK_RC(status_of(pool, handed.id), 5);
+    tine_channel_close(handed.ours);
+    tine_pool_destroy(pool);
+}
+
 /* A pool that is made later has no copies of the host's ends. */
 static void test_not_inherited(int start)
 {
@@ -596,6 +647,46 @@ static void test_vandal(void)
     }
     CHECK_RC(tine_pool_stats(pool, &stats), 0);
     CHECK_EQ(stats.worker_deaths, 3);
+    tine_pool_destroy(pool);
+}
+
+/* Until a worker that cannot be given ends any more is known to be dead, the tasks that it has not begun can be cancelled, and the
+ * time by which they must begin runs out. */
+static void test_cancelled_in_a_vandal(int how)
+{
+    tine_pool *pool = create_pool(TINE_START_FORKSERVER, 1, TINE_NO_THREAD);
+    for (int i = 0; i < 20; i++) {
+        tine_submit_options options = TINE_SUBMIT_OPTIONS_INIT;
+        tine_id ids[2], cut;
+        struct handed handed = hand(pool, say_who, 0);
+        CHECK_RC(status_of(pool, handed.id), 0);
+        pid_t worker = (pid_t)number_from(handed.ours);
+        tine_channel_close(handed.ours);
+        CHECK_RC(tine_submit(pool, cut_sockets, NULL, 0, NULL, &cut), 0);
+        CHECK_RC(status_of(pool, cut), 0);
+        struct process state = {0, 0, 0, ""};
+        CHECK_EQ(kill(worker, SIGSTOP), 0);
+        WAIT_UNTIL(look_at(worker, &state) && state.state == 'T');
+        options.queue_deadline_ns = how == 2 ? 1000000 : 0;
+        for (int j = 0; j < 2; j++)
+            CHECK_RC(tine_submit(pool, has_none, NULL, 0, &options, &ids[j]), 0);
+        nap_ns(2000000);
+        handed = hand(pool, say_who, 0); /* cannot be passed: the worker is killed */
+        if (how == 0)
+            CHECK_RC(tine_cancel(pool, ids[0]), 0);
+        else if (how == 1)
+            CHECK(tine_cancel_queued(pool) >= 2);
+        else
+            CHECK(tine_pool_poll(pool) >= 0);
+        for (int j = 0; j < 2; j++) {
+            tine_result result = wait_for(pool, ids[j]);
+            CHECK_RC(result.status, how == 2 ? -ETIMEDOUT : how == 1 || j == 0 ? -ECANCELED : 0);
+            CHECK_EQ(result.delivery, result.status ? TINE_NOT_STARTED : TINE_RAN);
+            tine_result_release(pool, &result);
+        }
+        CHECK_RC(status_of(pool, handed.id), how == 1 ? -ECANCELED : 0);
+        tine_channel_close(handed.ours);
+    }
     tine_pool_destroy(pool);
 }
 
@@ -643,7 +734,10 @@ int main(int argc, char **argv)
     test_no_room_for_the_handover();
     test_host_limits(0);
     test_host_limits(1);
+    test_others_go_on();
     test_vandal();
+    for (int how = 0; how < 3; how++)
+        test_cancelled_in_a_vandal(how);
     tine_pool *pool = create_pool(TINE_START_FORKSERVER, 2, TINE_INLINE);
     test_plain(pool, 0);
     tine_pool_destroy(pool);

@@ -62,6 +62,44 @@ static void retries(int start)
 
 /* ---- Replacing workers ---- */
 
+static int tell_pid_and_wait(tine_task *task)
+{
+    pid_t *shared;
+    memcpy(&shared, tine_input(task, NULL), sizeof shared);
+    __atomic_store_n(shared, getpid(), __ATOMIC_RELEASE);
+    while (!tine_cancelled(task))
+        nap_ns(1000000);
+    return 0;
+}
+
+/* A task that has been in a process that died, and is cancelled before another one begins with it, may have run. */
+static void cancelled_between_two_tries(int start)
+{
+    tine_pool_options settings = TINE_POOL_OPTIONS_INIT;
+    tine_submit_options options = TINE_SUBMIT_OPTIONS_INIT;
+    settings.flags = TINE_NO_THREAD; /* so that nothing happens between two calls */
+    tine_pool *pool = make_pool(start, 1, settings);
+    options.retries = 3;
+    options.flags = TINE_IDEMPOTENT;
+    for (int i = 0; i < 5; i++) {
+        tine_id id = 0;
+        tine_stats before = TINE_STATS_INIT, stats = TINE_STATS_INIT;
+        pid_t *worker = (pid_t *)tine_calloc(pool, 1, sizeof *worker);
+        CHECK_RC(tine_pool_stats(pool, &before), 0);
+        CHECK_RC(tine_submit(pool, tell_pid_and_wait, &worker, sizeof worker, &options, &id), 0);
+        WAIT_UNTIL(tine_pool_poll(pool) >= 0 && __atomic_load_n(worker, __ATOMIC_ACQUIRE) != 0);
+        CHECK_EQ(kill(*worker, SIGKILL), 0);
+        WAIT_UNTIL(tine_pool_stats(pool, &stats) == 0 && stats.worker_deaths > before.worker_deaths);
+        CHECK_RC(tine_cancel(pool, id), 0);
+        tine_result result = result_of(pool, id);
+        CHECK_RC(result.status, -ECANCELED);
+        CHECK(result.delivery != TINE_NOT_STARTED); /* TINE_RAN: another worker was there already. */
+        tine_result_release(pool, &result);
+        tine_free(pool, worker);
+    }
+    tine_pool_destroy(pool);
+}
+
 static int own_pid(tine_task *task)
 {
     pid_t *pid = (pid_t *)tine_output(task, sizeof *pid);
@@ -219,14 +257,48 @@ static void recycling_after_looks_that_failed(int start)
     tine_pool_destroy(pool);
 }
 
+static int take_a_while(tine_task *task)
+{
+    (void)task;
+    nap_ns(50000000);
+    return 0;
+}
+
+/* What a worker has by fork of its host's memory is not the worker's own, but what it takes or writes itself is. */
+static void memory_of_the_host(int start)
+{
+    enum { LARGE = 160 << 20 };
+    tine_pool_options settings = TINE_POOL_OPTIONS_INIT;
+    tine_stats stats = TINE_STATS_INIT;
+    char *large = (char *)malloc(LARGE);
+    CHECK(large != NULL);
+    memset(large, 1, LARGE);
+    settings.recycle_bytes = settings.max_worker_bytes = 64 << 20;
+    tine_pool *pool = make_pool(start, 1, settings);
+    for (int i = 0; i < 5; i++) {
+        tine_id id = 0;
+        CHECK_RC(tine_submit(pool, take_a_while, NULL, 0, NULL, &id), 0);
+        tine_result result = result_of(pool, id);
+        CHECK_RC(result.status, 0);
+        tine_result_release(pool, &result);
+    }
+    CHECK_RC(tine_pool_stats(pool, &stats), 0);
+    CHECK_EQ(stats.workers_recycled + stats.worker_deaths, 0);
+    WAIT_UNTIL((hoard_once(pool), tine_pool_stats(pool, &stats) == 0 && stats.workers_recycled >= 1));
+    tine_pool_destroy(pool);
+    free(large);
+}
+
 int main(int argc, char **argv)
 {
     static const struct timed_test tests[] = {
         {"retries", retries},
+        {"cancelled between two tries", cancelled_between_two_tries},
         {"recycling", recycling},
         {"recycling where tasks move", recycling_where_tasks_move},
         {"recycling by memory", recycling_by_memory},
         {"recycling after looks that failed", recycling_after_looks_that_failed},
+        {"memory of the host", memory_of_the_host},
     };
     tag_family(argv);
     CHECK_RC(tine_init(argc, argv), 0);

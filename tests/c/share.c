@@ -316,7 +316,8 @@ struct sharer {
 static void *share_without_limit(void *argument)
 {
     struct sharer *sharer = (struct sharer *)argument;
-    sharer->rc = tine_pool_share(sharer->pool, sharer->segment, TINE_FOREVER);
+    int rc = tine_pool_share(sharer->pool, sharer->segment, TINE_FOREVER);
+    __atomic_store_n(&sharer->rc, rc, __ATOMIC_RELEASE);
     return NULL;
 }
 
@@ -372,6 +373,32 @@ static void a_stopped_worker_is_waited_for_as_long_as_is_said(int start)
     check_stock(before);
 }
 
+/* The supervisor is killed while a call waits for a stopped worker: nobody tells the call, which has to look for itself. */
+static void who_shares_notices_that_nobody_is_left_to_tell(int start)
+{
+    struct belongings before = take_stock();
+    tine_pool *pool = create_pool(start, 2, 0);
+    struct sharer sharer = {pool, NULL, 1};
+    pid_t worker = call(pool, tell_pid, NULL, 0), supervisor = call(pool, tell_parent, NULL, 0);
+    pthread_t thread;
+    CHECK(worker > 0 && supervisor > 1 && supervisor != getpid());
+    CHECK_RC(tine_segment_create(100, NULL, &sharer.segment), 0);
+    struct item *list = list_in(sharer.segment, 3);
+    CHECK_EQ(kill(worker, SIGSTOP), 0);
+    WAIT_UNTIL(is_stopped(worker));
+    CHECK_EQ(pthread_create(&thread, NULL, share_without_limit, &sharer), 0);
+    WAIT_UNTIL(tine_is_shared(pool, list, 1) == 1);
+    nap_ns(100000000); /* The other worker has it, and the call is asleep. */
+    CHECK_EQ(kill(supervisor, SIGKILL), 0);
+    WAIT_UNTIL(__atomic_load_n(&sharer.rc, __ATOMIC_ACQUIRE) != 1);
+    CHECK_EQ(pthread_join(thread, NULL), 0);
+    CHECK_RC(sharer.rc, 0);
+    all_workers_have_it(pool, list, 6);
+    CHECK_RC(tine_segment_close(sharer.segment), 0);
+    tine_pool_destroy(pool);
+    check_stock(before);
+}
+
 static void what_cannot_be_shared(void)
 {
     tine_pool *pool = create_pool(TINE_START_FORKSERVER, 1, 0);
@@ -406,6 +433,7 @@ int main(int argc, char **argv)
         no_worker_has_room(all_starts[i]);
         only_the_creator_writes(all_starts[i]);
         a_stopped_worker_is_waited_for_as_long_as_is_said(all_starts[i]);
+        who_shares_notices_that_nobody_is_left_to_tell(all_starts[i]);
         sharing_while_workers_are_killed(all_starts[i]);
         WAIT_UNTIL(family_is_gone(family_tag(), 0));
     }

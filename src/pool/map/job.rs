@@ -149,7 +149,7 @@ impl<'p, 'a> Job<'p, 'a> {
                     item: self.begin + first + call,
                     status: -libc::ECANCELED,
                     message: to_c_string(b"cancelled before it began"),
-                    delivery: Delivery::NotStarted,
+                    delivery: self.delivery_of(first + call, Delivery::NotStarted),
                     death: None,
                 };
                 self.fail(&sent, failure);

@@ -57,12 +57,15 @@ impl Job<'_, '_> {
         if let Some(death) = &mut death {
             death.item = item as u64;
         }
-        Failure {
-            item,
-            status: outcome.status,
-            message: outcome.message.clone(),
-            delivery: outcome.delivery,
-            death,
+        let delivery = self.delivery_of(sent.first + call, outcome.delivery);
+        Failure { item, status: outcome.status, message: outcome.message.clone(), delivery, death }
+    }
+
+    /// What is known of an item of which this is said: one that a process has died with before may have run.
+    pub(super) fn delivery_of(&self, item: usize, said: Delivery) -> Delivery {
+        match said {
+            Delivery::NotStarted if self.retried.contains_key(&item) => Delivery::MaybeRan,
+            said => said,
         }
     }
 

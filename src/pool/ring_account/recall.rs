@@ -62,6 +62,12 @@ impl RingAccount {
         at.is_some_and(|at| self.recall_at(segment, ledger, at, index))
     }
 
+    /// Whether this task lies in the ring and neither side has claimed it.
+    pub(in crate::pool) fn is_unbegun(&self, segment: &Segment, index: u32) -> bool {
+        let at = self.flights.iter().position(|flight| *flight == Flight::Task(index));
+        at.is_some_and(|at| segment.slot(self.done.wrapping_add(at as u32)).is_ready())
+    }
+
     fn recall_at(&mut self, segment: &Segment, ledger: &mut Ledger, at: usize, index: u32) -> bool {
         let slot = segment.slot(self.done.wrapping_add(at as u32));
         let recalled = !self.distrusted && slot.claim(state::RECALLED);
