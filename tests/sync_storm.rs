@@ -10,6 +10,7 @@ mod step;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 use step::{Shared, kill, pointer, spawn, wait_end};
+use tine::ffi::errors::TINE_EBROKEN;
 use tine::ffi::sync::*;
 use tine::ffi::sync_barrier::*;
 use tine::ffi::sync_rwlock::*;

@@ -2,6 +2,7 @@
 
 use super::record::Memory;
 use super::subject::*;
+use tine::ffi::errors::TINE_EBROKEN;
 use tine::ffi::sync_barrier::*;
 
 const BROKEN: i64 = TINE_EBROKEN as i64;
