@@ -89,9 +89,9 @@ typedef struct tine_channel tine_channel;
  * SA_RESTART, as sem_wait does.
  *
  * A handler that runs just before a wait sleeps does not end the wait. A wait sleeps in several pieces: it wakes up
- * in between, and waits for mutexes, reader-writer locks, barriers and pools look round now and then. So one signal
- * is a hint. Repeat the signal until the wait has ended, or let the handler do what ends the wait: tine_event_set()
- * or tine_semaphore_release().
+ * in between. Waits for mutexes, reader-writer locks, barriers and pools, and sends, look round now and then. So one
+ * signal is a hint. Repeat the signal until the wait has ended, or let the handler do what ends the wait:
+ * tine_event_set() or tine_semaphore_release().
  */
 #define TINE_INTERRUPTIBLE (1 << 0)
 
@@ -373,7 +373,7 @@ typedef struct tine_worker_options {
 typedef struct tine_faults {
     /** sizeof(tine_faults). */
     size_t size;
-    /** 0: each fault comes once. Another number: it comes again and again, at events that the seed decides. */
+    /** 0: each fault comes once. Another number: each fault comes again and again, at events that the seed decides. */
     uint64_t seed;
     /** Counts starts of workers. The worker is killed before its initializer runs. 0: none. */
     uint64_t kill_start;
@@ -573,14 +573,14 @@ typedef struct tine_pool_options {
     /** The age at which a worker is replaced, in nanoseconds, once it has nothing to do; 0: never. */
     int64_t recycle_age_ns;
     /**
-     * A worker that has more private resident memory than this after a task is replaced, in bytes; 0: never. Memory
-     * that the worker has by fork, and that nobody has written since, does not count.
+     * A worker that has more private resident memory than this after a task is replaced, in bytes; 0: never. With
+     * TINE_START_FORK, what the worker has when it becomes ready does not count: it is the host's for the most part.
      */
     uint64_t recycle_bytes;
     /**
      * The most private resident memory that a worker may have in the middle of a task, in bytes; 0: any amount. A
      * task that takes more fails with TINE_EMEMORY, and its worker is replaced. What counts is as in .recycle_bytes.
-     * The memory is looked at every 10 ms, and less often where the worker has much memory by fork.
+     * The memory is looked at every 10 ms.
      */
     uint64_t max_worker_bytes;
     /** The environment of the workers: variables, directory, limits, processors, output. NULL: the host's. */
@@ -1018,7 +1018,7 @@ int tine_next(tine_pool *pool, int64_t timeout_ns, tine_result *out);
  * Cancels a task. The task settles with -ECANCELED, and its result is taken as any other.
  *
  * A task that has not begun settles at once, with TINE_NOT_STARTED. A running task is told (tine_cancelled), and has
- * the pool's .grace_ns to return: TINE_RAN. Then its worker is ended and replaced: TINE_MAYBE_RAN. One that waits to
+ * the pool's .grace_ns to return: TINE_RAN. Then its worker is ended and replaced: TINE_MAYBE_RAN. A task that waits to
  * be run again (.retries) settles at once, with TINE_MAYBE_RAN. A task that returns by itself in this very moment
  * keeps its result.
  *
@@ -1399,7 +1399,7 @@ const void *tine_context(const tine_task *task, size_t *length);
  * A second call replaces the first one. In a map that is called by name the room is the item's place in out.
  *
  * Parameters: task. length: in bytes.
- * Returns the address of the room, with any content, which is a multiple of 16 unless it is an item's place; NULL:
+ * Returns the address of the room, which has any content. It is a multiple of 16 unless it is an item's place. NULL:
  * the heap is full, or the item's place is shorter than length.
  * Threads: the task's. Fork: a child must not call it.
  */
@@ -1706,9 +1706,10 @@ int tine_segment_receive(int socket, const tine_segment_options *options, tine_s
  * Parameters: pool. s: the segment. It stays the caller's, who may close it. The workers keep it until the pool is
  * destroyed. timeout_ns: how long to wait for the workers, and for another thread's call of tine_pool_share, in
  * nanoseconds; 0: not at all.
- * Returns 0; -ETIMEDOUT, -EAGAIN: another thread's call goes on; -ETIMEDOUT, -EAGAIN, -EINTR: a worker that is not
- * busy has not taken it, because it is stopped for example. Then no worker has it, and the call may be made again;
- * -EEXIST: something else is at its address in a worker, or it lies in the range of the pool's heap. Then no worker
+ * Returns 0; -ETIMEDOUT, -EAGAIN: another thread's call goes on, or a worker that is not busy has not taken the segment,
+ * because it is stopped for example; -EINTR: a signal came, with TINE_INTERRUPTIBLE. Then no worker has the segment,
+ * and the call may be made again;
+ * -EEXIST: something else is at its address in a worker, or the segment lies in the range of the pool's heap. Then no worker
  * has it, and that worker is replaced; -EALREADY: the segment is shared already; -ENOSPC: the pool shares 64
  * segments; -EOPNOTSUPP: the engine is MPI; -EINVAL: an argument is NULL; -ENOMEM, -EMFILE; TINE_ESHUTDOWN;
  * TINE_EWORKERSTART; TINE_EFORKED; TINE_EWORKER. A later worker that cannot map the segment cannot be started; tasks
@@ -2643,8 +2644,8 @@ int tine_queue_create(tine_pool *pool, const tine_queue_options *options, tine_q
  * that made the queue. That memory must not be released (tine_heap_release_process) before the stopped process goes
  * on or dies. The descriptors become readable, and tine_queue_get returns -EINVAL there.
  *
- * Parameters: q: may be NULL. A pointer that is not a queue is left alone. So is the queue of a thread that holds
- * TINE_MOST_HELD locks.
+ * Parameters: q: may be NULL. A pointer that is not a queue is left alone. In a thread that holds TINE_MOST_HELD
+ * locks the call does nothing.
  * Threads: any. Of several threads that call it, one does it. Fork: does nothing in a child.
  */
 void tine_queue_destroy(tine_queue *q);
@@ -2669,7 +2670,8 @@ int tine_queue_put(tine_queue *q, const void *data, size_t length, int64_t timeo
  * Takes the next message, and waits while there is none.
  *
  * With a timeout of 0 it never waits, so it also returns -EAGAIN while another consumer is in the middle of a get,
- * or waits for a message. The thread of a process that has called tine_queue_fd is such a consumer.
+ * or waits for a message. The thread of tine_queue_fd is such a consumer while its descriptor is
+ * not readable.
  *
  * Parameters: q. timeout_ns: how long to wait, in nanoseconds; 0: not at all. buffer: where the message goes; NULL
  * where capacity is 0. capacity: the size of buffer in bytes. length: gets the length of the message in bytes; may be
@@ -2737,8 +2739,9 @@ int tine_queue_join(tine_queue *q, int64_t timeout_ns);
  * when the queue is closed, and stays so until a tine_queue_get of this process returns -EAGAIN or -ETIMEDOUT. It is
  * for poll, select and epoll. The program must not read or close it.
  *
- * The first call starts a thread in this process, which waits for a message as a consumer does, and takes none. While
- * this process is stopped (SIGSTOP) the thread keeps the other consumers waiting. tine_queue_destroy in this
+ * The first call starts a thread in this process. While the descriptor is not readable the thread waits for a message
+ * as a consumer does, and takes none. If this process is stopped (SIGSTOP) then, the other consumers wait, too.
+ * tine_queue_destroy in this
  * process, tine_heap_close and the end of the pool end the thread and close the descriptor. tine_queue_destroy in
  * another process ends the thread and leaves the descriptor open and readable. It is closed by one of the former, or
  * when this process asks for the descriptor of another queue at that address.

@@ -190,7 +190,12 @@ impl Family {
 
     /// Whether a supervisor can be started by this call.
     pub(super) fn may_be_born(&self) -> bool {
-        self.host_calls || self.settings.start != StartMethod::Fork
+        self.host_calls || !self.forks_host()
+    }
+
+    /// Whether workers have the host's memory, by fork.
+    pub(crate) fn forks_host(&self) -> bool {
+        self.settings.start == StartMethod::Fork
     }
 }
 

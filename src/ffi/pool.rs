@@ -109,12 +109,12 @@ pub struct tine_pool_options {
     pub max_tasks_per_worker: u32,
     /// The age at which a worker is replaced, in nanoseconds, once it has nothing to do; 0: never.
     pub recycle_age_ns: i64,
-    /// A worker that has more private resident memory than this after a task is replaced, in bytes; 0: never. Memory
-    /// that the worker has by fork, and that nobody has written since, does not count.
+    /// A worker that has more private resident memory than this after a task is replaced, in bytes; 0: never. With
+    /// TINE_START_FORK, what the worker has when it becomes ready does not count: it is the host's for the most part.
     pub recycle_bytes: u64,
     /// The most private resident memory that a worker may have in the middle of a task, in bytes; 0: any amount. A
     /// task that takes more fails with TINE_EMEMORY, and its worker is replaced. What counts is as in .recycle_bytes.
-    /// The memory is looked at every 10 ms, and less often where the worker has much memory by fork.
+    /// The memory is looked at every 10 ms.
     pub max_worker_bytes: u64,
     /// The environment of the workers: variables, directory, limits, processors, output. NULL: the host's.
     pub worker: *const tine_worker_options,

@@ -7,12 +7,10 @@ use super::ending::{Beginning, Ending, Reason};
 use super::inline::INLINE;
 use super::ledger::{Outcome, TaskId, TaskState};
 use super::parcel::End;
-use super::recycle;
 use super::remote::node_of;
 use super::state::PoolState;
 use crate::error::{Code, Error, Result};
 use crate::sys::clock::now_ns;
-use crate::sys::limits;
 use crate::sys::prim::{Ordering, fence};
 use crate::task::call::CallKind;
 
@@ -113,11 +111,8 @@ impl PoolState {
         if let Some(segment) = &self.family.members[slot].segment {
             ring.weighed_item = segment.items_begun.load(Ordering::Acquire);
         }
-        let began_ns = now_ns();
-        let pid = self.family.members[slot].pid;
-        let too_large = limits::has_more_private(pid, self.limits.max_worker_bytes, &mut ring.private);
-        ring.next_memory_look_ns = recycle::next_look_ns(began_ns, MEMORY_LOOK_NS);
-        too_large == Some(true)
+        ring.next_memory_look_ns = now + MEMORY_LOOK_NS;
+        self.own_bytes(slot).is_some_and(|bytes| bytes > self.limits.max_worker_bytes)
     }
 
     fn has_begun(&self, slot: usize, position: u32) -> bool {

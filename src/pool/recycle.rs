@@ -1,7 +1,6 @@
 //! Replacing workers in good order: after so many tasks, so long a time, or above so much memory.
 
 use super::state::PoolState;
-use crate::sys::clock::now_ns;
 use crate::sys::limits;
 use crate::sys::thread::Uncancelled;
 
@@ -18,15 +17,6 @@ pub(super) struct RecycleRules {
 
 /// How often a worker's memory is looked at.
 const LOOK_NS: u64 = 20_000_000;
-
-/// A look takes at most this part of the time: where a worker has much memory of its host's, it is a long one.
-const PART: u64 = 20;
-
-/// When a worker's memory is looked at again, after a look that has just been taken.
-pub(super) fn next_look_ns(began_ns: u64, interval_ns: u64) -> u64 {
-    let took_ns = now_ns().saturating_sub(began_ns);
-    began_ns + interval_ns.max(took_ns.saturating_mul(PART))
-}
 
 #[derive(Debug)]
 pub(super) struct Recycle {
@@ -137,13 +127,29 @@ impl PoolState {
         if rules.private_bytes == 0 || ring.position() == ring.looked_at || now < ring.next_recycle_look_ns {
             return false;
         }
-        let began_ns = now_ns();
-        let pid = self.family.members[slot].pid;
-        let too_large = limits::has_more_private(pid, rules.private_bytes, &mut ring.private);
-        ring.next_recycle_look_ns = next_look_ns(began_ns, LOOK_NS);
+        ring.next_recycle_look_ns = now + LOOK_NS;
+        let Some(bytes) = self.own_bytes(slot) else { return false };
         // A look that failed says nothing, however long the worker does nothing more: there is another one.
-        let Some(too_large) = too_large else { return false };
+        let ring = self.rings.quietly(slot);
         ring.looked_at = ring.position();
-        too_large
+        bytes > rules.private_bytes
+    }
+
+    /// A worker has become ready: finds out what it has of its host's memory.
+    pub(super) fn note_inherited(&mut self, slot: usize) {
+        let has_limits = self.recycle.rules.private_bytes != 0 || self.limits.max_worker_bytes != 0;
+        let inherited = match has_limits && self.family.forks_host() {
+            true => limits::private_bytes(self.family.members[slot].pid),
+            false => Some(0),
+        };
+        self.rings[slot].inherited_bytes = inherited;
+    }
+
+    /// How much private memory a worker has on top of what it had by fork of its host's. `None` if the process is gone, or nobody can say.
+    pub(super) fn own_bytes(&mut self, slot: usize) -> Option<u64> {
+        let bytes = limits::private_bytes(self.family.members[slot].pid)?;
+        // There may have been no descriptor for the look when the worker became ready.
+        let inherited = *self.rings.quietly(slot).inherited_bytes.get_or_insert(bytes);
+        Some(bytes.saturating_sub(inherited))
     }
 }

@@ -8,7 +8,7 @@ use super::ending::{Beginning, Ending};
 use super::ledger::{InputPlace, Ledger};
 use super::patience::Patience;
 use crate::sys::clock::Moment;
-use crate::sys::limits::{Private, ProcessorUse};
+use crate::sys::limits::ProcessorUse;
 use crate::sys::prim::Ordering;
 use crate::task::function::Callee;
 use crate::task::handover::Handover;
@@ -72,8 +72,8 @@ pub(super) struct RingAccount {
     pub(super) next_recycle_look_ns: u64,
     /// Which item of a chunk the worker was at, as it said, before its memory was last looked at in the middle of a task.
     pub(super) weighed_item: u64,
-    /// What was found of the worker's memory when that was looked at closely.
-    pub(super) private: Option<Private>,
+    /// What the worker had of its host's memory by fork when it became ready; `None` where that was not found out.
+    pub(super) inherited_bytes: Option<u64>,
     /// What the worker had done when it was looked at for being too large: one that has done no more has not grown.
     pub(super) looked_at: u32,
     flights: VecDeque<Flight>,
@@ -119,7 +119,7 @@ impl RingAccount {
             next_memory_look_ns: 0,
             next_recycle_look_ns: 0,
             weighed_item: 0,
-            private: None,
+            inherited_bytes: None,
             looked_at: 0,
             flights: VecDeque::with_capacity(SLOTS as usize),
             tasks: 0,

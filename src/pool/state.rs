@@ -329,6 +329,7 @@ impl PoolState {
                 let share = self.recycle.rules().task_quota(slot, self.family.members[slot].generation);
                 let ring = &mut self.rings[slot];
                 (ring.ready, ring.ready_ns, ring.task_quota) = (true, now, share);
+                self.note_inherited(slot);
                 self.trace_birth(slot);
             }
             Event::Ended(slot, death) => self.deal_with_death(slot, death, now),

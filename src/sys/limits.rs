@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use std::fs;
-use std::io::{self, BufRead, Read};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 /// How many workers make sense: the processors of the affinity mask, or the cgroup's quota where that is less.
@@ -121,88 +121,13 @@ pub(crate) fn address_space() -> Option<u64> {
     (rc == 0 && limit.rlim_cur != libc::RLIM_INFINITY).then_some(limit.rlim_cur)
 }
 
-/// Whether a process has more private resident memory than this: no file and no shared memory is behind it, and no other process has it
-/// by fork. `None` if the process is gone, or nobody can say. `last` is what was found when that was looked at closely.
-pub(crate) fn has_more_private(pid: i32, most: u64, last: &mut Option<Private>) -> Option<bool> {
+/// The private resident memory of a process: no file and no shared memory is behind it; `None` if the process is gone.
+pub(crate) fn private_bytes(pid: i32) -> Option<u64> {
     let _uncancelled = super::thread::Uncancelled::new();
-    let resident = resident_private(pid)?;
-    if resident <= most {
-        return Some(false);
-    }
-    // That counts pages that the process has by fork and that nobody has written since. Whose they are is slow to find out, so that it
-    // is looked at only when the process has met as many page faults as it takes: one for each page that it has written first.
-    let faults = faults(pid)?;
-    if let Some(last) = last {
-        let new = faults.saturating_sub(last.faults).saturating_mul(super::memory::page_size() as u64);
-        let large = resident.saturating_sub(last.resident);
-        if last.own.saturating_add(new).saturating_add(large) <= most {
-            return Some(false);
-        }
-    }
-    let smaps = fs::File::open(format!("/proc/{pid}/smaps"));
-    match smaps.and_then(|file| own_private(&mut io::BufReader::new(file))) {
-        Ok(own) => {
-            *last = Some(Private { own, resident, faults });
-            Some(own > most)
-        }
-        // Not for this process, or not in this kernel; or the process is gone by now.
-        Err(error) if matches!(error.raw_os_error(), Some(libc::EACCES | libc::EPERM | libc::ENOENT)) => {
-            Some(resident_private(pid)? > most)
-        }
-        Err(_) => None,
-    }
-}
-
-/// What a close look at a process's private memory has found: how much is its own, how much it seemed to be, and its page faults by then.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Private {
-    own: u64,
-    resident: u64,
-    faults: u64,
-}
-
-/// How many page faults a process has met.
-fn faults(pid: i32) -> Option<u64> {
-    let text = fs::read(format!("/proc/{pid}/stat")).ok()?;
-    let mut fields = fields_of_stat(&text)?.skip(7).map_while(|word| word.parse::<u64>().ok());
-    let (minor, _of_children, major) = (fields.next()?, fields.next()?, fields.next()?);
-    Some(minor + major)
-}
-
-/// What the kernel says of a process behind its program's name, which is in parentheses and may have anything in it.
-fn fields_of_stat(text: &[u8]) -> Option<std::str::SplitAsciiWhitespace<'_>> {
-    let behind_name = text.iter().rposition(|byte| *byte == b')')? + 1;
-    Some(std::str::from_utf8(&text[behind_name..]).ok()?.split_ascii_whitespace())
-}
-
-/// What a process has of pages that no file and no shared memory is behind.
-fn resident_private(pid: i32) -> Option<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
     let mut pages = text.split_whitespace().skip(1).map_while(|word| word.parse::<u64>().ok());
     let (resident, shared) = (pages.next()?, pages.next()?);
     Some(resident.saturating_sub(shared) * super::memory::page_size() as u64)
-}
-
-/// How much of that is in no other process, as the kernel's list of mappings says: of each mapping at most what is anonymous, and at
-/// most what nobody else has mapped.
-fn own_private(smaps: &mut impl BufRead) -> io::Result<u64> {
-    let (mut sum, mut unshared, mut line) = (0u64, 0u64, Vec::with_capacity(256));
-    loop {
-        line.clear();
-        if smaps.read_until(b'\n', &mut line)? == 0 {
-            return Ok(sum);
-        }
-        let text = std::str::from_utf8(&line).unwrap_or("");
-        let bytes = |key: &str| {
-            let kilobytes = text.strip_prefix(key)?.split_whitespace().next()?.parse::<u64>().ok()?;
-            Some(kilobytes.saturating_mul(1024))
-        };
-        if let Some(bytes) = bytes("Private_Clean:").or_else(|| bytes("Private_Dirty:")) {
-            unshared = unshared.saturating_add(bytes);
-        } else if let Some(bytes) = bytes("Anonymous:") {
-            sum = sum.saturating_add(bytes.min(std::mem::take(&mut unshared)));
-        }
-    }
 }
 
 /// What a process has had of the processors, and whether it could use one now; `None` if it is gone, or /proc does not say.
@@ -217,7 +142,10 @@ pub(crate) fn processor_use(pid: i32) -> Option<ProcessorUse> {
 
 /// The same by the text that the kernel has of the process.
 fn use_in(text: &[u8], per_second: u64) -> Option<ProcessorUse> {
-    let mut fields = fields_of_stat(text)?;
+    // The program's name, in parentheses, may have anything in it.
+    let behind_name = text.iter().rposition(|byte| *byte == b')')? + 1;
+    let fields = std::str::from_utf8(&text[behind_name..]).ok()?;
+    let mut fields = fields.split_ascii_whitespace();
     // D: it waits for a page that is on its way from a disk, and could use a processor if the machine had more memory.
     let is_runnable = matches!(fields.next()?, "R" | "D");
     let mut ticks = fields.skip(10).map_while(|word| word.parse::<u64>().ok());
@@ -390,53 +318,6 @@ mod tests {
             assert!(crate::sys::clock::now_ns() - began < 60_000_000_000, "it uses nothing");
         }
         assert!(processor_use(i32::MAX).is_none());
-    }
-
-    #[test]
-    fn memory_that_is_a_processes_own_is_anonymous_and_mapped_once() {
-        let text = "1000-9000 rw-p 00000000 00:00 0 \nPrivate_Clean: 4 kB\nPrivate_Dirty: 100 kB\nAnonymous: 300 kB\n\
-            a000-b000 r--s 00000000 00:01 7 /a Private_Dirty: 9 kB\nPrivate_Clean: 4096 kB\nAnonymous: 0 kB\n\
-            c000-d000 rw-p 00000000 00:01 7 /\nPrivate_Clean: 0 kB\nPrivate_Dirty: 8 kB\nAnonymous: 4 kB\n";
-        assert_eq!(own_private(&mut text.as_bytes()).unwrap(), (104 + 4) * 1024);
-        assert_eq!(own_private(&mut &b""[..]).unwrap(), 0);
-    }
-
-    #[test]
-    fn what_a_process_has_by_fork_is_its_parents() {
-        const LARGE: usize = 128 << 20;
-        let mut memory = vec![1u8; LARGE];
-        for writes in [false, true] {
-            // SAFETY: the child writes memory of its own and waits to be killed.
-            let pid = unsafe { libc::fork() };
-            if pid == 0 {
-                // SAFETY: plain numbers. The child goes with the thread that has made it.
-                unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
-                if writes {
-                    memory.iter_mut().step_by(4096).for_each(|byte| *byte = std::hint::black_box(2));
-                }
-                loop {
-                    // SAFETY: has no preconditions.
-                    unsafe { libc::pause() };
-                }
-            }
-            assert!(pid > 0);
-            let mut last = None;
-            let mut looks = || has_more_private(pid, LARGE as u64 / 2, &mut last);
-            if writes {
-                let began = crate::sys::clock::now_ns();
-                while looks() != Some(true) {
-                    assert!(crate::sys::clock::now_ns() - began < 60_000_000_000, "it has written nothing");
-                }
-            } else {
-                assert_eq!((looks(), looks()), (Some(false), Some(false)));
-                assert!(resident_private(pid).unwrap() > LARGE as u64 / 2, "statm alone says something else");
-            }
-            // SAFETY: this test's child, which has not been waited for.
-            unsafe { libc::kill(pid, libc::SIGKILL) };
-            // SAFETY: no status is asked for.
-            assert_eq!(unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) }, pid);
-        }
-        assert_eq!(has_more_private(i32::MAX, 0, &mut None), None);
     }
 
     #[test]
