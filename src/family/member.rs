@@ -61,6 +61,8 @@ pub(crate) struct Member {
     passed: u32,
     /// How many of them it cannot do without; a segment that comes later may be taken back.
     required: u32,
+    /// Where among the messages the newest segment is that it was passed.
+    newest_share: u32,
     /// It has ended for want of what it was passed, of which nobody is to hold it against the program: see [`Member::gives_up`].
     pub(crate) gave_up: bool,
     /// When its supervisor is asked once more for its pidfd, for which this process had no room.
@@ -83,6 +85,7 @@ impl Member {
             control_socket: None,
             passed: 0,
             required: 0,
+            newest_share: 0,
             gave_up: false,
             asks_again: Deadline::NEVER,
             pid: 0,
@@ -110,6 +113,7 @@ impl Member {
             control_socket.try_send(share.message()?)?;
         }
         (self.passed, self.required) = (shares.len() as u32, required as u32);
+        self.newest_share = self.required;
         segment.messages_sent.store(self.passed, Ordering::Release);
         segment.mark.store(mark, Ordering::Relaxed);
         self.control_socket = Some(control_socket);
@@ -127,6 +131,7 @@ impl Member {
 
     /// Passes one more segment to the process.
     pub(crate) fn pass(&mut self, share: &Share) -> Result<()> {
+        self.newest_share = self.passed;
         self.tell(share.message()?)
     }
 
@@ -165,6 +170,12 @@ impl Member {
         self.segment
             .as_ref()
             .is_some_and(|segment| segment.messages_done.load(Ordering::Acquire) >= self.passed)
+    }
+
+    /// Whether it has dealt with all messages before the newest segment.
+    pub(super) fn has_reached_newest_share(&self) -> bool {
+        let done = |segment: &Segment| segment.messages_done.load(Ordering::Acquire);
+        self.segment.as_ref().is_some_and(|segment| done(segment) >= self.newest_share)
     }
 
     /// Whether it says that it ends because it cannot have what it was passed after its start: a segment, or that by which it gets the
