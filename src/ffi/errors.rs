@@ -34,9 +34,9 @@ extensible!(tine_error);
 /// SA_RESTART, as sem_wait does.
 ///
 /// A handler that runs just before a wait sleeps does not end the wait. A wait sleeps in several pieces: it wakes up
-/// in between, and waits for mutexes, reader-writer locks, barriers and pools look round now and then. So one signal
-/// is a hint. Repeat the signal until the wait has ended, or let the handler do what ends the wait: tine_event_set()
-/// or tine_semaphore_release().
+/// in between. Waits for mutexes, reader-writer locks, barriers and pools, and sends, look round now and then. So one
+/// signal is a hint. Repeat the signal until the wait has ended, or let the handler do what ends the wait:
+/// tine_event_set() or tine_semaphore_release().
 pub const TINE_INTERRUPTIBLE: u32 = 1 << 0;
 
 /// tine_init has not run in this process.

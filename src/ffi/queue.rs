@@ -195,8 +195,8 @@ unsafe fn create(
 /// that made the queue. That memory must not be released (tine_heap_release_process) before the stopped process goes
 /// on or dies. The descriptors become readable, and tine_queue_get returns -EINVAL there.
 ///
-/// Parameters: q: may be NULL. A pointer that is not a queue is left alone. So is the queue of a thread that holds
-/// TINE_MOST_HELD locks.
+/// Parameters: q: may be NULL. A pointer that is not a queue is left alone. In a thread that holds TINE_MOST_HELD
+/// locks the call does nothing.
 /// Threads: any. Of several threads that call it, one does it. Fork: does nothing in a child.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_queue_destroy(q: *mut tine_queue) {
@@ -234,7 +234,8 @@ pub unsafe extern "C" fn tine_queue_put(
 /// Takes the next message, and waits while there is none.
 ///
 /// With a timeout of 0 it never waits, so it also returns -EAGAIN while another consumer is in the middle of a get,
-/// or waits for a message. The thread of a process that has called tine_queue_fd is such a consumer.
+/// or waits for a message. The thread of tine_queue_fd is such a consumer while its descriptor is
+/// not readable.
 ///
 /// Parameters: q. timeout_ns: how long to wait, in nanoseconds; 0: not at all. buffer: where the message goes; NULL
 /// where capacity is 0. capacity: the size of buffer in bytes. length: gets the length of the message in bytes; may be
@@ -330,8 +331,9 @@ pub unsafe extern "C" fn tine_queue_join(q: *mut tine_queue, timeout_ns: i64) ->
 /// when the queue is closed, and stays so until a tine_queue_get of this process returns -EAGAIN or -ETIMEDOUT. It is
 /// for poll, select and epoll. The program must not read or close it.
 ///
-/// The first call starts a thread in this process, which waits for a message as a consumer does, and takes none. While
-/// this process is stopped (SIGSTOP) the thread keeps the other consumers waiting. tine_queue_destroy in this
+/// The first call starts a thread in this process. While the descriptor is not readable the thread waits for a message
+/// as a consumer does, and takes none. If this process is stopped (SIGSTOP) then, the other consumers wait, too.
+/// tine_queue_destroy in this
 /// process, tine_heap_close and the end of the pool end the thread and close the descriptor. tine_queue_destroy in
 /// another process ends the thread and leaves the descriptor open and readable. It is closed by one of the former, or
 /// when this process asks for the descriptor of another queue at that address.

@@ -196,9 +196,10 @@ pub unsafe extern "C" fn tine_segment_receive(
 /// Parameters: pool. s: the segment. It stays the caller's, who may close it. The workers keep it until the pool is
 /// destroyed. timeout_ns: how long to wait for the workers, and for another thread's call of tine_pool_share, in
 /// nanoseconds; 0: not at all.
-/// Returns 0; -ETIMEDOUT, -EAGAIN: another thread's call goes on; -ETIMEDOUT, -EAGAIN, -EINTR: a worker that is not
-/// busy has not taken it, because it is stopped for example. Then no worker has it, and the call may be made again;
-/// -EEXIST: something else is at its address in a worker, or it lies in the range of the pool's heap. Then no worker
+/// Returns 0; -ETIMEDOUT, -EAGAIN: another thread's call goes on, or a worker that is not busy has not taken the segment,
+/// because it is stopped for example; -EINTR: a signal came, with TINE_INTERRUPTIBLE. Then no worker has the segment,
+/// and the call may be made again;
+/// -EEXIST: something else is at its address in a worker, or the segment lies in the range of the pool's heap. Then no worker
 /// has it, and that worker is replaced; -EALREADY: the segment is shared already; -ENOSPC: the pool shares 64
 /// segments; -EOPNOTSUPP: the engine is MPI; -EINVAL: an argument is NULL; -ENOMEM, -EMFILE; TINE_ESHUTDOWN;
 /// TINE_EWORKERSTART; TINE_EFORKED; TINE_EWORKER. A later worker that cannot map the segment cannot be started; tasks

@@ -67,7 +67,7 @@ unsafe fn put((pointer, bytes): (*const u8, usize), length: *mut usize) -> *cons
 /// A second call replaces the first one. In a map that is called by name the room is the item's place in out.
 ///
 /// Parameters: task. length: in bytes.
-/// Returns the address of the room, with any content, which is a multiple of 16 unless it is an item's place; NULL:
+/// Returns the address of the room, which has any content. It is a multiple of 16 unless it is an item's place. NULL:
 /// the heap is full, or the item's place is shorter than length.
 /// Threads: the task's. Fork: a child must not call it.
 #[unsafe(no_mangle)]

@@ -168,11 +168,8 @@ impl Segment {
     pub fn receive(socket: RawFd, options: &SegmentOptions) -> Result<Segment> {
         let mut deadline = None;
         loop {
-            // Between look and taking no other thread may take: then this one would throw away what it has not seen.
-            let turn = turn();
-            let mut buffer = [0; ANNOUNCEMENT.len()];
-            let Peeked::Message { length, fds, fds_lost } = socket::peek(socket, &mut buffer, false)? else {
-                drop(turn);
+            // Without the turn, in which another thread may be mapping something large.
+            if let Peeked::Nothing = socket::peek(socket, &mut [0; ANNOUNCEMENT.len()], false)? {
                 // All that wait are told: one that is told alone may go without taking what the next one waits for.
                 let again = || Error::from(Code::errno(libc::EAGAIN));
                 let deadline = *deadline.get_or_insert_with(|| socket::receive_deadline(socket));
@@ -180,6 +177,12 @@ impl Segment {
                     Waited::TimedOut => return Err(again()),
                     Waited::Ready | Waited::Interrupted => continue,
                 }
+            }
+            // Between look and taking no other thread may take: then this one would throw away what it has not seen.
+            let _turn = turn();
+            let mut buffer = [0; ANNOUNCEMENT.len()];
+            let Peeked::Message { length, fds, fds_lost } = socket::peek(socket, &mut buffer, false)? else {
+                continue;
             };
             if length == 0 && fds.is_empty() && !fds_lost && socket::is_hung_up(socket) {
                 return Err(Code::errno(libc::EPIPE).into());

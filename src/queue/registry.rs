@@ -10,7 +10,7 @@ use super::message::{Queue, QueueOptions, caller};
 use super::watch::{self, Watches};
 use crate::error::{Code, Error, Result};
 use crate::heap::Heap;
-use crate::sync::{INVALID, NO_LOCKS, OTHER_NAMESPACE, Outcome};
+use crate::sync::{INVALID, NO_LOCKS, Outcome};
 use crate::sys::prim::{AtomicU64, Ordering};
 use crate::sys::{fork, memory, reserve, robust};
 use core::ptr::NonNull;
@@ -308,11 +308,10 @@ pub(crate) fn create(heap: &Heap, options: &QueueOptions) -> Result<NonNull<u8>>
 pub(crate) fn destroy(pointer: *const u8) -> Outcome<()> {
     let queue = find(pointer)?;
     let me = caller()?;
-    // What the wait for those that watch needs. Once the queue has ended nobody finds it a second time.
+    // The wait for those that watch takes a lock. Once the queue has ended nobody finds it a second time.
     if me.is_full() {
         return Err(NO_LOCKS);
     }
-    me.find_namespace().ok_or(OTHER_NAMESPACE)?;
     queue.put_an_end(me)?;
     watch::end(|address| address == pointer.addr());
     if let Some(place) = place_for(pointer.addr()) {

@@ -265,7 +265,8 @@ pub(crate) fn receive_deadline(socket: RawFd) -> Option<Deadline> {
     unsafe {
         libc::getsockopt(socket, libc::SOL_SOCKET, libc::SO_RCVTIMEO, (&raw mut limit).cast(), &mut length);
     }
-    let limit_ns = (limit.tv_sec as u64).saturating_mul(1_000_000_000) + limit.tv_usec as u64 * 1000;
+    let limit_ns =
+        (limit.tv_sec as u64).saturating_mul(1_000_000_000).saturating_add(limit.tv_usec as u64 * 1000);
     Some(if limit_ns == 0 { Deadline::NEVER } else { Deadline::after(limit_ns) })
 }
 
