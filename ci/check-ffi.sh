@@ -63,6 +63,7 @@ with_compiler() { # with_compiler NAME STRUCT COMMAND...: the declarations on st
     shift 2
     for here in "$header" "$prefix/include/tine.h"; do
         "$@" "$here" >"$out/$name"
+        cp "$out/$name" "$out/$(basename "$here").$name"
         diff <(grep -oE '\bfn tine_[a-z0-9_]+' "$out/$name" | sed 's/^fn //' | LC_ALL=C sort -u) ci/symbols.txt
         diff <(sed -n 's/^typedef struct \(tine_[a-z_]*\) {$/\1/p' "$header" | LC_ALL=C sort) \
             <(sed -n "s/^$struct.*/\\1/p" "$out/$name" | LC_ALL=C sort)
@@ -71,8 +72,11 @@ with_compiler() { # with_compiler NAME STRUCT COMMAND...: the declarations on st
 # Of those without fields bindgen makes structs, too. What it believes of sizes and offsets is in its output, and checked as that is compiled.
 bindgens() { bindgen "$1" | sed -z 's/\(pub struct tine_[a-z_]*\) {\n    _unused/\1 of no fields {\n    _unused/g'; }
 compiled() {
-    sed 's/ of no fields / /' "$out/bindgen.rs" >"$out/compiled.rs"
-    ${RUSTC:-rustc} --edition 2021 --crate-type lib --emit metadata -A warnings -o "$out/compiled.rmeta" "$out/compiled.rs"
+    local here
+    for here in tine-ffi.h tine.h; do
+        sed 's/ of no fields / /' "$out/$here.bindgen.rs" >"$out/compiled.rs"
+        ${RUSTC:-rustc} --edition 2021 --crate-type lib --emit metadata -A warnings -o "$out/compiled.rmeta" "$out/compiled.rs"
+    done
 }
 
 squares() { # squares FILE COMMAND...

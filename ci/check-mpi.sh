@@ -122,7 +122,7 @@ part_reported() {
         [ $((SECONDS - began)) -lt "$limit" ] || { tail -n 25 "$log" "$report"; return 1; }
         sleep 0.02
     done
-    names_what_is_open "$open" "$report"
+    [ -s "$open" ] && names_what_is_open "$open" "$report"
 }
 
 # Ranks are killed at any moment, in one job after the other: each job ends, and its report has every task that was accepted, and none that was not.

@@ -18,26 +18,26 @@ if [ "${1-}" = long ]; then
     memory='names sync_locks heap queue_watch channel tasks'
     # With gcc all C tests but these.
     cat >"$out/apart.txt" <<'END'
-callbacks            gives its dying tasks ten seconds, which was not enough, twice, on a busy machine
-channel_death        had not ended after 100 s on a busy machine: not tried longer
+callbacks            gives its dying tasks ten seconds, which is too short under the sanitizer where the machine is busy
+channel_death        takes longer than 100 s under the sanitizer
 check_mode           expects malloc's heap and puts where the C library has them, not where the sanitizer has its own
 deaths               divides by zero and the like to die of the signal, which the sanitizer reports first
-ending_storm         had not ended after 150 s on a busy machine: not tried longer
+ending_storm         takes longer than 150 s under the sanitizer
 environment          wants mlockall to fail, which the sanitizer makes a call that does nothing
 heap-scribble        is what check-asan.sh runs, with the library itself under AddressSanitizer
 memory_short         has a malloc of its own in place of the C library's, as the sanitizer has
 memory_short_heap    has a malloc of its own in place of the C library's, as the sanitizer has
 process              dies of SIGSEGV on purpose, which the sanitizer reports, and the process exits
-process_hostile      waits ten seconds for a count, which was not enough on a busy machine
+process_hostile      waits ten seconds for a count, which is too short under the sanitizer where the machine is busy
 receive              leaves a process no address space, which the sanitizer does not survive
 segment              dies of SIGSEGV on purpose, which the sanitizer reports, and the process exits
 standby              leaves no address space to a worker that is to start, which the sanitizer does not survive
 sweep_heap           fails mmap, too, and then the sanitizer ends the process
 sweep_pool           fails mmap, too, and then the sanitizer ends the process
 sweep_queue          fails mmap, too, and then the sanitizer ends the process
-sweep_sync           fails mmap, too, and then the sanitizer ends the process; a sample passed
-sweep_tool           fails mmap, too, and then the sanitizer ends the process; a sample passed
-sync_gone            had not ended after 100 s on a busy machine: not tried longer
+sweep_sync           fails mmap, too, and then the sanitizer ends the process
+sweep_tool           fails mmap, too, and then the sanitizer ends the process
+sync_gone            takes longer than 100 s under the sanitizer
 END
     for name in $(awk '{ print $1 }' "$out/apart.txt"); do
         [ -e "tests/c/$name.c" ] || { echo "there is no tests/c/$name.c"; exit 2; }
@@ -112,6 +112,8 @@ fi
 # gdb in a worker, as docs/debugging.md has it: attach to the process that .on_begin tells, break in a task, look, detach; the task goes on.
 in_gdb() {
     local host worker='' tries
+    rm -f "$out/attached.pid"
+    touch "$out/attached.pid"
     "$out/attached" >"$out/attached.pid" &
     host=$!
     for tries in $(seq 300); do

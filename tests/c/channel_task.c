@@ -564,6 +564,7 @@ static int use_up_ours(int *fds, int room, int but)
     while (count < room && (fds[count] = open("/dev/null", O_RDONLY | O_CLOEXEC)) >= 0)
         count++;
     CHECK_EQ(errno, EMFILE);
+    CHECK(count >= but);
     while (but-- > 0)
         close(fds[--count]);
     return count;
