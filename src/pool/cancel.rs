@@ -108,11 +108,20 @@ impl PoolState {
         if now < ring.next_memory_look_ns {
             return false;
         }
-        if let Some(segment) = &self.family.members[slot].segment {
-            ring.weighed_item = segment.items_begun.load(Ordering::Acquire);
-        }
         ring.next_memory_look_ns = now + MEMORY_LOOK_NS;
+        let item = self.item_begun(slot);
+        // Another item may have begun since, and that before it may have given its memory back.
+        self.has_too_much(slot) && (self.item_begun(slot) == item || self.has_too_much(slot))
+    }
+
+    fn has_too_much(&mut self, slot: usize) -> bool {
         self.own_bytes(slot).is_some_and(|bytes| bytes > self.limits.max_worker_bytes)
+    }
+
+    /// Which item of a chunk a worker is at, as it says.
+    fn item_begun(&self, slot: usize) -> u64 {
+        let segment = self.family.members[slot].segment.as_ref();
+        segment.map_or(0, |segment| segment.items_begun.load(Ordering::Acquire))
     }
 
     fn has_begun(&self, slot: usize, position: u32) -> bool {
@@ -141,20 +150,14 @@ impl PoolState {
             return self.distrust(slot);
         };
         let (behind, all) = ring.recall_behind(segment, &mut self.ledger);
-        let (is_task, items) = (self.ledger.get(index).kind == CallKind::Task, self.ledger.items_of(index));
+        let is_task = self.ledger.get(index).kind == CallKind::Task;
         let begun = if is_task { 1 } else { segment.items_begun.load(Ordering::Acquire) };
         if ring.has_passed(segment, position) {
             return self.requeue(behind); // It has ended by itself, and the number may be of what came after it.
         }
-        // The item that was found to be late, or to have too much, may have ended meanwhile.
-        let judged = match reason {
-            Reason::Deadline => {
-                ring.beginning.filter(|known| known.position == position).map(|known| known.item)
-            }
-            Reason::Memory if begun <= items => Some(ring.weighed_item),
-            Reason::Memory | Reason::Cancelled => None,
-        };
-        let is_another = !is_task && judged.is_some_and(|judged| begun > judged);
+        // The item that was found to be late may have ended meanwhile.
+        let judged = ring.beginning.filter(|known| known.position == position && !is_task);
+        let is_another = reason == Reason::Deadline && judged.is_some_and(|judged| begun > judged.item);
         let mut alone = all && begun != 0 && !is_another;
         if alone {
             segment.slot(position).asked.store(begun, Ordering::Relaxed);

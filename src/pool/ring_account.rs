@@ -70,8 +70,6 @@ pub(super) struct RingAccount {
     /// When the worker's memory is looked at again: in the middle of a task, and between two.
     pub(super) next_memory_look_ns: u64,
     pub(super) next_recycle_look_ns: u64,
-    /// Which item of a chunk the worker was at, as it said, before its memory was last looked at in the middle of a task.
-    pub(super) weighed_item: u64,
     /// What the worker had of its host's memory by fork when it became ready; `None` where that was not found out.
     pub(super) inherited_bytes: Option<u64>,
     /// What the worker had done when it was looked at for being too large: one that has done no more has not grown.
@@ -118,7 +116,6 @@ impl RingAccount {
             leaving: false,
             next_memory_look_ns: 0,
             next_recycle_look_ns: 0,
-            weighed_item: 0,
             inherited_bytes: None,
             looked_at: 0,
             flights: VecDeque::with_capacity(SLOTS as usize),
