@@ -24,19 +24,24 @@ impl Family {
     }
 
     /// Whether the segment that is being shared has got to every worker, but for those that are `busy`: they look
-    /// before their next task.
-    pub(crate) fn shared(&mut self, busy: impl Fn(usize) -> bool) -> Option<Result<()>> {
+    /// before their next task. Or whether one cannot map it.
+    pub(crate) fn has_shared(&mut self, busy: impl Fn(usize) -> bool) -> bool {
         let mapped = self.mapped_count();
-        let sharing = self.sharing.as_mut()?;
+        let Some(sharing) = &mut self.sharing else { return false };
         sharing.mapped = mapped;
-        if let Some(failure) = sharing.failure.take() {
-            return Some(Err(failure));
+        if sharing.failure.is_some() {
+            return true;
         }
         let has = |(slot, member): (usize, &Member)| {
             let vacant = member.parked && matches!(member.state, MemberState::Vacant { .. });
             vacant || member.state == MemberState::Ready && (member.has_mapped() || busy(slot))
         };
-        self.members.iter().enumerate().all(has).then_some(Ok(()))
+        self.members.iter().enumerate().all(has)
+    }
+
+    /// What has come of it.
+    pub(crate) fn shared(&mut self) -> Result<()> {
+        self.sharing.as_mut().and_then(|sharing| sharing.failure.take()).map_or(Ok(()), Err)
     }
 
     /// Ends what [`Family::share`] began; workers to come get the segment only if it was `kept`.

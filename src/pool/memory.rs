@@ -91,7 +91,12 @@ impl PoolState {
         if let Some(error) = self.life.broken() {
             return Some(Err(error.clone()));
         }
+        self.has_sharing_answer().then(|| self.family.shared())
+    }
+
+    /// Whether the call that shares has come to its end.
+    pub(super) fn has_sharing_answer(&mut self) -> bool {
         let rings = &self.rings;
-        self.family.shared(|slot| rings[slot].in_ring() > 0)
+        self.life.broken().is_some() || self.family.has_shared(|slot| rings[slot].in_ring() > 0)
     }
 }

@@ -505,8 +505,10 @@ impl PoolState {
         if self.waiters.desk.is_wished(Key::Ready) && (self.life.broken().is_some() || self.all_ready()) {
             self.waiters.desk.tell_all(Key::Ready);
         }
-        // Whoever shares looks for itself: there is one of them at a time, and it happens seldom.
-        self.waiters.desk.tell_all(Key::Shared);
+        // Not before there is an answer: the thread that leads would wake itself each time it looks.
+        if self.waiters.desk.is_wished(Key::Shared) && self.has_sharing_answer() {
+            self.waiters.desk.tell_all(Key::Shared);
+        }
         self.tell_streams();
     }
 

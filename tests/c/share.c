@@ -327,6 +327,13 @@ static int is_stopped(pid_t pid)
     return look_at(pid, &process) && process.state == 'T';
 }
 
+static int64_t thread_cpu_ns(void)
+{
+    struct timespec used;
+    CHECK_EQ(clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used), 0);
+    return used.tv_sec * INT64_C(1000000000) + used.tv_nsec;
+}
+
 /* A worker that has been stopped takes nothing: who shares waits as long as it wants to, and everybody else goes on. */
 static void a_stopped_worker_is_waited_for_as_long_as_is_said(int start)
 {
@@ -345,6 +352,11 @@ static void a_stopped_worker_is_waited_for_as_long_as_is_said(int start)
     CHECK_RC(tine_pool_share(pool, s, 0), -EAGAIN);
     CHECK_RC(tine_pool_share(pool, s, 1000000), -ETIMEDOUT);
     CHECK_RC(tine_pool_share(pool, s, -5), -EAGAIN);
+    /* It sleeps meanwhile. */
+    int64_t used_ns = thread_cpu_ns();
+    CHECK_RC(tine_pool_share(pool, s, 200000000), -ETIMEDOUT);
+    used_ns = thread_cpu_ns() - used_ns;
+    CHECK(used_ns < 100000000);
     CHECK_EQ(tine_is_shared(pool, list, 1), 0);
     /* More than a socket takes at once, and none of them counts. */
     for (int i = 0; i < 70; i++) {
