@@ -485,6 +485,9 @@ impl PoolState {
 
     /// Tells threads whose wish has come true by more than one step. What one step does is told of where it is done.
     pub(super) fn wake_waiters(&mut self) {
+        // Each look takes in how many workers have mapped a segment, whoever wishes for that: who is about to sleep would take it for
+        // news again and again, with the lock that the call which shares waits for.
+        let has_shared = self.family.is_sharing() && self.has_sharing_answer();
         if self.waiters.desk.is_plain() {
             return;
         }
@@ -506,7 +509,7 @@ impl PoolState {
             self.waiters.desk.tell_all(Key::Ready);
         }
         // Not before there is an answer: the thread that leads would wake itself each time it looks.
-        if self.waiters.desk.is_wished(Key::Shared) && self.has_sharing_answer() {
+        if has_shared {
             self.waiters.desk.tell_all(Key::Shared);
         }
         self.tell_streams();
