@@ -149,7 +149,9 @@ impl PoolState {
     pub(super) fn own_bytes(&mut self, slot: usize) -> Option<u64> {
         let bytes = limits::private_bytes(self.family.members[slot].pid)?;
         // There may have been no descriptor for the look when the worker became ready.
-        let inherited = *self.rings.quietly(slot).inherited_bytes.get_or_insert(bytes);
-        Some(bytes.saturating_sub(inherited))
+        let inherited = self.rings.quietly(slot).inherited_bytes.get_or_insert(bytes);
+        // What it has given back since is not its host's any more.
+        *inherited = bytes.min(*inherited);
+        Some(bytes - *inherited)
     }
 }
