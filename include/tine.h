@@ -2645,7 +2645,7 @@ int tine_queue_create(tine_pool *pool, const tine_queue_options *options, tine_q
  * on or dies. The descriptors become readable, and tine_queue_get returns -EINVAL there.
  *
  * Parameters: q: may be NULL. A pointer that is not a queue is left alone. In a thread that holds TINE_MOST_HELD
- * locks the call does nothing.
+ * locks, and in a process that cannot tell its PID namespace, the call does nothing.
  * Threads: any. Of several threads that call it, one does it. Fork: does nothing in a child.
  */
 void tine_queue_destroy(tine_queue *q);

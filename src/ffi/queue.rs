@@ -196,7 +196,7 @@ unsafe fn create(
 /// on or dies. The descriptors become readable, and tine_queue_get returns -EINVAL there.
 ///
 /// Parameters: q: may be NULL. A pointer that is not a queue is left alone. In a thread that holds TINE_MOST_HELD
-/// locks the call does nothing.
+/// locks, and in a process that cannot tell its PID namespace, the call does nothing.
 /// Threads: any. Of several threads that call it, one does it. Fork: does nothing in a child.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_queue_destroy(q: *mut tine_queue) {

@@ -169,7 +169,7 @@ impl Segment {
         let mut deadline = None;
         loop {
             // Without the turn, in which another thread may be mapping something large.
-            if let Peeked::Nothing = socket::peek(socket, &mut [0; ANNOUNCEMENT.len()], false)? {
+            if !socket::has_message(socket)? {
                 // All that wait are told: one that is told alone may go without taking what the next one waits for.
                 let again = || Error::from(Code::errno(libc::EAGAIN));
                 let deadline = *deadline.get_or_insert_with(|| socket::receive_deadline(socket));

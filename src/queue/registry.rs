@@ -10,7 +10,7 @@ use super::message::{Queue, QueueOptions, caller};
 use super::watch::{self, Watches};
 use crate::error::{Code, Error, Result};
 use crate::heap::Heap;
-use crate::sync::{INVALID, NO_LOCKS, Outcome};
+use crate::sync::{INVALID, NO_LOCKS, OTHER_NAMESPACE, Outcome};
 use crate::sys::prim::{AtomicU64, Ordering};
 use crate::sys::{fork, memory, reserve, robust};
 use core::ptr::NonNull;
@@ -312,6 +312,7 @@ pub(crate) fn destroy(pointer: *const u8) -> Outcome<()> {
     if me.is_full() {
         return Err(NO_LOCKS);
     }
+    me.find_namespace().ok_or(OTHER_NAMESPACE)?;
     queue.put_an_end(me)?;
     watch::end(|address| address == pointer.addr());
     if let Some(place) = place_for(pointer.addr()) {

@@ -171,6 +171,15 @@ pub(crate) fn peek(socket: RawFd, beginning: &mut [u8], wait: bool) -> Result<Pe
     }
 }
 
+/// Whether there is a message, or the end. Takes no copy of its descriptors, for which there may be no number.
+pub(crate) fn has_message(socket: RawFd) -> Result<bool> {
+    let mut byte = 0u8;
+    let mut iov = [libc::iovec { iov_base: (&raw mut byte).cast(), iov_len: 1 }];
+    let mut message = message_header(&mut iov, None);
+    let seen = receive_raw(socket, &mut message, libc::MSG_PEEK | libc::MSG_DONTWAIT)?;
+    Ok(!matches!(seen, Raw::Nothing))
+}
+
 /// Takes the first message out of the socket, without its descriptors; how long it is, or `None` where there is none.
 /// What does not fit in the two places is lost.
 pub(crate) fn take(
