@@ -1,99 +1,12 @@
 /* Ends of channels that go with tasks: into workers of every kind, back when a task has not begun, and closed when it is
  * over, however it ends. */
-#include "refuse.h"
-#include "status.h"
+#include "handed.h"
 #include <errno.h>
-#include <fcntl.h>
-#include <pthread.h>
 #include <stdint.h>
-#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
-
-struct handed {
-    tine_channel *ours;
-    tine_id id;
-};
-
-/* Submits a task with an end, and keeps the other. */
-static struct handed hand(tine_pool *pool, tine_fn fn, uint32_t retries)
-{
-    tine_submit_options options = TINE_SUBMIT_OPTIONS_INIT;
-    struct handed handed = {NULL, 0};
-    CHECK_RC(tine_channel_create(NULL, &handed.ours, &options.channel), 0);
-    options.retries = retries;
-    options.flags = retries ? TINE_IDEMPOTENT : 0;
-    CHECK_RC(tine_submit(pool, fn, NULL, 0, &options, &handed.id), 0);
-    return handed;
-}
-
-static tine_result wait_for(tine_pool *pool, tine_id id)
-{
-    tine_result result = TINE_RESULT_INIT;
-    CHECK_RC(tine_wait(pool, id, HANG_NS, &result), 0);
-    return result;
-}
-
-static int64_t number_from(tine_channel *c)
-{
-    int64_t number = 0;
-    size_t length = 0;
-    CHECK_RC(tine_channel_receive(c, HANG_NS, &number, sizeof number, &length), 0);
-    CHECK_EQ(length, sizeof number);
-    return number;
-}
-
-/* The first number of a task, which may need the host to begin. */
-static int64_t greeting(tine_pool *pool, tine_channel *c)
-{
-    int64_t number = 0, spent = 0, last = clock_ns();
-    int rc;
-    while ((rc = tine_channel_receive(c, 1000000, &number, sizeof number, NULL)) == -ETIMEDOUT) {
-        CHECK(!is_over(HANG_NS, &last, &spent));
-        CHECK(tine_pool_poll(pool) >= 0);
-    }
-    CHECK_RC(rc, 0);
-    return number;
-}
-
-static void tell(tine_channel *c, int64_t number)
-{
-    CHECK_RC(tine_channel_send(c, &number, sizeof number, HANG_NS), 0);
-}
 
 /* ---- In workers ---- */
-
-/* Says who it is, and gives back what it gets until there is nothing more. */
-static int echo(tine_task *task)
-{
-    tine_channel *c = tine_task_channel(task);
-    int64_t number = getpid();
-    size_t length;
-    int rc;
-    if (!c)
-        return tine_fail(task, -ENODEV, "no channel");
-    if ((rc = tine_channel_send(c, &number, sizeof number, TINE_FOREVER)))
-        return rc;
-    while ((rc = tine_channel_receive(c, TINE_FOREVER, &number, sizeof number, &length)) == 0) {
-        if (number < 0)
-            return 5;
-        if ((rc = tine_channel_send(c, &number, length, TINE_FOREVER)))
-            return rc;
-    }
-    return rc == -EPIPE ? 0 : rc;
-}
-
-static int say_who(tine_task *task)
-{
-    int64_t number = getpid();
-    return tine_channel_send(tine_task_channel(task), &number, sizeof number, 0);
-}
-
-static int has_none(tine_task *task)
-{
-    return tine_task_channel(task) == NULL ? 0 : -EEXIST;
-}
 
 /* Ends it early, and goes on. */
 static int close_and_wait(tine_task *task)
@@ -151,62 +64,6 @@ static int hand_on(tine_task *task)
         return -6;
     tine_channel_close(ours);
     return tine_channel_send(mine, &number, sizeof number, 0);
-}
-
-static int keep(tine_task *task)
-{
-    tine_channel *kept;
-    int rc = tine_channel_attach(tine_channel_fd(tine_task_channel(task)), NULL, &kept);
-    tine_set_worker_state(task, kept);
-    return rc;
-}
-
-static int use_kept(tine_task *task)
-{
-    tine_channel *kept = (tine_channel *)tine_worker_state(task);
-    int rc = tine_channel_send(kept, "kept", 4, 0);
-    tine_channel_close(kept);
-    return rc;
-}
-
-static int use_up_descriptors(tine_task *task)
-{
-    struct rlimit limit;
-    (void)task;
-    getrlimit(RLIMIT_NOFILE, &limit);
-    limit.rlim_cur = 0;
-    return setrlimit(RLIMIT_NOFILE, &limit);
-}
-
-static int restore_descriptors(tine_task *task)
-{
-    struct rlimit limit;
-    (void)task;
-    getrlimit(RLIMIT_NOFILE, &limit);
-    limit.rlim_cur = 256;
-    return setrlimit(RLIMIT_NOFILE, &limit);
-}
-
-/* Of an initializer: the first workers cannot have another descriptor. */
-static int use_up_at_first(tine_task *task)
-{
-    int *left;
-    memcpy(&left, tine_input(task, NULL), sizeof left);
-    return __atomic_fetch_sub(left, 1, __ATOMIC_SEQ_CST) > 0 ? use_up_descriptors(task) : 0;
-}
-
-struct gate {
-    volatile int inside, open;
-};
-
-static int wait_at(tine_task *task)
-{
-    struct gate *gate;
-    memcpy(&gate, tine_input(task, NULL), sizeof gate);
-    gate->inside++;
-    while (!gate->open)
-        nap_ns(100000);
-    return 0;
 }
 
 /* ---- The tests ---- */
@@ -390,222 +247,6 @@ static void test_moved(void)
     tine_pool_destroy(pool);
 }
 
-static void test_in_worker_limits(void)
-{
-    tine_pool *pool = create_pool(TINE_START_FORKSERVER, 1, 0);
-    char byte;
-    tine_id id;
-    struct handed handed = hand(pool, say_who, 0); /* by which the worker gets what it gets ends by */
-    CHECK_RC(status_of(pool, handed.id), 0);
-    tine_channel_close(handed.ours);
-    CHECK_RC(tine_submit(pool, use_up_descriptors, NULL, 0, NULL, &id), 0);
-    CHECK_RC(status_of(pool, id), 0);
-    handed = hand(pool, say_who, 0);
-    CHECK_RC(tine_channel_receive(handed.ours, HANG_NS, &byte, 1, NULL), -EPIPE);
-    tine_result result = wait_for(pool, handed.id);
-    CHECK_RC(result.status, -EMFILE);
-    CHECK(strstr(result.message, "no descriptor is free"));
-    tine_result_release(pool, &result);
-    tine_channel_close(handed.ours);
-    CHECK_RC(tine_submit(pool, restore_descriptors, NULL, 0, NULL, &id), 0);
-    CHECK_RC(status_of(pool, id), 0);
-    handed = hand(pool, keep, 0);
-    CHECK_RC(status_of(pool, handed.id), 0);
-    CHECK_RC(tine_channel_receive(handed.ours, 0, &byte, 1, NULL), -EAGAIN);
-    CHECK_RC(tine_submit(pool, use_kept, NULL, 0, NULL, &id), 0);
-    CHECK_RC(status_of(pool, id), 0);
-    CHECK_RC(tine_channel_receive(handed.ours, 0, NULL, 0, NULL), -EMSGSIZE);
-    tine_channel_close(handed.ours);
-    tine_pool_destroy(pool);
-}
-
-/* Workers that cannot have what they would get the end by say so, and end: the task has nothing to do with it. */
-static void test_no_room_for_the_handover(void)
-{
-    enum { FULL = 5 };
-    tine_pool_options options = TINE_POOL_OPTIONS_INIT;
-    tine_stats stats = TINE_STATS_INIT;
-    tine_pool *pool;
-    int *left = (int *)mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    CHECK(left != MAP_FAILED);
-    *left = FULL;
-    options.start = TINE_START_FORK;
-    options.workers = 1;
-    options.initializer = use_up_at_first;
-    options.initializer_input = &left;
-    options.initializer_length = sizeof left;
-    CHECK_RC(tine_pool_create(&options, &pool), 0);
-    struct handed handed = hand(pool, say_who, 0);
-    CHECK_RC(status_of(pool, handed.id), 0);
-    CHECK(number_from(handed.ours) != getpid());
-    CHECK_RC(tine_pool_stats(pool, &stats), 0);
-    CHECK_EQ(stats.worker_deaths, FULL);
-    tine_channel_close(handed.ours);
-    tine_pool_destroy(pool);
-    munmap(left, 4096);
-}
-
-struct submitter {
-    tine_pool *pool;
-    struct handed handed;
-};
-
-/* A thread whose kernel has no memory for messages. */
-static void *hand_without_memory(void *argument)
-{
-    struct submitter *submitter = (struct submitter *)argument;
-    refuse_with(SYS_sendmsg, ENOBUFS);
-    submitter->handed = hand(submitter->pool, say_who, 0);
-    return NULL;
-}
-
-/* The host cannot send the end for the moment: its worker goes on, and so does what it is at. */
-static void test_no_memory_for_the_end(void)
-{
-    tine_pool *pool = create_pool(TINE_START_FORKSERVER, 1, 0);
-    tine_stats stats = TINE_STATS_INIT;
-    pthread_t thread;
-    tine_id busy;
-    struct handed handed = hand(pool, say_who, 0); /* by which the worker gets what it gets ends by */
-    CHECK_RC(status_of(pool, handed.id), 0);
-    tine_channel_close(handed.ours);
-    struct gate *gate = (struct gate *)tine_calloc(pool, 1, sizeof *gate);
-    CHECK_RC(tine_submit(pool, wait_at, &gate, sizeof gate, NULL, &busy), 0);
-    WAIT_UNTIL(gate->inside);
-    struct submitter submitter = {pool, {NULL, 0}};
-    CHECK_EQ(pthread_create(&thread, NULL, hand_without_memory, &submitter), 0);
-    CHECK_EQ(pthread_join(thread, NULL), 0);
-    gate->open = 1;
-    CHECK_RC(status_of(pool, busy), 0);
-    CHECK_RC(status_of(pool, submitter.handed.id), 0);
-    CHECK_RC(tine_pool_stats(pool, &stats), 0);
-    CHECK_EQ(stats.worker_deaths, 0);
-    tine_channel_close(submitter.handed.ours);
-    tine_pool_destroy(pool);
-}
-
-static void limit_descriptors(rlim_t most)
-{
-    struct rlimit limit;
-    CHECK_EQ(getrlimit(RLIMIT_NOFILE, &limit), 0);
-    limit.rlim_cur = most;
-    CHECK_EQ(setrlimit(RLIMIT_NOFILE, &limit), 0);
-}
-
-/* A worker that stands still with a task in its ring that has not begun. */
-static struct handed hand_to_a_stopped_one(tine_pool *pool, uint32_t retries, pid_t *worker)
-{
-    struct handed handed = hand(pool, echo, 0);
-    struct process state = {0, 0, 0, ""};
-    int64_t last = clock_ns(), spent = 0;
-    *worker = (pid_t)greeting(pool, handed.ours);
-    tell(handed.ours, -1);
-    CHECK_RC(status_of(pool, handed.id), 5);
-    tine_channel_close(handed.ours);
-    CHECK_EQ(kill(*worker, SIGSTOP), 0);
-    while (!look_at(*worker, &state) || state.state != 'T') {
-        CHECK(!is_over(HANG_NS, &last, &spent));
-        nap_ns(100000);
-    }
-    return hand(pool, echo, retries);
-}
-
-/* The host has no descriptor free when it wants an end back. The task waits for one, and runs with its channel; or it is
- * cancelled, and the other end is told at once, though the worker has a copy of what the end lies in. */
-static void test_host_limits(uint32_t retries)
-{
-    for (int cancelled = 0; cancelled < 2; cancelled++) {
-        tine_pool *pool = create_pool(TINE_START_FORKSERVER, 1, 0);
-        tine_stats stats = TINE_STATS_INIT;
-        struct rlimit limit;
-        pid_t worker;
-        char byte;
-        struct handed handed = hand_to_a_stopped_one(pool, retries, &worker);
-        CHECK_EQ(getrlimit(RLIMIT_NOFILE, &limit), 0);
-        limit_descriptors(3); /* With less, poll would look at nothing. */
-        if (cancelled) {
-            CHECK_RC(tine_cancel(pool, handed.id), 0);
-            CHECK_RC(tine_channel_receive(handed.ours, 0, &byte, 1, NULL), -EPIPE);
-            CHECK_RC(status_of(pool, handed.id), -ECANCELED);
-            CHECK_EQ(kill(worker, SIGCONT), 0);
-        } else {
-            int64_t last = clock_ns(), spent = 0;
-            CHECK_EQ(kill(worker, SIGKILL), 0);
-            do {
-                CHECK(!is_over(HANG_NS, &last, &spent));
-                CHECK(tine_pool_poll(pool) >= 0);
-                CHECK_RC(tine_pool_stats(pool, &stats), 0);
-                nap_ns(100000);
-            } while (stats.worker_deaths == 0);
-            CHECK_RC(tine_channel_receive(handed.ours, 0, &byte, 1, NULL), -EAGAIN);
-        }
-        limit_descriptors(limit.rlim_cur);
-        if (!cancelled) {
-            CHECK(greeting(pool, handed.ours) != worker);
-            tell(handed.ours, -1);
-            CHECK_RC(status_of(pool, handed.id), 5);
-            CHECK_RC(tine_channel_receive(handed.ours, HANG_NS, &byte, 1, NULL), -EPIPE);
-        }
-        tine_channel_close(handed.ours);
-        handed = hand(pool, echo, 0);
-        greeting(pool, handed.ours);
-        tell(handed.ours, -1);
-        CHECK_RC(status_of(pool, handed.id), 5);
-        tine_channel_close(handed.ours);
-        tine_pool_destroy(pool);
-    }
-}
-
-/* Uses up the descriptors of this process, but for so many. */
-static int use_up_ours(int *fds, int room, int but)
-{
-    int count = 0;
-    limit_descriptors(64);
-    while (count < room && (fds[count] = open("/dev/null", O_RDONLY | O_CLOEXEC)) >= 0)
-        count++;
-    CHECK_EQ(errno, EMFILE);
-    CHECK(count >= but);
-    while (but-- > 0)
-        close(fds[--count]);
-    return count;
-}
-
-static void give_back(const int *fds, int count, rlim_t limit)
-{
-    while (count > 0)
-        close(fds[--count]);
-    limit_descriptors(limit);
-}
-
-/* A task whose end cannot be passed, for want of a descriptor, waits alone: who comes behind it runs. */
-static void test_others_go_on(void)
-{
-    tine_pool *pool = create_pool(TINE_START_FORKSERVER, 1, 0);
-    struct rlimit limit;
-    int fds[64];
-    tine_id id;
-    char byte;
-    tine_submit_options options = TINE_SUBMIT_OPTIONS_INIT;
-    struct handed handed;
-    CHECK_EQ(getrlimit(RLIMIT_NOFILE, &limit), 0);
-    CHECK_RC(tine_submit(pool, has_none, NULL, 0, NULL, &id), 0);
-    CHECK_RC(status_of(pool, id), 0);
-    CHECK_RC(tine_channel_create(NULL, &handed.ours, &options.channel), 0);
-    int count = use_up_ours(fds, 64, 1); /* which the task's own end has until it is submitted */
-    CHECK_RC(tine_submit(pool, echo, NULL, 0, &options, &handed.id), 0);
-    for (int i = 0; i < 20; i++) {
-        CHECK_RC(tine_submit(pool, has_none, NULL, 0, NULL, &id), 0);
-        CHECK_RC(status_of(pool, id), 0);
-    }
-    CHECK_RC(tine_channel_receive(handed.ours, 0, &byte, 1, NULL), -EAGAIN);
-    give_back(fds, count, limit.rlim_cur);
-    greeting(pool, handed.ours);
-    tell(handed.ours, -1);
-    CHECK_RC(status_of(pool, handed.id), 5);
-    tine_channel_close(handed.ours);
-    tine_pool_destroy(pool);
-}
-
 /* A pool that is made later has no copies of the host's ends. */
 static void test_not_inherited(int start)
 {
@@ -665,9 +306,8 @@ static void test_cancelled_in_a_vandal(int how)
         tine_channel_close(handed.ours);
         CHECK_RC(tine_submit(pool, cut_sockets, NULL, 0, NULL, &cut), 0);
         CHECK_RC(status_of(pool, cut), 0);
-        struct process state = {0, 0, 0, ""};
         CHECK_EQ(kill(worker, SIGSTOP), 0);
-        WAIT_UNTIL(look_at(worker, &state) && state.state == 'T');
+        WAIT_UNTIL(is_stopped(worker));
         options.queue_deadline_ns = how == 2 ? 1000000 : 0;
         for (int j = 0; j < 2; j++)
             CHECK_RC(tine_submit(pool, has_none, NULL, 0, &options, &ids[j]), 0);
@@ -731,11 +371,6 @@ int main(int argc, char **argv)
         check_stock(before);
     }
     test_moved();
-    test_in_worker_limits();
-    test_no_room_for_the_handover();
-    test_host_limits(0);
-    test_host_limits(1);
-    test_others_go_on();
     test_vandal();
     for (int how = 0; how < 3; how++)
         test_cancelled_in_a_vandal(how);
@@ -743,6 +378,5 @@ int main(int argc, char **argv)
     test_plain(pool, 0);
     tine_pool_destroy(pool);
     check_stock(before);
-    test_no_memory_for_the_end(); /* last: its thread leaves memory of the C library's */
     return 0;
 }

@@ -159,6 +159,12 @@ static inline int look_at(pid_t pid, struct process *out)
     return out->state != 'Z' && out->state != 'X';
 }
 
+static inline int is_stopped(pid_t pid)
+{
+    struct process process;
+    return look_at(pid, &process) && process.state == 'T';
+}
+
 /* The living processes of a family, but for the caller and `besides`. A process in the middle of an exec may be missed:
  * look twice before you say that nobody is left. */
 static inline int list_family(const char *tag, pid_t besides, struct process *out, int room)

@@ -321,12 +321,6 @@ static void *share_without_limit(void *argument)
     return NULL;
 }
 
-static int is_stopped(pid_t pid)
-{
-    struct process process;
-    return look_at(pid, &process) && process.state == 'T';
-}
-
 static int64_t thread_cpu_ns(void)
 {
     struct timespec used;
