@@ -301,19 +301,33 @@ static int length_of(tine_task *task)
     return (int)(length >> 20);
 }
 
-/* Rank 0 has an input once, however many tasks have it; a node has it once for each task. */
-static void many_inputs_of(int count, size_t length)
+/* Nodes whose heap has 48 MiB, and as many tasks as one likes. */
+static tine_pool *nodes_with_little(size_t workers, tine_fn initializer)
 {
     tine_pool_options options = TINE_POOL_OPTIONS_INIT;
+    tine_pool *pool;
     options.engine = TINE_ENGINE_MPI;
-    options.workers = 4;
+    options.workers = workers;
     options.heap_bytes = 48 << 20;
     options.window_bytes = (size_t)1 << 30;
-    tine_pool *pool;
+    options.initializer = initializer;
     zero_or_die(tine_pool_create(&options, &pool), "tine_pool_create");
+    return pool;
+}
+
+static char *full_input(tine_pool *pool, size_t length)
+{
     char *input = tine_alloc(pool, length);
     CHECK(input);
     memset(input, 1, length);
+    return input;
+}
+
+/* Rank 0 has an input once, however many tasks have it; a node has it once for each task. */
+static void many_inputs_of(int count, size_t length)
+{
+    tine_pool *pool = nodes_with_little(4, NULL);
+    char *input = full_input(pool, length);
     for (int i = 0; i < count; i++)
         zero_or_die(tine_submit(pool, length_of, input, length, NULL, &(tine_id){0}), "submit");
     for (int i = 0; i < count; i++) {
@@ -335,17 +349,8 @@ static int hold_memory(tine_task *task)
 /* The nodes' workers have so much of the heap that an input never fits. Each task is told so once, and those without an input run. */
 static void inputs_that_never_fit(int count, size_t length)
 {
-    tine_pool_options options = TINE_POOL_OPTIONS_INIT;
-    options.engine = TINE_ENGINE_MPI;
-    options.workers = 1;
-    options.heap_bytes = 48 << 20;
-    options.window_bytes = (size_t)1 << 30;
-    options.initializer = hold_memory;
-    tine_pool *pool;
-    zero_or_die(tine_pool_create(&options, &pool), "tine_pool_create");
-    char *input = tine_alloc(pool, length);
-    CHECK(input);
-    memset(input, 1, length);
+    tine_pool *pool = nodes_with_little(1, hold_memory);
+    char *input = full_input(pool, length);
     for (int i = 0; i < count; i++)
         zero_or_die(tine_submit(pool, length_of, input, i % 2 ? 0 : length, NULL, &(tine_id){0}), "submit");
     int refused = 0;
