@@ -373,7 +373,7 @@ typedef struct tine_worker_options {
 typedef struct tine_faults {
     /** sizeof(tine_faults). */
     size_t size;
-    /** 0: each fault comes once. Another number: each fault comes again and again, at events that the seed decides. */
+    /** 0: each fault comes once. Another number: each comes again and again, at events that the seed decides. */
     uint64_t seed;
     /** Counts starts of workers. The worker is killed before its initializer runs. 0: none. */
     uint64_t kill_start;
@@ -1018,8 +1018,8 @@ int tine_next(tine_pool *pool, int64_t timeout_ns, tine_result *out);
  * Cancels a task. The task settles with -ECANCELED, and its result is taken as any other.
  *
  * A task that has not begun settles at once, with TINE_NOT_STARTED. A running task is told (tine_cancelled), and has
- * the pool's .grace_ns to return: TINE_RAN. Then its worker is ended and replaced: TINE_MAYBE_RAN. A task that waits to
- * be run again (.retries) settles at once, with TINE_MAYBE_RAN. A task that returns by itself in this very moment
+ * the pool's .grace_ns to return: TINE_RAN. Then its worker is ended and replaced: TINE_MAYBE_RAN. A task that waits
+ * to be run again (.retries) settles at once, with TINE_MAYBE_RAN. A task that returns by itself in this very moment
  * keeps its result.
  *
  * Parameters: pool. id: from tine_submit.
@@ -1692,9 +1692,8 @@ int tine_segment_send(int socket, const tine_segment *s);
  * Returns 0; -EAGAIN: no segment is there yet; -EPIPE: the other end is gone. The segment stays in the socket after
  * -EMFILE: no descriptor is free; -ENOMEM: there is no memory or address space; -EEXIST: something else is at its
  * address. It is thrown away after -EPROTO: it is not a message of tine_segment_send, or its descriptor cannot be
- * read or mapped; -EPERM, -EXDEV, TINE_EVERSION
- * and -EINVAL: as for tine_segment_attach. Nothing is looked at after -EINVAL, -E2BIG: an argument or an option has
- * no meaning; -EBADF, -ENOTSOCK: socket is not an open socket.
+ * read or mapped; -EPERM, -EXDEV, TINE_EVERSION and -EINVAL: as for tine_segment_attach. Nothing is looked at after
+ * -EINVAL, -E2BIG: an argument or an option has no meaning; -EBADF, -ENOTSOCK: socket is not an open socket.
  * Ownership: until tine_segment_close. Threads: any. Fork: a child may call it.
  */
 int tine_segment_receive(int socket, const tine_segment_options *options, tine_segment **out);
@@ -1706,14 +1705,13 @@ int tine_segment_receive(int socket, const tine_segment_options *options, tine_s
  * Parameters: pool. s: the segment. It stays the caller's, who may close it. The workers keep it until the pool is
  * destroyed. timeout_ns: how long to wait for the workers, and for another thread's call of tine_pool_share, in
  * nanoseconds; 0: not at all.
- * Returns 0; -ETIMEDOUT, -EAGAIN: another thread's call goes on, or a worker that is not busy has not taken the segment,
- * because it is stopped for example; -EINTR: a signal came, with TINE_INTERRUPTIBLE. Then no worker has the segment,
- * and the call may be made again;
- * -EEXIST: something else is at its address in a worker, or the segment lies in the range of the pool's heap. Then no worker
- * has it, and that worker is replaced; -EALREADY: the segment is shared already; -ENOSPC: the pool shares 64
- * segments; -EOPNOTSUPP: the engine is MPI; -EINVAL: an argument is NULL; -ENOMEM, -EMFILE; TINE_ESHUTDOWN;
- * TINE_EWORKERSTART; TINE_EFORKED; TINE_EWORKER. A later worker that cannot map the segment cannot be started; tasks
- * settle with TINE_EWORKERSTART when no worker is left.
+ * Returns 0; -ETIMEDOUT, -EAGAIN: another thread's call goes on, or a worker that is not busy has not taken the
+ * segment, because it is stopped for example; -EINTR: a signal came, with TINE_INTERRUPTIBLE. Then no worker has the
+ * segment, and the call may be made again; -EEXIST: something else is at its address in a worker, or the segment lies
+ * in the range of the pool's heap. Then no worker has it, and that worker is replaced; -EALREADY: the segment is
+ * shared already; -ENOSPC: the pool shares 64 segments; -EOPNOTSUPP: the engine is MPI; -EINVAL: an argument is NULL;
+ * -ENOMEM, -EMFILE; TINE_ESHUTDOWN; TINE_EWORKERSTART; TINE_EFORKED; TINE_EWORKER. A later worker that cannot map the
+ * segment cannot be started; tasks settle with TINE_EWORKERSTART when no worker is left.
  * Threads: any. Fork: TINE_EFORKED in a child.
  */
 int tine_pool_share(tine_pool *pool, tine_segment *s, int64_t timeout_ns);
@@ -2669,9 +2667,8 @@ int tine_queue_put(tine_queue *q, const void *data, size_t length, int64_t timeo
 /**
  * Takes the next message, and waits while there is none.
  *
- * With a timeout of 0 it never waits, so it also returns -EAGAIN while another consumer is in the middle of a get,
- * or waits for a message. The thread of tine_queue_fd is such a consumer while its descriptor is
- * not readable.
+ * With a timeout of 0 it never waits, so it also returns -EAGAIN while another consumer is in the middle of a get, or
+ * waits for a message. The thread of tine_queue_fd is such a consumer while its descriptor is not readable.
  *
  * Parameters: q. timeout_ns: how long to wait, in nanoseconds; 0: not at all. buffer: where the message goes; NULL
  * where capacity is 0. capacity: the size of buffer in bytes. length: gets the length of the message in bytes; may be
@@ -2741,10 +2738,9 @@ int tine_queue_join(tine_queue *q, int64_t timeout_ns);
  *
  * The first call starts a thread in this process. While the descriptor is not readable the thread waits for a message
  * as a consumer does, and takes none. If this process is stopped (SIGSTOP) then, the other consumers wait, too.
- * tine_queue_destroy in this
- * process, tine_heap_close and the end of the pool end the thread and close the descriptor. tine_queue_destroy in
- * another process ends the thread and leaves the descriptor open and readable. It is closed by one of the former, or
- * when this process asks for the descriptor of another queue at that address.
+ * tine_queue_destroy in this process, tine_heap_close and the end of the pool end the thread and close the
+ * descriptor. tine_queue_destroy in another process ends the thread and leaves the descriptor open and readable. It
+ * is closed by one of the former, or when this process asks for the descriptor of another queue at that address.
  *
  * Parameters: q.
  * Returns the descriptor, which stays the queue's; -EINVAL: q is not a queue; -EMFILE: no descriptor is free;

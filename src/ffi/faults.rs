@@ -17,7 +17,7 @@ use crate::task::faults::Faults;
 pub struct tine_faults {
     /// sizeof(tine_faults).
     pub size: usize,
-    /// 0: each fault comes once. Another number: each fault comes again and again, at events that the seed decides.
+    /// 0: each fault comes once. Another number: each comes again and again, at events that the seed decides.
     pub seed: u64,
     /// Counts starts of workers. The worker is killed before its initializer runs. 0: none.
     pub kill_start: u64,

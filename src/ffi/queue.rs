@@ -233,9 +233,8 @@ pub unsafe extern "C" fn tine_queue_put(
 
 /// Takes the next message, and waits while there is none.
 ///
-/// With a timeout of 0 it never waits, so it also returns -EAGAIN while another consumer is in the middle of a get,
-/// or waits for a message. The thread of tine_queue_fd is such a consumer while its descriptor is
-/// not readable.
+/// With a timeout of 0 it never waits, so it also returns -EAGAIN while another consumer is in the middle of a get, or
+/// waits for a message. The thread of tine_queue_fd is such a consumer while its descriptor is not readable.
 ///
 /// Parameters: q. timeout_ns: how long to wait, in nanoseconds; 0: not at all. buffer: where the message goes; NULL
 /// where capacity is 0. capacity: the size of buffer in bytes. length: gets the length of the message in bytes; may be
@@ -333,10 +332,9 @@ pub unsafe extern "C" fn tine_queue_join(q: *mut tine_queue, timeout_ns: i64) ->
 ///
 /// The first call starts a thread in this process. While the descriptor is not readable the thread waits for a message
 /// as a consumer does, and takes none. If this process is stopped (SIGSTOP) then, the other consumers wait, too.
-/// tine_queue_destroy in this
-/// process, tine_heap_close and the end of the pool end the thread and close the descriptor. tine_queue_destroy in
-/// another process ends the thread and leaves the descriptor open and readable. It is closed by one of the former, or
-/// when this process asks for the descriptor of another queue at that address.
+/// tine_queue_destroy in this process, tine_heap_close and the end of the pool end the thread and close the
+/// descriptor. tine_queue_destroy in another process ends the thread and leaves the descriptor open and readable. It
+/// is closed by one of the former, or when this process asks for the descriptor of another queue at that address.
 ///
 /// Parameters: q.
 /// Returns the descriptor, which stays the queue's; -EINVAL: q is not a queue; -EMFILE: no descriptor is free;

@@ -174,9 +174,8 @@ pub unsafe extern "C" fn tine_segment_send(socket: c_int, s: *const tine_segment
 /// Returns 0; -EAGAIN: no segment is there yet; -EPIPE: the other end is gone. The segment stays in the socket after
 /// -EMFILE: no descriptor is free; -ENOMEM: there is no memory or address space; -EEXIST: something else is at its
 /// address. It is thrown away after -EPROTO: it is not a message of tine_segment_send, or its descriptor cannot be
-/// read or mapped; -EPERM, -EXDEV, TINE_EVERSION
-/// and -EINVAL: as for tine_segment_attach. Nothing is looked at after -EINVAL, -E2BIG: an argument or an option has
-/// no meaning; -EBADF, -ENOTSOCK: socket is not an open socket.
+/// read or mapped; -EPERM, -EXDEV, TINE_EVERSION and -EINVAL: as for tine_segment_attach. Nothing is looked at after
+/// -EINVAL, -E2BIG: an argument or an option has no meaning; -EBADF, -ENOTSOCK: socket is not an open socket.
 /// Ownership: until tine_segment_close. Threads: any. Fork: a child may call it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_segment_receive(
@@ -196,14 +195,13 @@ pub unsafe extern "C" fn tine_segment_receive(
 /// Parameters: pool. s: the segment. It stays the caller's, who may close it. The workers keep it until the pool is
 /// destroyed. timeout_ns: how long to wait for the workers, and for another thread's call of tine_pool_share, in
 /// nanoseconds; 0: not at all.
-/// Returns 0; -ETIMEDOUT, -EAGAIN: another thread's call goes on, or a worker that is not busy has not taken the segment,
-/// because it is stopped for example; -EINTR: a signal came, with TINE_INTERRUPTIBLE. Then no worker has the segment,
-/// and the call may be made again;
-/// -EEXIST: something else is at its address in a worker, or the segment lies in the range of the pool's heap. Then no worker
-/// has it, and that worker is replaced; -EALREADY: the segment is shared already; -ENOSPC: the pool shares 64
-/// segments; -EOPNOTSUPP: the engine is MPI; -EINVAL: an argument is NULL; -ENOMEM, -EMFILE; TINE_ESHUTDOWN;
-/// TINE_EWORKERSTART; TINE_EFORKED; TINE_EWORKER. A later worker that cannot map the segment cannot be started; tasks
-/// settle with TINE_EWORKERSTART when no worker is left.
+/// Returns 0; -ETIMEDOUT, -EAGAIN: another thread's call goes on, or a worker that is not busy has not taken the
+/// segment, because it is stopped for example; -EINTR: a signal came, with TINE_INTERRUPTIBLE. Then no worker has the
+/// segment, and the call may be made again; -EEXIST: something else is at its address in a worker, or the segment lies
+/// in the range of the pool's heap. Then no worker has it, and that worker is replaced; -EALREADY: the segment is
+/// shared already; -ENOSPC: the pool shares 64 segments; -EOPNOTSUPP: the engine is MPI; -EINVAL: an argument is NULL;
+/// -ENOMEM, -EMFILE; TINE_ESHUTDOWN; TINE_EWORKERSTART; TINE_EFORKED; TINE_EWORKER. A later worker that cannot map the
+/// segment cannot be started; tasks settle with TINE_EWORKERSTART when no worker is left.
 /// Threads: any. Fork: TINE_EFORKED in a child.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_pool_share(

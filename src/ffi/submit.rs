@@ -322,8 +322,8 @@ pub unsafe extern "C" fn tine_next(pool: *mut tine_pool, timeout_ns: i64, out: *
 /// Cancels a task. The task settles with -ECANCELED, and its result is taken as any other.
 ///
 /// A task that has not begun settles at once, with TINE_NOT_STARTED. A running task is told (tine_cancelled), and has
-/// the pool's .grace_ns to return: TINE_RAN. Then its worker is ended and replaced: TINE_MAYBE_RAN. A task that waits to
-/// be run again (.retries) settles at once, with TINE_MAYBE_RAN. A task that returns by itself in this very moment
+/// the pool's .grace_ns to return: TINE_RAN. Then its worker is ended and replaced: TINE_MAYBE_RAN. A task that waits
+/// to be run again (.retries) settles at once, with TINE_MAYBE_RAN. A task that returns by itself in this very moment
 /// keeps its result.
 ///
 /// Parameters: pool. id: from tine_submit.
