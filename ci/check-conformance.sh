@@ -6,7 +6,7 @@ set -u
 cd "$(dirname "$0")/.." || exit 2
 export PKG_CONFIG_PATH=${PKG_CONFIG_PATH:-$PWD/build/prefix/lib/pkgconfig}
 suite=tests/conformance
-out=build/conformance
+out=build/conformance${1:+-python} # which may run beside the others'
 library=$PWD/$out/functions.so
 mkdir -p $out
 passed=0 failed=0

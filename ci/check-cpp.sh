@@ -2,7 +2,8 @@
 # The C++ binding: tests/cpp/*.cpp compiled by gcc and clang as C++17 and C++20 without a warning, run as clang has them, and as
 # gcc has them under AddressSanitizer and UBSan; tests/cpp/refused/*.cpp, which must not compile and whose first line says what
 # the compiler must say; each header alone; and a program built by CMake. Two at a time.
-# check-cpp.sh NAME...: these tests alone (submit, refused, headers, cmake).
+# check-cpp.sh [long] [NAME...]: these tests alone (submit, refused, headers, cmake). long: what runs under the sanitizers is optimised, which takes
+# the compiler three times as long.
 set -u
 cd "$(dirname "$0")/.." || exit 2
 export PKG_CONFIG_PATH=${PKG_CONFIG_PATH:-$PWD/build/prefix/lib/pkgconfig}
@@ -57,10 +58,10 @@ run() { # run NAME VARIANT COMPILER FLAG...
 }
 
 # Workers are processes of their own, and write their reports beside the host's; a crash that is meant is told by its kind.
-sanitized() { # sanitized NAME
+sanitized() { # sanitized NAME OPTIMISATION
     rm -f "$out/$1-report".*
     export ASAN_OPTIONS=abort_on_error=1:log_path=$PWD/$out/$1-report UBSAN_OPTIONS=print_stacktrace=1
-    run "$1" sanitized "$gcc" -std=c++17 -O1 -fsanitize=address,undefined -fno-sanitize-recover=undefined || { cat "$out/$1-report".* /dev/null; return 1; }
+    run "$1" sanitized "$gcc" -std=c++17 "$2" -fsanitize=address,undefined -fno-sanitize-recover=undefined || { cat "$out/$1-report".* /dev/null; return 1; }
     ! grep -l 'ERROR' "$out/$1-report".* 2>/dev/null || { cat "$out/$1-report".*; return 1; }
 }
 
@@ -119,6 +120,11 @@ if [ "${1-}" = --one ]; then
     try "$@"
     exit
 fi
+optimisation=-O0
+if [ "${1-}" = long ]; then
+    optimisation=-O1
+    shift
+fi
 
 tasks() { # what to do, a line each
     local name
@@ -132,7 +138,7 @@ tasks() { # what to do, a line each
             cmake) echo "cmake by_cmake" ;;
             *)
                 echo "$name-clang-20 run $name clang-20 $clang -std=c++20 -O1"
-                echo "$name-sanitized sanitized $name"
+                echo "$name-sanitized sanitized $name $optimisation"
                 echo "$name-gcc-20 check $name $gcc -std=c++20"
                 echo "$name-clang-17 check $name $clang -std=c++17"
                 ;;

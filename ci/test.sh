@@ -1,5 +1,5 @@
 #!/bin/bash
-# `make test`: every check, one after the other, each with its full output in build/log. A check that fails doesn't
+# `make test`: every check, two beside each other, each with its full output in build/log. A check that fails doesn't
 # stop the others; the last line counts the tests of all of them. `make test-long` is `test.sh long`: what takes too long for that.
 set -u
 cd "$(dirname "$0")/.." || exit 2
@@ -47,12 +47,20 @@ beside() { # beside FUNCTION FUNCTION
     passed=$((passed + ok)) failed=$((failed + bad))
 }
 
+# What compiles fills one processor, and what waits for processes the other.
 short() {
     check format cargo fmt --check -- --color never
+    beside in_rust installed
+    beside in_c in_cpp
+    beside in_python in_go
+}
+in_rust() {
     check clippy cargo clippy --quiet --workspace --all-targets -- -D warnings
     check rustdoc env RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --quiet
-    check rust timeout -k 10 900 cargo test --quiet
+    check rust timeout -k 10 1800 cargo test --quiet
     check inspect timeout -k 10 600 cargo test --quiet --package tine-cli
+}
+installed() {
     check install make --silent staged
     check layout ci/check-install.sh
     check build ci/check-build.sh
@@ -66,11 +74,14 @@ short() {
     check docs ci/check-docs.sh
     check asan ci/check-asan.sh
     check sanitizers ci/check-sanitizers.sh
+}
+in_c() {
     check c ci/run-c-tests.sh
     check kernels ci/check-kernels.sh
-    check mpi ci/check-mpi.sh
+}
+in_cpp() {
     check cpp ci/check-cpp.sh
-    beside in_python in_go
+    check mpi ci/check-mpi.sh
 }
 in_python() { check python ci/check-python.sh; }
 in_go() {
@@ -84,6 +95,7 @@ long() {
     check deb ci/check-deb.sh
     check sanitizers ci/check-sanitizers.sh long
     check c env VARIANTS='shared-c++ static-c' ci/run-c-tests.sh
+    check cpp ci/check-cpp.sh long
     check kernels ci/check-kernels.sh long
     check aarch64 ci/check-aarch64.sh
     check musl ci/check-musl.sh
