@@ -31,8 +31,6 @@ for source in tests/c/*.c; do
         sync_edges) ;;
         # It sets a scheduling policy, which musl refuses whatever the kernel says.
         sync_mixed) ;;
-        # It fails with musl where a pool's keeper is killed; why is not known.
-        birth) echo "| not tested: births whose keeper is killed, with musl: the test fails, and why is not known" ;;
         # They name errors by strerrorname_np.
         sweep_*) ;;
         *) tests="$tests $source" ;;

@@ -119,13 +119,19 @@ impl Thread {
         if failed != 0 {
             // SAFETY: from above, and no thread has it.
             drop(unsafe { Box::from_raw(start) });
-            let failed = if failed == libc::EAGAIN { what_is_short(stack) } else { failed };
-            let why = match failed {
-                libc::EINVAL if children_are_elsewhere() => {
+            // musl says EAGAIN for whatever the kernel says.
+            let elsewhere = matches!(failed, libc::EINVAL | libc::EAGAIN) && children_are_elsewhere();
+            let failed = match failed {
+                _ if elsewhere => libc::EINVAL,
+                libc::EAGAIN => what_is_short(stack),
+                other => other,
+            };
+            let why = match elsewhere {
+                true => {
                     "children of this process are in another PID namespace (unshare, setns), so the kernel starts no thread for it; \
                      a pool with TINE_NO_THREAD needs none"
                 }
-                _ => &Code::errno(failed).text().to_string_lossy(),
+                false => &Code::errno(failed).text().to_string_lossy(),
             };
             let text = format!("starting tine's thread: {why}");
             return Err(Error::errno(failed, text));
