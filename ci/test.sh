@@ -99,6 +99,7 @@ long() {
     check kernels ci/check-kernels.sh long
     check aarch64 ci/check-aarch64.sh
     check musl ci/check-musl.sh
+    check miri ci/check-miri.sh
     check fuzz ci/check-fuzz.sh
     check instructions benches/compare.sh
     check asked-for benches/instructions.sh

@@ -174,8 +174,14 @@ pub(crate) unsafe fn check<T: Extensible>(pointer: *const T) -> Outcome<()> {
 /// # Safety
 /// As for [`fill`].
 pub(crate) unsafe fn zero<T: Extensible>(pointer: *mut T) -> Outcome<()> {
-    // SAFETY: by its trait all zero is valid for `T`. `fill` asks of `pointer` what this function asks.
-    unsafe { fill(pointer, &MaybeUninit::<T>::zeroed().assume_init()) }
+    // SAFETY: `pointer` is null, or can be read by the contract above, its first field as well.
+    unsafe { check(pointer) }?;
+    let first = size_of::<usize>();
+    // SAFETY: `check` refuses null. By the contract above the first field can be read, and as many bytes can be written as it says;
+    // `check` has seen that these are more than the field has. Zeros are written, not a struct of zeros: what lies between its fields
+    // would be whatever the stack had there.
+    unsafe { pointer.cast::<u8>().add(first).write_bytes(0, size_of_theirs(pointer) - first) };
+    Ok(())
 }
 
 /// Fills the caller's struct as far as it reaches, and leaves its `size` as it was.
