@@ -148,11 +148,12 @@ pub(crate) fn load(path: &CStr) -> Result<(), String> {
         }
         let why = libc::dlerror();
         let path = path.to_string_lossy();
-        Err(if why.is_null() {
-            format!("{path}: cannot be loaded")
-        } else {
-            CStr::from_ptr(why).to_string_lossy().into_owned()
-        })
+        let why = match why.is_null() {
+            true => "cannot be loaded".into(),
+            false => CStr::from_ptr(why).to_string_lossy(),
+        };
+        // Not every loader says which one it was.
+        Err(if why.contains(&*path) { why.into_owned() } else { format!("{path}: {why}") })
     }
 }
 
