@@ -1709,7 +1709,8 @@ int tine_segment_receive(int socket, const tine_segment_options *options, tine_s
  * segment, because it is stopped for example; -EINTR: a signal came, with TINE_INTERRUPTIBLE. Then no worker has the
  * segment, and the call may be made again; -EEXIST: something else is at its address in a worker, or the segment lies
  * in the range of the pool's heap. Then no worker has it, and that worker is replaced; -EALREADY: the segment is
- * shared already; -ENOSPC: the pool shares 64 segments; -EOPNOTSUPP: the engine is MPI; -EINVAL: an argument is NULL;
+ * shared already; -EDEADLK: a callback has made the call, which runs in another tine_pool_share of its thread for
+ * this pool; -ENOSPC: the pool shares 64 segments; -EOPNOTSUPP: the engine is MPI; -EINVAL: an argument is NULL;
  * -ENOMEM, -EMFILE; TINE_ESHUTDOWN; TINE_EWORKERSTART; TINE_EFORKED; TINE_EWORKER. A later worker that cannot map the
  * segment cannot be started; tasks settle with TINE_EWORKERSTART when no worker is left.
  * Threads: any. Fork: TINE_EFORKED in a child.

@@ -37,7 +37,7 @@ impl Pool {
         let inner = self.inner()?;
         inner.refuse_on_nodes("a segment")?;
         let deadline = timeout.deadline();
-        let _turn = inner.sharing.take(timeout, deadline)?;
+        let _turn = inner.sharing.take(timeout, deadline, inner.interruptible)?;
         let share = Share::new(segment)?;
         let mut state = inner.lock();
         if let Some(error) = refusal(&state) {

@@ -66,6 +66,12 @@ static int wait_at(tine_task *task)
     return 0;
 }
 
+static int wait_at_and_tell_pid(tine_task *task)
+{
+    wait_at(task);
+    return getpid();
+}
+
 static int occupy(tine_task *task)
 {
     void *page;
@@ -379,6 +385,92 @@ static void a_stopped_worker_is_waited_for_as_long_as_is_said(int start)
     check_stock(before);
 }
 
+static void do_nothing(int signal) { (void)signal; }
+
+/* A signal ends the wait for another thread's call, too. */
+static void a_signal_ends_the_wait_for_another_call(int start)
+{
+    struct belongings before = take_stock();
+    struct sigaction action, old;
+    memset(&action, 0, sizeof action);
+    action.sa_handler = do_nothing;
+    CHECK_EQ(sigaction(SIGUSR1, &action, &old), 0);
+    tine_pool *pool = create_pool(start, 2, TINE_INTERRUPTIBLE);
+    struct sharer first = {pool, NULL, 1}, second = {pool, NULL, 1};
+    pthread_t threads[2];
+    pid_t worker = call(pool, tell_pid, NULL, 0);
+    CHECK(worker > 0);
+    CHECK_EQ(kill(worker, SIGSTOP), 0);
+    WAIT_UNTIL(is_stopped(worker));
+    CHECK_RC(tine_segment_create(100, NULL, &first.segment), 0);
+    CHECK_RC(tine_segment_create(100, NULL, &second.segment), 0);
+    CHECK_EQ(pthread_create(&threads[0], NULL, share_without_limit, &first), 0);
+    WAIT_UNTIL(tine_is_shared(pool, tine_segment_address(first.segment), 1) == 1);
+    CHECK_EQ(pthread_create(&threads[1], NULL, share_without_limit, &second), 0);
+    /* Again and again: the first signals may come before it waits. */
+    WAIT_UNTIL(pthread_kill(threads[1], SIGUSR1) != 0 || __atomic_load_n(&second.rc, __ATOMIC_ACQUIRE) != 1);
+    CHECK_EQ(pthread_join(threads[1], NULL), 0);
+    CHECK_RC(second.rc, -EINTR);
+    CHECK_EQ(kill(worker, SIGCONT), 0);
+    CHECK_EQ(pthread_join(threads[0], NULL), 0);
+    CHECK_RC(first.rc, 0);
+    CHECK_RC(tine_pool_share(pool, second.segment, HANG_NS), 0);
+    CHECK_RC(tine_segment_close(first.segment), 0);
+    CHECK_RC(tine_segment_close(second.segment), 0);
+    tine_pool_destroy(pool);
+    CHECK_EQ(sigaction(SIGUSR1, &old, NULL), 0);
+    check_stock(before);
+}
+
+static void share_in_callback(const tine_result *result, void *user)
+{
+    (void)result;
+    share_without_limit(user);
+}
+
+/* Without tine's thread a callback runs in the call that shares, and may not share itself: it would wait for its caller. */
+static void a_callback_cannot_share_in_the_call_that_shares(int start)
+{
+    struct belongings before = take_stock();
+    tine_pool *pool = create_pool(start, 2, TINE_NO_THREAD);
+    struct sharer inner = {pool, NULL, 1};
+    tine_submit_options options = TINE_SUBMIT_OPTIONS_INIT;
+    struct gate *gates = (struct gate *)tine_calloc(pool, 2, sizeof *gates), *at[2] = {&gates[0], &gates[1]};
+    tine_segment *s;
+    tine_id id;
+    CHECK(gates);
+    CHECK_RC(tine_segment_create(100, NULL, &s), 0);
+    CHECK_RC(tine_segment_create(100, NULL, &inner.segment), 0);
+    /* The idle worker is stopped, so that the call has to wait; the busy one has the task with the callback. */
+    CHECK_RC(tine_submit(pool, wait_at_and_tell_pid, &at[0], sizeof at[0], NULL, &id), 0);
+    options.on_settled = share_in_callback;
+    options.user = &inner;
+    CHECK_RC(tine_submit(pool, wait_at, &at[1], sizeof at[1], &options, NULL), 0);
+    WAIT_UNTIL(tine_pool_poll(pool) >= 0 && gates[0].inside && gates[1].inside);
+    gates[0].open = 1;
+    tine_result result = TINE_RESULT_INIT;
+    CHECK_RC(tine_wait(pool, id, HANG_NS, &result), 0);
+    pid_t idle = result.status;
+    tine_result_release(pool, &result);
+    CHECK(idle > 0);
+    CHECK_EQ(kill(idle, SIGSTOP), 0);
+    WAIT_UNTIL(is_stopped(idle));
+    gates[1].open = 1;
+    int rc = 1;
+    for (int i = 0; inner.rc == 1 && i < 1000; i++)
+        rc = tine_pool_share(pool, s, 10000000);
+    CHECK_RC(rc, -ETIMEDOUT);
+    CHECK_RC(inner.rc, -EDEADLK);
+    CHECK_EQ(kill(idle, SIGCONT), 0);
+    CHECK_RC(tine_pool_share(pool, s, HANG_NS), 0);
+    CHECK_RC(tine_pool_share(pool, inner.segment, HANG_NS), 0);
+    tine_free(pool, gates);
+    CHECK_RC(tine_segment_close(s), 0);
+    CHECK_RC(tine_segment_close(inner.segment), 0);
+    tine_pool_destroy(pool);
+    check_stock(before);
+}
+
 /* The supervisor is killed while a call waits for a stopped worker: nobody tells the call, which has to look for itself. */
 static void who_shares_notices_that_nobody_is_left_to_tell(int start)
 {
@@ -439,6 +531,8 @@ int main(int argc, char **argv)
         no_worker_has_room(all_starts[i]);
         only_the_creator_writes(all_starts[i]);
         a_stopped_worker_is_waited_for_as_long_as_is_said(all_starts[i]);
+        a_signal_ends_the_wait_for_another_call(all_starts[i]);
+        a_callback_cannot_share_in_the_call_that_shares(all_starts[i]);
         who_shares_notices_that_nobody_is_left_to_tell(all_starts[i]);
         sharing_while_workers_are_killed(all_starts[i]);
         WAIT_UNTIL(family_is_gone(family_tag(), 0));
