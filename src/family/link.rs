@@ -8,7 +8,7 @@ use crate::sys::clock::Deadline;
 use crate::sys::fd::{self, Guarded};
 use crate::sys::pidfd::Ended;
 use crate::sys::spawn::{self, Keeper, News, Start};
-use crate::sys::{fork, pidfd, socket, threads};
+use crate::sys::{fork, limits, owner, pidfd, socket, threads};
 use crate::task::StartMethod;
 use crate::task::function::Tables;
 use crate::task::program;
@@ -32,6 +32,8 @@ pub(crate) struct Link {
     pub(super) writable_watched: bool,
     /// How it has ended, where its keeper has told.
     pub(super) gone: Option<Ended>,
+    /// What the host had of private memory when the supervisor was forked from it; `None` where it was not, or nobody could say.
+    pub(super) host_bytes: Option<u64>,
     /// Ends with the family; see `sys::spawn`.
     keeper: Keeper,
 }
@@ -61,13 +63,16 @@ impl Link {
         fds.extend(settings.copy_of_input()?);
         let words = [wire::version(), heap.address() as u64, heap.mapped_bytes() as u64];
         let configure = Message::new(MessageKind::Configure, &words).with_fds(fds);
+        let is_forked = settings.start == StartMethod::Fork;
+        let host_bytes = is_forked.then(|| limits::private_bytes(owner::getpid() as i32)).flatten();
         let (ours, keeper) = match settings.start {
             StartMethod::Fork => fork_host(settings, entry, deadline)?,
             _ => execute(settings, program)?,
         };
         let mut connection = Connection::new(ours);
         connection.try_send(configure).inspect_err(|_| keeper.kill())?;
-        Ok(Link { connection, pidfd: None, up: false, deadline, writable_watched: false, gone: None, keeper })
+        let (pidfd, gone) = (None, None);
+        Ok(Link { connection, pidfd, up: false, deadline, writable_watched: false, gone, host_bytes, keeper })
     }
 
     /// Takes the keeper's word that the process exists; the errno of why it does not.

@@ -197,6 +197,11 @@ impl Family {
     pub(crate) fn forks_host(&self) -> bool {
         self.settings.start == StartMethod::Fork
     }
+
+    /// How much of the host's private memory workers have by fork, as far as that is known without a look at any of them.
+    pub(crate) fn bytes_by_fork(&self) -> Option<u64> {
+        self.link.as_ref().and_then(|link| link.host_bytes)
+    }
 }
 
 /// A start that failed for a reason of its own keeps it; what says nothing to the caller is a failed start.

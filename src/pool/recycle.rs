@@ -148,8 +148,10 @@ impl PoolState {
     /// How much private memory a worker has on top of what it had by fork of its host's. `None` if the process is gone, or nobody can say.
     pub(super) fn own_bytes(&mut self, slot: usize) -> Option<u64> {
         let bytes = limits::private_bytes(self.family.members[slot].pid)?;
-        // There may have been no descriptor for the look when the worker became ready.
-        let inherited = self.rings.quietly(slot).inherited_bytes.get_or_insert(bytes);
+        // There may have been no descriptor for the look when the worker became ready. It may have taken memory of its own since, so it
+        // has no more by fork than the host had to give.
+        let by_fork = self.family.bytes_by_fork().unwrap_or(bytes);
+        let inherited = self.rings.quietly(slot).inherited_bytes.get_or_insert(by_fork);
         // What it has given back since is not its host's any more.
         *inherited = bytes.min(*inherited);
         Some(bytes - *inherited)

@@ -3,6 +3,8 @@
  *
  * limit: 300 */
 #include "deadlines.h"
+#include <pthread.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 
 static void retries(int start)
@@ -299,6 +301,75 @@ static void memory_of_the_host(int start)
     free(large);
 }
 
+/* What a worker and its host tell each other of, in memory that both have. */
+static struct {
+    volatile int started, go, hoarding, end;
+} *shared;
+
+static int wait_to_start(tine_task *task)
+{
+    (void)task;
+    for (shared->started = 1; !shared->go;) {
+        nap_ns(1000000);
+    }
+    return 0;
+}
+
+static int hoard_and_stay(tine_task *task)
+{
+    int rc = hoard_much(task);
+    for (shared->hoarding = 1; !shared->end;) {
+        nap_ns(1000000);
+    }
+    return rc;
+}
+
+static void *create(void *options)
+{
+    tine_pool *pool = NULL;
+    CHECK_RC(tine_pool_create((const tine_pool_options *)options, &pool), 0);
+    return pool;
+}
+
+/* The host has no descriptor for a look from the moment at which a worker becomes ready until the worker has taken what it must not. */
+static void memory_of_the_host_after_looks_that_failed(int start)
+{
+    tine_pool_options options = TINE_POOL_OPTIONS_INIT;
+    struct rlimit limit, none;
+    pthread_t thread;
+    void *pool;
+    if (start != TINE_START_FORK) {
+        return; /* No other worker has memory of its host's. */
+    }
+    shared = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    CHECK(shared != MAP_FAILED);
+    options.workers = 1;
+    options.start = start;
+    options.flags = TINE_NO_THREAD;
+    options.max_worker_bytes = 64 << 20;
+    options.initializer = wait_to_start;
+    CHECK_EQ(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    none = limit;
+    none.rlim_cur = 0;
+    CHECK_EQ(pthread_create(&thread, NULL, create, &options), 0);
+    WAIT_UNTIL(shared->started);
+    CHECK_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
+    shared->go = 1;
+    CHECK_EQ(pthread_join(thread, &pool), 0);
+    tine_id id = 0;
+    CHECK_RC(tine_submit((tine_pool *)pool, hoard_and_stay, NULL, 0, NULL, &id), 0);
+    WAIT_UNTIL(tine_pool_poll((tine_pool *)pool) >= 0 && shared->hoarding);
+    CHECK_EQ(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    tine_result result = TINE_RESULT_INIT;
+    int rc = tine_wait((tine_pool *)pool, id, HANG_NS, &result);
+    shared->end = 1;
+    CHECK_RC(rc, 0);
+    CHECK_RC(result.status, TINE_EMEMORY);
+    tine_result_release((tine_pool *)pool, &result);
+    tine_pool_destroy((tine_pool *)pool);
+    CHECK_EQ(munmap(shared, 4096), 0);
+}
+
 int main(int argc, char **argv)
 {
     static const struct timed_test tests[] = {
@@ -309,6 +380,7 @@ int main(int argc, char **argv)
         {"recycling by memory", recycling_by_memory},
         {"recycling after looks that failed", recycling_after_looks_that_failed},
         {"memory of the host", memory_of_the_host},
+        {"memory of the host, after looks that failed", memory_of_the_host_after_looks_that_failed},
     };
     tag_family(argv);
     CHECK_RC(tine_init(argc, argv), 0);
