@@ -466,10 +466,11 @@ pub unsafe extern "C" fn tine_heap_release_process(heap: *mut tine_heap, pid: c_
         // SAFETY: `heap` is NULL, or a heap that is neither closed nor of a destroyed pool, as the header asks.
         let freed = match unsafe { of(heap) }? {
             // SAFETY: a host's heap holds the pool that it lies in (`belongs_to`), so that pool has not been
-            // destroyed.
-            Of::Host(pool) => unsafe { host(*pool) }?.release_process(pid)?,
+            // destroyed. Nobody uses the blocks any more, as the header asks.
+            Of::Host(pool) => unsafe { host(*pool)?.release_process(pid) }?,
             Of::Worker => return Err(Code::WORKER.into()),
-            Of::Segment(own) => own.release_process(pid)?,
+            // SAFETY: as above.
+            Of::Segment(own) => unsafe { own.release_process(pid) }?,
         };
         Ok(c_int::try_from(freed).unwrap_or(c_int::MAX))
     })

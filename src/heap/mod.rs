@@ -239,7 +239,10 @@ impl Heap {
     }
 
     /// Makes a block longer or shorter. Its content moves along; on failure it stays as it is.
-    pub fn reallocate(&self, block: NonNull<u8>, size: usize) -> Result<NonNull<u8>> {
+    ///
+    /// # Safety
+    /// The block is the caller's: nobody else uses it during the call, nor at its old address afterwards.
+    pub unsafe fn reallocate(&self, block: NonNull<u8>, size: usize) -> Result<NonNull<u8>> {
         let has = self.size_of(block)?;
         if size <= has && (size >= has / 2 || has <= KEPT_IN_PLACE) {
             return Ok(block);
@@ -247,7 +250,8 @@ impl Heap {
         let new = self.allocate(size)?;
         // SAFETY: both blocks are at least as long as the shorter of the two, and apart.
         unsafe { std::ptr::copy_nonoverlapping(block.as_ptr(), new.as_ptr(), has.min(size)) };
-        self.free(block)?;
+        // SAFETY: the block is the caller's, who is given the new one for it.
+        unsafe { self.free(block) }?;
         Ok(new)
     }
 
@@ -257,8 +261,11 @@ impl Heap {
     }
 
     /// Gives a block back, from whatever process. An address that is no allocated block's start is refused.
+    ///
+    /// # Safety
+    /// Nobody uses the block any more, in any process: no queue, lock or reference is in it.
     #[inline]
-    pub fn free(&self, block: NonNull<u8>) -> Result<()> {
+    pub unsafe fn free(&self, block: NonNull<u8>) -> Result<()> {
         self.free_address(block.as_ptr().expose_provenance())
     }
 
@@ -440,4 +447,4 @@ fn map_somewhere(fd: &OwnedFd, length: usize) -> Result<Mapping> {
 #[cfg(test)]
 mod fuzz;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -158,9 +158,13 @@ impl OwnHeap {
     }
 
     /// Frees the blocks of a process that has ended; how many there were.
-    pub fn release_process(&self, pid: i32) -> Result<usize> {
+    ///
+    /// # Safety
+    /// Nobody uses these blocks any more, in any process.
+    pub unsafe fn release_process(&self, pid: i32) -> Result<usize> {
         self.clear_up();
-        let freed = self.heap.release_process(pid);
+        // SAFETY: nobody uses the blocks, says the caller.
+        let freed = unsafe { self.heap.release_process(pid) };
         let open = |place: usize| {
             let word = self.heap.process(place).load(Ordering::Acquire);
             word != 0 && pid_of(word) == pid && !has_ended(word)

@@ -61,7 +61,10 @@ impl Heap {
     }
 
     /// Frees the blocks that a process has left; how many there were.
-    pub fn release_process(&self, pid: i32) -> usize {
+    ///
+    /// # Safety
+    /// Nobody uses these blocks any more, in any process.
+    pub unsafe fn release_process(&self, pid: i32) -> usize {
         let mut allocator = self.allocator();
         let mut freed = 0;
         for (extent, entry, length) in self.runs() {

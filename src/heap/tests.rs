@@ -5,6 +5,30 @@ use crate::sys::fd::Guarded;
 use std::collections::HashSet;
 use std::os::fd::AsRawFd;
 
+/// What a test has allocated is the test's own, and of what it has not allocated it wants to be refused.
+pub(crate) trait Own {
+    fn give_back(&self, block: NonNull<u8>) -> Result<()>;
+    fn resize(&self, block: NonNull<u8>, size: usize) -> Result<NonNull<u8>>;
+    fn give_back_of(&self, dead: i32) -> usize;
+}
+
+impl Own for Heap {
+    fn give_back(&self, block: NonNull<u8>) -> Result<()> {
+        // SAFETY: no test looks at a block that it has given back.
+        unsafe { self.free(block) }
+    }
+
+    fn resize(&self, block: NonNull<u8>, size: usize) -> Result<NonNull<u8>> {
+        // SAFETY: no test looks at a block at its old address.
+        unsafe { self.reallocate(block, size) }
+    }
+
+    fn give_back_of(&self, dead: i32) -> usize {
+        // SAFETY: no test looks at these blocks afterwards.
+        unsafe { self.release_process(dead) }
+    }
+}
+
 fn heap() -> Heap {
     Heap::create(1 << 30).expect("a heap")
 }
@@ -43,8 +67,8 @@ fn blocks_of_all_sizes_are_apart_and_come_back() {
         assert!(bytes.iter().all(|found| found == byte), "a block of {size} was overwritten");
     }
     for (block, ..) in &blocks {
-        heap.free(*block).unwrap();
-        assert!(heap.free(*block).is_err(), "a second free");
+        heap.give_back(*block).unwrap();
+        assert!(heap.give_back(*block).is_err(), "a second free");
     }
     assert_eq!(heap.stats().used_bytes, 0);
 }
@@ -54,11 +78,11 @@ fn blocks_of_all_sizes_are_apart_and_come_back() {
 fn who_is_overtaken_leaves_all_as_it_was() {
     let heap = heap();
     let [first, second, _] = [4, 4, 4].map(|extents| heap.allocate(extents * EXTENT_BYTES).unwrap());
-    heap.free(second).unwrap();
+    heap.give_back(second).unwrap();
     let mut allocator = heap.allocator();
     allocator.punch_beyond(&heap, 0);
     drop(allocator);
-    heap.free(first).unwrap();
+    heap.give_back(first).unwrap();
     let extent =
         |block: NonNull<u8>| heap.directory.extent_at(block.as_ptr().addr(), &heap.fd).unwrap().unwrap();
     let (first, second) = (extent(first), extent(second));
@@ -82,7 +106,7 @@ fn the_short_way_takes_and_gives_what_the_long_way_does() {
     let quick = |size| heap.allocate_quickly(size).expect("a block at hand");
     let (second, third) = (quick(64), quick(64));
     assert!(heap.free_quickly(second.as_ptr()) && !heap.free_quickly(second.as_ptr()));
-    assert!(heap.free(second).is_err(), "a second free");
+    assert!(heap.give_back(second).is_err(), "a second free");
     assert_eq!(quick(64), second, "the block that was freed last");
     // The long way looks from the lowest, and takes it away from under the hint.
     assert!(heap.free_quickly(first.as_ptr()));
@@ -97,8 +121,8 @@ fn the_short_way_takes_and_gives_what_the_long_way_does() {
     // Returned by another process, and not fetched yet: free, though its bit in `taken` is set.
     let other = other_owner(&heap, 1);
     other.directory.trust_in_memory();
-    other.free(third).unwrap();
-    assert!(!heap.free_quickly(third.as_ptr()) && heap.free(third).is_err(), "a second free");
+    other.give_back(third).unwrap();
+    assert!(!heap.free_quickly(third.as_ptr()) && heap.give_back(third).is_err(), "a second free");
     assert!(heap.allocate_quickly(70_000).is_none() && heap.allocate_quickly(usize::MAX).is_none());
     // All of a slab: the last block is the long way's, which lets go of the slab. Each is given once.
     let mut all = HashSet::from([first, second, fourth]);
@@ -126,7 +150,7 @@ fn the_short_way_takes_and_gives_what_the_long_way_does() {
     assert!(heap.allocate_quickly(64).is_none());
     assert_eq!(heap.stats().used_blocks, all.len() as u64);
     assert!(heap.check(&[HOST]).is_empty());
-    all.into_iter().for_each(|block| heap.free(block).unwrap());
+    all.into_iter().for_each(|block| heap.give_back(block).unwrap());
     assert_eq!(heap.stats().used_blocks, 0);
 }
 
@@ -137,7 +161,7 @@ fn freed_memory_is_used_again() {
     for round in 0..20 {
         let blocks: Vec<_> = (0..500).map(|n| heap.allocate(n * 37).unwrap()).collect();
         for block in blocks {
-            heap.free(block).unwrap();
+            heap.give_back(block).unwrap();
         }
         match round {
             0 => before = heap.stats().reserved_bytes,
@@ -154,7 +178,7 @@ fn what_is_free_goes_back_to_the_system() {
     let small: Vec<_> = (0..100_000).map(|_| heap.allocate(64).unwrap()).collect();
     let full = heap.stats();
     assert!(full.reserved_bytes > 105 << 20 && full.used_blocks == 100_100, "{full:?}");
-    blocks.iter().chain(&small).for_each(|block| heap.free(*block).unwrap());
+    blocks.iter().chain(&small).for_each(|block| heap.give_back(*block).unwrap());
     let empty = heap.stats();
     assert!(empty.reserved_bytes <= 34 << 20, "{empty:?}");
     assert_eq!((empty.used_bytes, empty.peak_bytes), (0, full.peak_bytes));
@@ -164,7 +188,7 @@ fn what_is_free_goes_back_to_the_system() {
     // Holes are reserved again before they are handed out.
     let block = heap.allocate(50 << 20).unwrap();
     assert!(heap.stats().reserved_bytes > 50 << 20, "{:?}", heap.stats());
-    heap.free(block).unwrap();
+    heap.give_back(block).unwrap();
 }
 
 #[test]
@@ -175,7 +199,7 @@ fn aligned_zeroed_and_moved_blocks() {
             let block = heap.allocate_aligned(alignment, size).unwrap();
             assert_eq!(block.as_ptr() as usize % alignment, 0, "{size} at {alignment}");
             assert!(heap.size_of(block).unwrap() >= size);
-            heap.free(block).unwrap();
+            heap.give_back(block).unwrap();
         }
     }
     assert!(heap.allocate_aligned(0, 1).is_err() && heap.allocate_aligned(48, 1).is_err());
@@ -184,21 +208,21 @@ fn aligned_zeroed_and_moved_blocks() {
     let dirty = heap.allocate(1000).unwrap();
     // SAFETY: as long as was asked for, here and below.
     unsafe { dirty.as_ptr().write_bytes(1, 1000) };
-    heap.free(dirty).unwrap();
+    heap.give_back(dirty).unwrap();
     let mut block = heap.allocate_zeroed(10, 100).unwrap();
     // SAFETY: `allocate_zeroed` was asked for 10 times 100 bytes.
     assert!(unsafe { std::slice::from_raw_parts(block.as_ptr(), 1000) }.iter().all(|byte| *byte == 0));
     // SAFETY: `allocate_zeroed` was asked for 10 times 100 bytes.
     unsafe { block.as_ptr().write_bytes(7, 1000) };
     for size in [1001, 100_000, 3_000_000, 999] {
-        block = heap.reallocate(block, size).unwrap();
+        block = heap.resize(block, size).unwrap();
         // SAFETY: the block has `size` bytes, and that is at least 999.
         let same = unsafe { std::slice::from_raw_parts(block.as_ptr(), 999) };
         assert!(same.iter().all(|byte| *byte == 7), "at {size}");
     }
-    assert!(heap.reallocate(block, usize::MAX).is_err(), "and the block is as it was");
-    heap.free(block).unwrap();
-    assert!(heap.reallocate(block, 5).is_err());
+    assert!(heap.resize(block, usize::MAX).is_err(), "and the block is as it was");
+    heap.give_back(block).unwrap();
+    assert!(heap.resize(block, 5).is_err());
     assert_eq!(heap.stats().used_blocks, 0);
     assert_eq!(heap.check(&[HOST]), Vec::<String>::new());
 }
@@ -233,7 +257,7 @@ fn full_is_an_error_and_nothing_is_lost() {
     assert!(heap.allocate(2 << 20).is_err());
     assert!(heap.allocate(usize::MAX).is_err());
     for block in blocks {
-        heap.free(block).unwrap();
+        heap.give_back(block).unwrap();
     }
     heap.allocate(900_000).expect("all of it is there again");
 }
@@ -262,9 +286,9 @@ fn others_return_blocks() {
         let blocks: Vec<_> = (0..100).map(|_| heap.allocate(1000).unwrap()).collect();
         for block in blocks {
             seen.insert(block);
-            other.free(block).unwrap();
-            assert!(other.free(block).is_err(), "a second return");
-            assert!(heap.free(block).is_err(), "a free after the return");
+            other.give_back(block).unwrap();
+            assert!(other.give_back(block).is_err(), "a second return");
+            assert!(heap.give_back(block).is_err(), "a free after the return");
         }
     }
     assert!(seen.len() < 400, "returned blocks are handed out again: {} different ones", seen.len());
@@ -279,10 +303,10 @@ fn a_slab_that_reaches_beyond_what_was_known_is_freed_all_the_same() {
     let blocks: Vec<_> = (0..3).map(|_| other.allocate(50_000).unwrap()).collect();
     assert_eq!(heap.directory.known_extents(), known);
     for block in blocks {
-        heap.free(block).unwrap();
+        heap.give_back(block).unwrap();
     }
     let large = other.allocate(10 << 20).unwrap();
-    heap.free(large).unwrap();
+    heap.give_back(large).unwrap();
     assert_eq!(heap.stats().used_bytes, 0);
 }
 
@@ -306,16 +330,16 @@ fn what_a_dead_owner_leaves_is_taken_over() {
     heap.reclaim(7, 4711, unfinished.as_ptr() as usize);
     assert_eq!(heap.directory.get(known), Entry::free(4, true));
     assert_eq!(heap.directory.get(known + 2), Entry::tail(0));
-    assert!(heap.free(unfinished).is_err(), "it was freed");
+    assert!(heap.give_back(unfinished).is_err(), "it was freed");
     let left: HashSet<_> = heap.left_by(4711).unwrap().into_iter().map(|(block, _)| block).collect();
     assert_eq!(left, [kept, kept_large].map(|block| block.as_ptr() as usize).into());
     let dead = |heap: &Heap| heap.usage().unwrap().ended().count();
     assert_eq!(dead(&heap), 1);
-    heap.free(kept).expect("it was kept");
+    heap.give_back(kept).expect("it was kept");
     let (usage, owner) = (heap.usage().unwrap(), ended(4711));
     assert_eq!((usage.of(owner).blocks, usage.of(7).blocks, usage.of(HOST).blocks), (1, 0, 0));
-    assert_eq!(heap.release_process(4711), 1, "the large one");
-    assert_eq!((heap.release_process(4711), dead(&heap)), (0, 0));
+    assert_eq!(heap.give_back_of(4711), 1, "the large one");
+    assert_eq!((heap.give_back_of(4711), dead(&heap)), (0, 0));
     assert_eq!((heap.stats().used_blocks, heap.check(&[HOST])), (0, Vec::new()));
 }
 
@@ -338,7 +362,7 @@ fn garbage_in_shared_words_is_survived() {
         }
         if round % 3 == 0 && !blocks.is_empty() {
             let block = blocks.swap_remove(next() as usize % blocks.len());
-            let _ = heap.free(block);
+            let _ = heap.give_back(block);
         }
         // A hostile process writes anything into the directory and into the words in front of the slabs.
         let known = heap.directory.known_extents();

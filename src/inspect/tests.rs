@@ -2,6 +2,7 @@
 
 use super::page::{About, Page, Shown, state};
 use super::pool::{Found, Pool, pools_of};
+use crate::heap::tests::Own;
 use crate::heap::{Heap, Whose};
 use crate::sys::prim::Ordering;
 use crate::task::function::Tables;
@@ -40,7 +41,7 @@ fn a_page_is_read_as_it_was_written() {
     let heaps = pool.heap.unwrap();
     assert!(heaps.usage[&Whose::Host].bytes >= 1 << 20 && heaps.reserved_bytes >= 1 << 20);
     assert!(!pool.notes.iter().any(|note| note.contains("wrote its page")), "{:?}", pool.notes);
-    heap.free(block).unwrap();
+    heap.give_back(block).unwrap();
 }
 
 #[test]

@@ -297,7 +297,8 @@ pub(crate) fn create(heap: &Heap, options: &QueueOptions) -> Result<NonNull<u8>>
     match unsafe { Queue::create(start, options) } {
         Ok(_) => Ok(start),
         Err(code) => {
-            heap.free(start)?;
+            // SAFETY: nobody has been told of the block.
+            unsafe { heap.free(start) }?;
             Err(code.into())
         }
     }

@@ -83,7 +83,8 @@ pub(crate) unsafe fn allocate_aligned(
 
 pub(crate) unsafe fn reallocate(pointer: *const tine_heap, block: *mut c_void, size: usize) -> *mut c_void {
     let anew = |heap: &Heap| match NonNull::new(block.cast::<u8>()) {
-        Some(block) => heap.reallocate(block, size),
+        // SAFETY: the block is the program's, which is given another one for it: the call's text asks for that.
+        Some(block) => unsafe { heap.reallocate(block, size) },
         None => heap.allocate(size),
     };
     // SAFETY: `try_twice` asks of `pointer` what this function asks.
@@ -106,7 +107,9 @@ unsafe extern "C" fn free_slowly(pointer: *const tine_heap, block: *mut c_void) 
     guard(|| {
         // SAFETY: `get` asks of `pointer` what this function asks.
         let heap = unsafe { get(pointer) }?;
-        let freed = NonNull::new(block.cast::<u8>()).map_or(Ok(()), |block| heap.free(block));
+        // SAFETY: nobody uses the block any more: the call's text asks for that.
+        let free = |block| unsafe { heap.free(block) };
+        let freed = NonNull::new(block.cast::<u8>()).map_or(Ok(()), free);
         freed.inspect_err(|error| mistake("freeing a block", error))?;
         Ok(0)
     })

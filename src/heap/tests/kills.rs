@@ -150,7 +150,7 @@ impl Arena {
         }
         left.remove(&(freeing as usize));
         assert!(left.len() <= 1, "{what}: blocks that nobody had: {left:x?}");
-        self.heap.release_process(pid);
+        self.heap.give_back_of(pid);
         for gift in &self.log.gifts {
             let gift = gift.swap(0, Ordering::SeqCst);
             if gift != 0 {
@@ -167,7 +167,7 @@ impl Arena {
             // SAFETY: the block is as long as that.
             let bytes = unsafe { std::slice::from_raw_parts(block.as_ptr(), *size) };
             assert!(bytes.iter().all(|byte| *byte == *size as u8), "a block of the parent's was overwritten");
-            self.heap.free(*block).unwrap();
+            self.heap.give_back(*block).unwrap();
         }
         self.heap.trim();
         for (extent, entry, _) in self.heap.runs() {

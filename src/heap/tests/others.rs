@@ -21,7 +21,7 @@ fn what_others_have_freed_is_there_for_all() {
             if dead {
                 heap.reclaim(1, 4711, 0);
             }
-            blocks.into_iter().for_each(|block| heap.free(block).unwrap());
+            blocks.into_iter().for_each(|block| heap.give_back(block).unwrap());
             assert_eq!(heap.stats().used_blocks, 0);
             heap.allocate(7 << 20).unwrap_or_else(|error| panic!("{size}, {dead}: {error}"));
         }
@@ -41,9 +41,9 @@ fn who_rests_keeps_no_slab() {
         if rests {
             idle.rest_all();
         }
-        blocks.into_iter().for_each(|block| heap.free(block).unwrap());
+        blocks.into_iter().for_each(|block| heap.give_back(block).unwrap());
         assert_eq!(heap.stats().used_blocks, 0);
-        assert_eq!(heap.allocate(7 << 20).map(|block| heap.free(block).unwrap()).is_ok(), rests);
+        assert_eq!(heap.allocate(7 << 20).map(|block| heap.give_back(block).unwrap()).is_ok(), rests);
     }
     let block = idle.allocate(100).unwrap();
     idle.rest_all();
@@ -58,7 +58,7 @@ fn what_others_have_freed_goes_back_to_the_system() {
     let idle = other_owner(&heap, 1);
     let blocks: Vec<_> = (0..120_000).map(|_| idle.allocate(1000).unwrap()).collect();
     assert!(heap.stats().reserved_bytes > 110 << 20);
-    blocks.into_iter().for_each(|block| heap.free(block).unwrap());
+    blocks.into_iter().for_each(|block| heap.give_back(block).unwrap());
     assert!(heap.stats().reserved_bytes < 40 << 20, "{:?}", heap.stats());
     assert_eq!(heap.check(&[HOST, 1]), Vec::<String>::new());
 }
@@ -77,7 +77,7 @@ fn threads_allocate_apart_and_free_each_others_blocks() {
                     // SAFETY: as long as was asked for, here and below.
                     unsafe { block.as_ptr().write_bytes(thread as u8, 16) };
                     match round % 2 {
-                        0 => heap.free(block).unwrap(),
+                        0 => heap.give_back(block).unwrap(),
                         _ => sender.send(block.as_ptr() as usize).unwrap(),
                     }
                 }
