@@ -11,8 +11,8 @@ use std::ffi::c_int;
 pub const TINE_RECURSIVE: u32 = 1 << 1;
 
 /// A mutex that a process holds, and not a thread. Any thread of the process may unlock it, and only the death of the
-/// whole process counts as the death of the holder. It is for runtimes that move work between threads. Another thread
-/// of the holder waits as any thread does.
+/// whole process counts as the death of the holder. A process that executes another program holds the mutex until it
+/// ends. It is for runtimes that move work between threads. Another thread of the holder waits as any thread does.
 pub const TINE_PROCESS_OWNED: u32 = 1 << 2;
 
 /// A lock on data that a death cannot damage. The thread that takes the lock from a dead holder gets -EOWNERDEAD, and
@@ -54,7 +54,8 @@ const _: () = assert!(
 /// no longer touches the mutex.
 ///
 /// A thread or process that holds a lock may end, be killed at any instruction, or execute another program. Then the
-/// next thread that takes the lock gets -EOWNERDEAD. A child of fork() holds no locks.
+/// next thread that takes the lock gets -EOWNERDEAD; after another program was executed not where the lock is
+/// TINE_PROCESS_OWNED. A child of fork() holds no locks.
 ///
 /// As a rule the kernel reports at once that a holder has ended. It cannot do so where the thread's robust list is
 /// damaged, replaced, too long, or refused by a sandbox, on kernels before 6.2, and with TINE_FORCE_NO=robust in the
