@@ -314,6 +314,54 @@ static void million(tine_pool *pool, int in_heap)
     }
 }
 
+/* ---- Memory ---- */
+
+struct most {
+    tine_pool *pool;
+    uint64_t bytes;
+};
+
+static void note_most(size_t done, size_t total, void *user)
+{
+    struct most *most = (struct most *)user;
+    uint64_t bytes = heap_bytes(most->pool);
+    (void)done;
+    (void)total;
+    if (bytes > most->bytes)
+        most->bytes = bytes;
+}
+
+static int work_as_said(tine_task *task, const void *in, void *out)
+{
+    unsigned rounds = *(const unsigned *)in % 4096;
+    (void)task;
+    (void)out;
+    for (volatile unsigned i = 0; i < rounds; i++)
+        ;
+    return 0;
+}
+
+/* Of arrays that are not in the heap no more is there at a time than what is under way, whatever lengths the chunks have. */
+static void little_is_carried_at_a_time(tine_pool *pool, size_t workers)
+{
+    enum { ITEMS = 1 << 17, EACH = 1024 };
+    char *in = (char *)malloc((size_t)ITEMS * EACH);
+    tine_map_options options = TINE_MAP_OPTIONS_INIT;
+    struct most most = {pool, 0};
+    uint64_t before = heap_bytes(pool);
+    CHECK(in);
+    for (unsigned i = 0; i < ITEMS; i++) {
+        unsigned said = i * 2654435761u >> 12;
+        memcpy(memset(in + (size_t)i * EACH, 0, EACH), &said, sizeof said);
+    }
+    options.progress = note_most;
+    options.user = &most;
+    CHECK_RC(tine_map(pool, work_as_said, in, EACH, NULL, 0, ITEMS, &options), 0);
+    CHECK(most.bytes > before && most.bytes - before < (workers * 9 + 5) << 20);
+    CHECK_EQ(heap_bytes(pool), before);
+    free(in);
+}
+
 /* ---- Uneven items ---- */
 
 /* The first item waits until all the others are done: only other workers can do them, whatever the chunk. */
@@ -454,6 +502,7 @@ int main(int argc, char **argv)
         every_way(pool);
         loops(pool);
         million(pool, i != 1);
+        little_is_carried_at_a_time(pool, workers[i]);
         if (workers[i] > 1) {
             uneven(pool, 2, 1);
             uneven(pool, 2000, 1500);

@@ -6,7 +6,7 @@
 //! end a chunk may be split ([`super::split`]): it ends after the item it is at, and its rest is shared out.
 
 use super::memory::{Layout, Sent};
-use super::schedule::{ChunkSizes, Schedule};
+use super::schedule::{CARRIED_BYTES, ChunkSizes, Schedule};
 use super::{Failure, Map, MapCall};
 use crate::error::{Code, Error, Result};
 use crate::pool::ledger::{Delivery, InputPlace, NewTask, Outcome, Owner, Rare, to_c_string};
@@ -20,6 +20,10 @@ use std::collections::{HashMap, VecDeque};
 
 /// How much work is handed out in advance, for each worker.
 const AHEAD_NS: u64 = 200_000;
+/// And how much of what has to be copied, for each worker: with each of [`LEAST_AHEAD`] chunks of the longest that is measured.
+const AHEAD_BYTES: usize = LEAST_AHEAD * CARRIED_BYTES;
+/// So many chunks are handed out for each worker whatever they take: with one of them it would wait for the next.
+const LEAST_AHEAD: usize = 2;
 
 /// A chunk that has settled: its place in the ledger, and what came of it.
 type Settled = (u32, Sent, Outcome);
@@ -157,11 +161,22 @@ impl<'p, 'a> Job<'p, 'a> {
         }
     }
 
+    fn bytes_under_way(&self) -> usize {
+        self.sent.values().map(|sent| sent.block_bytes).sum()
+    }
+
     /// Hands out as many chunks as keep the workers busy for a while.
     fn send_chunks(&mut self, inner: &Inner) -> Result<()> {
-        let deep = (AHEAD_NS / self.sizes.chunk_ns.max(1)).clamp(2, 60) as usize;
+        let deep = (AHEAD_NS / self.sizes.chunk_ns.max(1)).clamp(LEAST_AHEAD as u64, 60) as usize;
         let mut ready = Vec::new();
-        while self.sent.len() + ready.len() < inner.workers * deep {
+        let carries = self.carry_input || self.carry_output;
+        let mut bytes = if carries { self.bytes_under_way() } else { 0 };
+        loop {
+            let under_way = self.sent.len() + ready.len();
+            let has_enough = bytes >= inner.workers * AHEAD_BYTES && under_way >= inner.workers * LEAST_AHEAD;
+            if under_way >= inner.workers * deep || has_enough {
+                break;
+            }
             if ready.try_reserve(1).is_err() {
                 if self.sent.is_empty() && ready.is_empty() {
                     return Err(Code::errno(libc::ENOMEM).into());
@@ -170,7 +185,10 @@ impl<'p, 'a> Job<'p, 'a> {
             }
             let Some((first, count)) = self.next_chunk() else { break };
             match self.make_chunk(first, count) {
-                Ok(made) => ready.push(made),
+                Ok(made) => {
+                    bytes += if carries { made.0.block_bytes } else { 0 };
+                    ready.push(made);
+                }
                 Err(error) => {
                     let nothing_under_way = self.sent.is_empty() && ready.is_empty();
                     if !self.spare.is_empty() {

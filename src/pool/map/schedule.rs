@@ -15,7 +15,7 @@ pub enum Schedule {
 /// How long a measured chunk is to take.
 pub(super) const CHUNK_NS: u64 = 1_000_000;
 /// A measured chunk carries at most this much, unless one item is more.
-const CARRIED_BYTES: usize = 4 << 20;
+pub(super) const CARRIED_BYTES: usize = 4 << 20;
 
 /// The chunks of one map.
 #[derive(Debug)]
