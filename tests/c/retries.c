@@ -302,7 +302,7 @@ static void memory_of_the_host(int start)
 }
 
 /* What a worker and its host tell each other of, in memory that both have. */
-static struct {
+static struct steps {
     volatile int started, go, hoarding, end;
 } *shared;
 
@@ -341,7 +341,7 @@ static void memory_of_the_host_after_looks_that_failed(int start)
     if (start != TINE_START_FORK) {
         return; /* No other worker has memory of its host's. */
     }
-    shared = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    shared = (struct steps *)mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     CHECK(shared != MAP_FAILED);
     options.workers = 1;
     options.start = start;
