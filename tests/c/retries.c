@@ -309,7 +309,7 @@ static struct steps {
 static int wait_to_start(tine_task *task)
 {
     (void)task;
-    for (shared->started = 1; !shared->go;) {
+    for (shared->started = getpid(); !shared->go;) {
         nap_ns(1000000);
     }
     return 0;
@@ -322,6 +322,26 @@ static int hoard_and_stay(tine_task *task)
         nap_ns(1000000);
     }
     return rc;
+}
+
+/* Whether this process has been given the descriptor by which it knows the other one. */
+static int has_pidfd_of(int pid)
+{
+    for (int fd = 3; fd < 256; fd++) {
+        char path[64], line[256];
+        int of = 0;
+        snprintf(path, sizeof path, "/proc/self/fdinfo/%d", fd);
+        FILE *info = fopen(path, "r");
+        while (info && fgets(line, sizeof line, info) && sscanf(line, "Pid: %d", &of) != 1) {
+        }
+        if (info) {
+            fclose(info);
+        }
+        if (of == pid) {
+            return 1;
+        }
+    }
+    return 0;
 }
 
 static void *create(void *options)
@@ -352,7 +372,7 @@ static void memory_of_the_host_after_looks_that_failed(int start)
     none = limit;
     none.rlim_cur = 0;
     CHECK_EQ(pthread_create(&thread, NULL, create, &options), 0);
-    WAIT_UNTIL(shared->started);
+    WAIT_UNTIL(shared->started && has_pidfd_of(shared->started));
     CHECK_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
     shared->go = 1;
     CHECK_EQ(pthread_join(thread, &pool), 0);
