@@ -1,7 +1,7 @@
 /*
  * Channels next to what they are made of, and to a pipe: `make bench`. One end in the host, the other in a child, each on a
  * processor of its own; a figure is the time of one message. The peers do what a program has to do with them: a pipe reads until
- * it has all, the bare socket of 1 MiB is cut into pieces of 64 KiB.
+ * it has all, the bare socket of 1 MiB is cut into pieces of 64 KiB. In place the bytes are not looked at.
  */
 #define _GNU_SOURCE
 #include "bench.h"
@@ -34,6 +34,22 @@ static void receive_channel(size_t length)
     size_t got;
     must(tine_channel_receive(channel, TINE_FOREVER, buffer, LONGEST, &got), "receive");
     check(got == length, "a message's length");
+}
+
+static void send_in_place(size_t length)
+{
+    void *place;
+    must(tine_channel_reserve(channel, length, TINE_FOREVER, &place), "reserve");
+    must(tine_channel_commit(channel, length, TINE_FOREVER), "commit");
+}
+
+static void receive_in_place(size_t length)
+{
+    void *place;
+    size_t got;
+    must(tine_channel_peek(channel, TINE_FOREVER, &place, &got), "peek");
+    check(got == length, "a message's length");
+    must(tine_channel_release(channel), "release");
 }
 
 static void send_socket(size_t length)
@@ -76,6 +92,7 @@ static const struct transport {
     void (*send)(size_t length), (*receive)(size_t length);
 } transports[] = {
     {"tine", send_channel, receive_channel},
+    {"tine, in place", send_in_place, receive_in_place},
     {"bare SEQPACKET socket", send_socket, receive_socket},
     {"pipe", send_pipe, receive_pipe},
 };
@@ -123,13 +140,15 @@ static double measure(void)
 
 int main(int argc, char **argv)
 {
-    enum { SHAPES = 5, TRANSPORTS = sizeof transports / sizeof *transports };
-    static const struct { const char *name; size_t length; long count; int echo; double aim; } shapes[SHAPES] = {
-        {"channel, 8 B, one way", 8, 100000, 0, 1.1},
-        {"channel, 8 B, there and back", 8, 30000, 1, 1.1},
-        {"channel, 4 KiB, one way", 4096, 50000, 0, 0},
-        {"channel, 1 MiB, one way", LONGEST, 500, 0, 1},
-        {"channel, 1 MiB, there and back", LONGEST, 200, 1, 1},
+    enum { SHAPES = 7, TRANSPORTS = 3 };
+    static const struct { const char *name; size_t length; long count; int echo, in_place; double aim; } shapes[SHAPES] = {
+        {"channel, 8 B, one way", 8, 100000, 0, 0, 1.1},
+        {"channel, 8 B, there and back", 8, 30000, 1, 0, 1.1},
+        {"channel, 4 KiB, one way", 4096, 50000, 0, 0, 0},
+        {"channel, 1 MiB, one way", LONGEST, 500, 0, 0, 1},
+        {"channel, 1 MiB, there and back", LONGEST, 200, 1, 0, 1},
+        {"channel, 1 MiB in place, one way", LONGEST, 500, 0, 1, 0.3},
+        {"channel, 1 MiB in place, there and back", LONGEST, 200, 1, 1, 0.3},
     };
     static struct job jobs[SHAPES * TRANSPORTS];
     static struct row rows[SHAPES * TRANSPORTS];
@@ -139,9 +158,10 @@ int main(int argc, char **argv)
     memset(bytes, 1, LONGEST), memset(buffer, 1, LONGEST);
     for (int i = 0; i < SHAPES * TRANSPORTS; i++) {
         int shape = i / TRANSPORTS, peer = i % TRANSPORTS;
-        struct row row = ROW(peer > 0, NULL, 0, 0, peer ? transports[peer].name : shapes[shape].name, "us", 1e3, measure,
+        const struct transport *transport = &transports[peer ? peer + 1 : shapes[shape].in_place];
+        struct row row = ROW(peer > 0, NULL, 0, 0, peer ? transport->name : shapes[shape].name, "us", 1e3, measure,
             peer == 1 ? shapes[shape].aim : 0);
-        jobs[i] = (struct job){ &transports[peer], shapes[shape].length, shapes[shape].count, shapes[shape].echo };
+        jobs[i] = (struct job){ transport, shapes[shape].length, shapes[shape].count, shapes[shape].echo };
         row.argument = &jobs[i];
         rows[i] = row;
     }

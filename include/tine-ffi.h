@@ -478,6 +478,11 @@ int tine_channel_send_fd(tine_channel *c, int fd, long timeout_ns);
 int tine_channel_receive_fd(tine_channel *c, long timeout_ns, int *fd);
 int tine_channel_fd(const tine_channel *c);
 tine_channel *tine_task_channel(const tine_task *task);
+int tine_channel_reserve(tine_channel *c, unsigned long length, long timeout_ns, void **out);
+int tine_channel_commit(tine_channel *c, unsigned long length, long timeout_ns);
+int tine_channel_abandon(tine_channel *c);
+int tine_channel_peek(tine_channel *c, long timeout_ns, void **out, unsigned long *length);
+int tine_channel_release(tine_channel *c);
 typedef struct tine_process tine_process;
 typedef struct tine_process_options {
     unsigned long size; /* 0 */

@@ -33,6 +33,7 @@ const SUBJECTS: &[&str] = &[
     "queue",
     "queue_place",
     "channel",
+    "channel_place",
     "process",
 ];
 

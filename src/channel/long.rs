@@ -1,4 +1,5 @@
-//! Messages that are too long for a packet: in memory of their own, whose descriptor goes with the packet.
+//! Messages that are too long for a packet, where no slot of pages is free: in memory of their own, whose descriptor goes with the
+//! packet.
 //!
 //! The sender writes with calls, and the receiver reads with calls, so that neither touches a page that may not be there:
 //! full memory is an error, and whatever the sender does to the memory afterwards, the receiver reads bytes or finds that
@@ -40,8 +41,13 @@ pub(super) fn read(fd: &OwnedFd, room: &mut [MaybeUninit<u8>]) -> Result<()> {
     Ok(())
 }
 
+/// Whether such memory has so many bytes.
+pub(super) fn has(fd: &OwnedFd, length: usize) -> Result<bool> {
+    Ok(memory::seals(fd.as_raw_fd()).is_ok() && memory::length_of(fd.as_raw_fd())? >= length)
+}
+
 /// Whether so much memory can be had: the kernel answers a cgroup's limit by killing.
-fn ask_for(bytes: u64) -> Result<()> {
+pub(super) fn ask_for(bytes: u64) -> Result<()> {
     let now = now_ns();
     let fresh = now < UNTIL_NS.load(Ordering::Relaxed);
     let take = |left: u64| left.checked_sub(bytes);

@@ -1,11 +1,13 @@
 //! Channels: two ends, both ways, whole messages and descriptors.
 //!
-//! An end is one unix socket that keeps message boundaries, and nothing else: no memory is shared, so a death leaves
-//! nothing to repair. The kernel has a packet whole or not at all, keeps it until it is read, and tells the survivor.
-//! docs/design/channels.md has the table of deaths.
+//! An end is one unix socket that keeps message boundaries. The kernel has a packet whole or not at all, keeps it until it is
+//! read, and tells the survivor, so a death leaves nothing to repair. Long messages lie in memory of the sender's, whose descriptor
+//! goes with the packet. docs/design/channels.md has the table of deaths.
 
+mod in_place;
 mod long;
 mod packet;
+mod pages;
 mod turns;
 
 use crate::error::{Code, Error, Result};
@@ -14,7 +16,8 @@ use crate::sys::fd::Guarded;
 use crate::sys::prim::Ordering;
 use crate::sys::socket::{self, Peeked, Ready, Sent, Waited};
 use crate::sys::{fd, fork, reserve};
-use packet::{First, Flaw, HEADER_BYTES, Header, PacketKind, judge, not_ours};
+use in_place::InPlace;
+use packet::{Content, First, Flaw, HEADER_BYTES, Header, LOOK_BYTES, PLACE_BYTES, PacketKind, judge, not_ours};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::{Arc, PoisonError};
@@ -55,6 +58,7 @@ pub struct Channel {
     lent: bool,
     /// Shared with the other handles of this end.
     turn: Arc<Turn>,
+    in_place: InPlace,
 }
 
 /// What came of a receive.
@@ -100,7 +104,14 @@ impl Channel {
     /// The end that another process has given away.
     pub fn from_end(end: End) -> Channel {
         let turn = Turn::of(end.socket.number());
-        Channel { socket: *end.socket, pid: fork::pid(), interruptible: end.interruptible, lent: false, turn }
+        Channel {
+            socket: *end.socket,
+            pid: fork::pid(),
+            interruptible: end.interruptible,
+            lent: false,
+            turn,
+            in_place: InPlace::default(),
+        }
     }
 
     /// The same, of which a task has the use until it returns.
@@ -153,6 +164,12 @@ impl Channel {
             }
         }
         self.socket()?;
+        if let Some(slot) = self.in_place.slot_at_once(length) {
+            slot.write(message)?;
+            self.send_slot(&slot, length, timeout)?;
+            slot.sent();
+            return Ok(());
+        }
         let memory = long::write(message)?;
         self.put(Header { kind: PacketKind::Long, length }, &[], Some(memory.as_raw_fd()), timeout)
     }
@@ -197,24 +214,30 @@ impl Channel {
         let mut deadline = None;
         loop {
             let (first, seen) = self.first(timeout, &mut deadline)?;
-            let length = first.header.length;
-            if first.header.kind == PacketKind::Descriptor {
-                return Err(Error::errno(libc::ENOMSG, "what comes next is a descriptor, not a message"));
-            }
-            if length > room.len() {
+            let length = first.length;
+            if length > room.len() && !matches!(first.content, Content::Descriptor(_)) {
                 return Ok(Received::TooLong(length));
             }
-            let Some(memory) = first.fd else {
-                if self.take(seen, &mut room[..length])? {
-                    return Ok(Received::Message(length));
+            let is_received = match first.content {
+                Content::Descriptor(_) => return Err(no_message()),
+                Content::Short => self.take(seen, &mut room[..length])?,
+                // Read before it is taken: a message that cannot be read now stays.
+                Content::Long(memory) => {
+                    let read = long::read(&memory, &mut room[..length]);
+                    self.take_if_read(seen, read, &mut [])?.is_some()
                 }
-                continue;
+                Content::Placed(memory, place) => {
+                    let view = self.in_place.view_of(&memory, place, length, false);
+                    let read = view.and_then(|view| {
+                        pages::read(&memory, place, &mut room[..length])?;
+                        Ok(view)
+                    });
+                    let view = self.take_if_read(seen, read, &mut [MaybeUninit::uninit(); PLACE_BYTES])?;
+                    view.inspect(|view| view.free(place)).is_some()
+                }
             };
-            // Read before it is taken: a message that cannot be read now stays.
-            let read = long::read(&memory, &mut room[..length]);
-            let stays = read.as_ref().is_err_and(|error| error.code() != not_ours().code());
-            if stays || self.take(seen, &mut [])? {
-                return read.map(|()| Received::Message(length));
+            if is_received {
+                return Ok(Received::Message(length));
             }
         }
     }
@@ -224,17 +247,13 @@ impl Channel {
         let mut deadline = None;
         loop {
             let (first, seen) = self.first(timeout, &mut deadline)?;
-            match first.fd {
-                Some(fd) if first.header.kind == PacketKind::Descriptor => {
-                    // Before it is taken: there may be no other number.
-                    let fd = fd::above_standard(fd, "the descriptor")?;
-                    if self.take(seen, &mut [])? {
-                        return Ok(fd);
-                    }
-                }
-                _ => {
-                    return Err(Error::errno(libc::ENOMSG, "what comes next is a message, not a descriptor"));
-                }
+            let Content::Descriptor(fd) = first.content else {
+                return Err(Error::errno(libc::ENOMSG, "what comes next is a message, not a descriptor"));
+            };
+            // Before it is taken: there may be no other number.
+            let fd = fd::above_standard(fd, "the descriptor")?;
+            if self.take(seen, &mut [])? {
+                return Ok(fd);
             }
         }
     }
@@ -244,7 +263,7 @@ impl Channel {
         let socket = self.socket()?;
         loop {
             let seen = self.turn.taken.load(Ordering::Acquire);
-            let mut bytes = [0; HEADER_BYTES];
+            let mut bytes = [0; LOOK_BYTES];
             // One thread alone: who looks and goes without taking would have had the wake-up of another.
             let sleeps = timeout == Timeout::Forever
                 && !self.interruptible
@@ -285,6 +304,13 @@ impl Channel {
         }
     }
 
+    /// Takes the first packet, what it stands for having been read; `None` where another thread has taken it. What tine has not
+    /// sent is thrown away; what could not be read for another reason stays.
+    fn take_if_read<T>(&self, seen: u64, read: Result<T>, rest: &mut [MaybeUninit<u8>]) -> Result<Option<T>> {
+        let stays = read.as_ref().is_err_and(|error| error.code() != not_ours().code());
+        if stays || self.take(seen, rest)? { read.map(Some) } else { Ok(None) }
+    }
+
     fn drop_first(&self, seen: u64) -> Result<bool> {
         Ok(self.take_raw(seen, &mut [0; HEADER_BYTES], &mut [])?.is_some())
     }
@@ -323,6 +349,10 @@ impl Channel {
             Waited::Interrupted | Waited::Ready => Ok(()),
         }
     }
+}
+
+fn no_message() -> Error {
+    Error::errno(libc::ENOMSG, "what comes next is a descriptor, not a message")
 }
 
 fn gone() -> Error {

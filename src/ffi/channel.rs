@@ -281,7 +281,7 @@ fn handle(channel: Channel) -> *mut tine_channel {
 
 /// # Safety
 /// `pointer` is null, or a channel that has not been closed.
-unsafe fn channel<'a>(pointer: *const tine_channel) -> Result<&'a Channel> {
+pub(crate) unsafe fn channel<'a>(pointer: *const tine_channel) -> Result<&'a Channel> {
     // SAFETY: by the contract above `pointer` is null or an end that stays until the call returns. It is only read.
     unsafe { pointer.as_ref() }.map(|channel| &channel.0).ok_or_else(|| Error::invalid("channel is NULL"))
 }

@@ -7,6 +7,7 @@
 #![allow(clippy::missing_safety_doc)]
 
 pub mod channel;
+pub mod channel_place;
 pub mod death;
 pub mod errors;
 pub mod faults;

@@ -98,11 +98,17 @@ pub(crate) fn read_first(fd: RawFd, buffer: &mut [u8]) -> Result<bool> {
 
 /// Writes a file's bytes from the first on.
 pub(crate) fn write_all(fd: RawFd, bytes: &[u8]) -> Result<()> {
+    write_all_at(fd, 0, bytes)
+}
+
+/// The same from an offset on.
+pub(crate) fn write_all_at(fd: RawFd, from: usize, bytes: &[u8]) -> Result<()> {
     let mut at = 0;
     while at < bytes.len() {
         let rest = &bytes[at..];
+        let place = (from + at) as libc::off_t;
         // SAFETY: pointer and length are of one slice, so as many bytes can be read.
-        let written = unsafe { libc::pwrite(fd, rest.as_ptr().cast(), rest.len(), at as libc::off_t) };
+        let written = unsafe { libc::pwrite(fd, rest.as_ptr().cast(), rest.len(), place) };
         match written {
             1.. => at += written as usize,
             _ if written < 0 && super::errno() == libc::EINTR => (),

@@ -330,10 +330,23 @@ fn nap(deadline: Deadline) -> Waited {
 /// Whether the other side is gone or sends nothing more, though what it has sent may still be there. For who has looked, and
 /// found no bytes: where poll is refused, that is taken for the end, because tine sends no empty message.
 pub(crate) fn is_hung_up(socket: RawFd) -> bool {
+    hang_up(socket).unwrap_or(true)
+}
+
+/// Whether the other side is gone; `None` where poll is refused.
+pub(crate) fn hang_up(socket: RawFd) -> Option<bool> {
     let mut poll = libc::pollfd { fd: socket, events: libc::POLLRDHUP, revents: 0 };
     // SAFETY: one pollfd.
     let refused = unsafe { libc::poll(&mut poll, 1, 0) } < 0;
-    refused || poll.revents & (libc::POLLHUP | libc::POLLRDHUP) != 0
+    (!refused).then_some(poll.revents & (libc::POLLHUP | libc::POLLRDHUP) != 0)
+}
+
+/// Whether everything that was sent has been received; `None` where the kernel does not say.
+pub(crate) fn all_received(socket: RawFd) -> Option<bool> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: a place for a number.
+    let rc = unsafe { libc::ioctl(socket, libc::TIOCOUTQ, &raw mut bytes) };
+    (rc == 0).then_some(bytes == 0)
 }
 
 /// How many bytes may be on their way in one direction, as far as the system allows.

@@ -1,5 +1,5 @@
-/* Kills at random instants while messages of all sizes go through channels: each arrives whole, in order and once, what was
- * sent arrives, and then the survivor gets -EPIPE. */
+/* Kills at random instants while messages of all sizes go through channels, copied and in place: each arrives whole, in order and
+ * once, what was sent arrives, and then the survivor gets -EPIPE. */
 #include "family.h"
 #include <pthread.h>
 #include <stdint.h>
@@ -56,13 +56,44 @@ struct progress {
 
 static struct progress *progress;
 
+/* Sends a message, in one of two ways. */
+static int send_one(tine_channel *c, const unsigned char *bytes, size_t length, uint64_t number, int64_t timeout_ns)
+{
+    void *place;
+    if (number % 3)
+        return tine_channel_send(c, bytes, length, timeout_ns);
+    int rc = tine_channel_reserve(c, length, timeout_ns, &place);
+    if (rc)
+        return rc;
+    memcpy(place, bytes, length);
+    rc = tine_channel_commit(c, length, timeout_ns);
+    if (rc && rc != -EPIPE)
+        CHECK_RC(tine_channel_abandon(c), 0);
+    return rc;
+}
+
+/* Receives and checks one, in one of two ways. */
+static int receive_one(tine_channel *c, uint64_t seed, uint64_t number, int64_t timeout_ns)
+{
+    static __thread unsigned char buffer[LARGEST];
+    void *place = buffer;
+    size_t length;
+    int rc = number % 5 < 3 ? tine_channel_receive(c, timeout_ns, buffer, sizeof buffer, &length)
+                            : tine_channel_peek(c, timeout_ns, &place, &length);
+    if (rc == 0)
+        check_message((unsigned char *)place, length, seed, number);
+    if (rc == 0 && place != buffer)
+        CHECK_RC(tine_channel_release(c), 0);
+    return rc;
+}
+
 static void *send_all(void *argument)
 {
     tine_channel *c = (tine_channel *)argument;
     static unsigned char buffer[LARGEST];
     for (uint64_t number = 0;; number++) {
         size_t length = compose(buffer, progress->begun, number);
-        if (tine_channel_send(c, buffer, length, TINE_FOREVER))
+        if (send_one(c, buffer, length, number, TINE_FOREVER))
             _exit(2);
         progress->sent = number + 1;
     }
@@ -72,17 +103,14 @@ static void *send_all(void *argument)
 /* Sends and receives, each in a thread, until it is killed. */
 static void victim(int fd, uint64_t seed)
 {
-    static unsigned char buffer[LARGEST];
     tine_channel *c;
     pthread_t thread;
-    size_t length;
     CHECK_RC(tine_channel_attach(fd, NULL, &c), 0);
     close(fd);
     progress->begun = seed;
     CHECK_EQ(pthread_create(&thread, NULL, send_all, c), 0);
     for (uint64_t number = 0;; number++) {
-        CHECK_RC(tine_channel_receive(c, TINE_FOREVER, buffer, sizeof buffer, &length), 0);
-        check_message(buffer, length, ~seed, number);
+        CHECK_RC(receive_one(c, ~seed, number, TINE_FOREVER), 0);
         progress->received = number + 1;
     }
 }
@@ -126,17 +154,17 @@ static void kill_one(uint64_t *random, struct totals *totals)
             killed = 1;
         }
         if (send_rc == 0 || send_rc == -EAGAIN) {
-            send_rc = tine_channel_send(ours, out, compose(out, ~seed, sent), 0);
+            send_rc = send_one(ours, out, compose(out, ~seed, sent), sent, 0);
             sent += send_rc == 0;
             CHECK(send_rc == 0 || send_rc == -EAGAIN || (send_rc == -EPIPE && killed));
         }
-        rc = tine_channel_receive(ours, 1000000, buffer, sizeof buffer, &length);
+        rc = receive_one(ours, seed, number, 1000000);
         if (rc == -EPIPE)
             break;
         if (rc == -ETIMEDOUT)
             continue;
         CHECK_RC(rc, 0);
-        check_message(buffer, length, seed, number++);
+        number++;
         spent = 0;
         if (number == 1)
             kill_at = clock_ns() + (int64_t)(random_next(random) % 1500000);
@@ -169,7 +197,7 @@ static int send_count(tine_task *task)
     memcpy(&seed, tine_input(task, NULL), sizeof seed);
     int rc = tine_channel_send(tine_task_channel(task), &pid, sizeof pid, TINE_FOREVER);
     for (uint64_t number = 0; number < COUNT && rc == 0; number++)
-        rc = tine_channel_send(tine_task_channel(task), buffer, compose(buffer, seed, number), TINE_FOREVER);
+        rc = send_one(tine_task_channel(task), buffer, compose(buffer, seed, number), number, TINE_FOREVER);
     return rc;
 }
 

@@ -9,10 +9,11 @@ struct header {
     uint64_t length;
 };
 
+static char body[512];
+
 static void send_raw(int socket, struct header header, size_t bytes, const int *fds, size_t count)
 {
     union { char bytes[256]; struct cmsghdr align; } control;
-    char body[512] = {0};
     struct iovec parts[2] = {{&header, bytes < sizeof header ? bytes : sizeof header},
                              {body, bytes < sizeof header ? 0 : bytes - sizeof header}};
     struct msghdr message;
@@ -38,7 +39,7 @@ static int memory_of(size_t length)
     return fd;
 }
 
-static const struct header sound = {{'t', 'i', 'n', 'e'}, 1, 1, 4};
+static const struct header sound = {{'t', 'i', 'n', 'e'}, 2, 1, 4};
 
 /* The next message of `ends.b` is refused, and there is no other. */
 #define REFUSED(expected)                                                                    \
@@ -67,7 +68,7 @@ static void test_headers(void)
     header = sound, header.magic[2] = 'x';
     send_raw(socket, header, 20, NULL, 0);
     REFUSED(-EBADMSG);
-    header = sound, header.version = 2;
+    header = sound, header.version = 1;
     send_raw(socket, header, 20, NULL, 0);
     REFUSED(TINE_EVERSION);
     for (unsigned kind = 0; kind < 70000; kind = kind ? kind * 3 : 4) {
@@ -136,9 +137,143 @@ static void test_memory(void)
     close_both(ends);
 }
 
+/* The same for a call that looks at the message in place. */
+#define REFUSED_IN_PLACE(expected)                                                    \
+    do {                                                                              \
+        CHECK_RC(tine_channel_peek(ends.b, TINE_FOREVER, &place, &length), expected); \
+        CHECK_RC(tine_channel_peek(ends.b, 0, &place, &length), -EAGAIN);             \
+    } while (0)
+
+static void send_placed(int socket, uint64_t message, uint64_t offset, uint64_t slot, size_t bytes, int fd)
+{
+    struct header header = sound;
+    header.kind = 4, header.length = message;
+    memcpy(body, &offset, 8);
+    memcpy(body + 8, &slot, 8);
+    send_raw(socket, header, bytes, &fd, fd >= 0);
+    memset(body, 0, sizeof body);
+}
+
+static int sealed(size_t length, int seals)
+{
+    int fd = memfd_create("hostile", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    CHECK(fd >= 0 && ftruncate(fd, (off_t)length) == 0 && fcntl(fd, F_ADD_SEALS, seals) == 0);
+    return fd;
+}
+
+/* Messages in pages of the sender's: places that lie elsewhere, pages that can be made shorter, words that say anything. */
+static void test_places(void)
+{
+    enum { PAGE = 4096, LENGTH = 4 * PAGE };
+    static const uint64_t places[][3] = { /* message, offset, slot */
+        {8, 0, 0}, {8, 8, 0}, {8, PAGE + 8, 0}, {8, PAGE, 4}, {8, PAGE, 1 << 20}, {8, PAGE, UINT64_MAX},
+        {3 * PAGE + 1, PAGE, 0}, {8, LENGTH, 0}, {8, UINT64_MAX - PAGE + 1, 0}, {INT64_MAX, PAGE, 0}, {8, (uint64_t)1 << 63, 0},
+        {8, UINT64_MAX, 0},
+    };
+    struct ends ends = make(0, 0);
+    int socket = tine_channel_fd(ends.a), pipes[2];
+    static char bytes[LENGTH];
+    void *place = NULL;
+    size_t length = 77;
+    int good = sealed(LENGTH, F_SEAL_SHRINK), open_ended = sealed(LENGTH, 0), tiny = sealed(PAGE, F_SEAL_SHRINK);
+    int read_only = sealed(LENGTH, F_SEAL_SHRINK | F_SEAL_WRITE), for_reading;
+    char path[64];
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+        send_placed(socket, places[i][0], places[i][1], places[i][2], 32, good);
+        REFUSED_IN_PLACE(-EBADMSG);
+        if (places[i][0] <= sizeof bytes) {
+            send_placed(socket, places[i][0], places[i][1], places[i][2], 32, good);
+            REFUSED(-EBADMSG);
+        }
+    }
+    for (size_t cut = 16; cut < 40; cut++) {
+        if (cut != 32) {
+            send_placed(socket, 8, PAGE, 0, cut, good);
+            REFUSED_IN_PLACE(-EBADMSG);
+        }
+    }
+    send_placed(socket, 8, PAGE, 0, 32, -1);
+    REFUSED_IN_PLACE(-EBADMSG);
+    send_placed(socket, 8, PAGE, 0, 32, open_ended);
+    REFUSED_IN_PLACE(-EBADMSG);
+    send_placed(socket, 8, PAGE, 0, 32, open_ended);
+    REFUSED(-EBADMSG);
+    send_placed(socket, 8, PAGE, 0, 32, tiny);
+    REFUSED_IN_PLACE(-EBADMSG);
+    send_placed(socket, 8, PAGE, 0, 32, read_only);
+    REFUSED_IN_PLACE(-EBADMSG);
+    snprintf(path, sizeof path, "/proc/self/fd/%d", good);
+    CHECK((for_reading = open(path, O_RDONLY | O_CLOEXEC)) >= 0);
+    send_placed(socket, 8, PAGE, 0, 32, for_reading);
+    REFUSED_IN_PLACE(-EBADMSG);
+    CHECK_EQ(pipe2(pipes, O_CLOEXEC), 0);
+    send_placed(socket, 8, PAGE, 0, 32, pipes[0]);
+    REFUSED_IN_PLACE(-EBADMSG);
+    /* A long one that says that it is longer than its memory. */
+    struct header header = sound;
+    header.kind = 2, header.length = INT64_MAX;
+    send_raw(socket, header, 16, &good, 1);
+    REFUSED_IN_PLACE(-EBADMSG);
+    header.length = LENGTH + 1;
+    send_raw(socket, header, 16, &pipes[1], 1);
+    REFUSED_IN_PLACE(-EBADMSG);
+    /* What is well is received, whatever stands in the words; holes too. */
+    char *there = (char *)mmap(NULL, LENGTH, PROT_READ | PROT_WRITE, MAP_SHARED, good, 0);
+    CHECK(there != MAP_FAILED);
+    memset(there, 0xFF, PAGE);
+    strcpy(there + PAGE, "hostile");
+    for (uint64_t slot = 0; slot < 4; slot++) {
+        send_placed(socket, 8, PAGE, slot, 32, good);
+        CHECK_RC(tine_channel_peek(ends.b, 0, &place, &length), 0);
+        CHECK(length == 8 && strcmp((char *)place, "hostile") == 0);
+        CHECK_EQ(fallocate(good, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, LENGTH), 0);
+        CHECK_STR((char *)place, "");
+        CHECK_RC(tine_channel_release(ends.b), 0);
+        memset(there, 0xFF, PAGE);
+        strcpy(there + PAGE, "hostile");
+    }
+    munmap(there, LENGTH);
+    close(good), close(open_ended), close(tiny), close(read_only), close(for_reading), close(pipes[0]), close(pipes[1]);
+    close_both(ends);
+}
+
+/* A receiver that writes over the words of its sender's pages: the sender neither hangs nor believes it. */
+static void test_words(void)
+{
+    enum { LONG = 1 << 20 };
+    static char bytes[LONG];
+    struct ends ends = make(0, 0);
+    void *place;
+    size_t length;
+    CHECK_RC(tine_channel_reserve(ends.a, LONG, 0, &place), 0);
+    CHECK_RC(tine_channel_commit(ends.a, LONG, 0), 0);
+    CHECK_RC(tine_channel_peek(ends.b, 0, &place, &length), 0);
+    uint32_t *words = (uint32_t *)(void *)((char *)place - 4096); /* of slot 0 */
+    for (unsigned round = 0; round < 200; round++) {
+        for (int i = 0; i < 6; i++)
+            words[i] = round % 3 == 0 ? 0 : round % 3 == 1 ? UINT32_MAX : round * 2654435761u + (unsigned)i;
+        int rc = tine_channel_reserve(ends.a, LONG, round % 5 ? 0 : 1000000, &place);
+        CHECK(rc == 0 || rc == -EAGAIN || rc == -ETIMEDOUT);
+        if (rc == 0) {
+            memset(place, 1, LONG);
+            for (int i = 0; i < 4; i++)
+                words[i] = 0; /* "it is free" */
+            CHECK_RC(tine_channel_send(ends.a, body, 1, 0), 0);
+            rc = round % 2 ? tine_channel_commit(ends.a, LONG, 0) : tine_channel_abandon(ends.a);
+            CHECK(rc == 0);
+        }
+        while (is_readable(ends.b))
+            CHECK_RC(tine_channel_receive(ends.b, 0, bytes, LONG, NULL), 0);
+    }
+    CHECK_RC(tine_channel_release(ends.b), 0);
+    close_both(ends);
+}
+
 int main(void)
 {
     struct belongings before = take_stock();
+    test_places();
+    test_words();
     test_headers();
     test_memory();
     check_stock(before);

@@ -231,6 +231,102 @@ static int exchange(tine_channel *c, size_t length)
     return 1;
 }
 
+/* The same in place, on both sides. */
+static int relay_in_place(tine_task *task)
+{
+    tine_channel *c = tine_task_channel(task);
+    size_t length;
+    void *in, *out;
+    int rc;
+    for (;;) {
+        PATIENTLY(rc, tine_channel_peek(c, TINE_FOREVER, &in, &length));
+        if (rc != 0) {
+            return rc == -EPIPE ? DONE : rc;
+        }
+        nap_ns(NAP_NS);
+        PATIENTLY(rc, tine_channel_reserve(c, length, TINE_FOREVER, &out));
+        if (rc == 0) {
+            memcpy(out, in, length);
+            PATIENTLY(rc, tine_channel_commit(c, length, TINE_FOREVER));
+        }
+        if (rc != 0) {
+            return rc == -EPIPE ? DONE : rc;
+        }
+        CHECK_RC(tine_channel_release(c), 0);
+    }
+}
+
+static int exchange_in_place(tine_channel *c, size_t length)
+{
+    static char wanted[LONGEST];
+    size_t got = 0;
+    void *place;
+    int rc, tries = 0;
+    memset(wanted, (int)length % 251 + 1, length);
+    do {
+        rc = tine_channel_reserve(c, length, HANG_NS, &place);
+    } while (rc != 0 && try_again(rc, &tries));
+    if (rc == 0) {
+        memcpy(place, wanted, length);
+        do {
+            rc = tine_channel_commit(c, length, HANG_NS);
+        } while (rc != 0 && try_again(rc, &tries));
+        if (rc != 0 && rc != -EPIPE) {
+            CHECK_RC(tine_channel_abandon(c), 0);
+        }
+    }
+    if (rc == 0) {
+        do {
+            rc = tine_channel_peek(c, HANG_NS, &place, &got);
+        } while (rc != 0 && try_again(rc, &tries));
+    }
+    if (rc != 0) {
+        CHECK(sweep_struck() && (rc == -EPIPE || is_want(rc)));
+        return 0;
+    }
+    CHECK(got == length && memcmp(place, wanted, length) == 0);
+    CHECK_RC(tine_channel_release(c), 0);
+    return 1;
+}
+
+/* All room is with messages on their way, until they are released. */
+static int exchange_many(tine_channel *c)
+{
+    enum { MANY = 6 };
+    for (int i = 0; i < MANY; i++) {
+        void *place;
+        int rc, tries = 0;
+        do {
+            rc = tine_channel_reserve(c, LONGEST, HANG_NS, &place);
+        } while (rc != 0 && try_again(rc, &tries));
+        if (rc == 0) {
+            *(int *)place = i;
+            do {
+                rc = tine_channel_commit(c, LONGEST, HANG_NS);
+            } while (rc != 0 && try_again(rc, &tries));
+        }
+        if (rc != 0) {
+            CHECK(sweep_struck() && (rc == -EPIPE || is_want(rc)));
+            return 0;
+        }
+    }
+    for (int i = 0; i < MANY; i++) {
+        void *place;
+        size_t length;
+        int rc, tries = 0;
+        do {
+            rc = tine_channel_peek(c, HANG_NS, &place, &length);
+        } while (rc != 0 && try_again(rc, &tries));
+        if (rc != 0) {
+            CHECK(sweep_struck() && (rc == -EPIPE || is_want(rc)));
+            return 0;
+        }
+        CHECK(length == LONGEST && *(int *)place == i);
+        CHECK_RC(tine_channel_release(c), 0);
+    }
+    return 1;
+}
+
 /* A pipe, and its writing end as it came back; -1 where it did not. */
 struct passed {
     int ends[2], fd;
@@ -263,7 +359,7 @@ static void check_passed(struct passed *passed)
     close(passed->ends[1]);
 }
 
-static void channels(void)
+static void converse(tine_fn fn, int is_in_place)
 {
     warm_up();
     struct belongings before = take_stock();
@@ -280,9 +376,12 @@ static void channels(void)
     } while (rc != 0 && try_again(rc, &tries));
     if (rc == 0) {
         do {
-            rc = tine_submit(pool, relay, NULL, 0, &options, &id);
+            rc = tine_submit(pool, fn, NULL, 0, &options, &id);
         } while (rc != 0 && try_again(rc, &tries));
-        if (rc == 0) {
+        if (rc == 0 && is_in_place) {
+            (void)(exchange_in_place(ours, 8) && exchange_in_place(ours, LONGEST) && exchange(ours, LONGEST) &&
+                   exchange_in_place(ours, 300) && exchange_many(ours));
+        } else if (rc == 0) {
             (void)(exchange(ours, 8) && exchange(ours, 300) && exchange_descriptor(ours, &passed) &&
                    exchange(ours, LONGEST) && exchange(ours, 9));
         } else {
@@ -301,7 +400,18 @@ static void channels(void)
     check_stock(before);
 }
 
-static const struct sweep_scenario scenarios[] = {{"queues", queues, NULL}, {"channels", channels, NULL}};
+static void channels(void)
+{
+    converse(relay, 0);
+}
+
+static void channels_in_place(void)
+{
+    converse(relay_in_place, 1);
+}
+
+static const struct sweep_scenario scenarios[] = {
+    {"queues", queues, NULL}, {"channels", channels, NULL}, {"channels_in_place", channels_in_place, NULL}};
 
 int main(int argc, char **argv)
 {

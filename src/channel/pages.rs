@@ -1,0 +1,283 @@
+//! The memory that a sender keeps, and hands over to the receiver message by message.
+//!
+//! A memfd: one page of words, then slots. The sender finds a free slot, writes a message there, and sends a packet that says
+//! where it is, with the memfd's descriptor beside it. The receiver maps the memory once, and frees the slot when it has read.
+//! docs/design/channels.md ("Messages in place") has the states of a slot, who writes which word, and what a death leaves.
+
+use super::long;
+use super::packet::{Place, not_ours};
+use crate::error::{Code, Error, Result};
+use crate::sys::clock::Deadline;
+use crate::sys::fd::Guarded;
+use crate::sys::{fork, reserve};
+use crate::sys::memory::{self, Access, FileId, Mapping, page_size};
+use crate::sys::prim::{AtomicU32, Ordering, Wait, futex_wait, futex_wake};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::ptr::NonNull;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+pub(super) const MOST_SLOTS: usize = 4;
+
+/// Pages of more than this are not kept.
+const MOST_KEPT_BYTES: usize = 64 << 20;
+
+/// The first page. The other process may write anything: a word means what the table in docs/design/channels.md says, and no index
+/// or length is read from here.
+#[repr(C)]
+struct Words {
+    /// Of each slot: 0, free; else it is being written, on its way, or being read.
+    taken: [AtomicU32; MOST_SLOTS],
+    /// What a sender sleeps on that found no slot free.
+    released: AtomicU32,
+    /// Whether one does, or is about to.
+    sleeps: AtomicU32,
+}
+
+impl Words {
+    /// Frees a slot, and wakes the senders that wait for one. SeqCst, paired with `Pages::sleep`: either the sender sees the slot
+    /// free, or this sees that the sender sleeps. As a Release it pairs with the Acquire of `Pages::take`.
+    fn free(&self, slot: usize) {
+        self.taken[slot].store(0, Ordering::SeqCst);
+        if self.sleeps.load(Ordering::SeqCst) != 0 {
+            self.sleeps.store(0, Ordering::SeqCst);
+            self.released.fetch_add(1, Ordering::SeqCst);
+            futex_wake(&self.released, u32::MAX);
+        }
+    }
+}
+
+fn words(mapping: &Mapping) -> &Words {
+    // SAFETY: a mapping of at least a page, of memory that cannot shrink; every content of atomics is valid.
+    unsafe { &*mapping.pointer().cast::<Words>() }
+}
+
+/// The sender's.
+#[derive(Debug)]
+pub(super) struct Pages {
+    fd: Guarded,
+    mapping: Mapping,
+    slot_bytes: usize,
+    slots: usize,
+    pid: i32,
+    books: Mutex<[Book; MOST_SLOTS]>,
+}
+
+/// What the sender knows of a slot, which the other process cannot write.
+#[derive(Clone, Copy, Debug, Default)]
+struct Book {
+    /// A thread here writes into it.
+    ours: bool,
+    /// So many bytes of it have memory.
+    reserved: usize,
+}
+
+impl Pages {
+    /// Pages for messages of up to so many bytes. Where several slots are too much, by a limit on files or on address space, there is one.
+    pub(super) fn new(length: usize) -> Result<Arc<Pages>> {
+        if Pages::would_keep(length) {
+            let slot_bytes = length.next_power_of_two();
+            let slots = (MOST_KEPT_BYTES / slot_bytes).min(MOST_SLOTS);
+            match Pages::make(slot_bytes, slots) {
+                Err(error) if error.code() == Code::errno(libc::ENOMEM) => (),
+                made => return made,
+            }
+        }
+        Pages::make(length, 1)
+    }
+
+    /// Whether pages for messages of so many bytes are for more than one.
+    pub(super) fn would_keep(length: usize) -> bool {
+        length <= MOST_KEPT_BYTES / 2
+    }
+
+    fn make(slot_bytes: usize, slots: usize) -> Result<Arc<Pages>> {
+        let too_long =
+            || Error::errno(libc::ENOMEM, format!("{slots} messages of {slot_bytes} bytes are too long"));
+        let page = page_size();
+        let slot_bytes = slot_bytes.checked_next_multiple_of(page).ok_or_else(too_long)?;
+        let end = slot_bytes.checked_mul(slots).and_then(|all| all.checked_add(page));
+        let end = end.filter(|end| *end < isize::MAX as usize - page).ok_or_else(too_long)?;
+        reserve::suffices()?;
+        let fd = memory::memfd(c"tine-pages")?;
+        // The last page makes it as long as it will ever be, without a signal where that is longer than a file may be.
+        memory::reserve(fd.as_raw_fd(), end, page)?;
+        memory::reserve(fd.as_raw_fd(), 0, page)?;
+        memory::fix(fd.as_raw_fd(), false)?;
+        let access = Access { write: true, populate: false };
+        let mapping = Mapping::shared_with(fd.as_raw_fd(), None, end, access)?;
+        let books = Mutex::new([Book::default(); MOST_SLOTS]);
+        Ok(Arc::new(Pages { fd: Guarded::new(fd), mapping, slot_bytes, slots, pid: fork::pid(), books }))
+    }
+
+    fn books(&self) -> MutexGuard<'_, [Book; MOST_SLOTS]> {
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn words(&self) -> &Words {
+        words(&self.mapping)
+    }
+
+    pub(super) fn has_room_for(&self, length: usize) -> bool {
+        length <= self.slot_bytes
+    }
+
+    /// Whether they are for more than one message.
+    pub(super) fn are_kept(&self) -> bool {
+        self.slots > 1
+    }
+
+    /// A slot with memory for so many bytes, which fit; `None` where none is free.
+    pub(super) fn take(self: &Arc<Pages>, length: usize) -> Result<Option<Slot>> {
+        let mut books = self.books();
+        let is_free =
+            |slot: &usize| !books[*slot].ours && self.words().taken[*slot].load(Ordering::Acquire) == 0;
+        let Some(index) = (0..self.slots).find(is_free) else { return Ok(None) };
+        let length = length.next_multiple_of(page_size());
+        if books[index].reserved < length {
+            long::ask_for((length - books[index].reserved) as u64)?;
+            memory::reserve(self.fd.checked("the channel's memory")?, self.offset(index), length)?;
+            books[index].reserved = length;
+        }
+        books[index].ours = true;
+        // Relaxed: the packet tells the receiver.
+        self.words().taken[index].store(1, Ordering::Relaxed);
+        Ok(Some(Slot { pages: Arc::clone(self), index, is_sent: false }))
+    }
+
+    /// Sleeps until a slot is free, or it is time to look round.
+    pub(super) fn sleep(&self, until: Deadline) -> Wait {
+        let words = self.words();
+        let seen = words.released.load(Ordering::SeqCst);
+        words.sleeps.store(1, Ordering::SeqCst);
+        if words.taken[..self.slots].iter().any(|taken| taken.load(Ordering::SeqCst) == 0) {
+            return Wait::Changed;
+        }
+        futex_wait(&words.released, seen, until)
+    }
+
+    fn offset(&self, slot: usize) -> usize {
+        page_size() + slot * self.slot_bytes
+    }
+}
+
+/// A slot that this process writes into; free again when it is dropped.
+#[derive(Debug)]
+pub(super) struct Slot {
+    pages: Arc<Pages>,
+    index: usize,
+    is_sent: bool,
+}
+
+impl Slot {
+    pub(super) fn pointer(&self) -> NonNull<u8> {
+        let offset = self.pages.offset(self.index);
+        // SAFETY: the slot lies in the mapping.
+        unsafe { NonNull::new_unchecked(self.pages.mapping.pointer().add(offset)) }
+    }
+
+    /// What the packet says of it.
+    pub(super) fn place(&self) -> Place {
+        Place { offset: self.pages.offset(self.index), slot: self.index }
+    }
+
+    pub(super) fn fd(&self) -> Result<RawFd> {
+        self.pages.fd.checked("the channel's memory")
+    }
+
+    /// Writes a message there. By a call: if the other process has taken pages away, there may be no memory.
+    pub(super) fn write(&self, message: &[u8]) -> Result<()> {
+        memory::write_all_at(self.fd()?, self.pages.offset(self.index), message)
+    }
+
+    /// The packet is on its way: now the slot is the receiver's to free.
+    pub(super) fn sent(mut self) {
+        self.is_sent = true;
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        // A forked child has copies of its parent's books, but the words are its parent's.
+        if self.pages.pid != fork::pid() {
+            return;
+        }
+        self.pages.books()[self.index].ours = false;
+        if !self.is_sent {
+            self.pages.words().free(self.index);
+        }
+    }
+}
+
+/// The receiver's view of the other end's pages.
+#[derive(Debug)]
+pub(super) struct View {
+    file: FileId,
+    /// Of the file, which cannot change.
+    length: usize,
+    /// The words at least.
+    mapping: Mapping,
+    pid: i32,
+}
+
+impl View {
+    /// Of the memory behind a descriptor, `whole` or its words only: `known`, if that is it.
+    pub(super) fn of(fd: &OwnedFd, known: Option<&Arc<View>>, whole: bool) -> Result<Arc<View>> {
+        let file = FileId::of(fd.as_raw_fd())?;
+        let is_it = |known: &&Arc<View>| known.file == file && (!whole || known.mapping.length() == known.length);
+        if let Some(known) = known.filter(is_it) {
+            return Ok(Arc::clone(known));
+        }
+        let sealed = memory::seals(fd.as_raw_fd());
+        if !sealed.is_ok_and(|sealed| sealed.cannot_shrink && !sealed.read_only) {
+            return Err(not_ours());
+        }
+        let length = memory::length_of(fd.as_raw_fd())?;
+        if length <= page_size() || length > isize::MAX as usize {
+            return Err(not_ours());
+        }
+        reserve::suffices()?;
+        let access = Access { write: true, populate: false };
+        let mapped = if whole { length } else { page_size() };
+        let mapping = Mapping::shared_with(fd.as_raw_fd(), None, mapped, access);
+        let mapping = mapping.map_err(|error| match -error.code().0 {
+            libc::EACCES => not_ours(), // a descriptor for reading alone
+            _ => error,
+        })?;
+        Ok(Arc::new(View { file, length, mapping, pid: fork::pid() }))
+    }
+
+    /// Whether a message can lie where its packet says.
+    pub(super) fn has(&self, place: Place, length: usize) -> bool {
+        let end = place.offset.checked_add(length);
+        place.slot < MOST_SLOTS
+            && place.offset >= page_size()
+            && place.offset.is_multiple_of(page_size())
+            && end.is_some_and(|end| end <= self.length)
+    }
+
+    /// Where a message is for which `has` was true; the view is a whole one.
+    pub(super) fn pointer(&self, place: Place) -> NonNull<u8> {
+        assert!(place.offset < self.mapping.length());
+        // SAFETY: within the mapping, as has just been looked at.
+        unsafe { NonNull::new_unchecked(self.mapping.pointer().add(place.offset)) }
+    }
+
+    /// Lets the sender have the slot again.
+    pub(super) fn free(&self, place: Place) {
+        // A forked child has a copy of the handle, but the message is its parent's.
+        if self.pid == fork::pid() {
+            words(&self.mapping).free(place.slot);
+        }
+    }
+
+    /// Whether it is worth while to have it mapped for the next message.
+    pub(super) fn is_kept(&self) -> bool {
+        self.length <= MOST_KEPT_BYTES + 2 * page_size()
+    }
+}
+
+/// Copies a message out of pages. By a call, so that nothing that the sender does to the memory is a signal here.
+pub(super) fn read(fd: &OwnedFd, place: Place, room: &mut [MaybeUninit<u8>]) -> Result<()> {
+    if memory::read_exactly_at(fd.as_raw_fd(), place.offset as u64, room)? { Ok(()) } else { Err(not_ours()) }
+}
