@@ -315,6 +315,90 @@ func (c *Channel[Send, Receive]) All(ctx context.Context) iter.Seq2[Receive, err
 	}
 }
 
+// Reserve is room for a message of up to so many bytes, which is written in place and sent by Commit: more than 64 KiB are not copied on
+// their way to Peek. It waits until the other end has released room, or until ctx is done. There is one reserved message at a time, whatever the
+// type of messages: a second one is syscall.EBUSY. What is written there is what Send would make of a message; of a []byte its bytes.
+//
+// The room is the library's memory: it must not be used any more after Commit, Abandon or Close.
+func (e *channelEnd) Reserve(ctx context.Context, length int) ([]byte, error) {
+	place := placed{length: C.size_t(length)}
+	if length < 0 {
+		return nil, invalid("reserve", "a length of %d", length)
+	}
+	err := e.push(ctx, "reserve", place.reserve)
+	return place.bytes(err)
+}
+
+// TryReserve is the same without waiting: where there is no room now, it is ErrWouldBlock.
+func (e *channelEnd) TryReserve(length int) ([]byte, error) {
+	place := placed{length: C.size_t(length)}
+	if length < 0 {
+		return nil, invalid("reserve", "a length of %d", length)
+	}
+	err := e.call("reserve", func(end *C.tine_channel) C.int { return place.reserve(end, 0) })
+	return place.bytes(err)
+}
+
+// placed is a message in C's memory.
+type placed struct {
+	place  unsafe.Pointer
+	length C.size_t
+}
+
+func (p *placed) reserve(end *C.tine_channel, timeout C.int64_t) C.int {
+	return C.tine_channel_reserve(end, p.length, timeout, &p.place)
+}
+
+func (p *placed) peek(end *C.tine_channel) C.int {
+	return C.tine_channel_peek(end, 0, &p.place, &p.length)
+}
+
+func (p *placed) bytes(err error) ([]byte, error) {
+	if err != nil {
+		return nil, err
+	}
+	return unsafe.Slice((*byte)(p.place), int(p.length)), nil
+}
+
+// Commit sends the first bytes of the message that is reserved, waiting for room on the way until ctx is done. After an error but ErrClosed
+// it is still reserved. Where none is reserved, it is syscall.EPERM.
+func (e *channelEnd) Commit(ctx context.Context, length int) error {
+	if length < 0 {
+		return invalid("commit", "a length of %d", length)
+	}
+	return e.push(ctx, "commit", func(end *C.tine_channel, timeout C.int64_t) C.int {
+		return C.tine_channel_commit(end, C.size_t(length), timeout)
+	})
+}
+
+// Abandon gives up the message that is reserved. Where none is, it is syscall.EPERM.
+func (e *channelEnd) Abandon() error {
+	return e.call("abandon", func(end *C.tine_channel) C.int { return C.tine_channel_abandon(end) })
+}
+
+// Peek takes the next message without copying it, however it was sent, waiting for one until ctx is done: what Send has made of it. The
+// program may read and write it until Release. There is one such message at a time: a second one is syscall.EBUSY. Where a descriptor comes
+// next, it is syscall.ENOMSG.
+//
+// The message is the library's memory: it must not be used any more after Release or Close.
+func (e *channelEnd) Peek(ctx context.Context) ([]byte, error) {
+	var place placed
+	err := e.await(ctx, "peek", place.peek)
+	return place.bytes(err)
+}
+
+// TryPeek is the same without waiting: where there is no message now, it is ErrWouldBlock.
+func (e *channelEnd) TryPeek() ([]byte, error) {
+	var place placed
+	err := e.call("peek", place.peek)
+	return place.bytes(err)
+}
+
+// Release lets go of the message that Peek has taken. Where there is none, it is syscall.EPERM.
+func (e *channelEnd) Release() error {
+	return e.call("release", func(end *C.tine_channel) C.int { return C.tine_channel_release(end) })
+}
+
 // SendFD sends a descriptor, which stays the caller's: of a file, or of an end of another channel (FD). It waits for room until
 // ctx is done.
 func (e *channelEnd) SendFD(ctx context.Context, fd int) error {

@@ -95,6 +95,72 @@ func TestChannelMessages(t *testing.T) {
 }
 
 // A value of another type is an error, and gone; descriptors go between the messages.
+func TestChannelInPlace(t *testing.T) {
+	ctx := context.Background()
+	here, there := newChannel[[]byte, []byte](t)
+	for _, size := range []int{0, 1, 300, 100_000, 1 << 20} {
+		room, err := here.Reserve(ctx, size+1)
+		if err != nil || len(room) != size+1 {
+			t.Fatalf("%d bytes of room, not %d: %v", len(room), size+1, err)
+		}
+		if _, err := here.TryReserve(1); !errors.Is(err, syscall.EBUSY) {
+			t.Errorf("a second reservation: %v", err)
+		}
+		copy(room, bytes.Repeat([]byte{7}, size))
+		if err := here.Commit(ctx, size+2); !errors.Is(err, tine.ErrMessageTooLong) {
+			t.Errorf("more than was reserved: %v", err)
+		}
+		if err := here.Commit(ctx, size); err != nil {
+			t.Fatal(err)
+		}
+		if err := here.Send(ctx, bytes.Repeat([]byte{8}, size)); err != nil {
+			t.Fatal(err)
+		}
+		got, err := there.Peek(ctx)
+		if err != nil || !bytes.Equal(got, bytes.Repeat([]byte{7}, size)) {
+			t.Fatalf("%d bytes, not %d: %v", len(got), size, err)
+		}
+		if _, err := there.TryPeek(); !errors.Is(err, syscall.EBUSY) {
+			t.Errorf("a second message: %v", err)
+		}
+		if sent, err := there.Receive(ctx); err != nil || len(sent) != size { // meanwhile
+			t.Errorf("%d bytes, not %d: %v", len(sent), size, err)
+		}
+		if err := there.Release(); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, err := range []error{there.Release(), here.Abandon(), here.Commit(ctx, 0)} {
+		if !errors.Is(err, syscall.EPERM) {
+			t.Errorf("where there is none: %v", err)
+		}
+	}
+	if _, err := there.TryPeek(); !errors.Is(err, tine.ErrWouldBlock) {
+		t.Error(err)
+	}
+	if _, err := here.Reserve(ctx, -1); !errors.Is(err, syscall.EINVAL) {
+		t.Error(err)
+	}
+	if _, err := here.Reserve(ctx, 1<<20); err != nil {
+		t.Fatal(err)
+	}
+	if err := here.Abandon(); err != nil {
+		t.Error(err)
+	}
+	soon, cancel := context.WithTimeout(ctx, 5*time.Millisecond)
+	defer cancel()
+	if _, err := there.Peek(soon); !errors.Is(err, context.DeadlineExceeded) {
+		t.Error(err)
+	}
+	here.Close()
+	if _, err := there.Peek(ctx); !errors.Is(err, tine.ErrClosed) {
+		t.Error(err)
+	}
+	if _, err := here.Reserve(ctx, 1); !errors.Is(err, tine.ErrGone) {
+		t.Error(err)
+	}
+}
+
 func TestChannelMistakes(t *testing.T) {
 	ctx := context.Background()
 	bytes, numbers := newChannel[string, string](t)

@@ -391,6 +391,33 @@ static void channel_receive(int64_t timeout_ns)
     free(buffer.at);
 }
 
+static int channel_commit(int64_t timeout_ns)
+{
+    struct bytes bytes = parse(argument(2));
+    void *place;
+    int rc = tine_channel_reserve(object(), bytes.length, timeout_ns, &place);
+    if (rc == 0) {
+        memcpy(place, bytes.at, bytes.length);
+        rc = tine_channel_commit(object(), bytes.length, timeout_ns);
+        if (rc && rc != -EPIPE) tine_channel_abandon(object());
+    }
+    free(bytes.at);
+    return rc;
+}
+
+static void channel_peek(int64_t timeout_ns)
+{
+    void *place;
+    size_t length;
+    int rc = tine_channel_peek(object(), timeout_ns, &place, &length);
+    if (rc) {
+        say_code(rc);
+        return;
+    }
+    say_bytes(place, length);
+    tine_channel_release(object());
+}
+
 static int channel_close(void)
 {
     tine_channel_close(object());
@@ -472,6 +499,8 @@ static void perform(const char *operation)
     CODE("channel.create", channel_create())
     CODE("channel.send", channel_send(timeout_ns))
     SAYS("channel.receive", channel_receive(timeout_ns))
+    CODE("channel.commit", channel_commit(timeout_ns))
+    SAYS("channel.peek", channel_peek(timeout_ns))
     CODE("channel.close", channel_close())
     confused("no such operation", operation);
 }

@@ -337,6 +337,22 @@ private:
         return got ? show(got->data(), got->size()) : got.error().name();
     }
 
+    string channel_commit()
+    {
+        bytes message = parse(argument(1));
+        auto room = object<tine::channel>().reserve(std::nothrow, message.size(), timeout());
+        if (!room)
+            return room.error().name();
+        std::memcpy(room->data(), message.data(), message.size());
+        return code(room->commit(std::nothrow, message.size(), timeout()));
+    }
+
+    string channel_peek()
+    {
+        auto got = object<tine::channel>().peek(std::nothrow, timeout());
+        return got ? show(got->data(), got->size()) : got.error().name();
+    }
+
     string once_call()
     {
         bool ran = false;
@@ -456,6 +472,8 @@ private:
         all["channel.create"] = [this] { return channel_create(); };
         all["channel.send"] = [this] { return code(object<tine::channel>().send(std::nothrow, parse(argument(1)), timeout())); };
         all["channel.receive"] = [this] { return channel_receive(); };
+        all["channel.commit"] = [this] { return channel_commit(); };
+        all["channel.peek"] = [this] { return channel_peek(); };
         all["channel.close"] = [this] { return object<tine::channel>().close(), "OK"; };
     }
 

@@ -452,7 +452,29 @@ var messageOperations = map[string]func() string{
 		return name(timed(func() error { return c.TrySend(b) }, func(ctx context.Context) error { return c.Send(ctx, b) }))
 	},
 	"channel.receive": func() string { return receive() },
-	"channel.close":   func() string { return name(object[*tine.Channel[[]byte, []byte]]().Close()) },
+	"channel.commit": func() string {
+		c, b := object[*tine.Channel[[]byte, []byte]](), parse(words[2])
+		var room []byte
+		err := timed(func() (err error) { room, err = c.TryReserve(len(b)); return err },
+			func(ctx context.Context) (err error) { room, err = c.Reserve(ctx, len(b)); return err })
+		if err == nil {
+			copy(room, b)
+			err = c.Commit(background, len(b))
+		}
+		return name(err)
+	},
+	"channel.peek": func() string {
+		c := object[*tine.Channel[[]byte, []byte]]()
+		var got []byte
+		err := timed(func() (err error) { got, err = c.TryPeek(); return err },
+			func(ctx context.Context) (err error) { got, err = c.Peek(ctx); return err })
+		said := or(err, show(got))
+		if err == nil {
+			check(c.Release())
+		}
+		return said
+	},
+	"channel.close": func() string { return name(object[*tine.Channel[[]byte, []byte]]().Close()) },
 }
 
 var objectOperations = map[string]func() string{

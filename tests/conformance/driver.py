@@ -316,6 +316,9 @@ OPERATIONS: dict[str, Callable[[], Any]] = {
     "channel.create": pipe,
     "channel.send": lambda: things[words[1]].send_bytes(parse(words[2])),
     "channel.receive": receive,
+    # Python copies in any case.
+    "channel.commit": lambda: things[words[1]].send_bytes(parse(words[2])),
+    "channel.peek": receive,
     "channel.close": lambda: things[words[1]].close(),
 }
 

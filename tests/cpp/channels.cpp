@@ -1,6 +1,7 @@
 // Channels between a host and its tasks and processes; segments, heaps in them; and single processes.
 #include "check.hpp"
 
+#include <cstring>
 #include <optional>
 #include <sys/socket.h>
 #include <type_traits>
@@ -57,6 +58,37 @@ static void messages()
     CHECK_THROWS(near.send(8), -EPIPE);
     CHECK(!near.next<int>());
     CHECK_THROWS((void)tine::channel::attach(-1), -EBADF);
+}
+
+static void in_place()
+{
+    auto [near, far] = tine::channel::create();
+    for (std::size_t size : {std::size_t(0), std::size_t(5), std::size_t(300000)}) {
+        auto room = near.reserve(size + 1);
+        CHECK(room.data() && room.size() == size + 1);
+        CHECK_THROWS((void)near.reserve(1), -EBUSY);
+        std::memset(room.data(), 'x', size);
+        CHECK_THROWS(room.commit(size + 2), -EMSGSIZE); // and it is still reserved
+        room.commit(size);
+        CHECK_THROWS(room.commit(size), -EINVAL); // it is not this object's any more
+        near.send(std::string(size, 'y'));
+        auto first = far.peek(hang);
+        CHECK(first.size() == size && std::string(static_cast<char *>(first.data()), size) == std::string(size, 'x'));
+        CHECK_THROWS((void)far.peek(), -EBUSY);
+        CHECK(far.receive<std::string>() == std::string(size, 'y')); // meanwhile
+        auto moved = std::move(first);
+        moved.release();
+        moved.release();
+    }
+    {
+        auto given_up = near.reserve(300000);
+    }
+    auto again = near.reserve(300000); // and the one before it is not sent
+    auto none = far.peek(std::nothrow, std::chrono::milliseconds(5));
+    CHECK(!none && none.error().code == -ETIMEDOUT);
+    CHECK_THROWS((void)far.peek(std::chrono::nanoseconds(0)), -EAGAIN);
+    far.close();
+    CHECK_THROWS(again.commit(1), -EPIPE);
 }
 
 static int adds_up(tine::task &task)
@@ -251,6 +283,7 @@ int main(int argc, char **argv)
     tine::register_function<says>("says");
     tine::init(argc, argv);
     messages();
+    in_place();
     heaps();
     with_all_starts(2, [](tine::pool &pool) {
         with_tasks(pool);

@@ -25,6 +25,90 @@ struct channel_options : tine_channel_options {
 };
 
 /**
+ * Room for a message that is written in place: channel_ref::reserve(). commit() sends it; where that is not called, it is given up with
+ * this object. The end must live as long.
+ */
+class reserved_message {
+public:
+    reserved_message(reserved_message &&other) noexcept
+        : handle_(std::exchange(other.handle_, nullptr)), data_(other.data_), size_(other.size_)
+    {
+    }
+    reserved_message &operator=(reserved_message &&other) noexcept
+    {
+        std::swap(handle_, other.handle_);
+        std::swap(data_, other.data_);
+        std::swap(size_, other.size_);
+        return *this;
+    }
+    ~reserved_message()
+    {
+        if (handle_)
+            tine_channel_abandon(handle_);
+    }
+
+    /** Where it is written, a multiple of 16. */
+    void *data() const noexcept { return data_; }
+    /** How many bytes there are. */
+    std::size_t size() const noexcept { return size_; }
+
+    /** Sends the first `size` bytes, and waits for room on the way. Throws -EPIPE; after any other error it is still reserved. */
+    void commit(std::size_t size, time_limit timeout = forever) { commit(std::nothrow, size, timeout).value(); }
+    /** The same without exceptions; time that ran out is -EAGAIN or -ETIMEDOUT. */
+    expected<void> commit(std::nothrow_t, std::size_t size, time_limit timeout = forever)
+    {
+        int rc = tine_channel_commit(handle_, size, timeout.ns());
+        if (rc == 0 || rc == -EPIPE)
+            handle_ = nullptr;
+        if (rc)
+            return detail::plain(rc, "tine::reserved_message::commit");
+        return {};
+    }
+
+private:
+    friend class channel_ref;
+    reserved_message(tine_channel *handle, void *data, std::size_t size) noexcept : handle_(handle), data_(data), size_(size) {}
+    tine_channel *handle_;
+    void *data_;
+    std::size_t size_;
+};
+
+/** A message that is read in place: channel_ref::peek(). It is released with this object. The end must live as long. */
+class placed_message {
+public:
+    placed_message(placed_message &&other) noexcept
+        : handle_(std::exchange(other.handle_, nullptr)), data_(other.data_), size_(other.size_)
+    {
+    }
+    placed_message &operator=(placed_message &&other) noexcept
+    {
+        std::swap(handle_, other.handle_);
+        std::swap(data_, other.data_);
+        std::swap(size_, other.size_);
+        return *this;
+    }
+    ~placed_message() { release(); }
+
+    /** Where it is, a multiple of 16; the program may write there, too. */
+    void *data() const noexcept { return data_; }
+    /** How many bytes it has. */
+    std::size_t size() const noexcept { return size_; }
+    /** Lets go of it now. */
+    void release() noexcept
+    {
+        if (handle_)
+            tine_channel_release(std::exchange(handle_, nullptr));
+    }
+
+private:
+    friend class channel_ref;
+    placed_message(tine_channel *handle, void *data, std::size_t size) noexcept : handle_(handle), data_(data), size_(size) {}
+    tine_channel *handle_;
+    void *data_;
+    std::size_t size_;
+};
+
+/**
  * An end of a channel that somebody else owns: a task's (tine::task::channel), valid until its function returns. Messages are what
  * a type's tine::codec makes of its values, so any language can send and receive them; the two sides agree on the types.
  *
@@ -118,6 +202,37 @@ public:
         if (rc == -EMSGSIZE)
             what.message = "a message of " + std::to_string(length) + " bytes, where there is room for " + std::to_string(capacity);
         return what;
+    }
+
+    /**
+     * Reserves room for a message of up to `size` bytes, to be written in place: more than 64 KiB are not copied on their way to peek().
+     * Waits until the other end has released room. -EBUSY: a message is reserved through this handle already.
+     */
+    reserved_message reserve(std::size_t size, time_limit timeout = forever) const
+    {
+        return reserve(std::nothrow, size, timeout).value();
+    }
+    /** The same without exceptions; time that ran out is -EAGAIN or -ETIMEDOUT. */
+    expected<reserved_message> reserve(std::nothrow_t, std::size_t size, time_limit timeout = forever) const
+    {
+        void *place = nullptr;
+        if (int rc = tine_channel_reserve(handle_, size, timeout.ns(), &place))
+            return detail::plain(rc, "tine::channel::reserve");
+        return reserved_message(handle_, place, size);
+    }
+    /**
+     * Receives the next message without copying it, however it was sent, and waits for one. -EBUSY: a message is looked at through this
+     * handle already. -ENOMSG: it is a descriptor, and stays.
+     */
+    placed_message peek(time_limit timeout = forever) const { return peek(std::nothrow, timeout).value(); }
+    /** The same without exceptions; time that ran out is -EAGAIN or -ETIMEDOUT. */
+    expected<placed_message> peek(std::nothrow_t, time_limit timeout = forever) const
+    {
+        void *place = nullptr;
+        std::size_t length = 0;
+        if (int rc = tine_channel_peek(handle_, timeout.ns(), &place, &length))
+            return detail::plain(rc, "tine::channel::peek");
+        return placed_message(handle_, place, length);
     }
 
     /** Sends a descriptor, which stays the caller's. */
