@@ -3,7 +3,7 @@
 //! docs/design/channels.md ("Messages in place") is the design. What is here belongs to a handle and to this process alone.
 
 use super::packet::{Content, Header, PLACE_BYTES, PacketKind, Place, not_ours};
-use super::pages::{Pages, Slot, View};
+use super::pages::{Extent, Pages, Slot, View};
 use super::{Channel, LOOK_NS, SHORT_BYTES, gone, long, no_message};
 use crate::error::{Code, Error, Result};
 use crate::sys::clock::{Deadline, Timeout};
@@ -13,6 +13,9 @@ use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// How long a message that is copied waits for a slot.
+const BRIEFLY_NS: u64 = 2_000_000;
 
 /// Of one handle.
 #[derive(Debug, Default)]
@@ -184,22 +187,20 @@ impl InPlace {
     }
 
     /// The view of the memory behind a descriptor, which holds a message where its packet says; [`not_ours`] where it does not.
-    pub(super) fn view_of(&self, fd: &OwnedFd, place: Place, length: usize, whole: bool) -> Result<Arc<View>> {
+    pub(super) fn view_of(
+        &self,
+        fd: &OwnedFd,
+        place: Place,
+        length: usize,
+        extent: Extent,
+    ) -> Result<Arc<View>> {
         let mut known = lock(&self.view);
-        let view = View::of(fd, known.as_ref(), whole)?;
+        let view = View::of(fd, known.as_ref(), extent)?;
         if !view.has(place, length) {
             return Err(not_ours());
         }
         *known = Some(Arc::clone(&view)).filter(|view| view.is_kept());
         Ok(view)
-    }
-
-    /// A slot for a message, if one is free at once and worth while.
-    pub(super) fn slot_at_once(&self, length: usize) -> Option<Slot> {
-        if !Pages::would_keep(length) {
-            return None;
-        }
-        self.pages_for(length).and_then(|pages| pages.take(length)).ok().flatten()
     }
 }
 
@@ -207,7 +208,8 @@ impl Channel {
     /// Reserves room for a message of up to so many bytes; no other thread gets at it.
     pub fn reserve(&self, length: usize, timeout: Timeout) -> Result<NonNull<u8>> {
         self.socket()?;
-        let call = Call::to_get(&self.in_place.reserved, "a message is reserved through this handle already")?;
+        let call =
+            Call::to_get(&self.in_place.reserved, "a message is reserved through this handle already")?;
         if length > isize::MAX as usize {
             let text = format!("a message of {length} bytes is more than an address space has");
             return Err(Error::invalid(text));
@@ -223,6 +225,30 @@ impl Channel {
         };
         call.leave(Reserved { room, length });
         Ok(pointer)
+    }
+
+    /// A slot for a message that is to be copied, if one is free soon and worth while: memory of its own costs more than a short wait, and a
+    /// sender that waits leaves the processor to its receiver. But it does not wait for a receiver that is not about to receive.
+    pub(super) fn slot_soon(&self, length: usize, timeout: Timeout) -> Result<Option<Slot>> {
+        if !Pages::would_keep(length) {
+            return Ok(None);
+        }
+        // Whatever fails here fails as well, and is said, where the message gets memory of its own.
+        let Ok(pages) = self.in_place.pages_for(length) else { return Ok(None) };
+        let mut until = None;
+        loop {
+            match pages.take(length) {
+                Ok(None) if timeout != Timeout::Try => (),
+                taken => return Ok(taken.ok().flatten()),
+            }
+            let until = *until.get_or_insert_with(|| timeout.deadline().min(Deadline::after(BRIEFLY_NS)));
+            match pages.sleep_briefly(until) {
+                Wait::TimedOut => return Ok(None),
+                Wait::Interrupted if self.interruptible => return Err(Code::errno(libc::EINTR).into()),
+                _ if until.passed() => return Ok(None),
+                _ => (),
+            }
+        }
     }
 
     fn wait_for_slot(&self, length: usize, timeout: Timeout) -> Result<Slot> {
@@ -299,7 +325,8 @@ impl Channel {
     /// Receives a message to be read in place: where it is, a multiple of 16, and how long. It stays there until `release`.
     pub fn peek(&self, timeout: Timeout) -> Result<(NonNull<u8>, usize)> {
         self.socket()?;
-        let call = Call::to_get(&self.in_place.looked_at, "a message is looked at through this handle already")?;
+        let call =
+            Call::to_get(&self.in_place.looked_at, "a message is looked at through this handle already")?;
         let mut deadline = None;
         loop {
             let (first, seen) = self.first(timeout, &mut deadline)?;
@@ -319,7 +346,7 @@ impl Channel {
                     self.take_if_read(seen, read, &mut [])?.map(LookedAt::Own)
                 }
                 Content::Placed(fd, place) => {
-                    let view = self.in_place.view_of(&fd, place, length, true);
+                    let view = self.in_place.view_of(&fd, place, length, Extent::Whole);
                     let rest = &mut [MaybeUninit::uninit(); PLACE_BYTES];
                     self.take_if_read(seen, view, rest)?.map(|view| LookedAt::Placed(view, place))
                 }

@@ -17,7 +17,10 @@ use crate::sys::prim::Ordering;
 use crate::sys::socket::{self, Peeked, Ready, Sent, Waited};
 use crate::sys::{fd, fork, reserve};
 use in_place::InPlace;
-use packet::{Content, First, Flaw, HEADER_BYTES, Header, LOOK_BYTES, PLACE_BYTES, PacketKind, judge, not_ours};
+use packet::{
+    Content, First, Flaw, HEADER_BYTES, Header, LOOK_BYTES, PLACE_BYTES, PacketKind, judge, not_ours,
+};
+use pages::Extent;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::{Arc, PoisonError};
@@ -164,7 +167,7 @@ impl Channel {
             }
         }
         self.socket()?;
-        if let Some(slot) = self.in_place.slot_at_once(length) {
+        if let Some(slot) = self.slot_soon(length, timeout)? {
             slot.write(message)?;
             self.send_slot(&slot, length, timeout)?;
             slot.sent();
@@ -227,9 +230,9 @@ impl Channel {
                     self.take_if_read(seen, read, &mut [])?.is_some()
                 }
                 Content::Placed(memory, place) => {
-                    let view = self.in_place.view_of(&memory, place, length, false);
+                    let view = self.in_place.view_of(&memory, place, length, Extent::WholeIfKnown);
                     let read = view.and_then(|view| {
-                        pages::read(&memory, place, &mut room[..length])?;
+                        view.read(&memory, place, &mut room[..length])?;
                         Ok(view)
                     });
                     let view = self.take_if_read(seen, read, &mut [MaybeUninit::uninit(); PLACE_BYTES])?;

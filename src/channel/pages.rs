@@ -9,9 +9,9 @@ use super::packet::{Place, not_ours};
 use crate::error::{Code, Error, Result};
 use crate::sys::clock::Deadline;
 use crate::sys::fd::Guarded;
-use crate::sys::{fork, reserve};
 use crate::sys::memory::{self, Access, FileId, Mapping, page_size};
-use crate::sys::prim::{AtomicU32, Ordering, Wait, futex_wait, futex_wake};
+use crate::sys::prim::{AtomicBool, AtomicU32, Ordering, Wait, futex_wait, futex_wake};
+use crate::sys::{fork, reserve};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
@@ -61,6 +61,8 @@ pub(super) struct Pages {
     slots: usize,
     pid: i32,
     books: Mutex<[Book; MOST_SLOTS]>,
+    /// A sender that may go on without has waited for a slot in vain, and none has been free since. Relaxed: a hint.
+    in_vain: AtomicBool,
 }
 
 /// What the sender knows of a slot, which the other process cannot write.
@@ -107,7 +109,16 @@ impl Pages {
         let access = Access { write: true, populate: false };
         let mapping = Mapping::shared_with(fd.as_raw_fd(), None, end, access)?;
         let books = Mutex::new([Book::default(); MOST_SLOTS]);
-        Ok(Arc::new(Pages { fd: Guarded::new(fd), mapping, slot_bytes, slots, pid: fork::pid(), books }))
+        let in_vain = AtomicBool::new(false);
+        Ok(Arc::new(Pages {
+            fd: Guarded::new(fd),
+            mapping,
+            slot_bytes,
+            slots,
+            pid: fork::pid(),
+            books,
+            in_vain,
+        }))
     }
 
     fn books(&self) -> MutexGuard<'_, [Book; MOST_SLOTS]> {
@@ -134,15 +145,17 @@ impl Pages {
             |slot: &usize| !books[*slot].ours && self.words().taken[*slot].load(Ordering::Acquire) == 0;
         let Some(index) = (0..self.slots).find(is_free) else { return Ok(None) };
         let length = length.next_multiple_of(page_size());
-        if books[index].reserved < length {
+        let is_new = books[index].reserved < length;
+        if is_new {
             long::ask_for((length - books[index].reserved) as u64)?;
             memory::reserve(self.fd.checked("the channel's memory")?, self.offset(index), length)?;
             books[index].reserved = length;
         }
         books[index].ours = true;
+        self.in_vain.store(false, Ordering::Relaxed);
         // Relaxed: the packet tells the receiver.
         self.words().taken[index].store(1, Ordering::Relaxed);
-        Ok(Some(Slot { pages: Arc::clone(self), index, is_sent: false }))
+        Ok(Some(Slot { pages: Arc::clone(self), index, is_new, is_sent: false }))
     }
 
     /// Sleeps until a slot is free, or it is time to look round.
@@ -156,6 +169,16 @@ impl Pages {
         futex_wait(&words.released, seen, until)
     }
 
+    /// The same for a sender that can go on without a slot, for a time that is not worth the while if it has been in vain.
+    pub(super) fn sleep_briefly(&self, until: Deadline) -> Wait {
+        if self.in_vain.load(Ordering::Relaxed) {
+            return Wait::TimedOut;
+        }
+        let woken = self.sleep(until);
+        self.in_vain.store(woken == Wait::TimedOut, Ordering::Relaxed);
+        woken
+    }
+
     fn offset(&self, slot: usize) -> usize {
         page_size() + slot * self.slot_bytes
     }
@@ -166,6 +189,8 @@ impl Pages {
 pub(super) struct Slot {
     pages: Arc<Pages>,
     index: usize,
+    /// Not all of its memory has been touched here.
+    is_new: bool,
     is_sent: bool,
 }
 
@@ -185,9 +210,15 @@ impl Slot {
         self.pages.fd.checked("the channel's memory")
     }
 
-    /// Writes a message there. By a call: if the other process has taken pages away, there may be no memory.
+    /// Writes a message there, which fits. The first one by a call, which costs less than to touch each page.
     pub(super) fn write(&self, message: &[u8]) -> Result<()> {
-        memory::write_all_at(self.fd()?, self.pages.offset(self.index), message)
+        if self.is_new {
+            return memory::write_all_at(self.fd()?, self.pages.offset(self.index), message);
+        }
+        assert!(self.pages.has_room_for(message.len()));
+        // SAFETY: the slot has room for so many bytes, and it is this thread's.
+        unsafe { std::ptr::copy_nonoverlapping(message.as_ptr(), self.pointer().as_ptr(), message.len()) };
+        Ok(())
     }
 
     /// The packet is on its way: now the slot is the receiver's to free.
@@ -220,14 +251,29 @@ pub(super) struct View {
     pid: i32,
 }
 
+/// How much of pages a view is to have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Extent {
+    Whole,
+    /// For a message that is copied: all from the second one on, if there is address space. The first one may be the only one.
+    WholeIfKnown,
+}
+
 impl View {
-    /// Of the memory behind a descriptor, `whole` or its words only: `known`, if that is it.
-    pub(super) fn of(fd: &OwnedFd, known: Option<&Arc<View>>, whole: bool) -> Result<Arc<View>> {
+    /// Of the memory behind a descriptor: `known`, if that is it.
+    pub(super) fn of(fd: &OwnedFd, known: Option<&Arc<View>>, extent: Extent) -> Result<Arc<View>> {
         let file = FileId::of(fd.as_raw_fd())?;
-        let is_it = |known: &&Arc<View>| known.file == file && (!whole || known.mapping.length() == known.length);
-        if let Some(known) = known.filter(is_it) {
-            return Ok(Arc::clone(known));
+        let known = known.filter(|known| known.file == file);
+        match known {
+            Some(known) if known.is_whole() => Ok(Arc::clone(known)),
+            Some(known) if extent == Extent::WholeIfKnown => {
+                View::map(fd, file, true).or_else(|_| Ok(Arc::clone(known)))
+            }
+            _ => View::map(fd, file, extent == Extent::Whole),
         }
+    }
+
+    fn map(fd: &OwnedFd, file: FileId, whole: bool) -> Result<Arc<View>> {
         let sealed = memory::seals(fd.as_raw_fd());
         if !sealed.is_ok_and(|sealed| sealed.cannot_shrink && !sealed.read_only) {
             return Err(not_ours());
@@ -256,6 +302,25 @@ impl View {
             && end.is_some_and(|end| end <= self.length)
     }
 
+    fn is_whole(&self) -> bool {
+        self.mapping.length() == self.length
+    }
+
+    /// Copies a message for which `has` was true. Without a mapping by a call.
+    pub(super) fn read(&self, fd: &OwnedFd, place: Place, room: &mut [MaybeUninit<u8>]) -> Result<()> {
+        if self.is_whole() && self.has(place, room.len()) {
+            let from = self.pointer(place);
+            // SAFETY: the message lies in the mapping, and the room is ours.
+            unsafe { std::ptr::copy_nonoverlapping(from.as_ptr().cast(), room.as_mut_ptr(), room.len()) };
+            return Ok(());
+        }
+        if memory::read_exactly_at(fd.as_raw_fd(), place.offset as u64, room)? {
+            Ok(())
+        } else {
+            Err(not_ours())
+        }
+    }
+
     /// Where a message is for which `has` was true; the view is a whole one.
     pub(super) fn pointer(&self, place: Place) -> NonNull<u8> {
         assert!(place.offset < self.mapping.length());
@@ -275,9 +340,4 @@ impl View {
     pub(super) fn is_kept(&self) -> bool {
         self.length <= MOST_KEPT_BYTES + 2 * page_size()
     }
-}
-
-/// Copies a message out of pages. By a call, so that nothing that the sender does to the memory is a signal here.
-pub(super) fn read(fd: &OwnedFd, place: Place, room: &mut [MaybeUninit<u8>]) -> Result<()> {
-    if memory::read_exactly_at(fd.as_raw_fd(), place.offset as u64, room)? { Ok(()) } else { Err(not_ours()) }
 }
