@@ -168,7 +168,8 @@ impl InPlace {
     /// Pages for messages of such a length: those that there are, or new ones.
     fn pages_for(&self, length: usize) -> Result<Arc<Pages>> {
         let mut known = lock(&self.pages);
-        if let Some(pages) = known.as_ref().filter(|pages| pages.has_room_for(length)) {
+        let is_usable = |pages: &&Arc<Pages>| pages.has_room_for(length) && pages.can_be_sent();
+        if let Some(pages) = known.as_ref().filter(is_usable) {
             return Ok(Arc::clone(pages));
         }
         let pages = Pages::new(length)?;

@@ -39,6 +39,10 @@ impl Words {
     /// free, or this sees that the sender sleeps. As a Release it pairs with the Acquire of `Pages::take`.
     fn free(&self, slot: usize) {
         self.taken[slot].store(0, Ordering::SeqCst);
+        self.wake();
+    }
+
+    fn wake(&self) {
         if self.sleeps.load(Ordering::SeqCst) != 0 {
             self.sleeps.store(0, Ordering::SeqCst);
             self.released.fetch_add(1, Ordering::SeqCst);
@@ -133,6 +137,11 @@ impl Pages {
         length <= self.slot_bytes
     }
 
+    /// Whether they can still be sent: the program may have closed the descriptor.
+    pub(super) fn can_be_sent(&self) -> bool {
+        self.fd.is_ours()
+    }
+
     /// Whether they are for more than one message.
     pub(super) fn are_kept(&self) -> bool {
         self.slots > 1
@@ -163,7 +172,9 @@ impl Pages {
         let words = self.words();
         let seen = words.released.load(Ordering::SeqCst);
         words.sleeps.store(1, Ordering::SeqCst);
-        if words.taken[..self.slots].iter().any(|taken| taken.load(Ordering::SeqCst) == 0) {
+        let is_free =
+            |(slot, book): (usize, &Book)| !book.ours && words.taken[slot].load(Ordering::SeqCst) == 0;
+        if self.books()[..self.slots].iter().enumerate().any(is_free) {
             return Wait::Changed;
         }
         futex_wait(&words.released, seen, until)
@@ -236,6 +247,9 @@ impl Drop for Slot {
         self.pages.books()[self.index].ours = false;
         if !self.is_sent {
             self.pages.words().free(self.index);
+        } else if self.pages.words().taken[self.index].load(Ordering::Relaxed) == 0 {
+            // The receiver was faster, and has told nobody who took the slot for one that is written.
+            self.pages.words().wake();
         }
     }
 }

@@ -27,7 +27,7 @@ pub struct tine_channel_options {
     pub error: *mut tine_error,
     /// How many bytes may be on their way in each direction before a send waits, as far as the system allows
     /// (net.core.wmem_max); 0: the system's default, about 200 KiB. A message counts with at least 768 bytes. A
-    /// message that is longer than 64 KiB, or than this, travels in memory of its own, and counts like an empty one.
+    /// message that is longer than 64 KiB, or than this, travels in memory beside it, and counts like an empty one.
     pub buffer_bytes: usize,
     /// TINE_INTERRUPTIBLE.
     pub flags: u32,
@@ -140,7 +140,7 @@ pub unsafe extern "C" fn tine_channel_close(c: *mut tine_channel) {
 /// room; -EPIPE: the other end is gone; -ENOMEM: there is no memory for the message; -EMFILE: the message is longer
 /// than 64 KiB, and no descriptor is free or too many are on their way; -EINTR: a signal came, with
 /// TINE_INTERRUPTIBLE; -EINVAL: c or data is NULL; TINE_EFORKED. After an error nothing was sent.
-/// Threads: any. Fork: TINE_EFORKED in a child.
+/// Threads: any; in a signal handler only up to 64 KiB. Fork: TINE_EFORKED in a child.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_channel_send(
     c: *mut tine_channel,

@@ -394,6 +394,46 @@ static void test_short(void)
     close_both(ends);
 }
 
+/* The program closes descriptors that are not its own: other memory is taken, and nothing of the program's is sent. */
+static int replaced[2], replaced_count;
+
+static int close_pages(void)
+{
+    int closed = 0;
+    for (int fd = 3; fd < 200; fd++) {
+        char path[64], target[64];
+        snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+        ssize_t length = readlink(path, target, sizeof target - 1);
+        target[length > 0 ? length : 0] = 0;
+        if (strstr(target, "tine-pages")) {
+            CHECK_EQ(dup2(0, fd), fd); /* and has another file there */
+            replaced[replaced_count++] = fd;
+            closed++;
+        }
+    }
+    return closed;
+}
+
+static void test_closed(void)
+{
+    struct ends ends = make(0, 0);
+    void *place;
+    send_it(ends.a, LONG_BYTES, 4, 1);
+    receive_it(ends.b, LONG_BYTES, 4, 1);
+    CHECK_RC(tine_channel_reserve(ends.a, LONG_BYTES, 0, &place), 0);
+    CHECK_EQ(close_pages(), 1);
+    CHECK_RC(tine_channel_commit(ends.a, LONG_BYTES, 0), -EBADF);
+    CHECK_RC(tine_channel_abandon(ends.a), 0);
+    send_it(ends.a, LONG_BYTES, 5, 0);
+    receive_it(ends.b, LONG_BYTES, 5, 1);
+    CHECK_EQ(close_pages(), 1);
+    send_it(ends.a, LONG_BYTES, 6, 1);
+    receive_it(ends.b, LONG_BYTES, 6, 0);
+    close_both(ends);
+    while (replaced_count > 0)
+        CHECK_EQ(close(replaced[--replaced_count]), 0); /* still there: the library has not closed them */
+}
+
 static void nothing(int number)
 {
     (void)number;
@@ -468,6 +508,7 @@ int main(void)
     test_dead_receivers();
     test_kept();
     test_short();
+    test_closed();
     test_signals();
     test_close();
     check_stock(before);
