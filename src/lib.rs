@@ -17,16 +17,16 @@
 //!     let pool = Pool::create(&PoolOptions { workers: 1, ..PoolOptions::default() })?;
 //!
 //!     let reverse = tine::function(|call| Ok(call.input().iter().rev().copied().collect()));
-//!     let id = pool.submit(reverse, b"drawer", SubmitOptions::default())?;
+//!     let id = pool.submit(reverse, b"drawer", &SubmitOptions::NONE)?;
 //!     assert_eq!(pool.output_of(id, Timeout::Forever)?, b"reward");
 //!
 //!     let dies = tine::function(|_| std::process::abort());
-//!     let id = pool.submit(dies, b"", SubmitOptions::default())?;
+//!     let id = pool.submit(dies, b"", &SubmitOptions::NONE)?;
 //!     let error = pool.output_of(id, Timeout::Forever).unwrap_err();
 //!     assert!(error.text().contains("SIGABRT"), "{}", error.text());
 //!
 //!     // The pool serves on, in another process.
-//!     let id = pool.submit(reverse, b"lived", SubmitOptions::default())?;
+//!     let id = pool.submit(reverse, b"lived", &SubmitOptions::NONE)?;
 //!     assert_eq!(pool.output_of(id, Timeout::Forever)?, b"devil");
 //!     pool.shutdown(Timeout::Forever)
 //! }

@@ -18,6 +18,7 @@ pub(crate) fn guard(body: impl FnOnce() -> Result<c_int>) -> c_int {
 
 /// The same for calls that are made so often that this is too much for each: where they make a system call that is a
 /// cancellation point, they see to it themselves.
+#[inline(always)]
 pub(crate) fn guard_quick(body: impl FnOnce() -> Result<c_int>) -> c_int {
     guard_code(|| body().map_err(|error| error.code()))
 }
@@ -36,6 +37,7 @@ pub(crate) fn guard_end(body: impl FnOnce()) {
 
 /// Runs the body of an exported function that answers with a value of its own; `otherwise` where it panics. As with
 /// [`guard_quick`], nothing in it is a cancellation point.
+#[inline(always)]
 pub(crate) fn guard_value<T>(otherwise: T, body: impl FnOnce() -> T) -> T {
     catch_unwind(AssertUnwindSafe(body)).unwrap_or(otherwise)
 }
@@ -83,6 +85,7 @@ pub(crate) unsafe fn optional_str<'a>(pointer: *const c_char) -> Option<&'a CStr
 ///
 /// # Safety
 /// `pointer` is null, or valid for reads of `length` bytes for the whole of `'a`.
+#[inline]
 pub(crate) unsafe fn bytes<'a>(pointer: *const u8, length: usize, name: &'static str) -> Result<&'a [u8]> {
     if length == 0 {
         return Ok(&[]);

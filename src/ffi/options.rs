@@ -73,6 +73,10 @@ pub(crate) unsafe fn with_quick<T: Options>(
     pointer: *const T,
     body: impl FnOnce(Option<&T>) -> Result<c_int>,
 ) -> c_int {
+    // Where there are none, there is nothing to copy, and no place for an error's text.
+    if pointer.is_null() {
+        return guard_quick(|| body(None));
+    }
     // SAFETY: `read_and_report` asks of `pointer` what this function asks.
     guard_quick(|| unsafe { read_and_report(pointer, body) })
 }
@@ -200,6 +204,12 @@ pub(crate) unsafe fn fill<T: Extensible>(pointer: *mut T, value: &T) -> Outcome<
     // the two do not overlap. The zeros go up to `theirs` and no further.
     unsafe {
         let source = std::ptr::from_ref(value).cast::<u8>();
+        if theirs == size_of::<T>() {
+            // The usual case is a copy of a length that the compiler knows.
+            let length = size_of::<T>() - first;
+            std::ptr::copy_nonoverlapping(source.add(first), pointer.cast::<u8>().add(first), length);
+            return Ok(());
+        }
         std::ptr::copy_nonoverlapping(source.add(first), pointer.cast::<u8>().add(first), ours - first);
         pointer.cast::<u8>().add(ours).write_bytes(0, theirs - ours);
     }

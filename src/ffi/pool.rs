@@ -257,7 +257,23 @@ pub(crate) unsafe fn host<'a>(pointer: *const tine_pool) -> Result<&'a Pool> {
 ///
 /// # Safety
 /// As for [`host`].
+#[inline(always)]
 pub(crate) unsafe fn taker<'a>(pointer: *const tine_pool) -> Result<&'a Pool> {
+    // SAFETY: by the contract above `pointer` is null or a `tine_pool` that stays until the call returns. It is only
+    // read.
+    match unsafe { pointer.as_ref() } {
+        Some(tine_pool { kind: PoolKind::Host(pool), .. }) => Ok(pool),
+        // SAFETY: `taker_elsewhere` asks of `pointer` what this function asks.
+        _ => unsafe { taker_elsewhere(pointer) },
+    }
+}
+
+/// The same where it is not the host's.
+///
+/// # Safety
+/// As for [`host`].
+#[cold]
+unsafe fn taker_elsewhere<'a>(pointer: *const tine_pool) -> Result<&'a Pool> {
     // SAFETY: by the contract above `pointer` is null or a `tine_pool` that stays until the call returns. It is only
     // read.
     match unsafe { pointer.as_ref() } {
@@ -322,6 +338,7 @@ pub(crate) unsafe fn is_shared(pointer: *const tine_pool, address: usize, length
 /// # Safety
 /// `address` is null, or that of a function of the type that is going to be called. `name` is null, or a string that lives for the
 /// whole of `'a`.
+#[inline]
 pub(crate) unsafe fn function<'a>(address: *const c_void, name: *const c_char) -> Result<Function<'a>> {
     // SAFETY: `optional_str` asks of `name` what this function asks.
     match (address.is_null(), unsafe { optional_str(name) }) {

@@ -223,6 +223,7 @@ pub(crate) fn retries(retries: u32, flags: u32) -> crate::Result<u32> {
 /// `pool` is null or has not been destroyed, `address` is null or that of a `tine_fn`, the input has as many bytes as its length says,
 /// and what the options point to is there until this returns. Their channel is null or an end that is not closed and that nobody
 /// else uses.
+#[inline(always)]
 unsafe fn submit(
     pool: *mut tine_pool,
     address: *const c_void,
@@ -232,37 +233,34 @@ unsafe fn submit(
     // SAFETY: by the contract above `pool` is null or has not been destroyed, and the input has as many bytes as its
     // length says.
     let (pool, input) = unsafe { (taker(pool)?, bytes(input.0, input.1, "input")?) };
-    let mut core = SubmitOptions::default();
-    let mut name = std::ptr::null();
-    if let Some(options) = options {
-        flags(options.flags, TINE_IDEMPOTENT)?;
-        let retries = retries(options.retries, options.flags)?;
-        core = SubmitOptions {
-            timeout: Timeout::from_ns(options.timeout_ns),
-            deadline_ns: match options.deadline_ns {
-                0 => None,
-                ns => Some(deadline(ns, "deadline_ns")?.unwrap_or(0)),
-            },
-            queue_deadline_ns: match duration(options.queue_deadline_ns, "queue_deadline_ns")? {
-                0 => None,
-                ns => Some(ns),
-            },
-            retries,
-            user: options.user.expose_provenance(),
-            callbacks: callbacks(options),
-            // SAFETY: by the contract above the option is null, or a channel's end that is not closed.
-            channel: unsafe { options.channel.as_ref() }.map(|channel| &channel.0),
-        };
-        name = options.name;
-    }
+    let Some(options) = options else {
+        // SAFETY: by the contract above the address is that of a task's function or null.
+        return pool.submit(unsafe { function(address, std::ptr::null()) }?, input, &SubmitOptions::NONE);
+    };
+    flags(options.flags, TINE_IDEMPOTENT)?;
+    let retries = retries(options.retries, options.flags)?;
+    let core = SubmitOptions {
+        timeout: Timeout::from_ns(options.timeout_ns),
+        deadline_ns: match options.deadline_ns {
+            0 => None,
+            ns => Some(deadline(ns, "deadline_ns")?.unwrap_or(0)),
+        },
+        queue_deadline_ns: match duration(options.queue_deadline_ns, "queue_deadline_ns")? {
+            0 => None,
+            ns => Some(ns),
+        },
+        retries,
+        user: options.user.expose_provenance(),
+        callbacks: callbacks(options),
+        // SAFETY: by the contract above the option is null, or a channel's end that is not closed.
+        channel: unsafe { options.channel.as_ref() }.map(|channel| &channel.0),
+    };
     // SAFETY: by the contract above the address is that of a task's function or null, and the name is null, or a string that is there
     // until this returns.
-    let id = pool.submit(unsafe { function(address, name) }?, input, core)?;
-    if let Some(options) = options {
-        // SAFETY: by the contract above the option is null, or a channel's end that is not closed. The text of
-        // `.channel` says that it is given away here, so this is the last use of it.
-        unsafe { tine_channel_close(options.channel) };
-    }
+    let id = pool.submit(unsafe { function(address, options.name) }?, input, &core)?;
+    // SAFETY: by the contract above the option is null, or a channel's end that is not closed. The text of
+    // `.channel` says that it is given away here, so this is the last use of it.
+    unsafe { tine_channel_close(options.channel) };
     Ok(id)
 }
 

@@ -131,6 +131,17 @@ pub struct SubmitOptions<'a> {
 }
 
 impl SubmitOptions<'_> {
+    /// Nothing is said.
+    pub const NONE: SubmitOptions<'static> = SubmitOptions {
+        timeout: Timeout::Try,
+        deadline_ns: None,
+        queue_deadline_ns: None,
+        retries: 0,
+        user: 0,
+        callbacks: Callbacks { on_begin: None, on_settled: None },
+        channel: None,
+    };
+
     /// Whether it says nothing that only few tasks are told.
     pub(super) fn is_plain(&self) -> bool {
         self.retries == 0
@@ -142,15 +153,7 @@ impl SubmitOptions<'_> {
 
 impl Default for SubmitOptions<'_> {
     fn default() -> Self {
-        SubmitOptions {
-            timeout: Timeout::Try,
-            deadline_ns: None,
-            queue_deadline_ns: None,
-            retries: 0,
-            user: 0,
-            callbacks: Callbacks::default(),
-            channel: None,
-        }
+        SubmitOptions::NONE
     }
 }
 

@@ -17,7 +17,12 @@ use crate::task::ring::INLINE_INPUT;
 
 impl Pool {
     /// Submits one call of a function. An end of a channel that goes with it is still the caller's to drop.
-    pub fn submit(&self, function: Function<'_>, input: &[u8], options: SubmitOptions<'_>) -> Result<TaskId> {
+    pub fn submit(
+        &self,
+        function: Function<'_>,
+        input: &[u8],
+        options: &SubmitOptions<'_>,
+    ) -> Result<TaskId> {
         let inner = self.inner()?;
         reserve::suffices()?;
         self.guard(!options.callbacks.is_none())?;
@@ -59,7 +64,7 @@ impl Inner {
         state: &mut PoolState,
         callee: Callee,
         input: &[u8],
-        options: SubmitOptions<'_>,
+        options: &SubmitOptions<'_>,
     ) -> Result<u32> {
         self.check_for_nodes(input, options.channel.is_some())?;
         let (user, deadline_ns) = (options.user, options.deadline_ns.unwrap_or(self.deadline_ns));
@@ -122,12 +127,12 @@ pub(super) fn resolve(inner: &Inner, state: &mut PoolState, function: Function<'
 impl PoolState {
     /// What few tasks are told, with room for all that follows from it.
     #[cold]
-    fn rare_of(&mut self, options: SubmitOptions<'_>) -> Result<Box<Rare>> {
+    fn rare_of(&mut self, options: &SubmitOptions<'_>) -> Result<Box<Rare>> {
         let end = options.channel.map(Channel::share_end).transpose()?;
         self.make_room_to_enqueue(options.queue_deadline_ns.is_some())?;
         self.make_room_to_tell(&options.callbacks)?;
         let due_ns = options.queue_deadline_ns.map_or(0, |ns| now_ns().saturating_add(ns));
-        Rare::new(due_ns, options.retries, Calls::new(options.callbacks), end)
+        Rare::new(due_ns, options.retries, Calls::new(options.callbacks.clone()), end)
     }
 
     /// Enters a task whose entry has been filled and hands it out where a worker has room; looks now and then for results while there is
