@@ -13,7 +13,6 @@ use crate::sys::prim::Ordering;
 use crate::task::function::Callee;
 use crate::task::handover::Handover;
 use crate::task::ring::{SLOTS, Segment, flag, state};
-use std::collections::VecDeque;
 
 pub(super) use recall::LeftTask;
 pub(super) use results::Taken;
@@ -36,7 +35,7 @@ const TELLING_NS: u64 = 4_000;
 /// A worker that has been quiet for so long is at more than what its tasks have lately taken.
 const BRISK_NS: u64 = 50_000;
 
-/// What is at a position of the ring, from the oldest on.
+/// What is at a position of the ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Flight {
     /// A task of the ledger.
@@ -74,7 +73,8 @@ pub(super) struct RingAccount {
     pub(super) inherited_bytes: Option<u64>,
     /// What the worker had done when it was looked at for being too large: one that has done no more has not grown.
     pub(super) looked_at: u32,
-    flights: VecDeque<Flight>,
+    /// By position, modulo their number; those from `done` to `tail` are in the ring.
+    flights: [Flight; SLOTS as usize],
     /// How many of them are tasks.
     tasks: usize,
     /// Positions: the next to push, the next to drain.
@@ -118,7 +118,7 @@ impl RingAccount {
             next_recycle_look_ns: 0,
             inherited_bytes: None,
             looked_at: 0,
-            flights: VecDeque::with_capacity(SLOTS as usize),
+            flights: [Flight::Recalled; SLOTS as usize],
             tasks: 0,
             tail: 0,
             done: 0,
@@ -140,17 +140,41 @@ impl RingAccount {
     }
 
     pub(super) fn in_ring(&self) -> usize {
-        self.flights.len()
+        self.tail.wrapping_sub(self.done) as usize
+    }
+
+    fn flight(&self, position: u32) -> Flight {
+        self.flights[(position % SLOTS) as usize]
+    }
+
+    /// What is in the ring, from the oldest on, and at which positions.
+    fn flights(&self) -> impl DoubleEndedIterator<Item = (u32, Flight)> + '_ {
+        (0..self.in_ring() as u32)
+            .map(|at| self.done.wrapping_add(at))
+            .map(|position| (position, self.flight(position)))
+    }
+
+    /// The tasks among that.
+    fn tasks(&self) -> impl DoubleEndedIterator<Item = (u32, u32)> + '_ {
+        self.flights().filter_map(|(position, flight)| match flight {
+            Flight::Task(index) => Some((position, index)),
+            Flight::Recalled => None,
+        })
+    }
+
+    /// What is in front, if anything is.
+    fn first(&self) -> Option<Flight> {
+        (self.done != self.tail).then(|| self.flight(self.done))
     }
 
     pub(super) fn has_room(&self) -> bool {
-        self.is_taking() && self.flights.len() < self.depth
+        self.is_taking() && self.in_ring() < self.depth
     }
 
     /// How many tasks more it is to have at the most: what its ring has room for, and no more than its worker may be given.
     pub(super) fn room(&self) -> usize {
         let left = self.task_quota.saturating_sub(self.given);
-        self.depth.saturating_sub(self.flights.len()).min(left as usize)
+        self.depth.saturating_sub(self.in_ring()).min(left as usize)
     }
 
     fn is_taking(&self) -> bool {
@@ -176,7 +200,7 @@ impl RingAccount {
     /// that has done none yet, its tasks are taken to be as long as usual.
     pub(super) fn is_sooner(&self, tasks: usize, usual_ns: u64) -> bool {
         let each = if self.task_ns == 0 { usual_ns } else { self.task_ns };
-        each != 0 && each.saturating_mul((self.flights.len() + tasks) as u64) < WAKE_NS
+        each != 0 && each.saturating_mul((self.in_ring() + tasks) as u64) < WAKE_NS
     }
 
     /// Whether what waits in the ring is worth waking another worker for.
@@ -187,12 +211,12 @@ impl RingAccount {
     /// Whether the ring could be given a task but for the tasks that wait in it. One that is full of what was taken back is not: the
     /// worker passes over that only when the task in front has ended, and who knows when that is.
     pub(super) fn is_full(&self) -> bool {
-        self.is_taking() && self.flights.len() >= self.depth && self.waiting() > 0
+        self.is_taking() && self.in_ring() >= self.depth && self.waiting() > 0
     }
 
     /// Whether the worker has been on one task for so long that nothing should wait behind it.
     pub(super) fn is_stuck(&self, now_ns: u64) -> bool {
-        !self.flights.is_empty() && self.quiet_ns(now_ns) > STUCK_NS
+        self.in_ring() > 0 && self.quiet_ns(now_ns) > STUCK_NS
     }
 
     /// How long its tasks have lately taken; 0 where nothing is known of that.
@@ -238,14 +262,14 @@ impl RingAccount {
 
     /// The same, if it is this task.
     pub(super) fn hurry_for(&mut self, index: u32, within_ns: u64, now_ns: u64) {
-        if self.flights.front() == Some(&Flight::Task(index)) {
+        if self.first() == Some(Flight::Task(index)) {
             self.hurry(within_ns, now_ns);
         }
     }
 
     /// By when the worker must have passed over what was taken back from the front; `u64::MAX` where nothing was.
     pub(super) fn hung_due_ns(&self) -> u64 {
-        match self.flights.front() {
+        match self.first() {
             Some(Flight::Recalled) if !self.distrusted && self.ending.is_none() => {
                 self.last_look_ns.saturating_add(self.patience.length_ns())
             }
@@ -255,10 +279,7 @@ impl RingAccount {
 
     /// The oldest task in the ring: the one that runs, or is the next to.
     pub(super) fn front(&self) -> Option<(u32, u32)> {
-        self.flights.iter().enumerate().find_map(|(at, flight)| match flight {
-            Flight::Task(index) => Some((self.done.wrapping_add(at as u32), *index)),
-            Flight::Recalled => None,
-        })
+        self.tasks().next()
     }
 
     pub(super) fn is_in_front(&self, index: u32) -> bool {
@@ -266,6 +287,7 @@ impl RingAccount {
     }
 
     /// Puts a task into the ring; the worker sees it when it is published.
+    #[inline]
     pub(super) fn push(
         &mut self,
         segment: &Segment,
@@ -304,10 +326,10 @@ impl RingAccount {
         // A worker that has written there what it likes fools itself only.
         slot.messages_needed.store(segment.messages_sent.load(Ordering::Relaxed), Ordering::Relaxed);
         slot.state.store(state::READY, Ordering::Relaxed);
-        if self.flights.is_empty() {
+        if self.in_ring() == 0 {
             self.last_look_ns = now.ns();
         }
-        self.flights.push_back(Flight::Task(index));
+        self.flights[(self.tail % SLOTS) as usize] = Flight::Task(index);
         self.tasks += 1;
         self.tail = self.tail.wrapping_add(1);
     }

@@ -3,7 +3,7 @@
 use super::{Flight, RingAccount};
 use crate::pool::ledger::Ledger;
 use crate::sys::prim::Ordering;
-use crate::task::ring::{Segment, TaskSlot, state};
+use crate::task::ring::{SLOTS, Segment, TaskSlot, state};
 
 /// A task that a dead worker had in its ring.
 pub(in crate::pool) struct LeftTask {
@@ -22,13 +22,9 @@ pub(in crate::pool) struct LeftTask {
 impl RingAccount {
     /// Takes back the youngest task that has not begun.
     pub(in crate::pool) fn recall_youngest(&mut self, segment: &Segment, ledger: &mut Ledger) -> Option<u32> {
-        for back in 0..self.flights.len() {
-            let at = self.flights.len() - 1 - back;
-            let Flight::Task(index) = self.flights[at] else { continue };
-            // Older ones have begun earlier, or will.
-            return self.recall_at(segment, ledger, at, index).then_some(index);
-        }
-        None
+        let (position, index) = self.tasks().next_back()?;
+        // Older ones have begun earlier, or will.
+        self.recall_at(segment, ledger, position, index).then_some(index)
     }
 
     /// Takes back everything behind the task in front, the oldest first; and whether all of it had not begun.
@@ -37,16 +33,10 @@ impl RingAccount {
         segment: &Segment,
         ledger: &mut Ledger,
     ) -> (Vec<u32>, bool) {
-        let tasks: Vec<(usize, u32)> = (0..self.flights.len())
-            .filter_map(|at| match self.flights[at] {
-                Flight::Task(index) => Some((at, index)),
-                Flight::Recalled => None,
-            })
-            .skip(1)
-            .collect();
+        let tasks: Vec<(u32, u32)> = self.tasks().skip(1).collect();
         let (mut recalled, mut all) = (Vec::new(), true);
-        for (at, index) in tasks.into_iter().rev() {
-            if self.recall_at(segment, ledger, at, index) {
+        for (position, index) in tasks.into_iter().rev() {
+            if self.recall_at(segment, ledger, position, index) {
                 recalled.push(index);
             } else {
                 all = false;
@@ -58,21 +48,23 @@ impl RingAccount {
 
     /// Takes back this very task, if it has not begun.
     pub(in crate::pool) fn recall(&mut self, segment: &Segment, ledger: &mut Ledger, index: u32) -> bool {
-        let at = self.flights.iter().position(|flight| *flight == Flight::Task(index));
-        at.is_some_and(|at| self.recall_at(segment, ledger, at, index))
+        self.position_of(index).is_some_and(|position| self.recall_at(segment, ledger, position, index))
+    }
+
+    fn position_of(&self, index: u32) -> Option<u32> {
+        self.tasks().find(|(_, task)| *task == index).map(|(position, _)| position)
     }
 
     /// Whether this task lies in the ring and neither side has claimed it.
     pub(in crate::pool) fn is_unbegun(&self, segment: &Segment, index: u32) -> bool {
-        let at = self.flights.iter().position(|flight| *flight == Flight::Task(index));
-        at.is_some_and(|at| segment.slot(self.done.wrapping_add(at as u32)).is_ready())
+        self.position_of(index).is_some_and(|position| segment.slot(position).is_ready())
     }
 
-    fn recall_at(&mut self, segment: &Segment, ledger: &mut Ledger, at: usize, index: u32) -> bool {
-        let slot = segment.slot(self.done.wrapping_add(at as u32));
+    fn recall_at(&mut self, segment: &Segment, ledger: &mut Ledger, position: u32, index: u32) -> bool {
+        let slot = segment.slot(position);
         let recalled = !self.distrusted && slot.claim(state::RECALLED);
         if recalled {
-            self.flights[at] = Flight::Recalled;
+            self.flights[(position % SLOTS) as usize] = Flight::Recalled;
             self.forget(slot, index);
             self.take_end_back(ledger, index);
             self.given -= 1;
@@ -135,10 +127,8 @@ impl RingAccount {
     /// No worker that keeps to the protocol does: it moves `done` before it claims the next slot.
     pub(in crate::pool) fn contradicts_itself(&self, segment: &Segment) -> bool {
         let Some((front, _)) = self.front() else { return false };
-        let tasks = self.flights.iter().enumerate().filter(|(_, flight)| **flight != Flight::Recalled);
-        let positions = tasks.map(|(at, _)| self.done.wrapping_add(at as u32));
-        let begun = positions.skip(1).any(|position| !segment.slot(position).is_ready());
-        let passed = segment.finished(self.done, self.flights.len() as u32);
+        let begun = self.tasks().skip(1).any(|(position, _)| !segment.slot(position).is_ready());
+        let passed = segment.finished(self.done, self.in_ring() as u32);
         begun && passed.is_none_or(|count| count <= front.wrapping_sub(self.done))
     }
 
@@ -148,13 +138,13 @@ impl RingAccount {
     /// worker has written into `done` what cannot be, the states are all that there is.
     pub(in crate::pool) fn clear(&mut self, segment: &Segment, ledger: &mut Ledger) -> Vec<LeftTask> {
         let mut left = Vec::new();
-        let last = segment.finished(self.done, self.flights.len() as u32).unwrap_or(u32::MAX);
-        self.tasks = 0;
-        for (at, flight) in std::mem::take(&mut self.flights).into_iter().enumerate() {
-            let Flight::Task(index) = flight else { continue };
-            let slot = segment.slot(self.done.wrapping_add(at as u32));
+        let last = segment.finished(self.done, self.in_ring() as u32).unwrap_or(u32::MAX);
+        let tasks: Vec<(u32, u32)> = self.tasks().collect();
+        (self.tasks, self.tail) = (0, self.done);
+        for (position, index) in tasks {
+            let slot = segment.slot(position);
             let to_blame = self.blamed == Some(index);
-            let begun = to_blame || at as u32 <= last && !slot.is_ready();
+            let begun = to_blame || position.wrapping_sub(self.done) <= last && !slot.is_ready();
             let is_next = !begun && !left.iter().any(|task: &LeftTask| task.is_next || task.begun);
             let messages_length = slot.message_length.load(Ordering::Relaxed) as usize;
             if !begun {

@@ -25,7 +25,7 @@ pub(in crate::pool) enum Taken {
 impl RingAccount {
     /// How many at the front have ended; `None` where the worker says what cannot be, or takes back what it has said.
     pub(super) fn finished(&mut self, segment: &Segment) -> Option<u32> {
-        let count = segment.finished(self.done, self.flights.len() as u32)?;
+        let count = segment.finished(self.done, self.in_ring() as u32)?;
         if count < self.said.wrapping_sub(self.done) {
             return None;
         }
@@ -41,7 +41,7 @@ impl RingAccount {
 
     /// Whether there are results to drain.
     pub(in crate::pool) fn has_results(&self, segment: &Segment) -> bool {
-        let count = self.flights.len() as u32;
+        let count = self.in_ring() as u32;
         let any = count > 0 && !self.distrusted;
         any && (self.said != self.done || segment.finished(self.done, count) != Some(0))
     }
@@ -49,7 +49,7 @@ impl RingAccount {
     /// How many places there are to take with [`RingAccount::take`]; then [`RingAccount::measure`] is to be called. A worker that has written what
     /// cannot be is distrusted from then on.
     pub(in crate::pool) fn take_count(&mut self, segment: &Segment) -> u32 {
-        if self.distrusted || self.flights.is_empty() {
+        if self.distrusted || self.in_ring() == 0 {
             return 0;
         }
         let Some(count) = self.finished(segment) else {
@@ -66,7 +66,7 @@ impl RingAccount {
     pub(in crate::pool) fn take(&mut self, segment: &Segment, ledger: &mut Ledger, heap: &Heap) -> Taken {
         let position = self.done;
         let slot = segment.slot(position);
-        let Some(Flight::Task(index)) = self.flights.front().copied() else {
+        let Some(Flight::Task(index)) = self.first() else {
             self.pass();
             return Taken::Nothing;
         };
@@ -87,7 +87,6 @@ impl RingAccount {
 
     /// What was in front is out of the ring.
     fn pass(&mut self) {
-        self.flights.pop_front();
         self.signalled_at.take_if(|at| *at == self.done);
         self.done = self.done.wrapping_add(1);
     }

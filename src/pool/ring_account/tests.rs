@@ -2,6 +2,16 @@ use super::*;
 use crate::heap::Heap;
 use crate::pool::patience::{HUNG_NS, WEDGED_NS};
 
+/// A ring with these tasks in it.
+fn ring_of(tasks: impl IntoIterator<Item = u32>) -> RingAccount {
+    let mut ring = RingAccount::new();
+    for index in tasks {
+        ring.flights[ring.tasks] = Flight::Task(index);
+        (ring.tasks, ring.tail, ring.given) = (ring.tasks + 1, ring.tail + 1, ring.given + 1);
+    }
+    ring
+}
+
 #[test]
 fn a_ring_is_as_deep_as_its_tasks_are_short() {
     let (segment, _fd) = Segment::create().unwrap();
@@ -28,8 +38,7 @@ fn what_is_to_blame_stays_until_its_worker_has_had_its_time() {
     let mut ledger = Ledger::default();
     let index = ledger.open().unwrap();
     segment.slot(0).state.store(state::READY, Ordering::Relaxed);
-    let ring =
-        || RingAccount { flights: [Flight::Task(index)].into(), tasks: 1, given: 1, ..RingAccount::new() };
+    let ring = || ring_of([index]);
     assert_eq!(ring().give_up(&segment, &mut ledger, false, WEDGED_NS + 1), (vec![index], true));
     segment.slot(0).state.store(state::READY, Ordering::Relaxed);
     let mut kept = ring();
@@ -50,8 +59,7 @@ fn a_worker_that_begins_while_it_is_given_up_on_is_believed() {
     let index = ledger.open().unwrap();
     for (blamed, now_ns) in [(false, WEDGED_NS + 1), (true, HUNG_NS + 1)] {
         segment.slot(0).state.store(state::STARTED, Ordering::Relaxed);
-        let mut ring =
-            RingAccount { flights: [Flight::Task(index)].into(), tasks: 1, given: 1, ..RingAccount::new() };
+        let mut ring = ring_of([index]);
         ring.lose_patience(WEDGED_NS);
         assert_eq!(ring.give_up(&segment, &mut ledger, blamed, now_ns), (vec![], true));
         assert_eq!((ring.blamed, ring.front()), (None, Some((0, index))));
@@ -62,8 +70,7 @@ fn a_worker_that_begins_while_it_is_given_up_on_is_believed() {
 
 #[test]
 fn tasks_are_gathered_while_they_take_less_than_a_wake_up() {
-    let flights: VecDeque<Flight> = (0..4).map(Flight::Task).collect();
-    let ring = |task_ns| RingAccount { task_ns, tasks: 4, flights: flights.clone(), ..RingAccount::new() };
+    let ring = |task_ns| RingAccount { task_ns, ..ring_of(0..4) };
     assert!(ring(1_000).is_sooner(0, 0) && !ring(1_000).is_sooner(100, 0));
     assert!(!ring(10_000_000).is_sooner(0, 1_000) && ring(u64::MAX).is_worth_sharing(0, 0));
     assert!(!ring(0).is_sooner(0, 0) && ring(0).is_sooner(0, 1_000) && !ring(0).is_sooner(0, 1_000_000));
