@@ -143,7 +143,7 @@ impl PoolState {
             return self.rings.emptiest();
         }
         let usual_ns = self.rings.usual_ns();
-        for slot in self.rings.gathering() {
+        for slot in self.rings.gathering().into_iter().flatten() {
             let ring = &self.rings[slot];
             if ring.has_room() && ring.is_sooner(0, usual_ns) {
                 return Some(slot);

@@ -71,16 +71,21 @@ impl Rows {
     }
 
     /// A ring that is in the one row, or in none, becomes the first of the other.
-    fn move_first(&mut self, ring: usize, from: Option<usize>, to: Option<usize>) {
-        if from == to && to.is_none_or(|row| self.first(row) == Some(ring)) {
+    fn move_first(&mut self, ring: usize, from: u8, to: u8) {
+        if from == to && self.is_first(ring, to) {
             return;
         }
-        if from.is_some() {
+        if from != NO_ROW {
             self.remove(ring);
         }
-        if let Some(row) = to {
-            self.put_first(ring, row);
+        if to != NO_ROW {
+            self.put_first(ring, to as usize);
         }
+    }
+
+    /// Whether a ring that is in this row, or in none, is its first.
+    fn is_first(&self, ring: usize, row: u8) -> bool {
+        row == NO_ROW || self.links[self.rings + row as usize].1 as usize == ring
     }
 
     fn next(&self, place: usize) -> Option<usize> {
@@ -156,19 +161,54 @@ impl Alarms {
     }
 }
 
-/// Where a ring was put when it was sorted last.
-#[derive(Clone, Copy, Debug, Default)]
-struct Place {
+const NO_ROW: u8 = u8::MAX;
+
+/// In which rows a ring belongs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Standing {
     is_ready: bool,
     is_busy: bool,
-    /// The rows of `open` and `full` that it is in.
-    open: Option<usize>,
-    full: Option<usize>,
+    /// The rows of `open` and `full`, or [`NO_ROW`].
+    open: u8,
+    full: u8,
+}
+
+impl Standing {
+    const NOWHERE: Standing = Standing { is_ready: false, is_busy: false, open: NO_ROW, full: NO_ROW };
+}
+
+impl Standing {
+    fn of(ring: &RingAccount) -> Standing {
+        let (in_ring, waiting) = (ring.in_ring(), ring.waiting());
+        let laden = if in_ring > 0 && ring.carries.is_some() { LEVELS } else { 0 };
+        Standing {
+            is_ready: ring.ready,
+            is_busy: in_ring > 0,
+            open: if ring.has_room() { (laden + level(in_ring)) as u8 } else { NO_ROW },
+            full: if waiting > 0 { level(waiting) as u8 } else { NO_ROW },
+        }
+    }
+}
+
+/// Where a ring was put when it was sorted last.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    standing: Standing,
     waiting: usize,
     last_look_ns: u64,
     /// It is in the list of those that have changed, and of those to be looked at.
     is_changed: bool,
     is_unseen: bool,
+}
+
+impl Place {
+    const NEW: Place = Place {
+        standing: Standing::NOWHERE,
+        waiting: 0,
+        last_look_ns: 0,
+        is_changed: false,
+        is_unseen: false,
+    };
 }
 
 #[derive(Debug)]
@@ -216,7 +256,7 @@ impl RingAccounts {
         let [changed, unseen] = slots;
         Ok(RingAccounts {
             rings: reserve::collect((0..count).map(|_| RingAccount::new()))?,
-            places: reserve::collect((0..count).map(|_| Place::default()))?,
+            places: reserve::collect((0..count).map(|_| Place::NEW))?,
             changed,
             unseen,
             open: Rows::new(count, 2 * LEVELS)?,
@@ -250,53 +290,58 @@ impl RingAccounts {
     #[inline]
     pub(super) fn sort(&mut self) {
         if !self.changed.is_empty() {
-            (0..self.changed.len()).for_each(|at| self.put(self.changed[at]));
-            self.changed.clear();
+            self.put_changed();
         }
     }
 
+    fn put_changed(&mut self) {
+        for at in 0..self.changed.len() {
+            self.put(self.changed[at]);
+        }
+        self.changed.clear();
+    }
+
+    #[inline]
     fn put(&mut self, slot: usize) {
         let (ring, place) = (&self.rings[slot], &mut self.places[slot]);
-        let (in_ring, waiting) = (ring.in_ring(), ring.waiting());
-        let (is_busy, is_ready) = (in_ring > 0, ring.ready);
-        let moved = place.last_look_ns != ring.last_look_ns();
-        let laden = if is_busy && ring.carries.is_some() { LEVELS } else { 0 };
-        let open = ring.has_room().then(|| laden + level(in_ring));
-        let full = (waiting > 0).then(|| level(waiting));
-        self.open.move_first(slot, place.open, open);
-        if place.full != full {
-            self.full.move_first(slot, place.full, full);
+        let (standing, waiting) = (Standing::of(ring), ring.waiting());
+        self.waiting = self.waiting + waiting - place.waiting;
+        (place.waiting, place.is_changed) = (waiting, false);
+        if !std::mem::replace(&mut place.is_unseen, true) {
+            self.unseen.push(slot);
         }
-        if place.is_busy != is_busy || moved {
+        let stays = standing == place.standing && ring.last_look_ns() == place.last_look_ns;
+        if !stays || !self.open.is_first(slot, standing.open) {
+            self.move_to(slot, standing);
+        }
+    }
+
+    /// A ring belongs elsewhere now, or became quiet at another time.
+    #[inline(never)]
+    fn move_to(&mut self, slot: usize, to: Standing) {
+        let (ring, place) = (&self.rings[slot], &mut self.places[slot]);
+        let from = std::mem::replace(&mut place.standing, to);
+        let last_look_ns = ring.last_look_ns();
+        let moved = std::mem::replace(&mut place.last_look_ns, last_look_ns) != last_look_ns;
+        self.open.move_first(slot, from.open, to.open);
+        if from.full != to.full {
+            self.full.move_first(slot, from.full, to.full);
+        }
+        if from.is_busy != to.is_busy || moved {
             self.busy.remove(slot);
-            if is_busy {
+            if to.is_busy {
                 self.busy.put_last(slot, 0);
             }
         }
-        if place.full.is_some() != full.is_some() || moved {
+        let (was_behind, is_behind) = (from.full != NO_ROW, to.full != NO_ROW);
+        if was_behind != is_behind || moved {
             self.behind.remove(slot);
-            if full.is_some() {
+            if is_behind {
                 self.behind.put_last(slot, 0);
             }
         }
-        self.ready_count = self.ready_count + usize::from(is_ready) - usize::from(place.is_ready);
-        self.busy_count = self.busy_count + usize::from(is_busy) - usize::from(place.is_busy);
-        self.waiting = self.waiting + waiting - place.waiting;
-        let is_unseen = std::mem::replace(&mut place.is_unseen, true);
-        let last_look_ns = ring.last_look_ns();
-        *place = Place {
-            is_ready,
-            is_busy,
-            open,
-            full,
-            waiting,
-            last_look_ns,
-            is_changed: false,
-            is_unseen: true,
-        };
-        if !is_unseen {
-            self.unseen.push(slot);
-        }
+        self.ready_count = self.ready_count + usize::from(to.is_ready) - usize::from(from.is_ready);
+        self.busy_count = self.busy_count + usize::from(to.is_busy) - usize::from(from.is_busy);
     }
 
     /// Whether a worker has room that is not on one task for too long.
@@ -329,8 +374,8 @@ impl RingAccounts {
     }
 
     /// Those that are awake or about to be, where short tasks are gathered: the first of them is where results have come from last.
-    pub(super) fn gathering(&self) -> impl Iterator<Item = usize> + use<> {
-        self.hot.into_iter().chain(self.filling)
+    pub(super) fn gathering(&self) -> [Option<usize>; 2] {
+        [self.hot, self.filling]
     }
 
     /// A task goes to this one, since those have enough.
@@ -379,7 +424,7 @@ impl RingAccounts {
 
     /// Those with something in the ring, also among the ones that have not been sorted.
     pub(super) fn busy(&self) -> impl Iterator<Item = usize> + '_ {
-        let new = self.changed.iter().copied().filter(|slot| !self.places[*slot].is_busy);
+        let new = self.changed.iter().copied().filter(|slot| !self.places[*slot].standing.is_busy);
         self.busy.of(0).chain(new)
     }
 
