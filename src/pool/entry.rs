@@ -156,6 +156,20 @@ pub(super) struct Settled {
     pub(super) death: Option<Box<Death>>,
 }
 
+impl Settled {
+    /// Of a call that has left nothing but its status.
+    pub(super) fn plain(status: i32) -> Settled {
+        Settled {
+            status,
+            delivery: Delivery::Ran,
+            message: None,
+            output: OutputPlace::Inline,
+            output_length: 0,
+            death: None,
+        }
+    }
+}
+
 impl From<Outcome> for Settled {
     fn from(outcome: Outcome) -> Settled {
         let Outcome { status, delivery, message, output, output_length, death, .. } = outcome;
@@ -321,6 +335,15 @@ impl Entry {
         (self.outcome, self.rare, self.owner) = (None, None, Owner::Caller);
         (self.claimed, self.group, self.unwanted, self.suspicion) = (false, 0, false, 0);
         (self.deadline_ns, self.deaths) = (0, 0);
+    }
+
+    /// Whether a result that is nothing but a status leaves nothing more to do than to put it down: it was submitted by itself, with
+    /// no more than an input that travels in the slot, and no process has died with it.
+    pub(super) fn is_plain(&self) -> bool {
+        self.rare.is_none()
+            && self.is_a_callers()
+            && self.deaths == 0
+            && matches!(self.input, InputPlace::Inline)
     }
 
     /// Its id, as it stands at this place.

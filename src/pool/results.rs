@@ -228,7 +228,7 @@ impl PoolState {
         };
         let keeps = outcome.output_length > 0 || outcome.message.is_some() || outcome.death.is_some();
         if !keeps {
-            self.release(index);
+            self.ledger.close(index);
         }
         self.wake_waiters();
         result

@@ -5,7 +5,7 @@ use super::desk::Key;
 use super::dispatch::Queue;
 use super::ending::{Ending, Limits};
 use super::inline::{Inline, InlinePlace};
-use super::ledger::{InputPlace, Ledger, Outcome, TaskState};
+use super::ledger::{Delivery, InputPlace, Ledger, Outcome, Settled, TaskState};
 use super::life::Life;
 use super::map::Maps;
 use super::recycle::{Recycle, RecycleRules};
@@ -281,6 +281,10 @@ impl PoolState {
         for _ in 0..count {
             let Some(segment) = &self.family.members[slot].segment else { break };
             match self.rings.quietly(slot).take(segment, &mut self.ledger, &self.heap) {
+                Taken::Plain { index, position, status } => {
+                    any = true;
+                    self.settle_plain(slot, position, index, status);
+                }
                 Taken::Result { index, position, outcome } => {
                     any = true;
                     self.settle_result(slot, position, index, outcome);
@@ -298,6 +302,22 @@ impl PoolState {
             self.rings[slot].measure(segment, u64::from(count), now);
         }
         any
+    }
+
+    /// Settles a call that has left nothing but its status. Most leave no more, and most are nobody's but their submitter's: such a one
+    /// is put down as it is.
+    #[inline]
+    fn settle_plain(&mut self, slot: usize, position: u32, index: u32, status: i32) {
+        let is_watched = self.trace.is_some() || self.ledger.book.is_some() || self.awaits_begins();
+        let is_ended = self.rings.quietly(slot).ending.is_some();
+        let entry = self.ledger.get_mut(index);
+        if is_watched || is_ended || !entry.is_plain() {
+            return self.settle_result(slot, position, index, Outcome::new(status, Delivery::Ran));
+        }
+        (entry.state, entry.outcome) = (TaskState::Settled, Some(Settled::plain(status)));
+        let group = entry.group;
+        self.ledger.outstanding -= 1;
+        self.tell_settled(index, group);
     }
 
     /// Settles a task by what its worker has left.
@@ -383,18 +403,24 @@ impl PoolState {
                 if is_rare {
                     self.note_settled(index);
                 }
-                let is_anybodys = self.submissions.settle(&mut self.ledger, index);
-                if !self.waiters.desk.has_wishes() {
-                    return;
-                }
-                if is_anybodys {
-                    self.waiters.desk.tell_first(Key::Next);
-                }
-                self.waiters.desk.tell_all(Key::Task(index));
-                if group != 0 {
-                    self.waiters.desk.tell_all(Key::Group(group));
-                }
+                self.tell_settled(index, group);
             }
+        }
+    }
+
+    /// A submitted task has settled: it is whoever's who waits for it.
+    #[inline]
+    fn tell_settled(&mut self, index: u32, group: u32) {
+        let is_anybodys = self.submissions.settle(&mut self.ledger, index);
+        if !self.waiters.desk.has_wishes() {
+            return;
+        }
+        if is_anybodys {
+            self.waiters.desk.tell_first(Key::Next);
+        }
+        self.waiters.desk.tell_all(Key::Task(index));
+        if group != 0 {
+            self.waiters.desk.tell_all(Key::Group(group));
         }
     }
 

@@ -466,6 +466,12 @@ impl TaskSlot {
         }
     }
 
+    /// Whether the worker has left neither an output nor a text. Each look takes in its words anew.
+    #[inline]
+    pub(crate) fn left_nothing(&self) -> bool {
+        self.message_length.load(Ordering::Relaxed) == 0 && self.output_length.load(Ordering::Relaxed) == 0
+    }
+
     /// The text that the worker has left.
     pub(crate) fn message_left(&self) -> Vec<u8> {
         match self.message_length.load(Ordering::Relaxed) as usize {

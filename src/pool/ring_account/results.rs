@@ -10,6 +10,8 @@ use crate::task::ring::{Left, SLOTS, Segment, TaskSlot};
 /// What was in front of a ring.
 #[derive(Debug)]
 pub(in crate::pool) enum Taken {
+    /// A call that has left nothing but its status.
+    Plain { index: u32, position: u32, status: i32 },
     Result {
         index: u32,
         /// Where it was in the ring.
@@ -63,6 +65,7 @@ impl RingAccount {
     }
 
     /// Takes what is in front.
+    #[inline]
     pub(in crate::pool) fn take(&mut self, segment: &Segment, ledger: &mut Ledger, heap: &Heap) -> Taken {
         let position = self.done;
         let slot = segment.slot(position);
@@ -70,9 +73,15 @@ impl RingAccount {
             self.pass();
             return Taken::Nothing;
         };
+        let entry = ledger.get(index);
+        let (is_task, is_timed) = (entry.kind == CallKind::Task, entry.deadline_ns != 0);
         // What was never begun cannot have come to its end.
-        let result = if slot.has_begun() { self.read_result(slot, ledger, heap, index) } else { None };
-        let Some(outcome) = result else {
+        let begun = slot.has_begun();
+        let taken = if begun && is_task && slot.left_nothing() {
+            Taken::Plain { index, position, status: slot.status.load(Ordering::Relaxed) }
+        } else if begun && let Some(outcome) = self.read_result(slot, ledger, heap, index) {
+            Taken::Result { index, position, outcome }
+        } else {
             // It stays in front as what it is: begun, and its worker is about to be killed.
             self.distrusted = true;
             return Taken::Nonsense;
@@ -80,9 +89,9 @@ impl RingAccount {
         self.pass();
         self.forget(slot, index);
         self.carries.take_if(|carries| *carries == index);
-        self.timed -= usize::from(ledger.get(index).deadline_ns != 0);
+        self.timed -= usize::from(is_timed);
         self.tasks -= 1;
-        Taken::Result { index, position, outcome }
+        taken
     }
 
     /// What was in front is out of the ring.
@@ -103,6 +112,7 @@ impl RingAccount {
         let (count, mut all) = (self.take_count(segment), Vec::new());
         for _ in 0..count {
             match self.take(segment, ledger, heap) {
+                Taken::Plain { index, status, .. } => all.push((index, Outcome::new(status, Delivery::Ran))),
                 Taken::Result { index, outcome, .. } => all.push((index, outcome)),
                 Taken::Nothing => (),
                 Taken::Nonsense => return all,
