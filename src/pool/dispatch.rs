@@ -35,11 +35,19 @@ pub(super) struct Queue {
     shared_ns: u64,
     /// Of descriptors to pass ends of channels with.
     pub(super) shortage: Shortage,
+    /// A worker that has been shown a task, and is to be woken if it sleeps, before the lock is free.
+    shown: Option<usize>,
 }
 
 impl Queue {
     pub(super) fn new() -> Queue {
-        Queue { chain: Chain::EMPTY, due: BinaryHeap::new(), shared_ns: 0, shortage: Shortage::default() }
+        Queue {
+            chain: Chain::EMPTY,
+            due: BinaryHeap::new(),
+            shared_ns: 0,
+            shortage: Shortage::default(),
+            shown: None,
+        }
     }
 }
 
@@ -88,7 +96,7 @@ impl PoolState {
             return self.queue.chain.push_back(&mut self.ledger, index);
         };
         self.push(slot, index, &now);
-        self.publish(Some(slot));
+        self.show(slot);
         if self.queued() > 0 {
             self.feed(&now); // It came back.
         }
@@ -173,13 +181,14 @@ impl PoolState {
             let Some(slot) = self.worker_for(index) else { break };
             self.take_front();
             if filled != Some(slot) {
-                self.publish(filled.replace(slot));
+                filled.replace(slot).into_iter().for_each(|before| self.show(before));
             }
             if !self.push(slot, index, now) && self.queue.chain.first() == Some(index) {
                 self.set_front_aside(&mut aside);
             }
         }
-        self.publish(filled);
+        filled.into_iter().for_each(|slot| self.show(slot));
+        self.wake_shown();
         while let Some(index) = aside.pop_back(&mut self.ledger) {
             self.queue.chain.push_front(&mut self.ledger, index);
         }
@@ -191,11 +200,26 @@ impl PoolState {
         }
     }
 
-    /// Shows a worker the tasks that it has been given. Whoever has given it one calls this before the lock is free.
-    fn publish(&mut self, slot: Option<usize>) {
-        let Some(slot) = slot else { return };
+    /// Shows a worker the tasks that it has been given. Whoever has given it one calls this before the lock is free. The worker is woken
+    /// when the lock is given back, or by an earlier [`PoolState::wake_shown`].
+    #[inline]
+    fn show(&mut self, slot: usize) {
         if let Some(segment) = &self.family.members[slot].segment {
             self.rings[slot].publish(segment, self.waiters.is_looked_at());
+        }
+        if self.queue.shown != Some(slot) {
+            self.wake_shown();
+            self.queue.shown = Some(slot);
+        }
+    }
+
+    /// Wakes the worker that has been shown a task, if it sleeps.
+    #[inline]
+    pub(super) fn wake_shown(&mut self) {
+        if let Some(slot) = self.queue.shown.take()
+            && let Some(segment) = &self.family.members[slot].segment
+        {
+            segment.wake_worker();
         }
     }
 
@@ -316,7 +340,8 @@ impl PoolState {
             let half = self.rings[from].waiting().div_ceil(2).min(self.rings[slot].room());
             let count = if self.waiters.may_gather() { half } else { 1 };
             let all = (0..count).all(|_| self.pass_youngest(from, slot, now));
-            self.publish(Some(slot));
+            self.show(slot);
+            self.wake_shown();
             if !all {
                 return;
             }

@@ -3,17 +3,19 @@
 
 use super::Inner;
 use super::state::PoolState;
+use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
 use std::sync::{MutexGuard, PoisonError, TryLockError};
 
 /// The lock, held.
 pub(super) struct Held<'a> {
     pool: &'a Inner,
-    /// `None` only while it is being dropped.
-    guard: Option<MutexGuard<'a, PoolState>>,
+    /// There until this is dropped.
+    guard: ManuallyDrop<MutexGuard<'a, PoolState>>,
 }
 
 impl Inner {
+    #[inline]
     pub(super) fn lock(&self) -> Held<'_> {
         // A panic under the lock is a defect of tine's; the boundary reports it, and the ledger are still there.
         let guard = match self.state.try_lock() {
@@ -23,43 +25,51 @@ impl Inner {
                 self.want(|| self.state.lock().unwrap_or_else(PoisonError::into_inner))
             }
         };
-        Held { pool: self, guard: Some(guard) }
+        Held { pool: self, guard: ManuallyDrop::new(guard) }
     }
 }
 
 impl Deref for Held<'_> {
     type Target = PoolState;
 
+    #[inline(always)]
     fn deref(&self) -> &PoolState {
-        let Some(state) = &self.guard else { unreachable!("the lock is held") };
-        state
+        &self.guard
     }
 }
 
 impl DerefMut for Held<'_> {
+    #[inline(always)]
     fn deref_mut(&mut self) -> &mut PoolState {
-        let Some(state) = &mut self.guard else { unreachable!("the lock is held") };
-        state
+        &mut self.guard
     }
 }
 
 impl Drop for Held<'_> {
+    #[inline]
     fn drop(&mut self) {
-        let Some(mut state) = self.guard.take() else { return };
-        if !state.waiters.desk.has_woken() && !state.waiters.standby.is_called() && !state.news.is_fresh {
-            return;
+        self.wake_shown();
+        // SAFETY: this is the end of what it is taken from, and nothing uses that any more.
+        let state = unsafe { ManuallyDrop::take(&mut self.guard) };
+        if state.waiters.desk.has_woken() || state.waiters.standby.is_called() || state.news.is_fresh {
+            wake(self.pool, state);
         }
-        let woken = state.waiters.desk.take_woken();
-        let standby = state.waiters.standby.take_call();
-        let caller = self.pool.has_caller() && std::mem::take(&mut state.news.is_fresh);
-        drop(state);
-        let bell = self.pool.heap.bell();
-        woken.iter().for_each(|sleeper| sleeper.wake(bell));
-        if standby {
-            bell.ring_standby();
-        }
-        if caller {
-            self.pool.wake_caller();
-        }
+    }
+}
+
+/// Gives the lock back, and wakes whom there is to wake.
+#[cold]
+fn wake(pool: &Inner, mut state: MutexGuard<'_, PoolState>) {
+    let woken = state.waiters.desk.take_woken();
+    let standby = state.waiters.standby.take_call();
+    let caller = pool.has_caller() && std::mem::take(&mut state.news.is_fresh);
+    drop(state);
+    let bell = pool.heap.bell();
+    woken.iter().for_each(|sleeper| sleeper.wake(bell));
+    if standby {
+        bell.ring_standby();
+    }
+    if caller {
+        pool.wake_caller();
     }
 }

@@ -106,6 +106,8 @@ impl PoolState {
     }
 
     fn grow_if_tasks_wait(&mut self) {
+        // What follows may take its time.
+        self.wake_shown();
         let waiting = self.queued() + self.rings.waiting();
         if waiting == 0 || self.rings.idle().is_some() {
             return;

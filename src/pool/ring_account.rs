@@ -334,13 +334,14 @@ impl RingAccount {
         self.tail = self.tail.wrapping_add(1);
     }
 
-    /// Shows the worker what has been put into the ring. Where somebody is `listening`, the worker tells of its next result.
+    /// Shows the worker what has been put into the ring; it is still to be woken where it sleeps. Where somebody is `listening`, the worker
+    /// tells of its next result.
     pub(super) fn publish(&self, segment: &Segment, listening: bool) {
         if listening {
             segment.ask_to_be_told(); // Before the publication, so that the result of this very task is told.
         }
         segment.low_at.store(self.tail.wrapping_sub((self.depth as u32 / 8).max(1)), Ordering::Relaxed);
-        segment.publish(self.tail);
+        segment.show(self.tail);
     }
 
     /// Whether a signal that was meant for a task before may be what ends the worker.

@@ -297,13 +297,15 @@ impl Shared {
         (0..count).for_each(|at| fetch_to_write(self.slot(position.wrapping_add(at))));
     }
 
-    /// Host: the tasks up to `tail` are there. Wakes the worker where it sleeps.
-    pub(crate) fn publish(&self, tail: u32) {
+    /// Host: the tasks up to `tail` are there. The worker is still to be woken where it sleeps, by [`Shared::wake_worker`]: the fence in
+    /// there waits for the line of `tail` to come here, and what the host does in between it does meanwhile.
+    #[inline]
+    pub(crate) fn show(&self, tail: u32) {
         self.tail.store(tail, Ordering::Release);
-        self.wake_worker();
     }
 
     /// Host: makes the worker look again.
+    #[inline]
     pub(crate) fn wake_worker(&self) {
         fence(Ordering::SeqCst);
         if self.worker_sleeps.load(Ordering::Relaxed) != 0
@@ -546,7 +548,8 @@ mod tests {
                     slot.messages_needed.store(tail, Ordering::Relaxed);
                     slot.state.store(state::READY, Ordering::Relaxed);
                     tail += 1;
-                    segment.publish(tail);
+                    segment.show(tail);
+                    segment.wake_worker();
                 }
                 segment.ask_to_be_told();
                 fence(Ordering::SeqCst);
@@ -572,7 +575,7 @@ mod tests {
     #[test]
     fn a_worker_that_runs_out_of_tasks_says_how_long_they_took() {
         let (segment, _fd) = Segment::create().unwrap();
-        segment.publish(3);
+        segment.show(3);
         segment.leave.store(1, Ordering::Release);
         let mut waiter = Waiter { began_ns: now_ns(), ..Waiter::new() };
         assert!((0..3).all(|position| segment.wait_for_tasks(position, &mut waiter, || ()) == 3 - position));
