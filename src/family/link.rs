@@ -106,6 +106,7 @@ impl Link {
     }
 
     /// When something is to be done though nothing happens.
+    #[inline]
     pub(super) fn next_deadline(&self) -> Deadline {
         let start = if self.up { Deadline::NEVER } else { self.deadline };
         let unwatched = self.connection.awaits_room() != self.writable_watched;

@@ -320,6 +320,7 @@ impl Family {
     }
 
     /// When something is due even if nothing happens.
+    #[inline]
     pub(crate) fn next_deadline(&self) -> Deadline {
         if self.stopping {
             return Deadline::NEVER;
@@ -333,10 +334,13 @@ impl Family {
     }
 
     /// The members, looked at once for as long as they stay as they are.
+    #[inline]
     fn glance(&self) -> Glance {
-        if let Some(glance) = self.glance.get() {
-            return glance;
-        }
+        self.glance.get().unwrap_or_else(|| self.take_a_glance())
+    }
+
+    #[cold]
+    fn take_a_glance(&self) -> Glance {
         let changing =
             |member: &Member| matches!(member.state, MemberState::Starting { .. } | MemberState::Dying);
         let deadlines = self.members.iter().map(|member| match member.state {

@@ -81,7 +81,13 @@ impl Chain {
 
     pub(super) fn pop_front(&mut self, ledger: &mut Ledger) -> Option<u32> {
         let index = self.first()?;
-        self.remove(ledger, index);
+        let after = std::mem::replace(&mut ledger.get_mut(index).links, Links::NONE).after;
+        self.first = after;
+        match after {
+            NOBODY => self.last = NOBODY,
+            after => ledger.get_mut(after).links.before = NOBODY,
+        }
+        self.length -= 1;
         Some(index)
     }
 }

@@ -214,6 +214,7 @@ impl Desk {
     }
 
     /// This thread leaves, or does something else for a while: where nobody leads and others wait, one of them is to.
+    #[inline]
     pub(crate) fn pass_the_lead(&mut self) {
         if self.lead == Lead::Nobody
             && let Some((serial, sleeper)) = self.followers.pop_last()

@@ -9,6 +9,7 @@ use super::state::PoolState;
 use crate::error::{Code, Error};
 use crate::sys::clock::{Moment, now_ns};
 use crate::sys::limits;
+use crate::task::function::Callee;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
@@ -90,7 +91,6 @@ impl PoolState {
             self.enqueue(index);
             return self.feed(&now);
         }
-        self.ledger.set_queued(index);
         self.ledger.outstanding += 1;
         let Some(slot) = self.worker_for_plain() else {
             return self.queue.chain.push_back(&mut self.ledger, index);
@@ -146,6 +146,7 @@ impl PoolState {
     }
 
     /// The same for a task without the end of a channel.
+    #[inline]
     fn worker_for_plain(&mut self) -> Option<usize> {
         if !self.waiters.may_gather() {
             return self.rings.emptiest();
@@ -290,11 +291,12 @@ impl PoolState {
 
     /// Gives a task to a worker, which is still to be shown it. Returns `false` if it waits for something that the machine is short of,
     /// in front of the queue.
+    #[inline]
     fn push(&mut self, slot: usize, index: u32, now: &Moment) -> bool {
-        if self.family.members[slot].segment.is_none() {
+        let Some(segment) = &self.family.members[slot].segment else {
             self.requeue(vec![index]);
             return true;
-        }
+        };
         let entry = self.ledger.get(index);
         let (callee, has_end) = (entry.callee, entry.has_end());
         let Some(callee) = self.family.callees().and_then(|callees| callees.current(callee)) else {
@@ -305,8 +307,18 @@ impl PoolState {
             self.settle(index, Outcome::not_started(&error));
             return true;
         };
-        let passed = if has_end { self.pass_end(slot, index) } else { Ok(true) };
-        match passed {
+        if has_end {
+            return self.push_with_end(slot, index, callee, now);
+        }
+        self.ledger.get_mut(index).state = TaskState::Sent(slot as u32);
+        self.rings[slot].push(segment, &self.ledger, index, callee, now);
+        true
+    }
+
+    /// The same for a task that an end of a channel goes with.
+    #[cold]
+    fn push_with_end(&mut self, slot: usize, index: u32, callee: Callee, now: &Moment) -> bool {
+        match self.pass_end(slot, index) {
             Ok(true) => (),
             Ok(false) => {
                 self.requeue(vec![index]);

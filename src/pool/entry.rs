@@ -319,10 +319,11 @@ impl Entry {
         }
     }
 
-    /// It is this task's from now on.
-    #[inline]
+    /// It is this task's from now on, which is about to be queued.
+    #[inline(always)]
     pub(super) fn fill(&mut self, task: NewTask<'_>) {
         let NewTask { kind, callee, input, bytes, user, deadline_ns, rare, owner } = task;
+        self.state = TaskState::Queued;
         (self.kind, self.callee, self.user) = (kind, callee, user);
         (self.input, self.input_length) = (input, bytes.len());
         (self.deadline_ns, self.owner, self.rare) = (deadline_ns, owner, rare);

@@ -61,10 +61,14 @@ impl PoolState {
     }
 
     /// Makes it readable while there is something to take or to tell.
+    #[inline]
     pub(super) fn update_event_fd(&mut self) {
-        if self.waiters.event_fd.is_none() {
-            return;
+        if self.waiters.event_fd.is_some() {
+            self.set_event_fd();
         }
+    }
+
+    fn set_event_fd(&mut self) {
         let wanted = self.submissions.finished() > 0 || self.has_news() || self.any_stream_has_results();
         if let Some(event_fd) = &mut self.waiters.event_fd {
             event_fd.update(wanted);

@@ -1,7 +1,7 @@
 //! Results that nobody has taken: those that anybody may take, and those that one waiter has claimed.
 
 use super::chain::Chain;
-use super::ledger::Ledger;
+use super::ledger::{Entry, Ledger};
 
 /// The results that `next` gives out, the oldest first, and how many tasks are claimed, settled or not.
 #[derive(Debug)]
@@ -55,8 +55,7 @@ impl Finished {
     }
 
     /// A task is nobody's in particular from now on.
-    pub(super) fn unclaim(&mut self, ledger: &mut Ledger, index: u32) {
-        let entry = ledger.get_mut(index);
+    pub(super) fn unclaim(&mut self, entry: &mut Entry) {
         entry.group = 0;
         if std::mem::take(&mut entry.claimed) {
             self.claimed -= 1;
@@ -77,8 +76,8 @@ mod tests {
         finished.claim(&mut ledger, first);
         finished.remove(&mut ledger, first);
         assert_eq!((finished.len(), finished.claimed()), (1, 1));
-        finished.unclaim(&mut ledger, first);
-        finished.unclaim(&mut ledger, first);
+        finished.unclaim(ledger.get_mut(first));
+        finished.unclaim(ledger.get_mut(first));
         assert_eq!(finished.claimed(), 0);
         assert_eq!((finished.pop(&mut ledger), finished.pop(&mut ledger)), (Some(second), None));
     }

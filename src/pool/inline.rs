@@ -352,7 +352,7 @@ impl Watch for Watched<'_> {
 }
 
 /// Runs what is queued, where the pool's tasks run here and no other thread is at it.
-#[inline]
+#[inline(always)]
 pub(super) fn run_queued<'a>(pool: &'a Inner, state: Held<'a>) -> Held<'a> {
     match &pool.inline_place {
         Some(place) => run_queued_in(place, pool, state),
@@ -360,6 +360,7 @@ pub(super) fn run_queued<'a>(pool: &'a Inner, state: Held<'a>) -> Held<'a> {
     }
 }
 
+#[cold]
 fn run_queued_in<'a>(place: &InlinePlace, pool: &'a Inner, mut state: Held<'a>) -> Held<'a> {
     let me = thread::this();
     if state.inline.runner.is_some_and(|runner| runner != me) {

@@ -156,18 +156,19 @@ impl Ledger {
     }
 
     /// Enters a task; -ENOMEM where there is no memory for more.
-    #[inline]
+    #[inline(always)]
     pub(super) fn enter(&mut self, task: NewTask<'_>) -> Result<u32> {
         let index = self.open()?;
         let (input, bytes) = (task.input, task.bytes);
         self.get_mut(index).fill(task);
-        if let InputPlace::Inline = input {
+        if matches!(input, InputPlace::Inline) && !bytes.is_empty() {
             self.put_inline(index, bytes);
         }
         Ok(index)
     }
 
     /// A free entry; -ENOMEM where there is no memory for more.
+    #[inline(always)]
     pub(super) fn open(&mut self) -> Result<u32> {
         if self.open.is_empty() {
             self.add_block()?;
@@ -187,6 +188,7 @@ impl Ledger {
         Ok(number * BLOCK as u32 + at)
     }
 
+    #[cold]
     fn add_block(&mut self) -> Result<()> {
         let no_memory = || Error::from(Code::errno(libc::ENOMEM));
         let number = match self.vacant.last() {
@@ -218,6 +220,7 @@ impl Ledger {
     }
 
     /// A block has a free entry from now on.
+    #[cold]
     fn enter_open(&mut self, number: usize) {
         if let Some(block) = &mut self.blocks[number] {
             block.at = self.open.len() as u32;
@@ -226,6 +229,7 @@ impl Ledger {
     }
 
     /// Makes an entry free again. Its id is stale from now on.
+    #[inline(always)]
     pub(super) fn close(&mut self, index: u32) {
         if let Some(book) = &self.book {
             book.closed(index);
@@ -251,6 +255,7 @@ impl Ledger {
         }
     }
 
+    #[cold]
     fn give_back(&mut self, number: usize) {
         let Some(block) = self.blocks[number].take() else { return };
         let latest = block.entries.iter().map(|entry| entry.generation).max().unwrap_or(1);
@@ -298,7 +303,7 @@ impl Ledger {
         0..(self.blocks.len() * BLOCK) as u32
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn id_of(&self, index: u32) -> TaskId {
         self.get(index).id_at(index)
     }

@@ -122,12 +122,14 @@ impl PoolState {
     }
 
     /// A claimed task that has settled is its waiter's.
+    #[inline]
     pub(super) fn mark_taken(&mut self, index: u32) {
         self.submissions.take(&mut self.ledger, index);
         self.note_taken();
     }
 
     /// A result has been taken: there is room for another task.
+    #[inline]
     pub(super) fn note_taken(&mut self) {
         self.tell_of_room();
         self.update_event_fd();
@@ -206,6 +208,7 @@ impl PoolState {
     }
 
     /// The result of a task that has been taken. Where nothing has to be kept for it, its entry is free at once.
+    #[inline]
     pub(super) fn hand_over(&mut self, index: u32) -> TaskResult {
         let id = self.ledger.id_of(index);
         let entry = self.ledger.get(index);

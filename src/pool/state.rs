@@ -510,13 +510,17 @@ impl PoolState {
     }
 
     /// Tells threads whose wish has come true by more than one step. What one step does is told of where it is done.
+    #[inline]
     pub(super) fn wake_waiters(&mut self) {
         // Each look takes in how many workers have mapped a segment, whoever wishes for that: who is about to sleep would take it for
         // news again and again, with the lock that the call which shares waits for.
         let has_shared = self.family.is_sharing() && self.has_sharing_answer();
-        if self.waiters.desk.is_plain() {
-            return;
+        if !self.waiters.desk.is_plain() {
+            self.wake_various(has_shared);
         }
+    }
+
+    fn wake_various(&mut self, has_shared: bool) {
         if self.waiters.desk.is_wished(Key::Next) && !self.submissions.has_unclaimed() {
             self.waiters.desk.tell_all(Key::Next);
         }
@@ -542,6 +546,7 @@ impl PoolState {
     }
 
     /// The first thread that waits for room in the window has it, or there will be none.
+    #[inline]
     pub(super) fn tell_of_room(&mut self) {
         if let Some(length) = self.waiters.desk.amount(Key::Room) {
             if self.life.is_closed() || self.life.broken().is_some() {

@@ -88,9 +88,8 @@ impl Submissions {
     pub(super) fn take(&mut self, ledger: &mut Ledger, index: u32) {
         let entry = ledger.get_mut(index);
         entry.state = TaskState::Taken;
-        let length = entry.input_length;
-        self.finished.unclaim(ledger, index);
-        self.window.leave(length);
+        self.window.leave(entry.input_length);
+        self.finished.unclaim(entry);
         self.show_window();
     }
 
@@ -115,7 +114,7 @@ impl Submissions {
 
     /// The claim is given up. Returns whether the task has settled, and so is anybody's to take again.
     pub(super) fn unclaim(&mut self, ledger: &mut Ledger, index: u32) -> bool {
-        self.finished.unclaim(ledger, index);
+        self.finished.unclaim(ledger.get_mut(index));
         let has_settled = ledger.get(index).state == TaskState::Settled;
         if has_settled {
             self.finished.push(ledger, index);

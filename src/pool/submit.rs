@@ -5,11 +5,11 @@ use super::inline::run_queued;
 use super::ledger::{InputPlace, NewTask, Rare};
 use super::state::{Call, PoolState};
 use super::wait::{Want, refusal, wait};
-use super::{Inner, Pool, SubmitOptions, TaskId};
+use super::{Held, Inner, Pool, SubmitOptions, TaskId};
 use crate::channel::Channel;
 use crate::check;
 use crate::error::{Code, Error, Result};
-use crate::sys::clock::now_ns;
+use crate::sys::clock::{Timeout, now_ns};
 use crate::sys::reserve;
 use crate::task::call::CallKind;
 use crate::task::function::{Callee, Function};
@@ -35,9 +35,7 @@ impl Pool {
         let waits = !state.has_room(input.len());
         if waits {
             let room;
-            (state, room) = wait(inner, state, Want::Room(input.len()), options.timeout, |state| {
-                refusal(state).map(Err).or_else(|| state.has_room(input.len()).then_some(Ok(())))
-            });
+            (state, room) = wait_for_room(inner, state, input.len(), options.timeout);
             room?;
         }
         let entered = inner.enter(&mut state, callee, input, options);
@@ -56,9 +54,22 @@ impl Pool {
     }
 }
 
+/// Waits until there is room in the window for an input of this length.
+#[cold]
+fn wait_for_room<'a>(
+    inner: &'a Inner,
+    state: Held<'a>,
+    length: usize,
+    timeout: Timeout,
+) -> (Held<'a>, Result<()>) {
+    wait(inner, state, Want::Room(length), timeout, |state| {
+        refusal(state).map(Err).or_else(|| state.has_room(length).then_some(Ok(())))
+    })
+}
+
 impl Inner {
     /// Enters a task for which there is room; it is still to be handed in.
-    #[inline]
+    #[inline(always)]
     fn enter(
         &self,
         state: &mut PoolState,
@@ -84,10 +95,14 @@ impl Inner {
     }
 
     /// Where an input travels: in the slot, or in the heap, where it may be already.
+    #[inline]
     pub(super) fn place_input(&self, input: &[u8]) -> Result<InputPlace> {
+        if input.is_empty() {
+            return Ok(InputPlace::Inline);
+        }
         let address = input.as_ptr().expose_provenance();
         let heap = &self.heap;
-        if !input.is_empty() && heap.overlaps(address, input.len()) {
+        if heap.overlaps(address, input.len()) {
             if !heap.contains(address, input.len()) {
                 let text = format!("the input at {address:#x} reaches beyond the heap");
                 return Err(Error::errno(libc::EFAULT, text));
@@ -112,6 +127,7 @@ impl Inner {
 }
 
 /// What a task carries to have this function called.
+#[inline]
 pub(super) fn resolve(inner: &Inner, state: &mut PoolState, function: Function<'_>) -> Result<Callee> {
     match state.family.callees_mut() {
         Some(callees) => {

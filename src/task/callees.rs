@@ -20,6 +20,8 @@ pub(crate) struct Callees {
     known: HashMap<usize, Callee>,
     /// Where the program is in this register, which is the first of `here`, if the supervisor has it.
     program: Option<u32>,
+    /// The last function that was the program's, by its address: forgotten where either of those two changes.
+    last: Option<(usize, Callee)>,
 }
 
 impl Callees {
@@ -32,6 +34,7 @@ impl Callees {
             generation: u64::MAX,
             known: HashMap::new(),
             program: None,
+            last: None,
         };
         callees.set_tables(tables);
         callees
@@ -55,6 +58,12 @@ impl Callees {
         }
         self.tables = tables;
         self.known.clear();
+        self.find_program();
+    }
+
+    /// Libraries come and go, the program stays for as long as its process: of its functions nothing has to be asked of the loader.
+    fn find_program(&mut self) {
+        self.last = None;
         self.program = self.here.first().and_then(|program| self.register_of(program.id));
     }
 
@@ -120,6 +129,7 @@ impl Callees {
     }
 
     /// What a task that is to call this function carries.
+    #[inline]
     pub(crate) fn resolve(&mut self, function: Function<'_>) -> Result<Callee> {
         match function {
             Function::Name(name) => self.find_name(name),
@@ -137,11 +147,17 @@ impl Callees {
 
     #[inline]
     fn resolve_pointer(&mut self, address: usize) -> Result<Callee> {
-        // Libraries come and go, the program stays for as long as its process: nothing has to be asked of the loader.
+        if let Some((known, callee)) = self.last
+            && known == address
+        {
+            return Ok(callee);
+        }
         if let (Some(module), Some(program)) = (self.program, self.here.first())
             && program.has_code_at(address)
         {
-            return Ok(Callee { module, offset: (address - program.base) as u64 });
+            let callee = Callee { module, offset: (address - program.base) as u64 };
+            self.last = Some((address, callee));
+            return Ok(callee);
         }
         self.resolve_in_library(address)
     }
@@ -153,7 +169,7 @@ impl Callees {
             self.here = elf::loaded_modules();
             self.generation = generation;
             self.known.clear();
-            self.program = self.here.first().and_then(|program| self.register_of(program.id));
+            self.find_program();
         }
         if let Some(callee) = self.known.get(&address) {
             return Ok(*callee);
