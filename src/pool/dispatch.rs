@@ -83,23 +83,29 @@ impl PoolState {
         }
     }
 
-    /// The same, and hands it out: at once, where nothing waits before it.
-    pub(super) fn enqueue_and_feed(&mut self, index: u32) {
+    /// The same, and hands it out: at once, where nothing waits before it. Whether it has joined others that wait in a worker's ring
+    /// already: see [`PoolState::leave_quietly`].
+    #[inline]
+    pub(super) fn enqueue_and_feed(&mut self, index: u32) -> bool {
         let now = Moment::default();
         let is_plain = self.ledger.get(index).rare.is_none() && self.remote.is_none();
         if !is_plain || self.queued() > 0 || self.life.broken().is_some() {
             self.enqueue(index);
-            return self.feed(&now);
+            self.feed(&now);
+            return false;
         }
         self.ledger.outstanding += 1;
         let Some(slot) = self.worker_for_plain() else {
-            return self.queue.chain.push_back(&mut self.ledger, index);
+            self.queue.chain.push_back(&mut self.ledger, index);
+            return false;
         };
         self.push(slot, index, &now);
         self.show(slot);
         if self.queued() > 0 {
             self.feed(&now); // It came back.
+            return false;
         }
+        self.rings[slot].waiting() > 1
     }
 
     /// Puts tasks that had been handed out and have not begun in front of the queue, in their order.

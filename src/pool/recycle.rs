@@ -97,14 +97,17 @@ impl PoolState {
         now >= due_ns
     }
 
-    /// Has more workers started where tasks wait and nobody is free.
-    #[inline]
-    pub(super) fn grow(&mut self) {
-        if self.family.members.len() != self.family.wanted_count() && !self.closing() {
+    /// Has more workers started where tasks wait and nobody is free; whether there may be more than there are.
+    #[inline(always)]
+    pub(super) fn grow(&mut self) -> bool {
+        let may_grow = self.family.members.len() != self.family.wanted_count() && !self.closing();
+        if may_grow {
             self.grow_if_tasks_wait();
         }
+        may_grow
     }
 
+    #[cold]
     fn grow_if_tasks_wait(&mut self) {
         // What follows may take its time.
         self.wake_shown();

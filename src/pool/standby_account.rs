@@ -146,6 +146,16 @@ impl PoolState {
             }
     }
 
+    /// The same where nothing has changed but that a worker has one more task behind those that waited in its ring already. Nothing is due
+    /// earlier than before, and no ring is uneven that was not, and whoever lies down looks at both. So only those are to be told who
+    /// lay down while nothing was under way, or of whom one may have to lead.
+    #[inline]
+    pub(super) fn leave_quietly(&mut self) {
+        if self.waiters.standby.is_idle || !self.waiters.desk.nobody_is_there() {
+            self.leave();
+        }
+    }
+
     /// A thread of the host's leaves: where it was to lead and others wait, one of them is to; where nobody does, tine's
     /// thread has to know of what it leaves under way. Whoever lay down while nothing was looks at the clock too seldom now.
     pub(super) fn leave(&mut self) {

@@ -48,8 +48,13 @@ impl Pool {
         if check::is_on() {
             check::look_through(input, || format!("task {:#x} ({}), input", id.0, function.describe()));
         }
-        state.hand_in(index);
-        run_queued(inner, state).leave();
+        let is_quiet = state.hand_in(index);
+        state = run_queued(inner, state);
+        if is_quiet {
+            state.leave_quietly()
+        } else {
+            state.leave()
+        }
         Ok(id)
     }
 }
@@ -152,24 +157,26 @@ impl PoolState {
     }
 
     /// Enters a task whose entry has been filled and hands it out where a worker has room; looks now and then for results while there is
-    /// none.
-    pub(super) fn hand_in(&mut self, index: u32) {
+    /// none. Whether nothing has changed but that a worker has one more behind others: see [`PoolState::leave_quietly`].
+    #[inline]
+    pub(super) fn hand_in(&mut self, index: u32) -> bool {
         let entry = self.ledger.get(index);
         // When it has to be looked at is for the pump to say.
         let timed = entry.deadline_ns != 0 || entry.queue_due_ns() != 0;
         if timed || self.is_to_look_after(Call::HandedIn) {
             self.enqueue(index);
             self.pump(false);
-        } else {
-            self.enqueue_and_feed(index);
-            self.grow();
-            // Whoever looks from outside has nobody to look at the clock for him.
-            if self.waiters.is_looked_at() {
-                let due = self.next_look(now_ns());
-                if let Some(event_fd) = &mut self.waiters.event_fd {
-                    event_fd.set_timer_by(due);
-                }
+            return false;
+        }
+        let is_quiet = self.enqueue_and_feed(index);
+        let grows = self.grow();
+        // Whoever looks from outside has nobody to look at the clock for him.
+        if self.waiters.is_looked_at() {
+            let due = self.next_look(now_ns());
+            if let Some(event_fd) = &mut self.waiters.event_fd {
+                event_fd.set_timer_by(due);
             }
         }
+        is_quiet && !grows
     }
 }
