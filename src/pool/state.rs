@@ -178,6 +178,19 @@ impl PoolState {
         !self.is_to_look_after(Call::GivenOut) && !self.has_news() && !self.awaits_begins()
     }
 
+    /// Whether results are all that is to be looked for: no task waits for a worker to have room, nobody leads, and nobody wishes for more
+    /// than that tasks settle.
+    pub(super) fn needs_only_results(&self) -> bool {
+        let desk = &self.waiters.desk;
+        self.queued() == 0 && desk.is_plain() && !desk.is_led() && !self.waiters.is_looked_at()
+    }
+
+    /// Settles what workers have left; whether there is nobody who is to be told of it by a callback.
+    pub(super) fn takes_in_results(&mut self) -> bool {
+        self.drain_rings(now_ns());
+        !self.has_news()
+    }
+
     /// Whether there have been so many of these calls that the pool is to be moved on.
     pub(super) fn is_to_look_after(&mut self, call: Call) -> bool {
         let calls = &mut self.looks.calls[call as usize];

@@ -134,6 +134,7 @@ impl<'w> Seat<'w> {
 }
 
 /// Waits until `check` has an answer. Returns with the lock still held, so that the answer is still true.
+#[inline]
 pub(super) fn wait<'a, T>(
     pool: &'a Inner,
     mut state: Held<'a>,
@@ -141,17 +142,40 @@ pub(super) fn wait<'a, T>(
     timeout: Timeout,
     mut check: impl FnMut(&mut PoolState) -> Option<Result<T>>,
 ) -> (Held<'a>, Result<T>) {
+    let mut has_looked = false;
     if pool.inline_place.is_none()
         && matches!(want, Want::Next | Want::Task(_) | Want::Group(_) | Want::Stream(_))
         && state.may_answer_at_once()
-        && let Some(answer) = check(&mut state)
     {
-        state.leave();
-        return (state, answer);
+        let mut answer = check(&mut state);
+        // What a worker that is awake leaves at once is taken in without the pool being moved on, which costs more than the task.
+        if answer.is_none() && timeout != Timeout::Try && state.needs_only_results() {
+            has_looked = !look(pool, &mut state);
+            if !has_looked && state.takes_in_results() {
+                answer = check(&mut state);
+            }
+        }
+        if let Some(answer) = answer {
+            state.leave();
+            return (state, answer);
+        }
     }
+    wait_in_turn(pool, state, want, timeout, has_looked, check)
+}
+
+/// The same where it is not there at once. Whoever `has_looked` for results in vain does so again only after having slept.
+#[inline(never)]
+fn wait_in_turn<'a, T>(
+    pool: &'a Inner,
+    mut state: Held<'a>,
+    want: Want<'_>,
+    timeout: Timeout,
+    has_looked: bool,
+    check: impl FnMut(&mut PoolState) -> Option<Result<T>>,
+) -> (Held<'a>, Result<T>) {
     state.waiters.desk.waiting += 1;
     let mut seat = Seat::new(want);
-    let (mut state, answer) = look_and_sleep(pool, state, &mut seat, timeout, check);
+    let (mut state, answer) = look_and_sleep(pool, state, &mut seat, timeout, has_looked, check);
     seat.rise(&mut state);
     if let Some(began_ns) = seat.slept_from {
         state.trace_wait(began_ns, want);
@@ -171,6 +195,7 @@ fn look_and_sleep<'a, T>(
     mut state: Held<'a>,
     seat: &mut Seat<'_>,
     timeout: Timeout,
+    mut has_looked: bool,
     mut check: impl FnMut(&mut PoolState) -> Option<Result<T>>,
 ) -> (Held<'a>, Result<T>) {
     let is_of_tasks = seat.want.is_of_tasks();
@@ -196,7 +221,7 @@ fn look_and_sleep<'a, T>(
         if deadline.passed() {
             return (state, Err(timeout.error()));
         }
-        if !state.waiters.desk.is_led() && look(pool, &mut state) {
+        if !std::mem::take(&mut has_looked) && !state.waiters.desk.is_led() && look(pool, &mut state) {
             continue;
         }
         let sleeper = seat.sit(&mut state);
@@ -264,6 +289,7 @@ fn follow<'a>(pool: &'a Inner, mut state: Held<'a>, sleeper: &Arc<Sleeper>, dead
 }
 
 /// The error of a pool that takes no more tasks, if it is one.
+#[inline]
 pub(super) fn refusal(state: &PoolState) -> Option<Error> {
     if let Some(error) = state.life.broken() {
         return Some(error.clone());
