@@ -50,10 +50,8 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 /// Slots of a ring. How many of them are in use at a time is the host's choice.
 pub(crate) const SLOTS: u32 = 64;
 
-/// Inputs up to this length travel in the slot.
+/// Inputs and outputs up to these lengths travel in the slot.
 pub(crate) const INLINE_INPUT: usize = 128;
-
-/// Outputs up to this length travel in the slot.
 pub(crate) const INLINE_OUTPUT: usize = 64;
 
 /// The longest message of a failed task.
@@ -297,15 +295,12 @@ impl Shared {
         (0..count).for_each(|at| fetch_to_write(self.slot(position.wrapping_add(at))));
     }
 
-    /// Host: the tasks up to `tail` are there. The worker is still to be woken where it sleeps, by [`Shared::wake_worker`]: the fence in
-    /// there waits for the line of `tail` to come here, and what the host does in between it does meanwhile.
-    #[inline]
+    /// Host: the tasks up to `tail` are there. [`Shared::wake_worker`] is still to be called; its fence waits for the line of `tail`.
     pub(crate) fn show(&self, tail: u32) {
         self.tail.store(tail, Ordering::Release);
     }
 
     /// Host: makes the worker look again.
-    #[inline]
     pub(crate) fn wake_worker(&self) {
         fence(Ordering::SeqCst);
         if self.worker_sleeps.load(Ordering::Relaxed) != 0
@@ -469,7 +464,6 @@ impl TaskSlot {
     }
 
     /// Whether the worker has left neither an output nor a text. Each look takes in its words anew.
-    #[inline]
     pub(crate) fn left_nothing(&self) -> bool {
         self.message_length.load(Ordering::Relaxed) == 0 && self.output_length.load(Ordering::Relaxed) == 0
     }
