@@ -90,17 +90,21 @@ impl Pool {
 }
 
 impl PoolState {
-    /// What there is to say of the segment that is being shared.
+    /// What there is to say of the segment that is being shared. A pool that is shut down meanwhile takes none any more, like one that
+    /// has broken down.
     fn sharing_answer(&mut self) -> Option<crate::Result<()>> {
-        if let Some(error) = self.life.broken() {
-            return Some(Err(error.clone()));
+        let is_over = self.has_sharing_answer();
+        match refusal(self) {
+            Some(error) => Some(Err(error)),
+            None => is_over.then(|| self.family.shared()),
         }
-        self.has_sharing_answer().then(|| self.family.shared())
     }
 
-    /// Whether the call that shares has come to its end.
+    /// Whether the call that shares has come to its end. The family is asked whatever else there is: the asking takes in how many
+    /// workers have mapped the segment, and what has not been taken in keeps everybody awake.
     pub(super) fn has_sharing_answer(&mut self) -> bool {
         let rings = &self.rings;
-        self.life.broken().is_some() || self.family.has_shared(|slot| rings[slot].in_ring() > 0)
+        let has_shared = self.family.has_shared(|slot| rings[slot].in_ring() > 0);
+        has_shared || refusal(self).is_some()
     }
 }
