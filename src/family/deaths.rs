@@ -68,7 +68,7 @@ impl Family {
         // What an initializer's failure says is the user's affair; of a single process it is the answer.
         let is_single = self.settings.job.is_some();
         let said = member.failure_code();
-        let of_shares = [libc::EEXIST, libc::ENOMEM, libc::EMFILE].map(Code::errno);
+        let of_shares = [libc::EEXIST, libc::ENOMEM, libc::EMFILE, libc::ENFILE].map(Code::errno);
         let share_code = said.filter(|code| of_shares.contains(code)).unwrap_or(of_shares[0]);
         let code = said.filter(|_| is_single).unwrap_or(Code::WORKER_START);
         member.state = MemberState::Ended;

@@ -1,6 +1,6 @@
 //! What lies where in this process: /proc/self/maps.
 
-use std::os::fd::RawFd;
+use crate::error::{Error, Result};
 
 /// A piece of the address space.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,8 +19,12 @@ pub(crate) struct Region {
 
 /// All regions, by address; none where /proc cannot be read.
 pub(crate) fn regions() -> Vec<Region> {
-    let text = std::fs::read("/proc/self/maps").unwrap_or_default();
-    String::from_utf8_lossy(&text).lines().filter_map(parse).collect()
+    read().unwrap_or_default()
+}
+
+fn read() -> Result<Vec<Region>> {
+    let text = std::fs::read("/proc/self/maps").map_err(|error| Error::from_io("/proc/self/maps", &error))?;
+    Ok(String::from_utf8_lossy(&text).lines().filter_map(parse).collect())
 }
 
 fn parse(line: &str) -> Option<Region> {
@@ -42,13 +46,13 @@ fn parse(line: &str) -> Option<Region> {
     })
 }
 
-/// Whether the file behind a descriptor is mapped there from its first byte on.
-pub(crate) fn has_mapped(fd: RawFd, address: usize, length: usize) -> bool {
-    let Ok((device, inode)) = super::fd::identity(fd) else { return false };
-    regions().iter().any(|region| {
+/// Whether this file, known by its device's numbers and its inode, is mapped there from its first byte on. The error says that nobody can
+/// tell.
+pub(crate) fn has_mapped((device, inode): ((u32, u32), u64), address: usize, length: usize) -> Result<bool> {
+    Ok(read()?.iter().any(|region| {
         let same = region.device == device && region.inode == inode && region.offset == 0;
         same && region.start == address && region.end - region.start >= length
-    })
+    }))
 }
 
 /// What is in the way of a mapping: the first thing that lies in a range.

@@ -8,6 +8,7 @@
 use super::wire::{Message, MessageKind};
 use crate::error::{Error, Result};
 use crate::heap::segment::{HEADER_BYTES, Segment};
+use crate::sys;
 use crate::sys::fd::Guarded;
 use crate::sys::maps;
 use crate::sys::memory::{Access, Mapping};
@@ -56,19 +57,23 @@ pub(crate) fn map(message: Message) -> Result<(usize, usize)> {
     let access = Access { write: writable != 0, populate: false };
     let taken = |error: &Error| error.code().0 == -libc::EEXIST;
     match Mapping::shared_with(fd.as_raw_fd(), Some(address), length, access) {
-        Ok(mapping) => mapping.leak(),
-        Err(error) if !taken(&error) => return Err(error),
-        // A worker that is a copy of the host has it, and so may one whose code has attached it.
-        Err(_) if maps::has_mapped(fd.as_raw_fd(), address, length) => (),
-        Err(_) => {
-            let what = maps::whatever_is_in(address, length);
-            let text = format!(
-                "something else is in the segment's {length} bytes at {address:#x} in a worker: {what}"
-            );
-            return Err(Error::errno(libc::EEXIST, text));
+        Ok(mapping) => {
+            mapping.leak();
+            return Ok((address, length));
         }
+        Err(error) if !taken(&error) => return Err(error),
+        Err(_) => (),
     }
-    Ok((address, length))
+    let file = sys::fd::identity(fd.as_raw_fd())?;
+    // It may have been the last that this process can have, and the look takes one.
+    drop(fd);
+    // A worker that is a copy of the host has it, and so may one whose code has attached it.
+    if maps::has_mapped(file, address, length)? {
+        return Ok((address, length));
+    }
+    let what = maps::whatever_is_in(address, length);
+    let text = format!("something else is in the segment's {length} bytes at {address:#x} in a worker: {what}");
+    Err(Error::errno(libc::EEXIST, text))
 }
 
 /// Whether a range lies in a segment's mapping, of which its users have all but the header.
