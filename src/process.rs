@@ -5,6 +5,7 @@ use crate::bootstrap;
 use crate::channel::Channel;
 use crate::error::{Code, Error, Result};
 use crate::family::options::WorkerOptions;
+use crate::family::sharing::SharingEnd;
 use crate::family::{Event, Family};
 use crate::heap::Heap;
 use crate::heap::segment::Segment;
@@ -138,7 +139,7 @@ impl Process {
         )?;
         for segment in &options.segments {
             family.share(Share::new(segment)?)?;
-            family.end_sharing(true);
+            family.end_sharing(SharingEnd::Shared);
         }
         if let Some(end) = end {
             family.give_end(end);

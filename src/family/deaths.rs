@@ -58,7 +58,6 @@ impl Family {
         member.complete(&mut death, self.callees.as_ref());
         member.gave_up = member.gives_up();
         let cannot_map = member.gave_up && member.phase() == phase::CANNOT_MAP;
-        let is_newest = member.has_reached_newest_share();
         member.was_ready |= member.phase() == phase::READY;
         let was_ready = member.was_ready;
         // Its program has worked before: what it met was a shortage.
@@ -74,11 +73,8 @@ impl Family {
         member.state = MemberState::Ended;
         self.events.push_back(Event::Ended(slot, death));
         if let (true, Some(reason)) = (cannot_map, &reason) {
-            // The call that shares is told, if there still is one; the place gets a worker without the segment. An earlier call may
-            // have ended while this worker still had that one's segment to map.
-            if let Some(sharing) = self.sharing.as_mut().filter(|_| is_newest) {
-                sharing.failure.get_or_insert(Error::new(share_code, reason.clone()));
-            }
+            // The call that shares is told, if there still is one; the place gets a worker without the segment.
+            self.could_not_map(slot, Error::new(share_code, reason.clone()));
             return;
         }
         if let Some(reason) = reason.filter(|_| !was_ready && !self.stopping) {

@@ -16,22 +16,27 @@
 //!   DYING     the supervisor is gone while STARTING or READY: killed, waiting for the pidfd; then as above
 //! ```
 
+use super::sharing::{Trial, TrialId};
 use crate::error::{Code, Error, Result};
 use crate::sys::clock::{Deadline, now_ns};
 use crate::sys::epoll::{Epoll, Watched};
 use crate::sys::fd::{self, Guarded};
 use crate::sys::prim::Ordering;
-use crate::sys::{pidfd, socket};
+use crate::sys::{pidfd, reserve, socket};
 use crate::task::callees::Callees;
 use crate::task::death::Death;
 use crate::task::handover::Handover;
 use crate::task::program;
 use crate::task::ring::{CrashRecord, FRAMES, Segment, phase};
-use crate::task::share::Share;
+use crate::task::share::{self, Share};
 use crate::task::wire::{Connection, Message};
 use std::fmt::Write as _;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
+
+/// One of which so many messages are unanswered is passed no further trial. It is enough for all segments of a pool and what goes with them,
+/// and few enough for the socket.
+const MOST_UNANSWERED: u32 = 2 * share::MOST as u32;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum MemberState {
@@ -61,8 +66,8 @@ pub(crate) struct Member {
     passed: u32,
     /// How many of them it cannot do without; a segment that comes later may be taken back.
     required: u32,
-    /// Where among the messages the newest segment is that it was passed.
-    newest_share: u32,
+    /// Trials that it was passed, and by which message: see [`super::sharing`].
+    trials: Vec<(TrialId, u32)>,
     /// It has ended for want of what it was passed, of which nobody is to hold it against the program: see [`Member::gives_up`].
     pub(crate) gave_up: bool,
     /// When its supervisor is asked once more for its pidfd, for which this process had no room.
@@ -85,7 +90,7 @@ impl Member {
             control_socket: None,
             passed: 0,
             required: 0,
-            newest_share: 0,
+            trials: Vec::new(),
             gave_up: false,
             asks_again: Deadline::NEVER,
             pid: 0,
@@ -94,13 +99,13 @@ impl Member {
     }
 
     /// A fresh segment for the next process, and a fresh eventfd, of which `token` will tell: a process can fill the one
-    /// that it has, or make it block. It gets these `shares`, so many of which are `required`. Returns the descriptors that go to it.
-    pub(crate) fn prepare(
+    /// that it has, or make it block. It gets these `shares`, and the trial that a call waits for. Returns the descriptors that go to it.
+    pub(super) fn prepare(
         &mut self,
         token: u64,
         epoll: &Arc<Epoll>,
         start_timeout_ns: u64,
-        (shares, required): (&[Share], usize),
+        (shares, trial): (&[Share], Option<&Trial>),
         mark: u32,
     ) -> Result<Vec<OwnedFd>> {
         let (segment, fd) = Segment::create()?;
@@ -112,8 +117,14 @@ impl Member {
         for share in shares {
             control_socket.try_send(share.message()?)?;
         }
-        (self.passed, self.required) = (shares.len() as u32, required as u32);
-        self.newest_share = self.required;
+        (self.passed, self.required) = (shares.len() as u32, shares.len() as u32);
+        self.trials.clear();
+        if let Some(trial) = trial {
+            reserve::grow(&mut self.trials, 1)?;
+            control_socket.try_send(trial.share.message()?)?;
+            self.trials.push((trial.id, self.passed));
+            self.passed += 1;
+        }
         segment.messages_sent.store(self.passed, Ordering::Release);
         segment.mark.store(mark, Ordering::Relaxed);
         self.control_socket = Some(control_socket);
@@ -129,20 +140,48 @@ impl Member {
         Ok(vec![fd, copy, theirs])
     }
 
-    /// Passes one more segment to the process.
-    pub(crate) fn pass(&mut self, share: &Share) -> Result<()> {
-        self.newest_share = self.passed;
-        self.tell(share.message()?)
+    /// Passes a trial to the process, if it takes any more and has not been passed it.
+    pub(super) fn pass(&mut self, trial: &Trial) -> Result<()> {
+        if !self.lacks(trial.id) {
+            return Ok(());
+        }
+        reserve::grow(&mut self.trials, 1)?;
+        let number = self.passed;
+        self.tell(trial.share.message()?, Connection::try_send)?;
+        self.trials.push((trial.id, number));
+        Ok(())
+    }
+
+    /// Has the process give a trial back, if it was passed it.
+    pub(super) fn take_back(&mut self, trial: &Trial) {
+        let Some(number) = self.number_of(trial.id) else { return };
+        self.forget(trial.id);
+        let message = trial.share.take_back();
+        let behind = self.passed - number - 1;
+        if let Some(waiting) =
+            self.control_socket.as_mut().and_then(|control_socket| control_socket.waiting_before(behind))
+        {
+            // The worker may have read how many there are: so many it gets.
+            *waiting = message;
+            return;
+        }
+        // It needs no descriptor, so no shortage loses it. A worker that cannot be sent anything any more is not asked to run tasks.
+        let _ = self.tell(message, Connection::send);
+    }
+
+    /// The pool has that segment now.
+    pub(super) fn forget(&mut self, trial: TrialId) {
+        self.trials.retain(|(id, _)| *id != trial);
     }
 
     /// Passes to the process what it gets the ends of channels by.
     pub(crate) fn pass_handover(&mut self, handover: &Handover) -> Result<()> {
-        self.tell(handover.message()?)
+        self.tell(handover.message()?, Connection::try_send)
     }
 
-    fn tell(&mut self, message: Message) -> Result<()> {
+    fn tell(&mut self, message: Message, send: fn(&mut Connection, Message) -> Result<()>) -> Result<()> {
         if let (Some(control_socket), Some(segment)) = (&mut self.control_socket, &self.segment) {
-            control_socket.try_send(message)?;
+            send(control_socket, message)?;
             self.passed += 1;
             segment.messages_sent.store(self.passed, Ordering::Release);
             segment.ask_to_be_told();
@@ -165,27 +204,43 @@ impl Member {
         (self.control_socket, self.event) = (None, None);
     }
 
-    /// Whether the process has dealt with all that it was passed.
-    pub(crate) fn has_mapped(&self) -> bool {
-        self.segment
-            .as_ref()
-            .is_some_and(|segment| segment.messages_done.load(Ordering::Acquire) >= self.passed)
+    /// How many messages the process says to have dealt with.
+    fn done(&self) -> u32 {
+        self.segment.as_ref().map_or(0, |segment| segment.messages_done.load(Ordering::Acquire))
     }
 
-    /// Whether it has dealt with all messages before the newest segment.
-    pub(super) fn has_reached_newest_share(&self) -> bool {
-        let done = |segment: &Segment| segment.messages_done.load(Ordering::Acquire);
-        self.segment.as_ref().is_some_and(|segment| done(segment) >= self.newest_share)
+    fn number_of(&self, trial: TrialId) -> Option<u32> {
+        self.trials.iter().find(|(id, _)| *id == trial).map(|(_, number)| *number)
+    }
+
+    /// Whether the process was passed a trial.
+    pub(super) fn was_passed(&self, trial: TrialId) -> bool {
+        self.number_of(trial).is_some()
+    }
+
+    /// Whether the process has mapped it.
+    pub(super) fn has_mapped(&self, trial: TrialId) -> bool {
+        self.number_of(trial).is_some_and(|number| self.done() > number)
+    }
+
+    /// Whether it is this trial that the process has come to and not got past.
+    pub(super) fn is_at(&self, trial: TrialId) -> bool {
+        self.number_of(trial) == Some(self.done())
+    }
+
+    /// Whether the process is still to be passed a trial, and takes one more message.
+    pub(super) fn lacks(&self, trial: TrialId) -> bool {
+        let takes_more = self.control_socket.is_some()
+            && self.segment.is_some()
+            && self.passed.saturating_sub(self.done()) < MOST_UNANSWERED;
+        takes_more && !self.was_passed(trial)
     }
 
     /// Whether it says that it ends because it cannot have what it was passed after its start: a segment, or that by which it gets the
     /// ends of channels.
     pub(super) fn gives_up(&self) -> bool {
-        let Some(segment) = &self.segment else { return false };
         match self.phase() {
-            phase::CANNOT_MAP => {
-                (self.required..self.passed).contains(&segment.messages_done.load(Ordering::Acquire))
-            }
+            phase::CANNOT_MAP => (self.required..self.passed).contains(&self.done()),
             phase::FAILED => self.was_ready,
             _ => false,
         }
@@ -282,6 +337,7 @@ impl Member {
         self.state = MemberState::Vacant { not_before_ns };
         self.segment = None;
         self.control_socket = None;
+        self.trials.clear();
         self.pidfd = None;
         self.pid = 0;
     }
@@ -317,11 +373,14 @@ fn backtrace(crash: &CrashRecord, callees: Option<&Callees>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::heap::{self, segment::SegmentOptions};
+    use crate::task::wire::MessageKind;
 
     #[test]
     fn a_worker_gives_up_only_what_it_was_passed_after_its_start() {
         let (segment, _fd) = Segment::create().unwrap();
         let mut member = Member { segment: Some(segment), required: 2, passed: 4, ..Member::new() };
+        let trial = TrialId(7);
         let says = |member: &Member, phase: u32, done: u32| {
             let segment = member.segment.as_ref().unwrap();
             segment.phase.store(phase, Ordering::Relaxed);
@@ -334,5 +393,45 @@ mod tests {
         member.was_ready = true;
         assert_eq!(range(&member), [false, true, true, false]);
         assert!(says(&member, phase::FAILED, 3) && !says(&member, phase::READY, 3));
+        assert!(!member.was_passed(trial) && !member.is_at(trial));
+        member.trials.push((trial, 3));
+        assert!(member.is_at(trial) && !member.has_mapped(trial));
+        assert!(!says(&member, phase::READY, 4) && !member.is_at(trial) && member.has_mapped(trial));
+    }
+    /// The worker has read how many messages there are, so that none of them may go missing.
+    #[test]
+    fn a_trial_that_waits_for_room_leaves_its_number_and_no_descriptor() {
+        let segment = heap::segment::Segment::create(1, &SegmentOptions::default()).unwrap();
+        let trial =
+            |number: u64| Trial { id: TrialId(number), share: Share::new(&segment).unwrap(), due: None };
+        let epoll = Arc::new(Epoll::new().unwrap());
+        let mut member = Member::new();
+        let mut fds = member.prepare(0, &epoll, 1_000_000_000, (&[], Some(&trial(0))), 0).unwrap();
+        let mut theirs = Connection::new(fds.pop().unwrap());
+        socket::set_send_buffer(member.control_socket.as_ref().unwrap().fd(), 1).unwrap();
+        let mut number = 1;
+        while member.lacks(TrialId(number)) {
+            member.pass(&trial(number)).unwrap();
+            member.pass(&trial(number)).unwrap();
+            number += 1;
+        }
+        assert_eq!((number, member.passed), (u64::from(MOST_UNANSWERED), MOST_UNANSWERED));
+        assert!(member.control_socket.as_ref().unwrap().is_waiting());
+        for number in (0..number).rev() {
+            member.take_back(&trial(number));
+            member.take_back(&trial(number));
+        }
+        let (mut all, mut passed, mut taken_back) = (0, 0, 0);
+        while let Some(message) = theirs.receive().unwrap() {
+            all += 1;
+            passed += usize::from(message.kind == MessageKind::Share && message.fds.len() == 1);
+            taken_back += usize::from(message.kind == MessageKind::TakeBack && message.fds.is_empty());
+            member.flush();
+        }
+        assert_eq!((all, all), (member.passed, (passed + taken_back) as u32));
+        assert!(0 < passed && passed < number as usize && taken_back == number as usize);
+        // It has dealt with some of them, and takes as many more.
+        member.segment.as_ref().unwrap().messages_done.store(all, Ordering::Relaxed);
+        assert!(member.lacks(TrialId(number)) && !member.was_passed(TrialId(0)));
     }
 }

@@ -26,7 +26,7 @@ pub(crate) mod member;
 mod messages;
 pub(crate) mod options;
 mod restart_backoff;
-mod sharing;
+pub(crate) mod sharing;
 pub(crate) mod shutdown;
 mod starting;
 
@@ -48,7 +48,7 @@ use crate::task::share::Share;
 use link::Link;
 use member::{Member, MemberState};
 use restart_backoff::RestartBackoff;
-use sharing::Sharing;
+use sharing::{Sharing, Trial};
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::os::fd::AsRawFd;
@@ -115,8 +115,10 @@ pub(crate) struct Family {
     pub(super) events: VecDeque<Event>,
     /// Segments that every worker gets.
     pub(super) shares: Vec<Share>,
-    /// What is known of the segment that is being shared, if one is.
+    /// The call that shares a segment, if there is one, and segments that workers may have to give back.
     sharing: Option<Sharing>,
+    trials: Vec<Trial>,
+    last_trial: u64,
     /// The end of a channel that each process which is started gets.
     pub(super) end: Option<End>,
     /// How often the kernel has killed for want of memory, as it was counted last; first when a supervisor is up.
@@ -168,6 +170,8 @@ impl Family {
             events: VecDeque::new(),
             shares: Vec::new(),
             sharing: None,
+            trials: Vec::new(),
+            last_trial: 0,
             end: None,
             oom_kills: None,
             supervisor_deaths: 0,
@@ -264,14 +268,14 @@ impl Family {
         let has_become_ready = |member: &Member| {
             matches!(member.state, MemberState::Starting { .. }) && member.has_become_ready()
         };
-        self.glance().changing && self.members.iter().any(has_become_ready)
-            || self.sharing.as_ref().is_some_and(|sharing| sharing.mapped != self.mapped_count())
+        self.glance().changing && self.members.iter().any(has_become_ready) || self.has_answers()
     }
 
     fn try_advance(&mut self, heap: &Heap, epoll: &Arc<Epoll>) -> Result<()> {
         self.take_messages(epoll)?;
         self.look_for_untold();
         self.look_at_members(epoll);
+        self.take_back_what_is_due();
         if !self.stopping {
             self.check_timeouts(epoll);
             if let Err(error) = self.fill_places(heap, epoll) {
@@ -330,7 +334,7 @@ impl Family {
             None => Deadline(self.link_not_before_ns.max(1)),
             Some(link) => link.next_deadline(),
         };
-        link.min(self.glance().next_deadline)
+        link.min(self.glance().next_deadline).min(self.next_take_back())
     }
 
     /// The members, looked at once for as long as they stay as they are.

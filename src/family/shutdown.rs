@@ -92,6 +92,7 @@ impl Family {
     /// The first half, which does not wait. Returns what is left to wait for.
     pub(crate) fn begin_to_stop(&mut self, deadline: Deadline) -> Leaving {
         self.stopping = true;
+        self.drop_postponed();
         let grace_ns = deadline.0.saturating_sub(now_ns());
         let killed_at_once = deadline.passed();
         for member in &self.members {

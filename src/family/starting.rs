@@ -155,18 +155,15 @@ impl Family {
         let mut room =
             AT_ONCE.saturating_sub(self.members.iter().filter(|member| unanswered(member)).count());
         let marked = self.members.len() > MARKED_FROM;
-        // One that a worker could not map is about to be taken back.
-        let (required, failed) =
-            self.sharing.as_ref().map_or((0, 0), |sharing| (1, usize::from(sharing.failure.is_some())));
-        let required = self.shares.len() - required;
-        let shares = &self.shares[..self.shares.len() - failed];
+        let trial = self.sharing.as_ref().filter(|sharing| sharing.failure.is_none()).and(self.trials.last());
         for (slot, member) in self.members.iter_mut().enumerate() {
             let MemberState::Vacant { not_before_ns } = member.state else { continue };
             if member.parked || room == 0 || (not_before_ns != 0 && now_ns() < not_before_ns) {
                 continue;
             }
             let mark = if marked { slot as u32 + 1 } else { 0 };
-            let fds = member.prepare(slot as u64, epoll, self.start_timeout_ns, (shares, required), mark)?;
+            let fds =
+                member.prepare(slot as u64, epoll, self.start_timeout_ns, (&self.shares, trial), mark)?;
             if let Some(segment) = member.segment.as_ref().filter(|_| self.traced) {
                 segment.traced.store(1, Ordering::Relaxed);
             }

@@ -4,6 +4,7 @@ use super::Pool;
 use super::state::PoolState;
 use super::wait::{Want, refusal, wait};
 use crate::error::{Error, Result};
+use crate::family::sharing::SharingEnd;
 use crate::heap::own::Process;
 use crate::heap::segment::Segment;
 use crate::sys::clock::Timeout;
@@ -32,7 +33,8 @@ impl Pool {
     /// Has a segment mapped in every worker, at the address that it has here, and in those to come.
     ///
     /// Workers that are busy do it before their next task. Where one cannot, nothing is shared: that worker ends, and
-    /// its place is filled anew.
+    /// its place is filled anew. Where not all have answered in time nothing is shared either, and the same call may go on from there:
+    /// see docs/design/sharing.md.
     pub fn share(&self, segment: &Segment, timeout: Timeout) -> Result<()> {
         let inner = self.inner()?;
         inner.refuse_on_nodes("a segment")?;
@@ -43,13 +45,8 @@ impl Pool {
         if let Some(error) = refusal(&state) {
             return Err(error);
         }
+        state.family.refuse_share(&share)?;
         let (address, length) = (segment.address(), segment.size());
-        if state.family.is_shared(address, length) {
-            return Err(Error::errno(
-                libc::EALREADY,
-                format!("the segment at {address:#x} is shared already"),
-            ));
-        }
         if inner.heap.overlaps(address, length) {
             return Err(Error::errno(
                 libc::EEXIST,
@@ -63,7 +60,12 @@ impl Pool {
         }
         let (mut state, shared) =
             wait(inner, state, Want::Shared, timeout.what_is_left(deadline), PoolState::sharing_answer);
-        state.family.end_sharing(shared.is_ok());
+        state.family.end_sharing(SharingEnd::of(&shared));
+        if shared.is_err() {
+            // Somebody is to know when the segment is to be taken back.
+            state.look_soon();
+            state.pump(false);
+        }
         shared
     }
 

@@ -102,6 +102,11 @@ impl Guarded {
         duplicate(self.as_raw_fd())
     }
 
+    /// Whether both are of one file, as far as that can be known.
+    pub(crate) fn is_same_file(&self, other: &Guarded) -> bool {
+        self.file.is_some() && self.file == other.file
+    }
+
     /// Whether this is the same file.
     pub(crate) fn is_same(&self, other: &OwnedFd) -> bool {
         self.file.is_some() && self.file == FileId::of(other.as_raw_fd()).ok()

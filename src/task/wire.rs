@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 /// Changes with every change of a message, of the segment or of the heap's layout.
-pub(crate) const PROTOCOL: u64 = 8;
+pub(crate) const PROTOCOL: u64 = 9;
 
 /// What tells builds apart that do not speak the same protocol.
 pub(crate) fn version() -> u64 {
@@ -65,9 +65,11 @@ pub(crate) enum MessageKind {
     StartedAgain = 15,
     /// Host to supervisor: slot, generation, a signal for that worker, which the host may not send it.
     SignalWorker = 16,
+    /// Host to a worker, over a socket of its own: the address of a segment to unmap, where it was passed.
+    TakeBack = 17,
 }
 
-const KINDS: [MessageKind; 16] = [
+const KINDS: [MessageKind; 17] = [
     MessageKind::Configure,
     MessageKind::StartWorker,
     MessageKind::Stop,
@@ -84,6 +86,7 @@ const KINDS: [MessageKind; 16] = [
     MessageKind::Gone,
     MessageKind::StartedAgain,
     MessageKind::SignalWorker,
+    MessageKind::TakeBack,
 ];
 
 /// How a worker has ended, in a word of `Exited`.
@@ -249,6 +252,12 @@ impl Connection {
             Sent::Done | Sent::Gone => (),
         }
         Ok(())
+    }
+
+    /// The message with so many behind it, if it waits.
+    pub(crate) fn waiting_before(&mut self, behind: u32) -> Option<&mut Message> {
+        let at = self.waiting.len().checked_sub(behind as usize + 1)?;
+        self.waiting.get_mut(at)
     }
 
     /// Sends what waits, as far as that is possible.

@@ -15,16 +15,17 @@ use crate::sys::{clock, environment, fork, pidfd};
 use crate::task::call::{CallKind, Chunk};
 use crate::task::faults::Faults;
 use crate::task::function::{Callee, NOT_HERE};
+use crate::task::handover;
 use crate::task::job::{Job, ONLY_TASK};
 use crate::task::resolver::Resolver;
 use crate::task::ring::{Segment, TaskSlot, Waiter, flag, phase, state};
-use crate::task::wire::{self, Connection};
-use crate::task::{handover, share};
+use crate::task::share::{self, Shared};
+use crate::task::wire::{Connection, Message, MessageKind};
 use once_cell::sync::OnceCell;
 use std::any::Any;
 use std::ffi::{c_int, c_void};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// This process, as a worker.
 pub struct Worker {
@@ -35,7 +36,7 @@ pub struct Worker {
     event: Guarded,
     /// By which the host passes segments and the handover; and what it has passed. Only the worker's own thread adds to it.
     control_socket: Mutex<Connection>,
-    shares: Mutex<Vec<(usize, usize)>>,
+    shares: Mutex<Vec<Shared>>,
     handover: Mutex<Option<Guarded>>,
     resolver: Resolver,
     is_copy_of_host: bool,
@@ -108,41 +109,65 @@ impl Worker {
         worker.filter(|worker| worker.pid == fork::pid())
     }
 
-    /// Takes what the host has passed and is not here yet, and maps the segments; a worker that cannot ends.
-    pub(crate) fn take_shares(&self) {
-        let wanted = self.segment.messages_sent.load(Ordering::Acquire);
+    /// Takes what the host has passed and is not here yet, and maps the segments. A worker that cannot map one ends, unless the segment is
+    /// taken back by a later message.
+    pub(crate) fn take_messages(&self) {
         let mut have = self.segment.messages_done.load(Ordering::Relaxed);
-        while have < wanted {
-            let mut control_socket = self.control_socket.lock().unwrap_or_else(PoisonError::into_inner);
-            let message = match control_socket.receive() {
-                Ok(Some(message))
-                    if matches!(message.kind, wire::MessageKind::Share | wire::MessageKind::Handover) =>
-                {
-                    message
-                }
-                Ok(Some(_)) => continue,
-                Ok(None) => {
-                    pidfd::poll(control_socket.fd(), clock::Deadline::NEVER);
-                    continue;
-                }
-                // The host is gone, or will find that this worker is.
-                Err(_) => self.end(1),
-            };
+        // Segments that could not be mapped: by which message, the address, and why.
+        let mut refused: Vec<(u32, usize, Error)> = Vec::new();
+        while have < self.segment.messages_sent.load(Ordering::Acquire) {
+            let message = self.receive();
+            let address = message.words[0] as usize;
             match message.kind {
-                wire::MessageKind::Handover => match message.fds.into_iter().next() {
+                MessageKind::Handover => match message.fds.into_iter().next() {
                     Some(socket) => self.set_handover(socket),
                     // What it is to get by this has not begun, and another worker gets it.
                     None => self.give_up(&no_handover(), phase::FAILED),
                 },
+                MessageKind::TakeBack => {
+                    self.shares().retain(|shared| shared.address != address);
+                    refused.retain(|(_, refused, _)| *refused != address);
+                }
                 _ => match share::map(message) {
-                    Ok(range) => self.shares.lock().unwrap_or_else(PoisonError::into_inner).push(range),
-                    Err(error) => self.give_up(&error, phase::CANNOT_MAP),
+                    Ok(shared) => self.shares().push(shared),
+                    Err(error) => refused.push((have, address, error)),
                 },
             }
             have += 1;
-            self.segment.messages_done.store(have, Ordering::Release);
-            self.wake_host();
+            let done = refused.first().map_or(have, |(number, ..)| *number);
+            if done != self.segment.messages_done.load(Ordering::Relaxed) {
+                self.segment.messages_done.store(done, Ordering::Release);
+                self.wake_host();
+            }
         }
+        if let Some((_, _, error)) = refused.first() {
+            self.give_up(error, phase::CANNOT_MAP);
+        }
+    }
+
+    /// The next message of the host's, which has been announced.
+    fn receive(&self) -> Message {
+        let mut control_socket = self.control_socket.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            match control_socket.receive() {
+                Ok(Some(message))
+                    if matches!(
+                        message.kind,
+                        MessageKind::Share | MessageKind::TakeBack | MessageKind::Handover
+                    ) =>
+                {
+                    return message;
+                }
+                Ok(Some(_)) => (),
+                Ok(None) => drop(pidfd::poll(control_socket.fd(), clock::Deadline::NEVER)),
+                // The host is gone, or will find that this worker is.
+                Err(_) => self.end(1),
+            }
+        }
+    }
+
+    fn shares(&self) -> MutexGuard<'_, Vec<Shared>> {
+        self.shares.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn set_handover(&self, socket: OwnedFd) {
@@ -160,9 +185,9 @@ impl Worker {
 
     /// Whether all processes of the pool can use these bytes.
     pub fn is_shared(&self, address: usize, length: usize) -> Result<bool> {
-        let shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
         let heap = self.heap()?;
-        Ok(heap.contains(address, length) || shares.iter().any(|range| share::holds(*range, address, length)))
+        let is_there = |shared: &Shared| shared.contains(address, length);
+        Ok(heap.contains(address, length) || self.shares().iter().any(is_there))
     }
 
     /// Leaves word of why this process cannot be a worker, and ends.
@@ -333,7 +358,7 @@ fn take_tasks<const ATTENDED: bool>(worker: &'static Worker) {
     let mut position = 0u32;
     let mut waiter = Waiter::new();
     let before_sleep = || {
-        worker.take_shares();
+        worker.take_messages();
         worker.heap.rest_all();
     };
     loop {
@@ -355,7 +380,7 @@ fn take_tasks<const ATTENDED: bool>(worker: &'static Worker) {
 fn take_task<const ATTENDED: bool>(worker: &'static Worker, slot: &'static TaskSlot, traced: bool) {
     let segment = &worker.segment;
     if slot.messages_needed.load(Ordering::Relaxed) > segment.messages_done.load(Ordering::Relaxed) {
-        worker.take_shares();
+        worker.take_messages();
     }
     // What the last task left here must not be taken for this one's: zeroed before the claim that begins it. Nor this one's for
     // the last one's: whoever sees a word of what comes after `done` sees `done`.
