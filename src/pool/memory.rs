@@ -106,7 +106,8 @@ impl PoolState {
     /// workers have mapped the segment, and what has not been taken in keeps everybody awake.
     pub(super) fn has_sharing_answer(&mut self) -> bool {
         let rings = &self.rings;
-        let has_shared = self.family.has_shared(|slot| rings[slot].in_ring() > 0);
+        // What has been taken back from a stopped worker's ring keeps nobody busy.
+        let has_shared = self.family.has_shared(|slot| rings[slot].front().is_some());
         has_shared || refusal(self).is_some()
     }
 }

@@ -111,6 +111,28 @@ static void short_waits_add_up(int start)
     tine_pool_destroy(pool);
 }
 
+/* A stopped worker whose tasks have been run by the other one is not busy. */
+static void taken_back_tasks_are_none(int start)
+{
+    enum { TASKS = 12 };
+    tine_pool *pool = create_pool(start, 2, 0);
+    tine_segment *s;
+    tine_id ids[TASKS];
+    pid_t workers[2];
+    find_workers(pool, workers);
+    stop(workers[0]);
+    for (int i = 0; i < TASKS; i++)
+        CHECK_RC(tine_submit(pool, tell_pid, NULL, 0, NULL, &ids[i]), 0);
+    for (int i = 0; i < TASKS; i++)
+        CHECK_EQ(status_of(pool, ids[i]), workers[1]);
+    CHECK_RC(tine_segment_create(100, NULL, &s), 0);
+    CHECK_RC(tine_pool_share(pool, s, 0), -EAGAIN);
+    (void)kill(workers[0], SIGCONT); /* The pool ends it where it has been stopped with tasks for a second. */
+    CHECK_RC(tine_pool_share(pool, s, HANG_NS), 0);
+    CHECK_RC(tine_segment_close(s), 0);
+    tine_pool_destroy(pool);
+}
+
 /* Nobody calls any more, and each segment that was not shared goes: from the host, from the worker that has it, and from the one that was
  * stopped. A worker that would have had no room for one is not ended for what is over. */
 static void nothing_is_left(int start)
@@ -206,6 +228,7 @@ static void an_address_that_is_given_out_again(int start)
 static void run(int start)
 {
     short_waits_add_up(start);
+    taken_back_tasks_are_none(start);
     nothing_is_left(start);
     an_address_that_is_given_out_again(start);
 }
