@@ -57,13 +57,13 @@ impl Family {
         let member = &mut self.members[slot];
         member.complete(&mut death, self.callees.as_ref());
         member.gave_up = member.gives_up();
-        let cannot_map = member.gave_up && member.phase() == phase::CANNOT_MAP;
+        let gave_up = member.gave_up;
         member.was_ready |= member.phase() == phase::READY;
         let was_ready = member.was_ready;
         // Its program has worked before: what it met was a shortage.
         let fell_short = self.backoff.ever_ready && member.fell_short(&death);
         let own_fault = death.signal != libc::SIGKILL && !fell_short;
-        let reason = (cannot_map || !was_ready).then(|| member.start_failure(&death));
+        let reason = (gave_up || !was_ready).then(|| member.start_failure(&death));
         // What an initializer's failure says is the user's affair; of a single process it is the answer.
         let is_single = self.settings.job.is_some();
         let said = member.failure_code();
@@ -72,7 +72,7 @@ impl Family {
         let code = said.filter(|_| is_single).unwrap_or(Code::WORKER_START);
         member.state = MemberState::Ended;
         self.events.push_back(Event::Ended(slot, death));
-        if let (true, Some(reason)) = (cannot_map, &reason) {
+        if let (true, Some(reason)) = (gave_up, &reason) {
             // The call that shares is told, if there still is one; the place gets a worker without the segment.
             self.could_not_map(slot, Error::new(share_code, reason.clone()));
             return;

@@ -236,14 +236,9 @@ impl Member {
         takes_more && !self.was_passed(trial)
     }
 
-    /// Whether it says that it ends because it cannot have what it was passed after its start: a segment, or that by which it gets the
-    /// ends of channels.
+    /// Whether it says that it ends because it cannot map a segment that it was passed after its start.
     pub(super) fn gives_up(&self) -> bool {
-        match self.phase() {
-            phase::CANNOT_MAP => (self.required..self.passed).contains(&self.done()),
-            phase::FAILED => self.was_ready,
-            _ => false,
-        }
+        self.phase() == phase::CANNOT_MAP && (self.required..self.passed).contains(&self.done())
     }
 
     pub(crate) fn phase(&self) -> u32 {
@@ -389,10 +384,10 @@ mod tests {
         };
         let range = |member: &Member| [1, 2, 3, 4].map(|done| says(member, phase::CANNOT_MAP, done));
         assert_eq!(range(&member), [false, true, true, false]);
-        assert!(!says(&member, phase::FAILED, 3), "it has not been ready");
+        assert!(!says(&member, phase::FAILED, 3) && !says(&member, phase::READY, 3));
         member.was_ready = true;
         assert_eq!(range(&member), [false, true, true, false]);
-        assert!(says(&member, phase::FAILED, 3) && !says(&member, phase::READY, 3));
+        assert!(!says(&member, phase::FAILED, 3) && !says(&member, phase::READY, 3));
         assert!(!member.was_passed(trial) && !member.is_at(trial));
         member.trials.push((trial, 3));
         assert!(member.is_at(trial) && !member.has_mapped(trial));

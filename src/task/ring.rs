@@ -72,6 +72,8 @@ pub(crate) mod flag {
     pub(crate) const CHANNEL: u32 = 1 << 17;
     /// A signal has been sent that was meant for an earlier task: it has to arrive before this one is claimed.
     pub(crate) const SIGNALLED: u32 = 1 << 18;
+    /// The worker has begun the task and does not run its function: the status says why.
+    pub(super) const DECLINED: u32 = 1 << 19;
 }
 
 /// Phases of a worker's life.
@@ -463,9 +465,11 @@ impl TaskSlot {
         }
     }
 
-    /// Whether the worker has left neither an output nor a text. Each look takes in its words anew.
+    /// Whether the worker has run the task, and left neither an output nor a text. Each look takes in its words anew.
     pub(crate) fn left_nothing(&self) -> bool {
-        self.message_length.load(Ordering::Relaxed) == 0 && self.output_length.load(Ordering::Relaxed) == 0
+        let lengths =
+            self.message_length.load(Ordering::Relaxed) | self.output_length.load(Ordering::Relaxed);
+        lengths == 0 && !self.was_declined()
     }
 
     /// The text that the worker has left.
@@ -493,6 +497,16 @@ impl TaskSlot {
     /// Whether the worker has begun, and perhaps finished, what is in the slot.
     pub(crate) fn has_begun(&self) -> bool {
         self.state.load(Ordering::Acquire) == state::STARTED
+    }
+
+    /// Worker: does not run the function.
+    pub(crate) fn decline(&self) {
+        self.kind.store(self.kind.load(Ordering::Relaxed) | flag::DECLINED, Ordering::Relaxed);
+    }
+
+    /// Host: whether the worker says so, of a task that has ended.
+    pub(crate) fn was_declined(&self) -> bool {
+        self.kind.load(Ordering::Relaxed) & flag::DECLINED != 0
     }
 
     /// Whether neither side has claimed what is in the slot.

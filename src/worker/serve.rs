@@ -119,11 +119,8 @@ impl Worker {
             let message = self.receive();
             let address = message.words[0] as usize;
             match message.kind {
-                MessageKind::Handover => match message.fds.into_iter().next() {
-                    Some(socket) => self.set_handover(socket),
-                    // What it is to get by this has not begun, and another worker gets it.
-                    None => self.give_up(&no_handover(), phase::FAILED),
-                },
+                // Where no descriptor is free for it, the task that needs it fails.
+                MessageKind::Handover => self.set_handover(message.fds.into_iter().next()),
                 MessageKind::TakeBack => {
                     self.shares().retain(|shared| shared.address != address);
                     refused.retain(|(_, refused, _)| *refused != address);
@@ -170,15 +167,14 @@ impl Worker {
         self.shares.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn set_handover(&self, socket: OwnedFd) {
-        *self.handover.lock().unwrap_or_else(PoisonError::into_inner) = Some(Guarded::new(socket));
+    fn set_handover(&self, socket: Option<OwnedFd>) {
+        *self.handover.lock().unwrap_or_else(PoisonError::into_inner) = socket.map(Guarded::new);
     }
 
     /// Takes the end of a channel that goes with the task which has just begun.
     fn take_end(&self) -> Result<End> {
         let handover = self.handover.lock().unwrap_or_else(PoisonError::into_inner);
-        let nothing = || Error::errno(libc::EPIPE, "the worker was not told how to get a task's channel");
-        let socket = handover.as_ref().ok_or_else(nothing)?.as_raw_fd();
+        let socket = handover.as_ref().ok_or_else(no_handover)?.as_raw_fd();
         // A task that can't have its end fails, and the other end hears of that; the next task must not find it.
         handover::take(socket).inspect_err(|_| handover::discard(socket))
     }
@@ -424,6 +420,7 @@ fn execute<const ATTENDED: bool>(worker: &'static Worker, slot: &'static TaskSlo
     let kind = CallKind::from_number(kind & !(flag::TIMED | flag::CHANNEL | flag::SIGNALLED));
     let (Some(address), Some(kind)) = (worker.resolver.address(callee), kind) else {
         slot.items.store(0, Ordering::Relaxed);
+        slot.decline();
         return leave_result(slot, NOT_HERE, "", OutputBuffer::None);
     };
     let length = slot.input_length.load(Ordering::Relaxed) as usize;
@@ -438,7 +435,10 @@ fn execute<const ATTENDED: bool>(worker: &'static Worker, slot: &'static TaskSlo
     match end {
         Ok(Some(end)) => task.set_channel(end),
         Ok(None) => (),
-        Err(error) => return leave_result(slot, error.code().0, &error.text(), OutputBuffer::None),
+        Err(error) => {
+            slot.decline();
+            return leave_result(slot, error.code().0, &error.text(), OutputBuffer::None);
+        }
     }
     task.name = worker.resolver.name(callee);
     match kind {

@@ -88,7 +88,11 @@ impl RingAccount {
         };
         self.pass();
         self.forget(slot, index);
-        self.carries.take_if(|carries| *carries == index);
+        if self.carries.take_if(|carries| *carries == index).is_some()
+            && matches!(&taken, Taken::Result { outcome, .. } if outcome.delivery == Delivery::NotStarted)
+        {
+            self.renew_handover();
+        }
         self.timed -= usize::from(is_timed);
         self.tasks -= 1;
         taken
@@ -144,6 +148,15 @@ impl RingAccount {
         self.depth = (fitting as usize).clamp(FIRST_DEPTH, SLOTS as usize - 1);
     }
 
+    /// The worker has not run a task that had the end of a channel. It may have no handover, where no descriptor was free: then the end is
+    /// still in there. The next such task gets a new one.
+    #[cold]
+    fn renew_handover(&mut self) {
+        if let Some(handover) = self.handover.take() {
+            handover.discard();
+        }
+    }
+
     /// A result as the worker has left it; `None` if it cannot be one.
     fn read_result(
         &mut self,
@@ -152,7 +165,10 @@ impl RingAccount {
         heap: &Heap,
         index: u32,
     ) -> Option<Outcome> {
-        let mut outcome = Outcome::new(slot.status.load(Ordering::Relaxed), Delivery::Ran);
+        let status = slot.status.load(Ordering::Relaxed);
+        let declined = status < 0 && slot.was_declined();
+        let delivery = if declined { Delivery::NotStarted } else { Delivery::Ran };
+        let mut outcome = Outcome::new(status, delivery);
         let entry = ledger.get_mut(index);
         let message_length = slot.message_length.load(Ordering::Relaxed) as usize;
         if entry.kind != CallKind::Task {
