@@ -152,7 +152,8 @@ pub unsafe extern "C" fn tine_segment_close(s: *mut tine_segment) -> c_int {
 /// Parameters: socket: a connected socket of any type. While a segment is on its way, nothing but whole segments may
 /// be sent through it. s: the segment, which stays the caller's.
 /// Returns 0; -EAGAIN: the socket is full; -EPIPE: nobody is at the other end any more; -EMFILE: too many descriptors
-/// are on their way; -ENOTSOCK: socket is not a socket; -EBADF: socket is not open; -EINVAL: s is NULL.
+/// are on their way; -ENOTSOCK: socket is not a socket; -EBADF: socket is not open, or the program has closed the
+/// segment's descriptor; -EINVAL: s is NULL.
 /// Threads: any. Fork: a child may call it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_segment_send(socket: c_int, s: *const tine_segment) -> c_int {
@@ -175,7 +176,8 @@ pub unsafe extern "C" fn tine_segment_send(socket: c_int, s: *const tine_segment
 /// -EMFILE: no descriptor is free; -ENOMEM: there is no memory or address space; -EEXIST: something else is at its
 /// address. It is thrown away after -EPROTO: it is not a message of tine_segment_send, or its descriptor cannot be
 /// read or mapped; -EPERM, -EXDEV, TINE_EVERSION and -EINVAL: as for tine_segment_attach. Nothing is looked at after
-/// -EINVAL, -E2BIG: an argument or an option has no meaning; -EBADF, -ENOTSOCK: socket is not an open socket.
+/// -EINVAL, -E2BIG: an argument or an option has no meaning; -EBADF, -ENOTSOCK: socket is not an open socket;
+/// -ENOTCONN, or -EINVAL for a SOCK_STREAM socket: socket is not connected.
 /// Ownership: until tine_segment_close. Threads: any. Fork: a child may call it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_segment_receive(
@@ -192,17 +194,23 @@ pub unsafe extern "C" fn tine_segment_receive(
 /// Has a segment mapped in every worker of a pool, at the address that it has in the host, so pointers into it are
 /// valid in all of them. Later workers get it too. A busy worker gets it before its next task.
 ///
+/// After an error the pool does not have the segment, and a worker that has mapped it already unmaps it: the next time
+/// that it is between two tasks. After -ETIMEDOUT, -EAGAIN and -EINTR the workers keep it for a second first. Within
+/// that time the same call goes on where the last one has stopped, so that short waits add up.
+///
 /// Parameters: pool. s: the segment. It stays the caller's, who may close it. The workers keep it until the pool is
 /// destroyed. timeout_ns: how long to wait for the workers, and for another thread's call of tine_pool_share, in
 /// nanoseconds; 0: not at all.
 /// Returns 0; -ETIMEDOUT, -EAGAIN: another thread's call goes on, or a worker that is not busy has not taken the
-/// segment, because it is stopped for example; -EINTR: a signal came, with TINE_INTERRUPTIBLE. Then no worker has the
-/// segment, and the call may be made again; -EEXIST: something else is at its address in a worker, or the segment lies
-/// in the range of the pool's heap. Then no worker has it, and that worker is replaced; -EALREADY: the segment is
-/// shared already; -EDEADLK: a callback has made the call, which runs in another tine_pool_share of its thread for
-/// this pool; -ENOSPC: the pool shares 64 segments; -EOPNOTSUPP: the engine is MPI; -EINVAL: an argument is NULL;
-/// -ENOMEM, -EMFILE; TINE_ESHUTDOWN; TINE_EWORKERSTART; TINE_EFORKED; TINE_EWORKER. A later worker that cannot map the
-/// segment cannot be started; tasks settle with TINE_EWORKERSTART when no worker is left.
+/// segment, because it is stopped for example; -EINTR: a signal came, with TINE_INTERRUPTIBLE. Then the call may be
+/// made again; -EEXIST: something else is at its address in a worker, which is replaced; or the segment lies in the
+/// range of the pool's heap, or where the workers have a segment that has been closed here; -ENOMEM, -EMFILE, -ENFILE:
+/// there is no memory or no descriptor, here or in a worker, which is replaced then; -EALREADY: the segment is shared
+/// already; -EDEADLK: a callback has made the call, which runs in another tine_pool_share of its thread for this pool;
+/// -ENOSPC: the pool shares 64 segments; -EBADF: the program has closed the segment's descriptor; -EOPNOTSUPP: the
+/// engine is MPI; -EINVAL: an argument is NULL; TINE_ESHUTDOWN: the pool has been shut down, by another thread
+/// meanwhile for example; TINE_EWORKERSTART: no worker can be started any more; TINE_EFORKED; TINE_EWORKER. A later
+/// worker that cannot map the segment cannot be started; tasks settle with TINE_EWORKERSTART when no worker is left.
 /// Threads: any. Fork: TINE_EFORKED in a child.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_pool_share(

@@ -75,7 +75,8 @@ pub struct tine_submit_options {
     ///
     /// The worker closes the end when the function returns. The other end gets -EPIPE then, and also when the worker
     /// dies, and when the task settles without having begun. A task that is run in another worker takes the end
-    /// along. A task with .retries keeps it until the task has settled.
+    /// along. A task with .retries keeps it until the task has settled. Where the worker has no descriptor free for
+    /// the end, the task settles with -EMFILE and TINE_NOT_STARTED.
     pub channel: *mut tine_channel,
 }
 

@@ -370,11 +370,42 @@ static void a_channel(void)
     tine_channel_close(a), tine_channel_close(b);
 }
 
+/* Not connected, closed or no socket: nothing is looked at, and nothing waited for. */
+static void what_has_no_other_end(void)
+{
+    static const struct {
+        int type, code;
+    } all[] = {{SOCK_SEQPACKET, -ENOTCONN}, {SOCK_STREAM, -EINVAL}};
+    tine_segment *s, *sent;
+    CHECK_RC(tine_segment_create(100, NULL, &sent), 0);
+    for (int i = 0; i < 2; i++) {
+        int fd = socket(AF_UNIX, all[i].type, 0);
+        CHECK(fd >= 0);
+        CHECK_RC(tine_segment_receive(fd, NULL, &s), all[i].code);
+        CHECK_RC(tine_segment_send(fd, sent), -EPIPE);
+        close(fd);
+        CHECK_RC(tine_segment_receive(fd, NULL, &s), -EBADF);
+        CHECK_RC(tine_segment_send(fd, sent), -EBADF);
+    }
+    int file = open("/dev/null", O_RDONLY);
+    CHECK_RC(tine_segment_receive(file, NULL, &s), -ENOTSOCK);
+    CHECK_RC(tine_segment_send(file, sent), -ENOTSOCK);
+    close(file);
+    int ends[2];
+    CHECK_EQ(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, ends), 0);
+    close(tine_segment_fd(sent));
+    CHECK_RC(tine_segment_send(ends[0], sent), -EBADF);
+    close(ends[0]);
+    close(ends[1]);
+    CHECK_RC(tine_segment_close(sent), 0);
+}
+
 int main(void)
 {
     a_segment(SOCK_SEQPACKET);
     a_segment(SOCK_STREAM);
     what_is_no_segment();
+    what_has_no_other_end();
     each_goes_to_one_thread();
     one_cannot_have_it();
     a_forked_child_receives();
