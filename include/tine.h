@@ -1717,11 +1717,11 @@ int tine_segment_receive(int socket, const tine_segment_options *options, tine_s
  * made again; -EEXIST: something else is at its address in a worker, which is replaced; or the segment lies in the
  * range of the pool's heap, or where the workers have a segment that has been closed here; -ENOMEM, -EMFILE, -ENFILE:
  * there is no memory or no descriptor, here or in a worker, which is replaced then; -EALREADY: the segment is shared
- * already; -ENOSPC: the pool shares 64 segments; -EBADF: the program has closed the segment's descriptor;
- * -EOPNOTSUPP: the engine is MPI; -EINVAL: an argument is NULL; TINE_ESHUTDOWN: the pool has been shut down, by
- * another thread meanwhile for example; TINE_EWORKERSTART: no worker can be started any more; TINE_EFORKED;
- * TINE_EWORKER. A later worker that cannot map the segment cannot be started; tasks settle with TINE_EWORKERSTART
- * when no worker is left.
+ * already; -EDEADLK: a callback has made the call, which runs in another tine_pool_share of its thread for this pool;
+ * -ENOSPC: the pool shares 64 segments; -EBADF: the program has closed the segment's descriptor; -EOPNOTSUPP: the
+ * engine is MPI; -EINVAL: an argument is NULL; TINE_ESHUTDOWN: the pool has been shut down, by another thread
+ * meanwhile for example; TINE_EWORKERSTART: no worker can be started any more; TINE_EFORKED; TINE_EWORKER. A later
+ * worker that cannot map the segment cannot be started; tasks settle with TINE_EWORKERSTART when no worker is left.
  * Threads: any. Fork: TINE_EFORKED in a child.
  */
 int tine_pool_share(tine_pool *pool, tine_segment *s, int64_t timeout_ns);
@@ -1990,8 +1990,8 @@ int tine_heap_trim(tine_heap *heap);
 
 /**
  * A mutex that a process holds, and not a thread. Any thread of the process may unlock it, and only the death of the
- * whole process counts as the death of the holder. It is for runtimes that move work between threads. Another thread
- * of the holder waits as any thread does.
+ * whole process counts as the death of the holder. A process that executes another program holds the mutex until it
+ * ends. It is for runtimes that move work between threads. Another thread of the holder waits as any thread does.
  */
 #define TINE_PROCESS_OWNED (1 << 2)
 
@@ -2028,7 +2028,8 @@ int tine_heap_trim(tine_heap *heap);
  * no longer touches the mutex.
  *
  * A thread or process that holds a lock may end, be killed at any instruction, or execute another program. Then the
- * next thread that takes the lock gets -EOWNERDEAD. A child of fork() holds no locks.
+ * next thread that takes the lock gets -EOWNERDEAD; after another program was executed not where the lock is
+ * TINE_PROCESS_OWNED. A child of fork() holds no locks.
  *
  * As a rule the kernel reports at once that a holder has ended. It cannot do so where the thread's robust list is
  * damaged, replaced, too long, or refused by a sandbox, on kernels before 6.2, and with TINE_FORCE_NO=robust in the
@@ -2879,7 +2880,7 @@ typedef struct tine_channel_options {
     /**
      * How many bytes may be on their way in each direction before a send waits, as far as the system allows
      * (net.core.wmem_max); 0: the system's default, about 200 KiB. A message counts with at least 768 bytes. A
-     * message that is longer than 64 KiB, or than this, travels in memory of its own, and counts like an empty one.
+     * message that is longer than 64 KiB, or than this, travels in memory beside it, and counts like an empty one.
      */
     size_t buffer_bytes;
     /** TINE_INTERRUPTIBLE. */
@@ -2945,7 +2946,7 @@ void tine_channel_close(tine_channel *c);
  * room; -EPIPE: the other end is gone; -ENOMEM: there is no memory for the message; -EMFILE: the message is longer
  * than 64 KiB, and no descriptor is free or too many are on their way; -EINTR: a signal came, with
  * TINE_INTERRUPTIBLE; -EINVAL: c or data is NULL; TINE_EFORKED. After an error nothing was sent.
- * Threads: any. Fork: TINE_EFORKED in a child.
+ * Threads: any; in a signal handler only up to 64 KiB. Fork: TINE_EFORKED in a child.
  */
 int tine_channel_send(tine_channel *c, const void *data, size_t length, int64_t timeout_ns);
 
@@ -3007,6 +3008,92 @@ int tine_channel_fd(const tine_channel *c);
  * attach its descriptor. Threads: the task's. Fork: TINE_EFORKED for calls on the end in a child.
  */
 tine_channel *tine_task_channel(const tine_task *task);
+
+/* ---- Channels: messages in place ------------------------------------------------------------------------------- */
+
+/**
+ * Reserves room for a message, which is then written in place. tine_channel_commit sends it, and tine_channel_abandon
+ * gives it up. A message of more than 64 KiB is not copied on its way to tine_channel_peek.
+ *
+ * A handle has one reserved message at a time; a thread that wants one of its own attaches a handle of its own
+ * (tine_channel_attach). Sending and receiving through the handle go on meanwhile: the message takes its place in the
+ * order when it is committed.
+ *
+ * The memory for messages of more than 64 KiB is used again for the next ones. It stays with the handle, and with the
+ * handle at the other end: up to four times the longest message, and 64 MiB at most. A message of more than 32 MiB
+ * gets memory of its own. So the room may hold an older message of this channel; room for up to 64 KiB is zero.
+ *
+ * Parameters: c. length: the most bytes that the message may have; may be 0. timeout_ns: how long to wait until the
+ * other end has released room, in nanoseconds; 0: not at all. out: where the address of the room goes, a multiple of
+ * 16.
+ * Returns 0; -EBUSY: a message is reserved through this handle already; -EAGAIN, -ETIMEDOUT: all room is with messages
+ * that the other end has not released yet; -EPIPE: so it is, and the other end is gone; -ENOMEM: there is no memory;
+ * -EMFILE: no descriptor is free; -EBADF: the program has closed the descriptor of the memory; -EINTR: a signal came,
+ * with TINE_INTERRUPTIBLE; -EINVAL: c or out is NULL, or length is more than an address space has; TINE_EFORKED.
+ * Ownership: the room is valid until tine_channel_commit or tine_channel_abandon has returned 0, or the handle is
+ * closed or given away. Threads: any, and another one may commit; not in a signal handler. Fork: TINE_EFORKED in a
+ * child, which must not write there.
+ */
+int tine_channel_reserve(tine_channel *c, size_t length, int64_t timeout_ns, void **out);
+
+/**
+ * Sends the message that was reserved through this handle and written, and waits while there is no room for it on the
+ * way. tine_channel_peek at the other end receives it, and so does tine_channel_receive.
+ *
+ * Parameters: c. length: the length of the message in bytes, from its beginning. timeout_ns: how long to wait, in
+ * nanoseconds; 0: not at all.
+ * Returns 0: the kernel has the whole message, whatever happens to this process; -EPERM: no message is reserved
+ * through this handle. The message is still reserved after -EMSGSIZE: length is more than was reserved; -EAGAIN,
+ * -ETIMEDOUT: there is no room on the way; -ENOMEM: there is no memory; -EMFILE: no descriptor is free, or too many
+ * are on their way; -EBADF: the program has closed the descriptor of the memory; -EINTR: a signal came, with
+ * TINE_INTERRUPTIBLE. It is gone after -EPIPE: the other end is gone. -EINVAL: c is NULL; TINE_EFORKED.
+ * Ownership: after 0 and -EPIPE the room is not the caller's any more. Threads: any; not in a signal handler. Fork:
+ * TINE_EFORKED in a child.
+ */
+int tine_channel_commit(tine_channel *c, size_t length, int64_t timeout_ns);
+
+/**
+ * Gives up the message that was reserved through this handle.
+ *
+ * Parameters: c.
+ * Returns 0; -EPERM: no message is reserved through this handle; -EINVAL: c is NULL; TINE_EFORKED.
+ * Threads: any; not in a signal handler. Fork: TINE_EFORKED in a child.
+ */
+int tine_channel_abandon(tine_channel *c);
+
+/**
+ * Receives the next message without copying it, however it was sent, and waits while there is none. The program may
+ * read and write it in place, until it calls tine_channel_release. If the process dies before that, the message is
+ * gone.
+ *
+ * A handle looks at one message at a time; a thread that wants one of its own attaches a handle of its own
+ * (tine_channel_attach). Sending and receiving through the handle go on meanwhile.
+ *
+ * A message of more than 64 KiB lies in memory that the other end has too. What another program has sent should be
+ * copied before it is checked: a hostile one can still write there, and can take the memory away, so that reading
+ * needs new memory of the system.
+ *
+ * Parameters: c. timeout_ns: how long to wait for a message, in nanoseconds; 0: not at all. out: where the address of
+ * the message goes, a multiple of 16, never NULL. length: gets the length of the message in bytes.
+ * Returns 0; -EBUSY: a message is looked at through this handle already; -EAGAIN, -ETIMEDOUT: there is no message;
+ * -EPIPE: there is no message, and the other end is gone; -EINTR: a signal came, with TINE_INTERRUPTIBLE; -EINVAL: c,
+ * out or length is NULL; TINE_EFORKED. The message stays after -ENOMSG: it is a descriptor, for
+ * tine_channel_receive_fd; -EMFILE: it is longer than 64 KiB, which needs a descriptor, and none is free; -ENOMEM:
+ * there is no memory or address space for it. It is thrown away after -EBADMSG: tine has not sent it; TINE_EVERSION:
+ * the other end has another version of tine.
+ * Ownership: the message is valid until tine_channel_release, or until the handle is closed. Threads: any, and another
+ * one may release; not in a signal handler. Fork: TINE_EFORKED in a child, which must not touch the message.
+ */
+int tine_channel_peek(tine_channel *c, int64_t timeout_ns, void **out, size_t *length);
+
+/**
+ * Lets go of the message that is looked at through this handle, so that its room can be used again.
+ *
+ * Parameters: c.
+ * Returns 0; -EPERM: no message is looked at through this handle; -EINVAL: c is NULL; TINE_EFORKED.
+ * Threads: any; not in a signal handler. Fork: TINE_EFORKED in a child.
+ */
+int tine_channel_release(tine_channel *c);
 
 /* ---- Single processes ------------------------------------------------------------------------------------------ */
 
