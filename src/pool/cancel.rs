@@ -23,8 +23,10 @@ impl Pool {
         let inner = self.inner()?;
         let mut state = inner.lock();
         state.pump(false);
-        let index = state.ledger.find(id)?;
-        state.cancel(index, now_ns())
+        let found = state.ledger.find(id);
+        let done = found.and_then(|index| state.cancel(index, now_ns()));
+        state.leave();
+        done
     }
 
     /// Cancels every task that has not settled; how many that were.
@@ -32,7 +34,9 @@ impl Pool {
         let inner = self.inner()?;
         let mut state = inner.lock();
         state.pump(false);
-        Ok(state.cancel_all(now_ns()))
+        let count = state.cancel_all(now_ns());
+        state.leave();
+        Ok(count)
     }
 
     /// Cancels every task that has not begun; how many that were.
@@ -40,7 +44,9 @@ impl Pool {
         let inner = self.inner()?;
         let mut state = inner.lock();
         state.pump(false);
-        Ok(state.cancel_queued())
+        let count = state.cancel_queued();
+        state.leave();
+        Ok(count)
     }
 }
 

@@ -18,6 +18,7 @@ impl Pool {
         let inner = self.inner()?;
         let mut state = inner.lock();
         state.pump(true);
+        state.leave();
         let usages = inner.heap.usage()?;
         let mut all = Vec::new();
         reserve::grow(&mut all, 1 + state.family.members.len() + usages.ended().count())?;
@@ -83,6 +84,7 @@ impl Pool {
         let inner = self.inner()?;
         let mut state = inner.lock();
         state.pump(true);
+        state.leave();
         if pid == inner.pid || state.family.members.iter().any(|member| member.pid == pid && pid != 0) {
             return Err(Error::errno(libc::EBUSY, format!("process {pid} is not known to have ended")));
         }

@@ -370,6 +370,7 @@ impl Pool {
         let inner = self.inner()?;
         let mut state = inner.lock();
         state.pump(true);
+        state.leave();
         let (heap, counters) = (inner.heap.stats(), state.submissions.counters());
         let nodes = state.remote.as_ref().map(|remote| (remote.workers(), remote.stats()));
         let (places, nodes) = nodes.unwrap_or_default();

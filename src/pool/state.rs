@@ -33,6 +33,9 @@ const EACH_MEMBER_NS: u64 = 2_000;
 /// So many results are given out, and so many tasks taken in, before the pool is moved on again.
 const AT_ONCE: u32 = 16;
 
+/// A host that moves its pool on alone does so in the first call after this time.
+const UNATTENDED_NS: u64 = 1_000_000;
+
 /// A worker that has lost its means to call is noticed within twice this time.
 pub(super) const LOOK_NS: u64 = 50_000_000;
 
@@ -77,7 +80,8 @@ pub(super) struct Looks {
     full_look_due_ns: u64,
     /// Which tasks have begun.
     pub(super) begins_due_ns: u64,
-    /// Results that have been given out since the pool was moved on, and tasks that have been taken in.
+    /// When the pool was last moved on; results that have been given out since, and tasks that have been taken in.
+    pumped_ns: u64,
     calls: [u32; 2],
 }
 
@@ -135,7 +139,7 @@ impl PoolState {
     /// `something_happened` says that a descriptor was readable, so that the family has to be looked after now.
     pub(super) fn pump(&mut self, something_happened: bool) {
         let now = now_ns();
-        self.looks.calls = [0; 2];
+        (self.looks.pumped_ns, self.looks.calls) = (now, [0; 2]);
         self.waiters.standby.pumped(self.family.host_calls);
         self.drain_rings(now);
         self.look_for_begins(now);
@@ -178,24 +182,31 @@ impl PoolState {
         !self.is_to_look_after(Call::GivenOut) && !self.has_news() && !self.awaits_begins()
     }
 
-    /// Whether results are all that is to be looked for: no task waits for a worker to have room, nobody leads, and nobody wishes for more
-    /// than that tasks settle.
+    /// Whether results are all that is to be looked for: no task waits for a worker to have room, nobody leads, nobody wishes for more
+    /// than that tasks settle, and tine's thread looks after the rest.
     pub(super) fn needs_only_results(&self) -> bool {
         let desk = &self.waiters.desk;
-        self.queued() == 0 && desk.is_plain() && !desk.is_led() && !self.waiters.is_looked_at()
+        self.queued() == 0 && desk.is_plain() && !desk.is_led() && self.waiters.may_gather()
     }
 
-    /// Settles what workers have left; whether there is nobody who is to be told of it by a callback.
+    /// Settles what workers have left; whether that is all that there is to do: nobody is to be told by a callback, and no task has come to
+    /// the front of a ring that may be late. Items that are to begin no more are taken back here, before anybody hears of the failure.
     pub(super) fn takes_in_results(&mut self) -> bool {
-        self.drain_rings(now_ns());
-        !self.has_news()
+        let now = now_ns();
+        if now >= self.looks.full_look_due_ns {
+            return false; // All rings would be looked at, time and again until the pool is moved on.
+        }
+        self.drain_rings(now);
+        self.stop_streams();
+        !self.has_news() && self.rings.first_alarm() > now
     }
 
-    /// Whether there have been so many of these calls that the pool is to be moved on.
+    /// Whether the pool is to be moved on in this call: there have been so many, or nobody does so between the host's calls.
     pub(super) fn is_to_look_after(&mut self, call: Call) -> bool {
         let calls = &mut self.looks.calls[call as usize];
         *calls += 1;
         *calls >= AT_ONCE
+            || !self.waiters.standby.is_there() && now_ns() >= self.looks.pumped_ns + UNATTENDED_NS
     }
 
     /// When the family is to be looked after if nobody tells of anything.
@@ -313,6 +324,10 @@ impl PoolState {
             self.family.kill(slot);
         } else if let Some(segment) = self.family.members[slot].segment.as_ref().filter(|_| count > 0) {
             self.rings[slot].measure(segment, u64::from(count), now);
+            if self.rings[slot].needs_watching() {
+                // What is in front now may have a deadline, which somebody looks at once the pool is moved on.
+                self.rings.set_alarm_by(slot, now);
+            }
         }
         any
     }

@@ -458,6 +458,54 @@ static void always_at_once(uint32_t flags)
     tine_pool_destroy(pool);
 }
 
+/* Words in the heap: whether it has begun, and has been told that it is to end. */
+static int until_told(tine_task *task)
+{
+    volatile int *words = *(volatile int *const *)tine_input(task, NULL);
+    for (words[0] = 1; !tine_cancelled(task);) {
+        nap_ns(200000);
+    }
+    words[1] = 1;
+    return 7;
+}
+
+static int says_so(tine_task *task)
+{
+    volatile int *words = *(volatile int *const *)tine_input(task, NULL);
+    words[2] = 1;
+    return 7;
+}
+
+/* Without a thread of tine's, what is due is done in the host's next call, also where that call finds its answer at once. */
+static void in_the_next_call(int start)
+{
+    enum { DEADLINE_NS = 5000000 };
+    tine_pool *pool = create_pool(start, 2, TINE_NO_THREAD);
+    tine_submit_options options = TINE_SUBMIT_OPTIONS_INIT;
+    tine_result result = TINE_RESULT_INIT;
+    volatile int *words = (volatile int *)tine_calloc(pool, 3, sizeof *words);
+    tine_id late, other;
+    CHECK(words);
+    options.deadline_ns = DEADLINE_NS;
+    for (int round = 0; round < 5; round++) {
+        memset((void *)words, 0, 3 * sizeof *words);
+        CHECK_EQ(tine_submit(pool, until_told, &words, sizeof words, &options, &late), 0);
+        WAIT_UNTIL(tine_pool_poll(pool) >= 0 && words[0]);
+        for (int64_t begun = clock_ns(); clock_ns() - begun < 2 * DEADLINE_NS;) {
+            nap_ns(DEADLINE_NS / 5);
+        }
+        CHECK_EQ(tine_submit(pool, says_so, &words, sizeof words, NULL, &other), 0);
+        WAIT_UNTIL(words[2]);
+        CHECK_EQ(tine_wait(pool, other, HANG_NS, &result), 0);
+        CHECK_EQ(result.status, 7);
+        WAIT_UNTIL(words[1]);
+        CHECK_EQ(tine_wait(pool, late, HANG_NS, &result), 0);
+        CHECK_EQ(result.status, -ETIMEDOUT);
+        tine_result_release(pool, &result);
+    }
+    tine_pool_destroy(pool);
+}
+
 int main(int argc, char **argv)
 {
     tine_init(argc, argv);
@@ -465,6 +513,7 @@ int main(int argc, char **argv)
     for (int i = 0; i < 3; i++) {
         begin_and_end(all_starts[i]);
         without_a_call(all_starts[i]);
+        in_the_next_call(all_starts[i]);
         something_else(all_starts[i], 0);
         something_else(all_starts[i], TINE_NO_THREAD);
     }

@@ -316,6 +316,80 @@ static void stops(tine_pool *pool, uint32_t flags)
     tine_free(pool, in.seen);
 }
 
+/* What an item does, and words in the heap: go; whether the one that waits for that has begun, and has ended; how many others have begun; all
+ * are there. */
+struct step {
+    int what;
+    volatile int *words;
+};
+enum { FAIL, WAIT, COUNT };
+
+static int take_step(tine_task *task)
+{
+    const struct step *step = (const struct step *)tine_input(task, NULL);
+    if (step->what == COUNT) {
+        step->words[3]++;
+    } else if (step->what == WAIT) {
+        for (step->words[1] = 1; !step->words[0];) {
+            nap_ns(100000);
+        }
+        step->words[2] = 1;
+    } else {
+        while (!step->words[4]) {
+            nap_ns(100000);
+        }
+    }
+    return step->what == FAIL ? -EPERM : 0;
+}
+
+static int nothing(tine_task *task)
+{
+    (void)task;
+    return 0;
+}
+
+/* Items that lie in a worker's ring do not begin either, once the failure has been handed out, though the host makes no call. */
+static void stops_in_the_ring(int start)
+{
+    tine_pool *pool = create_pool(start, 1, 0);
+    tine_stream_options options = TINE_STREAM_OPTIONS_INIT;
+    tine_result result = TINE_RESULT_INIT;
+    tine_stream *stream;
+    options.flags = TINE_STOP_ON_FAILURE;
+    struct step step = {FAIL, (volatile int *)tine_calloc(pool, 5, sizeof(int))};
+    CHECK(step.words);
+    for (int round = 0; round < 20; round++) {
+        for (int i = 0; i < 64; i++) { /* many go into a ring whose tasks are short */
+            CHECK_EQ(tine_submit(pool, nothing, NULL, 0, NULL, NULL), 0);
+        }
+        for (int i = 0; i < 64; i++) {
+            CHECK_EQ(tine_next(pool, HANG_NS, &result), 0);
+        }
+        memset((void *)step.words, 0, 5 * sizeof(int));
+        CHECK_EQ(tine_stream_create(pool, take_step, &options, &stream), 0);
+        for (int i = 0; i < 7; i++) {
+            step.what = i < COUNT ? i : COUNT;
+            CHECK_EQ(tine_stream_put(stream, &step, sizeof step, NULL, HANG_NS), 0);
+        }
+        step.words[4] = 1;
+        WAIT_UNTIL(step.words[1]);
+        CHECK_EQ(tine_stream_next(stream, HANG_NS, &result), 0);
+        CHECK_EQ(result.status, -EPERM);
+        step.words[0] = 1;
+        WAIT_UNTIL(step.words[2]);
+        nap_ns(2 * MS); /* for those that would begin now */
+        for (int i = 1; i < 7; i++) {
+            CHECK_EQ(tine_stream_next(stream, HANG_NS, &result), 0);
+            CHECK_EQ(result.status, i == 1 ? 0 : -ECANCELED);
+            CHECK_EQ(result.delivery, i == 1 ? TINE_RAN : TINE_NOT_STARTED);
+            tine_result_release(pool, &result);
+        }
+        CHECK_EQ(step.words[3], 0);
+        tine_stream_destroy(stream);
+    }
+    tine_pool_destroy(pool);
+}
+
 /* Destroyed in the middle: what runs is cancelled, memory comes back, and the pool serves on. */
 static void abandoned(tine_pool *pool)
 {
@@ -487,6 +561,7 @@ int main(int argc, char **argv)
         errors(pool);
         polled(pool);
         tine_pool_destroy(pool);
+        stops_in_the_ring(all_starts[i]);
         shut_down(all_starts[i], 0);
         shut_down(all_starts[i], TINE_NO_THREAD);
         cut_off(all_starts[i], 0, 100);
