@@ -59,6 +59,7 @@ impl Kept {
 
     /// Has the end back that lies in there, of a task that has not begun; the handover, if it is free for another.
     pub(super) fn take_back(&mut self, handover: Box<Handover>) -> Option<Box<Handover>> {
+        let _uncancelled = Uncancelled::new();
         match self {
             // A copy, for the task may be run again.
             Kept::Held(_) => handover.discard(),

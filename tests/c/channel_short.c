@@ -70,8 +70,37 @@ static void test_in_worker_limits(void)
     tine_pool_destroy(pool);
 }
 
+struct waiter {
+    tine_pool *pool;
+    tine_id id;
+    int status;
+};
+
+/* A thread that is to end: the call that takes the result comes to its own end first. */
+static void *wait_though_cancelled(void *argument)
+{
+    struct waiter *waiter = (struct waiter *)argument;
+    CHECK_EQ(pthread_cancel(pthread_self()), 0);
+    waiter->status = status_of(waiter->pool, waiter->id);
+    pthread_testcancel();
+    return NULL;
+}
+
+static void cancelled(tine_pool *pool)
+{
+    struct handed last = hand(pool, say_who, 0);
+    struct waiter waiter = {pool, last.id, 0};
+    pthread_t thread;
+    void *ended;
+    CHECK_EQ(pthread_create(&thread, NULL, wait_though_cancelled, &waiter), 0);
+    CHECK_EQ(pthread_join(thread, &ended), 0);
+    CHECK(ended == PTHREAD_CANCELED);
+    CHECK_RC(waiter.status, -EMFILE);
+    tine_channel_close(last.ours);
+}
+
 /* A worker that cannot have what it would get the end by runs no task with an end, and is none the worse for it. */
-static void test_no_room_for_the_handover(void)
+static void test_no_room_for_the_handover(uint32_t flags)
 {
     tine_pool_options options = TINE_POOL_OPTIONS_INIT;
     tine_stats stats = TINE_STATS_INIT;
@@ -81,6 +110,7 @@ static void test_no_room_for_the_handover(void)
     options.start = TINE_START_FORK;
     options.workers = 1;
     options.initializer = use_up_descriptors;
+    options.flags = flags;
     CHECK_RC(tine_pool_create(&options, &pool), 0);
     for (int i = 0; i < 20; i++) {
         struct handed handed = hand(pool, say_who, 0);
@@ -92,6 +122,7 @@ static void test_no_room_for_the_handover(void)
         tine_result_release(pool, &result);
         tine_channel_close(handed.ours);
     }
+    if (flags & TINE_NO_THREAD) cancelled(pool);
     CHECK_RC(tine_submit(pool, restore_descriptors, NULL, 0, NULL, &id), 0);
     CHECK_RC(status_of(pool, id), 0);
     for (int i = 0; i < 3; i++) {
@@ -266,11 +297,13 @@ int main(int argc, char **argv)
     tine_init(argc, argv);
     struct belongings before = take_stock();
     test_in_worker_limits();
-    test_no_room_for_the_handover();
+    test_no_room_for_the_handover(0);
     test_host_limits(0);
     test_host_limits(1);
     test_others_go_on();
     check_stock(before);
-    test_no_memory_for_the_end(); /* last: its thread leaves memory of the C library's */
+    /* Last: their threads leave memory of the C library's. */
+    test_no_memory_for_the_end();
+    test_no_room_for_the_handover(TINE_NO_THREAD);
     return 0;
 }

@@ -4,6 +4,7 @@ use super::{FILL_NS, FIRST_DEPTH, Flight, Patience, RingAccount, TELLING_NS};
 use crate::heap::Heap;
 use crate::pool::ledger::{Delivery, Ledger, Outcome, OutputPlace, to_c_string};
 use crate::sys::prim::Ordering;
+use crate::sys::thread::Uncancelled;
 use crate::task::call::CallKind;
 use crate::task::ring::{Left, SLOTS, Segment, TaskSlot};
 
@@ -153,7 +154,9 @@ impl RingAccount {
     #[cold]
     fn renew_handover(&mut self) {
         if let Some(handover) = self.handover.take() {
+            let _uncancelled = Uncancelled::new();
             handover.discard();
+            drop(handover);
         }
     }
 
