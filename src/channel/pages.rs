@@ -313,6 +313,7 @@ impl View {
         place.slot < MOST_SLOTS
             && place.offset >= page_size()
             && place.offset.is_multiple_of(page_size())
+            && place.offset < self.length
             && end.is_some_and(|end| end <= self.length)
     }
 

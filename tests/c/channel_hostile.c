@@ -168,7 +168,7 @@ static void test_places(void)
     static const uint64_t places[][3] = { /* message, offset, slot */
         {8, 0, 0}, {8, 8, 0}, {8, PAGE + 8, 0}, {8, PAGE, 4}, {8, PAGE, 1 << 20}, {8, PAGE, UINT64_MAX},
         {3 * PAGE + 1, PAGE, 0}, {8, LENGTH, 0}, {8, UINT64_MAX - PAGE + 1, 0}, {INT64_MAX, PAGE, 0}, {8, (uint64_t)1 << 63, 0},
-        {8, UINT64_MAX, 0},
+        {8, UINT64_MAX, 0}, {0, LENGTH, 0},
     };
     struct ends ends = make(0, 0);
     int socket = tine_channel_fd(ends.a), pipes[2];
@@ -184,6 +184,8 @@ static void test_places(void)
         if (places[i][0] <= sizeof bytes) {
             send_placed(socket, places[i][0], places[i][1], places[i][2], 32, good);
             REFUSED(-EBADMSG);
+            send_placed(socket, places[i][0], places[i][1], places[i][2], 32, good);
+            REFUSED(-EBADMSG); /* with a second message the pages are mapped as a whole */
         }
     }
     for (size_t cut = 16; cut < 40; cut++) {
