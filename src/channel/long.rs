@@ -35,15 +35,20 @@ pub(super) fn write(bytes: &[u8]) -> Result<OwnedFd> {
 
 /// The bytes of such memory, as many as there is room for.
 pub(super) fn read(fd: &OwnedFd, room: &mut [MaybeUninit<u8>]) -> Result<()> {
-    if memory::seals(fd.as_raw_fd()).is_err() || !memory::read_exactly(fd.as_raw_fd(), room)? {
+    if !is_memory(fd) || !memory::read_exactly(fd.as_raw_fd(), room)? {
         return Err(not_ours());
     }
     Ok(())
 }
 
+/// Whether a descriptor is of such memory as tine sends: reading anything else could wait, or fail for another reason than the message.
+fn is_memory(fd: &OwnedFd) -> bool {
+    memory::seals(fd.as_raw_fd()).is_ok() && memory::is_of_pages(fd.as_raw_fd())
+}
+
 /// Whether such memory has so many bytes.
 pub(super) fn has(fd: &OwnedFd, length: usize) -> Result<bool> {
-    Ok(memory::seals(fd.as_raw_fd()).is_ok() && memory::length_of(fd.as_raw_fd())? >= length)
+    Ok(is_memory(fd) && memory::length_of(fd.as_raw_fd())? >= length)
 }
 
 /// Whether so much memory can be had: the kernel answers a cgroup's limit by killing.

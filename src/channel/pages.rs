@@ -289,7 +289,8 @@ impl View {
 
     fn map(fd: &OwnedFd, file: FileId, whole: bool) -> Result<Arc<View>> {
         let sealed = memory::seals(fd.as_raw_fd());
-        if !sealed.is_ok_and(|sealed| sealed.cannot_shrink && !sealed.read_only) {
+        let is_usable = sealed.is_ok_and(|sealed| sealed.cannot_shrink && !sealed.read_only);
+        if !is_usable || !memory::is_of_pages(fd.as_raw_fd()) {
             return Err(not_ours());
         }
         let length = memory::length_of(fd.as_raw_fd())?;

@@ -71,6 +71,15 @@ pub(crate) fn seals(fd: RawFd) -> Result<Sealed> {
     Ok(Sealed { cannot_shrink: seals & libc::F_SEAL_SHRINK != 0, read_only })
 }
 
+/// Whether the memory behind a descriptor is of ordinary pages, as tine's own is: a memfd of huge pages is a file of another system,
+/// which can be short of them at any time, and wants them mapped and unmapped as a whole.
+pub(crate) fn is_of_pages(fd: RawFd) -> bool {
+    // SAFETY: all zero is a valid statfs.
+    let mut system: libc::statfs = unsafe { std::mem::zeroed() };
+    // SAFETY: `system` is a valid place.
+    unsafe { libc::fstatfs(fd, &mut system) == 0 && system.f_type as u64 == libc::TMPFS_MAGIC as u64 }
+}
+
 /// Fixes the size of the memory for ever; with `read_only`, nobody can map it for writing from now on.
 pub(crate) fn fix(fd: RawFd, read_only: bool) -> Result<()> {
     let fixed = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;

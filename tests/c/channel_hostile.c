@@ -211,8 +211,26 @@ static void test_places(void)
     CHECK_EQ(pipe2(pipes, O_CLOEXEC), 0);
     send_placed(socket, 8, PAGE, 0, 32, pipes[0]);
     REFUSED_IN_PLACE(-EBADMSG);
-    /* A long one that says that it is longer than its memory. */
+    /* Huge pages, of which the system need not have any: what cannot be mapped must not stay. */
     struct header header = sound;
+    int huge = memfd_create("hostile", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_HUGETLB);
+    CHECK(huge >= 0 || errno == ENOSYS || errno == EINVAL); /* or the kernel has none to attack with */
+    if (huge >= 0) {
+        CHECK(ftruncate(huge, 64 << 20) == 0 && fcntl(huge, F_ADD_SEALS, F_SEAL_SHRINK) == 0);
+        for (int i = 0; i < 2; i++) {
+            send_placed(socket, 8, PAGE, 0, 32, huge);
+            REFUSED_IN_PLACE(-EBADMSG);
+            send_placed(socket, 8, PAGE, 0, 32, huge);
+            REFUSED(-EBADMSG);
+        }
+        header.kind = 2, header.length = 8;
+        send_raw(socket, header, 16, &huge, 1);
+        REFUSED_IN_PLACE(-EBADMSG);
+        send_raw(socket, header, 16, &huge, 1);
+        REFUSED(-EBADMSG);
+        close(huge);
+    }
+    /* A long one that says that it is longer than its memory. */
     header.kind = 2, header.length = INT64_MAX;
     send_raw(socket, header, 16, &good, 1);
     REFUSED_IN_PLACE(-EBADMSG);
