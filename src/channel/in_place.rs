@@ -339,9 +339,9 @@ impl Channel {
                     self.take(seen, memory.room())?.then_some(LookedAt::Own(memory))
                 }
                 Content::Long(fd) => {
-                    // The length is the sender's word: is there as much before room is made for it?
-                    let read = long::has(&fd, length).and_then(|has| {
-                        let mut memory = OwnMemory::new(if has { length } else { return Err(not_ours()) })?;
+                    // The length is the sender's word, so it is checked before room is made for it.
+                    let read = long::check(&fd, length).and_then(|()| {
+                        let mut memory = OwnMemory::new(length)?;
                         long::read(&fd, memory.room()).map(|()| memory)
                     });
                     self.take_if_read(seen, read, &mut [])?.map(LookedAt::Own)

@@ -5,6 +5,7 @@
 //! full memory is an error, and whatever the sender does to the memory afterwards, the receiver reads bytes or finds that
 //! there are too few. It has to be memory, because reading something else could wait for ever.
 
+use super::SHORT_BYTES;
 use super::packet::not_ours;
 use crate::error::{Error, Result};
 use crate::sys::clock::now_ns;
@@ -46,9 +47,15 @@ fn is_memory(fd: &OwnedFd) -> bool {
     memory::seals(fd.as_raw_fd()).is_ok() && memory::is_of_pages(fd.as_raw_fd())
 }
 
-/// Whether such memory has so many bytes.
-pub(super) fn has(fd: &OwnedFd, length: usize) -> Result<bool> {
-    Ok(is_memory(fd) && memory::length_of(fd.as_raw_fd())? >= length)
+/// Whether room of this process's may be made for the bytes of such memory. The sender has paid for as many: a file that is only said to be
+/// long costs nothing, and reading it into new memory would get this process killed. And as many are available here.
+pub(super) fn check(fd: &OwnedFd, length: usize) -> Result<()> {
+    let raw = fd.as_raw_fd();
+    if !is_memory(fd) || memory::length_of(raw)? < length || memory::reserved_bytes(raw) < length as u64 {
+        return Err(not_ours());
+    }
+    // A message that was longer than the socket's buffer, and is no longer than one in a packet, costs no more than that one.
+    if length > SHORT_BYTES { ask_for(length as u64) } else { Ok(()) }
 }
 
 /// Whether so much memory can be had: the kernel answers a cgroup's limit by killing.

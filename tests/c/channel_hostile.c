@@ -237,6 +237,15 @@ static void test_places(void)
     header.length = LENGTH + 1;
     send_raw(socket, header, 16, &pipes[1], 1);
     REFUSED_IN_PLACE(-EBADMSG);
+    /* One that is as long as it says, and of holes: reading it would take more memory than its sender has paid for. */
+    int holes = memory_of(64 << 20);
+    header.length = 64 << 20;
+    send_raw(socket, header, 16, &holes, 1);
+    REFUSED_IN_PLACE(-EBADMSG);
+    CHECK_EQ(fallocate(holes, 0, 0, (64 << 20) - PAGE), 0);
+    send_raw(socket, header, 16, &holes, 1);
+    REFUSED_IN_PLACE(-EBADMSG);
+    close(holes);
     /* What is well is received, whatever stands in the words; holes too. */
     char *there = (char *)mmap(NULL, LENGTH, PROT_READ | PROT_WRITE, MAP_SHARED, good, 0);
     CHECK(there != MAP_FAILED);
