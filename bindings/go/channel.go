@@ -357,6 +357,9 @@ func (p *placed) bytes(err error) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	if p.length == 0 {
+		return []byte{}, nil
+	}
 	return unsafe.Slice((*byte)(p.place), int(p.length)), nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -94,7 +95,54 @@ func TestChannelMessages(t *testing.T) {
 	}
 }
 
-// A value of another type is an error, and gone; descriptors go between the messages.
+// grow has the runtime move the goroutine's stack, and look at every pointer there.
+func grow(frames int, kept []byte) int {
+	var room [256]byte
+	if frames == 0 {
+		return len(kept)
+	}
+	room[frames%len(room)] = 1
+	return grow(frames-1, kept) + int(room[(frames+1)%len(room)])
+}
+
+// Room for nothing, and a message of nothing, are slices like others: Go ends a program that has pointers to no memory.
+func TestChannelEmptyInPlace(t *testing.T) {
+	ctx := context.Background()
+	here, there := newChannel[[]byte, []byte](t)
+	done := make(chan struct{})
+	go func() { // with a stack that is small yet
+		defer close(done)
+		room, err := here.Reserve(ctx, 0)
+		if err != nil || room == nil || grow(2000, room) != 0 {
+			t.Errorf("%d bytes of room: %v", len(room), err)
+		}
+		for range room {
+			t.Error("room for nothing has bytes")
+		}
+		if err := here.Commit(ctx, 0); err != nil {
+			t.Error(err)
+		}
+	}()
+	<-done
+	done = make(chan struct{})
+	go func() {
+		defer close(done)
+		got, err := there.Peek(ctx)
+		if err != nil || got == nil || grow(2000, got) != 0 {
+			t.Errorf("%d bytes: %v", len(got), err)
+		}
+		runtime.GC()
+		for range got {
+			t.Error("a message of nothing has bytes")
+		}
+		if err := there.Release(); err != nil {
+			t.Error(err)
+		}
+	}()
+	<-done
+}
+
+// Messages are written and read in place, next to those that are copied.
 func TestChannelInPlace(t *testing.T) {
 	ctx := context.Background()
 	here, there := newChannel[[]byte, []byte](t)
@@ -161,6 +209,7 @@ func TestChannelInPlace(t *testing.T) {
 	}
 }
 
+// A value of another type is an error, and gone; descriptors go between the messages.
 func TestChannelMistakes(t *testing.T) {
 	ctx := context.Background()
 	bytes, numbers := newChannel[string, string](t)

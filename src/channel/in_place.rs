@@ -134,7 +134,8 @@ struct OwnMemory {
 impl OwnMemory {
     fn new(length: usize) -> Result<OwnMemory> {
         let mut units = Vec::new();
-        let count = length.div_ceil(size_of::<u128>());
+        // An empty message has an address, too, and it is one of memory: runtimes of other languages look at where a pointer points.
+        let count = length.div_ceil(size_of::<u128>()).max(1);
         reserve::grow(&mut units, count)?;
         // SAFETY: there is room for as many, which may hold anything.
         unsafe { units.set_len(count) };

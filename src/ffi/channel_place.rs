@@ -19,7 +19,7 @@ use std::ffi::{c_int, c_void};
 ///
 /// Parameters: c. length: the most bytes that the message may have; may be 0. timeout_ns: how long to wait until the
 /// other end has released room, in nanoseconds; 0: not at all. out: where the address of the room goes, a multiple of
-/// 16.
+/// 16, never NULL.
 /// Returns 0; -EBUSY: a message is reserved through this handle already; -EAGAIN, -ETIMEDOUT: all room is with messages
 /// that the other end has not released yet; -EPIPE: so it is, and the other end is gone; -ENOMEM: there is no memory;
 /// -EMFILE: no descriptor is free; -EBADF: the program has closed the descriptor of the memory; -EINTR: a signal came,
