@@ -168,24 +168,30 @@ impl OwnMemory {
 impl InPlace {
     /// Pages for messages of such a length: those that there are, or new ones.
     fn pages_for(&self, length: usize) -> Result<Arc<Pages>> {
-        let mut known = lock(&self.pages);
         let is_usable = |pages: &&Arc<Pages>| pages.has_room_for(length) && pages.can_be_sent();
-        if let Some(pages) = known.as_ref().filter(is_usable) {
-            return Ok(Arc::clone(pages));
+        let known = lock(&self.pages).as_ref().filter(is_usable).map(Arc::clone);
+        if let Some(pages) = known {
+            return Ok(pages);
         }
+        // Outside the lock, as is the end of those that were known: it can take long, and others may not wait as long.
         let pages = Pages::new(length)?;
-        if pages.are_kept() {
-            *known = Some(Arc::clone(&pages));
+        if !pages.are_kept() {
+            return Ok(pages);
         }
+        let _old = {
+            let mut known = lock(&self.pages);
+            // Another thread may have been faster.
+            if let Some(theirs) = known.as_ref().filter(is_usable) {
+                return Ok(Arc::clone(theirs));
+            }
+            known.replace(Arc::clone(&pages))
+        };
         Ok(pages)
     }
 
     /// Leaves these to those who have their slots.
     fn give_up(&self, pages: &Arc<Pages>) {
-        let mut known = lock(&self.pages);
-        if known.as_ref().is_some_and(|known| Arc::ptr_eq(known, pages)) {
-            *known = None;
-        }
+        let _old = lock(&self.pages).take_if(|known| Arc::ptr_eq(known, pages));
     }
 
     /// The view of the memory behind a descriptor, which holds a message where its packet says; [`not_ours`] where it does not.
@@ -196,12 +202,15 @@ impl InPlace {
         length: usize,
         extent: Extent,
     ) -> Result<Arc<View>> {
-        let mut known = lock(&self.view);
+        // Mapped and unmapped outside the lock: both can take long, and others may not wait as long.
+        let known = lock(&self.view).clone();
         let view = View::of(fd, known.as_ref(), extent)?;
         if !view.has(place, length) {
             return Err(not_ours());
         }
-        *known = Some(Arc::clone(&view)).filter(|view| view.is_kept());
+        if view.is_kept() {
+            let _old = lock(&self.view).replace(Arc::clone(&view));
+        }
         Ok(view)
     }
 }

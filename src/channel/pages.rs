@@ -149,22 +149,30 @@ impl Pages {
 
     /// A slot with memory for so many bytes, which fit; `None` where none is free.
     pub(super) fn take(self: &Arc<Pages>, length: usize) -> Result<Option<Slot>> {
+        let Some((index, reserved)) = self.claim() else { return Ok(None) };
+        let length = length.next_multiple_of(page_size());
+        let is_new = reserved < length;
+        let slot = Slot { pages: Arc::clone(self), index, is_new, is_sent: false };
+        // Outside the lock: it can take long, and others may not wait as long. Where it fails, the slot is free again.
+        if is_new {
+            long::ask_for((length - reserved) as u64)?;
+            memory::reserve(self.fd.checked("the channel's memory")?, self.offset(index), length)?;
+            self.books()[index].reserved = length;
+        }
+        Ok(Some(slot))
+    }
+
+    /// Makes a free slot this thread's; which one, and how much of it has memory.
+    fn claim(&self) -> Option<(usize, usize)> {
         let mut books = self.books();
         let is_free =
             |slot: &usize| !books[*slot].ours && self.words().taken[*slot].load(Ordering::Acquire) == 0;
-        let Some(index) = (0..self.slots).find(is_free) else { return Ok(None) };
-        let length = length.next_multiple_of(page_size());
-        let is_new = books[index].reserved < length;
-        if is_new {
-            long::ask_for((length - books[index].reserved) as u64)?;
-            memory::reserve(self.fd.checked("the channel's memory")?, self.offset(index), length)?;
-            books[index].reserved = length;
-        }
+        let index = (0..self.slots).find(is_free)?;
         books[index].ours = true;
         self.in_vain.store(false, Ordering::Relaxed);
         // Relaxed: the packet tells the receiver.
         self.words().taken[index].store(1, Ordering::Relaxed);
-        Ok(Some(Slot { pages: Arc::clone(self), index, is_new, is_sent: false }))
+        Some((index, books[index].reserved))
     }
 
     /// Sleeps until a slot is free, or it is time to look round.
