@@ -273,8 +273,7 @@ impl Channel {
             if socket::hang_up(socket) == Some(true) {
                 return Err(gone());
             }
-            // None is on its way: those who have them may be dead.
-            if socket::all_received(socket) == Some(true) {
+            if self.are_with_receivers(&pages) {
                 self.in_place.give_up(&pages);
                 continue;
             }
@@ -290,6 +289,12 @@ impl Channel {
                 return Err(Code::errno(libc::EINTR).into());
             }
         }
+    }
+
+    /// Whether all slots are with receivers, which have taken the packets and may be dead: none is on its way, or written by another thread
+    /// here.
+    fn are_with_receivers(&self, pages: &Pages) -> bool {
+        pages.are_all_sent() && socket::all_received(self.socket.number()) == Some(true)
     }
 
     /// Sends the message that was reserved. Where it fails, the message is still reserved, unless the other end is gone.

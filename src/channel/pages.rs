@@ -175,6 +175,13 @@ impl Pages {
         Some((index, books[index].reserved))
     }
 
+    /// Whether all slots have been sent, and none has been freed.
+    pub(super) fn are_all_sent(&self) -> bool {
+        let is_sent =
+            |(slot, book): (usize, &Book)| !book.ours && self.words().taken[slot].load(Ordering::Relaxed) != 0;
+        self.books()[..self.slots].iter().enumerate().all(is_sent)
+    }
+
     /// Sleeps until a slot is free, or it is time to look round.
     pub(super) fn sleep(&self, until: Deadline) -> Wait {
         let words = self.words();
