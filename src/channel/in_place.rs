@@ -240,26 +240,36 @@ impl Channel {
 
     /// A slot for a message that is to be copied, if one is free soon and worth while: memory of its own costs more than a short wait, and a
     /// sender that waits leaves the processor to its receiver. But it does not wait for a receiver that is not about to receive.
-    pub(super) fn slot_soon(&self, length: usize, timeout: Timeout) -> Result<Option<Slot>> {
+    pub(super) fn slot_soon(
+        &self,
+        length: usize,
+        timeout: Timeout,
+        deadline: &mut Option<Deadline>,
+    ) -> Result<Option<Slot>> {
         if !Pages::would_keep(length) {
             return Ok(None);
         }
         // Whatever fails here fails as well, and is said, where the message gets memory of its own.
         let Ok(pages) = self.in_place.pages_for(length) else { return Ok(None) };
-        let mut until = None;
-        loop {
-            match pages.take(length) {
-                Ok(None) if timeout != Timeout::Try => (),
-                taken => return Ok(taken.ok().flatten()),
+        let mut taken = pages.take(length);
+        if matches!(taken, Ok(None)) && timeout != Timeout::Try && !pages.was_in_vain() {
+            let deadline = *deadline.get_or_insert_with(|| timeout.deadline());
+            let until = deadline.min(Deadline::after(BRIEFLY_NS));
+            while matches!(taken, Ok(None)) && !until.passed() {
+                if pages.sleep(until) == Wait::Interrupted && self.interruptible {
+                    return Err(Code::errno(libc::EINTR).into());
+                }
+                taken = pages.take(length);
             }
-            let until = *until.get_or_insert_with(|| timeout.deadline().min(Deadline::after(BRIEFLY_NS)));
-            match pages.sleep_briefly(until) {
-                Wait::TimedOut => return Ok(None),
-                Wait::Interrupted if self.interruptible => return Err(Code::errno(libc::EINTR).into()),
-                _ if until.passed() => return Ok(None),
-                _ => (),
+            if matches!(taken, Ok(None)) {
+                pages.set_in_vain();
             }
         }
+        if matches!(taken, Ok(None)) && self.are_with_receivers(&pages) {
+            self.in_place.give_up(&pages);
+            taken = self.in_place.pages_for(length).and_then(|pages| pages.take(length));
+        }
+        Ok(taken.ok().flatten())
     }
 
     fn wait_for_slot(&self, length: usize, timeout: Timeout) -> Result<Slot> {
@@ -308,7 +318,7 @@ impl Channel {
         }
         let sent = match &reserved.room {
             Room::Own(memory) => self.send(memory.message(length), timeout),
-            Room::Slot(slot) => self.send_slot(slot, length, timeout),
+            Room::Slot(slot) => self.send_slot(slot, length, timeout, &mut None),
         };
         match sent {
             Ok(()) => {
@@ -327,9 +337,15 @@ impl Channel {
     }
 
     /// Sends what was written into a slot, which is the receiver's afterwards.
-    pub(super) fn send_slot(&self, slot: &Slot, length: usize, timeout: Timeout) -> Result<()> {
+    pub(super) fn send_slot(
+        &self,
+        slot: &Slot,
+        length: usize,
+        timeout: Timeout,
+        deadline: &mut Option<Deadline>,
+    ) -> Result<()> {
         let header = Header { kind: PacketKind::Placed, length };
-        self.put(header, &slot.place().encode(), Some(slot.fd()?), timeout)
+        self.put(header, &slot.place().encode(), Some(slot.fd()?), timeout, deadline)
     }
 
     /// Gives up the message that was reserved.

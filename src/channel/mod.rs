@@ -160,36 +160,46 @@ impl Channel {
     pub fn send(&self, message: &[u8], timeout: Timeout) -> Result<()> {
         let length = message.len();
         if length <= SHORT_BYTES {
-            match self.put(Header { kind: PacketKind::Short, length }, message, None, timeout) {
+            match self.put(Header { kind: PacketKind::Short, length }, message, None, timeout, &mut None) {
                 // The buffer was made so small, or the system's is.
                 Err(error) if error.code().0 == -libc::EMSGSIZE => (),
                 sent => return sent,
             }
         }
         self.socket()?;
-        if let Some(slot) = self.slot_soon(length, timeout)? {
+        let mut deadline = None; // one for both waits
+        if let Some(slot) = self.slot_soon(length, timeout, &mut deadline)? {
             slot.write(message)?;
-            self.send_slot(&slot, length, timeout)?;
+            self.send_slot(&slot, length, timeout, &mut deadline)?;
             slot.sent();
             return Ok(());
         }
         let memory = long::write(message)?;
-        self.put(Header { kind: PacketKind::Long, length }, &[], Some(memory.as_raw_fd()), timeout)
+        let header = Header { kind: PacketKind::Long, length };
+        self.put(header, &[], Some(memory.as_raw_fd()), timeout, &mut deadline)
     }
 
     /// Sends a descriptor, which stays the caller's.
     pub fn send_fd(&self, fd: RawFd, timeout: Timeout) -> Result<()> {
-        let sent = self.put(Header { kind: PacketKind::Descriptor, length: 0 }, &[], Some(fd), timeout);
+        let header = Header { kind: PacketKind::Descriptor, length: 0 };
+        let sent = self.put(header, &[], Some(fd), timeout, &mut None);
         sent.map_err(|error| match -error.code().0 {
             libc::EBADF => Error::errno(libc::EBADF, format!("descriptor {fd} is not open")),
             _ => error,
         })
     }
 
-    fn put(&self, header: Header, body: &[u8], fd: Option<RawFd>, timeout: Timeout) -> Result<()> {
+    fn put(
+        &self,
+        header: Header,
+        body: &[u8],
+        fd: Option<RawFd>,
+        timeout: Timeout,
+        deadline: &mut Option<Deadline>,
+    ) -> Result<()> {
         let socket = self.socket()?;
         let header = header.encode();
-        let (mut deadline, mut over) = (None, None);
+        let mut over = None;
         loop {
             match socket::send_parts(socket, [&header, body], fd.as_slice()) {
                 Ok(Sent::Done) => return Ok(()),
@@ -198,7 +208,7 @@ impl Channel {
                     if let Some(error) = over {
                         return Err(error);
                     }
-                    match self.wait(Ready::ToWrite, timeout, &mut deadline) {
+                    match self.wait(Ready::ToWrite, timeout, deadline) {
                         // There may be room that the kernel has not told of.
                         Err(error) if error.code().0 == -libc::ETIMEDOUT => over = Some(error),
                         waited => waited?,

@@ -65,7 +65,7 @@ pub(super) struct Pages {
     slots: usize,
     pid: i32,
     books: Mutex<[Book; MOST_SLOTS]>,
-    /// A sender that may go on without has waited for a slot in vain, and none has been free since. Relaxed: a hint.
+    /// See `was_in_vain`. Relaxed: a hint.
     in_vain: AtomicBool,
 }
 
@@ -195,14 +195,13 @@ impl Pages {
         futex_wait(&words.released, seen, until)
     }
 
-    /// The same for a sender that can go on without a slot, for a time that is not worth the while if it has been in vain.
-    pub(super) fn sleep_briefly(&self, until: Deadline) -> Wait {
-        if self.in_vain.load(Ordering::Relaxed) {
-            return Wait::TimedOut;
-        }
-        let woken = self.sleep(until);
-        self.in_vain.store(woken == Wait::TimedOut, Ordering::Relaxed);
-        woken
+    /// Whether a sender that can go on without a slot has waited for one in vain, and none has been free since.
+    pub(super) fn was_in_vain(&self) -> bool {
+        self.in_vain.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_in_vain(&self) {
+        self.in_vain.store(true, Ordering::Relaxed);
     }
 
     fn offset(&self, slot: usize) -> usize {

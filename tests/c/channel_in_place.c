@@ -3,6 +3,7 @@
 #include <pthread.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 
 #define LONG_BYTES ((size_t)1 << 20)
 
@@ -302,16 +303,48 @@ static void test_fork(void)
     close_both(ends);
 }
 
+static int is_of_pages(int fd)
+{
+    char path[64], target[64];
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    ssize_t length = readlink(path, target, sizeof target - 1);
+    target[length > 0 ? length : 0] = 0;
+    return strstr(target, "tine-pages") != NULL;
+}
+
+/* Whether the next message lies in its sender's pages: what the packet says. */
+static int is_in_pages(tine_channel *c)
+{
+    uint16_t header[8] = {0};
+    CHECK_EQ(recv(tine_channel_fd(c), header, sizeof header, MSG_PEEK | MSG_DONTWAIT), (ssize_t)sizeof header);
+    return header[3] == 4;
+}
+
+/* How many descriptors of such pages this process has. */
+static int count_pages(void)
+{
+    int count = 0;
+    for (int fd = 3; fd < 200; fd++)
+        count += is_of_pages(fd);
+    return count;
+}
+
 /* Receivers that die with a message in their hands, one after the other: the sender goes on, and its memory does not grow. */
-static void test_dead_receivers(void)
+static void test_dead_receivers(int by_copy)
 {
     struct ends ends = make(0, 0);
     int fd = tine_channel_fd(ends.b), status;
-    void *place;
+    void *place = malloc(LONG_BYTES), *own = place;
+    CHECK(own);
     for (unsigned i = 0; i < 40; i++) {
-        CHECK_RC(tine_channel_reserve(ends.a, LONG_BYTES, HANG_NS, &place), 0);
+        if (!by_copy)
+            CHECK_RC(tine_channel_reserve(ends.a, LONG_BYTES, HANG_NS, &place), 0);
         memset(place, (int)i, LONG_BYTES);
-        CHECK_RC(tine_channel_commit(ends.a, LONG_BYTES, 0), 0);
+        if (by_copy) /* with a timeout and without */
+            CHECK_RC(tine_channel_send(ends.a, place, LONG_BYTES, i & 4 ? 0 : HANG_NS), 0);
+        else
+            CHECK_RC(tine_channel_commit(ends.a, LONG_BYTES, 0), 0);
+        CHECK(is_in_pages(ends.b));
         fflush(stdout);
         pid_t child = fork();
         CHECK(child >= 0);
@@ -326,6 +359,37 @@ static void test_dead_receivers(void)
         CHECK(waitpid(child, &status, 0) == child);
         CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
     }
+    free(own);
+    close_both(ends);
+}
+
+/* While a message is being written, its pages are not left to receivers who hold all others. */
+static void test_held(void)
+{
+    enum { SLOTS = 4 };
+    struct ends ends = make(0, 0);
+    tine_channel *receivers[SLOTS];
+    unsigned char *bytes = filled(LONG_BYTES, 1);
+    void *place;
+    size_t length;
+    CHECK_RC(tine_channel_reserve(ends.a, LONG_BYTES, 0, &place), 0);
+    for (int i = 0; i < SLOTS; i++)
+        CHECK_RC(tine_channel_attach(tine_channel_fd(ends.b), NULL, &receivers[i]), 0);
+    for (int i = 0; i < SLOTS; i++) {
+        CHECK_RC(tine_channel_send(ends.a, bytes, LONG_BYTES, SHORT_NS), 0);
+        CHECK_EQ(is_in_pages(ends.b), i < SLOTS - 1); /* the last one found no slot free */
+        void *there;
+        CHECK_RC(tine_channel_peek(receivers[i], 0, &there, &length), 0);
+        CHECK(length == LONG_BYTES && memcmp(there, bytes, length) == 0);
+    }
+    CHECK_EQ(count_pages(), 1);
+    CHECK_RC(tine_channel_commit(ends.a, LONG_BYTES, 0), 0);
+    CHECK_RC(tine_channel_peek(ends.b, 0, &place, &length), 0);
+    CHECK_RC(tine_channel_send(ends.a, bytes, LONG_BYTES, 0), 0); /* now they are */
+    CHECK(is_in_pages(ends.b));
+    for (int i = 0; i < SLOTS; i++)
+        tine_channel_close(receivers[i]);
+    free(bytes);
     close_both(ends);
 }
 
@@ -401,11 +465,7 @@ static int close_pages(void)
 {
     int closed = 0;
     for (int fd = 3; fd < 200; fd++) {
-        char path[64], target[64];
-        snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-        ssize_t length = readlink(path, target, sizeof target - 1);
-        target[length > 0 ? length : 0] = 0;
-        if (strstr(target, "tine-pages")) {
+        if (is_of_pages(fd)) {
             CHECK_EQ(dup2(0, fd), fd); /* and has another file there */
             replaced[replaced_count++] = fd;
             closed++;
@@ -505,7 +565,9 @@ int main(void)
     test_threads();
     test_handles();
     test_fork();
-    test_dead_receivers();
+    test_dead_receivers(0);
+    test_dead_receivers(1);
+    test_held();
     test_kept();
     test_short();
     test_closed();
