@@ -208,7 +208,7 @@ impl InPlace {
         if !view.has(place, length) {
             return Err(not_ours());
         }
-        if view.is_kept() {
+        if place.kept && view.can_be_kept() {
             let _old = lock(&self.view).replace(Arc::clone(&view));
         }
         Ok(view)

@@ -76,21 +76,28 @@ impl Header {
 pub(super) struct Place {
     pub(super) offset: usize,
     pub(super) slot: usize,
+    /// The pages are for more than this message.
+    pub(super) kept: bool,
 }
 
 impl Place {
     pub(super) fn encode(self) -> [u8; PLACE_BYTES] {
         let mut bytes = [0; PLACE_BYTES];
         bytes[..8].copy_from_slice(&(self.offset as u64).to_ne_bytes());
-        bytes[8..].copy_from_slice(&(self.slot as u64).to_ne_bytes());
+        bytes[8..12].copy_from_slice(&(self.slot as u32).to_ne_bytes());
+        bytes[12..].copy_from_slice(&u32::from(self.kept).to_ne_bytes());
         bytes
     }
 
     /// What does not fit into the type lies in no memory: [`super::pages::View::has`] refuses it.
     fn decode(bytes: &[u8]) -> Place {
-        let number = |at: usize| bytes[at..at + 8].try_into().map_or(u64::MAX, u64::from_ne_bytes);
-        let number = |at: usize| usize::try_from(number(at)).unwrap_or(usize::MAX);
-        Place { offset: number(0), slot: number(8) }
+        let offset = bytes[..8].try_into().map_or(u64::MAX, u64::from_ne_bytes);
+        let number = |at: usize| bytes[at..at + 4].try_into().map_or(u32::MAX, u32::from_ne_bytes);
+        Place {
+            offset: usize::try_from(offset).unwrap_or(usize::MAX),
+            slot: number(8) as usize,
+            kept: number(12) != 0,
+        }
     }
 }
 

@@ -228,7 +228,11 @@ impl Slot {
 
     /// What the packet says of it.
     pub(super) fn place(&self) -> Place {
-        Place { offset: self.pages.offset(self.index), slot: self.index }
+        Place {
+            offset: self.pages.offset(self.index),
+            slot: self.index,
+            kept: self.pages.are_kept(),
+        }
     }
 
     pub(super) fn fd(&self) -> Result<RawFd> {
@@ -366,8 +370,8 @@ impl View {
         }
     }
 
-    /// Whether it is worth while to have it mapped for the next message.
-    pub(super) fn is_kept(&self) -> bool {
+    /// Whether it may stay mapped for the next message: the sender can say that of any memory.
+    pub(super) fn can_be_kept(&self) -> bool {
         self.length <= MOST_KEPT_BYTES + 2 * page_size()
     }
 }

@@ -405,6 +405,17 @@ static size_t shared_bytes(void)
     return kib << 10;
 }
 
+static int has_pages_mapped(void)
+{
+    FILE *file = fopen("/proc/self/maps", "r");
+    char line[512];
+    int found = 0;
+    while (file && fgets(line, sizeof line, file))
+        found |= strstr(line, "tine-pages") != NULL;
+    CHECK(file && fclose(file) == 0);
+    return found;
+}
+
 static void test_kept(void)
 {
     enum { HUGE_BYTES = 40 << 20 };
@@ -419,6 +430,7 @@ static void test_kept(void)
     CHECK(shared_bytes() - before < HUGE_BYTES / 2); /* of which one page has been touched here */
     CHECK_RC(tine_channel_release(ends.b), 0);
     CHECK(shared_bytes() < before + (1 << 20));
+    CHECK(!has_pages_mapped()); /* in which the message would still be */
     close_both(ends);
 }
 
