@@ -11,7 +11,7 @@ use crate::sys::clock::Deadline;
 use crate::sys::fd::Guarded;
 use crate::sys::memory::{self, Access, FileId, Mapping, page_size};
 use crate::sys::prim::{AtomicBool, AtomicU32, Ordering, Wait, futex_wait, futex_wake};
-use crate::sys::{fork, reserve};
+use crate::sys::{fork, limits, reserve};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
@@ -239,12 +239,15 @@ impl Slot {
         self.pages.fd.checked("the channel's memory")
     }
 
-    /// Writes a message there, which fits. The first one by a call, which costs less than to touch each page.
+    /// Writes a message there, which fits. The first one by a call, which costs less than to touch each page, unless that would be beyond a
+    /// limit on file sizes: the kernel answers by a signal, although the file is as long already.
     pub(super) fn write(&self, message: &[u8]) -> Result<()> {
-        if self.is_new {
-            return memory::write_all_at(self.fd()?, self.pages.offset(self.index), message);
-        }
         assert!(self.pages.has_room_for(message.len()));
+        let from = self.pages.offset(self.index);
+        let end = (from + message.len()) as u64;
+        if self.is_new && limits::file_size().is_none_or(|limit| end <= limit) {
+            return memory::write_all_at(self.fd()?, from, message);
+        }
         // SAFETY: the slot has room for so many bytes, and it is this thread's.
         unsafe { std::ptr::copy_nonoverlapping(message.as_ptr(), self.pointer().as_ptr(), message.len()) };
         Ok(())

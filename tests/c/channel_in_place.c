@@ -468,6 +468,16 @@ static void test_short(void)
     CHECK_RC(tine_channel_reserve(ends.a, 4 << 20, TINE_FOREVER, &place), -ENOMEM);
     CHECK_EQ(setrlimit(RLIMIT_FSIZE, &limit), 0);
     close_both(ends);
+    /* A limit that comes when the pages are there already, which ends no sender. */
+    ends = make(0, 0);
+    send_it(ends.a, LONG_BYTES, 10, 0);
+    CHECK_EQ(setrlimit(RLIMIT_FSIZE, &low), 0);
+    for (unsigned i = 11; i < 14; i++)
+        send_it(ends.a, LONG_BYTES, i, 0);
+    for (unsigned i = 10; i < 14; i++)
+        receive_it(ends.b, LONG_BYTES, i, i & 1);
+    CHECK_EQ(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    close_both(ends);
 }
 
 /* The program closes descriptors that are not its own: other memory is taken, and nothing of the program's is sent. */
