@@ -36,10 +36,18 @@ pub(super) fn write(bytes: &[u8]) -> Result<OwnedFd> {
 
 /// The bytes of such memory, as many as there is room for.
 pub(super) fn read(fd: &OwnedFd, room: &mut [MaybeUninit<u8>]) -> Result<()> {
-    if !is_memory(fd) || !memory::read_exactly(fd.as_raw_fd(), room)? {
-        return Err(not_ours());
+    if is_memory(fd) { read_at(fd, 0, room) } else { Err(not_ours()) }
+}
+
+/// The bytes of memory from an offset on.
+pub(super) fn read_at(fd: &OwnedFd, from: u64, room: &mut [MaybeUninit<u8>]) -> Result<()> {
+    match memory::read_exactly_at(fd.as_raw_fd(), from, room) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(not_ours()),
+        // A descriptor for writing alone will never be read.
+        Err(error) if matches!(-error.code().0, libc::EBADF | libc::EACCES | libc::EPERM) => Err(not_ours()),
+        Err(error) => Err(error),
     }
-    Ok(())
 }
 
 /// Whether a descriptor is of such memory as tine sends: reading anything else could wait, or fail for another reason than the message.

@@ -351,11 +351,7 @@ impl View {
             unsafe { std::ptr::copy_nonoverlapping(from.as_ptr().cast(), room.as_mut_ptr(), room.len()) };
             return Ok(());
         }
-        if memory::read_exactly_at(fd.as_raw_fd(), place.offset as u64, room)? {
-            Ok(())
-        } else {
-            Err(not_ours())
-        }
+        long::read_at(fd, place.offset as u64, room)
     }
 
     /// Where a message is for which `has` was true; the view is a whole one.

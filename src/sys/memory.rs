@@ -127,12 +127,7 @@ pub(crate) fn write_all_at(fd: RawFd, from: usize, bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// Reads as many of a file's first bytes as there is room for; whether there were as many.
-pub(crate) fn read_exactly(fd: RawFd, room: &mut [MaybeUninit<u8>]) -> Result<bool> {
-    read_exactly_at(fd, 0, room)
-}
-
-/// The same from an offset on.
+/// Reads as many of a file's bytes from an offset on as there is room for; whether there were as many.
 pub(crate) fn read_exactly_at(fd: RawFd, from: u64, room: &mut [MaybeUninit<u8>]) -> Result<bool> {
     let mut at = 0;
     while at < room.len() {

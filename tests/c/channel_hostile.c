@@ -48,6 +48,13 @@ static const struct header sound = {{'t', 'i', 'n', 'e'}, 2, 1, 4};
         CHECK_RC(tine_channel_receive(ends.b, 0, bytes, sizeof bytes, &length), -EAGAIN);    \
     } while (0)
 
+/* The same for a call that looks at the message in place. */
+#define REFUSED_IN_PLACE(expected)                                                    \
+    do {                                                                              \
+        CHECK_RC(tine_channel_peek(ends.b, TINE_FOREVER, &place, &length), expected); \
+        CHECK_RC(tine_channel_peek(ends.b, 0, &place, &length), -EAGAIN);             \
+    } while (0)
+
 static void test_headers(void)
 {
     struct ends ends = make(0, 0);
@@ -105,6 +112,19 @@ static void test_memory(void)
     CHECK_EQ(ftruncate(fd, 10), 0); /* after it was sent */
     REFUSED(-EBADMSG);
     close(fd);
+    char path[64]; /* a descriptor that cannot be read */
+    fd = memory_of(4096);
+    CHECK_EQ(fallocate(fd, 0, 0, 4096), 0);
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    int for_writing = open(path, O_WRONLY | O_CLOEXEC);
+    CHECK(for_writing >= 0);
+    void *place;
+    send_raw(socket, header, 16, &for_writing, 1);
+    REFUSED(-EBADMSG);
+    send_raw(socket, header, 16, &for_writing, 1);
+    REFUSED_IN_PLACE(-EBADMSG);
+    close(for_writing);
+    close(fd);
     CHECK_EQ(pipe2(pipes, O_CLOEXEC), 0);
     send_raw(socket, header, 16, &pipes[0], 1);
     REFUSED(-EBADMSG);
@@ -136,13 +156,6 @@ static void test_memory(void)
     close(pipes[1]);
     close_both(ends);
 }
-
-/* The same for a call that looks at the message in place. */
-#define REFUSED_IN_PLACE(expected)                                                    \
-    do {                                                                              \
-        CHECK_RC(tine_channel_peek(ends.b, TINE_FOREVER, &place, &length), expected); \
-        CHECK_RC(tine_channel_peek(ends.b, 0, &place, &length), -EAGAIN);             \
-    } while (0)
 
 static void send_placed(int socket, uint64_t message, uint64_t offset, uint64_t slot, size_t bytes, int fd)
 {
