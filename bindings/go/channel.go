@@ -40,6 +40,8 @@ type channelEnd struct {
 	ready  *readiness      // made by who waits first
 
 	sends, receives chan struct{} // the turn of who waits
+	reserves        chan struct{} // the turn of who reserves: the library refuses a second call while one only waits
+	peeks           sync.Mutex    // the same of who peeks, in a call that does not wait
 	gone            chan struct{} // closed with the end
 }
 
@@ -47,7 +49,8 @@ type channelEnd struct {
 const ErrGone = -Code(syscall.EBADF)
 
 func newEnd(handle *C.tine_channel) *channelEnd {
-	return &channelEnd{handle: handle, sends: make(chan struct{}, 1), receives: make(chan struct{}, 1), gone: make(chan struct{})}
+	turn := func() chan struct{} { return make(chan struct{}, 1) }
+	return &channelEnd{handle: handle, sends: turn(), receives: turn(), reserves: turn(), gone: make(chan struct{})}
 }
 
 func (e *channelEnd) end() *channelEnd { return e }
@@ -154,6 +157,11 @@ func (e *channelEnd) await(ctx context.Context, what string, f func(c *C.tine_ch
 
 func (e *channelEnd) take(ctx context.Context, what string, turn chan struct{}) error {
 	select {
+	case turn <- struct{}{}: // also where ctx is done already
+		return nil
+	default:
+	}
+	select {
 	case turn <- struct{}{}:
 		return nil
 	case <-ctx.Done():
@@ -202,8 +210,13 @@ func (e *channelEnd) push(ctx context.Context, what string, f func(c *C.tine_cha
 		return err
 	}
 	defer func() { <-e.sends }()
-	for {
-		code, err := attempt(C.int64_t(patience(ctx)))
+	return pushing(ctx, what, attempt)
+}
+
+// pushing is for who has the turn: it makes a call, which waits in C, until there is room.
+func pushing(ctx context.Context, what string, attempt func(timeout C.int64_t) (C.int, error)) error {
+	for timeout := C.int64_t(0); ; timeout = C.int64_t(patience(ctx)) {
+		code, err := attempt(timeout)
 		if err != nil || !isWaiting(code) {
 			return either(err, failed(what, code))
 		}
@@ -316,27 +329,37 @@ func (c *Channel[Send, Receive]) All(ctx context.Context) iter.Seq2[Receive, err
 }
 
 // Reserve is room for a message of up to so many bytes, which is written in place and sent by Commit: more than 64 KiB are not copied on
-// their way to Peek. It waits until the other end has released room, or until ctx is done. There is one reserved message at a time, whatever the
+// their way to Peek. It waits until the other end has released room, or until ctx is done; sending goes on meanwhile. There is one reserved message at a time, whatever the
 // type of messages: a second one is syscall.EBUSY. What is written there is what Send would make of a message; of a []byte its bytes.
 //
-// The room is the library's memory: it must not be used any more after Commit, Abandon or Close.
+// The room is the library's memory: it must not be used any more after Commit, Abandon or Close, or when the end was given away.
 func (e *channelEnd) Reserve(ctx context.Context, length int) ([]byte, error) {
 	place := placed{length: C.size_t(length)}
 	if length < 0 {
 		return nil, invalid("reserve", "a length of %d", length)
 	}
-	err := e.push(ctx, "reserve", place.reserve)
+	if err := e.take(ctx, "reserve", e.reserves); err != nil {
+		return nil, err
+	}
+	defer func() { <-e.reserves }()
+	err := pushing(ctx, "reserve", func(timeout C.int64_t) (C.int, error) { return e.reserve(&place, timeout) })
 	return place.bytes(err)
 }
 
-// TryReserve is the same without waiting: where there is no room now, it is ErrWouldBlock.
+// TryReserve is the same without waiting: where there is no room now, or Reserve is waiting for some, it is ErrWouldBlock.
 func (e *channelEnd) TryReserve(length int) ([]byte, error) {
 	place := placed{length: C.size_t(length)}
 	if length < 0 {
 		return nil, invalid("reserve", "a length of %d", length)
 	}
-	err := e.call("reserve", func(end *C.tine_channel) C.int { return place.reserve(end, 0) })
-	return place.bytes(err)
+	select {
+	case e.reserves <- struct{}{}:
+		defer func() { <-e.reserves }()
+	default: // another goroutine waits for room
+		return nil, &Error{What: "reserve", Code: ErrWouldBlock}
+	}
+	code, err := e.reserve(&place, 0)
+	return place.bytes(either(err, failed("reserve", code)))
 }
 
 // placed is a message in C's memory.
@@ -345,12 +368,17 @@ type placed struct {
 	length C.size_t
 }
 
-func (p *placed) reserve(end *C.tine_channel, timeout C.int64_t) C.int {
-	return C.tine_channel_reserve(end, p.length, timeout, &p.place)
+// reserve is for who has the turn.
+func (e *channelEnd) reserve(p *placed, timeout C.int64_t) (C.int, error) {
+	return e.use("reserve", func(end *C.tine_channel) C.int { return C.tine_channel_reserve(end, p.length, timeout, &p.place) })
 }
 
-func (p *placed) peek(end *C.tine_channel) C.int {
-	return C.tine_channel_peek(end, 0, &p.place, &p.length)
+func (e *channelEnd) peek(p *placed) func(end *C.tine_channel) C.int {
+	return func(end *C.tine_channel) C.int {
+		e.peeks.Lock()
+		defer e.peeks.Unlock()
+		return C.tine_channel_peek(end, 0, &p.place, &p.length)
+	}
 }
 
 func (p *placed) bytes(err error) ([]byte, error) {
@@ -379,21 +407,21 @@ func (e *channelEnd) Abandon() error {
 	return e.call("abandon", func(end *C.tine_channel) C.int { return C.tine_channel_abandon(end) })
 }
 
-// Peek takes the next message without copying it, however it was sent, waiting for one until ctx is done: what Send has made of it. The
-// program may read and write it until Release. There is one such message at a time: a second one is syscall.EBUSY. Where a descriptor comes
+// Peek takes the next message to be read in place, waiting for one until ctx is done: what Send has made of it. One of 64 KiB to 32 MiB is
+// not copied, unless Send has found all room in use; nor is one that was reserved. The program may read and write it until Release. There is one such message at a time: a second one is syscall.EBUSY. Where a descriptor comes
 // next, it is syscall.ENOMSG.
 //
-// The message is the library's memory: it must not be used any more after Release or Close.
+// The message is the library's memory: it must not be used any more after Release or Close, or when the end was given away.
 func (e *channelEnd) Peek(ctx context.Context) ([]byte, error) {
 	var place placed
-	err := e.await(ctx, "peek", place.peek)
+	err := e.await(ctx, "peek", e.peek(&place))
 	return place.bytes(err)
 }
 
 // TryPeek is the same without waiting: where there is no message now, it is ErrWouldBlock.
 func (e *channelEnd) TryPeek() ([]byte, error) {
 	var place placed
-	err := e.call("peek", place.peek)
+	err := e.call("peek", e.peek(&place))
 	return place.bytes(err)
 }
 

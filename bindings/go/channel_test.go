@@ -142,6 +142,55 @@ func TestChannelEmptyInPlace(t *testing.T) {
 	<-done
 }
 
+// Goroutines that call at once are not told of a message that nobody has.
+func TestChannelInPlaceAtOnce(t *testing.T) {
+	ctx := context.Background()
+	here, there := newChannel[[]byte, []byte](t)
+	var everybody sync.WaitGroup
+	for range 8 {
+		everybody.Add(1)
+		go func() {
+			defer everybody.Done()
+			for range 2000 {
+				if _, err := there.TryPeek(); !errors.Is(err, tine.ErrWouldBlock) {
+					t.Errorf("where no message is: %v", err)
+					return
+				}
+			}
+		}()
+	}
+	everybody.Wait()
+	for { // until all room is sent
+		_, err := here.TryReserve(1 << 20)
+		if errors.Is(err, tine.ErrWouldBlock) {
+			break
+		}
+		if err = errors.Join(err, here.Commit(ctx, 1<<20)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	soon, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
+	defer cancel()
+	for range 4 {
+		everybody.Add(1)
+		go func() {
+			defer everybody.Done()
+			if _, err := here.Reserve(soon, 1<<20); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("where no room is: %v", err)
+			}
+			if _, err := here.TryReserve(1 << 20); !errors.Is(err, tine.ErrWouldBlock) {
+				t.Errorf("where no room is: %v", err)
+			}
+		}()
+	}
+	for range 10 { // which does not stop who sends
+		if err := here.Send(ctx, []byte("meanwhile")); err != nil {
+			t.Error(err)
+		}
+	}
+	everybody.Wait()
+}
+
 // Messages are written and read in place, next to those that are copied.
 func TestChannelInPlace(t *testing.T) {
 	ctx := context.Background()
