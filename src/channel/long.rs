@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::sys::clock::now_ns;
 use crate::sys::prim::{AtomicU64, Ordering};
 use crate::sys::{limits, memory};
+use std::ffi::CStr;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -25,10 +26,18 @@ const FRESH_NS: u64 = 10_000_000;
 static LEFT: AtomicU64 = AtomicU64::new(0);
 static UNTIL_NS: AtomicU64 = AtomicU64::new(0);
 
+/// New memory without a size yet. Where a sandbox refuses it with EPERM, that is EACCES: EPERM says that no message is reserved.
+pub(super) fn memfd(name: &CStr) -> Result<OwnedFd> {
+    memory::memfd(name).map_err(|error| match -error.code().0 {
+        libc::EPERM => Error::errno(libc::EACCES, error.text().into_owned()),
+        _ => error,
+    })
+}
+
 /// New memory with these bytes.
 pub(super) fn write(bytes: &[u8]) -> Result<OwnedFd> {
     ask_for(bytes.len() as u64)?;
-    let fd = memory::memfd(c"tine-message")?;
+    let fd = memfd(c"tine-message")?;
     memory::reserve(fd.as_raw_fd(), 0, bytes.len())?;
     memory::write_all(fd.as_raw_fd(), bytes)?;
     Ok(fd)

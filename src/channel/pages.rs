@@ -105,7 +105,7 @@ impl Pages {
         let end = slot_bytes.checked_mul(slots).and_then(|all| all.checked_add(page));
         let end = end.filter(|end| *end < isize::MAX as usize - page).ok_or_else(too_long)?;
         reserve::suffices()?;
-        let fd = memory::memfd(c"tine-pages")?;
+        let fd = long::memfd(c"tine-pages")?;
         // The last page makes it as long as it will ever be, without a signal where that is longer than a file may be.
         memory::reserve(fd.as_raw_fd(), end, page)?;
         memory::reserve(fd.as_raw_fd(), 0, page)?;
