@@ -137,10 +137,12 @@ pub unsafe extern "C" fn tine_channel_close(c: *mut tine_channel) {
 /// Parameters: c. data: the message, which is copied; NULL where length is 0. length: in bytes; a message may be
 /// empty. timeout_ns: how long to wait, in nanoseconds; 0: not at all.
 /// Returns 0: the kernel has the whole message, whatever happens to this process; -EAGAIN, -ETIMEDOUT: there is no
-/// room; -EPIPE: the other end is gone; -ENOMEM: there is no memory for the message; -EMFILE: the message is longer
-/// than 64 KiB, and no descriptor is free or too many are on their way; -EINTR: a signal came, with
-/// TINE_INTERRUPTIBLE; -EINVAL: c or data is NULL; TINE_EFORKED. After an error nothing was sent.
-/// Threads: any; in a signal handler only up to 64 KiB. Fork: TINE_EFORKED in a child.
+/// room; -EPIPE: the other end is gone; -ENOMEM: there is no memory for the message; -EINTR: a signal came, with
+/// TINE_INTERRUPTIBLE; -EINVAL: c or data is NULL; TINE_EFORKED. For a message that is longer than 64 KiB or than
+/// .buffer_bytes also -EMFILE, -ENFILE: no descriptor is free, or too many are on their way; -EACCES, -ENOSYS: the system
+/// refuses memfd_create; -EBADF: the program has closed the descriptor of the memory. After an error nothing was sent.
+/// Threads: any; in a signal handler only a message that is no longer than 64 KiB and than .buffer_bytes. Fork:
+/// TINE_EFORKED in a child.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_channel_send(
     c: *mut tine_channel,
@@ -166,7 +168,7 @@ pub unsafe extern "C" fn tine_channel_send(
 /// -EINTR: a signal came, with TINE_INTERRUPTIBLE; -EINVAL: c or buffer is NULL; TINE_EFORKED. The message stays
 /// after -EMSGSIZE: it is longer than capacity, and *length is the capacity that it needs; -ENOMSG: it is a
 /// descriptor, for tine_channel_receive_fd; -EMFILE: it is longer than 64 KiB, which needs a descriptor, and none is
-/// free. It is thrown away after -EBADMSG: tine has not sent it; TINE_EVERSION: the other end has another version of
+/// free; -ENOMEM: there is no memory or address space for it. It is thrown away after -EBADMSG: tine has not sent it; TINE_EVERSION: the other end has another version of
 /// tine.
 /// Threads: any. Fork: TINE_EFORKED in a child.
 #[unsafe(no_mangle)]

@@ -26,7 +26,7 @@ struct channel_options : tine_channel_options {
 
 /**
  * Room for a message that is written in place: channel_ref::reserve(). commit() sends it; where that is not called, it is given up with
- * this object. The end must live as long.
+ * this object. The end must live as long, and stay here: giving it away gives the room up as well.
  */
 class reserved_message {
 public:
@@ -73,7 +73,8 @@ private:
     std::size_t size_;
 };
 
-/** A message that is read in place: channel_ref::peek(). It is released with this object. The end must live as long. */
+/** A message that is read in place: channel_ref::peek(). It is released with this object. The end must live as long, and
+ * stay here: giving it away releases the message. */
 class placed_message {
 public:
     placed_message(placed_message &&other) noexcept
@@ -206,7 +207,8 @@ public:
 
     /**
      * Reserves room for a message of up to `size` bytes, to be written in place: more than 64 KiB are not copied on their way to peek().
-     * Waits until the other end has released room. -EBUSY: a message is reserved through this handle already.
+     * Waits until the other end has released room. -EBUSY: a message is reserved through this handle already, or another thread is in this
+     * call.
      */
     reserved_message reserve(std::size_t size, time_limit timeout = forever) const
     {
@@ -221,8 +223,9 @@ public:
         return reserved_message(handle_, place, size);
     }
     /**
-     * Receives the next message without copying it, however it was sent, and waits for one. -EBUSY: a message is looked at through this
-     * handle already. -ENOMSG: it is a descriptor, and stays.
+     * Receives the next message to be read in place, however it was sent, and waits for one. More than 64 KiB are not copied, unless send()
+     * was called with more than 32 MiB or found no room free. -EBUSY: a message is looked at through this handle already, or another
+     * thread is in this call. -ENOMSG: it is a descriptor, and stays.
      */
     placed_message peek(time_limit timeout = forever) const { return peek(std::nothrow, timeout).value(); }
     /** The same without exceptions; time that ran out is -EAGAIN or -ETIMEDOUT. */
