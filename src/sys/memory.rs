@@ -74,6 +74,13 @@ pub(crate) fn seals(fd: RawFd) -> Result<Sealed> {
 /// Whether the memory behind a descriptor is of ordinary pages, as tine's own is: a memfd of huge pages is a file of another system,
 /// which can be short of them at any time, and wants them mapped and unmapped as a whole.
 pub(crate) fn is_of_pages(fd: RawFd) -> bool {
+    // A file of huge pages says how long they are as its block size. So does a file of ordinary ones where the system prefers huge ones for
+    // them; the file system tells these two apart.
+    match stat(fd) {
+        Ok(stat) if stat.st_blksize as usize <= page_size() => return true,
+        Ok(_) => (),
+        Err(_) => return false,
+    }
     // SAFETY: all zero is a valid statfs.
     let mut system: libc::statfs = unsafe { std::mem::zeroed() };
     // SAFETY: `system` is a valid place.
