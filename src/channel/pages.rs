@@ -156,7 +156,12 @@ impl Pages {
         // Outside the lock: it can take long, and others may not wait as long. Where it fails, the slot is free again.
         if is_new {
             long::ask_for((length - reserved) as u64)?;
-            memory::reserve(self.fd.checked("the channel's memory")?, self.offset(index), length)?;
+            let (fd, from) = (self.fd.checked("the channel's memory")?, self.offset(index));
+            memory::reserve(fd, from, length).inspect_err(|_| {
+                // It is reserved piece by piece. Where memory is short, the first ones are not kept; if that fails, they are there
+                // for the next message.
+                let _ = memory::punch(fd, from + reserved, length - reserved);
+            })?;
             self.books()[index].reserved = length;
         }
         Ok(Some(slot))
