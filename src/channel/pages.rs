@@ -182,8 +182,9 @@ impl Pages {
 
     /// Whether all slots have been sent, and none has been freed.
     pub(super) fn are_all_sent(&self) -> bool {
-        let is_sent =
-            |(slot, book): (usize, &Book)| !book.ours && self.words().taken[slot].load(Ordering::Relaxed) != 0;
+        let is_sent = |(slot, book): (usize, &Book)| {
+            !book.ours && self.words().taken[slot].load(Ordering::Relaxed) != 0
+        };
         self.books()[..self.slots].iter().enumerate().all(is_sent)
     }
 
@@ -233,11 +234,7 @@ impl Slot {
 
     /// What the packet says of it.
     pub(super) fn place(&self) -> Place {
-        Place {
-            offset: self.pages.offset(self.index),
-            slot: self.index,
-            kept: self.pages.are_kept(),
-        }
+        Place { offset: self.pages.offset(self.index), slot: self.index, kept: self.pages.are_kept() }
     }
 
     pub(super) fn fd(&self) -> Result<RawFd> {

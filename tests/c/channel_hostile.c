@@ -219,7 +219,8 @@ static void test_places(void)
     REFUSED_IN_PLACE(-EBADMSG);
     send_placed(socket, 8, PAGE, 0, 32, read_only);
     REFUSED_IN_PLACE(-EBADMSG);
-    snprintf(path, sizeof path, "/proc/self/fd/%d", good);
+    int unknown = sealed(LENGTH, F_SEAL_SHRINK); /* which are not mapped yet */
+    snprintf(path, sizeof path, "/proc/self/fd/%d", unknown);
     CHECK((for_reading = open(path, O_RDONLY | O_CLOEXEC)) >= 0);
     send_placed(socket, 8, PAGE, 0, 32, for_reading);
     REFUSED_IN_PLACE(-EBADMSG);
@@ -277,7 +278,7 @@ static void test_places(void)
         strcpy(there + PAGE, "hostile");
     }
     munmap(there, LENGTH);
-    close(good), close(open_ended), close(tiny), close(read_only), close(for_reading), close(pipes[0]), close(pipes[1]);
+    close(good), close(open_ended), close(tiny), close(read_only), close(for_reading), close(unknown), close(pipes[0]), close(pipes[1]);
     close_both(ends);
 }
 
