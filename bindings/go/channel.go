@@ -328,9 +328,10 @@ func (c *Channel[Send, Receive]) All(ctx context.Context) iter.Seq2[Receive, err
 	}
 }
 
-// Reserve is room for a message of up to so many bytes, which is written in place and sent by Commit: more than 64 KiB are not copied on
-// their way to Peek. It waits until the other end has released room, or until ctx is done; sending goes on meanwhile. There is one reserved message at a time, whatever the
-// type of messages: a second one is syscall.EBUSY. What is written there is what Send would make of a message; of a []byte its bytes.
+// Reserve is room for a message of up to so many bytes, which is written in place and sent by Commit: more than 64 KiB are not copied on their
+// way to Peek. It waits until the other end has released room, or until ctx is done; sending goes on meanwhile. There is one reserved message at
+// a time, whatever the type of messages: a second one is syscall.EBUSY. What is written there is what Send would make of a message; of a []byte
+// its bytes.
 //
 // The room is the library's memory: it must not be used any more after Commit, Abandon or Close, or when the end was given away.
 func (e *channelEnd) Reserve(ctx context.Context, length int) ([]byte, error) {
@@ -407,9 +408,9 @@ func (e *channelEnd) Abandon() error {
 	return e.call("abandon", func(end *C.tine_channel) C.int { return C.tine_channel_abandon(end) })
 }
 
-// Peek takes the next message to be read in place, waiting for one until ctx is done: what Send has made of it. One of 64 KiB to 32 MiB is
-// not copied, unless Send has found all room in use; nor is one that was reserved. The program may read and write it until Release. There is one such message at a time: a second one is syscall.EBUSY. Where a descriptor comes
-// next, it is syscall.ENOMSG.
+// Peek takes the next message to be read in place, waiting for one until ctx is done: what Send has made of it. One of 64 KiB to 32 MiB is not
+// copied, unless Send has found all room in use; nor is one that was reserved. The program may read and write it until Release. There is one
+// such message at a time: a second one is syscall.EBUSY. Where a descriptor comes next, it is syscall.ENOMSG.
 //
 // The message is the library's memory: it must not be used any more after Release or Close, or when the end was given away.
 func (e *channelEnd) Peek(ctx context.Context) ([]byte, error) {

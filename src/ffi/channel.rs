@@ -139,8 +139,9 @@ pub unsafe extern "C" fn tine_channel_close(c: *mut tine_channel) {
 /// Returns 0: the kernel has the whole message, whatever happens to this process; -EAGAIN, -ETIMEDOUT: there is no
 /// room; -EPIPE: the other end is gone; -ENOMEM: there is no memory for the message; -EINTR: a signal came, with
 /// TINE_INTERRUPTIBLE; -EINVAL: c or data is NULL; TINE_EFORKED. For a message that is longer than 64 KiB or than
-/// .buffer_bytes also -EMFILE, -ENFILE: no descriptor is free, or too many are on their way; -EACCES, -ENOSYS: the system
-/// refuses memfd_create; -EBADF: the program has closed the descriptor of the memory. After an error nothing was sent.
+/// .buffer_bytes also -EMFILE, -ENFILE: no descriptor is free, or too many are on their way; -EACCES, -ENOSYS: the
+/// system refuses memfd_create; -EBADF: the program has closed the descriptor of the memory. After an error nothing
+/// was sent.
 /// Threads: any; in a signal handler only a message that is no longer than 64 KiB and than .buffer_bytes. Fork:
 /// TINE_EFORKED in a child.
 #[unsafe(no_mangle)]
@@ -165,11 +166,11 @@ pub unsafe extern "C" fn tine_channel_send(
 /// where capacity is 0. capacity: the size of buffer in bytes. length: gets the length of the message in bytes; may be
 /// NULL.
 /// Returns 0; -EAGAIN, -ETIMEDOUT: there is no message; -EPIPE: there is no message, and the other end is gone;
-/// -EINTR: a signal came, with TINE_INTERRUPTIBLE; -EINVAL: c or buffer is NULL; TINE_EFORKED. The message stays
-/// after -EMSGSIZE: it is longer than capacity, and *length is the capacity that it needs; -ENOMSG: it is a
-/// descriptor, for tine_channel_receive_fd; -EMFILE: it is longer than 64 KiB, which needs a descriptor, and none is
-/// free; -ENOMEM: there is no memory or address space for it. It is thrown away after -EBADMSG: tine has not sent it; TINE_EVERSION: the other end has another version of
-/// tine.
+/// -EINTR: a signal came, with TINE_INTERRUPTIBLE; -EINVAL: c or buffer is NULL; TINE_EFORKED. The message stays after
+/// -EMSGSIZE: it is longer than capacity, and *length is the capacity that it needs; -ENOMSG: it is a descriptor, for
+/// tine_channel_receive_fd; -EMFILE: it is longer than 64 KiB, which needs a descriptor, and none is free; -ENOMEM:
+/// there is no memory or address space for it. It is thrown away after -EBADMSG: tine has not sent it; TINE_EVERSION:
+/// the other end has another version of tine.
 /// Threads: any. Fork: TINE_EFORKED in a child.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_channel_receive(

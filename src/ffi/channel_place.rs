@@ -16,8 +16,8 @@ use std::ffi::{c_int, c_void};
 /// The memory for messages of more than 64 KiB is used again for the next ones. It stays with the handle, and with the
 /// handle at the other end: up to four times the longest message, and 64 MiB at most. A message of more than 32 MiB
 /// gets memory of its own. So the room may hold an older message of this channel; room for up to 64 KiB is zero. Where
-/// the other end has received all messages and has released none, it may have died: then that memory is left to it, and
-/// new memory is taken at once. So more is in use while receivers hold messages.
+/// the other end has received all messages and has released none, it may have died: then that memory is left to it,
+/// and new memory is taken at once. So more is in use while receivers hold messages.
 ///
 /// Parameters: c. length: the most bytes that the message may have; may be 0. timeout_ns: how long to wait until the
 /// other end has released room, in nanoseconds; 0: not at all. out: where the address of the room goes, a multiple of
@@ -57,7 +57,8 @@ pub unsafe extern "C" fn tine_channel_reserve(
 /// through this handle. The message is still reserved after -EMSGSIZE: length is more than was reserved; -EAGAIN,
 /// -ETIMEDOUT: there is no room on the way; -ENOMEM: there is no memory; -EMFILE, -ENFILE: no descriptor is free, or
 /// too many are on their way; -EACCES, -ENOSYS: the system refuses memfd_create; -EBADF: the program has closed the
-/// descriptor of the memory; -EINTR: a signal came, with TINE_INTERRUPTIBLE. It is gone after -EPIPE: the other end is gone. -EINVAL: c is NULL; TINE_EFORKED.
+/// descriptor of the memory; -EINTR: a signal came, with TINE_INTERRUPTIBLE. It is gone after -EPIPE: the other end is
+/// gone. -EINVAL: c is NULL; TINE_EFORKED.
 /// Ownership: after 0 and -EPIPE the room is not the caller's any more. Threads: any; not in a signal handler. Fork:
 /// TINE_EFORKED in a child.
 #[unsafe(no_mangle)]
@@ -91,21 +92,22 @@ pub unsafe extern "C" fn tine_channel_abandon(c: *mut tine_channel) -> c_int {
 ///
 /// A message of more than 64 KiB lies in memory that the other end has too. What another program has sent should be
 /// copied before it is checked: a hostile one can still write there, and can take the memory away, so that reading
-/// needs new memory of the system. Where the system has none, or may not give it (vm.overcommit_memory is 2), the access
-/// raises SIGBUS; so it does in tine_channel_receive and tine_channel_send, which copy from and to such memory. The same
-/// can do who has got the memory's descriptor from a process that received from this end before: from a worker in which
-/// the task was tried first (.retries), for example.
+/// needs new memory of the system. Where the system has none, or may not give it (vm.overcommit_memory is 2), the
+/// access raises SIGBUS; so it does in tine_channel_receive and tine_channel_send, which copy from and to such memory.
+/// The same can do who has got the memory's descriptor from a process that received from this end before: from a
+/// worker in which the task was tried first (.retries), for example.
 ///
 /// Parameters: c. timeout_ns: how long to wait for a message, in nanoseconds; 0: not at all. out: where the address of
 /// the message goes, a multiple of 16, never NULL. length: gets the length of the message in bytes.
 /// Returns 0; -EBUSY: a message is looked at through this handle already, or another thread is in this call; -EAGAIN,
-/// -ETIMEDOUT: there is no message; -EPIPE: there is no message, and the other end is gone; -EINTR: a signal came, with
-/// TINE_INTERRUPTIBLE; -EINVAL: c, out or length is NULL; TINE_EFORKED. The message stays after -ENOMSG: it is a descriptor, for
-/// tine_channel_receive_fd; -EMFILE: it is longer than 64 KiB, which needs a descriptor, and none is free; -ENOMEM:
-/// there is no memory or address space for it. It is thrown away after -EBADMSG: tine has not sent it; TINE_EVERSION:
-/// the other end has another version of tine.
-/// Ownership: the message is valid until tine_channel_release, or until the handle is closed or given away. Threads: any,
-/// and another one may release; not in a signal handler. Fork: TINE_EFORKED in a child, which must not touch the message.
+/// -ETIMEDOUT: there is no message; -EPIPE: there is no message, and the other end is gone; -EINTR: a signal came,
+/// with TINE_INTERRUPTIBLE; -EINVAL: c, out or length is NULL; TINE_EFORKED. The message stays after -ENOMSG: it is a
+/// descriptor, for tine_channel_receive_fd; -EMFILE: it is longer than 64 KiB, which needs a descriptor, and none is
+/// free; -ENOMEM: there is no memory or address space for it. It is thrown away after -EBADMSG: tine has not sent it;
+/// TINE_EVERSION: the other end has another version of tine.
+/// Ownership: the message is valid until tine_channel_release, or until the handle is closed or given away. Threads:
+/// any, and another one may release; not in a signal handler. Fork: TINE_EFORKED in a child, which must not touch the
+/// message.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_channel_peek(
     c: *mut tine_channel,
