@@ -2943,10 +2943,13 @@ void tine_channel_close(tine_channel *c);
  * Parameters: c. data: the message, which is copied; NULL where length is 0. length: in bytes; a message may be
  * empty. timeout_ns: how long to wait, in nanoseconds; 0: not at all.
  * Returns 0: the kernel has the whole message, whatever happens to this process; -EAGAIN, -ETIMEDOUT: there is no
- * room; -EPIPE: the other end is gone; -ENOMEM: there is no memory for the message; -EMFILE: the message is longer
- * than 64 KiB, and no descriptor is free or too many are on their way; -EINTR: a signal came, with
- * TINE_INTERRUPTIBLE; -EINVAL: c or data is NULL; TINE_EFORKED. After an error nothing was sent.
- * Threads: any; in a signal handler only up to 64 KiB. Fork: TINE_EFORKED in a child.
+ * room; -EPIPE: the other end is gone; -ENOMEM: there is no memory for the message; -EINTR: a signal came, with
+ * TINE_INTERRUPTIBLE; -EINVAL: c or data is NULL; TINE_EFORKED. For a message that is longer than 64 KiB or than
+ * .buffer_bytes also -EMFILE, -ENFILE: no descriptor is free, or too many are on their way; -EACCES, -ENOSYS: the
+ * system refuses memfd_create; -EBADF: the program has closed the descriptor of the memory. After an error nothing
+ * was sent.
+ * Threads: any; in a signal handler only a message that is no longer than 64 KiB and than .buffer_bytes. Fork:
+ * TINE_EFORKED in a child.
  */
 int tine_channel_send(tine_channel *c, const void *data, size_t length, int64_t timeout_ns);
 
@@ -2957,11 +2960,11 @@ int tine_channel_send(tine_channel *c, const void *data, size_t length, int64_t 
  * where capacity is 0. capacity: the size of buffer in bytes. length: gets the length of the message in bytes; may be
  * NULL.
  * Returns 0; -EAGAIN, -ETIMEDOUT: there is no message; -EPIPE: there is no message, and the other end is gone;
- * -EINTR: a signal came, with TINE_INTERRUPTIBLE; -EINVAL: c or buffer is NULL; TINE_EFORKED. The message stays
- * after -EMSGSIZE: it is longer than capacity, and *length is the capacity that it needs; -ENOMSG: it is a
- * descriptor, for tine_channel_receive_fd; -EMFILE: it is longer than 64 KiB, which needs a descriptor, and none is
- * free. It is thrown away after -EBADMSG: tine has not sent it; TINE_EVERSION: the other end has another version of
- * tine.
+ * -EINTR: a signal came, with TINE_INTERRUPTIBLE; -EINVAL: c or buffer is NULL; TINE_EFORKED. The message stays after
+ * -EMSGSIZE: it is longer than capacity, and *length is the capacity that it needs; -ENOMSG: it is a descriptor, for
+ * tine_channel_receive_fd; -EMFILE: it is longer than 64 KiB, which needs a descriptor, and none is free; -ENOMEM:
+ * there is no memory or address space for it. It is thrown away after -EBADMSG: tine has not sent it; TINE_EVERSION:
+ * the other end has another version of tine.
  * Threads: any. Fork: TINE_EFORKED in a child.
  */
 int tine_channel_receive(tine_channel *c, int64_t timeout_ns, void *buffer, size_t capacity, size_t *length);
@@ -3021,15 +3024,19 @@ tine_channel *tine_task_channel(const tine_task *task);
  *
  * The memory for messages of more than 64 KiB is used again for the next ones. It stays with the handle, and with the
  * handle at the other end: up to four times the longest message, and 64 MiB at most. A message of more than 32 MiB
- * gets memory of its own. So the room may hold an older message of this channel; room for up to 64 KiB is zero.
+ * gets memory of its own. So the room may hold an older message of this channel; room for up to 64 KiB is zero. Where
+ * the other end has received all messages and has released none, it may have died: then that memory is left to it,
+ * and new memory is taken at once. So more is in use while receivers hold messages.
  *
  * Parameters: c. length: the most bytes that the message may have; may be 0. timeout_ns: how long to wait until the
  * other end has released room, in nanoseconds; 0: not at all. out: where the address of the room goes, a multiple of
- * 16.
- * Returns 0; -EBUSY: a message is reserved through this handle already; -EAGAIN, -ETIMEDOUT: all room is with messages
- * that the other end has not released yet; -EPIPE: so it is, and the other end is gone; -ENOMEM: there is no memory;
- * -EMFILE: no descriptor is free; -EBADF: the program has closed the descriptor of the memory; -EINTR: a signal came,
- * with TINE_INTERRUPTIBLE; -EINVAL: c or out is NULL, or length is more than an address space has; TINE_EFORKED.
+ * 16, never NULL.
+ * Returns 0; -EBUSY: a message is reserved through this handle already, or another thread is in this call; -EAGAIN,
+ * -ETIMEDOUT: all room is in use, and some of it is for messages that are on their way or being written; -EPIPE: all
+ * room is in use, and the other end is gone; -ENOMEM: there is no memory; -EMFILE, -ENFILE: no descriptor is free;
+ * -EACCES, -ENOSYS: the system refuses memfd_create; -EBADF: the program has closed the descriptor of the memory;
+ * -EINTR: a signal came, with TINE_INTERRUPTIBLE; -EINVAL: c or out is NULL, or length is more than an address space
+ * has; TINE_EFORKED.
  * Ownership: the room is valid until tine_channel_commit or tine_channel_abandon has returned 0, or the handle is
  * closed or given away. Threads: any, and another one may commit; not in a signal handler. Fork: TINE_EFORKED in a
  * child, which must not write there.
@@ -3044,9 +3051,10 @@ int tine_channel_reserve(tine_channel *c, size_t length, int64_t timeout_ns, voi
  * nanoseconds; 0: not at all.
  * Returns 0: the kernel has the whole message, whatever happens to this process; -EPERM: no message is reserved
  * through this handle. The message is still reserved after -EMSGSIZE: length is more than was reserved; -EAGAIN,
- * -ETIMEDOUT: there is no room on the way; -ENOMEM: there is no memory; -EMFILE: no descriptor is free, or too many
- * are on their way; -EBADF: the program has closed the descriptor of the memory; -EINTR: a signal came, with
- * TINE_INTERRUPTIBLE. It is gone after -EPIPE: the other end is gone. -EINVAL: c is NULL; TINE_EFORKED.
+ * -ETIMEDOUT: there is no room on the way; -ENOMEM: there is no memory; -EMFILE, -ENFILE: no descriptor is free, or
+ * too many are on their way; -EACCES, -ENOSYS: the system refuses memfd_create; -EBADF: the program has closed the
+ * descriptor of the memory; -EINTR: a signal came, with TINE_INTERRUPTIBLE. It is gone after -EPIPE: the other end is
+ * gone. -EINVAL: c is NULL; TINE_EFORKED.
  * Ownership: after 0 and -EPIPE the room is not the caller's any more. Threads: any; not in a signal handler. Fork:
  * TINE_EFORKED in a child.
  */
@@ -3062,27 +3070,32 @@ int tine_channel_commit(tine_channel *c, size_t length, int64_t timeout_ns);
 int tine_channel_abandon(tine_channel *c);
 
 /**
- * Receives the next message without copying it, however it was sent, and waits while there is none. The program may
+ * Receives the next message to be read in place, however it was sent, and waits while there is none. The program may
  * read and write it in place, until it calls tine_channel_release. If the process dies before that, the message is
- * gone.
+ * gone. A message of more than 64 KiB is not copied, unless it is one of tine_channel_send that is longer than 32 MiB
+ * or found no room free.
  *
  * A handle looks at one message at a time; a thread that wants one of its own attaches a handle of its own
  * (tine_channel_attach). Sending and receiving through the handle go on meanwhile.
  *
  * A message of more than 64 KiB lies in memory that the other end has too. What another program has sent should be
  * copied before it is checked: a hostile one can still write there, and can take the memory away, so that reading
- * needs new memory of the system.
+ * needs new memory of the system. Where the system has none, or may not give it (vm.overcommit_memory is 2), the
+ * access raises SIGBUS; so it does in tine_channel_receive and tine_channel_send, which copy from and to such memory.
+ * The same can do who has got the memory's descriptor from a process that received from this end before: from a
+ * worker in which the task was tried first (.retries), for example.
  *
  * Parameters: c. timeout_ns: how long to wait for a message, in nanoseconds; 0: not at all. out: where the address of
  * the message goes, a multiple of 16, never NULL. length: gets the length of the message in bytes.
- * Returns 0; -EBUSY: a message is looked at through this handle already; -EAGAIN, -ETIMEDOUT: there is no message;
- * -EPIPE: there is no message, and the other end is gone; -EINTR: a signal came, with TINE_INTERRUPTIBLE; -EINVAL: c,
- * out or length is NULL; TINE_EFORKED. The message stays after -ENOMSG: it is a descriptor, for
- * tine_channel_receive_fd; -EMFILE: it is longer than 64 KiB, which needs a descriptor, and none is free; -ENOMEM:
- * there is no memory or address space for it. It is thrown away after -EBADMSG: tine has not sent it; TINE_EVERSION:
- * the other end has another version of tine.
- * Ownership: the message is valid until tine_channel_release, or until the handle is closed. Threads: any, and another
- * one may release; not in a signal handler. Fork: TINE_EFORKED in a child, which must not touch the message.
+ * Returns 0; -EBUSY: a message is looked at through this handle already, or another thread is in this call; -EAGAIN,
+ * -ETIMEDOUT: there is no message; -EPIPE: there is no message, and the other end is gone; -EINTR: a signal came,
+ * with TINE_INTERRUPTIBLE; -EINVAL: c, out or length is NULL; TINE_EFORKED. The message stays after -ENOMSG: it is a
+ * descriptor, for tine_channel_receive_fd; -EMFILE: it is longer than 64 KiB, which needs a descriptor, and none is
+ * free; -ENOMEM: there is no memory or address space for it. It is thrown away after -EBADMSG: tine has not sent it;
+ * TINE_EVERSION: the other end has another version of tine.
+ * Ownership: the message is valid until tine_channel_release, or until the handle is closed or given away. Threads:
+ * any, and another one may release; not in a signal handler. Fork: TINE_EFORKED in a child, which must not touch the
+ * message.
  */
 int tine_channel_peek(tine_channel *c, int64_t timeout_ns, void **out, size_t *length);
 
