@@ -397,8 +397,12 @@ mod tests {
     #[test]
     fn a_trial_that_waits_for_room_leaves_its_number_and_no_descriptor() {
         let segment = heap::segment::Segment::create(1, &SegmentOptions::default()).unwrap();
-        let trial =
-            |number: u64| Trial { id: TrialId(number), share: Share::new(&segment).unwrap(), due: None };
+        let trial = |number: u64| Trial {
+            id: TrialId(number),
+            share: Share::new(&segment).unwrap(),
+            due: None,
+            failure: None,
+        };
         let epoll = Arc::new(Epoll::new().unwrap());
         let mut member = Member::new();
         let mut fds = member.prepare(0, &epoll, 1_000_000_000, (&[], Some(&trial(0))), 0).unwrap();

@@ -27,6 +27,8 @@ pub(super) struct Trial {
     pub(super) share: Share,
     /// When it is taken back. It is `None` while a call waits for it, which is the last of the family's trials then.
     pub(super) due: Option<Deadline>,
+    /// Why it cannot be shared. It is passed to no worker any more, and the call that waits for it, or the next one for it, returns this.
+    pub(super) failure: Option<Error>,
 }
 
 /// How a call that shares has ended.
@@ -37,6 +39,11 @@ pub(crate) enum SharingEnd {
     /// Not all have answered. The same call may come again.
     Unanswered,
     Failed,
+}
+
+/// The trial that a call waits for, unless it has failed.
+pub(super) fn passing<'t>(sharing: Option<&Sharing>, trials: &'t [Trial]) -> Option<&'t Trial> {
+    sharing.and(trials.last()).filter(|trial| trial.failure.is_none())
 }
 
 impl SharingEnd {
@@ -77,11 +84,16 @@ impl Family {
         let known = self.trials.iter().position(|trial| trial.share.is_same(&share));
         let trial = match known.map(|at| self.trials.remove(at)) {
             // The descriptor of the one that was there may have been closed by the program.
-            Some(trial) => Trial { share, due: None, ..trial },
+            Some(trial) if trial.failure.is_none() => Trial { share, due: None, ..trial },
+            // A worker has refused it while no call waited.
+            Some(trial) => {
+                self.take_back(&trial);
+                return trial.failure.map_or(Ok(()), Err);
+            }
             None => {
                 self.take_back_where(|trial| trial.share.overlaps(&share));
                 self.last_trial += 1;
-                Trial { id: TrialId(self.last_trial), share, due: None }
+                Trial { id: TrialId(self.last_trial), share, due: None, failure: None }
             }
         };
         self.trials.push(trial);
@@ -91,7 +103,7 @@ impl Family {
 
     /// Passes the trial that a call waits for to whoever lacks it.
     fn pass_trial(&mut self) -> Result<()> {
-        let trial = self.sharing.as_ref().and(self.trials.last());
+        let trial = passing(self.sharing.as_ref(), &self.trials);
         trial.map_or(Ok(()), |trial| self.members.iter_mut().try_for_each(|member| member.pass(trial)))
     }
 
@@ -100,15 +112,15 @@ impl Family {
     pub(crate) fn has_shared(&mut self, busy: impl Fn(usize) -> bool) -> bool {
         let passed = self.pass_trial();
         let answers = self.answers();
-        let Some(sharing) = &mut self.sharing else { return false };
+        let (Some(sharing), Some(trial)) = (&mut self.sharing, self.trials.last_mut()) else { return false };
         sharing.answers = answers;
         if let Err(error) = passed {
-            sharing.failure.get_or_insert(error);
+            trial.failure.get_or_insert(error);
         }
-        if sharing.failure.is_some() {
+        if trial.failure.is_some() {
             return true;
         }
-        let Some(id) = self.trials.last().map(|trial| trial.id) else { return false };
+        let id = trial.id;
         let has = |(slot, member): (usize, &Member)| {
             let vacant = member.parked && matches!(member.state, MemberState::Vacant { .. });
             let will_have = || member.has_mapped(id) || member.was_passed(id) && busy(slot);
@@ -119,7 +131,8 @@ impl Family {
 
     /// What has come of it.
     pub(crate) fn shared(&mut self) -> Result<()> {
-        self.sharing.as_mut().and_then(|sharing| sharing.failure.take()).map_or(Ok(()), Err)
+        let trial = self.sharing.as_ref().and(self.trials.last_mut());
+        trial.and_then(|trial| trial.failure.take()).map_or(Ok(()), Err)
     }
 
     /// Ends what [`Family::share`] began; workers to come get the segment only if it is shared.
@@ -175,10 +188,10 @@ impl Family {
 
     /// A worker has ended because it could not map what it had come to.
     pub(super) fn could_not_map(&mut self, slot: usize, error: Error) {
-        let Some(sharing) = &mut self.sharing else { return };
-        // An earlier call may have ended while this worker still had that one's segment to map.
-        if self.trials.last().is_some_and(|trial| self.members[slot].is_at(trial.id)) {
-            sharing.failure.get_or_insert(error);
+        // Most trials are postponed when a worker comes to them: a call that does not wait is over by then.
+        let member = &self.members[slot];
+        if let Some(trial) = self.trials.iter_mut().find(|trial| member.is_at(trial.id)) {
+            trial.failure.get_or_insert(error);
         }
     }
 
@@ -206,6 +219,4 @@ impl Family {
 pub(super) struct Sharing {
     /// [`Family::answers`] when that was counted last.
     answers: usize,
-    /// Why the segment cannot be shared.
-    pub(super) failure: Option<Error>,
 }

@@ -3,7 +3,7 @@
 use super::link::Link;
 use super::member::{Member, MemberState};
 use super::restart_backoff::HOPELESS;
-use super::{Event, Family, MARKED_FROM, SOCKET};
+use super::{Event, Family, MARKED_FROM, SOCKET, sharing};
 use crate::error::{Code, Error, Result};
 use crate::heap::Heap;
 use crate::sys::clock::{Deadline, now_ns};
@@ -155,7 +155,7 @@ impl Family {
         let mut room =
             AT_ONCE.saturating_sub(self.members.iter().filter(|member| unanswered(member)).count());
         let marked = self.members.len() > MARKED_FROM;
-        let trial = self.sharing.as_ref().filter(|sharing| sharing.failure.is_none()).and(self.trials.last());
+        let trial = sharing::passing(self.sharing.as_ref(), &self.trials);
         for (slot, member) in self.members.iter_mut().enumerate() {
             let MemberState::Vacant { not_before_ns } = member.state else { continue };
             if member.parked || room == 0 || (not_before_ns != 0 && now_ns() < not_before_ns) {

@@ -225,9 +225,39 @@ static void an_address_that_is_given_out_again(int start)
     tine_pool_destroy(pool);
 }
 
+/* No worker can ever map it. Whoever asks without waiting hears of that all the same, and no more workers die of it than there are. */
+static void a_refusal_while_nobody_waits(int start)
+{
+    enum { WORKERS = 2 };
+    if (start != TINE_START_FORK)
+        return; /* No worker has what this process had mapped when the pool was created. */
+    tine_segment *s;
+    CHECK_RC(tine_segment_create(10000, NULL, &s), 0);
+    char *address = tine_segment_address(s), *page = address - 4096;
+    CHECK_RC(tine_segment_close(s), 0);
+    CHECK(mmap(page, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) == page);
+    tine_pool *pool = create_pool(start, WORKERS, 0);
+    CHECK(call(pool, tell_pid, NULL, 0) > 1);
+    CHECK_EQ(munmap(page, 4096), 0);
+    s = segment_at(address, 42);
+    tine_id id;
+    CHECK_RC(tine_submit(pool, tell_pid, NULL, 0, NULL, &id), 0);
+    int64_t last = clock_ns(), spent = 0;
+    int rc;
+    do {
+        rc = tine_pool_share(pool, s, 0);
+    } while (rc == -EAGAIN && !is_over(HANG_NS, &last, &spent));
+    CHECK_RC(rc, -EEXIST);
+    CHECK(deaths(pool) <= WORKERS);
+    CHECK(status_of(pool, id) > 1);
+    CHECK_RC(tine_segment_close(s), 0);
+    tine_pool_destroy(pool);
+}
+
 static void run(int start)
 {
     short_waits_add_up(start);
+    a_refusal_while_nobody_waits(start);
     taken_back_tasks_are_none(start);
     nothing_is_left(start);
     an_address_that_is_given_out_again(start);
