@@ -166,7 +166,8 @@ impl Family {
     }
 
     /// When a trial is due.
-    pub(super) fn next_take_back(&self) -> Deadline {
+    #[inline]
+    pub(crate) fn next_take_back(&self) -> Deadline {
         self.trials.iter().filter_map(|trial| trial.due).fold(Deadline::NEVER, Deadline::min)
     }
 

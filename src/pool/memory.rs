@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::family::sharing::SharingEnd;
 use crate::heap::own::Process;
 use crate::heap::segment::Segment;
-use crate::sys::clock::Timeout;
+use crate::sys::clock::{Deadline, Timeout};
 use crate::sys::reserve;
 use crate::task::share::Share;
 use crate::worker::start;
@@ -63,9 +63,14 @@ impl Pool {
             wait(inner, state, Want::Shared, timeout.what_is_left(deadline), PoolState::sharing_answer);
         state.family.end_sharing(SharingEnd::of(&shared));
         if shared.is_err() {
-            // Somebody is to know when the segment is to be taken back.
+            // Somebody is to know when the segment is to be taken back, and a pool that has run no task may have nobody yet.
             state.look_soon();
             state.pump(false);
+            let is_postponed = state.family.next_take_back() != Deadline::NEVER;
+            drop(state);
+            if is_postponed {
+                self.guard(false)?;
+            }
         }
         shared
     }

@@ -161,6 +161,11 @@ impl PoolState {
     pub(super) fn leave(&mut self) {
         self.waiters.desk.pass_the_lead();
         if self.ledger.outstanding == 0 {
+            // Tine's thread may have lain down without a deadline, because this one led.
+            let due = self.family.next_take_back();
+            if due != Deadline::NEVER && self.waiters.desk.nobody_is_there() {
+                self.waiters.standby.is_to_know_of(due);
+            }
             return;
         }
         if self.waiters.desk.is_led() {

@@ -2,6 +2,8 @@
  * asks for again nothing is left. */
 #include "status.h"
 
+#include <dirent.h>
+
 static uint64_t deaths(tine_pool *pool)
 {
     tine_stats stats = TINE_STATS_INIT;
@@ -108,6 +110,35 @@ static void short_waits_add_up(int start)
         CHECK_EQ(call(pool, read_there, &there, sizeof there), 42);
     CHECK_EQ(deaths(pool), 0);
     CHECK_RC(tine_segment_close(s), 0);
+    tine_pool_destroy(pool);
+}
+
+/* How many descriptors of segments this process has. */
+static int segments_held(void)
+{
+    int count = 0;
+    DIR *folder = opendir("/proc/self/fd");
+    CHECK(folder);
+    for (struct dirent *entry; (entry = readdir(folder)) != NULL;) {
+        char link[64];
+        ssize_t length = readlinkat(dirfd(folder), entry->d_name, link, sizeof link - 1);
+        link[length > 0 ? length : 0] = 0;
+        count += strstr(link, "memfd:tine-segment") != NULL;
+    }
+    closedir(folder);
+    return count;
+}
+
+/* Nobody but the call that shares has ever used the pool. */
+static void nobody_else_has_called(int start)
+{
+    tine_pool *pool = create_pool(start, 1, 0);
+    tine_segment *s;
+    CHECK_RC(tine_segment_create(100, NULL, &s), 0);
+    int held = segments_held();
+    CHECK_RC(tine_pool_share(pool, s, 0), -EAGAIN);
+    CHECK_RC(tine_segment_close(s), 0);
+    WAIT_UNTIL(segments_held() < held);
     tine_pool_destroy(pool);
 }
 
@@ -258,6 +289,7 @@ static void run(int start)
 {
     short_waits_add_up(start);
     a_refusal_while_nobody_waits(start);
+    nobody_else_has_called(start);
     taken_back_tasks_are_none(start);
     nothing_is_left(start);
     an_address_that_is_given_out_again(start);
