@@ -13,9 +13,6 @@ use crate::task::share::{self, Share};
 /// For how long a trial is kept that no call waits for.
 const POSTPONED_NS: u64 = 1_000_000_000;
 
-/// So many of them are kept.
-const MOST_POSTPONED: usize = 8;
-
 /// Names a trial for as long as the family lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TrialId(pub(super) u64);
@@ -143,11 +140,8 @@ impl Family {
                 self.members.iter_mut().for_each(|member| member.forget(trial.id));
                 self.shares.push(trial.share);
             }
-            SharingEnd::Unanswered if !self.stopping => {
-                if self.trials.len() == MOST_POSTPONED {
-                    let oldest = self.trials.remove(0);
-                    self.take_back(&oldest);
-                }
+            // No room is made for one more: segments that are shared in turn would throw each other out for ever.
+            SharingEnd::Unanswered if !self.stopping && self.trials.len() < share::MOST => {
                 trial.due = Some(Deadline::after(POSTPONED_NS));
                 self.trials.push(trial);
             }

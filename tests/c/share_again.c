@@ -113,6 +113,37 @@ static void short_waits_add_up(int start)
     tine_pool_destroy(pool);
 }
 
+/* Many that are asked for in turn, each without waiting. */
+static void many_in_turn(int start)
+{
+    enum { SEGMENTS = 12 };
+    tine_pool *pool = create_pool(start, 1, 0);
+    tine_segment *segments[SEGMENTS];
+    int is_shared[SEGMENTS] = {0}, left = SEGMENTS;
+    pid_t worker = call(pool, tell_pid, NULL, 0);
+    for (int i = 0; i < SEGMENTS; i++)
+        CHECK_RC(tine_segment_create(100, NULL, &segments[i]), 0);
+    /* The second time is enough, unless this process does not run for a second. */
+    int64_t last = clock_ns(), spent = 0;
+    while (left && !is_over(HANG_NS, &last, &spent)) {
+        stop(worker);
+        for (int i = 0; i < SEGMENTS; i++) {
+            int rc = is_shared[i] ? 0 : tine_pool_share(pool, segments[i], 0);
+            CHECK(rc == 0 || rc == -EAGAIN);
+            left -= rc == 0 && !is_shared[i];
+            is_shared[i] = rc == 0;
+        }
+        go_on(worker);
+        /* It looks at all of its messages first. */
+        CHECK_EQ(call(pool, tell_pid, NULL, 0), worker);
+    }
+    CHECK_EQ(left, 0);
+    for (int i = 0; i < SEGMENTS; i++)
+        CHECK_RC(tine_segment_close(segments[i]), 0);
+    CHECK_EQ(deaths(pool), 0);
+    tine_pool_destroy(pool);
+}
+
 /* How many descriptors of segments this process has. */
 static int segments_held(void)
 {
@@ -289,6 +320,7 @@ static void run(int start)
 {
     short_waits_add_up(start);
     a_refusal_while_nobody_waits(start);
+    many_in_turn(start);
     nobody_else_has_called(start);
     taken_back_tasks_are_none(start);
     nothing_is_left(start);
