@@ -22,6 +22,7 @@ use crate::sys::clock::{Deadline, now_ns};
 use crate::sys::epoll::{Epoll, Watched};
 use crate::sys::fd::{self, Guarded};
 use crate::sys::prim::Ordering;
+use crate::sys::thread::Uncancelled;
 use crate::sys::{pidfd, reserve, socket};
 use crate::task::callees::Callees;
 use crate::task::death::Death;
@@ -145,6 +146,8 @@ impl Member {
         if !self.lacks(trial.id) {
             return Ok(());
         }
+        // Any thread that moves the pool on may come here, also in a call that can be cancelled elsewhere.
+        let _uncancelled = Uncancelled::new();
         reserve::grow(&mut self.trials, 1)?;
         let number = self.passed;
         self.tell(trial.share.message()?, Connection::try_send)?;
