@@ -16,6 +16,7 @@
 //!   DYING     the supervisor is gone while STARTING or READY: killed, waiting for the pidfd; then as above
 //! ```
 
+use super::UNWATCHED_NS;
 use super::sharing::{Trial, TrialId};
 use crate::error::{Code, Error, Result};
 use crate::sys::clock::{Deadline, now_ns};
@@ -63,8 +64,11 @@ pub(crate) struct Member {
     event: Option<Watched>,
     /// By which the process gets the segments that the pool shares, and a [`Handover`].
     control_socket: Option<Connection>,
-    /// How many messages it has been passed there.
+    /// How many messages it has been passed there. Some of them may wait in the host still.
     passed: u32,
+    /// How many it has been told of. What waits in the host is none of them but for what it was passed before its start: a worker that was
+    /// told of a message waits for it.
+    announced: u32,
     /// How many of them it cannot do without; a segment that comes later may be taken back.
     required: u32,
     /// Trials that it was passed, and by which message: see [`super::sharing`].
@@ -90,6 +94,7 @@ impl Member {
             event: None,
             control_socket: None,
             passed: 0,
+            announced: 0,
             required: 0,
             trials: Vec::new(),
             gave_up: false,
@@ -126,7 +131,8 @@ impl Member {
             self.trials.push((trial.id, self.passed));
             self.passed += 1;
         }
-        segment.messages_sent.store(self.passed, Ordering::Release);
+        self.announced = self.passed;
+        segment.messages_sent.store(self.announced, Ordering::Release);
         segment.mark.store(mark, Ordering::Relaxed);
         self.control_socket = Some(control_socket);
         // The first news is that it is ready.
@@ -164,7 +170,7 @@ impl Member {
         if let Some(waiting) =
             self.control_socket.as_mut().and_then(|control_socket| control_socket.waiting_before(behind))
         {
-            // The worker may have read how many there are: so many it gets.
+            // A task may need as many as there are: so many the worker gets.
             *waiting = message;
             return;
         }
@@ -183,14 +189,47 @@ impl Member {
     }
 
     fn tell(&mut self, message: Message, send: fn(&mut Connection, Message) -> Result<()>) -> Result<()> {
-        if let (Some(control_socket), Some(segment)) = (&mut self.control_socket, &self.segment) {
+        if let (Some(control_socket), Some(_)) = (&mut self.control_socket, &self.segment) {
             send(control_socket, message)?;
             self.passed += 1;
-            segment.messages_sent.store(self.passed, Ordering::Release);
-            segment.ask_to_be_told();
-            segment.wake_worker();
+            self.announce();
         }
         Ok(())
+    }
+
+    /// Tells the process of what has got into the socket since it was told last.
+    fn announce(&mut self) {
+        let waiting = self.control_socket.as_ref().map_or(0, Connection::waiting_count) as u32;
+        self.announce_first(self.passed.saturating_sub(waiting));
+    }
+
+    /// Tells the process, which is about to be started, of all that it is passed: it is not ready without that.
+    pub(super) fn announce_all(&mut self) {
+        self.announce_first(self.passed);
+    }
+
+    fn announce_first(&mut self, count: u32) {
+        if let Some(segment) = self.segment.as_ref().filter(|_| count > self.announced) {
+            self.announced = count;
+            segment.ask_to_be_told();
+            segment.messages_sent.store(count, Ordering::Release);
+            segment.wake_worker();
+        }
+    }
+
+    /// How many messages the process is to have dealt with before it begins a task that it is given now.
+    #[inline]
+    pub(crate) fn messages_needed(&self) -> u32 {
+        self.passed
+    }
+
+    /// When to flush though nothing happens. Nobody watches whether the socket can be written.
+    pub(super) fn messages_due(&self) -> Deadline {
+        match &self.control_socket {
+            Some(control_socket) if control_socket.awaits_room() => Deadline::after(UNWATCHED_NS),
+            Some(control_socket) => control_socket.next_try(),
+            None => Deadline::NEVER,
+        }
     }
 
     /// Passes what found no room before. What cannot be passed any more, its end says.
@@ -199,6 +238,7 @@ impl Member {
             self.control_socket.as_mut().filter(|control_socket| control_socket.is_waiting())
         {
             let _ = control_socket.flush();
+            self.announce();
         }
     }
 
@@ -419,6 +459,12 @@ mod tests {
         }
         assert_eq!((number, member.passed), (u64::from(MOST_UNANSWERED), MOST_UNANSWERED));
         assert!(member.control_socket.as_ref().unwrap().is_waiting());
+        // A worker that has no task waits for none of those that wait here, and somebody is due to send them.
+        let told = |member: &Member| member.segment.as_ref().unwrap().messages_sent.load(Ordering::Relaxed);
+        let waiting = member.control_socket.as_ref().unwrap().waiting_count() as u32;
+        assert_eq!(told(&member), member.passed - waiting);
+        assert_eq!(member.messages_needed(), member.passed);
+        assert!(member.messages_due() < Deadline::NEVER);
         for number in (0..number).rev() {
             member.take_back(&trial(number));
             member.take_back(&trial(number));
@@ -431,6 +477,7 @@ mod tests {
             member.flush();
         }
         assert_eq!((all, all), (member.passed, (passed + taken_back) as u32));
+        assert_eq!((told(&member), member.messages_due()), (all, Deadline::NEVER));
         assert!(0 < passed && passed < number as usize && taken_back == number as usize);
         // It has dealt with some of them, and takes as many more.
         member.segment.as_ref().unwrap().messages_done.store(all, Ordering::Relaxed);

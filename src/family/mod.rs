@@ -141,6 +141,8 @@ pub(crate) struct Family {
 struct Glance {
     changing: bool,
     next_deadline: Deadline,
+    /// When to send workers what has waited.
+    messages_due: Deadline,
 }
 
 impl Family {
@@ -334,7 +336,13 @@ impl Family {
             None => Deadline(self.link_not_before_ns.max(1)),
             Some(link) => link.next_deadline(),
         };
-        link.min(self.glance().next_deadline).min(self.next_take_back())
+        link.min(self.glance().next_deadline).min(self.messages_due())
+    }
+
+    /// When workers are to be sent something though nothing happens.
+    #[inline]
+    pub(crate) fn messages_due(&self) -> Deadline {
+        self.next_take_back().min(self.glance().messages_due)
     }
 
     /// The members, looked at once for as long as they stay as they are.
@@ -357,7 +365,9 @@ impl Family {
             _ => member.leaving.unwrap_or(Deadline::NEVER),
         });
         let next_deadline = deadlines.fold(Deadline::NEVER, Deadline::min);
-        let glance = Glance { changing: self.members.iter().any(changing), next_deadline };
+        let messages_due = self.members.iter().map(Member::messages_due).fold(Deadline::NEVER, Deadline::min);
+        let changing = self.members.iter().any(changing);
+        let glance = Glance { changing, next_deadline, messages_due };
         self.glance.set(Some(glance));
         glance
     }

@@ -100,6 +100,7 @@ impl Family {
 
     /// Passes the trial that a call waits for to whoever lacks it.
     fn pass_trial(&mut self) -> Result<()> {
+        self.forget_glance();
         let trial = passing(self.sharing.as_ref(), &self.trials);
         trial.map_or(Ok(()), |trial| self.members.iter_mut().try_for_each(|member| member.pass(trial)))
     }
@@ -161,7 +162,7 @@ impl Family {
 
     /// When a trial is due.
     #[inline]
-    pub(crate) fn next_take_back(&self) -> Deadline {
+    pub(super) fn next_take_back(&self) -> Deadline {
         self.trials.iter().filter_map(|trial| trial.due).fold(Deadline::NEVER, Deadline::min)
     }
 
@@ -173,6 +174,7 @@ impl Family {
     }
 
     fn take_back(&mut self, trial: &Trial) {
+        self.forget_glance();
         self.members.iter_mut().for_each(|member| member.take_back(trial));
     }
 

@@ -173,6 +173,7 @@ impl Family {
                     member.pass_handover(&handover)
                 });
                 passed.inspect_err(|_| member.vacate(0))?;
+                member.announce_all();
             }
             let words = [slot as u64, member.generation];
             let message = Message::new(MessageKind::StartWorker, &words).with_fds(fds);

@@ -299,7 +299,8 @@ impl PoolState {
     /// in front of the queue.
     #[inline]
     fn push(&mut self, slot: usize, index: u32, now: &Moment) -> bool {
-        let Some(segment) = &self.family.members[slot].segment else {
+        let member = &self.family.members[slot];
+        let (Some(segment), messages_needed) = (&member.segment, member.messages_needed()) else {
             self.requeue(vec![index]);
             return true;
         };
@@ -317,7 +318,7 @@ impl PoolState {
             return self.push_with_end(slot, index, callee, now);
         }
         self.ledger.get_mut(index).state = TaskState::Sent(slot as u32);
-        self.rings[slot].push(segment, &self.ledger, index, callee, now);
+        self.rings[slot].push(segment, &self.ledger, index, callee, messages_needed, now);
         true
     }
 
@@ -339,9 +340,10 @@ impl PoolState {
                 return true;
             }
         }
-        if let Some(segment) = &self.family.members[slot].segment {
+        let member = &self.family.members[slot];
+        if let Some(segment) = &member.segment {
             self.ledger.get_mut(index).state = TaskState::Sent(slot as u32);
-            self.rings[slot].push(segment, &self.ledger, index, callee, now);
+            self.rings[slot].push(segment, &self.ledger, index, callee, member.messages_needed(), now);
         }
         true
     }

@@ -24,7 +24,7 @@ fn entry(heap: &Heap, input: &mut Unstructured<'_>) -> arbitrary::Result<()> {
                 if ring.in_ring() < SLOTS as usize - 1 {
                     let index = ledger.open().unwrap();
                     let callee = Callee { module: 0, offset: 0 };
-                    ring.push(&segment, &ledger, index, callee, &Moment::at(now_ns));
+                    ring.push(&segment, &ledger, index, callee, 0, &Moment::at(now_ns));
                     ring.publish(&segment, input.arbitrary()?);
                     given += 1;
                 }

@@ -66,9 +66,9 @@ impl Pool {
             // Somebody is to know when the segment is to be taken back, and a pool that has run no task may have nobody yet.
             state.look_soon();
             state.pump(false);
-            let is_postponed = state.family.next_take_back() != Deadline::NEVER;
+            let is_due = state.family.messages_due() != Deadline::NEVER;
             drop(state);
-            if is_postponed {
+            if is_due {
                 self.guard(false)?;
             }
         }

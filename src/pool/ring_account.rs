@@ -294,6 +294,7 @@ impl RingAccount {
         ledger: &Ledger,
         index: u32,
         callee: Callee,
+        messages_needed: u32,
         now: &Moment,
     ) {
         let entry = ledger.get(index);
@@ -323,8 +324,7 @@ impl RingAccount {
             | if entry.has_end() { flag::CHANNEL } else { 0 }
             | if signalled { flag::SIGNALLED } else { 0 };
         slot.kind.store(entry.kind as u32 | flags, Ordering::Relaxed);
-        // A worker that has written there what it likes fools itself only.
-        slot.messages_needed.store(segment.messages_sent.load(Ordering::Relaxed), Ordering::Relaxed);
+        slot.messages_needed.store(messages_needed, Ordering::Relaxed);
         slot.state.store(state::READY, Ordering::Relaxed);
         if self.in_ring() == 0 {
             self.last_look_ns = now.ns();

@@ -533,7 +533,7 @@ mod tests {
                 _ if rings[slot].has_room() => {
                     let index = ledger.open().unwrap();
                     let callee = Callee { module: 0, offset: 0 };
-                    rings[slot].push(&segments[slot], &ledger, index, callee, &Moment::at(round));
+                    rings[slot].push(&segments[slot], &ledger, index, callee, 0, &Moment::at(round));
                 }
                 _ => (),
             }

@@ -110,7 +110,7 @@ pub(crate) struct Shared {
     pub(crate) phase: AtomicU32,
     pub(crate) failure_length: AtomicU32,
     pub(crate) failure_code: AtomicI32,
-    /// How many messages the host has sent through the worker's socket, nearly all of them segments to map; and how many
+    /// How many messages the host has got into the worker's socket, nearly all of them segments to map; and how many
     /// the worker has dealt with. Release, for what was sent and mapped before.
     pub(crate) messages_sent: AtomicU32,
     pub(crate) messages_done: AtomicU32,

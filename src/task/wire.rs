@@ -226,6 +226,11 @@ impl Connection {
         !self.waiting.is_empty()
     }
 
+    /// How many messages wait.
+    pub(crate) fn waiting_count(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// Whether something waits until the socket can be written.
     pub(crate) fn awaits_room(&self) -> bool {
         self.is_waiting() && self.pause_ns == 0

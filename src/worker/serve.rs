@@ -110,12 +110,12 @@ impl Worker {
     }
 
     /// Takes what the host has passed and is not here yet, and maps the segments. A worker that cannot map one ends, unless the segment is
-    /// taken back by a later message.
-    pub(crate) fn take_messages(&self) {
+    /// taken back by a later message. Waits for as many as are `needed`, whether the host has told of them or not.
+    pub(crate) fn take_messages(&self, needed: u32) {
         let mut have = self.segment.messages_done.load(Ordering::Relaxed);
         // Segments that could not be mapped: by which message, the address, and why.
         let mut refused: Vec<(u32, usize, Error)> = Vec::new();
-        while have < self.segment.messages_sent.load(Ordering::Acquire) {
+        while have < self.segment.messages_sent.load(Ordering::Acquire).max(needed) {
             let message = self.receive();
             let address = message.words[0] as usize;
             match message.kind {
@@ -354,7 +354,7 @@ fn take_tasks<const ATTENDED: bool>(worker: &'static Worker) {
     let mut position = 0u32;
     let mut waiter = Waiter::new();
     let before_sleep = || {
-        worker.take_messages();
+        worker.take_messages(0);
         worker.heap.rest_all();
     };
     loop {
@@ -375,8 +375,9 @@ fn take_tasks<const ATTENDED: bool>(worker: &'static Worker) {
 #[inline(always)]
 fn take_task<const ATTENDED: bool>(worker: &'static Worker, slot: &'static TaskSlot, traced: bool) {
     let segment = &worker.segment;
-    if slot.messages_needed.load(Ordering::Relaxed) > segment.messages_done.load(Ordering::Relaxed) {
-        worker.take_messages();
+    let messages_needed = slot.messages_needed.load(Ordering::Relaxed);
+    if messages_needed > segment.messages_done.load(Ordering::Relaxed) {
+        worker.take_messages(messages_needed);
     }
     // What the last task left here must not be taken for this one's: zeroed before the claim that begins it. Nor this one's for
     // the last one's: whoever sees a word of what comes after `done` sees `done`.

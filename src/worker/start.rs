@@ -57,7 +57,7 @@ pub(crate) fn become_worker(slot: u32, parts: Parts, settings: &Settings, tables
         crash::install(worker);
     }
     faults.on_start(worker.own_heap().counts());
-    worker.take_messages();
+    worker.take_messages(0);
     let ready = settings.environment.apply(job.is_none().then_some(slot)).and_then(|()| {
         match &settings.initializer {
             Some((target, input)) => target.address().and_then(|address| worker.initialize(address, input)),

@@ -87,7 +87,7 @@ fn what_has_ended_once_has_ended() {
     let (mut ring, mut ledger) = (RingAccount::new(), Ledger::default());
     for _ in 0..2 {
         let index = ledger.open().unwrap();
-        ring.push(&segment, &ledger, index, Callee { module: 0, offset: 0 }, &Moment::at(1));
+        ring.push(&segment, &ledger, index, Callee { module: 0, offset: 0 }, 0, &Moment::at(1));
     }
     assert!(!ring.has_passed(&segment, 0) && !ring.has_results(&segment));
     segment.commit(1);
@@ -106,7 +106,7 @@ fn nothing_of_a_task_is_left_to_the_next_one_in_its_place() {
     let heap = Heap::create(1 << 26).unwrap();
     let index = ledger.open().unwrap();
     let push = |ring: &mut RingAccount, ledger: &Ledger| {
-        ring.push(&segment, ledger, index, Callee { module: 0, offset: 0 }, &Moment::at(1));
+        ring.push(&segment, ledger, index, Callee { module: 0, offset: 0 }, 0, &Moment::at(1));
     };
     push(&mut ring, &ledger);
     (ring.blamed, ring.signalled) = (Some(index), true);
@@ -130,7 +130,7 @@ fn a_signal_for_another_task_is_under_way_until_the_next_one_has_been_passed() {
     let heap = Heap::create(1 << 26).unwrap();
     let push = |ring: &mut RingAccount, ledger: &mut Ledger| {
         let index = ledger.open().unwrap();
-        ring.push(&segment, ledger, index, Callee { module: 0, offset: 0 }, &Moment::at(1));
+        ring.push(&segment, ledger, index, Callee { module: 0, offset: 0 }, 0, &Moment::at(1));
         index
     };
     let finish = |ring: &mut RingAccount, ledger: &mut Ledger, position: u32| {
@@ -159,7 +159,7 @@ fn a_recalled_chunk_leaves_no_cut_behind() {
     let (segment, _fd) = Segment::create().unwrap();
     let (mut ring, mut ledger) = (RingAccount::new(), Ledger::default());
     let index = ledger.open().unwrap();
-    ring.push(&segment, &ledger, index, Callee { module: 0, offset: 0 }, &Moment::at(1));
+    ring.push(&segment, &ledger, index, Callee { module: 0, offset: 0 }, 0, &Moment::at(1));
     // As `PoolState::split` does, before the worker has begun.
     segment.slot(0).split.store(1, Ordering::Relaxed);
     ring.split = Some(index);
@@ -173,7 +173,7 @@ fn a_worker_sees_a_task_when_it_is_published() {
     let (mut ring, mut ledger) = (RingAccount::new(), Ledger::default());
     let mut push = |ring: &mut RingAccount| {
         let index = ledger.open().unwrap();
-        ring.push(&segment, &ledger, index, Callee { module: 0, offset: 0 }, &Moment::at(1));
+        ring.push(&segment, &ledger, index, Callee { module: 0, offset: 0 }, 0, &Moment::at(1));
     };
     push(&mut ring);
     push(&mut ring);
@@ -191,7 +191,7 @@ fn filled_ring(segment: &Segment, ledger: &mut Ledger, depth: usize, count: usiz
     let mut ring = RingAccount { ready: true, depth, ..RingAccount::new() };
     for _ in 0..count {
         let index = ledger.open().unwrap();
-        ring.push(segment, ledger, index, Callee { module: 0, offset: 0 }, &Moment::at(1));
+        ring.push(segment, ledger, index, Callee { module: 0, offset: 0 }, 0, &Moment::at(1));
     }
     ring
 }
