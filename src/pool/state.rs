@@ -183,10 +183,11 @@ impl PoolState {
     }
 
     /// Whether results are all that is to be looked for: no task waits for a worker to have room, nobody leads, nobody wishes for more
-    /// than that tasks settle, and tine's thread looks after the rest.
+    /// than that tasks settle, no trace is to be written, and tine's thread looks after the rest.
     pub(super) fn needs_only_results(&self) -> bool {
         let desk = &self.waiters.desk;
-        self.queued() == 0 && desk.is_plain() && !desk.is_led() && self.waiters.may_gather()
+        let is_alone = desk.is_plain() && !desk.is_led() && self.trace.is_none();
+        self.queued() == 0 && is_alone && self.waiters.may_gather()
     }
 
     /// Settles what workers have left; whether that is all that there is to do: nobody is to be told by a callback, and no task has come to
