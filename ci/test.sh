@@ -32,14 +32,15 @@ check() { # check NAME COMMAND...
 # Runs two lists of checks side by side, each a function here: what one of them waits for, the other need not. They share no folder
 # of build/. The second one's lines come when the first is through.
 beside() { # beside FUNCTION FUNCTION
-    local other=build/log/beside ok bad
+    local other=build/log/beside ok bad pid
     (
         passed=0 failed=0
         "$2"
         echo "$passed $failed" >$other.counts
     ) >$other.lines 2>&1 &
+    pid=$! # a process substitution in what follows sets it, too
     "$1"
-    wait $!
+    wait $pid
     cat $other.lines
     # One that came to no end has failed.
     read -r ok bad 2>/dev/null <$other.counts || ok=0 bad=1
