@@ -402,6 +402,23 @@ static int mappings(void)
     return count;
 }
 
+/* Whether all other threads sleep: one that is at something may hold what a forked child cannot take apart. */
+static int others_sleep(void)
+{
+    DIR *all = opendir("/proc/self/task");
+    struct dirent *entry;
+    int asleep = 1;
+    CHECK(all);
+    while ((entry = readdir(all))) {
+        char path[300], text[600];
+        if (entry->d_name[0] == '.' || atoi(entry->d_name) == getpid()) continue;
+        snprintf(path, sizeof path, "/proc/self/task/%s/status", entry->d_name);
+        asleep &= read_file(path, text, sizeof text) <= 0 || strstr(text, "State:\tS") != NULL;
+    }
+    closedir(all);
+    return asleep;
+}
+
 static void forked(uint32_t flags)
 {
     tine_pool *pool = create_pool(TINE_START_FORKSERVER, 2, flags);
@@ -411,6 +428,7 @@ static void forked(uint32_t flags)
     options.user = &told;
     CHECK_RC(tine_submit(pool, give_back, &one, sizeof one, &options, NULL), 0);
     CHECK_RC(tine_wait_all(pool, NULL, 0, HANG_NS), 0);
+    WAIT_UNTIL(others_sleep());
     pid_t child = fork();
     CHECK(child >= 0);
     if (child == 0) {
