@@ -436,6 +436,7 @@ mod tests {
         assert!(member.is_at(trial) && !member.has_mapped(trial));
         assert!(!says(&member, phase::READY, 4) && !member.is_at(trial) && member.has_mapped(trial));
     }
+
     /// The worker has read how many messages there are, so that none of them may go missing.
     #[test]
     fn a_trial_that_waits_for_room_leaves_its_number_and_no_descriptor() {

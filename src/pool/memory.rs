@@ -69,7 +69,8 @@ impl Pool {
             let is_due = state.family.messages_due() != Deadline::NEVER;
             drop(state);
             if is_due {
-                self.guard(false)?;
+                // The call returns why the segment is not shared. Without a thread, the next call that moves the pool on takes it back.
+                let _ = self.guard(false);
             }
         }
         shared

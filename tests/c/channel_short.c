@@ -22,22 +22,27 @@ static int use_kept(tine_task *task)
     return rc;
 }
 
-static int use_up_descriptors(tine_task *task)
+/* Numbers from this one on are not to be had any more. */
+static void limit_descriptors(rlim_t most)
 {
     struct rlimit limit;
+    CHECK_EQ(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    limit.rlim_cur = most;
+    CHECK_EQ(setrlimit(RLIMIT_NOFILE, &limit), 0);
+}
+
+static int use_up_descriptors(tine_task *task)
+{
     (void)task;
-    getrlimit(RLIMIT_NOFILE, &limit);
-    limit.rlim_cur = 0;
-    return setrlimit(RLIMIT_NOFILE, &limit);
+    limit_descriptors(0);
+    return 0;
 }
 
 static int restore_descriptors(tine_task *task)
 {
-    struct rlimit limit;
     (void)task;
-    getrlimit(RLIMIT_NOFILE, &limit);
-    limit.rlim_cur = 256;
-    return setrlimit(RLIMIT_NOFILE, &limit);
+    limit_descriptors(256);
+    return 0;
 }
 
 static void test_in_worker_limits(void)
@@ -173,14 +178,6 @@ static void test_no_memory_for_the_end(void)
     CHECK_EQ(stats.worker_deaths, 0);
     tine_channel_close(submitter.handed.ours);
     tine_pool_destroy(pool);
-}
-
-static void limit_descriptors(rlim_t most)
-{
-    struct rlimit limit;
-    CHECK_EQ(getrlimit(RLIMIT_NOFILE, &limit), 0);
-    limit.rlim_cur = most;
-    CHECK_EQ(setrlimit(RLIMIT_NOFILE, &limit), 0);
 }
 
 /* A worker that stands still with a task in its ring that has not begun. */
