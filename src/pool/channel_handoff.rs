@@ -77,8 +77,8 @@ impl Kept {
 
     /// The task is over: the one at the other end is told.
     pub(super) fn close(self) {
+        let _uncancelled = Uncancelled::new();
         if let Kept::Inside(handover) = self {
-            let _uncancelled = Uncancelled::new();
             // The worker has a copy of the socket.
             handover.discard();
         }

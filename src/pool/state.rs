@@ -138,6 +138,7 @@ impl PoolState {
     /// Takes in what has happened, settles what has come to an end, and hands out what can be handed out.
     /// `something_happened` says that a descriptor was readable, so that the family has to be looked after now.
     pub(super) fn pump(&mut self, something_happened: bool) {
+        let _uncancelled = thread::Uncancelled::new();
         let now = now_ns();
         (self.looks.pumped_ns, self.looks.calls) = (now, [0; 2]);
         self.waiters.standby.pumped(self.family.host_calls);
@@ -145,7 +146,6 @@ impl PoolState {
         self.look_for_begins(now);
         let news = self.heap.bell().take_news();
         if something_happened || news || now >= self.looks.family_due_ns {
-            let _uncancelled = thread::Uncancelled::new();
             self.family.advance(&self.heap);
             self.looks.family_due_ns = self.next_family_look(now);
             while let Some(event) = self.family.next_event() {

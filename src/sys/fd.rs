@@ -123,6 +123,7 @@ impl AsRawFd for Guarded {
 impl Drop for Guarded {
     fn drop(&mut self) {
         if self.is_ours() {
+            let _uncancelled = Uncancelled::new();
             // SAFETY: dropped once, here, and not used afterwards.
             unsafe { ManuallyDrop::drop(&mut self.fd) };
         }

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::sys::clock::Deadline;
+use crate::sys::thread::Uncancelled;
 use std::mem::MaybeUninit;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
@@ -75,6 +76,7 @@ pub(crate) fn send_parts(socket: RawFd, parts: [&[u8]; 2], fds: &[RawFd]) -> Res
             std::ptr::copy_nonoverlapping(fds.as_ptr(), libc::CMSG_DATA(header).cast(), fds.len());
         }
     }
+    let _uncancelled = Uncancelled::new();
     loop {
         // SAFETY: the header and everything that it points to live until the call returns.
         if unsafe { libc::sendmsg(socket, &message, libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT) } >= 0 {

@@ -429,6 +429,8 @@ static void a_second_shutdown_keeps_its_own_time(void)
 
 struct calls {
     int rc, done;
+    tine_pool *pool;
+    tine_id id;
 };
 
 static int is_taken(tine_pool *pool, tine_id id)
@@ -488,6 +490,41 @@ static int make_calls(void)
     return rc;
 }
 
+static void *be_cancelled_waiting(void *argument)
+{
+    struct calls *calls = (struct calls *)argument;
+    tine_result result = TINE_RESULT_INIT;
+    CHECK_EQ(pthread_cancel(pthread_self()), 0);
+    calls->rc = tine_wait(calls->pool, calls->id, HANG_NS, &result);
+    calls->done = 1;
+    pthread_testcancel();
+    return NULL;
+}
+
+/* The same where the wait closes the end of a channel, which the host has kept for another try of the task. */
+static void a_cancelled_thread_settles_a_task_with_a_channel(void)
+{
+    struct calls calls = {0, 0, create(1, TINE_NO_THREAD), 0};
+    tine_channel *end, *other;
+    tine_submit_options options = TINE_SUBMIT_OPTIONS_INIT;
+    char byte;
+    size_t length;
+    void *how = NULL;
+    int ms = 50;
+    CHECK_RC(tine_channel_create(NULL, &end, &other), 0);
+    options.channel = end;
+    options.retries = 1;
+    options.flags = TINE_IDEMPOTENT;
+    CHECK_RC(tine_submit(calls.pool, nap_ms, &ms, sizeof ms, &options, &calls.id), 0);
+    CHECK_EQ(pthread_join(thread(be_cancelled_waiting, &calls), &how), 0);
+    CHECK(how == PTHREAD_CANCELED);
+    CHECK_EQ(calls.done, 1);
+    CHECK_RC(calls.rc, 0);
+    CHECK_RC(tine_channel_receive(other, HANG_NS, &byte, 1, &length), -EPIPE);
+    tine_channel_close(other);
+    tine_pool_destroy(calls.pool);
+}
+
 static void *be_cancelled(void *argument)
 {
     struct calls *calls = (struct calls *)argument;
@@ -501,7 +538,7 @@ static void *be_cancelled(void *argument)
 /* No call is a cancellation point: a thread that is cancelled ends after it, and neither the host nor what it was at goes with it. */
 static void a_cancelled_thread_ends_after_its_call(void)
 {
-    struct calls calls = {0, 0};
+    struct calls calls = {0, 0, NULL, 0};
     void *how = NULL;
     CHECK_EQ(pthread_join(thread(be_cancelled, &calls), &how), 0);
     CHECK(how == PTHREAD_CANCELED);
@@ -526,5 +563,6 @@ int main(int argc, char **argv)
     who_draws_holds_up_nobody();
     a_second_shutdown_keeps_its_own_time();
     a_cancelled_thread_ends_after_its_call();
+    a_cancelled_thread_settles_a_task_with_a_channel();
     return 0;
 }
