@@ -298,9 +298,17 @@ impl Ledger {
         }
     }
 
-    /// All places.
+    /// All places that may be in use: a walk costs what there is now, not what there once was.
     pub(super) fn places(&self) -> impl Iterator<Item = u32> + use<> {
-        0..(self.blocks.len() * BLOCK) as u32
+        let is_used = |block: &Option<Block>| block.as_ref().is_some_and(|block| block.used > 0);
+        let used = self.blocks.iter().enumerate().filter(|(_, block)| is_used(block));
+        let used: Vec<u32> = used.map(|(number, _)| number as u32).collect();
+        used.into_iter().flat_map(|number| number * BLOCK as u32..(number + 1) * BLOCK as u32)
+    }
+
+    /// Whether no place is in use.
+    pub(super) fn is_empty(&self) -> bool {
+        self.vacant.len() + self.empty == self.blocks.len()
     }
 
     #[inline(always)]
@@ -363,6 +371,21 @@ mod tests {
         for garbage in [0, 1, u64::MAX, 1 << 32, 5000] {
             assert!(ledger.find(TaskId(garbage)).is_err(), "{garbage:#x}");
         }
+    }
+
+    #[test]
+    fn a_walk_costs_what_there_is_and_not_what_there_was() {
+        let mut ledger = Ledger::default();
+        assert!(ledger.is_empty());
+        let indices: Vec<u32> = (0..100 * BLOCK).map(|_| ledger.open().unwrap()).collect();
+        assert_eq!(ledger.places().count(), 100 * BLOCK);
+        let kept = indices[70 * BLOCK];
+        indices.into_iter().filter(|index| *index != kept).for_each(|index| ledger.close(index));
+        assert!(!ledger.is_empty());
+        let places: Vec<u32> = ledger.places().collect();
+        assert!(places.len() == BLOCK && places.contains(&kept));
+        ledger.close(kept);
+        assert!(ledger.is_empty() && ledger.places().next().is_none());
     }
 
     #[test]

@@ -7,6 +7,7 @@ use super::wait::{Want, wait};
 use super::{Pool, TaskResult};
 use crate::error::{Code, Error, Result};
 use crate::sys::clock::Timeout;
+use std::cell::Cell;
 use std::ffi::CStr;
 
 impl Pool {
@@ -94,15 +95,15 @@ impl Pool {
             return wait(inner, state, Want::All, timeout, all).1;
         }
         ids.iter().try_for_each(|id| state.ledger.find(*id).map(drop))?;
-        let mut next = 0;
-        wait(inner, state, Want::Every(ids), timeout, |state| {
+        let settled = Cell::new(0);
+        wait(inner, state, Want::Every(ids, &settled), timeout, |state| {
             // What another thread has taken meanwhile has settled, and its place may be another task's.
             let pending =
                 |at: usize| state.ledger.look_up(ids[at]).is_some_and(|index| state.is_under_way(index));
-            while next < ids.len() && !pending(next) {
-                next += 1;
+            while settled.get() < ids.len() && !pending(settled.get()) {
+                settled.set(settled.get() + 1);
             }
-            (next == ids.len()).then_some(Ok(()))
+            (settled.get() == ids.len()).then_some(Ok(()))
         })
         .1
     }

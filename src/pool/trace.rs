@@ -275,7 +275,7 @@ impl PoolState {
     pub(super) fn trace_wait(&mut self, began_ns: u64, want: Want<'_>) {
         let Some(trace) = &mut self.trace else { return };
         let name = match want {
-            Want::Task(_) | Want::Group(_) | Want::Every(_) => "wait for tasks",
+            Want::Task(_) | Want::Group(_) | Want::Every(..) => "wait for tasks",
             Want::Next => "wait for the next result",
             Want::Job(_) => "wait for a map",
             Want::Room(_) | Want::StreamRoom(..) => "wait for room",

@@ -14,6 +14,7 @@ use super::{Held, Inner};
 use crate::error::{Code, Error, Result};
 use crate::sys::clock::{Deadline, Timeout, now_ns};
 use crate::sys::prim::{Wait, futex_wait};
+use std::cell::Cell;
 use std::sync::Arc;
 
 /// Of how many tasks the desk knows by name that one thread waits for them.
@@ -26,8 +27,8 @@ pub(super) enum Want<'a> {
     Task(u32),
     /// That one of the tasks of this group settles.
     Group(u32),
-    /// That all of these tasks have settled.
-    Every(&'a [TaskId]),
+    /// That all of these tasks have settled. The first so many have.
+    Every(&'a [TaskId], &'a Cell<usize>),
     /// Any settled task, or that there can be none.
     Next,
     /// A settled chunk of this map.
@@ -58,8 +59,8 @@ impl Want<'_> {
         vec![match self {
             Want::Task(index) => Key::Task(index),
             Want::Group(number) => Key::Group(number),
-            Want::Every(ids) => {
-                let open = ids.iter().filter_map(|id| state.ledger.look_up(*id));
+            Want::Every(ids, settled) => {
+                let open = ids[settled.get()..].iter().filter_map(|id| state.ledger.look_up(*id));
                 let open = open.filter(|index| state.is_under_way(*index));
                 return open.map(Key::Task).take(MOST_KEYS).collect();
             }
@@ -85,7 +86,7 @@ impl Want<'_> {
 
     /// Whether it comes true with tasks that settle and in no other way, so that there is nothing to look at before.
     fn is_of_tasks(self) -> bool {
-        matches!(self, Want::Task(_) | Want::Group(_) | Want::Every(_))
+        matches!(self, Want::Task(_) | Want::Group(_) | Want::Every(..))
     }
 }
 
@@ -112,7 +113,7 @@ impl<'w> Seat<'w> {
         let want = self.want;
         let (sleeper, keys) = self.taken.get_or_insert_with(|| {
             let keys = want.keys(state);
-            (state.waiters.desk.sit(&keys, matches!(want, Want::Every(_)), want.amount()), keys)
+            (state.waiters.desk.sit(&keys, matches!(want, Want::Every(..)), want.amount()), keys)
         });
         if !want.is_of_tasks() {
             for key in keys.iter() {
