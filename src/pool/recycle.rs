@@ -21,27 +21,41 @@ const LOOK_NS: u64 = 20_000_000;
 #[derive(Debug)]
 pub(super) struct Recycle {
     rules: RecycleRules,
-    /// When a worker may have been idle for too long.
+    /// When a worker may have been idle for too long, and when one has served for so long as it may.
     idle_due_ns: u64,
+    age_due_ns: u64,
     /// When all workers are looked at for their age and memory.
     look_due_ns: u64,
 }
 
 impl Recycle {
     pub(super) fn new(rules: RecycleRules) -> Recycle {
-        Recycle { rules, idle_due_ns: u64::MAX, look_due_ns: 0 }
+        Recycle { rules, idle_due_ns: u64::MAX, age_due_ns: u64::MAX, look_due_ns: 0 }
     }
 
     pub(super) fn rules(&self) -> RecycleRules {
         self.rules
     }
 
-    pub(super) fn idle_due_ns(&self) -> u64 {
-        self.idle_due_ns
+    /// When a worker is to leave even if nobody calls.
+    pub(super) fn due_ns(&self) -> u64 {
+        self.idle_due_ns.min(self.age_due_ns)
+    }
+
+    /// A worker has become ready.
+    pub(super) fn has_begun_to_serve(&mut self, now: u64) {
+        if self.rules.age_ns != 0 {
+            self.age_due_ns = self.age_due_ns.min(now.saturating_add(self.rules.age_ns));
+        }
     }
 }
 
 impl RecycleRules {
+    /// Whether a worker may have to leave because time goes by.
+    pub(super) fn are_timed(self) -> bool {
+        self.age_ns != 0 || self.idle_ns != 0
+    }
+
     /// How many tasks the worker that has just become ready may be given. Up to an eighth less than allowed, each worker
     /// another number, so that not all of them are replaced at the same time.
     pub(super) fn task_quota(self, slot: usize, generation: u64) -> u32 {
@@ -58,12 +72,12 @@ impl RecycleRules {
 impl PoolState {
     /// Looks at all workers when one may have been idle for too long, or has to be looked at for its age and memory.
     pub(super) fn recycle(&mut self, now: u64) {
-        if now < self.recycle.look_due_ns.min(self.recycle.idle_due_ns) {
+        if now < self.recycle.look_due_ns.min(self.recycle.due_ns()) {
             return;
         }
         let ages = self.recycle.rules.age_ns != 0 || self.recycle.rules.private_bytes != 0;
         self.recycle.look_due_ns = if ages { now + LOOK_NS } else { u64::MAX };
-        self.recycle.idle_due_ns = u64::MAX;
+        (self.recycle.idle_due_ns, self.recycle.age_due_ns) = (u64::MAX, u64::MAX);
         (0..self.rings.len()).for_each(|slot| self.recycle_lane(slot, now));
     }
 
@@ -126,8 +140,11 @@ impl PoolState {
     fn has_served(&mut self, slot: usize, now: u64) -> bool {
         let rules = self.recycle.rules;
         let ring = self.rings.quietly(slot);
-        if rules.age_ns != 0 && now.saturating_sub(ring.ready_ns) >= rules.age_ns {
-            return true;
+        if rules.age_ns != 0 {
+            if now.saturating_sub(ring.ready_ns) >= rules.age_ns {
+                return true;
+            }
+            self.recycle.has_begun_to_serve(ring.ready_ns);
         }
         if rules.private_bytes == 0 || ring.position() == ring.looked_at || now < ring.next_recycle_look_ns {
             return false;

@@ -162,7 +162,7 @@ impl PoolState {
         self.waiters.desk.pass_the_lead();
         if self.ledger.outstanding == 0 {
             // Tine's thread may have lain down without a deadline, because this one led.
-            let due = self.family.messages_due();
+            let due = self.family.messages_due().min(Deadline(self.recycle.due_ns()));
             if due != Deadline::NEVER && self.waiters.desk.nobody_is_there() {
                 self.waiters.standby.is_to_know_of(due);
             }

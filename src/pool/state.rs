@@ -383,6 +383,7 @@ impl PoolState {
             }
             Event::Ended(slot, death) => self.deal_with_death(slot, death, now),
             Event::Starved(error) => self.settle_queue(&error),
+                self.recycle.has_begun_to_serve(now);
             Event::Broken(error) => {
                 self.life.break_down(error);
                 self.abandon_queue();
@@ -512,7 +513,7 @@ impl PoolState {
 
     /// The same but for tasks that wait where a worker has nothing to do.
     fn steady_look(&self, now: u64) -> Deadline {
-        let due_ns = self.recycle.idle_due_ns().min(self.rings.first_alarm());
+        let due_ns = self.recycle.due_ns().min(self.rings.first_alarm());
         let mut family = self.family.next_deadline().min(Deadline(due_ns));
         if self.family.is_changing() {
             family = family.min(Deadline((now / CHANGES_NS + 2) * CHANGES_NS));
@@ -529,7 +530,7 @@ impl PoolState {
 
     /// When something is due that cannot wait for anybody's next call.
     pub(super) fn first_due(&self) -> Deadline {
-        let due_ns = self.recycle.idle_due_ns().min(self.rings.first_alarm()).min(self.queue_due_ns());
+        let due_ns = self.recycle.due_ns().min(self.rings.first_alarm()).min(self.queue_due_ns());
         self.family.next_deadline().min(Deadline(due_ns.min(self.maps.splitting.due_ns)))
     }
 

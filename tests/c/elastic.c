@@ -62,7 +62,7 @@ static void grows_and_shrinks(int start, uint32_t flags)
             CHECK_EQ(tine_next(pool, HANG_NS, &result), 0);
             CHECK_EQ(result.status, 3);
         }
-        /* It is the host's calls that end them, or the pool's own thread. */
+        /* The host's calls end them; `in_silence` has what happens without a call. */
         if (round == 1 && !flags) {
             struct pollfd fd = {tine_pool_fd(pool), POLLIN, 0};
             int64_t last = clock_ns(), spent = 0;
@@ -185,6 +185,63 @@ static void refused(void)
     CHECK(strstr(error.text, "idle_timeout_ns is -1"));
 }
 
+static int say_who(tine_task *task)
+{
+    int *words = *(int *const *)tine_input(task, NULL);
+    int at = __atomic_add_fetch(&words[0], 1, __ATOMIC_SEQ_CST);
+    words[at] = getpid();
+    WAIT_UNTIL(__atomic_load_n(&words[0], __ATOMIC_SEQ_CST) == 4);
+    return 0;
+}
+
+static int say_who_of(tine_task *task, const void *in, void *out)
+{
+    int *words = *(int *const *)in;
+    (void)task, (void)out;
+    int at = __atomic_add_fetch(&words[0], 1, __ATOMIC_SEQ_CST);
+    words[at] = getpid();
+    WAIT_UNTIL(__atomic_load_n(&words[0], __ATOMIC_SEQ_CST) == 4);
+    return 0;
+}
+
+static int living(const int *pids)
+{
+    struct process one;
+    int count = 0;
+    for (int i = 0; i < 4; i++) {
+        count += look_at(pids[i], &one);
+    }
+    return count;
+}
+
+/* Workers that have nothing to do leave, and those that have served their time are replaced, though the host makes no call at all: after
+ * tasks that it has waited for, and after a map. */
+static void in_silence(int start, int maps, int64_t age_ns)
+{
+    tine_pool_options options = TINE_POOL_OPTIONS_INIT;
+    tine_pool *pool;
+    options.start = start;
+    options.workers = 4;
+    options.min_workers = age_ns ? 4 : 1;
+    options.idle_timeout_ns = age_ns ? 0 : 100 * MS;
+    options.recycle_age_ns = age_ns;
+    CHECK_RC(tine_pool_create(&options, &pool), 0);
+    int *words = (int *)tine_calloc(pool, 5, sizeof *words), *inputs[4] = {words, words, words, words};
+    CHECK(words);
+    if (maps) {
+        tine_map_options how = TINE_MAP_OPTIONS_INIT;
+        how.chunk = 1;
+        CHECK_RC(tine_map(pool, say_who_of, inputs, sizeof inputs[0], NULL, 0, 4, &how), 0);
+    } else {
+        for (int i = 0; i < 4; i++) {
+            CHECK_RC(tine_submit(pool, say_who, &words, sizeof words, NULL, NULL), 0);
+        }
+        CHECK_RC(tine_wait_all(pool, NULL, 0, HANG_NS), 0);
+    }
+    WAIT_UNTIL(living(words + 1) == (age_ns ? 0 : 1));
+    tine_pool_destroy(pool);
+}
+
 int main(int argc, char **argv)
 {
     tine_init(argc, argv);
@@ -195,5 +252,9 @@ int main(int argc, char **argv)
         maps_and_shares(all_starts[i]);
     }
     refused();
+    in_silence(TINE_START_FORKSERVER, 0, 0);
+    in_silence(TINE_START_FORKSERVER, 1, 0);
+    in_silence(TINE_START_FORKSERVER, 0, 200 * MS);
+    in_silence(TINE_START_FORKSERVER, 1, 200 * MS);
     return 0;
 }

@@ -125,7 +125,12 @@ impl Pool {
             state.maps.close(number);
             return Err(error);
         }
+        let is_timed = state.recycle.rules().are_timed();
         drop(state);
+        if is_timed {
+            // Workers are to leave after this call, too. Without a thread for it they leave in the host's next one.
+            let _ = self.guard(false);
+        }
         let mut job = Job::new(self, map, number, callee, kind);
         let done = job.prepare().and_then(|()| job.run(inner));
         job.clean_up(inner);
