@@ -87,6 +87,7 @@ impl PoolState {
         }
         // The worker's words: which item it is at, and since when (0 where it has not written that yet).
         let item = if entry.kind == CallKind::Task { 0 } else { segment.items_begun.load(Ordering::Acquire) };
+            ring.looked_ns = now;
         let said = segment.begun_ns.load(Ordering::Acquire);
         if ring.has_passed(segment, position) {
             // They may be of what came after it. Somebody looks at once again, to hand out what there is room for now.
@@ -94,13 +95,14 @@ impl PoolState {
             return now;
         }
         let known = ring.beginning.filter(|known| known.position == position);
-        let Some(beginning) = Beginning::next(known, position, item, self.ledger.items_of(index), said, now)
+        let Some(beginning) =
+            Beginning::next(known, position, item, self.ledger.items_of(index), said, (ring.looked_ns, now))
         else {
             let last = known.map_or(0, |known| known.item.saturating_sub(1));
             self.end_at_once(slot, index, position, last, Reason::Deadline);
             return u64::MAX;
         };
-        ring.beginning = Some(beginning);
+        (ring.beginning, ring.looked_ns) = (Some(beginning), now);
         let due_ns = beginning.since_ns.saturating_add(deadline_ns);
         if now < due_ns {
             return due_ns.min(memory_due_ns);

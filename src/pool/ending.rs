@@ -64,16 +64,17 @@ pub(super) struct Beginning {
 impl Beginning {
     /// What is known after another look; `None` where what the worker says cannot be. Only a higher number is another item's
     /// beginning, and there are so many: what a worker gains by lying is no more than its chunk may take. One less than was
-    /// seen is a worker that was about to begin an item and was asked not to.
+    /// seen is a worker that was about to begin an item and was asked not to. It began between the last look before and now, whatever
+    /// the worker says: its clock may be that of another time namespace.
     pub(super) fn next(
         known: Option<Beginning>,
         position: u32,
         item: u64,
         items: u64,
         said_ns: u64,
-        now: u64,
+        (after_ns, now): (u64, u64),
     ) -> Option<Beginning> {
-        let since_ns = if said_ns == 0 { now } else { said_ns.min(now) };
+        let since_ns = if said_ns == 0 { now } else { said_ns.min(now).max(after_ns) };
         match known {
             _ if item > items => None,
             Some(known) if item + 1 < known.item => None,
@@ -260,15 +261,24 @@ mod tests {
 
     #[test]
     fn what_a_worker_says_of_its_items_gains_it_no_time() {
-        let first = Beginning::next(None, 3, 1, 10, 500, 1000).unwrap();
+        let first = Beginning::next(None, 3, 1, 10, 500, (0, 1000)).unwrap();
         assert_eq!((first.item, first.since_ns), (1, 500));
-        let same = Beginning::next(Some(first), 3, 1, 10, 900, 1000);
+        let same = Beginning::next(Some(first), 3, 1, 10, 900, (0, 1000));
         assert_eq!(same, Some(first), "an item begins once");
-        let later = Beginning::next(Some(first), 3, 2, 10, 2000, 1000).unwrap();
+        let ahead = Beginning::next(Some(first), 3, 2, 10, 7, (600, 1000)).unwrap();
+        assert_eq!(
+            ahead.since_ns, 600,
+            "not before it was last seen not to have begun, whatever its clock says"
+        );
+        let later = Beginning::next(Some(first), 3, 2, 10, 2000, (0, 1000)).unwrap();
         assert_eq!((later.item, later.since_ns), (2, 1000), "not in the future");
-        assert_eq!(Beginning::next(Some(later), 3, 1, 10, 0, 1000), Some(later), "it was asked not to begin");
-        assert_eq!(Beginning::next(Some(later), 3, 0, 10, 0, 1000), None, "back to what is over");
-        assert_eq!(Beginning::next(Some(later), 3, 11, 10, 0, 1000), None, "more than there are");
+        assert_eq!(
+            Beginning::next(Some(later), 3, 1, 10, 0, (0, 1000)),
+            Some(later),
+            "it was asked not to begin"
+        );
+        assert_eq!(Beginning::next(Some(later), 3, 0, 10, 0, (0, 1000)), None, "back to what is over");
+        assert_eq!(Beginning::next(Some(later), 3, 11, 10, 0, (0, 1000)), None, "more than there are");
     }
 
     #[test]

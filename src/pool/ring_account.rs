@@ -52,6 +52,8 @@ pub(super) struct RingAccount {
     /// The task in front is being ended.
     pub(super) ending: Option<Ending>,
     pub(super) beginning: Option<Beginning>,
+    /// When tasks with a deadline were last looked at, or came to be in the ring: what has begun since began after that.
+    pub(super) looked_ns: u64,
     /// The chunk that is to end after the item it is at.
     pub(super) split: Option<u32>,
     /// Tasks in the ring that have a deadline.
@@ -105,6 +107,7 @@ impl RingAccount {
             distrusted: false,
             ending: None,
             beginning: None,
+            looked_ns: 0,
             split: None,
             timed: 0,
             handover: None,
@@ -314,6 +317,9 @@ impl RingAccount {
         }
         slot.message_length.store(0, Ordering::Relaxed);
         let timed = entry.deadline_ns != 0;
+        if timed && self.timed == 0 {
+            self.looked_ns = now.ns();
+        }
         self.timed += usize::from(timed);
         let signalled = std::mem::take(&mut self.signalled);
         if signalled {
