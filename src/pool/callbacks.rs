@@ -8,13 +8,15 @@
 //!   SETTLED, entered in the news --- a thread that tells takes it ---> TAKEN --- the callback returns ---> FREE
 //! ```
 //!
-//! News are told in the order in which they came, by one thread or by several. A thread that is in a callback tells nothing
-//! more of the same pool's, so callbacks do not pile up inside each other.
+//! News are told in the order in which they came, by one thread or by several; those of one task one after the other. A thread that is
+//! in a callback tells nothing more of the same pool's, so callbacks do not pile up inside each other. Nobody tells more than there
+//! was when it began: a callback may submit what is told of next, and so on without end.
 
 use super::ledger::{TaskId, TaskState};
 use super::state::{BEGINS_NS, PoolState};
 use super::{Held, Inner, TaskResult};
 use crate::error::Code;
+use crate::sys::clock::Deadline;
 use crate::sys::thread;
 use std::collections::VecDeque;
 use std::fmt;
@@ -74,16 +76,31 @@ enum Item {
     Settled(TaskId),
 }
 
+impl Item {
+    fn task(&self) -> TaskId {
+        match self {
+            Item::Begun(_, id, _) | Item::Settled(id) => *id,
+        }
+    }
+}
+
+/// A thread that is in a callback.
+#[derive(Debug)]
+struct Teller {
+    thread: thread::Id,
+    task: TaskId,
+}
+
 /// What there is to tell.
 #[derive(Default)]
 pub(super) struct News {
     items: VecDeque<Item>,
-    /// There are new ones since tine's thread was woken for them.
+    /// There are new ones since the thread that tells them was woken, or some are left over.
     pub(super) is_fresh: bool,
     /// Tasks whose result is a callback's and has not come.
     expected: usize,
     /// Threads that are in a callback of this pool's.
-    telling: Vec<thread::Id>,
+    telling: Vec<Teller>,
     /// tine's thread that calls them, where there is one.
     pub(super) caller: Option<thread::Id>,
     /// Tasks of which it is to be told that they have begun, and has not been.
@@ -99,20 +116,46 @@ impl fmt::Debug for News {
     }
 }
 
+impl News {
+    /// Where that is which is to be told next: nothing of a task of which something is being told.
+    fn next(&self) -> Option<usize> {
+        let is_told_of = |id: TaskId| self.telling.iter().any(|teller| teller.task == id);
+        self.items.iter().position(|item| !is_told_of(item.task()))
+    }
+
+    fn take(&mut self) -> Option<Item> {
+        self.next().and_then(|next| self.items.remove(next))
+    }
+}
+
 /// Tells the news, where no thread of tine's does it.
-pub(super) fn tell<'a>(pool: &'a Inner, state: Held<'a>) -> Held<'a> {
+pub(super) fn tell<'a>(pool: &'a Inner, state: Held<'a>, until: Deadline) -> Held<'a> {
     if !state.has_news() || pool.has_caller() || state.is_in_callback() {
         return state;
     }
-    tell_all(pool, state)
+    tell_some(pool, state, until)
 }
 
-/// Tells the news, without the lock while a callback runs: others lead meanwhile.
+/// Tells all news, of a pool that takes no more tasks: there is an end to them.
 pub(super) fn tell_all<'a>(pool: &'a Inner, mut state: Held<'a>) -> Held<'a> {
+    while state.news.next().is_some() && !state.is_telling() {
+        state = tell_some(pool, state, Deadline::NEVER);
+    }
+    state
+}
+
+/// Tells the news that there are now, the first at least, and no further one after that time; without the lock while a callback runs:
+/// others lead meanwhile.
+pub(super) fn tell_some<'a>(pool: &'a Inner, mut state: Held<'a>, until: Deadline) -> Held<'a> {
     let me = thread::this();
     let _uncancelled = thread::Uncancelled::new();
-    while let Some(item) = state.news.items.pop_front() {
-        state.news.telling.push(me);
+    state.news.is_fresh = false;
+    let mut left = state.news.items.len();
+    while left > 0
+        && let Some(item) = state.news.take()
+    {
+        left -= 1;
+        state.news.telling.push(Teller { thread: me, task: item.task() });
         state.leave();
         let told = match item {
             Item::Begun(callback, id, pid) => {
@@ -142,12 +185,18 @@ pub(super) fn tell_all<'a>(pool: &'a Inner, mut state: Held<'a>) -> Held<'a> {
                 told
             }
         };
-        state.news.telling.retain(|teller| *teller != me);
+        state.news.telling.retain(|teller| teller.thread != me);
         if let Err(panic) = told {
+            state.news.is_fresh |= state.has_news();
             drop(state);
             resume_unwind(panic);
         }
+        if until.passed() {
+            break;
+        }
     }
+    // Somebody else is to tell what is left, who may have passed it over because of what was told here.
+    state.news.is_fresh |= state.has_news();
     // Who waits until everything is over waits for callbacks, too.
     state.wake_waiters();
     state.update_event_fd();
@@ -162,8 +211,17 @@ impl PoolState {
 
     /// Whether this thread is in a callback of this pool's, or of another's on the thread that calls this one's, too.
     pub(super) fn is_in_callback(&self) -> bool {
-        let is_this = |id: &thread::Id| *id == thread::this();
-        self.news.telling.iter().any(is_this) || self.news.caller.as_ref().is_some_and(is_this)
+        self.is_telling() || self.news.caller.as_ref().is_some_and(|caller| *caller == thread::this())
+    }
+
+    /// Whether this thread is in a callback of this pool's.
+    fn is_telling(&self) -> bool {
+        self.news.telling.iter().any(|teller| teller.thread == thread::this())
+    }
+
+    /// Whether there is something that a thread of the host's could tell now.
+    pub(super) fn has_news_for_host(&self) -> bool {
+        self.has_news() && self.news.caller.is_none()
     }
 
     /// Whether all callbacks have returned.

@@ -4,7 +4,7 @@
 
 use super::callbacks::tell;
 use super::inline::run_queued;
-use super::standby::{has_pools_without_thread, pools_without_thread};
+use super::standby::{for_pools_without_thread, has_pools_without_thread};
 use crate::error::{Code, Error};
 use crate::sys::clock::{Deadline, Timeout, now_ns};
 use crate::sys::thread::Uncancelled;
@@ -68,37 +68,41 @@ pub fn meanwhile<T, E: Failure>(
             at_once => return at_once,
         }
     }
-    let mut outstanding = move_on().unwrap_or(0);
     if timeout == Timeout::Try {
+        // User code has no place in a call that does not wait: its caller may hold what a callback wants.
+        move_on(None);
         return wait(timeout);
     }
     let deadline = timeout.deadline();
+    let mut outstanding = move_on(Some(deadline));
     loop {
         let part_ns = if outstanding > 0 { BUSY_NS } else { IDLE_NS };
         let is_last = deadline <= Deadline::after(part_ns);
         let waited = wait(if is_last { deadline.timeout() } else { Timeout::After(part_ns) });
         match waited {
-            Err(failure) if failure.is_time_up() && !is_last => outstanding = move_on().unwrap_or(0),
+            Err(failure) if failure.is_time_up() && !is_last => outstanding = move_on(Some(deadline)),
             waited => return waited,
         }
     }
 }
 
-/// Moves on the pools that have no thread, where no other thread of the host's does: how many tasks are under way in them. `None` where
-/// there is no such pool.
-fn move_on() -> Option<usize> {
-    let pools = pools_without_thread()?;
+/// Moves on the pools that have no thread, where no other thread of the host's does, and tells their news until that time, if there is one;
+/// how many tasks are under way in them.
+fn move_on(tell_until: Option<Deadline>) -> usize {
     let _uncancelled = Uncancelled::new();
     MOVED_ON_NS.store(now_ns(), Ordering::Relaxed);
     let mut outstanding = 0;
-    for pool in pools {
+    for_pools_without_thread(|pool| {
         let mut state = pool.lock();
         if !state.waiters.desk.is_led() {
             state.pump(true);
         }
-        state = tell(&pool, run_queued(&pool, state));
+        state = run_queued(pool, state);
+        if let Some(until) = tell_until {
+            state = tell(pool, state, until);
+        }
         outstanding += state.ledger.outstanding;
         state.leave();
-    }
-    Some(outstanding)
+    });
+    outstanding
 }

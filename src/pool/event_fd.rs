@@ -69,7 +69,8 @@ impl PoolState {
     }
 
     fn set_event_fd(&mut self) {
-        let wanted = self.submissions.finished() > 0 || self.has_news() || self.any_stream_has_results();
+        let wanted =
+            self.submissions.finished() > 0 || self.has_news_for_host() || self.any_stream_has_results();
         if let Some(event_fd) = &mut self.waiters.event_fd {
             event_fd.update(wanted);
         }

@@ -3,6 +3,7 @@
 
 use super::Inner;
 use super::state::PoolState;
+use crate::sys::clock::Deadline;
 use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
 use std::sync::{MutexGuard, PoisonError, TryLockError};
@@ -27,7 +28,21 @@ impl Inner {
         };
         Held { pool: self, guard: ManuallyDrop::new(guard) }
     }
+
+    /// Lets a thread have the lock that waits for it. One that gave it back and took it again at once would mostly be faster than any that
+    /// has to be woken for it.
+    pub(super) fn give_way<'a>(&'a self, state: Held<'a>) -> Held<'a> {
+        drop(state);
+        let until = Deadline::after(WAY_NS);
+        while self.is_wanted() && !until.passed() {
+            std::thread::yield_now();
+        }
+        self.lock()
+    }
 }
+
+/// How long a thread takes at most to wake up and take the lock.
+const WAY_NS: u64 = 100_000;
 
 impl Deref for Held<'_> {
     type Target = PoolState;
@@ -62,14 +77,18 @@ impl Drop for Held<'_> {
 fn wake(pool: &Inner, mut state: MutexGuard<'_, PoolState>) {
     let woken = state.waiters.desk.take_woken();
     let standby = state.waiters.standby.take_call();
-    let caller = pool.has_caller() && std::mem::take(&mut state.news.is_fresh);
+    let fresh = std::mem::take(&mut state.news.is_fresh);
     drop(state);
     let bell = pool.heap.bell();
     woken.iter().for_each(|sleeper| sleeper.wake(bell));
     if standby {
         bell.ring_standby();
     }
-    if caller {
-        pool.wake_caller();
+    if fresh {
+        // Without a thread for it, the one that leads tells.
+        match pool.has_caller() {
+            true => pool.wake_caller(),
+            false => bell.ring_leader(),
+        }
     }
 }

@@ -354,7 +354,7 @@ impl Pool {
         let waited = inner.epoll.wait(&mut tokens, Deadline(0));
         let mut state = inner.lock();
         state.pump(family::tells(&waited, &tokens));
-        state = tell(inner, run_queued(inner, state));
+        state = tell(inner, run_queued(inner, state), Deadline::NEVER);
         state.leave();
         Ok(state.submissions.finished())
     }

@@ -1,7 +1,7 @@
 //! The end of a pool: in good order, at once, and in a forked child.
 
 use super::Pool;
-use super::callbacks::tell;
+use super::callbacks::{tell, tell_all};
 use super::ledger::TaskState;
 use super::state::PoolState;
 use super::wait::{Want, wait};
@@ -105,10 +105,10 @@ impl Drop for Pool {
         }
         drop(state);
         // Whoever has been promised a call gets one, of tasks that settled as cancelled just now, too.
-        if let Some(threads) = self.inner.threads.get() {
-            threads.let_go(&self.inner);
+        self.inner.part();
+        if !self.inner.has_caller() {
+            drop(tell_all(&self.inner, self.inner.lock()));
         }
-        drop(tell(&self.inner, self.inner.lock()));
     }
 }
 

@@ -17,19 +17,24 @@
 //! has a look before it, [`LOOK_NS`] away, and only what is due earlier calls it. Else a host that waits for task after task
 //! would take two system calls for many of them. Without a call in that time it lies down for as long as the table says.
 //!
-//! The second takes what there is to tell, pool by pool, one callback at a time.
+//! The second takes what there is to tell, one callback at a time, and pool by pool in turn: a pool whose callbacks make ever more of them
+//! does not keep the others' waiting.
+//!
+//! What calls the first is a word that workers write. A look that was for nothing but such a word is taken again at once a few times and then
+//! after a pause, in which the thread does not hear it and holds no lock: a worker that writes it over and over stops nobody.
 //!
 //! Both begin with the first call that needs them and end with the last pool. The registry's lock comes before a pool's. A pool is
 //! taken out of it before it goes, so the first thread needs no hold on one; the hold that the second has while it calls lies in
 //! the registry, where a forked child finds it.
 
-use super::callbacks::tell_all;
+use super::callbacks::{tell_all, tell_some};
 use super::{Inner, Pool};
-use crate::error::Result;
+use crate::error::{Code, Result};
+use crate::heap::bell::Bell;
 use crate::sys::clock::Deadline;
 use crate::sys::fork;
 use crate::sys::futex::{self, Word};
-use crate::sys::prim::{AtomicPtr, AtomicU32, Ordering, futex_wait, futex_wake};
+use crate::sys::prim::{AtomicPtr, AtomicU32, Ordering, fence, futex_wait, futex_wake};
 use crate::sys::thread::Thread;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
@@ -40,6 +45,12 @@ pub(super) const FAR: Deadline = Deadline(1 << 62);
 /// How long the thread sleeps where the kernel lets it sleep on one word only and there are several pools.
 const IN_TURN_NS: u64 = 10_000_000;
 
+/// How long who sleeps on a bell does not hear it when it has called several times for nothing.
+pub(super) const DEAF_NS: u64 = 1_000_000;
+
+/// How long one pool's callbacks are called while another's wait.
+const TURN_NS: u64 = 1_000_000;
+
 /// The stack of the thread that runs no user code.
 const STACK_BYTES: usize = 256 << 10;
 
@@ -48,6 +59,8 @@ pub(super) const GUARDED: u32 = 1;
 pub(super) const CALLED: u32 = 2;
 /// It has no thread, and is to be moved on while the host waits for something else.
 const DRIVEN: u32 = 4;
+/// It has been let go, and what is left of it is a stream's.
+const GONE: u32 = 8;
 
 /// The threads of one process.
 #[derive(Debug)]
@@ -71,6 +84,8 @@ struct Inside {
     caller: Option<Thread>,
     /// The pool whose callbacks are being called.
     telling: Option<Arc<Inner>>,
+    /// Pools without a thread that are being moved on in a call that has nothing to do with them.
+    driving: Vec<Arc<Inner>>,
     /// A thread of an earlier generation is to end.
     generation: u64,
 }
@@ -78,8 +93,24 @@ struct Inside {
 #[derive(Debug)]
 struct Ward {
     pool: Weak<Inner>,
-    /// When it has to be looked at again.
-    due: Deadline,
+    rest: Rest,
+}
+
+/// How long the thread that stands by has nothing to do for a pool.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rest {
+    /// When it has to look again.
+    pub(super) due: Deadline,
+    /// It does not hear the bell until then.
+    pub(super) is_deaf: bool,
+}
+
+impl Rest {
+    const NONE: Rest = Rest { due: Deadline(0), is_deaf: false };
+
+    fn is_over(self, bell: &Bell) -> bool {
+        self.due.passed() || !self.is_deaf && !bell.standby_sleeps()
+    }
 }
 
 static OF_PROCESS: AtomicPtr<Threads> = AtomicPtr::new(std::ptr::null_mut());
@@ -119,11 +150,45 @@ pub(super) fn has_pools_without_thread() -> bool {
     driven().is_some()
 }
 
-/// The pools that have no thread of tine's; `None` where there are none.
-pub(super) fn pools_without_thread() -> Option<Vec<Arc<Inner>>> {
+/// Does something for each pool that has no thread of tine's; `None` where there are none. None of them goes meanwhile.
+pub(super) fn for_pools_without_thread(mut act: impl FnMut(&Inner)) -> Option<()> {
     let threads = driven()?;
     let is_driven = |pool: &Arc<Inner>| pool.guarded.load(Ordering::Relaxed) & DRIVEN != 0;
-    Some(threads.lock().wards.iter().filter_map(|ward| ward.pool.upgrade()).filter(is_driven).collect())
+    let pools: Vec<_> = threads.lock().wards.iter().map(|ward| Weak::clone(&ward.pool)).collect();
+    for pool in pools {
+        let mut inside = threads.lock();
+        // It may have been let go since.
+        if !inside.wards.iter().any(|ward| ward.pool.ptr_eq(&pool)) {
+            continue;
+        }
+        let Some(pool) = pool.upgrade().filter(is_driven) else { continue };
+        let driven = Driven { threads, pool: Arc::as_ptr(&pool) };
+        inside.driving.push(pool);
+        drop(inside);
+        // SAFETY: the registry holds it until `driven` goes.
+        act(unsafe { &*driven.pool });
+    }
+    Some(())
+}
+
+/// While it lives, a pool is in the registry's list of those that are being moved on: a forked child finds it there, too.
+struct Driven {
+    threads: &'static Threads,
+    pool: *const Inner,
+}
+
+impl Drop for Driven {
+    fn drop(&mut self) {
+        if self.threads.pid != fork::pid() {
+            return; // A forked child has come back from a callback: the lock may be held by a thread that is not there.
+        }
+        let mut inside = self.threads.lock();
+        let at = inside.driving.iter().position(|pool| Arc::as_ptr(pool) == self.pool);
+        let pool = at.map(|at| inside.driving.swap_remove(at));
+        self.threads.told.notify_all();
+        drop(inside);
+        drop(pool);
+    }
 }
 
 impl Pool {
@@ -152,6 +217,17 @@ pub(super) fn guard(pool: &Arc<Inner>, with_callbacks: bool) -> Result<()> {
     if has & wanted == wanted { Ok(()) } else { of_process().take_in(pool, wanted & !has) }
 }
 
+impl Inner {
+    /// No thread of tine's knows this pool from here on, nor will.
+    pub(super) fn part(self: &Arc<Inner>) {
+        self.guarded.fetch_or(GONE, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        if let Some(threads) = self.threads.get() {
+            threads.let_go(self);
+        }
+    }
+}
+
 impl Threads {
     fn lock(&self) -> MutexGuard<'_, Inside> {
         self.inside.lock().unwrap_or_else(PoisonError::into_inner)
@@ -159,13 +235,18 @@ impl Threads {
 
     #[cold]
     fn take_in(&'static self, pool: &Arc<Inner>, wanted: u32) -> Result<()> {
+        let _ = pool.threads.set(self);
+        // Dekker with `Inner::part`: who parts from the pool sees the line above, or this sees that the pool has been parted from.
+        fence(Ordering::SeqCst);
         let mut inside = self.lock();
+        if pool.guarded.load(Ordering::Relaxed) & GONE != 0 {
+            return Err(Code::SHUTDOWN.into());
+        }
         let wanted = wanted & !pool.guarded.load(Ordering::Relaxed);
         let generation = inside.generation;
         if !inside.wards.iter().any(|ward| ward.is(pool)) {
-            inside.wards.push(Ward { pool: Arc::downgrade(pool), due: Deadline(0) });
+            inside.wards.push(Ward { pool: Arc::downgrade(pool), rest: Rest::NONE });
         }
-        let _ = pool.threads.set(self);
         if wanted & DRIVEN != 0 {
             pool.guarded.fetch_or(DRIVEN, Ordering::Release);
             self.driven.fetch_add(1, Ordering::Relaxed);
@@ -223,11 +304,13 @@ impl Threads {
                     continue;
                 }
                 let bell = pool.heap.bell();
-                if !bell.standby_sleeps() || ward.due.passed() {
-                    ward.due = pool.lock().stand_by(bell, ward.due.passed() || !woken_in_time);
+                if ward.rest.is_over(bell) {
+                    ward.rest = pool.lock().stand_by(bell, ward.rest.due.passed() || !woken_in_time);
                 }
-                due = due.min(ward.due);
-                words.push(bell.standby_word());
+                due = due.min(ward.rest.due);
+                if !ward.rest.is_deaf {
+                    words.push(bell.standby_word());
+                }
             }
             drop(inside);
             woken_in_time = futex::wait_any_of(&words, due, IN_TURN_NS);
@@ -236,11 +319,16 @@ impl Threads {
 
     /// The whole life of the thread that calls callbacks.
     fn call_back(&self, generation: u64) {
+        let mut turn = 0;
         loop {
             self.news.store(0, Ordering::Relaxed);
             let mut inside = self.lock();
-            let of = |ward: &Ward| ward.pool.upgrade().filter(|pool| pool.lock().has_news());
-            let Some(pool) = inside.wards.iter().find_map(of) else {
+            let count = inside.wards.len();
+            let of = |at: usize| {
+                let pool = inside.wards[at].pool.upgrade().filter(|pool| pool.lock().has_news())?;
+                Some((at, pool))
+            };
+            let Some((at, pool)) = (turn..turn + count).find_map(|at| of(at % count)) else {
                 if inside.generation != generation {
                     return;
                 }
@@ -248,13 +336,15 @@ impl Threads {
                 futex_wait(&self.news, 0, FAR);
                 continue;
             };
+            turn = at + 1;
             let address = Arc::as_ptr(&pool);
             inside.telling = Some(pool);
             drop(inside);
             // SAFETY: held by the registry until it is taken out below.
             let pool = unsafe { &*address };
             // A callback that unwinds has nobody to unwind to; the next one is called all the same.
-            let _ = catch_unwind(AssertUnwindSafe(|| drop(tell_all(pool, pool.lock()))));
+            let tell = || drop(tell_some(pool, pool.lock(), Deadline::after(TURN_NS)));
+            let _ = catch_unwind(AssertUnwindSafe(tell));
             let told = self.lock().telling.take();
             self.told.notify_all();
             drop(told);
@@ -267,7 +357,7 @@ impl Threads {
     }
 
     /// A pool has been stopped and is about to go: its last callbacks are called, and then nobody here knows it any more.
-    pub(super) fn let_go(&self, pool: &Arc<Inner>) {
+    fn let_go(&self, pool: &Arc<Inner>) {
         let mut inside = self.lock();
         let own = Threads::is_own(&inside);
         let is_telling =
@@ -286,6 +376,11 @@ impl Threads {
             inside = self.told.wait(inside).unwrap_or_else(PoisonError::into_inner);
         }
         inside.wards.retain(|ward| !ward.is(pool));
+        // A thread that moves it on in another call may be in a callback of it: nobody is to find it gone there, but whoever lets it go itself.
+        let is_driven = |inside: &Inside| inside.driving.iter().any(|driven| Arc::ptr_eq(driven, pool));
+        while is_driven(&inside) && !pool.lock().is_in_callback() {
+            inside = self.told.wait(inside).unwrap_or_else(PoisonError::into_inner);
+        }
         if pool.guarded.load(Ordering::Relaxed) & DRIVEN != 0 {
             self.driven.fetch_sub(1, Ordering::Relaxed);
         }

@@ -1,7 +1,7 @@
 //! What a pool knows of the thread that stands by for it: when that looks next, what it wants to hear of, and whether it is to be
 //! called. The table in [`super::standby`] is kept here.
 
-use super::standby::FAR;
+use super::standby::{DEAF_NS, FAR, Rest};
 use super::state::{LOOK_NS, PoolState};
 use crate::heap::bell::{Bell, standby};
 use crate::sys::clock::{Deadline, now_ns};
@@ -10,6 +10,9 @@ use std::sync::Arc;
 
 /// While a thread of the host's moves a pool on, tine's looks so often whether it still does.
 const BEAT_NS: u64 = 1_000_000;
+
+/// It looks so often in one go; then the locks are others' first.
+const LOOKS_IN_ONE: u32 = 3;
 
 #[derive(Debug)]
 pub(super) struct StandbyAccount {
@@ -46,6 +49,10 @@ impl StandbyAccount {
         self.is_there
     }
 
+    fn rest(&self) -> Rest {
+        Rest { due: self.due, is_deaf: false }
+    }
+
     pub(super) fn has_come(&mut self) {
         self.is_there = true;
     }
@@ -76,18 +83,18 @@ impl StandbyAccount {
 }
 
 impl PoolState {
-    /// tine's thread moves the pool on, if nobody else does, and lies down; when it has to look again.
-    pub(super) fn stand_by(&mut self, bell: &Bell, something_happened: bool) -> Deadline {
+    /// tine's thread moves the pool on, if nobody else does, and lies down; how long it rests.
+    pub(super) fn stand_by(&mut self, bell: &Bell, something_happened: bool) -> Rest {
         let mut happened = something_happened;
         self.waiters.standby.due = Deadline(0);
-        loop {
+        for _ in 0..LOOKS_IN_ONE {
             self.waiters.standby.beats = false;
             let host_moves_on = std::mem::take(&mut self.waiters.standby.host_has_pumped);
             if self.waiters.desk.is_led() {
                 self.waiters.standby.mode = standby::QUIET;
                 bell.standby_lies_down(standby::QUIET);
                 self.standby_rests(FAR, !something_happened);
-                return self.waiters.standby.due;
+                return self.waiters.standby.rest();
             }
             let due = self.first_due();
             if host_moves_on && self.waits_for_a_look() && !due.passed() && !bell.has_news() {
@@ -108,11 +115,15 @@ impl PoolState {
             self.waiters.standby.mode = self.standby_wanted();
             bell.standby_lies_down(self.waiters.standby.mode);
             if !self.standby_missed(bell) {
-                return self.waiters.standby.due;
+                return self.waiters.standby.rest();
             }
             happened = self.family.has_news();
             bell.standby_is_up();
         }
+        let has_work = self.standby_missed_work();
+        let due = if has_work { Deadline(0) } else { Deadline::after(DEAF_NS) };
+        self.waiters.standby.rests_until(due, false);
+        Rest { due, is_deaf: !has_work }
     }
 
     /// Whether tasks wait that somebody could have who has nothing to do, now or soon.
@@ -137,13 +148,16 @@ impl PoolState {
 
     /// Whether something has come that the thread would have been woken for a moment later.
     fn standby_missed(&self, bell: &Bell) -> bool {
-        bell.has_news()
-            || self.family.has_news()
-            || match self.waiters.standby.mode {
-                standby::CURIOUS => self.has_results(),
-                standby::HUNGRY => self.has_low_ring(),
-                _ => false,
-            }
+        bell.has_news() || self.family.has_news() || self.standby_missed_work()
+    }
+
+    /// The same of what a worker cannot say without having done it.
+    fn standby_missed_work(&self) -> bool {
+        match self.waiters.standby.mode {
+            standby::CURIOUS => self.has_results(),
+            standby::HUNGRY => self.has_low_ring(),
+            _ => false,
+        }
     }
 
     /// The same where nothing has changed but that a worker has one more task behind those that waited in its ring already. Nothing is due

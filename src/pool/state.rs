@@ -169,12 +169,17 @@ impl PoolState {
         self.look_at_rings(now);
         self.wake_waiters();
         self.update_event_fd();
-        let steady = self.steady_look(now);
-        let due = steady.min(Deadline(self.uneven_due_ns()));
-        self.waiters.have_a_look_by(due, steady, self.heap.bell());
+        self.tell_what_is_due(now);
         if self.trace.is_some() {
             self.write_trace();
         }
+    }
+
+    /// Whoever looks at the clock for all looks early enough.
+    pub(super) fn tell_what_is_due(&mut self, now: u64) {
+        let steady = self.steady_look(now);
+        let due = steady.min(Deadline(self.uneven_due_ns()));
+        self.waiters.have_a_look_by(due, steady, self.heap.bell());
     }
 
     /// Whether somebody who takes a result that is there need not move the pool on: it costs more than the result.
@@ -378,12 +383,12 @@ impl PoolState {
                 let share = self.recycle.rules().task_quota(slot, self.family.members[slot].generation);
                 let ring = &mut self.rings[slot];
                 (ring.ready, ring.ready_ns, ring.task_quota) = (true, now, share);
+                self.recycle.has_begun_to_serve(now);
                 self.note_inherited(slot);
                 self.trace_birth(slot);
             }
             Event::Ended(slot, death) => self.deal_with_death(slot, death, now),
             Event::Starved(error) => self.settle_queue(&error),
-                self.recycle.has_begun_to_serve(now);
             Event::Broken(error) => {
                 self.life.break_down(error);
                 self.abandon_queue();
@@ -583,6 +588,9 @@ impl PoolState {
                 self.waiters.desk.tell_all(Key::Room);
             } else if self.has_room(length) {
                 self.waiters.desk.tell_first(Key::Room);
+            } else if let Some(less) = self.room_left() {
+                // It is not in the way of those that need less.
+                self.waiters.desk.tell_within(Key::Room, less);
             }
         }
     }

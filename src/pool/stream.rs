@@ -365,7 +365,7 @@ impl PoolState {
     }
 
     /// Tells threads that wait for something of a stream what has come.
-    fn tell_stream(&mut self, number: usize) {
+    pub(super) fn tell_stream(&mut self, number: usize) {
         let Some(line) = &self.streams.lines[number] else { return };
         if self.waiters.desk.is_plain() {
             return;
@@ -380,7 +380,7 @@ impl PoolState {
     }
 
     /// The first thread that waits for room in a stream has it, or there will be none. It tells the next one itself.
-    fn tell_of_room_in_stream(&mut self, number: usize) {
+    pub(super) fn tell_of_room_in_stream(&mut self, number: usize) {
         if let Some(length) = self.waiters.desk.amount(Key::StreamRoom(number))
             && self.room_in_stream(number, length).is_some()
         {

@@ -17,6 +17,9 @@ use crate::sys::prim::{Wait, futex_wait};
 use std::cell::Cell;
 use std::sync::Arc;
 
+/// So often a thread that finds something each time comes round at once.
+const ROUNDS_IN_ONE: u32 = 3;
+
 /// Of how many tasks the desk knows by name that one thread waits for them.
 const MOST_KEYS: usize = 64;
 
@@ -84,6 +87,18 @@ impl Want<'_> {
         }
     }
 
+    /// What this thread was told of is another's that wishes for it, for now: each may find that it is gone.
+    fn pass_on(self, state: &mut PoolState) {
+        match self {
+            Want::Next => drop(state.waiters.desk.tell_first(Key::Next)),
+            Want::Room(_) => state.tell_of_room(),
+            Want::Stream(number) => state.tell_stream(number),
+            Want::StreamRoom(number, _) => state.tell_of_room_in_stream(number),
+            // All who wish for one of these are told.
+            _ => (),
+        }
+    }
+
     /// Whether it comes true with tasks that settle and in no other way, so that there is nothing to look at before.
     fn is_of_tasks(self) -> bool {
         matches!(self, Want::Task(_) | Want::Group(_) | Want::Every(..))
@@ -106,6 +121,10 @@ impl<'w> Seat<'w> {
     /// Whether its wish may have come true: it was told so, or it has no place at which anybody could have told it.
     fn was_told(&self) -> bool {
         self.taken.as_ref().is_none_or(|(sleeper, _)| sleeper.was_told())
+    }
+
+    fn is_taken(&self) -> bool {
+        self.taken.is_some()
     }
 
     /// Takes a place, or keeps the one that it has and wishes once more.
@@ -201,12 +220,31 @@ fn look_and_sleep<'a, T>(
 ) -> (Held<'a>, Result<T>) {
     let is_of_tasks = seat.want.is_of_tasks();
     let (mut deadline, mut happened) = (None, false);
+    // How often it has come round without having slept.
+    let mut rounds = 0;
     loop {
+        if rounds > 0 && pool.is_wanted() {
+            // There may always be something: others need the lock, too.
+            state = pool.give_way(state);
+        }
+        rounds += 1;
         // Where somebody leads, what there is to be found is found.
         if timeout == Timeout::Try || !state.waiters.desk.is_led() {
             state.pump(happened);
         }
-        state = tell(pool, run_queued(pool, state));
+        state = run_queued(pool, state);
+        if state.has_news() {
+            // Callbacks take their time. Others may have what this thread was told of.
+            if seat.is_taken() && seat.was_told() {
+                seat.want.pass_on(&mut state);
+            }
+            // A call that does not wait tells what there is, as one does that only polls.
+            let until = match timeout {
+                Timeout::Try => Deadline::NEVER,
+                _ => *deadline.get_or_insert_with(|| timeout.deadline()),
+            };
+            state = tell(pool, state, until);
+        }
         let told = seat.was_told();
         if (told || !is_of_tasks)
             && let Some(answer) = check(&mut state)
@@ -226,12 +264,15 @@ fn look_and_sleep<'a, T>(
             continue;
         }
         let sleeper = seat.sit(&mut state);
-        let interrupted;
-        (state, interrupted, happened) = match state.waiters.desk.is_led() {
-            false => lead(pool, state, sleeper, deadline),
+        let slept = match state.waiters.desk.is_led() {
+            false => lead(pool, state, sleeper, deadline, rounds > ROUNDS_IN_ONE),
             true => follow(pool, state, sleeper, deadline),
         };
-        if interrupted && pool.interruptible {
+        (state, happened) = (slept.state, slept.timed_out);
+        if slept.has_rested {
+            rounds = 0;
+        }
+        if slept.interrupted && pool.interruptible {
             state.pump(true);
             let answer = check(&mut state).unwrap_or_else(|| Err(Code::errno(libc::EINTR).into()));
             return (state, answer);
@@ -250,23 +291,46 @@ fn look(pool: &Inner, state: &mut PoolState) -> bool {
     state.has_results()
 }
 
-/// A thread that was asleep: the lock, whether a signal came, and whether the family is to be looked after.
-type Slept<'a> = (Held<'a>, bool, bool);
+/// A thread that was to sleep, with the lock again.
+struct Slept<'a> {
+    state: Held<'a>,
+    /// A signal came.
+    interrupted: bool,
+    /// So the family is to be looked after.
+    timed_out: bool,
+    has_rested: bool,
+}
 
-/// Sleeps on the bell, for all.
-fn lead<'a>(pool: &'a Inner, mut state: Held<'a>, sleeper: &Arc<Sleeper>, deadline: Deadline) -> Slept<'a> {
+/// Sleeps on the bell, for all. One that `is_restless` has come round several times: what a worker need only say, not do, does not keep it up
+/// any more.
+fn lead<'a>(
+    pool: &'a Inner,
+    mut state: Held<'a>,
+    sleeper: &Arc<Sleeper>,
+    deadline: Deadline,
+    is_restless: bool,
+) -> Slept<'a> {
     let bell = pool.heap.bell();
     state.waiters.desk.begin_to_lead(sleeper);
     bell.leader_lies_down();
-    let deadline = deadline.min(state.next_look(now_ns())).min(standby::FAR);
+    let mut deadline = deadline.min(state.next_look(now_ns())).min(standby::FAR);
+    let has_something = state.has_something();
+    let is_deaf = has_something && is_restless && !state.has_results();
+    let has_rested = !has_something || is_deaf;
     let (mut interrupted, mut timed_out) = (false, false);
-    if !state.has_something() {
+    if has_rested {
         let is_idle = state.ledger.outstanding == 0;
+        if is_deaf {
+            deadline = deadline.min(Deadline::after(standby::DEAF_NS));
+        }
         state.waiters.leader.lies_down(deadline, is_idle);
         drop(state);
         pool.heap.rest();
         let began = now_ns();
-        let waited = bell.leader_sleeps(deadline);
+        let waited = match is_deaf {
+            true => futex_wait(&sleeper.word, 0, deadline),
+            false => bell.leader_sleeps(deadline),
+        };
         let slept_ns = now_ns() - began;
         (interrupted, timed_out) = (waited == Wait::Interrupted, waited == Wait::TimedOut);
         state = pool.lock();
@@ -274,7 +338,7 @@ fn lead<'a>(pool: &'a Inner, mut state: Held<'a>, sleeper: &Arc<Sleeper>, deadli
     }
     bell.leader_is_up();
     state.waiters.desk.is_up(sleeper);
-    (state, interrupted, timed_out)
+    Slept { state, interrupted, timed_out, has_rested }
 }
 
 /// Sleeps until somebody wakes this very thread.
@@ -286,7 +350,7 @@ fn follow<'a>(pool: &'a Inner, mut state: Held<'a>, sleeper: &Arc<Sleeper>, dead
     let waited = futex_wait(&sleeper.word, 0, deadline.min(standby::FAR));
     let mut state = pool.lock();
     state.waiters.desk.is_up(sleeper);
-    (state, waited == Wait::Interrupted, false)
+    Slept { state, interrupted: waited == Wait::Interrupted, timed_out: false, has_rested: true }
 }
 
 /// The error of a pool that takes no more tasks, if it is one.
