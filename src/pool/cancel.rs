@@ -24,7 +24,9 @@ impl Pool {
         let mut state = inner.lock();
         state.pump(false);
         let found = state.ledger.find(id);
-        let done = found.and_then(|index| state.cancel(index, now_ns()));
+        let now = now_ns();
+        let done = found.and_then(|index| state.cancel(index, now));
+        state.tell_what_is_due(now);
         state.leave();
         done
     }
@@ -34,7 +36,9 @@ impl Pool {
         let inner = self.inner()?;
         let mut state = inner.lock();
         state.pump(false);
-        let count = state.cancel_all(now_ns());
+        let now = now_ns();
+        let count = state.cancel_all(now);
+        state.tell_what_is_due(now);
         state.leave();
         Ok(count)
     }
@@ -83,11 +87,11 @@ impl PoolState {
         }
         if !segment.slot(position).has_begun() {
             // A worker that never says that it has begun is given up on: see `PoolState::free_stuck`.
+            ring.looked_ns = now;
             return now.saturating_add(deadline_ns).min(memory_due_ns);
         }
         // The worker's words: which item it is at, and since when (0 where it has not written that yet).
         let item = if entry.kind == CallKind::Task { 0 } else { segment.items_begun.load(Ordering::Acquire) };
-            ring.looked_ns = now;
         let said = segment.begun_ns.load(Ordering::Acquire);
         if ring.has_passed(segment, position) {
             // They may be of what came after it. Somebody looks at once again, to hand out what there is room for now.

@@ -241,10 +241,19 @@ impl Desk {
 
     /// The wish has come true for the one that has had it for the longest.
     pub(crate) fn tell_first(&mut self, key: Key) -> bool {
-        if self.wishes.is_empty() {
-            return false;
-        }
-        let Some(serial) = self.first(key).map(|sleeper| sleeper.serial) else { return false };
+        let first = self.wishes.range((key, 0)..=(key, u64::MAX)).next();
+        let serial = first.map(|(_, sleeper)| sleeper.serial);
+        serial.is_some_and(|serial| self.tell(key, serial))
+    }
+
+    /// The same for the first that needs no more room than that.
+    pub(crate) fn tell_within(&mut self, key: Key, room: usize) -> bool {
+        let mut wishes = self.wishes.range((key, 0)..=(key, u64::MAX));
+        let serial = wishes.find(|(_, sleeper)| sleeper.amount <= room).map(|(_, sleeper)| sleeper.serial);
+        serial.is_some_and(|serial| self.tell(key, serial))
+    }
+
+    fn tell(&mut self, key: Key, serial: u64) -> bool {
         let Some(sleeper) = self.take(key, serial) else { return false };
         let missing = sleeper.missing.load(Ordering::Relaxed).saturating_sub(1);
         sleeper.missing.store(missing, Ordering::Relaxed);

@@ -58,6 +58,11 @@ impl PoolState {
         self.submissions.window().has_room(length)
     }
 
+    /// How long an input there is room for; `None` where there is none for any.
+    pub(super) fn room_left(&self) -> Option<usize> {
+        self.submissions.window().room_left()
+    }
+
     /// What [`PoolState::enqueue`] will need; -ENOMEM where it is not to be had.
     pub(super) fn make_room_to_enqueue(&mut self, is_due: bool) -> crate::Result<()> {
         if !is_due {

@@ -184,8 +184,10 @@ impl Stream {
 
     /// Enters an item for which there is room; it is still to be handed in.
     fn enter(&self, state: &mut PoolState, place: InputPlace, input: &[u8], user: usize) -> Result<u32> {
-        let order = &mut state.stream_mut(self.number).order;
-        let room = order.try_reserve(1).map_err(|_| Code::errno(libc::ENOMEM).into());
+        let line = state.stream_mut(self.number);
+        // Where the order is that in which they settle, each will need a place then, when nothing may fail any more.
+        let inside = if line.unordered { line.window.tasks().saturating_sub(line.order.len()) } else { 0 };
+        let room = line.order.try_reserve(inside + 1).map_err(|_| Code::errno(libc::ENOMEM).into());
         let room = reserve::suffices().and(room);
         let retries = self.options.retries;
         let rare = || if retries == 0 { Ok(None) } else { Rare::new(0, retries, None, None).map(Some) };

@@ -45,6 +45,11 @@ impl Window {
         self.tasks < self.most_tasks && length <= self.most_bytes - self.bytes.min(self.most_bytes)
     }
 
+    /// How long an input there is room for; `None` where there is none for any.
+    pub(super) fn room_left(&self) -> Option<usize> {
+        (self.tasks < self.most_tasks).then(|| self.most_bytes - self.bytes.min(self.most_bytes))
+    }
+
     pub(super) fn enter(&mut self, length: usize) {
         self.tasks += 1;
         self.bytes += length;
