@@ -86,7 +86,7 @@ impl PoolState {
         outcome.message = super::ledger::to_c_string(death.describe().as_bytes());
         let mut death = Box::new(death.clone());
         let function =
-            self.family.callees().map(|callees| callees.describe(entry.callee)).unwrap_or_default();
+            self.family.callees().map(|callees| callees.describe(entry.callee())).unwrap_or_default();
         let id = if entry.job().is_none() { self.ledger.id_of(left.index).0 } else { 0 };
         death.set_task(id, 0, function);
         outcome.death = Some(death);

@@ -310,7 +310,7 @@ impl PoolState {
             return true;
         };
         let entry = self.ledger.get(index);
-        let (callee, has_end) = (entry.callee, entry.has_end());
+        let (callee, has_end) = (entry.callee(), entry.has_end());
         let Some(callee) = self.family.callees().and_then(|callees| callees.current(callee)) else {
             let error = Error::new(
                 Code::MODULE,

@@ -150,10 +150,17 @@ pub(super) fn to_c_string(bytes: &[u8]) -> Option<CString> {
 pub(super) struct Settled {
     pub(super) status: i32,
     pub(super) delivery: Delivery,
-    pub(super) message: Option<CString>,
-    pub(super) output: OutputPlace,
+    /// The output's address in the heap; 0 for one that stands with the ledger's bytes.
+    output_address: usize,
     pub(super) output_length: usize,
-    pub(super) death: Option<Box<Death>>,
+    story: Option<Box<Story>>,
+}
+
+/// What there is to say of a task that has not simply ended.
+#[derive(Debug)]
+struct Story {
+    message: Option<CString>,
+    death: Option<Box<Death>>,
 }
 
 impl Settled {
@@ -162,19 +169,52 @@ impl Settled {
         Settled {
             status,
             delivery: Delivery::Ran,
-            message: None,
-            output: OutputPlace::Inline,
+            output_address: 0,
             output_length: 0,
-            death: None,
+            story: None,
         }
+    }
+
+    pub(super) fn message(&self) -> Option<&CString> {
+        self.story.as_ref().and_then(|story| story.message.as_ref())
+    }
+
+    pub(super) fn death(&self) -> Option<&Death> {
+        self.story.as_ref().and_then(|story| story.death.as_deref())
+    }
+
+    /// Where its output is, if it has one.
+    pub(super) fn output(&self) -> Option<OutputPlace> {
+        (self.output_length > 0).then_some(match self.output_address {
+            0 => OutputPlace::Inline,
+            address => OutputPlace::Heap(address),
+        })
+    }
+
+    /// Whether there is anything that a result points to.
+    pub(super) fn has_memory(&self) -> bool {
+        self.output_length > 0 || self.story.is_some()
     }
 }
 
 impl From<Outcome> for Settled {
     fn from(outcome: Outcome) -> Settled {
         let Outcome { status, delivery, message, output, output_length, death, .. } = outcome;
-        Settled { status, delivery, message, output, output_length, death }
+        let output_address = if let OutputPlace::Heap(address) = output { address } else { 0 };
+        let has_story = message.is_some() || death.is_some();
+        // Where memory is short, a result without its text is better than a host without any result.
+        let story = if has_story { boxed(Story { message, death }).ok() } else { None };
+        Settled { status, delivery, output_address, output_length, story }
     }
+}
+
+/// A box for it, or -ENOMEM.
+fn boxed<T>(value: T) -> Result<Box<T>> {
+    let mut one = Vec::new();
+    one.try_reserve_exact(1).map_err(|_| Error::from(Code::errno(libc::ENOMEM)))?;
+    one.push(value);
+    // SAFETY: a boxed slice of one, which is laid out as that one is.
+    Ok(unsafe { Box::from_raw(Box::into_raw(one.into_boxed_slice()).cast::<T>()) })
 }
 
 /// What an entry is filled with.
@@ -247,76 +287,98 @@ impl Rare {
         calls: Option<Calls>,
         end: Option<End>,
     ) -> Result<Box<Rare>> {
-        let mut one = Vec::new();
-        one.try_reserve_exact(1).map_err(|_| Error::from(Code::errno(libc::ENOMEM)))?;
         let has_end = end.is_some();
-        one.push(Rare {
-            queue_due_ns,
-            retries,
-            calls,
-            has_end,
-            end: end.into(),
-            is_short: false,
-            chunk: None,
-        });
-        // SAFETY: a boxed slice of one, which is laid out as that one is.
-        Ok(unsafe { Box::from_raw(Box::into_raw(one.into_boxed_slice()).cast::<Rare>()) })
+        boxed(Rare { queue_due_ns, retries, calls, has_end, end: end.into(), is_short: false, chunk: None })
     }
 }
 
+/// Two lines of memory. What each step of a task's way looks at stands in the first.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub(super) struct Entry {
     pub(super) generation: u32,
+    /// The wait that has claimed it is for one task of a group, which has this number; 0 where it is not.
+    pub(super) group: u32,
     pub(super) state: TaskState,
     /// Its place in the queue, or among the results that nobody has taken.
     pub(super) links: Links,
     pub(super) kind: CallKind,
     /// A wait is on for this very task, so `next` leaves it alone.
     pub(super) claimed: bool,
-    /// That wait is for one task of a group, which has this number; 0 where it is not.
-    pub(super) group: u32,
-    pub(super) callee: Callee,
-    pub(super) input: InputPlace,
+    /// It is cancelled, and settles as such if it has to be handed out again.
+    pub(super) unwanted: bool,
+    /// Grows with each worker that has come to nothing without having begun with it, as the worker says; see [`TO_BLAME`].
+    suspicion: u8,
+    /// What is to be called: see [`Entry::callee`].
+    module: u32,
+    offset: u64,
     pub(super) input_length: usize,
     /// The caller's word, carried to the result.
     pub(super) user: usize,
-    /// How long the call, or the call of each item, may take; 0 for as long as it likes.
-    pub(super) deadline_ns: u64,
     /// How many processes have died with it.
     pub(super) deaths: u32,
-    /// Grows with each worker that has come to nothing without having begun with it, as the worker says; see [`TO_BLAME`].
-    suspicion: u8,
-    /// It is cancelled, and settles as such if it has to be handed out again.
-    pub(super) unwanted: bool,
+    /// Where its input is: see [`Entry::input`]. The address is 0 for one that travels in a slot.
+    owns_input: bool,
+    input_address: usize,
+    /// How long the call, or the call of each item, may take; 0 for as long as it likes.
+    pub(super) deadline_ns: u64,
     owner: Owner,
+    pub(super) rare: Option<Box<Rare>>,
     /// Of a task that has settled and is no chunk.
     pub(super) outcome: Option<Settled>,
-    pub(super) rare: Option<Box<Rare>>,
 }
 
-const _: () = assert!(size_of::<Entry>() <= 160);
+const _: () = assert!(size_of::<Entry>() == 128 && core::mem::offset_of!(Entry, input_address) == 64);
 
 impl Entry {
     pub(super) fn free(generation: u32, next: u32) -> Entry {
         Entry {
             generation,
+            group: 0,
             state: TaskState::Free(next),
             links: Links::NONE,
             kind: CallKind::Task,
             claimed: false,
-            group: 0,
-            callee: Callee { module: 0, offset: 0 },
-            input: InputPlace::Inline,
+            unwanted: false,
+            suspicion: 0,
+            module: 0,
+            offset: 0,
             input_length: 0,
             user: 0,
-            deadline_ns: 0,
             deaths: 0,
-            suspicion: 0,
-            unwanted: false,
+            owns_input: false,
+            input_address: 0,
+            deadline_ns: 0,
             owner: Owner::Caller,
-            outcome: None,
             rare: None,
+            outcome: None,
         }
+    }
+
+    /// What is to be called.
+    pub(super) fn callee(&self) -> Callee {
+        Callee { module: self.module, offset: self.offset }
+    }
+
+    pub(super) fn input(&self) -> InputPlace {
+        match self.input_address {
+            0 => InputPlace::Inline,
+            address => InputPlace::Heap { address, owned: self.owns_input },
+        }
+    }
+
+    fn set_input(&mut self, input: InputPlace) {
+        (self.input_address, self.owns_input) = match input {
+            InputPlace::Inline => (0, false),
+            InputPlace::Heap { address, owned } => (address, owned),
+        };
+    }
+
+    /// Where its input was; from now on it is nowhere.
+    pub(super) fn take_input(&mut self) -> InputPlace {
+        let input = self.input();
+        self.set_input(InputPlace::Inline);
+        input
     }
 
     /// It is this task's from now on, which is about to be queued.
@@ -324,8 +386,9 @@ impl Entry {
     pub(super) fn fill(&mut self, task: NewTask<'_>) {
         let NewTask { kind, callee, input, bytes, user, deadline_ns, rare, owner } = task;
         self.state = TaskState::Queued;
-        (self.kind, self.callee, self.user) = (kind, callee, user);
-        (self.input, self.input_length) = (input, bytes.len());
+        (self.kind, self.user, self.input_length) = (kind, user, bytes.len());
+        (self.module, self.offset) = (callee.module, callee.offset);
+        self.set_input(input);
         (self.deadline_ns, self.owner, self.rare) = (deadline_ns, owner, rare);
     }
 
@@ -344,7 +407,7 @@ impl Entry {
         self.rare.is_none()
             && self.is_a_callers()
             && self.deaths == 0
-            && matches!(self.input, InputPlace::Inline)
+            && self.input_address == 0
     }
 
     /// Its id, as it stands at this place.

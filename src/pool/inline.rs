@@ -402,7 +402,7 @@ impl PoolState {
         inline.0[..input.len()].copy_from_slice(input);
         let entry = self.ledger.get_mut(index);
         entry.state = TaskState::Sent(INLINE);
-        let address = match entry.input {
+        let address = match entry.input() {
             InputPlace::Inline => 0,
             InputPlace::Heap { address, .. } => address,
         };
@@ -410,7 +410,7 @@ impl PoolState {
             index,
             id,
             kind: entry.kind,
-            callee: self.family.callees().and_then(|callees| callees.current(entry.callee)),
+            callee: self.family.callees().and_then(|callees| callees.current(entry.callee())),
             address,
             length: entry.input_length,
             inline,

@@ -17,9 +17,8 @@ impl PoolState {
     fn try_to_list_leaks(&self, host: i32) -> Result<()> {
         let (mut known, mut kept) = (HashSet::new(), 0);
         for entry in self.ledger.in_use() {
-            if let Some(Settled { output: OutputPlace::Heap(address), output_length: 1.., .. }) =
-                entry.outcome
-            {
+            let output = entry.outcome.as_ref().and_then(Settled::output);
+            if let Some(OutputPlace::Heap(address)) = output {
                 note(&mut known, address)?;
                 kept += usize::from(entry.state == TaskState::Taken);
             }

@@ -131,7 +131,7 @@ impl Ledger {
     /// The input of a task that has not settled, where it is one that travels in a slot.
     pub(super) fn inline_input(&self, index: u32) -> &[u8] {
         let entry = self.get(index);
-        let length = if matches!(entry.input, InputPlace::Inline) { entry.input_length } else { 0 };
+        let length = if matches!(entry.input(), InputPlace::Inline) { entry.input_length } else { 0 };
         if length == 0 {
             return &[];
         }

@@ -264,7 +264,7 @@ impl Remote {
         self.functions.try_reserve(1).map_err(|_| no_memory())?;
         self.numbers.try_reserve(1).map_err(|_| no_memory())?;
         let entry = ledger.get(index);
-        let function = self.function(at, entry.callee, callees);
+        let function = self.function(at, entry.callee(), callees);
         let now = now_ns();
         let due_in_ns = match entry.queue_due_ns() {
             0 => 0,
@@ -281,7 +281,7 @@ impl Remote {
         let out = self.outbox(at);
         out.tasks.try_reserve(1).map_err(|_| no_memory())?;
         let body = out.frame.body();
-        match (entry.kind, entry.input) {
+        match (entry.kind, entry.input()) {
             (CallKind::Task, InputPlace::Heap { address, .. }) if entry.input_length >= APART => {
                 body.written.try_reserve(64).map_err(|_| no_memory())?;
                 out.blocks.try_reserve(1).map_err(|_| no_memory())?;

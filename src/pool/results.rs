@@ -200,9 +200,8 @@ impl PoolState {
 
     /// Makes an entry's result go away: its memory, its id.
     pub(super) fn release(&mut self, index: u32) {
-        if let Some(Settled { output: OutputPlace::Heap(address), output_length: 1.., .. }) =
-            self.ledger.get(index).outcome
-        {
+        let output = self.ledger.get(index).outcome.as_ref().and_then(Settled::output);
+        if let Some(OutputPlace::Heap(address)) = output {
             let _ = self.heap.free_address(address);
         }
         self.ledger.close(index);
@@ -211,27 +210,25 @@ impl PoolState {
     /// The result of a task that has been taken. Where nothing has to be kept for it, its entry is free at once.
     #[inline]
     pub(super) fn hand_over(&mut self, index: u32) -> TaskResult {
-        let id = self.ledger.id_of(index);
         let entry = self.ledger.get(index);
         let Some(outcome) = &entry.outcome else { unreachable!("a taken task has an outcome") };
-        let data = match outcome.output {
-            _ if outcome.output_length == 0 => std::ptr::null(),
-            OutputPlace::Inline => self.ledger.inline_pointer(index),
-            OutputPlace::Heap(address) => std::ptr::with_exposed_provenance(address),
+        let data = match outcome.output() {
+            None => std::ptr::null(),
+            Some(OutputPlace::Inline) => self.ledger.inline_pointer(index),
+            Some(OutputPlace::Heap(address)) => std::ptr::with_exposed_provenance(address),
         };
         let result = TaskResult {
-            id,
+            id: entry.id_at(index),
             status: outcome.status,
-            message: message_of(outcome.status, outcome.message.as_ref()),
+            message: message_of(outcome.status, outcome.message()),
             data,
             length: outcome.output_length,
             delivery: outcome.delivery,
-            death: outcome.death.as_deref().map_or(std::ptr::null(), std::ptr::from_ref),
+            death: outcome.death().map_or(std::ptr::null(), std::ptr::from_ref),
             deaths: entry.deaths,
             user: entry.user,
         };
-        let keeps = outcome.output_length > 0 || outcome.message.is_some() || outcome.death.is_some();
-        if !keeps {
+        if !outcome.has_memory() {
             self.ledger.close(index);
         }
         self.wake_waiters();

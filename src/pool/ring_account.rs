@@ -306,7 +306,7 @@ impl RingAccount {
         slot.offset.store(callee.offset, Ordering::Relaxed);
         slot.id.store(entry.id_at(index).0, Ordering::Relaxed);
         slot.input_length.store(entry.input_length as u64, Ordering::Relaxed);
-        match entry.input {
+        match entry.input() {
             InputPlace::Inline => {
                 slot.input.store(0, Ordering::Relaxed);
                 if entry.input_length > 0 {

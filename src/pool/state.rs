@@ -402,7 +402,7 @@ impl PoolState {
             outcome.had_died();
         }
         let was_queued = entry.state == TaskState::Queued;
-        let input = std::mem::replace(&mut entry.input, InputPlace::Inline);
+        let input = entry.take_input();
         let (status, delivery, items) = (outcome.status, outcome.delivery, outcome.items);
         entry.put_outcome(outcome);
         let (job, line, group) = (entry.job(), entry.stream(), entry.group);

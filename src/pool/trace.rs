@@ -209,7 +209,7 @@ impl PoolState {
         }
         let entry = self.ledger.get(index);
         let (kind, is_a_callers, id) = (entry.kind, entry.is_a_callers(), self.ledger.id_of(index).0);
-        let name = self.family.callees().map(|callees| callees.describe(entry.callee)).unwrap_or_default();
+        let name = self.family.callees().map(|callees| callees.describe(entry.callee())).unwrap_or_default();
         let Some(trace) = &mut self.trace else { return };
         let now = now_ns();
         // A worker can write there what it likes.
