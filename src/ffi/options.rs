@@ -65,7 +65,8 @@ pub(crate) unsafe fn with<T: Options>(
     guard(|| unsafe { read_and_report(pointer, body) })
 }
 
-/// The same for a call that is made for each task: see [`guard_quick`].
+/// The same for a call that is made for each task: see [`guard_quick`]. Where there are no options there is nothing to copy and no place
+/// for an error's text, so such a call does without this.
 ///
 /// # Safety
 /// As for [`with`].
@@ -73,10 +74,6 @@ pub(crate) unsafe fn with_quick<T: Options>(
     pointer: *const T,
     body: impl FnOnce(Option<&T>) -> Result<c_int>,
 ) -> c_int {
-    // Where there are none, there is nothing to copy, and no place for an error's text.
-    if pointer.is_null() {
-        return guard_quick(|| body(None));
-    }
     // SAFETY: `read_and_report` asks of `pointer` what this function asks.
     guard_quick(|| unsafe { read_and_report(pointer, body) })
 }

@@ -203,14 +203,34 @@ pub unsafe extern "C" fn tine_submit(
     // as long as its `.size` says, and what it points to is there until this returns. `out` is NULL or can be
     // written. The header asks for all of that.
     unsafe {
-        options::with_quick(options, |options| {
-            let id = submit(pool, address, (input.cast(), length), options)?;
+        let give = |id: TaskId| {
             if let Some(out) = Out::optional(out) {
                 out.set(id.0);
             }
-            Ok(0)
+            0
+        };
+        if options.is_null() {
+            return guard_quick(|| submit_plain(pool, address, (input.cast(), length)).map(give));
+        }
+        options::with_quick(options, |options| {
+            submit(pool, address, (input.cast(), length), options).map(give)
         })
     }
+}
+
+/// # Safety
+/// As for [`submit`].
+#[inline(always)]
+unsafe fn submit_plain(
+    pool: *mut tine_pool,
+    address: *const c_void,
+    input: (*const u8, usize),
+) -> crate::Result<TaskId> {
+    // SAFETY: by the contract above `pool` is null or has not been destroyed, and the input has as many bytes as its
+    // length says.
+    let (pool, input) = unsafe { (taker(pool)?, bytes(input.0, input.1, "input")?) };
+    // SAFETY: by the contract above the address is that of a task's function or null.
+    pool.submit_plain(unsafe { function(address, std::ptr::null()) }?, input)
 }
 
 /// How often something may be run again, as `.retries` and `.flags` say it together.
@@ -226,20 +246,19 @@ pub(crate) fn retries(retries: u32, flags: u32) -> crate::Result<u32> {
 /// `pool` is null or has not been destroyed, `address` is null or that of a `tine_fn`, the input has as many bytes as its length says,
 /// and what the options point to is there until this returns. Their channel is null or an end that is not closed and that nobody
 /// else uses.
-#[inline(always)]
 unsafe fn submit(
     pool: *mut tine_pool,
     address: *const c_void,
     input: (*const u8, usize),
     options: Option<&tine_submit_options>,
 ) -> crate::Result<TaskId> {
+    let Some(options) = options else {
+        // SAFETY: by the contract above, which is this function's too.
+        return unsafe { submit_plain(pool, address, input) };
+    };
     // SAFETY: by the contract above `pool` is null or has not been destroyed, and the input has as many bytes as its
     // length says.
     let (pool, input) = unsafe { (taker(pool)?, bytes(input.0, input.1, "input")?) };
-    let Some(options) = options else {
-        // SAFETY: by the contract above the address is that of a task's function or null.
-        return pool.submit(unsafe { function(address, std::ptr::null()) }?, input, &SubmitOptions::NONE);
-    };
     flags(options.flags, TINE_IDEMPOTENT)?;
     let retries = retries(options.retries, options.flags)?;
     let core = SubmitOptions {

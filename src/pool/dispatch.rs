@@ -90,13 +90,11 @@ impl PoolState {
 
     /// The same, and hands it out: at once, where nothing waits before it. Whether it has joined others that wait in a worker's ring
     /// already: see [`PoolState::leave_quietly`].
-    #[inline]
-    pub(super) fn enqueue_and_feed(&mut self, index: u32) -> bool {
+    #[inline(always)]
+    pub(super) fn enqueue_and_feed(&mut self, index: u32, is_plain: bool) -> bool {
         let now = Moment::default();
-        let is_plain = self.ledger.get(index).rare.is_none() && self.remote.is_none();
-        if !is_plain || self.queued() > 0 || self.life.broken().is_some() {
-            self.enqueue(index);
-            self.feed(&now);
+        if !is_plain || self.remote.is_some() || self.queued() > 0 || self.life.broken().is_some() {
+            self.enqueue_behind(index);
             return false;
         }
         self.ledger.outstanding += 1;
@@ -111,6 +109,12 @@ impl PoolState {
             return false;
         }
         self.rings[slot].waiting() > 1
+    }
+
+    #[inline(never)]
+    fn enqueue_behind(&mut self, index: u32) {
+        self.enqueue(index);
+        self.feed(&Moment::default());
     }
 
     /// Puts tasks that had been handed out and have not begun in front of the queue, in their order.
@@ -157,15 +161,28 @@ impl PoolState {
     }
 
     /// The same for a task without the end of a channel.
-    #[inline]
+    #[inline(always)]
     fn worker_for_plain(&mut self) -> Option<usize> {
+        match self.rings.hot() {
+            Some(slot)
+                if self.waiters.may_gather() && self.rings[slot].is_next(self.rings[slot].task_ns()) =>
+            {
+                Some(slot)
+            }
+            _ => self.worker_for_next(),
+        }
+    }
+
+    /// The same where it is not at once the one that tasks are gathered in.
+    #[inline(never)]
+    fn worker_for_next(&mut self) -> Option<usize> {
         if !self.waiters.may_gather() {
             return self.rings.emptiest();
         }
         let usual_ns = self.rings.usual_ns();
         for slot in self.rings.gathering().into_iter().flatten() {
             let ring = &self.rings[slot];
-            if ring.has_room() && ring.is_sooner(0, usual_ns) {
+            if ring.is_next(usual_ns) {
                 return Some(slot);
             }
             // It has as much as its ring holds, and soon has room for the few that wait here.
@@ -214,7 +231,7 @@ impl PoolState {
 
     /// Shows a worker the tasks that it has been given. Whoever has given it one calls this before the lock is free. The worker is woken
     /// when the lock is given back, or by an earlier [`PoolState::wake_shown`].
-    #[inline]
+    #[inline(always)]
     fn show(&mut self, slot: usize) {
         if let Some(segment) = &self.family.members[slot].segment {
             self.rings[slot].publish(segment, self.waiters.is_looked_at());
@@ -302,28 +319,36 @@ impl PoolState {
 
     /// Gives a task to a worker, which is still to be shown it. Returns `false` if it waits for something that the machine is short of,
     /// in front of the queue.
-    #[inline]
+    #[inline(always)]
     fn push(&mut self, slot: usize, index: u32, now: &Moment) -> bool {
         let member = &self.family.members[slot];
         let (Some(segment), messages_needed) = (&member.segment, member.messages_needed()) else {
-            self.requeue(vec![index]);
-            return true;
+            return self.push_back(index);
         };
-        let entry = self.ledger.get(index);
-        let (callee, has_end) = (entry.callee(), entry.has_end());
-        let Some(callee) = self.family.callees().and_then(|callees| callees.current(callee)) else {
-            let error = Error::new(
-                Code::MODULE,
-                "the supervisor that took over has not loaded the function's module",
-            );
-            self.settle(index, Outcome::not_started(&error));
-            return true;
-        };
-        if has_end {
+        let entry = self.ledger.get_mut(index);
+        let callee = self.family.callees().and_then(|callees| callees.current(entry.callee()));
+        let Some(callee) = callee else { return self.settle_without_module(index) };
+        if entry.has_end() {
             return self.push_with_end(slot, index, callee, now);
         }
-        self.ledger.get_mut(index).state = TaskState::Sent(slot as u32);
+        entry.state = TaskState::Sent(slot as u32);
         self.rings[slot].push(segment, &self.ledger, index, callee, messages_needed, now);
+        true
+    }
+
+    /// The same where there is no such worker any more.
+    #[cold]
+    fn push_back(&mut self, index: u32) -> bool {
+        self.requeue(vec![index]);
+        true
+    }
+
+    /// The same where no worker can have its function.
+    #[cold]
+    fn settle_without_module(&mut self, index: u32) -> bool {
+        let error =
+            Error::new(Code::MODULE, "the supervisor that took over has not loaded the function's module");
+        self.settle(index, Outcome::not_started(&error));
         true
     }
 

@@ -166,13 +166,7 @@ struct Story {
 impl Settled {
     /// Of a call that has left nothing but its status.
     pub(super) fn plain(status: i32) -> Settled {
-        Settled {
-            status,
-            delivery: Delivery::Ran,
-            output_address: 0,
-            output_length: 0,
-            story: None,
-        }
+        Settled { status, delivery: Delivery::Ran, output_address: 0, output_length: 0, story: None }
     }
 
     pub(super) fn message(&self) -> Option<&CString> {
@@ -381,22 +375,38 @@ impl Entry {
         input
     }
 
-    /// It is this task's from now on, which is about to be queued.
+    /// It is this task's from now on, which is about to be queued. It was free: what few tasks have is written only for these.
     #[inline(always)]
     pub(super) fn fill(&mut self, task: NewTask<'_>) {
         let NewTask { kind, callee, input, bytes, user, deadline_ns, rare, owner } = task;
         self.state = TaskState::Queued;
         (self.kind, self.user, self.input_length) = (kind, user, bytes.len());
         (self.module, self.offset) = (callee.module, callee.offset);
-        self.set_input(input);
-        (self.deadline_ns, self.owner, self.rare) = (deadline_ns, owner, rare);
+        if !matches!(input, InputPlace::Inline) {
+            self.set_input(input);
+        }
+        if deadline_ns != 0 {
+            self.deadline_ns = deadline_ns;
+        }
+        if owner != Owner::Caller {
+            self.owner = owner;
+        }
+        if rare.is_some() {
+            self.rare = rare;
+        }
     }
 
     /// It is free, with the next generation; `next` is the free one behind it.
+    #[inline(always)]
     pub(super) fn close(&mut self, next: u32) {
         self.state = TaskState::Free(next);
         self.generation = self.generation.wrapping_add(1).max(1);
-        (self.outcome, self.rare, self.owner) = (None, None, Owner::Caller);
+        self.outcome = None;
+        self.set_input(InputPlace::Inline);
+        if self.rare.is_some() {
+            self.rare = None;
+        }
+        self.owner = Owner::Caller;
         (self.claimed, self.group, self.unwanted, self.suspicion) = (false, 0, false, 0);
         (self.deadline_ns, self.deaths) = (0, 0);
     }
@@ -404,10 +414,7 @@ impl Entry {
     /// Whether a result that is nothing but a status leaves nothing more to do than to put it down: it was submitted by itself, with
     /// no more than an input that travels in the slot, and no process has died with it.
     pub(super) fn is_plain(&self) -> bool {
-        self.rare.is_none()
-            && self.is_a_callers()
-            && self.deaths == 0
-            && self.input_address == 0
+        self.rare.is_none() && self.is_a_callers() && self.deaths == 0 && self.input_address == 0
     }
 
     /// Its id, as it stands at this place.

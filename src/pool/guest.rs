@@ -327,7 +327,7 @@ fn enter(
             let _ = inner.heap.free_address(block);
         }
     }
-    Ok((entered?, kept))
+    Ok((entered?.0, kept))
 }
 
 /// A task's input as it was given, or a chunk as it is here.

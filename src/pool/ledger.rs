@@ -51,6 +51,17 @@ impl Block {
         };
         Ok(Block { entries, inline, free: 0, used: 0, at: 0 })
     }
+
+    /// The input of the entry at this place, where it is one that travels in a slot.
+    fn input(&self, at: usize) -> &[u8] {
+        let entry = &self.entries[at];
+        let length = if matches!(entry.input(), InputPlace::Inline) { entry.input_length } else { 0 };
+        if length == 0 {
+            return &[];
+        }
+        // SAFETY: whoever has filled the entry has put as many bytes there, which are no more than there is room for.
+        unsafe { std::slice::from_raw_parts(self.inline[at].as_ptr().cast(), length.min(INLINE_INPUT)) }
+    }
 }
 
 #[derive(Debug)]
@@ -87,7 +98,7 @@ impl Default for Ledger {
 }
 
 impl Ledger {
-    #[inline]
+    #[inline(always)]
     pub(super) fn get(&self, index: u32) -> &Entry {
         match &self.blocks[index as usize / BLOCK] {
             Some(block) => &block.entries[index as usize % BLOCK],
@@ -96,7 +107,7 @@ impl Ledger {
     }
 
     /// One that is in use.
-    #[inline]
+    #[inline(always)]
     pub(super) fn get_mut(&mut self, index: u32) -> &mut Entry {
         match &mut self.blocks[index as usize / BLOCK] {
             Some(block) => &mut block.entries[index as usize % BLOCK],
@@ -130,13 +141,7 @@ impl Ledger {
 
     /// The input of a task that has not settled, where it is one that travels in a slot.
     pub(super) fn inline_input(&self, index: u32) -> &[u8] {
-        let entry = self.get(index);
-        let length = if matches!(entry.input(), InputPlace::Inline) { entry.input_length } else { 0 };
-        if length == 0 {
-            return &[];
-        }
-        // SAFETY: whoever has filled the entry has put as many bytes there, which are no more than there is room for.
-        unsafe { std::slice::from_raw_parts(self.inline_pointer(index), length.min(INLINE_INPUT)) }
+        self.blocks[index as usize / BLOCK].as_ref().map_or(&[], |block| block.input(index as usize % BLOCK))
     }
 
     /// How many items a worker may say that it has begun: those of a chunk; 1 where it is one call.
@@ -155,37 +160,42 @@ impl Ledger {
         entries.filter(|entry| !matches!(entry.state, TaskState::Free(_)))
     }
 
-    /// Enters a task; -ENOMEM where there is no memory for more.
+    /// Enters a task: where, and by which id. -ENOMEM where there is no memory for more.
     #[inline(always)]
-    pub(super) fn enter(&mut self, task: NewTask<'_>) -> Result<u32> {
-        let index = self.open()?;
+    pub(super) fn enter(&mut self, task: NewTask<'_>) -> Result<(u32, TaskId)> {
+        let (index, entry) = self.open_entry()?;
         let (input, bytes) = (task.input, task.bytes);
-        self.get_mut(index).fill(task);
+        entry.fill(task);
+        let id = entry.id_at(index);
         if matches!(input, InputPlace::Inline) && !bytes.is_empty() {
             self.put_inline(index, bytes);
         }
-        Ok(index)
+        Ok((index, id))
     }
 
     /// A free entry; -ENOMEM where there is no memory for more.
-    #[inline(always)]
+    #[cfg(test)]
     pub(super) fn open(&mut self) -> Result<u32> {
+        self.open_entry().map(|(index, _)| index)
+    }
+
+    #[inline(always)]
+    fn open_entry(&mut self) -> Result<(u32, &mut Entry)> {
         if self.open.is_empty() {
             self.add_block()?;
         }
         let Some(number) = self.open.last().copied() else { return Err(Code::errno(libc::ENOMEM).into()) };
         let Some(block) = &mut self.blocks[number as usize] else { unreachable!("an open block is there") };
         let at = block.free;
-        let TaskState::Free(next) = block.entries[at as usize].state else {
-            unreachable!("a free entry is free")
-        };
+        let entry = &mut block.entries[at as usize];
+        let TaskState::Free(next) = entry.state else { unreachable!("a free entry is free") };
         block.free = next;
         self.empty -= usize::from(block.used == 0);
         block.used += 1;
         if block.free == NO_ENTRY {
             self.open.pop();
         }
-        Ok(number * BLOCK as u32 + at)
+        Ok((number * BLOCK as u32 + at, entry))
     }
 
     #[cold]

@@ -61,7 +61,7 @@ impl DerefMut for Held<'_> {
 }
 
 impl Drop for Held<'_> {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
         self.wake_shown();
         // SAFETY: this is the end of what it is taken from, and nothing uses that any more.

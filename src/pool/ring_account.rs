@@ -180,6 +180,12 @@ impl RingAccount {
         self.depth.saturating_sub(self.in_ring()).min(left as usize)
     }
 
+    /// Whether a task that joins what is in the ring is begun sooner than a worker that sleeps would begin it.
+    #[inline(always)]
+    pub(super) fn is_next(&self, usual_ns: u64) -> bool {
+        self.has_room() && self.is_sooner(0, usual_ns)
+    }
+
     fn is_taking(&self) -> bool {
         self.ready
             && !self.distrusted
@@ -290,7 +296,7 @@ impl RingAccount {
     }
 
     /// Puts a task into the ring; the worker sees it when it is published.
-    #[inline]
+    #[inline(always)]
     pub(super) fn push(
         &mut self,
         segment: &Segment,

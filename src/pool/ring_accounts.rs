@@ -373,6 +373,11 @@ impl RingAccounts {
         self.hot = Some(slot);
     }
 
+    /// The one from which results have come last.
+    pub(super) fn hot(&self) -> Option<usize> {
+        self.hot
+    }
+
     /// Those that are awake or about to be, where short tasks are gathered: the first of them is where results have come from last.
     pub(super) fn gathering(&self) -> [Option<usize>; 2] {
         [self.hot, self.filling]

@@ -200,7 +200,7 @@ impl Stream {
                 ..NewTask::new(CallKind::Task, self.callee, place, input)
             })
         });
-        let index = entered.inspect_err(|_| self.inner.take_input_back(place))?;
+        let (index, _) = entered.inspect_err(|_| self.inner.take_input_back(place))?;
         let line = state.stream_mut(self.number);
         line.window.enter(input.len());
         if !line.unordered {

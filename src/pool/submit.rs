@@ -2,7 +2,7 @@
 
 use super::callbacks::Calls;
 use super::inline::run_queued;
-use super::ledger::{InputPlace, NewTask, Rare};
+use super::ledger::{InputPlace, NewTask, Owner, Rare};
 use super::state::{Call, PoolState};
 use super::wait::{Want, refusal, wait};
 use super::{Held, Inner, Pool, SubmitOptions, TaskId};
@@ -23,33 +23,40 @@ impl Pool {
         input: &[u8],
         options: &SubmitOptions<'_>,
     ) -> Result<TaskId> {
+        self.submit_as(function, input, options)
+    }
+
+    /// The same with all defaults: compiled apart, so that nothing is asked about options.
+    pub fn submit_plain(&self, function: Function<'_>, input: &[u8]) -> Result<TaskId> {
+        self.submit_as(function, input, &SubmitOptions::NONE)
+    }
+
+    #[inline(always)]
+    fn submit_as(&self, function: Function<'_>, input: &[u8], options: &SubmitOptions<'_>) -> Result<TaskId> {
         let inner = self.inner()?;
         reserve::suffices()?;
         self.guard(!options.callbacks.is_none())?;
         let mut state = inner.lock();
         let callee = resolve(inner, &mut state, function)?;
-        state.submissions.window().check("an input", "the window", input.len())?;
-        if let Some(error) = refusal(&state) {
-            return Err(error);
-        }
         let waits = !state.has_room(input.len());
         if waits {
-            let room;
-            (state, room) = wait_for_room(inner, state, input.len(), options.timeout);
-            room?;
+            state = wait_for_room(inner, state, input.len(), options.timeout)?;
+        } else if state.takes_nothing() {
+            return Err(refused(&state));
         }
         let entered = inner.enter(&mut state, callee, input, options);
         if waits {
             // Room is told to one at a time: the next one may have the rest of it, or all, if this one has failed.
             state.tell_of_room();
         }
-        let index = entered?;
-        let id = state.ledger.id_of(index);
+        let (index, id) = entered?;
         if check::is_on() {
-            check::look_through(input, || format!("task {:#x} ({}), input", id.0, function.describe()));
+            look_through(input, id, function);
         }
         let is_quiet = state.hand_in(index);
-        state = run_queued(inner, state);
+        if inner.inline_place.is_some() {
+            state = run_queued(inner, state);
+        }
         if is_quiet {
             state.leave_quietly()
         } else {
@@ -59,17 +66,28 @@ impl Pool {
     }
 }
 
-/// Waits until there is room in the window for an input of this length.
+/// Waits until there is room in the window for an input of this length, if there can be.
 #[cold]
-fn wait_for_room<'a>(
-    inner: &'a Inner,
-    state: Held<'a>,
-    length: usize,
-    timeout: Timeout,
-) -> (Held<'a>, Result<()>) {
-    wait(inner, state, Want::Room(length), timeout, |state| {
+fn wait_for_room<'a>(inner: &'a Inner, state: Held<'a>, length: usize, timeout: Timeout) -> Result<Held<'a>> {
+    state.submissions.window().check("an input", "the window", length)?;
+    if state.takes_nothing() {
+        return Err(refused(&state));
+    }
+    let (state, room) = wait(inner, state, Want::Room(length), timeout, |state| {
         refusal(state).map(Err).or_else(|| state.has_room(length).then_some(Ok(())))
-    })
+    });
+    room.map(|()| state)
+}
+
+/// Why a pool takes no task that has no supervisor yet, or that takes none any more.
+#[cold]
+fn refused(state: &PoolState) -> Error {
+    refusal(state).unwrap_or_else(|| Code::WORKER_START.into())
+}
+
+#[cold]
+fn look_through(input: &[u8], id: TaskId, function: Function<'_>) {
+    check::look_through(input, || format!("task {:#x} ({}), input", id.0, function.describe()));
 }
 
 impl Inner {
@@ -81,14 +99,28 @@ impl Inner {
         callee: Callee,
         input: &[u8],
         options: &SubmitOptions<'_>,
-    ) -> Result<u32> {
+    ) -> Result<(u32, TaskId)> {
         self.check_for_nodes(input, options.channel.is_some())?;
-        let (user, deadline_ns) = (options.user, options.deadline_ns.unwrap_or(self.deadline_ns));
-        let rare = if options.is_plain() { None } else { Some(state.rare_of(options)?) };
-        let is_plain = rare.is_none();
+        let is_plain = options.is_plain();
+        let rare = if is_plain { None } else { Some(state.rare_of(options)?) };
         let place = self.place_input(input)?;
-        let task = NewTask { user, deadline_ns, rare, ..NewTask::new(CallKind::Task, callee, place, input) };
-        let index = state.ledger.enter(task).inspect_err(|_| self.take_input_back(place))?;
+        let task = NewTask {
+            kind: CallKind::Task,
+            callee,
+            input: place,
+            bytes: input,
+            user: options.user,
+            deadline_ns: options.deadline_ns.unwrap_or(self.deadline_ns),
+            rare,
+            owner: Owner::Caller,
+        };
+        let (index, id) = match state.ledger.enter(task) {
+            Ok(entered) => entered,
+            Err(error) => {
+                self.take_input_back(place);
+                return Err(error);
+            }
+        };
         if !is_plain {
             state.expect(index);
         }
@@ -96,15 +128,16 @@ impl Inner {
         if state.trace.is_some() {
             state.trace_submit(index);
         }
-        Ok(index)
+        Ok((index, id))
     }
 
     /// Where an input travels: in the slot, or in the heap, where it may be already.
-    #[inline]
+    #[inline(always)]
     pub(super) fn place_input(&self, input: &[u8]) -> Result<InputPlace> {
-        if input.is_empty() {
-            return Ok(InputPlace::Inline);
-        }
+        if input.is_empty() { Ok(InputPlace::Inline) } else { self.place_bytes(input) }
+    }
+
+    fn place_bytes(&self, input: &[u8]) -> Result<InputPlace> {
         let address = input.as_ptr().expose_provenance();
         let heap = &self.heap;
         if heap.overlaps(address, input.len()) {
@@ -124,6 +157,7 @@ impl Inner {
     }
 
     /// An input that nobody is to have after all.
+    #[cold]
     pub(super) fn take_input_back(&self, input: InputPlace) {
         if let InputPlace::Heap { address, owned: true } = input {
             let _ = self.heap.free_address(address);
@@ -132,7 +166,7 @@ impl Inner {
 }
 
 /// What a task carries to have this function called.
-#[inline]
+#[inline(always)]
 pub(super) fn resolve(inner: &Inner, state: &mut PoolState, function: Function<'_>) -> Result<Callee> {
     match state.family.callees_mut() {
         Some(callees) => {
@@ -141,7 +175,7 @@ pub(super) fn resolve(inner: &Inner, state: &mut PoolState, function: Function<'
             }
             callees.resolve(function)
         }
-        None => Err(refusal(state).unwrap_or_else(|| Code::WORKER_START.into())),
+        None => Err(refused(state)),
     }
 }
 
@@ -158,25 +192,36 @@ impl PoolState {
 
     /// Enters a task whose entry has been filled and hands it out where a worker has room; looks now and then for results while there is
     /// none. Whether nothing has changed but that a worker has one more behind others: see [`PoolState::leave_quietly`].
-    #[inline]
+    #[inline(always)]
     pub(super) fn hand_in(&mut self, index: u32) -> bool {
         let entry = self.ledger.get(index);
+        let is_plain = entry.rare.is_none();
         // When it has to be looked at is for the pump to say.
-        let timed = entry.deadline_ns != 0 || entry.queue_due_ns() != 0;
+        let timed = entry.deadline_ns != 0 || !is_plain && entry.queue_due_ns() != 0;
         if timed || self.is_to_look_after(Call::HandedIn) {
-            self.enqueue(index);
-            self.pump(false);
+            self.enqueue_and_pump(index);
             return false;
         }
-        let is_quiet = self.enqueue_and_feed(index);
+        let is_quiet = self.enqueue_and_feed(index, is_plain);
         let grows = self.grow();
         // Whoever looks from outside has nobody to look at the clock for him.
         if self.waiters.is_looked_at() {
-            let due = self.next_look(now_ns());
-            if let Some(event_fd) = &mut self.waiters.event_fd {
-                event_fd.set_timer_by(due);
-            }
+            self.set_timer();
         }
         is_quiet && !grows
+    }
+
+    #[inline(never)]
+    fn enqueue_and_pump(&mut self, index: u32) {
+        self.enqueue(index);
+        self.pump(false);
+    }
+
+    #[cold]
+    fn set_timer(&mut self) {
+        let due = self.next_look(now_ns());
+        if let Some(event_fd) = &mut self.waiters.event_fd {
+            event_fd.set_timer_by(due);
+        }
     }
 }

@@ -353,6 +353,14 @@ fn follow<'a>(pool: &'a Inner, mut state: Held<'a>, sleeper: &Arc<Sleeper>, dead
     Slept { state, interrupted: waited == Wait::Interrupted, timed_out: false, has_rested: true }
 }
 
+impl PoolState {
+    /// Whether the pool takes no more tasks: [`refusal`] says why.
+    #[inline(always)]
+    pub(super) fn takes_nothing(&self) -> bool {
+        self.life.broken().is_some() || self.life.is_closed()
+    }
+}
+
 /// The error of a pool that takes no more tasks, if it is one.
 #[inline]
 pub(super) fn refusal(state: &PoolState) -> Option<Error> {

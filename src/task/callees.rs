@@ -129,11 +129,14 @@ impl Callees {
     }
 
     /// What a task that is to call this function carries.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn resolve(&mut self, function: Function<'_>) -> Result<Callee> {
         match function {
             Function::Name(name) => self.find_name(name),
-            Function::Pointer(pointer) => self.resolve_pointer(pointer.get()),
+            Function::Pointer(pointer) => match self.last {
+                Some((known, callee)) if known == pointer.get() => Ok(callee),
+                _ => self.resolve_pointer(pointer.get()),
+            },
         }
     }
 
@@ -145,13 +148,7 @@ impl Callees {
         Ok(Callee { module: BY_NAME, offset: place as u64 })
     }
 
-    #[inline]
     fn resolve_pointer(&mut self, address: usize) -> Result<Callee> {
-        if let Some((known, callee)) = self.last
-            && known == address
-        {
-            return Ok(callee);
-        }
         if let (Some(module), Some(program)) = (self.program, self.here.first())
             && program.has_code_at(address)
         {

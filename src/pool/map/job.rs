@@ -226,7 +226,7 @@ impl<'p, 'a> Job<'p, 'a> {
                 })
             });
             let index = match entered {
-                Ok(index) => index,
+                Ok((index, _)) => index,
                 Err(error) => {
                     self.again.push_back((sent.first, sent.count));
                     self.spare.push((sent.block, sent.block_bytes));
