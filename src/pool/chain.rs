@@ -36,6 +36,7 @@ impl Chain {
         (self.first != NOBODY).then_some(self.first)
     }
 
+    #[inline(always)]
     pub(super) fn push_back(&mut self, ledger: &mut Ledger, index: u32) {
         ledger.get_mut(index).links = Links { before: self.last, after: NOBODY };
         match self.last {
@@ -79,6 +80,7 @@ impl Chain {
         Some(index)
     }
 
+    #[inline(always)]
     pub(super) fn pop_front(&mut self, ledger: &mut Ledger) -> Option<u32> {
         let index = self.first()?;
         let after = std::mem::replace(&mut ledger.get_mut(index).links, Links::NONE).after;

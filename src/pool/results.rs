@@ -116,6 +116,7 @@ impl PoolState {
     }
 
     /// The oldest settled task that nobody has taken or claimed; it is the caller's from now on.
+    #[inline(always)]
     pub(super) fn take_finished(&mut self) -> Option<u32> {
         let index = self.submissions.pop(&mut self.ledger)?;
         self.mark_taken(index);
@@ -123,7 +124,7 @@ impl PoolState {
     }
 
     /// A claimed task that has settled is its waiter's.
-    #[inline]
+    #[inline(always)]
     pub(super) fn mark_taken(&mut self, index: u32) {
         self.submissions.take(&mut self.ledger, index);
         self.note_taken();
@@ -208,7 +209,7 @@ impl PoolState {
     }
 
     /// The result of a task that has been taken. Where nothing has to be kept for it, its entry is free at once.
-    #[inline]
+    #[inline(always)]
     pub(super) fn hand_over(&mut self, index: u32) -> TaskResult {
         let entry = self.ledger.get(index);
         let Some(outcome) = &entry.outcome else { unreachable!("a taken task has an outcome") };

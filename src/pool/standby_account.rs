@@ -160,10 +160,10 @@ impl PoolState {
         }
     }
 
-    /// The same where nothing has changed but that a worker has one more task behind those that waited in its ring already. Nothing is due
-    /// earlier than before, and no ring is uneven that was not, and whoever lies down looks at both. So only those are to be told who
-    /// lay down while nothing was under way, or of whom one may have to lead.
-    #[inline]
+    /// The same where nothing has changed but that a worker has one more task behind those that waited in its ring already, or that a result
+    /// that was there has been taken. Nothing is due earlier than before, and no ring is uneven that was not, and whoever lies down
+    /// looks at both. So only those are to be told who lay down while nothing was under way, or of whom one may have to lead.
+    #[inline(always)]
     pub(super) fn leave_quietly(&mut self) {
         if self.waiters.standby.is_idle || !self.waiters.desk.nobody_is_there() {
             self.leave();

@@ -340,7 +340,7 @@ impl PoolState {
 
     /// Settles a call that has left nothing but its status. Most leave no more, and most are nobody's but their submitter's: such a one
     /// is put down as it is.
-    #[inline]
+    #[inline(always)]
     fn settle_plain(&mut self, slot: usize, position: u32, index: u32, status: i32) {
         let is_watched = self.trace.is_some() || self.ledger.book.is_some() || self.awaits_begins();
         let is_ended = self.rings.quietly(slot).ending.is_some();
@@ -444,7 +444,7 @@ impl PoolState {
     }
 
     /// A submitted task has settled: it is whoever's who waits for it.
-    #[inline]
+    #[inline(always)]
     fn tell_settled(&mut self, index: u32, group: u32) {
         let is_anybodys = self.submissions.settle(&mut self.ledger, index);
         if !self.waiters.desk.has_wishes() {

@@ -69,6 +69,7 @@ impl Submissions {
     }
 
     /// A task has settled. It is anybody's to take, unless a waiter or its callback has claimed it; returns whether it is.
+    #[inline(always)]
     pub(super) fn settle(&mut self, ledger: &mut Ledger, index: u32) -> bool {
         self.counters.settled += 1;
         self.show(|page| &page.settled, self.counters.settled);
@@ -85,6 +86,7 @@ impl Submissions {
     }
 
     /// A settled task that is its waiter's, or has been popped, is taken.
+    #[inline(always)]
     pub(super) fn take(&mut self, ledger: &mut Ledger, index: u32) {
         let entry = ledger.get_mut(index);
         entry.state = TaskState::Taken;

@@ -167,17 +167,24 @@ pub(super) fn wait<'a, T>(
         && matches!(want, Want::Next | Want::Task(_) | Want::Group(_) | Want::Stream(_))
         && state.may_answer_at_once()
     {
-        let mut answer = check(&mut state);
-        // What a worker that is awake leaves at once is taken in without the pool being moved on, which costs more than the task.
-        if answer.is_none() && timeout != Timeout::Try && state.needs_only_results() {
-            has_looked = !look(pool, &mut state);
-            if !has_looked && state.takes_in_results() {
-                answer = check(&mut state);
+        if let Some(answer) = check(&mut state) {
+            // Who takes what is there makes nothing due, but for a stream that may draw another item.
+            match want {
+                Want::Stream(_) => state.leave(),
+                _ => state.leave_quietly(),
             }
-        }
-        if let Some(answer) = answer {
-            state.leave();
             return (state, answer);
+        }
+        // What a worker that is awake leaves at once is taken in without the pool being moved on, which costs more than the task.
+        if timeout != Timeout::Try && state.needs_only_results() {
+            has_looked = !look(pool, &mut state);
+            if !has_looked
+                && state.takes_in_results()
+                && let Some(answer) = check(&mut state)
+            {
+                state.leave();
+                return (state, answer);
+            }
         }
     }
     wait_in_turn(pool, state, want, timeout, has_looked, check)

@@ -86,6 +86,7 @@ impl RingAccount {
 
     /// The task has left the ring. Its slot and its place in the ledger are for another one now, which is neither to blame nor to be
     /// split.
+    #[inline(always)]
     pub(super) fn forget(&mut self, slot: &TaskSlot, index: u32) {
         self.blamed.take_if(|blamed| *blamed == index);
         if self.split.take_if(|split| *split == index).is_some() {

@@ -66,7 +66,7 @@ impl RingAccount {
     }
 
     /// Takes what is in front.
-    #[inline]
+    #[inline(always)]
     pub(in crate::pool) fn take(&mut self, segment: &Segment, ledger: &mut Ledger, heap: &Heap) -> Taken {
         let position = self.done;
         let slot = segment.slot(position);
