@@ -148,7 +148,11 @@ impl Family {
                     let _ = epoll.add(pidfd.as_raw_fd(), PIDFDS | slot as u64);
                     member.state = MemberState::Dying;
                 }
-                // Never given a task, and it goes with its supervisor.
+                // It goes with its supervisor. One that was ready has an end to tell of, and a single process's function has begun.
+                (_, None) if member.was_ready || member.phase() == phase::READY => {
+                    let death = Death::new(member.pid, libc::SIGKILL, 0, 0);
+                    self.ended(slot, death);
+                }
                 (_, None) => member.vacate(0),
             }
         }

@@ -75,11 +75,33 @@ impl Link {
         Ok(Link { connection, pidfd, up: false, deadline, writable_watched: false, gone, host_bytes, keeper })
     }
 
+    /// One that is up, and the other end of its socket. There is no process.
+    #[cfg(test)]
+    pub(super) fn of_a_test() -> (Link, Connection) {
+        let (ours, theirs) = socket::pair().unwrap();
+        let connection = Connection::new(ours);
+        let (deadline, keeper) = (Deadline::NEVER, Keeper::of_nobody());
+        let link = Link {
+            connection,
+            pidfd: None,
+            up: true,
+            deadline,
+            writable_watched: false,
+            gone: None,
+            host_bytes: None,
+            keeper,
+        };
+        (link, Connection::new(theirs))
+    }
+
     /// Takes the keeper's word that the process exists; the errno of why it does not.
     pub(super) fn is_born(&mut self, message: Message) -> std::result::Result<(), i32> {
         match message.words[0] as i32 {
             0 => {
-                self.pidfd = message.fds.into_iter().next().map(Guarded::new);
+                // `Ready` may have overtaken this message, and has brought the pidfd.
+                if self.pidfd.is_none() {
+                    self.pidfd = message.fds.into_iter().next().map(Guarded::new);
+                }
                 if self.pidfd.is_some() {
                     self.keeper.let_go();
                 }

@@ -311,9 +311,13 @@ impl Member {
         true
     }
 
-    /// Sends its process a signal. The error is that this host may not.
+    /// Sends its process a signal. The error is that this host may not, or has nothing to do it by. Where there is no process that is done.
     pub(crate) fn signal(&self, signal: i32) -> Result<()> {
-        self.pidfd.as_ref().map_or(Ok(()), |pidfd| pidfd::signal(pidfd.as_raw_fd(), signal))
+        match (&self.pidfd, self.state) {
+            (Some(pidfd), _) => pidfd::signal(pidfd.as_raw_fd(), signal),
+            (None, MemberState::Vacant { .. } | MemberState::Ended) => Ok(()),
+            (None, _) => Err(Code::errno(libc::EBADF).into()),
+        }
     }
 
     pub(crate) fn retire(&mut self, deadline: Deadline) {

@@ -71,7 +71,10 @@ impl Family {
             MessageKind::Started => {
                 if let Some(member) = self.member(slot, generation) {
                     member.pid = third as i32;
-                    member.pidfd = message.fds.into_iter().next().map(Guarded::new);
+                    // A later answer may come without a descriptor, and brings none that is not here already.
+                    if member.pidfd.is_none() {
+                        member.pidfd = message.fds.into_iter().next().map(Guarded::new);
+                    }
                     member.asks_again = Deadline::after(UNWATCHED_NS);
                 }
             }
@@ -150,5 +153,90 @@ impl Family {
         let member = self.members.get_mut(usize::try_from(slot).ok()?)?;
         let alive = !matches!(member.state, MemberState::Vacant { .. } | MemberState::Ended);
         (alive && member.generation == generation).then_some(member)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::link::Link;
+    use super::*;
+    use crate::family::Event;
+    use crate::sys::pidfd;
+    use crate::sys::prim::Ordering;
+    use crate::task::ring::phase;
+    use crate::task::settings::Settings;
+    use crate::task::wire::Connection;
+    use std::os::fd::OwnedFd;
+    use std::process::{Child, Command};
+    use std::sync::Arc;
+
+    /// A family whose one worker is being started, and the supervisor's end of the socket. The process is in a test's place.
+    fn starting() -> (Family, Arc<Epoll>, Connection, Child) {
+        let epoll = Arc::new(Epoll::new().unwrap());
+        let never = |_| unreachable!("nothing is started here");
+        let mut family =
+            Family::new(Arc::clone(&epoll), Settings::default(), None, 60_000_000_000, 1, never).unwrap();
+        family.members[0].prepare(0, &epoll, 60_000_000_000, (&[], None), 0).unwrap();
+        let (link, supervisor) = Link::of_a_test();
+        family.link = Some(link);
+        (family, epoll, supervisor, Command::new("sleep").arg("1000").spawn().unwrap())
+    }
+
+    fn started(process: &Child, fds: Vec<OwnedFd>) -> Message {
+        Message::new(MessageKind::Started, &[0, 1, u64::from(process.id())]).with_fds(fds)
+    }
+
+    fn become_ready(family: &mut Family, epoll: &Epoll) {
+        let segment = family.members[0].segment.as_ref().unwrap();
+        segment.phase.store(phase::READY, Ordering::Release);
+        family.look_at_members(epoll);
+    }
+
+    #[test]
+    fn an_answer_without_room_for_its_descriptor_takes_none_away() {
+        let (mut family, epoll, _supervisor, mut process) = starting();
+        family.take(started(&process, vec![pidfd::open(process.id() as i32).unwrap()]), &epoll).unwrap();
+        become_ready(&mut family, &epoll);
+        assert!(matches!(family.next_event(), Some(Event::Ready(0))));
+        family.take(started(&process, vec![]), &epoll).unwrap();
+        assert!(family.signal(0, libc::SIGKILL), "sent, and by this process itself");
+        process.wait().unwrap();
+    }
+
+    #[test]
+    fn a_worker_without_a_descriptor_is_signalled_by_its_supervisor() {
+        let (mut family, epoll, mut supervisor, mut process) = starting();
+        family.take(started(&process, vec![]), &epoll).unwrap();
+        assert!(!family.signal(0, libc::SIGTERM));
+        let asked = supervisor.receive().unwrap().expect("a message to the supervisor");
+        assert_eq!((asked.kind, &asked.words[..3]), (MessageKind::SignalWorker, &[0, 1, 15][..]));
+        family.members[0].vacate(0);
+        assert!(family.signal(0, libc::SIGTERM), "there is nothing to send it to");
+        process.kill().unwrap();
+        process.wait().unwrap();
+    }
+
+    #[test]
+    fn a_worker_that_was_ready_has_an_end_without_a_descriptor_too() {
+        let (mut family, epoll, _supervisor, mut process) = starting();
+        family.take(started(&process, vec![]), &epoll).unwrap();
+        become_ready(&mut family, &epoll);
+        assert!(family.next_event().is_none(), "it cannot be ended yet");
+        family.lose_supervisor(&epoll, None);
+        assert!(matches!(family.next_event(), Some(Event::Ended(0, death)) if death.signal == libc::SIGKILL));
+        process.kill().unwrap();
+        process.wait().unwrap();
+    }
+
+    #[test]
+    fn a_birth_that_ready_has_overtaken_takes_no_descriptor_away() {
+        let (mut family, epoll, _supervisor, mut process) = starting();
+        family.link.as_mut().unwrap().pidfd = Some(Guarded::new(pidfd::open(process.id() as i32).unwrap()));
+        family.take(Message::new(MessageKind::Born, &[0, 1]), &epoll).unwrap();
+        assert!(!family.link.as_ref().unwrap().has_ended());
+        process.kill().unwrap();
+        let pidfd = family.link.as_ref().unwrap().pidfd.as_ref().expect("the pidfd").as_raw_fd();
+        assert!(pidfd::wait_end(pidfd, Deadline::after(60_000_000_000)));
+        process.wait().unwrap();
     }
 }

@@ -241,6 +241,11 @@ static LEFT: Mutex<Vec<(c_int, c_int)>> = Mutex::new(Vec::new());
 const ENDING_NS: u64 = 100_000_000;
 
 impl Keeper {
+    #[cfg(test)]
+    pub(crate) fn of_nobody() -> Keeper {
+        Keeper { parent: 0, pid: 0, pidfd: None }
+    }
+
     /// Lets it keep for as long as there is a family. It is reaped by a later call.
     pub(crate) fn leave(mut self) {
         self.leave_to_later_calls();
