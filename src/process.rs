@@ -210,9 +210,12 @@ impl Process {
                 pidfd::poll(self.epoll.fd(), deadline.min(Deadline::after(2_000_000)));
                 continue;
             }
+            // What the supervisor is to be told may still have to be sent.
+            let due = self.lock().as_ref().map_or(Deadline::NEVER, Family::next_deadline);
             // The end of the supervisor counts, too: a process that outlives it is to be ended.
-            match pidfd::poll_either([self.pidfd.as_raw_fd(), self.epoll.fd()], deadline) {
-                Waited::TimedOut => return Err(timeout.error()),
+            match pidfd::poll_either([self.pidfd.as_raw_fd(), self.epoll.fd()], deadline.min(due)) {
+                Waited::TimedOut if deadline.passed() => return Err(timeout.error()),
+                Waited::TimedOut => (),
                 Waited::Interrupted if self.interruptible => {
                     return Err(Error::from(Code::errno(libc::EINTR)));
                 }

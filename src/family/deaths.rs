@@ -117,7 +117,7 @@ impl Family {
     pub(crate) fn ask_to_signal(&mut self, slot: usize, signal: i32) -> Result<()> {
         let Some(link) = &mut self.link else { return Err(Code::errno(libc::ESRCH).into()) };
         let words = [slot as u64, self.members[slot].generation, signal as u64];
-        link.connection.send(Message::new(MessageKind::SignalWorker, &words))
+        link.send(Message::new(MessageKind::SignalWorker, &words), &self.epoll)
     }
 
     /// Ends a worker that cannot be trusted any more, or does not end by itself; [`Event::Ended`] follows.

@@ -1,10 +1,11 @@
 //! The host's end of a supervisor: starting the supervisor, and what the host knows of it.
 
-use super::{Entry, UNWATCHED_NS};
+use super::{Entry, SOCKET, UNWATCHED_NS};
 use crate::error::{Code, Error, Result};
 use crate::heap::Heap;
 use crate::sys::children::Command;
 use crate::sys::clock::Deadline;
+use crate::sys::epoll::Epoll;
 use crate::sys::fd::{self, Guarded};
 use crate::sys::pidfd::Ended;
 use crate::sys::spawn::{self, Keeper, News, Start};
@@ -131,9 +132,28 @@ impl Link {
     #[inline]
     pub(super) fn next_deadline(&self) -> Deadline {
         let start = if self.up { Deadline::NEVER } else { self.deadline };
+        start.min(self.unsent_due())
+    }
+
+    /// When what waits to be sent is to be tried again though nothing happens.
+    #[inline]
+    pub(super) fn unsent_due(&self) -> Deadline {
         let unwatched = self.connection.awaits_room() != self.writable_watched;
         let look = if unwatched { Deadline::after(UNWATCHED_NS) } else { Deadline::NEVER };
-        start.min(look).min(self.connection.next_try())
+        look.min(self.connection.next_try())
+    }
+
+    /// Sends the supervisor a message. Where it has to wait, those are woken who sleep on the family's descriptors: they
+    /// do not know yet when it is due.
+    pub(super) fn send(&mut self, message: Message, epoll: &Epoll) -> Result<()> {
+        self.connection.send(message)?;
+        if self.connection.is_waiting()
+            && !self.writable_watched
+            && epoll.watch_writable(self.connection.fd(), SOCKET, true).is_ok()
+        {
+            self.writable_watched = true;
+        }
+        Ok(())
     }
 
     /// Whether the supervisor is known to have ended.

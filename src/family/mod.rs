@@ -329,7 +329,8 @@ impl Family {
     #[inline]
     pub(crate) fn next_deadline(&self) -> Deadline {
         if self.stopping {
-            return Deadline::NEVER;
+            // Nothing is started any more; what is to be sent still is.
+            return self.link.as_ref().map_or(Deadline::NEVER, Link::unsent_due);
         }
         let link = match &self.link {
             None if !self.may_be_born() => Deadline::NEVER,

@@ -63,7 +63,7 @@ impl Family {
     /// Sends a signal to everything that descends from the supervisor.
     pub(crate) fn signal_tree(&mut self, signal: i32) -> Result<()> {
         if let Some(link) = &mut self.link {
-            link.connection.send(Message::new(MessageKind::SignalTree, &[signal as u64]))?;
+            link.send(Message::new(MessageKind::SignalTree, &[signal as u64]), &self.epoll)?;
             link.signal(libc::SIGCONT);
         }
         Ok(())
