@@ -181,20 +181,69 @@ impl Link {
     }
 
     /// Lets it live on without this host; with its keeper, which keeps for as long as the family lives.
-    pub(super) fn leave(self) {
+    pub(super) fn leave(mut self) {
         // A forked child of the host may have the socket as well, so that to close it says nothing.
-        socket::shut_down(self.connection.fd());
+        self.connection.shut_down();
         self.keeper.leave();
     }
 
+    /// Has the supervisor end the family, its workers within `grace_ns`. If it cannot be told so now, the end of the socket says the same
+    /// of a family that is to end at once, and is no `detached` process's.
+    pub(super) fn stop(&mut self, grace_ns: u64, detached: bool) {
+        let _ = self.connection.send(Message::new(MessageKind::Stop, &[grace_ns]));
+        if grace_ns == 0 && !detached && self.connection.is_waiting() {
+            self.connection.shut_down();
+        }
+        self.signal(libc::SIGCONT);
+    }
+
+    /// Sends what waits, as far as that is possible.
+    pub(super) fn flush(&mut self) {
+        // Of a socket that is not what it was the supervisor's end tells.
+        let _ = self.connection.flush();
+    }
+
+    /// Sends what waits, and waits for the supervisor's end; whether it has ended.
+    fn wait_end(&mut self, deadline: Deadline) -> bool {
+        loop {
+            self.flush();
+            // Nobody watches for room in the socket any more.
+            let room = if self.connection.awaits_room() { Deadline::after(UNWATCHED_NS) } else { Deadline::NEVER };
+            let due = deadline.min(self.connection.next_try()).min(room);
+            match &self.pidfd {
+                Some(pidfd) if pidfd::wait_end(pidfd.as_raw_fd(), due) => return true,
+                // Where the program has closed it nobody can wait.
+                Some(pidfd) if pidfd.is_ours() && !deadline.passed() => (),
+                _ => return false,
+            }
+        }
+    }
+
+    /// The supervisor's time is up. It is killed; but where it could not be told to end it is told by the end of the socket, and has
+    /// until the time that this returns: nobody but it can end what its workers have started.
+    pub(super) fn end_late(&mut self) -> Option<Deadline> {
+        if self.connection.is_waiting() {
+            self.connection.shut_down();
+            return Some(Deadline::after(REFUSED_NS));
+        }
+        self.signal(libc::SIGKILL);
+        None
+    }
+
     /// Waits for the supervisor's end, which has been asked for; kills it if it takes longer.
-    pub(super) fn finish(self, deadline: Deadline) {
-        let Link { connection, pidfd, keeper, .. } = self;
+    pub(super) fn finish(mut self, deadline: Deadline) {
+        if self.pidfd.is_some()
+            && !self.wait_end(deadline)
+            && let Some(deadline) = self.end_late()
+        {
+            self.wait_end(deadline);
+        }
+        let Link { mut connection, pidfd, keeper, .. } = self;
         match &pidfd {
-            Some(pidfd) if !pidfd::wait_end(pidfd.as_raw_fd(), deadline) => {
+            Some(pidfd) if !pidfd::has_ended(pidfd.as_raw_fd()) => {
                 let killed = pidfd::signal(pidfd.as_raw_fd(), libc::SIGKILL).is_ok();
                 // One that this host may not kill any more sees the end of the socket; one that is stopped sees nothing.
-                socket::shut_down(connection.fd());
+                connection.shut_down();
                 let patience = if killed { Deadline::NEVER } else { Deadline::after(REFUSED_NS) };
                 pidfd::wait_end(pidfd.as_raw_fd(), patience);
             }

@@ -38,11 +38,15 @@ impl Leaving {
     }
 
     /// Looks whether it has ended, or has not been born. One whose time is up is killed.
-    pub(crate) fn is_over(&self) -> bool {
-        let Some(link) = self.link.as_ref().filter(|link| link.pidfd.is_some()) else { return true };
+    pub(crate) fn is_over(&mut self) -> bool {
+        let Some(link) = self.link.as_mut().filter(|link| link.pidfd.is_some()) else { return true };
+        link.flush();
         let has_ended = link.has_ended();
-        if !has_ended && self.until.passed() {
-            link.signal(libc::SIGKILL);
+        if !has_ended
+            && self.until.passed()
+            && let Some(until) = link.end_late()
+        {
+            self.until = until;
         }
         has_ended
     }
@@ -112,8 +116,8 @@ impl Family {
             if let Some(pidfd) = &link.pidfd {
                 let _ = self.epoll.remove(pidfd.as_raw_fd());
             }
-            let _ = link.connection.send(Message::new(MessageKind::Stop, &[grace_ns]));
-            link.signal(libc::SIGCONT);
+            let detached = self.settings.job.as_ref().is_some_and(|job| job.detached);
+            link.stop(grace_ns, detached);
         }
         // What a single process has started may be a lot, and no deadline has been promised.
         let patience_ns = if self.settings.job.is_some() { 10 * PATIENCE_NS } else { PATIENCE_NS };

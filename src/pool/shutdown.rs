@@ -40,7 +40,7 @@ impl Pool {
         } else {
             Some(state.begin_to_stop(until))
         };
-        let Some(leaving) = leaving else {
+        let Some(mut leaving) = leaving else {
             // Another thread waits for their end.
             let gone = |state: &mut PoolState| state.life.is_gone().then_some(Ok(()));
             return wait(inner, state, Want::Gone, timeout.what_is_left(deadline), gone).1;

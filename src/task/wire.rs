@@ -292,6 +292,12 @@ impl Connection {
         Ok(())
     }
 
+    /// Ends the connection for everybody who has a copy of this end. What has been sent still arrives; nothing more is.
+    pub(crate) fn shut_down(&mut self) {
+        socket::shut_down(self.fd());
+        (self.waiting, self.pause_ns) = (VecDeque::new(), 0);
+    }
+
     /// The next message; `None` where there is none yet, or none can be taken for want of something.
     ///
     /// A peer that is gone is `EPIPE`.

@@ -95,6 +95,49 @@ static void kill_tree_beside_a_wait(void)
     tine_process_close(process);
 }
 
+/* Only the supervisor can end what a process has started. */
+static void close_one(int times, int with)
+{
+    tine_process *process = start_tree();
+    refuse(times, with);
+    tine_process_close(process);
+    refuse_no_more();
+    WAIT_UNTIL(family_is_gone(family_tag(), 0));
+}
+
+static int plant_and_return(tine_task *task)
+{
+    volatile int *place = *(volatile int *const *)tine_input(task, NULL);
+    if (fork() == 0) {
+        setsid();
+        __sync_fetch_and_add(place, 1);
+        stay(NULL);
+    }
+    return 0;
+}
+
+static void destroy_one(int times, int with)
+{
+    tine_pool_options options = TINE_POOL_OPTIONS_INIT;
+    tine_result result = TINE_RESULT_INIT;
+    tine_pool *pool = NULL;
+    tine_id id;
+    options.workers = 1;
+    options.start = start_method;
+    CHECK_RC(tine_pool_create(&options, &pool), 0);
+    CHECK_RC(tine_pool_share(pool, segment, HANG_NS), 0);
+    *count = 0;
+    CHECK_RC(tine_submit(pool, plant_and_return, &count, sizeof count, NULL, &id), 0);
+    CHECK_RC(tine_wait(pool, id, HANG_NS, &result), 0);
+    CHECK_RC(result.status, 0);
+    tine_result_release(pool, &result);
+    WAIT_UNTIL(*count == 1);
+    refuse(times, with);
+    tine_pool_destroy(pool);
+    refuse_no_more();
+    WAIT_UNTIL(family_is_gone(family_tag(), 0));
+}
+
 int main(int argc, char **argv)
 {
     tag_family(argv);
@@ -104,6 +147,10 @@ int main(int argc, char **argv)
         start_method = all_starts[at];
         kill_tree_before_a_wait();
         kill_tree_beside_a_wait();
+        close_one(1, ENOMEM);
+        close_one(1000000, EPERM);
+        destroy_one(1, ENOMEM);
+        destroy_one(1000000, EPERM);
     }
     tine_segment_close(segment);
     return 0;
