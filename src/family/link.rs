@@ -4,7 +4,7 @@ use super::{Entry, SOCKET, UNWATCHED_NS};
 use crate::error::{Code, Error, Result};
 use crate::heap::Heap;
 use crate::sys::children::Command;
-use crate::sys::clock::Deadline;
+use crate::sys::clock::{Deadline, now_ns};
 use crate::sys::epoll::Epoll;
 use crate::sys::fd::{self, Guarded};
 use crate::sys::pidfd::Ended;
@@ -39,8 +39,13 @@ pub(crate) struct Link {
     keeper: Keeper,
 }
 
-/// In a host with threads, how long a first copy of it may take to be forked from. It may stand still in there: see `sys::spawn`.
-const FIRST_PATIENCE_NS: u64 = 20_000_000;
+/// In a host with threads, how long a copy of it may take to be forked from. It may stand still in there: see `sys::spawn`. To copy the tables of a
+/// host's pages takes the copy about as long as it took the host, so that of a large one may take that long several times.
+fn patience_ns(attempt: u32, copied_within_ns: u64) -> u64 {
+    const FIRST_NS: u64 = 20_000_000;
+    const COPIES: u64 = 8;
+    FIRST_NS.max(copied_within_ns.saturating_mul(COPIES)).saturating_mul(1 << attempt.min(20))
+}
 
 impl std::fmt::Debug for Link {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -284,17 +289,32 @@ fn is_detached(settings: &Settings) -> bool {
 /// A supervisor that is a copy of this process. Where there are other threads, a copy in which one of their locks is held for ever is
 /// given up, and another one is made.
 fn fork_host(settings: &Settings, entry: Entry, deadline: Deadline) -> Result<(OwnedFd, Keeper)> {
-    let mut patience_ns = FIRST_PATIENCE_NS;
+    let mut attempt = 0;
     loop {
         let (ours, theirs) = socket::pair()?;
         let start = Start::Fork { run: entry };
+        let began_ns = now_ns();
         let keeper = spawn::born(start, theirs.as_raw_fd(), &NEWS, is_detached(settings))?;
         drop(theirs);
-        let has_told = threads::only_one() || pidfd::poll(ours.as_raw_fd(), Deadline::after(patience_ns));
+        let patience = Deadline::after(patience_ns(attempt, now_ns().saturating_sub(began_ns)));
+        let has_told = threads::only_one() || pidfd::poll(ours.as_raw_fd(), patience.min(deadline));
         if has_told || deadline.passed() {
             return Ok((ours, keeper));
         }
         keeper.kill();
-        patience_ns *= 2;
+        attempt += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_copy_of_a_large_host_has_as_long_as_its_tables_take() {
+        const MS: u64 = 1_000_000;
+        assert_eq!([0, 1, 2].map(|attempt| patience_ns(attempt, MS)), [20 * MS, 40 * MS, 80 * MS]);
+        assert_eq!([0, 1, 2].map(|attempt| patience_ns(attempt, 100 * MS)), [800 * MS, 1600 * MS, 3200 * MS]);
+        assert_eq!(patience_ns(u32::MAX, u64::MAX), u64::MAX);
     }
 }
