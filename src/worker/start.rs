@@ -64,6 +64,8 @@ pub(crate) fn become_worker(slot: u32, parts: Parts, settings: &Settings, tables
             None => Ok(()),
         }
     });
+    // The initializer may have given up rights.
+    signal::still_die_with_parent();
     let addresses = ready.and_then(|()| {
         let address_of = |target: Option<&Target>| target.map(Target::address).transpose();
         Ok((address_of(job.map(|job| &job.target))?, address_of(settings.finalizer.as_ref())?))
