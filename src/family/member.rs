@@ -320,6 +320,12 @@ impl Member {
         }
     }
 
+    /// The number by which this process's /proc knows its process; `None` where nobody can say.
+    pub(crate) fn number_here(&self) -> Option<i32> {
+        let _uncancelled = Uncancelled::new();
+        pidfd::number(self.pidfd.as_ref()?.as_raw_fd())
+    }
+
     pub(crate) fn retire(&mut self, deadline: Deadline) {
         if let Some(segment) = &self.segment {
             segment.leave.store(1, Ordering::Release);

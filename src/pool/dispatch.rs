@@ -286,7 +286,7 @@ impl PoolState {
             return;
         }
         if ring.may_be_starved(now) {
-            let process = limits::processor_use(self.family.members[slot].pid);
+            let process = self.family.members[slot].number_here().and_then(limits::processor_use);
             if self.rings[slot].is_starved(now, process) {
                 return;
             }

@@ -161,7 +161,7 @@ impl PoolState {
     pub(super) fn note_inherited(&mut self, slot: usize) {
         let has_limits = self.recycle.rules.private_bytes != 0 || self.limits.max_worker_bytes != 0;
         let inherited = match has_limits && self.family.forks_host() {
-            true => limits::private_bytes(self.family.members[slot].pid),
+            true => self.family.members[slot].number_here().and_then(limits::private_bytes),
             false => Some(0),
         };
         self.rings[slot].inherited_bytes = inherited;
@@ -169,7 +169,7 @@ impl PoolState {
 
     /// How much private memory a worker has on top of what it had by fork of its host's. `None` if the process is gone, or nobody can say.
     pub(super) fn own_bytes(&mut self, slot: usize) -> Option<u64> {
-        let bytes = limits::private_bytes(self.family.members[slot].pid)?;
+        let bytes = limits::private_bytes(self.family.members[slot].number_here()?)?;
         // There may have been no descriptor for the look when the worker became ready. It may have taken memory of its own since, so it
         // has no more by fork than the host had to give.
         let by_fork = self.family.bytes_by_fork().unwrap_or(bytes);

@@ -49,6 +49,14 @@ pub(crate) fn open_child(pid: i32) -> Result<Option<OwnedFd>> {
     Ok(is_child.then_some(pidfd))
 }
 
+/// The number that a process has here, by which this process's /proc knows it; `None` where it has none, has ended, or nobody can say.
+/// Whoever has passed on the descriptor may count in another PID namespace.
+pub(crate) fn number(pidfd: RawFd) -> Option<i32> {
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{pidfd}")).ok()?;
+    let number = info.lines().find_map(|line| line.strip_prefix("Pid:"))?.trim().parse().ok()?;
+    (number > 0).then_some(number)
+}
+
 /// Sends a signal; that the process is gone already is fine.
 pub fn signal(pidfd: RawFd, signal: i32) -> Result<()> {
     let info = std::ptr::null::<libc::siginfo_t>();
@@ -201,4 +209,20 @@ fn to_ns(time: libc::timeval) -> u64 {
 /// Reaps this very child where it is one of ours and has ended. Somebody else may have been faster.
 pub(crate) fn reap(pidfd: RawFd) {
     look(libc::P_PIDFD, pidfd as libc::id_t, 0);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_descriptor_says_its_processes_number() {
+        let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        let pidfd = open(child.id() as i32).unwrap();
+        assert_eq!(number(pidfd.as_raw_fd()), Some(child.id() as i32));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(number(pidfd.as_raw_fd()), None, "nobody has it any more");
+        assert_eq!(number(-1), None);
+    }
 }
