@@ -8,12 +8,23 @@ use crate::error::{Code, Error, Result};
 use crate::sys::clock::Deadline;
 use crate::sys::epoll::Epoll;
 use crate::sys::pidfd::Ended;
-use crate::sys::{pidfd, signal};
+use crate::sys::spawn::Keeper;
+use crate::sys::{pidfd, reserve, signal};
 use crate::task::death::Death;
 use crate::task::program;
 use crate::task::ring::phase;
 use crate::task::wire::{Message, MessageKind};
 use std::os::fd::AsRawFd;
+
+/// What a supervisor that has ended has left to its keeper.
+#[derive(Debug)]
+pub(super) struct Left {
+    pub(super) keeper: Keeper,
+    looks: u32,
+}
+
+/// So often what a supervisor has left is looked for, [`super::UNWATCHED_NS`] apart.
+const MOST_LOOKS: u32 = 200;
 
 /// How long a worker may take to leave in good order when it is replaced.
 const LEAVING_NS: u64 = 1_000_000_000;
@@ -188,7 +199,26 @@ impl Family {
             let _ = epoll.remove(pidfd.as_raw_fd());
         }
         let known = (link.up, link.gone);
-        link.finish(Deadline(0));
+        let keeper = link.abandon();
+        match reserve::grow(&mut self.left, 1) {
+            Ok(()) => self.left.push(Left { keeper, looks: 0 }),
+            Err(_) => keeper.leave(),
+        }
+        self.end_what_is_left();
         Some(known)
+    }
+
+    /// One more round of killing what supervisors that have ended have left: nobody else is there to do it. Never waits.
+    pub(super) fn end_what_is_left(&mut self) {
+        let mut at = 0;
+        while let Some(left) = self.left.get_mut(at) {
+            left.looks += 1;
+            match (left.keeper.kill_left(), left.looks < MOST_LOOKS) {
+                (true, _) => drop(self.left.swap_remove(at)),
+                (false, true) => at += 1,
+                // Something in there cannot be killed.
+                (false, false) => self.left.swap_remove(at).keeper.leave(),
+            }
+        }
     }
 }

@@ -213,7 +213,8 @@ impl Link {
         loop {
             self.flush();
             // Nobody watches for room in the socket any more.
-            let room = if self.connection.awaits_room() { Deadline::after(UNWATCHED_NS) } else { Deadline::NEVER };
+            let room =
+                if self.connection.awaits_room() { Deadline::after(UNWATCHED_NS) } else { Deadline::NEVER };
             let due = deadline.min(self.connection.next_try()).min(room);
             match &self.pidfd {
                 Some(pidfd) if pidfd::wait_end(pidfd.as_raw_fd(), due) => return true,
@@ -243,6 +244,11 @@ impl Link {
         {
             self.wait_end(deadline);
         }
+        self.abandon().kill_all_left();
+    }
+
+    /// Lets go of the supervisor, which has ended or is killed now. Returns the keeper, to which it may have left something.
+    pub(super) fn abandon(self) -> Keeper {
         let Link { mut connection, pidfd, keeper, .. } = self;
         match &pidfd {
             Some(pidfd) if !pidfd::has_ended(pidfd.as_raw_fd()) => {
@@ -259,10 +265,7 @@ impl Link {
             // Where the keeper was killed and the host adopts orphans, the supervisor is the host's child.
             pidfd::reap(pidfd.as_raw_fd());
         }
-        // In this order: to wait for the keeper takes a descriptor.
-        drop(connection);
-        drop(pidfd);
-        drop(keeper);
+        keeper
     }
 }
 

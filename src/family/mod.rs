@@ -5,7 +5,7 @@
 //! | what has died | how it is noticed | what follows |
 //! |---|---|---|
 //! | a worker | `Exited` from the supervisor, which has reaped it | [`Event::Ended`]; the place is filled again |
-//! | the supervisor | the end of its messages, or its pidfd | its workers go with it: they are killed once more by pidfd, each is [`Event::Ended`] when its pidfd says so, and a new supervisor is started |
+//! | the supervisor | the end of its messages, or its pidfd | its workers go with it: they are killed once more by pidfd, each is [`Event::Ended`] when its pidfd says so, and a new supervisor is started. What they had started is the keeper's then; the host kills that in rounds, one with each look ([`Keeper::kill_left`](crate::sys::spawn::Keeper::kill_left)) |
 //! | a worker, while the supervisor is stopped | its pidfd, where tasks are under way | the supervisor gets SIGCONT, and reports it |
 //! | a worker that has not started yet | as for a worker, or by its `start_timeout` | the back-off: see [`RestartBackoff`] |
 //! | a worker that cannot have what it was passed after its start | as for a worker; it has left word | as for a worker, and no back-off: it is not the program's fault |
@@ -45,6 +45,7 @@ use crate::task::function::Tables;
 use crate::task::program;
 use crate::task::settings::Settings;
 use crate::task::share::Share;
+use deaths::Left;
 use link::Link;
 use member::{Member, MemberState};
 use restart_backoff::RestartBackoff;
@@ -103,6 +104,8 @@ pub(crate) struct Family {
     entry: Entry,
     start_timeout_ns: u64,
     pub(super) link: Option<Link>,
+    /// What supervisors have left that are gone.
+    left: Vec<Left>,
     link_not_before_ns: u64,
     untold_due_ns: u64,
     pub(crate) members: Vec<Member>,
@@ -162,6 +165,7 @@ impl Family {
             entry,
             start_timeout_ns,
             link: None,
+            left: Vec::new(),
             link_not_before_ns: 0,
             untold_due_ns: 0,
             members,
@@ -276,6 +280,7 @@ impl Family {
     fn try_advance(&mut self, heap: &Heap, epoll: &Arc<Epoll>) -> Result<()> {
         self.take_messages(epoll)?;
         self.look_for_untold();
+        self.end_what_is_left();
         self.look_at_members(epoll);
         self.take_back_what_is_due();
         if !self.stopping {
@@ -328,16 +333,17 @@ impl Family {
     /// When something is due even if nothing happens.
     #[inline]
     pub(crate) fn next_deadline(&self) -> Deadline {
+        let left = if self.left.is_empty() { Deadline::NEVER } else { Deadline::after(UNWATCHED_NS) };
         if self.stopping {
             // Nothing is started any more; what is to be sent still is.
-            return self.link.as_ref().map_or(Deadline::NEVER, Link::unsent_due);
+            return self.link.as_ref().map_or(Deadline::NEVER, Link::unsent_due).min(left);
         }
         let link = match &self.link {
             None if !self.may_be_born() => Deadline::NEVER,
             None => Deadline(self.link_not_before_ns.max(1)),
             Some(link) => link.next_deadline(),
         };
-        link.min(self.glance().next_deadline).min(self.messages_due())
+        link.min(self.glance().next_deadline).min(self.messages_due()).min(left)
     }
 
     /// When workers are to be sent something though nothing happens.

@@ -1,6 +1,7 @@
 //! How a family comes to its end, and what its host has to say in that: it stops a pool's; a single process's it only lets
 //! run out, or leaves to itself.
 
+use super::deaths::Left;
 use super::link::Link;
 use super::member::MemberState;
 use super::{Event, Family};
@@ -20,6 +21,8 @@ const PATIENCE_NS: u64 = 500_000_000;
 #[derive(Debug)]
 pub(crate) struct Leaving {
     link: Option<Link>,
+    /// What earlier supervisors have left.
+    left: Vec<Left>,
     until: Deadline,
 }
 
@@ -28,6 +31,9 @@ impl Leaving {
     pub(crate) fn wait(self) {
         if let Some(link) = self.link {
             link.finish(self.until);
+        }
+        for mut left in self.left {
+            left.keeper.kill_all_left();
         }
     }
 
@@ -64,8 +70,9 @@ impl Family {
         }
     }
 
-    /// Sends a signal to everything that descends from the supervisor.
+    /// Sends a signal to everything that descends from the supervisor. Where that is gone, what it has left is killed, whatever the signal.
     pub(crate) fn signal_tree(&mut self, signal: i32) -> Result<()> {
+        self.left.iter_mut().for_each(|left| left.keeper.kill_all_left());
         if let Some(link) = &mut self.link {
             link.send(Message::new(MessageKind::SignalTree, &[signal as u64]), &self.epoll)?;
             link.signal(libc::SIGCONT);
@@ -121,7 +128,8 @@ impl Family {
         }
         // What a single process has started may be a lot, and no deadline has been promised.
         let patience_ns = if self.settings.job.is_some() { 10 * PATIENCE_NS } else { PATIENCE_NS };
-        Leaving { link, until: Deadline(deadline.0.max(now_ns()).saturating_add(patience_ns)) }
+        let left = std::mem::take(&mut self.left);
+        Leaving { link, left, until: Deadline(deadline.0.max(now_ns()).saturating_add(patience_ns)) }
     }
 
     /// The second half: workers that are still there are killed.

@@ -173,13 +173,30 @@ fn parents() -> Vec<(i32, i32)> {
 
 /// This process's children, as /proc has them.
 fn list() -> Vec<i32> {
-    let numbers = |text: String| text.split_whitespace().filter_map(|word| word.parse().ok()).collect();
-    if let Ok(text) = std::fs::read_to_string("/proc/thread-self/children") {
-        return numbers(text);
+    children_of(super::fork::pid(), "/proc/thread-self/children")
+}
+
+/// The children of a process with one thread, whose list in /proc that is.
+fn children_of(pid: i32, list: &str) -> Vec<i32> {
+    if let Ok(text) = std::fs::read_to_string(list) {
+        return text.split_whitespace().filter_map(|word| word.parse().ok()).collect();
     }
     // Kernels that do not keep that list: each process that names this one as its parent.
-    let own = super::fork::pid();
-    parents().into_iter().filter(|(_, parent)| *parent == own).map(|(pid, _)| pid).collect()
+    parents().into_iter().filter(|(_, parent)| *parent == pid).map(|(child, _)| child).collect()
+}
+
+/// Kills the children that another process with one thread has at this moment. `pidfd` is that process.
+pub(crate) fn kill_children_of(pidfd: &impl AsRawFd) {
+    // All numbers are those of this process's /proc, and none is used to signal by.
+    let Some(parent) = super::pidfd::number(pidfd.as_raw_fd()) else { return };
+    for pid in children_of(parent, &format!("/proc/{parent}/task/{parent}/children")) {
+        let Ok(folder) = std::fs::File::open(format!("/proc/{pid}")) else { continue };
+        // A folder of /proc is of one process for good, and the parent's number was the parent's own while that had not ended.
+        if parent_in(&folder) == Some(parent) && !super::pidfd::has_ended(pidfd.as_raw_fd()) {
+            // It may have ended meanwhile, or be another user's whom this process may not signal.
+            let _ = super::pidfd::signal(folder.as_raw_fd(), libc::SIGKILL);
+        }
+    }
 }
 
 /// The parent of the process whose folder in /proc this is.

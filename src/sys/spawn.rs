@@ -34,7 +34,8 @@ use crate::sys::fd::Guarded;
 use crate::sys::memory::{self, Mapping};
 use crate::sys::raw::{self, call};
 use crate::sys::signal::AllBlocked;
-use crate::sys::{clock::Deadline, fork, keeper, pidfd};
+use crate::sys::thread::Uncancelled;
+use crate::sys::{children, clock::Deadline, fork, keeper, pidfd};
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Mutex;
@@ -237,6 +238,9 @@ fn go_with(keeper: c_int) {
 /// started or a keeper let go.
 static LEFT: Mutex<Vec<(c_int, c_int)>> = Mutex::new(Vec::new());
 
+/// Between two rounds of [`Keeper::kill_left`].
+const ROUND_NS: u64 = 1_000_000;
+
 /// How long a keeper may take to end when its family has.
 const ENDING_NS: u64 = 100_000_000;
 
@@ -250,6 +254,44 @@ impl Keeper {
     pub(crate) fn leave(mut self) {
         self.leave_to_later_calls();
         self.pid = 0;
+    }
+
+    /// Kills what the family's supervisor has left to it when that ended: its children. What those had started become its children when they
+    /// are gone, so this takes several rounds. Whether it has ended: then nothing is left. Never waits.
+    pub(crate) fn kill_left(&mut self) -> bool {
+        if self.pid == 0 || self.parent != fork::pid() {
+            return true;
+        }
+        let _uncancelled = Uncancelled::new();
+        if self.pidfd.as_ref().is_none_or(|pidfd| !pidfd.is_ours()) {
+            // A host that waits for children of every kind may have reaped it, and the number be somebody else's.
+            match pidfd::open_child(self.pid) {
+                Ok(Some(pidfd)) => self.pidfd = Some(Guarded::new(pidfd)),
+                Ok(None) => self.pid = 0,
+                Err(_) => return false,
+            }
+        }
+        let Some(pidfd) = self.pidfd.as_ref().filter(|_| self.pid != 0) else { return true };
+        if pidfd::has_ended(pidfd.as_raw_fd()) {
+            pidfd::reap(pidfd.as_raw_fd());
+            (self.pid, self.pidfd) = (0, None);
+            return true;
+        }
+        children::kill_children_of(pidfd);
+        false
+    }
+
+    /// The same until it has ended, for as long as a keeper may take.
+    pub(crate) fn kill_all_left(&mut self) {
+        let deadline = Deadline::after(ENDING_NS);
+        while !self.kill_left() && !deadline.passed() {
+            // Nothing tells of a keeper's children.
+            let next = deadline.min(Deadline::after(ROUND_NS));
+            match &self.pidfd {
+                Some(pidfd) => pidfd::wait_end(pidfd.as_raw_fd(), next),
+                None => return,
+            };
+        }
     }
 
     /// Its supervisor can be reached without it.
