@@ -11,7 +11,7 @@ use crate::heap::Heap;
 use crate::heap::segment::Segment;
 use crate::sys::clock::{Deadline, Timeout, now_ns};
 use crate::sys::epoll::{Epoll, Waited};
-use crate::sys::fd::Guarded;
+use crate::sys::fd::{self, Guarded};
 use crate::sys::prim::Ordering;
 use crate::sys::{children, fork, pidfd, reserve, signal};
 use crate::task::death::Death;
@@ -94,7 +94,8 @@ pub struct Process {
     /// The process that started it: a forked child must not touch it.
     owner: i32,
     pid: i32,
-    pidfd: Guarded,
+    /// Of the process; or readable, where that had ended before the host had a descriptor free for its pidfd.
+    pidfd: Arc<Guarded>,
     title: CString,
     function: String,
     detached: bool,
@@ -144,12 +145,15 @@ impl Process {
         if let Some(end) = end {
             family.give_end(end);
         }
-        let started = begin(&mut family, &heap, &epoll).and_then(|ended| {
-            let pidfd = family.members[0].pidfd.as_ref().ok_or(Code::WORKER_START)?;
-            Ok((ended, Guarded::new(pidfd.duplicate()?)))
-        });
+        let ended_fd = Guarded::marked(fd::eventfd()?);
+        let started = begin(&mut family, &heap, &epoll);
         family.start_no_more();
-        let (ended, pidfd) = started.inspect_err(|_| family.stop(Deadline(0)))?;
+        // From here on nothing fails: the function has begun.
+        let ended = started.inspect_err(|_| family.stop(Deadline(0)))?;
+        let pidfd = family.members[0].pidfd.clone().unwrap_or_else(|| {
+            fd::eventfd_signal(ended_fd.as_raw_fd());
+            Arc::new(ended_fd)
+        });
         let process = Process {
             owner: fork::pid(),
             pid: family.members[0].pid,

@@ -78,7 +78,8 @@ pub(crate) struct Member {
     /// When its supervisor is asked once more for its pidfd, for which this process had no room.
     pub(super) asks_again: Deadline,
     pub(crate) pid: i32,
-    pub(crate) pidfd: Option<Guarded>,
+    /// A single process's handle has it too.
+    pub(crate) pidfd: Option<Arc<Guarded>>,
 }
 
 impl Member {
@@ -307,7 +308,7 @@ impl Member {
     pub(super) fn renew_pidfd(&mut self) -> bool {
         let Some(lost) = self.pidfd.as_ref().filter(|pidfd| !pidfd.is_ours()) else { return true };
         let Ok(Some(again)) = pidfd::reopen(self.pid, lost) else { return false };
-        self.pidfd = Some(Guarded::new(again));
+        self.pidfd = Some(Arc::new(Guarded::new(again)));
         true
     }
 

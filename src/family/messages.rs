@@ -12,6 +12,7 @@ use crate::task::callees::Callees;
 use crate::task::death::Death;
 use crate::task::wire::{self, Message, MessageKind};
 use std::os::fd::AsRawFd;
+use std::sync::Arc;
 
 impl Family {
     /// Sends what waits to be sent.
@@ -73,7 +74,7 @@ impl Family {
                     member.pid = third as i32;
                     // A later answer may come without a descriptor, and brings none that is not here already.
                     if member.pidfd.is_none() {
-                        member.pidfd = message.fds.into_iter().next().map(Guarded::new);
+                        member.pidfd = message.fds.into_iter().next().map(Guarded::new).map(Arc::new);
                     }
                     member.asks_again = Deadline::after(UNWATCHED_NS);
                 }
@@ -168,7 +169,6 @@ mod tests {
     use crate::task::wire::Connection;
     use std::os::fd::OwnedFd;
     use std::process::{Child, Command};
-    use std::sync::Arc;
 
     /// A family whose one worker is being started, and the supervisor's end of the socket. The process is in a test's place.
     fn starting() -> (Family, Arc<Epoll>, Connection, Child) {

@@ -1,5 +1,7 @@
 /* Single processes: what bad input gets, and waits that a signal interrupts. */
 #include "processes.h"
+#include <stdarg.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
 
 static void refused(const tine_process_options *change, tine_fn fn, int code, const char *word)
@@ -134,6 +136,55 @@ static void interrupted(void)
     tine_process_close(other);
 }
 
+/* Shared with processes by fork. */
+static int *ran;
+/* Which of the next copies of a descriptor is refused; 0: none any more. The library calls this fcntl in the C library's place. */
+static int refused_copy;
+
+int fcntl(int fd, int command, ...)
+{
+    va_list arguments;
+    va_start(arguments, command);
+    long argument = va_arg(arguments, long);
+    va_end(arguments);
+    if (command == F_DUPFD_CLOEXEC && refused_copy > 0 && --refused_copy == 0) {
+        errno = EMFILE;
+        return -1;
+    }
+    return (int)syscall(SYS_fcntl, fd, command, argument);
+}
+
+static int count_one(tine_task *task)
+{
+    (void)task;
+    __sync_fetch_and_add(ran, 1);
+    return 0;
+}
+
+/* A start that is refused a descriptor may fail; not one whose function has been called. */
+static void scarce(void)
+{
+    tine_process_options options = options_of();
+    options.start = TINE_START_FORK;
+    ran = (int *)mmap(NULL, sizeof *ran, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    CHECK(ran != MAP_FAILED);
+    for (int at = 1, was_refused = 1; was_refused; at++) {
+        tine_process *process = NULL;
+        *ran = 0;
+        refused_copy = at;
+        int rc = tine_process_start(&options, count_one, NULL, 0, &process);
+        was_refused = refused_copy == 0;
+        refused_copy = 0;
+        if (rc == 0) {
+            CHECK_RC(tine_process_wait(process, HANG_NS, NULL), 0);
+            CHECK_RC(tine_process_kill(process, SIGTERM), -ESRCH);
+            tine_process_close(process);
+        }
+        CHECK_EQ(*ran, rc == 0);
+    }
+    munmap(ran, sizeof *ran);
+}
+
 int main(int argc, char **argv)
 {
     CHECK_RC(tine_init(argc, argv), 0);
@@ -146,5 +197,6 @@ int main(int argc, char **argv)
         interrupted();
         check_stock(before);
     }
+    scarce();
     return 0;
 }
