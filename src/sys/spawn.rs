@@ -21,9 +21,10 @@
 //! The host never waits for any of them. What it wants to know comes by the control socket, in this order: `Born`, with the supervisor's
 //! pidfd or with the reason why there is none; the supervisor's own messages; `Gone`, with how it ended; the end of the socket.
 //!
-//! A family that may outlive its host's interest in it, a detached process's, has a keeper that is nobody's child from the first: the copy makes
-//! another one, and ends. The process that adopts orphans reaps it, as every process that outlives its parent. Where that is the
-//! host, the keeper stays its invisible child, and is reaped by a later call.
+//! A family that may outlive its host's interest in it, a detached process's, has a keeper that is nobody's child once it has told of the
+//! supervisor: the copy makes another one, which kills it then. Until then that ends with the copy, which the host can kill. A copy that finds
+//! itself the first process of a PID namespace, which all others end with, is the keeper itself. The process that adopts orphans reaps the keeper,
+//! as every process that outlives its parent. Where that is the host, the keeper stays its invisible child, and is reaped by a later call.
 //!
 //! For the start method `fork` the keeper forks the supervisor by way of the C library, so that its locks, and what the program has
 //! registered with pthread_atfork, are dealt with. In a host with threads the keeper may wait there for a lock of a thread that it does
@@ -66,7 +67,7 @@ pub(crate) struct News {
 pub(crate) struct Keeper {
     /// Whose child it is: a forked child of that one has only a copy of this.
     parent: c_int,
-    /// 0: it is nobody's whom this process would have to look after.
+    /// 0: it has been reaped. Of a family that may outlive the host, the copy that has made the keeper.
     pid: c_int,
     /// Until the supervisor has one of its own.
     pidfd: Option<Guarded>,
@@ -77,6 +78,8 @@ struct Plan<'a> {
     socket: RawFd,
     keeper: c_int,
     errno: c_int,
+    /// The copy that waits for this keeper to have told of the supervisor, and with which it ends until then; or 0.
+    waiting: c_int,
 }
 
 /// Virtual size of the stack of a forked supervisor and its workers, whatever the host's thread has.
@@ -87,17 +90,15 @@ pub(crate) fn born(start: Start<'_>, socket: RawFd, news: &News, detached: bool)
     Keeper::reap_left();
     keeper::prepare();
     let page_size = memory::page_size();
-    let mut plan = Plan { start, socket, keeper: 0, errno: 0 };
+    let mut plan = Plan { start, socket, keeper: 0, errno: 0, waiting: 0 };
     let orphan = detached && !super::signal::adopts_orphans();
     let mut own = -1;
     let blocked = AllBlocked::new();
     // SAFETY: the copy calls nothing of the C library's but, for the start method `fork`, fork.
     let pid = unsafe { raw::silent_fork(Some(&mut own)) };
     if pid == 0 {
-        // SAFETY: the copy calls nothing here that could wait for a lock. The second copy goes on as the keeper, as
-        // the first one would have, and the first one ends.
-        if orphan && unsafe { raw::silent_fork(None) } != 0 {
-            raw::exit(0);
+        if orphan {
+            make_keeper(&mut plan, news);
         }
         be_keeper(&mut plan, news, page_size);
     }
@@ -109,12 +110,53 @@ pub(crate) fn born(start: Start<'_>, socket: RawFd, news: &News, detached: bool)
     // SAFETY: the kernel has just returned it, so nobody else owns it.
     let pidfd =
         super::fd::above_standard(unsafe { OwnedFd::from_raw_fd(own) }, "pidfd").ok().map(Guarded::new);
-    let copy = Keeper { parent: fork::pid(), pid: pid as c_int, pidfd };
-    if orphan {
-        drop(copy);
-        return Ok(Keeper { parent: 0, pid: 0, pidfd: None });
+    Ok(Keeper { parent: fork::pid(), pid: pid as c_int, pidfd })
+}
+
+/// In the host's first copy: makes another one, in which this returns, and which goes on as the keeper. The first one waits until that has told of
+/// the supervisor. Until then who kills the first one ends the other, too.
+fn make_keeper(plan: &mut Plan<'_>, news: &News) {
+    block_all();
+    // SAFETY: no pointers.
+    let own = unsafe { call(libc::SYS_getpid, [0; 6]) };
+    if own == 1 {
+        // With the first process of a PID namespace all others end: it is the keeper itself.
+        return;
     }
-    Ok(copy)
+    // SAFETY: the copy calls nothing here that could wait for a lock.
+    let pid = unsafe { raw::silent_fork(None) };
+    if pid == 0 {
+        plan.waiting = own as c_int;
+        return go_with(plan.waiting);
+    }
+    if pid < 0 {
+        tell(plan.socket, [news.born, -pid as u64, 0, 0, 0, 0, 0, 0], None);
+        raw::exit(0);
+    }
+    raw::close_range(0, u32::MAX);
+    // SAFETY: a child of this process, whose status is not asked for.
+    while unsafe { call(libc::SYS_wait4, [pid as usize, 0, libc::__WALL as usize, 0, 0, 0]) }
+        == -(libc::EINTR as isize)
+    {}
+    raw::exit(0)
+}
+
+/// In the keeper that [`make_keeper`] has made: from here on it is nobody's child. 0, or the errno of why it cannot be.
+fn part_from(waiting: c_int) -> c_int {
+    // SAFETY: plain calls on numbers. While it is the parent, the number is its own, so the descriptor is of no other process.
+    unsafe {
+        let pidfd = call(libc::SYS_pidfd_open, [waiting as usize, 0, 0, 0, 0, 0]);
+        if pidfd < 0 {
+            return -pidfd as c_int;
+        }
+        if call(libc::SYS_getppid, [0; 6]) != waiting as isize {
+            raw::exit(0);
+        }
+        call(libc::SYS_prctl, [libc::PR_SET_PDEATHSIG as usize, 0, 0, 0, 0, 0]);
+        call(libc::SYS_pidfd_send_signal, [pidfd as usize, libc::SIGKILL as usize, 0, 0, 0, 0]);
+        call(libc::SYS_close, [pidfd as usize, 0, 0, 0, 0, 0]);
+    }
+    0
 }
 
 fn be_keeper(plan: &mut Plan<'_>, news: &News, page_size: usize) -> ! {
@@ -137,8 +179,15 @@ fn be_keeper(plan: &mut Plan<'_>, news: &News, page_size: usize) -> ! {
             }
         }
     };
-    if pid < 0 || plan.errno != 0 {
-        let errno = if pid < 0 { -pid as c_int } else { plan.errno };
+    let mut errno = if pid < 0 { -pid as c_int } else { plan.errno };
+    if errno == 0 && plan.waiting != 0 {
+        errno = part_from(plan.waiting);
+        if errno != 0 {
+            // SAFETY: a child of this process that has not been reaped.
+            unsafe { call(libc::SYS_kill, [pid as usize, libc::SIGKILL as usize, 0, 0, 0, 0]) };
+        }
+    }
+    if errno != 0 {
         if pid > 0 {
             // SAFETY: a child that has ended, or is about to.
             unsafe { call(libc::SYS_wait4, [pid as usize, 0, libc::__WALL as usize, 0, 0, 0]) };
@@ -254,6 +303,7 @@ impl Keeper {
     pub(crate) fn leave(mut self) {
         self.leave_to_later_calls();
         self.pid = 0;
+        Keeper::reap_left();
     }
 
     /// Kills what the family's supervisor has left to it when that ended: its children. What those had started become its children when they
