@@ -109,9 +109,14 @@ fn poll_all(polls: &mut [libc::pollfd], deadline: Deadline) -> Waited {
     let left = left.as_ref().map_or(std::ptr::null(), |left| left as *const libc::timespec);
     // SAFETY: as many pollfds as are said, a valid or null time, no mask.
     match unsafe { libc::ppoll(polls.as_mut_ptr(), polls.len() as libc::nfds_t, left, std::ptr::null()) } {
+        0 => Waited::TimedOut,
         rc if rc > 0 => Waited::Ready(1),
-        rc if rc < 0 && super::errno() == libc::EINTR => Waited::Interrupted,
-        _ => Waited::TimedOut,
+        _ if super::errno() == libc::EINTR => Waited::Interrupted,
+        // Refused: where RLIMIT_NOFILE is 0, or for want of memory. Whoever looks round and waits again does not do so all the time.
+        _ => {
+            super::socket::nap(deadline);
+            Waited::TimedOut
+        }
     }
 }
 

@@ -315,7 +315,7 @@ pub(crate) fn wait(socket: RawFd, what: Ready, deadline: Deadline) -> Waited {
 }
 
 /// What whoever may not wait for a socket does between two tries.
-fn nap(deadline: Deadline) -> Waited {
+pub(super) fn nap(deadline: Deadline) -> Waited {
     const NAP: libc::timespec = libc::timespec { tv_sec: 0, tv_nsec: 1_000_000 };
     let nap = match deadline.remaining() {
         Some(left) if left.tv_sec == 0 && left.tv_nsec == 0 => return Waited::TimedOut,
