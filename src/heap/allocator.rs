@@ -15,6 +15,7 @@ use super::extents::Hints;
 use super::runs;
 use super::slab::{Listed, Slab};
 use crate::error::{Error, Result};
+use crate::sys::clock::now_ns;
 use crate::sys::reserve;
 
 /// So many slabs without a free block are tried, before that is an error.
@@ -49,6 +50,9 @@ pub(super) struct Allocator {
     pub(super) kept: u32,
     /// The longest block that was freed lately.
     pub(super) largest: u32,
+    /// Of the slab that was made or taken up last. One number for all slabs: one that is taken back and made anew at the same extents
+    /// is another, as is one that is taken up again.
+    generation: u32,
 }
 
 impl Allocator {
@@ -64,7 +68,13 @@ impl Allocator {
             freed: 0,
             kept: 0,
             largest: 0,
+            generation: first_generation(owner),
         }
+    }
+
+    fn next_generation(&mut self) -> u32 {
+        self.generation = self.generation.wrapping_add(1);
+        self.generation
     }
 
     #[inline]
@@ -175,13 +185,15 @@ impl Allocator {
 
     /// Takes a slab up that this allocator has let go of; whether it still is one.
     fn take_up(&mut self, heap: &Heap, at: usize) -> bool {
+        let generation = self.next_generation();
         let Some(slab) = self.slabs[at].as_mut() else { return false };
         let (extent, index, before) = (slab.extent, usize::from(slab.class_index), slab.entry);
-        if !heap.directory.exchange(extent, before, before.fastened()) {
+        let fastened = before.fastened(generation);
+        if !heap.directory.exchange(extent, before, fastened) {
             self.forget(at);
             return false;
         }
-        slab.entry = before.fastened();
+        slab.entry = fastened;
         slab.fetch(heap);
         self.unlist(at);
         self.bins[index].current = Some(at);
@@ -260,7 +272,7 @@ impl Allocator {
             self.release(heap, extent, class.span);
             return Err(error);
         }
-        let entry = Entry::slab(self.owner, index as u8, 0);
+        let entry = Entry::slab(self.owner, index as u8, self.next_generation());
         let slab = Slab::new(&heap.directory, extent, class, entry);
         slab.clear(heap);
         for distance in 1..class.span {
@@ -346,7 +358,8 @@ impl Allocator {
             return;
         };
         let claimed = Entry::claimed(self.owner, slab.class.span);
-        // Between the look at the bits and the exchange nobody has taken it up: that would be another generation.
+        // Between the look at the bits and the exchange nobody has taken it up, or taken it back and made one here again: that would
+        // be another generation.
         if !slab.is_empty(heap) || !heap.directory.exchange(extent, entry, claimed) {
             return;
         }
@@ -446,6 +459,14 @@ impl Allocator {
             }
         }
     }
+}
+
+/// Where an allocator's generations begin: somewhere else for each, because slabs of this owner number may be, or have been, another
+/// process's that had the place before.
+fn first_generation(owner: Owner) -> u32 {
+    // Spread by multiplying: 2^64 over the golden ratio, of which the upper bits count.
+    const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+    ((now_ns() ^ u64::from(owner) << 40).wrapping_mul(SPREAD) >> 32) as u32
 }
 
 /// What an address is to the heap.

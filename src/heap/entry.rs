@@ -91,10 +91,10 @@ impl Entry {
         Entry { kind: EntryKind::Loose, ..self }
     }
 
-    /// The same slab when its owner takes it up again: a generation later, so that who has looked at it before and
+    /// The same slab when its owner takes it up again: another generation, so that who has looked at it before and
     /// found it empty does not take it for the same.
-    pub(super) fn fastened(self) -> Entry {
-        Entry { kind: EntryKind::Slab, aux: self.aux.wrapping_add(1) & AUX_MASK, ..self }
+    pub(super) fn fastened(self, generation: u32) -> Entry {
+        Entry { kind: EntryKind::Slab, aux: generation & AUX_MASK, ..self }
     }
 
     pub(super) fn is_slab(self) -> bool {

@@ -41,6 +41,14 @@ impl Living {
         }
     }
 
+    /// No run stays free in which there is room for a slab.
+    fn fill_up(&mut self) {
+        let mut count = usize::MAX;
+        while std::mem::replace(&mut count, self.blocks.len()) != self.blocks.len() {
+            self.allocate(3 * EXTENT_BYTES / 2);
+        }
+    }
+
     /// Two slabs of it, and a block of extents.
     fn make(&mut self) {
         (0..14).for_each(|_| self.allocate(16_384));
@@ -181,20 +189,22 @@ fn slab_of(heap: &Heap, block: NonNull<u8>) -> u32 {
     }
 }
 
-/// Another process returns the last block of a slab that the living owner has let go of. In between the owner takes the slab up,
-/// fills it with other blocks and lets go of it again: it is LOOSE as before, and only the generation says that the look was at another.
+/// Another process returns the last block of a slab that the living owner has let go of. In between the owner fills the slab with
+/// other blocks and lets go of it again: it is LOOSE as before, and only the generation says that the look was at another. Either the
+/// owner takes the empty slab up, or it takes the slab back and makes one at the same extents, which are the only ones that are free.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 #[test]
-fn the_last_block_is_returned_while_the_owner_takes_the_slab_up() {
+fn the_last_block_is_returned_while_the_owner_fills_the_slab_again() {
     const SIZE: usize = 16_384;
     const BLOCKS: usize = 7; // Of a slab.
     stay_on_one_processor();
-    // From the moment the block is free until the slab is taken back, in instructions.
-    let run = |disturbed_at: u64| {
+    // From the moment the block is free until the slab is taken back, in instructions; and whether the owner had the slab again.
+    let run = |disturbed_at: u64, makes_anew: bool| {
         let mut living = scene();
         living.heap.reclaim(DEAD, 4711, 0);
         living.free_all_of(SIZE);
         (0..2 * BLOCKS).for_each(|_| living.allocate(SIZE));
+        living.fill_up();
         let last = living.blocks.iter().position(|(_, size, _)| *size == SIZE).unwrap();
         let (last, ..) = living.blocks.remove(last);
         let slab = slab_of(&living.heap, last);
@@ -208,6 +218,9 @@ fn the_last_block_is_returned_while_the_owner_takes_the_slab_up() {
         let window = std::cell::Cell::new((0, 0));
         let refill = |living: &mut Living, step| {
             if step == disturbed_at {
+                if makes_anew {
+                    living.heap.trim();
+                }
                 (0..BLOCKS).for_each(|_| living.allocate(SIZE));
             }
             if living.heap.directory.get(slab).kind == EntryKind::Loose {
@@ -216,14 +229,20 @@ fn the_last_block_is_returned_while_the_owner_takes_the_slab_up() {
             }
         };
         let steps = step_beside(&mut living, refill, |heap| heap.give_back(last).unwrap());
-        examine(&mut living, &format!("disturbed after {disturbed_at} of {steps} instructions"));
-        window.get()
+        let is_full =
+            living.blocks.iter().filter(|(block, ..)| slab_of(&living.heap, *block) == slab).count()
+                == BLOCKS;
+        let way = if makes_anew { "made anew" } else { "taken up" };
+        examine(&mut living, &format!("{way} after {disturbed_at} of {steps} instructions"));
+        (window.get(), is_full)
     };
-    let (first, behind) = run(0);
+    let ((first, behind), _) = run(0, false);
     println!("returning the last block: looks and takes back in {} instructions", behind - first);
     assert!(behind - first > 10, "{} instructions only", behind - first);
-    for step in (first..=behind + 1).step_by(if long_form().is_some() { 1 } else { 9 }) {
-        run(step);
+    for makes_anew in [false, true] {
+        let stops = (first..=behind + 1).step_by(if long_form().is_some() { 1 } else { 9 });
+        let refilled = stops.filter(|step| run(*step, makes_anew).1).count();
+        assert!(refilled > 1, "the owner has never had the slab again; made anew: {makes_anew}");
     }
 }
 
