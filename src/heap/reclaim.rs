@@ -10,7 +10,6 @@ use super::entry::{Entry, EntryKind, Owner, ended, place_of};
 use super::runs;
 use super::slab::Slab;
 use crate::error::Result;
-use crate::sys::prim::Ordering;
 
 impl Heap {
     /// Clears up after a process that has ended and that nobody else clears up after: what it was about to claim is free
@@ -71,21 +70,15 @@ impl Heap {
             if entry.owner != ended(pid) {
                 continue;
             }
-            if entry.kind == EntryKind::Large
-                && self.directory.exchange(extent, entry, Entry::claimed(allocator.owner, length))
-            {
+            let slab = Slab::at(&self.directory, extent, entry, self.directory.known_extents());
+            if slab.is_none() && entry.kind != EntryKind::Large {
+                continue;
+            }
+            // Claimed before anything in it is looked at: another survivor may release the same ones, and then they are somebody else's.
+            let claimed = Entry::claimed(allocator.owner, length);
+            if self.directory.exchange(extent, entry, claimed) {
+                freed += slab.map_or(1, |slab| slab.count(self) as usize);
                 allocator.release(self, extent, length);
-                freed += 1;
-            } else if let Some(slab) =
-                Slab::at(&self.directory, extent, entry, self.directory.known_extents())
-            {
-                for word in 0..slab.class.words() {
-                    let blocks = slab.allocated(self, word);
-                    // AcqRel: as in `Slab::hand_back`.
-                    let before = slab.returned(self, word).fetch_or(blocks, Ordering::AcqRel);
-                    freed += (blocks & !before).count_ones() as usize;
-                }
-                allocator.take_back(self, extent);
             }
         }
         freed

@@ -246,6 +246,58 @@ fn the_last_block_is_returned_while_the_owner_fills_the_slab_again() {
     }
 }
 
+/// Two survivors release what a dead process has left. One is stopped while it does; the other gets done, and what it has released
+/// is a block of its own by the time that the first goes on.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+#[test]
+fn two_release_what_a_dead_one_left() {
+    const BLOCKS: usize = 7; // A slab of them.
+    stay_on_one_processor();
+    let run = |stopped_at: u64| {
+        let heap = Heap::create(3 << 20).unwrap();
+        heap.directory.trust_in_memory();
+        let dead = other_owner(&heap, DEAD);
+        (0..BLOCKS).for_each(|_| assert!(dead.allocate(EXTENT_BYTES).is_ok()));
+        heap.reclaim(DEAD, 4711, 0);
+        let mut living = Living { heap, blocks: Vec::new(), next: 0 };
+        living.fill_up();
+        let new = std::cell::Cell::new(None);
+        let release = |living: &mut Living, step| {
+            if step == stopped_at {
+                let freed = living.heap.give_back_of(4711);
+                assert!(freed == 0 || freed == BLOCKS, "{freed} blocks released");
+                if let Ok(block) = living.heap.allocate(8 * EXTENT_BYTES) {
+                    let block = block.cast::<u64>();
+                    // SAFETY: the block is as long as that.
+                    unsafe {
+                        block.write_bytes(0, EXTENT_BYTES);
+                        block.write(u64::MAX);
+                    }
+                    new.set(Some(block));
+                }
+            }
+        };
+        let steps = step_beside(&mut living, release, |heap| {
+            heap.give_back_of(4711);
+        });
+        let what = format!("stopped after {stopped_at} of {steps} instructions");
+        if let Some(block) = new.get() {
+            // SAFETY: the block is as long as that, and written.
+            let words = unsafe { std::slice::from_raw_parts(block.as_ptr(), EXTENT_BYTES) };
+            assert_eq!(words[0], u64::MAX, "{what}");
+            assert!(words[1..].iter().all(|word| *word == 0), "{what}: a living block was written to");
+        }
+        living.heap.reclaim(STOPPED, 4712, 0);
+        assert_eq!(living.heap.check(&[HOST]), Vec::<String>::new(), "{what}");
+        (steps, new.get().is_some())
+    };
+    let (steps, _) = run(0);
+    println!("releasing: {steps} instructions");
+    assert!(steps > 100, "{steps} instructions only");
+    let stops = (1..=steps).step_by(if long_form().is_some() { 1 } else { 7 });
+    assert!(stops.filter(|step| run(*step).1).count() > 1, "nobody else has had the memory");
+}
+
 /// A second process clears up while a first one does, and is stopped: it leaves that to the first, even where the place is a new
 /// process's by now. All of the new one's blocks are its own.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
