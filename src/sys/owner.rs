@@ -58,6 +58,12 @@ impl Handle {
         self.identity().map(|(_, inode)| inode)
     }
 
+    /// The inode of a pidfd that has one of its own. Not that of another file, which may be behind the number by now.
+    fn pidfd_inode(&self) -> Option<u64> {
+        let (device, inode) = self.identity()?;
+        (Some(device) == pidfd_device(self)).then_some(inode)
+    }
+
     /// Marks it as tine's own; `fd` says how. A call that fails leaves it without, and then it is not kept.
     fn mark(&self) {
         call!(SYS_fcntl, self.0, fd::F_SETSIG, MARK);
@@ -66,9 +72,7 @@ impl Handle {
     /// Whether it is tine's own pidfd of the process with this cookie, and no file of the program's: nor one of the same process.
     fn is_pidfd_of(&self, cookie: u32) -> bool {
         call!(SYS_fcntl, self.0, fd::F_GETSIG) == MARK
-            && self.identity().is_some_and(|(device, inode)| {
-                device == PIDFD_DEVICE.load(Ordering::Relaxed) && of_inode(inode) == cookie
-            })
+            && self.pidfd_inode().is_some_and(|inode| of_inode(inode) == cookie)
     }
 
     /// Leaves the descriptor open; its number.
@@ -197,27 +201,42 @@ fn same_clock(one: u32, other: u32) -> bool {
     (one ^ other) >> 21 == 0
 }
 
-/// Whether pidfds have inode numbers of their own. 0: not yet asked. Relaxed: every thread would store the same.
-static PIDFS: AtomicU32 = AtomicU32::new(0);
+/// The device of pidfds, where these have inode numbers of their own: by it one is told from a file of the program's under its
+/// number. Relaxed: every thread would store the same.
+static PIDFD_DEVICE: AtomicU64 = AtomicU64::new(NOT_ASKED);
+const NOT_ASKED: u64 = u64::MAX;
+const NO_DEVICE: u64 = u64::MAX - 1;
 
-fn has_inodes(handle: &Handle) -> bool {
-    const PID_FS_MAGIC: u64 = 0x5049_4446;
-    if PIDFS.load(Ordering::Relaxed) == 0 {
-        // SAFETY: all zero is a valid statfs, and a place for the answer.
-        let is_pidfs = unsafe {
-            let mut answer: libc::statfs = std::mem::zeroed();
-            libc::fstatfs(handle.0 as i32, &mut answer) == 0 && answer.f_type as u64 == PID_FS_MAGIC
-        };
-        PIDFS.store(1 + u32::from(is_pidfs), Ordering::Relaxed);
+fn pidfd_device(handle: &Handle) -> Option<u64> {
+    if PIDFD_DEVICE.load(Ordering::Relaxed) == NOT_ASKED {
+        ask_for_device(handle);
     }
-    PIDFS.load(Ordering::Relaxed) == 2
+    Some(PIDFD_DEVICE.load(Ordering::Relaxed)).filter(|device| *device < NO_DEVICE)
+}
+
+#[cold]
+fn ask_for_device(handle: &Handle) {
+    const PID_FS: u64 = 0x5049_4446;
+    const ANONYMOUS_INODES: u64 = 0x0904_1934;
+    // SAFETY: all zero is a valid statfs.
+    let mut answer: libc::statfs = unsafe { std::mem::zeroed() };
+    let before = handle.identity();
+    // SAFETY: a number and a place for the answer.
+    let rc = unsafe { libc::fstatfs(handle.0 as i32, &mut answer) };
+    // Three looks at one file: the program may close it meanwhile, and have one of its own there.
+    let device =
+        before.filter(|before| rc == 0 && handle.identity() == Some(*before)).map(|(device, _)| device);
+    match (device, answer.f_type as u64) {
+        (Some(device), PID_FS) => PIDFD_DEVICE.store(device, Ordering::Relaxed),
+        (Some(_), ANONYMOUS_INODES) => PIDFD_DEVICE.store(NO_DEVICE, Ordering::Relaxed),
+        _ => {}
+    }
 }
 
 /// The cookie of a thread or process that the caller knows to live; 0 where there is none to be had.
 pub(crate) fn cookie(number: u32, kind: OwnerKind) -> u32 {
     if let Some(handle) = open(number, kind)
-        && has_inodes(&handle)
-        && let Some(inode) = handle.inode()
+        && let Some(inode) = handle.pidfd_inode()
     {
         return of_inode(inode);
     }
@@ -228,16 +247,16 @@ pub(crate) fn cookie(number: u32, kind: OwnerKind) -> u32 {
 ///
 /// That this process is refused a look says neither that the holder lives nor that it is dead: then the next way of
 /// finding out is tried. Where none knows, it counts as alive.
+///
+/// The program may close a descriptor that is not its own, and have another file under that number at one instruction and no more at
+/// the next. So an end counts that two looks have seen.
 pub(crate) fn has_ended(number: u32, cookie: u32, kind: OwnerKind) -> bool {
+    (0..2).all(|_| seems_ended_by_handle(number, cookie, kind))
+}
+
+fn seems_ended_by_handle(number: u32, cookie: u32, kind: OwnerKind) -> bool {
     match open(number, kind) {
-        Some(handle) => {
-            let is_another = match cookie & INODE {
-                0 => is_another_by_start(number, cookie),
-                _ => handle.inode().is_some_and(|inode| of_inode(inode) != cookie),
-            };
-            // The handle is older than that look at /proc, so both are about the same one or the start differs.
-            is_another || is_readable(&handle).unwrap_or_else(|| seems_ended(number, cookie, kind))
-        }
+        Some(handle) => handle.tells_end(number, cookie).unwrap_or_else(|| seems_ended(number, cookie, kind)),
         None => match errno() {
             libc::ESRCH => true,
             // The number is that of a thread, by now, which is no process's first.
@@ -255,13 +274,33 @@ fn is_another_by_start(number: u32, cookie: u32) -> bool {
         })
 }
 
-/// `None` where this process may not ask.
-fn is_readable(handle: &Handle) -> Option<bool> {
-    let mut poll = libc::pollfd { fd: handle.0 as i32, events: libc::POLLIN, revents: 0 };
-    let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    match call!(SYS_ppoll, &raw mut poll, 1, &raw const now, 0, 0) {
-        -1 => None,
-        ready => Some(ready == 1),
+impl Handle {
+    /// Whether what it was opened for has ended, or is another one than the cookie's; `None` where this process may not ask, or has closed
+    /// it meanwhile.
+    fn tells_end(&self, number: u32, cookie: u32) -> Option<bool> {
+        let is_readable = self.is_readable()?;
+        if cookie & INODE == 0 {
+            // The handle is older than that look at /proc, so both are about the same one or the start differs.
+            return Some(is_readable || is_another_by_start(number, cookie));
+        }
+        // After that look: what it was at need not be a pidfd.
+        match self.identity() {
+            Some((_, inode)) if of_inode(inode) == cookie => Some(is_readable),
+            Some((device, _)) if Some(device) == pidfd_device(self) => Some(true),
+            None if errno() != libc::EBADF => Some(is_readable), // Nobody may ask what it is.
+            _ => None,
+        }
+    }
+
+    /// `None` where this process may not ask, or the number is nobody's.
+    fn is_readable(&self) -> Option<bool> {
+        let mut poll = libc::pollfd { fd: self.0 as i32, events: libc::POLLIN, revents: 0 };
+        let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        match call!(SYS_ppoll, &raw mut poll, 1, &raw const now, 0, 0) {
+            0 => Some(false),
+            1 if poll.revents & libc::POLLIN != 0 => Some(true),
+            _ => None,
+        }
     }
 }
 
@@ -309,8 +348,6 @@ pub(crate) fn process_ended(pid: u32, cookie: u32) -> bool {
 static WATCHED: AtomicU64 = AtomicU64::new(NONE);
 const NONE: u64 = 0;
 const IN_USE: u64 = u64::MAX;
-/// The device of pidfds, by which with the inode one is told from a file of the program's under its number. Relaxed: one for all.
-static PIDFD_DEVICE: AtomicU64 = AtomicU64::new(0);
 /// The mark of the descriptor that is kept: one of a program's own has none.
 const MARK: c_long = 64;
 
@@ -326,19 +363,34 @@ pub(crate) fn watched_process_ended(pid: u32, cookie: u32) -> bool {
     if kept == IN_USE {
         return look();
     }
-    let mut kept = watched(kept);
-    if kept.as_ref().is_none_or(|(whose, _)| *whose != cookie) {
-        kept = open(pid, OwnerKind::Process).filter(|handle| handle.0 > 2).map(|handle| (cookie, handle));
-        if let Some((_, handle)) = &kept {
-            handle.mark();
-            PIDFD_DEVICE.store(handle.identity().map_or(0, |(device, _)| device), Ordering::Relaxed);
+    // Two calls. It need not be tine's own for that: the program's own pidfd of the process says the same.
+    let lives = |handle: &Handle| {
+        handle.is_readable() == Some(false)
+            && handle.pidfd_inode().is_some_and(|inode| of_inode(inode) == cookie)
+    };
+    if kept != NONE && kept_cookie(kept) == cookie {
+        let handle = kept_handle(kept);
+        let lives = lives(&handle);
+        handle.leave();
+        if lives {
+            WATCHED.store(kept, Ordering::Release);
+            return false;
         }
-        kept = kept.filter(|(_, handle)| handle.is_pidfd_of(cookie));
     }
-    let lives = kept.as_ref().is_some_and(|(_, handle)| is_readable(handle) == Some(false));
-    let left = kept.filter(|_| lives).map_or(NONE, |(whose, handle)| u64::from(whose) << 32 | handle.leave());
-    WATCHED.store(left, Ordering::Release);
-    !lives && look()
+    drop(watched(kept));
+    let new = open(pid, OwnerKind::Process).filter(|handle| handle.0 > 2);
+    let new = new.inspect(Handle::mark).filter(|handle| handle.is_pidfd_of(cookie) && lives(handle));
+    let is_kept = new.is_some();
+    WATCHED.store(new.map_or(NONE, |handle| u64::from(cookie) << 32 | handle.leave()), Ordering::Release);
+    !is_kept && look()
+}
+
+fn kept_cookie(kept: u64) -> u32 {
+    (kept >> 32) as u32
+}
+
+fn kept_handle(kept: u64) -> Handle {
+    Handle(c_long::from(kept as i32))
 }
 
 /// Closes what [`watched_process_ended`] keeps.
@@ -359,13 +411,13 @@ fn close_watched() {
 }
 
 /// What is kept, if it is still behind its number.
-fn watched(kept: u64) -> Option<(u32, Handle)> {
-    let (cookie, handle) = ((kept >> 32) as u32, Handle(c_long::from(kept as i32)));
-    if kept == NONE || !handle.is_pidfd_of(cookie) {
+fn watched(kept: u64) -> Option<Handle> {
+    let handle = kept_handle(kept);
+    if kept == NONE || !handle.is_pidfd_of(kept_cookie(kept)) {
         handle.leave();
         return None;
     }
-    Some((cookie, handle))
+    Some(handle)
 }
 
 /// What `namespace` gives where this process can't find out: no namespace's number.
@@ -420,6 +472,26 @@ mod tests {
         // Without a cookie it's the number alone.
         assert!(!thread_ended(tid, 0) && !process_ended(pid, 0));
         assert_eq!(process_of(tid), pid);
+    }
+
+    /// The program closes descriptors that are not its own, while a thread looks: what is then behind the number says nothing of an end.
+    #[test]
+    fn what_is_no_pidfd_tells_no_end() {
+        let pid = getpid();
+        let name = cookie(pid, OwnerKind::Process);
+        let of = |path: &CStr| {
+            Handle::new(call!(SYS_openat, libc::AT_FDCWD, path.as_ptr(), libc::O_RDONLY)).unwrap()
+        };
+        let closed = std::mem::ManuallyDrop::new(Handle(i32::MAX.into()));
+        assert_eq!(closed.tells_end(pid, name), None);
+        assert_eq!(closed.pidfd_inode(), None);
+        if name & INODE != 0 {
+            // Always readable, and another inode.
+            assert_eq!(of(c"/dev/zero").tells_end(pid, name), None);
+            assert_eq!(of(c"/dev/zero").pidfd_inode(), None);
+            assert_eq!(open(pid, OwnerKind::Process).unwrap().tells_end(pid, name), Some(false));
+            assert_eq!(open(pid, OwnerKind::Process).unwrap().tells_end(pid, name ^ 2), Some(true));
+        }
     }
 
     #[test]

@@ -70,7 +70,10 @@ pub fn signal(pidfd: RawFd, signal: i32) -> Result<()> {
 
 /// Whether the process has ended, all its threads included.
 pub fn has_ended(pidfd: RawFd) -> bool {
-    poll(pidfd, Deadline(0))
+    let mut polls = [libc::pollfd { fd: pidfd, events: libc::POLLIN, revents: 0 }];
+    while let Waited::Interrupted = poll_all(&mut polls, Deadline(0)) {}
+    // A number that is nobody's, because the program has just closed it, is ready too: that says nothing of an end.
+    polls[0].revents & libc::POLLIN != 0
 }
 
 /// Waits until the process has ended; whether it has.

@@ -371,6 +371,39 @@ static void tried_before(void)
     }
 }
 
+static volatile int enough;
+
+static void *closes(void *unused)
+{
+    while (!enough) syscall(SYS_close_range, 3u, ~0u, 0u);
+    return unused;
+}
+
+/* A program closes descriptors that are not its own while a thread of it looks with one: that says nothing of the holder. */
+static void closed_meanwhile(void)
+{
+    pid_t holder, pid;
+    fresh();
+    if ((holder = fork()) == 0) {
+        take_all();
+        s->ready = 1;
+        for (;;) pause();
+    }
+    while (!s->ready) sched_yield();
+    if ((pid = fork()) == 0) {
+        pthread_t thread;
+        CHECK(pthread_create(&thread, NULL, closes, NULL) == 0);
+        for (int i = 0; i < 100000; i++) CHECK_RC(tine_mutex_lock(&s->owned, 0), -EAGAIN);
+        enough = 1;
+        CHECK(pthread_join(thread, NULL) == 0);
+        _exit(0);
+    }
+    CHECK_EQ(exit_code(pid), 0);
+    CHECK(kill(holder, SIGKILL) == 0);
+    CHECK_EQ(exit_code(holder), 128 + SIGKILL);
+    CHECK_RC(tine_mutex_lock(&s->owned, 0), -EOWNERDEAD);
+}
+
 static void scribbled(void) { damaged(0); }
 static void long_list(void) { damaged(1); }
 static void ticking_long(void) { ticking(LONG); }
@@ -379,7 +412,7 @@ static void ticking_short(void) { ticking(10 * MS); }
 int main(int argc, char **argv)
 {
     static void (*const scenes[])(void) = {everything_denied, alive, nowhere, executed, dead_parties, dead_before_they_came, other_time, scribbled,
-                                           long_list, ticking_long, ticking_short, mapped_twice, reopened, tried_before};
+                                           long_list, ticking_long, ticking_short, mapped_twice, reopened, tried_before, closed_meanwhile};
     if (argc > 1 && strcmp(argv[1], "--stay") == 0)
         for (;;) pause();
     return run_scenes(scenes, sizeof scenes / sizeof *scenes);
