@@ -39,7 +39,14 @@ impl Unseen {
     /// from then on none of them sleeps for long.
     #[inline(always)]
     pub fn declare(&self, me: Me) {
-        if !me.is_robust() && !self.is_marked() {
+        if !me.is_robust() {
+            self.mark();
+        }
+    }
+
+    /// The same for a thread whose end the kernel tells of, but not of this: something else is pending.
+    pub fn mark(&self) {
+        if !self.is_marked() {
             futex_change(&self.0, Change::Set(UNSEEN_BIT), EVERYBODY);
         }
     }

@@ -146,10 +146,15 @@ impl Semaphore {
     fn release_slowly(&self, count: u32) -> Outcome<()> {
         let me = robust::me().ok_or(NO_MEMORY)?;
         self.unseen.declare(me);
-        // A signal handler may be here, in the middle of another call.
-        let before = me.pending();
-        // SAFETY: this spot is only ever pending; its entry is computed, never used.
-        me.pend(unsafe { Spot::new(self.state.word(), 0) });
+        // A signal handler may be here, in the middle of another call, whose wake-up the pending spot answers for. There is one such
+        // spot, so it stays, and nobody passes on the wake-up that is given here: those that wait here look round.
+        let in_another_call = me.pends_any();
+        if in_another_call {
+            self.unseen.mark();
+        } else {
+            // SAFETY: this spot is only ever pending; its entry is computed, never used.
+            me.pend(unsafe { Spot::new(self.state.word(), 0) });
+        }
         let (mut mark, mut free) = self.state.load(Ordering::Relaxed);
         let result = loop {
             if !self.has_room(free, count) {
@@ -170,7 +175,9 @@ impl Semaphore {
         if result.is_ok() && mark != 0 && count != 0 {
             futex_wake(self.state.word(), count);
         }
-        me.pend_again(before);
+        if !in_another_call {
+            me.pend_nothing();
+        }
         result
     }
 

@@ -161,10 +161,6 @@ struct Record {
 #[derive(Clone, Copy)]
 pub struct Me(*mut Record);
 
-/// The pending entry as it was, the C library's included.
-#[derive(Clone, Copy)]
-pub struct Pending(*mut c_void);
-
 // Where the calling thread's record is known by.
 thread_word!(local, "tine_thread_record");
 
@@ -343,19 +339,11 @@ impl Me {
         unsafe { (&raw mut (*self.record().head).pending).write_volatile(std::ptr::null_mut()) };
     }
 
-    /// What is pending, for `pend_again`: a call that a signal handler may make puts back what it has met.
+    /// Whether anything is pending, the C library's included: then this is a signal handler, in the middle of another call.
     #[inline(always)]
-    pub fn pending(self) -> Pending {
+    pub fn pends_any(self) -> bool {
         // SAFETY: the head is the C library's or the record's own, and both live as long as the thread.
-        Pending(unsafe { (&raw const (*self.record().head).pending).read_volatile() })
-    }
-
-    /// Puts back what was pending.
-    #[inline(always)]
-    pub fn pend_again(self, pending: Pending) {
-        order();
-        // SAFETY: the head is the C library's or the record's own, and both live as long as the thread.
-        unsafe { (&raw mut (*self.record().head).pending).write_volatile(pending.0) };
+        unsafe { !(&raw const (*self.record().head).pending).read_volatile().is_null() }
     }
 
     /// Puts a lock that has just been taken on the list. The spot is pending.

@@ -118,13 +118,8 @@ impl Me {
         on_thread(self.0, |thread| thread.pending = None);
     }
 
-    pub fn pending(self) -> Option<Spot> {
-        on_thread(self.0, |thread| thread.pending)
-    }
-
-    pub fn pend_again(self, pending: Option<Spot>) {
-        step();
-        on_thread(self.0, |thread| thread.pending = pending);
+    pub fn pends_any(self) -> bool {
+        on_thread(self.0, |thread| thread.pending.is_some())
     }
 
     pub fn push(self, spot: Spot) {

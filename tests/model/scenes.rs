@@ -13,8 +13,13 @@ use crate::queue::{
 use crate::rwlock::{
     rwlock_reader, rwlock_reader_tries, rwlock_readers_preferred, rwlock_waiting_writer, rwlock_writer,
 };
-use crate::sync::{AGAIN, AUTO_RESET, Acquired, Barrier, Event, Mutex, Outcome, PROCESS_OWNED, Semaphore};
+use crate::sync::gate::{Unseen, wait_marked};
+use crate::sync::{
+    AGAIN, AUTO_RESET, Acquired, Barrier, Event, Mutex, Outcome, PROCESS_OWNED, Patience, Semaphore,
+};
 use crate::sys::clock::Timeout;
+use crate::sys::prim::{AtomicU32, Change, Ordering, futex_change, futex_wake};
+use crate::sys::robust::{self, WAITERS};
 use loom::cell::UnsafeCell;
 use std::cell::Cell;
 use std::rc::Rc;
@@ -165,6 +170,85 @@ fn semaphore_giver(dies: Option<u32>) {
     let giver = semaphore.clone();
     spawn(dies, move || some(giver.release(2)));
     settled(&semaphore, 2);
+}
+
+/// Something that a signal handler comes in on: one waits for a unit here, by the way of the semaphore and the event.
+struct Interrupted {
+    state: AtomicU32,
+    unseen: Unseen,
+}
+
+impl Interrupted {
+    const UNIT: u32 = 1 << 30;
+
+    fn give(&self) {
+        futex_change(&self.state, Change::SetOnly(30), 1);
+    }
+
+    fn mark(&self) -> bool {
+        let before = self.state.compare_exchange(0, WAITERS, Ordering::SeqCst, Ordering::SeqCst);
+        before.map_or_else(|now| now == WAITERS, |_| true)
+    }
+
+    fn has_unit(&self) -> bool {
+        self.state.load(Ordering::SeqCst) == Self::UNIT
+    }
+
+    /// Waits for a unit; `handler` runs whenever one looks for it, between the wake-up and what is done with that.
+    fn wait(&self, handler: impl Fn()) {
+        let take = || {
+            handler();
+            self.state.compare_exchange(Self::UNIT, 0, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+        };
+        let pass_on = || {
+            while !self.mark() {
+                if self.has_unit() {
+                    futex_wake(&self.state, 1);
+                    return;
+                }
+            }
+        };
+        let patience = Patience::new(FOREVER, false, false);
+        let me = robust::me().expect("a thread of the model");
+        some(wait_marked(me, &self.state, &self.unseen, patience, take, || self.mark(), pass_on));
+    }
+}
+
+/// The victim has been woken by a unit, and before it takes that a signal handler gives one of a semaphore. Two others wait, one for each.
+fn semaphore_in_handler(dies: Option<u32>) {
+    let other = Interrupted { state: AtomicU32::new(0), unseen: Unseen::new() };
+    let shared = Rc::new((some(Semaphore::new(0, 0, 0)), other, Cell::new(0), Cell::new(false)));
+    for is_victim in [true, false] {
+        let shared = shared.clone();
+        spawn(if is_victim { dies } else { None }, move || {
+            let looks = Cell::new(0);
+            shared.1.wait(|| {
+                // At the first look it has not slept.
+                if is_victim && looks.replace(looks.get() + 1) == 1 {
+                    some(shared.0.release(1));
+                }
+            });
+            shared.2.set(shared.2.get() + 1);
+        });
+    }
+    let taker = shared.clone();
+    spawn(None, move || {
+        some(taker.0.acquire(FOREVER));
+        taker.3.set(true);
+    });
+    quiesce();
+    shared.1.give();
+    let asleep = quiesce();
+    // Who waits for the semaphore sleeps rightly where nobody has lived to give a unit.
+    let is_at_semaphore = asleep == 1 && !shared.3.get();
+    assert!(asleep == 0 || is_at_semaphore || !shared.1.has_unit(), "one sleeps although there is a unit");
+    assert!(shared.3.get() || shared.0.value() == 0, "one sleeps although the handler has given a unit");
+    for _ in 0..asleep {
+        shared.1.give();
+        some(shared.0.release(1));
+        quiesce();
+    }
+    assert_eq!(quiesce(), 0, "one sleeps for good");
 }
 
 // ---- the event
@@ -396,6 +480,7 @@ models! {
     semaphore_waiter: (2, 3), found with Forwarding;
     semaphore_three: (1, 2), found with Forwarding;
     semaphore_giver: (2, 3), found with Forwarding;
+    semaphore_in_handler: (1, 2), found with Forwarding;
     event_manual: (2, 3), found with OneStep;
     event_automatic: (2, 3), found with OneStep;
     event_automatic_waiters: (1, 2), found with Forwarding;
