@@ -29,7 +29,8 @@ pub(crate) fn guard_code(body: impl FnOnce() -> Outcome<c_int>) -> c_int {
     guard_value(Code::PANIC.0, || body().unwrap_or_else(|code| code.0))
 }
 
-/// Runs the body of an exported function that ends something.
+/// Runs the body of an exported function that ends something, or answers nothing and writes. A thread that is cancelled meanwhile is
+/// cancelled after it.
 pub(crate) fn guard_end(body: impl FnOnce()) {
     let _uncancelled = Uncancelled::new();
     guard_value((), body);

@@ -1,6 +1,6 @@
 //! Progress for people
 
-use crate::ffi::guard::{guard_value, optional_str};
+use crate::ffi::guard::{guard_end, optional_str};
 use crate::ffi::options::{self, extensible};
 use crate::pool::Progress;
 use std::ffi::{c_char, c_int, c_void};
@@ -43,7 +43,7 @@ extensible!(tine_progress);
 /// Threads: any, one at a time for one tine_progress. Fork: a child may call it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_progress_bar(done: usize, total: usize, user: *mut c_void) {
-    guard_value((), || {
+    guard_end(|| {
         let place = user.cast::<tine_progress>();
         // SAFETY: `user` is NULL or a tine_progress that can be read as far as its `.size` says: the text above asks
         // for that.

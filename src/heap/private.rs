@@ -4,6 +4,7 @@
 //! is no word on who waits. What is done under the lock takes nanoseconds, or a system call now and then; whoever waits
 //! looks for a while, and then sleeps for a few microseconds at a time.
 
+use crate::sys::clock;
 use crate::sys::prim::{AtomicU32, Ordering};
 use crate::sys::threads;
 use std::cell::UnsafeCell;
@@ -58,7 +59,7 @@ impl<T> Private<T> {
     fn wait(&self) -> Guard<'_, T> {
         assert!(!threads::only_one(), "the heap is used in a signal handler");
         const LOOKS: u32 = 200;
-        const NAP: std::time::Duration = std::time::Duration::from_micros(5);
+        const NAP_NS: u32 = 5_000;
         let mut looks = 0;
         loop {
             if self.state.load(Ordering::Relaxed) == FREE && self.state.swap(HELD, Ordering::Acquire) == FREE
@@ -68,7 +69,7 @@ impl<T> Private<T> {
             looks += 1;
             match looks {
                 ..LOOKS => std::hint::spin_loop(),
-                _ => std::thread::sleep(NAP),
+                _ => clock::nap(NAP_NS),
             }
         }
     }

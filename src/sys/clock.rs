@@ -12,6 +12,15 @@ pub fn now_ns() -> u64 {
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
+/// Sleeps for so many nanoseconds, less than a second, or until a signal handler has run. The raw call: no cancellation point, so calls that
+/// make it need not see to that.
+pub(crate) fn nap(ns: u32) {
+    let time = libc::timespec { tv_sec: 0, tv_nsec: ns as _ };
+    let none = std::ptr::null_mut::<libc::timespec>();
+    // SAFETY: a valid time; nobody asks for what is left of it.
+    unsafe { libc::syscall(libc::SYS_clock_nanosleep, libc::CLOCK_MONOTONIC, 0, &raw const time, none) };
+}
+
 /// The moment at which something happens, read from the clock at the first request.
 #[derive(Debug, Default)]
 pub struct Moment(Cell<Option<u64>>);

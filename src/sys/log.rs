@@ -1,5 +1,6 @@
 //! What tine says to people: to standard error, or to the program's own log.
 
+use crate::sys::thread::Uncancelled;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 /// How bad it is that something is said.
@@ -26,6 +27,8 @@ pub fn set(log: Option<Log>) {
 /// Says one or more whole lines.
 #[cold]
 pub(crate) fn say(level: Level, lines: &str) {
+    // A log may be at a cancellation point, as write is, in a call that sees to that nowhere else.
+    let _uncancelled = Uncancelled::new();
     // SAFETY: null, or a log that is never freed.
     match unsafe { LOG.load(Ordering::Acquire).as_ref() } {
         Some(log) => lines.lines().for_each(|line| log(level, line)),
