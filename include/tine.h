@@ -2557,7 +2557,8 @@ int tine_barrier_waiting(const tine_barrier *b);
  * Returns 0: it is done, now or before; the number that the initializer has returned; -EAGAIN (timeout 0),
  * -ETIMEDOUT: another thread's initializer is running; -EDEADLK: the call comes from the initializer; -EINVAL: o or
  * initializer is NULL, or o is misaligned; -ENOLCK, -EXDEV, -ENOMEM: as for tine_mutex_lock().
- * Threads: any; not in a signal handler. Fork: a child may call it.
+ * Threads: any; not in a signal handler. A thread that is cancelled meanwhile (pthread_cancel) is cancelled after the
+ * call. Fork: a child may call it.
  */
 int tine_once_call(tine_once *o, int (*initializer)(void *user), void *user, int64_t timeout_ns);
 

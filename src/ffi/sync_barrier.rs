@@ -5,6 +5,7 @@ use crate::ffi::guard::guard_code;
 use crate::ffi::sync::{initialise, object};
 use crate::sync::{Barrier, INVALID, Once};
 use crate::sys::clock::Timeout;
+use crate::sys::thread::Uncancelled;
 use std::ffi::{c_int, c_void};
 
 /// The most parties that a barrier can have.
@@ -154,7 +155,8 @@ pub unsafe extern "C" fn tine_barrier_waiting(b: *const tine_barrier) -> c_int {
 /// Returns 0: it is done, now or before; the number that the initializer has returned; -EAGAIN (timeout 0),
 /// -ETIMEDOUT: another thread's initializer is running; -EDEADLK: the call comes from the initializer; -EINVAL: o or
 /// initializer is NULL, or o is misaligned; -ENOLCK, -EXDEV, -ENOMEM: as for tine_mutex_lock().
-/// Threads: any; not in a signal handler. Fork: a child may call it.
+/// Threads: any; not in a signal handler. A thread that is cancelled meanwhile (pthread_cancel) is cancelled after the
+/// call. Fork: a child may call it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_once_call(
     o: *mut tine_once,
@@ -166,6 +168,11 @@ pub unsafe extern "C" fn tine_once_call(
         // SAFETY: `o` is NULL, misaligned, or a tine_once that stays mapped meanwhile, as the text of tine_mutex asks.
         let once = unsafe { object::<Once, _>(o) }.ok_or(INVALID)?;
         let initializer = initializer.ok_or(INVALID)?;
+        if once.is_done() {
+            return Ok(0);
+        }
+        // Through this library's frames no thread that is cancelled in its initializer could unwind.
+        let _uncancelled = Uncancelled::new();
         // SAFETY: the text above asks for a function of this type that may be called with `user`, on this thread, and
         // neither throws nor jumps out.
         let run = || match unsafe { initializer(user) } {
