@@ -18,8 +18,8 @@ impl PoolState {
         let is_ours = self.rings[slot].may_meet_a_signal() || self.family.members[slot].gave_up;
         let more = suspicion_after(death.signal, is_ours);
         if let Some(segment) = self.family.members[slot].segment.take() {
-            unfinished = self.rings[slot].unfinished_output(&segment);
             for left in self.rings[slot].clear(&segment, &mut self.ledger) {
+                unfinished = unfinished.max(left.unfinished);
                 let to_blame = left.is_next && self.suspect(left.index, more);
                 let left = LeftTask { begun: left.begun || to_blame, to_blame, ..left };
                 idle &= !left.begun;

@@ -96,8 +96,6 @@ pub(super) struct RingAccount {
     pub(super) signalled: bool,
     /// Where that next one is, until it has been passed: by then the signal has arrived.
     signalled_at: Option<u32>,
-    /// The heap block of the last output that was drained: not to be freed as unfinished when the worker dies.
-    last_output: usize,
 }
 
 impl RingAccount {
@@ -133,7 +131,6 @@ impl RingAccount {
             blamed: None,
             signalled: false,
             signalled_at: None,
-            last_output: 0,
         }
     }
 

@@ -301,6 +301,50 @@ static void tasks_that_kill_do_not_end_the_pool(int start)
     tine_pool_destroy(pool);
 }
 
+/* Dies before it has finished its output, where the heap has put that at the address of the output before. */
+static int die_at_the_last_address(tine_task *task)
+{
+    static void *last;
+    char *output = (char *)tine_output(task, 1 << 20);
+    if (!output) return 1;
+    if (output == last) raise(SIGKILL);
+    output[0] = 1;
+    last = output;
+    return 0;
+}
+
+static int count_block(void *block, size_t size, void *count)
+{
+    CHECK(block != NULL && size > 0);
+    ++*(int *)count;
+    return 0;
+}
+
+/* An output that nobody gets goes with its worker, wherever it was. */
+static void an_unfinished_output_is_freed(int start)
+{
+    tine_pool *pool = create_pool(start, 1, 0);
+    tine_result result;
+    int deaths = 0;
+    for (int i = 0; i < 500 && deaths < 4; i++) {
+        tine_id id;
+        CHECK_RC(tine_submit(pool, die_at_the_last_address, NULL, 0, NULL, &id), 0);
+        take(pool, id, &result);
+        if (result.status == TINE_EDIED) {
+            int left = 0;
+            CHECK_RC(tine_heap_blocks(tine_pool_heap(pool), result.death->pid, count_block, &left), 0);
+            CHECK_EQ(left, 0);
+            deaths++;
+        } else {
+            CHECK_RC(result.status, 0);
+            CHECK(((const char *)result.data)[0] == 1);
+        }
+        tine_result_release(pool, &result);
+    }
+    CHECK_EQ(deaths, 4);
+    tine_pool_destroy(pool);
+}
+
 static void run(int start)
 {
     each_way_costs_its_task(start, 0);
@@ -308,6 +352,7 @@ static void run(int start)
     a_map_loses_the_culprits_alone(start);
     a_dead_supervisor_costs_what_was_running(start);
     tasks_that_kill_do_not_end_the_pool(start);
+    an_unfinished_output_is_freed(start);
 }
 
 int main(int argc, char **argv)

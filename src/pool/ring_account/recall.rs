@@ -17,6 +17,9 @@ pub(in crate::pool) struct LeftTask {
     pub(in crate::pool) messages_length: usize,
     /// When it began, as the worker says where there is a trace.
     pub(in crate::pool) began_ns: u64,
+    /// The address that the running task has announced for its output; 0 for none. What a task before it had announced the worker has taken
+    /// back: its result says where its output is.
+    pub(in crate::pool) unfinished: usize,
 }
 
 impl RingAccount {
@@ -145,14 +148,16 @@ impl RingAccount {
         for (position, index) in tasks {
             let slot = segment.slot(position);
             let to_blame = self.blamed == Some(index);
-            let begun = to_blame || position.wrapping_sub(self.done) <= last && !slot.is_ready();
+            let runs = position.wrapping_sub(self.done) <= last && !slot.is_ready();
+            let unfinished = if runs { segment.pending_output.load(Ordering::Acquire) as usize } else { 0 };
+            let begun = to_blame || runs;
             let is_next = !begun && !left.iter().any(|task: &LeftTask| task.is_next || task.begun);
             let messages_length = slot.message_length.load(Ordering::Relaxed) as usize;
             if !begun {
                 self.take_end_back(ledger, index);
             }
             let began_ns = slot.times().0;
-            left.push(LeftTask { index, begun, is_next, to_blame, messages_length, began_ns });
+            left.push(LeftTask { index, begun, is_next, to_blame, messages_length, began_ns, unfinished });
         }
         left
     }

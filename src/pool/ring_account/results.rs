@@ -191,15 +191,8 @@ impl RingAccount {
             }
             Left::Block(address, length) => {
                 (outcome.output_length, outcome.output) = (length, OutputPlace::Heap(address));
-                self.last_output = address;
             }
         }
         Some(outcome)
-    }
-
-    /// The address of an output that the worker had begun and that nobody has been given.
-    pub(in crate::pool) fn unfinished_output(&self, segment: &Segment) -> usize {
-        let pending = segment.pending_output.load(Ordering::Acquire) as usize;
-        if pending == self.last_output { 0 } else { pending }
     }
 }
