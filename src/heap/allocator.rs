@@ -438,10 +438,30 @@ impl Allocator {
         Ok(())
     }
 
+    /// Frees a block that this ended process has left. What was free when the process ended may be a living one's by now.
+    pub(super) fn free_left(&mut self, heap: &Heap, address: usize, owner: Owner) -> Result<()> {
+        let place = find(heap, address)?;
+        let is_left = match &place {
+            Place::Large(_, entry) => entry.owner == owner,
+            // Where the bit is set and the slab still is the one that it was then, the block is the ended process's, and stays it.
+            Place::Slab(slab, block) => {
+                slab.entry.owner == owner
+                    && slab.allocated(heap, block / 64) >> (block % 64) & 1 != 0
+                    && heap.directory.get(slab.extent) == slab.entry
+            }
+        };
+        if is_left { self.free_at(heap, address, place) } else { Err(not_allocated(address)) }
+    }
+
     #[cold]
     #[inline(never)]
     fn free_anywhere(&mut self, heap: &Heap, address: usize) -> Result<()> {
-        match find(heap, address)? {
+        let place = find(heap, address)?;
+        self.free_at(heap, address, place)
+    }
+
+    fn free_at(&mut self, heap: &Heap, address: usize, place: Place) -> Result<()> {
+        match place {
             Place::Slab(slab, block) => {
                 if slab.hand_back(heap, block).ok_or_else(|| not_allocated(address))? {
                     self.take_back(heap, slab.extent);

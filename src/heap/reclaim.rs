@@ -43,14 +43,14 @@ impl Heap {
     }
 
     /// The same for a pool's heap, of which the host has made most itself: what it cannot see stays under the place's number, and
-    /// is cleared up after the next process there. `unfinished` is the address that the process had announced last, or 0; a block there
-    /// is freed.
+    /// is cleared up after the next process there. `unfinished` is the address that the process had announced last, or 0; a block of
+    /// this process's there is freed.
     pub(crate) fn reclaim(&self, owner: Owner, pid: i32, unfinished: usize) {
         let mut allocator = self.allocator();
         self.clear_up(&mut allocator, owner, pid);
         if unfinished != 0 {
             // Announced but not allocated, or garbage: then there is nothing to free.
-            let _ = allocator.free(self, unfinished);
+            let _ = allocator.free_left(self, unfinished, ended(pid));
         }
     }
 

@@ -343,6 +343,22 @@ fn what_a_dead_owner_leaves_is_taken_over() {
     assert_eq!((heap.stats().used_blocks, heap.check(&[HOST])), (0, Vec::new()));
 }
 
+/// A process dies between announcing a block and having it, and another has a block there before the first one's is to be freed.
+#[test]
+fn what_another_has_by_now_is_not_freed_as_unfinished() {
+    for size in [16_384, 200_000] {
+        let heap = heap();
+        let (dead, living) = (other_owner(&heap, 7), other_owner(&heap, 3));
+        let announced = dead.allocate(size).unwrap();
+        dead.give_back(announced).unwrap();
+        heap.reclaim(7, 4711, 0);
+        let mut blocks = (0..100).map(|_| living.allocate(size).unwrap());
+        let block = blocks.find(|block| *block == announced).expect("what was freed is allocated again");
+        heap.reclaim(7, 4711, announced.as_ptr() as usize);
+        assert!(living.size_of(block).is_ok(), "a block of {size} bytes that a living process has was freed");
+    }
+}
+
 #[test]
 fn garbage_in_shared_words_is_survived() {
     let heap = heap();
