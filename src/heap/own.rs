@@ -25,6 +25,7 @@ use super::segment::Segment;
 use super::{EXTENT_BYTES, Heap, allocators_of};
 use crate::error::{Code, Error, Result};
 use crate::sys::fd::Guarded;
+use crate::sys::fork;
 use crate::sys::owner::{self, OwnerKind};
 use crate::sys::prim::{AtomicU64, Ordering};
 use crate::sys::reserve;
@@ -45,6 +46,11 @@ const PID_BITS: u32 = 22;
 #[derive(Debug)]
 pub struct OwnHeap {
     heap: Arc<Heap>,
+    /// What this process has put into its place. To find it out once more may give another answer: a process that has no descriptor
+    /// to spare does not know its own cookie.
+    entered: u64,
+    /// The process that has entered: a forked child is another one.
+    pid: i32,
 }
 
 /// What one process has in such a heap.
@@ -96,7 +102,7 @@ impl OwnHeap {
                 let free = heap.process(place).compare_exchange(0, me, Ordering::AcqRel, Ordering::Relaxed);
                 if free.is_ok() {
                     heap.become_owner(place as Owner);
-                    let own = OwnHeap { heap: Arc::new(heap) };
+                    let own = OwnHeap { heap: Arc::new(heap), entered: me, pid: fork::pid() };
                     own.clear_up();
                     return Ok(own);
                 }
@@ -180,7 +186,7 @@ impl Drop for OwnHeap {
     fn drop(&mut self) {
         let me = self.heap.process(self.heap.owner as usize);
         // A forked child's copy: the place is its parent's.
-        if me.load(Ordering::Relaxed) != identity() {
+        if fork::pid() != self.pid || me.load(Ordering::Relaxed) != self.entered {
             return;
         }
         me.fetch_or(CLOSED, Ordering::AcqRel);

@@ -2,6 +2,7 @@
  * each other's blocks, and are killed in the middle of it. */
 #include "family.h"
 #include <stdint.h>
+#include <sys/resource.h>
 
 static tine_segment *new_segment(size_t size)
 {
@@ -313,6 +314,41 @@ static void nothing_is_lost_to_the_dead(void)
     CHECK_RC(tine_segment_close(s), 0);
 }
 
+static int opened_by_me(const tine_heap_usage *usage, void *count)
+{
+    *(int *)count += usage->pid == getpid() && usage->alive;
+    return 0;
+}
+
+/* Short of descriptors a process doesn't know all of itself that others go by. Whatever it has put into its place, it takes out. */
+static void short_of_descriptors(void)
+{
+    tine_segment *s = new_segment(1 << 20);
+    tine_heap *heap, *mine;
+    struct rlimit before;
+    CHECK_RC(tine_heap_create(s, NULL, &heap), 0);
+    CHECK_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+    int attached = 0;
+    for (int more = 0; more < 6; more++) {
+        struct rlimit few = before;
+        int count = 0, next = dup(2);
+        CHECK(next > 0 && close(next) == 0);
+        few.rlim_cur = (rlim_t)(next + more);
+        CHECK_EQ(setrlimit(RLIMIT_NOFILE, &few), 0);
+        int rc = tine_heap_attach(s, NULL, &mine);
+        CHECK_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
+        if (rc == 0) {
+            attached++;
+            CHECK_RC(tine_heap_close(mine), 0);
+        }
+        CHECK_EQ(tine_heap_processes(heap, opened_by_me, &count), 1);
+        CHECK_EQ(count, 1);
+    }
+    CHECK(attached > 1);
+    CHECK_RC(tine_heap_close(heap), 0);
+    CHECK_RC(tine_segment_close(s), 0);
+}
+
 int main(void)
 {
     blocks_of_all_kinds();
@@ -322,5 +358,6 @@ int main(void)
     places_are_used_again();
     processes_are_killed(getenv("TINE_STORM") ? 2000 : 150);
     nothing_is_lost_to_the_dead();
+    short_of_descriptors();
     return 0;
 }
