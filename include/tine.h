@@ -2272,7 +2272,8 @@ typedef struct tine_condition {
  * stays set once it is.
  *
  * A thread that was told that the event is set may free, unmap or reuse the memory as soon as no other thread will
- * wait for it. The call that has set the event may still be running then, and no longer touches the memory.
+ * use it: wait for it, set it or clear it. The call that has set the event may still be running then, and no longer
+ * touches the memory.
  */
 typedef struct tine_event {
     /** tine's. */

@@ -30,7 +30,8 @@ pub struct tine_condition {
 /// stays set once it is.
 ///
 /// A thread that was told that the event is set may free, unmap or reuse the memory as soon as no other thread will
-/// wait for it. The call that has set the event may still be running then, and no longer touches the memory.
+/// use it: wait for it, set it or clear it. The call that has set the event may still be running then, and no longer
+/// touches the memory.
 #[repr(C)]
 pub struct tine_event {
     /// tine's.

@@ -78,7 +78,8 @@ pub fn futex_change(word: &AtomicU32, change: Change, count: u32) {
     let rc = unsafe {
         libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE_OP, count, 0, word.as_ptr(), encoded)
     };
-    if rc < 0 {
+    // Memory that is gone has nobody who waits, and must not be touched.
+    if rc < 0 && super::errno() != libc::EFAULT {
         // Refused, by a filter of system calls for example: in two steps then, between which a death loses the wake-up.
         match change {
             Change::Set(bit) => word.fetch_or(1 << bit, Ordering::SeqCst),
