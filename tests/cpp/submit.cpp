@@ -1,10 +1,14 @@
 // What can be submitted, what comes of it, and what futures do.
 #include "check.hpp"
 
+#include "../c/refuse.h"
+
 #include <array>
 #include <numeric>
 #include <stdexcept>
 #include <string_view>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <system_error>
 #include <unistd.h>
 
@@ -270,9 +274,33 @@ static void forgotten()
     CHECK_THROWS((void)pool.submit(nothing), -EAGAIN);
     patient.timeout_ns = tine::ns(std::chrono::milliseconds(20));
     CHECK_THROWS((void)pool.submit(patient, nothing), -ETIMEDOUT);
+    // A time that is over is one that is over, as in tine.h.
+    for (std::int64_t over : {tine::ns(std::chrono::milliseconds(-1)), INT64_MIN}) {
+        patient.timeout_ns = over;
+        auto refused = pool.submit(std::nothrow, patient, nothing);
+        CHECK(!refused && refused.error().code == -EAGAIN);
+    }
     event->set();
     patient.timeout_ns = TINE_FOREVER;
     pool.submit(patient, nothing).get();
+}
+
+// Waiting does not help where no thread can be started: the call says so, and does not wait.
+static void without_a_thread()
+{
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        tine::pool pool(1);
+        refuse_with(SYS_clone3, EAGAIN);
+        tine::submit_options patient;
+        patient.timeout_ns = TINE_FOREVER;
+        auto refused = pool.submit(std::nothrow, patient, nothing);
+        CHECK(!refused && refused.error().code == -EAGAIN);
+        _exit(0);
+    }
+    int status = -1;
+    CHECK(waitpid(child, &status, 0) == child && status == 0);
 }
 
 static void ends()
@@ -362,6 +390,7 @@ int main(int argc, char **argv)
         options(pool);
     });
     forgotten();
+    without_a_thread();
     ends();
     return 0;
 }

@@ -167,14 +167,15 @@ public:
             return detail::decode<T>({place, *length});
         } else {
             std::size_t capacity = 4096;
+            const detail::time_left time(timeout.ns());
             for (;;) {
                 std::unique_ptr<unsigned char[]> place(new unsigned char[capacity]);
                 std::size_t length = 0;
-                int rc = tine_channel_receive(handle_, timeout.ns(), place.get(), capacity, &length);
+                int rc = tine_channel_receive(handle_, time.ns(), place.get(), capacity, &length);
                 if (rc == 0)
                     return detail::decode<T>({place.get(), length});
                 if (rc != -EMSGSIZE)
-                    return detail::plain(rc, "tine::channel::receive");
+                    return detail::plain(time.code(rc), "tine::channel::receive");
                 capacity = length; // it has stayed; another thread may take it, and a longer one come
             }
         }

@@ -120,6 +120,35 @@ int wait_until(std::chrono::time_point<Clock, Duration> time, Wait wait)
     return rc;
 }
 
+/* What is left of the time of a call that waits several times. */
+class time_left {
+public:
+    explicit time_left(std::int64_t whole_ns) : whole_ns_(whole_ns > 0 ? whole_ns : 0)
+    {
+        if (is_bounded())
+            began_ = clock::now();
+    }
+
+    std::int64_t ns() const
+    {
+        if (!is_bounded())
+            return whole_ns_;
+        std::int64_t spent_ns = std::chrono::nanoseconds(clock::now() - began_).count();
+        return whole_ns_ > spent_ns ? whole_ns_ - spent_ns : 0;
+    }
+
+    /* The code of the last wait as the code of all: with nothing left it has not waited. */
+    int code(int rc) const noexcept { return rc == -EAGAIN && whole_ns_ > 0 ? -ETIMEDOUT : rc; }
+
+private:
+    using clock = std::chrono::steady_clock;
+
+    bool is_bounded() const noexcept { return whole_ns_ != 0 && whole_ns_ != TINE_FOREVER; }
+
+    std::int64_t whole_ns_;
+    clock::time_point began_;
+};
+
 } // namespace detail
 
 /** How a process died: tine.h's tine_death, owned. */

@@ -57,7 +57,7 @@ public:
         if (!handle_)
             return TINE_ESHUTDOWN;
         // While one thread waits for room, futures may be destroyed in another: a wait is of the other kind, too.
-        if (clean_handle() && options.timeout_ns == 0)
+        if (clean_handle() && options.timeout_ns <= 0)
             return tine_submit(handle_, function, input, size, &options, &id);
         return submit_and_sweep(function, input, size, options, id);
     }
@@ -104,31 +104,21 @@ private:
     /* A window that is full of abandoned tasks has room as soon as they are looked at, so a wait for it is made of short ones. */
     int submit_and_sweep(tine_fn function, const void *input, std::size_t size, tine_submit_options &options, tine_id &id)
     {
-        using clock = std::chrono::steady_clock;
         constexpr std::int64_t slice_ns = 5'000'000;
-        const std::int64_t whole_ns = options.timeout_ns;
-        const auto began = clock::now();
+        const time_left time(options.timeout_ns);
         sweep(false);
-        for (;;) {
-            std::int64_t left_ns = whole_ns;
-            if (whole_ns > 0) {
-                std::int64_t spent_ns = std::chrono::nanoseconds(clock::now() - began).count();
-                left_ns = whole_ns > spent_ns ? whole_ns - spent_ns : 0;
-            }
-            bool last = whole_ns >= 0 && left_ns <= slice_ns;
+        for (bool last = false; !last;) {
+            std::int64_t left_ns = time.ns();
+            last = left_ns <= slice_ns;
             options.timeout_ns = last ? left_ns : slice_ns;
             int rc = tine_submit(handle_, function, input, size, &options, &id);
-            if (rc == -EAGAIN || rc == -ETIMEDOUT) {
-                sweep(true);
-                if (!last)
-                    continue;
-                options.timeout_ns = 0;
-                int again = tine_submit(handle_, function, input, size, &options, &id);
-                rc = again == -EAGAIN ? (whole_ns == 0 ? -EAGAIN : -ETIMEDOUT) : again;
-            }
-            options.timeout_ns = whole_ns;
-            return rc;
+            // A wait that ends with -EAGAIN has not been one: no thread can be started.
+            if (rc != (options.timeout_ns > 0 ? -ETIMEDOUT : -EAGAIN))
+                return rc;
+            sweep(true);
         }
+        options.timeout_ns = 0;
+        return time.code(tine_submit(handle_, function, input, size, &options, &id));
     }
 
     tine_pool *handle_;
