@@ -335,6 +335,46 @@ static void ends()
     CHECK(some->fd() >= 0 && some->poll() == 0);
 }
 
+static std::size_t blocks_in(const tine::pool &pool) { return pool.heap().stats().used_blocks; }
+
+// A task's own submissions run in its worker. What comes of a pool object that is somebody else's pool outlives the object.
+static int uses_its_pool(tine::task &task)
+{
+    std::size_t before = blocks_in(task.pool());
+    auto sum = task.pool().submit([](int n) { return n + 1; }, 41);
+    CHECK_EQ(sum.get(), 42);
+    {
+        auto left = task.pool().submit([](int n) { return n; }, 1);
+        auto large = task.pool().submit(c_function, std::string(100'000, 'x')).get();
+        CHECK_EQ(large.size(), 100'000);
+        tine::queue<int> queue(task.pool(), 8);
+        queue.put(7);
+        CHECK_EQ(queue.get(), 7);
+        auto stream = task.pool().stream<int>(twice);
+        stream.put(21);
+        stream.end();
+        CHECK_EQ(stream.next()->value(), 42);
+        CHECK(blocks_in(task.pool()) > before);
+    }
+    CHECK_EQ(blocks_in(task.pool()), before);
+    return 42;
+}
+
+// The same with a pool that is C's.
+static void uses_a_pool_of_c(tine::pool &pool)
+{
+    tine_pool *of_c = pool.native_handle();
+    auto future = tine::pool::from(of_c).submit(twice, 21);
+    CHECK_EQ(future.get(), 42);
+    tine::queue<int> queue(tine::pool::from(of_c), 8);
+    queue.put(7);
+    CHECK_EQ(queue.get(), 7);
+    tine::pool same = tine::pool::from(of_c);
+    same = tine::pool::from(of_c);
+    CHECK_EQ(same.submit(twice, 4).get(), 8);
+    CHECK_EQ(pool.submit(twice, 5).get(), 10);
+}
+
 static void options(tine::pool &pool)
 {
     tine::submit_options retry;
@@ -351,8 +391,8 @@ static void options(tine::pool &pool)
     CHECK_THROWS(pool.submit(late, heeds).get(), -ETIMEDOUT);
     auto expected = pool.submit(std::nothrow, late, twice, 1);
     CHECK(expected && expected->get() == 2);
-    // The function's own submissions run in its worker.
-    CHECK_EQ(pool.submit([](tine::task &task) { return task.pool().submit([](int n) { return n + 1; }, 41).get(); }).get(), 42);
+    CHECK_EQ(pool.submit(uses_its_pool).get(), 42);
+    uses_a_pool_of_c(pool);
     tine_error own = TINE_ERROR_INIT;
     tine::submit_options bad;
     bad.flags = 1u << 30;

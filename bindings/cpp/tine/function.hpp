@@ -64,7 +64,7 @@ public:
     {
         tine_set_worker_state(handle_, state);
     }
-    /** The pool that runs the task, for its heap, and for what the task submits to it. */
+    /** The pool that runs the task, for its heap, and for what the task submits to it: as tine::pool::from(). */
     inline tine::pool pool() const;
     /** The end of a channel that the task or the process was given; false if it was given none. Include tine/channel.hpp. */
     inline channel_ref channel() const noexcept;

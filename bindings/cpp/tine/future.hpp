@@ -44,12 +44,11 @@ public:
         return abandoned_count_.load(std::memory_order_relaxed) == 0 ? handle_ : nullptr;
     }
 
+    /* Of a pool that somebody else owns only the object ends: what it has made goes on. */
     void end() noexcept
     {
-        tine_pool *handle = std::exchange(handle_, nullptr);
-        if (!handle || !owned_)
-            return;
-        tine_pool_destroy(handle);
+        if (owned_)
+            tine_pool_destroy(std::exchange(handle_, nullptr));
     }
 
     int submit(tine_fn function, const void *input, std::size_t size, tine_submit_options &options, tine_id &id)

@@ -69,7 +69,11 @@ public:
         return pool(std::move(*state));
     }
 
-    /** A pool that somebody else owns: C's, or a task's own. */
+    /**
+     * A pool that somebody else owns: C's, or a task's own. Objects of such a pool come and go; futures, queues and streams made with one
+     * stay good after it, and end before the pool that its owner ends. Results that no future asks for any more are released by later
+     * submissions through the same object, or are the owner's to take (tine_next).
+     */
     static pool from(tine_pool *handle) { return pool(std::make_shared<detail::pool_state>(handle, false)); }
 
     pool(pool &&) noexcept = default;
