@@ -4,12 +4,16 @@
 #include "../c/refuse.h"
 
 #include <array>
+#include <atomic>
+#include <fstream>
+#include <memory>
 #include <numeric>
 #include <stdexcept>
 #include <string_view>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <system_error>
+#include <thread>
 #include <unistd.h>
 
 struct point {
@@ -323,6 +327,13 @@ static void ends()
     CHECK_EQ(second.submit(twice, 1).get(), 2);
     second = tine::pool(1);
     CHECK_EQ(second.submit(twice, 2).get(), 4);
+    auto stays = second.submit(twice, 3);
+    tine::pool &same_pool = second;
+    tine::future<int> &same_future = stays;
+    second = std::move(same_pool);
+    stays = std::move(same_future);
+    CHECK_EQ(stays.get(), 6);
+    CHECK_EQ(second.submit(twice, 2).get(), 4);
 
     tine::pool_options bad;
     bad.start = 77;
@@ -373,6 +384,56 @@ static void uses_a_pool_of_c(tine::pool &pool)
     same = tine::pool::from(of_c);
     CHECK_EQ(same.submit(twice, 4).get(), 8);
     CHECK_EQ(pool.submit(twice, 5).get(), 10);
+}
+
+static bool is_asleep(pid_t thread)
+{
+    std::ifstream stat("/proc/self/task/" + std::to_string(thread) + "/stat");
+    std::string line;
+    std::getline(stat, line);
+    return line.compare(line.rfind(')') + 1, 2, " S") == 0;
+}
+
+// Other threads have futures while the pool ends: who waits is told, and who asks or lets go meets no pool that has gone.
+static void ends_meanwhile()
+{
+    for (int round = 0; round < 20; round++) {
+        tine::pool_options options;
+        options.workers = 2;
+        options.grace_ns = tine::ns(std::chrono::milliseconds(2));
+        auto pool = std::make_unique<tine::pool>(options);
+        auto waited_for = pool->submit([] { pause(); }), asked = pool->submit([] { pause(); });
+        std::vector<tine::future<int>> dropped;
+        for (int i = 0; i < 2000; i++)
+            dropped.push_back(pool->submit(twice, i));
+        std::atomic<pid_t> waiter{0};
+        std::atomic<bool> asks{false}, drops{false};
+        std::thread waiting([&] {
+            waiter = gettid();
+            auto end = waited_for.get(std::nothrow);
+            CHECK(!end && (end.error().code == -ECANCELED || end.error().code == TINE_ESHUTDOWN));
+        });
+        std::thread asking([&] {
+            try {
+                for (;; asks = true)
+                    (void)asked.is_ready();
+            } catch (const tine::error &end) {
+                CHECK_EQ(end.code(), TINE_ESHUTDOWN);
+            }
+        });
+        while (!waiter || !is_asleep(waiter) || !asks)
+            std::this_thread::yield();
+        std::thread dropping([&] {
+            for (drops = true; !dropped.empty();)
+                dropped.pop_back();
+        });
+        while (!drops)
+            std::this_thread::yield();
+        pool.reset();
+        waiting.join();
+        asking.join();
+        dropping.join();
+    }
 }
 
 static void options(tine::pool &pool)
@@ -432,5 +493,6 @@ int main(int argc, char **argv)
     forgotten();
     without_a_thread();
     ends();
+    ends_meanwhile();
     return 0;
 }

@@ -12,6 +12,8 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <condition_variable>
+#include <cstdint>
 #include <deque>
 #include <future>
 #include <memory>
@@ -25,8 +27,12 @@ namespace tine {
 namespace detail {
 
 /*
- * A pool, as its futures know it: they may outlive it. Results that nobody will ask for count in the pool's window until they
- * are taken, so futures that are destroyed leave their tasks' numbers here; what has settled of them is released by later calls.
+ * A pool, as what is made with it knows it. Results that nobody will ask for count in the pool's window until they are taken, so
+ * futures that are destroyed leave their tasks' numbers here; what has settled of them is released by later calls.
+ *
+ * Futures, results and queues may outlive the pool's object, and be in use by other threads when it ends. uses_ says how many of them
+ * are in a call, and by one bit that the pool has ended: enter() sets the one, end() the other, so that either enter() sees the end, or
+ * end() sees whom it has to wait for. The pool's own object is its user's to end when no thread is in a call on it.
  */
 class pool_state {
 public:
@@ -35,10 +41,29 @@ public:
     pool_state &operator=(const pool_state &) = delete;
     ~pool_state() { end(); }
 
-    /* nullptr once the pool has been destroyed. */
+    /* Keeps the pool for a call of what may outlive it. */
+    class use {
+    public:
+        explicit use(const std::shared_ptr<pool_state> &of) noexcept : state_(of && of->enter() ? of.get() : nullptr) {}
+        use(const use &) = delete;
+        use &operator=(const use &) = delete;
+        ~use()
+        {
+            if (state_)
+                state_->leave();
+        }
+
+        /* nullptr: there is no pool, or none any more. */
+        tine_pool *handle() const noexcept { return state_ ? state_->handle_ : nullptr; }
+
+    private:
+        pool_state *state_;
+    };
+
+    /* For the pool's own object and what must end before it. */
     tine_pool *handle() const noexcept { return handle_; }
 
-    /* The same, but nullptr too while there are tasks that nobody will ask for. */
+    /* The same, but nullptr while there are tasks that nobody will ask for. */
     tine_pool *clean_handle() const noexcept
     {
         return abandoned_count_.load(std::memory_order_relaxed) == 0 ? handle_ : nullptr;
@@ -47,23 +72,31 @@ public:
     /* Of a pool that somebody else owns only the object ends: what it has made goes on. */
     void end() noexcept
     {
-        if (owned_)
-            tine_pool_destroy(std::exchange(handle_, nullptr));
+        if (!owned_)
+            return;
+        std::uint64_t before = uses_.fetch_or(ended, std::memory_order_acq_rel);
+        if ((before & ended) != 0)
+            return;
+        // Who waits for a task is told that it was cancelled. In a child of fork() the threads are not there that were in a call.
+        if (before != 0 && tine_cancel_all(handle_) >= 0) {
+            std::unique_lock<std::mutex> guard(mutex_);
+            unused_.wait(guard, [this] { return uses_.load(std::memory_order_acquire) == ended; });
+        }
+        tine_pool_destroy(handle_);
     }
 
     int submit(tine_fn function, const void *input, std::size_t size, tine_submit_options &options, tine_id &id)
     {
-        if (!handle_)
-            return TINE_ESHUTDOWN;
         // While one thread waits for room, futures may be destroyed in another: a wait is of the other kind, too.
         if (clean_handle() && options.timeout_ns <= 0)
             return tine_submit(handle_, function, input, size, &options, &id);
         return submit_and_sweep(function, input, size, options, id);
     }
 
+    /* Within a use. */
     void abandon(tine_id id) noexcept
     {
-        if (!handle_ || release_if_settled(id))
+        if (release_if_settled(id))
             return;
         TINE_TRY
         {
@@ -78,6 +111,24 @@ public:
     }
 
 private:
+    static constexpr std::uint64_t ended = std::uint64_t(1) << 63;
+
+    bool enter() noexcept
+    {
+        if (!owned_ || (uses_.fetch_add(1, std::memory_order_acquire) & ended) == 0)
+            return true;
+        leave();
+        return false;
+    }
+
+    void leave() noexcept
+    {
+        if (!owned_ || uses_.fetch_sub(1, std::memory_order_release) != (ended | 1))
+            return;
+        std::lock_guard<std::mutex> guard(mutex_);
+        unused_.notify_all();
+    }
+
     /* Whether there is nothing more to release. */
     bool release_if_settled(tine_id id) noexcept
     {
@@ -120,10 +171,12 @@ private:
         return time.code(tine_submit(handle_, function, input, size, &options, &id));
     }
 
-    tine_pool *handle_;
+    tine_pool *const handle_;
     const bool owned_;
+    std::atomic<std::uint64_t> uses_{0};
     std::atomic<std::size_t> abandoned_count_{0};
     std::mutex mutex_;
+    std::condition_variable unused_;
     std::deque<tine_id> abandoned_;
 };
 
@@ -155,8 +208,9 @@ public:
     }
     ~result()
     {
-        if (pool_ && pool_->handle())
-            tine_result_release(pool_->handle(), &result_);
+        detail::pool_state::use pool(pool_);
+        if (pool.handle())
+            tine_result_release(pool.handle(), &result_);
     }
 
     /** What the function returned: 0 or more. */
@@ -190,7 +244,8 @@ private:
 };
 
 /**
- * A task's result to come. It may be moved, not copied, and may outlive its pool: then it is TINE_ESHUTDOWN.
+ * A task's result to come. It may be moved, not copied, and may outlive its pool: then it is TINE_ESHUTDOWN. A pool that ends while
+ * another thread waits for a future cancels the tasks, within its .grace_ns, and the thread gets -ECANCELED.
  *
  * One that is destroyed leaves the task to itself: it runs, and its result is released.
  */
@@ -202,14 +257,15 @@ public:
     future(future &&other) noexcept : pool_(std::move(other.pool_)), id_(std::exchange(other.id_, 0)) {}
     future &operator=(future &&other) noexcept
     {
-        future old(std::move(*this));
-        pool_ = std::move(other.pool_);
-        id_ = std::exchange(other.id_, 0);
+        future given(std::move(other)); // first: it may be this one
+        std::swap(pool_, given.pool_);
+        std::swap(id_, given.id_);
         return *this;
     }
     ~future()
     {
-        if (pool_)
+        detail::pool_state::use pool(pool_);
+        if (pool.handle())
             pool_->abandon(id_);
     }
 
@@ -270,8 +326,8 @@ public:
     /** The same without exceptions. */
     expected<void> cancel(std::nothrow_t) const
     {
-        tine_pool *pool = pool_ ? pool_->handle() : nullptr;
-        int rc = pool ? tine_cancel(pool, id_) : pool_ ? TINE_ESHUTDOWN : TINE_EID;
+        detail::pool_state::use pool(pool_);
+        int rc = pool.handle() ? tine_cancel(pool.handle(), id_) : pool_ ? TINE_ESHUTDOWN : TINE_EID;
         if (rc < 0)
             return detail::plain(rc, "tine::future::cancel");
         return {};
@@ -280,10 +336,9 @@ public:
 private:
     /* A result that has been taken; what it points to is released at the end of the call. */
     struct taken {
-        taken(future &from, time_limit timeout)
+        taken(future &from, time_limit timeout) : pool(from.pool_)
         {
-            tine_pool *pool = from.pool_ ? from.pool_->handle() : nullptr;
-            code = pool ? tine_wait(pool, from.id_, timeout.ns(), &result) : from.pool_ ? TINE_ESHUTDOWN : TINE_EID;
+            code = pool.handle() ? tine_wait(pool.handle(), from.id_, timeout.ns(), &result) : from.pool_ ? TINE_ESHUTDOWN : TINE_EID;
             if (code == 0) {
                 owner = std::move(from.pool_);
                 from.id_ = 0;
@@ -294,7 +349,7 @@ private:
         ~taken()
         {
             if (owner)
-                tine_result_release(owner->handle(), &result);
+                tine_result_release(pool.handle(), &result);
         }
 
         R value()
@@ -318,12 +373,13 @@ private:
         int code;
         tine_result result = TINE_RESULT_INIT;
         std::shared_ptr<detail::pool_state> owner;
+        detail::pool_state::use pool; // ends before its owner
     };
 
     int settle(std::int64_t timeout_ns) const
     {
-        tine_pool *pool = pool_ ? pool_->handle() : nullptr;
-        return pool ? tine_wait_all(pool, &id_, 1, timeout_ns) : pool_ ? TINE_ESHUTDOWN : TINE_EID;
+        detail::pool_state::use pool(pool_);
+        return pool.handle() ? tine_wait_all(pool.handle(), &id_, 1, timeout_ns) : pool_ ? TINE_ESHUTDOWN : TINE_EID;
     }
 
     static std::future_status status(int rc)

@@ -79,9 +79,8 @@ public:
     pool(pool &&) noexcept = default;
     pool &operator=(pool &&other) noexcept
     {
-        if (state_)
-            state_->end();
-        state_ = std::move(other.state_);
+        pool given(std::move(other)); // first: it may be this one
+        std::swap(state_, given.state_);
         return *this;
     }
     ~pool()

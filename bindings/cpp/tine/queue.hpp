@@ -197,7 +197,8 @@ public:
     }
     ~queue()
     {
-        if (pool_ && pool_->handle()) // otherwise its memory has gone with the pool
+        detail::pool_state::use pool(pool_);
+        if (pool.handle()) // otherwise its memory has gone with the pool
             tine_queue_destroy(this->handle_);
     }
 
