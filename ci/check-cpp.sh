@@ -26,17 +26,27 @@ try() {
 }
 
 # What a first line "// flags: ..." says.
-flags_of() { sed -n '1s|^// flags: ||p' "tests/cpp/$1.cpp"; }
+flags_of() { sed -n '1s|^// flags: ||p' "tests/cpp/$1"; }
 
-build() { # build NAME PROGRAM COMPILER FLAG...: tests/cpp/NAME.cpp, and a library of NAME_library.cc where there is one
+# build NAME PROGRAM COMPILER FLAG...: tests/cpp/NAME.cpp; with a library of NAME_library.cc where there is one; and where there is a
+# NAME_object.cc, compiled with what its own first line says, with that behind it, and as PROGRAM-reversed with that before it.
+build() {
     local name=$1 program=$2 compiler=$3 library=
     shift 3
     # shellcheck disable=SC2046  # a list of words
-    set -- "$@" $(flags_of "$name")
+    set -- "$@" $(flags_of "$name.cpp")
     if [ -e "tests/cpp/${name}_library.cc" ]; then
         # shellcheck disable=SC2086  # lists of words
         $compiler $warnings "$@" -g -pthread -shared -fPIC $include "tests/cpp/${name}_library.cc" -o "$program.so" $libraries || return 1
         library="-rdynamic $program.so -Wl,-rpath,$PWD/$out"
+    fi
+    if [ -e "tests/cpp/${name}_object.cc" ]; then
+        # shellcheck disable=SC2046,SC2086
+        $compiler $warnings "$@" $(flags_of "${name}_object.cc") -g -pthread -c $include "tests/cpp/${name}_object.cc" -o "$program.object.o" &&
+            $compiler $warnings "$@" -g -pthread -c $include "tests/cpp/$name.cpp" -o "$program.o" &&
+            $compiler "$@" -pthread "$program.o" "$program.object.o" -o "$program" $libraries &&
+            $compiler "$@" -pthread "$program.object.o" "$program.o" -o "$program-reversed" $libraries
+        return
     fi
     # shellcheck disable=SC2086
     $compiler $warnings "$@" -g -pthread $include "tests/cpp/$name.cpp" -o "$program" $library $libraries
@@ -44,9 +54,9 @@ build() { # build NAME PROGRAM COMPILER FLAG...: tests/cpp/NAME.cpp, and a libra
 
 check() { # check NAME COMPILER FLAG...: it compiles
     local source
-    for source in tests/cpp/"$1".cpp tests/cpp/"$1"_library.cc; do
-        # shellcheck disable=SC2086
-        [ ! -e "$source" ] || $2 $warnings "${@:3}" $(flags_of "$1") -fsyntax-only $include "$source" || return 1
+    for source in tests/cpp/"$1".cpp tests/cpp/"$1"_library.cc tests/cpp/"$1"_object.cc; do
+        # shellcheck disable=SC2046,SC2086
+        [ ! -e "$source" ] || $2 $warnings "${@:3}" $(flags_of "$1.cpp") $(flags_of "${source##*/}") -fsyntax-only $include "$source" || return 1
     done
 }
 
@@ -54,7 +64,10 @@ run() { # run NAME VARIANT COMPILER FLAG...
     local name=$1 variant=$2
     shift 2
     build "$name" "$out/$name-$variant" "$@" || return 1
-    timeout -k 5 120 "$out/$name-$variant" </dev/null || { echo "exit status $?"; return 1; }
+    local program
+    for program in "$out/$name-$variant" "$out/$name-$variant-reversed"; do
+        [ ! -e "$program" ] || timeout -k 5 120 "$program" </dev/null || { echo "$program: exit status $?"; return 1; }
+    done
 }
 
 # Workers are processes of their own, and write their reports beside the host's; a crash that is meant is told by its kind.

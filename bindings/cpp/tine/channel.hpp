@@ -17,7 +17,7 @@
 #include <string>
 #include <utility>
 
-namespace tine {
+TINE_NAMESPACE_BEGIN
 
 /** What a channel can be told: tine.h's tine_channel_options, at its defaults. */
 struct channel_options : tine_channel_options {
@@ -366,6 +366,6 @@ inline channel_ref task::channel() const noexcept
     return channel_ref(tine_task_channel(handle_));
 }
 
-} // namespace tine
+TINE_NAMESPACE_END
 
 #endif /* TINE_CHANNEL_HPP */

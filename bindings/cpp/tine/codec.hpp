@@ -32,7 +32,7 @@
 #define TINE_HAS_SPAN 1
 #endif
 
-namespace tine {
+TINE_NAMESPACE_BEGIN
 
 /** Bytes that are somewhere else: what a message, an input or an output consists of. */
 struct bytes {
@@ -404,6 +404,6 @@ private:
 };
 
 } // namespace detail
-} // namespace tine
+TINE_NAMESPACE_END
 
 #endif /* TINE_CODEC_HPP */

@@ -24,18 +24,30 @@
 #include <variant>
 #include <vector>
 
-/* With -fno-exceptions what would be thrown ends the process with its text, and what would be caught cannot come. */
+/*
+ * With -fno-exceptions what would be thrown ends the process with its text, and what would be caught cannot come. So the same
+ * functions have other bodies there, and everything has another name for the linker: of two functions of one name it takes one, for
+ * files of both kinds.
+ */
 #ifdef __cpp_exceptions
+#define TINE_NAMESPACE_BEGIN namespace tine {
+#define TINE_NAMESPACE_END }
 #define TINE_TRY try
 #define TINE_CATCH_ALL catch (...)
 #define TINE_THROW_ON throw
 #else
+#define TINE_NAMESPACE_BEGIN \
+    namespace tine {         \
+    inline namespace without_exceptions {
+#define TINE_NAMESPACE_END \
+    }                      \
+    }
 #define TINE_TRY if constexpr (true)
 #define TINE_CATCH_ALL else
 #define TINE_THROW_ON static_cast<void>(0)
 #endif
 
-namespace tine {
+TINE_NAMESPACE_BEGIN
 
 namespace detail {
 
@@ -444,6 +456,6 @@ inline bool done_or_not_now(int code, const char *call)
 }
 
 } // namespace detail
-} // namespace tine
+TINE_NAMESPACE_END
 
 #endif /* TINE_ERROR_HPP */

@@ -26,7 +26,7 @@
 #include <utility>
 #include <vector>
 
-namespace tine {
+TINE_NAMESPACE_BEGIN
 
 class pool;
 class channel_ref;
@@ -545,6 +545,6 @@ TINE_LOCAL void register_function(const char *name)
     detail::check(detail::local::add_registered<Function>(name, Function), "tine::register_function");
 }
 
-} // namespace tine
+TINE_NAMESPACE_END
 
 #endif /* TINE_FUNCTION_HPP */

@@ -22,7 +22,7 @@
 #include <string_view>
 #include <utility>
 
-namespace tine {
+TINE_NAMESPACE_BEGIN
 
 namespace detail {
 
@@ -392,6 +392,6 @@ private:
     tine_id id_ = 0;
 };
 
-} // namespace tine
+TINE_NAMESPACE_END
 
 #endif /* TINE_FUTURE_HPP */

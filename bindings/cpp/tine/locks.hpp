@@ -42,7 +42,7 @@
 #include <type_traits>
 #include <utility>
 
-namespace tine {
+TINE_NAMESPACE_BEGIN
 
 namespace detail {
 
@@ -578,6 +578,6 @@ void call_once(once_flag &flag, F &&function, A &&...arguments)
     detail::check(rc, "tine::call_once");
 }
 
-} // namespace tine
+TINE_NAMESPACE_END
 
 #endif /* TINE_LOCKS_HPP */

@@ -25,7 +25,7 @@
 #include <utility>
 #include <vector>
 
-namespace tine {
+TINE_NAMESPACE_BEGIN
 
 /**
  * What a map or loop can be told: tine.h's tine_map_options, at its defaults, with callbacks of C++'s kind, which run on the
@@ -272,6 +272,6 @@ TINE_LOCAL expected<void> run_map(tine_pool *pool, const map_options &options, R
 }
 
 } // namespace detail
-} // namespace tine
+TINE_NAMESPACE_END
 
 #endif /* TINE_MAP_HPP */

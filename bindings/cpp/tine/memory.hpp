@@ -26,7 +26,7 @@
 #include <utility>
 #include <vector>
 
-namespace tine {
+TINE_NAMESPACE_BEGIN
 
 template <class T>
 class allocator;
@@ -265,6 +265,6 @@ heap_ptr<T> heap::make(A &&...arguments) const
     }
 }
 
-} // namespace tine
+TINE_NAMESPACE_END
 
 #endif /* TINE_MEMORY_HPP */

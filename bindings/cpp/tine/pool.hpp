@@ -26,7 +26,7 @@
 #include <utility>
 #include <vector>
 
-namespace tine {
+TINE_NAMESPACE_BEGIN
 
 /** What is to go wrong in a pool, for tests: tine.h's tine_faults, at nothing. It stays there until the pool has been created. */
 struct faults : tine_faults {
@@ -484,6 +484,6 @@ inline tine::pool task::pool() const
     return tine::pool::from(tine_task_pool(handle_));
 }
 
-} // namespace tine
+TINE_NAMESPACE_END
 
 #endif /* TINE_POOL_HPP */

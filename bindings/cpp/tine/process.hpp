@@ -18,7 +18,7 @@
 #include <type_traits>
 #include <utility>
 
-namespace tine {
+TINE_NAMESPACE_BEGIN
 
 /** What a process can be told: tine.h's tine_process_options, at its defaults; .name is set by tine::named. */
 struct process_options : tine_process_options {
@@ -193,6 +193,6 @@ TINE_LOCAL auto start(std::nothrow_t, const process_options &options, F &&functi
     return process<type>::make(options, std::forward<F>(function), std::forward<A>(arguments)...);
 }
 
-} // namespace tine
+TINE_NAMESPACE_END
 
 #endif /* TINE_PROCESS_HPP */

@@ -17,7 +17,7 @@
 #include <string>
 #include <utility>
 
-namespace tine {
+TINE_NAMESPACE_BEGIN
 
 /** What a queue can be told: tine.h's tine_queue_options, at its defaults. */
 struct queue_options : tine_queue_options {
@@ -232,6 +232,6 @@ private:
     std::shared_ptr<detail::pool_state> pool_;
 };
 
-} // namespace tine
+TINE_NAMESPACE_END
 
 #endif /* TINE_QUEUE_HPP */

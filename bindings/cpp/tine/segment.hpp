@@ -15,7 +15,7 @@
 #include <string>
 #include <utility>
 
-namespace tine {
+TINE_NAMESPACE_BEGIN
 
 /** What a segment can be told: tine.h's tine_segment_options, at its defaults. */
 struct segment_options : tine_segment_options {
@@ -183,6 +183,6 @@ inline expected<void> pool::share(std::nothrow_t, const tine::segment &segment, 
     return {};
 }
 
-} // namespace tine
+TINE_NAMESPACE_END
 
 #endif /* TINE_SEGMENT_HPP */

@@ -24,7 +24,7 @@
 #include <utility>
 #include <vector>
 
-namespace tine {
+TINE_NAMESPACE_BEGIN
 
 /** What a stream can be told: tine.h's tine_stream_options, at its defaults; .name is set by tine::named, .pull by pool::stream. */
 struct stream_options : tine_stream_options {
@@ -248,6 +248,6 @@ TINE_LOCAL auto pool::stream(std::nothrow_t, const stream_options &options, F &&
     return std::move(*stream);
 }
 
-} // namespace tine
+TINE_NAMESPACE_END
 
 #endif /* TINE_STREAM_HPP */

@@ -18,7 +18,7 @@
 #include <type_traits>
 #include <utility>
 
-namespace tine {
+TINE_NAMESPACE_BEGIN
 
 class channel;
 
@@ -164,6 +164,6 @@ private:
 
 } // namespace detail
 
-} // namespace tine
+TINE_NAMESPACE_END
 
 #endif /* TINE_SUBMISSION_HPP */
