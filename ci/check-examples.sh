@@ -64,6 +64,60 @@ filter() { # grep counts the same
     # A file that isn't there is named, and the program ends all the same.
     exits 1 limited build/examples/filter build/no-such-file the >/dev/null 2>build/filter.err
     grep -q no-such-file build/filter.err
+    # Something that cannot be read is no empty text.
+    exits 1 limited build/examples/filter build the >/dev/null 2>build/filter.err
+    grep -q 'build: Is a directory' build/filter.err
+    # One processor, and more lines than the queue between reader and filters holds.
+    seq 20000 >build/numbers.txt
+    [ "$(limited taskset -c 0 build/examples/filter build/numbers.txt 7 | cut -d ' ' -f 1)" = "$(grep -c 7 build/numbers.txt)" ]
+}
+
+# What tine top says of a program's pool: top_of PID EXPRESSION, in Python.
+top_of() {
+    build/prefix/bin/tine top --json "$1" | python3 -c '
+import json, sys
+pool = json.load(sys.stdin)[0]
+def running(name): return [place["pid"] for place in pool["places"] if (place["running"] or {}).get("function") == name]
+print(*eval(sys.argv[1]))' "$2"
+}
+
+# A filter that is killed costs nothing but itself. Without the reader there is no more to read, and without filters nobody to look at it;
+# the program ends all the same.
+filter_deaths() {
+    local who program limit victims wanted first
+    first=$(head -n 100 LICENSE-APACHE | grep -c the)
+    for who in filter reader filters; do
+        rm -f build/filter.fifo
+        mkfifo build/filter.fifo
+        build/examples/filter build/filter.fifo the >build/filter.out 2>build/filter.err &
+        program=$! limit=$((SECONDS + 300)) # `limited` would be another process; at the end of this shell the program has read all
+        exec 4<>build/filter.fifo
+        head -n 100 LICENSE-APACHE >&4
+        # All lines have been looked at, and what was found has been taken: nobody has anything in his hands.
+        until [ "$(top_of $program 'sorted((q["put"], q["messages"]) for q in pool["queues"])' 2>/dev/null)" = "($first, 0) (100, 0)" ]; do
+            [ $SECONDS -lt $limit ]
+            sleep 0.05
+        done
+        case $who in
+            filter) victims=$(top_of $program 'running("filter")[:1]') ;;
+            reader) victims=$(top_of $program 'running("read_lines")') ;;
+            filters) victims=$(top_of $program 'running("filter")') ;;
+        esac
+        # shellcheck disable=SC2086  # a list of numbers
+        kill -KILL $victims
+        wanted=$(grep -c the LICENSE-APACHE)
+        [ $who = filter ] || wanted=$first
+        until [ "$(wc -l <build/filter.err)" -ge "$(wc -w <<<"$victims")" ]; do
+            [ $SECONDS -lt $limit ]
+            sleep 0.05
+        done
+        tail -n +101 LICENSE-APACHE >&4
+        exec 4>&-
+        limited tail --pid=$program -f /dev/null
+        exits 1 wait $program
+        [ "$(cut -d ' ' -f 1 build/filter.out)" = "$wanted" ]
+        grep -q '^filter: worker [0-9]* was ended by SIGKILL' build/filter.err
+    done
 }
 
 # As many primes as there are, and none is missed at the end.
@@ -156,6 +210,7 @@ try word-count-failure word_count_failure
 try bank bank
 try bank-wedges bank_wedges
 try filter filter
+try filter-deaths filter_deaths
 try one-loop one_loop
 try thumbnails-same same_thumbnails
 try thumbnails-trace traced_thumbnails

@@ -9,12 +9,18 @@
 #include <stdlib.h>
 #include <string.h>
 #include <tine.h>
+#include <unistd.h>
 
-#define LONGEST 4096 /* bytes of a line; longer ones are cut */
+#define LONGEST 4096 /* bytes of a line; a longer one counts as several */
 
 struct plan {
     tine_queue *lines, *hits; /* valid in every process of the pool */
     char path[1024], word[64];
+};
+
+/* How many tasks of each kind have not ended. */
+struct running {
+    int readers, filters;
 };
 
 static int read_lines(tine_task *task)
@@ -23,17 +29,17 @@ static int read_lines(tine_task *task)
     char line[LONGEST];
     int rc = 0;
     FILE *file = fopen(plan->path, "r");
-    if (!file) {
-        rc = tine_fail(task, -errno, "%s: %s", plan->path, strerror(errno));
-    }
-    while (rc == 0 && fgets(line, sizeof line, file)) {
+    while (file && rc == 0 && fgets(line, sizeof line, file)) {
         rc = tine_queue_put(plan->lines, line, strlen(line) + 1, TINE_FOREVER);
+    }
+    if (!file || (rc == 0 && ferror(file))) {
+        rc = -errno;
     }
     if (file) {
         fclose(file);
     }
     tine_queue_close(plan->lines); /* the filters finish what is there, and end */
-    return rc;
+    return rc ? tine_fail(task, rc, "%s: %s", plan->path, tine_strerror(rc)) : 0;
 }
 
 static int filter(tine_task *task)
@@ -54,21 +60,38 @@ static int filter(tine_task *task)
     }
 }
 
-/* Tells the sink that nothing more will come, once the last filter has ended. */
-static int finish(tine_pool *pool, struct plan *plan, int *left)
+/* One reader, and as many filters as are asked for. The .user of a task says where it is counted. */
+static int begin(tine_pool *pool, const struct plan *plan, int filters, struct running *running)
 {
-    int rc, failed = 0;
+    tine_submit_options options = TINE_SUBMIT_OPTIONS_INIT;
+    int rc = 0;
+    while (rc == 0 && running->filters < filters) {
+        options.user = running->readers == 0 ? &running->readers : &running->filters;
+        rc = tine_submit(pool, running->readers == 0 ? read_lines : filter, plan, sizeof *plan, &options, NULL);
+        ++*(int *)options.user;
+    }
+    return rc;
+}
+
+/* Takes note of the tasks that have ended, and tells the others. Returns whether one has failed. */
+static int finish(tine_pool *pool, struct plan *plan, struct running *running)
+{
+    int failed = 0;
     tine_result result = TINE_RESULT_INIT;
-    while (*left > 0 && (rc = tine_next(pool, 0, &result)) == 0) {
+    while (tine_next(pool, 0, &result) == 0) {
+        --*(int *)result.user;
         if (result.status < 0) {
-            fprintf(stderr, "filter: %s\n", result.message ? result.message : tine_strerror(result.status));
+            fprintf(stderr, "filter: %s\n", result.message);
             failed = 1;
-            tine_queue_close(plan->lines); /* a reader that died could not */
         }
         tine_result_release(pool, &result);
-        if (--*left == 0) {
-            tine_queue_close(plan->hits);
-        }
+    }
+    /* A reader that died could not say that it is done; and one without filters would wait for room for ever. */
+    if (running->readers == 0 || running->filters == 0) {
+        tine_queue_close(plan->lines);
+    }
+    if (running->filters == 0) {
+        tine_queue_close(plan->hits);
     }
     return failed;
 }
@@ -76,11 +99,12 @@ static int finish(tine_pool *pool, struct plan *plan, int *left)
 int main(int argc, char **argv)
 {
     static struct plan plan;
+    static struct running running;
     char line[LONGEST], longest[LONGEST] = "";
     size_t hits = 0;
-    int rc, filters, left, failed = 0;
-    tine_pool *pool;
-    tine_stats stats = TINE_STATS_INIT;
+    int rc, failed = 0, filters = (int)sysconf(_SC_NPROCESSORS_ONLN);
+    tine_pool *pool = NULL;
+    tine_pool_options options = TINE_POOL_OPTIONS_INIT;
 
     tine_init(argc, argv);
     if (argc != 3 || strlen(argv[1]) >= sizeof plan.path || strlen(argv[2]) >= sizeof plan.word) {
@@ -89,21 +113,12 @@ int main(int argc, char **argv)
     }
     strcpy(plan.path, argv[1]);
     strcpy(plan.word, argv[2]);
-    if ((rc = tine_pool_create(NULL, &pool)) || (rc = tine_queue_create(pool, NULL, &plan.lines)) ||
-        (rc = tine_queue_create(pool, NULL, &plan.hits)) || (rc = tine_pool_stats(pool, &stats))) {
-        fprintf(stderr, "filter: %s\n", tine_strerror(rc));
-        return 1;
+    options.workers = (size_t)filters + 1; /* each task has a worker to itself: they wait for one another */
+    if ((rc = tine_pool_create(&options, &pool)) == 0 && (rc = tine_queue_create(pool, NULL, &plan.lines)) == 0 &&
+        (rc = tine_queue_create(pool, NULL, &plan.hits)) == 0) {
+        rc = begin(pool, &plan, filters, &running);
     }
-    filters = stats.workers > 1 ? (int)stats.workers - 1 : 1;
-    left = filters + 1;
-    for (int i = 0; i < left; i++) {
-        tine_id id;
-        if ((rc = tine_submit(pool, i == 0 ? read_lines : filter, &plan, sizeof plan, NULL, &id))) {
-            fprintf(stderr, "filter: %s\n", tine_strerror(rc));
-            return 1;
-        }
-    }
-    do {
+    while (rc == 0 || rc == -ETIMEDOUT) {
         rc = tine_queue_get(plan.hits, 50000000, line, sizeof line, NULL);
         if (rc == 0) {
             hits++;
@@ -111,10 +126,15 @@ int main(int argc, char **argv)
                 strcpy(longest, line);
             }
         }
-        failed |= finish(pool, &plan, &left);
-    } while (rc != -EPIPE);
-    longest[strcspn(longest, "\n")] = 0;
-    printf("%zu lines with \"%s\"; the longest: %s\n", hits, plan.word, longest);
+        failed |= finish(pool, &plan, &running);
+    }
+    if (rc == -EPIPE) {
+        longest[strcspn(longest, "\n")] = 0;
+        printf("%zu lines with \"%s\"; the longest: %s\n", hits, plan.word, longest);
+    } else {
+        fprintf(stderr, "filter: %s\n", tine_strerror(rc));
+        failed = 1;
+    }
     tine_pool_destroy(pool); /* and the queues with it */
     return failed;
 }
