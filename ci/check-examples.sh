@@ -35,11 +35,24 @@ word_count_failure() { # a file that can't be read is named, and the others are 
     mkdir -p build/words
     echo "one two" >build/words/good
     ln -s nowhere build/words/dangling
+    ln -s . build/words/directory
     mkfifo build/words/fifo # not a file with words: left alone
     echo "1 2 8 in all" >build/wc.txt
-    limited build/examples/word-count build/words >build/words.txt
+    exits 1 limited build/examples/word-count build/words >build/words.txt 2>build/words.err
     tail -n 1 build/words.txt | awk '{ $1 = $1; print }' | diff - build/wc.txt
+    grep -qx 'word-count: dangling: No such file or directory' build/words.err
+    grep -qx 'word-count: directory: it is not a regular file' build/words.err
+    [ "$(wc -l <build/words.err)" = 2 ]
     exits 2 limited build/examples/word-count build/no-such-directory
+}
+
+word_count_many() { # more files than the pool's window holds
+    rm -rf build/words
+    mkdir -p build/words
+    (cd build/words && seq 2500 | split -l 1 -a 3)
+    limited build/examples/word-count build/words >build/words.txt
+    [ "$(wc -l <build/words.txt)" = 2501 ]
+    [ "$(tail -n 1 build/words.txt | awk '{ print $1, $2, $3 }')" = "2500 2500 $(seq 2500 | wc -c)" ]
 }
 
 # Whoever is killed, the money is all there; and some are killed in the middle.
@@ -207,6 +220,7 @@ try word-count word_count
 try linked-list linked_list
 try shared-counter shared_counter
 try word-count-failure word_count_failure
+try word-count-many word_count_many
 try bank bank
 try bank-wedges bank_wedges
 try filter filter
