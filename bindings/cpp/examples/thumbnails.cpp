@@ -6,6 +6,8 @@
 #include <filesystem>
 #include <iostream>
 #include <map>
+#include <stdexcept>
+#include <string>
 #include <vector>
 
 extern "C" {
@@ -32,9 +34,16 @@ static std::size_t shrink(const job &job)
     return done ? bytes : throw std::invalid_argument(reason);
 }
 
+struct owned_files : files {
+    owned_files() : files{} {}
+    owned_files(const owned_files &) = delete;
+    owned_files &operator=(const owned_files &) = delete;
+    ~owned_files() { files_free(*this); }
+};
+
 static int run(const std::string &in, const std::string &out, int start)
 {
-    files list;
+    owned_files list;
     std::filesystem::create_directories(out);
     if (files_list(&list, in.c_str(), out.c_str()))
         return 2;
@@ -55,7 +64,6 @@ static int run(const std::string &in, const std::string &out, int start)
     if (!done)
         for (const tine::item_failure &failed : *done.error().items)
             std::cout << list.at[failed.item].name << "  " << failed.why.message << '\n';
-    files_free(list);
     return done ? 0 : 1;
 }
 
