@@ -206,6 +206,26 @@ usage_errors() {
         exits 2 limited build/examples/thumbnails $arguments 2>build/usage.txt
         [ -s build/usage.txt ] || { echo "nothing is said with: $arguments"; return 1; }
     done
+    for arguments in 'bank -k x' 'bank -j 0' 'bank -k -1' 'bank -j' 'shared-counter x' 'shared-counter 0' 'shared-counter 1 2' 'filter x' 'word-count'; do
+        # shellcheck disable=SC2086
+        exits 2 limited build/examples/$arguments 2>build/usage.txt
+        grep -q '^usage: ' build/usage.txt
+    done
+    exits 2 limited build/examples/pipeline examples-c/samples build/no-such-directory/out 2>build/usage.txt
+    grep -q '^pipeline: build/no-such-directory/out: ' build/usage.txt
+}
+
+# A path that is longer than any file's fails that file in one program, and the other program with its name.
+long_paths() {
+    local long=
+    rm -rf build/long
+    mkdir -p build/long
+    cp examples-c/samples/cell.png build/long
+    while [ ${#long} -lt 4078 ]; do long=$long/.; done # a directory that can be opened, and no file in it
+    exits 1 limited build/examples/pipeline "build/long$long" build/staged >build/pipeline.txt
+    grep -q '^cell.png  *File name too long' build/pipeline.txt
+    exits 2 limited build/examples/thumbnails "build/long$long" build/staged 2>build/usage.txt
+    grep -q '^thumbnails: cell.png: File name too long' build/usage.txt
 }
 
 linked_list() { [ "$(limited build/examples/linked-list)" = "a worker found Supervisor" ]; }
@@ -230,6 +250,7 @@ try thumbnails-same same_thumbnails
 try thumbnails-trace traced_thumbnails
 try pipeline pipeline
 try thumbnails-c++ cpp_thumbnails
-try thumbnails-usage usage_errors
+try usage usage_errors
+try long-paths long_paths
 try demo ci/demo.sh
 counted

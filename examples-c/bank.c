@@ -8,6 +8,7 @@
  */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <limits.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -104,6 +105,14 @@ static pid_t start_clerk(unsigned seed)
     return pid;
 }
 
+/* -1: it is no number, or too large. */
+static int number(const char *text)
+{
+    char *end;
+    long value = strtol(text, &end, 10);
+    return *text && !*end && value >= 0 && value <= INT_MAX ? (int)value : -1;
+}
+
 static void nap(long ns)
 {
     struct timespec time = {0, ns};
@@ -130,8 +139,8 @@ int main(int argc, char **argv)
 
     for (int i = 1; i < argc; i++) {
         if (!strcmp(argv[i], "--pthread")) use_pthread = 1;
-        else if (!strcmp(argv[i], "-j") && i + 1 < argc) processes = atoi(argv[++i]);
-        else if (!strcmp(argv[i], "-k") && i + 1 < argc) kills = atoi(argv[++i]);
+        else if (!strcmp(argv[i], "-j") && i + 1 < argc) processes = number(argv[++i]);
+        else if (!strcmp(argv[i], "-k") && i + 1 < argc) kills = number(argv[++i]);
         else processes = 0;
     }
     if (processes < 1 || processes > MOST || kills < 0) {

@@ -1,9 +1,9 @@
 /* A linked list built in the host and walked in workers: pointers in the pool's heap mean the same in every process, so
  * nothing is copied and nothing is packed. */
-#include <tine.h>
+#include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
+#include <tine.h>
 
 struct word {
     struct word *next;
@@ -15,6 +15,8 @@ static int longest(tine_task *task)
 {
     struct word *const *first = tine_input(task, NULL);
     struct word **found = tine_output(task, sizeof *found);
+    if (!found)
+        return -ENOMEM;
     *found = *first;
     for (struct word *word = *first; word; word = word->next)
         if (strlen(word->text) > strlen((*found)->text))
@@ -38,8 +40,10 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
         struct word *word = tine_alloc(pool, sizeof *word);
         char *text = tine_alloc(pool, strlen(words[i]) + 1);
-        if (!word || !text)
+        if (!word || !text) {
+            fprintf(stderr, "linked-list: %s\n", tine_strerror(-ENOMEM));
             return 1;
+        }
         word->text = strcpy(text, words[i]);
         word->next = first;
         first = word;

@@ -19,7 +19,7 @@
 #include <sys/stat.h>
 #include <tine.h>
 
-enum { STAGES = 3, FRAMES = 8, WIDTH = 256, QUALITY = 85, PATH = 1024, DONE = STAGES };
+enum { STAGES = 3, FRAMES = 8, WIDTH = 256, QUALITY = 85, PATH = 4096, DONE = STAGES };
 static const char *const names[STAGES] = {"decode", "scale", "encode"};
 
 /* A picture on its way. It belongs to one process at a time: to the worker of the stage that it is in, else to the host. */
@@ -143,8 +143,10 @@ static void fill(struct frame *frame, const struct file *file, int crash_in, con
     frame->stage = 0;
     frame->failed[0] = 0;
     frame->crash_in = strcmp(file->name, crash_on) == 0 ? crash_in : -1;
-    snprintf(frame->in, sizeof frame->in, "%s", file->in);
-    snprintf(frame->out, sizeof frame->out, "%s", file->out);
+    if (snprintf(frame->in, PATH, "%s", file->in) >= PATH || snprintf(frame->out, PATH, "%s", file->out) >= PATH) {
+        snprintf(frame->failed, sizeof frame->failed, "%s", strerror(ENAMETOOLONG));
+        frame->stage = DONE;
+    }
 }
 
 static int run(struct pipeline *line, struct files files, int crash_in, const char *crash_on, size_t *failed)
@@ -161,7 +163,7 @@ static int run(struct pipeline *line, struct files files, int crash_in, const ch
         while (begun < files.count && begun - told < FRAMES) {
             struct frame *frame = &line->frames[begun % FRAMES];
             fill(frame, &files.at[begun++], crash_in, crash_on);
-            if ((rc = begin_stage(line, frame)))
+            if (frame->stage != DONE && (rc = begin_stage(line, frame)))
                 return rc;
         }
         for (int stage = 0; stage < STAGES; stage++)
@@ -229,7 +231,11 @@ int main(int argc, char **argv)
     size_t failed = 0;
     struct pipeline line = {0};
     tine_error error = TINE_ERROR_INIT;
-    int rc = mkdir(argv[optind + 1], 0777) && errno != EEXIST ? -errno : open_line(&line, &error);
+    int rc = mkdir(argv[optind + 1], 0777) && errno != EEXIST ? -errno : 0;
+    if (rc)
+        snprintf(error.text, sizeof error.text, "%s: %s", argv[optind + 1], tine_strerror(rc));
+    else
+        rc = open_line(&line, &error);
     if (rc == 0)
         rc = run(&line, files, crash_in, crash_on, &failed);
     for (int stage = 0; stage < STAGES; stage++)

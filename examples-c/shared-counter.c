@@ -53,12 +53,18 @@ int main(int argc, char **argv)
 {
     if (argc == 3 && strcmp(argv[1], "--attach") == 0)
         return second(atoi(argv[2]));
+    char *end = "";
+    long times = argc > 1 ? strtol(argv[1], &end, 10) : 100000;
+    if (argc > 2 || *end || times < 1) {
+        fprintf(stderr, "usage: shared-counter [TIMES (1 or more)]\n");
+        return 2;
+    }
     tine_segment *segment;
     int rc = tine_segment_create(sizeof(struct counter), NULL, &segment);
     if (rc)
         die("create", rc);
     struct counter *counter = tine_segment_address(segment);
-    counter->times = argc > 1 ? atol(argv[1]) : 100000;
+    counter->times = times;
 
     pid_t child = fork();
     if (child < 0)

@@ -164,8 +164,10 @@ static int map_files(tine_pool *pool, const struct settings *settings, struct fi
     if (!jobs || !thumbs)
         return -ENOMEM; /* the heap goes with the pool: there is nothing to free here */
     for (size_t i = 0; i < files.count; i++) {
-        if (!make_job(&jobs[i], settings, &files.at[i]))
+        if (!make_job(&jobs[i], settings, &files.at[i])) {
+            snprintf(error->text, sizeof error->text, "%s: %s", files.at[i].name, strerror(ENAMETOOLONG));
             return -ENAMETOOLONG;
+        }
     }
     struct watch watch = {.files = files, .bar = TINE_PROGRESS_INIT};
     watch.bar.label = "in the pool";
