@@ -5,7 +5,7 @@
 use crate::cluster::attention::{Attention, Next};
 use crate::cluster::exchange::taken_apart;
 use crate::cluster::node::Serving;
-use crate::cluster::peer::{Came, Frame, announced};
+use crate::cluster::peer::{Came, Frame};
 use crate::cluster::{FrameKind, start};
 use crate::error::{Error, Result};
 use crate::pool::Guest;
@@ -29,9 +29,13 @@ fn serve(mut link: Serving) -> Result<()> {
         let mut any = link.flush()?;
         match link.receive()? {
             Came::Nothing(moved) => any |= moved,
+            Came::Announced(number, length) => {
+                any = true;
+                link.expect(pools.guest(number).and_then(|guest| guest.place_for(length)));
+            }
             Came::Block(number, block) => {
                 any = true;
-                if let Some(guest) = pools.guests.iter_mut().find(|guest| guest.number() == number) {
+                if let Some(guest) = pools.guest(number) {
                     guest.has_come(block);
                 }
             }
@@ -105,6 +109,10 @@ impl Pools {
         Pools { guests: Vec::new(), opening: Vec::new(), closing: Vec::new(), tell, done }
     }
 
+    fn guest(&mut self, number: u64) -> Option<&mut Guest> {
+        self.guests.iter_mut().find(|guest| guest.number() == number)
+    }
+
     fn deal_with(&mut self, link: &mut Serving, frame: Vec<u8>) -> Result<()> {
         let (kind, number, mut body) = taken_apart(&frame)?;
         let place = self.guests.iter().position(|guest| guest.number() == number);
@@ -112,10 +120,6 @@ impl Pools {
             (FrameKind::Hello, _) => (), // Rank 0 compares.
             (FrameKind::Ping, _) => link.post(Frame::new(FrameKind::Pong, 0).finish()),
             (FrameKind::Open, None) => self.open(link, number, frame),
-            (FrameKind::Block, place) => {
-                let length = announced(&mut body)?;
-                link.expect(number, length, place.and_then(|at| self.guests[at].place_for(length)));
-            }
             (FrameKind::Tasks, Some(at)) => self.guests[at].take(&mut body)?,
             (FrameKind::Close, Some(at)) => {
                 let grace_ns = body.number()?;

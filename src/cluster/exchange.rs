@@ -13,7 +13,7 @@
 use super::attention::{Attention, Next};
 use super::book::Book;
 use super::hello::Hello;
-use super::peer::{Came, Frame, Peer, announced, body_of};
+use super::peer::{Came, Frame, Peer, body_of, kind_of};
 use super::transport::Transport;
 use super::witness::Witness;
 use super::{FrameKind, Hand};
@@ -161,13 +161,13 @@ impl Node {
 
     /// Whether a message is on its way there or from there.
     fn is_moving(&self) -> bool {
-        !self.is_lost() && (self.peer.is_sending() || self.peer.is_receiving())
+        !self.is_lost() && self.peer.is_moving()
     }
 
     /// Whether it has yet to say goodbye, or MPI has something of ours that is not known to have gone: nothing may be under way when MPI
     /// is finalized.
     fn is_leaving(&self) -> bool {
-        !self.is_lost() && (!self.left || self.peer.is_sending())
+        !self.is_lost() && (!self.left || self.peer.out.is_sending())
     }
 }
 
@@ -203,21 +203,21 @@ pub(crate) fn meet(transport: Transport, ranks: usize, witness: Arc<Witness>) ->
     let mut hellos: Vec<Option<Hello>> = vec![None; peers.len()];
     for peer in &mut peers {
         peer.make_room()?;
-        peer.post(own.frame());
+        peer.out.post(own.frame());
     }
     let until = Deadline::after(HELLO_NS);
-    while hellos.iter().any(Option::is_none) || peers.iter().any(Peer::is_sending) {
+    while hellos.iter().any(Option::is_none) || peers.iter().any(|peer| peer.out.is_sending()) {
         let mut any = false;
         for peer in &mut peers {
-            any |= peer.flush(&transport)?;
+            any |= peer.out.flush(&transport)?;
         }
         if let Some((rank, length, message)) = transport.probe()? {
             any = true;
-            peers[rank - 1].has_come(message, length);
+            peers[rank - 1].into.has_come(message, length);
             peers[rank - 1].make_room()?;
         }
         for (at, peer) in peers.iter_mut().enumerate() {
-            let Came::Frame(frame) = peer.receive(&transport)? else { continue };
+            let Came::Frame(frame) = peer.into.receive(&transport)? else { continue };
             any = true;
             if let (FrameKind::Hello, _, mut body) = taken_apart(&frame)? {
                 hellos[at] = Some(Hello::decode(&mut body)?);
@@ -265,8 +265,8 @@ pub(crate) fn meet(transport: Transport, ranks: usize, witness: Arc<Witness>) ->
 /// A frame's kind, the number of what it is about, and the rest.
 pub(crate) fn taken_apart(frame: &[u8]) -> Result<(FrameKind, u64, Reader<'_>)> {
     let mut reader = Reader(body_of(frame));
-    let kind = FrameKind::of(reader.number()?)
-        .ok_or_else(|| Error::errno(libc::EPROTO, "a frame of no known kind"))?;
+    let kind =
+        kind_of(reader.number()?).ok_or_else(|| Error::errno(libc::EPROTO, "a frame of no known kind"))?;
     let number = reader.number()?;
     Ok((kind, number, reader))
 }
@@ -339,21 +339,21 @@ impl Talk {
         for (at, frame) in posted {
             any = true;
             match self.nodes[at].lost.clone() {
-                None => self.nodes[at].peer.post(frame),
+                None => self.nodes[at].peer.out.post(frame),
                 Some(why) => tell_lost(&hands, at, &frame, &why),
             }
         }
         for at in 0..if std::mem::take(&mut self.unfetched) { self.nodes.len() } else { 0 } {
             let node = &mut self.nodes[at];
-            if node.is_lost() || node.peer.is_full() || node.peer.make_room().is_err() {
+            if node.is_lost() || node.peer.out.is_full() || node.peer.make_room().is_err() {
                 self.unfetched |= !node.is_lost();
                 continue;
             }
             for (_, hand) in &hands {
                 while let Some(parcel) = hand.take_parcel(at) {
                     any = true;
-                    self.nodes[at].peer.post(parcel);
-                    if self.nodes[at].peer.is_full() {
+                    self.nodes[at].peer.out.post(parcel);
+                    if self.nodes[at].peer.out.is_full() {
                         self.unfetched = true; // There may be more.
                         break;
                     }
@@ -370,10 +370,10 @@ impl Talk {
             if self.nodes[at].is_lost() {
                 continue;
             }
-            match self.nodes[at].peer.flush(&self.transport) {
+            match self.nodes[at].peer.out.flush(&self.transport) {
                 Ok(moved) => {
                     // Who takes long bytes, piece by piece, is not silent. A short message says nothing of the node: MPI takes it and keeps it.
-                    if moved && self.nodes[at].peer.is_amid_a_load() {
+                    if moved && self.nodes[at].peer.out.is_amid_a_load() {
                         self.nodes[at].heard_ns = now_ns();
                     }
                     any |= moved;
@@ -404,7 +404,7 @@ impl Talk {
                     let node = rank.checked_sub(1).and_then(|at| self.nodes.get_mut(at));
                     if let Some(node) = node.filter(|node| !node.is_lost()) {
                         (node.heard_ns, node.pinged) = (now_ns(), false);
-                        node.peer.has_come(message, length);
+                        node.peer.into.has_come(message, length);
                         self.is_crowded |= node.peer.make_room().is_err();
                     }
                 }
@@ -432,7 +432,7 @@ impl Talk {
     fn receive_from(&mut self, at: usize, hands: &[Living]) -> Result<bool> {
         let node = &mut self.nodes[at];
         let hand_of = |number: u64| hands.iter().find(|(known, _)| *known == number).map(|(_, hand)| hand);
-        match node.peer.receive(&self.transport)? {
+        match node.peer.into.receive(&self.transport)? {
             Came::Nothing(moved) => {
                 if moved {
                     node.heard_ns = now_ns();
@@ -444,20 +444,16 @@ impl Talk {
                     hand.has_come(at, block);
                 }
             }
+            Came::Announced(number, length) => {
+                node.peer.into.expect(hand_of(number).and_then(|hand| hand.place_for(length)));
+            }
             Came::Frame(frame) => {
                 let (kind, number, mut body) = taken_apart(&frame)?;
                 node.left |= kind == FrameKind::Bye;
-                let hand = hand_of(number);
-                match hand {
-                    _ if kind == FrameKind::Block => {
-                        let length = announced(&mut body)?;
-                        node.peer.expect(number, length, hand.and_then(|hand| hand.place_for(length)));
-                    }
-                    Some(hand) => {
-                        self.unfetched = true;
-                        hand.deal_with(at, kind, &mut body).map_err(not_for_a_moment)?;
-                    }
-                    None => (), // That pool is gone, or it is an answer to a ping.
+                // Where there is none the pool is gone, or it is an answer to a ping.
+                if let Some(hand) = hand_of(number) {
+                    self.unfetched = true;
+                    hand.deal_with(at, kind, &mut body).map_err(not_for_a_moment)?;
                 }
             }
         }
@@ -487,7 +483,7 @@ impl Talk {
                 // It may have got its first task long after it last spoke, while this thread was busy with others: what counts is the
                 // wait for this answer.
                 node.heard_ns = node.heard_ns.max(now - self.timeout_ns / 4);
-                node.peer.post(Frame::new(FrameKind::Ping, 0).finish());
+                node.peer.out.post(Frame::new(FrameKind::Ping, 0).finish());
             } else if silent_ns > timeout_ns {
                 let text = format!("it has not answered for {} ms", silent_ns / 1_000_000);
                 self.lose(at, &Error::errno(libc::ETIMEDOUT, text));
@@ -517,7 +513,7 @@ impl Talk {
     fn take_leave(&mut self) {
         let (_, hands) = self.collect();
         for node in self.nodes.iter_mut().filter(|node| !node.is_lost()) {
-            node.peer.post(Frame::new(FrameKind::Bye, 0).finish());
+            node.peer.out.post(Frame::new(FrameKind::Bye, 0).finish());
         }
         let until = Deadline::after(self.timeout_ns);
         while self.nodes.iter().any(Node::is_leaving) && !until.passed() {

@@ -8,7 +8,7 @@ use crate::sys::{host, limits};
 use crate::task::wire::Reader;
 
 /// Grows with every change of what frames hold.
-const PROTOCOL: u64 = 3;
+const PROTOCOL: u64 = 4;
 
 /// Who a process is.
 #[derive(Clone, Debug)]

@@ -16,18 +16,18 @@ pub(crate) struct Serving {
 impl Serving {
     pub(crate) fn new(transport: Transport) -> Result<Serving> {
         let mut peer = Peer::new(0);
-        peer.post(Hello::own()?.frame());
+        peer.out.post(Hello::own()?.frame());
         Ok(Serving { transport, peer })
     }
 
     pub(crate) fn post(&mut self, parcel: impl Into<Parcel>) {
-        self.peer.post(parcel);
+        self.peer.out.post(parcel);
     }
 
     /// Says goodbye, and sees it off with all that is before it.
     pub(crate) fn leave(&mut self) -> Result<()> {
         self.post(Frame::new(FrameKind::Bye, 0).finish());
-        while self.is_sending() {
+        while self.peer.out.is_sending() {
             if !self.flush()? {
                 std::thread::yield_now();
             }
@@ -35,24 +35,19 @@ impl Serving {
         Ok(())
     }
 
-    /// Whether something is on its way to rank 0.
-    pub(crate) fn is_sending(&self) -> bool {
-        self.peer.is_sending()
-    }
-
     /// Whether what is to be sent had better wait.
     pub(crate) fn is_full(&self) -> bool {
-        self.peer.is_full()
+        self.peer.out.is_full()
     }
 
     /// Whether a message is on its way, to rank 0 or from there.
     pub(crate) fn is_moving(&self) -> bool {
-        self.peer.is_sending() || self.peer.is_receiving()
+        self.peer.is_moving()
     }
 
     /// Sends what can be sent; whether anything moved on.
     pub(crate) fn flush(&mut self) -> Result<bool> {
-        self.peer.flush(&self.transport)
+        self.peer.out.flush(&self.transport)
     }
 
     /// What has come from rank 0.
@@ -63,9 +58,9 @@ impl Serving {
         let arrived = self.transport.probe()?;
         let any = arrived.is_some();
         if let Some((_, length, message)) = arrived {
-            self.peer.has_come(message, length);
+            self.peer.into.has_come(message, length);
         }
-        match self.peer.receive(&self.transport) {
+        match self.peer.into.receive(&self.transport) {
             Ok(Came::Nothing(moved)) => Ok(Came::Nothing(any | moved)),
             // Short of memory for a moment: it is there the next time.
             Err(error) if error.code().0 == -libc::ENOMEM => Ok(Came::Nothing(any)),
@@ -73,8 +68,8 @@ impl Serving {
         }
     }
 
-    /// A block comes next.
-    pub(crate) fn expect(&mut self, number: u64, length: usize, block: Option<Block>) {
-        self.peer.expect(number, length, block);
+    /// The block that has been announced goes to that place, or nowhere.
+    pub(crate) fn expect(&mut self, block: Option<Block>) {
+        self.peer.into.expect(block);
     }
 }

@@ -51,6 +51,12 @@ pub(crate) struct Moving(*mut c_void);
 pub(crate) struct Message(*mut c_void);
 
 impl Transport {
+    /// One that is not registered.
+    #[cfg(test)]
+    pub(crate) fn over(functions: Functions) -> Transport {
+        Transport(functions)
+    }
+
     fn checked(&self, what: &str, rc: c_int) -> Result<c_int> {
         if rc >= 0 {
             return Ok(rc);
