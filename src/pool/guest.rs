@@ -26,8 +26,15 @@ const LONG_FRAME: usize = 64 << 20;
 /// A task that is here.
 struct Task {
     id: u64,
-    /// Of a chunk: its block in the heap, and how that is laid out.
-    chunk: Option<(usize, Chunk, ChunkLayout)>,
+    chunk: Option<ChunkHere>,
+}
+
+/// A chunk with the addresses that it has here, its block in the heap, how that is laid out, and long inputs, which have a block of their own.
+struct ChunkHere {
+    chunk: Chunk,
+    block: usize,
+    layout: ChunkLayout,
+    _input: Option<Block>,
 }
 
 /// A pool of this node's, and the tasks of rank 0's that are in it.
@@ -189,9 +196,7 @@ impl Guest {
             let Some(outcome) = state.ledger.get_mut(index).take_chunk_outcome() else { continue };
             write_outcome(out, task.id, &outcome, task.chunk.is_some(), deaths);
             match task.chunk {
-                Some((block, chunk, layout)) => {
-                    write_chunk(out, &outcome, &chunk, &layout, block, &inner.heap)
-                }
+                Some(here) => blocks.extend(write_chunk(out, &outcome, &here, &inner.heap)),
                 None => blocks.extend(write_output(out, &state, index, &outcome, &inner.heap)),
             }
             state.ledger.close(index);
@@ -243,10 +248,16 @@ enum Parcel<'a> {
     Chunk {
         chunk: Chunk,
         layout: ChunkLayout,
-        input: &'a [u8],
+        input: ChunkInput<'a>,
         output: Option<&'a [u8]>,
         context: &'a [u8],
     },
+}
+
+/// The inputs of a chunk's items: to be copied into the chunk's block, or in a block of their own.
+enum ChunkInput<'a> {
+    Copied(&'a [u8]),
+    Apart(Block),
 }
 
 impl<'a> Parcel<'a> {
@@ -268,19 +279,34 @@ impl<'a> Parcel<'a> {
         let first = body.bytes()?;
         let wrong = || Error::errno(libc::EPROTO, "a chunk's bytes are not as long as the chunk says");
         let chunk = Chunk::from_bytes(first)?;
-        let layout = ChunkLayout::of(kind, &chunk).ok_or_else(wrong)?;
-        let input = body.bytes()?;
+        let mut layout = ChunkLayout::of(kind, &chunk).ok_or_else(wrong)?;
+        let input_bytes = layout.input_bytes;
+        let input = match read_bytes(body)? {
+            Some(input) => Ok(ChunkInput::Copied(input)),
+            None => {
+                layout = ChunkLayout::of(kind, &Chunk { input: 0, ..chunk }).ok_or_else(wrong)?;
+                next_block(blocks).map(ChunkInput::Apart)
+            }
+        };
         let output = if body.number()? != 0 { Some(body.bytes()?) } else { None };
         let context = body.bytes()?;
-        let fits = input.len() == layout.input_bytes
+        let input_fits = match &input {
+            Ok(ChunkInput::Copied(input)) => input.len() == input_bytes,
+            Ok(ChunkInput::Apart(block)) => block.length() == input_bytes,
+            Err(error) => error.code().0 == -libc::ENOMEM,
+        };
+        let fits = input_fits
             && output.is_none_or(|output| output.len() == layout.output_bytes)
             && context.len() as u64 == chunk.context_length;
-        if fits { Ok(Ok(Parcel::Chunk { chunk, layout, input, output, context })) } else { Err(wrong()) }
+        if !fits {
+            return Err(input.err().unwrap_or_else(wrong));
+        }
+        Ok(input.map(|input| Parcel::Chunk { chunk, layout, input, output, context }))
     }
 }
 
-/// What is entered: its place, and a chunk's block.
-type Entered = (u32, Option<(usize, Chunk, ChunkLayout)>);
+/// What is entered: its place, and a chunk's memory.
+type Entered = (u32, Option<ChunkHere>);
 
 /// Enters a task, with its memory.
 #[expect(clippy::too_many_arguments, reason = "what a task consists of, once")]
@@ -303,11 +329,11 @@ fn enter(
         Parcel::Apart(block) => {
             // SAFETY: as many bytes have come there, and nobody else has them before the task runs.
             let input = unsafe { std::slice::from_raw_parts(block.pointer(), block.length()) };
-            (InputPlace::Heap { address: block.keep(), owned: true }, Bytes::Given(input), None)
+            (InputPlace::Heap { address: block.keep()?, owned: true }, Bytes::Given(input), None)
         }
         Parcel::Chunk { chunk, layout, input, output, context } => {
-            let (block, here) = unpack(&inner.heap, &chunk, &layout, input, output, context)?;
-            (InputPlace::Inline, Bytes::Chunk(here.to_bytes()), Some((block, here, layout)))
+            let here = unpack(&inner.heap, &chunk, layout, input, output, context)?;
+            (InputPlace::Inline, Bytes::Chunk(here.chunk.to_bytes()), Some(here))
         }
     };
     let bytes = match &bytes {
@@ -323,8 +349,8 @@ fn enter(
     let entered = state.ledger.enter(task);
     if entered.is_err() {
         inner.take_input_back(place);
-        if let Some((block, ..)) = kept {
-            let _ = inner.heap.free_address(block);
+        if let Some(here) = &kept {
+            let _ = inner.heap.free_address(here.block);
         }
     }
     Ok((entered?.0, kept))
@@ -340,16 +366,18 @@ enum Bytes<'a> {
 fn unpack(
     heap: &Heap,
     chunk: &Chunk,
-    layout: &ChunkLayout,
-    input: &[u8],
+    layout: ChunkLayout,
+    input: ChunkInput<'_>,
     output: Option<&[u8]>,
     context: &[u8],
-) -> Result<(usize, Chunk)> {
+) -> Result<ChunkHere> {
     let block = heap.allocate(layout.bytes.max(1))?.as_ptr();
     // SAFETY: the block has room for all that `layout` lays out in it, by its making; the bytes are a frame's, as long as `Parcel::read` has
     // found them to be.
     unsafe {
-        std::ptr::copy_nonoverlapping(input.as_ptr(), block.add(layout.input), input.len());
+        if let ChunkInput::Copied(input) = &input {
+            std::ptr::copy_nonoverlapping(input.as_ptr(), block.add(layout.input), input.len());
+        }
         std::ptr::copy_nonoverlapping(context.as_ptr(), block.add(layout.context), context.len());
         match output {
             Some(output) => {
@@ -360,15 +388,22 @@ fn unpack(
     }
     let start = block.expose_provenance();
     let place = |there: u64, at: usize| if there == 0 { 0 } else { (start + at) as u64 };
-    let here = Chunk {
-        input: place(chunk.input, layout.input),
+    let apart = match input {
+        ChunkInput::Copied(_) => None,
+        ChunkInput::Apart(block) => Some(block),
+    };
+    let input = apart
+        .as_ref()
+        .map_or_else(|| place(chunk.input, layout.input), |apart| apart.pointer().expose_provenance() as u64);
+    let chunk = Chunk {
+        input,
         output: place(chunk.output, layout.output),
         status: (start + layout.status) as u64,
         messages: start as u64,
         context: place(chunk.context, layout.context),
         ..*chunk
     };
-    Ok((start, here))
+    Ok(ChunkHere { chunk, block: start, layout, _input: apart })
 }
 
 /// The output of a task: in the frame, and its memory is given back; or the block that it is, if it is long.
@@ -401,22 +436,24 @@ fn write_output(
     None
 }
 
-/// What a chunk's items have come to, and its block is given back.
-fn write_chunk(
-    out: &mut Writer,
-    outcome: &Outcome,
-    chunk: &Chunk,
-    layout: &ChunkLayout,
-    block: usize,
-    heap: &Heap,
-) {
+/// What a chunk's items have come to. Its block is given back, at once or when the long outputs in it have been sent.
+fn write_chunk(out: &mut Writer, outcome: &Outcome, here: &ChunkHere, heap: &Arc<Heap>) -> Option<Block> {
+    let ChunkHere { chunk, block, layout, .. } = here;
     let finished = usize::try_from(outcome.items).unwrap_or(usize::MAX).min(layout.statuses);
     let texts = outcome.messages_length.min(chunk.messages_bytes as usize);
     let outputs = layout.output_bytes / layout.statuses.max(1) * finished;
-    for (at, length) in [(layout.status, finished * size_of::<i32>()), (0, texts), (layout.output, outputs)] {
+    let mut write = |at: usize, length: usize| {
         let place = std::ptr::with_exposed_provenance::<u8>(block + at);
         // SAFETY: a part of the block, as `layout` has it. Whoever wrote there has finished with it, or can only leave garbage.
         out.bytes(unsafe { std::slice::from_raw_parts(place, length) });
+    };
+    write(layout.status, finished * size_of::<i32>());
+    write(0, texts);
+    if outputs >= APART {
+        write_apart(out);
+        return Some(Block::part(heap, *block, layout.output, outputs));
     }
-    let _ = heap.free_address(block);
+    write(layout.output, outputs);
+    let _ = heap.free_address(*block);
+    None
 }

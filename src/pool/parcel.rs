@@ -14,7 +14,7 @@
 //! Readers believe no length: whatever does not fit is an error, or ends where its room does.
 
 use super::ledger::{Delivery, Outcome, to_c_string};
-use crate::cluster::block::Block;
+use crate::cluster::block::{Block, no_room};
 use crate::error::{Error, Result};
 use crate::task::call::{CallKind, Chunk};
 use crate::task::death::Death;
@@ -113,7 +113,7 @@ pub(super) fn write_apart(out: &mut Writer) {
 pub(super) fn next_block(blocks: &mut VecDeque<Option<Block>>) -> Result<Block> {
     let next = blocks.pop_front();
     let next = next.ok_or_else(|| Error::errno(libc::EPROTO, "a frame names a block that has not come"))?;
-    next.ok_or_else(|| Error::errno(libc::ENOMEM, "no memory in the pool's heap for what has come"))
+    next.ok_or_else(no_room)
 }
 
 const HAS_MESSAGE: u64 = 1 << 34;

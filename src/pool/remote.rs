@@ -299,7 +299,11 @@ impl Remote {
                 head.write(body);
                 body.bytes(input);
             }
-            (kind, _) => write_chunk(body, &head, kind, &Chunk::from_bytes(ledger.inline_input(index))?)?,
+            (kind, _) => {
+                out.blocks.try_reserve(1).map_err(|_| no_memory())?;
+                let chunk = Chunk::from_bytes(ledger.inline_input(index))?;
+                out.blocks.extend(write_chunk(body, &head, kind, &chunk, heap)?);
+            }
         }
         let bytes = weight(ledger, index);
         out.tasks.push(index);

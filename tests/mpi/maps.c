@@ -109,6 +109,84 @@ void arrays_of_the_heap_come_back(void)
     finish(pool);
 }
 
+enum { LONG_ITEMS = 40, LONG_IN = 40000, LONG_OUT = 50000 };
+
+static int change(tine_task *task, const void *in, void *out)
+{
+    const unsigned char *from = in;
+    unsigned char *to = out;
+    if (from[0] == 17)
+        return tine_fail(task, -EDOM, "it is 17");
+    if (from[0] == 23)
+        raise(SIGKILL);
+    for (size_t i = 0; i < LONG_OUT; i++)
+        to[i] = (unsigned char)(from[i % LONG_IN] ^ 0x5a);
+    return 0;
+}
+
+static void check_changed(const unsigned char *in, const unsigned char *out, const int *status)
+{
+    for (int item = 0; item < LONG_ITEMS; item++) {
+        int wanted = item == 17 ? -EDOM : item == 23 ? TINE_EDIED : 0;
+        if (status[item] != wanted)
+            die("item %d: %d", item, status[item]);
+        for (size_t i = 0; !wanted && i < LONG_OUT; i++)
+            CHECK(out[item * LONG_OUT + i] == (in[item * LONG_IN + i % LONG_IN] ^ 0x5a));
+    }
+}
+
+/* Inputs and outputs of a chunk that are long travel apart from the frame, from arrays in the heap and from others. */
+void long_arrays_come_back(void)
+{
+    for (size_t round = 0; round < 6; round++) {
+        tine_pool *pool = nodes();
+        int in_heap = round % 2, status[LONG_ITEMS];
+        unsigned char *in = in_heap ? tine_alloc(pool, LONG_ITEMS * LONG_IN) : malloc(LONG_ITEMS * LONG_IN);
+        unsigned char *out = in_heap ? tine_alloc(pool, LONG_ITEMS * LONG_OUT) : malloc(LONG_ITEMS * LONG_OUT);
+        CHECK(in && out);
+        for (size_t i = 0; i < LONG_ITEMS * LONG_IN; i++)
+            in[i] = (unsigned char)(i % LONG_IN ? 0x80 | (i * 7 + i / LONG_IN) : i / LONG_IN);
+        memset(out, 0, LONG_ITEMS * LONG_OUT);
+        tine_map_options options = TINE_MAP_OPTIONS_INIT;
+        options.chunk = (size_t[]){1, 4, 0}[round / 2];
+        options.status = status;
+        CHECK(tine_map(pool, change, in, LONG_IN, out, LONG_OUT, LONG_ITEMS, &options) == TINE_EITEMS);
+        check_changed(in, out, status);
+        if (!in_heap)
+            free(in), free(out);
+        finish(pool);
+    }
+}
+
+enum { HUGE_OUT = 28 << 20 };
+
+static int fill(tine_task *task, const void *in, void *out)
+{
+    (void)task;
+    memset(out, *(const int *)in, HUGE_OUT);
+    return 0;
+}
+
+/* What comes back finds its place although rank 0's heap has no room for it beside the array that it goes to. */
+void outputs_need_no_heap_at_the_host(void)
+{
+    tine_pool_options options = TINE_POOL_OPTIONS_INIT;
+    tine_pool *pool;
+    options.engine = TINE_ENGINE_MPI;
+    options.workers = 1;
+    options.heap_bytes = 48 << 20;
+    zero_or_die(tine_pool_create(&options, &pool), "tine_pool_create");
+    unsigned char *out = tine_alloc(pool, HUGE_OUT);
+    CHECK(out);
+    memset(out, 0, HUGE_OUT);
+    for (int round = 1; round < 4; round++) {
+        zero_or_die(tine_map(pool, fill, &round, sizeof round, out, HUGE_OUT, 1, NULL), "tine_map");
+        for (size_t i = 0; i < HUGE_OUT; i++)
+            CHECK(out[i] == round);
+    }
+    finish(pool);
+}
+
 void tasks_come_back(void)
 {
     tine_pool *pool = nodes();

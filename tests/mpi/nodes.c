@@ -13,6 +13,8 @@ struct test {
 static const struct test tests[] = {
     {"maps_are_as_here", maps_are_as_here},
     {"arrays_of_the_heap_come_back", arrays_of_the_heap_come_back},
+    {"long_arrays_come_back", long_arrays_come_back},
+    {"outputs_need_no_heap_at_the_host", outputs_need_no_heap_at_the_host},
     {"tasks_come_back", tasks_come_back},
     {"streams_are_in_order", streams_are_in_order},
     {"a_crash_costs_one_item", a_crash_costs_one_item},

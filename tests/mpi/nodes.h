@@ -84,6 +84,8 @@ int crash_on_fives(tine_task *task, const void *in, void *out);
 /* The cases. */
 void maps_are_as_here(void);
 void arrays_of_the_heap_come_back(void);
+void long_arrays_come_back(void);
+void outputs_need_no_heap_at_the_host(void);
 void tasks_come_back(void);
 void streams_are_in_order(void);
 void a_crash_costs_one_item(void);

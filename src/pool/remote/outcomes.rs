@@ -80,8 +80,10 @@ impl PoolState {
                     None => self.take_output(at, &mut outcome)?,
                 }
             } else {
-                let (kind, input) = (entry.kind, self.ledger.inline_input(index));
-                outcome.messages_length = take_chunk(body, kind, &Chunk::from_bytes(input)?, outcome.items)?;
+                let (kind, chunk) = (entry.kind, Chunk::from_bytes(self.ledger.inline_input(index))?);
+                let Some(remote) = &mut self.remote else { return Ok(()) };
+                let next_block = || remote.nodes[at].next_block();
+                outcome.messages_length = take_chunk(body, kind, &chunk, outcome.items, next_block)?;
             }
             let is_a_callers = self.ledger.get(index).job().is_none();
             if let Some(death) = &mut outcome.death {
@@ -145,10 +147,11 @@ impl PoolState {
     /// The output of a task that has come back as a block.
     fn take_output(&mut self, at: usize, outcome: &mut Outcome) -> Result<()> {
         let Some(remote) = &mut self.remote else { return Ok(()) };
-        match remote.nodes[at].next_block() {
-            Ok(block) => {
-                outcome.output_length = block.length();
-                outcome.output = OutputPlace::Heap(block.keep());
+        let block = remote.nodes[at].next_block();
+        match block.and_then(|block| Ok((block.length(), block.keep()?))) {
+            Ok((length, address)) => {
+                outcome.output_length = length;
+                outcome.output = OutputPlace::Heap(address);
             }
             Err(error) if error.code().0 == -libc::ENOMEM => has_no_output(outcome, &error),
             Err(error) => return Err(error),

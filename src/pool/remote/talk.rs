@@ -17,7 +17,8 @@ impl Hand for Inner {
     }
 
     fn place_for(&self, length: usize) -> Option<Block> {
-        Block::allocate(&self.heap, length).ok()
+        // A chunk's outputs are only copied from there.
+        Block::allocate(&self.heap, length).or_else(|_| Block::private(&self.heap, length)).ok()
     }
 
     fn has_come(&self, node: usize, block: Option<Block>) {
