@@ -42,9 +42,11 @@ const AHEAD_NS: u64 = 10_000_000;
 const LEAST_DEEP: u64 = 2;
 const MOST_DEEP: u64 = 4096;
 
-/// With more bytes than this there it has no more tasks in advance than it must; what is sent stays in the processors' caches. And no more bytes
-/// than that, but for one task.
+/// With more bytes than this there it has work for less time in advance, and few tasks; what is sent stays in the processors' caches. They are
+/// more than the least: two inputs may be on their way while a result is. And no more bytes than that, but for one task.
 const ENOUGH_BYTES: usize = 2 << 20;
+const AHEAD_OF_BYTES_NS: u64 = 2_000_000;
+const MOST_DEEP_OF_BYTES: u64 = 4;
 const AHEAD_BYTES: usize = 64 << 20;
 
 /// A node that has had no memory is tried with twice the bytes after so many tasks: of long inputs few are sent in vain.
@@ -403,11 +405,12 @@ impl Node {
     }
 
     fn has_room(&self) -> bool {
-        let deep = match self.bytes {
-            ..ENOUGH_BYTES => AHEAD_NS.checked_div(self.task_ns).unwrap_or(LEAST_DEEP),
-            _ => LEAST_DEEP,
+        let (ahead_ns, most_deep) = match self.bytes {
+            ..ENOUGH_BYTES => (AHEAD_NS, MOST_DEEP),
+            _ => (AHEAD_OF_BYTES_NS, MOST_DEEP_OF_BYTES),
         };
-        let room = self.workers as u64 * deep.clamp(LEAST_DEEP, MOST_DEEP);
+        let deep = ahead_ns.checked_div(self.task_ns).unwrap_or(LEAST_DEEP);
+        let room = self.workers as u64 * deep.clamp(LEAST_DEEP, most_deep);
         self.tasks == 0 || (self.tasks as u64) < room && self.bytes < self.most_bytes
     }
 }
@@ -441,6 +444,24 @@ mod tests {
         assert_eq!(node.most_bytes, 0);
         (0..CALM * 13).for_each(|_| node.has_had_memory(1));
         assert_eq!(node.most_bytes, AHEAD_BYTES);
+    }
+
+    #[test]
+    fn long_inputs_are_few_in_advance_and_fewer_where_their_tasks_take_long() {
+        let room_for = |bytes: usize, task_ns: u64| {
+            let mut node = Node::new(3);
+            node.task_ns = task_ns;
+            while node.has_room() {
+                node.has_got(0, bytes, 1);
+            }
+            node.tasks
+        };
+        assert_eq!(room_for(1 << 20, 100_000), 12);
+        assert_eq!(room_for(1 << 20, 600_000), 9);
+        assert_eq!(room_for(1 << 20, 5_000_000), 6);
+        assert_eq!(room_for(1 << 20, 0), 6);
+        assert_eq!(room_for(100, 100_000), 300);
+        assert_eq!(room_for(60 << 20, 100_000), 2);
     }
 
     #[test]
