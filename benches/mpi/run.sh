@@ -29,6 +29,7 @@ measure() { # measure MPI PEER ROW COUNT
     case $2 in
         tine) job "$1" "$out/tasks" "$3" "$4" ;;
         bare) job "$1" "$out/$1/bare" "$3" "$4" ;;
+        bare-two) job "$1" "$out/$1/bare" "$3-two" "$4" ;;
         mpi4py) MPI4PY_MPIABI=$1 job "$1" "$python" -m mpi4py.futures benches/mpi/futures.py "$3" "$4" ;;
     esac 2>>"$out/errors.log" | tail -n 1 || true
 }
@@ -60,7 +61,8 @@ for mpi; do
 round-trip 2000 1000 tine bare mpi4py
 tasks 100000 10000 tine mpi4py
 items 1000000 100000 tine mpi4py
-megabytes 500 200 tine bare mpi4py
+megabytes 500 200 tine bare bare-two mpi4py
+long-items 320 0 tine
 ROWS
 done | tee "$out/figures.txt" | grep --line-buffered '^not measured' || true
 sort -k 1,3 -k 4,4n "$out/figures.txt" | awk '
@@ -68,8 +70,13 @@ sort -k 1,3 -k 4,4n "$out/figures.txt" | awk '
     { key = $1 " " $2 " " $3; values[key, ++count[key]] = $4; if (!($1 " " $2 in seen)) { seen[$1 " " $2] = 1; order[++rows] = $1 " " $2 } }
     function median(key) { return count[key] ? values[key, int((count[key] + 1) / 2)] : 0 }
     function ratio(key, tine) { m = median(key); return m ? sprintf("%10.0f (%6.2f)", m, m / tine) : sprintf("%10s %8s", "-", "") }
-    BEGIN { printf "%-20s %12s %20s %20s\n", "ns each", "tine", "bare MPI (of tine)", "mpi4py (of tine)" }
-    END { for (i = 1; i <= rows; i++) { t = median(order[i] " tine"); if (t) printf "%-20s %12.0f %20s %20s\n", order[i], t, ratio(order[i] " bare", t), ratio(order[i] " mpi4py", t) } }'
+    BEGIN { printf "%-20s %12s %20s %20s %20s\n", "ns each", "tine", "bare MPI (of tine)", "two at a time", "mpi4py (of tine)" }
+    END {
+        for (i = 1; i <= rows; i++) {
+            t = median(order[i] " tine")
+            if (t) printf "%-20s %12.0f %20s %20s %20s\n", order[i], t, ratio(order[i] " bare", t), ratio(order[i] " bare-two", t), ratio(order[i] " mpi4py", t)
+        }
+    }'
 
 echo
 echo "processor time of rank 0, ns each, smallest of $rounds; nodes: 1 4 16"

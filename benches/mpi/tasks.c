@@ -6,6 +6,7 @@
  * tasks          nanoseconds for each of COUNT tasks that are submitted one by one, and whose results are taken one by one
  * items          nanoseconds for each of the COUNT items of a tine_map
  * megabytes      nanoseconds for each of COUNT tasks with an input of 1 MiB in the pool's heap
+ * long-items     nanoseconds for each of COUNT items of tine_map with an input and an output of 1 MiB, in arrays of the program's own with 32 items
  *
  * With -cpu behind its name a row prints the processor time of rank 0 instead, of all its threads: what says how many nodes it can feed.
  */
@@ -132,12 +133,36 @@ static double megabytes(tine_pool *pool, int count)
     return took;
 }
 
+static int copy_item(tine_task *task, const void *in, void *out)
+{
+    (void)task;
+    memcpy(out, in, MEGABYTE);
+    return 0;
+}
+
+static double long_items(tine_pool *pool, int count)
+{
+    enum { ITEMS = 32 };
+    char *in = malloc((size_t)ITEMS * MEGABYTE), *out = malloc((size_t)ITEMS * MEGABYTE);
+    if (!in || !out)
+        exit(1);
+    memset(in, 1, (size_t)ITEMS * MEGABYTE);
+    memset(out, 0, (size_t)ITEMS * MEGABYTE);
+    int rounds = count / ITEMS + 1;
+    double began = now_ns();
+    for (int i = 0; i < rounds; i++)
+        check(tine_map(pool, copy_item, in, MEGABYTE, out, MEGABYTE, ITEMS, NULL), "tine_map");
+    double took = (now_ns() - began) / rounds / ITEMS;
+    free(in), free(out);
+    return took;
+}
+
 int main(int argc, char **argv)
 {
     static const struct {
         const char *name;
         double (*measure)(tine_pool *, int);
-    } rows[] = {{"round-trip", round_trip}, {"tasks", tasks}, {"items", items}, {"megabytes", megabytes}};
+    } rows[] = {{"round-trip", round_trip}, {"tasks", tasks}, {"items", items}, {"megabytes", megabytes}, {"long-items", long_items}};
     check(tine_init(argc, argv), "tine_init");
     tine_pool_options options = TINE_POOL_OPTIONS_INIT;
     tine_error error = TINE_ERROR_INIT;
