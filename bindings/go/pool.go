@@ -121,6 +121,9 @@ func (p *Pool) Shutdown(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return ended(ctx, "shutdown")
 		}
+		if p.closing.Load() {
+			return closed("shutdown")
+		}
 	}
 }
 
@@ -135,8 +138,8 @@ func (p *Pool) TryShutdown() error {
 }
 
 // Close ends the pool: tasks that have not settled are cancelled, workers ended, and the heap's memory is gone, with
-// everything in it. It waits for calls that are in progress: Map, waits for locks and queues end by themselves. Again
-// it does nothing.
+// everything in it. It waits for calls that are in progress: Map ends by itself, and the pool's end ends waits for locks and queues,
+// Shutdown and ShareSegment. Again it does nothing.
 func (p *Pool) Close() error {
 	if p.nested {
 		return &Error{What: "close", Code: ErrWorker, Message: "a worker's pool is the host's to close"}

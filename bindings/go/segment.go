@@ -155,5 +155,8 @@ func (p *Pool) ShareSegment(ctx context.Context, s *Segment) error {
 		if ctx.Err() != nil {
 			return ended(ctx, "share")
 		}
+		if p.closing.Load() {
+			return closed("share")
+		}
 	}
 }
