@@ -1,6 +1,7 @@
 package tine_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -62,4 +63,79 @@ func TestCloseEndsWhatWaitsForAStoppedWorker(t *testing.T) {
 			}
 		})
 	}
+}
+
+var lockAndLeave = tine.Register("lock and leave", func(ctx context.Context, address tine.Address) (struct{}, error) {
+	m, err := tine.OpenMutex(tine.PoolOf(ctx), address)
+	if err == nil {
+		err = m.Acquire(ctx)
+	}
+	return struct{}{}, err
+})
+
+// Whoever waits for a Cond takes its mutex back, but does not keep the pool from being closed while somebody else has that.
+func TestCloseEndsWaitsForACondWhoseMutexIsHeld(t *testing.T) {
+	for _, by := range []string{"goroutine", "worker"} {
+		pool := newPool(t, tine.Options{Workers: 1})
+		m := got(tine.NewMutex(pool))(t)
+		c := got(tine.NewCond(pool, m))(t)
+		done := make(chan error, 1)
+		go func() {
+			m.Lock()
+			defer m.Unlock()
+			done <- c.WaitContext(background)
+		}()
+		within(t, hang, func() {
+			wait(func() bool { return isIn("_Cfunc_tine_condition_wait(") })
+			if by == "goroutine" {
+				m.Lock()
+				defer m.Unlock() // as it would have done, had the pool not been closed
+			} else {
+				must(t, lockAndLeave.Submit(background, pool, m.Address()).Err())
+			}
+			c.Signal()
+			pool.Close()
+			if err := <-done; !errors.Is(err, tine.ErrShutdown) {
+				t.Error(by, err)
+			}
+			if err := m.Release(); !errors.Is(err, tine.ErrShutdown) {
+				t.Error(by, err)
+			}
+		})
+	}
+}
+
+// While a pool is being closed nobody gets into a mutex whose holder may not know yet that it has lost it.
+func TestNobodyGetsALockOfAPoolThatIsBeingClosed(t *testing.T) {
+	pool := newPool(t, tine.Options{Workers: 1})
+	m := got(tine.NewMutex(pool))(t)
+	other := got(tine.NewMutex(pool))(t)
+	c := got(tine.NewCond(pool, m))(t)
+	// A function that runs while the pool is being closed.
+	once := got(tine.NewOnce(pool))(t)
+	begun, end := make(chan struct{}), make(chan struct{})
+	go once.Do(func() { close(begun); <-end })
+	done := make(chan error, 1)
+	go func() {
+		m.Lock()
+		done <- c.WaitContext(background)
+	}()
+	within(t, hang, func() {
+		<-begun
+		wait(func() bool { return isIn("_Cfunc_tine_condition_wait(") })
+		m.Lock()
+		closed := make(chan error)
+		go func() { closed <- pool.Close() }()
+		if err := <-done; !errors.Is(err, tine.ErrShutdown) {
+			t.Error(err)
+		}
+		for _, err := range []error{m.Acquire(background), m.TryAcquire(), other.Acquire(background), m.Release()} {
+			if !errors.Is(err, tine.ErrShutdown) {
+				t.Error(err)
+			}
+		}
+		m.Unlock()
+		close(end)
+		must(t, <-closed)
+	})
 }

@@ -8,6 +8,7 @@ import "C"
 import (
 	"context"
 	"errors"
+	"sync"
 	"unsafe"
 )
 
@@ -77,6 +78,12 @@ func (m *Mutex) lock(timeout C.int64_t) C.int {
 
 func (m *Mutex) acquired(code C.int, err error) error {
 	err = either(err, failed(m.what, code))
+	if m.pool.closing.Load() {
+		if err == nil || errors.Is(err, ErrOwnerDied) {
+			m.Release() // its last holder may not know yet that the pool has taken it away
+		}
+		return closed(m.what)
+	}
 	if !errors.Is(err, ErrOwnerDied) || m.OnOwnerDeath == nil {
 		return err
 	}
@@ -103,12 +110,52 @@ func repair(what string, repair, repaired, release func() error) (err error) {
 
 // Release unlocks the mutex. It is ErrNotHeld if this process does not hold it.
 func (m *Mutex) Release() error {
-	return m.call(func(p unsafe.Pointer) C.int { return C.tine_mutex_unlock((*C.tine_mutex)(p)) })
+	return m.asHolder(func(p unsafe.Pointer) C.int { return C.tine_mutex_unlock((*C.tine_mutex)(p)) })
 }
 
 // Repair says that the data is whole again which the dead holder may have left torn.
 func (m *Mutex) Repair() error {
-	return m.call(func(p unsafe.Pointer) C.int { return C.tine_mutex_repair((*C.tine_mutex)(p)) })
+	return m.asHolder(func(p unsafe.Pointer) C.int { return C.tine_mutex_repair((*C.tine_mutex)(p)) })
+}
+
+// asHolder makes a call that is the holder's, who may have lost the mutex to the pool's end.
+func (m *Mutex) asHolder(f func(p unsafe.Pointer) C.int) error {
+	err := m.call(f)
+	if errors.Is(err, ErrNotHeld) && m.pool.closing.Load() {
+		return closed(m.what)
+	}
+	return err
+}
+
+// retakes are the mutexes that calls in progress are to take back in C, where nothing but the mutex ends their wait; of each, how many.
+type retakes struct {
+	mu sync.Mutex
+	of map[Address]int
+}
+
+// takesBack says that a call is to take a mutex back, until done.
+func (r *retakes) takesBack(m Address) (done func()) {
+	add := func(n int) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if r.of == nil {
+			r.of = map[Address]int{}
+		}
+		if r.of[m] += n; r.of[m] == 0 {
+			delete(r.of, m)
+		}
+	}
+	add(1)
+	return func() { add(-1) }
+}
+
+// letGo releases those of these mutexes that this process holds, once the pool is being closed: nobody gets them any more, see acquired.
+func (r *retakes) letGo() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for m := range r.of {
+		C.tine_mutex_unlock((*C.tine_mutex)(m.pointer()))
+	}
 }
 
 // Lock locks the mutex. It panics where Acquire gives an error; after ErrOwnerDied it has made the mutex useless, since

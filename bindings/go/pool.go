@@ -41,6 +41,7 @@ type core struct {
 	end     context.CancelFunc
 	holders sync.WaitGroup
 
+	retakes retakes
 	dispatcher
 }
 
@@ -157,6 +158,9 @@ func (p *Pool) Close() error {
 			case <-time.After(longestWait):
 			}
 			C.tine_cancel_all(p.pointer) // what was just being submitted
+			// Calls that take a mutex back in C get it: from this process, and from a worker by its end.
+			p.retakes.letGo()
+			C.tine_pool_shutdown(p.pointer, 0)
 		}
 		C.tine_cancel_all(p.pointer)
 		p.holders.Wait() // nobody makes any more

@@ -180,14 +180,15 @@ func OpenCond(pool *Pool, address Address, l *Mutex) (*Cond, error) {
 }
 
 // WaitContext releases L, waits until it is woken or ctx is done, and takes L back; it holds L whatever it returns, but
-// for ErrNotRecoverable and ErrNotHeld. With ErrOwnerDied L was taken back from a process that died; repair it. It may
+// for ErrNotRecoverable, ErrNotHeld and ErrShutdown. With ErrOwnerDied L was taken back from a process that died; repair it. It may
 // return although nobody has called Signal: test again what is waited for.
+//
+// L may be held for long by somebody else when the pool is closed. So that Close need not wait for that, it takes L away from any
+// goroutine of this process; nobody gets it afterwards, and whoever unlocks it is told that the pool is closed.
 func (c *Cond) WaitContext(ctx context.Context) error {
+	defer c.pool.retakes.takesBack(c.L.address)()
 	code, err := c.waitWhole(ctx, c.wait, func(p unsafe.Pointer) { C.tine_condition_notify_all((*C.tine_condition)(p)) })
-	if e := failed(c.what, code); e != nil {
-		return c.L.acquired(code, nil)
-	}
-	return err
+	return either(c.L.acquired(code, nil), err)
 }
 
 func (c *Cond) wait(p unsafe.Pointer, timeout C.int64_t) C.int {
