@@ -172,11 +172,13 @@ func run(function *registered, t *task, input unsafe.Pointer, length int) (statu
 		C.tine_go_end(goexitCode)
 	}()
 	err := function.run(t, input, length)
-	returned = true
-	if err != nil {
-		return fail(pointer, codeOf(err), err.Error())
+	if err == nil {
+		returned = true
+		return 0
 	}
-	return 0
+	code, text := codeOf(err), err.Error() // which is the program's code, too
+	returned = true
+	return fail(pointer, code, text)
 }
 
 // What a worker exits with whose task has called runtime.Goexit: EX_SOFTWARE.

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"syscall"
+	"testing"
 	"time"
 
 	"tine.example/tine"
@@ -101,3 +102,22 @@ var (
 var left atomic.Int64
 
 func deep(n int) int { return deep(n+1) + 1 }
+
+// textless is an error whose text cannot be had.
+type textless struct{ text *string }
+
+func (e textless) Error() string { return *e.text }
+
+var failTextless = tine.Register("fail textless", func(context.Context, int) (int, error) { return 0, textless{} })
+
+// An error that panics when it is asked for its text is a panic of the function's, and the worker goes on.
+func TestAnErrorThatPanics(t *testing.T) {
+	pool := newPool(t, tine.Options{Workers: 1})
+	before := got(misbehave.Call(background, pool, "no"))(t)
+	if _, err := failTextless.Call(background, pool, 0); !errors.Is(err, tine.ErrPanicked) {
+		t.Error(err)
+	}
+	if now := got(misbehave.Call(background, pool, "no"))(t); now != before {
+		t.Error("the worker was replaced")
+	}
+}
