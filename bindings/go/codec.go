@@ -144,6 +144,18 @@ func (c *codec[T]) encode(value *T) ([]byte, error) {
 	return buffer.Bytes(), nil
 }
 
+// runsCode says whether values are made into bytes, and bytes into values, by code that is the program's.
+func (c *codec[T]) runsCode() bool { return c.form == binary || c.form == gobs }
+
+// read decodes a copy of the output at p, now or when it is wanted: see unread.
+func (c *codec[T]) read(what string, p unsafe.Pointer, length int, value *T) (*unread, *Error) {
+	if !c.runsCode() {
+		return nil, misread(what, c.decode(p, length, value, false))
+	}
+	from := bytes.Clone(unsafe.Slice((*byte)(p), length))
+	return &unread{decode: func() error { return c.decode(unsafe.Pointer(unsafe.SliceData(from)), len(from), value, true) }}, nil
+}
+
 // decode makes a value of length bytes at p. With alias, a []byte is that very memory; everything else is a copy.
 func (c *codec[T]) decode(p unsafe.Pointer, length int, value *T, alias bool) error {
 	from := unsafe.Slice((*byte)(p), length)

@@ -27,6 +27,7 @@ type work struct {
 	status int
 	deaths int
 	err    error
+	unread *unread // nil where there is nothing to decode
 	// refused is set before Submit returns.
 	refused *Error
 	phase   atomic.Int32
@@ -64,11 +65,9 @@ func (f *Future[Out]) settle(r *C.tine_result) {
 		f.settleWith(err)
 		return
 	}
-	if err := f.out.decode(r.data, int(r.length), &f.value, false); err != nil {
-		f.settleWith(&Error{What: f.what, Code: ErrLayout, Message: "its output: " + err.Error()})
-		return
-	}
-	f.settleWith(nil)
+	var err *Error
+	f.unread, err = f.out.read(f.what, r.data, int(r.length), &f.value)
+	f.settleWith(err)
 }
 
 func (w *work) settleWith(err *Error) {
@@ -129,7 +128,8 @@ func (w *work) Done() <-chan struct{} {
 	return w.done
 }
 
-// Wait waits for the task, or until ctx is done: that ends the waiting, not the task.
+// Wait waits for the task, or until ctx is done: that ends the waiting, not the task. An Out that has UnmarshalBinary or GobDecode is
+// decoded here, once: if that panics, so does each Wait, Err and Status.
 func (f *Future[Out]) Wait(ctx context.Context) (Out, error) {
 	if err := f.wait(ctx); err != nil {
 		var none Out
@@ -139,15 +139,25 @@ func (f *Future[Out]) Wait(ctx context.Context) (Out, error) {
 }
 
 func (w *work) wait(ctx context.Context) error {
-	if w.phase.Load() == settled {
-		return w.err
+	if err := w.await(ctx); err != nil {
+		return err
 	}
-	if ctx.Done() == nil && !w.pool.nested && w.pool.leadUntil(w) {
-		return w.err
+	if w.unread != nil {
+		if err := w.unread.read(w.what); err != nil {
+			return err
+		}
+	}
+	return w.err
+}
+
+// await waits until the task has settled. The error is that of the waiting.
+func (w *work) await(ctx context.Context) error {
+	if w.phase.Load() == settled || ctx.Done() == nil && !w.pool.nested && w.pool.leadUntil(w) {
+		return nil
 	}
 	select {
 	case <-w.Done():
-		return w.err
+		return nil
 	case <-ctx.Done():
 		return ended(ctx, "waiting for "+w.what)
 	}
@@ -159,13 +169,15 @@ func (w *work) Err() error { return w.wait(context.Background()) }
 // Status waits for the task, and gives its status: what a C function has returned, 0 of a Go function that succeeded,
 // or the code of the failure.
 func (w *work) Status() int {
-	w.wait(context.Background())
+	if err, _ := w.wait(context.Background()).(*Error); err != nil && w.status >= 0 {
+		return int(err.Code) // of its decoder
+	}
 	return w.status
 }
 
 // Deaths waits for the task, and says how many processes have died while they ran it.
 func (w *work) Deaths() int {
-	w.wait(context.Background())
+	w.await(context.Background())
 	return w.deaths
 }
 

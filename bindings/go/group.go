@@ -37,7 +37,7 @@ func Go[In, Out any](g *Group, f Function[In, Out], in In) *Future[Out] {
 	future := f.Submit(g.ctx, g.pool, in)
 	go func() {
 		defer g.all.Done()
-		if err := future.Err(); err != nil {
+		if _, err := future.waitApart(); err != nil {
 			g.fail(err)
 		}
 	}()

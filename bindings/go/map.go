@@ -225,7 +225,7 @@ func Stream[In, Out any](ctx context.Context, pool *Pool, f Function[In, Out], i
 				if !ok {
 					return
 				}
-				futures <- f.Submit(ctx, pool, item)
+				futures <- f.submitApart(ctx, pool, item)
 			case <-ctx.Done():
 				return
 			}
@@ -235,7 +235,7 @@ func Stream[In, Out any](ctx context.Context, pool *Pool, f Function[In, Out], i
 		defer close(results)
 		item := 0
 		for future := range futures {
-			value, err := future.Wait(context.Background())
+			value, err := future.waitApart()
 			if ctx.Err() == nil {
 				select {
 				case results <- Result[Out]{item, value, err, future.Deaths()}:

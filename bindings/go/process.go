@@ -62,6 +62,7 @@ type Process[Out any] struct {
 	value  Out
 	status int
 	err    error
+	unread *unread // nil where there is nothing to decode
 	death  *Death
 }
 
@@ -186,31 +187,39 @@ func (p *Process[Out]) take(ended bool) bool {
 			err.Delivery, err.Death, err.Deaths = MaybeRan, p.death, 1
 		}
 		p.err = err
-	} else if err := p.out.decode(exit.data, int(exit.length), &p.value, false); err != nil {
-		p.err = &Error{What: p.what, Code: ErrLayout, Message: "its output: " + err.Error()}
+		return true
+	}
+	var err *Error
+	if p.unread, err = p.out.read(p.what, exit.data, int(exit.length), &p.value); err != nil {
+		p.err = err
 	}
 	return true
 }
 
 // Wait waits until the process has ended, or ctx is done, and gives what its function has. Any number of goroutines may wait, any number
-// of times; they cost no threads. A process that exits or is killed in its function is ErrWorkerDied.
+// of times; they cost no threads. A process that exits or is killed in its function is ErrWorkerDied. An Out that has UnmarshalBinary or
+// GobDecode is decoded here, once: if that panics, so does each Wait.
 func (p *Process[Out]) Wait(ctx context.Context) (Out, error) {
+	var none Out
 	select {
 	case <-p.Done():
-		return p.value, p.err
 	case <-ctx.Done():
-		var none Out
 		return none, ended(ctx, "waiting for "+p.what)
 	}
+	if p.unread != nil {
+		if err := p.unread.read(p.what); err != nil {
+			return none, err
+		}
+	}
+	return p.value, p.err
 }
 
 // Exit waits as Wait does, and says how the process has ended: nil if it could not be waited for.
 func (p *Process[Out]) Exit(ctx context.Context) *Death {
-	p.Wait(ctx)
 	select {
-	case <-p.done:
+	case <-p.Done():
 		return p.death
-	default:
+	case <-ctx.Done():
 		return nil
 	}
 }
