@@ -269,7 +269,7 @@ func (c *Channel[Send, Receive]) TrySend(message Send) error {
 }
 
 func send(end *C.tine_channel, encoded []byte, timeout C.int64_t) C.int {
-	return C.tine_channel_send(end, unsafe.Pointer(unsafe.SliceData(encoded)), C.size_t(len(encoded)), timeout)
+	return C.tine_channel_send(end, unsafe.Pointer(&some(encoded)[0]), C.size_t(len(encoded)), timeout)
 }
 
 // Receive takes the next message, waiting for one until ctx is done. When the other end is gone, and all that it has sent is taken, it
@@ -308,7 +308,7 @@ func (m *message) receive(end *C.tine_channel) C.int {
 		m.room = make([]byte, usualMessage)
 	}
 	for {
-		code := C.tine_channel_receive(end, 0, unsafe.Pointer(unsafe.SliceData(m.room)), C.size_t(len(m.room)), &m.length)
+		code := C.tine_channel_receive(end, 0, unsafe.Pointer(&some(m.room)[0]), C.size_t(len(m.room)), &m.length)
 		if Code(code) != ErrMessageTooLong {
 			return code
 		}

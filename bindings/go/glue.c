@@ -260,8 +260,18 @@ tine_go_answer tine_go_map(tine_pool *pool, const char *name, const void *in, si
     options.on_failure = on_failure;
     options.progress = progress ? on_progress : NULL;
     options.user = (void *)user;
-    int code = tine_map(pool, NULL, in, in_stride, out, out_stride, count, &options);
+    int code = tine_map(pool, NULL, in, in_stride, out_stride ? out : NULL, out_stride, count, &options);
     return (tine_go_answer){code, code ? text_of(&error) : NULL, 0, NULL, 0};
+}
+
+int tine_go_is_shared(tine_pool *pool, uintptr_t address, size_t length)
+{
+    return tine_is_shared(pool, (const void *)address, length);
+}
+
+int tine_go_heap_free(tine_heap *heap, uintptr_t block)
+{
+    return tine_heap_free(heap, (void *)block);
 }
 
 void tine_go_fail(tine_task *task, int code, const char *text)

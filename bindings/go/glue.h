@@ -50,6 +50,9 @@ int tine_go_wait(tine_pool *pool, tine_id id, tine_result *result);
 tine_go_answer tine_go_map(tine_pool *pool, const char *name, const void *in, size_t in_stride, void *out,
                            size_t out_stride, size_t count, const void *context, size_t context_length, size_t chunk,
                            int64_t deadline_ns, uint32_t retries, uint32_t flags, int progress, uintptr_t user);
+/* With an address that may be one of Go's memory, and then is refused. */
+int tine_go_is_shared(tine_pool *pool, uintptr_t address, size_t length);
+int tine_go_heap_free(tine_heap *heap, uintptr_t block);
 void tine_go_fail(tine_task *task, int code, const char *text);
 int tine_go_rwlock_probe(tine_rwlock *lock);
 int tine_go_once(tine_once *once, uintptr_t user, int64_t timeout_ns);

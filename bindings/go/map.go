@@ -118,12 +118,8 @@ func mapChunks[In, Out any](pool *Pool, f Function[In, Out], in []In, out []Out,
 	if options.StopOnFailure {
 		flags |= C.TINE_STOP_ON_FAILURE
 	}
-	var results unsafe.Pointer
-	if f.out.size > 0 {
-		results = unsafe.Pointer(unsafe.SliceData(out))
-	}
-	answer := C.tine_go_map(pool.pointer, f.c, unsafe.Pointer(unsafe.SliceData(in)), C.size_t(f.in.size),
-		results, C.size_t(f.out.size), C.size_t(len(in)), unsafe.Pointer(unsafe.SliceData(options.Context)),
+	answer := C.tine_go_map(pool.pointer, f.c, unsafe.Pointer(&some(bytesOf(in))[0]), C.size_t(f.in.size),
+		unsafe.Pointer(&some(bytesOf(out))[0]), C.size_t(f.out.size), C.size_t(len(in)), unsafe.Pointer(&some(options.Context)[0]),
 		C.size_t(len(options.Context)), C.size_t(options.Chunk), C.int64_t(f.options.Deadline),
 		C.uint32_t(f.options.Retries), flags, cBool(options.Progress != nil), C.uintptr_t(handle))
 	if err := failedWith(f.name, answer); err != nil && !errors.Is(err, ErrItems) {

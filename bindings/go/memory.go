@@ -22,6 +22,24 @@ func AddressOf[T any](value *T) Address { return Address(unsafe.Pointer(value)) 
 // pointer is the address as Go has it. It is none of Go's own memory.
 func (a Address) pointer() unsafe.Pointer { return *(*unsafe.Pointer)(unsafe.Pointer(&a)) }
 
+// some is for bytes on their way to C, which are written as unsafe.Pointer(&some(b)[0]) in the very call. Of this cgo sees that the bytes
+// alone are meant. Of any other pointer it looks for Go's pointers in all that the bytes are a part of, a struct of the program's for
+// example, and panics if it finds one. Where b is empty it is a byte that nobody looks at.
+func some(b []byte) []byte {
+	if len(b) == 0 {
+		return nothing[:]
+	}
+	return b
+}
+
+var nothing [1]byte
+
+// bytesOf are the bytes of values without pointers in them.
+func bytesOf[T any](values []T) []byte {
+	var one T
+	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(values))), len(values)*int(unsafe.Sizeof(one)))
+}
+
 // Alloc gives n zeroed values in the pool's heap, without a copy for any process. T must have no pointers in it: they
 // would mean nothing to other processes, and Go's garbage collector does not look there. The memory stays until Free, or
 // until Close closes the pool; the slice must not be used after that. The garbage collector no longer ends the pool: it
@@ -53,7 +71,8 @@ func Free[T any](pool *Pool, memory []T) error {
 		return err
 	}
 	defer pool.leave()
-	return failed("free", C.tine_heap_free(C.tine_pool_heap(pool.pointer), unsafe.Pointer(unsafe.SliceData(memory))))
+	address := C.uintptr_t(uintptr(unsafe.Pointer(unsafe.SliceData(memory))))
+	return failed("free", C.tine_go_heap_free(C.tine_pool_heap(pool.pointer), address))
 }
 
 // Shared is a slice in the pool's heap, as it travels in a task's input or output: without its bytes. In C it is a
@@ -101,7 +120,7 @@ func (p *core) inHeap(what string, address Address, size, align uintptr) error {
 	if uintptr(address)%align != 0 {
 		return invalid(what, "%#x is not aligned to %d bytes", uintptr(address), align)
 	}
-	switch code := C.tine_is_shared(p.pointer, address.pointer(), C.size_t(size)); {
+	switch code := C.tine_go_is_shared(p.pointer, C.uintptr_t(address), C.size_t(size)); {
 	case code < 0:
 		return failed(what, code)
 	case code == 0:

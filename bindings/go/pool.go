@@ -62,7 +62,7 @@ func NewPool(options Options) (*Pool, error) {
 			Message: "tine.Main has not run: it is the first thing in main, and in TestMain"}
 	}
 	answer := C.tine_go_pool_create(c, cBool(len(initializer.message) > 0),
-		unsafe.Pointer(unsafe.SliceData(initializer.message)), C.size_t(len(initializer.message)))
+		unsafe.Pointer(&some(initializer.message)[0]), C.size_t(len(initializer.message)))
 	if err := failedWith("pool", answer); err != nil {
 		return nil, err
 	}

@@ -109,7 +109,7 @@ func StartProcess[In, Out any](f Function[In, Out], in In, options ProcessOption
 	}
 	start := func(channel *C.tine_channel) C.tine_go_answer {
 		return C.tine_go_process_start(c, f.c, title, cBool(options.Detached), channel,
-			unsafe.SliceData(segments), C.size_t(len(segments)), unsafe.Pointer(unsafe.SliceData(encoded)), C.size_t(len(encoded)))
+			unsafe.SliceData(segments), C.size_t(len(segments)), unsafe.Pointer(&some(encoded)[0]), C.size_t(len(encoded)))
 	}
 	var answer C.tine_go_answer
 	if options.Channel == nil {

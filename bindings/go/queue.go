@@ -106,7 +106,7 @@ func (q *Queue[T]) encode(message *T) ([]byte, error) {
 }
 
 func (q *Queue[T]) put(encoded []byte, timeout C.int64_t) C.int {
-	return C.tine_queue_put(q.queue, unsafe.Pointer(unsafe.SliceData(encoded)), C.size_t(len(encoded)), timeout)
+	return C.tine_queue_put(q.queue, unsafe.Pointer(&some(encoded)[0]), C.size_t(len(encoded)), timeout)
 }
 
 // Get takes the next message, waiting for one until ctx is done. When the queue is closed and empty it is ErrClosed. A
@@ -159,7 +159,7 @@ func (q *Queue[T]) TryGetInto(buffer []byte) ([]byte, error) {
 }
 
 func (q *Queue[T]) get(room []byte, timeout C.int64_t, length *C.size_t) C.int {
-	return C.tine_queue_get(q.queue, timeout, unsafe.Pointer(unsafe.SliceData(room)), C.size_t(len(room)), length)
+	return C.tine_queue_get(q.queue, timeout, unsafe.Pointer(&some(room)[0]), C.size_t(len(room)), length)
 }
 
 const usualMessage = 256

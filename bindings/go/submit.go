@@ -114,9 +114,9 @@ func (p *Pool) attempt(w *work, parcel *parcel, channel End, alone bool, s settl
 	var err *Error
 	switch {
 	case leads:
-		answer = C.tine_go_call(p.inC(), parcel.task, parcel.inputInC(), p.batchInC())
+		answer = p.callInC(parcel)
 	case channel == nil:
-		answer = C.tine_go_submit(p.inC(), parcel.task, parcel.inputInC())
+		answer = p.submitInC(parcel)
 	default:
 		answer, err = p.submitGiving(w, parcel, channel)
 	}
@@ -147,13 +147,27 @@ func (p *Pool) attempt(w *work, parcel *parcel, channel End, alone bool, s settl
 // submitGiving is apart because what its function keeps makes garbage, which a task without a channel need not.
 func (p *core) submitGiving(w *work, parcel *parcel, channel End) (answer C.tine_go_answer, err *Error) {
 	err = giving(channel, w.what, &parcel.task, func() bool {
-		answer = C.tine_go_submit(p.inC(), parcel.task, parcel.inputInC())
+		answer = p.submitInC(parcel)
 		return answer.code == 0
 	})
 	return answer, err
 }
 
-func (p *parcel) inputInC() unsafe.Pointer { return unsafe.Pointer(unsafe.SliceData(p.input)) }
+// Without an input that is in the task itself, or there is none: see some.
+
+func (p *core) submitInC(parcel *parcel) C.tine_go_answer {
+	if len(parcel.input) == 0 {
+		return C.tine_go_submit(p.inC(), parcel.task, nil)
+	}
+	return C.tine_go_submit(p.inC(), parcel.task, unsafe.Pointer(&parcel.input[0]))
+}
+
+func (p *core) callInC(parcel *parcel) C.tine_go_answer {
+	if len(parcel.input) == 0 {
+		return C.tine_go_call(p.inC(), parcel.task, nil, p.batchInC())
+	}
+	return C.tine_go_call(p.inC(), parcel.task, unsafe.Pointer(&parcel.input[0]), p.batchInC())
+}
 
 // giving has f submit a task with the end of a channel that goes with it, if there is one. f says whether it has.
 func giving(channel End, what string, task *C.tine_go_task, f func() bool) *Error {
@@ -172,7 +186,7 @@ func giving(channel End, what string, task *C.tine_go_task, f func() bool) *Erro
 
 // runHere submits a task of a worker's, which has run when tine_submit returns. Whether it was submitted.
 func (p *core) runHere(w *work, parcel *parcel, s settler) bool {
-	answer := C.tine_go_submit(p.inC(), parcel.task, parcel.inputInC())
+	answer := p.submitInC(parcel)
 	r := (*C.tine_result)(C.calloc(1, C.sizeof_tine_result))
 	defer C.free(unsafe.Pointer(r))
 	code := answer.code
