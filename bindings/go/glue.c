@@ -279,10 +279,10 @@ void tine_go_fail(tine_task *task, int code, const char *text)
     tine_fail(task, code, "%s", text);
 }
 
-/* Whether the lock would let one more reader in, which it does not while a writer waits. */
-int tine_go_rwlock_probe(tine_rwlock *lock)
+/* Waits until the lock lets one more reader in, which it does not while a writer waits. */
+int tine_go_rwlock_probe(tine_rwlock *lock, int64_t timeout_ns)
 {
-    int code = tine_rwlock_read_lock(lock, 0);
+    int code = tine_rwlock_read_lock(lock, timeout_ns);
     if (code == 0 || code == -EOWNERDEAD)
         tine_rwlock_unlock(lock);
     return code;

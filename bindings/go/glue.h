@@ -54,7 +54,7 @@ tine_go_answer tine_go_map(tine_pool *pool, const char *name, const void *in, si
 int tine_go_is_shared(tine_pool *pool, uintptr_t address, size_t length);
 int tine_go_heap_free(tine_heap *heap, uintptr_t block);
 void tine_go_fail(tine_task *task, int code, const char *text);
-int tine_go_rwlock_probe(tine_rwlock *lock);
+int tine_go_rwlock_probe(tine_rwlock *lock, int64_t timeout_ns);
 int tine_go_once(tine_once *once, uintptr_t user, int64_t timeout_ns);
 tine_go_answer tine_go_queue_create(tine_pool *pool, size_t messages, size_t bytes);
 /* What a process has in common with a pool is said by a pool's options. */

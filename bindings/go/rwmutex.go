@@ -23,7 +23,7 @@ import (
 // take the lock.
 type RWMutex struct {
 	object
-	writers *turn
+	writers, readers *turn
 
 	mu     sync.Mutex
 	writer *holder
@@ -48,7 +48,6 @@ type command struct {
 // reading is the read lock of this process, from when the first reader wants it until the last one has gone.
 type reading struct {
 	ready  chan struct{} // closed when it is held, or could not be
-	gone   chan struct{} // closed when it is held no more
 	holder *holder
 	count  int
 }
@@ -58,13 +57,13 @@ func NewRWMutex(pool *Pool) (*RWMutex, error) {
 	o, err := newObject(pool, "rwmutex", C.sizeof_tine_rwlock, func(p unsafe.Pointer) C.int {
 		return C.tine_rwlock_init((*C.tine_rwlock)(p), 0)
 	})
-	return &RWMutex{object: o, writers: newTurn()}, err
+	return &RWMutex{object: o, writers: newTurn(), readers: newTurn()}, err
 }
 
 // OpenRWMutex is the lock at an address that another process has given: in C a tine_rwlock.
 func OpenRWMutex(pool *Pool, address Address) (*RWMutex, error) {
 	o, err := openObject(pool, "rwmutex", address, C.sizeof_tine_rwlock)
-	return &RWMutex{object: o, writers: newTurn()}, err
+	return &RWMutex{object: o, writers: newTurn(), readers: newTurn()}, err
 }
 
 // hold starts a holder, which takes the lock. With ErrOwnerDied it has it.
@@ -224,11 +223,10 @@ func (l *RWMutex) read(ctx context.Context, try bool) error {
 		if r == nil {
 			return l.readFirst(ctx, try)
 		}
-		wait := r.ready
 		if r.holder != nil {
 			var code C.int
 			err := l.call(func(p unsafe.Pointer) C.int {
-				code = C.tine_go_rwlock_probe((*C.tine_rwlock)(p))
+				code = C.tine_go_rwlock_probe((*C.tine_rwlock)(p), 0)
 				return 0
 			})
 			if err != nil || Code(code) != ErrWouldBlock {
@@ -239,14 +237,18 @@ func (l *RWMutex) read(ctx context.Context, try bool) error {
 				l.mu.Unlock()
 				return err
 			}
-			wait = r.gone // a writer waits
+			l.mu.Unlock()
+			if err := l.awaitWriters(ctx, try); err != nil {
+				return err
+			}
+			continue
 		}
 		l.mu.Unlock()
 		if try {
 			return &Error{What: l.what, Code: ErrWouldBlock}
 		}
 		select {
-		case <-wait:
+		case <-r.ready:
 		case <-ctx.Done():
 			return ended(ctx, l.what)
 		case <-l.pool.ending.Done():
@@ -255,9 +257,21 @@ func (l *RWMutex) read(ctx context.Context, try bool) error {
 	}
 }
 
+// awaitWriters waits while a writer has the lock or waits for it, of whatever process: that may give up, or die, though other readers
+// of this process go on. One goroutine at a time does so in C, with a thread.
+func (l *RWMutex) awaitWriters(ctx context.Context, try bool) error {
+	if try {
+		return &Error{What: l.what, Code: ErrWouldBlock}
+	}
+	_, err := l.pool.wait(ctx, l.what, l.readers, func(timeout C.int64_t) C.int {
+		return C.tine_go_rwlock_probe((*C.tine_rwlock)(l.address.pointer()), timeout)
+	})
+	return err // what else the lock says, it says again to who looks next
+}
+
 // readFirst takes the read lock of this process. It is called with l.mu held, and releases it.
 func (l *RWMutex) readFirst(ctx context.Context, try bool) error {
-	r := &reading{ready: make(chan struct{}), gone: make(chan struct{})}
+	r := &reading{ready: make(chan struct{})}
 	l.reader = r
 	l.mu.Unlock()
 	h, err := l.hold(ctx, try, func(lock *C.tine_rwlock, timeout C.int64_t) C.int {
@@ -286,7 +300,6 @@ func (l *RWMutex) ReleaseRead() error {
 		return nil
 	}
 	l.reader = nil
-	defer close(r.gone)
 	return r.holder.release(l.what)
 }
 

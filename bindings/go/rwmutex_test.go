@@ -130,3 +130,41 @@ func TestRWMutexLetsReadersInTogether(t *testing.T) {
 		lock.Unlock()
 	}
 }
+
+// A reader that found a writer waiting comes in when that has given up, though other readers of its process go on.
+func TestRWMutexReaderOutlastsAWriterThatGivesUp(t *testing.T) {
+	pool := newPool(t, tine.Options{Workers: 1})
+	lock := got(tine.NewRWMutex(pool))(t)
+	same := got(tine.OpenRWMutex(pool, lock.Address()))(t) // as another process has it
+	for _, writer := range []*tine.RWMutex{lock, same} {
+		lock.RLock()
+		ctx, giveUp := context.WithCancel(background)
+		gaveUp, in := make(chan error, 1), make(chan error, 3)
+		go func() { gaveUp <- writer.Acquire(ctx) }()
+		within(t, hang, func() {
+			for lock.TryRLock() { // until the writer waits
+				lock.RUnlock()
+				time.Sleep(time.Millisecond)
+			}
+			for range cap(in) {
+				go func() { in <- lock.AcquireRead(background) }()
+			}
+			short, cancel := context.WithTimeout(background, time.Millisecond)
+			defer cancel()
+			if err := lock.AcquireRead(short); !errors.Is(err, context.DeadlineExceeded) {
+				t.Error(err)
+			}
+			giveUp()
+			if err := <-gaveUp; !errors.Is(err, context.Canceled) {
+				t.Error(err)
+			}
+			for range cap(in) {
+				must(t, <-in)
+				lock.RUnlock()
+			}
+			lock.RUnlock()
+			lock.Lock() // nobody is left inside
+			lock.Unlock()
+		})
+	}
+}
