@@ -199,15 +199,16 @@ func (l *RWMutex) Repair() error {
 // no writer has repaired the data since.
 func (l *RWMutex) AcquireRead(ctx context.Context) error { return l.acquireRead(ctx, false) }
 
-// TryAcquireRead takes the lock for reading if no writer has it or waits for it, and is ErrWouldBlock otherwise.
+// TryAcquireRead takes the lock for reading if no writer has it or waits for it, and is ErrWouldBlock otherwise; also where a writer
+// died, and OnOwnerDeath is to make the data whole, while others read.
 func (l *RWMutex) TryAcquireRead() error { return l.acquireRead(context.Background(), true) }
 
 func (l *RWMutex) acquireRead(ctx context.Context, try bool) error {
 	err := l.read(ctx, try)
-	for errors.Is(err, ErrOwnerDied) && l.OnOwnerDeath != nil && !try {
+	for errors.Is(err, ErrOwnerDied) && l.OnOwnerDeath != nil {
 		// A writer repairs.
 		l.ReleaseRead()
-		if err := l.Acquire(ctx); err != nil {
+		if err := l.acquire(ctx, try); err != nil {
 			return err
 		}
 		l.Release()

@@ -168,3 +168,39 @@ func TestRWMutexReaderOutlastsAWriterThatGivesUp(t *testing.T) {
 		})
 	}
 }
+
+// Whoever only tries repairs as well, or is told that it cannot.
+func TestRWMutexTryAfterADeath(t *testing.T) {
+	pool := newPool(t, tine.Options{Workers: 1})
+	lock := got(tine.NewRWMutex(pool))(t)
+	die := func() {
+		t.Helper()
+		err := dieHolding.Submit(background, pool, counting{Lock: lock.Address(), Rounds: 1}).Err()
+		if !errors.Is(err, tine.ErrWorkerDied) {
+			t.Fatal(err)
+		}
+	}
+	within(t, hang, func() {
+		repaired := 0
+		lock.OnOwnerDeath = func() error { repaired++; return nil }
+		die()
+		if !lock.TryRLock() {
+			t.Error("it is free")
+		}
+		lock.RUnlock()
+		die()
+		must(t, lock.TryAcquireRead())
+		// Another reader is no reason to repair once more, and lets others in.
+		must(t, lock.TryAcquireRead())
+		must(t, lock.ReleaseRead())
+		must(t, lock.ReleaseRead())
+		if repaired != 2 {
+			t.Error("repaired", repaired)
+		}
+		die()
+		lock.OnOwnerDeath = func() error { return errors.New("beyond repair") }
+		if err := lock.TryAcquireRead(); !errors.Is(err, tine.ErrNotRecoverable) {
+			t.Error(err)
+		}
+	})
+}
