@@ -19,8 +19,8 @@ import (
 //
 // In C such a lock is a thread's. Here the thread is one of a goroutine's that does nothing else as long as the lock is
 // held: one for each writer, and one for all readers of a process together. So neither where a goroutine runs nor how it
-// ends matters, and up to 15 processes can read at a time, with any number of goroutines. It costs some microseconds to
-// take the lock.
+// ends matters, and up to 75 processes can read at a time, with any number of goroutines; more processes wait. It costs some
+// microseconds to take the lock.
 type RWMutex struct {
 	object
 	writers, readers *turn
