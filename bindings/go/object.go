@@ -7,6 +7,7 @@ import "C"
 
 import (
 	"context"
+	"sync"
 	"time"
 	"unsafe"
 )
@@ -76,7 +77,7 @@ const againAfter = 10 * time.Millisecond
 
 // waitWhole makes a call that waits in C, with a thread, and must not be cut into pieces; interrupt, in another thread,
 // makes it end when ctx is done or the pool is being closed. An interruption is heard by those that wait: one that comes
-// just before the call begins to wait is lost, and so it is repeated until the call has returned.
+// just before the call begins to wait is lost, and so it is repeated until the call has returned. None comes after that.
 func (o *object) waitWhole(ctx context.Context, wait func(p unsafe.Pointer, timeoutNS C.int64_t) C.int,
 	interrupt func(p unsafe.Pointer)) (C.int, error) {
 	if ctx.Err() != nil {
@@ -91,11 +92,21 @@ func (o *object) waitWhole(ctx context.Context, wait func(p unsafe.Pointer, time
 	}
 	p := o.address.pointer()
 	returned := make(chan struct{})
+	var mu sync.Mutex // held while it interrupts, and while it is noted that the call has returned
+	unlessReturned := func() {
+		mu.Lock()
+		defer mu.Unlock()
+		select {
+		case <-returned:
+		default:
+			interrupt(p)
+		}
+	}
 	for _, ctx := range []context.Context{ctx, o.pool.ending} {
 		if ctx.Done() != nil {
 			defer afterFunc(ctx, func() {
 				for {
-					interrupt(p)
+					unlessReturned()
 					select {
 					case <-returned:
 						return
@@ -105,8 +116,10 @@ func (o *object) waitWhole(ctx context.Context, wait func(p unsafe.Pointer, time
 			})()
 		}
 	}
-	defer close(returned) // before the deferred calls above, which wait for what has begun
 	code := wait(p, C.TINE_FOREVER)
+	mu.Lock()
+	close(returned) // before the deferred calls above, which wait for what has begun
+	mu.Unlock()
 	if ctx.Err() != nil {
 		return code, ended(ctx, o.what)
 	}

@@ -7,6 +7,7 @@ import "C"
 
 import (
 	"context"
+	"time"
 	"unsafe"
 )
 
@@ -133,14 +134,33 @@ func OpenBarrier(pool *Pool, address Address) (*Barrier, error) {
 
 // Wait waits until all parties have come; for one of them first is true. When ctx is done before that, the barrier is
 // broken, for the others too: ErrBroken.
+//
+// A deadline breaks the very meeting that this party has come to. Where ctx is cancelled while the party leaves a meeting that is
+// over, and others wait for the next one already, it is that one that is broken.
 func (b *Barrier) Wait(ctx context.Context) (first bool, err error) {
+	met := false
+	deadline, isTimed := ctx.Deadline()
 	code, err := b.waitWhole(ctx, func(p unsafe.Pointer, timeout C.int64_t) C.int {
-		return C.tine_barrier_wait((*C.tine_barrier)(p), timeout)
-	}, func(p unsafe.Pointer) { C.tine_barrier_abort((*C.tine_barrier)(p)) })
-	if code >= 0 && err != nil && code == 1 {
-		err = nil // they had all come
+		if isTimed { // at which C ends the wait, in one step with the meeting
+			timeout = max(C.int64_t(time.Until(deadline)), 1)
+		}
+		code := C.tine_barrier_wait((*C.tine_barrier)(p), timeout)
+		met = code >= 0
+		return code
+	}, func(p unsafe.Pointer) {
+		isLate := isTimed && ctx.Err() == context.DeadlineExceeded && !b.pool.closing.Load()
+		// In a meeting that is not over this party waits.
+		if !isLate && C.tine_barrier_waiting((*C.tine_barrier)(p)) > 0 {
+			C.tine_barrier_abort((*C.tine_barrier)(p))
+		}
+	})
+	switch {
+	case met: // though ctx may be done by now
+		return code == 1, nil
+	case err == nil && Code(code) == ErrDeadline: // ctx is not done for some microseconds yet
+		err = &Error{What: b.what, Code: ErrDeadline, Cause: context.DeadlineExceeded}
 	}
-	return code == 1, either(err, failed(b.what, code))
+	return false, either(err, failed(b.what, code))
 }
 
 // TryWait is Wait for a party that goes on at once, with ErrWouldBlock, unless it is the last.
