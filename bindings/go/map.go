@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"runtime/cgo"
 	"slices"
 	"strings"
@@ -25,7 +26,9 @@ type MapOptions struct {
 	Context []byte
 	// StopOnFailure lets no other item begin after the first that fails.
 	StopOnFailure bool
-	// Progress is called now and then, and at the end, with how many items have been dealt with.
+	// Progress is called now and then, and at the end, with how many items have been dealt with. One that panics, or ends its goroutine,
+	// is not called again, and the map goes on: the panic, or the end, comes when it is over. A map whose context can be cancelled ends
+	// at once.
 	Progress func(done, total int)
 }
 
@@ -98,6 +101,9 @@ type mapping struct {
 	what     string
 	failed   []ItemError
 	progress func(done, total int)
+	// What progress has panicked with, and that it has ended its goroutine.
+	panicked any
+	over     bool
 }
 
 func mapChunks[In, Out any](pool *Pool, f Function[In, Out], in []In, out []Out, options MapOptions) error {
@@ -122,6 +128,7 @@ func mapChunks[In, Out any](pool *Pool, f Function[In, Out], in []In, out []Out,
 		unsafe.Pointer(&some(bytesOf(out))[0]), C.size_t(f.out.size), C.size_t(len(in)), unsafe.Pointer(&some(options.Context)[0]),
 		C.size_t(len(options.Context)), C.size_t(options.Chunk), C.int64_t(f.options.Deadline),
 		C.uint32_t(f.options.Retries), flags, cBool(options.Progress != nil), C.uintptr_t(handle))
+	m.raise()
 	if err := failedWith(f.name, answer); err != nil && !errors.Is(err, ErrItems) {
 		return err
 	}
@@ -144,7 +151,33 @@ func tineGoFailure(r *C.tine_result, item C.size_t, user C.uintptr_t) {
 
 //export tineGoProgress
 func tineGoProgress(done, total C.size_t, user C.uintptr_t) {
-	cgo.Handle(user).Value().(*mapping).progress(int(done), int(total))
+	cgo.Handle(user).Value().(*mapping).report(int(done), int(total))
+}
+
+// report calls progress in a goroutine of its own: C's frames lie below this one, and cannot be left behind.
+func (m *mapping) report(done, total int) {
+	if m.over || m.panicked != nil {
+		return
+	}
+	reported := make(chan struct{})
+	go func() {
+		defer close(reported)
+		m.over = true
+		defer func() { m.panicked = recover() }()
+		m.progress(done, total)
+		m.over = false
+	}()
+	<-reported
+}
+
+// raise does, when C has returned, what progress was kept from.
+func (m *mapping) raise() {
+	switch {
+	case m.panicked != nil:
+		panic(m.panicked)
+	case m.over:
+		runtime.Goexit()
+	}
 }
 
 // mapTasks makes a task of each item, a few hundred at a time.

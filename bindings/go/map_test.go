@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"slices"
 	"syscall"
 	"testing"
@@ -128,5 +129,39 @@ func TestStreamEnds(t *testing.T) {
 				t.Error(r)
 			}
 		}
+	})
+}
+
+// nestedly runs f in a goroutine of its own: what it panicked with, and whether it ended its goroutine.
+func nestedly(f func()) (what any, over bool) {
+	over = isOver(func() { what = panicOf(f) })
+	return what, over
+}
+
+// What a map's Progress panics with comes out of the map, which is over by then; so does the end of its goroutine.
+func TestProgressThatDoesNotReturn(t *testing.T) {
+	pool := newPool(t, tine.Options{Workers: 2})
+	cancellable, cancel := context.WithCancel(background)
+	defer cancel()
+	within(t, hang, func() {
+		for _, ctx := range []context.Context{background, cancellable} {
+			calls := 0
+			what, _ := nestedly(func() {
+				tine.MapWith(ctx, pool, doubled, numbers(10000), tine.MapOptions{Progress: func(int, int) { calls++; panic("stop") }})
+			})
+			if what != "stop" || calls != 1 {
+				t.Error(what, calls)
+			}
+			if _, over := nestedly(func() {
+				tine.MapWith(ctx, pool, doubled, numbers(10000), tine.MapOptions{Progress: func(int, int) { runtime.Goexit() }})
+			}); !over {
+				t.Error("it goes on")
+			}
+			out := got(tine.Map(ctx, pool, doubled, numbers(100)))(t)
+			if out[99] != 198 {
+				t.Error(out)
+			}
+		}
+		must(t, pool.Shutdown(background)) // which waits for maps that are under way
 	})
 }
