@@ -158,7 +158,14 @@ func (f Function[In, Out]) Submit(ctx context.Context, pool *Pool, in In) *Futur
 }
 
 func (f *Function[In, Out]) submit(ctx context.Context, pool *Pool, in In, alone bool) *Future[Out] {
-	future := &Future[Out]{out: &f.out}
+	future := &Future[Out]{}
+	f.submitFuture(ctx, pool, in, alone, future, future)
+	return future
+}
+
+// submitFuture submits a task whose end s is told of, which is the future or has it.
+func (f *Function[In, Out]) submitFuture(ctx context.Context, pool *Pool, in In, alone bool, future *Future[Out], s settler) {
+	future.out = &f.out
 	future.init(ctx, pool, f.name)
 	var parcel parcel
 	parcel.task.name = inNumbers(f.c)
@@ -170,14 +177,12 @@ func (f *Function[In, Out]) submit(ctx context.Context, pool *Pool, in In, alone
 		boxed := in // apart, so that the other way needs no memory of the heap's
 		encoded, err := f.in.encode(&boxed)
 		if err != nil {
-			future.refused = &Error{What: f.name, Code: ErrLayout, Message: err.Error(), Delivery: NotStarted}
-			future.settleWith(future.refused)
-			return future
+			future.refuse(&Error{Code: ErrLayout, Message: err.Error()})
+			return
 		}
 		parcel.input, parcel.task.length = encoded, C.size_t(len(encoded))
 	}
-	pool.submit(ctx, &future.work, &parcel, f.options, alone, future)
-	return future
+	pool.submit(ctx, &future.work, &parcel, f.options, alone, s)
 }
 
 // Call submits one call and waits for what comes of it. When ctx is done, so is the call: it returns as soon as the

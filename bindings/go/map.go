@@ -186,34 +186,44 @@ func mapTasks[In, Out any](ctx context.Context, pool *Pool, f Function[In, Out],
 	defer cancel()
 	m := &mapping{what: f.name}
 	var call *Error // of what has failed without being an item's failure
-	window := 256
-	futures := make([]*Future[Out], len(in))
-	next := 0
-	for done := range in {
+	stats, _ := pool.Stats()
+	window := max(256, 4*stats.Workers)
+	items := make([]*mapItem[Out], len(in))
+	var harvest harvest
+	next, done := 0, 0
+	for done < len(in) {
 		for ; next < len(in) && next-done < window; next++ {
-			futures[next] = f.Submit(ctx, pool, in[next])
+			item := &mapItem[Out]{item: next, harvest: &harvest}
+			items[next] = item
+			f.submitFuture(ctx, pool, in[next], false, &item.Future, item)
+			if item.refused != nil {
+				harvest.add(next)
+			}
 		}
-		value, err := futures[done].Wait(context.Background())
-		futures[done] = nil
-		if err == nil {
-			out[done] = value
-		} else {
-			var clear Out
-			out[done] = clear
-			failure := err.(*Error)
-			m.failed = append(m.failed, ItemError{done, failure})
-			switch failure.Code {
-			case ErrShutdown, ErrName, ErrWorkerStart, ErrFunction:
-				if failure.Delivery == NotStarted && call == nil {
-					call = failure
+		for _, at := range harvest.wait(pool) {
+			value, err := items[at].Wait(context.Background())
+			items[at] = nil // its value is kept once
+			if err == nil {
+				out[at] = value
+			} else {
+				var clear Out
+				out[at] = clear
+				failure := err.(*Error)
+				m.failed = append(m.failed, ItemError{at, failure})
+				switch failure.Code {
+				case ErrShutdown, ErrName, ErrWorkerStart, ErrFunction:
+					if failure.Delivery == NotStarted && call == nil {
+						call = failure
+					}
+				}
+				if options.StopOnFailure || call != nil {
+					cancel()
 				}
 			}
-			if options.StopOnFailure || call != nil {
-				cancel()
+			done++
+			if options.Progress != nil {
+				options.Progress(done, len(in))
 			}
-		}
-		if options.Progress != nil {
-			options.Progress(done+1, len(in))
 		}
 	}
 	if call != nil {

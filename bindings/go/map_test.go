@@ -7,8 +7,10 @@ import (
 	"os"
 	"runtime"
 	"slices"
+	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"tine.example/tine"
 )
@@ -163,5 +165,63 @@ func TestProgressThatDoesNotReturn(t *testing.T) {
 			}
 		}
 		must(t, pool.Shutdown(background)) // which waits for maps that are under way
+	})
+}
+
+var await = tine.Register("await", func(ctx context.Context, in counting) (int, error) {
+	count, err := tine.At[atomic.Int64](tine.PoolOf(ctx), in.Counter)
+	if err != nil {
+		return 0, err
+	}
+	if in.Rounds != 0 {
+		return int(count.Add(1)), nil
+	}
+	for count.Load() < int64(in.Lock) && ctx.Err() == nil { // so many others
+		time.Sleep(time.Millisecond)
+	}
+	return int(count.Load()), ctx.Err()
+})
+
+// One item that takes long does not keep those behind it from being run.
+func TestMapGoesOnBehindASlowItem(t *testing.T) {
+	pool := newPool(t, tine.Options{Workers: 2})
+	ctx, cancel := context.WithCancel(background)
+	defer cancel()
+	memory := got(tine.Alloc[atomic.Int64](pool, 1))(t)
+	in := make([]counting, 2000)
+	for i := range in {
+		in[i] = counting{Lock: tine.Address(len(in) - 1), Counter: tine.AddressOf(&memory[0]), Rounds: i}
+	}
+	last := 0
+	within(t, hang, func() {
+		out, err := tine.MapWith(ctx, pool, await, in, tine.MapOptions{Progress: func(done, total int) {
+			if done < last || total != len(in) {
+				t.Error(last, done, total)
+			}
+			last = done
+		}})
+		if err != nil || last != len(in) || out[0] != len(in)-1 {
+			t.Error(err, last, out[0])
+		}
+	})
+}
+
+// The more workers, the more items are on their way.
+func TestMapKeepsManyWorkersBusy(t *testing.T) {
+	const workers = 70 // four items for each are more than the usual 256
+	pool := newPool(t, tine.Options{Workers: workers})
+	ctx, cancel := context.WithCancel(background)
+	defer cancel()
+	memory := got(tine.Alloc[atomic.Int64](pool, 1))(t)
+	in := make([]counting, 5*workers) // all wait until the test says so
+	for i := range in {
+		in[i] = counting{Lock: 1, Counter: tine.AddressOf(&memory[0])}
+	}
+	done := make(chan error, 1)
+	go func() { done <- second(tine.Map(ctx, pool, await, in)) }()
+	within(t, hang, func() {
+		wait(func() bool { return got(pool.Stats())(t).Submitted == 4*workers })
+		memory[0].Store(1)
+		must(t, <-done)
 	})
 }
