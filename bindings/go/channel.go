@@ -86,7 +86,11 @@ func AttachChannel[Send, Receive any](fd int) (*Channel[Send, Receive], error) {
 	if err != nil {
 		return nil, err
 	}
-	return c, failed("channel", C.tine_channel_attach(C.int(fd), nil, &c.handle))
+	number, err := numberInC("channel", "descriptor", fd)
+	if err != nil {
+		return nil, err
+	}
+	return c, failed("channel", C.tine_channel_attach(number, nil, &c.handle))
 }
 
 // ChannelOf is the end of a channel that the task or the process with this context was given. It ends with the function. Where none
@@ -434,8 +438,12 @@ func (e *channelEnd) Release() error {
 // SendFD sends a descriptor, which stays the caller's: of a file, or of an end of another channel (FD). It waits for room until
 // ctx is done.
 func (e *channelEnd) SendFD(ctx context.Context, fd int) error {
+	number, err := numberInC("send", "descriptor", fd)
+	if err != nil {
+		return err
+	}
 	return e.push(ctx, "send", func(end *C.tine_channel, timeout C.int64_t) C.int {
-		return C.tine_channel_send_fd(end, C.int(fd), timeout)
+		return C.tine_channel_send_fd(end, number, timeout)
 	})
 }
 

@@ -80,8 +80,12 @@ func MapInto[In, Out any](ctx context.Context, pool *Pool, f Function[In, Out], 
 	if len(out) != len(in) {
 		return invalid(f.name, "room for %d results of %d items", len(out), len(in))
 	}
-	if options.Chunk < 0 || f.options.Retries < 0 || f.options.Deadline < 0 {
-		return invalid(f.name, "negative options of a map")
+	if options.Chunk < 0 {
+		return invalid(f.name, "MapOptions.Chunk is %d", options.Chunk)
+	}
+	if err := f.options.check(); err != nil {
+		err.What = f.name
+		return err
 	}
 	if ctx.Err() != nil {
 		return ended(ctx, f.name)

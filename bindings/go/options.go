@@ -6,6 +6,7 @@ package tine
 import "C"
 
 import (
+	"math"
 	"strings"
 	"time"
 	"unsafe"
@@ -159,19 +160,23 @@ func (o *Options) surroundingsInC(memory *cMemory) *C.tine_worker_options {
 	return c
 }
 
-// check says which number is negative, and what C could not tell apart.
+// check says which number C has no room for, and what C could not tell apart.
 func (o *Options) check() error {
+	const most, most32, least32 = math.MaxInt64, math.MaxInt32, math.MinInt32
 	for _, n := range []struct {
-		name  string
-		value int64
+		name               string
+		value, least, most int64
 	}{
-		{"Workers", int64(o.Workers)}, {"MinWorkers", int64(o.MinWorkers)}, {"IdleTimeout", int64(o.IdleTimeout)},
-		{"Deadline", int64(o.Deadline)}, {"Grace", int64(o.Grace)}, {"StartTimeout", int64(o.StartTimeout)},
-		{"MaxTasksPerWorker", int64(o.MaxTasksPerWorker)}, {"RecycleAge", int64(o.RecycleAge)},
-		{"LibraryThreads", int64(o.LibraryThreads)}, {"WindowTasks", int64(o.WindowTasks)},
+		{"Workers", int64(o.Workers), 0, most}, {"MinWorkers", int64(o.MinWorkers), 0, most},
+		{"IdleTimeout", int64(o.IdleTimeout), 0, most}, {"Deadline", int64(o.Deadline), 0, most},
+		{"Grace", int64(o.Grace), 0, most}, {"StartTimeout", int64(o.StartTimeout), 0, most},
+		{"MaxTasksPerWorker", int64(o.MaxTasksPerWorker), 0, math.MaxUint32}, {"RecycleAge", int64(o.RecycleAge), 0, most},
+		{"LibraryThreads", int64(o.LibraryThreads), 0, math.MaxUint32}, {"WindowTasks", int64(o.WindowTasks), 0, most},
+		{"Nice", int64(o.Nice), least32, most32}, {"Engine", int64(o.Engine), least32, most32},
+		{"Output", int64(o.Output), least32, most32},
 	} {
-		if n.value < 0 {
-			return invalid("pool", "Options.%s is %d", n.name, n.value)
+		if n.value < n.least || n.value > n.most {
+			return invalid("pool", "Options.%s is %d, which is not from %d to %d", n.name, n.value, n.least, n.most)
 		}
 	}
 	for _, library := range o.Preload {
@@ -249,4 +254,12 @@ func cBool(b bool) C.int {
 		return 1
 	}
 	return 0
+}
+
+// numberInC is a descriptor or a signal as C has it: a larger one would be another one there.
+func numberInC(what, kind string, n int) (C.int, error) {
+	if int(C.int(n)) != n {
+		return 0, invalid(what, "%s %d", kind, n)
+	}
+	return C.int(n), nil
 }

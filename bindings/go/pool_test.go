@@ -346,6 +346,12 @@ func TestOptionsAreChecked(t *testing.T) {
 	}{
 		{tine.Options{Workers: -1}, "Options.Workers is -1"},
 		{tine.Options{Workers: 5000}, "5000"},
+		{tine.Options{MaxTasksPerWorker: 1 << 32}, "Options.MaxTasksPerWorker is 4294967296"},
+		{tine.Options{LibraryThreads: 1<<32 + 1}, "Options.LibraryThreads is 4294967297"},
+		{tine.Options{Nice: 1 << 32}, "Options.Nice is 4294967296"},
+		{tine.Options{Nice: -1 << 32}, "Options.Nice is -4294967296"},
+		{tine.Options{Engine: 1 << 32}, "Options.Engine is 4294967296"},
+		{tine.Options{Output: 1 << 32}, "Options.Output is 4294967296"},
 		{tine.Options{Start: tine.StartForkserver}, "a Go program cannot be forked"},
 		{tine.Options{Start: 99}, "99"},
 		{tine.Options{WorkerPath: "/no/such/program"}, "/no/such/program"},

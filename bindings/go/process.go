@@ -236,12 +236,20 @@ func (p *Process[Out]) PID() int { return p.pid }
 
 // Signal sends the process a signal; syscall.ESRCH: it has ended.
 func (p *Process[Out]) Signal(signal syscall.Signal) error {
-	return p.call(func() C.int { return C.tine_process_kill(p.handle, C.int(signal)) })
+	number, err := numberInC(p.what, "signal", int(signal))
+	if err != nil {
+		return err
+	}
+	return p.call(func() C.int { return C.tine_process_kill(p.handle, number) })
 }
 
 // SignalTree sends one to the process and to everything that it has started and that is still there.
 func (p *Process[Out]) SignalTree(signal syscall.Signal) error {
-	return p.call(func() C.int { return C.tine_process_kill_tree(p.handle, C.int(signal)) })
+	number, err := numberInC(p.what, "signal", int(signal))
+	if err != nil {
+		return err
+	}
+	return p.call(func() C.int { return C.tine_process_kill_tree(p.handle, number) })
 }
 
 func (p *Process[Out]) call(f func() C.int) error {

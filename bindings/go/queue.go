@@ -34,8 +34,11 @@ type QueueOptions struct {
 
 // NewQueue makes a queue in the pool's heap.
 func NewQueue[T any](pool *Pool, options QueueOptions) (*Queue[T], error) {
-	if options.CapacityMessages < 0 || options.CapacityBytes < 0 {
-		return nil, invalid("queue", "negative capacity")
+	if options.CapacityMessages < 0 {
+		return nil, invalid("queue", "QueueOptions.CapacityMessages is %d", options.CapacityMessages)
+	}
+	if options.CapacityBytes < 0 {
+		return nil, invalid("queue", "QueueOptions.CapacityBytes is %d", options.CapacityBytes)
 	}
 	message, err := newCodec[T]()
 	if err != nil {

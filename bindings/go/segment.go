@@ -36,11 +36,19 @@ func NewSegment(size int) (*Segment, error) {
 // AttachSegment maps a segment that has come from another process as a descriptor, which stays the caller's to close. It lies at the
 // same address as there, so addresses in it are valid; if something else lies there, that is syscall.EEXIST. Then, and for memory that
 // this process has already, AttachSegmentAnywhere helps: its addresses are this process's alone.
-func AttachSegment(fd int) (*Segment, error) { return segmentOf(C.tine_go_segment(0, C.int(fd), 0)) }
+func AttachSegment(fd int) (*Segment, error) { return attachSegment(fd, 0) }
 
 // AttachSegmentAnywhere is AttachSegment at whatever address is free.
 func AttachSegmentAnywhere(fd int) (*Segment, error) {
-	return segmentOf(C.tine_go_segment(0, C.int(fd), C.TINE_SEGMENT_ANY_ADDRESS))
+	return attachSegment(fd, C.TINE_SEGMENT_ANY_ADDRESS)
+}
+
+func attachSegment(fd int, flags C.uint32_t) (*Segment, error) {
+	number, err := numberInC("segment", "descriptor", fd)
+	if err != nil {
+		return nil, err
+	}
+	return segmentOf(C.tine_go_segment(0, number, flags))
 }
 
 func segmentOf(answer C.tine_go_answer) (*Segment, error) {

@@ -7,6 +7,8 @@ import "C"
 
 import (
 	"context"
+	"fmt"
+	"math"
 	"time"
 	"unsafe"
 )
@@ -17,10 +19,26 @@ type parcel struct {
 	input []byte
 }
 
+// check says which number C has no room for.
+func (o *TaskOptions) check() *Error {
+	wrong := func(name string, value any) *Error {
+		return &Error{Code: ErrInvalid, Message: fmt.Sprintf("TaskOptions.%s is %v", name, value)}
+	}
+	switch {
+	case o.Deadline < 0:
+		return wrong("Deadline", o.Deadline)
+	case o.QueueDeadline < 0:
+		return wrong("QueueDeadline", o.QueueDeadline)
+	case o.Retries < 0 || o.Retries > math.MaxUint32:
+		return wrong("Retries", o.Retries)
+	}
+	return nil
+}
+
 // setOptions puts the options into the task.
 func (p *parcel) setOptions(o *TaskOptions) *Error {
-	if o.Retries < 0 || o.Deadline < 0 || o.QueueDeadline < 0 {
-		return &Error{Code: ErrInvalid, Message: "negative TaskOptions"}
+	if err := o.check(); err != nil {
+		return err
 	}
 	p.task.deadline_ns, p.task.queue_deadline_ns = C.int64_t(o.Deadline), C.int64_t(o.QueueDeadline)
 	p.task.retries = C.uint32_t(o.Retries)
