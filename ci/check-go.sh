@@ -81,7 +81,9 @@ library() {
     ${CC:-cc} -std=c11 -O1 -g -shared -fPIC -Wall -Wextra -Wpedantic -Werror $(pkg-config --cflags tine) \
         bindings/go/testdata/functions.c -o "$TINE_GO_LIBRARY" &&
         ${CXX:-g++} -std=c++17 -O1 -g -shared -fPIC -Wall -Wextra -Wpedantic -Werror $(pkg-config --cflags tine) \
-            bindings/go/testdata/record.cc -o "${TINE_GO_LIBRARY%.so}-cpp.so"
+            bindings/go/testdata/record.cc -o "${TINE_GO_LIBRARY%.so}-cpp.so" &&
+        ${CC:-cc} -std=c11 -O1 -g -shared -fPIC -Wall -Wextra -Wpedantic -Werror \
+            bindings/go/testdata/no_thread.c -o "${TINE_GO_LIBRARY%.so}-no-thread.so"
 }
 
 # Where cgo is off, the first thing that is said is what to do.

@@ -166,10 +166,11 @@ tine_go_answer tine_go_submit(uintptr_t pool, tine_go_task task, const void *inp
     options.flags = task.flags;
     options.user = (void *)task.user;
     options.channel = (tine_channel *)task.channel;
+    options.timeout_ns = 1; /* so a full window is -ETIMEDOUT, and -EAGAIN says that there is no thread for tine */
     if (!input && task.length)
         input = task.small;
     int code = tine_submit((tine_pool *)pool, NULL, input, task.length, &options, &id);
-    return (tine_go_answer){code, code && code != -EAGAIN ? text_of(&error) : NULL, id, NULL, 0};
+    return (tine_go_answer){code, code && code != -ETIMEDOUT ? text_of(&error) : NULL, id, NULL, 0};
 }
 
 static void release(tine_pool *pool, tine_go_batch *batch)

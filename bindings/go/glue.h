@@ -42,6 +42,7 @@ typedef struct {
     char small[TINE_GO_SMALL];
 } tine_go_task;
 
+/* -ETIMEDOUT: the window is full. */
 tine_go_answer tine_go_submit(uintptr_t pool, tine_go_task task, const void *input);
 tine_go_answer tine_go_call(uintptr_t pool, tine_go_task task, const void *input, uintptr_t batch);
 int tine_go_next(uintptr_t pool, uintptr_t batch, int most);

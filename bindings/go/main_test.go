@@ -10,7 +10,12 @@ import (
 
 func TestMain(m *testing.M) {
 	tine.Main()
-	if os.Getenv("TINE_GO_TEST_HOST") != "" {
+	switch os.Getenv("TINE_GO_TEST_HOST") {
+	case "":
+	case "no thread":
+		haveNoThread()
+		return
+	default:
 		beKilled()
 	}
 	os.Exit(m.Run())

@@ -70,7 +70,11 @@ func (p *Pool) submit(ctx context.Context, w *work, parcel *parcel, options Task
 		switch {
 		case err == nil:
 			return
-		case err.Code != ErrWouldBlock || options.RoomTimeout < 0:
+		case err.Code != windowFull:
+			w.refuse(err)
+			return
+		case options.RoomTimeout < 0:
+			err.Code = ErrWouldBlock
 			w.refuse(err)
 			return
 		case first:
@@ -110,7 +114,10 @@ func (w *work) awaitRoom(ctx context.Context, room <-chan struct{}, timeout time
 	return nil
 }
 
-// attempt submits a task, or fails with ErrWouldBlock where the window is full. With alone it leads, if nobody does, until the task has
+// windowFull is what C says of a full window. ErrWouldBlock says that tine can start no thread: to wait for room is no help then.
+const windowFull = ErrDeadline
+
+// attempt submits a task, or fails with windowFull. With alone it leads, if nobody does, until the task has
 // settled.
 func (p *Pool) attempt(w *work, parcel *parcel, channel End, alone bool, s settler) *Error {
 	if err := p.enter(w.what); err != nil {
