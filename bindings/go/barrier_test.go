@@ -20,6 +20,7 @@ func TestBarrierAtItsDeadline(t *testing.T) {
 		for range 2000 {
 			limit := time.Duration(rand.N(400)) * time.Microsecond
 			ctx, cancel := context.WithTimeout(background, limit)
+			defer cancel()
 			theirs := make(chan error, 1)
 			// One that comes too late to begin does not come at all.
 			company, alone := context.WithCancel(background)
