@@ -6,7 +6,11 @@ struct shared_condition {
     tine_condition condition;
     /* Changed with the mutex held, for messages. */
     uint32_t waiting;
-    uint32_t reserved[15];
+    uint32_t unused;
+    /* How often somebody has notified. Changed and read with the mutex held: a waiter that a signal has woken is no waiter of the
+     * condition's any more, and sees here that it was notified before it had the mutex back, or while the handler ran. */
+    uint64_t notified;
+    uint32_t reserved[12];
 };
 
 /* wait(mutex, timeout): releases the mutex however often the thread has locked it, and takes it back as often. */
@@ -26,6 +30,7 @@ static PyObject *condition_wait(PyObject *object, PyObject *arguments)
     uint32_t depth = self->recursive ? mutex->depth : 1;
     if (timeout_ns == 0) timeout_ns = 1; /* others get the mutex meanwhile, as they would from any wait */
     int64_t until_ns = timeout_ns == TINE_FOREVER ? 0 : monotonic_ns() + timeout_ns;
+    uint64_t notified = condition->notified;
     condition->waiting++;
     int rc;
     do {
@@ -44,6 +49,7 @@ static PyObject *condition_wait(PyObject *object, PyObject *arguments)
         }
         if (rc == -EINTR) {
             if (PyErr_CheckSignals()) rc = RAISED;
+            else if (condition->notified != notified) rc = 0;
             else if (!(timeout_ns = time_left(timeout_ns, until_ns))) rc = -ETIMEDOUT;
         }
     } while (rc == -EINTR);
@@ -62,7 +68,9 @@ static PyObject *condition_notify(PyObject *object, PyObject *arguments)
         PyErr_SetString(PyExc_AssertionError, "lock is not owned");
         return NULL;
     }
-    int rc = tine_condition_notify(((Shared *)object)->at, n);
+    struct shared_condition *condition = ((Shared *)object)->at;
+    if (n) condition->notified++;
+    int rc = tine_condition_notify(&condition->condition, n);
     if (rc) return raise_code(rc, NULL);
     Py_RETURN_NONE;
 }

@@ -3,6 +3,7 @@
 import ctypes
 import os
 import pickle
+import select
 import signal
 import threading
 import time
@@ -164,6 +165,87 @@ def test_condition_with_a_plain_lock():
 def notify(condition):
     with condition:
         condition.notify()
+
+
+class _Interrupted:
+    """Handles SIGUSR1 in the main thread, and shows another thread when that has been interrupted, and sleeps again."""
+
+    def __enter__(self):
+        self.reader, self.writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self.before = signal.set_wakeup_fd(self.writer), signal.signal(signal.SIGUSR1, lambda *_: None)
+        return self
+
+    def __exit__(self, *_error):
+        signal.set_wakeup_fd(self.before[0])
+        signal.signal(signal.SIGUSR1, self.before[1])
+        os.close(self.reader)
+        os.close(self.writer)
+
+    def once(self):
+        """For another thread. The main thread waits, or is about to; before it sleeps nothing would interrupt it."""
+        self.wait_until_asleep()
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
+        assert select.select([self.reader], [], [], HANG_SECONDS)[0]  # the system's handler has run
+        os.read(self.reader, 1)
+        self.wait_until_asleep()
+
+    @staticmethod
+    def wait_until_asleep():
+        state = ""
+        while state != "S":
+            time.sleep(0.001)
+            with open(f"/proc/self/task/{threading.main_thread().native_id}/stat") as stat:
+                state = stat.read().rpartition(")")[2].split()[0]
+
+
+@pytest.mark.parametrize("kind", [synchronize.Lock, synchronize.RLock])
+def test_condition_is_notified_while_a_signal_is_handled(kind):
+    """A waiter whom a signal has woken has to take the lock before its handler runs. It is notified meanwhile."""
+    condition = synchronize.Condition(kind())
+
+    def interrupt_and_notify():
+        with condition:
+            interrupted.once()
+            condition.notify_all()
+
+    with _Interrupted() as interrupted:
+        other = threading.Thread(target=interrupt_and_notify)
+        with condition:
+            other.start()
+            assert condition.wait(HANG_SECONDS) is True
+        other.join(HANG_SECONDS)
+
+
+def test_condition_is_notified_by_a_signal_handler():
+    condition = synchronize.Condition()
+
+    def handler(*_):
+        with condition:
+            condition.notify()
+
+    def interrupt():
+        with condition:
+            pass  # the main thread waits
+        interrupted.once()
+
+    with _Interrupted() as interrupted:
+        signal.signal(signal.SIGUSR1, handler)
+        other = threading.Thread(target=interrupt)
+        with condition:
+            other.start()
+            assert condition.wait(HANG_SECONDS) is True
+        other.join(HANG_SECONDS)
+
+
+def test_condition_waits_on_after_a_signal():
+    condition = synchronize.Condition()
+    with _Interrupted() as interrupted:
+        other = threading.Thread(target=interrupted.once)
+        with condition:
+            condition.notify_all()  # nobody waits: not for who comes later
+            other.start()
+            assert condition.wait(0.5) is False
+        other.join(HANG_SECONDS)
 
 
 def test_event():
