@@ -80,8 +80,17 @@ static void leave(Channel *self)
     self->channel = NULL;
 }
 
+/* In a forked child: the calls that were under way are those of threads that it has not. */
+static void forget_calls(Channel *self)
+{
+    if (self->generation == generation) return;
+    self->calls = 0;
+    self->lent = false;
+}
+
 static bool enter(Channel *self)
 {
+    forget_calls(self);
     if (self->closed || self->lent) {
         PyErr_SetString(PyExc_OSError, "handle is closed");
         return false;
@@ -110,6 +119,7 @@ tine_channel *channel_lend(PyObject *object)
         PyErr_SetString(PyExc_TypeError, "not an end of a channel");
         return NULL;
     }
+    forget_calls(self);
     if (self->calls) return raise_code(-EBUSY, "another thread is in a call on this end of the channel"), NULL;
     if (!enter(self)) return NULL;
     self->lent = true;
@@ -234,6 +244,7 @@ static PyObject *channel_close(PyObject *object, PyObject *unused)
 {
     Channel *self = (Channel *)object;
     (void)unused;
+    forget_calls(self);
     self->calls++;
     self->closed = true;
     leave(self);

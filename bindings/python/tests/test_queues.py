@@ -348,6 +348,62 @@ def test_a_connection_that_another_thread_closes():
     assert raised
 
 
+def _sleeps(thread):
+    with open(f"/proc/self/task/{thread.native_id}/stat") as stat:
+        return stat.read().rpartition(")")[2].split()[0] == "S"
+
+
+def test_a_forked_child_closes_an_end_that_a_thread_reads_from():
+    """The child has no such thread: the end is closed there at once. The other end is told with the last copy."""
+    near, far = libtine.Pipe()
+    began, (told, tell), (stay, let_go) = threading.Event(), os.pipe(), os.pipe()
+    thread = threading.Thread(target=lambda: (began.set(), near.recv()))
+    thread.start()
+    assert began.wait(HANG_SECONDS)
+    while not _sleeps(thread):
+        time.sleep(0.001)
+    child = os.fork()
+    if not child:
+        try:
+            near.close()
+            far.close()
+            os.write(tell, b"c")
+            os.close(let_go)
+            os.read(stay, 1)
+        finally:
+            os._exit(0)
+    try:
+        assert os.read(told, 1) == b"c"
+        far.send("go on")
+        thread.join(HANG_SECONDS)
+        near.close()
+        assert far.poll(HANG_SECONDS)
+        with pytest.raises(EOFError):
+            far.recv()
+    finally:
+        for fd in (told, tell, stay, let_go):
+            os.close(fd)
+        os.waitpid(child, 0)
+
+
+def test_a_forked_child_has_nothing_to_flush():
+    """What the parent's thread is to put when there is room is none of the child's."""
+    queue = libtine.Queue()
+    for number in range(queues.UNBOUNDED_MESSAGES + 10):
+        queue.put(number)
+    child = os.fork()
+    if not child:
+        try:
+            signal.alarm(HANG_SECONDS)
+            queue.close()
+            queue.join_thread()
+            os._exit(7)
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    assert [queue.get() for _ in range(queues.UNBOUNDED_MESSAGES + 10)][-1] == queues.UNBOUNDED_MESSAGES + 9
+
+
 def test_descriptors_are_given_back():
     def count():
         gc.collect()
