@@ -460,7 +460,8 @@ class Queue(_Base):
     def join_thread(self) -> None:
         """Waits until all that was put has found room. Only after close()."""
         assert self._closed, f"Queue {self!r} not closed"
-        self._flushed.wait()
+        if self._pid == _pid:  # a forked child has nothing of its own in the parent's queue
+            self._flushed.wait()
 
     def cancel_join_thread(self) -> None:
         """The end of the process does not wait for what has found no room, or has not been taken: it is lost."""
