@@ -195,6 +195,43 @@ def test_the_server_is_killed():
     assert ended(first) == 255
 
 
+def test_the_server_is_stopped():
+    """It alone knows how a process has ended. Who asks with a timeout waits neither for it nor for who waits for it."""
+    from libtine import _server
+
+    process = libtine.Process(target=time.sleep, args=(1000,))
+    process.start()
+    server = _server._family.servers[-1].pid()
+    os.kill(server, signal.SIGSTOP)
+    try:
+        waiting = threading.Thread(target=process.join)
+        waiting.start()
+        process.kill()
+        assert select.select([process.sentinel], [], [], HANG_SECONDS)[0]
+        said = []
+        for ask in (lambda: process.join(0.01), process.is_alive, lambda: process.exitcode):
+            thread = threading.Thread(target=lambda ask=ask: said.append(ask()))
+            thread.start()
+            thread.join(HANG_SECONDS)
+        assert said == [None, True, None]
+    finally:
+        os.kill(server, signal.SIGCONT)
+    waiting.join(HANG_SECONDS)
+    assert ended(process) == -signal.SIGKILL
+
+
+def test_join_with_timeouts_at_the_ends():
+    process = libtine.Process(target=family.exit_with, args=(0,))
+    process.start()
+    process.join(float("inf"))
+    assert process.exitcode == 0
+    with pytest.raises(ValueError, match="NaN"):
+        other = libtine.Process(target=family.exit_with, args=(0,))
+        other.start()
+        other.join(float("nan"))
+    assert ended(other) == 0
+
+
 def run_program(text, **keywords):
     program = textwrap.dedent(text)
     return subprocess.Popen(

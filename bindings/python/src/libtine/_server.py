@@ -17,8 +17,10 @@ from __future__ import annotations
 import atexit
 import contextlib
 import errno
+import math
 import os
 import pickle
+import select
 import selectors
 import signal
 import socket
@@ -26,6 +28,7 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Sequence
 from multiprocessing import process, spawn, util
@@ -188,9 +191,19 @@ def receive_start(pair: socket.socket) -> list[int]:
     return fds
 
 
-def exit_code(pair: socket.socket) -> int:
-    """How a process ended, once it has; 255 where nobody knows, as with multiprocessing."""
+def readable(fd: int, timeout: float) -> bool:
+    """Whether there is something to read within timeout seconds."""
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(math.ceil(max(timeout, 0) * 1000)))
+
+
+def exit_code(pair: socket.socket, timeout: float | None) -> int | None:
+    """How a process ended; 255 where nobody knows, as with multiprocessing. None: it was not said in time."""
+    end = None if timeout is None else time.monotonic() + timeout
     while True:
+        if end is not None and not readable(pair.fileno(), end - time.monotonic()):
+            return None
         try:
             message = pair.recv(_ANSWER.size)
         except ConnectionResetError:

@@ -10,12 +10,14 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from multiprocessing import context as standard
 from multiprocessing import process, spawn
 from multiprocessing.connection import wait
 from typing import Any, ClassVar, cast
 
 from . import _server, _travel
+from ._timeout import finite
 
 __all__ = [
     *("BaseProcess", "ForkServerProcess", "Process", "SpawnProcess"),
@@ -26,6 +28,9 @@ BaseProcess = process.BaseProcess
 active_children, current_process = process.active_children, process.current_process
 parent_process = process.parent_process
 
+
+# How long who does not want to wait waits for word of how a process ended that has.
+TOLD_SECONDS = 0.1
 
 _MAIN_KEYS = ("init_main_from_name", "init_main_from_path")
 
@@ -101,12 +106,28 @@ class Popen:
         return self.wait(0 if flag == os.WNOHANG else None)
 
     def wait(self, timeout: float | None = None) -> int | None:
-        if self.returncode is None and wait([self.sentinel], timeout):
-            with self._lock:  # it is said once
-                if self.returncode is None:
-                    self.returncode = _server.exit_code(self._pair)
-                    self._let_go()
+        if self.returncode is not None:
+            return self.returncode
+        timeout = finite(timeout)
+        end = None if timeout is None else time.monotonic() + timeout
+        if wait([self.sentinel], timeout):
+            left = -1 if end is None else max(end - time.monotonic(), TOLD_SECONDS)
+            if self._lock.acquire(timeout=left):  # it is said once
+                try:
+                    self._hear(end)
+                finally:
+                    self._lock.release()
         return self.returncode
+
+    def _hear(self, end: float | None) -> None:
+        """How it ended, which the server says. A server that is stopped says nothing: None as long as that."""
+        if self.returncode is not None:
+            return
+        left = None if end is None else max(end - time.monotonic(), TOLD_SECONDS)
+        code = _server.exit_code(self._pair, left)
+        if code is not None:
+            self.returncode = code
+            self._let_go()
 
     def _send(self, number: int) -> None:
         if self.returncode is None:
