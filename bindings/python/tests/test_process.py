@@ -195,6 +195,50 @@ def test_the_server_is_killed():
     assert ended(first) == 255
 
 
+def in_forked_child(function):
+    """What a function of a child forked by hand comes to: 0 if it returns."""
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            signal.alarm(HANG_SECONDS)
+            function()
+            code = 0
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def test_a_forked_child_takes_no_exit_code():
+    """Of a process of the parent's that has ended, and whose end the parent has not asked for yet."""
+    process = libtine.Process(target=family.exit_with, args=(3,))
+    process.start()
+    assert select.select([process._popen._pair], [], [], HANG_SECONDS)[0]  # the server has said how
+
+    def start_one():
+        assert process.exitcode is None
+        own = libtine.Process(target=family.exit_with, args=(4,))
+        own.start()
+        assert ended(own) == 4
+
+    assert in_forked_child(start_one) == 0
+    assert ended(process) == 3
+
+
+def test_a_forked_child_lets_go_of_a_process():
+    """Which the parent still has, and hears the end of."""
+    process = libtine.Process(target=time.sleep, args=(1000,))
+    process.start()
+
+    def let_go():
+        process._popen = None
+
+    assert in_forked_child(let_go) == 0
+    assert process.is_alive()
+    process.kill()
+    assert ended(process) == -signal.SIGKILL
+
+
 def test_the_server_is_stopped():
     """It alone knows how a process has ended. Who asks with a timeout waits neither for it nor for who waits for it."""
     from libtine import _server

@@ -69,6 +69,7 @@ class Popen:
         self.method = method
         self.sentinel = -1
         self._lock = threading.Lock()
+        self._owner_pid = os.getpid()
         self.returncode: int | None = None
         self._pair: socket.socket
         preparation, main = _preparation(process_obj.name)
@@ -106,7 +107,7 @@ class Popen:
         return self.wait(0 if flag == os.WNOHANG else None)
 
     def wait(self, timeout: float | None = None) -> int | None:
-        if self.returncode is not None:
+        if self.returncode is not None or os.getpid() != self._owner_pid:  # whose child's it is, is said to nobody else
             return self.returncode
         timeout = finite(timeout)
         end = None if timeout is None else time.monotonic() + timeout
@@ -144,9 +145,10 @@ class Popen:
         self._send(signal.SIGKILL)
 
     def _let_go(self) -> None:
-        """From here on the process's pid may be another's."""
-        with contextlib.suppress(OSError):  # it is closed, or the server was killed
-            self._pair.shutdown(socket.SHUT_RDWR)  # for copies too, which a child forked by hand has
+        """From here on the process's pid may be another's; not so in a child forked by hand, which has only copies."""
+        if os.getpid() == self._owner_pid:
+            with contextlib.suppress(OSError):  # it is closed, or the server was killed
+                self._pair.shutdown(socket.SHUT_RDWR)  # for the copies too
         self._pair.close()
 
     def close(self) -> None:
