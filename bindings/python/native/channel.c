@@ -261,6 +261,7 @@ static PyMethodDef channel_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 static PyType_Slot channel_slots[] = {
+    {Py_tp_new, refuse_new},
     {Py_tp_dealloc, channel_dealloc},
     {Py_tp_methods, channel_methods},
     {0, NULL},

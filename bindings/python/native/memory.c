@@ -80,6 +80,7 @@ static PyGetSetDef memory_getters[] = {
     {NULL, NULL, NULL, NULL, NULL},
 };
 static PyType_Slot memory_slots[] = {
+    {Py_tp_new, refuse_new},
     {Py_tp_getset, memory_getters},
     {Py_tp_dealloc, memory_dealloc},
     {Py_bf_getbuffer, memory_buffer},

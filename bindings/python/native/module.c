@@ -15,6 +15,14 @@ PyObject *raise_code(int code, const char *text)
     return NULL;
 }
 
+PyObject *refuse_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords)
+{
+    (void)arguments;
+    (void)keywords;
+    PyErr_Format(PyExc_TypeError, "%R cannot be made by calling it", (PyObject *)type);
+    return NULL;
+}
+
 bool get_parts(PyObject *sequence, struct parts *parts)
 {
     Py_ssize_t count = PySequence_Size(sequence);

@@ -49,6 +49,9 @@ extern PyObject *native_error;
 /* Raises native_error(code, text), or what Python has for the code. Returns NULL. */
 PyObject *raise_code(int code, const char *text);
 
+/* tp_new of types whose objects only functions of this module make. */
+PyObject *refuse_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords);
+
 /* Gathers the buffers of a sequence. Each has to be released with PyBuffer_Release. */
 struct parts {
     Py_buffer *views;

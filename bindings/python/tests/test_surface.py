@@ -9,6 +9,9 @@ import multiprocessing.queues
 import multiprocessing.shared_memory
 import multiprocessing.sharedctypes
 import multiprocessing.synchronize
+import subprocess
+import sys
+import textwrap
 
 import pytest
 
@@ -76,3 +79,31 @@ def test_modules_have_the_same_names():
     for name in ("synchronize", "queues", "connection", "sharedctypes", "shared_memory", "pool", "process"):
         theirs, ours = getattr(multiprocessing, name), getattr(libtine, name)
         assert not [each for each in theirs.__all__ if not hasattr(ours, each)], name
+
+
+def run(program):
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done
+    return done.stdout
+
+
+def test_native_types_without_arguments():
+    """Each says what is wrong, and no object comes about that was not made."""
+    said = run(
+        """
+        import libtine.foreign
+        from libtine import _native
+        for name, one in vars(_native).items():
+            if isinstance(one, type) and not issubclass(one, BaseException):
+                for make in (one, lambda: one.__new__(one), lambda: object.__new__(one)):
+                    try:
+                        print(name, make())
+                    except (TypeError, libtine.TineError):
+                        print(name)
+        """
+    ).split()
+    assert {"Memory", "Channel", "Segment", "Mutex", "Queue", "Pool", "NamedPool", "Process"} <= set(said)
+    assert len(said) == 3 * len(set(said))
+    for kind in (type(libtine._native.channel_pair()[0]), libtine._native.Memory):
+        with pytest.raises(TypeError, match=f"{kind.__name__}'> cannot be made by calling it"):
+            kind()
