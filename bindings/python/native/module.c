@@ -85,6 +85,18 @@ static PyObject *worker_path(PyObject *module, PyObject *unused)
     return Py_BuildValue("y", tine_worker_path());
 }
 
+/* The module's types and tine's state are the process's, and their calls into Python use the main interpreter's lock. */
+static PyObject *check_interpreter(PyObject *module, PyObject *unused)
+{
+    (void)module;
+    (void)unused;
+    int64_t number = PyInterpreterState_GetID(PyInterpreterState_Get());
+    if (number == 0) Py_RETURN_NONE;
+    if (!PyErr_Occurred())
+        PyErr_Format(PyExc_ImportError, "libtine works in the main interpreter only, and this is subinterpreter %lld", (long long)number);
+    return NULL;
+}
+
 static PyObject *version(PyObject *module, PyObject *unused)
 {
     (void)module;
@@ -122,6 +134,7 @@ static PyMethodDef methods[] = {
     {"start_nodes", start_nodes, METH_NOARGS, "start_nodes(): before a pool that may be on nodes; a rank that is a node never comes back from there."},
     {"code_name", code_name, METH_O, "code_name(code) -> the name of a code of tine's."},
     {"worker_path", worker_path, METH_NOARGS, "worker_path() -> the path of tine-worker, or None."},
+    {"check_interpreter", check_interpreter, METH_NOARGS, "check_interpreter(): ImportError in a subinterpreter."},
     {"version", version, METH_NOARGS, "version() -> the version of the library."},
     {NULL, NULL, 0, NULL},
 };
@@ -167,7 +180,8 @@ static struct PyModuleDef definition = {
 
 PyMODINIT_FUNC PyInit__native(void)
 {
-    PyObject *module = PyModule_Create(&definition);
+    PyObject *checked = check_interpreter(NULL, NULL), *module = checked ? PyModule_Create(&definition) : NULL;
+    Py_XDECREF(checked);
     if (!module) return NULL;
     native_error = PyErr_NewExceptionWithDoc("libtine._native.NativeError", "(code, name, text) of a call of tine's.", NULL, NULL);
     if (!native_error) return NULL;

@@ -107,3 +107,26 @@ def test_native_types_without_arguments():
     for kind in (type(libtine._native.channel_pair()[0]), libtine._native.Memory):
         with pytest.raises(TypeError, match=f"{kind.__name__}'> cannot be made by calling it"):
             kind()
+
+
+@pytest.mark.parametrize("first", ["", "import libtine"])
+def test_subinterpreters_are_refused(first):
+    """Whether the main interpreter has libtine already, or not."""
+    inner = "try:\n    import libtine\nexcept ImportError as error:\n    print(error, flush=True)\n"
+    said = run(
+        f"""
+        {first}
+        try:
+            import _interpreters
+        except ImportError:
+            import _xxsubinterpreters as _interpreters
+        try:
+            one = _interpreters.create("legacy")
+        except TypeError:
+            one = _interpreters.create(isolated=False)
+        _interpreters.run_string(one, {inner!r})
+        import libtine
+        print(libtine.Lock().acquire())
+        """
+    )
+    assert said == "libtine works in the main interpreter only, and this is subinterpreter 1\nTrue\n"

@@ -6,7 +6,9 @@ of that module, by the start method forkserver; `get_context` has them for each.
 
 from __future__ import annotations
 
-from ._native import version
+from ._native import check_interpreter, version
+
+check_interpreter()  # one that imports what another has loaded already gets a copy, without a call of the module's
 
 TYPE_CHECKING = False  # checkers know the name; typing takes a tenth of a worker's start
 if TYPE_CHECKING:
