@@ -47,6 +47,39 @@ def test_put_and_get():
     assert queue.empty() and queue.qsize() == 0
 
 
+@pytest.mark.parametrize("forever", [float("inf"), 1e300, 1e10])
+def test_timeouts_that_never_run_out(forever):
+    """They are the same for everything that takes a timeout, and the same as None."""
+    queue, bounded, (near, far) = libtine.Queue(), libtine.Queue(1), libtine.Pipe()
+    lock, event, condition = libtine.Lock(), libtine.Event(), libtine.Condition()
+    queue.put(1, timeout=forever)
+    bounded.put(1, timeout=forever)
+    near.send(1)
+    event.set()
+    assert queue.get(timeout=forever) == bounded.get(timeout=forever) == 1
+    assert far.poll(forever) and event.wait(forever) and lock.acquire(timeout=forever)
+    assert libtine.Semaphore(1).acquire(timeout=forever) and libtine.Barrier(1).wait(forever) == 0
+    with condition:
+        assert condition.wait_for(lambda: True, forever)
+    queue.put(2)
+    assert queue._reader.poll(forever)
+    with libtine.ProcessPoolExecutor(1, deadline=forever) as executor:
+        assert executor.submit_with(abs, (-2,), deadline=forever).result(HANG_SECONDS) == 2
+
+
+def test_timeouts_that_are_no_numbers():
+    nan = float("nan")
+    queue, (near, _far), condition = libtine.Queue(1), libtine.Pipe(), libtine.Condition()
+    queue.put(1)
+    with condition, pytest.raises(ValueError, match="NaN"):
+        condition.wait(nan)
+    for wait in (lambda: queue.put(2, timeout=nan), lambda: near.poll(nan), lambda: libtine.Barrier(2).wait(nan)):
+        with pytest.raises(ValueError, match="timeout is not a number"):
+            wait()
+    with libtine.ProcessPoolExecutor(1) as executor, pytest.raises(ValueError, match="time limit is not a number"):
+        executor.submit_with(abs, (-2,), deadline=nan)
+
+
 class _Text(str):
     pass
 

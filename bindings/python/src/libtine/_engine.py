@@ -19,11 +19,11 @@ from multiprocessing import spawn
 from typing import TYPE_CHECKING, Any, Optional, Protocol
 
 from . import _codec, _native, _travel, _worker, errors
+from ._timeout import FOREVER_NS, finite
 
 if TYPE_CHECKING:
     from .faults import Faults
 
-FOREVER_NS = 2**63 - 1
 START_METHODS = {"forkserver": _native.FORKSERVER, "spawn": _native.SPAWN}
 
 ENGINES = {"local": _native.ENGINE_LOCAL, "mpi": _native.ENGINE_MPI, "mpi-or-local": _native.ENGINE_MPI_OR_LOCAL}
@@ -33,7 +33,8 @@ Detail = Optional[tuple[str, int, Optional[errors.Death]]]
 
 def ns(seconds: float | None) -> int:
     """0 says that there is no limit."""
-    return 0 if seconds is None else min(max(int(seconds * 1e9), 1), FOREVER_NS - 1)
+    limit = finite(seconds, "time limit")
+    return 0 if limit is None else max(int(limit * 1e9), 1)
 
 
 class Failed:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _native, _payload, errors
 from ._engine import START_METHODS, ns
-from ._placed import timeout_ns
+from ._timeout import timeout_ns
 
 if TYPE_CHECKING:
     from types import TracebackType

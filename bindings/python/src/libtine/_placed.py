@@ -8,17 +8,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from . import _native
+from ._timeout import timeout_ns
 from .errors import OwnerDied, TineError
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer, Self
-
-FOREVER_NS = 2**63 - 1
-
-
-def timeout_ns(timeout: float | None) -> int:
-    """None waits for ever; 0 or less does not wait."""
-    return FOREVER_NS if timeout is None else min(max(int(timeout * 1e9), 0), FOREVER_NS - 1)
 
 
 def failure(code: int, what: str) -> TineError:

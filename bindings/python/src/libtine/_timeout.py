@@ -6,12 +6,12 @@ FOREVER_NS = 2**63 - 1
 _MOST_SECONDS = 9e9  # 285 years; threading.TIMEOUT_MAX is a little more
 
 
-def finite(timeout: float | None) -> float | None:
+def finite(timeout: float | None, what: str = "timeout") -> float | None:
     """A timeout that select, poll and threading take; None: for ever."""
     if timeout is None or timeout >= _MOST_SECONDS:
         return None
     if timeout != timeout:
-        raise ValueError("the timeout is not a number (NaN)")
+        raise ValueError(f"the {what} is not a number (NaN)")
     return timeout
 
 

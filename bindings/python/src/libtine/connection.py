@@ -13,6 +13,7 @@ from multiprocessing.connection import Client, Listener, wait
 from typing import TYPE_CHECKING, Any
 
 from . import _native, _server, _travel
+from ._timeout import finite
 
 __all__ = ["Client", "Connection", "Listener", "Pipe", "wait"]
 
@@ -64,7 +65,7 @@ class Connection(_Base):
         return result
 
     def _poll(self, timeout: float | None) -> bool:
-        return bool(wait([self], timeout))
+        return bool(wait([self], finite(timeout)))
 
     def send(self, obj: Any) -> None:
         """Sends an object, and the descriptors of what in it has such: connections, locks, shared memory."""

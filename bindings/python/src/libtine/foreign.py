@@ -21,7 +21,6 @@ from . import _native, _payload, errors
 from ._engine import START_METHODS, ns
 from ._foreign_process import Exit, Process, Segment, program_of
 from ._placed import (
-    FOREVER_NS,
     Barrier,
     Condition,
     Event,
@@ -32,8 +31,8 @@ from ._placed import (
     RWLock,
     Semaphore,
     failure,
-    timeout_ns,
 )
+from ._timeout import FOREVER_NS, timeout_ns
 
 if TYPE_CHECKING:
     from types import TracebackType

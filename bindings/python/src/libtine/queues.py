@@ -23,12 +23,12 @@ from queue import Empty, Full
 from typing import Any
 
 from . import _fork, _native, _shared, _travel, sharedctypes
+from ._timeout import FOREVER_NS, finite, timeout_ns
 from .errors import OwnerDied
 from .synchronize import Condition
 
 __all__ = ["JoinableQueue", "Queue", "SimpleQueue"]
 
-FOREVER_NS = 2**63 - 1
 UNBOUNDED_MESSAGES = 16384
 MOST_MESSAGES = 1 << 20  # a maxsize of more is none: it is memory that bounds such a queue
 RING_BYTES = 256 << 10
@@ -38,11 +38,7 @@ MOMENT_NS = 1_000_000
 
 
 def _ns(block: bool, timeout: float | None) -> int:
-    if not block:
-        return 0
-    if timeout is None:
-        return FOREVER_NS
-    return max(min(int(timeout * 1e9), FOREVER_NS - 1), 0)
+    return timeout_ns(timeout) if block else 0
 
 
 # The process that runs this, asked for after forks only.
@@ -211,7 +207,7 @@ class _Reader:
     def poll(self, timeout: float | None = 0.0) -> bool:
         from .connection import wait
 
-        return not self._queue.empty() or bool(wait([self.fileno()], timeout))
+        return not self._queue.empty() or bool(wait([self.fileno()], finite(timeout)))
 
 
 class _Base:
