@@ -29,7 +29,10 @@ def array(shape: int | tuple[int, ...], dtype: DTypeLike = float) -> NDArray[Any
     for length in shape:
         count *= length
     block = _shared.allocate(max(count * kind.itemsize, 1))
-    return _of_block(block, 0, shape, None, kind.str if kind.names is None else kind)
+    made = _of_block(block, 0, shape, None, kind.str if kind.names is None else kind)
+    made._call = 0  # a worker has not been handed it, and may be gone before the host looks at it
+    array: NDArray[Any] = made
+    return array
 
 
 def empty_like(prototype: Any, dtype: DTypeLike | None = None) -> NDArray[Any]:
@@ -46,11 +49,11 @@ def _numpy() -> Any:
     return numpy
 
 
-def _of_block(block: _shared.Block, offset: int, shape: Any, strides: Any, dtype: Any) -> NDArray[Any]:
+def _of_block(block: _shared.Block, offset: int, shape: Any, strides: Any, dtype: Any) -> Any:
     kind = _array_type()
-    made: NDArray[Any] = kind(shape, dtype, buffer=block.view(), offset=offset, strides=strides)
-    made._block = block  # type: ignore[attr-defined]
-    made._call = _native.calls()  # type: ignore[attr-defined]
+    made = kind(shape, dtype, buffer=block.view(), offset=offset, strides=strides)
+    made._block = block
+    made._call = _native.calls()
     return made
 
 
