@@ -238,3 +238,10 @@ class NotToBeSent:
 
 def environment(name):
     return os.environ.get(name)
+
+
+def put_and_count_mapped(queue, array):
+    """Sends an array on, and says how many segments this process has."""
+    queue.put(array)
+    with open("/proc/self/maps") as maps:
+        return sum("memfd" in line for line in maps)

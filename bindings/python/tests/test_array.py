@@ -1,6 +1,10 @@
 """Arrays in shared memory: what one process writes the others see, and memory goes with the last array."""
 
+import gc
 import os
+import pickle
+import signal
+import threading
 
 import functions
 import numpy as np
@@ -49,6 +53,76 @@ def test_results_are_the_same_memory(executor):
 def test_results_that_a_worker_has_made(executor):
     came = executor.submit(functions.make_array, 4).result(60)
     assert type(came) is np.ndarray and (came == np.full(100_000, 4)).all()  # a copy: the worker's may be gone
+
+
+def test_arrays_that_a_worker_has_given_back_go_there_too():
+    """And none stays in a worker that only sends them on."""
+    queue = libtine.Queue()
+    with libtine.ProcessPoolExecutor(1) as one:
+        counts = []
+        for _ in range(30):
+            shared = libtine.array(100_000)
+            assert (one.submit(functions.fill_and_give_back, shared, 3).result(60) == 3).all()
+            counts.append(one.submit(functions.put_and_count_mapped, queue, shared).result(60))
+            assert queue.get(timeout=60)[0] == 3
+        assert max(counts) <= counts[0] + 1
+
+
+@pytest.mark.parametrize("way", ["pickle", "queue", "connection", "process", "failed"])
+def test_arrays_that_were_sent_go_with_the_last_reference(way):
+    queue, (near, far) = libtine.Queue(), libtine.Pipe()
+
+    def send():
+        shared = libtine.array(100_000)
+        if way == "pickle":
+            pickle.dumps(shared)
+        elif way == "queue":
+            queue.put(shared)
+            queue.get()
+        elif way == "connection":
+            near.send(shared)
+            far.recv()
+        elif way == "process":
+            process = libtine.Process(target=functions.sum_of, args=(shared,))
+            process.start()
+            process.join()
+            assert process.exitcode == 0
+        else:
+            with pytest.raises((TypeError, AttributeError, pickle.PicklingError)):
+                queue.put((shared, threading.Lock()))
+
+    send()
+    gc.collect()
+    before = mapped()
+    for _ in range(5):
+        send()
+    gc.collect()
+    assert mapped() <= before
+
+
+def test_arrays_of_calls_that_were_not_sent_go(executor):
+    before = mapped()
+    for _ in range(5):
+        failed = executor.submit(functions.sum_of, libtine.array(100_000), threading.Lock())
+        assert failed.exception(60) is not None
+        del failed
+    with libtine.ProcessPoolExecutor(1) as over:
+        over.submit(functions.sum_of, libtine.array(4)).result(60)
+        over._engine.pool.shutdown(0)
+        for _ in range(5):
+            with pytest.raises((RuntimeError, OSError)):
+                over.submit(functions.sum_of, libtine.array(100_000))
+    gc.collect()
+    assert mapped() <= before + 1
+
+
+def test_arrays_of_an_initializer_stay_for_later_workers():
+    with libtine.ProcessPoolExecutor(1, initializer=functions.sum_of, initargs=(libtine.array(100_000),)) as one:
+        for _ in range(2):
+            assert one.submit(abs, -1).result(60) == 1
+        with pytest.raises(libtine.WorkerDied):
+            one.submit(os.kill, next(iter(one._processes)), signal.SIGKILL).result(60)
+        assert one.submit(abs, -2).result(60) == 2
 
 
 def test_an_array_may_be_dropped_while_it_travels(executor):

@@ -37,6 +37,12 @@ def ns(seconds: float | None) -> int:
     return 0 if limit is None else max(int(limit * 1e9), 1)
 
 
+def pickled(value: object) -> list[_codec.Part]:
+    """The message of a call. Who submits it next in this thread keeps the shared memory in it until it has settled."""
+    with _travel.keeping():
+        return _codec.dumps(value)
+
+
 class Failed:
     """In place of a value: why there is none."""
 
@@ -186,13 +192,16 @@ class Engine:
         self._idle = False
         self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._kept: dict[Token, list[Any]] = {}  # shared memory that is in a call's arguments
+        with _travel.keeping():
+            initializer_input = _worker.initializer_data(initializer, initargs)
+        self._kept_for_workers = _travel.take_kept()  # which may start as long as the engine is there
         self._processes: dict[int, WorkerProcess] = {}
         self.pool = _native.Pool(
             workers,
             START_METHODS[method],
             os.fsencode(spawn.get_executable()),
             [*flags, "-c", _worker.COMMAND, _worker.preparation_data(preload)],
-            initializer_input=_worker.initializer_data(initializer, initargs),
+            initializer_input=initializer_input,
             max_tasks_per_worker=max_tasks,
             grace_ns=ns(grace),
             deadline_ns=ns(deadline),
@@ -221,7 +230,11 @@ class Engine:
         blocks = _travel.take_kept()
         if blocks is not None:
             self._kept[token] = blocks
-        task = self.pool.submit(message, token, deadline_ns, retries, FOREVER_NS, count)
+        try:
+            task = self.pool.submit(message, token, deadline_ns, retries, FOREVER_NS, count)
+        except BaseException:
+            self._kept.pop(token, None)
+            raise
         if self._idle:
             self._idle = False
             self._wake.put(None)
@@ -389,7 +402,7 @@ class Calls:
     def _pickled_chunk(self, items: list[Any]) -> list[_codec.Part] | None:
         assert self.reference is not None
         try:
-            body = _codec.dumps(items)
+            body = pickled(items)
         except Exception:
             return None  # which one it is, each of them says for itself
         head = _native.encode_chunk(self.reference, items, self.star, False)
@@ -401,7 +414,7 @@ class Calls:
         try:
             args = tuple(item) if self.star else (item,)
             plain = None if self.reference is None else _native.encode_call(self.reference, args)
-            message = [plain] if plain is not None else _codec.dumps((self.function, args, {}))
+            message = [plain] if plain is not None else pickled((self.function, args, {}))
         except Exception as error:
             where = None if self.star and not isinstance(item, tuple) else _codec.find_unpicklable(args, "args")
             failure = errors.with_note(error, f"the call cannot be sent: {where}") if where else error

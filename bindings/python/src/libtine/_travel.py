@@ -34,7 +34,8 @@ _carriage = _Carriage()
 
 
 class _Kept(threading.local):
-    blocks: list[Any] | None = None
+    blocks: list[Any] | None = None  # None: nobody collects them
+    collected: list[Any] | None = None
 
 
 _kept = _Kept()
@@ -46,15 +47,26 @@ def is_sending() -> bool:
 
 
 def keep(block: object) -> None:
-    """Says that a block is in what is pickled: it has to stay until the receiver has it."""
-    if _kept.blocks is None:
-        _kept.blocks = []
-    _kept.blocks.append(block)
+    """Says that a block is in what is pickled, to who has to keep it until the receiver has it."""
+    if _kept.blocks is not None:
+        _kept.blocks.append(block)
+
+
+@contextmanager
+def keeping() -> Iterator[None]:
+    """While a call is pickled: collects the blocks in it for take_kept(). In other ways the sender has to keep them."""
+    before, _kept.blocks = _kept.blocks, []
+    _kept.collected = None
+    try:
+        yield
+        _kept.collected = _kept.blocks or None
+    finally:
+        _kept.blocks = before
 
 
 def take_kept() -> list[Any] | None:
-    """What keep() has named in this thread since the last time."""
-    blocks, _kept.blocks = _kept.blocks, None
+    """What the last keeping() of this thread has collected, unless it has been taken."""
+    blocks, _kept.collected = _kept.collected, None
     return blocks
 
 

@@ -24,6 +24,7 @@ from ._engine import (
     WorkerProcess,
     engine_named,
     ns,
+    pickled,
     read_answer,
     start_method,
     unwrap,
@@ -198,7 +199,7 @@ class ProcessPoolExecutor(Executor):
         try:
             reference = None if kwargs else _codec.reference(fn)
             plain = None if reference is None else _native.encode_call(reference, tuple(args))
-            message = [plain] if plain is not None else _codec.dumps((fn, tuple(args), kwargs or {}))
+            message = [plain] if plain is not None else pickled((fn, tuple(args), kwargs or {}))
         except Exception as error:
             where = (
                 _codec.find_unpicklable(fn, "fn")

@@ -17,7 +17,18 @@ from multiprocessing.pool import RemoteTraceback, ThreadPool  # type: ignore[att
 from typing import Any, Generic, NoReturn, TypeVar
 
 from . import _codec, _native, errors
-from ._engine import Calls, Detail, Engine, Failed, Results, WorkerProcess, read_answer, start_method, unwrap
+from ._engine import (
+    Calls,
+    Detail,
+    Engine,
+    Failed,
+    Results,
+    WorkerProcess,
+    pickled,
+    read_answer,
+    start_method,
+    unwrap,
+)
 
 __all__ = ["ApplyResult", "AsyncResult", "IMapIterator", "IMapUnorderedIterator", "MapResult", "Pool", "ThreadPool"]
 
@@ -289,7 +300,7 @@ class Pool:
         try:
             reference = None if kwds else _codec.reference(func)
             plain = None if reference is None else _native.encode_call(reference, args)
-            message = [plain] if plain is not None else _codec.dumps((func, args, kwds or {}))
+            message = [plain] if plain is not None else pickled((func, args, kwds or {}))
         except Exception as error:
             where = (
                 _codec.find_unpicklable(func, "func")
