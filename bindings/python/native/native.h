@@ -28,6 +28,8 @@ static inline PyObject *Py_NewRef(PyObject *object)
 
 /* What a message begins with. _codec.py makes a pickle, one with buffers beside it, and one with buffers that are in the call's input. */
 enum { MESSAGE_PICKLE = 0, MESSAGE_PARTS = 1, MESSAGE_CALL = 2, MESSAGE_VALUE = 3, MESSAGE_CHUNK = 4, MESSAGE_GIVEN = 6 };
+/* And one in a queue that only says where a long message is: _long.py. */
+enum { MESSAGE_LONG = 0xFF };
 
 /* Strings and bytes up to this length are values; longer ones are worth buffers of their own. */
 #define INLINE_BYTES 4096

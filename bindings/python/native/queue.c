@@ -1,5 +1,5 @@
 /* A queue as one process has it open: in a heap of its own in a segment, or in the heap of a pool of several languages. */
-#include "wait.h"
+#include "sync.h"
 #include <errno.h>
 #include <unistd.h>
 
@@ -152,7 +152,27 @@ static PyObject *bytes_of(const struct getting *getting, PyObject *long_one)
     return PyBytes_FromStringAndSize(getting->buffer, (Py_ssize_t)getting->length);
 }
 
-static PyObject *object_of(const struct getting *getting, PyObject *long_one, PyObject *load)
+/* What says where a long message is. It has been taken: where it cannot be opened now, and may be later, the taker keeps it. */
+static PyObject *object_elsewhere(PyObject *record, PyObject *taker)
+{
+    PyObject *parts = PyObject_CallMethod(taker, "open", "O", record);
+    if (parts) {
+        PyObject *value = PyObject_CallMethod(taker, "read", "O", parts);
+        Py_DECREF(parts);
+        return value;
+    }
+    if (!PyErr_ExceptionMatches(owner_died) && !PyErr_ExceptionMatches(PyExc_PermissionError)) {
+        PyObject *type, *error, *trace;
+        PyErr_Fetch(&type, &error, &trace);
+        PyObject *kept = PyObject_CallMethod(taker, "keep", "O", record);
+        if (!kept) PyErr_Clear();
+        Py_XDECREF(kept);
+        PyErr_Restore(type, error, trace);
+    }
+    return NULL;
+}
+
+static PyObject *object_of(const struct getting *getting, PyObject *long_one, PyObject *load, PyObject *taker)
 {
     const char *data = getting->buffer;
     if (getting->length && *data == MESSAGE_VALUE) {
@@ -160,13 +180,15 @@ static PyObject *object_of(const struct getting *getting, PyObject *long_one, Py
         return get_value(&from);
     }
     PyObject *bytes = bytes_of(getting, long_one);
-    PyObject *value = bytes ? PyObject_CallFunctionObjArgs(load, bytes, NULL) : NULL;
+    PyObject *value = !bytes ? NULL
+                      : getting->length && (unsigned char)*data == MESSAGE_LONG ? object_elsewhere(bytes, taker)
+                                                                                : PyObject_CallFunctionObjArgs(load, bytes, NULL);
     Py_XDECREF(bytes);
     return value;
 }
 
 /* The message as bytes, or None if none came in time; with load the object that it is, or `empty` is raised. */
-static PyObject *take(Queue *self, PyObject *timeout, PyObject *load, PyObject *empty)
+static PyObject *take(Queue *self, PyObject *timeout, PyObject *load, PyObject *empty, PyObject *taker)
 {
     char at_once[AT_ONCE_BYTES];
     struct getting getting = {self->queue, at_once, sizeof at_once, 0};
@@ -174,7 +196,7 @@ static PyObject *take(Queue *self, PyObject *timeout, PyObject *load, PyObject *
     if (timeout_ns == -1 && PyErr_Occurred()) return NULL;
     PyObject *long_one, *taken = NULL;
     int rc = get_any(&getting, timeout_ns, &long_one);
-    if (rc == 0) taken = load ? object_of(&getting, long_one, load) : bytes_of(&getting, long_one);
+    if (rc == 0) taken = load ? object_of(&getting, long_one, load, taker) : bytes_of(&getting, long_one);
     else if (rc != -EAGAIN && rc != -ETIMEDOUT && rc != RAISED) raise_code(rc, NULL);
     else if (rc != RAISED && load) PyErr_SetNone(empty);
     else if (rc != RAISED) taken = Py_NewRef(Py_None);
@@ -182,13 +204,14 @@ static PyObject *take(Queue *self, PyObject *timeout, PyObject *load, PyObject *
     return taken;
 }
 
-static PyObject *queue_get(PyObject *object, PyObject *timeout) { return take((Queue *)object, timeout, NULL, NULL); }
+static PyObject *queue_get(PyObject *object, PyObject *timeout) { return take((Queue *)object, timeout, NULL, NULL, NULL); }
 
-/* get_object(timeout_ns, load, empty): what is no value comes of load(message); `empty` is raised if nothing came in time. */
+/* get_object(timeout_ns, load, empty, taker): what is no value comes of load(message), or of the taker where it is elsewhere; `empty` is
+ * raised if nothing came in time. */
 static PyObject *queue_get_object(PyObject *object, PyObject *const *arguments, Py_ssize_t count)
 {
-    if (count == 3) return take((Queue *)object, arguments[0], arguments[1], arguments[2]);
-    PyErr_SetString(PyExc_TypeError, "get_object(timeout_ns, load, empty)");
+    if (count == 4) return take((Queue *)object, arguments[0], arguments[1], arguments[2], arguments[3]);
+    PyErr_SetString(PyExc_TypeError, "get_object(timeout_ns, load, empty, taker)");
     return NULL;
 }
 
@@ -260,7 +283,8 @@ static PyMethodDef queue_methods[] = {
     {"put", FAST(queue_put), METH_FASTCALL, "put(data, timeout_ns=0) -> whether there was room in time"},
     {"put_value", queue_put_value, METH_O, "put_value(object) -> whether it needs no pickle, and there was room for it at once"},
     {"get_object", FAST(queue_get_object), METH_FASTCALL,
-     "get_object(timeout_ns, load, empty) -> the object put; load(message) makes it where it was pickled, empty is raised if none came in time"},
+     "get_object(timeout_ns, load, empty, taker) -> the object put; load(message) makes it where it was pickled, the taker where it is "
+     "elsewhere; empty is raised if none came in time"},
     {"get", queue_get, METH_O, "get(timeout_ns) -> bytes, or None if none came in time"},
     {"get_into", queue_get_into, METH_VARARGS, "get_into(buffer, timeout_ns) -> the message's length, or None if none came in time"},
     {"close", queue_close, METH_NOARGS, "close(): nothing more is put; what is in it can be got."},

@@ -116,3 +116,8 @@ def add_and_put(value, queue):
     with value:
         value.value += 1
     queue.put("added")
+
+
+def put_all_and_end(queue, items):
+    for item in items:
+        queue.put(item)

@@ -1,7 +1,6 @@
 """multiprocessing.queues on tine's queues: what put() has put is there, and a killed process blocks nobody.
 
-A message is a pickle, or what needs none, as native/codec.c has it. A long one is a segment of its own, and the message
-says where that is to be had: in the process that has put it, which keeps the segment until it has been taken.
+A message is a pickle, or what needs none, as native/codec.c has it. A long one is a segment of its own (_long.py).
 
 A queue without maxsize holds a number of messages. What is put when it is full goes, in order, to a thread that puts it
 as there is room, so that put() never waits.
@@ -12,7 +11,6 @@ from __future__ import annotations
 import operator
 import os
 import pickle
-import struct
 import threading
 import time
 import types
@@ -23,8 +21,8 @@ from queue import Empty, Full
 from typing import Any
 
 from . import _fork, _native, _shared, _travel, sharedctypes
+from ._long import LONG_BYTES, MOST_LONG, Long, Outstanding, Taker, forget_taken
 from ._timeout import FOREVER_NS, finite, timeout_ns
-from .errors import OwnerDied
 from .synchronize import Condition
 
 __all__ = ["JoinableQueue", "Queue", "SimpleQueue"]
@@ -32,8 +30,6 @@ __all__ = ["JoinableQueue", "Queue", "SimpleQueue"]
 UNBOUNDED_MESSAGES = 16384
 MOST_MESSAGES = 1 << 20  # a maxsize of more is none: it is memory that bounds such a queue
 RING_BYTES = 256 << 10
-LONG_BYTES = 16 << 10  # a message of more has a segment of its own
-MOST_LONG = 64  # that wait in one process to be taken
 MOMENT_NS = 1_000_000
 
 
@@ -52,86 +48,6 @@ def _ask_pid() -> None:
 
 os.register_at_fork(after_in_child=_ask_pid)
 
-# ---- Long messages
-
-_LONG = struct.Struct("=8s16sQ")  # magic, cookie, how many lengths follow the event
-_LONG_MAGIC = b"tine.msg"
-_EVENT_AT = 64
-_LENGTHS_AT = _EVENT_AT + 64
-_LONG_FIRST = 0xFF  # no pickle begins with it
-_VALUE = b"\3"  # nor with what begins a message that is none
-
-
-class _Long:
-    """A long message that this process has put, until somebody has taken it."""
-
-    def __init__(self, data: bytes, buffers: list[pickle.PickleBuffer]) -> None:
-        parts = [memoryview(data), *(buffer.raw() for buffer in buffers)]
-        at = _LENGTHS_AT + 8 * len(parts)
-        places = []
-        for part in parts:
-            at = -(-at // 64) * 64
-            places.append(at)
-            at += part.nbytes
-        self.segment = _native.Segment(at)
-        view = memoryview(self.segment)
-        cookie = os.urandom(16)
-        _LONG.pack_into(view, 0, _LONG_MAGIC, cookie, len(parts))
-        struct.pack_into(f"={len(parts)}Q", view, _LENGTHS_AT, *(part.nbytes for part in parts))
-        for place, part in zip(places, parts):
-            view[place : place + part.nbytes] = part.cast("B") if part.nbytes else part
-        self.taken = _native.Event(None, self.segment, _EVENT_AT, True)
-        fd = self.segment.fd()
-        if fd >= 1 << 16:
-            raise OSError(24, f"descriptor {fd} is too large a number for a message in a queue")
-        self.record = bytes([_LONG_FIRST]) + os.getpid().to_bytes(3, "little") + fd.to_bytes(2, "little") + cookie[:2]
-
-
-def _take_long(record: bytes) -> Any:
-    pid, fd = int.from_bytes(record[1:4], "little"), int.from_bytes(record[4:6], "little")
-    gone = OwnerDied(f"process {pid}, which had put a long message into a queue, ended before it was taken", pid)
-    try:
-        descriptor = _shared.open_descriptor(pid, fd)
-    except (FileNotFoundError, ProcessLookupError):
-        raise gone from None
-    try:
-        segment = _native.Segment(fd=descriptor)
-    except _native.NativeError:
-        raise gone from None
-    finally:
-        os.close(descriptor)
-    view = memoryview(segment)
-    magic, cookie, count = _LONG.unpack_from(view)
-    if magic != _LONG_MAGIC or cookie[:2] != record[6:8]:
-        raise gone
-    parts, at = [], _LENGTHS_AT + 8 * count
-    for length in struct.unpack_from(f"={count}Q", view, _LENGTHS_AT):
-        at = -(-at // 64) * 64
-        parts.append(view[at : at + length])
-        at += length
-    _native.Event(None, segment, _EVENT_AT, False).set()
-    if parts[0][:1] == _VALUE:
-        return _native.decode_value(parts[0])
-    return pickle.loads(parts[0], buffers=parts[1:])
-
-
-def _load(message: bytes) -> Any:
-    return _take_long(message) if message[0] == _LONG_FIRST else pickle.loads(message)
-
-
-# Those of each queue, which outlive its object.
-_held: list[deque[_Long]] = []
-_held_lock = _fork.free_in_children(threading.RLock())
-
-
-def _forget_taken() -> None:
-    with _held_lock:
-        for long in _held:
-            for message in [message for message in long if message.taken.is_set()]:
-                long.remove(message)
-        _held[:] = [long for long in _held if long]
-
-
 # ---- Queues
 
 
@@ -141,10 +57,10 @@ _lock = _fork.free_in_children(threading.Lock())
 class _Handle:
     """What all objects of this process for one queue share."""
 
-    __slots__ = ("__weakref__", "identity", "memory", "queue")
+    __slots__ = ("__weakref__", "identity", "memory", "queue", "taker")
 
     def __init__(self, memory: _native.Segment, queue: _native.Queue) -> None:
-        self.memory, self.queue = memory, queue
+        self.memory, self.queue, self.taker = memory, queue, Taker()
         self.identity = _identity(memory.fd())
 
 
@@ -220,7 +136,7 @@ class _Base:
         self._handle, self._pid = handle, _pid
         self._queue = handle.queue
         self._closed = False
-        self._long: deque[_Long] = deque()
+        self._long = Outstanding(handle.queue.count)
         self._flushed = threading.Event()
         self._flushed.set()
         self._wait_at_exit = not made_here
@@ -256,21 +172,24 @@ class _Base:
 
     def _get(self, timeout_ns: int) -> Any:
         queue = self._queue if self._pid == _pid else self._open()
-        return queue.get_object(timeout_ns, _load, Empty)
+        taker = self._handle.taker
+        if taker.unread and (again := taker.read_again()) is not None:
+            return again[0]
+        return queue.get_object(timeout_ns, pickle.loads, Empty, taker)
 
-    def _message(self, obj: Any) -> bytes | _Long:
+    def _message(self, obj: Any) -> bytes | Long:
         plain = _native.encode_value(obj)
         if plain is not None and len(plain) <= LONG_BYTES:
             return plain
         buffers: list[pickle.PickleBuffer] = []
         data = _travel.dumps(obj, buffers.append)
         if not buffers:
-            return data if len(data) <= LONG_BYTES else _Long(data, buffers)
+            return data if len(data) <= LONG_BYTES else Long(data, buffers)
         if len(data) + sum(buffer.raw().nbytes for buffer in buffers) > LONG_BYTES:
-            return _Long(data, buffers)
+            return Long(data, buffers)
         return _travel.dumps(obj)
 
-    def _put(self, message: bytes | _Long, timeout_ns: int) -> bool:
+    def _put(self, message: bytes | Long, timeout_ns: int) -> bool:
         """Whether there was room in time."""
         queue = self._open()
         if isinstance(message, bytes):
@@ -279,31 +198,19 @@ class _Base:
                 return True
             if queue.is_full():
                 return timeout_ns > 0 and queue.put(message, timeout_ns)
-            message = _Long(message, [])
+            message = Long(message, [])
         return self._put_long(queue, message, timeout_ns)
 
-    def _put_long(self, queue: _native.Queue, message: _Long, timeout_ns: int) -> bool:
-        end = time.monotonic_ns() + timeout_ns
-        _forget_taken()
-        while len(self._long) >= MOST_LONG:
-            left = None if timeout_ns == FOREVER_NS else max(end - time.monotonic_ns(), 0) / 1e9
-            try:
-                oldest = self._long[0]
-            except IndexError:
-                break  # another thread has seen that they are taken
-            if not oldest.taken.wait(left):
-                return False
-            _forget_taken()
-        with _held_lock:
-            self._long.append(message)
-            if not any(long is self._long for long in _held):
-                _held.append(self._long)
-        if queue.put(message.record, timeout_ns):
-            self._finish_at_exit()
-            return True
-        with _held_lock:
-            self._long.remove(message)
-        return False
+    def _put_long(self, queue: _native.Queue, message: Long, timeout_ns: int) -> bool:
+        end_ns = None if timeout_ns == FOREVER_NS else time.monotonic_ns() + timeout_ns
+        forget_taken()
+        if not self._long.wait(MOST_LONG - 1, None if end_ns is None else end_ns / 1e9):
+            return False
+        left = FOREVER_NS if end_ns is None else max(end_ns - time.monotonic_ns(), 0)
+        if not self._long.put(message, lambda record: queue.put(record, left)):
+            return False
+        self._finish_at_exit()
+        return True
 
     def _finish_at_exit(self) -> None:
         """What this process has put, but holds still, is waited for at its end, unless it has made the queue."""
@@ -312,17 +219,16 @@ class _Base:
 
     def empty(self) -> bool:
         """Whether nothing is in it at this moment."""
-        return self._open().count() == 0
+        return self._open().count() == 0 and not self._handle.taker.unread
 
     def close(self) -> None:
         """This process puts and gets no more."""
         self._closed = True
 
 
-def _finish(long: deque[_Long], flushed: threading.Event) -> None:
+def _finish(long: Outstanding, flushed: threading.Event) -> None:
     flushed.wait()
-    for message in list(long):
-        message.taken.wait()
+    long.wait(0, None)
 
 
 class SimpleQueue(_Base):
@@ -362,7 +268,7 @@ class Queue(_Base):
     def _set(self, handle: _Handle, made_here: bool) -> None:
         super()._set(handle, made_here)
         self._used = False  # by a put here; until then close() does nothing
-        self._later: deque[bytes | _Long] = deque()
+        self._later: deque[bytes | Long] = deque()
         self._feeder: threading.Thread | None = None
         self._feeding = threading.Lock()
 
@@ -390,7 +296,7 @@ class Queue(_Base):
         elif self._later or not self._put_now(message):
             self._put_later(message)
 
-    def _put_now(self, message: bytes | _Long) -> bool:
+    def _put_now(self, message: bytes | Long) -> bool:
         queue = self._open()
         if isinstance(message, bytes):
             return not queue.is_full() and queue.put(message, MOMENT_NS)
@@ -399,7 +305,7 @@ class Queue(_Base):
     def _count_outside(self, change: int) -> None:
         """For those who count what waits in this process for room."""
 
-    def _put_later(self, message: bytes | _Long) -> None:
+    def _put_later(self, message: bytes | Long) -> None:
         self._count_outside(1)
         with self._feeding:
             self._later.append(message)
@@ -441,7 +347,7 @@ class Queue(_Base):
 
     def qsize(self) -> int:
         """How many objects are in it; those that only this process has yet are counted here alone."""
-        return self._open().count() + len(self._later)
+        return self._open().count() + len(self._handle.taker.unread) + len(self._later)
 
     def empty(self) -> bool:
         """Whether nothing is in it at this moment."""
